@@ -1,0 +1,123 @@
+//! The hand-over between edge sessions and the pipeline thread.
+//!
+//! A session submits what it decoded from one socket read and learns, by ordinal, up to which of its publishes
+//! everything is committed. The queue is bounded in bytes by one budget that all sessions share: a submission
+//! holds its permits until its commit, and the semaphore is first come, first served, so no session starves another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::core::reading::Readings;
+
+/// How far the commits of one session have come; shared by the session and the pipeline thread.
+#[derive(Debug, Default)]
+pub struct SessionProgress {
+    committed: AtomicU64,
+    failed: AtomicBool,
+    changed: Notify,
+}
+
+impl SessionProgress {
+    /// Ordinal (1, 2, ...) of the last publish that is durable, with all before it.
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// The pipeline refused a submission (store full under `refuse`, or shutting down): the session must close, unacknowledged.
+    pub fn is_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    pub fn commit_through(&self, ordinal: u64) {
+        self.committed.fetch_max(ordinal, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Returns after a change since the last call; one waiter.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+/// A publish that is acknowledged without being stored, because redelivery would not mend it.
+#[derive(Debug)]
+pub struct Undecodable {
+    pub reason: &'static str,
+    pub topic: String,
+    /// At most the first 1 KiB of the payload.
+    pub sample: Vec<u8>,
+    pub received_at_ms: i64,
+}
+
+/// All that one socket read of one session gave.
+#[derive(Debug)]
+pub struct Submission {
+    pub session: Arc<SessionProgress>,
+    /// Ordinal of the last publish in it; publishes that need no storing count too, so that acknowledgements keep their order.
+    pub through: u64,
+    pub readings: Readings,
+    pub undecodable: Vec<Undecodable>,
+    /// Share of the byte budget, given back when this is dropped after the commit.
+    pub permit: Option<OwnedSemaphorePermit>,
+}
+
+/// An acknowledgement of an alert by a person, `alerts/{device}/{metric}/{kind}/ack`.
+#[derive(Debug)]
+pub struct AlertAcknowledgement {
+    pub device: String,
+    pub metric: String,
+    pub kind: String,
+    pub by: String,
+}
+
+/// What the edge sends to the pipeline thread.
+#[derive(Debug)]
+pub enum Input {
+    Submission(Submission),
+    Acknowledge(AlertAcknowledgement),
+}
+
+/// The sending half, cheap to clone.
+///
+/// The channel itself has no bound in items: its bound is the byte budget, without whose permits nothing is sent.
+#[derive(Clone, Debug)]
+pub struct PipelineHandle<T: From<Input>> {
+    sender: mpsc::Sender<T>,
+    budget: Arc<Semaphore>,
+    budget_bytes: u32,
+}
+
+/// The pipeline thread is gone: the process is ending.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PipelineGone;
+
+/// What even an empty submission costs, so that floods of tiny ones are bounded as well.
+const SUBMISSION_OVERHEAD_BYTES: usize = 512;
+
+impl<T: From<Input>> PipelineHandle<T> {
+    pub fn new(sender: mpsc::Sender<T>, budget_bytes: u32) -> Self {
+        PipelineHandle { sender, budget: Arc::new(Semaphore::new(budget_bytes as usize)), budget_bytes }
+    }
+
+    /// Waits for a share of the byte budget, then queues. The session reads nothing meanwhile: TCP is the back-pressure.
+    pub async fn submit(&self, mut submission: Submission) -> Result<(), PipelineGone> {
+        let samples: usize = submission.undecodable.iter().map(|u| u.topic.len() + u.sample.len()).sum();
+        let bytes = SUBMISSION_OVERHEAD_BYTES + submission.readings.byte_size() + samples;
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.budget_bytes);
+        let permit = Arc::clone(&self.budget).acquire_many_owned(permits).await.map_err(|_| PipelineGone)?;
+        submission.permit = Some(permit);
+        self.sender.send(Input::Submission(submission).into()).map_err(|_| PipelineGone)
+    }
+
+    pub fn acknowledge(&self, acknowledgement: AlertAcknowledgement) -> Result<(), PipelineGone> {
+        self.sender.send(Input::Acknowledge(acknowledgement).into()).map_err(|_| PipelineGone)
+    }
+}

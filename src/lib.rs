@@ -1,0 +1,4 @@
+//! Outrider: an IoT edge-to-cloud telemetry gateway. Modules stand in the order in which data flows.
+
+pub mod core;
+pub mod handoff;
