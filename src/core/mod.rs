@@ -1,5 +1,6 @@
 //! Decisions, and nothing else: no tokio, no SQLite, no router, no SDK, no clock, no randomness.
 //! Time and seeds are arguments. A test reads this folder's source and holds it to that.
 
+pub mod batch;
 pub mod identity;
 pub mod reading;

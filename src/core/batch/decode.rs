@@ -1,0 +1,129 @@
+use std::fmt;
+
+use super::varint::Cursor;
+use super::{FLAG_SEQUENCE, FLAG_SYNCED, Tag, VERSION};
+use crate::core::reading::{Attributes, Reading, TimeQuality};
+
+/// A stored record.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stored<'a> {
+    Reading(Reading<'a>),
+    Line { tag: u8, device: &'a str, line: &'a [u8] },
+}
+
+impl<'a> Stored<'a> {
+    pub fn device(&self) -> &'a str {
+        match self {
+            Stored::Reading(reading) => reading.device,
+            Stored::Line { device, .. } => device,
+        }
+    }
+}
+
+/// The payload is not what an encoder wrote; the checksum of the row should have said so before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    pub what: &'static str,
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "damaged batch: {}", self.what)
+    }
+}
+
+impl std::error::Error for Damaged {}
+
+/// Iterates over the records of a payload, borrowing from it. After an error it ends.
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    series: Vec<(&'a str, &'a str)>,
+    attributes: Vec<Attributes<'a>>,
+    rest: &'a [u8],
+    measured_at_ms: i64,
+    received_at_ms: i64,
+}
+
+impl<'a> Decoder<'a> {
+    pub fn new(payload: &'a [u8]) -> Result<Self, Damaged> {
+        let mut cursor = Cursor { rest: payload };
+        match cursor.byte() {
+            Some(VERSION) => {}
+            Some(_) => return Err(Damaged { what: "unknown version" }),
+            None => return Err(Damaged { what: "empty" }),
+        }
+        let series = read_series(&mut cursor).ok_or(Damaged { what: "names" })?;
+        let attributes = read_attributes(&mut cursor).ok_or(Damaged { what: "attributes" })?;
+        Ok(Decoder { series, attributes, rest: cursor.rest, measured_at_ms: 0, received_at_ms: 0 })
+    }
+
+    fn record(&mut self) -> Option<Stored<'a>> {
+        let mut cursor = Cursor { rest: self.rest };
+        let tag = cursor.byte()?;
+        let mut body = Cursor { rest: cursor.bytes()? };
+        self.rest = cursor.rest;
+        if Tag::from_byte(tag) != Some(Tag::Reading) {
+            let device = body.text()?;
+            return Some(Stored::Line { tag, device, line: body.rest });
+        }
+        let flags = body.byte()?;
+        let (device, metric) = *self.series.get(usize::try_from(body.number()?).ok()?)?;
+        let attributes = match body.number()? {
+            0 => Attributes::NONE,
+            set => *self.attributes.get(usize::try_from(set - 1).ok()?)?,
+        };
+        let value = f64::from_le_bytes(body.take(8)?.try_into().ok()?);
+        self.measured_at_ms = self.measured_at_ms.wrapping_add(body.signed()?);
+        self.received_at_ms = self.received_at_ms.wrapping_add(body.signed()?);
+        let sequence = if flags & FLAG_SEQUENCE != 0 { Some(body.number()?) } else { None };
+        let time_quality = if flags & FLAG_SYNCED != 0 { TimeQuality::Synced } else { TimeQuality::Unsynced };
+        Some(Stored::Reading(Reading {
+            device,
+            metric,
+            value,
+            measured_at_ms: self.measured_at_ms,
+            received_at_ms: self.received_at_ms,
+            time_quality,
+            sequence,
+            attributes,
+        }))
+    }
+}
+
+impl<'a> Iterator for Decoder<'a> {
+    type Item = Result<Stored<'a>, Damaged>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let record = self.record();
+        if record.is_none() {
+            self.rest = &[];
+        }
+        Some(record.ok_or(Damaged { what: "record" }))
+    }
+}
+
+fn read_series<'a>(cursor: &mut Cursor<'a>) -> Option<Vec<(&'a str, &'a str)>> {
+    let count = cursor.number()?;
+    let mut series = Vec::with_capacity(bounded(count, cursor)?);
+    for _ in 0..count {
+        series.push((cursor.text()?, cursor.text()?));
+    }
+    Some(series)
+}
+
+fn read_attributes<'a>(cursor: &mut Cursor<'a>) -> Option<Vec<Attributes<'a>>> {
+    let count = cursor.number()?;
+    let mut attributes = Vec::with_capacity(bounded(count, cursor)?);
+    for _ in 0..count {
+        attributes.push(Attributes::from_packed(cursor.bytes()?)?);
+    }
+    Some(attributes)
+}
+
+/// An entry takes at least a byte: a count beyond that is damage, and must not become an allocation.
+fn bounded(count: u64, cursor: &Cursor<'_>) -> Option<usize> {
+    usize::try_from(count).ok().filter(|count| *count <= cursor.rest.len())
+}

@@ -1,0 +1,141 @@
+//! The payload of one stored batch: self-contained, versioned, compact.
+//!
+//! ```text
+//! version u8 = 1
+//! series:     count, then for each: device, metric      (texts with a length before them)
+//! attributes: count, then for each: packed set           (see `reading::Attributes`)
+//! records:    tag u8, body length, body                  (an unknown tag is carried along, never dropped)
+//! ```
+//! Integers are LEB128; differences are zigzag. Names and attribute sets stand once in a dictionary of the batch's own, so a
+//! reading costs about 20 bytes however long its attributes are, and a batch can be read with nothing else at hand.
+
+mod decode;
+mod encode;
+mod varint;
+
+pub use decode::{Damaged, Decoder, Stored};
+pub use encode::BatchEncoder;
+
+const VERSION: u8 = 1;
+const FLAG_SYNCED: u8 = 1;
+const FLAG_SEQUENCE: u8 = 2;
+
+/// What a record is. The numbers are on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Tag {
+    Reading = 1,
+    Anomaly = 2,
+    Alert = 3,
+    Gateway = 4,
+}
+
+impl Tag {
+    fn from_byte(byte: u8) -> Option<Tag> {
+        [Tag::Reading, Tag::Anomaly, Tag::Alert, Tag::Gateway].into_iter().find(|tag| *tag as u8 == byte)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::reading::{Attributes, Reading, TimeQuality, pack_attribute};
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    struct Owned {
+        device: String,
+        metric: String,
+        value: f64,
+        measured_at_ms: i64,
+        received_at_ms: i64,
+        sequence: Option<u64>,
+        synced: bool,
+        attributes: Vec<u8>,
+    }
+
+    impl Owned {
+        fn borrow(&self) -> Reading<'_> {
+            Reading {
+                device: &self.device,
+                metric: &self.metric,
+                value: self.value,
+                measured_at_ms: self.measured_at_ms,
+                received_at_ms: self.received_at_ms,
+                time_quality: if self.synced { TimeQuality::Synced } else { TimeQuality::Unsynced },
+                sequence: self.sequence,
+                attributes: Attributes::from_packed(&self.attributes).expect("packed by the test"),
+            }
+        }
+    }
+
+    fn owned() -> impl Strategy<Value = Owned> {
+        let attributes = prop::collection::vec(("[a-c]{0,3}", "[a-cä]{0,9}"), 0..3).prop_map(|pairs| {
+            let mut packed = Vec::new();
+            pairs.iter().for_each(|(key, value)| pack_attribute(&mut packed, key, value));
+            packed
+        });
+        ("[a-b]{1,2}", "[x-y]{1,2}", any::<f64>(), any::<i64>(), any::<i64>(), any::<Option<u64>>(), any::<bool>(), attributes)
+            .prop_map(|(device, metric, value, measured_at_ms, received_at_ms, sequence, synced, attributes)| Owned {
+                device,
+                metric,
+                value,
+                measured_at_ms,
+                received_at_ms,
+                sequence,
+                synced,
+                attributes,
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out(records in prop::collection::vec(owned(), 0..40)) {
+            let mut encoder = BatchEncoder::default();
+            for record in &records {
+                encoder.push_reading(&record.borrow());
+            }
+            encoder.push_line(Tag::Alert, "tank", b"{}\n");
+            let payload = encoder.finish();
+            let mut decoder = Decoder::new(&payload).expect("just encoded");
+            for record in &records {
+                let Some(Ok(Stored::Reading(back))) = decoder.next() else { panic!("a reading is missing") };
+                prop_assert_eq!(back.value.to_bits(), record.value.to_bits());
+                prop_assert_eq!(Reading { value: 0.0, ..back }, Reading { value: 0.0, ..record.borrow() });
+            }
+            prop_assert_eq!(
+                decoder.next(),
+                Some(Ok(Stored::Line { tag: Tag::Alert as u8, device: "tank", line: b"{}\n" }))
+            );
+            prop_assert_eq!(decoder.next(), None);
+        }
+
+        #[test]
+        fn damage_is_an_error_never_a_panic(noise in prop::collection::vec(any::<u8>(), 0..200), keep_version in any::<bool>()) {
+            let mut noise = noise;
+            if keep_version && !noise.is_empty() {
+                noise[0] = VERSION;
+            }
+            if let Ok(decoder) = Decoder::new(&noise) {
+                decoder.take_while(Result::is_ok).for_each(drop);
+            }
+        }
+    }
+
+    #[test]
+    fn an_encoder_starts_afresh_after_finish() {
+        let mut encoder = BatchEncoder::default();
+        encoder.push_line(Tag::Gateway, "", b"{\"a\":1}\n");
+        let first = encoder.finish();
+        encoder.push_line(Tag::Gateway, "", b"{\"a\":1}\n");
+        assert_eq!(first, encoder.finish());
+        assert_eq!(encoder.count(), 0);
+    }
+
+    #[test]
+    fn an_unknown_tag_is_carried_along() {
+        let payload = [VERSION, 0, 0, 99, 3, 1, b'd', b'x'];
+        let records: Vec<_> = Decoder::new(&payload).expect("well formed").collect();
+        assert_eq!(records, [Ok(Stored::Line { tag: 99, device: "d", line: b"x" })]);
+    }
+}
