@@ -104,20 +104,35 @@ const SUBMISSION_OVERHEAD_BYTES: usize = 512;
 
 impl<T: From<Input>> PipelineHandle<T> {
     pub fn new(sender: mpsc::Sender<T>, budget_bytes: u32) -> Self {
-        PipelineHandle { sender, budget: Arc::new(Semaphore::new(budget_bytes as usize)), budget_bytes }
+        PipelineHandle {
+            sender,
+            budget: Arc::new(Semaphore::new(budget_bytes as usize)),
+            budget_bytes,
+        }
     }
 
     /// Waits for a share of the byte budget, then queues. The session reads nothing meanwhile: TCP is the back-pressure.
     pub async fn submit(&self, mut submission: Submission) -> Result<(), PipelineGone> {
-        let samples: usize = submission.undecodable.iter().map(|u| u.topic.len() + u.sample.len()).sum();
+        let samples: usize = submission
+            .undecodable
+            .iter()
+            .map(|u| u.topic.len() + u.sample.len())
+            .sum();
         let bytes = SUBMISSION_OVERHEAD_BYTES + submission.readings.byte_size() + samples;
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.budget_bytes);
-        let permit = Arc::clone(&self.budget).acquire_many_owned(permits).await.map_err(|_| PipelineGone)?;
+        let permit = Arc::clone(&self.budget)
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|_| PipelineGone)?;
         submission.permit = Some(permit);
-        self.sender.send(Input::Submission(submission).into()).map_err(|_| PipelineGone)
+        self.sender
+            .send(Input::Submission(submission).into())
+            .map_err(|_| PipelineGone)
     }
 
     pub fn acknowledge(&self, acknowledgement: AlertAcknowledgement) -> Result<(), PipelineGone> {
-        self.sender.send(Input::Acknowledge(acknowledgement).into()).map_err(|_| PipelineGone)
+        self.sender
+            .send(Input::Acknowledge(acknowledgement).into())
+            .map_err(|_| PipelineGone)
     }
 }

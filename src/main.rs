@@ -1,1 +1,3 @@
-fn main() {}
+fn main() {
+    println!("outrider {}", env!("CARGO_PKG_VERSION"));
+}

@@ -1,0 +1,89 @@
+//! One process a state folder: two writers would give the same positions twice.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// Held for as long as the process runs; the kernel lets go of it however the process ends.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+}
+
+#[derive(Debug)]
+pub enum LockError {
+    Held { path: PathBuf, pid: String },
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockError::Held { path, pid } => {
+                write!(
+                    f,
+                    "{} is locked by the process {pid}: another outrider uses this folder",
+                    path.display()
+                )
+            }
+            LockError::Io { path, source } => write!(f, "cannot lock {}: {source}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for LockError {}
+
+impl FolderLock {
+    pub fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
+        let path = folder.join("outrider.lock");
+        let failed = |source| LockError::Io {
+            path: path.clone(),
+            source,
+        };
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                // The name of the holder is a courtesy: an unreadable file must not hide that it is held.
+                let _ = file.read_to_string(&mut pid);
+                let pid = if pid.trim().is_empty() {
+                    "(unknown)".to_owned()
+                } else {
+                    pid.trim().to_owned()
+                };
+                return Err(LockError::Held { path, pid });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        file.set_len(0).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        Ok(FolderLock { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_told_the_pid_of_the_first() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let first = FolderLock::acquire(folder.path()).expect("nobody holds it");
+        let refused = FolderLock::acquire(folder.path()).expect_err("held");
+        assert!(
+            refused.to_string().contains(&std::process::id().to_string()),
+            "{refused}"
+        );
+        drop(first);
+        FolderLock::acquire(folder.path()).expect("let go");
+    }
+}

@@ -1,0 +1,215 @@
+//! The file: how it is opened, what it may be, and its tables.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, ffi};
+
+/// "outr" in ASCII.
+const APPLICATION_ID: i32 = 0x6f75_7472;
+/// Raised with every change of the tables. A store of a later version is refused: it may hold what we would misread.
+const SCHEMA_VERSION: i32 = 1;
+/// SQLite up to 3.51.2 can lose acknowledged commits when the WAL is reset.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+pub const PAGE_BYTES: u64 = 4096;
+
+const TABLES: &str = "
+CREATE TABLE raw(seq INTEGER PRIMARY KEY AUTOINCREMENT, run BLOB NOT NULL, first_position INTEGER NOT NULL, count INTEGER NOT NULL,
+  first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, boot_id BLOB, monotonic_base INTEGER, raw_len INTEGER NOT NULL,
+  codec INTEGER NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE anomalies(seq INTEGER PRIMARY KEY AUTOINCREMENT, run BLOB NOT NULL, first_position INTEGER NOT NULL, count INTEGER NOT NULL,
+  first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, boot_id BLOB, monotonic_base INTEGER, raw_len INTEGER NOT NULL,
+  codec INTEGER NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL);
+-- The ledger counts what is held behind each cursor: these let it do so without touching a payload.
+CREATE INDEX raw_held ON raw(seq, count, first_ms);
+CREATE INDEX anomalies_held ON anomalies(seq, count, first_ms);
+CREATE TABLE cursor(sink TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, acknowledged BLOB NOT NULL, accepted INTEGER NOT NULL,
+  delivered INTEGER NOT NULL DEFAULT 0, expired INTEGER NOT NULL DEFAULT 0, dead_lettered INTEGER NOT NULL DEFAULT 0,
+  quarantined INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(sink, stream)) WITHOUT ROWID;
+CREATE TABLE total(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE snapshot(chunk INTEGER PRIMARY KEY, seq INTEGER NOT NULL, state BLOB NOT NULL);
+CREATE TABLE alert(device TEXT NOT NULL, metric TEXT NOT NULL, kind TEXT NOT NULL, revision INTEGER NOT NULL,
+  published INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY(device, metric, kind)) WITHOUT ROWID;
+CREATE TABLE quarantine(id INTEGER PRIMARY KEY, received_ms INTEGER NOT NULL, reason TEXT NOT NULL, topic TEXT NOT NULL, sample BLOB NOT NULL);
+CREATE TABLE dead_letter(id INTEGER PRIMARY KEY, sink TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL, line BLOB NOT NULL);
+";
+
+#[derive(Debug)]
+pub enum OpenError {
+    OldSqlite { found: &'static str },
+    Folder { path: PathBuf, source: std::io::Error },
+    Sqlite { path: PathBuf, source: rusqlite::Error },
+    NotAStore { path: PathBuf },
+    Newer { path: PathBuf, found: i32 },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::OldSqlite { found } => {
+                write!(
+                    f,
+                    "SQLite {found} can lose acknowledged commits; 3.51.3 or later is needed"
+                )
+            }
+            OpenError::Folder { path, source } => write!(f, "cannot use the state folder {}: {source}", path.display()),
+            OpenError::Sqlite { path, source } => write!(f, "cannot open the store {}: {source}", path.display()),
+            OpenError::NotAStore { path } => write!(f, "{} is an SQLite file of another program", path.display()),
+            OpenError::Newer { path, found } => write!(
+                f,
+                "the store {} has version {found}, this program knows up to {SCHEMA_VERSION}: run the newer program, or choose another folder",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// `synchronous` of the writing connection. Anything but `Full` exists for the controls of the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synchronous {
+    Full,
+    Off,
+}
+
+/// Opens for writing, making the tables if the file is new.
+pub fn open_writer(path: &Path, synchronous: Synchronous, vfs: Option<&str>) -> Result<Connection, OpenError> {
+    if rusqlite::version_number() < SQLITE_VERSION_MIN {
+        return Err(OpenError::OldSqlite {
+            found: rusqlite::version(),
+        });
+    }
+    let failed = |source| OpenError::Sqlite {
+        path: path.to_owned(),
+        source,
+    };
+    let db = open(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+        vfs,
+    )
+    .map_err(failed)?;
+    let application_id: i32 = db
+        .query_row("PRAGMA application_id", [], |row| row.get(0))
+        .map_err(failed)?;
+    let version: i32 = db
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(failed)?;
+    let tables: i64 = db
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(failed)?;
+    let is_new = tables == 0 && application_id == 0;
+    if !is_new && application_id != APPLICATION_ID {
+        return Err(OpenError::NotAStore { path: path.to_owned() });
+    }
+    if version > SCHEMA_VERSION {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found: version,
+        });
+    }
+    let synchronous = match synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Off => "OFF",
+    };
+    db.execute_batch(&format!(
+        "PRAGMA page_size={PAGE_BYTES}; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; PRAGMA wal_autocheckpoint=1000;
+         PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-1024; PRAGMA temp_store=MEMORY;"
+    ))
+    .map_err(failed)?;
+    if is_new {
+        db.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
+        ))
+        .map_err(failed)?;
+    }
+    Ok(db)
+}
+
+/// Opens for reading. A reader keeps its transactions short: a long one keeps the WAL from being reset.
+pub fn open_reader(path: &Path, vfs: Option<&str>) -> Result<Connection, OpenError> {
+    let failed = |source| OpenError::Sqlite {
+        path: path.to_owned(),
+        source,
+    };
+    let db = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY, vfs).map_err(failed)?;
+    db.execute_batch("PRAGMA cache_size=-256; PRAGMA query_only=ON;")
+        .map_err(failed)?;
+    Ok(db)
+}
+
+/// `psow=0`: a device may damage the whole block being written when the power goes, not only the bytes of the write.
+fn open(path: &Path, flags: OpenFlags, vfs: Option<&str>) -> rusqlite::Result<Connection> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let uri = format!("file:{}?psow=0", uri_path(path));
+    let db = match vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(uri, flags, vfs)?,
+        None => Connection::open_with_flags(uri, flags)?,
+    };
+    db.busy_timeout(std::time::Duration::from_secs(5))?;
+    db.set_prepared_statement_cache_capacity(64);
+    Ok(db)
+}
+
+fn uri_path(path: &Path) -> String {
+    let mut out = String::new();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(*byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+/// The capacity was reached: `max_page_count`, or the disk itself.
+pub fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+}
+
+/// The file's structure is damaged, or it is no database at all.
+pub fn is_corrupt(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error().map(|e| e.extended_code & 0xff),
+        Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_store_and_a_foreign_file_are_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("a b?.sqlite");
+        let db = open_writer(&path, Synchronous::Full, None).expect("a new store");
+        let mode: i64 = db
+            .query_row("PRAGMA synchronous", [], |row| row.get(0))
+            .expect("a pragma");
+        assert_eq!(mode, 2, "FULL");
+        db.execute_batch("PRAGMA user_version=99").expect("a pragma");
+        drop(db);
+        assert!(matches!(
+            open_writer(&path, Synchronous::Full, None),
+            Err(OpenError::Newer { found: 99, .. })
+        ));
+
+        let foreign = folder.path().join("foreign.sqlite");
+        Connection::open(&foreign)
+            .expect("a file")
+            .execute_batch("CREATE TABLE t(x)")
+            .expect("a table");
+        assert!(matches!(
+            open_writer(&foreign, Synchronous::Full, None),
+            Err(OpenError::NotAStore { .. })
+        ));
+
+        let noise = folder.path().join("noise.sqlite");
+        std::fs::write(&noise, [7u8; 9000]).expect("a file");
+        assert!(
+            matches!(open_writer(&noise, Synchronous::Full, None), Err(OpenError::Sqlite { source, .. }) if is_corrupt(&source))
+        );
+    }
+}
