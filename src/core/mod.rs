@@ -2,5 +2,7 @@
 //! Time and seeds are arguments. A test reads this folder's source and holds it to that.
 
 pub mod batch;
+pub mod cursor;
 pub mod identity;
+pub mod pipeline;
 pub mod reading;

@@ -11,7 +11,7 @@
 
 mod decode;
 mod encode;
-mod varint;
+pub(super) mod varint;
 
 pub use decode::{Damaged, Decoder, Stored};
 pub use encode::BatchEncoder;

@@ -1,0 +1,118 @@
+//! Reading what is committed, in short transactions, batch by batch.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::schema::{self, OpenError};
+use super::writer::CODEC_LZ4;
+use crate::core::identity::{RunId, Stream};
+
+/// A stored batch, checked and decompressed.
+#[derive(Debug, Default)]
+pub struct HeldBatch {
+    pub last_sequence: u64,
+    pub run: Option<RunId>,
+    pub first_position: u64,
+    pub count: u32,
+    pub payload: Vec<u8>,
+}
+
+impl HeldBatch {
+    pub fn first_sequence(&self) -> u64 {
+        self.last_sequence + 1 - u64::from(self.count)
+    }
+}
+
+#[derive(Debug)]
+pub enum ReadError {
+    Sqlite(rusqlite::Error),
+    /// The row's checksum does not match its payload, or it cannot be decompressed. The batch is skipped and counted.
+    Damaged {
+        last_sequence: u64,
+        count: u32,
+    },
+}
+
+impl std::fmt::Display for ReadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ReadError::Sqlite(error) => write!(f, "cannot read the store: {error}"),
+            ReadError::Damaged { last_sequence, count } => {
+                write!(
+                    f,
+                    "the stored batch that ends at {last_sequence} is damaged ({count} records)"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+#[derive(Debug)]
+pub struct Reader {
+    db: Connection,
+    compressed: Vec<u8>,
+}
+
+impl Reader {
+    pub fn open(path: &Path, vfs: Option<&str>) -> Result<Reader, OpenError> {
+        Ok(Reader {
+            db: schema::open_reader(path, vfs)?,
+            compressed: Vec::new(),
+        })
+    }
+
+    pub fn connection(&self) -> &Connection {
+        &self.db
+    }
+
+    /// The first batch that holds something after `after`, into `batch`; whether there is one.
+    pub fn next(&mut self, stream: Stream, after: u64, batch: &mut HeldBatch) -> Result<bool, ReadError> {
+        let sql = match stream {
+            Stream::Raw => NEXT_RAW,
+            Stream::Anomalies => NEXT_ANOMALIES,
+        };
+        let mut select = self.db.prepare_cached(sql).map_err(ReadError::Sqlite)?;
+        let mut rows = select.query([after as i64]).map_err(ReadError::Sqlite)?;
+        let Some(row) = rows.next().map_err(ReadError::Sqlite)? else {
+            return Ok(false);
+        };
+        let (raw_len, codec, crc) = read_row(row, batch, &mut self.compressed).map_err(ReadError::Sqlite)?;
+        let damaged = ReadError::Damaged {
+            last_sequence: batch.last_sequence,
+            count: batch.count,
+        };
+        if codec != CODEC_LZ4 || raw_len > PAYLOAD_BYTES_MAX || crc != i64::from(crc32fast::hash(&self.compressed)) {
+            return Err(damaged);
+        }
+        batch.payload.resize(raw_len, 0);
+        match lz4_flex::block::decompress_into(&self.compressed, &mut batch.payload) {
+            Ok(len) if len == raw_len => Ok(true),
+            _ => Err(damaged),
+        }
+    }
+}
+
+/// Beyond what any commit writes: a length above it is damage, and must not become an allocation.
+const PAYLOAD_BYTES_MAX: usize = 256 << 20;
+
+const NEXT_RAW: &str =
+    "SELECT seq, run, first_position, count, raw_len, codec, crc, payload FROM raw WHERE seq > ?1 ORDER BY seq LIMIT 1";
+const NEXT_ANOMALIES: &str = "SELECT seq, run, first_position, count, raw_len, codec, crc, payload FROM anomalies WHERE seq > ?1 ORDER BY seq LIMIT 1";
+
+fn read_row(
+    row: &rusqlite::Row<'_>,
+    batch: &mut HeldBatch,
+    compressed: &mut Vec<u8>,
+) -> rusqlite::Result<(usize, i64, i64)> {
+    batch.last_sequence = row.get::<_, i64>(0)? as u64;
+    batch.run = Some(RunId(row.get(1)?));
+    batch.first_position = row.get::<_, i64>(2)? as u64;
+    batch.count = row.get(3)?;
+    compressed.clear();
+    let payload = row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?;
+    compressed.extend_from_slice(payload);
+    Ok((row.get::<_, i64>(4)? as usize, row.get(5)?, row.get(6)?))
+}

@@ -1,0 +1,476 @@
+//! The one writer: a plain struct around the only writing connection. Its thread is a loop around it.
+//!
+//! A sealed batch is judged already, so it is retried until it commits; it is never judged twice. Everything that a commit
+//! carries (batches, totals, cursors, alerts, snapshot, deletions) is one transaction: the totals cannot disagree with their cause.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, Transaction, params};
+
+use super::cursors::{CursorChange, Cursors};
+use super::retention::{self, Capacity};
+use super::schema::{self, OpenError, Synchronous};
+use crate::core::identity::{RunId, Stream};
+use crate::core::pipeline::{Sealed, SealedBatch};
+use crate::handoff::Undecodable;
+
+/// How a payload is stored.
+pub const CODEC_LZ4: i64 = 1;
+/// Samples of what could not be decoded; the oldest goes first.
+const QUARANTINE_ROWS_MAX: i64 = 100;
+
+#[derive(Clone, Debug)]
+pub struct WriterSettings {
+    pub path: PathBuf,
+    pub synchronous: Synchronous,
+    pub vfs: Option<String>,
+    pub capacity: Capacity,
+}
+
+/// What one transaction is to carry.
+#[derive(Debug, Default)]
+pub struct CommitInput {
+    pub sealed: Sealed,
+    pub undecodable: Vec<Undecodable>,
+    pub cursors: Vec<CursorChange>,
+}
+
+impl CommitInput {
+    pub fn is_empty(&self) -> bool {
+        self.sealed.is_empty() && self.undecodable.is_empty() && self.cursors.is_empty()
+    }
+}
+
+/// What a commit brought about, for counters and logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommitReport {
+    pub expired: Vec<(Stream, u64)>,
+    pub deleted_batches: usize,
+}
+
+#[derive(Debug)]
+pub struct Writer {
+    db: Connection,
+    run: RunId,
+    capacity: Capacity,
+    cursors: Cursors,
+    /// Batches up to here are in the snapshot of the detectors and need no replay.
+    snapshot_covers: u64,
+}
+
+impl Writer {
+    pub fn open(settings: &WriterSettings, run: RunId) -> Result<Writer, OpenError> {
+        let db = schema::open_writer(&settings.path, settings.synchronous, settings.vfs.as_deref())?;
+        let failed = |source| OpenError::Sqlite {
+            path: settings.path.clone(),
+            source,
+        };
+        retention::limit_file(&db, &settings.capacity).map_err(failed)?;
+        let cursors = Cursors::load(&db).map_err(failed)?;
+        Ok(Writer {
+            db,
+            run,
+            capacity: settings.capacity,
+            cursors,
+            snapshot_covers: 0,
+        })
+    }
+
+    /// Local sequence of the last record of a stream, also when the table is empty by now.
+    pub fn last_sequence(&self, stream: Stream) -> rusqlite::Result<u64> {
+        last_sequence(&self.db, stream)
+    }
+
+    /// Makes sure that a sink has a cursor; a new one starts at the oldest held batch. Returns where it stands.
+    pub fn register_sink(&mut self, sink: &str, stream: Stream) -> rusqlite::Result<crate::core::cursor::CursorState> {
+        self.cursors.register(&self.db, sink, stream)
+    }
+
+    pub fn connection(&self) -> &Connection {
+        &self.db
+    }
+
+    /// One transaction; when this returns `Ok` everything in it is fsynced. On an error nothing of it happened, and the
+    /// caller calls again with the same input.
+    pub fn commit(&mut self, input: &CommitInput) -> rusqlite::Result<CommitReport> {
+        let mut report = CommitReport::default();
+        let transaction = self
+            .db
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let mut cursors = self.cursors.clone();
+        for change in &input.cursors {
+            cursors.apply(&transaction, change)?;
+        }
+        let covers = input.sealed.snapshot_covers.max(self.snapshot_covers);
+        report.deleted_batches = retention::delete_delivered(&transaction, &cursors, covers)?;
+        let needed = input.sealed.batches().map(|batch| batch.payload.len() as u64).sum();
+        report.expired = retention::make_room(&transaction, &mut cursors, &self.capacity, needed)?;
+        for batch in input.sealed.batches() {
+            insert_batch(&transaction, self.run, batch)?;
+            cursors.accept(batch.stream, u64::from(batch.count));
+        }
+        write_totals(&transaction, &input.sealed.received)?;
+        write_undecodable(&transaction, &input.undecodable)?;
+        write_snapshot(&transaction, &input.sealed)?;
+        write_alerts(&transaction, &input.sealed)?;
+        cursors.save(&transaction)?;
+        transaction.commit()?;
+        self.cursors = cursors;
+        self.snapshot_covers = covers;
+        Ok(report)
+    }
+
+    /// At shutdown: the WAL goes into the file, so that a copy of the one file is the whole store.
+    pub fn checkpoint(&self) -> rusqlite::Result<()> {
+        self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+}
+
+pub fn last_sequence(db: &Connection, stream: Stream) -> rusqlite::Result<u64> {
+    let sql = format!(
+        "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '{}'",
+        stream.name()
+    );
+    db.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(|seq| seq as u64)
+}
+
+fn insert_batch(transaction: &Transaction<'_>, run: RunId, batch: &SealedBatch) -> rusqlite::Result<()> {
+    let compressed = lz4_flex::block::compress(&batch.payload);
+    let sql = match batch.stream {
+        Stream::Raw => INSERT_RAW,
+        Stream::Anomalies => INSERT_ANOMALIES,
+    };
+    transaction.prepare_cached(sql)?.execute(params![
+        batch.last_sequence as i64,
+        run.0,
+        batch.first_position as i64,
+        batch.count,
+        batch.first_ms,
+        batch.last_ms,
+        batch.payload.len() as i64,
+        CODEC_LZ4,
+        crc32fast::hash(&compressed),
+        compressed,
+    ])?;
+    Ok(())
+}
+
+const INSERT_RAW: &str =
+    "INSERT INTO raw(seq, run, first_position, count, first_ms, last_ms, raw_len, codec, crc, payload)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const INSERT_ANOMALIES: &str =
+    "INSERT INTO anomalies(seq, run, first_position, count, first_ms, last_ms, raw_len, codec, crc, payload)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+
+fn write_totals(transaction: &Transaction<'_>, totals: &[(&'static str, u64)]) -> rusqlite::Result<()> {
+    let mut add = transaction.prepare_cached(
+        "INSERT INTO total(name, value) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET value = value + excluded.value",
+    )?;
+    for (name, more) in totals.iter().filter(|(_, more)| *more > 0) {
+        add.execute(params![name, *more as i64])?;
+    }
+    Ok(())
+}
+
+fn write_undecodable(transaction: &Transaction<'_>, undecodable: &[Undecodable]) -> rusqlite::Result<()> {
+    if undecodable.is_empty() {
+        return Ok(());
+    }
+    let mut count = transaction.prepare_cached(
+        "INSERT INTO total(name, value) VALUES ('undecodable:' || ?1, 1) ON CONFLICT(name) DO UPDATE SET value = value + 1",
+    )?;
+    for one in undecodable {
+        count.execute([one.reason])?;
+    }
+    let mut keep = transaction
+        .prepare_cached("INSERT INTO quarantine(received_ms, reason, topic, sample) VALUES (?1, ?2, ?3, ?4)")?;
+    let newest = undecodable.len().saturating_sub(QUARANTINE_ROWS_MAX as usize);
+    for one in &undecodable[newest..] {
+        keep.execute(params![one.received_at_ms, one.reason, one.topic, one.sample])?;
+    }
+    transaction
+        .prepare_cached("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?1")?
+        .execute([QUARANTINE_ROWS_MAX])?;
+    Ok(())
+}
+
+fn write_snapshot(transaction: &Transaction<'_>, sealed: &Sealed) -> rusqlite::Result<()> {
+    let mut put =
+        transaction.prepare_cached("INSERT OR REPLACE INTO snapshot(chunk, seq, state) VALUES (?1, ?2, ?3)")?;
+    for chunk in &sealed.snapshot {
+        put.execute(params![chunk.index, chunk.sequence as i64, chunk.state])?;
+    }
+    Ok(())
+}
+
+fn write_alerts(transaction: &Transaction<'_>, sealed: &Sealed) -> rusqlite::Result<()> {
+    for alert in &sealed.alerts {
+        match &alert.body {
+            Some(body) => transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO alert(device, metric, kind, revision, published, body) VALUES (?1, ?2, ?3, ?4, 0, ?5)",
+                )?
+                .execute(params![alert.device, alert.metric, alert.kind, alert.revision, body])?,
+            None => transaction
+                .prepare_cached("DELETE FROM alert WHERE device = ?1 AND metric = ?2 AND kind = ?3")?
+                .execute(params![alert.device, alert.metric, alert.kind])?,
+        };
+    }
+    Ok(())
+}
+
+/// The file's name within the state folder.
+pub fn store_path(folder: &Path) -> PathBuf {
+    folder.join("outrider.sqlite")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::batch::{Decoder, Stored};
+    use crate::core::cursor::CursorState;
+    use crate::core::pipeline::Pipeline;
+    use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+    use crate::store::reader::{HeldBatch, Reader};
+
+    const RUN: RunId = RunId([7; 8]);
+
+    fn settings(folder: &Path, bytes_max: u64) -> WriterSettings {
+        WriterSettings {
+            path: store_path(folder),
+            synchronous: Synchronous::Full,
+            vfs: None,
+            capacity: Capacity::new(bytes_max),
+        }
+    }
+
+    fn readings(from: u64, count: u64, padding: &str) -> Readings {
+        let mut packed = Vec::new();
+        let mut readings = Readings::default();
+        for number in from..from + count {
+            packed.clear();
+            crate::core::reading::pack_attribute(&mut packed, "fw", &format!("{padding}{number}"));
+            readings.push(&Reading {
+                device: "tank-1",
+                metric: "temperature",
+                value: number as f64,
+                measured_at_ms: number as i64,
+                received_at_ms: number as i64,
+                time_quality: TimeQuality::Synced,
+                sequence: Some(number),
+                attributes: Attributes::from_packed(&packed).expect("just packed"),
+            });
+        }
+        readings
+    }
+
+    fn commit(writer: &mut Writer, pipeline: &mut Pipeline, readings: &Readings) -> CommitReport {
+        pipeline.take(readings);
+        let input = CommitInput {
+            sealed: pipeline.seal(),
+            ..CommitInput::default()
+        };
+        writer.commit(&input).expect("a working disk")
+    }
+
+    fn ledger(writer: &Writer) -> (i64, i64, i64, i64) {
+        let row = |sql: &str| {
+            writer
+                .connection()
+                .query_row(sql, [], |row| row.get::<_, i64>(0))
+                .expect("a number")
+        };
+        (
+            row("SELECT accepted FROM cursor WHERE stream = 'raw'"),
+            row("SELECT delivered FROM cursor WHERE stream = 'raw'"),
+            row("SELECT expired FROM cursor WHERE stream = 'raw'"),
+            row("SELECT coalesce(sum(count), 0) FROM raw WHERE seq > (SELECT seq FROM cursor WHERE stream = 'raw')"),
+        )
+    }
+
+    #[test]
+    fn what_is_committed_is_read_back_and_positions_go_on_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let settings = settings(folder.path(), 64 << 20);
+        let mut writer = Writer::open(&settings, RUN).expect("a new store");
+        let mut pipeline = Pipeline::new(RUN, writer.last_sequence(Stream::Raw).expect("a number"));
+        commit(&mut writer, &mut pipeline, &readings(1, 3, ""));
+        drop(writer);
+
+        let second = RunId([8; 8]);
+        let mut writer = Writer::open(&settings, second).expect("the same store");
+        let mut pipeline = Pipeline::new(second, writer.last_sequence(Stream::Raw).expect("a number"));
+        commit(&mut writer, &mut pipeline, &readings(4, 2, ""));
+
+        let mut reader = Reader::open(&settings.path, None).expect("a reader");
+        let (mut batch, mut after, mut seen) = (HeldBatch::default(), 0, Vec::new());
+        while reader.next(Stream::Raw, after, &mut batch).expect("intact") {
+            after = batch.last_sequence;
+            for record in Decoder::new(&batch.payload).expect("intact") {
+                let Ok(Stored::Reading(reading)) = record else {
+                    panic!("a reading")
+                };
+                seen.push((
+                    batch.run,
+                    batch.first_sequence(),
+                    batch.first_position,
+                    reading.sequence,
+                ));
+            }
+        }
+        let expected: Vec<_> = (1..=3)
+            .map(|n| (Some(RUN), 1, 1, Some(n)))
+            .chain((4..=5).map(|n| (Some(second), 4, 1, Some(n))))
+            .collect();
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_batch_goes_only_when_every_sink_has_it_and_a_snapshot_covers_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut writer = Writer::open(&settings(folder.path(), 64 << 20), RUN).expect("a new store");
+        let mut pipeline = Pipeline::new(RUN, 0);
+        assert_eq!(
+            writer.register_sink("one", Stream::Raw).expect("a cursor"),
+            CursorState::at(0)
+        );
+        writer.register_sink("two", Stream::Raw).expect("a cursor");
+        commit(&mut writer, &mut pipeline, &readings(1, 10, ""));
+        let change = |sink: &str| CursorChange {
+            sink: sink.to_owned(),
+            stream: Stream::Raw,
+            state: CursorState::at(10),
+            dead_letters: Vec::new(),
+        };
+        let mut input = CommitInput {
+            cursors: vec![change("one")],
+            ..CommitInput::default()
+        };
+        input.sealed.snapshot_covers = 10;
+        assert_eq!(
+            writer.commit(&input).expect("a working disk").deleted_batches,
+            0,
+            "the other sink has nothing yet"
+        );
+        input = CommitInput {
+            cursors: vec![change("two")],
+            ..CommitInput::default()
+        };
+        writer.snapshot_covers = 9;
+        assert_eq!(
+            writer.commit(&input).expect("a working disk").deleted_batches,
+            0,
+            "no snapshot covers its last record"
+        );
+        writer.snapshot_covers = 10;
+        assert_eq!(
+            writer
+                .commit(&CommitInput::default())
+                .expect("a working disk")
+                .deleted_batches,
+            1
+        );
+        assert_eq!(ledger(&writer), (10, 10, 0, 0));
+        assert_eq!(
+            writer.last_sequence(Stream::Raw).expect("a number"),
+            10,
+            "numbers are not given again"
+        );
+    }
+
+    #[test]
+    fn at_capacity_the_oldest_goes_and_the_ledger_adds_up() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut writer = Writer::open(&settings(folder.path(), 4 << 20), RUN).expect("a new store");
+        let mut pipeline = Pipeline::new(RUN, 0);
+        writer.register_sink("one", Stream::Raw).expect("a cursor");
+        let mut noise = 1u64;
+        let mut expired = 0;
+        for round in 0..200 {
+            // Incompressible, so that the store fills.
+            let padding: String = (0..60)
+                .map(|_| {
+                    noise = noise
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
+                    char::from(b'!' + (noise >> 58) as u8)
+                })
+                .collect();
+            let report = commit(&mut writer, &mut pipeline, &readings(round * 1000 + 1, 1000, &padding));
+            expired += report.expired.iter().map(|(_, count)| count).sum::<u64>();
+        }
+        assert!(expired > 0, "the store was meant to fill");
+        let (accepted, delivered, counted_expired, buffered) = ledger(&writer);
+        assert_eq!((accepted, delivered, counted_expired), (200_000, 0, expired as i64));
+        assert_eq!(accepted, delivered + counted_expired + buffered);
+        assert!(retention::used_bytes(writer.connection()).expect("a number") <= 4 << 20);
+        let late = CursorChange {
+            sink: "one".to_owned(),
+            stream: Stream::Raw,
+            state: CursorState::at(expired + 10),
+            dead_letters: Vec::new(),
+        };
+        writer
+            .commit(&CommitInput {
+                cursors: vec![late],
+                ..CommitInput::default()
+            })
+            .expect("a working disk");
+        let (accepted, delivered, expired, _) = ledger(&writer);
+        assert_eq!(
+            (accepted, delivered, expired),
+            (200_000, 10, counted_expired),
+            "what expired is not delivered as well"
+        );
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_by_the_checksum() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let settings = settings(folder.path(), 64 << 20);
+        let mut writer = Writer::open(&settings, RUN).expect("a new store");
+        commit(&mut writer, &mut Pipeline::new(RUN, 0), &readings(1, 5, ""));
+        writer
+            .connection()
+            .execute("UPDATE raw SET payload = zeroblob(length(payload))", [])
+            .expect("a row");
+        let mut reader = Reader::open(&settings.path, None).expect("a reader");
+        let error = reader
+            .next(Stream::Raw, 0, &mut HeldBatch::default())
+            .expect_err("damaged");
+        assert_eq!(
+            error.to_string(),
+            "the stored batch that ends at 5 is damaged (5 records)"
+        );
+    }
+
+    #[test]
+    fn undecodable_samples_are_bounded_and_counted() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut writer = Writer::open(&settings(folder.path(), 64 << 20), RUN).expect("a new store");
+        for round in 0..3 {
+            let undecodable = (0..90)
+                .map(|n| Undecodable {
+                    reason: "not_json",
+                    topic: format!("devices/{round}-{n}"),
+                    sample: b"{".to_vec(),
+                    received_at_ms: n,
+                })
+                .collect();
+            writer
+                .commit(&CommitInput {
+                    undecodable,
+                    ..CommitInput::default()
+                })
+                .expect("a working disk");
+        }
+        let one = |sql: &str| {
+            writer
+                .connection()
+                .query_row(sql, [], |row| row.get::<_, i64>(0))
+                .expect("a number")
+        };
+        assert_eq!(one("SELECT value FROM total WHERE name = 'undecodable:not_json'"), 270);
+        assert_eq!(one("SELECT count(*) FROM quarantine"), 100);
+    }
+}
