@@ -6,3 +6,5 @@ pub mod cursor;
 pub mod identity;
 pub mod pipeline;
 pub mod reading;
+pub mod session;
+pub mod topic;

@@ -1,0 +1,385 @@
+//! One MQTT 3.1.1 session as a state machine without I/O: packets, commits and forwards in; verdicts and bytes out.
+//!
+//! A publish gets an ordinal when it comes in and is acknowledged, in order, when the pipeline says that everything up to its
+//! ordinal is durable. Towards the client at most [`IN_FLIGHT_MAX`] QoS 1 messages are unacknowledged at a time.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use super::topic::{self, TopicError};
+
+/// QoS 1 messages on their way to a client.
+pub const IN_FLIGHT_MAX: usize = 64;
+/// Longest client id, in bytes.
+pub const CLIENT_ID_BYTES_MAX: usize = 128;
+
+/// A will, as a client leaves it at CONNECT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Will {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub qos: u8,
+    pub retain: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connect {
+    pub client_id: String,
+    pub clean_session: bool,
+    pub keep_alive_s: u16,
+    pub will: Option<Will>,
+}
+
+/// CONNACK return codes of MQTT 3.1.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ConnectRefusal {
+    Identifier = 2,
+    Unavailable = 3,
+}
+
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    NotConnected,
+    SecondConnect,
+    Malformed,
+    Qos2,
+    Topic(TopicError),
+    UnknownAcknowledgement,
+    KeepAlive,
+}
+
+impl fmt::Display for Close {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Close::NotConnected => f.write_str("the first packet was not CONNECT"),
+            Close::SecondConnect => f.write_str("a second CONNECT"),
+            Close::Malformed => f.write_str("a malformed packet"),
+            Close::Qos2 => f.write_str("a publish at QoS 2, which is not served: use QoS 1"),
+            Close::Topic(error) => write!(f, "a publish to a topic that {}", error.reason()),
+            Close::UnknownAcknowledgement => f.write_str("an acknowledgement of what was not sent"),
+            Close::KeepAlive => f.write_str("nothing was heard within one and a half keep-alives"),
+        }
+    }
+}
+
+/// What is to become of a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishVerdict {
+    /// Decode, store, fan out.
+    Take,
+    /// An acknowledgement of an alert by a person.
+    AcknowledgeAlert,
+    /// A topic of the gateway's own: acknowledged, so that the client does not repeat it, and dropped.
+    Refuse,
+}
+
+/// A message for a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message<P> {
+    pub topic: P,
+    pub payload: P,
+    pub qos: u8,
+    pub retain: bool,
+}
+
+#[derive(Debug)]
+struct InFlight<P> {
+    packet_id: u16,
+    message: Message<P>,
+}
+
+/// The publishing half: ordinals, and acknowledgements in order.
+#[derive(Debug, Default)]
+pub struct Inbound {
+    last_ordinal: u64,
+    committed: u64,
+    /// Ordinals that wait for their commit and want a PUBACK.
+    waiting: VecDeque<(u64, u16)>,
+}
+
+impl Inbound {
+    /// Judges a PUBLISH and numbers it.
+    pub fn publish(&mut self, topic: &str, qos: u8, packet_id: u16) -> Result<PublishVerdict, Close> {
+        match qos {
+            0 => {}
+            1 if packet_id != 0 => {}
+            2 => return Err(Close::Qos2),
+            _ => return Err(Close::Malformed),
+        }
+        topic::check_topic(topic).map_err(Close::Topic)?;
+        self.last_ordinal += 1;
+        if qos == 1 {
+            self.waiting.push_back((self.last_ordinal, packet_id));
+        }
+        if !topic::is_reserved(topic) {
+            Ok(PublishVerdict::Take)
+        } else if topic::alert_acknowledgement(topic).is_some() {
+            Ok(PublishVerdict::AcknowledgeAlert)
+        } else {
+            Ok(PublishVerdict::Refuse)
+        }
+    }
+
+    pub fn last_ordinal(&self) -> u64 {
+        self.last_ordinal
+    }
+
+    /// Publishes that are not durable yet, QoS 0 included.
+    pub fn uncommitted(&self) -> u64 {
+        self.last_ordinal - self.committed
+    }
+
+    /// Everything up to `through` is durable: appends the PUBACKs that this sets free.
+    pub fn committed(&mut self, through: u64, out: &mut Vec<u8>) {
+        self.committed = self.committed.max(through.min(self.last_ordinal));
+        while let Some((ordinal, packet_id)) = self.waiting.front() {
+            if *ordinal > self.committed {
+                break;
+            }
+            let [high, low] = packet_id.to_be_bytes();
+            out.extend_from_slice(&[0x40, 2, high, low]);
+            self.waiting.pop_front();
+        }
+    }
+}
+
+/// The subscribing half: what waits for the client, and what it has not acknowledged.
+#[derive(Debug)]
+pub struct Outbound<P> {
+    queue: VecDeque<Message<P>>,
+    queued_bytes: usize,
+    in_flight: VecDeque<InFlight<P>>,
+    last_packet_id: u16,
+}
+
+impl<P> Default for Outbound<P> {
+    fn default() -> Self {
+        Outbound {
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            in_flight: VecDeque::new(),
+            last_packet_id: 0,
+        }
+    }
+}
+
+impl<P: AsRef<[u8]> + Clone> Outbound<P> {
+    pub fn push(&mut self, message: Message<P>) {
+        self.queued_bytes += cost(&message);
+        self.queue.push_back(message);
+    }
+
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Appends PUBLISH packets until `bytes_max` or until the window is full.
+    pub fn fill(&mut self, out: &mut Vec<u8>, bytes_max: usize) {
+        while out.len() < bytes_max {
+            let Some(next) = self.queue.front() else { return };
+            if next.qos > 0 && self.in_flight.len() >= IN_FLIGHT_MAX {
+                return;
+            }
+            let message = self.queue.pop_front().expect("just looked at");
+            self.queued_bytes -= cost(&message);
+            let packet_id = if message.qos > 0 { self.next_packet_id() } else { 0 };
+            encode_publish(&message, packet_id, false, out);
+            if message.qos > 0 {
+                self.in_flight.push_back(InFlight { packet_id, message });
+            }
+        }
+    }
+
+    pub fn acknowledge(&mut self, packet_id: u16) -> Result<(), Close> {
+        let at = self.in_flight.iter().position(|sent| sent.packet_id == packet_id);
+        let at = at.ok_or(Close::UnknownAcknowledgement)?;
+        self.in_flight.remove(at);
+        Ok(())
+    }
+
+    /// A client that came back gets again what it had not acknowledged.
+    pub fn resend(&self, out: &mut Vec<u8>) {
+        for sent in &self.in_flight {
+            encode_publish(&sent.message, sent.packet_id, true, out);
+        }
+    }
+
+    /// The client is away: what was QoS 0 is not kept for it.
+    pub fn drop_qos_0(&mut self) {
+        self.queue.retain(|message| message.qos > 0);
+        self.queued_bytes = self.queue.iter().map(cost).sum();
+    }
+
+    fn next_packet_id(&mut self) -> u16 {
+        loop {
+            self.last_packet_id = if self.last_packet_id == u16::MAX {
+                1
+            } else {
+                self.last_packet_id + 1
+            };
+            if self.in_flight.iter().all(|sent| sent.packet_id != self.last_packet_id) {
+                return self.last_packet_id;
+            }
+        }
+    }
+}
+
+/// What a queued message is counted as: its bytes and what keeping it takes.
+fn cost<P: AsRef<[u8]>>(message: &Message<P>) -> usize {
+    message.topic.as_ref().len() + message.payload.as_ref().len() + 64
+}
+
+fn encode_publish<P: AsRef<[u8]>>(message: &Message<P>, packet_id: u16, dup: bool, out: &mut Vec<u8>) {
+    let (topic, payload) = (message.topic.as_ref(), message.payload.as_ref());
+    out.push(0x30 | (u8::from(dup) << 3) | (message.qos << 1) | u8::from(message.retain));
+    let mut remaining = 2 + topic.len() + if message.qos > 0 { 2 } else { 0 } + payload.len();
+    while remaining >= 0x80 {
+        out.push(remaining as u8 | 0x80);
+        remaining >>= 7;
+    }
+    out.push(remaining as u8);
+    out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+    out.extend_from_slice(topic);
+    if message.qos > 0 {
+        out.extend_from_slice(&packet_id.to_be_bytes());
+    }
+    out.extend_from_slice(payload);
+}
+
+/// The id under which a client is known; an empty one is replaced if the session is clean.
+pub fn check_connect(connect: &Connect, generated: impl FnOnce() -> String) -> Result<String, ConnectRefusal> {
+    let id = &connect.client_id;
+    if id.is_empty() {
+        return if connect.clean_session {
+            Ok(generated())
+        } else {
+            Err(ConnectRefusal::Identifier)
+        };
+    }
+    if id.len() > CLIENT_ID_BYTES_MAX || id.contains(['+', '$', '#', '/', '\0']) {
+        return Err(ConnectRefusal::Identifier);
+    }
+    Ok(id.clone())
+}
+
+/// How long a client may be silent, in milliseconds; `None` with keep-alive 0.
+pub fn silence_ms_max(keep_alive_s: u16) -> Option<u64> {
+    (keep_alive_s > 0).then(|| u64::from(keep_alive_s) * 1500)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgements_wait_for_the_commit_and_keep_their_order() {
+        let mut inbound = Inbound::default();
+        let mut out = Vec::new();
+        assert_eq!(inbound.publish("a", 1, 10), Ok(PublishVerdict::Take));
+        assert_eq!(inbound.publish("a", 0, 0), Ok(PublishVerdict::Take));
+        assert_eq!(inbound.publish("alerts/x", 1, 11), Ok(PublishVerdict::Refuse));
+        inbound.committed(0, &mut out);
+        assert!(out.is_empty());
+        assert_eq!(inbound.uncommitted(), 3);
+        inbound.committed(2, &mut out);
+        assert_eq!(out, [0x40, 2, 0, 10]);
+        inbound.committed(99, &mut out);
+        assert_eq!(out[4..], [0x40, 2, 0, 11]);
+        assert_eq!(inbound.uncommitted(), 0);
+    }
+
+    #[test]
+    fn what_is_not_served_closes() {
+        let mut inbound = Inbound::default();
+        assert_eq!(inbound.publish("a", 2, 1), Err(Close::Qos2));
+        assert_eq!(inbound.publish("a", 1, 0), Err(Close::Malformed));
+        assert_eq!(inbound.publish("a", 3, 1), Err(Close::Malformed));
+        assert_eq!(inbound.publish("a/#", 0, 0), Err(Close::Topic(TopicError::Wildcard)));
+    }
+
+    #[test]
+    fn the_window_bounds_what_is_unacknowledged_and_ids_are_not_given_twice() {
+        let mut outbound = Outbound::<Vec<u8>>::default();
+        for n in 0..300u16 {
+            outbound.push(Message {
+                topic: b"t".to_vec(),
+                payload: n.to_be_bytes().to_vec(),
+                qos: 1,
+                retain: false,
+            });
+        }
+        let mut seen = 0;
+        let mut out = Vec::new();
+        while seen < 300 {
+            out.clear();
+            outbound.fill(&mut out, usize::MAX);
+            assert!(!out.is_empty());
+            for packet in out.chunks(9) {
+                assert_eq!(packet[7..9], (seen as u16).to_be_bytes());
+                outbound
+                    .acknowledge(u16::from_be_bytes([packet[5], packet[6]]))
+                    .expect("sent");
+                seen += 1;
+            }
+        }
+        assert_eq!(outbound.acknowledge(1), Err(Close::UnknownAcknowledgement));
+        assert_eq!(outbound.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn a_client_that_returns_gets_the_unacknowledged_again_marked_as_duplicates() {
+        let mut outbound = Outbound::<Vec<u8>>::default();
+        outbound.push(Message {
+            topic: b"t".to_vec(),
+            payload: b"x".to_vec(),
+            qos: 1,
+            retain: false,
+        });
+        outbound.push(Message {
+            topic: b"t".to_vec(),
+            payload: b"y".to_vec(),
+            qos: 0,
+            retain: false,
+        });
+        let mut out = Vec::new();
+        outbound.fill(&mut out, 1);
+        outbound.drop_qos_0();
+        out.clear();
+        outbound.resend(&mut out);
+        assert_eq!(out, [0x3a, 6, 0, 1, b't', 0, 1, b'x']);
+        assert!(outbound.is_empty());
+    }
+
+    #[test]
+    fn client_ids_are_checked() {
+        let connect = |id: &str, clean_session| Connect {
+            client_id: id.to_owned(),
+            clean_session,
+            keep_alive_s: 0,
+            will: None,
+        };
+        assert_eq!(
+            check_connect(&connect("", true), || "made".into()),
+            Ok("made".to_owned())
+        );
+        assert_eq!(
+            check_connect(&connect("", false), String::new),
+            Err(ConnectRefusal::Identifier)
+        );
+        assert_eq!(
+            check_connect(&connect("a/b", true), String::new),
+            Err(ConnectRefusal::Identifier)
+        );
+        assert_eq!(
+            check_connect(&connect("truck-1", false), String::new),
+            Ok("truck-1".to_owned())
+        );
+        assert_eq!((silence_ms_max(0), silence_ms_max(60)), (None, Some(90_000)));
+    }
+}

@@ -1,0 +1,167 @@
+//! Topic names and filters of MQTT 3.1.1: what is valid, and what matches what.
+
+/// Longest topic or filter taken, in bytes.
+pub const TOPIC_BYTES_MAX: usize = 1024;
+
+/// Why a topic name or filter is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicError {
+    Empty,
+    TooLong,
+    Nul,
+    Wildcard,
+    /// `$` topics belong to brokers; none of ours is published by a client.
+    Dollar,
+    /// The router behind us cannot take a first character outside ASCII.
+    NotAscii,
+    MisplacedWildcard,
+    Shared,
+}
+
+impl TopicError {
+    pub fn reason(self) -> &'static str {
+        match self {
+            TopicError::Empty => "empty",
+            TopicError::TooLong => "too long",
+            TopicError::Nul => "holds a NUL",
+            TopicError::Wildcard => "holds a wildcard",
+            TopicError::Dollar => "starts with $",
+            TopicError::NotAscii => "starts with a character outside ASCII",
+            TopicError::MisplacedWildcard => "has a wildcard that is not a whole level, or # before the end",
+            TopicError::Shared => "is a shared subscription, which is not served",
+        }
+    }
+}
+
+/// Checks the name of a topic that a client publishes to.
+pub fn check_topic(topic: &str) -> Result<(), TopicError> {
+    check_common(topic)?;
+    if topic.bytes().any(|byte| byte == b'+' || byte == b'#') {
+        return Err(TopicError::Wildcard);
+    }
+    Ok(())
+}
+
+/// Checks a filter that a client subscribes to.
+pub fn check_filter(filter: &str) -> Result<(), TopicError> {
+    if filter.starts_with("$share/") {
+        return Err(TopicError::Shared);
+    }
+    check_common(filter)?;
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let has_wildcard = level.contains(['+', '#']);
+        if has_wildcard && (level.len() != 1 || (level == "#" && levels.peek().is_some())) {
+            return Err(TopicError::MisplacedWildcard);
+        }
+    }
+    Ok(())
+}
+
+fn check_common(text: &str) -> Result<(), TopicError> {
+    let bytes = text.as_bytes();
+    match bytes.first() {
+        None => return Err(TopicError::Empty),
+        Some(b'$') => return Err(TopicError::Dollar),
+        Some(first) if !first.is_ascii() => return Err(TopicError::NotAscii),
+        Some(_) => {}
+    }
+    if bytes.len() > TOPIC_BYTES_MAX {
+        return Err(TopicError::TooLong);
+    }
+    if bytes.contains(&0) {
+        return Err(TopicError::Nul);
+    }
+    Ok(())
+}
+
+/// Whether a valid filter matches a valid topic.
+pub fn matches(filter: &str, topic: &str) -> bool {
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        if wanted == "#" {
+            return true;
+        }
+        match levels.next() {
+            Some(level) if wanted == "+" || wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+/// Topics of the gateway's own: clients do not publish there.
+pub fn is_reserved(topic: &str) -> bool {
+    let root = topic.split('/').next().unwrap_or(topic);
+    root == "alerts" || root == "outrider"
+}
+
+/// `alerts/{device}/{metric}/{kind}/ack`, the one thing that clients may publish below `alerts/`.
+pub fn alert_acknowledgement(topic: &str) -> Option<(&str, &str, &str)> {
+    let mut levels = topic.split('/');
+    let (root, device, metric, kind, last) = (
+        levels.next()?,
+        levels.next()?,
+        levels.next()?,
+        levels.next()?,
+        levels.next()?,
+    );
+    (root == "alerts" && last == "ack" && levels.next().is_none()).then_some((device, metric, kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_match_as_the_standard_says() {
+        for (filter, topic, expected) in [
+            ("#", "a/b", true),
+            ("a/#", "a", true),
+            ("a/#", "a/b/c", true),
+            ("a/+", "a/b", true),
+            ("a/+", "a", false),
+            ("a/+", "a/b/c", false),
+            ("+/b", "a/b", true),
+            ("+", "/a", false),
+            ("/+", "/a", true),
+            ("a/b", "a/b", true),
+            ("a/b", "a/b/", false),
+            ("a/+/c", "a//c", true),
+        ] {
+            assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
+        }
+    }
+
+    #[test]
+    fn bad_names_are_refused_with_a_reason() {
+        for (topic, expected) in [
+            ("", Err(TopicError::Empty)),
+            ("a/+", Err(TopicError::Wildcard)),
+            ("$SYS/x", Err(TopicError::Dollar)),
+            ("é/x", Err(TopicError::NotAscii)),
+            ("a/\0", Err(TopicError::Nul)),
+            ("a/é", Ok(())),
+        ] {
+            assert_eq!(check_topic(topic), expected, "{topic:?}");
+        }
+        for (filter, expected) in [
+            ("a/#/b", Err(TopicError::MisplacedWildcard)),
+            ("a+/b", Err(TopicError::MisplacedWildcard)),
+            ("$share/g/a", Err(TopicError::Shared)),
+            ("a/+/#", Ok(())),
+            ("#", Ok(())),
+        ] {
+            assert_eq!(check_filter(filter), expected, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn the_gateways_own_topics_are_known() {
+        assert!(is_reserved("alerts/a") && is_reserved("outrider/status") && is_reserved("alerts"));
+        assert!(!is_reserved("alertsx/a") && !is_reserved("devices/alerts"));
+        assert_eq!(alert_acknowledgement("alerts/d/m/gap/ack"), Some(("d", "m", "gap")));
+        assert_eq!(alert_acknowledgement("alerts/d/m/gap"), None);
+        assert_eq!(alert_acknowledgement("alerts/d/m/gap/ack/x"), None);
+    }
+}
