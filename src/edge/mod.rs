@@ -1,0 +1,4 @@
+//! x
+pub mod codec;
+pub mod retained;
+pub mod router;
