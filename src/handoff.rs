@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use crate::core::reading::Readings;
 
@@ -88,7 +88,7 @@ pub enum Input {
 /// The sending half, cheap to clone.
 ///
 /// The channel itself has no bound in items: its bound is the byte budget, without whose permits nothing is sent.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct PipelineHandle<T: From<Input>> {
     sender: mpsc::Sender<T>,
     budget: Arc<Semaphore>,
@@ -102,6 +102,16 @@ pub struct PipelineGone;
 /// What even an empty submission costs, so that floods of tiny ones are bounded as well.
 const SUBMISSION_OVERHEAD_BYTES: usize = 512;
 
+impl<T: From<Input>> Clone for PipelineHandle<T> {
+    fn clone(&self) -> Self {
+        PipelineHandle {
+            sender: self.sender.clone(),
+            budget: Arc::clone(&self.budget),
+            budget_bytes: self.budget_bytes,
+        }
+    }
+}
+
 impl<T: From<Input>> PipelineHandle<T> {
     pub fn new(sender: mpsc::Sender<T>, budget_bytes: u32) -> Self {
         PipelineHandle {
@@ -111,20 +121,37 @@ impl<T: From<Input>> PipelineHandle<T> {
         }
     }
 
+    /// Queues if there is a share of the byte budget at once; else gives the submission back, for [`Self::submit`].
+    pub fn try_submit(&self, mut submission: Submission) -> Result<Option<Submission>, PipelineGone> {
+        match Arc::clone(&self.budget).try_acquire_many_owned(self.permits(&submission)) {
+            Ok(permit) => {
+                submission.permit = Some(permit);
+                self.send(submission).map(|()| None)
+            }
+            Err(TryAcquireError::NoPermits) => Ok(Some(submission)),
+            Err(TryAcquireError::Closed) => Err(PipelineGone),
+        }
+    }
+
     /// Waits for a share of the byte budget, then queues. The session reads nothing meanwhile: TCP is the back-pressure.
     pub async fn submit(&self, mut submission: Submission) -> Result<(), PipelineGone> {
+        let budget = Arc::clone(&self.budget);
+        let permit = budget.acquire_many_owned(self.permits(&submission)).await;
+        submission.permit = Some(permit.map_err(|_| PipelineGone)?);
+        self.send(submission)
+    }
+
+    fn permits(&self, submission: &Submission) -> u32 {
         let samples: usize = submission
             .undecodable
             .iter()
             .map(|u| u.topic.len() + u.sample.len())
             .sum();
         let bytes = SUBMISSION_OVERHEAD_BYTES + submission.readings.byte_size() + samples;
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.budget_bytes);
-        let permit = Arc::clone(&self.budget)
-            .acquire_many_owned(permits)
-            .await
-            .map_err(|_| PipelineGone)?;
-        submission.permit = Some(permit);
+        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.budget_bytes)
+    }
+
+    fn send(&self, submission: Submission) -> Result<(), PipelineGone> {
         self.sender
             .send(Input::Submission(submission).into())
             .map_err(|_| PipelineGone)

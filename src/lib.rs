@@ -3,4 +3,5 @@
 pub mod core;
 pub mod edge;
 pub mod handoff;
+pub mod ingest;
 pub mod store;

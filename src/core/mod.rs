@@ -6,5 +6,6 @@ pub mod cursor;
 pub mod identity;
 pub mod pipeline;
 pub mod reading;
+pub mod record;
 pub mod session;
 pub mod topic;

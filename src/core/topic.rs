@@ -109,6 +109,43 @@ pub fn alert_acknowledgement(topic: &str) -> Option<(&str, &str, &str)> {
     (root == "alerts" && last == "ack" && levels.next().is_none()).then_some((device, metric, kind))
 }
 
+/// One level of a topic, or of a path, from any text.
+pub fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '%' | '/' | '+' | '#') || c.is_control() {
+            let mut bytes = [0; 4];
+            for byte in c.encode_utf8(&mut bytes).bytes() {
+                out.push_str(&format!("%{byte:02X}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// The text that [`percent_encode`] made a level of; what is no escape stays as it is.
+pub fn percent_decode(level: &str) -> String {
+    let bytes = level.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escaped = (bytes[at] == b'%').then(|| level.get(at + 1..at + 3)).flatten();
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,5 +200,16 @@ mod tests {
         assert_eq!(alert_acknowledgement("alerts/d/m/gap/ack"), Some(("d", "m", "gap")));
         assert_eq!(alert_acknowledgement("alerts/d/m/gap"), None);
         assert_eq!(alert_acknowledgement("alerts/d/m/gap/ack/x"), None);
+    }
+
+    #[test]
+    fn any_text_can_be_a_level() {
+        for text in ["tank-1", "a/b+c#d%2F", "ä\n", "100%"] {
+            let level = percent_encode(text);
+            assert_eq!(check_topic(&format!("alerts/{level}")), Ok(()), "{level}");
+            assert!(!level.contains('/'));
+            assert_eq!(percent_decode(&level), text);
+        }
+        assert_eq!(percent_decode("%zz%"), "%zz%");
     }
 }

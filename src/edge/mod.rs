@@ -1,4 +1,266 @@
-//! x
-pub mod codec;
-pub mod retained;
-pub mod router;
+//! MQTT 3.1.1 towards devices and local subscribers: our own listener, so that a publish is held until it is durable, and nothing that a
+//! client sends can end the process.
+//!
+//! Everything here lives on one thread. A connection is a task; its decisions are [`crate::core::session`]'s.
+
+mod codec;
+mod connection;
+pub mod fanout;
+mod retained;
+mod router;
+mod sessions;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use crate::handoff::{Input, PipelineHandle};
+use crate::ingest::Ingest;
+use fanout::Fanout;
+pub use router::RouterDead;
+use router::RouterFeed;
+use sessions::Sessions;
+
+/// Every bound of the edge.
+#[derive(Clone, Debug)]
+pub struct EdgeSettings {
+    pub connections_max: usize,
+    pub packet_bytes_max: usize,
+    pub connect_timeout: Duration,
+    pub write_timeout: Duration,
+    /// Publishes of one connection that may wait for their commit; then its socket is not read.
+    pub uncommitted_max: u64,
+    pub filters_max: usize,
+    pub filters_a_client_max: usize,
+    pub topics_max: usize,
+    pub retained_max: usize,
+    pub retained_bytes_max: usize,
+    /// What may wait for one subscriber; beyond it is disconnected, or loses messages while it is away.
+    pub subscriber_bytes_max: usize,
+    pub persistent_sessions_max: usize,
+    pub unrouted: Unrouted,
+}
+
+/// What becomes of a publish that no route takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unrouted {
+    /// Ordinary MQTT: fanned out, not stored.
+    Pass,
+    /// Acknowledged, so that it is not repeated, and dropped.
+    Reject,
+}
+
+impl Default for EdgeSettings {
+    fn default() -> Self {
+        EdgeSettings {
+            connections_max: 4096,
+            packet_bytes_max: 256 * 1024,
+            connect_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+            uncommitted_max: 256,
+            filters_max: 256,
+            filters_a_client_max: 64,
+            topics_max: 100_000,
+            retained_max: 10_000,
+            retained_bytes_max: 16 << 20,
+            subscriber_bytes_max: 1 << 20,
+            persistent_sessions_max: 1024,
+            unrouted: Unrouted::Pass,
+        }
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Topics of the last unrouted publishes that the status lists.
+const UNROUTED_TOPICS: usize = 16;
+
+#[derive(Debug, Default)]
+pub struct EdgeCounters {
+    pub connections: Counter,
+    pub disconnections: Counter,
+    pub connections_refused: Counter,
+    pub publishes_qos_0: Counter,
+    pub publishes_qos_1: Counter,
+    pub publishes_unrouted: Counter,
+    pub publishes_refused: Counter,
+    pub publishes_undecodable: Counter,
+    pub bytes_received: Counter,
+    pub subscribers_overrun: Counter,
+    pub messages_dropped: Counter,
+    pub topics_refused: Counter,
+    pub filters_refused: Counter,
+    pub retained_refused: Counter,
+    pub unrouted_topics: Mutex<VecDeque<String>>,
+}
+
+impl EdgeCounters {
+    /// Whether the topic is new among the last ones, and so worth a line in the log.
+    fn note_unrouted(&self, topic: &str) -> bool {
+        self.publishes_unrouted.add(1);
+        let mut topics = self.unrouted_topics.lock().expect("nothing panics while it is held");
+        if topics.iter().any(|known| known == topic) {
+            return false;
+        }
+        if topics.len() == UNROUTED_TOPICS {
+            topics.pop_front();
+        }
+        topics.push_back(topic.to_owned());
+        true
+    }
+}
+
+/// How far the process is in ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Running,
+    /// No new connections; those that are there finish what waits for its commit.
+    Draining,
+}
+
+/// What a message of the gateway's own is.
+#[derive(Debug)]
+pub struct OwnMessage {
+    pub topic: String,
+    pub payload: Vec<u8>,
+}
+
+struct Edge<T: From<Input>> {
+    settings: Rc<EdgeSettings>,
+    pipeline: PipelineHandle<T>,
+    ingest: RefCell<Ingest>,
+    fanout: Fanout,
+    sessions: Sessions,
+    counters: Arc<EdgeCounters>,
+    now_ms: fn() -> i64,
+    phase: watch::Receiver<Phase>,
+    refusals: RefCell<Throttle>,
+    made_client_ids: Cell<u64>,
+}
+
+/// One line a second for what a hostile client could repeat for ever.
+#[derive(Debug, Default)]
+struct Throttle {
+    last_ms: i64,
+    suppressed: u64,
+}
+
+impl Throttle {
+    /// `Some(how many were passed over since the last)` when a line may be written.
+    fn permit(&mut self, now_ms: i64) -> Option<u64> {
+        if (now_ms - self.last_ms).abs() < 1000 {
+            self.suppressed += 1;
+            return None;
+        }
+        self.last_ms = now_ms;
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+/// What the edge needs from the rest of the house.
+pub struct EdgeParts<T: From<Input>> {
+    pub settings: EdgeSettings,
+    pub pipeline: PipelineHandle<T>,
+    pub ingest: Ingest,
+    pub counters: Arc<EdgeCounters>,
+    pub now_ms: fn() -> i64,
+    pub phase: watch::Receiver<Phase>,
+    /// The gateway's own retained messages: alerts and status.
+    pub own_messages: tokio::sync::mpsc::Receiver<OwnMessage>,
+}
+
+/// Serves until the phase is [`Phase::Draining`] and every connection has ended, or until the router dies. Must run in a `LocalSet`.
+pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgeParts<T>) -> Result<(), RouterDead> {
+    let EdgeParts {
+        settings,
+        pipeline,
+        ingest,
+        counters,
+        now_ms,
+        phase,
+        mut own_messages,
+    } = parts;
+    let settings = Rc::new(settings);
+    let router = RouterFeed::start(settings.filters_max).map_err(|_| RouterDead)?;
+    let fanout = Fanout::new(router, Rc::clone(&settings), Arc::clone(&counters));
+    let sessions = Sessions::new(fanout.clone(), settings.persistent_sessions_max);
+    let edge = Rc::new(Edge {
+        settings,
+        pipeline,
+        ingest: RefCell::new(ingest),
+        fanout,
+        sessions,
+        counters,
+        now_ms,
+        phase: phase.clone(),
+        refusals: RefCell::default(),
+        made_client_ids: Cell::new(0),
+    });
+    let places = Arc::new(Semaphore::new(edge.settings.connections_max));
+    let mut phase = phase;
+    let mut health = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => accept(&edge, &places, accepted).await,
+            Some(own) = own_messages.recv() => edge.fanout.publish(own.topic.as_bytes(), &own.payload, 1, true).await?,
+            _ = health.tick() => if edge.fanout.is_dead() { return Err(RouterDead) },
+            draining = phase.wait_for(|phase| *phase == Phase::Draining) => {
+                // A sender that is gone means the same: the process is ending.
+                drop(draining);
+                break;
+            }
+        }
+    }
+    drop(listener);
+    // Every connection gives its place back when it has ended.
+    let all = u32::try_from(edge.settings.connections_max).unwrap_or(u32::MAX);
+    let _ = places.acquire_many(all).await;
+    Ok(())
+}
+
+async fn accept<T: From<Input> + 'static>(
+    edge: &Rc<Edge<T>>,
+    places: &Arc<Semaphore>,
+    accepted: std::io::Result<(tokio::net::TcpStream, std::net::SocketAddr)>,
+) {
+    match accepted {
+        Ok((stream, peer)) => {
+            let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+                edge.counters.connections_refused.add(1);
+                if let Some(more) = edge.refusals.borrow_mut().permit((edge.now_ms)()) {
+                    tracing::warn!(%peer, more, "connection refused: connections_max is reached");
+                }
+                return;
+            };
+            let edge = Rc::clone(edge);
+            tokio::task::spawn_local(async move {
+                connection::serve(edge, stream, peer).await;
+                drop(place);
+            });
+        }
+        Err(error) => {
+            // Out of file descriptors, most likely: accepting again at once would only spin.
+            tracing::warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}

@@ -28,7 +28,12 @@ pub struct RetainedFull;
 
 impl Retained {
     pub fn new(count_max: usize, bytes_max: usize) -> Retained {
-        Retained { messages: BTreeMap::new(), bytes: 0, count_max, bytes_max }
+        Retained {
+            messages: BTreeMap::new(),
+            bytes: 0,
+            count_max,
+            bytes_max,
+        }
     }
 
     /// An empty payload deletes.
@@ -47,22 +52,20 @@ impl Retained {
             return Err(RetainedFull);
         }
         self.bytes = after;
-        self.messages.insert(Bytes::copy_from_slice(topic), (Bytes::copy_from_slice(payload), qos));
+        self.messages
+            .insert(Bytes::copy_from_slice(topic), (Bytes::copy_from_slice(payload), qos));
         Ok(())
     }
 
-    pub fn len(&self) -> usize {
-        self.messages.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
     pub fn matching<'a>(&'a self, filter: &'a str) -> impl Iterator<Item = RetainedMessage> + 'a {
-        self.messages.iter().filter(|(topic, _)| std::str::from_utf8(topic).is_ok_and(|topic| topic::matches(filter, topic))).map(
-            |(topic, (payload, qos))| RetainedMessage { topic: topic.clone(), payload: payload.clone(), qos: *qos },
-        )
+        self.messages
+            .iter()
+            .filter(|(topic, _)| std::str::from_utf8(topic).is_ok_and(|topic| topic::matches(filter, topic)))
+            .map(|(topic, (payload, qos))| RetainedMessage {
+                topic: topic.clone(),
+                payload: payload.clone(),
+                qos: *qos,
+            })
     }
 }
 
@@ -78,11 +81,14 @@ mod tests {
         assert_eq!(retained.set(b"b", b"1", 0), Ok(()));
         assert_eq!(retained.set(b"c", b"1", 0), Err(RetainedFull), "too many");
         assert_eq!(retained.set(b"b", &[0; 30], 0), Err(RetainedFull), "too large");
-        let all: Vec<_> = retained.matching("#").map(|message| (message.topic, message.payload, message.qos)).collect();
+        let all: Vec<_> = retained
+            .matching("#")
+            .map(|message| (message.topic, message.payload, message.qos))
+            .collect();
         assert_eq!(all, [("a".into(), "22".into(), 1), ("b".into(), "1".into(), 0)]);
         assert_eq!(retained.set(b"a", b"", 0), Ok(()));
         assert_eq!(retained.matching("a").count(), 0);
         assert_eq!(retained.set(b"a", b"", 0), Ok(()), "nothing to delete");
-        assert_eq!((retained.len(), retained.bytes), (1, 2));
+        assert_eq!((retained.messages.len(), retained.bytes), (1, 2));
     }
 }

@@ -20,8 +20,14 @@ const SEGMENTS: usize = 3;
 const FEED_LEN: usize = 1024;
 
 enum Feed {
-    Publish { topic: Bytes, envelope: Bytes },
-    Subscribe { filter: String, reply: oneshot::Sender<FilterLog> },
+    Publish {
+        topic: Bytes,
+        envelope: Bytes,
+    },
+    Subscribe {
+        filter: String,
+        reply: oneshot::Sender<FilterLog>,
+    },
 }
 
 /// The way into the router; its thread does the calls that block.
@@ -67,33 +73,44 @@ impl RouterFeed {
         let mut envelope = BytesMut::with_capacity(payload.len() + 1);
         envelope.put_u8(qos);
         envelope.put_slice(payload);
-        let publish = Feed::Publish { topic: Bytes::copy_from_slice(topic), envelope: envelope.freeze() };
+        let publish = Feed::Publish {
+            topic: Bytes::copy_from_slice(topic),
+            envelope: envelope.freeze(),
+        };
         self.feed.send(publish).await.map_err(|_| RouterDead)
     }
 
     pub async fn subscribe(&self, filter: &str) -> Result<FilterLog, RouterDead> {
         let (reply, subscribed) = oneshot::channel();
-        self.feed.send(Feed::Subscribe { filter: filter.to_owned(), reply }).await.map_err(|_| RouterDead)?;
+        self.feed
+            .send(Feed::Subscribe {
+                filter: filter.to_owned(),
+                reply,
+            })
+            .await
+            .map_err(|_| RouterDead)?;
         subscribed.await.map_err(|_| RouterDead)
     }
 }
 
-fn run_feed(config: RouterConfig, mut next: mpsc::Receiver<Feed>) -> Result<(), LinkError> {
+fn run_feed(config: RouterConfig, mut next: mpsc::Receiver<Feed>) -> Result<(), Box<LinkError>> {
     let router = Router::new(0, config).spawn();
     // Held though nothing is read from it: the router ends a link whose receiving half is gone.
-    let (mut publisher, _acknowledgements, _) = LinkBuilder::new("publisher", router.clone()).build()?;
+    let (mut publisher, _acknowledgements, _) = LinkBuilder::new("publisher", router.clone())
+        .build()
+        .map_err(Box::new)?;
     let mut subscribers: Vec<LinkTx> = Vec::new();
     while let Some(feed) = next.blocking_recv() {
         match feed {
             Feed::Publish { topic, envelope } => {
-                publisher.publish(topic, envelope)?;
+                publisher.publish(topic, envelope).map_err(Box::new)?;
             }
             Feed::Subscribe { filter, reply } => {
                 let name = format!("filter-{}", subscribers.len());
-                let (mut link, mut log, _) = LinkBuilder::new(&name, router.clone()).build()?;
-                link.subscribe(filter)?;
+                let (mut link, mut log, _) = LinkBuilder::new(&name, router.clone()).build().map_err(Box::new)?;
+                link.subscribe(filter).map_err(Box::new)?;
                 // The acknowledgement: from here on nothing that matches is missed.
-                while !matches!(log.recv()?, Some(Notification::DeviceAck(_))) {}
+                while !matches!(log.recv().map_err(Box::new)?, Some(Notification::DeviceAck(_))) {}
                 subscribers.push(link);
                 // The client that asked may be gone; the link stays for the next one.
                 let _ = reply.send(FilterLog { log, last_offset: None });
@@ -135,7 +152,12 @@ impl FilterLog {
                         continue;
                     }
                     let qos = payload.split_to(1)[0];
-                    return Ok(Routed { topic: forward.publish.topic, payload, qos, after_gap });
+                    return Ok(Routed {
+                        topic: forward.publish.topic,
+                        payload,
+                        qos,
+                        after_gap,
+                    });
                 }
                 // The router has stopped scheduling this link until it is woken.
                 Some(Notification::Unschedule) => self.log.wake().await.map_err(|_| RouterDead)?,
@@ -162,7 +184,10 @@ mod tests {
         });
         for n in 0..5000u32 {
             let message = log.next().await.expect("a router");
-            assert_eq!((&message.payload[..], message.qos, message.after_gap), (&n.to_be_bytes()[..], 1, false));
+            assert_eq!(
+                (&message.payload[..], message.qos, message.after_gap),
+                (&n.to_be_bytes()[..], 1, false)
+            );
         }
         publishing.await.expect("no panic");
         assert!(!router.is_dead());

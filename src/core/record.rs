@@ -1,0 +1,252 @@
+//! Records as consumers read them: one line of JSON each, ending in a line feed.
+//!
+//! Written by hand into a buffer that is used again: this is the hottest path towards the cloud, and it allocates nothing.
+
+use super::identity::RunId;
+use super::reading::{Reading, TimeQuality};
+
+/// What makes a reading an anomaly.
+#[derive(Clone, Copy, Debug)]
+pub struct AnomalyPart<'a> {
+    pub raw_position: u64,
+    pub detector: &'a str,
+    pub also: &'a [&'a str],
+    pub score: f64,
+    pub expected: Option<f64>,
+    pub spread: Option<f64>,
+    pub reason: &'a str,
+    pub late: bool,
+}
+
+/// Appends a reading. `gateway` is the inside of a JSON string, see [`escape`]: it is the same in every record.
+pub fn write_reading(out: &mut Vec<u8>, gateway: &str, run: RunId, position: u64, reading: &Reading<'_>) {
+    write_start(out, "reading", gateway, run, position);
+    write_reading_fields(out, reading);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Appends an anomaly: the reading, under a position of the second stream, and why it stands out.
+pub fn write_anomaly(
+    out: &mut Vec<u8>,
+    gateway: &str,
+    run: RunId,
+    position: u64,
+    reading: &Reading<'_>,
+    anomaly: &AnomalyPart<'_>,
+) {
+    write_start(out, "anomaly", gateway, run, position);
+    write_reading_fields(out, reading);
+    out.extend_from_slice(b",\"raw_run\":\"");
+    write_hex(out, run);
+    out.extend_from_slice(b"\",\"raw_position\":");
+    write_u64(out, anomaly.raw_position);
+    out.extend_from_slice(b",\"detector\":\"");
+    out.extend_from_slice(anomaly.detector.as_bytes());
+    out.extend_from_slice(b"\",\"also\":[");
+    for (at, other) in anomaly.also.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_text(out, other);
+    }
+    out.extend_from_slice(b"],\"score\":");
+    write_f64(out, anomaly.score);
+    out.extend_from_slice(b",\"expected\":");
+    write_optional(out, anomaly.expected);
+    out.extend_from_slice(b",\"spread\":");
+    write_optional(out, anomaly.spread);
+    out.extend_from_slice(b",\"reason\":");
+    write_text(out, anomaly.reason);
+    out.extend_from_slice(if anomaly.late {
+        b",\"late\":true}\n".as_slice()
+    } else {
+        b",\"late\":false}\n"
+    });
+}
+
+/// The fields that every record begins with.
+pub fn write_start(out: &mut Vec<u8>, kind: &str, gateway: &str, run: RunId, position: u64) {
+    out.extend_from_slice(b"{\"v\":1,\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"gateway\":\"");
+    out.extend_from_slice(gateway.as_bytes());
+    out.extend_from_slice(b"\",\"run\":\"");
+    write_hex(out, run);
+    out.extend_from_slice(b"\",\"position\":");
+    write_u64(out, position);
+}
+
+fn write_reading_fields(out: &mut Vec<u8>, reading: &Reading<'_>) {
+    out.extend_from_slice(b",\"device\":");
+    write_text(out, reading.device);
+    out.extend_from_slice(b",\"metric\":");
+    write_text(out, reading.metric);
+    out.extend_from_slice(b",\"value\":");
+    write_f64(out, reading.value);
+    out.extend_from_slice(b",\"measured_at_ms\":");
+    write_i64(out, reading.measured_at_ms);
+    out.extend_from_slice(b",\"received_at_ms\":");
+    write_i64(out, reading.received_at_ms);
+    out.extend_from_slice(match reading.time_quality {
+        TimeQuality::Synced => b",\"time_quality\":\"synced\"".as_slice(),
+        TimeQuality::Unsynced => b",\"time_quality\":\"unsynced\"",
+    });
+    if let Some(sequence) = reading.sequence {
+        out.extend_from_slice(b",\"seq\":");
+        write_u64(out, sequence);
+    }
+    if !reading.attributes.is_empty() {
+        out.extend_from_slice(b",\"attributes\":{");
+        for (at, (key, value)) in reading.attributes.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            write_text(out, key);
+            out.push(b':');
+            write_text(out, value);
+        }
+        out.push(b'}');
+    }
+}
+
+fn write_hex(out: &mut Vec<u8>, run: RunId) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in run.0 {
+        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+}
+
+pub fn write_u64(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+pub fn write_i64(out: &mut Vec<u8>, number: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// JSON has no infinity and no NaN: they are null.
+pub fn write_f64(out: &mut Vec<u8>, number: f64) {
+    if number.is_finite() {
+        out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
+    } else {
+        out.extend_from_slice(b"null");
+    }
+}
+
+fn write_optional(out: &mut Vec<u8>, number: Option<f64>) {
+    write_f64(out, number.unwrap_or(f64::NAN));
+}
+
+/// A JSON string, quotes included.
+pub fn write_text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let mut plain_from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&text.as_bytes()[plain_from..at]);
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+        }
+        plain_from = at + 1;
+    }
+    out.extend_from_slice(&text.as_bytes()[plain_from..]);
+    out.push(b'"');
+}
+
+/// The inside of a JSON string.
+pub fn escape(text: &str) -> String {
+    let mut quoted = Vec::with_capacity(text.len() + 2);
+    write_text(&mut quoted, text);
+    String::from_utf8_lossy(&quoted[1..quoted.len() - 1]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::reading::{Attributes, pack_attribute};
+    use proptest::prelude::*;
+
+    const RUN: RunId = RunId([0x7f, 0x3c, 0x9a, 0x1e, 0x5b, 0x20, 0xd4, 0xc8]);
+
+    #[test]
+    fn a_reading_is_the_line_that_is_documented() {
+        let mut packed = Vec::new();
+        pack_attribute(&mut packed, "road", "dry");
+        let reading = Reading {
+            device: "tank-1",
+            metric: "container_temperature",
+            value: 22.4,
+            measured_at_ms: 1_795_465_865_120,
+            received_at_ms: 1_795_465_865_131,
+            time_quality: TimeQuality::Synced,
+            sequence: Some(4711),
+            attributes: Attributes::from_packed(&packed).expect("packed"),
+        };
+        let mut out = Vec::new();
+        write_reading(&mut out, "truck-0042", RUN, 1_812_345, &reading);
+        assert_eq!(
+            String::from_utf8(out).expect("text"),
+            concat!(
+                r#"{"v":1,"type":"reading","gateway":"truck-0042","run":"7f3c9a1e5b20d4c8","position":1812345,"device":"tank-1","#,
+                r#""metric":"container_temperature","value":22.4,"measured_at_ms":1795465865120,"received_at_ms":1795465865131,"#,
+                r#""time_quality":"synced","seq":4711,"attributes":{"road":"dry"}}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn an_anomaly_carries_its_reading_and_its_reason() {
+        let reading = Reading {
+            device: "tank",
+            metric: "t",
+            value: f64::NAN,
+            measured_at_ms: 1,
+            received_at_ms: 2,
+            time_quality: TimeQuality::Unsynced,
+            sequence: None,
+            attributes: Attributes::NONE,
+        };
+        let anomaly = AnomalyPart {
+            raw_position: 9,
+            detector: "limit",
+            also: &["spike"],
+            score: 1.5,
+            expected: Some(2.0),
+            spread: None,
+            reason: "not \"finite\"",
+            late: false,
+        };
+        let mut out = Vec::new();
+        write_anomaly(&mut out, "g", RUN, 3, &reading, &anomaly);
+        let line: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(line["value"], serde_json::Value::Null);
+        assert_eq!((&line["position"], &line["raw_position"]), (&3.into(), &9.into()));
+        assert_eq!(
+            (&line["also"][0], &line["reason"]),
+            (&"spike".into(), &"not \"finite\"".into())
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_and_number_survives(text in any::<String>(), number in any::<f64>()) {
+            let mut out = Vec::new();
+            write_text(&mut out, &text);
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).expect("a JSON string"), text);
+            out.clear();
+            write_f64(&mut out, number);
+            let back: Option<f64> = serde_json::from_slice(&out).expect("a JSON number or null");
+            match back {
+                Some(back) => prop_assert!((back - number).abs() <= number.abs() * 1e-15),
+                None => prop_assert!(!number.is_finite()),
+            }
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! A payload as a flat list of fields, whatever it was written in: JSON and CBOR drive the same visitor.
+
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+
+use super::route::Format;
+
+/// Deeper than this is nobody's telemetry.
+const DEPTH_MAX: usize = 16;
+/// Fields of one publish; with the largest packet a hostile one could have a hundred thousand.
+const FIELDS_MAX: usize = 20_000;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    Number(f64),
+    /// Kept apart from numbers: a sequence or a time in microseconds does not fit a double's digits for ever.
+    Integer(i64),
+    Text {
+        start: usize,
+        end: usize,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    name_start: usize,
+    name_end: usize,
+    pub value: Value,
+}
+
+/// Fields of each top-level item, with dotted names; a bare value is an item with one field without a name.
+#[derive(Debug, Default)]
+pub struct Collected {
+    texts: String,
+    fields: Vec<Field>,
+    /// For each item, where its fields end.
+    item_ends: Vec<usize>,
+    /// Dotted name of the place where the visitor is.
+    path: String,
+    fault: Option<&'static str>,
+}
+
+impl Collected {
+    pub fn items(&self) -> impl Iterator<Item = &[Field]> {
+        let mut start = 0;
+        self.item_ends.iter().map(move |end| {
+            let item = &self.fields[start..*end];
+            start = *end;
+            item
+        })
+    }
+
+    pub fn name(&self, field: &Field) -> &str {
+        &self.texts[field.name_start..field.name_end]
+    }
+
+    pub fn text(&self, start: usize, end: usize) -> &str {
+        &self.texts[start..end]
+    }
+
+    fn clear(&mut self) {
+        self.texts.clear();
+        self.fields.clear();
+        self.item_ends.clear();
+        self.path.clear();
+        self.fault = None;
+    }
+
+    fn add<E: de::Error>(&mut self, value: Value) -> Result<(), E> {
+        if self.fields.len() == FIELDS_MAX {
+            return Err(self.fail("too_many_fields"));
+        }
+        let name_start = self.texts.len();
+        self.texts.push_str(&self.path);
+        self.fields.push(Field {
+            name_start,
+            name_end: self.texts.len(),
+            value,
+        });
+        Ok(())
+    }
+
+    fn add_text<E: de::Error>(&mut self, text: &str) -> Result<(), E> {
+        let start = self.texts.len();
+        self.texts.push_str(text);
+        let end = self.texts.len();
+        self.add(Value::Text { start, end })
+    }
+
+    fn fail<E: de::Error>(&mut self, fault: &'static str) -> E {
+        self.fault = Some(fault);
+        E::custom(fault)
+    }
+
+    fn end_item(&mut self) {
+        self.item_ends.push(self.fields.len());
+    }
+}
+
+/// Fills `collected`, or says in one word why it cannot be.
+pub fn collect(payload: &[u8], format: Format, collected: &mut Collected) -> Result<(), &'static str> {
+    collected.clear();
+    if payload.is_empty() {
+        return Err("empty");
+    }
+    let json = match format {
+        Format::Json => true,
+        Format::Cbor => false,
+        Format::Auto => begins_json(payload[0]),
+    };
+    if json {
+        let mut deserializer = serde_json::Deserializer::from_slice(payload);
+        let place = Place {
+            collected,
+            depth: 0,
+            in_list: false,
+        };
+        let result = place.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+        result.map_err(|_| collected.fault.unwrap_or("not_json"))
+    } else {
+        let mut rest = payload;
+        *collected = ciborium::from_reader(&mut rest).map_err(|_| "not_cbor")?;
+        match collected.fault {
+            Some(fault) => Err(fault),
+            None if rest.is_empty() => Ok(()),
+            None => Err("not_cbor"),
+        }
+    }
+}
+
+fn begins_json(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b' ' | b'\n' | b'\r' | b'\t'
+    )
+}
+
+/// ciborium hands out its deserializer only to types, so the collection is one.
+impl<'de> de::Deserialize<'de> for Collected {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut collected = Collected::default();
+        let place = Place {
+            collected: &mut collected,
+            depth: 0,
+            in_list: false,
+        };
+        match place.deserialize(deserializer) {
+            Err(error) if collected.fault.is_none() => Err(error),
+            // A fault of ours is told by its name, not by the library's error.
+            _ => Ok(collected),
+        }
+    }
+}
+
+/// Where the visitor is: at the top (depth 0), in the list at the top, or somewhere in an item.
+struct Place<'a> {
+    collected: &'a mut Collected,
+    depth: usize,
+    in_list: bool,
+}
+
+impl Place<'_> {
+    fn scalar<E: de::Error>(self, value: Value) -> Result<(), E> {
+        self.collected.add(value)?;
+        self.end();
+        Ok(())
+    }
+
+    /// At the top, or in the list there, a value is an item of its own.
+    fn end(self) {
+        if self.depth == 0 {
+            self.collected.end_item();
+        }
+    }
+
+    /// Goes one step down, under a name.
+    fn enter<T, E: de::Error>(
+        &mut self,
+        name: impl fmt::Display,
+        read: impl FnOnce(Place<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        use fmt::Write;
+        if self.depth == DEPTH_MAX {
+            return Err(self.collected.fail("too_deep"));
+        }
+        let parent_len = self.collected.path.len();
+        if parent_len > 0 {
+            self.collected.path.push('.');
+        }
+        write!(self.collected.path, "{name}").expect("a string takes all that is written");
+        let place = Place {
+            collected: self.collected,
+            depth: self.depth + 1,
+            in_list: false,
+        };
+        let result = read(place);
+        self.collected.path.truncate(parent_len);
+        result
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Place<'_> {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Place<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("numbers, texts, objects and lists of them")
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
+        self.scalar(Value::Integer(i64::from(value)))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
+        self.scalar(Value::Integer(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
+        self.scalar(i64::try_from(value).map_or(Value::Number(value as f64), Value::Integer))
+    }
+
+    fn visit_i128<E: de::Error>(self, value: i128) -> Result<(), E> {
+        self.scalar(i64::try_from(value).map_or(Value::Number(value as f64), Value::Integer))
+    }
+
+    fn visit_u128<E: de::Error>(self, value: u128) -> Result<(), E> {
+        self.scalar(i64::try_from(value).map_or(Value::Number(value as f64), Value::Integer))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
+        self.scalar(Value::Number(value))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        self.collected.add_text(text)?;
+        self.end();
+        Ok(())
+    }
+
+    fn visit_bytes<E: de::Error>(self, _: &[u8]) -> Result<(), E> {
+        self.end();
+        Ok(())
+    }
+
+    /// Null: the field is not there.
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.end();
+        Ok(())
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<(), E> {
+        self.visit_unit()
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key_seed(Name)? {
+            self.enter(name, |place| map.next_value_seed(place))?;
+        }
+        self.end();
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        if self.in_list {
+            return Err(self.collected.fail("nested_array"));
+        }
+        if self.depth == 0 {
+            loop {
+                let place = Place {
+                    collected: self.collected,
+                    depth: 0,
+                    in_list: true,
+                };
+                if list.next_element_seed(place)?.is_none() {
+                    return Ok(());
+                }
+            }
+        }
+        let mut index = 0;
+        while self.enter(index, |place| list.next_element_seed(place))?.is_some() {
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// A CBOR tag: what it says of its content (a time, a decimal) is told by the field's name here.
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<(), A::Error> {
+        let (_, tagged) = data.variant::<de::IgnoredAny>()?;
+        tagged.tuple_variant(2, Tagged(self))
+    }
+}
+
+struct Tagged<'a>(Place<'a>);
+
+impl<'de> Visitor<'de> for Tagged<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a tag and its content")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<(), A::Error> {
+        let _: Option<u64> = parts.next_element()?;
+        parts.next_element_seed(self.0)?;
+        Ok(())
+    }
+}
+
+/// A key, borrowed where the text has no escapes; CBOR's integer keys are names too.
+struct Name;
+
+enum NameText<'de> {
+    Borrowed(&'de str),
+    Owned(String),
+}
+
+impl fmt::Display for NameText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NameText::Borrowed(text) => f.write_str(text),
+            NameText::Owned(text) => f.write_str(text),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = NameText<'de>;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<NameText<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = NameText<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<NameText<'de>, E> {
+        Ok(NameText::Borrowed(text))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<NameText<'de>, E> {
+        Ok(NameText::Owned(text.to_owned()))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<NameText<'de>, E> {
+        Ok(NameText::Owned(number.to_string()))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<NameText<'de>, E> {
+        Ok(NameText::Owned(number.to_string()))
+    }
+}

@@ -1,0 +1,283 @@
+//! From a publish to readings: which route takes its topic, and what its payload says.
+//!
+//! A publish is taken whole or not at all. What cannot be decoded is acknowledged all the same, because sending it again would not
+//! mend it; it is counted by reason and a sample is kept.
+
+mod collect;
+mod readings;
+mod route;
+mod time;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use route::{Format, Route, TemplateError};
+
+use crate::core::reading::{Readings, TimeQuality};
+use collect::Collected;
+
+/// Longest name of a device or a metric, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Whether the gateway's clock is synchronised now; shared with whoever finds out.
+#[derive(Clone, Debug)]
+pub struct ClockState(Arc<AtomicBool>);
+
+impl ClockState {
+    pub fn new(synchronised: bool) -> ClockState {
+        ClockState(Arc::new(AtomicBool::new(synchronised)))
+    }
+
+    pub fn set(&self, synchronised: bool) {
+        self.0.store(synchronised, Ordering::Relaxed);
+    }
+
+    pub fn time_quality(&self) -> TimeQuality {
+        if self.0.load(Ordering::Relaxed) {
+            TimeQuality::Synced
+        } else {
+            TimeQuality::Unsynced
+        }
+    }
+}
+
+/// What became of a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// So many readings were appended.
+    Stored {
+        readings: usize,
+    },
+    /// No route takes the topic.
+    Unrouted,
+    Undecodable {
+        reason: &'static str,
+    },
+}
+
+/// The routes, and buffers that are used again for every publish.
+#[derive(Debug)]
+pub struct Ingest {
+    routes: Vec<Route>,
+    clock: ClockState,
+    collected: Collected,
+    attributes: Vec<u8>,
+    metric: String,
+}
+
+impl Ingest {
+    pub fn new(routes: Vec<Route>, clock: ClockState) -> Ingest {
+        Ingest {
+            routes,
+            clock,
+            collected: Collected::default(),
+            attributes: Vec::new(),
+            metric: String::new(),
+        }
+    }
+
+    /// The routes that are there when the configuration names none.
+    pub fn default_routes() -> Vec<Route> {
+        ["devices", "vehicles"]
+            .iter()
+            .flat_map(|root| [format!("{root}/{{device}}"), format!("{root}/{{device}}/{{metric...}}")])
+            .map(|template| Route::parse(&template, Format::Auto, None, None).expect("a valid template"))
+            .collect()
+    }
+
+    /// Appends the readings of one publish.
+    pub fn decode(&mut self, topic: &str, payload: &[u8], received_at_ms: i64, readings: &mut Readings) -> Decoded {
+        let Some((route, matched)) = self
+            .routes
+            .iter()
+            .find_map(|route| route.matches(topic).map(|matched| (route, matched)))
+        else {
+            return Decoded::Unrouted;
+        };
+        let before = readings.len();
+        let result = collect::collect(payload, route.format, &mut self.collected).and_then(|()| {
+            let mut maker = readings::Maker {
+                route: &matched,
+                received_at_ms,
+                time_quality: self.clock.time_quality(),
+                attributes: &mut self.attributes,
+                metric: &mut self.metric,
+            };
+            maker.make(&self.collected, readings)
+        });
+        match result {
+            Ok(()) => Decoded::Stored {
+                readings: readings.len() - before,
+            },
+            Err(reason) => {
+                readings.truncate(before);
+                Decoded::Undecodable { reason }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ingest() -> Ingest {
+        Ingest::new(Ingest::default_routes(), ClockState::new(true))
+    }
+
+    /// `device metric value measured_at sequence attributes`, a line each.
+    fn decode(topic: &str, payload: &[u8]) -> Result<Vec<String>, Decoded> {
+        let mut readings = Readings::default();
+        match ingest().decode(topic, payload, 5_000, &mut readings) {
+            Decoded::Stored { .. } => Ok(readings
+                .iter()
+                .map(|r| {
+                    let attributes: Vec<_> = r.attributes.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                    let sequence = r.sequence.map_or("-".to_owned(), |s| s.to_string());
+                    let line = format!(
+                        "{} {} {} {} {sequence} {}",
+                        r.device,
+                        r.metric,
+                        r.value,
+                        r.measured_at_ms,
+                        attributes.join(",")
+                    );
+                    line.trim_end().to_owned()
+                })
+                .collect()),
+            other => Err(other),
+        }
+    }
+
+    fn one(topic: &str, payload: &str) -> String {
+        decode(topic, payload.as_bytes()).expect("readings").join(" | ")
+    }
+
+    #[test]
+    fn every_documented_shape_is_taken() {
+        assert_eq!(one("devices/a/temp", "22.5"), "a temp 22.5 5000 -");
+        assert_eq!(one("devices/a", " 7 "), "a value 7 5000 -");
+        assert_eq!(one("vehicles/a/engine/temp", "true"), "a engine.temp 1 5000 -");
+        assert_eq!(
+            one(
+                "devices/a/temp",
+                r#"{"value":1,"ts_ms":77,"seq":9,"unit":"C","quality":192}"#
+            ),
+            "a temp 1 77 9 unit=C,quality=192"
+        );
+        assert_eq!(
+            one(
+                "devices/d01/temperature",
+                r#"{"device":"d01","seq":3,"ts_us":1795465865120000,"temperature":20.5,"fw":"xx"}"#
+            ),
+            "d01 temperature 20.5 1795465865120 3 fw=xx"
+        );
+        assert_eq!(
+            one(
+                "devices/a",
+                r#"{"time":"1970-01-01T00:00:01Z","t":{"in":1,"out":2.5},"door":false,"road":"dry"}"#
+            ),
+            "a t.in 1 1000 - road=dry | a t.out 2.5 1000 - road=dry | a door 0 1000 - road=dry"
+        );
+        assert_eq!(one("devices/a/front", r#"{"temp":1}"#), "a front.temp 1 5000 -");
+        assert_eq!(one("devices/a/engine/temp", r#"{"temp":1}"#), "a engine.temp 1 5000 -");
+        assert_eq!(
+            one("devices/a", r#"[{"t":1,"ts_s":1},{"t":2,"ts_s":2.5}]"#),
+            "a t 1 1000 - | a t 2 2500 -"
+        );
+        assert_eq!(one("devices/a/x", "[1,2]"), "a x 1 5000 - | a x 2 5000 -");
+        assert_eq!(
+            one("devices/a", r#"{"at":[52.5,13.4]}"#),
+            "a at.0 52.5 5000 - | a at.1 13.4 5000 -"
+        );
+    }
+
+    #[test]
+    fn cbor_says_the_same_as_json() {
+        let deep = ciborium::Value::Map(vec![("deep".into(), (-3).into())]);
+        let value = ciborium::Value::Map(vec![
+            ("temp".into(), 21.5.into()),
+            ("n".into(), deep),
+            ("ok".into(), true.into()),
+            ("fw".into(), "1.2".into()),
+            ("seq".into(), 4.into()),
+            ("ts_ms".into(), 1_795_465_865_120_u64.into()),
+        ]);
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&value, &mut bytes).expect("written");
+        assert_eq!(
+            decode("devices/a", &bytes).expect("readings").join(" | "),
+            "a temp 21.5 1795465865120 4 fw=1.2 | a n.deep -3 1795465865120 4 fw=1.2 | a ok 1 1795465865120 4 fw=1.2"
+        );
+        let mut nan = Vec::new();
+        ciborium::into_writer(&f64::NAN, &mut nan).expect("written");
+        assert_eq!(decode("devices/a/t", &nan).expect("readings"), ["a t NaN 5000 -"]);
+        let tagged = ciborium::Value::Map(vec![
+            (
+                "time".into(),
+                ciborium::Value::Tag(1, Box::new(1_795_465_865_u64.into())),
+            ),
+            ("t".into(), 1.into()),
+        ]);
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&tagged, &mut bytes).expect("written");
+        assert_eq!(
+            decode("devices/a", &bytes).expect("readings"),
+            ["a t 1 1795465865000 -"]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_says_why() {
+        let reason = |topic: &str, payload: &str| match decode(topic, payload.as_bytes()) {
+            Err(Decoded::Undecodable { reason }) => reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reason("devices/a/t", ""), "empty");
+        assert_eq!(reason("devices/a/t", "{\"value\":"), "not_json");
+        assert_eq!(reason("devices/a/t", "{\"value\":1} x"), "not_json");
+        assert_eq!(reason("devices/a/t", "{\"value\":1e999}"), "not_json");
+        assert_eq!(reason("devices/a/t", "\"on\""), "no_number");
+        assert_eq!(reason("devices/a/t", "{\"state\":\"on\"}"), "no_number");
+        assert_eq!(reason("devices/a/t", "[]"), "no_number");
+        assert_eq!(reason("devices/a/t", "[{\"value\":1},{\"value\":\"x\"}]"), "no_number");
+        assert_eq!(reason("devices/a/t", "[[1]]"), "nested_array");
+        assert_eq!(
+            reason("devices/a", &format!("{{\"{}\":1}}", "n".repeat(200))),
+            "name_too_long"
+        );
+        assert_eq!(reason(&format!("devices/{}", "n".repeat(200)), "1"), "name_too_long");
+        assert_eq!(reason("devices/a", &"{\"a\":".repeat(40)), "too_deep");
+        assert_eq!(reason("devices/a/t", "\u{ff}"), "not_cbor");
+        assert_eq!(decode("other/a/t", b"1"), Err(Decoded::Unrouted));
+        assert_eq!(decode("devices//t", b"1"), Err(Decoded::Unrouted));
+        assert_eq!(decode("devices/a/t/", b"1"), Err(Decoded::Unrouted));
+    }
+
+    #[test]
+    fn a_time_that_makes_no_sense_is_kept_as_an_attribute() {
+        assert_eq!(
+            one("devices/a", r#"{"t":1,"ts":"yesterday"}"#),
+            "a t 1 5000 - ts=yesterday"
+        );
+        assert_eq!(
+            one("devices/a", r#"{"t":1,"ts":-5,"seq":-1}"#),
+            "a t 1 5000 - ts=-5,seq=-1"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_panics_and_a_failure_leaves_nothing(payload in prop::collection::vec(any::<u8>(), 0..60), json in "[\\[{}\\]\",:0-9a-z. e-]{0,40}") {
+            for payload in [&payload[..], json.as_bytes()] {
+                let mut readings = Readings::default();
+                let decoded = ingest().decode("devices/a/t", payload, 0, &mut readings);
+                match decoded {
+                    Decoded::Stored { readings: count } => prop_assert_eq!(count, readings.len()),
+                    _ => prop_assert!(readings.is_empty()),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! From collected fields to readings: which fields are metrics, which are the time, which are attributes.
+
+use super::NAME_BYTES_MAX;
+use super::collect::{Collected, Field, Value};
+use super::route::Matched;
+use super::time;
+use crate::core::reading::{Attributes, Reading, Readings, TimeQuality, pack_attribute};
+
+/// Attributes of one reading, in bytes; more are refused.
+const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
+/// Metric of a bare value where neither the topic nor the route names one.
+const UNNAMED_METRIC: &str = "value";
+
+/// Makes the readings of one publish.
+pub struct Maker<'a> {
+    pub route: &'a Matched<'a>,
+    pub received_at_ms: i64,
+    pub time_quality: TimeQuality,
+    /// Scratch: packed attributes of the item at hand, and the metric's full name.
+    pub attributes: &'a mut Vec<u8>,
+    pub metric: &'a mut String,
+}
+
+/// What the fields of an item that are no metric say.
+struct About {
+    measured_at_ms: i64,
+    sequence: Option<u64>,
+}
+
+impl Maker<'_> {
+    pub fn make(&mut self, collected: &Collected, readings: &mut Readings) -> Result<(), &'static str> {
+        if self.route.device.len() > NAME_BYTES_MAX {
+            return Err("name_too_long");
+        }
+        let mut any = false;
+        for item in collected.items() {
+            any = true;
+            self.make_item(collected, item, readings)?;
+        }
+        if any { Ok(()) } else { Err("no_number") }
+    }
+
+    fn make_item(
+        &mut self,
+        collected: &Collected,
+        item: &[Field],
+        readings: &mut Readings,
+    ) -> Result<(), &'static str> {
+        let only = self.only_metric(collected, item);
+        let about = self.read_about(collected, item, only)?;
+        let before = readings.len();
+        for (at, field) in item.iter().enumerate() {
+            let name = collected.name(field);
+            let is_metric = match only {
+                Some(only) => at == only,
+                None => !is_about_name(name),
+            };
+            let value = match field.value {
+                Value::Number(number) => number,
+                Value::Integer(integer) => integer as f64,
+                Value::Text { .. } => continue,
+            };
+            if is_metric {
+                self.name_metric(if only.is_some() { "" } else { name })?;
+                readings.push(&Reading {
+                    device: self.route.device,
+                    metric: self.metric,
+                    value,
+                    measured_at_ms: about.measured_at_ms,
+                    received_at_ms: self.received_at_ms,
+                    time_quality: self.time_quality,
+                    sequence: about.sequence,
+                    attributes: Attributes::from_packed(self.attributes).expect("packed below"),
+                });
+            }
+        }
+        if readings.len() == before {
+            Err("no_number")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Where the topic names the metric, the one field that is its value: `value`, or one of the metric's name.
+    fn only_metric(&self, collected: &Collected, item: &[Field]) -> Option<usize> {
+        let wanted = self.route.metric?;
+        let last_level = wanted.rsplit('/').next();
+        let is_number = |field: &Field| !matches!(field.value, Value::Text { .. });
+        let named = |matches: &dyn Fn(&str) -> bool| {
+            item.iter()
+                .position(|field| is_number(field) && matches(collected.name(field)))
+        };
+        named(&|name| name.is_empty())
+            .or_else(|| named(&|name| name == "value"))
+            .or_else(|| named(&|name| is_joined(wanted, name)))
+            .or_else(|| named(&|name| Some(name) == last_level))
+    }
+
+    /// Reads time and sequence, and packs the attributes.
+    fn read_about(
+        &mut self,
+        collected: &Collected,
+        item: &[Field],
+        only: Option<usize>,
+    ) -> Result<About, &'static str> {
+        let mut about = About {
+            measured_at_ms: self.received_at_ms,
+            sequence: None,
+        };
+        self.attributes.clear();
+        for (name, value) in &self.route.attributes {
+            pack_attribute(self.attributes, name, value);
+        }
+        for (at, field) in item.iter().enumerate() {
+            let name = collected.name(field);
+            if Some(at) == only {
+                continue;
+            }
+            if let Some(ms) = as_time(collected, name, field) {
+                about.measured_at_ms = ms;
+            } else if let (Some(sequence), "seq") = (as_sequence(field), name) {
+                about.sequence = Some(sequence);
+            } else {
+                match field.value {
+                    Value::Text { start, end } => {
+                        let text = collected.text(start, end);
+                        // Most devices repeat their own name in the payload: the reading has it already.
+                        if name != "device" || text != self.route.device {
+                            pack_attribute(self.attributes, name, text);
+                        }
+                    }
+                    // Beside the one metric, or under a name that promised a time: kept, not measured.
+                    Value::Integer(integer) if only.is_some() || is_about_name(name) => {
+                        pack_attribute(self.attributes, name, itoa::Buffer::new().format(integer));
+                    }
+                    Value::Number(number) if only.is_some() || is_about_name(name) => {
+                        pack_attribute(self.attributes, name, ryu::Buffer::new().format(number));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if self.attributes.len() > ATTRIBUTES_BYTES_MAX {
+            return Err("attributes_too_long");
+        }
+        Ok(about)
+    }
+
+    /// The metric's full name: the topic's levels, then the field's, all joined with dots.
+    fn name_metric(&mut self, field: &str) -> Result<(), &'static str> {
+        self.metric.clear();
+        if let Some(levels) = self.route.metric {
+            self.metric
+                .extend(levels.chars().map(|c| if c == '/' { '.' } else { c }));
+        }
+        if !field.is_empty() {
+            if !self.metric.is_empty() {
+                self.metric.push('.');
+            }
+            self.metric.push_str(field);
+        }
+        if self.metric.is_empty() {
+            self.metric.push_str(UNNAMED_METRIC);
+        }
+        if self.metric.len() > NAME_BYTES_MAX {
+            return Err("name_too_long");
+        }
+        Ok(())
+    }
+}
+
+/// Whether `name` is `levels` joined with dots.
+fn is_joined(levels: &str, name: &str) -> bool {
+    levels.len() == name.len()
+        && levels
+            .bytes()
+            .zip(name.bytes())
+            .all(|(a, b)| a == b || (a == b'/' && b == b'.'))
+}
+
+fn is_about_name(name: &str) -> bool {
+    name == "seq" || time::time_field(name).is_some()
+}
+
+fn as_sequence(field: &Field) -> Option<u64> {
+    match field.value {
+        Value::Integer(integer) => u64::try_from(integer).ok(),
+        // Beyond what an integer here holds there are only the largest unsigned ones.
+        _ => None,
+    }
+}
+
+fn as_time(collected: &Collected, name: &str, field: &Field) -> Option<i64> {
+    let unit = time::time_field(name)?;
+    match field.value {
+        Value::Integer(integer) => time::from_number(integer as f64, unit),
+        Value::Number(number) => time::from_number(number, unit),
+        Value::Text { start, end } => time::from_rfc_3339(collected.text(start, end)),
+    }
+}

@@ -1,0 +1,221 @@
+//! Topic templates, `devices/{device}/{metric...}`: literal levels, and levels that say something.
+
+use std::fmt;
+
+/// How a payload is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Told by the first byte: what can begin a JSON text is JSON.
+    Auto,
+    Json,
+    Cbor,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Level {
+    Literal(String),
+    Device,
+    Metric,
+    /// All that remains, joined with dots.
+    MetricRest,
+    /// Becomes an attribute of this name.
+    Attribute(String),
+}
+
+/// One route: the topics that it takes, and how they are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    levels: Vec<Level>,
+    pub format: Format,
+    device: Option<String>,
+    metric: Option<String>,
+}
+
+/// What is wrong with a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TemplateError {
+    Empty,
+    Wildcard,
+    EmptyLevel,
+    Unclosed { level: String },
+    RestNotLast,
+    Repeated { placeholder: String },
+    NoDevice,
+    Reserved,
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TemplateError::Empty => f.write_str("a template is empty; write for example devices/{device}/{metric...}"),
+            TemplateError::Wildcard => {
+                f.write_str("a template takes no + and no #; a level that varies is written {name}")
+            }
+            TemplateError::EmptyLevel => f.write_str("a level of the template is empty"),
+            TemplateError::Unclosed { level } => {
+                write!(
+                    f,
+                    "the level `{level}` is neither plain text nor one placeholder {{name}}"
+                )
+            }
+            TemplateError::RestNotLast => {
+                f.write_str("{metric...} takes all that remains, so it has to be the last level")
+            }
+            TemplateError::Repeated { placeholder } => write!(f, "{{{placeholder}}} stands there twice"),
+            TemplateError::NoDevice => f.write_str("no level is {device}; give the route a fixed `device` instead"),
+            TemplateError::Reserved => f.write_str("topics below alerts/ and outrider/ belong to the gateway"),
+        }
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+/// What a topic said.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Matched<'a> {
+    pub device: &'a str,
+    /// Levels of the metric, still joined with slashes.
+    pub metric: Option<&'a str>,
+    pub attributes: Vec<(&'a str, &'a str)>,
+}
+
+impl Route {
+    /// `device` and `metric` stand in where the template has no such level.
+    pub fn parse(
+        template: &str,
+        format: Format,
+        device: Option<String>,
+        metric: Option<String>,
+    ) -> Result<Route, TemplateError> {
+        if template.is_empty() {
+            return Err(TemplateError::Empty);
+        }
+        if template.contains(['+', '#']) {
+            return Err(TemplateError::Wildcard);
+        }
+        if crate::core::topic::is_reserved(template) {
+            return Err(TemplateError::Reserved);
+        }
+        let mut levels = Vec::new();
+        for text in template.split('/') {
+            let level = parse_level(text)?;
+            if !matches!(level, Level::Literal(_)) && levels.contains(&level) {
+                return Err(TemplateError::Repeated {
+                    placeholder: text.trim_matches(['{', '}']).to_owned(),
+                });
+            }
+            if levels.contains(&Level::MetricRest) {
+                return Err(TemplateError::RestNotLast);
+            }
+            levels.push(level);
+        }
+        if device.is_none() && !levels.contains(&Level::Device) {
+            return Err(TemplateError::NoDevice);
+        }
+        Ok(Route {
+            levels,
+            format,
+            device,
+            metric,
+        })
+    }
+
+    pub fn matches<'a>(&'a self, topic: &'a str) -> Option<Matched<'a>> {
+        let mut matched = Matched {
+            device: self.device.as_deref().unwrap_or_default(),
+            metric: self.metric.as_deref(),
+            attributes: Vec::new(),
+        };
+        let mut rest = Some(topic);
+        for level in &self.levels {
+            let whole = rest?;
+            let (text, after) = match whole.split_once('/') {
+                Some((text, after)) => (text, Some(after)),
+                None => (whole, None),
+            };
+            rest = after;
+            match level {
+                Level::Literal(literal) if literal == text => {}
+                Level::Literal(_) => return None,
+                _ if text.is_empty() => return None,
+                Level::Device => matched.device = text,
+                Level::Metric => matched.metric = Some(text),
+                Level::MetricRest => {
+                    if whole.split('/').any(str::is_empty) {
+                        return None;
+                    }
+                    matched.metric = Some(whole);
+                    rest = None;
+                }
+                Level::Attribute(name) => matched.attributes.push((name, text)),
+            }
+        }
+        rest.is_none().then_some(matched)
+    }
+}
+
+fn parse_level(text: &str) -> Result<Level, TemplateError> {
+    if text.is_empty() {
+        return Err(TemplateError::EmptyLevel);
+    }
+    let Some(name) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
+        return if text.contains(['{', '}']) {
+            Err(TemplateError::Unclosed { level: text.to_owned() })
+        } else {
+            Ok(Level::Literal(text.to_owned()))
+        };
+    };
+    match name {
+        "device" => Ok(Level::Device),
+        "metric" => Ok(Level::Metric),
+        "metric..." => Ok(Level::MetricRest),
+        name if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
+            Ok(Level::Attribute(name.to_owned()))
+        }
+        _ => Err(TemplateError::Unclosed { level: text.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(template: &str) -> Result<Route, TemplateError> {
+        Route::parse(template, Format::Auto, None, None)
+    }
+
+    #[test]
+    fn placeholders_take_levels() {
+        let route = parse("sites/{site}/{device}/{metric...}").expect("a template");
+        let matched = route.matches("sites/berlin/pump/a/b").expect("a match");
+        assert_eq!((matched.device, matched.metric), ("pump", Some("a/b")));
+        assert_eq!(matched.attributes, [("site", "berlin")]);
+        assert_eq!(route.matches("sites/berlin/pump"), None);
+        let fixed = Route::parse("hall/temp", Format::Json, Some("hall".into()), Some("t".into())).expect("a template");
+        let matched = fixed.matches("hall/temp").expect("a match");
+        assert_eq!((matched.device, matched.metric), ("hall", Some("t")));
+        assert_eq!(fixed.matches("hall/temp/x"), None);
+    }
+
+    #[test]
+    fn templates_are_checked() {
+        assert_eq!(parse(""), Err(TemplateError::Empty));
+        assert_eq!(parse("a/+/{device}"), Err(TemplateError::Wildcard));
+        assert_eq!(parse("a//{device}"), Err(TemplateError::EmptyLevel));
+        assert_eq!(
+            parse("a/x{device}"),
+            Err(TemplateError::Unclosed {
+                level: "x{device}".into()
+            })
+        );
+        assert_eq!(parse("{device}/{metric...}/x"), Err(TemplateError::RestNotLast));
+        assert_eq!(
+            parse("{device}/{device}"),
+            Err(TemplateError::Repeated {
+                placeholder: "device".into()
+            })
+        );
+        assert_eq!(parse("a/b"), Err(TemplateError::NoDevice));
+        assert_eq!(parse("alerts/{device}"), Err(TemplateError::Reserved));
+    }
+}
