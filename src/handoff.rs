@@ -114,11 +114,7 @@ impl<T: From<Input>> Clone for PipelineHandle<T> {
 
 impl<T: From<Input>> PipelineHandle<T> {
     pub fn new(sender: mpsc::Sender<T>, budget_bytes: u32) -> Self {
-        PipelineHandle {
-            sender,
-            budget: Arc::new(Semaphore::new(budget_bytes as usize)),
-            budget_bytes,
-        }
+        PipelineHandle { sender, budget: Arc::new(Semaphore::new(budget_bytes as usize)), budget_bytes }
     }
 
     /// Queues if there is a share of the byte budget at once; else gives the submission back, for [`Self::submit`].
@@ -142,24 +138,16 @@ impl<T: From<Input>> PipelineHandle<T> {
     }
 
     fn permits(&self, submission: &Submission) -> u32 {
-        let samples: usize = submission
-            .undecodable
-            .iter()
-            .map(|u| u.topic.len() + u.sample.len())
-            .sum();
+        let samples: usize = submission.undecodable.iter().map(|u| u.topic.len() + u.sample.len()).sum();
         let bytes = SUBMISSION_OVERHEAD_BYTES + submission.readings.byte_size() + samples;
         u32::try_from(bytes).unwrap_or(u32::MAX).min(self.budget_bytes)
     }
 
     fn send(&self, submission: Submission) -> Result<(), PipelineGone> {
-        self.sender
-            .send(Input::Submission(submission).into())
-            .map_err(|_| PipelineGone)
+        self.sender.send(Input::Submission(submission).into()).map_err(|_| PipelineGone)
     }
 
     pub fn acknowledge(&self, acknowledgement: AlertAcknowledgement) -> Result<(), PipelineGone> {
-        self.sender
-            .send(Input::Acknowledge(acknowledgement).into())
-            .map_err(|_| PipelineGone)
+        self.sender.send(Input::Acknowledge(acknowledgement).into()).map_err(|_| PipelineGone)
     }
 }

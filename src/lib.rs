@@ -5,3 +5,13 @@ pub mod edge;
 pub mod handoff;
 pub mod ingest;
 pub mod store;
+pub mod forward {
+    pub mod archive;
+    pub mod archive_folder;
+    pub mod status;
+}
+pub mod gateway;
+
+pub mod commands;
+pub mod counter;
+pub mod disk;

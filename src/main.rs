@@ -1,3 +1,10 @@
-fn main() {
-    println!("outrider {}", env!("CARGO_PKG_VERSION"));
+//! Arguments, a command, an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use outrider::commands::{self, Arguments};
+
+fn main() -> ExitCode {
+    commands::dispatch(Arguments::parse())
 }

@@ -13,27 +13,18 @@ pub struct CursorState {
 
 impl CursorState {
     pub fn at(cursor: u64) -> Self {
-        CursorState {
-            cursor,
-            acknowledged: Vec::new(),
-        }
+        CursorState { cursor, acknowledged: Vec::new() }
     }
 
     /// How many sequences in `first..=last` it is done with.
     pub fn done_within(&self, first: u64, last: u64) -> u64 {
         let below = overlap((1, self.cursor), (first, last));
-        below
-            + self
-                .acknowledged
-                .iter()
-                .map(|range| overlap(*range, (first, last)))
-                .sum::<u64>()
+        below + self.acknowledged.iter().map(|range| overlap(*range, (first, last))).sum::<u64>()
     }
 
     /// How many sequences it is done with that `earlier` was not, within `first..=last`.
     pub fn newly_done(&self, earlier: &CursorState, first: u64, last: u64) -> u64 {
-        self.done_within(first, last)
-            .saturating_sub(earlier.done_within(first, last))
+        self.done_within(first, last).saturating_sub(earlier.done_within(first, last))
     }
 
     /// Moves the cursor to at least `cursor`, swallowing the ranges that it reaches.
@@ -88,21 +79,12 @@ mod tests {
 
     #[test]
     fn ranges_are_counted_swallowed_and_kept() {
-        let mut state = CursorState {
-            cursor: 10,
-            acknowledged: vec![(12, 14), (20, 20)],
-        };
+        let mut state = CursorState { cursor: 10, acknowledged: vec![(12, 14), (20, 20)] };
         assert_eq!(state.done_within(9, 13), 4);
         assert_eq!(CursorState::decode(10, &state.encode_ranges()), Some(state.clone()));
         let earlier = state.clone();
         state.advance_to(11);
-        assert_eq!(
-            state,
-            CursorState {
-                cursor: 14,
-                acknowledged: vec![(20, 20)]
-            }
-        );
+        assert_eq!(state, CursorState { cursor: 14, acknowledged: vec![(20, 20)] });
         assert_eq!(state.newly_done(&earlier, 1, 100), 1);
         state.advance_to(30);
         assert_eq!(state, CursorState::at(30));

@@ -118,11 +118,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     pub fn new(run: RunId, last_raw_sequence: u64) -> Pipeline {
-        Pipeline {
-            run,
-            raw: OpenBatch::new(Stream::Raw, last_raw_sequence),
-            accepted: 0,
-        }
+        Pipeline { run, raw: OpenBatch::new(Stream::Raw, last_raw_sequence), accepted: 0 }
     }
 
     pub fn run(&self) -> RunId {
@@ -150,11 +146,8 @@ impl Pipeline {
         let accepted = std::mem::take(&mut self.accepted);
         Sealed {
             raw: self.raw.seal(),
-            received: if accepted > 0 {
-                vec![("accepted", accepted)]
-            } else {
-                Vec::new()
-            },
+            snapshot_covers: self.raw.sequence,
+            received: if accepted > 0 { vec![("accepted", accepted)] } else { Vec::new() },
             ..Sealed::default()
         }
     }

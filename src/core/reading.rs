@@ -135,10 +135,7 @@ impl Readings {
         }
         let start = u32::try_from(self.bytes.len()).expect("an arena holds one socket read, far below 4 GiB");
         self.bytes.extend_from_slice(bytes);
-        Span {
-            start,
-            len: bytes.len() as u32,
-        }
+        Span { start, len: bytes.len() as u32 }
     }
 
     fn slice(&self, span: Span) -> &[u8] {
@@ -202,18 +199,11 @@ mod tests {
         };
         let mut readings = Readings::default();
         readings.push(&reading);
-        readings.push(&Reading {
-            device: "tank-2",
-            attributes: Attributes::NONE,
-            ..reading
-        });
+        readings.push(&Reading { device: "tank-2", attributes: Attributes::NONE, ..reading });
         let back: Vec<_> = readings.iter().collect();
         assert_eq!(back[0], reading);
         assert_eq!(back[1].device, "tank-2");
-        assert_eq!(
-            back[0].attributes.iter().collect::<Vec<_>>(),
-            [("road", "dry"), ("fw", "1.2")]
-        );
+        assert_eq!(back[0].attributes.iter().collect::<Vec<_>>(), [("road", "dry"), ("fw", "1.2")]);
         readings.truncate(1);
         assert_eq!(readings.len(), 1);
     }

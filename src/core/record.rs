@@ -57,11 +57,7 @@ pub fn write_anomaly(
     write_optional(out, anomaly.spread);
     out.extend_from_slice(b",\"reason\":");
     write_text(out, anomaly.reason);
-    out.extend_from_slice(if anomaly.late {
-        b",\"late\":true}\n".as_slice()
-    } else {
-        b",\"late\":false}\n"
-    });
+    out.extend_from_slice(if anomaly.late { b",\"late\":true}\n".as_slice() } else { b",\"late\":false}\n" });
 }
 
 /// The fields that every record begins with.
@@ -228,10 +224,7 @@ mod tests {
         let line: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(line["value"], serde_json::Value::Null);
         assert_eq!((&line["position"], &line["raw_position"]), (&3.into(), &9.into()));
-        assert_eq!(
-            (&line["also"][0], &line["reason"]),
-            (&"spike".into(), &"not \"finite\"".into())
-        );
+        assert_eq!((&line["also"][0], &line["reason"]), (&"spike".into(), &"not \"finite\"".into()));
     }
 
     proptest! {

@@ -156,12 +156,7 @@ pub struct Outbound<P> {
 
 impl<P> Default for Outbound<P> {
     fn default() -> Self {
-        Outbound {
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            in_flight: VecDeque::new(),
-            last_packet_id: 0,
-        }
+        Outbound { queue: VecDeque::new(), queued_bytes: 0, in_flight: VecDeque::new(), last_packet_id: 0 }
     }
 }
 
@@ -218,11 +213,7 @@ impl<P: AsRef<[u8]> + Clone> Outbound<P> {
 
     fn next_packet_id(&mut self) -> u16 {
         loop {
-            self.last_packet_id = if self.last_packet_id == u16::MAX {
-                1
-            } else {
-                self.last_packet_id + 1
-            };
+            self.last_packet_id = if self.last_packet_id == u16::MAX { 1 } else { self.last_packet_id + 1 };
             if self.in_flight.iter().all(|sent| sent.packet_id != self.last_packet_id) {
                 return self.last_packet_id;
             }
@@ -256,11 +247,7 @@ fn encode_publish<P: AsRef<[u8]>>(message: &Message<P>, packet_id: u16, dup: boo
 pub fn check_connect(connect: &Connect, generated: impl FnOnce() -> String) -> Result<String, ConnectRefusal> {
     let id = &connect.client_id;
     if id.is_empty() {
-        return if connect.clean_session {
-            Ok(generated())
-        } else {
-            Err(ConnectRefusal::Identifier)
-        };
+        return if connect.clean_session { Ok(generated()) } else { Err(ConnectRefusal::Identifier) };
     }
     if id.len() > CLIENT_ID_BYTES_MAX || id.contains(['+', '$', '#', '/', '\0']) {
         return Err(ConnectRefusal::Identifier);
@@ -307,12 +294,7 @@ mod tests {
     fn the_window_bounds_what_is_unacknowledged_and_ids_are_not_given_twice() {
         let mut outbound = Outbound::<Vec<u8>>::default();
         for n in 0..300u16 {
-            outbound.push(Message {
-                topic: b"t".to_vec(),
-                payload: n.to_be_bytes().to_vec(),
-                qos: 1,
-                retain: false,
-            });
+            outbound.push(Message { topic: b"t".to_vec(), payload: n.to_be_bytes().to_vec(), qos: 1, retain: false });
         }
         let mut seen = 0;
         let mut out = Vec::new();
@@ -322,9 +304,7 @@ mod tests {
             assert!(!out.is_empty());
             for packet in out.chunks(9) {
                 assert_eq!(packet[7..9], (seen as u16).to_be_bytes());
-                outbound
-                    .acknowledge(u16::from_be_bytes([packet[5], packet[6]]))
-                    .expect("sent");
+                outbound.acknowledge(u16::from_be_bytes([packet[5], packet[6]])).expect("sent");
                 seen += 1;
             }
         }
@@ -335,18 +315,8 @@ mod tests {
     #[test]
     fn a_client_that_returns_gets_the_unacknowledged_again_marked_as_duplicates() {
         let mut outbound = Outbound::<Vec<u8>>::default();
-        outbound.push(Message {
-            topic: b"t".to_vec(),
-            payload: b"x".to_vec(),
-            qos: 1,
-            retain: false,
-        });
-        outbound.push(Message {
-            topic: b"t".to_vec(),
-            payload: b"y".to_vec(),
-            qos: 0,
-            retain: false,
-        });
+        outbound.push(Message { topic: b"t".to_vec(), payload: b"x".to_vec(), qos: 1, retain: false });
+        outbound.push(Message { topic: b"t".to_vec(), payload: b"y".to_vec(), qos: 0, retain: false });
         let mut out = Vec::new();
         outbound.fill(&mut out, 1);
         outbound.drop_qos_0();
@@ -358,28 +328,12 @@ mod tests {
 
     #[test]
     fn client_ids_are_checked() {
-        let connect = |id: &str, clean_session| Connect {
-            client_id: id.to_owned(),
-            clean_session,
-            keep_alive_s: 0,
-            will: None,
-        };
-        assert_eq!(
-            check_connect(&connect("", true), || "made".into()),
-            Ok("made".to_owned())
-        );
-        assert_eq!(
-            check_connect(&connect("", false), String::new),
-            Err(ConnectRefusal::Identifier)
-        );
-        assert_eq!(
-            check_connect(&connect("a/b", true), String::new),
-            Err(ConnectRefusal::Identifier)
-        );
-        assert_eq!(
-            check_connect(&connect("truck-1", false), String::new),
-            Ok("truck-1".to_owned())
-        );
+        let connect =
+            |id: &str, clean_session| Connect { client_id: id.to_owned(), clean_session, keep_alive_s: 0, will: None };
+        assert_eq!(check_connect(&connect("", true), || "made".into()), Ok("made".to_owned()));
+        assert_eq!(check_connect(&connect("", false), String::new), Err(ConnectRefusal::Identifier));
+        assert_eq!(check_connect(&connect("a/b", true), String::new), Err(ConnectRefusal::Identifier));
+        assert_eq!(check_connect(&connect("truck-1", false), String::new), Ok("truck-1".to_owned()));
         assert_eq!((silence_ms_max(0), silence_ms_max(60)), (None, Some(90_000)));
     }
 }

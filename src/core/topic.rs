@@ -99,13 +99,8 @@ pub fn is_reserved(topic: &str) -> bool {
 /// `alerts/{device}/{metric}/{kind}/ack`, the one thing that clients may publish below `alerts/`.
 pub fn alert_acknowledgement(topic: &str) -> Option<(&str, &str, &str)> {
     let mut levels = topic.split('/');
-    let (root, device, metric, kind, last) = (
-        levels.next()?,
-        levels.next()?,
-        levels.next()?,
-        levels.next()?,
-        levels.next()?,
-    );
+    let (root, device, metric, kind, last) =
+        (levels.next()?, levels.next()?, levels.next()?, levels.next()?, levels.next()?);
     (root == "alerts" && last == "ack" && levels.next().is_none()).then_some((device, metric, kind))
 }
 

@@ -13,24 +13,10 @@ use crate::core::session::{Connect, Will};
 #[derive(Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
     Connect(Connect),
-    Publish {
-        topic: &'a str,
-        qos: u8,
-        retain: bool,
-        packet_id: u16,
-        payload: &'a [u8],
-    },
-    PubAck {
-        packet_id: u16,
-    },
-    Subscribe {
-        packet_id: u16,
-        filters: Vec<(String, u8)>,
-    },
-    Unsubscribe {
-        packet_id: u16,
-        filters: Vec<String>,
-    },
+    Publish { topic: &'a str, qos: u8, retain: bool, packet_id: u16, payload: &'a [u8] },
+    PubAck { packet_id: u16 },
+    Subscribe { packet_id: u16, filters: Vec<(String, u8)> },
+    Unsubscribe { packet_id: u16, filters: Vec<String> },
     PingReq,
     Disconnect,
 }
@@ -81,9 +67,7 @@ pub fn decode(frame: &[u8]) -> Result<Packet<'_>, DecodeError> {
     match frame[0] {
         0x30..=0x3f => decode_publish(frame[0], body),
         0x40 => match body {
-            [high, low] => Ok(Packet::PubAck {
-                packet_id: u16::from_be_bytes([*high, *low]),
-            }),
+            [high, low] => Ok(Packet::PubAck { packet_id: u16::from_be_bytes([*high, *low]) }),
             _ => Err(DecodeError::Malformed),
         },
         0xc0 if body.is_empty() => Ok(Packet::PingReq),
@@ -96,9 +80,8 @@ pub fn decode(frame: &[u8]) -> Result<Packet<'_>, DecodeError> {
 fn decode_publish(first: u8, body: &[u8]) -> Result<Packet<'_>, DecodeError> {
     let qos = (first >> 1) & 3;
     let (topic_len, rest) = body.split_first_chunk::<2>().ok_or(DecodeError::Malformed)?;
-    let (topic, rest) = rest
-        .split_at_checked(usize::from(u16::from_be_bytes(*topic_len)))
-        .ok_or(DecodeError::Malformed)?;
+    let (topic, rest) =
+        rest.split_at_checked(usize::from(u16::from_be_bytes(*topic_len))).ok_or(DecodeError::Malformed)?;
     let topic = std::str::from_utf8(topic).map_err(|_| DecodeError::Malformed)?;
     let (packet_id, payload) = if qos == 0 {
         (0, rest)
@@ -106,13 +89,7 @@ fn decode_publish(first: u8, body: &[u8]) -> Result<Packet<'_>, DecodeError> {
         let (packet_id, payload) = rest.split_first_chunk::<2>().ok_or(DecodeError::Malformed)?;
         (u16::from_be_bytes(*packet_id), payload)
     };
-    Ok(Packet::Publish {
-        topic,
-        qos,
-        retain: first & 1 != 0,
-        packet_id,
-        payload,
-    })
+    Ok(Packet::Publish { topic, qos, retain: first & 1 != 0, packet_id, payload })
 }
 
 fn decode_rare(frame: &[u8]) -> Result<Packet<'static>, DecodeError> {
@@ -140,17 +117,10 @@ fn decode_rare(frame: &[u8]) -> Result<Packet<'static>, DecodeError> {
         })),
         RouterPacket::Subscribe(subscribe, _) if subscribe.pkid != 0 => Ok(Packet::Subscribe {
             packet_id: subscribe.pkid,
-            filters: subscribe
-                .filters
-                .into_iter()
-                .map(|filter| (filter.path, filter.qos as u8))
-                .collect(),
+            filters: subscribe.filters.into_iter().map(|filter| (filter.path, filter.qos as u8)).collect(),
         }),
         RouterPacket::Unsubscribe(unsubscribe, _) if unsubscribe.pkid != 0 && !unsubscribe.filters.is_empty() => {
-            Ok(Packet::Unsubscribe {
-                packet_id: unsubscribe.pkid,
-                filters: unsubscribe.filters,
-            })
+            Ok(Packet::Unsubscribe { packet_id: unsubscribe.pkid, filters: unsubscribe.filters })
         }
         _ => Err(DecodeError::Malformed),
     }
@@ -199,37 +169,17 @@ mod tests {
     fn packets_are_decoded() {
         assert_eq!(
             decode(CONNECT),
-            Ok(Packet::Connect(Connect {
-                client_id: "abc".into(),
-                clean_session: true,
-                keep_alive_s: 60,
-                will: None
-            }))
+            Ok(Packet::Connect(Connect { client_id: "abc".into(), clean_session: true, keep_alive_s: 60, will: None }))
         );
         assert_eq!(
             decode(PUBLISH),
-            Ok(Packet::Publish {
-                topic: "a/b",
-                qos: 1,
-                retain: true,
-                packet_id: 5,
-                payload: b"hi"
-            })
+            Ok(Packet::Publish { topic: "a/b", qos: 1, retain: true, packet_id: 5, payload: b"hi" })
         );
         assert_eq!(
             decode(SUBSCRIBE),
-            Ok(Packet::Subscribe {
-                packet_id: 7,
-                filters: vec![("a".into(), 1), ("b/".into(), 2)]
-            })
+            Ok(Packet::Subscribe { packet_id: 7, filters: vec![("a".into(), 1), ("b/".into(), 2)] })
         );
-        assert_eq!(
-            decode(UNSUBSCRIBE),
-            Ok(Packet::Unsubscribe {
-                packet_id: 8,
-                filters: vec!["b/".into()]
-            })
-        );
+        assert_eq!(decode(UNSUBSCRIBE), Ok(Packet::Unsubscribe { packet_id: 8, filters: vec!["b/".into()] }));
         assert_eq!(decode(&[0xc0, 0]), Ok(Packet::PingReq));
         assert_eq!(decode(&[0x40, 2, 1, 2]), Ok(Packet::PubAck { packet_id: 0x102 }));
     }
@@ -248,14 +198,8 @@ mod tests {
         assert_eq!(frame_len(&[0x30], 100), Ok(None));
         assert_eq!(frame_len(&[0x30, 0x80], 100), Ok(None));
         assert_eq!(frame_len(&[0x30, 0x80, 0x01], 1000), Ok(Some(131)));
-        assert_eq!(
-            frame_len(&[0x30, 0x80, 0x01], 100),
-            Err(DecodeError::TooLarge { bytes: 131 })
-        );
-        assert_eq!(
-            frame_len(&[0x30, 0x80, 0x80, 0x80, 0x80], usize::MAX),
-            Err(DecodeError::Malformed)
-        );
+        assert_eq!(frame_len(&[0x30, 0x80, 0x01], 100), Err(DecodeError::TooLarge { bytes: 131 }));
+        assert_eq!(frame_len(&[0x30, 0x80, 0x80, 0x80, 0x80], usize::MAX), Err(DecodeError::Malformed));
     }
 
     proptest! {

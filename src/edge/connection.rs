@@ -107,11 +107,7 @@ pub(super) async fn serve<T: From<Input> + 'static>(edge: Rc<Edge<T>>, mut strea
     // A small packet must not wait for another one's acknowledgement; without the option it only would be slower.
     let _ = stream.set_nodelay(true);
     let mut input = BytesMut::new();
-    let first = timeout(
-        edge.settings.connect_timeout,
-        read_connect(&edge, &mut stream, &mut input),
-    )
-    .await;
+    let first = timeout(edge.settings.connect_timeout, read_connect(&edge, &mut stream, &mut input)).await;
     let connect = match first {
         Ok(Some(connect)) => connect,
         Ok(None) => return,
@@ -301,21 +297,10 @@ impl<T: From<Input> + 'static> Connection<T> {
 
     async fn packet(&mut self, packet: Packet<'_>, now_ms: i64, batch: &mut Batch) -> Result<(), End> {
         match packet {
-            Packet::Publish {
-                topic,
-                qos,
-                retain,
-                packet_id,
-                payload,
-            } => {
+            Packet::Publish { topic, qos, retain, packet_id, payload } => {
                 let verdict = self.inbound.publish(topic, qos, packet_id).map_err(End::Broken)?;
                 let counters = &self.edge.counters;
-                (if qos == 0 {
-                    &counters.publishes_qos_0
-                } else {
-                    &counters.publishes_qos_1
-                })
-                .add(1);
+                (if qos == 0 { &counters.publishes_qos_0 } else { &counters.publishes_qos_1 }).add(1);
                 batch.publishes += 1;
                 let passes_on = match verdict {
                     PublishVerdict::Take => self.edge.decode(topic, payload, now_ms, batch),
@@ -331,23 +316,13 @@ impl<T: From<Input> + 'static> Connection<T> {
                 };
                 if passes_on && self.edge.fanout.wants(retain) {
                     let ordinal = self.inbound.last_ordinal();
-                    self.held.push_back(Held {
-                        ordinal,
-                        topic: topic.into(),
-                        payload: payload.into(),
-                        qos,
-                        retain,
-                    });
+                    self.held.push_back(Held { ordinal, topic: topic.into(), payload: payload.into(), qos, retain });
                 }
                 Ok(())
             }
-            Packet::PubAck { packet_id } => self
-                .attached
-                .subscriber
-                .outbound
-                .borrow_mut()
-                .acknowledge(packet_id)
-                .map_err(End::Broken),
+            Packet::PubAck { packet_id } => {
+                self.attached.subscriber.outbound.borrow_mut().acknowledge(packet_id).map_err(End::Broken)
+            }
             Packet::Subscribe { packet_id, filters } => self.subscribe(packet_id, filters).await,
             Packet::Unsubscribe { packet_id, filters } => {
                 for filter in &filters {
@@ -373,12 +348,7 @@ impl<T: From<Input> + 'static> Connection<T> {
             let code = match topic::check_filter(filter) {
                 Err(error) => {
                     self.edge.counters.filters_refused.add(1);
-                    tracing::debug!(
-                        client_id = self.client_id,
-                        filter,
-                        "filter refused: it {}",
-                        error.reason()
-                    );
+                    tracing::debug!(client_id = self.client_id, filter, "filter refused: it {}", error.reason());
                     0x80
                 }
                 Ok(()) => match self.edge.fanout.subscribe(&self.attached.subscriber, filter, qos).await {
@@ -423,11 +393,7 @@ impl<T: From<Input> + 'static> Connection<T> {
         let committed = self.progress.committed();
         while self.held.front().is_some_and(|held| held.ordinal <= committed) {
             let held = self.held.pop_front().expect("just looked at");
-            let sent = self
-                .edge
-                .fanout
-                .publish(held.topic.as_bytes(), &held.payload, held.qos, held.retain)
-                .await;
+            let sent = self.edge.fanout.publish(held.topic.as_bytes(), &held.payload, held.qos, held.retain).await;
             sent.map_err(|_| End::RouterDead)?;
         }
         if self.inbound.uncommitted() > 0 {
@@ -438,22 +404,14 @@ impl<T: From<Input> + 'static> Connection<T> {
                 self.last_heard = Instant::now();
             }
         }
-        if self.progress.is_failed() {
-            Err(End::Refused)
-        } else {
-            Ok(())
-        }
+        if self.progress.is_failed() { Err(End::Refused) } else { Ok(()) }
     }
 
     fn fill_output(&mut self) {
         if self.output.is_empty() {
             self.last_written = Instant::now();
         }
-        self.attached
-            .subscriber
-            .outbound
-            .borrow_mut()
-            .fill(&mut self.output, OUTPUT_BYTES);
+        self.attached.subscriber.outbound.borrow_mut().fill(&mut self.output, OUTPUT_BYTES);
     }
 
     fn wrote(&mut self, count: usize) {
@@ -536,11 +494,7 @@ pub(super) struct Batch {
 impl<T: From<Input> + 'static> Edge<T> {
     /// Decodes one publish into the batch; whether it is to be fanned out.
     fn decode(&self, topic: &str, payload: &[u8], now_ms: i64, batch: &mut Batch) -> bool {
-        match self
-            .ingest
-            .borrow_mut()
-            .decode(topic, payload, now_ms, &mut batch.readings)
-        {
+        match self.ingest.borrow_mut().decode(topic, payload, now_ms, &mut batch.readings) {
             Decoded::Stored { .. } => true,
             Decoded::Unrouted => {
                 if self.counters.note_unrouted(topic) {
@@ -578,9 +532,7 @@ impl<T: From<Input> + 'static> Edge<T> {
             kind: topic::percent_decode(kind),
             by: by.unwrap_or_else(|| client_id.to_owned()),
         };
-        self.pipeline
-            .acknowledge(acknowledgement)
-            .map_err(|PipelineGone| End::Refused)
+        self.pipeline.acknowledge(acknowledgement).map_err(|PipelineGone| End::Refused)
     }
 
     fn warn_of_client(&self, peer: SocketAddr, client_id: &str, reason: &str) {
@@ -591,12 +543,7 @@ impl<T: From<Input> + 'static> Edge<T> {
 
     fn warn_of_topic(&self, client_id: &str, topic: &str) {
         if let Some(more) = self.refusals.borrow_mut().permit((self.now_ms)()) {
-            tracing::warn!(
-                client_id,
-                topic,
-                more,
-                "publish dropped: alerts/ and outrider/ belong to the gateway"
-            );
+            tracing::warn!(client_id, topic, more, "publish dropped: alerts/ and outrider/ belong to the gateway");
         }
     }
 
@@ -644,10 +591,7 @@ async fn publish_will<T: From<Input> + 'static>(edge: &Rc<Edge<T>>, client_id: &
     }
     if progress.committed() >= 1 {
         // A dead router is noticed by the listener, which ends the process.
-        let _ = edge
-            .fanout
-            .publish(will.topic.as_bytes(), &will.payload, will.qos.min(1), will.retain)
-            .await;
+        let _ = edge.fanout.publish(will.topic.as_bytes(), &will.payload, will.qos.min(1), will.retain).await;
     }
 }
 

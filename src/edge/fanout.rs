@@ -79,12 +79,7 @@ impl Fanout {
             retained: Retained::new(settings.retained_max, settings.retained_bytes_max),
             topics: HashSet::new(),
         };
-        Fanout {
-            inner: Rc::new(RefCell::new(inner)),
-            router,
-            settings,
-            counters,
-        }
+        Fanout { inner: Rc::new(RefCell::new(inner)), router, settings, counters }
     }
 
     pub fn is_dead(&self) -> bool {
@@ -120,10 +115,7 @@ impl Fanout {
         let Ok(topic) = std::str::from_utf8(topic) else {
             return false;
         };
-        inner
-            .filters
-            .iter()
-            .any(|(filter, entry)| !entry.subscribers.is_empty() && topic::matches(filter, topic))
+        inner.filters.iter().any(|(filter, entry)| !entry.subscribers.is_empty() && topic::matches(filter, topic))
     }
 
     fn remember_topic(&self, topic: &[u8]) -> bool {
@@ -145,12 +137,7 @@ impl Fanout {
                 return Err(SubscribeError::TooMany);
             }
             // Entered before the router is asked, so that two clients that ask at once make one link.
-            self.inner.borrow_mut().filters.insert(
-                filter.to_owned(),
-                FilterEntry {
-                    subscribers: Vec::new(),
-                },
-            );
+            self.inner.borrow_mut().filters.insert(filter.to_owned(), FilterEntry { subscribers: Vec::new() });
             let log = self.router.subscribe(filter).await.map_err(SubscribeError::Router)?;
             tokio::task::spawn_local(self.clone().deal_out(filter.to_owned(), log));
         }
@@ -169,12 +156,7 @@ impl Fanout {
         let mut outbound = subscriber.outbound.borrow_mut();
         for message in inner.retained.matching(filter) {
             let qos = message.qos.min(qos);
-            outbound.push(Message {
-                topic: message.topic,
-                payload: message.payload,
-                qos,
-                retain: true,
-            });
+            outbound.push(Message { topic: message.topic, payload: message.payload, qos, retain: true });
         }
         drop(outbound);
         subscriber.changed.notify_one();
@@ -228,12 +210,7 @@ impl Fanout {
             }
             return;
         }
-        outbound.push(Message {
-            topic: topic.clone(),
-            payload: payload.clone(),
-            qos,
-            retain: false,
-        });
+        outbound.push(Message { topic: topic.clone(), payload: payload.clone(), qos, retain: false });
         drop(outbound);
         subscriber.changed.notify_one();
     }

@@ -15,12 +15,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use crate::counter::Counter;
 use crate::handoff::{Input, PipelineHandle};
 use crate::ingest::Ingest;
 use fanout::Fanout;
@@ -74,20 +74,6 @@ impl Default for EdgeSettings {
             persistent_sessions_max: 1024,
             unrouted: Unrouted::Pass,
         }
-    }
-}
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    pub fn add(&self, more: u64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
-    }
-
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -190,15 +176,7 @@ pub struct EdgeParts<T: From<Input>> {
 
 /// Serves until the phase is [`Phase::Draining`] and every connection has ended, or until the router dies. Must run in a `LocalSet`.
 pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgeParts<T>) -> Result<(), RouterDead> {
-    let EdgeParts {
-        settings,
-        pipeline,
-        ingest,
-        counters,
-        now_ms,
-        phase,
-        mut own_messages,
-    } = parts;
+    let EdgeParts { settings, pipeline, ingest, counters, now_ms, phase, mut own_messages } = parts;
     let settings = Rc::new(settings);
     let router = RouterFeed::start(settings.filters_max).map_err(|_| RouterDead)?;
     let fanout = Fanout::new(router, Rc::clone(&settings), Arc::clone(&counters));

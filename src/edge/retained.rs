@@ -28,12 +28,7 @@ pub struct RetainedFull;
 
 impl Retained {
     pub fn new(count_max: usize, bytes_max: usize) -> Retained {
-        Retained {
-            messages: BTreeMap::new(),
-            bytes: 0,
-            count_max,
-            bytes_max,
-        }
+        Retained { messages: BTreeMap::new(), bytes: 0, count_max, bytes_max }
     }
 
     /// An empty payload deletes.
@@ -52,8 +47,7 @@ impl Retained {
             return Err(RetainedFull);
         }
         self.bytes = after;
-        self.messages
-            .insert(Bytes::copy_from_slice(topic), (Bytes::copy_from_slice(payload), qos));
+        self.messages.insert(Bytes::copy_from_slice(topic), (Bytes::copy_from_slice(payload), qos));
         Ok(())
     }
 
@@ -81,10 +75,7 @@ mod tests {
         assert_eq!(retained.set(b"b", b"1", 0), Ok(()));
         assert_eq!(retained.set(b"c", b"1", 0), Err(RetainedFull), "too many");
         assert_eq!(retained.set(b"b", &[0; 30], 0), Err(RetainedFull), "too large");
-        let all: Vec<_> = retained
-            .matching("#")
-            .map(|message| (message.topic, message.payload, message.qos))
-            .collect();
+        let all: Vec<_> = retained.matching("#").map(|message| (message.topic, message.payload, message.qos)).collect();
         assert_eq!(all, [("a".into(), "22".into(), 1), ("b".into(), "1".into(), 0)]);
         assert_eq!(retained.set(b"a", b"", 0), Ok(()));
         assert_eq!(retained.matching("a").count(), 0);

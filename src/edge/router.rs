@@ -20,14 +20,8 @@ const SEGMENTS: usize = 3;
 const FEED_LEN: usize = 1024;
 
 enum Feed {
-    Publish {
-        topic: Bytes,
-        envelope: Bytes,
-    },
-    Subscribe {
-        filter: String,
-        reply: oneshot::Sender<FilterLog>,
-    },
+    Publish { topic: Bytes, envelope: Bytes },
+    Subscribe { filter: String, reply: oneshot::Sender<FilterLog> },
 }
 
 /// The way into the router; its thread does the calls that block.
@@ -73,22 +67,13 @@ impl RouterFeed {
         let mut envelope = BytesMut::with_capacity(payload.len() + 1);
         envelope.put_u8(qos);
         envelope.put_slice(payload);
-        let publish = Feed::Publish {
-            topic: Bytes::copy_from_slice(topic),
-            envelope: envelope.freeze(),
-        };
+        let publish = Feed::Publish { topic: Bytes::copy_from_slice(topic), envelope: envelope.freeze() };
         self.feed.send(publish).await.map_err(|_| RouterDead)
     }
 
     pub async fn subscribe(&self, filter: &str) -> Result<FilterLog, RouterDead> {
         let (reply, subscribed) = oneshot::channel();
-        self.feed
-            .send(Feed::Subscribe {
-                filter: filter.to_owned(),
-                reply,
-            })
-            .await
-            .map_err(|_| RouterDead)?;
+        self.feed.send(Feed::Subscribe { filter: filter.to_owned(), reply }).await.map_err(|_| RouterDead)?;
         subscribed.await.map_err(|_| RouterDead)
     }
 }
@@ -96,9 +81,8 @@ impl RouterFeed {
 fn run_feed(config: RouterConfig, mut next: mpsc::Receiver<Feed>) -> Result<(), Box<LinkError>> {
     let router = Router::new(0, config).spawn();
     // Held though nothing is read from it: the router ends a link whose receiving half is gone.
-    let (mut publisher, _acknowledgements, _) = LinkBuilder::new("publisher", router.clone())
-        .build()
-        .map_err(Box::new)?;
+    let (mut publisher, _acknowledgements, _) =
+        LinkBuilder::new("publisher", router.clone()).build().map_err(Box::new)?;
     let mut subscribers: Vec<LinkTx> = Vec::new();
     while let Some(feed) = next.blocking_recv() {
         match feed {
@@ -152,12 +136,7 @@ impl FilterLog {
                         continue;
                     }
                     let qos = payload.split_to(1)[0];
-                    return Ok(Routed {
-                        topic: forward.publish.topic,
-                        payload,
-                        qos,
-                        after_gap,
-                    });
+                    return Ok(Routed { topic: forward.publish.topic, payload, qos, after_gap });
                 }
                 // The router has stopped scheduling this link until it is woken.
                 Some(Notification::Unschedule) => self.log.wake().await.map_err(|_| RouterDead)?,
@@ -184,10 +163,7 @@ mod tests {
         });
         for n in 0..5000u32 {
             let message = log.next().await.expect("a router");
-            assert_eq!(
-                (&message.payload[..], message.qos, message.after_gap),
-                (&n.to_be_bytes()[..], 1, false)
-            );
+            assert_eq!((&message.payload[..], message.qos, message.after_gap), (&n.to_be_bytes()[..], 1, false));
         }
         publishing.await.expect("no panic");
         assert!(!router.is_dead());

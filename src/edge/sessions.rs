@@ -33,22 +33,14 @@ pub struct Attached {
 
 impl Sessions {
     pub fn new(fanout: Fanout, persistent_max: usize) -> Sessions {
-        Sessions {
-            entries: Rc::default(),
-            fanout,
-            persistent_max,
-        }
+        Sessions { entries: Rc::default(), fanout, persistent_max }
     }
 
     /// Takes the client id, waiting until a connection that has it is gone.
     pub async fn attach(&self, client_id: &str, clean_session: bool) -> Attached {
         loop {
             let gone = match self.entries.borrow().get(client_id) {
-                Some(Entry {
-                    takeover: Some(takeover),
-                    gone,
-                    ..
-                }) => {
+                Some(Entry { takeover: Some(takeover), gone, .. }) => {
                     takeover.notify_one();
                     Rc::clone(gone)
                 }
@@ -74,11 +66,7 @@ impl Sessions {
             left_at_ms: 0,
         };
         self.entries.borrow_mut().insert(client_id.to_owned(), entry);
-        Attached {
-            subscriber,
-            session_present,
-            takeover,
-        }
+        Attached { subscriber, session_present, takeover }
     }
 
     /// The connection has ended. A persistent session is kept; beyond the cap the one that left first goes.
@@ -98,9 +86,7 @@ impl Sessions {
         let away = entries.values().filter(|entry| entry.takeover.is_none()).count();
         if away > self.persistent_max {
             let oldest = entries.iter().filter(|(_, entry)| entry.takeover.is_none());
-            if let Some(oldest) = oldest
-                .min_by_key(|(_, entry)| entry.left_at_ms)
-                .map(|(id, _)| id.clone())
+            if let Some(oldest) = oldest.min_by_key(|(_, entry)| entry.left_at_ms).map(|(id, _)| id.clone())
                 && let Some(entry) = entries.remove(&oldest)
             {
                 self.fanout.forget(&entry.subscriber);

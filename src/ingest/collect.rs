@@ -73,11 +73,7 @@ impl Collected {
         }
         let name_start = self.texts.len();
         self.texts.push_str(&self.path);
-        self.fields.push(Field {
-            name_start,
-            name_end: self.texts.len(),
-            value,
-        });
+        self.fields.push(Field { name_start, name_end: self.texts.len(), value });
         Ok(())
     }
 
@@ -111,11 +107,7 @@ pub fn collect(payload: &[u8], format: Format, collected: &mut Collected) -> Res
     };
     if json {
         let mut deserializer = serde_json::Deserializer::from_slice(payload);
-        let place = Place {
-            collected,
-            depth: 0,
-            in_list: false,
-        };
+        let place = Place { collected, depth: 0, in_list: false };
         let result = place.deserialize(&mut deserializer).and_then(|()| deserializer.end());
         result.map_err(|_| collected.fault.unwrap_or("not_json"))
     } else {
@@ -130,21 +122,14 @@ pub fn collect(payload: &[u8], format: Format, collected: &mut Collected) -> Res
 }
 
 fn begins_json(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b' ' | b'\n' | b'\r' | b'\t'
-    )
+    matches!(byte, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b' ' | b'\n' | b'\r' | b'\t')
 }
 
 /// ciborium hands out its deserializer only to types, so the collection is one.
 impl<'de> de::Deserialize<'de> for Collected {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut collected = Collected::default();
-        let place = Place {
-            collected: &mut collected,
-            depth: 0,
-            in_list: false,
-        };
+        let place = Place { collected: &mut collected, depth: 0, in_list: false };
         match place.deserialize(deserializer) {
             Err(error) if collected.fault.is_none() => Err(error),
             // A fault of ours is told by its name, not by the library's error.
@@ -189,11 +174,7 @@ impl Place<'_> {
             self.collected.path.push('.');
         }
         write!(self.collected.path, "{name}").expect("a string takes all that is written");
-        let place = Place {
-            collected: self.collected,
-            depth: self.depth + 1,
-            in_list: false,
-        };
+        let place = Place { collected: self.collected, depth: self.depth + 1, in_list: false };
         let result = read(place);
         self.collected.path.truncate(parent_len);
         result
@@ -274,11 +255,7 @@ impl<'de> Visitor<'de> for Place<'_> {
         }
         if self.depth == 0 {
             loop {
-                let place = Place {
-                    collected: self.collected,
-                    depth: 0,
-                    in_list: true,
-                };
+                let place = Place { collected: self.collected, depth: 0, in_list: true };
                 if list.next_element_seed(place)?.is_none() {
                     return Ok(());
                 }

@@ -33,11 +33,7 @@ impl ClockState {
     }
 
     pub fn time_quality(&self) -> TimeQuality {
-        if self.0.load(Ordering::Relaxed) {
-            TimeQuality::Synced
-        } else {
-            TimeQuality::Unsynced
-        }
+        if self.0.load(Ordering::Relaxed) { TimeQuality::Synced } else { TimeQuality::Unsynced }
     }
 }
 
@@ -67,13 +63,7 @@ pub struct Ingest {
 
 impl Ingest {
     pub fn new(routes: Vec<Route>, clock: ClockState) -> Ingest {
-        Ingest {
-            routes,
-            clock,
-            collected: Collected::default(),
-            attributes: Vec::new(),
-            metric: String::new(),
-        }
+        Ingest { routes, clock, collected: Collected::default(), attributes: Vec::new(), metric: String::new() }
     }
 
     /// The routes that are there when the configuration names none.
@@ -87,10 +77,8 @@ impl Ingest {
 
     /// Appends the readings of one publish.
     pub fn decode(&mut self, topic: &str, payload: &[u8], received_at_ms: i64, readings: &mut Readings) -> Decoded {
-        let Some((route, matched)) = self
-            .routes
-            .iter()
-            .find_map(|route| route.matches(topic).map(|matched| (route, matched)))
+        let Some((route, matched)) =
+            self.routes.iter().find_map(|route| route.matches(topic).map(|matched| (route, matched)))
         else {
             return Decoded::Unrouted;
         };
@@ -106,9 +94,7 @@ impl Ingest {
             maker.make(&self.collected, readings)
         });
         match result {
-            Ok(()) => Decoded::Stored {
-                readings: readings.len() - before,
-            },
+            Ok(()) => Decoded::Stored { readings: readings.len() - before },
             Err(reason) => {
                 readings.truncate(before);
                 Decoded::Undecodable { reason }
@@ -160,10 +146,7 @@ mod tests {
         assert_eq!(one("devices/a", " 7 "), "a value 7 5000 -");
         assert_eq!(one("vehicles/a/engine/temp", "true"), "a engine.temp 1 5000 -");
         assert_eq!(
-            one(
-                "devices/a/temp",
-                r#"{"value":1,"ts_ms":77,"seq":9,"unit":"C","quality":192}"#
-            ),
+            one("devices/a/temp", r#"{"value":1,"ts_ms":77,"seq":9,"unit":"C","quality":192}"#),
             "a temp 1 77 9 unit=C,quality=192"
         );
         assert_eq!(
@@ -174,23 +157,14 @@ mod tests {
             "d01 temperature 20.5 1795465865120 3 fw=xx"
         );
         assert_eq!(
-            one(
-                "devices/a",
-                r#"{"time":"1970-01-01T00:00:01Z","t":{"in":1,"out":2.5},"door":false,"road":"dry"}"#
-            ),
+            one("devices/a", r#"{"time":"1970-01-01T00:00:01Z","t":{"in":1,"out":2.5},"door":false,"road":"dry"}"#),
             "a t.in 1 1000 - road=dry | a t.out 2.5 1000 - road=dry | a door 0 1000 - road=dry"
         );
         assert_eq!(one("devices/a/front", r#"{"temp":1}"#), "a front.temp 1 5000 -");
         assert_eq!(one("devices/a/engine/temp", r#"{"temp":1}"#), "a engine.temp 1 5000 -");
-        assert_eq!(
-            one("devices/a", r#"[{"t":1,"ts_s":1},{"t":2,"ts_s":2.5}]"#),
-            "a t 1 1000 - | a t 2 2500 -"
-        );
+        assert_eq!(one("devices/a", r#"[{"t":1,"ts_s":1},{"t":2,"ts_s":2.5}]"#), "a t 1 1000 - | a t 2 2500 -");
         assert_eq!(one("devices/a/x", "[1,2]"), "a x 1 5000 - | a x 2 5000 -");
-        assert_eq!(
-            one("devices/a", r#"{"at":[52.5,13.4]}"#),
-            "a at.0 52.5 5000 - | a at.1 13.4 5000 -"
-        );
+        assert_eq!(one("devices/a", r#"{"at":[52.5,13.4]}"#), "a at.0 52.5 5000 - | a at.1 13.4 5000 -");
     }
 
     #[test]
@@ -214,18 +188,12 @@ mod tests {
         ciborium::into_writer(&f64::NAN, &mut nan).expect("written");
         assert_eq!(decode("devices/a/t", &nan).expect("readings"), ["a t NaN 5000 -"]);
         let tagged = ciborium::Value::Map(vec![
-            (
-                "time".into(),
-                ciborium::Value::Tag(1, Box::new(1_795_465_865_u64.into())),
-            ),
+            ("time".into(), ciborium::Value::Tag(1, Box::new(1_795_465_865_u64.into()))),
             ("t".into(), 1.into()),
         ]);
         let mut bytes = Vec::new();
         ciborium::into_writer(&tagged, &mut bytes).expect("written");
-        assert_eq!(
-            decode("devices/a", &bytes).expect("readings"),
-            ["a t 1 1795465865000 -"]
-        );
+        assert_eq!(decode("devices/a", &bytes).expect("readings"), ["a t 1 1795465865000 -"]);
     }
 
     #[test]
@@ -243,10 +211,7 @@ mod tests {
         assert_eq!(reason("devices/a/t", "[]"), "no_number");
         assert_eq!(reason("devices/a/t", "[{\"value\":1},{\"value\":\"x\"}]"), "no_number");
         assert_eq!(reason("devices/a/t", "[[1]]"), "nested_array");
-        assert_eq!(
-            reason("devices/a", &format!("{{\"{}\":1}}", "n".repeat(200))),
-            "name_too_long"
-        );
+        assert_eq!(reason("devices/a", &format!("{{\"{}\":1}}", "n".repeat(200))), "name_too_long");
         assert_eq!(reason(&format!("devices/{}", "n".repeat(200)), "1"), "name_too_long");
         assert_eq!(reason("devices/a", &"{\"a\":".repeat(40)), "too_deep");
         assert_eq!(reason("devices/a/t", "\u{ff}"), "not_cbor");
@@ -257,14 +222,8 @@ mod tests {
 
     #[test]
     fn a_time_that_makes_no_sense_is_kept_as_an_attribute() {
-        assert_eq!(
-            one("devices/a", r#"{"t":1,"ts":"yesterday"}"#),
-            "a t 1 5000 - ts=yesterday"
-        );
-        assert_eq!(
-            one("devices/a", r#"{"t":1,"ts":-5,"seq":-1}"#),
-            "a t 1 5000 - ts=-5,seq=-1"
-        );
+        assert_eq!(one("devices/a", r#"{"t":1,"ts":"yesterday"}"#), "a t 1 5000 - ts=yesterday");
+        assert_eq!(one("devices/a", r#"{"t":1,"ts":-5,"seq":-1}"#), "a t 1 5000 - ts=-5,seq=-1");
     }
 
     proptest! {

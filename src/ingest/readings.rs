@@ -74,11 +74,7 @@ impl Maker<'_> {
                 });
             }
         }
-        if readings.len() == before {
-            Err("no_number")
-        } else {
-            Ok(())
-        }
+        if readings.len() == before { Err("no_number") } else { Ok(()) }
     }
 
     /// Where the topic names the metric, the one field that is its value: `value`, or one of the metric's name.
@@ -87,8 +83,7 @@ impl Maker<'_> {
         let last_level = wanted.rsplit('/').next();
         let is_number = |field: &Field| !matches!(field.value, Value::Text { .. });
         let named = |matches: &dyn Fn(&str) -> bool| {
-            item.iter()
-                .position(|field| is_number(field) && matches(collected.name(field)))
+            item.iter().position(|field| is_number(field) && matches(collected.name(field)))
         };
         named(&|name| name.is_empty())
             .or_else(|| named(&|name| name == "value"))
@@ -103,10 +98,7 @@ impl Maker<'_> {
         item: &[Field],
         only: Option<usize>,
     ) -> Result<About, &'static str> {
-        let mut about = About {
-            measured_at_ms: self.received_at_ms,
-            sequence: None,
-        };
+        let mut about = About { measured_at_ms: self.received_at_ms, sequence: None };
         self.attributes.clear();
         for (name, value) in &self.route.attributes {
             pack_attribute(self.attributes, name, value);
@@ -150,8 +142,7 @@ impl Maker<'_> {
     fn name_metric(&mut self, field: &str) -> Result<(), &'static str> {
         self.metric.clear();
         if let Some(levels) = self.route.metric {
-            self.metric
-                .extend(levels.chars().map(|c| if c == '/' { '.' } else { c }));
+            self.metric.extend(levels.chars().map(|c| if c == '/' { '.' } else { c }));
         }
         if !field.is_empty() {
             if !self.metric.is_empty() {
@@ -171,11 +162,7 @@ impl Maker<'_> {
 
 /// Whether `name` is `levels` joined with dots.
 fn is_joined(levels: &str, name: &str) -> bool {
-    levels.len() == name.len()
-        && levels
-            .bytes()
-            .zip(name.bytes())
-            .all(|(a, b)| a == b || (a == b'/' && b == b'.'))
+    levels.len() == name.len() && levels.bytes().zip(name.bytes()).all(|(a, b)| a == b || (a == b'/' && b == b'.'))
 }
 
 fn is_about_name(name: &str) -> bool {

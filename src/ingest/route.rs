@@ -53,10 +53,7 @@ impl fmt::Display for TemplateError {
             }
             TemplateError::EmptyLevel => f.write_str("a level of the template is empty"),
             TemplateError::Unclosed { level } => {
-                write!(
-                    f,
-                    "the level `{level}` is neither plain text nor one placeholder {{name}}"
-                )
+                write!(f, "the level `{level}` is neither plain text nor one placeholder {{name}}")
             }
             TemplateError::RestNotLast => {
                 f.write_str("{metric...} takes all that remains, so it has to be the last level")
@@ -100,9 +97,7 @@ impl Route {
         for text in template.split('/') {
             let level = parse_level(text)?;
             if !matches!(level, Level::Literal(_)) && levels.contains(&level) {
-                return Err(TemplateError::Repeated {
-                    placeholder: text.trim_matches(['{', '}']).to_owned(),
-                });
+                return Err(TemplateError::Repeated { placeholder: text.trim_matches(['{', '}']).to_owned() });
             }
             if levels.contains(&Level::MetricRest) {
                 return Err(TemplateError::RestNotLast);
@@ -112,12 +107,7 @@ impl Route {
         if device.is_none() && !levels.contains(&Level::Device) {
             return Err(TemplateError::NoDevice);
         }
-        Ok(Route {
-            levels,
-            format,
-            device,
-            metric,
-        })
+        Ok(Route { levels, format, device, metric })
     }
 
     pub fn matches<'a>(&'a self, topic: &'a str) -> Option<Matched<'a>> {
@@ -202,19 +192,9 @@ mod tests {
         assert_eq!(parse(""), Err(TemplateError::Empty));
         assert_eq!(parse("a/+/{device}"), Err(TemplateError::Wildcard));
         assert_eq!(parse("a//{device}"), Err(TemplateError::EmptyLevel));
-        assert_eq!(
-            parse("a/x{device}"),
-            Err(TemplateError::Unclosed {
-                level: "x{device}".into()
-            })
-        );
+        assert_eq!(parse("a/x{device}"), Err(TemplateError::Unclosed { level: "x{device}".into() }));
         assert_eq!(parse("{device}/{metric...}/x"), Err(TemplateError::RestNotLast));
-        assert_eq!(
-            parse("{device}/{device}"),
-            Err(TemplateError::Repeated {
-                placeholder: "device".into()
-            })
-        );
+        assert_eq!(parse("{device}/{device}"), Err(TemplateError::Repeated { placeholder: "device".into() }));
         assert_eq!(parse("a/b"), Err(TemplateError::NoDevice));
         assert_eq!(parse("alerts/{device}"), Err(TemplateError::Reserved));
     }

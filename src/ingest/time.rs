@@ -111,23 +111,11 @@ mod tests {
 
     #[test]
     fn the_unit_is_told_by_the_magnitude() {
-        for number in [
-            1_795_465_865.0,
-            1_795_465_865_000.0,
-            1_795_465_865_000_000.0,
-            1_795_465_865_000_000_000.0,
-        ] {
+        for number in [1_795_465_865.0, 1_795_465_865_000.0, 1_795_465_865_000_000.0, 1_795_465_865_000_000_000.0] {
             assert_eq!(from_number(number, None), Some(1_795_465_865_000));
         }
         assert_eq!(from_number(12.5, Some(Unit::Seconds)), Some(12_500));
-        assert_eq!(
-            (
-                from_number(-1.0, None),
-                from_number(0.0, None),
-                from_number(f64::NAN, None)
-            ),
-            (None, None, None)
-        );
+        assert_eq!((from_number(-1.0, None), from_number(0.0, None), from_number(f64::NAN, None)), (None, None, None));
         assert_eq!(from_number(1e300, Some(Unit::Seconds)), None);
     }
 
@@ -135,10 +123,7 @@ mod tests {
     fn rfc_3339_is_read() {
         assert_eq!(from_rfc_3339("1970-01-01T00:00:01Z"), Some(1000));
         assert_eq!(from_rfc_3339("2026-11-24T10:46:05.120Z"), Some(1_795_517_165_120));
-        assert_eq!(
-            from_rfc_3339("2026-11-24 12:46:05.1200009+02:00"),
-            Some(1_795_517_165_120)
-        );
+        assert_eq!(from_rfc_3339("2026-11-24 12:46:05.1200009+02:00"), Some(1_795_517_165_120));
         assert_eq!(from_rfc_3339("2000-02-29t00:00:00z"), Some(951_782_400_000));
         for wrong in [
             "",

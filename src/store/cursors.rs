@@ -83,24 +83,13 @@ impl Cursors {
 
     /// A new sink starts at the oldest held batch, and has accepted what is held by then.
     pub fn register(&mut self, db: &Connection, sink: &str, stream: Stream) -> rusqlite::Result<CursorState> {
-        if let Some(entry) = self
-            .entries
-            .iter()
-            .find(|entry| entry.sink == sink && entry.stream == stream)
-        {
+        if let Some(entry) = self.entries.iter().find(|entry| entry.sink == sink && entry.stream == stream) {
             return Ok(entry.state.clone());
         }
         let table = stream.name();
-        let held: i64 = db.query_row(&format!("SELECT coalesce(sum(count), 0) FROM {table}"), [], |row| {
-            row.get(0)
-        })?;
-        let first: Option<i64> = db
-            .query_row(
-                &format!("SELECT seq - count FROM {table} ORDER BY seq LIMIT 1"),
-                [],
-                |row| row.get(0),
-            )
-            .ok();
+        let held: i64 = db.query_row(&format!("SELECT coalesce(sum(count), 0) FROM {table}"), [], |row| row.get(0))?;
+        let first: Option<i64> =
+            db.query_row(&format!("SELECT seq - count FROM {table} ORDER BY seq LIMIT 1"), [], |row| row.get(0)).ok();
         let start = match first {
             Some(before_first) => before_first as u64,
             None => super::writer::last_sequence(db, stream)?,
@@ -133,21 +122,13 @@ impl Cursors {
 
     /// Takes over a sink's own word of where it is, counting what is newly done with.
     pub fn apply(&mut self, db: &Connection, change: &CursorChange) -> rusqlite::Result<()> {
-        let Some(entry) = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.sink == change.sink && entry.stream == change.stream)
+        let Some(entry) =
+            self.entries.iter_mut().find(|entry| entry.sink == change.sink && entry.stream == change.stream)
         else {
             return Ok(());
         };
-        let newly_done = change
-            .state
-            .newly_done(&entry.state, entry.expired_through + 1, u64::MAX);
-        let dead = change
-            .dead_letters
-            .iter()
-            .filter(|letter| letter.sequence > entry.expired_through)
-            .count() as u64;
+        let newly_done = change.state.newly_done(&entry.state, entry.expired_through + 1, u64::MAX);
+        let dead = change.dead_letters.iter().filter(|letter| letter.sequence > entry.expired_through).count() as u64;
         entry.dead_lettered += dead;
         entry.delivered += newly_done.saturating_sub(dead);
         let behind = entry.state.cursor;
@@ -190,11 +171,7 @@ impl Cursors {
 
     /// Every sink is done with everything up to here; `None` where no sink has a cursor, so that nothing is deleted.
     pub fn delivered_through(&self, stream: Stream) -> Option<u64> {
-        self.entries
-            .iter()
-            .filter(|entry| entry.stream == stream)
-            .map(|entry| entry.state.cursor)
-            .min()
+        self.entries.iter().filter(|entry| entry.stream == stream).map(|entry| entry.state.cursor).min()
     }
 
     pub fn save(&mut self, db: &Connection) -> rusqlite::Result<()> {

@@ -21,11 +21,7 @@ impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LockError::Held { path, pid } => {
-                write!(
-                    f,
-                    "{} is locked by the process {pid}: another outrider uses this folder",
-                    path.display()
-                )
+                write!(f, "{} is locked by the process {pid}: another outrider uses this folder", path.display())
             }
             LockError::Io { path, source } => write!(f, "cannot lock {}: {source}", path.display()),
         }
@@ -37,28 +33,16 @@ impl std::error::Error for LockError {}
 impl FolderLock {
     pub fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
         let path = folder.join("outrider.lock");
-        let failed = |source| LockError::Io {
-            path: path.clone(),
-            source,
-        };
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(failed)?;
+        let failed = |source| LockError::Io { path: path.clone(), source };
+        let mut file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
                 // The name of the holder is a courtesy: an unreadable file must not hide that it is held.
                 let _ = file.read_to_string(&mut pid);
-                let pid = if pid.trim().is_empty() {
-                    "(unknown)".to_owned()
-                } else {
-                    pid.trim().to_owned()
-                };
+                let pid = if pid.trim().is_empty() { "(unknown)".to_owned() } else { pid.trim().to_owned() };
                 return Err(LockError::Held { path, pid });
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
@@ -79,10 +63,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let first = FolderLock::acquire(folder.path()).expect("nobody holds it");
         let refused = FolderLock::acquire(folder.path()).expect_err("held");
-        assert!(
-            refused.to_string().contains(&std::process::id().to_string()),
-            "{refused}"
-        );
+        assert!(refused.to_string().contains(&std::process::id().to_string()), "{refused}");
         drop(first);
         FolderLock::acquire(folder.path()).expect("let go");
     }

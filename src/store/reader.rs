@@ -15,6 +15,8 @@ pub struct HeldBatch {
     pub run: Option<RunId>,
     pub first_position: u64,
     pub count: u32,
+    /// Receive time of its last record.
+    pub last_ms: i64,
     pub payload: Vec<u8>,
 }
 
@@ -39,10 +41,7 @@ impl std::fmt::Display for ReadError {
         match self {
             ReadError::Sqlite(error) => write!(f, "cannot read the store: {error}"),
             ReadError::Damaged { last_sequence, count } => {
-                write!(
-                    f,
-                    "the stored batch that ends at {last_sequence} is damaged ({count} records)"
-                )
+                write!(f, "the stored batch that ends at {last_sequence} is damaged ({count} records)")
             }
         }
     }
@@ -58,10 +57,7 @@ pub struct Reader {
 
 impl Reader {
     pub fn open(path: &Path, vfs: Option<&str>) -> Result<Reader, OpenError> {
-        Ok(Reader {
-            db: schema::open_reader(path, vfs)?,
-            compressed: Vec::new(),
-        })
+        Ok(Reader { db: schema::open_reader(path, vfs)?, compressed: Vec::new() })
     }
 
     pub fn connection(&self) -> &Connection {
@@ -80,10 +76,7 @@ impl Reader {
             return Ok(false);
         };
         let (raw_len, codec, crc) = read_row(row, batch, &mut self.compressed).map_err(ReadError::Sqlite)?;
-        let damaged = ReadError::Damaged {
-            last_sequence: batch.last_sequence,
-            count: batch.count,
-        };
+        let damaged = ReadError::Damaged { last_sequence: batch.last_sequence, count: batch.count };
         if codec != CODEC_LZ4 || raw_len > PAYLOAD_BYTES_MAX || crc != i64::from(crc32fast::hash(&self.compressed)) {
             return Err(damaged);
         }
@@ -98,9 +91,8 @@ impl Reader {
 /// Beyond what any commit writes: a length above it is damage, and must not become an allocation.
 const PAYLOAD_BYTES_MAX: usize = 256 << 20;
 
-const NEXT_RAW: &str =
-    "SELECT seq, run, first_position, count, raw_len, codec, crc, payload FROM raw WHERE seq > ?1 ORDER BY seq LIMIT 1";
-const NEXT_ANOMALIES: &str = "SELECT seq, run, first_position, count, raw_len, codec, crc, payload FROM anomalies WHERE seq > ?1 ORDER BY seq LIMIT 1";
+const NEXT_RAW: &str = "SELECT seq, run, first_position, count, raw_len, codec, crc, payload, last_ms FROM raw WHERE seq > ?1 ORDER BY seq LIMIT 1";
+const NEXT_ANOMALIES: &str = "SELECT seq, run, first_position, count, raw_len, codec, crc, payload, last_ms FROM anomalies WHERE seq > ?1 ORDER BY seq LIMIT 1";
 
 fn read_row(
     row: &rusqlite::Row<'_>,
@@ -111,6 +103,7 @@ fn read_row(
     batch.run = Some(RunId(row.get(1)?));
     batch.first_position = row.get::<_, i64>(2)? as u64;
     batch.count = row.get(3)?;
+    batch.last_ms = row.get(8)?;
     compressed.clear();
     let payload = row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?;
     compressed.extend_from_slice(payload);

@@ -16,10 +16,7 @@ pub struct Capacity {
 impl Capacity {
     /// A twentieth in reserve, at least 1 MiB.
     pub fn new(bytes_max: u64) -> Capacity {
-        Capacity {
-            bytes_max,
-            reserve_bytes: (bytes_max / 20).max(1 << 20),
-        }
+        Capacity { bytes_max, reserve_bytes: (bytes_max / 20).max(1 << 20) }
     }
 }
 
@@ -29,11 +26,7 @@ const DELETES_A_COMMIT: usize = 64;
 const SLACK_BYTES: u64 = 64 * 1024;
 
 pub fn limit_file(db: &Connection, capacity: &Capacity) -> rusqlite::Result<()> {
-    db.query_row(
-        &format!("PRAGMA max_page_count={}", capacity.bytes_max / PAGE_BYTES),
-        [],
-        |_| Ok(()),
-    )
+    db.query_row(&format!("PRAGMA max_page_count={}", capacity.bytes_max / PAGE_BYTES), [], |_| Ok(()))
 }
 
 /// Bytes in use: the file never shrinks, its free pages are used again.
@@ -99,9 +92,7 @@ fn drop_oldest(transaction: &Transaction<'_>, cursors: &mut Cursors) -> rusqlite
             .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
             .ok();
         let Some((last, count)) = oldest else { continue };
-        transaction
-            .prepare_cached(&format!("DELETE FROM {table} WHERE seq = ?1"))?
-            .execute([last])?;
+        transaction.prepare_cached(&format!("DELETE FROM {table} WHERE seq = ?1"))?.execute([last])?;
         let lost = cursors.expire(stream, (last - count + 1) as u64, last as u64);
         return Ok(Some((stream, lost)));
     }

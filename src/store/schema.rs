@@ -47,10 +47,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OpenError::OldSqlite { found } => {
-                write!(
-                    f,
-                    "SQLite {found} can lose acknowledged commits; 3.51.3 or later is needed"
-                )
+                write!(f, "SQLite {found} can lose acknowledged commits; 3.51.3 or later is needed")
             }
             OpenError::Folder { path, source } => write!(f, "cannot use the state folder {}: {source}", path.display()),
             OpenError::Sqlite { path, source } => write!(f, "cannot open the store {}: {source}", path.display()),
@@ -76,38 +73,19 @@ pub enum Synchronous {
 /// Opens for writing, making the tables if the file is new.
 pub fn open_writer(path: &Path, synchronous: Synchronous, vfs: Option<&str>) -> Result<Connection, OpenError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
-        return Err(OpenError::OldSqlite {
-            found: rusqlite::version(),
-        });
+        return Err(OpenError::OldSqlite { found: rusqlite::version() });
     }
-    let failed = |source| OpenError::Sqlite {
-        path: path.to_owned(),
-        source,
-    };
-    let db = open(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
-        vfs,
-    )
-    .map_err(failed)?;
-    let application_id: i32 = db
-        .query_row("PRAGMA application_id", [], |row| row.get(0))
-        .map_err(failed)?;
-    let version: i32 = db
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(failed)?;
-    let tables: i64 = db
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(failed)?;
+    let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, vfs).map_err(failed)?;
+    let application_id: i32 = db.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(failed)?;
+    let version: i32 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
     let is_new = tables == 0 && application_id == 0;
     if !is_new && application_id != APPLICATION_ID {
         return Err(OpenError::NotAStore { path: path.to_owned() });
     }
     if version > SCHEMA_VERSION {
-        return Err(OpenError::Newer {
-            path: path.to_owned(),
-            found: version,
-        });
+        return Err(OpenError::Newer { path: path.to_owned(), found: version });
     }
     let synchronous = match synchronous {
         Synchronous::Full => "FULL",
@@ -129,13 +107,9 @@ pub fn open_writer(path: &Path, synchronous: Synchronous, vfs: Option<&str>) -> 
 
 /// Opens for reading. A reader keeps its transactions short: a long one keeps the WAL from being reset.
 pub fn open_reader(path: &Path, vfs: Option<&str>) -> Result<Connection, OpenError> {
-    let failed = |source| OpenError::Sqlite {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let db = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY, vfs).map_err(failed)?;
-    db.execute_batch("PRAGMA cache_size=-256; PRAGMA query_only=ON;")
-        .map_err(failed)?;
+    db.execute_batch("PRAGMA cache_size=-256; PRAGMA query_only=ON;").map_err(failed)?;
     Ok(db)
 }
 
@@ -170,10 +144,7 @@ pub fn is_full(error: &rusqlite::Error) -> bool {
 
 /// The file's structure is damaged, or it is no database at all.
 pub fn is_corrupt(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error().map(|e| e.extended_code & 0xff),
-        Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB)
-    )
+    matches!(error.sqlite_error().map(|e| e.extended_code & 0xff), Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB))
 }
 
 #[cfg(test)]
@@ -185,26 +156,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("a b?.sqlite");
         let db = open_writer(&path, Synchronous::Full, None).expect("a new store");
-        let mode: i64 = db
-            .query_row("PRAGMA synchronous", [], |row| row.get(0))
-            .expect("a pragma");
+        let mode: i64 = db.query_row("PRAGMA synchronous", [], |row| row.get(0)).expect("a pragma");
         assert_eq!(mode, 2, "FULL");
         db.execute_batch("PRAGMA user_version=99").expect("a pragma");
         drop(db);
-        assert!(matches!(
-            open_writer(&path, Synchronous::Full, None),
-            Err(OpenError::Newer { found: 99, .. })
-        ));
+        assert!(matches!(open_writer(&path, Synchronous::Full, None), Err(OpenError::Newer { found: 99, .. })));
 
         let foreign = folder.path().join("foreign.sqlite");
-        Connection::open(&foreign)
-            .expect("a file")
-            .execute_batch("CREATE TABLE t(x)")
-            .expect("a table");
-        assert!(matches!(
-            open_writer(&foreign, Synchronous::Full, None),
-            Err(OpenError::NotAStore { .. })
-        ));
+        Connection::open(&foreign).expect("a file").execute_batch("CREATE TABLE t(x)").expect("a table");
+        assert!(matches!(open_writer(&foreign, Synchronous::Full, None), Err(OpenError::NotAStore { .. })));
 
         let noise = folder.path().join("noise.sqlite");
         std::fs::write(&noise, [7u8; 9000]).expect("a file");

@@ -61,19 +61,10 @@ pub struct Writer {
 impl Writer {
     pub fn open(settings: &WriterSettings, run: RunId) -> Result<Writer, OpenError> {
         let db = schema::open_writer(&settings.path, settings.synchronous, settings.vfs.as_deref())?;
-        let failed = |source| OpenError::Sqlite {
-            path: settings.path.clone(),
-            source,
-        };
+        let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
         retention::limit_file(&db, &settings.capacity).map_err(failed)?;
         let cursors = Cursors::load(&db).map_err(failed)?;
-        Ok(Writer {
-            db,
-            run,
-            capacity: settings.capacity,
-            cursors,
-            snapshot_covers: 0,
-        })
+        Ok(Writer { db, run, capacity: settings.capacity, cursors, snapshot_covers: 0 })
     }
 
     /// Local sequence of the last record of a stream, also when the table is empty by now.
@@ -94,9 +85,7 @@ impl Writer {
     /// caller calls again with the same input.
     pub fn commit(&mut self, input: &CommitInput) -> rusqlite::Result<CommitReport> {
         let mut report = CommitReport::default();
-        let transaction = self
-            .db
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let transaction = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let mut cursors = self.cursors.clone();
         for change in &input.cursors {
             cursors.apply(&transaction, change)?;
@@ -127,10 +116,7 @@ impl Writer {
 }
 
 pub fn last_sequence(db: &Connection, stream: Stream) -> rusqlite::Result<u64> {
-    let sql = format!(
-        "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '{}'",
-        stream.name()
-    );
+    let sql = format!("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '{}'", stream.name());
     db.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(|seq| seq as u64)
 }
 
@@ -266,20 +252,12 @@ mod tests {
 
     fn commit(writer: &mut Writer, pipeline: &mut Pipeline, readings: &Readings) -> CommitReport {
         pipeline.take(readings);
-        let input = CommitInput {
-            sealed: pipeline.seal(),
-            ..CommitInput::default()
-        };
+        let input = CommitInput { sealed: pipeline.seal(), ..CommitInput::default() };
         writer.commit(&input).expect("a working disk")
     }
 
     fn ledger(writer: &Writer) -> (i64, i64, i64, i64) {
-        let row = |sql: &str| {
-            writer
-                .connection()
-                .query_row(sql, [], |row| row.get::<_, i64>(0))
-                .expect("a number")
-        };
+        let row = |sql: &str| writer.connection().query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
         (
             row("SELECT accepted FROM cursor WHERE stream = 'raw'"),
             row("SELECT delivered FROM cursor WHERE stream = 'raw'"),
@@ -307,21 +285,12 @@ mod tests {
         while reader.next(Stream::Raw, after, &mut batch).expect("intact") {
             after = batch.last_sequence;
             for record in Decoder::new(&batch.payload).expect("intact") {
-                let Ok(Stored::Reading(reading)) = record else {
-                    panic!("a reading")
-                };
-                seen.push((
-                    batch.run,
-                    batch.first_sequence(),
-                    batch.first_position,
-                    reading.sequence,
-                ));
+                let Ok(Stored::Reading(reading)) = record else { panic!("a reading") };
+                seen.push((batch.run, batch.first_sequence(), batch.first_position, reading.sequence));
             }
         }
-        let expected: Vec<_> = (1..=3)
-            .map(|n| (Some(RUN), 1, 1, Some(n)))
-            .chain((4..=5).map(|n| (Some(second), 4, 1, Some(n))))
-            .collect();
+        let expected: Vec<_> =
+            (1..=3).map(|n| (Some(RUN), 1, 1, Some(n))).chain((4..=5).map(|n| (Some(second), 4, 1, Some(n)))).collect();
         assert_eq!(seen, expected);
     }
 
@@ -330,10 +299,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut writer = Writer::open(&settings(folder.path(), 64 << 20), RUN).expect("a new store");
         let mut pipeline = Pipeline::new(RUN, 0);
-        assert_eq!(
-            writer.register_sink("one", Stream::Raw).expect("a cursor"),
-            CursorState::at(0)
-        );
+        assert_eq!(writer.register_sink("one", Stream::Raw).expect("a cursor"), CursorState::at(0));
         writer.register_sink("two", Stream::Raw).expect("a cursor");
         commit(&mut writer, &mut pipeline, &readings(1, 10, ""));
         let change = |sink: &str| CursorChange {
@@ -342,20 +308,10 @@ mod tests {
             state: CursorState::at(10),
             dead_letters: Vec::new(),
         };
-        let mut input = CommitInput {
-            cursors: vec![change("one")],
-            ..CommitInput::default()
-        };
+        let mut input = CommitInput { cursors: vec![change("one")], ..CommitInput::default() };
         input.sealed.snapshot_covers = 10;
-        assert_eq!(
-            writer.commit(&input).expect("a working disk").deleted_batches,
-            0,
-            "the other sink has nothing yet"
-        );
-        input = CommitInput {
-            cursors: vec![change("two")],
-            ..CommitInput::default()
-        };
+        assert_eq!(writer.commit(&input).expect("a working disk").deleted_batches, 0, "the other sink has nothing yet");
+        input = CommitInput { cursors: vec![change("two")], ..CommitInput::default() };
         writer.snapshot_covers = 9;
         assert_eq!(
             writer.commit(&input).expect("a working disk").deleted_batches,
@@ -363,19 +319,9 @@ mod tests {
             "no snapshot covers its last record"
         );
         writer.snapshot_covers = 10;
-        assert_eq!(
-            writer
-                .commit(&CommitInput::default())
-                .expect("a working disk")
-                .deleted_batches,
-            1
-        );
+        assert_eq!(writer.commit(&CommitInput::default()).expect("a working disk").deleted_batches, 1);
         assert_eq!(ledger(&writer), (10, 10, 0, 0));
-        assert_eq!(
-            writer.last_sequence(Stream::Raw).expect("a number"),
-            10,
-            "numbers are not given again"
-        );
+        assert_eq!(writer.last_sequence(Stream::Raw).expect("a number"), 10, "numbers are not given again");
     }
 
     #[test]
@@ -390,9 +336,7 @@ mod tests {
             // Incompressible, so that the store fills.
             let padding: String = (0..60)
                 .map(|_| {
-                    noise = noise
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1_442_695_040_888_963_407);
+                    noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     char::from(b'!' + (noise >> 58) as u8)
                 })
                 .collect();
@@ -410,12 +354,7 @@ mod tests {
             state: CursorState::at(expired + 10),
             dead_letters: Vec::new(),
         };
-        writer
-            .commit(&CommitInput {
-                cursors: vec![late],
-                ..CommitInput::default()
-            })
-            .expect("a working disk");
+        writer.commit(&CommitInput { cursors: vec![late], ..CommitInput::default() }).expect("a working disk");
         let (accepted, delivered, expired, _) = ledger(&writer);
         assert_eq!(
             (accepted, delivered, expired),
@@ -430,18 +369,10 @@ mod tests {
         let settings = settings(folder.path(), 64 << 20);
         let mut writer = Writer::open(&settings, RUN).expect("a new store");
         commit(&mut writer, &mut Pipeline::new(RUN, 0), &readings(1, 5, ""));
-        writer
-            .connection()
-            .execute("UPDATE raw SET payload = zeroblob(length(payload))", [])
-            .expect("a row");
+        writer.connection().execute("UPDATE raw SET payload = zeroblob(length(payload))", []).expect("a row");
         let mut reader = Reader::open(&settings.path, None).expect("a reader");
-        let error = reader
-            .next(Stream::Raw, 0, &mut HeldBatch::default())
-            .expect_err("damaged");
-        assert_eq!(
-            error.to_string(),
-            "the stored batch that ends at 5 is damaged (5 records)"
-        );
+        let error = reader.next(Stream::Raw, 0, &mut HeldBatch::default()).expect_err("damaged");
+        assert_eq!(error.to_string(), "the stored batch that ends at 5 is damaged (5 records)");
     }
 
     #[test]
@@ -457,19 +388,9 @@ mod tests {
                     received_at_ms: n,
                 })
                 .collect();
-            writer
-                .commit(&CommitInput {
-                    undecodable,
-                    ..CommitInput::default()
-                })
-                .expect("a working disk");
+            writer.commit(&CommitInput { undecodable, ..CommitInput::default() }).expect("a working disk");
         }
-        let one = |sql: &str| {
-            writer
-                .connection()
-                .query_row(sql, [], |row| row.get::<_, i64>(0))
-                .expect("a number")
-        };
+        let one = |sql: &str| writer.connection().query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
         assert_eq!(one("SELECT value FROM total WHERE name = 'undecodable:not_json'"), 270);
         assert_eq!(one("SELECT count(*) FROM quarantine"), 100);
     }

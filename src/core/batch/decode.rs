@@ -50,21 +50,13 @@ impl<'a> Decoder<'a> {
         match cursor.byte() {
             Some(VERSION) => {}
             Some(_) => {
-                return Err(Damaged {
-                    what: "unknown version",
-                });
+                return Err(Damaged { what: "unknown version" });
             }
             None => return Err(Damaged { what: "empty" }),
         }
         let series = read_series(&mut cursor).ok_or(Damaged { what: "names" })?;
         let attributes = read_attributes(&mut cursor).ok_or(Damaged { what: "attributes" })?;
-        Ok(Decoder {
-            series,
-            attributes,
-            rest: cursor.rest,
-            measured_at_ms: 0,
-            received_at_ms: 0,
-        })
+        Ok(Decoder { series, attributes, rest: cursor.rest, measured_at_ms: 0, received_at_ms: 0 })
     }
 
     fn record(&mut self) -> Option<Stored<'a>> {
@@ -74,11 +66,7 @@ impl<'a> Decoder<'a> {
         self.rest = cursor.rest;
         if Tag::from_byte(tag) != Some(Tag::Reading) {
             let device = body.text()?;
-            return Some(Stored::Line {
-                tag,
-                device,
-                line: body.rest,
-            });
+            return Some(Stored::Line { tag, device, line: body.rest });
         }
         let flags = body.byte()?;
         let (device, metric) = *self.series.get(usize::try_from(body.number()?).ok()?)?;
@@ -89,16 +77,8 @@ impl<'a> Decoder<'a> {
         let value = f64::from_le_bytes(body.take(8)?.try_into().ok()?);
         self.measured_at_ms = self.measured_at_ms.wrapping_add(body.signed()?);
         self.received_at_ms = self.received_at_ms.wrapping_add(body.signed()?);
-        let sequence = if flags & FLAG_SEQUENCE != 0 {
-            Some(body.number()?)
-        } else {
-            None
-        };
-        let time_quality = if flags & FLAG_SYNCED != 0 {
-            TimeQuality::Synced
-        } else {
-            TimeQuality::Unsynced
-        };
+        let sequence = if flags & FLAG_SEQUENCE != 0 { Some(body.number()?) } else { None };
+        let time_quality = if flags & FLAG_SYNCED != 0 { TimeQuality::Synced } else { TimeQuality::Unsynced };
         Some(Stored::Reading(Reading {
             device,
             metric,

@@ -42,11 +42,7 @@ impl BatchEncoder {
         };
         let start = self.begin(Tag::Reading);
         let out = &mut self.records;
-        let synced = if reading.time_quality == TimeQuality::Synced {
-            FLAG_SYNCED
-        } else {
-            0
-        };
+        let synced = if reading.time_quality == TimeQuality::Synced { FLAG_SYNCED } else { 0 };
         out.push(synced | if reading.sequence.is_some() { FLAG_SEQUENCE } else { 0 });
         varint::put(out, u64::from(series));
         varint::put(out, u64::from(attributes));
@@ -57,10 +53,7 @@ impl BatchEncoder {
             varint::put(out, sequence);
         }
         let body_len = out.len() - start;
-        debug_assert!(
-            body_len < 0x80,
-            "a reading's body fits the one length byte that was kept for it"
-        );
+        debug_assert!(body_len < 0x80, "a reading's body fits the one length byte that was kept for it");
         out[start - 1] = body_len as u8;
         self.last_measured_at_ms = reading.measured_at_ms;
         self.last_received_at_ms = reading.received_at_ms;
@@ -109,12 +102,7 @@ struct Dictionary {
 
 impl Dictionary {
     fn intern(&mut self, key: &[u8]) -> u32 {
-        let Dictionary {
-            bytes,
-            ends,
-            index,
-            hasher,
-        } = self;
+        let Dictionary { bytes, ends, index, hasher } = self;
         let hash = hasher.hash_one(key);
         if let Some(found) = index.find(hash, |at| entry(bytes, ends, *at) == key) {
             return *found;

@@ -32,9 +32,7 @@ pub enum Tag {
 
 impl Tag {
     fn from_byte(byte: u8) -> Option<Tag> {
-        [Tag::Reading, Tag::Anomaly, Tag::Alert, Tag::Gateway]
-            .into_iter()
-            .find(|tag| *tag as u8 == byte)
+        [Tag::Reading, Tag::Anomaly, Tag::Alert, Tag::Gateway].into_iter().find(|tag| *tag as u8 == byte)
     }
 }
 
@@ -64,11 +62,7 @@ mod tests {
                 value: self.value,
                 measured_at_ms: self.measured_at_ms,
                 received_at_ms: self.received_at_ms,
-                time_quality: if self.synced {
-                    TimeQuality::Synced
-                } else {
-                    TimeQuality::Unsynced
-                },
+                time_quality: if self.synced { TimeQuality::Synced } else { TimeQuality::Unsynced },
                 sequence: self.sequence,
                 attributes: Attributes::from_packed(&self.attributes).expect("packed by the test"),
             }
@@ -78,9 +72,7 @@ mod tests {
     fn owned() -> impl Strategy<Value = Owned> {
         let attributes = prop::collection::vec(("[a-c]{0,3}", "[a-cä]{0,9}"), 0..3).prop_map(|pairs| {
             let mut packed = Vec::new();
-            pairs
-                .iter()
-                .for_each(|(key, value)| pack_attribute(&mut packed, key, value));
+            pairs.iter().for_each(|(key, value)| pack_attribute(&mut packed, key, value));
             packed
         });
         (
@@ -155,13 +147,6 @@ mod tests {
     fn an_unknown_tag_is_carried_along() {
         let payload = [VERSION, 0, 0, 99, 3, 1, b'd', b'x'];
         let records: Vec<_> = Decoder::new(&payload).expect("well formed").collect();
-        assert_eq!(
-            records,
-            [Ok(Stored::Line {
-                tag: 99,
-                device: "d",
-                line: b"x"
-            })]
-        );
+        assert_eq!(records, [Ok(Stored::Line { tag: 99, device: "d", line: b"x" })]);
     }
 }

@@ -1,0 +1,249 @@
+//! The archive's folder: names of its files, and the cap on their bytes.
+//!
+//! ```text
+//! raw/dt=2026-11-24/hour=10/1795517165120-7f3c9a1e5b20d4c8-000000000001-000000000001-000000004711.ndjson.zst
+//!                           received_ms   run              position     first        last sequence
+//! ```
+//! The name says which records of the store a file holds. So a crash between the rename and the cursor's commit is found out at the
+//! next start, and nothing is written twice.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::core::identity::{RunId, Stream};
+use crate::disk;
+
+pub const SUFFIX: &str = ".ndjson.zst";
+/// Files that were not finished; removed at the next start, their records are still in the store.
+pub const UNFINISHED: &str = ".unfinished";
+
+/// What a finished file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileName {
+    /// Receive time of its first record.
+    pub received_ms: i64,
+    pub run: RunId,
+    pub position: u64,
+    pub first_sequence: u64,
+    pub last_sequence: u64,
+}
+
+impl FileName {
+    pub fn format(&self) -> String {
+        format!(
+            "{}-{}-{:012}-{:012}-{:012}{SUFFIX}",
+            self.received_ms, self.run, self.position, self.first_sequence, self.last_sequence
+        )
+    }
+
+    /// The last sequence, if `name` begins where `self` does.
+    fn last_sequence_of(&self, name: &str) -> Option<u64> {
+        let (head, last) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
+        let wanted = FileName { last_sequence: 0, ..*self }.format();
+        let (wanted, _) = wanted.rsplit_once('-')?;
+        if head == wanted { last.parse().ok() } else { None }
+    }
+}
+
+/// `raw/dt=YYYY-MM-DD/hour=HH`, by receive time in UTC.
+pub fn partition(stream: Stream, received_ms: i64) -> PathBuf {
+    let hours = received_ms.div_euclid(3_600_000);
+    let (year, month, day) = civil(hours.div_euclid(24));
+    PathBuf::from(format!("{}/dt={year:04}-{month:02}-{day:02}/hour={:02}", stream.name(), hours.rem_euclid(24)))
+}
+
+/// Date of a day since 1970-01-01, counted in years that begin in March.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// The folder with its cap, shared by the streams that write into it.
+#[derive(Debug)]
+pub struct ArchiveFolder {
+    root: PathBuf,
+    bytes_max: u64,
+    bytes: u64,
+    /// Files that the cap removed since the start.
+    pub removed_files: u64,
+}
+
+/// Part of the disk that the archive leaves free: one part in this many.
+const FREE_PART: u64 = 10;
+
+impl ArchiveFolder {
+    /// Counts what is there, and removes what a crash left unfinished.
+    pub fn open(root: &Path, bytes_max: u64) -> io::Result<ArchiveFolder> {
+        let mut bytes = 0;
+        for stream in Stream::ALL {
+            for hour in hours(&root.join(stream.name()))? {
+                for entry in std::fs::read_dir(&hour)? {
+                    let entry = entry?;
+                    let name = entry.file_name();
+                    if name.to_string_lossy().ends_with(UNFINISHED) {
+                        std::fs::remove_file(entry.path())?;
+                    } else {
+                        bytes += entry.metadata()?.len();
+                    }
+                }
+            }
+        }
+        std::fs::create_dir_all(root)?;
+        Ok(ArchiveFolder { root: root.to_owned(), bytes_max, bytes, removed_files: 0 })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// A finished file has come in: the oldest ones go while the cap or the disk asks for it. The new one stays in any case.
+    pub fn added(&mut self, file: &Path, file_bytes: u64) -> io::Result<()> {
+        self.bytes += file_bytes;
+        while self.is_over()? {
+            let Some(oldest) = self.oldest()?.filter(|oldest| oldest != file) else {
+                break;
+            };
+            let oldest_bytes = std::fs::metadata(&oldest)?.len();
+            std::fs::remove_file(&oldest)?;
+            self.bytes = self.bytes.saturating_sub(oldest_bytes);
+            self.removed_files += 1;
+            // An hour, and a day, that is empty now; not empty is no error here.
+            let _ = oldest.parent().map(std::fs::remove_dir);
+            let _ = oldest.parent().and_then(Path::parent).map(std::fs::remove_dir);
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> io::Result<bool> {
+        let space = disk::space(&self.root)?;
+        Ok(self.bytes > self.bytes_max || space.free_bytes < space.total_bytes / FREE_PART)
+    }
+
+    /// The oldest finished file of all streams.
+    fn oldest(&self) -> io::Result<Option<PathBuf>> {
+        let mut oldest: Option<(String, PathBuf)> = None;
+        for stream in Stream::ALL {
+            let Some(hour) = hours(&self.root.join(stream.name()))?.into_iter().next() else {
+                continue;
+            };
+            let mut names: Vec<String> = std::fs::read_dir(&hour)?
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                .filter(|name| name.ends_with(SUFFIX))
+                .collect();
+            names.sort();
+            let Some(name) = names.into_iter().next() else { continue };
+            if oldest.as_ref().is_none_or(|(known, _)| name < *known) {
+                oldest = Some((name.clone(), hour.join(name)));
+            }
+        }
+        Ok(oldest.map(|(_, path)| path))
+    }
+
+    /// The file that begins exactly where the cursor stands: written before a crash, its cursor was not. Its last sequence.
+    pub fn find(&self, stream: Stream, wanted: &FileName) -> io::Result<Option<u64>> {
+        let hour = self.root.join(partition(stream, wanted.received_ms));
+        let entries = match std::fs::read_dir(&hour) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut last = None;
+        for entry in entries {
+            last = last.max(wanted.last_sequence_of(&entry?.file_name().to_string_lossy()));
+        }
+        Ok(last)
+    }
+}
+
+/// Folders of the hours of a stream, oldest first.
+fn hours(stream_root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut hours = Vec::new();
+    for day in folders(stream_root)? {
+        hours.extend(folders(&day)?);
+    }
+    Ok(hours)
+}
+
+fn folders(parent: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(parent) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: FileName = FileName {
+        received_ms: 1_795_517_165_120,
+        run: RunId([1; 8]),
+        position: 7,
+        first_sequence: 8,
+        last_sequence: 9,
+    };
+
+    #[test]
+    fn partitions_are_by_hour_in_utc() {
+        let text = |ms| partition(Stream::Raw, ms).display().to_string();
+        assert_eq!(text(1_795_517_165_120), "raw/dt=2026-11-24/hour=10");
+        assert_eq!(text(0), "raw/dt=1970-01-01/hour=00");
+        assert_eq!(text(951_782_399_999), "raw/dt=2000-02-28/hour=23");
+        assert_eq!(text(951_782_400_000), "raw/dt=2000-02-29/hour=00");
+    }
+
+    #[test]
+    fn a_file_is_found_by_where_it_begins() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let archive = ArchiveFolder::open(folder.path(), u64::MAX).expect("a folder");
+        let hour = folder.path().join(partition(Stream::Raw, NAME.received_ms));
+        std::fs::create_dir_all(&hour).expect("a folder");
+        std::fs::write(hour.join(NAME.format()), b"x").expect("a file");
+        assert_eq!(archive.find(Stream::Raw, &FileName { last_sequence: 0, ..NAME }).expect("readable"), Some(9));
+        assert_eq!(archive.find(Stream::Raw, &FileName { run: RunId([2; 8]), ..NAME }).expect("readable"), None);
+        assert_eq!(archive.find(Stream::Anomalies, &NAME).expect("readable"), None);
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_what_is_unfinished_goes_at_the_start() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let write = |received_ms: i64, stream, name: &str| {
+            let hour = folder.path().join(partition(stream, received_ms));
+            std::fs::create_dir_all(&hour).expect("a folder");
+            let path = hour.join(name);
+            std::fs::write(&path, [0; 100]).expect("a file");
+            path
+        };
+        let name = |received_ms| FileName { received_ms, ..NAME }.format();
+        let first = write(1_000_000_000_000, Stream::Anomalies, &name(1_000_000_000_000));
+        let second = write(1_000_009_000_000, Stream::Raw, &name(1_000_009_000_000));
+        let left = write(1_000_009_000_000, Stream::Raw, &format!("x{UNFINISHED}"));
+        let mut archive = ArchiveFolder::open(folder.path(), 150).expect("a folder");
+        assert!(!left.exists());
+        assert_eq!(archive.bytes(), 200);
+        let third = write(1_000_019_000_000, Stream::Raw, &name(1_000_019_000_000));
+        archive.added(&third, 100).expect("a folder");
+        assert!(!first.exists() && !second.exists() && third.exists());
+        assert_eq!((archive.bytes(), archive.removed_files), (100, 2));
+    }
+}

@@ -1,0 +1,43 @@
+//! What a forwarder shows of itself, and what it is told.
+
+use std::sync::Mutex;
+
+use crate::counter::Counter;
+
+/// Whether a forwarder may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    Up,
+    /// Cut on purpose: nothing is sent, the store buffers.
+    Down,
+    /// The process ends: send what is committed, then return.
+    Ending,
+}
+
+impl Link {
+    pub fn is_down(self) -> bool {
+        self == Link::Down
+    }
+}
+
+/// One (sink, stream), for the status and the metrics. What the ledger counts is not here: that is in the store.
+#[derive(Debug, Default)]
+pub struct ForwardStatus {
+    pub records_sent: Counter,
+    pub records_retried: Counter,
+    pub records_rejected: Counter,
+    /// Readings of stored batches whose checksum was wrong.
+    pub damaged: Counter,
+    pub delivered_files: Counter,
+    last_error: Mutex<Option<String>>,
+}
+
+impl ForwardStatus {
+    pub fn set_error(&self, error: Option<String>) {
+        *self.last_error.lock().expect("nothing panics while it is held") = error;
+    }
+
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().expect("nothing panics while it is held").clone()
+    }
+}

@@ -1,0 +1,333 @@
+//! The whole gateway: every thread and channel, who watches whom, and the order in which they end.
+//!
+//! ```text
+//! edge thread (tokio, this one)   sessions, fan-out, admin
+//! pipeline thread                 judges, fills the open batch
+//! committer thread                one transaction after the other
+//! one thread a sink (tokio)       reads the store, delivers
+//! ```
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use crate::core::identity::{RunId, Stream};
+use crate::core::pipeline::Pipeline;
+use crate::core::record;
+use crate::edge::{self, EdgeCounters, EdgeParts, EdgeSettings, Phase};
+use crate::forward::archive::{self, ArchiveSettings, ArchiverParts};
+use crate::forward::archive_folder::ArchiveFolder;
+use crate::forward::status::{ForwardStatus, Link};
+use crate::handoff::PipelineHandle;
+use crate::ingest::{ClockState, Ingest, Route};
+use crate::store::lock::{FolderLock, LockError};
+use crate::store::reader::Reader;
+use crate::store::retention::Capacity;
+use crate::store::schema::{OpenError, Synchronous};
+use crate::store::threads::{self, CommitPacing, CommittedSequences, Message, StoreThreads};
+use crate::store::writer::{Writer, WriterSettings, store_path};
+
+#[derive(Clone, Debug)]
+pub struct GatewaySettings {
+    pub gateway_id: String,
+    pub state_folder: PathBuf,
+    pub mqtt_listen: SocketAddr,
+    pub edge: EdgeSettings,
+    pub routes: Vec<Route>,
+    pub capacity: Capacity,
+    pub synchronous: Synchronous,
+    pub pacing: CommitPacing,
+    /// Bytes that may wait for their commit, over all connections.
+    pub uncommitted_bytes_max: u32,
+    pub sinks: Vec<SinkSettings>,
+    /// How long sinks may take to flush at the end.
+    pub grace: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct SinkSettings {
+    pub name: String,
+    pub kind: SinkKind,
+}
+
+#[derive(Clone, Debug)]
+pub enum SinkKind {
+    Archive { folder: PathBuf, bytes_max: u64, rotate_after: Duration, rotate_bytes: u64 },
+}
+
+#[derive(Debug)]
+pub enum GatewayError {
+    Locked(LockError),
+    Store(OpenError),
+    Sqlite(rusqlite::Error),
+    Listen {
+        what: &'static str,
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    Archive {
+        folder: PathBuf,
+        source: std::io::Error,
+    },
+    System(std::io::Error),
+    RouterDead,
+    /// A thread that is to live as long as the process has ended.
+    Ended {
+        thread: &'static str,
+    },
+    /// Still at work when the grace was over.
+    Stragglers(Vec<String>),
+}
+
+impl fmt::Display for GatewayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GatewayError::Locked(error) => error.fmt(f),
+            GatewayError::Store(error) => error.fmt(f),
+            GatewayError::Sqlite(error) => write!(f, "cannot use the store: {error}"),
+            GatewayError::Listen { what, address, source } => {
+                write!(f, "cannot listen for {what} on {address}: {source}")
+            }
+            GatewayError::Archive { folder, source } => {
+                write!(f, "cannot use the archive {}: {source}", folder.display())
+            }
+            GatewayError::System(error) => write!(f, "the system refuses a thread, a timer or randomness: {error}"),
+            GatewayError::RouterDead => f.write_str("the router of local subscriptions has ended"),
+            GatewayError::Ended { thread } => write!(f, "the {thread} thread has ended unexpectedly"),
+            GatewayError::Stragglers(names) => {
+                write!(f, "stopped before these had finished: {}; nothing is lost", names.join(", "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for GatewayError {}
+
+/// Where it listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready {
+    pub mqtt: SocketAddr,
+    pub admin: Option<SocketAddr>,
+}
+
+/// The running parts besides the edge.
+struct Parts {
+    /// Held as long as the process uses the folder.
+    _lock: FolderLock,
+    threads: StoreThreads,
+    pipeline: mpsc::Sender<Message>,
+    sinks: Vec<SinkThread>,
+    link: watch::Sender<Link>,
+}
+
+struct SinkThread {
+    name: String,
+    thread: JoinHandle<()>,
+}
+
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Runs until `stop` is ready, then drains and ends; or until something that must not end does.
+pub async fn run(
+    settings: GatewaySettings,
+    link: watch::Sender<Link>,
+    on_ready: impl FnOnce(Ready),
+    stop: impl Future<Output = ()>,
+) -> Result<(), GatewayError> {
+    let listener = TcpListener::bind(settings.mqtt_listen).await.map_err(|source| GatewayError::Listen {
+        what: "MQTT",
+        address: settings.mqtt_listen,
+        source,
+    })?;
+    let ready = Ready { mqtt: listener.local_addr().map_err(GatewayError::System)?, admin: None };
+    let parts = start(&settings, link)?;
+    let (phase, phase_seen) = watch::channel(Phase::Running);
+    let (_own, own_messages) = tokio::sync::mpsc::channel(64);
+    let edge_parts = EdgeParts {
+        settings: settings.edge.clone(),
+        pipeline: PipelineHandle::new(parts.pipeline.clone(), settings.uncommitted_bytes_max),
+        ingest: Ingest::new(settings.routes.clone(), ClockState::new(true)),
+        counters: Arc::new(EdgeCounters::default()),
+        now_ms,
+        phase: phase_seen,
+        own_messages,
+    };
+    let local = LocalSet::new();
+    let mut edge = local.spawn_local(edge::run(listener, edge_parts));
+    on_ready(ready);
+    local
+        .run_until(async {
+            tokio::select! {
+                ended = &mut edge => return edge_result(ended),
+                error = watch_threads(&parts) => return Err(error),
+                () = stop => {}
+            }
+            tracing::info!("stopping: no new connections; what was received is stored and acknowledged first");
+            phase.send_replace(Phase::Draining);
+            match tokio::time::timeout(settings.grace, edge).await {
+                Ok(ended) => edge_result(ended)?,
+                Err(_) => return Err(GatewayError::Stragglers(vec!["MQTT connections".to_owned()])),
+            }
+            end(parts, settings.grace).await
+        })
+        .await
+}
+
+fn edge_result(ended: Result<Result<(), edge::RouterDead>, tokio::task::JoinError>) -> Result<(), GatewayError> {
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(edge::RouterDead)) => Err(GatewayError::RouterDead),
+        Err(_) => Err(GatewayError::Ended { thread: "edge" }),
+    }
+}
+
+/// Opens the store and starts everything that reads or writes it.
+fn start(settings: &GatewaySettings, link: watch::Sender<Link>) -> Result<Parts, GatewayError> {
+    std::fs::create_dir_all(&settings.state_folder)
+        .map_err(|source| GatewayError::Store(OpenError::Folder { path: settings.state_folder.clone(), source }))?;
+    let lock = FolderLock::acquire(&settings.state_folder).map_err(GatewayError::Locked)?;
+    let mut run = [0; 8];
+    getrandom::fill(&mut run).map_err(|error| GatewayError::System(std::io::Error::other(error)))?;
+    let run = RunId(run);
+    let path = store_path(&settings.state_folder);
+    let writer_settings = WriterSettings {
+        path: path.clone(),
+        synchronous: settings.synchronous,
+        vfs: None,
+        capacity: settings.capacity,
+    };
+    let mut writer = Writer::open(&writer_settings, run).map_err(GatewayError::Store)?;
+    let last_raw = writer.last_sequence(Stream::Raw).map_err(GatewayError::Sqlite)?;
+    let last_anomalies = writer.last_sequence(Stream::Anomalies).map_err(GatewayError::Sqlite)?;
+    let committed =
+        CommittedSequences { raw: watch::Sender::new(last_raw), anomalies: watch::Sender::new(last_anomalies) };
+    let (pipeline, receiver) = mpsc::channel();
+    let sinks = settings
+        .sinks
+        .iter()
+        .map(|sink| start_sink(sink, settings, &path, &mut writer, &committed, &link, &pipeline))
+        .collect::<Result<Vec<_>, _>>()?;
+    let threads = threads::spawn(
+        writer,
+        Pipeline::new(run, last_raw),
+        settings.pacing,
+        (pipeline.clone(), receiver),
+        committed,
+        |_, _| {},
+    )
+    .map_err(GatewayError::System)?;
+    Ok(Parts { _lock: lock, threads, pipeline, sinks, link })
+}
+
+fn start_sink(
+    sink: &SinkSettings,
+    settings: &GatewaySettings,
+    store: &Path,
+    writer: &mut Writer,
+    committed: &CommittedSequences,
+    link: &watch::Sender<Link>,
+    pipeline: &mpsc::Sender<Message>,
+) -> Result<SinkThread, GatewayError> {
+    let SinkKind::Archive { folder, bytes_max, rotate_after, rotate_bytes } = &sink.kind;
+    let archive_folder = ArchiveFolder::open(folder, *bytes_max)
+        .map_err(|source| GatewayError::Archive { folder: folder.clone(), source })?;
+    let archive_folder = Arc::new(Mutex::new(archive_folder));
+    let mut archivers = Vec::new();
+    for stream in Stream::ALL {
+        let committed = match stream {
+            Stream::Raw => &committed.raw,
+            Stream::Anomalies => &committed.anomalies,
+        };
+        archivers.push(ArchiverParts {
+            settings: ArchiveSettings {
+                sink: sink.name.clone(),
+                rotate_after: *rotate_after,
+                rotate_bytes: *rotate_bytes,
+            },
+            stream,
+            folder: Arc::clone(&archive_folder),
+            reader: Reader::open(store, None).map_err(GatewayError::Store)?,
+            cursor: writer.register_sink(&sink.name, stream).map_err(GatewayError::Sqlite)?,
+            gateway: record::escape(&settings.gateway_id),
+            committed: committed.subscribe(),
+            link: link.subscribe(),
+            pipeline: pipeline.clone(),
+            status: Arc::new(ForwardStatus::default()),
+        });
+    }
+    spawn_sink(&sink.name, move || async move {
+        let tasks = LocalSet::new();
+        for archiver in archivers {
+            tasks.spawn_local(archive::run(archiver));
+        }
+        tasks.await;
+    })
+}
+
+/// A thread with a runtime of its own: what one sink waits for is nothing to the others.
+fn spawn_sink<F: Future<Output = ()>>(
+    name: &str,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<SinkThread, GatewayError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
+    let thread = std::thread::Builder::new()
+        .name(format!("sink-{name}"))
+        .spawn(move || runtime.block_on(work()))
+        .map_err(GatewayError::System)?;
+    Ok(SinkThread { name: name.to_owned(), thread })
+}
+
+/// Returns when a thread that must not end has ended.
+async fn watch_threads(parts: &Parts) -> GatewayError {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if parts.threads.pipeline.is_finished() {
+            return GatewayError::Ended { thread: "pipeline" };
+        }
+        if parts.threads.committer.is_finished() {
+            return GatewayError::Ended { thread: "committer" };
+        }
+        if parts.sinks.iter().any(|sink| sink.thread.is_finished()) {
+            return GatewayError::Ended { thread: "sink" };
+        }
+    }
+}
+
+/// Along the data flow: sinks flush, then the pipeline commits the rest and the cursors.
+async fn end(parts: Parts, grace: Duration) -> Result<(), GatewayError> {
+    let Parts { _lock, threads, pipeline, sinks, link } = parts;
+    link.send_replace(Link::Ending);
+    let deadline = Instant::now() + grace;
+    let mut stragglers = finished_by(deadline, sinks.into_iter().map(|sink| (sink.name, sink.thread)).collect()).await;
+    // The threads may be gone only if they have panicked, which the join below tells.
+    let _ = pipeline.send(Message::Shutdown);
+    drop(pipeline);
+    let store = vec![("pipeline".to_owned(), threads.pipeline), ("committer".to_owned(), threads.committer)];
+    stragglers.extend(finished_by(Instant::now() + grace, store).await);
+    if stragglers.is_empty() { Ok(()) } else { Err(GatewayError::Stragglers(stragglers)) }
+}
+
+/// Waits for the threads; the names of those that had not ended in time, or not cleanly.
+async fn finished_by(deadline: Instant, threads: Vec<(String, JoinHandle<()>)>) -> Vec<String> {
+    let mut stragglers = Vec::new();
+    for (name, thread) in threads {
+        while !thread.is_finished() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if !thread.is_finished() || thread.join().is_err() {
+            stragglers.push(name);
+        }
+    }
+    stragglers
+}

@@ -1,0 +1,118 @@
+//! The gateway as a process.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use outrider::gateway::GatewaySettings;
+
+/// Longest that anything is waited for.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+pub struct Gateway {
+    child: Child,
+    pub mqtt: SocketAddr,
+    pub admin: Option<SocketAddr>,
+    pub log: PathBuf,
+}
+
+impl Gateway {
+    /// Starts with the state in `folder`, and waits until it is ready.
+    pub fn start(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Gateway {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outrider"));
+        command.arg("run").args(["--listen", "127.0.0.1:0", "--state"]).arg(folder.join("state")).args(arguments);
+        command.envs(environment.iter().copied());
+        Gateway::spawn(folder, command)
+    }
+
+    /// Starts a gateway that an ignored test of this binary runs, with settings that the program does not offer.
+    pub fn start_test(folder: &Path, test: &str) -> Gateway {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--ignored", "--nocapture"]).env(STATE_VARIABLE, folder.join("state"));
+        Gateway::spawn(folder, command)
+    }
+
+    fn spawn(folder: &Path, mut command: Command) -> Gateway {
+        let log = folder.join("log");
+        let errors = std::fs::File::options().create(true).append(true).open(&log).unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        // A test's own output comes before the line.
+        while output.read_line(&mut line).unwrap() > 0 && !line.contains("\"event\"") {
+            line.clear();
+        }
+        if line.is_empty() {
+            child.wait().unwrap();
+            panic!("the gateway did not start: {}", std::fs::read_to_string(&log).unwrap());
+        }
+        let ready: serde_json::Value = serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap();
+        assert_eq!(ready["event"], "ready");
+        let address = |key: &str| ready[key].as_str().map(|text| text.parse().unwrap());
+        Gateway { child, mqtt: address("mqtt").unwrap(), admin: address("admin"), log }
+    }
+
+    /// SIGKILL: as sudden as a process can end.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn stop(mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < DEADLINE, "the gateway does not stop");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+const STATE_VARIABLE: &str = "OUTRIDER_TEST_STATE";
+
+/// Runs a gateway until it is killed, with settings that only the library offers.
+pub fn run_in_this_process(change: impl FnOnce(&mut GatewaySettings)) {
+    let Some(state) = std::env::var_os(STATE_VARIABLE) else { return };
+    let mut settings = outrider::commands::default_settings(state.into());
+    settings.mqtt_listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    change(&mut settings);
+    outrider::commands::run::run(settings).unwrap();
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for a condition; panics with `what` when it does not come about.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < DEADLINE, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,10 @@
+//! The real binary, over real sockets, on 127.0.0.1. Every test has its own folder and its own ports.
+
+#![allow(clippy::unwrap_used)]
+
+mod archive;
+mod client;
+mod gateway;
+
+mod kill;
+mod mqtt;
