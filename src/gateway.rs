@@ -19,20 +19,30 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use crate::admin::{
+    self,
+    status::{SinkSource, Sources},
+};
+use crate::clock;
+use crate::core::alert::{AlertTimes, Moment};
 use crate::core::identity::{RunId, Stream};
-use crate::core::pipeline::Pipeline;
+use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::core::record;
+use crate::core::watch::WatchSettings;
+use crate::edge::outbox::Outbox;
 use crate::edge::{self, EdgeCounters, EdgeParts, EdgeSettings, Phase};
 use crate::forward::archive::{self, ArchiveSettings, ArchiverParts};
 use crate::forward::archive_folder::ArchiveFolder;
 use crate::forward::status::{ForwardStatus, Link};
 use crate::handoff::PipelineHandle;
 use crate::ingest::{ClockState, Ingest, Route};
+use crate::store::announce;
 use crate::store::lock::{FolderLock, LockError};
 use crate::store::reader::Reader;
+use crate::store::recovery::{self, Recovered};
 use crate::store::retention::Capacity;
 use crate::store::schema::{OpenError, Synchronous};
-use crate::store::threads::{self, CommitPacing, CommittedSequences, Message, StoreThreads};
+use crate::store::threads::{self, CommitPacing, CommittedSequences, Message, StoreCounters, StoreParts, StoreThreads};
 use crate::store::writer::{Writer, WriterSettings, store_path};
 
 #[derive(Clone, Debug)]
@@ -40,11 +50,14 @@ pub struct GatewaySettings {
     pub gateway_id: String,
     pub state_folder: PathBuf,
     pub mqtt_listen: SocketAddr,
+    pub admin_listen: Option<SocketAddr>,
     pub edge: EdgeSettings,
     pub routes: Vec<Route>,
     pub capacity: Capacity,
     pub synchronous: Synchronous,
     pub pacing: CommitPacing,
+    pub watch: WatchSettings,
+    pub alerts: AlertTimes,
     /// Bytes that may wait for their commit, over all connections.
     pub uncommitted_bytes_max: u32,
     pub sinks: Vec<SinkSettings>,
@@ -126,11 +139,45 @@ struct Parts {
     pipeline: mpsc::Sender<Message>,
     sinks: Vec<SinkThread>,
     link: watch::Sender<Link>,
+    run: RunId,
+    counters: Arc<StoreCounters>,
 }
 
 struct SinkThread {
     name: String,
     thread: JoinHandle<()>,
+    sources: Vec<SinkSource>,
+}
+
+impl Parts {
+    /// Where the administration interface looks.
+    fn sources(
+        &mut self,
+        settings: &GatewaySettings,
+        edge: &Arc<EdgeCounters>,
+        clock: &ClockState,
+        phase: &watch::Receiver<Phase>,
+    ) -> Result<Sources, GatewayError> {
+        Ok(Sources {
+            gateway_id: settings.gateway_id.clone(),
+            run: self.run,
+            started: Instant::now(),
+            started_at_ms: now_ms(),
+            state_folder: settings.state_folder.clone(),
+            store_bytes_max: settings.capacity.bytes_max,
+            reader: Reader::open(&store_path(&settings.state_folder), None).map_err(GatewayError::Store)?,
+            edge: Arc::clone(edge),
+            store: Arc::clone(&self.counters),
+            sinks: self.sinks.iter().flat_map(|sink| sink.sources.clone()).collect(),
+            clock: clock.clone(),
+            phase: phase.clone(),
+            now_ms,
+        })
+    }
+}
+
+fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, GatewayError> {
+    admin::bind(address).map_err(|source| GatewayError::Listen { what: "administration", address, source })
 }
 
 pub fn now_ms() -> i64 {
@@ -150,18 +197,25 @@ pub async fn run(
         address: settings.mqtt_listen,
         source,
     })?;
-    let ready = Ready { mqtt: listener.local_addr().map_err(GatewayError::System)?, admin: None };
-    let parts = start(&settings, link)?;
+    let admin_listener = settings.admin_listen.map(bind_admin).transpose()?;
+    let admin =
+        admin_listener.as_ref().map(|listener| listener.local_addr()).transpose().map_err(GatewayError::System)?;
+    let ready = Ready { mqtt: listener.local_addr().map_err(GatewayError::System)?, admin };
     let (phase, phase_seen) = watch::channel(Phase::Running);
-    let (_own, own_messages) = tokio::sync::mpsc::channel(64);
+    let counters = Arc::new(EdgeCounters::default());
+    let clock = ClockState::new(clock::is_synchronised());
+    let outbox = Outbox::default();
+    let mut parts = start(&settings, link, &outbox)?;
+    let sources = parts.sources(&settings, &counters, &clock, &phase_seen)?;
+    let admin_thread = admin::spawn(admin_listener, sources, parts.pipeline.clone()).map_err(GatewayError::System)?;
     let edge_parts = EdgeParts {
         settings: settings.edge.clone(),
         pipeline: PipelineHandle::new(parts.pipeline.clone(), settings.uncommitted_bytes_max),
-        ingest: Ingest::new(settings.routes.clone(), ClockState::new(true)),
-        counters: Arc::new(EdgeCounters::default()),
+        ingest: Ingest::new(settings.routes.clone(), clock.clone()),
+        counters,
         now_ms,
         phase: phase_seen,
-        own_messages,
+        outbox,
     };
     let local = LocalSet::new();
     let mut edge = local.spawn_local(edge::run(listener, edge_parts));
@@ -170,7 +224,7 @@ pub async fn run(
         .run_until(async {
             tokio::select! {
                 ended = &mut edge => return edge_result(ended),
-                error = watch_threads(&parts) => return Err(error),
+                error = watch_threads(&parts, &clock) => return Err(error),
                 () = stop => {}
             }
             tracing::info!("stopping: no new connections; what was received is stored and acknowledged first");
@@ -179,7 +233,7 @@ pub async fn run(
                 Ok(ended) => edge_result(ended)?,
                 Err(_) => return Err(GatewayError::Stragglers(vec!["MQTT connections".to_owned()])),
             }
-            end(parts, settings.grace).await
+            end(parts, (phase, admin_thread), settings.grace).await
         })
         .await
 }
@@ -193,7 +247,7 @@ fn edge_result(ended: Result<Result<(), edge::RouterDead>, tokio::task::JoinErro
 }
 
 /// Opens the store and starts everything that reads or writes it.
-fn start(settings: &GatewaySettings, link: watch::Sender<Link>) -> Result<Parts, GatewayError> {
+fn start(settings: &GatewaySettings, link: watch::Sender<Link>, outbox: &Outbox) -> Result<Parts, GatewayError> {
     std::fs::create_dir_all(&settings.state_folder)
         .map_err(|source| GatewayError::Store(OpenError::Folder { path: settings.state_folder.clone(), source }))?;
     let lock = FolderLock::acquire(&settings.state_folder).map_err(GatewayError::Locked)?;
@@ -218,16 +272,35 @@ fn start(settings: &GatewaySettings, link: watch::Sender<Link>) -> Result<Parts,
         .iter()
         .map(|sink| start_sink(sink, settings, &path, &mut writer, &committed, &link, &pipeline))
         .collect::<Result<Vec<_>, _>>()?;
-    let threads = threads::spawn(
+    let mut judge = Pipeline::new(PipelineSettings {
+        gateway: settings.gateway_id.clone(),
+        run,
+        watch: settings.watch,
+        alerts: settings.alerts,
+        last_raw_sequence: last_raw,
+        last_anomaly_sequence: last_anomalies,
+    });
+    let mut reader = Reader::open(&path, None).map_err(GatewayError::Store)?;
+    let now = Moment { wall_ms: now_ms(), steady_ms: 0 };
+    let recovered = recovery::recover(&mut reader, &mut judge, now).map_err(GatewayError::Sqlite)?;
+    if recovered.series > 0 || recovered.replayed > 0 {
+        let Recovered { series, replayed, alerts } = &recovered;
+        tracing::info!(series, replayed, alerts = alerts.len(), "detectors and alerts are as they were");
+    }
+    recovered.alerts.iter().for_each(|alert| outbox.put(announce::message(alert)));
+    let counters = Arc::new(StoreCounters::default());
+    let threads = threads::spawn(StoreParts {
         writer,
-        Pipeline::new(run, last_raw),
-        settings.pacing,
-        (pipeline.clone(), receiver),
+        pipeline: judge,
+        pacing: settings.pacing,
+        messages: (pipeline.clone(), receiver),
         committed,
-        |_, _| {},
-    )
+        counters: Arc::clone(&counters),
+        outbox: outbox.clone(),
+        now_ms,
+    })
     .map_err(GatewayError::System)?;
-    Ok(Parts { _lock: lock, threads, pipeline, sinks, link })
+    Ok(Parts { _lock: lock, threads, pipeline, sinks, link, run, counters })
 }
 
 fn start_sink(
@@ -244,11 +317,10 @@ fn start_sink(
         .map_err(|source| GatewayError::Archive { folder: folder.clone(), source })?;
     let archive_folder = Arc::new(Mutex::new(archive_folder));
     let mut archivers = Vec::new();
+    let mut sources = Vec::new();
     for stream in Stream::ALL {
-        let committed = match stream {
-            Stream::Raw => &committed.raw,
-            Stream::Anomalies => &committed.anomalies,
-        };
+        let status = Arc::new(ForwardStatus::default());
+        sources.push(SinkSource { sink: sink.name.clone(), stream, kind: "archive", status: Arc::clone(&status) });
         archivers.push(ArchiverParts {
             settings: ArchiveSettings {
                 sink: sink.name.clone(),
@@ -260,13 +332,13 @@ fn start_sink(
             reader: Reader::open(store, None).map_err(GatewayError::Store)?,
             cursor: writer.register_sink(&sink.name, stream).map_err(GatewayError::Sqlite)?,
             gateway: record::escape(&settings.gateway_id),
-            committed: committed.subscribe(),
+            committed: committed.of(stream).subscribe(),
             link: link.subscribe(),
             pipeline: pipeline.clone(),
-            status: Arc::new(ForwardStatus::default()),
+            status,
         });
     }
-    spawn_sink(&sink.name, move || async move {
+    spawn_sink(&sink.name, sources, move || async move {
         let tasks = LocalSet::new();
         for archiver in archivers {
             tasks.spawn_local(archive::run(archiver));
@@ -278,6 +350,7 @@ fn start_sink(
 /// A thread with a runtime of its own: what one sink waits for is nothing to the others.
 fn spawn_sink<F: Future<Output = ()>>(
     name: &str,
+    sources: Vec<SinkSource>,
     work: impl FnOnce() -> F + Send + 'static,
 ) -> Result<SinkThread, GatewayError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
@@ -285,13 +358,14 @@ fn spawn_sink<F: Future<Output = ()>>(
         .name(format!("sink-{name}"))
         .spawn(move || runtime.block_on(work()))
         .map_err(GatewayError::System)?;
-    Ok(SinkThread { name: name.to_owned(), thread })
+    Ok(SinkThread { name: name.to_owned(), thread, sources })
 }
 
 /// Returns when a thread that must not end has ended.
-async fn watch_threads(parts: &Parts) -> GatewayError {
+async fn watch_threads(parts: &Parts, clock: &ClockState) -> GatewayError {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
+        clock.set(clock::is_synchronised());
         if parts.threads.pipeline.is_finished() {
             return GatewayError::Ended { thread: "pipeline" };
         }
@@ -304,17 +378,25 @@ async fn watch_threads(parts: &Parts) -> GatewayError {
     }
 }
 
-/// Along the data flow: sinks flush, then the pipeline commits the rest and the cursors.
-async fn end(parts: Parts, grace: Duration) -> Result<(), GatewayError> {
-    let Parts { _lock, threads, pipeline, sinks, link } = parts;
+/// Along the data flow: sinks flush, then the pipeline commits the rest and the cursors, then the administration interface goes.
+async fn end(
+    parts: Parts,
+    (phase, admin): (watch::Sender<Phase>, JoinHandle<()>),
+    grace: Duration,
+) -> Result<(), GatewayError> {
+    let Parts { _lock, threads, pipeline, sinks, link, .. } = parts;
     link.send_replace(Link::Ending);
-    let deadline = Instant::now() + grace;
-    let mut stragglers = finished_by(deadline, sinks.into_iter().map(|sink| (sink.name, sink.thread)).collect()).await;
+    let sinks = sinks.into_iter().map(|sink| (sink.name, sink.thread)).collect();
+    let mut stragglers = finished_by(Instant::now() + grace, sinks).await;
     // The threads may be gone only if they have panicked, which the join below tells.
     let _ = pipeline.send(Message::Shutdown);
-    drop(pipeline);
-    let store = vec![("pipeline".to_owned(), threads.pipeline), ("committer".to_owned(), threads.committer)];
-    stragglers.extend(finished_by(Instant::now() + grace, store).await);
+    drop((pipeline, phase));
+    let rest = vec![
+        ("pipeline".to_owned(), threads.pipeline),
+        ("committer".to_owned(), threads.committer),
+        ("administration".to_owned(), admin),
+    ];
+    stragglers.extend(finished_by(Instant::now() + grace, rest).await);
     if stragglers.is_empty() { Ok(()) } else { Err(GatewayError::Stragglers(stragglers)) }
 }
 

@@ -10,8 +10,10 @@ pub mod forward {
     pub mod archive_folder;
     pub mod status;
 }
+pub mod admin;
 pub mod gateway;
 
+pub mod clock;
 pub mod commands;
 pub mod counter;
 pub mod disk;

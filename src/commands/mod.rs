@@ -1,5 +1,6 @@
 //! What can be asked of the program, and with which code it exits.
 
+pub mod detect;
 pub mod run;
 
 use std::net::SocketAddr;
@@ -77,6 +78,9 @@ pub fn default_settings(state_folder: PathBuf) -> GatewaySettings {
     GatewaySettings {
         gateway_id: "gateway".to_owned(),
         mqtt_listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+        admin_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        watch: Default::default(),
+        alerts: Default::default(),
         edge: EdgeSettings::default(),
         routes: Ingest::default_routes(),
         capacity: Capacity::new(4 << 30),

@@ -1,8 +1,13 @@
-//! What becomes of a reading: it is given its position, judged, and put into the open batch. Sealing hands the batch over to the writer.
+//! What becomes of a reading: it is given its position, judged, and put into the open batch; what stands out goes on the second stream
+//! too, and may raise an alert. Sealing hands all of it over to the writer, for one transaction.
 
-use super::batch::BatchEncoder;
+use super::alert::{self, AlertBook, AlertChange, AlertKey, AlertTimes, Flag, Moment, Severity};
+use super::batch::{BatchEncoder, Tag};
+use super::detector::{Detector, Findings, Verdict};
 use super::identity::{RunId, Stream};
-use super::reading::Readings;
+use super::reading::{Reading, Readings};
+use super::record::{self, AnomalyPart};
+use super::watch::{Watch, WatchSettings};
 
 /// A batch as the store takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +37,7 @@ pub struct AlertRow {
     pub device: String,
     pub metric: String,
     pub kind: String,
-    pub revision: u32,
+    /// Its record, which is its retained message too.
     pub body: Option<Vec<u8>>,
 }
 
@@ -43,7 +48,7 @@ pub struct Sealed {
     pub anomalies: Option<SealedBatch>,
     pub alerts: Vec<AlertRow>,
     pub snapshot: Vec<SnapshotChunk>,
-    /// Raw records up to here are in the snapshot.
+    /// Raw records up to here are in the snapshot, once this is committed.
     pub snapshot_covers: u64,
     pub received: Vec<(&'static str, u64)>,
 }
@@ -85,13 +90,14 @@ impl OpenBatch {
         }
     }
 
-    fn number(&mut self, received_at_ms: i64) {
+    fn number(&mut self, received_at_ms: i64) -> u64 {
         if self.encoder.count() == 0 {
             self.first_ms = received_at_ms;
         }
         self.last_ms = received_at_ms;
         self.position += 1;
         self.sequence += 1;
+        self.position
     }
 
     fn seal(&mut self) -> Option<SealedBatch> {
@@ -108,47 +114,265 @@ impl OpenBatch {
     }
 }
 
+/// How often the state of all detectors is written anew.
+const SNAPSHOT_EVERY_MS: u64 = 60_000;
+
+/// A snapshot under way: a chunk with each commit, so that no commit is large.
+#[derive(Clone, Copy, Debug)]
+struct SnapshotRound {
+    next: usize,
+    end: usize,
+    /// The last raw record when it began: every chunk of the round has seen at least that.
+    covers: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct PipelineSettings {
+    pub gateway: String,
+    pub run: RunId,
+    pub watch: WatchSettings,
+    pub alerts: AlertTimes,
+    pub last_raw_sequence: u64,
+    pub last_anomaly_sequence: u64,
+}
+
 /// One owner, no locks: the pipeline thread drives it, and so can a test.
 #[derive(Debug)]
 pub struct Pipeline {
     run: RunId,
+    /// The inside of a JSON string.
+    gateway: String,
     raw: OpenBatch,
+    anomalies: OpenBatch,
+    watch: Watch,
+    book: AlertBook,
     accepted: u64,
+    flagged: u64,
+    alerts: Vec<AlertRow>,
+    findings: Findings,
+    changes: Vec<AlertChange>,
+    line: Vec<u8>,
+    round: Option<SnapshotRound>,
+    chunks_a_commit: usize,
+    /// The first comes at once: a start that had to replay must not leave that to the next one.
+    next_snapshot_ms: u64,
+    /// Last raw record of the last complete snapshot.
+    snapshot_covers: u64,
 }
 
 impl Pipeline {
-    pub fn new(run: RunId, last_raw_sequence: u64) -> Pipeline {
-        Pipeline { run, raw: OpenBatch::new(Stream::Raw, last_raw_sequence), accepted: 0 }
+    pub fn new(settings: PipelineSettings) -> Pipeline {
+        Pipeline {
+            run: settings.run,
+            gateway: record::escape(&settings.gateway),
+            raw: OpenBatch::new(Stream::Raw, settings.last_raw_sequence),
+            anomalies: OpenBatch::new(Stream::Anomalies, settings.last_anomaly_sequence),
+            watch: Watch::new(settings.watch),
+            book: AlertBook::new(&settings.gateway, settings.alerts),
+            accepted: 0,
+            flagged: 0,
+            alerts: Vec::new(),
+            findings: Findings::default(),
+            changes: Vec::new(),
+            line: Vec::new(),
+            round: None,
+            chunks_a_commit: 1,
+            next_snapshot_ms: 0,
+            snapshot_covers: 0,
+        }
     }
 
     pub fn run(&self) -> RunId {
         self.run
     }
 
-    /// Records waiting in the open batch.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Flagged readings since the start.
+    pub fn flagged(&self) -> u64 {
+        self.flagged
+    }
+
+    /// Records waiting in the open batches.
     pub fn open_count(&self) -> u32 {
-        self.raw.encoder.count()
+        self.raw.encoder.count() + self.anomalies.encoder.count()
     }
 
-    pub fn open_bytes(&self) -> usize {
-        self.raw.encoder.byte_size()
+    /// Alerts that changed in the open batch, in the order in which they did.
+    pub fn open_alerts(&self) -> &[AlertRow] {
+        &self.alerts
     }
 
-    pub fn take(&mut self, readings: &Readings) {
+    /// Restores the state of the detectors as a snapshot has it.
+    pub fn restore_series(&mut self, chunk: &[u8]) -> Result<usize, super::watch::RestoreError> {
+        self.watch.restore(chunk)
+    }
+
+    /// Lets the detectors see again a reading that came after the snapshot: they learn, and nothing is emitted.
+    pub fn replay(&mut self, reading: &Reading<'_>) {
+        self.watch.judge(reading, &mut self.findings);
+    }
+
+    pub fn restore_alert(&mut self, key: AlertKey, alert: alert::Alert, now: Moment) {
+        self.book.restore(key, alert, now);
+    }
+
+    pub fn take(&mut self, readings: &Readings, now: Moment) {
         for reading in readings.iter() {
-            self.raw.number(reading.received_at_ms);
+            let raw_position = self.raw.number(reading.received_at_ms);
             self.raw.encoder.push_reading(&reading);
+            if self.watch.judge(&reading, &mut self.findings) == Verdict::Anomalous {
+                self.flag(&reading, raw_position, now);
+            }
         }
         self.accepted += readings.len() as u64;
     }
 
+    /// A reading stands out: a record on the second stream, and an alert unless it is old news.
+    fn flag(&mut self, reading: &Reading<'_>, raw_position: u64, now: Moment) {
+        self.flagged += 1;
+        let findings = std::mem::take(&mut self.findings);
+        let first = findings.list.first().expect("anomalous means at least one finding");
+        let also: Vec<&str> = findings.list[1..].iter().map(|finding| finding.detector.name()).collect();
+        let part = AnomalyPart {
+            raw_position,
+            detector: first.detector.name(),
+            also: &also,
+            score: first.score,
+            expected: first.expected,
+            spread: first.spread,
+            reason: &first.reason,
+            late: findings.late,
+        };
+        let position = self.anomalies.number(reading.received_at_ms);
+        self.line.clear();
+        record::write_anomaly(&mut self.line, &self.gateway, self.run, position, reading, &part);
+        self.anomalies.encoder.push_line(Tag::Anomaly, reading.device, &self.line);
+        if !findings.late {
+            self.raise(reading, raw_position, &findings, now);
+        }
+        self.findings = findings;
+    }
+
+    /// One alert for each kind of trouble.
+    fn raise(&mut self, reading: &Reading<'_>, raw_position: u64, findings: &Findings, now: Moment) {
+        for (at, finding) in findings.list.iter().enumerate() {
+            let kind = finding.detector.alert_kind();
+            if findings.list[..at].iter().any(|earlier| earlier.detector.alert_kind() == kind) {
+                continue;
+            }
+            let of_kind: Vec<_> =
+                findings.list.iter().filter(|finding| finding.detector.alert_kind() == kind).collect();
+            let detectors: Vec<&str> = of_kind.iter().map(|finding| finding.detector.name()).collect();
+            let score = of_kind.iter().map(|finding| finding.score).fold(finding.score, f64::max);
+            let severity = match finding.detector {
+                Detector::Limit => Severity::of_score(score).max(Severity::Minor),
+                Detector::Spike | Detector::Shift => Severity::of_score(score),
+            };
+            let flag = Flag {
+                device: reading.device,
+                metric: reading.metric,
+                kind,
+                detectors: &detectors,
+                severity: severity.min(findings.severity_max),
+                value: reading.value,
+                expected: finding.expected,
+                score,
+                run: self.run,
+                raw_position,
+            };
+            self.book.flag(now, &flag, &mut self.changes);
+        }
+        self.record_changes(now);
+    }
+
+    /// A person has seen an alert.
+    pub fn acknowledge(&mut self, key: &AlertKey, by: &str, now: Moment) {
+        self.book.acknowledge(now, key, by, &mut self.changes);
+        self.record_changes(now);
+    }
+
+    /// Time has gone by.
+    pub fn tick(&mut self, now: Moment) {
+        self.book.tick(now, &mut self.changes);
+        self.record_changes(now);
+        if self.round.is_none() && now.steady_ms >= self.next_snapshot_ms {
+            self.next_snapshot_ms = now.steady_ms + SNAPSHOT_EVERY_MS;
+            self.begin_snapshot();
+        }
+    }
+
+    /// Whether the next commit has a part of a snapshot to carry.
+    pub fn is_snapshot_open(&self) -> bool {
+        self.round.is_some()
+    }
+
+    /// Alert changes become records of the second stream and rows of the alert table.
+    fn record_changes(&mut self, now: Moment) {
+        for change in std::mem::take(&mut self.changes) {
+            let AlertChange { key, alert } = change;
+            let body = alert.map(|alert| {
+                let position = self.anomalies.number(now.wall_ms);
+                self.line.clear();
+                alert::write_alert(&mut self.line, &self.gateway, self.run, position, &key, &alert);
+                self.anomalies.encoder.push_line(Tag::Alert, &key.device, &self.line);
+                self.line.clone()
+            });
+            self.alerts.push(AlertRow { device: key.device, metric: key.metric, kind: key.kind, body });
+        }
+    }
+
+    /// The gateway's own record, from the fields behind those that every record begins with. Returns it whole.
+    pub fn gateway_record(&mut self, tail: &[u8], now: Moment) -> Vec<u8> {
+        let position = self.anomalies.number(now.wall_ms);
+        let mut line = Vec::with_capacity(tail.len() + 128);
+        record::write_start(&mut line, "gateway", &self.gateway, self.run, position);
+        line.extend_from_slice(tail);
+        self.anomalies.encoder.push_line(Tag::Gateway, "_gateway", &line);
+        line
+    }
+
+    fn begin_snapshot(&mut self) {
+        self.round = Some(SnapshotRound { next: 0, end: self.watch.snapshot_chunks(), covers: self.raw.sequence });
+    }
+
+    /// The process ends: the next commit carries the whole state of the detectors.
+    pub fn request_final_snapshot(&mut self) {
+        self.begin_snapshot();
+        self.chunks_a_commit = usize::MAX;
+    }
+
+    /// Everything that is open, for one commit.
     pub fn seal(&mut self) -> Sealed {
+        let snapshot = self.next_chunks(self.chunks_a_commit);
         let accepted = std::mem::take(&mut self.accepted);
         Sealed {
             raw: self.raw.seal(),
-            snapshot_covers: self.raw.sequence,
+            anomalies: self.anomalies.seal(),
+            alerts: std::mem::take(&mut self.alerts),
+            snapshot,
+            snapshot_covers: self.snapshot_covers,
             received: if accepted > 0 { vec![("accepted", accepted)] } else { Vec::new() },
-            ..Sealed::default()
         }
+    }
+
+    fn next_chunks(&mut self, count: usize) -> Vec<SnapshotChunk> {
+        let Some(round) = &mut self.round else { return Vec::new() };
+        let end = round.end.min(round.next.saturating_add(count));
+        let chunks = (round.next..end)
+            .map(|index| SnapshotChunk {
+                index: index as u32,
+                sequence: self.raw.sequence,
+                state: self.watch.snapshot_chunk(index),
+            })
+            .collect();
+        round.next = end;
+        if round.next >= round.end {
+            self.snapshot_covers = round.covers;
+            self.round = None;
+        }
+        chunks
     }
 }

@@ -6,6 +6,7 @@
 mod codec;
 mod connection;
 pub mod fanout;
+pub mod outbox;
 mod retained;
 mod router;
 mod sessions;
@@ -24,6 +25,7 @@ use crate::counter::Counter;
 use crate::handoff::{Input, PipelineHandle};
 use crate::ingest::Ingest;
 use fanout::Fanout;
+use outbox::Outbox;
 pub use router::RouterDead;
 use router::RouterFeed;
 use sessions::Sessions;
@@ -123,13 +125,6 @@ pub enum Phase {
     Draining,
 }
 
-/// What a message of the gateway's own is.
-#[derive(Debug)]
-pub struct OwnMessage {
-    pub topic: String,
-    pub payload: Vec<u8>,
-}
-
 struct Edge<T: From<Input>> {
     settings: Rc<EdgeSettings>,
     pipeline: PipelineHandle<T>,
@@ -171,12 +166,12 @@ pub struct EdgeParts<T: From<Input>> {
     pub now_ms: fn() -> i64,
     pub phase: watch::Receiver<Phase>,
     /// The gateway's own retained messages: alerts and status.
-    pub own_messages: tokio::sync::mpsc::Receiver<OwnMessage>,
+    pub outbox: Outbox,
 }
 
 /// Serves until the phase is [`Phase::Draining`] and every connection has ended, or until the router dies. Must run in a `LocalSet`.
 pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgeParts<T>) -> Result<(), RouterDead> {
-    let EdgeParts { settings, pipeline, ingest, counters, now_ms, phase, mut own_messages } = parts;
+    let EdgeParts { settings, pipeline, ingest, counters, now_ms, phase, outbox } = parts;
     let settings = Rc::new(settings);
     let router = RouterFeed::start(settings.filters_max).map_err(|_| RouterDead)?;
     let fanout = Fanout::new(router, Rc::clone(&settings), Arc::clone(&counters));
@@ -199,7 +194,7 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
     loop {
         tokio::select! {
             accepted = listener.accept() => accept(&edge, &places, accepted).await,
-            Some(own) = own_messages.recv() => edge.fanout.publish(own.topic.as_bytes(), &own.payload, 1, true).await?,
+            own = outbox.next() => edge.fanout.publish(own.topic.as_bytes(), &own.payload, 1, true).await?,
             _ = health.tick() => if edge.fanout.is_dead() { return Err(RouterDead) },
             draining = phase.wait_for(|phase| *phase == Phase::Draining) => {
                 // A sender that is gone means the same: the process is ending.

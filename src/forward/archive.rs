@@ -103,6 +103,8 @@ struct Archiver {
     open: Option<OpenFile>,
     /// Written into the open file up to here.
     written: u64,
+    /// Records of damaged batches since the cursor last moved.
+    quarantined: u64,
     batch: HeldBatch,
     line: Vec<u8>,
 }
@@ -110,7 +112,8 @@ struct Archiver {
 /// Runs until the link says that the process ends and everything committed is archived.
 pub async fn run(parts: ArchiverParts) {
     let written = parts.cursor.cursor;
-    let mut archiver = Archiver { parts, open: None, written, batch: HeldBatch::default(), line: Vec::new() };
+    let mut archiver =
+        Archiver { parts, open: None, written, quarantined: 0, batch: HeldBatch::default(), line: Vec::new() };
     let mut failing = false;
     let mut recovered = false;
     loop {
@@ -238,6 +241,7 @@ impl Archiver {
             "a stored batch is damaged and is passed over"
         );
         self.parts.status.damaged.add(u64::from(count));
+        self.quarantined += u64::from(count);
         self.written = last_sequence;
     }
 
@@ -342,6 +346,7 @@ impl Archiver {
             stream: self.parts.stream,
             state: self.parts.cursor.clone(),
             dead_letters: Vec::new(),
+            quarantined: std::mem::take(&mut self.quarantined),
         };
         // Without a pipeline the process is ending, and the file's name says at the next start what it holds.
         let _ = self.parts.pipeline.send(Message::Cursor(change));
@@ -352,6 +357,7 @@ impl Archiver {
             let _ = std::fs::remove_file(&open.unfinished);
         }
         self.written = self.parts.cursor.cursor;
+        self.quarantined = 0;
     }
 
     fn lock_folder(&self) -> std::sync::MutexGuard<'_, ArchiveFolder> {

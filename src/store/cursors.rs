@@ -20,6 +20,15 @@ pub struct CursorChange {
     pub stream: Stream,
     pub state: CursorState,
     pub dead_letters: Vec<DeadLetter>,
+    /// Of those newly done with, so many could not be read: their batch was damaged.
+    pub quarantined: u64,
+}
+
+impl CursorChange {
+    /// Whether a later word of the same sink says all that this one does.
+    pub fn is_replaceable(&self) -> bool {
+        self.dead_letters.is_empty() && self.quarantined == 0
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +43,7 @@ struct Entry {
     delivered: u64,
     expired: u64,
     dead_lettered: u64,
+    quarantined: u64,
     changed: bool,
 }
 
@@ -48,7 +58,7 @@ pub struct Cursors {
 impl Cursors {
     pub fn load(db: &Connection) -> rusqlite::Result<Cursors> {
         let mut select = db.prepare(
-            "SELECT sink, stream, seq, acknowledged, accepted, delivered, expired, dead_lettered FROM cursor",
+            "SELECT sink, stream, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined FROM cursor",
         )?;
         let rows = select.query_map([], |row| {
             let stream: String = row.get(1)?;
@@ -66,6 +76,7 @@ impl Cursors {
                     delivered: row.get::<_, i64>(5)? as u64,
                     expired: row.get::<_, i64>(6)? as u64,
                     dead_lettered: row.get::<_, i64>(7)? as u64,
+                    quarantined: row.get::<_, i64>(8)? as u64,
                     changed: false,
                 },
             ))
@@ -108,6 +119,7 @@ impl Cursors {
             delivered: 0,
             expired: 0,
             dead_lettered: 0,
+            quarantined: 0,
             changed: false,
         });
         Ok(state)
@@ -130,7 +142,9 @@ impl Cursors {
         let newly_done = change.state.newly_done(&entry.state, entry.expired_through + 1, u64::MAX);
         let dead = change.dead_letters.iter().filter(|letter| letter.sequence > entry.expired_through).count() as u64;
         entry.dead_lettered += dead;
-        entry.delivered += newly_done.saturating_sub(dead);
+        let quarantined = change.quarantined.min(newly_done.saturating_sub(dead));
+        entry.quarantined += quarantined;
+        entry.delivered += newly_done.saturating_sub(dead + quarantined);
         let behind = entry.state.cursor;
         entry.state = change.state.clone();
         entry.state.advance_to(behind.max(entry.expired_through));
@@ -176,7 +190,8 @@ impl Cursors {
 
     pub fn save(&mut self, db: &Connection) -> rusqlite::Result<()> {
         let mut update = db.prepare_cached(
-            "UPDATE cursor SET seq = ?3, acknowledged = ?4, accepted = ?5, delivered = ?6, expired = ?7, dead_lettered = ?8
+            "UPDATE cursor SET seq = ?3, acknowledged = ?4, accepted = ?5, delivered = ?6, expired = ?7, dead_lettered = ?8,
+               quarantined = ?9
              WHERE sink = ?1 AND stream = ?2",
         )?;
         for entry in self.entries.iter_mut().filter(|entry| entry.changed) {
@@ -189,6 +204,7 @@ impl Cursors {
                 entry.delivered as i64,
                 entry.expired as i64,
                 entry.dead_lettered as i64,
+                entry.quarantined as i64,
             ])?;
             entry.changed = false;
         }

@@ -1,8 +1,11 @@
 //! The one durable log: every reading is here before its device hears that it was received.
 
+pub mod announce;
+pub mod committer;
 pub mod cursors;
 pub mod lock;
 pub mod reader;
+pub mod recovery;
 pub mod retention;
 pub mod schema;
 pub mod threads;

@@ -8,14 +8,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_chann
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
-
+use super::announce::Announcer;
+use super::committer::{self, Job};
+pub use super::committer::{CommittedSequences, StoreCounters};
 use super::cursors::CursorChange;
-use super::schema;
-use super::writer::{CommitInput, CommitReport, Writer};
-use crate::core::identity::Stream;
+use super::writer::Writer;
+use crate::core::alert::{AlertKey, Moment};
 use crate::core::pipeline::Pipeline;
-use crate::handoff::{Input, SessionProgress, Submission, Undecodable};
+use crate::edge::outbox::{Outbox, OwnMessage};
+use crate::handoff::{Input, Submission, Undecodable};
 
 /// When a batch is sealed, once the commit before it has returned.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,8 @@ pub enum Message {
     Input(Input),
     Committed,
     Cursor(CursorChange),
+    /// The gateway's own record, but for the fields that every record begins with.
+    Gateway(Vec<u8>),
     Shutdown,
 }
 
@@ -49,58 +52,56 @@ impl From<Input> for Message {
     }
 }
 
-/// What is durable, for the forwarders; updated after each commit.
-#[derive(Debug)]
-pub struct CommittedSequences {
-    pub raw: watch::Sender<u64>,
-    pub anomalies: watch::Sender<u64>,
-}
-
-/// Sessions to be told and budget to be given back once a batch is durable.
-#[derive(Debug, Default)]
-struct Waiting {
-    sessions: Vec<(Arc<SessionProgress>, u64)>,
-    permits: Vec<OwnedSemaphorePermit>,
-}
-
-#[derive(Debug)]
-struct Job {
-    input: CommitInput,
-    waiting: Waiting,
-}
-
-/// How often the committer tries again when the store cannot be written.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How long cursors may lag when nothing else is committed.
 const CURSOR_LINGER: Duration = Duration::from_secs(1);
+/// How often time is noticed when nothing comes in: alerts clear, snapshots are due.
+const TICK: Duration = Duration::from_millis(500);
+/// The gateway's own retained message.
+const STATUS_TOPIC: &str = "outrider/status";
 
 pub struct StoreThreads {
     pub pipeline: JoinHandle<()>,
     pub committer: JoinHandle<()>,
 }
 
+/// What the threads are given.
+pub struct StoreParts {
+    pub writer: Writer,
+    pub pipeline: Pipeline,
+    pub pacing: CommitPacing,
+    pub messages: (Sender<Message>, Receiver<Message>),
+    pub committed: CommittedSequences,
+    pub counters: Arc<StoreCounters>,
+    pub outbox: Outbox,
+    pub now_ms: fn() -> i64,
+}
+
 /// Starts both; they end after [`Message::Shutdown`], when everything submitted before it is durable.
-pub fn spawn(
-    writer: Writer,
-    pipeline: Pipeline,
-    pacing: CommitPacing,
-    (sender, receiver): (Sender<Message>, Receiver<Message>),
-    committed: CommittedSequences,
-    on_commit: impl Fn(&CommitReport, Duration) + Send + 'static,
-) -> std::io::Result<StoreThreads> {
+pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
+    let StoreParts { writer, pipeline, pacing, messages: (sender, receiver), committed, counters, outbox, now_ms } =
+        parts;
     // One job: the pipeline seals only when the committer is idle.
     let (jobs, next_job) = sync_channel::<Job>(1);
-    let committer = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
-        commit_jobs(writer, &next_job, &sender, &committed, &on_commit);
-    })?;
+    let committer_counters = Arc::clone(&counters);
+    let committer = std::thread::Builder::new()
+        .name("committer".to_owned())
+        .spawn(move || committer::run(writer, &next_job, &sender, &committed, &committer_counters))?;
     let pipeline = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
+        let now = Instant::now();
         PipelineLoop {
             pipeline,
             pacing,
             jobs,
-            open: Job { input: CommitInput::default(), waiting: Waiting::default() },
+            open: Job::default(),
             oldest: None,
             busy: false,
+            stopping: false,
+            announcer: Announcer::new(outbox.clone()),
+            outbox,
+            counters,
+            now_ms,
+            started: now,
+            ticked: now,
         }
         .run(&receiver);
     })?;
@@ -115,50 +116,69 @@ struct PipelineLoop {
     /// When the first thing in the open batch came, and how long it may wait.
     oldest: Option<Instant>,
     busy: bool,
+    stopping: bool,
+    announcer: Announcer,
+    outbox: Outbox,
+    counters: Arc<StoreCounters>,
+    now_ms: fn() -> i64,
+    started: Instant,
+    ticked: Instant,
 }
 
 impl PipelineLoop {
     fn run(mut self, receiver: &Receiver<Message>) {
-        let mut stopping = false;
         loop {
-            let message = match self.deadline() {
-                Some(deadline) => match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                    Ok(message) => Some(message),
-                    Err(RecvTimeoutError::Timeout) => None,
-                    Err(RecvTimeoutError::Disconnected) => return,
-                },
-                None => match receiver.recv() {
-                    Ok(message) => Some(message),
-                    Err(_) => return,
-                },
-            };
-            stopping |= message.is_some_and(|message| self.take(message));
-            if !self.busy && (stopping || self.is_due()) {
+            match receiver.recv_timeout(self.deadline().saturating_duration_since(Instant::now())) {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            if now >= self.ticked + TICK {
+                self.tick(now);
+            }
+            self.announcer.note(self.pipeline.open_alerts(), now);
+            self.announcer.overdue(now);
+            if !self.busy && (self.stopping || self.is_due(now)) {
                 if self.has_work() {
                     self.seal();
-                } else if stopping {
+                } else if self.stopping {
                     return;
                 }
             }
         }
     }
 
-    /// Returns whether it was the call to stop.
-    fn take(&mut self, message: Message) -> bool {
+    fn take(&mut self, message: Message) {
         match message {
             Message::Input(Input::Submission(submission)) => self.submission(submission),
-            Message::Input(Input::Acknowledge(_)) => {}
-            Message::Committed => self.busy = false,
+            Message::Input(Input::Acknowledge(seen)) => {
+                let key = AlertKey { device: seen.device, metric: seen.metric, kind: seen.kind };
+                self.pipeline.acknowledge(&key, &seen.by, self.moment());
+                self.hurry(Duration::ZERO);
+            }
+            Message::Committed => {
+                self.busy = false;
+                self.announcer.committed();
+            }
             Message::Cursor(change) => {
                 self.open.input.cursors.retain(|known| {
-                    known.sink != change.sink || known.stream != change.stream || !known.dead_letters.is_empty()
+                    known.sink != change.sink || known.stream != change.stream || !known.is_replaceable()
                 });
                 self.open.input.cursors.push(change);
-                self.oldest.get_or_insert_with(|| Instant::now() + CURSOR_LINGER - self.pacing.linger);
+                self.hurry(CURSOR_LINGER);
             }
-            Message::Shutdown => return true,
+            Message::Gateway(tail) => {
+                let now = self.moment();
+                let payload = self.pipeline.gateway_record(&tail, now).trim_ascii_end().to_vec();
+                self.outbox.put(OwnMessage { topic: STATUS_TOPIC.to_owned(), payload });
+                self.hurry(CURSOR_LINGER);
+            }
+            Message::Shutdown => {
+                self.stopping = true;
+                self.pipeline.request_final_snapshot();
+            }
         }
-        false
     }
 
     fn submission(&mut self, submission: Submission) {
@@ -172,87 +192,66 @@ impl PipelineLoop {
         if self.pacing.acknowledge_early {
             session.commit_through(through);
         }
-        let now = Instant::now();
-        // A cursor update may have set a later date: a reading never waits for it.
-        self.oldest = Some(self.oldest.map_or(now, |oldest| oldest.min(now)));
-        self.pipeline.take(&readings);
+        self.pipeline.take(&readings, self.moment());
         self.open.input.undecodable.extend::<Vec<Undecodable>>(undecodable);
         self.open.waiting.sessions.push((session, through));
         self.open.waiting.permits.extend(permit);
+        self.hurry(Duration::ZERO);
+    }
+
+    /// Something waits for the next commit, since `after` from now: what came earlier, or may wait less, comes first.
+    fn hurry(&mut self, after: Duration) {
+        let since = Instant::now() + after;
+        self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.ticked = now;
+        self.pipeline.tick(self.moment());
+        if self.has_work() || self.pipeline.is_snapshot_open() {
+            self.hurry(Duration::ZERO);
+        }
+        self.counters.series.set(self.pipeline.watch().series_count() as u64);
+        self.counters.readings_unwatched.set(self.pipeline.watch().over_cap_readings());
+        self.counters.anomalies.set(self.pipeline.flagged());
+    }
+
+    fn moment(&self) -> Moment {
+        let steady_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Moment { wall_ms: (self.now_ms)(), steady_ms }
     }
 
     fn has_work(&self) -> bool {
-        self.pipeline.open_count() > 0 || !self.open.input.is_empty() || !self.open.waiting.sessions.is_empty()
+        self.pipeline.open_count() > 0
+            || self.pipeline.is_snapshot_open()
+            || !self.pipeline.open_alerts().is_empty()
+            || !self.open.input.is_empty()
+            || !self.open.waiting.sessions.is_empty()
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        if self.busy { None } else { self.oldest.map(|oldest| oldest + self.pacing.linger) }
+    /// When the loop has to look again although nothing has come.
+    fn deadline(&self) -> Instant {
+        let mut deadline = self.ticked + TICK;
+        if let Some(overdue) = self.announcer.deadline() {
+            deadline = deadline.min(overdue);
+        }
+        if let Some(oldest) = self.oldest.filter(|_| !self.busy) {
+            deadline = deadline.min(oldest + self.pacing.linger);
+        }
+        deadline
     }
 
-    fn is_due(&self) -> bool {
+    fn is_due(&self, now: Instant) -> bool {
         self.pipeline.open_count() >= self.pacing.readings
-            || self.deadline().is_some_and(|deadline| deadline <= Instant::now())
+            || self.oldest.is_some_and(|oldest| oldest + self.pacing.linger <= now)
     }
 
     fn seal(&mut self) {
-        let mut job =
-            std::mem::replace(&mut self.open, Job { input: CommitInput::default(), waiting: Waiting::default() });
+        let mut job = std::mem::take(&mut self.open);
         job.input.sealed = self.pipeline.seal();
+        self.announcer.sealed();
         self.oldest = None;
         self.busy = true;
         self.jobs.send(job).expect("the committer outlives the pipeline thread");
-    }
-}
-
-fn commit_jobs(
-    mut writer: Writer,
-    jobs: &Receiver<Job>,
-    pipeline: &Sender<Message>,
-    committed: &CommittedSequences,
-    on_commit: &impl Fn(&CommitReport, Duration),
-) {
-    while let Ok(job) = jobs.recv() {
-        let started = Instant::now();
-        let report = commit_until_done(&mut writer, &job.input);
-        for (session, through) in &job.waiting.sessions {
-            session.commit_through(*through);
-        }
-        drop(job.waiting);
-        for batch in job.input.sealed.batches() {
-            let last = match batch.stream {
-                Stream::Raw => &committed.raw,
-                Stream::Anomalies => &committed.anomalies,
-            };
-            last.send_replace(batch.last_sequence);
-        }
-        on_commit(&report, started.elapsed());
-        // The pipeline is gone only when the process is ending.
-        let _ = pipeline.send(Message::Committed);
-    }
-    if let Err(error) = writer.checkpoint() {
-        tracing::warn!(%error, "the store could not be checkpointed; the next start does it");
-    }
-}
-
-/// Judged is judged: the same batch is tried until it commits, however long the disk takes to come back.
-fn commit_until_done(writer: &mut Writer, input: &CommitInput) -> CommitReport {
-    let mut failing = false;
-    loop {
-        match writer.commit(input) {
-            Ok(report) => {
-                if failing {
-                    tracing::info!("the store can be written again");
-                }
-                return report;
-            }
-            Err(error) => {
-                if !failing {
-                    let full = schema::is_full(&error);
-                    tracing::error!(%error, full, "the store cannot be written; readings wait unacknowledged until it can");
-                }
-                failing = true;
-                std::thread::sleep(RETRY_PAUSE);
-            }
-        }
     }
 }

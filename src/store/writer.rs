@@ -189,14 +189,13 @@ fn write_snapshot(transaction: &Transaction<'_>, sealed: &Sealed) -> rusqlite::R
     Ok(())
 }
 
+/// The table is the outbox: at a start everything in it is published, so nothing has to be remembered as published.
 fn write_alerts(transaction: &Transaction<'_>, sealed: &Sealed) -> rusqlite::Result<()> {
     for alert in &sealed.alerts {
         match &alert.body {
             Some(body) => transaction
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO alert(device, metric, kind, revision, published, body) VALUES (?1, ?2, ?3, ?4, 0, ?5)",
-                )?
-                .execute(params![alert.device, alert.metric, alert.kind, alert.revision, body])?,
+                .prepare_cached("INSERT OR REPLACE INTO alert(device, metric, kind, body) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![alert.device, alert.metric, alert.kind, body])?,
             None => transaction
                 .prepare_cached("DELETE FROM alert WHERE device = ?1 AND metric = ?2 AND kind = ?3")?
                 .execute(params![alert.device, alert.metric, alert.kind])?,
@@ -215,11 +214,22 @@ mod tests {
     use super::*;
     use crate::core::batch::{Decoder, Stored};
     use crate::core::cursor::CursorState;
-    use crate::core::pipeline::Pipeline;
+    use crate::core::pipeline::{Pipeline, PipelineSettings};
     use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
     use crate::store::reader::{HeldBatch, Reader};
 
     const RUN: RunId = RunId([7; 8]);
+
+    fn new_pipeline(run: RunId, last_raw_sequence: u64) -> Pipeline {
+        Pipeline::new(PipelineSettings {
+            gateway: "g".to_owned(),
+            run,
+            watch: Default::default(),
+            alerts: Default::default(),
+            last_raw_sequence,
+            last_anomaly_sequence: 0,
+        })
+    }
 
     fn settings(folder: &Path, bytes_max: u64) -> WriterSettings {
         WriterSettings {
@@ -251,7 +261,7 @@ mod tests {
     }
 
     fn commit(writer: &mut Writer, pipeline: &mut Pipeline, readings: &Readings) -> CommitReport {
-        pipeline.take(readings);
+        pipeline.take(readings, Default::default());
         let input = CommitInput { sealed: pipeline.seal(), ..CommitInput::default() };
         writer.commit(&input).expect("a working disk")
     }
@@ -271,13 +281,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = settings(folder.path(), 64 << 20);
         let mut writer = Writer::open(&settings, RUN).expect("a new store");
-        let mut pipeline = Pipeline::new(RUN, writer.last_sequence(Stream::Raw).expect("a number"));
+        let mut pipeline = new_pipeline(RUN, writer.last_sequence(Stream::Raw).expect("a number"));
         commit(&mut writer, &mut pipeline, &readings(1, 3, ""));
         drop(writer);
 
         let second = RunId([8; 8]);
         let mut writer = Writer::open(&settings, second).expect("the same store");
-        let mut pipeline = Pipeline::new(second, writer.last_sequence(Stream::Raw).expect("a number"));
+        let mut pipeline = new_pipeline(second, writer.last_sequence(Stream::Raw).expect("a number"));
         commit(&mut writer, &mut pipeline, &readings(4, 2, ""));
 
         let mut reader = Reader::open(&settings.path, None).expect("a reader");
@@ -298,7 +308,7 @@ mod tests {
     fn a_batch_goes_only_when_every_sink_has_it_and_a_snapshot_covers_it() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut writer = Writer::open(&settings(folder.path(), 64 << 20), RUN).expect("a new store");
-        let mut pipeline = Pipeline::new(RUN, 0);
+        let mut pipeline = new_pipeline(RUN, 0);
         assert_eq!(writer.register_sink("one", Stream::Raw).expect("a cursor"), CursorState::at(0));
         writer.register_sink("two", Stream::Raw).expect("a cursor");
         commit(&mut writer, &mut pipeline, &readings(1, 10, ""));
@@ -307,6 +317,7 @@ mod tests {
             stream: Stream::Raw,
             state: CursorState::at(10),
             dead_letters: Vec::new(),
+            quarantined: 0,
         };
         let mut input = CommitInput { cursors: vec![change("one")], ..CommitInput::default() };
         input.sealed.snapshot_covers = 10;
@@ -328,7 +339,7 @@ mod tests {
     fn at_capacity_the_oldest_goes_and_the_ledger_adds_up() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut writer = Writer::open(&settings(folder.path(), 4 << 20), RUN).expect("a new store");
-        let mut pipeline = Pipeline::new(RUN, 0);
+        let mut pipeline = new_pipeline(RUN, 0);
         writer.register_sink("one", Stream::Raw).expect("a cursor");
         let mut noise = 1u64;
         let mut expired = 0;
@@ -353,6 +364,7 @@ mod tests {
             stream: Stream::Raw,
             state: CursorState::at(expired + 10),
             dead_letters: Vec::new(),
+            quarantined: 0,
         };
         writer.commit(&CommitInput { cursors: vec![late], ..CommitInput::default() }).expect("a working disk");
         let (accepted, delivered, expired, _) = ledger(&writer);
@@ -368,7 +380,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = settings(folder.path(), 64 << 20);
         let mut writer = Writer::open(&settings, RUN).expect("a new store");
-        commit(&mut writer, &mut Pipeline::new(RUN, 0), &readings(1, 5, ""));
+        commit(&mut writer, &mut new_pipeline(RUN, 0), &readings(1, 5, ""));
         writer.connection().execute("UPDATE raw SET payload = zeroblob(length(payload))", []).expect("a row");
         let mut reader = Reader::open(&settings.path, None).expect("a reader");
         let error = reader.next(Stream::Raw, 0, &mut HeldBatch::default()).expect_err("damaged");

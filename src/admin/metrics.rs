@@ -1,0 +1,191 @@
+//! The status in Prometheus' text format. Every metric's name is in this file.
+
+use std::fmt::Write;
+
+use super::status::Status;
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# HELP outrider_{name} {help}\n# TYPE outrider_{name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let _ = write!(self.0, "outrider_{name}");
+        for (at, (label, text)) in labels.iter().enumerate() {
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.0, "{}{label}=\"{text}\"", if at == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+}
+
+pub fn write(status: &Status) -> String {
+    let mut text = Text(String::with_capacity(8192));
+    text.family("info", "gauge", "version and identity of this gateway");
+    text.sample("info", &[("version", status.version), ("gateway", &status.gateway), ("run", &status.run)], 1.0);
+    text.single("uptime_seconds", "gauge", "since the start of the process", status.uptime_s as f64);
+    text.single(
+        "clock_synced",
+        "gauge",
+        "1 while the system clock is synchronised",
+        f64::from(u8::from(status.clock == "synced")),
+    );
+    write_ingest(&mut text, status);
+    write_store(&mut text, status);
+    write_sinks(&mut text, status);
+    write_mqtt(&mut text, status);
+    text.single("detection_series", "gauge", "series that are watched", status.detection.series as f64);
+    text.single(
+        "detection_readings_unwatched_total",
+        "counter",
+        "readings of series above the cap, stored but not watched",
+        status.detection.readings_unwatched as f64,
+    );
+    text.single(
+        "detection_anomalies_total",
+        "counter",
+        "flagged readings since the start",
+        status.detection.anomalies as f64,
+    );
+    text.single("alerts_raised", "gauge", "alerts that are raised now", status.detection.alerts_raised as f64);
+    text.0
+}
+
+fn write_ingest(text: &mut Text, status: &Status) {
+    text.single(
+        "readings_accepted_total",
+        "counter",
+        "readings stored, over all runs",
+        status.received.accepted as f64,
+    );
+    text.family("publishes_undecodable_total", "counter", "publishes that could not be decoded, over all runs");
+    for (reason, count) in &status.received.undecodable_by_reason {
+        text.sample("publishes_undecodable_total", &[("reason", reason)], *count as f64);
+    }
+    text.single(
+        "publishes_unrouted_total",
+        "counter",
+        "publishes that no route takes, since the start",
+        status.unrouted.count as f64,
+    );
+}
+
+fn write_store(text: &mut Text, status: &Status) {
+    text.single("buffer_bytes", "gauge", "bytes in use in the store", status.store.bytes as f64);
+    text.single("buffer_bytes_max", "gauge", "capacity of the store", status.store.bytes_max as f64);
+    text.single(
+        "buffer_oldest_seconds",
+        "gauge",
+        "age of the oldest record held",
+        status.store.oldest_age_s.unwrap_or(0) as f64,
+    );
+    text.family("buffer_events", "gauge", "records held and not delivered, by stream and sink");
+    for line in &status.ledger {
+        text.sample("buffer_events", &[("stream", &line.stream), ("sink", &line.sink)], line.buffered as f64);
+    }
+    text.single("store_commits_total", "counter", "transactions since the start", status.store.commits as f64);
+    text.single(
+        "store_commit_seconds_last",
+        "gauge",
+        "duration of the last commit, fsync included",
+        status.store.commit_ms_last / 1e3,
+    );
+    text.single(
+        "store_commit_seconds_max",
+        "gauge",
+        "longest commit since the start",
+        status.store.commit_ms_max / 1e3,
+    );
+    text.single(
+        "store_writing",
+        "gauge",
+        "0 while the store cannot be written",
+        f64::from(u8::from(status.store.writing)),
+    );
+    if let Some(disk) = &status.disk {
+        text.single("disk_free_bytes", "gauge", "free bytes of the state folder's disk", disk.free_bytes as f64);
+    }
+}
+
+fn write_sinks(text: &mut Text, status: &Status) {
+    type Term = fn(&super::ledger::LedgerLine) -> u64;
+    let terms: [(&str, &str, Term); 5] = [
+        ("sink_records_accepted_total", "records that the sink is to get", |line| line.accepted),
+        ("sink_records_delivered_total", "records that the sink has", |line| line.delivered),
+        ("sink_records_expired_total", "records removed for want of room before the sink had them", |line| {
+            line.expired
+        }),
+        ("sink_records_dead_lettered_total", "records that the sink refused for good", |line| line.dead_lettered),
+        ("sink_records_quarantined_total", "records of damaged batches", |line| line.quarantined),
+    ];
+    for (name, help, term) in terms {
+        text.family(name, "counter", help);
+        for line in &status.ledger {
+            text.sample(name, &[("stream", &line.stream), ("sink", &line.sink)], term(line) as f64);
+        }
+    }
+    text.family("sink_records_sent_total", "counter", "records sent since the start, repeats included");
+    for sink in &status.sinks {
+        text.sample(
+            "sink_records_sent_total",
+            &[("stream", sink.stream), ("sink", &sink.name)],
+            sink.records_sent as f64,
+        );
+    }
+    text.family("sink_records_retried_total", "counter", "records that had to be sent again since the start");
+    for sink in &status.sinks {
+        text.sample(
+            "sink_records_retried_total",
+            &[("stream", sink.stream), ("sink", &sink.name)],
+            sink.records_retried as f64,
+        );
+    }
+    text.family("sink_up", "gauge", "0 while the sink fails");
+    for sink in &status.sinks {
+        let up = f64::from(u8::from(sink.last_error.is_none()));
+        text.sample("sink_up", &[("stream", sink.stream), ("sink", &sink.name)], up);
+    }
+    text.single(
+        "ledger_adds_up",
+        "gauge",
+        "1 while every term of the ledger is accounted for",
+        f64::from(u8::from(status.ledger_adds_up)),
+    );
+}
+
+fn write_mqtt(text: &mut Text, status: &Status) {
+    let mqtt = &status.mqtt;
+    text.single("mqtt_connections", "gauge", "clients connected now", mqtt.connections as f64);
+    text.family("mqtt_publishes_total", "counter", "publishes received since the start");
+    text.sample("mqtt_publishes_total", &[("qos", "0")], mqtt.publishes_qos_0 as f64);
+    text.sample("mqtt_publishes_total", &[("qos", "1")], mqtt.publishes_qos_1 as f64);
+    let counters = [
+        ("mqtt_connections_total", "connections since the start", mqtt.connections_total),
+        ("mqtt_connections_refused_total", "connections refused since the start", mqtt.connections_refused),
+        ("mqtt_publishes_refused_total", "publishes to topics of the gateway's own", mqtt.publishes_refused),
+        ("mqtt_received_bytes_total", "bytes read from clients", mqtt.bytes_received),
+        (
+            "mqtt_subscribers_overrun_total",
+            "subscribers disconnected because they read too slowly",
+            mqtt.subscribers_overrun,
+        ),
+        ("mqtt_messages_dropped_total", "messages that found a subscriber's queue full", mqtt.messages_dropped),
+        ("mqtt_filters_refused_total", "subscriptions refused", mqtt.filters_refused),
+        (
+            "mqtt_topics_refused_total",
+            "publishes not fanned out because there are too many topics",
+            mqtt.topics_refused,
+        ),
+        ("mqtt_retained_refused_total", "retained messages refused because there are too many", mqtt.retained_refused),
+    ];
+    for (name, help, value) in counters {
+        text.single(name, "counter", help, value as f64);
+    }
+}

@@ -1,0 +1,162 @@
+//! The administration interface: health, metrics, status, and one page for people. HTTP on a thread of its own, so that whoever asks
+//! much slows nobody but himself.
+
+pub mod ledger;
+mod metrics;
+pub mod status;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::store::threads::Message;
+use status::{Sources, Status};
+
+const PAGE: &str = include_str!("page.html");
+/// Connections served at once; the next ones wait.
+const CONNECTIONS_MAX: usize = 32;
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
+/// How often the gateway says of itself how it is, when nothing changes.
+const RECORD_EVERY: Duration = Duration::from_secs(60);
+/// How soon a change of state is noticed.
+const STATE_CHECK_EVERY: Duration = Duration::from_millis(500);
+
+/// Serves until the phase's sender is gone. Must run in a `LocalSet`.
+pub async fn run(listener: Option<TcpListener>, sources: Sources, pipeline: Sender<Message>) {
+    let mut phase = sources.phase.clone();
+    let sources = Rc::new(sources);
+    let records = tokio::task::spawn_local(send_records(Rc::clone(&sources), pipeline));
+    let serving = async {
+        match listener {
+            Some(listener) => serve(listener, &sources).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        // An error means that the sender is gone, and with it the gateway.
+        () = async { while phase.changed().await.is_ok() {} } => {}
+    }
+    records.abort();
+}
+
+/// The gateway's own record: every minute, and when its state changes.
+async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
+    let mut last: Option<(&'static str, tokio::time::Instant)> = None;
+    loop {
+        let is_due =
+            |state: &'static str| last.is_none_or(|(known, at)| known != state || at.elapsed() >= RECORD_EVERY);
+        if is_due(sources.state_name())
+            && let Ok(status) = sources.status()
+        {
+            last = Some((status.state, tokio::time::Instant::now()));
+            if pipeline.send(Message::Gateway(status.record_tail())).is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(STATE_CHECK_EVERY).await;
+    }
+}
+
+async fn serve(listener: TcpListener, sources: &Rc<Sources>) {
+    let places = Rc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, most likely: accepting again at once would only spin.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (places, sources) = (Rc::clone(&places), Rc::clone(sources));
+        tokio::task::spawn_local(async move {
+            let Ok(_place) = places.acquire().await else { return };
+            let service = service_fn(move |request| {
+                let response = answer(&request, &sources);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            // Whoever asks may go away in the middle; there is nothing to do about it.
+            let _ = tokio::time::timeout(CONNECTION_TIME_MAX, connection).await;
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return reply(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "text/plain; charset=utf-8",
+            "GET is all that is served here\n".into(),
+        );
+    }
+    let with_status = |kind, write: &dyn Fn(&Status) -> String| match sources.status() {
+        Ok(status) => reply(StatusCode::OK, kind, write(&status)),
+        Err(error) => reply(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain; charset=utf-8",
+            format!("cannot read the store: {error}\n"),
+        ),
+    };
+    match request.uri().path() {
+        "/" => reply(StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned()),
+        "/healthz" => reply(StatusCode::OK, "text/plain; charset=utf-8", "ok\n".to_owned()),
+        "/readyz" if sources.is_ready() => reply(StatusCode::OK, "text/plain; charset=utf-8", "ready\n".to_owned()),
+        "/readyz" => {
+            reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", format!("{}\n", sources.state_name()))
+        }
+        "/metrics" => with_status("text/plain; version=0.0.4; charset=utf-8", &metrics::write),
+        "/api/status" => with_status("application/json", &|status| {
+            let mut json = serde_json::to_string_pretty(status).expect("plain data");
+            json.push('\n');
+            json
+        }),
+        _ => reply(
+            StatusCode::NOT_FOUND,
+            "text/plain; charset=utf-8",
+            "served here: / /api/status /metrics /healthz /readyz\n".to_owned(),
+        ),
+    }
+}
+
+fn reply(status: StatusCode, kind: &str, body: String) -> Response<Full<Bytes>> {
+    Response::builder()
+        .status(status)
+        .header("content-type", kind)
+        .header("cache-control", "no-store")
+        .header("x-content-type-options", "nosniff")
+        .header("content-security-policy", "default-src 'self' 'unsafe-inline'")
+        .body(Full::new(Bytes::from(body)))
+        .expect("fixed headers")
+}
+
+/// Runs the interface on a thread of its own.
+pub fn spawn(
+    listener: Option<std::net::TcpListener>,
+    sources: Sources,
+    pipeline: Sender<Message>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async {
+            let listener = listener.and_then(|listener| TcpListener::from_std(listener).ok());
+            run(listener, sources, pipeline).await;
+        });
+    })
+}
+
+/// Binds where the interface listens.
+pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}

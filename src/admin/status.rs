@@ -1,0 +1,303 @@
+//! What the gateway says of itself: to `/api/status`, to its page, to its own records and to `outrider/status`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::ledger::{self, Held, LedgerLine, QuarantineSample, StoreView};
+use crate::core::identity::{RunId, Stream};
+use crate::disk::{self, DiskSpace};
+use crate::edge::{EdgeCounters, Phase};
+use crate::forward::status::ForwardStatus;
+use crate::ingest::ClockState;
+use crate::store::reader::Reader;
+use crate::store::threads::StoreCounters;
+
+/// A (sink, stream) and what its forwarder shows.
+#[derive(Clone, Debug)]
+pub struct SinkSource {
+    pub sink: String,
+    pub stream: Stream,
+    pub kind: &'static str,
+    pub status: Arc<ForwardStatus>,
+}
+
+/// Where the numbers come from.
+#[derive(Debug)]
+pub struct Sources {
+    pub gateway_id: String,
+    pub run: RunId,
+    pub started: Instant,
+    pub started_at_ms: i64,
+    pub state_folder: std::path::PathBuf,
+    pub store_bytes_max: u64,
+    pub reader: Reader,
+    pub edge: Arc<EdgeCounters>,
+    pub store: Arc<StoreCounters>,
+    pub sinks: Vec<SinkSource>,
+    pub clock: ClockState,
+    pub phase: tokio::sync::watch::Receiver<Phase>,
+    pub now_ms: fn() -> i64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Status {
+    pub version: &'static str,
+    pub gateway: String,
+    pub run: String,
+    pub state: &'static str,
+    pub clock: &'static str,
+    pub started_at_ms: i64,
+    pub uptime_s: u64,
+    pub now_ms: i64,
+    pub received: Received,
+    pub ledger: Vec<LedgerLine>,
+    pub ledger_adds_up: bool,
+    pub store: StoreStatus,
+    pub sinks: Vec<SinkStatus>,
+    pub mqtt: MqttStatus,
+    pub detection: DetectionStatus,
+    pub alerts: Vec<serde_json::Value>,
+    pub unrouted: Unrouted,
+    pub quarantine: Vec<QuarantineSample>,
+    pub disk: Option<DiskStatus>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct Received {
+    pub accepted: u64,
+    pub undecodable: u64,
+    pub undecodable_by_reason: std::collections::BTreeMap<String, u64>,
+    pub duplicate: u64,
+    pub dropped_by_rule: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct StoreStatus {
+    pub bytes: u64,
+    pub bytes_max: u64,
+    pub oldest_age_s: Option<u64>,
+    /// How long what is free lasts at the rate of this run; none before there is a rate.
+    pub holds_days: Option<f64>,
+    pub streams: Vec<Held>,
+    pub dead_letters_held: u64,
+    pub commits: u64,
+    pub commit_ms_last: f64,
+    pub commit_ms_max: f64,
+    pub writing: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub struct SinkStatus {
+    pub name: String,
+    pub stream: &'static str,
+    pub kind: &'static str,
+    pub records_sent: u64,
+    pub records_retried: u64,
+    pub records_rejected: u64,
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct MqttStatus {
+    pub connections: u64,
+    pub connections_total: u64,
+    pub connections_refused: u64,
+    pub publishes_qos_0: u64,
+    pub publishes_qos_1: u64,
+    pub publishes_refused: u64,
+    pub bytes_received: u64,
+    pub subscribers_overrun: u64,
+    pub messages_dropped: u64,
+    pub filters_refused: u64,
+    pub topics_refused: u64,
+    pub retained_refused: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct DetectionStatus {
+    pub series: u64,
+    pub readings_unwatched: u64,
+    pub anomalies: u64,
+    pub alerts_raised: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Unrouted {
+    pub count: u64,
+    pub topics: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct DiskStatus {
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+}
+
+impl Sources {
+    pub fn status(&self) -> rusqlite::Result<Status> {
+        let view = ledger::look(self.reader.connection())?;
+        let now_ms = (self.now_ms)();
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION"),
+            gateway: self.gateway_id.clone(),
+            run: self.run.to_string(),
+            state: self.state_name(),
+            clock: match self.clock.time_quality() {
+                crate::core::reading::TimeQuality::Synced => "synced",
+                crate::core::reading::TimeQuality::Unsynced => "unsynced",
+            },
+            started_at_ms: self.started_at_ms,
+            uptime_s: self.started.elapsed().as_secs(),
+            now_ms,
+            received: received(&view),
+            ledger_adds_up: view.ledger.iter().all(LedgerLine::adds_up),
+            store: self.store_status(&view, now_ms),
+            sinks: self.sinks.iter().map(sink_status).collect(),
+            mqtt: mqtt_status(&self.edge),
+            detection: DetectionStatus {
+                series: self.store.series.get(),
+                readings_unwatched: self.store.readings_unwatched.get(),
+                anomalies: self.store.anomalies.get(),
+                alerts_raised: view.alerts.iter().filter(|alert| alert["state"] == "raised").count() as u64,
+            },
+            unrouted: Unrouted {
+                count: self.edge.publishes_unrouted.get(),
+                topics: self
+                    .edge
+                    .unrouted_topics
+                    .lock()
+                    .map(|topics| topics.iter().cloned().collect())
+                    .unwrap_or_default(),
+            },
+            disk: disk::space(&self.state_folder)
+                .ok()
+                .map(|DiskSpace { total_bytes, free_bytes }| DiskStatus { free_bytes, total_bytes }),
+            ledger: view.ledger,
+            alerts: view.alerts,
+            quarantine: view.quarantine,
+        })
+    }
+
+    /// Ready: it takes readings, and what it takes gets stored.
+    pub fn is_ready(&self) -> bool {
+        *self.phase.borrow() == Phase::Running && !self.store.is_failing()
+    }
+
+    /// In one word, worst first.
+    pub fn state_name(&self) -> &'static str {
+        match *self.phase.borrow() {
+            Phase::Draining => "stopping",
+            Phase::Running if self.store.is_failing() => "store_failing",
+            Phase::Running if self.sinks.iter().any(|sink| sink.status.last_error().is_some()) => "sink_failing",
+            Phase::Running => "running",
+        }
+    }
+
+    fn store_status(&self, view: &StoreView, now_ms: i64) -> StoreStatus {
+        let oldest_ms = view.held.iter().filter_map(|held| held.oldest_ms).min();
+        let written = self.store.bytes_written.get() as f64;
+        let uptime = self.started.elapsed().max(Duration::from_secs(1)).as_secs_f64();
+        let free = self.store_bytes_max.saturating_sub(view.used_bytes) as f64;
+        StoreStatus {
+            bytes: view.used_bytes,
+            bytes_max: self.store_bytes_max,
+            oldest_age_s: oldest_ms.map(|oldest| (now_ms - oldest).max(0) as u64 / 1000),
+            holds_days: (written > 0.0 && uptime >= 10.0).then(|| free / (written / uptime) / 86_400.0),
+            streams: view.held.clone(),
+            dead_letters_held: view.dead_letters_held,
+            commits: self.store.commits.get(),
+            commit_ms_last: self.store.commit_us_last.get() as f64 / 1e3,
+            commit_ms_max: self.store.commit_us_max.get() as f64 / 1e3,
+            writing: !self.store.is_failing(),
+        }
+    }
+}
+
+impl Status {
+    /// The part that the gateway's own record carries behind the fields that every record begins with.
+    pub fn record_tail(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Record<'a> {
+            version: &'a str,
+            at_ms: i64,
+            state: &'a str,
+            clock: &'a str,
+            uptime_s: u64,
+            received: &'a Received,
+            ledger: &'a [LedgerLine],
+            streams: &'a [Held],
+            store_bytes: u64,
+            store_oldest_age_s: Option<u64>,
+            sinks: &'a [SinkStatus],
+            alerts_raised: u64,
+            disk: &'a Option<DiskStatus>,
+        }
+        let record = Record {
+            version: self.version,
+            at_ms: self.now_ms,
+            state: self.state,
+            clock: self.clock,
+            uptime_s: self.uptime_s,
+            received: &self.received,
+            ledger: &self.ledger,
+            streams: &self.store.streams,
+            store_bytes: self.store.bytes,
+            store_oldest_age_s: self.store.oldest_age_s,
+            sinks: &self.sinks,
+            alerts_raised: self.detection.alerts_raised,
+            disk: &self.disk,
+        };
+        let json = serde_json::to_vec(&record).expect("plain data");
+        // `{...}` becomes `,...}` and a line feed.
+        let mut tail = vec![b','];
+        tail.extend_from_slice(&json[1..]);
+        tail.push(b'\n');
+        tail
+    }
+}
+
+fn received(view: &StoreView) -> Received {
+    let mut received = Received::default();
+    for (name, value) in &view.totals {
+        match name.split_once(':') {
+            Some(("undecodable", reason)) => {
+                received.undecodable += value;
+                received.undecodable_by_reason.insert(reason.to_owned(), *value);
+            }
+            _ if name == "accepted" => received.accepted = *value,
+            _ => {}
+        }
+    }
+    received
+}
+
+fn sink_status(source: &SinkSource) -> SinkStatus {
+    SinkStatus {
+        name: source.sink.clone(),
+        stream: source.stream.name(),
+        kind: source.kind,
+        records_sent: source.status.records_sent.get(),
+        records_retried: source.status.records_retried.get(),
+        records_rejected: source.status.records_rejected.get(),
+        last_error: source.status.last_error(),
+    }
+}
+
+fn mqtt_status(edge: &EdgeCounters) -> MqttStatus {
+    MqttStatus {
+        connections: edge.connections.get().saturating_sub(edge.disconnections.get()),
+        connections_total: edge.connections.get(),
+        connections_refused: edge.connections_refused.get(),
+        publishes_qos_0: edge.publishes_qos_0.get(),
+        publishes_qos_1: edge.publishes_qos_1.get(),
+        publishes_refused: edge.publishes_refused.get(),
+        bytes_received: edge.bytes_received.get(),
+        subscribers_overrun: edge.subscribers_overrun.get(),
+        messages_dropped: edge.messages_dropped.get(),
+        filters_refused: edge.filters_refused.get(),
+        topics_refused: edge.topics_refused.get(),
+        retained_refused: edge.retained_refused.get(),
+    }
+}

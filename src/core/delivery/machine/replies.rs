@@ -1,0 +1,191 @@
+//! What becomes of a request: its records are done with, pause, or are suspected; the sink goes on, pauses, or is halted.
+
+use std::cmp::Reverse;
+
+use super::super::pacing::{self, UNKNOWN_SHARD};
+use super::super::queue::KeyState;
+use super::super::{Outcome, Refused, Reply, RequestId, RetryReason, Scope};
+use super::{Delivery, InFlight};
+
+/// Pauses of keys end together within so many microseconds, so that they share a request.
+const PAUSE_GRAIN_US: u64 = 2_000;
+
+impl Delivery {
+    pub(super) fn replied(&mut self, id: RequestId, reply: Reply, now_us: u64) {
+        let flight = self.in_flight.remove(&id).expect("a reply answers a request that is in flight");
+        assert_eq!(reply.outcomes.len(), flight.keys.len(), "a sink answers for each record");
+        if reply.scope == Scope::Request {
+            match reply.outcomes.into_iter().next() {
+                Some(Outcome::Accepted { shard }) => {
+                    let outcomes = vec![Outcome::Accepted { shard }; flight.keys.len()];
+                    self.records_replied(flight, outcomes, now_us);
+                }
+                Some(Outcome::Retry(reason)) => {
+                    self.status.records_retried += flight.keys.len() as u64;
+                    self.pause_sink(flight.epoch, reason.to_string(), now_us);
+                    self.take_back(flight);
+                }
+                Some(Outcome::Halt(reason)) => {
+                    self.halt(flight.epoch, reason, now_us);
+                    self.take_back(flight);
+                }
+                Some(Outcome::Reject(reason)) => self.suspect(flight, reason, now_us),
+                None => {}
+            }
+        } else {
+            self.records_replied(flight, reply.outcomes, now_us);
+        }
+    }
+
+    fn records_replied(&mut self, flight: InFlight, outcomes: Vec<Outcome>, now_us: u64) {
+        let mut halt = None;
+        let mut has_come_through = false;
+        for (index, outcome) in flight.keys.into_iter().zip(outcomes) {
+            has_come_through |= !matches!(outcome, Outcome::Halt(_));
+            match outcome {
+                Outcome::Accepted { shard } => self.accepted(index, shard.as_deref(), now_us),
+                Outcome::Retry(reason) => self.pause_key(index, reason, now_us),
+                Outcome::Reject(reason) => self.refuse(index, &reason, now_us),
+                Outcome::Halt(reason) => {
+                    self.make_ready(index);
+                    halt = Some(reason);
+                }
+            }
+        }
+        match halt {
+            Some(reason) => self.halt(flight.epoch, reason, now_us),
+            None if has_come_through => self.sink_works(),
+            None => {}
+        }
+    }
+
+    fn sink_works(&mut self) {
+        self.sink.failures = 0;
+        self.sink.paused_until_us = 0;
+        self.status.halted = None;
+        self.status.failing = None;
+    }
+
+    fn accepted(&mut self, index: usize, shard: Option<&str>, now_us: u64) {
+        self.sink.has_accepted = true;
+        self.status.records_sent += 1;
+        let lane = self.lane_of(shard, now_us);
+        let key = self.keys.get(index);
+        if lane != UNKNOWN_SHARD {
+            key.shard = lane;
+        }
+        let cost = pacing::cost(key.records.front().expect("it was in flight").len());
+        if lane != UNKNOWN_SHARD {
+            self.lanes[lane].pacer.accepted(cost, now_us);
+        }
+        self.take_record(index, now_us);
+    }
+
+    fn pause_key(&mut self, index: usize, reason: RetryReason, now_us: u64) {
+        self.status.records_retried += 1;
+        let key = self.keys.get(index);
+        let shard = key.shard;
+        let record = key.records.front_mut().expect("it was in flight");
+        record.failures = record.failures.saturating_add(1);
+        let (failures, cost) = (record.failures, pacing::cost(record.len()));
+        if reason == RetryReason::Throttled && shard != UNKNOWN_SHARD {
+            self.lanes[shard].pacer.throttled(cost, now_us);
+        }
+        let pause_us =
+            self.jitter.pause_us(self.settings.key_backoff_base_us, failures, self.settings.backoff_max_us);
+        let until_us = (now_us + pause_us).next_multiple_of(PAUSE_GRAIN_US);
+        self.keys.set_state(index, KeyState::Paused);
+        self.pauses.push(Reverse((until_us, index)));
+    }
+
+    fn refuse(&mut self, index: usize, reason: &str, now_us: u64) {
+        self.status.records_rejected += 1;
+        let record = self.keys.get(index).records.front_mut().expect("it was in flight");
+        let data = record.seal();
+        let sequences = record.runs.iter().flat_map(|(first, last)| *first..=*last);
+        let mut lines = data.split_inclusive(|byte| *byte == b'\n');
+        for sequence in sequences {
+            let line = lines.next().unwrap_or_default().to_vec();
+            self.saving.refused.push(Refused { sequence, reason: reason.to_owned(), line });
+        }
+        self.take_record(index, now_us);
+    }
+
+    /// The first record of a key is done with; the next one follows.
+    fn take_record(&mut self, index: usize, now_us: u64) {
+        let key = self.keys.get(index);
+        let record = key.records.pop_front().expect("it was in flight");
+        let has_more = !key.records.is_empty();
+        self.records -= 1;
+        self.held_bytes -= record.held_bytes();
+        self.outstanding_runs -= record.runs.len();
+        for (first, last) in record.runs {
+            self.finish(first, last, now_us);
+        }
+        if has_more {
+            self.make_ready(index);
+        } else {
+            self.keys.set_state(index, KeyState::Idle);
+        }
+    }
+
+    /// Requests that were sent before the pause began and fail in it say nothing new.
+    fn pause_sink(&mut self, epoch: u64, reason: String, now_us: u64) {
+        if self.begins_pause(epoch) {
+            let base_us = self.settings.sink_backoff_base_us;
+            let pause_us = self.jitter.pause_us(base_us, self.sink.failures, self.settings.backoff_max_us);
+            self.sink.paused_until_us = now_us + pause_us;
+        }
+        self.status.failing = Some(reason);
+    }
+
+    fn halt(&mut self, epoch: u64, reason: String, now_us: u64) {
+        if self.begins_pause(epoch) {
+            let base_us = self.settings.halt_backoff_base_us;
+            let pause_us = self.jitter.pause_us(base_us, self.sink.failures, self.settings.halt_backoff_max_us);
+            self.sink.paused_until_us = now_us + pause_us;
+        }
+        self.status.failing = Some(reason.clone());
+        self.status.halted = Some(reason);
+    }
+
+    fn begins_pause(&mut self, epoch: u64) -> bool {
+        let begins = epoch == self.sink.epoch;
+        if begins {
+            self.sink.failures = self.sink.failures.saturating_add(1);
+            self.sink.epoch += 1;
+        }
+        begins
+    }
+
+    /// The records of a request that failed as a whole go back to where they came from.
+    fn take_back(&mut self, flight: InFlight) {
+        if flight.is_suspect {
+            flight.keys.iter().for_each(|index| self.keys.set_state(*index, KeyState::Suspect));
+            self.suspects.push_front(flight.keys);
+        } else {
+            flight.keys.into_iter().for_each(|index| self.make_ready(index));
+        }
+    }
+
+    /// The service refuses the whole request and does not say for which record: halves are tried, down to one.
+    fn suspect(&mut self, flight: InFlight, reason: String, now_us: u64) {
+        let mut keys = flight.keys;
+        keys.iter().for_each(|index| self.keys.set_state(*index, KeyState::Suspect));
+        if keys.len() > 1 {
+            let second = keys.split_off(keys.len() / 2);
+            self.suspects.push_front(second);
+            self.suspects.push_front(keys);
+        } else if self.sink.has_accepted {
+            keys.into_iter().for_each(|index| self.refuse(index, &reason, now_us));
+            self.sink_works();
+        } else {
+            self.suspects.push_back(keys);
+            let only_suspects = self.lanes.iter().all(|lane| lane.ready.is_empty());
+            let only_single = self.suspects.iter().all(|keys| keys.len() == 1);
+            if only_suspects && only_single {
+                self.halt(flight.epoch, reason, now_us);
+            }
+        }
+    }
+}

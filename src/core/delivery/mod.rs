@@ -1,0 +1,229 @@
+//! How one sink gets one stream: a state machine without I/O, driven by a forwarder.
+//!
+//! It is offered the committed lines in the order of their local sequences, groups them into records, asks for requests to be sent,
+//! and says how far the cursor is. Its rules:
+//!
+//! - A *record* holds lines of one device. At most one record of a partition key is in a request or in flight, because a
+//!   cloud stream promises no order within a request or between two: this alone keeps each device's order across partial failures.
+//! - Only what failed is sent again, as the same bytes. Nothing is tried a last time: a record ends accepted or rejected.
+//! - Memory is bounded by bytes read ahead and by the ranges that lie done beyond the cursor; at either bound it wants no more.
+//! - A throttled shard slows its own keys only. What fails a whole request slows the sink; what needs a person halts it, and both
+//!   are tried again, with full jitter.
+//! - A request refused as a whole is halved until the record is found that is to blame. That one is given up only if something
+//!   was accepted before: else the fault lies in the settings, and no record must pay for it.
+//!
+//! Times are microseconds of a monotonic clock; the seed of the jitter is an argument. Deliberately absent: regrouping of a record that
+//! was sent once (a resent record is byte for byte the first, so that a consumer can tell a repeat), and any time to live.
+
+mod backoff;
+mod machine;
+mod pacing;
+mod progress;
+mod queue;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::cursor::CursorState;
+
+pub use machine::Delivery;
+
+/// The bounds and the patience of one delivery.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeliverySettings {
+    pub grouping: Grouping,
+    /// A record takes no further line once it holds as much. One line alone may be longer.
+    pub record_bytes_soft: usize,
+    /// A line beyond this, with its partition key, can never be sent.
+    pub record_bytes_max: usize,
+    pub request_records_max: usize,
+    /// Records and partition keys of one request together.
+    pub request_bytes_max: usize,
+    pub requests_in_flight_max: usize,
+    /// Lines read ahead, with what it takes to keep track of them.
+    pub held_bytes_max: usize,
+    /// Ranges done with beyond the cursor, and runs of sequences that may yet become ones.
+    pub ranges_max: usize,
+    /// How long a line waits for others while the forwarder keeps up; when it is behind nothing waits.
+    pub linger_us: u64,
+    /// The first pause of a key whose record failed; it doubles.
+    pub key_backoff_base_us: u64,
+    /// The first pause of the sink after a request that failed as a whole; it doubles.
+    pub sink_backoff_base_us: u64,
+    pub backoff_max_us: u64,
+    pub halt_backoff_base_us: u64,
+    pub halt_backoff_max_us: u64,
+    /// How old an unsaved cursor becomes.
+    pub persist_interval_us: u64,
+    /// So many sequences done with are reason to save sooner, though not more often than ten times a second.
+    pub persist_sequences: u64,
+}
+
+impl Default for DeliverySettings {
+    /// Within what a Kinesis stream takes without being asked for more.
+    fn default() -> Self {
+        DeliverySettings {
+            grouping: Grouping::Lines,
+            record_bytes_soft: 64 << 10,
+            record_bytes_max: 1 << 20,
+            request_records_max: 500,
+            request_bytes_max: 4_718_592,
+            requests_in_flight_max: 4,
+            held_bytes_max: 4 << 20,
+            ranges_max: 16_384,
+            linger_us: 20_000,
+            key_backoff_base_us: 10_000,
+            sink_backoff_base_us: 100_000,
+            backoff_max_us: 10_000_000,
+            halt_backoff_base_us: 1_000_000,
+            halt_backoff_max_us: 30_000_000,
+            persist_interval_us: 1_000_000,
+            persist_sequences: 4_096,
+        }
+    }
+}
+
+/// What becomes one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// Lines of one device, as many as are at hand.
+    Lines,
+    /// One line.
+    Single,
+}
+
+/// Names a request until its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// Records to be sent at once, each of another device.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub id: RequestId,
+    pub records: Vec<OutgoingRecord>,
+}
+
+#[derive(Clone, Debug)]
+pub struct OutgoingRecord {
+    pub device: Arc<str>,
+    pub data: Bytes,
+}
+
+/// What became of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Stored by the sink, which may name the shard that took it.
+    Accepted {
+        shard: Option<String>,
+    },
+    Retry(RetryReason),
+    /// Refused for good: sending it again would not change that.
+    Reject(String),
+    /// Somebody has to do something before anything can be delivered; the text says what.
+    Halt(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryReason {
+    Throttled,
+    Internal,
+    TimedOut,
+    Connection,
+    Credentials,
+    Clock,
+}
+
+impl fmt::Display for RetryReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RetryReason::Throttled => "throttled",
+            RetryReason::Internal => "an internal failure of the service",
+            RetryReason::TimedOut => "no reply in time",
+            RetryReason::Connection => "no connection",
+            RetryReason::Credentials => "the credentials have expired",
+            RetryReason::Clock => "the clock here and the service's differ",
+        })
+    }
+}
+
+/// What a sink answers: the request as a whole, or each of its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub scope: Scope,
+    /// One for each record of the request, in its order.
+    pub outcomes: Vec<Outcome>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Records,
+    /// The service said one thing about the whole request; every outcome is the same.
+    Request,
+}
+
+impl Reply {
+    pub fn whole(outcome: Outcome, records: usize) -> Reply {
+        Reply { scope: Scope::Request, outcomes: vec![outcome; records] }
+    }
+}
+
+/// A line that the sink will never take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub sequence: u64,
+    pub reason: String,
+    pub line: Vec<u8>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Time has passed, or lines were offered; `behind` says whether more is committed than was offered.
+    Tick {
+        behind: bool,
+    },
+    Replied {
+        id: RequestId,
+        reply: Reply,
+    },
+    /// The way is known to be free again: pauses end at once.
+    LinkUp,
+    /// The process is about to end: wait for no further lines.
+    Flush,
+}
+
+/// What to do now.
+#[derive(Clone, Debug, Default)]
+pub struct Actions {
+    pub send: Vec<Request>,
+    pub persist: Option<Persist>,
+    /// When to come back with a tick, if nothing happens before.
+    pub wait_until_us: Option<u64>,
+}
+
+/// To be saved together: a refused line is done with, and must not be lost without its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persist {
+    pub state: CursorState,
+    pub refused: Vec<Refused>,
+}
+
+/// Where it stands, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryStatus {
+    pub records_sent: u64,
+    pub records_retried: u64,
+    pub records_rejected: u64,
+    pub requests_in_flight: usize,
+    pub held_bytes: usize,
+    /// Set as long as the sink is halted: what somebody has to mend.
+    pub halted: Option<String>,
+    /// The last failure of a whole request; `None` once one has come through.
+    pub failing: Option<String>,
+}

@@ -1,0 +1,161 @@
+//! Records by partition key: what waits, in the order of its sequences.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use super::pacing::UNKNOWN_SHARD;
+
+/// What a record costs beside its bytes: allocations, the key's share, the queue's slot.
+pub const RECORD_OVERHEAD_BYTES: usize = 256;
+/// What it takes to remember one run of sequences.
+pub const RUN_BYTES: usize = size_of::<(u64, u64)>();
+/// Keys that have nothing to send are remembered for their shard, up to this many.
+const IDLE_KEYS_MAX: usize = 4_096;
+
+/// Lines of one device that travel together.
+#[derive(Debug)]
+pub struct Record {
+    pub content: Content,
+    /// Runs of local sequences, inclusive, ascending: one line each sequence.
+    pub runs: Vec<(u64, u64)>,
+    pub opened_us: u64,
+    pub failures: u32,
+}
+
+#[derive(Debug)]
+pub enum Content {
+    /// Takes further lines.
+    Open(Vec<u8>),
+    /// Was sent once, or is full; stays as it is.
+    Sealed(Bytes),
+}
+
+impl Record {
+    pub fn len(&self) -> usize {
+        match &self.content {
+            Content::Open(bytes) => bytes.len(),
+            Content::Sealed(bytes) => bytes.len(),
+        }
+    }
+
+    pub fn held_bytes(&self) -> usize {
+        self.len() + self.runs.len() * RUN_BYTES + RECORD_OVERHEAD_BYTES
+    }
+
+    pub fn seal(&mut self) -> Bytes {
+        if let Content::Open(bytes) = &mut self.content {
+            self.content = Content::Sealed(Bytes::from(std::mem::take(bytes)));
+        }
+        match &self.content {
+            Content::Sealed(bytes) => bytes.clone(),
+            Content::Open(_) => unreachable!("sealed above"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// Nothing to send.
+    Idle,
+    /// In its shard's queue.
+    Ready,
+    /// Its first record failed and waits.
+    Paused,
+    /// Its first record is on its way.
+    InFlight,
+    /// Its first record was in a request that was refused as a whole.
+    Suspect,
+}
+
+#[derive(Debug)]
+pub struct Key {
+    pub device: Arc<str>,
+    pub shard: usize,
+    pub state: KeyState,
+    pub records: VecDeque<Record>,
+}
+
+/// All keys, found by device or by index.
+#[derive(Debug, Default)]
+pub struct Keys {
+    slots: Vec<Key>,
+    free: Vec<usize>,
+    by_device: HashMap<Arc<str>, usize>,
+    idle: usize,
+}
+
+impl Keys {
+    pub fn get(&mut self, index: usize) -> &mut Key {
+        &mut self.slots[index]
+    }
+
+    /// Finds or makes the key of a device.
+    pub fn index(&mut self, device: &str) -> usize {
+        if let Some(index) = self.by_device.get(device) {
+            return *index;
+        }
+        if self.idle >= IDLE_KEYS_MAX {
+            self.forget_idle();
+        }
+        let device: Arc<str> = device.into();
+        let key = Key {
+            device: Arc::clone(&device),
+            shard: UNKNOWN_SHARD,
+            state: KeyState::Idle,
+            records: VecDeque::new(),
+        };
+        self.idle += 1;
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.slots[index] = key;
+                index
+            }
+            None => {
+                self.slots.push(key);
+                self.slots.len() - 1
+            }
+        };
+        self.by_device.insert(device, index);
+        index
+    }
+
+    /// Every change of a state goes through here, so that the idle ones are counted.
+    pub fn set_state(&mut self, index: usize, state: KeyState) {
+        let key = &mut self.slots[index];
+        self.idle -= usize::from(key.state == KeyState::Idle);
+        self.idle += usize::from(state == KeyState::Idle);
+        key.state = state;
+    }
+
+    fn forget_idle(&mut self) {
+        let (slots, free) = (&self.slots, &mut self.free);
+        self.by_device.retain(|_, index| {
+            let is_idle = slots[*index].state == KeyState::Idle;
+            if is_idle {
+                free.push(*index);
+            }
+            !is_idle
+        });
+        self.idle = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_keys_are_forgotten_and_busy_ones_stay() {
+        let mut keys = Keys::default();
+        let busy = keys.index("busy");
+        keys.set_state(busy, KeyState::InFlight);
+        for at in 0..3 * IDLE_KEYS_MAX {
+            keys.index(&format!("d{at}"));
+        }
+        assert_eq!(keys.index("busy"), busy);
+        assert!(keys.slots.len() <= IDLE_KEYS_MAX + 1, "{}", keys.slots.len());
+    }
+}

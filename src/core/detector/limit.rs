@@ -1,0 +1,67 @@
+//! Values that are wrong by themselves, whatever the series did before.
+
+use super::profile::Profile;
+use super::{Detector, Finding, short};
+
+/// Above this a value's square is no number any more: such values are reported, and kept out of all statistics.
+const MAGNITUDE_MAX: f64 = 1e100;
+
+/// Absolute bounds of a kind of metric. None is on by default: whether a value is in Celsius or Fahrenheit is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bounds {
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+}
+
+/// Whether statistics may see the value.
+pub fn is_usable(value: f64, profile: Profile) -> bool {
+    value.abs() <= MAGNITUDE_MAX && !profile.sentinels().contains(&value)
+}
+
+/// Judges a value by itself.
+pub fn judge(value: f64, profile: Profile, bounds: Bounds) -> Option<Finding> {
+    let finding =
+        |score, expected, reason| Some(Finding { detector: Detector::Limit, score, expected, spread: None, reason });
+    if value.is_nan() {
+        return finding(1.0, None, "the value is not a number".to_owned());
+    }
+    if value.is_infinite() {
+        return finding(1.0, None, "the value is infinite".to_owned());
+    }
+    if value.abs() > MAGNITUDE_MAX {
+        return finding(1.0, None, "the value is too large to watch".to_owned());
+    }
+    if profile.sentinels().contains(&value) {
+        return finding(1.0, None, format!("{} is how such a sensor reports its own failure", short(value)));
+    }
+    let over = |bound: f64| 1.0 + (value - bound).abs() / bound.abs().max(1.0);
+    if let Some(low) = bounds.low.filter(|&low| value < low) {
+        return finding(over(low), Some(low), format!("below the lower limit {}", short(low)));
+    }
+    if let Some(high) = bounds.high.filter(|&high| value > high) {
+        return finding(over(high), Some(high), format!("above the upper limit {}", short(high)));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_wrong_by_itself_is_found() {
+        let bounds = Bounds { low: Some(-40.0), high: Some(100.0) };
+        let found = |value, profile| judge(value, profile, bounds).map(|finding| finding.reason);
+        assert_eq!(found(20.0, Profile::Temperature), None);
+        assert_eq!(
+            found(-127.0, Profile::Temperature).as_deref(),
+            Some("-127 is how such a sensor reports its own failure")
+        );
+        assert_eq!(judge(-127.0, Profile::Generic, Bounds::default()), None);
+        assert_eq!(found(f64::NAN, Profile::Driven).as_deref(), Some("the value is not a number"));
+        assert_eq!(found(f64::NEG_INFINITY, Profile::Driven).as_deref(), Some("the value is infinite"));
+        assert_eq!(found(-1e200, Profile::Driven).as_deref(), Some("the value is too large to watch"));
+        assert_eq!(found(-41.0, Profile::Driven).as_deref(), Some("below the lower limit -40"));
+        assert_eq!(judge(150.0, Profile::Driven, bounds).map(|finding| finding.score), Some(1.5));
+    }
+}

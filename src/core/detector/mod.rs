@@ -1,0 +1,99 @@
+//! The detectors that watch a series, and what they find.
+//!
+//! Pure: time comes with the reading. [`series`] is the state of one series, [`profile`] how sensitive it is by its metric's name,
+//! [`state`] how it is kept across a restart.
+
+pub mod limit;
+pub mod profile;
+pub mod series;
+pub mod state;
+
+use crate::core::alert::Severity;
+
+/// In the order in which findings of one reading are listed. The full order is limit, gap, spike, shift, burst, stuck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detector {
+    Limit,
+    Spike,
+    Shift,
+}
+
+impl Detector {
+    pub fn name(self) -> &'static str {
+        match self {
+            Detector::Limit => "limit",
+            Detector::Spike => "spike",
+            Detector::Shift => "shift",
+        }
+    }
+
+    /// The kind of alert it raises: those that tell of the same trouble share one.
+    pub fn alert_kind(self) -> &'static str {
+        match self {
+            Detector::Limit => "limit",
+            Detector::Spike | Detector::Shift => "anomaly",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    pub detector: Detector,
+    /// Statistic by threshold: 1 is the line. Finite.
+    pub score: f64,
+    pub expected: Option<f64>,
+    pub spread: Option<f64>,
+    pub reason: String,
+}
+
+/// What was found in one reading; a buffer to use again for the next.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Findings {
+    /// In the order of [`Detector`].
+    pub list: Vec<Finding>,
+    /// Measured long before it was received: it is recorded, and raises no alert.
+    pub late: bool,
+    /// No alert of this series is more severe.
+    pub severity_max: Severity,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Findings { list: Vec::new(), late: false, severity_max: Severity::Critical }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The metric's profile is `off`, or there are too many series.
+    Unwatched,
+    WarmingUp,
+    Normal,
+    /// At least one finding.
+    Anomalous,
+}
+
+/// Four significant digits, for a reason that people read.
+fn short(value: f64) -> String {
+    let magnitude = value.abs();
+    if magnitude != 0.0 && !(1e-6..1e9).contains(&magnitude) {
+        return format!("{value:.3e}");
+    }
+    let digits = if magnitude == 0.0 { 0 } else { (3 - magnitude.log10().floor() as i32).clamp(0, 9) };
+    let text = format!("{value:.*}", digits as usize);
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn numbers_for_people_are_short() {
+        let texts = [0.0, 3.0, 22.123456, -0.012346, 123456.7, 1e12, 1e-9].map(short);
+        assert_eq!(texts, ["0", "3", "22.12", "-0.01235", "123457", "1.000e12", "1.000e-9"]);
+    }
+}

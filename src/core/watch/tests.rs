@@ -1,0 +1,154 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::detector::Detector;
+use crate::core::reading::{Attributes, TimeQuality};
+
+fn reading<'a>(device: &'a str, metric: &'a str, at_ms: i64, value: f64) -> Reading<'a> {
+    Reading {
+        device,
+        metric,
+        value,
+        measured_at_ms: at_ms,
+        received_at_ms: at_ms,
+        time_quality: TimeQuality::Synced,
+        sequence: None,
+        attributes: Attributes::NONE,
+    }
+}
+
+const METRICS: [&str; 3] = ["engine_temp", "speed", "humidity"];
+
+/// Readings of three series with ordinary steps, outliers, repeats, late ones and wild clocks.
+fn feed() -> impl Strategy<Value = Vec<(usize, i64, f64)>> {
+    let step = prop_oneof![
+        12 => 0i64..2_000,
+        2 => -8_000i64..0,
+        1 => -400_000i64..400_000,
+        1 => Just(i64::MAX / 2),
+        1 => Just(i64::MIN / 2),
+    ];
+    let value = prop_oneof![12 => -1.0..1.0f64, 1 => -1e9..1e9f64, 1 => Just(f64::NAN), 1 => Just(f64::MAX)];
+    prop::collection::vec((0usize..3, step, value), 1..400).prop_map(|steps| {
+        let mut now_ms = 1_700_000_000_000;
+        let place = |(series, step, value): (usize, i64, f64)| {
+            let at_ms = now_ms + step;
+            if step.abs() < 1_000_000 {
+                now_ms = at_ms;
+            }
+            (series, at_ms, 90.0 + value)
+        };
+        steps.into_iter().map(place).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_restored_watch_judges_as_if_never_stopped(readings in feed(), cut in 0.0..1.0f64, samples_max in 64usize..80) {
+        let settings = WatchSettings { window_samples_max: samples_max, ..WatchSettings::default() };
+        let mut watch = Watch::new(settings);
+        let mut restored = None;
+        let cut = (readings.len() as f64 * cut) as usize;
+        let (mut findings, mut other) = (Findings::default(), Findings::default());
+        for (i, &(series, at_ms, value)) in readings.iter().enumerate() {
+            if i == cut {
+                let mut copy = Watch::new(settings);
+                for chunk in 0..watch.snapshot_chunks() {
+                    prop_assert_eq!(copy.restore(&watch.snapshot_chunk(chunk)), Ok(0));
+                }
+                restored = Some(copy);
+            }
+            let reading = reading("truck", METRICS[series], at_ms, value);
+            let verdict = watch.judge(&reading, &mut findings);
+            for finding in &findings.list {
+                prop_assert!(finding.score.is_finite() && finding.score >= 1.0);
+            }
+            prop_assert!(findings.list.is_sorted_by_key(|finding| finding.detector));
+            if let Some(restored) = &mut restored {
+                prop_assert_eq!(restored.judge(&reading, &mut other), verdict);
+                prop_assert_eq!(&other, &findings);
+            }
+        }
+        let restored = restored.expect("cut is within the readings");
+        prop_assert_eq!(restored.snapshot_chunk(0), watch.snapshot_chunk(0));
+    }
+
+    #[test]
+    fn damaged_chunks_are_refused_or_harmless(readings in feed(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut watch = Watch::new(WatchSettings::default());
+        let mut findings = Findings::default();
+        for &(series, at_ms, value) in &readings {
+            watch.judge(&reading("truck", METRICS[series], at_ms, value), &mut findings);
+        }
+        let mut chunk = watch.snapshot_chunk(0);
+        prop_assert!(Watch::new(WatchSettings::default()).restore(&chunk[..at.index(chunk.len())]).is_err());
+        let place = at.index(chunk.len());
+        chunk[place] = byte;
+        let mut copy = Watch::new(WatchSettings::default());
+        if copy.restore(&chunk).is_ok() {
+            for &(series, at_ms, value) in &readings {
+                copy.judge(&reading("truck", METRICS[series], at_ms, value), &mut findings);
+            }
+        } else {
+            prop_assert_eq!(copy.series_count(), 0);
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut chunk = vec![SNAPSHOT_VERSION];
+        chunk.extend(bytes);
+        let _ = Watch::new(WatchSettings::default()).restore(&chunk);
+    }
+}
+
+#[test]
+fn above_the_cap_readings_are_counted_and_known_series_still_watched() {
+    let mut watch = Watch::new(WatchSettings { series_max: 1, ..WatchSettings::default() });
+    let mut findings = Findings::default();
+    assert_eq!(watch.judge(&reading("a", "temp", 0, 1.0), &mut findings), Verdict::WarmingUp);
+    assert_eq!(watch.judge(&reading("b", "temp", 0, 1.0), &mut findings), Verdict::Unwatched);
+    assert_eq!(watch.judge(&reading("a", "temp", 1_000, 1.0), &mut findings), Verdict::WarmingUp);
+    assert_eq!(watch.judge(&reading("a", "gps.lat", 0, f64::NAN), &mut findings), Verdict::Unwatched);
+    assert_eq!((watch.series_count(), watch.over_cap_readings()), (1, 1));
+}
+
+#[test]
+fn device_and_metric_do_not_run_together() {
+    let mut watch = Watch::new(WatchSettings::default());
+    let mut findings = Findings::default();
+    watch.judge(&reading("ab", "c", 0, 1.0), &mut findings);
+    watch.judge(&reading("a", "bc", 0, 1.0), &mut findings);
+    assert_eq!(watch.series_count(), 2);
+}
+
+#[test]
+fn a_value_that_is_no_number_is_a_limit_finding_and_leaves_no_trace() {
+    let mut watch = Watch::new(WatchSettings::default());
+    let mut findings = Findings::default();
+    for i in 0..200 {
+        watch.judge(&reading("a", "humidity", i * 1_000, 50.0 + (i % 3) as f64), &mut findings);
+    }
+    let before = watch.snapshot_chunk(0);
+    let late = Reading { received_at_ms: 260_001, ..reading("a", "humidity", 200_000, f64::NAN) };
+    assert_eq!(watch.judge(&late, &mut findings), Verdict::Anomalous);
+    assert_eq!(findings.list[0].detector, Detector::Limit);
+    assert!(findings.late);
+    assert_eq!(findings.severity_max, crate::core::alert::Severity::Warning);
+    assert_eq!(watch.snapshot_chunk(0), before);
+}
+
+#[test]
+fn chunks_are_bounded_and_all_series_are_in_one_of_them() {
+    let mut watch = Watch::new(WatchSettings::default());
+    let mut findings = Findings::default();
+    for i in 0..600 {
+        watch.judge(&reading(&format!("d{i}"), "temp", 0, 1.0), &mut findings);
+    }
+    assert_eq!(watch.snapshot_chunks(), 3);
+    let mut copy = Watch::new(WatchSettings { series_max: 590, ..WatchSettings::default() });
+    let left_out: Vec<_> = (0..4).map(|chunk| copy.restore(&watch.snapshot_chunk(chunk))).collect();
+    assert_eq!(left_out, [Ok(0), Ok(0), Ok(10), Ok(0)]);
+    assert_eq!(copy.restore(&[9]), Err(RestoreError::UnknownVersion(9)));
+    assert_eq!(copy.restore(&[]), Err(RestoreError::Damaged));
+}

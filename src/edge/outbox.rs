@@ -1,0 +1,72 @@
+//! The gateway's own retained messages on their way to the subscribers: alerts and the status.
+//!
+//! A newer message on the same topic takes the place of one that waits, so the number of topics bounds it.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+/// A retained message; an empty payload removes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnMessage {
+    pub topic: String,
+    pub payload: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    order: VecDeque<String>,
+    payloads: HashMap<String, Vec<u8>>,
+}
+
+/// Cheap to clone; any thread puts, the edge takes.
+#[derive(Clone, Debug, Default)]
+pub struct Outbox {
+    waiting: Arc<Mutex<Waiting>>,
+    changed: Arc<Notify>,
+}
+
+impl Outbox {
+    pub fn put(&self, message: OwnMessage) {
+        let mut waiting = self.waiting.lock().expect("nothing panics while it is held");
+        if waiting.payloads.insert(message.topic.clone(), message.payload).is_none() {
+            waiting.order.push_back(message.topic);
+        }
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
+    pub fn take(&self) -> Option<OwnMessage> {
+        let mut waiting = self.waiting.lock().expect("nothing panics while it is held");
+        let topic = waiting.order.pop_front()?;
+        let payload = waiting.payloads.remove(&topic).expect("each topic in the order has a payload");
+        Some(OwnMessage { topic, payload })
+    }
+
+    /// Waits for the next; one waiter.
+    pub async fn next(&self) -> OwnMessage {
+        loop {
+            if let Some(message) = self.take() {
+                return message;
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_message_takes_the_place_of_one_that_waits() {
+        let outbox = Outbox::default();
+        for (topic, payload) in [("a", "1"), ("b", "1"), ("a", "2")] {
+            outbox.put(OwnMessage { topic: topic.to_owned(), payload: payload.into() });
+        }
+        let taken: Vec<_> = std::iter::from_fn(|| outbox.take()).map(|m| (m.topic, m.payload)).collect();
+        assert_eq!(taken, [("a".to_owned(), b"2".to_vec()), ("b".to_owned(), b"1".to_vec())]);
+    }
+}

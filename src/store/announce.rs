@@ -1,0 +1,123 @@
+//! From a changed alert to its retained message: once it is stored; or, when the disk takes longer than a second, before, and saying so.
+
+use std::time::{Duration, Instant};
+
+use crate::core::alert;
+use crate::core::pipeline::AlertRow;
+use crate::core::topic;
+use crate::edge::outbox::{Outbox, OwnMessage};
+
+/// A driver is told within seconds, whatever the disk does.
+const UNSTORED_AFTER: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Pending {
+    since: Instant,
+    message: OwnMessage,
+    told: bool,
+}
+
+/// Alerts that are not stored yet: of the batch that is being committed, and of the open one behind it.
+#[derive(Debug, Default)]
+pub struct Announcer {
+    outbox: Outbox,
+    committing: Vec<Pending>,
+    open: Vec<Pending>,
+}
+
+impl Announcer {
+    pub fn new(outbox: Outbox) -> Announcer {
+        Announcer { outbox, committing: Vec::new(), open: Vec::new() }
+    }
+
+    /// Takes note of those that were not in the open batch before.
+    pub fn note(&mut self, open_alerts: &[AlertRow], now: Instant) {
+        let known = self.open.len();
+        self.open.extend(open_alerts[known..].iter().map(|row| Pending {
+            since: now,
+            message: message(row),
+            told: false,
+        }));
+    }
+
+    pub fn sealed(&mut self) {
+        self.committing.append(&mut self.open);
+    }
+
+    pub fn committed(&mut self) {
+        for pending in self.committing.drain(..) {
+            self.outbox.put(pending.message);
+        }
+    }
+
+    /// When the next one has waited too long for the disk.
+    pub fn deadline(&self) -> Option<Instant> {
+        let waiting = self.committing.iter().chain(&self.open).find(|pending| !pending.told);
+        waiting.map(|pending| pending.since + UNSTORED_AFTER)
+    }
+
+    pub fn overdue(&mut self, now: Instant) {
+        for pending in self.committing.iter_mut().chain(&mut self.open) {
+            if !pending.told && now >= pending.since + UNSTORED_AFTER {
+                pending.told = true;
+                self.outbox.put(unstored(&pending.message));
+            }
+        }
+    }
+}
+
+/// The retained message of an alert; an empty payload removes it.
+pub fn message(row: &AlertRow) -> OwnMessage {
+    let level = topic::percent_encode;
+    let payload = row.body.as_deref().unwrap_or_default();
+    OwnMessage {
+        topic: format!("alerts/{}/{}/{}", level(&row.device), level(&row.metric), level(&row.kind)),
+        payload: payload.strip_suffix(b"\n").unwrap_or(payload).to_vec(),
+    }
+}
+
+fn unstored(message: &OwnMessage) -> OwnMessage {
+    let (stored, unstored) = (alert::STORED.trim_ascii_end(), alert::UNSTORED.trim_ascii_end());
+    let payload = match message.payload.strip_suffix(stored) {
+        Some(head) => [head, unstored].concat(),
+        None => message.payload.clone(),
+    };
+    OwnMessage { topic: message.topic.clone(), payload }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(body: Option<&[u8]>) -> AlertRow {
+        AlertRow { device: "a/b".into(), metric: "t".into(), kind: "anomaly".into(), body: body.map(<[u8]>::to_vec) }
+    }
+
+    #[test]
+    fn a_slow_disk_does_not_silence_an_alert() {
+        let outbox = Outbox::default();
+        let mut announcer = Announcer::new(outbox.clone());
+        let now = Instant::now();
+        let body = [b"{\"x\":1".as_slice(), alert::STORED].concat();
+        announcer.note(&[row(Some(&body))], now);
+        announcer.sealed();
+        announcer.overdue(now);
+        assert_eq!(outbox.take(), None, "a second is given to the disk");
+        assert_eq!(announcer.deadline(), Some(now + UNSTORED_AFTER));
+        announcer.overdue(now + UNSTORED_AFTER);
+        let told = outbox.take().expect("published unstored");
+        assert_eq!(
+            (told.topic.as_str(), told.payload.as_slice()),
+            ("alerts/a%2Fb/t/anomaly", &b"{\"x\":1,\"stored\":false}"[..])
+        );
+        announcer.overdue(now + 2 * UNSTORED_AFTER);
+        assert_eq!((outbox.take(), announcer.deadline()), (None, None), "once is enough");
+        announcer.committed();
+        assert_eq!(outbox.take().expect("again, stored").payload, b"{\"x\":1,\"stored\":true}");
+    }
+
+    #[test]
+    fn an_alert_that_is_gone_has_an_empty_message() {
+        assert!(message(&row(None)).payload.is_empty());
+    }
+}

@@ -1,0 +1,205 @@
+//! At a start: the detectors and the alerts are as they were, and nothing is said twice.
+//!
+//! The snapshot is loaded, and the batches after it are shown to the detectors again; they learn, and nothing is emitted. The alerts'
+//! own table says which are raised: it was written in the same transactions as the records of their changes.
+
+use rusqlite::Connection;
+
+use super::reader::{HeldBatch, ReadError, Reader};
+use crate::core::alert::{self, Moment};
+use crate::core::batch::{Decoder, Stored};
+use crate::core::identity::Stream;
+use crate::core::pipeline::{AlertRow, Pipeline};
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    pub series: usize,
+    pub replayed: u64,
+    /// Alerts that the store holds: to be published again, because retained messages live in memory.
+    pub alerts: Vec<AlertRow>,
+}
+
+pub fn recover(reader: &mut Reader, pipeline: &mut Pipeline, now: Moment) -> rusqlite::Result<Recovered> {
+    let chunks = restore_snapshot(reader.connection(), pipeline)?;
+    let series = pipeline.watch().series_count();
+    let replayed = replay(reader, pipeline, &chunks)?;
+    let alerts = restore_alerts(reader.connection(), pipeline, now)?;
+    Ok(Recovered { series, replayed, alerts })
+}
+
+/// A restored chunk: its series come before `end` in the watch, and have seen everything up to `sequence`.
+struct Chunk {
+    end: usize,
+    sequence: u64,
+}
+
+fn restore_snapshot(db: &Connection, pipeline: &mut Pipeline) -> rusqlite::Result<Vec<Chunk>> {
+    let mut select = db.prepare("SELECT seq, state FROM snapshot ORDER BY chunk")?;
+    let mut rows = select.query([])?;
+    let mut chunks = Vec::new();
+    while let Some(row) = rows.next()? {
+        let state = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+        if let Err(error) = pipeline.restore_series(state) {
+            // Its series warm up anew: better than not to start.
+            tracing::warn!(%error, "a part of the detectors' state is left out");
+        }
+        let sequence = row.get::<_, i64>(0)?.max(0) as u64;
+        chunks.push(Chunk { end: pipeline.watch().series_count(), sequence });
+    }
+    Ok(chunks)
+}
+
+/// Shows the detectors what came after their snapshot. Series that are in no chunk came after all of them.
+fn replay(reader: &mut Reader, pipeline: &mut Pipeline, chunks: &[Chunk]) -> rusqlite::Result<u64> {
+    let mut after = chunks.iter().map(|chunk| chunk.sequence).min().unwrap_or(0);
+    let mut batch = HeldBatch::default();
+    let mut replayed = 0;
+    loop {
+        match reader.next(Stream::Raw, after, &mut batch) {
+            Ok(true) => {}
+            Ok(false) => return Ok(replayed),
+            Err(ReadError::Sqlite(error)) => return Err(error),
+            // Its sinks count it; the detectors do without.
+            Err(ReadError::Damaged { last_sequence, .. }) => {
+                after = last_sequence;
+                continue;
+            }
+        }
+        after = batch.last_sequence;
+        let Ok(decoder) = Decoder::new(&batch.payload) else { continue };
+        for (sequence, record) in (batch.first_sequence()..).zip(decoder) {
+            let Ok(Stored::Reading(reading)) = record else { continue };
+            let place = pipeline.watch().index_of(reading.device, reading.metric);
+            let seen = place.and_then(|place| chunks.iter().find(|chunk| place < chunk.end));
+            if seen.is_none_or(|chunk| sequence > chunk.sequence) {
+                pipeline.replay(&reading);
+                replayed += 1;
+            }
+        }
+    }
+}
+
+fn restore_alerts(db: &Connection, pipeline: &mut Pipeline, now: Moment) -> rusqlite::Result<Vec<AlertRow>> {
+    let mut select = db.prepare("SELECT body FROM alert ORDER BY device, metric, kind")?;
+    let mut rows = select.query([])?;
+    let mut alerts = Vec::new();
+    while let Some(row) = rows.next()? {
+        let body: Vec<u8> = row.get(0)?;
+        if let Some((key, alert)) = alert::read_alert(&body) {
+            alerts.push(AlertRow {
+                device: key.device.clone(),
+                metric: key.metric.clone(),
+                kind: key.kind.clone(),
+                body: Some(body),
+            });
+            pipeline.restore_alert(key, alert, now);
+        }
+    }
+    Ok(alerts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::identity::RunId;
+    use crate::core::pipeline::PipelineSettings;
+    use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+    use crate::store::retention::Capacity;
+    use crate::store::schema::Synchronous;
+    use crate::store::writer::{CommitInput, Writer, WriterSettings};
+
+    fn settings(folder: &std::path::Path) -> WriterSettings {
+        WriterSettings {
+            path: folder.join("store.sqlite"),
+            synchronous: Synchronous::Full,
+            vfs: None,
+            capacity: Capacity::new(64 << 20),
+        }
+    }
+
+    fn pipeline(run: u8, writer: &Writer) -> Pipeline {
+        Pipeline::new(PipelineSettings {
+            gateway: "g".to_owned(),
+            run: RunId([run; 8]),
+            watch: Default::default(),
+            alerts: Default::default(),
+            last_raw_sequence: writer.last_sequence(Stream::Raw).expect("a number"),
+            last_anomaly_sequence: writer.last_sequence(Stream::Anomalies).expect("a number"),
+        })
+    }
+
+    fn at(second: i64) -> Moment {
+        Moment { wall_ms: second * 1000, steady_ms: second as u64 * 1000 }
+    }
+
+    fn take(pipeline: &mut Pipeline, second: i64, value: f64) {
+        let mut readings = Readings::default();
+        readings.push(&Reading {
+            device: "tank",
+            metric: "temp",
+            value,
+            measured_at_ms: second * 1000,
+            received_at_ms: second * 1000,
+            time_quality: TimeQuality::Synced,
+            sequence: None,
+            attributes: Attributes::NONE,
+        });
+        pipeline.take(&readings, at(second));
+    }
+
+    fn commit(writer: &mut Writer, pipeline: &mut Pipeline) {
+        writer.commit(&CommitInput { sealed: pipeline.seal(), ..CommitInput::default() }).expect("a working disk");
+    }
+
+    fn wave(second: i64) -> f64 {
+        90.0 + 0.2 * ((second * 7919) % 11) as f64
+    }
+
+    /// Killed during an alarm, with a snapshot a while before it: with all, or without the replay.
+    fn alarm_across_a_restart(with_recovery: bool) -> (Vec<AlertRow>, Vec<AlertRow>) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut writer = Writer::open(&settings(folder.path()), RunId([1; 8])).expect("a new store");
+        let mut first = pipeline(1, &writer);
+        for second in 0..200 {
+            take(&mut first, second, wave(second));
+            if second == 150 {
+                first.tick(at(150));
+            }
+            commit(&mut writer, &mut first);
+        }
+        take(&mut first, 200, 120.0);
+        let before = first.open_alerts().to_vec();
+        commit(&mut writer, &mut first);
+        drop((first, writer));
+
+        let mut writer = Writer::open(&settings(folder.path()), RunId([2; 8])).expect("the same store");
+        let mut second = pipeline(2, &writer);
+        let mut reader = Reader::open(&settings(folder.path()).path, None).expect("a reader");
+        if with_recovery {
+            let recovered = recover(&mut reader, &mut second, at(203)).expect("readable");
+            assert_eq!((recovered.series, recovered.alerts.len()), (1, 1));
+            assert_eq!(recovered.replayed, 50, "what came after the snapshot");
+        }
+        (203..210).for_each(|at| take(&mut second, at, wave(at)));
+        take(&mut second, 210, 60.0);
+        let after = second.open_alerts().to_vec();
+        commit(&mut writer, &mut second);
+        (before, after)
+    }
+
+    #[test]
+    fn an_alarm_goes_on_across_a_restart_under_its_own_id() {
+        let (before, after) = alarm_across_a_restart(true);
+        let read = |row: &AlertRow| alert::read_alert(row.body.as_deref().expect("not gone")).expect("an alert").1;
+        let (raised, went_on) = (read(&before[0]), read(after.last().expect("flagged at once: no new warm-up")));
+        assert_eq!(raised.id, went_on.id);
+        assert!(went_on.revision > raised.revision);
+        assert_eq!((went_on.raised_at_ms, went_on.state), (raised.raised_at_ms, alert::State::Raised));
+    }
+
+    #[test]
+    fn without_recovery_the_alarm_would_be_lost() {
+        assert_eq!(alarm_across_a_restart(false).1, [], "a new warm-up hides it");
+    }
+}
