@@ -10,8 +10,8 @@
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, mpsc};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,21 +19,15 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use crate::admin::{
-    self,
-    status::{SinkSource, Sources},
-};
+use crate::admin::{self, status::Sources};
 use crate::clock;
 use crate::core::alert::{AlertTimes, Moment};
 use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::{Pipeline, PipelineSettings};
-use crate::core::record;
 use crate::core::watch::WatchSettings;
 use crate::edge::outbox::Outbox;
 use crate::edge::{self, EdgeCounters, EdgeParts, EdgeSettings, Phase};
-use crate::forward::archive::{self, ArchiveSettings, ArchiverParts};
-use crate::forward::archive_folder::ArchiveFolder;
-use crate::forward::status::{ForwardStatus, Link};
+use crate::forward::status::Link;
 use crate::handoff::PipelineHandle;
 use crate::ingest::{ClockState, Ingest, Route};
 use crate::store::announce;
@@ -44,6 +38,11 @@ use crate::store::retention::Capacity;
 use crate::store::schema::{OpenError, Synchronous};
 use crate::store::threads::{self, CommitPacing, CommittedSequences, Message, StoreCounters, StoreParts, StoreThreads};
 use crate::store::writer::{Writer, WriterSettings, store_path};
+
+mod sinks;
+
+pub use sinks::{SinkKind, SinkSettings};
+use sinks::{SinkParts, SinkThread};
 
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
@@ -63,17 +62,6 @@ pub struct GatewaySettings {
     pub sinks: Vec<SinkSettings>,
     /// How long sinks may take to flush at the end.
     pub grace: Duration,
-}
-
-#[derive(Clone, Debug)]
-pub struct SinkSettings {
-    pub name: String,
-    pub kind: SinkKind,
-}
-
-#[derive(Clone, Debug)]
-pub enum SinkKind {
-    Archive { folder: PathBuf, bytes_max: u64, rotate_after: Duration, rotate_bytes: u64 },
 }
 
 #[derive(Debug)]
@@ -141,12 +129,6 @@ struct Parts {
     link: watch::Sender<Link>,
     run: RunId,
     counters: Arc<StoreCounters>,
-}
-
-struct SinkThread {
-    name: String,
-    thread: JoinHandle<()>,
-    sources: Vec<SinkSource>,
 }
 
 impl Parts {
@@ -267,11 +249,15 @@ fn start(settings: &GatewaySettings, link: watch::Sender<Link>, outbox: &Outbox)
     let committed =
         CommittedSequences { raw: watch::Sender::new(last_raw), anomalies: watch::Sender::new(last_anomalies) };
     let (pipeline, receiver) = mpsc::channel();
-    let sinks = settings
-        .sinks
-        .iter()
-        .map(|sink| start_sink(sink, settings, &path, &mut writer, &committed, &link, &pipeline))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut parts = SinkParts {
+        settings,
+        store: &path,
+        writer: &mut writer,
+        committed: &committed,
+        link: &link,
+        pipeline: &pipeline,
+    };
+    let sinks = settings.sinks.iter().map(|sink| parts.start(sink)).collect::<Result<Vec<_>, _>>()?;
     let mut judge = Pipeline::new(PipelineSettings {
         gateway: settings.gateway_id.clone(),
         run,
@@ -301,64 +287,6 @@ fn start(settings: &GatewaySettings, link: watch::Sender<Link>, outbox: &Outbox)
     })
     .map_err(GatewayError::System)?;
     Ok(Parts { _lock: lock, threads, pipeline, sinks, link, run, counters })
-}
-
-fn start_sink(
-    sink: &SinkSettings,
-    settings: &GatewaySettings,
-    store: &Path,
-    writer: &mut Writer,
-    committed: &CommittedSequences,
-    link: &watch::Sender<Link>,
-    pipeline: &mpsc::Sender<Message>,
-) -> Result<SinkThread, GatewayError> {
-    let SinkKind::Archive { folder, bytes_max, rotate_after, rotate_bytes } = &sink.kind;
-    let archive_folder = ArchiveFolder::open(folder, *bytes_max)
-        .map_err(|source| GatewayError::Archive { folder: folder.clone(), source })?;
-    let archive_folder = Arc::new(Mutex::new(archive_folder));
-    let mut archivers = Vec::new();
-    let mut sources = Vec::new();
-    for stream in Stream::ALL {
-        let status = Arc::new(ForwardStatus::default());
-        sources.push(SinkSource { sink: sink.name.clone(), stream, kind: "archive", status: Arc::clone(&status) });
-        archivers.push(ArchiverParts {
-            settings: ArchiveSettings {
-                sink: sink.name.clone(),
-                rotate_after: *rotate_after,
-                rotate_bytes: *rotate_bytes,
-            },
-            stream,
-            folder: Arc::clone(&archive_folder),
-            reader: Reader::open(store, None).map_err(GatewayError::Store)?,
-            cursor: writer.register_sink(&sink.name, stream).map_err(GatewayError::Sqlite)?,
-            gateway: record::escape(&settings.gateway_id),
-            committed: committed.of(stream).subscribe(),
-            link: link.subscribe(),
-            pipeline: pipeline.clone(),
-            status,
-        });
-    }
-    spawn_sink(&sink.name, sources, move || async move {
-        let tasks = LocalSet::new();
-        for archiver in archivers {
-            tasks.spawn_local(archive::run(archiver));
-        }
-        tasks.await;
-    })
-}
-
-/// A thread with a runtime of its own: what one sink waits for is nothing to the others.
-fn spawn_sink<F: Future<Output = ()>>(
-    name: &str,
-    sources: Vec<SinkSource>,
-    work: impl FnOnce() -> F + Send + 'static,
-) -> Result<SinkThread, GatewayError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
-    let thread = std::thread::Builder::new()
-        .name(format!("sink-{name}"))
-        .spawn(move || runtime.block_on(work()))
-        .map_err(GatewayError::System)?;
-    Ok(SinkThread { name: name.to_owned(), thread, sources })
 }
 
 /// Returns when a thread that must not end has ended.

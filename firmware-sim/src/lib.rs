@@ -1,1 +1,21 @@
-//! Placeholder while the workspace takes shape.
+//! A simulated fleet, and a load generator, for a telemetry gateway that speaks MQTT 3.1.1.
+//!
+//! Constraints:
+//! - What a vehicle measures is a pure function of seed, vehicle and sample number ([`vehicle`], [`fault`]): the same
+//!   seed gives the same readings, and a buffer of past readings needs no memory.
+//! - What was acknowledged is counted here, at the devices ([`ledger`], [`sequences`]), so that a gateway's own counters
+//!   never have to be believed.
+//! - Everything in flight is bounded by a window; a vehicle that waits for its broker makes no new publish.
+//!
+//! Deliberately absent: TLS, users, subscriptions, and any dependency on the gateway's code.
+
+pub mod duration;
+pub mod fault;
+pub mod fleet;
+pub mod ground_truth;
+pub mod ledger;
+pub mod load;
+pub mod payload;
+mod random;
+pub mod sequences;
+pub mod vehicle;

@@ -3,7 +3,10 @@
 //! A series is `<device>/<metric>`, split at the last slash. Lines that are not well formed are skipped, and counted at the end.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, Read, Write};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 
 use crate::core::detector::Findings;
 use crate::core::reading::{Attributes, Reading, TimeQuality};
@@ -16,6 +19,52 @@ const LINE_BYTES_MAX: usize = 4096;
 const SERIES_MAX: usize = 1_000_000;
 /// With `--stats`, windows are exact up to some four thousand readings a second.
 const STATS_SAMPLES_MAX: usize = 1 << 16;
+
+pub const HELP: &str = "\
+A series is DEVICE/METRIC; the metric's name decides how it is watched. One row a flagged reading and detector, in
+the order of the input: series,timestamp_ms,value,detector,score,expected. A score of 1 is the detector's line.
+Malformed lines are skipped and counted on standard error.
+
+Example:
+  outrider detect readings.csv";
+
+/// Reads the files one after the other, or standard input, and prints to standard output.
+pub fn run_files(files: &[PathBuf], stats: bool) -> Result<(), DetectError> {
+    let mut input: Box<dyn BufRead> = match files {
+        [] => Box::new(io::stdin().lock()),
+        files => {
+            let mut all: Box<dyn BufRead> = Box::new(io::empty());
+            for path in files {
+                let file = File::open(path).map_err(|source| DetectError { path: Some(path.clone()), source })?;
+                all = Box::new(all.chain(BufReader::with_capacity(1 << 16, file)));
+            }
+            all
+        }
+    };
+    match run(&mut input, io::stdout().lock(), io::stderr().lock(), stats) {
+        // Whoever reads us has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(|source| DetectError { path: None, source }),
+    }
+}
+
+/// What stopped the reading or the printing.
+#[derive(Debug)]
+pub struct DetectError {
+    path: Option<PathBuf>,
+    source: io::Error,
+}
+
+impl fmt::Display for DetectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "cannot read {}: {}", path.display(), self.source),
+            None => write!(f, "cannot read or print: {}", self.source),
+        }
+    }
+}
+
+impl std::error::Error for DetectError {}
 
 /// Prints a row for each finding of each reading, or with `stats` the window of every reading.
 pub fn run(input: impl BufRead, output: impl Write, mut errors: impl Write, stats: bool) -> io::Result<()> {

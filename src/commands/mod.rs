@@ -31,6 +31,8 @@ pub struct Arguments {
 enum Command {
     /// Run the gateway until a signal ends it
     Run(RunArguments),
+    /// Find anomalies in a file of series,timestamp_ms,value lines, with the gateway's own detectors
+    Detect(DetectArguments),
 }
 
 #[derive(Debug, Args)]
@@ -41,6 +43,16 @@ struct RunArguments {
     /// Folder of the store, instead of store.path
     #[arg(long, value_name = "FOLDER")]
     state: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = detect::HELP)]
+struct DetectArguments {
+    /// Files of lines `series,timestamp_ms,value`; standard input if there is none
+    files: Vec<PathBuf>,
+    /// Print the ten-second window of every reading instead: series,timestamp_ms,n,mean,std
+    #[arg(long)]
+    stats: bool,
 }
 
 /// Exit codes beyond 0; 2 is clap's, for usage.
@@ -56,6 +68,17 @@ pub enum Exit {
 pub fn dispatch(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Run(arguments) => run_gateway(arguments),
+        Command::Detect(arguments) => detect_anomalies(&arguments),
+    }
+}
+
+fn detect_anomalies(arguments: &DetectArguments) -> ExitCode {
+    match detect::run_files(&arguments.files, arguments.stats) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outrider: {error}");
+            ExitCode::from(Exit::RunTime as u8)
+        }
     }
 }
 
@@ -92,6 +115,7 @@ pub fn default_settings(state_folder: PathBuf) -> GatewaySettings {
             kind: SinkKind::Archive {
                 folder: state_folder.join("archive"),
                 bytes_max: 2 << 30,
+                free_percent_min: 10,
                 rotate_after: Duration::from_secs(60),
                 rotate_bytes: 16 << 20,
             },

@@ -4,6 +4,7 @@
 pub mod alert;
 pub mod batch;
 pub mod cursor;
+pub mod delivery;
 pub mod detector;
 pub mod identity;
 pub mod pipeline;

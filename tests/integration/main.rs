@@ -6,5 +6,7 @@ mod archive;
 mod client;
 mod gateway;
 
+mod alerts;
+mod hostile;
 mod kill;
 mod mqtt;

@@ -126,11 +126,7 @@ impl Delivery {
     }
 
     pub fn status(&self) -> DeliveryStatus {
-        DeliveryStatus {
-            requests_in_flight: self.in_flight.len(),
-            held_bytes: self.held_bytes,
-            ..self.status.clone()
-        }
+        DeliveryStatus { requests_in_flight: self.in_flight.len(), held_bytes: self.held_bytes, ..self.status.clone() }
     }
 
     /// Sequences up to `last` that are not in the store any more, or cannot be read: nothing waits for them.

@@ -101,12 +101,8 @@ impl Keys {
             self.forget_idle();
         }
         let device: Arc<str> = device.into();
-        let key = Key {
-            device: Arc::clone(&device),
-            shard: UNKNOWN_SHARD,
-            state: KeyState::Idle,
-            records: VecDeque::new(),
-        };
+        let key =
+            Key { device: Arc::clone(&device), shard: UNKNOWN_SHARD, state: KeyState::Idle, records: VecDeque::new() };
         self.idle += 1;
         let index = match self.free.pop() {
             Some(index) => {

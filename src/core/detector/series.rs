@@ -135,7 +135,7 @@ impl Series {
             }
             let step = reading.value - summary.last.value;
             let elapsed_ms = reading.at_ms.saturating_sub(summary.last.at_ms);
-            self.difference.update(step, floor_square, elapsed_ms);
+            self.difference.update(step, 2.0 * floor_square, elapsed_ms);
             if step != 0.0 && (self.resolution == 0.0 || step.abs() < self.resolution) {
                 self.resolution = step.abs();
             }
@@ -162,7 +162,8 @@ impl Series {
         (value.abs().max(summary.median.abs()) * 0.01 / 6.0).powi(2)
     }
 
-    /// Far from the window's median *and* from the reading before: the second condition lets ramps pass.
+    /// Far from the window's median *and* from the reading before: the second condition lets ramps pass. A difference of two readings
+    /// has the rounding noise of both, hence twice the floor.
     fn judge_spike(
         &mut self,
         reading: Sample,
@@ -174,7 +175,7 @@ impl Series {
         let residual = reading.value - summary.median;
         let step = reading.value - summary.last.value;
         let spread = self.residual.size(floor_square);
-        let statistic = ratio(residual.abs(), spread).min(ratio(step.abs(), self.difference.size(floor_square)));
+        let statistic = ratio(residual.abs(), spread).min(ratio(step.abs(), self.difference.size(2.0 * floor_square)));
         let threshold = self.profile.thresholds().spike;
         if warm && statistic > threshold {
             found.push(Finding {

@@ -1,1 +1,42 @@
-//! Placeholder while the workspace takes shape.
+//! A strict Kinesis for tests and benchmarks: real HTTP/1.1 on a loopback port, the limits of the service enforced,
+//! faults on demand, and a tally of what arrived.
+//!
+//! It speaks what `aws-sdk-kinesis` sends (awsJson1_1), so `curl` can be used as well. Emulators elsewhere enforce no
+//! shard limits, inject no faults and are too slow to run beside a benchmark; this one is only as much Kinesis as a
+//! producer can notice. Signatures are not verified, but their date is; no consumer API beyond what shows the records.
+//!
+//! It runs on a thread of its own, so that blocking tests and any runtime can use it:
+//!
+//! ```
+//! use fake_cloud::{FakeCloud, Faults, Settings};
+//!
+//! let cloud = FakeCloud::start_blocking(Settings::default().stream("fleet-raw", 4))?;
+//! println!("endpoint http://{}", cloud.address());
+//! cloud.set_faults(Faults { record_throttled: 0.1, ..Faults::default() });
+//! assert_eq!(cloud.stats().streams["fleet-raw"].records, 0);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod base64;
+mod bucket;
+mod clock;
+mod engine;
+mod faults;
+mod handle;
+mod histogram;
+mod line;
+mod md5;
+mod operations;
+mod put;
+mod random;
+mod server;
+mod settings;
+mod stats;
+mod stream;
+mod tally;
+
+pub use faults::{Faults, InvalidFaults, SkewCode};
+pub use handle::FakeCloud;
+pub use settings::{Limits, Mode, Settings, ShardLimits, StreamSettings};
+pub use stats::{LatencyStats, ShardStats, Stats, StreamStats};
+pub use stream::Record;

@@ -91,8 +91,7 @@ impl Delivery {
         if reason == RetryReason::Throttled && shard != UNKNOWN_SHARD {
             self.lanes[shard].pacer.throttled(cost, now_us);
         }
-        let pause_us =
-            self.jitter.pause_us(self.settings.key_backoff_base_us, failures, self.settings.backoff_max_us);
+        let pause_us = self.jitter.pause_us(self.settings.key_backoff_base_us, failures, self.settings.backoff_max_us);
         let until_us = (now_us + pause_us).next_multiple_of(PAUSE_GRAIN_US);
         self.keys.set_state(index, KeyState::Paused);
         self.pauses.push(Reverse((until_us, index)));

@@ -69,17 +69,15 @@ fn civil(days: i64) -> (i64, i64, i64) {
 pub struct ArchiveFolder {
     root: PathBuf,
     bytes_max: u64,
+    free_percent_min: u64,
     bytes: u64,
     /// Files that the cap removed since the start.
     pub removed_files: u64,
 }
 
-/// Part of the disk that the archive leaves free: one part in this many.
-const FREE_PART: u64 = 10;
-
 impl ArchiveFolder {
     /// Counts what is there, and removes what a crash left unfinished.
-    pub fn open(root: &Path, bytes_max: u64) -> io::Result<ArchiveFolder> {
+    pub fn open(root: &Path, bytes_max: u64, free_percent_min: u64) -> io::Result<ArchiveFolder> {
         let mut bytes = 0;
         for stream in Stream::ALL {
             for hour in hours(&root.join(stream.name()))? {
@@ -95,7 +93,7 @@ impl ArchiveFolder {
             }
         }
         std::fs::create_dir_all(root)?;
-        Ok(ArchiveFolder { root: root.to_owned(), bytes_max, bytes, removed_files: 0 })
+        Ok(ArchiveFolder { root: root.to_owned(), bytes_max, free_percent_min, bytes, removed_files: 0 })
     }
 
     pub fn root(&self) -> &Path {
@@ -126,7 +124,7 @@ impl ArchiveFolder {
 
     fn is_over(&self) -> io::Result<bool> {
         let space = disk::space(&self.root)?;
-        Ok(self.bytes > self.bytes_max || space.free_bytes < space.total_bytes / FREE_PART)
+        Ok(self.bytes > self.bytes_max || space.free_bytes < space.total_bytes / 100 * self.free_percent_min)
     }
 
     /// The oldest finished file of all streams.
@@ -215,7 +213,7 @@ mod tests {
     #[test]
     fn a_file_is_found_by_where_it_begins() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let archive = ArchiveFolder::open(folder.path(), u64::MAX).expect("a folder");
+        let archive = ArchiveFolder::open(folder.path(), u64::MAX, 0).expect("a folder");
         let hour = folder.path().join(partition(Stream::Raw, NAME.received_ms));
         std::fs::create_dir_all(&hour).expect("a folder");
         std::fs::write(hour.join(NAME.format()), b"x").expect("a file");
@@ -238,7 +236,7 @@ mod tests {
         let first = write(1_000_000_000_000, Stream::Anomalies, &name(1_000_000_000_000));
         let second = write(1_000_009_000_000, Stream::Raw, &name(1_000_009_000_000));
         let left = write(1_000_009_000_000, Stream::Raw, &format!("x{UNFINISHED}"));
-        let mut archive = ArchiveFolder::open(folder.path(), 150).expect("a folder");
+        let mut archive = ArchiveFolder::open(folder.path(), 150, 0).expect("a folder");
         assert!(!left.exists());
         assert_eq!(archive.bytes(), 200);
         let third = write(1_000_019_000_000, Stream::Raw, &name(1_000_019_000_000));

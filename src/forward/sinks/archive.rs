@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::archive_folder::{ArchiveFolder, FileName, SUFFIX, UNFINISHED, partition};
-use super::status::{ForwardStatus, Link};
 use crate::core::batch::{Decoder, Stored};
 use crate::core::cursor::CursorState;
 use crate::core::identity::{RunId, Stream};
 use crate::core::record;
 use crate::disk;
+use crate::forward::status::{ForwardStatus, Link};
 use crate::store::cursors::CursorChange;
 use crate::store::reader::{HeldBatch, ReadError, Reader};
 use crate::store::threads::Message;

@@ -1,0 +1,147 @@
+//! The command line: what it looks like, and what both commands need.
+
+mod fleet;
+mod load;
+
+use clap::{Parser, Subcommand};
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Simulated vehicles for a telemetry gateway that speaks MQTT: a fleet to look at, or load to measure with.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, propagate_version = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Start a gateway first, for example `outrider run`, then one of these.
+
+Examples:
+  Twenty trucks that have ten minutes to catch up on, one of which gets a warm container:
+    firmware-sim fleet --history 10m --fault step:truck-07:container_temperature:+6@8s..20s
+  How much does the gateway take?
+    firmware-sim load --connections 50 --duration 30s
+  How soon does the driver know, at 1,000 readings a second?
+    firmware-sim load --rate 1000 --alerts
+
+Exit codes: 0 all was acknowledged, 1 the run failed, 2 usage.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Fleet(fleet::FleetArguments),
+    Load(load::LoadArguments),
+}
+
+/// Why the program ends other than well.
+#[derive(Debug)]
+pub enum Failure {
+    /// The arguments cannot be: exit code 2.
+    Usage(String),
+    /// Exit code 1.
+    Run(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Usage(reason) | Failure::Run(reason) => formatter.write_str(reason),
+        }
+    }
+}
+
+impl Failure {
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Usage(_) => ExitCode::from(2),
+            Failure::Run(_) => ExitCode::from(1),
+        }
+    }
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    // One thread: a simulator on the gateway's own machine should leave it the other cores.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(run_failure)?;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::Fleet(arguments) => fleet::run(arguments).await,
+            Command::Load(arguments) => load::run(arguments).await,
+        }
+    })
+}
+
+fn run_failure(error: impl fmt::Display) -> Failure {
+    Failure::Run(error.to_string())
+}
+
+/// Reads `host:port` or `ip:port`; a name is looked up once.
+fn parse_broker(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().map_err(|error| format!("write host:port ({error})"))?;
+    found.next().ok_or_else(|| "the name has no address".to_owned())
+}
+
+/// Turns true at the first SIGINT or SIGTERM, so that the run ends cleanly; the second one exits at once.
+fn stop_on_signal() -> io::Result<(watch::Sender<bool>, watch::Receiver<bool>, impl Future<Output = Infallible>)> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (stop, stopped) = watch::channel(false);
+    let sender = stop.clone();
+    let listening = async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if sender.send_replace(true) {
+                std::process::exit(1);
+            }
+        }
+    };
+    Ok((stop, stopped, listening))
+}
+
+/// Prints a line that programs may read. One that stopped listening does not end the run.
+fn print_line(line: &impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_examples_of_the_help_are_understood() {
+        let lines: Vec<_> = EXAMPLES.lines().filter(|line| line.starts_with("    firmware-sim")).collect();
+        assert_eq!(lines.len(), 3);
+        for line in lines {
+            let parsed = Arguments::try_parse_from(line.split_whitespace());
+            assert!(parsed.is_ok(), "{line}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_usage_errors() {
+        for line in [
+            "firmware-sim load --duration 10",
+            "firmware-sim load --broker nowhere",
+            "firmware-sim load --rate fast",
+            "firmware-sim fleet --fault leap:truck-01:speed:1@1s",
+            "firmware-sim fleet --format xml",
+        ] {
+            let error = Arguments::try_parse_from(line.split_whitespace()).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

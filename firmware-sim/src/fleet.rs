@@ -1,0 +1,370 @@
+//! A fleet of vehicles: each first empties its buffered history, then publishes live; faults follow their schedule.
+//!
+//! One task a vehicle and one that coordinates; all run on whatever tokio runtime calls [`Fleet::run`].
+
+mod courier;
+mod outbox;
+mod timeline;
+
+use crate::fault::{BoundFault, Fault};
+use crate::ground_truth::{GroundTruth, GroundTruthFile};
+use crate::ledger::Acknowledged;
+use crate::payload::{Format, Shape};
+use crate::vehicle::Vehicle;
+use courier::Courier;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use timeline::Timeline;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Qos {
+    AtMostOnce,
+    #[default]
+    AtLeastOnce,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetSettings {
+    pub broker: SocketAddr,
+    /// They are named truck-01, truck-02, ...; 1 to 10,000.
+    pub vehicles: u16,
+    pub seed: u64,
+    /// Time from sample to sample of a vehicle; whole milliseconds, at least 1.
+    pub interval: Duration,
+    /// How much buffered past each vehicle sends first.
+    pub history: Duration,
+    pub format: Format,
+    pub shape: Shape,
+    pub qos: Qos,
+    pub faults: Vec<Fault>,
+    /// Where to write the faults that were made.
+    pub ground_truth: Option<PathBuf>,
+    /// Sequence number of each vehicle's first sample.
+    pub first_sequence: u64,
+    /// Publishes a vehicle may have unacknowledged; 1 to 1,000.
+    pub window: u16,
+    /// How many overdue samples go into one publish; 1 to 1,000.
+    pub samples_per_publish_max: u16,
+    /// How long the end of the run waits for outstanding acknowledgements.
+    pub drain_max: Duration,
+}
+
+impl FleetSettings {
+    pub fn new(broker: SocketAddr) -> Self {
+        FleetSettings {
+            broker,
+            vehicles: 20,
+            seed: 1,
+            interval: Duration::from_secs(1),
+            history: Duration::ZERO,
+            format: Format::default(),
+            shape: Shape::default(),
+            qos: Qos::default(),
+            faults: Vec::new(),
+            ground_truth: None,
+            first_sequence: 1,
+            window: 16,
+            samples_per_publish_max: 50,
+            drain_max: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a listener may want to show. Fault and phase events wait for room in the channel; those of connections do not.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FleetEvent {
+    Connected {
+        device: String,
+    },
+    Disconnected {
+        device: String,
+    },
+    /// Every vehicle's history is acknowledged (sent, with QoS 0).
+    HistoryDone {
+        readings_acknowledged: u64,
+    },
+    /// Faults count from this time.
+    LiveStarted {
+        at_ms: i64,
+    },
+    FaultStarted(GroundTruth),
+    FaultEnded(GroundTruth),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetReport {
+    pub readings_made: u64,
+    pub publishes_acknowledged: u64,
+    pub readings_acknowledged: u64,
+    pub readings_unacknowledged: u64,
+    pub connections_lost: u64,
+    /// Faults that were made, in the order of their end; one that was cut short by the stop ends there.
+    pub faults: Vec<GroundTruth>,
+}
+
+#[derive(Debug)]
+pub enum FleetError {
+    Setting { name: &'static str, allowed: &'static str },
+    UnknownDevice { device: String, vehicles: u16 },
+    GroundTruth { path: PathBuf, error: io::Error },
+    Vehicle(JoinError),
+}
+
+impl fmt::Display for FleetError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FleetError::Setting { name, allowed } => write!(formatter, "{name} must be {allowed}"),
+            FleetError::UnknownDevice { device, vehicles } => {
+                let last = Vehicle::name(*vehicles);
+                write!(formatter, "a fault names {device}, but the fleet is truck-01 to {last}")
+            }
+            FleetError::GroundTruth { path, error } => {
+                write!(formatter, "cannot write the ground truth {}: {error}", path.display())
+            }
+            FleetError::Vehicle(error) => write!(formatter, "a vehicle's task failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for FleetError {}
+
+/// Wall-clock time that never goes back: read once, then carried by the monotonic clock.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    start: Instant,
+    start_ms: i64,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let start_ms = i64::try_from(since_epoch.as_millis()).expect("this age fits 63 bits of milliseconds");
+        Clock { start: Instant::now(), start_ms }
+    }
+
+    fn now_ms(&self) -> i64 {
+        let elapsed = i64::try_from(self.start.elapsed().as_millis()).expect("a run is shorter than 63 bits of ms");
+        self.start_ms + elapsed
+    }
+
+    fn instant_of(&self, time_ms: i64) -> Instant {
+        self.start + Duration::from_millis(u64::try_from(time_ms - self.start_ms).unwrap_or(0))
+    }
+}
+
+#[derive(Debug)]
+pub struct Fleet {
+    settings: Arc<FleetSettings>,
+    ledger: Acknowledged,
+    truth_file: Option<(PathBuf, GroundTruthFile)>,
+    events: Option<mpsc::Sender<FleetEvent>>,
+}
+
+/// A moment of the schedule.
+struct Moment {
+    at_ms: i64,
+    starts: bool,
+    truth: GroundTruth,
+}
+
+impl Fleet {
+    /// Checks the settings and creates the ground truth file.
+    pub fn new(settings: FleetSettings, events: Option<mpsc::Sender<FleetEvent>>) -> Result<Self, FleetError> {
+        check(&settings)?;
+        let create = |path: &PathBuf| match GroundTruthFile::create(path) {
+            Ok(file) => Ok((path.clone(), file)),
+            Err(error) => Err(FleetError::GroundTruth { path: path.clone(), error }),
+        };
+        let truth_file = settings.ground_truth.as_ref().map(create).transpose()?;
+        let ledger = Acknowledged::new((1..=settings.vehicles).map(Vehicle::name));
+        Ok(Fleet { settings: Arc::new(settings), ledger, truth_file, events })
+    }
+
+    /// The ledger that this fleet fills, to be read at any time.
+    pub fn acknowledged(&self) -> Acknowledged {
+        self.ledger.clone()
+    }
+
+    /// Drives until `stop` holds true (or its sender is gone), then waits for outstanding acknowledgements.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<FleetReport, FleetError> {
+        let clock = Clock::start();
+        let vehicles = self.settings.vehicles;
+        let (history_done, mut histories) = mpsc::channel(vehicles.into());
+        let (live, live_start) = watch::channel(None);
+        let mut couriers = JoinSet::new();
+        for number in 1..=vehicles {
+            let courier = self.courier(number, clock, history_done.clone(), live_start.clone(), stop.clone());
+            couriers.spawn(courier.run());
+        }
+        drop(history_done);
+        let mut made = Vec::new();
+        let history = async {
+            for _ in 0..vehicles {
+                histories.recv().await;
+            }
+        };
+        let stopped_early = tokio::select! {
+            () = history => false,
+            _ = stop.wait_for(|stop| *stop) => true,
+        };
+        if !stopped_early {
+            let live_start_ms = clock.now_ms();
+            live.send_replace(Some(live_start_ms));
+            self.tell(FleetEvent::HistoryDone { readings_acknowledged: self.ledger.readings() }).await;
+            self.tell(FleetEvent::LiveStarted { at_ms: live_start_ms }).await;
+            made = self.follow_schedule(clock, live_start_ms, &mut stop).await?;
+        }
+        let mut report = FleetReport {
+            readings_made: 0,
+            publishes_acknowledged: 0,
+            readings_acknowledged: 0,
+            readings_unacknowledged: 0,
+            connections_lost: 0,
+            faults: made,
+        };
+        while let Some(ended) = couriers.join_next().await {
+            let vehicle = ended.map_err(FleetError::Vehicle)?;
+            report.readings_made += vehicle.readings_made;
+            report.readings_unacknowledged += vehicle.readings_unacknowledged;
+            report.connections_lost += vehicle.connections_lost;
+        }
+        report.publishes_acknowledged = self.ledger.publishes();
+        report.readings_acknowledged = self.ledger.readings();
+        Ok(report)
+    }
+
+    fn courier(
+        &self,
+        number: u16,
+        clock: Clock,
+        history_done: mpsc::Sender<()>,
+        live_start: watch::Receiver<Option<i64>>,
+        stop: watch::Receiver<bool>,
+    ) -> Courier {
+        let timeline = self.timeline(number, clock.start_ms);
+        Courier {
+            settings: Arc::clone(&self.settings),
+            clock,
+            place: usize::from(number) - 1,
+            device: Vehicle::name(number),
+            vehicle: Vehicle::new(self.settings.seed, number, self.settings.interval.as_secs_f64()),
+            timeline,
+            history_end: timeline.first_at_or_after(clock.start_ms),
+            history_done,
+            live_start,
+            stop,
+            ledger: self.ledger.clone(),
+            events: self.events.clone(),
+        }
+    }
+
+    /// Vehicles measure in turn within an interval, as they would, not all in one moment.
+    fn timeline(&self, number: u16, start_ms: i64) -> Timeline {
+        let interval_ms = milliseconds(self.settings.interval);
+        let turn_ms = interval_ms * i64::from(number - 1) / i64::from(self.settings.vehicles);
+        Timeline { origin_ms: start_ms - milliseconds(self.settings.history) + turn_ms, interval_ms }
+    }
+
+    fn schedule(&self, clock: Clock, live_start_ms: i64) -> VecDeque<Moment> {
+        let mut moments = Vec::new();
+        for fault in &self.settings.faults {
+            let number = number_of(&fault.device, self.settings.vehicles).expect("checked when the fleet was made");
+            let timeline = self.timeline(number, clock.start_ms);
+            let bound = BoundFault::new(fault, live_start_ms, |time_ms| timeline.first_at_or_after(time_ms));
+            let (start_ms, end_ms) = (timeline.measured_at_ms(bound.first), timeline.measured_at_ms(bound.end));
+            let truth = GroundTruth::new(fault, start_ms, end_ms);
+            moments.push(Moment { at_ms: start_ms, starts: true, truth: truth.clone() });
+            moments.push(Moment { at_ms: end_ms, starts: false, truth });
+        }
+        moments.sort_by_key(|moment| moment.at_ms);
+        moments.into()
+    }
+
+    /// Tells of each fault when it starts and ends, and writes it down when it is over or the run is.
+    async fn follow_schedule(
+        &mut self,
+        clock: Clock,
+        live_start_ms: i64,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Vec<GroundTruth>, FleetError> {
+        let mut moments = self.schedule(clock, live_start_ms);
+        let mut made = Vec::new();
+        while let Some(moment) = moments.front() {
+            let at = clock.instant_of(moment.at_ms);
+            tokio::select! {
+                () = sleep_until(at) => {}
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+            let moment = moments.pop_front().expect("it is at the front");
+            if moment.starts {
+                self.tell(FleetEvent::FaultStarted(moment.truth)).await;
+            } else {
+                self.write_truth(&moment.truth)?;
+                made.push(moment.truth.clone());
+                self.tell(FleetEvent::FaultEnded(moment.truth)).await;
+            }
+        }
+        let _ = stop.wait_for(|stop| *stop).await;
+        let stopped_ms = clock.now_ms();
+        for mut moment in moments {
+            if !moment.starts && moment.truth.start_ms <= stopped_ms {
+                moment.truth.end_ms = moment.truth.end_ms.min(stopped_ms + 1);
+                self.write_truth(&moment.truth)?;
+                made.push(moment.truth);
+            }
+        }
+        Ok(made)
+    }
+
+    fn write_truth(&mut self, truth: &GroundTruth) -> Result<(), FleetError> {
+        let Some((path, file)) = &mut self.truth_file else {
+            return Ok(());
+        };
+        file.append(truth).map_err(|error| FleetError::GroundTruth { path: path.clone(), error })
+    }
+
+    async fn tell(&self, event: FleetEvent) {
+        if let Some(events) = &self.events {
+            // A listener that left does not stop the fleet.
+            let _ = events.send(event).await;
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).expect("checked to be at most a year")
+}
+
+fn number_of(device: &str, vehicles: u16) -> Option<u16> {
+    (1..=vehicles).find(|number| Vehicle::name(*number) == device)
+}
+
+fn check(settings: &FleetSettings) -> Result<(), FleetError> {
+    const YEAR: Duration = Duration::from_secs(366 * 86_400);
+    let whole_ms = settings.interval.subsec_nanos().is_multiple_of(1_000_000);
+    let rules = [
+        ((1..=10_000).contains(&settings.vehicles), "the number of vehicles", "between 1 and 10,000"),
+        (!settings.interval.is_zero() && settings.interval <= YEAR && whole_ms, "the interval", "whole milliseconds"),
+        (settings.history <= YEAR, "the history", "at most a year"),
+        ((1..=1_000).contains(&settings.window), "the window", "between 1 and 1,000"),
+        ((1..=1_000).contains(&settings.samples_per_publish_max), "samples a publish", "between 1 and 1,000"),
+        (settings.first_sequence <= u64::MAX / 2, "the first sequence number", "below 2^63"),
+        (settings.drain_max <= YEAR, "the wait at the end", "at most a year"),
+    ];
+    if let Some((_, name, allowed)) = rules.into_iter().find(|(holds, ..)| !holds) {
+        return Err(FleetError::Setting { name, allowed });
+    }
+    let known = |fault: &&Fault| number_of(&fault.device, settings.vehicles).is_none();
+    match settings.faults.iter().find(known) {
+        Some(fault) => Err(FleetError::UnknownDevice { device: fault.device.clone(), vehicles: settings.vehicles }),
+        None => Ok(()),
+    }
+}

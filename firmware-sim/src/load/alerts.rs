@@ -1,0 +1,187 @@
+//! The other end of a spike: a connection of its own that hears the alerts, and the pairing of the two.
+//!
+//! Alerts are rare and small, so an ordinary client library hears them; only publishing is framed by hand.
+
+use super::clock::Clock;
+use super::histogram::Histogram;
+use super::report::SpikeReport;
+use super::{AnomalyMade, LoadError};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, SubscribeReasonCode};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+const TOPIC_FILTER: &str = "alerts/#";
+const SUBSCRIBE_MAX: Duration = Duration::from_secs(5);
+const RECONNECT_WAIT: Duration = Duration::from_millis(100);
+
+/// A raised alert as it arrived.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct AlertSeen {
+    pub device: String,
+    pub centidegrees: i64,
+    pub seen_at_us: u64,
+}
+
+#[derive(Deserialize)]
+struct Alert {
+    device: String,
+    metric: String,
+    state: String,
+    value: Option<f64>,
+}
+
+pub(super) struct Listener {
+    client: AsyncClient,
+    eventloop: EventLoop,
+    clock: Clock,
+}
+
+impl Listener {
+    /// Connected and subscribed: whatever is alerted from now on is heard.
+    pub async fn subscribe(broker: SocketAddr, clock: Clock) -> Result<Self, LoadError> {
+        // The process id keeps two runs against one broker from taking each other's connection.
+        let client_id = format!("load-alerts-{}", std::process::id());
+        let mut options = MqttOptions::new(client_id, broker.ip().to_string(), broker.port());
+        options.set_keep_alive(Duration::from_secs(30)).set_max_packet_size(64 * 1024, 1_024);
+        let (client, mut eventloop) = AsyncClient::new(options, 4);
+        let mut network = eventloop.network_options();
+        network.set_tcp_nodelay(true);
+        eventloop.set_network_options(network);
+        let mut listener = Listener { client, eventloop, clock };
+        match timeout(SUBSCRIBE_MAX, listener.subscribed()).await {
+            Ok(Ok(())) => Ok(listener),
+            Ok(Err(reason)) => Err(LoadError::Alerts { reason }),
+            Err(_) => Err(LoadError::Alerts { reason: format!("no answer in {} s", SUBSCRIBE_MAX.as_secs()) }),
+        }
+    }
+
+    async fn subscribed(&mut self) -> Result<(), String> {
+        self.ask().await?;
+        loop {
+            match self.eventloop.poll().await {
+                Ok(Event::Incoming(Packet::SubAck(ack))) => {
+                    return match ack.return_codes.first() {
+                        Some(SubscribeReasonCode::Success(_)) => Ok(()),
+                        _ => Err("the broker refused".to_owned()),
+                    };
+                }
+                Ok(_) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<(), String> {
+        self.client.subscribe(TOPIC_FILTER, QoS::AtLeastOnce).await.map_err(|error| error.to_string())
+    }
+
+    /// Hears alerts until nobody listens, through any loss of the connection.
+    pub async fn run(mut self, seen: mpsc::Sender<AlertSeen>) {
+        loop {
+            match self.eventloop.poll().await {
+                Ok(Event::Incoming(Packet::Publish(publish))) => {
+                    // A retained alert is of the past: nobody knows when it was raised.
+                    let alert = (!publish.retain).then(|| alert_of(&publish.payload, self.now_us())).flatten();
+                    if let Some(alert) = alert
+                        && seen.send(alert).await.is_err()
+                    {
+                        return;
+                    }
+                }
+                // A lost session took the subscription with it.
+                Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                    if self.client.try_subscribe(TOPIC_FILTER, QoS::AtLeastOnce).is_err() {
+                        return;
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => sleep(RECONNECT_WAIT).await,
+            }
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        let (now_us, epoch_offset_us) = self.clock.now_us();
+        now_us + epoch_offset_us
+    }
+}
+
+fn alert_of(payload: &[u8], seen_at_us: u64) -> Option<AlertSeen> {
+    let alert: Alert = serde_json::from_slice(payload).ok()?;
+    if alert.metric != "temperature" || alert.state != "raised" {
+        return None;
+    }
+    Some(AlertSeen { device: alert.device, centidegrees: (alert.value? * 100.0).round() as i64, seen_at_us })
+}
+
+/// Pairs alerts with the spikes that they are about: the same device and value, and not before its publish.
+#[derive(Debug, Default)]
+pub(super) struct Pairing {
+    seen_us: HashMap<(String, i64), Vec<u64>>,
+    seen: u64,
+}
+
+impl Pairing {
+    pub fn see(&mut self, alert: AlertSeen) {
+        self.seen += 1;
+        self.seen_us.entry((alert.device, alert.centidegrees)).or_default().push(alert.seen_at_us);
+    }
+
+    pub fn report(&self, made: &[AnomalyMade]) -> SpikeReport {
+        let mut latency_us = Histogram::default();
+        for spike in made {
+            let seen_us = self.seen_us.get(&(spike.device.clone(), spike.centidegrees));
+            let first = seen_us.into_iter().flatten().find(|seen_us| **seen_us >= spike.ts_us);
+            if let Some(seen_us) = first {
+                latency_us.record(seen_us - spike.ts_us);
+            }
+        }
+        SpikeReport { made: made.len() as u64, alerted: latency_us.count(), alerts_seen: self.seen, latency_us }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spike(device: &str, centidegrees: i64, ts_us: u64) -> AnomalyMade {
+        AnomalyMade { device: device.to_owned(), seq: 1, ts_us, centidegrees }
+    }
+
+    #[test]
+    fn an_alert_counts_for_its_own_spike_only() {
+        let made = [spike("d00", 6_012, 1_000), spike("d01", 6_012, 2_000), spike("d00", 6_012, 9_000)];
+        let mut pairing = Pairing::default();
+        for (device, centidegrees, seen_at_us) in [
+            ("d00", 6_012, 900),
+            ("d00", 6_012, 1_500),
+            ("d00", 5_000, 1_600),
+            ("d02", 6_012, 2_100),
+            ("d00", 6_012, 9_040),
+        ] {
+            pairing.see(AlertSeen { device: device.to_owned(), centidegrees, seen_at_us });
+        }
+        let report = pairing.report(&made);
+        assert_eq!((report.made, report.alerted, report.alerts_seen), (3, 2, 5));
+        assert_eq!((report.latency_us.quantile(0.5), report.latency_us.max()), (40, 500));
+    }
+
+    #[test]
+    fn only_raised_alerts_about_our_metric_are_taken() {
+        let alert = |metric: &str, state: &str, value: &str| {
+            let text =
+                format!(r#"{{"v":1,"device":"d00","metric":"{metric}","state":"{state}","value":{value},"x":1}}"#);
+            alert_of(text.as_bytes(), 7)
+        };
+        let expected = AlertSeen { device: "d00".to_owned(), centidegrees: 6_257, seen_at_us: 7 };
+        assert_eq!(alert("temperature", "raised", "62.57"), Some(expected));
+        assert_eq!(alert("temperature", "cleared", "62.57"), None);
+        assert_eq!(alert("_device", "raised", "62.57"), None);
+        assert_eq!(alert("temperature", "raised", "null"), None);
+        assert_eq!(alert_of(b"", 7), None);
+    }
+}

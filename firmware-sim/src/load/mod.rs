@@ -1,0 +1,219 @@
+//! Load: many connections that publish as fast as they are acknowledged, or at a rate, and what that took.
+//!
+//! Constraints:
+//! - It measures a gateway on the same machine, so it must cost little itself: MQTT is framed by hand into one buffer a
+//!   connection, acknowledgements are found by their place, and one thread does everything if the caller's runtime has one.
+//! - A latency begins when a publish is written into memory. With a rate it does not begin when the publish was due: a
+//!   broker that falls behind shows in `acknowledged_per_second`, not in the latency.
+//!
+//! Deliberately absent: QoS 0 and 2 (nothing to measure, and nothing the gateway stores differently).
+
+mod alerts;
+mod clock;
+mod connection;
+mod frame;
+mod histogram;
+mod publisher;
+mod report;
+mod settings;
+
+pub use histogram::Histogram;
+pub use publisher::device_name;
+pub use report::{DeviceSequences, LoadReport, SpikeReport, write_sequences};
+pub use settings::{LoadError, LoadSettings, SpikeSettings};
+
+use alerts::{AlertSeen, Listener, Pairing};
+use clock::Clock;
+use connection::Connection;
+use publisher::{Plan, Publisher};
+use report::cpu_seconds;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+/// After the last acknowledgement: a second until the gateway publishes an alert that it could not store, and some.
+const ALERT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Alerts on their way from the listener.
+const ALERTS_WAITING_MAX: usize = 1_024;
+
+/// A spike that was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnomalyMade {
+    pub device: String,
+    pub seq: u64,
+    /// When it was published, and its time in the payload: epoch microseconds.
+    pub ts_us: u64,
+    /// Hundredths of a degree.
+    pub centidegrees: i64,
+}
+
+/// Counts while the run goes on.
+#[derive(Debug, Default)]
+pub struct LoadProgress {
+    published: AtomicU64,
+    acknowledged: AtomicU64,
+}
+
+impl LoadProgress {
+    /// Publishes made so far.
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// Publishes acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+}
+
+/// What every connection of a run shares.
+struct Shared {
+    settings: LoadSettings,
+    clock: Clock,
+    progress: Arc<LoadProgress>,
+    /// From then on nothing new is published.
+    end_at: Option<Instant>,
+}
+
+/// A load run, checked and ready.
+#[derive(Debug)]
+pub struct Load {
+    settings: LoadSettings,
+    progress: Arc<LoadProgress>,
+}
+
+/// Runs to the end that the settings name; one that has none runs for ever.
+pub async fn run(settings: LoadSettings) -> Result<LoadReport, LoadError> {
+    let (_never, stop) = watch::channel(false);
+    Load::new(settings)?.run(stop).await
+}
+
+impl Load {
+    pub fn new(settings: LoadSettings) -> Result<Self, LoadError> {
+        settings.check()?;
+        Ok(Load { settings, progress: Arc::default() })
+    }
+
+    /// The counts that this run keeps, to be read at any time.
+    pub fn progress(&self) -> Arc<LoadProgress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Runs until its end, or until `stop` holds true (or its sender is gone), then waits for outstanding acknowledgements.
+    pub async fn run(self, stop: watch::Receiver<bool>) -> Result<LoadReport, LoadError> {
+        let clock = Clock::start();
+        let cpu_before_s = cpu_seconds();
+        let mut alerts = match self.settings.spikes {
+            Some(_) => Some(Listener::subscribe(self.settings.broker, clock).await.map(Alerts::of)?),
+            None => None,
+        };
+        let end_at = self.settings.duration.map(|duration| Instant::now() + duration);
+        let shared = Arc::new(Shared { settings: self.settings, clock, progress: self.progress, end_at });
+        let mut running = JoinSet::new();
+        for place in 0..usize::from(shared.settings.connections) {
+            let publisher = Publisher::new(plan(&shared.settings, place));
+            running.spawn(Connection::new(place, Arc::clone(&shared), publisher, stop.clone()).run());
+        }
+        let mut ended = Vec::new();
+        loop {
+            tokio::select! {
+                connection = running.join_next() => match connection {
+                    Some(connection) => ended.push(connection.map_err(LoadError::Task)?),
+                    None => break,
+                },
+                () = hear(&mut alerts) => {}
+            }
+        }
+        ended.sort_by_key(|connection| connection.place);
+        let made: Vec<_> = ended.iter().flat_map(|connection| &connection.publisher.anomalies).cloned().collect();
+        let mut report = summary(&shared.settings, ended);
+        report.cpu_s = cpu_seconds().zip(cpu_before_s).map(|(after, before)| after - before);
+        if let Some(alerts) = alerts {
+            report.spikes = Some(alerts.wait_for(&made).await);
+        }
+        Ok(report)
+    }
+}
+
+/// The listener's task, which ends with this, and what it heard.
+struct Alerts {
+    seen: mpsc::Receiver<AlertSeen>,
+    pairing: Pairing,
+    _listening: JoinSet<()>,
+}
+
+impl Alerts {
+    fn of(listener: Listener) -> Self {
+        let (sender, seen) = mpsc::channel(ALERTS_WAITING_MAX);
+        let mut listening = JoinSet::new();
+        listening.spawn(listener.run(sender));
+        Alerts { seen, pairing: Pairing::default(), _listening: listening }
+    }
+
+    /// Hears on until every spike has its alert, or long enough.
+    async fn wait_for(mut self, made: &[AnomalyMade]) -> SpikeReport {
+        let limit = Instant::now() + ALERT_WAIT_MAX;
+        loop {
+            let report = self.pairing.report(made);
+            if report.alerted == report.made {
+                return report;
+            }
+            match timeout_at(limit, self.seen.recv()).await {
+                Ok(Some(alert)) => self.pairing.see(alert),
+                Ok(None) | Err(_) => return report,
+            }
+        }
+    }
+}
+
+/// Waits for ever if there is nothing to hear.
+async fn hear(alerts: &mut Option<Alerts>) {
+    match alerts {
+        Some(alerts) => match alerts.seen.recv().await {
+            Some(alert) => alerts.pairing.see(alert),
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+fn plan(settings: &LoadSettings, place: usize) -> Plan {
+    let places = usize::from(settings.connections);
+    let share = |count: u64| count / places as u64 + u64::from((place as u64) < count % places as u64);
+    let us = |duration: Duration| u64::try_from(duration.as_micros()).expect("checked to be at most a year");
+    Plan {
+        place,
+        places,
+        seed: settings.seed,
+        first_sequence: settings.first_sequence,
+        count_max: settings.count_max.map(share),
+        interval_us: settings.rate_per_second.map(|rate| places as f64 * 1e6 / rate),
+        window: settings.window.into(),
+        payload_bytes: settings.payload_bytes.into(),
+        anomaly_first_us: settings.spikes.map(|spikes| us(spikes.first_after)),
+        anomaly_every_us: settings.spikes.map(|spikes| us(spikes.every).max(1)),
+    }
+}
+
+fn summary(settings: &LoadSettings, ended: Vec<Connection>) -> LoadReport {
+    let mut report = LoadReport { connections: settings.connections, ..LoadReport::default() };
+    let (mut first_us, mut last_us) = (u64::MAX, 0);
+    for connection in ended {
+        let publisher = connection.publisher;
+        report.published += publisher.published;
+        report.acknowledged += publisher.acknowledged.count();
+        report.redelivered += publisher.redelivered;
+        report.puback_latency_us.add(&publisher.latency_us);
+        report.errors += connection.errors;
+        report.last_error = connection.last_error.or(report.last_error);
+        first_us = first_us.min(publisher.first_published_us.unwrap_or(u64::MAX));
+        last_us = last_us.max(publisher.last_acknowledged_us);
+        let device = device_name(connection.place);
+        report.sequences.push(DeviceSequences { device, acknowledged: publisher.acknowledged });
+    }
+    report.elapsed_s = last_us.saturating_sub(first_us) as f64 / 1e6;
+    report
+}

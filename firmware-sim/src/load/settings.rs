@@ -1,0 +1,167 @@
+//! What a load run is to do, and the check of it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A load run. Its devices are `d00`, `d01`, ..., one a connection, each on `devices/dNN/temperature`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadSettings {
+    pub broker: SocketAddr,
+    /// 1 to 1,000.
+    pub connections: u16,
+    /// The run ends after so many publishes over all connections; `None` is no such end.
+    pub count_max: Option<u64>,
+    /// The run ends after this time; `None` is no such end.
+    pub duration: Option<Duration>,
+    /// Publishes a second over all connections; `None` is as fast as they are acknowledged.
+    pub rate_per_second: Option<f64>,
+    /// Publishes a connection may have unacknowledged; 1 to 10,000.
+    pub window: u16,
+    /// Size of a payload in bytes, reached by padding; up to 65,000. One that is longer without padding stays so.
+    pub payload_bytes: u16,
+    pub seed: u64,
+    /// Sequence number of each device's first reading.
+    pub first_sequence: u64,
+    /// Connect again after a loss, with a session that persists, and send what is unacknowledged once more. Without
+    /// it the first loss ends the connection's part of the run.
+    pub reconnect: bool,
+    /// Publish wild readings and time the alerts that they raise.
+    pub spikes: Option<SpikeSettings>,
+    /// How long the end of the run waits for outstanding acknowledgements.
+    pub drain_max: Duration,
+}
+
+/// Wild readings, +40 degrees each, on the devices in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpikeSettings {
+    /// Time from the start to the first one: detectors know nothing of a device before they have seen enough of it.
+    pub first_after: Duration,
+    /// Time from one to the next, over all devices.
+    pub every: Duration,
+}
+
+impl SpikeSettings {
+    /// What Outrider needs before it judges a series is 60 s of it.
+    pub const FIRST_AFTER: Duration = Duration::from_secs(65);
+
+    /// Outrider clears an alert after 30 quiet seconds; a spike before that is no alert of its own but an update.
+    pub const EVERY_PER_DEVICE: Duration = Duration::from_secs(35);
+
+    /// One spike a second, or as often as each one still raises an alert of its own.
+    pub fn for_connections(connections: u16) -> Self {
+        let every = (Self::EVERY_PER_DEVICE / u32::from(connections.max(1))).max(Duration::from_secs(1));
+        SpikeSettings { first_after: Self::FIRST_AFTER, every }
+    }
+}
+
+impl LoadSettings {
+    /// 10 seconds over 50 connections, as fast as acknowledged.
+    pub fn new(broker: SocketAddr) -> Self {
+        LoadSettings {
+            broker,
+            connections: 50,
+            count_max: None,
+            duration: Some(Duration::from_secs(10)),
+            rate_per_second: None,
+            window: 100,
+            payload_bytes: 150,
+            seed: 1,
+            first_sequence: 1,
+            reconnect: false,
+            spikes: None,
+            drain_max: Duration::from_secs(10),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), LoadError> {
+        const YEAR: Duration = Duration::from_secs(366 * 86_400);
+        let rate_fits = self.rate_per_second.is_none_or(|rate| (0.001..=10_000_000.0).contains(&rate));
+        let spikes = |holds: fn(&SpikeSettings) -> bool| self.spikes.as_ref().is_none_or(holds);
+        let spikes_fit = self.spikes.zip(self.duration).is_none_or(|(spikes, duration)| spikes.first_after < duration);
+        let rules = [
+            ((1..=1_000).contains(&self.connections), "the number of connections", "between 1 and 1,000"),
+            (self.count_max != Some(0), "the count", "at least 1"),
+            (
+                self.duration.is_none_or(|time| !time.is_zero() && time <= YEAR),
+                "the duration",
+                "above 0, at most a year",
+            ),
+            (rate_fits, "the rate", "between 0.001 and 10,000,000 a second"),
+            ((1..=10_000).contains(&self.window), "the window", "between 1 and 10,000"),
+            (self.payload_bytes <= 65_000, "the payload", "at most 65,000 bytes"),
+            (self.first_sequence <= u64::MAX / 2, "the first sequence number", "below 2^63"),
+            (spikes(|spikes| spikes.first_after <= YEAR), "the time before the first spike", "at most a year"),
+            (spikes(|spikes| !spikes.every.is_zero() && spikes.every <= YEAR), "the time between spikes", "above 0"),
+            (spikes_fit, "the duration", "longer than the time before the first spike"),
+            (self.drain_max <= YEAR, "the wait at the end", "at most a year"),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, name, allowed)) => Err(LoadError::Setting { name, allowed }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub enum LoadError {
+    Setting {
+        name: &'static str,
+        allowed: &'static str,
+    },
+    /// The alerts could not be subscribed to, so nothing was published.
+    Alerts {
+        reason: String,
+    },
+    Task(tokio::task::JoinError),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Setting { name, allowed } => write!(formatter, "{name} must be {allowed}"),
+            LoadError::Alerts { reason } => write!(formatter, "cannot subscribe to alerts/#: {reason}"),
+            LoadError::Task(error) => write!(formatter, "a connection's task failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> LoadSettings {
+        LoadSettings::new(SocketAddr::from(([127, 0, 0, 1], 1883)))
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        assert!(settings().check().is_ok());
+        let spikes = Some(SpikeSettings::for_connections(50));
+        for (wrong, name) in [
+            (LoadSettings { connections: 0, ..settings() }, "the number of connections"),
+            (LoadSettings { count_max: Some(0), ..settings() }, "the count"),
+            (LoadSettings { duration: Some(Duration::ZERO), ..settings() }, "the duration"),
+            (LoadSettings { rate_per_second: Some(f64::NAN), ..settings() }, "the rate"),
+            (LoadSettings { window: 0, ..settings() }, "the window"),
+            (LoadSettings { spikes, ..settings() }, "the duration"),
+        ] {
+            match wrong.check() {
+                Err(LoadError::Setting { name: found, .. }) => assert_eq!(found, name),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        assert!(LoadSettings { spikes, duration: None, ..settings() }.check().is_ok());
+    }
+
+    #[test]
+    fn spikes_are_rare_enough_to_raise_an_alert_each() {
+        for connections in [1, 7, 35, 50, 1_000] {
+            let per_device = SpikeSettings::for_connections(connections).every * u32::from(connections);
+            assert!(per_device >= Duration::from_secs(34), "{connections}: {per_device:?}");
+        }
+        assert_eq!(SpikeSettings::for_connections(50).every, Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,186 @@
+//! What a value may be: one check and one description for each kind, so that a range that is printed is the range that holds.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::raw::Value;
+use super::topic;
+use super::units::{format_duration, format_size, parse_duration, parse_size};
+
+/// The shape of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Anything readable.
+    Name,
+    /// Becomes part of a path and of a table's key.
+    SinkName,
+    StreamName,
+    Region,
+    Endpoint,
+    Path,
+    TopicTemplate,
+    GatewayId,
+}
+
+/// What a key takes. All bounds are inclusive.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Text(Shape),
+    Choice(&'static [&'static str]),
+    Integer { min: u64, max: u64 },
+    Number,
+    /// A number or several.
+    Numbers { count_max: usize },
+    Size { min: u64, max: u64, auto: bool },
+    Duration { min: Duration, max: Duration },
+    Listen { off: bool },
+}
+
+/// A value that its kind has let through.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Checked {
+    Text(String),
+    Choice(&'static str),
+    Integer(u64),
+    Numbers(Vec<f64>),
+    Size(u64),
+    Duration(Duration),
+    Listen(SocketAddr),
+    Auto,
+    Off,
+}
+
+impl Kind {
+    pub fn check(&self, value: &Value) -> Result<Checked, String> {
+        match *self {
+            Kind::Text(shape) => check_text(shape, value.text().ok_or_else(|| format!("not a text; {self}"))?),
+            Kind::Choice(words) => check_choice(words, value).ok_or_else(|| format!("not a choice; {self}")),
+            Kind::Integer { min, max } => match value.integer() {
+                Some(number) if (i128::from(min)..=i128::from(max)).contains(&number) => {
+                    Ok(Checked::Integer(u64::try_from(number).expect("between two u64")))
+                }
+                Some(_) => Err(format!("out of range; {self}")),
+                None => Err(format!("not a whole number; {self}")),
+            },
+            Kind::Number => match value.numbers().as_deref() {
+                Some(&[number]) if number.is_finite() => Ok(Checked::Numbers(vec![number])),
+                _ => Err(format!("not a number; {self}")),
+            },
+            Kind::Numbers { count_max } => match value.numbers() {
+                Some(numbers) if numbers.len() > count_max => Err(format!("too many numbers; {self}")),
+                Some(numbers) if !numbers.is_empty() && numbers.iter().all(|number| number.is_finite()) => {
+                    Ok(Checked::Numbers(numbers))
+                }
+                _ => Err(format!("not numbers; {self}")),
+            },
+            Kind::Size { auto: true, .. } if value.text() == Some("auto") => Ok(Checked::Auto),
+            Kind::Size { min, max, .. } => match value.text().and_then(parse_size) {
+                Some(bytes) if (min..=max).contains(&bytes) => Ok(Checked::Size(bytes)),
+                Some(_) => Err(format!("out of range; {self}")),
+                None => Err(without_unit("a size", "KiB, MiB, GiB, KB, MB or GB", "MiB", value, self)),
+            },
+            Kind::Duration { min, max } => match value.text().and_then(parse_duration) {
+                Some(duration) if (min..=max).contains(&duration) => Ok(Checked::Duration(duration)),
+                Some(_) => Err(format!("out of range; {self}")),
+                None => Err(without_unit("a duration", "ms, s, m, h or d", "s", value, self)),
+            },
+            Kind::Listen { off: true } if value.text() == Some("off") => Ok(Checked::Off),
+            Kind::Listen { .. } => value
+                .text()
+                .and_then(|text| text.parse().ok())
+                .map(Checked::Listen)
+                .ok_or_else(|| format!("not an address to listen on; {self}")),
+        }
+    }
+}
+
+/// The allowed values, in words.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Kind::Text(shape) => f.write_str(match shape {
+                Shape::Name => "a text of 1 to 128 bytes without control characters",
+                Shape::SinkName => "1 to 64 characters of a-z, 0-9 and -",
+                Shape::StreamName => "1 to 128 characters of A-Z, a-z, 0-9, _, . and -",
+                Shape::Region => "the name of an AWS region, such as eu-central-1",
+                Shape::Endpoint => "a URL that starts with http:// or https://",
+                Shape::Path => "a path; a relative one starts at the working directory",
+                Shape::TopicTemplate => "a topic with {device}, {metric} or {metric...} as whole levels, without + and #",
+                Shape::GatewayId => {
+                    "1 to 128 bytes without control characters; {hostname}, {machine_id} and {machine_id_short} are filled in"
+                }
+            }),
+            Kind::Choice(words) => {
+                f.write_str("one of ")?;
+                for (at, word) in words.iter().enumerate() {
+                    write!(f, "{}\"{word}\"", if at == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
+            Kind::Integer { min, max } => write!(f, "a whole number, {min} to {max}"),
+            Kind::Number => f.write_str("a finite number"),
+            Kind::Numbers { count_max } => write!(f, "a finite number, or a list of 1 to {count_max}"),
+            Kind::Size { min, max, auto } => {
+                let or_auto = if auto { ", or \"auto\"" } else { "" };
+                write!(f, "a size, \"{}\" to \"{}\"{or_auto}", format_size(min), format_size(max))
+            }
+            Kind::Duration { min, max } => {
+                write!(f, "a duration, \"{}\" to \"{}\"", format_duration(min), format_duration(max))
+            }
+            Kind::Listen { off } => {
+                let or_off = if off { ", or \"off\"" } else { "" };
+                write!(f, "IP:PORT, such as \"127.0.0.1:1883\" or \"[::]:1883\"; port 0 takes a free one{or_off}")
+            }
+        }
+    }
+}
+
+fn check_choice(words: &[&'static str], value: &Value) -> Option<Checked> {
+    let text = value.text()?;
+    words.iter().find(|word| **word == text).map(|word| Checked::Choice(word))
+}
+
+/// A number alone is the commonest slip, so its message says what to write instead.
+fn without_unit(what: &str, units: &str, likely: &str, value: &Value, kind: &Kind) -> String {
+    match value.integer() {
+        Some(number) => format!("not {what}, the unit is missing; write \"{number}{likely}\" if that is meant; {kind}"),
+        None => format!("not {what}; write a number with {units}; {kind}"),
+    }
+}
+
+fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
+    let only = |bytes_max: usize, allowed: fn(u8) -> bool| {
+        (1..=bytes_max).contains(&text.len()) && text.bytes().all(allowed)
+    };
+    let readable = |bytes_max: usize| (1..=bytes_max).contains(&text.len()) && !text.chars().any(char::is_control);
+    let is_right = match shape {
+        Shape::Name => readable(128),
+        // Filled in and measured later; placeholders may be longer than what they stand for.
+        Shape::GatewayId => readable(1024),
+        Shape::SinkName => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+        Shape::StreamName => only(128, |b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)),
+        Shape::Region => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+        Shape::Endpoint => is_endpoint(text),
+        Shape::Path if text == "~" || text.starts_with("~/") => {
+            return Err("~ is not expanded; write the whole path".to_owned());
+        }
+        Shape::Path => readable(4096),
+        Shape::TopicTemplate => {
+            topic::check(text)?;
+            true
+        }
+    };
+    if is_right {
+        Ok(Checked::Text(text.to_owned()))
+    } else {
+        Err(format!("not allowed here; {}", Kind::Text(shape)))
+    }
+}
+
+fn is_endpoint(text: &str) -> bool {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    host.is_some_and(|host| !host.is_empty() && !host.starts_with(['/', ':', '?', '#']))
+        && text.len() <= 1024
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+}

@@ -1,0 +1,211 @@
+//! What is wrong with a configuration: where it stands, what stands there, and what would be right.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Where a value, or the lack of one, was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Line {
+        file: PathBuf,
+        line: usize,
+    },
+    /// The file as a whole: it cannot be read, or lacks something that has no line.
+    File {
+        file: PathBuf,
+    },
+    Variable {
+        name: String,
+    },
+    /// Neither a file nor a variable says it.
+    BuiltIn,
+}
+
+impl Origin {
+    pub(super) fn line(file: &Path, line: usize) -> Origin {
+        Origin::Line {
+            file: file.to_owned(),
+            line,
+        }
+    }
+
+    pub(super) fn variable(name: &str) -> Origin {
+        Origin::Variable { name: name.to_owned() }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Line { file, line } => write!(f, "{}:{line}", file.display()),
+            Origin::File { file } => write!(f, "{}", file.display()),
+            Origin::Variable { name } => f.write_str(name),
+            Origin::BuiltIn => f.write_str("configuration"),
+        }
+    }
+}
+
+/// One problem, one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub origin: Origin,
+    /// `store.size_max`, `sink[0].region`; empty where no key is to blame.
+    pub key: String,
+    /// As it stands in the file or the variable, shortened.
+    pub value: Option<String>,
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.origin)?;
+        match &self.value {
+            Some(value) if !self.key.is_empty() => write!(f, "{} = {value}: ", self.key)?,
+            None if !self.key.is_empty() => write!(f, "{}: ", self.key)?,
+            _ => {}
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Every problem that a configuration has, in the order of file and line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Problem> {
+        self.0.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn push(&mut self, problem: Problem) {
+        self.0.push(problem);
+    }
+
+    pub(super) fn add(&mut self, origin: &Origin, key: &str, value: Option<String>, message: impl Into<String>) {
+        self.push(Problem {
+            origin: origin.clone(),
+            key: key.to_owned(),
+            value,
+            message: message.into(),
+        });
+    }
+
+    /// Lines first, in their order; what has no line after them.
+    pub(super) fn sort(&mut self) {
+        self.0.sort_by_key(|problem| match problem.origin {
+            Origin::Line { line, .. } => (0, line),
+            Origin::File { .. } => (1, 0),
+            Origin::Variable { .. } => (2, 0),
+            Origin::BuiltIn => (3, 0),
+        });
+    }
+}
+
+/// One problem a line, then their number.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.0 {
+            writeln!(f, "{problem}")?;
+        }
+        match self.0.len() {
+            1 => f.write_str("1 problem in the configuration"),
+            many => write!(f, "{many} problems in the configuration"),
+        }
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Longest part of a value that a problem repeats, in characters.
+const SHOWN_CHARACTERS_MAX: usize = 80;
+
+/// A value as a problem shows it: one line, bounded, nothing that a terminal would obey.
+pub(super) fn shown(value: &str) -> String {
+    let value = value.trim();
+    let mut text: String = value
+        .chars()
+        .take(SHOWN_CHARACTERS_MAX)
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .collect();
+    if value.chars().nth(SHOWN_CHARACTERS_MAX).is_some() {
+        text.push_str("...");
+    }
+    text
+}
+
+/// The known word that was most likely meant.
+pub(super) fn near_miss<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_ascii_lowercase().replace('-', "_");
+    let tolerated = (word.chars().count() / 3).clamp(1, 3);
+    known
+        .into_iter()
+        .map(|candidate| (edit_distance(&word, candidate), candidate))
+        .filter(|&(distance, candidate)| distance <= tolerated || is_part(&word, candidate))
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// `size` for `size_max`, `max_size` for `size_max`: the same words, some left out or in another order.
+fn is_part(word: &str, candidate: &str) -> bool {
+    word.len() >= 4 && word.split('_').all(|part| candidate.split('_').any(|other| other == part))
+}
+
+/// Insertions, deletions, replacements and swapped neighbours. Words longer than any key are not worth comparing.
+fn edit_distance(a: &str, b: &str) -> usize {
+    const CHARACTERS_MAX: usize = 64;
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    if a.len() > CHARACTERS_MAX || b.len() > CHARACTERS_MAX {
+        return usize::MAX;
+    }
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    rows[0] = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        rows[i][0] = i;
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = least;
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_finds_its_word() {
+        let known = ["size_max", "when_full", "listen", "free_space_min"];
+        for (word, expected) in [
+            ("size_mx", Some("size_max")),
+            ("max_size", Some("size_max")),
+            ("size", Some("size_max")),
+            ("when-full", Some("when_full")),
+            ("lsiten", Some("listen")),
+            ("Listen", Some("listen")),
+            ("colour", None),
+            ("", None),
+            (&"x".repeat(10_000), None),
+        ] {
+            assert_eq!(near_miss(word, known), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_shown_value_is_one_bounded_line() {
+        assert_eq!(shown("\"a\n\u{1b}[31mb\""), "\"a  [31mb\"");
+        assert_eq!(shown(&"é".repeat(200)).chars().count(), 83);
+    }
+}

@@ -1,0 +1,295 @@
+//! What stands in the file and in the variables, not yet checked: sections and lists of them, each value with its origin.
+//!
+//! Nothing here stops at the first problem: what can be read is read on, so that one run names everything.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Origin, Problems, near_miss, shown};
+use super::reference::{self, Form};
+use super::units::{parse_duration, parse_size};
+
+/// Prefix of the variables that stand in for keys.
+pub const VARIABLE_PREFIX: &str = "OUTRIDER__";
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Text(String),
+    Integer(i128),
+    Float(f64),
+    List(Vec<Value>),
+    /// From the environment: text that its key may take as a number.
+    Variable(String),
+    /// A kind that no key takes: a table, a date, a boolean.
+    Other,
+}
+
+impl Value {
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Value::Text(text) | Value::Variable(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn integer(&self) -> Option<i128> {
+        match self {
+            Value::Integer(number) => Some(*number),
+            Value::Variable(text) => text.trim().parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// One number or a list of them; in a variable they stand between commas.
+    pub fn numbers(&self) -> Option<Vec<f64>> {
+        match self {
+            Value::Integer(number) => Some(vec![*number as f64]),
+            Value::Float(number) => Some(vec![*number]),
+            Value::Variable(text) => text.split(',').map(|part| part.trim().parse().ok()).collect(),
+            Value::List(items) => items
+                .iter()
+                .map(|item| match item {
+                    Value::Integer(number) => Some(*number as f64),
+                    Value::Float(number) => Some(*number),
+                    _ => None,
+                })
+                .collect(),
+            Value::Text(_) | Value::Other => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub value: Value,
+    /// As it was written, for problems.
+    pub shown: String,
+    pub origin: Origin,
+    /// Where the key stands; its value may be lines further down.
+    pub key_origin: Origin,
+}
+
+/// One section, or one item of a list of sections.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub origin: Origin,
+    pub entries: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    pub sections: BTreeMap<&'static str, Table>,
+    pub lists: BTreeMap<&'static str, Vec<Table>>,
+}
+
+impl Document {
+    /// Reads a file's text as far as it can be read.
+    pub fn parse(file: &Path, text: &str, problems: &mut Problems) -> Document {
+        let source = Source { file, text };
+        let mut document = Document::default();
+        let (root, errors) = DeTable::parse_recoverable(text);
+        let mut is_structure_lost = false;
+        for error in &errors {
+            let at = error.span().map_or(0, |span| span.start);
+            let line_text = source.line_text(at);
+            is_structure_lost |= line_text.starts_with('[');
+            let message = syntax_message(line_text, error.message());
+            problems.add(&source.origin(at), "", None, message);
+        }
+        // With a broken header, the keys below it would all be blamed for standing in the wrong section.
+        if is_structure_lost {
+            return document;
+        }
+        let mut found = Problems::default();
+        for (key, value) in root.get_ref().iter() {
+            document.add_section(&source, key, value, &mut found);
+        }
+        let is_new = |origin: &Origin| !problems.iter().any(|known| known.origin == *origin);
+        let new: Vec<_> = found.iter().filter(|problem| is_new(&problem.origin)).cloned().collect();
+        new.into_iter().for_each(|problem| problems.push(problem));
+        document
+    }
+
+    fn add_section(
+        &mut self,
+        source: &Source<'_>,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        problems: &mut Problems,
+    ) {
+        let name: &str = key.get_ref();
+        let origin = source.origin(key.span().start);
+        match (reference::section(name), value.get_ref()) {
+            (None, DeValue::Table(_) | DeValue::Array(_)) => {
+                problems.add(&origin, name, None, unknown_section(name));
+            }
+            (None, _) => problems.add(&origin, name, Some(source.shown(value)), misplaced_key(name)),
+            (Some((name, Form::Single)), DeValue::Table(table)) => {
+                self.sections.insert(name, source.table(origin, table));
+            }
+            (Some((name, Form::List)), DeValue::Array(items)) => {
+                let tables = items.iter().filter_map(|item| {
+                    let origin = source.origin(item.span().start);
+                    match item.get_ref() {
+                        DeValue::Table(table) => Some(source.table(origin, table)),
+                        _ => {
+                            problems.add(&origin, name, Some(source.shown(item)), format!("not a section; write [[{name}]]"));
+                            None
+                        }
+                    }
+                });
+                let tables = tables.collect();
+                self.lists.insert(name, tables);
+            }
+            (Some((name, Form::Single)), _) => {
+                problems.add(&origin, name, None, format!("a section that stands once; write [{name}]"));
+            }
+            (Some((name, Form::List)), _) => {
+                problems.add(&origin, name, None, format!("a section that may stand several times; write [[{name}]]"));
+            }
+        }
+    }
+
+    /// Lays one variable over what the file says. Variables come sorted, so that a list grows from its end.
+    pub fn apply_variable(&mut self, variable: &str, text: &str, problems: &mut Problems) {
+        let origin = Origin::variable(variable);
+        let path = variable[VARIABLE_PREFIX.len()..].to_ascii_lowercase();
+        let parts: Vec<&str> = path.split("__").collect();
+        let form = reference::section(parts[0]);
+        let (table, key) = match (form, parts.as_slice()) {
+            (None, _) => return problems.add(&origin, "", None, unknown_section(parts[0])),
+            (Some((name, Form::Single)), [_, key]) => {
+                let table = self.sections.entry(name).or_insert_with(|| Table::new(origin.clone()));
+                (table, *key)
+            }
+            (Some((name, Form::List)), [_, index, key]) => match self.item(name, index, &origin) {
+                Ok(table) => (table, *key),
+                Err(message) => return problems.add(&origin, "", None, message),
+            },
+            (Some((name, Form::Single)), _) => {
+                let upper = name.to_ascii_uppercase();
+                return problems.add(&origin, "", None, format!("not a key; write {VARIABLE_PREFIX}{upper}__KEY"));
+            }
+            (Some((name, Form::List)), _) => {
+                let upper = name.to_ascii_uppercase();
+                let message = format!("not a key; write {VARIABLE_PREFIX}{upper}__0__KEY for the first [[{name}]]");
+                return problems.add(&origin, "", None, message);
+            }
+        };
+        let entry = Entry {
+            value: Value::Variable(text.to_owned()),
+            shown: format!("\"{}\"", shown(text)),
+            origin: origin.clone(),
+            key_origin: origin,
+        };
+        table.entries.insert(key.to_owned(), entry);
+    }
+
+    fn item(&mut self, name: &'static str, index: &str, origin: &Origin) -> Result<&mut Table, String> {
+        let list = self.lists.entry(name).or_default();
+        let there = list.len();
+        let at: usize = index
+            .parse()
+            .map_err(|_| format!("`{index}` is not a number; [[{name}]] are counted from 0"))?;
+        if at > there {
+            return Err(format!("there are {there} [[{name}]], counted from 0; the next is {there}"));
+        }
+        if at == there {
+            list.push(Table::new(origin.clone()));
+        }
+        Ok(&mut list[at])
+    }
+}
+
+impl Table {
+    pub fn new(origin: Origin) -> Table {
+        Table {
+            origin,
+            entries: BTreeMap::new(),
+        }
+    }
+}
+
+struct Source<'a> {
+    file: &'a Path,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn origin(&self, at: usize) -> Origin {
+        let before = &self.text.as_bytes()[..at.min(self.text.len())];
+        Origin::line(self.file, 1 + before.iter().filter(|byte| **byte == b'\n').count())
+    }
+
+    fn line_text(&self, at: usize) -> &str {
+        let mut at = at.min(self.text.len());
+        while !self.text.is_char_boundary(at) {
+            at -= 1;
+        }
+        let start = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        self.text[start..].lines().next().unwrap_or_default().trim()
+    }
+
+    fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
+        shown(self.text.get(value.span()).unwrap_or_default())
+    }
+
+    fn table(&self, origin: Origin, table: &DeTable<'_>) -> Table {
+        let entries = table.iter().map(|(key, value)| {
+            let entry = Entry {
+                value: convert(value.get_ref()),
+                shown: self.shown(value),
+                origin: self.origin(value.span().start),
+                key_origin: self.origin(key.span().start),
+            };
+            (key.get_ref().to_string(), entry)
+        });
+        Table {
+            origin,
+            entries: entries.collect(),
+        }
+    }
+}
+
+fn convert(value: &DeValue<'_>) -> Value {
+    match value {
+        DeValue::String(text) => Value::Text(text.to_string()),
+        DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix()).map_or(Value::Other, Value::Integer),
+        DeValue::Float(number) => number.as_str().parse().map_or(Value::Other, Value::Float),
+        DeValue::Array(items) => Value::List(items.iter().map(|item| convert(item.get_ref())).collect()),
+        DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Table(_) => Value::Other,
+    }
+}
+
+fn unknown_section(name: &str) -> String {
+    let names = || reference::SECTIONS.iter().map(|(name, _)| *name);
+    match near_miss(name, names()) {
+        Some(meant) => format!("unknown section `{}`; did you mean `{meant}`?", shown(name)),
+        None => {
+            let known: Vec<_> = names().collect();
+            format!("unknown section `{}`; there are {}", shown(name), known.join(", "))
+        }
+    }
+}
+
+/// A key above the first section header.
+fn misplaced_key(name: &str) -> String {
+    match reference::near_key(name) {
+        Some(key) => format!("stands in no section; did you mean `{}` in {}?", key.name, key.group.header()),
+        None => "a key that stands in no section, and no section has one like it".to_owned(),
+    }
+}
+
+/// The commonest error of syntax is a unit without quotes; the parser's own words do not help there.
+fn syntax_message(line: &str, message: &str) -> String {
+    let value = line.split_once('=').map(|(_, value)| value.split('#').next().unwrap_or_default().trim());
+    match value {
+        Some(value) if parse_size(value).is_some() || parse_duration(value).is_some() => {
+            format!("a value with a unit stands in quotes; write \"{value}\"")
+        }
+        _ => format!("not TOML: {}", shown(message)),
+    }
+}

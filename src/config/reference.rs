@@ -1,0 +1,263 @@
+//! Every key: what it takes, what it is when nobody says it, and what it is for.
+//!
+//! The parser takes kinds, ranges and defaults from here and nowhere else, and `config/outrider.toml` is held against it by a test.
+
+use std::time::Duration;
+
+use super::kind::{Kind, Shape};
+use super::problem::near_miss;
+use super::units::{GIB, KIB, MIB};
+
+/// Whether a section stands once, `[store]`, or several times, `[[sink]]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Single,
+    List,
+}
+
+pub const SECTIONS: [(&str, Form); 9] = [
+    ("gateway", Form::Single),
+    ("store", Form::Single),
+    ("mqtt", Form::Single),
+    ("admin", Form::Single),
+    ("detection", Form::Single),
+    ("alert", Form::Single),
+    ("route", Form::List),
+    ("limit", Form::List),
+    ("sink", Form::List),
+];
+
+/// Keys that stand together. The keys of a sink depend on its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    Gateway,
+    Store,
+    Mqtt,
+    Admin,
+    Detection,
+    Alert,
+    Route,
+    Limit,
+    Sink,
+    SinkArchive,
+    SinkKinesis,
+}
+
+impl Group {
+    pub fn section(self) -> &'static str {
+        match self {
+            Group::Gateway => "gateway",
+            Group::Store => "store",
+            Group::Mqtt => "mqtt",
+            Group::Admin => "admin",
+            Group::Detection => "detection",
+            Group::Alert => "alert",
+            Group::Route => "route",
+            Group::Limit => "limit",
+            Group::Sink | Group::SinkArchive | Group::SinkKinesis => "sink",
+        }
+    }
+
+    /// As it is written in the file.
+    pub fn header(self) -> String {
+        let name = self.section();
+        match (self, section(name)) {
+            (Group::SinkArchive, _) => "[[sink]] of type \"archive\"".to_owned(),
+            (Group::SinkKinesis, _) => "[[sink]] of type \"kinesis\"".to_owned(),
+            (_, Some((_, Form::List))) => format!("[[{name}]]"),
+            _ => format!("[{name}]"),
+        }
+    }
+}
+
+/// What holds when a key is not there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Default {
+    /// This, as it would be written in the file.
+    Literal(&'static str),
+    /// A problem; `example` is what could stand there.
+    Required { example: &'static str },
+    /// Something that is no literal, put in words.
+    Otherwise { meaning: &'static str, example: &'static str },
+}
+
+#[derive(Debug)]
+pub struct Key {
+    pub group: Group,
+    pub name: &'static str,
+    pub kind: Kind,
+    pub default: Default,
+    pub about: &'static str,
+}
+
+pub fn section(name: &str) -> Option<(&'static str, Form)> {
+    SECTIONS.iter().copied().find(|(known, _)| *known == name)
+}
+
+/// Panics on a key that is not in the table: a fault of the program that the first test finds.
+pub fn key(group: Group, name: &str) -> &'static Key {
+    KEYS.iter()
+        .find(|key| key.group == group && key.name == name)
+        .expect("the parser asks for keys of the table only")
+}
+
+pub fn near_key(name: &str) -> Option<&'static Key> {
+    let meant = near_miss(name, KEYS.iter().map(|key| key.name))?;
+    KEYS.iter().find(|key| key.name == meant)
+}
+
+const fn size(min: u64, max: u64) -> Kind {
+    Kind::Size { min, max, auto: false }
+}
+
+const fn size_or_auto(min: u64, max: u64) -> Kind {
+    Kind::Size { min, max, auto: true }
+}
+
+const fn seconds(min: u64, max: u64) -> Kind {
+    milliseconds(min * 1000, max * 1000)
+}
+
+const fn milliseconds(min: u64, max: u64) -> Kind {
+    Kind::Duration {
+        min: Duration::from_millis(min),
+        max: Duration::from_millis(max),
+    }
+}
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max }
+}
+
+const fn key_of(group: Group, name: &'static str, kind: Kind, default: Default, about: &'static str) -> Key {
+    Key { group, name, kind, default, about }
+}
+
+use Default::{Literal, Otherwise, Required};
+
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    key_of(Group::Gateway, "id", Kind::Text(Shape::GatewayId), Literal("\"{hostname}-{machine_id_short}\""),
+        "Names this gateway in every record; {machine_id_short} is the first 8 characters of {machine_id}."),
+    key_of(Group::Gateway, "shutdown_grace", seconds(0, 600), Literal("\"10s\""),
+        "How long sinks may go on sending after a signal to end; what is left is sent after the next start."),
+
+    key_of(Group::Store, "path", Kind::Text(Shape::Path),
+        Otherwise { meaning: "$STATE_DIRECTORY, else ~/.local/state/outrider", example: "\"/var/lib/outrider\"" },
+        "The state folder: the store, its lock and the local archive."),
+    key_of(Group::Store, "size_max", size_or_auto(16 * MIB, 1024 * GIB), Literal("\"auto\""),
+        "What the store may take of the disk; auto is the smaller of 4 GiB and half of what is free when it is created."),
+    key_of(Group::Store, "when_full", Kind::Choice(&["drop_oldest", "refuse"]), Literal("\"drop_oldest\""),
+        "At size_max: drop the oldest readings, counted, or acknowledge no more until there is room."),
+    key_of(Group::Store, "free_space_min", size_or_auto(0, 1024 * GIB), Literal("\"auto\""),
+        "What the store leaves free on the disk; auto is the smaller of 512 MiB and a tenth of the disk."),
+    key_of(Group::Store, "commit_delay", milliseconds(1, 1000), Literal("\"10ms\""),
+        "The longest that a reading waits for others before both are made durable together."),
+    key_of(Group::Store, "commit_readings", count(1, 100_000), Literal("500"),
+        "So many readings are made durable without waiting for more."),
+
+    key_of(Group::Mqtt, "listen", Kind::Listen { off: false }, Literal("\"127.0.0.1:1883\""),
+        "Where devices connect; 0.0.0.0:1883 opens it to the network, without passwords or encryption."),
+    key_of(Group::Mqtt, "connections_max", count(1, 100_000), Literal("4096"),
+        "Connections at one time; more are refused."),
+    key_of(Group::Mqtt, "packet_size_max", size(KIB, 16 * MIB), Literal("\"256KiB\""),
+        "The largest packet taken; a larger one closes its connection."),
+    key_of(Group::Mqtt, "connect_timeout", seconds(1, 300), Literal("\"10s\""),
+        "Time for a new connection to say who it is."),
+    key_of(Group::Mqtt, "write_timeout", seconds(1, 600), Literal("\"30s\""),
+        "Time for a client to take what is sent to it."),
+    key_of(Group::Mqtt, "uncommitted_max", count(1, 65_535), Literal("256"),
+        "Publishes of one connection that may wait to be made durable; then nothing more is read from it."),
+    key_of(Group::Mqtt, "uncommitted_size_max", size(64 * KIB, GIB), Literal("\"8MiB\""),
+        "What all connections together may have waiting to be made durable."),
+    key_of(Group::Mqtt, "filters_max", count(1, 100_000), Literal("256"),
+        "Different topic filters that clients may subscribe to, all together."),
+    key_of(Group::Mqtt, "filters_per_client_max", count(1, 10_000), Literal("64"),
+        "Topic filters of one client."),
+    key_of(Group::Mqtt, "topics_max", count(1, 10_000_000), Literal("100000"),
+        "Different topics that are passed on to subscribers; publishes on further ones are stored but not passed on."),
+    key_of(Group::Mqtt, "retained_max", count(0, 1_000_000), Literal("10000"),
+        "Retained messages that are kept."),
+    key_of(Group::Mqtt, "retained_size_max", size(64 * KIB, GIB), Literal("\"16MiB\""),
+        "What retained messages may take, all together."),
+    key_of(Group::Mqtt, "subscriber_size_max", size(16 * KIB, 256 * MIB), Literal("\"1MiB\""),
+        "What may wait for one subscriber; one that falls further behind is disconnected."),
+    key_of(Group::Mqtt, "sessions_max", count(0, 100_000), Literal("1024"),
+        "Sessions that are kept for clients which are away."),
+    key_of(Group::Mqtt, "unrouted", Kind::Choice(&["pass", "reject"]), Literal("\"pass\""),
+        "A publish that no route takes: pass it on as ordinary MQTT, or drop it. It is stored in neither case."),
+
+    key_of(Group::Admin, "listen", Kind::Listen { off: true }, Literal("\"127.0.0.1:9464\""),
+        "Where the status page, /api/status, /healthz, /readyz and /metrics are served."),
+
+    key_of(Group::Detection, "series_max", count(0, 1_000_000), Literal("10000"),
+        "Series that are watched; further ones are stored and sent, unwatched and counted. 0 watches none."),
+
+    key_of(Group::Alert, "clear_after", seconds(1, 86_400), Literal("\"30s\""),
+        "An alert clears after this time without a flagged reading."),
+    key_of(Group::Alert, "remove_after", seconds(1, 86_400), Literal("\"60s\""),
+        "The retained message of a cleared alert is removed after this time."),
+
+    key_of(Group::Route, "topic", Kind::Text(Shape::TopicTemplate), Required { example: "\"plant/{device}/{metric...}\"" },
+        "Topics whose publishes are readings; {metric...} takes the remaining levels, another {name} becomes an attribute."),
+    key_of(Group::Route, "format", Kind::Choice(&["auto", "json", "cbor"]), Literal("\"auto\""),
+        "How payloads are written; auto looks at each."),
+    key_of(Group::Route, "device", Kind::Text(Shape::Name),
+        Otherwise { meaning: "as {device} in the topic says", example: "\"boiler\"" },
+        "The device, where the topic has no {device}."),
+    key_of(Group::Route, "metric", Kind::Text(Shape::Name),
+        Otherwise { meaning: "as the topic or the payload says", example: "\"temperature\"" },
+        "The metric of a bare number, where the topic has none."),
+
+    key_of(Group::Limit, "metric", Kind::Text(Shape::Name), Required { example: "\"container_temperature\"" },
+        "The metric that these bounds hold for, on every device; its whole name."),
+    key_of(Group::Limit, "min", Kind::Number, Otherwise { meaning: "no lower bound", example: "-25.0" },
+        "A reading below is an anomaly."),
+    key_of(Group::Limit, "max", Kind::Number, Otherwise { meaning: "no upper bound", example: "40.0" },
+        "A reading above is an anomaly."),
+    key_of(Group::Limit, "sentinel", Kind::Numbers { count_max: 8 },
+        Otherwise { meaning: "none, but -127 for temperatures", example: "[-127.0, 85.0]" },
+        "Values that a broken sensor sends; each is an anomaly."),
+
+    key_of(Group::Sink, "name", Kind::Text(Shape::SinkName), Required { example: "\"cloud\"" },
+        "Its place in the store belongs to the name: under a new one, everything that is held is sent again."),
+    key_of(Group::Sink, "type", Kind::Choice(&["archive", "kinesis"]), Required { example: "\"kinesis\"" },
+        "Where it sends to: files on this machine, or Amazon Kinesis Data Streams."),
+
+    key_of(Group::SinkArchive, "path", Kind::Text(Shape::Path),
+        Otherwise { meaning: "the folder archive in the state folder", example: "\"/var/lib/outrider/archive\"" },
+        "The folder of the files."),
+    key_of(Group::SinkArchive, "size_max", size(MIB, 1024 * GIB), Literal("\"2GiB\""),
+        "What the files may take; the oldest closed one goes first, counted."),
+    key_of(Group::SinkArchive, "free_percent_min", count(0, 90), Literal("10"),
+        "Per cent of the disk that stay free; the oldest closed file goes first, counted."),
+    key_of(Group::SinkArchive, "rotate_after", seconds(1, 3600), Literal("\"60s\""),
+        "A file is closed at this age."),
+    key_of(Group::SinkArchive, "rotate_size", size(64 * KIB, GIB), Literal("\"16MiB\""),
+        "A file is closed at this size."),
+
+    key_of(Group::SinkKinesis, "region", Kind::Text(Shape::Region),
+        Otherwise { meaning: "AWS_REGION, else the AWS profile's", example: "\"eu-central-1\"" },
+        "The AWS region of the streams."),
+    key_of(Group::SinkKinesis, "endpoint", Kind::Text(Shape::Endpoint),
+        Otherwise { meaning: "AWS_ENDPOINT_URL, else the region's own", example: "\"http://127.0.0.1:4568\"" },
+        "The address of the service, for emulators and private links."),
+    key_of(Group::SinkKinesis, "raw", Kind::Text(Shape::StreamName),
+        Otherwise { meaning: "not sent; one of raw and anomalies has to be there", example: "\"telemetry-raw\"" },
+        "The stream that takes every reading."),
+    key_of(Group::SinkKinesis, "anomalies", Kind::Text(Shape::StreamName),
+        Otherwise { meaning: "not sent; one of raw and anomalies has to be there", example: "\"telemetry-anomalies\"" },
+        "The stream that takes anomalies, alerts and the gateway's own state."),
+    key_of(Group::SinkKinesis, "record", Kind::Choice(&["lines", "single"]), Literal("\"lines\""),
+        "A Kinesis record holds many readings of one device, a line each, or a single reading."),
+    key_of(Group::SinkKinesis, "record_size_max", size(KIB, 10 * MIB), Literal("\"64KiB\""),
+        "The largest Kinesis record; above 1MiB the stream has to be configured for it."),
+    key_of(Group::SinkKinesis, "request_size_max", size(64 * KIB, 10 * MIB), Literal("\"1MiB\""),
+        "The largest request."),
+    key_of(Group::SinkKinesis, "requests_in_flight", count(1, 64), Literal("8"),
+        "Requests under way at one time, for each stream."),
+    key_of(Group::SinkKinesis, "connect_timeout", seconds(1, 60), Literal("\"5s\""),
+        "Time to connect."),
+    key_of(Group::SinkKinesis, "timeout", seconds(1, 300), Literal("\"10s\""),
+        "Time for an answer; after it the request is sent again."),
+];

@@ -1,0 +1,203 @@
+//! Reads one section: each key by its kind, and whatever is left over is unknown.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::kind::Checked;
+use super::problem::{Origin, Problems, near_miss, shown};
+use super::raw::{Table, Value};
+use super::reference::{self, Default, Group, KEYS, Key};
+
+/// A key is read by asking for it by name; what nobody asked for is a problem in [`Section::finish`].
+pub struct Section<'a> {
+    table: Table,
+    /// `store`, `sink[0]`.
+    at: String,
+    groups: Vec<Group>,
+    read: BTreeSet<&'static str>,
+    problems: &'a mut Problems,
+}
+
+impl<'a> Section<'a> {
+    pub fn new(table: Table, at: String, group: Group, problems: &'a mut Problems) -> Section<'a> {
+        Section {
+            table,
+            at,
+            groups: vec![group],
+            read: BTreeSet::new(),
+            problems,
+        }
+    }
+
+    /// From here on keys of this group are asked for, too.
+    pub fn extend(&mut self, group: Group) {
+        self.groups.push(group);
+    }
+
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        match self.value(name)? {
+            Checked::Text(text) => Some(text),
+            other => wrong_kind(name, &other),
+        }
+    }
+
+    pub fn path(&mut self, name: &str) -> Option<PathBuf> {
+        self.text(name).map(PathBuf::from)
+    }
+
+    pub fn choice(&mut self, name: &str) -> Option<&'static str> {
+        match self.value(name)? {
+            Checked::Choice(word) => Some(word),
+            other => wrong_kind(name, &other),
+        }
+    }
+
+    /// Only for keys with a default, as all below.
+    pub fn integer(&mut self, name: &str) -> u64 {
+        match self.defaulted(name) {
+            Checked::Integer(number) => number,
+            other => wrong_kind(name, &other),
+        }
+    }
+
+    /// An integer of a key whose range fits.
+    pub fn count(&mut self, name: &str) -> usize {
+        usize::try_from(self.integer(name)).expect("ranges of counts fit any machine")
+    }
+
+    pub fn size(&mut self, name: &str) -> u64 {
+        self.size_or_auto(name).expect("asked only where auto is not allowed")
+    }
+
+    /// `None` is `"auto"`.
+    pub fn size_or_auto(&mut self, name: &str) -> Option<u64> {
+        match self.defaulted(name) {
+            Checked::Size(bytes) => Some(bytes),
+            Checked::Auto => None,
+            other => wrong_kind(name, &other),
+        }
+    }
+
+    pub fn duration(&mut self, name: &str) -> Duration {
+        match self.defaulted(name) {
+            Checked::Duration(duration) => duration,
+            other => wrong_kind(name, &other),
+        }
+    }
+
+    /// `None` is `"off"`.
+    pub fn listen(&mut self, name: &str) -> Option<SocketAddr> {
+        match self.defaulted(name) {
+            Checked::Listen(address) => Some(address),
+            Checked::Off => None,
+            other => wrong_kind(name, &other),
+        }
+    }
+
+    pub fn numbers(&mut self, name: &str) -> Vec<f64> {
+        match self.value(name) {
+            Some(Checked::Numbers(numbers)) => numbers,
+            Some(other) => wrong_kind(name, &other),
+            None => Vec::new(),
+        }
+    }
+
+    pub fn number(&mut self, name: &str) -> Option<f64> {
+        self.numbers(name).first().copied()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.table.entries.contains_key(name)
+    }
+
+    pub fn origin(&self) -> &Origin {
+        &self.table.origin
+    }
+
+    /// A problem of a key that is right by itself but not beside others; of the whole section where the key is not there.
+    pub fn blame(&mut self, name: &str, message: impl Into<String>) {
+        match self.table.entries.get(name) {
+            Some(entry) => {
+                let key = format!("{}.{name}", self.at);
+                self.problems.add(&entry.origin, &key, Some(entry.shown.clone()), message);
+            }
+            None => self.problems.add(&self.table.origin, &self.at, None, message),
+        }
+    }
+
+    /// Reports what nobody asked for. Returns the names that were asked for.
+    pub fn finish(self) -> BTreeSet<&'static str> {
+        for (name, entry) in &self.table.entries {
+            if !self.read.contains(name.as_str()) {
+                let key = format!("{}.{}", self.at, shown(name));
+                let message = self.unknown(name);
+                self.problems.add(&entry.key_origin, &key, Some(entry.shown.clone()), message);
+            }
+        }
+        self.read
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let section = self.groups[0].section();
+        let belongs = |key: &&Key| self.groups.contains(&key.group);
+        if let Some(key) = KEYS.iter().find(|key| key.name == name && key.group.section() == section) {
+            return format!("a key of {}, not of this one", key.group.header());
+        }
+        let known: Vec<&str> = KEYS.iter().filter(belongs).map(|key| key.name).collect();
+        if let Some(meant) = near_miss(name, known.iter().copied()) {
+            return format!("unknown key; did you mean `{meant}`?");
+        }
+        if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+            return format!("unknown key here; did you mean `{name}` in {}?", key.group.header());
+        }
+        format!("unknown key; there are {}", known.join(", "))
+    }
+
+    fn value(&mut self, name: &str) -> Option<Checked> {
+        let key = self.key(name);
+        if let Some(entry) = self.table.entries.get(name) {
+            match key.kind.check(&entry.value) {
+                Ok(checked) => return Some(checked),
+                Err(message) => {
+                    let at = format!("{}.{name}", self.at);
+                    self.problems.add(&entry.origin, &at, Some(entry.shown.clone()), message);
+                    // The key is there; that its value is missing, too, would be a second problem for one fault.
+                    return default_of(key);
+                }
+            }
+        }
+        if let Default::Required { example } = key.default {
+            let message = format!("`{name}` is missing; for example {name} = {example}");
+            self.problems.add(&self.table.origin, &self.at, None, message);
+        }
+        default_of(key)
+    }
+
+    fn defaulted(&mut self, name: &str) -> Checked {
+        self.value(name).expect("asked only for keys that have a default")
+    }
+
+    fn key(&mut self, name: &str) -> &'static Key {
+        let group = self.groups.iter().copied().find(|group| {
+            KEYS.iter().any(|key| key.group == *group && key.name == name)
+        });
+        let key = reference::key(group.unwrap_or(self.groups[0]), name);
+        self.read.insert(key.name);
+        key
+    }
+}
+
+fn default_of(key: &Key) -> Option<Checked> {
+    let Default::Literal(literal) = key.default else { return None };
+    let value = match literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(text) => Value::Text(text.to_owned()),
+        None => Value::Integer(literal.parse().expect("defaults are texts or whole numbers")),
+    };
+    Some(key.kind.check(&value).expect("defaults are within their own range"))
+}
+
+fn wrong_kind(name: &str, value: &Checked) -> ! {
+    unreachable!("`{name}` is asked for as something else than its kind says: {value:?}")
+}

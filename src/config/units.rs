@@ -1,0 +1,131 @@
+//! Durations and sizes as people write them: a number and its unit.
+
+use std::time::Duration;
+
+pub const KIB: u64 = 1 << 10;
+pub const MIB: u64 = 1 << 20;
+pub const GIB: u64 = 1 << 30;
+
+/// The largest unit first, so that a value is printed in the fewest digits.
+const SIZE_UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("TB", 1_000_000_000_000),
+    ("GiB", GIB),
+    ("GB", 1_000_000_000),
+    ("MiB", MIB),
+    ("MB", 1_000_000),
+    ("KiB", KIB),
+    ("KB", 1_000),
+    ("B", 1),
+];
+
+const DURATION_UNITS_MS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// `"512MiB"`, `"1.5 GiB"`; the case of the letters does not matter.
+pub fn parse_size(text: &str) -> Option<u64> {
+    parse(text, &SIZE_UNITS)
+}
+
+/// `"10s"`, `"500ms"`, `"2m"`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    parse(text, &DURATION_UNITS_MS).map(Duration::from_millis)
+}
+
+pub fn format_size(bytes: u64) -> String {
+    // Binary units only: what was written as 100MB comes back exact, in bytes, rather than rounded.
+    let binary = SIZE_UNITS.iter().filter(|(unit, _)| unit.len() != 2);
+    format(bytes, binary)
+}
+
+pub fn format_duration(duration: Duration) -> String {
+    format(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), DURATION_UNITS_MS.iter())
+}
+
+fn format<'a>(amount: u64, units: impl Iterator<Item = &'a (&'static str, u64)>) -> String {
+    let mut last = "";
+    for (unit, factor) in units {
+        if amount > 0 && amount.is_multiple_of(*factor) {
+            return format!("{}{unit}", amount / factor);
+        }
+        last = unit;
+    }
+    format!("{amount}{last}")
+}
+
+/// Exact: a fraction is taken only where it makes whole bytes or milliseconds.
+fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim_start();
+    let (_, factor) = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let whole = whole.parse::<u64>().ok()?.checked_mul(*factor)?;
+    if fraction.len() > 9 {
+        return None;
+    }
+    let scaled = u128::from(fraction.parse::<u64>().ok()?) * u128::from(*factor);
+    let divisor = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    if !scaled.is_multiple_of(divisor) {
+        return None;
+    }
+    whole.checked_add(u64::try_from(scaled / divisor).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes_and_durations_are_read_exactly() {
+        for (text, expected) in [
+            ("512MiB", Some(512 * MIB)),
+            ("4GiB", Some(4 * GIB)),
+            ("100MB", Some(100_000_000)),
+            ("1.5 GiB", Some(GIB + GIB / 2)),
+            ("10 kib", Some(10 * KIB)),
+            ("7B", Some(7)),
+            ("0B", Some(0)),
+            ("0.3B", None),
+            ("5XB", None),
+            ("5", None),
+            ("MiB", None),
+            ("-1MiB", None),
+            ("1..5MiB", None),
+            ("1.MiB", None),
+            ("99999999999999TiB", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_size(text), expected, "{text}");
+        }
+        for (text, expected_ms) in [
+            ("10s", Some(10_000)),
+            ("500ms", Some(500)),
+            ("2m", Some(120_000)),
+            ("1.5s", Some(1_500)),
+            ("1d", Some(86_400_000)),
+            ("0.1ms", None),
+            ("10", None),
+            ("s", None),
+            ("10 seconds", None),
+        ] {
+            assert_eq!(parse_duration(text), expected_ms.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_read_back(amount in any::<u64>(), shift in 0_u32..60) {
+            let amount = amount >> shift;
+            prop_assert_eq!(parse_size(&format_size(amount)), Some(amount));
+            let duration = Duration::from_millis(amount);
+            prop_assert_eq!(parse_duration(&format_duration(duration)), Some(duration));
+        }
+
+        #[test]
+        fn no_text_is_too_odd(text in any::<String>()) {
+            let _ = (parse_size(&text), parse_duration(&text));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What the service's errors mean to a delivery: try again, or stop until somebody has mended something, or blame a record.
+//!
+//! Judged by code and by kind, never by the text of a message.
+
+use std::time::SystemTime;
+
+use aws_sdk_kinesis::config::http::HttpResponse;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::operation::put_records::PutRecordsError;
+use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
+
+use crate::core::delivery::{Outcome, RetryReason};
+
+/// From so much on the service refuses a signature for its time; the SDK measures with the same limit.
+const CLOCK_SKEW_SECONDS_MIN: u64 = 240;
+
+/// What one record's error code means; a code that nobody knows yet is tried again, for it may pass.
+pub fn of_record(code: &str, message: &str) -> Outcome {
+    match code {
+        "ProvisionedThroughputExceededException" => Outcome::Retry(RetryReason::Throttled),
+        _ if is_halting(code) => Outcome::Halt(format!("{code}: {message}")),
+        _ => Outcome::Retry(RetryReason::Internal),
+    }
+}
+
+/// What a failed request means for all of its records.
+pub fn of_request(error: &SdkError<PutRecordsError, HttpResponse>, stream: &str, now: SystemTime) -> Outcome {
+    match error {
+        SdkError::TimeoutError(_) => Outcome::Retry(RetryReason::TimedOut),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => Outcome::Retry(RetryReason::TimedOut),
+        SdkError::DispatchFailure(failure) if failure.is_io() => Outcome::Retry(RetryReason::Connection),
+        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
+            Outcome::Halt(format!("the request cannot be made: {}", chain(error)))
+        }
+        SdkError::ServiceError(service) => {
+            let skew_seconds = date_of(service.raw()).map_or(0, |date| skew_seconds(date, now));
+            let code = service.err().code().unwrap_or_default();
+            let message = service.err().message().unwrap_or_default();
+            of_service(code, message, service.raw().status().as_u16(), skew_seconds, stream)
+        }
+        // An answer that cannot be read: a proxy's page, or one that was cut off.
+        _ => Outcome::Retry(RetryReason::Internal),
+    }
+}
+
+fn of_service(code: &str, message: &str, status: u16, skew_seconds: u64, stream: &str) -> Outcome {
+    let is_skewed = skew_seconds >= CLOCK_SKEW_SECONDS_MIN;
+    match code {
+        "ProvisionedThroughputExceededException"
+        | "LimitExceededException"
+        | "KMSThrottlingException"
+        | "ThrottlingException"
+        | "Throttling"
+        | "RequestLimitExceeded" => Outcome::Retry(RetryReason::Throttled),
+        "ExpiredTokenException" | "ExpiredToken" => Outcome::Retry(RetryReason::Credentials),
+        "InvalidSignatureException" | "RequestExpired" | "RequestTimeTooSkewed" | "SignatureDoesNotMatch"
+            if is_skewed =>
+        {
+            Outcome::Retry(RetryReason::Clock)
+        }
+        "RequestExpired" => Outcome::Retry(RetryReason::Credentials),
+        "ResourceNotFoundException" => {
+            Outcome::Halt(format!("there is no stream {stream:?} (or it is in another region or account): {message}"))
+        }
+        "InvalidArgumentException" | "ValidationException" | "SerializationException" => {
+            Outcome::Reject(format!("{code}: {message}"))
+        }
+        _ if is_halting(code) || (400..500).contains(&status) => Outcome::Halt(format!("{code}: {message}")),
+        _ => Outcome::Retry(RetryReason::Internal),
+    }
+}
+
+/// Somebody has to grant, pay for, or switch on something.
+fn is_halting(code: &str) -> bool {
+    matches!(
+        code,
+        "AccessDeniedException"
+            | "KMSAccessDeniedException"
+            | "KMSDisabledException"
+            | "KMSInvalidStateException"
+            | "KMSNotFoundException"
+            | "KMSOptInRequired"
+    )
+}
+
+fn date_of(response: &HttpResponse) -> Option<DateTime> {
+    DateTime::from_str(response.headers().get("date")?, DateTimeFormat::HttpDate).ok()
+}
+
+fn skew_seconds(date: DateTime, now: SystemTime) -> u64 {
+    let here = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    here.abs_diff(date.secs())
+}
+
+/// An error with what it comes from: the outermost one alone says little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_has_its_meaning() {
+        let of = |code: &str, status, skew| of_service(code, "m", status, skew, "s");
+        assert_eq!(of("LimitExceededException", 400, 0), Outcome::Retry(RetryReason::Throttled));
+        assert_eq!(of("ExpiredTokenException", 400, 0), Outcome::Retry(RetryReason::Credentials));
+        assert_eq!(of("InvalidSignatureException", 400, 3600), Outcome::Retry(RetryReason::Clock));
+        assert_eq!(of("InternalFailure", 500, 0), Outcome::Retry(RetryReason::Internal));
+        assert_eq!(of("", 503, 0), Outcome::Retry(RetryReason::Internal));
+        assert!(matches!(of("ValidationException", 400, 0), Outcome::Reject(_)));
+        // A signature that is wrong at the right time is a wrong key, which no waiting mends.
+        for code in ["InvalidSignatureException", "ResourceNotFoundException", "KMSDisabledException", "NeverHeardOf"] {
+            assert!(matches!(of(code, 400, 3), Outcome::Halt(_)), "{code}");
+        }
+        assert_eq!(of_record("InternalFailure", ""), Outcome::Retry(RetryReason::Internal));
+        assert!(matches!(of_record("KMSAccessDeniedException", ""), Outcome::Halt(_)));
+    }
+}

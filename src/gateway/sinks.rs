@@ -1,0 +1,181 @@
+//! The sinks: how each is configured, and the thread that it runs on.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::{GatewayError, GatewaySettings};
+use crate::admin::status::SinkSource;
+use crate::core::delivery::DeliverySettings;
+use crate::core::identity::Stream;
+use crate::core::record;
+use crate::forward::forwarder::{self, ForwarderParts};
+use crate::forward::sinks::archive::{self, ArchiveSettings, ArchiverParts};
+use crate::forward::sinks::archive_folder::ArchiveFolder;
+use crate::forward::sinks::kinesis::{self, KinesisConnection, KinesisSink};
+use crate::forward::status::{ForwardStatus, Link};
+use crate::store::reader::Reader;
+use crate::store::threads::{CommittedSequences, Message};
+use crate::store::writer::Writer;
+
+#[derive(Clone, Debug)]
+pub struct SinkSettings {
+    pub name: String,
+    pub kind: SinkKind,
+}
+
+#[derive(Clone, Debug)]
+pub enum SinkKind {
+    Archive {
+        folder: PathBuf,
+        bytes_max: u64,
+        /// Per cent of the disk that stay free.
+        free_percent_min: u64,
+        rotate_after: Duration,
+        rotate_bytes: u64,
+    },
+    Kinesis {
+        connection: KinesisConnection,
+        delivery: DeliverySettings,
+        /// Streams of the cloud; one that is not named gets nothing.
+        raw: Option<String>,
+        anomalies: Option<String>,
+    },
+}
+
+/// A sink at work.
+pub(super) struct SinkThread {
+    pub name: String,
+    pub thread: JoinHandle<()>,
+    pub sources: Vec<SinkSource>,
+}
+
+/// What every sink is started with.
+pub(super) struct SinkParts<'a> {
+    pub settings: &'a GatewaySettings,
+    pub store: &'a Path,
+    pub writer: &'a mut Writer,
+    pub committed: &'a CommittedSequences,
+    pub link: &'a watch::Sender<Link>,
+    pub pipeline: &'a mpsc::Sender<Message>,
+}
+
+impl SinkParts<'_> {
+    pub fn start(&mut self, sink: &SinkSettings) -> Result<SinkThread, GatewayError> {
+        match &sink.kind {
+            SinkKind::Archive { .. } => self.start_archive(sink),
+            SinkKind::Kinesis { connection, delivery, raw, anomalies } => {
+                let streams = [(Stream::Raw, raw), (Stream::Anomalies, anomalies)];
+                let streams = streams.into_iter().filter_map(|(stream, name)| Some((stream, name.clone()?))).collect();
+                self.start_kinesis(&sink.name, connection.clone(), delivery, streams)
+            }
+        }
+    }
+
+    fn start_archive(&mut self, sink: &SinkSettings) -> Result<SinkThread, GatewayError> {
+        let SinkKind::Archive { folder, bytes_max, free_percent_min, rotate_after, rotate_bytes } = &sink.kind else {
+            unreachable!("asked for an archive")
+        };
+        let archive_folder = ArchiveFolder::open(folder, *bytes_max, *free_percent_min)
+            .map_err(|source| GatewayError::Archive { folder: folder.clone(), source })?;
+        let archive_folder = Arc::new(Mutex::new(archive_folder));
+        let mut archivers = Vec::new();
+        let mut sources = Vec::new();
+        for stream in Stream::ALL {
+            let status = Arc::new(ForwardStatus::default());
+            sources.push(SinkSource { sink: sink.name.clone(), stream, kind: "archive", status: Arc::clone(&status) });
+            archivers.push(ArchiverParts {
+                settings: ArchiveSettings {
+                    sink: sink.name.clone(),
+                    rotate_after: *rotate_after,
+                    rotate_bytes: *rotate_bytes,
+                },
+                stream,
+                folder: Arc::clone(&archive_folder),
+                reader: self.reader()?,
+                cursor: self.writer.register_sink(&sink.name, stream).map_err(GatewayError::Sqlite)?,
+                gateway: record::escape(&self.settings.gateway_id),
+                committed: self.committed.of(stream).subscribe(),
+                link: self.link.subscribe(),
+                pipeline: self.pipeline.clone(),
+                status,
+            });
+        }
+        spawn(&sink.name, sources, move || async move {
+            let tasks = LocalSet::new();
+            for archiver in archivers {
+                tasks.spawn_local(archive::run(archiver));
+            }
+            tasks.await;
+        })
+    }
+
+    fn start_kinesis(
+        &mut self,
+        name: &str,
+        connection: KinesisConnection,
+        delivery: &DeliverySettings,
+        streams: Vec<(Stream, String)>,
+    ) -> Result<SinkThread, GatewayError> {
+        let gateway = self.settings.gateway_id.clone();
+        let mut forwarders = Vec::new();
+        let mut sources = Vec::new();
+        for (stream, cloud_stream) in streams {
+            let status = Arc::new(ForwardStatus::default());
+            sources.push(SinkSource { sink: name.to_owned(), stream, kind: "kinesis", status: Arc::clone(&status) });
+            let parts = ForwarderParts {
+                sink: name.to_owned(),
+                stream,
+                delivery: delivery.clone(),
+                reader: self.reader()?,
+                cursor: self.writer.register_sink(name, stream).map_err(GatewayError::Sqlite)?,
+                gateway: record::escape(&gateway),
+                committed: self.committed.of(stream).subscribe(),
+                link: self.link.subscribe(),
+                pipeline: self.pipeline.clone(),
+                status,
+                seed: random_seed()?,
+                flush_within: self.settings.grace,
+            };
+            forwarders.push((parts, cloud_stream));
+        }
+        spawn(name, sources, move || async move {
+            let http = kinesis::http_client(&connection);
+            let tasks = LocalSet::new();
+            for (parts, cloud_stream) in forwarders {
+                let sink = KinesisSink::new(connection.clone(), http.clone(), cloud_stream, gateway.clone());
+                tasks.spawn_local(forwarder::run(parts, Rc::new(sink)));
+            }
+            tasks.await;
+        })
+    }
+
+    fn reader(&self) -> Result<Reader, GatewayError> {
+        Reader::open(self.store, None).map_err(GatewayError::Store)
+    }
+}
+
+/// Of the jitter: two gateways that lost the same link must not come back in step.
+fn random_seed() -> Result<u64, GatewayError> {
+    getrandom::u64().map_err(|error| GatewayError::System(std::io::Error::other(error)))
+}
+
+/// A thread with a runtime of its own: what one sink waits for is nothing to the others.
+fn spawn<F: Future<Output = ()>>(
+    name: &str,
+    sources: Vec<SinkSource>,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<SinkThread, GatewayError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
+    let thread = std::thread::Builder::new()
+        .name(format!("sink-{name}"))
+        .spawn(move || runtime.block_on(work()))
+        .map_err(GatewayError::System)?;
+    Ok(SinkThread { name: name.to_owned(), thread, sources })
+}

@@ -1,0 +1,114 @@
+//! From a reading that stands out to the driver's display, across kills.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::archive;
+use crate::client::{Client, Publish};
+use crate::gateway::{Gateway, wait_until};
+
+const TOPIC: &str = "alerts/tank/temperature/anomaly";
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+/// Four minutes of a device's own history, so that its detectors are warm.
+fn warm(client: &mut Client, device: &str) {
+    let now = now_ms();
+    let item =
+        |n: i64| format!("{{\"value\":{:.1},\"ts_ms\":{}}}", 20.0 + 0.1 * ((n * 7919) % 5) as f64, now - n * 1000);
+    let items: Vec<String> = (1..240).rev().map(item).collect();
+    client.publish(&format!("devices/{device}/temperature"), format!("[{}]", items.join(",")));
+}
+
+fn json(message: &Publish) -> serde_json::Value {
+    serde_json::from_slice(&message.payload).unwrap()
+}
+
+fn next_alert(subscriber: &mut Client) -> serde_json::Value {
+    let message = subscriber.receive();
+    assert_eq!((message.topic.as_str(), message.qos), (TOPIC, 1));
+    json(&message)
+}
+
+#[test]
+fn an_alert_is_raised_at_once_acknowledged_by_a_person_and_cleared_after_quiet() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    let mut driver = Client::connect(gateway.mqtt, "driver");
+    driver.subscribe(&[("alerts/+/+/anomaly", 1)]);
+    let mut device = Client::connect(gateway.mqtt, "tank");
+    warm(&mut device, "tank");
+    device.publish("devices/tank/temperature", "45.0");
+    let raised = next_alert(&mut driver);
+    assert_eq!(
+        (&raised["type"], &raised["state"], &raised["stored"]),
+        (&"alert".into(), &"raised".into(), &true.into())
+    );
+    assert_eq!((&raised["revision"], &raised["count"], &raised["value"]), (&1.into(), &1.into(), &45.0.into()));
+    assert_eq!((&raised["device"], &raised["metric"]), (&"tank".into(), &"temperature".into()));
+
+    let mut late = Client::connect(gateway.mqtt, "late");
+    late.subscribe(&[("alerts/#", 1)]);
+    let retained = late.receive();
+    assert!(retained.retain);
+    assert_eq!(json(&retained)["id"], raised["id"]);
+
+    driver.publish(&format!("{TOPIC}/ack"), "{\"by\":\"anna\"}");
+    let acknowledged = next_alert(&mut driver);
+    assert_eq!((&acknowledged["acknowledged_by"], &acknowledged["revision"]), (&"anna".into(), &2.into()));
+
+    assert_eq!(gateway.status()["alerts"][0]["id"], raised["id"]);
+    let cleared = std::iter::repeat_with(|| next_alert(&mut driver)).find(|alert| alert["state"] == "cleared").unwrap();
+    assert_eq!(cleared["id"], raised["id"]);
+    assert!(cleared["cleared_at_ms"].as_i64().unwrap() - raised["raised_at_ms"].as_i64().unwrap() >= 30_000);
+
+    assert!(gateway.stop().success());
+    let mut kinds = Vec::new();
+    archive::read(&folder.path().join("state/archive"), "anomalies", |line| {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&record["v"], record["position"].is_u64()), (&1.into(), true), "{line}");
+        kinds.push(record["type"].as_str().unwrap().to_owned());
+    });
+    kinds.dedup();
+    assert!(["anomaly", "alert", "gateway"].iter().all(|kind| kinds.iter().any(|k| k == kind)), "{kinds:?}");
+    let (mut raw, mut last) = (0, 0);
+    archive::read(&folder.path().join("state/archive"), "raw", |line| {
+        raw += 1;
+        let position: i64 = archive::field(line, "position").parse().unwrap();
+        assert_eq!(position, last + 1, "positions count up by one");
+        last = position;
+    });
+    assert_eq!(raw, 240);
+}
+
+#[test]
+fn a_kill_during_an_alarm_neither_clears_it_nor_raises_it_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    let mut device = Client::connect(gateway.mqtt, "tank");
+    warm(&mut device, "tank");
+    // Nobody is subscribed: that this is acknowledged means that the alert is committed, not that it was published.
+    device.publish("devices/tank/temperature", "45.0");
+    gateway.kill();
+
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    let mut driver = Client::connect(gateway.mqtt, "driver");
+    driver.subscribe(&[("alerts/#", 1)]);
+    let again = next_alert(&mut driver);
+    assert_eq!((&again["state"], &again["stored"]), (&"raised".into(), &true.into()));
+
+    // No new warm-up: the next one is found at once, and it is the same alert.
+    let mut device = Client::connect(gateway.mqtt, "tank");
+    let second_ago = now_ms() - 1000;
+    device.publish("devices/tank/temperature", format!("{{\"value\":20.1,\"ts_ms\":{second_ago}}}"));
+    wait_until("an update's time", || now_ms() - again["updated_at_ms"].as_i64().unwrap() > 6_000);
+    for _ in 0..5 {
+        device.publish("devices/tank/temperature", "20.2");
+    }
+    device.publish("devices/tank/temperature", "60.0");
+    let went_on = next_alert(&mut driver);
+    assert_eq!((&went_on["id"], &went_on["state"]), (&again["id"], &"raised".into()));
+    assert!(went_on["revision"].as_u64() > again["revision"].as_u64());
+    assert_eq!(went_on["raised_at_ms"], again["raised_at_ms"]);
+}
