@@ -16,6 +16,13 @@ pub fn read(root: &Path, stream: &str, mut each: impl FnMut(&str)) {
     }
 }
 
+/// Every record of a stream.
+pub fn records(root: &Path, stream: &str) -> Vec<serde_json::Value> {
+    let mut records = Vec::new();
+    read(root, stream, |line| records.push(serde_json::from_str(line).unwrap()));
+    records
+}
+
 fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries {

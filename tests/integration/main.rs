@@ -6,6 +6,7 @@ mod archive;
 mod client;
 mod gateway;
 
+mod admin;
 mod alerts;
 mod hostile;
 mod kill;

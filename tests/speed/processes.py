@@ -1,0 +1,169 @@
+"""The programs of a measurement: started, watched through /proc, and ended by their process id."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARIES = ROOT / "target" / "release"
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+START_SECONDS_MAX = 30
+# Any will do: the fake cloud reads only their date.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "speed", "AWS_SECRET_ACCESS_KEY": "speed", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+class Failed(Exception):
+    """A measurement that cannot be believed."""
+
+
+def wait_for(what, condition, seconds):
+    """Returns the first true value of `condition`, or fails."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise Failed(f"waited {seconds} s in vain for: {what}")
+
+
+class Program:
+    """A program that prints one line of JSON when it is ready, and ends by SIGTERM."""
+
+    def __init__(self, arguments, log, environment=None):
+        self.process = subprocess.Popen(
+            [str(argument) for argument in arguments],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, **(environment or {})},
+            text=True,
+        )
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(f"{arguments[0]} did not start; see {log.name}")
+        self.ready = json.loads(line)
+
+    def cpu_seconds(self):
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        fields = stat.rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
+
+    def memory_mb(self, field):
+        """`VmRSS` or `VmHWM`, its peak, in 10^6 bytes."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024 / 1e6
+        raise Failed(f"no {field}")
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        return self.process.returncode
+
+
+class Bench:
+    """A gateway that forwards to a fake cloud, in a folder of their own."""
+
+    def __init__(self, shards=4, shard_records_per_second="unlimited", record="lines"):
+        self.folder = tempfile.TemporaryDirectory(prefix="outrider-speed-", dir=ROOT / "target")
+        path = Path(self.folder.name)
+        self.log = open(path / "log", "w")
+        self.cloud = self.gateway = None
+        try:
+            self.cloud = Program(
+                [BINARIES / "fake-cloud", "--listen", "127.0.0.1:0", "--mode", "count"]
+                + ["--stream", f"raw:{shards}", "--stream", "anomalies:1"]
+                + ["--shard-records-per-second", shard_records_per_second, "--shard-bytes-per-second", "unlimited"],
+                self.log,
+            )
+            self.cloud_url = f"http://{self.cloud.ready['address']}"
+            config = path / "outrider.toml"
+            config.write_text(
+                f'[gateway]\nid = "speed"\n[store]\npath = "{path}/state"\n[mqtt]\nlisten = "127.0.0.1:0"\n'
+                f'[admin]\nlisten = "127.0.0.1:0"\n[[sink]]\nname = "cloud"\ntype = "kinesis"\nregion = "eu-central-1"\n'
+                f'endpoint = "{self.cloud_url}"\nraw = "raw"\nanomalies = "anomalies"\nrecord = "{record}"\n'
+            )
+            self.gateway = Program([BINARIES / "outrider", "run", "--config", config], self.log, CREDENTIALS)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for program in (self.gateway, self.cloud):
+            if program:
+                program.end()
+        self.log.close()
+        self.folder.cleanup()
+
+    def load(self, **options):
+        """Starts the load generator; `finish` has its report."""
+        arguments = [str(BINARIES / "firmware-sim"), "load", "--broker", self.gateway.ready["mqtt"]]
+        for name, value in options.items():
+            arguments += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+        return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=self.log, text=True)
+
+    @staticmethod
+    def finish(load):
+        output, _ = load.communicate()
+        report = json.loads(output.splitlines()[-1])
+        if load.returncode != 0:
+            raise Failed(f"the load failed: {report['failure']}")
+        return report
+
+    def cloud_request(self, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(f"{self.cloud_url}/fake/{path}", data=data, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def cloud_stream(self, stream="raw"):
+        """What one stream has; None while the cloud is offline."""
+        try:
+            return self.cloud_request("stats")["streams"][stream]
+        except (urllib.error.URLError, ConnectionError):
+            return None
+
+    def readings(self):
+        stream = self.cloud_stream()
+        return stream["readings"] if stream else -1
+
+    def wait_delivered(self, readings, seconds=120):
+        """Waits until so many distinct readings are at the cloud, and checks what came with them."""
+        wait_for(f"{readings} readings at the cloud", lambda: self.readings() >= readings, seconds)
+        stream = self.cloud_stream()
+        if stream["readings"] != readings or stream["uncounted"]:
+            raise Failed(f"acknowledged {readings}, at the cloud {stream['readings']}")
+        if stream["position_regressions"]:
+            raise Failed(f"{stream['position_regressions']} readings out of their device's order")
+        return stream
+
+
+def fsync_log(seconds=3.0, commit_bytes=500 * 150):
+    """The yardstick: a plain file to which what 500 readings take is appended and synced, again and again."""
+    with tempfile.TemporaryFile(dir=ROOT / "target") as file:
+        block, times = os.urandom(commit_bytes), []
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            start = time.monotonic()
+            os.write(file.fileno(), block)
+            os.fdatasync(file.fileno())
+            times.append((time.monotonic() - start) * 1e3)
+    times.sort()
+    return {
+        "fsync_ms_p50": times[len(times) // 2],
+        "fsync_ms_p99": times[len(times) * 99 // 100],
+        "log_readings_per_second": 500 * len(times) / seconds,
+    }

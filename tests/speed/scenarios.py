@@ -1,0 +1,125 @@
+"""One function for each measurement; each returns numbers by name."""
+
+import time
+
+from processes import Bench, Failed, fsync_log, wait_for
+
+PACED_RATE = 2_000
+OUTAGE_SECONDS = 15
+
+
+def idle():
+    with Bench() as bench:
+        time.sleep(3)
+        return {"idle_rss_mb": bench.gateway.memory_mb("VmRSS")}
+
+
+def saturated(seconds):
+    """As much as is acknowledged. The clock of the delivered ones runs until the last is at the cloud."""
+    with Bench() as bench:
+        cpu, started = bench.gateway.cpu_seconds(), time.monotonic()
+        report = bench.finish(bench.load(duration=f"{seconds}s"))
+        bench.wait_delivered(report["acknowledged"])
+        elapsed = time.monotonic() - started
+        millions = report["acknowledged"] / 1e6
+        return {
+            "acknowledged_per_second": report["acknowledged_per_second"],
+            "delivered_per_second": report["acknowledged"] / elapsed,
+            "cpu_s_per_million": (bench.gateway.cpu_seconds() - cpu) / millions,
+            "peak_rss_mb": bench.gateway.memory_mb("VmHWM"),
+            "generator_cpu_s_per_million": report["cpu_s"] / millions,
+            "cloud_cpu_s_per_million": bench.cloud_request("stats")["cpu_seconds"] / millions,
+            "puback_ms_p99": report["puback_ms_p99"],
+        }
+
+
+def paced(seconds):
+    with Bench() as bench:
+        cpu = bench.gateway.cpu_seconds()
+        report = bench.finish(bench.load(duration=f"{seconds}s", rate=PACED_RATE))
+        stream = bench.wait_delivered(report["acknowledged"])
+        millions = report["acknowledged"] / 1e6
+        latency = stream["since_measured_ms"]
+        return {
+            "cpu_s_per_million": (bench.gateway.cpu_seconds() - cpu) / millions,
+            "peak_rss_mb": bench.gateway.memory_mb("VmHWM"),
+            "cloud_ms_p50": latency["p50"],
+            "cloud_ms_p99": latency["p99"],
+            "puback_ms_p50": report["puback_ms_p50"],
+            "puback_ms_p99": report["puback_ms_p99"],
+        }
+
+
+def alerts(seconds):
+    """Wild readings now and then, once the detectors are warm, and a subscriber that waits for their alerts."""
+    with Bench() as bench:
+        report = bench.finish(bench.load(duration=f"{65 + seconds}s", rate=PACED_RATE, alerts=True))
+        spikes = report["spikes"]
+        if spikes["alerted"] != spikes["made"]:
+            raise Failed(f"{spikes['made']} wild readings, {spikes['alerted']} alerts")
+        return {"alert_ms_p50": spikes["alert_ms_p50"], "alert_ms_p99": spikes["alert_ms_p99"], "spikes": spikes["made"]}
+
+
+def catch_up(readings):
+    """An outage with everything buffered, then the cloud is back and nothing new comes in."""
+    with Bench() as bench:
+        bench.finish(bench.load(count=1_000))
+        bench.wait_delivered(1_000)
+        # Long enough at half the floor; what is left of it when the load is through is waited for.
+        outage_seconds = readings / 35_000 + 5
+        bench.cloud_request("offline", {"seconds": outage_seconds})
+        report = bench.finish(bench.load(count=readings, first_sequence=1_000_000))
+        wait_for("the cloud to come back", lambda: bench.cloud_stream() is not None, outage_seconds + 5)
+        before, since = bench.readings(), time.monotonic()
+        cpu = bench.gateway.cpu_seconds()
+        bench.wait_delivered(report["acknowledged"] + 1_000)
+        drained = report["acknowledged"] + 1_000 - before
+        return {
+            "catch_up_per_second": drained / (time.monotonic() - since),
+            "catch_up_cpu_s_per_million": (bench.gateway.cpu_seconds() - cpu) / (drained / 1e6),
+            "catch_up_peak_rss_mb": bench.gateway.memory_mb("VmHWM"),
+        }
+
+
+def limited_shards():
+    """Four shards that each take 1,000 records a second, a reading a record, an outage in the middle of a steady load.
+
+    The ideal: the hottest shard takes its limit from the first moment on, and loses nothing to attempts that fail.
+    """
+    with Bench(shards=4, shard_records_per_second=1_000, record="single") as bench:
+        load = bench.load(duration="110s", rate=PACED_RATE)
+        start = time.monotonic()
+        time.sleep(8)
+        shares = [shard["records"] for shard in bench.cloud_stream()["shards"]]
+        hottest = PACED_RATE * max(shares) / sum(shares)
+        bench.cloud_request("offline", {"seconds": OUTAGE_SECONDS})
+        time.sleep(OUTAGE_SECONDS - 2)
+        wait_for("the cloud to come back", lambda: bench.cloud_stream() is not None, 10)
+        back = time.monotonic()
+
+        def is_caught_up():
+            published = PACED_RATE * (time.monotonic() - start)
+            return bench.readings() >= published - PACED_RATE * 0.3
+
+        wait_for("the backlog to be gone", is_caught_up, 80)
+        took = time.monotonic() - back
+        report = bench.finish(load)
+        bench.wait_delivered(report["acknowledged"])
+        ideal = OUTAGE_SECONDS * hottest / (1_000 - hottest)
+        return {"shards_catch_up_ratio": took / ideal, "shards_catch_up_s": took, "shards_ideal_s": ideal}
+
+
+def throttled_records(seconds):
+    """A tenth of all records is refused, whatever the rate: what is at the cloud when the load ends, of what was offered."""
+    with Bench() as bench:
+        bench.cloud_request("faults", {"record_throttled": 0.1})
+        report = bench.finish(bench.load(duration=f"{seconds}s", rate=10 * PACED_RATE))
+        there = bench.readings()
+        stream = bench.wait_delivered(report["acknowledged"])
+        if stream["duplicates"]:
+            raise Failed(f"{stream['duplicates']} duplicates")
+        return {"goodput": there / report["published"]}
+
+
+def yardstick():
+    return fsync_log()
