@@ -10,7 +10,7 @@
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -71,6 +71,8 @@ pub enum GatewayError {
     Sqlite(rusqlite::Error),
     Listen {
         what: &'static str,
+        /// Of the configuration.
+        key: &'static str,
         address: SocketAddr,
         source: std::io::Error,
     },
@@ -94,7 +96,7 @@ impl fmt::Display for GatewayError {
             GatewayError::Locked(error) => error.fmt(f),
             GatewayError::Store(error) => error.fmt(f),
             GatewayError::Sqlite(error) => write!(f, "cannot use the store: {error}"),
-            GatewayError::Listen { what, address, source } => {
+            GatewayError::Listen { what, address, source, .. } => {
                 write!(f, "cannot listen for {what} on {address}: {source}")
             }
             GatewayError::Archive { folder, source } => {
@@ -158,8 +160,15 @@ impl Parts {
     }
 }
 
+fn lock_folder(folder: &Path) -> Result<FolderLock, GatewayError> {
+    std::fs::create_dir_all(folder)
+        .map_err(|source| GatewayError::Store(OpenError::Folder { path: folder.to_owned(), source }))?;
+    FolderLock::acquire(folder).map_err(GatewayError::Locked)
+}
+
 fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, GatewayError> {
-    admin::bind(address).map_err(|source| GatewayError::Listen { what: "administration", address, source })
+    let (what, key) = ("administration", "admin.listen");
+    admin::bind(address).map_err(|source| GatewayError::Listen { what, key, address, source })
 }
 
 pub fn now_ms() -> i64 {
@@ -174,8 +183,11 @@ pub async fn run(
     on_ready: impl FnOnce(Ready),
     stop: impl Future<Output = ()>,
 ) -> Result<(), GatewayError> {
+    // Before the ports: a second process on the same folder is to hear of the first, not of its ports.
+    let lock = lock_folder(&settings.state_folder)?;
     let listener = TcpListener::bind(settings.mqtt_listen).await.map_err(|source| GatewayError::Listen {
         what: "MQTT",
+        key: "mqtt.listen",
         address: settings.mqtt_listen,
         source,
     })?;
@@ -187,7 +199,7 @@ pub async fn run(
     let counters = Arc::new(EdgeCounters::default());
     let clock = ClockState::new(clock::is_synchronised());
     let outbox = Outbox::default();
-    let mut parts = start(&settings, link, &outbox)?;
+    let mut parts = start(&settings, lock, link, &outbox)?;
     let sources = parts.sources(&settings, &counters, &clock, &phase_seen)?;
     let admin_thread = admin::spawn(admin_listener, sources, parts.pipeline.clone()).map_err(GatewayError::System)?;
     let edge_parts = EdgeParts {
@@ -229,10 +241,12 @@ fn edge_result(ended: Result<Result<(), edge::RouterDead>, tokio::task::JoinErro
 }
 
 /// Opens the store and starts everything that reads or writes it.
-fn start(settings: &GatewaySettings, link: watch::Sender<Link>, outbox: &Outbox) -> Result<Parts, GatewayError> {
-    std::fs::create_dir_all(&settings.state_folder)
-        .map_err(|source| GatewayError::Store(OpenError::Folder { path: settings.state_folder.clone(), source }))?;
-    let lock = FolderLock::acquire(&settings.state_folder).map_err(GatewayError::Locked)?;
+fn start(
+    settings: &GatewaySettings,
+    lock: FolderLock,
+    link: watch::Sender<Link>,
+    outbox: &Outbox,
+) -> Result<Parts, GatewayError> {
     let mut run = [0; 8];
     getrandom::fill(&mut run).map_err(|error| GatewayError::System(std::io::Error::other(error)))?;
     let run = RunId(run);
@@ -261,7 +275,7 @@ fn start(settings: &GatewaySettings, link: watch::Sender<Link>, outbox: &Outbox)
     let mut judge = Pipeline::new(PipelineSettings {
         gateway: settings.gateway_id.clone(),
         run,
-        watch: settings.watch,
+        watch: settings.watch.clone(),
         alerts: settings.alerts,
         last_raw_sequence: last_raw,
         last_anomaly_sequence: last_anomalies,

@@ -11,5 +11,6 @@ pub mod store;
 
 pub mod clock;
 pub mod commands;
+pub mod config;
 pub mod counter;
 pub mod disk;

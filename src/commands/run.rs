@@ -2,12 +2,77 @@
 
 use std::future::Future;
 use std::io::{self, Write};
+use std::process::ExitCode;
 
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::configuration::ConfigArguments;
+use super::logging::LogArguments;
+use super::{Exit, port_holder};
 use crate::forward::status::Link;
 use crate::gateway::{self, GatewayError, GatewaySettings, Ready};
+use crate::store::lock::LockError;
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub struct RunArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    #[command(flatten)]
+    logs: LogArguments,
+}
+
+const HELP: &str = "\
+Every key of the configuration can be given as a variable, OUTRIDER__SECTION__KEY: OUTRIDER__MQTT__LISTEN=0.0.0.0:1883.
+
+When it is ready it prints one line on standard output, {\"event\":\"ready\",\"mqtt\":\"IP:PORT\",\"admin\":\"IP:PORT\"}.
+SIGTERM or SIGINT ends it in order; a second one at once. What was acknowledged is stored in either case.
+
+Exit codes: 0 ended in order, 1 it could not run or go on, 2 usage, 75 another process has the state folder,
+78 the configuration is wrong.";
+
+pub fn command(arguments: &RunArguments) -> ExitCode {
+    arguments.logs.start();
+    let configuration = match arguments.config.load() {
+        Ok(configuration) => configuration,
+        Err(problems) => {
+            arguments.logs.report(&problems);
+            return Exit::Configuration.into();
+        }
+    };
+    match &configuration.file {
+        Some(file) => tracing::info!("configuration from {}", file.display()),
+        None => tracing::info!("no configuration file; the defaults hold"),
+    }
+    let result = configuration.settings().map_err(GatewayError::System).and_then(run);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", explained(&error));
+            exit_of(&error).into()
+        }
+    }
+}
+
+fn exit_of(error: &GatewayError) -> Exit {
+    match error {
+        GatewayError::Locked(LockError::Held { .. }) => Exit::Temporary,
+        _ => Exit::RunTime,
+    }
+}
+
+/// With what helps to mend it.
+fn explained(error: &GatewayError) -> String {
+    match error {
+        GatewayError::Listen { address, key, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            let holder = port_holder::find(*address).map_or("another process".to_owned(), |holder| holder.to_string());
+            format!("{error}, most likely by {holder}; {key} chooses another address")
+        }
+        _ => error.to_string(),
+    }
+}
 
 /// Runs the gateway on this thread. A second signal ends the process at once.
 pub fn run(settings: GatewaySettings) -> Result<(), GatewayError> {
@@ -20,11 +85,32 @@ pub fn run(settings: GatewaySettings) -> Result<(), GatewayError> {
 
 /// One line on standard output, for whoever started us; people read the log.
 fn print_ready(ready: Ready) {
+    log_ready(ready);
     let admin = ready.admin.map_or("null".to_owned(), |admin| format!("\"{admin}\""));
     let line = format!("{{\"event\":\"ready\",\"mqtt\":\"{}\",\"admin\":{admin}}}\n", ready.mqtt);
     // Nobody listens on the other end: no reason not to run.
     let _ = io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush());
-    tracing::info!(mqtt = %ready.mqtt, admin = ready.admin.map(|a| a.to_string()), "ready");
+}
+
+fn log_ready(ready: Ready) {
+    let Ready { mqtt, admin } = ready;
+    if mqtt.ip().is_loopback() {
+        let port = mqtt.port();
+        tracing::info!(
+            "listening for MQTT on {mqtt}, for this machine only; --listen 0.0.0.0:{port}, or mqtt.listen in the configuration, \
+             opens it to the network: then whoever reaches the port can publish and subscribe, without a password, unencrypted"
+        );
+    } else {
+        tracing::warn!(
+            "listening for MQTT on {mqtt}, open to the network: whoever reaches the port can publish and subscribe, without a \
+             password, unencrypted"
+        );
+    }
+    match admin {
+        Some(admin) if admin.ip().is_loopback() => tracing::info!("status page on http://{admin}/"),
+        Some(admin) => tracing::warn!("status page on http://{admin}/, open to the network, without a password"),
+        None => tracing::info!("no status page: admin.listen is off"),
+    }
 }
 
 /// Ready at the first SIGTERM or SIGINT; the one after it exits.

@@ -65,7 +65,9 @@ impl Host {
                 "{machine_id" => id.push_str(machine_id),
                 "{machine_id_short" => id.push_str(short),
                 _ => {
-                    return Err("unknown placeholder; there are {hostname}, {machine_id} and {machine_id_short}".to_owned());
+                    return Err(
+                        "unknown placeholder; there are {hostname}, {machine_id} and {machine_id_short}".to_owned()
+                    );
                 }
             }
             if rest.len() == at + placeholder.len() {
@@ -100,7 +102,6 @@ fn first_directory(list: OsString) -> Option<PathBuf> {
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
-        name.starts_with(VARIABLE_PREFIX)
-            .then(|| (name, value.to_string_lossy().into_owned()))
+        name.starts_with(VARIABLE_PREFIX).then(|| (name, value.to_string_lossy().into_owned()))
     })
 }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::raw::Value;
-use super::topic;
 use super::units::{format_duration, format_size, parse_duration, parse_size};
+use crate::ingest::{Format, Route};
 
 /// The shape of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +28,27 @@ pub enum Shape {
 pub enum Kind {
     Text(Shape),
     Choice(&'static [&'static str]),
-    Integer { min: u64, max: u64 },
+    Integer {
+        min: u64,
+        max: u64,
+    },
     Number,
     /// A number or several.
-    Numbers { count_max: usize },
-    Size { min: u64, max: u64, auto: bool },
-    Duration { min: Duration, max: Duration },
-    Listen { off: bool },
+    Numbers {
+        count_max: usize,
+    },
+    Size {
+        min: u64,
+        max: u64,
+        auto: bool,
+    },
+    Duration {
+        min: Duration,
+        max: Duration,
+    },
+    Listen {
+        off: bool,
+    },
 }
 
 /// A value that its kind has let through.
@@ -150,9 +164,8 @@ fn without_unit(what: &str, units: &str, likely: &str, value: &Value, kind: &Kin
 }
 
 fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
-    let only = |bytes_max: usize, allowed: fn(u8) -> bool| {
-        (1..=bytes_max).contains(&text.len()) && text.bytes().all(allowed)
-    };
+    let only =
+        |bytes_max: usize, allowed: fn(u8) -> bool| (1..=bytes_max).contains(&text.len()) && text.bytes().all(allowed);
     let readable = |bytes_max: usize| (1..=bytes_max).contains(&text.len()) && !text.chars().any(char::is_control);
     let is_right = match shape {
         Shape::Name => readable(128),
@@ -167,15 +180,13 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
         }
         Shape::Path => readable(4096),
         Shape::TopicTemplate => {
-            topic::check(text)?;
+            // Whether a device is missing depends on the keys beside it.
+            let device = Some(String::new());
+            Route::parse(text, Format::Auto, device, None).map_err(|error| error.to_string())?;
             true
         }
     };
-    if is_right {
-        Ok(Checked::Text(text.to_owned()))
-    } else {
-        Err(format!("not allowed here; {}", Kind::Text(shape)))
-    }
+    if is_right { Ok(Checked::Text(text.to_owned())) } else { Err(format!("not allowed here; {}", Kind::Text(shape))) }
 }
 
 fn is_endpoint(text: &str) -> bool {

@@ -17,16 +17,16 @@ pub enum Origin {
     Variable {
         name: String,
     },
+    Argument {
+        name: &'static str,
+    },
     /// Neither a file nor a variable says it.
     BuiltIn,
 }
 
 impl Origin {
     pub(super) fn line(file: &Path, line: usize) -> Origin {
-        Origin::Line {
-            file: file.to_owned(),
-            line,
-        }
+        Origin::Line { file: file.to_owned(), line }
     }
 
     pub(super) fn variable(name: &str) -> Origin {
@@ -40,6 +40,7 @@ impl fmt::Display for Origin {
             Origin::Line { file, line } => write!(f, "{}:{line}", file.display()),
             Origin::File { file } => write!(f, "{}", file.display()),
             Origin::Variable { name } => f.write_str(name),
+            Origin::Argument { name } => f.write_str(name),
             Origin::BuiltIn => f.write_str("configuration"),
         }
     }
@@ -70,41 +71,49 @@ impl fmt::Display for Problem {
 
 /// Every problem that a configuration has, in the order of file and line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    list: Vec<Problem>,
+    /// Lines that are no TOML: what was understood of them is nobody's fault.
+    broken: Vec<Origin>,
+}
 
 impl Problems {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Problem> {
-        self.0.iter()
+        self.list.iter()
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     pub(super) fn push(&mut self, problem: Problem) {
-        self.0.push(problem);
+        if !self.broken.contains(&problem.origin) {
+            self.list.push(problem);
+        }
+    }
+
+    /// A line that cannot be read; it has no other problem.
+    pub(super) fn add_broken(&mut self, origin: &Origin, message: impl Into<String>) {
+        self.add(origin, "", None, message);
+        self.broken.push(origin.clone());
     }
 
     pub(super) fn add(&mut self, origin: &Origin, key: &str, value: Option<String>, message: impl Into<String>) {
-        self.push(Problem {
-            origin: origin.clone(),
-            key: key.to_owned(),
-            value,
-            message: message.into(),
-        });
+        self.push(Problem { origin: origin.clone(), key: key.to_owned(), value, message: message.into() });
     }
 
     /// Lines first, in their order; what has no line after them.
     pub(super) fn sort(&mut self) {
-        self.0.sort_by_key(|problem| match problem.origin {
+        self.list.sort_by_key(|problem| match problem.origin {
             Origin::Line { line, .. } => (0, line),
             Origin::File { .. } => (1, 0),
             Origin::Variable { .. } => (2, 0),
-            Origin::BuiltIn => (3, 0),
+            Origin::Argument { .. } => (3, 0),
+            Origin::BuiltIn => (4, 0),
         });
     }
 }
@@ -112,10 +121,10 @@ impl Problems {
 /// One problem a line, then their number.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for problem in &self.0 {
+        for problem in &self.list {
             writeln!(f, "{problem}")?;
         }
-        match self.0.len() {
+        match self.list.len() {
             1 => f.write_str("1 problem in the configuration"),
             many => write!(f, "{many} problems in the configuration"),
         }

@@ -15,13 +15,23 @@ use super::units::{parse_duration, parse_size};
 /// Prefix of the variables that stand in for keys.
 pub const VARIABLE_PREFIX: &str = "OUTRIDER__";
 
+/// A command's argument that stands in for a key of a section that stands once.
+#[derive(Clone, Debug)]
+pub struct Argument {
+    /// As the user writes it: `--listen`.
+    pub name: &'static str,
+    pub section: &'static str,
+    pub key: &'static str,
+    pub text: String,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Text(String),
     Integer(i128),
     Float(f64),
     List(Vec<Value>),
-    /// From the environment: text that its key may take as a number.
+    /// From a variable or an argument: text that its key may take as a number.
     Variable(String),
     /// A kind that no key takes: a table, a date, a boolean.
     Other,
@@ -72,6 +82,18 @@ pub struct Entry {
     pub key_origin: Origin,
 }
 
+impl Entry {
+    /// From outside the file.
+    fn overlay(text: &str, origin: Origin) -> Entry {
+        Entry {
+            value: Value::Variable(text.to_owned()),
+            shown: format!("\"{}\"", shown(text)),
+            origin: origin.clone(),
+            key_origin: origin,
+        }
+    }
+}
+
 /// One section, or one item of a list of sections.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -97,19 +119,15 @@ impl Document {
             let line_text = source.line_text(at);
             is_structure_lost |= line_text.starts_with('[');
             let message = syntax_message(line_text, error.message());
-            problems.add(&source.origin(at), "", None, message);
+            problems.add_broken(&source.origin(at), message);
         }
         // With a broken header, the keys below it would all be blamed for standing in the wrong section.
         if is_structure_lost {
             return document;
         }
-        let mut found = Problems::default();
         for (key, value) in root.get_ref().iter() {
-            document.add_section(&source, key, value, &mut found);
+            document.add_section(&source, key, value, problems);
         }
-        let is_new = |origin: &Origin| !problems.iter().any(|known| known.origin == *origin);
-        let new: Vec<_> = found.iter().filter(|problem| is_new(&problem.origin)).cloned().collect();
-        new.into_iter().for_each(|problem| problems.push(problem));
         document
     }
 
@@ -136,7 +154,12 @@ impl Document {
                     match item.get_ref() {
                         DeValue::Table(table) => Some(source.table(origin, table)),
                         _ => {
-                            problems.add(&origin, name, Some(source.shown(item)), format!("not a section; write [[{name}]]"));
+                            problems.add(
+                                &origin,
+                                name,
+                                Some(source.shown(item)),
+                                format!("not a section; write [[{name}]]"),
+                            );
                             None
                         }
                     }
@@ -153,8 +176,27 @@ impl Document {
         }
     }
 
-    /// Lays one variable over what the file says. Variables come sorted, so that a list grows from its end.
-    pub fn apply_variable(&mut self, variable: &str, text: &str, problems: &mut Problems) {
+    /// Lays an argument over all else.
+    pub fn apply_argument(&mut self, argument: &Argument) {
+        let origin = Origin::Argument { name: argument.name };
+        let table = self.sections.entry(argument.section).or_insert_with(|| Table::new(origin.clone()));
+        table.entries.insert(argument.key.to_owned(), Entry::overlay(&argument.text, origin));
+    }
+
+    /// Lays variables over what the file says, lists from their first item to the last.
+    pub fn apply_variables(&mut self, variables: &[(String, String)], problems: &mut Problems) {
+        let mut variables: Vec<_> = variables.iter().collect();
+        // As text, 10 would come before 2.
+        let by_number = |name: &str| -> Vec<(u64, String)> {
+            name.split("__").map(|part| (part.parse().unwrap_or(0), part.to_owned())).collect()
+        };
+        variables.sort_by_key(|(name, _)| by_number(name));
+        for (name, text) in variables {
+            self.apply_variable(name, text, problems);
+        }
+    }
+
+    fn apply_variable(&mut self, variable: &str, text: &str, problems: &mut Problems) {
         let origin = Origin::variable(variable);
         let path = variable[VARIABLE_PREFIX.len()..].to_ascii_lowercase();
         let parts: Vec<&str> = path.split("__").collect();
@@ -179,21 +221,14 @@ impl Document {
                 return problems.add(&origin, "", None, message);
             }
         };
-        let entry = Entry {
-            value: Value::Variable(text.to_owned()),
-            shown: format!("\"{}\"", shown(text)),
-            origin: origin.clone(),
-            key_origin: origin,
-        };
-        table.entries.insert(key.to_owned(), entry);
+        table.entries.insert(key.to_owned(), Entry::overlay(text, origin));
     }
 
     fn item(&mut self, name: &'static str, index: &str, origin: &Origin) -> Result<&mut Table, String> {
         let list = self.lists.entry(name).or_default();
         let there = list.len();
-        let at: usize = index
-            .parse()
-            .map_err(|_| format!("`{index}` is not a number; [[{name}]] are counted from 0"))?;
+        let at: usize =
+            index.parse().map_err(|_| format!("`{index}` is not a number; [[{name}]] are counted from 0"))?;
         if at > there {
             return Err(format!("there are {there} [[{name}]], counted from 0; the next is {there}"));
         }
@@ -206,10 +241,7 @@ impl Document {
 
 impl Table {
     pub fn new(origin: Origin) -> Table {
-        Table {
-            origin,
-            entries: BTreeMap::new(),
-        }
+        Table { origin, entries: BTreeMap::new() }
     }
 }
 
@@ -247,17 +279,16 @@ impl Source<'_> {
             };
             (key.get_ref().to_string(), entry)
         });
-        Table {
-            origin,
-            entries: entries.collect(),
-        }
+        Table { origin, entries: entries.collect() }
     }
 }
 
 fn convert(value: &DeValue<'_>) -> Value {
     match value {
         DeValue::String(text) => Value::Text(text.to_string()),
-        DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix()).map_or(Value::Other, Value::Integer),
+        DeValue::Integer(number) => {
+            i128::from_str_radix(number.as_str(), number.radix()).map_or(Value::Other, Value::Integer)
+        }
         DeValue::Float(number) => number.as_str().parse().map_or(Value::Other, Value::Float),
         DeValue::Array(items) => Value::List(items.iter().map(|item| convert(item.get_ref())).collect()),
         DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Table(_) => Value::Other,
@@ -283,12 +314,15 @@ fn misplaced_key(name: &str) -> String {
     }
 }
 
-/// The commonest error of syntax is a unit without quotes; the parser's own words do not help there.
+/// The commonest errors of syntax are texts and units without quotes; the parser's own words do not help there.
 fn syntax_message(line: &str, message: &str) -> String {
     let value = line.split_once('=').map(|(_, value)| value.split('#').next().unwrap_or_default().trim());
     match value {
         Some(value) if parse_size(value).is_some() || parse_duration(value).is_some() => {
             format!("a value with a unit stands in quotes; write \"{value}\"")
+        }
+        Some(value) if !value.is_empty() && !value.contains(['"', '\'', '[', ']', '{', '}']) => {
+            format!("a text stands in quotes; write \"{}\"", shown(value))
         }
         _ => format!("not TOML: {}", shown(message)),
     }

@@ -72,7 +72,7 @@ impl Group {
 
 /// What holds when a key is not there.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Default {
+pub enum Fallback {
     /// This, as it would be written in the file.
     Literal(&'static str),
     /// A problem; `example` is what could stand there.
@@ -86,7 +86,7 @@ pub struct Key {
     pub group: Group,
     pub name: &'static str,
     pub kind: Kind,
-    pub default: Default,
+    pub fallback: Fallback,
     pub about: &'static str,
 }
 
@@ -96,9 +96,7 @@ pub fn section(name: &str) -> Option<(&'static str, Form)> {
 
 /// Panics on a key that is not in the table: a fault of the program that the first test finds.
 pub fn key(group: Group, name: &str) -> &'static Key {
-    KEYS.iter()
-        .find(|key| key.group == group && key.name == name)
-        .expect("the parser asks for keys of the table only")
+    KEYS.iter().find(|key| key.group == group && key.name == name).expect("the parser asks for keys of the table only")
 }
 
 pub fn near_key(name: &str) -> Option<&'static Key> {
@@ -119,21 +117,18 @@ const fn seconds(min: u64, max: u64) -> Kind {
 }
 
 const fn milliseconds(min: u64, max: u64) -> Kind {
-    Kind::Duration {
-        min: Duration::from_millis(min),
-        max: Duration::from_millis(max),
-    }
+    Kind::Duration { min: Duration::from_millis(min), max: Duration::from_millis(max) }
 }
 
 const fn count(min: u64, max: u64) -> Kind {
     Kind::Integer { min, max }
 }
 
-const fn key_of(group: Group, name: &'static str, kind: Kind, default: Default, about: &'static str) -> Key {
-    Key { group, name, kind, default, about }
+const fn key_of(group: Group, name: &'static str, kind: Kind, fallback: Fallback, about: &'static str) -> Key {
+    Key { group, name, kind, fallback, about }
 }
 
-use Default::{Literal, Otherwise, Required};
+use Fallback::{Literal, Otherwise, Required};
 
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
@@ -168,7 +163,7 @@ pub const KEYS: &[Key] = &[
         "Time for a client to take what is sent to it."),
     key_of(Group::Mqtt, "uncommitted_max", count(1, 65_535), Literal("256"),
         "Publishes of one connection that may wait to be made durable; then nothing more is read from it."),
-    key_of(Group::Mqtt, "uncommitted_size_max", size(64 * KIB, GIB), Literal("\"8MiB\""),
+    key_of(Group::Mqtt, "uncommitted_size_max", size(64 * KIB, 256 * MIB), Literal("\"8MiB\""),
         "What all connections together may have waiting to be made durable."),
     key_of(Group::Mqtt, "filters_max", count(1, 100_000), Literal("256"),
         "Different topic filters that clients may subscribe to, all together."),
@@ -250,12 +245,16 @@ pub const KEYS: &[Key] = &[
         "The stream that takes anomalies, alerts and the gateway's own state."),
     key_of(Group::SinkKinesis, "record", Kind::Choice(&["lines", "single"]), Literal("\"lines\""),
         "A Kinesis record holds many readings of one device, a line each, or a single reading."),
-    key_of(Group::SinkKinesis, "record_size_max", size(KIB, 10 * MIB), Literal("\"64KiB\""),
-        "The largest Kinesis record; above 1MiB the stream has to be configured for it."),
-    key_of(Group::SinkKinesis, "request_size_max", size(64 * KIB, 10 * MIB), Literal("\"1MiB\""),
-        "The largest request."),
-    key_of(Group::SinkKinesis, "requests_in_flight", count(1, 64), Literal("8"),
+    key_of(Group::SinkKinesis, "record_size", size(KIB, MIB), Literal("\"64KiB\""),
+        "A Kinesis record of this size takes no further line; one line alone may be longer."),
+    key_of(Group::SinkKinesis, "record_size_max", size(64 * KIB, 10 * MIB), Literal("\"1MiB\""),
+        "A longer line is kept as a dead letter; above 1MiB the stream has to be configured for it."),
+    key_of(Group::SinkKinesis, "request_size_max", size(64 * KIB, 10 * MIB), Literal("\"4608KiB\""),
+        "The largest request; Kinesis takes 5MiB, and more where the stream is configured for it."),
+    key_of(Group::SinkKinesis, "requests_in_flight", count(1, 64), Literal("4"),
         "Requests under way at one time, for each stream."),
+    key_of(Group::SinkKinesis, "held_size_max", size(256 * KIB, GIB), Literal("\"4MiB\""),
+        "What is read from the store before it is acknowledged by Kinesis, for each stream."),
     key_of(Group::SinkKinesis, "connect_timeout", seconds(1, 60), Literal("\"5s\""),
         "Time to connect."),
     key_of(Group::SinkKinesis, "timeout", seconds(1, 300), Literal("\"10s\""),

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kind::Checked;
-use super::problem::{Origin, Problems, near_miss, shown};
+use super::problem::{Problems, near_miss, shown};
 use super::raw::{Table, Value};
-use super::reference::{self, Default, Group, KEYS, Key};
+use super::reference::{self, Fallback, Group, KEYS, Key};
 
 /// A key is read by asking for it by name; what nobody asked for is a problem in [`Section::finish`].
 pub struct Section<'a> {
@@ -22,13 +22,7 @@ pub struct Section<'a> {
 
 impl<'a> Section<'a> {
     pub fn new(table: Table, at: String, group: Group, problems: &'a mut Problems) -> Section<'a> {
-        Section {
-            table,
-            at,
-            groups: vec![group],
-            read: BTreeSet::new(),
-            problems,
-        }
+        Section { table, at, groups: vec![group], read: BTreeSet::new(), problems }
     }
 
     /// From here on keys of this group are asked for, too.
@@ -47,9 +41,13 @@ impl<'a> Section<'a> {
         self.text(name).map(PathBuf::from)
     }
 
-    pub fn choice(&mut self, name: &str) -> Option<&'static str> {
+    /// What the word that stands there means; the table lists the same words.
+    pub fn choice<T: Copy>(&mut self, name: &str, meanings: &[(&str, T)]) -> Option<T> {
         match self.value(name)? {
-            Checked::Choice(word) => Some(word),
+            Checked::Choice(word) => {
+                let found = meanings.iter().find(|(known, _)| *known == word);
+                Some(found.expect("every word of the table has a meaning").1)
+            }
             other => wrong_kind(name, &other),
         }
     }
@@ -63,8 +61,13 @@ impl<'a> Section<'a> {
     }
 
     /// An integer of a key whose range fits.
-    pub fn count(&mut self, name: &str) -> usize {
-        usize::try_from(self.integer(name)).expect("ranges of counts fit any machine")
+    pub fn count<T: TryFrom<u64>>(&mut self, name: &str) -> T {
+        fitting(self.integer(name))
+    }
+
+    /// A size of a key whose range fits.
+    pub fn bytes<T: TryFrom<u64>>(&mut self, name: &str) -> T {
+        fitting(self.size(name))
     }
 
     pub fn size(&mut self, name: &str) -> u64 {
@@ -87,6 +90,10 @@ impl<'a> Section<'a> {
         }
     }
 
+    pub fn milliseconds(&mut self, name: &str) -> u64 {
+        u64::try_from(self.duration(name).as_millis()).expect("ranges of durations fit a u64 of milliseconds")
+    }
+
     /// `None` is `"off"`.
     pub fn listen(&mut self, name: &str) -> Option<SocketAddr> {
         match self.defaulted(name) {
@@ -96,24 +103,19 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub fn numbers(&mut self, name: &str) -> Vec<f64> {
-        match self.value(name) {
-            Some(Checked::Numbers(numbers)) => numbers,
-            Some(other) => wrong_kind(name, &other),
-            None => Vec::new(),
+    pub fn numbers(&mut self, name: &str) -> Option<Vec<f64>> {
+        match self.value(name)? {
+            Checked::Numbers(numbers) => Some(numbers),
+            other => wrong_kind(name, &other),
         }
     }
 
     pub fn number(&mut self, name: &str) -> Option<f64> {
-        self.numbers(name).first().copied()
+        self.numbers(name)?.first().copied()
     }
 
     pub fn has(&self, name: &str) -> bool {
         self.table.entries.contains_key(name)
-    }
-
-    pub fn origin(&self) -> &Origin {
-        &self.table.origin
     }
 
     /// A problem of a key that is right by itself but not beside others; of the whole section where the key is not there.
@@ -123,12 +125,16 @@ impl<'a> Section<'a> {
                 let key = format!("{}.{name}", self.at);
                 self.problems.add(&entry.origin, &key, Some(entry.shown.clone()), message);
             }
-            None => self.problems.add(&self.table.origin, &self.at, None, message),
+            None => self.blame_section(message),
         }
     }
 
-    /// Reports what nobody asked for. Returns the names that were asked for.
-    pub fn finish(self) -> BTreeSet<&'static str> {
+    pub fn blame_section(&mut self, message: impl Into<String>) {
+        self.problems.add(&self.table.origin, &self.at, None, message);
+    }
+
+    /// Reports what nobody asked for.
+    pub fn finish(self) {
         for (name, entry) in &self.table.entries {
             if !self.read.contains(name.as_str()) {
                 let key = format!("{}.{}", self.at, shown(name));
@@ -136,7 +142,6 @@ impl<'a> Section<'a> {
                 self.problems.add(&entry.key_origin, &key, Some(entry.shown.clone()), message);
             }
         }
-        self.read
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -168,7 +173,7 @@ impl<'a> Section<'a> {
                 }
             }
         }
-        if let Default::Required { example } = key.default {
+        if let Fallback::Required { example } = key.fallback {
             let message = format!("`{name}` is missing; for example {name} = {example}");
             self.problems.add(&self.table.origin, &self.at, None, message);
         }
@@ -180,9 +185,8 @@ impl<'a> Section<'a> {
     }
 
     fn key(&mut self, name: &str) -> &'static Key {
-        let group = self.groups.iter().copied().find(|group| {
-            KEYS.iter().any(|key| key.group == *group && key.name == name)
-        });
+        let group =
+            self.groups.iter().copied().find(|group| KEYS.iter().any(|key| key.group == *group && key.name == name));
         let key = reference::key(group.unwrap_or(self.groups[0]), name);
         self.read.insert(key.name);
         key
@@ -190,12 +194,17 @@ impl<'a> Section<'a> {
 }
 
 fn default_of(key: &Key) -> Option<Checked> {
-    let Default::Literal(literal) = key.default else { return None };
+    let Fallback::Literal(literal) = key.fallback else { return None };
     let value = match literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(text) => Value::Text(text.to_owned()),
         None => Value::Integer(literal.parse().expect("defaults are texts or whole numbers")),
     };
     Some(key.kind.check(&value).expect("defaults are within their own range"))
+}
+
+/// All of today's ranges fit a `u32`, the smallest type that is asked for; a test asks for each key.
+fn fitting<T: TryFrom<u64>>(number: u64) -> T {
+    T::try_from(number).ok().expect("the range of a key fits the type that it is asked for as")
 }
 
 fn wrong_kind(name: &str, value: &Checked) -> ! {

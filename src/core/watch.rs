@@ -9,7 +9,7 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::batch::varint::{self, Cursor};
-use super::detector::limit::{self, Bounds};
+use super::detector::limit::{self, Bounds, Limits};
 use super::detector::profile::Profile;
 use super::detector::series::Series;
 use super::detector::{Findings, Verdict, state};
@@ -22,36 +22,17 @@ pub const LATE_AFTER_MS: i64 = 60_000;
 pub const CHUNK_SERIES: usize = 256;
 const SNAPSHOT_VERSION: u8 = 1;
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WatchSettings {
     pub series_max: usize,
     /// Samples that the window of one series holds before it is thinned, 16 bytes each; at least 64.
     pub window_samples_max: usize,
-    pub bounds_temperature: Bounds,
-    pub bounds_driven: Bounds,
-    pub bounds_generic: Bounds,
+    pub limits: Limits,
 }
 
 impl Default for WatchSettings {
     fn default() -> Self {
-        WatchSettings {
-            series_max: 10_000,
-            window_samples_max: 512,
-            bounds_temperature: Bounds::default(),
-            bounds_driven: Bounds::default(),
-            bounds_generic: Bounds::default(),
-        }
-    }
-}
-
-impl WatchSettings {
-    fn bounds(&self, profile: Profile) -> Bounds {
-        match profile {
-            Profile::Off => Bounds::default(),
-            Profile::Temperature => self.bounds_temperature,
-            Profile::Driven => self.bounds_driven,
-            Profile::Generic => self.bounds_generic,
-        }
+        WatchSettings { series_max: 10_000, window_samples_max: 512, limits: Limits::default() }
     }
 }
 
@@ -132,12 +113,14 @@ impl Watch {
             None => Profile::of_metric(reading.metric),
         };
         findings.severity_max = profile.severity_max();
-        if profile == Profile::Off {
+        let bounds = self.settings.limits.of(reading.metric);
+        if profile == Profile::Off && bounds.is_none() {
             return Verdict::Unwatched;
         }
-        findings.list.extend(limit::judge(reading.value, profile, self.settings.bounds(profile)));
+        let bounds = bounds.unwrap_or(&Bounds::NONE);
+        findings.list.extend(limit::judge(reading.value, profile, bounds));
         let mut verdict = Verdict::Normal;
-        if limit::is_usable(reading.value, profile) {
+        if profile != Profile::Off && limit::is_usable(reading.value, profile, bounds) {
             let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };
             verdict = match known.or_else(|| self.add(reading.device, reading.metric, Series::new(profile))) {
                 Some(index) => {

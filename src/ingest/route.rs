@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::core::topic::{self, TOPIC_BYTES_MAX};
+
 /// How a payload is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -35,19 +37,33 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplateError {
     Empty,
+    /// No topic that is taken is as long.
+    TooLong,
+    ControlCharacter,
     Wildcard,
-    EmptyLevel,
-    Unclosed { level: String },
-    RestNotLast,
-    Repeated { placeholder: String },
-    NoDevice,
+    /// Clients may not publish there.
+    Dollar,
     Reserved,
+    EmptyLevel,
+    Unclosed {
+        level: String,
+    },
+    RestNotLast,
+    Repeated {
+        placeholder: String,
+    },
+    TwoMetrics,
+    NoDevice,
 }
 
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TemplateError::Empty => f.write_str("a template is empty; write for example devices/{device}/{metric...}"),
+            TemplateError::TooLong => write!(f, "a template is longer than {TOPIC_BYTES_MAX} bytes"),
+            TemplateError::ControlCharacter => f.write_str("a template holds a control character"),
+            TemplateError::Dollar => f.write_str("topics that start with $ are never taken from a client"),
+            TemplateError::TwoMetrics => f.write_str("{metric} and {metric...} exclude each other"),
             TemplateError::Wildcard => {
                 f.write_str("a template takes no + and no #; a level that varies is written {name}")
             }
@@ -84,15 +100,7 @@ impl Route {
         device: Option<String>,
         metric: Option<String>,
     ) -> Result<Route, TemplateError> {
-        if template.is_empty() {
-            return Err(TemplateError::Empty);
-        }
-        if template.contains(['+', '#']) {
-            return Err(TemplateError::Wildcard);
-        }
-        if crate::core::topic::is_reserved(template) {
-            return Err(TemplateError::Reserved);
-        }
+        check_as_topic(template)?;
         let mut levels = Vec::new();
         for text in template.split('/') {
             let level = parse_level(text)?;
@@ -104,10 +112,23 @@ impl Route {
             }
             levels.push(level);
         }
+        if levels.contains(&Level::Metric) && levels.contains(&Level::MetricRest) {
+            return Err(TemplateError::TwoMetrics);
+        }
         if device.is_none() && !levels.contains(&Level::Device) {
             return Err(TemplateError::NoDevice);
         }
         Ok(Route { levels, format, device, metric })
+    }
+
+    /// Whether the topic itself says which device it is.
+    pub fn names_device(&self) -> bool {
+        self.levels.contains(&Level::Device)
+    }
+
+    /// Whether the topic itself says which metric it is.
+    pub fn names_metric(&self) -> bool {
+        self.levels.iter().any(|level| matches!(level, Level::Metric | Level::MetricRest))
     }
 
     pub fn matches<'a>(&'a self, topic: &'a str) -> Option<Matched<'a>> {
@@ -142,6 +163,29 @@ impl Route {
         }
         rest.is_none().then_some(matched)
     }
+}
+
+/// What is wrong with it as a topic of a client, wherever its levels vary.
+fn check_as_topic(template: &str) -> Result<(), TemplateError> {
+    if template.is_empty() {
+        return Err(TemplateError::Empty);
+    }
+    if template.len() > TOPIC_BYTES_MAX {
+        return Err(TemplateError::TooLong);
+    }
+    if template.chars().any(char::is_control) {
+        return Err(TemplateError::ControlCharacter);
+    }
+    if template.contains(['+', '#']) {
+        return Err(TemplateError::Wildcard);
+    }
+    if template.starts_with('$') {
+        return Err(TemplateError::Dollar);
+    }
+    if topic::is_reserved(template) {
+        return Err(TemplateError::Reserved);
+    }
+    Ok(())
 }
 
 fn parse_level(text: &str) -> Result<Level, TemplateError> {
@@ -197,5 +241,9 @@ mod tests {
         assert_eq!(parse("{device}/{device}"), Err(TemplateError::Repeated { placeholder: "device".into() }));
         assert_eq!(parse("a/b"), Err(TemplateError::NoDevice));
         assert_eq!(parse("alerts/{device}"), Err(TemplateError::Reserved));
+        assert_eq!(parse("$SYS/{device}"), Err(TemplateError::Dollar));
+        assert_eq!(parse("{device}/{metric}/{metric...}"), Err(TemplateError::TwoMetrics));
+        assert_eq!(parse("{device}\n"), Err(TemplateError::ControlCharacter));
+        assert_eq!(parse(&"x/".repeat(600)), Err(TemplateError::TooLong));
     }
 }

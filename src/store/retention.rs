@@ -11,12 +11,25 @@ use crate::core::identity::Stream;
 pub struct Capacity {
     pub bytes_max: u64,
     pub reserve_bytes: u64,
+    /// Of the disk, so much is left to others.
+    pub free_bytes_min: u64,
+    pub when_full: WhenFull,
+}
+
+/// What gives way when the capacity is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The oldest readings, counted.
+    DropOldest,
+    /// The newest: they are not acknowledged until there is room.
+    Refuse,
 }
 
 impl Capacity {
-    /// A twentieth in reserve, at least 1 MiB.
+    /// A twentieth in reserve, at least 1 MiB; the oldest goes first, and the disk may be filled.
     pub fn new(bytes_max: u64) -> Capacity {
-        Capacity { bytes_max, reserve_bytes: (bytes_max / 20).max(1 << 20) }
+        let reserve_bytes = (bytes_max / 20).max(1 << 20);
+        Capacity { bytes_max, reserve_bytes, free_bytes_min: 0, when_full: WhenFull::DropOldest }
     }
 }
 

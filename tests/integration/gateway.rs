@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use outrider::config::host::Host;
+use outrider::config::{Configuration, Sources};
 use outrider::gateway::GatewaySettings;
 
 /// Longest that anything is waited for.
@@ -21,10 +23,12 @@ pub struct Gateway {
 impl Gateway {
     /// Starts with the state in `folder`, and waits until it is ready.
     pub fn start(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Gateway {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_outrider"));
-        command.arg("run").args(["--listen", "127.0.0.1:0", "--state"]).arg(folder.join("state")).args(arguments);
-        command.envs(environment.iter().copied());
-        Gateway::spawn(folder, command)
+        Gateway::start_configured(folder, "", arguments, environment)
+    }
+
+    /// The same with the text of a configuration; what it says of ports and of the state folder does not hold.
+    pub fn start_configured(folder: &Path, config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Gateway {
+        Gateway::spawn(folder, run_command(folder, config, arguments, environment))
     }
 
     /// Starts a gateway that an ignored test of this binary runs, with settings that the program does not offer.
@@ -106,13 +110,25 @@ impl Gateway {
     }
 }
 
+/// `outrider run` on free ports, its state and its configuration in `folder`. A configuration of this machine does not come into it.
+pub fn run_command(folder: &Path, config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+    let file = folder.join("outrider.toml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outrider"));
+    command.arg("run").arg("--config").arg(file);
+    command.args(["--listen", "127.0.0.1:0", "--state"]).arg(folder.join("state")).args(arguments);
+    command.env("OUTRIDER__ADMIN__LISTEN", "127.0.0.1:0").envs(environment.iter().copied());
+    command
+}
+
 const STATE_VARIABLE: &str = "OUTRIDER_TEST_STATE";
 
 /// Runs a gateway until it is killed, with settings that only the library offers.
 pub fn run_in_this_process(change: impl FnOnce(&mut GatewaySettings)) {
     let Some(state) = std::env::var_os(STATE_VARIABLE) else { return };
-    let mut settings = outrider::commands::default_settings(state.into());
-    settings.mqtt_listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let text = format!("store.path = {state:?}\nmqtt.listen = '127.0.0.1:0'\nadmin.listen = '127.0.0.1:0'");
+    let configuration = Configuration::parse(Path::new("test"), &text, &Sources::default(), &Host::read()).unwrap();
+    let mut settings = configuration.settings().unwrap();
     change(&mut settings);
     outrider::commands::run::run(settings).unwrap();
 }

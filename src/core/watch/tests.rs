@@ -46,13 +46,13 @@ proptest! {
     #[test]
     fn a_restored_watch_judges_as_if_never_stopped(readings in feed(), cut in 0.0..1.0f64, samples_max in 64usize..80) {
         let settings = WatchSettings { window_samples_max: samples_max, ..WatchSettings::default() };
-        let mut watch = Watch::new(settings);
+        let mut watch = Watch::new(settings.clone());
         let mut restored = None;
         let cut = (readings.len() as f64 * cut) as usize;
         let (mut findings, mut other) = (Findings::default(), Findings::default());
         for (i, &(series, at_ms, value)) in readings.iter().enumerate() {
             if i == cut {
-                let mut copy = Watch::new(settings);
+                let mut copy = Watch::new(settings.clone());
                 for chunk in 0..watch.snapshot_chunks() {
                     prop_assert_eq!(copy.restore(&watch.snapshot_chunk(chunk)), Ok(0));
                 }
@@ -151,4 +151,17 @@ fn chunks_are_bounded_and_all_series_are_in_one_of_them() {
     assert_eq!(left_out, [Ok(0), Ok(0), Ok(10), Ok(0)]);
     assert_eq!(copy.restore(&[9]), Err(RestoreError::UnknownVersion(9)));
     assert_eq!(copy.restore(&[]), Err(RestoreError::Damaged));
+}
+
+#[test]
+fn a_limit_holds_for_its_metric_alone_even_one_that_is_not_watched_otherwise() {
+    let below_sea = Bounds { low: Some(0.0), ..Bounds::NONE };
+    let limits = Limits::new(vec![("altitude".to_owned(), below_sea)]);
+    let mut watch = Watch::new(WatchSettings { limits, ..WatchSettings::default() });
+    let mut findings = Findings::default();
+    assert_eq!(watch.judge(&reading("a", "altitude", 0, -3.0), &mut findings), Verdict::Anomalous);
+    assert_eq!(findings.list[0].detector, Detector::Limit);
+    assert_eq!(watch.judge(&reading("a", "altitude", 1_000, 3.0), &mut findings), Verdict::Normal);
+    assert_eq!(watch.judge(&reading("a", "latitude", 0, -3.0), &mut findings), Verdict::Unwatched);
+    assert_eq!(watch.series_count(), 0, "a metric with bounds alone needs no state");
 }

@@ -1,0 +1,34 @@
+//! The configuration as commands take it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::host::Host;
+use crate::config::problem::Problems;
+use crate::config::{Argument, Configuration, Sources};
+
+#[derive(Debug, Args)]
+pub struct ConfigArguments {
+    /// The configuration file; else /etc/outrider/outrider.toml if it is there, else what is built in
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where devices connect, instead of mqtt.listen; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<String>,
+    /// The state folder, instead of store.path
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<String>,
+}
+
+impl ConfigArguments {
+    pub fn load(&self) -> Result<Configuration, Problems> {
+        let listen = ("--listen", "mqtt", "listen", &self.listen);
+        let state = ("--state", "store", "path", &self.state);
+        let given = [listen, state].into_iter().filter_map(|(name, section, key, text)| {
+            let text = text.clone()?;
+            Some(Argument { name, section, key, text })
+        });
+        Configuration::load(&Sources::of_process(self.config.clone(), given.collect()), &Host::read())
+    }
+}

@@ -1,0 +1,147 @@
+//! Logs on standard error: text, coloured on a terminal, without times where the journal adds its own; or JSON.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+
+use clap::{Args, ValueEnum};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::config::problem::Problems;
+
+/// Directives such as `outrider::edge=debug`, for whoever looks for something in particular.
+const VARIABLE: &str = "OUTRIDER_LOG";
+
+#[derive(Debug, Args)]
+pub struct LogArguments {
+    /// How logs are written, on standard error
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// What is logged: this and what is graver; OUTRIDER_LOG takes finer directives
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    log_level: Option<LogLevel>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    fn name(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+impl LogArguments {
+    /// For the whole process, from now on.
+    pub fn start(&self) {
+        let (filter, error) = self.filter(std::env::var(VARIABLE).ok());
+        let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).with_target(false);
+        match self.log_format {
+            LogFormat::Json => logs.json().flatten_event(true).with_target(true).init(),
+            LogFormat::Text if is_journal() => {
+                let lines = Format::default().without_time().with_target(false).with_level(false).with_ansi(false);
+                logs.with_ansi(false).event_format(JournalLines(lines)).init();
+            }
+            LogFormat::Text => logs.with_ansi(io::stderr().is_terminal() && !is_colour_unwanted()).init(),
+        }
+        if let Some(error) = error {
+            tracing::warn!("{VARIABLE} is not understood and is left out: {error}");
+        }
+    }
+
+    /// What is wrong with the configuration, where logs go; in text a problem is its line and nothing else.
+    pub fn report(&self, problems: &Problems) {
+        match self.log_format {
+            LogFormat::Text => eprintln!("{problems}"),
+            LogFormat::Json => problems.iter().for_each(|problem| tracing::error!("{problem}")),
+        }
+    }
+
+    fn filter(&self, variable: Option<String>) -> (EnvFilter, Option<impl fmt::Display>) {
+        let level = self.log_level.map_or("info", LogLevel::name);
+        // Others' libraries have nothing to say in between.
+        let usual = EnvFilter::new(format!("warn,outrider={level}"));
+        match variable.filter(|_| self.log_level.is_none()) {
+            Some(directives) => match EnvFilter::try_new(directives) {
+                Ok(filter) => (filter, None),
+                Err(error) => (usual, Some(error)),
+            },
+            None => (usual, None),
+        }
+    }
+}
+
+/// <https://no-color.org>
+fn is_colour_unwanted() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// Whether standard error is the journal's own socket: the variable alone is inherited by whatever is started from a desktop.
+fn is_journal() -> bool {
+    let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else { return false };
+    let errors = io::stderr().as_fd().try_clone_to_owned().and_then(|errors| File::from(errors).metadata());
+    errors.is_ok_and(|errors| stream == format!("{}:{}", errors.dev(), errors.ino()))
+}
+
+/// Each line begins with the level as the journal understands it, `<6>`.
+struct JournalLines(Format<Full, ()>);
+
+impl<S, N> FormatEvent<S, N> for JournalLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        self.0.format_event(context, writer, event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(log_level: Option<LogLevel>, variable: Option<&str>) -> (String, bool) {
+        let arguments = LogArguments { log_format: LogFormat::Text, log_level };
+        let (filter, error) = arguments.filter(variable.map(str::to_owned));
+        (filter.to_string(), error.is_some())
+    }
+
+    #[test]
+    fn the_argument_wins_over_the_variable_and_nonsense_over_nothing() {
+        assert_eq!(filter(None, None), ("outrider=info,warn".to_owned(), false));
+        assert_eq!(filter(Some(LogLevel::Debug), Some("trace")), ("outrider=debug,warn".to_owned(), false));
+        assert_eq!(filter(None, Some("outrider::edge=trace")), ("outrider::edge=trace".to_owned(), false));
+        assert_eq!(filter(None, Some("=&%")), ("outrider=info,warn".to_owned(), true));
+    }
+}

@@ -1,0 +1,148 @@
+//! The configuration: what the file, the variables and the arguments say, checked once and all at once.
+//!
+//! ```text
+//! file -> raw (sections of values, each with its line) -> section (each key by its kind) -> Configuration -> GatewaySettings
+//! ```
+//!
+//! [`reference`] is the one table of keys, kinds, ranges and defaults; everything here asks it. Nothing is looked up behind the caller's
+//! back: the machine's own names come in as a [`Host`], variables and arguments as [`Sources`].
+
+pub mod host;
+pub mod kind;
+pub mod problem;
+pub mod raw;
+pub mod reference;
+mod section;
+mod sections;
+mod settings;
+mod sinks;
+pub mod units;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::core::alert::AlertTimes;
+use crate::core::watch::WatchSettings;
+use crate::edge::EdgeSettings;
+use crate::gateway::SinkSettings;
+use crate::ingest::Route;
+use crate::store::retention::WhenFull;
+use crate::store::threads::CommitPacing;
+use host::Host;
+use problem::{Origin, Problem, Problems};
+pub use raw::Argument;
+use raw::Document;
+
+/// A longer file is no configuration.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Where a configuration comes from, the later over the earlier.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file that the user names; else the system's if it is there, else what is built in.
+    pub file: Option<PathBuf>,
+    /// `OUTRIDER__SECTION__KEY` and its text.
+    pub variables: Vec<(String, String)>,
+    pub arguments: Vec<Argument>,
+}
+
+impl Sources {
+    /// Of this process: its variables, and what its command line says.
+    pub fn of_process(file: Option<PathBuf>, arguments: Vec<Argument>) -> Sources {
+        Sources { file, variables: host::environment().collect(), arguments }
+    }
+}
+
+/// Everything that can be said, checked. What depends on the disk is decided by [`Configuration::settings`].
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// Nothing but what is built in, where there is no file.
+    pub file: Option<PathBuf>,
+    pub gateway_id: String,
+    /// How long sinks may take to flush at the end.
+    pub grace: Duration,
+    pub store: StoreConfiguration,
+    pub mqtt_listen: SocketAddr,
+    pub admin_listen: Option<SocketAddr>,
+    pub edge: EdgeSettings,
+    /// Bytes that may wait for their commit, over all connections.
+    pub uncommitted_bytes_max: u32,
+    pub watch: WatchSettings,
+    pub alerts: AlertTimes,
+    pub routes: Vec<Route>,
+    pub sinks: Vec<SinkSettings>,
+}
+
+#[derive(Clone, Debug)]
+pub struct StoreConfiguration {
+    pub folder: PathBuf,
+    /// As much as the disk suggests, where it is not said.
+    pub bytes_max: Option<u64>,
+    pub free_bytes_min: Option<u64>,
+    pub when_full: WhenFull,
+    pub pacing: CommitPacing,
+}
+
+impl Configuration {
+    pub fn load(sources: &Sources, host: &Host) -> Result<Configuration, Problems> {
+        let system_file = || Some(host.system_file.clone()).filter(|file| file.exists());
+        let Some(file) = sources.file.clone().or_else(system_file) else {
+            return Configuration::read(None, sources, host);
+        };
+        match read_file(&file) {
+            Ok(text) => Configuration::read(Some((&file, &text)), sources, host),
+            Err(problem) => {
+                let mut problems = Problems::default();
+                problems.push(problem);
+                Err(problems)
+            }
+        }
+    }
+
+    /// What the text of a file says, with the variables and arguments over it.
+    pub fn parse(file: &Path, text: &str, sources: &Sources, host: &Host) -> Result<Configuration, Problems> {
+        Configuration::read(Some((file, text)), sources, host)
+    }
+
+    fn read(file: Option<(&Path, &str)>, sources: &Sources, host: &Host) -> Result<Configuration, Problems> {
+        let mut problems = Problems::default();
+        let mut document = match file {
+            Some((file, text)) => Document::parse(file, text, &mut problems),
+            None => Document::default(),
+        };
+        document.apply_variables(&sources.variables, &mut problems);
+        sources.arguments.iter().for_each(|argument| document.apply_argument(argument));
+        let origin = file.map_or(Origin::BuiltIn, |(file, _)| Origin::File { file: file.to_owned() });
+        let mut reader = sections::Reader { document, host, origin, problems: &mut problems };
+        let configuration = reader.configuration(file.map(|(file, _)| file.to_owned()));
+        match configuration {
+            Some(configuration) if problems.is_empty() => Ok(configuration),
+            _ => {
+                assert!(!problems.is_empty(), "a configuration that is not complete says why");
+                problems.sort();
+                Err(problems)
+            }
+        }
+    }
+}
+
+fn read_file(file: &Path) -> Result<String, Problem> {
+    let problem =
+        |message| Problem { origin: Origin::File { file: file.to_owned() }, key: String::new(), value: None, message };
+    let cannot = |error: std::io::Error| problem(format!("cannot be read: {error}"));
+    // A FIFO or a device would be read for ever.
+    let length = std::fs::metadata(file).map_err(cannot)?;
+    if !length.is_file() || length.len() > FILE_BYTES_MAX {
+        return Err(problem(format!("not a file of at most {}", units::format_size(FILE_BYTES_MAX))));
+    }
+    let bytes = std::fs::read(file).map_err(cannot)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        Problem { origin: Origin::line(file, line), ..problem("not UTF-8".to_owned()) }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! From the sections of a document to checked values, and what one key means for another.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::host::Host;
+use super::problem::{Origin, Problems};
+use super::raw::{Document, Table};
+use super::reference::Group;
+use super::section::Section;
+use super::{Configuration, StoreConfiguration, sinks};
+use crate::core::alert::AlertTimes;
+use crate::core::detector::limit::{Bounds, Limits};
+use crate::core::watch::WatchSettings;
+use crate::edge::{EdgeSettings, Unrouted};
+use crate::gateway::SinkSettings;
+use crate::ingest::{Format, Ingest, Route};
+use crate::store::retention::WhenFull;
+use crate::store::threads::CommitPacing;
+
+pub struct Reader<'a> {
+    pub document: Document,
+    pub host: &'a Host,
+    /// To blame where a section is not there.
+    pub origin: Origin,
+    pub problems: &'a mut Problems,
+}
+
+struct Mqtt {
+    listen: SocketAddr,
+    edge: EdgeSettings,
+    uncommitted_bytes_max: u32,
+}
+
+impl Reader<'_> {
+    /// Reads everything, so that all problems are found; `None` where something is missing that has no default.
+    pub fn configuration(&mut self, file: Option<PathBuf>) -> Option<Configuration> {
+        let (gateway_id, grace) = self.gateway();
+        let store = self.store();
+        let mqtt = self.mqtt();
+        let admin_listen = self.admin(&mqtt);
+        let (series_max, alerts) = (self.detection(), self.alert());
+        let (routes, limits) = (self.routes(), self.limits());
+        let sinks = self.sinks(store.as_ref());
+        let watch = WatchSettings { series_max, limits, ..WatchSettings::default() };
+        Some(Configuration {
+            file,
+            gateway_id: gateway_id?,
+            grace,
+            store: store?,
+            mqtt_listen: mqtt.listen,
+            admin_listen,
+            edge: mqtt.edge,
+            uncommitted_bytes_max: mqtt.uncommitted_bytes_max,
+            watch,
+            alerts,
+            routes,
+            sinks,
+        })
+    }
+
+    fn single(&mut self, group: Group) -> Section<'_> {
+        let name = group.section();
+        let table = self.document.sections.remove(name).unwrap_or_else(|| Table::new(self.origin.clone()));
+        Section::new(table, name.to_owned(), group, self.problems)
+    }
+
+    /// Calls `read` for each item of a list, in the order of the file.
+    fn each(&mut self, group: Group, mut read: impl FnMut(Section<'_>)) {
+        let name = group.section();
+        for (index, table) in self.document.lists.remove(name).unwrap_or_default().into_iter().enumerate() {
+            read(Section::new(table, format!("{name}[{index}]"), group, self.problems));
+        }
+    }
+
+    fn gateway(&mut self) -> (Option<String>, std::time::Duration) {
+        let host = self.host;
+        let mut section = self.single(Group::Gateway);
+        let is_default = !section.has("id");
+        let template = section.text("id").expect("the id has a default");
+        let id = host.gateway_id(&template, is_default);
+        if let Err(message) = &id {
+            section.blame("id", message.as_str());
+        }
+        let grace = section.duration("shutdown_grace");
+        section.finish();
+        (id.ok(), grace)
+    }
+
+    fn store(&mut self) -> Option<StoreConfiguration> {
+        let state_folder = self.host.state_folder();
+        let mut section = self.single(Group::Store);
+        let is_named = section.has("path");
+        let folder = section.path("path").or(state_folder);
+        if folder.is_none() && !is_named {
+            let message =
+                "`path` is missing, and neither STATE_DIRECTORY nor HOME says where the state folder could be";
+            section.blame("path", message);
+        }
+        let bytes_max = section.size_or_auto("size_max");
+        let free_bytes_min = section.size_or_auto("free_space_min");
+        let when_full = [("drop_oldest", WhenFull::DropOldest), ("refuse", WhenFull::Refuse)];
+        let when_full = section.choice("when_full", &when_full).unwrap_or(WhenFull::DropOldest);
+        let pacing = CommitPacing {
+            linger: section.duration("commit_delay"),
+            readings: section.count("commit_readings"),
+            ..CommitPacing::default()
+        };
+        section.finish();
+        Some(StoreConfiguration { folder: folder?, bytes_max, free_bytes_min, when_full, pacing })
+    }
+
+    fn mqtt(&mut self) -> Mqtt {
+        let mut section = self.single(Group::Mqtt);
+        let listen = section.listen("listen").expect("off is not allowed");
+        let unrouted = [("pass", Unrouted::Pass), ("reject", Unrouted::Reject)];
+        let edge = EdgeSettings {
+            connections_max: section.count("connections_max"),
+            packet_bytes_max: section.bytes("packet_size_max"),
+            connect_timeout: section.duration("connect_timeout"),
+            write_timeout: section.duration("write_timeout"),
+            uncommitted_max: section.integer("uncommitted_max"),
+            filters_max: section.count("filters_max"),
+            filters_a_client_max: section.count("filters_per_client_max"),
+            topics_max: section.count("topics_max"),
+            retained_max: section.count("retained_max"),
+            retained_bytes_max: section.bytes("retained_size_max"),
+            subscriber_bytes_max: section.bytes("subscriber_size_max"),
+            persistent_sessions_max: section.count("sessions_max"),
+            unrouted: section.choice("unrouted", &unrouted).unwrap_or(Unrouted::Pass),
+        };
+        let uncommitted_bytes_max = section.bytes("uncommitted_size_max");
+        section.finish();
+        Mqtt { listen, edge, uncommitted_bytes_max }
+    }
+
+    fn admin(&mut self, mqtt: &Mqtt) -> Option<SocketAddr> {
+        let mut section = self.single(Group::Admin);
+        let listen = section.listen("listen");
+        if listen == Some(mqtt.listen) && mqtt.listen.port() != 0 {
+            section.blame("listen", "mqtt.listen is the same address");
+        }
+        section.finish();
+        listen
+    }
+
+    fn detection(&mut self) -> usize {
+        let mut section = self.single(Group::Detection);
+        let series_max = section.count("series_max");
+        section.finish();
+        series_max
+    }
+
+    fn alert(&mut self) -> AlertTimes {
+        let mut section = self.single(Group::Alert);
+        let times = AlertTimes {
+            clear_after_ms: section.milliseconds("clear_after"),
+            remove_after_ms: section.milliseconds("remove_after"),
+            ..AlertTimes::default()
+        };
+        section.finish();
+        times
+    }
+
+    /// The routes of the file in place of those that are built in.
+    fn routes(&mut self) -> Vec<Route> {
+        if !self.document.lists.contains_key(Group::Route.section()) {
+            return Ingest::default_routes();
+        }
+        let mut topics: Vec<String> = Vec::new();
+        let mut routes = Vec::new();
+        self.each(Group::Route, |mut section| {
+            let topic = section.text("topic");
+            if let Some(topic) = &topic {
+                if topics.contains(topic) {
+                    section.blame("topic", "another [[route]] takes the same topics");
+                }
+                topics.push(topic.clone());
+            }
+            routes.extend(route(&mut section, topic));
+            section.finish();
+        });
+        routes
+    }
+
+    fn limits(&mut self) -> Limits {
+        let mut limits: Vec<(String, Bounds)> = Vec::new();
+        self.each(Group::Limit, |mut section| {
+            let metric = section.text("metric");
+            let sentinels = section.numbers("sentinel");
+            let bounds = Bounds { low: section.number("min"), high: section.number("max"), sentinels };
+            if bounds == Bounds::NONE {
+                section.blame_section("limits nothing; give it min, max or sentinel");
+            }
+            if let (Some(low), Some(high)) = (bounds.low, bounds.high)
+                && low > high
+            {
+                section.blame("min", format!("above max, {high}"));
+            }
+            if let Some(metric) = metric {
+                if limits.iter().any(|(known, _)| *known == metric) {
+                    section.blame("metric", "another [[limit]] has the same metric");
+                }
+                limits.push((metric, bounds));
+            }
+            section.finish();
+        });
+        Limits::new(limits)
+    }
+
+    fn sinks(&mut self, store: Option<&StoreConfiguration>) -> Vec<SinkSettings> {
+        let archive_folder = store.map(|store| store.folder.join("archive")).unwrap_or_default();
+        if !self.document.lists.contains_key(Group::Sink.section()) {
+            return vec![sinks::built_in(archive_folder)];
+        }
+        let mut found = Vec::new();
+        self.each(Group::Sink, |section| sinks::read(section, &archive_folder, &mut found));
+        found
+    }
+}
+
+fn route(section: &mut Section<'_>, topic: Option<String>) -> Option<Route> {
+    let formats = [("auto", Format::Auto), ("json", Format::Json), ("cbor", Format::Cbor)];
+    let format = section.choice("format", &formats).unwrap_or(Format::Auto);
+    let (device, metric) = (section.text("device"), section.text("metric"));
+    let (has_device, has_metric) = (device.is_some(), metric.is_some());
+    match Route::parse(&topic?, format, device, metric) {
+        Ok(route) => {
+            if route.names_device() && has_device {
+                section.blame("device", "the topic says which device it is");
+            }
+            if route.names_metric() && has_metric {
+                section.blame("metric", "the topic says which metric it is");
+            }
+            Some(route)
+        }
+        Err(error) => {
+            section.blame("topic", error.to_string());
+            None
+        }
+    }
+}

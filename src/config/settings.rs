@@ -1,0 +1,97 @@
+//! From a configuration to what the gateway runs with: the last word is the disk's.
+
+use std::io;
+use std::path::Path;
+
+use super::Configuration;
+use super::units::{GIB, MIB};
+use crate::disk::{self, DiskSpace};
+use crate::gateway::GatewaySettings;
+use crate::store::retention::Capacity;
+use crate::store::schema::Synchronous;
+use crate::store::writer::store_path;
+
+const STORE_BYTES_AUTO_MAX: u64 = 4 * GIB;
+/// As `store.size_max` allows at least.
+const STORE_BYTES_AUTO_MIN: u64 = 16 * MIB;
+const FREE_BYTES_AUTO_MAX: u64 = 512 * MIB;
+
+impl Configuration {
+    /// Decides what is left to the disk. The state folder need not be there yet.
+    pub fn settings(self) -> io::Result<GatewaySettings> {
+        let capacity = self.capacity()?;
+        Ok(GatewaySettings {
+            gateway_id: self.gateway_id,
+            state_folder: self.store.folder,
+            mqtt_listen: self.mqtt_listen,
+            admin_listen: self.admin_listen,
+            edge: self.edge,
+            routes: self.routes,
+            capacity,
+            synchronous: Synchronous::Full,
+            pacing: self.store.pacing,
+            watch: self.watch,
+            alerts: self.alerts,
+            uncommitted_bytes_max: self.uncommitted_bytes_max,
+            sinks: self.sinks,
+            grace: self.grace,
+        })
+    }
+
+    pub fn capacity(&self) -> io::Result<Capacity> {
+        let space = disk::space(existing_part(&self.store.folder))?;
+        let bytes_max = match self.store.bytes_max {
+            Some(bytes_max) => bytes_max,
+            None => automatic_size(space, self.store_file_bytes()?),
+        };
+        Ok(Capacity {
+            free_bytes_min: self.store.free_bytes_min.unwrap_or(FREE_BYTES_AUTO_MAX.min(space.total_bytes / 10)),
+            when_full: self.store.when_full,
+            ..Capacity::new(bytes_max)
+        })
+    }
+
+    /// What the store takes of the disk now; none before it is created.
+    pub fn store_file_bytes(&self) -> io::Result<u64> {
+        match std::fs::metadata(store_path(&self.store.folder)) {
+            Ok(file) => Ok(file.len()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Half of what was free when the store was created, as near as can be told later: its own file counts as free. What others have filled
+/// since then makes it smaller, but never so small that it would lose what it holds.
+fn automatic_size(space: DiskSpace, file_bytes: u64) -> u64 {
+    let half = (space.free_bytes + file_bytes) / 2;
+    half.clamp(STORE_BYTES_AUTO_MIN, STORE_BYTES_AUTO_MAX).max(file_bytes)
+}
+
+/// The file system that a folder will be on once it is created.
+fn existing_part(folder: &Path) -> &Path {
+    let named = folder.ancestors().filter(|part| !part.as_os_str().is_empty());
+    named.into_iter().find(|part| part.exists()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_automatic_size_is_stable_while_the_store_grows_and_never_below_what_it_holds() {
+        let space = |free_bytes| DiskSpace { total_bytes: 100 * GIB, free_bytes };
+        assert_eq!(automatic_size(space(50 * GIB), 0), 4 * GIB);
+        assert_eq!(automatic_size(space(3 * GIB), 0), GIB + GIB / 2);
+        assert_eq!(automatic_size(space(2 * GIB), GIB), GIB + GIB / 2, "a third of it filled");
+        assert_eq!(automatic_size(space(MIB), 700 * MIB), 700 * MIB, "others have filled the disk");
+        assert_eq!(automatic_size(space(0), 0), 16 * MIB);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_on_the_disk_of_the_one_above() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert_eq!(existing_part(&folder.path().join("a/b")), folder.path());
+        assert_eq!(existing_part(Path::new("not/there")), Path::new("."));
+    }
+}

@@ -1,0 +1,319 @@
+use super::*;
+use crate::core::delivery::{DeliverySettings, Grouping};
+use crate::core::reading::Readings;
+use crate::edge::Unrouted;
+use crate::gateway::SinkKind;
+use crate::ingest::{ClockState, Decoded, Ingest};
+
+fn host() -> Host {
+    Host {
+        hostname: "truck".to_owned(),
+        machine_id: Some("0123456789abcdef".to_owned()),
+        home: Some(PathBuf::from("/home/pi")),
+        state_directory: None,
+        system_file: PathBuf::from("/nowhere/outrider.toml"),
+    }
+}
+
+fn with(text: &str, variables: &[(&str, &str)]) -> Result<Configuration, Vec<String>> {
+    let variables = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    let sources = Sources { variables, ..Sources::default() };
+    Configuration::parse(Path::new("file"), text, &sources, &host())
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+fn right(text: &str) -> Configuration {
+    with(text, &[]).expect("a right configuration")
+}
+
+fn wrong(text: &str) -> Vec<String> {
+    with(text, &[]).expect_err("a wrong configuration")
+}
+
+#[test]
+fn nothing_said_is_what_the_parts_take_by_default() {
+    let built_in = Configuration::load(&Sources::default(), &host()).expect("complete");
+    assert_eq!((built_in.gateway_id.as_str(), built_in.file), ("truck-01234567", None));
+    assert_eq!(built_in.store.folder, Path::new("/home/pi/.local/state/outrider"));
+    assert_eq!(built_in.store.when_full, WhenFull::DropOldest);
+    assert_eq!((built_in.store.bytes_max, built_in.store.free_bytes_min), (None, None));
+    assert_eq!(built_in.mqtt_listen.to_string(), "127.0.0.1:1883");
+    assert_eq!(built_in.admin_listen.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9464"));
+    assert_eq!(format!("{:?}", built_in.edge), format!("{:?}", EdgeSettings::default()));
+    assert_eq!(format!("{:?}", built_in.store.pacing), format!("{:?}", CommitPacing::default()));
+    assert_eq!((built_in.watch, built_in.alerts), (WatchSettings::default(), AlertTimes::default()));
+    assert_eq!(built_in.routes, Ingest::default_routes());
+    assert_eq!(built_in.sinks.len(), 1);
+    let SinkKind::Archive { folder, bytes_max, free_percent_min, rotate_after, rotate_bytes } = &built_in.sinks[0].kind
+    else {
+        panic!("{:?}", built_in.sinks)
+    };
+    assert_eq!(folder, Path::new("/home/pi/.local/state/outrider/archive"));
+    assert_eq!((*bytes_max, *free_percent_min, *rotate_bytes), (2 << 30, 10, 16 << 20));
+    assert_eq!(*rotate_after, Duration::from_secs(60));
+}
+
+#[test]
+fn every_kind_of_value_arrives() {
+    let configuration = right(
+        r#"
+        gateway.id = "x-{machine_id_short}"
+        [store]
+        path = "/data"
+        size_max = "100MB"
+        when_full = "refuse"
+        free_space_min = "0B"
+        commit_delay = "20ms"
+        [mqtt]
+        listen = "[::]:1883"
+        unrouted = "reject"
+        uncommitted_size_max = "1MiB"
+        [admin]
+        listen = "off"
+        [[route]]
+        topic = "plant/{line}/{metric...}"
+        device = "plant"
+        format = "cbor"
+        [[limit]]
+        metric = "temp"
+        max = 40
+        sentinel = [-127, 85.0]
+        [[sink]]
+        name = "files"
+        type = "archive"
+        [[sink]]
+        name = "cloud"
+        type = "kinesis"
+        region = "eu-central-1"
+        raw = "telemetry-raw"
+        record = "single"
+        timeout = "3s"
+        "#,
+    );
+    assert_eq!(configuration.gateway_id, "x-01234567");
+    assert_eq!(configuration.store.bytes_max, Some(100_000_000));
+    assert_eq!(configuration.store.free_bytes_min, Some(0));
+    assert_eq!(configuration.store.when_full, WhenFull::Refuse);
+    assert_eq!(configuration.store.pacing.linger, Duration::from_millis(20));
+    assert_eq!(configuration.mqtt_listen.to_string(), "[::]:1883");
+    assert_eq!((configuration.admin_listen, configuration.edge.unrouted), (None, Unrouted::Reject));
+    assert_eq!(configuration.uncommitted_bytes_max, 1 << 20);
+    let bounds = configuration.watch.limits.of("temp").expect("a limit");
+    assert_eq!((bounds.low, bounds.high), (None, Some(40.0)));
+    assert_eq!(bounds.sentinels.as_deref(), Some([-127.0, 85.0].as_slice()));
+    let mut ingest = Ingest::new(configuration.routes, ClockState::new(true));
+    let mut readings = Readings::default();
+    assert_eq!(ingest.decode("plant/3/oven/temp", &[0x18, 42], 0, &mut readings), Decoded::Stored { readings: 1 });
+    assert_eq!(ingest.decode("devices/a/temp", b"1", 0, &mut readings), Decoded::Unrouted, "named routes replace");
+    let names: Vec<_> = configuration.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    assert_eq!(names, ["files", "cloud"]);
+    assert!(
+        matches!(&configuration.sinks[0].kind, SinkKind::Archive { folder, .. } if folder == Path::new("/data/archive"))
+    );
+    let SinkKind::Kinesis { connection, delivery, raw, anomalies } = &configuration.sinks[1].kind else {
+        panic!("{:?}", configuration.sinks)
+    };
+    assert_eq!(connection.region.as_deref(), Some("eu-central-1"));
+    assert_eq!((connection.endpoint.as_deref(), connection.request_timeout), (None, Duration::from_secs(3)));
+    assert_eq!((raw.as_deref(), anomalies.as_deref()), (Some("telemetry-raw"), None));
+    assert_eq!(*delivery, DeliverySettings { grouping: Grouping::Single, ..DeliverySettings::default() });
+}
+
+#[test]
+fn all_problems_come_at_once_each_with_its_line() {
+    let problems = wrong(
+        "port = 1\n\
+         [store]\n\
+         size_max = 512MiB\n\
+         when_full = \"block\"\n\
+         pth = \"/x\"\n\
+         free_space_min = 7\n\
+         [mqtt]\n\
+         listen = 0.0.0.0:1883\n\
+         connect_timeout = [\n\
+           \"0s\"]\n\
+         raw = \"r\"\n\
+         [sotre]\n\
+         [limit]\n\
+         [[admin]]\n",
+    );
+    let expected = [
+        "file:1: port = 1: a key that stands in no section, and no section has one like it",
+        "file:3: a value with a unit stands in quotes; write \"512MiB\"",
+        "file:4: store.when_full = \"block\": not a choice; one of \"drop_oldest\", \"refuse\"",
+        "file:5: store.pth = \"/x\": unknown key; did you mean `path`?",
+        "file:6: store.free_space_min = 7: not a size, the unit is missing; write \"7MiB\" if that is meant; a size, \"0B\" to \
+         \"1TiB\", or \"auto\"",
+        "file:8: a text stands in quotes; write \"0.0.0.0:1883\"",
+        "file:9: mqtt.connect_timeout = [ \"0s\"]: not a duration; write a number with ms, s, m, h or d; a duration, \"1s\" to \"5m\"",
+        "file:11: mqtt.raw = \"r\": unknown key here; did you mean `raw` in [[sink]] of type \"kinesis\"?",
+        "file:12: sotre: unknown section `sotre`; did you mean `store`?",
+        "file:13: limit: a section that may stand several times; write [[limit]]",
+        "file:14: admin: a section that stands once; write [admin]",
+    ];
+    assert_eq!(problems, expected);
+}
+
+#[test]
+fn a_broken_header_is_told_alone() {
+    assert_eq!(wrong("[mqtt]\nx = 1\n[store\nsize_max = 7\n"), ["file:3: not TOML: unclosed table, expected `]`"]);
+}
+
+#[test]
+fn what_is_right_alone_may_be_wrong_beside_others() {
+    for (text, expected) in [
+        (
+            "[[route]]\ntopic = 'hall'",
+            "file:2: route[0].topic = 'hall': no level is {device}; give the route a fixed `device` instead",
+        ),
+        (
+            "[[route]]\ntopic = '{device}'\ndevice = 'x'",
+            "file:3: route[0].device = 'x': the topic says which device it is",
+        ),
+        (
+            "[[route]]\ntopic = '{device}/{metric}'\nmetric = 'x'",
+            "file:3: route[0].metric = 'x': the topic says which metric it is",
+        ),
+        (
+            "[[route]]\ntopic = '{device}'\n[[route]]\ntopic = '{device}'",
+            "file:4: route[1].topic = '{device}': another [[route]] takes the same topics",
+        ),
+        ("[[limit]]\nmetric = 'x'", "file:1: limit[0]: limits nothing; give it min, max or sentinel"),
+        ("[[limit]]\nmetric = 'x'\nmin = 2\nmax = 1.5", "file:3: limit[0].min = 2: above max, 1.5"),
+        (
+            "[[limit]]\nmetric = 'x'\nmin = 2\n[[limit]]\nmetric = 'x'\nmax = 1",
+            "file:5: limit[1].metric = 'x': another [[limit]] has the same metric",
+        ),
+        (
+            "[[sink]]\nname = 'a'\ntype = 'archive'\n[[sink]]\nname = 'a'\ntype = 'archive'\npath = '/p'",
+            "file:5: sink[1].name = 'a': another [[sink]] has the same name",
+        ),
+        (
+            "[[sink]]\nname = 'a'\ntype = 'archive'\n[[sink]]\nname = 'b'\ntype = 'archive'",
+            "file:4: sink[1]: another [[sink]] writes its files there",
+        ),
+        (
+            "[[sink]]\nname = 'a'\ntype = 'kinesis'\nregion = 'eu'",
+            "file:1: sink[0]: names no stream; give it raw, anomalies or both, for example raw = \"telemetry-raw\"",
+        ),
+        (
+            "[[sink]]\nname = 'a'\ntype = 'kinesis'\nraw = 'r'\nrequest_size_max = '512KiB'",
+            "file:1: sink[0]: record_size_max is 1MiB, more than request_size_max, which is 512KiB",
+        ),
+        (
+            "[[sink]]\nname = 'a'\ntype = 'kafka'\nbrokers = 'x'",
+            "file:3: sink[0].type = 'kafka': not a choice; one of \"archive\", \"kinesis\"",
+        ),
+        (
+            "[[sink]]\nname = 'a'\ntype = 'archive'\nraw = 'x'",
+            "file:4: sink[0].raw = 'x': a key of [[sink]] of type \"kinesis\", not of this one",
+        ),
+        ("admin.listen = '127.0.0.1:1883'", "file:1: admin.listen = '127.0.0.1:1883': mqtt.listen is the same address"),
+        (
+            "gateway.id = '{host}'",
+            "file:1: gateway.id = '{host}': unknown placeholder; there are {hostname}, {machine_id} and {machine_id_short}",
+        ),
+        ("store.path = '~/x'", "file:1: store.path = '~/x': ~ is not expanded; write the whole path"),
+        ("[[sink]]\n", "file:1: sink[0]: `name` is missing; for example name = \"cloud\""),
+    ] {
+        assert_eq!(wrong(text).first().map(String::as_str), Some(expected), "{text}");
+    }
+}
+
+#[test]
+fn variables_lie_over_the_file_and_lists_grow_from_their_end() {
+    let sinks: Vec<(String, String)> = (0..12)
+        .flat_map(|n| {
+            let name = |key| format!("OUTRIDER__SINK__{n}__{key}");
+            [(name("TYPE"), "archive".to_owned()), (name("NAME"), format!("s{n}")), (name("PATH"), format!("/{n}"))]
+        })
+        .collect();
+    let mut variables: Vec<(&str, &str)> = sinks.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    variables.extend([
+        ("OUTRIDER__MQTT__LISTEN", "0.0.0.0:7"),
+        ("OUTRIDER__LIMIT__0__METRIC", "m"),
+        ("OUTRIDER__LIMIT__0__SENTINEL", "1, 2.5"),
+        ("OUTRIDER__DETECTION__SERIES_MAX", "77"),
+    ]);
+    let configuration = with("[mqtt]\nlisten = 'nonsense'\nconnections_max = 9", &variables).expect("right");
+    assert_eq!((configuration.mqtt_listen.to_string().as_str(), configuration.edge.connections_max), ("0.0.0.0:7", 9));
+    assert_eq!(configuration.watch.series_max, 77);
+    assert_eq!(configuration.watch.limits.of("m").and_then(|bounds| bounds.sentinels.clone()), Some(vec![1.0, 2.5]));
+    assert_eq!(configuration.sinks.len(), 12);
+    assert_eq!(configuration.sinks[11].name, "s11");
+    let problems = with(
+        "",
+        &[
+            ("OUTRIDER__MQTT__LISTN", "x"),
+            ("OUTRIDER__MQTT", "x"),
+            ("OUTRIDER__SINK__NAME", "x"),
+            ("OUTRIDER__SINK__7__NAME", "x"),
+            ("OUTRIDER__STORE__SIZE_MAX", "1"),
+        ],
+    );
+    let mut problems = problems.expect_err("wrong");
+    problems.sort();
+    assert_eq!(
+        problems,
+        [
+            "OUTRIDER__MQTT: not a key; write OUTRIDER__MQTT__KEY",
+            "OUTRIDER__MQTT__LISTN: mqtt.listn = \"x\": unknown key; did you mean `listen`?",
+            "OUTRIDER__SINK__7__NAME: there are 0 [[sink]], counted from 0; the next is 0",
+            "OUTRIDER__SINK__NAME: not a key; write OUTRIDER__SINK__0__KEY for the first [[sink]]",
+            "OUTRIDER__STORE__SIZE_MAX: store.size_max = \"1\": not a size, the unit is missing; write \"1MiB\" if that is meant; \
+         a size, \"16MiB\" to \"1TiB\", or \"auto\"",
+        ]
+    );
+}
+
+#[test]
+fn arguments_lie_over_everything() {
+    let argument = Argument { name: "--listen", section: "mqtt", key: "listen", text: "127.0.0.1:5".to_owned() };
+    let mut sources = Sources {
+        variables: vec![("OUTRIDER__MQTT__LISTEN".to_owned(), "nonsense".to_owned())],
+        arguments: vec![argument],
+        ..Sources::default()
+    };
+    let read = |sources: &Sources| Configuration::parse(Path::new("file"), "", sources, &host());
+    assert_eq!(read(&sources).expect("right").mqtt_listen.port(), 5);
+    sources.arguments[0].text = "5".to_owned();
+    let problem = read(&sources).expect_err("wrong").iter().next().map(ToString::to_string).expect("a problem");
+    assert!(problem.starts_with("--listen: mqtt.listen = \"5\": not an address to listen on"), "{problem}");
+}
+
+#[test]
+fn a_file_is_named_or_the_systems_or_none() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let system = Host { system_file: folder.path().join("system.toml"), ..host() };
+    std::fs::write(&system.system_file, "mqtt.listen = '127.0.0.1:1'").expect("a file");
+    let named = folder.path().join("named.toml");
+    std::fs::write(&named, "\u{feff}mqtt.listen = '127.0.0.1:2'\r\n").expect("a file");
+    let load = |file: Option<&Path>| {
+        Configuration::load(&Sources { file: file.map(Path::to_owned), ..Sources::default() }, &system)
+    };
+    assert_eq!(load(None).expect("right").mqtt_listen.port(), 1);
+    assert_eq!(load(Some(&named)).expect("right").mqtt_listen.port(), 2);
+    let problem =
+        |file: &Path| load(Some(file)).expect_err("wrong").iter().next().map(ToString::to_string).expect("one");
+    assert!(problem(&folder.path().join("none.toml")).contains("none.toml: cannot be read"));
+    assert!(problem(folder.path()).ends_with("not a file of at most 1MiB"));
+    std::fs::write(&named, b"a = 1\nb = '\xff'\n").expect("a file");
+    assert!(problem(&named).ends_with("named.toml:2: not UTF-8"), "{}", problem(&named));
+}
+
+#[test]
+fn a_machine_without_names_still_has_an_id_and_says_what_is_missing() {
+    let bare = Host { machine_id: None, home: None, ..host() };
+    let problems = Configuration::load(&Sources::default(), &bare).expect_err("no folder");
+    assert_eq!(problems.len(), 1);
+    assert!(problems.to_string().contains("neither STATE_DIRECTORY nor HOME"), "{problems}");
+    assert_eq!(bare.gateway_id("{hostname}-{machine_id_short}", true).as_deref(), Ok("truck"));
+    assert!(bare.gateway_id("{machine_id}", false).is_err());
+    for (template, expected) in
+        [("a{hostname}b{machine_id}", Some("atruckb0123456789abcdef")), ("{hostname", None), ("a}b", None), (" ", None)]
+    {
+        assert_eq!(host().gateway_id(template, false).ok().as_deref(), expected, "{template}");
+    }
+    let systemd = Host { state_directory: Some(PathBuf::from("/var/lib/outrider")), ..host() };
+    assert_eq!(systemd.state_folder().as_deref(), Some(Path::new("/var/lib/outrider")));
+}
