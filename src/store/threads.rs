@@ -52,6 +52,8 @@ impl From<Input> for Message {
     }
 }
 
+/// How long the pipeline does not listen while readings gather; an alert is late by as much at the most.
+const GATHER_PAUSE: Duration = Duration::from_millis(4);
 /// How long cursors may lag when nothing else is committed.
 const CURSOR_LINGER: Duration = Duration::from_secs(1);
 /// How often time is noticed when nothing comes in: alerts clear, snapshots are due.
@@ -128,10 +130,17 @@ struct PipelineLoop {
 impl PipelineLoop {
     fn run(mut self, receiver: &Receiver<Message>) {
         loop {
+            if self.is_gathering(Instant::now()) {
+                std::thread::sleep(GATHER_PAUSE);
+            }
             match receiver.recv_timeout(self.deadline().saturating_duration_since(Instant::now())) {
                 Ok(message) => self.take(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Everything that came meanwhile, before it is looked whether the batch is due.
+            while !self.is_enough() && let Ok(message) = receiver.try_recv() {
+                self.take(message);
             }
             let now = Instant::now();
             if now >= self.ticked + TICK {
@@ -147,6 +156,17 @@ impl PipelineLoop {
                 }
             }
         }
+    }
+
+    /// Readings come one by one and may wait for each other. A wake-up for each would cost more than all else that is done with it, so
+    /// the thread does not listen for a moment: a sleeping thread need not be woken.
+    fn is_gathering(&self, now: Instant) -> bool {
+        let has_waiting = self.oldest.is_some_and(|oldest| oldest <= now);
+        has_waiting && !self.is_enough() && !self.stopping && self.pipeline.open_alerts().is_empty()
+    }
+
+    fn is_enough(&self) -> bool {
+        self.pipeline.open_count() >= self.pacing.readings
     }
 
     fn take(&mut self, message: Message) {
@@ -241,8 +261,10 @@ impl PipelineLoop {
         deadline
     }
 
+    /// An alert waits for nobody.
     fn is_due(&self, now: Instant) -> bool {
-        self.pipeline.open_count() >= self.pacing.readings
+        self.is_enough()
+            || !self.pipeline.open_alerts().is_empty()
             || self.oldest.is_some_and(|oldest| oldest + self.pacing.linger <= now)
     }
 
