@@ -167,7 +167,7 @@ fn lock_folder(folder: &Path) -> Result<FolderLock, GatewayError> {
 }
 
 fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, GatewayError> {
-    let (what, key) = ("administration", "admin.listen");
+    let (what, key) = ("the status page", "admin.listen");
     admin::bind(address).map_err(|source| GatewayError::Listen { what, key, address, source })
 }
 

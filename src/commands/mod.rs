@@ -1,5 +1,6 @@
 //! What can be asked of the program, and with which code it exits.
 
+mod check;
 mod configuration;
 pub mod detect;
 mod logging;
@@ -14,16 +15,29 @@ use clap::{Args, Parser, Subcommand};
 /// IoT edge-to-cloud telemetry gateway: takes readings over MQTT, keeps them in SQLite until they are delivered, watches each series
 /// over ten seconds, alerts over MQTT, and forwards everything to cloud streams.
 #[derive(Debug, Parser)]
-#[command(name = "outrider", version)]
+#[command(name = "outrider", version, after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  The gateway on port 1883 of this machine, with nothing to set up:
+    outrider run
+  What would this configuration do, or what is wrong with it?
+    outrider check --config outrider.toml
+  Which readings of a file stand out?
+    outrider detect readings.csv
+
+`outrider COMMAND --help` says more about each of them.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway until a signal ends it
     Run(run::RunArguments),
+    /// Say what is wrong with a configuration, or what would run
+    Check(check::CheckArguments),
     /// Find anomalies in a file of series,timestamp_ms,value lines, with the gateway's own detectors
     Detect(DetectArguments),
 }
@@ -57,6 +71,7 @@ impl From<Exit> for ExitCode {
 pub fn dispatch(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Run(arguments) => run::command(&arguments),
+        Command::Check(arguments) => check::command(&arguments),
         Command::Detect(arguments) => detect_anomalies(&arguments),
     }
 }
@@ -67,6 +82,27 @@ fn detect_anomalies(arguments: &DetectArguments) -> ExitCode {
         Err(error) => {
             eprintln!("outrider: {error}");
             Exit::RunTime.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_examples_of_the_help_are_understood() {
+        let lines: Vec<_> = EXAMPLES.lines().filter(|line| line.starts_with("    outrider")).collect();
+        assert_eq!(lines.len(), 3);
+        for line in lines {
+            let parsed = Arguments::try_parse_from(line.split_whitespace());
+            assert!(parsed.is_ok(), "{line}: {parsed:?}");
         }
     }
 }

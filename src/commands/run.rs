@@ -25,13 +25,20 @@ pub struct RunArguments {
 }
 
 const HELP: &str = "\
-Every key of the configuration can be given as a variable, OUTRIDER__SECTION__KEY: OUTRIDER__MQTT__LISTEN=0.0.0.0:1883.
+Every key of the configuration can be given as a variable, too:
+  OUTRIDER__MQTT__LISTEN=0.0.0.0:1883 outrider run
 
-When it is ready it prints one line on standard output, {\"event\":\"ready\",\"mqtt\":\"IP:PORT\",\"admin\":\"IP:PORT\"}.
-SIGTERM or SIGINT ends it in order; a second one at once. What was acknowledged is stored in either case.
+When it is ready it prints one line on standard output:
+  {\"event\":\"ready\",\"mqtt\":\"IP:PORT\",\"admin\":\"IP:PORT\"}
+SIGTERM or SIGINT ends it in order, a second one at once. What was
+acknowledged is stored in either case.
 
-Exit codes: 0 ended in order, 1 it could not run or go on, 2 usage, 75 another process has the state folder,
-78 the configuration is wrong.";
+Exit codes:
+   0  ended in order
+   1  could not run, or could not go on
+   2  usage
+  75  another process has the state folder
+  78  the configuration is wrong";
 
 pub fn command(arguments: &RunArguments) -> ExitCode {
     arguments.logs.start();
@@ -66,9 +73,12 @@ fn exit_of(error: &GatewayError) -> Exit {
 /// With what helps to mend it.
 fn explained(error: &GatewayError) -> String {
     match error {
-        GatewayError::Listen { address, key, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+        GatewayError::Listen { what, key, address, source } if source.kind() == io::ErrorKind::AddrInUse => {
             let holder = port_holder::find(*address).map_or("another process".to_owned(), |holder| holder.to_string());
-            format!("{error}, most likely by {holder}; {key} chooses another address")
+            format!(
+                "cannot listen for {what} on {address}: the port is in use, most likely by {holder}; stop that, or set {key} to \
+                 another address"
+            )
         }
         _ => error.to_string(),
     }

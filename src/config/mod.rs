@@ -145,4 +145,6 @@ fn read_file(file: &Path) -> Result<String, Problem> {
 }
 
 #[cfg(test)]
+mod file;
+#[cfg(test)]
 mod tests;

@@ -249,7 +249,7 @@ pub const KEYS: &[Key] = &[
         "A Kinesis record of this size takes no further line; one line alone may be longer."),
     key_of(Group::SinkKinesis, "record_size_max", size(64 * KIB, 10 * MIB), Literal("\"1MiB\""),
         "A longer line is kept as a dead letter; above 1MiB the stream has to be configured for it."),
-    key_of(Group::SinkKinesis, "request_size_max", size(64 * KIB, 10 * MIB), Literal("\"4608KiB\""),
+    key_of(Group::SinkKinesis, "request_size_max", size(64 * KIB, 10 * MIB), Literal("\"4.5MiB\""),
         "The largest request; Kinesis takes 5MiB, and more where the stream is configured for it."),
     key_of(Group::SinkKinesis, "requests_in_flight", count(1, 64), Literal("4"),
         "Requests under way at one time, for each stream."),

@@ -62,10 +62,10 @@ impl Configuration {
 }
 
 /// Half of what was free when the store was created, as near as can be told later: its own file counts as free. What others have filled
-/// since then makes it smaller, but never so small that it would lose what it holds.
+/// since then makes it smaller, but never so small that it would lose what it holds; of its size a quarter is not the file's to fill.
 fn automatic_size(space: DiskSpace, file_bytes: u64) -> u64 {
     let half = (space.free_bytes + file_bytes) / 2;
-    half.clamp(STORE_BYTES_AUTO_MIN, STORE_BYTES_AUTO_MAX).max(file_bytes)
+    half.clamp(STORE_BYTES_AUTO_MIN, STORE_BYTES_AUTO_MAX).max(file_bytes + file_bytes / 3)
 }
 
 /// The file system that a folder will be on once it is created.
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(automatic_size(space(50 * GIB), 0), 4 * GIB);
         assert_eq!(automatic_size(space(3 * GIB), 0), GIB + GIB / 2);
         assert_eq!(automatic_size(space(2 * GIB), GIB), GIB + GIB / 2, "a third of it filled");
-        assert_eq!(automatic_size(space(MIB), 700 * MIB), 700 * MIB, "others have filled the disk");
+        assert_eq!(automatic_size(space(MIB), 600 * MIB), 800 * MIB, "others have filled the disk");
         assert_eq!(automatic_size(space(0), 0), 16 * MIB);
     }
 

@@ -38,6 +38,14 @@ pub fn format_size(bytes: u64) -> String {
     format(bytes, binary)
 }
 
+/// For people: `3.7 GiB`.
+pub fn approximate_size(bytes: u64) -> String {
+    let binary = SIZE_UNITS.iter().filter(|(unit, _)| unit.len() != 2);
+    let (unit, factor) = binary.into_iter().find(|(_, factor)| bytes >= *factor).unwrap_or(&("B", 1));
+    let amount = bytes as f64 / *factor as f64;
+    if amount.fract() < 0.05 || amount >= 100.0 { format!("{amount:.0} {unit}") } else { format!("{amount:.1} {unit}") }
+}
+
 pub fn format_duration(duration: Duration) -> String {
     format(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), DURATION_UNITS_MS.iter())
 }
@@ -113,6 +121,12 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), expected_ms.map(Duration::from_millis), "{text}");
         }
+    }
+
+    #[test]
+    fn sizes_for_people_are_short() {
+        let texts = [0, 1023, 4 * GIB, 3 * GIB + 700 * MIB, 12_345_678_901].map(approximate_size);
+        assert_eq!(texts, ["0 B", "1023 B", "4 GiB", "3.7 GiB", "11.5 GiB"]);
     }
 
     proptest! {

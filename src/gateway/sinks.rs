@@ -49,6 +49,17 @@ pub enum SinkKind {
     },
 }
 
+impl SinkSettings {
+    /// Whether it reads this stream of the store.
+    pub fn takes(&self, stream: Stream) -> bool {
+        match (&self.kind, stream) {
+            (SinkKind::Archive { .. }, _) => true,
+            (SinkKind::Kinesis { raw, .. }, Stream::Raw) => raw.is_some(),
+            (SinkKind::Kinesis { anomalies, .. }, Stream::Anomalies) => anomalies.is_some(),
+        }
+    }
+}
+
 /// A sink at work.
 pub(super) struct SinkThread {
     pub name: String,

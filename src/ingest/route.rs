@@ -165,6 +165,23 @@ impl Route {
     }
 }
 
+/// The template.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, level) in self.levels.iter().enumerate() {
+            f.write_str(if at == 0 { "" } else { "/" })?;
+            match level {
+                Level::Literal(text) => f.write_str(text)?,
+                Level::Device => f.write_str("{device}")?,
+                Level::Metric => f.write_str("{metric}")?,
+                Level::MetricRest => f.write_str("{metric...}")?,
+                Level::Attribute(name) => write!(f, "{{{name}}}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What is wrong with it as a topic of a client, wherever its levels vary.
 fn check_as_topic(template: &str) -> Result<(), TemplateError> {
     if template.is_empty() {
@@ -223,6 +240,7 @@ mod tests {
         let route = parse("sites/{site}/{device}/{metric...}").expect("a template");
         let matched = route.matches("sites/berlin/pump/a/b").expect("a match");
         assert_eq!((matched.device, matched.metric), ("pump", Some("a/b")));
+        assert_eq!(route.to_string(), "sites/{site}/{device}/{metric...}");
         assert_eq!(matched.attributes, [("site", "berlin")]);
         assert_eq!(route.matches("sites/berlin/pump"), None);
         let fixed = Route::parse("hall/temp", Format::Json, Some("hall".into()), Some("t".into())).expect("a template");

@@ -77,16 +77,7 @@ pub fn open_writer(path: &Path, synchronous: Synchronous, vfs: Option<&str>) -> 
     }
     let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, vfs).map_err(failed)?;
-    let application_id: i32 = db.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(failed)?;
-    let version: i32 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
-    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
-    let is_new = tables == 0 && application_id == 0;
-    if !is_new && application_id != APPLICATION_ID {
-        return Err(OpenError::NotAStore { path: path.to_owned() });
-    }
-    if version > SCHEMA_VERSION {
-        return Err(OpenError::Newer { path: path.to_owned(), found: version });
-    }
+    let is_new = examine(&db, path)?;
     let synchronous = match synchronous {
         Synchronous::Full => "FULL",
         Synchronous::Off => "OFF",
@@ -103,6 +94,24 @@ pub fn open_writer(path: &Path, synchronous: Synchronous, vfs: Option<&str>) -> 
         .map_err(failed)?;
     }
     Ok(db)
+}
+
+/// Whether the file is new; an error if it is not ours, or not ours to understand.
+pub fn examine(db: &Connection, path: &Path) -> Result<bool, OpenError> {
+    let number = |sql: &str| {
+        let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
+        db.query_row(sql, [], |row| row.get::<_, i32>(0)).map_err(failed)
+    };
+    let application_id = number("PRAGMA application_id")?;
+    let version = number("PRAGMA user_version")?;
+    let is_new = application_id == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0;
+    if !is_new && application_id != APPLICATION_ID {
+        return Err(OpenError::NotAStore { path: path.to_owned() });
+    }
+    if version > SCHEMA_VERSION {
+        return Err(OpenError::Newer { path: path.to_owned(), found: version });
+    }
+    Ok(is_new)
 }
 
 /// Opens for reading. A reader keeps its transactions short: a long one keeps the WAL from being reset.

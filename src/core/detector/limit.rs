@@ -36,6 +36,11 @@ impl Limits {
         Limits(limits.into())
     }
 
+    /// In the order of the metrics' names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Bounds)> {
+        self.0.iter().map(|(metric, bounds)| (metric.as_str(), bounds))
+    }
+
     pub fn of(&self, metric: &str) -> Option<&Bounds> {
         let at = self.0.binary_search_by(|(known, _)| known.as_str().cmp(metric)).ok()?;
         Some(&self.0[at].1)

@@ -1,0 +1,212 @@
+//! `outrider check`: every problem of a configuration, or a summary of what would run.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Exit;
+use super::configuration::ConfigArguments;
+use crate::admin::ledger::{self, LedgerLine, StoreView};
+use crate::config::Configuration;
+use crate::config::units::{approximate_size, format_duration};
+use crate::core::detector::limit::Bounds;
+use crate::core::identity::Stream;
+use crate::edge::Unrouted;
+use crate::gateway::{SinkKind, SinkSettings};
+use crate::store::retention::{Capacity, WhenFull};
+use crate::store::schema::{self, OpenError};
+use crate::store::writer::store_path;
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub struct CheckArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+}
+
+const HELP: &str = "\
+Takes the same file, variables and arguments as `outrider run`, and starts
+nothing; a gateway may be running meanwhile. Each problem is a line on
+standard error:
+  FILE:LINE: KEY = VALUE: what is wrong; what is allowed
+
+Exit codes:
+   0  all is well; what would run is on standard output
+   1  the disk or the store cannot be read
+   2  usage
+  78  the configuration is wrong";
+
+pub fn command(arguments: &CheckArguments) -> ExitCode {
+    let configuration = match arguments.config.load() {
+        Ok(configuration) => configuration,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Exit::Configuration.into();
+        }
+    };
+    match summary(&configuration) {
+        Ok(summary) => {
+            // Whoever reads us may have seen enough.
+            let _ = io::stdout().write_all(summary.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("outrider: {error}");
+            Exit::RunTime.into()
+        }
+    }
+}
+
+/// What the configuration is not to blame for, and the gateway could not start with.
+#[derive(Debug)]
+enum CheckError {
+    Disk(io::Error),
+    Store(OpenError),
+    Sqlite(rusqlite::Error),
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CheckError::Disk(error) => write!(f, "cannot look at the state folder: {error}"),
+            CheckError::Store(error) => error.fmt(f),
+            CheckError::Sqlite(error) => write!(f, "cannot read the store: {error}"),
+        }
+    }
+}
+
+fn summary(configuration: &Configuration) -> Result<String, CheckError> {
+    let capacity = configuration.capacity().map_err(CheckError::Disk)?;
+    let file_bytes = configuration.store_file_bytes().map_err(CheckError::Disk)?;
+    let view = if file_bytes > 0 { look(configuration)? } else { None };
+    let mut text = String::new();
+    let mut last = "";
+    let mut row = |label: &'static str, value: String| {
+        let shown = if label == last { "" } else { label };
+        last = label;
+        writeln!(text, "{shown:<14} {value}").expect("a text takes everything");
+    };
+    let file = configuration.file.as_ref().map(|file| file.display().to_string());
+    row("configuration", file.unwrap_or_else(|| "no file; the defaults hold".to_owned()));
+    row("gateway", configuration.gateway_id.clone());
+    row("MQTT", mqtt(configuration));
+    row("status page", status_page(configuration));
+    row("state folder", configuration.store.folder.display().to_string());
+    row("store", store(&capacity, view.as_ref()));
+    for route in &configuration.routes {
+        row("routes", route.to_string());
+    }
+    if configuration.edge.unrouted == Unrouted::Reject {
+        row("other topics", "dropped".to_owned());
+    }
+    for (metric, bounds) in configuration.watch.limits.iter() {
+        row("limits", format!("{metric} {}", limit(bounds)));
+    }
+    for one in &configuration.sinks {
+        row("sinks", sink(one));
+    }
+    for warning in warnings(configuration, &capacity, view.as_ref()) {
+        row("notes", warning);
+    }
+    Ok(text)
+}
+
+/// What the store holds, if it is one already.
+fn look(configuration: &Configuration) -> Result<Option<StoreView>, CheckError> {
+    let path = store_path(&configuration.store.folder);
+    let db = schema::open_reader(&path, None).map_err(CheckError::Store)?;
+    if schema::examine(&db, &path).map_err(CheckError::Store)? {
+        return Ok(None);
+    }
+    ledger::look(&db).map(Some).map_err(CheckError::Sqlite)
+}
+
+fn mqtt(configuration: &Configuration) -> String {
+    let listen = configuration.mqtt_listen;
+    let whom = if listen.ip().is_loopback() { "this machine only" } else { "open to the network, without a password" };
+    format!("{listen}, {whom}")
+}
+
+fn status_page(configuration: &Configuration) -> String {
+    match configuration.admin_listen {
+        Some(listen) if listen.ip().is_loopback() => format!("http://{listen}/"),
+        Some(listen) => format!("http://{listen}/, open to the network, without a password"),
+        None => "off".to_owned(),
+    }
+}
+
+fn store(capacity: &Capacity, view: Option<&StoreView>) -> String {
+    let held = match view {
+        Some(view) => format!("holds {} now", approximate_size(view.used_bytes)),
+        None => "to be created".to_owned(),
+    };
+    let when_full = match capacity.when_full {
+        WhenFull::DropOldest => "when full the oldest readings go first",
+        WhenFull::Refuse => "when full nothing more is acknowledged",
+    };
+    let (size, free) = (approximate_size(capacity.bytes_max), approximate_size(capacity.free_bytes_min));
+    format!("{held}, at most {size}; {when_full}; leaves {free} of the disk free")
+}
+
+fn limit(bounds: &Bounds) -> String {
+    let mut parts = Vec::new();
+    match (bounds.low, bounds.high) {
+        (Some(low), Some(high)) => parts.push(format!("{low} to {high}")),
+        (Some(low), None) => parts.push(format!("from {low}")),
+        (None, Some(high)) => parts.push(format!("up to {high}")),
+        (None, None) => {}
+    }
+    if let Some(sentinels) = &bounds.sentinels {
+        let sentinels: Vec<String> = sentinels.iter().map(ToString::to_string).collect();
+        parts.push(format!("never {}", sentinels.join(", ")));
+    }
+    parts.join(", ")
+}
+
+fn sink(sink: &SinkSettings) -> String {
+    let name = &sink.name;
+    match &sink.kind {
+        SinkKind::Archive { folder, bytes_max, rotate_after, .. } => format!(
+            "{name}: files in {}, a new one every {}, at most {}",
+            folder.display(),
+            format_duration(*rotate_after),
+            approximate_size(*bytes_max)
+        ),
+        SinkKind::Kinesis { connection, raw, anomalies, .. } => {
+            let region = connection.region.as_deref().unwrap_or("the region of AWS_REGION or the AWS profile");
+            let endpoint = connection.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+            let stream =
+                |name: &Option<String>| name.as_ref().map_or("nobody".to_owned(), |name| format!("stream {name}"));
+            format!(
+                "{name}: Kinesis in {region}{endpoint}, readings to {}, anomalies to {}",
+                stream(raw),
+                stream(anomalies)
+            )
+        }
+    }
+}
+
+/// What is allowed and may still surprise.
+fn warnings(configuration: &Configuration, capacity: &Capacity, view: Option<&StoreView>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let Some(view) = view else { return warnings };
+    if view.used_bytes > capacity.bytes_max {
+        warnings.push(
+            "the store holds more than store.size_max allows: the oldest readings would go at the start".to_owned(),
+        );
+    }
+    let is_named = |line: &&LedgerLine| {
+        let stream = Stream::ALL.into_iter().find(|stream| stream.name() == line.stream);
+        configuration.sinks.iter().any(|sink| sink.name == line.sink && stream.is_some_and(|stream| sink.takes(stream)))
+    };
+    for line in view.ledger.iter().filter(|line| !is_named(line)) {
+        let LedgerLine { sink, stream, buffered, .. } = line;
+        warnings.push(format!(
+            "the configuration no longer names the sink {sink} for the stream {stream}: {buffered} records wait for it now, and \
+             further ones are kept for it as long as there is room"
+        ));
+    }
+    warnings
+}

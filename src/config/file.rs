@@ -1,0 +1,174 @@
+//! `config/outrider.toml`, the reference for people: made from the table of keys, so that neither says what the other does not.
+
+use std::fmt::Write;
+
+use super::reference::{Fallback, Form, Group, KEYS, Key};
+use super::*;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/outrider.toml");
+const MINIMAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.toml");
+/// Set it to have the file written anew.
+const WRITE_VARIABLE: &str = "OUTRIDER_WRITE_CONFIG";
+const WIDTH: usize = 100;
+
+const HEAD: &str = "\
+Every key of Outrider's configuration: what it is for, what it takes, and what holds without it.
+
+The file is looked for in /etc/outrider/outrider.toml; --config names another. As it stands it changes nothing: each key is \
+commented out, with its default, or with an example where there is none to write down. Take away the # of what you change.
+
+Sizes are written \"512MiB\" (B, KiB, MiB, GiB, TiB, KB, MB, GB, TB), durations \"10s\" (ms, s, m, h, d). A variable wins over the \
+file: OUTRIDER__STORE__SIZE_MAX=1GiB, and for the first of several sections OUTRIDER__SINK__0__NAME=cloud.
+
+`outrider check --config FILE` names every mistake with its line, or says what would run.";
+
+const ROUTE: &str = "\
+Topics that carry readings; the first that matches takes the publish. Without any [[route]] there are devices/{device}, \
+devices/{device}/{metric...}, vehicles/{device} and vehicles/{device}/{metric...}.";
+
+const LIMIT: &str = "Absolute bounds of a metric. There may be one section for each metric.";
+
+const SINK: &str = "\
+Where records go. Without any [[sink]] they go to files on this machine, by an archive named \"archive\". There may be several: each \
+has a place of its own in the store, which keeps what one of them has not taken.";
+
+/// In the order of the file, with what is to be said first.
+const PARTS: [(Group, &str); 10] = [
+    (Group::Gateway, ""),
+    (Group::Store, ""),
+    (Group::Mqtt, ""),
+    (Group::Admin, ""),
+    (Group::Detection, ""),
+    (Group::Alert, ""),
+    (Group::Route, ROUTE),
+    (Group::Limit, LIMIT),
+    (Group::SinkArchive, SINK),
+    (Group::SinkKinesis, ""),
+];
+
+fn rendered() -> String {
+    let mut file = String::new();
+    comment(&mut file, HEAD);
+    for (group, about) in PARTS {
+        let name = group.section();
+        file.push('\n');
+        if !about.is_empty() {
+            comment(&mut file, about);
+        }
+        match reference::section(name) {
+            Some((_, Form::Single)) => writeln!(file, "[{name}]"),
+            _ => writeln!(file, "#[[{name}]]"),
+        }
+        .expect("a text");
+        let sink = match group {
+            Group::SinkArchive => Some(["files", "archive"]),
+            Group::SinkKinesis => Some(["cloud", "kinesis"]),
+            _ => None,
+        };
+        for (key, value) in keys(Group::Sink).zip(sink.into_iter().flatten()) {
+            describe(&mut file, key, &format!("\"{value}\""));
+        }
+        for key in keys(group) {
+            describe(&mut file, key, shown_value(key));
+        }
+    }
+    file
+}
+
+fn keys(group: Group) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.group == group)
+}
+
+fn shown_value(key: &Key) -> &'static str {
+    match key.fallback {
+        Fallback::Literal(value) => value,
+        Fallback::Required { example } | Fallback::Otherwise { example, .. } => example,
+    }
+}
+
+fn describe(file: &mut String, key: &Key, value: &str) {
+    let fallback = match key.fallback {
+        Fallback::Literal(literal) => format!("Default: {literal}"),
+        Fallback::Required { .. } => "Required".to_owned(),
+        Fallback::Otherwise { meaning, .. } => format!("Without it: {meaning}"),
+    };
+    let kind = key.kind.to_string();
+    let (first, rest) = kind.split_at(1);
+    file.push('\n');
+    comment(file, key.about);
+    comment(file, &format!("{}{rest}. {fallback}.", first.to_uppercase()));
+    writeln!(file, "#{} = {value}", key.name).expect("a text");
+}
+
+fn comment(file: &mut String, text: &str) {
+    for paragraph in text.split('\n') {
+        let mut line = "#".to_owned();
+        for word in paragraph.split_whitespace() {
+            if line.len() + 1 + word.len() > WIDTH {
+                writeln!(file, "{line}").expect("a text");
+                line = "#".to_owned();
+            }
+            write!(line, " {word}").expect("a text");
+        }
+        writeln!(file, "{line}").expect("a text");
+    }
+}
+
+/// With every key and every section in force.
+fn uncommented(text: &str) -> String {
+    let is_commented_out = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && *line != "#";
+    text.lines()
+        .map(|line| if is_commented_out(&line) { &line[1..] } else { line })
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+fn read(text: &str) -> Result<Configuration, String> {
+    let host = Host { system_file: PathBuf::new(), ..Host::read() };
+    let sources =
+        Sources { variables: vec![("OUTRIDER__STORE__PATH".to_owned(), "/state".to_owned())], ..Sources::default() };
+    Configuration::parse(Path::new("file"), text, &sources, &host).map_err(|problems| problems.to_string())
+}
+
+#[test]
+fn the_file_says_what_the_table_of_keys_says() {
+    let rendered = rendered();
+    if std::env::var_os(WRITE_VARIABLE).is_some() {
+        std::fs::write(FILE, &rendered).expect("a file that can be written");
+    }
+    let file = std::fs::read_to_string(FILE).expect("the reference");
+    assert_eq!(file, rendered, "with {WRITE_VARIABLE}=1 this test writes the file anew");
+    for key in KEYS {
+        assert!(key.group == Group::Sink || PARTS.iter().any(|(group, _)| *group == key.group), "{}", key.name);
+    }
+}
+
+#[test]
+fn the_file_as_it_stands_changes_nothing() {
+    let file = std::fs::read_to_string(FILE).expect("the reference");
+    assert_eq!(format!("{:?}", read(&file).expect("right")), format!("{:?}", read("").expect("right")));
+}
+
+#[test]
+fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
+    let file = std::fs::read_to_string(FILE).expect("the reference");
+    // The fixed device and metric stand in for what a topic lacks.
+    let text = uncommented(&file).replace("plant/{device}/{metric...}", "plant/{line}");
+    let all = read(&text).expect("every key is known and every value allowed");
+    let built_in = read("").expect("right");
+    assert_eq!(format!("{:?}", all.edge), format!("{:?}", built_in.edge));
+    assert_eq!(format!("{:?}", all.store), format!("{:?}", built_in.store));
+    assert_eq!((all.mqtt_listen, all.admin_listen), (built_in.mqtt_listen, built_in.admin_listen));
+    assert_eq!((all.alerts, all.grace, all.gateway_id), (built_in.alerts, built_in.grace, built_in.gateway_id));
+    assert_eq!((all.routes.len(), all.sinks.len(), all.watch.limits.iter().count()), (1, 2, 1));
+    let known = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
+    assert_eq!(known, KEYS.len() + keys(Group::Sink).count(), "the keys that all sinks have stand twice");
+}
+
+#[test]
+fn the_minimal_file_is_ten_lines_of_kinesis() {
+    let file = std::fs::read_to_string(MINIMAL).expect("the example");
+    let configuration = read(&file).expect("right");
+    let names: Vec<_> = configuration.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    assert_eq!((names, file.lines().count()), (vec!["cloud"], 10));
+}
