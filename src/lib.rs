@@ -14,3 +14,4 @@ pub mod commands;
 pub mod config;
 pub mod counter;
 pub mod disk;
+mod limits;

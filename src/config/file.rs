@@ -166,9 +166,11 @@ fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
 }
 
 #[test]
-fn the_minimal_file_is_ten_lines_of_kinesis() {
+fn the_minimal_file_is_the_ten_lines_that_the_readme_shows() {
     let file = std::fs::read_to_string(MINIMAL).expect("the example");
     let configuration = read(&file).expect("right");
     let names: Vec<_> = configuration.sinks.iter().map(|sink| sink.name.as_str()).collect();
     assert_eq!((names, file.lines().count()), (vec!["cloud"], 10));
+    let (_, shown) = file.split_once('\n').expect("a comment and the example");
+    assert!(include_str!("../../README.md").contains(shown), "the README shows something else");
 }

@@ -80,8 +80,8 @@ impl Host {
     }
 }
 
-/// Longest id, in bytes.
-const ID_BYTES_MAX: usize = 128;
+/// Longest id, in bytes: with a slash and a device it is a partition key.
+pub const ID_BYTES_MAX: usize = 127;
 
 fn check_id(id: String) -> Result<String, String> {
     if id.len() > ID_BYTES_MAX {

@@ -122,7 +122,7 @@ impl fmt::Display for Kind {
                 Shape::Path => "a path; a relative one starts at the working directory",
                 Shape::TopicTemplate => "a topic with {device}, {metric} or {metric...} as whole levels, without + and #",
                 Shape::GatewayId => {
-                    "1 to 128 bytes without control characters; {hostname}, {machine_id} and {machine_id_short} are filled in"
+                    "1 to 127 bytes without control characters; {hostname}, {machine_id} and {machine_id_short} are filled in"
                 }
             }),
             Kind::Choice(words) => {

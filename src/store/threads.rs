@@ -139,7 +139,9 @@ impl PipelineLoop {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             // Everything that came meanwhile, before it is looked whether the batch is due.
-            while !self.is_enough() && let Ok(message) = receiver.try_recv() {
+            while !self.is_enough()
+                && let Ok(message) = receiver.try_recv()
+            {
                 self.take(message);
             }
             let now = Instant::now();

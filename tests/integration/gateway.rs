@@ -18,6 +18,8 @@ pub struct Gateway {
     pub mqtt: SocketAddr,
     pub admin: Option<SocketAddr>,
     pub log: PathBuf,
+    /// The line that it said so with.
+    pub ready: serde_json::Value,
 }
 
 impl Gateway {
@@ -55,7 +57,7 @@ impl Gateway {
         let ready: serde_json::Value = serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap();
         assert_eq!(ready["event"], "ready");
         let address = |key: &str| ready[key].as_str().map(|text| text.parse().unwrap());
-        Gateway { child, mqtt: address("mqtt").unwrap(), admin: address("admin"), log }
+        Gateway { child, mqtt: address("mqtt").unwrap(), admin: address("admin"), log, ready }
     }
 
     /// SIGKILL: as sudden as a process can end.
@@ -116,8 +118,9 @@ pub fn run_command(folder: &Path, config: &str, arguments: &[&str], environment:
     std::fs::write(&file, config).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_outrider"));
     command.arg("run").arg("--config").arg(file);
-    command.args(["--listen", "127.0.0.1:0", "--state"]).arg(folder.join("state")).args(arguments);
-    command.env("OUTRIDER__ADMIN__LISTEN", "127.0.0.1:0").envs(environment.iter().copied());
+    command.arg("--state").arg(folder.join("state")).args(arguments);
+    let free_ports = [("OUTRIDER__MQTT__LISTEN", "127.0.0.1:0"), ("OUTRIDER__ADMIN__LISTEN", "127.0.0.1:0")];
+    command.envs(free_ports).envs(environment.iter().copied());
     command
 }
 

@@ -8,6 +8,9 @@ mod gateway;
 
 mod admin;
 mod alerts;
+mod config;
 mod hostile;
 mod kill;
 mod mqtt;
+mod schema;
+mod source;

@@ -15,7 +15,7 @@ use crate::core::cursor::CursorState;
 mod replies;
 
 /// What a record takes in a request beside its data: the partition key, which is the gateway, a slash and the device.
-const PARTITION_KEY_BYTES_MAX: usize = 256;
+pub const PARTITION_KEY_BYTES_MAX: usize = 256;
 /// The cursor is saved at most so often, however fast it moves.
 const PERSIST_PAUSE_US_MIN: u64 = 100_000;
 

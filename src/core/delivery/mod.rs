@@ -32,7 +32,7 @@ use bytes::Bytes;
 
 use super::cursor::CursorState;
 
-pub use machine::Delivery;
+pub use machine::{Delivery, PARTITION_KEY_BYTES_MAX};
 
 /// The bounds and the patience of one delivery.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,19 @@
+//! Bounds that are set in different places and have to fit each other, checked when the program is built.
+
+use crate::config::host::ID_BYTES_MAX;
+use crate::core::delivery::PARTITION_KEY_BYTES_MAX;
+use crate::core::session::CLIENT_ID_BYTES_MAX;
+use crate::core::topic::TOPIC_BYTES_MAX;
+use crate::ingest::NAME_BYTES_MAX;
+
+/// `{gateway}/{device}`, whatever both are called.
+const _: () = assert!(ID_BYTES_MAX + "/".len() + NAME_BYTES_MAX <= PARTITION_KEY_BYTES_MAX);
+
+/// Every byte of a name may become three when it is percent-encoded.
+const ENCODED_BYTES_MAX: usize = 3 * NAME_BYTES_MAX;
+
+/// `alerts/{device}/{metric}/{kind}/ack`: an alert of a name that is taken can be published and acknowledged.
+const _: () = assert!("alerts///anomaly/ack".len() + 2 * ENCODED_BYTES_MAX <= TOPIC_BYTES_MAX);
+
+/// A device that publishes may be called as its client is.
+const _: () = assert!(CLIENT_ID_BYTES_MAX <= NAME_BYTES_MAX);

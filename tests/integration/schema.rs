@@ -1,0 +1,184 @@
+//! The published schemas of the records, held against what is really sent.
+//!
+//! The validator knows the keywords that the schemas use and refuses any other. It is stricter than a consumer has to be: a field that
+//! no schema describes is a fault here, and so is a described one that never comes.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::archive;
+use crate::client::Client;
+use crate::gateway::Gateway;
+
+const SCHEMAS: [&str; 5] = ["reading", "anomaly", "alert", "gateway", "ready"];
+
+/// A schema, and which of its properties have been seen.
+struct Schema {
+    root: Value,
+    seen: BTreeSet<String>,
+}
+
+impl Schema {
+    fn load(name: &str) -> Schema {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema").join(format!("{name}.json"));
+        let root = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        Schema { root, seen: BTreeSet::new() }
+    }
+
+    fn check(&mut self, value: &Value) -> Result<(), String> {
+        check(&self.root, value, "", &mut self.seen)
+    }
+
+    /// Properties that are described, at any depth.
+    fn described(&self) -> BTreeSet<String> {
+        let mut described = BTreeSet::new();
+        collect(&self.root, "", &mut described);
+        described
+    }
+}
+
+fn collect(schema: &Value, at: &str, described: &mut BTreeSet<String>) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let at = format!("{at}/{name}");
+        collect(property, &at, described);
+        described.insert(at);
+    }
+    if schema["items"].is_object() {
+        collect(&schema["items"], at, described);
+    }
+}
+
+fn check(schema: &Value, value: &Value, at: &str, seen: &mut BTreeSet<String>) -> Result<(), String> {
+    let wrong = |why: String| Err(format!("{at}: {why}: {value}"));
+    for (keyword, allowed) in schema.as_object().unwrap() {
+        let is_met = match keyword.as_str() {
+            "$schema" | "title" | "description" | "properties" => true,
+            "type" => match allowed {
+                Value::Array(types) => types.iter().any(|allowed| is_of_type(value, allowed)),
+                one => is_of_type(value, one),
+            },
+            "const" => value == allowed,
+            "enum" => allowed.as_array().unwrap().contains(value),
+            "minimum" => value.as_f64().is_none_or(|number| number >= allowed.as_f64().unwrap()),
+            "minLength" => value.as_str().is_none_or(|text| text.chars().count() as u64 >= allowed.as_u64().unwrap()),
+            "maxLength" => value.as_str().is_none_or(|text| text.chars().count() as u64 <= allowed.as_u64().unwrap()),
+            "required" => allowed
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|name| value.is_null() || value.get(name.as_str().unwrap()).is_some()),
+            "additionalProperties" => true,
+            "items" => {
+                for item in value.as_array().into_iter().flatten() {
+                    check(allowed, item, at, seen)?;
+                }
+                true
+            }
+            unknown => panic!("the validator does not know {unknown}"),
+        };
+        if !is_met {
+            return wrong(format!("{keyword} is {allowed}"));
+        }
+    }
+    for (name, field) in value.as_object().into_iter().flatten() {
+        let at = format!("{at}/{name}");
+        if let Some(property) = schema["properties"].get(name) {
+            seen.insert(at.clone());
+            check(property, field, &at, seen)?;
+        } else if schema["additionalProperties"].is_object() {
+            check(&schema["additionalProperties"], field, &at, seen)?;
+        } else {
+            return wrong(format!("{name} is not described"));
+        }
+    }
+    Ok(())
+}
+
+fn is_of_type(value: &Value, allowed: &Value) -> bool {
+    match allowed.as_str().unwrap() {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "string" => value.is_string(),
+        "number" => value.is_number(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        unknown => panic!("the validator does not know the type {unknown}"),
+    }
+}
+
+/// Everything that a gateway sends in a short life with a spike, a value that is no number, an acknowledged and a cleared alert.
+fn sent(folder: &Path) -> Vec<Value> {
+    let config = "alert.clear_after = '1s'\n";
+    let gateway = Gateway::start_configured(folder, config, &[], &[]);
+    let mut sent = vec![gateway.ready.clone()];
+    let mut watcher = Client::connect(gateway.mqtt, "watcher");
+    watcher.subscribe(&[("alerts/+/+/+", 1), ("outrider/status", 1)]);
+    let mut device = Client::connect(gateway.mqtt, "tank");
+    let readings = (0..240).map(|n| json!({"temperature": 20.0 + 0.1 * f64::from(n * 7919 % 5), "ts_ms": now_ms() - 240_000 + i64::from(n) * 1000, "seq": n, "road": "dry"}));
+    device.publish("devices/tank", json!(readings.collect::<Vec<_>>()).to_string());
+    device.publish("devices/tank/temperature", r#"{"value":60,"seq":240,"road":"dry"}"#);
+    device.publish("devices/tank/temperature", [0xf9, 0x7e, 0x00]);
+    device.publish("devices/tank/temperature", "{");
+    let mut next = || serde_json::from_slice::<Value>(&watcher.receive().payload).unwrap();
+    let mut until = |sent: &mut Vec<Value>, state: &str| {
+        while sent.last().is_none_or(|last| last["state"] != state || last["kind"] != "anomaly") {
+            sent.push(next());
+        }
+    };
+    until(&mut sent, "raised");
+    device.publish("alerts/tank/temperature/anomaly/ack", r#"{"by":"driver"}"#);
+    until(&mut sent, "cleared");
+    assert!(gateway.stop().success());
+    for stream in ["raw", "anomalies"] {
+        sent.extend(archive::records(&folder.join("state/archive"), stream));
+    }
+    sent
+}
+
+fn now_ms() -> i64 {
+    outrider::gateway::now_ms()
+}
+
+#[test]
+fn what_is_sent_is_what_the_schemas_describe() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut schemas = SCHEMAS.map(Schema::load);
+    for record in sent(folder.path()) {
+        let name = record["type"].as_str().unwrap_or("ready");
+        let at = SCHEMAS.iter().position(|known| *known == name).unwrap_or_else(|| panic!("no schema of {record}"));
+        schemas[at].check(&record).unwrap_or_else(|fault| panic!("{name} {fault}\nin {record}"));
+    }
+    for (name, schema) in SCHEMAS.iter().zip(&schemas) {
+        let missing: Vec<_> = schema.described().difference(&schema.seen).cloned().collect();
+        assert_eq!(missing, Vec::<String>::new(), "described by {name}.json and never sent");
+    }
+}
+
+/// The control: a record with a field taken away, turned into something else or added is not what the schema describes.
+#[test]
+fn a_record_that_is_not_as_described_is_found_out() {
+    let mut schema = Schema::load("anomaly");
+    let right = json!({
+        "v": 1, "type": "anomaly", "gateway": "g", "run": "0123456789abcdef", "position": 1, "device": "d", "metric": "m", "value": null,
+        "measured_at_ms": 1, "received_at_ms": 1, "time_quality": "synced", "attributes": {"a": "b"}, "raw_run": "0123456789abcdef",
+        "raw_position": 1, "detector": "spike", "also": ["shift"], "score": 1.5, "expected": null, "spread": null, "reason": "r", "late": false
+    });
+    schema.check(&right).unwrap();
+    for (name, _) in right.as_object().unwrap() {
+        let mut other = right.clone();
+        other[name] = json!([[]]);
+        assert!(schema.check(&other).is_err(), "{name} of another type");
+        other.as_object_mut().unwrap().remove(name);
+        assert!(name == "attributes" || schema.check(&other).is_err(), "without {name}");
+    }
+    for (name, value) in
+        [("v", json!(2)), ("run", json!("0")), ("position", json!(0)), ("also", json!(["x"])), ("new", json!(1))]
+    {
+        let mut other = right.clone();
+        other[name] = value;
+        assert!(schema.check(&other).is_err(), "{name}");
+    }
+}
