@@ -1,6 +1,7 @@
 //! What can be asked of the program, and with which code it exits.
 
 mod configuration;
+pub mod demo;
 pub mod detect;
 mod logging;
 mod port_holder;
@@ -24,6 +25,8 @@ pub struct Arguments {
 enum Command {
     /// Run the gateway until a signal ends it
     Run(run::RunArguments),
+    /// Show what it does: a simulated fleet, faults, a cut link, and a summary that adds up
+    Demo(demo::DemoArguments),
     /// Find anomalies in a file of series,timestamp_ms,value lines, with the gateway's own detectors
     Detect(DetectArguments),
 }
@@ -57,6 +60,7 @@ impl From<Exit> for ExitCode {
 pub fn dispatch(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Run(arguments) => run::command(&arguments),
+        Command::Demo(arguments) => demo::command(&arguments),
         Command::Detect(arguments) => detect_anomalies(&arguments),
     }
 }

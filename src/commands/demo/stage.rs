@@ -1,0 +1,106 @@
+//! The gateway of the demonstration: the real one, on a thread of its own, with a link that can be cut.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use crate::commands::default_settings;
+use crate::forward::status::Link;
+use crate::gateway::{self, GatewayError, GatewaySettings, Ready, SinkKind};
+
+/// The usual ports, where they are free.
+const MQTT_PORT: u16 = 1883;
+const ADMIN_PORT: u16 = 9464;
+/// Files are closed often, so that what is delivered can be watched.
+const ROTATE_AFTER: Duration = Duration::from_secs(1);
+
+pub struct Stage {
+    pub ready: Ready,
+    pub link: watch::Sender<Link>,
+    stop: oneshot::Sender<()>,
+    ended: oneshot::Receiver<Result<(), GatewayError>>,
+}
+
+impl Stage {
+    /// Listens on `port`, or, without one, on the usual port or any other.
+    pub async fn start(folder: &Path, port: Option<u16>) -> Result<Stage, GatewayError> {
+        let mut settings = settings(folder, port.unwrap_or(MQTT_PORT));
+        loop {
+            match Stage::start_with(settings.clone()).await {
+                Err(GatewayError::Listen { what, address, source })
+                    if source.kind() == io::ErrorKind::AddrInUse && address.port() != 0 =>
+                {
+                    match what {
+                        "MQTT" if port.is_none() => settings.mqtt_listen.set_port(0),
+                        "administration" => settings.admin_listen = Some(local(0)),
+                        _ => return Err(GatewayError::Listen { what, address, source }),
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn start_with(settings: GatewaySettings) -> Result<Stage, GatewayError> {
+        let link = watch::Sender::new(Link::Up);
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
+        let gateways_link = link.clone();
+        let work = move || {
+            let on_ready = |place| drop(ready.send(place));
+            // A sender that is gone means the same as a stop.
+            let stop = async { drop(stopped.await) };
+            let result = runtime.block_on(gateway::run(settings, gateways_link, on_ready, stop));
+            let _ = end.send(result);
+        };
+        std::thread::Builder::new().name("gateway".to_owned()).spawn(work).map_err(GatewayError::System)?;
+        match is_ready.await {
+            Ok(ready) => Ok(Stage { ready, link, stop, ended }),
+            Err(_) => match ended.await {
+                Ok(Err(error)) => Err(error),
+                _ => Err(GatewayError::Ended { thread: "gateway" }),
+            },
+        }
+    }
+
+    /// Returns only if the gateway ends by itself, which it should not.
+    pub async fn failure(&mut self) -> GatewayError {
+        match (&mut self.ended).await {
+            Ok(Err(error)) => error,
+            _ => GatewayError::Ended { thread: "gateway" },
+        }
+    }
+
+    /// Ends it as a signal would: all that is acknowledged is in the archive's files afterwards.
+    pub async fn end(self) -> Result<(), GatewayError> {
+        let _ = self.stop.send(());
+        self.ended.await.unwrap_or(Err(GatewayError::Ended { thread: "gateway" }))
+    }
+}
+
+fn settings(folder: &Path, port: u16) -> GatewaySettings {
+    let mut settings = GatewaySettings {
+        gateway_id: "demo".to_owned(),
+        mqtt_listen: local(port),
+        admin_listen: Some(local(ADMIN_PORT)),
+        ..default_settings(folder.to_owned())
+    };
+    for sink in &mut settings.sinks {
+        if let SinkKind::Archive { rotate_after, free_percent_min, .. } = &mut sink.kind {
+            *rotate_after = ROTATE_AFTER;
+            // A few megabytes find room on a full disk, too, and must not be removed before they have been counted.
+            *free_percent_min = 0;
+        }
+    }
+    settings
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
