@@ -8,6 +8,7 @@ mod gateway;
 
 mod admin;
 mod alerts;
+mod demo;
 mod hostile;
 mod kill;
 mod mqtt;

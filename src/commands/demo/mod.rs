@@ -42,7 +42,7 @@ use matching::{AlertHeard, Scoreboard};
 use schedule::{Plan, VEHICLES_MIN};
 use screen::Screen;
 use show::{Parts, Show};
-use stage::Stage;
+use stage::{Stage, StageSettings};
 use subscriber::Subscriber;
 
 #[derive(Args, Debug)]
@@ -80,6 +80,11 @@ TIME is a number with a unit: 30s, 5m, 1h.";
 const FOLDER: &str = "./outrider-demo";
 /// What the vehicles have buffered at the start.
 const HISTORY: Duration = Duration::from_secs(600);
+const MQTT_PORT: u16 = 1883;
+/// The archive's files are closed as soon as makes sense: a demonstration of a day must not make a million of them.
+const SHORT: Duration = Duration::from_secs(600);
+const ROTATE_AFTER_SHORT: Duration = Duration::from_millis(250);
+const ROTATE_AFTER: Duration = Duration::from_secs(2);
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(100);
 const EVENTS_WAITING_MAX: usize = 256;
@@ -157,7 +162,7 @@ struct Actors {
 async fn play(arguments: &DemoArguments, folder: &Path) -> Result<bool, DemoError> {
     let mut signal = Box::pin(first_signal().map_err(DemoError::System)?);
     let mut screen = Screen::on_standard_output(Instant::now());
-    let mut stage = Stage::start(folder, arguments.port).await.map_err(DemoError::Gateway)?;
+    let mut stage = Stage::start(folder, stage_settings(arguments)).await.map_err(DemoError::Gateway)?;
     let lines = narrate::header(arguments.vehicles, &stage.ready, folder, arguments.length);
     lines.iter().for_each(|line| screen.text(line));
     screen.text("");
@@ -212,7 +217,19 @@ async fn play(arguments: &DemoArguments, folder: &Path) -> Result<bool, DemoErro
     show.screen.event("summary", "");
     narrate::summary(&found, show.board.score(ended)).iter().for_each(|line| show.screen.text(line));
     failures.iter().for_each(|reason| show.screen.text(&format!("  FAILED  {reason}")));
+    if failures.is_empty() {
+        show.screen.text(&format!("  all of it agrees; the files stay in {}/ until the next demo", folder.display()));
+    }
     Ok(failures.is_empty())
+}
+
+fn stage_settings(arguments: &DemoArguments) -> StageSettings {
+    let is_short = arguments.length.is_some_and(|length| length <= SHORT);
+    StageSettings {
+        port: arguments.port.unwrap_or(MQTT_PORT),
+        or_any_port: arguments.port.is_none(),
+        rotate_after: if is_short { ROTATE_AFTER_SHORT } else { ROTATE_AFTER },
+    }
 }
 
 /// Until its time is over, or somebody ends it.

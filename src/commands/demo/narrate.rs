@@ -16,7 +16,7 @@ pub fn header(vehicles: u16, ready: &Ready, folder: &Path, length: Option<Durati
     let mqtt = ready.mqtt;
     let page = ready.admin.map_or("none".to_owned(), |admin| format!("http://{admin}/"));
     let end = match length {
-        Some(length) => format!("after {}, with a summary", short_time(length)),
+        Some(length) => format!("after {} s, with a summary", length.as_secs_f64()),
         None => "with Ctrl-C, with a summary".to_owned(),
     };
     vec![
@@ -24,7 +24,7 @@ pub fn header(vehicles: u16, ready: &Ready, folder: &Path, length: Option<Durati
             "Outrider {} demo: {vehicles} simulated vehicles, real broker, real store, real detectors",
             env!("CARGO_PKG_VERSION")
         ),
-        format!("  MQTT   {:<21} try: mosquitto_sub -p {} -t 'alerts/#' -v", mqtt.to_string(), mqtt.port()),
+        format!("  MQTT   {:<18} try: mosquitto_sub -p {} -t 'alerts/#' -v", mqtt.to_string(), mqtt.port()),
         format!("  page   {page}"),
         format!("  files  {}/archive/   the gateway's log: {}/log", folder.display(), folder.display()),
         format!("  ends   {end}"),
@@ -34,7 +34,7 @@ pub fn header(vehicles: u16, ready: &Ready, folder: &Path, length: Option<Durati
 pub fn history(readings: u64, took: Duration) -> String {
     let readings = count(readings);
     format!(
-        "{readings} readings from the vehicles' own buffers stored and acknowledged in {}, detectors warm",
+        "{readings} readings from the vehicles' buffers stored and acknowledged in {}, detectors warm",
         short_time(took)
     )
 }

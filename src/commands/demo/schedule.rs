@@ -13,7 +13,7 @@ use firmware_sim::vehicle::{Metric, Vehicle};
 pub const VEHICLES_MIN: u16 = 3;
 /// From one round to the next: all that the last one raised has cleared.
 const ROUND: Duration = Duration::from_secs(60);
-const CUT: Range<Duration> = Duration::from_secs(7)..Duration::from_secs(15);
+const CUT: Range<Duration> = Duration::from_secs(6)..Duration::from_secs(14);
 /// What a cut leaves behind is delivered by then.
 const DRAINED_WITHIN: Duration = Duration::from_secs(3);
 /// The vehicles are live by then on a machine of a usual speed; on a slower one the demonstration takes longer.
@@ -32,15 +32,15 @@ struct Act {
 }
 
 const ACTS: [Act; 3] = [
-    Act { kind: FaultKind::Spike, metric: Metric::EngineTemperature, magnitude: 39.0, start_s: 10, length_s: 0 },
+    Act { kind: FaultKind::Spike, metric: Metric::EngineTemperature, magnitude: 39.0, start_s: 9, length_s: 0 },
     Act { kind: FaultKind::Step, metric: Metric::ContainerTemperature, magnitude: 6.0, start_s: 3, length_s: 12 },
-    Act { kind: FaultKind::Drift, metric: Metric::ContainerTemperature, magnitude: 6.0, start_s: 11, length_s: 15 },
+    Act { kind: FaultKind::Drift, metric: Metric::ContainerTemperature, magnitude: 6.0, start_s: 12, length_s: 15 },
 ];
 
 /// The detectors need no longer than this for a fault of ours.
 pub fn found_within(kind: FaultKind) -> Duration {
     match kind {
-        FaultKind::Drift => Duration::from_secs(14),
+        FaultKind::Drift => Duration::from_secs(13),
         _ => Duration::from_secs(3),
     }
 }
@@ -193,8 +193,8 @@ mod tests {
         assert_eq!(shape(&plan(30)), (3, Some(1), 25));
         assert_eq!(shape(&plan(90)), (6, Some(2), 85));
         let cuts = |plan: Plan| [0, 1, 2].map(|number| plan.cut(number).map(|cut| cut.start.as_secs()));
-        assert_eq!(cuts(plan(90)), [Some(7), Some(67), None]);
-        assert_eq!(cuts(Plan::new(20, None)), [Some(7), Some(67), Some(127)]);
+        assert_eq!(cuts(plan(90)), [Some(6), Some(66), None]);
+        assert_eq!(cuts(Plan::new(20, None)), [Some(6), Some(66), Some(126)]);
         let cut = CUT.start.as_millis() as i64..CUT.end.as_millis() as i64;
         assert!(plan(30).faults.iter().any(|fault| cut.contains(&fault.start_ms)), "a fault while the link is down");
     }

@@ -1,5 +1,6 @@
 //! The demonstration while it runs: what the vehicles, the driver's display and the clock say, and what is told of it.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::ops::Range;
 use std::time::Duration;
@@ -21,8 +22,8 @@ const LIVE_TOLD_AFTER: Duration = Duration::from_secs(2);
 const CUT_TOLD_AFTER: Duration = Duration::from_secs(6);
 /// The rate is that of the last so many looks.
 const RATE_LOOKS: usize = 30;
-/// Nothing is acknowledged for so long: something is wrong.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// Nothing is acknowledged for so many looks, half a minute: something is wrong. Looks, not time: a suspended process has not waited.
+const STALLED_LOOKS: u32 = 300;
 
 pub struct Show<W: Write> {
     pub screen: Screen<W>,
@@ -37,8 +38,8 @@ pub struct Show<W: Write> {
     live_since: Option<Duration>,
     told: Told,
     /// Time and readings acknowledged at the last looks.
-    looks: std::collections::VecDeque<(Duration, u64)>,
-    progress: (Duration, u64),
+    looks: VecDeque<(Duration, u64)>,
+    idle_looks: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -88,8 +89,8 @@ impl<W: Write> Show<W> {
             cuts: 0,
             live_since: None,
             told: Told::default(),
-            looks: std::collections::VecDeque::new(),
-            progress: (Duration::ZERO, 0),
+            looks: VecDeque::new(),
+            idle_looks: 0,
         }
     }
 
@@ -101,7 +102,7 @@ impl<W: Write> Show<W> {
 
     /// The vehicles wait for acknowledgements that do not come.
     pub fn is_stalled(&self) -> bool {
-        self.screen.elapsed() > self.progress.0 + STALLED_AFTER
+        self.idle_looks >= STALLED_LOOKS
     }
 
     pub fn fleet_event(&mut self, event: FleetEvent) {
@@ -145,9 +146,8 @@ impl<W: Write> Show<W> {
     pub fn tick(&mut self) -> rusqlite::Result<()> {
         let now = self.screen.elapsed();
         let acknowledged = self.acknowledged.readings();
-        if acknowledged > self.progress.1 {
-            self.progress = (now, acknowledged);
-        }
+        let is_idle = self.looks.back().is_some_and(|(_, before)| *before == acknowledged);
+        self.idle_looks = if is_idle { self.idle_looks + 1 } else { 0 };
         if self.looks.len() == RATE_LOOKS {
             self.looks.pop_front();
         }

@@ -11,11 +11,18 @@ use crate::commands::default_settings;
 use crate::forward::status::Link;
 use crate::gateway::{self, GatewayError, GatewaySettings, Ready, SinkKind};
 
-/// The usual ports, where they are free.
-const MQTT_PORT: u16 = 1883;
+/// The administration interface's usual port, where it is free.
 const ADMIN_PORT: u16 = 9464;
-/// Files are closed often, so that what is delivered can be watched.
-const ROTATE_AFTER: Duration = Duration::from_secs(1);
+
+/// How the gateway of a demonstration differs from any other.
+#[derive(Clone, Copy, Debug)]
+pub struct StageSettings {
+    pub port: u16,
+    /// If that one is taken.
+    pub or_any_port: bool,
+    /// Files are closed so often: what is in a finished file is delivered, and that is to be watched.
+    pub rotate_after: Duration,
+}
 
 pub struct Stage {
     pub ready: Ready,
@@ -25,16 +32,15 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Listens on `port`, or, without one, on the usual port or any other.
-    pub async fn start(folder: &Path, port: Option<u16>) -> Result<Stage, GatewayError> {
-        let mut settings = settings(folder, port.unwrap_or(MQTT_PORT));
+    pub async fn start(folder: &Path, stage: StageSettings) -> Result<Stage, GatewayError> {
+        let mut settings = settings(folder, stage);
         loop {
             match Stage::start_with(settings.clone()).await {
                 Err(GatewayError::Listen { what, address, source })
                     if source.kind() == io::ErrorKind::AddrInUse && address.port() != 0 =>
                 {
                     match what {
-                        "MQTT" if port.is_none() => settings.mqtt_listen.set_port(0),
+                        "MQTT" if stage.or_any_port => settings.mqtt_listen = local(0),
                         "administration" => settings.admin_listen = Some(local(0)),
                         _ => return Err(GatewayError::Listen { what, address, source }),
                     }
@@ -53,7 +59,9 @@ impl Stage {
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
         let gateways_link = link.clone();
         let work = move || {
-            let on_ready = |place| drop(ready.send(place));
+            let on_ready = |place| {
+                let _ = ready.send(place);
+            };
             // A sender that is gone means the same as a stop.
             let stop = async { drop(stopped.await) };
             let result = runtime.block_on(gateway::run(settings, gateways_link, on_ready, stop));
@@ -84,16 +92,16 @@ impl Stage {
     }
 }
 
-fn settings(folder: &Path, port: u16) -> GatewaySettings {
+fn settings(folder: &Path, stage: StageSettings) -> GatewaySettings {
     let mut settings = GatewaySettings {
         gateway_id: "demo".to_owned(),
-        mqtt_listen: local(port),
+        mqtt_listen: local(stage.port),
         admin_listen: Some(local(ADMIN_PORT)),
         ..default_settings(folder.to_owned())
     };
     for sink in &mut settings.sinks {
         if let SinkKind::Archive { rotate_after, free_percent_min, .. } = &mut sink.kind {
-            *rotate_after = ROTATE_AFTER;
+            *rotate_after = stage.rotate_after;
             // A few megabytes find room on a full disk, too, and must not be removed before they have been counted.
             *free_percent_min = 0;
         }
@@ -103,4 +111,23 @@ fn settings(folder: &Path, port: u16) -> GatewaySettings {
 
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_passed_over_or_an_error() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let taken = std::net::TcpListener::bind(local(0)).expect("a free port");
+        let port = taken.local_addr().expect("it is bound").port();
+        let settings = StageSettings { port, or_any_port: false, rotate_after: Duration::from_secs(1) };
+        let refused = Stage::start(folder.path(), settings).await.map(|stage| stage.ready);
+        assert!(matches!(&refused, Err(GatewayError::Listen { address, .. }) if address.port() == port), "{refused:?}");
+        let stage =
+            Stage::start(folder.path(), StageSettings { or_any_port: true, ..settings }).await.expect("another one");
+        assert_ne!(stage.ready.mqtt.port(), port);
+        stage.end().await.expect("a clean end");
+    }
 }
