@@ -56,7 +56,7 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
     }
 }
 
-fn exit_of(error: &GatewayError) -> Exit {
+pub(super) fn exit_of(error: &GatewayError) -> Exit {
     match error {
         GatewayError::Locked(LockError::Held { .. }) => Exit::Temporary,
         _ => Exit::RunTime,
@@ -66,9 +66,17 @@ fn exit_of(error: &GatewayError) -> Exit {
 /// With what helps to mend it.
 fn explained(error: &GatewayError) -> String {
     match error {
-        GatewayError::Listen { address, key, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+        GatewayError::Listen { key, .. } => format!("{}; {key} chooses another address", with_holder(error)),
+        _ => error.to_string(),
+    }
+}
+
+/// A port that is taken, and by whom.
+pub(super) fn with_holder(error: &GatewayError) -> String {
+    match error {
+        GatewayError::Listen { address, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
             let holder = port_holder::find(*address).map_or("another process".to_owned(), |holder| holder.to_string());
-            format!("{error}, most likely by {holder}; {key} chooses another address")
+            format!("{error}, most likely by {holder}")
         }
         _ => error.to_string(),
     }

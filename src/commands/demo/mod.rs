@@ -20,6 +20,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, LocalSet};
 
 use super::Exit;
-use super::run::first_signal;
+use super::run::{self, first_signal};
 use crate::gateway::GatewayError;
 use crate::store::lock::LockError;
 use crate::store::schema::OpenError;
@@ -84,7 +85,7 @@ const MQTT_PORT: u16 = 1883;
 /// The archive's files are closed as soon as makes sense: a demonstration of a day must not make a million of them.
 const SHORT: Duration = Duration::from_secs(600);
 const ROTATE_AFTER_SHORT: Duration = Duration::from_millis(250);
-const ROTATE_AFTER: Duration = Duration::from_secs(2);
+const ROTATE_AFTER: Duration = Duration::from_secs(1);
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(100);
 const EVENTS_WAITING_MAX: usize = 256;
@@ -110,6 +111,9 @@ impl fmt::Display for DemoError {
             DemoError::Folder(error) => error.fmt(f),
             DemoError::Log { path, source } => write!(f, "cannot write the log {}: {source}", path.display()),
             DemoError::System(error) => write!(f, "the system refuses a timer or a signal: {error}"),
+            DemoError::Gateway(error @ GatewayError::Listen { .. }) => {
+                write!(f, "{}; --port chooses another port", run::with_holder(error))
+            }
             DemoError::Gateway(error) => error.fmt(f),
             DemoError::Store(error) => error.fmt(f),
             DemoError::Sqlite(error) => write!(f, "cannot read the store: {error}"),
@@ -125,17 +129,28 @@ impl fmt::Display for DemoError {
 impl std::error::Error for DemoError {}
 
 impl DemoError {
-    pub fn exit(&self) -> Exit {
+    fn exit(&self) -> Exit {
         match self {
             DemoError::Folder(FolderError::InUse(LockError::Held { .. })) => Exit::Temporary,
-            DemoError::Gateway(error) => super::exit_of(error),
+            DemoError::Gateway(error) => run::exit_of(error),
             _ => Exit::RunTime,
         }
     }
 }
 
-/// Runs the demonstration in the current folder; whether everything agreed.
-pub fn run(arguments: &DemoArguments) -> Result<bool, DemoError> {
+pub fn command(arguments: &DemoArguments) -> ExitCode {
+    match demonstrate(arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => Exit::RunTime.into(),
+        Err(error) => {
+            eprintln!("outrider: {error}");
+            error.exit().into()
+        }
+    }
+}
+
+/// Runs in the current folder; whether everything agreed.
+fn demonstrate(arguments: &DemoArguments) -> Result<bool, DemoError> {
     let folder = Path::new(FOLDER);
     folder::prepare(folder).map_err(DemoError::Folder)?;
     log_to(&folder.join("log"))?;
@@ -146,7 +161,7 @@ pub fn run(arguments: &DemoArguments) -> Result<bool, DemoError> {
 /// The gateway's log is for whoever looks for it: here people watch a demonstration.
 fn log_to(path: &Path) -> Result<(), DemoError> {
     let file = File::create(path).map_err(|source| DemoError::Log { path: path.to_owned(), source })?;
-    tracing_subscriber::fmt().with_ansi(false).with_writer(Mutex::new(file)).init();
+    tracing_subscriber::fmt().with_ansi(false).with_target(false).with_writer(Mutex::new(file)).init();
     Ok(())
 }
 

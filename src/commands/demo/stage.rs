@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::commands::default_settings;
+use crate::config::host::Host;
+use crate::config::{Argument, Configuration, Sources};
 use crate::forward::status::Link;
 use crate::gateway::{self, GatewayError, GatewaySettings, Ready, SinkKind};
 
@@ -33,16 +34,18 @@ pub struct Stage {
 
 impl Stage {
     pub async fn start(folder: &Path, stage: StageSettings) -> Result<Stage, GatewayError> {
-        let mut settings = settings(folder, stage);
+        let mut settings = settings(folder, stage).map_err(GatewayError::System)?;
         loop {
             match Stage::start_with(settings.clone()).await {
-                Err(GatewayError::Listen { what, address, source })
+                Err(GatewayError::Listen { what, key, address, source })
                     if source.kind() == io::ErrorKind::AddrInUse && address.port() != 0 =>
                 {
-                    match what {
-                        "MQTT" if stage.or_any_port => settings.mqtt_listen = local(0),
-                        "administration" => settings.admin_listen = Some(local(0)),
-                        _ => return Err(GatewayError::Listen { what, address, source }),
+                    if Some(address) == settings.admin_listen {
+                        settings.admin_listen = Some(local(0));
+                    } else if stage.or_any_port {
+                        settings.mqtt_listen = local(0);
+                    } else {
+                        return Err(GatewayError::Listen { what, key, address, source });
                     }
                 }
                 result => return result,
@@ -92,21 +95,27 @@ impl Stage {
     }
 }
 
-fn settings(folder: &Path, stage: StageSettings) -> GatewaySettings {
-    let mut settings = GatewaySettings {
-        gateway_id: "demo".to_owned(),
-        mqtt_listen: local(stage.port),
-        admin_listen: Some(local(ADMIN_PORT)),
-        ..default_settings(folder.to_owned())
-    };
+/// What is built in, whatever the machine's own configuration says: a demonstration is the same everywhere.
+fn settings(folder: &Path, stage: StageSettings) -> io::Result<GatewaySettings> {
+    let argument = |name, section, key, text: String| Argument { name, section, key, text };
+    let arguments = vec![
+        argument("--state", "store", "path", folder.display().to_string()),
+        argument("--port", "mqtt", "listen", local(stage.port).to_string()),
+        argument("--admin", "admin", "listen", local(ADMIN_PORT).to_string()),
+        argument("--id", "gateway", "id", "demo".to_owned()),
+    ];
+    let sources = Sources { arguments, ..Sources::default() };
+    let configuration = Configuration::parse(Path::new("the demo's own"), "", &sources, &Host::read());
+    let mut settings = configuration.expect("the built-in configuration is correct").settings()?;
+    // A few megabytes find room on a full disk, too, and must not be dropped before they have been counted.
+    settings.capacity.free_bytes_min = 0;
     for sink in &mut settings.sinks {
         if let SinkKind::Archive { rotate_after, free_percent_min, .. } = &mut sink.kind {
             *rotate_after = stage.rotate_after;
-            // A few megabytes find room on a full disk, too, and must not be removed before they have been counted.
             *free_percent_min = 0;
         }
     }
-    settings
+    Ok(settings)
 }
 
 fn local(port: u16) -> SocketAddr {
