@@ -63,18 +63,20 @@ pub struct DemoArguments {
     seed: u64,
 }
 
+// Paragraphs are single lines: the terminal's width wraps them.
 const HELP: &str = "\
-Needs nothing but this program: no account, no server, no file. The vehicles first send ten minutes of readings that
-they had buffered, then live ones. On a schedule, a sensor is made to fail or the link to the archive is cut, and you
-see what the gateway makes of it. A line in capitals is something that we did or that the gateway noticed.
+Needs nothing but this program: no account, no server, no file. The vehicles first send ten minutes of readings that they had \
+buffered, then live ones. On a schedule, a sensor is made to fail or the link to the archive is cut, and you see what the gateway \
+makes of it. A line in capitals is something that we did or that the gateway noticed.
 
 The summary at the end counts what was acknowledged at the vehicles, reads the archive's files again and compares.
-Exit code 0: they agree, and every fault was found; 1: not so, and the summary says why.
 
-Everything is kept in ./outrider-demo/ until the next demo replaces it. All of it listens on 127.0.0.1 only.
+Everything is kept in ./outrider-demo/ until the next demo replaces it, and listens on 127.0.0.1 only.
 
 Example:
   outrider demo --for 30s
+
+Exit codes: 0 all agrees and every fault was found, 1 not so and the summary says why, 2 usage, 75 another demo runs here.
 
 TIME is a number with a unit: 30s, 5m, 1h.";
 
