@@ -1,8 +1,8 @@
 //! `outrider demo`: the real gateway and a simulated fleet in one process, with faults and cuts of the link on a schedule, and a summary
 //! that believes nobody: the devices count what was acknowledged to them, the archive's files are read again.
 //!
-//! [`stage`] is the gateway, [`schedule`] what happens when, [`show`] the run, [`matching`] which alert was for which fault,
-//! [`archive_check`] the summary's evidence, [`narrate`] and [`screen`] what is told and how.
+//! `stage` is the gateway, `schedule` what happens when, `show` the run, `matching` which alert was for which fault,
+//! `archive_check` the summary's evidence, `narrate` and `screen` what is told and how.
 
 pub mod archive_check;
 mod figures;
