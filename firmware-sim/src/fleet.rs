@@ -354,3 +354,24 @@ fn check(settings: &FleetSettings) -> Result<(), FleetError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_may_not_come_again_before_the_next_sample() {
+        let fleet = |fault: &str, interval_ms| {
+            let settings = FleetSettings {
+                faults: vec![fault.parse().expect("a good fault")],
+                interval: Duration::from_millis(interval_ms),
+                ..FleetSettings::new(([127, 0, 0, 1], 1883).into())
+            };
+            Fleet::new(settings, None).map(drop)
+        };
+        fleet("spike:truck-01:speed:+40@1s/500ms", 500).expect("every sample is a spike");
+        let refused = fleet("spike:truck-01:speed:+40@1s/500ms", 501).expect_err("no sample between two spikes");
+        assert_eq!(refused.to_string(), "the time until a fault comes again must be at least the interval");
+        assert!(matches!(fleet("spike:truck-21:speed:+40@1s", 500), Err(FleetError::UnknownDevice { .. })));
+    }
+}

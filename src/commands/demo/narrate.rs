@@ -41,7 +41,8 @@ pub fn history(readings: u64, took: Duration) -> String {
 
 pub fn figures(readings_a_second: f64, figures: Figures) -> String {
     format!(
-        "{readings_a_second:.0} readings/s   stored {}   buffered {}   delivered {}",
+        "{} readings/s   stored {}   buffered {}   delivered {}",
+        count(readings_a_second.round() as u64),
         count(figures.stored),
         count(figures.buffered),
         count(figures.delivered)
