@@ -1,12 +1,14 @@
 //! Faults on a schedule: what is done to which reading of which vehicle, and when.
 //!
 //! Times count from the start of the live phase, never from the start of the buffered history. A fault covers whole
-//! samples: those measured in `[start, end)`, and always at least one.
+//! samples: those measured in `[start, end)`, and always at least one. It may come again and again, at a fixed interval.
 
 use crate::duration::parse_duration;
+use crate::timeline::Timeline;
 use crate::vehicle::{Metric, Vehicle};
 use serde::Serialize;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -48,7 +50,7 @@ impl FaultKind {
 
 /// A fault as scheduled. Its text form is `kind:device:metric:magnitude@start..end`, for example
 /// `step:truck-07:container_temperature:+6@8s..20s`; a spike has no end, `stuck` and `dropout` have no magnitude, and
-/// the metric of a dropout may be `*`, the whole vehicle.
+/// the metric of a dropout may be `*`, the whole vehicle. `@8s..20s/1m` comes again every minute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
     pub kind: FaultKind,
@@ -57,7 +59,10 @@ pub struct Fault {
     pub metric: Option<Metric>,
     pub magnitude: f64,
     pub start_ms: i64,
+    /// Of a spike: its start.
     pub end_ms: i64,
+    /// From one start to the next; longer than the fault. `None` is once.
+    pub every_ms: Option<i64>,
 }
 
 impl Fault {
@@ -118,6 +123,10 @@ fn parse_fault(text: &str) -> Result<Fault, String> {
     if parts.next().is_some() {
         return Err("it has too many parts".to_owned());
     }
+    let (when, every_ms) = match when.split_once('/') {
+        Some((when, every)) => (when, Some(milliseconds(every)?)),
+        None => (when, None),
+    };
     let (start_ms, end_ms) = match (kind, when.split_once("..")) {
         (FaultKind::Spike, None) => (milliseconds(when)?, milliseconds(when)?),
         (FaultKind::Spike, Some(_)) => return Err("a spike is one reading and has no end, write @8s".to_owned()),
@@ -127,7 +136,10 @@ fn parse_fault(text: &str) -> Result<Fault, String> {
     if kind != FaultKind::Spike && end_ms <= start_ms {
         return Err("it ends before it starts".to_owned());
     }
-    Ok(Fault { kind, device, metric, magnitude, start_ms, end_ms })
+    if every_ms.is_some_and(|every_ms| every_ms <= end_ms - start_ms) {
+        return Err("it comes again before it is over".to_owned());
+    }
+    Ok(Fault { kind, device, metric, magnitude, start_ms, end_ms, every_ms })
 }
 
 fn milliseconds(text: &str) -> Result<i64, String> {
@@ -135,40 +147,61 @@ fn milliseconds(text: &str) -> Result<i64, String> {
     Ok(i64::try_from(duration.as_millis()).expect("a duration is at most a year"))
 }
 
-/// A fault bound to the samples of its vehicle: those from `first` up to, and without, `end`.
+/// A fault bound to the samples of its vehicle.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BoundFault {
-    pub kind: FaultKind,
-    pub metric: Option<Metric>,
-    pub magnitude: f64,
-    pub first: u64,
-    pub end: u64,
+    kind: FaultKind,
+    metric: Option<Metric>,
+    magnitude: f64,
+    /// Epoch time of the first start.
+    start_ms: i64,
+    length_ms: i64,
+    every_ms: Option<i64>,
+    timeline: Timeline,
 }
 
 impl BoundFault {
-    /// `first_at_or_after` tells the first sample of the vehicle that is measured at or after an epoch millisecond.
-    pub fn new(fault: &Fault, live_start_ms: i64, first_at_or_after: impl Fn(i64) -> u64) -> Self {
-        let first = first_at_or_after(live_start_ms + fault.start_ms);
-        let end = match fault.kind {
-            FaultKind::Spike => first + 1,
-            _ => first_at_or_after(live_start_ms + fault.end_ms).max(first + 1),
-        };
-        BoundFault { kind: fault.kind, metric: fault.metric, magnitude: fault.magnitude, first, end }
+    /// A fault that comes again must do so no sooner than the vehicle's next sample.
+    pub fn new(fault: &Fault, live_start_ms: i64, timeline: Timeline) -> Self {
+        BoundFault {
+            kind: fault.kind,
+            metric: fault.metric,
+            magnitude: fault.magnitude,
+            start_ms: live_start_ms + fault.start_ms,
+            length_ms: fault.end_ms - fault.start_ms,
+            every_ms: fault.every_ms,
+            timeline,
+        }
     }
 
-    fn covers(&self, metric: Metric, index: u64) -> bool {
-        (self.first..self.end).contains(&index) && self.metric.is_none_or(|only| only == metric)
+    /// The samples that it covers when it comes for the first (0), second (1), ... time.
+    pub fn samples(&self, time: u64) -> Range<u64> {
+        let start_ms = self.start_ms + self.every_ms.unwrap_or(0) * time as i64;
+        let first = self.timeline.first_at_or_after(start_ms);
+        first..self.timeline.first_at_or_after(start_ms + self.length_ms).max(first + 1)
+    }
+
+    /// The samples of the occurrence that covers this one, if any does.
+    fn covering(&self, metric: Metric, index: u64) -> Option<Range<u64>> {
+        if self.metric.is_some_and(|only| only != metric) {
+            return None;
+        }
+        let since_ms = self.timeline.measured_at_ms(index) - self.start_ms;
+        let time = self.every_ms.map_or(0, |every_ms| since_ms.div_euclid(every_ms));
+        let samples = self.samples(u64::try_from(time).ok()?);
+        samples.contains(&index).then_some(samples)
     }
 }
 
 /// What the vehicle reports at a sample: the healthy value with every fault applied in order, `None` where it is missing.
 pub fn reported_value(vehicle: &Vehicle, faults: &[BoundFault], metric: Metric, index: u64) -> Option<f64> {
     let mut value = vehicle.value(metric, index);
-    for fault in faults.iter().filter(|fault| fault.covers(metric, index)) {
+    for fault in faults {
+        let Some(Range { start, end }) = fault.covering(metric, index) else { continue };
         value += match fault.kind {
             FaultKind::Spike | FaultKind::Step => fault.magnitude,
-            FaultKind::Drift => fault.magnitude * (index - fault.first + 1) as f64 / (fault.end - fault.first) as f64,
-            FaultKind::Stuck => vehicle.value(metric, fault.first.saturating_sub(1)) - value,
+            FaultKind::Drift => fault.magnitude * (index - start + 1) as f64 / (end - start) as f64,
+            FaultKind::Stuck => vehicle.value(metric, start.saturating_sub(1)) - value,
             FaultKind::Noise => fault.magnitude * vehicle.burst_noise(metric, index),
             FaultKind::Dropout => return None,
         };
@@ -186,7 +219,7 @@ mod tests {
 
     /// Samples at second 0, 1, 2, ...; the live phase starts at second 100.
     fn bound(text: &str) -> BoundFault {
-        BoundFault::new(&fault(text), 100_000, |ms| u64::try_from(ms).expect("positive").div_ceil(1_000))
+        BoundFault::new(&fault(text), 100_000, Timeline { origin_ms: 0, interval_ms: 1_000 })
     }
 
     #[test]
@@ -200,6 +233,7 @@ mod tests {
         assert_eq!((step.start_ms, step.end_ms), (8_000, 20_000));
         assert_eq!(fault("spike:truck-03:speed:-40.5@500ms").magnitude, -40.5);
         assert_eq!(fault("dropout:truck-03:*@1s..2s").metric, None);
+        assert_eq!(fault("dropout:truck-03:*@1s..2s/1m").every_ms, Some(60_000));
         for bad in [
             "",
             "step",
@@ -215,6 +249,9 @@ mod tests {
             "step:truck-07:speed:6:7@1s..2s",
             "spike:truck-07:speed:6@1s..2s",
             "stuck:truck-07:speed:6@1s..2s",
+            "step:truck-07:speed:6@1s..2s/1s",
+            "spike:truck-07:speed:6@1s/0s",
+            "spike:truck-07:speed:6@1s/",
         ] {
             assert!(bad.parse::<Fault>().is_err(), "{bad}");
         }
@@ -233,7 +270,7 @@ mod tests {
         ] {
             let faults = [bound(text)];
             let end = if text.starts_with("spike") { 109 } else { 120 };
-            assert_eq!((faults[0].first, faults[0].end), (108, end));
+            assert_eq!(faults[0].samples(0), 108..end);
             for index in 90..140 {
                 let healthy = vehicle.value(Metric::Speed, index);
                 let reported = reported_value(&vehicle, &faults, Metric::Speed, index);
@@ -262,9 +299,28 @@ mod tests {
 
     #[test]
     fn a_fault_between_two_samples_still_covers_one() {
-        assert_eq!(
-            (bound("step:t:speed:6@8100ms..8200ms").first, bound("step:t:speed:6@8100ms..8200ms").end),
-            (109, 110)
-        );
+        assert_eq!(bound("step:t:speed:6@8100ms..8200ms").samples(0), 109..110);
+    }
+
+    #[test]
+    fn a_fault_that_comes_again_is_the_same_each_time() {
+        let vehicle = Vehicle::new(9, 7, 1.0);
+        let once = |text: &str| bound(text.split('/').next().expect("there is a first part"));
+        for text in [
+            "spike:truck-07:speed:+40@8s/10s",
+            "step:truck-07:speed:+6@8s..11s/10s",
+            "drift:truck-07:speed:+6@8s..11s/10s",
+            "step:truck-07:speed:+6@8s..11500ms/10500ms",
+            "spike:truck-07:speed:+40@8s/1s",
+        ] {
+            let (again, every) = (bound(text), fault(text).every_ms.expect("it comes again"));
+            for index in 90..160 {
+                let time = (index * 1_000 - 108_000_i64).div_euclid(every);
+                let shifted = BoundFault { start_ms: 108_000 + time.max(0) * every, ..once(text) };
+                let report = |fault: BoundFault| reported_value(&vehicle, &[fault], Metric::Speed, index as u64);
+                assert_eq!(report(again.clone()), report(shifted), "{text} at {index}");
+            }
+        }
+        assert_eq!(bound("step:t:speed:6@8s..11s/10s").samples(2), 128..131);
     }
 }

@@ -4,22 +4,22 @@
 
 mod courier;
 mod outbox;
-mod timeline;
+mod schedule;
 
-use crate::fault::{BoundFault, Fault};
+use crate::fault::Fault;
 use crate::ground_truth::{GroundTruth, GroundTruthFile};
 use crate::ledger::Acknowledged;
 use crate::payload::{Format, Shape};
+use crate::timeline::Timeline;
 use crate::vehicle::Vehicle;
 use courier::Courier;
-use std::collections::VecDeque;
+use schedule::Schedule;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use timeline::Timeline;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -106,6 +106,8 @@ pub struct FleetReport {
     pub readings_acknowledged: u64,
     pub readings_unacknowledged: u64,
     pub connections_lost: u64,
+    /// By vehicle: the sequence number of the last sample it measured. 0 if it measured none.
+    pub last_sequences: Vec<u64>,
     /// Faults that were made, in the order of their end; one that was cut short by the stop ends there.
     pub faults: Vec<GroundTruth>,
 }
@@ -168,13 +170,6 @@ pub struct Fleet {
     events: Option<mpsc::Sender<FleetEvent>>,
 }
 
-/// A moment of the schedule.
-struct Moment {
-    at_ms: i64,
-    starts: bool,
-    truth: GroundTruth,
-}
-
 impl Fleet {
     /// Checks the settings and creates the ground truth file.
     pub fn new(settings: FleetSettings, events: Option<mpsc::Sender<FleetEvent>>) -> Result<Self, FleetError> {
@@ -228,10 +223,12 @@ impl Fleet {
             readings_acknowledged: 0,
             readings_unacknowledged: 0,
             connections_lost: 0,
+            last_sequences: vec![0; vehicles.into()],
             faults: made,
         };
         while let Some(ended) = couriers.join_next().await {
             let vehicle = ended.map_err(FleetError::Vehicle)?;
+            report.last_sequences[vehicle.place] = vehicle.last_sequence;
             report.readings_made += vehicle.readings_made;
             report.readings_unacknowledged += vehicle.readings_unacknowledged;
             report.connections_lost += vehicle.connections_lost;
@@ -273,21 +270,6 @@ impl Fleet {
         Timeline { origin_ms: start_ms - milliseconds(self.settings.history) + turn_ms, interval_ms }
     }
 
-    fn schedule(&self, clock: Clock, live_start_ms: i64) -> VecDeque<Moment> {
-        let mut moments = Vec::new();
-        for fault in &self.settings.faults {
-            let number = number_of(&fault.device, self.settings.vehicles).expect("checked when the fleet was made");
-            let timeline = self.timeline(number, clock.start_ms);
-            let bound = BoundFault::new(fault, live_start_ms, |time_ms| timeline.first_at_or_after(time_ms));
-            let (start_ms, end_ms) = (timeline.measured_at_ms(bound.first), timeline.measured_at_ms(bound.end));
-            let truth = GroundTruth::new(fault, start_ms, end_ms);
-            moments.push(Moment { at_ms: start_ms, starts: true, truth: truth.clone() });
-            moments.push(Moment { at_ms: end_ms, starts: false, truth });
-        }
-        moments.sort_by_key(|moment| moment.at_ms);
-        moments.into()
-    }
-
     /// Tells of each fault when it starts and ends, and writes it down when it is over or the run is.
     async fn follow_schedule(
         &mut self,
@@ -295,15 +277,17 @@ impl Fleet {
         live_start_ms: i64,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Vec<GroundTruth>, FleetError> {
-        let mut moments = self.schedule(clock, live_start_ms);
+        let mut schedule = Schedule::new(&self.settings, live_start_ms, |fault| {
+            let number = number_of(&fault.device, self.settings.vehicles);
+            self.timeline(number.expect("checked when the fleet was made"), clock.start_ms)
+        });
         let mut made = Vec::new();
-        while let Some(moment) = moments.front() {
-            let at = clock.instant_of(moment.at_ms);
+        while let Some(next) = schedule.next() {
             tokio::select! {
-                () = sleep_until(at) => {}
+                () = sleep_until(clock.instant_of(next.at_ms)) => {}
                 _ = stop.wait_for(|stop| *stop) => break,
             }
-            let moment = moments.pop_front().expect("it is at the front");
+            let moment = schedule.take().expect("it is the next one");
             if moment.starts {
                 self.tell(FleetEvent::FaultStarted(moment.truth)).await;
             } else {
@@ -313,13 +297,9 @@ impl Fleet {
             }
         }
         let _ = stop.wait_for(|stop| *stop).await;
-        let stopped_ms = clock.now_ms();
-        for mut moment in moments {
-            if !moment.starts && moment.truth.start_ms <= stopped_ms {
-                moment.truth.end_ms = moment.truth.end_ms.min(stopped_ms + 1);
-                self.write_truth(&moment.truth)?;
-                made.push(moment.truth);
-            }
+        for truth in schedule.cut_short(clock.now_ms()) {
+            self.write_truth(&truth)?;
+            made.push(truth);
         }
         Ok(made)
     }
@@ -350,6 +330,11 @@ fn number_of(device: &str, vehicles: u16) -> Option<u16> {
 fn check(settings: &FleetSettings) -> Result<(), FleetError> {
     const YEAR: Duration = Duration::from_secs(366 * 86_400);
     let whole_ms = settings.interval.subsec_nanos().is_multiple_of(1_000_000);
+    let repeats_fit = settings.faults.iter().all(|fault| {
+        fault
+            .every_ms
+            .is_none_or(|every_ms| u128::try_from(every_ms).is_ok_and(|ms| ms >= settings.interval.as_millis()))
+    });
     let rules = [
         ((1..=10_000).contains(&settings.vehicles), "the number of vehicles", "between 1 and 10,000"),
         (!settings.interval.is_zero() && settings.interval <= YEAR && whole_ms, "the interval", "whole milliseconds"),
@@ -358,6 +343,7 @@ fn check(settings: &FleetSettings) -> Result<(), FleetError> {
         ((1..=1_000).contains(&settings.samples_per_publish_max), "samples a publish", "between 1 and 1,000"),
         (settings.first_sequence <= u64::MAX / 2, "the first sequence number", "below 2^63"),
         (settings.drain_max <= YEAR, "the wait at the end", "at most a year"),
+        (repeats_fit, "the time until a fault comes again", "at least the interval"),
     ];
     if let Some((_, name, allowed)) = rules.into_iter().find(|(holds, ..)| !holds) {
         return Err(FleetError::Setting { name, allowed });
@@ -366,5 +352,26 @@ fn check(settings: &FleetSettings) -> Result<(), FleetError> {
     match settings.faults.iter().find(known) {
         Some(fault) => Err(FleetError::UnknownDevice { device: fault.device.clone(), vehicles: settings.vehicles }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_may_not_come_again_before_the_next_sample() {
+        let fleet = |fault: &str, interval_ms| {
+            let settings = FleetSettings {
+                faults: vec![fault.parse().expect("a good fault")],
+                interval: Duration::from_millis(interval_ms),
+                ..FleetSettings::new(([127, 0, 0, 1], 1883).into())
+            };
+            Fleet::new(settings, None).map(drop)
+        };
+        fleet("spike:truck-01:speed:+40@1s/500ms", 500).expect("every sample is a spike");
+        let refused = fleet("spike:truck-01:speed:+40@1s/500ms", 501).expect_err("no sample between two spikes");
+        assert_eq!(refused.to_string(), "the time until a fault comes again must be at least the interval");
+        assert!(matches!(fleet("spike:truck-21:speed:+40@1s", 500), Err(FleetError::UnknownDevice { .. })));
     }
 }

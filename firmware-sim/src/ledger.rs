@@ -41,6 +41,19 @@ impl Acknowledged {
         Acknowledged(Arc::new(Mutex::new(Totals { devices, publishes: 0, readings: 0, repeats: 0 })))
     }
 
+    /// Notes that these samples of the device at this place were acknowledged, in one publish, for whoever keeps a ledger by other means
+    /// than a [`crate::fleet::Fleet`].
+    pub fn acknowledge(
+        &self,
+        device: usize,
+        sequences: impl IntoIterator<Item = u64>,
+        metrics: impl IntoIterator<Item = Metric>,
+    ) {
+        let metrics = MetricSet::of(metrics);
+        let readings: Vec<_> = sequences.into_iter().map(|sequence| (sequence, metrics)).collect();
+        self.note(device, &readings);
+    }
+
     /// Notes an acknowledged publish of the device at this place of the list given to [`Acknowledged::new`].
     pub(crate) fn note(&self, device: usize, readings: &[(u64, MetricSet)]) {
         let mut totals = self.lock();

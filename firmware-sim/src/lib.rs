@@ -18,4 +18,5 @@ pub mod load;
 pub mod payload;
 mod random;
 pub mod sequences;
+pub mod timeline;
 pub mod vehicle;

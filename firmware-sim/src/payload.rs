@@ -61,6 +61,7 @@ struct Single {
     value: f64,
     ts_ms: i64,
     seq: u64,
+    road: &'static str,
 }
 
 /// One sample as an object, several as an array of objects.
@@ -75,7 +76,7 @@ pub fn encode_metric(format: Format, samples: &[Sample], metric: Metric) -> Opti
         .iter()
         .filter_map(|sample| {
             let value = sample.values[metric.index()]?;
-            Some(Single { value, ts_ms: sample.measured_at_ms, seq: sample.sequence })
+            Some(Single { value, ts_ms: sample.measured_at_ms, seq: sample.sequence, road: sample.road })
         })
         .collect();
     (!singles.is_empty()).then(|| encode(format, &singles))
@@ -125,9 +126,9 @@ mod tests {
     }
 
     #[test]
-    fn a_single_metric_has_value_time_and_sequence() {
+    fn a_single_metric_has_value_time_sequence_and_road() {
         let json = encode_metric(Format::Json, &[sample(7)], Metric::EngineTemperature).expect("measured");
-        assert_eq!(json, r#"{"value":92.1,"ts_ms":1700000000123,"seq":7}"#.as_bytes());
+        assert_eq!(json, r#"{"value":92.1,"ts_ms":1700000000123,"seq":7,"road":"dry"}"#.as_bytes());
         assert_eq!(encode_metric(Format::Json, &[sample(7)], Metric::Speed), None);
     }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod configuration;
+pub mod demo;
 pub mod detect;
 mod logging;
 mod port_holder;
@@ -38,6 +39,8 @@ enum Command {
     Run(run::RunArguments),
     /// Say what is wrong with a configuration, or what would run
     Check(check::CheckArguments),
+    /// Show what it does: a simulated fleet, faults, a cut link, and a summary that adds up
+    Demo(demo::DemoArguments),
     /// Find anomalies in a file of series,timestamp_ms,value lines, with the gateway's own detectors
     Detect(DetectArguments),
 }
@@ -72,6 +75,7 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Run(arguments) => run::command(&arguments),
         Command::Check(arguments) => check::command(&arguments),
+        Command::Demo(arguments) => demo::command(&arguments),
         Command::Detect(arguments) => detect_anomalies(&arguments),
     }
 }

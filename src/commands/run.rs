@@ -63,7 +63,7 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
     }
 }
 
-fn exit_of(error: &GatewayError) -> Exit {
+pub(super) fn exit_of(error: &GatewayError) -> Exit {
     match error {
         GatewayError::Locked(LockError::Held { .. }) => Exit::Temporary,
         _ => Exit::RunTime,
@@ -73,12 +73,19 @@ fn exit_of(error: &GatewayError) -> Exit {
 /// With what helps to mend it.
 fn explained(error: &GatewayError) -> String {
     match error {
-        GatewayError::Listen { what, key, address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+        GatewayError::Listen { key, .. } => {
+            format!("{}; stop that, or set {key} to another address", with_holder(error))
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// A port that is taken, and by whom.
+pub(super) fn with_holder(error: &GatewayError) -> String {
+    match error {
+        GatewayError::Listen { what, address, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
             let holder = port_holder::find(*address).map_or("another process".to_owned(), |holder| holder.to_string());
-            format!(
-                "cannot listen for {what} on {address}: the port is in use, most likely by {holder}; stop that, or set {key} to \
-                 another address"
-            )
+            format!("cannot listen for {what} on {address}: the port is in use, most likely by {holder}")
         }
         _ => error.to_string(),
     }

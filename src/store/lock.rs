@@ -5,6 +5,9 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+/// In the state folder; its content is the holder's process id, its lock is what counts.
+pub const FILE_NAME: &str = "outrider.lock";
+
 /// Held for as long as the process runs; the kernel lets go of it however the process ends.
 #[derive(Debug)]
 pub struct FolderLock {
@@ -32,7 +35,7 @@ impl std::error::Error for LockError {}
 
 impl FolderLock {
     pub fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
-        let path = folder.join("outrider.lock");
+        let path = folder.join(FILE_NAME);
         let failed = |source| LockError::Io { path: path.clone(), source };
         let mut file =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;

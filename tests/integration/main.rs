@@ -9,6 +9,7 @@ mod gateway;
 mod admin;
 mod alerts;
 mod config;
+mod demo;
 mod hostile;
 mod kill;
 mod mqtt;

@@ -33,7 +33,7 @@ pub(super) struct FleetArguments {
     /// End after this time [default: at Ctrl-C]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
-    /// A fault, KIND:DEVICE:METRIC:MAGNITUDE@START..END; may be repeated
+    /// A fault, KIND:DEVICE:METRIC:MAGNITUDE@START..END, see below; may be given several times
     #[arg(long = "fault", value_name = "FAULT")]
     faults: Vec<Fault>,
     /// Write each fault that was made to this file, a JSON line each
@@ -65,9 +65,10 @@ pub(super) struct FleetArguments {
     seed: u64,
 }
 
+// Paragraphs are single lines: the terminal's width wraps them.
 const FAULTS: &str = "\
-The vehicles are truck-01, truck-02, ... and publish on vehicles/truck-NN. They keep what is not acknowledged and
-send it again. What happens is told on standard error; the summary is one JSON line on standard output.
+The vehicles are truck-01, truck-02, ... and publish on vehicles/truck-NN. They keep what is not acknowledged and send it again. \
+What happens is told on standard error; the summary is one JSON line on standard output.
 
 Faults; times count from the moment when all history is delivered:
   spike:truck-03:engine_temperature:+39@19s          one reading is off
@@ -76,7 +77,8 @@ Faults; times count from the moment when all history is delivered:
   noise:truck-07:speed:5@8s..20s                     noise of this standard deviation is added
   stuck:truck-07:speed@8s..20s                       the last good reading is repeated
   dropout:truck-07:speed@8s..20s                     no readings; * is all metrics
-Metrics: container_temperature, engine_temperature, speed, latitude, longitude.
+  step:truck-07:container_temperature:+6@8s..20s/1m  with /TIME: again and again, here every minute
+Metrics: container_temperature, engine_temperature, speed, latitude, longitude; and the road, which is dry, wet or gravel.
 
 TIME is a number with a unit: 200ms, 8s, 10m, 1h.";
 
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn every_fault_of_the_help_is_understood() {
         let lines: Vec<_> = FAULTS.lines().filter(|line| line.contains(":truck-")).collect();
-        assert_eq!(lines.len(), 6);
+        assert_eq!(lines.len(), 7);
         for line in lines {
             let fault = line.split_whitespace().next().expect("the line is not empty");
             assert_eq!(settings_of(&["--fault", fault]).faults.len(), 1);

@@ -61,9 +61,10 @@ pub(super) struct LoadArguments {
     acknowledged: Option<PathBuf>,
 }
 
+// Paragraphs are single lines: the terminal's width wraps them.
 const OUTPUT: &str = "\
-Each connection is a device d00, d01, ... that publishes QoS 1 on devices/dNN/temperature. Without --rate every
-connection keeps its window full: what the broker acknowledges sets the pace.
+Each connection is a device d00, d01, ... that publishes QoS 1 on devices/dNN/temperature. Without --rate every connection keeps \
+its window full: what the broker acknowledges sets the pace.
 
 The JSON line, on standard output:
   published, acknowledged, unacknowledged, redelivered   publishes

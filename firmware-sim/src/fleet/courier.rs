@@ -5,11 +5,11 @@
 //! arrays, like the buffered history; they are computed when they are sent, so a long outage costs no memory.
 
 use super::outbox::{Outbox, Publish};
-use super::timeline::Timeline;
 use super::{Clock, FleetEvent, FleetSettings, Qos};
 use crate::fault::{BoundFault, Fault, reported_value};
 use crate::ledger::{Acknowledged, MetricSet};
 use crate::payload::{Sample, Shape, encode_metric, encode_samples};
+use crate::timeline::Timeline;
 use crate::vehicle::{Metric, Vehicle};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS};
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub(super) struct Courier {
 /// What one vehicle did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CourierReport {
+    pub place: usize,
+    pub last_sequence: u64,
     pub readings_made: u64,
     pub readings_unacknowledged: u64,
     pub connections_lost: u64,
@@ -64,6 +66,7 @@ enum Ended {
 
 impl Courier {
     pub(super) async fn run(self) -> CourierReport {
+        let report = CourierReport { place: self.place, ..CourierReport::default() };
         let mut journey = Journey {
             courier: self,
             outbox: Outbox::default(),
@@ -71,7 +74,7 @@ impl Courier {
             faults: None,
             history_told: false,
             deadline: None,
-            report: CourierReport::default(),
+            report,
         };
         while let Ended::Lost = journey.connection().await {
             journey.report.connections_lost += 1;
@@ -79,6 +82,9 @@ impl Courier {
         }
         while let Some(publish) = journey.outbox.pop() {
             journey.report.readings_unacknowledged += publish.reading_count();
+        }
+        if journey.next_index > 0 {
+            journey.report.last_sequence = journey.courier.settings.first_sequence + journey.next_index - 1;
         }
         journey.report
     }
@@ -168,9 +174,7 @@ impl Journey {
         let faults = match (&self.faults, *courier.live_start.borrow()) {
             (None, Some(live_start_ms)) => {
                 let own = courier.settings.faults.iter().filter(|fault| fault.device == courier.device);
-                let bind = |fault: &Fault| {
-                    BoundFault::new(fault, live_start_ms, |time_ms| courier.timeline.first_at_or_after(time_ms))
-                };
+                let bind = |fault: &Fault| BoundFault::new(fault, live_start_ms, courier.timeline);
                 self.faults.insert(own.map(bind).collect())
             }
             (Some(faults), _) => faults,

@@ -1,6 +1,6 @@
 //! When a vehicle measures: sample `index` at `origin + index * interval`.
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeline {
     pub origin_ms: i64,
     /// Positive.
