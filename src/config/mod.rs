@@ -4,7 +4,7 @@
 //! file -> raw (sections of values, each with its line) -> section (each key by its kind) -> Configuration -> GatewaySettings
 //! ```
 //!
-//! [`reference`] is the one table of keys, kinds, ranges and defaults; everything here asks it. Nothing is looked up behind the caller's
+//! [`mod@reference`] is the one table of keys, kinds, ranges and defaults; everything here asks it. Nothing is looked up behind the caller's
 //! back: the machine's own names come in as a [`Host`], variables and arguments as [`Sources`].
 
 pub mod host;
