@@ -90,6 +90,9 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     };
     let file = configuration.file.as_ref().map(|file| file.display().to_string());
     row("configuration", file.unwrap_or_else(|| "no file; the defaults hold".to_owned()));
+    for variable in &configuration.variables {
+        row("variables", variable.clone());
+    }
     row("gateway", configuration.gateway_id.clone());
     row("MQTT", mqtt(configuration));
     row("status page", status_page(configuration));

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::configuration::ConfigArguments;
 use super::logging::LogArguments;
 use super::{Exit, port_holder};
+use crate::config::Configuration;
 use crate::forward::status::Link;
 use crate::gateway::{self, GatewayError, GatewaySettings, Ready};
 use crate::store::lock::LockError;
@@ -49,10 +50,7 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
             return Exit::Configuration.into();
         }
     };
-    match &configuration.file {
-        Some(file) => tracing::info!("configuration from {}", file.display()),
-        None => tracing::info!("no configuration file; the defaults hold"),
-    }
+    log_start(&configuration);
     let result = configuration.settings().map_err(GatewayError::System).and_then(run);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,6 +59,19 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
             exit_of(&error).into()
         }
     }
+}
+
+fn log_start(configuration: &Configuration) {
+    let file = match &configuration.file {
+        Some(file) => format!("configuration from {}", file.display()),
+        None => "no configuration file, the defaults hold".to_owned(),
+    };
+    let variables = match configuration.variables.as_slice() {
+        [] => String::new(),
+        variables => format!(", and from {}", variables.join(", ")),
+    };
+    let folder = configuration.store.folder.display();
+    tracing::info!("outrider {}, {file}{variables}; state in {folder}", env!("CARGO_PKG_VERSION"));
 }
 
 pub(super) fn exit_of(error: &GatewayError) -> Exit {

@@ -98,10 +98,13 @@ fn first_directory(list: OsString) -> Option<PathBuf> {
     std::env::split_paths(&list).next().filter(|path| !path.as_os_str().is_empty())
 }
 
-/// The variables that stand in for keys. What is not UTF-8 is taken as near as it can be: no key allows it anyway.
-pub fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| {
+/// The variables that stand in for keys, by name. What is not UTF-8 is taken as near as it can be: no key allows it anyway.
+pub fn environment() -> Vec<(String, String)> {
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
         name.starts_with(VARIABLE_PREFIX).then(|| (name, value.to_string_lossy().into_owned()))
-    })
+    });
+    let mut variables: Vec<_> = variables.collect();
+    variables.sort();
+    variables
 }

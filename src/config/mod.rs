@@ -18,6 +18,8 @@ mod settings;
 mod sinks;
 pub mod units;
 
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,7 +52,7 @@ pub struct Sources {
 impl Sources {
     /// Of this process: its variables, and what its command line says.
     pub fn of_process(file: Option<PathBuf>, arguments: Vec<Argument>) -> Sources {
-        Sources { file, variables: host::environment().collect(), arguments }
+        Sources { file, variables: host::environment(), arguments }
     }
 }
 
@@ -59,6 +61,8 @@ impl Sources {
 pub struct Configuration {
     /// Nothing but what is built in, where there is no file.
     pub file: Option<PathBuf>,
+    /// Names of the variables that had a say.
+    pub variables: Vec<String>,
     pub gateway_id: String,
     /// How long sinks may take to flush at the end.
     pub grace: Duration,
@@ -115,7 +119,8 @@ impl Configuration {
         sources.arguments.iter().for_each(|argument| document.apply_argument(argument));
         let origin = file.map_or(Origin::BuiltIn, |(file, _)| Origin::File { file: file.to_owned() });
         let mut reader = sections::Reader { document, host, origin, problems: &mut problems };
-        let configuration = reader.configuration(file.map(|(file, _)| file.to_owned()));
+        let variables = sources.variables.iter().map(|(name, _)| name.clone()).collect();
+        let configuration = reader.configuration(file.map(|(file, _)| file.to_owned()), variables);
         match configuration {
             Some(configuration) if problems.is_empty() => Ok(configuration),
             _ => {
@@ -130,13 +135,14 @@ impl Configuration {
 fn read_file(file: &Path) -> Result<String, Problem> {
     let problem =
         |message| Problem { origin: Origin::File { file: file.to_owned() }, key: String::new(), value: None, message };
-    let cannot = |error: std::io::Error| problem(format!("cannot be read: {error}"));
-    // A FIFO or a device would be read for ever.
-    let length = std::fs::metadata(file).map_err(cannot)?;
-    if !length.is_file() || length.len() > FILE_BYTES_MAX {
-        return Err(problem(format!("not a file of at most {}", units::format_size(FILE_BYTES_MAX))));
+    let mut bytes = Vec::new();
+    // Any kind of file will do, /dev/null and a shell's <(...) too, but none for ever.
+    File::open(file)
+        .and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| problem(format!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(problem(format!("larger than {}, which no configuration is", units::format_size(FILE_BYTES_MAX))));
     }
-    let bytes = std::fs::read(file).map_err(cannot)?;
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();

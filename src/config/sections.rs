@@ -34,7 +34,7 @@ struct Mqtt {
 
 impl Reader<'_> {
     /// Reads everything, so that all problems are found; `None` where something is missing that has no default.
-    pub fn configuration(&mut self, file: Option<PathBuf>) -> Option<Configuration> {
+    pub fn configuration(&mut self, file: Option<PathBuf>, variables: Vec<String>) -> Option<Configuration> {
         let (gateway_id, grace) = self.gateway();
         let store = self.store();
         let mqtt = self.mqtt();
@@ -45,6 +45,7 @@ impl Reader<'_> {
         let watch = WatchSettings { series_max, limits, ..WatchSettings::default() };
         Some(Configuration {
             file,
+            variables,
             gateway_id: gateway_id?,
             grace,
             store: store?,

@@ -296,7 +296,9 @@ fn a_file_is_named_or_the_systems_or_none() {
     let problem =
         |file: &Path| load(Some(file)).expect_err("wrong").iter().next().map(ToString::to_string).expect("one");
     assert!(problem(&folder.path().join("none.toml")).contains("none.toml: cannot be read"));
-    assert!(problem(folder.path()).ends_with("not a file of at most 1MiB"));
+    assert!(problem(folder.path()).contains("cannot be read: Is a directory"), "{}", problem(folder.path()));
+    assert!(problem(Path::new("/dev/zero")).contains("larger than 1MiB"), "{}", problem(Path::new("/dev/zero")));
+    assert_eq!(load(Some(Path::new("/dev/null"))).expect("right").mqtt_listen.port(), 1883);
     std::fs::write(&named, b"a = 1\nb = '\xff'\n").expect("a file");
     assert!(problem(&named).ends_with("named.toml:2: not UTF-8"), "{}", problem(&named));
 }

@@ -1,6 +1,7 @@
 //! Configurations, ports, folders and stores that are not as they should be: what is said, and the exit code.
 
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -32,12 +33,15 @@ fn run(folder: &Path, config: &str) -> Ended {
     end(&mut run_command(folder, config, &[], &[]))
 }
 
-fn check(folder: &Path, config: &str) -> Ended {
-    let file = folder.join("outrider.toml");
-    std::fs::write(&file, config).unwrap();
+fn check_command(folder: &Path, config: &str) -> Command {
+    std::fs::write(folder.join("outrider.toml"), config).unwrap();
     let mut command = Command::new(OUTRIDER);
     command.current_dir(folder).args(["check", "--config", "outrider.toml", "--state", "state"]);
-    end(&mut command)
+    command
+}
+
+fn check(folder: &Path, config: &str) -> Ended {
+    end(&mut check_command(folder, config))
 }
 
 const WRONG: &str = "\
@@ -108,10 +112,12 @@ fn check_says_what_would_run_and_begins_nothing() {
     let config = "mqtt.listen = '0.0.0.0:1883'\nstore.size_max = '64MiB'\nstore.when_full = 'refuse'\n\
                   [[limit]]\nmetric = 'temp'\nmax = 8.5\n\
                   [[sink]]\nname = 'cloud'\ntype = 'kinesis'\nregion = 'eu-central-1'\nraw = 'r'\n";
-    let checked = check(folder.path(), config);
+    let checked = end(check_command(folder.path(), config).env("OUTRIDER__GATEWAY__ID", "truck-7"));
     assert_eq!((checked.code, checked.errors.as_str()), (0, ""));
     for part in [
         "outrider.toml\n",
+        "OUTRIDER__GATEWAY__ID\n",
+        "truck-7\n",
         "0.0.0.0:1883, open to the network, without a password\n",
         "to be created, at most 64 MiB; when full nothing more is acknowledged",
         "devices/{device}/{metric...}\n",
@@ -208,10 +214,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     std::fs::write(&file, "").unwrap();
     for state in ["/proc/outrider".to_owned(), file.join("below").display().to_string()] {
         let mut command = Command::new(OUTRIDER);
-        command.args(["run", "--config", "/dev/null", "--state", &state]);
-        assert_eq!(end(&mut command).code, 78, "/dev/null is no file");
-        let mut command = Command::new(OUTRIDER);
-        command.args(["run", "--listen", "127.0.0.1:0", "--state", &state, "--config"]).arg(&file);
+        command.args(["run", "--config", "/dev/null", "--listen", "127.0.0.1:0", "--state", &state]);
         let ended = end(&mut command);
         assert_eq!(ended.code, 1);
         assert!(ended.errors.contains(&format!("cannot use the state folder {state}")), "{}", ended.errors);
@@ -225,9 +228,8 @@ fn what_the_configuration_says_holds() {
                   [[route]]\ntopic = 'hall/{zone}'\ndevice = 'hall'\nmetric = 'temp'\n\
                   [[limit]]\nmetric = 'temp'\nmax = 8.5\n\
                   [[sink]]\nname = 'files'\ntype = 'archive'\n";
-    let mut command_line = vec![("OUTRIDER__GATEWAY__ID", "truck-7")];
-    command_line.push(("OUTRIDER_LOG", "outrider=debug"));
-    let gateway = Gateway::start_configured(folder.path(), config, &["--log-format", "json"], &command_line);
+    let variables = [("OUTRIDER__GATEWAY__ID", "truck-7"), ("OUTRIDER_LOG", "outrider=debug")];
+    let gateway = Gateway::start_configured(folder.path(), config, &["--log-format", "json"], &variables);
     let mut client = Client::connect(gateway.mqtt, "c");
     client.publish("hall/north", "21.5");
     client.publish("devices/d/t", "1");
@@ -246,4 +248,21 @@ fn what_the_configuration_says_holds() {
         (&"truck-7".into(), &"hall".into(), &"temp".into())
     );
     assert_eq!(record["attributes"]["zone"], "north");
+}
+
+/// The journal adds times itself, and takes levels from the beginning of a line.
+#[test]
+fn the_journal_gets_levels_and_no_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let file = std::fs::File::create(&log).unwrap().metadata().unwrap();
+    for (stream, is_journal) in [(format!("{}:{}", file.dev(), file.ino()), true), ("1:2".to_owned(), false)] {
+        std::fs::write(&log, "").unwrap();
+        let gateway = Gateway::start(folder.path(), &[], &[("JOURNAL_STREAM", &stream)]);
+        assert!(gateway.stop().success());
+        let text = std::fs::read_to_string(&log).unwrap();
+        assert!(text.contains("listening for MQTT on 127.0.0.1:"), "{text}");
+        assert!(!text.contains('\u{1b}'), "no colours: {text}");
+        assert!(text.lines().all(|line| line.starts_with("<6>") == is_journal), "{text}");
+    }
 }
