@@ -24,6 +24,8 @@ pub struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
+  What does it do? Half a minute with a simulated fleet:
+    outrider demo --for 30s
   The gateway on port 1883 of this machine, with nothing to set up:
     outrider run
   What would this configuration do, or what is wrong with it?
@@ -103,7 +105,7 @@ mod tests {
     #[test]
     fn the_examples_of_the_help_are_understood() {
         let lines: Vec<_> = EXAMPLES.lines().filter(|line| line.starts_with("    outrider")).collect();
-        assert_eq!(lines.len(), 3);
+        assert_eq!(lines.len(), 4);
         for line in lines {
             let parsed = Arguments::try_parse_from(line.split_whitespace());
             assert!(parsed.is_ok(), "{line}: {parsed:?}");
