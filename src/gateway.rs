@@ -54,6 +54,8 @@ pub struct GatewaySettings {
     pub routes: Vec<Route>,
     pub capacity: Capacity,
     pub synchronous: Synchronous,
+    /// SQLite's layer to the operating system, by name; the usual one unless a test puts its own between.
+    pub vfs: Option<String>,
     pub pacing: CommitPacing,
     pub watch: WatchSettings,
     pub alerts: AlertTimes,
@@ -149,7 +151,8 @@ impl Parts {
             started_at_ms: now_ms(),
             state_folder: settings.state_folder.clone(),
             store_bytes_max: settings.capacity.bytes_max,
-            reader: Reader::open(&store_path(&settings.state_folder), None).map_err(GatewayError::Store)?,
+            reader: Reader::open(&store_path(&settings.state_folder), settings.vfs.as_deref())
+                .map_err(GatewayError::Store)?,
             edge: Arc::clone(edge),
             store: Arc::clone(&self.counters),
             sinks: self.sinks.iter().flat_map(|sink| sink.sources.clone()).collect(),
@@ -254,7 +257,7 @@ fn start(
     let writer_settings = WriterSettings {
         path: path.clone(),
         synchronous: settings.synchronous,
-        vfs: None,
+        vfs: settings.vfs.clone(),
         capacity: settings.capacity,
     };
     let mut writer = Writer::open(&writer_settings, run).map_err(GatewayError::Store)?;
@@ -280,7 +283,7 @@ fn start(
         last_raw_sequence: last_raw,
         last_anomaly_sequence: last_anomalies,
     });
-    let mut reader = Reader::open(&path, None).map_err(GatewayError::Store)?;
+    let mut reader = Reader::open(&path, settings.vfs.as_deref()).map_err(GatewayError::Store)?;
     let now = Moment { wall_ms: now_ms(), steady_ms: 0 };
     let recovered = recovery::recover(&mut reader, &mut judge, now).map_err(GatewayError::Sqlite)?;
     if recovered.series > 0 || recovered.replayed > 0 {

@@ -29,6 +29,7 @@ impl Configuration {
             routes: self.routes,
             capacity,
             synchronous: Synchronous::Full,
+            vfs: None,
             pacing: self.store.pacing,
             watch: self.watch,
             alerts: self.alerts,

@@ -135,7 +135,7 @@ impl Found {
 }
 
 /// Small and quick for the pseudo-random moments of the kills.
-fn next(seed: &mut u64) -> u64 {
+pub fn next(seed: &mut u64) -> u64 {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
     *seed ^= *seed << 17;

@@ -5,11 +5,14 @@
 mod archive;
 mod client;
 mod gateway;
+mod in_process;
+mod vfs;
 
 mod admin;
 mod alerts;
 mod config;
 mod demo;
+mod durability;
 mod hostile;
 mod kill;
 mod mqtt;
