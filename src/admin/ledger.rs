@@ -64,6 +64,12 @@ pub struct StoreView {
     pub dead_letters_held: u64,
 }
 
+impl StoreView {
+    pub fn total(&self, name: &str) -> u64 {
+        self.totals.iter().find(|(known, _)| known == name).map_or(0, |(_, value)| *value)
+    }
+}
+
 /// Alerts and samples that the status lists.
 const LISTED_MAX: i64 = 100;
 

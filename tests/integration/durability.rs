@@ -47,9 +47,12 @@ fn acknowledged_unsynced(change: impl FnOnce(&mut GatewaySettings)) -> u64 {
     let log = disk.log();
     gateway.stop();
     let is_synced = |(tag, sent, acknowledged): &(String, u64, u64)| {
-        let between = || log.iter().filter(|event| event.tick > *sent && event.tick < *acknowledged && event.part == Part::Wal);
-        let written = between().find(|event| matches!(&event.what, What::Write { data, .. } if contains(data, tag.as_bytes())));
-        written.is_some_and(|written| between().any(|event| event.tick > written.tick && matches!(event.what, What::Sync)))
+        let between =
+            || log.iter().filter(|event| event.tick > *sent && event.tick < *acknowledged && event.part == Part::Wal);
+        let written =
+            between().find(|event| matches!(&event.what, What::Write { data, .. } if contains(data, tag.as_bytes())));
+        written
+            .is_some_and(|written| between().any(|event| event.tick > written.tick && matches!(event.what, What::Sync)))
     };
     publishes.iter().filter(|publish| !is_synced(publish)).count() as u64
 }
@@ -226,7 +229,8 @@ fn cuts_that_lose(recorded: &Recorded) -> u64 {
         let writing = point.checked_sub(1).map(|last| recorded.log[last].part).filter(|_| next(&mut seed) % 2 == 0);
         let main = main.cut(writing == Some(Part::Main), &mut seed);
         let wal = wal.cut(writing == Some(Part::Wal), &mut seed);
-        let through = |list: &[(usize, u64)]| list.iter().rev().find(|(events, _)| *events <= point).map_or(0, |(_, at)| *at);
+        let through =
+            |list: &[(usize, u64)]| list.iter().rev().find(|(events, _)| *events <= point).map_or(0, |(_, at)| *at);
         let (delivered, acknowledged) = (through(&recorded.delivered), through(&recorded.acknowledged));
         losses += u64::from(!is_intact(&main, &wal, delivered, acknowledged));
     }
@@ -239,7 +243,9 @@ fn is_intact(main: &[u8], wal: &[u8], delivered: u64, acknowledged: u64) -> bool
     let path = store_path(folder.path());
     std::fs::write(&path, main).unwrap();
     std::fs::write(path.with_extension("sqlite-wal"), wal).unwrap();
-    let Ok(mut writer) = Writer::open(&settings(folder.path(), Synchronous::Off, None), RunId([2; 8])) else { return false };
+    let Ok(mut writer) = Writer::open(&settings(folder.path(), Synchronous::Off, None), RunId([2; 8])) else {
+        return false;
+    };
     let Ok(mut reader) = Reader::open(&path, None) else { return false };
     let (mut batch, mut after, mut expected) = (HeldBatch::default(), delivered, delivered + 1);
     loop {

@@ -159,7 +159,10 @@ unsafe extern "C" fn open(
         (*file).pMethods = std::ptr::null();
         let result = open_below((*disk).below, path, below(file), flags, out_flags);
         if result == ffi::SQLITE_OK {
-            std::ptr::write(file.cast(), WatchedFile { base: sqlite3_file { pMethods: &raw const METHODS }, disk, part });
+            std::ptr::write(
+                file.cast(),
+                WatchedFile { base: sqlite3_file { pMethods: &raw const METHODS }, disk, part },
+            );
         }
         result
     }
