@@ -88,10 +88,13 @@ impl Reader {
         self.file
     }
 
-    /// Opens the file that has the name now, if it is another one.
+    /// Opens the file that has the name now, if it is another one, and is ready: it names the one before it as damaged.
     fn follow(&mut self) {
-        if FileId::of(&self.path).is_some_and(|file| file != self.file)
-            && let Ok(reader) = Reader::open(&self.path, self.vfs.as_deref())
+        if FileId::of(&self.path).is_none_or(|file| file == self.file) {
+            return;
+        }
+        if let Ok(reader) = Reader::open(&self.path, self.vfs.as_deref())
+            && reader.db.query_row("SELECT 1 FROM salvage LIMIT 1", [], |_| Ok(())).is_ok()
         {
             *self = reader;
         }

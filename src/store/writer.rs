@@ -207,15 +207,23 @@ impl Writer {
             Err(error) if schema::is_full(&error) => {}
             result => return result,
         }
-        // The disk has less room than the capacity: from now on the file only uses what it has, and the log what the ballast gives.
-        self.squeezed = Some(Instant::now());
-        if self.ballast.free() {
-            tracing::warn!("the disk is full: the ballast is given back to it, and the store does not grow any more");
-        }
+        self.squeeze();
         match self.try_commit(input, true) {
             // A snapshot can wait; readings that are judged cannot.
             Err(error) if schema::is_full(&error) && !input.sealed.snapshot.is_empty() => self.try_commit(input, false),
             result => result,
+        }
+    }
+
+    /// The disk has less room than the capacity: from now on the file only uses what it has, and the log what the ballast gives.
+    fn squeeze(&mut self) {
+        self.squeezed = Some(Instant::now());
+        if self.ballast.free() {
+            tracing::warn!("the disk is full: the ballast is given back to it, and the store does not grow any more");
+        }
+        // Pages that are only in the log still need their place in the file; after that both are as large as they need to be.
+        if let Err(error) = self.db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())) {
+            tracing::debug!(%error, "the store's log could not be moved into its file on a full disk");
         }
     }
 
@@ -281,7 +289,10 @@ impl Writer {
             Ok((row.get::<_, i64>(1)?.max(0) as u64, row.get::<_, i64>(2)?.max(0) as u64))
         })?;
         if in_log - in_file.min(in_log) >= self.settings.capacity.log_pages() {
-            self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+            match self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+                Err(error) if schema::is_full(&error) => self.squeeze(),
+                result => result?,
+            }
         }
         let is_due = self.squeezed.is_some_and(|since| now.saturating_duration_since(since) >= BALLAST_PAUSE);
         if is_due && self.ballast.fill(self.settings.capacity.free_bytes_min) {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use outrider::core::batch::{Decoder, Stored};
 use outrider::core::cursor::CursorState;
@@ -85,7 +86,7 @@ fn settings(folder: &Path, synchronous: Synchronous, vfs: Option<String>) -> Wri
     WriterSettings { path: store_path(folder), synchronous, vfs, capacity: Capacity::new(64 << 20) }
 }
 
-fn readings(first: u64, count: u64, seed: &mut u64) -> Readings {
+pub fn readings(first: u64, count: u64, seed: &mut u64) -> Readings {
     let mut readings = Readings::default();
     for number in first..first + count {
         let device = format!("d{:x}", next(seed));
@@ -119,7 +120,7 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
         last_raw_sequence: 0,
         last_anomaly_sequence: 0,
     });
-    let mut recorded = Recorded { log: Vec::new(), acknowledged: vec![(disk.log().len(), 0)], delivered: vec![(0, 0)] };
+    let mut recorded = Recorded { log: Vec::new(), acknowledged: vec![(disk.log_len(), 0)], delivered: vec![(0, 0)] };
     let (mut seed, mut sequence) = (0x0dd0_5eed_0dd0_5eed, 0);
     for commit in 0..COMMITS {
         let count = 1 + next(&mut seed) % if commit % 10 == 0 { 2000 } else { 100 };
@@ -127,7 +128,7 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
         let mut input = CommitInput { sealed: pipeline.seal(), ..CommitInput::default() };
         if commit % 5 == 0 {
             let delivered = sequence - sequence.min(1000);
-            recorded.delivered.push((disk.log().len(), delivered));
+            recorded.delivered.push((disk.log_len(), delivered));
             input.sealed.snapshot_covers = sequence;
             input.cursors.push(CursorChange {
                 sink: "sink".to_owned(),
@@ -139,7 +140,8 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
         }
         writer.commit(&input).unwrap();
         sequence += count;
-        recorded.acknowledged.push((disk.log().len(), sequence));
+        recorded.acknowledged.push((disk.log_len(), sequence));
+        writer.maintain(Instant::now()).unwrap();
     }
     // Before the writer closes, which would checkpoint.
     recorded.log = disk.log();
@@ -270,6 +272,13 @@ fn is_intact(main: &[u8], wal: &[u8], delivered: u64, acknowledged: u64) -> bool
 #[test]
 fn a_power_cut_at_any_moment_loses_nothing_acknowledged() {
     assert_eq!(cuts_that_lose(&record(|_| {})), 0);
+}
+
+/// A control: told that the bytes beside a write are safe, SQLite does not keep what was committed out of the block being written.
+#[test]
+fn a_disk_that_claims_to_keep_what_is_beside_a_write_loses_some() {
+    let losses = cuts_that_lose(&record(|disk| disk.claims_powersafe.store(true, Ordering::SeqCst)));
+    assert!(losses > 0, "the damage to whole blocks was not noticed");
 }
 
 /// The control: on a disk that does not sync when it says so, the same cuts lose batches.

@@ -1,6 +1,6 @@
 //! A gateway on a thread of this process: with settings that only the library offers, such as another disk.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 pub struct InProcess {
     pub mqtt: SocketAddr,
+    pub admin: SocketAddr,
     pub link: watch::Sender<Link>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<Result<(), GatewayError>>,
@@ -19,13 +20,15 @@ pub struct InProcess {
 impl InProcess {
     /// Starts with the state in `folder`, and waits until it is ready.
     pub fn start(folder: &Path, change: impl FnOnce(&mut GatewaySettings)) -> InProcess {
-        let mut settings = outrider::commands::default_settings(folder.join("state"));
-        settings.mqtt_listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        settings.admin_listen = None;
+        InProcess::start_with_link(folder, Link::Up, change)
+    }
+
+    pub fn start_with_link(folder: &Path, link: Link, change: impl FnOnce(&mut GatewaySettings)) -> InProcess {
+        let mut settings = crate::gateway::default_settings(&folder.join("state"));
         change(&mut settings);
         let (stop, stopped) = oneshot::channel();
         let (ready_sender, ready) = mpsc::channel::<Ready>();
-        let link = watch::Sender::new(Link::Up);
+        let link = watch::Sender::new(link);
         let gateway_link = link.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -33,7 +36,11 @@ impl InProcess {
             runtime.block_on(gateway::run(settings, gateway_link, on_ready, async { drop(stopped.await) }))
         });
         let Ok(ready) = ready.recv() else { panic!("the gateway did not start: {:?}", thread.join().unwrap()) };
-        InProcess { mqtt: ready.mqtt, link, stop, thread }
+        InProcess { mqtt: ready.mqtt, admin: ready.admin.unwrap(), link, stop, thread }
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        crate::gateway::status(self.admin)
     }
 
     /// Ends as after SIGTERM.

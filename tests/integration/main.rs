@@ -10,9 +10,12 @@ mod vfs;
 
 mod admin;
 mod alerts;
+mod backlog;
 mod config;
+mod damaged;
 mod demo;
 mod durability;
+mod full;
 mod hostile;
 mod kill;
 mod mqtt;

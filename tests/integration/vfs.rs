@@ -46,6 +46,8 @@ pub struct Disk {
     log: Mutex<Vec<Event>>,
     /// Syncs are answered without being done.
     pub drops_syncs: AtomicBool,
+    /// A write never damages what is beside it, it says.
+    pub claims_powersafe: AtomicBool,
     /// Above so many bytes in its folder nothing can be written.
     pub bytes_max: AtomicU64,
     folder: Mutex<PathBuf>,
@@ -71,6 +73,7 @@ impl Disk {
             below,
             log: Mutex::default(),
             drops_syncs: AtomicBool::new(false),
+            claims_powersafe: AtomicBool::new(false),
             bytes_max: AtomicU64::new(u64::MAX),
             folder: Mutex::new(folder.to_owned()),
             hangs: Mutex::new(false),
@@ -94,6 +97,10 @@ impl Disk {
 
     pub fn log(&self) -> Vec<Event> {
         self.log.lock().unwrap().clone()
+    }
+
+    pub fn log_len(&self) -> usize {
+        self.log.lock().unwrap().len()
     }
 
     pub fn hang(&self) {
@@ -186,7 +193,7 @@ forward!(unlock, xUnlock, (level: c_int));
 forward!(check_reserved_lock, xCheckReservedLock, (result: *mut c_int));
 forward!(file_control, xFileControl, (operation: c_int, argument: *mut c_void));
 forward!(sector_size, xSectorSize, ());
-forward!(device_characteristics, xDeviceCharacteristics, ());
+forward!(characteristics_below, xDeviceCharacteristics, ());
 forward!(shm_map, xShmMap, (region: c_int, bytes: c_int, extend: c_int, into: *mut *mut c_void));
 forward!(shm_lock, xShmLock, (offset: c_int, count: c_int, flags: c_int));
 forward!(shm_unmap, xShmUnmap, (delete: c_int));
@@ -197,6 +204,15 @@ forward!(sync_below, xSync, (flags: c_int));
 unsafe extern "C" fn shm_barrier(file: *mut sqlite3_file) {
     // SAFETY: as in `forward`.
     unsafe { (*(*below(file)).pMethods).xShmBarrier.unwrap()(below(file)) }
+}
+
+unsafe extern "C" fn device_characteristics(file: *mut sqlite3_file) -> c_int {
+    // SAFETY: as in `forward`.
+    unsafe {
+        let WatchedFile { disk, .. } = &*file.cast::<WatchedFile>();
+        let claims = (**disk).claims_powersafe.load(Ordering::SeqCst);
+        characteristics_below(file) | if claims { ffi::SQLITE_IOCAP_POWERSAFE_OVERWRITE } else { 0 }
+    }
 }
 
 unsafe extern "C" fn write(file: *mut sqlite3_file, data: *const c_void, bytes: c_int, offset: i64) -> c_int {
