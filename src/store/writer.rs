@@ -655,4 +655,100 @@ mod tests {
         assert_eq!(one("SELECT value FROM total WHERE name = 'undecodable:not_json'"), 270);
         assert_eq!(one("SELECT count(*) FROM quarantine"), 100);
     }
+
+    /// A line on the second stream that does not compress.
+    fn anomaly_batch(last_sequence: u64, noise: &mut u64) -> SealedBatch {
+        let mut encoder = crate::core::batch::BatchEncoder::default();
+        let line: Vec<u8> = (0..20_000)
+            .map(|_| {
+                *noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (*noise >> 56) as u8
+            })
+            .collect();
+        encoder.push_line(crate::core::batch::Tag::Anomaly, "d", &line);
+        SealedBatch {
+            stream: Stream::Anomalies,
+            last_sequence,
+            first_position: last_sequence,
+            count: 1,
+            first_ms: 0,
+            last_ms: 0,
+            payload: encoder.finish(),
+        }
+    }
+
+    fn commit_both(writer: &mut Writer, pipeline: &mut Pipeline, round: u64, noise: &mut u64) -> CommitReport {
+        pipeline.take(&readings(round * 100 + 1, 100, &format!("{noise:x}")), Default::default());
+        let mut input = CommitInput { sealed: pipeline.seal(), ..CommitInput::default() };
+        input.sealed.anomalies = Some(anomaly_batch(round + 1, noise));
+        writer.commit(&input).expect("a working disk")
+    }
+
+    #[test]
+    fn anomalies_go_only_when_all_raw_has_gone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut writer = Writer::open(&settings(folder.path(), 8 << 20), RUN).expect("a new store");
+        let mut pipeline = new_pipeline(RUN, 0);
+        writer.register_sink("one", Stream::Raw).expect("a cursor");
+        writer.register_sink("one", Stream::Anomalies).expect("a cursor");
+        let mut noise = 1;
+        let (mut raw_expired, mut first_anomaly_expired) = (0, None);
+        for round in 0..500 {
+            let report = commit_both(&mut writer, &mut pipeline, round, &mut noise);
+            for (stream, count) in report.expired {
+                if stream == Stream::Raw {
+                    raw_expired += count;
+                } else if first_anomaly_expired.is_none() {
+                    first_anomaly_expired = Some((round, raw_expired));
+                }
+            }
+        }
+        let (round, raw_expired_then) = first_anomaly_expired.expect("anomalies of more than the capacity");
+        assert_eq!(raw_expired_then, round * 100, "all raw readings before that commit");
+        let view = crate::admin::ledger::look(writer.connection()).expect("readable");
+        assert!(view.ledger.iter().all(|line| line.adds_up() && line.expired > 0), "{:?}", view.ledger);
+        assert!(view.used_bytes <= writer.settings.capacity.file_bytes_max());
+    }
+
+    #[test]
+    fn a_stream_without_a_sink_is_bounded_and_pushes_nothing_out() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut writer = Writer::open(&settings(folder.path(), 8 << 20), RUN).expect("a new store");
+        let mut pipeline = new_pipeline(RUN, 0);
+        writer.register_sink("one", Stream::Raw).expect("a cursor");
+        let mut noise = 1;
+        for round in 0..500 {
+            let report = commit_both(&mut writer, &mut pipeline, round, &mut noise);
+            assert!(report.expired.iter().all(|(_, count)| *count == 0), "{:?}", report.expired);
+        }
+        let held = |table: &str| -> i64 {
+            let sql = format!("SELECT count(*) FROM {table}");
+            writer.connection().query_row(&sql, [], |row| row.get(0)).expect("a number")
+        };
+        assert_eq!(held("raw"), 500);
+        assert!(held("anomalies") > 10 && held("anomalies") < 400, "{}", held("anomalies"));
+    }
+
+    #[test]
+    fn what_only_a_sink_wants_that_has_left_goes_first() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let settings = settings(folder.path(), 8 << 20);
+        let mut writer = Writer::open(&settings, RUN).expect("a new store");
+        writer.register_sink("left", Stream::Anomalies).expect("a cursor");
+        drop(writer);
+        let mut writer = Writer::open(&settings, RUN).expect("the store");
+        writer.register_sink("stays", Stream::Raw).expect("a cursor");
+        let mut pipeline = new_pipeline(RUN, 0);
+        let mut noise = 1;
+        let mut expired = [0, 0];
+        for round in 0..500 {
+            for (stream, count) in commit_both(&mut writer, &mut pipeline, round, &mut noise).expired {
+                expired[stream as usize] += count;
+            }
+        }
+        assert_eq!(expired[Stream::Raw as usize], 0);
+        assert!(expired[Stream::Anomalies as usize] > 0);
+        let view = crate::admin::ledger::look(writer.connection()).expect("readable");
+        assert!(view.ledger.iter().all(|line| line.adds_up()), "{:?}", view.ledger);
+    }
 }

@@ -88,7 +88,6 @@ impl Gateway {
         self.child.id()
     }
 
-    /// The answer's status code and body.
     pub fn get(&self, path: &str) -> (u16, String) {
         get(self.admin.expect("an administration interface"), path)
     }
@@ -117,6 +116,7 @@ pub fn run_command(folder: &Path, config: &str, arguments: &[&str], environment:
     command
 }
 
+/// The answer's status code and body.
 pub fn get(admin: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n").unwrap();
