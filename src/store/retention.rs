@@ -110,13 +110,13 @@ pub fn limit_file(db: &Connection, capacity: &Capacity) -> rusqlite::Result<()> 
 }
 
 pub fn file_bytes(db: &Connection) -> rusqlite::Result<u64> {
-    let pages: i64 = db.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+    let pages: i64 = db.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?;
     Ok(pages.max(0) as u64 * PAGE_BYTES)
 }
 
 /// Bytes in use: the file never shrinks, its free pages are used again.
 pub fn used_bytes(db: &Connection) -> rusqlite::Result<u64> {
-    let free: i64 = db.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+    let free: i64 = db.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
     Ok(file_bytes(db)?.saturating_sub(free.max(0) as u64 * PAGE_BYTES))
 }
 

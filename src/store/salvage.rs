@@ -11,12 +11,13 @@ use std::time::Duration;
 use super::committer::StoreCounters;
 use super::quarantine;
 use super::reader::{HeldBatch, ReadError, Reader};
-use super::retention::{self, Capacity};
+use super::retention::Capacity;
 use super::schema;
 use super::threads::Message;
 use super::writer::{WriterSettings, store_path};
 use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::SealedBatch;
+use crate::disk;
 
 /// A batch of a damaged store on its way into the new one; without one, how far the damaged store has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +48,6 @@ const ROOM_PAUSE: Duration = Duration::from_millis(500);
 
 pub struct SalvageParts {
     pub store: PathBuf,
-    pub vfs: Option<String>,
     pub capacity: Capacity,
     pub counters: Arc<StoreCounters>,
     pub pipeline: Sender<Message>,
@@ -57,7 +57,6 @@ impl SalvageParts {
     pub fn new(settings: &WriterSettings, counters: &Arc<StoreCounters>, pipeline: &Sender<Message>) -> SalvageParts {
         SalvageParts {
             store: settings.path.clone(),
-            vfs: settings.vfs.clone(),
             capacity: settings.capacity,
             counters: Arc::clone(counters),
             pipeline: pipeline.clone(),
@@ -78,10 +77,21 @@ impl SalvageParts {
                 }
             }
             self.counters.salvaged_stores.add(1);
+            unfinished.iter().for_each(|stream| self.let_go(&stream.folder));
         });
         if let Err(error) = spawned {
             counters.salvaged_stores.add(1);
             tracing::error!(%error, "no thread to salvage the damaged store with; the next start tries again");
+        }
+    }
+
+    /// What has been taken over is kept for whoever wants to look into it, but not at the cost of new readings.
+    fn let_go(&self, folder: &str) {
+        let folder = quarantine::folder_of(&self.store).join(folder);
+        let wanted = self.capacity.bytes_max.saturating_add(self.capacity.free_bytes_min);
+        let is_tight = disk::space(&folder).is_ok_and(|space| space.free_bytes < wanted);
+        if is_tight && std::fs::remove_dir_all(&folder).is_ok() {
+            tracing::info!(folder = %folder.display(), "the damaged store is removed: the disk has no room for it");
         }
     }
 
@@ -134,11 +144,7 @@ impl SalvageParts {
             if self.counters.is_ending() {
                 return None;
             }
-            let room = self.capacity.room(0, Some(u64::MAX));
-            let used = Reader::open(&self.store, self.vfs.as_deref())
-                .ok()
-                .and_then(|mut reader| retention::used_bytes(reader.connection()).ok());
-            if used.is_some_and(|used| room.left_for_raw(used) > 2 * bytes) {
+            if self.counters.room_bytes.get() > 2 * bytes {
                 return Some(());
             }
             std::thread::sleep(ROOM_PAUSE);

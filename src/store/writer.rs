@@ -285,9 +285,10 @@ impl Writer {
 
     /// What need not be done before a commit is acknowledged: writes the log into the file when it is long, fills the ballast.
     pub fn maintain(&mut self, now: Instant) -> rusqlite::Result<()> {
-        let (in_log, in_file) = self.db.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
-            Ok((row.get::<_, i64>(1)?.max(0) as u64, row.get::<_, i64>(2)?.max(0) as u64))
-        })?;
+        let mut look = self.db.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
+        let number = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(|pages| pages.max(0) as u64);
+        let (in_log, in_file) = look.query_row([], |row| Ok((number(row, 1)?, number(row, 2)?)))?;
+        drop(look);
         if in_log - in_file.min(in_log) >= self.settings.capacity.log_pages() {
             match self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
                 Err(error) if schema::is_full(&error) => self.squeeze(),

@@ -228,7 +228,8 @@ fn cuts_that_lose(recorded: &Recorded) -> u64 {
             }
         }
         taken = point;
-        let writing = point.checked_sub(1).map(|last| recorded.log[last].part).filter(|_| next(&mut seed) % 2 == 0);
+        let writing =
+            point.checked_sub(1).map(|last| recorded.log[last].part).filter(|_| next(&mut seed).is_multiple_of(2));
         let main = main.cut(writing == Some(Part::Main), &mut seed);
         let wal = wal.cut(writing == Some(Part::Wal), &mut seed);
         let through =
