@@ -61,7 +61,8 @@ fn an_alert_is_raised_at_once_acknowledged_by_a_person_and_cleared_after_quiet()
     assert!(retained.retain);
     assert_eq!(json(&retained)["id"], raised["id"]);
 
-    driver.publish(&format!("{TOPIC}/ack"), "{\"by\":\"anna\"}");
+    // By somebody else: the driver may be told of it before its own acknowledgement would come.
+    Client::connect(gateway.mqtt, "anna").publish(&format!("{TOPIC}/ack"), "{\"by\":\"anna\"}");
     let acknowledged = next_alert(&mut driver);
     assert_eq!((&acknowledged["acknowledged_by"], &acknowledged["revision"]), (&"anna".into(), &2.into()));
 
