@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskSpace {
@@ -33,8 +33,68 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
 }
 
+/// Makes a folder's own name durable, and those of the folders above it.
+pub fn sync_folders(folder: &Path) -> io::Result<()> {
+    for folder in std::fs::canonicalize(folder)?.ancestors() {
+        match sync_folder(folder) {
+            // A folder that may be passed but not read was not made by us.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+/// Where the file system of `folder` is mounted, if that is an ext4 or ext3 with `data=writeback`.
+pub fn writeback_mount(folder: &Path) -> io::Result<Option<PathBuf>> {
+    let folder = std::fs::canonicalize(folder)?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(mount_of(&mounts, &folder).filter(|mount| mount.is_writeback).map(|mount| mount.path))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mount {
+    path: PathBuf,
+    is_writeback: bool,
+}
+
+/// The mount that a path lies in: the longest that it begins with, the last of several at one place.
+fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let point = PathBuf::from(unescape(before.split(' ').nth(4)?));
+        let mut after = after.split(' ');
+        let (kind, options) = (after.next()?, after.nth(1)?);
+        let is_writeback =
+            matches!(kind, "ext4" | "ext3") && options.split(',').any(|option| option == "data=writeback");
+        path.starts_with(&point).then_some(Mount { path: point, is_writeback })
+    });
+    mounts.max_by_key(|mount| mount.path.components().count())
+}
+
+/// Blanks and the like are written as three octal digits.
+fn unescape(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writeback_mount_is_told_from_others() {
+        let mountinfo = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,data=ordered\n\
+            30 22 8:2 / /var/lib/my\\040data rw shared:2 - ext4 /dev/sda2 rw,data=writeback\n\
+            31 22 0:5 / /tmp rw - tmpfs tmpfs rw\n";
+        let mount = |path: &str| mount_of(mountinfo, Path::new(path)).expect("/ is mounted");
+        assert_eq!(mount("/var/lib/my data/outrider"), Mount { path: "/var/lib/my data".into(), is_writeback: true });
+        assert_eq!(mount("/var/lib/my"), Mount { path: "/".into(), is_writeback: false });
+        assert_eq!(mount("/tmp/x").path, Path::new("/tmp"));
+        writeback_mount(&std::env::temp_dir()).expect("readable");
+    }
+
     #[test]
     fn there_is_some_space() {
         let space = super::space(&std::env::temp_dir()).expect("a file system");

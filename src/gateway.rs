@@ -7,6 +7,7 @@
 //! one thread a sink (tokio)       reads the store, delivers
 //! ```
 
+use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,8 +24,9 @@ use crate::admin::{self, status::Sources};
 use crate::clock;
 use crate::core::alert::{AlertTimes, Moment};
 use crate::core::identity::{RunId, Stream};
-use crate::core::pipeline::{Pipeline, PipelineSettings};
+use crate::core::pipeline::PipelineSettings;
 use crate::core::watch::WatchSettings;
+use crate::disk;
 use crate::edge::outbox::Outbox;
 use crate::edge::{self, EdgeCounters, EdgeParts, EdgeSettings, Phase};
 use crate::forward::status::Link;
@@ -32,12 +34,13 @@ use crate::handoff::PipelineHandle;
 use crate::ingest::{ClockState, Ingest, Route};
 use crate::store::announce;
 use crate::store::lock::{FolderLock, LockError};
+use crate::store::opening::{self, Opened};
 use crate::store::reader::Reader;
-use crate::store::recovery::{self, Recovered};
+use crate::store::recovery::Recovered;
 use crate::store::retention::Capacity;
 use crate::store::schema::{OpenError, Synchronous};
 use crate::store::threads::{self, CommitPacing, CommittedSequences, Message, StoreCounters, StoreParts, StoreThreads};
-use crate::store::writer::{Writer, WriterSettings, store_path};
+use crate::store::writer::{WriterSettings, store_path};
 
 mod sinks;
 
@@ -54,6 +57,8 @@ pub struct GatewaySettings {
     pub routes: Vec<Route>,
     pub capacity: Capacity,
     pub synchronous: Synchronous,
+    /// SQLite's layer to the operating system, by name; the usual one unless a test puts its own between.
+    pub vfs: Option<String>,
     pub pacing: CommitPacing,
     pub watch: WatchSettings,
     pub alerts: AlertTimes,
@@ -142,6 +147,8 @@ impl Parts {
         clock: &ClockState,
         phase: &watch::Receiver<Phase>,
     ) -> Result<Sources, GatewayError> {
+        let reader = Reader::open(&store_path(&settings.state_folder), settings.vfs.as_deref());
+        let reader = reader.map_err(GatewayError::Store)?;
         Ok(Sources {
             gateway_id: settings.gateway_id.clone(),
             run: self.run,
@@ -149,7 +156,7 @@ impl Parts {
             started_at_ms: now_ms(),
             state_folder: settings.state_folder.clone(),
             store_bytes_max: settings.capacity.bytes_max,
-            reader: Reader::open(&store_path(&settings.state_folder), None).map_err(GatewayError::Store)?,
+            reader: RefCell::new(reader),
             edge: Arc::clone(edge),
             store: Arc::clone(&self.counters),
             sinks: self.sinks.iter().flat_map(|sink| sink.sources.clone()).collect(),
@@ -163,6 +170,7 @@ impl Parts {
 fn lock_folder(folder: &Path) -> Result<FolderLock, GatewayError> {
     std::fs::create_dir_all(folder)
         .map_err(|source| GatewayError::Store(OpenError::Folder { path: folder.to_owned(), source }))?;
+    disk::sync_folders(folder).map_err(GatewayError::System)?;
     FolderLock::acquire(folder).map_err(GatewayError::Locked)
 }
 
@@ -254,10 +262,23 @@ fn start(
     let writer_settings = WriterSettings {
         path: path.clone(),
         synchronous: settings.synchronous,
-        vfs: None,
+        vfs: settings.vfs.clone(),
         capacity: settings.capacity,
     };
-    let mut writer = Writer::open(&writer_settings, run).map_err(GatewayError::Store)?;
+    warn_of_writeback(&settings.state_folder);
+    let opened = opening::open(
+        &writer_settings,
+        &PipelineSettings {
+            gateway: settings.gateway_id.clone(),
+            run,
+            watch: settings.watch.clone(),
+            alerts: settings.alerts,
+            last_raw_sequence: 0,
+            last_anomaly_sequence: 0,
+        },
+        Moment { wall_ms: now_ms(), steady_ms: 0 },
+    );
+    let Opened { mut writer, pipeline: judge, recovered } = opened.map_err(GatewayError::Store)?;
     let last_raw = writer.last_sequence(Stream::Raw).map_err(GatewayError::Sqlite)?;
     let last_anomalies = writer.last_sequence(Stream::Anomalies).map_err(GatewayError::Sqlite)?;
     let committed =
@@ -272,17 +293,6 @@ fn start(
         pipeline: &pipeline,
     };
     let sinks = settings.sinks.iter().map(|sink| parts.start(sink)).collect::<Result<Vec<_>, _>>()?;
-    let mut judge = Pipeline::new(PipelineSettings {
-        gateway: settings.gateway_id.clone(),
-        run,
-        watch: settings.watch.clone(),
-        alerts: settings.alerts,
-        last_raw_sequence: last_raw,
-        last_anomaly_sequence: last_anomalies,
-    });
-    let mut reader = Reader::open(&path, None).map_err(GatewayError::Store)?;
-    let now = Moment { wall_ms: now_ms(), steady_ms: 0 };
-    let recovered = recovery::recover(&mut reader, &mut judge, now).map_err(GatewayError::Sqlite)?;
     if recovered.series > 0 || recovered.replayed > 0 {
         let Recovered { series, replayed, alerts } = &recovered;
         tracing::info!(series, replayed, alerts = alerts.len(), "detectors and alerts are as they were");
@@ -301,6 +311,16 @@ fn start(
     })
     .map_err(GatewayError::System)?;
     Ok(Parts { _lock: lock, threads, pipeline, sinks, link, run, counters })
+}
+
+/// A disk that may write a file's metadata before its content has been seen to damage databases when the power went.
+fn warn_of_writeback(folder: &Path) {
+    if let Ok(Some(mount)) = disk::writeback_mount(folder) {
+        tracing::warn!(
+            "{} is mounted with data=writeback: a power cut may damage the store; mount it with data=ordered",
+            mount.display()
+        );
+    }
 }
 
 /// Returns when a thread that must not end has ended.

@@ -64,6 +64,12 @@ pub struct StoreView {
     pub dead_letters_held: u64,
 }
 
+impl StoreView {
+    pub fn total(&self, name: &str) -> u64 {
+        self.totals.iter().find(|(known, _)| known == name).map_or(0, |(_, value)| *value)
+    }
+}
+
 /// Alerts and samples that the status lists.
 const LISTED_MAX: i64 = 100;
 
@@ -166,4 +172,133 @@ fn alerts(db: &Connection) -> rusqlite::Result<Vec<serde_json::Value>> {
     let mut select = db.prepare_cached("SELECT body FROM alert ORDER BY device, metric, kind LIMIT ?1")?;
     let rows = select.query_map([LISTED_MAX], |row| row.get::<_, Vec<u8>>(0))?;
     rows.map(|body| Ok(serde_json::from_slice(&body?).unwrap_or(serde_json::Value::Null))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::identity::RunId;
+    use crate::core::pipeline::{Pipeline, PipelineSettings};
+    use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+    use crate::handoff::Undecodable;
+    use crate::store::cursors::{CursorChange, DeadLetter};
+    use crate::store::retention::Capacity;
+    use crate::store::schema::Synchronous;
+    use crate::store::writer::{CommitInput, Writer, WriterSettings, store_path};
+
+    fn open(folder: &std::path::Path) -> Writer {
+        let settings = WriterSettings {
+            path: store_path(folder),
+            synchronous: Synchronous::Full,
+            vfs: None,
+            capacity: Capacity::new(64 << 20),
+        };
+        Writer::open(&settings, RunId([1; 8])).expect("a store")
+    }
+
+    fn commit(writer: &mut Writer, pipeline: &mut Pipeline, count: i64) {
+        let mut readings = Readings::default();
+        for number in 0..count {
+            readings.push(&Reading {
+                device: "d",
+                metric: "total",
+                value: number as f64,
+                measured_at_ms: number,
+                received_at_ms: number,
+                time_quality: TimeQuality::Synced,
+                sequence: None,
+                attributes: Attributes::NONE,
+            });
+        }
+        pipeline.take(&readings, Default::default());
+        let undecodable =
+            vec![Undecodable { reason: "not_json", topic: "t".to_owned(), sample: vec![], received_at_ms: 0 }];
+        let input = CommitInput { sealed: pipeline.seal(), undecodable, ..CommitInput::default() };
+        writer.commit(&input).expect("a working disk");
+    }
+
+    /// 100 readings: 40 delivered, 5 dead letters, 5 quarantined, 20 delivered ahead, 30 held.
+    fn fill(writer: &mut Writer) {
+        writer.register_sink("sink", Stream::Raw).expect("a cursor");
+        let mut pipeline = Pipeline::new(PipelineSettings {
+            gateway: "g".to_owned(),
+            run: RunId([1; 8]),
+            watch: Default::default(),
+            alerts: Default::default(),
+            last_raw_sequence: 0,
+            last_anomaly_sequence: 0,
+        });
+        (0..10).for_each(|_| commit(writer, &mut pipeline, 10));
+        let letter = |sequence| DeadLetter { sequence, reason: "too_large".to_owned(), line: vec![b'x'] };
+        let change = CursorChange {
+            sink: "sink".to_owned(),
+            stream: Stream::Raw,
+            state: CursorState { cursor: 50, acknowledged: vec![(61, 80)] },
+            dead_letters: (41..46).map(letter).collect(),
+            quarantined: 5,
+        };
+        writer.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() }).expect("a working disk");
+    }
+
+    #[test]
+    fn every_term_is_counted_and_survives_a_restart() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut writer = open(folder.path());
+        fill(&mut writer);
+        let expected = LedgerLine {
+            stream: "raw".to_owned(),
+            sink: "sink".to_owned(),
+            accepted: 100,
+            delivered: 60,
+            buffered: 30,
+            expired: 0,
+            dead_lettered: 5,
+            quarantined: 5,
+            cursor: 50,
+        };
+        let before = look(writer.connection()).expect("readable");
+        assert_eq!(before.ledger, [expected]);
+        assert_eq!((before.total("accepted"), before.total("undecodable:not_json")), (100, 10));
+        drop(writer);
+        let after = look(open(folder.path()).connection()).expect("readable");
+        assert_eq!((after.ledger, after.totals), (before.ledger, before.totals));
+    }
+
+    #[test]
+    fn a_counter_that_is_off_by_one_is_noticed_whichever_it_is() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut writer = open(folder.path());
+        fill(&mut writer);
+        let db = writer.connection();
+        let adds_up = || look(db).expect("readable").ledger.iter().all(LedgerLine::adds_up);
+        assert!(adds_up());
+        let break_and_mend = [
+            ("UPDATE cursor SET accepted = accepted + 1", "UPDATE cursor SET accepted = accepted - 1"),
+            ("UPDATE cursor SET delivered = delivered - 1", "UPDATE cursor SET delivered = delivered + 1"),
+            ("UPDATE cursor SET expired = expired + 1", "UPDATE cursor SET expired = expired - 1"),
+            (
+                "UPDATE cursor SET dead_lettered = dead_lettered - 1",
+                "UPDATE cursor SET dead_lettered = dead_lettered + 1",
+            ),
+            ("UPDATE cursor SET quarantined = quarantined - 1", "UPDATE cursor SET quarantined = quarantined + 1"),
+            // A cursor that moved without its counter, and ranges that were lost.
+            ("UPDATE cursor SET seq = seq + 1", "UPDATE cursor SET seq = seq - 1"),
+            (
+                "CREATE TEMP TABLE kept AS SELECT acknowledged FROM cursor; UPDATE cursor SET acknowledged = x''",
+                "UPDATE cursor SET acknowledged = (SELECT acknowledged FROM kept)",
+            ),
+            // A batch that was held and is gone; one that says more than it is.
+            ("UPDATE raw SET count = count + 1 WHERE seq = 100", "UPDATE raw SET count = count - 1 WHERE seq = 100"),
+            (
+                "CREATE TEMP TABLE gone AS SELECT * FROM raw WHERE seq = 90; DELETE FROM raw WHERE seq = 90",
+                "INSERT INTO raw SELECT * FROM gone",
+            ),
+        ];
+        for (breaks, mends) in break_and_mend {
+            db.execute_batch(breaks).expect("a statement");
+            assert!(!adds_up(), "not noticed: {breaks}");
+            db.execute_batch(mends).expect("a statement");
+            assert!(adds_up(), "not mended: {mends}");
+        }
+    }
 }

@@ -109,6 +109,18 @@ fn write_store(text: &mut Text, status: &Status) {
         "0 while the store cannot be written",
         f64::from(u8::from(status.store.writing)),
     );
+    text.single(
+        "store_readings_refused_total",
+        "counter",
+        "readings turned away since the start because the store was full",
+        status.store.readings_refused as f64,
+    );
+    text.single(
+        "store_damaged_total",
+        "counter",
+        "damaged stores that were set aside, over all runs",
+        status.store.damaged_stores as f64,
+    );
     if let Some(disk) = &status.disk {
         text.single("disk_free_bytes", "gauge", "free bytes of the state folder's disk", disk.free_bytes as f64);
     }

@@ -52,14 +52,13 @@ pub async fn run(listener: Option<TcpListener>, sources: Sources, pipeline: Send
 
 /// The gateway's own record: every minute, and when its state changes.
 async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
-    let mut last: Option<(&'static str, tokio::time::Instant)> = None;
+    let mut last: Option<((&'static str, u64), tokio::time::Instant)> = None;
     loop {
-        let is_due =
-            |state: &'static str| last.is_none_or(|(known, at)| known != state || at.elapsed() >= RECORD_EVERY);
-        if is_due(sources.state_name())
-            && let Ok(status) = sources.status()
-        {
-            last = Some((status.state, tokio::time::Instant::now()));
+        // A damaged store may be salvaged in less time than this looks again: its number tells.
+        let state = (sources.state_name(), sources.store.salvaging.get());
+        let is_due = last.is_none_or(|(known, at)| known != state || at.elapsed() >= RECORD_EVERY);
+        if is_due && let Ok(status) = sources.status() {
+            last = Some((state, tokio::time::Instant::now()));
             if pipeline.send(Message::Gateway(status.record_tail())).is_err() {
                 return;
             }

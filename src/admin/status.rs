@@ -1,5 +1,6 @@
 //! What the gateway says of itself: to `/api/status`, to its page, to its own records and to `outrider/status`.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ pub struct Sources {
     pub started_at_ms: i64,
     pub state_folder: std::path::PathBuf,
     pub store_bytes_max: u64,
-    pub reader: Reader,
+    pub reader: RefCell<Reader>,
     pub edge: Arc<EdgeCounters>,
     pub store: Arc<StoreCounters>,
     pub sinks: Vec<SinkSource>,
@@ -86,6 +87,11 @@ pub struct StoreStatus {
     pub commit_ms_last: f64,
     pub commit_ms_max: f64,
     pub writing: bool,
+    /// Readings turned away since the start because the store was full.
+    pub readings_refused: u64,
+    /// Damaged stores that were set aside, over all runs; one of them is being salvaged.
+    pub damaged_stores: u64,
+    pub salvaging: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,6 +99,8 @@ pub struct SinkStatus {
     pub name: String,
     pub stream: &'static str,
     pub kind: &'static str,
+    /// Whether the configuration still names it; if not, its cursor and its data are kept as long as there is room.
+    pub configured: bool,
     pub records_sent: u64,
     pub records_retried: u64,
     pub records_rejected: u64,
@@ -137,7 +145,7 @@ pub struct DiskStatus {
 
 impl Sources {
     pub fn status(&self) -> rusqlite::Result<Status> {
-        let view = ledger::look(self.reader.connection())?;
+        let view = ledger::look(self.reader.borrow_mut().connection())?;
         let now_ms = (self.now_ms)();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -154,7 +162,7 @@ impl Sources {
             received: received(&view),
             ledger_adds_up: view.ledger.iter().all(LedgerLine::adds_up),
             store: self.store_status(&view, now_ms),
-            sinks: self.sinks.iter().map(sink_status).collect(),
+            sinks: self.sinks.iter().map(sink_status).chain(self.left_sinks(&view)).collect(),
             mqtt: mqtt_status(&self.edge),
             detection: DetectionStatus {
                 series: self.store.series.get(),
@@ -180,9 +188,31 @@ impl Sources {
         })
     }
 
+    /// Those that have a cursor and are not named any more.
+    fn left_sinks(&self, view: &StoreView) -> Vec<SinkStatus> {
+        let is_named = |line: &LedgerLine| {
+            self.sinks.iter().any(|sink| sink.sink == line.sink && sink.stream.name() == line.stream)
+        };
+        let left = view.ledger.iter().filter(|line| !is_named(line));
+        let status = |line: &LedgerLine| {
+            let stream = Stream::ALL.into_iter().find(|stream| stream.name() == line.stream)?;
+            Some(SinkStatus {
+                name: line.sink.clone(),
+                stream: stream.name(),
+                kind: "unknown",
+                configured: false,
+                records_sent: 0,
+                records_retried: 0,
+                records_rejected: 0,
+                last_error: None,
+            })
+        };
+        left.filter_map(status).collect()
+    }
+
     /// Ready: it takes readings, and what it takes gets stored.
     pub fn is_ready(&self) -> bool {
-        *self.phase.borrow() == Phase::Running && !self.store.is_failing()
+        *self.phase.borrow() == Phase::Running && !self.store.is_failing() && !self.store.is_refusing()
     }
 
     /// In one word, worst first.
@@ -190,6 +220,9 @@ impl Sources {
         match *self.phase.borrow() {
             Phase::Draining => "stopping",
             Phase::Running if self.store.is_failing() => "store_failing",
+            Phase::Running if self.store.is_refusing() => "store_full",
+            Phase::Running if self.store.is_expiring() => "expiring",
+            Phase::Running if self.store.is_salvaging() => "salvaging",
             Phase::Running if self.sinks.iter().any(|sink| sink.status.last_error().is_some()) => "sink_failing",
             Phase::Running => "running",
         }
@@ -211,6 +244,9 @@ impl Sources {
             commit_ms_last: self.store.commit_us_last.get() as f64 / 1e3,
             commit_ms_max: self.store.commit_us_max.get() as f64 / 1e3,
             writing: !self.store.is_failing(),
+            readings_refused: self.store.readings_refused.get(),
+            damaged_stores: view.total("damaged_stores"),
+            salvaging: self.store.is_salvaging(),
         }
     }
 }
@@ -229,6 +265,7 @@ impl Status {
             ledger: &'a [LedgerLine],
             streams: &'a [Held],
             store_bytes: u64,
+            damaged_stores: u64,
             store_oldest_age_s: Option<u64>,
             sinks: &'a [SinkStatus],
             alerts_raised: u64,
@@ -244,6 +281,7 @@ impl Status {
             ledger: &self.ledger,
             streams: &self.store.streams,
             store_bytes: self.store.bytes,
+            damaged_stores: self.store.damaged_stores,
             store_oldest_age_s: self.store.oldest_age_s,
             sinks: &self.sinks,
             alerts_raised: self.detection.alerts_raised,
@@ -278,6 +316,7 @@ fn sink_status(source: &SinkSource) -> SinkStatus {
         name: source.sink.clone(),
         stream: source.stream.name(),
         kind: source.kind,
+        configured: true,
         records_sent: source.status.records_sent.get(),
         records_retried: source.status.records_retried.get(),
         records_rejected: source.status.records_rejected.get(),

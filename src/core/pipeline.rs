@@ -358,6 +358,17 @@ impl Pipeline {
         }
     }
 
+    /// Places for a batch that comes from elsewhere, behind everything that is sealed. Returns the last of them.
+    pub fn give_sequences(&mut self, stream: Stream, count: u32) -> u64 {
+        let open = match stream {
+            Stream::Raw => &mut self.raw,
+            Stream::Anomalies => &mut self.anomalies,
+        };
+        assert_eq!(open.encoder.count(), 0, "the places of an open batch follow each other");
+        open.sequence += u64::from(count);
+        open.sequence
+    }
+
     fn next_chunks(&mut self, count: usize) -> Vec<SnapshotChunk> {
         let Some(round) = &mut self.round else { return Vec::new() };
         let end = round.end.min(round.next.saturating_add(count));

@@ -19,6 +19,7 @@ use crate::core::delivery::{
 use crate::core::identity::Stream;
 use crate::store::cursors::{CursorChange, DeadLetter};
 use crate::store::reader::Reader;
+use crate::store::schema;
 use crate::store::threads::Message;
 
 pub struct ForwarderParts {
@@ -128,6 +129,10 @@ impl<S: Sink + 'static> Forwarder<S> {
             Err(error) => {
                 if self.store_error.is_none() {
                     tracing::error!(sink = self.name, stream = self.stream.name(), "cannot read the store: {error}");
+                }
+                if schema::is_corrupt(&error) {
+                    // Without a pipeline the process is ending, and the next start finds it too.
+                    let _ = self.pipeline.send(Message::Damaged(self.source.file()));
                 }
                 self.store_error = Some(format!("cannot read the store: {error}"));
                 self.store_pause_until = Some(Instant::now() + STORE_PAUSE);

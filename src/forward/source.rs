@@ -4,7 +4,7 @@ use crate::core::batch::{Decoder, Stored};
 use crate::core::delivery::Delivery;
 use crate::core::identity::{RunId, Stream};
 use crate::core::record;
-use crate::store::reader::{HeldBatch, ReadError, Reader};
+use crate::store::reader::{FileId, HeldBatch, ReadError, Reader};
 
 /// Lines offered before the forwarder looks at its replies again.
 const LINES_A_TURN: usize = 2_000;
@@ -32,6 +32,11 @@ pub enum Read {
 impl Source {
     pub fn new(reader: Reader, stream: Stream, gateway: String) -> Self {
         Source { reader, stream, gateway, batch: HeldBatch::default(), batch_through: 0, quarantined: 0 }
+    }
+
+    /// The file that is read.
+    pub fn file(&self) -> FileId {
+        self.reader.file()
     }
 
     /// Records of damaged batches that were passed over since the last call.

@@ -168,7 +168,7 @@ impl SinkParts<'_> {
     }
 
     fn reader(&self) -> Result<Reader, GatewayError> {
-        Reader::open(self.store, None).map_err(GatewayError::Store)
+        Reader::open(self.store, self.settings.vfs.as_deref()).map_err(GatewayError::Store)
     }
 }
 

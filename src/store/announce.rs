@@ -1,4 +1,4 @@
-//! From a changed alert to its retained message: once it is stored; or, when the disk takes longer than a second, before, and saying so.
+//! From a changed alert to its retained message: once it is stored; or, when the disk takes too long, before, and saying so.
 
 use std::time::{Duration, Instant};
 
@@ -6,9 +6,6 @@ use crate::core::alert;
 use crate::core::pipeline::AlertRow;
 use crate::core::topic;
 use crate::edge::outbox::{Outbox, OwnMessage};
-
-/// A driver is told within seconds, whatever the disk does.
-const UNSTORED_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Pending {
@@ -18,16 +15,18 @@ struct Pending {
 }
 
 /// Alerts that are not stored yet: of the batch that is being committed, and of the open one behind it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Announcer {
     outbox: Outbox,
+    unstored_after: Duration,
     committing: Vec<Pending>,
     open: Vec<Pending>,
 }
 
 impl Announcer {
-    pub fn new(outbox: Outbox) -> Announcer {
-        Announcer { outbox, committing: Vec::new(), open: Vec::new() }
+    /// An alert that has waited for `unstored_after` is published unstored.
+    pub fn new(outbox: Outbox, unstored_after: Duration) -> Announcer {
+        Announcer { outbox, unstored_after, committing: Vec::new(), open: Vec::new() }
     }
 
     /// Takes note of those that were not in the open batch before.
@@ -53,12 +52,12 @@ impl Announcer {
     /// When the next one has waited too long for the disk.
     pub fn deadline(&self) -> Option<Instant> {
         let waiting = self.committing.iter().chain(&self.open).find(|pending| !pending.told);
-        waiting.map(|pending| pending.since + UNSTORED_AFTER)
+        waiting.map(|pending| pending.since + self.unstored_after)
     }
 
     pub fn overdue(&mut self, now: Instant) {
         for pending in self.committing.iter_mut().chain(&mut self.open) {
-            if !pending.told && now >= pending.since + UNSTORED_AFTER {
+            if !pending.told && now >= pending.since + self.unstored_after {
                 pending.told = true;
                 self.outbox.put(unstored(&pending.message));
             }
@@ -89,6 +88,8 @@ fn unstored(message: &OwnMessage) -> OwnMessage {
 mod tests {
     use super::*;
 
+    const UNSTORED_AFTER: Duration = Duration::from_secs(1);
+
     fn row(body: Option<&[u8]>) -> AlertRow {
         AlertRow { device: "a/b".into(), metric: "t".into(), kind: "anomaly".into(), body: body.map(<[u8]>::to_vec) }
     }
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn a_slow_disk_does_not_silence_an_alert() {
         let outbox = Outbox::default();
-        let mut announcer = Announcer::new(outbox.clone());
+        let mut announcer = Announcer::new(outbox.clone(), UNSTORED_AFTER);
         let now = Instant::now();
         let body = [b"{\"x\":1".as_slice(), alert::STORED].concat();
         announcer.note(&[row(Some(&body))], now);

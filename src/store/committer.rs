@@ -1,5 +1,6 @@
 //! The committer thread: one sealed batch after the other, each tried until it commits.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -7,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::reader::FileId;
+use super::salvage::SalvageParts;
 use super::schema;
 use super::threads::Message;
 use super::writer::{CommitInput, CommitReport, Writer};
@@ -41,13 +44,42 @@ pub struct StoreCounters {
     pub series: Gauge,
     pub readings_unwatched: Gauge,
     pub anomalies: Gauge,
+    /// Readings turned away because the store is full.
+    pub readings_refused: Counter,
+    /// Damaged stores that are, or were, salvaged since the start; and those of them that are done.
+    pub salvaging: Counter,
+    pub salvaged_stores: Counter,
+    /// What further raw readings may take of the store.
+    pub(super) room_bytes: Gauge,
     failing: AtomicBool,
+    pub(super) expiring: AtomicBool,
+    pub(super) refusing: AtomicBool,
+    pub(super) ending: AtomicBool,
 }
 
 impl StoreCounters {
     /// The store cannot be written at present.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
+    }
+
+    /// The store is full, and the oldest readings go.
+    pub fn is_expiring(&self) -> bool {
+        self.expiring.load(Ordering::Relaxed)
+    }
+
+    /// The store is full, and readings are turned away.
+    pub fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
+    }
+
+    /// A damaged store is being read.
+    pub fn is_salvaging(&self) -> bool {
+        self.salvaging.get() > self.salvaged_stores.get()
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
     }
 }
 
@@ -56,75 +88,122 @@ impl StoreCounters {
 pub(super) struct Waiting {
     pub sessions: Vec<(Arc<SessionProgress>, u64)>,
     pub permits: Vec<OwnedSemaphorePermit>,
+    /// Dropped, which tells that what was salvaged is durable.
+    pub salvage: Vec<Sender<()>>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Job {
     pub input: CommitInput,
     pub waiting: Waiting,
+    /// A reader has found this file damaged.
+    pub damaged: Option<FileId>,
 }
 
 /// How often the committer tries again when the store cannot be written.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-pub(super) fn run(
-    mut writer: Writer,
-    jobs: &Receiver<Job>,
-    pipeline: &Sender<Message>,
-    committed: &CommittedSequences,
-    counters: &StoreCounters,
-) {
-    while let Ok(job) = jobs.recv() {
+pub(super) struct Committer {
+    pub writer: Writer,
+    pub pipeline: Sender<Message>,
+    pub committed: CommittedSequences,
+    pub counters: Arc<StoreCounters>,
+}
+
+impl Committer {
+    pub fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            self.serve(job);
+            if let Err(error) = self.writer.maintain(Instant::now()) {
+                tracing::debug!(%error, "the store's log could not be moved into its file; it is tried after the next commit");
+            }
+        }
+        if let Err(error) = self.writer.checkpoint() {
+            tracing::warn!(%error, "the store could not be checkpointed; the next start does it");
+        }
+    }
+
+    fn serve(&mut self, job: Job) {
         let started = Instant::now();
-        let report = commit_until_done(&mut writer, &job.input, counters);
+        // Two readers may have found the same damage: the second time it is no longer this file.
+        if job.damaged.is_some() && job.damaged == self.writer.file() {
+            self.renew(&"found by a reader");
+        }
+        let report = self.commit_until_done(&job.input);
         for (session, through) in &job.waiting.sessions {
             session.commit_through(*through);
         }
         drop(job.waiting);
-        for batch in job.input.sealed.batches() {
-            committed.of(batch.stream).send_replace(batch.last_sequence);
-            counters.bytes_written.add(batch.payload.len() as u64);
+        for batch in job.input.batches() {
+            self.committed.of(batch.stream).send_replace(batch.last_sequence);
+            self.counters.bytes_written.add(batch.payload.len() as u64);
         }
-        count(&report, started.elapsed(), counters);
+        self.count(&report, started.elapsed());
         // The pipeline is gone only when the process is ending.
-        let _ = pipeline.send(Message::Committed);
+        let _ = self.pipeline.send(Message::Committed { has_more: report.deleted.has_more });
     }
-    if let Err(error) = writer.checkpoint() {
-        tracing::warn!(%error, "the store could not be checkpointed; the next start does it");
-    }
-}
 
-fn count(report: &CommitReport, took: Duration, counters: &StoreCounters) {
-    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    counters.commits.add(1);
-    counters.commit_us_last.set(took_us);
-    counters.commit_us_max.raise_to(took_us);
-    let expired = report.expired.iter().map(|(_, count)| count).sum::<u64>();
-    if expired > 0 {
-        if counters.expired.get() == 0 {
-            tracing::error!(expired, "the store is full: the oldest undelivered readings are removed to make room");
-        }
+    fn count(&self, report: &CommitReport, took: Duration) {
+        let counters = &self.counters;
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        counters.commits.add(1);
+        counters.commit_us_last.set(took_us);
+        counters.commit_us_max.raise_to(took_us);
+        counters.room_bytes.set(report.room.left_for_raw(report.used_bytes));
+        let expired = report.expired.iter().map(|(_, count)| count).sum::<u64>();
         counters.expired.add(expired);
+        if expired > 0 && !counters.expiring.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "the store is full: the oldest undelivered readings are removed to make room, counted as expired"
+            );
+        }
+        // Batches differ in size: that one fits without another's going does not mean that there is room.
+        let has_room = expired == 0 && report.used_bytes < report.room.raw / 20 * 19;
+        if has_room && counters.expiring.swap(false, Ordering::Relaxed) {
+            tracing::info!("the store has room again");
+        }
+        if report.lost > 0 {
+            tracing::error!(
+                records = report.lost,
+                "could not be read in the damaged store: lost, and counted as quarantined"
+            );
+        }
     }
-}
 
-/// Judged is judged: the same batch is tried until it commits, however long the disk takes to come back.
-fn commit_until_done(writer: &mut Writer, input: &CommitInput, counters: &StoreCounters) -> CommitReport {
-    loop {
-        match writer.commit(input) {
-            Ok(report) => {
-                if counters.failing.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the store can be written again");
+    /// Judged is judged: the same batch is tried until it commits, however long the disk takes to come back.
+    fn commit_until_done(&mut self, input: &CommitInput) -> CommitReport {
+        loop {
+            match self.writer.commit(input) {
+                Ok(report) => {
+                    if self.counters.failing.swap(false, Ordering::Relaxed) {
+                        tracing::info!("the store can be written again");
+                    }
+                    return report;
                 }
-                return report;
-            }
-            Err(error) => {
-                if !counters.failing.swap(true, Ordering::Relaxed) {
-                    let full = schema::is_full(&error);
-                    tracing::error!(%error, full, "the store cannot be written; readings wait unacknowledged until it can");
-                }
-                std::thread::sleep(RETRY_PAUSE);
+                Err(error) if schema::is_corrupt(&error) => self.renew(&error),
+                Err(error) => self.wait_failing(schema::is_full(&error), &error),
             }
         }
+    }
+
+    fn wait_failing(&self, full: bool, error: &dyn Display) {
+        if !self.counters.failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, full, "the store cannot be written; readings wait unacknowledged until it can");
+        }
+        std::thread::sleep(RETRY_PAUSE);
+    }
+
+    /// The store is damaged: it is set aside, a new one takes its place, and what can be read of it is taken over in the background.
+    fn renew(&mut self, found_by: &dyn Display) {
+        tracing::error!(
+            "the store is damaged ({found_by}): it is set aside, a new one is begun, and what can be read of it is taken over in the background"
+        );
+        let unfinished = loop {
+            match self.writer.renew() {
+                Ok(unfinished) => break unfinished,
+                Err(error) => self.wait_failing(false, &error),
+            }
+        };
+        SalvageParts::new(self.writer.settings(), &self.counters, &self.pipeline).spawn(unfinished);
     }
 }

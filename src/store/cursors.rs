@@ -1,6 +1,6 @@
 //! The cursors table: how far each sink is in each stream, and what became of every record that it was to get.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::core::cursor::CursorState;
 use crate::core::identity::Stream;
@@ -44,13 +44,36 @@ struct Entry {
     expired: u64,
     dead_lettered: u64,
     quarantined: u64,
+    /// Of the quarantined, what was in a damaged store that is being salvaged: some of it may come back.
+    missing: u64,
+    /// A sink of this configuration; one that has left it keeps its cursor.
+    configured: bool,
     changed: bool,
+}
+
+impl Entry {
+    fn at(sink: &str, stream: Stream, state: CursorState, accepted: u64) -> Entry {
+        Entry {
+            sink: sink.to_owned(),
+            stream,
+            state,
+            expired_through: 0,
+            accepted,
+            delivered: 0,
+            expired: 0,
+            dead_lettered: 0,
+            quarantined: 0,
+            missing: 0,
+            configured: true,
+            changed: false,
+        }
+    }
 }
 
 /// Dead letters kept for each store; their number stays in the ledger when the oldest go.
 const DEAD_LETTER_ROWS_MAX: i64 = 10_000;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Cursors {
     entries: Vec<Entry>,
 }
@@ -58,71 +81,49 @@ pub struct Cursors {
 impl Cursors {
     pub fn load(db: &Connection) -> rusqlite::Result<Cursors> {
         let mut select = db.prepare(
-            "SELECT sink, stream, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined FROM cursor",
+            "SELECT sink, stream, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing FROM cursor",
         )?;
-        let rows = select.query_map([], |row| {
-            let stream: String = row.get(1)?;
-            let cursor = row.get::<_, i64>(2)? as u64;
-            let ranges: Vec<u8> = row.get(3)?;
-            Ok((
-                stream,
-                Entry {
-                    sink: row.get(0)?,
-                    stream: Stream::Raw,
-                    // Unreadable ranges cost duplicates, which identities tell apart; refusing to start would cost data.
-                    state: CursorState::decode(cursor, &ranges).unwrap_or_else(|| CursorState::at(cursor)),
-                    expired_through: 0,
-                    accepted: row.get::<_, i64>(4)? as u64,
-                    delivered: row.get::<_, i64>(5)? as u64,
-                    expired: row.get::<_, i64>(6)? as u64,
-                    dead_lettered: row.get::<_, i64>(7)? as u64,
-                    quarantined: row.get::<_, i64>(8)? as u64,
-                    changed: false,
-                },
-            ))
-        })?;
+        let mut rows = select.query([])?;
         let mut entries = Vec::new();
-        for row in rows {
-            let (name, mut entry) = row?;
-            if let Some(stream) = Stream::ALL.into_iter().find(|stream| stream.name() == name) {
-                entry.stream = stream;
-                entries.push(entry);
-            }
+        while let Some(row) = rows.next()? {
+            let number = |column| row.get::<_, i64>(column).map(|number| number as u64);
+            let (sink, stream): (String, String) = (row.get(0)?, row.get(1)?);
+            let (cursor, ranges): (u64, Vec<u8>) = (number(2)?, row.get(3)?);
+            // Unreadable ranges cost duplicates, which identities tell apart; refusing to start would cost data.
+            let state = CursorState::decode(cursor, &ranges).unwrap_or_else(|| CursorState::at(cursor));
+            let Some(stream) = Stream::ALL.into_iter().find(|known| known.name() == stream) else { continue };
+            entries.push(Entry {
+                delivered: number(5)?,
+                expired: number(6)?,
+                dead_lettered: number(7)?,
+                quarantined: number(8)?,
+                missing: number(9)?,
+                configured: false,
+                ..Entry::at(&sink, stream, state, number(4)?)
+            });
         }
         Ok(Cursors { entries })
     }
 
     /// A new sink starts at the oldest held batch, and has accepted what is held by then.
     pub fn register(&mut self, db: &Connection, sink: &str, stream: Stream) -> rusqlite::Result<CursorState> {
-        if let Some(entry) = self.entries.iter().find(|entry| entry.sink == sink && entry.stream == stream) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.sink == sink && entry.stream == stream) {
+            entry.configured = true;
             return Ok(entry.state.clone());
         }
         let table = stream.name();
         let held: i64 = db.query_row(&format!("SELECT coalesce(sum(count), 0) FROM {table}"), [], |row| row.get(0))?;
-        let first: Option<i64> =
-            db.query_row(&format!("SELECT seq - count FROM {table} ORDER BY seq LIMIT 1"), [], |row| row.get(0)).ok();
+        let first: Option<i64> = db
+            .query_row(&format!("SELECT seq - count FROM {table} ORDER BY seq LIMIT 1"), [], |row| row.get(0))
+            .optional()?;
         let start = match first {
             Some(before_first) => before_first as u64,
             None => super::writer::last_sequence(db, stream)?,
         };
-        let state = CursorState::at(start);
-        db.execute(
-            "INSERT INTO cursor(sink, stream, seq, acknowledged, accepted) VALUES (?1, ?2, ?3, x'', ?4)",
-            params![sink, table, start as i64, held],
-        )?;
-        self.entries.push(Entry {
-            sink: sink.to_owned(),
-            stream,
-            state: state.clone(),
-            expired_through: 0,
-            accepted: held as u64,
-            delivered: 0,
-            expired: 0,
-            dead_lettered: 0,
-            quarantined: 0,
-            changed: false,
-        });
-        Ok(state)
+        let entry = Entry::at(sink, stream, CursorState::at(start), held as u64);
+        entry.insert(db)?;
+        self.entries.push(entry);
+        Ok(CursorState::at(start))
     }
 
     pub fn accept(&mut self, stream: Stream, count: u64) {
@@ -183,6 +184,55 @@ impl Cursors {
         most
     }
 
+    /// The store was damaged and a new one begins behind `last_sequence`: what a sink was not done with is quarantined, unless and
+    /// until it is salvaged.
+    pub fn begin_anew(&mut self, db: &Connection, stream: Stream, last_sequence: u64) -> rusqlite::Result<()> {
+        for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
+            let done = entry.delivered + entry.expired + entry.dead_lettered + entry.quarantined;
+            let lost = entry.accepted.saturating_sub(done);
+            entry.quarantined += lost;
+            entry.missing += lost;
+            entry.state = CursorState::at(last_sequence.max(entry.state.cursor));
+            entry.expired_through = entry.state.cursor;
+            entry.insert(db)?;
+        }
+        Ok(())
+    }
+
+    /// A salvaged batch is in the store again. What was not missing is sent once more, and so accepted once more.
+    pub fn recover(&mut self, stream: Stream, count: u64) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
+            let found = count.min(entry.missing);
+            entry.missing -= found;
+            entry.quarantined -= found;
+            entry.accepted += count - found;
+            entry.changed = true;
+        }
+    }
+
+    /// Nothing more can be salvaged of a stream; how much is lost to the sink that lost most.
+    pub fn give_up_missing(&mut self, stream: Stream) -> u64 {
+        let mut most = 0;
+        for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
+            most = most.max(entry.missing);
+            entry.missing = 0;
+            entry.changed = true;
+        }
+        most
+    }
+
+    /// The furthest that any sink has come.
+    pub fn furthest(&self, stream: Stream) -> u64 {
+        let cursors = self.entries.iter().filter(|entry| entry.stream == stream).map(|entry| entry.state.cursor);
+        cursors.max().unwrap_or(0)
+    }
+
+    /// No sink of this configuration wants anything up to here.
+    pub fn unwanted_through(&self, stream: Stream) -> u64 {
+        let wanting = self.entries.iter().filter(|entry| entry.stream == stream && entry.configured);
+        wanting.map(|entry| entry.state.cursor).min().unwrap_or(u64::MAX)
+    }
+
     /// Every sink is done with everything up to here; `None` where no sink has a cursor, so that nothing is deleted.
     pub fn delivered_through(&self, stream: Stream) -> Option<u64> {
         self.entries.iter().filter(|entry| entry.stream == stream).map(|entry| entry.state.cursor).min()
@@ -191,23 +241,40 @@ impl Cursors {
     pub fn save(&mut self, db: &Connection) -> rusqlite::Result<()> {
         let mut update = db.prepare_cached(
             "UPDATE cursor SET seq = ?3, acknowledged = ?4, accepted = ?5, delivered = ?6, expired = ?7, dead_lettered = ?8,
-               quarantined = ?9
+               quarantined = ?9, missing = ?10
              WHERE sink = ?1 AND stream = ?2",
         )?;
         for entry in self.entries.iter_mut().filter(|entry| entry.changed) {
-            update.execute(params![
-                entry.sink,
-                entry.stream.name(),
-                entry.state.cursor as i64,
-                entry.state.encode_ranges(),
-                entry.accepted as i64,
-                entry.delivered as i64,
-                entry.expired as i64,
-                entry.dead_lettered as i64,
-                entry.quarantined as i64,
-            ])?;
+            entry.execute(&mut update)?;
             entry.changed = false;
         }
         Ok(())
+    }
+}
+
+impl Entry {
+    fn insert(&self, db: &Connection) -> rusqlite::Result<()> {
+        let mut insert = db.prepare_cached(
+            "INSERT INTO cursor(sink, stream, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?;
+        self.execute(&mut insert)
+    }
+
+    fn execute(&self, statement: &mut rusqlite::Statement<'_>) -> rusqlite::Result<()> {
+        statement
+            .execute(params![
+                self.sink,
+                self.stream.name(),
+                self.state.cursor as i64,
+                self.state.encode_ranges(),
+                self.accepted as i64,
+                self.delivered as i64,
+                self.expired as i64,
+                self.dead_lettered as i64,
+                self.quarantined as i64,
+                self.missing as i64,
+            ])
+            .map(|_| ())
     }
 }

@@ -1,12 +1,16 @@
 //! The one durable log: every reading is here before its device hears that it was received.
 
 pub mod announce;
+pub mod ballast;
 pub mod committer;
 pub mod cursors;
 pub mod lock;
+pub mod opening;
+pub mod quarantine;
 pub mod reader;
 pub mod recovery;
 pub mod retention;
+pub mod salvage;
 pub mod schema;
 pub mod threads;
 pub mod writer;

@@ -1,6 +1,7 @@
 //! Reading what is committed, in short transactions, batch by batch.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
@@ -15,7 +16,8 @@ pub struct HeldBatch {
     pub run: Option<RunId>,
     pub first_position: u64,
     pub count: u32,
-    /// Receive time of its last record.
+    /// Receive times of its first and its last record.
+    pub first_ms: i64,
     pub last_ms: i64,
     pub payload: Vec<u8>,
 }
@@ -49,19 +51,53 @@ impl std::fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
+/// A reading connection, and to which file: when a damaged store has been set aside, it turns to the new one by itself.
 #[derive(Debug)]
 pub struct Reader {
     db: Connection,
+    path: PathBuf,
+    vfs: Option<String>,
+    file: FileId,
     compressed: Vec<u8>,
+}
+
+/// A file, whatever its name is by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId(u64);
+
+impl FileId {
+    pub fn of(path: &Path) -> Option<FileId> {
+        std::fs::metadata(path).ok().map(|found| FileId(found.ino()))
+    }
 }
 
 impl Reader {
     pub fn open(path: &Path, vfs: Option<&str>) -> Result<Reader, OpenError> {
-        Ok(Reader { db: schema::open_reader(path, vfs)?, compressed: Vec::new() })
+        let file = FileId::of(path).unwrap_or(FileId(0));
+        let db = schema::open_reader(path, vfs)?;
+        Ok(Reader { db, path: path.to_owned(), vfs: vfs.map(str::to_owned), file, compressed: Vec::new() })
     }
 
-    pub fn connection(&self) -> &Connection {
+    pub fn connection(&mut self) -> &Connection {
+        self.follow();
         &self.db
+    }
+
+    /// The file that was read last.
+    pub fn file(&self) -> FileId {
+        self.file
+    }
+
+    /// Opens the file that has the name now, if it is another one, and is ready: it names the one before it as damaged.
+    fn follow(&mut self) {
+        if FileId::of(&self.path).is_none_or(|file| file == self.file) {
+            return;
+        }
+        if let Ok(reader) = Reader::open(&self.path, self.vfs.as_deref())
+            && reader.db.query_row("SELECT 1 FROM salvage LIMIT 1", [], |_| Ok(())).is_ok()
+        {
+            *self = reader;
+        }
     }
 
     /// The first batch that holds something after `after`, into `batch`; whether there is one.
@@ -70,6 +106,7 @@ impl Reader {
             Stream::Raw => NEXT_RAW,
             Stream::Anomalies => NEXT_ANOMALIES,
         };
+        self.follow();
         let mut select = self.db.prepare_cached(sql).map_err(ReadError::Sqlite)?;
         let mut rows = select.query([after as i64]).map_err(ReadError::Sqlite)?;
         let Some(row) = rows.next().map_err(ReadError::Sqlite)? else {
@@ -91,8 +128,8 @@ impl Reader {
 /// Beyond what any commit writes: a length above it is damage, and must not become an allocation.
 const PAYLOAD_BYTES_MAX: usize = 256 << 20;
 
-const NEXT_RAW: &str = "SELECT seq, run, first_position, count, raw_len, codec, crc, payload, last_ms FROM raw WHERE seq > ?1 ORDER BY seq LIMIT 1";
-const NEXT_ANOMALIES: &str = "SELECT seq, run, first_position, count, raw_len, codec, crc, payload, last_ms FROM anomalies WHERE seq > ?1 ORDER BY seq LIMIT 1";
+const NEXT_RAW: &str = "SELECT seq, run, first_position, count, raw_len, codec, crc, payload, last_ms, first_ms FROM raw WHERE seq > ?1 ORDER BY seq LIMIT 1";
+const NEXT_ANOMALIES: &str = "SELECT seq, run, first_position, count, raw_len, codec, crc, payload, last_ms, first_ms FROM anomalies WHERE seq > ?1 ORDER BY seq LIMIT 1";
 
 fn read_row(
     row: &rusqlite::Row<'_>,
@@ -104,6 +141,7 @@ fn read_row(
     batch.first_position = row.get::<_, i64>(2)? as u64;
     batch.count = row.get(3)?;
     batch.last_ms = row.get(8)?;
+    batch.first_ms = row.get(9)?;
     compressed.clear();
     let payload = row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?;
     compressed.extend_from_slice(payload);

@@ -25,7 +25,10 @@ CREATE INDEX raw_held ON raw(seq, count, first_ms);
 CREATE INDEX anomalies_held ON anomalies(seq, count, first_ms);
 CREATE TABLE cursor(sink TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, acknowledged BLOB NOT NULL, accepted INTEGER NOT NULL,
   delivered INTEGER NOT NULL DEFAULT 0, expired INTEGER NOT NULL DEFAULT 0, dead_lettered INTEGER NOT NULL DEFAULT 0,
-  quarantined INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(sink, stream)) WITHOUT ROWID;
+  quarantined INTEGER NOT NULL DEFAULT 0, missing INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(sink, stream)) WITHOUT ROWID;
+-- Damaged stores that were set aside, and how far each stream of theirs has been read.
+CREATE TABLE salvage(folder TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY(folder, stream)) WITHOUT ROWID;
 CREATE TABLE total(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE snapshot(chunk INTEGER PRIMARY KEY, seq INTEGER NOT NULL, state BLOB NOT NULL);
 CREATE TABLE alert(device TEXT NOT NULL, metric TEXT NOT NULL, kind TEXT NOT NULL,
@@ -63,6 +66,13 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
+impl OpenError {
+    /// The file is ours and damaged, as far as can be told.
+    pub fn is_corrupt(&self) -> bool {
+        matches!(self, OpenError::Sqlite { source, .. } if is_corrupt(source))
+    }
+}
+
 /// `synchronous` of the writing connection. Anything but `Full` exists for the controls of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Synchronous {
@@ -70,7 +80,7 @@ pub enum Synchronous {
     Off,
 }
 
-/// Opens for writing, making the tables if the file is new.
+/// Opens for writing, making the tables if the file is new. The writer itself moves the log into the file, after it has acknowledged.
 pub fn open_writer(path: &Path, synchronous: Synchronous, vfs: Option<&str>) -> Result<Connection, OpenError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         return Err(OpenError::OldSqlite { found: rusqlite::version() });
@@ -83,8 +93,8 @@ pub fn open_writer(path: &Path, synchronous: Synchronous, vfs: Option<&str>) -> 
         Synchronous::Off => "OFF",
     };
     db.execute_batch(&format!(
-        "PRAGMA page_size={PAGE_BYTES}; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; PRAGMA wal_autocheckpoint=1000;
-         PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-1024; PRAGMA temp_store=MEMORY;"
+        "PRAGMA page_size={PAGE_BYTES}; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; PRAGMA wal_autocheckpoint=0;
+         PRAGMA cache_size=-1024; PRAGMA temp_store=MEMORY;"
     ))
     .map_err(failed)?;
     if is_new {

@@ -4,17 +4,22 @@
 //! batch is under way at a time: while the disk is busy the open batch grows, and the next commit carries more.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::announce::Announcer;
-use super::committer::{self, Job};
 pub use super::committer::{CommittedSequences, StoreCounters};
+use super::committer::{Committer, Job};
 use super::cursors::CursorChange;
+use super::reader::FileId;
+use super::retention::{self, WhenFull};
+use super::salvage::{SalvageParts, Salvaged};
 use super::writer::Writer;
 use crate::core::alert::{AlertKey, Moment};
 use crate::core::pipeline::Pipeline;
+use crate::core::reading::Readings;
 use crate::edge::outbox::{Outbox, OwnMessage};
 use crate::handoff::{Input, Submission, Undecodable};
 
@@ -27,11 +32,19 @@ pub struct CommitPacing {
     pub readings: u32,
     /// Acknowledges before the commit: what must never be, and what the tests of durability must notice.
     pub acknowledge_early: bool,
+    /// An alert that waits longer than this for its commit is published all the same, and says so: a driver is told within seconds,
+    /// whatever the disk does.
+    pub unstored_after: Duration,
 }
 
 impl Default for CommitPacing {
     fn default() -> Self {
-        CommitPacing { linger: Duration::from_millis(10), readings: 500, acknowledge_early: false }
+        CommitPacing {
+            linger: Duration::from_millis(10),
+            readings: 500,
+            acknowledge_early: false,
+            unstored_after: Duration::from_secs(1),
+        }
     }
 }
 
@@ -39,8 +52,18 @@ impl Default for CommitPacing {
 #[derive(Debug)]
 pub enum Message {
     Input(Input),
-    Committed,
+    Committed {
+        /// There is more to be deleted, which rides on the next commit.
+        has_more: bool,
+    },
     Cursor(CursorChange),
+    /// A reader has found this file damaged.
+    Damaged(FileId),
+    /// Out of a damaged store; the sender is dropped once it is durable.
+    Salvaged {
+        chunk: Vec<Salvaged>,
+        committed: Sender<()>,
+    },
     /// The gateway's own record, but for the fields that every record begins with.
     Gateway(Vec<u8>),
     Shutdown,
@@ -84,10 +107,15 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
         parts;
     // One job: the pipeline seals only when the committer is idle.
     let (jobs, next_job) = sync_channel::<Job>(1);
-    let committer_counters = Arc::clone(&counters);
-    let committer = std::thread::Builder::new()
-        .name("committer".to_owned())
-        .spawn(move || committer::run(writer, &next_job, &sender, &committed, &committer_counters))?;
+    counters.room_bytes.set(u64::MAX);
+    if let (Ok(room), Ok(used)) = (writer.room(), retention::used_bytes(writer.connection())) {
+        counters.room_bytes.set(room.left_for_raw(used));
+    }
+    let unfinished = writer.unfinished_salvages().unwrap_or_default();
+    SalvageParts::new(writer.settings(), &counters, &sender).spawn(unfinished);
+    let when_full = writer.settings().capacity.when_full;
+    let committer = Committer { writer, pipeline: sender, committed, counters: Arc::clone(&counters) };
+    let committer = std::thread::Builder::new().name("committer".to_owned()).spawn(move || committer.run(&next_job))?;
     let pipeline = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
         let now = Instant::now();
         PipelineLoop {
@@ -98,7 +126,9 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
             oldest: None,
             busy: false,
             stopping: false,
-            announcer: Announcer::new(outbox.clone()),
+            has_more_to_delete: false,
+            intake: Intake { when_full, counters: Arc::clone(&counters), open_bytes: 0, committing_bytes: 0 },
+            announcer: Announcer::new(outbox.clone(), pacing.unstored_after),
             outbox,
             counters,
             now_ms,
@@ -110,6 +140,59 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
     Ok(StoreThreads { pipeline, committer })
 }
 
+/// Under `refuse`, whether there is room for a reading is decided before it is judged.
+struct Intake {
+    when_full: WhenFull,
+    counters: Arc<StoreCounters>,
+    /// Bytes taken in and not in the store yet.
+    open_bytes: u64,
+    committing_bytes: u64,
+}
+
+/// Of the room that there was when readings were first turned away, so much has to be free before they are taken again.
+const ROOM_AGAIN_BYTES: u64 = 1 << 20;
+
+impl Intake {
+    fn admits(&mut self, readings: &Readings, undecodable: &[Undecodable]) -> bool {
+        let samples: usize = undecodable.iter().map(|one| one.topic.len() + one.sample.len()).sum();
+        let bytes = (readings.byte_size() + samples) as u64;
+        if self.when_full == WhenFull::Refuse {
+            if !self.counters.is_refusing() && !self.has_room(bytes) {
+                self.counters.refusing.store(true, Ordering::Relaxed);
+                tracing::error!("the store is full: readings are refused, unacknowledged, until there is room");
+            }
+            if self.counters.is_refusing() {
+                self.counters.readings_refused.add(readings.len() as u64);
+                return false;
+            }
+        }
+        self.open_bytes += bytes;
+        true
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        // Stored, a reading takes little more than it takes here, if it does not compress.
+        let waiting = self.open_bytes + self.committing_bytes + bytes;
+        waiting + waiting / 16 <= self.counters.room_bytes.get()
+    }
+
+    fn sealed(&mut self) {
+        self.committing_bytes = std::mem::take(&mut self.open_bytes);
+    }
+
+    fn committed(&mut self) {
+        self.committing_bytes = 0;
+        self.look_again();
+    }
+
+    fn look_again(&self) {
+        if self.counters.is_refusing() && self.has_room(ROOM_AGAIN_BYTES) {
+            self.counters.refusing.store(false, Ordering::Relaxed);
+            tracing::info!("the store has room again: readings are taken");
+        }
+    }
+}
+
 struct PipelineLoop {
     pipeline: Pipeline,
     pacing: CommitPacing,
@@ -119,6 +202,8 @@ struct PipelineLoop {
     oldest: Option<Instant>,
     busy: bool,
     stopping: bool,
+    has_more_to_delete: bool,
+    intake: Intake,
     announcer: Announcer,
     outbox: Outbox,
     counters: Arc<StoreCounters>,
@@ -179,9 +264,14 @@ impl PipelineLoop {
                 self.pipeline.acknowledge(&key, &seen.by, self.moment());
                 self.hurry(Duration::ZERO);
             }
-            Message::Committed => {
+            Message::Committed { has_more } => {
                 self.busy = false;
                 self.announcer.committed();
+                self.intake.committed();
+                if has_more {
+                    self.has_more_to_delete = true;
+                    self.hurry(Duration::ZERO);
+                }
             }
             Message::Cursor(change) => {
                 self.open.input.cursors.retain(|known| {
@@ -196,8 +286,18 @@ impl PipelineLoop {
                 self.outbox.put(OwnMessage { topic: STATUS_TOPIC.to_owned(), payload });
                 self.hurry(CURSOR_LINGER);
             }
+            Message::Damaged(file) => {
+                self.open.damaged = Some(file);
+                self.hurry(Duration::ZERO);
+            }
+            Message::Salvaged { chunk, committed } => {
+                self.open.input.salvaged.extend(chunk);
+                self.open.waiting.salvage.push(committed);
+                self.hurry(Duration::ZERO);
+            }
             Message::Shutdown => {
                 self.stopping = true;
+                self.counters.ending.store(true, Ordering::Relaxed);
                 self.pipeline.request_final_snapshot();
             }
         }
@@ -209,6 +309,11 @@ impl PipelineLoop {
         if !stores_something && !self.busy && !self.has_work() {
             // Nothing of this session can be waiting for the disk: it is answered at once.
             session.commit_through(through);
+            return;
+        }
+        // Once refused, a session is answered no more: a later publish must not acknowledge an earlier one.
+        if session.is_failed() || stores_something && !self.intake.admits(&readings, &undecodable) {
+            session.fail();
             return;
         }
         if self.pacing.acknowledge_early {
@@ -233,6 +338,7 @@ impl PipelineLoop {
         if self.has_work() || self.pipeline.is_snapshot_open() {
             self.hurry(Duration::ZERO);
         }
+        self.intake.look_again();
         self.counters.series.set(self.pipeline.watch().series_count() as u64);
         self.counters.readings_unwatched.set(self.pipeline.watch().over_cap_readings());
         self.counters.anomalies.set(self.pipeline.flagged());
@@ -248,6 +354,8 @@ impl PipelineLoop {
             || self.pipeline.is_snapshot_open()
             || !self.pipeline.open_alerts().is_empty()
             || !self.open.input.is_empty()
+            || self.open.damaged.is_some()
+            || self.has_more_to_delete
             || !self.open.waiting.sessions.is_empty()
     }
 
@@ -273,6 +381,11 @@ impl PipelineLoop {
     fn seal(&mut self) {
         let mut job = std::mem::take(&mut self.open);
         job.input.sealed = self.pipeline.seal();
+        for (_, batch) in job.input.salvaged.iter_mut().filter_map(|salvaged| salvaged.batch.as_mut()) {
+            batch.last_sequence = self.pipeline.give_sequences(batch.stream, batch.count);
+        }
+        self.has_more_to_delete = false;
+        self.intake.sealed();
         self.announcer.sealed();
         self.oldest = None;
         self.busy = true;

@@ -6,7 +6,7 @@ use std::path::Path;
 /// Calls `each` with every line of a stream's finished files, in the order of their names.
 pub fn read(root: &Path, stream: &str, mut each: impl FnMut(&str)) {
     let mut files = Vec::new();
-    collect(&root.join(stream), &mut files);
+    collect(&root.join(stream), ".ndjson.zst", &mut files);
     files.sort();
     for file in files {
         let decoder = zstd::Decoder::new(std::fs::File::open(&file).unwrap()).unwrap();
@@ -23,13 +23,28 @@ pub fn records(root: &Path, stream: &str) -> Vec<serde_json::Value> {
     records
 }
 
-fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
+/// Calls `each` with every whole line of the files that a kill left unfinished.
+pub fn read_unfinished(root: &Path, stream: &str, mut each: impl FnMut(&str)) {
+    let mut files = Vec::new();
+    collect(&root.join(stream), ".unfinished", &mut files);
+    for file in files {
+        let mut decoder = BufReader::new(zstd::Decoder::new(std::fs::File::open(&file).unwrap()).unwrap());
+        let mut line = String::new();
+        // Where the file breaks off the decoder fails.
+        while decoder.read_line(&mut line).is_ok() && line.ends_with('\n') {
+            each(&line);
+            line.clear();
+        }
+    }
+}
+
+fn collect(folder: &Path, suffix: &str, files: &mut Vec<std::path::PathBuf>) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            collect(&path, files);
-        } else if path.to_string_lossy().ends_with(".ndjson.zst") {
+            collect(&path, suffix, files);
+        } else if path.to_string_lossy().ends_with(suffix) {
             files.push(path);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::gateway::DEADLINE;
 
@@ -198,6 +199,17 @@ impl Client {
             dup: packet.first & 8 != 0,
             packet_id,
         }
+    }
+
+    /// Whether something comes within this time.
+    pub fn wait_readable(&mut self, time: Duration) -> bool {
+        if !self.input.is_empty() {
+            return true;
+        }
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let is_readable = self.stream.peek(&mut [0]).is_ok_and(|count| count > 0);
+        self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        is_readable
     }
 
     pub fn ping(&mut self) {

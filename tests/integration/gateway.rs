@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use outrider::config::host::Host;
 use outrider::config::{Configuration, Sources};
-use outrider::gateway::GatewaySettings;
+use outrider::gateway::{GatewaySettings, SinkKind};
 
 /// Longest that anything is waited for.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -88,20 +88,12 @@ impl Gateway {
         self.child.id()
     }
 
-    /// The answer's status code and body.
     pub fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.admin.expect("an administration interface")).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        get(self.admin.expect("an administration interface"), path)
     }
 
     pub fn status(&self) -> serde_json::Value {
-        let (code, body) = self.get("/api/status");
-        assert_eq!(code, 200, "{body}");
-        serde_json::from_str(&body).unwrap()
+        status(self.admin.expect("an administration interface"))
     }
 
     /// Resident memory in bytes.
@@ -124,16 +116,60 @@ pub fn run_command(folder: &Path, config: &str, arguments: &[&str], environment:
     command
 }
 
+/// The answer's status code and body.
+pub fn get(admin: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+pub fn status(admin: SocketAddr) -> serde_json::Value {
+    let (code, body) = get(admin, "/api/status");
+    assert_eq!(code, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+/// One line of the ledger.
+pub fn ledger_line<'a>(status: &'a serde_json::Value, sink: &str, stream: &str) -> &'a serde_json::Value {
+    let lines = status["ledger"].as_array().unwrap();
+    let line = lines.iter().find(|line| line["sink"] == sink && line["stream"] == stream);
+    line.unwrap_or_else(|| panic!("no {sink} {stream} in {lines:?}"))
+}
+
+/// Archives whose files are closed soon: what is in a closed file counts as delivered.
+pub fn close_archives_soon(settings: &mut GatewaySettings) {
+    for sink in &mut settings.sinks {
+        if let SinkKind::Archive { rotate_after, .. } = &mut sink.kind {
+            *rotate_after = Duration::from_millis(300);
+        }
+    }
+}
+
+/// The defaults, with the state in a folder and on free ports.
+pub fn default_settings(state: &Path) -> GatewaySettings {
+    let text = format!("store.path = {state:?}\nmqtt.listen = '127.0.0.1:0'\nadmin.listen = '127.0.0.1:0'");
+    let configuration = Configuration::parse(Path::new("test"), &text, &Sources::default(), &Host::read()).unwrap();
+    configuration.settings().unwrap()
+}
+
 const STATE_VARIABLE: &str = "OUTRIDER_TEST_STATE";
 
 /// Runs a gateway until it is killed, with settings that only the library offers.
 pub fn run_in_this_process(change: impl FnOnce(&mut GatewaySettings)) {
-    let Some(state) = std::env::var_os(STATE_VARIABLE) else { return };
-    let text = format!("store.path = {state:?}\nmqtt.listen = '127.0.0.1:0'\nadmin.listen = '127.0.0.1:0'");
-    let configuration = Configuration::parse(Path::new("test"), &text, &Sources::default(), &Host::read()).unwrap();
-    let mut settings = configuration.settings().unwrap();
+    if let Some(settings) = settings_of_this_process(change) {
+        outrider::commands::run::run(settings).unwrap();
+    }
+}
+
+/// Settings for a gateway that [`Gateway::start_test`] starts.
+pub fn settings_of_this_process(change: impl FnOnce(&mut GatewaySettings)) -> Option<GatewaySettings> {
+    let state = std::env::var_os(STATE_VARIABLE)?;
+    let mut settings = default_settings(Path::new(&state));
     change(&mut settings);
-    outrider::commands::run::run(settings).unwrap();
+    Some(settings)
 }
 
 impl Drop for Gateway {

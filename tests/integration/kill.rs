@@ -68,17 +68,17 @@ impl Device {
     }
 }
 
-struct Fleet {
+pub struct Fleet {
     devices: Vec<Arc<Device>>,
 }
 
 impl Fleet {
-    fn new() -> Fleet {
+    pub fn new() -> Fleet {
         let device = |n| Arc::new(Device { name: format!("d{n:02}"), acknowledged: Arc::default() });
         Fleet { devices: (0..DEVICES).map(device).collect() }
     }
 
-    fn start(&self, address: SocketAddr, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<()>> {
+    pub fn start(&self, address: SocketAddr, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<()>> {
         self.devices
             .iter()
             .map(|device| {
@@ -89,8 +89,31 @@ impl Fleet {
             .collect()
     }
 
-    fn acknowledged(&self) -> u64 {
+    pub fn acknowledged(&self) -> u64 {
         self.devices.iter().map(|device| device.acknowledged.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Which reading has an identity: its device and sequence in one number, never 0.
+#[derive(Default)]
+struct Identities(HashMap<String, Vec<u64>>);
+
+impl Identities {
+    /// What the identity of this line stood for before, 0 if it is new; and what it stands for here.
+    fn put(&mut self, line: &str) -> (u64, u64) {
+        let device: u64 = archive::field(line, "device")[1..].parse().unwrap();
+        let sequence: u64 = archive::field(line, "seq").parse().unwrap();
+        let position: usize = archive::field(line, "position").parse().unwrap();
+        let run = archive::field(line, "run");
+        if !self.0.contains_key(run) {
+            self.0.insert(run.to_owned(), Vec::new());
+        }
+        let readings = self.0.get_mut(run).unwrap();
+        if readings.len() <= position {
+            readings.resize(position + 1, 0);
+        }
+        let reading = device << 40 | sequence;
+        (std::mem::replace(&mut readings[position], reading), reading)
     }
 }
 
@@ -98,13 +121,16 @@ impl Fleet {
 #[derive(Default)]
 struct Found {
     counts: HashMap<String, Vec<u8>>,
-    identities: HashMap<String, Vec<bool>>,
     repeated_identities: u64,
+    /// Readings that a kill found in an unfinished file, and that came again later; those of them with another identity's content.
+    resent: u64,
+    resent_changed: u64,
 }
 
 impl Found {
-    fn read(root: &Path) -> Found {
+    fn read(root: &Path, sent_before: &Identities) -> Found {
         let mut found = Found::default();
+        let mut identities = Identities::default();
         archive::read(root, "raw", |line| {
             let sequence: usize = archive::field(line, "seq").parse().unwrap();
             let counts = found.counts.entry(archive::field(line, "device").to_owned()).or_default();
@@ -112,15 +138,21 @@ impl Found {
                 counts.resize(sequence + 1, 0);
             }
             counts[sequence] = counts[sequence].saturating_add(1);
+            let (known, reading) = identities.put(line);
+            found.repeated_identities += u64::from(known != 0);
             let position: usize = archive::field(line, "position").parse().unwrap();
-            let positions = found.identities.entry(archive::field(line, "run").to_owned()).or_default();
-            if positions.len() <= position {
-                positions.resize(position + 1, false);
+            let before = sent_before.0.get(archive::field(line, "run")).and_then(|readings| readings.get(position));
+            if let Some(before) = before.filter(|before| **before != 0) {
+                found.resent += 1;
+                found.resent_changed += u64::from(*before != reading);
             }
-            found.repeated_identities += u64::from(positions[position]);
-            positions[position] = true;
         });
         found
+    }
+
+    /// Readings that a device sent again, because it had not heard that they were stored.
+    fn redelivered(&self) -> u64 {
+        self.counts.values().flatten().filter(|count| **count > 1).count() as u64
     }
 
     fn missing(&self, fleet: &Fleet) -> u64 {
@@ -135,7 +167,7 @@ impl Found {
 }
 
 /// Small and quick for the pseudo-random moments of the kills.
-fn next(seed: &mut u64) -> u64 {
+pub fn next(seed: &mut u64) -> u64 {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
     *seed ^= *seed << 17;
@@ -143,8 +175,15 @@ fn next(seed: &mut u64) -> u64 {
 }
 
 /// Kills whatever `start` starts, `kills` times under load, until `total` readings are acknowledged; how many of the kills met a
-/// backlog of more than 10,000 undelivered readings.
-fn kill_repeatedly(folder: &Path, fleet: &Fleet, kills: u64, total: u64, start: impl Fn() -> Gateway) -> u64 {
+/// backlog of more than 10,000 undelivered readings, and what had been written into files that they left unfinished.
+fn kill_repeatedly(
+    folder: &Path,
+    fleet: &Fleet,
+    kills: u64,
+    total: u64,
+    start: impl Fn() -> Gateway,
+) -> (u64, Identities) {
+    let mut sent = Identities::default();
     let mut seed = 0x9e37_79b9_7f4a_7c15;
     let mut large_backlogs = 0;
     for kill in 0..kills {
@@ -159,8 +198,11 @@ fn kill_repeatedly(folder: &Path, fleet: &Fleet, kills: u64, total: u64, start: 
         gateway.kill();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         large_backlogs += u64::from(backlog(folder) > 10_000);
+        archive::read_unfinished(&folder.join("state/archive"), "raw", |line| {
+            sent.put(line);
+        });
     }
-    large_backlogs
+    (large_backlogs, sent)
 }
 
 /// Readings in the store that the archive does not have, as the last commit left them.
@@ -176,15 +218,19 @@ fn what_is_acknowledged_survives_twenty_kills() {
     const TOTAL: u64 = 1_000_000;
     let folder = tempfile::tempdir().unwrap();
     let fleet = Fleet::new();
-    let large_backlogs = kill_repeatedly(folder.path(), &fleet, 20, TOTAL, || Gateway::start(folder.path(), &[], &[]));
+    let (large_backlogs, sent) =
+        kill_repeatedly(folder.path(), &fleet, 20, TOTAL, || Gateway::start(folder.path(), &[], &[]));
     assert!(large_backlogs >= 10, "only {large_backlogs} kills met a backlog of more than 10,000");
     let gateway = Gateway::start(folder.path(), &[], &[]);
     assert!(gateway.stop().success(), "a clean end flushes what is left to the archive");
     let acknowledged = fleet.acknowledged();
     assert!(acknowledged >= TOTAL, "{acknowledged}");
-    let found = Found::read(&folder.path().join("state/archive"));
+    let found = Found::read(&folder.path().join("state/archive"), &sent);
     assert_eq!(found.missing(&fleet), 0, "of {acknowledged} acknowledged");
     assert_eq!(found.repeated_identities, 0, "the archive takes nothing twice");
+    assert!(found.resent > 0, "no kill left anything to be sent again");
+    assert_eq!(found.resent_changed, 0, "of {} sent again: an identity stands for one reading", found.resent);
+    assert!(found.redelivered() > 0, "no kill came between a commit and its acknowledgement");
 }
 
 /// The control: a gateway that acknowledges before it commits loses readings, and the reconciliation above sees it.
@@ -195,7 +241,7 @@ fn a_gateway_that_acknowledges_early_is_found_out() {
     let test = "kill::gateway_that_acknowledges_early";
     kill_repeatedly(folder.path(), &fleet, 5, 50_000, || Gateway::start_test(folder.path(), test));
     assert!(Gateway::start(folder.path(), &[], &[]).stop().success());
-    let found = Found::read(&folder.path().join("state/archive"));
+    let found = Found::read(&folder.path().join("state/archive"), &Identities::default());
     assert!(
         found.missing(&fleet) > 0,
         "nothing of {} was missing: this test would not notice a loss",

@@ -5,11 +5,17 @@
 mod archive;
 mod client;
 mod gateway;
+mod in_process;
+mod vfs;
 
 mod admin;
 mod alerts;
+mod backlog;
 mod config;
+mod damaged;
 mod demo;
+mod durability;
+mod full;
 mod hostile;
 mod kill;
 mod mqtt;

@@ -21,6 +21,7 @@ use crate::disk;
 use crate::forward::status::{ForwardStatus, Link};
 use crate::store::cursors::CursorChange;
 use crate::store::reader::{HeldBatch, ReadError, Reader};
+use crate::store::schema;
 use crate::store::threads::Message;
 
 #[derive(Clone, Debug)]
@@ -145,6 +146,12 @@ pub async fn run(parts: ArchiverParts) {
                     archiver.parts.status.set_error(Some(error.to_string()));
                 }
                 failing = true;
+                if let StepError::Store(error) = &error
+                    && schema::is_corrupt(error)
+                {
+                    // Without a pipeline the process is ending, and the next start finds it too.
+                    let _ = archiver.parts.pipeline.send(Message::Damaged(archiver.parts.reader.file()));
+                }
                 archiver.give_up_file();
                 if *archiver.parts.link.borrow() == Link::Ending {
                     return;

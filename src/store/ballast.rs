@@ -1,0 +1,81 @@
+//! A file that is there to be deleted.
+//!
+//! On a disk without a free block even a deletion in the store fails, because it is written to the log first. The ballast gives that
+//! first room; it is filled anew once there is some again.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::disk;
+
+#[derive(Debug)]
+pub struct Ballast {
+    path: PathBuf,
+    bytes: u64,
+}
+
+const NAME: &str = "outrider.ballast";
+const CHUNK_BYTES: u64 = 64 * 1024;
+
+impl Ballast {
+    pub fn new(folder: &Path, bytes: u64) -> Ballast {
+        Ballast { path: folder.join(NAME), bytes }
+    }
+
+    pub fn is_there(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|found| found.len() >= self.bytes)
+    }
+
+    /// Writes it, unless the disk would then have less free than `free_bytes_min`. Whether it is there afterwards.
+    pub fn fill(&self, free_bytes_min: u64) -> bool {
+        if self.is_there() {
+            return true;
+        }
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let fits = disk::space(folder).is_ok_and(|space| space.free_bytes >= free_bytes_min.saturating_add(self.bytes));
+        if !fits {
+            return false;
+        }
+        let written = self.write();
+        if written.is_err() {
+            self.free();
+        }
+        written.is_ok()
+    }
+
+    /// With bytes, not with a hole: a hole takes no room.
+    fn write(&self) -> io::Result<()> {
+        let chunk = [0xa5; CHUNK_BYTES as usize];
+        let mut file = File::create(&self.path)?;
+        let mut left = self.bytes;
+        while left > 0 {
+            let part = left.min(CHUNK_BYTES);
+            file.write_all(&chunk[..part as usize])?;
+            left -= part;
+        }
+        file.sync_all()
+    }
+
+    /// Whether something was given back to the disk.
+    pub fn free(&self) -> bool {
+        std::fs::remove_file(&self.path).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_takes_room_and_gives_it_back() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let ballast = Ballast::new(folder.path(), 100_000);
+        assert!(!ballast.fill(u64::MAX), "others need the room");
+        assert!(!ballast.is_there());
+        assert!(ballast.fill(0) && ballast.is_there());
+        assert_eq!(std::fs::metadata(folder.path().join(NAME)).expect("a file").len(), 100_000);
+        assert!(ballast.free());
+        assert!(!ballast.is_there() && !ballast.free());
+    }
+}

@@ -1,0 +1,41 @@
+//! Opens the store and brings the pipeline to where it was; a damaged store is set aside, and a new one begun.
+
+use super::reader::Reader;
+use super::recovery::{self, Recovered};
+use super::schema::OpenError;
+use super::writer::{Writer, WriterSettings};
+use crate::core::alert::Moment;
+use crate::core::identity::Stream;
+use crate::core::pipeline::{Pipeline, PipelineSettings};
+
+#[derive(Debug)]
+pub struct Opened {
+    pub writer: Writer,
+    pub pipeline: Pipeline,
+    pub recovered: Recovered,
+}
+
+pub fn open(settings: &WriterSettings, pipeline: &PipelineSettings, now: Moment) -> Result<Opened, OpenError> {
+    match Writer::open(settings, pipeline.run).and_then(|writer| recover(writer, pipeline, now)) {
+        Err(error) if error.is_corrupt() => {
+            tracing::error!(
+                "{error}: it is set aside, a new one is begun, and what can be read of it is taken over in the background"
+            );
+            recover(Writer::open_anew(settings, pipeline.run)?, pipeline, now)
+        }
+        result => result,
+    }
+}
+
+fn recover(writer: Writer, settings: &PipelineSettings, now: Moment) -> Result<Opened, OpenError> {
+    let WriterSettings { path, vfs, .. } = writer.settings();
+    let failed = |source| OpenError::Sqlite { path: path.clone(), source };
+    let mut pipeline = Pipeline::new(PipelineSettings {
+        last_raw_sequence: writer.last_sequence(Stream::Raw).map_err(failed)?,
+        last_anomaly_sequence: writer.last_sequence(Stream::Anomalies).map_err(failed)?,
+        ..settings.clone()
+    });
+    let mut reader = Reader::open(path, vfs.as_deref())?;
+    let recovered = recovery::recover(&mut reader, &mut pipeline, now).map_err(failed)?;
+    Ok(Opened { writer, pipeline, recovered })
+}

@@ -1,0 +1,144 @@
+//! A damaged store: the gateway starts all the same, takes readings at once, and brings back what can be read, under its old identity.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use outrider::core::identity::RunId;
+use outrider::forward::status::Link;
+use outrider::store::retention::Capacity;
+use outrider::store::schema::{self, Synchronous};
+use outrider::store::writer::{Writer, WriterSettings, store_path};
+
+use crate::archive;
+use crate::client::Client;
+use crate::gateway::{Gateway, close_archives_soon, ledger_line, wait_until};
+use crate::in_process::InProcess;
+
+const PUBLISHES: u64 = 100;
+const READINGS_A_PUBLISH: u64 = 50;
+const READINGS: u64 = PUBLISHES * READINGS_A_PUBLISH;
+const PAGE: usize = 4096;
+
+/// Each publish becomes a batch of its own.
+fn publish(client: &mut Client, publishes: u64) {
+    for publish in 0..publishes {
+        let first = publish * READINGS_A_PUBLISH + 1;
+        let item = |number: u64| {
+            let noise = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            format!("{{\"value\":20.5,\"seq\":{number},\"tag\":\"{noise:016x}\"}}")
+        };
+        let items: Vec<String> = (first..first + READINGS_A_PUBLISH).map(item).collect();
+        client.publish("devices/d/temperature", format!("[{}]", items.join(",")));
+    }
+}
+
+/// Overwrites two leaves of the table of raw batches, and the first page if asked for. Everything must be in the file, not in its log.
+fn damage(store: &Path, first_page_too: bool) {
+    let mut file = std::fs::read(store).unwrap();
+    let run = {
+        let db = schema::open_reader(store, None).unwrap();
+        db.query_row("SELECT run FROM raw LIMIT 1", [], |row| row.get::<_, [u8; 8]>(0)).unwrap()
+    };
+    // A leaf of a table begins with 13; those with batches name the run in each row, and nearly all batches are raw ones.
+    let is_leaf = |page: &[u8]| page[0] == 13 && page.windows(8).any(|window| window == run);
+    let leaves: Vec<usize> = (1..file.len() / PAGE).filter(|at| is_leaf(&file[at * PAGE..(at + 1) * PAGE])).collect();
+    assert!(leaves.len() > 8, "only {} leaves", leaves.len());
+    for at in [leaves[leaves.len() / 3], leaves[leaves.len() / 2]] {
+        file[at * PAGE..(at + 1) * PAGE].fill(0x5a);
+    }
+    if first_page_too {
+        file[..PAGE].fill(0x5a);
+    }
+    // In place: a running gateway has it open.
+    std::io::Write::write_all(&mut std::fs::File::options().write(true).open(store).unwrap(), &file).unwrap();
+}
+
+/// How many different readings the archive has, by run; and that no identity is there twice with different readings.
+fn readings_by_run(root: &Path) -> HashMap<String, HashSet<u64>> {
+    let mut readings: HashMap<String, HashSet<u64>> = HashMap::new();
+    let mut identities = HashMap::new();
+    archive::read(root, "raw", |line| {
+        let run = archive::field(line, "run").to_owned();
+        let sequence = archive::field(line, "seq").parse().unwrap();
+        let position: u64 = archive::field(line, "position").parse().unwrap();
+        readings.entry(run.clone()).or_default().insert(sequence);
+        let known = *identities.entry((run, position)).or_insert(sequence);
+        assert_eq!(known, sequence, "an identity was given twice");
+    });
+    readings
+}
+
+#[test]
+fn a_store_that_is_damaged_at_the_start_is_set_aside_and_salvaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_path(&folder.path().join("state"));
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    let mut client = Client::connect(gateway.mqtt, "device");
+    publish(&mut client, PUBLISHES);
+    let old_run = gateway.status()["run"].as_str().unwrap().to_owned();
+    gateway.kill();
+    let settings = WriterSettings {
+        path: store.clone(),
+        synchronous: Synchronous::Full,
+        vfs: None,
+        capacity: Capacity::new(4 << 30),
+    };
+    Writer::open(&settings, RunId([9; 8])).unwrap().checkpoint().unwrap();
+    damage(&store, true);
+
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    let mut client = Client::connect(gateway.mqtt, "device");
+    publish(&mut client, 10);
+    wait_until("the end of the salvage", || gateway.status()["store"]["salvaging"] == false);
+    let status = gateway.status();
+    assert_eq!((&status["store"]["damaged_stores"], &status["ledger_adds_up"]), (&1.into(), &true.into()));
+    assert_eq!(status["received"]["accepted"], READINGS + 500, "totals are taken over");
+    let line = ledger_line(&status, "archive", "raw");
+    let lost = line["quarantined"].as_u64().unwrap();
+    assert!(lost > 0 && lost < READINGS / 4, "{line}");
+    let new_run = status["run"].as_str().unwrap().to_owned();
+    let log = std::fs::read_to_string(&gateway.log).unwrap();
+    assert_eq!(log.matches("it is set aside").count(), 1);
+    assert!(gateway.stop().success());
+
+    let readings = readings_by_run(&folder.path().join("state/archive"));
+    assert_eq!(readings[&old_run].len() as u64, READINGS - lost, "under the old run");
+    assert_eq!(readings[&new_run].len(), 500);
+    let mut told = false;
+    archive::read(&folder.path().join("state/archive"), "anomalies", |line| {
+        told |= line.contains("\"damaged_stores\":1")
+    });
+    assert!(told, "a gateway record says it");
+
+    // It is over: the next start salvages nothing again.
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    assert_eq!(ledger_line(&gateway.status(), "archive", "raw")["accepted"], line["accepted"]);
+    assert_eq!(gateway.status()["store"]["salvaging"], false);
+}
+
+#[test]
+fn damage_that_a_reader_finds_while_running_costs_the_damaged_batches_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_path(&folder.path().join("state"));
+    let gateway = InProcess::start_with_link(folder.path(), Link::Down, close_archives_soon);
+    let mut client = Client::connect(gateway.mqtt, "device");
+    publish(&mut client, PUBLISHES);
+    let run = gateway.status()["run"].as_str().unwrap().to_owned();
+    let db = schema::open_writer(&store, Synchronous::Full, None).unwrap();
+    db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+    drop(db);
+    damage(&store, false);
+    gateway.link.send_replace(Link::Up);
+    wait_until("a new store", || gateway.status()["store"]["damaged_stores"] == 1);
+    client.publish("devices/d/temperature", "{\"value\":20.5,\"seq\":1000000}");
+    wait_until("the end of the salvage", || gateway.status()["store"]["salvaging"] == false);
+    let status = gateway.status();
+    assert_eq!(status["ledger_adds_up"], true);
+    let lost = ledger_line(&status, "archive", "raw")["quarantined"].as_u64().unwrap();
+    assert!(lost > 0 && lost < READINGS / 4, "{lost}");
+    assert_eq!(status["received"]["accepted"], READINGS + 1);
+    gateway.stop();
+    let readings = readings_by_run(&folder.path().join("state/archive"));
+    assert_eq!(readings[&run].len() as u64, READINGS + 1 - lost);
+    assert_eq!(readings.len(), 1, "the process goes on under its run");
+}

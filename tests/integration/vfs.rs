@@ -1,0 +1,294 @@
+//! A disk for SQLite that writes down all that reaches it, and can hang, be full, swallow syncs, or end the process after one.
+//!
+//! It lies over the usual VFS: what is written really is, so a gateway over it is a gateway as it is.
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex};
+
+use rusqlite::ffi::{self, sqlite3_file, sqlite3_io_methods, sqlite3_vfs};
+
+/// Puts the events of disks and clients into one order.
+static TICKS: AtomicU64 = AtomicU64::new(0);
+
+pub fn tick() -> u64 {
+    TICKS.fetch_add(1, Ordering::SeqCst)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Main,
+    Wal,
+}
+
+#[derive(Clone, Debug)]
+pub enum What {
+    Write {
+        offset: usize,
+        data: Vec<u8>,
+    },
+    Truncate(usize),
+    /// It has returned.
+    Sync,
+}
+
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub tick: u64,
+    pub part: Part,
+    pub what: What,
+}
+
+pub struct Disk {
+    pub name: String,
+    below: *mut sqlite3_vfs,
+    log: Mutex<Vec<Event>>,
+    /// Syncs are answered without being done.
+    pub drops_syncs: AtomicBool,
+    /// A write never damages what is beside it, it says.
+    pub claims_powersafe: AtomicBool,
+    /// Above so many bytes in its folder nothing can be written.
+    pub bytes_max: AtomicU64,
+    folder: Mutex<PathBuf>,
+    hangs: Mutex<bool>,
+    released: Condvar,
+    /// Once this is in the WAL, and synced, the process dies.
+    deadly: Mutex<Option<Vec<u8>>>,
+    is_dying: AtomicBool,
+}
+
+// SAFETY: `below` is SQLite's own VFS, which lives as long as the process and is used by all threads.
+unsafe impl Sync for Disk {}
+
+impl Disk {
+    /// A disk of its own for the store in `folder`, under a name that no other has. It lives as long as the process.
+    pub fn register(folder: &Path) -> &'static Disk {
+        let name = format!("disk-{}", tick());
+        // SAFETY: without a name SQLite gives its default VFS, which is never removed.
+        let below = unsafe { ffi::sqlite3_vfs_find(std::ptr::null()) };
+        assert!(!below.is_null());
+        let disk: &'static Disk = Box::leak(Box::new(Disk {
+            name: name.clone(),
+            below,
+            log: Mutex::default(),
+            drops_syncs: AtomicBool::new(false),
+            claims_powersafe: AtomicBool::new(false),
+            bytes_max: AtomicU64::new(u64::MAX),
+            folder: Mutex::new(folder.to_owned()),
+            hangs: Mutex::new(false),
+            released: Condvar::new(),
+            deadly: Mutex::new(None),
+            is_dying: AtomicBool::new(false),
+        }));
+        let name: &'static CString = Box::leak(Box::new(CString::new(name).unwrap()));
+        // SAFETY: `below` is valid (see above). The copy forwards all but the opening of files; it is leaked, as SQLite asks.
+        unsafe {
+            let vfs: &'static mut sqlite3_vfs = Box::leak(Box::new(*below));
+            vfs.pNext = std::ptr::null_mut();
+            vfs.zName = name.as_ptr();
+            vfs.szOsFile = size_of::<WatchedFile>() as c_int + (*below).szOsFile;
+            vfs.pAppData = std::ptr::from_ref(disk).cast_mut().cast();
+            vfs.xOpen = Some(open);
+            assert_eq!(ffi::sqlite3_vfs_register(vfs, 0), ffi::SQLITE_OK);
+        }
+        disk
+    }
+
+    pub fn log(&self) -> Vec<Event> {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn log_len(&self) -> usize {
+        self.log.lock().unwrap().len()
+    }
+
+    pub fn hang(&self) {
+        *self.hangs.lock().unwrap() = true;
+    }
+
+    pub fn release(&self) {
+        *self.hangs.lock().unwrap() = false;
+        self.released.notify_all();
+    }
+
+    pub fn die_after_sync_of(&self, bytes: &[u8]) {
+        *self.deadly.lock().unwrap() = Some(bytes.to_vec());
+    }
+
+    fn note(&self, part: Part, what: What) {
+        let mut log = self.log.lock().unwrap();
+        log.push(Event { tick: tick(), part, what });
+    }
+
+    fn is_full(&self, more: u64) -> bool {
+        let bytes_max = self.bytes_max.load(Ordering::SeqCst);
+        bytes_max != u64::MAX && used_bytes(&self.folder.lock().unwrap()) + more > bytes_max
+    }
+}
+
+/// Bytes of all files in a folder but SQLite's index of the WAL, which a disk need not hold.
+pub fn used_bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().filter_map(Result::ok);
+    let counted = entries.filter(|entry| !entry.file_name().to_string_lossy().ends_with("-shm"));
+    counted.filter_map(|entry| entry.metadata().ok()).filter(|found| found.is_file()).map(|found| found.len()).sum()
+}
+
+/// What SQLite holds of an open file; the file of the VFS below follows it in the same memory.
+#[repr(C)]
+struct WatchedFile {
+    base: sqlite3_file,
+    disk: *const Disk,
+    part: Part,
+}
+
+unsafe fn below(file: *mut sqlite3_file) -> *mut sqlite3_file {
+    // SAFETY: `szOsFile` made room for both, one after the other.
+    unsafe { file.cast::<WatchedFile>().add(1).cast() }
+}
+
+unsafe extern "C" fn open(
+    vfs: *mut sqlite3_vfs,
+    path: *const c_char,
+    file: *mut sqlite3_file,
+    flags: c_int,
+    out_flags: *mut c_int,
+) -> c_int {
+    // SAFETY: SQLite calls with the VFS that was registered and with memory of the size that it asks for.
+    unsafe {
+        let disk = (*vfs).pAppData as *const Disk;
+        let open_below = (*(*disk).below).xOpen.unwrap();
+        let part = match flags {
+            flags if flags & ffi::SQLITE_OPEN_MAIN_DB != 0 => Part::Main,
+            flags if flags & ffi::SQLITE_OPEN_WAL != 0 => Part::Wal,
+            _ => return open_below((*disk).below, path, file, flags, out_flags),
+        };
+        (*file).pMethods = std::ptr::null();
+        let result = open_below((*disk).below, path, below(file), flags, out_flags);
+        if result == ffi::SQLITE_OK {
+            std::ptr::write(
+                file.cast(),
+                WatchedFile { base: sqlite3_file { pMethods: &raw const METHODS }, disk, part },
+            );
+        }
+        result
+    }
+}
+
+/// Calls the same method of the file below.
+macro_rules! forward {
+    ($name:ident, $method:ident, ($($argument:ident: $kind:ty),*)) => {
+        unsafe extern "C" fn $name(file: *mut sqlite3_file, $($argument: $kind),*) -> c_int {
+            // SAFETY: SQLite calls only for files that `open` has opened, and so the one below is open too.
+            unsafe { (*(*below(file)).pMethods).$method.unwrap()(below(file), $($argument),*) }
+        }
+    };
+}
+
+forward!(close, xClose, ());
+forward!(read, xRead, (into: *mut c_void, bytes: c_int, offset: i64));
+forward!(file_size, xFileSize, (size: *mut i64));
+forward!(lock, xLock, (level: c_int));
+forward!(unlock, xUnlock, (level: c_int));
+forward!(check_reserved_lock, xCheckReservedLock, (result: *mut c_int));
+forward!(file_control, xFileControl, (operation: c_int, argument: *mut c_void));
+forward!(sector_size, xSectorSize, ());
+forward!(characteristics_below, xDeviceCharacteristics, ());
+forward!(shm_map, xShmMap, (region: c_int, bytes: c_int, extend: c_int, into: *mut *mut c_void));
+forward!(shm_lock, xShmLock, (offset: c_int, count: c_int, flags: c_int));
+forward!(shm_unmap, xShmUnmap, (delete: c_int));
+forward!(write_below, xWrite, (data: *const c_void, bytes: c_int, offset: i64));
+forward!(truncate_below, xTruncate, (size: i64));
+forward!(sync_below, xSync, (flags: c_int));
+
+unsafe extern "C" fn shm_barrier(file: *mut sqlite3_file) {
+    // SAFETY: as in `forward`.
+    unsafe { (*(*below(file)).pMethods).xShmBarrier.unwrap()(below(file)) }
+}
+
+unsafe extern "C" fn device_characteristics(file: *mut sqlite3_file) -> c_int {
+    // SAFETY: as in `forward`.
+    unsafe {
+        let WatchedFile { disk, .. } = &*file.cast::<WatchedFile>();
+        let claims = (**disk).claims_powersafe.load(Ordering::SeqCst);
+        characteristics_below(file) | if claims { ffi::SQLITE_IOCAP_POWERSAFE_OVERWRITE } else { 0 }
+    }
+}
+
+unsafe extern "C" fn write(file: *mut sqlite3_file, data: *const c_void, bytes: c_int, offset: i64) -> c_int {
+    // SAFETY: as in `forward`; `data` has so many bytes.
+    unsafe {
+        let WatchedFile { disk, part, .. } = &*file.cast::<WatchedFile>();
+        let disk = &**disk;
+        let mut size = 0;
+        file_size(file, &raw mut size);
+        let grows = (offset + i64::from(bytes) - size).max(0) as u64;
+        if grows > 0 && disk.is_full(grows) {
+            return ffi::SQLITE_FULL;
+        }
+        let data_seen = std::slice::from_raw_parts(data.cast::<u8>(), bytes as usize);
+        let deadly = disk.deadly.lock().unwrap();
+        if *part == Part::Wal && deadly.as_ref().is_some_and(|deadly| contains(data_seen, deadly)) {
+            disk.is_dying.store(true, Ordering::SeqCst);
+        }
+        drop(deadly);
+        disk.note(*part, What::Write { offset: offset as usize, data: data_seen.to_vec() });
+        write_below(file, data, bytes, offset)
+    }
+}
+
+unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: i64) -> c_int {
+    // SAFETY: as in `forward`.
+    unsafe {
+        let WatchedFile { disk, part, .. } = &*file.cast::<WatchedFile>();
+        (**disk).note(*part, What::Truncate(size as usize));
+        truncate_below(file, size)
+    }
+}
+
+unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
+    // SAFETY: as in `forward`.
+    unsafe {
+        let WatchedFile { disk, part, .. } = &*file.cast::<WatchedFile>();
+        let disk = &**disk;
+        if disk.drops_syncs.load(Ordering::SeqCst) {
+            return ffi::SQLITE_OK;
+        }
+        let hangs = disk.hangs.lock().unwrap();
+        drop(disk.released.wait_while(hangs, |hangs| *hangs).unwrap());
+        let result = sync_below(file, flags);
+        if result == ffi::SQLITE_OK {
+            disk.note(*part, What::Sync);
+            if *part == Part::Wal && disk.is_dying.load(Ordering::SeqCst) {
+                libc::kill(libc::getpid(), libc::SIGKILL);
+            }
+        }
+        result
+    }
+}
+
+pub fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+static METHODS: sqlite3_io_methods = sqlite3_io_methods {
+    iVersion: 2,
+    xClose: Some(close),
+    xRead: Some(read),
+    xWrite: Some(write),
+    xTruncate: Some(truncate),
+    xSync: Some(sync),
+    xFileSize: Some(file_size),
+    xLock: Some(lock),
+    xUnlock: Some(unlock),
+    xCheckReservedLock: Some(check_reserved_lock),
+    xFileControl: Some(file_control),
+    xSectorSize: Some(sector_size),
+    xDeviceCharacteristics: Some(device_characteristics),
+    xShmMap: Some(shm_map),
+    xShmLock: Some(shm_lock),
+    xShmBarrier: Some(shm_barrier),
+    xShmUnmap: Some(shm_unmap),
+    xFetch: None,
+    xUnfetch: None,
+};
