@@ -117,8 +117,13 @@ impl<S: Sink + 'static> Forwarder<S> {
             return Read::End;
         }
         let now_us = self.now_us();
+        let committed = *self.committed.borrow();
         match self.source.offer_to(&mut self.delivery, now_us) {
             Ok(read) => {
+                if read == Read::End {
+                    // What was committed before the look and is not there was removed to make room: nothing waits for it.
+                    self.delivery.skip_through(committed, now_us);
+                }
                 self.store_pause_until = None;
                 if self.store_error.take().is_some() {
                     tracing::info!(sink = self.name, stream = self.stream.name(), "the store can be read again");
