@@ -12,6 +12,7 @@ mod config;
 mod demo;
 mod hostile;
 mod kill;
+mod kinesis;
 mod mqtt;
 mod schema;
 mod source;
