@@ -13,7 +13,7 @@ use fake_cloud::{Faults, Record, Settings, ShardLimits, SkewCode};
 
 use crate::client::Client;
 use crate::gateway::wait_until;
-use cloud::{ANOMALIES, Cloud, RAW, Start};
+use cloud::{ANOMALIES, Cloud, RAW, SINGLE};
 use found::Found;
 
 fn unlimited() -> Settings {
@@ -21,7 +21,7 @@ fn unlimited() -> Settings {
 }
 
 fn start(settings: Settings) -> Cloud {
-    Cloud::start(settings, &Start::default())
+    Cloud::start(settings, SINGLE)
 }
 
 #[test]
@@ -45,8 +45,7 @@ fn of_records_that_fail_only_those_are_sent_again() {
 /// Lines of one device in one record, as by default.
 #[test]
 fn whole_records_of_lines_fail_and_are_sent_again() {
-    let mut cloud =
-        Cloud::start(unlimited(), &Start { sink: "record = \"lines\"\nrecord_size = \"1KiB\"", ..Start::default() });
+    let mut cloud = Cloud::start(unlimited(), "record = \"lines\"\nrecord_size = \"1KiB\"");
     cloud.fake.set_faults(Faults { record_internal_failure: 0.1, shuffle_records: true, ..Faults::default() });
     cloud.publish(300);
     cloud.expect_all();
@@ -136,6 +135,16 @@ fn fresh_credentials_get_through_when_the_old_ones_have_expired() {
     cloud.expect_all();
     assert_eq!(before, cloud.stats(RAW).distinct / 2, "nothing came through in between");
     assert_eq!((cloud.sink(RAW)["last_error"].clone(), cloud.stats(RAW).duplicates), (serde_json::Value::Null, 0));
+}
+
+#[test]
+fn credentials_that_are_not_there_yet_are_waited_for() {
+    let mut cloud = start(unlimited());
+    cloud.remove_credentials();
+    cloud.publish(20);
+    cloud.expect_error(RAW, "the request cannot be made");
+    cloud.write_credentials("AKIAFRESH");
+    cloud.expect_all();
 }
 
 #[test]

@@ -37,7 +37,8 @@ pub struct KinesisConnection {
 pub struct KinesisSink {
     connection: KinesisConnection,
     http: SharedHttpClient,
-    /// Built anew when the credentials have expired, for the SDK keeps them as long as it believes them to be good.
+    /// Built anew when the credentials have expired or somebody may have to mend them: the SDK keeps what it has found as long as it
+    /// believes it to be good, and never looks again where it found nothing.
     client: RefCell<Option<Client>>,
     clock: ServiceClock,
     stream: String,
@@ -109,7 +110,7 @@ impl Sink for KinesisSink {
             Err(error) => {
                 let outcome = kinesis_errors::of_request(&error, &self.stream, epoch_seconds(self.clock.now()));
                 match (&outcome, kinesis_errors::service_seconds(&error)) {
-                    (Outcome::Retry(RetryReason::Credentials), _) => drop(self.client.replace(None)),
+                    (Outcome::Retry(RetryReason::Credentials) | Outcome::Halt(_), _) => drop(self.client.replace(None)),
                     (Outcome::Retry(RetryReason::Clock), Some(seconds)) => self.clock.adopt(seconds),
                     _ => {}
                 }

@@ -14,18 +14,8 @@ pub const RAW: &str = "fleet-raw";
 pub const ANOMALIES: &str = "fleet-anomalies";
 pub const ACCESS_KEY: &str = "AKIAOLD";
 
-/// What a test wants differently.
-pub struct Start {
-    /// Further keys of the sink.
-    pub sink: &'static str,
-}
-
-impl Default for Start {
-    /// One reading a record: as many records as readings, so that faults of records strike often.
-    fn default() -> Start {
-        Start { sink: "record = \"single\"" }
-    }
-}
+/// One reading a record: as many records as readings, so that faults of records strike often.
+pub const SINGLE: &str = "record = \"single\"";
 
 pub struct Cloud {
     pub fake: FakeCloud,
@@ -68,15 +58,20 @@ fn write_credentials(folder: &TempDir, access_key: &str) {
 }
 
 impl Cloud {
-    pub fn start(settings: Settings, start: &Start) -> Cloud {
+    /// `sink` is further keys of the sink.
+    pub fn start(settings: Settings, sink: &str) -> Cloud {
         let folder = tempfile::tempdir().unwrap();
         let fake = FakeCloud::start_blocking(settings).unwrap();
-        let gateway = start_gateway(&folder, &config(&fake.endpoint(), start.sink));
+        let gateway = start_gateway(&folder, &config(&fake.endpoint(), sink));
         Cloud { fake, gateway, fleet: Fleet::default(), others: 0, dead: 0, folder }
     }
 
     pub fn write_credentials(&self, access_key: &str) {
         write_credentials(&self.folder, access_key);
+    }
+
+    pub fn remove_credentials(&self) {
+        std::fs::remove_file(self.folder.path().join("credentials")).unwrap();
     }
 
     /// Every device publishes so many further readings; they are acknowledged when this returns.
