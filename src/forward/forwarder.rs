@@ -48,6 +48,7 @@ struct Forwarder<S> {
     stream: Stream,
     delivery: Delivery,
     source: Source,
+    linger_us: u64,
     sink: Rc<S>,
     flights: JoinSet<(RequestId, Reply)>,
     committed: watch::Receiver<u64>,
@@ -55,6 +56,10 @@ struct Forwarder<S> {
     pipeline: Sender<Message>,
     status: Arc<ForwardStatus>,
     started: Instant,
+    /// What was committed so far was read: what comes next is new, and may wait for more.
+    caught_up: bool,
+    /// Since when something new is there that is not read yet.
+    noticed_us: Option<u64>,
     shown: DeliveryStatus,
     store_error: Option<String>,
     store_pause_until: Option<Instant>,
@@ -65,11 +70,13 @@ struct Forwarder<S> {
 /// Runs until the link says that the process ends, and then until everything committed is delivered or the time for it is over.
 /// To be run on a `LocalSet`.
 pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
+    let linger_us = parts.delivery.linger_us;
     let mut forwarder = Forwarder {
         name: parts.sink,
         stream: parts.stream,
         delivery: Delivery::new(parts.delivery, &parts.cursor, parts.seed),
         source: Source::new(parts.reader, parts.stream, parts.gateway),
+        linger_us,
         sink,
         flights: JoinSet::new(),
         committed: parts.committed,
@@ -77,6 +84,8 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
         pipeline: parts.pipeline,
         status: parts.status,
         started: Instant::now(),
+        caught_up: false,
+        noticed_us: None,
         shown: DeliveryStatus::default(),
         store_error: None,
         store_pause_until: None,
@@ -112,14 +121,38 @@ impl<S: Sink + 'static> Forwarder<S> {
         *self.committed.borrow() > self.delivery.offered_through()
     }
 
+    /// More is there than was read, and it does not have to wait for company.
+    fn has_backlog(&self) -> bool {
+        !self.caught_up && self.is_behind()
+    }
+
+    /// When what was committed since everything was read is due. Commits come far more often than requests have to go: they are read
+    /// together, once the first of them has waited as long as a line may.
+    fn read_due_us(&mut self) -> Option<u64> {
+        if !self.is_behind() {
+            return None;
+        }
+        let is_urgent = !self.caught_up || *self.link.borrow() == Link::Ending;
+        let now_us = self.now_us();
+        let noticed_us = *self.noticed_us.get_or_insert(now_us);
+        Some(if is_urgent { now_us } else { noticed_us + self.linger_us })
+    }
+
     fn read(&mut self) -> Read {
         let is_pausing = self.store_pause_until.is_some_and(|until| until > Instant::now());
-        if is_pausing || !self.is_behind() {
+        let is_due = self.read_due_us().is_some_and(|due_us| due_us <= self.now_us());
+        if is_pausing || !is_due {
             return Read::End;
         }
-        let now_us = self.now_us();
-        match self.source.offer_to(&mut self.delivery, now_us) {
+        let since_us = self.noticed_us.take().unwrap_or_else(|| self.now_us());
+        let committed = *self.committed.borrow_and_update();
+        match self.source.offer_to(&mut self.delivery, since_us) {
             Ok(read) => {
+                self.caught_up = read == Read::End;
+                if read == Read::End {
+                    // What was committed before the look and is not there was removed to make room: nothing waits for it.
+                    self.delivery.skip_through(committed, since_us);
+                }
                 self.store_pause_until = None;
                 if self.store_error.take().is_some() {
                     tracing::info!(sink = self.name, stream = self.stream.name(), "the store can be read again");
@@ -136,6 +169,7 @@ impl<S: Sink + 'static> Forwarder<S> {
                 }
                 self.store_error = Some(format!("cannot read the store: {error}"));
                 self.store_pause_until = Some(Instant::now() + STORE_PAUSE);
+                self.caught_up = false;
                 Read::End
             }
         }
@@ -236,26 +270,31 @@ impl<S: Sink + 'static> Forwarder<S> {
     }
 
     async fn wait(&mut self, wait_until_us: Option<u64>) -> Event {
-        let wants_more = self.delivery.wants_more() && self.store_pause_until.is_none();
-        if wants_more && self.is_behind() {
-            return Event::Tick { behind: true };
-        }
         let machine_due = wait_until_us.map(|until_us| self.started + Duration::from_micros(until_us));
-        let deadline = [machine_due, self.store_pause_until, self.flush_until].into_iter().flatten().min();
-        let flights = !self.flights.is_empty();
-        tokio::select! {
-            Some(landed) = self.flights.join_next(), if flights => {
-                let (id, reply) = landed.expect("a sink does not panic");
-                Event::Replied { id, reply }
+        loop {
+            let wants_more = self.delivery.wants_more() && self.store_pause_until.is_none();
+            if wants_more && self.has_backlog() {
+                return Event::Tick { behind: true };
             }
-            // The gateway ends this task after it has dropped neither of the two senders.
-            Ok(()) = self.committed.changed(), if wants_more => Event::Tick { behind: false },
-            Ok(()) = self.link.changed() => match *self.link.borrow() {
-                Link::Up => Event::LinkUp,
-                Link::Down => Event::Tick { behind: false },
-                Link::Ending => Event::Flush,
-            },
-            () = sleep_until(deadline) => Event::Tick { behind: self.is_behind() },
+            let read_due_us = if wants_more { self.read_due_us() } else { None };
+            let read_due = read_due_us.map(|due_us| self.started + Duration::from_micros(due_us));
+            let deadline =
+                [machine_due, read_due, self.store_pause_until, self.flush_until].into_iter().flatten().min();
+            let flights = !self.flights.is_empty();
+            return tokio::select! {
+                Some(landed) = self.flights.join_next(), if flights => {
+                    let (id, reply) = landed.expect("a sink does not panic");
+                    Event::Replied { id, reply }
+                }
+                // The gateway ends this task after it has dropped neither of the two senders.
+                Ok(()) = self.committed.changed(), if wants_more && read_due.is_none() => continue,
+                Ok(()) = self.link.changed() => match *self.link.borrow() {
+                    Link::Up => Event::LinkUp,
+                    Link::Down => Event::Tick { behind: false },
+                    Link::Ending => Event::Flush,
+                },
+                () = sleep_until(deadline) => Event::Tick { behind: self.has_backlog() },
+            };
         }
     }
 }
@@ -264,5 +303,169 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::core::delivery::OutgoingRecord;
+    use crate::core::identity::RunId;
+    use crate::core::pipeline::{Pipeline, PipelineSettings};
+    use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+    use crate::store::retention::Capacity;
+    use crate::store::schema::Synchronous;
+    use crate::store::writer::{CommitInput, Writer, WriterSettings, store_path};
+
+    /// Takes everything, and remembers how many lines each request brought.
+    #[derive(Default)]
+    struct Willing(RefCell<Vec<usize>>);
+
+    impl Sink for Willing {
+        async fn send(&self, records: Vec<OutgoingRecord>) -> Reply {
+            let lines = |record: &OutgoingRecord| record.data.iter().filter(|byte| **byte == b'\n').count();
+            self.0.borrow_mut().push(records.iter().map(lines).sum());
+            Reply::whole(Outcome::Accepted { shard: None }, records.len())
+        }
+    }
+
+    struct Bench {
+        folder: tempfile::TempDir,
+        writer: Writer,
+        pipeline: Pipeline,
+        committed: watch::Sender<u64>,
+        link: watch::Sender<Link>,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let run = RunId([7; 8]);
+            let settings = WriterSettings {
+                path: store_path(folder.path()),
+                synchronous: Synchronous::Off,
+                vfs: None,
+                capacity: Capacity::new(64 << 20),
+            };
+            let pipeline = Pipeline::new(PipelineSettings {
+                gateway: "g".to_owned(),
+                run,
+                watch: Default::default(),
+                alerts: Default::default(),
+                last_raw_sequence: 0,
+                last_anomaly_sequence: 0,
+            });
+            Bench {
+                writer: Writer::open(&settings, run).expect("a new store"),
+                folder,
+                pipeline,
+                committed: watch::Sender::new(0),
+                link: watch::Sender::new(Link::Up),
+            }
+        }
+
+        fn commit(&mut self, count: u64) {
+            let mut readings = Readings::default();
+            for number in 0..count {
+                readings.push(&Reading {
+                    device: "tank",
+                    metric: "t",
+                    value: 1.0,
+                    measured_at_ms: 0,
+                    received_at_ms: 0,
+                    time_quality: TimeQuality::Synced,
+                    sequence: Some(number),
+                    attributes: Attributes::NONE,
+                });
+            }
+            self.pipeline.take(&readings, Default::default());
+            let input = CommitInput { sealed: self.pipeline.seal(), ..CommitInput::default() };
+            self.writer.commit(&input).expect("a working disk");
+            self.committed.send_modify(|last| *last += count);
+        }
+
+        fn parts(&mut self, pipeline: Sender<Message>, linger: Duration) -> ForwarderParts {
+            let linger_us = linger.as_micros() as u64;
+            ForwarderParts {
+                sink: "cloud".to_owned(),
+                stream: Stream::Raw,
+                delivery: DeliverySettings { linger_us, persist_interval_us: 1, ..DeliverySettings::default() },
+                reader: Reader::open(&store_path(self.folder.path()), None).expect("a reader"),
+                cursor: self.writer.register_sink("cloud", Stream::Raw).expect("a cursor"),
+                gateway: "g".to_owned(),
+                committed: self.committed.subscribe(),
+                link: self.link.subscribe(),
+                pipeline,
+                status: Arc::default(),
+                seed: 1,
+                flush_within: Duration::from_secs(60),
+            }
+        }
+    }
+
+    /// Runs the forwarder beside `act`, which gets the words of its cursor.
+    fn run_beside(bench: &mut Bench, linger: Duration, act: impl AsyncFnOnce(&mut Bench, &mut Cursors)) -> Vec<usize> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let (sender, words) = mpsc::channel();
+        let parts = bench.parts(sender, linger);
+        let sink = Rc::new(Willing::default());
+        let local = tokio::task::LocalSet::new();
+        let task = local.spawn_local(run(parts, Rc::clone(&sink)));
+        local.block_on(&runtime, async {
+            act(bench, &mut Cursors(words)).await;
+            bench.link.send_replace(Link::Ending);
+            task.await.expect("it ends by itself");
+        });
+        sink.0.borrow().clone()
+    }
+
+    struct Cursors(mpsc::Receiver<Message>);
+
+    impl Cursors {
+        /// Waits for the cursor to be saved there.
+        async fn reach(&mut self, cursor: u64) {
+            let started = Instant::now();
+            loop {
+                match self.0.try_recv() {
+                    Ok(Message::Cursor(change)) if change.state == CursorState::at(cursor) => return,
+                    _ => assert!(started.elapsed() < Duration::from_secs(60), "waited in vain for cursor {cursor}"),
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_removed_before_it_was_sent_is_not_waited_for() {
+        let mut bench = Bench::new();
+        let sent = run_beside(&mut bench, Duration::ZERO, async |bench, cursors| {
+            bench.commit(5);
+            cursors.reach(5).await;
+            bench.link.send_replace(Link::Down);
+            bench.commit(3);
+            bench.writer.connection().execute("DELETE FROM raw WHERE seq > 5", []).expect("three lines");
+            cursors.reach(8).await;
+        });
+        assert_eq!(sent, [5]);
+    }
+
+    #[test]
+    fn commits_that_come_within_a_lines_wait_are_read_and_sent_together() {
+        // So long that only the end of the process, which waits for nothing, ends the wait.
+        let sent = run_beside(&mut Bench::new(), Duration::from_secs(3600), async |bench, _| {
+            bench.commit(3);
+            tokio::task::yield_now().await;
+            bench.commit(4);
+        });
+        assert_eq!(sent, [7]);
+        let sent = run_beside(&mut Bench::new(), Duration::ZERO, async |bench, cursors| {
+            bench.commit(3);
+            cursors.reach(3).await;
+            bench.commit(4);
+        });
+        assert_eq!(sent, [3, 4]);
     }
 }

@@ -8,6 +8,7 @@ pub mod sinks {
     pub mod archive;
     pub mod archive_folder;
     pub mod kinesis;
+    mod kinesis_clock;
     mod kinesis_errors;
 }
 mod source;

@@ -18,6 +18,7 @@ mod durability;
 mod full;
 mod hostile;
 mod kill;
+mod kinesis;
 mod mqtt;
 mod schema;
 mod source;

@@ -80,6 +80,14 @@ struct Saving {
     unsaved_since_us: Option<u64>,
     unsaved_sequences: u64,
     refused: Vec<Refused>,
+    refused_bytes: usize,
+}
+
+impl Saving {
+    fn refuse(&mut self, refused: Refused) {
+        self.refused_bytes += refused.line.len() + refused.reason.len() + size_of::<Refused>();
+        self.refused.push(refused);
+    }
 }
 
 impl Delivery {
@@ -111,8 +119,15 @@ impl Delivery {
 
     /// Whether the next line should be offered now; to be asked before each.
     pub fn wants_more(&self) -> bool {
-        self.held_bytes < self.settings.held_bytes_max
-            && self.progress.ranges() + self.outstanding_runs < self.settings.ranges_max
+        let ranges = self.progress.ranges() + self.outstanding_runs;
+        // A cursor that was saved under a larger bound would else stop everything: the lines between its ranges make it smaller.
+        let has_ranges = ranges < self.settings.ranges_max || self.outstanding_runs == 0;
+        has_ranges && self.held_bytes() < self.settings.held_bytes_max
+    }
+
+    /// What waits to be sent, and what was refused and is not saved yet.
+    fn held_bytes(&self) -> usize {
+        self.held_bytes + self.saving.refused_bytes
     }
 
     /// The last sequence that was offered or skipped: reading goes on behind it.
@@ -126,7 +141,11 @@ impl Delivery {
     }
 
     pub fn status(&self) -> DeliveryStatus {
-        DeliveryStatus { requests_in_flight: self.in_flight.len(), held_bytes: self.held_bytes, ..self.status.clone() }
+        DeliveryStatus {
+            requests_in_flight: self.in_flight.len(),
+            held_bytes: self.held_bytes(),
+            ..self.status.clone()
+        }
     }
 
     /// Sequences up to `last` that are not in the store any more, or cannot be read: nothing waits for them.
@@ -209,7 +228,7 @@ impl Delivery {
             self.held_bytes -= RECORD_OVERHEAD_BYTES;
         }
         let reason = format!("{} bytes are more than a record may hold", line.len());
-        self.saving.refused.push(Refused { sequence, reason, line });
+        self.saving.refuse(Refused { sequence, reason, line });
         self.status.records_rejected += 1;
         self.finish(sequence, sequence, now_us);
     }
@@ -248,6 +267,7 @@ impl Delivery {
         self.saving.unsaved_since_us.take()?;
         self.saving.saved_us = now_us;
         self.saving.unsaved_sequences = 0;
+        self.saving.refused_bytes = 0;
         Some(Persist { state: self.progress.state(), refused: std::mem::take(&mut self.saving.refused) })
     }
 
@@ -295,17 +315,16 @@ impl Delivery {
     }
 
     fn next_request(&mut self, now_us: u64) -> Option<Request> {
-        // A group under suspicion goes alone. Before anything was accepted the others go first: if they are accepted, the
-        // suspicion is right.
-        let keys_of_suspects = if self.sink.has_accepted { self.suspects.pop_front() } else { None };
+        let suspects = if self.may_suspects_go() { self.suspects.pop_front() } else { None };
         let is_due = self.due_us().is_some_and(|due_us| due_us <= now_us);
-        let (keys, is_suspect) = match keys_of_suspects {
+        let (keys, is_suspect) = match suspects {
             Some(keys) => (keys, true),
-            None => match if is_due { self.collect(now_us) } else { Vec::new() } {
-                keys if keys.is_empty() => (self.suspects.pop_front()?, true),
-                keys => (keys, false),
-            },
+            None if is_due => (self.collect(now_us), false),
+            None => return None,
         };
+        if keys.is_empty() {
+            return None;
+        }
         let id = RequestId(self.next_request);
         self.next_request += 1;
         let mut records = Vec::with_capacity(keys.len());
@@ -317,6 +336,17 @@ impl Delivery {
         }
         self.in_flight.insert(id, InFlight { keys, epoch: self.sink.epoch, is_suspect });
         Some(Request { id, records })
+    }
+
+    /// A group under suspicion goes alone. Before anything was accepted all others go first, and are waited for: if one of them
+    /// is accepted, the suspicion is right.
+    fn may_suspects_go(&self) -> bool {
+        self.sink.has_accepted || !self.has_others()
+    }
+
+    /// Something that is not suspected may be sent, or is on its way.
+    fn has_others(&self) -> bool {
+        !self.in_flight.is_empty() || self.lanes.iter().any(|lane| !lane.ready.is_empty())
     }
 
     /// Takes keys from the lanes, in turn and within the bounds of a request.
@@ -360,7 +390,7 @@ impl Delivery {
     fn next_send_us(&self, now_us: u64) -> Option<u64> {
         let paced = self.lanes.iter().filter(|lane| !lane.ready.is_empty()).map(|lane| lane.pacer.ready_at_us()).min();
         let ordinary = paced.and_then(|paced_us| Some(self.due_us()?.max(paced_us)));
-        let suspect = (!self.suspects.is_empty()).then_some(now_us);
+        let suspect = (!self.suspects.is_empty() && self.may_suspects_go()).then_some(now_us);
         let next = [ordinary, suspect].into_iter().flatten().min()?;
         Some(next.max(self.sink.paused_until_us))
     }
@@ -371,5 +401,20 @@ impl Delivery {
             self.lanes.push(Lane { ready: VecDeque::new(), pacer: Pacer::new(now_us) });
         }
         shard
+    }
+
+    /// For tests: what is counted along the way equals what is there, and every key is where its state says.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let records = || self.keys.all().flat_map(|key| &key.records);
+        assert_eq!(self.records, records().count());
+        assert_eq!(self.held_bytes, records().map(Record::held_bytes).sum::<usize>());
+        assert_eq!(self.outstanding_runs, records().map(|record| record.runs.len()).sum::<usize>());
+        assert!(self.keys.all().all(|key| (key.state == KeyState::Idle) == key.records.is_empty()));
+        let count = |state| self.keys.all().filter(|key| key.state == state).count();
+        assert_eq!(count(KeyState::Ready), self.lanes.iter().map(|lane| lane.ready.len()).sum::<usize>());
+        assert_eq!(count(KeyState::Paused), self.pauses.len());
+        assert_eq!(count(KeyState::InFlight), self.in_flight.values().map(|flight| flight.keys.len()).sum::<usize>());
+        assert_eq!(count(KeyState::Suspect), self.suspects.iter().map(Vec::len).sum::<usize>());
     }
 }

@@ -14,6 +14,8 @@ pub const RECORD_OVERHEAD_BYTES: usize = 256;
 pub const RUN_BYTES: usize = size_of::<(u64, u64)>();
 /// Keys that have nothing to send are remembered for their shard, up to this many.
 const IDLE_KEYS_MAX: usize = 4_096;
+/// Room for so many records is left to such a key; after a backlog it had more.
+const IDLE_RECORDS_KEPT: usize = 16;
 
 /// Lines of one device that travel together.
 #[derive(Debug)]
@@ -92,6 +94,11 @@ impl Keys {
         &mut self.slots[index]
     }
 
+    #[cfg(test)]
+    pub fn all(&self) -> impl Iterator<Item = &Key> {
+        self.slots.iter()
+    }
+
     /// Finds or makes the key of a device.
     pub fn index(&mut self, device: &str) -> usize {
         if let Some(index) = self.by_device.get(device) {
@@ -124,17 +131,18 @@ impl Keys {
         self.idle -= usize::from(key.state == KeyState::Idle);
         self.idle += usize::from(state == KeyState::Idle);
         key.state = state;
+        if state == KeyState::Idle && key.records.capacity() > IDLE_RECORDS_KEPT {
+            key.records = VecDeque::new();
+        }
     }
 
     fn forget_idle(&mut self) {
-        let (slots, free) = (&self.slots, &mut self.free);
-        self.by_device.retain(|_, index| {
-            let is_idle = slots[*index].state == KeyState::Idle;
-            if is_idle {
-                free.push(*index);
-            }
-            !is_idle
-        });
+        let slots = &self.slots;
+        let before = self.free.len();
+        self.free.extend(self.by_device.values().copied().filter(|index| slots[*index].state == KeyState::Idle));
+        self.by_device.retain(|_, index| slots[*index].state != KeyState::Idle);
+        // The map's order is another one in each process; what is done next must not depend on it.
+        self.free[before..].sort_unstable();
         self.idle = 0;
     }
 }
@@ -153,5 +161,25 @@ mod tests {
         }
         assert_eq!(keys.index("busy"), busy);
         assert!(keys.slots.len() <= IDLE_KEYS_MAX + 1, "{}", keys.slots.len());
+    }
+
+    #[test]
+    fn slots_are_used_again_in_an_order_that_is_always_the_same() {
+        let mut keys = Keys::default();
+        for at in 0..IDLE_KEYS_MAX {
+            keys.index(&format!("d{at}"));
+        }
+        let reused: Vec<usize> = (0..IDLE_KEYS_MAX).map(|at| keys.index(&format!("e{at}"))).collect();
+        assert_eq!(reused, (0..IDLE_KEYS_MAX).rev().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_key_that_was_busy_keeps_no_room_for_its_backlog() {
+        let mut keys = Keys::default();
+        let index = keys.index("busy");
+        keys.set_state(index, KeyState::Ready);
+        keys.get(index).records.reserve(10_000);
+        keys.set_state(index, KeyState::Idle);
+        assert!(keys.get(index).records.capacity() <= IDLE_RECORDS_KEPT);
     }
 }

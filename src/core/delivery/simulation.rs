@@ -1,1 +1,94 @@
+//! The machine against a model cloud, in virtual time: a seed gives the weather, the load and the crashes, and after every step
+//! all that the module promises is checked.
+//!
+//! The cloud limits its shards, fails single records, refuses whole requests, loses replies, answers too late (and may take the
+//! request even later), is unreachable, unknown, or wants fresh credentials. A crash takes all but the last cursor that was saved.
+//! The driver behaves as the forwarder does. Deliberately absent: real time, threads, and the sink's reading of errors.
 
+mod cloud;
+mod world;
+
+use proptest::prelude::*;
+use world::{Sabotage, Scenario, World};
+
+fn scenario() -> impl Strategy<Value = Scenario> {
+    (any::<u64>(), 1..12u64, 1..5usize, any::<bool>(), any::<bool>(), 0..5u32, any::<bool>()).prop_map(
+        |(seed, devices, shards, single, is_tight, crashes, has_poison)| Scenario {
+            seed,
+            devices,
+            shards,
+            single,
+            is_tight,
+            crashes,
+            has_poison,
+            sabotage: None,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn every_promise_is_kept_in_any_weather(scenario in scenario()) {
+        if let Err(broken) = World::new(scenario).run() {
+            return Err(TestCaseError::fail(broken));
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_trace(scenario in scenario()) {
+        let first = World::new(scenario.clone()).run();
+        prop_assert!(first.is_ok());
+        prop_assert_eq!(first, World::new(scenario).run());
+    }
+}
+
+/// The control: each promise that is broken on purpose is found out.
+#[test]
+fn broken_promises_are_noticed() {
+    let found = |sabotage| {
+        let scenario = |seed| Scenario {
+            seed,
+            devices: 4,
+            shards: 2,
+            single: seed % 2 == 0,
+            is_tight: false,
+            crashes: 2,
+            has_poison: false,
+            sabotage: Some(sabotage),
+        };
+        (1..=10).filter_map(|seed| World::new(scenario(seed)).run().err()).collect::<Vec<String>>()
+    };
+    for (sabotage, symptom) in [
+        (Sabotage::FailuresCountAsAccepted, "is done with, and is nowhere"),
+        (Sabotage::FailuresAreSentByTheSink, "out of order"),
+        (Sabotage::WholeRequestAgain, "twice without a reason"),
+        (Sabotage::CursorBeyondWhatIsDone, "is done with, and is nowhere"),
+        (Sabotage::ForgetsRanges, "twice without a reason"),
+    ] {
+        let symptoms = found(sabotage);
+        assert!(symptoms.iter().any(|text| text.contains(symptom)), "{sabotage:?}: {symptoms:?}");
+    }
+}
+
+/// The simulation is worth something only if its weather is bad.
+#[test]
+fn the_weather_is_bad_enough() {
+    let mut total = world::Summary::default();
+    for seed in 0..20 {
+        let scenario = Scenario {
+            seed,
+            devices: 6,
+            shards: 3,
+            single: false,
+            is_tight: seed % 2 == 0,
+            crashes: 3,
+            has_poison: true,
+            sabotage: None,
+        };
+        let summary = World::new(scenario).run().expect("promises are kept");
+        total.add(&summary);
+    }
+    let world::Summary { crashes, repeats, refused, halts, throttled, failed, unanswered, .. } = total;
+    assert!(crashes >= 50 && repeats > 100 && refused > 50, "{total:?}");
+    assert!(halts > 10 && throttled > 300 && failed > 200 && unanswered > 100, "{total:?}");
+}

@@ -1,7 +1,7 @@
 //! Amazon Kinesis data streams, by PutRecords. The SDK's own retries are off: repeats are decided record by record, by `core::delivery`.
 
 use std::cell::RefCell;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
@@ -12,9 +12,11 @@ use aws_sdk_kinesis::config::SharedHttpClient;
 use aws_sdk_kinesis::operation::put_records::PutRecordsOutput;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+use aws_smithy_async::time::TimeSource;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
+use super::kinesis_clock::{ServiceClock, epoch_seconds};
 use super::kinesis_errors;
 use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason, Scope};
 use crate::forward::Sink;
@@ -35,8 +37,10 @@ pub struct KinesisConnection {
 pub struct KinesisSink {
     connection: KinesisConnection,
     http: SharedHttpClient,
-    /// Built anew when the credentials have expired, for the SDK keeps them as long as it believes them to be good.
+    /// Built anew when the credentials have expired or somebody may have to mend them: the SDK keeps what it has found as long as it
+    /// believes it to be good, and never looks again where it found nothing.
     client: RefCell<Option<Client>>,
+    clock: ServiceClock,
     stream: String,
     gateway: String,
 }
@@ -44,7 +48,8 @@ pub struct KinesisSink {
 impl KinesisSink {
     /// Connects with the first request. `gateway` begins each partition key.
     pub fn new(connection: KinesisConnection, http: SharedHttpClient, stream: String, gateway: String) -> Self {
-        KinesisSink { connection, http, client: RefCell::new(None), stream, gateway }
+        let (client, clock) = (RefCell::new(None), ServiceClock::default());
+        KinesisSink { connection, http, client, clock, stream, gateway }
     }
 
     async fn client(&self) -> Client {
@@ -63,6 +68,7 @@ impl KinesisSink {
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(self.http.clone())
+            .time_source(self.clock.clone())
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
@@ -102,9 +108,11 @@ impl Sink for KinesisSink {
         match client.put_records().stream_name(&self.stream).set_records(Some(entries)).send().await {
             Ok(output) => reply(&output, count),
             Err(error) => {
-                let outcome = kinesis_errors::of_request(&error, &self.stream, SystemTime::now());
-                if outcome == Outcome::Retry(RetryReason::Credentials) {
-                    self.client.replace(None);
+                let outcome = kinesis_errors::of_request(&error, &self.stream, epoch_seconds(self.clock.now()));
+                match (&outcome, kinesis_errors::service_seconds(&error)) {
+                    (Outcome::Retry(RetryReason::Credentials) | Outcome::Halt(_), _) => drop(self.client.replace(None)),
+                    (Outcome::Retry(RetryReason::Clock), Some(seconds)) => self.clock.adopt(seconds),
+                    _ => {}
                 }
                 Reply::whole(outcome, count)
             }

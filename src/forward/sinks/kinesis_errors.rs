@@ -2,14 +2,15 @@
 //!
 //! Judged by code and by kind, never by the text of a message.
 
-use std::time::SystemTime;
-
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::put_records::PutRecordsError;
 use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
 
 use crate::core::delivery::{Outcome, RetryReason};
+
+/// What the SDK makes of a request that failed.
+pub type RequestError = SdkError<PutRecordsError, HttpResponse>;
 
 /// From so much on the service refuses a signature for its time; the SDK measures with the same limit.
 const CLOCK_SKEW_SECONDS_MIN: u64 = 240;
@@ -23,17 +24,19 @@ pub fn of_record(code: &str, message: &str) -> Outcome {
     }
 }
 
-/// What a failed request means for all of its records.
-pub fn of_request(error: &SdkError<PutRecordsError, HttpResponse>, stream: &str, now: SystemTime) -> Outcome {
+/// What a failed request means for all of its records. It was signed about `signed_at_seconds` after the epoch.
+pub fn of_request(error: &RequestError, stream: &str, signed_at_seconds: i64) -> Outcome {
     match error {
         SdkError::TimeoutError(_) => Outcome::Retry(RetryReason::TimedOut),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => Outcome::Retry(RetryReason::TimedOut),
-        SdkError::DispatchFailure(failure) if failure.is_io() => Outcome::Retry(RetryReason::Connection),
+        SdkError::DispatchFailure(failure) if failure.is_io() || is_of_http(error) => {
+            Outcome::Retry(RetryReason::Connection)
+        }
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
             Outcome::Halt(format!("the request cannot be made: {}", chain(error)))
         }
         SdkError::ServiceError(service) => {
-            let skew_seconds = date_of(service.raw()).map_or(0, |date| skew_seconds(date, now));
+            let skew_seconds = service_seconds(error).map_or(0, |seconds| seconds.abs_diff(signed_at_seconds));
             let code = service.err().code().unwrap_or_default();
             let message = service.err().message().unwrap_or_default();
             of_service(code, message, service.raw().status().as_u16(), skew_seconds, stream)
@@ -83,13 +86,23 @@ fn is_halting(code: &str) -> bool {
     )
 }
 
-fn date_of(response: &HttpResponse) -> Option<DateTime> {
-    DateTime::from_str(response.headers().get("date")?, DateTimeFormat::HttpDate).ok()
+/// What time the service says it is, in seconds since the epoch.
+pub fn service_seconds(error: &RequestError) -> Option<i64> {
+    let date = error.raw_response()?.headers().get("date")?;
+    DateTime::from_str(date, DateTimeFormat::HttpDate).ok().map(|date| date.secs())
 }
 
-fn skew_seconds(date: DateTime, now: SystemTime) -> u64 {
-    let here = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-    here.abs_diff(date.secs())
+/// The exchange broke off, or what came was no HTTP: the SDK calls neither an I/O error. What fails before there is an exchange,
+/// such as looking for credentials, has no such source.
+fn is_of_http(error: &RequestError) -> bool {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(inner) = source {
+        if inner.is::<hyper::Error>() {
+            return true;
+        }
+        source = inner.source();
+    }
+    false
 }
 
 /// An error with what it comes from: the outermost one alone says little.

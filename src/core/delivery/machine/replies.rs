@@ -105,7 +105,7 @@ impl Delivery {
         let mut lines = data.split_inclusive(|byte| *byte == b'\n');
         for sequence in sequences {
             let line = lines.next().unwrap_or_default().to_vec();
-            self.saving.refused.push(Refused { sequence, reason: reason.to_owned(), line });
+            self.saving.refuse(Refused { sequence, reason: reason.to_owned(), line });
         }
         self.take_record(index, now_us);
     }
@@ -180,9 +180,8 @@ impl Delivery {
             self.sink_works();
         } else {
             self.suspects.push_back(keys);
-            let only_suspects = self.lanes.iter().all(|lane| lane.ready.is_empty());
             let only_single = self.suspects.iter().all(|keys| keys.len() == 1);
-            if only_suspects && only_single {
+            if only_single && !self.has_others() {
                 self.halt(flight.epoch, reason, now_us);
             }
         }

@@ -1,0 +1,523 @@
+//! The driver, the network and the checks.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use bytes::Bytes;
+
+use super::super::progress::Progress;
+use super::super::*;
+use super::cloud::{Cloud, Random, Weather, is_poison, sequences};
+
+const MS: u64 = 1_000;
+const SECOND: u64 = 1_000 * MS;
+/// How long the sink waits for a reply.
+const TIME_LIMIT_US: u64 = SECOND;
+/// From then on the weather stays calm and nothing crashes.
+const CALM_FROM_US: u64 = 25 * SECOND;
+/// With a shard that takes ten records a second everything must be through by then.
+const DRAINED_BY_US: u64 = CALM_FROM_US + 300 * SECOND;
+const LINE_BYTES_MAX: usize = 200;
+
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub seed: u64,
+    pub devices: u64,
+    pub shards: usize,
+    pub single: bool,
+    /// Bounds so small that they are met all the time.
+    pub is_tight: bool,
+    pub crashes: u32,
+    pub has_poison: bool,
+    pub sabotage: Option<Sabotage>,
+}
+
+/// A promise that the driver breaks, so that the checks can be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    FailuresCountAsAccepted,
+    /// As a client does that retries by itself.
+    FailuresAreSentByTheSink,
+    WholeRequestAgain,
+    CursorBeyondWhatIsDone,
+    ForgetsRanges,
+}
+
+/// How a run went; equal for equal seeds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub crashes: u64,
+    pub repeats: u64,
+    pub refused: u64,
+    pub halts: u64,
+    pub throttled: u64,
+    pub failed: u64,
+    pub unanswered: u64,
+    pub trace: u64,
+}
+
+impl Summary {
+    pub fn add(&mut self, other: &Summary) {
+        self.crashes += other.crashes;
+        self.repeats += other.repeats;
+        self.refused += other.refused;
+        self.halts += other.halts;
+        self.throttled += other.throttled;
+        self.failed += other.failed;
+        self.unanswered += other.unanswered;
+    }
+}
+
+#[derive(Debug)]
+struct Line {
+    device: String,
+    text: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Happening {
+    Commit,
+    Weather,
+    Calm,
+    Crash,
+    Arrive { life: u32, request: Request, fail: u64, is_answered: bool },
+    Reply { life: u32, id: RequestId, reply: Reply },
+    SinkSends { device: String, data: Bytes },
+    Saved { life: u32, persist: Persist },
+}
+
+/// What the process knows, and a crash takes.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Records that were sent and are not done with, by device.
+    unfinished: HashMap<String, Bytes>,
+    on_the_way: BTreeMap<RequestId, Request>,
+    accepted: HashSet<u64>,
+    wait_until_us: Option<u64>,
+}
+
+#[derive(Debug)]
+pub struct World {
+    scenario: Scenario,
+    settings: DeliverySettings,
+    random: Random,
+    cloud: Cloud,
+    weather: Weather,
+    now_us: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    next_entry: u64,
+    lines: Vec<Line>,
+    delivery: Delivery,
+    memory: Memory,
+    life: u32,
+    life_began_us: u64,
+    saved: CursorState,
+    saving_until_us: u64,
+    dead: HashSet<u64>,
+    summary: Summary,
+}
+
+impl World {
+    pub fn new(scenario: Scenario) -> World {
+        let mut random = Random::new(scenario.seed);
+        let grouping = if scenario.single { Grouping::Single } else { Grouping::Lines };
+        let ample = DeliverySettings { grouping, record_bytes_max: 256 + LINE_BYTES_MAX, ..Default::default() };
+        let settings = match scenario.is_tight {
+            false => ample,
+            true => DeliverySettings {
+                record_bytes_soft: 150,
+                request_records_max: 3,
+                request_bytes_max: 1_200,
+                requests_in_flight_max: 2,
+                held_bytes_max: 5_000,
+                ranges_max: 12,
+                persist_sequences: 10,
+                ..ample
+            },
+        };
+        let mut world = World {
+            cloud: Cloud::new(scenario.shards, &mut random),
+            delivery: Delivery::new(settings.clone(), &CursorState::at(0), scenario.seed),
+            settings,
+            weather: Weather::Calm,
+            now_us: 0,
+            queue: BTreeMap::new(),
+            next_entry: 0,
+            lines: Vec::new(),
+            memory: Memory::default(),
+            life: 0,
+            life_began_us: 0,
+            saved: CursorState::at(0),
+            saving_until_us: 0,
+            dead: HashSet::new(),
+            summary: Summary::default(),
+            random,
+            scenario,
+        };
+        world.schedule(0, Happening::Commit);
+        world.schedule(0, Happening::Weather);
+        world.schedule(CALM_FROM_US, Happening::Calm);
+        for _ in 0..world.scenario.crashes {
+            let at_us = world.random.below(CALM_FROM_US);
+            world.schedule(at_us, Happening::Crash);
+        }
+        world
+    }
+
+    /// Runs until everything is delivered or given up, and saved.
+    pub fn run(mut self) -> Result<Summary, String> {
+        self.drive(Event::Tick { behind: false })?;
+        while self.now_us < CALM_FROM_US || !self.is_drained() {
+            if self.now_us > DRAINED_BY_US {
+                return Err(format!("not drained in time: {:?}", self.delivery));
+            }
+            self.go_on()?;
+        }
+        self.drive(Event::Flush)?;
+        while let Some((_, happening)) = self.queue.pop_first() {
+            if let Happening::Saved { life, persist } = happening
+                && life == self.life
+            {
+                self.save(persist)?;
+            }
+        }
+        self.check_end()?;
+        self.summary.repeats = self.cloud.repeats;
+        self.summary.throttled = self.cloud.throttled;
+        self.summary.failed = self.cloud.failed;
+        Ok(self.summary)
+    }
+
+    fn is_drained(&self) -> bool {
+        self.delivery.is_drained() && !self.is_behind()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.delivery.offered_through() < self.lines.len() as u64
+    }
+
+    fn schedule(&mut self, at_us: u64, happening: Happening) {
+        self.next_entry += 1;
+        self.queue.insert((at_us, self.next_entry), happening);
+    }
+
+    /// The next thing: what happens outside, or the time that the machine asked for.
+    fn go_on(&mut self) -> Result<(), String> {
+        let outside_us = self.queue.first_key_value().map(|((at_us, _), _)| *at_us);
+        let due_us = self.memory.wait_until_us.map(|until_us| until_us + self.life_began_us);
+        if let Some(due_us) = due_us
+            && outside_us.is_none_or(|outside_us| due_us <= outside_us)
+        {
+            self.now_us = self.now_us.max(due_us);
+            return self.drive(Event::Tick { behind: self.is_behind() });
+        }
+        let Some(((at_us, _), happening)) = self.queue.pop_first() else {
+            return Err(format!("nothing will ever happen again: {:?}", self.delivery));
+        };
+        self.now_us = at_us;
+        match happening {
+            Happening::Commit => self.commit(),
+            Happening::Weather => self.change_weather(),
+            Happening::Calm => {
+                // A line that nobody refuses comes last: it shows that refusals are no matter of the settings.
+                self.weather = Weather::Calm;
+                self.add_line(true);
+                self.drive(Event::LinkUp)
+            }
+            Happening::Crash => self.crash(),
+            Happening::Arrive { life, request, fail, is_answered } => self.arrive(life, request, fail, is_answered),
+            Happening::Reply { life, id, reply } if life == self.life => self.reply(id, reply),
+            Happening::Saved { life, persist } if life == self.life => self.save(persist),
+            Happening::SinkSends { device, data } => self.cloud.take(&device, &data),
+            Happening::Reply { .. } | Happening::Saved { .. } => Ok(()),
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), String> {
+        for _ in 0..1 + self.random.below(60) {
+            self.add_line(false);
+        }
+        if self.now_us < CALM_FROM_US - SECOND {
+            let next_us = self.now_us + 1 + self.random.below(2 * SECOND);
+            self.schedule(next_us, Happening::Commit);
+        }
+        self.drive(Event::Tick { behind: false })
+    }
+
+    fn add_line(&mut self, is_clean: bool) {
+        let sequence = self.lines.len() + 1;
+        // A few devices give most of the lines.
+        let device = self.random.below(self.scenario.devices).min(self.random.below(self.scenario.devices));
+        let is_bad = self.scenario.has_poison && device > 0 && !is_clean && self.random.percent(3);
+        let (kind, bytes) = match is_bad {
+            true if self.random.percent(50) => ("poison", 60),
+            true => ("long", LINE_BYTES_MAX + 50),
+            false => ("line", 20 + self.random.below(100) as usize),
+        };
+        let text = format!("{sequence} {kind} {}\n", "x".repeat(bytes)).into_bytes();
+        self.lines.push(Line { device: format!("d{device}"), text });
+    }
+
+    fn change_weather(&mut self) -> Result<(), String> {
+        let percent = 5 + self.random.below(60);
+        let before = self.weather;
+        self.weather = match self.random.below(9) {
+            0 => Weather::Showers(percent),
+            1 => Weather::Fog(percent),
+            2 => Weather::Stalls(percent),
+            3 => Weather::Storm(percent),
+            4 => Weather::Unreachable,
+            5 => Weather::Expired,
+            6 => Weather::Unknown,
+            _ => Weather::Calm,
+        };
+        let next_us = self.now_us + 100 * MS + self.random.below(3 * SECOND);
+        if next_us < CALM_FROM_US {
+            self.schedule(next_us, Happening::Weather);
+        }
+        if before == Weather::Unreachable { self.drive(Event::LinkUp) } else { Ok(()) }
+    }
+
+    /// The process is gone with all it knew; what was saved is what the next one knows.
+    fn crash(&mut self) -> Result<(), String> {
+        self.summary.crashes += 1;
+        let memory = std::mem::take(&mut self.memory);
+        let flying = memory.on_the_way.values().flat_map(|request| &request.records);
+        self.cloud.excused.extend(flying.flat_map(|record| sequences(&record.data)));
+        let saved = Progress::new(&self.saved);
+        let unsaved = self.cloud.arrived.keys().copied().filter(|sequence| !saved.is_done(*sequence));
+        self.cloud.excused.extend(unsaved.collect::<Vec<u64>>());
+        if self.scenario.sabotage == Some(Sabotage::ForgetsRanges) {
+            self.saved.acknowledged.clear();
+        }
+        self.life += 1;
+        self.life_began_us = self.now_us;
+        self.saving_until_us = self.now_us;
+        let seed = self.scenario.seed + u64::from(self.life);
+        self.delivery = Delivery::new(self.settings.clone(), &self.saved, seed);
+        self.drive(Event::Tick { behind: false })
+    }
+
+    /// What the forwarder does with an event.
+    fn drive(&mut self, event: Event) -> Result<(), String> {
+        let mut event = event;
+        loop {
+            self.read();
+            let was_halted = self.delivery.status().halted.is_some();
+            let actions = self.delivery.step(event, self.now_us - self.life_began_us);
+            self.summary.halts += u64::from(!was_halted && self.delivery.status().halted.is_some());
+            self.act(actions)?;
+            self.check()?;
+            if !(self.delivery.wants_more() && self.is_behind()) {
+                return Ok(());
+            }
+            event = Event::Tick { behind: true };
+        }
+    }
+
+    fn read(&mut self) {
+        let now_us = self.now_us - self.life_began_us;
+        for _ in 0..50 {
+            let after = self.delivery.offered_through();
+            let Some(line) = self.lines.get(after as usize).filter(|_| self.delivery.wants_more()) else { return };
+            self.delivery.offer(after + 1, &line.device, now_us, |out| out.extend_from_slice(&line.text));
+        }
+    }
+
+    fn act(&mut self, actions: Actions) -> Result<(), String> {
+        self.note(&format!("{} {actions:?}", self.now_us));
+        self.memory.wait_until_us = actions.wait_until_us;
+        if let Some(persist) = actions.persist {
+            self.begin_save(persist)?;
+        }
+        actions.send.into_iter().try_for_each(|request| self.send(request))
+    }
+
+    /// FNV-1a over all that was done.
+    fn note(&mut self, text: &str) {
+        let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        self.summary.trace = text.bytes().fold(self.summary.trace, mix);
+    }
+
+    fn begin_save(&mut self, mut persist: Persist) -> Result<(), String> {
+        for refused in &persist.refused {
+            let line = &self.lines[refused.sequence as usize - 1];
+            self.memory.unfinished.remove(&line.device);
+            let is_to_blame = is_poison(&line.text) || line.text.len() > LINE_BYTES_MAX;
+            if refused.line != line.text || !(is_to_blame || self.cloud.tainted.contains(&refused.sequence)) {
+                return Err(format!("{refused:?} is given up without a reason"));
+            }
+            self.summary.refused += 1;
+        }
+        if self.scenario.sabotage == Some(Sabotage::CursorBeyondWhatIsDone) {
+            persist.state = CursorState::at(self.delivery.offered_through());
+        }
+        // Saving takes a while, and happens in order.
+        self.saving_until_us = self.saving_until_us.max(self.now_us + self.random.below(SECOND));
+        self.schedule(self.saving_until_us, Happening::Saved { life: self.life, persist });
+        Ok(())
+    }
+
+    fn save(&mut self, persist: Persist) -> Result<(), String> {
+        for refused in persist.refused {
+            if !self.dead.insert(refused.sequence) {
+                return Err(format!("line {} is a dead letter twice", refused.sequence));
+            }
+        }
+        let state = persist.state;
+        if state.cursor < self.saved.cursor || state.acknowledged.len() > self.settings.ranges_max {
+            return Err(format!("the cursor went from {:?} to {state:?}", self.saved));
+        }
+        let beyond = (self.saved.cursor + 1, state.cursor);
+        for (first, last) in state.acknowledged.iter().copied().chain([beyond]) {
+            for sequence in first..=last {
+                if !self.cloud.arrived.contains_key(&sequence) && !self.dead.contains(&sequence) {
+                    return Err(format!("line {sequence} is done with, and is nowhere"));
+                }
+            }
+        }
+        self.saved = state;
+        Ok(())
+    }
+
+    fn send(&mut self, request: Request) -> Result<(), String> {
+        self.check_request(&request)?;
+        let (id, life, count) = (request.id, self.life, request.records.len());
+        self.memory.on_the_way.insert(id, request.clone());
+        let arrives_us = self.now_us + MS + self.random.below(40 * MS);
+        let refusal = match self.weather {
+            Weather::Unreachable => Some(Outcome::Retry(RetryReason::Connection)),
+            Weather::Expired => Some(Outcome::Retry(RetryReason::Credentials)),
+            Weather::Unknown => Some(Outcome::Halt("unknown".to_owned())),
+            Weather::Storm(percent) if self.random.percent(percent) => Some(Outcome::Retry(RetryReason::Throttled)),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            let reply = Reply::whole(refusal, count);
+            self.schedule(arrives_us, Happening::Reply { life, id, reply });
+            return Ok(());
+        }
+        let (unheard, reason, arrives_us, gives_up_us) = match self.weather {
+            Weather::Fog(percent) => (percent, RetryReason::Connection, arrives_us, arrives_us + 10 * MS),
+            Weather::Stalls(percent) => {
+                // It may arrive after the sink has given it up, or never.
+                let late_us = self.now_us + self.random.below(4 * TIME_LIMIT_US);
+                (percent, RetryReason::TimedOut, late_us, self.now_us + TIME_LIMIT_US)
+            }
+            _ => (0, RetryReason::Internal, arrives_us, arrives_us),
+        };
+        if self.random.percent(unheard) {
+            self.summary.unanswered += 1;
+            self.cloud.excused.extend(request.records.iter().flat_map(|record| sequences(&record.data)));
+            let reply = Reply::whole(Outcome::Retry(reason), count);
+            self.schedule(gives_up_us, Happening::Reply { life, id, reply });
+            if self.random.percent(75) {
+                self.schedule(arrives_us, Happening::Arrive { life, request, fail: 0, is_answered: false });
+            }
+            return Ok(());
+        }
+        let fail = if let Weather::Showers(percent) = self.weather { percent } else { 0 };
+        let arrives_us = arrives_us.min(self.now_us + TIME_LIMIT_US / 2);
+        self.schedule(arrives_us, Happening::Arrive { life, request, fail, is_answered: true });
+        Ok(())
+    }
+
+    fn check_request(&mut self, request: &Request) -> Result<(), String> {
+        let bytes: usize = request.records.iter().map(|record| record.data.len() + 256).sum();
+        let count = request.records.len();
+        let is_within = count <= self.settings.request_records_max
+            && (bytes <= self.settings.request_bytes_max || count == 1)
+            && self.memory.on_the_way.len() < self.settings.requests_in_flight_max;
+        if !is_within || count == 0 {
+            return Err(format!("a request beyond the bounds: {request:?}"));
+        }
+        for record in &request.records {
+            let device = record.device.to_string();
+            let mut others = self.memory.on_the_way.values().flat_map(|request| &request.records);
+            let twice = request.records.iter().filter(|other| other.device == record.device).count() > 1;
+            if twice || others.any(|other| other.device == record.device) {
+                return Err(format!("two records of {device} are on their way"));
+            }
+            if let Some(again) = sequences(&record.data).find(|sequence| self.memory.accepted.contains(sequence)) {
+                return Err(format!("line {again} of {device} was accepted and is sent again"));
+            }
+            if *self.memory.unfinished.entry(device).or_insert_with(|| record.data.clone()) != record.data {
+                return Err(format!("{record:?} is not what was sent before"));
+            }
+            if is_poison(&record.data) {
+                self.cloud.tainted.extend(sequences(&record.data));
+            }
+        }
+        Ok(())
+    }
+
+    fn arrive(&mut self, life: u32, request: Request, fail: u64, is_answered: bool) -> Result<(), String> {
+        let mut reply = self.cloud.put(&request, fail, &mut self.random, self.now_us)?;
+        if is_answered {
+            self.sabotage(&request, &mut reply);
+            let at_us = self.now_us + MS + self.random.below(20 * MS);
+            self.schedule(at_us, Happening::Reply { life, id: request.id, reply });
+        }
+        Ok(())
+    }
+
+    fn sabotage(&mut self, request: &Request, reply: &mut Reply) {
+        let has_failures = reply.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Retry(_)));
+        if self.scenario.sabotage == Some(Sabotage::WholeRequestAgain) && has_failures {
+            reply.outcomes.fill(Outcome::Retry(RetryReason::Internal));
+        }
+        let resends = self.scenario.sabotage == Some(Sabotage::FailuresAreSentByTheSink);
+        if !resends && self.scenario.sabotage != Some(Sabotage::FailuresCountAsAccepted) {
+            return;
+        }
+        for (record, outcome) in request.records.iter().zip(&mut reply.outcomes) {
+            if matches!(outcome, Outcome::Retry(_)) {
+                *outcome = Outcome::Accepted { shard: None };
+                if resends {
+                    let (device, data) = (record.device.to_string(), record.data.clone());
+                    self.schedule(self.now_us + 90 * MS, Happening::SinkSends { device, data });
+                }
+            }
+        }
+    }
+
+    fn reply(&mut self, id: RequestId, reply: Reply) -> Result<(), String> {
+        let request = self.memory.on_the_way.remove(&id).expect("a reply answers a request");
+        for (record, outcome) in request.records.iter().zip(&reply.outcomes) {
+            if matches!(outcome, Outcome::Accepted { .. }) {
+                self.memory.accepted.extend(sequences(&record.data));
+                self.memory.unfinished.remove(&*record.device);
+            }
+        }
+        self.drive(Event::Replied { id, reply })
+    }
+
+    /// What must hold after every step.
+    fn check(&self) -> Result<(), String> {
+        self.delivery.check();
+        let held_bytes = self.delivery.status().held_bytes;
+        // One line more than the bound, with a record of its own, or as a dead letter.
+        if held_bytes > self.settings.held_bytes_max + LINE_BYTES_MAX + 1_000 {
+            return Err(format!("{held_bytes} bytes are held"));
+        }
+        let now_us = self.now_us - self.life_began_us;
+        match self.memory.wait_until_us {
+            Some(until_us) if until_us <= now_us => Err("the machine asks to be called again at once".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_end(&self) -> Result<(), String> {
+        let last = self.lines.len() as u64;
+        if self.saved != CursorState::at(last) {
+            return Err(format!("{:?} is saved at the end, of {last} lines", self.saved));
+        }
+        let is_bad = |line: &Line| is_poison(&line.text) || line.text.len() > LINE_BYTES_MAX;
+        for (sequence, line) in (1..).zip(&self.lines) {
+            let (has_arrived, is_dead) = (self.cloud.arrived.contains_key(&sequence), self.dead.contains(&sequence));
+            if has_arrived && is_bad(line) || !has_arrived && !is_dead {
+                return Err(format!("line {sequence} of {}: arrived {has_arrived}, dead {is_dead}", line.device));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! Reads what arrived as a consumer would: every line by its identity, every device by its sequence numbers.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::archive::field;
+
+/// What a stream holds, in the order of arrival.
+#[derive(Default)]
+pub struct Found {
+    sequences: HashMap<String, HashSet<u64>>,
+    last: HashMap<String, u64>,
+    pub repeats: u64,
+    /// First arrivals below one of the same device that came before.
+    pub out_of_order: u64,
+}
+
+impl Found {
+    pub fn read<'a>(records: impl Iterator<Item = &'a [u8]>) -> Found {
+        let (mut found, mut seen) = (Found::default(), HashSet::new());
+        for record in records {
+            for line in std::str::from_utf8(record).unwrap().lines() {
+                if !seen.insert(identity(line)) {
+                    found.repeats += 1;
+                } else if line.contains("\"seq\":") {
+                    found.take(field(line, "device"), field(line, "seq").parse().unwrap());
+                }
+            }
+        }
+        found
+    }
+
+    fn take(&mut self, device: &str, sequence: u64) {
+        self.sequences.entry(device.to_owned()).or_default().insert(sequence);
+        let last = self.last.entry(device.to_owned()).or_default();
+        self.out_of_order += u64::from(sequence < *last);
+        *last = sequence.max(*last);
+    }
+
+    /// How many of `1..=through` are not there.
+    pub fn missing(&self, device: &str, through: u64) -> u64 {
+        let found = self.sequences.get(device);
+        (1..=through).filter(|sequence| !found.is_some_and(|found| found.contains(sequence))).count() as u64
+    }
+}
+
+fn identity(line: &str) -> String {
+    ["gateway", "run", "position"].map(|name| field(line, name)).join("/")
+}
+
+pub fn identities(data: &[u8]) -> Vec<String> {
+    std::str::from_utf8(data).unwrap().lines().map(identity).collect()
+}
+
+/// A line as the gateway writes it.
+pub fn line(device: &str, number: u64) -> String {
+    format!(
+        "{{\"v\":1,\"type\":\"reading\",\"gateway\":\"g\",\"run\":\"r\",\"position\":{number},\"device\":\"{device}\",\"metric\":\"t\",\
+         \"value\":1.5,\"measured_at_ms\":1,\"received_at_ms\":2,\"time_quality\":\"synced\",\"seq\":{number}}}\n"
+    )
+}
