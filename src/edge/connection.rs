@@ -335,7 +335,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     /// How many bytes were whole packets.
     fn packets(&mut self, bytes: &[u8]) -> (usize, Result<(), End>) {
         let now_ms = (self.edge.now_ms)();
-        let mut batch = Batch::default();
+        let mut batch = Batch::for_read_of(bytes.len());
         let mut rest = bytes;
         let mut result = Ok(());
         while result.is_ok() && !rest.is_empty() {

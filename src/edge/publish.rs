@@ -25,6 +25,10 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    pub fn for_read_of(bytes: usize) -> Batch {
+        Batch { readings: Readings::for_read_of(bytes), ..Batch::default() }
+    }
+
     pub fn submission(self, session: &Arc<SessionProgress>, through: u64) -> Submission {
         Submission {
             session: Arc::clone(session),
