@@ -78,8 +78,11 @@ fn check_common(text: &str) -> Result<(), TopicError> {
     Ok(())
 }
 
-/// Whether a valid filter matches a valid topic.
+/// Whether a valid filter matches a valid topic. A wildcard at the front matches nothing that begins with `$`.
 pub fn matches(filter: &str, topic: &str) -> bool {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
     let mut levels = topic.split('/');
     for wanted in filter.split('/') {
         if wanted == "#" {
@@ -163,6 +166,9 @@ mod tests {
             ("a/b", "a/b", true),
             ("a/b", "a/b/", false),
             ("a/+/c", "a//c", true),
+            ("#", "$SYS/x", false),
+            ("+/x", "$SYS/x", false),
+            ("$SYS/#", "$SYS/x", true),
         ] {
             assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
         }

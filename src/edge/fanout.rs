@@ -20,8 +20,11 @@ const FILTER_SHARE: usize = 64;
 const LOOKS_A_TURN: usize = 512;
 /// Retained messages that are queued ahead of what the client has read.
 const RETAINED_AHEAD: usize = 64;
-/// Receivers that are served before others have their turn.
-const RECEIVERS_A_TURN: usize = 256;
+/// Passing on a message costs this beside its payload.
+const MESSAGE_COST: usize = 64;
+/// What is queued before others have their turn, among them those who write it out: a burst must not fill the queue of a subscriber
+/// that reads.
+const COST_A_TURN: usize = 64 * 1024;
 
 /// Bytes that wait for subscribers, all together.
 #[derive(Debug)]
@@ -300,17 +303,17 @@ impl Fanout {
 
     /// Reads the router's log for as long as the process lives, and queues each message for everybody who has a filter for it.
     async fn deal_out(self, mut log: RouterLog) {
-        let mut served = 0;
+        let mut cost = 0;
         while let Ok(message) = log.next().await {
-            served += 1 + self.deal(&message);
-            if served >= RECEIVERS_A_TURN {
-                served = 0;
+            cost += self.deal(&message);
+            if cost >= COST_A_TURN {
+                cost = 0;
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    /// How many got it.
+    /// What it has cost, in bytes over all receivers.
     fn deal(&self, message: &Envelope) -> usize {
         let inner = &mut *self.inner.borrow_mut();
         inner.dealt += 1;
@@ -327,7 +330,7 @@ impl Fanout {
             let qos = message.qos().min(subscriber.reached.get().1);
             self.queue(&subscriber, Message { topic: topic.clone(), payload: payload.clone(), qos, retain: false });
         }
-        count
+        (1 + count) * (MESSAGE_COST + message.payload().len())
     }
 
     fn queue(&self, subscriber: &Subscriber, message: Message<Bytes>) {

@@ -10,6 +10,7 @@ mod admin;
 mod alerts;
 mod config;
 mod demo;
+mod attack;
 mod hostile;
 mod kill;
 mod mqtt;
