@@ -11,6 +11,7 @@ mod alerts;
 mod config;
 mod demo;
 mod attack;
+mod clients;
 mod hostile;
 mod kill;
 mod mqtt;
