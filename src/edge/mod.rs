@@ -189,7 +189,8 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
     let fanout = Fanout::start(Rc::clone(&settings), Arc::clone(&counters))?;
     tokio::task::spawn_local(publish_own(outbox, fanout.clone()));
     let sessions = Sessions::new(fanout.clone(), settings.persistent_sessions_max);
-    let read_buffer = Rc::new(ReadBuffer::new(settings.packets_under_way_bytes_max));
+    let kept_max = settings.packets_under_way_bytes_max.max(4 * settings.packet_bytes_max);
+    let read_buffer = Rc::new(ReadBuffer::new(kept_max));
     let edge = Rc::new(Edge {
         settings,
         pipeline,

@@ -8,10 +8,10 @@ mod gateway;
 
 mod admin;
 mod alerts;
-mod config;
-mod demo;
 mod attack;
 mod clients;
+mod config;
+mod demo;
 mod hostile;
 mod kill;
 mod mqtt;
