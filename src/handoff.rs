@@ -65,6 +65,8 @@ pub struct Submission {
     pub through: u64,
     pub readings: Readings,
     pub undecodable: Vec<Undecodable>,
+    /// What the session keeps until the commit, to fan it out then.
+    pub held_bytes: usize,
     /// Share of the byte budget, given back when this is dropped after the commit.
     pub permit: Option<OwnedSemaphorePermit>,
 }
@@ -76,6 +78,8 @@ pub struct AlertAcknowledgement {
     pub metric: String,
     pub kind: String,
     pub by: String,
+    /// Share of the byte budget, given back when this is dropped.
+    pub permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What the edge sends to the pipeline thread.
@@ -101,6 +105,9 @@ pub struct PipelineGone;
 
 /// What even an empty submission costs, so that floods of tiny ones are bounded as well.
 const SUBMISSION_OVERHEAD_BYTES: usize = 512;
+/// While less than this part of the budget is free, nobody reads on: what one read decodes to has to find room without waiting, or
+/// every connection would keep its decoded read in memory beside the budget.
+const ROOM_PART: u32 = 8;
 
 impl<T: From<Input>> Clone for PipelineHandle<T> {
     fn clone(&self) -> Self {
@@ -137,17 +144,37 @@ impl<T: From<Input>> PipelineHandle<T> {
         self.send(submission)
     }
 
+    /// Whether a session may read on.
+    pub fn has_room(&self) -> bool {
+        self.budget.available_permits() >= (self.budget_bytes / ROOM_PART) as usize
+    }
+
+    /// Waits in the line of those that wait for the budget.
+    pub async fn wait_for_room(&self) -> Result<(), PipelineGone> {
+        self.budget.acquire_many(self.budget_bytes / ROOM_PART).await.map(drop).map_err(|_| PipelineGone)
+    }
+
     fn permits(&self, submission: &Submission) -> u32 {
         let samples: usize = submission.undecodable.iter().map(|u| u.topic.len() + u.sample.len()).sum();
-        let bytes = SUBMISSION_OVERHEAD_BYTES + submission.readings.byte_size() + samples;
-        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.budget_bytes)
+        self.permits_for(submission.readings.byte_size() + samples + submission.held_bytes)
+    }
+
+    fn permits_for(&self, bytes: usize) -> u32 {
+        u32::try_from(SUBMISSION_OVERHEAD_BYTES + bytes).unwrap_or(u32::MAX).min(self.budget_bytes)
     }
 
     fn send(&self, submission: Submission) -> Result<(), PipelineGone> {
         self.sender.send(Input::Submission(submission).into()).map_err(|_| PipelineGone)
     }
 
-    pub fn acknowledge(&self, acknowledgement: AlertAcknowledgement) -> Result<(), PipelineGone> {
-        self.sender.send(Input::Acknowledge(acknowledgement).into()).map_err(|_| PipelineGone)
+    /// Whether there was room for it.
+    pub fn acknowledge(&self, mut acknowledgement: AlertAcknowledgement) -> Result<bool, PipelineGone> {
+        let AlertAcknowledgement { device, metric, kind, by, .. } = &acknowledgement;
+        let bytes = device.len() + metric.len() + kind.len() + by.len();
+        let Ok(permit) = Arc::clone(&self.budget).try_acquire_many_owned(self.permits_for(bytes)) else {
+            return Ok(false);
+        };
+        acknowledgement.permit = Some(permit);
+        self.sender.send(Input::Acknowledge(acknowledgement).into()).map(|()| true).map_err(|_| PipelineGone)
     }
 }

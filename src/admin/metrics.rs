@@ -190,11 +190,6 @@ fn write_mqtt(text: &mut Text, status: &Status) {
         ),
         ("mqtt_messages_dropped_total", "messages that found a subscriber's queue full", mqtt.messages_dropped),
         ("mqtt_filters_refused_total", "subscriptions refused", mqtt.filters_refused),
-        (
-            "mqtt_topics_refused_total",
-            "publishes not fanned out because there are too many topics",
-            mqtt.topics_refused,
-        ),
         ("mqtt_retained_refused_total", "retained messages refused because there are too many", mqtt.retained_refused),
     ];
     for (name, help, value) in counters {

@@ -119,7 +119,6 @@ pub struct MqttStatus {
     pub subscribers_overrun: u64,
     pub messages_dropped: u64,
     pub filters_refused: u64,
-    pub topics_refused: u64,
     pub retained_refused: u64,
 }
 
@@ -336,7 +335,6 @@ fn mqtt_status(edge: &EdgeCounters) -> MqttStatus {
         subscribers_overrun: edge.subscribers_overrun.get(),
         messages_dropped: edge.messages_dropped.get(),
         filters_refused: edge.filters_refused.get(),
-        topics_refused: edge.topics_refused.get(),
         retained_refused: edge.retained_refused.get(),
     }
 }

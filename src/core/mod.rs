@@ -12,5 +12,6 @@ pub mod reading;
 pub mod record;
 pub mod session;
 pub mod topic;
+pub mod topic_tree;
 pub mod watch;
 pub mod window;

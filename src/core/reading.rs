@@ -105,16 +105,27 @@ pub struct Readings {
     bytes: Vec<u8>,
     items: Vec<Item>,
     last_device: Option<Span>,
+    last_metric: Option<Span>,
     last_attributes: Option<Span>,
 }
 
 impl Readings {
-    /// Appends a copy. A device or an attribute set equal to the one before it is stored once.
+    /// With room for what a read of so many bytes is likely to give.
+    pub fn for_read_of(bytes: usize) -> Readings {
+        const READING_BYTES: usize = 128;
+        Readings {
+            bytes: Vec::with_capacity(bytes),
+            items: Vec::with_capacity(bytes / READING_BYTES + 1),
+            ..Readings::default()
+        }
+    }
+
+    /// Appends a copy. A device, a metric or an attribute set equal to the one before it is stored once.
     pub fn push(&mut self, reading: &Reading<'_>) {
         let device = self.intern(self.last_device, reading.device.as_bytes());
         let attributes = self.intern(self.last_attributes, reading.attributes.packed());
-        let metric = self.intern(None, reading.metric.as_bytes());
-        (self.last_device, self.last_attributes) = (Some(device), Some(attributes));
+        let metric = self.intern(self.last_metric, reading.metric.as_bytes());
+        (self.last_device, self.last_metric, self.last_attributes) = (Some(device), Some(metric), Some(attributes));
         self.items.push(Item {
             device,
             metric,
@@ -159,9 +170,9 @@ impl Readings {
         self.items.truncate(len);
     }
 
-    /// Bytes held, for the budget of what waits for a commit.
+    /// Memory taken, for the budget of what waits for a commit.
     pub fn byte_size(&self) -> usize {
-        self.bytes.len() + self.items.len() * size_of::<Item>()
+        self.bytes.capacity() + self.items.capacity() * size_of::<Item>()
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Reading<'_>> {

@@ -84,6 +84,13 @@ pub struct Message<P> {
     pub retain: bool,
 }
 
+impl<P: AsRef<[u8]>> Message<P> {
+    /// What it is counted as while it waits: its bytes and what keeping it takes.
+    pub fn cost(&self) -> usize {
+        self.topic.as_ref().len() + self.payload.as_ref().len() + 64
+    }
+}
+
 #[derive(Debug)]
 struct InFlight<P> {
     packet_id: u16,
@@ -149,29 +156,32 @@ impl Inbound {
 #[derive(Debug)]
 pub struct Outbound<P> {
     queue: VecDeque<Message<P>>,
-    queued_bytes: usize,
+    /// Of the queue, and of what is in flight.
+    bytes: usize,
     in_flight: VecDeque<InFlight<P>>,
     last_packet_id: u16,
 }
 
 impl<P> Default for Outbound<P> {
     fn default() -> Self {
-        Outbound { queue: VecDeque::new(), queued_bytes: 0, in_flight: VecDeque::new(), last_packet_id: 0 }
+        Outbound { queue: VecDeque::new(), bytes: 0, in_flight: VecDeque::new(), last_packet_id: 0 }
     }
 }
 
 impl<P: AsRef<[u8]> + Clone> Outbound<P> {
     pub fn push(&mut self, message: Message<P>) {
-        self.queued_bytes += cost(&message);
+        self.bytes += message.cost();
         self.queue.push_back(message);
     }
 
-    pub fn queued_bytes(&self) -> usize {
-        self.queued_bytes
+    /// What is kept for the client: until it is sent, at QoS 1 until it is acknowledged.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+    /// Messages that were not sent yet.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     /// Appends PUBLISH packets until `bytes_max` or until the window is full.
@@ -182,19 +192,20 @@ impl<P: AsRef<[u8]> + Clone> Outbound<P> {
                 return;
             }
             let message = self.queue.pop_front().expect("just looked at");
-            self.queued_bytes -= cost(&message);
             let packet_id = if message.qos > 0 { self.next_packet_id() } else { 0 };
             encode_publish(&message, packet_id, false, out);
             if message.qos > 0 {
                 self.in_flight.push_back(InFlight { packet_id, message });
+            } else {
+                self.bytes -= message.cost();
             }
         }
     }
 
     pub fn acknowledge(&mut self, packet_id: u16) -> Result<(), Close> {
         let at = self.in_flight.iter().position(|sent| sent.packet_id == packet_id);
-        let at = at.ok_or(Close::UnknownAcknowledgement)?;
-        self.in_flight.remove(at);
+        let sent = at.and_then(|at| self.in_flight.remove(at)).ok_or(Close::UnknownAcknowledgement)?;
+        self.bytes -= sent.message.cost();
         Ok(())
     }
 
@@ -207,8 +218,12 @@ impl<P: AsRef<[u8]> + Clone> Outbound<P> {
 
     /// The client is away: what was QoS 0 is not kept for it.
     pub fn drop_qos_0(&mut self) {
-        self.queue.retain(|message| message.qos > 0);
-        self.queued_bytes = self.queue.iter().map(cost).sum();
+        let bytes = &mut self.bytes;
+        self.queue.retain(|message| {
+            let kept = message.qos > 0;
+            *bytes -= if kept { 0 } else { message.cost() };
+            kept
+        });
     }
 
     fn next_packet_id(&mut self) -> u16 {
@@ -219,11 +234,6 @@ impl<P: AsRef<[u8]> + Clone> Outbound<P> {
             }
         }
     }
-}
-
-/// What a queued message is counted as: its bytes and what keeping it takes.
-fn cost<P: AsRef<[u8]>>(message: &Message<P>) -> usize {
-    message.topic.as_ref().len() + message.payload.as_ref().len() + 64
 }
 
 fn encode_publish<P: AsRef<[u8]>>(message: &Message<P>, packet_id: u16, dup: bool, out: &mut Vec<u8>) {
@@ -309,7 +319,7 @@ mod tests {
             }
         }
         assert_eq!(outbound.acknowledge(1), Err(Close::UnknownAcknowledgement));
-        assert_eq!(outbound.queued_bytes(), 0);
+        assert_eq!((outbound.bytes(), outbound.waiting()), (0, 0));
     }
 
     #[test]
@@ -323,7 +333,7 @@ mod tests {
         out.clear();
         outbound.resend(&mut out);
         assert_eq!(out, [0x3a, 6, 0, 1, b't', 0, 1, b'x']);
-        assert!(outbound.is_empty());
+        assert_eq!((outbound.waiting(), outbound.bytes()), (0, 66), "what is in flight is counted too");
     }
 
     #[test]

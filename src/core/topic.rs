@@ -2,6 +2,8 @@
 
 /// Longest topic or filter taken, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 1024;
+/// Most levels of a filter: finding who gets a message goes as deep.
+pub const FILTER_LEVELS_MAX: usize = 64;
 
 /// Why a topic name or filter is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,21 +14,20 @@ pub enum TopicError {
     Wildcard,
     /// `$` topics belong to brokers; none of ours is published by a client.
     Dollar,
-    /// The router behind us cannot take a first character outside ASCII.
-    NotAscii,
     MisplacedWildcard,
+    TooManyLevels,
     Shared,
 }
 
 impl TopicError {
     pub fn reason(self) -> &'static str {
         match self {
-            TopicError::Empty => "empty",
-            TopicError::TooLong => "too long",
+            TopicError::Empty => "is empty",
+            TopicError::TooLong => "is too long",
             TopicError::Nul => "holds a NUL",
             TopicError::Wildcard => "holds a wildcard",
             TopicError::Dollar => "starts with $",
-            TopicError::NotAscii => "starts with a character outside ASCII",
+            TopicError::TooManyLevels => "has too many levels",
             TopicError::MisplacedWildcard => "has a wildcard that is not a whole level, or # before the end",
             TopicError::Shared => "is a shared subscription, which is not served",
         }
@@ -48,6 +49,9 @@ pub fn check_filter(filter: &str) -> Result<(), TopicError> {
         return Err(TopicError::Shared);
     }
     check_common(filter)?;
+    if filter.split('/').count() > FILTER_LEVELS_MAX {
+        return Err(TopicError::TooManyLevels);
+    }
     let mut levels = filter.split('/').peekable();
     while let Some(level) = levels.next() {
         let has_wildcard = level.contains(['+', '#']);
@@ -63,7 +67,6 @@ fn check_common(text: &str) -> Result<(), TopicError> {
     match bytes.first() {
         None => return Err(TopicError::Empty),
         Some(b'$') => return Err(TopicError::Dollar),
-        Some(first) if !first.is_ascii() => return Err(TopicError::NotAscii),
         Some(_) => {}
     }
     if bytes.len() > TOPIC_BYTES_MAX {
@@ -75,8 +78,11 @@ fn check_common(text: &str) -> Result<(), TopicError> {
     Ok(())
 }
 
-/// Whether a valid filter matches a valid topic.
+/// Whether a valid filter matches a valid topic. A wildcard at the front matches nothing that begins with `$`.
 pub fn matches(filter: &str, topic: &str) -> bool {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
     let mut levels = topic.split('/');
     for wanted in filter.split('/') {
         if wanted == "#" {
@@ -160,6 +166,9 @@ mod tests {
             ("a/b", "a/b", true),
             ("a/b", "a/b/", false),
             ("a/+/c", "a//c", true),
+            ("#", "$SYS/x", false),
+            ("+/x", "$SYS/x", false),
+            ("$SYS/#", "$SYS/x", true),
         ] {
             assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
         }
@@ -171,7 +180,7 @@ mod tests {
             ("", Err(TopicError::Empty)),
             ("a/+", Err(TopicError::Wildcard)),
             ("$SYS/x", Err(TopicError::Dollar)),
-            ("é/x", Err(TopicError::NotAscii)),
+            ("é/x", Ok(())),
             ("a/\0", Err(TopicError::Nul)),
             ("a/é", Ok(())),
         ] {
@@ -181,6 +190,7 @@ mod tests {
             ("a/#/b", Err(TopicError::MisplacedWildcard)),
             ("a+/b", Err(TopicError::MisplacedWildcard)),
             ("$share/g/a", Err(TopicError::Shared)),
+            (&"a/".repeat(FILTER_LEVELS_MAX), Err(TopicError::TooManyLevels)),
             ("a/+/#", Ok(())),
             ("#", Ok(())),
         ] {

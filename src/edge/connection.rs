@@ -7,31 +7,34 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::codec::{self, DecodeError, Packet};
-use super::fanout::SubscribeError;
+use super::fanout::TooManyFilters;
+use super::input::{Arrived, Input, NoRoom, ReadError};
+use super::publish::Batch;
+use super::router::{Envelope, RouterDead};
 use super::sessions::Attached;
 use super::{Edge, Phase};
-use crate::core::session::{self, Close, Connect, Inbound, PublishVerdict, Will};
+use crate::core::session::{self, Close, Connect, Inbound, PublishVerdict};
 use crate::core::topic;
-use crate::handoff::{AlertAcknowledgement, Input, PipelineGone, SessionProgress, Submission, Undecodable};
-use crate::ingest::Decoded;
+use crate::handoff::{self, PipelineGone, SessionProgress};
 
-use crate::core::reading::Readings;
-
-/// One read of the socket.
-const READ_BYTES: usize = 32 * 1024;
-/// Forwards are added to the output up to here; acknowledgements always find room.
-const OUTPUT_BYTES: usize = 64 * 1024;
-/// Of a payload that cannot be decoded, this much is kept.
-const SAMPLE_BYTES: usize = 1024;
+/// With so much to write, nothing more is added, neither forwards nor, by not reading, acknowledgements.
+const OUTPUT_BYTES: usize = 16 * 1024;
+/// A CONNECT with the longest client id and a generous will. A will is kept as long as its connection.
+const CONNECT_BYTES_MAX: usize = 16 * 1024;
 /// With nothing to watch for, the timer is set this far ahead.
-const FAR_AHEAD_S: u64 = 86_400;
+const FAR_AHEAD: Duration = Duration::from_secs(86_400);
+/// A peer that has vanished without a word is noticed by the system, also with keep-alive 0.
+const TCP_KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -45,6 +48,10 @@ pub(super) enum End {
     TakenOver,
     Overrun,
     NotReading,
+    /// A large packet took too long to arrive.
+    Slow,
+    /// Too many others are sending large packets.
+    Crowded,
     /// The pipeline takes nothing more, or what was submitted was not stored.
     Refused,
     Draining,
@@ -61,6 +68,8 @@ impl End {
             End::TakenOver => "another client connected with this client id".to_owned(),
             End::Overrun => "it does not read what it subscribed to fast enough".to_owned(),
             End::NotReading => "it took nothing of what was sent to it for the write time-out".to_owned(),
+            End::Slow => "a large packet did not arrive within the packet time-out".to_owned(),
+            End::Crowded => "too many large packets are under way at once".to_owned(),
             End::Refused => "what it published could not be stored".to_owned(),
             End::Draining => "the gateway is stopping".to_owned(),
             End::RouterDead => "the router has ended".to_owned(),
@@ -73,41 +82,74 @@ impl End {
     }
 }
 
+impl From<RouterDead> for End {
+    fn from(_: RouterDead) -> End {
+        End::RouterDead
+    }
+}
+
+impl From<PipelineGone> for End {
+    fn from(_: PipelineGone) -> End {
+        End::Refused
+    }
+}
+
+impl From<ReadError> for End {
+    fn from(error: ReadError) -> End {
+        match error {
+            ReadError::Lost => End::Lost,
+            ReadError::PipelineGone => End::Refused,
+        }
+    }
+}
+
+impl From<NoRoom> for End {
+    fn from(_: NoRoom) -> End {
+        End::Crowded
+    }
+}
+
 /// A publish that waits for its commit to be fanned out.
 struct Held {
     ordinal: u64,
-    topic: Box<str>,
-    payload: Box<[u8]>,
-    qos: u8,
+    envelope: Envelope,
     retain: bool,
 }
 
 type Submitting = Pin<Box<dyn Future<Output = Result<(), PipelineGone>>>>;
 
-struct Connection<T: From<Input>> {
+struct Connection<T: From<handoff::Input>> {
     edge: Rc<Edge<T>>,
     attached: Attached,
     client_id: String,
     inbound: Inbound,
     progress: Arc<SessionProgress>,
     held: VecDeque<Held>,
-    input: BytesMut,
     output: Vec<u8>,
     written: usize,
     /// A submission that waits for its share of the budget.
     submitting: Option<Submitting>,
-    silence_ms_max: Option<u64>,
+    silence_max: Option<Duration>,
     last_heard: Instant,
     last_written: Instant,
-    draining: bool,
 }
 
 /// Serves one client until it or we close.
-pub(super) async fn serve<T: From<Input> + 'static>(edge: Rc<Edge<T>>, mut stream: TcpStream, peer: SocketAddr) {
-    // A small packet must not wait for another one's acknowledgement; without the option it only would be slower.
+pub(super) async fn serve<T: From<handoff::Input> + 'static>(
+    edge: Rc<Edge<T>>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+) {
+    // A small packet must not wait for another one's acknowledgement; without the options it only would be slower.
     let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&TCP_KEEPALIVE);
     let mut input = BytesMut::new();
-    let first = timeout(edge.settings.connect_timeout, read_connect(&edge, &mut stream, &mut input)).await;
+    let mut phase = edge.phase.clone();
+    let first = tokio::select! {
+        first = timeout(edge.settings.connect_timeout, read_connect(&edge, &mut stream, &mut input)) => first,
+        _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
+    };
+    drop(phase);
     let connect = match first {
         Ok(Some(connect)) => connect,
         Ok(None) => return,
@@ -131,7 +173,7 @@ pub(super) async fn serve<T: From<Input> + 'static>(edge: Rc<Edge<T>>, mut strea
     let attached = edge.sessions.attach(&client_id, connect.clean_session).await;
     let mut output = Vec::new();
     codec::encode_connack(attached.session_present, 0, &mut output);
-    attached.subscriber.outbound.borrow().resend(&mut output);
+    attached.subscriber.resend(&mut output);
     let now = Instant::now();
     let mut connection = Connection {
         attached,
@@ -139,19 +181,19 @@ pub(super) async fn serve<T: From<Input> + 'static>(edge: Rc<Edge<T>>, mut strea
         inbound: Inbound::default(),
         progress: Arc::default(),
         held: VecDeque::new(),
-        input,
         output,
         written: 0,
         submitting: None,
-        silence_ms_max: session::silence_ms_max(connect.keep_alive_s),
+        silence_max: session::silence_ms_max(connect.keep_alive_s).map(Duration::from_millis),
         last_heard: now,
         last_written: now,
-        draining: false,
         edge: Rc::clone(&edge),
     };
-    let end = connection.run(stream).await;
+    let input = Input::new(Rc::clone(&edge.read_buffer), input.to_vec());
+    let end = connection.run(stream, input).await;
     connection.finish().await;
-    edge.sessions.detach(&client_id, connect.clean_session, (edge.now_ms)());
+    edge.sessions.detach(&client_id, connect.clean_session);
+    drop(connection);
     edge.counters.disconnections.add(1);
     if end.is_noteworthy() {
         edge.warn_of_client(peer, &client_id, &end.reason());
@@ -161,18 +203,18 @@ pub(super) async fn serve<T: From<Input> + 'static>(edge: Rc<Edge<T>>, mut strea
     if let Some(will) = connect.will
         && !matches!(end, End::Disconnected | End::Draining)
     {
-        publish_will(&edge, &client_id, will).await;
+        edge.publish_will(&client_id, will).await;
     }
 }
 
 /// Reads until the first packet is whole. Answers what is no CONNECT of 3.1.1 by itself.
-async fn read_connect<T: From<Input> + 'static>(
+async fn read_connect<T: From<handoff::Input> + 'static>(
     edge: &Edge<T>,
     stream: &mut TcpStream,
     input: &mut BytesMut,
 ) -> Option<Connect> {
     loop {
-        let problem = match codec::frame_len(input, edge.settings.packet_bytes_max) {
+        let problem = match codec::frame_len(input, CONNECT_BYTES_MAX) {
             Ok(Some(len)) if input.len() >= len => {
                 let frame = input.split_to(len);
                 match codec::decode(&frame) {
@@ -204,61 +246,49 @@ async fn read_connect<T: From<Input> + 'static>(
     }
 }
 
-impl<T: From<Input> + 'static> Connection<T> {
-    async fn run(&mut self, mut stream: TcpStream) -> End {
+impl<T: From<handoff::Input> + 'static> Connection<T> {
+    async fn run(&mut self, mut stream: TcpStream, mut input: Input) -> End {
         let (mut reader, mut writer) = stream.split();
-        let mut phase = self.edge.phase.clone();
-        let mut timer = Box::pin(sleep_until(Instant::now()));
+        let mut timer = Box::pin(sleep_until(Instant::now() + FAR_AHEAD));
         // What came right behind the CONNECT.
-        if !self.input.is_empty()
-            && let Err(end) = self.take_input().await
-        {
-            return end;
-        }
+        let mut result = self.take(&mut input, None);
         loop {
+            if let Err(end) = result {
+                // What came before the offence is stored and acknowledged like any other.
+                self.flush(&mut writer).await;
+                return end;
+            }
+            result = Ok(());
             if let Err(end) = self.settle().await {
                 return end;
             }
-            self.fill_output();
-            if self.draining && self.inbound.uncommitted() == 0 && self.output.is_empty() {
-                return End::Draining;
+            if self.fill_output() {
+                tokio::task::yield_now().await;
+            }
+            if let Some(end) = self.called_away() {
+                return end;
             }
             let may_read = self.may_read();
-            self.arm(&mut timer);
+            self.arm(&mut timer, &input);
             tokio::select! {
                 result = writer.write(&self.output[self.written..]), if !self.output.is_empty() => match result {
                     Ok(0) | Err(_) => return End::Lost,
                     Ok(count) => self.wrote(count),
                 },
-                result = read_some(&mut reader, &mut self.input), if may_read => match result {
-                    Ok(0) | Err(_) => return End::Lost,
-                    Ok(count) => {
-                        self.edge.counters.bytes_received.add(count as u64);
-                        self.last_heard = Instant::now();
-                        if let Err(end) = self.take_input().await {
-                            // What came before the offence is stored and acknowledged like any other.
-                            self.flush(&mut writer).await;
-                            return end;
-                        }
-                    }
+                arrived = input.read(&mut reader, &self.edge.pipeline), if may_read => match arrived {
+                    Ok(arrived) => result = self.take(&mut input, Some(arrived)),
+                    Err(error) => return error.into(),
                 },
                 () = self.progress.changed() => {}
-                () = self.attached.subscriber.changed.notified() => {
-                    if self.attached.subscriber.overrun.get() {
-                        self.edge.counters.subscribers_overrun.add(1);
-                        return End::Overrun;
-                    }
-                }
-                () = self.attached.takeover.notified() => return End::TakenOver,
+                () = self.attached.subscriber.changed.notified() => {}
                 result = wait_submitted(&mut self.submitting) => {
                     self.submitting = None;
                     if result.is_err() {
                         return End::Refused;
                     }
                 }
-                _ = phase.wait_for(|phase| *phase == Phase::Draining), if !self.draining => self.draining = true,
                 () = &mut timer => {
-                    if let Some(end) = self.judge_silence(may_read) {
+                    if let Some(end) = self.judge_silence(may_read, &input) {
                         return end;
                     }
                 }
@@ -266,64 +296,78 @@ impl<T: From<Input> + 'static> Connection<T> {
         }
     }
 
-    fn may_read(&self) -> bool {
-        !self.draining && self.submitting.is_none() && self.inbound.uncommitted() < self.edge.settings.uncommitted_max
+    /// Whether the connection has to end for a reason that is not its client's doing at this moment.
+    fn called_away(&self) -> Option<End> {
+        let subscriber = &self.attached.subscriber;
+        if subscriber.overrun.get() {
+            self.edge.counters.subscribers_overrun.add(1);
+            return Some(End::Overrun);
+        }
+        if subscriber.taken_over.get() {
+            return Some(End::TakenOver);
+        }
+        let is_done = self.inbound.uncommitted() == 0 && self.output.is_empty();
+        (self.edge.draining.get() && is_done).then_some(End::Draining)
     }
 
-    /// Handles every whole packet of the input, and submits what they publish as one.
-    async fn take_input(&mut self) -> Result<(), End> {
+    /// Not before what was read is under way to the disk, and not while the client leaves our answers unread.
+    fn may_read(&self) -> bool {
+        !self.edge.draining.get()
+            && self.submitting.is_none()
+            && self.inbound.uncommitted() < self.edge.settings.uncommitted_max
+            && self.output.len() < OUTPUT_BYTES
+    }
+
+    /// Handles every whole packet of the input, and submits what they publish as one. Awaits nothing: what came lies in a shared buffer.
+    fn take(&mut self, input: &mut Input, arrived: Option<Arrived>) -> Result<(), End> {
+        let (kept, result) = match arrived {
+            Some(arrived) => {
+                self.edge.counters.bytes_received.add(arrived.bytes as u64);
+                self.last_heard = Instant::now();
+                input.handle(arrived, |bytes| self.packets(bytes))
+            }
+            None => input.handle_kept(|bytes| self.packets(bytes)),
+        };
+        result?;
+        Ok(kept?)
+    }
+
+    /// How many bytes were whole packets.
+    fn packets(&mut self, bytes: &[u8]) -> (usize, Result<(), End>) {
         let now_ms = (self.edge.now_ms)();
-        let mut batch = Batch::default();
-        let mut input = std::mem::take(&mut self.input);
+        let mut batch = Batch::for_read_of(bytes.len());
+        let mut rest = bytes;
         let mut result = Ok(());
-        while result.is_ok() && !input.is_empty() {
-            result = match codec::frame_len(&input, self.edge.settings.packet_bytes_max) {
-                Ok(Some(len)) if input.len() >= len => {
-                    let handled = match codec::decode(&input[..len]) {
-                        Ok(packet) => self.packet(packet, now_ms, &mut batch).await,
+        while result.is_ok() && !rest.is_empty() {
+            result = match codec::frame_len(rest, self.edge.settings.packet_bytes_max) {
+                Ok(Some(len)) if rest.len() >= len => {
+                    let (frame, after) = rest.split_at(len);
+                    rest = after;
+                    match codec::decode(frame) {
+                        Ok(packet) => self.packet(packet, now_ms, &mut batch),
                         Err(error) => Err(End::Undecodable(error)),
-                    };
-                    input.advance(len);
-                    handled
+                    }
                 }
                 Ok(_) => break,
                 Err(error) => Err(End::Undecodable(error)),
             };
         }
-        self.input = input;
-        self.submit(batch)?;
-        result
+        let submitted = self.submit(batch);
+        (bytes.len() - rest.len(), submitted.and(result))
     }
 
-    async fn packet(&mut self, packet: Packet<'_>, now_ms: i64, batch: &mut Batch) -> Result<(), End> {
+    fn packet(&mut self, packet: Packet<'_>, now_ms: i64, batch: &mut Batch) -> Result<(), End> {
         match packet {
             Packet::Publish { topic, qos, retain, packet_id, payload } => {
                 let verdict = self.inbound.publish(topic, qos, packet_id).map_err(End::Broken)?;
-                let counters = &self.edge.counters;
-                (if qos == 0 { &counters.publishes_qos_0 } else { &counters.publishes_qos_1 }).add(1);
                 batch.publishes += 1;
-                let passes_on = match verdict {
-                    PublishVerdict::Take => self.edge.decode(topic, payload, now_ms, batch),
-                    PublishVerdict::AcknowledgeAlert => {
-                        self.edge.acknowledge_alert(topic, payload, &self.client_id)?;
-                        true
-                    }
-                    PublishVerdict::Refuse => {
-                        counters.publishes_refused.add(1);
-                        self.edge.warn_of_topic(&self.client_id, topic);
-                        false
-                    }
-                };
-                if passes_on && self.edge.fanout.wants(retain) {
-                    let ordinal = self.inbound.last_ordinal();
-                    self.held.push_back(Held { ordinal, topic: topic.into(), payload: payload.into(), qos, retain });
-                }
+                self.publish(verdict, (topic, payload), (qos, retain), now_ms, batch)
+            }
+            Packet::PubAck { packet_id } => self.attached.subscriber.acknowledge(packet_id).map_err(End::Broken),
+            Packet::Subscribe { packet_id, filters } => {
+                self.subscribe(packet_id, &filters);
                 Ok(())
             }
-            Packet::PubAck { packet_id } => {
-                self.attached.subscriber.outbound.borrow_mut().acknowledge(packet_id).map_err(End::Broken)
-            }
-            Packet::Subscribe { packet_id, filters } => self.subscribe(packet_id, filters).await,
             Packet::Unsubscribe { packet_id, filters } => {
                 for filter in &filters {
                     self.edge.fanout.unsubscribe(&self.attached.subscriber, filter);
@@ -340,52 +384,68 @@ impl<T: From<Input> + 'static> Connection<T> {
         }
     }
 
-    async fn subscribe(&mut self, packet_id: u16, filters: Vec<(String, u8)>) -> Result<(), End> {
+    fn publish(
+        &mut self,
+        verdict: PublishVerdict,
+        (topic, payload): (&str, &[u8]),
+        (qos, retain): (u8, bool),
+        now_ms: i64,
+        batch: &mut Batch,
+    ) -> Result<(), End> {
+        let counters = &self.edge.counters;
+        (if qos == 0 { &counters.publishes_qos_0 } else { &counters.publishes_qos_1 }).add(1);
+        let is_taken = match verdict {
+            PublishVerdict::Take => self.edge.decode(topic, payload, now_ms, batch),
+            PublishVerdict::AcknowledgeAlert => self.edge.acknowledge_alert(topic, payload, &self.client_id)?,
+            PublishVerdict::Refuse => {
+                self.edge.warn_of_topic(&self.client_id, topic);
+                false
+            }
+        };
+        if !is_taken && verdict != PublishVerdict::Take {
+            counters.publishes_refused.add(1);
+        }
+        // An acknowledgement is an event, not a state: it is passed on but never kept.
+        let retain = retain && verdict == PublishVerdict::Take;
+        if is_taken && self.edge.fanout.wants(topic, retain) {
+            let envelope = Envelope::new(topic, payload, qos);
+            batch.held_bytes += topic.len() + payload.len();
+            self.held.push_back(Held { ordinal: self.inbound.last_ordinal(), envelope, retain });
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, packet_id: u16, filters: &[(String, u8)]) {
         let mut granted = Vec::with_capacity(filters.len());
-        for (filter, qos) in &filters {
+        for (filter, qos) in filters {
             // QoS 2 is not served: the client is told what it gets.
             let qos = (*qos).min(1);
-            let code = match topic::check_filter(filter) {
-                Err(error) => {
-                    self.edge.counters.filters_refused.add(1);
-                    tracing::debug!(client_id = self.client_id, filter, "filter refused: it {}", error.reason());
-                    0x80
-                }
-                Ok(()) => match self.edge.fanout.subscribe(&self.attached.subscriber, filter, qos).await {
-                    Ok(()) => qos,
-                    Err(SubscribeError::TooMany) => {
-                        self.edge.counters.filters_refused.add(1);
-                        0x80
-                    }
-                    Err(SubscribeError::Router(_)) => return Err(End::RouterDead),
+            let refusal = match topic::check_filter(filter) {
+                Err(error) => Some(error.reason()),
+                Ok(()) => match self.edge.fanout.subscribe(&self.attached.subscriber, filter, qos) {
+                    Ok(()) => None,
+                    Err(TooManyFilters) => Some("is one too many"),
                 },
             };
-            granted.push(code);
+            if let Some(reason) = refusal {
+                self.edge.counters.filters_refused.add(1);
+                tracing::debug!(client_id = self.client_id, filter, "filter refused: it {reason}");
+            }
+            granted.push(if refusal.is_some() { 0x80 } else { qos });
         }
         codec::encode_suback(packet_id, &granted, &mut self.output);
-        Ok(())
     }
 
     fn submit(&mut self, batch: Batch) -> Result<(), End> {
         if batch.publishes == 0 {
             return Ok(());
         }
-        let submission = Submission {
-            session: Arc::clone(&self.progress),
-            through: self.inbound.last_ordinal(),
-            readings: batch.readings,
-            undecodable: batch.undecodable,
-            permit: None,
-        };
-        match self.edge.pipeline.try_submit(submission) {
-            Ok(None) => Ok(()),
-            Ok(Some(submission)) => {
-                let pipeline = self.edge.pipeline.clone();
-                self.submitting = Some(Box::pin(async move { pipeline.submit(submission).await }));
-                Ok(())
-            }
-            Err(PipelineGone) => Err(End::Refused),
+        let submission = batch.submission(&self.progress, self.inbound.last_ordinal());
+        if let Some(submission) = self.edge.pipeline.try_submit(submission)? {
+            let pipeline = self.edge.pipeline.clone();
+            self.submitting = Some(Box::pin(async move { pipeline.submit(submission).await }));
         }
+        Ok(())
     }
 
     /// Commits set publishes free: first they are fanned out, then acknowledged, in their order.
@@ -393,8 +453,7 @@ impl<T: From<Input> + 'static> Connection<T> {
         let committed = self.progress.committed();
         while self.held.front().is_some_and(|held| held.ordinal <= committed) {
             let held = self.held.pop_front().expect("just looked at");
-            let sent = self.edge.fanout.publish(held.topic.as_bytes(), &held.payload, held.qos, held.retain).await;
-            sent.map_err(|_| End::RouterDead)?;
+            self.edge.fanout.publish(held.envelope, held.retain).await?;
         }
         if self.inbound.uncommitted() > 0 {
             let was_full = !self.may_read();
@@ -407,11 +466,18 @@ impl<T: From<Input> + 'static> Connection<T> {
         if self.progress.is_failed() { Err(End::Refused) } else { Ok(()) }
     }
 
-    fn fill_output(&mut self) {
+    /// Whether others should have their turn before this goes on.
+    fn fill_output(&mut self) -> bool {
         if self.output.is_empty() {
             self.last_written = Instant::now();
         }
-        self.attached.subscriber.outbound.borrow_mut().fill(&mut self.output, OUTPUT_BYTES);
+        let subscriber = &self.attached.subscriber;
+        let is_paused = self.edge.fanout.fill(subscriber, &mut self.output, OUTPUT_BYTES);
+        subscriber.note_output(self.output.len());
+        if is_paused {
+            subscriber.changed.notify_one();
+        }
+        is_paused
     }
 
     fn wrote(&mut self, count: usize) {
@@ -420,36 +486,33 @@ impl<T: From<Input> + 'static> Connection<T> {
         if self.written == self.output.len() {
             self.output.clear();
             self.written = 0;
-            if self.output.capacity() > OUTPUT_BYTES {
-                self.output.shrink_to(OUTPUT_BYTES);
-            }
+            self.output.shrink_to(OUTPUT_BYTES);
         }
     }
 
     /// Sets the timer to the earliest thing to watch for, unless it fires before that anyway.
-    fn arm(&self, timer: &mut Pin<Box<Sleep>>) {
-        let mut deadline = Instant::now() + std::time::Duration::from_secs(FAR_AHEAD_S);
-        if let Some(silence_ms) = self.silence_ms_max {
-            deadline = deadline.min(self.last_heard + std::time::Duration::from_millis(silence_ms));
-        }
-        if !self.output.is_empty() {
-            deadline = deadline.min(self.last_written + self.edge.settings.write_timeout);
-        }
+    fn arm(&self, timer: &mut Pin<Box<Sleep>>, input: &Input) {
+        let silence = self.silence_max.map(|max| self.last_heard + max);
+        let unread = (!self.output.is_empty()).then(|| self.last_written + self.edge.settings.write_timeout);
+        let slow = input.large_since().map(|since| since + self.edge.settings.packet_timeout);
+        let Some(deadline) = [silence, unread, slow].into_iter().flatten().min() else { return };
         if timer.is_elapsed() || deadline < timer.deadline() {
             timer.as_mut().reset(deadline);
         }
     }
 
-    fn judge_silence(&mut self, was_reading: bool) -> Option<End> {
+    fn judge_silence(&mut self, was_reading: bool, input: &Input) -> Option<End> {
         let now = Instant::now();
         if !self.output.is_empty() && now >= self.last_written + self.edge.settings.write_timeout {
             return Some(End::NotReading);
         }
+        if input.large_since().is_some_and(|since| now >= since + self.edge.settings.packet_timeout) {
+            return Some(End::Slow);
+        }
         if !was_reading {
             self.last_heard = now;
         }
-        let silence = std::time::Duration::from_millis(self.silence_ms_max?);
-        (now >= self.last_heard + silence).then_some(End::Broken(Close::KeepAlive))
+        (now >= self.last_heard + self.silence_max?).then_some(End::Broken(Close::KeepAlive))
     }
 
     /// Waits for the commits of what was taken, and writes their acknowledgements, as long as the client reads them.
@@ -483,67 +546,10 @@ impl<T: From<Input> + 'static> Connection<T> {
     }
 }
 
-/// What one read of the socket publishes.
-#[derive(Default)]
-pub(super) struct Batch {
-    publishes: usize,
-    readings: Readings,
-    undecodable: Vec<Undecodable>,
-}
-
-impl<T: From<Input> + 'static> Edge<T> {
-    /// Decodes one publish into the batch; whether it is to be fanned out.
-    fn decode(&self, topic: &str, payload: &[u8], now_ms: i64, batch: &mut Batch) -> bool {
-        match self.ingest.borrow_mut().decode(topic, payload, now_ms, &mut batch.readings) {
-            Decoded::Stored { .. } => true,
-            Decoded::Unrouted => {
-                if self.counters.note_unrouted(topic) {
-                    tracing::info!(
-                        topic,
-                        "no route takes this topic; to store it add  [[route]] topic = \"{}\"",
-                        route_line(topic)
-                    );
-                }
-                self.settings.unrouted == super::Unrouted::Pass
-            }
-            Decoded::Undecodable { reason } => {
-                self.counters.publishes_undecodable.add(1);
-                batch.undecodable.push(Undecodable {
-                    reason,
-                    topic: topic.to_owned(),
-                    sample: payload[..payload.len().min(SAMPLE_BYTES)].to_vec(),
-                    received_at_ms: now_ms,
-                });
-                true
-            }
-        }
-    }
-
-    fn acknowledge_alert(&self, topic: &str, payload: &[u8], client_id: &str) -> Result<(), End> {
-        let Some((device, metric, kind)) = topic::alert_acknowledgement(topic) else {
-            return Ok(());
-        };
-        let by = serde_json::from_slice::<serde_json::Value>(payload)
-            .ok()
-            .and_then(|value| value.get("by")?.as_str().map(str::to_owned));
-        let acknowledgement = AlertAcknowledgement {
-            device: topic::percent_decode(device),
-            metric: topic::percent_decode(metric),
-            kind: topic::percent_decode(kind),
-            by: by.unwrap_or_else(|| client_id.to_owned()),
-        };
-        self.pipeline.acknowledge(acknowledgement).map_err(|PipelineGone| End::Refused)
-    }
-
+impl<T: From<handoff::Input> + 'static> Edge<T> {
     fn warn_of_client(&self, peer: SocketAddr, client_id: &str, reason: &str) {
         if let Some(more) = self.refusals.borrow_mut().permit((self.now_ms)()) {
             tracing::warn!(%peer, client_id, more, "connection closed: {reason}");
-        }
-    }
-
-    fn warn_of_topic(&self, client_id: &str, topic: &str) {
-        if let Some(more) = self.refusals.borrow_mut().permit((self.now_ms)()) {
-            tracing::warn!(client_id, topic, more, "publish dropped: alerts/ and outrider/ belong to the gateway");
         }
     }
 
@@ -551,62 +557,6 @@ impl<T: From<Input> + 'static> Edge<T> {
         let number = self.made_client_ids.get() + 1;
         self.made_client_ids.set(number);
         format!("outrider-made-{number}")
-    }
-}
-
-/// The template that would take a topic like this one.
-fn route_line(topic: &str) -> String {
-    let levels: Vec<&str> = topic.split('/').collect();
-    match levels.as_slice() {
-        [_] => format!("{topic}\" with device = \"{topic}"),
-        [root, _] => format!("{root}/{{device}}"),
-        [root, ..] => format!("{root}/{{device}}/{{metric...}}"),
-        [] => topic.to_owned(),
-    }
-}
-
-/// A will is a publish like any other: stored, then fanned out.
-async fn publish_will<T: From<Input> + 'static>(edge: &Rc<Edge<T>>, client_id: &str, will: Will) {
-    if topic::check_topic(&will.topic).is_err() || topic::is_reserved(&will.topic) {
-        edge.counters.publishes_refused.add(1);
-        return edge.warn_of_topic(client_id, &will.topic);
-    }
-    let mut batch = Batch::default();
-    if !edge.decode(&will.topic, &will.payload, (edge.now_ms)(), &mut batch) {
-        return;
-    }
-    let progress = Arc::<SessionProgress>::default();
-    let submission = Submission {
-        session: Arc::clone(&progress),
-        through: 1,
-        readings: batch.readings,
-        undecodable: batch.undecodable,
-        permit: None,
-    };
-    if edge.pipeline.submit(submission).await.is_err() {
-        return;
-    }
-    while progress.committed() < 1 && !progress.is_failed() {
-        progress.changed().await;
-    }
-    if progress.committed() >= 1 {
-        // A dead router is noticed by the listener, which ends the process.
-        let _ = edge.fanout.publish(will.topic.as_bytes(), &will.payload, will.qos.min(1), will.retain).await;
-    }
-}
-
-async fn read_some(reader: &mut tokio::net::tcp::ReadHalf<'_>, input: &mut BytesMut) -> std::io::Result<usize> {
-    // Waiting first keeps an idle connection without a buffer.
-    reader.readable().await?;
-    input.reserve(READ_BYTES);
-    match reader.try_read_buf(input) {
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-            if input.is_empty() {
-                *input = BytesMut::new();
-            }
-            reader.read_buf(input).await
-        }
-        result => result,
     }
 }
 

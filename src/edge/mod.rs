@@ -6,13 +6,15 @@
 mod codec;
 mod connection;
 pub mod fanout;
+mod input;
 pub mod outbox;
+mod publish;
 mod retained;
 mod router;
 mod sessions;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -25,9 +27,10 @@ use crate::counter::Counter;
 use crate::handoff::{Input, PipelineHandle};
 use crate::ingest::Ingest;
 use fanout::Fanout;
+use input::ReadBuffer;
 use outbox::Outbox;
+use router::Envelope;
 pub use router::RouterDead;
-use router::RouterFeed;
 use sessions::Sessions;
 
 /// Every bound of the edge.
@@ -37,15 +40,21 @@ pub struct EdgeSettings {
     pub packet_bytes_max: usize,
     pub connect_timeout: Duration,
     pub write_timeout: Duration,
+    /// For a packet beyond a few KiB to arrive whole.
+    pub packet_timeout: Duration,
+    /// What all connections may keep of such packets.
+    pub packets_under_way_bytes_max: usize,
     /// Publishes of one connection that may wait for their commit; then its socket is not read.
     pub uncommitted_max: u64,
-    pub filters_max: usize,
+    /// Levels of all filters together.
+    pub filter_levels_max: usize,
     pub filters_a_client_max: usize,
-    pub topics_max: usize,
     pub retained_max: usize,
     pub retained_bytes_max: usize,
     /// What may wait for one subscriber; beyond it is disconnected, or loses messages while it is away.
     pub subscriber_bytes_max: usize,
+    /// The same for all of them together.
+    pub subscribers_bytes_max: usize,
     pub persistent_sessions_max: usize,
     pub unrouted: Unrouted,
 }
@@ -66,13 +75,15 @@ impl Default for EdgeSettings {
             packet_bytes_max: 256 * 1024,
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
+            packet_timeout: Duration::from_secs(60),
+            packets_under_way_bytes_max: 16 << 20,
             uncommitted_max: 256,
-            filters_max: 256,
+            filter_levels_max: 65_536,
             filters_a_client_max: 64,
-            topics_max: 100_000,
             retained_max: 10_000,
             retained_bytes_max: 16 << 20,
             subscriber_bytes_max: 1 << 20,
+            subscribers_bytes_max: 64 << 20,
             persistent_sessions_max: 1024,
             unrouted: Unrouted::Pass,
         }
@@ -81,6 +92,8 @@ impl Default for EdgeSettings {
 
 /// Topics of the last unrouted publishes that the status lists.
 const UNROUTED_TOPICS: usize = 16;
+/// Missing routes that are named in the log.
+const ADVISED_ROUTES_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub struct EdgeCounters {
@@ -95,25 +108,22 @@ pub struct EdgeCounters {
     pub bytes_received: Counter,
     pub subscribers_overrun: Counter,
     pub messages_dropped: Counter,
-    pub topics_refused: Counter,
     pub filters_refused: Counter,
     pub retained_refused: Counter,
     pub unrouted_topics: Mutex<VecDeque<String>>,
 }
 
 impl EdgeCounters {
-    /// Whether the topic is new among the last ones, and so worth a line in the log.
-    fn note_unrouted(&self, topic: &str) -> bool {
+    fn note_unrouted(&self, topic: &str) {
         self.publishes_unrouted.add(1);
         let mut topics = self.unrouted_topics.lock().expect("nothing panics while it is held");
         if topics.iter().any(|known| known == topic) {
-            return false;
+            return;
         }
         if topics.len() == UNROUTED_TOPICS {
             topics.pop_front();
         }
         topics.push_back(topic.to_owned());
-        true
     }
 }
 
@@ -134,7 +144,10 @@ struct Edge<T: From<Input>> {
     counters: Arc<EdgeCounters>,
     now_ms: fn() -> i64,
     phase: watch::Receiver<Phase>,
+    draining: Cell<bool>,
+    read_buffer: Rc<ReadBuffer>,
     refusals: RefCell<Throttle>,
+    advised_routes: RefCell<HashSet<String>>,
     made_client_ids: Cell<u64>,
 }
 
@@ -173,9 +186,11 @@ pub struct EdgeParts<T: From<Input>> {
 pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgeParts<T>) -> Result<(), RouterDead> {
     let EdgeParts { settings, pipeline, ingest, counters, now_ms, phase, outbox } = parts;
     let settings = Rc::new(settings);
-    let router = RouterFeed::start(settings.filters_max).map_err(|_| RouterDead)?;
-    let fanout = Fanout::new(router, Rc::clone(&settings), Arc::clone(&counters));
+    let fanout = Fanout::start(Rc::clone(&settings), Arc::clone(&counters))?;
+    tokio::task::spawn_local(publish_own(outbox, fanout.clone()));
     let sessions = Sessions::new(fanout.clone(), settings.persistent_sessions_max);
+    let kept_max = settings.packets_under_way_bytes_max.max(4 * settings.packet_bytes_max);
+    let read_buffer = Rc::new(ReadBuffer::new(kept_max));
     let edge = Rc::new(Edge {
         settings,
         pipeline,
@@ -185,7 +200,10 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
         counters,
         now_ms,
         phase: phase.clone(),
+        draining: Cell::new(false),
+        read_buffer,
         refusals: RefCell::default(),
+        advised_routes: RefCell::default(),
         made_client_ids: Cell::new(0),
     });
     let places = Arc::new(Semaphore::new(edge.settings.connections_max));
@@ -194,7 +212,6 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
     loop {
         tokio::select! {
             accepted = listener.accept() => accept(&edge, &places, accepted).await,
-            own = outbox.next() => edge.fanout.publish(own.topic.as_bytes(), &own.payload, 1, true).await?,
             _ = health.tick() => if edge.fanout.is_dead() { return Err(RouterDead) },
             draining = phase.wait_for(|phase| *phase == Phase::Draining) => {
                 // A sender that is gone means the same: the process is ending.
@@ -204,10 +221,22 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
         }
     }
     drop(listener);
+    edge.draining.set(true);
+    edge.sessions.wake_all();
     // Every connection gives its place back when it has ended.
     let all = u32::try_from(edge.settings.connections_max).unwrap_or(u32::MAX);
     let _ = places.acquire_many(all).await;
     Ok(())
+}
+
+/// Alerts and the status, for as long as the router lives; the listener notices when it does not.
+async fn publish_own(outbox: Outbox, fanout: Fanout) {
+    loop {
+        let own = outbox.next().await;
+        if fanout.publish_own(Envelope::new(&own.topic, &own.payload, 1)).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn accept<T: From<Input> + 'static>(

@@ -1,65 +1,140 @@
 //! Retained messages: ours, not the router's, which hands a new subscriber at most 100 of them and forgets one on an empty publish.
+//!
+//! A subscriber gets them bit by bit, as it reads them: what waits is a place in this table, not a copy of it.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use bytes::Bytes;
 
+use super::router::Envelope;
 use crate::core::topic;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RetainedMessage {
-    pub topic: Bytes,
-    pub payload: Bytes,
-    pub qos: u8,
-}
-
-/// Bounded in number and bytes; beyond either a new topic is refused, an old one can still be replaced by what is not larger.
+/// Bounded in number and bytes; beyond either a new topic is refused, an old one can still be replaced by what is not larger. The
+/// gateway's own messages are not counted: who fills this table must not silence an alert.
 #[derive(Debug)]
 pub struct Retained {
-    messages: BTreeMap<Bytes, (Bytes, u8)>,
+    messages: BTreeMap<Bytes, Message>,
+    count: usize,
     bytes: usize,
     count_max: usize,
     bytes_max: usize,
+}
+
+#[derive(Debug)]
+struct Message {
+    envelope: Envelope,
+    own: bool,
 }
 
 /// The store of retained messages is full.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RetainedFull;
 
+/// How far a subscriber has come with the retained messages of one filter.
+#[derive(Debug)]
+pub struct Scan {
+    pub filter: String,
+    pub qos: u8,
+    /// The last one it was given, or that did not match.
+    after: Option<Bytes>,
+}
+
+impl Scan {
+    pub fn new(filter: &str, qos: u8) -> Scan {
+        Scan { filter: filter.to_owned(), qos, after: None }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum ScanStep {
+    Message(Envelope),
+    /// It looked at as many as it may for now.
+    Paused,
+    Done,
+}
+
 impl Retained {
     pub fn new(count_max: usize, bytes_max: usize) -> Retained {
-        Retained { messages: BTreeMap::new(), bytes: 0, count_max, bytes_max }
+        Retained { messages: BTreeMap::new(), count: 0, bytes: 0, count_max, bytes_max }
     }
 
-    /// An empty payload deletes.
-    pub fn set(&mut self, topic: &[u8], payload: &[u8], qos: u8) -> Result<(), RetainedFull> {
-        let old = self.messages.get(topic).map(|(payload, _)| payload.len());
-        if payload.is_empty() {
+    /// Keeps a client's message; one without a payload deletes.
+    pub fn set(&mut self, envelope: &Envelope) -> Result<(), RetainedFull> {
+        let (topic, len) = (envelope.topic_bytes(), size(envelope));
+        let old = self.messages.get(&topic).filter(|old| !old.own).map(|old| size(&old.envelope));
+        if envelope.payload().is_empty() {
             if let Some(old) = old {
-                self.messages.remove(topic);
-                self.bytes -= topic.len() + old;
+                self.messages.remove(&topic);
+                self.count -= 1;
+                self.bytes -= old;
             }
             return Ok(());
         }
-        let after = self.bytes - old.map_or(0, |old| topic.len() + old) + topic.len() + payload.len();
+        let after = self.bytes - old.unwrap_or(0) + len;
         let grows = after > self.bytes;
-        if (old.is_none() && self.messages.len() >= self.count_max) || (grows && after > self.bytes_max) {
+        if (old.is_none() && self.count >= self.count_max) || (grows && after > self.bytes_max) {
             return Err(RetainedFull);
         }
         self.bytes = after;
-        self.messages.insert(Bytes::copy_from_slice(topic), (Bytes::copy_from_slice(payload), qos));
+        self.count += usize::from(old.is_none());
+        self.put(topic, Message { envelope: envelope.clone(), own: false });
         Ok(())
     }
 
-    pub fn matching<'a>(&'a self, filter: &'a str) -> impl Iterator<Item = RetainedMessage> + 'a {
-        self.messages
-            .iter()
-            .filter(|(topic, _)| std::str::from_utf8(topic).is_ok_and(|topic| topic::matches(filter, topic)))
-            .map(|(topic, (payload, qos))| RetainedMessage {
-                topic: topic.clone(),
-                payload: payload.clone(),
-                qos: *qos,
-            })
+    /// Keeps, or with an empty payload deletes, a message of the gateway's own: on topics that clients cannot publish to.
+    pub fn set_own(&mut self, envelope: &Envelope) {
+        let topic = envelope.topic_bytes();
+        if envelope.payload().is_empty() {
+            self.messages.remove(&topic);
+        } else {
+            self.put(topic, Message { envelope: envelope.clone(), own: true });
+        }
+    }
+
+    fn put(&mut self, topic: Bytes, message: Message) {
+        // The old key is a part of the old message, and would keep all of it.
+        self.messages.remove(&topic);
+        self.messages.insert(topic, message);
+    }
+
+    /// The next message of a scan. Looks at no more than `looks`, which it counts down.
+    pub fn advance(&self, scan: &mut Scan, looks: &mut usize) -> ScanStep {
+        let prefix = literal_prefix(&scan.filter);
+        let start = match &scan.after {
+            Some(after) => Bound::Excluded(after.as_ref()),
+            None => Bound::Included(prefix.as_bytes()),
+        };
+        let mut last: Option<&Bytes> = None;
+        for (topic, message) in self.messages.range::<[u8], _>((start, Bound::Unbounded)) {
+            if !topic.starts_with(prefix.as_bytes()) {
+                break;
+            }
+            if *looks == 0 {
+                scan.after = last.cloned().or(scan.after.take());
+                return ScanStep::Paused;
+            }
+            *looks -= 1;
+            last = Some(topic);
+            if topic::matches(&scan.filter, message.envelope.topic()) {
+                scan.after = Some(topic.clone());
+                return ScanStep::Message(message.envelope.clone());
+            }
+        }
+        ScanStep::Done
+    }
+}
+
+fn size(envelope: &Envelope) -> usize {
+    envelope.topic().len() + envelope.payload().len()
+}
+
+/// What every topic that the filter matches begins with.
+fn literal_prefix(filter: &str) -> &str {
+    match filter.find(['+', '#']) {
+        // `a/#` matches `a` too.
+        Some(wildcard) => filter[..wildcard].strip_suffix('/').unwrap_or(&filter[..wildcard]),
+        None => filter,
     }
 }
 
@@ -67,19 +142,54 @@ impl Retained {
 mod tests {
     use super::*;
 
+    fn set(retained: &mut Retained, topic: &str, payload: &[u8]) -> Result<(), RetainedFull> {
+        retained.set(&Envelope::new(topic, payload, 1))
+    }
+
+    fn topics(retained: &Retained, filter: &str) -> Vec<String> {
+        let mut scan = Scan::new(filter, 1);
+        let mut found = Vec::new();
+        loop {
+            match retained.advance(&mut scan, &mut 1) {
+                ScanStep::Message(envelope) => found.push(envelope.topic().to_owned()),
+                // Paused at once without having looked would go on for ever.
+                ScanStep::Paused => {}
+                ScanStep::Done => return found,
+            }
+        }
+    }
+
     #[test]
     fn retained_messages_are_replaced_deleted_and_bounded() {
         let mut retained = Retained::new(2, 20);
-        assert_eq!(retained.set(b"a", b"1", 0), Ok(()));
-        assert_eq!(retained.set(b"a", b"22", 1), Ok(()));
-        assert_eq!(retained.set(b"b", b"1", 0), Ok(()));
-        assert_eq!(retained.set(b"c", b"1", 0), Err(RetainedFull), "too many");
-        assert_eq!(retained.set(b"b", &[0; 30], 0), Err(RetainedFull), "too large");
-        let all: Vec<_> = retained.matching("#").map(|message| (message.topic, message.payload, message.qos)).collect();
-        assert_eq!(all, [("a".into(), "22".into(), 1), ("b".into(), "1".into(), 0)]);
-        assert_eq!(retained.set(b"a", b"", 0), Ok(()));
-        assert_eq!(retained.matching("a").count(), 0);
-        assert_eq!(retained.set(b"a", b"", 0), Ok(()), "nothing to delete");
-        assert_eq!((retained.messages.len(), retained.bytes), (1, 2));
+        assert_eq!(set(&mut retained, "a", b"1"), Ok(()));
+        assert_eq!(set(&mut retained, "a", b"22"), Ok(()));
+        assert_eq!(set(&mut retained, "b", b"1"), Ok(()));
+        assert_eq!(set(&mut retained, "c", b"1"), Err(RetainedFull), "too many");
+        assert_eq!(set(&mut retained, "b", &[0; 30]), Err(RetainedFull), "too large");
+        assert_eq!(topics(&retained, "#"), ["a", "b"]);
+        retained.set_own(&Envelope::new("alerts/x", &[0; 30], 1));
+        assert_eq!(topics(&retained, "alerts/#"), ["alerts/x"], "the gateway's own always have room");
+        retained.set_own(&Envelope::new("alerts/x", b"", 1));
+        assert_eq!(set(&mut retained, "a", b""), Ok(()));
+        assert_eq!(topics(&retained, "a").len(), 0);
+        assert_eq!(set(&mut retained, "a", b""), Ok(()), "nothing to delete");
+        assert_eq!((retained.messages.len(), retained.count, retained.bytes), (1, 1, 2));
+    }
+
+    #[test]
+    fn a_scan_finds_each_match_once_and_looks_only_where_one_can_be() {
+        let mut retained = Retained::new(100, 10_000);
+        for topic in ["a", "a!", "a/b", "a/b/c", "a/c", "b", "/a"] {
+            set(&mut retained, topic, b"1").expect("room");
+        }
+        assert_eq!(topics(&retained, "a/#"), ["a", "a/b", "a/b/c", "a/c"]);
+        assert_eq!(topics(&retained, "a/+"), ["a/b", "a/c"]);
+        assert_eq!(topics(&retained, "+/b/#"), ["a/b", "a/b/c"]);
+        assert_eq!(topics(&retained, "a/b"), ["a/b"]);
+        assert_eq!(topics(&retained, "#").len(), 7);
+        let mut looks = 100;
+        while retained.advance(&mut Scan::new("b", 1), &mut looks) == ScanStep::Done {}
+        assert_eq!(looks, 99, "a plain topic is looked up, not searched for");
     }
 }

@@ -1,145 +1,138 @@
-//! The only file that names rumqttd's router: it decides which filters a topic matches, and keeps a log for each filter.
+//! The only file that names rumqttd's router: between a publish and its receivers it keeps one log, in order.
 //!
-//! The gateway has one link for each distinct filter, and one that publishes. Clients come and go without the router noticing: a
-//! link, once made, is kept, because most of the ways to end the router begin with a link that goes. What a client may see of a
-//! filter's log is dealt out by [`super::fanout`].
+//! The router's own matching is not used. It never forgets a topic, a filter or a client's name, and most ways to end it begin with a
+//! link that goes; so it knows one topic, one filter and two links, which are there from the start, and the real topic travels in the
+//! payload. Who gets what is decided by [`super::fanout`], whose tables shrink again.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rumqttd::local::{LinkBuilder, LinkError, LinkRx, LinkTx};
 use rumqttd::{Notification, Router, RouterConfig};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::Semaphore;
 
-/// A filter's log is at most twice this: a reader that falls behind it by more has lost something, and is told so.
-const SEGMENT_BYTES: usize = 512 * 1024;
+const TOPIC: &str = "m";
+/// The log holds at least one segment less than this many: more than is ever under way, so that nothing is overrun.
 const SEGMENTS: usize = 3;
-/// Messages between the edge and the router.
-const FEED_LEN: usize = 1024;
-
-enum Feed {
-    Publish { topic: Bytes, envelope: Bytes },
-    Subscribe { filter: String, reply: oneshot::Sender<FilterLog> },
-}
-
-/// The way into the router; its thread does the calls that block.
-#[derive(Clone)]
-pub struct RouterFeed {
-    feed: mpsc::Sender<Feed>,
-    dead: Arc<AtomicBool>,
-}
+const SEGMENT_BYTES: usize = 1024 * 1024;
+/// What may be between publish and receivers; a publish waits for its share.
+const UNDER_WAY_BYTES_MAX: usize = 1024 * 1024;
+/// Even a small message takes this share, so that the number of those under way is bounded as well.
+const MESSAGE_BYTES_MIN: usize = 1024;
 
 /// The router has ended, and with it local subscriptions; the process has to end too.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RouterDead;
 
-impl RouterFeed {
-    /// `filters_max`: how many distinct filters there may ever be.
-    pub fn start(filters_max: usize) -> std::io::Result<RouterFeed> {
-        let config = RouterConfig {
-            max_connections: filters_max + 1,
-            max_outgoing_packet_count: 200,
-            max_segment_size: SEGMENT_BYTES,
-            max_segment_count: SEGMENTS,
-            ..RouterConfig::default()
-        };
-        let (feed, next) = mpsc::channel(FEED_LEN);
-        let dead = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&dead);
-        thread::Builder::new().name("fanout".to_owned()).spawn(move || {
-            if let Err(error) = run_feed(config, next) {
-                tracing::error!(%error, "the router has ended");
-                flag.store(true, Ordering::Release);
-            }
-        })?;
-        Ok(RouterFeed { feed, dead })
+/// A message in one piece of memory: quality of service, length of the topic, topic, payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope(Bytes);
+
+const TOPIC_START: usize = 3;
+
+impl Envelope {
+    /// Copies: a slice of what was read would pin more than the message. `topic` is valid, so its length fits.
+    pub fn new(topic: &str, payload: &[u8], qos: u8) -> Envelope {
+        let mut bytes = BytesMut::with_capacity(TOPIC_START + topic.len() + payload.len());
+        bytes.put_u8(qos);
+        bytes.put_u16(topic.len() as u16);
+        bytes.put_slice(topic.as_bytes());
+        bytes.put_slice(payload);
+        Envelope(bytes.freeze())
     }
 
-    pub fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::Acquire)
+    pub fn qos(&self) -> u8 {
+        self.0[0]
     }
 
-    /// Waits for room. The quality of service travels in the envelope: the router's own is fixed by its subscriptions.
-    pub async fn publish(&self, topic: &[u8], payload: &[u8], qos: u8) -> Result<(), RouterDead> {
-        // Copied: a slice would pin the whole read buffer for as long as the log keeps the message.
-        let mut envelope = BytesMut::with_capacity(payload.len() + 1);
-        envelope.put_u8(qos);
-        envelope.put_slice(payload);
-        let publish = Feed::Publish { topic: Bytes::copy_from_slice(topic), envelope: envelope.freeze() };
-        self.feed.send(publish).await.map_err(|_| RouterDead)
+    fn topic_end(&self) -> usize {
+        TOPIC_START + usize::from(u16::from_be_bytes([self.0[1], self.0[2]]))
     }
 
-    pub async fn subscribe(&self, filter: &str) -> Result<FilterLog, RouterDead> {
-        let (reply, subscribed) = oneshot::channel();
-        self.feed.send(Feed::Subscribe { filter: filter.to_owned(), reply }).await.map_err(|_| RouterDead)?;
-        subscribed.await.map_err(|_| RouterDead)
+    pub fn topic(&self) -> &str {
+        std::str::from_utf8(&self.0[TOPIC_START..self.topic_end()]).expect("made from a str")
+    }
+
+    pub fn topic_bytes(&self) -> Bytes {
+        self.0.slice(TOPIC_START..self.topic_end())
+    }
+
+    pub fn payload(&self) -> Bytes {
+        self.0.slice(self.topic_end()..)
+    }
+
+    fn share(&self) -> u32 {
+        self.0.len().clamp(MESSAGE_BYTES_MIN, UNDER_WAY_BYTES_MAX) as u32
     }
 }
 
-fn run_feed(config: RouterConfig, mut next: mpsc::Receiver<Feed>) -> Result<(), Box<LinkError>> {
-    let router = Router::new(0, config).spawn();
-    // Held though nothing is read from it: the router ends a link whose receiving half is gone.
-    let (mut publisher, _acknowledgements, _) =
-        LinkBuilder::new("publisher", router.clone()).build().map_err(Box::new)?;
-    let mut subscribers: Vec<LinkTx> = Vec::new();
-    while let Some(feed) = next.blocking_recv() {
-        match feed {
-            Feed::Publish { topic, envelope } => {
-                publisher.publish(topic, envelope).map_err(Box::new)?;
-            }
-            Feed::Subscribe { filter, reply } => {
-                let name = format!("filter-{}", subscribers.len());
-                let (mut link, mut log, _) = LinkBuilder::new(&name, router.clone()).build().map_err(Box::new)?;
-                link.subscribe(filter).map_err(Box::new)?;
-                // The acknowledgement: from here on nothing that matches is missed.
-                while !matches!(log.recv().map_err(Box::new)?, Some(Notification::DeviceAck(_))) {}
-                subscribers.push(link);
-                // The client that asked may be gone; the link stays for the next one.
-                let _ = reply.send(FilterLog { log, last_offset: None });
-            }
-        }
-    }
-    Ok(())
+/// The way in. Cheap to clone.
+#[derive(Clone)]
+pub struct RouterFeed {
+    link: Rc<RefCell<LinkTx>>,
+    share: Rc<Semaphore>,
 }
 
-/// What the router has for one filter, in order.
-pub struct FilterLog {
-    log: LinkRx,
+/// The way out: everything, in order.
+pub struct RouterLog {
+    link: LinkRx,
+    share: Rc<Semaphore>,
     last_offset: Option<u64>,
+    // Held though nothing comes there: the router ends a link whose receiving half is gone.
+    _publisher: LinkRx,
+    _subscriber: LinkTx,
 }
 
-/// A message as it went in.
-#[derive(Debug)]
-pub struct Routed {
-    pub topic: Bytes,
-    pub payload: Bytes,
-    pub qos: u8,
-    /// The log was overrun: something before this message is missing.
-    pub after_gap: bool,
+/// Starts the router's thread. Waits for its first answers, which is a matter of microseconds.
+pub fn start() -> Result<(RouterFeed, RouterLog), Box<LinkError>> {
+    let config = RouterConfig {
+        max_connections: 2,
+        max_outgoing_packet_count: 200,
+        max_segment_size: SEGMENT_BYTES,
+        max_segment_count: SEGMENTS,
+        ..RouterConfig::default()
+    };
+    let router = Router::new(0, config).spawn();
+    let (mut subscriber, mut link, _) = LinkBuilder::new("subscriber", router.clone()).build()?;
+    subscriber.subscribe(TOPIC)?;
+    // The acknowledgement: from here on nothing is missed.
+    while !matches!(link.recv()?, Some(Notification::DeviceAck(_))) {}
+    let (publisher, idle, _) = LinkBuilder::new("publisher", router).build()?;
+    let share = Rc::new(Semaphore::new(UNDER_WAY_BYTES_MAX));
+    let log =
+        RouterLog { link, share: Rc::clone(&share), last_offset: None, _publisher: idle, _subscriber: subscriber };
+    Ok((RouterFeed { link: Rc::new(RefCell::new(publisher)), share }, log))
 }
 
-impl FilterLog {
-    pub async fn next(&mut self) -> Result<Routed, RouterDead> {
+impl RouterFeed {
+    pub fn is_dead(&self) -> bool {
+        self.share.is_closed()
+    }
+
+    /// Waits, first come, first served, until there is room.
+    pub async fn publish(&self, envelope: Envelope) -> Result<(), RouterDead> {
+        self.share.acquire_many(envelope.share()).await.map_err(|_| RouterDead)?.forget();
+        self.link.borrow_mut().publish(TOPIC, envelope.0).map(drop).map_err(|_| RouterDead)
+    }
+}
+
+impl RouterLog {
+    pub async fn next(&mut self) -> Result<Envelope, RouterDead> {
         loop {
-            match self.log.next().await.map_err(|_| RouterDead)? {
+            match self.link.next().await.map_err(|_| RouterDead)? {
                 Some(Notification::Forward(forward)) => {
                     let offset = forward.cursor.map(|(_, offset)| offset);
-                    let after_gap = match (self.last_offset, offset) {
-                        (Some(last), Some(offset)) => offset != last + 1,
-                        _ => false,
-                    };
-                    self.last_offset = offset;
-                    let mut payload = forward.publish.payload;
-                    if payload.is_empty() {
-                        continue;
+                    if let (Some(last), Some(offset)) = (self.last_offset, offset) {
+                        assert_eq!(offset, last + 1, "less is under way than the log holds");
                     }
-                    let qos = payload.split_to(1)[0];
-                    return Ok(Routed { topic: forward.publish.topic, payload, qos, after_gap });
+                    self.last_offset = offset;
+                    let envelope = Envelope(forward.publish.payload);
+                    self.share.add_permits(envelope.share() as usize);
+                    return Ok(envelope);
                 }
                 // The router has stopped scheduling this link until it is woken.
-                Some(Notification::Unschedule) => self.log.wake().await.map_err(|_| RouterDead)?,
+                Some(Notification::Unschedule) => self.link.wake().await.map_err(|_| RouterDead)?,
                 // `None` is a spurious wake-up, not an end.
                 Some(_) | None => {}
             }
@@ -147,25 +140,54 @@ impl FilterLog {
     }
 }
 
+impl Drop for RouterLog {
+    /// Who waits for a share learns that nothing goes on.
+    fn drop(&mut self) {
+        self.share.close();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn everything_that_matches_arrives_in_order() {
-        let router = RouterFeed::start(4).expect("a thread");
-        let mut log = router.subscribe("a/+").await.expect("a router");
-        let feed = router.clone();
-        let publishing = tokio::spawn(async move {
-            for n in 0..5000u32 {
-                feed.publish(b"a/b", &n.to_be_bytes(), 1).await.expect("a router");
+    async fn deal_out(sizes: &[usize]) {
+        let (feed, mut log) = start().expect("a router");
+        let publish = async {
+            for (n, size) in sizes.iter().enumerate() {
+                let mut payload = vec![0; *size];
+                payload[..8].copy_from_slice(&(n as u64).to_be_bytes());
+                feed.publish(Envelope::new(&format!("a/{n}"), &payload, (n % 2) as u8)).await.expect("a router");
             }
-        });
-        for n in 0..5000u32 {
-            let message = log.next().await.expect("a router");
-            assert_eq!((&message.payload[..], message.qos, message.after_gap), (&n.to_be_bytes()[..], 1, false));
-        }
-        publishing.await.expect("no panic");
-        assert!(!router.is_dead());
+        };
+        let read = async {
+            for (n, size) in sizes.iter().enumerate() {
+                let message = log.next().await.expect("a router");
+                assert_eq!((message.topic(), message.qos()), (format!("a/{n}").as_str(), (n % 2) as u8));
+                let payload = message.payload();
+                assert_eq!((payload.len(), &payload[..8]), (*size, &(n as u64).to_be_bytes()[..]));
+            }
+        };
+        tokio::join!(publish, read);
+        assert!(!feed.is_dead());
+        drop(log);
+        assert_eq!(feed.publish(Envelope::new("a", b"", 0)).await, Err(RouterDead));
+    }
+
+    #[tokio::test]
+    async fn many_small_messages_arrive_in_order() {
+        deal_out(&[8; 20_000]).await;
+    }
+
+    #[tokio::test]
+    async fn large_messages_arrive_whole_and_none_is_overrun() {
+        deal_out(
+            &[700_000, 8, 3_000_000, 1_048_577, 8, 8, 2_000_000, 5]
+                .repeat(20)
+                .into_iter()
+                .map(|size| size.max(8))
+                .collect::<Vec<_>>(),
+        )
+        .await;
     }
 }

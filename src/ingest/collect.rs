@@ -1,15 +1,19 @@
 //! A payload as a flat list of fields, whatever it was written in: JSON and CBOR drive the same visitor.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
+use super::NAME_BYTES_MAX;
 use super::route::Format;
 
 /// Deeper than this is nobody's telemetry.
 const DEPTH_MAX: usize = 16;
 /// Fields of one publish; with the largest packet a hostile one could have a hundred thousand.
 const FIELDS_MAX: usize = 20_000;
+/// The buffers are used again; what a large publish made of them is given back.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
@@ -61,8 +65,11 @@ impl Collected {
 
     fn clear(&mut self) {
         self.texts.clear();
+        self.texts.shrink_to(KEPT_BYTES_MAX);
         self.fields.clear();
+        self.fields.shrink_to(KEPT_BYTES_MAX / size_of::<Field>());
         self.item_ends.clear();
+        self.item_ends.shrink_to(KEPT_BYTES_MAX / size_of::<usize>());
         self.path.clear();
         self.fault = None;
     }
@@ -159,13 +166,9 @@ impl Place<'_> {
         }
     }
 
-    /// Goes one step down, under a name.
-    fn enter<T, E: de::Error>(
-        &mut self,
-        name: impl fmt::Display,
-        read: impl FnOnce(Place<'_>) -> Result<T, E>,
-    ) -> Result<T, E> {
-        use fmt::Write;
+    /// Goes one step down, under a name. A field's whole path is its name, so it is bounded here: a long one above many fields would
+    /// be copied for each of them.
+    fn enter<T, E: de::Error>(&mut self, name: &str, read: impl FnOnce(Place<'_>) -> Result<T, E>) -> Result<T, E> {
         if self.depth == DEPTH_MAX {
             return Err(self.collected.fail("too_deep"));
         }
@@ -173,7 +176,10 @@ impl Place<'_> {
         if parent_len > 0 {
             self.collected.path.push('.');
         }
-        write!(self.collected.path, "{name}").expect("a string takes all that is written");
+        if self.collected.path.len() + name.len() > NAME_BYTES_MAX {
+            return Err(self.collected.fail("name_too_long"));
+        }
+        self.collected.path.push_str(name);
         let place = Place { collected: self.collected, depth: self.depth + 1, in_list: false };
         let result = read(place);
         self.collected.path.truncate(parent_len);
@@ -243,7 +249,7 @@ impl<'de> Visitor<'de> for Place<'_> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key_seed(Name)? {
-            self.enter(name, |place| map.next_value_seed(place))?;
+            self.enter(&name, |place| map.next_value_seed(place))?;
         }
         self.end();
         Ok(())
@@ -261,8 +267,8 @@ impl<'de> Visitor<'de> for Place<'_> {
                 }
             }
         }
-        let mut index = 0;
-        while self.enter(index, |place| list.next_element_seed(place))?.is_some() {
+        let mut index = 0u32;
+        while self.enter(itoa::Buffer::new().format(index), |place| list.next_element_seed(place))?.is_some() {
             index += 1;
         }
         Ok(())
@@ -294,48 +300,81 @@ impl<'de> Visitor<'de> for Tagged<'_> {
 /// A key, borrowed where the text has no escapes; CBOR's integer keys are names too.
 struct Name;
 
-enum NameText<'de> {
-    Borrowed(&'de str),
-    Owned(String),
-}
-
-impl fmt::Display for NameText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NameText::Borrowed(text) => f.write_str(text),
-            NameText::Owned(text) => f.write_str(text),
-        }
-    }
-}
-
 impl<'de> DeserializeSeed<'de> for Name {
-    type Value = NameText<'de>;
+    type Value = Cow<'de, str>;
 
-    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<NameText<'de>, D::Error> {
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Name {
-    type Value = NameText<'de>;
+    type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a name")
     }
 
-    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<NameText<'de>, E> {
-        Ok(NameText::Borrowed(text))
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(text))
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<NameText<'de>, E> {
-        Ok(NameText::Owned(text.to_owned()))
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(text.to_owned()))
     }
 
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<NameText<'de>, E> {
-        Ok(NameText::Owned(number.to_string()))
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(number.to_string()))
     }
 
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<NameText<'de>, E> {
-        Ok(NameText::Owned(number.to_string()))
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(number.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_held(collected: &Collected) -> usize {
+        collected.texts.capacity()
+            + collected.fields.capacity() * size_of::<Field>()
+            + collected.item_ends.capacity() * size_of::<usize>()
+    }
+
+    fn cbor(start: &[u8], repeated: &[u8], times: usize) -> Vec<u8> {
+        [start, &repeated.repeat(times)].concat()
+    }
+
+    #[test]
+    fn no_payload_takes_more_than_a_few_times_its_size() {
+        const PACKET: usize = 256 * 1024;
+        let long_path = format!("{{\"{}\":{{{}\"z\":1}}}}", "n".repeat(100_000), "\"a\":1,".repeat(20_000));
+        let many = format!("[{}1]", "1,".repeat(PACKET / 2 - 2));
+        let nulls = format!("[{}1]", "null,".repeat(PACKET / 5 - 2));
+        let fields = format!("{{{}\"z\":1}}", "\"a\":1,".repeat(19_999));
+        let text = format!("\"{}\"", "\\u00e4".repeat(PACKET / 6 - 2));
+        let json = [long_path, many, nulls, fields, text, "{\"a\":".repeat(40_000), "[".repeat(PACKET)];
+        let length_lies = [
+            // A text, bytes, a list and a map that claim 2^62 of whatever they hold, and an endless text in pieces.
+            cbor(&[0x7b, 0x40, 0, 0, 0, 0, 0, 0, 0], b"x", 1000),
+            cbor(&[0x5b, 0x40, 0, 0, 0, 0, 0, 0, 0], b"x", 1000),
+            cbor(&[0x9b, 0x40, 0, 0, 0, 0, 0, 0, 0], &[1], 1000),
+            cbor(&[0xbb, 0x40, 0, 0, 0, 0, 0, 0, 0], &[0x61, b'a', 1], 1000),
+            cbor(&[0x7f], &[0x7b, 0x40, 0, 0, 0, 0, 0, 0, 0], 100),
+            // A pile of tags, of lists and of maps.
+            cbor(&[], &[0xc1], PACKET),
+            cbor(&[], &[0x9f], PACKET),
+            cbor(&[], &[0xbf, 0x61, b'a'], PACKET / 3),
+            cbor(&[0xbf], &[0x60, 1], PACKET / 2),
+            cbor(&[0x9f], &[1], PACKET),
+        ];
+        let mut collected = Collected::default();
+        for payload in json.iter().map(|text| text.as_bytes()).chain(length_lies.iter().map(Vec::as_slice)) {
+            let _ = collect(payload, Format::Auto, &mut collected);
+            assert!(bytes_held(&collected) < 8 << 20, "{} for {:?}", bytes_held(&collected), &payload[..12]);
+        }
+        collect(b"1", Format::Auto, &mut collected).expect("a number");
+        assert!(bytes_held(&collected) <= 4 * KEPT_BYTES_MAX, "given back");
     }
 }

@@ -221,6 +221,27 @@ mod tests {
     }
 
     #[test]
+    fn attributes_are_not_multiplied_without_bound() {
+        let publish = |attribute: usize, metrics: usize| {
+            let metrics: String = (0..metrics).map(|n| format!(",\"m{n}\":1")).collect();
+            decode("devices/a", format!("{{\"a\":\"{}\"{metrics}}}", "x".repeat(attribute)).as_bytes())
+        };
+        assert_eq!(publish(10_000, 100).map(|readings| readings.len()), Ok(100));
+        assert_eq!(publish(10_000, 110), Err(Decoded::Undecodable { reason: "attributes_too_long" }));
+        assert_eq!(publish(20_000, 1), Err(Decoded::Undecodable { reason: "attributes_too_long" }));
+        let item = format!("{{\"v\":1,\"a\":\"{}\"}}", "x".repeat(15_000));
+        let list = format!("[{}]", vec![item; 80].join(","));
+        assert_eq!(decode("devices/a", list.as_bytes()), Err(Decoded::Undecodable { reason: "attributes_too_long" }));
+    }
+
+    #[test]
+    fn cbor_of_indefinite_length_is_read() {
+        // {_ "t": 1.5 (half), (_ "s", "eq"): 7}
+        let bytes = [0xbf, 0x61, b't', 0xf9, 0x3e, 0x00, 0x7f, 0x61, b's', 0x62, b'e', b'q', 0xff, 0x07, 0xff];
+        assert_eq!(decode("devices/a", &bytes).expect("readings"), ["a t 1.5 5000 7"]);
+    }
+
+    #[test]
     fn a_time_that_makes_no_sense_is_kept_as_an_attribute() {
         assert_eq!(one("devices/a", r#"{"t":1,"ts":"yesterday"}"#), "a t 1 5000 - ts=yesterday");
         assert_eq!(one("devices/a", r#"{"t":1,"ts":-5,"seq":-1}"#), "a t 1 5000 - ts=-5,seq=-1");

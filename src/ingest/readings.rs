@@ -8,6 +8,9 @@ use crate::core::reading::{Attributes, Reading, Readings, TimeQuality, pack_attr
 
 /// Attributes of one reading, in bytes; more are refused.
 const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
+/// The same over all readings of one publish, each of which carries its own: some kilobytes beside thousands of metrics would be
+/// hundreds of megabytes further on.
+const ATTRIBUTES_BYTES_A_PUBLISH_MAX: usize = 1024 * 1024;
 /// Metric of a bare value where neither the topic nor the route names one.
 const UNNAMED_METRIC: &str = "value";
 
@@ -32,12 +35,17 @@ impl Maker<'_> {
         if self.route.device.len() > NAME_BYTES_MAX {
             return Err("name_too_long");
         }
-        let mut any = false;
+        let before = readings.len();
+        let mut attributes_bytes = 0;
         for item in collected.items() {
-            any = true;
+            let so_far = readings.len();
             self.make_item(collected, item, readings)?;
+            attributes_bytes += (readings.len() - so_far) * self.attributes.len();
+            if attributes_bytes > ATTRIBUTES_BYTES_A_PUBLISH_MAX {
+                return Err("attributes_too_long");
+            }
         }
-        if any { Ok(()) } else { Err("no_number") }
+        if readings.len() > before { Ok(()) } else { Err("no_number") }
     }
 
     fn make_item(
@@ -48,6 +56,7 @@ impl Maker<'_> {
     ) -> Result<(), &'static str> {
         let only = self.only_metric(collected, item);
         let about = self.read_about(collected, item, only)?;
+        let attributes = Attributes::from_packed(self.attributes).expect("packed above");
         let before = readings.len();
         for (at, field) in item.iter().enumerate() {
             let name = collected.name(field);
@@ -61,7 +70,7 @@ impl Maker<'_> {
                 Value::Text { .. } => continue,
             };
             if is_metric {
-                self.name_metric(if only.is_some() { "" } else { name })?;
+                name_metric(self.route.metric, if only.is_some() { "" } else { name }, self.metric)?;
                 readings.push(&Reading {
                     device: self.route.device,
                     metric: self.metric,
@@ -70,7 +79,7 @@ impl Maker<'_> {
                     received_at_ms: self.received_at_ms,
                     time_quality: self.time_quality,
                     sequence: about.sequence,
-                    attributes: Attributes::from_packed(self.attributes).expect("packed below"),
+                    attributes,
                 });
             }
         }
@@ -137,27 +146,21 @@ impl Maker<'_> {
         }
         Ok(about)
     }
+}
 
-    /// The metric's full name: the topic's levels, then the field's, all joined with dots.
-    fn name_metric(&mut self, field: &str) -> Result<(), &'static str> {
-        self.metric.clear();
-        if let Some(levels) = self.route.metric {
-            self.metric.extend(levels.chars().map(|c| if c == '/' { '.' } else { c }));
+/// The metric's full name: the topic's levels, then the field's, all joined with dots.
+fn name_metric(levels: Option<&str>, field: &str, metric: &mut String) -> Result<(), &'static str> {
+    metric.clear();
+    for level in levels.into_iter().flat_map(|levels| levels.split('/')).chain((!field.is_empty()).then_some(field)) {
+        if !metric.is_empty() {
+            metric.push('.');
         }
-        if !field.is_empty() {
-            if !self.metric.is_empty() {
-                self.metric.push('.');
-            }
-            self.metric.push_str(field);
-        }
-        if self.metric.is_empty() {
-            self.metric.push_str(UNNAMED_METRIC);
-        }
-        if self.metric.len() > NAME_BYTES_MAX {
-            return Err("name_too_long");
-        }
-        Ok(())
+        metric.push_str(level);
     }
+    if metric.is_empty() {
+        metric.push_str(UNNAMED_METRIC);
+    }
+    if metric.len() > NAME_BYTES_MAX { Err("name_too_long") } else { Ok(()) }
 }
 
 /// Whether `name` is `levels` joined with dots.

@@ -304,7 +304,7 @@ impl PipelineLoop {
     }
 
     fn submission(&mut self, submission: Submission) {
-        let Submission { session, through, readings, undecodable, permit } = submission;
+        let Submission { session, through, readings, undecodable, permit, .. } = submission;
         let stores_something = !readings.is_empty() || !undecodable.is_empty();
         if !stores_something && !self.busy && !self.has_work() {
             // Nothing of this session can be waiting for the disk: it is answered at once.

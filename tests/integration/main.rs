@@ -10,7 +10,9 @@ mod vfs;
 
 mod admin;
 mod alerts;
+mod attack;
 mod backlog;
+mod clients;
 mod config;
 mod damaged;
 mod demo;

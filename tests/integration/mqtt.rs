@@ -1,6 +1,6 @@
 //! What an ordinary client may rely on.
 
-use crate::client::{Client, Options, Publish, frame, publish_packet};
+use crate::client::{Client, Options, Publish, connect_packet, frame, publish_packet};
 use crate::gateway::{Gateway, wait_until};
 
 fn start() -> (tempfile::TempDir, Gateway) {
@@ -177,4 +177,242 @@ fn what_is_not_served_is_refused_and_harms_nobody() {
 
     other.ping();
     other.publish("devices/a/t", b"6");
+}
+
+fn options(client_id: &str, clean: bool) -> Options<'_> {
+    Options { client_id, clean, keep_alive_s: 0, will: None }
+}
+
+/// The next message that is not the gateway's own status.
+fn receive_from_others(client: &mut Client) -> Publish {
+    std::iter::repeat_with(|| client.receive()).find(|message| message.topic != "outrider/status").unwrap()
+}
+
+fn retain(client: &mut Client, topic: &str, payload: &[u8], qos: u8) {
+    let id = client.next_packet_id();
+    client.send(&publish_packet(topic, payload, qos, true, false, id));
+    if qos > 0 {
+        client.packet().unwrap();
+    }
+}
+
+#[test]
+fn overlapping_subscriptions_give_one_copy_at_the_best_quality() {
+    let (_folder, gateway) = start();
+    let mut subscriber = Client::connect(gateway.mqtt, "subscriber");
+    subscriber.subscribe(&[("devices/#", 0), ("devices/+/t", 1), ("devices/a/t", 0), ("+/+/t", 0)]);
+    let mut publisher = Client::connect(gateway.mqtt, "publisher");
+    publisher.publish("devices/a/t", b"1");
+    publisher.publish("devices/b/x", b"2");
+    assert!(same(&subscriber.receive(), &publish("devices/a/t", b"1", 1, false)));
+    assert!(same(&subscriber.receive(), &publish("devices/b/x", b"2", 0, false)));
+    subscriber.unsubscribe("devices/+/t");
+    assert_eq!(subscriber.subscribe(&[("devices/#", 1)]), [1], "granted anew");
+    publisher.publish("devices/a/t", b"3");
+    assert!(same(&subscriber.receive(), &publish("devices/a/t", b"3", 1, false)));
+}
+
+#[test]
+fn a_session_is_present_exactly_when_there_is_one() {
+    let (_folder, gateway) = start();
+    for (clean, expected) in
+        [(false, false), (false, true), (false, true), (true, false), (true, false), (false, false)]
+    {
+        let (client, present) = Client::connect_with(gateway.mqtt, &options("keeper", clean));
+        assert_eq!(present, expected);
+        client.disconnect();
+    }
+    let (_, present) = Client::connect_with(gateway.mqtt, &options("", true));
+    assert!(!present, "a client without an id gets one");
+    let mut nameless = Client::raw(gateway.mqtt);
+    nameless.send(&connect_packet(&options("", false)));
+    assert_eq!(nameless.packet().unwrap().body, [0, 2], "no session can be kept without an id");
+    nameless.expect_close();
+}
+
+#[test]
+fn retained_messages_come_at_the_lower_quality_and_live_ones_are_not_marked() {
+    let (_folder, gateway) = start();
+    let mut watcher = Client::connect(gateway.mqtt, "watcher");
+    watcher.subscribe(&[("state/#", 1)]);
+    let mut publisher = Client::connect(gateway.mqtt, "publisher");
+    retain(&mut publisher, "state/one", b"1", 1);
+    retain(&mut publisher, "state/zero", b"0", 0);
+    assert!(same(&watcher.receive(), &publish("state/one", b"1", 1, false)));
+    assert!(same(&watcher.receive(), &publish("state/zero", b"0", 0, false)));
+    for (asked, expected) in [(1, [1, 0]), (0, [0, 0])] {
+        let mut late = Client::connect(gateway.mqtt, "late");
+        late.subscribe(&[("state/+", asked)]);
+        assert!(same(&late.receive(), &publish("state/one", b"1", expected[0], true)));
+        assert!(same(&late.receive(), &publish("state/zero", b"0", expected[1], true)));
+        assert_eq!(late.subscribe(&[("state/one", asked)]), [asked]);
+        assert!(late.receive().retain, "every SUBSCRIBE gets what is retained");
+    }
+}
+
+#[test]
+fn filters_match_on_the_wire_as_the_standard_says() {
+    let (_folder, gateway) = start();
+    let topics = ["a", "a/b", "a/b/c", "/a", "a/", "b/a", "a//c"];
+    let cases: [(&str, &[&str]); 9] = [
+        ("#", &topics),
+        ("a/#", &["a", "a/b", "a/b/c", "a/", "a//c"]),
+        ("a/+", &["a/b", "a/"]),
+        ("+", &["a"]),
+        ("+/+", &["a/b", "/a", "a/", "b/a"]),
+        ("/+", &["/a"]),
+        ("a/+/c", &["a/b/c", "a//c"]),
+        ("+/b/#", &["a/b", "a/b/c"]),
+        ("a/b", &["a/b"]),
+    ];
+    let mut publisher = Client::connect(gateway.mqtt, "publisher");
+    for (filter, expected) in cases {
+        let mut subscriber = Client::connect(gateway.mqtt, "subscriber");
+        assert_eq!(subscriber.subscribe(&[(filter, 0), ("end", 0)]), [0, 0]);
+        for topic in topics {
+            publisher.publish(topic, b"x");
+        }
+        publisher.publish("end", b"x");
+        let live = std::iter::repeat_with(|| receive_from_others(&mut subscriber)).filter(|message| !message.retain);
+        let got: Vec<_> = live.map(|message| message.topic).take_while(|topic| topic != "end").collect();
+        assert_eq!(got, expected, "{filter}");
+    }
+    let mut subscriber = Client::connect(gateway.mqtt, "subscriber");
+    let refused = ["a/#/b", "a+", "+a/b", "#/a", "$SYS/#", "$share/g/a", "a\0", ""];
+    for filter in refused {
+        assert_eq!(subscriber.subscribe(&[(filter, 1), ("a", 1)]), [0x80, 1], "{filter:?} alone is refused");
+    }
+}
+
+#[test]
+fn messages_keep_their_order_and_unacknowledged_ones_come_again_in_it() {
+    let (_folder, gateway) = start();
+    let (mut subscriber, _) = Client::connect_with(gateway.mqtt, &options("keeper", false));
+    subscriber.subscribe(&[("order/#", 1)]);
+    let mut publisher = Client::connect(gateway.mqtt, "publisher");
+    for n in 0..500u16 {
+        let qos = (n % 2) as u8;
+        publisher.send(&publish_packet("order/t", n.to_string().as_bytes(), qos, false, false, n));
+    }
+    for n in 0..500 {
+        assert_eq!(subscriber.receive().payload, n.to_string().into_bytes());
+    }
+    for n in 0..3 {
+        publisher.send(&publish_packet("order/t", &[n], 1, false, false, 600));
+    }
+    let first: Vec<_> = (0..3).map(|_| subscriber.receive_unacknowledged()).collect();
+    // The middle one is acknowledged, and only that one.
+    subscriber.send(&frame(0x40, &first[1].packet_id.to_be_bytes()));
+    subscriber.ping();
+    drop(subscriber);
+    let (mut subscriber, present) = Client::connect_with(gateway.mqtt, &options("keeper", false));
+    assert!(present);
+    for sent in [&first[0], &first[2]] {
+        assert_eq!(subscriber.receive(), Publish { dup: true, ..sent.clone() });
+    }
+}
+
+#[test]
+fn acknowledgements_keep_the_order_of_publishes_whatever_becomes_of_them() {
+    let (_folder, gateway) = start();
+    let mut client = Client::connect(gateway.mqtt, "mixed");
+    let kinds = [
+        ("devices/a/t", &b"1"[..]),
+        ("elsewhere/x", b"1"),
+        ("devices/a/t", b"{"),
+        ("alerts/a/t/anomaly", b"{}"),
+        ("alerts/a/t/anomaly/ack", b"{}"),
+        ("devices/a/t", b""),
+    ];
+    let mut segment = Vec::new();
+    for id in 1..=600u16 {
+        let (topic, payload) = kinds[usize::from(id * 7) % kinds.len()];
+        segment.extend(publish_packet(topic, payload, 1, false, id % 5 == 0, id));
+    }
+    client.send(&segment);
+    for id in 1..=600u16 {
+        assert_eq!(client.packet().unwrap().body, id.to_be_bytes());
+    }
+}
+
+#[test]
+fn packets_may_come_in_any_pieces() {
+    let (_folder, gateway) = start();
+    let mut subscriber = Client::connect(gateway.mqtt, "subscriber");
+    subscriber.subscribe(&[("pieces/#", 1)]);
+    let mut bytes = connect_packet(&options("pieces", true));
+    let payload = "x".repeat(300);
+    bytes.extend(publish_packet("pieces/t", payload.as_bytes(), 1, false, false, 1));
+    bytes.extend(frame(0xc0, &[]));
+    // Whole, and byte by byte: the length of the PUBLISH takes two bytes, which come apart.
+    for piece in [bytes.len(), 1] {
+        let mut client = Client::raw(gateway.mqtt);
+        for piece in bytes.chunks(piece) {
+            client.send(piece);
+        }
+        assert_eq!(client.packet().unwrap().first, 0x20);
+        let mut answers = [client.packet().unwrap().first, client.packet().unwrap().first];
+        answers.sort();
+        assert_eq!(answers, [0x40, 0xd0]);
+        assert_eq!(subscriber.receive().payload, payload.as_bytes());
+    }
+    // The largest packet that is taken, in one piece and in two.
+    let payload = vec![b'x'; 256 * 1024 - 4 - 2 - 8 - 2];
+    let largest = publish_packet("pieces/t", &payload, 1, false, false, 1);
+    assert_eq!(largest.len(), 256 * 1024);
+    let mut client = Client::connect(gateway.mqtt, "large");
+    for at in [0, 100_000] {
+        client.send(&largest[..at]);
+        client.send(&largest[at..]);
+        assert_eq!(client.packet().unwrap().first, 0x40);
+        assert!(subscriber.receive().payload == payload);
+    }
+    let larger = publish_packet("pieces/t", &[&payload[..], b"x"].concat(), 1, false, false, 2);
+    client.send(&larger[..1000]);
+    client.expect_close();
+}
+
+#[test]
+fn wills_tell_of_every_end_but_a_goodbye() {
+    let (_folder, gateway) = start();
+    let mut watcher = Client::connect(gateway.mqtt, "watcher");
+    watcher.subscribe(&[("wills/+", 1)]);
+    let connect = |topic| {
+        let will = Some((topic, &b"gone"[..], 0, false));
+        Client::connect_with(gateway.mqtt, &Options { will, ..options("mortal", true) }).0
+    };
+    let _first = connect("wills/takeover");
+    let mut second = connect("wills/offence");
+    assert_eq!(watcher.receive().topic, "wills/takeover");
+    second.send(&publish_packet("", b"1", 1, false, false, 1));
+    second.expect_close();
+    assert_eq!(watcher.receive().topic, "wills/offence");
+    connect("wills/goodbye").disconnect();
+    let third = connect("wills/reset");
+    drop(third);
+    assert_eq!(watcher.receive().topic, "wills/reset");
+    // A will on a topic of the gateway's own is refused like a publish.
+    drop(connect("alerts/a/t/anomaly"));
+    wait_until("the refusal", || gateway.status()["mqtt"]["publishes_refused"] == 1);
+}
+
+#[test]
+fn broken_packets_end_the_connection() {
+    let (_folder, gateway) = start();
+    let offences: [&[u8]; 9] = [
+        &frame(0x82, &[0, 1]),
+        &frame(0x80, &[0, 1, 0, 1, b'a', 0]),
+        &frame(0x82, &[0, 0, 0, 1, b'a', 0]),
+        &frame(0x82, &[0, 1, 0, 1, b'a', 3]),
+        &frame(0xa2, &[0, 1]),
+        &frame(0xe1, &[]),
+        &frame(0x36, b"\0\x01a\0\x01"),
+        &frame(0x00, &[]),
+        &frame(0x30, b"\0\x05a"),
+    ];
+    for offence in offences {
+        let mut client = Client::connect(gateway.mqtt, "offender");
+        client.send(offence);
+        client.expect_close();
+    }
 }

@@ -24,7 +24,7 @@ impl FiguresReader {
         Reader::open(&store_path(state_folder), None).map(FiguresReader)
     }
 
-    pub fn read(&self) -> rusqlite::Result<Figures> {
+    pub fn read(&mut self) -> rusqlite::Result<Figures> {
         let view = ledger::look(self.0.connection())?;
         let line = view.ledger.into_iter().find(|line| line.stream == Stream::Raw.name()).unwrap_or_default();
         Ok(Figures { stored: line.accepted, buffered: line.buffered, delivered: line.delivered })

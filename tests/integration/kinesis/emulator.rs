@@ -25,7 +25,7 @@ impl Emulator {
         let program = folder.join("main.js");
         assert!(
             program.exists(),
-            "the Kinesis emulator is not installed in tests/.cache: run tests/setup (tests/run does), which needs Node and npm"
+            "the Kinesis emulator is not installed in tests/.cache: tests/run installs it, or tests/setup.d/kinesis-emulator alone, which needs Node and npm"
         );
         let (plain, tls) = (free_port(), free_port());
         let output = std::fs::File::create(log).unwrap();

@@ -1,0 +1,149 @@
+//! What a publish becomes: readings, a sample of what cannot be read, an acknowledgement of an alert; a will is a publish as well.
+
+use std::sync::Arc;
+
+use super::Edge;
+use super::router::Envelope;
+use crate::core::reading::Readings;
+use crate::core::session::Will;
+use crate::core::topic;
+use crate::handoff::{AlertAcknowledgement, Input, PipelineGone, SessionProgress, Submission, Undecodable};
+use crate::ingest::Decoded;
+
+/// Of a payload that cannot be decoded, this much is kept.
+const SAMPLE_BYTES: usize = 1024;
+/// Longest name of a person who acknowledges an alert.
+const BY_BYTES_MAX: usize = 128;
+
+/// What one read of the socket publishes.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub publishes: usize,
+    pub readings: Readings,
+    pub undecodable: Vec<Undecodable>,
+    pub held_bytes: usize,
+}
+
+impl Batch {
+    pub fn for_read_of(bytes: usize) -> Batch {
+        Batch { readings: Readings::for_read_of(bytes), ..Batch::default() }
+    }
+
+    pub fn submission(self, session: &Arc<SessionProgress>, through: u64) -> Submission {
+        Submission {
+            session: Arc::clone(session),
+            through,
+            readings: self.readings,
+            undecodable: self.undecodable,
+            held_bytes: self.held_bytes,
+            permit: None,
+        }
+    }
+}
+
+impl<T: From<Input> + 'static> Edge<T> {
+    /// Decodes one publish into the batch; whether it is to be fanned out.
+    pub(super) fn decode(&self, topic: &str, payload: &[u8], now_ms: i64, batch: &mut Batch) -> bool {
+        match self.ingest.borrow_mut().decode(topic, payload, now_ms, &mut batch.readings) {
+            Decoded::Stored { .. } => true,
+            Decoded::Unrouted => {
+                self.counters.note_unrouted(topic);
+                self.advise_route(topic);
+                self.settings.unrouted == super::Unrouted::Pass
+            }
+            Decoded::Undecodable { reason } => {
+                self.counters.publishes_undecodable.add(1);
+                batch.undecodable.push(Undecodable {
+                    reason,
+                    topic: topic.to_owned(),
+                    sample: payload[..payload.len().min(SAMPLE_BYTES)].to_vec(),
+                    received_at_ms: now_ms,
+                });
+                true
+            }
+        }
+    }
+
+    /// Names the route that would take an unrouted topic: once for each such route, and for so many of them.
+    fn advise_route(&self, topic: &str) {
+        let line = route_line(topic);
+        let mut advised = self.advised_routes.borrow_mut();
+        if advised.len() < super::ADVISED_ROUTES_MAX && !advised.contains(&line) {
+            tracing::info!(topic, "no route takes this topic; to store it add  [[route]] topic = \"{line}\"");
+            advised.insert(line);
+        }
+    }
+
+    /// Whether it was taken.
+    pub(super) fn acknowledge_alert(&self, topic: &str, payload: &[u8], client_id: &str) -> Result<bool, PipelineGone> {
+        let Some((device, metric, kind)) = topic::alert_acknowledgement(topic) else {
+            return Ok(false);
+        };
+        let mut by = serde_json::from_slice::<serde_json::Value>(payload)
+            .ok()
+            .and_then(|value| value.get("by")?.as_str().map(str::to_owned))
+            .unwrap_or_else(|| client_id.to_owned());
+        by.truncate(by.floor_char_boundary(BY_BYTES_MAX));
+        self.pipeline.acknowledge(AlertAcknowledgement {
+            device: topic::percent_decode(device),
+            metric: topic::percent_decode(metric),
+            kind: topic::percent_decode(kind),
+            by,
+            permit: None,
+        })
+    }
+
+    /// A will is a publish like any other: stored, then fanned out.
+    pub(super) async fn publish_will(&self, client_id: &str, will: Will) {
+        if topic::check_topic(&will.topic).is_err() || topic::is_reserved(&will.topic) {
+            self.counters.publishes_refused.add(1);
+            return self.warn_of_topic(client_id, &will.topic);
+        }
+        let mut batch = Batch { publishes: 1, ..Batch::default() };
+        if !self.decode(&will.topic, &will.payload, (self.now_ms)(), &mut batch) {
+            return;
+        }
+        let progress = Arc::<SessionProgress>::default();
+        if self.pipeline.submit(batch.submission(&progress, 1)).await.is_err() {
+            return;
+        }
+        while progress.committed() < 1 && !progress.is_failed() {
+            progress.changed().await;
+        }
+        if progress.committed() >= 1 {
+            let envelope = Envelope::new(&will.topic, &will.payload, will.qos.min(1));
+            // A dead router is noticed by the listener, which ends the process.
+            let _ = self.fanout.publish(envelope, will.retain).await;
+        }
+    }
+
+    pub(super) fn warn_of_topic(&self, client_id: &str, topic: &str) {
+        if let Some(more) = self.refusals.borrow_mut().permit((self.now_ms)()) {
+            tracing::warn!(client_id, topic, more, "publish dropped: alerts/ and outrider/ belong to the gateway");
+        }
+    }
+}
+
+/// The template that would take a topic like this one, escaped: a topic may hold anything, also a line's end.
+fn route_line(topic: &str) -> String {
+    let levels: Vec<&str> = topic.splitn(3, '/').collect();
+    let root = levels[0].escape_debug();
+    match levels.len() {
+        1 => format!("{root}\" with device = \"{root}"),
+        2 => format!("{root}/{{device}}"),
+        _ => format!("{root}/{{device}}/{{metric...}}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_route_that_is_advised_takes_the_topic_and_cannot_forge_a_line() {
+        assert_eq!(route_line("plant/pump/temp/in"), "plant/{device}/{metric...}");
+        assert_eq!(route_line("plant/pump"), "plant/{device}");
+        assert_eq!(route_line("pump"), "pump\" with device = \"pump");
+        assert_eq!(route_line("a\nb\"/x"), "a\\nb\\\"/{device}");
+    }
+}

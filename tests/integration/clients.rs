@@ -1,0 +1,151 @@
+//! Clients of other makers: what their users do works. `tests/setup.d/mqtt-clients` installs them.
+
+use std::io::{BufRead, BufReader, Lines};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use crate::client::Client;
+use crate::gateway::{Gateway, wait_until};
+
+const SETUP: &str = "is needed; tests/run installs it, or tests/setup.d/mqtt-clients alone";
+
+fn start() -> (tempfile::TempDir, Gateway) {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    (folder, gateway)
+}
+
+fn mosquitto(program: &str, gateway: &Gateway, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(["-h", "127.0.0.1", "-p", &gateway.mqtt.port().to_string(), "-V", "311"]).args(arguments);
+    command
+}
+
+fn run(mut command: Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("{:?} {SETUP}: {error}", command.get_program()))
+}
+
+fn publish(gateway: &Gateway, arguments: &[&str]) {
+    let output = run(mosquitto("mosquitto_pub", gateway, arguments));
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A `mosquitto_sub` that prints `topic retain qos payload` of each message.
+struct Subscriber {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Subscriber {
+    /// Returns when it is subscribed, which its debug output tells.
+    fn start(gateway: &Gateway, arguments: &[&str]) -> Subscriber {
+        let subscribe = mosquitto("mosquitto_sub", gateway, &["-F", "%t %r %q %p", "-d"]);
+        // A line at a time: what it says of its subscription would else stay in its buffer.
+        let mut command = Command::new("stdbuf");
+        command.arg("-oL").arg(subscribe.get_program()).args(subscribe.get_args());
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("mosquitto_sub {SETUP}: {error}"));
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let is_subscribed = |line: &String| line.starts_with("Subscribed") || line.contains("received SUBACK");
+        let found = lines.by_ref().map(|line| line.unwrap()).find(is_subscribed);
+        assert!(found.is_some(), "mosquitto_sub ended before it was subscribed");
+        Subscriber { child, lines }
+    }
+
+    fn next(&mut self) -> String {
+        let is_message = |line: &String| !line.starts_with("Client ") && !line.starts_with("Subscribed");
+        self.lines.by_ref().map(|line| line.unwrap()).find(is_message).expect("a message")
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn mosquitto_publishes_and_subscribes() {
+    let (_folder, gateway) = start();
+    let mut all = Subscriber::start(&gateway, &["-t", "devices/#", "-t", "state/#", "-q", "1", "-k", "5"]);
+    publish(&gateway, &["-t", "devices/a/t", "-m", "21.5", "-q", "1"]);
+    assert_eq!(all.next(), "devices/a/t 0 1 21.5");
+    publish(&gateway, &["-t", "devices/a/t", "-m", "22", "-q", "0"]);
+    assert_eq!(all.next(), "devices/a/t 0 0 22");
+    publish(&gateway, &["-t", "state/a", "-m", "on", "-q", "1", "-r"]);
+    assert_eq!(all.next(), "state/a 0 1 on");
+    let mut late = Subscriber::start(&gateway, &["-t", "state/#", "-q", "0"]);
+    assert_eq!(late.next(), "state/a 1 0 on");
+    publish(&gateway, &["-t", "state/a", "-n", "-q", "1", "-r"]);
+    assert_eq!(late.next(), "state/a 0 0 ");
+    let mut later = Subscriber::start(&gateway, &["-t", "state/#", "-t", "end"]);
+    publish(&gateway, &["-t", "end", "-m", "x"]);
+    assert_eq!(later.next(), "end 0 0 x", "removed");
+    wait_until("both readings", || gateway.status()["received"]["accepted"] == 2);
+
+    let will = ["-t", "none", "--will-topic", "wills/w", "--will-payload", "gone", "--will-qos", "1"];
+    let mut watcher = Subscriber::start(&gateway, &["-t", "wills/#", "-q", "1"]);
+    // Killed, as `drop` does.
+    drop(Subscriber::start(&gateway, &will));
+    assert_eq!(watcher.next(), "wills/w 0 1 gone");
+}
+
+#[test]
+fn mosquitto_gets_what_it_missed() {
+    let (_folder, gateway) = start();
+    let arguments = ["-i", "keeper", "-c", "-t", "devices/#", "-q", "1"];
+    drop(Subscriber::start(&gateway, &arguments));
+    wait_until("its end", || gateway.status()["mqtt"]["connections"] == 0);
+    for value in ["1", "2", "3"] {
+        publish(&gateway, &["-t", "devices/a/t", "-m", value, "-q", "1"]);
+    }
+    let output = run(mosquitto("mosquitto_sub", &gateway, &[&arguments[..], &["-C", "3", "-W", "30"]].concat()));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "1\n2\n3\n");
+    let second = Subscriber::start(&gateway, &["-i", "keeper", "-t", "devices/#", "-q", "1"]);
+    let mut taker = Client::connect(gateway.mqtt, "keeper");
+    taker.ping();
+    drop(second);
+}
+
+#[test]
+fn what_is_not_served_tells_mosquitto_so() {
+    let (_folder, gateway) = start();
+    let mut five = mosquitto("mosquitto_pub", &gateway, &["-t", "devices/a/t", "-m", "1"]);
+    five.args(["-V", "5"]);
+    let output = run(five);
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr).to_lowercase();
+    assert!(told.contains("protocol version"), "{told}");
+    let log = || std::fs::read_to_string(&gateway.log).unwrap();
+    wait_until("a line in the log", || log().contains("protocol level 5; MQTT 3.1.1 (level 4) is served"));
+    assert_eq!(log().matches("protocol level").count(), 1);
+
+    // The log is limited to a line a second for all that is refused.
+    for id in 1..=20 {
+        let mut exactly_once = Client::connect(gateway.mqtt, "exactly-once");
+        exactly_once.send(&crate::client::publish_packet("devices/a/t", b"1", 2, false, false, id));
+        exactly_once.expect_close();
+    }
+    wait_until("a line in the log", || {
+        let mut exactly_once = Client::connect(gateway.mqtt, "exactly-once");
+        exactly_once.send(&crate::client::publish_packet("devices/a/t", b"1", 2, false, false, 1));
+        exactly_once.expect_close();
+        log().contains("QoS 2, which is not served")
+    });
+    assert!(log().matches("QoS 2").count() < 20);
+}
+
+#[test]
+fn paho_does_all_that_its_users_do() {
+    let (_folder, gateway) = start();
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let python = tests.join(".cache/venv/bin/python");
+    assert!(python.exists(), "paho-mqtt in {} {SETUP}", python.display());
+    let mut command = Command::new(python);
+    command.arg(tests.join("clients/paho_client.py")).arg(gateway.mqtt.port().to_string());
+    let output = run(command);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}\n{}", std::fs::read_to_string(&gateway.log).unwrap());
+    assert_eq!(gateway.status()["received"]["undecodable"], 0, "the CBOR payload is read");
+}
