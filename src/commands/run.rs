@@ -12,6 +12,7 @@ use super::configuration::ConfigArguments;
 use super::logging::LogArguments;
 use super::{Exit, port_holder};
 use crate::config::Configuration;
+use crate::edge;
 use crate::forward::status::Link;
 use crate::gateway::{self, GatewayError, GatewaySettings, Ready};
 use crate::store::lock::LockError;
@@ -104,7 +105,7 @@ pub(super) fn with_holder(error: &GatewayError) -> String {
 
 /// Runs the gateway on this thread. A second signal ends the process at once.
 pub fn run(settings: GatewaySettings) -> Result<(), GatewayError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
+    let runtime = edge::runtime().map_err(GatewayError::System)?;
     runtime.block_on(async {
         let stop = first_signal().map_err(GatewayError::System)?;
         gateway::run(settings, watch::Sender::new(Link::Up), print_ready, stop).await

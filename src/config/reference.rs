@@ -249,6 +249,8 @@ pub const KEYS: &[Key] = &[
         "The stream that takes anomalies, alerts and the gateway's own state."),
     key_of(Group::SinkKinesis, "record", Kind::Choice(&["lines", "single"]), Literal("\"lines\""),
         "A Kinesis record holds many readings of one device, a line each, or a single reading."),
+    key_of(Group::SinkKinesis, "batch_delay", milliseconds(0, 60_000), Literal("\"2ms\""),
+        "How long a stored reading waits for others to share its record: more of it makes fewer records to pay for, and later ones."),
     key_of(Group::SinkKinesis, "record_size", size(KIB, MIB), Literal("\"64KiB\""),
         "A Kinesis record of this size takes no further line; one line alone may be longer."),
     key_of(Group::SinkKinesis, "record_size_max", size(64 * KIB, 10 * MIB), Literal("\"1MiB\""),

@@ -85,6 +85,7 @@ fn kinesis(section: &mut Section<'_>) -> SinkKind {
     let groupings = [("lines", Grouping::Lines), ("single", Grouping::Single)];
     let delivery = DeliverySettings {
         grouping: section.choice("record", &groupings).unwrap_or(Grouping::Lines),
+        linger_us: section.duration("batch_delay").as_micros() as u64,
         record_bytes_soft: section.bytes("record_size"),
         record_bytes_max: section.bytes("record_size_max"),
         request_bytes_max: section.bytes("request_size_max"),

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::WriteHalf;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::codec::{self, DecodeError, Packet};
@@ -21,7 +23,7 @@ use super::input::{Arrived, Input, NoRoom, ReadError};
 use super::publish::Batch;
 use super::router::{Envelope, RouterDead};
 use super::sessions::Attached;
-use super::{Edge, Phase};
+use super::{Edge, Phase, moderation};
 use crate::core::session::{self, Close, Connect, Inbound, PublishVerdict};
 use crate::core::topic;
 use crate::handoff::{self, PipelineGone, SessionProgress};
@@ -265,6 +267,9 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             if self.fill_output() {
                 tokio::task::yield_now().await;
             }
+            if let Err(end) = self.write_now(&writer) {
+                return end;
+            }
             if let Some(end) = self.called_away() {
                 return end;
             }
@@ -294,6 +299,20 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 }
             }
         }
+    }
+
+    /// Writes what the socket takes at once: as a rule that is all, and nothing has to be waited for.
+    fn write_now(&mut self, writer: &WriteHalf<'_>) -> Result<(), End> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        match writer.try_write(&self.output[self.written..]) {
+            Ok(0) => return Err(End::Lost),
+            Ok(count) => self.wrote(count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return Err(End::Lost),
+        }
+        Ok(())
     }
 
     /// Whether the connection has to end for a reason that is not its client's doing at this moment.
@@ -440,6 +459,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         if batch.publishes == 0 {
             return Ok(());
         }
+        moderation::note(batch.publishes);
         let submission = batch.submission(&self.progress, self.inbound.last_ordinal());
         if let Some(submission) = self.edge.pipeline.try_submit(submission)? {
             let pipeline = self.edge.pipeline.clone();
@@ -516,7 +536,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     }
 
     /// Waits for the commits of what was taken, and writes their acknowledgements, as long as the client reads them.
-    async fn flush(&mut self, writer: &mut tokio::net::tcp::WriteHalf<'_>) {
+    async fn flush(&mut self, writer: &mut WriteHalf<'_>) {
         let limit = self.edge.settings.write_timeout;
         let _ = timeout(limit, async {
             while self.inbound.uncommitted() > 0 && self.settle().await.is_ok() {

@@ -7,6 +7,7 @@ mod codec;
 mod connection;
 pub mod fanout;
 mod input;
+mod moderation;
 pub mod outbox;
 mod publish;
 mod retained;
@@ -30,6 +31,7 @@ use fanout::Fanout;
 use input::ReadBuffer;
 use outbox::Outbox;
 use router::Envelope;
+pub use moderation::runtime;
 pub use router::RouterDead;
 use sessions::Sessions;
 

@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::host::Host;
 use crate::config::{Argument, Configuration, Sources};
+use crate::edge;
 use crate::forward::status::Link;
 use crate::gateway::{self, GatewayError, GatewaySettings, Ready, SinkKind};
 
@@ -58,8 +59,7 @@ impl Stage {
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
+        let runtime = edge::runtime().map_err(GatewayError::System)?;
         let gateways_link = link.clone();
         let work = move || {
             let on_ready = |place| {

@@ -77,7 +77,7 @@ impl Default for DeliverySettings {
             requests_in_flight_max: 4,
             held_bytes_max: 4 << 20,
             ranges_max: 16_384,
-            linger_us: 30_000,
+            linger_us: 2_000,
             key_backoff_base_us: 10_000,
             sink_backoff_base_us: 100_000,
             backoff_max_us: 10_000_000,
