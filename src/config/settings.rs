@@ -89,6 +89,10 @@ mod tests {
         let room = Capacity::new(filled).room(700 * MIB, Some(0));
         assert!(room.raw >= 700 * MIB && filled < GIB, "others have filled the disk: {filled}");
         assert_eq!(automatic_size(space(0), 0), 16 * MIB);
+        for file_bytes in [12 * MIB, 15 * MIB, 300 * MIB, 5 * GIB] {
+            let capacity = Capacity::new(automatic_size(space(0), file_bytes));
+            assert!(capacity.file_bytes_max() - capacity.reserve_bytes >= file_bytes, "{file_bytes}: {capacity:?}");
+        }
     }
 
     #[test]
