@@ -137,13 +137,14 @@ fn wills_are_bounded_and_a_mass_death_is_told() {
     let mut watcher = Client::connect(gateway.mqtt, "watcher");
     watcher.subscribe(&[("graves/#", 1)]);
     let before = gateway.rss_bytes();
-    let large = [b'x'; 12 * 1024];
+    // All together less than what may wait for the watcher, however slowly it reads here.
+    let large = [b'x'; 2 * 1024];
     let crowd: Vec<_> = (0..300)
         .map(|n| {
             Client::connect_with(gateway.mqtt, &Options { will: will(&large), ..options(&format!("mortal-{n}")) }).0
         })
         .collect();
-    assert_grown_less_than(&gateway, before, 16);
+    assert_grown_less_than(&gateway, before, 8);
     drop(crowd);
     for _ in 0..300 {
         assert_eq!(watcher.receive().payload.len(), large.len());
