@@ -13,13 +13,13 @@ use super::announce::Announcer;
 pub use super::committer::{CommittedSequences, StoreCounters};
 use super::committer::{Committer, Job};
 use super::cursors::CursorChange;
+use super::intake::Intake;
 use super::reader::FileId;
-use super::retention::{self, WhenFull};
+use super::retention;
 use super::salvage::{SalvageParts, Salvaged};
 use super::writer::Writer;
 use crate::core::alert::{AlertKey, Moment};
 use crate::core::pipeline::Pipeline;
-use crate::core::reading::Readings;
 use crate::edge::outbox::{Outbox, OwnMessage};
 use crate::handoff::{Input, Submission, Undecodable};
 
@@ -138,59 +138,6 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
         .run(&receiver);
     })?;
     Ok(StoreThreads { pipeline, committer })
-}
-
-/// Under `refuse`, whether there is room for a reading is decided before it is judged.
-struct Intake {
-    when_full: WhenFull,
-    counters: Arc<StoreCounters>,
-    /// Bytes taken in and not in the store yet.
-    open_bytes: u64,
-    committing_bytes: u64,
-}
-
-/// Of the room that there was when readings were first turned away, so much has to be free before they are taken again.
-const ROOM_AGAIN_BYTES: u64 = 1 << 20;
-
-impl Intake {
-    fn admits(&mut self, readings: &Readings, undecodable: &[Undecodable]) -> bool {
-        let samples: usize = undecodable.iter().map(|one| one.topic.len() + one.sample.len()).sum();
-        let bytes = (readings.byte_size() + samples) as u64;
-        if self.when_full == WhenFull::Refuse {
-            if !self.counters.is_refusing() && !self.has_room(bytes) {
-                self.counters.refusing.store(true, Ordering::Relaxed);
-                tracing::error!("the store is full: readings are refused, unacknowledged, until there is room");
-            }
-            if self.counters.is_refusing() {
-                self.counters.readings_refused.add(readings.len() as u64);
-                return false;
-            }
-        }
-        self.open_bytes += bytes;
-        true
-    }
-
-    fn has_room(&self, bytes: u64) -> bool {
-        // Stored, a reading takes little more than it takes here, if it does not compress.
-        let waiting = self.open_bytes + self.committing_bytes + bytes;
-        waiting + waiting / 16 <= self.counters.room_bytes.get()
-    }
-
-    fn sealed(&mut self) {
-        self.committing_bytes = std::mem::take(&mut self.open_bytes);
-    }
-
-    fn committed(&mut self) {
-        self.committing_bytes = 0;
-        self.look_again();
-    }
-
-    fn look_again(&self) {
-        if self.counters.is_refusing() && self.has_room(ROOM_AGAIN_BYTES) {
-            self.counters.refusing.store(false, Ordering::Relaxed);
-            tracing::info!("the store has room again: readings are taken");
-        }
-    }
 }
 
 struct PipelineLoop {

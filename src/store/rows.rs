@@ -1,0 +1,116 @@
+//! The rows that a commit writes, table by table.
+
+use rusqlite::{Connection, Transaction, params};
+
+use super::cursors::Cursors;
+use super::salvage::Salvaged;
+use super::writer::CODEC_LZ4;
+use crate::core::identity::{RunId, Stream};
+use crate::core::pipeline::{Sealed, SealedBatch};
+use crate::handoff::Undecodable;
+
+/// Samples of what could not be decoded; the oldest goes first.
+const QUARANTINE_ROWS_MAX: i64 = 100;
+
+pub(super) fn insert_batch(transaction: &Transaction<'_>, run: RunId, batch: &SealedBatch) -> rusqlite::Result<()> {
+    let compressed = lz4_flex::block::compress(&batch.payload);
+    let sql = match batch.stream {
+        Stream::Raw => INSERT_RAW,
+        Stream::Anomalies => INSERT_ANOMALIES,
+    };
+    transaction.prepare_cached(sql)?.execute(params![
+        batch.last_sequence as i64,
+        run.0,
+        batch.first_position as i64,
+        batch.count,
+        batch.first_ms,
+        batch.last_ms,
+        batch.payload.len() as i64,
+        CODEC_LZ4,
+        crc32fast::hash(&compressed),
+        compressed,
+    ])?;
+    Ok(())
+}
+
+const INSERT_RAW: &str =
+    "INSERT INTO raw(seq, run, first_position, count, first_ms, last_ms, raw_len, codec, crc, payload)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const INSERT_ANOMALIES: &str =
+    "INSERT INTO anomalies(seq, run, first_position, count, first_ms, last_ms, raw_len, codec, crc, payload)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+
+pub(super) fn write_totals(transaction: &Transaction<'_>, totals: &[(&'static str, u64)]) -> rusqlite::Result<()> {
+    let mut add = transaction.prepare_cached(
+        "INSERT INTO total(name, value) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET value = value + excluded.value",
+    )?;
+    for (name, more) in totals.iter().filter(|(_, more)| *more > 0) {
+        add.execute(params![name, *more as i64])?;
+    }
+    Ok(())
+}
+
+pub(super) fn write_undecodable(transaction: &Transaction<'_>, undecodable: &[Undecodable]) -> rusqlite::Result<()> {
+    if undecodable.is_empty() {
+        return Ok(());
+    }
+    let mut count = transaction.prepare_cached(
+        "INSERT INTO total(name, value) VALUES ('undecodable:' || ?1, 1) ON CONFLICT(name) DO UPDATE SET value = value + 1",
+    )?;
+    for one in undecodable {
+        count.execute([one.reason])?;
+    }
+    let mut keep = transaction
+        .prepare_cached("INSERT INTO quarantine(received_ms, reason, topic, sample) VALUES (?1, ?2, ?3, ?4)")?;
+    let newest = undecodable.len().saturating_sub(QUARANTINE_ROWS_MAX as usize);
+    for one in &undecodable[newest..] {
+        keep.execute(params![one.received_at_ms, one.reason, one.topic, one.sample])?;
+    }
+    transaction
+        .prepare_cached("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?1")?
+        .execute([QUARANTINE_ROWS_MAX])?;
+    Ok(())
+}
+
+pub(super) fn write_snapshot(transaction: &Transaction<'_>, sealed: &Sealed) -> rusqlite::Result<()> {
+    let mut put =
+        transaction.prepare_cached("INSERT OR REPLACE INTO snapshot(chunk, seq, state) VALUES (?1, ?2, ?3)")?;
+    for chunk in &sealed.snapshot {
+        put.execute(params![chunk.index, chunk.sequence as i64, chunk.state])?;
+    }
+    Ok(())
+}
+
+/// The table is the outbox: at a start everything in it is published, so nothing has to be remembered as published.
+pub(super) fn write_alerts(transaction: &Transaction<'_>, sealed: &Sealed) -> rusqlite::Result<()> {
+    for alert in &sealed.alerts {
+        match &alert.body {
+            Some(body) => transaction
+                .prepare_cached("INSERT OR REPLACE INTO alert(device, metric, kind, body) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![alert.device, alert.metric, alert.kind, body])?,
+            None => transaction
+                .prepare_cached("DELETE FROM alert WHERE device = ?1 AND metric = ?2 AND kind = ?3")?
+                .execute(params![alert.device, alert.metric, alert.kind])?,
+        };
+    }
+    Ok(())
+}
+
+pub(super) fn note_salvage(db: &Connection, folder: &str, delivered: [u64; 2]) -> rusqlite::Result<()> {
+    for (stream, through) in Stream::ALL.into_iter().zip(delivered) {
+        db.prepare_cached("INSERT OR IGNORE INTO salvage(folder, stream, seq) VALUES (?1, ?2, ?3)")?
+            .execute(params![folder, stream.name(), through as i64])?;
+    }
+    Ok(())
+}
+
+/// How far the damaged store has been read. At its end what is still missing is lost.
+pub(super) fn write_salvage(db: &Connection, cursors: &mut Cursors, salvaged: &Salvaged) -> rusqlite::Result<u64> {
+    db.prepare_cached("UPDATE salvage SET seq = ?3, done = ?4 WHERE folder = ?1 AND stream = ?2")?.execute(params![
+        salvaged.folder,
+        salvaged.stream.name(),
+        salvaged.through as i64,
+        salvaged.is_end
+    ])?;
+    Ok(if salvaged.is_end { cursors.give_up_missing(salvaged.stream) } else { 0 })
+}

@@ -1,0 +1,283 @@
+use super::*;
+use crate::core::batch::{Decoder, Stored};
+use crate::core::cursor::CursorState;
+use crate::core::pipeline::{Pipeline, PipelineSettings};
+use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+use crate::store::reader::{HeldBatch, Reader};
+
+const RUN: RunId = RunId([7; 8]);
+
+fn new_pipeline(run: RunId, last_raw_sequence: u64) -> Pipeline {
+    Pipeline::new(PipelineSettings {
+        gateway: "g".to_owned(),
+        run,
+        watch: Default::default(),
+        alerts: Default::default(),
+        last_raw_sequence,
+        last_anomaly_sequence: 0,
+    })
+}
+
+fn settings(folder: &Path, bytes_max: u64) -> WriterSettings {
+    WriterSettings {
+        path: store_path(folder),
+        synchronous: Synchronous::Full,
+        vfs: None,
+        capacity: Capacity::new(bytes_max),
+    }
+}
+
+fn readings(from: u64, count: u64, padding: &str) -> Readings {
+    let mut packed = Vec::new();
+    let mut readings = Readings::default();
+    for number in from..from + count {
+        packed.clear();
+        crate::core::reading::pack_attribute(&mut packed, "fw", &format!("{padding}{number}"));
+        readings.push(&Reading {
+            device: "tank-1",
+            metric: "temperature",
+            value: number as f64,
+            measured_at_ms: number as i64,
+            received_at_ms: number as i64,
+            time_quality: TimeQuality::Synced,
+            sequence: Some(number),
+            attributes: Attributes::from_packed(&packed).expect("just packed"),
+        });
+    }
+    readings
+}
+
+fn commit(writer: &mut Writer, pipeline: &mut Pipeline, readings: &Readings) -> CommitReport {
+    pipeline.take(readings, Default::default());
+    let input = CommitInput { sealed: pipeline.seal(), ..CommitInput::default() };
+    writer.commit(&input).expect("a working disk")
+}
+
+fn ledger(writer: &Writer) -> (i64, i64, i64, i64) {
+    let row = |sql: &str| writer.connection().query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
+    (
+        row("SELECT accepted FROM cursor WHERE stream = 'raw'"),
+        row("SELECT delivered FROM cursor WHERE stream = 'raw'"),
+        row("SELECT expired FROM cursor WHERE stream = 'raw'"),
+        row("SELECT coalesce(sum(count), 0) FROM raw WHERE seq > (SELECT seq FROM cursor WHERE stream = 'raw')"),
+    )
+}
+
+#[test]
+fn what_is_committed_is_read_back_and_positions_go_on_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let settings = settings(folder.path(), 64 << 20);
+    let mut writer = Writer::open(&settings, RUN).expect("a new store");
+    let mut pipeline = new_pipeline(RUN, writer.last_sequence(Stream::Raw).expect("a number"));
+    commit(&mut writer, &mut pipeline, &readings(1, 3, ""));
+    drop(writer);
+
+    let second = RunId([8; 8]);
+    let mut writer = Writer::open(&settings, second).expect("the same store");
+    let mut pipeline = new_pipeline(second, writer.last_sequence(Stream::Raw).expect("a number"));
+    commit(&mut writer, &mut pipeline, &readings(4, 2, ""));
+
+    let mut reader = Reader::open(&settings.path, None).expect("a reader");
+    let (mut batch, mut after, mut seen) = (HeldBatch::default(), 0, Vec::new());
+    while reader.next(Stream::Raw, after, &mut batch).expect("intact") {
+        after = batch.last_sequence;
+        for record in Decoder::new(&batch.payload).expect("intact") {
+            let Ok(Stored::Reading(reading)) = record else { panic!("a reading") };
+            seen.push((batch.run, batch.first_sequence(), batch.first_position, reading.sequence));
+        }
+    }
+    let expected: Vec<_> =
+        (1..=3).map(|n| (Some(RUN), 1, 1, Some(n))).chain((4..=5).map(|n| (Some(second), 4, 1, Some(n)))).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_batch_goes_only_when_every_sink_has_it_and_a_snapshot_covers_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::open(&settings(folder.path(), 64 << 20), RUN).expect("a new store");
+    let mut pipeline = new_pipeline(RUN, 0);
+    assert_eq!(writer.register_sink("one", Stream::Raw).expect("a cursor"), CursorState::at(0));
+    writer.register_sink("two", Stream::Raw).expect("a cursor");
+    commit(&mut writer, &mut pipeline, &readings(1, 10, ""));
+    let change = |sink: &str| CursorChange {
+        sink: sink.to_owned(),
+        stream: Stream::Raw,
+        state: CursorState::at(10),
+        dead_letters: Vec::new(),
+        quarantined: 0,
+    };
+    let mut input = CommitInput { cursors: vec![change("one")], ..CommitInput::default() };
+    input.sealed.snapshot_covers = 10;
+    assert_eq!(writer.commit(&input).expect("a working disk").deleted.batches, 0, "the other sink has nothing yet");
+    input = CommitInput { cursors: vec![change("two")], ..CommitInput::default() };
+    writer.snapshot_covers = 9;
+    assert_eq!(writer.commit(&input).expect("a working disk").deleted.batches, 0, "no snapshot covers its last record");
+    writer.snapshot_covers = 10;
+    assert_eq!(writer.commit(&CommitInput::default()).expect("a working disk").deleted.batches, 1);
+    assert_eq!(ledger(&writer), (10, 10, 0, 0));
+    assert_eq!(writer.last_sequence(Stream::Raw).expect("a number"), 10, "numbers are not given again");
+}
+
+#[test]
+fn at_capacity_the_oldest_goes_and_the_ledger_adds_up() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::open(&settings(folder.path(), 4 << 20), RUN).expect("a new store");
+    let mut pipeline = new_pipeline(RUN, 0);
+    writer.register_sink("one", Stream::Raw).expect("a cursor");
+    let mut noise = 1u64;
+    let mut expired = 0;
+    for round in 0..200 {
+        // Incompressible, so that the store fills.
+        let padding: String = (0..60)
+            .map(|_| {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                char::from(b'!' + (noise >> 58) as u8)
+            })
+            .collect();
+        let report = commit(&mut writer, &mut pipeline, &readings(round * 1000 + 1, 1000, &padding));
+        expired += report.expired.iter().map(|(_, count)| count).sum::<u64>();
+    }
+    assert!(expired > 0, "the store was meant to fill");
+    let (accepted, delivered, counted_expired, buffered) = ledger(&writer);
+    assert_eq!((accepted, delivered, counted_expired), (200_000, 0, expired as i64));
+    assert_eq!(accepted, delivered + counted_expired + buffered);
+    assert!(retention::used_bytes(writer.connection()).expect("a number") <= 4 << 20);
+    let late = CursorChange {
+        sink: "one".to_owned(),
+        stream: Stream::Raw,
+        state: CursorState::at(expired + 10),
+        dead_letters: Vec::new(),
+        quarantined: 0,
+    };
+    writer.commit(&CommitInput { cursors: vec![late], ..CommitInput::default() }).expect("a working disk");
+    let (accepted, delivered, expired, _) = ledger(&writer);
+    assert_eq!((accepted, delivered, expired), (200_000, 10, counted_expired), "what expired is not delivered as well");
+}
+
+#[test]
+fn a_flipped_bit_is_found_by_the_checksum() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let settings = settings(folder.path(), 64 << 20);
+    let mut writer = Writer::open(&settings, RUN).expect("a new store");
+    commit(&mut writer, &mut new_pipeline(RUN, 0), &readings(1, 5, ""));
+    writer.connection().execute("UPDATE raw SET payload = zeroblob(length(payload))", []).expect("a row");
+    let mut reader = Reader::open(&settings.path, None).expect("a reader");
+    let error = reader.next(Stream::Raw, 0, &mut HeldBatch::default()).expect_err("damaged");
+    assert_eq!(error.to_string(), "the stored batch that ends at 5 is damaged (5 records)");
+}
+
+#[test]
+fn undecodable_samples_are_bounded_and_counted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::open(&settings(folder.path(), 64 << 20), RUN).expect("a new store");
+    for round in 0..3 {
+        let undecodable = (0..90)
+            .map(|n| Undecodable {
+                reason: "not_json",
+                topic: format!("devices/{round}-{n}"),
+                sample: b"{".to_vec(),
+                received_at_ms: n,
+            })
+            .collect();
+        writer.commit(&CommitInput { undecodable, ..CommitInput::default() }).expect("a working disk");
+    }
+    let one = |sql: &str| writer.connection().query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
+    assert_eq!(one("SELECT value FROM total WHERE name = 'undecodable:not_json'"), 270);
+    assert_eq!(one("SELECT count(*) FROM quarantine"), 100);
+}
+
+/// A line on the second stream that does not compress.
+fn anomaly_batch(last_sequence: u64, noise: &mut u64) -> SealedBatch {
+    let mut encoder = crate::core::batch::BatchEncoder::default();
+    let line: Vec<u8> = (0..20_000)
+        .map(|_| {
+            *noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (*noise >> 56) as u8
+        })
+        .collect();
+    encoder.push_line(crate::core::batch::Tag::Anomaly, "d", &line);
+    SealedBatch {
+        stream: Stream::Anomalies,
+        last_sequence,
+        first_position: last_sequence,
+        count: 1,
+        first_ms: 0,
+        last_ms: 0,
+        payload: encoder.finish(),
+    }
+}
+
+fn commit_both(writer: &mut Writer, pipeline: &mut Pipeline, round: u64, noise: &mut u64) -> CommitReport {
+    pipeline.take(&readings(round * 100 + 1, 100, &format!("{noise:x}")), Default::default());
+    let mut input = CommitInput { sealed: pipeline.seal(), ..CommitInput::default() };
+    input.sealed.anomalies = Some(anomaly_batch(round + 1, noise));
+    writer.commit(&input).expect("a working disk")
+}
+
+#[test]
+fn anomalies_go_only_when_all_raw_has_gone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::open(&settings(folder.path(), 8 << 20), RUN).expect("a new store");
+    let mut pipeline = new_pipeline(RUN, 0);
+    writer.register_sink("one", Stream::Raw).expect("a cursor");
+    writer.register_sink("one", Stream::Anomalies).expect("a cursor");
+    let mut noise = 1;
+    let (mut raw_expired, mut first_anomaly_expired) = (0, None);
+    for round in 0..500 {
+        let report = commit_both(&mut writer, &mut pipeline, round, &mut noise);
+        for (stream, count) in report.expired {
+            if stream == Stream::Raw {
+                raw_expired += count;
+            } else if first_anomaly_expired.is_none() {
+                first_anomaly_expired = Some((round, raw_expired));
+            }
+        }
+    }
+    let (round, raw_expired_then) = first_anomaly_expired.expect("anomalies of more than the capacity");
+    assert_eq!(raw_expired_then, round * 100, "all raw readings before that commit");
+    let view = crate::admin::ledger::look(writer.connection()).expect("readable");
+    assert!(view.ledger.iter().all(|line| line.adds_up() && line.expired > 0), "{:?}", view.ledger);
+    assert!(view.used_bytes <= writer.settings.capacity.file_bytes_max());
+}
+
+#[test]
+fn a_stream_without_a_sink_is_bounded_and_pushes_nothing_out() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::open(&settings(folder.path(), 8 << 20), RUN).expect("a new store");
+    let mut pipeline = new_pipeline(RUN, 0);
+    writer.register_sink("one", Stream::Raw).expect("a cursor");
+    let mut noise = 1;
+    for round in 0..500 {
+        let report = commit_both(&mut writer, &mut pipeline, round, &mut noise);
+        assert!(report.expired.iter().all(|(_, count)| *count == 0), "{:?}", report.expired);
+    }
+    let held = |table: &str| -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        writer.connection().query_row(&sql, [], |row| row.get(0)).expect("a number")
+    };
+    assert_eq!(held("raw"), 500);
+    assert!(held("anomalies") > 10 && held("anomalies") < 400, "{}", held("anomalies"));
+}
+
+#[test]
+fn what_only_a_sink_wants_that_has_left_goes_first() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let settings = settings(folder.path(), 8 << 20);
+    let mut writer = Writer::open(&settings, RUN).expect("a new store");
+    writer.register_sink("left", Stream::Anomalies).expect("a cursor");
+    drop(writer);
+    let mut writer = Writer::open(&settings, RUN).expect("the store");
+    writer.register_sink("stays", Stream::Raw).expect("a cursor");
+    let mut pipeline = new_pipeline(RUN, 0);
+    let mut noise = 1;
+    let mut expired = [0, 0];
+    for round in 0..500 {
+        for (stream, count) in commit_both(&mut writer, &mut pipeline, round, &mut noise).expired {
+            expired[stream as usize] += count;
+        }
+    }
+    assert_eq!(expired[Stream::Raw as usize], 0);
+    assert!(expired[Stream::Anomalies as usize] > 0);
+    let view = crate::admin::ledger::look(writer.connection()).expect("readable");
+    assert!(view.ledger.iter().all(|line| line.adds_up()), "{:?}", view.ledger);
+}
