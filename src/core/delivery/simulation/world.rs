@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::super::progress::Progress;
 use super::super::*;
-use super::cloud::{Cloud, Random, Weather, is_poison, sequences};
+use super::cloud::{Cloud, Random, Weather, sequences};
+
+mod checks;
 
 const MS: u64 = 1_000;
 const SECOND: u64 = 1_000 * MS;
@@ -338,47 +340,6 @@ impl World {
         self.summary.trace = text.bytes().fold(self.summary.trace, mix);
     }
 
-    fn begin_save(&mut self, mut persist: Persist) -> Result<(), String> {
-        for refused in &persist.refused {
-            let line = &self.lines[refused.sequence as usize - 1];
-            self.memory.unfinished.remove(&line.device);
-            let is_to_blame = is_poison(&line.text) || line.text.len() > LINE_BYTES_MAX;
-            if refused.line != line.text || !(is_to_blame || self.cloud.tainted.contains(&refused.sequence)) {
-                return Err(format!("{refused:?} is given up without a reason"));
-            }
-            self.summary.refused += 1;
-        }
-        if self.scenario.sabotage == Some(Sabotage::CursorBeyondWhatIsDone) {
-            persist.state = CursorState::at(self.delivery.offered_through());
-        }
-        // Saving takes a while, and happens in order.
-        self.saving_until_us = self.saving_until_us.max(self.now_us + self.random.below(SECOND));
-        self.schedule(self.saving_until_us, Happening::Saved { life: self.life, persist });
-        Ok(())
-    }
-
-    fn save(&mut self, persist: Persist) -> Result<(), String> {
-        for refused in persist.refused {
-            if !self.dead.insert(refused.sequence) {
-                return Err(format!("line {} is a dead letter twice", refused.sequence));
-            }
-        }
-        let state = persist.state;
-        if state.cursor < self.saved.cursor || state.acknowledged.len() > self.settings.ranges_max {
-            return Err(format!("the cursor went from {:?} to {state:?}", self.saved));
-        }
-        let beyond = (self.saved.cursor + 1, state.cursor);
-        for (first, last) in state.acknowledged.iter().copied().chain([beyond]) {
-            for sequence in first..=last {
-                if !self.cloud.arrived.contains_key(&sequence) && !self.dead.contains(&sequence) {
-                    return Err(format!("line {sequence} is done with, and is nowhere"));
-                }
-            }
-        }
-        self.saved = state;
-        Ok(())
-    }
-
     fn send(&mut self, request: Request) -> Result<(), String> {
         self.check_request(&request)?;
         let (id, life, count) = (request.id, self.life, request.records.len());
@@ -421,35 +382,6 @@ impl World {
         Ok(())
     }
 
-    fn check_request(&mut self, request: &Request) -> Result<(), String> {
-        let bytes: usize = request.records.iter().map(|record| record.data.len() + 256).sum();
-        let count = request.records.len();
-        let is_within = count <= self.settings.request_records_max
-            && (bytes <= self.settings.request_bytes_max || count == 1)
-            && self.memory.on_the_way.len() < self.settings.requests_in_flight_max;
-        if !is_within || count == 0 {
-            return Err(format!("a request beyond the bounds: {request:?}"));
-        }
-        for record in &request.records {
-            let device = record.device.to_string();
-            let mut others = self.memory.on_the_way.values().flat_map(|request| &request.records);
-            let twice = request.records.iter().filter(|other| other.device == record.device).count() > 1;
-            if twice || others.any(|other| other.device == record.device) {
-                return Err(format!("two records of {device} are on their way"));
-            }
-            if let Some(again) = sequences(&record.data).find(|sequence| self.memory.accepted.contains(sequence)) {
-                return Err(format!("line {again} of {device} was accepted and is sent again"));
-            }
-            if *self.memory.unfinished.entry(device).or_insert_with(|| record.data.clone()) != record.data {
-                return Err(format!("{record:?} is not what was sent before"));
-            }
-            if is_poison(&record.data) {
-                self.cloud.tainted.extend(sequences(&record.data));
-            }
-        }
-        Ok(())
-    }
-
     fn arrive(&mut self, life: u32, request: Request, fail: u64, is_answered: bool) -> Result<(), String> {
         let mut reply = self.cloud.put(&request, fail, &mut self.random, self.now_us)?;
         if is_answered {
@@ -489,35 +421,5 @@ impl World {
             }
         }
         self.drive(Event::Replied { id, reply })
-    }
-
-    /// What must hold after every step.
-    fn check(&self) -> Result<(), String> {
-        self.delivery.check();
-        let held_bytes = self.delivery.status().held_bytes;
-        // One line more than the bound, with a record of its own, or as a dead letter.
-        if held_bytes > self.settings.held_bytes_max + LINE_BYTES_MAX + 1_000 {
-            return Err(format!("{held_bytes} bytes are held"));
-        }
-        let now_us = self.now_us - self.life_began_us;
-        match self.memory.wait_until_us {
-            Some(until_us) if until_us <= now_us => Err("the machine asks to be called again at once".to_owned()),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_end(&self) -> Result<(), String> {
-        let last = self.lines.len() as u64;
-        if self.saved != CursorState::at(last) {
-            return Err(format!("{:?} is saved at the end, of {last} lines", self.saved));
-        }
-        let is_bad = |line: &Line| is_poison(&line.text) || line.text.len() > LINE_BYTES_MAX;
-        for (sequence, line) in (1..).zip(&self.lines) {
-            let (has_arrived, is_dead) = (self.cloud.arrived.contains_key(&sequence), self.dead.contains(&sequence));
-            if has_arrived && is_bad(line) || !has_arrived && !is_dead {
-                return Err(format!("line {sequence} of {}: arrived {has_arrived}, dead {is_dead}", line.device));
-            }
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,162 @@
+//! A forwarder over a store of its own, with a sink that takes everything.
+
+use std::cell::RefCell;
+use std::sync::mpsc;
+
+use super::*;
+use crate::core::delivery::OutgoingRecord;
+use crate::core::identity::RunId;
+use crate::core::pipeline::{Pipeline, PipelineSettings};
+use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+use crate::store::retention::Capacity;
+use crate::store::schema::Synchronous;
+use crate::store::writer::{CommitInput, Writer, WriterSettings, store_path};
+
+/// Takes everything, and remembers how many lines each request brought.
+#[derive(Default)]
+struct Willing(RefCell<Vec<usize>>);
+
+impl Sink for Willing {
+    async fn send(&self, records: Vec<OutgoingRecord>) -> Reply {
+        let lines = |record: &OutgoingRecord| record.data.iter().filter(|byte| **byte == b'\n').count();
+        self.0.borrow_mut().push(records.iter().map(lines).sum());
+        Reply::whole(Outcome::Accepted { shard: None }, records.len())
+    }
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+    writer: Writer,
+    pipeline: Pipeline,
+    committed: watch::Sender<u64>,
+    link: watch::Sender<Link>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let run = RunId([7; 8]);
+        let settings = WriterSettings {
+            path: store_path(folder.path()),
+            synchronous: Synchronous::Off,
+            vfs: None,
+            capacity: Capacity::new(64 << 20),
+        };
+        let pipeline = Pipeline::new(PipelineSettings {
+            gateway: "g".to_owned(),
+            run,
+            watch: Default::default(),
+            alerts: Default::default(),
+            last_raw_sequence: 0,
+            last_anomaly_sequence: 0,
+        });
+        Bench {
+            writer: Writer::open(&settings, run).expect("a new store"),
+            folder,
+            pipeline,
+            committed: watch::Sender::new(0),
+            link: watch::Sender::new(Link::Up),
+        }
+    }
+
+    fn commit(&mut self, count: u64) {
+        let mut readings = Readings::default();
+        for number in 0..count {
+            readings.push(&Reading {
+                device: "tank",
+                metric: "t",
+                value: 1.0,
+                measured_at_ms: 0,
+                received_at_ms: 0,
+                time_quality: TimeQuality::Synced,
+                sequence: Some(number),
+                attributes: Attributes::NONE,
+            });
+        }
+        self.pipeline.take(&readings, Default::default());
+        let input = CommitInput { sealed: self.pipeline.seal(), ..CommitInput::default() };
+        self.writer.commit(&input).expect("a working disk");
+        self.committed.send_modify(|last| *last += count);
+    }
+
+    fn parts(&mut self, pipeline: Sender<Message>, linger: Duration) -> ForwarderParts {
+        let linger_us = linger.as_micros() as u64;
+        ForwarderParts {
+            sink: "cloud".to_owned(),
+            stream: Stream::Raw,
+            delivery: DeliverySettings { linger_us, persist_interval_us: 1, ..DeliverySettings::default() },
+            reader: Reader::open(&store_path(self.folder.path()), None).expect("a reader"),
+            cursor: self.writer.register_sink("cloud", Stream::Raw).expect("a cursor"),
+            gateway: "g".to_owned(),
+            committed: self.committed.subscribe(),
+            link: self.link.subscribe(),
+            pipeline,
+            status: Arc::default(),
+            seed: 1,
+            flush_within: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Runs the forwarder beside `act`, which gets the words of its cursor.
+fn run_beside(bench: &mut Bench, linger: Duration, act: impl AsyncFnOnce(&mut Bench, &mut Cursors)) -> Vec<usize> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (sender, words) = mpsc::channel();
+    let parts = bench.parts(sender, linger);
+    let sink = Rc::new(Willing::default());
+    let local = tokio::task::LocalSet::new();
+    let task = local.spawn_local(run(parts, Rc::clone(&sink)));
+    local.block_on(&runtime, async {
+        act(bench, &mut Cursors(words)).await;
+        bench.link.send_replace(Link::Ending);
+        task.await.expect("it ends by itself");
+    });
+    sink.0.borrow().clone()
+}
+
+struct Cursors(mpsc::Receiver<Message>);
+
+impl Cursors {
+    /// Waits for the cursor to be saved there.
+    async fn reach(&mut self, cursor: u64) {
+        let started = Instant::now();
+        loop {
+            match self.0.try_recv() {
+                Ok(Message::Cursor(change)) if change.state == CursorState::at(cursor) => return,
+                _ => assert!(started.elapsed() < Duration::from_secs(60), "waited in vain for cursor {cursor}"),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[test]
+fn what_was_removed_before_it_was_sent_is_not_waited_for() {
+    let mut bench = Bench::new();
+    let sent = run_beside(&mut bench, Duration::ZERO, async |bench, cursors| {
+        bench.commit(5);
+        cursors.reach(5).await;
+        bench.link.send_replace(Link::Down);
+        bench.commit(3);
+        bench.writer.connection().execute("DELETE FROM raw WHERE seq > 5", []).expect("three lines");
+        cursors.reach(8).await;
+    });
+    assert_eq!(sent, [5]);
+}
+
+#[test]
+fn commits_that_come_within_a_lines_wait_are_read_and_sent_together() {
+    // So long that only the end of the process, which waits for nothing, ends the wait.
+    let sent = run_beside(&mut Bench::new(), Duration::from_secs(3600), async |bench, _| {
+        bench.commit(3);
+        tokio::task::yield_now().await;
+        bench.commit(4);
+    });
+    assert_eq!(sent, [7]);
+    let sent = run_beside(&mut Bench::new(), Duration::ZERO, async |bench, cursors| {
+        bench.commit(3);
+        cursors.reach(3).await;
+        bench.commit(4);
+    });
+    assert_eq!(sent, [3, 4]);
+}
