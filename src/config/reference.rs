@@ -146,8 +146,8 @@ pub const KEYS: &[Key] = &[
         "At size_max: drop the oldest readings, counted, or acknowledge no more until there is room."),
     key_of(Group::Store, "free_space_min", size_or_auto(0, 1024 * GIB), Literal("\"auto\""),
         "What the store leaves free on the disk; auto is the smaller of 512 MiB and a tenth of the disk."),
-    key_of(Group::Store, "commit_delay", milliseconds(1, 1000), Literal("\"10ms\""),
-        "The longest that a reading waits for others before both are made durable together."),
+    key_of(Group::Store, "commit_delay", milliseconds(1, 1000), Literal("\"40ms\""),
+        "The longest that a reading waits for others before all are made durable together; where one client alone is sending, a quarter of it."),
     key_of(Group::Store, "commit_readings", count(1, 100_000), Literal("500"),
         "So many readings are made durable without waiting for more."),
 

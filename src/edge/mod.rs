@@ -29,9 +29,9 @@ use crate::handoff::{Input, PipelineHandle};
 use crate::ingest::Ingest;
 use fanout::Fanout;
 use input::ReadBuffer;
+pub use moderation::runtime;
 use outbox::Outbox;
 use router::Envelope;
-pub use moderation::runtime;
 pub use router::RouterDead;
 use sessions::Sessions;
 

@@ -26,7 +26,7 @@ use crate::handoff::{Input, Submission, Undecodable};
 /// When a batch is sealed, once the commit before it has returned.
 #[derive(Clone, Copy, Debug)]
 pub struct CommitPacing {
-    /// The longest that a reading waits for others.
+    /// The longest that a reading waits for others; a quarter of it where one client alone is sending.
     pub linger: Duration,
     /// So many readings are enough not to wait at all.
     pub readings: u32,
@@ -40,7 +40,7 @@ pub struct CommitPacing {
 impl Default for CommitPacing {
     fn default() -> Self {
         CommitPacing {
-            linger: Duration::from_millis(10),
+            linger: Duration::from_millis(40),
             readings: 500,
             acknowledge_early: false,
             unstored_after: Duration::from_secs(1),
@@ -313,16 +313,24 @@ impl PipelineLoop {
             deadline = deadline.min(overdue);
         }
         if let Some(oldest) = self.oldest.filter(|_| !self.busy) {
-            deadline = deadline.min(oldest + self.pacing.linger);
+            deadline = deadline.min(oldest + self.linger());
         }
         deadline
+    }
+
+    /// Where one client alone is sending there is little to wait for, and it may send nothing more before it has its answer.
+    fn linger(&self) -> Duration {
+        let mut sessions = self.open.waiting.sessions.iter().map(|(session, _)| session);
+        let first = sessions.next();
+        let is_alone = first.is_some_and(|first| sessions.all(|other| Arc::ptr_eq(first, other)));
+        if is_alone { self.pacing.linger / 4 } else { self.pacing.linger }
     }
 
     /// An alert waits for nobody.
     fn is_due(&self, now: Instant) -> bool {
         self.is_enough()
             || !self.pipeline.open_alerts().is_empty()
-            || self.oldest.is_some_and(|oldest| oldest + self.pacing.linger <= now)
+            || self.oldest.is_some_and(|oldest| oldest + self.linger() <= now)
     }
 
     fn seal(&mut self) {
