@@ -264,11 +264,11 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             if let Err(end) = self.settle().await {
                 return end;
             }
-            if self.fill_output() {
-                tokio::task::yield_now().await;
-            }
             if let Err(end) = self.write_now(&writer) {
                 return end;
+            }
+            if self.fill_output() {
+                tokio::task::yield_now().await;
             }
             if let Some(end) = self.called_away() {
                 return end;
@@ -301,7 +301,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         }
     }
 
-    /// Writes what the socket takes at once: as a rule that is all, and nothing has to be waited for.
+    /// Writes acknowledgements as far as the socket takes them at once: as a rule that is all, and nothing has to be waited for.
     fn write_now(&mut self, writer: &WriteHalf<'_>) -> Result<(), End> {
         if self.output.is_empty() {
             return Ok(());

@@ -130,14 +130,15 @@ impl Committer {
             self.renew(&"found by a reader");
         }
         let report = self.commit_until_done(&job.input);
-        for (session, through) in &job.waiting.sessions {
-            session.commit_through(*through);
-        }
-        drop(job.waiting);
+        // The sinks first: whoever has an acknowledgement and ends the process must find them knowing of it.
         for batch in job.input.batches() {
             self.committed.of(batch.stream).send_replace(batch.last_sequence);
             self.counters.bytes_written.add(batch.payload.len() as u64);
         }
+        for (session, through) in &job.waiting.sessions {
+            session.commit_through(*through);
+        }
+        drop(job.waiting);
         self.count(&report, started.elapsed());
         // The pipeline is gone only when the process is ending.
         let _ = self.pipeline.send(Message::Committed { has_more: report.deleted.has_more });
