@@ -1,6 +1,6 @@
 //! The configuration as commands take it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -31,4 +31,9 @@ impl ConfigArguments {
         });
         Configuration::load(&Sources::of_process(self.config.clone(), given.collect()), &Host::read())
     }
+}
+
+/// One file and nothing else: what comes out of a command that only reads must not depend on the machine.
+pub fn load_file(file: &Path) -> Result<Configuration, Problems> {
+    Configuration::load(&Sources { file: Some(file.to_owned()), ..Sources::default() }, &Host::read())
 }

@@ -1,17 +1,29 @@
 //! `outrider detect`: the gateway's own detectors over lines of `series,timestamp_ms,value`.
 //!
-//! A series is `<device>/<metric>`, split at the last slash. Lines that are not well formed are skipped, and counted at the end.
+//! A series is `<device>/<metric>`, split at the last slash. Lines that are not well formed are skipped, and counted at the end. Memory
+//! grows with the number of series, never with the length of the input.
+//!
+//! Nothing arrives in a file: time is what its lines say. A series is silent as soon as a line of any other is later than its next
+//! reading should have been.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use crate::core::detector::Findings;
+use clap::Args;
+
+use super::Exit;
+use super::configuration;
+use crate::core::detector::profile::{Profile, Profiles};
+use crate::core::detector::{Finding, Findings};
 use crate::core::reading::{Attributes, Reading, TimeQuality};
+use crate::core::record;
 use crate::core::watch::{Watch, WatchSettings};
-use crate::core::window::{Admission, Sample, Window};
+use crate::core::window::{Admission, JUMP_MS, Sample, Window};
 
 /// A longer line is malformed: memory stays bounded whatever the file is.
 const LINE_BYTES_MAX: usize = 4096;
@@ -19,6 +31,12 @@ const LINE_BYTES_MAX: usize = 4096;
 const SERIES_MAX: usize = 1_000_000;
 /// With `--stats`, windows are exact up to some four thousand readings a second.
 const STATS_SAMPLES_MAX: usize = 1 << 16;
+/// How far the lines' time goes on before silences are looked for again, as the gateway does.
+const TICK_MS: i64 = 500;
+/// How often a terminal is told how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// Lines between two looks at the clock.
+const PROGRESS_LINES: u64 = 1 << 16;
 
 pub const HELP: &str = "\
 A series is DEVICE/METRIC; the metric's name decides how it is watched. One row a flagged reading and detector, in
@@ -28,23 +46,131 @@ Malformed lines are skipped and counted on standard error.
 Example:
   outrider detect readings.csv";
 
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub struct DetectArguments {
+    /// Files of lines `series,timestamp_ms,value`; standard input if there is none
+    files: Vec<PathBuf>,
+    /// Print the ten-second window of every reading instead: series,timestamp_ms,n,mean,std
+    #[arg(long, conflicts_with_all = ["profile", "json"])]
+    stats: bool,
+    /// Watch every series with this profile, whatever its name: off, temperature, slow, driven, generic, plant
+    #[arg(long, value_name = "NAME", value_parser = profile_of)]
+    profile: Option<Profile>,
+    /// Print a JSON object a line, with the spread and the reason
+    #[arg(long)]
+    json: bool,
+    /// Watch with the profiles and limits of this configuration; else with what is built in
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn profile_of(name: &str) -> Result<Profile, String> {
+    Profile::by_name(name).ok_or_else(|| {
+        let names = Profile::ALL.map(|profile| profile.name).join(", ");
+        format!("there are {names}")
+    })
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Rows,
+    Json,
+    Statistics,
+}
+
+pub fn command(arguments: &DetectArguments) -> ExitCode {
+    let configuration = arguments.config.as_deref().map(configuration::load_file).transpose();
+    let mut settings = match configuration {
+        Ok(configuration) => configuration.map(|configuration| configuration.watch).unwrap_or_default(),
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Exit::Configuration.into();
+        }
+    };
+    settings.series_max = SERIES_MAX;
+    if let Some(profile) = arguments.profile {
+        settings.profiles = Profiles::always(profile);
+    }
+    let format = match (arguments.stats, arguments.json) {
+        (true, _) => Format::Statistics,
+        (false, true) => Format::Json,
+        (false, false) => Format::Rows,
+    };
+    match run_files(&arguments.files, settings, format) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outrider: {error}");
+            Exit::RunTime.into()
+        }
+    }
+}
+
 /// Reads the files one after the other, or standard input, and prints to standard output.
-pub fn run_files(files: &[PathBuf], stats: bool) -> Result<(), DetectError> {
+fn run_files(files: &[PathBuf], settings: WatchSettings, format: Format) -> Result<(), DetectError> {
+    let mut bytes = 0;
     let mut input: Box<dyn BufRead> = match files {
         [] => Box::new(io::stdin().lock()),
         files => {
             let mut all: Box<dyn BufRead> = Box::new(io::empty());
             for path in files {
-                let file = File::open(path).map_err(|source| DetectError { path: Some(path.clone()), source })?;
+                let error = |source| DetectError { path: Some(path.clone()), source };
+                let file = File::open(path).map_err(error)?;
+                bytes += file.metadata().map_err(error)?.len();
                 all = Box::new(all.chain(BufReader::with_capacity(1 << 16, file)));
             }
             all
         }
     };
-    match run(&mut input, io::stdout().lock(), io::stderr().lock(), stats) {
+    // Who sees the rows go by sees how far it is.
+    let is_watched = io::stderr().is_terminal() && !io::stdout().is_terminal();
+    let mut progress = is_watched.then(|| Progress::new(bytes));
+    match run(&mut input, io::stdout().lock(), io::stderr().lock(), settings, format, progress.as_mut()) {
         // Whoever reads us has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(|source| DetectError { path: None, source }),
+    }
+}
+
+/// Told on a terminal once a second.
+#[derive(Debug)]
+pub struct Progress {
+    bytes_all: u64,
+    bytes: u64,
+    lines: u64,
+    started: Instant,
+    told: Instant,
+}
+
+impl Progress {
+    fn new(bytes_all: u64) -> Progress {
+        let now = Instant::now();
+        Progress { bytes_all, bytes: 0, lines: 0, started: now, told: now }
+    }
+
+    fn line(&mut self, bytes: usize, errors: &mut impl Write) -> io::Result<()> {
+        self.bytes += bytes as u64;
+        self.lines += 1;
+        if self.lines.is_multiple_of(PROGRESS_LINES) && self.told.elapsed() >= PROGRESS_EVERY {
+            self.told = Instant::now();
+            write!(errors, "\r{}\x1b[K", self.text(self.started.elapsed()))?;
+            errors.flush()?;
+        }
+        Ok(())
+    }
+
+    fn text(&self, elapsed: Duration) -> String {
+        let rate = self.lines as f64 / elapsed.as_secs_f64().max(0.001) / 1e6;
+        let lines = format!("{:.1} million lines, {rate:.1} million a second", self.lines as f64 / 1e6);
+        match (self.bytes * 100).checked_div(self.bytes_all) {
+            Some(percent) => format!("{percent} %, {lines}"),
+            None => lines,
+        }
+    }
+
+    fn end(&self, errors: &mut impl Write) -> io::Result<()> {
+        if self.told > self.started { write!(errors, "\r\x1b[K") } else { Ok(()) }
     }
 }
 
@@ -66,28 +192,163 @@ impl fmt::Display for DetectError {
 
 impl std::error::Error for DetectError {}
 
-/// Prints a row for each finding of each reading, or with `stats` the window of every reading.
-pub fn run(input: impl BufRead, output: impl Write, mut errors: impl Write, stats: bool) -> io::Result<()> {
+/// Prints a row for each finding of each reading and for each silence, or the window of every reading.
+pub fn run(
+    input: impl BufRead,
+    output: impl Write,
+    mut errors: impl Write,
+    settings: WatchSettings,
+    format: Format,
+    mut progress: Option<&mut Progress>,
+) -> io::Result<()> {
     let mut output = io::BufWriter::with_capacity(1 << 16, output);
-    let settings = WatchSettings { series_max: SERIES_MAX, ..WatchSettings::default() };
-    let mut watch = Watch::new(settings);
-    let mut findings = Findings::default();
+    let mut replay = Replay::new(settings, format == Format::Json);
     let mut windows = HashMap::new();
-    let malformed = for_each_line(input, |line| {
-        if stats {
-            write_statistics(&mut windows, line, &mut output)
-        } else {
-            write_findings(&mut watch, &mut findings, line, &mut output)
+    let malformed = for_each_line(input, |line, bytes| {
+        if let Some(progress) = &mut progress {
+            progress.line(bytes, &mut errors)?;
+        }
+        match line {
+            Some(line) if format == Format::Statistics => write_statistics(&mut windows, line, &mut output),
+            Some(line) => replay.line(line, &mut output),
+            None => Ok(()),
         }
     })?;
+    replay.end(&mut output)?;
     output.flush()?;
+    if let Some(progress) = progress {
+        progress.end(&mut errors)?;
+    }
     if malformed > 0 {
         writeln!(errors, "{malformed} malformed lines skipped")?;
     }
-    if watch.over_cap_readings() > 0 {
-        writeln!(errors, "{} readings not watched: more than {SERIES_MAX} series", watch.over_cap_readings())?;
+    if replay.watch.over_cap_readings() > 0 {
+        writeln!(errors, "{} readings not watched: more than {SERIES_MAX} series", replay.watch.over_cap_readings())?;
     }
     Ok(())
+}
+
+/// The detectors, with the lines' time as their clock.
+struct Replay {
+    watch: Watch,
+    findings: Findings,
+    json: bool,
+    now_ms: Option<i64>,
+    ticked_ms: i64,
+    /// A time far ahead of the others. It is believed when a second line confirms it, or one wild line would silence all the rest.
+    suspect_ms: Option<i64>,
+}
+
+impl Replay {
+    fn new(settings: WatchSettings, json: bool) -> Replay {
+        Replay {
+            watch: Watch::new(settings),
+            findings: Findings::default(),
+            json,
+            now_ms: None,
+            ticked_ms: i64::MIN,
+            suspect_ms: None,
+        }
+    }
+
+    fn line(&mut self, line: Line<'_>, output: &mut impl Write) -> io::Result<()> {
+        let now_ms = self.advance(line.at_ms);
+        if now_ms >= self.ticked_ms.saturating_add(TICK_MS) || now_ms < self.ticked_ms {
+            self.tick(now_ms, output)?;
+        }
+        let Line { series, at_ms, value } = line;
+        let (device, metric) = series.rsplit_once('/').unwrap_or(("", series));
+        let reading = Reading {
+            device,
+            metric,
+            value,
+            measured_at_ms: at_ms,
+            received_at_ms: at_ms,
+            time_quality: TimeQuality::Synced,
+            sequence: None,
+            attributes: Attributes::NONE,
+        };
+        self.watch.judge(&reading, now_ms, &mut self.findings);
+        for finding in &self.findings.list {
+            write_row(output, self.json, (device, metric), at_ms, Some(value), finding)?;
+        }
+        Ok(())
+    }
+
+    /// The clock, after a line of this time.
+    fn advance(&mut self, at_ms: i64) -> i64 {
+        let near = |other: i64| at_ms.saturating_sub(other).saturating_abs() <= JUMP_MS;
+        let now_ms = match self.now_ms {
+            Some(now_ms) if at_ms > now_ms && !near(now_ms) && !self.suspect_ms.is_some_and(near) => {
+                self.suspect_ms = Some(at_ms);
+                return now_ms;
+            }
+            _ => at_ms,
+        };
+        self.suspect_ms = None;
+        self.now_ms = Some(now_ms);
+        now_ms
+    }
+
+    fn tick(&mut self, now_ms: i64, output: &mut impl Write) -> io::Result<()> {
+        self.ticked_ms = now_ms;
+        let json = self.json;
+        let mut result = Ok(());
+        self.watch.tick(now_ms, |watch, index| {
+            if result.is_ok() {
+                let gap = watch.gap_of(index, now_ms);
+                result = write_row(output, json, watch.name_of(index), now_ms, None, &gap);
+            }
+        });
+        result
+    }
+
+    fn end(&mut self, output: &mut impl Write) -> io::Result<()> {
+        match self.now_ms {
+            Some(now_ms) => self.tick(now_ms, output),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write_row(
+    output: &mut impl Write,
+    json: bool,
+    (device, metric): (&str, &str),
+    at_ms: i64,
+    value: Option<f64>,
+    finding: &Finding,
+) -> io::Result<()> {
+    let name = finding.detector.name();
+    if json {
+        let mut row = b"{\"device\":".to_vec();
+        record::write_text(&mut row, device);
+        row.extend_from_slice(b",\"metric\":");
+        record::write_text(&mut row, metric);
+        row.extend_from_slice(format!(",\"timestamp_ms\":{at_ms},\"detector\":\"{name}\"").as_bytes());
+        let numbers =
+            [("value", value), ("score", Some(finding.score)), ("expected", finding.expected), ("spread", finding.spread)];
+        for (key, number) in numbers {
+            row.extend_from_slice(format!(",\"{key}\":").as_bytes());
+            record::write_f64(&mut row, number.unwrap_or(f64::NAN));
+        }
+        row.extend_from_slice(b",\"reason\":");
+        record::write_text(&mut row, &finding.reason);
+        row.extend_from_slice(b"}\n");
+        return output.write_all(&row);
+    }
+    if !device.is_empty() {
+        write!(output, "{device}/")?;
+    }
+    write!(output, "{metric},{at_ms},")?;
+    if let Some(value) = value {
+        write!(output, "{value}")?;
+    }
+    write!(output, ",{name},{:.4},", finding.score)?;
+    match finding.expected {
+        Some(expected) => writeln!(output, "{expected}"),
+        None => writeln!(output),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,8 +366,11 @@ fn parse(line: &[u8]) -> Option<Line<'_>> {
     Some(Line { series, at_ms, value })
 }
 
-/// Calls `act` for each well-formed line; returns how many were not.
-fn for_each_line(mut input: impl BufRead, mut act: impl FnMut(Line<'_>) -> io::Result<()>) -> io::Result<u64> {
+/// Calls `act` for each line and its length, without what it says if it is not well formed; returns how many were not.
+fn for_each_line(
+    mut input: impl BufRead,
+    mut act: impl FnMut(Option<Line<'_>>, usize) -> io::Result<()>,
+) -> io::Result<u64> {
     let mut malformed = 0;
     let mut line = Vec::new();
     loop {
@@ -115,45 +379,15 @@ fn for_each_line(mut input: impl BufRead, mut act: impl FnMut(Line<'_>) -> io::R
             return Ok(malformed);
         }
         if line.len() == LINE_BYTES_MAX && !line.ends_with(b"\n") {
-            input.skip_until(b'\n')?;
+            let skipped = input.skip_until(b'\n')?;
             malformed += 1;
+            act(None, line.len() + skipped)?;
             continue;
         }
-        match parse(&line) {
-            Some(parsed) => act(parsed)?,
-            None if line.trim_ascii().is_empty() => {}
-            None => malformed += 1,
-        }
+        let parsed = parse(&line);
+        malformed += u64::from(parsed.is_none() && !line.trim_ascii().is_empty());
+        act(parsed, line.len())?;
     }
-}
-
-fn write_findings(
-    watch: &mut Watch,
-    findings: &mut Findings,
-    line: Line<'_>,
-    output: &mut impl Write,
-) -> io::Result<()> {
-    let Line { series, at_ms, value } = line;
-    let (device, metric) = series.rsplit_once('/').unwrap_or(("", series));
-    let reading = Reading {
-        device,
-        metric,
-        value,
-        measured_at_ms: at_ms,
-        received_at_ms: at_ms,
-        time_quality: TimeQuality::Synced,
-        sequence: None,
-        attributes: Attributes::NONE,
-    };
-    watch.judge(&reading, findings);
-    for finding in &findings.list {
-        write!(output, "{series},{at_ms},{value},{},{:.4},", finding.detector.name(), finding.score)?;
-        match finding.expected {
-            Some(expected) => writeln!(output, "{expected}")?,
-            None => writeln!(output)?,
-        }
-    }
-    Ok(())
 }
 
 fn write_statistics(windows: &mut HashMap<String, Window>, line: Line<'_>, output: &mut impl Write) -> io::Result<()> {
@@ -185,7 +419,9 @@ mod tests {
 
     fn detect(input: &str, stats: bool) -> (String, String) {
         let (mut output, mut errors) = (Vec::new(), Vec::new());
-        run(input.as_bytes(), &mut output, &mut errors, stats).expect("memory takes everything");
+        let format = if stats { Format::Statistics } else { Format::Rows };
+        run(input.as_bytes(), &mut output, &mut errors, WatchSettings::default(), format, None)
+            .expect("memory takes everything");
         (String::from_utf8(output).expect("text"), String::from_utf8(errors).expect("text"))
     }
 

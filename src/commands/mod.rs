@@ -8,10 +8,9 @@ mod logging;
 mod port_holder;
 pub mod run;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 /// IoT edge-to-cloud telemetry gateway: takes readings over MQTT, keeps them in SQLite until they are delivered, watches each series
 /// over ten seconds, alerts over MQTT, and forwards everything to cloud streams.
@@ -44,17 +43,7 @@ enum Command {
     /// Show what it does: a simulated fleet, faults, a cut link, and a summary that adds up
     Demo(demo::DemoArguments),
     /// Find anomalies in a file of series,timestamp_ms,value lines, with the gateway's own detectors
-    Detect(DetectArguments),
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = detect::HELP)]
-struct DetectArguments {
-    /// Files of lines `series,timestamp_ms,value`; standard input if there is none
-    files: Vec<PathBuf>,
-    /// Print the ten-second window of every reading instead: series,timestamp_ms,n,mean,std
-    #[arg(long)]
-    stats: bool,
+    Detect(detect::DetectArguments),
 }
 
 /// Exit codes beyond 0; 2 is clap's, for usage.
@@ -78,17 +67,7 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Run(arguments) => run::command(&arguments),
         Command::Check(arguments) => check::command(&arguments),
         Command::Demo(arguments) => demo::command(&arguments),
-        Command::Detect(arguments) => detect_anomalies(&arguments),
-    }
-}
-
-fn detect_anomalies(arguments: &DetectArguments) -> ExitCode {
-    match detect::run_files(&arguments.files, arguments.stats) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("outrider: {error}");
-            Exit::RunTime.into()
-        }
+        Command::Detect(arguments) => detect::command(&arguments),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod pipeline;
 pub mod reading;
 pub mod record;
 pub mod session;
+pub mod silence;
 pub mod topic;
 pub mod topic_tree;
 pub mod watch;

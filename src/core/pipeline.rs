@@ -207,12 +207,12 @@ impl Pipeline {
 
     /// Restores the state of the detectors as a snapshot has it.
     pub fn restore_series(&mut self, chunk: &[u8]) -> Result<usize, super::watch::RestoreError> {
-        self.watch.restore(chunk)
+        self.watch.restore(chunk, 0)
     }
 
     /// Lets the detectors see again a reading that came after the snapshot: they learn, and nothing is emitted.
     pub fn replay(&mut self, reading: &Reading<'_>) {
-        self.watch.judge(reading, &mut self.findings);
+        self.watch.judge(reading, 0, &mut self.findings);
     }
 
     pub fn restore_alert(&mut self, key: AlertKey, alert: alert::Alert, now: Moment) {
@@ -223,7 +223,7 @@ impl Pipeline {
         for reading in readings.iter() {
             let raw_position = self.raw.number(reading.received_at_ms);
             self.raw.encoder.push_reading(&reading);
-            if self.watch.judge(&reading, &mut self.findings) == Verdict::Anomalous {
+            if self.watch.judge(&reading, now.steady_ms as i64, &mut self.findings) == Verdict::Anomalous {
                 self.flag(&reading, raw_position, now);
             }
         }
@@ -269,7 +269,7 @@ impl Pipeline {
             let score = of_kind.iter().map(|finding| finding.score).fold(finding.score, f64::max);
             let severity = match finding.detector {
                 Detector::Limit => Severity::of_score(score).max(Severity::Minor),
-                Detector::Spike | Detector::Shift => Severity::of_score(score),
+                _ => Severity::of_score(score),
             };
             let flag = Flag {
                 device: reading.device,

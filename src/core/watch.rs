@@ -10,17 +10,20 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::batch::varint::{self, Cursor};
 use super::detector::limit::{self, Bounds, Limits};
-use super::detector::profile::Profile;
+use super::detector::profile::{Profile, Profiles};
 use super::detector::series::Series;
-use super::detector::{Findings, Verdict, state};
+use super::detector::{Detector, Finding, Findings, Verdict, short, state};
 use super::reading::Reading;
+use super::silence::Rhythm;
 use super::window::Sample;
 
 /// A reading that took longer than this from the sensor to us is late.
 pub const LATE_AFTER_MS: i64 = 60_000;
 /// Series in one chunk of a snapshot.
 pub const CHUNK_SERIES: usize = 256;
-const SNAPSHOT_VERSION: u8 = 1;
+/// After a start devices have so long to come back before they are missed.
+pub const GRACE_MS: i64 = 60_000;
+const SNAPSHOT_VERSION: u8 = 2;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct WatchSettings {
@@ -28,11 +31,17 @@ pub struct WatchSettings {
     /// Samples that the window of one series holds before it is thinned, 16 bytes each; at least 64.
     pub window_samples_max: usize,
     pub limits: Limits,
+    pub profiles: Profiles,
 }
 
 impl Default for WatchSettings {
     fn default() -> Self {
-        WatchSettings { series_max: 10_000, window_samples_max: 512, limits: Limits::default() }
+        WatchSettings {
+            series_max: 10_000,
+            window_samples_max: 512,
+            limits: Limits::default(),
+            profiles: Profiles::default(),
+        }
     }
 }
 
@@ -40,13 +49,15 @@ impl Default for WatchSettings {
 struct Entry {
     /// Device and metric, one after the other.
     name: Box<str>,
-    device_len: usize,
+    device_len: u16,
+    /// Of the table of profiles.
+    rule: u8,
     series: Series,
 }
 
 impl Entry {
     fn parts(&self) -> (&str, &str) {
-        self.name.split_at(self.device_len)
+        self.name.split_at(usize::from(self.device_len))
     }
 }
 
@@ -54,9 +65,15 @@ impl Entry {
 pub struct Watch {
     settings: WatchSettings,
     entries: Vec<Entry>,
+    /// Of each entry: apart, because ticks look at all of them.
+    rhythms: Vec<Rhythm>,
     places: HashTable<u32>,
     hasher: DefaultHashBuilder,
     over_cap_readings: u64,
+    /// The listener's clock when it was last told.
+    now_ms: i64,
+    /// No silence is noticed before.
+    grace_until_ms: i64,
 }
 
 /// A chunk that cannot have come from a snapshot, or came from a newer version. Nothing of it was restored.
@@ -82,9 +99,12 @@ impl Watch {
         Watch {
             settings,
             entries: Vec::new(),
+            rhythms: Vec::new(),
             places: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             over_cap_readings: 0,
+            now_ms: i64::MIN,
+            grace_until_ms: i64::MIN,
         }
     }
 
@@ -103,37 +123,55 @@ impl Watch {
         self.find(device, metric)
     }
 
-    /// Judges a reading against its past, then learns from it. `findings` is overwritten.
-    pub fn judge(&mut self, reading: &Reading<'_>, findings: &mut Findings) -> Verdict {
+    /// Judges a reading against its past, then learns from it. `findings` is overwritten. `now_ms` is the clock that silence is measured
+    /// by, that of [`Watch::tick`].
+    pub fn judge(&mut self, reading: &Reading<'_>, now_ms: i64, findings: &mut Findings) -> Verdict {
+        self.now_ms = self.now_ms.max(now_ms);
         findings.list.clear();
         findings.late = reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
         let known = self.find(reading.device, reading.metric);
-        let profile = match known {
-            Some(index) => self.entries[index].series.profile(),
-            None => Profile::of_metric(reading.metric),
+        let rule = match known {
+            Some(index) => self.entries[index].rule,
+            None => self.settings.profiles.of_metric(reading.metric),
         };
-        findings.severity_max = profile.severity_max();
+        let profile = *self.settings.profiles.get(rule);
+        findings.severity_max = profile.severity_max;
         let bounds = self.settings.limits.of(reading.metric);
-        if profile == Profile::Off && bounds.is_none() {
+        if !profile.is_watched && bounds.is_none() {
             return Verdict::Unwatched;
         }
         let bounds = bounds.unwrap_or(&Bounds::NONE);
-        findings.list.extend(limit::judge(reading.value, profile, bounds));
+        findings.list.extend(limit::judge(reading.value, &profile, bounds));
         let mut verdict = Verdict::Normal;
-        if profile != Profile::Off && limit::is_usable(reading.value, profile, bounds) {
-            let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };
-            verdict = match known.or_else(|| self.add(reading.device, reading.metric, Series::new(profile))) {
-                Some(index) => {
-                    let series = &mut self.entries[index].series;
-                    series.judge(sample, self.settings.window_samples_max, &mut findings.list)
-                }
-                None => {
-                    self.over_cap_readings += 1;
-                    Verdict::Unwatched
-                }
+        if profile.is_watched {
+            let is_usable = limit::is_usable(reading.value, &profile, bounds);
+            let index = match known {
+                None if is_usable => self.add(reading.device, reading.metric, rule),
+                known => known,
             };
+            match index {
+                Some(index) => {
+                    // A sensor that reports its own failure is not silent.
+                    self.rhythms[index].hear(now_ms);
+                    if is_usable {
+                        verdict = self.judge_value(index, reading, findings);
+                    }
+                }
+                None if is_usable => {
+                    self.over_cap_readings += 1;
+                    verdict = Verdict::Unwatched;
+                }
+                None => {}
+            }
         }
         if findings.list.is_empty() { verdict } else { Verdict::Anomalous }
+    }
+
+    fn judge_value(&mut self, index: usize, reading: &Reading<'_>, findings: &mut Findings) -> Verdict {
+        let entry = &mut self.entries[index];
+        let profile = self.settings.profiles.get(entry.rule);
+        let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };
+        entry.series.judge(sample, profile, self.settings.window_samples_max, &mut findings.list)
     }
 
     fn find(&self, device: &str, metric: &str) -> Option<usize> {
@@ -143,10 +181,18 @@ impl Watch {
     }
 
     /// Adds a series that is not there yet, unless there are too many.
-    fn add(&mut self, device: &str, metric: &str, series: Series) -> Option<usize> {
+    fn add(&mut self, device: &str, metric: &str, rule: u8) -> Option<usize> {
         let index = self.entries.len();
         let place = u32::try_from(index).ok().filter(|_| index < self.settings.series_max)?;
-        self.entries.push(Entry { name: [device, metric].concat().into(), device_len: device.len(), series });
+        let device_len = u16::try_from(device.len()).ok()?;
+        if index == self.entries.capacity() {
+            // By an eighth, not twofold: at fifty thousand series the difference is megabytes.
+            self.entries.reserve_exact(index / 8 + 16);
+            self.rhythms.reserve_exact(index / 8 + 16);
+        }
+        let series = Series::new(self.settings.profiles.get(rule));
+        self.entries.push(Entry { name: [device, metric].concat().into(), device_len, rule, series });
+        self.rhythms.push(Rhythm::NEW);
         let (entries, hasher) = (&self.entries, &self.hasher);
         let hash_of = |place: &u32| hasher.hash_one(entries[*place as usize].parts());
         self.places.insert_unique(hasher.hash_one((device, metric)), place, hash_of);
@@ -161,47 +207,114 @@ impl Watch {
     /// The state of up to [`CHUNK_SERIES`] series; empty of series beyond the last chunk.
     pub fn snapshot_chunk(&self, index: usize) -> Vec<u8> {
         let start = index.saturating_mul(CHUNK_SERIES).min(self.entries.len());
-        let entries = &self.entries[start..self.entries.len().min(start + CHUNK_SERIES)];
+        let end = self.entries.len().min(start + CHUNK_SERIES);
         let mut out = vec![SNAPSHOT_VERSION];
-        varint::put(&mut out, entries.len() as u64);
-        for entry in entries {
+        varint::put(&mut out, (end - start) as u64);
+        for (at, entry) in (start..end).zip(&self.entries[start..end]) {
             let (device, metric) = entry.parts();
             varint::put_bytes(&mut out, device.as_bytes());
             varint::put_bytes(&mut out, metric.as_bytes());
             state::encode(&entry.series, &mut out);
+            state::encode_rhythm(&self.rhythms[at], self.now_ms, &mut out);
         }
         out
     }
 
-    /// Takes over the series of a chunk, all or, on an error, none; known ones are replaced. Returns how many were left out because
-    /// there are too many, or because their metric is not watched any more.
-    pub fn restore(&mut self, chunk: &[u8]) -> Result<usize, RestoreError> {
+    /// Takes over the series of a chunk, all or, on an error, none; known ones are replaced. Their silence goes on at `now_ms`, see
+    /// [`Watch::listen_from`]. Returns how many were left out because there are too many, or because their metric is not watched any more.
+    pub fn restore(&mut self, chunk: &[u8], now_ms: i64) -> Result<usize, RestoreError> {
         let mut cursor = Cursor { rest: chunk };
         match cursor.byte() {
             Some(SNAPSHOT_VERSION) => {}
             Some(version) => return Err(RestoreError::UnknownVersion(version)),
             None => return Err(RestoreError::Damaged),
         }
-        let restored = decode_entries(&mut cursor).filter(|_| cursor.rest.is_empty()).ok_or(RestoreError::Damaged)?;
+        let profiles = &self.settings.profiles;
+        let restored = decode_entries(&mut cursor, profiles, now_ms)
+            .filter(|_| cursor.rest.is_empty())
+            .ok_or(RestoreError::Damaged)?;
+        self.now_ms = self.now_ms.max(now_ms);
         let mut left_out = 0;
-        for (device, metric, series) in restored {
-            if let Some(index) = self.find(device, metric) {
-                self.entries[index].series = series;
-            } else if series.profile() == Profile::Off || self.add(device, metric, series).is_none() {
-                left_out += 1;
+        for Restored { device, metric, rule, series, rhythm } in restored {
+            let is_watched = self.settings.profiles.get(rule).is_watched;
+            let known = self.find(device, metric);
+            let index = match known {
+                None if is_watched => self.add(device, metric, rule),
+                known => known,
+            };
+            match index {
+                Some(index) => {
+                    self.entries[index].series = series;
+                    self.rhythms[index] = rhythm;
+                }
+                None => left_out += 1,
             }
         }
         Ok(left_out)
     }
+
+    /// The listener was away until now: that nothing was heard meanwhile is no silence, and whoever comes back is given a minute.
+    pub fn listen_from(&mut self, now_ms: i64) {
+        self.grace_until_ms = now_ms.saturating_add(GRACE_MS);
+        for rhythm in self.rhythms.iter_mut().filter(|rhythm| !rhythm.is_silent) {
+            rhythm.heard_ms = rhythm.heard_ms.max(now_ms);
+        }
+    }
+
+    /// Time has gone by: `silent` is called with the place of each series whose silence has become news.
+    pub fn tick(&mut self, now_ms: i64, mut silent: impl FnMut(&Watch, usize)) {
+        self.now_ms = self.now_ms.max(now_ms);
+        if now_ms < self.grace_until_ms {
+            return;
+        }
+        for index in 0..self.rhythms.len() {
+            if self.rhythms[index].falls_silent(now_ms) && self.profile_of(index).gap {
+                silent(self, index);
+            }
+        }
+    }
+
+    fn profile_of(&self, index: usize) -> &Profile {
+        self.settings.profiles.get(self.entries[index].rule)
+    }
+
+    /// Device and metric of a series.
+    pub fn name_of(&self, index: usize) -> (&str, &str) {
+        self.entries[index].parts()
+    }
+
+    /// What its silence is, as a finding.
+    pub fn gap_of(&self, index: usize, now_ms: i64) -> Finding {
+        let rhythm = &self.rhythms[index];
+        let silent_s = now_ms.saturating_sub(rhythm.heard_ms) as f64 / 1000.0;
+        let usual_s = f64::from(rhythm.interval_ms) / 1000.0;
+        Finding {
+            detector: Detector::Gap,
+            score: (silent_s * 1000.0 / f64::from(rhythm.limit_ms())).max(1.0),
+            expected: None,
+            spread: None,
+            reason: format!("nothing for {} s; a reading every {} s is usual", short(silent_s), short(usual_s)),
+        }
+    }
 }
 
-fn decode_entries<'a>(cursor: &mut Cursor<'a>) -> Option<Vec<(&'a str, &'a str, Series)>> {
+struct Restored<'a> {
+    device: &'a str,
+    metric: &'a str,
+    rule: u8,
+    series: Series,
+    rhythm: Rhythm,
+}
+
+fn decode_entries<'a>(cursor: &mut Cursor<'a>, profiles: &Profiles, now_ms: i64) -> Option<Vec<Restored<'a>>> {
     let count = cursor.number().filter(|&count| count <= CHUNK_SERIES as u64)?;
     let mut entries = Vec::new();
     for _ in 0..count {
         let device = std::str::from_utf8(cursor.bytes()?).ok()?;
         let metric = std::str::from_utf8(cursor.bytes()?).ok()?;
-        entries.push((device, metric, state::decode(cursor, Profile::of_metric(metric))?));
+        let rule = profiles.of_metric(metric);
+        let series = state::decode(cursor, profiles.get(rule))?;
+        entries.push(Restored { device, metric, rule, series, rhythm: state::decode_rhythm(cursor, now_ms)? });
     }
     Some(entries)
 }

@@ -19,6 +19,8 @@ pub(super) const HELD_MS: i64 = SPAN_MS + LATE_MS;
 pub const JUMP_MS: i64 = 60_000;
 /// Readings that a summary looks at; more than these are sampled evenly.
 const SUMMARY_MAX: usize = 64;
+/// Fewer say nothing of how rough a signal is.
+const ROUGHNESS_READINGS_MIN: usize = 6;
 /// `newest_ms` before the first reading.
 const NEVER_MS: i64 = i64::MIN;
 
@@ -56,6 +58,8 @@ pub struct Summary {
     pub count: usize,
     pub mean: f64,
     pub median: f64,
+    /// Mean square of the differences of successive readings without the two largest: a spike has two, a step one. `NaN` of too few.
+    pub roughness: f64,
     pub last: Sample,
 }
 
@@ -188,7 +192,8 @@ impl Window {
         }
         let values = &mut values[..count];
         let mean = mean(values.iter().copied(), count);
-        Some(Summary { count, mean, median: median(values), last })
+        let roughness = roughness(values);
+        Some(Summary { count, mean, median: median(values), roughness, last })
     }
 }
 
@@ -196,6 +201,22 @@ impl Window {
 fn mean(mut values: impl Iterator<Item = f64>, count: usize) -> f64 {
     let Some(first) = values.next() else { return f64::NAN };
     first + values.map(|value| value - first).sum::<f64>() / count as f64
+}
+
+/// See [`Summary::roughness`].
+fn roughness(values: &[f64]) -> f64 {
+    let (mut sum, mut largest, mut second) = (0.0, 0.0f64, 0.0f64);
+    for pair in values.windows(2) {
+        let square = (pair[1] - pair[0]) * (pair[1] - pair[0]);
+        sum += square;
+        second = second.max(square.min(largest));
+        largest = largest.max(square);
+    }
+    if values.len() < ROUGHNESS_READINGS_MIN {
+        return f64::NAN;
+    }
+    // Not below zero, whatever rounding leaves behind a large outlier.
+    (sum - largest - second).max(0.0) / (values.len() - 3) as f64
 }
 
 /// The median of at least one value; reorders them.

@@ -20,8 +20,8 @@ pub struct Bounds {
 impl Bounds {
     pub const NONE: Bounds = Bounds { low: None, high: None, sentinels: None };
 
-    fn sentinels(&self, profile: Profile) -> &[f64] {
-        self.sentinels.as_deref().unwrap_or(profile.sentinels())
+    fn sentinels<'a>(&'a self, profile: &'a Profile) -> &'a [f64] {
+        self.sentinels.as_deref().unwrap_or(profile.sentinels)
     }
 }
 
@@ -48,12 +48,12 @@ impl Limits {
 }
 
 /// Whether statistics may see the value.
-pub fn is_usable(value: f64, profile: Profile, bounds: &Bounds) -> bool {
+pub fn is_usable(value: f64, profile: &Profile, bounds: &Bounds) -> bool {
     value.abs() <= MAGNITUDE_MAX && !bounds.sentinels(profile).contains(&value)
 }
 
 /// Judges a value by itself.
-pub fn judge(value: f64, profile: Profile, bounds: &Bounds) -> Option<Finding> {
+pub fn judge(value: f64, profile: &Profile, bounds: &Bounds) -> Option<Finding> {
     let finding =
         |score, expected, reason| Some(Finding { detector: Detector::Limit, score, expected, spread: None, reason });
     if value.is_nan() {
@@ -86,17 +86,17 @@ mod tests {
     fn only_what_is_wrong_by_itself_is_found() {
         let bounds = Bounds { low: Some(-40.0), high: Some(100.0), sentinels: None };
         let found = |value, profile| judge(value, profile, &bounds).map(|finding| finding.reason);
-        assert_eq!(found(20.0, Profile::Temperature), None);
+        assert_eq!(found(20.0, &Profile::TEMPERATURE), None);
         assert_eq!(
-            found(-127.0, Profile::Temperature).as_deref(),
+            found(-127.0, &Profile::TEMPERATURE).as_deref(),
             Some("-127 is how such a sensor reports its own failure")
         );
-        assert_eq!(judge(-127.0, Profile::Generic, &Bounds::NONE), None);
-        assert_eq!(found(f64::NAN, Profile::Driven).as_deref(), Some("the value is not a number"));
-        assert_eq!(found(f64::NEG_INFINITY, Profile::Driven).as_deref(), Some("the value is infinite"));
-        assert_eq!(found(-1e200, Profile::Driven).as_deref(), Some("the value is too large to watch"));
-        assert_eq!(found(-41.0, Profile::Driven).as_deref(), Some("below the lower limit -40"));
-        assert_eq!(judge(150.0, Profile::Driven, &bounds).map(|finding| finding.score), Some(1.5));
+        assert_eq!(judge(-127.0, &Profile::GENERIC, &Bounds::NONE), None);
+        assert_eq!(found(f64::NAN, &Profile::DRIVEN).as_deref(), Some("the value is not a number"));
+        assert_eq!(found(f64::NEG_INFINITY, &Profile::DRIVEN).as_deref(), Some("the value is infinite"));
+        assert_eq!(found(-1e200, &Profile::DRIVEN).as_deref(), Some("the value is too large to watch"));
+        assert_eq!(found(-41.0, &Profile::DRIVEN).as_deref(), Some("below the lower limit -40"));
+        assert_eq!(judge(150.0, &Profile::DRIVEN, &bounds).map(|finding| finding.score), Some(1.5));
     }
 
     #[test]
@@ -106,8 +106,8 @@ mod tests {
         let limits = Limits::new(vec![("freezer".to_owned(), cold), ("boiler_temp".to_owned(), sentinels.clone())]);
         assert_eq!(limits.of("freezer").and_then(|bounds| bounds.high), Some(-18.0));
         assert_eq!((limits.of("boiler"), limits.of("boiler_temp")), (None, Some(&sentinels)));
-        assert!(is_usable(-127.0, Profile::Temperature, &sentinels), "named ones replace the profile's");
-        assert!(!is_usable(85.0, Profile::Temperature, &sentinels));
-        assert!(!is_usable(-127.0, Profile::Temperature, &Bounds::NONE));
+        assert!(is_usable(-127.0, &Profile::TEMPERATURE, &sentinels), "named ones replace the profile's");
+        assert!(!is_usable(85.0, &Profile::TEMPERATURE, &sentinels));
+        assert!(!is_usable(-127.0, &Profile::TEMPERATURE, &Bounds::NONE));
     }
 }

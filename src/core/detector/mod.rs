@@ -3,27 +3,37 @@
 //! Pure: time comes with the reading. [`series`] is the state of one series, [`profile`] how sensitive it is by its metric's name,
 //! [`state`] how it is kept across a restart.
 
+mod frozen;
 pub mod limit;
 pub mod profile;
 pub mod series;
+mod shift;
+mod spread;
 pub mod state;
+mod stuck;
 
 use crate::core::alert::Severity;
 
-/// In the order in which findings of one reading are listed. The full order is limit, gap, spike, shift, burst, stuck.
+/// In the order in which findings of one reading are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Detector {
     Limit,
+    Gap,
     Spike,
     Shift,
+    Burst,
+    Stuck,
 }
 
 impl Detector {
     pub fn name(self) -> &'static str {
         match self {
             Detector::Limit => "limit",
+            Detector::Gap => "gap",
             Detector::Spike => "spike",
             Detector::Shift => "shift",
+            Detector::Burst => "burst",
+            Detector::Stuck => "stuck",
         }
     }
 
@@ -31,7 +41,9 @@ impl Detector {
     pub fn alert_kind(self) -> &'static str {
         match self {
             Detector::Limit => "limit",
-            Detector::Spike | Detector::Shift => "anomaly",
+            Detector::Gap => "gap",
+            Detector::Stuck => "stuck",
+            Detector::Spike | Detector::Shift | Detector::Burst => "anomaly",
         }
     }
 }
@@ -73,8 +85,12 @@ pub enum Verdict {
     Anomalous,
 }
 
+fn side(distance: f64) -> &'static str {
+    if distance < 0.0 { "below" } else { "above" }
+}
+
 /// Four significant digits, for a reason that people read.
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     let magnitude = value.abs();
     if magnitude != 0.0 && !(1e-6..1e9).contains(&magnitude) {
         return format!("{value:.3e}");

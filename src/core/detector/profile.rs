@@ -1,17 +1,79 @@
 //! How a series is watched, by the name of its metric.
+//!
+//! Thresholds are in usual sizes of each statistic. They were set so that a sensor raises less than one false alarm in two days on
+//! simulated thermostats, tanks and their faults, and none on real coolant and intake temperatures; a driven signal needs more because
+//! whoever drives moves it within a second.
+
+use std::sync::Arc;
 
 use crate::core::alert::Severity;
 
-/// Rows of the table of profiles, in its order: the first with a token of the metric's name wins.
+/// What the ten-second level is held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
+pub enum Baseline {
+    /// The last minutes.
+    Rolling,
+    /// The first readings: for stationary plant.
+    Frozen,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Profile {
+    pub name: &'static str,
+    /// Whether anything but limits is watched.
+    pub is_watched: bool,
+    pub spike: f64,
+    pub shift: f64,
+    /// Whether noise that grows is trouble, and from which times the usual on.
+    pub burst: Option<f64>,
+    /// Whether a value that stands still is trouble.
+    pub stuck: bool,
+    /// Whether silence is trouble: not of metrics that report on change.
+    pub gap: bool,
+    pub baseline: Baseline,
+    /// Values by which sensors report their own failure.
+    pub sentinels: &'static [f64],
+    pub severity_max: Severity,
+}
+
+impl Profile {
     /// Positions, counters and states: nothing about them is a deviation.
-    Off,
-    /// Slow signals with a physical inertia.
-    Temperature,
-    /// Signals that a driver or a load moves within seconds.
-    Driven,
-    Generic,
+    pub const OFF: Profile = Profile { name: "off", is_watched: false, gap: false, ..Profile::SLOW };
+    /// Temperatures, which have a physical inertia.
+    pub const TEMPERATURE: Profile = Profile { name: "temperature", sentinels: &[-127.0], ..Profile::SLOW };
+    /// What else has an inertia, and noise of its own: pressures, humidities, levels.
+    pub const SLOW: Profile = Profile {
+        name: "slow",
+        is_watched: true,
+        spike: 6.0,
+        shift: 4.5,
+        burst: Some(3.0),
+        stuck: true,
+        gap: true,
+        baseline: Baseline::Rolling,
+        sentinels: &[],
+        severity_max: Severity::Critical,
+    };
+    /// Signals that a driver or a load moves within seconds, and that rest when nobody does.
+    pub const DRIVEN: Profile =
+        Profile { name: "driven", spike: 12.0, shift: 6.0, burst: None, stuck: false, ..Profile::SLOW };
+    /// A metric that we know nothing of must not wake anybody.
+    pub const GENERIC: Profile = Profile { name: "generic", severity_max: Severity::Warning, ..Profile::DRIVEN };
+    /// Stationary plant, which is meant to run as it did when it was first seen.
+    pub const PLANT: Profile = Profile { name: "plant", baseline: Baseline::Frozen, shift: 7.0, ..Profile::DRIVEN };
+
+    pub const ALL: [Profile; 6] = [
+        Profile::OFF,
+        Profile::TEMPERATURE,
+        Profile::SLOW,
+        Profile::DRIVEN,
+        Profile::GENERIC,
+        Profile::PLANT,
+    ];
+
+    pub fn by_name(name: &str) -> Option<Profile> {
+        Profile::ALL.into_iter().find(|profile| profile.name == name)
+    }
 }
 
 const OFF: &[&str] = &[
@@ -36,43 +98,59 @@ const OFF: &[&str] = &[
 ];
 const TEMPERATURE: &[&str] = &["temp", "temperature", "coolant"];
 const DRIVEN: &[&str] = &["speed", "rpm", "volt", "voltage", "current", "throttle", "load", "torque", "accel"];
+const SLOW: &[&str] = &["pressure", "humidity", "level"];
 
-/// Thresholds of the statistical detectors.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Thresholds {
-    pub spike: f64,
-    pub shift: f64,
+/// Metrics of one profile: those with one of these words in their name. Without a word it is every metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    pub words: Vec<String>,
+    pub profile: Profile,
 }
 
-impl Profile {
-    pub fn of_metric(metric: &str) -> Profile {
-        let rows = [(OFF, Profile::Off), (TEMPERATURE, Profile::Temperature), (DRIVEN, Profile::Driven)];
-        rows.into_iter()
-            .find(|(names, _)| tokens(metric).any(|token| names.iter().any(|name| token.eq_ignore_ascii_case(name))))
-            .map_or(Profile::Generic, |(_, profile)| profile)
+/// The table of profiles: the first rule with a word of the metric's name wins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profiles(Arc<[Rule]>);
+
+impl Default for Profiles {
+    fn default() -> Self {
+        Profiles::new(Vec::new())
+    }
+}
+
+impl Profiles {
+    /// Own rules come before those that are built in. At most 200.
+    pub fn new(own: Vec<Rule>) -> Profiles {
+        let built_in = [
+            (OFF, Profile::OFF),
+            (TEMPERATURE, Profile::TEMPERATURE),
+            (DRIVEN, Profile::DRIVEN),
+            (SLOW, Profile::SLOW),
+            (&[], Profile::GENERIC),
+        ];
+        let rule = |(words, profile): (&[&str], Profile)| Rule {
+            words: words.iter().map(|&word| word.to_owned()).collect(),
+            profile,
+        };
+        let rules: Vec<Rule> = own.into_iter().chain(built_in.map(rule)).collect();
+        assert!(rules.len() <= usize::from(u8::MAX), "a series keeps its rule in a byte");
+        Profiles(rules.into())
     }
 
-    pub fn thresholds(self) -> Thresholds {
-        match self {
-            Profile::Off | Profile::Temperature => Thresholds { spike: 6.0, shift: 5.0 },
-            Profile::Driven | Profile::Generic => Thresholds { spike: 10.0, shift: 8.0 },
-        }
+    /// One profile for every metric.
+    pub fn always(profile: Profile) -> Profiles {
+        Profiles::new(vec![Rule { words: Vec::new(), profile }])
     }
 
-    /// Values by which sensors report their own failure.
-    pub fn sentinels(self) -> &'static [f64] {
-        match self {
-            Profile::Temperature => &[-127.0],
-            _ => &[],
-        }
+    /// Which rule holds for a metric.
+    pub fn of_metric(&self, metric: &str) -> u8 {
+        let holds = |rule: &Rule| {
+            rule.words.is_empty() || tokens(metric).any(|token| rule.words.iter().any(|word| token.eq_ignore_ascii_case(word)))
+        };
+        self.0.iter().position(holds).expect("the last rule holds for every metric") as u8
     }
 
-    /// A metric that we know nothing of must not wake anybody.
-    pub fn severity_max(self) -> Severity {
-        match self {
-            Profile::Generic => Severity::Warning,
-            _ => Severity::Critical,
-        }
+    pub fn get(&self, rule: u8) -> &Profile {
+        &self.0[usize::from(rule)].profile
     }
 }
 
@@ -112,20 +190,31 @@ mod tests {
 
     #[test]
     fn profiles_go_by_whole_tokens_and_the_first_row_that_matches() {
+        let profiles = Profiles::default();
         for (metric, profile) in [
-            ("container_temperature", Profile::Temperature),
-            ("engineTemp", Profile::Temperature),
-            ("COOLANT", Profile::Temperature),
-            ("temp_count", Profile::Off),
-            ("gps.lat", Profile::Off),
-            ("engine-load", Profile::Driven),
-            ("load_temp", Profile::Temperature),
-            ("template", Profile::Generic),
-            ("plate", Profile::Generic),
-            ("tank_pressure", Profile::Generic),
-            ("", Profile::Generic),
+            ("container_temperature", "temperature"),
+            ("engineTemp", "temperature"),
+            ("COOLANT", "temperature"),
+            ("temp_count", "off"),
+            ("gps.lat", "off"),
+            ("engine-load", "driven"),
+            ("load_temp", "temperature"),
+            ("template", "generic"),
+            ("plate", "generic"),
+            ("tank_pressure", "slow"),
+            ("", "generic"),
         ] {
-            assert_eq!(Profile::of_metric(metric), profile, "{metric}");
+            assert_eq!(profiles.get(profiles.of_metric(metric)).name, profile, "{metric}");
         }
+    }
+
+    #[test]
+    fn own_rules_come_first() {
+        let rule = Rule { words: vec!["Pump".to_owned()], profile: Profile::PLANT };
+        let profiles = Profiles::new(vec![rule]);
+        let name = |metric| profiles.get(profiles.of_metric(metric)).name;
+        assert_eq!((name("pump_temp"), name("pumps"), name("lat")), ("plant", "generic", "off"));
+        let all = Profiles::always(Profile::by_name("plant").expect("a profile"));
+        assert_eq!(all.get(all.of_metric("lat")).name, "plant");
     }
 }

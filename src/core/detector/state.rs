@@ -5,9 +5,14 @@
 
 use std::collections::VecDeque;
 
-use super::profile::Profile;
-use super::series::{Base, Series, Spread};
+use super::frozen::Frozen;
+use super::profile::{Baseline, Profile};
+use super::series::Series;
+use super::shift::Shift;
+use super::spread::Spread;
+use super::stuck::Run;
 use crate::core::batch::varint::{self, Cursor};
+use crate::core::silence::Rhythm;
 use crate::core::window::{HELD_MS, Sample, Window};
 
 /// Appends the state. The profile is not in it: it follows from the metric's name.
@@ -28,32 +33,138 @@ pub fn encode(series: &Series, out: &mut Vec<u8>) {
     }
     varint::put_signed(out, series.epoch_start_ms);
     put_float(out, series.resolution);
-    for spread in [series.residual, series.difference, series.departure] {
+    for spread in [series.residual, series.difference, series.roughness] {
         put_float(out, spread.square);
-        varint::put(out, u64::from(spread.updates));
     }
-    put_float(out, series.base.level);
-    varint::put(out, u64::from(series.base.updates));
-    varint::put_signed(out, series.base.fed_at_ms);
-    out.push(series.shift_streak);
-    varint::put_signed(out, series.shift_since_ms);
+    varint::put(out, u64::from(series.readings));
+    out.push(series.burst_streak);
+    encode_run(&series.run, out);
+    encode_shift(&series.shift, out);
+    out.push(u8::from(series.frozen.is_some()));
+    if let Some(frozen) = &series.frozen {
+        encode_frozen(frozen, out);
+    }
 }
 
-/// Reads one state; `None` if it cannot have been written by [`encode`].
-pub fn decode(cursor: &mut Cursor<'_>, profile: Profile) -> Option<Series> {
-    let series = Series {
+fn encode_run(run: &Run, out: &mut Vec<u8>) {
+    let &Run { value, since_ms, len, longest_ms, repeats, readings, is_stuck } = run;
+    put_float(out, value);
+    varint::put_signed(out, since_ms);
+    varint::put(out, u64::from(len));
+    put_float(out, f64::from(longest_ms));
+    put_float(out, f64::from(repeats));
+    varint::put(out, u64::from(readings));
+    out.push(u8::from(is_stuck));
+}
+
+fn encode_shift(shift: &Shift, out: &mut Vec<u8>) {
+    for level in [shift.base, shift.quick, shift.home, shift.departure.square, shift.quick_departure.square] {
+        put_float(out, level);
+    }
+    for count in [shift.base_readings, shift.departures] {
+        varint::put(out, u64::from(count));
+    }
+    for time in [shift.fed_at_ms, shift.home_at_ms, shift.since_ms, shift.accepted_at_ms] {
+        varint::put_signed(out, time);
+    }
+    out.push(shift.streak);
+}
+
+fn encode_frozen(frozen: &Frozen, out: &mut Vec<u8>) {
+    varint::put(out, u64::from(frozen.readings));
+    varint::put(out, u64::from(frozen.means));
+    varint::put_signed(out, frozen.origin_ms);
+    let Frozen { origin, time, time_square, level, level_square, product, .. } = *frozen;
+    for number in [origin, time, time_square, level, level_square, product] {
+        put_float(out, number);
+    }
+}
+
+/// Reads one state; `None` if it cannot have been written by [`encode`]. A baseline that the profile has no use for, because the
+/// configuration has changed, is left out; one that it needs begins anew.
+pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile) -> Option<Series> {
+    let mut series = Series {
         window: decode_window(cursor)?,
-        profile,
         epoch_start_ms: cursor.signed()?,
         resolution: take_size(cursor)?,
         residual: decode_spread(cursor)?,
         difference: decode_spread(cursor)?,
-        departure: decode_spread(cursor)?,
-        base: Base { level: take_float(cursor)?, updates: take_u32(cursor)?, fed_at_ms: cursor.signed()? },
-        shift_streak: cursor.byte()?,
-        shift_since_ms: cursor.signed()?,
+        roughness: decode_spread(cursor)?,
+        readings: take_u32(cursor)?,
+        burst_streak: cursor.byte()?,
+        run: decode_run(cursor)?,
+        shift: decode_shift(cursor)?,
+        frozen: match cursor.byte()? {
+            0 => None,
+            1 => Some(Box::new(decode_frozen(cursor)?)),
+            _ => return None,
+        },
     };
+    match profile.baseline {
+        Baseline::Rolling => series.frozen = None,
+        Baseline::Frozen => _ = series.frozen.get_or_insert_default(),
+    }
     Some(series)
+}
+
+fn decode_run(cursor: &mut Cursor<'_>) -> Option<Run> {
+    Some(Run {
+        value: take_float(cursor)?,
+        since_ms: cursor.signed()?,
+        len: take_u32(cursor)?,
+        longest_ms: take_size(cursor)? as f32,
+        repeats: take_size(cursor).filter(|share| *share <= 1.0)? as f32,
+        readings: take_u32(cursor)?,
+        is_stuck: cursor.byte()? != 0,
+    })
+}
+
+fn decode_shift(cursor: &mut Cursor<'_>) -> Option<Shift> {
+    Some(Shift {
+        base: take_float(cursor)?,
+        quick: take_float(cursor)?,
+        home: take_float(cursor)?,
+        departure: decode_spread(cursor)?,
+        quick_departure: decode_spread(cursor)?,
+        base_readings: take_u32(cursor)?,
+        departures: take_u32(cursor)?,
+        fed_at_ms: cursor.signed()?,
+        home_at_ms: cursor.signed()?,
+        since_ms: cursor.signed()?,
+        accepted_at_ms: cursor.signed()?,
+        streak: cursor.byte()?,
+    })
+}
+
+fn decode_frozen(cursor: &mut Cursor<'_>) -> Option<Frozen> {
+    Some(Frozen {
+        readings: take_u32(cursor)?,
+        means: take_u32(cursor)?,
+        origin_ms: cursor.signed()?,
+        origin: take_float(cursor)?,
+        time: take_float(cursor)?,
+        time_square: take_float(cursor)?,
+        level: take_float(cursor)?,
+        level_square: take_float(cursor)?,
+        product: take_float(cursor)?,
+    })
+}
+
+/// Appends a rhythm, with how long it has been silent by now: clocks start anew with the process.
+pub fn encode_rhythm(rhythm: &Rhythm, now_ms: i64, out: &mut Vec<u8>) {
+    varint::put(out, now_ms.abs_diff(rhythm.heard_ms));
+    put_float(out, f64::from(rhythm.interval_ms));
+    varint::put(out, u64::from(rhythm.arrivals));
+    out.push(u8::from(rhythm.is_silent));
+}
+
+pub fn decode_rhythm(cursor: &mut Cursor<'_>, now_ms: i64) -> Option<Rhythm> {
+    Some(Rhythm {
+        heard_ms: now_ms.saturating_sub_unsigned(cursor.number()?),
+        interval_ms: take_size(cursor)? as f32,
+        arrivals: u16::try_from(cursor.number()?).ok()?,
+        is_silent: cursor.byte()? != 0,
+    })
 }
 
 fn decode_window(cursor: &mut Cursor<'_>) -> Option<Window> {
@@ -78,7 +189,7 @@ fn decode_window(cursor: &mut Cursor<'_>) -> Option<Window> {
 }
 
 fn decode_spread(cursor: &mut Cursor<'_>) -> Option<Spread> {
-    Some(Spread { square: take_size(cursor)?, updates: take_u32(cursor)? })
+    Some(Spread { square: take_size(cursor)? })
 }
 
 fn put_float(out: &mut Vec<u8>, value: f64) {

@@ -1,0 +1,91 @@
+//! How often something is heard, and since when it is silent. Measured by the listener's clock, not by the device's: what counts is that
+//! nothing arrives.
+
+use super::window::JUMP_MS;
+
+/// No shorter silence is news.
+const SILENCE_MIN_MS: f32 = 5_000.0;
+/// Nor is one of less than so many usual intervals.
+const INTERVALS: f32 = 5.0;
+/// The usual interval is that of about so many arrivals.
+const MEMORY: f32 = 10.0;
+/// Before so many arrivals nothing is usual.
+const ARRIVALS_MIN: u16 = 10;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rhythm {
+    pub(super) heard_ms: i64,
+    pub(super) interval_ms: f32,
+    pub(super) arrivals: u16,
+    /// Its silence has been noticed.
+    pub(super) is_silent: bool,
+}
+
+impl Rhythm {
+    pub(super) const NEW: Rhythm = Rhythm { heard_ms: i64::MIN, interval_ms: 0.0, arrivals: 0, is_silent: false };
+
+    pub fn hear(&mut self, now_ms: i64) {
+        let elapsed_ms = now_ms.saturating_sub(self.heard_ms) as f32;
+        if self.arrivals == 0 {
+            self.arrivals = 1;
+        } else if elapsed_ms > 0.0 {
+            // What comes at once counts as one arrival. An interval weighs by its own length: a backlog that is sent within a second
+            // after an hour says nothing of the rhythm. Nor does a silence that was noticed, but that the rhythm may be slower now.
+            let counted_ms = if self.is_silent { elapsed_ms.min(INTERVALS * self.interval_ms) } else { elapsed_ms };
+            let weight = if self.interval_ms == 0.0 { 1.0 } else { counted_ms / (counted_ms + MEMORY * self.interval_ms) };
+            self.interval_ms += weight * (counted_ms - self.interval_ms);
+            self.arrivals = self.arrivals.saturating_add(1);
+        }
+        // A clock that was set back: all else would wait for it to catch up.
+        let is_set_back = now_ms < self.heard_ms.saturating_sub(JUMP_MS);
+        self.heard_ms = if is_set_back { now_ms } else { self.heard_ms.max(now_ms) };
+        self.is_silent = false;
+    }
+
+    pub(super) fn limit_ms(&self) -> f32 {
+        SILENCE_MIN_MS.max(INTERVALS * self.interval_ms)
+    }
+
+    /// When silence becomes news; never of what was hardly heard yet.
+    pub fn due_ms(&self) -> i64 {
+        if self.arrivals < ARRIVALS_MIN { i64::MAX } else { self.heard_ms.saturating_add(self.limit_ms() as i64) }
+    }
+
+    /// Whether the silence has become news since it was looked at last.
+    pub fn falls_silent(&mut self, now_ms: i64) -> bool {
+        let falls = !self.is_silent && now_ms > self.due_ms();
+        self.is_silent |= falls;
+        falls
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard_every(interval_ms: i64, times: i64) -> Rhythm {
+        let mut rhythm = Rhythm::NEW;
+        (0..times).for_each(|i| rhythm.hear(i * interval_ms));
+        rhythm
+    }
+
+    #[test]
+    fn silence_is_news_after_five_intervals_and_five_seconds_at_least() {
+        let mut quick = heard_every(100, 100);
+        assert_eq!(quick.due_ms(), 9_900 + 5_000);
+        assert!(!quick.falls_silent(14_900));
+        assert!(quick.falls_silent(14_901));
+        assert!(!quick.falls_silent(15_000), "once");
+        quick.hear(60_000);
+        assert!(quick.due_ms() < 60_000 + 7_000, "the silence did not become the rhythm");
+        assert_eq!(heard_every(60_000, 20).due_ms(), 19 * 60_000 + 300_000);
+        assert_eq!(heard_every(1_000, 9).due_ms(), i64::MAX);
+    }
+
+    #[test]
+    fn a_backlog_sent_at_once_does_not_hasten_the_rhythm() {
+        let mut rhythm = heard_every(60_000, 20);
+        (0..500).for_each(|i| rhythm.hear(20 * 60_000 + i / 2));
+        assert!(rhythm.due_ms() > 20 * 60_000 + 250_000, "{}", rhythm.due_ms());
+    }
+}
