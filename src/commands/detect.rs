@@ -4,7 +4,8 @@
 //! grows with the number of series, never with the length of the input.
 //!
 //! Nothing arrives in a file: time is what its lines say. A series is silent as soon as a line of any other is later than its next
-//! reading should have been.
+//! reading should have been. One without a device in its name is a recording by itself, which ends where it ends: its silence is told
+//! when it is over.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -268,6 +269,12 @@ impl Replay {
             sequence: None,
             attributes: Attributes::NONE,
         };
+        if device.is_empty()
+            && let Some(index) = self.watch.index_of(device, metric).filter(|&index| self.watch.is_silent(index))
+        {
+            let gap = self.watch.gap_of(index, now_ms);
+            write_row(output, self.json, (device, metric), at_ms, None, &gap)?;
+        }
         self.watch.judge(&reading, now_ms, &mut self.findings);
         for finding in &self.findings.list {
             write_row(output, self.json, (device, metric), at_ms, Some(value), finding)?;
@@ -295,7 +302,8 @@ impl Replay {
         let json = self.json;
         let mut result = Ok(());
         self.watch.tick(now_ms, |watch, index| {
-            if result.is_ok() {
+            let (device, _) = watch.name_of(index);
+            if result.is_ok() && !device.is_empty() {
                 let gap = watch.gap_of(index, now_ms);
                 result = write_row(output, json, watch.name_of(index), now_ms, None, &gap);
             }

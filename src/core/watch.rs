@@ -283,6 +283,11 @@ impl Watch {
         self.entries[index].parts()
     }
 
+    /// Whether its silence has been noticed.
+    pub fn is_silent(&self, index: usize) -> bool {
+        self.rhythms[index].is_silent && self.profile_of(index).gap
+    }
+
     /// What its silence is, as a finding.
     pub fn gap_of(&self, index: usize, now_ms: i64) -> Finding {
         let rhythm = &self.rhythms[index];

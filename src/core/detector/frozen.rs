@@ -3,6 +3,7 @@
 //! Level, trend and usual distance come from the ten-second means of the first 400 readings. A plant that was still warming up then may
 //! stop doing so at any time, so whatever lies between "the trend has ended" and "the trend goes on" is as expected.
 
+use super::shift::READINGS as SHIFT_READINGS;
 use super::spread::ratio;
 use super::{Detector, Finding, short, side};
 use crate::core::window::{Sample, Summary};
@@ -22,6 +23,8 @@ pub(super) struct Frozen {
     pub level: f64,
     pub level_square: f64,
     pub product: f64,
+    /// Readings in a row that were too far.
+    pub streak: u8,
 }
 
 impl Frozen {
@@ -72,7 +75,12 @@ impl Frozen {
         let expected = summary.mean.max(still.min(moved)).min(still.max(moved));
         let distance = summary.mean - expected;
         let statistic = ratio(distance, spread);
-        if statistic > threshold {
+        if statistic <= threshold {
+            self.streak = 0;
+            return;
+        }
+        self.streak = (self.streak + 1).min(SHIFT_READINGS);
+        if self.streak == SHIFT_READINGS {
             found.push(Finding {
                 detector: Detector::Shift,
                 score: statistic / threshold,

@@ -24,7 +24,7 @@ const HOME_CLIP: f64 = 1.5;
 /// A base of fewer readings is none yet.
 const BASE_READINGS_MIN: u32 = 10;
 /// Readings in a row that a shift must last.
-const READINGS: u8 = 3;
+pub(super) const READINGS: u8 = 3;
 /// It goes on until the statistic has fallen to this share of the line.
 const HOLD: f64 = 0.5;
 /// A shift that lasts is the new level.

@@ -78,6 +78,7 @@ fn encode_frozen(frozen: &Frozen, out: &mut Vec<u8>) {
     for number in [origin, time, time_square, level, level_square, product] {
         put_float(out, number);
     }
+    out.push(frozen.streak);
 }
 
 /// Reads one state; `None` if it cannot have been written by [`encode`]. A baseline that the profile has no use for, because the
@@ -147,6 +148,7 @@ fn decode_frozen(cursor: &mut Cursor<'_>) -> Option<Frozen> {
         level: take_float(cursor)?,
         level_square: take_float(cursor)?,
         product: take_float(cursor)?,
+        streak: cursor.byte()?,
     })
 }
 
