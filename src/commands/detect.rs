@@ -23,7 +23,7 @@ use crate::core::detector::profile::{Profile, Profiles};
 use crate::core::detector::{Finding, Findings};
 use crate::core::reading::{Attributes, Reading, TimeQuality};
 use crate::core::record;
-use crate::core::watch::{Watch, WatchSettings};
+use crate::core::watch::{Arrival, Missed, Watch, WatchSettings};
 use crate::core::window::{Admission, JUMP_MS, Sample, Window};
 
 /// A longer line is malformed: memory stays bounded whatever the file is.
@@ -272,10 +272,10 @@ impl Replay {
         if device.is_empty()
             && let Some(index) = self.watch.index_of(device, metric).filter(|&index| self.watch.is_silent(index))
         {
-            let gap = self.watch.gap_of(index, now_ms);
+            let gap = self.watch.gap_of(Missed::Series(index), now_ms);
             write_row(output, self.json, (device, metric), at_ms, None, &gap)?;
         }
-        self.watch.judge(&reading, now_ms, &mut self.findings);
+        self.watch.judge(&reading, Arrival { now_ms, publisher: 0 }, &mut self.findings);
         for finding in &self.findings.list {
             write_row(output, self.json, (device, metric), at_ms, Some(value), finding)?;
         }
@@ -301,10 +301,10 @@ impl Replay {
         self.ticked_ms = now_ms;
         let json = self.json;
         let mut result = Ok(());
-        self.watch.tick(now_ms, |watch, index| {
+        self.watch.tick_series(now_ms, |watch, index| {
             let (device, _) = watch.name_of(index);
             if result.is_ok() && !device.is_empty() {
-                let gap = watch.gap_of(index, now_ms);
+                let gap = watch.gap_of(Missed::Series(index), now_ms);
                 result = write_row(output, json, watch.name_of(index), now_ms, None, &gap);
             }
         });

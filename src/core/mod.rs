@@ -6,6 +6,7 @@ pub mod batch;
 pub mod cursor;
 pub mod delivery;
 pub mod detector;
+pub mod devices;
 pub mod identity;
 pub mod pipeline;
 pub mod reading;

@@ -24,7 +24,8 @@ pub struct Rhythm {
 impl Rhythm {
     pub(super) const NEW: Rhythm = Rhythm { heard_ms: i64::MIN, interval_ms: 0.0, arrivals: 0, is_silent: false };
 
-    pub fn hear(&mut self, now_ms: i64) {
+    /// Something has arrived. Returns whether that ends a silence that was noticed.
+    pub fn hear(&mut self, now_ms: i64) -> bool {
         let elapsed_ms = now_ms.saturating_sub(self.heard_ms) as f32;
         if self.arrivals == 0 {
             self.arrivals = 1;
@@ -39,7 +40,7 @@ impl Rhythm {
         // A clock that was set back: all else would wait for it to catch up.
         let is_set_back = now_ms < self.heard_ms.saturating_sub(JUMP_MS);
         self.heard_ms = if is_set_back { now_ms } else { self.heard_ms.max(now_ms) };
-        self.is_silent = false;
+        std::mem::take(&mut self.is_silent)
     }
 
     pub(super) fn limit_ms(&self) -> f32 {
@@ -65,7 +66,7 @@ mod tests {
 
     fn heard_every(interval_ms: i64, times: i64) -> Rhythm {
         let mut rhythm = Rhythm::NEW;
-        (0..times).for_each(|i| rhythm.hear(i * interval_ms));
+        (0..times).for_each(|i| _ = rhythm.hear(i * interval_ms));
         rhythm
     }
 
@@ -76,7 +77,7 @@ mod tests {
         assert!(!quick.falls_silent(14_900));
         assert!(quick.falls_silent(14_901));
         assert!(!quick.falls_silent(15_000), "once");
-        quick.hear(60_000);
+        assert!(quick.hear(60_000) && !quick.hear(60_100));
         assert!(quick.due_ms() < 60_000 + 7_000, "the silence did not become the rhythm");
         assert_eq!(heard_every(60_000, 20).due_ms(), 19 * 60_000 + 300_000);
         assert_eq!(heard_every(1_000, 9).due_ms(), i64::MAX);
@@ -85,7 +86,7 @@ mod tests {
     #[test]
     fn a_backlog_sent_at_once_does_not_hasten_the_rhythm() {
         let mut rhythm = heard_every(60_000, 20);
-        (0..500).for_each(|i| rhythm.hear(20 * 60_000 + i / 2));
+        (0..500).for_each(|i| _ = rhythm.hear(20 * 60_000 + i / 2));
         assert!(rhythm.due_ms() > 20 * 60_000 + 250_000, "{}", rhythm.due_ms());
     }
 }

@@ -8,11 +8,13 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::alert::Severity;
 use super::batch::varint::{self, Cursor};
 use super::detector::limit::{self, Bounds, Limits};
 use super::detector::profile::{Profile, Profiles};
 use super::detector::series::Series;
 use super::detector::{Detector, Finding, Findings, Verdict, short, state};
+use super::devices::{Devices, Publisher};
 use super::reading::Reading;
 use super::silence::Rhythm;
 use super::window::Sample;
@@ -23,6 +25,8 @@ pub const LATE_AFTER_MS: i64 = 60_000;
 pub const CHUNK_SERIES: usize = 256;
 /// After a start devices have so long to come back before they are missed.
 pub const GRACE_MS: i64 = 60_000;
+/// The metric of what concerns a device as a whole.
+pub const DEVICE_METRIC: &str = "_device";
 const SNAPSHOT_VERSION: u8 = 2;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +56,7 @@ struct Entry {
     device_len: u16,
     /// Of the table of profiles.
     rule: u8,
+    device: u32,
     series: Series,
 }
 
@@ -61,12 +66,28 @@ impl Entry {
     }
 }
 
+/// When a reading arrived by the listener's clock, and from whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    pub now_ms: i64,
+    pub publisher: Publisher,
+}
+
+/// What is missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    Series(usize),
+    /// All series of this device.
+    Device(u32),
+}
+
 #[derive(Debug)]
 pub struct Watch {
     settings: WatchSettings,
     entries: Vec<Entry>,
     /// Of each entry: apart, because ticks look at all of them.
     rhythms: Vec<Rhythm>,
+    devices: Devices,
     places: HashTable<u32>,
     hasher: DefaultHashBuilder,
     over_cap_readings: u64,
@@ -100,6 +121,7 @@ impl Watch {
             settings,
             entries: Vec::new(),
             rhythms: Vec::new(),
+            devices: Devices::default(),
             places: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             over_cap_readings: 0,
@@ -123,11 +145,12 @@ impl Watch {
         self.find(device, metric)
     }
 
-    /// Judges a reading against its past, then learns from it. `findings` is overwritten. `now_ms` is the clock that silence is measured
-    /// by, that of [`Watch::tick`].
-    pub fn judge(&mut self, reading: &Reading<'_>, now_ms: i64, findings: &mut Findings) -> Verdict {
+    /// Judges a reading against its past, then learns from it. `findings` is overwritten.
+    pub fn judge(&mut self, reading: &Reading<'_>, arrival: Arrival, findings: &mut Findings) -> Verdict {
+        let Arrival { now_ms, publisher } = arrival;
         self.now_ms = self.now_ms.max(now_ms);
         findings.list.clear();
+        (findings.ends_silence, findings.ends_device_silence) = (false, false);
         findings.late = reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
         let known = self.find(reading.device, reading.metric);
         let rule = match known {
@@ -136,6 +159,10 @@ impl Watch {
         };
         let profile = *self.settings.profiles.get(rule);
         findings.severity_max = profile.severity_max;
+        // Of a metric that is not watched too: it shows that its device is there.
+        if let Some(place) = known.map(|index| self.entries[index].device).or_else(|| self.devices.find(reading.device)) {
+            findings.ends_device_silence = self.devices.get_mut(place).hear(now_ms, publisher);
+        }
         let bounds = self.settings.limits.of(reading.metric);
         if !profile.is_watched && bounds.is_none() {
             return Verdict::Unwatched;
@@ -152,7 +179,7 @@ impl Watch {
             match index {
                 Some(index) => {
                     // A sensor that reports its own failure is not silent.
-                    self.rhythms[index].hear(now_ms);
+                    findings.ends_silence = self.rhythms[index].hear(now_ms);
                     if is_usable {
                         verdict = self.judge_value(index, reading, findings);
                     }
@@ -191,7 +218,10 @@ impl Watch {
             self.rhythms.reserve_exact(index / 8 + 16);
         }
         let series = Series::new(self.settings.profiles.get(rule));
-        self.entries.push(Entry { name: [device, metric].concat().into(), device_len, rule, series });
+        let place_of_device = self.devices.place(device);
+        self.devices.get_mut(place_of_device).has_gaps |= self.settings.profiles.get(rule).gap;
+        let name = [device, metric].concat().into();
+        self.entries.push(Entry { name, device_len, rule, device: place_of_device, series });
         self.rhythms.push(Rhythm::NEW);
         let (entries, hasher) = (&self.entries, &self.hasher);
         let hash_of = |place: &u32| hasher.hash_one(entries[*place as usize].parts());
@@ -216,6 +246,10 @@ impl Watch {
             varint::put_bytes(&mut out, metric.as_bytes());
             state::encode(&entry.series, &mut out);
             state::encode_rhythm(&self.rhythms[at], self.now_ms, &mut out);
+            // Again with each of its series: a device is known by them alone.
+            let device = self.devices.get(entry.device);
+            state::encode_rhythm(&device.rhythm, self.now_ms, &mut out);
+            out.push(u8::from(device.is_asleep));
         }
         out
     }
@@ -235,7 +269,7 @@ impl Watch {
             .ok_or(RestoreError::Damaged)?;
         self.now_ms = self.now_ms.max(now_ms);
         let mut left_out = 0;
-        for Restored { device, metric, rule, series, rhythm } in restored {
+        for Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep } in restored {
             let is_watched = self.settings.profiles.get(rule).is_watched;
             let known = self.find(device, metric);
             let index = match known {
@@ -246,6 +280,8 @@ impl Watch {
                 Some(index) => {
                     self.entries[index].series = series;
                     self.rhythms[index] = rhythm;
+                    let device = self.devices.get_mut(self.entries[index].device);
+                    (device.rhythm, device.is_asleep) = (device_rhythm, is_asleep);
                 }
                 None => left_out += 1,
             }
@@ -256,21 +292,79 @@ impl Watch {
     /// The listener was away until now: that nothing was heard meanwhile is no silence, and whoever comes back is given a minute.
     pub fn listen_from(&mut self, now_ms: i64) {
         self.grace_until_ms = now_ms.saturating_add(GRACE_MS);
-        for rhythm in self.rhythms.iter_mut().filter(|rhythm| !rhythm.is_silent) {
+        let of_devices = self.devices.iter_mut().map(|device| &mut device.rhythm);
+        for rhythm in self.rhythms.iter_mut().chain(of_devices).filter(|rhythm| !rhythm.is_silent) {
             rhythm.heard_ms = rhythm.heard_ms.max(now_ms);
         }
     }
 
-    /// Time has gone by: `silent` is called with the place of each series whose silence has become news.
-    pub fn tick(&mut self, now_ms: i64, mut silent: impl FnMut(&Watch, usize)) {
+    /// Its client took its leave: devices that it published for last are asleep. `woken` gets what was missed until now.
+    pub fn sleep(&mut self, publisher: Publisher, mut woken: impl FnMut(Missed)) {
+        for place in 0..self.devices.len() {
+            let device = self.devices.get_mut(place);
+            if device.publisher == publisher {
+                device.is_asleep = true;
+                if std::mem::take(&mut device.rhythm.is_silent) {
+                    woken(Missed::Device(place));
+                }
+            }
+        }
+        for index in 0..self.rhythms.len() {
+            if self.rhythms[index].is_silent && self.devices.get(self.entries[index].device).publisher == publisher {
+                self.rhythms[index].is_silent = false;
+                woken(Missed::Series(index));
+            }
+        }
+    }
+
+    /// Time has gone by: `missed` gets what is missed since this tick. Of a device that is silent as a whole, the series are not missed.
+    pub fn tick(&mut self, now_ms: i64, mut missed: impl FnMut(&Watch, Missed)) {
         self.now_ms = self.now_ms.max(now_ms);
         if now_ms < self.grace_until_ms {
             return;
         }
+        for place in 0..self.devices.len() {
+            if self.devices.get_mut(place).falls_silent(now_ms) {
+                missed(self, Missed::Device(place));
+            }
+        }
+        for index in 0..self.rhythms.len() {
+            if self.is_missed(index, now_ms) {
+                self.rhythms[index].is_silent = true;
+                missed(self, Missed::Series(index));
+            }
+        }
+    }
+
+    /// Whether a series is silent while its device is not: the device must have been heard well after the series should have been.
+    fn is_missed(&self, index: usize, now_ms: i64) -> bool {
+        let rhythm = &self.rhythms[index];
+        if rhythm.is_silent || now_ms <= rhythm.due_ms() {
+            return false;
+        }
+        let device = self.devices.get(self.entries[index].device);
+        let from_ms = rhythm.heard_ms.max(device.woke_ms);
+        let is_alone = device.rhythm.heard_ms.saturating_sub(from_ms) as f32 > rhythm.limit_ms() / 2.0;
+        is_alone && !device.rhythm.is_silent && !device.is_asleep && self.profile_of(index).gap
+    }
+
+    /// Like [`Watch::tick`], for one who looks at series only: each that is silent, whatever its device does.
+    pub fn tick_series(&mut self, now_ms: i64, mut missed: impl FnMut(&Watch, usize)) {
         for index in 0..self.rhythms.len() {
             if self.rhythms[index].falls_silent(now_ms) && self.profile_of(index).gap {
-                silent(self, index);
+                missed(self, index);
             }
+        }
+    }
+
+    /// An alert of before the start says that it is missed.
+    pub fn restore_missed(&mut self, device: &str, metric: &str) {
+        if metric == DEVICE_METRIC {
+            if let Some(place) = self.devices.find(device) {
+                self.devices.get_mut(place).rhythm.is_silent = true;
+            }
+        } else if let Some(index) = self.find(device, metric) {
+            self.rhythms[index].is_silent = true;
         }
     }
 
@@ -283,22 +377,43 @@ impl Watch {
         self.entries[index].parts()
     }
 
+    /// Device and metric of what is missed; a device as a whole has a metric of its own.
+    pub fn name_of_missed(&self, missed: Missed) -> (&str, &str) {
+        match missed {
+            Missed::Series(index) => self.name_of(index),
+            Missed::Device(place) => (self.devices.get(place).name(), DEVICE_METRIC),
+        }
+    }
+
     /// Whether its silence has been noticed.
     pub fn is_silent(&self, index: usize) -> bool {
         self.rhythms[index].is_silent && self.profile_of(index).gap
     }
 
+    pub fn severity_max_of(&self, missed: Missed) -> Severity {
+        match missed {
+            Missed::Series(index) => self.profile_of(index).severity_max,
+            Missed::Device(_) => Severity::Critical,
+        }
+    }
+
     /// What its silence is, as a finding.
-    pub fn gap_of(&self, index: usize, now_ms: i64) -> Finding {
-        let rhythm = &self.rhythms[index];
-        let silent_s = now_ms.saturating_sub(rhythm.heard_ms) as f64 / 1000.0;
-        let usual_s = f64::from(rhythm.interval_ms) / 1000.0;
+    pub fn gap_of(&self, missed: Missed, now_ms: i64) -> Finding {
+        let rhythm = match missed {
+            Missed::Series(index) => &self.rhythms[index],
+            Missed::Device(place) => &self.devices.get(place).rhythm,
+        };
+        let silent_ms = now_ms.saturating_sub(rhythm.heard_ms) as f64;
         Finding {
             detector: Detector::Gap,
-            score: (silent_s * 1000.0 / f64::from(rhythm.limit_ms())).max(1.0),
+            score: (silent_ms / f64::from(rhythm.limit_ms())).max(1.0),
             expected: None,
             spread: None,
-            reason: format!("nothing for {} s; a reading every {} s is usual", short(silent_s), short(usual_s)),
+            reason: format!(
+                "nothing for {} s; a reading every {} s is usual",
+                short(silent_ms / 1000.0),
+                short(f64::from(rhythm.interval_ms) / 1000.0)
+            ),
         }
     }
 }
@@ -309,6 +424,8 @@ struct Restored<'a> {
     rule: u8,
     series: Series,
     rhythm: Rhythm,
+    device_rhythm: Rhythm,
+    is_asleep: bool,
 }
 
 fn decode_entries<'a>(cursor: &mut Cursor<'a>, profiles: &Profiles, now_ms: i64) -> Option<Vec<Restored<'a>>> {
@@ -319,7 +436,10 @@ fn decode_entries<'a>(cursor: &mut Cursor<'a>, profiles: &Profiles, now_ms: i64)
         let metric = std::str::from_utf8(cursor.bytes()?).ok()?;
         let rule = profiles.of_metric(metric);
         let series = state::decode(cursor, profiles.get(rule))?;
-        entries.push(Restored { device, metric, rule, series, rhythm: state::decode_rhythm(cursor, now_ms)? });
+        let rhythm = state::decode_rhythm(cursor, now_ms)?;
+        let device_rhythm = state::decode_rhythm(cursor, now_ms)?;
+        let is_asleep = cursor.byte()? != 0;
+        entries.push(Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep });
     }
     Some(entries)
 }

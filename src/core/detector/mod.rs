@@ -67,11 +67,20 @@ pub struct Findings {
     pub late: bool,
     /// No alert of this series is more severe.
     pub severity_max: Severity,
+    /// The reading ends a silence that was noticed: of its series, and of its device.
+    pub ends_silence: bool,
+    pub ends_device_silence: bool,
 }
 
 impl Default for Findings {
     fn default() -> Self {
-        Findings { list: Vec::new(), late: false, severity_max: Severity::Critical }
+        Findings {
+            list: Vec::new(),
+            late: false,
+            severity_max: Severity::Critical,
+            ends_silence: false,
+            ends_device_silence: false,
+        }
     }
 }
 

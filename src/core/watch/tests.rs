@@ -17,6 +17,10 @@ fn reading<'a>(device: &'a str, metric: &'a str, at_ms: i64, value: f64) -> Read
     }
 }
 
+fn at(now_ms: i64) -> Arrival {
+    Arrival { now_ms, publisher: 0 }
+}
+
 const METRICS: [&str; 3] = ["engine_temp", "speed", "vibration"];
 
 /// Readings of three series with ordinary steps, outliers, repeats, late ones and wild clocks.
@@ -59,13 +63,13 @@ proptest! {
                 restored = Some(copy);
             }
             let reading = reading("truck", METRICS[series], at_ms, value);
-            let verdict = watch.judge(&reading, at_ms, &mut findings);
+            let verdict = watch.judge(&reading, at(at_ms), &mut findings);
             for finding in &findings.list {
                 prop_assert!(finding.score.is_finite() && finding.score >= 1.0);
             }
             prop_assert!(findings.list.is_sorted_by_key(|finding| finding.detector));
             if let Some(restored) = &mut restored {
-                prop_assert_eq!(restored.judge(&reading, at_ms, &mut other), verdict);
+                prop_assert_eq!(restored.judge(&reading, at(at_ms), &mut other), verdict);
                 prop_assert_eq!(&other, &findings);
             }
         }
@@ -74,20 +78,20 @@ proptest! {
     }
 
     #[test]
-    fn damaged_chunks_are_refused_or_harmless(readings in feed(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn damaged_chunks_are_refused_or_harmless(readings in feed(), place in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut watch = Watch::new(WatchSettings::default());
         let mut findings = Findings::default();
         for &(series, at_ms, value) in &readings {
-            watch.judge(&reading("truck", METRICS[series], at_ms, value), 0, &mut findings);
+            watch.judge(&reading("truck", METRICS[series], at_ms, value), at(0), &mut findings);
         }
         let mut chunk = watch.snapshot_chunk(0);
-        prop_assert!(Watch::new(WatchSettings::default()).restore(&chunk[..at.index(chunk.len())], 0).is_err());
-        let place = at.index(chunk.len());
+        prop_assert!(Watch::new(WatchSettings::default()).restore(&chunk[..place.index(chunk.len())], 0).is_err());
+        let place = place.index(chunk.len());
         chunk[place] = byte;
         let mut copy = Watch::new(WatchSettings::default());
         if copy.restore(&chunk, 0).is_ok() {
             for &(series, at_ms, value) in &readings {
-                copy.judge(&reading("truck", METRICS[series], at_ms, value), 0, &mut findings);
+                copy.judge(&reading("truck", METRICS[series], at_ms, value), at(0), &mut findings);
             }
         } else {
             prop_assert_eq!(copy.series_count(), 0);
@@ -106,10 +110,10 @@ proptest! {
 fn above_the_cap_readings_are_counted_and_known_series_still_watched() {
     let mut watch = Watch::new(WatchSettings { series_max: 1, ..WatchSettings::default() });
     let mut findings = Findings::default();
-    assert_eq!(watch.judge(&reading("a", "temp", 0, 1.0), 0, &mut findings), Verdict::WarmingUp);
-    assert_eq!(watch.judge(&reading("b", "temp", 0, 1.0), 0, &mut findings), Verdict::Unwatched);
-    assert_eq!(watch.judge(&reading("a", "temp", 1_000, 1.0), 0, &mut findings), Verdict::WarmingUp);
-    assert_eq!(watch.judge(&reading("a", "gps.lat", 0, f64::NAN), 0, &mut findings), Verdict::Unwatched);
+    assert_eq!(watch.judge(&reading("a", "temp", 0, 1.0), at(0), &mut findings), Verdict::WarmingUp);
+    assert_eq!(watch.judge(&reading("b", "temp", 0, 1.0), at(0), &mut findings), Verdict::Unwatched);
+    assert_eq!(watch.judge(&reading("a", "temp", 1_000, 1.0), at(0), &mut findings), Verdict::WarmingUp);
+    assert_eq!(watch.judge(&reading("a", "gps.lat", 0, f64::NAN), at(0), &mut findings), Verdict::Unwatched);
     assert_eq!((watch.series_count(), watch.over_cap_readings()), (1, 1));
 }
 
@@ -117,8 +121,8 @@ fn above_the_cap_readings_are_counted_and_known_series_still_watched() {
 fn device_and_metric_do_not_run_together() {
     let mut watch = Watch::new(WatchSettings::default());
     let mut findings = Findings::default();
-    watch.judge(&reading("ab", "c", 0, 1.0), 0, &mut findings);
-    watch.judge(&reading("a", "bc", 0, 1.0), 0, &mut findings);
+    watch.judge(&reading("ab", "c", 0, 1.0), at(0), &mut findings);
+    watch.judge(&reading("a", "bc", 0, 1.0), at(0), &mut findings);
     assert_eq!(watch.series_count(), 2);
 }
 
@@ -127,11 +131,11 @@ fn a_value_that_is_no_number_is_a_limit_finding_and_leaves_no_trace() {
     let mut watch = Watch::new(WatchSettings::default());
     let mut findings = Findings::default();
     for i in 0..200 {
-        watch.judge(&reading("a", "vibration", i * 1_000, 50.0 + (i % 3) as f64), 0, &mut findings);
+        watch.judge(&reading("a", "vibration", i * 1_000, 50.0 + (i % 3) as f64), at(0), &mut findings);
     }
     let before = watch.snapshot_chunk(0);
     let late = Reading { received_at_ms: 260_001, ..reading("a", "vibration", 200_000, f64::NAN) };
-    assert_eq!(watch.judge(&late, 0, &mut findings), Verdict::Anomalous);
+    assert_eq!(watch.judge(&late, at(0), &mut findings), Verdict::Anomalous);
     assert_eq!(findings.list[0].detector, Detector::Limit);
     assert!(findings.late);
     assert_eq!(findings.severity_max, crate::core::alert::Severity::Warning);
@@ -143,7 +147,7 @@ fn chunks_are_bounded_and_all_series_are_in_one_of_them() {
     let mut watch = Watch::new(WatchSettings::default());
     let mut findings = Findings::default();
     for i in 0..600 {
-        watch.judge(&reading(&format!("d{i}"), "temp", 0, 1.0), 0, &mut findings);
+        watch.judge(&reading(&format!("d{i}"), "temp", 0, 1.0), at(0), &mut findings);
     }
     assert_eq!(watch.snapshot_chunks(), 3);
     let mut copy = Watch::new(WatchSettings { series_max: 590, ..WatchSettings::default() });
@@ -159,9 +163,9 @@ fn a_limit_holds_for_its_metric_alone_even_one_that_is_not_watched_otherwise() {
     let limits = Limits::new(vec![("altitude".to_owned(), below_sea)]);
     let mut watch = Watch::new(WatchSettings { limits, ..WatchSettings::default() });
     let mut findings = Findings::default();
-    assert_eq!(watch.judge(&reading("a", "altitude", 0, -3.0), 0, &mut findings), Verdict::Anomalous);
+    assert_eq!(watch.judge(&reading("a", "altitude", 0, -3.0), at(0), &mut findings), Verdict::Anomalous);
     assert_eq!(findings.list[0].detector, Detector::Limit);
-    assert_eq!(watch.judge(&reading("a", "altitude", 1_000, 3.0), 0, &mut findings), Verdict::Normal);
-    assert_eq!(watch.judge(&reading("a", "latitude", 0, -3.0), 0, &mut findings), Verdict::Unwatched);
+    assert_eq!(watch.judge(&reading("a", "altitude", 1_000, 3.0), at(0), &mut findings), Verdict::Normal);
+    assert_eq!(watch.judge(&reading("a", "latitude", 0, -3.0), at(0), &mut findings), Verdict::Unwatched);
     assert_eq!(watch.series_count(), 0, "a metric with bounds alone needs no state");
 }
