@@ -13,14 +13,32 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use crate::core::reading::Readings;
 
 /// How far the commits of one session have come; shared by the session and the pipeline thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SessionProgress {
+    /// Of all that publish, which it is; from 1.
+    number: u64,
     committed: AtomicU64,
     failed: AtomicBool,
     changed: Notify,
 }
 
+impl Default for SessionProgress {
+    fn default() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        SessionProgress {
+            number: LAST.fetch_add(1, Ordering::Relaxed) + 1,
+            committed: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
+    }
+}
+
 impl SessionProgress {
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Ordinal (1, 2, ...) of the last publish that is durable, with all before it.
     pub fn committed(&self) -> u64 {
         self.committed.load(Ordering::Acquire)
@@ -87,6 +105,8 @@ pub struct AlertAcknowledgement {
 pub enum Input {
     Submission(Submission),
     Acknowledge(AlertAcknowledgement),
+    /// The client of the session with this number has said goodbye: nobody is to miss what it published for.
+    Farewell(u64),
 }
 
 /// The sending half, cheap to clone.
@@ -165,6 +185,11 @@ impl<T: From<Input>> PipelineHandle<T> {
 
     fn send(&self, submission: Submission) -> Result<(), PipelineGone> {
         self.sender.send(Input::Submission(submission).into()).map_err(|_| PipelineGone)
+    }
+
+    /// The client of this session has said goodbye. Without a permit: one for each connection that published, and of a few bytes.
+    pub fn farewell(&self, session: &SessionProgress) -> Result<(), PipelineGone> {
+        self.sender.send(Input::Farewell(session.number()).into()).map_err(|_| PipelineGone)
     }
 
     /// Whether there was room for it.

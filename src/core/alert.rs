@@ -3,10 +3,13 @@
 //! The book decides; that its changes are stored, sent on the second stream and published is the pipeline's work. An alert's id comes
 //! from what raised it, so a repeat is recognisable.
 
-use std::collections::HashMap;
+mod book;
+
+pub use book::{AlertBook, AlertTimes};
 
 use super::identity::RunId;
 use super::record;
+use super::watch::DEVICE_METRIC;
 
 /// A moment on two clocks: the wall's for people, the steady one for durations, which no clock setting changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,15 @@ impl Severity {
             Severity::Minor => "minor",
             Severity::Major => "major",
             Severity::Critical => "critical",
+        }
+    }
+
+    /// The next one.
+    pub fn worse(self) -> Severity {
+        match self {
+            Severity::Warning => Severity::Minor,
+            Severity::Minor => Severity::Major,
+            Severity::Major | Severity::Critical => Severity::Critical,
         }
     }
 
@@ -85,9 +97,30 @@ pub struct Alert {
     pub cleared_at_ms: Option<i64>,
     pub count: u64,
     pub acknowledged_by: Option<String>,
+    /// Where it was not simply quiet.
+    pub cleared_reason: Option<ClearedReason>,
+    /// How often it has been back before it was forgotten.
+    pub returns: u32,
 }
 
-/// A reading that an alert is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClearedReason {
+    /// Silent for so long that it is no news any more.
+    Expired,
+}
+
+impl ClearedReason {
+    pub fn name(self) -> &'static str {
+        match self {
+            ClearedReason::Expired => "expired",
+        }
+    }
+}
+
+/// Back so often, an alert is said to come and go.
+const FLAPPING_RETURNS: u32 = 2;
+
+/// A reading that an alert is about, or a silence.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag<'a> {
     pub device: &'a str,
@@ -95,12 +128,16 @@ pub struct Flag<'a> {
     pub kind: &'a str,
     pub detectors: &'a [&'a str],
     pub severity: Severity,
+    /// Whatever else is wrong with the device.
+    pub severity_max: Severity,
     pub value: f64,
     pub expected: Option<f64>,
     pub score: f64,
-    /// Identity of the raw reading.
+    /// Identity of the raw reading, or of the record of the silence.
     pub run: RunId,
-    pub raw_position: u64,
+    pub position: u64,
+    /// It is true until it is released, not only now.
+    pub is_held: bool,
 }
 
 /// What became of an alert; without one it is gone, and its retained message with it.
@@ -110,83 +147,13 @@ pub struct AlertChange {
     pub alert: Option<Alert>,
 }
 
-/// Durations of an alert's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AlertTimes {
-    /// Quiet for so long, it clears.
-    pub clear_after_ms: u64,
-    /// Cleared for so long, it is gone.
-    pub remove_after_ms: u64,
-    /// An alert that only goes on is not updated more often.
-    pub update_every_ms: u64,
-}
-
-impl Default for AlertTimes {
-    fn default() -> Self {
-        AlertTimes { clear_after_ms: 30_000, remove_after_ms: 60_000, update_every_ms: 5_000 }
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Entry {
-    alert: Alert,
-    /// Steady times: the last flagged reading, or when it was cleared; and the last change.
-    since_ms: u64,
-    changed_ms: u64,
-}
-
-/// All alerts that are raised, or were not long ago. At most one a series and kind, so the series cap bounds it.
-#[derive(Clone, Debug, Default)]
-pub struct AlertBook {
-    times: AlertTimes,
-    gateway: String,
-    entries: HashMap<AlertKey, Entry>,
-}
-
-impl AlertBook {
-    pub fn new(gateway: &str, times: AlertTimes) -> AlertBook {
-        AlertBook { times, gateway: gateway.to_owned(), entries: HashMap::new() }
-    }
-
-    /// Takes up an alert that the store holds. Its quiet counts from now: time that the gateway did not listen is no quiet.
-    pub fn restore(&mut self, key: AlertKey, alert: Alert, now: Moment) {
-        let entry = Entry { alert, since_ms: now.steady_ms, changed_ms: now.steady_ms };
-        self.entries.insert(key, entry);
-    }
-
-    pub fn raised(&self) -> usize {
-        self.entries.values().filter(|entry| entry.alert.state == State::Raised).count()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// A reading was flagged.
-    pub fn flag(&mut self, now: Moment, flag: &Flag<'_>, changes: &mut Vec<AlertChange>) {
-        let key =
-            AlertKey { device: flag.device.to_owned(), metric: flag.metric.to_owned(), kind: flag.kind.to_owned() };
-        match self.entries.get_mut(&key) {
-            Some(entry) if entry.alert.state == State::Raised => {
-                let update = entry.update(now, flag, self.times.update_every_ms);
-                if update {
-                    changes.push(AlertChange { key, alert: Some(entry.alert.clone()) });
-                }
-            }
-            _ => {
-                let alert = self.raise(now, flag);
-                changes.push(AlertChange { key: key.clone(), alert: Some(alert.clone()) });
-                self.entries.insert(key, Entry { alert, since_ms: now.steady_ms, changed_ms: now.steady_ms });
-            }
-        }
-    }
-
-    fn raise(&self, now: Moment, flag: &Flag<'_>) -> Alert {
+impl Alert {
+    fn raised(gateway: &str, now: Moment, flag: &Flag<'_>, severity: Severity) -> Alert {
         Alert {
-            id: self.id(flag),
+            id: alert_id(gateway, flag),
             revision: 1,
             state: State::Raised,
-            severity: flag.severity,
+            severity,
             detectors: flag.detectors.iter().map(|name| (*name).to_owned()).collect(),
             value: flag.value,
             expected: flag.expected,
@@ -196,107 +163,49 @@ impl AlertBook {
             cleared_at_ms: None,
             count: 1,
             acknowledged_by: None,
-        }
-    }
-
-    /// The same for the same reading, whoever computes it: FNV-1a over what raised it.
-    fn id(&self, flag: &Flag<'_>) -> String {
-        let position = flag.raw_position.to_le_bytes();
-        let parts: [&[u8]; 6] = [
-            self.gateway.as_bytes(),
-            &flag.run.0,
-            flag.device.as_bytes(),
-            flag.metric.as_bytes(),
-            flag.kind.as_bytes(),
-            &position,
-        ];
-        let hash = |basis: u64| {
-            let bytes = parts.iter().flat_map(|part| part.iter().chain(&[0xff]));
-            bytes.fold(basis, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
-        };
-        format!("{:016x}{:016x}", hash(0xcbf2_9ce4_8422_2325), hash(0x8422_2325_cbf2_9ce4))
-    }
-
-    /// A person has seen it.
-    pub fn acknowledge(&mut self, now: Moment, key: &AlertKey, by: &str, changes: &mut Vec<AlertChange>) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.alert.acknowledged_by = Some(by.to_owned());
-            entry.change(now);
-            changes.push(AlertChange { key: key.clone(), alert: Some(entry.alert.clone()) });
-        }
-    }
-
-    /// Time has gone by: what was quiet clears, what was cleared goes. Sorted, so that the same events give the same records.
-    pub fn tick(&mut self, now: Moment, changes: &mut Vec<AlertChange>) {
-        let mut due: Vec<AlertKey> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| now.steady_ms >= entry.since_ms + self.times.of(entry.alert.state))
-            .map(|(key, _)| key.clone())
-            .collect();
-        due.sort_by(|a, b| (&a.device, &a.metric, &a.kind).cmp(&(&b.device, &b.metric, &b.kind)));
-        for key in due {
-            let entry = self.entries.get_mut(&key).expect("just found");
-            if entry.alert.state == State::Raised {
-                entry.alert.state = State::Cleared;
-                entry.alert.cleared_at_ms = Some(now.wall_ms);
-                entry.since_ms = now.steady_ms;
-                entry.change(now);
-                changes.push(AlertChange { key, alert: Some(entry.alert.clone()) });
-            } else {
-                self.entries.remove(&key);
-                changes.push(AlertChange { key, alert: None });
-            }
+            cleared_reason: None,
+            returns: 0,
         }
     }
 }
 
-impl AlertTimes {
-    fn of(&self, state: State) -> u64 {
-        match state {
-            State::Raised => self.clear_after_ms,
-            State::Cleared => self.remove_after_ms,
-        }
-    }
-}
-
-impl Entry {
-    /// Another flagged reading; whether that is worth a revision now.
-    fn update(&mut self, now: Moment, flag: &Flag<'_>, every_ms: u64) -> bool {
-        let alert = &mut self.alert;
-        self.since_ms = now.steady_ms;
-        alert.count += 1;
-        let mut news = false;
-        for name in flag.detectors {
-            if alert.detectors.iter().all(|known| known != name) {
-                alert.detectors.push((*name).to_owned());
-                news = true;
-            }
-        }
-        if flag.severity > alert.severity {
-            alert.severity = flag.severity;
-            news = true;
-        }
-        if !news && now.steady_ms < self.changed_ms + every_ms {
-            return false;
-        }
-        (alert.value, alert.expected, alert.score) = (flag.value, flag.expected, flag.score);
-        self.change(now);
-        true
-    }
-
-    fn change(&mut self, now: Moment) {
-        self.alert.revision += 1;
-        self.alert.updated_at_ms = now.wall_ms;
-        self.changed_ms = now.steady_ms;
-    }
+/// The same for the same reading, whoever computes it: FNV-1a over what raised it.
+fn alert_id(gateway: &str, flag: &Flag<'_>) -> String {
+    let position = flag.position.to_le_bytes();
+    let parts: [&[u8]; 6] = [
+        gateway.as_bytes(),
+        &flag.run.0,
+        flag.device.as_bytes(),
+        flag.metric.as_bytes(),
+        flag.kind.as_bytes(),
+        &position,
+    ];
+    let hash = |basis: u64| {
+        let bytes = parts.iter().flat_map(|part| part.iter().chain(&[0xff]));
+        bytes.fold(basis, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    };
+    format!("{:016x}{:016x}", hash(0xcbf2_9ce4_8422_2325), hash(0x8422_2325_cbf2_9ce4))
 }
 
 /// What an alert is about, in words.
 pub fn message(key: &AlertKey, alert: &Alert) -> String {
-    let AlertKey { device, metric, .. } = key;
     let value = if alert.value.is_finite() { round(alert.value) } else { "no number".to_owned() };
+    let comes_and_goes = if alert.returns >= FLAPPING_RETURNS { "; it comes and goes" } else { "" };
+    let what = what(key, alert, &value);
+    format!("{what}{comes_and_goes}")
+}
+
+fn what(key: &AlertKey, alert: &Alert, value: &str) -> String {
+    let AlertKey { device, metric, .. } = key;
     match (alert.state, alert.expected) {
+        _ if key.kind == "gap" => {
+            let whose = if metric == DEVICE_METRIC { device.clone() } else { format!("{metric} of {device}") };
+            match (alert.state, alert.cleared_reason) {
+                (State::Raised, _) => format!("nothing is heard of {whose}"),
+                (State::Cleared, None) => format!("{whose} is heard again"),
+                (State::Cleared, Some(ClearedReason::Expired)) => format!("{whose} is not waited for any more"),
+            }
+        }
         (State::Cleared, _) => format!("{metric} of {device} has been normal again"),
         (State::Raised, Some(expected)) => format!("{metric} of {device} is {value}; {} was normal", round(expected)),
         (State::Raised, None) => format!("{metric} of {device} is {value}"),
@@ -353,6 +262,13 @@ pub fn write_alert(out: &mut Vec<u8>, gateway: &str, run: RunId, position: u64, 
     if let Some(by) = &alert.acknowledged_by {
         text(out, "acknowledged_by", by);
     }
+    if let Some(reason) = alert.cleared_reason {
+        text(out, "cleared_reason", reason.name());
+    }
+    if alert.returns > 0 {
+        let flapping = alert.returns >= FLAPPING_RETURNS;
+        out.extend_from_slice(format!(",\"returns\":{},\"flapping\":{flapping}", alert.returns).as_bytes());
+    }
     text(out, "message", &message(key, alert));
     out.extend_from_slice(STORED);
 }
@@ -379,108 +295,8 @@ pub fn read_alert(line: &[u8]) -> Option<(AlertKey, Alert)> {
         cleared_at_ms: value.get("cleared_at_ms")?.as_i64(),
         count: value.get("count")?.as_u64()?,
         acknowledged_by: text("acknowledged_by"),
+        cleared_reason: text("cleared_reason").filter(|name| name == "expired").map(|_| ClearedReason::Expired),
+        returns: value.get("returns").and_then(serde_json::Value::as_u64).map_or(0, |n| n.min(u64::from(u32::MAX)) as u32),
     };
     Some((key, alert))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const RUN: RunId = RunId([3; 8]);
-
-    fn at(seconds: u64) -> Moment {
-        Moment { wall_ms: 1_000_000 + seconds as i64 * 1000, steady_ms: seconds * 1000 }
-    }
-
-    fn flag(position: u64, severity: Severity, detectors: &'static [&'static str]) -> Flag<'static> {
-        Flag {
-            device: "tank",
-            metric: "temp",
-            kind: "anomaly",
-            detectors,
-            severity,
-            value: 25.8,
-            expected: Some(22.1),
-            score: 1.8,
-            run: RUN,
-            raw_position: position,
-        }
-    }
-
-    fn summary(changes: &mut Vec<AlertChange>) -> Vec<String> {
-        changes
-            .drain(..)
-            .map(|change| match change.alert {
-                Some(alert) => {
-                    format!("{} {} {} x{}", alert.revision, alert.state.name(), alert.severity.name(), alert.count)
-                }
-                None => "gone".to_owned(),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn an_alert_lives_from_raised_to_gone() {
-        let mut book = AlertBook::new("g", AlertTimes::default());
-        let mut changes = Vec::new();
-        book.flag(at(0), &flag(1, Severity::Major, &["shift"]), &mut changes);
-        assert_eq!(summary(&mut changes), ["1 raised major x1"]);
-        book.flag(at(1), &flag(2, Severity::Major, &["shift"]), &mut changes);
-        assert_eq!(summary(&mut changes), Vec::<String>::new(), "nothing new, and too soon to repeat");
-        book.flag(at(2), &flag(3, Severity::Major, &["spike"]), &mut changes);
-        assert_eq!(summary(&mut changes), ["2 raised major x3"], "a detector joins");
-        book.flag(at(3), &flag(4, Severity::Critical, &["spike"]), &mut changes);
-        assert_eq!(summary(&mut changes), ["3 raised critical x4"], "it gets worse");
-        book.flag(at(8), &flag(5, Severity::Warning, &["spike"]), &mut changes);
-        assert_eq!(summary(&mut changes), ["4 raised critical x5"], "it goes on");
-        book.tick(at(37), &mut changes);
-        assert_eq!(summary(&mut changes), Vec::<String>::new());
-        book.tick(at(38), &mut changes);
-        assert_eq!(summary(&mut changes), ["5 cleared critical x5"]);
-        book.tick(at(97), &mut changes);
-        assert_eq!(summary(&mut changes), Vec::<String>::new());
-        book.tick(at(98), &mut changes);
-        assert_eq!(summary(&mut changes), ["gone"]);
-        assert!(book.is_empty());
-    }
-
-    #[test]
-    fn the_id_is_that_of_the_reading_that_raised_it() {
-        let raise = |position| {
-            let mut changes = Vec::new();
-            AlertBook::new("g", AlertTimes::default()).flag(
-                at(0),
-                &flag(position, Severity::Minor, &["spike"]),
-                &mut changes,
-            );
-            changes.remove(0).alert.expect("raised").id
-        };
-        assert_eq!(raise(1), raise(1));
-        assert_ne!(raise(1), raise(2));
-    }
-
-    #[test]
-    fn an_alert_is_read_back_and_goes_on_where_it_was() {
-        let mut book = AlertBook::new("g", AlertTimes::default());
-        let mut changes = Vec::new();
-        book.flag(at(0), &flag(1, Severity::Major, &["shift"]), &mut changes);
-        let change = changes.remove(0);
-        book.acknowledge(at(1), &change.key, "anna", &mut changes);
-        let change = changes.remove(0);
-        let (key, alert) = (change.key, change.alert.expect("acknowledged"));
-        let mut line = Vec::new();
-        write_alert(&mut line, "g", RUN, 9, &key, &alert);
-        assert_eq!(read_alert(&line), Some((key.clone(), alert.clone())));
-        let text = String::from_utf8(line).expect("text");
-        assert!(text.contains("\"message\":\"temp of tank is 25.8; 22.1 was normal\",\"stored\":true}\n"), "{text}");
-
-        let mut restored = AlertBook::new("g", AlertTimes::default());
-        restored.restore(key, alert.clone(), at(1000));
-        restored.tick(at(1029), &mut changes);
-        assert!(changes.is_empty(), "the gateway's own absence clears nothing");
-        restored.flag(at(1029), &flag(7, Severity::Major, &["shift"]), &mut changes);
-        let again = changes.remove(0).alert.expect("updated");
-        assert_eq!((again.id, again.revision, again.raised_at_ms), (alert.id, 3, alert.raised_at_ms));
-    }
 }

@@ -1,13 +1,14 @@
 //! What becomes of a reading: it is given its position, judged, and put into the open batch; what stands out goes on the second stream
 //! too, and may raise an alert. Sealing hands all of it over to the writer, for one transaction.
 
-use super::alert::{self, AlertBook, AlertChange, AlertKey, AlertTimes, Flag, Moment, Severity};
+use super::alert::{self, AlertBook, AlertChange, AlertKey, AlertTimes, Flag, Moment, Severity, State};
 use super::batch::{BatchEncoder, Tag};
 use super::detector::{Detector, Findings, Verdict};
 use super::identity::{RunId, Stream};
-use super::reading::{Reading, Readings};
+use super::reading::{Attributes, Reading, Readings, TimeQuality};
 use super::record::{self, AnomalyPart};
-use super::watch::{Watch, WatchSettings};
+use super::devices::Publisher;
+use super::watch::{Arrival, DEVICE_METRIC, Missed, Watch, WatchSettings};
 
 /// A batch as the store takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +115,18 @@ impl OpenBatch {
     }
 }
 
+fn gap_key(device: &str, metric: &str) -> AlertKey {
+    AlertKey {
+        device: device.to_owned(),
+        metric: metric.to_owned(),
+        kind: Detector::Gap.alert_kind().to_owned(),
+    }
+}
+
+fn steady_ms(now: Moment) -> i64 {
+    i64::try_from(now.steady_ms).unwrap_or(i64::MAX)
+}
+
 /// How often the state of all detectors is written anew.
 const SNAPSHOT_EVERY_MS: u64 = 60_000;
 
@@ -212,19 +225,40 @@ impl Pipeline {
 
     /// Lets the detectors see again a reading that came after the snapshot: they learn, and nothing is emitted.
     pub fn replay(&mut self, reading: &Reading<'_>) {
-        self.watch.judge(reading, 0, &mut self.findings);
+        self.watch.judge(reading, Arrival { now_ms: 0, publisher: 0 }, &mut self.findings);
     }
 
     pub fn restore_alert(&mut self, key: AlertKey, alert: alert::Alert, now: Moment) {
-        self.book.restore(key, alert, now);
+        let is_missed = key.kind == Detector::Gap.alert_kind()
+            && alert.state == State::Raised
+            && self.watch.restore_missed(&key.device, &key.metric);
+        self.book.restore(key, alert, is_missed, now);
     }
 
+    /// Everything is restored: from now on silence is silence.
+    pub fn listen_from(&mut self, now: Moment) {
+        self.watch.listen_from(steady_ms(now));
+    }
+
+    /// Takes readings of nobody in particular.
     pub fn take(&mut self, readings: &Readings, now: Moment) {
+        self.take_from(readings, 0, now);
+    }
+
+    /// Takes what one client published.
+    pub fn take_from(&mut self, readings: &Readings, publisher: Publisher, now: Moment) {
+        let arrival = Arrival { now_ms: steady_ms(now), publisher };
         for reading in readings.iter() {
             let raw_position = self.raw.number(reading.received_at_ms);
             self.raw.encoder.push_reading(&reading);
-            if self.watch.judge(&reading, now.steady_ms as i64, &mut self.findings) == Verdict::Anomalous {
+            if self.watch.judge(&reading, arrival, &mut self.findings) == Verdict::Anomalous {
                 self.flag(&reading, raw_position, now);
+            }
+            if self.findings.ends_silence {
+                self.book.release(now, &gap_key(reading.device, reading.metric));
+            }
+            if self.findings.ends_device_silence {
+                self.book.release(now, &gap_key(reading.device, DEVICE_METRIC));
             }
         }
         self.accepted += readings.len() as u64;
@@ -237,7 +271,7 @@ impl Pipeline {
         let first = findings.list.first().expect("anomalous means at least one finding");
         let also: Vec<&str> = findings.list[1..].iter().map(|finding| finding.detector.name()).collect();
         let part = AnomalyPart {
-            raw_position,
+            raw_position: Some(raw_position),
             detector: first.detector.name(),
             also: &also,
             score: first.score,
@@ -276,26 +310,90 @@ impl Pipeline {
                 metric: reading.metric,
                 kind,
                 detectors: &detectors,
-                severity: severity.min(findings.severity_max),
+                severity,
+                severity_max: findings.severity_max,
                 value: reading.value,
                 expected: finding.expected,
                 score,
                 run: self.run,
-                raw_position,
+                position: raw_position,
+                is_held: false,
             };
             self.book.flag(now, &flag, &mut self.changes);
         }
         self.record_changes(now);
     }
 
-    /// A person has seen an alert.
-    pub fn acknowledge(&mut self, key: &AlertKey, by: &str, now: Moment) {
-        self.book.acknowledge(now, key, by, &mut self.changes);
+    /// A person has seen an alert. Returns whether there is one.
+    pub fn acknowledge(&mut self, key: &AlertKey, by: &str, now: Moment) -> bool {
+        let is_known = self.book.acknowledge(now, key, by, &mut self.changes);
         self.record_changes(now);
+        is_known
+    }
+
+    /// A client took its leave: nobody misses the devices that it published for.
+    pub fn sleep(&mut self, publisher: Publisher, now: Moment) {
+        let mut woken = Vec::new();
+        self.watch.sleep(publisher, |missed| woken.push(missed));
+        for missed in woken {
+            let (device, metric) = self.watch.name_of_missed(missed);
+            self.book.release(now, &gap_key(device, metric));
+        }
+    }
+
+    /// Who has fallen silent: a record on the second stream, without a reading, and an alert that stays until something is heard.
+    fn miss(&mut self, now: Moment) {
+        let mut all = Vec::new();
+        self.watch.tick(steady_ms(now), |_, missed| all.push(missed));
+        for missed in all {
+            let finding = self.watch.gap_of(missed, steady_ms(now));
+            let severity_max = self.watch.severity_max_of(missed);
+            let (device, metric) = self.watch.name_of_missed(missed);
+            let reading = Reading {
+                device,
+                metric,
+                value: f64::NAN,
+                measured_at_ms: now.wall_ms,
+                received_at_ms: now.wall_ms,
+                time_quality: TimeQuality::Synced,
+                sequence: None,
+                attributes: Attributes::NONE,
+            };
+            let part = AnomalyPart {
+                raw_position: None,
+                detector: finding.detector.name(),
+                also: &[],
+                score: finding.score,
+                expected: None,
+                spread: None,
+                reason: &finding.reason,
+                late: false,
+            };
+            let position = self.anomalies.number(now.wall_ms);
+            self.line.clear();
+            record::write_anomaly(&mut self.line, &self.gateway, self.run, position, &reading, &part);
+            self.anomalies.encoder.push_line(Tag::Anomaly, device, &self.line);
+            let flag = Flag {
+                device,
+                metric,
+                kind: finding.detector.alert_kind(),
+                detectors: &[finding.detector.name()],
+                severity: if matches!(missed, Missed::Device(_)) { Severity::Major } else { Severity::Minor },
+                severity_max,
+                value: f64::NAN,
+                expected: None,
+                score: finding.score,
+                run: self.run,
+                position,
+                is_held: true,
+            };
+            self.book.flag(now, &flag, &mut self.changes);
+        }
     }
 
     /// Time has gone by.
     pub fn tick(&mut self, now: Moment) {
+        self.miss(now);
         self.book.tick(now, &mut self.changes);
         self.record_changes(now);
         if self.round.is_none() && now.steady_ms >= self.next_snapshot_ms {

@@ -8,7 +8,8 @@ use super::reading::{Reading, TimeQuality};
 /// What makes a reading an anomaly.
 #[derive(Clone, Copy, Debug)]
 pub struct AnomalyPart<'a> {
-    pub raw_position: u64,
+    /// Of a silence there is no reading.
+    pub raw_position: Option<u64>,
     pub detector: &'a str,
     pub also: &'a [&'a str],
     pub score: f64,
@@ -36,10 +37,15 @@ pub fn write_anomaly(
 ) {
     write_start(out, "anomaly", gateway, run, position);
     write_reading_fields(out, reading);
-    out.extend_from_slice(b",\"raw_run\":\"");
-    write_hex(out, run);
-    out.extend_from_slice(b"\",\"raw_position\":");
-    write_u64(out, anomaly.raw_position);
+    match anomaly.raw_position {
+        Some(raw_position) => {
+            out.extend_from_slice(b",\"raw_run\":\"");
+            write_hex(out, run);
+            out.extend_from_slice(b"\",\"raw_position\":");
+            write_u64(out, raw_position);
+        }
+        None => out.extend_from_slice(b",\"raw_run\":null,\"raw_position\":null"),
+    }
     out.extend_from_slice(b",\"detector\":\"");
     out.extend_from_slice(anomaly.detector.as_bytes());
     out.extend_from_slice(b"\",\"also\":[");
@@ -210,7 +216,7 @@ mod tests {
             attributes: Attributes::NONE,
         };
         let anomaly = AnomalyPart {
-            raw_position: 9,
+            raw_position: Some(9),
             detector: "limit",
             also: &["spike"],
             score: 1.5,

@@ -357,15 +357,13 @@ impl Watch {
         }
     }
 
-    /// An alert of before the start says that it is missed.
-    pub fn restore_missed(&mut self, device: &str, metric: &str) {
-        if metric == DEVICE_METRIC {
-            if let Some(place) = self.devices.find(device) {
-                self.devices.get_mut(place).rhythm.is_silent = true;
-            }
-        } else if let Some(index) = self.find(device, metric) {
-            self.rhythms[index].is_silent = true;
-        }
+    /// An alert of before the start says that it is missed. Returns whether it is known at all.
+    pub fn restore_missed(&mut self, device: &str, metric: &str) -> bool {
+        let rhythm = match metric {
+            DEVICE_METRIC => self.devices.find(device).map(|place| &mut self.devices.get_mut(place).rhythm),
+            _ => self.find(device, metric).map(|index| &mut self.rhythms[index]),
+        };
+        rhythm.map(|rhythm| rhythm.is_silent = true).is_some()
     }
 
     fn profile_of(&self, index: usize) -> &Profile {

@@ -194,6 +194,10 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
     let input = Input::new(Rc::clone(&edge.read_buffer), input.to_vec());
     let end = connection.run(stream, input).await;
     connection.finish().await;
+    if matches!(end, End::Disconnected) && connection.inbound.last_ordinal() > 0 {
+        // Without a pipeline the process is ending, and misses nobody.
+        let _ = edge.pipeline.farewell(&connection.progress);
+    }
     edge.sessions.detach(&client_id, connect.clean_session);
     drop(connection);
     edge.counters.disconnections.add(1);

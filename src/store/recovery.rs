@@ -25,6 +25,7 @@ pub fn recover(reader: &mut Reader, pipeline: &mut Pipeline, now: Moment) -> rus
     let series = pipeline.watch().series_count();
     let replayed = replay(reader, pipeline, &chunks)?;
     let alerts = restore_alerts(reader.connection(), pipeline, now)?;
+    pipeline.listen_from(now);
     Ok(Recovered { series, replayed, alerts })
 }
 

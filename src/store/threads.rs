@@ -211,6 +211,7 @@ impl PipelineLoop {
                 self.pipeline.acknowledge(&key, &seen.by, self.moment());
                 self.hurry(Duration::ZERO);
             }
+            Message::Input(Input::Farewell(publisher)) => self.pipeline.sleep(publisher, self.moment()),
             Message::Committed { has_more } => {
                 self.busy = false;
                 self.announcer.committed();
@@ -266,7 +267,7 @@ impl PipelineLoop {
         if self.pacing.acknowledge_early {
             session.commit_through(through);
         }
-        self.pipeline.take(&readings, self.moment());
+        self.pipeline.take_from(&readings, session.number(), self.moment());
         self.open.input.undecodable.extend::<Vec<Undecodable>>(undecodable);
         self.open.waiting.sessions.push((session, through));
         self.open.waiting.permits.extend(permit);

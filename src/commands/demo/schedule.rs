@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::core::detector::Findings;
     use crate::core::reading::{Attributes, Reading, TimeQuality};
-    use crate::core::watch::{Watch, WatchSettings};
+    use crate::core::watch::{Arrival, Watch, WatchSettings};
 
     const LIVE_S: u64 = 600;
     /// After a fault the ten-second window still has it inside.
@@ -147,7 +147,7 @@ mod tests {
                 sequence: None,
                 attributes: Attributes::NONE,
             };
-            watch.judge(&reading, &mut findings);
+            watch.judge(&reading, Arrival { now_ms: second as i64 * 1_000, publisher: 0 }, &mut findings);
             !findings.list.is_empty()
         };
         (0..end_s).filter(judge).collect()
