@@ -82,6 +82,9 @@ impl Device {
     /// One of its readings has arrived. Returns whether that ends a silence that was noticed.
     pub fn hear(&mut self, now_ms: i64, publisher: Publisher) -> bool {
         self.publisher = publisher;
+        if self.is_asleep {
+            self.rhythm.rest_until(now_ms);
+        }
         let was_silent = self.rhythm.hear(now_ms);
         if was_silent || self.is_asleep {
             self.woke_ms = now_ms;

@@ -485,3 +485,6 @@ impl Pipeline {
         chunks
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,11 @@ impl Rhythm {
         std::mem::take(&mut self.is_silent)
     }
 
+    /// Up to here nobody expected anything: what was not heard is no interval.
+    pub fn rest_until(&mut self, at_ms: i64) {
+        self.heard_ms = self.heard_ms.max(at_ms);
+    }
+
     pub(super) fn limit_ms(&self) -> f32 {
         SILENCE_MIN_MS.max(INTERVALS * self.interval_ms)
     }

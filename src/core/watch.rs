@@ -179,7 +179,9 @@ impl Watch {
             match index {
                 Some(index) => {
                     // A sensor that reports its own failure is not silent.
-                    findings.ends_silence = self.rhythms[index].hear(now_ms);
+                    let rhythm = &mut self.rhythms[index];
+                    rhythm.rest_until(self.devices.get(self.entries[index].device).woke_ms);
+                    findings.ends_silence = rhythm.hear(now_ms);
                     if is_usable {
                         verdict = self.judge_value(index, reading, findings);
                     }
@@ -294,7 +296,7 @@ impl Watch {
         self.grace_until_ms = now_ms.saturating_add(GRACE_MS);
         let of_devices = self.devices.iter_mut().map(|device| &mut device.rhythm);
         for rhythm in self.rhythms.iter_mut().chain(of_devices).filter(|rhythm| !rhythm.is_silent) {
-            rhythm.heard_ms = rhythm.heard_ms.max(now_ms);
+            rhythm.rest_until(now_ms);
         }
     }
 

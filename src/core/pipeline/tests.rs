@@ -1,0 +1,345 @@
+//! The gateway's clock is simulated: half a second a tick, as the pipeline's thread does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firmware_sim::vehicle::{Metric, Vehicle};
+
+use super::*;
+use crate::commands::detect;
+use crate::core::batch::{Decoder, Stored};
+
+struct Gateway {
+    pipeline: Pipeline,
+    /// Since its start, and what the wall says then.
+    steady_ms: u64,
+    start_wall_ms: i64,
+    alerts: BTreeMap<String, String>,
+    raised: Vec<String>,
+    flagged: BTreeSet<(String, i64, String)>,
+    chunks: Vec<SnapshotChunk>,
+}
+
+fn pipeline(run: u8) -> Pipeline {
+    Pipeline::new(PipelineSettings {
+        gateway: "g".to_owned(),
+        run: RunId([run; 8]),
+        watch: WatchSettings::default(),
+        alerts: AlertTimes::default(),
+        last_raw_sequence: 0,
+        last_anomaly_sequence: 0,
+    })
+}
+
+impl Gateway {
+    fn start(start_wall_ms: i64) -> Gateway {
+        let mut pipeline = pipeline(1);
+        pipeline.listen_from(Moment { wall_ms: start_wall_ms, steady_ms: 0 });
+        Gateway {
+            pipeline,
+            steady_ms: 0,
+            start_wall_ms,
+            alerts: BTreeMap::new(),
+            raised: Vec::new(),
+            flagged: BTreeSet::new(),
+            chunks: Vec::new(),
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment { wall_ms: self.start_wall_ms + self.steady_ms as i64, steady_ms: self.steady_ms }
+    }
+
+    fn advance(&mut self, seconds: u64) {
+        for _ in 0..2 * seconds {
+            self.steady_ms += 500;
+            self.pipeline.tick(self.now());
+            self.collect();
+        }
+    }
+
+    fn publish(&mut self, publisher: Publisher, device: &str, metric: &str, value: f64) {
+        let now = self.now();
+        let mut readings = Readings::default();
+        readings.push(&Reading {
+            device,
+            metric,
+            value,
+            measured_at_ms: now.wall_ms,
+            received_at_ms: now.wall_ms,
+            time_quality: TimeQuality::Synced,
+            sequence: None,
+            attributes: Attributes::NONE,
+        });
+        self.pipeline.take_from(&readings, publisher, now);
+        self.collect();
+    }
+
+    /// Takes note of all that a commit would make durable.
+    fn collect(&mut self) {
+        let sealed = self.pipeline.seal();
+        for row in sealed.alerts {
+            let name = format!("{}/{}/{}", row.device, row.metric, row.kind);
+            let Some(body) = row.body else {
+                self.alerts.remove(&name);
+                continue;
+            };
+            let body = String::from_utf8(body).expect("JSON");
+            if body.contains("\"revision\":1,") {
+                self.raised.push(name.clone());
+            }
+            self.alerts.insert(name, body);
+        }
+        let payload = sealed.anomalies.map(|batch| batch.payload).unwrap_or_default();
+        for record in Decoder::new(&payload).into_iter().flatten() {
+            let Ok(Stored::Line { line, .. }) = record else { panic!("a line") };
+            let line: serde_json::Value = serde_json::from_slice(line).expect("JSON");
+            if line["type"] == "anomaly" {
+                let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+                let series = format!("{}/{}", text(&line["device"]), text(&line["metric"]));
+                let at_ms = line["measured_at_ms"].as_i64().expect("a time");
+                assert_eq!(line["raw_position"].is_null(), line["detector"] == "gap");
+                self.flagged.insert((series.clone(), at_ms, text(&line["detector"])));
+                for also in line["also"].as_array().expect("a list") {
+                    self.flagged.insert((series.clone(), at_ms, text(also)));
+                }
+            }
+        }
+        self.chunks.extend(sealed.snapshot);
+    }
+
+    /// Stopped with a snapshot, off for a while, and started again.
+    fn restart(&mut self, off_ms: i64) {
+        self.chunks.clear();
+        self.pipeline.request_final_snapshot();
+        self.collect();
+        self.start_wall_ms = self.now().wall_ms + off_ms;
+        self.steady_ms = 0;
+        self.pipeline = pipeline(2);
+        let now = self.now();
+        for chunk in &self.chunks {
+            self.pipeline.restore_series(&chunk.state).expect("a snapshot of ours");
+        }
+        for body in self.alerts.values() {
+            let (key, alert) = alert::read_alert(body.as_bytes()).expect("an alert of ours");
+            self.pipeline.restore_alert(key, alert, now);
+        }
+        self.pipeline.listen_from(now);
+    }
+
+    fn raised_of(&self, kind: &str) -> usize {
+        self.raised.iter().filter(|name| name.ends_with(kind)).count()
+    }
+}
+
+const METRICS: [&str; 5] = ["engine_temp", "oil_pressure", "speed", "lat", "vibration"];
+const DEVICES: u64 = 200;
+const WALL_MS: i64 = 1_700_000_000_000;
+
+/// All devices publish all their metrics once a second.
+fn drive(gateway: &mut Gateway, devices: std::ops::Range<u64>, seconds: u64) {
+    for second in 0..seconds {
+        for device in devices.clone() {
+            for (at, metric) in METRICS.iter().enumerate() {
+                let value = 20.0 + ((second * 7919 + device + at as u64) % 5) as f64 / 10.0;
+                gateway.publish(device + 1, &format!("d{device}"), metric, value);
+            }
+        }
+        gateway.advance(1);
+    }
+}
+
+#[test]
+fn devices_that_lose_their_power_together_are_one_alert_each() {
+    let mut gateway = Gateway::start(WALL_MS);
+    drive(&mut gateway, 0..DEVICES, 80);
+    assert_eq!(gateway.raised, Vec::<String>::new());
+    gateway.advance(20);
+    assert_eq!(gateway.raised.len(), DEVICES as usize, "{:?}", &gateway.raised[..5]);
+    assert!(gateway.raised.iter().all(|name| name.ends_with("/_device/gap")));
+    assert!(gateway.alerts["d7/_device/gap"].contains("\"message\":\"nothing is heard of d7\""));
+    gateway.advance(120);
+    assert_eq!(gateway.alerts.len(), DEVICES as usize, "as long as they are silent");
+    drive(&mut gateway, 0..DEVICES, 40);
+    assert!(gateway.alerts.values().all(|body| body.contains("\"state\":\"cleared\"")));
+    assert_eq!(gateway.raised.len(), DEVICES as usize, "that they are back raises nothing");
+}
+
+#[test]
+fn devices_that_take_their_leave_are_not_missed() {
+    let mut gateway = Gateway::start(WALL_MS);
+    drive(&mut gateway, 0..DEVICES, 80);
+    for publisher in 1..=DEVICES {
+        gateway.pipeline.sleep(publisher, gateway.now());
+    }
+    gateway.advance(600);
+    drive(&mut gateway, 0..DEVICES, 20);
+    assert_eq!(gateway.raised, Vec::<String>::new());
+    gateway.advance(20);
+    assert_eq!(gateway.raised.len(), DEVICES as usize, "awake again, they are missed");
+}
+
+#[test]
+fn who_says_goodbye_for_another_does_not_put_it_to_sleep() {
+    let mut gateway = Gateway::start(WALL_MS);
+    drive(&mut gateway, 0..2, 80);
+    gateway.pipeline.sleep(1, gateway.now());
+    gateway.advance(20);
+    assert_eq!(gateway.raised, ["d1/_device/gap"]);
+}
+
+#[test]
+fn the_gateways_own_absence_is_no_silence() {
+    for devices_return in [true, false] {
+        let mut gateway = Gateway::start(WALL_MS);
+        drive(&mut gateway, 0..DEVICES, 80);
+        gateway.restart(8 * 3_600_000);
+        if devices_return {
+            gateway.advance(50);
+            drive(&mut gateway, 0..DEVICES, 100);
+            assert_eq!(gateway.raised, Vec::<String>::new());
+        } else {
+            gateway.advance(59);
+            assert_eq!(gateway.raised, Vec::<String>::new(), "a minute is given to them");
+            gateway.advance(5);
+            assert_eq!(gateway.raised.len(), DEVICES as usize, "who does not come back is missed");
+        }
+    }
+}
+
+#[test]
+fn a_silence_goes_on_across_a_restart() {
+    let mut gateway = Gateway::start(WALL_MS);
+    drive(&mut gateway, 0..2, 80);
+    drive(&mut gateway, 0..1, 20);
+    assert_eq!(gateway.raised, ["d1/_device/gap"]);
+    gateway.restart(60_000);
+    gateway.advance(1);
+    drive(&mut gateway, 0..1, 120);
+    assert_eq!(gateway.raised.len(), 1);
+    assert!(gateway.alerts["d1/_device/gap"].contains("\"state\":\"raised\""));
+    drive(&mut gateway, 0..2, 35);
+    assert!(gateway.alerts["d1/_device/gap"].contains("\"state\":\"cleared\""));
+}
+
+#[test]
+fn one_silent_series_of_a_device_is_missed_by_itself_and_a_metric_without_silences_never() {
+    let mut gateway = Gateway::start(WALL_MS);
+    drive(&mut gateway, 0..1, 80);
+    for second in 0..30 {
+        gateway.publish(1, "d0", "speed", 20.0 + (second % 3) as f64);
+        gateway.publish(1, "d0", "oil_pressure", 20.0 + (second % 3) as f64 / 10.0);
+        gateway.publish(1, "d0", "vibration", 20.0 + (second % 3) as f64 / 10.0);
+        gateway.advance(1);
+    }
+    assert_eq!(gateway.raised, ["d0/engine_temp/gap"], "and not lat, whose profile is off");
+    assert_eq!(gateway.raised_of("gap"), 1);
+}
+
+#[test]
+fn a_day_of_silence_expires() {
+    let mut gateway = Gateway::start(WALL_MS);
+    drive(&mut gateway, 0..1, 80);
+    gateway.advance(86_420);
+    let alert = gateway.alerts.get("d0/_device/gap").expect("cleared a moment ago");
+    assert!(alert.contains("\"state\":\"cleared\"") && alert.contains("\"cleared_reason\":\"expired\""), "{alert}");
+    gateway.advance(120);
+    assert_eq!(gateway.alerts.len(), 0);
+    assert_eq!(gateway.raised.len(), 1);
+}
+
+/// A vehicle's readings, with a spike, a step, a stuck stretch and a silence in its engine's temperature.
+fn reported(vehicle: &Vehicle, metric: Metric, second: u64) -> Option<f64> {
+    let value = vehicle.value(metric, second);
+    if metric != Metric::EngineTemperature {
+        return Some(value);
+    }
+    match second {
+        700 => Some(value + 30.0),
+        900..1_000 => Some(value + 12.0),
+        1_400..1_500 => Some(vehicle.value(metric, 1_400)),
+        1_700..1_730 => None,
+        _ => Some(value),
+    }
+}
+
+#[test]
+fn live_and_replayed_the_verdicts_are_the_same_across_a_restart_too() {
+    let vehicle = Vehicle::new(7, 3, 1.0);
+    let metrics = [Metric::EngineTemperature, Metric::ContainerTemperature, Metric::Speed];
+    for restart_at in [None, Some(705), Some(950), Some(1_450)] {
+        let mut gateway = Gateway::start(WALL_MS);
+        let mut file = String::new();
+        for second in 0..2_000 {
+            if restart_at == Some(second) {
+                gateway.restart(0);
+            }
+            for metric in metrics {
+                if let Some(value) = reported(&vehicle, metric, second) {
+                    gateway.publish(1, "truck", metric.name(), value);
+                    file += &format!("truck/{},{},{value}\n", metric.name(), gateway.now().wall_ms);
+                }
+            }
+            gateway.advance(1);
+        }
+        let (mut rows, mut errors) = (Vec::new(), Vec::new());
+        let format = detect::Format::Rows;
+        detect::run(file.as_bytes(), &mut rows, &mut errors, WatchSettings::default(), format, None).expect("memory");
+        let rows = String::from_utf8(rows).expect("text");
+        let replayed: BTreeSet<(String, i64, String)> = rows
+            .lines()
+            .map(|row| {
+                let fields: Vec<&str> = row.split(',').collect();
+                (fields[0].to_owned(), fields[1].parse().expect("a time"), fields[3].to_owned())
+            })
+            .collect();
+        let found: BTreeSet<&str> = replayed.iter().map(|(_, _, detector)| detector.as_str()).collect();
+        assert_eq!(found, BTreeSet::from(["gap", "shift", "spike", "stuck"]), "the test says something");
+        // A file has no ticks between its lines: a silence is told by the next line.
+        let without_gaps = |all: &BTreeSet<(String, i64, String)>| -> BTreeSet<_> {
+            all.iter().filter(|(_, _, detector)| detector != "gap").cloned().collect()
+        };
+        assert_eq!(without_gaps(&gateway.flagged), without_gaps(&replayed), "restarted at {restart_at:?}");
+        let gaps = |all: &BTreeSet<(String, i64, String)>| -> Vec<i64> {
+            all.iter().filter(|(_, _, detector)| detector == "gap").map(|(_, at_ms, _)| *at_ms).collect()
+        };
+        let (live, file) = (gaps(&gateway.flagged), gaps(&replayed));
+        assert!(live.len() == 1 && file.len() == 1 && (live[0] - file[0]).abs() <= 1_000, "{live:?} {file:?}");
+    }
+}
+
+#[test]
+fn healthy_vehicles_raise_nothing() {
+    for number in 1..=6 {
+        let vehicle = Vehicle::new(11, number, 1.0);
+        let mut gateway = Gateway::start(WALL_MS);
+        for second in 0..7_200 {
+            for metric in [Metric::EngineTemperature, Metric::ContainerTemperature, Metric::Speed] {
+                gateway.publish(1, "truck", metric.name(), vehicle.value(metric, second));
+            }
+            // Changes gear with the speed, as a truck's does.
+            let speed = vehicle.value(Metric::Speed, second);
+            let ratio = if speed < 58.0 { 31.0 } else if speed < 68.0 { 26.0 } else { 22.0 };
+            gateway.publish(1, "truck", "rpm", (speed * ratio).round());
+            gateway.advance(1);
+        }
+        assert_eq!(gateway.raised, Vec::<String>::new(), "vehicle {number}");
+    }
+}
+
+#[test]
+fn two_series_of_a_device_in_trouble_are_worse_than_one() {
+    let severity = |both: bool| {
+        let mut gateway = Gateway::start(WALL_MS);
+        drive(&mut gateway, 0..1, 400);
+        if both {
+            gateway.publish(1, "d0", "oil_pressure", 30.0);
+        }
+        gateway.publish(1, "d0", "engine_temp", 22.5);
+        let body = gateway.alerts.remove("d0/engine_temp/anomaly").expect("raised");
+        let alert = alert::read_alert(body.as_bytes()).expect("an alert").1;
+        assert!(both || gateway.raised.len() == 1);
+        alert.severity
+    };
+    assert_eq!(severity(true), severity(false).worse());
+    assert_ne!(severity(true), severity(false));
+}
