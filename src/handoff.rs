@@ -89,6 +89,9 @@ pub struct Submission {
     pub permit: Option<OwnedSemaphorePermit>,
 }
 
+/// Longest name of a person who acknowledges an alert.
+pub const BY_BYTES_MAX: usize = 128;
+
 /// An acknowledgement of an alert by a person, `alerts/{device}/{metric}/{kind}/ack`.
 #[derive(Debug)]
 pub struct AlertAcknowledgement {

@@ -1,6 +1,7 @@
 //! The administration interface: health, metrics, status, and one page for people. HTTP on a thread of its own, so that whoever asks
 //! much slows nobody but himself.
 
+mod acknowledge;
 pub mod ledger;
 mod metrics;
 pub mod status;
@@ -35,10 +36,11 @@ const STATE_CHECK_EVERY: Duration = Duration::from_millis(500);
 pub async fn run(listener: Option<TcpListener>, sources: Sources, pipeline: Sender<Message>) {
     let mut phase = sources.phase.clone();
     let sources = Rc::new(sources);
+    let for_requests = pipeline.clone();
     let records = tokio::task::spawn_local(send_records(Rc::clone(&sources), pipeline));
     let serving = async {
         match listener {
-            Some(listener) => serve(listener, &sources).await,
+            Some(listener) => serve(listener, &sources, &for_requests).await,
             None => std::future::pending().await,
         }
     };
@@ -67,7 +69,7 @@ async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
     }
 }
 
-async fn serve(listener: TcpListener, sources: &Rc<Sources>) {
+async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<Message>) {
     let places = Rc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -76,11 +78,12 @@ async fn serve(listener: TcpListener, sources: &Rc<Sources>) {
             continue;
         };
         let (places, sources) = (Rc::clone(&places), Rc::clone(sources));
+        let pipeline = pipeline.clone();
         tokio::task::spawn_local(async move {
             let Ok(_place) = places.acquire().await else { return };
             let service = service_fn(move |request| {
-                let response = answer(&request, &sources);
-                async move { Ok::<_, Infallible>(response) }
+                let (sources, pipeline) = (Rc::clone(&sources), pipeline.clone());
+                async move { Ok::<_, Infallible>(answer(request, &sources, &pipeline).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             // Whoever asks may go away in the middle; there is nothing to do about it.
@@ -89,12 +92,23 @@ async fn serve(listener: TcpListener, sources: &Rc<Sources>) {
     }
 }
 
-fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender<Message>) -> Response<Full<Bytes>> {
+    if *request.method() == Method::POST
+        && let Some(target) = acknowledge::target(request.uri().path())
+    {
+        let is_known = sources.status().is_ok_and(|status| status.has_alert(&target));
+        let (status, text) = acknowledge::acknowledge(request, target, is_known, pipeline).await;
+        return reply(status, "text/plain; charset=utf-8", text.to_owned());
+    }
+    answer_question(&request, sources)
+}
+
+fn answer_question(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return reply(
             StatusCode::METHOD_NOT_ALLOWED,
             "text/plain; charset=utf-8",
-            "GET is all that is served here\n".into(),
+            "GET, and POST of an alert's ack, is all that is served here\n".into(),
         );
     }
     let with_status = |kind, write: &dyn Fn(&Status) -> String| match sources.status() {
@@ -113,17 +127,20 @@ fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes
             reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", format!("{}\n", sources.state_name()))
         }
         "/metrics" => with_status("text/plain; version=0.0.4; charset=utf-8", &metrics::write),
-        "/api/status" => with_status("application/json", &|status| {
-            let mut json = serde_json::to_string_pretty(status).expect("plain data");
-            json.push('\n');
-            json
-        }),
+        "/api/status" => with_status("application/json", &|status| pretty(status)),
+        "/api/alerts" => with_status("application/json", &|status| pretty(&status.alerts)),
         _ => reply(
             StatusCode::NOT_FOUND,
             "text/plain; charset=utf-8",
-            "served here: / /api/status /metrics /healthz /readyz\n".to_owned(),
+            "served here: / /api/status /api/alerts /metrics /healthz /readyz\n".to_owned(),
         ),
     }
+}
+
+fn pretty(value: &impl serde::Serialize) -> String {
+    let mut json = serde_json::to_string_pretty(value).expect("plain data");
+    json.push('\n');
+    json
 }
 
 fn reply(status: StatusCode, kind: &str, body: String) -> Response<Full<Bytes>> {

@@ -251,6 +251,14 @@ impl Sources {
 }
 
 impl Status {
+    /// Whether there is an alert of this device, metric and kind.
+    pub fn has_alert(&self, (device, metric, kind): &(String, String, String)) -> bool {
+        let is_it = |alert: &serde_json::Value| {
+            alert["device"] == device.as_str() && alert["metric"] == metric.as_str() && alert["kind"] == kind.as_str()
+        };
+        self.alerts.iter().any(is_it)
+    }
+
     /// The part that the gateway's own record carries behind the fields that every record begins with.
     pub fn record_tail(&self) -> Vec<u8> {
         #[derive(Serialize)]

@@ -334,8 +334,12 @@ fn write_row(
         row.extend_from_slice(b",\"metric\":");
         record::write_text(&mut row, metric);
         row.extend_from_slice(format!(",\"timestamp_ms\":{at_ms},\"detector\":\"{name}\"").as_bytes());
-        let numbers =
-            [("value", value), ("score", Some(finding.score)), ("expected", finding.expected), ("spread", finding.spread)];
+        let numbers = [
+            ("value", value),
+            ("score", Some(finding.score)),
+            ("expected", finding.expected),
+            ("spread", finding.spread),
+        ];
         for (key, number) in numbers {
             row.extend_from_slice(format!(",\"{key}\":").as_bytes());
             record::write_f64(&mut row, number.unwrap_or(f64::NAN));

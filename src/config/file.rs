@@ -26,6 +26,8 @@ const ROUTE: &str = "\
 Topics that carry readings; the first that matches takes the publish. Without any [[route]] there are devices/{device}, \
 devices/{device}/{metric...}, vehicles/{device} and vehicles/{device}/{metric...}.";
 
+const PROFILE: &str =
+    "How metrics are watched, by words of their names, where what is built in does not fit. There may be several.";
 const LIMIT: &str = "Absolute bounds of a metric. There may be one section for each metric.";
 
 const SINK: &str = "\
@@ -33,7 +35,7 @@ Where records go. Without any [[sink]] they go to files on this machine, by an a
 has a place of its own in the store, which keeps what one of them has not taken.";
 
 /// In the order of the file, with what is to be said first.
-const PARTS: [(Group, &str); 10] = [
+const PARTS: [(Group, &str); 11] = [
     (Group::Gateway, ""),
     (Group::Store, ""),
     (Group::Mqtt, ""),
@@ -42,6 +44,7 @@ const PARTS: [(Group, &str); 10] = [
     (Group::Alert, ""),
     (Group::Route, ROUTE),
     (Group::Limit, LIMIT),
+    (Group::Profile, PROFILE),
     (Group::SinkArchive, SINK),
     (Group::SinkKinesis, ""),
 ];

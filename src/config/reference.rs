@@ -15,7 +15,7 @@ pub enum Form {
     List,
 }
 
-pub const SECTIONS: [(&str, Form); 9] = [
+pub const SECTIONS: [(&str, Form); 10] = [
     ("gateway", Form::Single),
     ("store", Form::Single),
     ("mqtt", Form::Single),
@@ -24,6 +24,7 @@ pub const SECTIONS: [(&str, Form); 9] = [
     ("alert", Form::Single),
     ("route", Form::List),
     ("limit", Form::List),
+    ("profile", Form::List),
     ("sink", Form::List),
 ];
 
@@ -38,6 +39,7 @@ pub enum Group {
     Alert,
     Route,
     Limit,
+    Profile,
     Sink,
     SinkArchive,
     SinkKinesis,
@@ -54,6 +56,7 @@ impl Group {
             Group::Alert => "alert",
             Group::Route => "route",
             Group::Limit => "limit",
+            Group::Profile => "profile",
             Group::Sink | Group::SinkArchive | Group::SinkKinesis => "sink",
         }
     }
@@ -129,6 +132,9 @@ const fn key_of(group: Group, name: &'static str, kind: Kind, fallback: Fallback
 }
 
 use Fallback::{Literal, Otherwise, Required};
+
+/// As [`crate::core::detector::profile`] has them, which a test holds it to.
+const PROFILE_NAMES: &[&str] = &["off", "temperature", "slow", "driven", "generic", "plant"];
 
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
@@ -217,6 +223,29 @@ pub const KEYS: &[Key] = &[
     key_of(Group::Limit, "sentinel", Kind::Numbers { count_max: 8 },
         Otherwise { meaning: "none, but -127 for temperatures", example: "[-127.0, 85.0]" },
         "Values that a broken sensor sends; each is an anomaly."),
+
+    key_of(Group::Profile, "metrics", Kind::Text(Shape::Name), Required { example: "\"door hatch\"" },
+        "Words, one of which is in the names of these metrics; the first [[profile]] with one holds, before those built in."),
+    key_of(Group::Profile, "like", Kind::Choice(PROFILE_NAMES), Literal("\"generic\""),
+        "The profile that the others of its keys change; plant is stationary plant."),
+    key_of(Group::Profile, "gap", Kind::Choice(&["on", "off"]),
+        Otherwise { meaning: "as that profile has it", example: "\"off\"" },
+        "Whether silence is trouble; off for metrics that report on change."),
+    key_of(Group::Profile, "stuck", Kind::Choice(&["on", "off"]),
+        Otherwise { meaning: "as that profile has it", example: "\"off\"" },
+        "Whether a value that stands still is trouble."),
+    key_of(Group::Profile, "baseline", Kind::Choice(&["rolling", "frozen"]),
+        Otherwise { meaning: "as that profile has it", example: "\"frozen\"" },
+        "What levels are held against: the last minutes, or the first 400 readings for ever."),
+    key_of(Group::Profile, "spike", Kind::Number, Otherwise { meaning: "as that profile has it", example: "12.0" },
+        "Usual distances from which on a reading is a spike."),
+    key_of(Group::Profile, "shift", Kind::Number, Otherwise { meaning: "as that profile has it", example: "6.0" },
+        "Usual departures from which on a level is a shift."),
+    key_of(Group::Profile, "burst", Kind::Number, Otherwise { meaning: "as that profile has it", example: "3.0" },
+        "Times the usual noise from which on it is a burst; 0 for never."),
+    key_of(Group::Profile, "severity_max", Kind::Choice(&["warning", "minor", "major", "critical"]),
+        Otherwise { meaning: "as that profile has it", example: "\"warning\"" },
+        "No alert of these metrics is more severe."),
 
     key_of(Group::Sink, "name", Kind::Text(Shape::SinkName), Required { example: "\"cloud\"" },
         "Its place in the store belongs to the name: under a new one, everything that is held is sent again."),

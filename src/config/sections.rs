@@ -9,8 +9,9 @@ use super::raw::{Document, Table};
 use super::reference::Group;
 use super::section::Section;
 use super::{Configuration, StoreConfiguration, sinks};
-use crate::core::alert::AlertTimes;
+use crate::core::alert::{AlertTimes, Severity};
 use crate::core::detector::limit::{Bounds, Limits};
+use crate::core::detector::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
 use crate::core::watch::WatchSettings;
 use crate::edge::{EdgeSettings, Unrouted};
 use crate::gateway::SinkSettings;
@@ -40,9 +41,9 @@ impl Reader<'_> {
         let mqtt = self.mqtt();
         let admin_listen = self.admin(&mqtt);
         let (series_max, alerts) = (self.detection(), self.alert());
-        let (routes, limits) = (self.routes(), self.limits());
+        let (routes, limits, profiles) = (self.routes(), self.limits(), self.profiles());
         let sinks = self.sinks(store.as_ref());
-        let watch = WatchSettings { series_max, limits, ..WatchSettings::default() };
+        let watch = WatchSettings { series_max, limits, profiles, ..WatchSettings::default() };
         Some(Configuration {
             file,
             variables,
@@ -211,6 +212,25 @@ impl Reader<'_> {
         Limits::new(limits)
     }
 
+    fn profiles(&mut self) -> Profiles {
+        let mut rules = Vec::new();
+        self.each(Group::Profile, |mut section| {
+            let words = section.text("metrics").unwrap_or_default();
+            let rule =
+                Rule { words: words.split_whitespace().map(str::to_owned).collect(), profile: profile(&mut section) };
+            if rule.words.is_empty() && section.has("metrics") {
+                section.blame("metrics", "no word in it");
+            }
+            if rules.len() == PROFILES_MAX {
+                section.blame_section(format!("more than {PROFILES_MAX} profiles"));
+            } else if !rule.words.is_empty() {
+                rules.push(rule);
+            }
+            section.finish();
+        });
+        Profiles::new(rules)
+    }
+
     fn sinks(&mut self, store: Option<&StoreConfiguration>) -> Vec<SinkSettings> {
         let archive_folder = store.map(|store| store.folder.join("archive")).unwrap_or_default();
         if !self.document.lists.contains_key(Group::Sink.section()) {
@@ -220,6 +240,30 @@ impl Reader<'_> {
         self.each(Group::Sink, |section| sinks::read(section, &archive_folder, &mut found));
         found
     }
+}
+
+fn profile(section: &mut Section<'_>) -> Profile {
+    let known = Profile::ALL.map(|profile| (profile.name, profile));
+    let mut profile = section.choice("like", &known).unwrap_or(Profile::GENERIC);
+    let is_on = [("on", true), ("off", false)];
+    profile.gap = section.choice("gap", &is_on).unwrap_or(profile.gap);
+    profile.stuck = section.choice("stuck", &is_on).unwrap_or(profile.stuck);
+    let baselines = [("rolling", Baseline::Rolling), ("frozen", Baseline::Frozen)];
+    profile.baseline = section.choice("baseline", &baselines).unwrap_or(profile.baseline);
+    let severities = Severity::ALL.map(|severity| (severity.name(), severity));
+    profile.severity_max = section.choice("severity_max", &severities).unwrap_or(profile.severity_max);
+    for (name, threshold) in [("spike", &mut profile.spike), ("shift", &mut profile.shift)] {
+        match section.number(name) {
+            Some(number) if number < 1.0 => section.blame(name, "below 1, everything usual would stand out"),
+            number => *threshold = number.unwrap_or(*threshold),
+        }
+    }
+    match section.number("burst") {
+        Some(0.0) => profile.burst = None,
+        Some(number) if number < 1.0 => section.blame("burst", "below 1, everything usual would stand out"),
+        number => profile.burst = number.or(profile.burst),
+    }
+    profile
 }
 
 fn route(section: &mut Section<'_>, topic: Option<String>) -> Option<Route> {

@@ -319,3 +319,27 @@ fn a_machine_without_names_still_has_an_id_and_says_what_is_missing() {
     let systemd = Host { state_directory: Some(PathBuf::from("/var/lib/outrider")), ..host() };
     assert_eq!(systemd.state_folder().as_deref(), Some(Path::new("/var/lib/outrider")));
 }
+
+#[test]
+fn metrics_have_profiles_of_their_own() {
+    let text = "[[profile]]\nmetrics = 'door Hatch'\ngap = 'off'\n[[profile]]\nmetrics = 'pump'\nlike = 'plant'\nshift = 9\nburst = 0\n\
+                severity_max = 'minor'\n";
+    let profiles = right(text).watch.profiles;
+    let of = |metric| *profiles.get(profiles.of_metric(metric));
+    assert_eq!((of("cargo_hatch").name, of("cargo_hatch").gap, of("humidity").name), ("generic", false, "slow"));
+    let pump = of("pump_temperature");
+    assert_eq!((pump.name, pump.shift, pump.burst, pump.severity_max.name()), ("plant", 9.0, None, "minor"));
+    for (text, problem) in [
+        ("[[profile]]\nmetrics = ' '", "profile[0].metrics = ' ': no word in it"),
+        (
+            "[[profile]]\nmetrics = 'a'\nspike = 0.5",
+            "profile[0].spike = 0.5: below 1, everything usual would stand out",
+        ),
+    ] {
+        let problems = wrong(text).join("\n");
+        assert!(problems.contains(problem), "{problems}");
+    }
+    let names = crate::core::detector::profile::Profile::ALL.map(|profile| profile.name);
+    let like = reference::key(reference::Group::Profile, "like");
+    assert!(names.iter().all(|name| like.kind.to_string().contains(&format!("\"{name}\""))), "{}", like.kind);
+}

@@ -296,7 +296,10 @@ pub fn read_alert(line: &[u8]) -> Option<(AlertKey, Alert)> {
         count: value.get("count")?.as_u64()?,
         acknowledged_by: text("acknowledged_by"),
         cleared_reason: text("cleared_reason").filter(|name| name == "expired").map(|_| ClearedReason::Expired),
-        returns: value.get("returns").and_then(serde_json::Value::as_u64).map_or(0, |n| n.min(u64::from(u32::MAX)) as u32),
+        returns: value
+            .get("returns")
+            .and_then(serde_json::Value::as_u64)
+            .map_or(0, |n| n.min(u64::from(u32::MAX)) as u32),
     };
     Some((key, alert))
 }

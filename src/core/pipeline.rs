@@ -4,10 +4,10 @@
 use super::alert::{self, AlertBook, AlertChange, AlertKey, AlertTimes, Flag, Moment, Severity, State};
 use super::batch::{BatchEncoder, Tag};
 use super::detector::{Detector, Findings, Verdict};
+use super::devices::Publisher;
 use super::identity::{RunId, Stream};
 use super::reading::{Attributes, Reading, Readings, TimeQuality};
 use super::record::{self, AnomalyPart};
-use super::devices::Publisher;
 use super::watch::{Arrival, DEVICE_METRIC, Missed, Watch, WatchSettings};
 
 /// A batch as the store takes it.
@@ -116,11 +116,7 @@ impl OpenBatch {
 }
 
 fn gap_key(device: &str, metric: &str) -> AlertKey {
-    AlertKey {
-        device: device.to_owned(),
-        metric: metric.to_owned(),
-        kind: Detector::Gap.alert_kind().to_owned(),
-    }
+    AlertKey { device: device.to_owned(), metric: metric.to_owned(), kind: Detector::Gap.alert_kind().to_owned() }
 }
 
 fn steady_ms(now: Moment) -> i64 {

@@ -33,7 +33,8 @@ impl Rhythm {
             // What comes at once counts as one arrival. An interval weighs by its own length: a backlog that is sent within a second
             // after an hour says nothing of the rhythm. Nor does a silence that was noticed, but that the rhythm may be slower now.
             let counted_ms = if self.is_silent { elapsed_ms.min(INTERVALS * self.interval_ms) } else { elapsed_ms };
-            let weight = if self.interval_ms == 0.0 { 1.0 } else { counted_ms / (counted_ms + MEMORY * self.interval_ms) };
+            let weight =
+                if self.interval_ms == 0.0 { 1.0 } else { counted_ms / (counted_ms + MEMORY * self.interval_ms) };
             self.interval_ms += weight * (counted_ms - self.interval_ms);
             self.arrivals = self.arrivals.saturating_add(1);
         }

@@ -160,7 +160,8 @@ impl Watch {
         let profile = *self.settings.profiles.get(rule);
         findings.severity_max = profile.severity_max;
         // Of a metric that is not watched too: it shows that its device is there.
-        if let Some(place) = known.map(|index| self.entries[index].device).or_else(|| self.devices.find(reading.device)) {
+        if let Some(place) = known.map(|index| self.entries[index].device).or_else(|| self.devices.find(reading.device))
+        {
             findings.ends_device_silence = self.devices.get_mut(place).hear(now_ms, publisher);
         }
         let bounds = self.settings.limits.of(reading.metric);

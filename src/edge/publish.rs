@@ -7,13 +7,13 @@ use super::router::Envelope;
 use crate::core::reading::Readings;
 use crate::core::session::Will;
 use crate::core::topic;
-use crate::handoff::{AlertAcknowledgement, Input, PipelineGone, SessionProgress, Submission, Undecodable};
+use crate::handoff::{
+    AlertAcknowledgement, BY_BYTES_MAX, Input, PipelineGone, SessionProgress, Submission, Undecodable,
+};
 use crate::ingest::Decoded;
 
 /// Of a payload that cannot be decoded, this much is kept.
 const SAMPLE_BYTES: usize = 1024;
-/// Longest name of a person who acknowledges an alert.
-const BY_BYTES_MAX: usize = 128;
 
 /// What one read of the socket publishes.
 #[derive(Default)]

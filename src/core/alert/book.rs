@@ -45,12 +45,20 @@ const DOUBLINGS_MAX: u32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Raised; quiet since.
-    Quiet { since_ms: u64 },
+    Quiet {
+        since_ms: u64,
+    },
     /// Raised, and true until it is released: a silence.
-    Held { since_ms: u64 },
-    Cleared { since_ms: u64 },
+    Held {
+        since_ms: u64,
+    },
+    Cleared {
+        since_ms: u64,
+    },
     /// Its message is removed; that it was there is remembered.
-    Gone { since_ms: u64 },
+    Gone {
+        since_ms: u64,
+    },
 }
 
 #[derive(Clone, Debug)]

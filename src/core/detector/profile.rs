@@ -62,14 +62,8 @@ impl Profile {
     /// Stationary plant, which is meant to run as it did when it was first seen.
     pub const PLANT: Profile = Profile { name: "plant", baseline: Baseline::Frozen, shift: 6.5, ..Profile::DRIVEN };
 
-    pub const ALL: [Profile; 6] = [
-        Profile::OFF,
-        Profile::TEMPERATURE,
-        Profile::SLOW,
-        Profile::DRIVEN,
-        Profile::GENERIC,
-        Profile::PLANT,
-    ];
+    pub const ALL: [Profile; 6] =
+        [Profile::OFF, Profile::TEMPERATURE, Profile::SLOW, Profile::DRIVEN, Profile::GENERIC, Profile::PLANT];
 
     pub fn by_name(name: &str) -> Option<Profile> {
         Profile::ALL.into_iter().find(|profile| profile.name == name)
@@ -107,6 +101,9 @@ pub struct Rule {
     pub profile: Profile,
 }
 
+/// Own rules: a series keeps the number of its rule in a byte.
+pub const PROFILES_MAX: usize = 200;
+
 /// The table of profiles: the first rule with a word of the metric's name wins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profiles(Arc<[Rule]>);
@@ -118,7 +115,7 @@ impl Default for Profiles {
 }
 
 impl Profiles {
-    /// Own rules come before those that are built in. At most 200.
+    /// Own rules, at most [`PROFILES_MAX`], come before those that are built in.
     pub fn new(own: Vec<Rule>) -> Profiles {
         let built_in = [
             (OFF, Profile::OFF),
@@ -127,12 +124,13 @@ impl Profiles {
             (SLOW, Profile::SLOW),
             (&[], Profile::GENERIC),
         ];
+        let built_in_count = built_in.len();
         let rule = |(words, profile): (&[&str], Profile)| Rule {
             words: words.iter().map(|&word| word.to_owned()).collect(),
             profile,
         };
         let rules: Vec<Rule> = own.into_iter().chain(built_in.map(rule)).collect();
-        assert!(rules.len() <= usize::from(u8::MAX), "a series keeps its rule in a byte");
+        assert!(rules.len() <= PROFILES_MAX + built_in_count, "a series keeps its rule in a byte");
         Profiles(rules.into())
     }
 
@@ -144,7 +142,8 @@ impl Profiles {
     /// Which rule holds for a metric.
     pub fn of_metric(&self, metric: &str) -> u8 {
         let holds = |rule: &Rule| {
-            rule.words.is_empty() || tokens(metric).any(|token| rule.words.iter().any(|word| token.eq_ignore_ascii_case(word)))
+            rule.words.is_empty()
+                || tokens(metric).any(|token| rule.words.iter().any(|word| token.eq_ignore_ascii_case(word)))
         };
         self.0.iter().position(holds).expect("the last rule holds for every metric") as u8
     }

@@ -329,8 +329,7 @@ mod tests {
         };
         let mut series = Series::new(&Profile::TEMPERATURE);
         let slow_wave = |i: i64| 1.5 * (i as f64 / 60.0).sin();
-        let mut judge =
-            |i: i64| has(&feed(&mut series, i, engine(i) + slow_wave(i) + 0.1 * noise(i)), Detector::Shift);
+        let mut judge = |i: i64| has(&feed(&mut series, i, engine(i) + slow_wave(i) + 0.1 * noise(i)), Detector::Shift);
         let flagged: Vec<i64> = (0..7_000).filter(|&i| judge(i)).collect();
         assert_eq!(flagged, Vec::<i64>::new());
         let found = (7_000..7_200).find(|&i| judge(i)).expect("hotter than ever");
@@ -340,9 +339,8 @@ mod tests {
     #[test]
     fn noise_that_grows_is_a_burst_and_its_level_teaches_nothing() {
         let mut series = warm();
-        let flags: Vec<bool> = (1_000..1_040)
-            .map(|i| has(&feed(&mut series, i, 90.0 + 1.5 * noise(i)), Detector::Burst))
-            .collect();
+        let flags: Vec<bool> =
+            (1_000..1_040).map(|i| has(&feed(&mut series, i, 90.0 + 1.5 * noise(i)), Detector::Burst)).collect();
         assert!(flags[12..].iter().all(|&flag| flag), "{flags:?}");
         let after: Vec<Finding> = (1_060..1_300).flat_map(|i| feed(&mut series, i, 90.0 + 0.1 * noise(i))).collect();
         assert_eq!(after, []);
@@ -351,8 +349,7 @@ mod tests {
     #[test]
     fn a_stuck_sensor_is_found_and_its_release_is_not_a_shift() {
         let mut series = warm();
-        let found: Vec<bool> =
-            (1_000..1_100).map(|i| has(&feed(&mut series, i, 90.05), Detector::Stuck)).collect();
+        let found: Vec<bool> = (1_000..1_100).map(|i| has(&feed(&mut series, i, 90.05), Detector::Stuck)).collect();
         assert_eq!(found.iter().position(|&flag| flag), Some(31));
         let after: Vec<Finding> = (1_100..1_400)
             .flat_map(|i| feed(&mut series, i, 90.6 + 0.1 * noise(i)))
@@ -365,7 +362,8 @@ mod tests {
     fn driven_signals_burst_and_rest_by_nature() {
         let mut series = Series::new(&Profile::DRIVEN);
         let value = |i: i64| if i % 200 < 100 { 0.0 } else { 30.0 + 10.0 * noise(i) };
-        let found: Vec<Finding> = (0..4_000).flat_map(|i| feed_as(&mut series, &Profile::DRIVEN, i, value(i))).collect();
+        let found: Vec<Finding> =
+            (0..4_000).flat_map(|i| feed_as(&mut series, &Profile::DRIVEN, i, value(i))).collect();
         assert!(!has(&found, Detector::Burst) && !has(&found, Detector::Stuck), "{found:?}");
     }
 
@@ -378,7 +376,8 @@ mod tests {
         for i in 0..4_000 {
             assert_eq!(feed_as(&mut series, &plant, i, 50.0 + trend(i) + 0.1 * noise(i)), [], "at {i}");
         }
-        let late = (4_000..6_000).filter(|&i| has(&feed_as(&mut series, &plant, i, 48.0 + 0.1 * noise(i)), Detector::Shift));
+        let late =
+            (4_000..6_000).filter(|&i| has(&feed_as(&mut series, &plant, i, 48.0 + 0.1 * noise(i)), Detector::Shift));
         assert!(late.count() > 1_980, "it is never relearned");
     }
 

@@ -154,7 +154,12 @@ impl Shift {
             score: score.max(1.0),
             expected: Some(base),
             spread: Some(size),
-            reason: format!("10 s mean {} {} what it was, {} is usual", short(distance.abs()), side(distance), short(size)),
+            reason: format!(
+                "10 s mean {} {} what it was, {} is usual",
+                short(distance.abs()),
+                side(distance),
+                short(size)
+            ),
         });
         if reading.at_ms.saturating_sub(self.since_ms) >= RELEARN_MS {
             self.settle(reading.at_ms, summary);

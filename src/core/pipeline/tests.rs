@@ -318,7 +318,13 @@ fn healthy_vehicles_raise_nothing() {
             }
             // Changes gear with the speed, as a truck's does.
             let speed = vehicle.value(Metric::Speed, second);
-            let ratio = if speed < 58.0 { 31.0 } else if speed < 68.0 { 26.0 } else { 22.0 };
+            let ratio = if speed < 58.0 {
+                31.0
+            } else if speed < 68.0 {
+                26.0
+            } else {
+                22.0
+            };
             gateway.publish(1, "truck", "rpm", (speed * ratio).round());
             gateway.advance(1);
         }

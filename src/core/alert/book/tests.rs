@@ -88,7 +88,9 @@ fn live(script: &str, until: u64) -> String {
             Some((first, rest)) => {
                 let (last, step) = rest.split_once('/').unwrap_or((rest, "1"));
                 let number = |text: &str| text.parse::<u64>().expect("a second");
-                events.extend((number(first)..=number(last)).step_by(number(step) as usize).map(|second| (second, event)));
+                events.extend(
+                    (number(first)..=number(last)).step_by(number(step) as usize).map(|second| (second, event)),
+                );
             }
             None => events.push((when.parse().expect("a second"), event)),
         }
@@ -192,7 +194,10 @@ fn lives_of_alerts() {
     for (script, until, expected) in table {
         let told = live(script, *until);
         // Of a long row, its beginning.
-        assert!(told.starts_with(expected) && (told == *expected || expected.len() > 60), "{script}\n{told}\n{expected}");
+        assert!(
+            told.starts_with(expected) && (told == *expected || expected.len() > 60),
+            "{script}\n{told}\n{expected}"
+        );
     }
     assert!(table.len() >= 30);
 }
