@@ -46,7 +46,7 @@ impl Profile {
         name: "slow",
         is_watched: true,
         spike: 6.0,
-        shift: 4.5,
+        shift: 4.75,
         burst: Some(3.0),
         stuck: true,
         gap: true,
