@@ -210,7 +210,6 @@ impl<S: Sink + 'static> Forwarder<S> {
             dead_letters: persist.refused.into_iter().map(letter).collect(),
             quarantined: self.source.take_quarantined(),
         };
-        self.status.damaged.add(change.quarantined);
         // Without a pipeline the process is ending, and what was not saved is sent again under the same identities.
         let _ = self.pipeline.send(Message::Cursor(change));
     }

@@ -26,9 +26,6 @@ pub struct ForwardStatus {
     pub records_sent: Counter,
     pub records_retried: Counter,
     pub records_rejected: Counter,
-    /// Readings of stored batches whose checksum was wrong.
-    pub damaged: Counter,
-    pub delivered_files: Counter,
     last_error: Mutex<Option<String>>,
 }
 

@@ -217,7 +217,13 @@ impl Archiver {
         if self.is_due() {
             self.close()?;
         }
-        if !self.is_behind() || !self.read_batch()? {
+        let committed = *self.parts.committed.borrow();
+        if committed <= self.written {
+            return Ok(Step::CaughtUp);
+        }
+        if !self.read_batch()? {
+            // What was committed before the look and is not there was removed to make room: nothing waits for it.
+            self.written = self.written.max(committed);
             return Ok(Step::CaughtUp);
         }
         let batch = std::mem::take(&mut self.batch);
@@ -241,14 +247,15 @@ impl Archiver {
     }
 
     fn skip_damaged(&mut self, last_sequence: u64, count: u32) {
+        // The cursor may stand within the batch: what came before it was archived.
+        let count = u64::from(count).min(last_sequence - self.written);
         tracing::error!(
             sink = self.parts.settings.sink,
             last_sequence,
             count,
             "a stored batch is damaged and is passed over"
         );
-        self.parts.status.damaged.add(u64::from(count));
-        self.quarantined += u64::from(count);
+        self.quarantined += count;
         self.written = last_sequence;
     }
 
@@ -340,9 +347,9 @@ impl Archiver {
             disk::sync_folder(parent)?;
             folder = parent.parent();
         }
-        self.lock_folder().added(&path, bytes)?;
-        self.parts.status.delivered_files.add(1);
+        // Before the cap is looked after: that it cannot be kept is no reason to write these records once more.
         self.move_cursor();
+        self.lock_folder().added(&path, bytes)?;
         Ok(())
     }
 
@@ -401,3 +408,6 @@ fn received_ms(record: &Stored<'_>, batch: &HeldBatch) -> i64 {
         Stored::Line { .. } => batch.last_ms,
     }
 }
+
+#[cfg(test)]
+mod tests;
