@@ -57,9 +57,7 @@ impl Bench {
             pipeline: pipeline_sender,
             status: Arc::default(),
         };
-        let archiver =
-            Archiver { parts, open: None, written: 0, quarantined: 0, batch: HeldBatch::default(), line: Vec::new() };
-        Bench { folder, writer, pipeline, committed, _link: link, _words: words, archiver }
+        Bench { folder, writer, pipeline, committed, _link: link, _words: words, archiver: Archiver::new(parts) }
     }
 
     fn commit(&mut self, count: u64) {
@@ -107,6 +105,49 @@ fn what_is_archived_is_not_written_again_because_the_cap_cannot_be_kept() {
     assert!(matches!(bench.archiver.close(), Err(StepError::Io(_))));
     bench.archiver.give_up_file();
     assert_eq!((bench.archiver.written, bench.archiver.is_behind()), (3, false));
+}
+
+#[test]
+fn a_file_that_had_its_name_before_something_failed_is_not_written_again() {
+    let mut bench = Bench::new(u64::MAX);
+    bench.commit(3);
+    assert_eq!(bench.archiver.step().expect("readable"), Step::Again);
+    bench.archiver.close().expect("a working disk");
+    // As if the name could not be made durable: nothing was said of the file.
+    bench.archiver.parts.cursor = CursorState::at(0);
+    bench.archiver.give_up_file();
+    assert!(bench.archiver.is_behind());
+    assert_eq!(bench.archiver.recover().expect("readable"), Step::Again);
+    assert_eq!((bench.archiver.written, bench.archiver.parts.cursor.cursor), (3, 3));
+}
+
+#[test]
+fn a_failure_is_over_when_a_file_was_finished_and_not_before() {
+    let mut bench = Bench::new(u64::MAX);
+    bench.archiver.failing = true;
+    bench.archiver.parts.status.set_error(Some("no room".to_owned()));
+    bench.commit(3);
+    assert_eq!(bench.archiver.step().expect("readable"), Step::Again);
+    assert_eq!(bench.archiver.step().expect("readable"), Step::CaughtUp);
+    assert!(bench.archiver.parts.status.last_error().is_some(), "what was written may still be in memory");
+    bench.archiver.close().expect("a working disk");
+    assert_eq!((bench.archiver.parts.status.last_error(), bench.archiver.failing), (None, false));
+}
+
+#[test]
+fn a_row_that_no_writer_has_written_is_damage_and_stops_nothing() {
+    for change in
+        ["count = 0", "count = -1", "count = 1000000", "count = 1 << 40", "count = 'x'", "run = x'00'", "payload = 1"]
+    {
+        let mut bench = Bench::new(u64::MAX);
+        bench.commit(5);
+        bench.writer.connection().execute(&format!("UPDATE raw SET {change}"), []).expect("one batch");
+        assert_eq!(bench.archiver.step().expect("readable"), Step::CaughtUp, "{change}");
+        assert_eq!((bench.archiver.written, bench.archiver.quarantined), (5, 5), "{change}");
+        bench.commit(2);
+        assert_eq!(bench.archiver.step().expect("readable"), Step::Again, "{change}");
+        assert_eq!(bench.archiver.written, 7, "{change}");
+    }
 }
 
 #[test]
