@@ -167,7 +167,7 @@ impl Sources {
                 series: self.store.series.get(),
                 readings_unwatched: self.store.readings_unwatched.get(),
                 anomalies: self.store.anomalies.get(),
-                alerts_raised: view.alerts.iter().filter(|alert| alert["state"] == "raised").count() as u64,
+                alerts_raised: view.alerts_raised,
             },
             unrouted: Unrouted {
                 count: self.edge.publishes_unrouted.get(),
