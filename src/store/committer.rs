@@ -40,7 +40,6 @@ pub struct StoreCounters {
     pub commit_us_last: Gauge,
     pub commit_us_max: Gauge,
     pub bytes_written: Counter,
-    pub expired: Counter,
     pub series: Gauge,
     pub readings_unwatched: Gauge,
     pub anomalies: Gauge,
@@ -152,7 +151,6 @@ impl Committer {
         counters.commit_us_max.raise_to(took_us);
         counters.room_bytes.set(report.room.left_for_raw(report.used_bytes));
         let expired = report.expired.iter().map(|(_, count)| count).sum::<u64>();
-        counters.expired.add(expired);
         if expired > 0 && !counters.expiring.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 "the store is full: the oldest undelivered readings are removed to make room, counted as expired"
