@@ -357,7 +357,18 @@ impl Archiver {
         sync_names(path.parent().expect("a file of an hour"))?;
         // Before the cap is looked after: that it cannot be kept is no reason to write these records once more.
         self.move_cursor();
-        self.lock_folder().added(&path, bytes)?;
+        let (before, result, after) = {
+            let mut folder = self.lock_folder();
+            (folder.removed_files, folder.added(&path, bytes), folder.removed_files)
+        };
+        self.parts.status.files_removed.add(after - before);
+        if before == 0 && after > 0 {
+            tracing::warn!(
+                sink = self.parts.settings.sink,
+                "the archive is at its cap, or its disk is: the oldest files go, counted in the status"
+            );
+        }
+        result?;
         self.works();
         Ok(())
     }

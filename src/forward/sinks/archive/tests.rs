@@ -108,6 +108,17 @@ fn what_is_archived_is_not_written_again_because_the_cap_cannot_be_kept() {
 }
 
 #[test]
+fn files_that_the_cap_removes_are_counted_where_people_look() {
+    let mut bench = Bench::new(1);
+    for _ in 0..3 {
+        bench.commit(3);
+        assert_eq!(bench.archiver.step().expect("readable"), Step::Again);
+        bench.archiver.close().expect("a working disk");
+    }
+    assert_eq!(bench.archiver.parts.status.files_removed.get(), 2, "the newest stays");
+}
+
+#[test]
 fn a_file_that_had_its_name_before_something_failed_is_not_written_again() {
     let mut bench = Bench::new(u64::MAX);
     bench.commit(3);
