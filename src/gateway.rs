@@ -1,9 +1,11 @@
 //! The whole gateway: every thread and channel, who watches whom, and the order in which they end.
 //!
 //! ```text
-//! edge thread (tokio, this one)   sessions, fan-out, admin
+//! edge thread (tokio, this one)   sessions, fan-out
+//! router thread                   the log between publishes and receivers
 //! pipeline thread                 judges, fills the open batch
 //! committer thread                one transaction after the other
+//! admin thread (tokio)            health, metrics, status, the gateway's own records
 //! one thread a sink (tokio)       reads the store, delivers
 //! ```
 
@@ -231,11 +233,14 @@ pub async fn run(
             }
             tracing::info!("stopping: no new connections; what was received is stored and acknowledged first");
             phase.send_replace(Phase::Draining);
+            let mut stragglers = Vec::new();
             match tokio::time::timeout(settings.grace, edge).await {
                 Ok(ended) => edge_result(ended)?,
-                Err(_) => return Err(GatewayError::Stragglers(vec!["MQTT connections".to_owned()])),
+                // They must not keep everything else from ending in order: what comes from them now is not acknowledged.
+                Err(_) => stragglers.push("MQTT connections".to_owned()),
             }
-            end(parts, (phase, admin_thread), settings.grace).await
+            stragglers.extend(end(parts, (phase, admin_thread), settings.grace).await);
+            if stragglers.is_empty() { Ok(()) } else { Err(GatewayError::Stragglers(stragglers)) }
         })
         .await
 }
@@ -340,16 +345,16 @@ async fn watch_threads(parts: &Parts, clock: &ClockState) -> GatewayError {
     }
 }
 
+/// Sinks flush as long as the grace lasts; after it they say how far they have come.
+const SINK_FAREWELL: Duration = Duration::from_secs(1);
+
 /// Along the data flow: sinks flush, then the pipeline commits the rest and the cursors, then the administration interface goes.
-async fn end(
-    parts: Parts,
-    (phase, admin): (watch::Sender<Phase>, JoinHandle<()>),
-    grace: Duration,
-) -> Result<(), GatewayError> {
+/// Returns the names of those that did not end.
+async fn end(parts: Parts, (phase, admin): (watch::Sender<Phase>, JoinHandle<()>), grace: Duration) -> Vec<String> {
     let Parts { _lock, threads, pipeline, sinks, link, .. } = parts;
     link.send_replace(Link::Ending);
     let sinks = sinks.into_iter().map(|sink| (sink.name, sink.thread)).collect();
-    let mut stragglers = finished_by(Instant::now() + grace, sinks).await;
+    let mut stragglers = finished_by(Instant::now() + grace + SINK_FAREWELL, sinks).await;
     // The threads may be gone only if they have panicked, which the join below tells.
     let _ = pipeline.send(Message::Shutdown);
     drop((pipeline, phase));
@@ -359,7 +364,7 @@ async fn end(
         ("administration".to_owned(), admin),
     ];
     stragglers.extend(finished_by(Instant::now() + grace, rest).await);
-    if stragglers.is_empty() { Ok(()) } else { Err(GatewayError::Stragglers(stragglers)) }
+    stragglers
 }
 
 /// Waits for the threads; the names of those that had not ended in time, or not cleanly.

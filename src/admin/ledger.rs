@@ -60,6 +60,8 @@ pub struct StoreView {
     pub quarantine: Vec<QuarantineSample>,
     /// Alerts as they were last stored.
     pub alerts: Vec<serde_json::Value>,
+    /// Of all, not only of those that are listed.
+    pub alerts_raised: u64,
     pub used_bytes: u64,
     pub dead_letters_held: u64,
 }
@@ -70,6 +72,8 @@ impl StoreView {
     }
 }
 
+/// The quotes cannot be part of a text in the record: there they are escaped.
+const COUNT_RAISED: &str = r#"SELECT count(*) FROM alert WHERE instr(body, CAST('"state":"raised"' AS BLOB)) > 0"#;
 /// Alerts and samples that the status lists.
 const LISTED_MAX: i64 = 100;
 
@@ -80,6 +84,7 @@ pub fn look(db: &Connection) -> rusqlite::Result<StoreView> {
         totals: totals(&transaction)?,
         quarantine: quarantine(&transaction)?,
         alerts: alerts(&transaction)?,
+        alerts_raised: transaction.prepare_cached(COUNT_RAISED)?.query_row([], |row| unsigned(row, 0))?,
         used_bytes: crate::store::retention::used_bytes(&transaction)?,
         dead_letters_held: transaction.query_row("SELECT count(*) FROM dead_letter", [], |row| unsigned(row, 0))?,
         held: Vec::new(),
@@ -262,6 +267,22 @@ mod tests {
         drop(writer);
         let after = look(open(folder.path()).connection()).expect("readable");
         assert_eq!((after.ledger, after.totals), (before.ledger, before.totals));
+    }
+
+    #[test]
+    fn raised_alerts_are_counted_beyond_those_that_are_listed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let writer = open(folder.path());
+        for number in 0..250 {
+            let state = if number < 150 { "raised" } else { "cleared" };
+            // What a device is called is no state.
+            let device = format!("\"state\":\"raised\" {number}");
+            let body = serde_json::json!({ "device": device, "state": state }).to_string().into_bytes();
+            let insert = "INSERT INTO alert(device, metric, kind, body) VALUES (?1, 'm', 'k', ?2)";
+            writer.connection().execute(insert, rusqlite::params![device, body]).expect("a row");
+        }
+        let view = look(writer.connection()).expect("readable");
+        assert_eq!((view.alerts.len() as i64, view.alerts_raised), (LISTED_MAX, 150));
     }
 
     #[test]

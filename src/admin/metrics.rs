@@ -159,6 +159,14 @@ fn write_sinks(text: &mut Text, status: &Status) {
             sink.records_retried as f64,
         );
     }
+    text.family("sink_files_removed_total", "counter", "files of an archive that had to go, since the start");
+    for sink in &status.sinks {
+        text.sample(
+            "sink_files_removed_total",
+            &[("stream", sink.stream), ("sink", &sink.name)],
+            sink.files_removed as f64,
+        );
+    }
     text.family("sink_up", "gauge", "0 while the sink fails");
     for sink in &status.sinks {
         let up = f64::from(u8::from(sink.last_error.is_none()));

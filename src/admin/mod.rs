@@ -9,6 +9,7 @@ pub mod status;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -70,17 +71,17 @@ async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
 }
 
 async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<Message>) {
-    let places = Rc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
+        // Before a connection is taken: whoever opens many more must not use up the process's file descriptors.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
             // Out of file descriptors, most likely: accepting again at once would only spin.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (places, sources) = (Rc::clone(&places), Rc::clone(sources));
-        let pipeline = pipeline.clone();
+        let (sources, pipeline) = (Rc::clone(sources), pipeline.clone());
         tokio::task::spawn_local(async move {
-            let Ok(_place) = places.acquire().await else { return };
             let service = service_fn(move |request| {
                 let (sources, pipeline) = (Rc::clone(&sources), pipeline.clone());
                 async move { Ok::<_, Infallible>(answer(request, &sources, &pipeline).await) }
@@ -88,6 +89,7 @@ async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<M
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             // Whoever asks may go away in the middle; there is nothing to do about it.
             let _ = tokio::time::timeout(CONNECTION_TIME_MAX, connection).await;
+            drop(place);
         });
     }
 }

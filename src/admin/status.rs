@@ -104,6 +104,8 @@ pub struct SinkStatus {
     pub records_sent: u64,
     pub records_retried: u64,
     pub records_rejected: u64,
+    /// Files of an archive that had to go since the start, for its cap or for the disk.
+    pub files_removed: u64,
     pub last_error: Option<String>,
 }
 
@@ -167,7 +169,7 @@ impl Sources {
                 series: self.store.series.get(),
                 readings_unwatched: self.store.readings_unwatched.get(),
                 anomalies: self.store.anomalies.get(),
-                alerts_raised: view.alerts.iter().filter(|alert| alert["state"] == "raised").count() as u64,
+                alerts_raised: view.alerts_raised,
             },
             unrouted: Unrouted {
                 count: self.edge.publishes_unrouted.get(),
@@ -203,6 +205,7 @@ impl Sources {
                 records_sent: 0,
                 records_retried: 0,
                 records_rejected: 0,
+                files_removed: 0,
                 last_error: None,
             })
         };
@@ -229,7 +232,7 @@ impl Sources {
 
     fn store_status(&self, view: &StoreView, now_ms: i64) -> StoreStatus {
         let oldest_ms = view.held.iter().filter_map(|held| held.oldest_ms).min();
-        let written = self.store.bytes_written.get() as f64;
+        let written = self.store.payload_bytes.get() as f64;
         let uptime = self.started.elapsed().max(Duration::from_secs(1)).as_secs_f64();
         let free = self.store_bytes_max.saturating_sub(view.used_bytes) as f64;
         StoreStatus {
@@ -327,6 +330,7 @@ fn sink_status(source: &SinkSource) -> SinkStatus {
         records_sent: source.status.records_sent.get(),
         records_retried: source.status.records_retried.get(),
         records_rejected: source.status.records_rejected.get(),
+        files_removed: source.status.files_removed.get(),
         last_error: source.status.last_error(),
     }
 }

@@ -32,6 +32,8 @@ use crate::handoff::{self, PipelineGone, SessionProgress};
 const OUTPUT_BYTES: usize = 16 * 1024;
 /// A CONNECT with the longest client id and a generous will. A will is kept as long as its connection.
 const CONNECT_BYTES_MAX: usize = 16 * 1024;
+/// Time for a client to take what is sent to it once the gateway is stopping: one that does not read must not hold up the end.
+const DRAINING_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// With nothing to watch for, the timer is set this far ahead.
 const FAR_AHEAD: Duration = Duration::from_secs(86_400);
 /// A peer that has vanished without a word is noticed by the system, also with keep-alive 0.
@@ -514,10 +516,15 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         }
     }
 
+    fn write_timeout(&self) -> Duration {
+        let usual = self.edge.settings.write_timeout;
+        if self.edge.draining.get() { usual.min(DRAINING_WRITE_TIMEOUT) } else { usual }
+    }
+
     /// Sets the timer to the earliest thing to watch for, unless it fires before that anyway.
     fn arm(&self, timer: &mut Pin<Box<Sleep>>, input: &Input) {
         let silence = self.silence_max.map(|max| self.last_heard + max);
-        let unread = (!self.output.is_empty()).then(|| self.last_written + self.edge.settings.write_timeout);
+        let unread = (!self.output.is_empty()).then(|| self.last_written + self.write_timeout());
         let slow = input.large_since().map(|since| since + self.edge.settings.packet_timeout);
         let Some(deadline) = [silence, unread, slow].into_iter().flatten().min() else { return };
         if timer.is_elapsed() || deadline < timer.deadline() {
@@ -527,7 +534,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
 
     fn judge_silence(&mut self, was_reading: bool, input: &Input) -> Option<End> {
         let now = Instant::now();
-        if !self.output.is_empty() && now >= self.last_written + self.edge.settings.write_timeout {
+        if !self.output.is_empty() && now >= self.last_written + self.write_timeout() {
             return Some(End::NotReading);
         }
         if input.large_since().is_some_and(|since| now >= since + self.edge.settings.packet_timeout) {

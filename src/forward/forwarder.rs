@@ -129,7 +129,8 @@ impl<S: Sink + 'static> Forwarder<S> {
     /// When what was committed since everything was read is due. Commits come far more often than requests have to go: they are read
     /// together, once the first of them has waited as long as a line may.
     fn read_due_us(&mut self) -> Option<u64> {
-        if !self.is_behind() {
+        // After an error it looks again in any case: whether that is over shows only so.
+        if !self.is_behind() && self.store_error.is_none() {
             return None;
         }
         let is_urgent = !self.caught_up || *self.link.borrow() == Link::Ending;
@@ -210,7 +211,6 @@ impl<S: Sink + 'static> Forwarder<S> {
             dead_letters: persist.refused.into_iter().map(letter).collect(),
             quarantined: self.source.take_quarantined(),
         };
-        self.status.damaged.add(change.quarantined);
         // Without a pipeline the process is ending, and what was not saved is sent again under the same identities.
         let _ = self.pipeline.send(Message::Cursor(change));
     }

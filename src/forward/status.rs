@@ -26,9 +26,8 @@ pub struct ForwardStatus {
     pub records_sent: Counter,
     pub records_retried: Counter,
     pub records_rejected: Counter,
-    /// Readings of stored batches whose checksum was wrong.
-    pub damaged: Counter,
-    pub delivered_files: Counter,
+    /// Of an archive: the oldest ones, for its cap or for the disk, while this stream's were written.
+    pub files_removed: Counter,
     last_error: Mutex<Option<String>>,
 }
 

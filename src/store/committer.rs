@@ -39,8 +39,8 @@ pub struct StoreCounters {
     pub commits: Counter,
     pub commit_us_last: Gauge,
     pub commit_us_max: Gauge,
-    pub bytes_written: Counter,
-    pub expired: Counter,
+    /// Payloads since the start, as they are stored: what the store fills with.
+    pub payload_bytes: Counter,
     pub series: Gauge,
     pub readings_unwatched: Gauge,
     pub anomalies: Gauge,
@@ -133,7 +133,6 @@ impl Committer {
         // The sinks first: whoever has an acknowledgement and ends the process must find them knowing of it.
         for batch in job.input.batches() {
             self.committed.of(batch.stream).send_replace(batch.last_sequence);
-            self.counters.bytes_written.add(batch.payload.len() as u64);
         }
         for (session, through) in &job.waiting.sessions {
             session.commit_through(*through);
@@ -148,11 +147,11 @@ impl Committer {
         let counters = &self.counters;
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         counters.commits.add(1);
+        counters.payload_bytes.add(report.payload_bytes);
         counters.commit_us_last.set(took_us);
         counters.commit_us_max.raise_to(took_us);
         counters.room_bytes.set(report.room.left_for_raw(report.used_bytes));
         let expired = report.expired.iter().map(|(_, count)| count).sum::<u64>();
-        counters.expired.add(expired);
         if expired > 0 && !counters.expiring.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 "the store is full: the oldest undelivered readings are removed to make room, counted as expired"

@@ -70,8 +70,9 @@ impl Entry {
     }
 }
 
-/// Dead letters kept for each store; their number stays in the ledger when the oldest go.
+/// Dead letters kept for each store, and bytes of their lines; their number stays in the ledger when the oldest go.
 const DEAD_LETTER_ROWS_MAX: i64 = 10_000;
+const DEAD_LETTER_BYTES_MAX: i64 = 4 << 20;
 
 #[derive(Clone, Debug, Default)]
 pub struct Cursors {
@@ -163,8 +164,10 @@ impl Cursors {
         }
         if !change.dead_letters.is_empty() {
             db.execute(
-                "DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - ?1",
-                [DEAD_LETTER_ROWS_MAX],
+                "DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - ?1
+                   OR id <= (SELECT max(id) FROM (SELECT id, sum(length(line)) OVER (ORDER BY id DESC) AS bytes FROM dead_letter)
+                             WHERE bytes > ?2)",
+                [DEAD_LETTER_ROWS_MAX, DEAD_LETTER_BYTES_MAX],
             )?;
         }
         Ok(())
@@ -276,5 +279,36 @@ impl Entry {
                 self.missing as i64,
             ])
             .map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema::{self, Synchronous};
+
+    #[test]
+    fn dead_letters_are_bounded_in_bytes_and_all_of_them_are_counted() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
+        let mut cursors = Cursors::default();
+        cursors.register(&db, "sink", Stream::Raw).expect("a cursor");
+        cursors.accept(Stream::Raw, 100);
+        for last in [50, 100] {
+            let letter = |sequence| DeadLetter { sequence, reason: "refused".to_owned(), line: vec![b'x'; 100_000] };
+            let change = CursorChange {
+                sink: "sink".to_owned(),
+                stream: Stream::Raw,
+                state: CursorState::at(last),
+                dead_letters: (last - 49..=last).map(letter).collect(),
+                quarantined: 0,
+            };
+            cursors.apply(&db, &change).expect("a working disk");
+        }
+        let look = "SELECT min(seq), max(seq), sum(length(line)) FROM dead_letter";
+        let kept: (i64, i64, i64) =
+            db.query_row(look, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).expect("some");
+        assert_eq!(kept, (60, 100, 4_100_000), "the newest that fit");
+        assert_eq!(cursors.entries[0].dead_lettered, 100);
     }
 }

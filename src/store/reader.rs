@@ -31,7 +31,8 @@ impl HeldBatch {
 #[derive(Debug)]
 pub enum ReadError {
     Sqlite(rusqlite::Error),
-    /// The row's checksum does not match its payload, or it cannot be decompressed. The batch is skipped and counted.
+    /// The row's checksum does not match its payload, it cannot be decompressed, or the row is none of ours. The batch is skipped
+    /// and counted; `count` is `u32::MAX` where the row does not say how much it held.
     Damaged {
         last_sequence: u64,
         count: u32,
@@ -112,7 +113,12 @@ impl Reader {
         let Some(row) = rows.next().map_err(ReadError::Sqlite)? else {
             return Ok(false);
         };
-        let (raw_len, codec, crc) = read_row(row, batch, &mut self.compressed).map_err(ReadError::Sqlite)?;
+        let (raw_len, codec, crc) = match read_row(row, batch, &mut self.compressed) {
+            Err(error) if is_none_of_ours(&error) => {
+                return Err(ReadError::Damaged { last_sequence: batch.last_sequence, count: u32::MAX });
+            }
+            result => result.map_err(ReadError::Sqlite)?,
+        };
         let damaged = ReadError::Damaged { last_sequence: batch.last_sequence, count: batch.count };
         if codec != CODEC_LZ4 || raw_len > PAYLOAD_BYTES_MAX || crc != i64::from(crc32fast::hash(&self.compressed)) {
             return Err(damaged);
@@ -136,14 +142,24 @@ fn read_row(
     batch: &mut HeldBatch,
     compressed: &mut Vec<u8>,
 ) -> rusqlite::Result<(usize, i64, i64)> {
-    batch.last_sequence = row.get::<_, i64>(0)? as u64;
+    let last_sequence: i64 = row.get(0)?;
+    batch.last_sequence = last_sequence as u64;
     batch.run = Some(RunId(row.get(1)?));
     batch.first_position = row.get::<_, i64>(2)? as u64;
     batch.count = row.get(3)?;
+    if !(1..=last_sequence).contains(&i64::from(batch.count)) {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(3, i64::from(batch.count)));
+    }
     batch.last_ms = row.get(8)?;
     batch.first_ms = row.get(9)?;
     compressed.clear();
     let payload = row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?;
     compressed.extend_from_slice(payload);
     Ok((row.get::<_, i64>(4)? as usize, row.get(5)?, row.get(6)?))
+}
+
+/// A value of another type or size than the writer's: the page is damaged in a way that SQLite cannot see.
+fn is_none_of_ours(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
 }

@@ -12,7 +12,8 @@ use crate::handoff::Undecodable;
 /// Samples of what could not be decoded; the oldest goes first.
 const QUARANTINE_ROWS_MAX: i64 = 100;
 
-pub(super) fn insert_batch(transaction: &Transaction<'_>, run: RunId, batch: &SealedBatch) -> rusqlite::Result<()> {
+/// Returns what its payload takes, compressed.
+pub(super) fn insert_batch(transaction: &Transaction<'_>, run: RunId, batch: &SealedBatch) -> rusqlite::Result<u64> {
     let compressed = lz4_flex::block::compress(&batch.payload);
     let sql = match batch.stream {
         Stream::Raw => INSERT_RAW,
@@ -30,7 +31,7 @@ pub(super) fn insert_batch(transaction: &Transaction<'_>, run: RunId, batch: &Se
         crc32fast::hash(&compressed),
         compressed,
     ])?;
-    Ok(())
+    Ok(compressed.len() as u64)
 }
 
 const INSERT_RAW: &str =

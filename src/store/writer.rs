@@ -73,6 +73,8 @@ pub struct CommitReport {
     pub expired: Vec<(Stream, u64)>,
     pub deleted: Deleted,
     pub used_bytes: u64,
+    /// What the payloads that it brought take, compressed.
+    pub payload_bytes: u64,
     pub room: Room,
     /// Records of a damaged store that could not be salvaged, once that is known.
     pub lost: u64,
@@ -239,13 +241,13 @@ impl Writer {
         report.expired = retention::make_room(&transaction, &mut cursors, &report.room, when_full, input.needed())?;
         let mut last_sequences = self.last_sequences;
         for batch in input.sealed.batches() {
-            rows::insert_batch(&transaction, self.run, batch)?;
+            report.payload_bytes += rows::insert_batch(&transaction, self.run, batch)?;
             cursors.accept(batch.stream, u64::from(batch.count));
             last_sequences[batch.stream as usize] = batch.last_sequence;
         }
         for salvaged in &input.salvaged {
             if let Some((run, batch)) = &salvaged.batch {
-                rows::insert_batch(&transaction, *run, batch)?;
+                report.payload_bytes += rows::insert_batch(&transaction, *run, batch)?;
                 cursors.recover(batch.stream, u64::from(batch.count));
                 last_sequences[batch.stream as usize] = batch.last_sequence;
             }

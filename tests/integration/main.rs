@@ -17,6 +17,7 @@ mod config;
 mod damaged;
 mod demo;
 mod durability;
+mod ending;
 mod full;
 mod hostile;
 mod kill;

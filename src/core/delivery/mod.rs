@@ -57,6 +57,8 @@ pub struct DeliverySettings {
     /// The first pause of the sink after a request that failed as a whole; it doubles.
     pub sink_backoff_base_us: u64,
     pub backoff_max_us: u64,
+    /// The longest pause after no connection was made: such an attempt costs nobody much, and the link may be back.
+    pub connection_backoff_max_us: u64,
     pub halt_backoff_base_us: u64,
     pub halt_backoff_max_us: u64,
     /// How old an unsaved cursor becomes.
@@ -81,6 +83,7 @@ impl Default for DeliverySettings {
             key_backoff_base_us: 10_000,
             sink_backoff_base_us: 100_000,
             backoff_max_us: 10_000_000,
+            connection_backoff_max_us: 2_000_000,
             halt_backoff_base_us: 1_000_000,
             halt_backoff_max_us: 30_000_000,
             persist_interval_us: 1_000_000,

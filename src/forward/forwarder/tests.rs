@@ -30,6 +30,7 @@ struct Bench {
     pipeline: Pipeline,
     committed: watch::Sender<u64>,
     link: watch::Sender<Link>,
+    status: Arc<ForwardStatus>,
 }
 
 impl Bench {
@@ -56,6 +57,7 @@ impl Bench {
             pipeline,
             committed: watch::Sender::new(0),
             link: watch::Sender::new(Link::Up),
+            status: Arc::default(),
         }
     }
 
@@ -91,7 +93,7 @@ impl Bench {
             committed: self.committed.subscribe(),
             link: self.link.subscribe(),
             pipeline,
-            status: Arc::default(),
+            status: Arc::clone(&self.status),
             seed: 1,
             flush_within: Duration::from_secs(60),
         }
@@ -142,6 +144,30 @@ fn what_was_removed_before_it_was_sent_is_not_waited_for() {
         cursors.reach(8).await;
     });
     assert_eq!(sent, [5]);
+}
+
+#[test]
+fn a_store_that_cannot_be_read_is_looked_at_again_also_when_nothing_more_is_committed() {
+    let mut bench = Bench::new();
+    let sent = run_beside(&mut bench, Duration::ZERO, async |bench, cursors| {
+        bench.commit(3);
+        bench.writer.connection().execute_batch("ALTER TABLE raw RENAME TO away").expect("a statement");
+        wait_until("an error", || bench.status.last_error().is_some()).await;
+        // As when everything had been offered before the look that failed.
+        bench.committed.send_replace(0);
+        bench.writer.connection().execute_batch("ALTER TABLE away RENAME TO raw").expect("a statement");
+        wait_until("no error", || bench.status.last_error().is_none()).await;
+        cursors.reach(3).await;
+    });
+    assert_eq!(sent, [3]);
+}
+
+async fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -108,29 +108,25 @@ struct Archiver {
     quarantined: u64,
     batch: HeldBatch,
     line: Vec<u8>,
+    /// A step failed, and no file was finished since.
+    failing: bool,
 }
 
 /// Runs until the link says that the process ends and everything committed is archived.
 pub async fn run(parts: ArchiverParts) {
-    let written = parts.cursor.cursor;
-    let mut archiver =
-        Archiver { parts, open: None, written, quarantined: 0, batch: HeldBatch::default(), line: Vec::new() };
-    let mut failing = false;
+    let mut archiver = Archiver::new(parts);
     let mut recovered = false;
     loop {
         let step = if recovered { archiver.step() } else { archiver.recover() };
         match step {
             Ok(Step::Again) => {
-                failing = false;
                 // One thread serves both streams: the other one gets its turn.
                 tokio::task::yield_now().await;
             }
             Ok(Step::CaughtUp) => {
                 recovered = true;
-                if failing {
-                    tracing::info!(sink = archiver.parts.settings.sink, "the archive can be written again");
-                    archiver.parts.status.set_error(None);
-                    failing = false;
+                if archiver.open.is_none() && !archiver.is_behind() {
+                    archiver.works();
                 }
                 if *archiver.parts.link.borrow() == Link::Ending && !archiver.is_behind() {
                     if archiver.close().is_ok() {
@@ -141,11 +137,13 @@ pub async fn run(parts: ArchiverParts) {
                 archiver.wait().await;
             }
             Err(error) => {
-                if !failing {
+                if !archiver.failing {
                     tracing::error!(sink = archiver.parts.settings.sink, "{error}; it is tried until it works");
                     archiver.parts.status.set_error(Some(error.to_string()));
                 }
-                failing = true;
+                archiver.failing = true;
+                // The file may have its name already, though nothing says yet that it keeps it.
+                recovered = false;
                 if let StepError::Store(error) = &error
                     && schema::is_corrupt(error)
                 {
@@ -169,6 +167,20 @@ enum Step {
 }
 
 impl Archiver {
+    fn new(parts: ArchiverParts) -> Archiver {
+        let written = parts.cursor.cursor;
+        let (batch, line) = (HeldBatch::default(), Vec::new());
+        Archiver { parts, open: None, written, quarantined: 0, batch, line, failing: false }
+    }
+
+    /// A file was finished, or there is nothing to be written: only that shows that a failure is over.
+    fn works(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            tracing::info!(sink = self.parts.settings.sink, "the archive can be written again");
+            self.parts.status.set_error(None);
+        }
+    }
+
     fn is_behind(&self) -> bool {
         *self.parts.committed.borrow() > self.written
     }
@@ -181,6 +193,8 @@ impl Archiver {
         let found = self.lock_folder().find(self.parts.stream, &name)?;
         match found.filter(|last| *last > self.written) {
             Some(last) => {
+                let hour = partition(self.parts.stream, name.received_ms);
+                sync_names(&self.lock_folder().root().join(hour))?;
                 self.written = last;
                 self.move_cursor();
                 Ok(Step::Again)
@@ -217,7 +231,13 @@ impl Archiver {
         if self.is_due() {
             self.close()?;
         }
-        if !self.is_behind() || !self.read_batch()? {
+        let committed = *self.parts.committed.borrow();
+        if committed <= self.written {
+            return Ok(Step::CaughtUp);
+        }
+        if !self.read_batch()? {
+            // What was committed before the look and is not there was removed to make room: nothing waits for it.
+            self.written = self.written.max(committed);
             return Ok(Step::CaughtUp);
         }
         let batch = std::mem::take(&mut self.batch);
@@ -241,14 +261,15 @@ impl Archiver {
     }
 
     fn skip_damaged(&mut self, last_sequence: u64, count: u32) {
+        // The cursor may stand within the batch: what came before it was archived.
+        let count = u64::from(count).min(last_sequence - self.written);
         tracing::error!(
             sink = self.parts.settings.sink,
             last_sequence,
             count,
             "a stored batch is damaged and is passed over"
         );
-        self.parts.status.damaged.add(u64::from(count));
-        self.quarantined += u64::from(count);
+        self.quarantined += count;
         self.written = last_sequence;
     }
 
@@ -333,16 +354,22 @@ impl Archiver {
         let Counted { file, bytes } = open.encoder.finish()?;
         file.sync_all()?;
         std::fs::rename(&open.unfinished, &path)?;
-        let mut folder = path.parent();
-        // The hour and the day may be new names in their parents as well.
-        for _ in 0..4 {
-            let Some(parent) = folder else { break };
-            disk::sync_folder(parent)?;
-            folder = parent.parent();
-        }
-        self.lock_folder().added(&path, bytes)?;
-        self.parts.status.delivered_files.add(1);
+        sync_names(path.parent().expect("a file of an hour"))?;
+        // Before the cap is looked after: that it cannot be kept is no reason to write these records once more.
         self.move_cursor();
+        let (before, result, after) = {
+            let mut folder = self.lock_folder();
+            (folder.removed_files, folder.added(&path, bytes), folder.removed_files)
+        };
+        self.parts.status.files_removed.add(after - before);
+        if before == 0 && after > 0 {
+            tracing::warn!(
+                sink = self.parts.settings.sink,
+                "the archive is at its cap, or its disk is: the oldest files go, counted in the status"
+            );
+        }
+        result?;
+        self.works();
         Ok(())
     }
 
@@ -387,6 +414,11 @@ impl Archiver {
     }
 }
 
+/// Makes a new file's name durable; its hour, its day and its stream may be new names in their parents as well.
+fn sync_names(hour: &Path) -> io::Result<()> {
+    hour.ancestors().take(4).try_for_each(disk::sync_folder)
+}
+
 async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -401,3 +433,6 @@ fn received_ms(record: &Stored<'_>, batch: &HeldBatch) -> i64 {
         Stored::Line { .. } => batch.last_ms,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -281,3 +281,16 @@ fn what_only_a_sink_wants_that_has_left_goes_first() {
     let view = crate::admin::ledger::look(writer.connection()).expect("readable");
     assert!(view.ledger.iter().all(|line| line.adds_up()), "{:?}", view.ledger);
 }
+
+#[test]
+fn a_commit_says_what_its_payloads_take_once_they_are_compressed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::open(&settings(folder.path(), 64 << 20), RUN).expect("a new store");
+    let report = commit(&mut writer, &mut new_pipeline(RUN, 0), &readings(1, 1000, "the same again and again"));
+    let stored = writer.connection().query_row("SELECT length(payload), raw_len FROM raw", [], |row| {
+        Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
+    });
+    let (stored, raw) = stored.expect("one batch");
+    assert_eq!(report.payload_bytes, stored);
+    assert!(stored < raw, "{stored} of {raw}");
+}

@@ -22,7 +22,7 @@ impl Delivery {
                 }
                 Some(Outcome::Retry(reason)) => {
                     self.status.records_retried += flight.keys.len() as u64;
-                    self.pause_sink(flight.epoch, reason.to_string(), now_us);
+                    self.pause_sink(flight.epoch, reason, now_us);
                     self.take_back(flight);
                 }
                 Some(Outcome::Halt(reason)) => {
@@ -129,13 +129,17 @@ impl Delivery {
     }
 
     /// Requests that were sent before the pause began and fail in it say nothing new.
-    fn pause_sink(&mut self, epoch: u64, reason: String, now_us: u64) {
+    fn pause_sink(&mut self, epoch: u64, reason: RetryReason, now_us: u64) {
         if self.begins_pause(epoch) {
             let base_us = self.settings.sink_backoff_base_us;
-            let pause_us = self.jitter.pause_us(base_us, self.sink.failures, self.settings.backoff_max_us);
+            let max_us = match reason {
+                RetryReason::Connection => self.settings.connection_backoff_max_us,
+                _ => self.settings.backoff_max_us,
+            };
+            let pause_us = self.jitter.pause_us(base_us, self.sink.failures, max_us);
             self.sink.paused_until_us = now_us + pause_us;
         }
-        self.status.failing = Some(reason);
+        self.status.failing = Some(reason.to_string());
     }
 
     fn halt(&mut self, epoch: u64, reason: String, now_us: u64) {
