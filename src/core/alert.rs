@@ -135,17 +135,22 @@ struct Entry {
     changed_ms: u64,
 }
 
-/// All alerts that are raised, or were not long ago. At most one a series and kind, so the series cap bounds it.
+/// Alerts that there may be at one time. Devices can have any names, so nothing else bounds how many of them are in trouble; beyond it
+/// readings are still flagged, and the alerts that were not raised are counted.
+pub const ALERTS_MAX: usize = 10_000;
+
+/// All alerts that are raised, or were not long ago: at most one a series and kind, and [`ALERTS_MAX`] in all.
 #[derive(Clone, Debug, Default)]
 pub struct AlertBook {
     times: AlertTimes,
     gateway: String,
     entries: HashMap<AlertKey, Entry>,
+    unraised: u64,
 }
 
 impl AlertBook {
     pub fn new(gateway: &str, times: AlertTimes) -> AlertBook {
-        AlertBook { times, gateway: gateway.to_owned(), entries: HashMap::new() }
+        AlertBook { times, gateway: gateway.to_owned(), entries: HashMap::new(), unraised: 0 }
     }
 
     /// Takes up an alert that the store holds. Its quiet counts from now: time that the gateway did not listen is no quiet.
@@ -158,6 +163,11 @@ impl AlertBook {
         self.entries.values().filter(|entry| entry.alert.state == State::Raised).count()
     }
 
+    /// Flagged readings that raised no alert because there are too many.
+    pub fn unraised(&self) -> u64 {
+        self.unraised
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -166,6 +176,7 @@ impl AlertBook {
     pub fn flag(&mut self, now: Moment, flag: &Flag<'_>, changes: &mut Vec<AlertChange>) {
         let key =
             AlertKey { device: flag.device.to_owned(), metric: flag.metric.to_owned(), kind: flag.kind.to_owned() };
+        let is_full = self.entries.len() >= ALERTS_MAX;
         match self.entries.get_mut(&key) {
             Some(entry) if entry.alert.state == State::Raised => {
                 let update = entry.update(now, flag, self.times.update_every_ms);
@@ -173,6 +184,7 @@ impl AlertBook {
                     changes.push(AlertChange { key, alert: Some(entry.alert.clone()) });
                 }
             }
+            None if is_full => self.unraised += 1,
             _ => {
                 let alert = self.raise(now, flag);
                 changes.push(AlertChange { key: key.clone(), alert: Some(alert.clone()) });
@@ -443,6 +455,24 @@ mod tests {
         book.tick(at(98), &mut changes);
         assert_eq!(summary(&mut changes), ["gone"]);
         assert!(book.is_empty());
+    }
+
+    #[test]
+    fn there_are_only_so_many_alerts_and_the_rest_is_counted() {
+        let mut book = AlertBook::new("g", AlertTimes::default());
+        let mut changes = Vec::new();
+        for number in 0..ALERTS_MAX + 5 {
+            let device = format!("d{number}");
+            let flag = Flag { device: &device, ..flag(1, Severity::Major, &["limit"]) };
+            book.flag(at(0), &flag, &mut changes);
+        }
+        assert_eq!((changes.len(), book.raised(), book.unraised()), (ALERTS_MAX, ALERTS_MAX, 5));
+        book.flag(at(9), &Flag { device: "d0", ..flag(2, Severity::Major, &["limit"]) }, &mut changes);
+        assert_eq!(changes.len(), ALERTS_MAX + 1, "one that is there goes on");
+        book.tick(at(200), &mut changes);
+        book.tick(at(300), &mut changes);
+        book.flag(at(301), &Flag { device: "new", ..flag(3, Severity::Major, &["limit"]) }, &mut changes);
+        assert_eq!((book.raised(), book.unraised()), (1, 5), "there is room again");
     }
 
     #[test]
