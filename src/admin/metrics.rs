@@ -55,6 +55,12 @@ pub fn write(status: &Status) -> String {
         status.detection.anomalies as f64,
     );
     text.single("alerts_raised", "gauge", "alerts that are raised now", status.detection.alerts_raised as f64);
+    text.single(
+        "alerts_unraised_total",
+        "counter",
+        "flagged readings that raised no alert because there are too many, since the start",
+        status.detection.alerts_unraised as f64,
+    );
     text.0
 }
 

@@ -130,6 +130,8 @@ pub struct DetectionStatus {
     pub readings_unwatched: u64,
     pub anomalies: u64,
     pub alerts_raised: u64,
+    /// Flagged readings that raised no alert because there are too many.
+    pub alerts_unraised: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -170,6 +172,7 @@ impl Sources {
                 readings_unwatched: self.store.readings_unwatched.get(),
                 anomalies: self.store.anomalies.get(),
                 alerts_raised: view.alerts_raised,
+                alerts_unraised: self.store.alerts_unraised.get(),
             },
             unrouted: Unrouted {
                 count: self.edge.publishes_unrouted.get(),

@@ -5,7 +5,7 @@
 
 mod book;
 
-pub use book::{AlertBook, AlertTimes};
+pub use book::{ALERTS_MAX, AlertBook, AlertTimes};
 
 use super::identity::RunId;
 use super::record;

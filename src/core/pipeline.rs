@@ -204,6 +204,11 @@ impl Pipeline {
         self.flagged
     }
 
+    /// Flagged readings that raised no alert because there are too many.
+    pub fn alerts_unraised(&self) -> u64 {
+        self.book.unraised()
+    }
+
     /// Records waiting in the open batches.
     pub fn open_count(&self) -> u32 {
         self.raw.encoder.count() + self.anomalies.encoder.count()

@@ -44,6 +44,7 @@ pub struct StoreCounters {
     pub series: Gauge,
     pub readings_unwatched: Gauge,
     pub anomalies: Gauge,
+    pub alerts_unraised: Gauge,
     /// Readings turned away because the store is full.
     pub readings_refused: Counter,
     /// Damaged stores that are, or were, salvaged since the start; and those of them that are done.

@@ -290,6 +290,7 @@ impl PipelineLoop {
         self.counters.series.set(self.pipeline.watch().series_count() as u64);
         self.counters.readings_unwatched.set(self.pipeline.watch().over_cap_readings());
         self.counters.anomalies.set(self.pipeline.flagged());
+        self.counters.alerts_unraised.set(self.pipeline.alerts_unraised());
     }
 
     fn moment(&self) -> Moment {

@@ -125,9 +125,8 @@ mod tests {
     use crate::core::watch::{Arrival, Watch, WatchSettings};
 
     const LIVE_S: u64 = 600;
-    /// After a fault the ten-second window still has it inside, and what a slow base learned of it takes as long as an alert takes to
-    /// clear: what stands out until then belongs to the fault's own alert.
-    const ECHO_S: u64 = 40;
+    /// After a fault the ten-second window still has it inside.
+    const ECHO_S: u64 = 10;
 
     fn seconds(duration: Duration) -> u64 {
         duration.as_secs()

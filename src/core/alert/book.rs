@@ -68,12 +68,17 @@ struct Entry {
     changed_ms: u64,
 }
 
-/// All alerts that are raised, or were not long ago. At most one a series and kind, so the series cap bounds it.
+/// Alerts that there may be at one time. Devices can have any names, so nothing else bounds how many of them are in trouble; beyond it
+/// readings are still flagged, and the alerts that were not raised are counted.
+pub const ALERTS_MAX: usize = 10_000;
+
+/// All alerts that are raised, or were not long ago: at most one a series and kind, and [`ALERTS_MAX`] in all.
 #[derive(Clone, Debug, Default)]
 pub struct AlertBook {
     times: AlertTimes,
     gateway: String,
     entries: HashMap<AlertKey, Entry>,
+    unraised: u64,
     /// Metrics of each device that were flagged within [`COMPANY_MS`], and when.
     company: HashMap<String, Vec<(String, u64)>>,
 }
@@ -99,6 +104,11 @@ impl AlertBook {
         self.entries.values().filter(|entry| entry.is_raised()).count()
     }
 
+    /// What was flagged and raised no alert because there are too many.
+    pub fn unraised(&self) -> u64 {
+        self.unraised
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -107,6 +117,10 @@ impl AlertBook {
     pub fn flag(&mut self, now: Moment, flag: &Flag<'_>, changes: &mut Vec<AlertChange>) {
         let key =
             AlertKey { device: flag.device.to_owned(), metric: flag.metric.to_owned(), kind: flag.kind.to_owned() };
+        if self.entries.len() >= ALERTS_MAX && !self.entries.contains_key(&key) {
+            self.unraised += 1;
+            return;
+        }
         let severity = self.severity(now, flag);
         let known = self.entries.get_mut(&key);
         if let Some(entry) = known.filter(|entry| entry.is_raised()) {
@@ -161,6 +175,10 @@ impl AlertBook {
     /// Time has gone by: what was quiet clears, what was cleared goes. Sorted, so that the same events give the same records.
     pub fn tick(&mut self, now: Moment, changes: &mut Vec<AlertChange>) {
         self.company.retain(|_, metrics| metrics.iter().any(|(_, at_ms)| now.steady_ms <= at_ms + COMPANY_MS));
+        if self.entries.len() >= ALERTS_MAX {
+            // What is gone is remembered for comfort only; what is wrong now needs its room.
+            self.entries.retain(|_, entry| !matches!(entry.phase, Phase::Gone { .. }));
+        }
         let mut due: Vec<AlertKey> = self
             .entries
             .iter()

@@ -122,7 +122,7 @@ impl Shift {
         let hold = if self.streak >= READINGS { HOLD } else { 1.0 };
         if age_ms < WARM_UP_MS || score <= hold {
             self.streak = 0;
-            if age_ms >= WARM_UP_MS && moved > 1.0 {
+            if age_ms >= WARM_UP_MS && moved > 1.0 && look.outside <= HOLD * line {
                 self.settle(reading.at_ms, summary);
             } else {
                 self.learn_departures(reading, summary, floor_square);

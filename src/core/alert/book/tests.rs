@@ -214,6 +214,24 @@ fn a_value_that_crosses_its_line_a_hundred_times_in_ten_minutes_raises_at_most_t
 }
 
 #[test]
+fn there_are_only_so_many_alerts_and_the_rest_is_counted() {
+    let mut book = AlertBook::new("g", AlertTimes::default());
+    let mut changes = Vec::new();
+    for number in 0..ALERTS_MAX + 5 {
+        let device = format!("d{number}");
+        book.flag(at(0), &Flag { device: &device, ..flag("temp", 1, Severity::Major, &["limit"]) }, &mut changes);
+    }
+    assert_eq!((changes.len(), book.raised(), book.unraised()), (ALERTS_MAX, ALERTS_MAX, 5));
+    book.flag(at(9), &Flag { device: "d0", ..flag("temp", 2, Severity::Major, &["limit"]) }, &mut changes);
+    assert_eq!(changes.len(), ALERTS_MAX + 1, "one that is there goes on");
+    for second in [200, 300, 301] {
+        book.tick(at(second), &mut changes);
+    }
+    book.flag(at(301), &Flag { device: "new", ..flag("temp", 3, Severity::Major, &["limit"]) }, &mut changes);
+    assert_eq!((book.raised(), book.unraised()), (1, 5), "there is room again");
+}
+
+#[test]
 fn the_id_is_that_of_the_reading_that_raised_it() {
     let raise = |position| {
         let mut changes = Vec::new();
