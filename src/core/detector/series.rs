@@ -65,7 +65,7 @@ impl Series {
 
     /// Bytes held beyond the struct itself.
     pub fn heap_bytes(&self) -> usize {
-        self.window.samples.capacity() * size_of::<Sample>() + self.frozen.as_ref().map_or(0, |_| size_of::<Frozen>())
+        self.window.heap_bytes() + self.frozen.as_ref().map_or(0, |_| size_of::<Frozen>())
     }
 
     /// Judges a usable value, then learns from it.

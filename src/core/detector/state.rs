@@ -3,8 +3,6 @@
 //! Exact to the bit: a restored series gives the verdicts that it would have given. There is no checksum, the store has one; still no
 //! bytes make it panic or allocate beyond their own size, and what breaks an invariant is refused.
 
-use std::collections::VecDeque;
-
 use super::frozen::Frozen;
 use super::profile::{Baseline, Profile};
 use super::series::Series;
@@ -17,7 +15,8 @@ use crate::core::window::{HELD_MS, Sample, Window};
 
 /// Appends the state. The profile is not in it: it follows from the metric's name.
 pub fn encode(series: &Series, out: &mut Vec<u8>) {
-    let Window { samples, newest_ms, suspect, thinning, skipped } = &series.window;
+    let window = &series.window;
+    let Window { newest_ms, suspect, thinning, skipped, .. } = window;
     varint::put_signed(out, *newest_ms);
     out.push(*thinning);
     varint::put(out, u64::from(*skipped));
@@ -26,8 +25,8 @@ pub fn encode(series: &Series, out: &mut Vec<u8>) {
         varint::put_signed(out, suspect.at_ms);
         put_float(out, suspect.value);
     }
-    varint::put(out, samples.len() as u64);
-    for sample in samples {
+    varint::put(out, window.held().len() as u64);
+    for sample in window.held() {
         varint::put(out, newest_ms.abs_diff(sample.at_ms));
         put_float(out, sample.value);
     }
@@ -175,19 +174,25 @@ fn decode_window(cursor: &mut Cursor<'_>) -> Option<Window> {
     let skipped = take_u32(cursor)?;
     let suspect = match cursor.byte()? {
         0 => None,
-        1 => Some(Sample { at_ms: cursor.signed()?, value: take_float(cursor)? }),
+        1 => Some(Box::new(Sample { at_ms: cursor.signed()?, value: take_float(cursor)? })),
         _ => return None,
     };
     let count = usize::try_from(cursor.number()?).ok().filter(|&count| count <= cursor.rest.len())?;
-    let mut samples = VecDeque::with_capacity(count);
+    let mut samples = Vec::with_capacity(count);
     let mut age_max_ms = HELD_MS as u64 - 1;
     for _ in 0..count {
         age_max_ms = cursor.number().filter(|&age_ms| age_ms <= age_max_ms)?;
         let at_ms = newest_ms.checked_sub_unsigned(age_max_ms)?;
-        samples.push_back(Sample { at_ms, value: take_float(cursor)? });
+        samples.push(Sample { at_ms, value: take_float(cursor)? });
     }
     // No step of the thinning counter passes its end.
-    (skipped < 1 << thinning).then_some(Window { samples, newest_ms, suspect, thinning, skipped })
+    if skipped >= 1 << thinning {
+        return None;
+    }
+    let mut window = Window::default();
+    (window.newest_ms, window.suspect, window.thinning, window.skipped) = (newest_ms, suspect, thinning, skipped);
+    window.restore_held(samples.into_iter());
+    Some(window)
 }
 
 fn decode_spread(cursor: &mut Cursor<'_>) -> Option<Spread> {

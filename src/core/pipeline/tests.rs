@@ -7,6 +7,7 @@ use firmware_sim::vehicle::{Metric, Vehicle};
 use super::*;
 use crate::commands::detect;
 use crate::core::batch::{Decoder, Stored};
+use crate::core::reading::{Attributes, TimeQuality};
 
 struct Gateway {
     pipeline: Pipeline,
@@ -117,7 +118,7 @@ impl Gateway {
         self.pipeline = pipeline(2);
         let now = self.now();
         for chunk in &self.chunks {
-            self.pipeline.restore_series(&chunk.state).expect("a snapshot of ours");
+            self.pipeline.restore_series(&chunk.state, now).expect("a snapshot of ours");
         }
         for body in self.alerts.values() {
             let (key, alert) = alert::read_alert(body.as_bytes()).expect("an alert of ours");
