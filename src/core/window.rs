@@ -344,9 +344,34 @@ mod tests {
         admission
     }
 
-    /// What the window of a reading is by its definition.
-    fn naive(held: &[Sample], at_ms: i64) -> Vec<f64> {
-        held.iter().filter(|s| s.at_ms > at_ms - SPAN_MS && s.at_ms < at_ms).map(|s| s.value).collect()
+    /// What the window of a reading is by its definition; of one instant, in the order of arrival.
+    fn naive_samples(all: &[Sample], at_ms: i64) -> Vec<Sample> {
+        let mut window: Vec<Sample> = all.to_vec();
+        window.retain(|s| s.at_ms > at_ms - SPAN_MS && s.at_ms < at_ms);
+        window.sort_by_key(|s| s.at_ms);
+        window
+    }
+
+    fn naive(all: &[Sample], at_ms: i64) -> Vec<f64> {
+        naive_samples(all, at_ms).iter().map(|s| s.value).collect()
+    }
+
+    fn newest_before(all: &[Sample], at_ms: i64) -> Option<Sample> {
+        naive_samples(all, at_ms).last().copied()
+    }
+
+    fn naive_roughness(all: &[Sample], at_ms: i64) -> f64 {
+        let mut squares: Vec<f64> = naive(all, at_ms).windows(2).map(|pair| (pair[1] - pair[0]).powi(2)).collect();
+        if squares.len() + 1 < ROUGHNESS_READINGS_MIN {
+            return f64::NAN;
+        }
+        squares.sort_by(f64::total_cmp);
+        squares.truncate(squares.len() - 2);
+        squares.iter().sum::<f64>() / squares.len() as f64
+    }
+
+    fn is_close(a: f64, b: f64) -> bool {
+        (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1.0)
     }
 
     proptest! {
@@ -382,6 +407,8 @@ mod tests {
                                 (expected[middle - 1] + expected[middle]) / 2.0
                             };
                             prop_assert!((summary.median - median).abs() <= 1e-9);
+                            prop_assert!(is_close(summary.roughness, naive_roughness(&all, at_ms)));
+                            prop_assert_eq!(Some(summary.last), newest_before(&all, at_ms));
                             prop_assert!((summary.mean - mean).abs() <= 1e-6);
                         }
                     }

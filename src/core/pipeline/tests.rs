@@ -20,11 +20,11 @@ struct Gateway {
     chunks: Vec<SnapshotChunk>,
 }
 
-fn pipeline(run: u8) -> Pipeline {
+fn pipeline(run: u8, watch: WatchSettings) -> Pipeline {
     Pipeline::new(PipelineSettings {
         gateway: "g".to_owned(),
         run: RunId([run; 8]),
-        watch: WatchSettings::default(),
+        watch,
         alerts: AlertTimes::default(),
         last_raw_sequence: 0,
         last_anomaly_sequence: 0,
@@ -33,7 +33,7 @@ fn pipeline(run: u8) -> Pipeline {
 
 impl Gateway {
     fn start(start_wall_ms: i64) -> Gateway {
-        let mut pipeline = pipeline(1);
+        let mut pipeline = pipeline(1, WatchSettings::default());
         pipeline.listen_from(Moment { wall_ms: start_wall_ms, steady_ms: 0 });
         Gateway {
             pipeline,
@@ -115,7 +115,7 @@ impl Gateway {
         self.collect();
         self.start_wall_ms = self.now().wall_ms + off_ms;
         self.steady_ms = 0;
-        self.pipeline = pipeline(2);
+        self.pipeline = pipeline(2, WatchSettings::default());
         let now = self.now();
         for chunk in &self.chunks {
             self.pipeline.restore_series(&chunk.state, now).expect("a snapshot of ours");
@@ -349,4 +349,25 @@ fn two_series_of_a_device_in_trouble_are_worse_than_one() {
     };
     assert_eq!(severity(true), severity(false).worse());
     assert_ne!(severity(true), severity(false));
+}
+
+#[test]
+fn more_series_than_are_watched_are_one_alert_that_clears() {
+    let mut gateway = Gateway::start(WALL_MS);
+    gateway.pipeline = pipeline(1, WatchSettings { series_max: 3, ..WatchSettings::default() });
+    for _ in 0..90 {
+        (0..6).for_each(|device| gateway.publish(1, &format!("d{device}"), "temp", 20.0));
+        gateway.advance(1);
+    }
+    assert_eq!(gateway.raised, ["_gateway/series/limit"]);
+    let alert = gateway.alerts["_gateway/series/limit"].clone();
+    assert!(alert.contains("there are more than 3 series"), "{alert}");
+    assert_eq!(gateway.pipeline.watch().over_cap_readings(), 270);
+    for _ in 0..95 {
+        (0..3).for_each(|device| gateway.publish(1, &format!("d{device}"), "temp", 20.0));
+        gateway.advance(1);
+    }
+    let alert = &gateway.alerts["_gateway/series/limit"];
+    assert!(alert.contains("\"state\":\"cleared\"") && alert.contains("all series are watched again"), "{alert}");
+    assert_eq!(gateway.raised.len(), 1);
 }
