@@ -143,6 +143,11 @@ impl Window {
         self.samples.capacity() * size_of::<Held>()
     }
 
+    /// Of the readings that are believed.
+    pub fn newest_ms(&self) -> Option<i64> {
+        (self.newest_ms != NEVER_MS).then_some(self.newest_ms)
+    }
+
     /// Whether a reading of this time is the newest, or as new as that.
     pub fn is_newest(&self, at_ms: i64) -> bool {
         at_ms >= self.newest_ms

@@ -4,6 +4,7 @@
 //! bytes make it panic or allocate beyond their own size, and what breaks an invariant is refused.
 
 use super::frozen::Frozen;
+use super::pace::{EXPONENT_MAX, Pace};
 use super::profile::{Baseline, Profile};
 use super::series::Series;
 use super::shift::Shift;
@@ -15,6 +16,8 @@ use crate::core::window::{HELD_MS, Sample, Window};
 
 /// Appends the state. The profile is not in it: it follows from the metric's name.
 pub fn encode(series: &Series, out: &mut Vec<u8>) {
+    put_float(out, f64::from(series.pace.interval_ms));
+    out.push(series.pace.exponent);
     let window = &series.window;
     let Window { newest_ms, suspect, thinning, skipped, .. } = window;
     varint::put_signed(out, *newest_ms);
@@ -84,6 +87,7 @@ fn encode_frozen(frozen: &Frozen, out: &mut Vec<u8>) {
 /// configuration has changed, is left out; one that it needs begins anew.
 pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile) -> Option<Series> {
     let mut series = Series {
+        pace: decode_pace(cursor)?,
         window: decode_window(cursor)?,
         epoch_start_ms: cursor.signed()?,
         resolution: take_size(cursor)?,
@@ -105,6 +109,12 @@ pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile) -> Option<Series> {
         Baseline::Frozen => _ = series.frozen.get_or_insert_default(),
     }
     Some(series)
+}
+
+fn decode_pace(cursor: &mut Cursor<'_>) -> Option<Pace> {
+    let interval_ms = take_size(cursor)? as f32;
+    let exponent = cursor.byte().filter(|&exponent| exponent <= EXPONENT_MAX)?;
+    Some(Pace { interval_ms, exponent })
 }
 
 fn decode_run(cursor: &mut Cursor<'_>) -> Option<Run> {
