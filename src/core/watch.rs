@@ -200,39 +200,38 @@ impl Watch {
     }
 
     /// Its client took its leave: devices that it published for last are asleep. `woken` gets what was missed until now.
-    pub fn sleep(&mut self, publisher: Publisher, mut woken: impl FnMut(&Watch, Missed)) {
-        for place in self.table.devices.places() {
-            let device = self.table.devices.get_mut(place);
+    pub fn sleep(&mut self, publisher: Publisher, mut woken: impl FnMut(Missed)) {
+        for (place, device) in self.table.devices.iter_mut() {
             if device.publisher == publisher {
                 device.is_asleep = true;
                 if std::mem::take(&mut device.rhythm.is_silent) {
-                    woken(self, Missed::Device(place));
+                    woken(Missed::Device(place));
                 }
             }
         }
         for index in 0..self.rhythms.len() {
             if self.rhythms[index].is_silent && self.table.device_of(index).publisher == publisher {
                 self.rhythms[index].is_silent = false;
-                woken(self, Missed::Series(index));
+                woken(Missed::Series(index));
             }
         }
     }
 
     /// Time has gone by: `missed` gets what is missed since this tick. Of a device that is silent as a whole, the series are not missed.
-    pub fn tick(&mut self, now_ms: i64, mut missed: impl FnMut(&Watch, Missed)) {
+    pub fn tick(&mut self, now_ms: i64, mut missed: impl FnMut(Missed)) {
         self.now_ms = self.now_ms.max(now_ms);
         if now_ms < self.listening_ms.saturating_add(GRACE_MS) {
             return;
         }
-        for place in self.table.devices.places() {
-            if self.table.devices.get_mut(place).falls_silent(now_ms, self.listening_ms) {
-                missed(self, Missed::Device(place));
+        for (place, device) in self.table.devices.iter_mut() {
+            if device.falls_silent(now_ms, self.listening_ms) {
+                missed(Missed::Device(place));
             }
         }
         for index in 0..self.rhythms.len() {
             if self.is_missed(index, now_ms) {
                 self.rhythms[index].is_silent = true;
-                missed(self, Missed::Series(index));
+                missed(Missed::Series(index));
             }
         }
         if now_ms >= self.next_sweep_ms {

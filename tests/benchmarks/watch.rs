@@ -157,7 +157,7 @@ fn main() {
     );
     let (ticks, mut missed) = (100, 0);
     let now_ms = (WARM_S + ROUNDS * ROUND_S) * 1_000;
-    let tick_ns = nanoseconds(ticks, || (0..ticks).for_each(|_| watch.tick(now_ms, |_, _| missed += 1)));
+    let tick_ns = nanoseconds(ticks, || (0..ticks).for_each(|_| watch.tick(now_ms, |_| missed += 1)));
     println!("a tick over {SERIES} series: {:.1} microseconds ({missed} missed)", tick_ns / 1000.0);
     drop((watch, windows));
     // Of the first, each is of a device of its own, which costs more than several of one.

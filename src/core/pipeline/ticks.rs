@@ -38,7 +38,7 @@ impl Pipeline {
     /// A client took its leave: nobody misses the devices that it published for.
     pub fn sleep(&mut self, publisher: Publisher, now: Moment) {
         let mut woken = Vec::new();
-        self.watch.sleep(publisher, |_, missed| woken.push(missed));
+        self.watch.sleep(publisher, |missed| woken.push(missed));
         for missed in woken {
             let (device, metric) = self.watch.name_of_missed(missed);
             self.book.release(now, &gap_key(device, metric));
@@ -48,7 +48,7 @@ impl Pipeline {
     /// Who has fallen silent: a record on the second stream, without a reading, and an alert that stays until something is heard.
     fn miss(&mut self, now: Moment) {
         let mut all = Vec::new();
-        self.watch.tick(now.signed_steady_ms(), |_, missed| all.push(missed));
+        self.watch.tick(now.signed_steady_ms(), |missed| all.push(missed));
         for missed in all {
             let finding = self.watch.gap_of(missed, now.signed_steady_ms());
             let severity_max = self.watch.severity_max_of(missed);

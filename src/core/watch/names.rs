@@ -44,10 +44,9 @@ impl<T> Names<T> {
         &mut self.list[place as usize].as_mut().expect("a place in use").what
     }
 
-    /// Places that are in use now, in order; a loop over them may change what is there.
-    pub fn places(&self) -> impl Iterator<Item = u32> + use<T> {
-        let used: Vec<u32> = (0..self.list.len() as u32).filter(|&place| self.list[place as usize].is_some()).collect();
-        used.into_iter()
+    /// What is known of each name, with its place.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
+        (0..).zip(&mut self.list).filter_map(|(place, named)| Some((place, &mut named.as_mut()?.what)))
     }
 
     /// One more series has this name.
@@ -108,6 +107,7 @@ mod tests {
         names.release(a);
         assert_eq!(names.find("a"), None);
         assert_eq!(names.hold("c", || 3), a, "its place is used again");
-        assert_eq!((names.places().collect::<Vec<_>>(), names.find("b")), (vec![a, b], Some(b)));
+        let places: Vec<u32> = names.iter_mut().map(|(place, _)| place).collect();
+        assert_eq!((places, names.find("b")), (vec![a, b], Some(b)));
     }
 }
