@@ -252,7 +252,9 @@ impl Entry {
         if !news && now.steady_ms < self.changed_ms + every_ms {
             return false;
         }
-        (alert.value, alert.expected, alert.score) = (flag.value, flag.expected, flag.score);
+        (alert.value, alert.score) = (flag.value, flag.score);
+        // What was normal before the trouble stays that: on the way back the trouble itself would seem to have been.
+        alert.expected = alert.expected.or(flag.expected);
         self.change(now);
         true
     }

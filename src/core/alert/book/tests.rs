@@ -235,6 +235,18 @@ fn there_are_only_so_many_alerts_and_the_rest_is_counted() {
 }
 
 #[test]
+fn on_the_way_back_normal_is_what_it_was_before() {
+    let mut book = AlertBook::new("g", AlertTimes::default());
+    let mut changes = Vec::new();
+    let up = flag("temp", 1, Severity::Minor, &["spike"]);
+    book.flag(at(0), &Flag { expected: None, ..up }, &mut changes);
+    book.flag(at(6), &Flag { value: 28.0, expected: Some(22.0), ..up }, &mut changes);
+    book.flag(at(12), &Flag { value: 22.5, expected: Some(28.0), ..up }, &mut changes);
+    let alert = changes.pop().and_then(|change| change.alert).expect("updated");
+    assert_eq!((alert.value, alert.expected, alert.revision), (22.5, Some(22.0), 3));
+}
+
+#[test]
 fn the_id_is_that_of_the_reading_that_raised_it() {
     let raise = |position| {
         let mut changes = Vec::new();
