@@ -165,6 +165,8 @@ impl Watch {
             findings.ends_device_silence = self.devices.get_mut(place).hear(now_ms, publisher);
         }
         let bounds = self.settings.limits.of(reading.metric);
+        findings.limit_severity_max =
+            if bounds.is_some() { profile.set_limit_severity_max } else { profile.severity_max };
         if !profile.is_watched && bounds.is_none() {
             return Verdict::Unwatched;
         }
