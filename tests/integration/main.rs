@@ -8,6 +8,7 @@ mod gateway;
 mod in_process;
 mod vfs;
 
+mod acknowledge;
 mod admin;
 mod alerts;
 mod attack;
