@@ -6,6 +6,7 @@
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
+use super::past::Past;
 use super::silence::Rhythm;
 
 /// Who published: a connection of a client. 0 is nobody.
@@ -21,6 +22,7 @@ pub(super) struct Device {
     pub is_asleep: bool,
     /// Whether silence of any of its series is trouble.
     pub has_gaps: bool,
+    pub past: Past,
 }
 
 /// At most as many as there are series.
@@ -50,6 +52,7 @@ impl Devices {
             publisher: 0,
             is_asleep: false,
             has_gaps: false,
+            past: Past::NONE,
         });
         let (list, hasher) = (&self.list, &self.hasher);
         let hash_of = |place: &u32| hasher.hash_one(&*list[*place as usize].name);

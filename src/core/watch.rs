@@ -15,6 +15,7 @@ use super::detector::profile::{Profile, Profiles};
 use super::detector::series::Series;
 use super::detector::{Detector, Finding, Findings, Verdict, short, state};
 use super::devices::{Devices, Publisher};
+use super::past::Past;
 use super::reading::Reading;
 use super::silence::Rhythm;
 use super::window::Sample;
@@ -27,7 +28,7 @@ pub const CHUNK_SERIES: usize = 256;
 pub const GRACE_MS: i64 = 60_000;
 /// The metric of what concerns a device as a whole.
 pub const DEVICE_METRIC: &str = "_device";
-const SNAPSHOT_VERSION: u8 = 2;
+const SNAPSHOT_VERSION: u8 = 3;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct WatchSettings {
@@ -202,6 +203,12 @@ impl Watch {
     fn judge_value(&mut self, index: usize, reading: &Reading<'_>, findings: &mut Findings) -> Verdict {
         let entry = &mut self.entries[index];
         let profile = self.settings.profiles.get(entry.rule);
+        let past = &mut self.devices.get_mut(entry.device).past;
+        if entry.series.is_long_past(reading.measured_at_ms)
+            && !past.hear(reading.measured_at_ms, reading.received_at_ms)
+        {
+            return Verdict::Normal;
+        }
         let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };
         entry.series.judge(sample, profile, self.settings.window_samples_max, &mut findings.list)
     }
@@ -255,6 +262,7 @@ impl Watch {
             let device = self.devices.get(entry.device);
             state::encode_rhythm(&device.rhythm, self.now_ms, &mut out);
             out.push(u8::from(device.is_asleep));
+            state::encode_past(&device.past, &mut out);
         }
         out
     }
@@ -274,7 +282,7 @@ impl Watch {
             .ok_or(RestoreError::Damaged)?;
         self.now_ms = self.now_ms.max(now_ms);
         let mut left_out = 0;
-        for Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep } in restored {
+        for Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, past } in restored {
             let is_watched = self.settings.profiles.get(rule).is_watched;
             let known = self.find(device, metric);
             let index = match known {
@@ -286,7 +294,7 @@ impl Watch {
                     self.entries[index].series = series;
                     self.rhythms[index] = rhythm;
                     let device = self.devices.get_mut(self.entries[index].device);
-                    (device.rhythm, device.is_asleep) = (device_rhythm, is_asleep);
+                    (device.rhythm, device.is_asleep, device.past) = (device_rhythm, is_asleep, past);
                 }
                 None => left_out += 1,
             }
@@ -429,6 +437,7 @@ struct Restored<'a> {
     rhythm: Rhythm,
     device_rhythm: Rhythm,
     is_asleep: bool,
+    past: Past,
 }
 
 fn decode_entries<'a>(cursor: &mut Cursor<'a>, profiles: &Profiles, now_ms: i64) -> Option<Vec<Restored<'a>>> {
@@ -442,7 +451,8 @@ fn decode_entries<'a>(cursor: &mut Cursor<'a>, profiles: &Profiles, now_ms: i64)
         let rhythm = state::decode_rhythm(cursor, now_ms)?;
         let device_rhythm = state::decode_rhythm(cursor, now_ms)?;
         let is_asleep = cursor.byte()? != 0;
-        entries.push(Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep });
+        let past = state::decode_past(cursor)?;
+        entries.push(Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, past });
     }
     Some(entries)
 }

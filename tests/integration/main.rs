@@ -17,6 +17,7 @@ mod clients;
 mod config;
 mod damaged;
 mod demo;
+mod detection;
 mod durability;
 mod ending;
 mod full;
