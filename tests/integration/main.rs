@@ -25,5 +25,7 @@ mod hostile;
 mod kill;
 mod kinesis;
 mod mqtt;
+mod profiles;
 mod schema;
+mod silence;
 mod source;
