@@ -225,7 +225,7 @@ pub const KEYS: &[Key] = &[
         "Values that a broken sensor sends; each is an anomaly."),
 
     key_of(Group::Profile, "metrics", Kind::Text(Shape::Name), Required { example: "\"door hatch\"" },
-        "Words, one of which is in the names of these metrics; the first [[profile]] with one holds, before those built in."),
+        "Words, one of which is in the names of these metrics, or whole names; the first [[profile]] with one holds, before those built in."),
     key_of(Group::Profile, "like", Kind::Choice(PROFILE_NAMES), Literal("\"generic\""),
         "The profile that the others of its keys change; plant is stationary plant."),
     key_of(Group::Profile, "gap", Kind::Choice(&["on", "off"]),

@@ -13,11 +13,22 @@ use super::identity::RunId;
 use super::record;
 use super::watch::DEVICE_METRIC;
 
+/// The gateway as a device of its own, and the metric of its alert that there are too many series to watch.
+pub const GATEWAY_DEVICE: &str = "_gateway";
+pub const SERIES_METRIC: &str = "series";
+
 /// A moment on two clocks: the wall's for people, the steady one for durations, which no clock setting changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
     pub wall_ms: i64,
     pub steady_ms: u64,
+}
+
+impl Moment {
+    /// The steady clock, for who counts back beyond its start.
+    pub fn signed_steady_ms(self) -> i64 {
+        i64::try_from(self.steady_ms).unwrap_or(i64::MAX)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -200,6 +211,12 @@ pub fn message(key: &AlertKey, alert: &Alert) -> String {
 fn what(key: &AlertKey, alert: &Alert, value: &str) -> String {
     let AlertKey { device, metric, .. } = key;
     match (alert.state, alert.expected) {
+        (State::Raised, Some(series_max)) if device == GATEWAY_DEVICE && metric == SERIES_METRIC => {
+            format!("there are more than {} series: readings of the others are not watched", round(series_max))
+        }
+        (State::Cleared, _) if device == GATEWAY_DEVICE && metric == SERIES_METRIC => {
+            "readings of all series are watched again".to_owned()
+        }
         _ if key.kind == "gap" => {
             let whose = if metric == DEVICE_METRIC { device.clone() } else { format!("{metric} of {device}") };
             match (alert.state, alert.cleared_reason) {

@@ -1,14 +1,17 @@
 //! What becomes of a reading: it is given its position, judged, and put into the open batch; what stands out goes on the second stream
 //! too, and may raise an alert. Sealing hands all of it over to the writer, for one transaction.
 
+mod ticks;
+
 use super::alert::{self, AlertBook, AlertChange, AlertKey, AlertTimes, Flag, Moment, Severity, State};
 use super::batch::{BatchEncoder, Tag};
 use super::detector::{Detector, Findings, Verdict};
 use super::devices::Publisher;
 use super::identity::{RunId, Stream};
-use super::reading::{Attributes, Reading, Readings, TimeQuality};
+use super::reading::{Reading, Readings};
 use super::record::{self, AnomalyPart};
-use super::watch::{Arrival, DEVICE_METRIC, Missed, Watch, WatchSettings};
+use super::watch::{Arrival, DEVICE_METRIC, Watch, WatchSettings};
+use ticks::Crowd;
 
 /// A batch as the store takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,13 +122,6 @@ fn gap_key(device: &str, metric: &str) -> AlertKey {
     AlertKey { device: device.to_owned(), metric: metric.to_owned(), kind: Detector::Gap.alert_kind().to_owned() }
 }
 
-fn steady_ms(now: Moment) -> i64 {
-    i64::try_from(now.steady_ms).unwrap_or(i64::MAX)
-}
-
-/// How often the state of all detectors is written anew.
-const SNAPSHOT_EVERY_MS: u64 = 60_000;
-
 /// A snapshot under way: a chunk with each commit, so that no commit is large.
 #[derive(Clone, Copy, Debug)]
 struct SnapshotRound {
@@ -155,6 +151,7 @@ pub struct Pipeline {
     anomalies: OpenBatch,
     watch: Watch,
     book: AlertBook,
+    crowd: Crowd,
     accepted: u64,
     flagged: u64,
     alerts: Vec<AlertRow>,
@@ -163,6 +160,8 @@ pub struct Pipeline {
     line: Vec<u8>,
     round: Option<SnapshotRound>,
     chunks_a_commit: usize,
+    /// At the last tick.
+    wall_ms: i64,
     /// The first comes at once: a start that had to replay must not leave that to the next one.
     next_snapshot_ms: u64,
     /// Last raw record of the last complete snapshot.
@@ -178,6 +177,7 @@ impl Pipeline {
             anomalies: OpenBatch::new(Stream::Anomalies, settings.last_anomaly_sequence),
             watch: Watch::new(settings.watch),
             book: AlertBook::new(&settings.gateway, settings.alerts),
+            crowd: Crowd::default(),
             accepted: 0,
             flagged: 0,
             alerts: Vec::new(),
@@ -186,6 +186,7 @@ impl Pipeline {
             line: Vec::new(),
             round: None,
             chunks_a_commit: 1,
+            wall_ms: 0,
             next_snapshot_ms: 0,
             snapshot_covers: 0,
         }
@@ -220,25 +221,25 @@ impl Pipeline {
     }
 
     /// Restores the state of the detectors as a snapshot has it.
-    pub fn restore_series(&mut self, chunk: &[u8]) -> Result<usize, super::watch::RestoreError> {
-        self.watch.restore(chunk, 0)
+    pub fn restore_series(&mut self, chunk: &[u8], now: Moment) -> Result<usize, super::watch::RestoreError> {
+        self.watch.restore(chunk, now)
     }
 
     /// Lets the detectors see again a reading that came after the snapshot: they learn, and nothing is emitted.
-    pub fn replay(&mut self, reading: &Reading<'_>) {
-        self.watch.judge(reading, Arrival { now_ms: 0, publisher: 0 }, &mut self.findings);
+    pub fn replay(&mut self, reading: &Reading<'_>, now: Moment) {
+        self.watch.judge(reading, Arrival { now_ms: now.signed_steady_ms(), publisher: 0 }, &mut self.findings);
     }
 
     pub fn restore_alert(&mut self, key: AlertKey, alert: alert::Alert, now: Moment) {
-        let is_missed = key.kind == Detector::Gap.alert_kind()
-            && alert.state == State::Raised
-            && self.watch.restore_missed(&key.device, &key.metric);
-        self.book.restore(key, alert, is_missed, now);
+        let is_missed = key.kind == Detector::Gap.alert_kind() && alert.state == State::Raised;
+        let silent_ms = if is_missed { self.watch.restore_missed(&key.device, &key.metric) } else { None };
+        let held_ms = silent_ms.map(|silent_ms| silent_ms.max(0) as u64);
+        self.book.restore(key, alert, held_ms, now);
     }
 
-    /// Everything is restored: from now on silence is silence.
+    /// From now on silence is silence; to be called before anything is restored.
     pub fn listen_from(&mut self, now: Moment) {
-        self.watch.listen_from(steady_ms(now));
+        self.watch.listen_from(now.signed_steady_ms());
     }
 
     /// Takes readings of nobody in particular.
@@ -248,7 +249,7 @@ impl Pipeline {
 
     /// Takes what one client published.
     pub fn take_from(&mut self, readings: &Readings, publisher: Publisher, now: Moment) {
-        let arrival = Arrival { now_ms: steady_ms(now), publisher };
+        let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher };
         for reading in readings.iter() {
             let raw_position = self.raw.number(reading.received_at_ms);
             self.raw.encoder.push_reading(&reading);
@@ -332,77 +333,6 @@ impl Pipeline {
         is_known
     }
 
-    /// A client took its leave: nobody misses the devices that it published for.
-    pub fn sleep(&mut self, publisher: Publisher, now: Moment) {
-        let mut woken = Vec::new();
-        self.watch.sleep(publisher, |missed| woken.push(missed));
-        for missed in woken {
-            let (device, metric) = self.watch.name_of_missed(missed);
-            self.book.release(now, &gap_key(device, metric));
-        }
-    }
-
-    /// Who has fallen silent: a record on the second stream, without a reading, and an alert that stays until something is heard.
-    fn miss(&mut self, now: Moment) {
-        let mut all = Vec::new();
-        self.watch.tick(steady_ms(now), |_, missed| all.push(missed));
-        for missed in all {
-            let finding = self.watch.gap_of(missed, steady_ms(now));
-            let severity_max = self.watch.severity_max_of(missed);
-            let (device, metric) = self.watch.name_of_missed(missed);
-            let reading = Reading {
-                device,
-                metric,
-                value: f64::NAN,
-                measured_at_ms: now.wall_ms,
-                received_at_ms: now.wall_ms,
-                time_quality: TimeQuality::Synced,
-                sequence: None,
-                attributes: Attributes::NONE,
-            };
-            let part = AnomalyPart {
-                raw_position: None,
-                detector: finding.detector.name(),
-                also: &[],
-                score: finding.score,
-                expected: None,
-                spread: None,
-                reason: &finding.reason,
-                late: false,
-            };
-            let position = self.anomalies.number(now.wall_ms);
-            self.line.clear();
-            record::write_anomaly(&mut self.line, &self.gateway, self.run, position, &reading, &part);
-            self.anomalies.encoder.push_line(Tag::Anomaly, device, &self.line);
-            let flag = Flag {
-                device,
-                metric,
-                kind: finding.detector.alert_kind(),
-                detectors: &[finding.detector.name()],
-                severity: if matches!(missed, Missed::Device(_)) { Severity::Major } else { Severity::Minor },
-                severity_max,
-                value: f64::NAN,
-                expected: None,
-                score: finding.score,
-                run: self.run,
-                position,
-                is_held: true,
-            };
-            self.book.flag(now, &flag, &mut self.changes);
-        }
-    }
-
-    /// Time has gone by.
-    pub fn tick(&mut self, now: Moment) {
-        self.miss(now);
-        self.book.tick(now, &mut self.changes);
-        self.record_changes(now);
-        if self.round.is_none() && now.steady_ms >= self.next_snapshot_ms {
-            self.next_snapshot_ms = now.steady_ms + SNAPSHOT_EVERY_MS;
-            self.begin_snapshot();
-        }
-    }
-
     /// Whether the next commit has a part of a snapshot to carry.
     pub fn is_snapshot_open(&self) -> bool {
         self.round.is_some()
@@ -475,7 +405,7 @@ impl Pipeline {
             .map(|index| SnapshotChunk {
                 index: index as u32,
                 sequence: self.raw.sequence,
-                state: self.watch.snapshot_chunk(index),
+                state: self.watch.snapshot_chunk(index, self.wall_ms),
             })
             .collect();
         round.next = end;

@@ -14,6 +14,7 @@ const ARRIVALS_MIN: u16 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rhythm {
+    /// Also by the clock of an earlier start: then it is far in the past.
     pub(super) heard_ms: i64,
     pub(super) interval_ms: f32,
     pub(super) arrivals: u16,
@@ -24,9 +25,9 @@ pub struct Rhythm {
 impl Rhythm {
     pub(super) const NEW: Rhythm = Rhythm { heard_ms: i64::MIN, interval_ms: 0.0, arrivals: 0, is_silent: false };
 
-    /// Something has arrived. Returns whether that ends a silence that was noticed.
-    pub fn hear(&mut self, now_ms: i64) -> bool {
-        let elapsed_ms = now_ms.saturating_sub(self.heard_ms) as f32;
+    /// Something has arrived; nobody expected anything before `expected_ms`. Returns whether that ends a silence that was noticed.
+    pub fn hear(&mut self, now_ms: i64, expected_ms: i64) -> bool {
+        let elapsed_ms = now_ms.saturating_sub(self.silent_from_ms(expected_ms)) as f32;
         if self.arrivals == 0 {
             self.arrivals = 1;
         } else if elapsed_ms > 0.0 {
@@ -44,9 +45,9 @@ impl Rhythm {
         std::mem::take(&mut self.is_silent)
     }
 
-    /// Up to here nobody expected anything: what was not heard is no interval.
-    pub fn rest_until(&mut self, at_ms: i64) {
-        self.heard_ms = self.heard_ms.max(at_ms);
+    /// Since when nothing was heard that was expected.
+    pub fn silent_from_ms(&self, expected_ms: i64) -> i64 {
+        self.heard_ms.max(expected_ms)
     }
 
     pub(super) fn limit_ms(&self) -> f32 {
@@ -54,13 +55,16 @@ impl Rhythm {
     }
 
     /// When silence becomes news; never of what was hardly heard yet.
-    pub fn due_ms(&self) -> i64 {
-        if self.arrivals < ARRIVALS_MIN { i64::MAX } else { self.heard_ms.saturating_add(self.limit_ms() as i64) }
+    pub fn due_ms(&self, expected_ms: i64) -> i64 {
+        if self.arrivals < ARRIVALS_MIN {
+            return i64::MAX;
+        }
+        self.silent_from_ms(expected_ms).saturating_add(self.limit_ms() as i64)
     }
 
     /// Whether the silence has become news since it was looked at last.
-    pub fn falls_silent(&mut self, now_ms: i64) -> bool {
-        let falls = !self.is_silent && now_ms > self.due_ms();
+    pub fn falls_silent(&mut self, now_ms: i64, expected_ms: i64) -> bool {
+        let falls = !self.is_silent && now_ms > self.due_ms(expected_ms);
         self.is_silent |= falls;
         falls
     }
@@ -72,27 +76,35 @@ mod tests {
 
     fn heard_every(interval_ms: i64, times: i64) -> Rhythm {
         let mut rhythm = Rhythm::NEW;
-        (0..times).for_each(|i| _ = rhythm.hear(i * interval_ms));
+        (0..times).for_each(|i| _ = rhythm.hear(i * interval_ms, i64::MIN));
         rhythm
     }
 
     #[test]
     fn silence_is_news_after_five_intervals_and_five_seconds_at_least() {
         let mut quick = heard_every(100, 100);
-        assert_eq!(quick.due_ms(), 9_900 + 5_000);
-        assert!(!quick.falls_silent(14_900));
-        assert!(quick.falls_silent(14_901));
-        assert!(!quick.falls_silent(15_000), "once");
-        assert!(quick.hear(60_000) && !quick.hear(60_100));
-        assert!(quick.due_ms() < 60_000 + 7_000, "the silence did not become the rhythm");
-        assert_eq!(heard_every(60_000, 20).due_ms(), 19 * 60_000 + 300_000);
-        assert_eq!(heard_every(1_000, 9).due_ms(), i64::MAX);
+        assert_eq!(quick.due_ms(i64::MIN), 9_900 + 5_000);
+        assert!(!quick.falls_silent(14_900, i64::MIN));
+        assert!(quick.falls_silent(14_901, i64::MIN));
+        assert!(!quick.falls_silent(15_000, i64::MIN), "once");
+        assert!(quick.hear(60_000, i64::MIN) && !quick.hear(60_100, i64::MIN));
+        assert!(quick.due_ms(i64::MIN) < 60_000 + 7_000, "the silence did not become the rhythm");
+        assert_eq!(heard_every(60_000, 20).due_ms(i64::MIN), 19 * 60_000 + 300_000);
+        assert_eq!(heard_every(1_000, 9).due_ms(i64::MIN), i64::MAX);
+    }
+
+    #[test]
+    fn what_nobody_expected_is_no_silence_and_no_interval() {
+        let mut rhythm = heard_every(1_000, 20);
+        assert!(!rhythm.falls_silent(3_600_000, 3_598_000));
+        rhythm.hear(3_600_000, 3_599_000);
+        assert_eq!(rhythm.interval_ms, 1_000.0);
     }
 
     #[test]
     fn a_backlog_sent_at_once_does_not_hasten_the_rhythm() {
         let mut rhythm = heard_every(60_000, 20);
-        (0..500).for_each(|i| _ = rhythm.hear(20 * 60_000 + i / 2));
-        assert!(rhythm.due_ms() > 20 * 60_000 + 250_000, "{}", rhythm.due_ms());
+        (0..500).for_each(|i| _ = rhythm.hear(20 * 60_000 + i / 2, i64::MIN));
+        assert!(rhythm.due_ms(i64::MIN) > 20 * 60_000 + 250_000, "{}", rhythm.due_ms(i64::MIN));
     }
 }

@@ -19,6 +19,8 @@ pub(super) const HELD_MS: i64 = SPAN_MS + LATE_MS;
 pub const JUMP_MS: i64 = 60_000;
 /// Readings that a summary looks at; more than these are sampled evenly.
 const SUMMARY_MAX: usize = 64;
+/// Up to so many values are ranked one by one.
+const RANKED_MAX: usize = 16;
 /// Fewer say nothing of how rough a signal is.
 const ROUGHNESS_READINGS_MIN: usize = 6;
 /// `newest_ms` before the first reading.
@@ -63,11 +65,35 @@ pub struct Summary {
     pub last: Sample,
 }
 
+/// A sample as it is held. Most of a gateway's memory is these: their times are kept as the low half, which with the newest of them says
+/// all, and they are packed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C, packed(4))]
+pub(super) struct Held {
+    low_ms: u32,
+    value: f64,
+}
+
+impl Held {
+    fn new(sample: Sample) -> Held {
+        Held { low_ms: sample.at_ms as u32, value: sample.value }
+    }
+
+    /// None that is held is newer than `newest_ms`, or older than that by [`JUMP_MS`] and [`HELD_MS`].
+    fn age_ms(self, newest_ms: i64) -> i64 {
+        i64::from((newest_ms as u32).wrapping_sub(self.low_ms))
+    }
+
+    fn sample(self, newest_ms: i64) -> Sample {
+        Sample { at_ms: newest_ms - self.age_ms(newest_ms), value: self.value }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
-    pub(super) samples: VecDeque<Sample>,
+    samples: VecDeque<Held>,
     pub(super) newest_ms: i64,
-    pub(super) suspect: Option<Sample>,
+    pub(super) suspect: Option<Box<Sample>>,
     /// One reading in `2^thinning` is kept.
     pub(super) thinning: u8,
     pub(super) skipped: u32,
@@ -91,15 +117,35 @@ impl Window {
             self.suspect = None;
             return Admission::Continues;
         }
-        let confirmed = self.suspect.replace(reading);
+        let confirmed = self.suspect.replace(Box::new(reading));
         match confirmed.filter(|s| s.at_ms.saturating_sub(reading.at_ms).saturating_abs() <= JUMP_MS) {
             None => Admission::Suspect,
             Some(first) => {
                 *self = Window { newest_ms: first.at_ms, ..Window::default() };
-                self.samples.push_back(first);
+                self.samples.push_back(Held::new(*first));
                 if ahead_ms < 0 { Admission::NewEpoch } else { Admission::Resumes { silent_ms: ahead_ms } }
             }
         }
+    }
+
+    /// What is held, oldest first.
+    pub(super) fn held(&self) -> impl ExactSizeIterator<Item = Sample> {
+        self.samples.iter().map(|held| held.sample(self.newest_ms))
+    }
+
+    /// Takes back what was held, in the same order.
+    pub(super) fn restore_held(&mut self, samples: impl ExactSizeIterator<Item = Sample>) {
+        self.samples = samples.map(Held::new).collect();
+    }
+
+    /// Bytes held beyond the struct itself.
+    pub fn heap_bytes(&self) -> usize {
+        self.samples.capacity() * size_of::<Held>()
+    }
+
+    /// Of the readings that are believed.
+    pub fn newest_ms(&self) -> Option<i64> {
+        (self.newest_ms != NEVER_MS).then_some(self.newest_ms)
     }
 
     /// Whether a reading of this time is the newest, or as new as that.
@@ -121,16 +167,17 @@ impl Window {
         if reading.at_ms <= self.newest_ms.saturating_sub(HELD_MS) {
             return true;
         }
-        let mut not_older = self.samples.iter().rev().take_while(|held| held.at_ms >= reading.at_ms);
-        not_older.any(|held| *held == reading)
+        let newest_first = self.samples.iter().rev().map(|held| held.sample(self.newest_ms));
+        newest_first.take_while(|held| held.at_ms >= reading.at_ms).any(|held| held == reading)
     }
 
     /// Inserts an admitted reading; `evicted` gets each one that leaves, oldest first.
     pub fn insert(&mut self, reading: Sample, samples_max: usize, mut evicted: impl FnMut(Sample)) {
         self.newest_ms = self.newest_ms.max(reading.at_ms);
         let horizon_ms = self.newest_ms.saturating_sub(HELD_MS);
-        while let Some(oldest) = self.samples.pop_front_if(|oldest| oldest.at_ms <= horizon_ms) {
-            evicted(oldest);
+        let newest_ms = self.newest_ms;
+        while let Some(oldest) = self.samples.pop_front_if(|oldest| oldest.age_ms(newest_ms) >= HELD_MS) {
+            evicted(oldest.sample(newest_ms));
         }
         if self.thinning > 0 && self.samples.len() < samples_max / 4 {
             self.thinning -= 1;
@@ -139,8 +186,12 @@ impl Window {
             return;
         }
         self.fit_capacity();
-        let place = self.samples.partition_point(|held| held.at_ms <= reading.at_ms);
-        self.samples.insert(place, reading);
+        let age_ms = newest_ms - reading.at_ms;
+        let place = match age_ms {
+            0 => self.samples.len(),
+            _ => self.samples.partition_point(|held| held.age_ms(newest_ms) >= age_ms),
+        };
+        self.samples.insert(place, Held::new(reading));
         while self.samples.len() > samples_max.max(SUMMARY_MAX) {
             let mut keep = false;
             self.samples.retain(|_| {
@@ -172,21 +223,21 @@ impl Window {
 
     fn range(&self, at_ms: i64) -> Range<usize> {
         let start_ms = at_ms.saturating_sub(SPAN_MS);
-        let start = self.samples.partition_point(|held| held.at_ms <= start_ms);
-        let end = match self.samples.back() {
-            Some(newest) if newest.at_ms >= at_ms => self.samples.partition_point(|held| held.at_ms < at_ms),
-            _ => self.samples.len(),
+        let before = |end_ms: i64| {
+            let age_ms = self.newest_ms.saturating_sub(end_ms);
+            self.samples.partition_point(|held| held.age_ms(self.newest_ms) > age_ms)
         };
-        start..end.max(start)
+        let start = before(start_ms.saturating_add(1));
+        start..before(at_ms).max(start)
     }
 
     /// Two-pass count, mean and standard deviation of the window of a reading at `at_ms`, `NaN` where undefined.
     pub fn statistics(&self, at_ms: i64) -> Statistics {
         let range = self.range(at_ms);
         let count = range.len();
-        let mean = mean(self.samples.range(range.clone()).map(|s| s.value), count);
-        let (squares, rest) = self.samples.range(range).fold((0.0, 0.0), |(squares, rest), s| {
-            let residual = s.value - mean;
+        let mean = mean(self.samples.range(range.clone()).map(|held| held.value), count);
+        let (squares, rest) = self.samples.range(range).fold((0.0, 0.0), |(squares, rest), held| {
+            let residual = held.value - mean;
             (squares + residual * residual, rest + residual)
         });
         // `rest` would be zero in exact arithmetic: it is what rounding left in the mean.
@@ -199,19 +250,47 @@ impl Window {
 
     /// Mean and median of the window of a reading at `at_ms`: of all readings up to 64, of an even sample of more.
     pub fn summary(&self, at_ms: i64) -> Option<Summary> {
-        let range = self.range(at_ms);
-        let last = *self.samples.get(range.end.checked_sub(1)?).filter(|_| !range.is_empty())?;
-        let step = range.len().div_ceil(SUMMARY_MAX);
         let mut values = [0.0; SUMMARY_MAX];
-        let mut count = 0;
-        for (slot, sample) in values.iter_mut().zip(self.samples.range(range).rev().step_by(step)) {
-            *slot = sample.value;
-            count += 1;
-        }
-        let values = &mut values[..count];
+        let (last, count) = match self.newest_values(at_ms, &mut values) {
+            Some(count) => (*self.samples.back()?, count),
+            None => self.sampled_values(at_ms, &mut values)?,
+        };
+        let last = last.sample(self.newest_ms);
+        let values = values.get_mut(..count).filter(|values| !values.is_empty())?;
         let mean = mean(values.iter().copied(), count);
         let roughness = roughness(values);
         Some(Summary { count, mean, median: median(values), roughness, last })
+    }
+
+    /// The common case, without a search: the reading is newer than all that are held, and its window is small. Newest first.
+    fn newest_values(&self, at_ms: i64, values: &mut [f64; SUMMARY_MAX]) -> Option<usize> {
+        let ahead_ms = at_ms.saturating_sub(self.newest_ms);
+        let (older, newer) = self.samples.as_slices();
+        let mut count = 0;
+        for held in newer.iter().rev().chain(older.iter().rev()) {
+            let before_ms = held.age_ms(self.newest_ms).saturating_add(ahead_ms);
+            if before_ms >= SPAN_MS {
+                break;
+            }
+            if before_ms <= 0 {
+                return None;
+            }
+            *values.get_mut(count)? = held.value;
+            count += 1;
+        }
+        Some(count)
+    }
+
+    fn sampled_values(&self, at_ms: i64, values: &mut [f64; SUMMARY_MAX]) -> Option<(Held, usize)> {
+        let range = self.range(at_ms);
+        let last = *self.samples.get(range.end.checked_sub(1)?).filter(|_| !range.is_empty())?;
+        let step = range.len().div_ceil(SUMMARY_MAX);
+        let mut count = 0;
+        for (slot, held) in values.iter_mut().zip(self.samples.range(range).rev().step_by(step)) {
+            *slot = held.value;
+            count += 1;
+        }
+        Some((last, count))
     }
 }
 
@@ -227,8 +306,9 @@ fn roughness(values: &[f64]) -> f64 {
     for pair in values.windows(2) {
         let square = (pair[1] - pair[0]) * (pair[1] - pair[0]);
         sum += square;
-        second = second.max(square.min(largest));
-        largest = largest.max(square);
+        let smaller = if square < largest { square } else { largest };
+        second = if smaller > second { smaller } else { second };
+        largest = if square > largest { square } else { largest };
     }
     if values.len() < ROUGHNESS_READINGS_MIN {
         return f64::NAN;
@@ -241,12 +321,34 @@ fn roughness(values: &[f64]) -> f64 {
 fn median(values: &mut [f64]) -> f64 {
     let middle = values.len() / 2;
     let odd = values.len() % 2 == 1;
+    if values.len() <= RANKED_MAX {
+        let smallest = smallest(values);
+        return if odd { smallest[middle] } else { between(smallest[middle - 1], smallest[middle]) };
+    }
     let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
     if odd {
         return *upper;
     }
-    let lower = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    lower + (*upper - lower) / 2.0
+    between(below.iter().copied().fold(f64::NEG_INFINITY, f64::max), *upper)
+}
+
+fn between(lower: f64, upper: f64) -> f64 {
+    lower + (upper - lower) / 2.0
+}
+
+/// The smaller half of a few values, and one more, in order. Each value sinks to its place without a branch: which way it goes is
+/// anybody's guess, and a wrong one costs more than a comparison.
+fn smallest(values: &[f64]) -> [f64; RANKED_MAX / 2 + 1] {
+    let mut smallest = [f64::INFINITY; RANKED_MAX / 2 + 1];
+    let places = &mut smallest[..values.len() / 2 + 1];
+    for &value in values {
+        let mut sinking = value;
+        for place in &mut *places {
+            let (lower, upper) = if sinking < *place { (sinking, *place) } else { (*place, sinking) };
+            (*place, sinking) = (lower, upper);
+        }
+    }
+    smallest
 }
 
 #[cfg(test)]
@@ -265,9 +367,34 @@ mod tests {
         admission
     }
 
-    /// What the window of a reading is by its definition.
-    fn naive(held: &[Sample], at_ms: i64) -> Vec<f64> {
-        held.iter().filter(|s| s.at_ms > at_ms - SPAN_MS && s.at_ms < at_ms).map(|s| s.value).collect()
+    /// What the window of a reading is by its definition; of one instant, in the order of arrival.
+    fn naive_samples(all: &[Sample], at_ms: i64) -> Vec<Sample> {
+        let mut window: Vec<Sample> = all.to_vec();
+        window.retain(|s| s.at_ms > at_ms - SPAN_MS && s.at_ms < at_ms);
+        window.sort_by_key(|s| s.at_ms);
+        window
+    }
+
+    fn naive(all: &[Sample], at_ms: i64) -> Vec<f64> {
+        naive_samples(all, at_ms).iter().map(|s| s.value).collect()
+    }
+
+    fn newest_before(all: &[Sample], at_ms: i64) -> Option<Sample> {
+        naive_samples(all, at_ms).last().copied()
+    }
+
+    fn naive_roughness(all: &[Sample], at_ms: i64) -> f64 {
+        let mut squares: Vec<f64> = naive(all, at_ms).windows(2).map(|pair| (pair[1] - pair[0]).powi(2)).collect();
+        if squares.len() + 1 < ROUGHNESS_READINGS_MIN {
+            return f64::NAN;
+        }
+        squares.sort_by(f64::total_cmp);
+        squares.truncate(squares.len() - 2);
+        squares.iter().sum::<f64>() / squares.len() as f64
+    }
+
+    fn is_close(a: f64, b: f64) -> bool {
+        (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1.0)
     }
 
     proptest! {
@@ -303,6 +430,8 @@ mod tests {
                                 (expected[middle - 1] + expected[middle]) / 2.0
                             };
                             prop_assert!((summary.median - median).abs() <= 1e-9);
+                            prop_assert!(is_close(summary.roughness, naive_roughness(&all, at_ms)));
+                            prop_assert_eq!(Some(summary.last), newest_before(&all, at_ms));
                             prop_assert!((summary.mean - mean).abs() <= 1e-6);
                         }
                     }
@@ -320,7 +449,7 @@ mod tests {
             for (wild, jump, step) in readings {
                 at_ms = if jump { wild } else { at_ms.saturating_add(step) };
                 put(&mut window, at_ms, 1.0);
-                let times: Vec<_> = window.samples.iter().map(|s| s.at_ms).collect();
+                let times: Vec<_> = window.held().map(|s| s.at_ms).collect();
                 prop_assert!(times.is_sorted());
                 prop_assert!(times.iter().all(|&t| t <= window.newest_ms && window.newest_ms.saturating_sub(t) < HELD_MS));
             }
@@ -331,9 +460,9 @@ mod tests {
     fn one_wild_time_changes_nothing_and_two_that_agree_are_believed() {
         let mut window = Window::default();
         (0..10).for_each(|i| _ = put(&mut window, i * 1_000, 1.0));
-        let before = window.samples.clone();
+        let before: Vec<Sample> = window.held().collect();
         assert_eq!(put(&mut window, 1 << 50, 9.0), Admission::Suspect);
-        assert_eq!(window.samples, before);
+        assert_eq!(window.held().collect::<Vec<_>>(), before);
         assert_eq!(put(&mut window, 10_000, 1.0), Admission::Continues);
         assert_eq!(put(&mut window, -90_000, 1.0), Admission::Suspect);
         assert_eq!(put(&mut window, -89_000, 1.0), Admission::NewEpoch);
@@ -351,7 +480,7 @@ mod tests {
         assert!(window.samples.len() <= MAX && window.samples.capacity() <= 2 * MAX, "{}", window.samples.len());
         assert!(window.statistics(30_000).count >= MAX / 8);
         let range = window.range(30_000);
-        assert!(window.samples[range.start].at_ms < 20_200);
+        assert!(window.held().nth(range.start).is_some_and(|oldest| oldest.at_ms < 20_200));
         for i in 0..60 {
             put(&mut window, 30_000 + i * 1_000, 1.0);
         }

@@ -21,11 +21,12 @@ pub struct Recovered {
 }
 
 pub fn recover(reader: &mut Reader, pipeline: &mut Pipeline, now: Moment) -> rusqlite::Result<Recovered> {
-    let chunks = restore_snapshot(reader.connection(), pipeline)?;
-    let series = pipeline.watch().series_count();
-    let replayed = replay(reader, pipeline, &chunks)?;
-    let alerts = restore_alerts(reader.connection(), pipeline, now)?;
+    // First: that we were away is no silence of those who are replayed.
     pipeline.listen_from(now);
+    let chunks = restore_snapshot(reader.connection(), pipeline, now)?;
+    let series = pipeline.watch().series_count();
+    let replayed = replay(reader, pipeline, &chunks, now)?;
+    let alerts = restore_alerts(reader.connection(), pipeline, now)?;
     Ok(Recovered { series, replayed, alerts })
 }
 
@@ -35,13 +36,13 @@ struct Chunk {
     sequence: u64,
 }
 
-fn restore_snapshot(db: &Connection, pipeline: &mut Pipeline) -> rusqlite::Result<Vec<Chunk>> {
+fn restore_snapshot(db: &Connection, pipeline: &mut Pipeline, now: Moment) -> rusqlite::Result<Vec<Chunk>> {
     let mut select = db.prepare("SELECT seq, state FROM snapshot ORDER BY chunk")?;
     let mut rows = select.query([])?;
     let mut chunks = Vec::new();
     while let Some(row) = rows.next()? {
         let state = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-        if let Err(error) = pipeline.restore_series(state) {
+        if let Err(error) = pipeline.restore_series(state, now) {
             // Its series warm up anew: better than not to start.
             tracing::warn!(%error, "a part of the detectors' state is left out");
         }
@@ -52,7 +53,7 @@ fn restore_snapshot(db: &Connection, pipeline: &mut Pipeline) -> rusqlite::Resul
 }
 
 /// Shows the detectors what came after their snapshot. Series that are in no chunk came after all of them.
-fn replay(reader: &mut Reader, pipeline: &mut Pipeline, chunks: &[Chunk]) -> rusqlite::Result<u64> {
+fn replay(reader: &mut Reader, pipeline: &mut Pipeline, chunks: &[Chunk], now: Moment) -> rusqlite::Result<u64> {
     let mut after = chunks.iter().map(|chunk| chunk.sequence).min().unwrap_or(0);
     let mut batch = HeldBatch::default();
     let mut replayed = 0;
@@ -74,7 +75,7 @@ fn replay(reader: &mut Reader, pipeline: &mut Pipeline, chunks: &[Chunk]) -> rus
             let place = pipeline.watch().index_of(reading.device, reading.metric);
             let seen = place.and_then(|place| chunks.iter().find(|chunk| place < chunk.end));
             if seen.is_none_or(|chunk| sequence > chunk.sequence) {
-                pipeline.replay(&reading);
+                pipeline.replay(&reading, now);
                 replayed += 1;
             }
         }

@@ -48,9 +48,9 @@ enum Phase {
     Quiet {
         since_ms: u64,
     },
-    /// Raised, and true until it is released: a silence.
+    /// Raised, and true until it is released, or no news any more: a silence.
     Held {
-        since_ms: u64,
+        until_ms: u64,
     },
     Cleared {
         since_ms: u64,
@@ -88,14 +88,16 @@ impl AlertBook {
         AlertBook { times, gateway: gateway.to_owned(), ..AlertBook::default() }
     }
 
-    /// Takes up an alert that the store holds. Its quiet counts from now: time that the gateway did not listen is no quiet. `is_held`: it
-    /// is true until it is released.
-    pub fn restore(&mut self, key: AlertKey, alert: Alert, is_held: bool, now: Moment) {
+    /// Takes up an alert that the store holds. Its quiet counts from now: time that the gateway did not listen is no quiet. `held_ms`: it is
+    /// true until it is released, and has been for so long.
+    pub fn restore(&mut self, key: AlertKey, alert: Alert, held_ms: Option<u64>, now: Moment) {
         let since_ms = now.steady_ms;
-        let phase = match (alert.state, is_held) {
+        let phase = match (alert.state, held_ms) {
             (State::Cleared, _) => Phase::Cleared { since_ms },
-            (State::Raised, true) => Phase::Held { since_ms },
-            (State::Raised, false) => Phase::Quiet { since_ms },
+            (State::Raised, Some(held_ms)) => {
+                Phase::Held { until_ms: since_ms + self.times.expire_after_ms.saturating_sub(held_ms) }
+            }
+            (State::Raised, None) => Phase::Quiet { since_ms },
         };
         self.entries.insert(key, Entry { alert, phase, changed_ms: since_ms });
     }
@@ -124,6 +126,7 @@ impl AlertBook {
         let severity = self.severity(now, flag);
         let known = self.entries.get_mut(&key);
         if let Some(entry) = known.filter(|entry| entry.is_raised()) {
+            entry.phase = self.times.raised(now, flag);
             if entry.update(now, flag, severity, self.times.update_every_ms) {
                 changes.push(AlertChange { key, alert: Some(entry.alert.clone()) });
             }
@@ -132,9 +135,7 @@ impl AlertBook {
         let returns = self.entries.get(&key).map_or(0, |entry| entry.alert.returns.saturating_add(1));
         let alert = Alert { returns, ..Alert::raised(&self.gateway, now, flag, severity) };
         changes.push(AlertChange { key: key.clone(), alert: Some(alert.clone()) });
-        let since_ms = now.steady_ms;
-        let phase = if flag.is_held { Phase::Held { since_ms } } else { Phase::Quiet { since_ms } };
-        self.entries.insert(key, Entry { alert, phase, changed_ms: since_ms });
+        self.entries.insert(key, Entry { alert, phase: self.times.raised(now, flag), changed_ms: now.steady_ms });
     }
 
     /// By its score; one more if another series of the device is in trouble too; never more than the series may have.
@@ -210,11 +211,18 @@ impl AlertBook {
 }
 
 impl AlertTimes {
+    fn raised(&self, now: Moment, flag: &Flag<'_>) -> Phase {
+        match flag.is_held {
+            true => Phase::Held { until_ms: now.steady_ms + self.expire_after_ms },
+            false => Phase::Quiet { since_ms: now.steady_ms },
+        }
+    }
+
     /// When the next phase of an alert begins, if nothing happens.
     fn due_ms(&self, entry: &Entry) -> u64 {
         match entry.phase {
             Phase::Quiet { since_ms } => since_ms + (self.clear_after_ms << entry.alert.returns.min(DOUBLINGS_MAX)),
-            Phase::Held { since_ms } => since_ms + self.expire_after_ms,
+            Phase::Held { until_ms } => until_ms,
             Phase::Cleared { since_ms } => since_ms + self.remove_after_ms,
             Phase::Gone { since_ms } => since_ms + self.forget_after_ms,
         }
@@ -229,8 +237,6 @@ impl Entry {
     /// Flagged again; whether that is worth a revision now.
     fn update(&mut self, now: Moment, flag: &Flag<'_>, severity: Severity, every_ms: u64) -> bool {
         let alert = &mut self.alert;
-        let since_ms = now.steady_ms;
-        self.phase = if flag.is_held { Phase::Held { since_ms } } else { Phase::Quiet { since_ms } };
         alert.count += 1;
         let mut news = false;
         for name in flag.detectors {

@@ -5,6 +5,7 @@
 
 mod frozen;
 pub mod limit;
+mod pace;
 pub mod profile;
 pub mod series;
 mod shift;

@@ -97,7 +97,7 @@ const TEMPERATURE: &[&str] = &["temp", "temperature", "coolant"];
 const DRIVEN: &[&str] = &["speed", "rpm", "volt", "voltage", "current", "throttle", "load", "torque", "accel"];
 const SLOW: &[&str] = &["pressure", "humidity", "level"];
 
-/// Metrics of one profile: those with one of these words in their name. Without a word it is every metric.
+/// Metrics of one profile: those with one of these words in their name, or as their name. Without a word it is every metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub words: Vec<String>,
@@ -144,10 +144,10 @@ impl Profiles {
 
     /// Which rule holds for a metric.
     pub fn of_metric(&self, metric: &str) -> u8 {
-        let holds = |rule: &Rule| {
-            rule.words.is_empty()
-                || tokens(metric).any(|token| rule.words.iter().any(|word| token.eq_ignore_ascii_case(word)))
+        let has = |word: &String| {
+            metric.eq_ignore_ascii_case(word) || tokens(metric).any(|token| token.eq_ignore_ascii_case(word))
         };
+        let holds = |rule: &Rule| rule.words.is_empty() || rule.words.iter().any(has);
         self.0.iter().position(holds).expect("the last rule holds for every metric") as u8
     }
 
@@ -212,10 +212,11 @@ mod tests {
 
     #[test]
     fn own_rules_come_first() {
-        let rule = Rule { words: vec!["Pump".to_owned()], profile: Profile::PLANT };
+        let rule = Rule { words: vec!["Pump".to_owned(), "oil_temp".to_owned()], profile: Profile::PLANT };
         let profiles = Profiles::new(vec![rule]);
         let name = |metric| profiles.get(profiles.of_metric(metric)).name;
         assert_eq!((name("pump_temp"), name("pumps"), name("lat")), ("plant", "generic", "off"));
+        assert_eq!((name("oil_temp"), name("engine.oil_temp")), ("plant", "temperature"), "or whole names");
         let all = Profiles::always(Profile::by_name("plant").expect("a profile"));
         assert_eq!(all.get(all.of_metric("lat")).name, "plant");
     }

@@ -4,9 +4,10 @@
 //! against its own usual size, learned over half an hour. What is learned from is clipped first: an outlier is judged by the past and
 //! hardly changes it. What may be the beginning of a fault teaches nothing.
 //!
-//! A series whose window is empty, slower than one reading in ten seconds, is watched by limits and for silence alone.
+//! All times here are the series' own, see [`Pace`]: of most series, those of everybody.
 
 use super::frozen::Frozen;
+use super::pace::Pace;
 use super::profile::{Baseline, Profile};
 use super::shift::Shift;
 use super::spread::{Spread, ratio, weight};
@@ -20,6 +21,9 @@ const READINGS_MIN: usize = 3;
 /// Time constant of the usual sizes.
 const SPREAD_TAU_MS: f64 = 1_800_000.0;
 const CLIP: f64 = 4.0;
+/// A series that reports seldom is seen to jump where others are seen to move: its lines are so many times as far.
+const SLOW_SPIKE_TIMES: f64 = 2.0;
+const SLOW_SHIFT_TIMES: f64 = 1.5;
 /// Windows in a row that a burst must last.
 const BURST_READINGS: u8 = 2;
 /// A silence of so long says nothing of the level before it.
@@ -27,6 +31,7 @@ const RELEARN_MS: i64 = 300_000;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
+    pub(super) pace: Pace,
     pub(super) window: Window,
     pub(super) epoch_start_ms: i64,
     /// Smallest step between two readings that was not zero; 0 until there was one. As a rule the sensor's resolution.
@@ -49,6 +54,7 @@ pub struct Series {
 impl Series {
     pub fn new(profile: &Profile) -> Series {
         Series {
+            pace: Pace::NEW,
             window: Window::default(),
             epoch_start_ms: 0,
             resolution: 0.0,
@@ -65,7 +71,7 @@ impl Series {
 
     /// Bytes held beyond the struct itself.
     pub fn heap_bytes(&self) -> usize {
-        self.window.samples.capacity() * size_of::<Sample>() + self.frozen.as_ref().map_or(0, |_| size_of::<Frozen>())
+        self.window.heap_bytes() + self.frozen.as_ref().map_or(0, |_| size_of::<Frozen>())
     }
 
     /// Whether a reading of this time could only be judged if the clock had been set back.
@@ -75,6 +81,35 @@ impl Series {
 
     /// Judges a usable value, then learns from it.
     pub fn judge(
+        &mut self,
+        reading: Sample,
+        profile: &Profile,
+        samples_max: usize,
+        found: &mut Vec<Finding>,
+    ) -> Verdict {
+        self.keep_pace(reading.at_ms, profile);
+        let found_before = found.len();
+        let verdict = self.judge_own(self.pace.own(reading), profile, samples_max, found);
+        let seconds = self.pace.seconds();
+        if seconds > 1 {
+            let apart = short(f64::from(self.pace.interval_ms.round()) / 1000.0);
+            for finding in &mut found[found_before..] {
+                finding.reason += &format!("; its readings are {apart} s apart: each second stands for {seconds}");
+            }
+        }
+        verdict
+    }
+
+    /// At another pace everything is learned anew, but for the frozen baseline, whose readings are counted.
+    fn keep_pace(&mut self, at_ms: i64, profile: &Profile) {
+        let Some(newest_ms) = self.window.newest_ms() else { return };
+        if self.pace.observe(at_ms.saturating_sub(self.pace.common_ms(newest_ms))) {
+            let frozen = self.frozen.take();
+            *self = Series { pace: self.pace, frozen, ..Series::new(profile) };
+        }
+    }
+
+    fn judge_own(
         &mut self,
         reading: Sample,
         profile: &Profile,
@@ -141,7 +176,14 @@ impl Series {
         let weight = weight(elapsed_ms, SPREAD_TAU_MS, self.readings);
         self.readings = self.readings.saturating_add(1);
         if summary.count >= READINGS_MIN {
-            self.judge_spike(reading, summary, floor_square, profile.spike, (warm, weight), found);
+            self.judge_spike(
+                reading,
+                summary,
+                floor_square,
+                profile.spike * self.pace.caution(SLOW_SPIKE_TIMES),
+                (warm, weight),
+                found,
+            );
             if is_newest && !doubtful {
                 self.judge_level(reading, summary, floor_square, profile, found);
                 self.judge_burst(reading, summary, floor_square, profile.burst, (warm, weight), found);
@@ -211,10 +253,19 @@ impl Series {
         found: &mut Vec<Finding>,
     ) {
         match &mut self.frozen {
-            Some(frozen) => frozen.judge(reading, summary, floor_square, profile.shift, found),
+            Some(frozen) => {
+                let at_ms = self.pace.common_ms(reading.at_ms);
+                frozen.judge(Sample { at_ms, ..reading }, summary, floor_square, profile.shift, found);
+            }
             None => {
                 let age_ms = reading.at_ms.saturating_sub(self.epoch_start_ms);
-                self.shift.judge(reading, summary, floor_square, (age_ms, profile.shift), found);
+                self.shift.judge(
+                    reading,
+                    summary,
+                    floor_square,
+                    (age_ms, profile.shift * self.pace.caution(SLOW_SHIFT_TIMES)),
+                    found,
+                );
             }
         }
     }
@@ -258,10 +309,10 @@ impl Series {
         let frozen = self.shift.is_frozen() || doubtful;
         let floor_square = self.resolution_square();
         let residual_size = self.residual.size(floor_square);
-        let shift = &mut self.shift;
+        let (shift, seconds) = (&mut self.shift, self.pace.seconds());
         self.window.insert(reading, samples_max, |evicted| {
             if !frozen {
-                shift.feed(evicted, floor_square, residual_size);
+                shift.feed(evicted, floor_square, residual_size, seconds);
             }
         });
         let age_ms = self.age_ms(reading.at_ms);
@@ -416,6 +467,22 @@ mod tests {
         let mut series = warm();
         assert_eq!(feed(&mut series, 1 << 40, 90.0), []);
         assert_eq!(feed(&mut series, 1_000, 95.0).len(), 1, "still warm");
+    }
+
+    #[test]
+    fn a_slow_series_is_watched_at_its_own_pace() {
+        for every in [20, 60, 1_000] {
+            let mut series = Series::new(&Profile::TEMPERATURE);
+            for i in 0..1_000 {
+                assert_eq!(feed(&mut series, every * i, 4.0 + 0.1 * noise(i)), [], "every {every} s, at {i}");
+            }
+            let spike = feed(&mut series, every * 1_000, 7.0);
+            assert!(has(&spike, Detector::Spike), "every {every} s: {spike:?}");
+            assert!(spike[0].reason.contains(" s apart: each second stands for "), "{}", spike[0].reason);
+            let door_open = |i: i64| 4.0 + 0.1 * noise(i) + if i < 1_060 { 0.0 } else { 3.0 };
+            let found = (1_001..1_400).find(|&i| has(&feed(&mut series, every * i, door_open(i)), Detector::Shift));
+            assert!(found.is_some_and(|i| (1_060..1_068).contains(&i)), "every {every} s: {found:?}");
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ const BASE_CLIP: f64 = 4.0;
 const HOME_CLIP: f64 = 1.5;
 /// A base of fewer readings is none yet.
 const BASE_READINGS_MIN: u32 = 10;
+/// A reading moves a level by half the way at the most, but for the first.
+const LEVEL_WEIGHT_MAX: f64 = 0.5;
 /// Readings in a row that a shift must last.
 pub(super) const READINGS: u8 = 3;
 /// It goes on until the statistic has fallen to this share of the line.
@@ -183,8 +185,8 @@ impl Shift {
     }
 
     /// A reading has left the window. `residual_size` is the usual distance of one reading: in a long ramp the base lags far behind, and
-    /// must not be held there.
-    pub fn feed(&mut self, sample: Sample, floor_square: f64, residual_size: f64) {
+    /// must not be held there. `seconds` is what one second of the series stands for: levels move at the pace of the world.
+    pub fn feed(&mut self, sample: Sample, floor_square: f64, residual_size: f64, seconds: u32) {
         if sample.at_ms < self.fed_at_ms {
             return;
         }
@@ -193,8 +195,9 @@ impl Shift {
         let clip = BASE_CLIP * size.max(residual_size);
         let step = |level: f64, tau_ms: f64, readings: u32, clip: f64| {
             let distance = sample.value - level;
-            let clipped = if readings == 0 { distance } else { distance.max(-clip).min(clip) };
-            level + weight(elapsed_ms, tau_ms, readings) * clipped
+            let clipped = distance.max(-clip).min(clip);
+            let weight = weight(elapsed_ms, tau_ms / f64::from(seconds), readings);
+            level + if readings == 0 { distance } else { weight.min(LEVEL_WEIGHT_MAX) * clipped }
         };
         self.base = step(self.base, BASE_TAU_MS, self.base_readings, clip);
         self.quick = step(self.quick, QUICK_TAU_MS, self.base_readings, clip);

@@ -3,9 +3,8 @@
 //! Exact to the bit: a restored series gives the verdicts that it would have given. There is no checksum, the store has one; still no
 //! bytes make it panic or allocate beyond their own size, and what breaks an invariant is refused.
 
-use std::collections::VecDeque;
-
 use super::frozen::Frozen;
+use super::pace::{EXPONENT_MAX, Pace};
 use super::profile::{Baseline, Profile};
 use super::series::Series;
 use super::shift::Shift;
@@ -18,7 +17,10 @@ use crate::core::window::{HELD_MS, Sample, Window};
 
 /// Appends the state. The profile is not in it: it follows from the metric's name.
 pub fn encode(series: &Series, out: &mut Vec<u8>) {
-    let Window { samples, newest_ms, suspect, thinning, skipped } = &series.window;
+    put_float(out, f64::from(series.pace.interval_ms));
+    out.push(series.pace.exponent);
+    let window = &series.window;
+    let Window { newest_ms, suspect, thinning, skipped, .. } = window;
     varint::put_signed(out, *newest_ms);
     out.push(*thinning);
     varint::put(out, u64::from(*skipped));
@@ -27,8 +29,8 @@ pub fn encode(series: &Series, out: &mut Vec<u8>) {
         varint::put_signed(out, suspect.at_ms);
         put_float(out, suspect.value);
     }
-    varint::put(out, samples.len() as u64);
-    for sample in samples {
+    varint::put(out, window.held().len() as u64);
+    for sample in window.held() {
         varint::put(out, newest_ms.abs_diff(sample.at_ms));
         put_float(out, sample.value);
     }
@@ -86,6 +88,7 @@ fn encode_frozen(frozen: &Frozen, out: &mut Vec<u8>) {
 /// configuration has changed, is left out; one that it needs begins anew.
 pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile) -> Option<Series> {
     let mut series = Series {
+        pace: decode_pace(cursor)?,
         window: decode_window(cursor)?,
         epoch_start_ms: cursor.signed()?,
         resolution: take_size(cursor)?,
@@ -107,6 +110,12 @@ pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile) -> Option<Series> {
         Baseline::Frozen => _ = series.frozen.get_or_insert_default(),
     }
     Some(series)
+}
+
+fn decode_pace(cursor: &mut Cursor<'_>) -> Option<Pace> {
+    let interval_ms = take_size(cursor)? as f32;
+    let exponent = cursor.byte().filter(|&exponent| exponent <= EXPONENT_MAX)?;
+    Some(Pace { interval_ms, exponent })
 }
 
 fn decode_run(cursor: &mut Cursor<'_>) -> Option<Run> {
@@ -194,19 +203,25 @@ fn decode_window(cursor: &mut Cursor<'_>) -> Option<Window> {
     let skipped = take_u32(cursor)?;
     let suspect = match cursor.byte()? {
         0 => None,
-        1 => Some(Sample { at_ms: cursor.signed()?, value: take_float(cursor)? }),
+        1 => Some(Box::new(Sample { at_ms: cursor.signed()?, value: take_float(cursor)? })),
         _ => return None,
     };
     let count = usize::try_from(cursor.number()?).ok().filter(|&count| count <= cursor.rest.len())?;
-    let mut samples = VecDeque::with_capacity(count);
+    let mut samples = Vec::with_capacity(count);
     let mut age_max_ms = HELD_MS as u64 - 1;
     for _ in 0..count {
         age_max_ms = cursor.number().filter(|&age_ms| age_ms <= age_max_ms)?;
         let at_ms = newest_ms.checked_sub_unsigned(age_max_ms)?;
-        samples.push_back(Sample { at_ms, value: take_float(cursor)? });
+        samples.push(Sample { at_ms, value: take_float(cursor)? });
     }
     // No step of the thinning counter passes its end.
-    (skipped < 1 << thinning).then_some(Window { samples, newest_ms, suspect, thinning, skipped })
+    if skipped >= 1 << thinning {
+        return None;
+    }
+    let mut window = Window::default();
+    (window.newest_ms, window.suspect, window.thinning, window.skipped) = (newest_ms, suspect, thinning, skipped);
+    window.restore_held(samples.into_iter());
+    Some(window)
 }
 
 fn decode_spread(cursor: &mut Cursor<'_>) -> Option<Spread> {

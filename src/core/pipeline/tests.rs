@@ -9,6 +9,7 @@ use crate::commands::detect;
 use crate::core::batch::{Decoder, Stored};
 use crate::core::detector::limit::{Bounds, Limits};
 use crate::core::detector::profile::{Profile, Profiles, Rule};
+use crate::core::reading::{Attributes, TimeQuality};
 
 struct Gateway {
     pipeline: Pipeline,
@@ -21,11 +22,7 @@ struct Gateway {
     chunks: Vec<SnapshotChunk>,
 }
 
-fn pipeline(run: u8) -> Pipeline {
-    pipeline_with(run, WatchSettings::default())
-}
-
-fn pipeline_with(run: u8, watch: WatchSettings) -> Pipeline {
+fn pipeline(run: u8, watch: WatchSettings) -> Pipeline {
     Pipeline::new(PipelineSettings {
         gateway: "g".to_owned(),
         run: RunId([run; 8]),
@@ -38,7 +35,7 @@ fn pipeline_with(run: u8, watch: WatchSettings) -> Pipeline {
 
 impl Gateway {
     fn start(start_wall_ms: i64) -> Gateway {
-        let mut pipeline = pipeline(1);
+        let mut pipeline = pipeline(1, WatchSettings::default());
         pipeline.listen_from(Moment { wall_ms: start_wall_ms, steady_ms: 0 });
         Gateway {
             pipeline,
@@ -120,10 +117,10 @@ impl Gateway {
         self.collect();
         self.start_wall_ms = self.now().wall_ms + off_ms;
         self.steady_ms = 0;
-        self.pipeline = pipeline(2);
+        self.pipeline = pipeline(2, WatchSettings::default());
         let now = self.now();
         for chunk in &self.chunks {
-            self.pipeline.restore_series(&chunk.state).expect("a snapshot of ours");
+            self.pipeline.restore_series(&chunk.state, now).expect("a snapshot of ours");
         }
         for body in self.alerts.values() {
             let (key, alert) = alert::read_alert(body.as_bytes()).expect("an alert of ours");
@@ -368,7 +365,7 @@ fn a_limit_that_was_set_is_as_severe_as_it_is_exceeded() {
         };
         let profiles = Profiles::new(own.map(rule).into_iter().collect());
         let mut gateway = Gateway::start(WALL_MS);
-        gateway.pipeline = pipeline_with(1, WatchSettings { limits, profiles, ..WatchSettings::default() });
+        gateway.pipeline = pipeline(1, WatchSettings { limits, profiles, ..WatchSettings::default() });
         gateway.publish(1, "d", "vibration", value);
         let body = gateway.alerts.remove("d/vibration/limit").expect("raised");
         alert::read_alert(body.as_bytes()).expect("an alert").1.severity
@@ -377,4 +374,25 @@ fn a_limit_that_was_set_is_as_severe_as_it_is_exceeded() {
     assert_eq!(severity(11.0, true, None), Severity::Minor);
     assert_eq!(severity(60.0, true, Some(Severity::Minor)), Severity::Minor);
     assert_eq!(severity(f64::INFINITY, false, None), Severity::Warning, "nobody set that");
+}
+
+#[test]
+fn more_series_than_are_watched_are_one_alert_that_clears() {
+    let mut gateway = Gateway::start(WALL_MS);
+    gateway.pipeline = pipeline(1, WatchSettings { series_max: 3, ..WatchSettings::default() });
+    for _ in 0..90 {
+        (0..6).for_each(|device| gateway.publish(1, &format!("d{device}"), "temp", 20.0));
+        gateway.advance(1);
+    }
+    assert_eq!(gateway.raised, ["_gateway/series/limit"]);
+    let alert = gateway.alerts["_gateway/series/limit"].clone();
+    assert!(alert.contains("there are more than 3 series"), "{alert}");
+    assert_eq!(gateway.pipeline.watch().over_cap_readings(), 270);
+    for _ in 0..95 {
+        (0..3).for_each(|device| gateway.publish(1, &format!("d{device}"), "temp", 20.0));
+        gateway.advance(1);
+    }
+    let alert = &gateway.alerts["_gateway/series/limit"];
+    assert!(alert.contains("\"state\":\"cleared\"") && alert.contains("all series are watched again"), "{alert}");
+    assert_eq!(gateway.raised.len(), 1);
 }

@@ -21,6 +21,10 @@ fn at(now_ms: i64) -> Arrival {
     Arrival { now_ms, publisher: 0 }
 }
 
+fn steady(now_ms: i64) -> Moment {
+    Moment { wall_ms: 0, steady_ms: now_ms.max(0) as u64 }
+}
+
 const METRICS: [&str; 3] = ["engine_temp", "speed", "vibration"];
 
 /// Readings of three series with ordinary steps, outliers, repeats, late ones and wild clocks.
@@ -58,23 +62,24 @@ proptest! {
             if i == cut {
                 let mut copy = Watch::new(settings.clone());
                 for chunk in 0..watch.snapshot_chunks() {
-                    prop_assert_eq!(copy.restore(&watch.snapshot_chunk(chunk), watch.now_ms), Ok(0));
+                    prop_assert_eq!(copy.restore(&watch.snapshot_chunk(chunk, 0), steady(watch.now_ms)), Ok(0));
                 }
                 restored = Some(copy);
             }
             let reading = reading("truck", METRICS[series], at_ms, value);
-            let verdict = watch.judge(&reading, at(at_ms), &mut findings);
+            let arrival = at(700 * i as i64);
+            let verdict = watch.judge(&reading, arrival, &mut findings);
             for finding in &findings.list {
                 prop_assert!(finding.score.is_finite() && finding.score >= 1.0);
             }
             prop_assert!(findings.list.is_sorted_by_key(|finding| finding.detector));
             if let Some(restored) = &mut restored {
-                prop_assert_eq!(restored.judge(&reading, at(at_ms), &mut other), verdict);
+                prop_assert_eq!(restored.judge(&reading, arrival, &mut other), verdict);
                 prop_assert_eq!(&other, &findings);
             }
         }
         let restored = restored.expect("cut is within the readings");
-        prop_assert_eq!(restored.snapshot_chunk(0), watch.snapshot_chunk(0));
+        prop_assert_eq!(restored.snapshot_chunk(0, 0), watch.snapshot_chunk(0, 0));
     }
 
     #[test]
@@ -84,12 +89,12 @@ proptest! {
         for &(series, at_ms, value) in &readings {
             watch.judge(&reading("truck", METRICS[series], at_ms, value), at(0), &mut findings);
         }
-        let mut chunk = watch.snapshot_chunk(0);
-        prop_assert!(Watch::new(WatchSettings::default()).restore(&chunk[..place.index(chunk.len())], 0).is_err());
+        let mut chunk = watch.snapshot_chunk(0, 0);
+        prop_assert!(Watch::new(WatchSettings::default()).restore(&chunk[..place.index(chunk.len())], steady(0)).is_err());
         let place = place.index(chunk.len());
         chunk[place] = byte;
         let mut copy = Watch::new(WatchSettings::default());
-        if copy.restore(&chunk, 0).is_ok() {
+        if copy.restore(&chunk, steady(0)).is_ok() {
             for &(series, at_ms, value) in &readings {
                 copy.judge(&reading("truck", METRICS[series], at_ms, value), at(0), &mut findings);
             }
@@ -100,9 +105,9 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let mut chunk = vec![SNAPSHOT_VERSION];
+        let mut chunk = vec![snapshot::VERSION];
         chunk.extend(bytes);
-        let _ = Watch::new(WatchSettings::default()).restore(&chunk, 0);
+        let _ = Watch::new(WatchSettings::default()).restore(&chunk, steady(0));
     }
 }
 
@@ -115,6 +120,34 @@ fn above_the_cap_readings_are_counted_and_known_series_still_watched() {
     assert_eq!(watch.judge(&reading("a", "temp", 1_000, 1.0), at(0), &mut findings), Verdict::WarmingUp);
     assert_eq!(watch.judge(&reading("a", "gps.lat", 0, f64::NAN), at(0), &mut findings), Verdict::Unwatched);
     assert_eq!((watch.series_count(), watch.over_cap_readings()), (1, 1));
+}
+
+#[test]
+fn who_is_not_heard_of_for_a_week_makes_room_for_another() {
+    let mut watch = Watch::new(WatchSettings { series_max: 2, ..WatchSettings::default() });
+    let mut findings = Findings::default();
+    let mut hear = |watch: &mut Watch, device: &str, now_ms: i64| {
+        watch.judge(&reading(device, "temp", now_ms, 1.0), at(now_ms), &mut findings)
+    };
+    watch.listen_from(0);
+    hear(&mut watch, "a", 0);
+    hear(&mut watch, "b", 0);
+    hear(&mut watch, "b", 10_000_000);
+    watch.tick(FORGET_MS - 1, |_| ());
+    assert_eq!(hear(&mut watch, "c", FORGET_MS), Verdict::Unwatched);
+    // We are away for an hour: that counts for who was silent, but whoever comes back at once is still known.
+    let chunk = watch.snapshot_chunk(0, FORGET_MS);
+    let mut next = Watch::new(WatchSettings { series_max: 2, ..WatchSettings::default() });
+    next.listen_from(0);
+    next.restore(&chunk, Moment { wall_ms: FORGET_MS + 3_600_000, steady_ms: 0 }).expect("a chunk of ours");
+    next.tick(SWEEP_AFTER_MS - 1, |_| ());
+    assert_eq!(next.series_count(), 2);
+    next.tick(SWEEP_AFTER_MS, |_| ());
+    assert_eq!((next.series_count(), next.index_of("a", "temp"), next.index_of("b", "temp")), (1, None, Some(1)));
+    assert_eq!(hear(&mut next, "c", SWEEP_AFTER_MS), Verdict::WarmingUp);
+    assert_eq!((next.index_of("c", "temp"), next.name_of(0)), (Some(0), ("c", "temp")));
+    assert_eq!(next.snapshot_chunks(), 1);
+    assert!(next.table.devices.find("a").is_none());
 }
 
 #[test]
@@ -133,13 +166,13 @@ fn a_value_that_is_no_number_is_a_limit_finding_and_leaves_no_trace() {
     for i in 0..200 {
         watch.judge(&reading("a", "vibration", i * 1_000, 50.0 + (i % 3) as f64), at(0), &mut findings);
     }
-    let before = watch.snapshot_chunk(0);
+    let before = watch.snapshot_chunk(0, 0);
     let late = Reading { received_at_ms: 260_001, ..reading("a", "vibration", 200_000, f64::NAN) };
     assert_eq!(watch.judge(&late, at(0), &mut findings), Verdict::Anomalous);
     assert_eq!(findings.list[0].detector, Detector::Limit);
     assert!(findings.late);
     assert_eq!(findings.severity_max, crate::core::alert::Severity::Warning);
-    assert_eq!(watch.snapshot_chunk(0), before);
+    assert_eq!(watch.snapshot_chunk(0, 0), before);
 }
 
 #[test]
@@ -151,10 +184,11 @@ fn chunks_are_bounded_and_all_series_are_in_one_of_them() {
     }
     assert_eq!(watch.snapshot_chunks(), 3);
     let mut copy = Watch::new(WatchSettings { series_max: 590, ..WatchSettings::default() });
-    let left_out: Vec<_> = (0..4).map(|chunk| copy.restore(&watch.snapshot_chunk(chunk), watch.now_ms)).collect();
+    let left_out: Vec<_> =
+        (0..4).map(|chunk| copy.restore(&watch.snapshot_chunk(chunk, 0), steady(watch.now_ms))).collect();
     assert_eq!(left_out, [Ok(0), Ok(0), Ok(10), Ok(0)]);
-    assert_eq!(copy.restore(&[9], 0), Err(RestoreError::UnknownVersion(9)));
-    assert_eq!(copy.restore(&[], 0), Err(RestoreError::Damaged));
+    assert_eq!(copy.restore(&[9], steady(0)), Err(RestoreError::UnknownVersion(9)));
+    assert_eq!(copy.restore(&[], steady(0)), Err(RestoreError::Damaged));
 }
 
 #[test]

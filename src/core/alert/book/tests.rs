@@ -72,8 +72,10 @@ impl Life {
         self.book = AlertBook::new("g", AlertTimes::default());
         for line in self.rows.values() {
             let (key, alert) = read_alert(line).expect("what was written");
-            let is_held = key.kind == "gap" && alert.state == State::Raised;
-            self.book.restore(key, alert, is_held, at(second));
+            // Raised for so long, all of which it was silent.
+            let held_ms = (at(second).wall_ms - alert.raised_at_ms) as u64;
+            let held_ms = (key.kind == "gap" && alert.state == State::Raised).then_some(held_ms);
+            self.book.restore(key, alert, held_ms, at(second));
         }
     }
 }
@@ -190,6 +192,7 @@ fn lives_of_alerts() {
         ("0 w, 40 w, 110 w, 120 x", 250, "0:Rw 30:C 40:Rw 100:C 110:Rw~ 240:C~"),
         ("0 g, 50 x", 3_600, "0:Rm"),
         ("0 g, 50 x, 60 h", 100, "0:Rm 90:C"),
+        ("0 g, 40000 x, 80000 x", day + 60, "0:Rm 86400:E 86460:G"),
     ];
     for (script, until, expected) in table {
         let told = live(script, *until);
@@ -259,7 +262,7 @@ fn an_alert_is_read_back_and_goes_on_where_it_was() {
     assert!(text.contains("\"message\":\"temp of tank is 25.8; 22.1 was normal\",\"stored\":true}\n"), "{text}");
 
     let mut restored = AlertBook::new("g", AlertTimes::default());
-    restored.restore(key, alert.clone(), false, at(1000));
+    restored.restore(key, alert.clone(), None, at(1000));
     restored.tick(at(1029), &mut changes);
     assert!(changes.is_empty(), "the gateway's own absence clears nothing");
     restored.flag(at(1029), &flag("temp", 7, Severity::Major, &["shift"]), &mut changes);

@@ -1,0 +1,131 @@
+//! What time alone brings: silence, a crowd of series, the end of alerts, the next snapshot.
+
+use super::*;
+use crate::core::alert::{GATEWAY_DEVICE, SERIES_METRIC};
+use crate::core::reading::{Attributes, TimeQuality};
+use crate::core::watch::Missed;
+
+/// How often the state of all detectors is written anew.
+const SNAPSHOT_EVERY_MS: u64 = 60_000;
+/// After a minute without a reading that was not watched, there are no more series than we can watch.
+const CROWD_OVER_MS: u64 = 60_000;
+/// That there still are is told again from time to time.
+const CROWD_AGAIN_MS: u64 = 3_600_000;
+
+/// Whether there are more series than are watched; steady times.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Crowd {
+    /// Readings that were not watched, and when one was added.
+    readings: u64,
+    grew_ms: u64,
+    told_ms: Option<u64>,
+}
+
+impl Pipeline {
+    /// Time has gone by.
+    pub fn tick(&mut self, now: Moment) {
+        self.wall_ms = now.wall_ms;
+        self.miss(now);
+        self.watch_crowd(now);
+        self.book.tick(now, &mut self.changes);
+        self.record_changes(now);
+        if self.round.is_none() && now.steady_ms >= self.next_snapshot_ms {
+            self.next_snapshot_ms = now.steady_ms + SNAPSHOT_EVERY_MS;
+            self.begin_snapshot();
+        }
+    }
+
+    /// A client took its leave: nobody misses the devices that it published for.
+    pub fn sleep(&mut self, publisher: Publisher, now: Moment) {
+        let mut woken = Vec::new();
+        self.watch.sleep(publisher, |missed| woken.push(missed));
+        for missed in woken {
+            let (device, metric) = self.watch.name_of_missed(missed);
+            self.book.release(now, &gap_key(device, metric));
+        }
+    }
+
+    /// Who has fallen silent: a record on the second stream, without a reading, and an alert that stays until something is heard.
+    fn miss(&mut self, now: Moment) {
+        let mut all = Vec::new();
+        self.watch.tick(now.signed_steady_ms(), |missed| all.push(missed));
+        for missed in all {
+            let finding = self.watch.gap_of(missed, now.signed_steady_ms());
+            let severity_max = self.watch.severity_max_of(missed);
+            let (device, metric) = self.watch.name_of_missed(missed);
+            let reading = Reading {
+                device,
+                metric,
+                value: f64::NAN,
+                measured_at_ms: now.wall_ms,
+                received_at_ms: now.wall_ms,
+                time_quality: TimeQuality::Synced,
+                sequence: None,
+                attributes: Attributes::NONE,
+            };
+            let part = AnomalyPart {
+                raw_position: None,
+                detector: finding.detector.name(),
+                also: &[],
+                score: finding.score,
+                expected: None,
+                spread: None,
+                reason: &finding.reason,
+                late: false,
+            };
+            let position = self.anomalies.number(now.wall_ms);
+            self.line.clear();
+            record::write_anomaly(&mut self.line, &self.gateway, self.run, position, &reading, &part);
+            self.anomalies.encoder.push_line(Tag::Anomaly, device, &self.line);
+            let flag = Flag {
+                device,
+                metric,
+                kind: finding.detector.alert_kind(),
+                detectors: &[finding.detector.name()],
+                severity: if matches!(missed, Missed::Device(_)) { Severity::Major } else { Severity::Minor },
+                severity_max,
+                value: f64::NAN,
+                expected: None,
+                score: finding.score,
+                run: self.run,
+                position,
+                is_held: true,
+            };
+            self.book.flag(now, &flag, &mut self.changes);
+        }
+    }
+
+    /// More series than are watched are one alert, however many they are.
+    fn watch_crowd(&mut self, now: Moment) {
+        let readings = self.watch.over_cap_readings();
+        if readings == self.crowd.readings {
+            if self.crowd.told_ms.is_some() && now.steady_ms >= self.crowd.grew_ms + CROWD_OVER_MS {
+                self.crowd.told_ms = None;
+                let kind = Detector::Limit.alert_kind().to_owned();
+                let (device, metric) = (GATEWAY_DEVICE.to_owned(), SERIES_METRIC.to_owned());
+                self.book.release(now, &AlertKey { device, metric, kind });
+            }
+            return;
+        }
+        (self.crowd.readings, self.crowd.grew_ms) = (readings, now.steady_ms);
+        if self.crowd.told_ms.is_some_and(|told_ms| now.steady_ms < told_ms + CROWD_AGAIN_MS) {
+            return;
+        }
+        self.crowd.told_ms = Some(now.steady_ms);
+        let flag = Flag {
+            device: GATEWAY_DEVICE,
+            metric: SERIES_METRIC,
+            kind: Detector::Limit.alert_kind(),
+            detectors: &[Detector::Limit.name()],
+            severity: Severity::Minor,
+            severity_max: Severity::Minor,
+            value: self.watch.series_count() as f64,
+            expected: Some(self.watch.series_max() as f64),
+            score: 1.0,
+            run: self.run,
+            position: self.raw.position,
+            is_held: true,
+        };
+        self.book.flag(now, &flag, &mut self.changes);
+    }
+}
