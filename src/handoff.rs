@@ -10,6 +10,7 @@ use std::sync::mpsc;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
+use crate::core::alert::AlertKey;
 use crate::core::reading::Readings;
 
 /// How far the commits of one session have come; shared by the session and the pipeline thread.
@@ -89,15 +90,10 @@ pub struct Submission {
     pub permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Longest name of a person who acknowledges an alert.
-pub const BY_BYTES_MAX: usize = 128;
-
 /// An acknowledgement of an alert by a person, `alerts/{device}/{metric}/{kind}/ack`.
 #[derive(Debug)]
 pub struct AlertAcknowledgement {
-    pub device: String,
-    pub metric: String,
-    pub kind: String,
+    pub key: AlertKey,
     pub by: String,
     /// Share of the byte budget, given back when this is dropped.
     pub permit: Option<OwnedSemaphorePermit>,
@@ -197,7 +193,7 @@ impl<T: From<Input>> PipelineHandle<T> {
 
     /// Whether there was room for it.
     pub fn acknowledge(&self, mut acknowledgement: AlertAcknowledgement) -> Result<bool, PipelineGone> {
-        let AlertAcknowledgement { device, metric, kind, by, .. } = &acknowledgement;
+        let AlertAcknowledgement { key: AlertKey { device, metric, kind }, by, .. } = &acknowledgement;
         let bytes = device.len() + metric.len() + kind.len() + by.len();
         let Ok(permit) = Arc::clone(&self.budget).try_acquire_many_owned(self.permits_for(bytes)) else {
             return Ok(false);

@@ -9,55 +9,43 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
-use crate::core::topic;
-use crate::handoff::{AlertAcknowledgement, BY_BYTES_MAX, Input};
+use super::alerts;
+use crate::core::alert::{self, AlertKey};
+use crate::handoff::{AlertAcknowledgement, Input};
 use crate::store::threads::Message;
 
 const BODY_BYTES_MAX: usize = 4096;
 
 /// Of which alert, by a request's path.
-pub fn target(path: &str) -> Option<(String, String, String)> {
-    let mut levels = path.strip_prefix("/api/alerts/")?.strip_suffix("/ack")?.split('/').map(topic::percent_decode);
-    let target = (levels.next()?, levels.next()?, levels.next()?);
-    levels.next().is_none().then_some(target)
+pub fn target(path: &str) -> Option<AlertKey> {
+    alerts::key(path.strip_prefix("/api/alerts/")?.strip_suffix("/ack")?)
 }
 
-/// Hands an acknowledgement to the pipeline; it is an alert's new revision a moment later.
+/// Hands an acknowledgement of a known alert to the pipeline; it is the alert's new revision a moment later.
 pub async fn acknowledge(
     request: Request<Incoming>,
-    (device, metric, kind): (String, String, String),
-    is_known: bool,
+    key: AlertKey,
     pipeline: &Sender<Message>,
-) -> (StatusCode, &'static str) {
+) -> (StatusCode, String) {
     let is_json = request
         .headers()
         .get("content-type")
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.split(';').next().is_some_and(|kind| kind.trim() == "application/json"));
     if !is_json {
-        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "send application/json\n");
-    }
-    if !is_known {
-        return (StatusCode::NOT_FOUND, "no such alert\n");
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "send application/json\n".to_owned());
     }
     let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
-        return (StatusCode::PAYLOAD_TOO_LARGE, "too large\n");
+        return (StatusCode::PAYLOAD_TOO_LARGE, "too large\n".to_owned());
     };
-    let Some(by) = by(&body.to_bytes()) else {
-        return (StatusCode::BAD_REQUEST, "say who: {\"by\":\"...\"}\n");
+    let by = match alert::read_by(&body.to_bytes()) {
+        Ok(by) => by,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")),
     };
-    let acknowledgement = AlertAcknowledgement { device, metric, kind, by, permit: None };
-    match pipeline.send(Message::Input(Input::Acknowledge(acknowledgement))) {
-        Ok(()) => (StatusCode::ACCEPTED, "acknowledged\n"),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+    match pipeline.send(Message::Input(Input::Acknowledge(AlertAcknowledgement { key, by, permit: None }))) {
+        Ok(()) => (StatusCode::ACCEPTED, "acknowledged\n".to_owned()),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
     }
-}
-
-fn by(body: &[u8]) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let mut by = value.get("by")?.as_str().filter(|by| !by.trim().is_empty())?.to_owned();
-    by.truncate(by.floor_char_boundary(BY_BYTES_MAX));
-    Some(by)
 }
 
 #[cfg(test)]
@@ -66,20 +54,11 @@ mod tests {
 
     #[test]
     fn an_alert_is_found_by_its_topics_levels() {
-        let target_of = |path| target(path).map(|(device, metric, kind)| format!("{device}|{metric}|{kind}"));
+        let target_of =
+            |path| target(path).map(|AlertKey { device, metric, kind }| format!("{device}|{metric}|{kind}"));
         assert_eq!(target_of("/api/alerts/tank%2F1/temp/anomaly/ack").as_deref(), Some("tank/1|temp|anomaly"));
         for path in ["/api/alerts", "/api/alerts/a/b/ack", "/api/alerts/a/b/c/d/ack", "/api/alerts/a/b/c"] {
             assert_eq!(target_of(path), None, "{path}");
         }
-    }
-
-    #[test]
-    fn nobody_is_not_a_person() {
-        assert_eq!(by(b"{\"by\":\"anna\"}").as_deref(), Some("anna"));
-        for body in [&b"{}"[..], b"", b"{\"by\":\" \"}", b"{\"by\":1}"] {
-            assert_eq!(by(body), None);
-        }
-        let long = format!("{{\"by\":\"{}\"}}", "ä".repeat(1000));
-        assert!(by(long.as_bytes()).expect("shortened").len() <= BY_BYTES_MAX);
     }
 }

@@ -61,6 +61,12 @@ pub fn write(status: &Status) -> String {
         "flagged readings that raised no alert because there are too many, since the start",
         status.detection.alerts_unraised as f64,
     );
+    text.single(
+        "alert_acknowledgements_unknown_total",
+        "counter",
+        "acknowledgements of alerts that were not there, since the start",
+        status.detection.acknowledgements_unknown as f64,
+    );
     text.0
 }
 
@@ -195,7 +201,11 @@ fn write_mqtt(text: &mut Text, status: &Status) {
     let counters = [
         ("mqtt_connections_total", "connections since the start", mqtt.connections_total),
         ("mqtt_connections_refused_total", "connections refused since the start", mqtt.connections_refused),
-        ("mqtt_publishes_refused_total", "publishes to topics of the gateway's own", mqtt.publishes_refused),
+        (
+            "mqtt_publishes_refused_total",
+            "publishes to topics of the gateway's own, and acknowledgements of alerts that do not say who",
+            mqtt.publishes_refused,
+        ),
         ("mqtt_received_bytes_total", "bytes read from clients", mqtt.bytes_received),
         (
             "mqtt_subscribers_overrun_total",

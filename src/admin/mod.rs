@@ -2,6 +2,7 @@
 //! much slows nobody but himself.
 
 mod acknowledge;
+mod alerts;
 pub mod ledger;
 mod metrics;
 pub mod status;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -24,6 +26,7 @@ use tokio::sync::Semaphore;
 use crate::store::threads::Message;
 use status::{Sources, Status};
 
+const TEXT: &str = "text/plain; charset=utf-8";
 const PAGE: &str = include_str!("page.html");
 /// Connections served at once; the next ones wait.
 const CONNECTIONS_MAX: usize = 32;
@@ -95,48 +98,69 @@ async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<M
 }
 
 async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender<Message>) -> Response<Full<Bytes>> {
-    if *request.method() == Method::POST
-        && let Some(target) = acknowledge::target(request.uri().path())
-    {
-        let is_known = sources.status().is_ok_and(|status| status.has_alert(&target));
-        let (status, text) = acknowledge::acknowledge(request, target, is_known, pipeline).await;
-        return reply(status, "text/plain; charset=utf-8", text.to_owned());
+    let Some(key) = acknowledge::target(request.uri().path()) else {
+        return answer_question(&request, sources);
+    };
+    if *request.method() != Method::POST {
+        return refuse_method("POST");
     }
-    answer_question(&request, sources)
+    let is_known = alerts::is_known(sources.reader.borrow_mut().connection(), &key);
+    let (status, text) = match is_known {
+        Ok(true) => acknowledge::acknowledge(request, key, pipeline).await,
+        Ok(false) => (StatusCode::NOT_FOUND, "no such alert\n".to_owned()),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, unreadable(&error)),
+    };
+    reply(status, TEXT, text)
 }
 
 fn answer_question(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return reply(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "text/plain; charset=utf-8",
-            "GET, and POST of an alert's ack, is all that is served here\n".into(),
-        );
+        return refuse_method("GET, HEAD");
     }
     let with_status = |kind, write: &dyn Fn(&Status) -> String| match sources.status() {
         Ok(status) => reply(StatusCode::OK, kind, write(&status)),
-        Err(error) => reply(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "text/plain; charset=utf-8",
-            format!("cannot read the store: {error}\n"),
-        ),
+        Err(error) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, unreadable(&error)),
     };
     match request.uri().path() {
         "/" => reply(StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned()),
-        "/healthz" => reply(StatusCode::OK, "text/plain; charset=utf-8", "ok\n".to_owned()),
-        "/readyz" if sources.is_ready() => reply(StatusCode::OK, "text/plain; charset=utf-8", "ready\n".to_owned()),
-        "/readyz" => {
-            reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", format!("{}\n", sources.state_name()))
-        }
+        "/healthz" => reply(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        "/readyz" if sources.is_ready() => reply(StatusCode::OK, TEXT, "ready\n".to_owned()),
+        "/readyz" => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{}\n", sources.state_name())),
         "/metrics" => with_status("text/plain; version=0.0.4; charset=utf-8", &metrics::write),
         "/api/status" => with_status("application/json", &|status| pretty(status)),
-        "/api/alerts" => with_status("application/json", &|status| pretty(&status.alerts)),
+        "/api/alerts" => list_alerts(request.uri().query(), sources),
         _ => reply(
             StatusCode::NOT_FOUND,
-            "text/plain; charset=utf-8",
+            TEXT,
             "served here: / /api/status /api/alerts /metrics /healthz /readyz\n".to_owned(),
         ),
     }
+}
+
+fn list_alerts(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {
+    match alerts::page(sources.reader.borrow_mut().connection(), query) {
+        Ok(Some(page)) => {
+            let mut reply = reply(StatusCode::OK, "application/json", page.json);
+            if let Some(link) = page.link {
+                let link = link.try_into().expect("encoded for a header");
+                reply.headers_mut().insert("link", link);
+            }
+            reply
+        }
+        Ok(None) => reply(StatusCode::BAD_REQUEST, TEXT, "ask for ?after={device}/{metric}/{kind}\n"),
+        Err(error) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, unreadable(&error)),
+    }
+}
+
+fn refuse_method(allowed: &'static str) -> Response<Full<Bytes>> {
+    let text = format!("{allowed} is what is served here\n");
+    let mut reply = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, text);
+    reply.headers_mut().insert("allow", HeaderValue::from_static(allowed));
+    reply
+}
+
+fn unreadable(error: &rusqlite::Error) -> String {
+    format!("cannot read the store: {error}\n")
 }
 
 fn pretty(value: &impl serde::Serialize) -> String {
@@ -145,14 +169,14 @@ fn pretty(value: &impl serde::Serialize) -> String {
     json
 }
 
-fn reply(status: StatusCode, kind: &str, body: String) -> Response<Full<Bytes>> {
+fn reply(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     Response::builder()
         .status(status)
         .header("content-type", kind)
         .header("cache-control", "no-store")
         .header("x-content-type-options", "nosniff")
         .header("content-security-policy", "default-src 'self' 'unsafe-inline'")
-        .body(Full::new(Bytes::from(body)))
+        .body(Full::new(body.into()))
         .expect("fixed headers")
 }
 

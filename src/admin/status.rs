@@ -132,6 +132,8 @@ pub struct DetectionStatus {
     pub alerts_raised: u64,
     /// Flagged readings that raised no alert because there are too many.
     pub alerts_unraised: u64,
+    /// Acknowledgements of alerts that were not there.
+    pub acknowledgements_unknown: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -173,6 +175,7 @@ impl Sources {
                 anomalies: self.store.anomalies.get(),
                 alerts_raised: view.alerts_raised,
                 alerts_unraised: self.store.alerts_unraised.get(),
+                acknowledgements_unknown: self.store.acknowledgements_unknown.get(),
             },
             unrouted: Unrouted {
                 count: self.edge.publishes_unrouted.get(),
@@ -257,14 +260,6 @@ impl Sources {
 }
 
 impl Status {
-    /// Whether there is an alert of this device, metric and kind.
-    pub fn has_alert(&self, (device, metric, kind): &(String, String, String)) -> bool {
-        let is_it = |alert: &serde_json::Value| {
-            alert["device"] == device.as_str() && alert["metric"] == metric.as_str() && alert["kind"] == kind.as_str()
-        };
-        self.alerts.iter().any(is_it)
-    }
-
     /// The part that the gateway's own record carries behind the fields that every record begins with.
     pub fn record_tail(&self) -> Vec<u8> {
         #[derive(Serialize)]

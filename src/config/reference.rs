@@ -245,7 +245,7 @@ pub const KEYS: &[Key] = &[
         "Times the usual noise from which on it is a burst; 0 for never."),
     key_of(Group::Profile, "severity_max", Kind::Choice(&["warning", "minor", "major", "critical"]),
         Otherwise { meaning: "as that profile has it", example: "\"warning\"" },
-        "No alert of these metrics is more severe."),
+        "No alert of these metrics is more severe; what a profile has built in does not hold for those of a [[limit]]."),
 
     key_of(Group::Sink, "name", Kind::Text(Shape::SinkName), Required { example: "\"cloud\"" },
         "Its place in the store belongs to the name: under a new one, everything that is held is sent again."),

@@ -251,7 +251,10 @@ fn profile(section: &mut Section<'_>) -> Profile {
     let baselines = [("rolling", Baseline::Rolling), ("frozen", Baseline::Frozen)];
     profile.baseline = section.choice("baseline", &baselines).unwrap_or(profile.baseline);
     let severities = Severity::ALL.map(|severity| (severity.name(), severity));
-    profile.severity_max = section.choice("severity_max", &severities).unwrap_or(profile.severity_max);
+    // Said so, it holds for limits too.
+    if let Some(severity_max) = section.choice("severity_max", &severities) {
+        (profile.severity_max, profile.set_limit_severity_max) = (severity_max, severity_max);
+    }
     for (name, threshold) in [("spike", &mut profile.spike), ("shift", &mut profile.shift)] {
         match section.number(name) {
             Some(number) if number < 1.0 => section.blame(name, "below 1, everything usual would stand out"),

@@ -329,6 +329,8 @@ fn metrics_have_profiles_of_their_own() {
     assert_eq!((of("cargo_hatch").name, of("cargo_hatch").gap, of("humidity").name), ("generic", false, "slow"));
     let pump = of("pump_temperature");
     assert_eq!((pump.name, pump.shift, pump.burst, pump.severity_max.name()), ("plant", 9.0, None, "minor"));
+    let of_a_limit = |metric| of(metric).set_limit_severity_max.name();
+    assert_eq!((of_a_limit("pump_temperature"), of_a_limit("cargo_hatch")), ("minor", "critical"));
     for (text, problem) in [
         ("[[profile]]\nmetrics = ' '", "profile[0].metrics = ' ': no word in it"),
         (

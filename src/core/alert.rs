@@ -3,8 +3,10 @@
 //! The book decides; that its changes are stored, sent on the second stream and published is the pipeline's work. An alert's id comes
 //! from what raised it, so a repeat is recognisable.
 
+mod acknowledgement;
 mod book;
 
+pub use acknowledgement::{BY_BYTES_MAX, ByError, read_by};
 pub use book::{ALERTS_MAX, AlertBook, AlertTimes};
 
 use super::identity::RunId;

@@ -3,6 +3,7 @@
 //! A device that goes away takes all its series with it: that is one thing to tell, not one for each of them. A device whose client took
 //! its leave is asleep, and nobody misses it.
 
+use super::past::Past;
 use super::silence::Rhythm;
 
 /// Who published: a connection of a client. 0 is nobody.
@@ -17,11 +18,18 @@ pub(super) struct Device {
     pub is_asleep: bool,
     /// Whether silence of any of its series is trouble.
     pub has_gaps: bool,
+    pub past: Past,
 }
 
 impl Device {
-    pub const NEW: Device =
-        Device { rhythm: Rhythm::NEW, woke_ms: i64::MIN, publisher: 0, is_asleep: false, has_gaps: false };
+    pub const NEW: Device = Device {
+        rhythm: Rhythm::NEW,
+        woke_ms: i64::MIN,
+        publisher: 0,
+        is_asleep: false,
+        has_gaps: false,
+        past: Past::NONE,
+    };
 
     /// One of its readings has arrived, and we have been listening since. Returns whether that ends a silence that was noticed.
     pub fn hear(&mut self, now_ms: i64, listening_ms: i64, publisher: Publisher) -> bool {

@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod detector;
 pub mod devices;
 pub mod identity;
+mod past;
 pub mod pipeline;
 pub mod reading;
 pub mod record;

@@ -303,9 +303,9 @@ impl Pipeline {
                 findings.list.iter().filter(|finding| finding.detector.alert_kind() == kind).collect();
             let detectors: Vec<&str> = of_kind.iter().map(|finding| finding.detector.name()).collect();
             let score = of_kind.iter().map(|finding| finding.score).fold(finding.score, f64::max);
-            let severity = match finding.detector {
-                Detector::Limit => Severity::of_score(score).max(Severity::Minor),
-                _ => Severity::of_score(score),
+            let (severity, severity_max) = match finding.detector {
+                Detector::Limit => (Severity::of_score(score).max(Severity::Minor), findings.limit_severity_max),
+                _ => (Severity::of_score(score), findings.severity_max),
             };
             let flag = Flag {
                 device: reading.device,
@@ -313,7 +313,7 @@ impl Pipeline {
                 kind,
                 detectors: &detectors,
                 severity,
-                severity_max: findings.severity_max,
+                severity_max,
                 value: reading.value,
                 expected: finding.expected,
                 score,

@@ -133,6 +133,7 @@ pub fn percent_decode(level: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let escaped = (bytes[at] == b'%').then(|| level.get(at + 1..at + 3)).flatten();
+        let escaped = escaped.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
         match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => {
                 out.push(byte);
@@ -215,6 +216,6 @@ mod tests {
             assert!(!level.contains('/'));
             assert_eq!(percent_decode(&level), text);
         }
-        assert_eq!(percent_decode("%zz%"), "%zz%");
+        assert_eq!(percent_decode("%zz%+1%"), "%zz%+1%");
     }
 }

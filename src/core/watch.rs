@@ -134,6 +134,8 @@ impl Watch {
             findings.ends_device_silence = device.hear(now_ms, self.listening_ms, publisher);
         }
         let bounds = self.settings.limits.of(reading.metric);
+        findings.limit_severity_max =
+            if bounds.is_some() { profile.set_limit_severity_max } else { profile.severity_max };
         if !profile.is_watched && bounds.is_none() {
             return Verdict::Unwatched;
         }
@@ -167,6 +169,14 @@ impl Watch {
 
     fn judge_value(&mut self, index: usize, reading: &Reading<'_>, findings: &mut Findings) -> Verdict {
         let profile = self.settings.profiles.get(self.table.rule_of(index));
+        let entry = self.table.get(index);
+        if entry.series.is_long_past(reading.measured_at_ms) {
+            let device = entry.device;
+            let past = &mut self.table.devices.get_mut(device).past;
+            if !past.hear(reading.measured_at_ms, reading.received_at_ms) {
+                return Verdict::Normal;
+            }
+        }
         let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };
         let series = &mut self.table.get_mut(index).series;
         series.judge(sample, profile, self.settings.window_samples_max, &mut findings.list)

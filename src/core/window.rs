@@ -153,6 +153,24 @@ impl Window {
         at_ms >= self.newest_ms
     }
 
+    /// Whether a reading of this time is so much older than the newest that it is a jump.
+    pub fn is_long_past(&self, at_ms: i64) -> bool {
+        self.newest_ms != NEVER_MS && self.newest_ms.saturating_sub(at_ms) > JUMP_MS
+    }
+
+    /// Whether a reading comes again: a device that has not heard that it was taken sends it once more. Of what is older than all that is
+    /// held there is no telling, and nothing that it could be judged by.
+    pub fn has_seen(&self, reading: Sample) -> bool {
+        if reading.at_ms > self.newest_ms {
+            return false;
+        }
+        if reading.at_ms <= self.newest_ms.saturating_sub(HELD_MS) {
+            return true;
+        }
+        let newest_first = self.samples.iter().rev().map(|held| held.sample(self.newest_ms));
+        newest_first.take_while(|held| held.at_ms >= reading.at_ms).any(|held| held == reading)
+    }
+
     /// Inserts an admitted reading; `evicted` gets each one that leaves, oldest first.
     pub fn insert(&mut self, reading: Sample, samples_max: usize, mut evicted: impl FnMut(Sample)) {
         self.newest_ms = self.newest_ms.max(reading.at_ms);

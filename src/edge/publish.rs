@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use super::Edge;
 use super::router::Envelope;
+use crate::core::alert::{self, AlertKey};
 use crate::core::reading::Readings;
 use crate::core::session::Will;
 use crate::core::topic;
-use crate::handoff::{
-    AlertAcknowledgement, BY_BYTES_MAX, Input, PipelineGone, SessionProgress, Submission, Undecodable,
-};
+use crate::handoff::{AlertAcknowledgement, Input, PipelineGone, SessionProgress, Submission, Undecodable};
 use crate::ingest::Decoded;
 
 /// Of a payload that cannot be decoded, this much is kept.
@@ -79,18 +78,18 @@ impl<T: From<Input> + 'static> Edge<T> {
         let Some((device, metric, kind)) = topic::alert_acknowledgement(topic) else {
             return Ok(false);
         };
-        let mut by = serde_json::from_slice::<serde_json::Value>(payload)
-            .ok()
-            .and_then(|value| value.get("by")?.as_str().map(str::to_owned))
-            .unwrap_or_else(|| client_id.to_owned());
-        by.truncate(by.floor_char_boundary(BY_BYTES_MAX));
-        self.pipeline.acknowledge(AlertAcknowledgement {
-            device: topic::percent_decode(device),
-            metric: topic::percent_decode(metric),
-            kind: topic::percent_decode(kind),
-            by,
-            permit: None,
-        })
+        let by = match alert::read_by(payload) {
+            Ok(by) => by,
+            Err(error) => {
+                if let Some(more) = self.refusals.borrow_mut().permit((self.now_ms)()) {
+                    tracing::warn!(client_id, topic, more, "acknowledgement of an alert dropped: {error}");
+                }
+                return Ok(false);
+            }
+        };
+        let [device, metric, kind] = [device, metric, kind].map(topic::percent_decode);
+        let key = AlertKey { device, metric, kind };
+        self.pipeline.acknowledge(AlertAcknowledgement { key, by, permit: None })
     }
 
     /// A will is a publish like any other: stored, then fanned out.

@@ -45,6 +45,8 @@ pub struct StoreCounters {
     pub readings_unwatched: Gauge,
     pub anomalies: Gauge,
     pub alerts_unraised: Gauge,
+    /// Acknowledgements of alerts that are not there.
+    pub acknowledgements_unknown: Counter,
     /// Readings turned away because the store is full.
     pub readings_refused: Counter,
     /// Damaged stores that are, or were, salvaged since the start; and those of them that are done.

@@ -18,7 +18,7 @@ use super::reader::FileId;
 use super::retention;
 use super::salvage::{SalvageParts, Salvaged};
 use super::writer::Writer;
-use crate::core::alert::{AlertKey, Moment};
+use crate::core::alert::Moment;
 use crate::core::pipeline::Pipeline;
 use crate::edge::outbox::{Outbox, OwnMessage};
 use crate::handoff::{Input, Submission, Undecodable};
@@ -207,9 +207,11 @@ impl PipelineLoop {
         match message {
             Message::Input(Input::Submission(submission)) => self.submission(submission),
             Message::Input(Input::Acknowledge(seen)) => {
-                let key = AlertKey { device: seen.device, metric: seen.metric, kind: seen.kind };
-                self.pipeline.acknowledge(&key, &seen.by, self.moment());
-                self.hurry(Duration::ZERO);
+                if self.pipeline.acknowledge(&seen.key, &seen.by, self.moment()) {
+                    self.hurry(Duration::ZERO);
+                } else {
+                    self.counters.acknowledgements_unknown.add(1);
+                }
             }
             Message::Input(Input::Farewell(publisher)) => self.pipeline.sleep(publisher, self.moment()),
             Message::Committed { has_more } => {

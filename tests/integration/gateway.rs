@@ -92,6 +92,19 @@ impl Gateway {
         get(self.admin.expect("an administration interface"), path)
     }
 
+    /// A body of JSON.
+    pub fn post(&self, path: &str, body: &str) -> Answer {
+        let admin = self.admin.expect("an administration interface");
+        request(admin, &format!("POST {path}"), "application/json", body)
+    }
+
+    /// As `/api/alerts` lists them.
+    pub fn alerts(&self) -> Vec<serde_json::Value> {
+        let (code, body) = self.get("/api/alerts");
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
     pub fn status(&self) -> serde_json::Value {
         status(self.admin.expect("an administration interface"))
     }
@@ -118,12 +131,34 @@ pub fn run_command(folder: &Path, config: &str, arguments: &[&str], environment:
 
 /// The answer's status code and body.
 pub fn get(admin: SocketAddr, path: &str) -> (u16, String) {
+    let Answer { status, body, .. } = request(admin, &format!("GET {path}"), "", "");
+    (status, body)
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+/// A request as its first line has it (`POST /path`), with a body of this content type.
+pub fn request(admin: SocketAddr, what: &str, content_type: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(admin).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n").unwrap();
+    let content_type = if content_type.is_empty() { "".into() } else { format!("content-type: {content_type}\r\n") };
+    let length = body.len();
+    write!(
+        stream,
+        "{what} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n{content_type}content-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    Answer {
+        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+        head: head.to_lowercase(),
+        body: body.to_owned(),
+    }
 }
 
 pub fn status(admin: SocketAddr) -> serde_json::Value {

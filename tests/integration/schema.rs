@@ -4,13 +4,17 @@
 //! no schema describes is a fault here, and so is a described one that never comes.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 
+use outrider::store::schema::{self, Synchronous};
+use outrider::store::writer::store_path;
 use serde_json::{Value, json};
 
 use crate::archive;
 use crate::client::Client;
 use crate::gateway::Gateway;
+use crate::in_process::InProcess;
 
 const SCHEMAS: [&str; 5] = ["reading", "anomaly", "alert", "gateway", "ready"];
 
@@ -36,6 +40,22 @@ impl Schema {
         let mut described = BTreeSet::new();
         collect(&self.root, "", &mut described);
         described
+    }
+}
+
+/// The schemas of all records, and what of them has been seen.
+pub struct Schemas([Schema; 5]);
+
+impl Schemas {
+    pub fn load() -> Schemas {
+        Schemas(SCHEMAS.map(Schema::load))
+    }
+
+    /// Panics where a record is not what the schema of its type says.
+    pub fn check(&mut self, record: &Value) {
+        let name = record["type"].as_str().unwrap_or("ready");
+        let at = SCHEMAS.iter().position(|known| *known == name).unwrap_or_else(|| panic!("no schema of {record}"));
+        self.0[at].check(record).unwrap_or_else(|fault| panic!("{name} {fault}\nin {record}"));
     }
 }
 
@@ -109,33 +129,68 @@ fn is_of_type(value: &Value, allowed: &Value) -> bool {
     }
 }
 
-/// Everything that a gateway sends in a short life with a spike, a value that is no number, an acknowledged and a cleared alert.
+/// Everything that a gateway sends in a short life with a spike, a value that is no number time and again, an alert that is acknowledged,
+/// alerts that are cleared, and one of a silence that nobody waits for any more.
 fn sent(folder: &Path) -> Vec<Value> {
     let config = "alert.clear_after = '1s'\n";
     let gateway = Gateway::start_configured(folder, config, &[], &[]);
     let mut sent = vec![gateway.ready.clone()];
-    let mut watcher = Client::connect(gateway.mqtt, "watcher");
-    watcher.subscribe(&[("alerts/+/+/+", 1), ("outrider/status", 1)]);
+    let mut watcher = watcher(gateway.mqtt);
     let mut device = Client::connect(gateway.mqtt, "tank");
     let readings = (0..240).map(|n| json!({"temperature": 20.0 + 0.1 * f64::from(n * 7919 % 5), "ts_ms": now_ms() - 240_000 + i64::from(n) * 1000, "seq": n, "road": "dry"}));
     device.publish("devices/tank", json!(readings.collect::<Vec<_>>()).to_string());
     device.publish("devices/tank/temperature", r#"{"value":60,"seq":240,"road":"dry"}"#);
-    device.publish("devices/tank/temperature", [0xf9, 0x7e, 0x00]);
     device.publish("devices/tank/temperature", "{");
-    let mut next = || serde_json::from_slice::<Value>(&watcher.receive().payload).unwrap();
-    let mut until = |sent: &mut Vec<Value>, state: &str| {
-        while sent.last().is_none_or(|last| last["state"] != state || last["kind"] != "anomaly") {
-            sent.push(next());
-        }
-    };
-    until(&mut sent, "raised");
+    until(&mut watcher, &mut sent, "anomaly", "raised");
     device.publish("alerts/tank/temperature/anomaly/ack", r#"{"by":"driver"}"#);
-    until(&mut sent, "cleared");
+    until(&mut watcher, &mut sent, "anomaly", "cleared");
+    for returns in 0..3 {
+        device.publish("devices/tank/temperature", [0xf9, 0x7e, 0x00]);
+        until(&mut watcher, &mut sent, "limit", "raised");
+        if returns < 2 {
+            until(&mut watcher, &mut sent, "limit", "cleared");
+        }
+    }
     assert!(gateway.stop().success());
+    expire(folder, &mut sent);
     for stream in ["raw", "anomalies"] {
         sent.extend(archive::records(&folder.join("state/archive"), stream));
     }
     sent
+}
+
+/// A silence takes a minute to be noticed and a day to expire: the alert that is raised is made one, and the day shorter.
+fn expire(folder: &Path, sent: &mut Vec<Value>) {
+    let store = store_path(&folder.join("state"));
+    let db = schema::open_writer(&store, Synchronous::Full, None).unwrap();
+    let of_a_gap = r#"UPDATE alert SET kind = 'gap',
+        body = CAST(replace(CAST(body AS TEXT), '"kind":"limit"', '"kind":"gap"') AS BLOB) WHERE kind = 'limit'"#;
+    assert_eq!(db.execute(of_a_gap, []).unwrap(), 1);
+    drop(db);
+    let gateway = InProcess::start(folder, |settings| settings.alerts.expire_after_ms = 500);
+    until(&mut watcher(gateway.mqtt), sent, "gap", "cleared");
+    gateway.stop();
+}
+
+fn watcher(mqtt: SocketAddr) -> Client {
+    let mut watcher = Client::connect(mqtt, "watcher");
+    watcher.subscribe(&[("alerts/+/+/+", 1), ("outrider/status", 1)]);
+    watcher
+}
+
+/// Receives until there is an alert of this kind in this state. An empty message removes one.
+fn until(watcher: &mut Client, sent: &mut Vec<Value>, kind: &str, state: &str) {
+    loop {
+        let message = watcher.receive();
+        if message.payload.is_empty() {
+            continue;
+        }
+        let record: Value = serde_json::from_slice(&message.payload).unwrap();
+        sent.push(record.clone());
+        if record["kind"] == kind && record["state"] == state {
+            return;
+        }
+    }
 }
 
 fn now_ms() -> i64 {
@@ -145,13 +200,11 @@ fn now_ms() -> i64 {
 #[test]
 fn what_is_sent_is_what_the_schemas_describe() {
     let folder = tempfile::tempdir().unwrap();
-    let mut schemas = SCHEMAS.map(Schema::load);
+    let mut schemas = Schemas::load();
     for record in sent(folder.path()) {
-        let name = record["type"].as_str().unwrap_or("ready");
-        let at = SCHEMAS.iter().position(|known| *known == name).unwrap_or_else(|| panic!("no schema of {record}"));
-        schemas[at].check(&record).unwrap_or_else(|fault| panic!("{name} {fault}\nin {record}"));
+        schemas.check(&record);
     }
-    for (name, schema) in SCHEMAS.iter().zip(&schemas) {
+    for (name, schema) in SCHEMAS.iter().zip(&schemas.0) {
         let missing: Vec<_> = schema.described().difference(&schema.seen).cloned().collect();
         assert_eq!(missing, Vec::<String>::new(), "described by {name}.json and never sent");
     }

@@ -66,8 +66,9 @@ pub struct Findings {
     pub list: Vec<Finding>,
     /// Measured long before it was received: it is recorded, and raises no alert.
     pub late: bool,
-    /// No alert of this series is more severe.
+    /// No alert of this series is more severe; but for that of a limit, which may have been set.
     pub severity_max: Severity,
+    pub limit_severity_max: Severity,
     /// The reading ends a silence that was noticed: of its series, and of its device.
     pub ends_silence: bool,
     pub ends_device_silence: bool,
@@ -79,6 +80,7 @@ impl Default for Findings {
             list: Vec::new(),
             late: false,
             severity_max: Severity::Critical,
+            limit_severity_max: Severity::Critical,
             ends_silence: false,
             ends_device_silence: false,
         }

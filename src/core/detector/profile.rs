@@ -34,6 +34,8 @@ pub struct Profile {
     /// Values by which sensors report their own failure.
     pub sentinels: &'static [f64],
     pub severity_max: Severity,
+    /// The same of a limit that somebody has set: whoever does so means it, however little is known of the metric.
+    pub set_limit_severity_max: Severity,
 }
 
 impl Profile {
@@ -53,6 +55,7 @@ impl Profile {
         baseline: Baseline::Rolling,
         sentinels: &[],
         severity_max: Severity::Critical,
+        set_limit_severity_max: Severity::Critical,
     };
     /// Signals that a driver or a load moves within seconds, and that rest when nobody does.
     pub const DRIVEN: Profile =

@@ -74,6 +74,11 @@ impl Series {
         self.window.heap_bytes() + self.frozen.as_ref().map_or(0, |_| size_of::<Frozen>())
     }
 
+    /// Whether a reading of this time could only be judged if the clock had been set back.
+    pub fn is_long_past(&self, at_ms: i64) -> bool {
+        self.window.is_long_past(at_ms)
+    }
+
     /// Judges a usable value, then learns from it.
     pub fn judge(
         &mut self,
@@ -119,6 +124,7 @@ impl Series {
                 self.run.interrupt();
             }
             Admission::Resumes { silent_ms } if silent_ms > RELEARN_MS => self.shift.forget(reading.at_ms),
+            Admission::Continues if self.window.has_seen(reading) => return Verdict::Normal,
             Admission::Resumes { .. } | Admission::Continues => {}
         }
         let warm = self.age_ms(reading.at_ms) >= WARM_UP_MS;
@@ -395,6 +401,21 @@ mod tests {
         assert!(flags[12..].iter().all(|&flag| flag), "{flags:?}");
         let after: Vec<Finding> = (1_060..1_300).flat_map(|i| feed(&mut series, i, 90.0 + 0.1 * noise(i))).collect();
         assert_eq!(after, []);
+    }
+
+    /// As after a lost connection: what the device has not heard of being taken, it sends again.
+    #[test]
+    fn readings_that_come_again_are_not_judged_and_teach_nothing() {
+        let mut series = warm();
+        let value = |i: i64| 92.0 + 0.1 * noise(i);
+        (1_000..1_040).for_each(|i| _ = feed(&mut series, i, value(i)));
+        let before = series.clone();
+        for i in 1_010..1_040 {
+            assert_eq!(feed(&mut series, i, value(i)), []);
+        }
+        assert_eq!(series, before);
+        assert!(has(&feed(&mut series, 1_040, value(1_040)), Detector::Shift), "the alarm goes on");
+        assert!(has(&feed(&mut series, 1_033, 120.0), Detector::Spike), "another one, late, is judged");
     }
 
     #[test]

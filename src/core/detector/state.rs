@@ -11,6 +11,7 @@ use super::shift::Shift;
 use super::spread::Spread;
 use super::stuck::Run;
 use crate::core::batch::varint::{self, Cursor};
+use crate::core::past::Past;
 use crate::core::silence::Rhythm;
 use crate::core::window::{HELD_MS, Sample, Window};
 
@@ -176,6 +177,24 @@ pub fn decode_rhythm(cursor: &mut Cursor<'_>, now_ms: i64) -> Option<Rhythm> {
         arrivals: u16::try_from(cursor.number()?).ok()?,
         is_silent: cursor.byte()? != 0,
     })
+}
+
+/// Appends what a device has said of the past.
+pub fn encode_past(past: &Past, out: &mut Vec<u8>) {
+    out.push(u8::from(*past != Past::NONE));
+    if *past != Past::NONE {
+        for time in [past.from_ms, past.since_ms, past.received_ms] {
+            varint::put_signed(out, time);
+        }
+    }
+}
+
+pub fn decode_past(cursor: &mut Cursor<'_>) -> Option<Past> {
+    match cursor.byte()? {
+        0 => Some(Past::NONE),
+        1 => Some(Past { from_ms: cursor.signed()?, since_ms: cursor.signed()?, received_ms: cursor.signed()? }),
+        _ => None,
+    }
 }
 
 fn decode_window(cursor: &mut Cursor<'_>) -> Option<Window> {

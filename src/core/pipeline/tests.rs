@@ -7,6 +7,8 @@ use firmware_sim::vehicle::{Metric, Vehicle};
 use super::*;
 use crate::commands::detect;
 use crate::core::batch::{Decoder, Stored};
+use crate::core::detector::limit::{Bounds, Limits};
+use crate::core::detector::profile::{Profile, Profiles, Rule};
 use crate::core::reading::{Attributes, TimeQuality};
 
 struct Gateway {
@@ -349,6 +351,29 @@ fn two_series_of_a_device_in_trouble_are_worse_than_one() {
     };
     assert_eq!(severity(true), severity(false).worse());
     assert_ne!(severity(true), severity(false));
+}
+
+/// Of a metric that nothing is known of; a limit that was set is meant, unless it was also said how severe it may be.
+#[test]
+fn a_limit_that_was_set_is_as_severe_as_it_is_exceeded() {
+    let severity = |value: f64, has_limit: bool, own: Option<Severity>| {
+        let bounds = Bounds { high: Some(10.0), ..Bounds::NONE };
+        let limits = Limits::new(has_limit.then(|| ("vibration".to_owned(), bounds)).into_iter().collect());
+        let rule = |severity_max| Rule {
+            words: vec!["vibration".to_owned()],
+            profile: Profile { severity_max, set_limit_severity_max: severity_max, ..Profile::GENERIC },
+        };
+        let profiles = Profiles::new(own.map(rule).into_iter().collect());
+        let mut gateway = Gateway::start(WALL_MS);
+        gateway.pipeline = pipeline(1, WatchSettings { limits, profiles, ..WatchSettings::default() });
+        gateway.publish(1, "d", "vibration", value);
+        let body = gateway.alerts.remove("d/vibration/limit").expect("raised");
+        alert::read_alert(body.as_bytes()).expect("an alert").1.severity
+    };
+    assert_eq!(severity(60.0, true, None), Severity::Critical);
+    assert_eq!(severity(11.0, true, None), Severity::Minor);
+    assert_eq!(severity(60.0, true, Some(Severity::Minor)), Severity::Minor);
+    assert_eq!(severity(f64::INFINITY, false, None), Severity::Warning, "nobody set that");
 }
 
 #[test]

@@ -7,11 +7,12 @@ use crate::core::batch::varint::{self, Cursor};
 use crate::core::detector::profile::Profiles;
 use crate::core::detector::series::Series;
 use crate::core::detector::state;
+use crate::core::past::Past;
 use crate::core::silence::Rhythm;
 
 /// Series in one chunk.
 pub const CHUNK_SERIES: usize = 256;
-pub(super) const VERSION: u8 = 2;
+pub(super) const VERSION: u8 = 3;
 
 /// A chunk that cannot have come from a snapshot, or came from another version. Nothing of it was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,7 @@ impl Watch {
             let device = self.table.devices.get(entry.device);
             state::encode_rhythm(&device.rhythm, self.now_ms, &mut out);
             out.push(u8::from(device.is_asleep));
+            state::encode_past(&device.past, &mut out);
         }
         out
     }
@@ -74,7 +76,7 @@ impl Watch {
             .ok_or(RestoreError::Damaged)?;
         self.now_ms = self.now_ms.max(now_ms);
         let mut left_out = 0;
-        for Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep } in restored {
+        for Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, past } in restored {
             let is_watched = self.settings.profiles.get(rule).is_watched;
             let index = match self.table.find(device, metric) {
                 None if is_watched => self.add(device, metric, rule),
@@ -87,7 +89,7 @@ impl Watch {
                     let place = entry.device;
                     self.rhythms[index] = rhythm;
                     let device = self.table.devices.get_mut(place);
-                    (device.rhythm, device.is_asleep) = (device_rhythm, is_asleep);
+                    (device.rhythm, device.is_asleep, device.past) = (device_rhythm, is_asleep, past);
                 }
                 None => left_out += 1,
             }
@@ -104,6 +106,7 @@ struct Restored<'a> {
     rhythm: Rhythm,
     device_rhythm: Rhythm,
     is_asleep: bool,
+    past: Past,
 }
 
 fn decode<'a>(cursor: &mut Cursor<'a>, profiles: &Profiles, now: Moment) -> Option<Vec<Restored<'a>>> {
@@ -120,7 +123,8 @@ fn decode<'a>(cursor: &mut Cursor<'a>, profiles: &Profiles, now: Moment) -> Opti
         let rhythm = state::decode_rhythm(cursor, snapshot_ms)?;
         let device_rhythm = state::decode_rhythm(cursor, snapshot_ms)?;
         let is_asleep = cursor.byte()? != 0;
-        entries.push(Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep });
+        let past = state::decode_past(cursor)?;
+        entries.push(Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, past });
     }
     Some(entries)
 }

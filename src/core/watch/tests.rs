@@ -203,3 +203,27 @@ fn a_limit_holds_for_its_metric_alone_even_one_that_is_not_watched_otherwise() {
     assert_eq!(watch.judge(&reading("a", "latitude", 0, -3.0), at(0), &mut findings), Verdict::Unwatched);
     assert_eq!(watch.series_count(), 0, "a metric with bounds alone needs no state");
 }
+
+/// As after a kill: ten minutes that a device had in its buffer come again, within a moment.
+#[test]
+fn a_long_repeat_is_not_judged_and_a_clock_that_was_set_back_is_believed() {
+    let level = |i: i64| if i < 500 { 50.0 } else { 60.0 } + (i % 3) as f64 / 10.0;
+    let fed = |watch: &mut Watch, at_s: i64, received_ms: i64, value: f64| {
+        let mut findings = Findings::default();
+        let reading = Reading { received_at_ms: received_ms, ..reading("a", "engine_temp", at_s * 1_000, value) };
+        let verdict = watch.judge(&reading, at(0), &mut findings);
+        (verdict, findings.list.iter().any(|finding| finding.detector == Detector::Shift))
+    };
+    let mut watch = Watch::new(WatchSettings::default());
+    (0..600).for_each(|i| _ = fed(&mut watch, i, i, level(i)));
+    let repeated: Vec<_> = (0..600).map(|i| fed(&mut watch, i, 1_000 + i, level(i))).collect();
+    assert!(repeated.iter().all(|(verdict, _)| *verdict == Verdict::Normal));
+    assert_eq!(fed(&mut watch, 600, 2_000, level(600)), (Verdict::Anomalous, true), "the alarm goes on");
+
+    // An hour back, and on from there.
+    let verdicts: Vec<_> =
+        (0..100).map(|i| fed(&mut watch, i - 3_600, 10_000 + i * 1_000, 50.0 + (i % 3) as f64 / 10.0).0).collect();
+    let warming = verdicts.iter().position(|verdict| *verdict == Verdict::WarmingUp);
+    assert!(warming.is_some_and(|at| at < 10), "{verdicts:?}");
+    assert_eq!(verdicts.last(), Some(&Verdict::Normal));
+}

@@ -1,0 +1,69 @@
+//! Whether a device's clock was set back, or the device sends again what it has sent.
+//!
+//! Both look alike at first: readings older than those before them. After a lost connection a device repeats whatever it has not heard of
+//! being taken, and from a buffer that may be many minutes. But a repeat comes faster than it was measured, and a clock does not run fast.
+
+use super::window::JUMP_MS;
+
+/// A clock that was set back is believed when it has run on for so long.
+const BELIEVED_AFTER_MS: i64 = 5_000;
+/// As fast as it may seem to run: what is on its way is held up at times.
+const RATE_MAX: i64 = 2;
+
+/// What a device has said of a time long before its newest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Past {
+    /// The first that was said, and when it was received.
+    pub(super) from_ms: i64,
+    pub(super) since_ms: i64,
+    pub(super) received_ms: i64,
+}
+
+impl Past {
+    pub const NONE: Past = Past { from_ms: 0, since_ms: 0, received_ms: i64::MIN };
+
+    /// Another reading of a time long gone. Returns whether the clock is believed to stand there.
+    pub fn hear(&mut self, at_ms: i64, received_ms: i64) -> bool {
+        let paused_ms = received_ms.saturating_sub(self.received_ms);
+        let ran_ms = at_ms.saturating_sub(self.from_ms);
+        let elapsed_ms = received_ms.saturating_sub(self.since_ms);
+        let is_early = ran_ms < BELIEVED_AFTER_MS;
+        let is_plausible = is_early || ran_ms <= elapsed_ms.saturating_mul(RATE_MAX);
+        if !is_plausible || paused_ms > JUMP_MS || ran_ms < -JUMP_MS {
+            *self = Past { from_ms: at_ms, since_ms: received_ms, received_ms };
+            return false;
+        }
+        self.received_ms = received_ms;
+        !is_early
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether any of a minute's readings is believed, received at so much of their own pace.
+    fn is_believed(milliseconds_a_second: i64, past: &mut Past) -> bool {
+        (0..60).any(|second| past.hear(second * 1_000, 1_000_000 + second * milliseconds_a_second))
+    }
+
+    #[test]
+    fn a_clock_is_believed_and_a_repeat_is_not() {
+        assert!(is_believed(1_000, &mut Past::NONE.clone()));
+        assert!(is_believed(700, &mut Past::NONE.clone()), "held up on its way");
+        assert!(!is_believed(0, &mut Past::NONE.clone()));
+        assert!(!is_believed(400, &mut Past::NONE.clone()));
+        let mut past = Past::NONE;
+        assert!(!past.hear(0, 0) && !past.hear(100_000, 90_000), "once, and once more after a long while");
+        assert!(past.hear(120_000, 110_000), "slow, but steady");
+    }
+
+    #[test]
+    fn a_repeat_that_was_held_up_once_and_what_comes_after_it() {
+        let mut past = Past::NONE;
+        let held_up_ms = |second: i64| second + if second < 30 { 0 } else { 2_000 };
+        assert!(!(0..60).any(|second| past.hear(second * 1_000, held_up_ms(second))));
+        // Its clock has stood there all the time: what was measured now comes at its own pace.
+        assert!((60..70).fold(false, |_, second| past.hear(second * 1_000, second * 1_000)));
+    }
+}
