@@ -4,8 +4,6 @@
 //! power of two, count as one in its window and in all that is learned, so that about one reading comes in each second or two of its own.
 //! A series that has three readings in ten seconds, as a rule, keeps the time of everybody.
 
-use crate::core::window::Sample;
-
 /// Readings are at most so far apart, in seconds of the series: three of them in a window.
 const INTERVAL_MAX_MS: f32 = 3_300.0;
 /// And at least so far, or the series has become faster than it was taken for.
@@ -63,9 +61,9 @@ impl Pace {
         if self.exponent > 0 { times } else { 1.0 }
     }
 
-    /// A reading at the series' own time.
-    pub fn own(self, reading: Sample) -> Sample {
-        Sample { at_ms: reading.at_ms >> self.exponent, ..reading }
+    /// A time of everybody as the series counts it.
+    pub fn own_ms(self, common_ms: i64) -> i64 {
+        common_ms >> self.exponent
     }
 
     /// The time of everybody at a time of the series.

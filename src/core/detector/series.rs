@@ -76,7 +76,7 @@ impl Series {
 
     /// Whether a reading of this time could only be judged if the clock had been set back.
     pub fn is_long_past(&self, at_ms: i64) -> bool {
-        self.window.is_long_past(at_ms)
+        self.window.is_long_past(self.pace.own_ms(at_ms))
     }
 
     /// Judges a usable value, then learns from it.
@@ -89,7 +89,8 @@ impl Series {
     ) -> Verdict {
         self.keep_pace(reading.at_ms, profile);
         let found_before = found.len();
-        let verdict = self.judge_own(self.pace.own(reading), profile, samples_max, found);
+        let own = Sample { at_ms: self.pace.own_ms(reading.at_ms), ..reading };
+        let verdict = self.judge_own(own, profile, samples_max, found);
         let seconds = self.pace.seconds();
         if seconds > 1 {
             let apart = short(f64::from(self.pace.interval_ms.round()) / 1000.0);
