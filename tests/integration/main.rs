@@ -18,6 +18,7 @@ mod damaged;
 mod demo;
 mod durability;
 mod ending;
+mod from_store;
 mod full;
 mod hostile;
 mod kill;

@@ -175,8 +175,9 @@ mod tests {
         AlertKey { device: device.to_owned(), metric: "t".to_owned(), kind: "anomaly".to_owned() }
     }
 
-    /// Steps of `(side, device, state)`, then the end.
-    fn compare(steps: &[&[(Side, &str, State)]]) -> Comparison {
+    type Step<'a> = &'a [(Side, &'a str, State)];
+
+    fn compare(steps: &[Step<'_>]) -> Comparison {
         let mut comparison = Comparison::default();
         for step in steps {
             let of = |wanted: Side| {
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn alerts_that_overlap_are_one_and_others_are_new_or_gone() {
-        let cases: [(&str, &[&[(Side, &str, State)]], [u64; 4]); 9] = [
+        let cases: [(&str, &[Step<'_>], [u64; 4]); 9] = [
             ("nothing", &[], [0, 0, 0, 0]),
             (
                 "the same",

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use rusqlite::OptionalExtension;
+use rusqlite::{ErrorCode, OptionalExtension};
 
 use crate::config::problem::Problems;
 use crate::core::alert::{self, State};
@@ -75,6 +75,9 @@ impl Question {
     }
 }
 
+/// How long after the receipt of its reading an alert may be raised.
+const RAISED_AFTER_MS: i64 = 1000;
+
 /// What stopped it.
 #[derive(Debug)]
 pub enum StoreError {
@@ -95,11 +98,13 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Open(error) => {
                 error.fmt(f)?;
-                if error.is_corrupt() { f.write_str(DAMAGED) } else { Ok(()) }
+                match error {
+                    OpenError::Sqlite { source, .. } => f.write_str(advice(source)),
+                    _ => Ok(()),
+                }
             }
             StoreError::Read { path, source } => {
-                write!(f, "cannot read the store {}: {source}", path.display())?;
-                if schema::is_corrupt(source) { f.write_str(DAMAGED) } else { Ok(()) }
+                write!(f, "cannot read the store {}: {source}{}", path.display(), advice(source))
             }
             StoreError::Empty { path } => write!(
                 f,
@@ -113,7 +118,18 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-const DAMAGED: &str = "; the gateway sets a damaged store aside when it starts, and takes over what can be read of it";
+fn advice(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        _ if schema::is_corrupt(error) => {
+            "; the gateway sets a damaged store aside when it starts, and takes over what can be read of it"
+        }
+        // Readers of a log have to write into its index.
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            "; reading it takes the rights of the user who runs the gateway"
+        }
+        _ => "",
+    }
+}
 
 /// What the pass has found.
 #[derive(Debug)]
@@ -174,7 +190,8 @@ pub fn compare(plan: &Plan, mut terminal: Option<&mut dyn Write>) -> Result<Foun
     let (Some(first_ms), Some((_, last_ms))) = (pass.first_ms, pass.replay.now_ms()) else {
         return Err(StoreError::Empty { path: plan.store.clone() });
     };
-    let raised_since_ms = pass.raised(&mut reader, first_ms..=last_ms).map_err(failed)?;
+    let raised_within = first_ms..=last_ms.saturating_add(RAISED_AFTER_MS);
+    let raised_since_ms = pass.raised(&mut reader, raised_within).map_err(failed)?;
     let seen = |side: Side| {
         let pipeline = &pass.replay.sides()[side as usize];
         Seen {

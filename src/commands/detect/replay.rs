@@ -88,9 +88,8 @@ impl Replay {
     fn arrive(&mut self, run: RunId, reading: &Reading<'_>) {
         self.group_ms = reading.received_at_ms;
         match self.clock.hear(run, reading.received_at_ms, reading.time_quality) {
-            Passage::Begun => {}
             Passage::Elapsed { elapsed_ms } => self.pass(elapsed_ms),
-            Passage::Restarted => {
+            Passage::Started => {
                 let now = self.clock.moment();
                 self.sides.iter_mut().for_each(|side| side.listen_from(now));
             }
@@ -179,12 +178,11 @@ struct Clock {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Passage {
-    Begun,
     Elapsed {
         elapsed_ms: u64,
     },
-    /// The gateway was away in between.
-    Restarted,
+    /// The gateway was away until now, or nothing is known of before.
+    Started,
 }
 
 impl Clock {
@@ -193,23 +191,15 @@ impl Clock {
         let elapsed_ms = at_ms.saturating_sub(self.wall_ms);
         // Sessions hand over side by side: a little earlier is not set back.
         let is_set_back = elapsed_ms < -JUMP_MS;
-        match before {
-            Some(before) if before.run == run && !is_set_back => {
-                self.wall_ms = self.wall_ms.max(at_ms);
-                let is_set = before.quality == TimeQuality::Unsynced && quality == TimeQuality::Synced;
-                let elapsed_ms = if is_set { 0 } else { u64::try_from(elapsed_ms).unwrap_or(0) };
-                self.steady_ms += elapsed_ms;
-                Passage::Elapsed { elapsed_ms }
-            }
-            before => {
-                self.wall_ms = at_ms;
-                match before {
-                    None => Passage::Begun,
-                    Some(before) if before.run == run => Passage::Elapsed { elapsed_ms: 0 },
-                    Some(_) => Passage::Restarted,
-                }
-            }
-        }
+        let Some(before) = before.filter(|before| before.run == run) else {
+            self.wall_ms = at_ms;
+            return Passage::Started;
+        };
+        let is_set = is_set_back || before.quality == TimeQuality::Unsynced && quality == TimeQuality::Synced;
+        self.wall_ms = if is_set_back { at_ms } else { self.wall_ms.max(at_ms) };
+        let elapsed_ms = if is_set { 0 } else { u64::try_from(elapsed_ms).unwrap_or(0) };
+        self.steady_ms += elapsed_ms;
+        Passage::Elapsed { elapsed_ms }
     }
 
     fn moment(&self) -> Moment {

@@ -35,17 +35,17 @@ pub fn write_text(output: &mut impl Write, plan: &Plan, found: &Found) -> io::Re
     writeln!(output, "present    {}", plan.present.name)?;
     writeln!(output, "changed    {}", plan.changed.name)?;
     writeln!(output)?;
-    writeln!(output, "{:<32}{:>8}{:>10}", "alerts", "number", "a day")?;
+    writeln!(output, "{:<25}{:>8}{:>10}", "alerts", "number", "a day")?;
     let mut line = |label: &str, alerts: u64| {
         let a_day = per_day(alerts, listened_ms).map_or("-".to_owned(), |number| format!("{number:.1}"));
-        writeln!(output, "{label:<32}{alerts:>8}{a_day:>10}")
+        writeln!(output, "{label:<25}{alerts:>8}{a_day:>10}")
     };
-    line("would be raised as present", total.present)?;
-    line("would be raised as changed", total.changed)?;
+    line("present configuration", total.present)?;
+    line("changed configuration", total.changed)?;
     line("  new", total.new)?;
-    line("  no longer", total.gone)?;
+    line("  no longer raised", total.gone)?;
     if found.raised_since_ms.is_some() {
-        line("were raised by the gateway", total.raised)?;
+        line("raised by the gateway", total.raised)?;
     }
     write_rows(output, found)?;
     let notes = notes(plan, found);

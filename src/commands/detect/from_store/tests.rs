@@ -139,11 +139,11 @@ fn it_is_said_in_text_and_in_json() {
         "from       1970-01-01 00:00:00 to 1970-01-01 05:59:59 UTC\n",
         "listened   3 h of that\n",
         "changed    then.toml\n",
-        "would be raised as present             3      24.0\n",
-        "would be raised as changed            14     112.0\n",
-        "  new                                 11      88.0\n",
-        "  no longer                            0       0.0\n",
-        "were raised by the gateway             3      24.0\n",
+        "present configuration           3      24.0\n",
+        "changed configuration          14     112.0\n",
+        "  new                          11      88.0\n",
+        "  no longer raised              0       0.0\n",
+        "raised by the gateway           3      24.0\n",
         "       9          0         0         9  b/temp, limit\n       2          0         0         2  a/temp, limit\n\n",
         "Note: a day's figures are a guess, out of 3 h\n",
     ] {
@@ -189,7 +189,7 @@ fn settings_that_are_the_same_are_told_and_differ_in_nothing() {
     report::write_text(&mut text, &plan, &found).expect("memory");
     let text = String::from_utf8(text).expect("text");
     assert!(text.contains("both watch alike") && text.contains("say nothing of a day"), "{text}");
-    assert!(text.contains("as present             0         -\n"), "{text}");
+    assert!(text.contains("present configuration           0         -\n"), "{text}");
 }
 
 #[test]
@@ -238,4 +238,11 @@ fn what_cannot_be_read_is_named_with_what_would_be_right() {
     std::fs::remove_file(&store).expect("a file");
     rusqlite::Connection::open(&store).expect("a file").execute_batch("CREATE TABLE t(x)").expect("a table");
     says(&["of another program"]);
+}
+
+#[test]
+fn who_may_not_read_is_told_who_may() {
+    let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN), None);
+    let error = StoreError::Read { path: "/var/lib/outrider/outrider.sqlite".into(), source }.to_string();
+    assert!(error.contains("the rights of the user who runs the gateway"), "{error}");
 }
