@@ -81,10 +81,22 @@ const RAISED_AFTER_MS: i64 = 1000;
 /// What stopped it.
 #[derive(Debug)]
 pub enum StoreError {
-    Missing { path: PathBuf },
+    Missing {
+        path: PathBuf,
+    },
     Open(OpenError),
-    Read { path: PathBuf, source: rusqlite::Error },
-    Empty { path: PathBuf },
+    Read {
+        path: PathBuf,
+        source: rusqlite::Error,
+    },
+    Empty {
+        path: PathBuf,
+    },
+    /// It holds readings, and all of them are damaged.
+    Unreadable {
+        path: PathBuf,
+        batches: u64,
+    },
     Print(io::Error),
 }
 
@@ -111,6 +123,13 @@ impl fmt::Display for StoreError {
                 "the store {} holds no readings: those that every sink has taken are no longer there",
                 path.display()
             ),
+            StoreError::Unreadable { path, batches } => {
+                write!(
+                    f,
+                    "the store {} holds {batches} batches of readings, and all of them are damaged",
+                    path.display()
+                )
+            }
             StoreError::Print(source) => write!(f, "cannot print: {source}"),
         }
     }
@@ -187,8 +206,12 @@ pub fn compare(plan: &Plan, mut terminal: Option<&mut dyn Write>) -> Result<Foun
         salvaged_readings: 0,
     };
     pass.readings(&mut reader, &mut terminal).map_err(failed)?;
-    let (Some(first_ms), Some((_, last_ms))) = (pass.first_ms, pass.replay.now_ms()) else {
-        return Err(StoreError::Empty { path: plan.store.clone() });
+    let (Some(first_ms), Some((_, last_ms))) = (pass.first_ms, pass.replay.last_heard()) else {
+        let path = plan.store.clone();
+        return Err(match pass.damaged_batches {
+            0 => StoreError::Empty { path },
+            batches => StoreError::Unreadable { path, batches },
+        });
     };
     let raised_within = first_ms..=last_ms.saturating_add(RAISED_AFTER_MS);
     let raised_since_ms = pass.raised(&mut reader, raised_within).map_err(failed)?;
@@ -253,7 +276,7 @@ impl Pass {
             if let Some(run) = self.batch.run {
                 let is_elsewhere = self
                     .replay
-                    .now_ms()
+                    .last_heard()
                     .is_some_and(|(last_run, now_ms)| has_salvaged && run != last_run && self.batch.first_ms < now_ms);
                 if is_elsewhere {
                     self.salvaged_readings += u64::from(self.batch.count);

@@ -56,7 +56,7 @@ pub struct DetectArguments {
     /// Print a JSON object a line, with the spread and the reason
     #[arg(long)]
     json: bool,
-    /// Watch with the profiles and limits of this configuration; else with what is built in
+    /// Watch with the profiles and limits of this configuration; else with what is built in. With --from-store: as changed
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Replay what the local store holds, and say how the alerts would differ

@@ -146,8 +146,8 @@ impl Replay {
         self.clock.steady_ms
     }
 
-    /// Where the clock is, once something was heard.
-    pub fn now_ms(&self) -> Option<(RunId, i64)> {
+    /// The run that was heard last, and its clock.
+    pub fn last_heard(&self) -> Option<(RunId, i64)> {
         self.clock.last.map(|last| (last.run, self.clock.wall_ms))
     }
 

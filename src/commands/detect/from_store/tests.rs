@@ -232,6 +232,11 @@ fn what_cannot_be_read_is_named_with_what_would_be_right() {
     std::fs::remove_file(&store).expect("a file");
     let writer = Writer::open(&writer_settings(&state), RunId([1; 8])).expect("a new store");
     says(&["holds no readings"]);
+    drop(writer);
+    gateway_runs(&state, 2, 0, 2 * MINUTE, |_, second| Some(noise(second)));
+    let writer = Writer::open(&writer_settings(&state), RunId([3; 8])).expect("the store");
+    writer.connection().execute_batch("UPDATE raw SET crc = crc + 1").expect("a statement");
+    says(&["holds 3 batches of readings", "all of them are damaged"]);
     writer.connection().execute_batch("PRAGMA user_version=99").expect("a pragma");
     says(&["has version 99", "run the newer program"]);
     drop(writer);
