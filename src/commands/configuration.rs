@@ -22,6 +22,11 @@ pub struct ConfigArguments {
 }
 
 impl ConfigArguments {
+    /// What `run` would take with this file and this state folder.
+    pub fn of(config: Option<PathBuf>, state: Option<String>) -> ConfigArguments {
+        ConfigArguments { config, listen: None, state }
+    }
+
     pub fn load(&self) -> Result<Configuration, Problems> {
         let listen = ("--listen", "mqtt", "listen", &self.listen);
         let state = ("--state", "store", "path", &self.state);

@@ -46,6 +46,14 @@ pub fn approximate_size(bytes: u64) -> String {
     if amount.fract() < 0.05 || amount >= 100.0 { format!("{amount:.0} {unit}") } else { format!("{amount:.1} {unit}") }
 }
 
+/// For people: `3.7 h`.
+pub fn approximate_duration(duration: Duration) -> String {
+    let amount_ms = duration.as_millis() as f64;
+    let (unit, factor) = DURATION_UNITS_MS.iter().find(|(_, factor)| amount_ms >= *factor as f64).unwrap_or(&("ms", 1));
+    let amount = format!("{:.1}", amount_ms / *factor as f64);
+    format!("{} {unit}", amount.strip_suffix(".0").unwrap_or(&amount))
+}
+
 pub fn format_duration(duration: Duration) -> String {
     format(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), DURATION_UNITS_MS.iter())
 }
@@ -124,9 +132,12 @@ mod tests {
     }
 
     #[test]
-    fn sizes_for_people_are_short() {
+    fn what_is_for_people_is_short() {
         let texts = [0, 1023, 4 * GIB, 3 * GIB + 700 * MIB, 12_345_678_901].map(approximate_size);
         assert_eq!(texts, ["0 B", "1023 B", "4 GiB", "3.7 GiB", "11.5 GiB"]);
+        let texts =
+            [0, 900, 90_000, 7_199_000, 400 * 86_400_000].map(|ms| approximate_duration(Duration::from_millis(ms)));
+        assert_eq!(texts, ["0 ms", "900 ms", "1.5 m", "2 h", "400 d"]);
     }
 
     proptest! {

@@ -170,6 +170,13 @@ impl Readings {
         self.items.truncate(len);
     }
 
+    /// Drops all of them and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.items.clear();
+        (self.last_device, self.last_metric, self.last_attributes) = (None, None, None);
+    }
+
     /// Memory taken, for the budget of what waits for a commit.
     pub fn byte_size(&self) -> usize {
         self.bytes.capacity() + self.items.capacity() * size_of::<Item>()
@@ -217,6 +224,10 @@ mod tests {
         assert_eq!(back[0].attributes.iter().collect::<Vec<_>>(), [("road", "dry"), ("fw", "1.2")]);
         readings.truncate(1);
         assert_eq!(readings.len(), 1);
+        readings.clear();
+        assert!(readings.is_empty());
+        readings.push(&reading);
+        assert_eq!(readings.iter().next(), Some(reading), "nothing is left of what was before");
     }
 
     #[test]

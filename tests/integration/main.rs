@@ -20,6 +20,7 @@ mod demo;
 mod detection;
 mod durability;
 mod ending;
+mod from_store;
 mod full;
 mod hostile;
 mod kill;

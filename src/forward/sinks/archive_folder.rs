@@ -53,7 +53,7 @@ pub fn partition(stream: Stream, received_ms: i64) -> PathBuf {
 }
 
 /// Date of a day since 1970-01-01, counted in years that begin in March.
-fn civil(days: i64) -> (i64, i64, i64) {
+pub fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -1,4 +1,4 @@
-//! `outrider detect`: the gateway's own detectors over lines of `series,timestamp_ms,value`.
+//! The detectors over lines of `series,timestamp_ms,value`.
 //!
 //! A series is `<device>/<metric>`, split at the last slash. Lines that are not well formed are skipped, and counted at the end. Memory
 //! grows with the number of series, never with the length of the input.
@@ -12,14 +12,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
-use clap::Args;
-
-use super::Exit;
-use super::configuration;
-use crate::core::detector::profile::{Profile, Profiles};
+use super::progress::Progress;
 use crate::core::detector::{Finding, Findings};
 use crate::core::reading::{Attributes, Reading, TimeQuality};
 use crate::core::record;
@@ -29,49 +23,11 @@ use crate::core::window::{Admission, JUMP_MS, Sample, Window};
 /// A longer line is malformed: memory stays bounded whatever the file is.
 const LINE_BYTES_MAX: usize = 4096;
 /// More than the gateway's: whoever gives us a file wants all of it looked at.
-const SERIES_MAX: usize = 1_000_000;
+pub const SERIES_MAX: usize = 1_000_000;
 /// With `--stats`, windows are exact up to some four thousand readings a second.
 const STATS_SAMPLES_MAX: usize = 1 << 16;
 /// How far the lines' time goes on before silences are looked for again, as the gateway does.
 const TICK_MS: i64 = 500;
-/// How often a terminal is told how far it is.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-/// Lines between two looks at the clock.
-const PROGRESS_LINES: u64 = 1 << 16;
-
-pub const HELP: &str = "\
-A series is DEVICE/METRIC; the metric's name decides how it is watched. One row a flagged reading and detector, in
-the order of the input: series,timestamp_ms,value,detector,score,expected. A score of 1 is the detector's line.
-Malformed lines are skipped and counted on standard error.
-
-Example:
-  outrider detect readings.csv";
-
-#[derive(Debug, Args)]
-#[command(after_help = HELP)]
-pub struct DetectArguments {
-    /// Files of lines `series,timestamp_ms,value`; standard input if there is none
-    files: Vec<PathBuf>,
-    /// Print the ten-second window of every reading instead: series,timestamp_ms,n,mean,std
-    #[arg(long, conflicts_with_all = ["profile", "json"])]
-    stats: bool,
-    /// Watch every series with this profile, whatever its name: off, temperature, slow, driven, generic, plant
-    #[arg(long, value_name = "NAME", value_parser = profile_of)]
-    profile: Option<Profile>,
-    /// Print a JSON object a line, with the spread and the reason
-    #[arg(long)]
-    json: bool,
-    /// Watch with the profiles and limits of this configuration; else with what is built in
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-fn profile_of(name: &str) -> Result<Profile, String> {
-    Profile::by_name(name).ok_or_else(|| {
-        let names = Profile::ALL.map(|profile| profile.name).join(", ");
-        format!("there are {names}")
-    })
-}
 
 /// What is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,35 +37,8 @@ pub enum Format {
     Statistics,
 }
 
-pub fn command(arguments: &DetectArguments) -> ExitCode {
-    let configuration = arguments.config.as_deref().map(configuration::load_file).transpose();
-    let mut settings = match configuration {
-        Ok(configuration) => configuration.map(|configuration| configuration.watch).unwrap_or_default(),
-        Err(problems) => {
-            eprintln!("{problems}");
-            return Exit::Configuration.into();
-        }
-    };
-    settings.series_max = SERIES_MAX;
-    if let Some(profile) = arguments.profile {
-        settings.profiles = Profiles::always(profile);
-    }
-    let format = match (arguments.stats, arguments.json) {
-        (true, _) => Format::Statistics,
-        (false, true) => Format::Json,
-        (false, false) => Format::Rows,
-    };
-    match run_files(&arguments.files, settings, format) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("outrider: {error}");
-            Exit::RunTime.into()
-        }
-    }
-}
-
 /// Reads the files one after the other, or standard input, and prints to standard output.
-fn run_files(files: &[PathBuf], settings: WatchSettings, format: Format) -> Result<(), DetectError> {
+pub fn run_files(files: &[PathBuf], settings: WatchSettings, format: Format) -> Result<(), DetectError> {
     let mut bytes = 0;
     let mut input: Box<dyn BufRead> = match files {
         [] => Box::new(io::stdin().lock()),
@@ -126,52 +55,11 @@ fn run_files(files: &[PathBuf], settings: WatchSettings, format: Format) -> Resu
     };
     // Who sees the rows go by sees how far it is.
     let is_watched = io::stderr().is_terminal() && !io::stdout().is_terminal();
-    let mut progress = is_watched.then(|| Progress::new(bytes));
+    let mut progress = is_watched.then(|| Progress::new("lines", bytes));
     match run(&mut input, io::stdout().lock(), io::stderr().lock(), settings, format, progress.as_mut()) {
         // Whoever reads us has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(|source| DetectError { path: None, source }),
-    }
-}
-
-/// Told on a terminal once a second.
-#[derive(Debug)]
-pub struct Progress {
-    bytes_all: u64,
-    bytes: u64,
-    lines: u64,
-    started: Instant,
-    told: Instant,
-}
-
-impl Progress {
-    fn new(bytes_all: u64) -> Progress {
-        let now = Instant::now();
-        Progress { bytes_all, bytes: 0, lines: 0, started: now, told: now }
-    }
-
-    fn line(&mut self, bytes: usize, errors: &mut impl Write) -> io::Result<()> {
-        self.bytes += bytes as u64;
-        self.lines += 1;
-        if self.lines.is_multiple_of(PROGRESS_LINES) && self.told.elapsed() >= PROGRESS_EVERY {
-            self.told = Instant::now();
-            write!(errors, "\r{}\x1b[K", self.text(self.started.elapsed()))?;
-            errors.flush()?;
-        }
-        Ok(())
-    }
-
-    fn text(&self, elapsed: Duration) -> String {
-        let rate = self.lines as f64 / elapsed.as_secs_f64().max(0.001) / 1e6;
-        let lines = format!("{:.1} million lines, {rate:.1} million a second", self.lines as f64 / 1e6);
-        match (self.bytes * 100).checked_div(self.bytes_all) {
-            Some(percent) => format!("{percent} %, {lines}"),
-            None => lines,
-        }
-    }
-
-    fn end(&self, errors: &mut impl Write) -> io::Result<()> {
-        if self.told > self.started { write!(errors, "\r\x1b[K") } else { Ok(()) }
     }
 }
 
@@ -207,7 +95,7 @@ pub fn run(
     let mut windows = HashMap::new();
     let malformed = for_each_line(input, |line, bytes| {
         if let Some(progress) = &mut progress {
-            progress.line(bytes, &mut errors)?;
+            progress.note(bytes as u64, 1, &mut errors)?;
         }
         match line {
             Some(line) if format == Format::Statistics => write_statistics(&mut windows, line, &mut output),

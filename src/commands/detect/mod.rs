@@ -1,0 +1,129 @@
+//! `outrider detect`: the gateway's own detectors over what was recorded.
+//!
+//! Either over lines of a file, and each reading that stands out is a row; or over the readings that the local store holds, once as they
+//! are watched now and once as a changed configuration would watch them, and what is told is how the alerts would differ.
+
+mod comparison;
+mod from_store;
+mod lines;
+mod progress;
+mod replay;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgGroup, Args};
+
+use super::Exit;
+use super::configuration;
+use crate::core::detector::profile::{Profile, Profiles};
+pub use lines::{Format, run};
+
+const HELP: &str = "\
+A series is DEVICE/METRIC; the metric's name decides how it is watched. One row a flagged reading and detector, in
+the order of the input: series,timestamp_ms,value,detector,score,expected. A score of 1 is the detector's line.
+Malformed lines are skipped and counted on standard error.
+
+With --from-store: which alerts would a changed configuration raise, and which no longer? The readings that the local
+store holds are replayed twice, as the present configuration watches them and as the changed one would. The store is
+that of the changed configuration; it is only read, and a gateway may be running on it. It holds what some sink has
+not taken yet, which may be minutes or days: the span is told. What a client does when it takes its leave is not
+stored, so devices that said goodbye count as silent, in both.
+
+Examples:
+  outrider detect readings.csv
+  outrider detect --from-store --config changed.toml
+  outrider detect --from-store --config changed.toml --against /etc/outrider/outrider.toml --json
+
+Exit codes:
+   0  all is well
+   1  the input or the store cannot be read, or the store holds no readings
+   2  usage
+  78  a configuration is wrong";
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP, group(ArgGroup::new("change").args(["config", "profile"]).multiple(true)))]
+pub struct DetectArguments {
+    /// Files of lines `series,timestamp_ms,value`; standard input if there is none
+    files: Vec<PathBuf>,
+    /// Print the ten-second window of every reading instead: series,timestamp_ms,n,mean,std
+    #[arg(long, conflicts_with_all = ["profile", "json"])]
+    stats: bool,
+    /// Watch every series with this profile, whatever its name: off, temperature, slow, driven, generic, plant
+    #[arg(long, value_name = "NAME", value_parser = profile_of)]
+    profile: Option<Profile>,
+    /// Print a JSON object a line, with the spread and the reason
+    #[arg(long)]
+    json: bool,
+    /// Watch with the profiles and limits of this configuration; else with what is built in. With --from-store: as changed
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Replay what the local store holds, and say how the alerts would differ
+    #[arg(long, conflicts_with_all = ["files", "stats"], requires = "change")]
+    from_store: bool,
+    /// The present configuration; else /etc/outrider/outrider.toml if it is there, else what is built in
+    #[arg(long, value_name = "FILE", requires = "from_store")]
+    against: Option<PathBuf>,
+    /// The state folder whose store is replayed, instead of store.path
+    #[arg(long, value_name = "FOLDER", requires = "from_store")]
+    state: Option<String>,
+}
+
+fn profile_of(name: &str) -> Result<Profile, String> {
+    Profile::by_name(name).ok_or_else(|| {
+        let names = Profile::ALL.map(|profile| profile.name).join(", ");
+        format!("there are {names}")
+    })
+}
+
+pub fn command(arguments: &DetectArguments) -> ExitCode {
+    if arguments.from_store { compare(arguments) } else { detect(arguments) }
+}
+
+fn detect(arguments: &DetectArguments) -> ExitCode {
+    let configuration = arguments.config.as_deref().map(configuration::load_file).transpose();
+    let mut settings = match configuration {
+        Ok(configuration) => configuration.map(|configuration| configuration.watch).unwrap_or_default(),
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Exit::Configuration.into();
+        }
+    };
+    settings.series_max = lines::SERIES_MAX;
+    if let Some(profile) = arguments.profile {
+        settings.profiles = Profiles::always(profile);
+    }
+    let format = match (arguments.stats, arguments.json) {
+        (true, _) => Format::Statistics,
+        (false, true) => Format::Json,
+        (false, false) => Format::Rows,
+    };
+    ended(lines::run_files(&arguments.files, settings, format))
+}
+
+fn compare(arguments: &DetectArguments) -> ExitCode {
+    let question = from_store::Question {
+        changed: arguments.config.clone(),
+        profile: arguments.profile,
+        present: arguments.against.clone(),
+        state: arguments.state.clone(),
+    };
+    match question.load() {
+        Ok(plan) => ended(from_store::run(&plan, arguments.json)),
+        Err(problems) => {
+            eprintln!("{problems}");
+            Exit::Configuration.into()
+        }
+    }
+}
+
+fn ended(result: Result<(), impl std::fmt::Display>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outrider: {error}");
+            Exit::RunTime.into()
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What the comparison says, for people and for programs.
+//!
+//! A day's figure is the number of alerts over the time in which the gateway listened. From less than an hour none is made: it would say
+//! more of the moment than of a day. From less than a day it is made and said to be a guess.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::comparison::Tally;
+use super::from_store::{Found, Plan, Seen};
+use crate::config::units::approximate_duration;
+use crate::core::alert::AlertKey;
+use crate::forward::sinks::archive_folder::civil;
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+/// Series that people are shown.
+const ROWS_SHOWN: usize = 30;
+
+/// Alerts a day, where the span says something of a day.
+fn per_day(alerts: u64, listened_ms: u64) -> Option<f64> {
+    (listened_ms >= HOUR_MS).then(|| alerts as f64 * DAY_MS as f64 / listened_ms as f64)
+}
+
+pub fn write_text(output: &mut impl Write, plan: &Plan, found: &Found) -> io::Result<()> {
+    let Found { listened_ms, .. } = *found;
+    let total = found.comparison.total();
+    let series = found.present.series.max(found.changed.series);
+    writeln!(output, "store      {}", plan.store.display())?;
+    writeln!(output, "holds      {} readings, {series} series watched", found.readings)?;
+    writeln!(output, "from       {} to {} UTC", date(found.first_ms), date(found.last_ms))?;
+    writeln!(output, "listened   {} of that", approximate_duration(Duration::from_millis(listened_ms)))?;
+    writeln!(output, "present    {}", plan.present.name)?;
+    writeln!(output, "changed    {}", plan.changed.name)?;
+    writeln!(output)?;
+    writeln!(output, "{:<25}{:>8}{:>10}", "alerts", "number", "a day")?;
+    let mut line = |label: &str, alerts: u64| {
+        let a_day = per_day(alerts, listened_ms).map_or("-".to_owned(), |number| format!("{number:.1}"));
+        writeln!(output, "{label:<25}{alerts:>8}{a_day:>10}")
+    };
+    line("present configuration", total.present)?;
+    line("changed configuration", total.changed)?;
+    line("  new", total.new)?;
+    line("  no longer raised", total.gone)?;
+    if found.raised_since_ms.is_some() {
+        line("raised by the gateway", total.raised)?;
+    }
+    write_rows(output, found)?;
+    let notes = notes(plan, found);
+    if !notes.is_empty() {
+        writeln!(output)?;
+    }
+    notes.iter().try_for_each(|note| writeln!(output, "Note: {note}"))
+}
+
+fn write_rows(output: &mut impl Write, found: &Found) -> io::Result<()> {
+    let rows = found.comparison.rows();
+    let differing: Vec<_> = rows.into_iter().filter(|(_, tally)| tally.differences() > 0).collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    writeln!(output, "\n{:>8}{:>11}{:>10}{:>10}  series, kind", "new", "no longer", "present", "changed")?;
+    for (key, tally) in differing.iter().take(ROWS_SHOWN) {
+        let AlertKey { device, metric, kind } = key;
+        let Tally { new, gone, present, changed, .. } = tally;
+        // Devices call themselves what they like.
+        let series = format!("{device}/{metric}");
+        writeln!(output, "{new:>8}{gone:>11}{present:>10}{changed:>10}  {}, {kind}", series.escape_debug())?;
+    }
+    let left_out = differing.iter().skip(ROWS_SHOWN);
+    if left_out.len() > 0 {
+        let alerts: u64 = left_out.clone().map(|(_, tally)| tally.differences()).sum();
+        writeln!(output, "{:>8} further series and kinds, {alerts} alerts; --json lists them", left_out.len())?;
+    }
+    Ok(())
+}
+
+/// What has to be known to believe the numbers, or not to.
+fn notes(plan: &Plan, found: &Found) -> Vec<String> {
+    let mut notes = Vec::new();
+    let span = approximate_duration(Duration::from_millis(found.listened_ms));
+    if plan.present.setting == plan.changed.setting {
+        notes.push("both watch alike; --against FILE compares with the configuration of before".to_owned());
+    }
+    match found.listened_ms {
+        ms if ms < HOUR_MS => notes.push(format!(
+            "{span} say nothing of a day. The store holds what some sink has not taken yet; the rest is no longer there"
+        )),
+        ms if ms < DAY_MS => notes.push(format!("a day's figures are a guess, out of {span}")),
+        _ => {}
+    }
+    match found.raised_since_ms {
+        None => notes.push("the store no longer holds which alerts the gateway raised".to_owned()),
+        Some(since_ms) if since_ms > found.first_ms => {
+            notes.push(format!("which alerts the gateway raised, the store knows since {} UTC only", date(since_ms)))
+        }
+        Some(_) => {}
+    }
+    if found.damaged_batches > 0 {
+        notes.push(format!("{} batches of the store are damaged and were left out", found.damaged_batches));
+    }
+    if found.salvaged_readings > 0 {
+        notes.push(format!(
+            "{} readings out of a damaged store were left out: they are not where they belong in time",
+            found.salvaged_readings
+        ));
+    }
+    for (side, seen) in [("present", found.present), ("changed", found.changed)] {
+        if seen.unwatched_readings > 0 {
+            let readings = seen.unwatched_readings;
+            notes.push(format!("{readings} readings are not watched as {side}: more series than detection.series_max"));
+        }
+        if seen.unraised_alerts > 0 {
+            let flagged = seen.unraised_alerts;
+            notes.push(format!(
+                "{flagged} flagged readings raise no alert as {side}: there are too many alerts at one time"
+            ));
+        }
+    }
+    if found.comparison.rows_given_up() > 0 {
+        notes.push(format!("{} rows were given up, for there are too many", found.comparison.rows_given_up()));
+    }
+    notes
+}
+
+/// A line for the whole, then one for each series and kind that had an alert.
+pub fn write_json(output: &mut impl Write, plan: &Plan, found: &Found) -> io::Result<()> {
+    let total = found.comparison.total();
+    let alerts = |alerts: u64| json!({ "alerts": alerts, "per_day": per_day(alerts, found.listened_ms) });
+    let side = |name: &str, seen: &Seen, number: u64| {
+        json!({
+            "configuration": name, "series": seen.series, "alerts": number,
+            "per_day": per_day(number, found.listened_ms),
+            "readings_unwatched": seen.unwatched_readings, "alerts_unraised": seen.unraised_alerts,
+        })
+    };
+    let raised = found.raised_since_ms.map(|since_ms| {
+        json!({ "alerts": total.raised, "per_day": per_day(total.raised, found.listened_ms), "since_ms": since_ms })
+    });
+    let whole = json!({
+        "type": "comparison",
+        "store": plan.store.display().to_string(),
+        "readings": found.readings,
+        "first_ms": found.first_ms,
+        "last_ms": found.last_ms,
+        "listened_ms": found.listened_ms,
+        "present": side(&plan.present.name, &found.present, total.present),
+        "changed": side(&plan.changed.name, &found.changed, total.changed),
+        "new": alerts(total.new),
+        "no_longer": alerts(total.gone),
+        "raised": raised,
+        "damaged_batches": found.damaged_batches,
+        "salvaged_readings": found.salvaged_readings,
+        "rows_given_up": found.comparison.rows_given_up(),
+    });
+    writeln!(output, "{whole}")?;
+    for (AlertKey { device, metric, kind }, tally) in found.comparison.rows() {
+        let row = json!({
+            "type": "series", "device": device, "metric": metric, "kind": kind,
+            "present": tally.present, "changed": tally.changed, "new": tally.new, "no_longer": tally.gone,
+            "raised": found.raised_since_ms.map(|_| tally.raised),
+        });
+        writeln!(output, "{row}")?;
+    }
+    Ok(())
+}
+
+fn date(at_ms: i64) -> String {
+    let seconds = at_ms.div_euclid(1000);
+    let (year, month, day) = civil(seconds.div_euclid(86_400));
+    let second = seconds.rem_euclid(86_400);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_made_of_an_hour_at_least() {
+        assert_eq!(per_day(3, HOUR_MS - 1), None);
+        assert_eq!(per_day(3, HOUR_MS), Some(72.0));
+        assert_eq!(per_day(3, 2 * DAY_MS), Some(1.5));
+    }
+
+    #[test]
+    fn times_are_written_in_full() {
+        assert_eq!(date(1_795_465_865_120), "2026-11-23 20:31:05");
+        assert_eq!(date(-1), "1969-12-31 23:59:59");
+    }
+}
