@@ -244,14 +244,14 @@ impl Watch {
                 missed(Missed::Series(index));
             }
         }
-        if now_ms >= self.next_sweep_ms {
-            self.next_sweep_ms = now_ms.saturating_add(SWEEP_EVERY_MS);
-            self.sweep(now_ms);
-        }
     }
 
-    /// Forgets who has not been heard of for a week.
-    fn sweep(&mut self, now_ms: i64) {
+    /// Forgets who has not been heard of for a week; to be called after a tick, when what it missed has been told by name.
+    pub fn sweep(&mut self, now_ms: i64) {
+        if now_ms < self.next_sweep_ms {
+            return;
+        }
+        self.next_sweep_ms = now_ms.saturating_add(SWEEP_EVERY_MS);
         for index in 0..self.rhythms.len() {
             let Rhythm { arrivals, heard_ms, .. } = self.rhythms[index];
             if arrivals > 0 && now_ms.saturating_sub(heard_ms) >= FORGET_MS {

@@ -396,3 +396,13 @@ fn more_series_than_are_watched_are_one_alert_that_clears() {
     assert!(alert.contains("\"state\":\"cleared\"") && alert.contains("all series are watched again"), "{alert}");
     assert_eq!(gateway.raised.len(), 1);
 }
+
+#[test]
+fn a_device_that_is_missed_and_forgotten_in_one_tick_is_told_by_name() {
+    let mut gateway = Gateway::start(WALL_MS);
+    drive(&mut gateway, 0..1, 80);
+    gateway.steady_ms += 8 * 86_400_000;
+    gateway.advance(1);
+    assert_eq!(gateway.raised, ["d0/_device/gap"]);
+    assert_eq!(gateway.pipeline.watch().series_count(), 0);
+}

@@ -26,6 +26,7 @@ impl Pipeline {
     pub fn tick(&mut self, now: Moment) {
         self.wall_ms = now.wall_ms;
         self.miss(now);
+        self.watch.sweep(now.signed_steady_ms());
         self.watch_crowd(now);
         self.book.tick(now, &mut self.changes);
         self.record_changes(now);

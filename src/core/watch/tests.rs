@@ -133,16 +133,16 @@ fn who_is_not_heard_of_for_a_week_makes_room_for_another() {
     hear(&mut watch, "a", 0);
     hear(&mut watch, "b", 0);
     hear(&mut watch, "b", 10_000_000);
-    watch.tick(FORGET_MS - 1, |_| ());
+    watch.sweep(FORGET_MS - 1);
     assert_eq!(hear(&mut watch, "c", FORGET_MS), Verdict::Unwatched);
     // We are away for an hour: that counts for who was silent, but whoever comes back at once is still known.
     let chunk = watch.snapshot_chunk(0, FORGET_MS);
     let mut next = Watch::new(WatchSettings { series_max: 2, ..WatchSettings::default() });
     next.listen_from(0);
     next.restore(&chunk, Moment { wall_ms: FORGET_MS + 3_600_000, steady_ms: 0 }).expect("a chunk of ours");
-    next.tick(SWEEP_AFTER_MS - 1, |_| ());
+    next.sweep(SWEEP_AFTER_MS - 1);
     assert_eq!(next.series_count(), 2);
-    next.tick(SWEEP_AFTER_MS, |_| ());
+    next.sweep(SWEEP_AFTER_MS);
     assert_eq!((next.series_count(), next.index_of("a", "temp"), next.index_of("b", "temp")), (1, None, Some(1)));
     assert_eq!(hear(&mut next, "c", SWEEP_AFTER_MS), Verdict::WarmingUp);
     assert_eq!((next.index_of("c", "temp"), next.name_of(0)), (Some(0), ("c", "temp")));
