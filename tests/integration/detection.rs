@@ -149,8 +149,8 @@ impl Stream {
     }
 
     /// Sends from the first one that is not acknowledged on, until so many are. What is on its way then stays unanswered. Returns how many
-    /// have been sent.
-    fn pump(&self, gateway: &Gateway, window: usize, acknowledged: &mut usize, until: usize) -> usize {
+    /// have been sent, and the connection: closing it before they are read would take them away from the gateway.
+    fn pump(&self, gateway: &Gateway, window: usize, acknowledged: &mut usize, until: usize) -> (usize, Client) {
         let mut client = Client::connect(gateway.mqtt, "gateway-of-the-devices");
         let mut sent = *acknowledged;
         while *acknowledged < until {
@@ -163,7 +163,7 @@ impl Stream {
             assert_eq!(client.packet().unwrap().first, 0x40);
             *acknowledged += 1;
         }
-        sent
+        (sent, client)
     }
 }
 
@@ -216,13 +216,14 @@ fn live(folder: &Path, stream: &Stream, kills: &[i64], forgets: bool) -> Vec<Val
     {
         let accepted = || gateway.status()["received"]["accepted"].as_u64().unwrap();
         let before = accepted() - stream.readings(acknowledged).min(accepted());
-        let sent = stream.pump(&gateway, window, &mut acknowledged, stream.before(*second));
+        let (sent, client) = stream.pump(&gateway, window, &mut acknowledged, stream.before(*second));
         assert!(sent > acknowledged);
         if waits {
             // All of it is stored, and the devices have not heard of that: all of it comes again.
             wait_until("it is stored", || accepted() == before + stream.readings(sent));
         }
         gateway.kill();
+        drop(client);
         if forgets {
             for suffix in ["", "-wal", "-shm"] {
                 let path = format!("{}{suffix}", store_path(&folder.join("state")).display());
