@@ -21,7 +21,7 @@ use crate::store::reader::{HeldBatch, ReadError, Reader};
 use crate::store::schema::{self, OpenError};
 use crate::store::writer::{last_sequence, store_path};
 
-use super::comparison::{Comparison, Side};
+use super::comparison::{Comparison, SIDES};
 use super::progress::Progress;
 use super::replay::{Replay, Setting};
 use super::report;
@@ -158,24 +158,18 @@ pub struct Found {
     /// Times of receipt.
     pub first_ms: i64,
     pub last_ms: i64,
-    /// That span without what the gateway was away.
-    pub listened_ms: u64,
+    /// How much of the devices' own time the readings cover, without what the gateway was away.
+    pub covered_ms: u64,
     /// Batches that the store holds and that cannot be read.
     pub damaged_batches: u64,
     /// Readings out of a damaged store: they stand where they were found again, not where they belong.
     pub salvaged_readings: u64,
     /// Since when the store holds what was really raised; nothing if it holds none of it.
     pub raised_since_ms: Option<i64>,
-    pub present: Seen,
-    pub changed: Seen,
-}
-
-/// What one side made of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub series: usize,
-    pub unwatched_readings: u64,
-    pub unraised_alerts: u64,
+    /// Readings of devices that were too many to look at.
+    pub left_out_readings: u64,
+    /// Series that are watched, by side.
+    pub series: [usize; 2],
 }
 
 pub fn run(plan: &Plan, json: bool) -> Result<(), StoreError> {
@@ -215,25 +209,19 @@ pub fn compare(plan: &Plan, mut terminal: Option<&mut dyn Write>) -> Result<Foun
     };
     let raised_within = first_ms..=last_ms.saturating_add(RAISED_AFTER_MS);
     let raised_since_ms = pass.raised(&mut reader, raised_within).map_err(failed)?;
-    let seen = |side: Side| {
-        let pipeline = &pass.replay.sides()[side as usize];
-        Seen {
-            series: pipeline.watch().series_count(),
-            unwatched_readings: pipeline.watch().over_cap_readings(),
-            unraised_alerts: pipeline.alerts_unraised(),
-        }
-    };
+    pass.replay.finish();
+    let replay = pass.replay;
     Ok(Found {
-        readings: pass.replay.readings(),
+        readings: replay.readings(),
         first_ms,
         last_ms,
-        listened_ms: pass.replay.listened_ms(),
+        covered_ms: replay.covered_ms(),
         damaged_batches: pass.damaged_batches,
         salvaged_readings: pass.salvaged_readings,
         raised_since_ms,
-        present: seen(Side::Present),
-        changed: seen(Side::Changed),
-        comparison: pass.replay.finish(),
+        left_out_readings: replay.left_out(),
+        series: SIDES.map(|side| replay.series(side)),
+        comparison: replay.into_comparison(),
     })
 }
 

@@ -3,6 +3,7 @@
 //! Either over lines of a file, and each reading that stands out is a row; or over the readings that the local store holds, once as they
 //! are watched now and once as a changed configuration would watch them, and what is told is how the alerts would differ.
 
+mod clock;
 mod comparison;
 mod from_store;
 mod lines;
@@ -21,15 +22,15 @@ use crate::core::detector::profile::{Profile, Profiles};
 pub use lines::{Format, run};
 
 const HELP: &str = "\
-A series is DEVICE/METRIC; the metric's name decides how it is watched. One row a flagged reading and detector, in
-the order of the input: series,timestamp_ms,value,detector,score,expected. A score of 1 is the detector's line.
-Malformed lines are skipped and counted on standard error.
+A series is DEVICE/METRIC; the metric's name decides how it is watched. One row a flagged reading and detector, in the \
+order of the input: series,timestamp_ms,value,detector,score,expected. A score of 1 is the detector's line. Malformed lines \
+are skipped and counted on standard error.
 
-With --from-store: which alerts would a changed configuration raise, and which no longer? The readings that the local
-store holds are replayed twice, as the present configuration watches them and as the changed one would. The store is
-that of the changed configuration; it is only read, and a gateway may be running on it. It holds what some sink has
-not taken yet, which may be minutes or days: the span is told. What a client does when it takes its leave is not
-stored, so devices that said goodbye count as silent, in both.
+With --from-store: which alerts would a changed configuration raise, and which no longer? The readings that the local store \
+holds are replayed twice, as the present configuration watches them and as the changed one would. The store is that of the \
+changed configuration; it is only read, and a gateway may be running on it. It holds what some sink has not taken yet, \
+which may be minutes or days: the span is told. What a client does when it takes its leave is not stored, so devices that \
+said goodbye count as silent, in both.
 
 Examples:
   outrider detect readings.csv

@@ -1,22 +1,31 @@
-//! One pass over a log drives two pipelines: the gateway's own, with all that it does to a reading, once with each setting.
+//! One pass over a log drives two of the gateway's own pipelines for each device, with all that they do to a reading: once with each
+//! setting.
 //!
-//! The clock is when readings were received. It stands still where the gateway was away: at a start of another run, and where the
-//! system's clock was set. So its own absence is no silence, and no quiet that would clear an alert.
+//! The clock is that of the readings, for each device its own: what a device had in its buffer counts as if it had come when it was
+//! measured. It stands still where the gateway was away, at a start of another run, and where the system's clock was set; so the gateway's
+//! own absence is no silence, and no quiet that would clear an alert.
+
+use std::collections::HashMap;
 
 use crate::core::alert::{self, AlertTimes, Moment};
 use crate::core::batch::{Damaged, Decoder, Stored};
 use crate::core::identity::RunId;
 use crate::core::pipeline::{Pipeline, PipelineSettings};
-use crate::core::reading::{Reading, Readings, TimeQuality};
+use crate::core::reading::{Reading, Readings};
 use crate::core::watch::WatchSettings;
 use crate::core::window::JUMP_MS;
 
-use super::comparison::Comparison;
+use super::clock::{Clock, Passage};
+use super::comparison::{Comparison, Side};
 
 /// How far the clock goes before silences are looked for again, as the gateway does.
 const TICK_MS: u64 = 500;
 /// A long pause is walked through in at most so many steps.
 const STEPS_MAX: u64 = 256;
+/// Records in an open batch before it is emptied.
+const OPEN_MAX: u32 = 64;
+/// Devices that are looked at; readings of further ones are counted.
+const DEVICES_MAX: usize = 50_000;
 
 /// How readings are watched, and what becomes of alerts.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,109 +37,71 @@ pub struct Setting {
 #[derive(Debug)]
 pub struct Replay {
     /// Present and changed.
-    sides: [Pipeline; 2],
+    settings: [Setting; 2],
+    devices: HashMap<Box<str>, Device>,
+    devices_max: usize,
     comparison: Comparison,
+    /// The run that is heard, when it was heard first, and last.
+    heard: Option<Heard>,
+    readings: u64,
+    left_out: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    run: RunId,
+    since_ms: i64,
+    last_ms: i64,
+}
+
+/// Present and changed.
+#[derive(Debug)]
+struct Device {
+    sides: [Pipeline; 2],
     clock: Clock,
     ticked_ms: u64,
-    /// What was received in one moment.
-    group: Readings,
-    group_ms: i64,
-    readings: u64,
+    reading: Readings,
 }
 
 impl Replay {
     pub fn new(present: &Setting, changed: &Setting) -> Replay {
-        let pipeline = |setting: &Setting| {
-            Pipeline::new(PipelineSettings {
-                gateway: String::new(),
-                run: RunId([0; 8]),
-                watch: setting.watch.clone(),
-                alerts: setting.alerts,
-                last_raw_sequence: 0,
-                last_anomaly_sequence: 0,
-            })
-        };
         Replay {
-            sides: [pipeline(present), pipeline(changed)],
+            settings: [present.clone(), changed.clone()],
+            devices: HashMap::new(),
+            devices_max: DEVICES_MAX,
             comparison: Comparison::default(),
-            clock: Clock::default(),
-            ticked_ms: 0,
-            group: Readings::default(),
-            group_ms: 0,
+            heard: None,
             readings: 0,
+            left_out: 0,
         }
     }
 
     /// The next batch of the log.
     pub fn batch(&mut self, run: RunId, payload: &[u8]) -> Result<(), Damaged> {
-        let result = self.records(run, payload);
-        self.take_group();
-        self.compare();
-        result
-    }
-
-    fn records(&mut self, run: RunId, payload: &[u8]) -> Result<(), Damaged> {
         for record in Decoder::new(payload)? {
-            let Stored::Reading(reading) = record? else { continue };
-            if reading.received_at_ms != self.group_ms {
-                self.take_group();
+            if let Stored::Reading(reading) = record? {
+                self.take(run, &reading);
             }
-            if self.group.is_empty() {
-                self.arrive(run, &reading);
-            }
-            self.group.push(&reading);
-            self.readings += 1;
         }
         Ok(())
     }
 
-    /// The clock goes on to when this reading came.
-    fn arrive(&mut self, run: RunId, reading: &Reading<'_>) {
-        self.group_ms = reading.received_at_ms;
-        match self.clock.hear(run, reading.received_at_ms, reading.time_quality) {
-            Passage::Elapsed { elapsed_ms } => self.pass(elapsed_ms),
-            Passage::Started => {
-                let now = self.clock.moment();
-                self.sides.iter_mut().for_each(|side| side.listen_from(now));
+    fn take(&mut self, run: RunId, reading: &Reading<'_>) {
+        self.readings += 1;
+        let last_ms = reading.received_at_ms;
+        match &mut self.heard {
+            Some(heard) if heard.run == run => heard.last_ms = last_ms,
+            heard => *heard = Some(Heard { run, since_ms: last_ms, last_ms }),
+        }
+        if !self.devices.contains_key(reading.device) {
+            if self.devices.len() >= self.devices_max {
+                self.left_out += 1;
+                return;
             }
+            self.devices.insert(reading.device.into(), Device::new(&self.settings));
         }
-    }
-
-    fn pass(&mut self, elapsed_ms: u64) {
-        let now = self.clock.moment();
-        let step_ms = TICK_MS.max(elapsed_ms / STEPS_MAX);
-        while now.steady_ms - self.ticked_ms >= step_ms {
-            self.ticked_ms += step_ms;
-            let before_ms = i64::try_from(now.steady_ms - self.ticked_ms).unwrap_or(i64::MAX);
-            let then = Moment { wall_ms: now.wall_ms.saturating_sub(before_ms), steady_ms: self.ticked_ms };
-            self.sides.iter_mut().for_each(|side| side.tick(then));
-            self.compare_changes();
-        }
-    }
-
-    fn take_group(&mut self) {
-        if !self.group.is_empty() {
-            let now = self.clock.moment();
-            self.sides.iter_mut().for_each(|side| side.take(&self.group, now));
-            self.group.clear();
-            self.compare_changes();
-        }
-    }
-
-    fn compare_changes(&mut self) {
-        if self.sides.iter().any(|side| !side.open_alerts().is_empty()) {
-            self.compare();
-        }
-    }
-
-    /// Empties the open batches, which nobody is to have, and compares the alerts that changed.
-    fn compare(&mut self) {
-        let changes = self.sides.each_mut().map(|side| {
-            let bodies = side.seal().alerts.into_iter().filter_map(|row| row.body);
-            let known = bodies.filter_map(|body| alert::read_alert(&body));
-            known.map(|(key, alert)| (key, alert.state)).collect()
-        });
-        self.comparison.step(changes);
+        let device = self.devices.get_mut(reading.device).expect("just inserted");
+        device.take(run, reading, &mut self.comparison);
     }
 
     pub fn comparison(&mut self) -> &mut Comparison {
@@ -141,69 +112,117 @@ impl Replay {
         self.readings
     }
 
-    /// How long the gateway listened, as far as can be told.
-    pub fn listened_ms(&self) -> u64 {
-        self.clock.steady_ms
+    /// Readings of devices that were too many.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
     }
 
-    /// The run that was heard last, and its clock.
+    /// The longest that any device was listened to, by its own time and as far as can be told.
+    pub fn covered_ms(&self) -> u64 {
+        self.devices.values().map(|device| device.clock.steady_ms).max().unwrap_or(0)
+    }
+
+    /// The run that was heard last, and when.
     pub fn last_heard(&self) -> Option<(RunId, i64)> {
-        self.clock.last.map(|last| (last.run, self.clock.wall_ms))
+        self.heard.map(|heard| (heard.run, heard.last_ms))
     }
 
-    /// Watched with each setting.
-    pub fn sides(&self) -> &[Pipeline; 2] {
-        &self.sides
+    /// Series that are watched with one of the settings.
+    pub fn series(&self, side: Side) -> usize {
+        self.devices.values().map(|device| device.sides[side as usize].watch().series_count()).sum()
     }
 
-    pub fn finish(mut self) -> Comparison {
+    /// The log is over. A device that was heard last before that has been silent since.
+    pub fn finish(&mut self) {
+        let Some(heard) = self.heard else { return };
+        for device in self.devices.values_mut() {
+            device.end(heard, &mut self.comparison);
+        }
         self.comparison.finish();
+    }
+
+    pub fn into_comparison(self) -> Comparison {
         self.comparison
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Last {
-    run: RunId,
-    quality: TimeQuality,
-}
-
-/// What the times of receipt say of the time that went by.
-#[derive(Debug, Default)]
-struct Clock {
-    wall_ms: i64,
-    steady_ms: u64,
-    last: Option<Last>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Passage {
-    Elapsed {
-        elapsed_ms: u64,
-    },
-    /// The gateway was away until now, or nothing is known of before.
-    Started,
-}
-
-impl Clock {
-    fn hear(&mut self, run: RunId, at_ms: i64, quality: TimeQuality) -> Passage {
-        let before = self.last.replace(Last { run, quality });
-        let elapsed_ms = at_ms.saturating_sub(self.wall_ms);
-        // Sessions hand over side by side: a little earlier is not set back.
-        let is_set_back = elapsed_ms < -JUMP_MS;
-        let Some(before) = before.filter(|before| before.run == run) else {
-            self.wall_ms = at_ms;
-            return Passage::Started;
+impl Device {
+    fn new(settings: &[Setting; 2]) -> Device {
+        let pipeline = |setting: &Setting| {
+            Pipeline::new(PipelineSettings {
+                gateway: String::new(),
+                run: RunId([0; 8]),
+                watch: setting.watch.clone(),
+                alerts: setting.alerts,
+                last_raw_sequence: 0,
+                last_anomaly_sequence: 0,
+            })
         };
-        let is_set = is_set_back || before.quality == TimeQuality::Unsynced && quality == TimeQuality::Synced;
-        self.wall_ms = if is_set_back { at_ms } else { self.wall_ms.max(at_ms) };
-        let elapsed_ms = if is_set { 0 } else { u64::try_from(elapsed_ms).unwrap_or(0) };
-        self.steady_ms += elapsed_ms;
-        Passage::Elapsed { elapsed_ms }
+        Device {
+            sides: settings.each_ref().map(pipeline),
+            clock: Clock::default(),
+            ticked_ms: 0,
+            reading: Readings::default(),
+        }
     }
 
-    fn moment(&self) -> Moment {
-        Moment { wall_ms: self.wall_ms, steady_ms: self.steady_ms }
+    fn take(&mut self, run: RunId, reading: &Reading<'_>, comparison: &mut Comparison) {
+        let Reading { measured_at_ms, received_at_ms, time_quality, .. } = *reading;
+        // A clock that is ahead of ours is wrong.
+        let is_ahead = measured_at_ms > received_at_ms.saturating_add(JUMP_MS);
+        let at_ms = if is_ahead { received_at_ms } else { measured_at_ms };
+        let passage = self.clock.hear(run, at_ms, received_at_ms, time_quality);
+        self.pass(passage, comparison);
+        let now = self.clock.moment();
+        self.reading.clear();
+        self.reading.push(&Reading { received_at_ms: now.wall_ms, ..*reading });
+        self.sides.iter_mut().for_each(|side| side.take(&self.reading, now));
+        self.compare(comparison);
+    }
+
+    fn pass(&mut self, passage: Passage, comparison: &mut Comparison) {
+        let now = self.clock.moment();
+        let Passage::Elapsed { elapsed_ms } = passage else {
+            self.sides.iter_mut().for_each(|side| side.listen_from(now));
+            return;
+        };
+        let step_ms = TICK_MS.max(elapsed_ms / STEPS_MAX);
+        while now.steady_ms - self.ticked_ms >= step_ms {
+            self.ticked_ms += step_ms;
+            let before_ms = i64::try_from(now.steady_ms - self.ticked_ms).unwrap_or(i64::MAX);
+            let then = Moment { wall_ms: now.wall_ms.saturating_sub(before_ms), steady_ms: self.ticked_ms };
+            self.sides.iter_mut().for_each(|side| side.tick(then));
+            self.compare(comparison);
+        }
+    }
+
+    fn end(&mut self, heard: Heard, comparison: &mut Comparison) {
+        let silent_from_ms = match self.clock.is_of(heard.run) {
+            true => self.clock.received_ms,
+            false => {
+                self.pass(Passage::Started, comparison);
+                heard.since_ms
+            }
+        };
+        let silent_ms = heard.last_ms.saturating_sub(silent_from_ms);
+        let passage = self.clock.go_on(u64::try_from(silent_ms).unwrap_or(0));
+        self.pass(passage, comparison);
+    }
+
+    /// Empties the open batches, which nobody is to have, and compares the alerts that changed.
+    fn compare(&mut self, comparison: &mut Comparison) {
+        let is_quiet = self.sides.iter().all(|side| side.open_alerts().is_empty());
+        if is_quiet && self.sides[0].open_count() < OPEN_MAX {
+            return;
+        }
+        let changes = self.sides.each_mut().map(|side| {
+            let bodies = side.seal().alerts.into_iter().filter_map(|row| row.body);
+            let known = bodies.filter_map(|body| alert::read_alert(&body));
+            known.map(|(key, alert)| (key, alert.state)).collect()
+        });
+        if !is_quiet {
+            comparison.step(changes);
+        }
     }
 }
 

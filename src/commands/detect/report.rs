@@ -1,6 +1,7 @@
 //! What the comparison says, for people and for programs.
 //!
-//! A day's figure is the number of alerts over the time in which the gateway listened. From less than an hour none is made: it would say
+//! A day's figure is the number of alerts over the time that the readings cover, by the devices' own clocks and without what the gateway
+//! was away. From less than an hour none is made: it would say
 //! more of the moment than of a day. From less than a day it is made and said to be a guess.
 
 use std::io::{self, Write};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::comparison::Tally;
-use super::from_store::{Found, Plan, Seen};
+use super::from_store::{Found, Plan};
 use crate::config::units::approximate_duration;
 use crate::core::alert::AlertKey;
 use crate::forward::sinks::archive_folder::civil;
@@ -20,24 +21,24 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 const ROWS_SHOWN: usize = 30;
 
 /// Alerts a day, where the span says something of a day.
-fn per_day(alerts: u64, listened_ms: u64) -> Option<f64> {
-    (listened_ms >= HOUR_MS).then(|| alerts as f64 * DAY_MS as f64 / listened_ms as f64)
+fn per_day(alerts: u64, covered_ms: u64) -> Option<f64> {
+    (covered_ms >= HOUR_MS).then(|| alerts as f64 * DAY_MS as f64 / covered_ms as f64)
 }
 
 pub fn write_text(output: &mut impl Write, plan: &Plan, found: &Found) -> io::Result<()> {
-    let Found { listened_ms, .. } = *found;
+    let Found { covered_ms, .. } = *found;
     let total = found.comparison.total();
-    let series = found.present.series.max(found.changed.series);
+    let series = found.series[0].max(found.series[1]);
     writeln!(output, "store      {}", plan.store.display())?;
     writeln!(output, "holds      {} readings, {series} series watched", found.readings)?;
-    writeln!(output, "from       {} to {} UTC", date(found.first_ms), date(found.last_ms))?;
-    writeln!(output, "listened   {} of that", approximate_duration(Duration::from_millis(listened_ms)))?;
+    writeln!(output, "received   {} to {} UTC", date(found.first_ms), date(found.last_ms))?;
+    writeln!(output, "covers     {} of the devices' time", approximate_duration(Duration::from_millis(covered_ms)))?;
     writeln!(output, "present    {}", plan.present.name)?;
     writeln!(output, "changed    {}", plan.changed.name)?;
     writeln!(output)?;
     writeln!(output, "{:<25}{:>8}{:>10}", "alerts", "number", "a day")?;
     let mut line = |label: &str, alerts: u64| {
-        let a_day = per_day(alerts, listened_ms).map_or("-".to_owned(), |number| format!("{number:.1}"));
+        let a_day = per_day(alerts, covered_ms).map_or("-".to_owned(), |number| format!("{number:.1}"));
         writeln!(output, "{label:<25}{alerts:>8}{a_day:>10}")
     };
     line("present configuration", total.present)?;
@@ -80,11 +81,11 @@ fn write_rows(output: &mut impl Write, found: &Found) -> io::Result<()> {
 /// What has to be known to believe the numbers, or not to.
 fn notes(plan: &Plan, found: &Found) -> Vec<String> {
     let mut notes = Vec::new();
-    let span = approximate_duration(Duration::from_millis(found.listened_ms));
+    let span = approximate_duration(Duration::from_millis(found.covered_ms));
     if plan.present.setting == plan.changed.setting {
         notes.push("both watch alike; --against FILE compares with the configuration of before".to_owned());
     }
-    match found.listened_ms {
+    match found.covered_ms {
         ms if ms < HOUR_MS => notes.push(format!(
             "{span} say nothing of a day. The store holds what some sink has not taken yet; the rest is no longer there"
         )),
@@ -107,17 +108,8 @@ fn notes(plan: &Plan, found: &Found) -> Vec<String> {
             found.salvaged_readings
         ));
     }
-    for (side, seen) in [("present", found.present), ("changed", found.changed)] {
-        if seen.unwatched_readings > 0 {
-            let readings = seen.unwatched_readings;
-            notes.push(format!("{readings} readings are not watched as {side}: more series than detection.series_max"));
-        }
-        if seen.unraised_alerts > 0 {
-            let flagged = seen.unraised_alerts;
-            notes.push(format!(
-                "{flagged} flagged readings raise no alert as {side}: there are too many alerts at one time"
-            ));
-        }
+    if found.left_out_readings > 0 {
+        notes.push(format!("{} readings were left out: they are of too many devices", found.left_out_readings));
     }
     if found.comparison.rows_given_up() > 0 {
         notes.push(format!("{} rows were given up, for there are too many", found.comparison.rows_given_up()));
@@ -128,16 +120,14 @@ fn notes(plan: &Plan, found: &Found) -> Vec<String> {
 /// A line for the whole, then one for each series and kind that had an alert.
 pub fn write_json(output: &mut impl Write, plan: &Plan, found: &Found) -> io::Result<()> {
     let total = found.comparison.total();
-    let alerts = |alerts: u64| json!({ "alerts": alerts, "per_day": per_day(alerts, found.listened_ms) });
-    let side = |name: &str, seen: &Seen, number: u64| {
+    let alerts = |alerts: u64| json!({ "alerts": alerts, "per_day": per_day(alerts, found.covered_ms) });
+    let side = |name: &str, series: usize, number: u64| {
         json!({
-            "configuration": name, "series": seen.series, "alerts": number,
-            "per_day": per_day(number, found.listened_ms),
-            "readings_unwatched": seen.unwatched_readings, "alerts_unraised": seen.unraised_alerts,
+            "configuration": name, "series": series, "alerts": number, "per_day": per_day(number, found.covered_ms),
         })
     };
     let raised = found.raised_since_ms.map(|since_ms| {
-        json!({ "alerts": total.raised, "per_day": per_day(total.raised, found.listened_ms), "since_ms": since_ms })
+        json!({ "alerts": total.raised, "per_day": per_day(total.raised, found.covered_ms), "since_ms": since_ms })
     });
     let whole = json!({
         "type": "comparison",
@@ -145,14 +135,15 @@ pub fn write_json(output: &mut impl Write, plan: &Plan, found: &Found) -> io::Re
         "readings": found.readings,
         "first_ms": found.first_ms,
         "last_ms": found.last_ms,
-        "listened_ms": found.listened_ms,
-        "present": side(&plan.present.name, &found.present, total.present),
-        "changed": side(&plan.changed.name, &found.changed, total.changed),
+        "covered_ms": found.covered_ms,
+        "present": side(&plan.present.name, found.series[0], total.present),
+        "changed": side(&plan.changed.name, found.series[1], total.changed),
         "new": alerts(total.new),
         "no_longer": alerts(total.gone),
         "raised": raised,
         "damaged_batches": found.damaged_batches,
         "salvaged_readings": found.salvaged_readings,
+        "readings_left_out": found.left_out_readings,
         "rows_given_up": found.comparison.rows_given_up(),
     });
     writeln!(output, "{whole}")?;

@@ -120,9 +120,9 @@ fn what_a_limit_would_raise_is_counted_beside_what_was_raised() {
     let total = found.comparison.total();
     assert_eq!((total.present, total.new, total.gone, total.raised), (3, 11, 0, 3));
     assert_eq!((found.readings, found.first_ms, found.last_ms), (2 * 3 * 3600 - 300, 0, 21_599_000));
-    assert_eq!(found.listened_ms, 7_199_000 + 3_599_000, "three hours in between it was off");
+    assert_eq!(found.covered_ms, 7_199_000 + 3_599_000, "three hours in between it was off");
     assert_eq!((found.raised_since_ms, found.damaged_batches), (Some(0), 0));
-    assert_eq!((found.present.series, found.changed.series), (2, 2));
+    assert_eq!((found.series, found.left_out_readings), ([2, 2], 0));
 }
 
 #[test]
@@ -136,8 +136,8 @@ fn it_is_said_in_text_and_in_json() {
     let text = String::from_utf8(text).expect("text");
     for expected in [
         "holds      21300 readings, 2 series watched\n",
-        "from       1970-01-01 00:00:00 to 1970-01-01 05:59:59 UTC\n",
-        "listened   3 h of that\n",
+        "received   1970-01-01 00:00:00 to 1970-01-01 05:59:59 UTC\n",
+        "covers     3 h of the devices' time\n",
         "changed    then.toml\n",
         "present configuration           3      24.0\n",
         "changed configuration          14     112.0\n",

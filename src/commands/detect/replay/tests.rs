@@ -3,6 +3,7 @@ use crate::commands::detect::comparison::Tally;
 use crate::core::batch::BatchEncoder;
 use crate::core::detector::limit::{Bounds, Limits};
 use crate::core::reading::Attributes;
+use crate::core::reading::TimeQuality;
 
 const FIRST: RunId = RunId([1; 8]);
 const SECOND: RunId = RunId([2; 8]);
@@ -41,25 +42,25 @@ fn seconds(from_ms: i64, count: i64, quality: TimeQuality) -> Vec<u8> {
     batch((0..count).map(|second| (from_ms + second * 1000, noise(second), quality)))
 }
 
-/// What both settings say of these batches, and for how long the gateway listened.
+/// What both settings say of these batches, and how much time they cover.
 fn replay(batches: &[(RunId, Vec<u8>)]) -> (Tally, u64) {
     let mut replay = Replay::new(&setting(), &setting());
     for (run, payload) in batches {
         replay.batch(*run, payload).expect("just encoded");
     }
-    let listened_ms = replay.listened_ms();
-    (*replay.finish().total(), listened_ms)
+    replay.finish();
+    (*replay.comparison().total(), replay.covered_ms())
 }
 
 #[test]
 fn the_absence_of_the_gateway_is_no_silence_and_that_of_a_device_is() {
     let before = seconds(0, 600, TimeQuality::Synced);
     let after = seconds(8 * HOUR_MS, 600, TimeQuality::Synced);
-    let (restarted, listened_ms) = replay(&[(FIRST, before.clone()), (SECOND, after.clone())]);
-    assert_eq!((restarted, listened_ms), (Tally::default(), 2 * 599_000));
-    let (silent, listened_ms) = replay(&[(FIRST, before), (FIRST, after)]);
+    let (restarted, covered_ms) = replay(&[(FIRST, before.clone()), (SECOND, after.clone())]);
+    assert_eq!((restarted, covered_ms), (Tally::default(), 2 * 599_000));
+    let (silent, covered_ms) = replay(&[(FIRST, before), (FIRST, after)]);
     assert_eq!((silent.present, silent.changed, silent.differences()), (1, 1, 0), "a gap");
-    assert_eq!(listened_ms, 8 * HOUR_MS as u64 + 599_000);
+    assert_eq!(covered_ms, 8 * HOUR_MS as u64 + 599_000);
 }
 
 #[test]
@@ -67,8 +68,8 @@ fn a_clock_that_is_set_is_no_time_that_went_by() {
     let before = seconds(0, 600, TimeQuality::Unsynced);
     let after = seconds(1000 * HOUR_MS, 600, TimeQuality::Synced);
     let back = seconds(500 * HOUR_MS, 600, TimeQuality::Synced);
-    let (tally, listened_ms) = replay(&[(FIRST, before), (FIRST, after), (FIRST, back)]);
-    assert_eq!((tally, listened_ms), (Tally::default(), 3 * 599_000));
+    let (tally, covered_ms) = replay(&[(FIRST, before), (FIRST, after), (FIRST, back)]);
+    assert_eq!((tally, covered_ms), (Tally::default(), 3 * 599_000));
 }
 
 #[test]
@@ -78,7 +79,8 @@ fn an_alert_goes_on_while_the_gateway_is_away() {
     replay.batch(FIRST, &seconds(0, 600, TimeQuality::Synced)).expect("just encoded");
     replay.batch(FIRST, &batch(spike.into_iter())).expect("just encoded");
     replay.batch(SECOND, &batch([(HOUR_MS, 60.0, TimeQuality::Synced)].into_iter())).expect("just encoded");
-    let total = *replay.finish().total();
+    replay.finish();
+    let total = *replay.comparison().total();
     assert_eq!((total.present, total.differences()), (1, 0), "one alert, not one before and one after");
 }
 
@@ -96,7 +98,8 @@ fn what_a_limit_adds_is_new_and_what_a_profile_takes_is_gone() {
     let compare = |present: &Setting, changed: &Setting| {
         let mut replay = Replay::new(present, changed);
         replay.batch(FIRST, &payload).expect("just encoded");
-        *replay.finish().total()
+        replay.finish();
+        *replay.comparison().total()
     };
     let tally = |present, changed, new, gone| Tally { present, changed, new, gone, raised: 0 };
     assert_eq!(compare(&setting(), &setting()), tally(1, 1, 0, 0), "the spike");
@@ -121,4 +124,34 @@ fn a_pause_of_years_is_walked_through_in_bounded_time() {
     let after = seconds(1 << 50, 100, TimeQuality::Synced);
     let (tally, _) = replay(&[(FIRST, before), (FIRST, after)]);
     assert_eq!(tally.present, 1, "it is a silence as far as can be told");
+}
+
+/// A device that was out of reach sends its buffer at once; then some of it again.
+#[test]
+fn what_a_device_had_in_its_buffer_counts_by_its_own_time() {
+    let received_ms = 50 * HOUR_MS;
+    let value = |second: i64| if second % 3_000 == 1_500 { 130.0 } else { noise(second) };
+    let mut encoder = BatchEncoder::default();
+    for second in (0..9_000).chain(8_800..9_000) {
+        encoder.push_reading(&Reading {
+            device: "tank",
+            metric: "temp",
+            value: value(second),
+            measured_at_ms: second * 1000,
+            received_at_ms: received_ms + second / 100,
+            time_quality: TimeQuality::Synced,
+            sequence: None,
+            attributes: Attributes::NONE,
+        });
+    }
+    let (tally, covered_ms) = replay(&[(FIRST, encoder.finish())]);
+    assert_eq!((tally.present, tally.differences(), covered_ms / 1000), (3, 0, 8_999));
+}
+
+#[test]
+fn readings_of_too_many_devices_are_counted() {
+    let mut replay = Replay::new(&setting(), &setting());
+    replay.devices_max = 0;
+    replay.batch(FIRST, &seconds(0, 7, TimeQuality::Synced)).expect("just encoded");
+    assert_eq!((replay.readings(), replay.left_out()), (7, 7));
 }

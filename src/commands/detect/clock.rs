@@ -1,0 +1,68 @@
+//! What the times of a device's readings say of the time that went by.
+
+use crate::core::alert::Moment;
+use crate::core::identity::RunId;
+use crate::core::reading::TimeQuality;
+use crate::core::window::JUMP_MS;
+
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    run: RunId,
+    quality: TimeQuality,
+}
+
+#[derive(Debug, Default)]
+pub struct Clock {
+    /// The newest time that the device has told.
+    wall_ms: i64,
+    pub received_ms: i64,
+    pub steady_ms: u64,
+    last: Option<Last>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    Elapsed {
+        elapsed_ms: u64,
+    },
+    /// The gateway was away until now, or nothing is known of before.
+    Started,
+}
+
+impl Clock {
+    pub fn hear(&mut self, run: RunId, at_ms: i64, received_ms: i64, quality: TimeQuality) -> Passage {
+        let before = self.last.replace(Last { run, quality });
+        // Sessions hand over side by side: a little earlier is not set back.
+        let is_set_back = before.is_some() && received_ms < self.received_ms.saturating_sub(JUMP_MS);
+        self.received_ms = if is_set_back { received_ms } else { self.received_ms.max(received_ms) };
+        let elapsed_ms = at_ms.saturating_sub(self.wall_ms);
+        // What is older otherwise was sent again, or late.
+        if before.is_none() || is_set_back || elapsed_ms > 0 {
+            self.wall_ms = at_ms;
+        }
+        match before.filter(|before| before.run == run) {
+            None => Passage::Started,
+            Some(before) => {
+                let is_set = is_set_back || before.quality == TimeQuality::Unsynced && quality == TimeQuality::Synced;
+                let elapsed_ms = if is_set { 0 } else { u64::try_from(elapsed_ms).unwrap_or(0) };
+                self.steady_ms += elapsed_ms;
+                Passage::Elapsed { elapsed_ms }
+            }
+        }
+    }
+
+    /// Time goes by without a reading.
+    pub fn go_on(&mut self, elapsed_ms: u64) -> Passage {
+        self.wall_ms = self.wall_ms.saturating_add_unsigned(elapsed_ms);
+        self.steady_ms += elapsed_ms;
+        Passage::Elapsed { elapsed_ms }
+    }
+
+    pub fn is_of(&self, run: RunId) -> bool {
+        self.last.is_some_and(|last| last.run == run)
+    }
+
+    pub fn moment(&self) -> Moment {
+        Moment { wall_ms: self.wall_ms, steady_ms: self.steady_ms }
+    }
+}
