@@ -282,13 +282,15 @@ impl Watch {
         }
     }
 
-    /// An alert of before the start says that it is missed. Returns for how long, in ms, if it is known at all.
+    /// An alert of before the start says that it is missed. Returns for how long, in ms, if it is known at all, and not asleep.
     pub fn restore_missed(&mut self, device: &str, metric: &str) -> Option<i64> {
+        let place = self.table.devices.find(device)?;
+        let known = self.table.devices.get_mut(place);
+        if known.is_asleep {
+            return None;
+        }
         let rhythm = match metric {
-            DEVICE_METRIC => {
-                let place = self.table.devices.find(device)?;
-                &mut self.table.devices.get_mut(place).rhythm
-            }
+            DEVICE_METRIC => &mut known.rhythm,
             _ => &mut self.rhythms[self.table.find(device, metric)?],
         };
         rhythm.is_silent = true;

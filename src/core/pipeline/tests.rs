@@ -239,6 +239,30 @@ fn one_silent_series_of_a_device_is_missed_by_itself_and_a_metric_without_silenc
 }
 
 #[test]
+fn a_start_that_ends_at_once_makes_nobody_older() {
+    let mut gateway = Gateway::start(WALL_MS);
+    drive(&mut gateway, 0..1, 80);
+    let series = gateway.pipeline.watch().series_count();
+    gateway.restart(1_000);
+    gateway.restart(1_000);
+    gateway.advance(3_700);
+    assert_eq!(gateway.pipeline.watch().series_count(), series);
+}
+
+#[test]
+fn who_took_its_leave_while_it_was_missed_is_not_missed_after_a_restart_either() {
+    let mut gateway = Gateway::start(WALL_MS);
+    drive(&mut gateway, 0..1, 80);
+    gateway.advance(20);
+    assert_eq!(gateway.raised, ["d0/_device/gap"]);
+    gateway.pipeline.sleep(1, gateway.now());
+    gateway.advance(5);
+    gateway.restart(10_000);
+    gateway.advance(35);
+    assert!(gateway.alerts["d0/_device/gap"].contains("\"state\":\"cleared\""));
+}
+
+#[test]
 fn a_day_of_silence_expires() {
     let mut gateway = Gateway::start(WALL_MS);
     drive(&mut gateway, 0..1, 80);
