@@ -263,6 +263,29 @@ fn who_took_its_leave_while_it_was_missed_is_not_missed_after_a_restart_either()
 }
 
 #[test]
+fn what_comes_only_while_driving_makes_nobody_wait_for_it() {
+    let mut gateway = Gateway::start(WALL_MS);
+    let mut minutes = |minutes: u64, drives: bool| {
+        for second in 0..60 * minutes {
+            if drives {
+                gateway.publish(1, "truck", "lat", second as f64);
+            }
+            if second % 60 == 0 {
+                gateway.publish(1, "truck", "temp", 20.0 + (second % 7) as f64 / 10.0);
+            }
+            gateway.advance(1);
+        }
+        gateway.raised.clone()
+    };
+    assert_eq!(minutes(30, true), Vec::<String>::new());
+    assert_eq!(minutes(30, false), Vec::<String>::new(), "parked");
+    gateway.advance(200);
+    assert_eq!(gateway.raised, Vec::<String>::new());
+    gateway.advance(200);
+    assert_eq!(gateway.raised, ["truck/_device/gap"], "gone");
+}
+
+#[test]
 fn a_day_of_silence_expires() {
     let mut gateway = Gateway::start(WALL_MS);
     drive(&mut gateway, 0..1, 80);
