@@ -142,10 +142,7 @@ impl Series {
         let mut doubtful = false;
         match self.window.summary(reading.at_ms) {
             Some(summary) => doubtful = self.judge_window(reading, &summary, profile, (warm, is_newest), found),
-            None if is_newest => {
-                self.shift.forget(reading.at_ms);
-                self.run.interrupt();
-            }
+            None if is_newest => self.run.interrupt(),
             None => {}
         }
         self.learn(reading, samples_max, doubtful);
@@ -453,6 +450,16 @@ mod tests {
         };
         assert!(after_the_night(-18.0, &|i| -18.0 + (0.02 * (i - 1_200).max(0) as f64).min(12.0)), "the freezer");
         assert!(!after_the_night(90.0, &|i| 10.0 + (0.27 * (i - 60).max(0) as f64).min(80.0)), "the engine");
+    }
+
+    #[test]
+    fn a_level_that_moved_during_a_short_silence_is_told() {
+        for silence_s in [0, 12, 30, 59, 120, 290] {
+            let mut series = warm();
+            let mut is_shift =
+                |i: i64| has(&feed(&mut series, 1_000 + silence_s + i, 92.0 + 0.1 * noise(i)), Detector::Shift);
+            assert!((0..20).any(|i| is_shift(i)), "after {silence_s} s");
+        }
     }
 
     #[test]
