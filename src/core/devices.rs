@@ -11,7 +11,10 @@ pub type Publisher = u64;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Device {
+    /// Of readings whose absence is trouble. What reports when it likes, or only while driving, makes nobody wait for it.
     pub rhythm: Rhythm,
+    /// When any reading came.
+    heard_ms: i64,
     /// Series are not missed that have not spoken since.
     pub woke_ms: i64,
     pub publisher: Publisher,
@@ -24,6 +27,7 @@ pub(super) struct Device {
 impl Device {
     pub const NEW: Device = Device {
         rhythm: Rhythm::NEW,
+        heard_ms: i64::MIN,
         woke_ms: i64::MIN,
         publisher: 0,
         is_asleep: false,
@@ -31,11 +35,16 @@ impl Device {
         past: Past::NONE,
     };
 
-    /// One of its readings has arrived, and we have been listening since. Returns whether that ends a silence that was noticed.
-    pub fn hear(&mut self, now_ms: i64, listening_ms: i64, publisher: Publisher) -> bool {
+    /// One of its readings has arrived, and we have been listening since; `is_missed`: one whose absence would be trouble. Returns whether
+    /// that ends a silence that was noticed.
+    pub fn hear(&mut self, now_ms: i64, listening_ms: i64, publisher: Publisher, is_missed: bool) -> bool {
         self.publisher = publisher;
-        let expected_ms = if self.is_asleep { now_ms } else { listening_ms };
-        let was_silent = self.rhythm.hear(now_ms, expected_ms);
+        self.heard_ms = now_ms;
+        let expected_ms = if self.is_asleep { now_ms } else { listening_ms.max(self.woke_ms) };
+        let was_silent = match is_missed {
+            true => self.rhythm.hear(now_ms, expected_ms),
+            false => std::mem::take(&mut self.rhythm.is_silent),
+        };
         if was_silent || self.is_asleep {
             self.woke_ms = now_ms;
         }
@@ -44,6 +53,11 @@ impl Device {
     }
 
     pub fn falls_silent(&mut self, now_ms: i64, listening_ms: i64) -> bool {
-        self.has_gaps && !self.is_asleep && self.rhythm.falls_silent(now_ms, listening_ms)
+        self.has_gaps && !self.is_asleep && self.rhythm.falls_silent(now_ms, listening_ms.max(self.heard_ms))
+    }
+
+    /// Since when it is silent, by when we have been listening.
+    pub fn silent_from_ms(&self, listening_ms: i64) -> i64 {
+        self.rhythm.silent_from_ms(listening_ms.max(self.heard_ms))
     }
 }

@@ -52,6 +52,8 @@ pub struct Sealed {
     pub anomalies: Option<SealedBatch>,
     pub alerts: Vec<AlertRow>,
     pub snapshot: Vec<SnapshotChunk>,
+    /// With these chunks the snapshot is whole: it has so many, and what an earlier one had beyond them is old.
+    pub snapshot_chunks: Option<u32>,
     /// Raw records up to here are in the snapshot, once this is committed.
     pub snapshot_covers: u64,
     pub received: Vec<(&'static str, u64)>,
@@ -66,6 +68,7 @@ impl Sealed {
         self.batches().next().is_none()
             && self.alerts.is_empty()
             && self.snapshot.is_empty()
+            && self.snapshot_chunks.is_none()
             && self.received.is_empty()
     }
 }
@@ -160,7 +163,7 @@ pub struct Pipeline {
     line: Vec<u8>,
     round: Option<SnapshotRound>,
     chunks_a_commit: usize,
-    /// At the last tick.
+    /// At the last tick, or at the start.
     wall_ms: i64,
     /// The first comes at once: a start that had to replay must not leave that to the next one.
     next_snapshot_ms: u64,
@@ -239,6 +242,7 @@ impl Pipeline {
 
     /// From now on silence is silence; to be called before anything is restored.
     pub fn listen_from(&mut self, now: Moment) {
+        self.wall_ms = now.wall_ms;
         self.watch.listen_from(now.signed_steady_ms());
     }
 
@@ -375,13 +379,14 @@ impl Pipeline {
 
     /// Everything that is open, for one commit.
     pub fn seal(&mut self) -> Sealed {
-        let snapshot = self.next_chunks(self.chunks_a_commit);
+        let (snapshot, snapshot_chunks) = self.next_chunks(self.chunks_a_commit);
         let accepted = std::mem::take(&mut self.accepted);
         Sealed {
             raw: self.raw.seal(),
             anomalies: self.anomalies.seal(),
             alerts: std::mem::take(&mut self.alerts),
             snapshot,
+            snapshot_chunks,
             snapshot_covers: self.snapshot_covers,
             received: if accepted > 0 { vec![("accepted", accepted)] } else { Vec::new() },
         }
@@ -398,8 +403,9 @@ impl Pipeline {
         open.sequence
     }
 
-    fn next_chunks(&mut self, count: usize) -> Vec<SnapshotChunk> {
-        let Some(round) = &mut self.round else { return Vec::new() };
+    /// The next chunks of the round, and after the last of them how many there are.
+    fn next_chunks(&mut self, count: usize) -> (Vec<SnapshotChunk>, Option<u32>) {
+        let Some(round) = &mut self.round else { return (Vec::new(), None) };
         let end = round.end.min(round.next.saturating_add(count));
         let chunks = (round.next..end)
             .map(|index| SnapshotChunk {
@@ -409,11 +415,12 @@ impl Pipeline {
             })
             .collect();
         round.next = end;
-        if round.next >= round.end {
-            self.snapshot_covers = round.covers;
-            self.round = None;
+        if round.next < round.end {
+            return (chunks, None);
         }
-        chunks
+        self.snapshot_covers = round.covers;
+        self.round = None;
+        (chunks, Some(end as u32))
     }
 }
 

@@ -131,7 +131,7 @@ impl Watch {
         let place = known.map(|index| self.table.get(index).device).or_else(|| self.table.devices.find(reading.device));
         if let Some(place) = place {
             let device = self.table.devices.get_mut(place);
-            findings.ends_device_silence = device.hear(now_ms, self.listening_ms, publisher);
+            findings.ends_device_silence = device.hear(now_ms, self.listening_ms, publisher, profile.gap);
         }
         let bounds = self.settings.limits.of(reading.metric);
         findings.limit_severity_max =
@@ -268,7 +268,7 @@ impl Watch {
         }
         let device = self.table.device_of(index);
         let expected_ms = self.listening_ms.max(device.woke_ms);
-        let heard_after_ms = device.rhythm.heard_ms.saturating_sub(rhythm.silent_from_ms(expected_ms));
+        let heard_after_ms = device.silent_from_ms(i64::MIN).saturating_sub(rhythm.silent_from_ms(expected_ms));
         let is_alone = heard_after_ms as f32 > rhythm.limit_ms() / 2.0;
         is_alone && !device.rhythm.is_silent && !device.is_asleep && self.profile_of(index).gap
     }
@@ -282,13 +282,15 @@ impl Watch {
         }
     }
 
-    /// An alert of before the start says that it is missed. Returns for how long, in ms, if it is known at all.
+    /// An alert of before the start says that it is missed. Returns for how long, in ms, if it is known at all, and not asleep.
     pub fn restore_missed(&mut self, device: &str, metric: &str) -> Option<i64> {
+        let place = self.table.devices.find(device)?;
+        let known = self.table.devices.get_mut(place);
+        if known.is_asleep {
+            return None;
+        }
         let rhythm = match metric {
-            DEVICE_METRIC => {
-                let place = self.table.devices.find(device)?;
-                &mut self.table.devices.get_mut(place).rhythm
-            }
+            DEVICE_METRIC => &mut known.rhythm,
             _ => &mut self.rhythms[self.table.find(device, metric)?],
         };
         rhythm.is_silent = true;
@@ -326,11 +328,14 @@ impl Watch {
 
     /// What its silence is, as a finding.
     pub fn gap_of(&self, missed: Missed, now_ms: i64) -> Finding {
-        let rhythm = match missed {
-            Missed::Series(index) => &self.rhythms[index],
-            Missed::Device(place) => &self.table.devices.get(place).rhythm,
+        let (rhythm, silent_from_ms) = match missed {
+            Missed::Series(index) => (&self.rhythms[index], self.rhythms[index].silent_from_ms(self.listening_ms)),
+            Missed::Device(place) => {
+                let device = self.table.devices.get(place);
+                (&device.rhythm, device.silent_from_ms(self.listening_ms))
+            }
         };
-        let silent_ms = now_ms.saturating_sub(rhythm.silent_from_ms(self.listening_ms)) as f64;
+        let silent_ms = now_ms.saturating_sub(silent_from_ms) as f64;
         Finding {
             detector: Detector::Gap,
             score: (silent_ms / f64::from(rhythm.limit_ms())).max(1.0),

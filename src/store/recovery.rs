@@ -107,6 +107,7 @@ mod tests {
     use crate::core::identity::RunId;
     use crate::core::pipeline::PipelineSettings;
     use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+    use crate::core::watch::WatchSettings;
     use crate::store::retention::Capacity;
     use crate::store::schema::Synchronous;
     use crate::store::writer::{CommitInput, Writer, WriterSettings};
@@ -121,10 +122,14 @@ mod tests {
     }
 
     fn pipeline(run: u8, writer: &Writer) -> Pipeline {
+        pipeline_of(run, writer, WatchSettings::default())
+    }
+
+    fn pipeline_of(run: u8, writer: &Writer, watch: WatchSettings) -> Pipeline {
         Pipeline::new(PipelineSettings {
             gateway: "g".to_owned(),
             run: RunId([run; 8]),
-            watch: Default::default(),
+            watch,
             alerts: Default::default(),
             last_raw_sequence: writer.last_sequence(Stream::Raw).expect("a number"),
             last_anomaly_sequence: writer.last_sequence(Stream::Anomalies).expect("a number"),
@@ -136,9 +141,13 @@ mod tests {
     }
 
     fn take(pipeline: &mut Pipeline, second: i64, value: f64) {
+        take_of(pipeline, "tank", second, value);
+    }
+
+    fn take_of(pipeline: &mut Pipeline, device: &str, second: i64, value: f64) {
         let mut readings = Readings::default();
         readings.push(&Reading {
-            device: "tank",
+            device,
             metric: "temp",
             value,
             measured_at_ms: second * 1000,
@@ -188,6 +197,22 @@ mod tests {
         let after = second.open_alerts().to_vec();
         commit(&mut writer, &mut second);
         (before, after)
+    }
+
+    #[test]
+    fn what_a_snapshot_had_when_there_were_more_series_is_not_restored_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (run, series_max, known) in [(1, 600, 0), (2, 10, 10), (3, 600, 10)] {
+            let mut writer = Writer::open(&settings(folder.path()), RunId([run; 8])).expect("a store");
+            let mut pipeline = pipeline_of(run, &writer, WatchSettings { series_max, ..WatchSettings::default() });
+            let mut reader = Reader::open(&settings(folder.path()).path, None).expect("a reader");
+            assert_eq!(recover(&mut reader, &mut pipeline, at(i64::from(run))).expect("readable").series, known);
+            if run == 1 {
+                (0..600).for_each(|device| take_of(&mut pipeline, &format!("d{device}"), 1, 20.0));
+            }
+            pipeline.request_final_snapshot();
+            commit(&mut writer, &mut pipeline);
+        }
     }
 
     #[test]

@@ -79,6 +79,9 @@ pub(super) fn write_snapshot(transaction: &Transaction<'_>, sealed: &Sealed) -> 
     for chunk in &sealed.snapshot {
         put.execute(params![chunk.index, chunk.sequence as i64, chunk.state])?;
     }
+    if let Some(chunks) = sealed.snapshot_chunks {
+        transaction.prepare_cached("DELETE FROM snapshot WHERE chunk >= ?1")?.execute([chunks])?;
+    }
     Ok(())
 }
 

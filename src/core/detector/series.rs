@@ -26,6 +26,8 @@ const SLOW_SPIKE_TIMES: f64 = 2.0;
 const SLOW_SHIFT_TIMES: f64 = 1.5;
 /// Windows in a row that a burst must last.
 const BURST_READINGS: u8 = 2;
+/// A smaller part of the value is no step of a sensor, but how somebody's arithmetic rounded.
+const ROUNDING: f64 = 64.0 * f64::EPSILON;
 /// A silence of so long says nothing of the level before it.
 const RELEARN_MS: i64 = 300_000;
 
@@ -34,7 +36,7 @@ pub struct Series {
     pub(super) pace: Pace,
     pub(super) window: Window,
     pub(super) epoch_start_ms: i64,
-    /// Smallest step between two readings that was not zero; 0 until there was one. As a rule the sensor's resolution.
+    /// Smallest step between two readings, as a rule the sensor's resolution; 0 until there was one.
     pub(super) resolution: f64,
     /// Mean square distance from the window's median.
     pub(super) residual: Spread,
@@ -124,9 +126,15 @@ impl Series {
                 self.shift = Shift { departure: self.shift.departure, ..Shift::NEW };
                 self.run.interrupt();
             }
-            Admission::Resumes { silent_ms } if silent_ms > RELEARN_MS => self.shift.forget(reading.at_ms),
             Admission::Continues if self.window.has_seen(reading) => return Verdict::Normal,
-            Admission::Resumes { .. } | Admission::Continues => {}
+            Admission::Resumes { silent_ms } => {
+                self.run.interrupt();
+                self.shift.pass_over(silent_ms);
+                if silent_ms > RELEARN_MS {
+                    self.shift.forget(reading.at_ms);
+                }
+            }
+            Admission::Continues => {}
         }
         let warm = self.age_ms(reading.at_ms) >= WARM_UP_MS;
         let found_before = found.len();
@@ -134,10 +142,7 @@ impl Series {
         let mut doubtful = false;
         match self.window.summary(reading.at_ms) {
             Some(summary) => doubtful = self.judge_window(reading, &summary, profile, (warm, is_newest), found),
-            None if is_newest => {
-                self.shift.forget(reading.at_ms);
-                self.run.interrupt();
-            }
+            None if is_newest => self.run.interrupt(),
             None => {}
         }
         self.learn(reading, samples_max, doubtful);
@@ -194,7 +199,8 @@ impl Series {
         if !doubtful {
             self.difference.update(step, 2.0 * floor_square, CLIP, weight);
         }
-        if step != 0.0 && (self.resolution == 0.0 || step.abs() < self.resolution) {
+        let is_a_step = step.abs() > reading.value.abs() * ROUNDING;
+        if is_a_step && (self.resolution == 0.0 || step.abs() < self.resolution) {
             self.resolution = step.abs();
         }
         found[found_before..].sort_by_key(|finding| finding.detector);
@@ -429,6 +435,51 @@ mod tests {
             .filter(|finding| finding.detector == Detector::Shift)
             .collect();
         assert_eq!(after, []);
+    }
+
+    #[test]
+    fn after_a_night_of_silence_home_is_where_it_was() {
+        // Off for eight hours. A freezer that warms up is trouble; an engine that does is on its way home.
+        let after_the_night = |before: f64, level: &dyn Fn(i64) -> f64| {
+            let mut series = Series::new(&Profile::TEMPERATURE);
+            (0..2_000).for_each(|i| assert_eq!(feed(&mut series, i, before + 0.1 * noise(i)), [], "at {i}"));
+            (0..2_000).any(|i| {
+                let found = feed(&mut series, 2_000 + 28_800 + i, level(i) + 0.1 * noise(i));
+                has(&found, Detector::Shift)
+            })
+        };
+        assert!(after_the_night(-18.0, &|i| -18.0 + (0.02 * (i - 1_200).max(0) as f64).min(12.0)), "the freezer");
+        assert!(!after_the_night(90.0, &|i| 10.0 + (0.27 * (i - 60).max(0) as f64).min(80.0)), "the engine");
+    }
+
+    #[test]
+    fn a_level_that_moved_during_a_short_silence_is_told() {
+        for silence_s in [0, 12, 30, 59, 120, 290] {
+            let mut series = warm();
+            let mut is_shift =
+                |i: i64| has(&feed(&mut series, 1_000 + silence_s + i, 92.0 + 0.1 * noise(i)), Detector::Shift);
+            assert!((0..20).any(&mut is_shift), "after {silence_s} s");
+        }
+    }
+
+    #[test]
+    fn a_silence_is_no_part_of_a_run() {
+        for silence_s in [0, 30, 120, 600] {
+            let mut series = warm();
+            feed(&mut series, 1_000, 90.05);
+            let stuck = |i: &i64| has(&feed(&mut series, 1_001 + silence_s + i, 90.05), Detector::Stuck);
+            let found = (0..60).find(stuck).expect("it stands still");
+            assert!((30..=32).contains(&found), "{found} s after a silence of {silence_s} s");
+        }
+    }
+
+    #[test]
+    fn a_rounding_error_is_no_step() {
+        // A coarse sensor, whose value was once computed in another way.
+        let mut series = Series::new(&Profile::TEMPERATURE);
+        let value = |i: i64| 21.3 + 0.1 * (i / 1_800 % 3) as f64 + if i == 100 { 4e-15 } else { 0.0 };
+        let found: Vec<Finding> = (0..20_000).flat_map(|i| feed(&mut series, i, value(i))).collect();
+        assert_eq!(found, []);
     }
 
     #[test]

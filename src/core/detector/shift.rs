@@ -87,6 +87,11 @@ impl Shift {
         self.fed_at_ms = at_ms;
     }
 
+    /// Time that nobody has seen is no time away from home.
+    pub fn pass_over(&mut self, silent_ms: i64) {
+        self.home_at_ms = self.home_at_ms.saturating_add(silent_ms);
+    }
+
     /// Readings up to here are part of some trouble.
     pub fn skip(&mut self, at_ms: i64) {
         self.fed_at_ms = at_ms;
@@ -208,7 +213,10 @@ impl Shift {
 
     /// Where the home is, once the newest reading has been learned from.
     pub fn watch_home(&mut self, at_ms: i64, age_ms: i64, floor_square: f64) {
-        if age_ms < HOME_AGE_MS && self.base_readings > 0 {
+        if self.base_readings == 0 {
+            return;
+        }
+        if age_ms < HOME_AGE_MS {
             self.home = self.base;
         }
         if (self.base - self.home).abs() < AWAY_SIZES * self.departure.size(floor_square) {

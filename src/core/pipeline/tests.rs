@@ -239,6 +239,53 @@ fn one_silent_series_of_a_device_is_missed_by_itself_and_a_metric_without_silenc
 }
 
 #[test]
+fn a_start_that_ends_at_once_makes_nobody_older() {
+    let mut gateway = Gateway::start(WALL_MS);
+    drive(&mut gateway, 0..1, 80);
+    let series = gateway.pipeline.watch().series_count();
+    gateway.restart(1_000);
+    gateway.restart(1_000);
+    gateway.advance(3_700);
+    assert_eq!(gateway.pipeline.watch().series_count(), series);
+}
+
+#[test]
+fn who_took_its_leave_while_it_was_missed_is_not_missed_after_a_restart_either() {
+    let mut gateway = Gateway::start(WALL_MS);
+    drive(&mut gateway, 0..1, 80);
+    gateway.advance(20);
+    assert_eq!(gateway.raised, ["d0/_device/gap"]);
+    gateway.pipeline.sleep(1, gateway.now());
+    gateway.advance(5);
+    gateway.restart(10_000);
+    gateway.advance(35);
+    assert!(gateway.alerts["d0/_device/gap"].contains("\"state\":\"cleared\""));
+}
+
+#[test]
+fn what_comes_only_while_driving_makes_nobody_wait_for_it() {
+    let mut gateway = Gateway::start(WALL_MS);
+    let mut minutes = |minutes: u64, drives: bool| {
+        for second in 0..60 * minutes {
+            if drives {
+                gateway.publish(1, "truck", "lat", second as f64);
+            }
+            if second % 60 == 0 {
+                gateway.publish(1, "truck", "temp", 20.0 + (second % 7) as f64 / 10.0);
+            }
+            gateway.advance(1);
+        }
+        gateway.raised.clone()
+    };
+    assert_eq!(minutes(30, true), Vec::<String>::new());
+    assert_eq!(minutes(30, false), Vec::<String>::new(), "parked");
+    gateway.advance(200);
+    assert_eq!(gateway.raised, Vec::<String>::new());
+    gateway.advance(200);
+    assert_eq!(gateway.raised, ["truck/_device/gap"], "gone");
+}
+
+#[test]
 fn a_day_of_silence_expires() {
     let mut gateway = Gateway::start(WALL_MS);
     drive(&mut gateway, 0..1, 80);
