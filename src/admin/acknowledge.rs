@@ -27,11 +27,9 @@ pub async fn acknowledge(
     key: AlertKey,
     pipeline: &Sender<Message>,
 ) -> (StatusCode, String) {
-    let is_json = request
-        .headers()
-        .get("content-type")
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.split(';').next().is_some_and(|kind| kind.trim() == "application/json"));
+    let is_json = request.headers().get("content-type").and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    });
     if !is_json {
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "send application/json\n".to_owned());
     }

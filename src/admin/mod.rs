@@ -75,6 +75,7 @@ async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
 
 async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<Message>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     loop {
         // Before a connection is taken: whoever opens many more must not use up the process's file descriptors.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -87,7 +88,12 @@ async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<M
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| {
                 let (sources, pipeline) = (Rc::clone(&sources), pipeline.clone());
-                async move { Ok::<_, Infallible>(answer(request, &sources, &pipeline).await) }
+                async move {
+                    Ok::<_, Infallible>(match is_loopback && is_foreign(request.headers().get("host")) {
+                        true => reply(StatusCode::MISDIRECTED_REQUEST, TEXT, "ask for localhost or an IP address\n"),
+                        false => answer(request, &sources, &pipeline).await,
+                    })
+                }
             });
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             // Whoever asks may go away in the middle; there is nothing to do about it.
@@ -95,6 +101,18 @@ async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<M
             drop(place);
         });
     }
+}
+
+/// A page of another site can let its own name stand for our loopback address, and would then read what is served as if it were its own.
+fn is_foreign(host: Option<&HeaderValue>) -> bool {
+    let Some(host) = host else { return false };
+    let host = host.to_str().unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    !name.eq_ignore_ascii_case("localhost") && name.parse::<std::net::IpAddr>().is_err()
 }
 
 async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender<Message>) -> Response<Full<Bytes>> {
@@ -201,4 +219,22 @@ pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_other_sites_are_foreign() {
+        let is_foreign = |host: &'static str| is_foreign(Some(&HeaderValue::from_static(host)));
+        for ours in ["localhost", "LocalHost:9464", "127.0.0.1:9464", "127.0.0.1", "[::1]:9464", "[::1]"] {
+            assert!(!is_foreign(ours), "{ours}");
+        }
+        for foreign in
+            ["evil.example", "evil.example:9464", "localhost.evil.example", "", "127.0.0.1.evil.example:9464"]
+        {
+            assert!(is_foreign(foreign), "{foreign}");
+        }
+    }
 }

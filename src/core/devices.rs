@@ -35,14 +35,21 @@ impl Device {
         past: Past::NONE,
     };
 
-    /// One of its readings has arrived, and we have been listening since; `is_missed`: one whose absence would be trouble. Returns whether
+    /// One of its readings has arrived, and we have been listening since; `is_missed`: one whose absence would be trouble; `is_late`: out of a
+    /// buffer. Returns whether
     /// that ends a silence that was noticed.
-    pub fn hear(&mut self, now_ms: i64, listening_ms: i64, publisher: Publisher, is_missed: bool) -> bool {
+    pub fn hear(
+        &mut self,
+        now_ms: i64,
+        listening_ms: i64,
+        publisher: Publisher,
+        (is_missed, is_late): (bool, bool),
+    ) -> bool {
         self.publisher = publisher;
         self.heard_ms = now_ms;
         let expected_ms = if self.is_asleep { now_ms } else { listening_ms.max(self.woke_ms) };
         let was_silent = match is_missed {
-            true => self.rhythm.hear(now_ms, expected_ms),
+            true => self.rhythm.hear(now_ms, expected_ms, is_late),
             false => std::mem::take(&mut self.rhythm.is_silent),
         };
         if was_silent || self.is_asleep {

@@ -16,25 +16,36 @@ pub struct Past {
     /// The first that was said, and when it was received.
     pub(super) from_ms: i64,
     pub(super) since_ms: i64,
-    pub(super) received_ms: i64,
 }
 
 impl Past {
-    pub const NONE: Past = Past { from_ms: 0, since_ms: 0, received_ms: i64::MIN };
+    pub const NONE: Past = Past { from_ms: i64::MIN, since_ms: i64::MIN };
 
     /// Another reading of a time long gone. Returns whether the clock is believed to stand there.
     pub fn hear(&mut self, at_ms: i64, received_ms: i64) -> bool {
-        let paused_ms = received_ms.saturating_sub(self.received_ms);
         let ran_ms = at_ms.saturating_sub(self.from_ms);
         let elapsed_ms = received_ms.saturating_sub(self.since_ms);
         let is_early = ran_ms < BELIEVED_AFTER_MS;
         let is_plausible = is_early || ran_ms <= elapsed_ms.saturating_mul(RATE_MAX);
-        if !is_plausible || paused_ms > JUMP_MS || ran_ms < -JUMP_MS {
-            *self = Past { from_ms: at_ms, since_ms: received_ms, received_ms };
+        // Long after it, without having run on as long, it is another repeat.
+        let is_another = elapsed_ms.saturating_sub(ran_ms) > JUMP_MS;
+        if self.is_none() || !is_plausible || is_another || ran_ms < -JUMP_MS {
+            *self = Past { from_ms: at_ms, since_ms: received_ms };
             return false;
         }
-        self.received_ms = received_ms;
         !is_early
+    }
+
+    /// A reading of the present. One that is far ahead of a clock that is said to stand in the past shows that it does not.
+    pub fn hear_present(&mut self, at_ms: i64, received_ms: i64) {
+        let there_ms = self.from_ms.saturating_add(received_ms.saturating_sub(self.since_ms));
+        if !self.is_none() && at_ms.saturating_sub(there_ms) > JUMP_MS {
+            *self = Past::NONE;
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        *self == Past::NONE
     }
 }
 
@@ -54,8 +65,19 @@ mod tests {
         assert!(!is_believed(0, &mut Past::NONE.clone()));
         assert!(!is_believed(400, &mut Past::NONE.clone()));
         let mut past = Past::NONE;
-        assert!(!past.hear(0, 0) && !past.hear(100_000, 90_000), "once, and once more after a long while");
-        assert!(past.hear(120_000, 110_000), "slow, but steady");
+        assert!(!past.hear(0, 0) && past.hear(900_000, 890_000), "slow, but steady");
+    }
+
+    #[test]
+    fn a_repeat_at_each_reconnect_is_none_the_slower() {
+        let mut past = Past::NONE;
+        assert!(!past.hear(0, 0) && !past.hear(100_000, 170_000), "what ran on by less than the time that went by");
+        let mut past = Past::NONE;
+        assert!(!past.hear(0, 500_000));
+        past.hear_present(520_000, 520_000);
+        assert!(!past.hear(90_000, 590_000), "in between it was seen not to stand there");
+        past.hear_present(95_000, 595_000);
+        assert!(past.hear(100_000, 600_000), "a new series of a device whose clock was set back is of the same time");
     }
 
     #[test]

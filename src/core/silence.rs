@@ -9,6 +9,8 @@ const SILENCE_MIN_MS: f32 = 5_000.0;
 const INTERVALS: f32 = 5.0;
 /// The usual interval is that of about so many arrivals.
 const MEMORY: f32 = 10.0;
+/// Readings out of a buffer come as quickly as they can: only those that are so far apart say how often there is one.
+const LATE_INTERVAL_MIN_MS: f32 = 500.0;
 /// Before so many arrivals nothing is usual.
 const ARRIVALS_MIN: u16 = 10;
 
@@ -25,12 +27,13 @@ pub struct Rhythm {
 impl Rhythm {
     pub(super) const NEW: Rhythm = Rhythm { heard_ms: i64::MIN, interval_ms: 0.0, arrivals: 0, is_silent: false };
 
-    /// Something has arrived; nobody expected anything before `expected_ms`. Returns whether that ends a silence that was noticed.
-    pub fn hear(&mut self, now_ms: i64, expected_ms: i64) -> bool {
+    /// Something has arrived, perhaps long after it was measured; nobody expected anything before `expected_ms`. Returns whether that ends a
+    /// silence that was noticed.
+    pub fn hear(&mut self, now_ms: i64, expected_ms: i64, is_late: bool) -> bool {
         let elapsed_ms = now_ms.saturating_sub(self.silent_from_ms(expected_ms)) as f32;
         if self.arrivals == 0 {
             self.arrivals = 1;
-        } else if elapsed_ms > 0.0 {
+        } else if elapsed_ms > if is_late { LATE_INTERVAL_MIN_MS } else { 0.0 } {
             // What comes at once counts as one arrival. An interval weighs by its own length: a backlog that is sent within a second
             // after an hour says nothing of the rhythm. Nor does a silence that was noticed, but that the rhythm may be slower now.
             let counted_ms = if self.is_silent { elapsed_ms.min(INTERVALS * self.interval_ms) } else { elapsed_ms };
@@ -76,7 +79,7 @@ mod tests {
 
     fn heard_every(interval_ms: i64, times: i64) -> Rhythm {
         let mut rhythm = Rhythm::NEW;
-        (0..times).for_each(|i| _ = rhythm.hear(i * interval_ms, i64::MIN));
+        (0..times).for_each(|i| _ = rhythm.hear(i * interval_ms, i64::MIN, false));
         rhythm
     }
 
@@ -87,7 +90,7 @@ mod tests {
         assert!(!quick.falls_silent(14_900, i64::MIN));
         assert!(quick.falls_silent(14_901, i64::MIN));
         assert!(!quick.falls_silent(15_000, i64::MIN), "once");
-        assert!(quick.hear(60_000, i64::MIN) && !quick.hear(60_100, i64::MIN));
+        assert!(quick.hear(60_000, i64::MIN, false) && !quick.hear(60_100, i64::MIN, false));
         assert!(quick.due_ms(i64::MIN) < 60_000 + 7_000, "the silence did not become the rhythm");
         assert_eq!(heard_every(60_000, 20).due_ms(i64::MIN), 19 * 60_000 + 300_000);
         assert_eq!(heard_every(1_000, 9).due_ms(i64::MIN), i64::MAX);
@@ -97,14 +100,17 @@ mod tests {
     fn what_nobody_expected_is_no_silence_and_no_interval() {
         let mut rhythm = heard_every(1_000, 20);
         assert!(!rhythm.falls_silent(3_600_000, 3_598_000));
-        rhythm.hear(3_600_000, 3_599_000);
+        rhythm.hear(3_600_000, 3_599_000, false);
         assert_eq!(rhythm.interval_ms, 1_000.0);
     }
 
     #[test]
     fn a_backlog_sent_at_once_does_not_hasten_the_rhythm() {
         let mut rhythm = heard_every(60_000, 20);
-        (0..500).for_each(|i| _ = rhythm.hear(20 * 60_000 + i / 2, i64::MIN));
+        (0..500).for_each(|i| _ = rhythm.hear(20 * 60_000 + i / 2, i64::MIN, false));
         assert!(rhythm.due_ms(i64::MIN) > 20 * 60_000 + 250_000, "{}", rhythm.due_ms(i64::MIN));
+        let mut new = Rhythm::NEW;
+        (0..500).for_each(|i| _ = new.hear(2 * i, i64::MIN, true));
+        assert_eq!(new.due_ms(i64::MIN), i64::MAX, "of one that begins with a backlog nothing is known");
     }
 }

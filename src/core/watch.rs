@@ -131,7 +131,8 @@ impl Watch {
         let place = known.map(|index| self.table.get(index).device).or_else(|| self.table.devices.find(reading.device));
         if let Some(place) = place {
             let device = self.table.devices.get_mut(place);
-            findings.ends_device_silence = device.hear(now_ms, self.listening_ms, publisher, profile.gap);
+            findings.ends_device_silence =
+                device.hear(now_ms, self.listening_ms, publisher, (profile.gap, findings.late));
         }
         let bounds = self.settings.limits.of(reading.metric);
         findings.limit_severity_max =
@@ -152,7 +153,7 @@ impl Watch {
                 Some(index) => {
                     // A sensor that reports its own failure is not silent.
                     let expected_ms = self.listening_ms.max(self.table.device_of(index).woke_ms);
-                    findings.ends_silence = self.rhythms[index].hear(now_ms, expected_ms);
+                    findings.ends_silence = self.rhythms[index].hear(now_ms, expected_ms, findings.late);
                     if is_usable {
                         verdict = self.judge_value(index, reading, findings);
                     }
@@ -170,12 +171,12 @@ impl Watch {
     fn judge_value(&mut self, index: usize, reading: &Reading<'_>, findings: &mut Findings) -> Verdict {
         let profile = self.settings.profiles.get(self.table.rule_of(index));
         let entry = self.table.get(index);
-        if entry.series.is_long_past(reading.measured_at_ms) {
-            let device = entry.device;
-            let past = &mut self.table.devices.get_mut(device).past;
-            if !past.hear(reading.measured_at_ms, reading.received_at_ms) {
-                return Verdict::Normal;
-            }
+        let (is_long_past, device) = (entry.series.is_long_past(reading.measured_at_ms), entry.device);
+        let past = &mut self.table.devices.get_mut(device).past;
+        if !is_long_past {
+            past.hear_present(reading.measured_at_ms, reading.received_at_ms);
+        } else if !past.hear(reading.measured_at_ms, reading.received_at_ms) {
+            return Verdict::Normal;
         }
         let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };
         let series = &mut self.table.get_mut(index).series;

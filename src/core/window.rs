@@ -19,6 +19,9 @@ pub(super) const HELD_MS: i64 = SPAN_MS + LATE_MS;
 pub const JUMP_MS: i64 = 60_000;
 /// Readings that a summary looks at; more than these are sampled evenly.
 const SUMMARY_MAX: usize = 64;
+/// Of so many steps so many go one way: that is a ramp, which noise makes in less than one of a thousand windows.
+const RAMP_STEPS: usize = 8;
+const RAMP_OF: usize = 9;
 /// Up to so many values are ranked one by one.
 const RANKED_MAX: usize = 16;
 /// Fewer say nothing of how rough a signal is.
@@ -60,7 +63,8 @@ pub struct Summary {
     pub count: usize,
     pub mean: f64,
     pub median: f64,
-    /// Mean square of the differences of successive readings without the two largest: a spike has two, a step one. `NaN` of too few.
+    /// Mean square of the differences of successive readings without the two largest: a spike has two, a step one. In a ramp, of what they
+    /// differ from the usual one. `NaN` of too few.
     pub roughness: f64,
     pub last: Sample,
 }
@@ -302,19 +306,26 @@ fn mean(mut values: impl Iterator<Item = f64>, count: usize) -> f64 {
 
 /// See [`Summary::roughness`].
 fn roughness(values: &[f64]) -> f64 {
+    if values.len() < ROUGHNESS_READINGS_MIN {
+        return f64::NAN;
+    }
+    let steps = values.len() - 1;
+    let rising = values.windows(2).filter(|pair| pair[1] > pair[0]).count();
+    let falling = values.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    // On its way up or down a signal is not rough for that: what counts is how far its steps are from the usual one.
+    let is_ramp = rising.max(falling) * RAMP_OF >= steps * RAMP_STEPS;
+    let usual = if is_ramp { (values[steps] - values[0]) / steps as f64 } else { 0.0 };
     let (mut sum, mut largest, mut second) = (0.0, 0.0f64, 0.0f64);
     for pair in values.windows(2) {
-        let square = (pair[1] - pair[0]) * (pair[1] - pair[0]);
+        let distance = pair[1] - pair[0] - usual;
+        let square = distance * distance;
         sum += square;
         let smaller = if square < largest { square } else { largest };
         second = if smaller > second { smaller } else { second };
         largest = if square > largest { square } else { largest };
     }
-    if values.len() < ROUGHNESS_READINGS_MIN {
-        return f64::NAN;
-    }
     // Not below zero, whatever rounding leaves behind a large outlier.
-    (sum - largest - second).max(0.0) / (values.len() - 3) as f64
+    (sum - largest - second).max(0.0) / (steps - 2) as f64
 }
 
 /// The median of at least one value; reorders them.
@@ -384,10 +395,14 @@ mod tests {
     }
 
     fn naive_roughness(all: &[Sample], at_ms: i64) -> f64 {
-        let mut squares: Vec<f64> = naive(all, at_ms).windows(2).map(|pair| (pair[1] - pair[0]).powi(2)).collect();
-        if squares.len() + 1 < ROUGHNESS_READINGS_MIN {
+        let values = naive(all, at_ms);
+        if values.len() < ROUGHNESS_READINGS_MIN {
             return f64::NAN;
         }
+        let steps: Vec<f64> = values.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let one_way = |sign: f64| steps.iter().filter(|step| **step * sign > 0.0).count() * 9 >= steps.len() * 8;
+        let usual = if one_way(1.0) || one_way(-1.0) { steps.iter().sum::<f64>() / steps.len() as f64 } else { 0.0 };
+        let mut squares: Vec<f64> = steps.iter().map(|step| (step - usual).powi(2)).collect();
         squares.sort_by(f64::total_cmp);
         squares.truncate(squares.len() - 2);
         squares.iter().sum::<f64>() / squares.len() as f64

@@ -79,6 +79,8 @@ impl From<Input> for Message {
 const GATHER_PAUSE: Duration = Duration::from_millis(4);
 /// How long cursors may lag when nothing else is committed.
 const CURSOR_LINGER: Duration = Duration::from_secs(1);
+/// Behind by so much, or with a commit under way for so long, we have not listened as devices expect.
+const DEAF_AFTER: Duration = Duration::from_secs(3);
 /// How often time is noticed when nothing comes in: alerts clear, snapshots are due.
 const TICK: Duration = Duration::from_millis(500);
 /// The gateway's own retained message.
@@ -125,6 +127,7 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
             open: Job::default(),
             oldest: None,
             busy: false,
+            sealed: now,
             stopping: false,
             has_more_to_delete: false,
             intake: Intake { when_full, counters: Arc::clone(&counters), open_bytes: 0, committing_bytes: 0 },
@@ -148,6 +151,8 @@ struct PipelineLoop {
     /// When the first thing in the open batch came, and how long it may wait.
     oldest: Option<Instant>,
     busy: bool,
+    /// When the batch that is under way was sealed.
+    sealed: Instant,
     stopping: bool,
     has_more_to_delete: bool,
     intake: Intake,
@@ -263,6 +268,8 @@ impl PipelineLoop {
         }
         // Once refused, a session is answered no more: a later publish must not acknowledge an earlier one.
         if session.is_failed() || stores_something && !self.intake.admits(&readings, &undecodable) {
+            // Who is turned away is not silent.
+            self.pipeline.listen_from(self.moment());
             session.fail();
             return;
         }
@@ -283,7 +290,12 @@ impl PipelineLoop {
     }
 
     fn tick(&mut self, now: Instant) {
+        let is_behind = now > self.ticked + DEAF_AFTER || self.busy && now > self.sealed + DEAF_AFTER;
         self.ticked = now;
+        if is_behind {
+            // Nor is who could not be listened to, because the disk or all of us stood still.
+            self.pipeline.listen_from(self.moment());
+        }
         self.pipeline.tick(self.moment());
         if self.has_work() || self.pipeline.is_snapshot_open() {
             self.hurry(Duration::ZERO);
@@ -348,6 +360,7 @@ impl PipelineLoop {
         self.announcer.sealed();
         self.oldest = None;
         self.busy = true;
+        self.sealed = Instant::now();
         self.jobs.send(job).expect("the committer outlives the pipeline thread");
     }
 }

@@ -88,6 +88,8 @@ pub struct Writer {
     cursors: Cursors,
     /// Batches up to here are in the snapshot of the detectors and need no replay.
     snapshot_covers: u64,
+    /// The last raw record when a part of a snapshot was left out: what began before that covers nothing.
+    snapshot_broken: u64,
     ballast: Ballast,
     /// Since when the disk has had no more room.
     squeezed: Option<Instant>,
@@ -117,6 +119,7 @@ impl Writer {
             run,
             cursors,
             snapshot_covers: 0,
+            snapshot_broken: 0,
             ballast,
             squeezed: None,
             aside: None,
@@ -235,7 +238,14 @@ impl Writer {
         for change in &input.cursors {
             cursors.apply(&transaction, change)?;
         }
-        let covers = input.sealed.snapshot_covers.max(self.snapshot_covers);
+        let is_broken = !with_snapshot && !input.sealed.snapshot.is_empty();
+        let last_raw =
+            input.sealed.raw.as_ref().map_or(self.last_sequences[Stream::Raw as usize], |raw| raw.last_sequence);
+        let broken = if is_broken { last_raw } else { self.snapshot_broken };
+        let covers = match input.sealed.snapshot_covers {
+            covers if covers > broken => covers.max(self.snapshot_covers),
+            _ => self.snapshot_covers,
+        };
         report.deleted = retention::delete_delivered(&transaction, &cursors, &report.room, covers)?;
         let when_full = self.settings.capacity.when_full;
         report.expired = retention::make_room(&transaction, &mut cursors, &report.room, when_full, input.needed())?;
@@ -263,7 +273,7 @@ impl Writer {
         report.used_bytes = retention::used_bytes(&transaction)?;
         transaction.commit()?;
         self.cursors = cursors;
-        self.snapshot_covers = covers;
+        (self.snapshot_covers, self.snapshot_broken) = (covers, broken);
         self.last_sequences = last_sequences;
         Ok(report)
     }

@@ -426,6 +426,18 @@ mod tests {
     }
 
     #[test]
+    fn a_way_home_is_not_rough() {
+        let mut series = Series::new(&Profile::TEMPERATURE);
+        let engine = |i: i64| match i {
+            2_000..2_600 => 90.0 - 0.05 * (i - 2_000) as f64,
+            2_600..2_800 => 60.0 + 0.15 * (i - 2_600) as f64,
+            _ => 90.0,
+        };
+        let burst = (0..4_000).find(|&i| has(&feed(&mut series, i, engine(i) + 0.05 * noise(i)), Detector::Burst));
+        assert_eq!(burst, None);
+    }
+
+    #[test]
     fn a_stuck_sensor_is_found_and_its_release_is_not_a_shift() {
         let mut series = warm();
         let found: Vec<bool> = (1_000..1_100).map(|i| has(&feed(&mut series, i, 90.05), Detector::Stuck)).collect();

@@ -148,7 +148,7 @@ fn decode_shift(cursor: &mut Cursor<'_>) -> Option<Shift> {
 }
 
 fn decode_frozen(cursor: &mut Cursor<'_>) -> Option<Frozen> {
-    Some(Frozen {
+    let frozen = Frozen {
         readings: take_u32(cursor)?,
         means: take_u32(cursor)?,
         origin_ms: cursor.signed()?,
@@ -159,7 +159,9 @@ fn decode_frozen(cursor: &mut Cursor<'_>) -> Option<Frozen> {
         level_square: take_float(cursor)?,
         product: take_float(cursor)?,
         streak: cursor.byte()?,
-    })
+    };
+    // What was learned of has a mean.
+    (frozen.readings == frozen.means).then_some(frozen)
 }
 
 /// Appends a rhythm, with how long it has been silent by now: clocks start anew with the process.
@@ -183,7 +185,7 @@ pub fn decode_rhythm(cursor: &mut Cursor<'_>, now_ms: i64) -> Option<Rhythm> {
 pub fn encode_past(past: &Past, out: &mut Vec<u8>) {
     out.push(u8::from(*past != Past::NONE));
     if *past != Past::NONE {
-        for time in [past.from_ms, past.since_ms, past.received_ms] {
+        for time in [past.from_ms, past.since_ms] {
             varint::put_signed(out, time);
         }
     }
@@ -192,7 +194,7 @@ pub fn encode_past(past: &Past, out: &mut Vec<u8>) {
 pub fn decode_past(cursor: &mut Cursor<'_>) -> Option<Past> {
     match cursor.byte()? {
         0 => Some(Past::NONE),
-        1 => Some(Past { from_ms: cursor.signed()?, since_ms: cursor.signed()?, received_ms: cursor.signed()? }),
+        1 => Some(Past { from_ms: cursor.signed()?, since_ms: cursor.signed()? }),
         _ => None,
     }
 }

@@ -119,6 +119,26 @@ fn a_batch_goes_only_when_every_sink_has_it_and_a_snapshot_covers_it() {
 }
 
 #[test]
+fn a_snapshot_with_a_part_left_out_on_a_full_disk_covers_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::open(&settings(folder.path(), 64 << 20), RUN).expect("a new store");
+    let mut pipeline = new_pipeline(RUN, 0);
+    commit(&mut writer, &mut pipeline, &readings(1, 10, ""));
+    let chunk = crate::core::pipeline::SnapshotChunk { index: 0, sequence: 10, state: vec![1] };
+    let mut round = CommitInput::default();
+    (round.sealed.snapshot, round.sealed.snapshot_covers) = (vec![chunk], 10);
+    writer.try_commit(&round, false).expect("a working disk");
+    let mut covers = |input: &CommitInput| {
+        writer.try_commit(input, true).expect("a working disk");
+        writer.snapshot_covers
+    };
+    round.sealed.snapshot.clear();
+    assert_eq!(covers(&round), 0, "the rest of it makes it no whole");
+    round.sealed.snapshot_covers = 11;
+    assert_eq!(covers(&round), 11, "the next one is");
+}
+
+#[test]
 fn at_capacity_the_oldest_goes_and_the_ledger_adds_up() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut writer = Writer::open(&settings(folder.path(), 4 << 20), RUN).expect("a new store");
