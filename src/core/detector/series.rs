@@ -4,7 +4,7 @@
 //! against its own usual size, learned over half an hour. What is learned from is clipped first: an outlier is judged by the past and
 //! hardly changes it. What may be the beginning of a fault teaches nothing.
 //!
-//! All times here are the series' own, see [`Pace`]: of most series, those of everybody.
+//! All times here are the series' own, see `pace`: of most series, those of everybody.
 
 use super::frozen::Frozen;
 use super::pace::Pace;
