@@ -1,0 +1,241 @@
+use super::*;
+
+/// Deterministic noise of about one unit.
+fn noise(i: i64) -> f64 {
+    let mixed = (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    ((mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40) as f64 / (1 << 23) as f64 - 1.0
+}
+
+fn feed(series: &mut Series, at_s: i64, value: f64) -> Vec<Finding> {
+    feed_as(series, &Profile::TEMPERATURE, at_s, value)
+}
+
+fn feed_as(series: &mut Series, profile: &Profile, at_s: i64, value: f64) -> Vec<Finding> {
+    let mut found = Vec::new();
+    series.judge(Sample { at_ms: at_s * 1_000, value }, profile, 512, &mut found);
+    found
+}
+
+fn has(found: &[Finding], detector: Detector) -> bool {
+    found.iter().any(|finding| finding.detector == detector)
+}
+
+fn warm() -> Series {
+    let mut series = Series::new(&Profile::TEMPERATURE);
+    (0..1_000).for_each(|i| assert_eq!(feed(&mut series, i, 90.0 + 0.1 * noise(i)), [], "at {i}"));
+    series
+}
+
+#[test]
+fn a_spike_is_found_at_once_and_only_itself() {
+    let mut series = warm();
+    let found = feed(&mut series, 1_000, 93.0);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].detector, Detector::Spike);
+    assert!(found[0].score > 1.0 && (found[0].expected.expect("the median") - 90.0).abs() < 0.1);
+    assert!(found[0].reason.contains("above the 10 s median"), "{}", found[0].reason);
+    assert_eq!(feed(&mut series, 1_001, 90.0), []);
+}
+
+#[test]
+fn a_step_is_a_shift_until_it_is_the_new_level_and_the_way_back_is_told_for_a_minute() {
+    let mut series = warm();
+    let mut flags = |range: std::ops::Range<i64>, level: f64| -> Vec<bool> {
+        range.map(|i| has(&feed(&mut series, i, level + 0.1 * noise(i)), Detector::Shift)).collect()
+    };
+    let up = flags(1_000..1_350, 92.0);
+    assert!(up[12..300].iter().all(|&flag| flag));
+    assert!(!up[315..].iter().any(|&flag| flag));
+    let back = flags(1_350..1_700, 90.0);
+    assert!(back[12..60].iter().all(|&flag| flag));
+    assert!(!back[80..].iter().any(|&flag| flag), "it is home");
+}
+
+#[test]
+fn a_way_home_is_no_trouble_and_the_same_way_on_is() {
+    let engine = |i: i64| match i {
+        // Off for a quarter of an hour, and warm again within two minutes.
+        4_000..4_900 => 90.0 - 0.02 * (i - 4_000) as f64,
+        4_900..5_000 => 72.0 + 0.18 * (i - 4_900) as f64,
+        7_000.. => 90.0 + 0.18 * (i - 7_000) as f64,
+        _ => 90.0,
+    };
+    let mut series = Series::new(&Profile::TEMPERATURE);
+    let slow_wave = |i: i64| 1.5 * (i as f64 / 60.0).sin();
+    let mut judge = |i: i64| has(&feed(&mut series, i, engine(i) + slow_wave(i) + 0.1 * noise(i)), Detector::Shift);
+    let flagged: Vec<i64> = (0..7_000).filter(|&i| judge(i)).collect();
+    assert_eq!(flagged, Vec::<i64>::new());
+    let found = (7_000..7_200).find(|&i| judge(i)).expect("hotter than ever");
+    assert!(found < 7_080, "{found}");
+}
+
+#[test]
+fn noise_that_grows_is_a_burst_and_its_level_teaches_nothing() {
+    let mut series = warm();
+    let flags: Vec<bool> =
+        (1_000..1_040).map(|i| has(&feed(&mut series, i, 90.0 + 1.5 * noise(i)), Detector::Burst)).collect();
+    assert!(flags[12..].iter().all(|&flag| flag), "{flags:?}");
+    let after: Vec<Finding> = (1_060..1_300).flat_map(|i| feed(&mut series, i, 90.0 + 0.1 * noise(i))).collect();
+    assert_eq!(after, []);
+}
+
+/// As after a lost connection: what the device has not heard of being taken, it sends again.
+#[test]
+fn readings_that_come_again_are_not_judged_and_teach_nothing() {
+    let mut series = warm();
+    let value = |i: i64| 92.0 + 0.1 * noise(i);
+    (1_000..1_040).for_each(|i| _ = feed(&mut series, i, value(i)));
+    let before = series.clone();
+    for i in 1_010..1_040 {
+        assert_eq!(feed(&mut series, i, value(i)), []);
+    }
+    assert_eq!(series, before);
+    assert!(has(&feed(&mut series, 1_040, value(1_040)), Detector::Shift), "the alarm goes on");
+    assert!(has(&feed(&mut series, 1_033, 120.0), Detector::Spike), "another one, late, is judged");
+}
+
+#[test]
+fn a_way_home_is_not_rough() {
+    let mut series = Series::new(&Profile::TEMPERATURE);
+    let engine = |i: i64| match i {
+        2_000..2_600 => 90.0 - 0.05 * (i - 2_000) as f64,
+        2_600..2_800 => 60.0 + 0.15 * (i - 2_600) as f64,
+        _ => 90.0,
+    };
+    let burst = (0..4_000).find(|&i| has(&feed(&mut series, i, engine(i) + 0.05 * noise(i)), Detector::Burst));
+    assert_eq!(burst, None);
+}
+
+#[test]
+fn a_stuck_sensor_is_found_and_its_release_is_not_a_shift() {
+    let mut series = warm();
+    let found: Vec<bool> = (1_000..1_100).map(|i| has(&feed(&mut series, i, 90.05), Detector::Stuck)).collect();
+    assert_eq!(found.iter().position(|&flag| flag), Some(31));
+    let after: Vec<Finding> = (1_100..1_400)
+        .flat_map(|i| feed(&mut series, i, 90.6 + 0.1 * noise(i)))
+        .filter(|finding| finding.detector == Detector::Shift)
+        .collect();
+    assert_eq!(after, []);
+}
+
+#[test]
+fn after_a_night_of_silence_home_is_where_it_was() {
+    // Off for eight hours. A freezer that warms up is trouble; an engine that does is on its way home.
+    let after_the_night = |before: f64, level: &dyn Fn(i64) -> f64| {
+        let mut series = Series::new(&Profile::TEMPERATURE);
+        (0..2_000).for_each(|i| assert_eq!(feed(&mut series, i, before + 0.1 * noise(i)), [], "at {i}"));
+        (0..2_000).any(|i| {
+            let found = feed(&mut series, 2_000 + 28_800 + i, level(i) + 0.1 * noise(i));
+            has(&found, Detector::Shift)
+        })
+    };
+    assert!(after_the_night(-18.0, &|i| -18.0 + (0.02 * (i - 1_200).max(0) as f64).min(12.0)), "the freezer");
+    assert!(!after_the_night(90.0, &|i| 10.0 + (0.27 * (i - 60).max(0) as f64).min(80.0)), "the engine");
+}
+
+#[test]
+fn a_level_that_moved_during_a_short_silence_is_told() {
+    for silence_s in [0, 12, 30, 59, 120, 290] {
+        let mut series = warm();
+        let mut is_shift =
+            |i: i64| has(&feed(&mut series, 1_000 + silence_s + i, 92.0 + 0.1 * noise(i)), Detector::Shift);
+        assert!((0..20).any(&mut is_shift), "after {silence_s} s");
+    }
+}
+
+#[test]
+fn a_silence_is_no_part_of_a_run() {
+    for silence_s in [0, 30, 120, 600] {
+        let mut series = warm();
+        feed(&mut series, 1_000, 90.05);
+        let stuck = |i: &i64| has(&feed(&mut series, 1_001 + silence_s + i, 90.05), Detector::Stuck);
+        let found = (0..60).find(stuck).expect("it stands still");
+        assert!((30..=32).contains(&found), "{found} s after a silence of {silence_s} s");
+    }
+}
+
+#[test]
+fn a_rounding_error_is_no_step() {
+    // A coarse sensor, whose value was once computed in another way.
+    let mut series = Series::new(&Profile::TEMPERATURE);
+    let value = |i: i64| 21.3 + 0.1 * (i / 1_800 % 3) as f64 + if i == 100 { 4e-15 } else { 0.0 };
+    let found: Vec<Finding> = (0..20_000).flat_map(|i| feed(&mut series, i, value(i))).collect();
+    assert_eq!(found, []);
+}
+
+#[test]
+fn driven_signals_burst_and_rest_by_nature() {
+    let mut series = Series::new(&Profile::DRIVEN);
+    let value = |i: i64| if i % 200 < 100 { 0.0 } else { 30.0 + 10.0 * noise(i) };
+    let found: Vec<Finding> = (0..4_000).flat_map(|i| feed_as(&mut series, &Profile::DRIVEN, i, value(i))).collect();
+    assert!(!has(&found, Detector::Burst) && !has(&found, Detector::Stuck), "{found:?}");
+}
+
+#[test]
+fn frozen_plant_is_held_against_its_first_readings_for_ever() {
+    let plant = Profile::PLANT;
+    let mut series = Series::new(&plant);
+    // Warming up while it is learned from: that it stops, or goes on, is no deviation.
+    let trend = |i: i64| 0.001 * i.min(2_000) as f64;
+    for i in 0..4_000 {
+        assert_eq!(feed_as(&mut series, &plant, i, 50.0 + trend(i) + 0.1 * noise(i)), [], "at {i}");
+    }
+    let late =
+        (4_000..6_000).filter(|&i| has(&feed_as(&mut series, &plant, i, 48.0 + 0.1 * noise(i)), Detector::Shift));
+    assert!(late.count() > 1_980, "it is never relearned");
+}
+
+#[test]
+fn nothing_is_judged_before_the_warm_up_nor_after_one_wild_time() {
+    let mut series = Series::new(&Profile::TEMPERATURE);
+    let verdicts: Vec<Verdict> = (0..62)
+        .map(|i| {
+            let value = if i == 50 { 500.0 } else { 20.0 + 0.1 * noise(i) };
+            series.judge(Sample { at_ms: i * 1_000, value }, &Profile::TEMPERATURE, 512, &mut Vec::new())
+        })
+        .collect();
+    assert!(verdicts[..60].iter().all(|&verdict| verdict == Verdict::WarmingUp));
+    assert_ne!(verdicts[60], Verdict::WarmingUp);
+    let mut series = warm();
+    assert_eq!(feed(&mut series, 1 << 40, 90.0), []);
+    assert_eq!(feed(&mut series, 1_000, 95.0).len(), 1, "still warm");
+}
+
+#[test]
+fn a_slow_series_is_watched_at_its_own_pace() {
+    for every in [20, 60, 1_000] {
+        let mut series = Series::new(&Profile::TEMPERATURE);
+        for i in 0..1_000 {
+            assert_eq!(feed(&mut series, every * i, 4.0 + 0.1 * noise(i)), [], "every {every} s, at {i}");
+        }
+        let spike = feed(&mut series, every * 1_000, 7.0);
+        assert!(has(&spike, Detector::Spike), "every {every} s: {spike:?}");
+        assert!(spike[0].reason.contains(" s apart: each second stands for "), "{}", spike[0].reason);
+        let door_open = |i: i64| 4.0 + 0.1 * noise(i) + if i < 1_060 { 0.0 } else { 3.0 };
+        let found = (1_001..1_400).find(|&i| has(&feed(&mut series, every * i, door_open(i)), Detector::Shift));
+        assert!(found.is_some_and(|i| (1_060..1_068).contains(&i)), "every {every} s: {found:?}");
+    }
+}
+
+#[test]
+fn extreme_values_leave_finite_state() {
+    for profile in [Profile::TEMPERATURE, Profile::PLANT] {
+        let mut series = Series::new(&profile);
+        for (i, value) in [1e100, -1e100, 5e-324, 0.0, 1e100].into_iter().cycle().take(2_000).enumerate() {
+            for finding in feed_as(&mut series, &profile, i as i64, value) {
+                assert!(finding.score.is_finite() && finding.expected.is_none_or(f64::is_finite), "{finding:?}");
+            }
+        }
+        let Series { residual, difference, roughness, shift, .. } = &series;
+        let sizes = [*residual, *difference, *roughness, shift.departure, shift.quick_departure];
+        assert!(sizes.iter().all(|spread| spread.square.is_finite()));
+        assert!([shift.base, shift.quick, shift.home].iter().all(|level| level.is_finite()));
+    }
+}
+
+#[test]
+fn a_series_of_one_hertz_is_small() {
+    let series = warm();
+    let bytes = size_of::<Series>() + series.heap_bytes();
+    assert!(bytes <= 512, "{bytes}");
+}
