@@ -5,6 +5,7 @@
 
 mod codec;
 mod connection;
+mod end;
 pub mod fanout;
 mod input;
 mod moderation;
