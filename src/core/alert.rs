@@ -9,6 +9,7 @@ mod book;
 pub use acknowledgement::{BY_BYTES_MAX, ByError, read_by};
 pub use book::{ALERTS_MAX, AlertBook, AlertTimes};
 
+use super::detector::Detector;
 use super::identity::RunId;
 use super::record;
 use super::watch::DEVICE_METRIC;
@@ -225,7 +226,10 @@ fn what(key: &AlertKey, alert: &Alert, value: &str) -> String {
                 (State::Cleared, Some(ClearedReason::Expired)) => format!("{whose} is not waited for any more"),
             }
         }
-        (State::Cleared, _) => format!("{metric} of {device} has been normal again"),
+        (State::Cleared, _) => format!("{metric} of {device}: nothing stands out any more"),
+        (State::Raised, Some(bound)) if key.kind == Detector::Limit.alert_kind() => {
+            format!("{metric} of {device} is {value}; the limit is {}", round(bound))
+        }
         (State::Raised, Some(expected)) => format!("{metric} of {device} is {value}; {} was normal", round(expected)),
         (State::Raised, None) => format!("{metric} of {device} is {value}"),
     }

@@ -64,6 +64,8 @@ pub struct Summary {
     /// differ from the usual one. `NaN` of too few.
     pub roughness: f64,
     pub last: Sample,
+    /// All of them are the same.
+    pub is_still: bool,
 }
 
 /// A sample as it is held. Most of a gateway's memory is these: their times are kept as the low half, which with the newest of them says
@@ -260,7 +262,8 @@ impl Window {
         let values = values.get_mut(..count).filter(|values| !values.is_empty())?;
         let mean = mean(values.iter().copied(), count);
         let roughness = roughness(values);
-        Some(Summary { count, mean, median: median(values), roughness, last })
+        let is_still = values.iter().all(|value| *value == values[0]);
+        Some(Summary { count, mean, median: median(values), roughness, last, is_still })
     }
 
     /// The common case, without a search: the reading is newer than all that are held, and its window is small. Newest first.

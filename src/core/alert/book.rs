@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::{Alert, AlertChange, AlertKey, ClearedReason, Flag, Moment, Severity, State};
+use crate::core::detector::Detector;
 
 /// Durations of an alert's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ impl Default for AlertTimes {
     }
 }
 
+/// The kind of an alert whose expected value is a bound.
+const LIMIT: &str = Detector::Limit.alert_kind();
 /// Series of one device that are in trouble within so long of each other are one trouble, and a worse one.
 const COMPANY_MS: u64 = 10_000;
 /// Metrics of a device that are remembered for that.
@@ -238,6 +241,11 @@ impl Entry {
     fn update(&mut self, now: Moment, flag: &Flag<'_>, severity: Severity, every_ms: u64) -> bool {
         let alert = &mut self.alert;
         alert.count += 1;
+        if is_graver(alert, flag) {
+            alert.value = flag.value;
+            alert.expected = if flag.kind == LIMIT { flag.expected } else { alert.expected.or(flag.expected) };
+        }
+        alert.score = alert.score.max(flag.score);
         let mut news = false;
         for name in flag.detectors {
             if alert.detectors.iter().all(|known| known != name) {
@@ -252,9 +260,6 @@ impl Entry {
         if !news && now.steady_ms < self.changed_ms + every_ms {
             return false;
         }
-        (alert.value, alert.score) = (flag.value, flag.score);
-        // What was normal before the trouble stays that: on the way back the trouble itself would seem to have been.
-        alert.expected = alert.expected.or(flag.expected);
         self.change(now);
         true
     }
@@ -263,6 +268,16 @@ impl Entry {
         self.alert.revision += 1;
         self.alert.updated_at_ms = now.wall_ms;
         self.changed_ms = now.steady_ms;
+    }
+}
+
+/// Whether the alert should tell of this reading rather than of the one that it tells of: the farthest from what was normal before the
+/// trouble, or, beyond a limit, the farthest beyond. On the way back the trouble itself would seem to have been normal.
+fn is_graver(alert: &Alert, flag: &Flag<'_>) -> bool {
+    match alert.expected {
+        _ if flag.kind == LIMIT => flag.score >= alert.score,
+        Some(expected) => (flag.value - expected).abs() >= (alert.value - expected).abs(),
+        None => true,
     }
 }
 

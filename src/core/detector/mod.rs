@@ -39,7 +39,7 @@ impl Detector {
     }
 
     /// The kind of alert it raises: those that tell of the same trouble share one.
-    pub fn alert_kind(self) -> &'static str {
+    pub const fn alert_kind(self) -> &'static str {
         match self {
             Detector::Limit => "limit",
             Detector::Gap => "gap",

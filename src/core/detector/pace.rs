@@ -61,6 +61,11 @@ impl Pace {
         if self.exponent > 0 { times } else { 1.0 }
     }
 
+    /// What ten seconds of the series are.
+    pub fn span_s(self) -> u32 {
+        10 * self.seconds()
+    }
+
     /// A time of everybody as the series counts it.
     pub fn own_ms(self, common_ms: i64) -> i64 {
         common_ms >> self.exponent

@@ -28,6 +28,8 @@ pub struct Profile {
     pub burst: Option<f64>,
     /// Whether a value that stands still is trouble.
     pub stuck: bool,
+    /// Whether it stands still for hours and then moves: rest teaches nothing, and leaving it is no trouble.
+    pub rests: bool,
     /// Whether silence is trouble: not of metrics that report on change.
     pub gap: bool,
     pub baseline: Baseline,
@@ -51,6 +53,7 @@ impl Profile {
         shift: 4.75,
         burst: Some(3.0),
         stuck: true,
+        rests: false,
         gap: true,
         baseline: Baseline::Rolling,
         sentinels: &[],
@@ -59,11 +62,13 @@ impl Profile {
     };
     /// Signals that a driver or a load moves within seconds, and that rest when nobody does.
     pub const DRIVEN: Profile =
-        Profile { name: "driven", spike: 12.0, shift: 6.0, burst: None, stuck: false, ..Profile::SLOW };
+        Profile { name: "driven", spike: 12.0, shift: 6.0, burst: None, stuck: false, rests: true, ..Profile::SLOW };
     /// A metric that we know nothing of must not wake anybody.
-    pub const GENERIC: Profile = Profile { name: "generic", severity_max: Severity::Warning, ..Profile::DRIVEN };
+    pub const GENERIC: Profile =
+        Profile { name: "generic", severity_max: Severity::Warning, rests: false, ..Profile::DRIVEN };
     /// Stationary plant, which is meant to run as it did when it was first seen.
-    pub const PLANT: Profile = Profile { name: "plant", baseline: Baseline::Frozen, shift: 6.5, ..Profile::DRIVEN };
+    pub const PLANT: Profile =
+        Profile { name: "plant", baseline: Baseline::Frozen, shift: 6.5, rests: false, ..Profile::DRIVEN };
 
     pub const ALL: [Profile; 6] =
         [Profile::OFF, Profile::TEMPERATURE, Profile::SLOW, Profile::DRIVEN, Profile::GENERIC, Profile::PLANT];

@@ -90,17 +90,8 @@ impl Series {
         found: &mut Vec<Finding>,
     ) -> Verdict {
         self.keep_pace(reading.at_ms, profile);
-        let found_before = found.len();
         let own = Sample { at_ms: self.pace.own_ms(reading.at_ms), ..reading };
-        let verdict = self.judge_own(own, profile, samples_max, found);
-        let seconds = self.pace.seconds();
-        if seconds > 1 {
-            let apart = short(f64::from(self.pace.interval_ms.round()) / 1000.0);
-            for finding in &mut found[found_before..] {
-                finding.reason += &format!("; its readings are {apart} s apart: each second stands for {seconds}");
-            }
-        }
-        verdict
+        self.judge_own(own, profile, samples_max, found)
     }
 
     /// At another pace everything is learned anew, but for the frozen baseline, whose readings are counted.
@@ -136,7 +127,7 @@ impl Series {
             }
             Admission::Continues => {}
         }
-        let warm = self.age_ms(reading.at_ms) >= WARM_UP_MS;
+        let warm = self.judged_age_ms(reading.at_ms, profile) >= WARM_UP_MS;
         let found_before = found.len();
         let is_newest = self.window.is_newest(reading.at_ms);
         let mut doubtful = false;
@@ -158,6 +149,12 @@ impl Series {
         at_ms.saturating_sub(self.epoch_start_ms)
     }
 
+    /// How long it has been learned from; of what rests, while it moved.
+    fn judged_age_ms(&self, at_ms: i64, profile: &Profile) -> i64 {
+        let age_ms = self.age_ms(at_ms);
+        if profile.rests { age_ms.min(i64::from(self.readings) * 1000) } else { age_ms }
+    }
+
     /// By all detectors of the profile. Late readings have a window of the past: only a spike is told by it. Returns whether the reading
     /// may be part of a run that is a fault.
     fn judge_window(
@@ -169,9 +166,17 @@ impl Series {
         found: &mut Vec<Finding>,
     ) -> bool {
         let floor_square = self.floor_square(reading.value, summary);
+        let spike = profile.spike * self.pace.caution(SLOW_SPIKE_TIMES);
+        if profile.rests && is_newest && summary.is_still {
+            // Held against what moving is like, and nothing is learned.
+            if summary.count >= READINGS_MIN {
+                self.judge_spike(reading, summary, floor_square, spike, (warm, 0.0), found);
+            }
+            return true;
+        }
         let found_before = found.len();
         let run = match is_newest && profile.stuck {
-            true => self.run.judge(reading, self.epoch_start_ms, warm, found),
+            true => self.run.judge(reading, self.epoch_start_ms, warm, self.pace, found),
             false => RunState::Usual,
         };
         if run == RunState::Released {
@@ -182,14 +187,7 @@ impl Series {
         let weight = weight(elapsed_ms, SPREAD_TAU_MS, self.readings);
         self.readings = self.readings.saturating_add(1);
         if summary.count >= READINGS_MIN {
-            self.judge_spike(
-                reading,
-                summary,
-                floor_square,
-                profile.spike * self.pace.caution(SLOW_SPIKE_TIMES),
-                (warm, weight),
-                found,
-            );
+            self.judge_spike(reading, summary, floor_square, spike, (warm, weight), found);
             if is_newest && !doubtful {
                 self.judge_level(reading, summary, floor_square, profile, found);
                 self.judge_burst(reading, summary, floor_square, profile.burst, (warm, weight), found);
@@ -241,9 +239,10 @@ impl Series {
                 expected: Some(summary.median),
                 spread: Some(spread),
                 reason: format!(
-                    "{} {} the 10 s median, {} times the usual distance",
+                    "{} {} the {} s median, {} times the usual distance",
                     short(residual.abs()),
                     side(residual),
+                    self.pace.span_s(),
                     short(statistic)
                 ),
             });
@@ -265,12 +264,13 @@ impl Series {
                 frozen.judge(Sample { at_ms, ..reading }, summary, floor_square, profile.shift, found);
             }
             None => {
-                let age_ms = reading.at_ms.saturating_sub(self.epoch_start_ms);
+                let age_ms = self.judged_age_ms(reading.at_ms, profile);
                 self.shift.judge(
                     reading,
                     summary,
                     floor_square,
                     (age_ms, profile.shift * self.pace.caution(SLOW_SHIFT_TIMES)),
+                    self.pace.span_s(),
                     found,
                 );
             }
@@ -306,7 +306,12 @@ impl Series {
                 score: statistic / threshold,
                 expected: None,
                 spread: Some(spread),
-                reason: format!("readings of 10 s differ by {}, {} is usual", short(roughness), short(spread)),
+                reason: format!(
+                    "readings of {} s differ by {}, {} is usual",
+                    self.pace.span_s(),
+                    short(roughness),
+                    short(spread)
+                ),
             });
         }
     }

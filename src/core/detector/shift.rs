@@ -108,6 +108,7 @@ impl Shift {
         summary: &Summary,
         floor_square: f64,
         (age_ms, threshold): (i64, f64),
+        span_s: u32,
         found: &mut Vec<Finding>,
     ) {
         if self.base_readings < BASE_READINGS_MIN {
@@ -136,7 +137,7 @@ impl Shift {
             }
             return;
         }
-        self.flag(reading, summary, (score, base, look.size), found);
+        self.flag(reading, summary, (score, base, look.size), span_s, found);
     }
 
     fn flag(
@@ -144,6 +145,7 @@ impl Shift {
         reading: Sample,
         summary: &Summary,
         (score, base, size): (f64, f64, f64),
+        span_s: u32,
         found: &mut Vec<Finding>,
     ) {
         self.skip(reading.at_ms);
@@ -162,7 +164,7 @@ impl Shift {
             expected: Some(base),
             spread: Some(size),
             reason: format!(
-                "10 s mean {} {} what it was, {} is usual",
+                "{span_s} s mean {} {} what it was, {} is usual",
                 short(distance.abs()),
                 side(distance),
                 short(size)

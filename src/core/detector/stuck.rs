@@ -3,6 +3,7 @@
 //! Quantised sensors repeat all the time, so a run is held against the longest of the last half hour *and* against how often this
 //! series repeats its value. A run is judged by a history of its own length at least: a parked engine stands at one temperature for ever.
 
+use super::pace::Pace;
 use super::{Detector, Finding, short};
 use crate::core::window::Sample;
 
@@ -64,7 +65,14 @@ impl Run {
     }
 
     /// Judges the newest reading, then counts it.
-    pub fn judge(&mut self, reading: Sample, epoch_start_ms: i64, warm: bool, found: &mut Vec<Finding>) -> RunState {
+    pub fn judge(
+        &mut self,
+        reading: Sample,
+        epoch_start_ms: i64,
+        warm: bool,
+        pace: Pace,
+        found: &mut Vec<Finding>,
+    ) -> RunState {
         if self.len == 0 || self.value != reading.value {
             return self.begin(reading);
         }
@@ -77,10 +85,11 @@ impl Run {
             self.is_stuck = true;
         }
         if self.is_stuck {
+            let seconds = |own_ms: f32| (f64::from(own_ms) / 1000.0 * f64::from(pace.seconds())).round();
             let reason = format!(
                 "the same value for {} s; {} s was the longest of late",
-                short(f64::from(lasted_ms) / 1000.0),
-                short(f64::from(self.longest_ms) / 1000.0)
+                short(seconds(lasted_ms)),
+                short(seconds(self.longest_ms))
             );
             let score = f64::from(score.max(1.0));
             found.push(Finding { detector: Detector::Stuck, score, expected: None, spread: None, reason });
@@ -119,12 +128,12 @@ mod tests {
     fn found_after(every: impl Fn(i64) -> f64, seconds: i64) -> Option<i64> {
         let (mut run, mut found) = (Run::NEW, Vec::new());
         for at in 0..seconds {
-            run.judge(Sample { at_ms: at * 1000, value: every(at) }, 0, at >= 60, &mut found);
+            run.judge(Sample { at_ms: at * 1000, value: every(at) }, 0, at >= 60, Pace::NEW, &mut found);
             assert_eq!(found, [], "at {at}");
         }
         (0..1_200).find(|after| {
             let at_ms = (seconds + after) * 1000;
-            run.judge(Sample { at_ms, value: -1.0 }, 0, true, &mut found);
+            run.judge(Sample { at_ms, value: -1.0 }, 0, true, Pace::NEW, &mut found);
             !found.is_empty()
         })
     }
@@ -140,7 +149,7 @@ mod tests {
     fn what_never_moves_is_not_stuck() {
         let (mut run, mut found) = (Run::NEW, Vec::new());
         for at in 0..10_000 {
-            run.judge(Sample { at_ms: at * 1000, value: 5.0 }, 0, at >= 60, &mut found);
+            run.judge(Sample { at_ms: at * 1000, value: 5.0 }, 0, at >= 60, Pace::NEW, &mut found);
         }
         assert_eq!(found, []);
     }
@@ -148,7 +157,8 @@ mod tests {
     #[test]
     fn a_run_that_was_found_teaches_little_and_its_end_is_told() {
         let (mut run, mut found) = (Run::NEW, Vec::new());
-        let mut judge = |at: i64, value: f64| run.judge(Sample { at_ms: at * 1000, value }, 0, at >= 60, &mut found);
+        let mut judge =
+            |at: i64, value: f64| run.judge(Sample { at_ms: at * 1000, value }, 0, at >= 60, Pace::NEW, &mut found);
         (0..900).for_each(|at| _ = judge(at, at as f64));
         (900..1500).for_each(|at| _ = judge(at, 0.5));
         assert_eq!(judge(1500, 7.0), RunState::Released);

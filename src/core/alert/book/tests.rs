@@ -235,15 +235,28 @@ fn there_are_only_so_many_alerts_and_the_rest_is_counted() {
 }
 
 #[test]
-fn on_the_way_back_normal_is_what_it_was_before() {
+fn an_alert_tells_of_the_gravest_reading_and_of_what_was_normal_before() {
     let mut book = AlertBook::new("g", AlertTimes::default());
     let mut changes = Vec::new();
     let up = flag("temp", 1, Severity::Minor, &["spike"]);
-    book.flag(at(0), &Flag { expected: None, ..up }, &mut changes);
-    book.flag(at(6), &Flag { value: 28.0, expected: Some(22.0), ..up }, &mut changes);
-    book.flag(at(12), &Flag { value: 22.5, expected: Some(28.0), ..up }, &mut changes);
+    book.flag(at(0), &Flag { expected: None, score: 1.1, ..up }, &mut changes);
+    book.flag(at(6), &Flag { value: 28.0, expected: Some(22.0), score: 3.0, ..up }, &mut changes);
+    book.flag(at(12), &Flag { value: 22.5, expected: Some(28.0), score: 2.0, ..up }, &mut changes);
     let alert = changes.pop().and_then(|change| change.alert).expect("updated");
-    assert_eq!((alert.value, alert.expected, alert.revision), (22.5, Some(22.0), 3));
+    assert_eq!((alert.value, alert.expected, alert.score, alert.revision), (28.0, Some(22.0), 3.0, 3));
+
+    let high = Flag {
+        kind: "limit",
+        value: 7.0,
+        expected: Some(6.0),
+        score: 1.2,
+        ..flag("oil", 1, Severity::Minor, &["limit"])
+    };
+    book.flag(at(20), &high, &mut changes);
+    book.flag(at(26), &Flag { value: -1.0, expected: Some(1.5), score: 2.7, ..high }, &mut changes);
+    let AlertChange { key, alert } = changes.pop().expect("updated");
+    let text = crate::core::alert::message(&key, &alert.expect("raised"));
+    assert_eq!(text, "oil of tank is -1; the limit is 1.5");
 }
 
 #[test]

@@ -163,6 +163,22 @@ fn a_rounding_error_is_no_step() {
     assert_eq!(found, []);
 }
 
+/// Parked for half a day, then in the traffic of a town.
+#[test]
+fn a_vehicle_that_was_parked_may_drive() {
+    let mut series = Series::new(&Profile::DRIVEN);
+    let mut speed = 0.0f64;
+    let mut fault = Vec::new();
+    for i in 0..60_000 {
+        let target = if i < 40_000 { 0.0 } else { [0.0, 30.0, 50.0, 80.0][(noise(i / 90).abs() * 4.0) as usize % 4] };
+        speed += (target - speed).clamp(-3.0, 1.5);
+        let value = if speed > 0.0 { speed + 0.3 * noise(i) } else { 0.0 };
+        assert_eq!(feed_as(&mut series, &Profile::DRIVEN, i, value), [], "at {i}");
+    }
+    fault.extend(feed_as(&mut series, &Profile::DRIVEN, 60_000, 400.0));
+    assert!(has(&fault, Detector::Spike), "what no vehicle does is told");
+}
+
 #[test]
 fn driven_signals_burst_and_rest_by_nature() {
     let mut series = Series::new(&Profile::DRIVEN);
@@ -210,7 +226,8 @@ fn a_slow_series_is_watched_at_its_own_pace() {
         }
         let spike = feed(&mut series, every * 1_000, 7.0);
         assert!(has(&spike, Detector::Spike), "every {every} s: {spike:?}");
-        assert!(spike[0].reason.contains(" s apart: each second stands for "), "{}", spike[0].reason);
+        let span_s = if every == 20 { 80 } else { 10 * (every as u32).next_power_of_two() / 2 };
+        assert!(spike[0].reason.contains(&format!("the {span_s} s median")), "{}", spike[0].reason);
         let door_open = |i: i64| 4.0 + 0.1 * noise(i) + if i < 1_060 { 0.0 } else { 3.0 };
         let found = (1_001..1_400).find(|&i| has(&feed(&mut series, every * i, door_open(i)), Detector::Shift));
         assert!(found.is_some_and(|i| (1_060..1_068).contains(&i)), "every {every} s: {found:?}");
