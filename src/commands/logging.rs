@@ -83,8 +83,9 @@ impl LogArguments {
 
     fn filter(&self, variable: Option<String>) -> (EnvFilter, Option<impl fmt::Display>) {
         let level = self.log_level.map_or("info", LogLevel::name);
-        // Others' libraries have nothing to say in between.
-        let usual = EnvFilter::new(format!("warn,outrider={level}"));
+        // Others' libraries have nothing to say in between; the one that looks for credentials would warn at each attempt of what the sink
+        // says once.
+        let usual = EnvFilter::new(format!("warn,aws_config=error,outrider={level}"));
         match variable.filter(|_| self.log_level.is_none()) {
             Some(directives) => match EnvFilter::try_new(directives) {
                 Ok(filter) => (filter, None),

@@ -166,6 +166,8 @@ pub struct Found {
     pub salvaged_readings: u64,
     /// Since when the store holds what was really raised; nothing if it holds none of it.
     pub raised_since_ms: Option<i64>,
+    /// Readings that came so late that the gateway raised nothing for them.
+    pub late_readings: u64,
     /// Readings of devices that were too many to look at.
     pub left_out_readings: u64,
     /// Series that are watched, by side.
@@ -219,6 +221,7 @@ pub fn compare(plan: &Plan, mut terminal: Option<&mut dyn Write>) -> Result<Foun
         damaged_batches: pass.damaged_batches,
         salvaged_readings: pass.salvaged_readings,
         raised_since_ms,
+        late_readings: replay.late(),
         left_out_readings: replay.left_out(),
         series: SIDES.map(|side| replay.series(side)),
         comparison: replay.into_comparison(),

@@ -47,7 +47,11 @@ pub fn run_files(files: &[PathBuf], settings: WatchSettings, format: Format) -> 
             for path in files {
                 let error = |source| DetectError { path: Some(path.clone()), source };
                 let file = File::open(path).map_err(error)?;
-                bytes += file.metadata().map_err(error)?.len();
+                let metadata = file.metadata().map_err(error)?;
+                if metadata.is_dir() {
+                    return Err(error(io::ErrorKind::IsADirectory.into()));
+                }
+                bytes += metadata.len();
                 all = Box::new(all.chain(BufReader::with_capacity(1 << 16, file)));
             }
             all
@@ -74,7 +78,7 @@ impl fmt::Display for DetectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {
             Some(path) => write!(f, "cannot read {}: {}", path.display(), self.source),
-            None => write!(f, "cannot read or print: {}", self.source),
+            None => write!(f, "cannot go on reading or printing: {}", self.source),
         }
     }
 }
@@ -259,7 +263,9 @@ struct Line<'a> {
 }
 
 fn parse(line: &[u8]) -> Option<Line<'_>> {
-    let mut fields = std::str::from_utf8(line).ok()?.trim_end_matches(['\r', '\n']).rsplitn(3, ',');
+    // Spreadsheets write a mark in front.
+    let text = std::str::from_utf8(line).ok()?;
+    let mut fields = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']).rsplitn(3, ',');
     let value = fields.next()?.trim().parse().ok()?;
     let at_ms = fields.next()?.trim().parse().ok()?;
     let series = fields.next().filter(|series| !series.is_empty() && !series.contains(','))?;

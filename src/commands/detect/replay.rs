@@ -12,7 +12,7 @@ use crate::core::batch::{Damaged, Decoder, Stored};
 use crate::core::identity::RunId;
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::core::reading::{Reading, Readings};
-use crate::core::watch::WatchSettings;
+use crate::core::watch::{LATE_AFTER_MS, WatchSettings};
 use crate::core::window::JUMP_MS;
 
 use super::clock::{Clock, Passage};
@@ -44,6 +44,7 @@ pub struct Replay {
     /// The run that is heard, when it was heard first, and last.
     heard: Option<Heard>,
     readings: u64,
+    late: u64,
     left_out: u64,
 }
 
@@ -72,6 +73,7 @@ impl Replay {
             comparison: Comparison::default(),
             heard: None,
             readings: 0,
+            late: 0,
             left_out: 0,
         }
     }
@@ -89,6 +91,7 @@ impl Replay {
     fn take(&mut self, run: RunId, reading: &Reading<'_>) {
         self.readings += 1;
         let last_ms = reading.received_at_ms;
+        self.late += u64::from(last_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS);
         match &mut self.heard {
             Some(heard) if heard.run == run => heard.last_ms = last_ms,
             heard => *heard = Some(Heard { run, since_ms: last_ms, last_ms }),
@@ -110,6 +113,11 @@ impl Replay {
 
     pub fn readings(&self) -> u64 {
         self.readings
+    }
+
+    /// Readings that came so late that the gateway raised nothing for them.
+    pub fn late(&self) -> u64 {
+        self.late
     }
 
     /// Readings of devices that were too many.

@@ -108,6 +108,12 @@ fn notes(plan: &Plan, found: &Found) -> Vec<String> {
             found.salvaged_readings
         ));
     }
+    if found.late_readings > 0 {
+        notes.push(format!(
+            "{} readings came late: the gateway raised nothing for them, here they count as if they had come in time",
+            found.late_readings
+        ));
+    }
     if found.left_out_readings > 0 {
         notes.push(format!("{} readings were left out: they are of too many devices", found.left_out_readings));
     }
@@ -143,6 +149,7 @@ pub fn write_json(output: &mut impl Write, plan: &Plan, found: &Found) -> io::Re
         "raised": raised,
         "damaged_batches": found.damaged_batches,
         "salvaged_readings": found.salvaged_readings,
+        "readings_late": found.late_readings,
         "readings_left_out": found.left_out_readings,
         "rows_given_up": found.comparison.rows_given_up(),
     });
