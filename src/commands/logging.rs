@@ -140,9 +140,12 @@ mod tests {
 
     #[test]
     fn the_argument_wins_over_the_variable_and_nonsense_over_nothing() {
-        assert_eq!(filter(None, None), ("outrider=info,warn".to_owned(), false));
-        assert_eq!(filter(Some(LogLevel::Debug), Some("trace")), ("outrider=debug,warn".to_owned(), false));
+        assert_eq!(filter(None, None), ("aws_config=error,outrider=info,warn".to_owned(), false));
+        assert_eq!(
+            filter(Some(LogLevel::Debug), Some("trace")),
+            ("aws_config=error,outrider=debug,warn".to_owned(), false)
+        );
         assert_eq!(filter(None, Some("outrider::edge=trace")), ("outrider::edge=trace".to_owned(), false));
-        assert_eq!(filter(None, Some("=&%")), ("outrider=info,warn".to_owned(), true));
+        assert_eq!(filter(None, Some("=&%")), ("aws_config=error,outrider=info,warn".to_owned(), true));
     }
 }

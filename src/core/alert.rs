@@ -131,8 +131,8 @@ impl ClearedReason {
     }
 }
 
-/// Back so often, an alert is said to come and go.
-const FLAPPING_RETURNS: u32 = 2;
+/// Back so often, an alert has to be quiet for longer, and is said to come and go.
+const FLAPPING_RETURNS: u32 = 1;
 
 /// A reading that an alert is about, or a silence.
 #[derive(Clone, Copy, Debug)]

@@ -33,7 +33,8 @@ impl Rhythm {
         let elapsed_ms = now_ms.saturating_sub(self.silent_from_ms(expected_ms)) as f32;
         if self.arrivals == 0 {
             self.arrivals = 1;
-        } else if elapsed_ms > if is_late { LATE_INTERVAL_MIN_MS } else { 0.0 } {
+        } else if self.heard_ms >= expected_ms && elapsed_ms > if is_late { LATE_INTERVAL_MIN_MS } else { 0.0 } {
+            // How long the first one took to come back, when it was expected again, is no interval.
             // What comes at once counts as one arrival. An interval weighs by its own length: a backlog that is sent within a second
             // after an hour says nothing of the rhythm. Nor does a silence that was noticed, but that the rhythm may be slower now.
             let counted_ms = if self.is_silent { elapsed_ms.min(INTERVALS * self.interval_ms) } else { elapsed_ms };
@@ -102,6 +103,14 @@ mod tests {
         assert!(!rhythm.falls_silent(3_600_000, 3_598_000));
         rhythm.hear(3_600_000, 3_599_000, false);
         assert_eq!(rhythm.interval_ms, 1_000.0);
+    }
+
+    #[test]
+    fn how_long_it_took_to_come_back_does_not_slow_the_rhythm() {
+        let mut rhythm = heard_every(1_000, 20);
+        let started_ms = 3_600_000;
+        rhythm.hear(started_ms + 20_000, started_ms, false);
+        assert_eq!(rhythm.due_ms(started_ms), started_ms + 25_000);
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::core::window::{Admission, JUMP_MS, Sample, Window};
 const LINE_BYTES_MAX: usize = 4096;
 /// More than the gateway's: whoever gives us a file wants all of it looked at.
 pub const SERIES_MAX: usize = 1_000_000;
+/// A step of the lines' time beyond so many of the one before is far.
+const FAR_STEPS: i64 = 4;
 /// With `--stats`, windows are exact up to some four thousand readings a second.
 const STATS_SAMPLES_MAX: usize = 1 << 16;
 /// How far the lines' time goes on before silences are looked for again, as the gateway does.
@@ -130,6 +132,8 @@ struct Replay {
     ticked_ms: i64,
     /// A time far ahead of the others. It is believed when a second line confirms it, or one wild line would silence all the rest.
     suspect_ms: Option<i64>,
+    /// The last step ahead: of recordings with a line every few minutes no step of minutes is far.
+    step_ms: i64,
 }
 
 impl Replay {
@@ -141,11 +145,12 @@ impl Replay {
             now_ms: None,
             ticked_ms: i64::MIN,
             suspect_ms: None,
+            step_ms: 0,
         }
     }
 
     fn line(&mut self, line: Line<'_>, output: &mut impl Write) -> io::Result<()> {
-        let now_ms = self.advance(line.at_ms);
+        let now_ms = self.advance(line.at_ms, output)?;
         if now_ms >= self.ticked_ms.saturating_add(TICK_MS) || now_ms < self.ticked_ms {
             self.tick(now_ms, output)?;
         }
@@ -175,18 +180,30 @@ impl Replay {
     }
 
     /// The clock, after a line of this time.
-    fn advance(&mut self, at_ms: i64) -> i64 {
-        let near = |other: i64| at_ms.saturating_sub(other).saturating_abs() <= JUMP_MS;
-        let now_ms = match self.now_ms {
-            Some(now_ms) if at_ms > now_ms && !near(now_ms) && !self.suspect_ms.is_some_and(near) => {
-                self.suspect_ms = Some(at_ms);
-                return now_ms;
-            }
-            _ => at_ms,
+    fn advance(&mut self, at_ms: i64, output: &mut impl Write) -> io::Result<i64> {
+        let Some(now_ms) = self.now_ms else {
+            self.now_ms = Some(at_ms);
+            return Ok(at_ms);
         };
+        let ahead_ms = at_ms.saturating_sub(now_ms);
+        if ahead_ms > JUMP_MS.max(self.step_ms.saturating_mul(FAR_STEPS)) {
+            let confirmed = self.suspect_ms.filter(|&suspect_ms| {
+                let further_ms = at_ms.saturating_sub(suspect_ms);
+                (-JUMP_MS..=JUMP_MS.max(suspect_ms - now_ms)).contains(&further_ms)
+            });
+            let Some(suspect_ms) = confirmed else {
+                self.suspect_ms = Some(at_ms);
+                return Ok(now_ms);
+            };
+            // Whoever is missed was silent until then.
+            self.tick(suspect_ms.min(at_ms), output)?;
+            self.step_ms = at_ms.saturating_sub(suspect_ms);
+        } else if ahead_ms > 0 {
+            self.step_ms = ahead_ms;
+        }
         self.suspect_ms = None;
-        self.now_ms = Some(now_ms);
-        now_ms
+        self.now_ms = Some(at_ms);
+        Ok(at_ms)
     }
 
     fn tick(&mut self, now_ms: i64, output: &mut impl Write) -> io::Result<()> {
@@ -340,6 +357,19 @@ mod tests {
         assert_eq!(rows[0], ["t/engine_temp", "100000", "NaN", "limit", "1.0000", ""]);
         assert_eq!(rows[1][..4], ["t/engine_temp", "101000", "120", "spike"]);
         assert_eq!((rows[1][5], rows.len(), errors.as_str()), ("90.5", 2, ""));
+    }
+
+    #[test]
+    fn a_lone_slow_recording_has_its_gaps() {
+        for period_s in [1, 100, 1_000] {
+            let at = |i: i64| (if i < 30 { i } else { i + 12 }) * period_s * 1_000;
+            let input: String = (0..40).map(|i| format!("a/temp,{},{}\n", at(i), 20 + i % 2)).collect();
+            let (output, _) = detect(&input, false);
+            let gaps: Vec<&str> = output.lines().filter(|row| row.contains(",gap,")).collect();
+            assert_eq!(gaps.len(), 1, "every {period_s} s: {gaps:?}");
+            let at_ms: i64 = gaps[0].split(',').nth(1).expect("a time").parse().expect("a number");
+            assert!(at_ms > at(29) && at_ms <= at(30), "{gaps:?}");
+        }
     }
 
     #[test]
