@@ -107,6 +107,11 @@ pub fn collect(payload: &[u8], format: Format, collected: &mut Collected) -> Res
     if payload.is_empty() {
         return Err("empty");
     }
+    if let Some(number) = bare_non_finite(payload).filter(|_| format != Format::Cbor) {
+        collected.fields.push(Field { name_start: 0, name_end: 0, value: Value::Number(number) });
+        collected.end_item();
+        return Ok(());
+    }
     let json = match format {
         Format::Json => true,
         Format::Cbor => false,
@@ -126,6 +131,15 @@ pub fn collect(payload: &[u8], format: Format, collected: &mut Collected) -> Res
             None => Err("not_cbor"),
         }
     }
+}
+
+/// A broken sensor's driver prints what JSON has no word for: it is a reading, which the limits report.
+fn bare_non_finite(payload: &[u8]) -> Option<f64> {
+    // No CBOR begins and ends like that.
+    let text = std::str::from_utf8(payload).ok()?.trim();
+    let digits = text.trim_start_matches(['+', '-']);
+    let is_word = ["nan", "inf", "infinity"].iter().any(|word| digits.eq_ignore_ascii_case(word));
+    if is_word { text.parse().ok() } else { None }
 }
 
 fn begins_json(byte: u8) -> bool {

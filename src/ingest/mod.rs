@@ -197,6 +197,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_number_is_a_reading_all_the_same() {
+        for text in ["nan", "NaN", "-inf", "+Infinity", "inf\n"] {
+            let found = decode("devices/a/t", text.as_bytes()).expect("a reading");
+            assert!(found.len() == 1 && (found[0].contains("NaN") || found[0].contains("inf")), "{text}: {found:?}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_decoded_says_why() {
         let reason = |topic: &str, payload: &str| match decode(topic, payload.as_bytes()) {
             Err(Decoded::Undecodable { reason }) => reason,
