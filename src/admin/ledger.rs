@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::core::identity::RunId;
     use crate::core::pipeline::{Pipeline, PipelineSettings};
-    use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+    use crate::core::reading::{Reading, Readings};
     use crate::handoff::Undecodable;
     use crate::store::cursors::{CursorChange, DeadLetter};
     use crate::store::retention::Capacity;
@@ -204,16 +204,7 @@ mod tests {
     fn commit(writer: &mut Writer, pipeline: &mut Pipeline, count: i64) {
         let mut readings = Readings::default();
         for number in 0..count {
-            readings.push(&Reading {
-                device: "d",
-                metric: "total",
-                value: number as f64,
-                measured_at_ms: number,
-                received_at_ms: number,
-                time_quality: TimeQuality::Synced,
-                sequence: None,
-                attributes: Attributes::NONE,
-            });
+            readings.push(&Reading::at(number, "d", "total", number as f64));
         }
         pipeline.take(&readings, Default::default());
         let undecodable =

@@ -35,9 +35,8 @@ impl Device {
         past: Past::NONE,
     };
 
-    /// One of its readings has arrived, and we have been listening since; `is_missed`: one whose absence would be trouble; `is_late`: out of a
-    /// buffer. Returns whether
-    /// that ends a silence that was noticed.
+    /// One of its readings has arrived, and we have been listening since; `is_missed`: one whose absence would be trouble; `is_late`: out
+    /// of a buffer. Returns whether that ends a silence that was noticed.
     pub fn hear(
         &mut self,
         now_ms: i64,

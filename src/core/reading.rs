@@ -23,6 +23,22 @@ pub struct Reading<'a> {
     pub attributes: Attributes<'a>,
 }
 
+impl<'a> Reading<'a> {
+    /// Received as it was measured, and nothing else is known of it.
+    pub fn at(at_ms: i64, device: &'a str, metric: &'a str, value: f64) -> Reading<'a> {
+        Reading {
+            device,
+            metric,
+            value,
+            measured_at_ms: at_ms,
+            received_at_ms: at_ms,
+            time_quality: TimeQuality::Synced,
+            sequence: None,
+            attributes: Attributes::NONE,
+        }
+    }
+}
+
 /// Attributes in their packed form: for each, the key's length and the value's length (u16, little endian), then both texts.
 ///
 /// The packed bytes are a dictionary key in a stored batch as they are: most readings of a device share one set.

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use crate::core::identity::RunId;
     use crate::core::pipeline::PipelineSettings;
-    use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+    use crate::core::reading::{Reading, Readings};
     use crate::core::watch::WatchSettings;
     use crate::store::retention::Capacity;
     use crate::store::schema::Synchronous;
@@ -146,16 +146,7 @@ mod tests {
 
     fn take_of(pipeline: &mut Pipeline, device: &str, second: i64, value: f64) {
         let mut readings = Readings::default();
-        readings.push(&Reading {
-            device,
-            metric: "temp",
-            value,
-            measured_at_ms: second * 1000,
-            received_at_ms: second * 1000,
-            time_quality: TimeQuality::Synced,
-            sequence: None,
-            attributes: Attributes::NONE,
-        });
+        readings.push(&Reading::at(second * 1000, device, "temp", value));
         pipeline.take(&readings, at(second));
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use outrider::core::detector::Findings;
-use outrider::core::reading::{Attributes, Reading, TimeQuality};
+use outrider::core::reading::Reading;
 use outrider::core::watch::{Arrival, Watch, WatchSettings};
 
 /// Counts what is allocated.
@@ -51,16 +51,7 @@ fn devices(series: usize) -> Vec<String> {
 }
 
 fn reading<'a>(device: &'a str, metric: &'a str, at_ms: i64, value: f64) -> Reading<'a> {
-    Reading {
-        device,
-        metric,
-        value,
-        measured_at_ms: at_ms,
-        received_at_ms: at_ms,
-        time_quality: TimeQuality::Synced,
-        sequence: None,
-        attributes: Attributes::NONE,
-    }
+    Reading::at(at_ms, device, metric, value)
 }
 
 const METRICS: [&str; 5] = ["engine_temp", "oil_temp", "cabin_temp", "tank_temp", "tyre_temp"];

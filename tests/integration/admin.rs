@@ -1,6 +1,8 @@
 //! The administration interface: what monitoring, people and consumers of the second stream see.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use crate::archive;
 use crate::client::Client;
@@ -69,4 +71,19 @@ fn the_gateway_tells_of_itself() {
     for key in ["gateway", "run", "position"] {
         assert_eq!(stored[key], told[key], "{key}");
     }
+}
+
+/// A page of another site whose name stands for our loopback address.
+#[test]
+fn what_is_asked_in_the_name_of_another_site_is_not_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    let status_of = |host: &str| {
+        let mut stream = TcpStream::connect(gateway.admin.unwrap()).unwrap();
+        write!(stream, "GET /api/status HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(["localhost:9464", "127.0.0.1", "rebound.example"].map(status_of), ["200", "200", "421"]);
 }

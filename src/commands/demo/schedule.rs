@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
     use crate::core::detector::Findings;
-    use crate::core::reading::{Attributes, Reading, TimeQuality};
+    use crate::core::reading::Reading;
     use crate::core::watch::{Arrival, Watch, WatchSettings};
 
     const LIVE_S: u64 = 600;
@@ -137,16 +137,12 @@ mod tests {
         let mut watch = Watch::new(WatchSettings::default());
         let mut findings = Findings::default();
         let judge = |&second: &u64| {
-            let reading = Reading {
-                device: name,
-                metric: metric.name(),
-                value: reported_value(vehicle, faults, metric, second).expect("no fault of ours is a dropout"),
-                measured_at_ms: second as i64 * 1_000,
-                received_at_ms: second as i64 * 1_000,
-                time_quality: TimeQuality::Synced,
-                sequence: None,
-                attributes: Attributes::NONE,
-            };
+            let reading = Reading::at(
+                second as i64 * 1_000,
+                name,
+                metric.name(),
+                reported_value(vehicle, faults, metric, second).expect("no fault of ours is a dropout"),
+            );
             watch.judge(&reading, Arrival { now_ms: second as i64 * 1_000, publisher: 0 }, &mut findings);
             !findings.list.is_empty()
         };

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use super::progress::Progress;
 use crate::core::detector::{Finding, Findings};
-use crate::core::reading::{Attributes, Reading, TimeQuality};
+use crate::core::reading::Reading;
 use crate::core::record;
 use crate::core::watch::{Arrival, Missed, Watch, WatchSettings};
 use crate::core::window::{Admission, JUMP_MS, Sample, Window};
@@ -156,16 +156,7 @@ impl Replay {
         }
         let Line { series, at_ms, value } = line;
         let (device, metric) = series.rsplit_once('/').unwrap_or(("", series));
-        let reading = Reading {
-            device,
-            metric,
-            value,
-            measured_at_ms: at_ms,
-            received_at_ms: at_ms,
-            time_quality: TimeQuality::Synced,
-            sequence: None,
-            attributes: Attributes::NONE,
-        };
+        let reading = Reading::at(at_ms, device, metric, value);
         if device.is_empty()
             && let Some(index) = self.watch.index_of(device, metric).filter(|&index| self.watch.is_silent(index))
         {
@@ -189,7 +180,7 @@ impl Replay {
         if ahead_ms > JUMP_MS.max(self.step_ms.saturating_mul(FAR_STEPS)) {
             let confirmed = self.suspect_ms.filter(|&suspect_ms| {
                 let further_ms = at_ms.saturating_sub(suspect_ms);
-                (-JUMP_MS..=JUMP_MS.max(suspect_ms - now_ms)).contains(&further_ms)
+                (-JUMP_MS..=JUMP_MS.max(suspect_ms.saturating_sub(now_ms))).contains(&further_ms)
             });
             let Some(suspect_ms) = confirmed else {
                 self.suspect_ms = Some(at_ms);
@@ -370,6 +361,14 @@ mod tests {
             let at_ms: i64 = gaps[0].split(',').nth(1).expect("a time").parse().expect("a number");
             assert!(at_ms > at(29) && at_ms <= at(30), "{gaps:?}");
         }
+    }
+
+    #[test]
+    fn times_from_one_end_to_the_other_are_no_harm() {
+        let times = [i64::MIN, i64::MAX, i64::MAX - 1, 0, i64::MIN + 1, i64::MAX];
+        let input: String = times.map(|at_ms| format!("a/temp,{at_ms},1\n")).concat();
+        assert_eq!(detect(&input, false).1, "");
+        assert_eq!(detect(&input, true).0.lines().count(), times.len());
     }
 
     #[test]

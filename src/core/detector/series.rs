@@ -90,26 +90,7 @@ impl Series {
         found: &mut Vec<Finding>,
     ) -> Verdict {
         self.keep_pace(reading.at_ms, profile);
-        let own = Sample { at_ms: self.pace.own_ms(reading.at_ms), ..reading };
-        self.judge_own(own, profile, samples_max, found)
-    }
-
-    /// At another pace everything is learned anew, but for the frozen baseline, whose readings are counted.
-    fn keep_pace(&mut self, at_ms: i64, profile: &Profile) {
-        let Some(newest_ms) = self.window.newest_ms() else { return };
-        if self.pace.observe(at_ms.saturating_sub(self.pace.common_ms(newest_ms))) {
-            let frozen = self.frozen.take();
-            *self = Series { pace: self.pace, frozen, ..Series::new(profile) };
-        }
-    }
-
-    fn judge_own(
-        &mut self,
-        reading: Sample,
-        profile: &Profile,
-        samples_max: usize,
-        found: &mut Vec<Finding>,
-    ) -> Verdict {
+        let reading = Sample { at_ms: self.pace.own_ms(reading.at_ms), ..reading };
         match self.window.admit(reading) {
             Admission::Suspect => return Verdict::Normal,
             Admission::NewEpoch => {
@@ -142,6 +123,15 @@ impl Series {
             true => Verdict::Anomalous,
             false if warm && is_trained => Verdict::Normal,
             false => Verdict::WarmingUp,
+        }
+    }
+
+    /// At another pace everything is learned anew, but for the frozen baseline, whose readings are counted.
+    fn keep_pace(&mut self, at_ms: i64, profile: &Profile) {
+        let Some(newest_ms) = self.window.newest_ms() else { return };
+        if self.pace.observe(at_ms.saturating_sub(self.pace.common_ms(newest_ms))) {
+            let frozen = self.frozen.take();
+            *self = Series { pace: self.pace, frozen, ..Series::new(profile) };
         }
     }
 

@@ -9,7 +9,6 @@ use crate::commands::detect;
 use crate::core::batch::{Decoder, Stored};
 use crate::core::detector::limit::{Bounds, Limits};
 use crate::core::detector::profile::{Profile, Profiles, Rule};
-use crate::core::reading::{Attributes, TimeQuality};
 
 struct Gateway {
     pipeline: Pipeline,
@@ -63,16 +62,7 @@ impl Gateway {
     fn publish(&mut self, publisher: Publisher, device: &str, metric: &str, value: f64) {
         let now = self.now();
         let mut readings = Readings::default();
-        readings.push(&Reading {
-            device,
-            metric,
-            value,
-            measured_at_ms: now.wall_ms,
-            received_at_ms: now.wall_ms,
-            time_quality: TimeQuality::Synced,
-            sequence: None,
-            attributes: Attributes::NONE,
-        });
+        readings.push(&Reading::at(now.wall_ms, device, metric, value));
         self.pipeline.take_from(&readings, publisher, now);
         self.collect();
     }
@@ -165,6 +155,19 @@ fn devices_that_lose_their_power_together_are_one_alert_each() {
     drive(&mut gateway, 0..DEVICES, 40);
     assert!(gateway.alerts.values().all(|body| body.contains("\"state\":\"cleared\"")));
     assert_eq!(gateway.raised.len(), DEVICES as usize, "that they are back raises nothing");
+}
+
+/// The control is the test before: else they are missed.
+#[test]
+fn whoever_could_not_be_listened_to_is_not_missed() {
+    let mut gateway = Gateway::start(WALL_MS);
+    drive(&mut gateway, 0..DEVICES, 80);
+    gateway.advance(3);
+    gateway.pipeline.listen_from(gateway.now());
+    gateway.advance(59);
+    assert_eq!(gateway.raised, Vec::<String>::new());
+    gateway.advance(5);
+    assert_eq!(gateway.raised.len(), DEVICES as usize, "who does not come back then is");
 }
 
 #[test]

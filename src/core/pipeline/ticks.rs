@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::core::alert::{GATEWAY_DEVICE, SERIES_METRIC};
-use crate::core::reading::{Attributes, TimeQuality};
 use crate::core::watch::Missed;
 
 /// How often the state of all detectors is written anew.
@@ -54,16 +53,7 @@ impl Pipeline {
             let finding = self.watch.gap_of(missed, now.signed_steady_ms());
             let severity_max = self.watch.severity_max_of(missed);
             let (device, metric) = self.watch.name_of_missed(missed);
-            let reading = Reading {
-                device,
-                metric,
-                value: f64::NAN,
-                measured_at_ms: now.wall_ms,
-                received_at_ms: now.wall_ms,
-                time_quality: TimeQuality::Synced,
-                sequence: None,
-                attributes: Attributes::NONE,
-            };
+            let reading = Reading::at(now.wall_ms, device, metric, f64::NAN);
             let part = AnomalyPart {
                 raw_position: None,
                 detector: finding.detector.name(),

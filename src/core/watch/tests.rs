@@ -2,19 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::detector::Detector;
-use crate::core::reading::{Attributes, TimeQuality};
 
 fn reading<'a>(device: &'a str, metric: &'a str, at_ms: i64, value: f64) -> Reading<'a> {
-    Reading {
-        device,
-        metric,
-        value,
-        measured_at_ms: at_ms,
-        received_at_ms: at_ms,
-        time_quality: TimeQuality::Synced,
-        sequence: None,
-        attributes: Attributes::NONE,
-    }
+    Reading::at(at_ms, device, metric, value)
 }
 
 fn at(now_ms: i64) -> Arrival {

@@ -3,7 +3,7 @@ use crate::core::alert::Moment;
 use crate::core::detector::limit::{Bounds, Limits};
 use crate::core::identity::RunId;
 use crate::core::pipeline::PipelineSettings;
-use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+use crate::core::reading::{Reading, Readings};
 use crate::core::watch::WatchSettings;
 use crate::store::opening::{self, Opened};
 use crate::store::retention::Capacity;
@@ -60,16 +60,7 @@ fn gateway_runs(folder: &Path, run: u8, from: i64, until: i64, value: impl Fn(&s
         let mut readings = Readings::default();
         for device in ["a", "b"] {
             let Some(value) = value(device, second) else { continue };
-            readings.push(&Reading {
-                device,
-                metric: "temp",
-                value,
-                measured_at_ms: second * 1000,
-                received_at_ms: second * 1000,
-                time_quality: TimeQuality::Synced,
-                sequence: None,
-                attributes: Attributes::NONE,
-            });
+            readings.push(&Reading::at(second * 1000, device, "temp", value));
         }
         pipeline.take(&readings, at(second));
         if second % MINUTE == 0 {
