@@ -10,7 +10,7 @@ use std::sync::mpsc;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-use crate::core::alert::AlertKey;
+use crate::core::alert::{AlertKey, Report};
 use crate::core::reading::Readings;
 
 /// How far the commits of one session have come; shared by the session and the pipeline thread.
@@ -106,6 +106,8 @@ pub enum Input {
     Acknowledge(AlertAcknowledgement),
     /// The client of the session with this number has said goodbye: nobody is to miss what it published for.
     Farewell(u64),
+    /// Something is wrong with the gateway itself, or still is.
+    Report(Report),
 }
 
 /// The sending half, cheap to clone.
@@ -189,6 +191,11 @@ impl<T: From<Input>> PipelineHandle<T> {
     /// The client of this session has said goodbye. Without a permit: one for each connection that published, and of a few bytes.
     pub fn farewell(&self, session: &SessionProgress) -> Result<(), PipelineGone> {
         self.sender.send(Input::Farewell(session.number()).into()).map_err(|_| PipelineGone)
+    }
+
+    /// Something is wrong with the gateway itself. Without a permit: whoever reports paces it, with [`crate::core::alert::ReportPacer`].
+    pub fn report(&self, report: Report) -> Result<(), PipelineGone> {
+        self.sender.send(Input::Report(report).into()).map_err(|_| PipelineGone)
     }
 
     /// Whether there was room for it.

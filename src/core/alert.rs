@@ -5,18 +5,16 @@
 
 mod acknowledgement;
 mod book;
+mod own;
 
 pub use acknowledgement::{BY_BYTES_MAX, ByError, read_by};
 pub use book::{ALERTS_MAX, AlertBook, AlertTimes};
+pub use own::{GATEWAY_DEVICE, GATEWAY_KIND, OVER_AFTER_MS, Report, ReportPacer, Trouble};
 
 use super::detector::Detector;
 use super::identity::RunId;
 use super::record;
 use super::watch::DEVICE_METRIC;
-
-/// The gateway as a device of its own, and the metric of its alert that there are too many series to watch.
-pub const GATEWAY_DEVICE: &str = "_gateway";
-pub const SERIES_METRIC: &str = "series";
 
 /// A moment on two clocks: the wall's for people, the steady one for durations, which no clock setting changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,6 +113,8 @@ pub struct Alert {
     pub cleared_reason: Option<ClearedReason>,
     /// How often it has been back before it was forgotten.
     pub returns: u32,
+    /// Its message, where that does not follow from the rest: of the gateway's own alerts.
+    pub text: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +179,7 @@ impl Alert {
             acknowledged_by: None,
             cleared_reason: None,
             returns: 0,
+            text: None,
         }
     }
 }
@@ -212,11 +213,9 @@ pub fn message(key: &AlertKey, alert: &Alert) -> String {
 fn what(key: &AlertKey, alert: &Alert, value: &str) -> String {
     let AlertKey { device, metric, .. } = key;
     match (alert.state, alert.expected) {
-        (State::Raised, Some(series_max)) if device == GATEWAY_DEVICE && metric == SERIES_METRIC => {
-            format!("there are more than {} series: readings of the others are not watched", round(series_max))
-        }
-        (State::Cleared, _) if device == GATEWAY_DEVICE && metric == SERIES_METRIC => {
-            "readings of all series are watched again".to_owned()
+        (State::Raised, _) if alert.text.is_some() => alert.text.clone().unwrap_or_default(),
+        (State::Cleared, _) if key.kind == GATEWAY_KIND => {
+            format!("no longer: {}", alert.text.as_deref().unwrap_or(metric))
         }
         _ if key.kind == "gap" => {
             let whose = if metric == DEVICE_METRIC { device.clone() } else { format!("{metric} of {device}") };
@@ -304,6 +303,7 @@ pub fn read_alert(line: &[u8]) -> Option<(AlertKey, Alert)> {
     let state = if text("state")? == "raised" { State::Raised } else { State::Cleared };
     let severity = text("severity")?;
     let detectors = value.get("detectors")?.as_array()?;
+    let own_text = if key.kind == GATEWAY_KIND && state == State::Raised { text("message") } else { None };
     let alert = Alert {
         id: text("id")?,
         revision: u32::try_from(value.get("revision")?.as_u64()?).ok()?,
@@ -323,6 +323,7 @@ pub fn read_alert(line: &[u8]) -> Option<(AlertKey, Alert)> {
             .get("returns")
             .and_then(serde_json::Value::as_u64)
             .map_or(0, |n| n.min(u64::from(u32::MAX)) as u32),
+        text: own_text,
     };
     Some((key, alert))
 }

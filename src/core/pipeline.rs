@@ -3,7 +3,7 @@
 
 mod ticks;
 
-use super::alert::{self, AlertBook, AlertChange, AlertKey, AlertTimes, Flag, Moment, Severity, State};
+use super::alert::{self, AlertBook, AlertChange, AlertKey, AlertTimes, Flag, Moment, Report, Severity, State};
 use super::batch::{BatchEncoder, Tag};
 use super::detector::{Detector, Findings, Verdict};
 use super::devices::Publisher;
@@ -11,7 +11,6 @@ use super::identity::{RunId, Stream};
 use super::reading::{Reading, Readings};
 use super::record::{self, AnomalyPart};
 use super::watch::{Arrival, DEVICE_METRIC, Watch, WatchSettings};
-use ticks::Crowd;
 
 /// A batch as the store takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +153,8 @@ pub struct Pipeline {
     anomalies: OpenBatch,
     watch: Watch,
     book: AlertBook,
-    crowd: Crowd,
+    /// Readings that were not watched, as they were last told of.
+    crowd_readings: u64,
     accepted: u64,
     flagged: u64,
     alerts: Vec<AlertRow>,
@@ -180,7 +180,7 @@ impl Pipeline {
             anomalies: OpenBatch::new(Stream::Anomalies, settings.last_anomaly_sequence),
             watch: Watch::new(settings.watch),
             book: AlertBook::new(&settings.gateway, settings.alerts),
-            crowd: Crowd::default(),
+            crowd_readings: 0,
             accepted: 0,
             flagged: 0,
             alerts: Vec::new(),
@@ -335,6 +335,13 @@ impl Pipeline {
         let is_known = self.book.acknowledge(now, key, by, &mut self.changes);
         self.record_changes(now);
         is_known
+    }
+
+    /// Something is wrong with the gateway itself, or still is.
+    pub fn report(&mut self, report: &Report, now: Moment) {
+        let identity = (self.run, self.anomalies.position + 1);
+        self.book.report(now, report, identity, &mut self.changes);
+        self.record_changes(now);
     }
 
     /// Whether the next commit has a part of a snapshot to carry.

@@ -219,6 +219,7 @@ impl PipelineLoop {
                 }
             }
             Message::Input(Input::Farewell(publisher)) => self.pipeline.sleep(publisher, self.moment()),
+            Message::Input(Input::Report(report)) => self.pipeline.report(&report, self.moment()),
             Message::Committed { has_more } => {
                 self.busy = false;
                 self.announcer.committed();

@@ -5,8 +5,12 @@
 
 use std::collections::HashMap;
 
-use super::{Alert, AlertChange, AlertKey, ClearedReason, Flag, Moment, Severity, State};
+use super::{
+    Alert, AlertChange, AlertKey, ClearedReason, Flag, GATEWAY_KIND, Moment, OVER_AFTER_MS, Report, Severity, State,
+    Trouble,
+};
 use crate::core::detector::Detector;
+use crate::core::identity::RunId;
 
 /// Durations of an alert's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +59,10 @@ enum Phase {
     Held {
         until_ms: u64,
     },
+    /// Raised by the gateway itself, and over when it has not been reported again by then; [`u64::MAX`] until a person has seen it.
+    Reported {
+        until_ms: u64,
+    },
     Cleared {
         since_ms: u64,
     },
@@ -62,6 +70,12 @@ enum Phase {
     Gone {
         since_ms: u64,
     },
+}
+
+impl Phase {
+    fn reported(stays: bool, now: Moment) -> Phase {
+        Phase::Reported { until_ms: if stays { u64::MAX } else { now.steady_ms + OVER_AFTER_MS } }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +111,10 @@ impl AlertBook {
         let since_ms = now.steady_ms;
         let phase = match (alert.state, held_ms) {
             (State::Cleared, _) => Phase::Cleared { since_ms },
+            (State::Raised, _) if key.kind == GATEWAY_KIND => {
+                let stays = [Trouble::Alerts, Trouble::Damage].iter().any(|trouble| trouble.name() == key.metric);
+                Phase::reported(stays && alert.acknowledged_by.is_none(), now)
+            }
             (State::Raised, Some(held_ms)) => {
                 Phase::Held { until_ms: since_ms + self.times.expire_after_ms.saturating_sub(held_ms) }
             }
@@ -141,6 +159,42 @@ impl AlertBook {
         self.entries.insert(key, Entry { alert, phase: self.times.raised(now, flag), changed_ms: now.steady_ms });
     }
 
+    /// Something is wrong with the gateway itself, or still is. Never one too many: what there can be is known.
+    pub fn report(&mut self, now: Moment, report: &Report, identity: (RunId, u64), changes: &mut Vec<AlertChange>) {
+        let key = report.trouble.key();
+        if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.is_raised()) {
+            entry.phase = Phase::reported(report.trouble.stays() && entry.alert.acknowledged_by.is_none(), now);
+            entry.alert.count += 1;
+            if entry.alert.text.as_deref() != Some(&report.text) && now.steady_ms >= entry.changed_ms + OVER_AFTER_MS {
+                entry.alert.text = Some(report.text.clone());
+                entry.change(now);
+                changes.push(AlertChange { key, alert: Some(entry.alert.clone()) });
+            }
+            return;
+        }
+        let severity = report.trouble.severity();
+        let flag = Flag {
+            device: &key.device,
+            metric: &key.metric,
+            kind: &key.kind,
+            detectors: &[],
+            severity,
+            severity_max: severity,
+            value: f64::NAN,
+            expected: None,
+            score: 1.0,
+            run: identity.0,
+            position: identity.1,
+            is_held: true,
+        };
+        let returns = self.entries.get(&key).map_or(0, |entry| entry.alert.returns.saturating_add(1));
+        let text = Some(report.text.clone());
+        let alert = Alert { returns, text, ..Alert::raised(&self.gateway, now, &flag, severity) };
+        changes.push(AlertChange { key: key.clone(), alert: Some(alert.clone()) });
+        let phase = Phase::reported(report.trouble.stays(), now);
+        self.entries.insert(key, Entry { alert, phase, changed_ms: now.steady_ms });
+    }
+
     /// By its score; one more if another series of the device is in trouble too; never more than the series may have.
     fn severity(&mut self, now: Moment, flag: &Flag<'_>) -> Severity {
         if flag.is_held {
@@ -161,6 +215,9 @@ impl AlertBook {
         };
         if entry.alert.acknowledged_by.as_deref() != Some(by) {
             entry.alert.acknowledged_by = Some(by.to_owned());
+            if matches!(entry.phase, Phase::Reported { .. }) {
+                entry.phase = Phase::reported(false, now);
+            }
             entry.change(now);
             changes.push(AlertChange { key: key.clone(), alert: Some(entry.alert.clone()) });
         }
@@ -194,7 +251,7 @@ impl AlertBook {
             let entry = self.entries.get_mut(&key).expect("just found");
             let since_ms = now.steady_ms;
             match entry.phase {
-                Phase::Quiet { .. } | Phase::Held { .. } => {
+                Phase::Quiet { .. } | Phase::Held { .. } | Phase::Reported { .. } => {
                     let expires = matches!(entry.phase, Phase::Held { .. });
                     entry.alert.cleared_reason = expires.then_some(ClearedReason::Expired);
                     entry.alert.state = State::Cleared;
@@ -225,7 +282,7 @@ impl AlertTimes {
     fn due_ms(&self, entry: &Entry) -> u64 {
         match entry.phase {
             Phase::Quiet { since_ms } => since_ms + (self.clear_after_ms << entry.alert.returns.min(DOUBLINGS_MAX)),
-            Phase::Held { until_ms } => until_ms,
+            Phase::Held { until_ms } | Phase::Reported { until_ms } => until_ms,
             Phase::Cleared { since_ms } => since_ms + self.remove_after_ms,
             Phase::Gone { since_ms } => since_ms + self.forget_after_ms,
         }
@@ -234,7 +291,7 @@ impl AlertTimes {
 
 impl Entry {
     fn is_raised(&self) -> bool {
-        matches!(self.phase, Phase::Quiet { .. } | Phase::Held { .. })
+        matches!(self.phase, Phase::Quiet { .. } | Phase::Held { .. } | Phase::Reported { .. })
     }
 
     /// Flagged again; whether that is worth a revision now.

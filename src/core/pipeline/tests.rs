@@ -434,16 +434,19 @@ fn more_series_than_are_watched_are_one_alert_that_clears() {
         (0..6).for_each(|device| gateway.publish(1, &format!("d{device}"), "temp", 20.0));
         gateway.advance(1);
     }
-    assert_eq!(gateway.raised, ["_gateway/series/limit"]);
-    let alert = gateway.alerts["_gateway/series/limit"].clone();
+    assert_eq!(gateway.raised, ["_gateway/series/gateway"]);
+    let alert = gateway.alerts["_gateway/series/gateway"].clone();
     assert!(alert.contains("there are more than 3 series"), "{alert}");
     assert_eq!(gateway.pipeline.watch().over_cap_readings(), 270);
     for _ in 0..95 {
         (0..3).for_each(|device| gateway.publish(1, &format!("d{device}"), "temp", 20.0));
         gateway.advance(1);
     }
-    let alert = &gateway.alerts["_gateway/series/limit"];
-    assert!(alert.contains("\"state\":\"cleared\"") && alert.contains("all series are watched again"), "{alert}");
+    let alert = &gateway.alerts["_gateway/series/gateway"];
+    assert!(
+        alert.contains("\"state\":\"cleared\"") && alert.contains("no longer: there are more than 3 series"),
+        "{alert}"
+    );
     assert_eq!(gateway.raised.len(), 1);
 }
 

@@ -1,24 +1,11 @@
 //! What time alone brings: silence, a crowd of series, the end of alerts, the next snapshot.
 
 use super::*;
-use crate::core::alert::{GATEWAY_DEVICE, SERIES_METRIC};
+use crate::core::alert::Trouble;
 use crate::core::watch::Missed;
 
 /// How often the state of all detectors is written anew.
 const SNAPSHOT_EVERY_MS: u64 = 60_000;
-/// After a minute without a reading that was not watched, there are no more series than we can watch.
-const CROWD_OVER_MS: u64 = 60_000;
-/// That there still are is told again from time to time.
-const CROWD_AGAIN_MS: u64 = 3_600_000;
-
-/// Whether there are more series than are watched; steady times.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Crowd {
-    /// Readings that were not watched, and when one was added.
-    readings: u64,
-    grew_ms: u64,
-    told_ms: Option<u64>,
-}
 
 impl Pipeline {
     /// Time has gone by.
@@ -89,34 +76,12 @@ impl Pipeline {
     /// More series than are watched are one alert, however many they are.
     fn watch_crowd(&mut self, now: Moment) {
         let readings = self.watch.over_cap_readings();
-        if readings == self.crowd.readings {
-            if self.crowd.told_ms.is_some() && now.steady_ms >= self.crowd.grew_ms + CROWD_OVER_MS {
-                self.crowd.told_ms = None;
-                let kind = Detector::Limit.alert_kind().to_owned();
-                let (device, metric) = (GATEWAY_DEVICE.to_owned(), SERIES_METRIC.to_owned());
-                self.book.release(now, &AlertKey { device, metric, kind });
-            }
-            return;
+        if readings > self.crowd_readings {
+            self.crowd_readings = readings;
+            let series_max = self.watch.series_max();
+            let text =
+                format!("there are more than {series_max} series: readings of the others are stored, but not watched");
+            self.report(&Report::new(Trouble::Series, text), now);
         }
-        (self.crowd.readings, self.crowd.grew_ms) = (readings, now.steady_ms);
-        if self.crowd.told_ms.is_some_and(|told_ms| now.steady_ms < told_ms + CROWD_AGAIN_MS) {
-            return;
-        }
-        self.crowd.told_ms = Some(now.steady_ms);
-        let flag = Flag {
-            device: GATEWAY_DEVICE,
-            metric: SERIES_METRIC,
-            kind: Detector::Limit.alert_kind(),
-            detectors: &[Detector::Limit.name()],
-            severity: Severity::Minor,
-            severity_max: Severity::Minor,
-            value: self.watch.series_count() as f64,
-            expected: Some(self.watch.series_max() as f64),
-            score: 1.0,
-            run: self.run,
-            position: self.raw.position,
-            is_held: true,
-        };
-        self.book.flag(now, &flag, &mut self.changes);
     }
 }
