@@ -177,7 +177,7 @@ impl<T: From<Input>> PipelineHandle<T> {
 
     fn permits(&self, submission: &Submission) -> u32 {
         let samples: usize = submission.undecodable.iter().map(|u| u.topic.len() + u.sample.len()).sum();
-        self.permits_for(submission.readings.byte_size() + samples + submission.held_bytes)
+        self.permits_for(submission.readings.grown_bytes() + samples + submission.held_bytes)
     }
 
     fn permits_for(&self, bytes: usize) -> u32 {

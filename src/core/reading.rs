@@ -1,6 +1,8 @@
 //! Readings as they travel from the decoder to the writer: a flat arena, so that a socket read full of publishes
 //! costs a handful of allocations, not a dozen for each reading.
 
+use super::record;
+
 /// How far the time of a reading can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeQuality {
@@ -123,7 +125,23 @@ pub struct Readings {
     last_device: Option<Span>,
     last_metric: Option<Span>,
     last_attributes: Option<Span>,
+    /// What the last attributes take in a record.
+    last_attributes_bytes: usize,
+    repeated_bytes: usize,
+    /// Readings that are certain to be anomalies.
+    anomalies: usize,
 }
+
+/// How far an arena was filled, see [`Readings::mark`].
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    items: usize,
+    repeated_bytes: usize,
+    anomalies: usize,
+}
+
+/// What an anomaly record takes beside its texts, about.
+const ANOMALY_BYTES: usize = 512;
 
 impl Readings {
     /// With room for what a read of so many bytes is likely to give.
@@ -140,6 +158,15 @@ impl Readings {
     pub fn push(&mut self, reading: &Reading<'_>) {
         let device = self.intern(self.last_device, reading.device.as_bytes());
         let attributes = self.intern(self.last_attributes, reading.attributes.packed());
+        if self.last_attributes.is_none_or(|last| last.start != attributes.start || last.len != attributes.len) {
+            self.last_attributes_bytes = record::attributes_bytes(reading.attributes);
+        }
+        self.repeated_bytes += self.last_attributes_bytes;
+        if !reading.value.is_finite() {
+            // It is certain to be an anomaly, and so to have a second record.
+            self.repeated_bytes += self.last_attributes_bytes;
+            self.anomalies += 1;
+        }
         let metric = self.intern(self.last_metric, reading.metric.as_bytes());
         (self.last_device, self.last_metric, self.last_attributes) = (Some(device), Some(metric), Some(attributes));
         self.items.push(Item {
@@ -181,19 +208,37 @@ impl Readings {
         self.items.is_empty()
     }
 
-    /// Drops every reading from index `len` on: a publish that fails half-way leaves nothing behind.
-    pub fn truncate(&mut self, len: usize) {
-        self.items.truncate(len);
+    /// Where it ends now, for [`Self::drop_from`].
+    pub fn mark(&self) -> Mark {
+        Mark { items: self.items.len(), repeated_bytes: self.repeated_bytes, anomalies: self.anomalies }
+    }
+
+    /// Drops every reading that came after the mark: a publish that fails half-way leaves nothing behind.
+    pub fn drop_from(&mut self, mark: Mark) {
+        self.items.truncate(mark.items);
+        (self.repeated_bytes, self.anomalies) = (mark.repeated_bytes, mark.anomalies);
+    }
+
+    /// What the attributes of all that came after the mark take, repeated in each of its records.
+    pub fn repeated_bytes_since(&self, mark: Mark) -> usize {
+        self.repeated_bytes - mark.repeated_bytes
     }
 
     /// Drops all of them and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.items.clear();
+        (self.repeated_bytes, self.anomalies) = (0, 0);
         (self.last_device, self.last_metric, self.last_attributes) = (None, None, None);
     }
 
-    /// Memory taken, for the budget of what waits for a commit.
+    /// What they become on their way to the disk, for the budget of what waits for a commit: attributes are one copy here, and one in each
+    /// record further on.
+    pub fn grown_bytes(&self) -> usize {
+        self.byte_size() + self.repeated_bytes + self.anomalies * ANOMALY_BYTES
+    }
+
+    /// Memory taken.
     pub fn byte_size(&self) -> usize {
         self.bytes.capacity() + self.items.capacity() * size_of::<Item>()
     }
@@ -217,6 +262,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn attributes_count_for_each_record_that_repeats_them() {
+        let mut packed = Vec::new();
+        pack_attribute(&mut packed, "a", &"\u{1}".repeat(1_000));
+        let attributes = Attributes::from_packed(&packed).expect("packed");
+        let mut readings = Readings::default();
+        for _ in 0..10 {
+            readings.push(&Reading { attributes, ..Reading::at(1, "d", "m", 1.0) });
+        }
+        assert!(readings.byte_size() < 20_000);
+        assert!(readings.grown_bytes() > 10 * 6_000);
+    }
+
+    #[test]
     fn readings_come_back_as_pushed() {
         let mut packed = Vec::new();
         pack_attribute(&mut packed, "road", "dry");
@@ -238,8 +296,14 @@ mod tests {
         assert_eq!(back[0], reading);
         assert_eq!(back[1].device, "tank-2");
         assert_eq!(back[0].attributes.iter().collect::<Vec<_>>(), [("road", "dry"), ("fw", "1.2")]);
-        readings.truncate(1);
-        assert_eq!(readings.len(), 1);
+        let grown = readings.grown_bytes();
+        let mark = readings.mark();
+        readings.push(&Reading { value: f64::NAN, ..reading });
+        let once = record::attributes_bytes(reading.attributes);
+        assert_eq!(readings.repeated_bytes_since(mark), 2 * once, "it has an anomaly record too");
+        readings.drop_from(mark);
+        assert_eq!((readings.len(), readings.repeated_bytes_since(mark)), (2, 0));
+        assert_eq!(grown, readings.byte_size() + once);
         readings.clear();
         assert!(readings.is_empty());
         readings.push(&reading);

@@ -3,7 +3,9 @@
 //! Written by hand into a buffer that is used again: this is the hottest path towards the cloud, and it allocates nothing.
 
 use super::identity::RunId;
-use super::reading::{Reading, TimeQuality};
+use super::reading::{Attributes, Reading, TimeQuality};
+
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// What makes a reading an anomaly.
 #[derive(Clone, Copy, Debug)]
@@ -112,9 +114,8 @@ fn write_reading_fields(out: &mut Vec<u8>, reading: &Reading<'_>) {
 }
 
 fn write_hex(out: &mut Vec<u8>, run: RunId) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in run.0 {
-        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        out.extend_from_slice(&[HEX_DIGITS[usize::from(byte >> 4)], HEX_DIGITS[usize::from(byte & 15)]]);
     }
 }
 
@@ -153,12 +154,38 @@ pub fn write_text(out: &mut Vec<u8>, text: &str) {
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            _ => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => out.extend_from_slice(&[
+                b'\\',
+                b'u',
+                b'0',
+                b'0',
+                HEX_DIGITS[usize::from(byte >> 4)],
+                HEX_DIGITS[usize::from(byte & 15)],
+            ]),
         }
         plain_from = at + 1;
     }
     out.extend_from_slice(&text.as_bytes()[plain_from..]);
     out.push(b'"');
+}
+
+/// Bytes that [`write_text`] appends.
+pub fn text_bytes(text: &str) -> usize {
+    let escapes = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 1,
+        0..0x20 => 5,
+        _ => 0,
+    });
+    text.len() + 2 + escapes.sum::<usize>()
+}
+
+/// Bytes that attributes take in each record that carries them.
+pub fn attributes_bytes(attributes: Attributes<'_>) -> usize {
+    if attributes.is_empty() {
+        return 0;
+    }
+    let texts: usize = attributes.iter().map(|(key, value)| text_bytes(key) + text_bytes(value) + ":,".len()).sum();
+    ",\"attributes\":{}".len() - 1 + texts
 }
 
 /// The inside of a JSON string.
@@ -238,8 +265,27 @@ mod tests {
         fn any_text_and_number_survives(text in any::<String>(), number in any::<f64>()) {
             let mut out = Vec::new();
             write_text(&mut out, &text);
+            prop_assert_eq!(out.len(), text_bytes(&text));
             prop_assert_eq!(serde_json::from_slice::<String>(&out).expect("a JSON string"), text);
             prop_assert_eq!(reread(number), Some(number).filter(|number| number.is_finite()));
+        }
+    }
+
+    #[test]
+    fn attributes_take_what_is_counted_for_them() {
+        let mut packed = Vec::new();
+        let line_bytes = |packed: &[u8]| {
+            let attributes = Attributes::from_packed(packed).expect("packed");
+            let mut out = Vec::new();
+            write_reading(&mut out, "g", RUN, 1, &Reading { attributes, ..Reading::at(1, "d", "m", 1.0) });
+            (out.len(), attributes_bytes(attributes))
+        };
+        let (bare, nothing) = line_bytes(&packed);
+        assert_eq!(nothing, 0);
+        for (key, value) in [("road", "dry"), ("\u{1}", "\"\\\n\r\t\u{1f}ä"), ("", "")] {
+            pack_attribute(&mut packed, key, value);
+            let (whole, counted) = line_bytes(&packed);
+            assert_eq!(whole - bare, counted);
         }
     }
 

@@ -82,7 +82,7 @@ impl Ingest {
         else {
             return Decoded::Unrouted;
         };
-        let before = readings.len();
+        let (before, mark) = (readings.len(), readings.mark());
         let result = collect::collect(payload, route.format, &mut self.collected).and_then(|()| {
             let mut maker = readings::Maker {
                 route: &matched,
@@ -91,12 +91,12 @@ impl Ingest {
                 attributes: &mut self.attributes,
                 metric: &mut self.metric,
             };
-            maker.make(&self.collected, readings)
+            maker.make(&self.collected, payload.len(), readings)
         });
         match result {
             Ok(()) => Decoded::Stored { readings: readings.len() - before },
             Err(reason) => {
-                readings.truncate(before);
+                readings.drop_from(mark);
                 Decoded::Undecodable { reason }
             }
         }
@@ -230,16 +230,38 @@ mod tests {
 
     #[test]
     fn attributes_are_not_multiplied_without_bound() {
-        let publish = |attribute: usize, metrics: usize| {
+        let publish = |attribute: &str, metrics: usize| {
             let metrics: String = (0..metrics).map(|n| format!(",\"m{n}\":1")).collect();
-            decode("devices/a", format!("{{\"a\":\"{}\"{metrics}}}", "x".repeat(attribute)).as_bytes())
+            let payload = format!("{{\"a\":{}{metrics}}}", serde_json::to_string(attribute).expect("JSON"));
+            decode("devices/a", payload.as_bytes()).map(|readings| readings.len())
         };
-        assert_eq!(publish(10_000, 100).map(|readings| readings.len()), Ok(100));
-        assert_eq!(publish(10_000, 110), Err(Decoded::Undecodable { reason: "attributes_too_long" }));
-        assert_eq!(publish(20_000, 1), Err(Decoded::Undecodable { reason: "attributes_too_long" }));
+        let expands = Err(Decoded::Undecodable { reason: "expands" });
+        let plain = "x".repeat(10_000);
+        assert_eq!(publish(&plain, 15), Ok(15), "no more than 256 KiB");
+        assert_eq!(publish(&plain, 26), Ok(26), "just under it");
+        assert_eq!(publish(&plain, 27), expands, "more, and 27 times its size");
+        assert_eq!(publish(&"x".repeat(110), 3_000), Ok(3_000), "more, and not 16 times its size");
+        assert_eq!(publish(&"x".repeat(20_000), 1), Err(Decoded::Undecodable { reason: "attributes_too_long" }));
         let item = format!("{{\"v\":1,\"a\":\"{}\"}}", "x".repeat(15_000));
         let list = format!("[{}]", vec![item; 80].join(","));
-        assert_eq!(decode("devices/a", list.as_bytes()), Err(Decoded::Undecodable { reason: "attributes_too_long" }));
+        assert_eq!(decode("devices/a", list.as_bytes()).map(|readings| readings.len()), Ok(80), "nothing is repeated");
+    }
+
+    #[test]
+    fn attributes_are_counted_as_they_are_written() {
+        // Control characters take six bytes in JSON and one in CBOR; what is not finite has an anomaly record too.
+        let publish = |text: &str, value: f64, metrics: usize| {
+            let mut fields: Vec<(ciborium::Value, ciborium::Value)> = vec![("a".into(), text.into())];
+            fields.extend((0..metrics).map(|n| (format!("m{n}").into(), value.into())));
+            let mut bytes = Vec::new();
+            ciborium::into_writer(&ciborium::Value::Map(fields), &mut bytes).expect("written");
+            decode("devices/a", &bytes).map(|readings| readings.len())
+        };
+        let expands = Err(Decoded::Undecodable { reason: "expands" });
+        assert_eq!(publish(&"\"".repeat(16_000), f64::NAN, 60), expands);
+        assert_eq!(publish(&"x".repeat(5_000), 1.0, 50), Ok(50));
+        assert_eq!(publish(&"\u{1}".repeat(5_000), 1.0, 50), expands);
+        assert_eq!(publish(&"x".repeat(5_000), f64::NAN, 50), expands);
     }
 
     #[test]

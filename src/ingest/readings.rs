@@ -8,9 +8,10 @@ use crate::core::reading::{Attributes, Reading, Readings, TimeQuality, pack_attr
 
 /// Attributes of one reading, in bytes; more are refused.
 const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
-/// The same over all readings of one publish, each of which carries its own: some kilobytes beside thousands of metrics would be
-/// hundreds of megabytes further on.
-const ATTRIBUTES_BYTES_A_PUBLISH_MAX: usize = 1024 * 1024;
+/// Attributes are repeated in each record of a publish: some kilobytes beside thousands of metrics would be hundreds of megabytes further
+/// on. Together they may take so much, or so many times the publish's own size.
+const REPEATED_BYTES_FREE: usize = 256 * 1024;
+const EXPANSION_MAX: usize = 16;
 /// Metric of a bare value where neither the topic nor the route names one.
 const UNNAMED_METRIC: &str = "value";
 
@@ -31,18 +32,21 @@ struct About {
 }
 
 impl Maker<'_> {
-    pub fn make(&mut self, collected: &Collected, readings: &mut Readings) -> Result<(), &'static str> {
+    pub fn make(
+        &mut self,
+        collected: &Collected,
+        payload_bytes: usize,
+        readings: &mut Readings,
+    ) -> Result<(), &'static str> {
         if self.route.device.len() > NAME_BYTES_MAX {
             return Err("name_too_long");
         }
-        let before = readings.len();
-        let mut attributes_bytes = 0;
+        let (before, mark) = (readings.len(), readings.mark());
+        let repeated_bytes_max = REPEATED_BYTES_FREE.max(EXPANSION_MAX * payload_bytes);
         for item in collected.items() {
-            let so_far = readings.len();
             self.make_item(collected, item, readings)?;
-            attributes_bytes += (readings.len() - so_far) * self.attributes.len();
-            if attributes_bytes > ATTRIBUTES_BYTES_A_PUBLISH_MAX {
-                return Err("attributes_too_long");
+            if readings.repeated_bytes_since(mark) > repeated_bytes_max {
+                return Err("expands");
             }
         }
         if readings.len() > before { Ok(()) } else { Err("no_number") }
