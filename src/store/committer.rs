@@ -33,6 +33,27 @@ impl CommittedSequences {
     }
 }
 
+/// Why nothing can be stored at present: what comes is judged, and not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unstorable {
+    /// The disk answers with errors.
+    DiskFailing,
+    /// A commit has been under way for seconds.
+    DiskHung,
+    /// There is no room, and readings are to be refused rather than older ones removed.
+    StoreFull,
+}
+
+impl Unstorable {
+    pub fn name(self) -> &'static str {
+        match self {
+            Unstorable::DiskFailing => "disk_failing",
+            Unstorable::DiskHung => "disk_hung",
+            Unstorable::StoreFull => "store_full",
+        }
+    }
+}
+
 /// What the two threads show of themselves.
 #[derive(Debug, Default)]
 pub struct StoreCounters {
@@ -47,21 +68,36 @@ pub struct StoreCounters {
     pub alerts_unraised: Gauge,
     /// Acknowledgements of alerts that are not there.
     pub acknowledgements_unknown: Counter,
-    /// Readings turned away because the store is full.
+    /// Readings turned away because they could not be stored.
     pub readings_refused: Counter,
+    /// Alerts that were raised while nothing could be stored.
+    pub raised_unstored: Gauge,
     /// Damaged stores that are, or were, salvaged since the start; and those of them that are done.
     pub salvaging: Counter,
     pub salvaged_stores: Counter,
     /// What further raw readings may take of the store.
     pub(super) room_bytes: Gauge,
     failing: AtomicBool,
+    pub(super) hung: AtomicBool,
     pub(super) expiring: AtomicBool,
     pub(super) refusing: AtomicBool,
     pub(super) ending: AtomicBool,
 }
 
 impl StoreCounters {
-    /// The store cannot be written at present.
+    pub fn unstorable(&self) -> Option<Unstorable> {
+        if self.is_failing() {
+            Some(Unstorable::DiskFailing)
+        } else if self.hung.load(Ordering::Relaxed) {
+            Some(Unstorable::DiskHung)
+        } else if self.is_refusing() {
+            Some(Unstorable::StoreFull)
+        } else {
+            None
+        }
+    }
+
+    /// The disk answers with errors.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
     }
@@ -191,7 +227,7 @@ impl Committer {
 
     fn wait_failing(&self, full: bool, error: &dyn Display) {
         if !self.counters.failing.swap(true, Ordering::Relaxed) {
-            tracing::error!(%error, full, "the store cannot be written; readings wait unacknowledged until it can");
+            tracing::error!(%error, full, "the store cannot be written: nothing is acknowledged until it can");
         }
         std::thread::sleep(RETRY_PAUSE);
     }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::announce::Announcer;
-pub use super::committer::{CommittedSequences, StoreCounters};
+pub use super::committer::{CommittedSequences, StoreCounters, Unstorable};
 use super::committer::{Committer, Job};
 use super::cursors::CursorChange;
 use super::intake::Intake;
@@ -18,7 +18,7 @@ use super::reader::FileId;
 use super::retention;
 use super::salvage::{SalvageParts, Salvaged};
 use super::writer::Writer;
-use crate::core::alert::Moment;
+use crate::core::alert::{Moment, Report, ReportPacer, Trouble};
 use crate::core::pipeline::Pipeline;
 use crate::edge::outbox::{Outbox, OwnMessage};
 use crate::handoff::{Input, Submission, Undecodable};
@@ -35,6 +35,8 @@ pub struct CommitPacing {
     /// An alert that waits longer than this for its commit is published all the same, and says so: a driver is told within seconds,
     /// whatever the disk does.
     pub unstored_after: Duration,
+    /// A commit that is under way for longer has met a disk that hangs.
+    pub hung_after: Duration,
 }
 
 impl Default for CommitPacing {
@@ -44,6 +46,7 @@ impl Default for CommitPacing {
             readings: 500,
             acknowledge_early: false,
             unstored_after: Duration::from_secs(1),
+            hung_after: Duration::from_secs(3),
         }
     }
 }
@@ -134,6 +137,7 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
             announcer: Announcer::new(outbox.clone(), pacing.unstored_after),
             outbox,
             counters,
+            reports: ReportPacer::default(),
             now_ms,
             started: now,
             ticked: now,
@@ -159,6 +163,7 @@ struct PipelineLoop {
     announcer: Announcer,
     outbox: Outbox,
     counters: Arc<StoreCounters>,
+    reports: ReportPacer,
     now_ms: fn() -> i64,
     started: Instant,
     ticked: Instant,
@@ -222,6 +227,9 @@ impl PipelineLoop {
             Message::Input(Input::Report(report)) => self.pipeline.report(&report, self.moment()),
             Message::Committed { has_more } => {
                 self.busy = false;
+                if self.counters.hung.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the disk answers again");
+                }
                 self.announcer.committed();
                 self.intake.committed();
                 if has_more {
@@ -293,6 +301,7 @@ impl PipelineLoop {
     fn tick(&mut self, now: Instant) {
         let is_behind = now > self.ticked + DEAF_AFTER || self.busy && now > self.sealed + DEAF_AFTER;
         self.ticked = now;
+        self.look_at_disk(now);
         if is_behind {
             // Nor is who could not be listened to, because the disk or all of us stood still.
             self.pipeline.listen_from(self.moment());
@@ -306,6 +315,34 @@ impl PipelineLoop {
         self.counters.readings_unwatched.set(self.pipeline.watch().over_cap_readings());
         self.counters.anomalies.set(self.pipeline.flagged());
         self.counters.alerts_unraised.set(self.pipeline.alerts_unraised());
+    }
+
+    fn look_at_disk(&mut self, now: Instant) {
+        let is_hung = self.busy && !self.counters.is_failing() && now >= self.sealed + self.pacing.hung_after;
+        if is_hung && !self.counters.hung.swap(true, Ordering::Relaxed) {
+            tracing::error!("the disk hangs: nothing is stored or acknowledged until it answers");
+        }
+        let trouble = match (self.counters.unstorable(), self.counters.is_expiring()) {
+            (Some(Unstorable::DiskFailing), _) => (
+                Trouble::Disk,
+                "the disk answers with errors: readings are judged, but neither stored nor acknowledged",
+            ),
+            (Some(Unstorable::DiskHung), _) => {
+                (Trouble::Disk, "the disk does not answer: readings are judged, but neither stored nor acknowledged")
+            }
+            (Some(Unstorable::StoreFull), _) => {
+                (Trouble::Store, "the store is full: readings are judged, but neither stored nor acknowledged")
+            }
+            (None, true) => (
+                Trouble::Store,
+                "the store is full: the oldest readings that are not delivered yet are removed to make room",
+            ),
+            (None, false) => return,
+        };
+        let moment = self.moment();
+        if self.reports.is_due(&trouble.0, moment.steady_ms) {
+            self.pipeline.report(&Report::new(trouble.0, trouble.1), moment);
+        }
     }
 
     fn moment(&self) -> Moment {
