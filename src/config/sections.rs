@@ -9,7 +9,7 @@ use super::raw::{Document, Table};
 use super::reference::Group;
 use super::section::Section;
 use super::{Configuration, StoreConfiguration, sinks};
-use crate::core::alert::{AlertTimes, Severity};
+use crate::core::alert::{self, AlertTimes, Severity};
 use crate::core::detector::limit::{Bounds, Limits};
 use crate::core::detector::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
 use crate::core::watch::WatchSettings;
@@ -274,6 +274,12 @@ fn route(section: &mut Section<'_>, topic: Option<String>) -> Option<Route> {
     let format = section.choice("format", &formats).unwrap_or(Format::Auto);
     let (device, metric) = (section.text("device"), section.text("metric"));
     let (has_device, has_metric) = (device.is_some(), metric.is_some());
+    if device.as_deref().is_some_and(alert::is_own_device) {
+        section.blame("device", "this name is the gateway's own");
+    }
+    if metric.as_deref().is_some_and(alert::is_own_metric) {
+        section.blame("metric", "this name is the gateway's own");
+    }
     match Route::parse(&topic?, format, device, metric) {
         Ok(route) => {
             if route.names_device() && has_device {

@@ -171,6 +171,14 @@ fn what_is_right_alone_may_be_wrong_beside_others() {
             "file:3: route[0].device = 'x': the topic says which device it is",
         ),
         (
+            "[[route]]\ntopic = 'x/{metric}'\ndevice = '_gateway'",
+            "file:3: route[0].device = '_gateway': this name is the gateway's own",
+        ),
+        (
+            "[[route]]\ntopic = '{device}/x'\nmetric = '_device'",
+            "file:3: route[0].metric = '_device': this name is the gateway's own",
+        ),
+        (
             "[[route]]\ntopic = '{device}/{metric}'\nmetric = 'x'",
             "file:3: route[0].metric = 'x': the topic says which metric it is",
         ),

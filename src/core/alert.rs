@@ -9,7 +9,9 @@ mod own;
 
 pub use acknowledgement::{BY_BYTES_MAX, ByError, read_by};
 pub use book::{ALERTS_MAX, AlertBook, AlertTimes};
-pub use own::{GATEWAY_DEVICE, GATEWAY_KIND, OVER_AFTER_MS, Report, ReportPacer, Trouble};
+pub use own::{
+    GATEWAY_DEVICE, GATEWAY_KIND, OVER_AFTER_MS, Report, ReportPacer, Trouble, is_own_device, is_own_metric,
+};
 
 use super::detector::Detector;
 use super::identity::RunId;

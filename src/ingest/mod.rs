@@ -164,6 +164,8 @@ mod tests {
         assert_eq!(one("devices/a/engine/temp", r#"{"temp":1}"#), "a engine.temp 1 5000 -");
         assert_eq!(one("devices/a", r#"[{"t":1,"ts_s":1},{"t":2,"ts_s":2.5}]"#), "a t 1 1000 - | a t 2 2500 -");
         assert_eq!(one("devices/a/x", "[1,2]"), "a x 1 5000 - | a x 2 5000 -");
+        assert_eq!(one("devices/_a/_b", "1"), "_a _b 1 5000 -", "only names of the gateway's own are refused");
+        assert_eq!(one("devices/a", r#"{"_device":"a","t":{"_device":1}}"#), "a t._device 1 5000 - _device=a");
         assert_eq!(one("devices/a", r#"{"at":[52.5,13.4]}"#), "a at.0 52.5 5000 - | a at.1 13.4 5000 -");
     }
 
@@ -221,6 +223,11 @@ mod tests {
         assert_eq!(reason("devices/a/t", "[[1]]"), "nested_array");
         assert_eq!(reason("devices/a", &format!("{{\"{}\":1}}", "n".repeat(200))), "name_too_long");
         assert_eq!(reason(&format!("devices/{}", "n".repeat(200)), "1"), "name_too_long");
+        assert_eq!(reason("devices/_gateway/series", "1"), "reserved_name");
+        assert_eq!(reason("devices/_gateway", "{\"series\":1}"), "reserved_name");
+        assert_eq!(reason("devices/a/_device", "nan"), "reserved_name");
+        assert_eq!(reason("devices/a", "[{\"t\":1},{\"_device\":1}]"), "reserved_name");
+        assert_eq!(reason("devices/a/_rule", "{\"value\":1}"), "reserved_name");
         assert_eq!(reason("devices/a", &"{\"a\":".repeat(40)), "too_deep");
         assert_eq!(reason("devices/a/t", "\u{ff}"), "not_cbor");
         assert_eq!(decode("other/a/t", b"1"), Err(Decoded::Unrouted));

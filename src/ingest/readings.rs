@@ -4,6 +4,7 @@ use super::NAME_BYTES_MAX;
 use super::collect::{Collected, Field, Value};
 use super::route::Matched;
 use super::time;
+use crate::core::alert;
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality, pack_attribute};
 
 /// Attributes of one reading, in bytes; more are refused.
@@ -14,6 +15,9 @@ const REPEATED_BYTES_FREE: usize = 256 * 1024;
 const EXPANSION_MAX: usize = 16;
 /// Metric of a bare value where neither the topic nor the route names one.
 const UNNAMED_METRIC: &str = "value";
+
+/// A name that the gateway's own alerts have: a reading under it could raise or clear them.
+const RESERVED_NAME: &str = "reserved_name";
 
 /// Makes the readings of one publish.
 pub struct Maker<'a> {
@@ -40,6 +44,9 @@ impl Maker<'_> {
     ) -> Result<(), &'static str> {
         if self.route.device.len() > NAME_BYTES_MAX {
             return Err("name_too_long");
+        }
+        if alert::is_own_device(self.route.device) {
+            return Err(RESERVED_NAME);
         }
         let (before, mark) = (readings.len(), readings.mark());
         let repeated_bytes_max = REPEATED_BYTES_FREE.max(EXPANSION_MAX * payload_bytes);
@@ -164,7 +171,11 @@ fn name_metric(levels: Option<&str>, field: &str, metric: &mut String) -> Result
     if metric.is_empty() {
         metric.push_str(UNNAMED_METRIC);
     }
-    if metric.len() > NAME_BYTES_MAX { Err("name_too_long") } else { Ok(()) }
+    match metric.as_str() {
+        name if name.len() > NAME_BYTES_MAX => Err("name_too_long"),
+        name if alert::is_own_metric(name) => Err(RESERVED_NAME),
+        _ => Ok(()),
+    }
 }
 
 /// Whether `name` is `levels` joined with dots.

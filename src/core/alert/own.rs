@@ -6,11 +6,25 @@
 use std::borrow::Cow;
 
 use super::{AlertKey, Severity};
+use crate::core::watch::DEVICE_METRIC;
 
 /// The gateway as a device of its own.
 pub const GATEWAY_DEVICE: &str = "_gateway";
 /// The kind of its own alerts.
 pub const GATEWAY_KIND: &str = "gateway";
+/// Metric of an alert that a rule raises for a device as a whole.
+const RULE_METRIC: &str = "_rule";
+
+/// Whether alerts of this device could be taken for the gateway's own.
+pub fn is_own_device(device: &str) -> bool {
+    device == GATEWAY_DEVICE
+}
+
+/// Whether alerts of this metric could be taken for those that are about a device as a whole.
+pub fn is_own_metric(metric: &str) -> bool {
+    matches!(metric, DEVICE_METRIC | RULE_METRIC)
+}
+
 /// Not reported for so long, a trouble is over.
 pub const OVER_AFTER_MS: u64 = 60_000;
 /// A trouble that lasts need not be reported more often.
