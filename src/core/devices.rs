@@ -18,6 +18,8 @@ pub(super) struct Device {
     /// Series are not missed that have not spoken since.
     pub woke_ms: i64,
     pub publisher: Publisher,
+    /// The client whose share its series are part of: the one that brought it, or that was heard first after a start.
+    pub client: Publisher,
     pub is_asleep: bool,
     /// Whether silence of any of its series is trouble.
     pub has_gaps: bool,
@@ -30,6 +32,7 @@ impl Device {
         heard_ms: i64::MIN,
         woke_ms: i64::MIN,
         publisher: 0,
+        client: 0,
         is_asleep: false,
         has_gaps: false,
         past: Past::NONE,

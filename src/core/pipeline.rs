@@ -3,7 +3,9 @@
 
 mod ticks;
 
-use super::alert::{self, AlertBook, AlertChange, AlertKey, AlertTimes, Flag, Moment, Report, Severity, State};
+use super::alert::{
+    self, AlertBook, AlertChange, AlertKey, AlertTimes, Flag, Moment, Report, ReportPacer, Severity, State,
+};
 use super::batch::{BatchEncoder, Tag};
 use super::detector::{Detector, Findings, Verdict};
 use super::devices::Publisher;
@@ -153,8 +155,9 @@ pub struct Pipeline {
     anomalies: OpenBatch,
     watch: Watch,
     book: AlertBook,
-    /// Readings that were not watched, as they were last told of.
-    crowd_readings: u64,
+    /// Readings that were not watched, and series that gave way, as they were last told of.
+    crowd_told: u64,
+    crowd_pacer: ReportPacer,
     accepted: u64,
     flagged: u64,
     alerts: Vec<AlertRow>,
@@ -180,7 +183,8 @@ impl Pipeline {
             anomalies: OpenBatch::new(Stream::Anomalies, settings.last_anomaly_sequence),
             watch: Watch::new(settings.watch),
             book: AlertBook::new(&settings.gateway, settings.alerts),
-            crowd_readings: 0,
+            crowd_told: 0,
+            crowd_pacer: ReportPacer::default(),
             accepted: 0,
             flagged: 0,
             alerts: Vec::new(),

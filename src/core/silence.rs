@@ -13,6 +13,10 @@ const MEMORY: f32 = 10.0;
 const LATE_INTERVAL_MIN_MS: f32 = 500.0;
 /// Before so many arrivals nothing is usual.
 const ARRIVALS_MIN: u16 = 10;
+/// Heard for so long, and so often, it has a history; or, where the readings follow each other fast, if there were so many of them.
+const HISTORY_MS: f32 = 600_000.0;
+const HISTORY_ARRIVALS: u16 = 5;
+const HISTORY_ARRIVALS_ENOUGH: u16 = 20_000;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rhythm {
@@ -56,6 +60,12 @@ impl Rhythm {
 
     pub(super) fn limit_ms(&self) -> f32 {
         SILENCE_MIN_MS.max(INTERVALS * self.interval_ms)
+    }
+
+    /// Whether it has been heard for so long that it is here to stay.
+    pub fn has_history(&self) -> bool {
+        let heard_for_ms = f32::from(self.arrivals) * self.interval_ms;
+        self.arrivals >= HISTORY_ARRIVALS && (heard_for_ms >= HISTORY_MS || self.arrivals >= HISTORY_ARRIVALS_ENOUGH)
     }
 
     /// When silence becomes news; never of what was hardly heard yet.

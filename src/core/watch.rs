@@ -1,9 +1,11 @@
 //! All watched series: the one place that a reading is judged at.
 //!
 //! One slab of series, found by device and metric. A series costs some 500 bytes at 1 Hz; their number and the samples of each are
-//! bounded, and what is beyond the bound is counted, not watched. One that nobody has heard of for a week makes room.
+//! bounded, and what is beyond the bound is counted, not watched. One that nobody has heard of for a week makes room; and when there is
+//! none, those that matter least give way (`shares`).
 
 mod names;
+mod shares;
 mod snapshot;
 mod table;
 
@@ -18,6 +20,7 @@ use super::devices::Publisher;
 use super::reading::Reading;
 use super::silence::Rhythm;
 use super::window::Sample;
+use shares::Shares;
 use table::{Newcomer, Table};
 
 /// A reading that took longer than this from the sensor to us is late.
@@ -72,6 +75,7 @@ pub struct Watch {
     table: Table,
     /// Of each place of the table: apart, because ticks look at all of them.
     rhythms: Vec<Rhythm>,
+    shares: Shares,
     over_cap_readings: u64,
     /// The listener's clock when it was last told.
     now_ms: i64,
@@ -86,6 +90,7 @@ impl Watch {
             settings,
             table: Table::default(),
             rhythms: Vec::new(),
+            shares: Shares::default(),
             over_cap_readings: 0,
             now_ms: i64::MIN,
             listening_ms: i64::MIN,
@@ -106,6 +111,16 @@ impl Watch {
     /// Readings that were not watched because there are too many series.
     pub fn over_cap_readings(&self) -> u64 {
         self.over_cap_readings
+    }
+
+    /// Series that gave way to others because there are too many.
+    pub fn displaced_series(&self) -> u64 {
+        self.shares.displaced
+    }
+
+    /// Device and metric of what was missed, and is not watched any more.
+    pub fn take_unmissed(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.shares.unmissed)
     }
 
     /// Where a series is.
@@ -133,6 +148,9 @@ impl Watch {
             let device = self.table.devices.get_mut(place);
             findings.ends_device_silence =
                 device.hear(now_ms, self.listening_ms, publisher, (profile.gap, findings.late));
+            if device.client == 0 && publisher != 0 {
+                self.claim(place, publisher);
+            }
         }
         let bounds = self.settings.limits.of(reading.metric);
         findings.limit_severity_max =
@@ -146,7 +164,7 @@ impl Watch {
         if profile.is_watched {
             let is_usable = limit::is_usable(reading.value, &profile, bounds);
             let index = match known {
-                None if is_usable => self.add(reading.device, reading.metric, rule),
+                None if is_usable => self.admit(reading, rule, arrival),
                 known => known,
             };
             match index {
@@ -183,15 +201,29 @@ impl Watch {
         series.judge(sample, profile, self.settings.window_samples_max, &mut findings.list)
     }
 
+    /// Adds a series that is not there yet, if there is room for it or another one gives way.
+    fn admit(&mut self, reading: &Reading<'_>, rule: u8, arrival: Arrival) -> Option<usize> {
+        if self.table.count() >= self.settings.series_max && !self.displace_for(reading.device, arrival) {
+            return None;
+        }
+        self.add(reading.device, reading.metric, rule, arrival.publisher)
+    }
+
     /// Adds a series that is not there yet, unless there are too many.
-    fn add(&mut self, device: &str, metric: &str, rule: u8) -> Option<usize> {
+    fn add(&mut self, device: &str, metric: &str, rule: u8, publisher: Publisher) -> Option<usize> {
         if self.table.count() >= self.settings.series_max {
             return None;
         }
         let profile = self.settings.profiles.get(rule);
         let index = self.table.add(Newcomer { device, metric, rule, series: Series::new(profile) });
         let place = self.table.get(index).device;
-        self.table.devices.get_mut(place).has_gaps |= profile.gap;
+        let is_new = self.table.devices.holders(place) == 1;
+        let device = self.table.devices.get_mut(place);
+        device.has_gaps |= profile.gap;
+        if is_new {
+            device.client = publisher;
+        }
+        self.shares.hold(device.client);
         if index == self.rhythms.len() {
             reserve(&mut self.rhythms);
             self.rhythms.push(Rhythm::NEW);
@@ -200,6 +232,7 @@ impl Watch {
     }
 
     fn forget(&mut self, index: usize) {
+        self.shares.release(self.table.device_of(index).client, 1);
         self.table.remove(index);
         self.rhythms[index] = Rhythm::NEW;
     }

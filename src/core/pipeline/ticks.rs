@@ -75,12 +75,21 @@ impl Pipeline {
 
     /// More series than are watched are one alert, however many they are.
     fn watch_crowd(&mut self, now: Moment) {
-        let readings = self.watch.over_cap_readings();
-        if readings > self.crowd_readings {
-            self.crowd_readings = readings;
+        for (device, metric) in self.watch.take_unmissed() {
+            self.book.release(now, &gap_key(&device, &metric));
+        }
+        let crowd = self.watch.over_cap_readings() + self.watch.displaced_series();
+        if crowd <= self.crowd_told {
+            return;
+        }
+        self.crowd_told = crowd;
+        if self.crowd_pacer.is_due(&Trouble::Series, now.steady_ms) {
             let series_max = self.watch.series_max();
-            let text =
-                format!("there are more than {series_max} series: readings of the others are stored, but not watched");
+            let largest = self.watch.largest_device().unwrap_or_default();
+            let text = format!(
+                "there are more than {series_max} series: readings of the others are stored, but not watched; the device with the most \
+                 series is {largest}"
+            );
             self.report(&Report::new(Trouble::Series, text), now);
         }
     }

@@ -36,6 +36,16 @@ impl<T> Names<T> {
         &named(&self.list, place).name
     }
 
+    /// Series that have this name.
+    pub fn holders(&self, place: u32) -> u32 {
+        named(&self.list, place).holders
+    }
+
+    /// Of the names in use.
+    pub fn places(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.list).filter_map(|(place, named)| named.as_ref().map(|_| place))
+    }
+
     pub fn get(&self, place: u32) -> &T {
         &named(&self.list, place).what
     }

@@ -79,7 +79,7 @@ impl Watch {
         for Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, past } in restored {
             let is_watched = self.settings.profiles.get(rule).is_watched;
             let index = match self.table.find(device, metric) {
-                None if is_watched => self.add(device, metric, rule),
+                None if is_watched => self.add(device, metric, rule, 0),
                 known => known,
             };
             match index {

@@ -61,6 +61,10 @@ impl Table {
         self.entries[index].as_mut().expect("a place in use")
     }
 
+    pub fn is_used(&self, index: usize) -> bool {
+        self.entries.get(index).is_some_and(Option::is_some)
+    }
+
     /// Those in a range of places that are in use.
     pub fn range(&self, places: std::ops::Range<usize>) -> impl Iterator<Item = (usize, &Entry)> {
         places.clone().zip(&self.entries[places]).filter_map(|(index, entry)| Some((index, entry.as_ref()?)))
