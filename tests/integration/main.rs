@@ -28,5 +28,6 @@ mod kinesis;
 mod mqtt;
 mod profiles;
 mod schema;
+mod shares;
 mod silence;
 mod source;

@@ -1,0 +1,70 @@
+//! One client that takes all it can: others are watched and alerted all the same, and what is suppressed is told.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::gateway::{Gateway, wait_until};
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+/// Four minutes of a device's own history, so that its detectors are warm, and then a jump.
+fn jump(gateway: &Gateway, device: &str) {
+    let mut client = Client::connect(gateway.mqtt, device);
+    let now = now_ms();
+    let item =
+        |n: i64| format!("{{\"value\":{:.1},\"ts_ms\":{}}}", 20.0 + 0.1 * ((n * 7919) % 5) as f64, now - n * 1000);
+    let items: Vec<String> = (1..240).rev().map(item).collect();
+    client.publish(&format!("devices/{device}/temperature"), format!("[{}]", items.join(",")));
+    client.publish(&format!("devices/{device}/temperature"), "45.0");
+}
+
+/// Waits for a message on this topic.
+fn receive(subscriber: &mut Client, topic: &str) -> Value {
+    loop {
+        let message = subscriber.receive();
+        if message.topic == topic {
+            return serde_json::from_slice(&message.payload).unwrap();
+        }
+    }
+}
+
+#[test]
+fn names_of_the_gateways_own_are_refused_visibly() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    let mut driver = Client::connect(gateway.mqtt, "driver");
+    driver.subscribe(&[("alerts/#", 1)]);
+    let mut device = Client::connect(gateway.mqtt, "device");
+    device.publish("devices/_gateway/series", "nan");
+    device.publish("devices/_gateway", "{\"series\":1,\"alerts\":null}");
+    device.publish("devices/tank/_device", "nan");
+    device.publish("devices/tank", "{\"t\":1,\"_device\":2}");
+    device.publish("devices/tank/level", "nan");
+    assert_eq!(driver.receive().topic, "alerts/tank/level/limit", "nothing else was raised");
+    let received = gateway.status()["received"].clone();
+    assert_eq!((&received["accepted"], &received["undecodable_by_reason"]["reserved_name"]), (&1.into(), &4.into()));
+}
+
+#[test]
+fn a_publish_that_fills_the_table_of_series_keeps_nobody_from_being_watched() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    let mut driver = Client::connect(gateway.mqtt, "driver");
+    driver.subscribe(&[("alerts/#", 1)]);
+    let metrics: Vec<String> = (0..19_000).map(|number| format!("\"{number}\":1")).collect();
+    let mut stranger = Client::connect(gateway.mqtt, "stranger");
+    stranger.publish("devices/stranger", format!("{{{}}}", metrics.join(",")));
+    wait_until("the table is full", || gateway.status()["detection"]["series"] == 10_000);
+    let told = receive(&mut driver, "alerts/_gateway/series/gateway");
+    assert!(told["message"].as_str().unwrap().contains("stranger"), "{told}");
+    // Who gives way is worked out once a second.
+    wait_until("a place for another", || {
+        jump(&gateway, "truck");
+        driver.wait_readable(std::time::Duration::from_millis(1_500))
+    });
+    assert_eq!(receive(&mut driver, "alerts/truck/temperature/anomaly")["value"], 45.0);
+}
