@@ -2,13 +2,17 @@
 //!
 //! A session submits what it decoded from one socket read and learns, by ordinal, up to which of its publishes
 //! everything is committed. The queue is bounded in bytes by one budget that all sessions share: a submission
-//! holds its permits until its commit, and the semaphore is first come, first served, so no session starves another.
+//! holds its share until its commit.
+
+mod budget;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::Notify;
+
+pub use budget::{Budget, Place, Share};
 
 use crate::core::alert::{AlertKey, Report};
 use crate::core::reading::Readings;
@@ -86,8 +90,8 @@ pub struct Submission {
     pub undecodable: Vec<Undecodable>,
     /// What the session keeps until the commit, to fan it out then.
     pub held_bytes: usize,
-    /// Share of the byte budget, given back when this is dropped after the commit.
-    pub permit: Option<OwnedSemaphorePermit>,
+    /// Of the byte budget, given back when this is dropped after the commit.
+    pub share: Option<Share>,
 }
 
 /// An acknowledgement of an alert by a person, `alerts/{device}/{metric}/{kind}/ack`.
@@ -95,8 +99,8 @@ pub struct Submission {
 pub struct AlertAcknowledgement {
     pub key: AlertKey,
     pub by: String,
-    /// Share of the byte budget, given back when this is dropped.
-    pub permit: Option<OwnedSemaphorePermit>,
+    /// Of the byte budget, given back when this is dropped.
+    pub share: Option<Share>,
 }
 
 /// What the edge sends to the pipeline thread.
@@ -112,12 +116,11 @@ pub enum Input {
 
 /// The sending half, cheap to clone.
 ///
-/// The channel itself has no bound in items: its bound is the byte budget, without whose permits nothing is sent.
+/// The channel itself has no bound in items: its bound is the byte budget, in whose line everybody waits before reading what is sent here.
 #[derive(Debug)]
 pub struct PipelineHandle<T: From<Input>> {
     sender: mpsc::Sender<T>,
-    budget: Arc<Semaphore>,
-    budget_bytes: u32,
+    budget: Budget,
 }
 
 /// The pipeline thread is gone: the process is ending.
@@ -126,86 +129,52 @@ pub struct PipelineGone;
 
 /// What even an empty submission costs, so that floods of tiny ones are bounded as well.
 const SUBMISSION_OVERHEAD_BYTES: usize = 512;
-/// While less than this part of the budget is free, nobody reads on: what one read decodes to has to find room without waiting, or
-/// every connection would keep its decoded read in memory beside the budget.
-const ROOM_PART: u32 = 8;
 
 impl<T: From<Input>> Clone for PipelineHandle<T> {
     fn clone(&self) -> Self {
-        PipelineHandle {
-            sender: self.sender.clone(),
-            budget: Arc::clone(&self.budget),
-            budget_bytes: self.budget_bytes,
-        }
+        PipelineHandle { sender: self.sender.clone(), budget: self.budget.clone() }
     }
 }
 
 impl<T: From<Input>> PipelineHandle<T> {
     pub fn new(sender: mpsc::Sender<T>, budget_bytes: u32) -> Self {
-        PipelineHandle { sender, budget: Arc::new(Semaphore::new(budget_bytes as usize)), budget_bytes }
+        PipelineHandle { sender, budget: Budget::new(budget_bytes) }
     }
 
-    /// Queues if there is a share of the byte budget at once; else gives the submission back, for [`Self::submit`].
-    pub fn try_submit(&self, mut submission: Submission) -> Result<Option<Submission>, PipelineGone> {
-        match Arc::clone(&self.budget).try_acquire_many_owned(self.permits(&submission)) {
-            Ok(permit) => {
-                submission.permit = Some(permit);
-                self.send(submission).map(|()| None)
-            }
-            Err(TryAcquireError::NoPermits) => Ok(Some(submission)),
-            Err(TryAcquireError::Closed) => Err(PipelineGone),
-        }
+    /// A place in the line of those that want to submit something. To be kept until they have.
+    pub fn place(&self) -> Place {
+        self.budget.place()
     }
 
-    /// Waits for a share of the byte budget, then queues. The session reads nothing meanwhile: TCP is the back-pressure.
-    pub async fn submit(&self, mut submission: Submission) -> Result<(), PipelineGone> {
-        let budget = Arc::clone(&self.budget);
-        let permit = budget.acquire_many_owned(self.permits(&submission)).await;
-        submission.permit = Some(permit.map_err(|_| PipelineGone)?);
-        self.send(submission)
-    }
-
-    /// Whether a session may read on.
-    pub fn has_room(&self) -> bool {
-        self.budget.available_permits() >= (self.budget_bytes / ROOM_PART) as usize
-    }
-
-    /// Waits in the line of those that wait for the budget.
-    pub async fn wait_for_room(&self) -> Result<(), PipelineGone> {
-        self.budget.acquire_many(self.budget_bytes / ROOM_PART).await.map(drop).map_err(|_| PipelineGone)
-    }
-
-    fn permits(&self, submission: &Submission) -> u32 {
+    /// Queues what was decoded in a turn of [`Self::place`], and charges it.
+    pub fn submit(&self, mut submission: Submission) -> Result<(), PipelineGone> {
         let samples: usize = submission.undecodable.iter().map(|u| u.topic.len() + u.sample.len()).sum();
-        self.permits_for(submission.readings.grown_bytes() + samples + submission.held_bytes)
+        submission.share = Some(self.charge(submission.readings.grown_bytes() + samples + submission.held_bytes));
+        self.send(Input::Submission(submission))
     }
 
-    fn permits_for(&self, bytes: usize) -> u32 {
-        u32::try_from(SUBMISSION_OVERHEAD_BYTES + bytes).unwrap_or(u32::MAX).min(self.budget_bytes)
-    }
-
-    fn send(&self, submission: Submission) -> Result<(), PipelineGone> {
-        self.sender.send(Input::Submission(submission).into()).map_err(|_| PipelineGone)
-    }
-
-    /// The client of this session has said goodbye. Without a permit: one for each connection that published, and of a few bytes.
-    pub fn farewell(&self, session: &SessionProgress) -> Result<(), PipelineGone> {
-        self.sender.send(Input::Farewell(session.number()).into()).map_err(|_| PipelineGone)
-    }
-
-    /// Something is wrong with the gateway itself. Without a permit: whoever reports paces it, with [`crate::core::alert::ReportPacer`].
-    pub fn report(&self, report: Report) -> Result<(), PipelineGone> {
-        self.sender.send(Input::Report(report).into()).map_err(|_| PipelineGone)
-    }
-
-    /// Whether there was room for it.
-    pub fn acknowledge(&self, mut acknowledgement: AlertAcknowledgement) -> Result<bool, PipelineGone> {
+    /// The same for an acknowledgement of an alert.
+    pub fn acknowledge(&self, mut acknowledgement: AlertAcknowledgement) -> Result<(), PipelineGone> {
         let AlertAcknowledgement { key: AlertKey { device, metric, kind }, by, .. } = &acknowledgement;
-        let bytes = device.len() + metric.len() + kind.len() + by.len();
-        let Ok(permit) = Arc::clone(&self.budget).try_acquire_many_owned(self.permits_for(bytes)) else {
-            return Ok(false);
-        };
-        acknowledgement.permit = Some(permit);
-        self.sender.send(Input::Acknowledge(acknowledgement).into()).map(|()| true).map_err(|_| PipelineGone)
+        acknowledgement.share = Some(self.charge(device.len() + metric.len() + kind.len() + by.len()));
+        self.send(Input::Acknowledge(acknowledgement))
+    }
+
+    /// The client of this session has said goodbye. Not charged: one for each connection that published, and of a few bytes.
+    pub fn farewell(&self, session: &SessionProgress) -> Result<(), PipelineGone> {
+        self.send(Input::Farewell(session.number()))
+    }
+
+    /// Something is wrong with the gateway itself. Not charged: whoever reports paces it, with [`crate::core::alert::ReportPacer`].
+    pub fn report(&self, report: Report) -> Result<(), PipelineGone> {
+        self.send(Input::Report(report))
+    }
+
+    fn charge(&self, bytes: usize) -> Share {
+        self.budget.charge(SUBMISSION_OVERHEAD_BYTES + bytes)
+    }
+
+    fn send(&self, input: Input) -> Result<(), PipelineGone> {
+        self.sender.send(input.into()).map_err(|_| PipelineGone)
     }
 }

@@ -40,7 +40,7 @@ pub async fn acknowledge(
         Ok(by) => by,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")),
     };
-    match pipeline.send(Message::Input(Input::Acknowledge(AlertAcknowledgement { key, by, permit: None }))) {
+    match pipeline.send(Message::Input(Input::Acknowledge(AlertAcknowledgement { key, by, share: None }))) {
         Ok(()) => (StatusCode::ACCEPTED, "acknowledged\n".to_owned()),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
     }

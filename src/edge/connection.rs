@@ -2,10 +2,10 @@
 //! two before it does the other.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use super::codec::{self, DecodeError, Packet};
 use super::end::End;
 use super::fanout::TooManyFilters;
-use super::input::{Arrived, Input};
+use super::input::{Arrived, Input, Lost};
 use super::publish::Batch;
 use super::router::Envelope;
 use super::sessions::Attached;
 use super::{Edge, Phase, moderation};
 use crate::core::session::{self, Close, Connect, Inbound, PublishVerdict};
 use crate::core::topic;
-use crate::handoff::{self, PipelineGone, SessionProgress};
+use crate::handoff::{self, SessionProgress};
 
 /// With so much to write, nothing more is added, neither forwards nor, by not reading, acknowledgements.
 const OUTPUT_BYTES: usize = 16 * 1024;
@@ -48,8 +48,6 @@ struct Held {
     retain: bool,
 }
 
-type Submitting = Pin<Box<dyn Future<Output = Result<(), PipelineGone>>>>;
-
 struct Connection<T: From<handoff::Input>> {
     edge: Rc<Edge<T>>,
     attached: Attached,
@@ -59,8 +57,6 @@ struct Connection<T: From<handoff::Input>> {
     held: VecDeque<Held>,
     output: Vec<u8>,
     written: usize,
-    /// A submission that waits for its share of the budget.
-    submitting: Option<Submitting>,
     silence_max: Option<Duration>,
     last_heard: Instant,
     last_written: Instant,
@@ -115,7 +111,6 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
         held: VecDeque::new(),
         output,
         written: 0,
-        submitting: None,
         silence_max: session::silence_ms_max(connect.keep_alive_s).map(Duration::from_millis),
         last_heard: now,
         last_written: now,
@@ -186,8 +181,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     async fn run(&mut self, mut stream: TcpStream, mut input: Input) -> End {
         let (mut reader, mut writer) = stream.split();
         let mut timer = Box::pin(sleep_until(Instant::now() + FAR_AHEAD));
-        // What came right behind the CONNECT.
-        let mut result = self.take(&mut input, None);
+        let mut result = Ok(());
         loop {
             if let Err(end) = result {
                 // What came before the offence is stored and acknowledged like any other.
@@ -195,7 +189,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 return end;
             }
             result = Ok(());
-            if let Err(end) = self.settle().await {
+            if let Err(end) = self.settle_out_of_line(&mut input).await {
                 return end;
             }
             if let Err(end) = self.write_now(&writer) {
@@ -208,6 +202,9 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 return end;
             }
             let may_read = self.may_read();
+            if !may_read {
+                input.leave_line();
+            }
             self.arm(&mut timer, &input);
             tokio::select! {
                 result = writer.write(&self.output[self.written..]), if !self.output.is_empty() => match result {
@@ -215,19 +212,13 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                     Ok(count) => self.wrote(count),
                 },
                 arrived = input.read(&mut reader, &self.edge.pipeline), if may_read => match arrived {
-                    Ok(arrived) => result = self.take(&mut input, Some(arrived)),
-                    Err(error) => return error.into(),
+                    Ok(arrived) => result = self.take(&mut input, arrived),
+                    Err(Lost) => return End::Lost,
                 },
                 () = self.progress.changed() => {}
                 () = self.attached.subscriber.changed.notified() => {}
-                result = wait_submitted(&mut self.submitting) => {
-                    self.submitting = None;
-                    if result.is_err() {
-                        return End::Refused;
-                    }
-                }
                 () = &mut timer => {
-                    if let Some(end) = self.judge_silence(may_read, &input) {
+                    if let Some(end) = self.judge_silence(may_read, &mut input) {
                         return end;
                     }
                 }
@@ -263,24 +254,18 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         (self.edge.draining.get() && is_done).then_some(End::Draining)
     }
 
-    /// Not before what was read is under way to the disk, and not while the client leaves our answers unread.
+    /// Not while too much of it waits for the disk, nor while the client leaves our answers unread.
     fn may_read(&self) -> bool {
         !self.edge.draining.get()
-            && self.submitting.is_none()
             && self.inbound.uncommitted() < self.edge.settings.uncommitted_max
             && self.output.len() < OUTPUT_BYTES
     }
 
     /// Handles every whole packet of the input, and submits what they publish as one. Awaits nothing: what came lies in a shared buffer.
-    fn take(&mut self, input: &mut Input, arrived: Option<Arrived>) -> Result<(), End> {
-        let (kept, result) = match arrived {
-            Some(arrived) => {
-                self.edge.counters.bytes_received.add(arrived.bytes as u64);
-                self.last_heard = Instant::now();
-                input.handle(arrived, |bytes| self.packets(bytes))
-            }
-            None => input.handle_kept(|bytes| self.packets(bytes)),
-        };
+    fn take(&mut self, input: &mut Input, arrived: Arrived) -> Result<(), End> {
+        self.edge.counters.bytes_received.add(arrived.bytes as u64);
+        self.last_heard = Instant::now();
+        let (kept, result) = input.handle(arrived, |bytes| self.packets(bytes));
         result?;
         Ok(kept?)
     }
@@ -394,12 +379,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             return Ok(());
         }
         moderation::note(batch.publishes);
-        let submission = batch.submission(&self.progress, self.inbound.last_ordinal());
-        if let Some(submission) = self.edge.pipeline.try_submit(submission)? {
-            let pipeline = self.edge.pipeline.clone();
-            self.submitting = Some(Box::pin(async move { pipeline.submit(submission).await }));
-        }
-        Ok(())
+        Ok(self.edge.pipeline.submit(batch.submission(&self.progress, self.inbound.last_ordinal()))?)
     }
 
     /// Commits set publishes free: first they are fanned out, then acknowledged, in their order.
@@ -418,6 +398,19 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             }
         }
         if self.progress.is_failed() { Err(End::Refused) } else { Ok(()) }
+    }
+
+    /// The same; where it has to wait for the subscribers, others read meanwhile.
+    async fn settle_out_of_line(&mut self, input: &mut Input) -> Result<(), End> {
+        let mut settling = pin!(self.settle());
+        poll_fn(|context| {
+            let settled = settling.as_mut().poll(context);
+            if settled.is_pending() {
+                input.leave_line();
+            }
+            settled
+        })
+        .await
     }
 
     /// Whether others should have their turn before this goes on.
@@ -460,16 +453,17 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         }
     }
 
-    fn judge_silence(&mut self, was_reading: bool, input: &Input) -> Option<End> {
+    fn judge_silence(&mut self, may_read: bool, input: &mut Input) -> Option<End> {
         let now = Instant::now();
         if !self.output.is_empty() && now >= self.last_written + self.write_timeout() {
             return Some(End::NotReading);
         }
+        if !may_read || input.is_in_line() {
+            self.last_heard = now;
+            input.excuse(now);
+        }
         if input.large_since().is_some_and(|since| now >= since + self.edge.settings.packet_timeout) {
             return Some(End::Slow);
-        }
-        if !was_reading {
-            self.last_heard = now;
         }
         (now >= self.last_heard + self.silence_max?).then_some(End::Broken(Close::KeepAlive))
     }
@@ -480,10 +474,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let _ = timeout(limit, async {
             while self.inbound.uncommitted() > 0 && self.settle().await.is_ok() {
                 if self.inbound.uncommitted() > 0 {
-                    tokio::select! {
-                        () = self.progress.changed() => {}
-                        _ = wait_submitted(&mut self.submitting) => self.submitting = None,
-                    }
+                    self.progress.changed().await;
                 }
             }
             let _ = writer.write_all(&self.output[self.written..]).await;
@@ -494,9 +485,6 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
 
     /// The connection is gone, but what it published goes its way: stored, then fanned out.
     async fn finish(&mut self) {
-        if let Some(submitting) = self.submitting.take() {
-            let _ = submitting.await;
-        }
         while !self.held.is_empty() && self.settle().await.is_ok() {
             if !self.held.is_empty() {
                 self.progress.changed().await;
@@ -516,12 +504,5 @@ impl<T: From<handoff::Input> + 'static> Edge<T> {
         let number = self.made_client_ids.get() + 1;
         self.made_client_ids.set(number);
         format!("outrider-made-{number}")
-    }
-}
-
-async fn wait_submitted(submitting: &mut Option<Submitting>) -> Result<(), PipelineGone> {
-    match submitting {
-        Some(submitting) => submitting.as_mut().await,
-        None => std::future::pending().await,
     }
 }

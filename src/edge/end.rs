@@ -1,7 +1,7 @@
 //! How connections end, and what of it is worth a word.
 
 use super::codec::DecodeError;
-use super::input::{NoRoom, ReadError};
+use super::input::NoRoom;
 use super::router::RouterDead;
 use crate::core::session::Close;
 use crate::handoff::PipelineGone;
@@ -61,15 +61,6 @@ impl From<RouterDead> for End {
 impl From<PipelineGone> for End {
     fn from(_: PipelineGone) -> End {
         End::Refused
-    }
-}
-
-impl From<ReadError> for End {
-    fn from(error: ReadError) -> End {
-        match error {
-            ReadError::Lost => End::Lost,
-            ReadError::PipelineGone => End::Refused,
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! whole: thousands that send a byte each cost a byte each.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::ReadHalf;
 use tokio::time::Instant;
 
-use crate::handoff::{Input as PipelineInput, PipelineGone, PipelineHandle};
+use crate::handoff::{Input as PipelineInput, PipelineHandle, Place};
 
 /// One read of a socket.
 const READ_BYTES: usize = 64 * 1024;
@@ -32,18 +32,13 @@ impl ReadBuffer {
     }
 }
 
-/// Why reading ends.
+/// The connection is gone.
 #[derive(Debug, PartialEq, Eq)]
-pub enum ReadError {
-    Lost,
-    PipelineGone,
-}
+pub struct Lost;
 
 /// Too much of large packets is kept already.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoRoom;
-
-type Room = Pin<Box<dyn Future<Output = Result<(), PipelineGone>>>>;
 
 /// One connection's input.
 pub struct Input {
@@ -54,57 +49,81 @@ pub struct Input {
     charged: usize,
     /// Since when the packet that is kept is a large one.
     large_since: Option<Instant>,
-    /// While the pipeline's budget is used up.
-    room: Option<Room>,
+    /// In the line for the pipeline's budget, while there is something to read.
+    place: Option<Place>,
+    /// What is kept was not looked at yet: it came right behind the CONNECT.
+    has_more: bool,
 }
 
 impl Input {
     pub fn new(shared: Rc<ReadBuffer>, kept: Vec<u8>) -> Input {
-        Input { shared, kept, charged: 0, large_since: None, room: None }
+        let has_more = !kept.is_empty();
+        Input { shared, kept, charged: 0, large_since: None, place: None, has_more }
+    }
+
+    /// Whether there is something to read and others have their turn before.
+    pub fn is_in_line(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// To be called before anything else is waited for: a place in line that nobody looks after would hold up all behind it.
+    pub fn leave_line(&mut self) {
+        self.place = None;
+    }
+
+    /// We did not listen, so a packet that has not come whole is not late.
+    pub fn excuse(&mut self, now: Instant) {
+        if self.large_since.is_some() {
+            self.large_since = Some(now);
+        }
     }
 
     pub fn large_since(&self) -> Option<Instant> {
         self.large_since
     }
 
-    /// Reads once, when the pipeline has room. What came has to be handled, with [`Self::handle`], before anything else is awaited:
-    /// it lies in the buffer that all share.
-    pub async fn read<T: From<PipelineInput> + 'static>(
+    /// Reads once, when there is something to read and it is this connection's turn. What came has to be handled, with [`Self::handle`],
+    /// before anything else is awaited: it lies in the buffer that all share.
+    pub async fn read<T: From<PipelineInput>>(
         &mut self,
         reader: &mut ReadHalf<'_>,
         pipeline: &PipelineHandle<T>,
-    ) -> Result<Arrived, ReadError> {
+    ) -> Result<Arrived, Lost> {
         poll_fn(|context| self.poll_read(context, reader, pipeline)).await
     }
 
-    fn poll_read<T: From<PipelineInput> + 'static>(
+    fn poll_read<T: From<PipelineInput>>(
         &mut self,
         context: &mut Context<'_>,
         reader: &mut ReadHalf<'_>,
         pipeline: &PipelineHandle<T>,
-    ) -> Poll<Result<Arrived, ReadError>> {
-        while self.room.is_some() || !pipeline.has_room() {
-            let room = self.room.get_or_insert_with(|| {
-                let pipeline = pipeline.clone();
-                Box::pin(async move { pipeline.wait_for_room().await })
-            });
-            ready!(room.as_mut().poll(context)).map_err(|PipelineGone| ReadError::PipelineGone)?;
-            self.room = None;
+    ) -> Poll<Result<Arrived, Lost>> {
+        if !self.has_more && reader.as_ref().poll_read_ready(context).is_pending() {
+            self.leave_line();
+            return Poll::Pending;
+        }
+        ready!(self.place.get_or_insert_with(|| pipeline.place()).poll_turn(context));
+        let turn = self.place.take();
+        if std::mem::take(&mut self.has_more) {
+            return Poll::Ready(Ok(Arrived { bytes: 0, before: 0, _turn: turn }));
         }
         let mut shared = self.shared.bytes.borrow_mut();
         // A large packet grows by itself; the beginning of a small one is put before what comes.
         let before = if self.kept.len() > READ_BYTES / 2 { 0 } else { self.kept.len() };
         let mut buffer = ReadBuf::new(&mut shared[before..]);
-        ready!(Pin::new(reader).poll_read(context, &mut buffer)).map_err(|_| ReadError::Lost)?;
+        ready!(Pin::new(reader).poll_read(context, &mut buffer)).map_err(|_| Lost)?;
         match buffer.filled().len() {
-            0 => Poll::Ready(Err(ReadError::Lost)),
-            bytes => Poll::Ready(Ok(Arrived { bytes, before })),
+            0 => Poll::Ready(Err(Lost)),
+            bytes => Poll::Ready(Ok(Arrived { bytes, before, _turn: turn })),
         }
     }
 
     /// Lets `take` have all that is there; it says how much of it were whole packets, and the rest is kept.
     pub fn handle<R>(&mut self, arrived: Arrived, take: impl FnOnce(&[u8]) -> (usize, R)) -> (Result<(), NoRoom>, R) {
-        let Arrived { bytes, before } = arrived;
+        let Arrived { bytes, before, _turn } = arrived;
+        if bytes == 0 {
+            return self.handle_kept(take);
+        }
         let shared = Rc::clone(&self.shared);
         let mut shared_bytes = shared.bytes.borrow_mut();
         if before < self.kept.len() {
@@ -121,7 +140,7 @@ impl Input {
     }
 
     /// The same with what is kept and nothing new.
-    pub fn handle_kept<R>(&mut self, take: impl FnOnce(&[u8]) -> (usize, R)) -> (Result<(), NoRoom>, R) {
+    fn handle_kept<R>(&mut self, take: impl FnOnce(&[u8]) -> (usize, R)) -> (Result<(), NoRoom>, R) {
         let (used, result) = take(&self.kept);
         self.kept.drain(..used);
         (self.account(), result)
@@ -151,12 +170,14 @@ impl Drop for Input {
     }
 }
 
-/// What a read gave.
+/// What a read gave; nothing new where only what is kept has to be looked at.
 #[derive(Debug)]
 pub struct Arrived {
     pub bytes: usize,
     /// What is kept belongs before it, when it is small enough.
     before: usize,
+    /// The others' turn comes when this is handled, and charged.
+    _turn: Option<Place>,
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ impl Batch {
             readings: self.readings,
             undecodable: self.undecodable,
             held_bytes: self.held_bytes,
-            permit: None,
+            share: None,
         }
     }
 }
@@ -89,7 +89,8 @@ impl<T: From<Input> + 'static> Edge<T> {
         };
         let [device, metric, kind] = [device, metric, kind].map(topic::percent_decode);
         let key = AlertKey { device, metric, kind };
-        self.pipeline.acknowledge(AlertAcknowledgement { key, by, permit: None })
+        self.pipeline.acknowledge(AlertAcknowledgement { key, by, share: None })?;
+        Ok(true)
     }
 
     /// A will is a publish like any other: stored, then fanned out.
@@ -98,14 +99,17 @@ impl<T: From<Input> + 'static> Edge<T> {
             self.counters.publishes_refused.add(1);
             return self.warn_of_topic(client_id, &will.topic);
         }
+        let mut place = self.pipeline.place();
+        place.turn().await;
         let mut batch = Batch { publishes: 1, ..Batch::default() };
         if !self.decode(&will.topic, &will.payload, (self.now_ms)(), &mut batch) {
             return;
         }
         let progress = Arc::<SessionProgress>::default();
-        if self.pipeline.submit(batch.submission(&progress, 1)).await.is_err() {
+        if self.pipeline.submit(batch.submission(&progress, 1)).is_err() {
             return;
         }
+        drop(place);
         while progress.committed() < 1 && !progress.is_failed() {
             progress.changed().await;
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::reader::FileId;
 use super::salvage::SalvageParts;
@@ -15,7 +15,7 @@ use super::threads::Message;
 use super::writer::{CommitInput, CommitReport, Writer};
 use crate::core::identity::Stream;
 use crate::counter::{Counter, Gauge};
-use crate::handoff::SessionProgress;
+use crate::handoff::{SessionProgress, Share};
 
 /// What is durable, for the forwarders; updated after each commit.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl StoreCounters {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     pub sessions: Vec<(Arc<SessionProgress>, u64)>,
-    pub permits: Vec<OwnedSemaphorePermit>,
+    pub shares: Vec<Share>,
     /// Dropped, which tells that what was salvaged is durable.
     pub salvage: Vec<Sender<()>>,
 }

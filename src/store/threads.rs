@@ -268,7 +268,7 @@ impl PipelineLoop {
     }
 
     fn submission(&mut self, submission: Submission) {
-        let Submission { session, through, readings, undecodable, permit, .. } = submission;
+        let Submission { session, through, readings, undecodable, share, .. } = submission;
         let stores_something = !readings.is_empty() || !undecodable.is_empty();
         if !stores_something && !self.busy && !self.has_work() {
             // Nothing of this session can be waiting for the disk: it is answered at once.
@@ -288,7 +288,7 @@ impl PipelineLoop {
         self.pipeline.take_from(&readings, session.number(), self.moment());
         self.open.input.undecodable.extend::<Vec<Undecodable>>(undecodable);
         self.open.waiting.sessions.push((session, through));
-        self.open.waiting.permits.extend(permit);
+        self.open.waiting.shares.extend(share);
         self.hurry(Duration::ZERO);
     }
 

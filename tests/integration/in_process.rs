@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use outrider::forward::status::Link;
 use outrider::gateway::{self, GatewayError, GatewaySettings, Ready};
@@ -13,6 +14,8 @@ pub struct InProcess {
     pub mqtt: SocketAddr,
     pub admin: SocketAddr,
     pub link: watch::Sender<Link>,
+    /// The edge's thread, as the system numbers it.
+    edge_thread: i32,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<Result<(), GatewayError>>,
 }
@@ -27,20 +30,33 @@ impl InProcess {
         let mut settings = crate::gateway::default_settings(&folder.join("state"));
         change(&mut settings);
         let (stop, stopped) = oneshot::channel();
-        let (ready_sender, ready) = mpsc::channel::<Ready>();
+        let (ready_sender, ready) = mpsc::channel::<(Ready, i32)>();
         let link = watch::Sender::new(link);
         let gateway_link = link.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let on_ready = move |ready| ready_sender.send(ready).unwrap();
+            // SAFETY: takes nothing and cannot fail.
+            let edge_thread = unsafe { libc::gettid() };
+            let on_ready = move |ready| ready_sender.send((ready, edge_thread)).unwrap();
             runtime.block_on(gateway::run(settings, gateway_link, on_ready, async { drop(stopped.await) }))
         });
-        let Ok(ready) = ready.recv() else { panic!("the gateway did not start: {:?}", thread.join().unwrap()) };
-        InProcess { mqtt: ready.mqtt, admin: ready.admin.unwrap(), link, stop, thread }
+        let Ok((ready, edge_thread)) = ready.recv() else {
+            panic!("the gateway did not start: {:?}", thread.join().unwrap())
+        };
+        InProcess { mqtt: ready.mqtt, admin: ready.admin.unwrap(), link, edge_thread, stop, thread }
     }
 
     pub fn status(&self) -> serde_json::Value {
         crate::gateway::status(self.admin)
+    }
+
+    /// Processor time of the edge's thread so far.
+    pub fn edge_cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.edge_thread)).unwrap();
+        // Behind the name, which may hold anything: utime and stime are the 14th and 15th field, in hundredths of a second.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(10 * ticks)
     }
 
     /// Ends as after SIGTERM.

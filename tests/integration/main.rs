@@ -31,3 +31,4 @@ mod schema;
 mod shares;
 mod silence;
 mod source;
+mod stalls;
