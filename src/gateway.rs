@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use crate::admin::control::{self, ControlSocket};
 use crate::admin::{self, status::Sources};
 use crate::clock;
 use crate::core::alert::{AlertTimes, Moment};
@@ -42,7 +43,7 @@ use crate::store::recovery::Recovered;
 use crate::store::retention::Capacity;
 use crate::store::schema::{OpenError, Synchronous};
 use crate::store::threads::{self, CommitPacing, CommittedSequences, Message, StoreCounters, StoreParts, StoreThreads};
-use crate::store::writer::{WriterSettings, store_path};
+use crate::store::writer::{Writer, WriterSettings, store_path};
 
 mod sinks;
 
@@ -181,6 +182,30 @@ fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, GatewayError
     admin::bind(address).map_err(|source| GatewayError::Listen { what, key, address, source })
 }
 
+/// Without it the gateway runs all the same: what comes from devices matters more.
+fn bind_control(folder: &Path) -> Option<ControlSocket> {
+    match ControlSocket::bind(folder) {
+        Ok(socket) => Some(socket),
+        Err(error) => {
+            let path = control::socket_path(folder);
+            tracing::warn!(%error, "no control socket {}: series, alerts and sinks cannot be managed", path.display());
+            None
+        }
+    }
+}
+
+/// A sink that is no longer configured keeps its cursor, in case that is a mistake, and with it all records from there on.
+fn warn_of_left_sinks(writer: &Writer) -> rusqlite::Result<()> {
+    for (sink, waiting) in writer.left_sinks()? {
+        tracing::warn!(
+            waiting,
+            "the sink {sink} is not in the configuration any more, and what it has not had is kept for it; to let that go: {}",
+            admin::status::drop_command(&sink)
+        );
+    }
+    Ok(())
+}
+
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
@@ -204,6 +229,7 @@ pub async fn run(
     let admin_listener = settings.admin_listen.map(bind_admin).transpose()?;
     let admin =
         admin_listener.as_ref().map(|listener| listener.local_addr()).transpose().map_err(GatewayError::System)?;
+    let control = bind_control(&settings.state_folder);
     let ready = Ready { mqtt: listener.local_addr().map_err(GatewayError::System)?, admin };
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let counters = Arc::new(EdgeCounters::default());
@@ -211,7 +237,8 @@ pub async fn run(
     let outbox = Outbox::default();
     let mut parts = start(&settings, lock, link, &outbox)?;
     let sources = parts.sources(&settings, &counters, &clock, &phase_seen)?;
-    let admin_thread = admin::spawn(admin_listener, sources, parts.pipeline.clone()).map_err(GatewayError::System)?;
+    let admin_thread =
+        admin::spawn((admin_listener, control), sources, parts.pipeline.clone()).map_err(GatewayError::System)?;
     let edge_parts = EdgeParts {
         settings: settings.edge.clone(),
         pipeline: PipelineHandle::new(parts.pipeline.clone(), settings.uncommitted_bytes_max),
@@ -298,6 +325,7 @@ fn start(
         pipeline: &pipeline,
     };
     let sinks = settings.sinks.iter().map(|sink| parts.start(sink)).collect::<Result<Vec<_>, _>>()?;
+    warn_of_left_sinks(&writer).map_err(GatewayError::Sqlite)?;
     if recovered.series > 0 || recovered.replayed > 0 {
         let Recovered { series, replayed, alerts } = &recovered;
         tracing::info!(series, replayed, alerts = alerts.len(), "detectors and alerts are as they were");

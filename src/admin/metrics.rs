@@ -58,8 +58,14 @@ pub fn write(status: &Status) -> String {
     text.single(
         "alerts_unraised_total",
         "counter",
-        "flagged readings that raised no alert because there are too many, since the start",
-        status.detection.alerts_unraised as f64,
+        "what raised no alert because there are too many, over all runs",
+        status.received.unraised as f64,
+    );
+    text.single(
+        "alerts_raised_unstored_total",
+        "counter",
+        "alerts that were raised while nothing could be stored, over all runs",
+        status.received.raised_unstored as f64,
     );
     text.single(
         "alert_acknowledgements_unknown_total",

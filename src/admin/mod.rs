@@ -3,6 +3,7 @@
 
 mod acknowledge;
 mod alerts;
+pub mod control;
 pub mod ledger;
 mod metrics;
 pub mod status;
@@ -24,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::store::threads::Message;
+use control::ControlSocket;
 use status::{Sources, Status};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -37,7 +39,11 @@ const RECORD_EVERY: Duration = Duration::from_secs(60);
 const STATE_CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// Serves until the phase's sender is gone. Must run in a `LocalSet`.
-pub async fn run(listener: Option<TcpListener>, sources: Sources, pipeline: Sender<Message>) {
+pub async fn run(
+    (listener, control): (Option<TcpListener>, Option<ControlSocket>),
+    sources: Sources,
+    pipeline: Sender<Message>,
+) {
     let mut phase = sources.phase.clone();
     let sources = Rc::new(sources);
     let for_requests = pipeline.clone();
@@ -48,8 +54,15 @@ pub async fn run(listener: Option<TcpListener>, sources: Sources, pipeline: Send
             None => std::future::pending().await,
         }
     };
+    let operating = async {
+        match &control {
+            Some(control) => control::serve(control, &sources, &for_requests).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = serving => {}
+        () = operating => {}
         // An error means that the sender is gone, and with it the gateway.
         () = async { while phase.changed().await.is_ok() {} } => {}
     }
@@ -201,7 +214,7 @@ fn reply(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Response<Ful
 
 /// Runs the interface on a thread of its own.
 pub fn spawn(
-    listener: Option<std::net::TcpListener>,
+    (listener, control): (Option<std::net::TcpListener>, Option<ControlSocket>),
     sources: Sources,
     pipeline: Sender<Message>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
@@ -210,7 +223,7 @@ pub fn spawn(
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async {
             let listener = listener.and_then(|listener| TcpListener::from_std(listener).ok());
-            run(listener, sources, pipeline).await;
+            run((listener, control), sources, pipeline).await;
         });
     })
 }

@@ -12,6 +12,7 @@ use crate::disk::{self, DiskSpace};
 use crate::edge::{EdgeCounters, Phase};
 use crate::forward::status::ForwardStatus;
 use crate::ingest::ClockState;
+use crate::store::cursors::EXPIRED_WITH_SINK;
 use crate::store::reader::Reader;
 use crate::store::threads::StoreCounters;
 
@@ -57,6 +58,7 @@ pub struct Status {
     pub ledger_adds_up: bool,
     pub store: StoreStatus,
     pub sinks: Vec<SinkStatus>,
+    pub dropped_sinks: Vec<DroppedSink>,
     pub mqtt: MqttStatus,
     pub detection: DetectionStatus,
     pub alerts: Vec<serde_json::Value>,
@@ -72,6 +74,10 @@ pub struct Received {
     pub undecodable_by_reason: std::collections::BTreeMap<String, u64>,
     pub duplicate: u64,
     pub dropped_by_rule: u64,
+    /// Alerts that were raised while nothing could be stored.
+    pub raised_unstored: u64,
+    /// What raised no alert because there are too many.
+    pub unraised: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,12 +107,24 @@ pub struct SinkStatus {
     pub kind: &'static str,
     /// Whether the configuration still names it; if not, its cursor and its data are kept as long as there is room.
     pub configured: bool,
+    /// How an operator lets go of it, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop_with: Option<String>,
     pub records_sent: u64,
     pub records_retried: u64,
     pub records_rejected: u64,
     /// Files of an archive that had to go since the start, for its cap or for the disk.
     pub files_removed: u64,
     pub last_error: Option<String>,
+}
+
+/// A sink that an operator dropped.
+#[derive(Debug, Serialize)]
+pub struct DroppedSink {
+    pub name: String,
+    pub stream: String,
+    /// Records that it never had.
+    pub expired: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -168,6 +186,7 @@ impl Sources {
             ledger_adds_up: view.ledger.iter().all(LedgerLine::adds_up),
             store: self.store_status(&view, now_ms),
             sinks: self.sinks.iter().map(sink_status).chain(self.left_sinks(&view)).collect(),
+            dropped_sinks: dropped_sinks(&view),
             mqtt: mqtt_status(&self.edge),
             detection: DetectionStatus {
                 series: self.store.series.get(),
@@ -208,6 +227,7 @@ impl Sources {
                 stream: stream.name(),
                 kind: "unknown",
                 configured: false,
+                drop_with: Some(drop_command(&line.sink)),
                 records_sent: 0,
                 records_retried: 0,
                 records_rejected: 0,
@@ -276,6 +296,7 @@ impl Status {
             damaged_stores: u64,
             store_oldest_age_s: Option<u64>,
             sinks: &'a [SinkStatus],
+            dropped_sinks: &'a [DroppedSink],
             alerts_raised: u64,
             disk: &'a Option<DiskStatus>,
         }
@@ -292,6 +313,7 @@ impl Status {
             damaged_stores: self.store.damaged_stores,
             store_oldest_age_s: self.store.oldest_age_s,
             sinks: &self.sinks,
+            dropped_sinks: &self.dropped_sinks,
             alerts_raised: self.detection.alerts_raised,
             disk: &self.disk,
         };
@@ -304,6 +326,19 @@ impl Status {
     }
 }
 
+/// What lets go of a sink that has left the configuration.
+pub fn drop_command(sink: &str) -> String {
+    format!("outrider sinks drop {sink}")
+}
+
+fn dropped_sinks(view: &StoreView) -> Vec<DroppedSink> {
+    let of = |(name, expired): &(String, u64)| {
+        let (stream, sink) = name.strip_prefix(EXPIRED_WITH_SINK)?.strip_prefix(':')?.split_once(':')?;
+        Some(DroppedSink { name: sink.to_owned(), stream: stream.to_owned(), expired: *expired })
+    };
+    view.totals.iter().filter_map(of).collect()
+}
+
 fn received(view: &StoreView) -> Received {
     let mut received = Received::default();
     for (name, value) in &view.totals {
@@ -313,6 +348,8 @@ fn received(view: &StoreView) -> Received {
                 received.undecodable_by_reason.insert(reason.to_owned(), *value);
             }
             _ if name == "accepted" => received.accepted = *value,
+            _ if name == "raised_unstored" => received.raised_unstored = *value,
+            _ if name == "unraised" => received.unraised = *value,
             _ => {}
         }
     }
@@ -325,6 +362,7 @@ fn sink_status(source: &SinkSource) -> SinkStatus {
         stream: source.stream.name(),
         kind: source.kind,
         configured: true,
+        drop_with: None,
         records_sent: source.status.records_sent.get(),
         records_retried: source.status.records_retried.get(),
         records_rejected: source.status.records_rejected.get(),

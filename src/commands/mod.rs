@@ -5,6 +5,7 @@ mod configuration;
 pub mod demo;
 pub mod detect;
 mod logging;
+mod operate;
 mod port_holder;
 pub mod run;
 
@@ -44,6 +45,15 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Find anomalies in a file of series,timestamp_ms,value lines, with the gateway's own detectors
     Detect(detect::DetectArguments),
+    /// Forget series of the running gateway
+    #[command(subcommand)]
+    Series(operate::SeriesCommand),
+    /// Clear alerts of the running gateway
+    #[command(subcommand)]
+    Alerts(operate::AlertsCommand),
+    /// Drop sinks that have left the configuration of the running gateway
+    #[command(subcommand)]
+    Sinks(operate::SinksCommand),
 }
 
 /// Exit codes beyond 0; 2 is clap's, for usage.
@@ -68,6 +78,9 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Check(arguments) => check::command(&arguments),
         Command::Demo(arguments) => demo::command(&arguments),
         Command::Detect(arguments) => detect::command(&arguments),
+        Command::Series(command) => operate::series(&command),
+        Command::Alerts(command) => operate::alerts(&command),
+        Command::Sinks(command) => operate::sinks(&command),
     }
 }
 

@@ -32,7 +32,7 @@ Every key of the configuration can be given as a variable, too:
 
 When it is ready it prints one line on standard output:
   {\"event\":\"ready\",\"mqtt\":\"IP:PORT\",\"admin\":\"IP:PORT\"}
-SIGTERM or SIGINT ends it in order, a second one at once. What was
+SIGTERM or SIGINT ends it in order, a second one at once; SIGHUP does not. What was
 acknowledged is stored in either case.
 
 Exit codes:
@@ -108,6 +108,7 @@ pub fn run(settings: GatewaySettings) -> Result<(), GatewayError> {
     let runtime = edge::runtime().map_err(GatewayError::System)?;
     runtime.block_on(async {
         let stop = first_signal().map_err(GatewayError::System)?;
+        heed_hangups().map_err(GatewayError::System)?;
         gateway::run(settings, watch::Sender::new(Link::Up), print_ready, stop).await
     })
 }
@@ -140,6 +141,17 @@ fn log_ready(ready: Ready) {
         Some(admin) => tracing::warn!("status page on http://{admin}/, open to the network, without a password"),
         None => tracing::info!("no status page: admin.listen is off"),
     }
+}
+
+/// SIGHUP asks daemons to read their configuration again: one that ended for it would be down for want of a feature.
+fn heed_hangups() -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: nothing to reload yet; a changed configuration holds from the next start");
+        }
+    });
+    Ok(())
 }
 
 /// Ready at the first SIGTERM or SIGINT; the one after it exits.

@@ -123,12 +123,14 @@ pub struct Alert {
 pub enum ClearedReason {
     /// Silent for so long that it is no news any more.
     Expired,
+    Operator,
 }
 
 impl ClearedReason {
     pub fn name(self) -> &'static str {
         match self {
             ClearedReason::Expired => "expired",
+            ClearedReason::Operator => "operator",
         }
     }
 }
@@ -224,6 +226,7 @@ fn what(key: &AlertKey, alert: &Alert, value: &str) -> String {
             match (alert.state, alert.cleared_reason) {
                 (State::Raised, _) => format!("nothing is heard of {whose}"),
                 (State::Cleared, None) => format!("{whose} is heard again"),
+                (State::Cleared, Some(ClearedReason::Operator)) => format!("{whose}: cleared by an operator"),
                 (State::Cleared, Some(ClearedReason::Expired)) => format!("{whose} is not waited for any more"),
             }
         }
@@ -320,7 +323,9 @@ pub fn read_alert(line: &[u8]) -> Option<(AlertKey, Alert)> {
         cleared_at_ms: value.get("cleared_at_ms")?.as_i64(),
         count: value.get("count")?.as_u64()?,
         acknowledged_by: text("acknowledged_by"),
-        cleared_reason: text("cleared_reason").filter(|name| name == "expired").map(|_| ClearedReason::Expired),
+        cleared_reason: text("cleared_reason").and_then(|name| {
+            [ClearedReason::Expired, ClearedReason::Operator].into_iter().find(|reason| reason.name() == name)
+        }),
         returns: value
             .get("returns")
             .and_then(serde_json::Value::as_u64)

@@ -159,6 +159,8 @@ pub struct Pipeline {
     crowd_told: u64,
     crowd_pacer: ReportPacer,
     accepted: u64,
+    /// What raised no alert, as it was last sealed.
+    unraised_sealed: u64,
     flagged: u64,
     alerts: Vec<AlertRow>,
     findings: Findings,
@@ -186,6 +188,7 @@ impl Pipeline {
             crowd_told: 0,
             crowd_pacer: ReportPacer::default(),
             accepted: 0,
+            unraised_sealed: 0,
             flagged: 0,
             alerts: Vec::new(),
             findings: Findings::default(),
@@ -392,6 +395,8 @@ impl Pipeline {
     pub fn seal(&mut self) -> Sealed {
         let (snapshot, snapshot_chunks) = self.next_chunks(self.chunks_a_commit);
         let accepted = std::mem::take(&mut self.accepted);
+        let unraised = self.book.unraised() - std::mem::replace(&mut self.unraised_sealed, self.book.unraised());
+        let received = [("accepted", accepted), ("unraised", unraised)];
         Sealed {
             raw: self.raw.seal(),
             anomalies: self.anomalies.seal(),
@@ -399,7 +404,7 @@ impl Pipeline {
             snapshot,
             snapshot_chunks,
             snapshot_covers: self.snapshot_covers,
-            received: if accepted > 0 { vec![("accepted", accepted)] } else { Vec::new() },
+            received: received.into_iter().filter(|(_, count)| *count > 0).collect(),
         }
     }
 

@@ -123,6 +123,10 @@ impl Watch {
         std::mem::take(&mut self.shares.unmissed)
     }
 
+    pub fn knows_device(&self, device: &str) -> bool {
+        self.table.devices.find(device).is_some()
+    }
+
     /// Where a series is.
     pub fn index_of(&self, device: &str, metric: &str) -> Option<usize> {
         self.table.find(device, metric)
@@ -229,6 +233,20 @@ impl Watch {
             self.rhythms.push(Rhythm::NEW);
         }
         Some(index)
+    }
+
+    /// Forgets a series of a device, or all of them, as if nobody had ever heard of them. `gone` gets the metric of each.
+    pub fn forget_series(&mut self, device: &str, metric: Option<&str>, mut gone: impl FnMut(&str)) {
+        for index in 0..self.rhythms.len() {
+            if !self.table.is_used(index) {
+                continue;
+            }
+            let (known, known_metric) = self.table.name_of(index);
+            if known == device && metric.is_none_or(|metric| metric == known_metric) {
+                gone(known_metric);
+                self.forget(index);
+            }
+        }
     }
 
     fn forget(&mut self, index: usize) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::operation::{Answer, Outcome};
 use super::reader::FileId;
 use super::salvage::SalvageParts;
 use super::schema;
@@ -129,6 +130,27 @@ pub(super) struct Waiting {
     pub shares: Vec<Share>,
     /// Dropped, which tells that what was salvaged is durable.
     pub salvage: Vec<Sender<()>>,
+    pub answers: Vec<(Answer, Pending)>,
+}
+
+/// What an operator is answered once the commit is done.
+#[derive(Debug)]
+pub(super) enum Pending {
+    Outcome(Outcome),
+    /// The commit itself tells.
+    DroppedSink(String),
+}
+
+impl Pending {
+    fn outcome(self, report: &CommitReport) -> Outcome {
+        match self {
+            Pending::Outcome(outcome) => outcome,
+            Pending::DroppedSink(name) => {
+                let dropped = report.dropped_sinks.iter().find(|(known, _)| *known == name);
+                dropped.map_or(Outcome::Unknown(format!("there is no sink {name}")), |(_, what)| what.outcome(&name))
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -162,7 +184,7 @@ impl Committer {
         }
     }
 
-    fn serve(&mut self, job: Job) {
+    fn serve(&mut self, mut job: Job) {
         let started = Instant::now();
         // Two readers may have found the same damage: the second time it is no longer this file.
         if job.damaged.is_some() && job.damaged == self.writer.file() {
@@ -175,6 +197,10 @@ impl Committer {
         }
         for (session, through) in &job.waiting.sessions {
             session.commit_through(*through);
+        }
+        for (answer, pending) in std::mem::take(&mut job.waiting.answers) {
+            // Whoever asked may have gone away.
+            let _ = answer.send(pending.outcome(&report));
         }
         drop(job.waiting);
         self.count(&report, started.elapsed());

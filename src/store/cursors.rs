@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::operation::DroppedSink;
 use crate::core::cursor::CursorState;
 use crate::core::identity::Stream;
 
@@ -69,6 +70,9 @@ impl Entry {
         }
     }
 }
+
+/// Total, followed by stream and sink: records that had expired for a sink when it was dropped.
+pub const EXPIRED_WITH_SINK: &str = "expired_with_sink";
 
 /// Dead letters kept for each store, and bytes of their lines; their number stays in the ledger when the oldest go.
 const DEAD_LETTER_ROWS_MAX: i64 = 10_000;
@@ -224,6 +228,44 @@ impl Cursors {
         most
     }
 
+    /// Sinks that have left the configuration, and the records that wait for each of them. They hold back the deletion of all streams that
+    /// they have a cursor of.
+    pub fn left(&self, db: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
+        let mut left: Vec<(String, u64)> = Vec::new();
+        for entry in self.entries.iter().filter(|entry| !entry.configured) {
+            let waiting = entry.waiting(db)?;
+            match left.iter_mut().find(|(sink, _)| *sink == entry.sink) {
+                Some((_, count)) => *count += waiting,
+                None => left.push((entry.sink.clone(), waiting)),
+            }
+        }
+        Ok(left)
+    }
+
+    /// Forgets the cursors of a sink that are not of this configuration. What waited for them has expired, and is counted under a total's
+    /// name of its own, because their lines leave the ledger.
+    pub fn drop_sink(&mut self, db: &Connection, sink: &str) -> rusqlite::Result<DroppedSink> {
+        if self.entries.iter().all(|entry| entry.sink != sink) {
+            return Ok(DroppedSink::Unknown);
+        }
+        let is_left = |entry: &Entry| entry.sink == sink && !entry.configured;
+        let mut dropped = Vec::new();
+        for entry in self.entries.iter().filter(|entry| is_left(entry)) {
+            let (stream, waiting) = (entry.stream, entry.waiting(db)?);
+            db.execute("DELETE FROM cursor WHERE sink = ?1 AND stream = ?2", params![sink, stream.name()])?;
+            db.execute(
+                "INSERT INTO total(name, value) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET value = value + excluded.value",
+                params![format!("{EXPIRED_WITH_SINK}:{}:{sink}", stream.name()), (waiting + entry.expired) as i64],
+            )?;
+            dropped.push((stream, waiting));
+        }
+        if dropped.is_empty() {
+            return Ok(DroppedSink::Configured);
+        }
+        self.entries.retain(|entry| !is_left(entry));
+        Ok(DroppedSink::Dropped(dropped))
+    }
+
     /// The furthest that any sink has come.
     pub fn furthest(&self, stream: Stream) -> u64 {
         let cursors = self.entries.iter().filter(|entry| entry.stream == stream).map(|entry| entry.state.cursor);
@@ -256,6 +298,20 @@ impl Cursors {
 }
 
 impl Entry {
+    /// Records that are held and that it is not done with.
+    fn waiting(&self, db: &Connection) -> rusqlite::Result<u64> {
+        let table = self.stream.name();
+        let sql = format!("SELECT seq, count FROM {table} INDEXED BY {table}_held WHERE seq > ?1");
+        let mut select = db.prepare_cached(&sql)?;
+        let mut rows = select.query([self.state.cursor as i64])?;
+        let mut waiting = 0;
+        while let Some(row) = rows.next()? {
+            let (last, count) = (row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64);
+            waiting += count - self.state.done_within(last + 1 - count, last).min(count);
+        }
+        Ok(waiting)
+    }
+
     fn insert(&self, db: &Connection) -> rusqlite::Result<()> {
         let mut insert = db.prepare_cached(
             "INSERT INTO cursor(sink, stream, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing)
@@ -286,6 +342,49 @@ impl Entry {
 mod tests {
     use super::*;
     use crate::store::schema::{self, Synchronous};
+
+    #[test]
+    fn only_a_sink_that_left_the_configuration_is_dropped_and_what_waited_is_counted() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
+        let mut cursors = Cursors::default();
+        for (sink, stream) in [("old", Stream::Raw), ("old", Stream::Anomalies), ("new", Stream::Raw)] {
+            cursors.register(&db, sink, stream).expect("a cursor");
+        }
+        for (last, count) in [(10, 10), (20, 10), (30, 10)] {
+            db.execute(
+                "INSERT INTO raw(seq, run, first_position, count, first_ms, last_ms, raw_len, codec, crc, payload)
+                 VALUES (?1, x'00', ?1, ?2, 0, 0, 0, 1, 0, x'')",
+                [last, count],
+            )
+            .expect("a row");
+        }
+        cursors.accept(Stream::Raw, 30);
+        let state = CursorState { cursor: 5, acknowledged: vec![(8, 12)] };
+        let change =
+            CursorChange { sink: "old".into(), stream: Stream::Raw, state, dead_letters: vec![], quarantined: 0 };
+        cursors.apply(&db, &change).expect("a working disk");
+        cursors.save(&db).expect("a working disk");
+
+        // It left the configuration for one stream only.
+        let mut half = Cursors::load(&db).expect("readable");
+        half.register(&db, "old", Stream::Raw).expect("known");
+        half.register(&db, "new", Stream::Raw).expect("known");
+        assert_eq!(half.drop_sink(&db, "nobody").expect("readable"), DroppedSink::Unknown);
+        assert_eq!(half.drop_sink(&db, "new").expect("readable"), DroppedSink::Configured);
+        let dropped = half.drop_sink(&db, "old").expect("a working disk");
+        assert_eq!(dropped, DroppedSink::Dropped(vec![(Stream::Anomalies, 0)]));
+        assert_eq!(half.drop_sink(&db, "old").expect("readable"), DroppedSink::Configured);
+
+        let mut gone = Cursors::load(&db).expect("readable");
+        gone.register(&db, "new", Stream::Raw).expect("known");
+        assert_eq!(gone.left(&db).expect("readable"), [("old".to_owned(), 20)]);
+        assert_eq!(gone.delivered_through(Stream::Raw), Some(0));
+        assert_eq!(gone.drop_sink(&db, "old").expect("a working disk"), DroppedSink::Dropped(vec![(Stream::Raw, 20)]));
+        assert_eq!((gone.entries.len(), Cursors::load(&db).expect("readable").entries.len()), (1, 1));
+        let total = "SELECT value FROM total WHERE name = 'expired_with_sink:raw:old'";
+        assert_eq!(db.query_row(total, [], |row| row.get::<_, i64>(0)), Ok(20));
+    }
 
     #[test]
     fn dead_letters_are_bounded_in_bytes_and_all_of_them_are_counted() {

@@ -7,6 +7,7 @@ pub mod cursors;
 mod intake;
 pub mod lock;
 pub mod opening;
+pub mod operation;
 pub mod quarantine;
 pub mod reader;
 pub mod recovery;

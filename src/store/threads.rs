@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::announce::Announcer;
 pub use super::committer::{CommittedSequences, StoreCounters, Unstorable};
-use super::committer::{Committer, Job};
+use super::committer::{Committer, Job, Pending};
 use super::cursors::CursorChange;
 use super::intake::Intake;
+use super::operation::{Answer, Operation, Outcome};
 use super::reader::FileId;
 use super::retention;
 use super::salvage::{SalvageParts, Salvaged};
@@ -69,6 +70,10 @@ pub enum Message {
     },
     /// The gateway's own record, but for the fields that every record begins with.
     Gateway(Vec<u8>),
+    Operate {
+        operation: Operation,
+        answer: Answer,
+    },
     Shutdown,
 }
 
@@ -259,12 +264,39 @@ impl PipelineLoop {
                 self.open.waiting.salvage.push(committed);
                 self.hurry(Duration::ZERO);
             }
+            Message::Operate { operation, answer } => self.operate(operation, answer),
             Message::Shutdown => {
                 self.stopping = true;
                 self.counters.ending.store(true, Ordering::Relaxed);
                 self.pipeline.request_final_snapshot();
             }
         }
+    }
+
+    /// Answered with the commit that makes it durable.
+    fn operate(&mut self, operation: Operation, answer: Answer) {
+        tracing::info!("the operator asks: {operation}");
+        let now = self.moment();
+        let pending = match &operation {
+            Operation::ForgetSeries { device, metric } => {
+                match self.pipeline.forget_series(device, metric.as_deref(), now) {
+                    0 => Pending::Outcome(Outcome::Unknown(
+                        "no such series is watched, and no alert is about it".to_owned(),
+                    )),
+                    count => Pending::Outcome(Outcome::Done(format!("forgot {count} series"))),
+                }
+            }
+            Operation::ClearAlert(key) => Pending::Outcome(match self.pipeline.clear_alert(key, now) {
+                true => Outcome::Done("cleared".to_owned()),
+                false => Outcome::Unknown("no such alert is raised".to_owned()),
+            }),
+            Operation::DropSink(name) => {
+                self.open.input.dropped_sinks.push(name.clone());
+                Pending::DroppedSink(name.clone())
+            }
+        };
+        self.open.waiting.answers.push((answer, pending));
+        self.hurry(Duration::ZERO);
     }
 
     fn submission(&mut self, submission: Submission) {
@@ -358,6 +390,7 @@ impl PipelineLoop {
             || self.open.damaged.is_some()
             || self.has_more_to_delete
             || !self.open.waiting.sessions.is_empty()
+            || !self.open.waiting.answers.is_empty()
     }
 
     /// When the loop has to look again although nothing has come.

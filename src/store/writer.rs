@@ -10,6 +10,7 @@ use rusqlite::{Connection, params};
 
 use super::ballast::Ballast;
 use super::cursors::{CursorChange, Cursors};
+use super::operation::DroppedSink;
 use super::quarantine::{self, Head};
 use super::reader::FileId;
 use super::retention::{self, Capacity, Deleted, Needed, Room};
@@ -40,11 +41,17 @@ pub struct CommitInput {
     pub cursors: Vec<CursorChange>,
     /// Taken over from a damaged store, with places given by the pipeline.
     pub salvaged: Vec<Salvaged>,
+    /// Sinks that are to lose their cursors, unless they are configured.
+    pub dropped_sinks: Vec<String>,
 }
 
 impl CommitInput {
     pub fn is_empty(&self) -> bool {
-        self.sealed.is_empty() && self.undecodable.is_empty() && self.cursors.is_empty() && self.salvaged.is_empty()
+        self.sealed.is_empty()
+            && self.undecodable.is_empty()
+            && self.cursors.is_empty()
+            && self.salvaged.is_empty()
+            && self.dropped_sinks.is_empty()
     }
 
     pub fn batches(&self) -> impl Iterator<Item = &SealedBatch> {
@@ -78,6 +85,7 @@ pub struct CommitReport {
     pub room: Room,
     /// Records of a damaged store that could not be salvaged, once that is known.
     pub lost: u64,
+    pub dropped_sinks: Vec<(String, DroppedSink)>,
 }
 
 #[derive(Debug)]
@@ -200,6 +208,11 @@ impl Writer {
         self.cursors.register(&self.db, sink, stream)
     }
 
+    /// Sinks that have left the configuration, and the records that wait for each of them.
+    pub fn left_sinks(&self) -> rusqlite::Result<Vec<(String, u64)>> {
+        self.cursors.left(&self.db)
+    }
+
     pub fn connection(&self) -> &Connection {
         &self.db
     }
@@ -237,6 +250,9 @@ impl Writer {
         let mut cursors = self.cursors.clone();
         for change in &input.cursors {
             cursors.apply(&transaction, change)?;
+        }
+        for sink in &input.dropped_sinks {
+            report.dropped_sinks.push((sink.clone(), cursors.drop_sink(&transaction, sink)?));
         }
         let is_broken = !with_snapshot && !input.sealed.snapshot.is_empty();
         let last_raw =

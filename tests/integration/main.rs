@@ -26,6 +26,7 @@ mod hostile;
 mod kill;
 mod kinesis;
 mod mqtt;
+mod operate;
 mod profiles;
 mod schema;
 mod shares;

@@ -233,6 +233,29 @@ impl AlertBook {
         }
     }
 
+    /// It is over for all of these, and not because of readings. Returns how many of them were raised.
+    pub fn clear_all(
+        &mut self,
+        now: Moment,
+        is_one: impl Fn(&AlertKey) -> bool,
+        reason: ClearedReason,
+        changes: &mut Vec<AlertChange>,
+    ) -> usize {
+        let raised = self.entries.iter().filter(|(key, entry)| entry.is_raised() && is_one(key));
+        let mut keys: Vec<AlertKey> = raised.map(|(key, _)| key.clone()).collect();
+        keys.sort_unstable_by(|a, b| (&a.metric, &a.kind).cmp(&(&b.metric, &b.kind)));
+        for key in &keys {
+            let entry = self.entries.get_mut(key).expect("just found");
+            entry.alert.cleared_reason = Some(reason);
+            entry.alert.state = State::Cleared;
+            entry.alert.cleared_at_ms = Some(now.wall_ms);
+            entry.change(now);
+            entry.phase = Phase::Cleared { since_ms: now.steady_ms };
+            changes.push(AlertChange { key: key.clone(), alert: Some(entry.alert.clone()) });
+        }
+        keys.len()
+    }
+
     /// Time has gone by: what was quiet clears, what was cleared goes. Sorted, so that the same events give the same records.
     pub fn tick(&mut self, now: Moment, changes: &mut Vec<AlertChange>) {
         self.company.retain(|_, metrics| metrics.iter().any(|(_, at_ms)| now.steady_ms <= at_ms + COMPANY_MS));

@@ -1,7 +1,7 @@
 //! What time alone brings: silence, a crowd of series, the end of alerts, the next snapshot.
 
 use super::*;
-use crate::core::alert::Trouble;
+use crate::core::alert::{ClearedReason, Trouble};
 use crate::core::watch::Missed;
 
 /// How often the state of all detectors is written anew.
@@ -30,6 +30,32 @@ impl Pipeline {
             let (device, metric) = self.watch.name_of_missed(missed);
             self.book.release(now, &gap_key(device, metric));
         }
+    }
+
+    /// As if nobody had ever heard of a series, or of a device: nothing would ever clear their alerts, so they are cleared with them.
+    /// Returns how many series and alerts there were.
+    pub fn forget_series(&mut self, device: &str, metric: Option<&str>, now: Moment) -> usize {
+        let mut count = 0;
+        self.watch.forget_series(device, metric, |_| count += 1);
+        let is_device_gone = !self.watch.knows_device(device);
+        let of_it = |key: &AlertKey| {
+            let is_metric = metric.is_none_or(|metric| metric == key.metric);
+            key.device == device && (is_metric || is_device_gone && key.metric == DEVICE_METRIC)
+        };
+        let alerts = self.book.clear_all(now, of_it, ClearedReason::Operator, &mut self.changes);
+        self.record_changes(now);
+        if count > 0 {
+            // A kill before the next regular snapshot would bring it back.
+            self.begin_snapshot();
+        }
+        count.max(usize::from(alerts > 0))
+    }
+
+    /// An operator has had enough of an alert. Returns whether it was raised.
+    pub fn clear_alert(&mut self, key: &AlertKey, now: Moment) -> bool {
+        let is_known = self.book.clear_all(now, |known| known == key, ClearedReason::Operator, &mut self.changes) > 0;
+        self.record_changes(now);
+        is_known
     }
 
     /// Who has fallen silent: a record on the second stream, without a reading, and an alert that stays until something is heard.

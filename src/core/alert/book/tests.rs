@@ -54,7 +54,7 @@ impl Life {
             };
             let what = match (alert.state, alert.cleared_reason) {
                 (State::Cleared, None) => "C".to_owned(),
-                (State::Cleared, Some(ClearedReason::Expired)) => "E".to_owned(),
+                (State::Cleared, Some(reason)) => reason.name().to_uppercase()[..1].to_owned(),
                 (State::Raised, _) if alert.revision == 1 => format!("R{severity}"),
                 (State::Raised, _) if alert.acknowledged_by.is_some() => format!("A{severity}"),
                 (State::Raised, _) => format!("U{severity}"),

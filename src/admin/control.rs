@@ -1,0 +1,178 @@
+//! The control socket, `{store.path}/control.sock`: what an operator may ask of the running gateway, besides all that the administration
+//! interface answers. The file's mode lets in only the user that the gateway runs as, so nobody has to log in; over TCP, where there is
+//! no login either, nothing can be taken away.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixListener;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::status::Sources;
+use super::{CONNECTION_TIME_MAX, TEXT, alerts, reply};
+use crate::core::topic;
+use crate::store::operation::{Operation, Outcome};
+use crate::store::threads::Message;
+
+/// Connections served at once; the next ones wait.
+const CONNECTIONS_MAX: usize = 8;
+/// An answer comes with the next commit; longer than this the disk hangs.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// The socket's file in a state folder.
+pub fn socket_path(folder: &Path) -> PathBuf {
+    folder.join("control.sock")
+}
+
+/// The socket, and its file as long as it is served.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: StdListener,
+    path: PathBuf,
+}
+
+impl ControlSocket {
+    /// To be called with the state folder locked: a file that is there was left behind by a process that was killed.
+    pub fn bind(folder: &Path) -> io::Result<ControlSocket> {
+        let path = socket_path(folder);
+        match std::fs::symlink_metadata(&path) {
+            Ok(known) if known.file_type().is_socket() => std::fs::remove_file(&path)?,
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of that name")),
+            Err(_) => {}
+        }
+        // Under a name of its own until only its owner may use it.
+        let hidden = folder.join(".control");
+        match std::fs::remove_file(&hidden) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = StdListener::bind(&hidden)?;
+        std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&hidden, &path)?;
+        listener.set_nonblocking(true)?;
+        Ok(ControlSocket { listener, path })
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        // Whoever finds it left behind is refused a connection and says so.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Serves for ever. Must run in a `LocalSet`.
+pub(super) async fn serve(socket: &ControlSocket, sources: &Rc<Sources>, pipeline: &Sender<Message>) {
+    let Ok(listener) = socket.listener.try_clone().and_then(UnixListener::from_std) else { return };
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (sources, pipeline) = (Rc::clone(sources), pipeline.clone());
+        tokio::task::spawn_local(async move {
+            let service = service_fn(move |request| {
+                let (sources, pipeline) = (Rc::clone(&sources), pipeline.clone());
+                async move { Ok::<_, Infallible>(answer(request, &sources, &pipeline).await) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            // Whoever asks may go away in the middle; there is nothing to do about it.
+            let _ = tokio::time::timeout(CONNECTION_TIME_MAX, connection).await;
+            drop(place);
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender<Message>) -> Response<Full<Bytes>> {
+    match operation(request.uri().path()) {
+        Some(operation) if *request.method() == Method::DELETE => {
+            let (status, text) = operate(operation, pipeline).await;
+            reply(status, TEXT, format!("{text}\n"))
+        }
+        _ => super::answer(request, sources, pipeline).await,
+    }
+}
+
+/// `/api/series/{device}`, `/api/series/{device}/{metric}`, `/api/alerts/{device}/{metric}/{kind}`, `/api/sinks/{name}`.
+fn operation(path: &str) -> Option<Operation> {
+    let path = path.strip_prefix("/api/")?;
+    if let Some(alert) = path.strip_prefix("alerts/") {
+        return alerts::key(alert).map(Operation::ClearAlert);
+    }
+    let levels: Vec<String> = path.split('/').map(topic::percent_decode).collect();
+    match levels.as_slice() {
+        [what, device] if what == "series" => Some(Operation::ForgetSeries { device: device.clone(), metric: None }),
+        [what, device, metric] if what == "series" => {
+            Some(Operation::ForgetSeries { device: device.clone(), metric: Some(metric.clone()) })
+        }
+        [what, name] if what == "sinks" => Some(Operation::DropSink(name.clone())),
+        _ => None,
+    }
+}
+
+async fn operate(operation: Operation, pipeline: &Sender<Message>) -> (StatusCode, String) {
+    let (answer, answered) = oneshot::channel();
+    if pipeline.send(Message::Operate { operation, answer }).is_err() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping".to_owned());
+    }
+    match tokio::time::timeout(ANSWER_WITHIN, answered).await {
+        Ok(Ok(Outcome::Done(text))) => (StatusCode::OK, text),
+        Ok(Ok(Outcome::Unknown(text))) => (StatusCode::NOT_FOUND, text),
+        Ok(Ok(Outcome::Refused(text))) => (StatusCode::CONFLICT, text),
+        Ok(Err(_)) => (StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping".to_owned()),
+        Err(_) => (StatusCode::GATEWAY_TIMEOUT, "the store does not answer; it is done when it does".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::alert::AlertKey;
+
+    #[test]
+    fn what_is_asked_for_is_told_by_the_path() {
+        let series = |device: &str, metric: Option<&str>| Operation::ForgetSeries {
+            device: device.to_owned(),
+            metric: metric.map(str::to_owned),
+        };
+        assert_eq!(operation("/api/series/a%2Fb"), Some(series("a/b", None)));
+        assert_eq!(operation("/api/series/a/t%20x"), Some(series("a", Some("t x"))));
+        assert_eq!(operation("/api/sinks/archive"), Some(Operation::DropSink("archive".to_owned())));
+        let key = AlertKey { device: "a".to_owned(), metric: "t".to_owned(), kind: "gap".to_owned() };
+        assert_eq!(operation("/api/alerts/a/t/gap"), Some(Operation::ClearAlert(key)));
+        for path in ["/api/series", "/api/series/a/b/c", "/api/alerts/a/t", "/api/sinks/a/b", "/series/a", "/"] {
+            assert_eq!(operation(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn only_its_owner_may_use_the_socket_and_what_was_left_behind_is_replaced() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = socket_path(folder.path());
+        let first = ControlSocket::bind(folder.path()).expect("a socket");
+        let mode = || std::fs::metadata(&path).expect("a file").permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        // As a kill leaves it.
+        std::mem::forget(first);
+        let second = ControlSocket::bind(folder.path()).expect("a socket");
+        assert_eq!(mode(), 0o600);
+        drop(second);
+        assert!(!path.exists());
+        std::fs::write(&path, "x").expect("a file");
+        assert!(ControlSocket::bind(folder.path()).is_err(), "a file that is no socket is not ours to remove");
+    }
+}

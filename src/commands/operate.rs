@@ -1,0 +1,150 @@
+//! What an operator asks of the running gateway: `outrider series forget`, `alerts clear`, `sinks drop`, over its control socket.
+
+use std::fmt::Write as _;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::Exit;
+use super::configuration::ConfigArguments;
+use crate::admin::control;
+use crate::core::topic;
+
+/// Longer than the gateway itself waits for its disk.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+
+/// Which gateway: the one that has this state folder.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// Its configuration file, for store.path; else as `outrider run` finds it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Its state folder, instead of store.path
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SeriesCommand {
+    /// Forget a device, or one metric of it: it is not missed any more, its alerts are cleared, and it makes room for others. Should it
+    /// report again, it is new
+    Forget {
+        /// As in the topics of alerts: a slash within a name is written %2F
+        #[arg(value_name = "DEVICE[/METRIC]")]
+        series: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AlertsCommand {
+    /// Clear an alert for everybody; if its reason is still there, it is raised again
+    Clear {
+        /// As in the alert's topic, alerts/DEVICE/METRIC/KIND
+        device: String,
+        metric: String,
+        kind: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SinksCommand {
+    /// Let go of what waits for a sink that has left the configuration; it is counted as expired
+    Drop {
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+pub fn series(command: &SeriesCommand) -> ExitCode {
+    let SeriesCommand::Forget { series, place } = command;
+    let levels: Vec<&str> = series.splitn(2, '/').collect();
+    delete(place, "series", &levels)
+}
+
+pub fn alerts(command: &AlertsCommand) -> ExitCode {
+    let AlertsCommand::Clear { device, metric, kind, place } = command;
+    delete(place, "alerts", &[device, metric, kind])
+}
+
+pub fn sinks(command: &SinksCommand) -> ExitCode {
+    let SinksCommand::Drop { name, place } = command;
+    delete(place, "sinks", &[name])
+}
+
+fn delete(place: &Place, what: &str, levels: &[&str]) -> ExitCode {
+    let configuration = match ConfigArguments::of(place.config.clone(), place.state.clone()).load() {
+        Ok(configuration) => configuration,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Exit::Configuration.into();
+        }
+    };
+    let mut path = format!("/api/{what}");
+    for level in levels {
+        path.push('/');
+        path.push_str(&encode(&topic::percent_decode(level)));
+    }
+    match ask(&configuration.store.folder, &path) {
+        Ok((200, text)) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok((_, text)) => failed(&text),
+        Err(error) => failed(&explained(&error, &configuration.store.folder)),
+    }
+}
+
+fn failed(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    Exit::RunTime.into()
+}
+
+fn explained(error: &io::Error, folder: &Path) -> String {
+    let folder = folder.display();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            format!("no gateway is running with its state in {folder}; --config or --state names another folder")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("only the user that the gateway in {folder} runs as may do this (or root)")
+        }
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!("the gateway in {folder} does not answer"),
+        _ => format!("cannot speak to the gateway in {folder}: {error}"),
+    }
+}
+
+/// The status code and the text of the answer.
+fn ask(folder: &Path, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = UnixStream::connect(control::socket_path(folder))?;
+    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+    write!(stream, "DELETE {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    let broken = || io::Error::new(io::ErrorKind::InvalidData, "its answer is not understood");
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(broken)?;
+    Ok((code, body.trim_end().to_owned()))
+}
+
+/// A level of a path in a request.
+fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => write!(out, "%{byte:02X}").expect("a string takes everything"),
+        }
+    }
+    out
+}

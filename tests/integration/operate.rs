@@ -1,0 +1,124 @@
+//! What an operator asks of the running gateway, with the program's own commands over the control socket.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::gateway::{Gateway, ledger_line, request, wait_until};
+
+fn outrider(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outrider"));
+    command.args(arguments).arg("--config").arg(folder.join("outrider.toml"));
+    command.arg("--state").arg(folder.join("state")).output().unwrap()
+}
+
+/// The exit code, and what was said on the one stream or the other.
+fn said(folder: &Path, arguments: &[&str]) -> (i32, String) {
+    let Output { status, stdout, stderr } = outrider(folder, arguments);
+    let text = String::from_utf8([stdout, stderr].concat()).unwrap();
+    (status.code().unwrap(), text.trim_end().to_owned())
+}
+
+fn json(subscriber: &mut Client) -> Value {
+    serde_json::from_slice(&subscriber.receive().payload).unwrap()
+}
+
+#[test]
+fn series_are_forgotten_and_alerts_cleared() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    let mut driver = Client::connect(gateway.mqtt, "driver");
+    driver.subscribe(&[("alerts/#", 1)]);
+    let mut device = Client::connect(gateway.mqtt, "device");
+    device.publish("devices/tank", "{\"a b\":1,\"temp\":2}");
+    device.publish("devices/other/temp", "1");
+    wait_until("three series", || gateway.status()["detection"]["series"] == 3);
+    assert_eq!(said(folder.path(), &["series", "forget", "tank/a b"]), (0, "forgot 1 series".to_owned()));
+    device.publish("devices/tank/level", "nan");
+    assert_eq!(json(&mut driver)["state"], "raised");
+    assert_eq!(said(folder.path(), &["series", "forget", "tank"]), (0, "forgot 1 series".to_owned()));
+    let cleared = json(&mut driver);
+    assert_eq!((&cleared["state"], &cleared["cleared_reason"]), (&"cleared".into(), &"operator".into()));
+    wait_until("one series", || gateway.status()["detection"]["series"] == 1);
+    assert_eq!(said(folder.path(), &["series", "forget", "tank"]).0, 1, "there is none left");
+
+    device.publish("devices/a%2Fb/level", "nan");
+    let raised = json(&mut driver);
+    assert_eq!(raised["device"], "a%2Fb");
+    // As the alert's topic has it; and over TCP nobody may.
+    let target = "/api/alerts/a%252Fb/level/limit";
+    assert_eq!(request(gateway.admin.unwrap(), &format!("DELETE {target}"), "", "").status, 405);
+    assert_eq!(request(gateway.admin.unwrap(), "DELETE /api/series/other", "", "").status, 405);
+    let clear = ["alerts", "clear", "a%252Fb", "level", "limit"];
+    assert_eq!(said(folder.path(), &clear), (0, "cleared".to_owned()));
+    let cleared = json(&mut driver);
+    assert_eq!((&cleared["id"], &cleared["cleared_reason"]), (&raised["id"], &"operator".into()));
+    assert_eq!(said(folder.path(), &clear), (1, "no such alert is raised".to_owned()));
+    gateway.kill();
+
+    // A kill leaves the socket behind, and forgets nothing of it.
+    let (code, text) = said(folder.path(), &clear);
+    assert!(code == 1 && text.starts_with("no gateway is running with its state in"), "{text}");
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    assert_eq!(gateway.status()["detection"]["alerts_raised"], 0);
+    assert_eq!(said(folder.path(), &["series", "forget", "other"]).0, 0);
+    assert!(gateway.stop().success());
+    assert!(!folder.path().join("state/control.sock").exists());
+}
+
+const CLOUD: &str =
+    "[[sink]]\nname = 'cloud'\ntype = 'kinesis'\nregion = 'eu-west-1'\nendpoint = 'http://127.0.0.1:9'\nraw = 'r'\n";
+const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "x")];
+
+#[test]
+fn a_sink_that_left_the_configuration_is_named_and_can_be_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    Client::connect(gateway.mqtt, "device").publish("devices/tank/temp", "1");
+    assert!(gateway.stop().success());
+
+    let gateway = Gateway::start_configured(folder.path(), CLOUD, &[], &KEYS);
+    let mut device = Client::connect(gateway.mqtt, "device");
+    (0..5).for_each(|_| device.publish("devices/tank/temp", "2"));
+    let log = std::fs::read_to_string(&gateway.log).unwrap();
+    assert!(log.contains("outrider sinks drop archive"), "{log}");
+    let status = gateway.status();
+    let sinks = status["sinks"].as_array().unwrap();
+    let left = sinks.iter().find(|sink| sink["name"] == "archive" && sink["stream"] == "raw").unwrap();
+    assert_eq!((&left["configured"], &left["drop_with"]), (&false.into(), &"outrider sinks drop archive".into()));
+    assert_eq!(ledger_line(&status, "archive", "raw")["buffered"], 5);
+
+    let (code, text) = said(folder.path(), &["sinks", "drop", "cloud"]);
+    assert!(code == 1 && text.contains("is in the configuration"), "{text}");
+    assert_eq!(said(folder.path(), &["sinks", "drop", "nobody"]), (1, "there is no sink nobody".to_owned()));
+    let (code, text) = said(folder.path(), &["sinks", "drop", "archive"]);
+    assert!(code == 0 && text.starts_with("dropped the sink archive; "), "{text}");
+    let check = |gateway: &Gateway| {
+        let status = gateway.status();
+        let lines = status["ledger"].as_array().unwrap();
+        assert!(lines.iter().all(|line| line["sink"] != "archive"), "{lines:?}");
+        let dropped = status["dropped_sinks"].as_array().unwrap();
+        let raw = dropped.iter().find(|dropped| dropped["stream"] == "raw").unwrap();
+        assert_eq!((&raw["name"], &raw["expired"]), (&"archive".into(), &5.into()));
+        assert_eq!(ledger_line(&status, "cloud", "raw")["buffered"], 5, "it loses nothing");
+    };
+    check(&gateway);
+    gateway.kill();
+    check(&Gateway::start_configured(folder.path(), CLOUD, &[], &KEYS));
+}
+
+#[test]
+fn a_hangup_is_a_line_in_the_log_and_no_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path(), &[], &[]);
+    let pid = gateway.pid().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    wait_until("a line in the log", || {
+        std::fs::read_to_string(&gateway.log).unwrap().contains("SIGHUP: nothing to reload yet")
+    });
+    Client::connect(gateway.mqtt, "device").publish("devices/tank/temp", "1");
+    assert!(gateway.is_running());
+    assert!(gateway.stop().success());
+}
