@@ -340,12 +340,10 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 false
             }
         };
-        if !is_taken && verdict != PublishVerdict::Take {
-            counters.publishes_refused.add(1);
-        }
-        // An acknowledgement is an event, not a state: it is passed on but never kept.
-        let retain = retain && verdict == PublishVerdict::Take;
-        if is_taken && self.edge.fanout.wants(topic, retain) {
+        if verdict != PublishVerdict::Take {
+            // The pipeline tells subscribers of an acknowledgement, once it knows the alert.
+            counters.publishes_refused.add(u64::from(!is_taken));
+        } else if is_taken && self.edge.fanout.wants(topic, retain) {
             let envelope = Envelope::new(topic, payload, qos);
             batch.held_bytes += topic.len() + payload.len();
             self.held.push_back(Held { ordinal: self.inbound.last_ordinal(), envelope, retain });

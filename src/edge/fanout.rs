@@ -208,9 +208,11 @@ impl Fanout {
         self.pass_on(envelope).await
     }
 
-    /// The same for a retained message of the gateway's own.
-    pub async fn publish_own(&self, envelope: Envelope) -> Result<(), RouterDead> {
-        self.inner.borrow_mut().retained.set_own(&envelope);
+    /// The same for a message of the gateway's own.
+    pub async fn publish_own(&self, envelope: Envelope, retain: bool) -> Result<(), RouterDead> {
+        if retain {
+            self.inner.borrow_mut().retained.set_own(&envelope);
+        }
         self.pass_on(envelope).await
     }
 

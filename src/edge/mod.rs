@@ -181,7 +181,7 @@ pub struct EdgeParts<T: From<Input>> {
     pub counters: Arc<EdgeCounters>,
     pub now_ms: fn() -> i64,
     pub phase: watch::Receiver<Phase>,
-    /// The gateway's own retained messages: alerts and status.
+    /// The gateway's own messages: alerts and status.
     pub outbox: Outbox,
 }
 
@@ -236,7 +236,7 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
 async fn publish_own(outbox: Outbox, fanout: Fanout) {
     loop {
         let own = outbox.next().await;
-        if fanout.publish_own(Envelope::new(&own.topic, &own.payload, 1)).await.is_err() {
+        if fanout.publish_own(Envelope::new(&own.topic, &own.payload, 1), own.retain).await.is_err() {
             return;
         }
     }

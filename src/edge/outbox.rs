@@ -1,4 +1,4 @@
-//! The gateway's own retained messages on their way to the subscribers: alerts and the status.
+//! The gateway's own messages on their way to the subscribers: alerts, acknowledgements of them, and the status.
 //!
 //! A newer message on the same topic takes the place of one that waits, so the number of topics bounds it.
 
@@ -8,17 +8,28 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-/// A retained message; an empty payload removes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnMessage {
     pub topic: String,
     pub payload: Vec<u8>,
+    /// A state, which later subscribers get too; an empty payload removes it. Otherwise an event.
+    pub retain: bool,
+}
+
+impl OwnMessage {
+    pub fn state(topic: String, payload: Vec<u8>) -> OwnMessage {
+        OwnMessage { topic, payload, retain: true }
+    }
+
+    pub fn event(topic: String, payload: Vec<u8>) -> OwnMessage {
+        OwnMessage { topic, payload, retain: false }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     order: VecDeque<String>,
-    payloads: HashMap<String, Vec<u8>>,
+    messages: HashMap<String, OwnMessage>,
 }
 
 /// Cheap to clone; any thread puts, the edge takes.
@@ -31,8 +42,9 @@ pub struct Outbox {
 impl Outbox {
     pub fn put(&self, message: OwnMessage) {
         let mut waiting = self.waiting.lock().expect("nothing panics while it is held");
-        if waiting.payloads.insert(message.topic.clone(), message.payload).is_none() {
-            waiting.order.push_back(message.topic);
+        let topic = message.topic.clone();
+        if waiting.messages.insert(topic.clone(), message).is_none() {
+            waiting.order.push_back(topic);
         }
         drop(waiting);
         self.changed.notify_one();
@@ -41,8 +53,7 @@ impl Outbox {
     pub fn take(&self) -> Option<OwnMessage> {
         let mut waiting = self.waiting.lock().expect("nothing panics while it is held");
         let topic = waiting.order.pop_front()?;
-        let payload = waiting.payloads.remove(&topic).expect("each topic in the order has a payload");
-        Some(OwnMessage { topic, payload })
+        Some(waiting.messages.remove(&topic).expect("each topic in the order has a message"))
     }
 
     /// Waits for the next; one waiter.
@@ -64,7 +75,7 @@ mod tests {
     fn a_newer_message_takes_the_place_of_one_that_waits() {
         let outbox = Outbox::default();
         for (topic, payload) in [("a", "1"), ("b", "1"), ("a", "2")] {
-            outbox.put(OwnMessage { topic: topic.to_owned(), payload: payload.into() });
+            outbox.put(OwnMessage::state(topic.to_owned(), payload.into()));
         }
         let taken: Vec<_> = std::iter::from_fn(|| outbox.take()).map(|m| (m.topic, m.payload)).collect();
         assert_eq!(taken, [("a".to_owned(), b"2".to_vec()), ("b".to_owned(), b"1".to_vec())]);

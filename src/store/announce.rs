@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::core::alert;
+use crate::core::alert::{self, AlertKey};
 use crate::core::pipeline::AlertRow;
+use crate::core::record;
 use crate::core::topic;
 use crate::edge::outbox::{Outbox, OwnMessage};
 
@@ -67,12 +68,22 @@ impl Announcer {
 
 /// The retained message of an alert; an empty payload removes it.
 pub fn message(row: &AlertRow) -> OwnMessage {
-    let level = topic::percent_encode;
     let payload = row.body.as_deref().unwrap_or_default();
-    OwnMessage {
-        topic: format!("alerts/{}/{}/{}", level(&row.device), level(&row.metric), level(&row.kind)),
-        payload: payload.strip_suffix(b"\n").unwrap_or(payload).to_vec(),
-    }
+    let payload = payload.strip_suffix(b"\n").unwrap_or(payload).to_vec();
+    OwnMessage::state(alert_topic(&row.device, &row.metric, &row.kind), payload)
+}
+
+/// Tells subscribers who has acknowledged an alert: in the gateway's words, whatever else the client's payload held.
+pub fn acknowledgement(key: &AlertKey, by: &str) -> OwnMessage {
+    let mut payload = b"{\"by\":".to_vec();
+    record::write_text(&mut payload, by);
+    payload.push(b'}');
+    OwnMessage::event(format!("{}/ack", alert_topic(&key.device, &key.metric, &key.kind)), payload)
+}
+
+fn alert_topic(device: &str, metric: &str, kind: &str) -> String {
+    let level = topic::percent_encode;
+    format!("alerts/{}/{}/{}", level(device), level(metric), level(kind))
 }
 
 fn unstored(message: &OwnMessage) -> OwnMessage {
@@ -81,7 +92,7 @@ fn unstored(message: &OwnMessage) -> OwnMessage {
         Some(head) => [head, unstored].concat(),
         None => message.payload.clone(),
     };
-    OwnMessage { topic: message.topic.clone(), payload }
+    OwnMessage::state(message.topic.clone(), payload)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_chann
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::announce::Announcer;
+use super::announce::{self, Announcer};
 pub use super::committer::{CommittedSequences, StoreCounters, Unstorable};
 use super::committer::{Committer, Job, Pending};
 use super::cursors::CursorChange;
@@ -223,6 +223,7 @@ impl PipelineLoop {
             Message::Input(Input::Submission(submission)) => self.submission(submission),
             Message::Input(Input::Acknowledge(seen)) => {
                 if self.pipeline.acknowledge(&seen.key, &seen.by, self.moment()) {
+                    self.outbox.put(announce::acknowledgement(&seen.key, &seen.by));
                     self.hurry(Duration::ZERO);
                 } else {
                     self.counters.acknowledgements_unknown.add(1);
@@ -252,7 +253,7 @@ impl PipelineLoop {
             Message::Gateway(tail) => {
                 let now = self.moment();
                 let payload = self.pipeline.gateway_record(&tail, now).trim_ascii_end().to_vec();
-                self.outbox.put(OwnMessage { topic: STATUS_TOPIC.to_owned(), payload });
+                self.outbox.put(OwnMessage::state(STATUS_TOPIC.to_owned(), payload));
                 self.hurry(CURSOR_LINGER);
             }
             Message::Damaged(file) => {
