@@ -82,6 +82,8 @@ pub struct Message<P> {
     pub payload: P,
     pub qos: u8,
     pub retain: bool,
+    /// Of the gateway's own: it goes before those of clients, and is counted by itself.
+    pub is_own: bool,
 }
 
 impl<P: AsRef<[u8]>> Message<P> {
@@ -152,52 +154,80 @@ impl Inbound {
     }
 }
 
+/// What is kept for a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Of other clients' messages.
+    pub bytes: usize,
+    /// Of the gateway's own.
+    pub own_bytes: usize,
+}
+
+impl Kept {
+    fn of(&mut self, is_own: bool) -> &mut usize {
+        if is_own { &mut self.own_bytes } else { &mut self.bytes }
+    }
+}
+
 /// The subscribing half: what waits for the client, and what it has not acknowledged.
 #[derive(Debug)]
 pub struct Outbound<P> {
+    own: VecDeque<Message<P>>,
     queue: VecDeque<Message<P>>,
-    /// Of the queue, and of what is in flight.
-    bytes: usize,
+    /// Of both queues, and of what is in flight.
+    kept: Kept,
     in_flight: VecDeque<InFlight<P>>,
     last_packet_id: u16,
 }
 
 impl<P> Default for Outbound<P> {
     fn default() -> Self {
-        Outbound { queue: VecDeque::new(), bytes: 0, in_flight: VecDeque::new(), last_packet_id: 0 }
+        Outbound {
+            own: VecDeque::new(),
+            queue: VecDeque::new(),
+            kept: Kept::default(),
+            in_flight: VecDeque::new(),
+            last_packet_id: 0,
+        }
     }
 }
 
 impl<P: AsRef<[u8]> + Clone> Outbound<P> {
     pub fn push(&mut self, message: Message<P>) {
-        self.bytes += message.cost();
-        self.queue.push_back(message);
+        *self.kept.of(message.is_own) += message.cost();
+        if message.is_own { &mut self.own } else { &mut self.queue }.push_back(message);
     }
 
     /// What is kept for the client: until it is sent, at QoS 1 until it is acknowledged.
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    pub fn kept(&self) -> Kept {
+        self.kept
     }
 
-    /// Messages that were not sent yet.
+    /// Messages of clients that were not sent yet.
     pub fn waiting(&self) -> usize {
         self.queue.len()
+    }
+
+    /// Messages of the gateway's own that were not sent yet.
+    pub fn own_waiting(&self) -> usize {
+        self.own.len()
     }
 
     /// Appends PUBLISH packets until `bytes_max` or until the window is full.
     pub fn fill(&mut self, out: &mut Vec<u8>, bytes_max: usize) {
         while out.len() < bytes_max {
-            let Some(next) = self.queue.front() else { return };
+            let queue = if self.own.is_empty() { &mut self.queue } else { &mut self.own };
+            let Some(next) = queue.front() else { return };
             if next.qos > 0 && self.in_flight.len() >= IN_FLIGHT_MAX {
                 return;
             }
-            let message = self.queue.pop_front().expect("just looked at");
+            let message = queue.pop_front().expect("just looked at");
             let packet_id = if message.qos > 0 { self.next_packet_id() } else { 0 };
             encode_publish(&message, packet_id, false, out);
             if message.qos > 0 {
                 self.in_flight.push_back(InFlight { packet_id, message });
             } else {
-                self.bytes -= message.cost();
+                *self.kept.of(message.is_own) -= message.cost();
             }
         }
     }
@@ -205,7 +235,7 @@ impl<P: AsRef<[u8]> + Clone> Outbound<P> {
     pub fn acknowledge(&mut self, packet_id: u16) -> Result<(), Close> {
         let at = self.in_flight.iter().position(|sent| sent.packet_id == packet_id);
         let sent = at.and_then(|at| self.in_flight.remove(at)).ok_or(Close::UnknownAcknowledgement)?;
-        self.bytes -= sent.message.cost();
+        *self.kept.of(sent.message.is_own) -= sent.message.cost();
         Ok(())
     }
 
@@ -218,12 +248,13 @@ impl<P: AsRef<[u8]> + Clone> Outbound<P> {
 
     /// The client is away: what was QoS 0 is not kept for it.
     pub fn drop_qos_0(&mut self) {
-        let bytes = &mut self.bytes;
-        self.queue.retain(|message| {
-            let kept = message.qos > 0;
-            *bytes -= if kept { 0 } else { message.cost() };
-            kept
-        });
+        for queue in [&mut self.own, &mut self.queue] {
+            queue.retain(|message| {
+                let is_kept = message.qos > 0;
+                *self.kept.of(message.is_own) -= if is_kept { 0 } else { message.cost() };
+                is_kept
+            });
+        }
     }
 
     fn next_packet_id(&mut self) -> u16 {
@@ -304,7 +335,13 @@ mod tests {
     fn the_window_bounds_what_is_unacknowledged_and_ids_are_not_given_twice() {
         let mut outbound = Outbound::<Vec<u8>>::default();
         for n in 0..300u16 {
-            outbound.push(Message { topic: b"t".to_vec(), payload: n.to_be_bytes().to_vec(), qos: 1, retain: false });
+            outbound.push(Message {
+                topic: b"t".to_vec(),
+                payload: n.to_be_bytes().to_vec(),
+                qos: 1,
+                retain: false,
+                is_own: false,
+            });
         }
         let mut seen = 0;
         let mut out = Vec::new();
@@ -319,21 +356,38 @@ mod tests {
             }
         }
         assert_eq!(outbound.acknowledge(1), Err(Close::UnknownAcknowledgement));
-        assert_eq!((outbound.bytes(), outbound.waiting()), (0, 0));
+        assert_eq!((outbound.kept(), outbound.waiting()), (Kept::default(), 0));
+    }
+
+    #[test]
+    fn own_messages_go_first_and_are_counted_by_themselves() {
+        let mut outbound = Outbound::<Vec<u8>>::default();
+        for (topic, is_own) in [("a", false), ("b", true), ("c", false), ("d", true)] {
+            outbound.push(Message { topic: topic.into(), payload: vec![], qos: 1, retain: false, is_own });
+        }
+        assert_eq!(outbound.kept(), Kept { bytes: 130, own_bytes: 130 });
+        assert_eq!((outbound.waiting(), outbound.own_waiting()), (2, 2));
+        let mut out = Vec::new();
+        outbound.fill(&mut out, usize::MAX);
+        let topics: Vec<u8> = out.chunks(7).map(|packet| packet[4]).collect();
+        assert_eq!(topics, b"bdac");
+        outbound.acknowledge(1).expect("sent");
+        outbound.acknowledge(3).expect("sent");
+        assert_eq!(outbound.kept(), Kept { bytes: 65, own_bytes: 65 });
     }
 
     #[test]
     fn a_client_that_returns_gets_the_unacknowledged_again_marked_as_duplicates() {
         let mut outbound = Outbound::<Vec<u8>>::default();
-        outbound.push(Message { topic: b"t".to_vec(), payload: b"x".to_vec(), qos: 1, retain: false });
-        outbound.push(Message { topic: b"t".to_vec(), payload: b"y".to_vec(), qos: 0, retain: false });
+        outbound.push(Message { topic: b"t".to_vec(), payload: b"x".to_vec(), qos: 1, retain: false, is_own: false });
+        outbound.push(Message { topic: b"t".to_vec(), payload: b"y".to_vec(), qos: 0, retain: false, is_own: false });
         let mut out = Vec::new();
         outbound.fill(&mut out, 1);
         outbound.drop_qos_0();
         out.clear();
         outbound.resend(&mut out);
         assert_eq!(out, [0x3a, 6, 0, 1, b't', 0, 1, b'x']);
-        assert_eq!((outbound.waiting(), outbound.bytes()), (0, 66), "what is in flight is counted too");
+        assert_eq!((outbound.waiting(), outbound.kept().bytes), (0, 66), "what is in flight is counted too");
     }
 
     #[test]

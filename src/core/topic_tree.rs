@@ -1,14 +1,23 @@
-//! Who gets what: the filters of all subscribers as a tree of levels, so that a publish costs what its topic's levels and its
-//! receivers cost, not what others are subscribed to.
+//! Who gets what: the filters of all subscribers as a tree of levels.
+//!
+//! A topic can match along many paths, because each `+` is a fork: of 4,096 filters `{+,a}^12/x` a publish visited 8,191 nodes. For one
+//! topic and one *shape*, which levels of a path are `+`, there is one node at the most. So the number of shapes bounds what a publish costs,
+//! whatever others are subscribed to, and the tree counts them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// `S` names a subscriber.
 #[derive(Debug)]
 pub struct TopicTree<S> {
     root: Node<S>,
     levels: usize,
+    /// How many filters have a path of this shape.
+    shapes: HashMap<Shape, u32>,
 }
+
+/// Of the path to a node below a `+`: its length, and a bit for each level that is `+`.
+type Shape = (u8, u64);
 
 #[derive(Debug)]
 struct Node<S> {
@@ -29,7 +38,7 @@ impl<S> Default for Node<S> {
 
 impl<S> Default for TopicTree<S> {
     fn default() -> Self {
-        TopicTree { root: Node::default(), levels: 0 }
+        TopicTree { root: Node::default(), levels: 0, shapes: HashMap::new() }
     }
 }
 
@@ -38,10 +47,30 @@ pub fn levels(filter: &str) -> usize {
     filter.split('/').count()
 }
 
+/// Shapes of the paths to a filter's nodes. Filters have no more levels than a shape has bits.
+fn shapes(filter: &str) -> impl Iterator<Item = Shape> + '_ {
+    let levels = filter.split('/').take_while(|level| *level != "#").enumerate();
+    let paths = levels.scan(0u64, |plus, (at, level)| {
+        *plus |= u64::from(level == "+") << at.min(63);
+        Some((at as u8 + 1, *plus))
+    });
+    paths.filter(|(_, plus)| *plus != 0)
+}
+
 impl<S: PartialEq> TopicTree<S> {
     /// Levels of all filters together: what bounds the tree's memory.
     pub fn levels(&self) -> usize {
         self.levels
+    }
+
+    /// Shapes of all filters together. A publish visits no more nodes than there are, and one for each of its own levels.
+    pub fn shapes(&self) -> usize {
+        self.shapes.len()
+    }
+
+    /// How many shapes there would be more with this filter.
+    pub fn new_shapes(&self, filter: &str) -> usize {
+        shapes(filter).filter(|shape| !self.shapes.contains_key(shape)).count()
     }
 
     /// Enters a valid filter, or grants it anew; whether it is new.
@@ -68,6 +97,7 @@ impl<S: PartialEq> TopicTree<S> {
             None => {
                 list.push((subscriber, qos));
                 self.levels += levels(filter);
+                shapes(filter).for_each(|shape| *self.shapes.entry(shape).or_default() += 1);
                 true
             }
         }
@@ -78,35 +108,50 @@ impl<S: PartialEq> TopicTree<S> {
         let removed = self.root.remove(Some(filter), subscriber);
         if removed {
             self.levels -= levels(filter);
+            for shape in shapes(filter) {
+                if let Entry::Occupied(mut filters) = self.shapes.entry(shape) {
+                    *filters.get_mut() -= 1;
+                    if *filters.get() == 0 {
+                        filters.remove();
+                    }
+                }
+            }
         }
         removed
     }
 
-    /// Calls `reach` for each filter that matches; a subscriber with several of them is reached several times.
-    pub fn each_match<'a>(&'a self, topic: &str, mut reach: impl FnMut(&'a S, u8)) {
-        self.visit(topic, &mut |(subscriber, qos)| {
+    /// Calls `reach` for each filter that matches; a subscriber with several of them is reached several times. How many nodes were visited.
+    pub fn each_match<'a>(&'a self, topic: &str, mut reach: impl FnMut(&'a S, u8)) -> usize {
+        let mut nodes = usize::MAX;
+        self.visit(topic, &mut nodes, &mut |(subscriber, qos)| {
             reach(subscriber, *qos);
             false
         });
+        usize::MAX - nodes
     }
 
-    pub fn has_match(&self, topic: &str) -> bool {
-        self.visit(topic, &mut |_| true)
+    /// Whether a filter matches, or after so many nodes, perhaps.
+    pub fn may_match(&self, topic: &str, nodes_max: usize) -> bool {
+        self.visit(topic, &mut nodes_max.clone(), &mut |_| true)
     }
 
-    fn visit<'a>(&'a self, topic: &str, found: &mut impl FnMut(&'a (S, u8)) -> bool) -> bool {
+    fn visit<'a>(&'a self, topic: &str, nodes: &mut usize, found: &mut impl FnMut(&'a (S, u8)) -> bool) -> bool {
         if !topic.starts_with('$') {
-            return self.root.visit(Some(topic), found);
+            return self.root.visit(Some(topic), nodes, found);
         }
         // A wildcard at the front matches nothing that begins with `$`.
         let (level, after) = split_level(topic);
-        self.root.children.get(level).is_some_and(|child| child.visit(after, found))
+        self.root.children.get(level).is_some_and(|child| child.visit(after, nodes, found))
     }
 }
 
 impl<S: PartialEq> Node<S> {
-    /// Walks what matches until `found` says that it is enough. As deep as the deepest filter, not as the topic.
-    fn visit<'a>(&'a self, rest: Option<&str>, found: &mut impl FnMut(&'a (S, u8)) -> bool) -> bool {
+    /// Walks what matches until `found` says that it is enough, or `nodes` are used up. As deep as the deepest filter, not as the topic.
+    fn visit<'a>(&'a self, rest: Option<&str>, nodes: &mut usize, found: &mut impl FnMut(&'a (S, u8)) -> bool) -> bool {
+        if *nodes == 0 {
+            return true;
+        }
+        *nodes -= 1;
         if self.below.iter().any(&mut *found) {
             return true;
         }
@@ -114,8 +159,8 @@ impl<S: PartialEq> Node<S> {
             return self.here.iter().any(found);
         };
         let (level, after) = split_level(text);
-        self.any.as_ref().is_some_and(|any| any.visit(after, found))
-            || self.children.get(level).is_some_and(|child| child.visit(after, found))
+        self.any.as_ref().is_some_and(|any| any.visit(after, nodes, found))
+            || self.children.get(level).is_some_and(|child| child.visit(after, nodes, found))
     }
 
     fn remove(&mut self, rest: Option<&str>, subscriber: &S) -> bool {
@@ -185,8 +230,29 @@ mod tests {
         assert_eq!(tree.levels(), 5);
         assert!(!tree.remove("a/+", &1) && !tree.remove("a/#", &1), "not what it has");
         assert!(tree.remove("a/+/c", &1) && tree.remove("a/#", &2));
-        assert!(!tree.has_match("a/b/c"));
-        assert_eq!((tree.levels(), tree.root.is_empty()), (0, true));
+        assert!(!tree.may_match("a/b/c", 100));
+        assert_eq!((tree.levels(), tree.shapes(), tree.root.is_empty()), (0, 0, true));
+    }
+
+    #[test]
+    fn shapes_bound_what_a_publish_visits() {
+        let mut tree = TopicTree::default();
+        for n in 0..64 {
+            for filter in [format!("fleet/+/{n}"), format!("+/{n}/#"), format!("plain/{n}/x")] {
+                tree.insert(&filter, n, 1);
+            }
+        }
+        // fleet/+, fleet/+/x, +, +/x: however many there are of each.
+        assert_eq!((tree.shapes(), tree.new_shapes("site/+/x"), tree.new_shapes("a/+/+/b")), (4, 0, 2));
+        // What is refused by its shapes: each level may be a name or a `+`.
+        for mask in 0..256 {
+            let levels: Vec<&str> = (0..8).map(|at| if mask >> at & 1 == 1 { "+" } else { "a" }).collect();
+            tree.insert(&levels.join("/"), 1000, 1);
+        }
+        let visited = tree.each_match("a/a/a/a/a/a/a/b", |_, _| {});
+        assert!(visited > 200 && visited <= tree.shapes() + 9, "{visited} of {}", tree.shapes());
+        assert!(!tree.may_match("a/a/a/a/a/a/a/a/b", 1000), "looked everywhere");
+        assert!(tree.may_match("a/a/a/a/a/a/a/a/b", 32), "perhaps");
     }
 
     fn level() -> impl Strategy<Value = &'static str> {
@@ -216,7 +282,11 @@ mod tests {
             }
             let expected: Vec<_> = (0..filters.len()).filter(|at| topic::matches(&filters[*at], &topic)).collect();
             let found: Vec<_> = matched(&tree, &topic).into_iter().map(|(subscriber, _)| subscriber).collect();
-            prop_assert_eq!(tree.has_match(&topic), !expected.is_empty());
+            prop_assert_eq!(tree.may_match(&topic, usize::MAX), !expected.is_empty());
+            prop_assert!(expected.is_empty() || tree.may_match(&topic, 0));
+            let visited = tree.each_match(&topic, |_, _| {});
+            prop_assert!(visited <= 1 + tree.shapes() + topic.split('/').count());
+            prop_assert!(tree.shapes.values().all(|filters| *filters > 0));
             prop_assert_eq!(found, expected);
         }
     }
