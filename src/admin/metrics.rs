@@ -219,6 +219,16 @@ fn write_mqtt(text: &mut Text, status: &Status) {
             mqtt.subscribers_overrun,
         ),
         ("mqtt_messages_dropped_total", "messages that found a subscriber's queue full", mqtt.messages_dropped),
+        (
+            "mqtt_sessions_given_way_total",
+            "sessions of clients that were away, ended to make room",
+            mqtt.sessions_given_way,
+        ),
+        (
+            "mqtt_sessions_expired_total",
+            "sessions ended because their clients were away too long",
+            mqtt.sessions_expired,
+        ),
         ("mqtt_filters_refused_total", "subscriptions refused", mqtt.filters_refused),
         ("mqtt_retained_refused_total", "retained messages refused because there are too many", mqtt.retained_refused),
     ];

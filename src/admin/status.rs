@@ -138,6 +138,8 @@ pub struct MqttStatus {
     pub bytes_received: u64,
     pub subscribers_overrun: u64,
     pub messages_dropped: u64,
+    pub sessions_given_way: u64,
+    pub sessions_expired: u64,
     pub filters_refused: u64,
     pub retained_refused: u64,
 }
@@ -382,6 +384,8 @@ fn mqtt_status(edge: &EdgeCounters) -> MqttStatus {
         bytes_received: edge.bytes_received.get(),
         subscribers_overrun: edge.subscribers_overrun.get(),
         messages_dropped: edge.messages_dropped.get(),
+        sessions_given_way: edge.sessions_given_way.get(),
+        sessions_expired: edge.sessions_expired.get(),
         filters_refused: edge.filters_refused.get(),
         retained_refused: edge.retained_refused.get(),
     }

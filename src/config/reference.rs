@@ -189,6 +189,8 @@ pub const KEYS: &[Key] = &[
         "What may wait for all subscribers together; as it fills, each gets less."),
     key_of(Group::Mqtt, "sessions_max", count(0, 100_000), Literal("1024"),
         "Sessions that are kept for clients which are away."),
+    key_of(Group::Mqtt, "session_expiry_max", seconds(1, 365 * 86_400), Literal("\"1d\""),
+        "How long the session of a client that is away is kept."),
     key_of(Group::Mqtt, "unrouted", Kind::Choice(&["pass", "reject"]), Literal("\"pass\""),
         "A publish that no route takes: pass it on as ordinary MQTT, or drop it. It is stored in neither case."),
 

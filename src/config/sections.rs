@@ -131,7 +131,9 @@ impl Reader<'_> {
             subscriber_bytes_max: section.bytes("subscriber_size_max"),
             subscribers_bytes_max: section.bytes("subscribers_size_max"),
             persistent_sessions_max: section.count("sessions_max"),
+            session_expiry_max: section.duration("session_expiry_max"),
             unrouted: section.choice("unrouted", &unrouted).unwrap_or(Unrouted::Pass),
+            ..EdgeSettings::default()
         };
         let uncommitted_bytes_max = section.bytes("uncommitted_size_max");
         section.finish();

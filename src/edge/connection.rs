@@ -2,10 +2,10 @@
 //! two before it does the other.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,20 +14,21 @@ use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::WriteHalf;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::codec::{self, DecodeError, Packet};
 use super::end::End;
-use super::fanout::TooManyFilters;
-use super::input::{Arrived, Input, Lost};
+use super::fanout::{PassingOn, TooManyFilters};
+use super::input::{Arrived, Input, Lost, Taken};
+use super::lane::{Allowance, Turn};
 use super::publish::Batch;
-use super::router::Envelope;
+use super::router::{Envelope, RouterDead};
 use super::sessions::Attached;
 use super::{Edge, Phase, moderation};
 use crate::core::session::{self, Close, Connect, Inbound, PublishVerdict};
 use crate::core::topic;
-use crate::handoff::{self, SessionProgress};
+use crate::handoff::{self, PipelineHandle, SessionProgress};
 
 /// With so much to write, nothing more is added, neither forwards nor, by not reading, acknowledgements.
 const OUTPUT_BYTES: usize = 16 * 1024;
@@ -55,6 +56,8 @@ struct Connection<T: From<handoff::Input>> {
     inbound: Inbound,
     progress: Arc<SessionProgress>,
     held: VecDeque<Held>,
+    /// One of them that waits for its place in the router's log.
+    passing_on: Option<PassingOn>,
     output: Vec<u8>,
     written: usize,
     silence_max: Option<Duration>,
@@ -98,7 +101,7 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
         }
     };
     edge.counters.connections.add(1);
-    let attached = edge.sessions.attach(&client_id, connect.clean_session).await;
+    let attached = edge.sessions.attach(&client_id, connect.clean_session, peer.ip()).await;
     let mut output = Vec::new();
     codec::encode_connack(attached.session_present, 0, &mut output);
     attached.subscriber.resend(&mut output);
@@ -109,6 +112,7 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
         inbound: Inbound::default(),
         progress: Arc::default(),
         held: VecDeque::new(),
+        passing_on: None,
         output,
         written: 0,
         silence_max: session::silence_ms_max(connect.keep_alive_s).map(Duration::from_millis),
@@ -189,7 +193,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 return end;
             }
             result = Ok(());
-            if let Err(end) = self.settle_out_of_line(&mut input).await {
+            if let Err(end) = self.settle(&mut input.turn) {
                 return end;
             }
             if let Err(end) = self.write_now(&writer) {
@@ -201,20 +205,29 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             if let Some(end) = self.called_away() {
                 return end;
             }
-            let may_read = self.may_read();
+            let (may_read, may_pass_on) = (self.may_read(), self.has_to_pass_on() && self.passing_on.is_none());
             if !may_read {
                 input.leave_line();
             }
+            input.turn.pass_on(may_pass_on || may_read && input.has_rest()).await;
             self.arm(&mut timer, &input);
             tokio::select! {
                 result = writer.write(&self.output[self.written..]), if !self.output.is_empty() => match result {
                     Ok(0) | Err(_) => return End::Lost,
                     Ok(count) => self.wrote(count),
                 },
-                arrived = input.read(&mut reader, &self.edge.pipeline), if may_read => match arrived {
-                    Ok(arrived) => result = self.take(&mut input, arrived),
+                arrived = next(&mut input, &mut reader, &self.edge.pipeline, may_read), if may_read || may_pass_on => match arrived {
+                    Ok(Some(arrived)) => result = self.take(&mut input, arrived),
+                    // It is our turn to pass on what is held.
+                    Ok(None) => {}
                     Err(Lost) => return End::Lost,
                 },
+                result = wait_passed_on(&mut self.passing_on) => {
+                    self.passing_on = None;
+                    if result.is_err() {
+                        return End::RouterDead;
+                    }
+                }
                 () = self.progress.changed() => {}
                 () = self.attached.subscriber.changed.notified() => {}
                 () = &mut timer => {
@@ -254,31 +267,43 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         (self.edge.draining.get() && is_done).then_some(End::Draining)
     }
 
-    /// Not while too much of it waits for the disk, nor while the client leaves our answers unread.
+    /// Publishes are committed that were not passed on to their receivers.
+    fn has_to_pass_on(&self) -> bool {
+        self.passing_on.is_some() || self.held.front().is_some_and(|held| held.ordinal <= self.progress.committed())
+    }
+
+    /// Not before what was read is under way to the disk and, once it is there, to its receivers, and not while the client leaves our
+    /// answers unread.
     fn may_read(&self) -> bool {
         !self.edge.draining.get()
+            && !self.has_to_pass_on()
             && self.inbound.uncommitted() < self.edge.settings.uncommitted_max
             && self.output.len() < OUTPUT_BYTES
     }
 
-    /// Handles every whole packet of the input, and submits what they publish as one. Awaits nothing: what came lies in a shared buffer.
+    /// Handles the whole packets of the input, as many as there is time for, and submits what they publish as one. Awaits nothing: what came
+    /// lies in a shared buffer.
     fn take(&mut self, input: &mut Input, arrived: Arrived) -> Result<(), End> {
         self.edge.counters.bytes_received.add(arrived.bytes as u64);
         self.last_heard = Instant::now();
-        let (kept, result) = input.handle(arrived, |bytes| self.packets(bytes));
+        let (kept, result) = input.handle(arrived, |bytes, allowance| self.packets(bytes, allowance));
         result?;
         Ok(kept?)
     }
 
-    /// How many bytes were whole packets.
-    fn packets(&mut self, bytes: &[u8]) -> (usize, Result<(), End>) {
+    fn packets(&mut self, bytes: &[u8], allowance: &mut Allowance) -> Taken<Result<(), End>> {
         let now_ms = (self.edge.now_ms)();
-        let mut batch = Batch::for_read_of(bytes.len());
+        let mut batch = Batch::for_read_of(if allowance.is_nothing() { 0 } else { bytes.len() });
         let mut rest = bytes;
         let mut result = Ok(());
+        let mut has_rest = false;
         while result.is_ok() && !rest.is_empty() {
             result = match codec::frame_len(rest, self.edge.settings.packet_bytes_max) {
                 Ok(Some(len)) if rest.len() >= len => {
+                    if !allowance.permits(len) {
+                        has_rest = true;
+                        break;
+                    }
                     let (frame, after) = rest.split_at(len);
                     rest = after;
                     match codec::decode(frame) {
@@ -291,7 +316,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             };
         }
         let submitted = self.submit(batch);
-        (bytes.len() - rest.len(), submitted.and(result))
+        Taken { used: bytes.len() - rest.len(), has_rest, result: submitted.and(result) }
     }
 
     fn packet(&mut self, packet: Packet<'_>, now_ms: i64, batch: &mut Batch) -> Result<(), End> {
@@ -360,7 +385,10 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 Err(error) => Some(error.reason()),
                 Ok(()) => match self.edge.fanout.subscribe(&self.attached.subscriber, filter, qos) {
                     Ok(()) => None,
-                    Err(TooManyFilters) => Some("is one too many"),
+                    Err(TooManyFilters) => {
+                        self.edge.fanout.note_short();
+                        Some("is one too many")
+                    }
                 },
             };
             if let Some(reason) = refusal {
@@ -380,15 +408,13 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         Ok(self.edge.pipeline.submit(batch.submission(&self.progress, self.inbound.last_ordinal()))?)
     }
 
-    /// Commits set publishes free: first they are fanned out, then acknowledged, in their order.
-    async fn settle(&mut self) -> Result<(), End> {
+    /// Commits set publishes free: they are passed on to their receivers, as many as there is time for, and acknowledged, in their order. An
+    /// acknowledgement says that a publish is stored, and does not wait for what others are subscribed to.
+    fn settle(&mut self, turn: &mut Turn) -> Result<(), End> {
+        let was_full = !self.may_read();
         let committed = self.progress.committed();
-        while self.held.front().is_some_and(|held| held.ordinal <= committed) {
-            let held = self.held.pop_front().expect("just looked at");
-            self.edge.fanout.publish(held.envelope, held.retain).await?;
-        }
+        self.pass_on(committed, turn)?;
         if self.inbound.uncommitted() > 0 {
-            let was_full = !self.may_read();
             self.inbound.committed(committed, &mut self.output);
             if was_full {
                 // The client was not heard because we did not listen.
@@ -398,17 +424,19 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         if self.progress.is_failed() { Err(End::Refused) } else { Ok(()) }
     }
 
-    /// The same; where it has to wait for the subscribers, others read meanwhile.
-    async fn settle_out_of_line(&mut self, input: &mut Input) -> Result<(), End> {
-        let mut settling = pin!(self.settle());
-        poll_fn(|context| {
-            let settled = settling.as_mut().poll(context);
-            if settled.is_pending() {
-                input.leave_line();
-            }
-            settled
-        })
-        .await
+    fn pass_on(&mut self, committed: u64, turn: &mut Turn) -> Result<(), RouterDead> {
+        if self.passing_on.is_some() || self.held.front().is_none_or(|held| held.ordinal > committed) {
+            return Ok(());
+        }
+        let mut allowance = turn.allowance();
+        while self.passing_on.is_none()
+            && let Some(held) =
+                self.held.pop_front_if(|held| held.ordinal <= committed && allowance.permits(held.envelope.len()))
+        {
+            self.passing_on = self.edge.fanout.pass_on(held.envelope, held.retain)?;
+        }
+        turn.note(&allowance, self.passing_on.is_some() || !self.has_to_pass_on());
+        Ok(())
     }
 
     /// Whether others should have their turn before this goes on.
@@ -470,7 +498,8 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     async fn flush(&mut self, writer: &mut WriteHalf<'_>) {
         let limit = self.edge.settings.write_timeout;
         let _ = timeout(limit, async {
-            while self.inbound.uncommitted() > 0 && self.settle().await.is_ok() {
+            let mut turn = Turn::new(self.edge.read_buffer.lane());
+            while self.inbound.uncommitted() > 0 && self.settle(&mut turn).is_ok() {
                 if self.inbound.uncommitted() > 0 {
                     self.progress.changed().await;
                 }
@@ -483,9 +512,21 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
 
     /// The connection is gone, but what it published goes its way: stored, then fanned out.
     async fn finish(&mut self) {
-        while !self.held.is_empty() && self.settle().await.is_ok() {
-            if !self.held.is_empty() {
-                self.progress.changed().await;
+        let mut turn = Turn::new(self.edge.read_buffer.lane());
+        loop {
+            if let Some(passing_on) = self.passing_on.take()
+                && passing_on.await.is_err()
+            {
+                return;
+            }
+            if self.held.is_empty() || self.settle(&mut turn).is_err() {
+                return;
+            }
+            turn.pass_on(self.has_to_pass_on() && self.passing_on.is_none()).await;
+            match (self.has_to_pass_on(), &self.passing_on) {
+                (true, None) => poll_fn(|context| turn.poll_wait(context)).await,
+                (false, None) if !self.held.is_empty() => self.progress.changed().await,
+                _ => {}
             }
         }
     }
@@ -502,5 +543,26 @@ impl<T: From<handoff::Input> + 'static> Edge<T> {
         let number = self.made_client_ids.get() + 1;
         self.made_client_ids.set(number);
         format!("outrider-made-{number}")
+    }
+}
+
+/// What to go on with: of the input, if it may be read, or else in passing on what is held.
+async fn next<T: From<handoff::Input> + 'static>(
+    input: &mut Input,
+    reader: &mut ReadHalf<'_>,
+    pipeline: &PipelineHandle<T>,
+    may_read: bool,
+) -> Result<Option<Arrived>, Lost> {
+    if may_read {
+        return input.read(reader, pipeline).await.map(Some);
+    }
+    poll_fn(|context| input.turn.poll_wait(context)).await;
+    Ok(None)
+}
+
+async fn wait_passed_on(passing_on: &mut Option<PassingOn>) -> Result<(), RouterDead> {
+    match passing_on {
+        Some(passing_on) => passing_on.as_mut().await,
+        None => std::future::pending().await,
     }
 }

@@ -11,12 +11,18 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::ReadHalf;
 use tokio::time::Instant;
 
+use super::lane::{Allowance, Lane, Turn};
 use crate::handoff::{Input as PipelineInput, PipelineHandle, Place};
 
 /// One read of a socket.
 const READ_BYTES: usize = 64 * 1024;
 /// An incomplete packet of this size costs nothing but itself; beyond, it takes a share of what all may keep.
 const KEPT_BYTES_FREE: usize = 4 * 1024;
+/// What all connections may read and not handle at once; as it fills, each reads less at a time.
+const RESTS_BYTES_MAX: usize = 4 << 20;
+/// One of them may take this part of what is free.
+const RESTS_SHARE: usize = RESTS_BYTES_MAX / READ_BYTES;
+const READ_BYTES_MIN: usize = 2 * 1024;
 
 /// What all connections share for reading.
 pub struct ReadBuffer {
@@ -24,11 +30,28 @@ pub struct ReadBuffer {
     /// Bytes of large packets that have not come whole.
     kept: Cell<usize>,
     kept_max: usize,
+    /// Bytes of whole packets that wait until it is their connection's turn.
+    rests: Cell<usize>,
+    lane: Lane,
 }
 
 impl ReadBuffer {
-    pub fn new(kept_max: usize) -> ReadBuffer {
-        ReadBuffer { bytes: RefCell::new(vec![0; READ_BYTES].into()), kept: Cell::new(0), kept_max }
+    pub fn new(kept_max: usize, lane: Lane) -> ReadBuffer {
+        ReadBuffer {
+            bytes: RefCell::new(vec![0; READ_BYTES].into()),
+            kept: Cell::new(0),
+            kept_max,
+            rests: Cell::new(0),
+            lane,
+        }
+    }
+
+    pub fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
+    fn read_bytes_max(&self) -> usize {
+        (RESTS_BYTES_MAX.saturating_sub(self.rests.get()) / RESTS_SHARE).max(READ_BYTES_MIN)
     }
 }
 
@@ -43,8 +66,11 @@ pub struct NoRoom;
 /// One connection's input.
 pub struct Input {
     shared: Rc<ReadBuffer>,
-    /// The beginning of a packet.
+    /// The beginning of a packet, behind whole ones that wait for their turn.
     kept: Vec<u8>,
+    /// Its share of [`ReadBuffer::rests`].
+    rest: usize,
+    pub turn: Turn,
     /// Its share of [`ReadBuffer::kept`].
     charged: usize,
     /// Since when the packet that is kept is a large one.
@@ -58,12 +84,13 @@ pub struct Input {
 impl Input {
     pub fn new(shared: Rc<ReadBuffer>, kept: Vec<u8>) -> Input {
         let has_more = !kept.is_empty();
-        Input { shared, kept, charged: 0, large_since: None, place: None, has_more }
+        let turn = Turn::new(&shared.lane);
+        Input { shared, kept, rest: 0, turn, charged: 0, large_since: None, place: None, has_more }
     }
 
     /// Whether there is something to read and others have their turn before.
     pub fn is_in_line(&self) -> bool {
-        self.place.is_some()
+        self.place.is_some() || self.has_rest()
     }
 
     /// To be called before anything else is waited for: a place in line that nobody looks after would hold up all behind it.
@@ -78,12 +105,17 @@ impl Input {
         }
     }
 
+    /// Whether whole packets wait for their turn.
+    pub fn has_rest(&self) -> bool {
+        self.rest > 0
+    }
+
     pub fn large_since(&self) -> Option<Instant> {
         self.large_since
     }
 
-    /// Reads once, when there is something to read and it is this connection's turn. What came has to be handled, with [`Self::handle`],
-    /// before anything else is awaited: it lies in the buffer that all share.
+    /// Reads once, when there is something to read and it is this connection's turn, or waits until it is time to go on with what was read.
+    /// What came has to be handled, with [`Self::handle`], before anything else is awaited: it lies in the buffer that all share.
     pub async fn read<T: From<PipelineInput>>(
         &mut self,
         reader: &mut ReadHalf<'_>,
@@ -98,19 +130,26 @@ impl Input {
         reader: &mut ReadHalf<'_>,
         pipeline: &PipelineHandle<T>,
     ) -> Poll<Result<Arrived, Lost>> {
-        if !self.has_more && reader.as_ref().poll_read_ready(context).is_pending() {
+        let has_some = self.has_more || self.has_rest();
+        if !has_some && reader.as_ref().poll_read_ready(context).is_pending() {
             self.leave_line();
             return Poll::Pending;
         }
+        if self.has_rest() {
+            ready!(self.turn.poll_wait(context));
+        }
         ready!(self.place.get_or_insert_with(|| pipeline.place()).poll_turn(context));
         let turn = self.place.take();
-        if std::mem::take(&mut self.has_more) {
+        self.has_more = false;
+        if has_some {
             return Poll::Ready(Ok(Arrived { bytes: 0, before: 0, _turn: turn }));
         }
+        let bytes_max = self.shared.read_bytes_max();
         let mut shared = self.shared.bytes.borrow_mut();
         // A large packet grows by itself; the beginning of a small one is put before what comes.
         let before = if self.kept.len() > READ_BYTES / 2 { 0 } else { self.kept.len() };
-        let mut buffer = ReadBuf::new(&mut shared[before..]);
+        let end = shared.len().min(before + bytes_max);
+        let mut buffer = ReadBuf::new(&mut shared[before..end]);
         ready!(Pin::new(reader).poll_read(context, &mut buffer)).map_err(|_| Lost)?;
         match buffer.filled().len() {
             0 => Poll::Ready(Err(Lost)),
@@ -118,8 +157,12 @@ impl Input {
         }
     }
 
-    /// Lets `take` have all that is there; it says how much of it were whole packets, and the rest is kept.
-    pub fn handle<R>(&mut self, arrived: Arrived, take: impl FnOnce(&[u8]) -> (usize, R)) -> (Result<(), NoRoom>, R) {
+    /// Lets `take` have all that is there; what it leaves is kept.
+    pub fn handle<R>(
+        &mut self,
+        arrived: Arrived,
+        take: impl FnOnce(&[u8], &mut Allowance) -> Taken<R>,
+    ) -> (Result<(), NoRoom>, R) {
         let Arrived { bytes, before, _turn } = arrived;
         if bytes == 0 {
             return self.handle_kept(take);
@@ -133,24 +176,30 @@ impl Input {
         }
         shared_bytes[..before].copy_from_slice(&self.kept);
         let all = &shared_bytes[..before + bytes];
-        let (used, result) = take(all);
+        let mut allowance = self.turn.allowance();
+        let Taken { used, has_rest, result } = take(all, &mut allowance);
         self.kept.clear();
         self.kept.extend_from_slice(&all[used..]);
-        (self.account(), result)
+        (self.account(&allowance, has_rest), result)
     }
 
     /// The same with what is kept and nothing new.
-    fn handle_kept<R>(&mut self, take: impl FnOnce(&[u8]) -> (usize, R)) -> (Result<(), NoRoom>, R) {
-        let (used, result) = take(&self.kept);
+    fn handle_kept<R>(&mut self, take: impl FnOnce(&[u8], &mut Allowance) -> Taken<R>) -> (Result<(), NoRoom>, R) {
+        let mut allowance = self.turn.allowance();
+        let Taken { used, has_rest, result } = take(&self.kept, &mut allowance);
         self.kept.drain(..used);
-        (self.account(), result)
+        (self.account(&allowance, has_rest), result)
     }
 
     /// A large packet may take half of what is free: so many of them leave something to the next.
-    fn account(&mut self) -> Result<(), NoRoom> {
+    fn account(&mut self, allowance: &Allowance, has_rest: bool) -> Result<(), NoRoom> {
+        self.turn.note(allowance, !has_rest);
         let len = self.kept.len();
-        let charge = if len > KEPT_BYTES_FREE { len } else { 0 };
-        if charge == 0 && self.kept.capacity() > KEPT_BYTES_FREE {
+        let rest = if has_rest { len } else { 0 };
+        self.shared.rests.set(self.shared.rests.get() - self.rest + rest);
+        self.rest = rest;
+        let charge = if len > KEPT_BYTES_FREE && !has_rest { len } else { 0 };
+        if charge == 0 && !has_rest && self.kept.capacity() > KEPT_BYTES_FREE {
             self.kept.shrink_to(KEPT_BYTES_FREE);
         }
         let others = self.shared.kept.get() - self.charged;
@@ -167,10 +216,20 @@ impl Input {
 impl Drop for Input {
     fn drop(&mut self) {
         self.shared.kept.set(self.shared.kept.get() - self.charged);
+        self.shared.rests.set(self.shared.rests.get() - self.rest);
     }
 }
 
-/// What a read gave; nothing new where only what is kept has to be looked at.
+/// What was taken of the input.
+pub struct Taken<R> {
+    /// Bytes of the packets that were handled.
+    pub used: usize,
+    /// More of them are whole.
+    pub has_rest: bool,
+    pub result: R,
+}
+
+/// What a read gave.
 #[derive(Debug)]
 pub struct Arrived {
     pub bytes: usize,
@@ -186,12 +245,12 @@ mod tests {
 
     fn keep_all(input: &mut Input, bytes: &[u8]) -> Result<(), NoRoom> {
         input.kept.extend_from_slice(bytes);
-        input.handle_kept(|_| (0, ())).0
+        input.handle_kept(|_, _| Taken { used: 0, has_rest: false, result: () }).0
     }
 
     #[test]
     fn large_packets_share_what_there_is_and_small_ones_are_free() {
-        let shared = Rc::new(ReadBuffer::new(100_000));
+        let shared = Rc::new(ReadBuffer::new(100_000, Lane::new(true)));
         let input = || Input::new(Rc::clone(&shared), Vec::new());
         let mut small: Vec<Input> = (0..100).map(|_| input()).collect();
         assert!(small.iter_mut().all(|input| keep_all(input, &[0; KEPT_BYTES_FREE]) == Ok(())));
@@ -202,9 +261,26 @@ mod tests {
         let mut third = input();
         assert_eq!(keep_all(&mut third, &[0; 25_000]), Ok(()));
         drop(second);
-        assert_eq!(first.handle_kept(|all| (all.len() - 1, ())).0, Ok(()));
+        assert_eq!(first.handle_kept(|all, _| Taken { used: all.len() - 1, has_rest: false, result: () }).0, Ok(()));
         assert_eq!((first.kept.len(), first.large_since(), shared.kept.get()), (1, None, 25_000));
         drop(third);
         assert_eq!(shared.kept.get(), 0);
+    }
+
+    #[test]
+    fn whole_packets_that_wait_are_no_large_packet_and_less_is_read_as_they_add_up() {
+        let shared = Rc::new(ReadBuffer::new(1000, Lane::new(true)));
+        let mut inputs = Vec::new();
+        for _ in 0..4096 {
+            let mut input = Input::new(Rc::clone(&shared), vec![0; shared.read_bytes_max()]);
+            let left = input.handle_kept(|_, _| Taken { used: 0, has_rest: true, result: () }).0;
+            assert_eq!((left, input.has_rest(), input.large_since()), (Ok(()), true, None));
+            inputs.push(input);
+        }
+        assert!(shared.rests.get() < RESTS_BYTES_MAX + 4096 * READ_BYTES_MIN, "{}", shared.rests.get());
+        inputs[0].handle_kept(|all, _| Taken { used: all.len(), has_rest: false, result: () }).0.expect("room");
+        assert!(!inputs[0].has_rest());
+        inputs.clear();
+        assert_eq!((shared.rests.get(), shared.read_bytes_max()), (0, READ_BYTES));
     }
 }

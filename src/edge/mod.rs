@@ -8,12 +8,14 @@ mod connection;
 mod end;
 pub mod fanout;
 mod input;
+mod lane;
 mod moderation;
 pub mod outbox;
 mod publish;
 mod retained;
 mod router;
 mod sessions;
+mod subscriber;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
@@ -25,11 +27,13 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use crate::core::alert::{Report, Trouble};
 use crate::counter::Counter;
 use crate::handoff::{Input, PipelineHandle};
 use crate::ingest::Ingest;
 use fanout::Fanout;
 use input::ReadBuffer;
+use lane::Lane;
 pub use moderation::runtime;
 use outbox::Outbox;
 use router::Envelope;
@@ -59,6 +63,12 @@ pub struct EdgeSettings {
     /// The same for all of them together.
     pub subscribers_bytes_max: usize,
     pub persistent_sessions_max: usize,
+    /// How long they are kept.
+    pub session_expiry_max: Duration,
+    /// Connections with much to do take turns. Without it, one can hold up all: what must never be, and what the tests must notice.
+    pub takes_turns: bool,
+    /// The gateway's own messages, and filters on them, have room that nobody else can take. Again, the tests must notice when not.
+    pub reserves_own: bool,
     pub unrouted: Unrouted,
 }
 
@@ -88,11 +98,17 @@ impl Default for EdgeSettings {
             subscriber_bytes_max: 1 << 20,
             subscribers_bytes_max: 64 << 20,
             persistent_sessions_max: 1024,
+            session_expiry_max: Duration::from_secs(86_400),
+            takes_turns: true,
+            reserves_own: true,
             unrouted: Unrouted::Pass,
         }
     }
 }
 
+/// What is said when subscribers had to give way.
+const SESSIONS_SHORT: &str = "MQTT subscribers take more than there is room for: filters are refused, or messages and sessions of clients \
+     that are away are dropped";
 /// Topics of the last unrouted publishes that the status lists.
 const UNROUTED_TOPICS: usize = 16;
 /// Missing routes that are named in the log.
@@ -111,6 +127,8 @@ pub struct EdgeCounters {
     pub bytes_received: Counter,
     pub subscribers_overrun: Counter,
     pub messages_dropped: Counter,
+    pub sessions_given_way: Counter,
+    pub sessions_expired: Counter,
     pub filters_refused: Counter,
     pub retained_refused: Counter,
     pub unrouted_topics: Mutex<VecDeque<String>>,
@@ -191,9 +209,10 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
     let settings = Rc::new(settings);
     let fanout = Fanout::start(Rc::clone(&settings), Arc::clone(&counters))?;
     tokio::task::spawn_local(publish_own(outbox, fanout.clone()));
-    let sessions = Sessions::new(fanout.clone(), settings.persistent_sessions_max);
+    let (sessions_max, expiry_max) = (settings.persistent_sessions_max, settings.session_expiry_max);
+    let sessions = Sessions::new(fanout.clone(), Arc::clone(&counters), sessions_max, expiry_max);
     let kept_max = settings.packets_under_way_bytes_max.max(4 * settings.packet_bytes_max);
-    let read_buffer = Rc::new(ReadBuffer::new(kept_max));
+    let read_buffer = Rc::new(ReadBuffer::new(kept_max, Lane::new(settings.takes_turns)));
     let edge = Rc::new(Edge {
         settings,
         pipeline,
@@ -215,7 +234,16 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
     loop {
         tokio::select! {
             accepted = listener.accept() => accept(&edge, &places, accepted).await,
-            _ = health.tick() => if edge.fanout.is_dead() { return Err(RouterDead) },
+            _ = health.tick() => {
+                if edge.fanout.is_dead() {
+                    return Err(RouterDead);
+                }
+                edge.sessions.expire();
+                // Once a second at the most.
+                if edge.fanout.was_short() {
+                    let _ = edge.pipeline.report(Report::new(Trouble::Sessions, SESSIONS_SHORT));
+                }
+            }
             draining = phase.wait_for(|phase| *phase == Phase::Draining) => {
                 // A sender that is gone means the same: the process is ending.
                 drop(draining);

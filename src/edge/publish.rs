@@ -116,7 +116,9 @@ impl<T: From<Input> + 'static> Edge<T> {
         if progress.committed() >= 1 {
             let envelope = Envelope::new(&will.topic, &will.payload, will.qos.min(1));
             // A dead router is noticed by the listener, which ends the process.
-            let _ = self.fanout.publish(envelope, will.retain).await;
+            if let Ok(Some(passing_on)) = self.fanout.pass_on(envelope, will.retain) {
+                let _ = passing_on.await;
+            }
         }
     }
 

@@ -14,18 +14,14 @@ use crate::core::topic;
 /// gateway's own messages are not counted: who fills this table must not silence an alert.
 #[derive(Debug)]
 pub struct Retained {
-    messages: BTreeMap<Bytes, Message>,
-    count: usize,
+    own: Messages,
+    messages: Messages,
     bytes: usize,
     count_max: usize,
     bytes_max: usize,
 }
 
-#[derive(Debug)]
-struct Message {
-    envelope: Envelope,
-    own: bool,
-}
+type Messages = BTreeMap<Bytes, Envelope>;
 
 /// The store of retained messages is full.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,13 +32,26 @@ pub struct RetainedFull;
 pub struct Scan {
     pub filter: String,
     pub qos: u8,
+    /// Of the gateway's own messages, which come first, and no others.
+    pub own_only: bool,
+    is_past_own: bool,
     /// The last one it was given, or that did not match.
     after: Option<Bytes>,
 }
 
 impl Scan {
     pub fn new(filter: &str, qos: u8) -> Scan {
-        Scan { filter: filter.to_owned(), qos, after: None }
+        Scan { filter: filter.to_owned(), qos, own_only: false, is_past_own: false, after: None }
+    }
+
+    /// Of the gateway's own messages only.
+    pub fn of_own(filter: &str, qos: u8) -> Scan {
+        Scan { own_only: true, ..Scan::new(filter, qos) }
+    }
+
+    /// Whether the last message that it gave is of the gateway's own.
+    pub fn is_own(&self) -> bool {
+        !self.is_past_own
     }
 }
 
@@ -56,29 +65,27 @@ pub enum ScanStep {
 
 impl Retained {
     pub fn new(count_max: usize, bytes_max: usize) -> Retained {
-        Retained { messages: BTreeMap::new(), count: 0, bytes: 0, count_max, bytes_max }
+        Retained { own: BTreeMap::new(), messages: BTreeMap::new(), bytes: 0, count_max, bytes_max }
     }
 
     /// Keeps a client's message; one without a payload deletes.
     pub fn set(&mut self, envelope: &Envelope) -> Result<(), RetainedFull> {
         let (topic, len) = (envelope.topic_bytes(), size(envelope));
-        let old = self.messages.get(&topic).filter(|old| !old.own).map(|old| size(&old.envelope));
+        let old = self.messages.get(&topic).map(size);
         if envelope.payload().is_empty() {
             if let Some(old) = old {
                 self.messages.remove(&topic);
-                self.count -= 1;
                 self.bytes -= old;
             }
             return Ok(());
         }
         let after = self.bytes - old.unwrap_or(0) + len;
         let grows = after > self.bytes;
-        if (old.is_none() && self.count >= self.count_max) || (grows && after > self.bytes_max) {
+        if (old.is_none() && self.messages.len() >= self.count_max) || (grows && after > self.bytes_max) {
             return Err(RetainedFull);
         }
         self.bytes = after;
-        self.count += usize::from(old.is_none());
-        self.put(topic, Message { envelope: envelope.clone(), own: false });
+        put(&mut self.messages, topic, envelope);
         Ok(())
     }
 
@@ -86,43 +93,53 @@ impl Retained {
     pub fn set_own(&mut self, envelope: &Envelope) {
         let topic = envelope.topic_bytes();
         if envelope.payload().is_empty() {
-            self.messages.remove(&topic);
+            self.own.remove(&topic);
         } else {
-            self.put(topic, Message { envelope: envelope.clone(), own: true });
+            put(&mut self.own, topic, envelope);
         }
-    }
-
-    fn put(&mut self, topic: Bytes, message: Message) {
-        // The old key is a part of the old message, and would keep all of it.
-        self.messages.remove(&topic);
-        self.messages.insert(topic, message);
     }
 
     /// The next message of a scan. Looks at no more than `looks`, which it counts down.
     pub fn advance(&self, scan: &mut Scan, looks: &mut usize) -> ScanStep {
-        let prefix = literal_prefix(&scan.filter);
-        let start = match &scan.after {
-            Some(after) => Bound::Excluded(after.as_ref()),
-            None => Bound::Included(prefix.as_bytes()),
-        };
-        let mut last: Option<&Bytes> = None;
-        for (topic, message) in self.messages.range::<[u8], _>((start, Bound::Unbounded)) {
-            if !topic.starts_with(prefix.as_bytes()) {
-                break;
-            }
-            if *looks == 0 {
-                scan.after = last.cloned().or(scan.after.take());
-                return ScanStep::Paused;
-            }
-            *looks -= 1;
-            last = Some(topic);
-            if topic::matches(&scan.filter, message.envelope.topic()) {
-                scan.after = Some(topic.clone());
-                return ScanStep::Message(message.envelope.clone());
+        if !scan.is_past_own {
+            match advance_in(&self.own, scan, looks) {
+                ScanStep::Done if !scan.own_only => (scan.is_past_own, scan.after) = (true, None),
+                step => return step,
             }
         }
-        ScanStep::Done
+        advance_in(&self.messages, scan, looks)
     }
+}
+
+fn put(messages: &mut Messages, topic: Bytes, envelope: &Envelope) {
+    // The old key is a part of the old message, and would keep all of it.
+    messages.remove(&topic);
+    messages.insert(topic, envelope.clone());
+}
+
+fn advance_in(messages: &Messages, scan: &mut Scan, looks: &mut usize) -> ScanStep {
+    let prefix = literal_prefix(&scan.filter);
+    let start = match &scan.after {
+        Some(after) => Bound::Excluded(after.as_ref()),
+        None => Bound::Included(prefix.as_bytes()),
+    };
+    let mut last: Option<&Bytes> = None;
+    for (topic, envelope) in messages.range::<[u8], _>((start, Bound::Unbounded)) {
+        if !topic.starts_with(prefix.as_bytes()) {
+            break;
+        }
+        if *looks == 0 {
+            scan.after = last.cloned().or(scan.after.take());
+            return ScanStep::Paused;
+        }
+        *looks -= 1;
+        last = Some(topic);
+        if topic::matches(&scan.filter, envelope.topic()) {
+            scan.after = Some(topic.clone());
+            return ScanStep::Message(envelope.clone());
+        }
+    }
+    ScanStep::Done
 }
 
 fn size(envelope: &Envelope) -> usize {
@@ -174,7 +191,7 @@ mod tests {
         assert_eq!(set(&mut retained, "a", b""), Ok(()));
         assert_eq!(topics(&retained, "a").len(), 0);
         assert_eq!(set(&mut retained, "a", b""), Ok(()), "nothing to delete");
-        assert_eq!((retained.messages.len(), retained.count, retained.bytes), (1, 1, 2));
+        assert_eq!((retained.messages.len(), retained.own.len(), retained.bytes), (1, 0, 2));
     }
 
     #[test]

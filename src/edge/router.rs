@@ -1,7 +1,8 @@
-//! The only file that names rumqttd's router: between a publish and its receivers it keeps one log, in order.
+//! The only file that names rumqttd's router: between a publish and its receivers it keeps a log, in order. There are two: an alert does
+//! not stand in line behind what clients publish.
 //!
 //! The router's own matching is not used. It never forgets a topic, a filter or a client's name, and most ways to end it begin with a
-//! link that goes; so it knows one topic, one filter and two links, which are there from the start, and the real topic travels in the
+//! link that goes; so it knows a topic, a filter and two links for each log, which are there from the start, and the real topic travels in the
 //! payload. Who gets what is decided by [`super::fanout`], whose tables shrink again.
 
 use std::cell::RefCell;
@@ -10,16 +11,15 @@ use std::rc::Rc;
 use bytes::{BufMut, Bytes, BytesMut};
 use rumqttd::local::{LinkBuilder, LinkError, LinkRx, LinkTx};
 use rumqttd::{Notification, Router, RouterConfig};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, TryAcquireError};
 
-const TOPIC: &str = "m";
 /// The log holds at least one segment less than this many: more than is ever under way, so that nothing is overrun.
 const SEGMENTS: usize = 3;
 const SEGMENT_BYTES: usize = 1024 * 1024;
 /// What may be between publish and receivers; a publish waits for its share.
 const UNDER_WAY_BYTES_MAX: usize = 1024 * 1024;
-/// Even a small message takes this share, so that the number of those under way is bounded as well.
-const MESSAGE_BYTES_MIN: usize = 1024;
+/// Even a small message takes this share, so that the number of those under way is bounded as well: each may have thousands of receivers.
+const MESSAGE_BYTES_MIN: usize = 4 * 1024;
 
 /// The router has ended, and with it local subscriptions; the process has to end too.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +40,10 @@ impl Envelope {
         bytes.put_slice(topic.as_bytes());
         bytes.put_slice(payload);
         Envelope(bytes.freeze())
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub fn qos(&self) -> u8 {
@@ -70,6 +74,7 @@ impl Envelope {
 /// The way in. Cheap to clone.
 #[derive(Clone)]
 pub struct RouterFeed {
+    topic: &'static str,
     link: Rc<RefCell<LinkTx>>,
     share: Rc<Semaphore>,
 }
@@ -84,25 +89,31 @@ pub struct RouterLog {
     _subscriber: LinkTx,
 }
 
-/// Starts the router's thread. Waits for its first answers, which is a matter of microseconds.
-pub fn start() -> Result<(RouterFeed, RouterLog), Box<LinkError>> {
+type Lane = (RouterFeed, RouterLog);
+
+/// Starts the router's thread, with a log for messages of clients and one for the gateway's own. Waits for its first answers, which is a matter of
+/// microseconds.
+pub fn start() -> Result<[Lane; 2], Box<LinkError>> {
     let config = RouterConfig {
-        max_connections: 2,
+        max_connections: 4,
         max_outgoing_packet_count: 200,
         max_segment_size: SEGMENT_BYTES,
         max_segment_count: SEGMENTS,
         ..RouterConfig::default()
     };
     let router = Router::new(0, config).spawn();
-    let (mut subscriber, mut link, _) = LinkBuilder::new("subscriber", router.clone()).build()?;
-    subscriber.subscribe(TOPIC)?;
-    // The acknowledgement: from here on nothing is missed.
-    while !matches!(link.recv()?, Some(Notification::DeviceAck(_))) {}
-    let (publisher, idle, _) = LinkBuilder::new("publisher", router).build()?;
-    let share = Rc::new(Semaphore::new(UNDER_WAY_BYTES_MAX));
-    let log =
-        RouterLog { link, share: Rc::clone(&share), last_offset: None, _publisher: idle, _subscriber: subscriber };
-    Ok((RouterFeed { link: Rc::new(RefCell::new(publisher)), share }, log))
+    let lane = |topic: &'static str| -> Result<Lane, Box<LinkError>> {
+        let (mut subscriber, mut link, _) = LinkBuilder::new(&format!("{topic}-out"), router.clone()).build()?;
+        subscriber.subscribe(topic)?;
+        // The acknowledgement: from here on nothing is missed.
+        while !matches!(link.recv()?, Some(Notification::DeviceAck(_))) {}
+        let (publisher, idle, _) = LinkBuilder::new(&format!("{topic}-in"), router.clone()).build()?;
+        let share = Rc::new(Semaphore::new(UNDER_WAY_BYTES_MAX));
+        let log =
+            RouterLog { link, share: Rc::clone(&share), last_offset: None, _publisher: idle, _subscriber: subscriber };
+        Ok((RouterFeed { topic, link: Rc::new(RefCell::new(publisher)), share }, log))
+    };
+    Ok([lane("clients")?, lane("own")?])
 }
 
 impl RouterFeed {
@@ -113,7 +124,23 @@ impl RouterFeed {
     /// Waits, first come, first served, until there is room.
     pub async fn publish(&self, envelope: Envelope) -> Result<(), RouterDead> {
         self.share.acquire_many(envelope.share()).await.map_err(|_| RouterDead)?.forget();
-        self.link.borrow_mut().publish(TOPIC, envelope.0).map(drop).map_err(|_| RouterDead)
+        self.send(envelope)
+    }
+
+    /// Gives it back, for [`Self::publish`], when there is no room at once.
+    pub fn try_publish(&self, envelope: Envelope) -> Result<Option<Envelope>, RouterDead> {
+        match self.share.try_acquire_many(envelope.share()) {
+            Ok(share) => {
+                share.forget();
+                self.send(envelope).map(|()| None)
+            }
+            Err(TryAcquireError::NoPermits) => Ok(Some(envelope)),
+            Err(TryAcquireError::Closed) => Err(RouterDead),
+        }
+    }
+
+    fn send(&self, envelope: Envelope) -> Result<(), RouterDead> {
+        self.link.borrow_mut().publish(self.topic, envelope.0).map(drop).map_err(|_| RouterDead)
     }
 }
 
@@ -152,7 +179,7 @@ mod tests {
     use super::*;
 
     async fn deal_out(sizes: &[usize]) {
-        let (feed, mut log) = start().expect("a router");
+        let [(feed, mut log), _own] = start().expect("a router");
         let publish = async {
             for (n, size) in sizes.iter().enumerate() {
                 let mut payload = vec![0; *size];

@@ -85,7 +85,10 @@ pub fn publish_packet(topic: &str, payload: &[u8], qos: u8, retain: bool, dup: b
 
 impl Client {
     pub fn raw(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
+        Client::of(TcpStream::connect(address).unwrap())
+    }
+
+    fn of(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Client { stream, input: Vec::new(), packet_id: 0 }
@@ -93,7 +96,12 @@ impl Client {
 
     /// Connects; whether the broker had a session.
     pub fn connect_with(address: SocketAddr, options: &Options<'_>) -> (Client, bool) {
-        let mut client = Client::raw(address);
+        Client::over(TcpStream::connect(address).unwrap(), options)
+    }
+
+    /// The same over a connection that is there.
+    pub fn over(stream: TcpStream, options: &Options<'_>) -> (Client, bool) {
+        let mut client = Client::of(stream);
         client.send(&connect_packet(options));
         let connack = client.packet().unwrap();
         assert_eq!((connack.first, connack.body[1]), (0x20, 0), "{connack:?}");

@@ -15,6 +15,7 @@ mod attack;
 mod backlog;
 mod clients;
 mod config;
+mod crowd;
 mod damaged;
 mod demo;
 mod detection;
