@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn a_host_is_an_address_or_a_network_of_ipv6() {
         let mut hosts = Hosts::default();
-        let mut get = |address: &str| hosts.get(address.parse().unwrap());
+        let mut get = |address: &str| hosts.get(address.parse().expect("an address"));
         let first = get("10.0.0.1");
         assert!(Rc::ptr_eq(&first, &get("::ffff:10.0.0.1")) && !Rc::ptr_eq(&first, &get("10.0.0.2")));
         let first = get("fd00::1:0:0:0:1");
