@@ -201,7 +201,7 @@ pub const KEYS: &[Key] = &[
         "Series that are watched; further ones are stored and sent, unwatched and counted. 0 watches none."),
 
     key_of(Group::Alert, "clear_after", seconds(1, 86_400), Literal("\"30s\""),
-        "An alert clears after this time without a flagged reading."),
+        "An alert clears when good readings have come for this time, at least two."),
     key_of(Group::Alert, "remove_after", seconds(1, 86_400), Literal("\"60s\""),
         "The retained message of a cleared alert is removed after this time."),
 

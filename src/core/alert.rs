@@ -1,14 +1,16 @@
-//! Alerts: raised by a flagged reading, updated, cleared after quiet, and gone a while later.
+//! Alerts: raised by a flagged reading, updated, cleared by good readings, and gone a while later.
 //!
 //! The book decides; that its changes are stored, sent on the second stream and published is the pipeline's work. An alert's id comes
 //! from what raised it, so a repeat is recognisable.
 
 mod acknowledgement;
 mod book;
+mod hearing;
 mod own;
 
 pub use acknowledgement::{BY_BYTES_MAX, ByError, read_by};
-pub use book::{ALERTS_MAX, AlertBook, AlertTimes};
+pub use book::snapshot::VERSION as ALERTS_VERSION;
+pub use book::{ALERTS_MAX, AlertBook, AlertTimes, Heard};
 pub use own::{
     GATEWAY_DEVICE, GATEWAY_KIND, OVER_AFTER_MS, Report, ReportPacer, Trouble, is_own_device, is_own_metric,
 };
@@ -16,6 +18,7 @@ pub use own::{
 use super::detector::Detector;
 use super::identity::RunId;
 use super::record;
+use super::silence::Rhythm;
 use super::watch::DEVICE_METRIC;
 
 /// A moment on two clocks: the wall's for people, the steady one for durations, which no clock setting changes.
@@ -111,8 +114,10 @@ pub struct Alert {
     pub cleared_at_ms: Option<i64>,
     pub count: u64,
     pub acknowledged_by: Option<String>,
-    /// Where it was not simply quiet.
+    /// Where it was not cleared by good readings.
     pub cleared_reason: Option<ClearedReason>,
+    /// Raised, and its series is silent: when it was heard last.
+    pub stale_since_ms: Option<i64>,
     /// How often it has been back before it was forgotten.
     pub returns: u32,
     /// Its message, where that does not follow from the rest: of the gateway's own alerts.
@@ -121,22 +126,35 @@ pub struct Alert {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClearedReason {
-    /// Silent for so long that it is no news any more.
-    Expired,
+    /// Silent for so long that nobody waits for it any more.
+    Forgotten,
+    /// The limit, rule or profile that raised it is no longer configured.
+    Configuration,
     Operator,
 }
 
 impl ClearedReason {
+    const ALL: [ClearedReason; 3] = [ClearedReason::Forgotten, ClearedReason::Configuration, ClearedReason::Operator];
+
     pub fn name(self) -> &'static str {
         match self {
-            ClearedReason::Expired => "expired",
+            ClearedReason::Forgotten => "forgotten",
+            ClearedReason::Configuration => "configuration",
             ClearedReason::Operator => "operator",
         }
     }
+
+    fn from_name(name: &str) -> Option<ClearedReason> {
+        // As it was called when a day was enough.
+        let name = if name == "expired" { "forgotten" } else { name };
+        ClearedReason::ALL.into_iter().find(|reason| reason.name() == name)
+    }
 }
 
-/// Back so often, an alert has to be quiet for longer, and is said to come and go.
+/// Back so often, an alert needs good readings for longer, and is said to come and go.
 const FLAPPING_RETURNS: u32 = 1;
+const COMES_AND_GOES: &str = "; it comes and goes";
+const RESOLVED: &str = "resolved: ";
 
 /// A reading that an alert is about, or a silence.
 #[derive(Clone, Copy, Debug)]
@@ -154,8 +172,14 @@ pub struct Flag<'a> {
     /// Identity of the raw reading, or of the record of the silence.
     pub run: RunId,
     pub position: u64,
-    /// It is true until it is released, not only now.
+    /// A silence, or of the gateway itself: what else is wrong with the device makes it no graver.
     pub is_held: bool,
+    /// When the series was heard last, and how often it usually is, where that is known.
+    pub rhythm: Option<Rhythm>,
+    /// Limits that are exceeded, a bit each.
+    pub limits: u64,
+    /// A limit that has not been exceeded for long enough yet: it raises nothing, but nothing clears meanwhile.
+    pub is_pending: bool,
 }
 
 /// What became of an alert; without one it is gone, and its retained message with it.
@@ -182,6 +206,7 @@ impl Alert {
             count: 1,
             acknowledged_by: None,
             cleared_reason: None,
+            stale_since_ms: None,
             returns: 0,
             text: None,
         }
@@ -208,34 +233,59 @@ fn alert_id(gateway: &str, flag: &Flag<'_>) -> String {
 
 /// What an alert is about, in words.
 pub fn message(key: &AlertKey, alert: &Alert) -> String {
-    let value = if alert.value.is_finite() { round(alert.value) } else { "no number".to_owned() };
-    let comes_and_goes = if alert.returns >= FLAPPING_RETURNS { "; it comes and goes" } else { "" };
-    let what = what(key, alert, &value);
-    format!("{what}{comes_and_goes}")
+    let comes_and_goes = if alert.returns >= FLAPPING_RETURNS { COMES_AND_GOES } else { "" };
+    let silent = if alert.stale_since_ms.is_some() { "; no data now" } else { "" };
+    let what = match (alert.state, alert.cleared_reason) {
+        (State::Raised, _) => raised(key, alert),
+        (State::Cleared, Some(reason)) => cleared_because(key, alert, reason),
+        (State::Cleared, None) => cleared(key, alert),
+    };
+    format!("{what}{silent}{comes_and_goes}")
 }
 
-fn what(key: &AlertKey, alert: &Alert, value: &str) -> String {
-    let AlertKey { device, metric, .. } = key;
-    match (alert.state, alert.expected) {
-        (State::Raised, _) if alert.text.is_some() => alert.text.clone().unwrap_or_default(),
-        (State::Cleared, _) if key.kind == GATEWAY_KIND => {
-            format!("no longer: {}", alert.text.as_deref().unwrap_or(metric))
+fn raised(key: &AlertKey, alert: &Alert) -> String {
+    let subject = subject(key);
+    if let Some(text) = &alert.text {
+        return text.clone();
+    }
+    if key.kind == Detector::Gap.alert_kind() {
+        return format!("no data from {subject}");
+    }
+    let value = if alert.value.is_finite() { round(alert.value) } else { "not a number".to_owned() };
+    match alert.expected {
+        Some(bound) if key.kind == Detector::Limit.alert_kind() => {
+            format!("{subject} is {value}; the limit is {}", round(bound))
         }
-        _ if key.kind == "gap" => {
-            let whose = if metric == DEVICE_METRIC { device.clone() } else { format!("{metric} of {device}") };
-            match (alert.state, alert.cleared_reason) {
-                (State::Raised, _) => format!("nothing is heard of {whose}"),
-                (State::Cleared, None) => format!("{whose} is heard again"),
-                (State::Cleared, Some(ClearedReason::Operator)) => format!("{whose}: cleared by an operator"),
-                (State::Cleared, Some(ClearedReason::Expired)) => format!("{whose} is not waited for any more"),
-            }
-        }
-        (State::Cleared, _) => format!("{metric} of {device}: nothing stands out any more"),
-        (State::Raised, Some(bound)) if key.kind == Detector::Limit.alert_kind() => {
-            format!("{metric} of {device} is {value}; the limit is {}", round(bound))
-        }
-        (State::Raised, Some(expected)) => format!("{metric} of {device} is {value}; {} was normal", round(expected)),
-        (State::Raised, None) => format!("{metric} of {device} is {value}"),
+        Some(expected) => format!("{subject} is {value}; {} was normal", round(expected)),
+        None => format!("{subject} is {value}"),
+    }
+}
+
+fn cleared(key: &AlertKey, alert: &Alert) -> String {
+    match key.kind.as_str() {
+        GATEWAY_KIND => format!("{RESOLVED}{}", alert.text.as_deref().unwrap_or(&key.metric)),
+        kind if kind == Detector::Gap.alert_kind() => format!("{} is reporting again", subject(key)),
+        _ => format!("{} is back to normal", subject(key)),
+    }
+}
+
+fn cleared_because(key: &AlertKey, alert: &Alert, reason: ClearedReason) -> String {
+    let what = match &alert.text {
+        Some(text) => text.clone(),
+        None => subject(key),
+    };
+    match reason {
+        ClearedReason::Forgotten => format!("{what}: no longer waited for"),
+        ClearedReason::Configuration => format!("{what}: no longer watched for this, by the configuration"),
+        ClearedReason::Operator => format!("{what}: cleared by an operator"),
+    }
+}
+
+/// A series, or a device as a whole.
+fn subject(key: &AlertKey) -> String {
+    match key.metric.as_str() {
+        DEVICE_METRIC => key.device.clone(),
+        metric => format!("{metric} of {}", key.device),
     }
 }
 
@@ -292,6 +342,9 @@ pub fn write_alert(out: &mut Vec<u8>, gateway: &str, run: RunId, position: u64, 
     if let Some(reason) = alert.cleared_reason {
         text(out, "cleared_reason", reason.name());
     }
+    if let Some(heard_at_ms) = alert.stale_since_ms {
+        out.extend_from_slice(format!(",\"stale\":true,\"last_reading_at_ms\":{heard_at_ms}").as_bytes());
+    }
     if alert.returns > 0 {
         let flapping = alert.returns >= FLAPPING_RETURNS;
         out.extend_from_slice(format!(",\"returns\":{},\"flapping\":{flapping}", alert.returns).as_bytes());
@@ -308,7 +361,10 @@ pub fn read_alert(line: &[u8]) -> Option<(AlertKey, Alert)> {
     let state = if text("state")? == "raised" { State::Raised } else { State::Cleared };
     let severity = text("severity")?;
     let detectors = value.get("detectors")?.as_array()?;
-    let own_text = if key.kind == GATEWAY_KIND && state == State::Raised { text("message") } else { None };
+    let own_text = text("message").filter(|_| key.kind == GATEWAY_KIND).map(|message| {
+        let what = message.strip_suffix(COMES_AND_GOES).unwrap_or(&message);
+        what.strip_prefix(RESOLVED).filter(|_| state == State::Cleared).unwrap_or(what).to_owned()
+    });
     let alert = Alert {
         id: text("id")?,
         revision: u32::try_from(value.get("revision")?.as_u64()?).ok()?,
@@ -323,9 +379,8 @@ pub fn read_alert(line: &[u8]) -> Option<(AlertKey, Alert)> {
         cleared_at_ms: value.get("cleared_at_ms")?.as_i64(),
         count: value.get("count")?.as_u64()?,
         acknowledged_by: text("acknowledged_by"),
-        cleared_reason: text("cleared_reason").and_then(|name| {
-            [ClearedReason::Expired, ClearedReason::Operator].into_iter().find(|reason| reason.name() == name)
-        }),
+        cleared_reason: text("cleared_reason").and_then(|name| ClearedReason::from_name(&name)),
+        stale_since_ms: value.get("last_reading_at_ms").and_then(serde_json::Value::as_i64),
         returns: value
             .get("returns")
             .and_then(serde_json::Value::as_u64)

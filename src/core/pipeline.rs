@@ -4,10 +4,12 @@
 mod ticks;
 
 use super::alert::{
-    self, AlertBook, AlertChange, AlertKey, AlertTimes, Flag, Moment, Report, ReportPacer, Severity, State,
+    self, ALERTS_VERSION, AlertBook, AlertChange, AlertKey, AlertTimes, ClearedReason, Flag, Heard, Moment, Report,
+    ReportPacer, Severity,
 };
+use super::batch::varint::Cursor;
 use super::batch::{BatchEncoder, Tag};
-use super::detector::{Detector, Findings, Verdict};
+use super::detector::{Detector, Findings, Kinds, Verdict};
 use super::devices::Publisher;
 use super::identity::{RunId, Stream};
 use super::reading::{Reading, Readings};
@@ -122,8 +124,29 @@ impl OpenBatch {
     }
 }
 
-fn gap_key(device: &str, metric: &str) -> AlertKey {
-    AlertKey { device: device.to_owned(), metric: metric.to_owned(), kind: Detector::Gap.alert_kind().to_owned() }
+/// What a reading that was judged says of alerts.
+fn heard<'a>(reading: &Reading<'a>, findings: &Findings) -> Heard<'a> {
+    Heard {
+        device: reading.device,
+        metric: reading.metric,
+        rhythm: findings.rhythm,
+        flagged: Kinds::of(&findings.list),
+        is_late: findings.late,
+        is_usable: findings.is_usable,
+        is_judged: findings.is_judged,
+        uncleared_limits: 0,
+    }
+}
+
+/// What a part of a snapshot was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestoredPart {
+    Series {
+        /// There are too many of them, or their metric is not watched any more.
+        left_out: usize,
+    },
+    /// What was heard of alerts.
+    Alerts,
 }
 
 /// A snapshot under way: a chunk with each commit, so that no commit is large.
@@ -169,7 +192,7 @@ pub struct Pipeline {
     round: Option<SnapshotRound>,
     chunks_a_commit: usize,
     /// At the last tick, or at the start.
-    wall_ms: i64,
+    now: Moment,
     /// The first comes at once: a start that had to replay must not leave that to the next one.
     next_snapshot_ms: u64,
     /// Last raw record of the last complete snapshot.
@@ -196,7 +219,7 @@ impl Pipeline {
             line: Vec::new(),
             round: None,
             chunks_a_commit: 1,
-            wall_ms: 0,
+            now: Moment::default(),
             next_snapshot_ms: 0,
             snapshot_covers: 0,
         }
@@ -230,27 +253,51 @@ impl Pipeline {
         &self.alerts
     }
 
-    /// Restores the state of the detectors as a snapshot has it.
-    pub fn restore_series(&mut self, chunk: &[u8], now: Moment) -> Result<usize, super::watch::RestoreError> {
-        self.watch.restore(chunk, now)
+    /// Restores a part of the state as a snapshot has it.
+    pub fn restore(&mut self, chunk: &[u8], now: Moment) -> Result<RestoredPart, super::watch::RestoreError> {
+        match chunk {
+            [ALERTS_VERSION, rest @ ..] => {
+                let mut cursor = Cursor { rest };
+                self.book.remember(&mut cursor, now).ok_or(super::watch::RestoreError::Damaged)?;
+                Ok(RestoredPart::Alerts)
+            }
+            _ => self.watch.restore(chunk, now).map(|left_out| RestoredPart::Series { left_out }),
+        }
     }
 
-    /// Lets the detectors see again a reading that came after the snapshot: they learn, and nothing is emitted.
-    pub fn replay(&mut self, reading: &Reading<'_>, now: Moment) {
+    /// Lets the detectors see again a reading that came after the snapshot: they learn, and nothing is emitted. `is_news`: it came after the
+    /// snapshot of the alerts, too.
+    pub fn replay(&mut self, reading: &Reading<'_>, is_news: bool, now: Moment) {
         self.watch.judge(reading, Arrival { now_ms: now.signed_steady_ms(), publisher: 0 }, &mut self.findings);
+        if is_news && self.findings.series_may_have_alert {
+            let received = Moment { wall_ms: reading.received_at_ms, ..now };
+            self.book.hear_again(received, &heard(reading, &self.findings));
+        }
     }
 
+    /// Takes up an alert that the store holds; to be called when the snapshot is restored, and before readings are replayed.
     pub fn restore_alert(&mut self, key: AlertKey, alert: alert::Alert, now: Moment) {
-        let is_missed = key.kind == Detector::Gap.alert_kind() && alert.state == State::Raised;
-        let silent_ms = if is_missed { self.watch.restore_missed(&key.device, &key.metric) } else { None };
-        let held_ms = silent_ms.map(|silent_ms| silent_ms.max(0) as u64);
-        self.book.restore(key, alert, held_ms, now);
+        let rhythm = self.watch.rhythm_of(&key.device, &key.metric);
+        let is_obsolete = !self.watch.can_raise(&key, &alert);
+        self.book.restore(key.clone(), alert, rhythm, now);
+        if is_obsolete {
+            self.book.clear(now, &key, ClearedReason::Configuration, &mut self.changes);
+            self.record_changes(now);
+        }
+    }
+
+    /// All that the store holds is restored and replayed: who was missed before is not missed anew.
+    pub fn end_recovery(&mut self) {
+        for (device, metric) in self.book.restored() {
+            self.watch.restore_missed(device, metric);
+        }
     }
 
     /// From now on silence is silence; to be called before anything is restored.
     pub fn listen_from(&mut self, now: Moment) {
-        self.wall_ms = now.wall_ms;
+        self.now = now;
         self.watch.listen_from(now.signed_steady_ms());
+        self.book.listen_from(now);
     }
 
     /// Takes readings of nobody in particular.
@@ -267,14 +314,25 @@ impl Pipeline {
             if self.watch.judge(&reading, arrival, &mut self.findings) == Verdict::Anomalous {
                 self.flag(&reading, raw_position, now);
             }
-            if self.findings.ends_silence {
-                self.book.release(now, &gap_key(reading.device, reading.metric));
-            }
-            if self.findings.ends_device_silence {
-                self.book.release(now, &gap_key(reading.device, DEVICE_METRIC));
+            if self.findings.series_may_have_alert || self.findings.device_may_have_alert {
+                self.hear(&reading, now);
             }
         }
         self.accepted += readings.len() as u64;
+    }
+
+    /// Alerts clear by readings: those of its series, and of its device as a whole, hear of it.
+    fn hear(&mut self, reading: &Reading<'_>, now: Moment) {
+        let &Reading { device, metric, .. } = reading;
+        if self.findings.series_may_have_alert
+            && !self.book.hear(now, &heard(reading, &self.findings), &mut self.changes)
+        {
+            self.watch.note_alert(device, metric, false);
+        }
+        if self.findings.device_may_have_alert && !self.book.hear_device(now, device, &mut self.changes) {
+            self.watch.note_alert(device, DEVICE_METRIC, false);
+        }
+        self.record_changes(now);
     }
 
     /// A reading stands out: a record on the second stream, and an alert unless it is old news.
@@ -331,9 +389,13 @@ impl Pipeline {
                 run: self.run,
                 position: raw_position,
                 is_held: false,
+                rhythm: findings.rhythm,
+                limits: 0,
+                is_pending: false,
             };
             self.book.flag(now, &flag, &mut self.changes);
         }
+        self.watch.note_alert(reading.device, reading.metric, true);
         self.record_changes(now);
     }
 
@@ -382,7 +444,9 @@ impl Pipeline {
     }
 
     fn begin_snapshot(&mut self) {
-        self.round = Some(SnapshotRound { next: 0, end: self.watch.snapshot_chunks(), covers: self.raw.sequence });
+        // Behind the series, if there is anything to say: what was heard of alerts.
+        let end = self.watch.snapshot_chunks() + usize::from(self.book.raised() > 0);
+        self.round = Some(SnapshotRound { next: 0, end, covers: self.raw.sequence });
     }
 
     /// The process ends: the next commit carries the whole state of the detectors.
@@ -427,7 +491,10 @@ impl Pipeline {
             .map(|index| SnapshotChunk {
                 index: index as u32,
                 sequence: self.raw.sequence,
-                state: self.watch.snapshot_chunk(index, self.wall_ms),
+                state: match index < self.watch.snapshot_chunks() {
+                    true => self.watch.snapshot_chunk(index, self.now.wall_ms),
+                    false => self.book.snapshot(self.now),
+                },
             })
             .collect();
         round.next = end;

@@ -26,10 +26,14 @@ pub struct Rhythm {
     pub(super) arrivals: u16,
     /// Its silence has been noticed.
     pub(super) is_silent: bool,
+    /// It may have an alert that is raised. Here because it costs no byte, and because whoever hears a reading looks here.
+    pub(super) may_have_alert: bool,
 }
 
 impl Rhythm {
-    pub(super) const NEW: Rhythm = Rhythm { heard_ms: i64::MIN, interval_ms: 0.0, arrivals: 0, is_silent: false };
+    /// Nothing is known yet, also not whether there is an alert of before the start.
+    pub(super) const NEW: Rhythm =
+        Rhythm { heard_ms: i64::MIN, interval_ms: 0.0, arrivals: 0, is_silent: false, may_have_alert: true };
 
     /// Something has arrived, perhaps long after it was measured; nobody expected anything before `expected_ms`. Returns whether that ends a
     /// silence that was noticed.

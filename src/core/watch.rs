@@ -11,7 +11,7 @@ mod table;
 
 pub use snapshot::{CHUNK_SERIES, RestoreError};
 
-use super::alert::{Moment, Severity};
+use super::alert::{Alert, AlertKey, GATEWAY_KIND, Moment, Severity};
 use super::detector::limit::{self, Bounds, Limits};
 use super::detector::profile::{Profile, Profiles};
 use super::detector::series::Series;
@@ -137,7 +137,8 @@ impl Watch {
         let Arrival { now_ms, publisher } = arrival;
         self.now_ms = self.now_ms.max(now_ms);
         findings.list.clear();
-        (findings.ends_silence, findings.ends_device_silence) = (false, false);
+        (findings.is_usable, findings.is_judged, findings.rhythm) = (false, false, None);
+        (findings.series_may_have_alert, findings.device_may_have_alert) = (false, false);
         findings.late = reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
         let known = self.table.find(reading.device, reading.metric);
         let rule = match known {
@@ -150,8 +151,8 @@ impl Watch {
         let place = known.map(|index| self.table.get(index).device).or_else(|| self.table.devices.find(reading.device));
         if let Some(place) = place {
             let device = self.table.devices.get_mut(place);
-            findings.ends_device_silence =
-                device.hear(now_ms, self.listening_ms, publisher, (profile.gap, findings.late));
+            device.hear(now_ms, self.listening_ms, publisher, (profile.gap, findings.late));
+            findings.device_may_have_alert = device.rhythm.may_have_alert;
             if device.client == 0 && publisher != 0 {
                 self.claim(place, publisher);
             }
@@ -164,9 +165,11 @@ impl Watch {
         }
         let bounds = bounds.unwrap_or(&Bounds::NONE);
         findings.list.extend(limit::judge(reading.value, &profile, bounds));
+        findings.is_usable = limit::is_usable(reading.value, &profile, bounds);
+        findings.series_may_have_alert = true;
         let mut verdict = Verdict::Normal;
         if profile.is_watched {
-            let is_usable = limit::is_usable(reading.value, &profile, bounds);
+            let is_usable = findings.is_usable;
             let index = match known {
                 None if is_usable => self.admit(reading, rule, arrival),
                 known => known,
@@ -175,9 +178,13 @@ impl Watch {
                 Some(index) => {
                     // A sensor that reports its own failure is not silent.
                     let expected_ms = self.listening_ms.max(self.table.device_of(index).woke_ms);
-                    findings.ends_silence = self.rhythms[index].hear(now_ms, expected_ms, findings.late);
+                    let rhythm = &mut self.rhythms[index];
+                    rhythm.hear(now_ms, expected_ms, findings.late);
+                    findings.series_may_have_alert = rhythm.may_have_alert;
+                    findings.rhythm = Some(*rhythm);
                     if is_usable {
                         verdict = self.judge_value(index, reading, findings);
+                        findings.is_judged = !matches!(verdict, Verdict::Unjudged | Verdict::WarmingUp);
                     }
                 }
                 None if is_usable => {
@@ -198,7 +205,7 @@ impl Watch {
         if !is_long_past {
             past.hear_present(reading.measured_at_ms, reading.received_at_ms);
         } else if !past.hear(reading.measured_at_ms, reading.received_at_ms) {
-            return Verdict::Normal;
+            return Verdict::Unjudged;
         }
         let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };
         let series = &mut self.table.get_mut(index).series;
@@ -261,20 +268,17 @@ impl Watch {
         self.next_sweep_ms = now_ms.saturating_add(SWEEP_AFTER_MS);
     }
 
-    /// Its client took its leave: devices that it published for last are asleep. `woken` gets what was missed until now.
-    pub fn sleep(&mut self, publisher: Publisher, mut woken: impl FnMut(Missed)) {
-        for (place, device) in self.table.devices.iter_mut() {
+    /// Its client took its leave: devices that it published for last are asleep.
+    pub fn sleep(&mut self, publisher: Publisher) {
+        for (_, device) in self.table.devices.iter_mut() {
             if device.publisher == publisher {
                 device.is_asleep = true;
-                if std::mem::take(&mut device.rhythm.is_silent) {
-                    woken(Missed::Device(place));
-                }
+                device.rhythm.is_silent = false;
             }
         }
         for index in 0..self.rhythms.len() {
             if self.rhythms[index].is_silent && self.table.device_of(index).publisher == publisher {
                 self.rhythms[index].is_silent = false;
-                woken(Missed::Series(index));
             }
         }
     }
@@ -334,19 +338,67 @@ impl Watch {
         }
     }
 
-    /// An alert of before the start says that it is missed. Returns for how long, in ms, if it is known at all, and not asleep.
-    pub fn restore_missed(&mut self, device: &str, metric: &str) -> Option<i64> {
-        let place = self.table.devices.find(device)?;
-        let known = self.table.devices.get_mut(place);
-        if known.is_asleep {
-            return None;
+    /// An alert of before the start says that it is missed.
+    pub fn restore_missed(&mut self, device: &str, metric: &str) {
+        let Some(place) = self.table.devices.find(device) else { return };
+        if self.table.devices.get(place).is_asleep {
+            return;
         }
-        let rhythm = match metric {
-            DEVICE_METRIC => &mut known.rhythm,
-            _ => &mut self.rhythms[self.table.find(device, metric)?],
-        };
-        rhythm.is_silent = true;
-        Some(self.now_ms.saturating_sub(rhythm.heard_ms))
+        if let Some(rhythm) = self.rhythm_mut(device, metric) {
+            rhythm.is_silent = true;
+        }
+    }
+
+    /// It has an alert now.
+    pub fn note_missed(&mut self, missed: Missed) {
+        match missed {
+            Missed::Series(index) => self.rhythms[index].may_have_alert = true,
+            Missed::Device(place) => self.table.devices.get_mut(place).rhythm.may_have_alert = true,
+        }
+    }
+
+    /// Whether a series, or with [`DEVICE_METRIC`] a device, may have an alert that is raised: its readings are told to the alerts' book.
+    pub fn note_alert(&mut self, device: &str, metric: &str, may_have_alert: bool) {
+        if let Some(rhythm) = self.rhythm_mut(device, metric) {
+            rhythm.may_have_alert = may_have_alert;
+        }
+    }
+
+    /// Whether anything of the configuration could raise such an alert still.
+    pub fn can_raise(&self, key: &AlertKey, alert: &Alert) -> bool {
+        let profile = self.settings.profiles.get(self.settings.profiles.of_metric(&key.metric));
+        let is_watched = profile.is_watched && self.settings.series_max > 0;
+        let bounds = self.settings.limits.of(&key.metric);
+        match key.kind.as_str() {
+            "limit" if alert.expected.is_some() => bounds.is_some_and(|bounds| bounds.low.or(bounds.high).is_some()),
+            "limit" => is_watched || bounds.is_some(),
+            "anomaly" => is_watched && (profile.burst.is_some() || alert.detectors.iter().any(|name| name != "burst")),
+            "stuck" => is_watched && profile.stuck,
+            "gap" if key.metric == DEVICE_METRIC => {
+                let place = self.table.devices.find(&key.device);
+                place.is_none_or(|place| self.table.devices.get(place).has_gaps)
+            }
+            "gap" => is_watched && profile.gap,
+            kind => kind == GATEWAY_KIND,
+        }
+    }
+
+    /// How often a series, or a device, is heard, and when it was last.
+    pub fn rhythm_of(&self, device: &str, metric: &str) -> Option<Rhythm> {
+        match metric {
+            DEVICE_METRIC => Some(self.table.devices.get(self.table.devices.find(device)?).rhythm),
+            _ => Some(self.rhythms[self.table.find(device, metric)?]),
+        }
+    }
+
+    fn rhythm_mut(&mut self, device: &str, metric: &str) -> Option<&mut Rhythm> {
+        match metric {
+            DEVICE_METRIC => {
+                let place = self.table.devices.find(device)?;
+                Some(&mut self.table.devices.get_mut(place).rhythm)
+            }
+            _ => Some(&mut self.rhythms[self.table.find(device, metric)?]),
+        }
     }
 
     fn profile_of(&self, index: usize) -> &Profile {

@@ -9,7 +9,7 @@ use super::reader::{HeldBatch, ReadError, Reader};
 use crate::core::alert::{self, Moment};
 use crate::core::batch::{Decoder, Stored};
 use crate::core::identity::Stream;
-use crate::core::pipeline::{AlertRow, Pipeline};
+use crate::core::pipeline::{AlertRow, Pipeline, RestoredPart};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -23,10 +23,12 @@ pub struct Recovered {
 pub fn recover(reader: &mut Reader, pipeline: &mut Pipeline, now: Moment) -> rusqlite::Result<Recovered> {
     // First: that we were away is no silence of those who are replayed.
     pipeline.listen_from(now);
-    let chunks = restore_snapshot(reader.connection(), pipeline, now)?;
+    let snapshot = restore_snapshot(reader.connection(), pipeline, now)?;
     let series = pipeline.watch().series_count();
-    let replayed = replay(reader, pipeline, &chunks, now)?;
+    // Before the replay: what is replayed may be good news of an alert.
     let alerts = restore_alerts(reader.connection(), pipeline, now)?;
+    let replayed = replay(reader, pipeline, &snapshot, now)?;
+    pipeline.end_recovery();
     Ok(Recovered { series, replayed, alerts })
 }
 
@@ -36,24 +38,34 @@ struct Chunk {
     sequence: u64,
 }
 
-fn restore_snapshot(db: &Connection, pipeline: &mut Pipeline, now: Moment) -> rusqlite::Result<Vec<Chunk>> {
+#[derive(Default)]
+struct Snapshot {
+    chunks: Vec<Chunk>,
+    /// What the part about alerts has seen.
+    alerts_sequence: u64,
+}
+
+fn restore_snapshot(db: &Connection, pipeline: &mut Pipeline, now: Moment) -> rusqlite::Result<Snapshot> {
     let mut select = db.prepare("SELECT seq, state FROM snapshot ORDER BY chunk")?;
     let mut rows = select.query([])?;
-    let mut chunks = Vec::new();
+    let mut snapshot = Snapshot::default();
     while let Some(row) = rows.next()? {
         let state = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-        if let Err(error) = pipeline.restore_series(state, now) {
-            // Its series warm up anew: better than not to start.
-            tracing::warn!(%error, "a part of the detectors' state is left out");
-        }
         let sequence = row.get::<_, i64>(0)?.max(0) as u64;
-        chunks.push(Chunk { end: pipeline.watch().series_count(), sequence });
+        match pipeline.restore(state, now) {
+            Ok(RestoredPart::Alerts) => snapshot.alerts_sequence = sequence,
+            Ok(RestoredPart::Series { .. }) => {}
+            // Its series warm up anew: better than not to start.
+            Err(error) => tracing::warn!(%error, "a part of the detectors' state is left out"),
+        }
+        snapshot.chunks.push(Chunk { end: pipeline.watch().series_count(), sequence });
     }
-    Ok(chunks)
+    Ok(snapshot)
 }
 
 /// Shows the detectors what came after their snapshot. Series that are in no chunk came after all of them.
-fn replay(reader: &mut Reader, pipeline: &mut Pipeline, chunks: &[Chunk], now: Moment) -> rusqlite::Result<u64> {
+fn replay(reader: &mut Reader, pipeline: &mut Pipeline, snapshot: &Snapshot, now: Moment) -> rusqlite::Result<u64> {
+    let Snapshot { chunks, alerts_sequence } = snapshot;
     let mut after = chunks.iter().map(|chunk| chunk.sequence).min().unwrap_or(0);
     let mut batch = HeldBatch::default();
     let mut replayed = 0;
@@ -75,7 +87,7 @@ fn replay(reader: &mut Reader, pipeline: &mut Pipeline, chunks: &[Chunk], now: M
             let place = pipeline.watch().index_of(reading.device, reading.metric);
             let seen = place.and_then(|place| chunks.iter().find(|chunk| place < chunk.end));
             if seen.is_none_or(|chunk| sequence > chunk.sequence) {
-                pipeline.replay(&reading, now);
+                pipeline.replay(&reading, sequence > *alerts_sequence, now);
                 replayed += 1;
             }
         }

@@ -229,7 +229,7 @@ impl PipelineLoop {
                     self.counters.acknowledgements_unknown.add(1);
                 }
             }
-            Message::Input(Input::Farewell(publisher)) => self.pipeline.sleep(publisher, self.moment()),
+            Message::Input(Input::Farewell(publisher)) => self.pipeline.sleep(publisher),
             Message::Input(Input::Report(report)) => self.pipeline.report(&report, self.moment()),
             Message::Committed { has_more } => {
                 self.busy = false;

@@ -38,8 +38,22 @@ fn next_alert(subscriber: &mut Client) -> serde_json::Value {
     json(&message)
 }
 
+/// Good readings come until the alert has cleared. Returns it, and how many they were.
+fn until_cleared(driver: &mut Client, device: &mut Client) -> (serde_json::Value, i64) {
+    for n in 0.. {
+        device.publish("devices/tank/temperature", format!("{:.1}", 20.0 + 0.1 * ((n * 7919) % 5) as f64));
+        if driver.wait_readable(Duration::from_millis(500)) {
+            let alert = next_alert(driver);
+            if alert["state"] == "cleared" {
+                return (alert, n + 1);
+            }
+        }
+    }
+    unreachable!("good readings clear an alert")
+}
+
 #[test]
-fn an_alert_is_raised_at_once_acknowledged_by_a_person_and_cleared_after_quiet() {
+fn an_alert_is_raised_at_once_acknowledged_by_a_person_and_cleared_by_good_readings() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Gateway::start(folder.path(), &[], &[]);
     let mut driver = Client::connect(gateway.mqtt, "driver");
@@ -67,7 +81,7 @@ fn an_alert_is_raised_at_once_acknowledged_by_a_person_and_cleared_after_quiet()
     assert_eq!((&acknowledged["acknowledged_by"], &acknowledged["revision"]), (&"anna".into(), &2.into()));
 
     assert_eq!(gateway.status()["alerts"][0]["id"], raised["id"]);
-    let cleared = std::iter::repeat_with(|| next_alert(&mut driver)).find(|alert| alert["state"] == "cleared").unwrap();
+    let (cleared, good) = until_cleared(&mut driver, &mut device);
     assert_eq!(cleared["id"], raised["id"]);
     assert!(cleared["cleared_at_ms"].as_i64().unwrap() - raised["raised_at_ms"].as_i64().unwrap() >= 30_000);
 
@@ -87,7 +101,7 @@ fn an_alert_is_raised_at_once_acknowledged_by_a_person_and_cleared_after_quiet()
         assert_eq!(position, last + 1, "positions count up by one");
         last = position;
     });
-    assert_eq!(raw, 240);
+    assert_eq!(raw, 240 + good);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod admin;
 mod alerts;
 mod attack;
 mod backlog;
+mod clearing;
 mod clients;
 mod config;
 mod crowd;

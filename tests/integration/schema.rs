@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use outrider::store::schema::{self, Synchronous};
 use outrider::store::writer::store_path;
@@ -130,12 +131,12 @@ fn is_of_type(value: &Value, allowed: &Value) -> bool {
 }
 
 /// Everything that a gateway sends in a short life with a spike, a value that is no number time and again, an alert that is acknowledged,
-/// alerts that are cleared, and one of a silence that nobody waits for any more.
+/// alerts that are cleared, one that is stale, and one of a silence that nobody waits for any more.
 fn sent(folder: &Path) -> Vec<Value> {
     let config = "alert.clear_after = '1s'\n";
     let gateway = Gateway::start_configured(folder, config, &[], &[]);
     let mut sent = vec![gateway.ready.clone()];
-    let mut watcher = watcher(gateway.mqtt);
+    let mut watcher = watcher_of(gateway.mqtt);
     let mut device = Client::connect(gateway.mqtt, "tank");
     let readings = (0..240).map(|n| json!({"temperature": 20.0 + 0.1 * f64::from(n * 7919 % 5), "ts_ms": now_ms() - 240_000 + i64::from(n) * 1000, "seq": n, "road": "dry"}));
     device.publish("devices/tank", json!(readings.collect::<Vec<_>>()).to_string());
@@ -143,24 +144,30 @@ fn sent(folder: &Path) -> Vec<Value> {
     device.publish("devices/tank/temperature", "{");
     until(&mut watcher, &mut sent, "anomaly", "raised");
     device.publish("alerts/tank/temperature/anomaly/ack", r#"{"by":"driver"}"#);
-    until(&mut watcher, &mut sent, "anomaly", "cleared");
+    until_well(&mut watcher, &mut device, &mut sent, "anomaly");
     for returns in 0..3 {
         device.publish("devices/tank/temperature", [0xf9, 0x7e, 0x00]);
         until(&mut watcher, &mut sent, "limit", "raised");
         if returns < 2 {
-            until(&mut watcher, &mut sent, "limit", "cleared");
+            until_well(&mut watcher, &mut device, &mut sent, "limit");
         }
     }
     assert!(gateway.stop().success());
-    expire(folder, &mut sent);
+    let gateway = InProcess::start(folder, |settings| settings.alerts.stale_after_ms = 100);
+    let mut of_the_next = watcher_of(gateway.mqtt);
+    while sent.last().is_none_or(|alert| alert["stale"] != true) {
+        until(&mut of_the_next, &mut sent, "limit", "raised");
+    }
+    gateway.stop();
+    forget(folder, &mut sent);
     for stream in ["raw", "anomalies"] {
         sent.extend(archive::records(&folder.join("state/archive"), stream));
     }
     sent
 }
 
-/// A silence takes a minute to be noticed and a day to expire: the alert that is raised is made one, and the day shorter.
-fn expire(folder: &Path, sent: &mut Vec<Value>) {
+/// A silence takes a minute to be noticed and a week to be forgotten: the alert that is raised is made one, and the week shorter.
+fn forget(folder: &Path, sent: &mut Vec<Value>) {
     let store = store_path(&folder.join("state"));
     let db = schema::open_writer(&store, Synchronous::Full, None).unwrap();
     let of_a_gap = r#"UPDATE alert SET kind = 'gap',
@@ -171,12 +178,12 @@ fn expire(folder: &Path, sent: &mut Vec<Value>) {
         INSERT INTO total(name, value) VALUES ('expired_with_sink:raw:dropped', 3)";
     db.execute_batch(sinks).unwrap();
     drop(db);
-    let gateway = InProcess::start(folder, |settings| settings.alerts.expire_after_ms = 500);
-    until(&mut watcher(gateway.mqtt), sent, "gap", "cleared");
+    let gateway = InProcess::start(folder, |settings| settings.alerts.silent_max_ms = 500);
+    until(&mut watcher_of(gateway.mqtt), sent, "gap", "cleared");
     gateway.stop();
 }
 
-fn watcher(mqtt: SocketAddr) -> Client {
+fn watcher_of(mqtt: SocketAddr) -> Client {
     let mut watcher = Client::connect(mqtt, "watcher");
     watcher.subscribe(&[("alerts/+/+/+", 1), ("outrider/status", 1)]);
     watcher
@@ -193,6 +200,21 @@ fn until(watcher: &mut Client, sent: &mut Vec<Value>, kind: &str, state: &str) {
         sent.push(record.clone());
         if record["kind"] == kind && record["state"] == state {
             return;
+        }
+    }
+}
+
+/// The same for an alert that clears, while good readings come.
+fn until_well(watcher: &mut Client, device: &mut Client, sent: &mut Vec<Value>, kind: &str) {
+    let is_cleared = |record: &Value| record["kind"] == kind && record["state"] == "cleared";
+    for n in 0.. {
+        device.publish("devices/tank/temperature", format!("{:.1}", 20.0 + 0.1 * f64::from(n * 7919 % 5)));
+        if watcher.wait_readable(Duration::from_millis(200)) {
+            let message = watcher.receive();
+            sent.extend((!message.payload.is_empty()).then(|| serde_json::from_slice(&message.payload).unwrap()));
+            if sent.last().is_some_and(is_cleared) {
+                return;
+            }
         }
     }
 }

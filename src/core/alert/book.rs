@@ -1,28 +1,36 @@
-//! The life of alerts: raised once, updated at a bounded rate, acknowledged, cleared after quiet, gone a while later.
+//! The life of alerts: raised once, updated at a bounded rate, acknowledged, cleared by good readings, gone a while later.
 //!
-//! What clears and comes back within ten minutes has to be quiet for twice as long each time, so that a value that wanders about its
-//! line wakes nobody twice a minute; the alert says that it does.
+//! Nothing but readings says that all is well again: while none come, an alert stays raised and says that it is stale. What clears and
+//! comes back within ten minutes needs good readings for twice as long each time, so that a value that wanders about its line wakes
+//! nobody twice a minute; the alert says that it does.
 
-use std::collections::HashMap;
+pub(in crate::core) mod snapshot;
 
+use hashbrown::{Equivalent, HashMap};
+
+use super::hearing::{Hearing, Listener, Word, as_i64};
 use super::{
     Alert, AlertChange, AlertKey, ClearedReason, Flag, GATEWAY_KIND, Moment, OVER_AFTER_MS, Report, Severity, State,
     Trouble,
 };
-use crate::core::detector::Detector;
+use crate::core::detector::{Detector, Kinds};
 use crate::core::identity::RunId;
+use crate::core::silence::Rhythm;
+use crate::core::watch::DEVICE_METRIC;
 
 /// Durations of an alert's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlertTimes {
-    /// Quiet for so long, it clears.
+    /// After good readings for so long it clears.
     pub clear_after_ms: u64,
     /// Cleared for so long, it is gone.
     pub remove_after_ms: u64,
     /// An alert that only goes on is not updated more often.
     pub update_every_ms: u64,
-    /// Nothing heard for so long, a silence is no news any more.
-    pub expire_after_ms: u64,
+    /// Nothing heard for so long at least, or for five of the series' intervals, it is stale.
+    pub stale_after_ms: u64,
+    /// Nothing heard for so long, nobody waits for the series any more.
+    pub silent_max_ms: u64,
     /// Gone for so long, it is forgotten that it was there.
     pub forget_after_ms: u64,
 }
@@ -33,7 +41,8 @@ impl Default for AlertTimes {
             clear_after_ms: 30_000,
             remove_after_ms: 60_000,
             update_every_ms: 5_000,
-            expire_after_ms: 24 * 3_600_000,
+            stale_after_ms: 30_000,
+            silent_max_ms: 7 * 24 * 3_600_000,
             forget_after_ms: 600_000,
         }
     }
@@ -45,20 +54,17 @@ const LIMIT: &str = Detector::Limit.alert_kind();
 const COMPANY_MS: u64 = 10_000;
 /// Metrics of a device that are remembered for that.
 const COMPANY_MAX: usize = 8;
-/// Each return doubles the quiet that clears an alert, so often at the most.
+/// Each return doubles the good time that clears an alert, so often at the most.
 const DOUBLINGS_MAX: u32 = 4;
+
+/// After a start, whoever was silent before it is given so long before it is forgotten.
+const FORGET_GRACE_MS: u64 = 3_600_000;
 
 /// Where an alert is in its life; steady times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Raised; quiet since.
-    Quiet {
-        since_ms: u64,
-    },
-    /// Raised, and true until it is released, or no news any more: a silence.
-    Held {
-        until_ms: u64,
-    },
+    /// Raised, until its series is well again.
+    Raised,
     /// Raised by the gateway itself, and over when it has not been reported again by then; [`u64::MAX`] until a person has seen it.
     Reported {
         until_ms: u64,
@@ -83,6 +89,55 @@ struct Entry {
     alert: Alert,
     phase: Phase,
     changed_ms: u64,
+    hearing: Hearing,
+}
+
+/// A key that is looked for, without a copy of its texts.
+#[derive(Hash)]
+struct KeyRef<'a> {
+    device: &'a str,
+    metric: &'a str,
+    kind: &'a str,
+}
+
+impl Equivalent<AlertKey> for KeyRef<'_> {
+    fn equivalent(&self, key: &AlertKey) -> bool {
+        (self.device, self.metric, self.kind) == (&*key.device, &*key.metric, &*key.kind)
+    }
+}
+
+/// A reading of a series that may have alerts, and what it says of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
+    pub device: &'a str,
+    pub metric: &'a str,
+    /// When the series was heard last and how often it usually is, where that is known.
+    pub rhythm: Option<Rhythm>,
+    /// Kinds of alerts that the reading was flagged for.
+    pub flagged: Kinds,
+    /// It tells of the past.
+    pub is_late: bool,
+    /// Its value can be one.
+    pub is_usable: bool,
+    /// It was held against what is usual.
+    pub is_judged: bool,
+    /// Limits within whose clearing bounds it is not, a bit each.
+    pub uncleared_limits: u64,
+}
+
+impl Heard<'_> {
+    fn word(&self, kind: Detector, limits: u64) -> Word {
+        match kind {
+            // Whatever comes ends a silence.
+            Detector::Gap => Word::Good,
+            _ if self.is_late || self.flagged.has(kind) => Word::Nothing,
+            _ if !self.is_usable => Word::Bad,
+            Detector::Limit if self.uncleared_limits & limits != 0 => Word::Bad,
+            Detector::Limit => Word::Good,
+            _ if !self.is_judged => Word::Present,
+            _ => Word::Good,
+        }
+    }
 }
 
 /// Alerts that there may be at one time. Devices can have any names, so nothing else bounds how many of them are in trouble; beyond it
@@ -96,31 +151,47 @@ pub struct AlertBook {
     gateway: String,
     entries: HashMap<AlertKey, Entry>,
     unraised: u64,
+    /// Since when we listen, by the steady clock: what was not heard before is no silence.
+    listening_ms: i64,
+    /// What a snapshot says of alerts that are not restored yet.
+    remembered: HashMap<AlertKey, Hearing>,
+    remembered_at_ms: i64,
     /// Metrics of each device that were flagged within [`COMPANY_MS`], and when.
     company: HashMap<String, Vec<(String, u64)>>,
 }
 
 impl AlertBook {
     pub fn new(gateway: &str, times: AlertTimes) -> AlertBook {
-        AlertBook { times, gateway: gateway.to_owned(), ..AlertBook::default() }
+        AlertBook { times, gateway: gateway.to_owned(), listening_ms: i64::MIN, ..AlertBook::default() }
     }
 
-    /// Takes up an alert that the store holds. Its quiet counts from now: time that the gateway did not listen is no quiet. `held_ms`: it is
-    /// true until it is released, and has been for so long.
-    pub fn restore(&mut self, key: AlertKey, alert: Alert, held_ms: Option<u64>, now: Moment) {
+    /// The listener was away until now.
+    pub fn listen_from(&mut self, now: Moment) {
+        self.listening_ms = now.signed_steady_ms();
+    }
+
+    fn listener(&self) -> Listener {
+        Listener { since_ms: self.listening_ms, stale_after_ms: self.times.stale_after_ms }
+    }
+
+    /// Takes up an alert that the store holds, with what is known of its series' rhythm. What was heard of it before counts.
+    pub fn restore(&mut self, key: AlertKey, alert: Alert, rhythm: Option<Rhythm>, now: Moment) {
         let since_ms = now.steady_ms;
-        let phase = match (alert.state, held_ms) {
-            (State::Cleared, _) => Phase::Cleared { since_ms },
-            (State::Raised, _) if key.kind == GATEWAY_KIND => {
+        let phase = match alert.state {
+            State::Cleared => Phase::Cleared { since_ms },
+            State::Raised if key.kind == GATEWAY_KIND => {
                 let stays = [Trouble::Alerts, Trouble::Damage].iter().any(|trouble| trouble.name() == key.metric);
                 Phase::reported(stays && alert.acknowledged_by.is_none(), now)
             }
-            (State::Raised, Some(held_ms)) => {
-                Phase::Held { until_ms: since_ms + self.times.expire_after_ms.saturating_sub(held_ms) }
-            }
-            (State::Raised, None) => Phase::Quiet { since_ms },
+            State::Raised => Phase::Raised,
         };
-        self.entries.insert(key, Entry { alert, phase, changed_ms: since_ms });
+        // A change after the snapshot was no good reading.
+        let remembered = self.remembered.remove(&key).filter(|_| alert.updated_at_ms <= self.remembered_at_ms);
+        let hearing = remembered.unwrap_or_else(|| {
+            let heard_at_ms = alert.stale_since_ms.unwrap_or(alert.updated_at_ms);
+            Hearing::restored(now, heard_at_ms, rhythm, self.times.silent_max_ms)
+        });
+        self.entries.insert(key, Entry { alert, phase, changed_ms: since_ms, hearing });
     }
 
     pub fn raised(&self) -> usize {
@@ -138,6 +209,11 @@ impl AlertBook {
 
     /// Something was flagged.
     pub fn flag(&mut self, now: Moment, flag: &Flag<'_>, changes: &mut Vec<AlertChange>) {
+        let wanted = KeyRef { device: flag.device, metric: flag.metric, kind: flag.kind };
+        let is_raised = self.entries.get(&wanted).is_some_and(Entry::is_raised);
+        if flag.is_pending && !is_raised {
+            return;
+        }
         let key =
             AlertKey { device: flag.device.to_owned(), metric: flag.metric.to_owned(), kind: flag.kind.to_owned() };
         if self.entries.len() >= ALERTS_MAX && !self.entries.contains_key(&key) {
@@ -145,9 +221,13 @@ impl AlertBook {
             return;
         }
         let severity = self.severity(now, flag);
+        let listener = self.listener();
+        let heard = flag.rhythm.map_or(now.wall_ms, |rhythm| wall_of(now, rhythm.heard_ms));
         let known = self.entries.get_mut(&key);
         if let Some(entry) = known.filter(|entry| entry.is_raised()) {
-            entry.phase = self.times.raised(now, flag);
+            entry.hearing.hear(now, listener, flag.rhythm, Word::Bad);
+            entry.hearing.limits |= flag.limits;
+            entry.hearing.heard_at_ms = heard;
             if entry.update(now, flag, severity, self.times.update_every_ms) {
                 changes.push(AlertChange { key, alert: Some(entry.alert.clone()) });
             }
@@ -156,7 +236,86 @@ impl AlertBook {
         let returns = self.entries.get(&key).map_or(0, |entry| entry.alert.returns.saturating_add(1));
         let alert = Alert { returns, ..Alert::raised(&self.gateway, now, flag, severity) };
         changes.push(AlertChange { key: key.clone(), alert: Some(alert.clone()) });
-        self.entries.insert(key, Entry { alert, phase: self.times.raised(now, flag), changed_ms: now.steady_ms });
+        let hearing = Hearing::new(now, heard, flag.rhythm, flag.limits);
+        self.entries.insert(key, Entry { alert, phase: Phase::Raised, changed_ms: now.steady_ms, hearing });
+    }
+
+    /// A reading has come. Returns whether its series has an alert that is raised.
+    pub fn hear(&mut self, now: Moment, heard: &Heard<'_>, changes: &mut Vec<AlertChange>) -> bool {
+        let kinds = [Detector::Limit, Detector::Spike, Detector::Stuck, Detector::Gap];
+        let mut has_alert = false;
+        for kind in kinds {
+            let key = KeyRef { device: heard.device, metric: heard.metric, kind: kind.alert_kind() };
+            has_alert |= self.hear_of(now, &key, heard.rhythm, |limits| heard.word(kind, limits), changes);
+        }
+        has_alert
+    }
+
+    /// Any reading of a device has come. Returns whether the device as a whole is missed.
+    pub fn hear_device(&mut self, now: Moment, device: &str, changes: &mut Vec<AlertChange>) -> bool {
+        let key = KeyRef { device, metric: DEVICE_METRIC, kind: Detector::Gap.alert_kind() };
+        self.hear_of(now, &key, None, |_| Word::Good, changes)
+    }
+
+    fn hear_of(
+        &mut self,
+        now: Moment,
+        key: &KeyRef<'_>,
+        rhythm: Option<Rhythm>,
+        word: impl FnOnce(u64) -> Word,
+        changes: &mut Vec<AlertChange>,
+    ) -> bool {
+        let listener = self.listener();
+        let Some((key, entry)) = self.entries.get_key_value_mut(key).filter(|(_, entry)| entry.is_raised()) else {
+            return false;
+        };
+        let word = word(entry.hearing.limits);
+        entry.hearing.hear(now, listener, rhythm, word);
+        let is_over = word == Word::Good && entry.hearing.is_good_for(self.times.clear_after_ms(&entry.alert));
+        if is_over {
+            entry.clear(now, None);
+        } else if word != Word::Nothing && entry.alert.stale_since_ms.take().is_some() {
+            entry.change(now);
+        } else {
+            return true;
+        }
+        changes.push(AlertChange { key: key.clone(), alert: Some(entry.alert.clone()) });
+        !is_over
+    }
+
+    /// A reading that came before the start is shown again: what it said then counts, and nothing is told.
+    pub fn hear_again(&mut self, received: Moment, heard: &Heard<'_>) {
+        let listener = self.listener();
+        for kind in [Detector::Limit, Detector::Spike, Detector::Stuck, Detector::Gap] {
+            let key = KeyRef { device: heard.device, metric: heard.metric, kind: kind.alert_kind() };
+            let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.is_raised()) else { continue };
+            if received.wall_ms >= entry.alert.raised_at_ms {
+                let word = if heard.flagged.has(kind) { Word::Bad } else { heard.word(kind, entry.hearing.limits) };
+                entry.hearing.hear(received, listener, heard.rhythm, word);
+            }
+        }
+    }
+
+    /// It is over, and not because of readings. Returns whether it was raised.
+    pub fn clear(
+        &mut self,
+        now: Moment,
+        key: &AlertKey,
+        reason: ClearedReason,
+        changes: &mut Vec<AlertChange>,
+    ) -> bool {
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.is_raised()) else { return false };
+        entry.clear(now, Some(reason));
+        changes.push(AlertChange { key: key.clone(), alert: Some(entry.alert.clone()) });
+        true
+    }
+
+    /// All that the store holds is restored. Returns the silences that are raised, by device and metric.
+    pub fn restored(&mut self) -> impl Iterator<Item = (&str, &str)> {
+        self.remembered = HashMap::new();
+        let gaps = |key: &AlertKey| key.kind == Detector::Gap.alert_kind();
+        let raised = self.entries.iter().filter(move |(key, entry)| gaps(key) && entry.is_raised());
+        raised.map(|(key, _)| (key.device.as_str(), key.metric.as_str()))
     }
 
     /// Something is wrong with the gateway itself, or still is. Never one too many: what there can be is known.
@@ -186,13 +345,17 @@ impl AlertBook {
             run: identity.0,
             position: identity.1,
             is_held: true,
+            rhythm: None,
+            limits: 0,
+            is_pending: false,
         };
         let returns = self.entries.get(&key).map_or(0, |entry| entry.alert.returns.saturating_add(1));
         let text = Some(report.text.clone());
         let alert = Alert { returns, text, ..Alert::raised(&self.gateway, now, &flag, severity) };
         changes.push(AlertChange { key: key.clone(), alert: Some(alert.clone()) });
         let phase = Phase::reported(report.trouble.stays(), now);
-        self.entries.insert(key, Entry { alert, phase, changed_ms: now.steady_ms });
+        let hearing = Hearing::new(now, now.wall_ms, None, 0);
+        self.entries.insert(key, Entry { alert, phase, changed_ms: now.steady_ms, hearing });
     }
 
     /// By its score; one more if another series of the device is in trouble too; never more than the series may have.
@@ -202,7 +365,9 @@ impl AlertBook {
         }
         let company = self.company.entry(flag.device.to_owned()).or_default();
         company.retain(|(metric, at_ms)| metric != flag.metric && now.steady_ms <= at_ms + COMPANY_MS);
-        let severity = if company.is_empty() { flag.severity } else { flag.severity.worse() };
+        // How grave a limit is has been said.
+        let is_worse = !company.is_empty() && flag.kind != LIMIT;
+        let severity = if is_worse { flag.severity.worse() } else { flag.severity };
         company.truncate(COMPANY_MAX - 1);
         company.push((flag.metric.to_owned(), now.steady_ms));
         severity.min(flag.severity_max)
@@ -224,15 +389,6 @@ impl AlertBook {
         true
     }
 
-    /// What held it is over: from now on it is quiet.
-    pub fn release(&mut self, now: Moment, key: &AlertKey) {
-        if let Some(entry) = self.entries.get_mut(key)
-            && matches!(entry.phase, Phase::Held { .. })
-        {
-            entry.phase = Phase::Quiet { since_ms: now.steady_ms };
-        }
-    }
-
     /// It is over for all of these, and not because of readings. Returns how many of them were raised.
     pub fn clear_all(
         &mut self,
@@ -246,94 +402,113 @@ impl AlertBook {
         keys.sort_unstable_by(|a, b| (&a.metric, &a.kind).cmp(&(&b.metric, &b.kind)));
         for key in &keys {
             let entry = self.entries.get_mut(key).expect("just found");
-            entry.alert.cleared_reason = Some(reason);
-            entry.alert.state = State::Cleared;
-            entry.alert.cleared_at_ms = Some(now.wall_ms);
-            entry.change(now);
-            entry.phase = Phase::Cleared { since_ms: now.steady_ms };
+            entry.clear(now, Some(reason));
             changes.push(AlertChange { key: key.clone(), alert: Some(entry.alert.clone()) });
         }
         keys.len()
     }
 
-    /// Time has gone by: what was quiet clears, what was cleared goes. Sorted, so that the same events give the same records.
+    /// Time has gone by: who is silent has nothing to say of now, what was cleared goes. Sorted, so that the same events give the same
+    /// records.
     pub fn tick(&mut self, now: Moment, changes: &mut Vec<AlertChange>) {
         self.company.retain(|_, metrics| metrics.iter().any(|(_, at_ms)| now.steady_ms <= at_ms + COMPANY_MS));
         if self.entries.len() >= ALERTS_MAX {
             // What is gone is remembered for comfort only; what is wrong now needs its room.
             self.entries.retain(|_, entry| !matches!(entry.phase, Phase::Gone { .. }));
         }
+        let now_ms = now.signed_steady_ms();
         let mut due: Vec<AlertKey> = self
             .entries
             .iter()
-            .filter(|(_, entry)| now.steady_ms >= self.times.due_ms(entry))
+            .filter(|(key, entry)| now_ms >= self.due_ms(key, entry))
             .map(|(key, _)| key.clone())
             .collect();
         due.sort_by(|a, b| (&a.device, &a.metric, &a.kind).cmp(&(&b.device, &b.metric, &b.kind)));
         for key in due {
+            let is_forgotten = now_ms >= self.forgotten_ms(&self.entries[&key]);
             let entry = self.entries.get_mut(&key).expect("just found");
-            let since_ms = now.steady_ms;
             match entry.phase {
-                Phase::Quiet { .. } | Phase::Held { .. } | Phase::Reported { .. } => {
-                    let expires = matches!(entry.phase, Phase::Held { .. });
-                    entry.alert.cleared_reason = expires.then_some(ClearedReason::Expired);
-                    entry.alert.state = State::Cleared;
-                    entry.alert.cleared_at_ms = Some(now.wall_ms);
+                Phase::Raised if is_forgotten => entry.clear(now, Some(ClearedReason::Forgotten)),
+                Phase::Raised => {
+                    entry.alert.stale_since_ms = Some(entry.hearing.heard_at_ms);
                     entry.change(now);
-                    entry.phase = Phase::Cleared { since_ms };
-                    changes.push(AlertChange { key, alert: Some(entry.alert.clone()) });
                 }
+                Phase::Reported { .. } => entry.clear(now, None),
                 Phase::Cleared { .. } => {
-                    entry.phase = Phase::Gone { since_ms };
+                    entry.phase = Phase::Gone { since_ms: now.steady_ms };
                     changes.push(AlertChange { key, alert: None });
+                    continue;
                 }
-                Phase::Gone { .. } => _ = self.entries.remove(&key),
+                Phase::Gone { .. } => {
+                    self.entries.remove(&key);
+                    continue;
+                }
             }
-        }
-    }
-}
-
-impl AlertTimes {
-    fn raised(&self, now: Moment, flag: &Flag<'_>) -> Phase {
-        match flag.is_held {
-            true => Phase::Held { until_ms: now.steady_ms + self.expire_after_ms },
-            false => Phase::Quiet { since_ms: now.steady_ms },
+            changes.push(AlertChange { key, alert: Some(entry.alert.clone()) });
         }
     }
 
     /// When the next phase of an alert begins, if nothing happens.
-    fn due_ms(&self, entry: &Entry) -> u64 {
+    fn due_ms(&self, key: &AlertKey, entry: &Entry) -> i64 {
+        let is_silence = key.kind == Detector::Gap.alert_kind();
         match entry.phase {
-            Phase::Quiet { since_ms } => since_ms + (self.clear_after_ms << entry.alert.returns.min(DOUBLINGS_MAX)),
-            Phase::Held { until_ms } | Phase::Reported { until_ms } => until_ms,
-            Phase::Cleared { since_ms } => since_ms + self.remove_after_ms,
-            Phase::Gone { since_ms } => since_ms + self.forget_after_ms,
+            Phase::Raised if is_silence || entry.alert.stale_since_ms.is_some() => self.forgotten_ms(entry),
+            Phase::Raised => entry.hearing.stale_at_ms(self.listener()).min(self.forgotten_ms(entry)),
+            Phase::Reported { until_ms } => as_i64(until_ms),
+            Phase::Cleared { since_ms } => as_i64(since_ms + self.times.remove_after_ms),
+            Phase::Gone { since_ms } => as_i64(since_ms + self.times.forget_after_ms),
         }
     }
+
+    fn forgotten_ms(&self, entry: &Entry) -> i64 {
+        let grace_ms = as_i64(FORGET_GRACE_MS.min(self.times.silent_max_ms));
+        entry.hearing.forgotten_at_ms(self.times.silent_max_ms).max(self.listening_ms.saturating_add(grace_ms))
+    }
+}
+
+impl AlertTimes {
+    /// For how long good readings must have come.
+    fn clear_after_ms(&self, alert: &Alert) -> u64 {
+        self.clear_after_ms << alert.returns.min(DOUBLINGS_MAX)
+    }
+}
+
+/// A time of the steady clock, for people.
+fn wall_of(now: Moment, steady_ms: i64) -> i64 {
+    now.wall_ms.saturating_sub(now.signed_steady_ms().saturating_sub(steady_ms).max(0))
 }
 
 impl Entry {
     fn is_raised(&self) -> bool {
-        matches!(self.phase, Phase::Quiet { .. } | Phase::Held { .. } | Phase::Reported { .. })
+        matches!(self.phase, Phase::Raised | Phase::Reported { .. })
+    }
+
+    fn clear(&mut self, now: Moment, reason: Option<ClearedReason>) {
+        self.alert.cleared_reason = reason;
+        self.alert.stale_since_ms = None;
+        self.alert.state = State::Cleared;
+        self.alert.cleared_at_ms = Some(now.wall_ms);
+        self.change(now);
+        self.phase = Phase::Cleared { since_ms: now.steady_ms };
     }
 
     /// Flagged again; whether that is worth a revision now.
     fn update(&mut self, now: Moment, flag: &Flag<'_>, severity: Severity, every_ms: u64) -> bool {
         let alert = &mut self.alert;
         alert.count += 1;
-        if is_graver(alert, flag) {
+        if !flag.is_pending && is_graver(alert, flag) {
             alert.value = flag.value;
             alert.expected = if flag.kind == LIMIT { flag.expected } else { alert.expected.or(flag.expected) };
         }
         alert.score = alert.score.max(flag.score);
-        let mut news = false;
+        let mut news = alert.stale_since_ms.take().is_some();
         for name in flag.detectors {
             if alert.detectors.iter().all(|known| known != name) {
                 alert.detectors.push((*name).to_owned());
                 news = true;
             }
         }
-        if severity > alert.severity {
+        if severity > alert.severity && !flag.is_pending {
             alert.severity = severity;
             news = true;
         }

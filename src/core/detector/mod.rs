@@ -14,6 +14,7 @@ pub mod state;
 mod stuck;
 
 use crate::core::alert::Severity;
+use crate::core::silence::Rhythm;
 
 /// In the order in which findings of one reading are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +50,30 @@ impl Detector {
     }
 }
 
+/// Kinds of alerts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// Those of these findings.
+    pub fn of(findings: &[Finding]) -> Kinds {
+        findings.iter().fold(Kinds::default(), |kinds, finding| Kinds(kinds.0 | Kinds::bit(finding.detector)))
+    }
+
+    pub fn has(self, detector: Detector) -> bool {
+        self.0 & Kinds::bit(detector) != 0
+    }
+
+    fn bit(detector: Detector) -> u8 {
+        match detector {
+            Detector::Limit => 1,
+            Detector::Gap => 2,
+            Detector::Stuck => 4,
+            Detector::Spike | Detector::Shift | Detector::Burst => 8,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
     pub detector: Detector,
@@ -69,9 +94,14 @@ pub struct Findings {
     /// No alert of this series is more severe; but for that of a limit, which may have been set.
     pub severity_max: Severity,
     pub limit_severity_max: Severity,
-    /// The reading ends a silence that was noticed: of its series, and of its device.
-    pub ends_silence: bool,
-    pub ends_device_silence: bool,
+    /// Its value can be one, and was held against what is usual.
+    pub is_usable: bool,
+    pub is_judged: bool,
+    /// Its series, or its device as a whole, may have an alert that is raised.
+    pub series_may_have_alert: bool,
+    pub device_may_have_alert: bool,
+    /// Of its series, if that is watched.
+    pub rhythm: Option<Rhythm>,
 }
 
 impl Default for Findings {
@@ -81,8 +111,11 @@ impl Default for Findings {
             late: false,
             severity_max: Severity::Critical,
             limit_severity_max: Severity::Critical,
-            ends_silence: false,
-            ends_device_silence: false,
+            is_usable: false,
+            is_judged: false,
+            series_may_have_alert: false,
+            device_may_have_alert: false,
+            rhythm: None,
         }
     }
 }
@@ -91,6 +124,8 @@ impl Default for Findings {
 pub enum Verdict {
     /// The metric's profile is `off`, or there are too many series.
     Unwatched,
+    /// A repeat, or of a time that nothing confirms yet.
+    Unjudged,
     WarmingUp,
     Normal,
     /// At least one finding.

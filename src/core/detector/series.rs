@@ -92,13 +92,13 @@ impl Series {
         self.keep_pace(reading.at_ms, profile);
         let reading = Sample { at_ms: self.pace.own_ms(reading.at_ms), ..reading };
         match self.window.admit(reading) {
-            Admission::Suspect => return Verdict::Normal,
+            Admission::Suspect => return Verdict::Unjudged,
             Admission::NewEpoch => {
                 self.epoch_start_ms = reading.at_ms;
                 self.shift = Shift { departure: self.shift.departure, ..Shift::NEW };
                 self.run.interrupt();
             }
-            Admission::Continues if self.window.has_seen(reading) => return Verdict::Normal,
+            Admission::Continues if self.window.has_seen(reading) => return Verdict::Unjudged,
             Admission::Resumes { silent_ms } => {
                 self.run.interrupt();
                 self.shift.pass_over(silent_ms);

@@ -178,6 +178,7 @@ pub fn decode_rhythm(cursor: &mut Cursor<'_>, now_ms: i64) -> Option<Rhythm> {
         interval_ms: take_size(cursor)? as f32,
         arrivals: u16::try_from(cursor.number()?).ok()?,
         is_silent: cursor.byte()? != 0,
+        may_have_alert: true,
     })
 }
 

@@ -10,7 +10,7 @@ const SNAPSHOT_EVERY_MS: u64 = 60_000;
 impl Pipeline {
     /// Time has gone by.
     pub fn tick(&mut self, now: Moment) {
-        self.wall_ms = now.wall_ms;
+        self.now = now;
         self.miss(now);
         self.watch.sweep(now.signed_steady_ms());
         self.watch_crowd(now);
@@ -22,14 +22,9 @@ impl Pipeline {
         }
     }
 
-    /// A client took its leave: nobody misses the devices that it published for.
-    pub fn sleep(&mut self, publisher: Publisher, now: Moment) {
-        let mut woken = Vec::new();
-        self.watch.sleep(publisher, |missed| woken.push(missed));
-        for missed in woken {
-            let (device, metric) = self.watch.name_of_missed(missed);
-            self.book.release(now, &gap_key(device, metric));
-        }
+    /// A client took its leave: from now on nobody misses the devices that it published for. What was missed before is missing still.
+    pub fn sleep(&mut self, publisher: Publisher) {
+        self.watch.sleep(publisher);
     }
 
     /// As if nobody had ever heard of a series, or of a device: nothing would ever clear their alerts, so they are cleared with them.
@@ -94,15 +89,20 @@ impl Pipeline {
                 run: self.run,
                 position,
                 is_held: true,
+                rhythm: self.watch.rhythm_of(device, metric),
+                limits: 0,
+                is_pending: false,
             };
             self.book.flag(now, &flag, &mut self.changes);
+            self.watch.note_missed(missed);
         }
     }
 
     /// More series than are watched are one alert, however many they are.
     fn watch_crowd(&mut self, now: Moment) {
         for (device, metric) in self.watch.take_unmissed() {
-            self.book.release(now, &gap_key(&device, &metric));
+            let key = AlertKey { device, metric, kind: Detector::Gap.alert_kind().to_owned() };
+            self.book.clear(now, &key, ClearedReason::Forgotten, &mut self.changes);
         }
         let crowd = self.watch.over_cap_readings() + self.watch.displaced_series();
         if crowd <= self.crowd_told {

@@ -1,0 +1,42 @@
+//! What was heard of alerts, for the next start: without it, a sensor that reports every hour would need another hour to clear its alert.
+//! The alerts themselves have a table of their own.
+
+use super::{AlertBook, AlertKey, Hearing, Moment, as_i64};
+use crate::core::batch::varint::{self, Cursor};
+
+/// Differs from those of the chunks of series, among which it is stored.
+pub const VERSION: u8 = 0xb1;
+
+impl AlertBook {
+    pub fn snapshot(&self, now: Moment) -> Vec<u8> {
+        let raised = || self.entries.iter().filter(|(_, entry)| entry.is_raised());
+        let mut out = vec![VERSION];
+        varint::put_signed(&mut out, now.wall_ms);
+        varint::put(&mut out, raised().count() as u64);
+        for (AlertKey { device, metric, kind }, entry) in raised() {
+            for text in [device, metric, kind] {
+                varint::put_bytes(&mut out, text.as_bytes());
+            }
+            entry.hearing.encode(now.signed_steady_ms(), &mut out);
+        }
+        out
+    }
+
+    /// To be called before the alerts are restored. `None` if it cannot have been written by [`AlertBook::snapshot`]: nothing is remembered.
+    pub fn remember(&mut self, cursor: &mut Cursor<'_>, now: Moment) -> Option<()> {
+        let written_ms = cursor.signed()?;
+        // A wall clock that was wrong must not make them older than it takes to be forgotten.
+        let away_ms = now.wall_ms.saturating_sub(written_ms).clamp(0, as_i64(self.times.silent_max_ms));
+        let then_ms = now.signed_steady_ms().saturating_sub(away_ms);
+        let count = cursor.number().filter(|&count| count <= cursor.rest.len() as u64)?;
+        let mut remembered = Vec::new();
+        for _ in 0..count {
+            let mut text = || Some(std::str::from_utf8(cursor.bytes()?).ok()?.to_owned());
+            let key = AlertKey { device: text()?, metric: text()?, kind: text()? };
+            remembered.push((key, Hearing::decode(cursor, then_ms)?));
+        }
+        self.remembered_at_ms = written_ms;
+        self.remembered.extend(remembered);
+        Some(())
+    }
+}
