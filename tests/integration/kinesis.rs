@@ -2,7 +2,7 @@
 //! nobody could know, and the ledger is exact.
 
 mod api;
-mod cloud;
+pub mod cloud;
 mod emulator;
 mod fleet;
 mod found;
@@ -208,6 +208,54 @@ fn a_poison_record_is_a_dead_letter_alone() {
     assert_eq!(cloud.gateway.status()["store"]["dead_letters_held"], 1);
     let (reason, line) = cloud.dead_letter();
     assert!(reason.starts_with("ValidationException") && line.contains("POISON"), "{reason}: {line}");
+}
+
+/// The first of everything, in one record with what comes behind it: it holds up nothing.
+#[test]
+fn a_poison_record_at_the_head_of_a_stream_is_a_dead_letter_at_once() {
+    let mut cloud = Cloud::start(unlimited(), "");
+    cloud.fake.go_offline().unwrap();
+    let faults = Faults { poison_marker: Some("POISON".to_owned()), ..Faults::default() };
+    let mut device = Client::connect(cloud.gateway.mqtt, "poisoned");
+    device.publish("devices/d00/temperature", "{\"value\":20.5,\"note\":\"POISON\"}");
+    cloud.dead += 1;
+    for number in 1..100 {
+        device.publish("devices/d00/temperature", format!("{{\"value\":20.5,\"note\":\"{number}\"}}"));
+        cloud.others += 1;
+    }
+    cloud.fake.come_back().unwrap();
+    cloud.fake.set_faults(faults);
+    cloud.expect_all();
+    let (reason, line) = cloud.dead_letter();
+    assert!(reason.starts_with("ValidationException") && line.contains("POISON"), "{reason}: {line}");
+    let log = std::fs::read_to_string(&cloud.gateway.log).unwrap();
+    assert!(!log.contains("halted"), "{log}");
+}
+
+#[test]
+fn a_proxy_that_takes_small_requests_only_is_no_obstacle() {
+    let mut cloud = Cloud::start(unlimited(), "");
+    cloud.fake.go_offline().unwrap();
+    cloud.publish(300);
+    // All records together are many times as long, and the readings of one device are too.
+    cloud.fake.set_faults(Faults { body_bytes_max: Some(16 * 1024), ..Faults::default() });
+    cloud.fake.come_back().unwrap();
+    cloud.expect_all();
+    assert!(cloud.fake.stats().faults["body_bytes_max"] > 0);
+    assert_eq!((cloud.stats(RAW).duplicates, cloud.sink(RAW)["records_rejected"].clone()), (0, 0.into()));
+}
+
+/// What concerns everything is no record's fault.
+#[test]
+fn access_that_is_denied_halts_and_gives_nothing_up() {
+    let mut cloud = start(unlimited());
+    cloud.fake.set_faults(Faults { access_denied: 1.0, ..Faults::default() });
+    cloud.publish(50);
+    cloud.expect_error(RAW, "AccessDeniedException");
+    cloud.publish(50);
+    cloud.fake.set_faults(Faults::default());
+    cloud.expect_all();
+    assert_eq!(cloud.sink(RAW)["records_rejected"], 0);
 }
 
 #[test]

@@ -70,8 +70,22 @@ struct SinkState {
     /// Counts the pauses: several requests that fail together are one failure.
     epoch: u64,
     paused_until_us: u64,
-    /// Something was accepted since the start: the settings are right, and a request that is refused has a record to blame.
-    has_accepted: bool,
+    /// Lines given up since something was accepted.
+    refused_in_a_row: u32,
+    /// What a request may hold, after one that was too large.
+    request_bytes_max: usize,
+}
+
+/// So many lines may be given up without one that is accepted: beyond that the fault is not in the lines.
+const REFUSED_IN_A_ROW_MAX: u32 = 100;
+/// A request is never made smaller than this for having been too large.
+const REQUEST_BYTES_MIN: usize = 4 << 10;
+
+impl SinkState {
+    /// Whether a line that is refused by itself is to blame.
+    fn may_give_up(&self) -> bool {
+        self.refused_in_a_row < REFUSED_IN_A_ROW_MAX
+    }
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +106,7 @@ impl Saving {
 
 impl Delivery {
     pub fn new(settings: DeliverySettings, cursor: &CursorState, seed: u64) -> Self {
+        let sink = SinkState { request_bytes_max: settings.request_bytes_max, ..SinkState::default() };
         Delivery {
             settings,
             jitter: Jitter::new(seed),
@@ -111,7 +126,7 @@ impl Delivery {
             waiting_since_us: None,
             behind: false,
             flushing: false,
-            sink: SinkState::default(),
+            sink,
             saving: Saving::default(),
             status: DeliveryStatus::default(),
         }
@@ -201,10 +216,11 @@ impl Delivery {
 
     /// The last record of the key is open and has room.
     fn make_room(&mut self, index: usize, now_us: u64) {
+        let record_bytes_soft = self.settings.record_bytes_soft.min(self.sink.request_bytes_max / 2);
         let has_room = self.settings.grouping == Grouping::Lines
-            && self.keys.get(index).records.back().is_some_and(|record| {
-                matches!(&record.content, Content::Open(bytes) if bytes.len() < self.settings.record_bytes_soft)
-            });
+            && self.keys.get(index).records.back().is_some_and(
+                |record| matches!(&record.content, Content::Open(bytes) if bytes.len() < record_bytes_soft),
+            );
         if !has_room {
             self.push_record(index, Vec::new(), now_us);
         }
@@ -215,7 +231,13 @@ impl Delivery {
         if let Some(full) = records.back_mut() {
             full.seal();
         }
-        records.push_back(Record { content: Content::Open(bytes), runs: Vec::new(), opened_us: now_us, failures: 0 });
+        records.push_back(Record {
+            content: Content::Open(bytes),
+            runs: Vec::new(),
+            opened_us: now_us,
+            failures: 0,
+            is_suspect: false,
+        });
         self.records += 1;
         self.held_bytes += RECORD_OVERHEAD_BYTES;
     }
@@ -288,6 +310,11 @@ impl Delivery {
     }
 
     fn make_ready(&mut self, index: usize) {
+        if self.keys.get(index).records.front().is_some_and(|record| record.is_suspect) {
+            self.keys.set_state(index, KeyState::Suspect);
+            self.suspects.push_back(vec![index]);
+            return;
+        }
         self.keys.set_state(index, KeyState::Ready);
         let key = self.keys.get(index);
         let opened_us = key.records.front().expect("a key that is ready has a record").opened_us;
@@ -338,10 +365,10 @@ impl Delivery {
         Some(Request { id, records })
     }
 
-    /// A group under suspicion goes alone. Before anything was accepted all others go first, and are waited for: if one of them
-    /// is accepted, the suspicion is right.
+    /// A group under suspicion goes alone. After many refusals in a row all others go first, and are waited for: if one of them is
+    /// accepted, the suspicion is right.
     fn may_suspects_go(&self) -> bool {
-        self.sink.has_accepted || !self.has_others()
+        self.sink.may_give_up() || !self.has_others()
     }
 
     /// Something that is not suspected may be sent, or is on its way.
@@ -360,7 +387,7 @@ impl Delivery {
                 let record = self.keys.get(index).records.front().expect("a key that is ready has a record");
                 let record_bytes = record.len() + PARTITION_KEY_BYTES_MAX;
                 let is_full = keys.len() == self.settings.request_records_max
-                    || (bytes + record_bytes > self.settings.request_bytes_max && !keys.is_empty());
+                    || (bytes + record_bytes > self.sink.request_bytes_max && !keys.is_empty());
                 if is_full {
                     break 'lanes;
                 }

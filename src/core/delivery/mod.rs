@@ -9,11 +9,12 @@
 //! - Memory is bounded by bytes read ahead and by the ranges that lie done beyond the cursor; at either bound it wants no more.
 //! - A throttled shard slows its own keys only. What fails a whole request slows the sink; what needs a person halts it, and both
 //!   are tried again, with full jitter.
-//! - A request refused as a whole is halved until the record is found that is to blame. That one is given up only if something
-//!   was accepted before: else the fault lies in the settings, and no record must pay for it.
+//! - A request refused as a whole is halved until the line is found that is to blame: first between its records, then within one. That
+//!   line alone is given up, at once. So it is with a request that is too large, and the next ones are made smaller.
+//! - A refusal that meets one line after the other, and nothing is accepted in between, is no line's fault: it halts the sink.
 //!
 //! Times are microseconds of a monotonic clock; the seed of the jitter is an argument. Deliberately absent: regrouping of a record that
-//! was sent once (a resent record is byte for byte the first, so that a consumer can tell a repeat), and any time to live.
+//! was sent once and not refused (a resent record is byte for byte the first, so that a consumer can tell a repeat), and any time to live.
 
 mod backoff;
 mod machine;
@@ -128,6 +129,8 @@ pub enum Outcome {
     Retry(RetryReason),
     /// Refused for good: sending it again would not change that.
     Reject(String),
+    /// The request is larger than something on the way takes.
+    TooLarge(String),
     /// Somebody has to do something before anything can be delivered; the text says what.
     Halt(String),
 }

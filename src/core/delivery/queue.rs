@@ -25,6 +25,8 @@ pub struct Record {
     pub runs: Vec<(u64, u64)>,
     pub opened_us: u64,
     pub failures: u32,
+    /// A part of a record that was refused: it goes alone, until it is known which part is to blame.
+    pub is_suspect: bool,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,33 @@ impl Record {
 
     pub fn held_bytes(&self) -> usize {
         self.len() + self.runs.len() * RUN_BYTES + RECORD_OVERHEAD_BYTES
+    }
+
+    /// Cuts it in the middle, between two lines, and returns the second half; `None` if it is one line.
+    pub fn split(&mut self) -> Option<Record> {
+        let lines: u64 = self.runs.iter().map(|(first, last)| last - first + 1).sum();
+        if lines < 2 {
+            return None;
+        }
+        let mut left = lines / 2;
+        let data = self.seal();
+        let ends = data.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let cut = ends.map(|(at, _)| at + 1).nth(usize::try_from(left - 1).ok()?)?;
+        let mut second = Vec::new();
+        let mut first = Vec::new();
+        for (from, through) in std::mem::take(&mut self.runs) {
+            let taken = left.min(through - from + 1);
+            left -= taken;
+            if taken > 0 {
+                first.push((from, from + taken - 1));
+            }
+            if from + taken <= through {
+                second.push((from + taken, through));
+            }
+        }
+        (self.runs, self.content, self.is_suspect) = (first, Content::Sealed(data.slice(..cut)), true);
+        let content = Content::Sealed(data.slice(cut..));
+        Some(Record { content, runs: second, opened_us: self.opened_us, failures: 0, is_suspect: true })
     }
 
     pub fn seal(&mut self) -> Bytes {
@@ -150,6 +179,19 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_is_cut_between_its_lines() {
+        let content = Content::Open(b"1\n22\n333\n4\n5\n".to_vec());
+        let runs = vec![(1, 3), (7, 7), (9, 9)];
+        let mut first = Record { content, runs, opened_us: 0, failures: 0, is_suspect: false };
+        let mut second = first.split().expect("five lines");
+        assert_eq!((&first.seal()[..], &first.runs[..]), (&b"1\n22\n"[..], &[(1, 2)][..]));
+        assert_eq!((&second.seal()[..], &second.runs[..]), (&b"333\n4\n5\n"[..], &[(3, 3), (7, 7), (9, 9)][..]));
+        let third = second.split().expect("three lines");
+        assert_eq!((&second.seal()[..], &second.runs[..], third.runs.len()), (&b"333\n"[..], &[(3, 3)][..], 2));
+        assert!(second.split().is_none());
+    }
 
     #[test]
     fn idle_keys_are_forgotten_and_busy_ones_stay() {

@@ -1,7 +1,7 @@
 //! The machine against a model cloud, in virtual time: a seed gives the weather, the load and the crashes, and after every step
 //! all that the module promises is checked.
 //!
-//! The cloud limits its shards, fails single records, refuses whole requests, loses replies, answers too late (and may take the
+//! The cloud limits its shards, fails single records, refuses whole requests, those that are too large among them, loses replies, answers too late (and may take the
 //! request even later), is unreachable, unknown, or wants fresh credentials. A crash takes all but the last cursor that was saved.
 //! The driver behaves as the forwarder does. Deliberately absent: real time, threads, and the sink's reading of errors.
 
@@ -64,6 +64,7 @@ fn broken_promises_are_noticed() {
         (Sabotage::WholeRequestAgain, "twice without a reason"),
         (Sabotage::CursorBeyondWhatIsDone, "is done with, and is nowhere"),
         (Sabotage::ForgetsRanges, "twice without a reason"),
+        (Sabotage::HaltsAreRefusals, "is given up without a reason"),
     ] {
         let symptoms = found(sabotage);
         assert!(symptoms.iter().any(|text| text.contains(symptom)), "{sabotage:?}: {symptoms:?}");
@@ -88,7 +89,7 @@ fn the_weather_is_bad_enough() {
         let summary = World::new(scenario).run().expect("promises are kept");
         total.add(&summary);
     }
-    let world::Summary { crashes, repeats, refused, halts, throttled, failed, unanswered, .. } = total;
+    let world::Summary { crashes, repeats, refused, halts, throttled, failed, unanswered, too_large, .. } = total;
     assert!(crashes >= 50 && repeats > 100 && refused > 50, "{total:?}");
-    assert!(halts > 10 && throttled > 300 && failed > 200 && unanswered > 100, "{total:?}");
+    assert!(halts > 10 && throttled > 300 && failed > 200 && unanswered > 100 && too_large > 50, "{total:?}");
 }

@@ -15,6 +15,9 @@ pub type RequestError = SdkError<PutRecordsError, HttpResponse>;
 /// From so much on the service refuses a signature for its time; the SDK measures with the same limit.
 const CLOCK_SKEW_SECONDS_MIN: u64 = 240;
 
+/// HTTP's word for it.
+const REQUEST_TOO_LARGE: u16 = 413;
+
 /// What one record's error code means; a code that nobody knows yet is tried again, for it may pass.
 pub fn of_record(code: &str, message: &str) -> Outcome {
     match code {
@@ -26,6 +29,12 @@ pub fn of_record(code: &str, message: &str) -> Outcome {
 
 /// What a failed request means for all of its records. It was signed about `signed_at_seconds` after the epoch.
 pub fn of_request(error: &RequestError, stream: &str, signed_at_seconds: i64) -> Outcome {
+    // Said by the service or by whatever is between us and it, in whatever form.
+    if let Some(status) = error.raw_response().map(|response| response.status().as_u16())
+        && status == REQUEST_TOO_LARGE
+    {
+        return Outcome::TooLarge("the request is too large (413)".to_owned());
+    }
     match error {
         SdkError::TimeoutError(_) => Outcome::Retry(RetryReason::TimedOut),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => Outcome::Retry(RetryReason::TimedOut),
@@ -64,6 +73,9 @@ fn of_service(code: &str, message: &str, status: u16, skew_seconds: u64, stream:
         "RequestExpired" => Outcome::Retry(RetryReason::Credentials),
         "ResourceNotFoundException" => {
             Outcome::Halt(format!("there is no stream {stream:?} (or it is in another region or account): {message}"))
+        }
+        "RequestEntityTooLargeException" | "RequestTooLargeException" | "PayloadTooLargeException" => {
+            Outcome::TooLarge(format!("{code}: {message}"))
         }
         "InvalidArgumentException" | "ValidationException" | "SerializationException" => {
             Outcome::Reject(format!("{code}: {message}"))
@@ -130,6 +142,7 @@ mod tests {
         assert_eq!(of("InternalFailure", 500, 0), Outcome::Retry(RetryReason::Internal));
         assert_eq!(of("", 503, 0), Outcome::Retry(RetryReason::Internal));
         assert!(matches!(of("ValidationException", 400, 0), Outcome::Reject(_)));
+        assert!(matches!(of("RequestEntityTooLargeException", 400, 0), Outcome::TooLarge(_)));
         // A signature that is wrong at the right time is a wrong key, which no waiting mends.
         for code in ["InvalidSignatureException", "ResourceNotFoundException", "KMSDisabledException", "NeverHeardOf"] {
             assert!(matches!(of(code, 400, 3), Outcome::Halt(_)), "{code}");

@@ -102,6 +102,14 @@ impl Engine {
         *self.fault_counts.entry(name).or_default() += 1;
     }
 
+    pub(crate) fn is_too_large(&mut self, body_bytes: usize) -> bool {
+        let is_too_large = self.faults.body_bytes_max.is_some_and(|bytes_max| body_bytes > bytes_max);
+        if is_too_large {
+            self.count_fault("body_bytes_max");
+        }
+        is_too_large
+    }
+
     /// How long this call hangs before anything is done with it.
     pub(crate) fn hang(&mut self) -> Option<Duration> {
         if !self.random.happens(self.faults.hang) {

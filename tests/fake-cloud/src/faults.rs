@@ -42,6 +42,8 @@ pub struct Faults {
     pub kms_disabled: f64,
     /// A request with this text in the data of any record is refused as invalid.
     pub poison_marker: Option<String>,
+    /// A request with a longer body is refused with 413 and a page for people, as a proxy does.
+    pub body_bytes_max: Option<usize>,
     /// The server's clock runs this much ahead of the machine's (behind, if negative): the `Date` header says so, and
     /// a request whose `x-amz-date` is more than 5 minutes away from it is refused.
     pub clock_offset_ms: i64,

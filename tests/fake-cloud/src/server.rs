@@ -256,6 +256,10 @@ async fn respond(
         signed_at: header("x-amz-date").and_then(parse_amz_date),
         access_key: header("authorization").and_then(access_key),
     };
+    if shared.engine().is_too_large(body.len()) {
+        let page = b"<html><h1>413 Request Entity Too Large</h1></html>".to_vec();
+        return Ok(build(413, page, HeaderValue::from_static("text/html"), shared));
+    }
     let (hang, latency_ms) = {
         let mut engine = shared.engine();
         (engine.hang(), engine.faults.latency_ms)

@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 
 use super::super::pacing::{self, UNKNOWN_SHARD};
-use super::super::queue::KeyState;
+use super::super::queue::{KeyState, RECORD_OVERHEAD_BYTES, RUN_BYTES, Record};
 use super::super::{Outcome, Refused, Reply, RequestId, RetryReason, Scope};
-use super::{Delivery, InFlight};
+use super::{Delivery, InFlight, PARTITION_KEY_BYTES_MAX, REFUSED_IN_A_ROW_MAX, REQUEST_BYTES_MIN};
 
 /// Pauses of keys end together within so many microseconds, so that they share a request.
 const PAUSE_GRAIN_US: u64 = 2_000;
@@ -30,6 +30,10 @@ impl Delivery {
                     self.take_back(flight);
                 }
                 Some(Outcome::Reject(reason)) => self.suspect(flight, reason, now_us),
+                Some(Outcome::TooLarge(reason)) => {
+                    self.shrink_requests(&flight);
+                    self.suspect(flight, reason, now_us);
+                }
                 None => {}
             }
         } else {
@@ -45,7 +49,10 @@ impl Delivery {
             match outcome {
                 Outcome::Accepted { shard } => self.accepted(index, shard.as_deref(), now_us),
                 Outcome::Retry(reason) => self.pause_key(index, reason, now_us),
-                Outcome::Reject(reason) => self.refuse(index, &reason, now_us),
+                Outcome::Reject(reason) | Outcome::TooLarge(reason) => match self.split(index) {
+                    true => self.make_ready(index),
+                    false => self.refuse(index, &reason, now_us),
+                },
                 Outcome::Halt(reason) => {
                     self.make_ready(index);
                     halt = Some(reason);
@@ -59,7 +66,31 @@ impl Delivery {
         }
     }
 
+    /// Whether the first record of a key is now two.
+    fn split(&mut self, index: usize) -> bool {
+        let records = &mut self.keys.get(index).records;
+        let record = records.front_mut().expect("it was in flight");
+        let before = record.runs.len();
+        let Some(second) = record.split() else { return false };
+        let runs = record.runs.len() + second.runs.len() - before;
+        records.insert(1, second);
+        self.records += 1;
+        self.outstanding_runs += runs;
+        self.held_bytes += RECORD_OVERHEAD_BYTES + runs * RUN_BYTES;
+        true
+    }
+
+    /// A request was too large: the next ones hold half as much, and slowly more again, because whatever was in the way may go.
+    fn shrink_requests(&mut self, flight: &InFlight) {
+        let of = |index: &usize| self.keys.get(*index).records.front().map_or(0, Record::len) + PARTITION_KEY_BYTES_MAX;
+        let bytes: usize = flight.keys.iter().map(of).sum();
+        let smaller = (bytes / 2).max(REQUEST_BYTES_MIN);
+        self.sink.request_bytes_max = self.sink.request_bytes_max.min(smaller);
+    }
+
     fn sink_works(&mut self) {
+        let bytes_max = self.sink.request_bytes_max;
+        self.sink.request_bytes_max = (bytes_max + bytes_max / 256).min(self.settings.request_bytes_max);
         self.sink.failures = 0;
         self.sink.paused_until_us = 0;
         self.status.halted = None;
@@ -67,7 +98,7 @@ impl Delivery {
     }
 
     fn accepted(&mut self, index: usize, shard: Option<&str>, now_us: u64) {
-        self.sink.has_accepted = true;
+        self.sink.refused_in_a_row = 0;
         self.status.records_sent += 1;
         let lane = self.lane_of(shard, now_us);
         let key = self.keys.get(index);
@@ -171,7 +202,7 @@ impl Delivery {
         }
     }
 
-    /// The service refuses the whole request and does not say for which record: halves are tried, down to one.
+    /// The service refuses the whole request and does not say why: halves are tried, down to one line. That one is given up.
     fn suspect(&mut self, flight: InFlight, reason: String, now_us: u64) {
         let mut keys = flight.keys;
         keys.iter().for_each(|index| self.keys.set_state(*index, KeyState::Suspect));
@@ -179,14 +210,18 @@ impl Delivery {
             let second = keys.split_off(keys.len() / 2);
             self.suspects.push_front(second);
             self.suspects.push_front(keys);
-        } else if self.sink.has_accepted {
+        } else if keys.iter().any(|index| self.split(*index)) {
+            self.suspects.push_front(keys);
+        } else if self.sink.may_give_up() {
+            self.sink.refused_in_a_row += 1;
             keys.into_iter().for_each(|index| self.refuse(index, &reason, now_us));
             self.sink_works();
         } else {
             self.suspects.push_back(keys);
             let only_single = self.suspects.iter().all(|keys| keys.len() == 1);
             if only_single && !self.has_others() {
-                self.halt(flight.epoch, reason, now_us);
+                let text = format!("{reason} ({REFUSED_IN_A_ROW_MAX} in a row, so it is not the fault of one)");
+                self.halt(flight.epoch, text, now_us);
             }
         }
     }

@@ -42,6 +42,8 @@ pub enum Weather {
     Expired,
     /// There is no such stream.
     Unknown,
+    /// Something on the way takes no request with more data than this.
+    Narrow(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -69,9 +71,6 @@ pub struct Cloud {
     pub arrived: HashMap<u64, u32>,
     /// Lines that may arrive again: nobody heard that they had.
     pub excused: HashSet<u64>,
-    /// Lines that were sent in one record with poison. They are given up with it; but a crash before that is saved gives them another
-    /// chance, in another company, when later lines are there already.
-    pub tainted: HashSet<u64>,
     last_of_device: HashMap<String, u64>,
     pub repeats: u64,
     pub throttled: u64,
@@ -100,7 +99,6 @@ impl Cloud {
             shards: (0..shards).map(|_| shard()).collect(),
             arrived: HashMap::new(),
             excused: HashSet::new(),
-            tainted: HashSet::new(),
             last_of_device: HashMap::new(),
             repeats: 0,
             throttled: 0,
@@ -142,7 +140,7 @@ impl Cloud {
                 continue;
             }
             let last = self.last_of_device.entry(device.to_owned()).or_default();
-            if sequence < *last && !self.tainted.contains(&sequence) {
+            if sequence < *last {
                 return Err(format!("line {sequence} of {device} arrived out of order, after {last}"));
             }
             *last = sequence.max(*last);

@@ -42,6 +42,8 @@ pub enum Sabotage {
     WholeRequestAgain,
     CursorBeyondWhatIsDone,
     ForgetsRanges,
+    /// What is wrong with the settings is told as if it were wrong with the records.
+    HaltsAreRefusals,
 }
 
 /// How a run went; equal for equal seeds.
@@ -54,6 +56,7 @@ pub struct Summary {
     pub throttled: u64,
     pub failed: u64,
     pub unanswered: u64,
+    pub too_large: u64,
     pub trace: u64,
 }
 
@@ -66,6 +69,7 @@ impl Summary {
         self.throttled += other.throttled;
         self.failed += other.failed;
         self.unanswered += other.unanswered;
+        self.too_large += other.too_large;
     }
 }
 
@@ -262,7 +266,7 @@ impl World {
     fn change_weather(&mut self) -> Result<(), String> {
         let percent = 5 + self.random.below(60);
         let before = self.weather;
-        self.weather = match self.random.below(9) {
+        self.weather = match self.random.below(10) {
             0 => Weather::Showers(percent),
             1 => Weather::Fog(percent),
             2 => Weather::Stalls(percent),
@@ -270,6 +274,7 @@ impl World {
             4 => Weather::Unreachable,
             5 => Weather::Expired,
             6 => Weather::Unknown,
+            7 => Weather::Narrow(LINE_BYTES_MAX + 2 * percent as usize),
             _ => Weather::Calm,
         };
         let next_us = self.now_us + 100 * MS + self.random.below(3 * SECOND);
@@ -348,7 +353,16 @@ impl World {
         let refusal = match self.weather {
             Weather::Unreachable => Some(Outcome::Retry(RetryReason::Connection)),
             Weather::Expired => Some(Outcome::Retry(RetryReason::Credentials)),
+            Weather::Unknown if self.scenario.sabotage == Some(Sabotage::HaltsAreRefusals) => {
+                Some(Outcome::Reject("unknown".to_owned()))
+            }
             Weather::Unknown => Some(Outcome::Halt("unknown".to_owned())),
+            Weather::Narrow(bytes_max)
+                if request.records.iter().map(|record| record.data.len()).sum::<usize>() > bytes_max =>
+            {
+                self.summary.too_large += 1;
+                Some(Outcome::TooLarge("too large".to_owned()))
+            }
             Weather::Storm(percent) if self.random.percent(percent) => Some(Outcome::Retry(RetryReason::Throttled)),
             _ => None,
         };
@@ -417,6 +431,11 @@ impl World {
         for (record, outcome) in request.records.iter().zip(&reply.outcomes) {
             if matches!(outcome, Outcome::Accepted { .. }) {
                 self.memory.accepted.extend(sequences(&record.data));
+                self.memory.unfinished.remove(&*record.device);
+            }
+            // One that was refused by itself may be sent again in parts.
+            let is_refused = matches!(outcome, Outcome::Reject(_) | Outcome::TooLarge(_));
+            if is_refused && request.records.len() == 1 {
                 self.memory.unfinished.remove(&*record.device);
             }
         }
