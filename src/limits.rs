@@ -1,10 +1,11 @@
 //! Bounds that are set in different places and have to fit each other, checked when the program is built.
 
 use crate::config::host::ID_BYTES_MAX;
+use crate::core::batch::RECORD_BYTES_MAX;
 use crate::core::delivery::PARTITION_KEY_BYTES_MAX;
 use crate::core::session::CLIENT_ID_BYTES_MAX;
 use crate::core::topic::TOPIC_BYTES_MAX;
-use crate::ingest::NAME_BYTES_MAX;
+use crate::ingest::{ATTRIBUTES_BYTES_MAX, NAME_BYTES_MAX};
 
 /// `{gateway}/{device}`, whatever both are called.
 const _: () = assert!(ID_BYTES_MAX + "/".len() + NAME_BYTES_MAX <= PARTITION_KEY_BYTES_MAX);
@@ -17,3 +18,6 @@ const _: () = assert!("alerts///anomaly/ack".len() + 2 * ENCODED_BYTES_MAX <= TO
 
 /// A device that publishes may be called as its client is.
 const _: () = assert!(CLIENT_ID_BYTES_MAX <= NAME_BYTES_MAX);
+
+/// An anomaly's record: a byte of a text may become six in JSON, and its numbers and its reason are short.
+const _: () = assert!(6 * (ATTRIBUTES_BYTES_MAX + 2 * NAME_BYTES_MAX + ID_BYTES_MAX) + 4096 <= RECORD_BYTES_MAX);

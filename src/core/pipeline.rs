@@ -1,20 +1,22 @@
 //! What becomes of a reading: it is given its position, judged, and put into the open batch; what stands out goes on the second stream
 //! too, and may raise an alert. Sealing hands all of it over to the writer, for one transaction.
 
+mod open;
 mod ticks;
 
 use super::alert::{
     self, ALERTS_VERSION, AlertBook, AlertChange, AlertKey, AlertTimes, ClearedReason, Flag, Heard, Moment, Report,
     ReportPacer, Severity,
 };
+use super::batch::Tag;
 use super::batch::varint::Cursor;
-use super::batch::{BatchEncoder, Tag};
 use super::detector::{Detector, Findings, Kinds, Verdict};
 use super::devices::Publisher;
 use super::identity::{RunId, Stream};
 use super::reading::{Reading, Readings};
 use super::record::{self, AnomalyPart};
 use super::watch::{Arrival, DEVICE_METRIC, Watch, WatchSettings};
+use open::OpenBatch;
 
 /// A batch as the store takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +53,8 @@ pub struct AlertRow {
 /// All that one commit makes durable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sealed {
-    pub raw: Option<SealedBatch>,
-    pub anomalies: Option<SealedBatch>,
+    /// In the order of their sequences, within each stream.
+    pub batches: Vec<SealedBatch>,
     pub alerts: Vec<AlertRow>,
     pub snapshot: Vec<SnapshotChunk>,
     /// With these chunks the snapshot is whole: it has so many, and what an earlier one had beyond them is old.
@@ -63,12 +65,13 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    pub fn batches(&self) -> impl Iterator<Item = &SealedBatch> {
-        self.raw.iter().chain(&self.anomalies)
+    /// The batches of one stream.
+    pub fn of(&self, stream: Stream) -> impl Iterator<Item = &SealedBatch> {
+        self.batches.iter().filter(move |batch| batch.stream == stream)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.batches().next().is_none()
+        self.batches.is_empty()
             && self.alerts.is_empty()
             && self.snapshot.is_empty()
             && self.snapshot_chunks.is_none()
@@ -76,53 +79,9 @@ impl Sealed {
     }
 }
 
-/// The open batch of one stream and the next numbers to give.
-#[derive(Debug)]
-struct OpenBatch {
-    stream: Stream,
-    encoder: BatchEncoder,
-    /// Last position given in this run; the first is 1.
-    position: u64,
-    sequence: u64,
-    first_ms: i64,
-    last_ms: i64,
-}
-
-impl OpenBatch {
-    fn new(stream: Stream, last_sequence: u64) -> Self {
-        OpenBatch {
-            stream,
-            encoder: BatchEncoder::default(),
-            position: 0,
-            sequence: last_sequence,
-            first_ms: 0,
-            last_ms: 0,
-        }
-    }
-
-    fn number(&mut self, received_at_ms: i64) -> u64 {
-        if self.encoder.count() == 0 {
-            self.first_ms = received_at_ms;
-        }
-        self.last_ms = received_at_ms;
-        self.position += 1;
-        self.sequence += 1;
-        self.position
-    }
-
-    fn seal(&mut self) -> Option<SealedBatch> {
-        let count = self.encoder.count();
-        (count > 0).then(|| SealedBatch {
-            stream: self.stream,
-            last_sequence: self.sequence,
-            first_position: self.position + 1 - u64::from(count),
-            count,
-            first_ms: self.first_ms,
-            last_ms: self.last_ms,
-            payload: self.encoder.finish(),
-        })
-    }
-}
+/// What is judged in one go: beyond either, time and alerts get their turn.
+const READINGS_A_TURN: usize = 2_000;
+const BYTES_A_TURN: usize = 512 << 10;
 
 /// What a reading that was judged says of alerts.
 fn heard<'a>(reading: &Reading<'a>, findings: &Findings) -> Heard<'a> {
@@ -245,7 +204,12 @@ impl Pipeline {
 
     /// Records waiting in the open batches.
     pub fn open_count(&self) -> u32 {
-        self.raw.encoder.count() + self.anomalies.encoder.count()
+        self.raw.count() + self.anomalies.count()
+    }
+
+    /// What they take before compression.
+    pub fn open_bytes(&self) -> usize {
+        self.raw.byte_size() + self.anomalies.byte_size()
     }
 
     /// Alerts that changed in the open batch, in the order in which they did.
@@ -307,18 +271,36 @@ impl Pipeline {
 
     /// Takes what one client published.
     pub fn take_from(&mut self, readings: &Readings, publisher: Publisher, now: Moment) {
+        let mut taken = 0;
+        while taken < readings.len() {
+            taken = self.take_turn(readings, taken, publisher, now);
+        }
+    }
+
+    /// Takes what comes after the first `taken`, as much as a turn allows. Returns how many are taken by then.
+    pub fn take_turn(&mut self, readings: &Readings, taken: usize, publisher: Publisher, now: Moment) -> usize {
         let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher };
-        for reading in readings.iter() {
+        let mut bytes_left = BYTES_A_TURN;
+        let mut through = taken;
+        for reading in readings.iter().skip(taken).take(READINGS_A_TURN) {
             let raw_position = self.raw.number(reading.received_at_ms);
             self.raw.encoder.push_reading(&reading);
+            through += 1;
             if self.watch.judge(&reading, arrival, &mut self.findings) == Verdict::Anomalous {
+                let before = self.anomalies.byte_size();
                 self.flag(&reading, raw_position, now);
+                // The record of an anomaly, and those of its alerts, are what takes time.
+                bytes_left = bytes_left.saturating_sub(self.anomalies.byte_size() - before);
             }
             if self.findings.series_may_have_alert || self.findings.device_may_have_alert {
                 self.hear(&reading, now);
             }
+            if bytes_left == 0 {
+                break;
+            }
         }
-        self.accepted += readings.len() as u64;
+        self.accepted += (through - taken) as u64;
+        through
     }
 
     /// Alerts clear by readings: those of its series, and of its device as a whole, hear of it.
@@ -461,9 +443,10 @@ impl Pipeline {
         let accepted = std::mem::take(&mut self.accepted);
         let unraised = self.book.unraised() - std::mem::replace(&mut self.unraised_sealed, self.book.unraised());
         let received = [("accepted", accepted), ("unraised", unraised)];
+        let mut batches = self.raw.seal();
+        batches.append(&mut self.anomalies.seal());
         Sealed {
-            raw: self.raw.seal(),
-            anomalies: self.anomalies.seal(),
+            batches,
             alerts: std::mem::take(&mut self.alerts),
             snapshot,
             snapshot_chunks,
@@ -478,7 +461,7 @@ impl Pipeline {
             Stream::Raw => &mut self.raw,
             Stream::Anomalies => &mut self.anomalies,
         };
-        assert_eq!(open.encoder.count(), 0, "the places of an open batch follow each other");
+        assert_eq!(open.count(), 0, "the places of an open batch follow each other");
         open.sequence += u64::from(count);
         open.sequence
     }
@@ -507,5 +490,7 @@ impl Pipeline {
     }
 }
 
+#[cfg(test)]
+mod bounds;
 #[cfg(test)]
 mod tests;

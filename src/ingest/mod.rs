@@ -11,6 +11,7 @@ mod time;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use readings::ATTRIBUTES_BYTES_MAX;
 pub use route::{Format, Route, TemplateError};
 
 use crate::core::reading::{Readings, TimeQuality};

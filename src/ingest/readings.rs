@@ -8,7 +8,7 @@ use crate::core::alert;
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality, pack_attribute};
 
 /// Attributes of one reading, in bytes; more are refused.
-const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
+pub const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
 /// Attributes are repeated in each record of a publish: some kilobytes beside thousands of metrics would be hundreds of megabytes further
 /// on. Together they may take so much, or so many times the publish's own size.
 const REPEATED_BYTES_FREE: usize = 256 * 1024;

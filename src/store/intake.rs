@@ -14,6 +14,8 @@ pub(super) struct Intake {
     /// Bytes taken in and not in the store yet.
     pub open_bytes: u64,
     pub committing_bytes: u64,
+    /// Admitted, and not taken in whole.
+    pub begun_bytes: u64,
 }
 
 /// Of the room that there was when readings were first turned away, so much has to be free before they are taken again.
@@ -22,7 +24,7 @@ const ROOM_AGAIN_BYTES: u64 = 1 << 20;
 impl Intake {
     pub fn admits(&mut self, readings: &Readings, undecodable: &[Undecodable]) -> bool {
         let samples: usize = undecodable.iter().map(|one| one.topic.len() + one.sample.len()).sum();
-        let bytes = (readings.byte_size() + samples) as u64;
+        let bytes = (readings.grown_bytes() + samples) as u64;
         if self.when_full == WhenFull::Refuse {
             if !self.counters.is_refusing() && !self.has_room(bytes) {
                 self.counters.refusing.store(true, Ordering::Relaxed);
@@ -33,13 +35,18 @@ impl Intake {
                 return false;
             }
         }
-        self.open_bytes += bytes;
+        self.begun_bytes = bytes;
         true
+    }
+
+    /// What was admitted last is in the open batch with all its parts.
+    pub fn taken(&mut self) {
+        self.open_bytes += std::mem::take(&mut self.begun_bytes);
     }
 
     fn has_room(&self, bytes: u64) -> bool {
         // Stored, a reading takes little more than it takes here, if it does not compress.
-        let waiting = self.open_bytes + self.committing_bytes + bytes;
+        let waiting = self.begun_bytes + self.open_bytes + self.committing_bytes + bytes;
         waiting + waiting / 16 <= self.counters.room_bytes.get()
     }
 

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::schema::{self, OpenError};
 use super::writer::CODEC_LZ4;
+use crate::core::batch::PAYLOAD_BYTES_MAX;
 use crate::core::identity::{RunId, Stream};
 
 /// A stored batch, checked and decompressed.
@@ -130,9 +131,6 @@ impl Reader {
         }
     }
 }
-
-/// Beyond what any commit writes: a length above it is damage, and must not become an allocation.
-const PAYLOAD_BYTES_MAX: usize = 256 << 20;
 
 const NEXT_RAW: &str = "SELECT seq, run, first_position, count, raw_len, codec, crc, payload, last_ms, first_ms FROM raw WHERE seq > ?1 ORDER BY seq LIMIT 1";
 const NEXT_ANOMALIES: &str = "SELECT seq, run, first_position, count, raw_len, codec, crc, payload, last_ms, first_ms FROM anomalies WHERE seq > ?1 ORDER BY seq LIMIT 1";

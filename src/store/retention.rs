@@ -88,7 +88,7 @@ impl Room {
     }
 }
 
-/// Bytes that a commit brings, before compression.
+/// Bytes that a commit brings, as they are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needed {
     pub raw: u64,
@@ -96,10 +96,8 @@ pub struct Needed {
 }
 
 impl Needed {
-    /// What does not compress grows a little.
     fn bytes(self) -> u64 {
-        let payload = self.raw + self.other;
-        payload + payload / 128 + SLACK_BYTES
+        self.raw + self.other + SLACK_BYTES
     }
 }
 

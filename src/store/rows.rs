@@ -4,7 +4,8 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::cursors::Cursors;
 use super::salvage::Salvaged;
-use super::writer::CODEC_LZ4;
+use super::schema::PAGE_BYTES;
+use super::writer::{CODEC_LZ4, CommitInput};
 use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::{Sealed, SealedBatch};
 use crate::handoff::Undecodable;
@@ -12,27 +13,61 @@ use crate::handoff::Undecodable;
 /// Samples of what could not be decoded; the oldest goes first.
 const QUARANTINE_ROWS_MAX: i64 = 100;
 
-/// Returns what its payload takes, compressed.
-pub(super) fn insert_batch(transaction: &Transaction<'_>, run: RunId, batch: &SealedBatch) -> rusqlite::Result<u64> {
-    let compressed = lz4_flex::block::compress(&batch.payload);
-    let sql = match batch.stream {
-        Stream::Raw => INSERT_RAW,
-        Stream::Anomalies => INSERT_ANOMALIES,
-    };
-    transaction.prepare_cached(sql)?.execute(params![
-        batch.last_sequence as i64,
-        run.0,
-        batch.first_position as i64,
-        batch.count,
-        batch.first_ms,
-        batch.last_ms,
-        batch.payload.len() as i64,
-        CODEC_LZ4,
-        crc32fast::hash(&compressed),
-        compressed,
-    ])?;
-    Ok(compressed.len() as u64)
+/// A batch as it is stored.
+pub(super) struct BatchRow<'a> {
+    pub run: RunId,
+    pub batch: &'a SealedBatch,
+    /// It comes from a damaged store.
+    pub is_salvaged: bool,
+    /// Compressed.
+    pub payload: Vec<u8>,
 }
+
+/// All batches of a commit, in the order in which they are written.
+pub(super) fn compress(run: RunId, input: &CommitInput) -> Vec<BatchRow<'_>> {
+    let row = |run, batch, is_salvaged| BatchRow { run, batch, is_salvaged, payload: compress_payload(batch) };
+    let sealed = input.sealed.batches.iter().map(|batch| row(run, batch, false));
+    let salvaged = input.salvaged.iter().filter_map(|salvaged| salvaged.batch.as_ref());
+    sealed.chain(salvaged.map(|(run, batch)| row(*run, batch, true))).collect()
+}
+
+fn compress_payload(batch: &SealedBatch) -> Vec<u8> {
+    let mut compressed = lz4_flex::block::compress(&batch.payload);
+    // It was made for the worst case.
+    compressed.shrink_to_fit();
+    compressed
+}
+
+impl BatchRow<'_> {
+    /// Pages that it takes of its own, as bytes: two for a beginning and an end that fill none.
+    pub fn stored_bytes(&self) -> u64 {
+        (self.payload.len() as u64 / OVERFLOW_BYTES + 2) * PAGE_BYTES
+    }
+
+    pub fn insert(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let BatchRow { run, batch, payload, .. } = self;
+        let sql = match batch.stream {
+            Stream::Raw => INSERT_RAW,
+            Stream::Anomalies => INSERT_ANOMALIES,
+        };
+        transaction.prepare_cached(sql)?.execute(params![
+            batch.last_sequence as i64,
+            run.0,
+            batch.first_position as i64,
+            batch.count,
+            batch.first_ms,
+            batch.last_ms,
+            batch.payload.len() as i64,
+            CODEC_LZ4,
+            crc32fast::hash(payload),
+            payload,
+        ])?;
+        Ok(())
+    }
+}
+
+/// Of a page that a blob overflows into, so much is its own.
+const OVERFLOW_BYTES: u64 = PAGE_BYTES - 4;
 
 const INSERT_RAW: &str =
     "INSERT INTO raw(seq, run, first_position, count, first_ms, last_ms, raw_len, codec, crc, payload)

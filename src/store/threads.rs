@@ -3,11 +3,14 @@
 //! They are two so that a disk that hangs stops neither detection nor alerts, and so that judging and fsync overlap. One sealed
 //! batch is under way at a time: while the disk is busy the open batch grows, and the next commit carries more.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+mod turns;
 
 use super::announce::{self, Announcer};
 pub use super::committer::{CommittedSequences, StoreCounters, Unstorable};
@@ -20,9 +23,10 @@ use super::retention;
 use super::salvage::{SalvageParts, Salvaged};
 use super::writer::Writer;
 use crate::core::alert::{Moment, Report, ReportPacer, Trouble};
+use crate::core::batch::CLOSED_AT_BYTES;
 use crate::core::pipeline::Pipeline;
 use crate::edge::outbox::{Outbox, OwnMessage};
-use crate::handoff::{Input, Submission, Undecodable};
+use crate::handoff::Input;
 
 /// When a batch is sealed, once the commit before it has returned.
 #[derive(Clone, Copy, Debug)]
@@ -133,12 +137,21 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
             pacing,
             jobs,
             open: Job::default(),
+            backlog: VecDeque::new(),
+            begun: None,
             oldest: None,
             busy: false,
             sealed: now,
             stopping: false,
+            is_last: false,
             has_more_to_delete: false,
-            intake: Intake { when_full, counters: Arc::clone(&counters), open_bytes: 0, committing_bytes: 0 },
+            intake: Intake {
+                when_full,
+                counters: Arc::clone(&counters),
+                open_bytes: 0,
+                committing_bytes: 0,
+                begun_bytes: 0,
+            },
             announcer: Announcer::new(outbox.clone(), pacing.unstored_after),
             outbox,
             counters,
@@ -157,12 +170,18 @@ struct PipelineLoop {
     pacing: CommitPacing,
     jobs: SyncSender<Job>,
     open: Job,
+    /// What sessions sent, in order, as long as the one before is not taken whole.
+    backlog: VecDeque<Input>,
+    /// How many readings of its first are taken, once some are.
+    begun: Option<usize>,
     /// When the first thing in the open batch came, and how long it may wait.
     oldest: Option<Instant>,
     busy: bool,
     /// When the batch that is under way was sealed.
     sealed: Instant,
     stopping: bool,
+    /// Everything that was sent is taken: the next commit carries the state of the detectors.
+    is_last: bool,
     has_more_to_delete: bool,
     intake: Intake,
     announcer: Announcer,
@@ -180,27 +199,37 @@ impl PipelineLoop {
             if self.is_gathering(Instant::now()) {
                 std::thread::sleep(GATHER_PAUSE);
             }
-            match receiver.recv_timeout(self.deadline().saturating_duration_since(Instant::now())) {
+            let wait = match self.may_work() {
+                true => Duration::ZERO,
+                false => self.deadline().saturating_duration_since(Instant::now()),
+            };
+            match receiver.recv_timeout(wait) {
                 Ok(message) => self.take(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             // Everything that came meanwhile, before it is looked whether the batch is due.
             while !self.is_enough()
+                && self.backlog.is_empty()
                 && let Ok(message) = receiver.try_recv()
             {
                 self.take(message);
             }
+            self.work();
             let now = Instant::now();
             if now >= self.ticked + TICK {
                 self.tick(now);
             }
             self.announcer.note(self.pipeline.open_alerts(), now);
             self.announcer.overdue(now);
+            if self.stopping && !self.is_last && self.backlog.is_empty() {
+                self.is_last = true;
+                self.pipeline.request_final_snapshot();
+            }
             if !self.busy && (self.stopping || self.is_due(now)) {
                 if self.has_work() {
                     self.seal();
-                } else if self.stopping {
+                } else if self.stopping && self.backlog.is_empty() {
                     return;
                 }
             }
@@ -211,16 +240,23 @@ impl PipelineLoop {
     /// the thread does not listen for a moment: a sleeping thread need not be woken.
     fn is_gathering(&self, now: Instant) -> bool {
         let has_waiting = self.oldest.is_some_and(|oldest| oldest <= now);
-        has_waiting && !self.is_enough() && !self.stopping && self.pipeline.open_alerts().is_empty()
+        has_waiting
+            && self.backlog.is_empty()
+            && !self.is_enough()
+            && !self.stopping
+            && self.pipeline.open_alerts().is_empty()
     }
 
     fn is_enough(&self) -> bool {
-        self.pipeline.open_count() >= self.pacing.readings
+        self.pipeline.open_count() >= self.pacing.readings || self.pipeline.open_bytes() >= CLOSED_AT_BYTES
     }
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Input(Input::Submission(submission)) => self.submission(submission),
+            Message::Input(input @ (Input::Submission(_) | Input::Farewell(_))) => {
+                self.backlog.push_back(input);
+                self.work();
+            }
             Message::Input(Input::Acknowledge(seen)) => {
                 if self.pipeline.acknowledge(&seen.key, &seen.by, self.moment()) {
                     self.outbox.put(announce::acknowledgement(&seen.key, &seen.by));
@@ -229,7 +265,6 @@ impl PipelineLoop {
                     self.counters.acknowledgements_unknown.add(1);
                 }
             }
-            Message::Input(Input::Farewell(publisher)) => self.pipeline.sleep(publisher),
             Message::Input(Input::Report(report)) => self.pipeline.report(&report, self.moment()),
             Message::Committed { has_more } => {
                 self.busy = false;
@@ -269,7 +304,6 @@ impl PipelineLoop {
             Message::Shutdown => {
                 self.stopping = true;
                 self.counters.ending.store(true, Ordering::Relaxed);
-                self.pipeline.request_final_snapshot();
             }
         }
     }
@@ -297,31 +331,6 @@ impl PipelineLoop {
             }
         };
         self.open.waiting.answers.push((answer, pending));
-        self.hurry(Duration::ZERO);
-    }
-
-    fn submission(&mut self, submission: Submission) {
-        let Submission { session, through, readings, undecodable, share, .. } = submission;
-        let stores_something = !readings.is_empty() || !undecodable.is_empty();
-        if !stores_something && !self.busy && !self.has_work() {
-            // Nothing of this session can be waiting for the disk: it is answered at once.
-            session.commit_through(through);
-            return;
-        }
-        // Once refused, a session is answered no more: a later publish must not acknowledge an earlier one.
-        if session.is_failed() || stores_something && !self.intake.admits(&readings, &undecodable) {
-            // Who is turned away is not silent.
-            self.pipeline.listen_from(self.moment());
-            session.fail();
-            return;
-        }
-        if self.pacing.acknowledge_early {
-            session.commit_through(through);
-        }
-        self.pipeline.take_from(&readings, session.number(), self.moment());
-        self.open.input.undecodable.extend::<Vec<Undecodable>>(undecodable);
-        self.open.waiting.sessions.push((session, through));
-        self.open.waiting.shares.extend(share);
         self.hurry(Duration::ZERO);
     }
 

@@ -14,7 +14,7 @@ use super::operation::DroppedSink;
 use super::quarantine::{self, Head};
 use super::reader::FileId;
 use super::retention::{self, Capacity, Deleted, Needed, Room};
-use super::rows;
+use super::rows::{self, BatchRow};
 use super::salvage::{Salvaged, Unfinished};
 use super::schema::{self, OpenError, Synchronous};
 use crate::core::identity::{RunId, Stream};
@@ -56,13 +56,12 @@ impl CommitInput {
 
     pub fn batches(&self) -> impl Iterator<Item = &SealedBatch> {
         let salvaged = self.salvaged.iter().filter_map(|salvaged| salvaged.batch.as_ref());
-        self.sealed.batches().chain(salvaged.map(|(_, batch)| batch))
+        self.sealed.batches.iter().chain(salvaged.map(|(_, batch)| batch))
     }
 
-    fn needed(&self) -> Needed {
-        let of = |stream| {
-            self.batches().filter(move |batch| batch.stream == stream).map(|batch| batch.payload.len() as u64).sum()
-        };
+    /// With the batches as they are stored.
+    fn needed(&self, rows: &[BatchRow<'_>]) -> Needed {
+        let of = |stream| rows.iter().filter(move |row| row.batch.stream == stream).map(BatchRow::stored_bytes).sum();
         let Sealed { alerts, snapshot, .. } = &self.sealed;
         let alerts: usize = alerts.iter().filter_map(|alert| alert.body.as_ref()).map(Vec::len).sum();
         let snapshot: usize = snapshot.iter().map(|chunk| chunk.state.len()).sum();
@@ -220,14 +219,18 @@ impl Writer {
     /// One transaction; when this returns `Ok` everything in it is fsynced. On an error nothing of it happened, and the
     /// caller calls again with the same input.
     pub fn commit(&mut self, input: &CommitInput) -> rusqlite::Result<CommitReport> {
-        match self.try_commit(input, true) {
+        // Once, before the transaction: room is made for what is really stored, and the write lock is short.
+        let rows = rows::compress(self.run, input);
+        match self.try_commit(input, &rows, true) {
             Err(error) if schema::is_full(&error) => {}
             result => return result,
         }
         self.squeeze();
-        match self.try_commit(input, true) {
+        match self.try_commit(input, &rows, true) {
             // A snapshot can wait; readings that are judged cannot.
-            Err(error) if schema::is_full(&error) && !input.sealed.snapshot.is_empty() => self.try_commit(input, false),
+            Err(error) if schema::is_full(&error) && !input.sealed.snapshot.is_empty() => {
+                self.try_commit(input, &rows, false)
+            }
             result => result,
         }
     }
@@ -244,7 +247,12 @@ impl Writer {
         }
     }
 
-    fn try_commit(&mut self, input: &CommitInput, with_snapshot: bool) -> rusqlite::Result<CommitReport> {
+    fn try_commit(
+        &mut self,
+        input: &CommitInput,
+        batches: &[BatchRow<'_>],
+        with_snapshot: bool,
+    ) -> rusqlite::Result<CommitReport> {
         let mut report = CommitReport { room: self.room()?, ..CommitReport::default() };
         let transaction = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let mut cursors = self.cursors.clone();
@@ -255,8 +263,11 @@ impl Writer {
             report.dropped_sinks.push((sink.clone(), cursors.drop_sink(&transaction, sink)?));
         }
         let is_broken = !with_snapshot && !input.sealed.snapshot.is_empty();
-        let last_raw =
-            input.sealed.raw.as_ref().map_or(self.last_sequences[Stream::Raw as usize], |raw| raw.last_sequence);
+        let last_raw = input
+            .sealed
+            .of(Stream::Raw)
+            .last()
+            .map_or(self.last_sequences[Stream::Raw as usize], |raw| raw.last_sequence);
         let broken = if is_broken { last_raw } else { self.snapshot_broken };
         let covers = match input.sealed.snapshot_covers {
             covers if covers > broken => covers.max(self.snapshot_covers),
@@ -264,19 +275,22 @@ impl Writer {
         };
         report.deleted = retention::delete_delivered(&transaction, &cursors, &report.room, covers)?;
         let when_full = self.settings.capacity.when_full;
-        report.expired = retention::make_room(&transaction, &mut cursors, &report.room, when_full, input.needed())?;
+        report.expired =
+            retention::make_room(&transaction, &mut cursors, &report.room, when_full, input.needed(batches))?;
         let mut last_sequences = self.last_sequences;
-        for batch in input.sealed.batches() {
-            report.payload_bytes += rows::insert_batch(&transaction, self.run, batch)?;
-            cursors.accept(batch.stream, u64::from(batch.count));
+        for row in batches {
+            row.insert(&transaction)?;
+            report.payload_bytes += row.payload.len() as u64;
+            let BatchRow { batch, is_salvaged, .. } = row;
+            let count = u64::from(batch.count);
+            if *is_salvaged {
+                cursors.recover(batch.stream, count)
+            } else {
+                cursors.accept(batch.stream, count)
+            }
             last_sequences[batch.stream as usize] = batch.last_sequence;
         }
         for salvaged in &input.salvaged {
-            if let Some((run, batch)) = &salvaged.batch {
-                report.payload_bytes += rows::insert_batch(&transaction, *run, batch)?;
-                cursors.recover(batch.stream, u64::from(batch.count));
-                last_sequences[batch.stream as usize] = batch.last_sequence;
-            }
             report.lost += rows::write_salvage(&transaction, &mut cursors, salvaged)?;
         }
         rows::write_totals(&transaction, &input.sealed.received)?;

@@ -24,6 +24,7 @@ mod durability;
 mod ending;
 mod from_store;
 mod full;
+mod growth;
 mod hostile;
 mod kill;
 mod kinesis;

@@ -16,6 +16,17 @@ pub(super) mod varint;
 pub use decode::{Damaged, Decoder, Stored};
 pub use encode::BatchEncoder;
 
+/// An open batch that holds so much before compression is closed, and the next one begun. Small enough for a reader to have one at hand for
+/// each sink and stream, and for the oldest to give way in small pieces; large enough that it is rarely met.
+pub const CLOSED_AT_BYTES: usize = 1 << 20;
+/// No record is longer.
+pub const RECORD_BYTES_MAX: usize = 256 << 10;
+/// A length beyond this is damage, and must not become an allocation. Earlier versions did not close a batch by its bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 256 << 20;
+
+/// What is written can be read.
+const _: () = assert!(CLOSED_AT_BYTES + 2 * RECORD_BYTES_MAX <= PAYLOAD_BYTES_MAX / 16);
+
 const VERSION: u8 = 1;
 const FLAG_SYNCED: u8 = 1;
 const FLAG_SEQUENCE: u8 = 2;

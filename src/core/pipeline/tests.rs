@@ -82,8 +82,12 @@ impl Gateway {
             }
             self.alerts.insert(name, body);
         }
-        let payload = sealed.anomalies.map(|batch| batch.payload).unwrap_or_default();
-        for record in Decoder::new(&payload).into_iter().flatten() {
+        for record in sealed
+            .batches
+            .iter()
+            .filter(|batch| batch.stream == Stream::Anomalies)
+            .flat_map(|batch| Decoder::new(&batch.payload).expect("a batch of ours"))
+        {
             let Ok(Stored::Line { line, .. }) = record else { panic!("a line") };
             let line: serde_json::Value = serde_json::from_slice(line).expect("JSON");
             if line["type"] == "anomaly" {

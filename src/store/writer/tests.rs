@@ -127,9 +127,10 @@ fn a_snapshot_with_a_part_left_out_on_a_full_disk_covers_nothing() {
     let chunk = crate::core::pipeline::SnapshotChunk { index: 0, sequence: 10, state: vec![1] };
     let mut round = CommitInput::default();
     (round.sealed.snapshot, round.sealed.snapshot_covers) = (vec![chunk], 10);
-    writer.try_commit(&round, false).expect("a working disk");
+    writer.try_commit(&round, &[], false).expect("a working disk");
     let mut covers = |input: &CommitInput| {
-        writer.try_commit(input, true).expect("a working disk");
+        let rows = rows::compress(RUN, input);
+        writer.try_commit(input, &rows, true).expect("a working disk");
         writer.snapshot_covers
     };
     round.sealed.snapshot.clear();
@@ -230,7 +231,7 @@ fn anomaly_batch(last_sequence: u64, noise: &mut u64) -> SealedBatch {
 fn commit_both(writer: &mut Writer, pipeline: &mut Pipeline, round: u64, noise: &mut u64) -> CommitReport {
     pipeline.take(&readings(round * 100 + 1, 100, &format!("{noise:x}")), Default::default());
     let mut input = CommitInput { sealed: pipeline.seal(), ..CommitInput::default() };
-    input.sealed.anomalies = Some(anomaly_batch(round + 1, noise));
+    input.sealed.batches.push(anomaly_batch(round + 1, noise));
     writer.commit(&input).expect("a working disk")
 }
 
@@ -313,4 +314,54 @@ fn a_commit_says_what_its_payloads_take_once_they_are_compressed() {
     let (stored, raw) = stored.expect("one batch");
     assert_eq!(report.payload_bytes, stored);
     assert!(stored < raw, "{stored} of {raw}");
+}
+
+/// A hostile device may send what is large and compresses to nothing: that costs others nothing.
+#[test]
+fn room_is_made_for_what_is_stored_and_not_for_what_it_was() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::open(&settings(folder.path(), 16 << 20), RUN).expect("a new store");
+    let mut pipeline = new_pipeline(RUN, 0);
+    writer.register_sink("one", Stream::Raw).expect("a cursor");
+    writer.register_sink("one", Stream::Anomalies).expect("a cursor");
+    commit(&mut writer, &mut pipeline, &readings(1, 1_000, ""));
+    let mut packed = Vec::new();
+    crate::core::reading::pack_attribute(&mut packed, "a", &"\"".repeat(16_000));
+    let mut flood = Readings::default();
+    for number in 0..1_000 {
+        let attributes = Attributes::from_packed(&packed).expect("just packed");
+        flood.push(&Reading { attributes, ..Reading::at(1, "flood", &format!("m{number}"), f64::NAN) });
+    }
+    pipeline.take(&flood, Default::default());
+    let input = CommitInput { sealed: pipeline.seal(), ..CommitInput::default() };
+    let bytes: usize = input.batches().map(|batch| batch.payload.len()).sum();
+    assert!(bytes > 30 << 20, "more than the store: {bytes}");
+    let report = writer.commit(&input).expect("a working disk");
+    assert_eq!(report.expired, []);
+    assert!(report.payload_bytes < 1 << 20, "{}", report.payload_bytes);
+    assert_eq!(ledger(&writer), (2_000, 0, 0, 2_000));
+}
+
+/// What is counted beforehand is what it takes.
+#[test]
+fn what_a_row_takes_is_known_before_it_is_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::open(&settings(folder.path(), 64 << 20), RUN).expect("a new store");
+    let mut noise = 1u64;
+    for bytes in [10, 5_000, 300_000] {
+        let mut input = CommitInput::default();
+        let mut batch = anomaly_batch(1, &mut noise);
+        batch.payload = (0..bytes)
+            .map(|_| {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (noise >> 56) as u8
+            })
+            .collect();
+        batch.last_sequence = bytes;
+        input.sealed.batches.push(batch);
+        let counted: u64 = rows::compress(RUN, &input).iter().map(BatchRow::stored_bytes).sum();
+        let before = retention::used_bytes(writer.connection()).expect("a number");
+        let report = writer.commit(&input).expect("a working disk");
+        assert!(report.used_bytes <= before + counted && counted <= report.used_bytes - before + 3 * 4096);
+    }
 }
