@@ -24,7 +24,6 @@ use tokio::task::LocalSet;
 
 use crate::admin::control::{self, ControlSocket};
 use crate::admin::{self, status::Sources};
-use crate::clock;
 use crate::core::alert::{AlertTimes, Moment};
 use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::PipelineSettings;
@@ -65,6 +64,8 @@ pub struct GatewaySettings {
     pub pacing: CommitPacing,
     pub watch: WatchSettings,
     pub alerts: AlertTimes,
+    /// Whether the system clock is synchronised.
+    pub is_synchronised: fn() -> bool,
     /// Bytes that may wait for their commit, over all connections.
     pub uncommitted_bytes_max: u32,
     pub sinks: Vec<SinkSettings>,
@@ -233,7 +234,7 @@ pub async fn run(
     let ready = Ready { mqtt: listener.local_addr().map_err(GatewayError::System)?, admin };
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let counters = Arc::new(EdgeCounters::default());
-    let clock = ClockState::new(clock::is_synchronised());
+    let clock = ClockState::new((settings.is_synchronised)());
     let outbox = Outbox::default();
     let mut parts = start(&settings, lock, link, &outbox)?;
     let sources = parts.sources(&settings, &counters, &clock, &phase_seen)?;
@@ -255,7 +256,7 @@ pub async fn run(
         .run_until(async {
             tokio::select! {
                 ended = &mut edge => return edge_result(ended),
-                error = watch_threads(&parts, &clock) => return Err(error),
+                error = watch_threads(&parts, &clock, settings.is_synchronised) => return Err(error),
                 () = stop => {}
             }
             tracing::info!("stopping: no new connections; what was received is stored and acknowledged first");
@@ -357,10 +358,10 @@ fn warn_of_writeback(folder: &Path) {
 }
 
 /// Returns when a thread that must not end has ended.
-async fn watch_threads(parts: &Parts, clock: &ClockState) -> GatewayError {
+async fn watch_threads(parts: &Parts, clock: &ClockState, is_synchronised: fn() -> bool) -> GatewayError {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        clock.set(clock::is_synchronised());
+        clock.set(is_synchronised());
         if parts.threads.pipeline.is_finished() {
             return GatewayError::Ended { thread: "pipeline" };
         }

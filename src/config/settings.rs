@@ -33,6 +33,7 @@ impl Configuration {
             pacing: self.store.pacing,
             watch: self.watch,
             alerts: self.alerts,
+            is_synchronised: crate::clock::is_synchronised,
             uncommitted_bytes_max: self.uncommitted_bytes_max,
             sinks: self.sinks,
             grace: self.grace,

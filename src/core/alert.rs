@@ -12,7 +12,8 @@ pub use acknowledgement::{BY_BYTES_MAX, ByError, read_by};
 pub use book::snapshot::VERSION as ALERTS_VERSION;
 pub use book::{ALERTS_MAX, AlertBook, AlertTimes, Heard};
 pub use own::{
-    GATEWAY_DEVICE, GATEWAY_KIND, OVER_AFTER_MS, Report, ReportPacer, Trouble, is_own_device, is_own_metric,
+    GATEWAY_DEVICE, GATEWAY_KIND, OVER_AFTER_MS, REPORT_EVERY_MS, Report, ReportPacer, Trouble, is_own_device,
+    is_own_metric,
 };
 
 use super::detector::Detector;

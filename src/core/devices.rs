@@ -3,6 +3,7 @@
 //! A device that goes away takes all its series with it: that is one thing to tell, not one for each of them. A device whose client took
 //! its leave is asleep, and nobody misses it.
 
+use super::device_clock::DeviceClock;
 use super::past::Past;
 use super::silence::Rhythm;
 
@@ -24,6 +25,8 @@ pub(super) struct Device {
     /// Whether silence of any of its series is trouble.
     pub has_gaps: bool,
     pub past: Past,
+    /// Of most devices nothing needs to be known.
+    pub clock: Option<Box<DeviceClock>>,
 }
 
 impl Device {
@@ -36,6 +39,7 @@ impl Device {
         is_asleep: false,
         has_gaps: false,
         past: Past::NONE,
+        clock: None,
     };
 
     /// One of its readings has arrived, and we have been listening since; `is_missed`: one whose absence would be trouble; `is_late`: out

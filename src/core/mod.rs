@@ -6,6 +6,7 @@ pub mod batch;
 pub mod cursor;
 pub mod delivery;
 pub mod detector;
+pub mod device_clock;
 pub mod devices;
 pub mod identity;
 mod past;

@@ -3,6 +3,9 @@
 
 mod open;
 mod ticks;
+mod times;
+
+pub use times::ClockNotice;
 
 use super::alert::{
     self, ALERTS_VERSION, AlertBook, AlertChange, AlertKey, AlertTimes, ClearedReason, Flag, Heard, Moment, Report,
@@ -13,10 +16,11 @@ use super::batch::varint::Cursor;
 use super::detector::{Detector, Findings, Kinds, Verdict};
 use super::devices::Publisher;
 use super::identity::{RunId, Stream};
-use super::reading::{Reading, Readings};
+use super::reading::{Reading, Readings, TimeQuality};
 use super::record::{self, AnomalyPart};
-use super::watch::{Arrival, DEVICE_METRIC, Watch, WatchSettings};
+use super::watch::{Arrival, DEVICE_METRIC, LATE_AFTER_MS, Place, Watch, WatchSettings};
 use open::OpenBatch;
+use times::{Receipts, WrongClocks};
 
 /// A batch as the store takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +140,8 @@ pub struct Pipeline {
     raw: OpenBatch,
     anomalies: OpenBatch,
     watch: Watch,
+    receipts: Receipts,
+    wrong_clocks: WrongClocks,
     book: AlertBook,
     /// Readings that were not watched, and series that gave way, as they were last told of.
     crowd_told: u64,
@@ -166,6 +172,8 @@ impl Pipeline {
             raw: OpenBatch::new(Stream::Raw, settings.last_raw_sequence),
             anomalies: OpenBatch::new(Stream::Anomalies, settings.last_anomaly_sequence),
             watch: Watch::new(settings.watch),
+            receipts: Receipts::default(),
+            wrong_clocks: WrongClocks::default(),
             book: AlertBook::new(&settings.gateway, settings.alerts),
             crowd_told: 0,
             crowd_pacer: ReportPacer::default(),
@@ -232,7 +240,12 @@ impl Pipeline {
     /// Lets the detectors see again a reading that came after the snapshot: they learn, and nothing is emitted. `is_news`: it came after the
     /// snapshot of the alerts, too.
     pub fn replay(&mut self, reading: &Reading<'_>, is_news: bool, now: Moment) {
-        self.watch.judge(reading, Arrival { now_ms: now.signed_steady_ms(), publisher: 0 }, &mut self.findings);
+        let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher: 0 };
+        let place = self.watch.locate(reading.device, reading.metric);
+        self.watch.relearn_clock(place, reading, arrival);
+        let is_synced = reading.time_quality == TimeQuality::Synced;
+        self.findings.late = is_synced && reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
+        self.watch.judge_at(place, reading, arrival, &mut self.findings);
         if is_news && self.findings.series_may_have_alert {
             let received = Moment { wall_ms: reading.received_at_ms, ..now };
             self.book.hear_again(received, &heard(reading, &self.findings));
@@ -282,25 +295,43 @@ impl Pipeline {
         let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher };
         let mut bytes_left = BYTES_A_TURN;
         let mut through = taken;
-        for reading in readings.iter().skip(taken).take(READINGS_A_TURN) {
-            let raw_position = self.raw.number(reading.received_at_ms);
-            self.raw.encoder.push_reading(&reading);
+        for mut reading in readings.iter().skip(taken).take(READINGS_A_TURN) {
             through += 1;
-            if self.watch.judge(&reading, arrival, &mut self.findings) == Verdict::Anomalous {
-                let before = self.anomalies.byte_size();
-                self.flag(&reading, raw_position, now);
-                // The record of an anomaly, and those of its alerts, are what takes time.
-                bytes_left = bytes_left.saturating_sub(self.anomalies.byte_size() - before);
-            }
-            if self.findings.series_may_have_alert || self.findings.device_may_have_alert {
-                self.hear(&reading, now);
-            }
+            let mut place = self.watch.locate(reading.device, reading.metric);
+            self.findings.late = self.judge_times(&mut place, &mut reading, arrival);
+            bytes_left = bytes_left.saturating_sub(self.take_one(place, &reading, arrival, now));
             if bytes_left == 0 {
                 break;
             }
         }
         self.accepted += (through - taken) as u64;
         through
+    }
+
+    /// Takes a reading whose times were judged when it came.
+    pub fn take_judged(&mut self, reading: &Reading<'_>, now: Moment) {
+        let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher: 0 };
+        let place = self.watch.locate(reading.device, reading.metric);
+        self.findings.late = reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
+        self.take_one(place, reading, arrival, now);
+        self.accepted += 1;
+    }
+
+    /// Numbers, judges and encodes a reading; whether it is late is known. Returns what the record of an anomaly, and those of its alerts,
+    /// take: they are what takes time.
+    fn take_one(&mut self, place: Place, reading: &Reading<'_>, arrival: Arrival, now: Moment) -> usize {
+        let mut bytes = 0;
+        let raw_position = self.raw.number(reading.received_at_ms);
+        self.raw.encoder.push_reading(reading);
+        if self.watch.judge_at(place, reading, arrival, &mut self.findings) == Verdict::Anomalous {
+            let before = self.anomalies.byte_size();
+            self.flag(reading, raw_position, now);
+            bytes = self.anomalies.byte_size() - before;
+        }
+        if self.findings.series_may_have_alert || self.findings.device_may_have_alert {
+            self.hear(reading, now);
+        }
+        bytes
     }
 
     /// Alerts clear by readings: those of its series, and of its device as a whole, hear of it.

@@ -10,6 +10,36 @@ pub enum TimeQuality {
     Unsynced,
 }
 
+/// What is wrong with a device's clock. The numbers are on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ClockFault {
+    Unset = 1,
+    Ahead = 2,
+    Behind = 3,
+}
+
+impl ClockFault {
+    pub fn name(self) -> &'static str {
+        match self {
+            ClockFault::Unset => "unset",
+            ClockFault::Ahead => "ahead",
+            ClockFault::Behind => "behind",
+        }
+    }
+
+    pub fn from_byte(byte: u8) -> Option<ClockFault> {
+        [ClockFault::Unset, ClockFault::Ahead, ClockFault::Behind].into_iter().find(|fault| *fault as u8 == byte)
+    }
+}
+
+/// What a device with a wrong clock said of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceTime {
+    pub fault: ClockFault,
+    pub device_ms: i64,
+}
+
 /// One reading, borrowed from a [`Readings`] arena or from a stored batch.
 ///
 /// `value` may be non-finite here: the limit detector reports it, and nothing else ever sees it as a number.
@@ -18,9 +48,12 @@ pub struct Reading<'a> {
     pub device: &'a str,
     pub metric: &'a str,
     pub value: f64,
+    /// By the device's clock, until [`super::device_clock`] has judged it.
     pub measured_at_ms: i64,
     pub received_at_ms: i64,
     pub time_quality: TimeQuality,
+    /// Where the device's clock is wrong.
+    pub device_time: Option<DeviceTime>,
     pub sequence: Option<u64>,
     pub attributes: Attributes<'a>,
 }
@@ -35,6 +68,7 @@ impl<'a> Reading<'a> {
             measured_at_ms: at_ms,
             received_at_ms: at_ms,
             time_quality: TimeQuality::Synced,
+            device_time: None,
             sequence: None,
             attributes: Attributes::NONE,
         }
@@ -117,7 +151,7 @@ struct Item {
     time_quality: TimeQuality,
 }
 
-/// An arena of readings in the order in which they were published.
+/// An arena of readings in the order in which they were published, with the times that the devices gave.
 #[derive(Debug, Default)]
 pub struct Readings {
     bytes: Vec<u8>,
@@ -251,6 +285,7 @@ impl Readings {
             measured_at_ms: item.measured_at_ms,
             received_at_ms: item.received_at_ms,
             time_quality: item.time_quality,
+            device_time: None,
             sequence: item.sequence,
             attributes: Attributes(self.slice(item.attributes)),
         })
@@ -286,6 +321,7 @@ mod tests {
             measured_at_ms: 1,
             received_at_ms: 2,
             time_quality: TimeQuality::Synced,
+            device_time: None,
             sequence: Some(7),
             attributes: Attributes::from_packed(&packed).expect("well formed"),
         };

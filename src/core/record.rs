@@ -3,7 +3,7 @@
 //! Written by hand into a buffer that is used again: this is the hottest path towards the cloud, and it allocates nothing.
 
 use super::identity::RunId;
-use super::reading::{Attributes, Reading, TimeQuality};
+use super::reading::{Attributes, DeviceTime, Reading, TimeQuality};
 
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
@@ -95,6 +95,12 @@ fn write_reading_fields(out: &mut Vec<u8>, reading: &Reading<'_>) {
         TimeQuality::Synced => b",\"time_quality\":\"synced\"".as_slice(),
         TimeQuality::Unsynced => b",\"time_quality\":\"unsynced\"",
     });
+    if let Some(DeviceTime { fault, device_ms }) = reading.device_time {
+        out.extend_from_slice(b",\"device_clock\":\"");
+        out.extend_from_slice(fault.name().as_bytes());
+        out.extend_from_slice(b"\",\"device_time_ms\":");
+        write_i64(out, device_ms);
+    }
     if let Some(sequence) = reading.sequence {
         out.extend_from_slice(b",\"seq\":");
         write_u64(out, sequence);
@@ -198,7 +204,7 @@ pub fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::reading::{Attributes, pack_attribute};
+    use crate::core::reading::{Attributes, ClockFault, pack_attribute};
     use proptest::prelude::*;
 
     const RUN: RunId = RunId([0x7f, 0x3c, 0x9a, 0x1e, 0x5b, 0x20, 0xd4, 0xc8]);
@@ -214,6 +220,7 @@ mod tests {
             measured_at_ms: 1_795_465_865_120,
             received_at_ms: 1_795_465_865_131,
             time_quality: TimeQuality::Synced,
+            device_time: None,
             sequence: Some(4711),
             attributes: Attributes::from_packed(&packed).expect("packed"),
         };
@@ -239,6 +246,7 @@ mod tests {
             measured_at_ms: 1,
             received_at_ms: 2,
             time_quality: TimeQuality::Unsynced,
+            device_time: Some(DeviceTime { fault: ClockFault::Ahead, device_ms: 60_003 }),
             sequence: None,
             attributes: Attributes::NONE,
         };

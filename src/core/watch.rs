@@ -4,11 +4,14 @@
 //! bounded, and what is beyond the bound is counted, not watched. One that nobody has heard of for a week makes room; and when there is
 //! none, those that matter least give way (`shares`).
 
+mod clocks;
 mod names;
 mod shares;
 mod snapshot;
 mod table;
 
+pub use super::device_clock::LATE_AFTER_MS;
+pub use clocks::{Place, TimeVerdict};
 pub use snapshot::{CHUNK_SERIES, RestoreError};
 
 use super::alert::{Alert, AlertKey, GATEWAY_KIND, Moment, Severity};
@@ -23,8 +26,6 @@ use super::window::Sample;
 use shares::Shares;
 use table::{Newcomer, Table};
 
-/// A reading that took longer than this from the sensor to us is late.
-pub const LATE_AFTER_MS: i64 = 60_000;
 /// After a start devices have so long to come back before they are missed.
 pub const GRACE_MS: i64 = 60_000;
 /// Not heard for so long, a series is forgotten; how often that is looked for; and how long we listen before the first time.
@@ -73,6 +74,8 @@ pub enum Missed {
 pub struct Watch {
     settings: WatchSettings,
     table: Table,
+    /// Of devices that have no series.
+    unwatched_clocks: clocks::UnwatchedClocks,
     /// Of each place of the table: apart, because ticks look at all of them.
     rhythms: Vec<Rhythm>,
     shares: Shares,
@@ -89,6 +92,7 @@ impl Watch {
         Watch {
             settings,
             table: Table::default(),
+            unwatched_clocks: clocks::UnwatchedClocks::default(),
             rhythms: Vec::new(),
             shares: Shares::default(),
             over_cap_readings: 0,
@@ -132,15 +136,27 @@ impl Watch {
         self.table.find(device, metric)
     }
 
-    /// Judges a reading against its past, then learns from it. `findings` is overwritten.
+    /// Judges a reading, whose time is not in doubt, against its past, then learns from it. `findings` is overwritten.
     pub fn judge(&mut self, reading: &Reading<'_>, arrival: Arrival, findings: &mut Findings) -> Verdict {
+        let place = self.locate(reading.device, reading.metric);
+        findings.late = reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
+        self.judge_at(place, reading, arrival, findings)
+    }
+
+    /// The same where its place is known; `findings` says whether it is late.
+    pub fn judge_at(
+        &mut self,
+        place: Place,
+        reading: &Reading<'_>,
+        arrival: Arrival,
+        findings: &mut Findings,
+    ) -> Verdict {
         let Arrival { now_ms, publisher } = arrival;
         self.now_ms = self.now_ms.max(now_ms);
         findings.list.clear();
         (findings.is_usable, findings.is_judged, findings.rhythm) = (false, false, None);
         (findings.series_may_have_alert, findings.device_may_have_alert) = (false, false);
-        findings.late = reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
-        let known = self.table.find(reading.device, reading.metric);
+        let Place { series: known, device, is_doubtful } = place;
         let rule = match known {
             Some(index) => self.table.rule_of(index),
             None => self.settings.profiles.of_metric(reading.metric),
@@ -148,8 +164,7 @@ impl Watch {
         let profile = *self.settings.profiles.get(rule);
         findings.severity_max = profile.severity_max;
         // Of a metric that is not watched too: it shows that its device is there.
-        let place = known.map(|index| self.table.get(index).device).or_else(|| self.table.devices.find(reading.device));
-        if let Some(place) = place {
+        if let Some(place) = device {
             let device = self.table.devices.get_mut(place);
             device.hear(now_ms, self.listening_ms, publisher, (profile.gap, findings.late));
             findings.device_may_have_alert = device.rhythm.may_have_alert;
@@ -182,7 +197,7 @@ impl Watch {
                     rhythm.hear(now_ms, expected_ms, findings.late);
                     findings.series_may_have_alert = rhythm.may_have_alert;
                     findings.rhythm = Some(*rhythm);
-                    if is_usable {
+                    if is_usable && !is_doubtful {
                         verdict = self.judge_value(index, reading, findings);
                         findings.is_judged = !matches!(verdict, Verdict::Unjudged | Verdict::WarmingUp);
                     }
@@ -201,6 +216,11 @@ impl Watch {
         let profile = self.settings.profiles.get(self.table.rule_of(index));
         let entry = self.table.get(index);
         let (is_long_past, device) = (entry.series.is_long_past(reading.measured_at_ms), entry.device);
+        // A clock that was set back is known by its offset before it comes here: what is late and long past is history. Nor may anything
+        // late keep two readings of the present from confirming each other.
+        if findings.late && (is_long_past || entry.series.has_newer_suspect(reading.measured_at_ms)) {
+            return Verdict::Unjudged;
+        }
         let past = &mut self.table.devices.get_mut(device).past;
         if !is_long_past {
             past.hear_present(reading.measured_at_ms, reading.received_at_ms);

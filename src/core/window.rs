@@ -161,6 +161,11 @@ impl Window {
         self.newest_ms != NEVER_MS && self.newest_ms.saturating_sub(at_ms) > JUMP_MS
     }
 
+    /// Whether a reading newer than this is held aside until another confirms it.
+    pub fn has_newer_suspect(&self, at_ms: i64) -> bool {
+        self.suspect.as_ref().is_some_and(|suspect| suspect.at_ms > at_ms)
+    }
+
     /// Whether a reading comes again: a device that has not heard that it was taken sends it once more. Of what is older than all that is
     /// held there is no telling, and nothing that it could be judged by.
     pub fn has_seen(&self, reading: Sample) -> bool {

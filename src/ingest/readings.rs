@@ -89,6 +89,7 @@ impl Maker<'_> {
                     measured_at_ms: about.measured_at_ms,
                     received_at_ms: self.received_at_ms,
                     time_quality: self.time_quality,
+                    device_time: None,
                     sequence: about.sequence,
                     attributes,
                 });

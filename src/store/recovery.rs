@@ -23,6 +23,7 @@ pub struct Recovered {
 pub fn recover(reader: &mut Reader, pipeline: &mut Pipeline, now: Moment) -> rusqlite::Result<Recovered> {
     // First: that we were away is no silence of those who are replayed.
     pipeline.listen_from(now);
+    pipeline.received_until(newest_receipt_ms(reader.connection())?);
     let snapshot = restore_snapshot(reader.connection(), pipeline, now)?;
     let series = pipeline.watch().series_count();
     // Before the replay: what is replayed may be good news of an alert.
@@ -30,6 +31,13 @@ pub fn recover(reader: &mut Reader, pipeline: &mut Pipeline, now: Moment) -> rus
     let replayed = replay(reader, pipeline, &snapshot, now)?;
     pipeline.end_recovery();
     Ok(Recovered { series, replayed, alerts })
+}
+
+/// When the store's newest batches were received. A clock that was wrong before them is no reason to look at all of them.
+fn newest_receipt_ms(db: &Connection) -> rusqlite::Result<i64> {
+    let newest = "SELECT max(coalesce((SELECT last_ms FROM raw ORDER BY seq DESC LIMIT 1), 0),
+                             coalesce((SELECT last_ms FROM anomalies ORDER BY seq DESC LIMIT 1), 0))";
+    db.query_row(newest, [], |row| row.get(0))
 }
 
 /// A restored chunk: its series come before `end` in the watch, and have seen everything up to `sequence`.

@@ -24,7 +24,7 @@ use super::salvage::{SalvageParts, Salvaged};
 use super::writer::Writer;
 use crate::core::alert::{Moment, Report, ReportPacer, Trouble};
 use crate::core::batch::CLOSED_AT_BYTES;
-use crate::core::pipeline::Pipeline;
+use crate::core::pipeline::{ClockNotice, Pipeline};
 use crate::edge::outbox::{Outbox, OwnMessage};
 use crate::handoff::Input;
 
@@ -348,6 +348,7 @@ impl PipelineLoop {
             // Nor is who could not be listened to, because the disk or all of us stood still.
             self.pipeline.listen_from(self.moment());
         }
+        self.watch_clocks();
         self.pipeline.tick(self.moment());
         if self.has_work() || self.pipeline.is_snapshot_open() {
             self.hurry(Duration::ZERO);
@@ -384,6 +385,24 @@ impl PipelineLoop {
         let moment = self.moment();
         if self.reports.is_due(&trouble.0, moment.steady_ms) {
             self.pipeline.report(&Report::new(trouble.0, trouble.1), moment);
+        }
+    }
+
+    /// A line for each clock that is wrong, and one when it is right again.
+    fn watch_clocks(&mut self) {
+        if let Some(jump_ms) = self.pipeline.watch_own_clock(self.moment()) {
+            tracing::warn!(jump_ms, "the gateway's own clock was set");
+        }
+        for ClockNotice { device, fault, offset_ms } in self.pipeline.take_clock_notices() {
+            match fault {
+                Some(fault) => tracing::warn!(
+                    device,
+                    fault = fault.name(),
+                    offset_ms,
+                    "the clock of a device is wrong: its readings are judged by the gateway's clock"
+                ),
+                None => tracing::info!(device, "the clock of a device is right again, or not heard any more"),
+            }
         }
     }
 

@@ -97,6 +97,7 @@ pub fn readings(first: u64, count: u64, seed: &mut u64) -> Readings {
             measured_at_ms: number as i64,
             received_at_ms: number as i64,
             time_quality: TimeQuality::Synced,
+            device_time: None,
             sequence: Some(number),
             attributes: Attributes::NONE,
         });

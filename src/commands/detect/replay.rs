@@ -11,7 +11,7 @@ use crate::core::alert::{self, AlertTimes, Moment};
 use crate::core::batch::{Damaged, Decoder, Stored};
 use crate::core::identity::RunId;
 use crate::core::pipeline::{Pipeline, PipelineSettings};
-use crate::core::reading::{Reading, Readings};
+use crate::core::reading::Reading;
 use crate::core::watch::{LATE_AFTER_MS, WatchSettings};
 use crate::core::window::JUMP_MS;
 
@@ -61,7 +61,6 @@ struct Device {
     sides: [Pipeline; 2],
     clock: Clock,
     ticked_ms: u64,
-    reading: Readings,
 }
 
 impl Replay {
@@ -166,12 +165,7 @@ impl Device {
                 last_anomaly_sequence: 0,
             })
         };
-        Device {
-            sides: settings.each_ref().map(pipeline),
-            clock: Clock::default(),
-            ticked_ms: 0,
-            reading: Readings::default(),
-        }
+        Device { sides: settings.each_ref().map(pipeline), clock: Clock::default(), ticked_ms: 0 }
     }
 
     fn take(&mut self, run: RunId, reading: &Reading<'_>, comparison: &mut Comparison) {
@@ -182,9 +176,8 @@ impl Device {
         let passage = self.clock.hear(run, at_ms, received_at_ms, time_quality);
         self.pass(passage, comparison);
         let now = self.clock.moment();
-        self.reading.clear();
-        self.reading.push(&Reading { received_at_ms: now.wall_ms, ..*reading });
-        self.sides.iter_mut().for_each(|side| side.take(&self.reading, now));
+        let reading = Reading { received_at_ms: now.wall_ms, ..*reading };
+        self.sides.iter_mut().for_each(|side| side.take_judged(&reading, now));
         self.compare(comparison);
     }
 

@@ -1,8 +1,8 @@
 use std::fmt;
 
 use super::varint::Cursor;
-use super::{FLAG_SEQUENCE, FLAG_SYNCED, Tag, VERSION};
-use crate::core::reading::{Attributes, Reading, TimeQuality};
+use super::{FLAG_DEVICE_TIME, FLAG_SEQUENCE, FLAG_SYNCED, Tag, VERSION};
+use crate::core::reading::{Attributes, ClockFault, DeviceTime, Reading, TimeQuality};
 
 /// A stored record.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,6 +78,15 @@ impl<'a> Decoder<'a> {
         self.measured_at_ms = self.measured_at_ms.wrapping_add(body.signed()?);
         self.received_at_ms = self.received_at_ms.wrapping_add(body.signed()?);
         let sequence = if flags & FLAG_SEQUENCE != 0 { Some(body.number()?) } else { None };
+        let device_time = match flags & FLAG_DEVICE_TIME {
+            0 => None,
+            // A fault that a later version knows is none here.
+            _ => {
+                let fault = ClockFault::from_byte(body.byte()?);
+                let device_ms = self.measured_at_ms.wrapping_add(body.signed()?);
+                fault.map(|fault| DeviceTime { fault, device_ms })
+            }
+        };
         let time_quality = if flags & FLAG_SYNCED != 0 { TimeQuality::Synced } else { TimeQuality::Unsynced };
         Some(Stored::Reading(Reading {
             device,
@@ -86,6 +95,7 @@ impl<'a> Decoder<'a> {
             measured_at_ms: self.measured_at_ms,
             received_at_ms: self.received_at_ms,
             time_quality,
+            device_time,
             sequence,
             attributes,
         }))

@@ -2,8 +2,8 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::{FLAG_SEQUENCE, FLAG_SYNCED, Tag, VERSION, varint};
-use crate::core::reading::{Reading, TimeQuality};
+use super::{FLAG_DEVICE_TIME, FLAG_SEQUENCE, FLAG_SYNCED, Tag, VERSION, varint};
+use crate::core::reading::{DeviceTime, Reading, TimeQuality};
 
 /// Builds one payload after another; its buffers are kept, so a busy writer allocates once.
 #[derive(Debug, Default)]
@@ -43,7 +43,9 @@ impl BatchEncoder {
         let start = self.begin(Tag::Reading);
         let out = &mut self.records;
         let synced = if reading.time_quality == TimeQuality::Synced { FLAG_SYNCED } else { 0 };
-        out.push(synced | if reading.sequence.is_some() { FLAG_SEQUENCE } else { 0 });
+        let numbered = if reading.sequence.is_some() { FLAG_SEQUENCE } else { 0 };
+        let told = if reading.device_time.is_some() { FLAG_DEVICE_TIME } else { 0 };
+        out.push(synced | numbered | told);
         varint::put(out, u64::from(series));
         varint::put(out, u64::from(attributes));
         out.extend_from_slice(&reading.value.to_le_bytes());
@@ -51,6 +53,10 @@ impl BatchEncoder {
         varint::put_signed(out, reading.received_at_ms.wrapping_sub(self.last_received_at_ms));
         if let Some(sequence) = reading.sequence {
             varint::put(out, sequence);
+        }
+        if let Some(DeviceTime { fault, device_ms }) = reading.device_time {
+            out.push(fault as u8);
+            varint::put_signed(out, device_ms.wrapping_sub(reading.measured_at_ms));
         }
         let body_len = out.len() - start;
         debug_assert!(body_len < 0x80, "a reading's body fits the one length byte that was kept for it");

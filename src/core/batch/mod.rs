@@ -30,6 +30,8 @@ const _: () = assert!(CLOSED_AT_BYTES + 2 * RECORD_BYTES_MAX <= PAYLOAD_BYTES_MA
 const VERSION: u8 = 1;
 const FLAG_SYNCED: u8 = 1;
 const FLAG_SEQUENCE: u8 = 2;
+/// What the device said of the time follows; a version without it passes over the rest of the body.
+const FLAG_DEVICE_TIME: u8 = 4;
 
 /// What a record is. The numbers are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl Tag {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::reading::{Attributes, Reading, TimeQuality, pack_attribute};
+    use crate::core::reading::{Attributes, ClockFault, DeviceTime, Reading, TimeQuality, pack_attribute};
     use proptest::prelude::*;
 
     #[derive(Clone, Debug)]
@@ -62,6 +64,7 @@ mod tests {
         received_at_ms: i64,
         sequence: Option<u64>,
         synced: bool,
+        device_time: Option<DeviceTime>,
         attributes: Vec<u8>,
     }
 
@@ -74,6 +77,7 @@ mod tests {
                 measured_at_ms: self.measured_at_ms,
                 received_at_ms: self.received_at_ms,
                 time_quality: if self.synced { TimeQuality::Synced } else { TimeQuality::Unsynced },
+                device_time: self.device_time,
                 sequence: self.sequence,
                 attributes: Attributes::from_packed(&self.attributes).expect("packed by the test"),
             }
@@ -86,6 +90,10 @@ mod tests {
             pairs.iter().for_each(|(key, value)| pack_attribute(&mut packed, key, value));
             packed
         });
+        let device_time = prop::option::of((1u8..4, any::<i64>()).prop_map(|(fault, device_ms)| DeviceTime {
+            fault: ClockFault::from_byte(fault).expect("one of three"),
+            device_ms,
+        }));
         (
             "[a-b]{1,2}",
             "[x-y]{1,2}",
@@ -94,18 +102,22 @@ mod tests {
             any::<i64>(),
             any::<Option<u64>>(),
             any::<bool>(),
+            device_time,
             attributes,
         )
             .prop_map(
-                |(device, metric, value, measured_at_ms, received_at_ms, sequence, synced, attributes)| Owned {
-                    device,
-                    metric,
-                    value,
-                    measured_at_ms,
-                    received_at_ms,
-                    sequence,
-                    synced,
-                    attributes,
+                |(device, metric, value, measured_at_ms, received_at_ms, sequence, synced, device_time, attributes)| {
+                    Owned {
+                        device,
+                        metric,
+                        value,
+                        measured_at_ms,
+                        received_at_ms,
+                        sequence,
+                        synced,
+                        device_time,
+                        attributes,
+                    }
                 },
             )
     }

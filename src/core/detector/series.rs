@@ -81,6 +81,16 @@ impl Series {
         self.window.is_long_past(self.pace.own_ms(at_ms))
     }
 
+    /// Of the readings that are believed.
+    pub fn newest_ms(&self) -> Option<i64> {
+        self.window.newest_ms().map(|own_ms| self.pace.common_ms(own_ms))
+    }
+
+    /// Whether a reading newer than this waits to be confirmed.
+    pub fn has_newer_suspect(&self, at_ms: i64) -> bool {
+        self.window.has_newer_suspect(self.pace.own_ms(at_ms))
+    }
+
     /// Judges a usable value, then learns from it.
     pub fn judge(
         &mut self,

@@ -11,6 +11,7 @@ use super::shift::Shift;
 use super::spread::Spread;
 use super::stuck::Run;
 use crate::core::batch::varint::{self, Cursor};
+use crate::core::device_clock::DeviceClock;
 use crate::core::past::Past;
 use crate::core::silence::Rhythm;
 use crate::core::window::{HELD_MS, Sample, Window};
@@ -196,6 +197,24 @@ pub fn decode_past(cursor: &mut Cursor<'_>) -> Option<Past> {
     match cursor.byte()? {
         0 => Some(Past::NONE),
         1 => Some(Past { from_ms: cursor.signed()?, since_ms: cursor.signed()? }),
+        _ => None,
+    }
+}
+
+/// Appends what is known of a device's clock: its steady offset.
+pub fn encode_clock(clock: Option<&DeviceClock>, out: &mut Vec<u8>) {
+    let offset_ms = clock.and_then(DeviceClock::offset_ms);
+    out.push(u8::from(offset_ms.is_some()));
+    if let Some(offset_ms) = offset_ms {
+        varint::put_signed(out, offset_ms);
+    }
+}
+
+/// The outer `None` is damage.
+pub fn decode_clock(cursor: &mut Cursor<'_>) -> Option<Option<DeviceClock>> {
+    match cursor.byte()? {
+        0 => Some(None),
+        1 => Some(Some(DeviceClock::restored(cursor.signed()?))),
         _ => None,
     }
 }

@@ -14,6 +14,7 @@ impl Pipeline {
         self.miss(now);
         self.watch.sweep(now.signed_steady_ms());
         self.watch_crowd(now);
+        self.watch_clocks(now);
         self.book.tick(now, &mut self.changes);
         self.record_changes(now);
         if self.round.is_none() && now.steady_ms >= self.next_snapshot_ms {
@@ -61,7 +62,8 @@ impl Pipeline {
             let finding = self.watch.gap_of(missed, now.signed_steady_ms());
             let severity_max = self.watch.severity_max_of(missed);
             let (device, metric) = self.watch.name_of_missed(missed);
-            let reading = Reading::at(now.wall_ms, device, metric, f64::NAN);
+            let mut reading = Reading::at(now.wall_ms, device, metric, f64::NAN);
+            self.receipts.stamp(&mut reading);
             let part = AnomalyPart {
                 raw_position: None,
                 detector: finding.detector.name(),
@@ -72,7 +74,7 @@ impl Pipeline {
                 reason: &finding.reason,
                 late: false,
             };
-            let position = self.anomalies.number(now.wall_ms);
+            let position = self.anomalies.number(reading.received_at_ms);
             self.line.clear();
             record::write_anomaly(&mut self.line, &self.gateway, self.run, position, &reading, &part);
             self.anomalies.encoder.push_line(Tag::Anomaly, device, &self.line);

@@ -7,12 +7,15 @@ use crate::core::batch::varint::{self, Cursor};
 use crate::core::detector::profile::Profiles;
 use crate::core::detector::series::Series;
 use crate::core::detector::state;
+use crate::core::device_clock::DeviceClock;
 use crate::core::past::Past;
 use crate::core::silence::Rhythm;
 
 /// Series in one chunk.
 pub const CHUNK_SERIES: usize = 256;
-pub(super) const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 4;
+/// Without the devices' clocks.
+const VERSION_WITHOUT_CLOCKS: u8 = 3;
 
 /// A chunk that cannot have come from a snapshot, or came from another version. Nothing of it was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,7 @@ impl Watch {
             state::encode_rhythm(&device.rhythm, self.now_ms, &mut out);
             out.push(u8::from(device.is_asleep));
             state::encode_past(&device.past, &mut out);
+            state::encode_clock(device.clock.as_deref(), &mut out);
         }
         out
     }
@@ -65,18 +69,19 @@ impl Watch {
     /// any more.
     pub fn restore(&mut self, chunk: &[u8], now: Moment) -> Result<usize, RestoreError> {
         let mut cursor = Cursor { rest: chunk };
-        match cursor.byte() {
-            Some(VERSION) => {}
+        let has_clocks = match cursor.byte() {
+            Some(VERSION) => true,
+            Some(VERSION_WITHOUT_CLOCKS) => false,
             Some(version) => return Err(RestoreError::UnknownVersion(version)),
             None => return Err(RestoreError::Damaged),
-        }
+        };
         let now_ms = now.signed_steady_ms();
-        let restored = decode(&mut cursor, &self.settings.profiles, now)
+        let restored = decode(&mut cursor, &self.settings.profiles, now, has_clocks)
             .filter(|_| cursor.rest.is_empty())
             .ok_or(RestoreError::Damaged)?;
         self.now_ms = self.now_ms.max(now_ms);
         let mut left_out = 0;
-        for Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, past } in restored {
+        for Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, past, clock } in restored {
             let is_watched = self.settings.profiles.get(rule).is_watched;
             let index = match self.table.find(device, metric) {
                 None if is_watched => self.add(device, metric, rule, 0),
@@ -90,6 +95,7 @@ impl Watch {
                     self.rhythms[index] = rhythm;
                     let device = self.table.devices.get_mut(place);
                     (device.rhythm, device.is_asleep, device.past) = (device_rhythm, is_asleep, past);
+                    device.clock = clock.map(Box::new);
                 }
                 None => left_out += 1,
             }
@@ -107,9 +113,15 @@ struct Restored<'a> {
     device_rhythm: Rhythm,
     is_asleep: bool,
     past: Past,
+    clock: Option<DeviceClock>,
 }
 
-fn decode<'a>(cursor: &mut Cursor<'a>, profiles: &Profiles, now: Moment) -> Option<Vec<Restored<'a>>> {
+fn decode<'a>(
+    cursor: &mut Cursor<'a>,
+    profiles: &Profiles,
+    now: Moment,
+    has_clocks: bool,
+) -> Option<Vec<Restored<'a>>> {
     // A wall clock that was wrong must not make them older than it takes to be forgotten, nor younger than they were.
     let away_ms = now.wall_ms.saturating_sub(cursor.signed()?).clamp(0, FORGET_MS);
     let snapshot_ms = now.signed_steady_ms().saturating_sub(away_ms);
@@ -124,7 +136,8 @@ fn decode<'a>(cursor: &mut Cursor<'a>, profiles: &Profiles, now: Moment) -> Opti
         let device_rhythm = state::decode_rhythm(cursor, snapshot_ms)?;
         let is_asleep = cursor.byte()? != 0;
         let past = state::decode_past(cursor)?;
-        entries.push(Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, past });
+        let clock = if has_clocks { state::decode_clock(cursor)? } else { None };
+        entries.push(Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, past, clock });
     }
     Some(entries)
 }

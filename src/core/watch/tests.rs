@@ -182,6 +182,19 @@ fn chunks_are_bounded_and_all_series_are_in_one_of_them() {
 }
 
 #[test]
+fn a_snapshot_of_before_devices_had_clocks_is_read() {
+    let mut watch = Watch::new(WatchSettings::default());
+    watch.judge(&reading("a", "temp", 0, 1.0), at(0), &mut Findings::default());
+    let chunk = watch.snapshot_chunk(0, 0);
+    // One series, of whose device's clock nothing is known.
+    let mut old = chunk.clone();
+    (old[0], _) = (3, old.pop());
+    let mut copy = Watch::new(WatchSettings::default());
+    assert_eq!(copy.restore(&old, steady(0)), Ok(0));
+    assert_eq!(copy.snapshot_chunk(0, 0), chunk);
+}
+
+#[test]
 fn a_limit_holds_for_its_metric_alone_even_one_that_is_not_watched_otherwise() {
     let below_sea = Bounds { low: Some(0.0), ..Bounds::NONE };
     let limits = Limits::new(vec![("altitude".to_owned(), below_sea)]);
@@ -201,7 +214,9 @@ fn a_long_repeat_is_not_judged_and_a_clock_that_was_set_back_is_believed() {
     let fed = |watch: &mut Watch, at_s: i64, received_ms: i64, value: f64| {
         let mut findings = Findings::default();
         let reading = Reading { received_at_ms: received_ms, ..reading("a", "engine_temp", at_s * 1_000, value) };
-        let verdict = watch.judge(&reading, at(0), &mut findings);
+        // Only our own clock that was set back could make it so, or one of a device while ours is not synchronised: it is not late.
+        let place = watch.locate(reading.device, reading.metric);
+        let verdict = watch.judge_at(place, &reading, at(0), &mut findings);
         (verdict, findings.list.iter().any(|finding| finding.detector == Detector::Shift))
     };
     let mut watch = Watch::new(WatchSettings::default());

@@ -40,6 +40,7 @@ fn readings(from: u64, count: u64, padding: &str) -> Readings {
             measured_at_ms: number as i64,
             received_at_ms: number as i64,
             time_quality: TimeQuality::Synced,
+            device_time: None,
             sequence: Some(number),
             attributes: Attributes::from_packed(&packed).expect("just packed"),
         });

@@ -23,6 +23,7 @@ fn batch(readings: impl Iterator<Item = (i64, f64, TimeQuality)>) -> Vec<u8> {
             measured_at_ms: at_ms,
             received_at_ms: at_ms,
             time_quality,
+            device_time: None,
             sequence: None,
             attributes: Attributes::NONE,
         });
@@ -140,6 +141,7 @@ fn what_a_device_had_in_its_buffer_counts_by_its_own_time() {
             measured_at_ms: second * 1000,
             received_at_ms: received_ms + second / 100,
             time_quality: TimeQuality::Synced,
+            device_time: None,
             sequence: None,
             attributes: Attributes::NONE,
         });

@@ -70,6 +70,7 @@ impl Bench {
                 measured_at_ms: 0,
                 received_at_ms: 0,
                 time_quality: TimeQuality::Synced,
+                device_time: None,
                 sequence: Some(number),
                 attributes: Attributes::NONE,
             });

@@ -1,0 +1,263 @@
+//! Whose time holds: a device's clock may be unset, ahead or behind, and a reading is judged by a time that can be true.
+//!
+//! The offset of a clock (receipt less device time) holds the delay of the message too, which is never negative. So among the readings of
+//! a device those that came fastest tell the offset; slower ones were held up, or come from a buffer. An offset is believed when it held
+//! still while the device's clock ran on by ten seconds: a buffer that is emptied runs faster than that.
+//!
+//! Each client that publishes for a device has a source of its own, so that nobody can unsettle what is known of another's clock; a client
+//! that is new goes on from what is known of the device. What a reading says of itself comes first: a time that can be true is taken as
+//! it is, whatever was said before.
+//!
+//! While the gateway's own clock is not synchronised it proves nothing: device times stand, and only their pace tells a buffer. A time that
+//! is ahead of the clock which the device is known by is stored as it is, but no series goes there before that clock has fallen silent.
+
+mod offset;
+mod unsynced;
+
+use super::reading::{ClockFault, DeviceTime};
+use offset::{Offset, STEADY_WITHIN_MS};
+use unsynced::{Lead, PACE_MAX, Paces};
+
+/// A reading that took longer than this from the sensor to us is late, and a clock that is behind by more is wrong.
+pub const LATE_AFTER_MS: i64 = 60_000;
+/// A clock that is ahead by more is wrong.
+pub const AHEAD_MS: i64 = 5_000;
+/// 2015-01-01: an older time comes from a clock that was never set.
+pub const UNSET_BEFORE_MS: i64 = 1_420_070_400_000;
+/// Clients of one device whose clocks are told apart.
+const SOURCES_MAX: usize = 4;
+/// A source that has not been heard for so long says nothing of the present.
+const STALE_AFTER_MS: i64 = 600_000;
+/// How often a wrong clock is told.
+const TELL_EVERY_MS: i64 = 5_000;
+
+/// A reading's times, and who published it.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    pub device_ms: i64,
+    pub received_ms: i64,
+    /// The listener's steady clock.
+    pub now_ms: i64,
+    pub publisher: u64,
+    /// Whether the gateway's clock was synchronised.
+    pub is_synced: bool,
+}
+
+impl Heard {
+    /// From the device's time to receipt.
+    fn delay_ms(&self) -> i64 {
+        self.received_ms.saturating_sub(self.device_ms)
+    }
+
+    /// Whether a clock that was ahead by this offset seems right: it was set right, or the reading comes out of a buffer.
+    fn seems_right_now(&self, offset_ms: i64) -> bool {
+        let held_up_ms = self.delay_ms().saturating_sub(offset_ms);
+        offset_ms < -AHEAD_MS && held_up_ms >= STEADY_WITHIN_MS && is_plausible(self.device_ms, self.received_ms)
+    }
+}
+
+/// The time that a reading is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    pub measured_at_ms: i64,
+    /// What the device said, where its clock is wrong.
+    pub device_time: Option<DeviceTime>,
+    pub is_late: bool,
+    /// The device's present, of which this time is ahead. It need not be true: only a clock of ours that is synchronised could tell.
+    pub ahead_of_ms: Option<i64>,
+}
+
+/// Whether a reading may have been measured when its device says so, and came at once.
+pub fn is_plausible(device_ms: i64, received_ms: i64) -> bool {
+    (-AHEAD_MS..=LATE_AFTER_MS).contains(&received_ms.saturating_sub(device_ms))
+}
+
+/// What is known of the clock by which one client publishes for the device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Source {
+    publisher: u64,
+    /// Of receipt, and of the listener's steady clock while ours is not synchronised.
+    offset: Offset,
+    unsynced_offset: Offset,
+    paces: Option<Paces>,
+    last_device_ms: i64,
+    last_received_ms: i64,
+    /// When it was heard last, by the listener's steady clock.
+    heard_ms: i64,
+    /// Whether its last reading was judged by the offset.
+    is_by_offset: bool,
+    is_late: bool,
+    is_wrong: bool,
+}
+
+impl Source {
+    fn new(publisher: u64, offset: Offset, unsynced_offset: Offset) -> Source {
+        Source {
+            publisher,
+            offset,
+            unsynced_offset,
+            paces: None,
+            last_device_ms: i64::MIN,
+            last_received_ms: i64::MIN,
+            heard_ms: i64::MIN,
+            is_by_offset: false,
+            is_late: false,
+            is_wrong: false,
+        }
+    }
+
+    /// The offset by which this reading is to be judged.
+    fn offset_for(&self, heard: &Heard) -> Option<i64> {
+        let delay_ms = heard.delay_ms();
+        // Nothing arrives before it is measured: that clock was set forward.
+        let offset_ms = self.offset.steady_ms.filter(|offset_ms| delay_ms >= offset_ms.saturating_sub(AHEAD_MS))?;
+        // A device's time runs on, unless its clock was set back.
+        let is_set_right = !self.is_by_offset || heard.device_ms < self.last_device_ms;
+        Some(offset_ms).filter(|offset_ms| !(is_set_right && heard.seems_right_now(*offset_ms)))
+    }
+
+    fn judge(&mut self, heard: &Heard) -> Judged {
+        let Heard { device_ms, received_ms, .. } = *heard;
+        let latest_ms = received_ms.saturating_add(AHEAD_MS);
+        let offset_ms = self.offset_for(heard);
+        self.is_by_offset = offset_ms.is_some();
+        let Some(offset_ms) = offset_ms else {
+            return match device_ms > latest_ms {
+                true => Judged::wrong(ClockFault::Ahead, device_ms, received_ms),
+                false => Judged { is_late: heard.delay_ms() > LATE_AFTER_MS, ..Judged::right(device_ms) },
+            };
+        };
+        let corrected_ms = device_ms.saturating_add(offset_ms);
+        let judged = if offset_ms < -AHEAD_MS {
+            Judged::wrong(ClockFault::Ahead, device_ms, corrected_ms.min(latest_ms))
+        } else if offset_ms > LATE_AFTER_MS {
+            Judged::wrong(ClockFault::Behind, device_ms, corrected_ms)
+        } else if device_ms > latest_ms {
+            Judged::wrong(ClockFault::Ahead, device_ms, latest_ms)
+        } else {
+            let is_late = heard.delay_ms() > LATE_AFTER_MS.saturating_add(offset_ms.max(0));
+            return Judged { is_late, ..Judged::right(device_ms) };
+        };
+        let is_late = heard.delay_ms().saturating_sub(offset_ms) > LATE_AFTER_MS;
+        Judged { is_late: is_late && (!heard.seems_right_now(offset_ms) || self.is_buffered(heard)), ..judged }
+    }
+
+    /// Every time since 2015 stands.
+    fn judge_unsynced(&mut self, heard: &Heard, lead: &mut Option<Lead>) -> Judged {
+        let &Heard { device_ms, now_ms, .. } = heard;
+        self.unsynced_offset.learn(device_ms, now_ms.saturating_sub(device_ms));
+        *lead = Lead::after(*lead, self.publisher, &self.unsynced_offset, now_ms);
+        let has_time = device_ms != heard.received_ms;
+        let is_late = has_time && self.paces.get_or_insert(Paces::from(device_ms, now_ms)).is_fast(device_ms, now_ms);
+        let ahead_of_ms = lead.and_then(|lead| lead.present_before(device_ms, now_ms));
+        Judged { is_late, ahead_of_ms, ..Judged::right(device_ms) }
+    }
+
+    /// Whether readings come faster than they were measured. What comes together is of the same kind.
+    fn is_buffered(&self, heard: &Heard) -> bool {
+        let ran_ms = heard.device_ms.saturating_sub(self.last_device_ms);
+        let elapsed_ms = heard.received_ms.saturating_sub(self.last_received_ms);
+        if ran_ms == 0 && elapsed_ms == 0 { self.is_late } else { ran_ms > elapsed_ms.saturating_mul(PACE_MAX) }
+    }
+}
+
+impl Judged {
+    fn right(device_ms: i64) -> Judged {
+        Judged { measured_at_ms: device_ms, device_time: None, is_late: false, ahead_of_ms: None }
+    }
+
+    fn wrong(fault: ClockFault, device_ms: i64, measured_at_ms: i64) -> Judged {
+        let device_time = Some(DeviceTime { fault, device_ms });
+        Judged { measured_at_ms, device_time, is_late: false, ahead_of_ms: None }
+    }
+}
+
+/// What is known of a device's clock: of few clients, and of nothing else that a device could make grow.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeviceClock {
+    /// As it was known before a start.
+    offset_ms: Option<i64>,
+    sources: Vec<Source>,
+    lead: Option<Lead>,
+    told_ms: Option<i64>,
+}
+
+impl DeviceClock {
+    /// As a snapshot has it.
+    pub fn restored(offset_ms: i64) -> DeviceClock {
+        DeviceClock { offset_ms: Some(offset_ms), ..DeviceClock::default() }
+    }
+
+    /// Whether it is time to tell (again) that it is wrong.
+    pub fn is_to_be_told(&mut self, now_ms: i64) -> bool {
+        let is_due = self.told_ms.is_none_or(|told_ms| now_ms.saturating_sub(told_ms) >= TELL_EVERY_MS);
+        if is_due {
+            self.told_ms = Some(now_ms);
+        }
+        is_due
+    }
+
+    /// The steady offset, as it was heard last.
+    pub fn offset_ms(&self) -> Option<i64> {
+        self.latest().map_or(self.offset_ms, |source| source.offset.steady_ms)
+    }
+
+    /// Whether a reading showed lately that the clock is wrong, and none of the same client since that it is not.
+    pub fn is_wrong(&self, now_ms: i64) -> bool {
+        self.sources.iter().any(|source| source.is_wrong && !source.is_stale(now_ms))
+    }
+
+    /// The time by which a reading is to be judged.
+    pub fn judge(&mut self, heard: &Heard) -> Judged {
+        let place = self.source(heard.publisher);
+        let source = &mut self.sources[place];
+        let judged = match (heard.is_synced, heard.device_ms < UNSET_BEFORE_MS) {
+            (true, true) => Judged::wrong(ClockFault::Unset, heard.device_ms, heard.received_ms),
+            (true, false) => {
+                source.offset.learn(heard.device_ms, heard.delay_ms());
+                let judged = source.judge(heard);
+                (source.last_device_ms, source.last_received_ms) = (heard.device_ms, heard.received_ms);
+                judged
+            }
+            (false, true) => Judged::right(heard.received_ms),
+            (false, false) => source.judge_unsynced(heard, &mut self.lead),
+        };
+        source.is_late = judged.is_late;
+        source.is_wrong = judged.device_time.is_some();
+        source.heard_ms = heard.now_ms;
+        judged
+    }
+
+    fn latest(&self) -> Option<&Source> {
+        self.sources.iter().max_by_key(|source| source.heard_ms)
+    }
+
+    /// That of a client; where there are too many, the one that was heard least lately makes room.
+    fn source(&mut self, publisher: u64) -> usize {
+        let known = self.sources.iter().position(|source| source.publisher == publisher);
+        known.unwrap_or_else(|| {
+            let new = match self.latest() {
+                // The same clock, as far as is known.
+                Some(latest) => Source::new(publisher, latest.offset, latest.unsynced_offset),
+                None => Source::new(publisher, Offset::known(self.offset_ms), Offset::default()),
+            };
+            if self.sources.len() >= SOURCES_MAX {
+                let oldest = (0..self.sources.len()).min_by_key(|&at| self.sources[at].heard_ms).unwrap_or(0);
+                self.sources[oldest] = new;
+                return oldest;
+            }
+            self.sources.reserve_exact(1);
+            self.sources.push(new);
+            self.sources.len() - 1
+        })
+    }
+}
+
+impl Source {
+    fn is_stale(&self, now_ms: i64) -> bool {
+        now_ms.saturating_sub(self.heard_ms) > STALE_AFTER_MS
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! Times that cannot be true: those of devices, and our own.
+
+use super::*;
+use crate::core::alert::{REPORT_EVERY_MS, Trouble};
+use crate::core::reading::{ClockFault, DeviceTime, TimeQuality};
+use crate::core::watch::Place;
+
+/// Devices whose wrong clocks are told by name.
+const TOLD_MAX: usize = 16;
+const NAMED_MAX: usize = 3;
+/// Right for so long, it is said to be.
+const RIGHT_AFTER_MS: i64 = 60_000;
+/// A wrong clock that was seen within so long is wrong now.
+const PRESENT_MS: i64 = 5_000;
+/// Our own clock was set if it went on by so much more or less than time did.
+const OWN_JUMP_MS: i64 = 5_000;
+/// So much earlier than the newest is but the way that sessions hand over side by side.
+const SIDE_BY_SIDE_MS: i64 = 1_000;
+
+/// When readings were received: while our clock is not synchronised, never before what is stored.
+#[derive(Debug, Default)]
+pub(super) struct Receipts {
+    newest_ms: i64,
+    /// By how much our clock is behind what it was before.
+    behind_ms: i64,
+    pub is_unsynced: bool,
+}
+
+impl Receipts {
+    pub fn correct(&mut self, reading: &mut Reading<'_>) {
+        self.is_unsynced = reading.time_quality == TimeQuality::Unsynced;
+        if self.is_unsynced {
+            let received_ms = self.corrected(reading.received_at_ms);
+            if reading.measured_at_ms == reading.received_at_ms {
+                reading.measured_at_ms = received_ms;
+            }
+            reading.received_at_ms = received_ms;
+        }
+        self.newest_ms = self.newest_ms.max(reading.received_at_ms);
+    }
+
+    fn corrected(&mut self, received_ms: i64) -> i64 {
+        let lacking_ms = self.newest_ms.saturating_sub(received_ms.saturating_add(self.behind_ms));
+        if lacking_ms > SIDE_BY_SIDE_MS {
+            self.behind_ms = self.behind_ms.saturating_add(lacking_ms);
+        }
+        received_ms.saturating_add(self.behind_ms).max(self.newest_ms)
+    }
+
+    /// Of what is noticed now, without a reading.
+    pub fn stamp(&mut self, reading: &mut Reading<'_>) {
+        if self.is_unsynced {
+            reading.time_quality = TimeQuality::Unsynced;
+            self.correct(reading);
+        }
+    }
+}
+
+/// What a log says of a device's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClockNotice {
+    pub device: String,
+    /// `None`: it is right again.
+    pub fault: Option<ClockFault>,
+    /// By how much, as far as is known.
+    pub offset_ms: Option<i64>,
+}
+
+#[derive(Debug)]
+struct WrongClock {
+    device: String,
+    text: String,
+    last_wrong_ms: i64,
+}
+
+/// The wrong clocks that are told, and what is left to tell.
+#[derive(Debug, Default)]
+pub(super) struct WrongClocks {
+    told: Vec<WrongClock>,
+    has_others: bool,
+    notices: Vec<ClockNotice>,
+    next_report_ms: u64,
+    /// Our own clocks at the last look.
+    own: Option<Moment>,
+}
+
+impl WrongClocks {
+    fn add(&mut self, device: &str, time: DeviceTime, received_ms: i64, now_ms: i64) {
+        if let Some(known) = self.told.iter_mut().find(|known| known.device == device) {
+            known.last_wrong_ms = now_ms;
+            return;
+        }
+        if self.told.len() >= TOLD_MAX {
+            self.has_others = true;
+            return;
+        }
+        let offset_ms = received_ms.saturating_sub(time.device_ms);
+        let offset_ms = (time.fault != ClockFault::Unset).then_some(offset_ms);
+        let text = match offset_ms {
+            None => "not set".to_owned(),
+            Some(offset_ms) => format!("{} {}", duration(offset_ms.unsigned_abs()), time.fault.name()),
+        };
+        self.notices.push(ClockNotice { device: device.to_owned(), fault: Some(time.fault), offset_ms });
+        self.told.push(WrongClock { device: device.to_owned(), text, last_wrong_ms: now_ms });
+    }
+
+    /// What is wrong now, in words.
+    fn text(&self) -> Option<String> {
+        let [first, rest @ ..] = &self.told[..] else { return None };
+        if rest.is_empty() && !self.has_others {
+            let WrongClock { device, text, .. } = first;
+            return Some(format!("the clock of {device} is {text}: its readings are judged by the gateway's clock"));
+        }
+        let names: Vec<&str> = self.told.iter().take(NAMED_MAX).map(|one| one.device.as_str()).collect();
+        let others = if self.told.len() > NAMED_MAX || self.has_others { " and others" } else { "" };
+        let names = names.join(", ");
+        Some(format!("the clocks of {names}{others} are wrong: their readings are judged by the gateway's clock"))
+    }
+}
+
+/// A duration that is good enough for people.
+fn duration(ms: u64) -> String {
+    let s = (ms + 500) / 1_000;
+    match s {
+        0..=119 => format!("{s} s"),
+        120..=7_199 => format!("{} min", s / 60),
+        7_200..=172_799 => format!("{} h", s / 3_600),
+        172_800..=63_071_999 => format!("{} days", s / 86_400),
+        _ => format!("{} years", s / 31_557_600),
+    }
+}
+
+impl Pipeline {
+    /// Gives a reading the times by which it is judged. Returns whether it is late.
+    pub(super) fn judge_times(&mut self, place: &mut Place, reading: &mut Reading<'_>, arrival: Arrival) -> bool {
+        self.receipts.correct(reading);
+        let verdict = self.watch.judge_time(place, reading, arrival);
+        if let Some(time) = reading.device_time.filter(|_| verdict.is_to_be_told) {
+            self.wrong_clocks.add(reading.device, time, reading.received_at_ms, arrival.now_ms);
+        }
+        verdict.is_late
+    }
+
+    /// The newest time of receipt in the store: while our clock is not synchronised, nothing is received before it.
+    pub fn received_until(&mut self, newest_ms: i64) {
+        self.receipts.newest_ms = self.receipts.newest_ms.max(newest_ms);
+    }
+
+    /// What is new of clocks, for the log.
+    pub fn take_clock_notices(&mut self) -> Vec<ClockNotice> {
+        std::mem::take(&mut self.wrong_clocks.notices)
+    }
+
+    /// Looks whether our own clock was set since the last look. Returns by how much.
+    pub fn watch_own_clock(&mut self, now: Moment) -> Option<i64> {
+        let before = self.wrong_clocks.own.replace(now)?;
+        let went_ms = now.wall_ms.saturating_sub(before.wall_ms);
+        let jump_ms = went_ms.saturating_sub(now.signed_steady_ms().saturating_sub(before.signed_steady_ms()));
+        if jump_ms.saturating_abs() <= OWN_JUMP_MS {
+            return None;
+        }
+        // One that is not synchronised is expected to be set.
+        if !self.receipts.is_unsynced {
+            let way = if jump_ms > 0 { "forward" } else { "back" };
+            let text = format!("the gateway's own clock was set {way} by {}", duration(jump_ms.unsigned_abs()));
+            self.report(&Report::new(Trouble::Clock, text), now);
+        }
+        Some(jump_ms)
+    }
+
+    /// As long as a clock is wrong, an alert says so.
+    pub(super) fn watch_clocks(&mut self, now: Moment) {
+        let WrongClocks { told, has_others, notices, .. } = &mut self.wrong_clocks;
+        let now_ms = now.signed_steady_ms();
+        told.retain_mut(|one| {
+            if self.watch.is_clock_wrong(&one.device, now_ms) {
+                one.last_wrong_ms = now_ms;
+            }
+            let is_right = now_ms.saturating_sub(one.last_wrong_ms) >= RIGHT_AFTER_MS;
+            if is_right {
+                notices.push(ClockNotice { device: std::mem::take(&mut one.device), fault: None, offset_ms: None });
+            }
+            !is_right
+        });
+        *has_others &= !told.is_empty();
+        let is_present = told.iter().any(|one| now_ms.saturating_sub(one.last_wrong_ms) <= PRESENT_MS);
+        if let Some(text) = self.wrong_clocks.text().filter(|_| is_present)
+            && now.steady_ms >= self.wrong_clocks.next_report_ms
+        {
+            self.wrong_clocks.next_report_ms = now.steady_ms + REPORT_EVERY_MS;
+            self.report(&Report::new(Trouble::Clock, text), now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
