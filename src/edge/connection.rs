@@ -36,6 +36,8 @@ const OUTPUT_BYTES: usize = 16 * 1024;
 const CONNECT_BYTES_MAX: usize = 16 * 1024;
 /// Time for a client to take what is sent to it once the gateway is stopping: one that does not read must not hold up the end.
 const DRAINING_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Filters of one packet that are looked at, unless one client may have more: a packet is handled at one go.
+const FILTERS_A_PACKET: usize = 256;
 /// With nothing to watch for, the timer is set this far ahead.
 const FAR_AHEAD: Duration = Duration::from_secs(86_400);
 /// A peer that has vanished without a word is noticed by the system, also with keep-alive 0.
@@ -378,11 +380,13 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
 
     fn subscribe(&mut self, packet_id: u16, filters: &[(String, u8)]) {
         let mut granted = Vec::with_capacity(filters.len());
-        for (filter, qos) in filters {
+        let filters_max = FILTERS_A_PACKET.max(self.edge.settings.filters_a_client_max);
+        for (at, (filter, qos)) in filters.iter().enumerate() {
             // QoS 2 is not served: the client is told what it gets.
             let qos = (*qos).min(1);
             let refusal = match topic::check_filter(filter) {
                 Err(error) => Some(error.reason()),
+                Ok(()) if at >= filters_max => Some("is one too many"),
                 Ok(()) => match self.edge.fanout.subscribe(&self.attached.subscriber, filter, qos) {
                     Ok(()) => None,
                     Err(TooManyFilters) => {

@@ -31,8 +31,8 @@ const LOOKS_A_TURN: usize = 128;
 const RETAINED_AHEAD: usize = 64;
 /// What a message of the gateway's own hardly exceeds.
 const OWN_MESSAGE_BYTES: usize = 4 * 1024;
-/// Passing on a message costs this beside its payload.
-const MESSAGE_COST: usize = 64;
+/// Passing on a message costs this beside its payload: its receiver is woken up, and writes it.
+const MESSAGE_COST: usize = 512;
 /// Visiting a node of the tree.
 const NODE_COST: usize = 32;
 /// What is queued before others have their turn, among them those who write it out: a burst must not fill the queue of a subscriber
@@ -177,8 +177,10 @@ impl Fanout {
         if known.is_none() {
             inner.count(subscriber, filter, &grant, usize::wrapping_add);
         }
-        filters.insert(filter.to_owned(), grant);
-        inner.tree_of(filter).insert(filter, Handle(Rc::clone(subscriber)), qos);
+        if known.is_none_or(|known| known.qos != qos) {
+            filters.insert(filter.to_owned(), grant);
+            inner.tree_of(filter).insert(filter, Handle(Rc::clone(subscriber)), qos);
+        }
         let mut scans = subscriber.scans.borrow_mut();
         scans.retain(|scan| scan.filter != filter);
         scans.push_back(Scan::new(filter, qos));
