@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -105,7 +106,8 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
         row("other topics", "dropped".to_owned());
     }
     for (metric, bounds) in configuration.watch.limits.iter() {
-        row("limits", format!("{metric} {}", limit(bounds)));
+        let device = bounds.device.as_ref().map_or(String::new(), |device| format!(" of {device}"));
+        row("limits", format!("{metric}{device} {}", limit(bounds)));
     }
     for one in &configuration.sinks {
         row("sinks", sink(one));
@@ -165,6 +167,16 @@ fn limit(bounds: &Bounds) -> String {
         let sentinels: Vec<String> = sentinels.iter().map(ToString::to_string).collect();
         parts.push(format!("never {}", sentinels.join(", ")));
     }
+    if bounds.hold_ms > 0 {
+        parts.push(format!("when exceeded for {}", format_duration(Duration::from_millis(bounds.hold_ms))));
+    }
+    match (bounds.clear_low, bounds.clear_high) {
+        (Some(low), Some(high)) => parts.push(format!("clears at {low} to {high}")),
+        (Some(low), None) => parts.push(format!("clears from {low}")),
+        (None, Some(high)) => parts.push(format!("clears at up to {high}")),
+        (None, None) => {}
+    }
+    parts.push(bounds.severity.name().to_owned());
     parts.join(", ")
 }
 

@@ -28,7 +28,7 @@ devices/{device}/{metric...}, vehicles/{device} and vehicles/{device}/{metric...
 
 const PROFILE: &str =
     "How metrics are watched, by words of their names, where what is built in does not fit. There may be several.";
-const LIMIT: &str = "Absolute bounds of a metric. There may be one section for each metric.";
+const LIMIT: &str = "Absolute bounds of a metric. There may be several.";
 
 const SINK: &str = "\
 Where records go. Without any [[sink]] they go to files on this machine, by an archive named \"archive\". There may be several: each \

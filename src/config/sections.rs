@@ -10,7 +10,7 @@ use super::reference::Group;
 use super::section::Section;
 use super::{Configuration, StoreConfiguration, sinks};
 use crate::core::alert::{self, AlertTimes, Severity};
-use crate::core::detector::limit::{Bounds, Limits};
+use crate::core::detector::limit::{Bounds, LIMITS_A_METRIC_MAX, Limits};
 use crate::core::detector::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
 use crate::core::watch::WatchSettings;
 use crate::edge::{EdgeSettings, Unrouted};
@@ -194,20 +194,27 @@ impl Reader<'_> {
         self.each(Group::Limit, |mut section| {
             let metric = section.text("metric");
             let sentinels = section.numbers("sentinel");
-            let bounds = Bounds { low: section.number("min"), high: section.number("max"), sentinels };
-            if bounds == Bounds::NONE {
-                section.blame_section("limits nothing; give it min, max or sentinel");
-            }
-            if let (Some(low), Some(high)) = (bounds.low, bounds.high)
-                && low > high
-            {
-                section.blame("min", format!("above max, {high}"));
-            }
+            let severities = Severity::ALL.map(|severity| (severity.name(), severity));
+            let bounds = Bounds {
+                device: section.text("device"),
+                low: section.number("min"),
+                high: section.number("max"),
+                sentinels,
+                severity: section.choice("severity", &severities).unwrap_or(Severity::Major),
+                hold_ms: section.milliseconds("for"),
+                clear_low: section.number("clear_min"),
+                clear_high: section.number("clear_max"),
+            };
+            check_bounds(&mut section, &bounds);
             if let Some(metric) = metric {
-                if limits.iter().any(|(known, _)| *known == metric) {
-                    section.blame("metric", "another [[limit]] has the same metric");
+                let of_metric = limits.iter().filter(|(known, _)| *known == metric);
+                if of_metric.clone().any(|(_, known)| *known == bounds) {
+                    section.blame_section("another [[limit]] says the same");
+                } else if of_metric.count() >= LIMITS_A_METRIC_MAX {
+                    section.blame("metric", format!("there are more than {LIMITS_A_METRIC_MAX} [[limit]] of it"));
+                } else {
+                    limits.push((metric, bounds));
                 }
-                limits.push((metric, bounds));
             }
             section.finish();
         });
@@ -269,6 +276,35 @@ fn profile(section: &mut Section<'_>) -> Profile {
         number => profile.burst = number.or(profile.burst),
     }
     profile
+}
+
+/// Bounds that contradict each other.
+fn check_bounds(section: &mut Section<'_>, bounds: &Bounds) {
+    let &Bounds { low, high, clear_low, clear_high, .. } = bounds;
+    if low.or(high).is_none() && bounds.sentinels.is_none() {
+        section.blame_section("limits nothing; give it min, max or sentinel");
+    }
+    if let (Some(low), Some(high)) = (low, high)
+        && low > high
+    {
+        section.blame("min", format!("above max, {high}"));
+    }
+    match (low, clear_low) {
+        (None, Some(_)) => section.blame("clear_min", "there is no min that it could clear"),
+        (Some(low), Some(clear)) if clear < low => section.blame("clear_min", format!("below min, {low}")),
+        _ => {}
+    }
+    match (high, clear_high) {
+        (None, Some(_)) => section.blame("clear_max", "there is no max that it could clear"),
+        (Some(high), Some(clear)) if clear > high => section.blame("clear_max", format!("above max, {high}")),
+        _ => {}
+    }
+    if let (Some(clear_low), Some(clear_high)) = (clear_low.or(low), clear_high.or(high))
+        && clear_low > clear_high
+        && low <= high
+    {
+        section.blame_section("nothing would clear it: clear_min is above clear_max");
+    }
 }
 
 fn route(section: &mut Section<'_>, topic: Option<String>) -> Option<Route> {

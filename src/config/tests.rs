@@ -98,7 +98,7 @@ fn every_kind_of_value_arrives() {
     assert_eq!(configuration.mqtt_listen.to_string(), "[::]:1883");
     assert_eq!((configuration.admin_listen, configuration.edge.unrouted), (None, Unrouted::Reject));
     assert_eq!(configuration.uncommitted_bytes_max, 1 << 20);
-    let bounds = configuration.watch.limits.of("temp").expect("a limit");
+    let bounds = configuration.watch.limits.of("temp").first().expect("a limit");
     assert_eq!((bounds.low, bounds.high), (None, Some(40.0)));
     assert_eq!(bounds.sentinels.as_deref(), Some([-127.0, 85.0].as_slice()));
     let mut ingest = Ingest::new(configuration.routes, ClockState::new(true));
@@ -189,8 +189,18 @@ fn what_is_right_alone_may_be_wrong_beside_others() {
         ("[[limit]]\nmetric = 'x'", "file:1: limit[0]: limits nothing; give it min, max or sentinel"),
         ("[[limit]]\nmetric = 'x'\nmin = 2\nmax = 1.5", "file:3: limit[0].min = 2: above max, 1.5"),
         (
-            "[[limit]]\nmetric = 'x'\nmin = 2\n[[limit]]\nmetric = 'x'\nmax = 1",
-            "file:5: limit[1].metric = 'x': another [[limit]] has the same metric",
+            "[[limit]]\nmetric = 'x'\nmin = 2\n[[limit]]\nmetric = 'x'\nmin = 2",
+            "file:4: limit[1]: another [[limit]] says the same",
+        ),
+        (
+            "[[limit]]\nmetric = 'x'\nmin = 2\nclear_max = 1",
+            "file:4: limit[0].clear_max = 1: there is no max that it could clear",
+        ),
+        ("[[limit]]\nmetric = 'x'\nmin = 2\nclear_min = 1", "file:4: limit[0].clear_min = 1: below min, 2"),
+        ("[[limit]]\nmetric = 'x'\nmax = 2\nclear_max = 3", "file:4: limit[0].clear_max = 3: above max, 2"),
+        (
+            "[[limit]]\nmetric = 'x'\nmin = 1\nmax = 2\nclear_min = 1.9\nclear_max = 1.1",
+            "file:1: limit[0]: nothing would clear it: clear_min is above clear_max",
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'archive'\n[[sink]]\nname = 'a'\ntype = 'archive'\npath = '/p'",
@@ -246,7 +256,10 @@ fn variables_lie_over_the_file_and_lists_grow_from_their_end() {
     let configuration = with("[mqtt]\nlisten = 'nonsense'\nconnections_max = 9", &variables).expect("right");
     assert_eq!((configuration.mqtt_listen.to_string().as_str(), configuration.edge.connections_max), ("0.0.0.0:7", 9));
     assert_eq!(configuration.watch.series_max, 77);
-    assert_eq!(configuration.watch.limits.of("m").and_then(|bounds| bounds.sentinels.clone()), Some(vec![1.0, 2.5]));
+    assert_eq!(
+        configuration.watch.limits.of("m").first().and_then(|bounds| bounds.sentinels.clone()),
+        Some(vec![1.0, 2.5])
+    );
     assert_eq!(configuration.sinks.len(), 12);
     assert_eq!(configuration.sinks[11].name, "s11");
     let problems = with(

@@ -187,7 +187,65 @@ pub struct Flag<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlertChange {
     pub key: AlertKey,
+    pub what: What,
     pub alert: Option<Alert>,
+}
+
+/// What has changed about an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    Raised,
+    /// More severe than it was.
+    Escalated,
+    Updated,
+    Stale,
+    Acknowledged,
+    Cleared,
+    Gone,
+}
+
+impl What {
+    /// Whether that is a change of its state, and not only of what is known of it.
+    pub fn is_news(self) -> bool {
+        !matches!(self, What::Updated | What::Gone)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            What::Raised => "raised",
+            What::Escalated => "more severe",
+            What::Updated => "updated",
+            What::Stale => "stale",
+            What::Acknowledged => "acknowledged",
+            What::Cleared => "cleared",
+            What::Gone => "removed",
+        }
+    }
+}
+
+/// A change of an alert's state, in words for a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertNews {
+    pub what: What,
+    pub severity: Severity,
+    pub key: AlertKey,
+    pub text: String,
+}
+
+impl AlertNews {
+    pub fn new(what: What, key: &AlertKey, alert: &Alert) -> AlertNews {
+        let message = message(key, alert);
+        let text = match (what, &alert.acknowledged_by) {
+            (What::Acknowledged, Some(by)) => format!("{message} (by {by})"),
+            _ => message,
+        };
+        AlertNews { what, severity: alert.severity, key: key.clone(), text }
+    }
+
+    pub fn name(&self) -> String {
+        let AlertKey { device, metric, kind } = &self.key;
+        format!("{device}/{metric}/{kind}")
+    }
 }
 
 impl Alert {

@@ -8,11 +8,12 @@ mod times;
 pub use times::ClockNotice;
 
 use super::alert::{
-    self, ALERTS_VERSION, AlertBook, AlertChange, AlertKey, AlertTimes, ClearedReason, Flag, Heard, Moment, Report,
-    ReportPacer, Severity,
+    self, ALERTS_VERSION, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, ClearedReason, Flag, Heard, Moment,
+    Report, ReportPacer, Severity,
 };
 use super::batch::Tag;
-use super::batch::varint::Cursor;
+use super::batch::varint::{self, Cursor};
+use super::detector::hold::Holds;
 use super::detector::{Detector, Findings, Kinds, Verdict};
 use super::devices::Publisher;
 use super::identity::{RunId, Stream};
@@ -97,9 +98,12 @@ fn heard<'a>(reading: &Reading<'a>, findings: &Findings) -> Heard<'a> {
         is_late: findings.late,
         is_usable: findings.is_usable,
         is_judged: findings.is_judged,
-        uncleared_limits: 0,
+        uncleared_limits: findings.uncleared_limits,
     }
 }
+
+/// Changes of alerts that are kept in words until somebody asks for them.
+const NEWS_MAX: usize = 64;
 
 /// What a part of a snapshot was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +155,8 @@ pub struct Pipeline {
     unraised_sealed: u64,
     flagged: u64,
     alerts: Vec<AlertRow>,
+    news: Vec<AlertNews>,
+    news_left_out: u64,
     findings: Findings,
     changes: Vec<AlertChange>,
     line: Vec<u8>,
@@ -181,6 +187,8 @@ impl Pipeline {
             unraised_sealed: 0,
             flagged: 0,
             alerts: Vec::new(),
+            news: Vec::new(),
+            news_left_out: 0,
             findings: Findings::default(),
             changes: Vec::new(),
             line: Vec::new(),
@@ -229,12 +237,32 @@ impl Pipeline {
     pub fn restore(&mut self, chunk: &[u8], now: Moment) -> Result<RestoredPart, super::watch::RestoreError> {
         match chunk {
             [ALERTS_VERSION, rest @ ..] => {
-                let mut cursor = Cursor { rest };
-                self.book.remember(&mut cursor, now).ok_or(super::watch::RestoreError::Damaged)?;
+                self.restore_alerts_part(&mut Cursor { rest }, now).ok_or(super::watch::RestoreError::Damaged)?;
                 Ok(RestoredPart::Alerts)
             }
             _ => self.watch.restore(chunk, now).map(|left_out| RestoredPart::Series { left_out }),
         }
+    }
+
+    fn restore_alerts_part(&mut self, cursor: &mut Cursor<'_>, now: Moment) -> Option<()> {
+        // Limits have a number each, which is another one in another configuration.
+        let are_limits_known = cursor.number()? == self.watch.holds().1;
+        self.book.remember(cursor, are_limits_known, now)?;
+        let holds = Holds::decode(cursor, now.signed_steady_ms())?;
+        if are_limits_known {
+            self.watch.restore_holds(holds);
+        }
+        Some(())
+    }
+
+    /// What was heard of alerts, and of limits that wait before they raise one.
+    fn alerts_part(&self) -> Vec<u8> {
+        let (holds, limits) = self.watch.holds();
+        let mut out = vec![ALERTS_VERSION];
+        varint::put(&mut out, limits);
+        self.book.snapshot(self.now, &mut out);
+        holds.encode(&mut out);
+        out
     }
 
     /// Lets the detectors see again a reading that came after the snapshot: they learn, and nothing is emitted. `is_news`: it came after the
@@ -385,9 +413,11 @@ impl Pipeline {
                 findings.list.iter().filter(|finding| finding.detector.alert_kind() == kind).collect();
             let detectors: Vec<&str> = of_kind.iter().map(|finding| finding.detector.name()).collect();
             let score = of_kind.iter().map(|finding| finding.score).fold(finding.score, f64::max);
-            let (severity, severity_max) = match finding.detector {
-                Detector::Limit => (Severity::of_score(score).max(Severity::Minor), findings.limit_severity_max),
-                _ => (Severity::of_score(score), findings.severity_max),
+            let is_limit = finding.detector == Detector::Limit;
+            let limit = findings.limit.filter(|_| is_limit);
+            let (severity, severity_max) = match is_limit {
+                true => (limit.map_or(Severity::Warning, |limit| limit.severity), findings.limit_severity_max),
+                false => (Severity::of_score(score), findings.severity_max),
             };
             let flag = Flag {
                 device: reading.device,
@@ -397,14 +427,14 @@ impl Pipeline {
                 severity,
                 severity_max,
                 value: reading.value,
-                expected: finding.expected,
-                score,
+                expected: limit.map_or(finding.expected, |limit| limit.bound),
+                score: limit.map_or(score, |limit| limit.score),
                 run: self.run,
                 position: raw_position,
                 is_held: false,
                 rhythm: findings.rhythm,
-                limits: 0,
-                is_pending: false,
+                limits: if is_limit { findings.due_limits } else { 0 },
+                is_pending: is_limit && limit.is_none(),
             };
             self.book.flag(now, &flag, &mut self.changes);
         }
@@ -434,7 +464,13 @@ impl Pipeline {
     /// Alert changes become records of the second stream and rows of the alert table.
     fn record_changes(&mut self, now: Moment) {
         for change in std::mem::take(&mut self.changes) {
-            let AlertChange { key, alert } = change;
+            let AlertChange { key, what, alert } = change;
+            if let Some(alert) = alert.as_ref().filter(|_| what.is_news()) {
+                match self.news.len() < NEWS_MAX {
+                    true => self.news.push(AlertNews::new(what, &key, alert)),
+                    false => self.news_left_out += 1,
+                }
+            }
             let body = alert.map(|alert| {
                 let position = self.anomalies.number(now.wall_ms);
                 self.line.clear();
@@ -444,6 +480,11 @@ impl Pipeline {
             });
             self.alerts.push(AlertRow { device: key.device, metric: key.metric, kind: key.kind, body });
         }
+    }
+
+    /// Changes of alerts' states since this was asked last, and how many more there were than are kept.
+    pub fn take_news(&mut self) -> (Vec<AlertNews>, u64) {
+        (std::mem::take(&mut self.news), std::mem::take(&mut self.news_left_out))
     }
 
     /// The gateway's own record, from the fields behind those that every record begins with. Returns it whole.
@@ -458,7 +499,8 @@ impl Pipeline {
 
     fn begin_snapshot(&mut self) {
         // Behind the series, if there is anything to say: what was heard of alerts.
-        let end = self.watch.snapshot_chunks() + usize::from(self.book.raised() > 0);
+        let end =
+            self.watch.snapshot_chunks() + usize::from(self.book.raised() > 0 || !self.watch.holds().0.is_empty());
         self.round = Some(SnapshotRound { next: 0, end, covers: self.raw.sequence });
     }
 
@@ -499,7 +541,7 @@ impl Pipeline {
 
     /// The next chunks of the round, and after the last of them how many there are.
     fn next_chunks(&mut self, count: usize) -> (Vec<SnapshotChunk>, Option<u32>) {
-        let Some(round) = &mut self.round else { return (Vec::new(), None) };
+        let Some(mut round) = self.round else { return (Vec::new(), None) };
         let end = round.end.min(round.next.saturating_add(count));
         let chunks = (round.next..end)
             .map(|index| SnapshotChunk {
@@ -507,12 +549,13 @@ impl Pipeline {
                 sequence: self.raw.sequence,
                 state: match index < self.watch.snapshot_chunks() {
                     true => self.watch.snapshot_chunk(index, self.now.wall_ms),
-                    false => self.book.snapshot(self.now),
+                    false => self.alerts_part(),
                 },
             })
             .collect();
         round.next = end;
         if round.next < round.end {
+            self.round = Some(round);
             return (chunks, None);
         }
         self.snapshot_covers = round.covers;

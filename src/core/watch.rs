@@ -15,7 +15,8 @@ pub use clocks::{Place, TimeVerdict};
 pub use snapshot::{CHUNK_SERIES, RestoreError};
 
 use super::alert::{Alert, AlertKey, GATEWAY_KIND, Moment, Severity};
-use super::detector::limit::{self, Bounds, Limits};
+use super::detector::hold::Holds;
+use super::detector::limit::{self, Exceeded, Limits};
 use super::detector::profile::{Profile, Profiles};
 use super::detector::series::Series;
 use super::detector::{Detector, Finding, Findings, Verdict, short};
@@ -80,6 +81,8 @@ pub struct Watch {
     rhythms: Vec<Rhythm>,
     shares: Shares,
     over_cap_readings: u64,
+    /// Limits that wait before they raise an alert.
+    holds: Holds,
     /// The listener's clock when it was last told.
     now_ms: i64,
     /// Since when we listen: what was not heard before is no silence.
@@ -96,6 +99,7 @@ impl Watch {
             rhythms: Vec::new(),
             shares: Shares::default(),
             over_cap_readings: 0,
+            holds: Holds::default(),
             now_ms: i64::MIN,
             listening_ms: i64::MIN,
             next_sweep_ms: i64::MIN,
@@ -156,6 +160,7 @@ impl Watch {
         findings.list.clear();
         (findings.is_usable, findings.is_judged, findings.rhythm) = (false, false, None);
         (findings.series_may_have_alert, findings.device_may_have_alert) = (false, false);
+        (findings.limit, findings.due_limits, findings.uncleared_limits) = (None, 0, 0);
         let Place { series: known, device, is_doubtful } = place;
         let rule = match known {
             Some(index) => self.table.rule_of(index),
@@ -172,15 +177,10 @@ impl Watch {
                 self.claim(place, publisher);
             }
         }
-        let bounds = self.settings.limits.of(reading.metric);
-        findings.limit_severity_max =
-            if bounds.is_some() { profile.set_limit_severity_max } else { profile.severity_max };
-        if !profile.is_watched && bounds.is_none() {
+        let is_limited = self.judge_alone(reading, &profile, now_ms, findings);
+        if !profile.is_watched && !is_limited {
             return Verdict::Unwatched;
         }
-        let bounds = bounds.unwrap_or(&Bounds::NONE);
-        findings.list.extend(limit::judge(reading.value, &profile, bounds));
-        findings.is_usable = limit::is_usable(reading.value, &profile, bounds);
         findings.series_may_have_alert = true;
         let mut verdict = Verdict::Normal;
         if profile.is_watched {
@@ -210,6 +210,37 @@ impl Watch {
             }
         }
         if findings.list.is_empty() { verdict } else { Verdict::Anomalous }
+    }
+
+    /// Judges a value by itself. Returns whether a limit holds for it.
+    fn judge_alone(&mut self, reading: &Reading<'_>, profile: &Profile, now_ms: i64, findings: &mut Findings) -> bool {
+        let &Reading { device, metric, value, .. } = reading;
+        let bounds = self.settings.limits.of(metric);
+        findings.limit_severity_max = profile.severity_max;
+        if bounds.is_empty() && (!profile.is_watched || limit::is_plain(value, profile)) {
+            findings.is_usable = true;
+            return false;
+        }
+        let judged = limit::judge(value, device, profile, bounds);
+        if judged.limits == 0 && !profile.is_watched {
+            return false;
+        }
+        if judged.limits != 0 {
+            findings.limit_severity_max = profile.set_limit_severity_max;
+        }
+        findings.is_usable = judged.is_usable;
+        findings.uncleared_limits = judged.uncleared;
+        findings.due_limits = judged.exceeded;
+        if judged.is_usable {
+            if !findings.late && bounds.iter().any(|bounds| bounds.hold_ms > 0) {
+                findings.due_limits = self.holds.due((device, metric), reading.measured_at_ms, now_ms, &judged, bounds);
+            }
+            findings.limit = limit::gravest(value, bounds, findings.due_limits);
+        } else {
+            findings.limit = Some(Exceeded { severity: judged.severity, score: 1.0, bound: None });
+        }
+        findings.list.extend(judged.finding);
+        judged.limits != 0
     }
 
     fn judge_value(&mut self, index: usize, reading: &Reading<'_>, findings: &mut Findings) -> Verdict {
@@ -328,6 +359,7 @@ impl Watch {
             return;
         }
         self.next_sweep_ms = now_ms.saturating_add(SWEEP_EVERY_MS);
+        self.holds.sweep(now_ms, FORGET_MS);
         for index in 0..self.rhythms.len() {
             let Rhythm { arrivals, heard_ms, .. } = self.rhythms[index];
             if arrivals > 0 && now_ms.saturating_sub(heard_ms) >= FORGET_MS {
@@ -384,14 +416,23 @@ impl Watch {
         }
     }
 
+    /// Limits that wait, and what tells the configured ones from others.
+    pub fn holds(&self) -> (&Holds, u64) {
+        (&self.holds, self.settings.limits.fingerprint())
+    }
+
+    pub fn restore_holds(&mut self, holds: Holds) {
+        self.holds = holds;
+    }
+
     /// Whether anything of the configuration could raise such an alert still.
     pub fn can_raise(&self, key: &AlertKey, alert: &Alert) -> bool {
         let profile = self.settings.profiles.get(self.settings.profiles.of_metric(&key.metric));
         let is_watched = profile.is_watched && self.settings.series_max > 0;
-        let bounds = self.settings.limits.of(&key.metric);
+        let of_device = || self.settings.limits.of(&key.metric).iter().filter(|bounds| bounds.is_for(&key.device));
         match key.kind.as_str() {
-            "limit" if alert.expected.is_some() => bounds.is_some_and(|bounds| bounds.low.or(bounds.high).is_some()),
-            "limit" => is_watched || bounds.is_some(),
+            "limit" if alert.expected.is_some() => of_device().any(|bounds| bounds.low.or(bounds.high).is_some()),
+            "limit" => is_watched || of_device().next().is_some(),
             "anomaly" => is_watched && (profile.burst.is_some() || alert.detectors.iter().any(|name| name != "burst")),
             "stuck" => is_watched && profile.stuck,
             "gap" if key.metric == DEVICE_METRIC => {

@@ -111,6 +111,7 @@ fn check_says_what_would_run_and_begins_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let config = "mqtt.listen = '0.0.0.0:1883'\nstore.size_max = '64MiB'\nstore.when_full = 'refuse'\n\
                   [[limit]]\nmetric = 'temp'\nmax = 8.5\n\
+                  [[limit]]\nmetric = 'temp'\ndevice = 'freezer-*'\nmax = 8\nclear_max = 6\nfor = '10m'\nseverity = 'minor'\n\
                   [[sink]]\nname = 'cloud'\ntype = 'kinesis'\nregion = 'eu-central-1'\nraw = 'r'\n";
     let checked = end(check_command(folder.path(), config).env("OUTRIDER__GATEWAY__ID", "truck-7"));
     assert_eq!((checked.code, checked.errors.as_str()), (0, ""));
@@ -121,7 +122,8 @@ fn check_says_what_would_run_and_begins_nothing() {
         "0.0.0.0:1883, open to the network, without a password\n",
         "to be created, at most 64 MiB; when full nothing more is acknowledged",
         "devices/{device}/{metric...}\n",
-        "temp up to 8.5\n",
+        "temp up to 8.5, major\n",
+        "temp of freezer-* up to 8, when exceeded for 10m, clears at up to 6, minor\n",
         "cloud: Kinesis in eu-central-1, readings to stream r, anomalies to nobody\n",
     ] {
         assert!(checked.output.contains(part), "{part} in\n{}", checked.output);

@@ -28,6 +28,7 @@ mod growth;
 mod hostile;
 mod kill;
 mod kinesis;
+mod limits;
 mod mqtt;
 mod operate;
 mod profiles;

@@ -24,9 +24,11 @@ like = 'off'
 [[limit]]
 metric = 'mass'
 max = 100
+severity = 'critical'
 [[limit]]
 metric = 'weight.tare'
 max = 100
+severity = 'critical'
 [[limit]]
 metric = 'coolant_temperature'
 max = 100
@@ -89,7 +91,7 @@ fn profiles_and_limits_of_the_configuration_hold_live_and_in_a_file() {
         // It was said how severe it may be, limit or not.
         ("weight.tare/anomaly", "minor"),
         ("weight.tare/limit", "minor"),
-        ("coolant_temperature/limit", "critical"),
+        ("coolant_temperature/limit", "major"),
     ]);
     assert_eq!(alerts(CONFIG, &feed), expected);
     let expected = [

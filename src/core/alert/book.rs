@@ -4,14 +4,17 @@
 //! comes back within ten minutes needs good readings for twice as long each time, so that a value that wanders about its line wakes
 //! nobody twice a minute; the alert says that it does.
 
+mod heard;
 pub(in crate::core) mod snapshot;
+
+pub use heard::Heard;
 
 use hashbrown::{Equivalent, HashMap};
 
 use super::hearing::{Hearing, Listener, Word, as_i64};
 use super::{
     Alert, AlertChange, AlertKey, ClearedReason, Flag, GATEWAY_KIND, Moment, OVER_AFTER_MS, Report, Severity, State,
-    Trouble,
+    Trouble, What,
 };
 use crate::core::detector::{Detector, Kinds};
 use crate::core::identity::RunId;
@@ -106,40 +109,6 @@ impl Equivalent<AlertKey> for KeyRef<'_> {
     }
 }
 
-/// A reading of a series that may have alerts, and what it says of them.
-#[derive(Clone, Copy, Debug)]
-pub struct Heard<'a> {
-    pub device: &'a str,
-    pub metric: &'a str,
-    /// When the series was heard last and how often it usually is, where that is known.
-    pub rhythm: Option<Rhythm>,
-    /// Kinds of alerts that the reading was flagged for.
-    pub flagged: Kinds,
-    /// It tells of the past.
-    pub is_late: bool,
-    /// Its value can be one.
-    pub is_usable: bool,
-    /// It was held against what is usual.
-    pub is_judged: bool,
-    /// Limits within whose clearing bounds it is not, a bit each.
-    pub uncleared_limits: u64,
-}
-
-impl Heard<'_> {
-    fn word(&self, kind: Detector, limits: u64) -> Word {
-        match kind {
-            // Whatever comes ends a silence.
-            Detector::Gap => Word::Good,
-            _ if self.is_late || self.flagged.has(kind) => Word::Nothing,
-            _ if !self.is_usable => Word::Bad,
-            Detector::Limit if self.uncleared_limits & limits != 0 => Word::Bad,
-            Detector::Limit => Word::Good,
-            _ if !self.is_judged => Word::Present,
-            _ => Word::Good,
-        }
-    }
-}
-
 /// Alerts that there may be at one time. Devices can have any names, so nothing else bounds how many of them are in trouble; beyond it
 /// readings are still flagged, and the alerts that were not raised are counted.
 pub const ALERTS_MAX: usize = 10_000;
@@ -228,72 +197,18 @@ impl AlertBook {
             entry.hearing.hear(now, listener, flag.rhythm, Word::Bad);
             entry.hearing.limits |= flag.limits;
             entry.hearing.heard_at_ms = heard;
+            let before = entry.alert.severity;
             if entry.update(now, flag, severity, self.times.update_every_ms) {
-                changes.push(AlertChange { key, alert: Some(entry.alert.clone()) });
+                let what = if entry.alert.severity > before { What::Escalated } else { What::Updated };
+                changes.push(AlertChange { key, what, alert: Some(entry.alert.clone()) });
             }
             return;
         }
         let returns = self.entries.get(&key).map_or(0, |entry| entry.alert.returns.saturating_add(1));
         let alert = Alert { returns, ..Alert::raised(&self.gateway, now, flag, severity) };
-        changes.push(AlertChange { key: key.clone(), alert: Some(alert.clone()) });
+        changes.push(AlertChange { key: key.clone(), what: What::Raised, alert: Some(alert.clone()) });
         let hearing = Hearing::new(now, heard, flag.rhythm, flag.limits);
         self.entries.insert(key, Entry { alert, phase: Phase::Raised, changed_ms: now.steady_ms, hearing });
-    }
-
-    /// A reading has come. Returns whether its series has an alert that is raised.
-    pub fn hear(&mut self, now: Moment, heard: &Heard<'_>, changes: &mut Vec<AlertChange>) -> bool {
-        let kinds = [Detector::Limit, Detector::Spike, Detector::Stuck, Detector::Gap];
-        let mut has_alert = false;
-        for kind in kinds {
-            let key = KeyRef { device: heard.device, metric: heard.metric, kind: kind.alert_kind() };
-            has_alert |= self.hear_of(now, &key, heard.rhythm, |limits| heard.word(kind, limits), changes);
-        }
-        has_alert
-    }
-
-    /// Any reading of a device has come. Returns whether the device as a whole is missed.
-    pub fn hear_device(&mut self, now: Moment, device: &str, changes: &mut Vec<AlertChange>) -> bool {
-        let key = KeyRef { device, metric: DEVICE_METRIC, kind: Detector::Gap.alert_kind() };
-        self.hear_of(now, &key, None, |_| Word::Good, changes)
-    }
-
-    fn hear_of(
-        &mut self,
-        now: Moment,
-        key: &KeyRef<'_>,
-        rhythm: Option<Rhythm>,
-        word: impl FnOnce(u64) -> Word,
-        changes: &mut Vec<AlertChange>,
-    ) -> bool {
-        let listener = self.listener();
-        let Some((key, entry)) = self.entries.get_key_value_mut(key).filter(|(_, entry)| entry.is_raised()) else {
-            return false;
-        };
-        let word = word(entry.hearing.limits);
-        entry.hearing.hear(now, listener, rhythm, word);
-        let is_over = word == Word::Good && entry.hearing.is_good_for(self.times.clear_after_ms(&entry.alert));
-        if is_over {
-            entry.clear(now, None);
-        } else if word != Word::Nothing && entry.alert.stale_since_ms.take().is_some() {
-            entry.change(now);
-        } else {
-            return true;
-        }
-        changes.push(AlertChange { key: key.clone(), alert: Some(entry.alert.clone()) });
-        !is_over
-    }
-
-    /// A reading that came before the start is shown again: what it said then counts, and nothing is told.
-    pub fn hear_again(&mut self, received: Moment, heard: &Heard<'_>) {
-        let listener = self.listener();
-        for kind in [Detector::Limit, Detector::Spike, Detector::Stuck, Detector::Gap] {
-            let key = KeyRef { device: heard.device, metric: heard.metric, kind: kind.alert_kind() };
-            let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.is_raised()) else { continue };
-            if received.wall_ms >= entry.alert.raised_at_ms {
-                let word = if heard.flagged.has(kind) { Word::Bad } else { heard.word(kind, entry.hearing.limits) };
-                entry.hearing.hear(received, listener, heard.rhythm, word);
-            }
-        }
     }
 
     /// It is over, and not because of readings. Returns whether it was raised.
@@ -306,7 +221,7 @@ impl AlertBook {
     ) -> bool {
         let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.is_raised()) else { return false };
         entry.clear(now, Some(reason));
-        changes.push(AlertChange { key: key.clone(), alert: Some(entry.alert.clone()) });
+        changes.push(AlertChange { key: key.clone(), what: What::Cleared, alert: Some(entry.alert.clone()) });
         true
     }
 
@@ -327,7 +242,7 @@ impl AlertBook {
             if entry.alert.text.as_deref() != Some(&report.text) && now.steady_ms >= entry.changed_ms + OVER_AFTER_MS {
                 entry.alert.text = Some(report.text.clone());
                 entry.change(now);
-                changes.push(AlertChange { key, alert: Some(entry.alert.clone()) });
+                changes.push(AlertChange { key, what: What::Updated, alert: Some(entry.alert.clone()) });
             }
             return;
         }
@@ -352,7 +267,7 @@ impl AlertBook {
         let returns = self.entries.get(&key).map_or(0, |entry| entry.alert.returns.saturating_add(1));
         let text = Some(report.text.clone());
         let alert = Alert { returns, text, ..Alert::raised(&self.gateway, now, &flag, severity) };
-        changes.push(AlertChange { key: key.clone(), alert: Some(alert.clone()) });
+        changes.push(AlertChange { key: key.clone(), what: What::Raised, alert: Some(alert.clone()) });
         let phase = Phase::reported(report.trouble.stays(), now);
         let hearing = Hearing::new(now, now.wall_ms, None, 0);
         self.entries.insert(key, Entry { alert, phase, changed_ms: now.steady_ms, hearing });
@@ -384,7 +299,7 @@ impl AlertBook {
                 entry.phase = Phase::reported(false, now);
             }
             entry.change(now);
-            changes.push(AlertChange { key: key.clone(), alert: Some(entry.alert.clone()) });
+            changes.push(AlertChange { key: key.clone(), what: What::Acknowledged, alert: Some(entry.alert.clone()) });
         }
         true
     }
@@ -403,7 +318,7 @@ impl AlertBook {
         for key in &keys {
             let entry = self.entries.get_mut(key).expect("just found");
             entry.clear(now, Some(reason));
-            changes.push(AlertChange { key: key.clone(), alert: Some(entry.alert.clone()) });
+            changes.push(AlertChange { key: key.clone(), what: What::Cleared, alert: Some(entry.alert.clone()) });
         }
         keys.len()
     }
@@ -426,17 +341,19 @@ impl AlertBook {
         due.sort_by(|a, b| (&a.device, &a.metric, &a.kind).cmp(&(&b.device, &b.metric, &b.kind)));
         for key in due {
             let is_forgotten = now_ms >= self.forgotten_ms(&self.entries[&key]);
+            let mut what = What::Cleared;
             let entry = self.entries.get_mut(&key).expect("just found");
             match entry.phase {
                 Phase::Raised if is_forgotten => entry.clear(now, Some(ClearedReason::Forgotten)),
                 Phase::Raised => {
+                    what = What::Stale;
                     entry.alert.stale_since_ms = Some(entry.hearing.heard_at_ms);
                     entry.change(now);
                 }
                 Phase::Reported { .. } => entry.clear(now, None),
                 Phase::Cleared { .. } => {
                     entry.phase = Phase::Gone { since_ms: now.steady_ms };
-                    changes.push(AlertChange { key, alert: None });
+                    changes.push(AlertChange { key, what: What::Gone, alert: None });
                     continue;
                 }
                 Phase::Gone { .. } => {
@@ -444,7 +361,7 @@ impl AlertBook {
                     continue;
                 }
             }
-            changes.push(AlertChange { key, alert: Some(entry.alert.clone()) });
+            changes.push(AlertChange { key, what, alert: Some(entry.alert.clone()) });
         }
     }
 
@@ -496,11 +413,11 @@ impl Entry {
     fn update(&mut self, now: Moment, flag: &Flag<'_>, severity: Severity, every_ms: u64) -> bool {
         let alert = &mut self.alert;
         alert.count += 1;
-        if !flag.is_pending && is_graver(alert, flag) {
+        if !flag.is_pending && is_graver(alert, flag, severity) {
             alert.value = flag.value;
             alert.expected = if flag.kind == LIMIT { flag.expected } else { alert.expected.or(flag.expected) };
         }
-        alert.score = alert.score.max(flag.score);
+        alert.score = if flag.is_pending { alert.score } else { alert.score.max(flag.score) };
         let mut news = alert.stale_since_ms.take().is_some();
         for name in flag.detectors {
             if alert.detectors.iter().all(|known| known != name) {
@@ -528,8 +445,9 @@ impl Entry {
 
 /// Whether the alert should tell of this reading rather than of the one that it tells of: the farthest from what was normal before the
 /// trouble, or, beyond a limit, the farthest beyond. On the way back the trouble itself would seem to have been normal.
-fn is_graver(alert: &Alert, flag: &Flag<'_>) -> bool {
+fn is_graver(alert: &Alert, flag: &Flag<'_>, severity: Severity) -> bool {
     match alert.expected {
+        _ if flag.kind == LIMIT && severity != alert.severity => severity > alert.severity,
         _ if flag.kind == LIMIT => flag.score >= alert.score,
         Some(expected) => (flag.value - expected).abs() >= (alert.value - expected).abs(),
         None => true,

@@ -40,8 +40,8 @@ pub(super) struct Hearing {
     /// When it was heard last, for people.
     pub heard_at_ms: i64,
     /// Good readings in a row, and the time from the first to the last of them in which we listened.
-    good: u32,
-    good_ms: u64,
+    pub(super) good: u32,
+    pub(super) good_ms: u64,
     /// Limits that were exceeded since it was raised, a bit each: what is to be back within their clearing bounds.
     pub limits: u64,
 }

@@ -4,6 +4,7 @@
 //! [`state`] how it is kept across a restart.
 
 mod frozen;
+pub mod hold;
 pub mod limit;
 mod pace;
 pub mod profile;
@@ -15,6 +16,7 @@ mod stuck;
 
 use crate::core::alert::Severity;
 use crate::core::silence::Rhythm;
+use limit::Exceeded;
 
 /// In the order in which findings of one reading are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,6 +104,11 @@ pub struct Findings {
     pub device_may_have_alert: bool,
     /// Of its series, if that is watched.
     pub rhythm: Option<Rhythm>,
+    /// The gravest of the limits that are exceeded and raise an alert now; nothing while all of them wait.
+    pub limit: Option<Exceeded>,
+    /// All that raise one now, and all within whose clearing bounds the value is not; a bit each.
+    pub due_limits: u64,
+    pub uncleared_limits: u64,
 }
 
 impl Default for Findings {
@@ -116,6 +123,9 @@ impl Default for Findings {
             series_may_have_alert: false,
             device_may_have_alert: false,
             rhythm: None,
+            limit: None,
+            due_limits: 0,
+            uncleared_limits: 0,
         }
     }
 }

@@ -416,9 +416,9 @@ fn two_series_of_a_device_in_trouble_are_worse_than_one() {
 
 /// Of a metric that nothing is known of; a limit that was set is meant, unless it was also said how severe it may be.
 #[test]
-fn a_limit_that_was_set_is_as_severe_as_it_is_exceeded() {
+fn a_limit_that_was_set_is_as_severe_as_was_said() {
     let severity = |value: f64, has_limit: bool, own: Option<Severity>| {
-        let bounds = Bounds { high: Some(10.0), ..Bounds::NONE };
+        let bounds = Bounds { high: Some(10.0), severity: Severity::Critical, ..Bounds::NONE };
         let limits = Limits::new(has_limit.then(|| ("vibration".to_owned(), bounds)).into_iter().collect());
         let rule = |severity_max| Rule {
             words: vec!["vibration".to_owned()],
@@ -432,7 +432,7 @@ fn a_limit_that_was_set_is_as_severe_as_it_is_exceeded() {
         alert::read_alert(body.as_bytes()).expect("an alert").1.severity
     };
     assert_eq!(severity(60.0, true, None), Severity::Critical);
-    assert_eq!(severity(11.0, true, None), Severity::Minor);
+    assert_eq!(severity(11.0, true, None), Severity::Critical);
     assert_eq!(severity(60.0, true, Some(Severity::Minor)), Severity::Minor);
     assert_eq!(severity(f64::INFINITY, false, None), Severity::Warning, "nobody set that");
 }

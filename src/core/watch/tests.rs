@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::detector::Detector;
+use crate::core::detector::limit::Bounds;
 
 fn reading<'a>(device: &'a str, metric: &'a str, at_ms: i64, value: f64) -> Reading<'a> {
     Reading::at(at_ms, device, metric, value)

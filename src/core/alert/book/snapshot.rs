@@ -5,25 +5,23 @@ use super::{AlertBook, AlertKey, Hearing, Moment, as_i64};
 use crate::core::batch::varint::{self, Cursor};
 
 /// Differs from those of the chunks of series, among which it is stored.
-pub const VERSION: u8 = 0xb1;
+pub const VERSION: u8 = 0xb2;
 
 impl AlertBook {
-    pub fn snapshot(&self, now: Moment) -> Vec<u8> {
+    pub fn snapshot(&self, now: Moment, out: &mut Vec<u8>) {
         let raised = || self.entries.iter().filter(|(_, entry)| entry.is_raised());
-        let mut out = vec![VERSION];
-        varint::put_signed(&mut out, now.wall_ms);
-        varint::put(&mut out, raised().count() as u64);
+        varint::put_signed(out, now.wall_ms);
+        varint::put(out, raised().count() as u64);
         for (AlertKey { device, metric, kind }, entry) in raised() {
             for text in [device, metric, kind] {
-                varint::put_bytes(&mut out, text.as_bytes());
+                varint::put_bytes(out, text.as_bytes());
             }
-            entry.hearing.encode(now.signed_steady_ms(), &mut out);
+            entry.hearing.encode(now.signed_steady_ms(), out);
         }
-        out
     }
 
-    /// To be called before the alerts are restored. `None` if it cannot have been written by [`AlertBook::snapshot`]: nothing is remembered.
-    pub fn remember(&mut self, cursor: &mut Cursor<'_>, now: Moment) -> Option<()> {
+    /// To be called before the alerts are restored; `are_limits_known`: the limits are the same as they were. `None` if it cannot have been written by [`AlertBook::snapshot`]: nothing is remembered.
+    pub fn remember(&mut self, cursor: &mut Cursor<'_>, are_limits_known: bool, now: Moment) -> Option<()> {
         let written_ms = cursor.signed()?;
         // A wall clock that was wrong must not make them older than it takes to be forgotten.
         let away_ms = now.wall_ms.saturating_sub(written_ms).clamp(0, as_i64(self.times.silent_max_ms));
@@ -33,7 +31,9 @@ impl AlertBook {
         for _ in 0..count {
             let mut text = || Some(std::str::from_utf8(cursor.bytes()?).ok()?.to_owned());
             let key = AlertKey { device: text()?, metric: text()?, kind: text()? };
-            remembered.push((key, Hearing::decode(cursor, then_ms)?));
+            let hearing = Hearing::decode(cursor, then_ms)?;
+            let limits = if are_limits_known { hearing.limits } else { u64::MAX };
+            remembered.push((key, Hearing { limits, ..hearing }));
         }
         self.remembered_at_ms = written_ms;
         self.remembered.extend(remembered);

@@ -47,7 +47,7 @@ struct Life {
 
 impl Life {
     fn note(&mut self, second: u64, changes: &mut Vec<AlertChange>) {
-        for AlertChange { key, alert } in changes.drain(..) {
+        for AlertChange { key, alert, .. } in changes.drain(..) {
             let Some(alert) = alert else {
                 self.told.push(format!("{second}:G"));
                 self.rows.remove(&key);
@@ -80,12 +80,15 @@ impl Life {
     /// The process ends, with a snapshot or without, and starts again: what the store holds is all that is left.
     fn restart(&mut self, second: u64, has_snapshot: bool) {
         if has_snapshot {
-            self.snapshot = self.book.snapshot(at(second));
+            self.snapshot.clear();
+            self.book.snapshot(at(second), &mut self.snapshot);
         }
         self.book = AlertBook::new("g", AlertTimes::default());
         self.book.listen_from(at(second));
-        if let Some((_, rest)) = self.snapshot.split_first() {
-            self.book.remember(&mut Cursor { rest }, at(second)).expect("a snapshot of ours");
+        if !self.snapshot.is_empty() {
+            let mut cursor = Cursor { rest: &self.snapshot };
+            self.book.remember(&mut cursor, true, at(second)).expect("a snapshot of ours");
+            assert!(cursor.rest.is_empty());
         }
         for line in self.rows.values() {
             let (key, alert) = read_alert(line).expect("what was written");
@@ -110,7 +113,7 @@ fn good() -> Heard<'static> {
 }
 
 /// `script`: `second event` separated by commas, or `first..last/step event`. Events: w, m, M, c a spike of that severity; s a shift;
-/// o a spike of another series of the device, capped at warning; L a limit; g a silence; k a good reading, n one whose value cannot be, l a
+/// o a spike of another series of the device, capped at warning; L a limit, P one that waits; g a silence; k a good reading, n one whose value cannot be, l a
 /// late one, u one that is not judged, b one within a limit and not within its clearing bound; a, e acknowledged by Anna, Bea; x a restart,
 /// X one after a snapshot; - the gateway listens again from now on.
 fn live(script: &str, until: u64) -> String {
@@ -162,6 +165,10 @@ fn happen(life: &mut Life, second: u64, event: &str, changes: &mut Vec<AlertChan
         "L" => {
             let limit = flag("temp", second, Severity::Minor, &["limit"]);
             life.book.flag(now, &Flag { kind: "limit", limits: 1, ..limit }, changes);
+        }
+        "P" => {
+            let limit = flag("temp", second, Severity::Critical, &["limit"]);
+            life.book.flag(now, &Flag { kind: "limit", is_pending: true, ..limit }, changes);
         }
         "g" => {
             let gap = flag("temp", second, Severity::Minor, &["gap"]);
@@ -229,6 +236,9 @@ fn lives_of_alerts() {
         ("0 L, 1..60 b, 61..200 k", 100, "0:Rm 91:C"),
         ("0 L, 1..60 k, 20 b", 60, "0:Rm 51:C"),
         ("0 w, 1..60 b", 60, "0:Rw 31:C"),
+        // A limit that waits raises nothing; but while it is exceeded nothing clears.
+        ("0..200 P", 200, ""),
+        ("0 L, 1..20 k, 21 P, 22..60 k", 60, "0:Rm 21:Um 52:C"),
         // Acknowledged.
         ("0 w, 3 a, 4..95 k", 95, "0:Rw 3:Aw 34:C 94:G"),
         ("0 w, 3 a, 4 a", 20, "0:Rw 3:Aw"),
@@ -348,7 +358,7 @@ fn an_alert_tells_of_the_gravest_reading_and_of_what_was_normal_before() {
     };
     book.flag(at(20), &high, &mut changes);
     book.flag(at(26), &Flag { value: -1.0, expected: Some(1.5), score: 2.7, ..high }, &mut changes);
-    let AlertChange { key, alert } = changes.pop().expect("updated");
+    let AlertChange { key, alert, .. } = changes.pop().expect("updated");
     let text = crate::core::alert::message(&key, &alert.expect("raised"));
     assert_eq!(text, "oil of tank is -1; the limit is 1.5");
 }

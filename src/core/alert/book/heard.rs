@@ -1,0 +1,100 @@
+//! What readings say of alerts: each that comes of a series which may have one is told to the book.
+
+use super::super::hearing::Word;
+use super::{AlertBook, AlertChange, DEVICE_METRIC, Detector, KeyRef, Kinds, Moment, Rhythm, What};
+
+/// A reading of a series that may have alerts, and what it says of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
+    pub device: &'a str,
+    pub metric: &'a str,
+    /// When the series was heard last and how often it usually is, where that is known.
+    pub rhythm: Option<Rhythm>,
+    /// Kinds of alerts that the reading was flagged for.
+    pub flagged: Kinds,
+    /// It tells of the past.
+    pub is_late: bool,
+    /// Its value can be one.
+    pub is_usable: bool,
+    /// It was held against what is usual.
+    pub is_judged: bool,
+    /// Limits within whose clearing bounds it is not, a bit each.
+    pub uncleared_limits: u64,
+}
+
+impl Heard<'_> {
+    fn word(&self, kind: Detector, limits: u64) -> Word {
+        match kind {
+            // Whatever comes ends a silence.
+            Detector::Gap => Word::Good,
+            _ if self.is_late || self.flagged.has(kind) => Word::Nothing,
+            _ if !self.is_usable => Word::Bad,
+            Detector::Limit if self.uncleared_limits & limits != 0 => Word::Bad,
+            Detector::Limit => Word::Good,
+            _ if !self.is_judged => Word::Present,
+            _ => Word::Good,
+        }
+    }
+}
+
+impl AlertBook {
+    /// A reading has come. Returns whether its series has an alert that is raised.
+    pub fn hear(&mut self, now: Moment, heard: &Heard<'_>, changes: &mut Vec<AlertChange>) -> bool {
+        let kinds = [Detector::Limit, Detector::Spike, Detector::Stuck, Detector::Gap];
+        let mut has_alert = false;
+        for kind in kinds {
+            let key = KeyRef { device: heard.device, metric: heard.metric, kind: kind.alert_kind() };
+            has_alert |= self.hear_of(now, &key, heard.rhythm, |limits| heard.word(kind, limits), changes);
+        }
+        has_alert
+    }
+
+    /// Any reading of a device has come. Returns whether the device as a whole is missed.
+    pub fn hear_device(&mut self, now: Moment, device: &str, changes: &mut Vec<AlertChange>) -> bool {
+        let key = KeyRef { device, metric: DEVICE_METRIC, kind: Detector::Gap.alert_kind() };
+        self.hear_of(now, &key, None, |_| Word::Good, changes)
+    }
+
+    fn hear_of(
+        &mut self,
+        now: Moment,
+        key: &KeyRef<'_>,
+        rhythm: Option<Rhythm>,
+        word: impl FnOnce(u64) -> Word,
+        changes: &mut Vec<AlertChange>,
+    ) -> bool {
+        let listener = self.listener();
+        let Some((key, entry)) = self.entries.get_key_value_mut(key).filter(|(_, entry)| entry.is_raised()) else {
+            return false;
+        };
+        let word = word(entry.hearing.limits);
+        entry.hearing.hear(now, listener, rhythm, word);
+        let is_over = word == Word::Good && entry.hearing.is_good_for(self.times.clear_after_ms(&entry.alert));
+        if is_over {
+            entry.clear(now, None);
+        } else if word != Word::Nothing && entry.alert.stale_since_ms.take().is_some() {
+            entry.change(now);
+        } else {
+            return true;
+        }
+        changes.push(AlertChange {
+            key: key.clone(),
+            what: if is_over { What::Cleared } else { What::Updated },
+            alert: Some(entry.alert.clone()),
+        });
+        !is_over
+    }
+
+    /// A reading that came before the start is shown again: what it said then counts, and nothing is told.
+    pub fn hear_again(&mut self, received: Moment, heard: &Heard<'_>) {
+        let listener = self.listener();
+        for kind in [Detector::Limit, Detector::Spike, Detector::Stuck, Detector::Gap] {
+            let key = KeyRef { device: heard.device, metric: heard.metric, kind: kind.alert_kind() };
+            let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.is_raised()) else { continue };
+            if received.wall_ms >= entry.alert.raised_at_ms {
+                let word = if heard.flagged.has(kind) { Word::Bad } else { heard.word(kind, entry.hearing.limits) };
+                entry.hearing.hear(received, listener, heard.rhythm, word);
+            }
+        }
+    }
+}
