@@ -1,5 +1,6 @@
 //! The one durable log: every reading is here before its device hears that it was received.
 
+mod alert_log;
 pub mod announce;
 pub mod ballast;
 pub mod committer;

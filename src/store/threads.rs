@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 mod turns;
 
+use super::alert_log::AlertLog;
 use super::announce::{self, Announcer};
 pub use super::committer::{CommittedSequences, StoreCounters, Unstorable};
 use super::committer::{Committer, Job, Pending};
@@ -152,6 +153,7 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
                 committing_bytes: 0,
                 begun_bytes: 0,
             },
+            log: AlertLog::new(),
             announcer: Announcer::new(outbox.clone(), pacing.unstored_after),
             outbox,
             counters,
@@ -184,6 +186,7 @@ struct PipelineLoop {
     is_last: bool,
     has_more_to_delete: bool,
     intake: Intake,
+    log: AlertLog,
     announcer: Announcer,
     outbox: Outbox,
     counters: Arc<StoreCounters>,
@@ -222,6 +225,7 @@ impl PipelineLoop {
             }
             self.announcer.note(self.pipeline.open_alerts(), now);
             self.announcer.overdue(now);
+            self.tell_log();
             if self.stopping && !self.is_last && self.backlog.is_empty() {
                 self.is_last = true;
                 self.pipeline.request_final_snapshot();
@@ -230,6 +234,7 @@ impl PipelineLoop {
                 if self.has_work() {
                     self.seal();
                 } else if self.stopping && self.backlog.is_empty() {
+                    self.log.end();
                     return;
                 }
             }
@@ -334,6 +339,13 @@ impl PipelineLoop {
         self.hurry(Duration::ZERO);
     }
 
+    fn tell_log(&mut self) {
+        let (news, more) = self.pipeline.take_news();
+        if more > 0 || !news.is_empty() {
+            self.log.alerts(&news, more, self.moment().steady_ms);
+        }
+    }
+
     /// Something waits for the next commit, since `after` from now: what came earlier, or may wait less, comes first.
     fn hurry(&mut self, after: Duration) {
         let since = Instant::now() + after;
@@ -350,6 +362,7 @@ impl PipelineLoop {
         }
         self.watch_clocks();
         self.pipeline.tick(self.moment());
+        self.log.tick(self.moment().steady_ms);
         if self.has_work() || self.pipeline.is_snapshot_open() {
             self.hurry(Duration::ZERO);
         }

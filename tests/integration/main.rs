@@ -29,6 +29,7 @@ mod hostile;
 mod kill;
 mod kinesis;
 mod limits;
+mod log;
 mod mqtt;
 mod operate;
 mod profiles;

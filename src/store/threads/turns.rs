@@ -51,6 +51,9 @@ impl PipelineLoop {
     /// Whether there is something to be taken, and the store takes it.
     fn admits(&mut self, submission: &Submission) -> bool {
         let Submission { session, through, readings, undecodable, .. } = submission;
+        if !undecodable.is_empty() {
+            self.log.undecodable(undecodable, self.moment().steady_ms);
+        }
         let stores_something = !readings.is_empty() || !undecodable.is_empty();
         if !stores_something && !self.busy && !self.has_work() {
             // Nothing of this session can be waiting for the disk: it is answered at once.
