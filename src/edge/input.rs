@@ -135,8 +135,11 @@ impl Input {
             self.leave_line();
             return Poll::Pending;
         }
-        if self.has_rest() {
-            ready!(self.turn.poll_wait(context));
+        // First the lane, then the budget, for everybody: who waited for the lane with a place in the budget's line would hold up whoever has
+        // the lane and stands behind.
+        if self.has_rest() && self.turn.poll_wait(context).is_pending() {
+            self.leave_line();
+            return Poll::Pending;
         }
         ready!(self.place.get_or_insert_with(|| pipeline.place()).poll_turn(context));
         let turn = self.place.take();
