@@ -30,9 +30,10 @@ use crate::core::pipeline::PipelineSettings;
 use crate::core::watch::WatchSettings;
 use crate::disk;
 use crate::edge::outbox::Outbox;
-use crate::edge::{self, EdgeCounters, EdgeParts, EdgeSettings, Phase};
+use crate::edge::{self, EdgeBeats, EdgeCounters, EdgeParts, EdgeSettings, Phase};
 use crate::forward::status::Link;
 use crate::handoff::PipelineHandle;
+use crate::heartbeat::{Heartbeat, Watcher};
 use crate::ingest::{ClockState, Ingest, Route};
 use crate::store::announce;
 use crate::store::lock::{FolderLock, LockError};
@@ -41,7 +42,9 @@ use crate::store::reader::Reader;
 use crate::store::recovery::Recovered;
 use crate::store::retention::Capacity;
 use crate::store::schema::{OpenError, Synchronous};
-use crate::store::threads::{self, CommitPacing, CommittedSequences, Message, StoreCounters, StoreParts, StoreThreads};
+use crate::store::threads::{
+    self, CommitPacing, CommittedSequences, Message, StoreBeats, StoreCounters, StoreParts, StoreThreads,
+};
 use crate::store::writer::{Writer, WriterSettings, store_path};
 
 mod sinks;
@@ -140,6 +143,8 @@ struct Parts {
     link: watch::Sender<Link>,
     run: RunId,
     counters: Arc<StoreCounters>,
+    beats: StoreBeats,
+    heartbeat: Heartbeat,
 }
 
 impl Parts {
@@ -166,6 +171,8 @@ impl Parts {
             sinks: self.sinks.iter().flat_map(|sink| sink.sources.clone()).collect(),
             clock: clock.clone(),
             phase: phase.clone(),
+            watcher: RefCell::new(Watcher::new(&self.heartbeat)),
+            stalled: RefCell::default(),
             now_ms,
         })
     }
@@ -248,6 +255,7 @@ pub async fn run(
         now_ms,
         phase: phase_seen,
         outbox,
+        beats: EdgeBeats::new(&parts.heartbeat, &parts.beats.committer),
     };
     let local = LocalSet::new();
     let mut edge = local.spawn_local(edge::run(listener, edge_parts));
@@ -317,6 +325,8 @@ fn start(
     let committed =
         CommittedSequences { raw: watch::Sender::new(last_raw), anomalies: watch::Sender::new(last_anomalies) };
     let (pipeline, receiver) = mpsc::channel();
+    let heartbeat = Heartbeat::default();
+    let beats = StoreBeats { pipeline: heartbeat.beat("pipeline"), committer: heartbeat.beat("committer") };
     let mut parts = SinkParts {
         settings,
         store: &path,
@@ -324,6 +334,7 @@ fn start(
         committed: &committed,
         link: &link,
         pipeline: &pipeline,
+        heartbeat: &heartbeat,
     };
     let sinks = settings.sinks.iter().map(|sink| parts.start(sink)).collect::<Result<Vec<_>, _>>()?;
     warn_of_left_sinks(&writer).map_err(GatewayError::Sqlite)?;
@@ -341,10 +352,11 @@ fn start(
         committed,
         counters: Arc::clone(&counters),
         outbox: outbox.clone(),
+        beats: beats.clone(),
         now_ms,
     })
     .map_err(GatewayError::System)?;
-    Ok(Parts { _lock: lock, threads, pipeline, sinks, link, run, counters })
+    Ok(Parts { _lock: lock, threads, pipeline, sinks, link, run, counters, beats, heartbeat })
 }
 
 /// A disk that may write a file's metadata before its content has been seen to damage databases when the power went.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 pub use budget::{Budget, Place, Share};
 
@@ -103,6 +103,20 @@ pub struct AlertAcknowledgement {
     pub share: Option<Share>,
 }
 
+/// Asks whether the pipeline thread still takes what comes.
+#[derive(Debug)]
+pub struct Ping {
+    answer: oneshot::Sender<()>,
+    _share: Share,
+}
+
+impl Ping {
+    pub fn answer(self) {
+        // Whoever asked is gone only when the process is ending.
+        let _ = self.answer.send(());
+    }
+}
+
 /// What the edge sends to the pipeline thread.
 #[derive(Debug)]
 pub enum Input {
@@ -112,6 +126,7 @@ pub enum Input {
     Farewell(u64),
     /// Something is wrong with the gateway itself, or still is.
     Report(Report),
+    Ping(Ping),
 }
 
 /// The sending half, cheap to clone.
@@ -138,7 +153,11 @@ impl<T: From<Input>> Clone for PipelineHandle<T> {
 
 impl<T: From<Input>> PipelineHandle<T> {
     pub fn new(sender: mpsc::Sender<T>, budget_bytes: u32) -> Self {
-        PipelineHandle { sender, budget: Budget::new(budget_bytes) }
+        PipelineHandle::with_budget(sender, Budget::new(budget_bytes))
+    }
+
+    pub fn with_budget(sender: mpsc::Sender<T>, budget: Budget) -> Self {
+        PipelineHandle { sender, budget }
     }
 
     /// A place in the line of those that want to submit something. To be kept until they have.
@@ -168,6 +187,13 @@ impl<T: From<Input>> PipelineHandle<T> {
     /// Something is wrong with the gateway itself. Not charged: whoever reports paces it, with [`crate::core::alert::ReportPacer`].
     pub fn report(&self, report: Report) -> Result<(), PipelineGone> {
         self.send(Input::Report(report))
+    }
+
+    /// Asks, in a turn of [`Self::place`], whether the pipeline still takes what comes.
+    pub fn ping(&self) -> Result<oneshot::Receiver<()>, PipelineGone> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Input::Ping(Ping { answer, _share: self.charge(0) }))?;
+        Ok(answered)
     }
 
     fn charge(&self, bytes: usize) -> Share {

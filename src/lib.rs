@@ -14,4 +14,5 @@ pub mod commands;
 pub mod config;
 pub mod counter;
 pub mod disk;
+pub mod heartbeat;
 mod limits;

@@ -8,11 +8,12 @@ pub mod ledger;
 mod metrics;
 pub mod status;
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{SendError, Sender};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -24,6 +25,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::core::alert::{Report, ReportPacer, Trouble};
+use crate::handoff::Input;
 use crate::store::threads::Message;
 use control::ControlSocket;
 use status::{Sources, Status};
@@ -71,11 +74,15 @@ pub async fn run(
 
 /// The gateway's own record: every minute, and when its state changes.
 async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
-    let mut last: Option<((&'static str, u64), tokio::time::Instant)> = None;
+    let mut last: Option<((Cow<'static, str>, u64), tokio::time::Instant)> = None;
+    let mut reports = ReportPacer::default();
     loop {
+        if report_stalls(&sources, &pipeline, &mut reports).is_err() {
+            return;
+        }
         // A damaged store may be salvaged in less time than this looks again: its number tells.
         let state = (sources.state_name(), sources.store.salvaging.get());
-        let is_due = last.is_none_or(|(known, at)| known != state || at.elapsed() >= RECORD_EVERY);
+        let is_due = last.as_ref().is_none_or(|(known, at)| *known != state || at.elapsed() >= RECORD_EVERY);
         if is_due && let Ok(status) = sources.status() {
             last = Some((state, tokio::time::Instant::now()));
             if pipeline.send(Message::Gateway(status.record_tail())).is_err() {
@@ -84,6 +91,32 @@ async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
         }
         tokio::time::sleep(STATE_CHECK_EVERY).await;
     }
+}
+
+/// Says which thread does not move: in the log once, as an alert for as long as it lasts. A pipeline that stalls cannot raise one.
+fn report_stalls(
+    sources: &Sources,
+    pipeline: &Sender<Message>,
+    reports: &mut ReportPacer,
+) -> Result<(), SendError<Message>> {
+    let before = sources.unhealthy();
+    if let Some(thread) = sources.look_for_stalls() {
+        tracing::error!(
+            "the {thread} thread does not move: what depends on it waits; restart the gateway if that lasts"
+        );
+    }
+    let Some(thread) = sources.stalled.borrow().clone() else {
+        if before.is_some() {
+            tracing::info!("all threads move again");
+        }
+        return Ok(());
+    };
+    let now_ms = u64::try_from(sources.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if thread != "pipeline" && reports.is_due(&Trouble::Stalled, now_ms) {
+        let text = format!("the {thread} thread of the gateway does not move: what depends on it waits");
+        pipeline.send(Message::Input(Input::Report(Report::new(Trouble::Stalled, text))))?;
+    }
+    Ok(())
 }
 
 async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<Message>) {
@@ -155,9 +188,8 @@ fn answer_question(request: &Request<Incoming>, sources: &Sources) -> Response<F
     };
     match request.uri().path() {
         "/" => reply(StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned()),
-        "/healthz" => reply(StatusCode::OK, TEXT, "ok\n".to_owned()),
-        "/readyz" if sources.is_ready() => reply(StatusCode::OK, TEXT, "ready\n".to_owned()),
-        "/readyz" => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{}\n", sources.state_name())),
+        "/healthz" => health("ok", sources.unhealthy().map(Cow::Owned)),
+        "/readyz" => health("ready", sources.unready()),
         "/metrics" => with_status("text/plain; version=0.0.4; charset=utf-8", &metrics::write),
         "/api/status" => with_status("application/json", &|status| pretty(status)),
         "/api/alerts" => list_alerts(request.uri().query(), sources),
@@ -167,6 +199,11 @@ fn answer_question(request: &Request<Incoming>, sources: &Sources) -> Response<F
             "served here: / /api/status /api/alerts /metrics /healthz /readyz\n".to_owned(),
         ),
     }
+}
+
+fn health(well: &str, trouble: Option<Cow<'static, str>>) -> Response<Full<Bytes>> {
+    let status = if trouble.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    reply(status, TEXT, format!("{}\n", trouble.as_deref().unwrap_or(well)))
 }
 
 fn list_alerts(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {

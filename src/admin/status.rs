@@ -1,5 +1,6 @@
 //! What the gateway says of itself: to `/api/status`, to its page, to its own records and to `outrider/status`.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use crate::core::identity::{RunId, Stream};
 use crate::disk::{self, DiskSpace};
 use crate::edge::{EdgeCounters, Phase};
 use crate::forward::status::ForwardStatus;
+use crate::heartbeat::Watcher;
 use crate::ingest::ClockState;
 use crate::store::cursors::EXPIRED_WITH_SINK;
 use crate::store::reader::Reader;
@@ -40,6 +42,9 @@ pub struct Sources {
     pub sinks: Vec<SinkSource>,
     pub clock: ClockState,
     pub phase: tokio::sync::watch::Receiver<Phase>,
+    pub watcher: RefCell<Watcher>,
+    /// The thread that did not move when it was last looked.
+    pub stalled: RefCell<Option<String>>,
     pub now_ms: fn() -> i64,
 }
 
@@ -48,7 +53,7 @@ pub struct Status {
     pub version: &'static str,
     pub gateway: String,
     pub run: String,
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     pub clock: &'static str,
     pub started_at_ms: i64,
     pub uptime_s: u64,
@@ -240,21 +245,37 @@ impl Sources {
         left.filter_map(status).collect()
     }
 
-    /// Ready: it takes readings, and what it takes gets stored.
-    pub fn is_ready(&self) -> bool {
-        *self.phase.borrow() == Phase::Running && !self.store.is_failing() && !self.store.is_refusing()
+    /// Looks whether all threads move; to be called about every second. The one that has stalled since the last look, if that is news.
+    pub fn look_for_stalls(&self) -> Option<String> {
+        let is_running = *self.phase.borrow() == Phase::Running;
+        let found = self.watcher.borrow_mut().look(self.started.elapsed()).filter(|_| is_running);
+        let before = self.stalled.replace(found.clone());
+        found.filter(|found| before.as_ref() != Some(found))
+    }
+
+    /// Why the process does not do its work, in one word: a thread does not move.
+    pub fn unhealthy(&self) -> Option<String> {
+        self.stalled.borrow().as_ref().map(|thread| format!("stalled:{thread}"))
+    }
+
+    /// Why it takes no readings, or does not store what it takes, in one word.
+    pub fn unready(&self) -> Option<Cow<'static, str>> {
+        if *self.phase.borrow() == Phase::Draining {
+            return Some("stopping".into());
+        }
+        let unstorable = self.store.unstorable().map(|cause| cause.name().into());
+        self.unhealthy().map(Cow::Owned).or(unstorable)
     }
 
     /// In one word, worst first.
-    pub fn state_name(&self) -> &'static str {
-        match *self.phase.borrow() {
-            Phase::Draining => "stopping",
-            Phase::Running if self.store.is_failing() => "store_failing",
-            Phase::Running if self.store.is_refusing() => "store_full",
-            Phase::Running if self.store.is_expiring() => "expiring",
-            Phase::Running if self.store.is_salvaging() => "salvaging",
-            Phase::Running if self.sinks.iter().any(|sink| sink.status.last_error().is_some()) => "sink_failing",
-            Phase::Running => "running",
+    pub fn state_name(&self) -> Cow<'static, str> {
+        let is_sink_failing = || self.sinks.iter().any(|sink| sink.status.last_error().is_some());
+        match self.unready() {
+            Some(unready) => unready,
+            None if self.store.is_expiring() => "expiring".into(),
+            None if self.store.is_salvaging() => "salvaging".into(),
+            None if is_sink_failing() => "sink_failing".into(),
+            None => "running".into(),
         }
     }
 
@@ -305,7 +326,7 @@ impl Status {
         let record = Record {
             version: self.version,
             at_ms: self.now_ms,
-            state: self.state,
+            state: &self.state,
             clock: self.clock,
             uptime_s: self.uptime_s,
             received: &self.received,

@@ -8,6 +8,8 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::retained::{Retained, Scan, ScanStep};
 use super::router::{Envelope, RouterDead, RouterFeed, RouterLog};
 use super::subscriber::{Grant, Hosts, Message, Pool, Subscriber, host_part};
@@ -69,6 +71,7 @@ pub struct Fanout {
     pool: Rc<Pool>,
     clients: RouterFeed,
     own: RouterFeed,
+    pinged: Rc<Notify>,
     settings: Rc<EdgeSettings>,
     counters: Arc<EdgeCounters>,
     /// Something had to give way since it was last asked for.
@@ -100,6 +103,7 @@ impl Fanout {
             pool: Rc::new(Pool::new(settings.subscribers_bytes_max, settings.subscriber_bytes_max)),
             clients,
             own,
+            pinged: Rc::default(),
             settings,
             counters,
             is_short: Rc::default(),
@@ -146,6 +150,15 @@ impl Fanout {
             let clients = self.clients.clone();
             Box::pin(async move { clients.publish(envelope).await })
         }))
+    }
+
+    /// Returns when a ping has come through both logs of the router.
+    pub async fn ping(&self) -> Result<(), RouterDead> {
+        for feed in [&self.clients, &self.own] {
+            feed.publish(Envelope::ping()).await?;
+            self.pinged.notified().await;
+        }
+        Ok(())
     }
 
     /// The same for a message of the gateway's own.
@@ -270,6 +283,10 @@ impl Fanout {
     async fn deal_out(self, mut log: RouterLog, is_own: bool) {
         let (mut cost, mut receivers) = (0, Vec::new());
         while let Ok(envelope) = log.next().await {
+            if envelope.is_ping() {
+                self.pinged.notify_one();
+                continue;
+            }
             cost += NODE_COST * self.find_receivers(envelope.topic(), is_own, &mut receivers);
             for (subscriber, granted) in receivers.drain(..) {
                 self.queue(&subscriber, message(&envelope, granted, false, is_own && self.settings.reserves_own));

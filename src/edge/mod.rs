@@ -11,6 +11,7 @@ mod input;
 mod lane;
 mod moderation;
 pub mod outbox;
+mod ping;
 mod publish;
 mod retained;
 mod router;
@@ -36,6 +37,7 @@ use input::ReadBuffer;
 use lane::Lane;
 pub use moderation::runtime;
 use outbox::Outbox;
+pub use ping::EdgeBeats;
 use router::Envelope;
 pub use router::RouterDead;
 use sessions::Sessions;
@@ -201,14 +203,16 @@ pub struct EdgeParts<T: From<Input>> {
     pub phase: watch::Receiver<Phase>,
     /// The gateway's own messages: alerts and status.
     pub outbox: Outbox,
+    pub beats: EdgeBeats,
 }
 
 /// Serves until the phase is [`Phase::Draining`] and every connection has ended, or until the router dies. Must run in a `LocalSet`.
 pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgeParts<T>) -> Result<(), RouterDead> {
-    let EdgeParts { settings, pipeline, ingest, counters, now_ms, phase, outbox } = parts;
+    let EdgeParts { settings, pipeline, ingest, counters, now_ms, phase, outbox, beats } = parts;
     let settings = Rc::new(settings);
     let fanout = Fanout::start(Rc::clone(&settings), Arc::clone(&counters))?;
     tokio::task::spawn_local(publish_own(outbox, fanout.clone()));
+    tokio::task::spawn_local(ping::run(pipeline.clone(), fanout.clone(), beats.clone()));
     let (sessions_max, expiry_max) = (settings.persistent_sessions_max, settings.session_expiry_max);
     let sessions = Sessions::new(fanout.clone(), Arc::clone(&counters), sessions_max, expiry_max);
     let kept_max = settings.packets_under_way_bytes_max.max(4 * settings.packet_bytes_max);
@@ -235,6 +239,7 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
         tokio::select! {
             accepted = listener.accept() => accept(&edge, &places, accepted).await,
             _ = health.tick() => {
+                beats.thread.moved();
                 if edge.fanout.is_dead() {
                     return Err(RouterDead);
                 }

@@ -17,6 +17,7 @@ use crate::core::delivery::{
     RetryReason,
 };
 use crate::core::identity::Stream;
+use crate::heartbeat::Beat;
 use crate::store::cursors::{CursorChange, DeadLetter};
 use crate::store::reader::Reader;
 use crate::store::schema;
@@ -34,6 +35,8 @@ pub struct ForwarderParts {
     pub link: watch::Receiver<Link>,
     pub pipeline: Sender<Message>,
     pub status: Arc<ForwardStatus>,
+    /// Of the sink's thread.
+    pub beat: Beat,
     /// Of the jitter.
     pub seed: u64,
     /// How long the end of the process waits for what is not delivered yet.
@@ -55,6 +58,7 @@ struct Forwarder<S> {
     link: watch::Receiver<Link>,
     pipeline: Sender<Message>,
     status: Arc<ForwardStatus>,
+    beat: Beat,
     started: Instant,
     /// What was committed so far was read: what comes next is new, and may wait for more.
     caught_up: bool,
@@ -83,6 +87,7 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
         link: parts.link,
         pipeline: parts.pipeline,
         status: parts.status,
+        beat: parts.beat,
         started: Instant::now(),
         caught_up: false,
         noticed_us: None,
@@ -147,7 +152,10 @@ impl<S: Sink + 'static> Forwarder<S> {
         }
         let since_us = self.noticed_us.take().unwrap_or_else(|| self.now_us());
         let committed = *self.committed.borrow_and_update();
-        match self.source.offer_to(&mut self.delivery, since_us) {
+        let call = self.beat.at_disk();
+        let offered = self.source.offer_to(&mut self.delivery, since_us);
+        drop(call);
+        match offered {
             Ok(read) => {
                 self.caught_up = read == Read::End;
                 if read == Read::End {

@@ -20,6 +20,7 @@ use crate::forward::sinks::archive::{self, ArchiveSettings, ArchiverParts};
 use crate::forward::sinks::archive_folder::ArchiveFolder;
 use crate::forward::sinks::kinesis::{self, KinesisConnection, KinesisSink};
 use crate::forward::status::{ForwardStatus, Link};
+use crate::heartbeat::{Beat, Heartbeat};
 use crate::store::reader::Reader;
 use crate::store::threads::{CommittedSequences, Message};
 use crate::store::writer::Writer;
@@ -75,6 +76,7 @@ pub(super) struct SinkParts<'a> {
     pub committed: &'a CommittedSequences,
     pub link: &'a watch::Sender<Link>,
     pub pipeline: &'a mpsc::Sender<Message>,
+    pub heartbeat: &'a Heartbeat,
 }
 
 impl SinkParts<'_> {
@@ -96,6 +98,7 @@ impl SinkParts<'_> {
         let archive_folder = ArchiveFolder::open(folder, *bytes_max, *free_percent_min)
             .map_err(|source| GatewayError::Archive { folder: folder.clone(), source })?;
         let archive_folder = Arc::new(Mutex::new(archive_folder));
+        let beat = self.beat(&sink.name);
         let mut archivers = Vec::new();
         let mut sources = Vec::new();
         for stream in Stream::ALL {
@@ -116,9 +119,10 @@ impl SinkParts<'_> {
                 link: self.link.subscribe(),
                 pipeline: self.pipeline.clone(),
                 status,
+                beat: beat.clone(),
             });
         }
-        spawn(&sink.name, sources, move || async move {
+        spawn(&sink.name, sources, beat, move || async move {
             let tasks = LocalSet::new();
             for archiver in archivers {
                 tasks.spawn_local(archive::run(archiver));
@@ -135,6 +139,7 @@ impl SinkParts<'_> {
         streams: Vec<(Stream, String)>,
     ) -> Result<SinkThread, GatewayError> {
         let gateway = self.settings.gateway_id.clone();
+        let beat = self.beat(name);
         let mut forwarders = Vec::new();
         let mut sources = Vec::new();
         for (stream, cloud_stream) in streams {
@@ -151,12 +156,13 @@ impl SinkParts<'_> {
                 link: self.link.subscribe(),
                 pipeline: self.pipeline.clone(),
                 status,
+                beat: beat.clone(),
                 seed: random_seed()?,
                 flush_within: self.settings.grace,
             };
             forwarders.push((parts, cloud_stream));
         }
-        spawn(name, sources, move || async move {
+        spawn(name, sources, beat, move || async move {
             let http = kinesis::http_client(&connection);
             let tasks = LocalSet::new();
             for (parts, cloud_stream) in forwarders {
@@ -165,6 +171,10 @@ impl SinkParts<'_> {
             }
             tasks.await;
         })
+    }
+
+    fn beat(&self, name: &str) -> Beat {
+        self.heartbeat.beat(thread_name(name))
     }
 
     fn reader(&self) -> Result<Reader, GatewayError> {
@@ -177,16 +187,28 @@ fn random_seed() -> Result<u64, GatewayError> {
     getrandom::u64().map_err(|error| GatewayError::System(std::io::Error::other(error)))
 }
 
+fn thread_name(sink: &str) -> String {
+    format!("sink-{sink}")
+}
+
 /// A thread with a runtime of its own: what one sink waits for is nothing to the others.
 fn spawn<F: Future<Output = ()>>(
     name: &str,
     sources: Vec<SinkSource>,
+    beat: Beat,
     work: impl FnOnce() -> F + Send + 'static,
 ) -> Result<SinkThread, GatewayError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
     let thread = std::thread::Builder::new()
-        .name(format!("sink-{name}"))
-        .spawn(move || runtime.block_on(work()))
+        .name(thread_name(name))
+        .spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = work() => {}
+                    () = beat.pulse() => {}
+                }
+            });
+        })
         .map_err(GatewayError::System)?;
     Ok(SinkThread { name: name.to_owned(), thread, sources })
 }

@@ -17,6 +17,7 @@ use super::writer::{CommitInput, CommitReport, Writer};
 use crate::core::identity::Stream;
 use crate::counter::{Counter, Gauge};
 use crate::handoff::{SessionProgress, Share};
+use crate::heartbeat::Beat;
 
 /// What is durable, for the forwarders; updated after each commit.
 #[derive(Debug)]
@@ -169,12 +170,14 @@ pub(super) struct Committer {
     pub pipeline: Sender<Message>,
     pub committed: CommittedSequences,
     pub counters: Arc<StoreCounters>,
+    pub beat: Beat,
 }
 
 impl Committer {
     pub fn run(mut self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
             self.serve(job);
+            let _call = self.beat.at_disk();
             if let Err(error) = self.writer.maintain(Instant::now()) {
                 tracing::debug!(%error, "the store's log could not be moved into its file; it is tried after the next commit");
             }
@@ -186,11 +189,13 @@ impl Committer {
 
     fn serve(&mut self, mut job: Job) {
         let started = Instant::now();
+        let call = self.beat.at_disk();
         // Two readers may have found the same damage: the second time it is no longer this file.
         if job.damaged.is_some() && job.damaged == self.writer.file() {
             self.renew(&"found by a reader");
         }
         let report = self.commit_until_done(&job.input);
+        drop(call);
         // The sinks first: whoever has an acknowledgement and ends the process must find them knowing of it.
         for batch in job.input.batches() {
             self.committed.of(batch.stream).send_replace(batch.last_sequence);
@@ -204,6 +209,7 @@ impl Committer {
         }
         drop(job.waiting);
         self.count(&report, started.elapsed());
+        self.beat.rest();
         // The pipeline is gone only when the process is ending.
         let _ = self.pipeline.send(Message::Committed { has_more: report.deleted.has_more });
     }

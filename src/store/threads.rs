@@ -28,6 +28,7 @@ use crate::core::batch::CLOSED_AT_BYTES;
 use crate::core::pipeline::{ClockNotice, Pipeline};
 use crate::edge::outbox::{Outbox, OwnMessage};
 use crate::handoff::Input;
+use crate::heartbeat::Beat;
 
 /// When a batch is sealed, once the commit before it has returned.
 #[derive(Clone, Copy, Debug)]
@@ -113,13 +114,31 @@ pub struct StoreParts {
     pub committed: CommittedSequences,
     pub counters: Arc<StoreCounters>,
     pub outbox: Outbox,
+    pub beats: StoreBeats,
     pub now_ms: fn() -> i64,
+}
+
+/// That both threads move.
+#[derive(Clone, Debug, Default)]
+pub struct StoreBeats {
+    pub pipeline: Beat,
+    /// Nothing is expected of it between two commits.
+    pub committer: Beat,
 }
 
 /// Starts both; they end after [`Message::Shutdown`], when everything submitted before it is durable.
 pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
-    let StoreParts { writer, pipeline, pacing, messages: (sender, receiver), committed, counters, outbox, now_ms } =
-        parts;
+    let StoreParts {
+        writer,
+        pipeline,
+        pacing,
+        messages: (sender, receiver),
+        committed,
+        counters,
+        outbox,
+        beats,
+        now_ms,
+    } = parts;
     // One job: the pipeline seals only when the committer is idle.
     let (jobs, next_job) = sync_channel::<Job>(1);
     counters.room_bytes.set(u64::MAX);
@@ -129,7 +148,13 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
     let unfinished = writer.unfinished_salvages().unwrap_or_default();
     SalvageParts::new(writer.settings(), &counters, &sender).spawn(unfinished);
     let when_full = writer.settings().capacity.when_full;
-    let committer = Committer { writer, pipeline: sender, committed, counters: Arc::clone(&counters) };
+    let committer = Committer {
+        writer,
+        pipeline: sender,
+        committed,
+        counters: Arc::clone(&counters),
+        beat: beats.committer.clone(),
+    };
     let committer = std::thread::Builder::new().name("committer".to_owned()).spawn(move || committer.run(&next_job))?;
     let pipeline = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
         let now = Instant::now();
@@ -157,6 +182,7 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
             announcer: Announcer::new(outbox.clone(), pacing.unstored_after),
             outbox,
             counters,
+            beats,
             reports: ReportPacer::default(),
             now_ms,
             started: now,
@@ -190,6 +216,7 @@ struct PipelineLoop {
     announcer: Announcer,
     outbox: Outbox,
     counters: Arc<StoreCounters>,
+    beats: StoreBeats,
     reports: ReportPacer,
     now_ms: fn() -> i64,
     started: Instant,
@@ -199,6 +226,7 @@ struct PipelineLoop {
 impl PipelineLoop {
     fn run(mut self, receiver: &Receiver<Message>) {
         loop {
+            self.beats.pipeline.moved();
             if self.is_gathering(Instant::now()) {
                 std::thread::sleep(GATHER_PAUSE);
             }
@@ -271,6 +299,7 @@ impl PipelineLoop {
                 }
             }
             Message::Input(Input::Report(report)) => self.pipeline.report(&report, self.moment()),
+            Message::Input(Input::Ping(ping)) => ping.answer(),
             Message::Committed { has_more } => {
                 self.busy = false;
                 if self.counters.hung.swap(false, Ordering::Relaxed) {
@@ -474,6 +503,7 @@ impl PipelineLoop {
         self.oldest = None;
         self.busy = true;
         self.sealed = Instant::now();
+        self.beats.committer.moved();
         self.jobs.send(job).expect("the committer outlives the pipeline thread");
     }
 }

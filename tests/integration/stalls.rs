@@ -1,11 +1,14 @@
 //! What waits while the disk stands still goes on when it answers: everybody, at once, and in the order in which they came.
 
 use std::io::Write;
+use std::sync::mpsc;
 use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
 
+use outrider::heartbeat::STALLED_AFTER;
+
 use crate::client::{Client, publish_packet};
-use crate::gateway::wait_until;
+use crate::gateway::{get, wait_until};
 use crate::in_process::InProcess;
 use crate::vfs::Disk;
 
@@ -113,5 +116,56 @@ fn devices_that_waited_for_the_disk_all_go_on_when_it_answers() {
     }
     hung.assert_idle();
     Client::connect(hung.gateway.mqtt, "afterwards").publish("devices/afterwards/t", b"1");
+    hung.gateway.stop();
+}
+
+fn answer(gateway: &InProcess, path: &str) -> (u16, String) {
+    get(gateway.admin, path)
+}
+
+/// The sink looks at the link whenever it has something to do, so whoever is changing the link holds it up.
+#[test]
+fn a_thread_that_does_not_move_is_named_and_raises_an_alert() {
+    let HungGateway { gateway, _folder, .. } = start(1 << 20);
+    let mut client = Client::connect(gateway.mqtt, "device");
+    assert_eq!(client.subscribe(&[("alerts/_gateway/stalled/gateway", 1)]), [1]);
+    let well = |path, word: &str| answer(&gateway, path) == (200, format!("{word}\n"));
+    assert!(well("/healthz", "ok") && well("/readyz", "ready"));
+    let link = gateway.link.clone();
+    let (release, released) = mpsc::channel::<()>();
+    let blocking = spawn(move || link.send_modify(|_| assert!(released.recv().is_err(), "dropped")));
+    // It is stored and acknowledged, whatever the sink does.
+    Client::connect(gateway.mqtt, "other").publish("devices/other/t", b"1");
+    let stalled = (503, "stalled:sink-archive\n".to_owned());
+    wait_until("the sink is named", || answer(&gateway, "/healthz") == stalled);
+    assert_eq!(answer(&gateway, "/readyz"), stalled);
+    let alert: serde_json::Value = serde_json::from_slice(&client.receive().payload).unwrap();
+    assert_eq!((alert["state"].as_str(), alert["severity"].as_str()), (Some("raised"), Some("critical")));
+    assert!(alert["message"].as_str().unwrap().contains("sink-archive"), "{alert}");
+    drop(release);
+    blocking.join().unwrap();
+    wait_until("all is well again", || well("/healthz", "ok") && well("/readyz", "ready"));
+    gateway.stop();
+}
+
+#[test]
+fn a_disk_that_hangs_is_not_ready_and_yet_healthy() {
+    let hung = start(64 << 10);
+    let clients: Vec<_> = (0..4).map(|n| Client::connect(hung.gateway.mqtt, &format!("device-{n}"))).collect();
+    hung.disk.hang();
+    let waiting: Vec<_> = clients
+        .into_iter()
+        .enumerate()
+        .map(|(n, client)| publish_all(client, format!("devices/device-{n}/t"), vec![b' '; 30_000], 20))
+        .collect();
+    wait_until("it is said", || answer(&hung.gateway, "/readyz") == (503, "disk_hung\n".to_owned()));
+    let since = Instant::now();
+    wait_until("longer than a thread may stand still", || {
+        assert_eq!(answer(&hung.gateway, "/healthz"), (200, "ok\n".to_owned()));
+        since.elapsed() > 2 * STALLED_AFTER
+    });
+    hung.disk.release();
+    wait_until("it is ready again", || answer(&hung.gateway, "/readyz") == (200, "ready\n".to_owned()));
+    drop(waiting);
     hung.gateway.stop();
 }

@@ -95,6 +95,7 @@ impl Bench {
             link: self.link.subscribe(),
             pipeline,
             status: Arc::clone(&self.status),
+            beat: Default::default(),
             seed: 1,
             flush_within: Duration::from_secs(60),
         }

@@ -19,6 +19,7 @@ use crate::core::identity::{RunId, Stream};
 use crate::core::record;
 use crate::disk;
 use crate::forward::status::{ForwardStatus, Link};
+use crate::heartbeat::Beat;
 use crate::store::cursors::CursorChange;
 use crate::store::reader::{HeldBatch, ReadError, Reader};
 use crate::store::schema;
@@ -44,6 +45,8 @@ pub struct ArchiverParts {
     pub link: watch::Receiver<Link>,
     pub pipeline: Sender<Message>,
     pub status: Arc<ForwardStatus>,
+    /// Of the sink's thread.
+    pub beat: Beat,
 }
 
 /// Level 1 and a window of 512 KiB: a gateway has neither cores nor memory to spare, and the lines repeat themselves within less.
@@ -187,6 +190,7 @@ impl Archiver {
 
     /// Passes over files that a crash cut off from their cursor.
     fn recover(&mut self) -> Result<Step, StepError> {
+        let _call = self.parts.beat.at_disk();
         let Some(name) = self.next_name()? else {
             return Ok(Step::CaughtUp);
         };
@@ -228,6 +232,7 @@ impl Archiver {
         if self.parts.link.borrow().is_down() {
             return Ok(Step::CaughtUp);
         }
+        let _call = self.parts.beat.at_disk();
         if self.is_due() {
             self.close()?;
         }
@@ -342,6 +347,7 @@ impl Archiver {
 
     /// Finishes the open file: after this its records are delivered.
     fn close(&mut self) -> Result<(), StepError> {
+        let _call = self.parts.beat.at_disk();
         let Some(open) = self.open.take() else {
             // Nothing but damaged batches may have been passed.
             if self.written > self.parts.cursor.cursor {

@@ -55,6 +55,7 @@ impl Bench {
             committed: committed.subscribe(),
             link: link.subscribe(),
             pipeline: pipeline_sender,
+            beat: Default::default(),
             status: Arc::default(),
         };
         Bench { folder, writer, pipeline, committed, _link: link, _words: words, archiver: Archiver::new(parts) }
