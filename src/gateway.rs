@@ -28,6 +28,7 @@ use crate::core::alert::{AlertTimes, Moment};
 use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::PipelineSettings;
 use crate::core::watch::WatchSettings;
+use crate::descriptors;
 use crate::disk;
 use crate::edge::outbox::Outbox;
 use crate::edge::{self, EdgeBeats, EdgeCounters, EdgeParts, EdgeSettings, Phase};
@@ -221,11 +222,12 @@ pub fn now_ms() -> i64 {
 
 /// Runs until `stop` is ready, then drains and ends; or until something that must not end does.
 pub async fn run(
-    settings: GatewaySettings,
+    mut settings: GatewaySettings,
     link: watch::Sender<Link>,
     on_ready: impl FnOnce(Ready),
     stop: impl Future<Output = ()>,
 ) -> Result<(), GatewayError> {
+    leave_descriptors(&mut settings).map_err(GatewayError::System)?;
     // Before the ports: a second process on the same folder is to hear of the first, not of its ports.
     let lock = lock_folder(&settings.state_folder)?;
     let listener = TcpListener::bind(settings.mqtt_listen).await.map_err(|source| GatewayError::Listen {
@@ -357,6 +359,17 @@ fn start(
     })
     .map_err(GatewayError::System)?;
     Ok(Parts { _lock: lock, threads, pipeline, sinks, link, run, counters, beats, heartbeat })
+}
+
+/// Connections must not use up the descriptors that the gateway needs for itself.
+fn leave_descriptors(settings: &mut GatewaySettings) -> std::io::Result<()> {
+    let room = descriptors::Room::make(settings.sinks.len())?;
+    let wanted = settings.edge.connections_max;
+    if let Some(shortage) = room.shortage(wanted) {
+        tracing::warn!("{shortage}");
+        settings.edge.connections_max = room.connections(wanted);
+    }
+    Ok(())
 }
 
 /// A disk that may write a file's metadata before its content has been seen to damage databases when the power went.

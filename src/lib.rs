@@ -13,6 +13,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod counter;
+pub mod descriptors;
 pub mod disk;
 pub mod heartbeat;
 mod limits;

@@ -14,6 +14,7 @@ use crate::config::Configuration;
 use crate::config::units::{approximate_size, format_duration};
 use crate::core::detector::limit::Bounds;
 use crate::core::identity::Stream;
+use crate::descriptors::Room;
 use crate::edge::Unrouted;
 use crate::gateway::{SinkKind, SinkSettings};
 use crate::store::retention::{Capacity, WhenFull};
@@ -205,7 +206,9 @@ fn sink(sink: &SinkSettings) -> String {
 
 /// What is allowed and may still surprise.
 fn warnings(configuration: &Configuration, capacity: &Capacity, view: Option<&StoreView>) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let room = Room::look(configuration.sinks.len());
+    let shortage = room.ok().and_then(|room| room.shortage(configuration.edge.connections_max));
+    let mut warnings: Vec<String> = shortage.into_iter().collect();
     let Some(view) = view else { return warnings };
     if view.used_bytes > capacity.bytes_max {
         warnings.push(

@@ -161,6 +161,8 @@ pub const KEYS: &[Key] = &[
         "Where devices connect; 0.0.0.0:1883 opens it to the network, without passwords or encryption."),
     key_of(Group::Mqtt, "connections_max", count(1, 100_000), Literal("4096"),
         "Connections at one time; more are refused."),
+    key_of(Group::Mqtt, "connections_per_address_percent", count(1, 100), Literal("75"),
+        "What one address, or one /64 network of IPv6, may have of connections_max; more are refused."),
     key_of(Group::Mqtt, "packet_size_max", size(KIB, 16 * MIB), Literal("\"256KiB\""),
         "The largest packet taken; a larger one closes its connection."),
     key_of(Group::Mqtt, "connect_timeout", seconds(1, 300), Literal("\"10s\""),

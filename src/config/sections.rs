@@ -118,6 +118,7 @@ impl Reader<'_> {
         let unrouted = [("pass", Unrouted::Pass), ("reject", Unrouted::Reject)];
         let edge = EdgeSettings {
             connections_max: section.count("connections_max"),
+            connections_a_host_percent: section.count("connections_per_address_percent"),
             packet_bytes_max: section.bytes("packet_size_max"),
             connect_timeout: section.duration("connect_timeout"),
             write_timeout: section.duration("write_timeout"),

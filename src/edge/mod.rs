@@ -15,20 +15,22 @@ mod ping;
 mod publish;
 mod retained;
 mod router;
+mod seats;
 mod sessions;
 mod subscriber;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
-use crate::core::alert::{Report, Trouble};
+use crate::core::alert::{Report, ReportPacer, Trouble};
 use crate::counter::Counter;
 use crate::handoff::{Input, PipelineHandle};
 use crate::ingest::Ingest;
@@ -40,12 +42,15 @@ use outbox::Outbox;
 pub use ping::EdgeBeats;
 use router::Envelope;
 pub use router::RouterDead;
+use seats::{Seats, Told};
 use sessions::Sessions;
 
 /// Every bound of the edge.
 #[derive(Clone, Debug)]
 pub struct EdgeSettings {
     pub connections_max: usize,
+    /// What of them one address may have, or one /64 of IPv6.
+    pub connections_a_host_percent: usize,
     pub packet_bytes_max: usize,
     pub connect_timeout: Duration,
     pub write_timeout: Duration,
@@ -87,6 +92,7 @@ impl Default for EdgeSettings {
     fn default() -> Self {
         EdgeSettings {
             connections_max: 4096,
+            connections_a_host_percent: 75,
             packet_bytes_max: 256 * 1024,
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
@@ -170,8 +176,24 @@ struct Edge<T: From<Input>> {
     draining: Cell<bool>,
     read_buffer: Rc<ReadBuffer>,
     refusals: RefCell<Throttle>,
+    /// That clients are turned away for want of a seat, and for want of a descriptor.
+    crowded: RefCell<Told>,
+    out_of_descriptors: RefCell<Told>,
+    reports: RefCell<ReportPacer>,
+    started: Instant,
     advised_routes: RefCell<HashSet<String>>,
     made_client_ids: Cell<u64>,
+}
+
+impl<T: From<Input>> Edge<T> {
+    /// Something is wrong; to be said again for as long as it is.
+    fn report(&self, trouble: Trouble, text: String) {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if self.reports.borrow_mut().is_due(&trouble, now_ms) {
+            // Without a pipeline the process is ending.
+            let _ = self.pipeline.report(Report::new(trouble, text));
+        }
+    }
 }
 
 /// One line a second for what a hostile client could repeat for ever.
@@ -229,24 +251,27 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
         draining: Cell::new(false),
         read_buffer,
         refusals: RefCell::default(),
+        crowded: RefCell::default(),
+        out_of_descriptors: RefCell::default(),
+        reports: RefCell::default(),
+        started: Instant::now(),
         advised_routes: RefCell::default(),
         made_client_ids: Cell::new(0),
     });
-    let places = Arc::new(Semaphore::new(edge.settings.connections_max));
+    let seats = Seats::new(edge.settings.connections_max, edge.settings.connections_a_host_percent);
     let mut phase = phase;
     let mut health = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
-            accepted = listener.accept() => accept(&edge, &places, accepted).await,
+            accepted = listener.accept() => accept(&edge, &seats, accepted).await,
             _ = health.tick() => {
                 beats.thread.moved();
                 if edge.fanout.is_dead() {
                     return Err(RouterDead);
                 }
                 edge.sessions.expire();
-                // Once a second at the most.
                 if edge.fanout.was_short() {
-                    let _ = edge.pipeline.report(Report::new(Trouble::Sessions, SESSIONS_SHORT));
+                    edge.report(Trouble::Sessions, SESSIONS_SHORT.to_owned());
                 }
             }
             draining = phase.wait_for(|phase| *phase == Phase::Draining) => {
@@ -259,9 +284,7 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
     drop(listener);
     edge.draining.set(true);
     edge.sessions.wake_all();
-    // Every connection gives its place back when it has ended.
-    let all = u32::try_from(edge.settings.connections_max).unwrap_or(u32::MAX);
-    let _ = places.acquire_many(all).await;
+    seats.all_free().await;
     Ok(())
 }
 
@@ -277,28 +300,42 @@ async fn publish_own(outbox: Outbox, fanout: Fanout) {
 
 async fn accept<T: From<Input> + 'static>(
     edge: &Rc<Edge<T>>,
-    places: &Arc<Semaphore>,
-    accepted: std::io::Result<(tokio::net::TcpStream, std::net::SocketAddr)>,
+    seats: &Seats,
+    accepted: std::io::Result<(TcpStream, SocketAddr)>,
 ) {
-    match accepted {
-        Ok((stream, peer)) => {
-            let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-                edge.counters.connections_refused.add(1);
-                if let Some(more) = edge.refusals.borrow_mut().permit((edge.now_ms)()) {
-                    tracing::warn!(%peer, more, "connection refused: connections_max is reached");
-                }
-                return;
-            };
+    let now_ms = (edge.now_ms)();
+    let (stream, peer) = match accepted {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            let text = format!("no connection can be accepted: {error}");
+            if edge.out_of_descriptors.borrow_mut().turn_on(now_ms) {
+                tracing::error!("{text}");
+            }
+            edge.report(Trouble::Denied, text);
+            // Out of file descriptors, most likely: accepting again at once would only spin.
+            return tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    if edge.out_of_descriptors.borrow_mut().turn_off() {
+        tracing::info!("connections are accepted again");
+    }
+    match seats.take(peer.ip()) {
+        Ok(seat) => {
+            if edge.crowded.borrow_mut().turn_off() {
+                tracing::info!("there is room for connections again");
+            }
             let edge = Rc::clone(edge);
             tokio::task::spawn_local(async move {
                 connection::serve(edge, stream, peer).await;
-                drop(place);
+                drop(seat);
             });
         }
-        Err(error) => {
-            // Out of file descriptors, most likely: accepting again at once would only spin.
-            tracing::warn!(%error, "cannot accept a connection");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        Err(no_seat) => {
+            edge.counters.connections_refused.add(1);
+            if edge.crowded.borrow_mut().turn_on(now_ms) {
+                tracing::warn!("{no_seat}");
+            }
+            edge.report(Trouble::Denied, no_seat.to_string());
         }
     }
 }

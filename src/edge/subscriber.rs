@@ -94,7 +94,7 @@ impl Hosts {
 }
 
 /// A host has a whole /64 of IPv6.
-fn host_address(address: IpAddr) -> IpAddr {
+pub fn host_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
         v4 => v4,

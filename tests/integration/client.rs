@@ -88,7 +88,7 @@ impl Client {
         Client::of(TcpStream::connect(address).unwrap())
     }
 
-    fn of(stream: TcpStream) -> Client {
+    pub fn of(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Client { stream, input: Vec::new(), packet_id: 0 }

@@ -40,7 +40,8 @@ impl Gateway {
         Gateway::spawn(folder, command)
     }
 
-    fn spawn(folder: &Path, mut command: Command) -> Gateway {
+    /// A gateway that logs into `folder`; waits until it is ready.
+    pub fn spawn(folder: &Path, mut command: Command) -> Gateway {
         let log = folder.join("log");
         let errors = std::fs::File::options().create(true).append(true).open(&log).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(errors).spawn().unwrap();

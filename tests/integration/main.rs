@@ -19,6 +19,7 @@ mod config;
 mod crowd;
 mod damaged;
 mod demo;
+mod descriptors;
 mod detection;
 mod durability;
 mod ending;

@@ -1,0 +1,86 @@
+//! File descriptors: as many as the system allows, and enough of them kept for ourselves.
+
+use std::io;
+
+/// The store, its readers, the listeners, the runtimes, and all connections of the administration interface.
+const OWN: u64 = 96;
+/// A sink's readers, files and connections.
+const A_SINK: u64 = 32;
+
+/// How many connections fit beside what the gateway needs for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub limit: u64,
+    pub own: u64,
+}
+
+impl Room {
+    /// Raises this process's limit as far as the system lets it.
+    pub fn make(sinks: usize) -> io::Result<Room> {
+        let mut limit = read()?;
+        if limit.rlim_cur < limit.rlim_max {
+            let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+            // SAFETY: reads a whole struct.
+            if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
+                limit = raised;
+            }
+        }
+        Ok(Room::new(limit.rlim_cur, sinks))
+    }
+
+    /// The same without raising it: what it would be.
+    pub fn look(sinks: usize) -> io::Result<Room> {
+        read().map(|limit| Room::new(limit.rlim_max, sinks))
+    }
+
+    // Its width differs between platforms.
+    #[allow(clippy::unnecessary_cast)]
+    fn new(limit: libc::rlim_t, sinks: usize) -> Room {
+        Room { limit: limit as u64, own: OWN + A_SINK * sinks as u64 }
+    }
+
+    /// So many connections are left of the wanted ones. At least one, or there would be no gateway.
+    pub fn connections(&self, wanted: usize) -> usize {
+        let fitting = usize::try_from(self.limit.saturating_sub(self.own)).unwrap_or(usize::MAX);
+        wanted.min(fitting.max(1))
+    }
+
+    /// For people, where not all of the wanted connections fit.
+    pub fn shortage(&self, wanted: usize) -> Option<String> {
+        let fitting = self.connections(wanted);
+        let Room { limit, own } = self;
+        (fitting < wanted).then(|| {
+            format!(
+                "mqtt.connections_max is {wanted}, but only {fitting} connections fit into the limit of {limit} open files, \
+                 {own} of which the gateway needs for itself; raise that limit to {} (LimitNOFILE= of a systemd unit, or \
+                 ulimit -n), or lower mqtt.connections_max",
+                wanted as u64 + own
+            )
+        })
+    }
+}
+
+fn read() -> io::Result<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: there is room for what is written.
+    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } {
+        0 => Ok(limit),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_room_for_ourselves() {
+        let room = Room::new(1024, 1);
+        assert_eq!((room.own, room.connections(4096), room.connections(100)), (128, 896, 100));
+        let said = room.shortage(4096).expect("too few");
+        assert!(["4096,", "896", "1024", "4224"].iter().all(|number| said.contains(number)), "{said}");
+        assert_eq!(room.shortage(896), None);
+        assert_eq!(Room::new(64, 3).connections(10), 1);
+        assert_eq!(Room::new(libc::RLIM_INFINITY, 3).connections(100_000), 100_000);
+    }
+}
