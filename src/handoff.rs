@@ -165,6 +165,11 @@ impl<T: From<Input>> PipelineHandle<T> {
         self.budget.place()
     }
 
+    /// So often a turn was used: a line in which this grows moves.
+    pub fn turns_used(&self) -> u64 {
+        self.budget.charges()
+    }
+
     /// Queues what was decoded in a turn of [`Self::place`], and charges it.
     pub fn submit(&self, mut submission: Submission) -> Result<(), PipelineGone> {
         let samples: usize = submission.undecodable.iter().map(|u| u.topic.len() + u.sample.len()).sum();

@@ -1,9 +1,13 @@
 //! A ping that takes the way of a publish, behind the listener: the line for the budget, the hand-off, the pipeline, the router. It sticks
 //! where publishes stick. Nothing of it is stored.
 
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
 use super::fanout::Fanout;
 use super::router::RouterDead;
-use crate::handoff::{Input, PipelineGone, PipelineHandle};
+use crate::handoff::{Input, PipelineGone, PipelineHandle, Place};
 use crate::heartbeat::{Beat, Heartbeat, PULSE_EVERY};
 
 /// The edge's thread, and the stretches of the way.
@@ -38,7 +42,7 @@ pub(super) async fn run<T: From<Input>>(pipeline: PipelineHandle<T>, fanout: Fan
             return;
         }
         beats.router.rest();
-        tokio::time::sleep(PULSE_EVERY).await;
+        sleep(PULSE_EVERY).await;
     }
 }
 
@@ -46,10 +50,7 @@ async fn through_the_pipeline<T: From<Input>>(
     pipeline: &PipelineHandle<T>,
     beats: &EdgeBeats,
 ) -> Result<(), PipelineGone> {
-    beats.line.moved();
-    let mut place = pipeline.place();
-    place.turn().await;
-    beats.line.rest();
+    let place = turn(pipeline, &beats.line, PULSE_EVERY).await;
     beats.pipeline.moved();
     let answer = pipeline.ping()?;
     drop(place);
@@ -58,10 +59,25 @@ async fn through_the_pipeline<T: From<Input>>(
     Ok(())
 }
 
+/// Waits in line. A long one that moves is a load; only one that stands is a stall.
+async fn turn<T: From<Input>>(pipeline: &PipelineHandle<T>, beat: &Beat, look_every: Duration) -> Place {
+    beat.moved();
+    let mut place = pipeline.place();
+    let mut used = pipeline.turns_used();
+    while timeout(look_every, place.turn()).await.is_err() {
+        let used_before = std::mem::replace(&mut used, pipeline.turns_used());
+        if used != used_before {
+            beat.moved();
+        }
+    }
+    beat.rest();
+    place
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-    use std::time::Duration;
+    use std::rc::Rc;
+    use std::sync::{Arc, mpsc};
 
     use super::*;
     use crate::handoff::Budget;
@@ -72,8 +88,81 @@ mod tests {
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
+        stalled_now(heartbeat)
+    }
+
+    fn stalled_now(heartbeat: &Heartbeat) -> Option<String> {
         let mut watcher = Watcher::new(heartbeat);
         (0..20).fold(None, |_, second| watcher.look(Duration::from_secs(second)))
+    }
+
+    async fn wait_for(mut condition: impl FnMut() -> bool) {
+        let waiting = async {
+            while !condition() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), waiting).await.expect("comes about");
+    }
+
+    #[tokio::test]
+    async fn a_long_line_that_moves_is_no_stall() {
+        let heartbeat = Heartbeat::default();
+        let beats = EdgeBeats::new(&heartbeat, &Beat::default());
+        let (sender, _receiver) = mpsc::channel::<Input>();
+        let budget = Budget::new(1);
+        let pipeline = PipelineHandle::with_budget(sender, budget.clone());
+        let mut held = vec![budget.charge(1)];
+        let watching = async {
+            let mut watcher = Watcher::new(&heartbeat);
+            let mut now = Duration::ZERO;
+            let mut look_for = async |seconds: usize, is_moving: bool| {
+                let mut found = None;
+                for _ in 0..seconds {
+                    // Others have their turns before.
+                    held.extend(is_moving.then(|| budget.charge(1)));
+                    sleep(Duration::from_millis(10)).await;
+                    now += Duration::from_secs(1);
+                    found = watcher.look(now);
+                }
+                found
+            };
+            assert_eq!(look_for(20, true).await, None);
+            assert_eq!(look_for(20, false).await.as_deref(), Some("edge"));
+        };
+        let every = Duration::from_millis(1);
+        tokio::select! {
+            _ = turn(&pipeline, &beats.line, every) => unreachable!("nothing comes free"),
+            () = watching => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ping_comes_through_the_router_and_names_it_where_it_does_not() {
+        let heartbeat = Heartbeat::default();
+        let beats = EdgeBeats::new(&heartbeat, &Beat::default());
+        let (sender, receiver) = mpsc::channel::<Input>();
+        let pipeline = PipelineHandle::new(sender, 1);
+        let tasks = tokio::task::LocalSet::new();
+        let fanout = tasks.run_until(async { Fanout::start(Rc::default(), Arc::default()).expect("a router") }).await;
+        let pinging = run(pipeline, fanout, beats);
+        let watching = async {
+            for is_dealt_out in [false, true] {
+                wait_for(|| stalled_now(&heartbeat).as_deref() == Some("pipeline")).await;
+                let Ok(Input::Ping(ping)) = receiver.try_recv() else { panic!("no ping") };
+                ping.answer();
+                wait_for(|| stalled_now(&heartbeat).as_deref() == Some("router")).await;
+                if is_dealt_out {
+                    return;
+                }
+                // Only now do the tasks run that deal out what comes.
+                tasks.run_until(wait_for(|| stalled_now(&heartbeat).is_none())).await;
+            }
+        };
+        tokio::select! {
+            () = pinging => unreachable!("it goes on"),
+            () = watching => {}
+        }
     }
 
     #[tokio::test]

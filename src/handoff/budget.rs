@@ -19,11 +19,12 @@ struct State {
     /// Who waits, in the order in which they came.
     line: BTreeMap<u64, Waker>,
     last_number: u64,
+    charges: u64,
 }
 
 impl Budget {
     pub fn new(bytes_max: u32) -> Budget {
-        let state = State { free: i64::from(bytes_max), line: BTreeMap::new(), last_number: 0 };
+        let state = State { free: i64::from(bytes_max), line: BTreeMap::new(), last_number: 0, charges: 0 };
         Budget(Arc::new(Mutex::new(state)))
     }
 
@@ -32,8 +33,14 @@ impl Budget {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let mut state = self.lock();
         state.free = state.free.saturating_sub(bytes);
+        state.charges += 1;
         drop(state);
         Share { budget: self.clone(), bytes }
+    }
+
+    /// How often it was charged: whether the line moves.
+    pub fn charges(&self) -> u64 {
+        self.lock().charges
     }
 
     /// A place in the line, taken at the first [`Place::poll_turn`].
