@@ -7,14 +7,16 @@ mod acknowledgement;
 mod book;
 mod hearing;
 mod own;
+mod shares;
 
 pub use acknowledgement::{BY_BYTES_MAX, ByError, read_by};
 pub use book::snapshot::VERSION as ALERTS_VERSION;
-pub use book::{ALERTS_MAX, AlertBook, AlertTimes, Heard};
+pub use book::{AlertBook, AlertTimes, Heard};
 pub use own::{
     GATEWAY_DEVICE, GATEWAY_KIND, OVER_AFTER_MS, REPORT_EVERY_MS, Report, ReportPacer, Trouble, is_own_device,
     is_own_metric,
 };
+pub use shares::{ALERTS_MAX, Holder};
 
 use super::detector::Detector;
 use super::identity::RunId;
@@ -132,16 +134,20 @@ pub enum ClearedReason {
     /// The limit, rule or profile that raised it is no longer configured.
     Configuration,
     Operator,
+    /// There were too many alerts, and others mattered more: what raised it may be there still.
+    Displaced,
 }
 
 impl ClearedReason {
-    const ALL: [ClearedReason; 3] = [ClearedReason::Forgotten, ClearedReason::Configuration, ClearedReason::Operator];
+    const ALL: [ClearedReason; 4] =
+        [ClearedReason::Forgotten, ClearedReason::Configuration, ClearedReason::Operator, ClearedReason::Displaced];
 
     pub fn name(self) -> &'static str {
         match self {
             ClearedReason::Forgotten => "forgotten",
             ClearedReason::Configuration => "configuration",
             ClearedReason::Operator => "operator",
+            ClearedReason::Displaced => "displaced",
         }
     }
 
@@ -181,6 +187,7 @@ pub struct Flag<'a> {
     pub limits: u64,
     /// A limit that has not been exceeded for long enough yet: it raises nothing, but nothing clears meanwhile.
     pub is_pending: bool,
+    pub holder: Holder,
 }
 
 /// What became of an alert; without one it is gone, and its retained message with it.
@@ -337,6 +344,7 @@ fn cleared_because(key: &AlertKey, alert: &Alert, reason: ClearedReason) -> Stri
         ClearedReason::Forgotten => format!("{what}: no longer waited for"),
         ClearedReason::Configuration => format!("{what}: no longer watched for this, by the configuration"),
         ClearedReason::Operator => format!("{what}: cleared by an operator"),
+        ClearedReason::Displaced => format!("{what}: no longer followed, because there are too many alerts"),
     }
 }
 

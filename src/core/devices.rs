@@ -66,7 +66,10 @@ impl Device {
     }
 
     pub fn falls_silent(&mut self, now_ms: i64, listening_ms: i64) -> bool {
-        self.has_gaps && !self.is_asleep && self.rhythm.falls_silent(now_ms, listening_ms.max(self.heard_ms))
+        self.has_gaps
+            && !self.is_asleep
+            && self.rhythm.has_stayed()
+            && self.rhythm.falls_silent(now_ms, listening_ms.max(self.heard_ms))
     }
 
     /// Since when it is silent, by when we have been listening.

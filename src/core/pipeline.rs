@@ -8,8 +8,8 @@ mod times;
 pub use times::ClockNotice;
 
 use super::alert::{
-    self, ALERTS_VERSION, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, ClearedReason, Flag, Heard, Moment,
-    Report, ReportPacer, Severity,
+    self, ALERTS_VERSION, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, ClearedReason, Flag, Heard, Holder,
+    Moment, Report, ReportPacer, Severity,
 };
 use super::batch::Tag;
 use super::batch::varint::{self, Cursor};
@@ -149,6 +149,8 @@ pub struct Pipeline {
     book: AlertBook,
     /// Readings that were not watched, and series that gave way, as they were last told of.
     crowd_told: u64,
+    /// What raised no alert, as it was last told of.
+    unraised_told: u64,
     crowd_pacer: ReportPacer,
     accepted: u64,
     /// What raised no alert, as it was last sealed.
@@ -182,6 +184,7 @@ impl Pipeline {
             wrong_clocks: WrongClocks::default(),
             book: AlertBook::new(&settings.gateway, settings.alerts),
             crowd_told: 0,
+            unraised_told: 0,
             crowd_pacer: ReportPacer::default(),
             accepted: 0,
             unraised_sealed: 0,
@@ -285,6 +288,7 @@ impl Pipeline {
         let rhythm = self.watch.rhythm_of(&key.device, &key.metric);
         let is_obsolete = !self.watch.can_raise(&key, &alert);
         self.book.restore(key.clone(), alert, rhythm, now);
+        self.book.restore_holder(&key, self.watch.holder_of(&key.device, &key.metric, 0));
         if is_obsolete {
             self.book.clear(now, &key, ClearedReason::Configuration, &mut self.changes);
             self.record_changes(now);
@@ -353,7 +357,7 @@ impl Pipeline {
         self.raw.encoder.push_reading(reading);
         if self.watch.judge_at(place, reading, arrival, &mut self.findings) == Verdict::Anomalous {
             let before = self.anomalies.byte_size();
-            self.flag(reading, raw_position, now);
+            self.flag(reading, raw_position, arrival.publisher, now);
             bytes = self.anomalies.byte_size() - before;
         }
         if self.findings.series_may_have_alert || self.findings.device_may_have_alert {
@@ -377,7 +381,7 @@ impl Pipeline {
     }
 
     /// A reading stands out: a record on the second stream, and an alert unless it is old news.
-    fn flag(&mut self, reading: &Reading<'_>, raw_position: u64, now: Moment) {
+    fn flag(&mut self, reading: &Reading<'_>, raw_position: u64, publisher: Publisher, now: Moment) {
         self.flagged += 1;
         let findings = std::mem::take(&mut self.findings);
         let first = findings.list.first().expect("anomalous means at least one finding");
@@ -397,13 +401,14 @@ impl Pipeline {
         record::write_anomaly(&mut self.line, &self.gateway, self.run, position, reading, &part);
         self.anomalies.encoder.push_line(Tag::Anomaly, reading.device, &self.line);
         if !findings.late {
-            self.raise(reading, raw_position, &findings, now);
+            let holder = self.watch.holder_of(reading.device, reading.metric, publisher);
+            self.raise(reading, raw_position, &findings, holder, now);
         }
         self.findings = findings;
     }
 
     /// One alert for each kind of trouble.
-    fn raise(&mut self, reading: &Reading<'_>, raw_position: u64, findings: &Findings, now: Moment) {
+    fn raise(&mut self, reading: &Reading<'_>, raw_position: u64, findings: &Findings, holder: Holder, now: Moment) {
         for (at, finding) in findings.list.iter().enumerate() {
             let kind = finding.detector.alert_kind();
             if findings.list[..at].iter().any(|earlier| earlier.detector.alert_kind() == kind) {
@@ -435,6 +440,7 @@ impl Pipeline {
                 rhythm: findings.rhythm,
                 limits: if is_limit { findings.due_limits } else { 0 },
                 is_pending: is_limit && limit.is_none(),
+                holder: Holder { is_limit_set: is_limit && finding.expected.is_some(), ..holder },
             };
             self.book.flag(now, &flag, &mut self.changes);
         }

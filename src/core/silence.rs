@@ -66,6 +66,11 @@ impl Rhythm {
         SILENCE_MIN_MS.max(INTERVALS * self.interval_ms)
     }
 
+    /// Whether it was heard for as long as the silence that would be news: who comes for a moment is not missed.
+    pub fn has_stayed(&self) -> bool {
+        f32::from(self.arrivals) * self.interval_ms >= SILENCE_MIN_MS
+    }
+
     /// Whether it has been heard for so long that it is here to stay.
     pub fn has_history(&self) -> bool {
         let heard_for_ms = f32::from(self.arrivals) * self.interval_ms;

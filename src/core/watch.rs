@@ -14,7 +14,7 @@ pub use super::device_clock::LATE_AFTER_MS;
 pub use clocks::{Place, TimeVerdict};
 pub use snapshot::{CHUNK_SERIES, RestoreError};
 
-use super::alert::{Alert, AlertKey, GATEWAY_KIND, Moment, Severity};
+use super::alert::{Alert, AlertKey, GATEWAY_KIND, Holder, Moment, Severity};
 use super::detector::hold::Holds;
 use super::detector::limit::{self, Exceeded, Limits};
 use super::detector::profile::{Profile, Profiles};
@@ -129,6 +129,17 @@ impl Watch {
     /// Device and metric of what was missed, and is not watched any more.
     pub fn take_unmissed(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.shares.unmissed)
+    }
+
+    /// Whose the alerts of a series are, or of a device as a whole. `publisher` has just been heard of it, unless it is nobody.
+    pub fn holder_of(&self, device: &str, metric: &str, publisher: Publisher) -> Holder {
+        let Some(place) = self.table.devices.find(device) else {
+            return Holder { client: publisher, is_stranger: true, is_limit_set: false };
+        };
+        let known = self.table.devices.get(place);
+        let series = || self.table.find(device, metric).is_some_and(|index| self.rhythms[index].has_history());
+        let client = if publisher == 0 { known.client } else { publisher };
+        Holder { client, is_stranger: !(known.rhythm.has_history() || series()), is_limit_set: false }
     }
 
     pub fn knows_device(&self, device: &str) -> bool {

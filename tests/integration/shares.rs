@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::client::Client;
+use crate::client::{Client, publish_packet};
 use crate::gateway::{Gateway, wait_until};
 
 fn now_ms() -> i64 {
@@ -67,4 +67,52 @@ fn a_publish_that_fills_the_table_of_series_keeps_nobody_from_being_watched() {
         driver.wait_readable(std::time::Duration::from_millis(1_500))
     });
     assert_eq!(receive(&mut driver, "alerts/truck/temperature/anomaly")["value"], 45.0);
+}
+
+const DEVICES: u64 = 10_000;
+
+/// A reading that is not a number, of each of many devices that nobody has heard of; acknowledged.
+fn flood(gateway: &Gateway) {
+    let mut stranger = Client::connect(gateway.mqtt, "stranger");
+    for devices in (0..DEVICES).collect::<Vec<_>>().chunks(500) {
+        for number in devices {
+            let id = stranger.next_packet_id();
+            stranger.send(&publish_packet(&format!("devices/stranger-{number}/t"), b"nan", 1, false, false, id));
+        }
+        devices.iter().for_each(|_| assert_eq!(stranger.packet().unwrap().first, 0x40));
+    }
+}
+
+/// An alert of a device that is new as well, from a client of its own.
+fn assert_raised(gateway: &Gateway, device: &str) {
+    let topic = format!("alerts/{device}/t/limit");
+    let mut driver = Client::connect(gateway.mqtt, "driver");
+    driver.subscribe(&[(topic.as_str(), 1)]);
+    // Who gives way is worked out once a second.
+    wait_until("the alert is raised", || {
+        Client::connect(gateway.mqtt, device).publish(&format!("devices/{device}/t"), "nan");
+        driver.wait_readable(std::time::Duration::from_millis(500))
+    });
+    assert_eq!(receive(&mut driver, &topic)["state"], "raised");
+}
+
+#[test]
+fn a_flood_of_alerts_silences_nobody_else_and_is_told_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    flood(&gateway);
+    assert_raised(&gateway, "truck");
+    let mut driver = Client::connect(gateway.mqtt, "driver");
+    driver.subscribe(&[("alerts/_gateway/alerts/gateway", 1)]);
+    assert_eq!(receive(&mut driver, "alerts/_gateway/alerts/gateway")["state"], "raised");
+    let counted = |gateway: &Gateway| gateway.status()["received"]["unraised"].as_u64().unwrap();
+    wait_until("what was suppressed is counted", || counted(&gateway) >= DEVICES / 2);
+    let before = counted(&gateway);
+    gateway.kill();
+
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    assert!(counted(&gateway) >= before, "over all runs");
+    assert_raised(&gateway, "tank");
+    let status = gateway.status();
+    assert!(status["detection"]["alerts_raised"].as_u64().unwrap() < DEVICES * 3 / 4, "{}", status["detection"]);
 }

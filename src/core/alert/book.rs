@@ -12,9 +12,10 @@ pub use heard::Heard;
 use hashbrown::{Equivalent, HashMap};
 
 use super::hearing::{Hearing, Listener, Word, as_i64};
+use super::shares::{Place, Shares};
 use super::{
-    Alert, AlertChange, AlertKey, ClearedReason, Flag, GATEWAY_KIND, Moment, OVER_AFTER_MS, Report, Severity, State,
-    Trouble, What,
+    Alert, AlertChange, AlertKey, ClearedReason, Flag, GATEWAY_KIND, Holder, Moment, OVER_AFTER_MS, Report, Severity,
+    State, Trouble, What,
 };
 use crate::core::detector::{Detector, Kinds};
 use crate::core::identity::RunId;
@@ -93,6 +94,7 @@ struct Entry {
     phase: Phase,
     changed_ms: u64,
     hearing: Hearing,
+    holder: Holder,
 }
 
 /// A key that is looked for, without a copy of its texts.
@@ -109,17 +111,14 @@ impl Equivalent<AlertKey> for KeyRef<'_> {
     }
 }
 
-/// Alerts that there may be at one time. Devices can have any names, so nothing else bounds how many of them are in trouble; beyond it
-/// readings are still flagged, and the alerts that were not raised are counted.
-pub const ALERTS_MAX: usize = 10_000;
-
-/// All alerts that are raised, or were not long ago: at most one a series and kind, and [`ALERTS_MAX`] in all.
+/// All alerts that are raised, or were not long ago: at most one a series and kind, and [`super::ALERTS_MAX`] in all.
 #[derive(Clone, Debug, Default)]
 pub struct AlertBook {
     times: AlertTimes,
     gateway: String,
     entries: HashMap<AlertKey, Entry>,
     unraised: u64,
+    shares: Shares,
     /// Since when we listen, by the steady clock: what was not heard before is no silence.
     listening_ms: i64,
     /// What a snapshot says of alerts that are not restored yet.
@@ -160,7 +159,16 @@ impl AlertBook {
             let heard_at_ms = alert.stale_since_ms.unwrap_or(alert.updated_at_ms);
             Hearing::restored(now, heard_at_ms, rhythm, self.times.silent_max_ms)
         });
-        self.entries.insert(key, Entry { alert, phase, changed_ms: since_ms, hearing });
+        let holder = Holder::default();
+        self.entries.insert(key, Entry { alert, phase, changed_ms: since_ms, hearing, holder });
+    }
+
+    /// Whose an alert is that was restored.
+    pub fn restore_holder(&mut self, key: &AlertKey, holder: Holder) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            self.shares.take(&key.device, holder);
+            entry.holder = holder;
+        }
     }
 
     pub fn raised(&self) -> usize {
@@ -185,9 +193,12 @@ impl AlertBook {
         }
         let key =
             AlertKey { device: flag.device.to_owned(), metric: flag.metric.to_owned(), kind: flag.kind.to_owned() };
-        if self.entries.len() >= ALERTS_MAX && !self.entries.contains_key(&key) {
-            self.unraised += 1;
-            return;
+        if !self.entries.contains_key(&key) {
+            if !self.has_place(now, flag, changes) {
+                self.unraised += 1;
+                return;
+            }
+            self.shares.take(flag.device, flag.holder);
         }
         let severity = self.severity(now, flag);
         let listener = self.listener();
@@ -196,6 +207,7 @@ impl AlertBook {
         if let Some(entry) = known.filter(|entry| entry.is_raised()) {
             entry.hearing.hear(now, listener, flag.rhythm, Word::Bad);
             entry.hearing.limits |= flag.limits;
+            entry.holder.is_stranger &= flag.holder.is_stranger;
             entry.hearing.heard_at_ms = heard;
             let before = entry.alert.severity;
             if entry.update(now, flag, severity, self.times.update_every_ms) {
@@ -208,7 +220,8 @@ impl AlertBook {
         let alert = Alert { returns, ..Alert::raised(&self.gateway, now, flag, severity) };
         changes.push(AlertChange { key: key.clone(), what: What::Raised, alert: Some(alert.clone()) });
         let hearing = Hearing::new(now, heard, flag.rhythm, flag.limits);
-        self.entries.insert(key, Entry { alert, phase: Phase::Raised, changed_ms: now.steady_ms, hearing });
+        let (changed_ms, holder) = (now.steady_ms, flag.holder);
+        self.entries.insert(key, Entry { alert, phase: Phase::Raised, changed_ms, hearing, holder });
     }
 
     /// It is over, and not because of readings. Returns whether it was raised.
@@ -263,6 +276,7 @@ impl AlertBook {
             rhythm: None,
             limits: 0,
             is_pending: false,
+            holder: Holder::default(),
         };
         let returns = self.entries.get(&key).map_or(0, |entry| entry.alert.returns.saturating_add(1));
         let text = Some(report.text.clone());
@@ -270,7 +284,34 @@ impl AlertBook {
         changes.push(AlertChange { key: key.clone(), what: What::Raised, alert: Some(alert.clone()) });
         let phase = Phase::reported(report.trouble.stays(), now);
         let hearing = Hearing::new(now, now.wall_ms, None, 0);
-        self.entries.insert(key, Entry { alert, phase, changed_ms: now.steady_ms, hearing });
+        let (changed_ms, holder) = (now.steady_ms, Holder::default());
+        self.entries.insert(key, Entry { alert, phase, changed_ms, hearing, holder });
+    }
+
+    /// Whether there is a place for a further alert, for which another one may have to give way.
+    fn has_place(&mut self, now: Moment, flag: &Flag<'_>, changes: &mut Vec<AlertChange>) -> bool {
+        let Some(full) = self.shares.full_for(flag, self.entries.len()) else { return true };
+        if self.shares.is_look_due(now.steady_ms) {
+            let others = self.entries.iter().filter(|(key, _)| key.kind != GATEWAY_KIND);
+            self.shares.look(now.steady_ms, others.map(|(key, entry)| Place::of(key, entry)));
+        }
+        while let Some(key) = self.shares.next_for(flag, full) {
+            // It may have gone by itself.
+            let Some(mut entry) = self.entries.remove(&key) else { continue };
+            self.shares.leave(&key.device, entry.holder);
+            let is_gone = matches!(entry.phase, Phase::Gone { .. });
+            if entry.is_raised() {
+                self.unraised += 1;
+                entry.clear(now, Some(ClearedReason::Displaced));
+                let what = What::Cleared;
+                changes.push(AlertChange { key: key.clone(), what, alert: Some(entry.alert) });
+            }
+            if !is_gone {
+                changes.push(AlertChange { key, what: What::Gone, alert: None });
+            }
+            return true;
+        }
+        false
     }
 
     /// By its score; one more if another series of the device is in trouble too; never more than the series may have.
@@ -327,10 +368,8 @@ impl AlertBook {
     /// records.
     pub fn tick(&mut self, now: Moment, changes: &mut Vec<AlertChange>) {
         self.company.retain(|_, metrics| metrics.iter().any(|(_, at_ms)| now.steady_ms <= at_ms + COMPANY_MS));
-        if self.entries.len() >= ALERTS_MAX {
-            // What is gone is remembered for comfort only; what is wrong now needs its room.
-            self.entries.retain(|_, entry| !matches!(entry.phase, Phase::Gone { .. }));
-        }
+        let strangers = self.entries.values().filter(|entry| entry.holder.is_stranger).count();
+        self.shares.tick(now.steady_ms, strangers);
         let now_ms = now.signed_steady_ms();
         let mut due: Vec<AlertKey> = self
             .entries
@@ -380,6 +419,12 @@ impl AlertBook {
     fn forgotten_ms(&self, entry: &Entry) -> i64 {
         let grace_ms = as_i64(FORGET_GRACE_MS.min(self.times.silent_max_ms));
         entry.hearing.forgotten_at_ms(self.times.silent_max_ms).max(self.listening_ms.saturating_add(grace_ms))
+    }
+}
+
+impl<'a> Place<'a> {
+    fn of(key: &'a AlertKey, entry: &Entry) -> Place<'a> {
+        Place { key, holder: entry.holder, severity: entry.alert.severity, is_raised: entry.is_raised() }
     }
 }
 

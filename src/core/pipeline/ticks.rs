@@ -15,6 +15,7 @@ impl Pipeline {
         self.watch.sweep(now.signed_steady_ms());
         self.watch_crowd(now);
         self.watch_clocks(now);
+        self.watch_suppressed(now);
         self.book.tick(now, &mut self.changes);
         self.record_changes(now);
         if self.round.is_none() && now.steady_ms >= self.next_snapshot_ms {
@@ -94,9 +95,21 @@ impl Pipeline {
                 rhythm: self.watch.rhythm_of(device, metric),
                 limits: 0,
                 is_pending: false,
+                holder: self.watch.holder_of(device, metric, 0),
             };
             self.book.flag(now, &flag, &mut self.changes);
             self.watch.note_missed(missed);
+        }
+    }
+
+    /// What is not told by an alert of its own is told by this one.
+    fn watch_suppressed(&mut self, now: Moment) {
+        let unraised = self.book.unraised();
+        if unraised > self.unraised_told && self.crowd_pacer.is_due(&Trouble::Alerts, now.steady_ms) {
+            let text = "there are too many alerts: some were not raised, or were taken back for others; find what floods the gateway, \
+                        then `outrider series forget` and `outrider alerts clear` make room";
+            self.report(&Report::new(Trouble::Alerts, text), now);
+            self.unraised_told = unraised;
         }
     }
 

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::core::alert::{read_alert, write_alert};
+use crate::core::alert::{ALERTS_MAX, read_alert, write_alert};
 use crate::core::batch::varint::Cursor;
 use crate::core::identity::RunId;
 
@@ -28,6 +28,7 @@ fn flag<'a>(metric: &'a str, position: u64, severity: Severity, detectors: &'a [
         rhythm: None,
         limits: 0,
         is_pending: false,
+        holder: Holder::default(),
     }
 }
 
@@ -319,12 +320,17 @@ fn a_value_that_crosses_its_line_a_hundred_times_in_ten_minutes_raises_at_most_t
 fn there_are_only_so_many_alerts_and_the_rest_is_counted() {
     let mut book = AlertBook::new("g", AlertTimes::default());
     let mut changes = Vec::new();
+    let holder = Holder { is_limit_set: true, ..Holder::default() };
     for number in 0..ALERTS_MAX + 5 {
         let device = format!("d{number}");
-        book.flag(at(0), &Flag { device: &device, ..flag("temp", 1, Severity::Major, &["limit"]) }, &mut changes);
+        book.flag(
+            at(0),
+            &Flag { device: &device, holder, ..flag("temp", 1, Severity::Major, &["limit"]) },
+            &mut changes,
+        );
     }
     assert_eq!((changes.len(), book.raised(), book.unraised()), (ALERTS_MAX, ALERTS_MAX, 5));
-    book.flag(at(9), &Flag { device: "d0", ..flag("temp", 2, Severity::Major, &["limit"]) }, &mut changes);
+    book.flag(at(9), &Flag { device: "d0", holder, ..flag("temp", 2, Severity::Major, &["limit"]) }, &mut changes);
     assert_eq!(changes.len(), ALERTS_MAX + 1, "one that is there goes on");
     for second in [10, 41] {
         for number in 0..ALERTS_MAX {
@@ -334,7 +340,7 @@ fn there_are_only_so_many_alerts_and_the_rest_is_counted() {
     for second in [200, 300, 301] {
         book.tick(at(second), &mut changes);
     }
-    book.flag(at(301), &Flag { device: "new", ..flag("temp", 3, Severity::Major, &["limit"]) }, &mut changes);
+    book.flag(at(301), &Flag { device: "new", holder, ..flag("temp", 3, Severity::Major, &["limit"]) }, &mut changes);
     assert_eq!((book.raised(), book.unraised()), (1, 5), "there is room again");
 }
 
