@@ -327,7 +327,7 @@ impl Pipeline {
         let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher };
         let mut bytes_left = BYTES_A_TURN;
         let mut through = taken;
-        for mut reading in readings.iter().skip(taken).take(READINGS_A_TURN) {
+        for mut reading in readings.iter_from(taken).take(READINGS_A_TURN) {
             through += 1;
             let mut place = self.watch.locate(reading.device, reading.metric);
             self.findings.late = self.judge_times(&mut place, &mut reading, arrival);

@@ -278,7 +278,12 @@ impl Readings {
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Reading<'_>> {
-        self.items.iter().map(|item| Reading {
+        self.iter_from(0)
+    }
+
+    /// All but the first so many.
+    pub fn iter_from(&self, first: usize) -> impl ExactSizeIterator<Item = Reading<'_>> {
+        self.items.get(first..).unwrap_or_default().iter().map(|item| Reading {
             device: self.text(item.device),
             metric: self.text(item.metric),
             value: item.value,

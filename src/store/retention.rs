@@ -154,6 +154,12 @@ pub struct Deleted {
     pub has_more: bool,
 }
 
+/// Whether what is needed fits without anything giving way.
+pub fn has_room(db: &Connection, room: &Room, needed: Needed) -> rusqlite::Result<bool> {
+    let all = if needed.raw > 0 { room.raw } else { room.all };
+    Ok(used_bytes(db)? + needed.bytes() <= all)
+}
+
 /// Removes batches until what is needed fits: with raw readings to come within their part of the room, else within all of it. First goes
 /// what only sinks want that have left the configuration, then the oldest raw ones; anomalies only when no raw is left. Under `refuse`
 /// room was made sure of before the readings were judged, so that only anomalies go, and only when the reserve is used up. What some
@@ -169,10 +175,9 @@ pub fn make_room(
     let mut drops = 0;
     let used_before = used_bytes(transaction)?;
     loop {
-        let used = used_bytes(transaction)?;
-        let after = used + needed.bytes();
+        let after = used_bytes(transaction)? + needed.bytes();
         let is_enough = drops >= DROPS_A_COMMIT && used_before >= after;
-        if is_enough || after <= if needed.raw > 0 { room.raw } else { room.all } {
+        if is_enough || has_room(transaction, room, needed)? {
             return Ok(expired);
         }
         let mut dropped = None;

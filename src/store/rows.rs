@@ -1,13 +1,15 @@
 //! The rows that a commit writes, table by table.
 
-use rusqlite::{Connection, Transaction, params};
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::cursors::Cursors;
 use super::salvage::Salvaged;
 use super::schema::PAGE_BYTES;
 use super::writer::{CODEC_LZ4, CommitInput};
 use crate::core::identity::{RunId, Stream};
-use crate::core::pipeline::{Sealed, SealedBatch};
+use crate::core::pipeline::{AlertRow, Sealed, SealedBatch};
 use crate::handoff::Undecodable;
 
 /// Samples of what could not be decoded; the oldest goes first.
@@ -86,6 +88,11 @@ pub(super) fn write_totals(transaction: &Transaction<'_>, totals: &[(&'static st
     Ok(())
 }
 
+/// Of so many, those that are kept.
+pub(super) fn kept_samples(undecodable: &[Undecodable]) -> &[Undecodable] {
+    &undecodable[undecodable.len().saturating_sub(QUARANTINE_ROWS_MAX as usize)..]
+}
+
 pub(super) fn write_undecodable(transaction: &Transaction<'_>, undecodable: &[Undecodable]) -> rusqlite::Result<()> {
     if undecodable.is_empty() {
         return Ok(());
@@ -98,14 +105,34 @@ pub(super) fn write_undecodable(transaction: &Transaction<'_>, undecodable: &[Un
     }
     let mut keep = transaction
         .prepare_cached("INSERT INTO quarantine(received_ms, reason, topic, sample) VALUES (?1, ?2, ?3, ?4)")?;
-    let newest = undecodable.len().saturating_sub(QUARANTINE_ROWS_MAX as usize);
-    for one in &undecodable[newest..] {
+    for one in kept_samples(undecodable) {
         keep.execute(params![one.received_at_ms, one.reason, one.topic, one.sample])?;
     }
     transaction
         .prepare_cached("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?1")?
         .execute([QUARANTINE_ROWS_MAX])?;
     Ok(())
+}
+
+/// What alerts and parts of the snapshot take the place of: earlier ones in the store, and in the same commit.
+pub(super) fn replaced_bytes(db: &Connection, sealed: &Sealed) -> rusqlite::Result<u64> {
+    let length = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0).map(|bytes| bytes.max(0) as u64);
+    let mut replaced = 0;
+    let mut chunk_bytes = db.prepare_cached("SELECT length(state) FROM snapshot WHERE chunk = ?1")?;
+    for chunk in &sealed.snapshot {
+        replaced += chunk_bytes.query_row([chunk.index], length).optional()?.unwrap_or(0);
+    }
+    let mut alert_bytes =
+        db.prepare_cached("SELECT length(body) FROM alert WHERE device = ?1 AND metric = ?2 AND kind = ?3")?;
+    let mut latest = HashMap::new();
+    for AlertRow { device, metric, kind, body } in &sealed.alerts {
+        let bytes = body.as_ref().map_or(0, Vec::len) as u64;
+        replaced += match latest.insert((device, metric, kind), bytes) {
+            Some(before) => before,
+            None => alert_bytes.query_row([device, metric, kind], length).optional()?.unwrap_or(0),
+        };
+    }
+    Ok(replaced)
 }
 
 pub(super) fn write_snapshot(transaction: &Transaction<'_>, sealed: &Sealed) -> rusqlite::Result<()> {

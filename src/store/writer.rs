@@ -65,7 +65,8 @@ impl CommitInput {
         let Sealed { alerts, snapshot, .. } = &self.sealed;
         let alerts: usize = alerts.iter().filter_map(|alert| alert.body.as_ref()).map(Vec::len).sum();
         let snapshot: usize = snapshot.iter().map(|chunk| chunk.state.len()).sum();
-        let undecodable: usize = self.undecodable.iter().map(|one| one.sample.len() + one.topic.len()).sum();
+        let undecodable: usize =
+            rows::kept_samples(&self.undecodable).iter().map(|one| one.sample.len() + one.topic.len()).sum();
         let letters = self.cursors.iter().flat_map(|change| &change.dead_letters);
         let letters: usize = letters.map(|letter| letter.line.len()).sum();
         let other = (alerts + snapshot + undecodable + letters) as u64;
@@ -275,8 +276,12 @@ impl Writer {
         };
         report.deleted = retention::delete_delivered(&transaction, &cursors, &report.room, covers)?;
         let when_full = self.settings.capacity.when_full;
-        report.expired =
-            retention::make_room(&transaction, &mut cursors, &report.room, when_full, input.needed(batches))?;
+        let mut needed = input.needed(batches);
+        if !retention::has_room(&transaction, &report.room, needed)? {
+            // Alerts and snapshots mostly take the place of what they were before: nobody has to go for that.
+            needed.other -= rows::replaced_bytes(&transaction, &input.sealed)?.min(needed.other);
+        }
+        report.expired = retention::make_room(&transaction, &mut cursors, &report.room, when_full, needed)?;
         let mut last_sequences = self.last_sequences;
         for row in batches {
             row.insert(&transaction)?;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::core::batch::{Decoder, Stored};
 use crate::core::cursor::CursorState;
-use crate::core::pipeline::{Pipeline, PipelineSettings};
+use crate::core::pipeline::{AlertRow, Pipeline, PipelineSettings, SnapshotChunk};
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
 use crate::store::reader::{HeldBatch, Reader};
 
@@ -365,4 +365,36 @@ fn what_a_row_takes_is_known_before_it_is_written() {
         let report = writer.commit(&input).expect("a working disk");
         assert!(report.used_bytes <= before + counted && counted <= report.used_bytes - before + 3 * 4096);
     }
+}
+
+/// What is written over what was there, or not at all, costs nobody anything.
+#[test]
+fn room_is_made_neither_for_what_is_replaced_nor_for_samples_that_are_not_kept() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::open(&settings(folder.path(), 16 << 20), RUN).expect("a new store");
+    let mut pipeline = new_pipeline(RUN, 0);
+    writer.register_sink("one", Stream::Raw).expect("a cursor");
+    commit(&mut writer, &mut pipeline, &readings(1, 1_000, ""));
+    let alert = |number: usize| AlertRow {
+        device: format!("d{}", number % 1_000),
+        metric: "m".to_owned(),
+        kind: "limit".to_owned(),
+        body: Some(vec![b'x'; 1_000]),
+    };
+    let mut input = CommitInput::default();
+    // Each of a thousand alerts changes twenty times.
+    input.sealed.alerts = (0..20_000).map(alert).collect();
+    input.sealed.snapshot = vec![SnapshotChunk { index: 0, sequence: 0, state: vec![b'x'; 1 << 20] }];
+    input.undecodable = (0..10_000)
+        .map(|number| Undecodable {
+            reason: "not_json",
+            topic: "devices/d".to_owned(),
+            sample: vec![b'x'; 1_024],
+            received_at_ms: number,
+        })
+        .collect();
+    for _ in 0..3 {
+        assert_eq!(writer.commit(&input).expect("a working disk").expired, []);
+    }
+    assert_eq!(ledger(&writer), (1_000, 0, 0, 1_000));
 }
