@@ -90,6 +90,7 @@ fn run(delivery: &mut Delivery, mut now_us: u64, judge: impl Fn(&Request) -> Out
         }
         let request = sent.pop_front().expect("it was waited for");
         count += 1;
+        assert!(count < 10_000, "it goes on for ever: {:?}", delivery.status());
         let outcome = judge(&request);
         let actions = answer_all(delivery, &request, outcome, now_us);
         sent.extend(actions.send);
