@@ -44,7 +44,7 @@ use crate::store::recovery::Recovered;
 use crate::store::retention::Capacity;
 use crate::store::schema::{OpenError, Synchronous};
 use crate::store::threads::{
-    self, CommitPacing, CommittedSequences, Message, StoreBeats, StoreCounters, StoreParts, StoreThreads,
+    self, CommitPacing, CommittedSequences, Message, StoreBeats, StoreCounters, StoreParts, StoreThreads, Unstorable,
 };
 use crate::store::writer::{Writer, WriterSettings, store_path};
 
@@ -101,6 +101,11 @@ pub enum GatewayError {
     },
     /// Still at work when the grace was over.
     Stragglers(Vec<String>),
+    /// The disk did not take the last readings, which nobody was told of as taken.
+    Unstored {
+        readings: u64,
+        trouble: &'static str,
+    },
 }
 
 impl fmt::Display for GatewayError {
@@ -121,6 +126,11 @@ impl fmt::Display for GatewayError {
             GatewayError::Stragglers(names) => {
                 write!(f, "stopped before these had finished: {}; nothing is lost", names.join(", "))
             }
+            GatewayError::Unstored { readings, trouble } => write!(
+                f,
+                "stopped, but the disk {trouble}: {readings} readings could not be stored; they were not acknowledged, and \
+                 devices that publish at QoS 1 send them again"
+            ),
         }
     }
 }
@@ -270,14 +280,21 @@ pub async fn run(
                 () = stop => {}
             }
             tracing::info!("stopping: no new connections; what was received is stored and acknowledged first");
+            let deadline = Instant::now() + settings.grace;
             phase.send_replace(Phase::Draining);
+            // Gone only if it has panicked, which its join tells.
+            let _ = parts.pipeline.send(Message::Draining { until: deadline });
             let mut stragglers = Vec::new();
             match tokio::time::timeout(settings.grace, edge).await {
                 Ok(ended) => edge_result(ended)?,
                 // They must not keep everything else from ending in order: what comes from them now is not acknowledged.
                 Err(_) => stragglers.push("MQTT connections".to_owned()),
             }
-            stragglers.extend(end(parts, (phase, admin_thread), settings.grace).await);
+            let counters = Arc::clone(&parts.counters);
+            stragglers.extend(end(parts, (phase, admin_thread), settings.grace, deadline).await);
+            if let Some(readings) = counters.readings_abandoned() {
+                return Err(unstored(readings, &counters));
+            }
             if stragglers.is_empty() { Ok(()) } else { Err(GatewayError::Stragglers(stragglers)) }
         })
         .await
@@ -289,6 +306,11 @@ fn edge_result(ended: Result<Result<(), edge::RouterDead>, tokio::task::JoinErro
         Ok(Err(edge::RouterDead)) => Err(GatewayError::RouterDead),
         Err(_) => Err(GatewayError::Ended { thread: "edge" }),
     }
+}
+
+fn unstored(readings: u64, counters: &StoreCounters) -> GatewayError {
+    let trouble = if counters.is_failing() { "answers with errors" } else { "does not answer" };
+    GatewayError::Unstored { readings, trouble }
 }
 
 /// Opens the store and starts everything that reads or writes it.
@@ -355,6 +377,7 @@ fn start(
         counters: Arc::clone(&counters),
         outbox: outbox.clone(),
         beats: beats.clone(),
+        budget_bytes: u64::from(settings.uncommitted_bytes_max),
         now_ms,
     })
     .map_err(GatewayError::System)?;
@@ -402,22 +425,32 @@ async fn watch_threads(parts: &Parts, clock: &ClockState, is_synchronised: fn() 
 /// Sinks flush as long as the grace lasts; after it they say how far they have come.
 const SINK_FAREWELL: Duration = Duration::from_secs(1);
 
+/// A disk that hangs is given up so long before the grace is over: what is left to do takes a moment too.
+const GIVE_UP_BEFORE: Duration = Duration::from_millis(500);
+
 /// Along the data flow: sinks flush, then the pipeline commits the rest and the cursors, then the administration interface goes.
-/// Returns the names of those that did not end.
-async fn end(parts: Parts, (phase, admin): (watch::Sender<Phase>, JoinHandle<()>), grace: Duration) -> Vec<String> {
-    let Parts { _lock, threads, pipeline, sinks, link, .. } = parts;
+/// Returns the names of those that did not end. When the disk is in trouble nobody is given more than the grace, which ends at `deadline`.
+async fn end(
+    parts: Parts,
+    (phase, admin): (watch::Sender<Phase>, JoinHandle<()>),
+    grace: Duration,
+    deadline: Instant,
+) -> Vec<String> {
+    let Parts { _lock, threads, pipeline, sinks, link, counters, .. } = parts;
+    let is_in_trouble = || matches!(counters.unstorable(), Some(Unstorable::DiskFailing | Unstorable::DiskHung));
+    let by = |usual: Duration| if is_in_trouble() { deadline } else { Instant::now() + usual };
     link.send_replace(Link::Ending);
     let sinks = sinks.into_iter().map(|sink| (sink.name, sink.thread)).collect();
-    let mut stragglers = finished_by(Instant::now() + grace + SINK_FAREWELL, sinks).await;
+    let mut stragglers = finished_by(by(grace + SINK_FAREWELL), sinks).await;
     // The threads may be gone only if they have panicked, which the join below tells.
-    let _ = pipeline.send(Message::Shutdown);
+    let _ = pipeline.send(Message::Shutdown { until: deadline - GIVE_UP_BEFORE.min(grace) });
     drop((pipeline, phase));
-    let rest = vec![
-        ("pipeline".to_owned(), threads.pipeline),
-        ("committer".to_owned(), threads.committer),
-        ("administration".to_owned(), admin),
-    ];
-    stragglers.extend(finished_by(Instant::now() + grace, rest).await);
+    let by = by(grace);
+    stragglers.extend(finished_by(by, vec![("pipeline".to_owned(), threads.pipeline)]).await);
+    // A thread that hangs in the kernel cannot be joined.
+    let committer_by = if counters.readings_abandoned().is_some() { Instant::now() + GIVE_UP_BEFORE } else { by };
+    stragglers.extend(finished_by(committer_by, vec![("committer".to_owned(), threads.committer)]).await);
+    stragglers.extend(finished_by(by, vec![("administration".to_owned(), admin)]).await);
     stragglers
 }
 

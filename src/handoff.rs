@@ -6,9 +6,11 @@
 
 mod budget;
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -23,6 +25,9 @@ pub struct SessionProgress {
     /// Of all that publish, which it is; from 1.
     number: u64,
     committed: AtomicU64,
+    refused: Mutex<VecDeque<RangeInclusive<u64>>>,
+    has_refused: AtomicBool,
+    unanswered: AtomicBool,
     failed: AtomicBool,
     changed: Notify,
 }
@@ -33,6 +38,9 @@ impl Default for SessionProgress {
         SessionProgress {
             number: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             committed: AtomicU64::new(0),
+            refused: Mutex::default(),
+            has_refused: AtomicBool::new(false),
+            unanswered: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             changed: Notify::new(),
         }
@@ -49,7 +57,7 @@ impl SessionProgress {
         self.committed.load(Ordering::Acquire)
     }
 
-    /// The pipeline refused a submission (store full under `refuse`, or shutting down): the session must close, unacknowledged.
+    /// What waits for an answer will get none: the session must close, unacknowledged.
     pub fn is_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
@@ -57,6 +65,39 @@ impl SessionProgress {
     pub fn commit_through(&self, ordinal: u64) {
         self.committed.fetch_max(ordinal, Ordering::Release);
         self.changed.notify_one();
+    }
+
+    /// These publishes are not stored: they are neither passed on nor acknowledged, and nothing need be kept of them.
+    pub fn refuse(&self, publishes: RangeInclusive<u64>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match refused.back_mut() {
+            Some(last) if last.end() + 1 == *publishes.start() => *last = *last.start()..=*publishes.end(),
+            _ => refused.push_back(publishes),
+        }
+        self.has_refused.store(true, Ordering::Release);
+        drop(refused);
+        self.changed.notify_one();
+    }
+
+    /// The next publishes that were refused, in their order.
+    pub fn take_refused(&self) -> Option<RangeInclusive<u64>> {
+        if !self.has_refused.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = refused.pop_front();
+        self.has_refused.store(!refused.is_empty(), Ordering::Release);
+        next
+    }
+
+    /// A publish that waits for an answer is refused: no later one may be acknowledged, because that would answer for this one. Returns
+    /// whether this is the first.
+    pub fn leave_unanswered(&self) -> bool {
+        !self.unanswered.swap(true, Ordering::AcqRel)
+    }
+
+    pub fn is_unanswered(&self) -> bool {
+        self.unanswered.load(Ordering::Acquire)
     }
 
     pub fn fail(&self) {
@@ -86,6 +127,9 @@ pub struct Submission {
     pub session: Arc<SessionProgress>,
     /// Ordinal of the last publish in it; publishes that need no storing count too, so that acknowledgements keep their order.
     pub through: u64,
+    /// How many publishes it has, and whether one of them waits for an answer.
+    pub publishes: u64,
+    pub wants_answer: bool,
     pub readings: Readings,
     pub undecodable: Vec<Undecodable>,
     /// What the session keeps until the commit, to fan it out then.

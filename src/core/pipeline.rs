@@ -4,8 +4,10 @@
 mod open;
 mod ticks;
 mod times;
+mod unstored;
 
 pub use times::ClockNotice;
+pub use unstored::Storing;
 
 use super::alert::{
     self, ALERTS_VERSION, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, ClearedReason, Flag, Heard, Holder,
@@ -22,6 +24,7 @@ use super::record::{self, AnomalyPart};
 use super::watch::{Arrival, DEVICE_METRIC, LATE_AFTER_MS, Place, Watch, WatchSettings};
 use open::OpenBatch;
 use times::{Receipts, WrongClocks};
+use unstored::Unstored;
 
 /// A batch as the store takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +162,7 @@ pub struct Pipeline {
     alerts: Vec<AlertRow>,
     news: Vec<AlertNews>,
     news_left_out: u64,
+    unstored: Unstored,
     findings: Findings,
     changes: Vec<AlertChange>,
     line: Vec<u8>,
@@ -192,6 +196,7 @@ impl Pipeline {
             alerts: Vec::new(),
             news: Vec::new(),
             news_left_out: 0,
+            unstored: Unstored::default(),
             findings: Findings::default(),
             changes: Vec::new(),
             line: Vec::new(),
@@ -229,6 +234,11 @@ impl Pipeline {
     /// What they take before compression.
     pub fn open_bytes(&self) -> usize {
         self.raw.byte_size() + self.anomalies.byte_size()
+    }
+
+    /// Readings waiting in the open batch.
+    pub fn open_readings(&self) -> u32 {
+        self.raw.count()
     }
 
     /// Alerts that changed in the open batch, in the order in which they did.
@@ -329,8 +339,14 @@ impl Pipeline {
         let mut through = taken;
         for mut reading in readings.iter_from(taken).take(READINGS_A_TURN) {
             through += 1;
+            let was_judged = self.unstored.has_judged(&reading);
             let mut place = self.watch.locate(reading.device, reading.metric);
             self.findings.late = self.judge_times(&mut place, &mut reading, arrival);
+            if was_judged {
+                self.raw.number(reading.received_at_ms);
+                self.raw.encoder.push_reading(&reading);
+                continue;
+            }
             bytes_left = bytes_left.saturating_sub(self.take_one(place, &reading, arrival, now));
             if bytes_left == 0 {
                 break;
@@ -457,7 +473,11 @@ impl Pipeline {
 
     /// Something is wrong with the gateway itself, or still is.
     pub fn report(&mut self, report: &Report, now: Moment) {
-        let identity = (self.run, self.anomalies.position + 1);
+        let position = match self.unstored.stores_nothing() {
+            true => self.unstored.next_identity(),
+            false => self.anomalies.position + 1,
+        };
+        let identity = (self.run, position);
         self.book.report(now, report, identity, &mut self.changes);
         self.record_changes(now);
     }
@@ -477,6 +497,10 @@ impl Pipeline {
                     false => self.news_left_out += 1,
                 }
             }
+            if self.unstored.concerns(&key) {
+                self.publish_unstored(key, alert.as_ref());
+                continue;
+            }
             let body = alert.map(|alert| {
                 let position = self.anomalies.number(now.wall_ms);
                 self.line.clear();
@@ -493,13 +517,17 @@ impl Pipeline {
         (std::mem::take(&mut self.news), std::mem::take(&mut self.news_left_out))
     }
 
-    /// The gateway's own record, from the fields behind those that every record begins with. Returns it whole.
+    /// The gateway's own record, from the fields behind those that every record begins with. Returns it whole. While nothing can be stored
+    /// it has no position, and is only shown.
     pub fn gateway_record(&mut self, tail: &[u8], now: Moment) -> Vec<u8> {
-        let position = self.anomalies.number(now.wall_ms);
+        let is_stored = !self.unstored.stores_nothing();
+        let position = if is_stored { self.anomalies.number(now.wall_ms) } else { record::NO_POSITION };
         let mut line = Vec::with_capacity(tail.len() + 128);
         record::write_start(&mut line, "gateway", &self.gateway, self.run, position);
         line.extend_from_slice(tail);
-        self.anomalies.encoder.push_line(Tag::Gateway, "_gateway", &line);
+        if is_stored {
+            self.anomalies.encoder.push_line(Tag::Gateway, "_gateway", &line);
+        }
         line
     }
 
@@ -530,7 +558,7 @@ impl Pipeline {
             snapshot,
             snapshot_chunks,
             snapshot_covers: self.snapshot_covers,
-            received: received.into_iter().filter(|(_, count)| *count > 0).collect(),
+            received: received.into_iter().chain(self.unstored.totals()).filter(|(_, count)| *count > 0).collect(),
         }
     }
 

@@ -68,6 +68,9 @@ pub fn write_anomaly(
     out.extend_from_slice(if anomaly.late { b",\"late\":true}\n".as_slice() } else { b",\"late\":false}\n" });
 }
 
+/// Of what is shown without being stored; the first position is 1.
+pub const NO_POSITION: u64 = 0;
+
 /// The fields that every record begins with.
 pub fn write_start(out: &mut Vec<u8>, kind: &str, gateway: &str, run: RunId, position: u64) {
     out.extend_from_slice(b"{\"v\":1,\"type\":\"");
@@ -77,7 +80,10 @@ pub fn write_start(out: &mut Vec<u8>, kind: &str, gateway: &str, run: RunId, pos
     out.extend_from_slice(b"\",\"run\":\"");
     write_hex(out, run);
     out.extend_from_slice(b"\",\"position\":");
-    write_u64(out, position);
+    match position {
+        NO_POSITION => out.extend_from_slice(b"null"),
+        position => write_u64(out, position),
+    }
 }
 
 fn write_reading_fields(out: &mut Vec<u8>, reading: &Reading<'_>) {

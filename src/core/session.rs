@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use super::topic::{self, TopicError};
 
@@ -104,6 +105,10 @@ struct InFlight<P> {
 pub struct Inbound {
     last_ordinal: u64,
     committed: u64,
+    /// The last that was refused: neither it nor what came before it is waited for as long as the client is to be heard.
+    refused: u64,
+    /// Something was refused that the client waits for: what it publishes is judged, and no more.
+    is_unanswered: bool,
     /// Ordinals that wait for their commit and want a PUBACK.
     waiting: VecDeque<(u64, u16)>,
 }
@@ -135,9 +140,27 @@ impl Inbound {
         self.last_ordinal
     }
 
-    /// Publishes that are not durable yet, QoS 0 included.
+    /// Publishes whose fate is open, QoS 0 included.
     pub fn uncommitted(&self) -> u64 {
-        self.last_ordinal - self.committed
+        self.last_ordinal - self.committed.max(self.refused)
+    }
+
+    /// Whether a publish has yet to become durable, or an answer will never come.
+    pub fn is_waiting(&self) -> bool {
+        self.is_answerable() || self.is_unanswered
+    }
+
+    /// Whether a publish has yet to become durable.
+    pub fn is_answerable(&self) -> bool {
+        self.uncommitted() > 0 || !self.waiting.is_empty()
+    }
+
+    /// These publishes are not stored, and get no PUBACK.
+    pub fn refused(&mut self, publishes: RangeInclusive<u64>) {
+        self.refused = self.refused.max((*publishes.end()).min(self.last_ordinal));
+        let before = self.waiting.len();
+        self.waiting.retain(|(ordinal, _)| !publishes.contains(ordinal));
+        self.is_unanswered |= self.waiting.len() < before;
     }
 
     /// Everything up to `through` is durable: appends the PUBACKs that this sets free.

@@ -192,6 +192,10 @@ impl Watch {
         if !profile.is_watched && !is_limited {
             return Verdict::Unwatched;
         }
+        let is_repeat = !findings.list.is_empty() && known.is_some_and(|index| self.is_repeat(index, reading));
+        if is_repeat {
+            findings.list.clear();
+        }
         findings.series_may_have_alert = true;
         let mut verdict = Verdict::Normal;
         if profile.is_watched {
@@ -220,6 +224,8 @@ impl Watch {
                 None => {}
             }
         }
+        // What it broke it has been judged for: it is no good word either.
+        findings.series_may_have_alert &= !is_repeat;
         if findings.list.is_empty() { verdict } else { Verdict::Anomalous }
     }
 
@@ -252,6 +258,12 @@ impl Watch {
         }
         findings.list.extend(judged.finding);
         judged.limits != 0
+    }
+
+    /// Whether a device sends again what it has not heard of being taken. Without a time of the device's there is no telling.
+    fn is_repeat(&self, index: usize, reading: &Reading<'_>) -> bool {
+        let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };
+        reading.measured_at_ms != reading.received_at_ms && self.table.get(index).series.holds(sample)
     }
 
     fn judge_value(&mut self, index: usize, reading: &Reading<'_>, findings: &mut Findings) -> Verdict {

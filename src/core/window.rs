@@ -175,6 +175,11 @@ impl Window {
         if reading.at_ms <= self.newest_ms.saturating_sub(HELD_MS) {
             return true;
         }
+        self.holds(reading)
+    }
+
+    /// Whether exactly this reading is held.
+    pub fn holds(&self, reading: Sample) -> bool {
         let newest_first = self.samples.iter().rev().map(|held| held.sample(self.newest_ms));
         newest_first.take_while(|held| held.at_ms >= reading.at_ms).any(|held| held == reading)
     }

@@ -265,7 +265,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         if subscriber.taken_over.get() {
             return Some(End::TakenOver);
         }
-        let is_done = self.inbound.uncommitted() == 0 && self.output.is_empty();
+        let is_done = !self.inbound.is_waiting() && self.output.is_empty();
         (self.edge.draining.get() && is_done).then_some(End::Draining)
     }
 
@@ -326,6 +326,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             Packet::Publish { topic, qos, retain, packet_id, payload } => {
                 let verdict = self.inbound.publish(topic, qos, packet_id).map_err(End::Broken)?;
                 batch.publishes += 1;
+                batch.wants_answer |= qos > 0;
                 self.publish(verdict, (topic, payload), (qos, retain), now_ms, batch)
             }
             Packet::PubAck { packet_id } => self.attached.subscriber.acknowledge(packet_id).map_err(End::Broken),
@@ -415,10 +416,14 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     /// Commits set publishes free: they are passed on to their receivers, as many as there is time for, and acknowledged, in their order. An
     /// acknowledgement says that a publish is stored, and does not wait for what others are subscribed to.
     fn settle(&mut self, turn: &mut Turn) -> Result<(), End> {
+        while let Some(refused) = self.progress.take_refused() {
+            self.held.retain(|held| !refused.contains(&held.ordinal));
+            self.inbound.refused(refused);
+        }
         let was_full = !self.may_read();
         let committed = self.progress.committed();
         self.pass_on(committed, turn)?;
-        if self.inbound.uncommitted() > 0 {
+        if self.inbound.is_waiting() {
             self.inbound.committed(committed, &mut self.output);
             if was_full {
                 // The client was not heard because we did not listen.
@@ -503,8 +508,8 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let limit = self.edge.settings.write_timeout;
         let _ = timeout(limit, async {
             let mut turn = Turn::new(self.edge.read_buffer.lane());
-            while self.inbound.uncommitted() > 0 && self.settle(&mut turn).is_ok() {
-                if self.inbound.uncommitted() > 0 {
+            while self.inbound.is_answerable() && self.settle(&mut turn).is_ok() {
+                if self.inbound.is_answerable() {
                     self.progress.changed().await;
                 }
             }

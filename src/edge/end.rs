@@ -46,9 +46,9 @@ impl End {
         }
     }
 
-    /// Clients come and go; only what somebody should mend is worth a warning.
+    /// Clients come and go; only what somebody should mend is worth a warning. That nothing can be stored is said once, not for each client.
     pub fn is_noteworthy(&self) -> bool {
-        !matches!(self, End::Disconnected | End::Lost | End::Draining)
+        !matches!(self, End::Disconnected | End::Lost | End::Draining | End::Refused)
     }
 }
 

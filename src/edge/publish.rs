@@ -18,6 +18,7 @@ const SAMPLE_BYTES: usize = 1024;
 #[derive(Default)]
 pub(super) struct Batch {
     pub publishes: usize,
+    pub wants_answer: bool,
     pub readings: Readings,
     pub undecodable: Vec<Undecodable>,
     pub held_bytes: usize,
@@ -32,6 +33,8 @@ impl Batch {
         Submission {
             session: Arc::clone(session),
             through,
+            publishes: self.publishes as u64,
+            wants_answer: self.wants_answer,
             readings: self.readings,
             undecodable: self.undecodable,
             held_bytes: self.held_bytes,
@@ -110,7 +113,7 @@ impl<T: From<Input> + 'static> Edge<T> {
             return;
         }
         drop(place);
-        while progress.committed() < 1 && !progress.is_failed() {
+        while progress.committed() < 1 && !progress.is_failed() && progress.take_refused().is_none() {
             progress.changed().await;
         }
         if progress.committed() >= 1 {

@@ -78,6 +78,12 @@ pub struct Share {
     bytes: i64,
 }
 
+impl Share {
+    pub fn bytes(&self) -> u64 {
+        self.bytes.unsigned_abs()
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.budget.change(|state| state.free = state.free.saturating_add(self.bytes));

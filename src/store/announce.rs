@@ -11,6 +11,7 @@ use crate::edge::outbox::{Outbox, OwnMessage};
 #[derive(Debug)]
 struct Pending {
     since: Instant,
+    key: AlertKey,
     message: OwnMessage,
     told: bool,
 }
@@ -35,6 +36,7 @@ impl Announcer {
         let known = self.open.len();
         self.open.extend(open_alerts[known..].iter().map(|row| Pending {
             since: now,
+            key: AlertKey { device: row.device.clone(), metric: row.metric.clone(), kind: row.kind.clone() },
             message: message(row),
             told: false,
         }));
@@ -44,9 +46,17 @@ impl Announcer {
         self.committing.append(&mut self.open);
     }
 
-    pub fn committed(&mut self) {
-        for pending in self.committing.drain(..) {
+    /// `is_outdated`: the alert has changed since, and that was published unstored.
+    pub fn committed(&mut self, is_outdated: impl Fn(&AlertKey) -> bool) {
+        for pending in self.committing.drain(..).filter(|pending| !is_outdated(&pending.key)) {
             self.outbox.put(pending.message);
+        }
+    }
+
+    /// What cannot be stored waits for nothing.
+    pub fn publish_unstored(&self, alerts: &[AlertRow]) {
+        for row in alerts {
+            self.outbox.put(unstored(&message(row)));
         }
     }
 
@@ -56,11 +66,13 @@ impl Announcer {
         waiting.map(|pending| pending.since + self.unstored_after)
     }
 
-    pub fn overdue(&mut self, now: Instant) {
+    pub fn overdue(&mut self, now: Instant, is_outdated: impl Fn(&AlertKey) -> bool) {
         for pending in self.committing.iter_mut().chain(&mut self.open) {
             if !pending.told && now >= pending.since + self.unstored_after {
                 pending.told = true;
-                self.outbox.put(unstored(&pending.message));
+                if !is_outdated(&pending.key) {
+                    self.outbox.put(unstored(&pending.message));
+                }
             }
         }
     }
@@ -113,19 +125,33 @@ mod tests {
         let body = [b"{\"x\":1".as_slice(), alert::STORED].concat();
         announcer.note(&[row(Some(&body))], now);
         announcer.sealed();
-        announcer.overdue(now);
+        announcer.overdue(now, |_| false);
         assert_eq!(outbox.take(), None, "a second is given to the disk");
         assert_eq!(announcer.deadline(), Some(now + UNSTORED_AFTER));
-        announcer.overdue(now + UNSTORED_AFTER);
+        announcer.overdue(now + UNSTORED_AFTER, |_| false);
         let told = outbox.take().expect("published unstored");
         assert_eq!(
             (told.topic.as_str(), told.payload.as_slice()),
             ("alerts/a%2Fb/t/anomaly", &b"{\"x\":1,\"stored\":false}"[..])
         );
-        announcer.overdue(now + 2 * UNSTORED_AFTER);
+        announcer.overdue(now + 2 * UNSTORED_AFTER, |_| false);
         assert_eq!((outbox.take(), announcer.deadline()), (None, None), "once is enough");
-        announcer.committed();
+        announcer.committed(|_| false);
         assert_eq!(outbox.take().expect("again, stored").payload, b"{\"x\":1,\"stored\":true}");
+    }
+
+    #[test]
+    fn what_was_published_later_is_not_undone_by_an_earlier_commit() {
+        let outbox = Outbox::default();
+        let mut announcer = Announcer::new(outbox.clone(), UNSTORED_AFTER);
+        let body = |revision: u8| [format!("{{\"revision\":{revision}").as_bytes(), alert::STORED].concat();
+        announcer.note(&[row(Some(&body(1)))], Instant::now());
+        announcer.sealed();
+        announcer.publish_unstored(&[row(Some(&body(2)))]);
+        assert_eq!(outbox.take().expect("at once").payload, b"{\"revision\":2,\"stored\":false}");
+        announcer.overdue(Instant::now() + UNSTORED_AFTER, |_| true);
+        announcer.committed(|_| true);
+        assert_eq!(outbox.take(), None);
     }
 
     #[test]

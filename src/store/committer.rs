@@ -1,9 +1,10 @@
 //! The committer thread: one sealed batch after the other, each tried until it commits.
 
 use std::fmt::Display;
-use std::sync::Arc;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -84,6 +85,8 @@ pub struct StoreCounters {
     pub(super) expiring: AtomicBool,
     pub(super) refusing: AtomicBool,
     pub(super) ending: AtomicBool,
+    abandoned: AtomicBool,
+    readings_abandoned: Gauge,
 }
 
 impl StoreCounters {
@@ -119,19 +122,37 @@ impl StoreCounters {
         self.salvaging.get() > self.salvaged_stores.get()
     }
 
+    /// The process ends, and so many readings that nobody was told of as taken could not be stored.
+    pub(super) fn abandon(&self, readings: u64) {
+        self.readings_abandoned.set(readings);
+        self.abandoned.store(true, Ordering::Release);
+    }
+
+    /// Readings that the end of the process left unstored and unacknowledged; `None` if the store was written to the last.
+    pub fn readings_abandoned(&self) -> Option<u64> {
+        self.abandoned.load(Ordering::Acquire).then(|| self.readings_abandoned.get())
+    }
+
     pub(super) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Relaxed)
     }
 }
 
+/// Publishes of a session that are durable with a batch.
+#[derive(Debug)]
+pub(super) struct WaitingSession {
+    pub session: Arc<SessionProgress>,
+    pub publishes: RangeInclusive<u64>,
+    pub wants_answer: bool,
+}
+
 /// Sessions to be told and budget to be given back once a batch is durable.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    pub sessions: Vec<(Arc<SessionProgress>, u64)>,
-    pub shares: Vec<Share>,
+    pub sessions: Vec<WaitingSession>,
+    pub shares: Mutex<Vec<Share>>,
     /// Dropped, which tells that what was salvaged is durable.
     pub salvage: Vec<Sender<()>>,
-    pub answers: Vec<(Answer, Pending)>,
 }
 
 /// What an operator is answered once the commit is done.
@@ -154,10 +175,22 @@ impl Pending {
     }
 }
 
+impl Waiting {
+    pub fn hold(&mut self, share: Share) {
+        self.shares.get_mut().unwrap_or_else(PoisonError::into_inner).push(share);
+    }
+
+    /// Gives the budget back.
+    pub fn release(&self) {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Job {
     pub input: CommitInput,
-    pub waiting: Waiting,
+    pub waiting: Arc<Waiting>,
+    pub answers: Vec<(Answer, Pending)>,
     /// A reader has found this file damaged.
     pub damaged: Option<FileId>,
 }
@@ -176,7 +209,11 @@ pub(super) struct Committer {
 impl Committer {
     pub fn run(mut self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
-            self.serve(job);
+            if self.serve(job).is_none() {
+                // The pipeline thread may have given up before.
+                let _ = self.pipeline.send(Message::Abandoned);
+                return;
+            }
             let _call = self.beat.at_disk();
             if let Err(error) = self.writer.maintain(Instant::now()) {
                 tracing::debug!(%error, "the store's log could not be moved into its file; it is tried after the next commit");
@@ -187,31 +224,34 @@ impl Committer {
         }
     }
 
-    fn serve(&mut self, mut job: Job) {
+    /// `None`: the process is ending, and the disk does not take it.
+    fn serve(&mut self, job: Job) -> Option<()> {
         let started = Instant::now();
         let call = self.beat.at_disk();
         // Two readers may have found the same damage: the second time it is no longer this file.
         if job.damaged.is_some() && job.damaged == self.writer.file() {
-            self.renew(&"found by a reader");
+            self.renew(&"found by a reader")?;
         }
-        let report = self.commit_until_done(&job.input);
+        let report = self.commit_until_done(&job.input)?;
         drop(call);
         // The sinks first: whoever has an acknowledgement and ends the process must find them knowing of it.
         for batch in job.input.batches() {
             self.committed.of(batch.stream).send_replace(batch.last_sequence);
         }
-        for (session, through) in &job.waiting.sessions {
-            session.commit_through(*through);
+        for WaitingSession { session, publishes, .. } in &job.waiting.sessions {
+            session.commit_through(*publishes.end());
         }
-        for (answer, pending) in std::mem::take(&mut job.waiting.answers) {
+        for (answer, pending) in job.answers {
             // Whoever asked may have gone away.
             let _ = answer.send(pending.outcome(&report));
         }
+        job.waiting.release();
         drop(job.waiting);
         self.count(&report, started.elapsed());
         self.beat.rest();
         // The pipeline is gone only when the process is ending.
         let _ = self.pipeline.send(Message::Committed { has_more: report.deleted.has_more });
+        Some(())
     }
 
     fn count(&self, report: &CommitReport, took: Duration) {
@@ -241,40 +281,47 @@ impl Committer {
         }
     }
 
-    /// Judged is judged: the same batch is tried until it commits, however long the disk takes to come back.
-    fn commit_until_done(&mut self, input: &CommitInput) -> CommitReport {
-        loop {
+    /// What has positions keeps them: the same batch is tried until it commits, however long the disk takes to come back, or until the
+    /// process ends.
+    fn commit_until_done(&mut self, input: &CommitInput) -> Option<CommitReport> {
+        for attempt in 1_u64.. {
             match self.writer.commit(input) {
                 Ok(report) => {
                     if self.counters.failing.swap(false, Ordering::Relaxed) {
                         tracing::info!("the store can be written again");
                     }
-                    return report;
+                    return Some(report);
                 }
-                Err(error) if schema::is_corrupt(&error) => self.renew(&error),
-                Err(error) => self.wait_failing(schema::is_full(&error), &error),
+                Err(error) if schema::is_corrupt(&error) => self.renew(&error)?,
+                Err(error) => self.wait_failing(schema::is_full(&error), &error, attempt)?,
             }
         }
+        None
     }
 
-    fn wait_failing(&self, full: bool, error: &dyn Display) {
+    /// `None` when the process is ending and this was not the first attempt.
+    fn wait_failing(&self, full: bool, error: &dyn Display, attempt: u64) -> Option<()> {
         if !self.counters.failing.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, full, "the store cannot be written: nothing is acknowledged until it can");
         }
         std::thread::sleep(RETRY_PAUSE);
+        (attempt == 1 || !self.counters.is_ending()).then_some(())
     }
 
     /// The store is damaged: it is set aside, a new one takes its place, and what can be read of it is taken over in the background.
-    fn renew(&mut self, found_by: &dyn Display) {
+    fn renew(&mut self, found_by: &dyn Display) -> Option<()> {
         tracing::error!(
             "the store is damaged ({found_by}): it is set aside, a new one is begun, and what can be read of it is taken over in the background"
         );
-        let unfinished = loop {
+        for attempt in 1_u64.. {
             match self.writer.renew() {
-                Ok(unfinished) => break unfinished,
-                Err(error) => self.wait_failing(false, &error),
+                Ok(unfinished) => {
+                    SalvageParts::new(self.writer.settings(), &self.counters, &self.pipeline).spawn(unfinished);
+                    break;
+                }
+                Err(error) => self.wait_failing(false, &error, attempt)?,
             }
-        };
-        SalvageParts::new(self.writer.settings(), &self.counters, &self.pipeline).spawn(unfinished);
+        }
+        Some(())
     }
 }

@@ -1,4 +1,4 @@
-//! Under `refuse`, whether there is room for a reading is decided before it is judged: what is judged is stored.
+//! Under `refuse`, whether there is room for a reading is decided before it gets a position: what has one is stored.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,10 +28,11 @@ impl Intake {
         if self.when_full == WhenFull::Refuse {
             if !self.counters.is_refusing() && !self.has_room(bytes) {
                 self.counters.refusing.store(true, Ordering::Relaxed);
-                tracing::error!("the store is full: readings are refused, unacknowledged, until there is room");
+                tracing::error!(
+                    "the store is full: readings are judged, but neither stored nor acknowledged, until there is room"
+                );
             }
             if self.counters.is_refusing() {
-                self.counters.readings_refused.add(readings.len() as u64);
                 return false;
             }
         }

@@ -17,4 +17,5 @@ mod rows;
 pub mod salvage;
 pub mod schema;
 pub mod threads;
+mod unanswered;
 pub mod writer;

@@ -11,21 +11,24 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 mod turns;
+mod unstorable;
 
 use super::alert_log::AlertLog;
 use super::announce::{self, Announcer};
 pub use super::committer::{CommittedSequences, StoreCounters, Unstorable};
-use super::committer::{Committer, Job, Pending};
+use super::committer::{Committer, Job, Pending, Waiting};
 use super::cursors::CursorChange;
 use super::intake::Intake;
 use super::operation::{Answer, Operation, Outcome};
 use super::reader::FileId;
 use super::retention;
 use super::salvage::{SalvageParts, Salvaged};
-use super::writer::Writer;
-use crate::core::alert::{Moment, Report, ReportPacer, Trouble};
+use super::unanswered::Unanswered;
+use super::writer::{CommitInput, Writer};
+use crate::core::alert::{Moment, ReportPacer};
 use crate::core::batch::CLOSED_AT_BYTES;
-use crate::core::pipeline::{ClockNotice, Pipeline};
+use crate::core::identity::Stream;
+use crate::core::pipeline::{ClockNotice, Pipeline, Storing};
 use crate::edge::outbox::{Outbox, OwnMessage};
 use crate::handoff::Input;
 use crate::heartbeat::Beat;
@@ -42,7 +45,7 @@ pub struct CommitPacing {
     /// An alert that waits longer than this for its commit is published all the same, and says so: a driver is told within seconds,
     /// whatever the disk does.
     pub unstored_after: Duration,
-    /// A commit that is under way for longer has met a disk that hangs.
+    /// A commit that is under way for longer has met a disk that hangs; for a quarter of it, where nobody can be heard any more.
     pub hung_after: Duration,
 }
 
@@ -53,7 +56,7 @@ impl Default for CommitPacing {
             readings: 500,
             acknowledge_early: false,
             unstored_after: Duration::from_secs(1),
-            hung_after: Duration::from_secs(3),
+            hung_after: Duration::from_secs(5),
         }
     }
 }
@@ -66,6 +69,8 @@ pub enum Message {
         /// There is more to be deleted, which rides on the next commit.
         has_more: bool,
     },
+    /// The process is ending, and the disk does not take what was to be committed.
+    Abandoned,
     Cursor(CursorChange),
     /// A reader has found this file damaged.
     Damaged(FileId),
@@ -80,7 +85,14 @@ pub enum Message {
         operation: Operation,
         answer: Answer,
     },
-    Shutdown,
+    /// The process is to end by then: whoever could not be answered in time is let go.
+    Draining {
+        until: Instant,
+    },
+    /// The last message. After `until` a disk that hangs is not waited for.
+    Shutdown {
+        until: Instant,
+    },
 }
 
 impl From<Input> for Message {
@@ -95,6 +107,8 @@ const GATHER_PAUSE: Duration = Duration::from_millis(4);
 const CURSOR_LINGER: Duration = Duration::from_secs(1);
 /// Behind by so much, or with a commit under way for so long, we have not listened as devices expect.
 const DEAF_AFTER: Duration = Duration::from_secs(3);
+/// Messages that are taken before it is looked what has become due.
+const MESSAGES_A_TURN: usize = 256;
 /// How often time is noticed when nothing comes in: alerts clear, snapshots are due.
 const TICK: Duration = Duration::from_millis(500);
 /// The gateway's own retained message.
@@ -115,6 +129,8 @@ pub struct StoreParts {
     pub counters: Arc<StoreCounters>,
     pub outbox: Outbox,
     pub beats: StoreBeats,
+    /// Of what all sessions may have waiting for their commit.
+    pub budget_bytes: u64,
     pub now_ms: fn() -> i64,
 }
 
@@ -137,6 +153,7 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
         counters,
         outbox,
         beats,
+        budget_bytes,
         now_ms,
     } = parts;
     // One job: the pipeline seals only when the committer is idle.
@@ -162,13 +179,19 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
             pipeline,
             pacing,
             jobs,
-            open: Job::default(),
+            open: Open::default(),
+            committing: Committing::default(),
             backlog: VecDeque::new(),
             begun: None,
             oldest: None,
             busy: false,
             sealed: now,
-            stopping: false,
+            slowest_commit: Duration::ZERO,
+            storing: Storing::Everything,
+            unanswered: Unanswered::default(),
+            draining: None,
+            stopping: None,
+            is_refused_at_the_end: false,
             is_last: false,
             has_more_to_delete: false,
             intake: Intake {
@@ -181,6 +204,7 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
             log: AlertLog::new(),
             announcer: Announcer::new(outbox.clone(), pacing.unstored_after),
             outbox,
+            budget_bytes,
             counters,
             beats,
             reports: ReportPacer::default(),
@@ -193,11 +217,33 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
     Ok(StoreThreads { pipeline, committer })
 }
 
+/// What the next commit is to carry, beside what the pipeline has open.
+#[derive(Default)]
+struct Open {
+    input: CommitInput,
+    waiting: Waiting,
+    answers: Vec<(Answer, Pending)>,
+    damaged: Option<FileId>,
+    /// Of the budget that all sessions share.
+    bytes: u64,
+}
+
+/// What is under way to the disk.
+#[derive(Default)]
+struct Committing {
+    waiting: Arc<Waiting>,
+    bytes: u64,
+    readings: u64,
+    /// It takes too long: whoever waits for it is turned away.
+    is_given_up: bool,
+}
+
 struct PipelineLoop {
     pipeline: Pipeline,
     pacing: CommitPacing,
     jobs: SyncSender<Job>,
-    open: Job,
+    open: Open,
+    committing: Committing,
     /// What sessions sent, in order, as long as the one before is not taken whole.
     backlog: VecDeque<Input>,
     /// How many readings of its first are taken, once some are.
@@ -207,7 +253,14 @@ struct PipelineLoop {
     busy: bool,
     /// When the batch that is under way was sealed.
     sealed: Instant,
-    stopping: bool,
+    /// Of the last few; it fades.
+    slowest_commit: Duration,
+    storing: Storing,
+    unanswered: Unanswered,
+    /// The process is ending, and has so long for it.
+    draining: Option<Duration>,
+    stopping: Option<Instant>,
+    is_refused_at_the_end: bool,
     /// Everything that was sent is taken: the next commit carries the state of the detectors.
     is_last: bool,
     has_more_to_delete: bool,
@@ -215,6 +268,7 @@ struct PipelineLoop {
     log: AlertLog,
     announcer: Announcer,
     outbox: Outbox,
+    budget_bytes: u64,
     counters: Arc<StoreCounters>,
     beats: StoreBeats,
     reports: ReportPacer,
@@ -240,31 +294,38 @@ impl PipelineLoop {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             // Everything that came meanwhile, before it is looked whether the batch is due.
-            while !self.is_enough()
-                && self.backlog.is_empty()
-                && let Ok(message) = receiver.try_recv()
-            {
-                self.take(message);
+            for _ in 0..MESSAGES_A_TURN {
+                if self.is_enough() || !self.backlog.is_empty() {
+                    break;
+                }
+                match receiver.try_recv() {
+                    Ok(message) => self.take(message),
+                    Err(_) => break,
+                }
             }
             self.work();
             let now = Instant::now();
+            self.look_at_disk(now);
             if now >= self.ticked + TICK {
                 self.tick(now);
             }
-            self.announcer.note(self.pipeline.open_alerts(), now);
-            self.announcer.overdue(now);
+            self.announce(now);
             self.tell_log();
-            if self.stopping && !self.is_last && self.backlog.is_empty() {
+            if self.stopping.is_some() && !self.is_last && self.backlog.is_empty() {
                 self.is_last = true;
                 self.pipeline.request_final_snapshot();
             }
-            if !self.busy && (self.stopping || self.is_due(now)) {
+            if !self.busy && (self.stopping.is_some() || self.is_due(now)) {
                 if self.has_work() {
                     self.seal();
-                } else if self.stopping && self.backlog.is_empty() {
+                } else if self.stopping.is_some() && self.backlog.is_empty() {
                     self.log.end();
                     return;
                 }
+            }
+            if self.is_abandoned(now) {
+                self.counters.abandon(self.committing.readings + u64::from(self.pipeline.open_readings()));
+                return;
             }
         }
     }
@@ -276,7 +337,7 @@ impl PipelineLoop {
         has_waiting
             && self.backlog.is_empty()
             && !self.is_enough()
-            && !self.stopping
+            && self.stopping.is_none()
             && self.pipeline.open_alerts().is_empty()
     }
 
@@ -284,7 +345,14 @@ impl PipelineLoop {
         self.pipeline.open_count() >= self.pacing.readings || self.pipeline.open_bytes() >= CLOSED_AT_BYTES
     }
 
+    fn announce(&mut self, now: Instant) {
+        self.announcer.publish_unstored(&self.pipeline.take_unstored_alerts());
+        self.announcer.note(self.pipeline.open_alerts(), now);
+        self.announcer.overdue(now, |key| self.pipeline.differs_from_store(key));
+    }
+
     fn take(&mut self, message: Message) {
+        self.look_at_store();
         match message {
             Message::Input(input @ (Input::Submission(_) | Input::Farewell(_))) => {
                 self.backlog.push_back(input);
@@ -302,16 +370,20 @@ impl PipelineLoop {
             Message::Input(Input::Ping(ping)) => ping.answer(),
             Message::Committed { has_more } => {
                 self.busy = false;
+                self.committing = Committing::default();
+                self.slowest_commit = (self.slowest_commit / 8 * 7).max(self.sealed.elapsed());
                 if self.counters.hung.swap(false, Ordering::Relaxed) {
                     tracing::info!("the disk answers again");
                 }
-                self.announcer.committed();
+                self.announcer.committed(|key| self.pipeline.differs_from_store(key));
                 self.intake.committed();
+                self.look_at_store();
                 if has_more {
                     self.has_more_to_delete = true;
                     self.hurry(Duration::ZERO);
                 }
             }
+            Message::Abandoned => self.is_refused_at_the_end = true,
             Message::Cursor(change) => {
                 self.open.input.cursors.retain(|known| {
                     known.sink != change.sink || known.stream != change.stream || !known.is_replaceable()
@@ -335,8 +407,17 @@ impl PipelineLoop {
                 self.hurry(Duration::ZERO);
             }
             Message::Operate { operation, answer } => self.operate(operation, answer),
-            Message::Shutdown => {
-                self.stopping = true;
+            Message::Draining { until } => {
+                let now = Instant::now();
+                self.draining = Some(until.saturating_duration_since(now));
+                self.turn_away(now);
+            }
+            Message::Shutdown { until } => {
+                self.stopping = Some(until);
+                if self.storing != Storing::Nothing {
+                    let now = self.moment();
+                    self.pipeline.store_alerts(now);
+                }
                 self.counters.ending.store(true, Ordering::Relaxed);
             }
         }
@@ -364,7 +445,7 @@ impl PipelineLoop {
                 Pending::DroppedSink(name.clone())
             }
         };
-        self.open.waiting.answers.push((answer, pending));
+        self.open.answers.push((answer, pending));
         self.hurry(Duration::ZERO);
     }
 
@@ -384,7 +465,6 @@ impl PipelineLoop {
     fn tick(&mut self, now: Instant) {
         let is_behind = now > self.ticked + DEAF_AFTER || self.busy && now > self.sealed + DEAF_AFTER;
         self.ticked = now;
-        self.look_at_disk(now);
         if is_behind {
             // Nor is who could not be listened to, because the disk or all of us stood still.
             self.pipeline.listen_from(self.moment());
@@ -400,34 +480,7 @@ impl PipelineLoop {
         self.counters.readings_unwatched.set(self.pipeline.watch().over_cap_readings());
         self.counters.anomalies.set(self.pipeline.flagged());
         self.counters.alerts_unraised.set(self.pipeline.alerts_unraised());
-    }
-
-    fn look_at_disk(&mut self, now: Instant) {
-        let is_hung = self.busy && !self.counters.is_failing() && now >= self.sealed + self.pacing.hung_after;
-        if is_hung && !self.counters.hung.swap(true, Ordering::Relaxed) {
-            tracing::error!("the disk hangs: nothing is stored or acknowledged until it answers");
-        }
-        let trouble = match (self.counters.unstorable(), self.counters.is_expiring()) {
-            (Some(Unstorable::DiskFailing), _) => (
-                Trouble::Disk,
-                "the disk answers with errors: readings are judged, but neither stored nor acknowledged",
-            ),
-            (Some(Unstorable::DiskHung), _) => {
-                (Trouble::Disk, "the disk does not answer: readings are judged, but neither stored nor acknowledged")
-            }
-            (Some(Unstorable::StoreFull), _) => {
-                (Trouble::Store, "the store is full: readings are judged, but neither stored nor acknowledged")
-            }
-            (None, true) => (
-                Trouble::Store,
-                "the store is full: the oldest readings that are not delivered yet are removed to make room",
-            ),
-            (None, false) => return,
-        };
-        let moment = self.moment();
-        if self.reports.is_due(&trouble.0, moment.steady_ms) {
-            self.pipeline.report(&Report::new(trouble.0, trouble.1), moment);
-        }
+        self.counters.raised_unstored.set(self.pipeline.raised_unstored());
     }
 
     /// A line for each clock that is wrong, and one when it is right again.
@@ -461,12 +514,15 @@ impl PipelineLoop {
             || self.open.damaged.is_some()
             || self.has_more_to_delete
             || !self.open.waiting.sessions.is_empty()
-            || !self.open.waiting.answers.is_empty()
+            || !self.open.answers.is_empty()
     }
 
     /// When the loop has to look again although nothing has come.
     fn deadline(&self) -> Instant {
         let mut deadline = self.ticked + TICK;
+        if let Some(until) = self.stopping {
+            deadline = deadline.min(until.max(Instant::now() + GATHER_PAUSE));
+        }
         if let Some(overdue) = self.announcer.deadline() {
             deadline = deadline.min(overdue);
         }
@@ -478,7 +534,7 @@ impl PipelineLoop {
 
     /// Where one client alone is sending there is little to wait for, and it may send nothing more before it has its answer.
     fn linger(&self) -> Duration {
-        let mut sessions = self.open.waiting.sessions.iter().map(|(session, _)| session);
+        let mut sessions = self.open.waiting.sessions.iter().map(|waiting| &waiting.session);
         let first = sessions.next();
         let is_alone = first.is_some_and(|first| sessions.all(|other| Arc::ptr_eq(first, other)));
         if is_alone { self.pacing.linger / 4 } else { self.pacing.linger }
@@ -492,11 +548,14 @@ impl PipelineLoop {
     }
 
     fn seal(&mut self) {
-        let mut job = std::mem::take(&mut self.open);
-        job.input.sealed = self.pipeline.seal();
-        for (_, batch) in job.input.salvaged.iter_mut().filter_map(|salvaged| salvaged.batch.as_mut()) {
+        let Open { mut input, waiting, answers, damaged, bytes } = std::mem::take(&mut self.open);
+        input.sealed = self.pipeline.seal();
+        for (_, batch) in input.salvaged.iter_mut().filter_map(|salvaged| salvaged.batch.as_mut()) {
             batch.last_sequence = self.pipeline.give_sequences(batch.stream, batch.count);
         }
+        let waiting = Arc::new(waiting);
+        let readings = input.sealed.of(Stream::Raw).map(|batch| u64::from(batch.count)).sum();
+        self.committing = Committing { waiting: Arc::clone(&waiting), bytes, readings, is_given_up: false };
         self.has_more_to_delete = false;
         self.intake.sealed();
         self.announcer.sealed();
@@ -504,6 +563,6 @@ impl PipelineLoop {
         self.busy = true;
         self.sealed = Instant::now();
         self.beats.committer.moved();
-        self.jobs.send(job).expect("the committer outlives the pipeline thread");
+        self.jobs.send(Job { input, waiting, answers, damaged }).expect("the committer outlives the pipeline thread");
     }
 }

@@ -29,7 +29,7 @@ fn payload(first: u64, seed: &mut u64) -> String {
 }
 
 /// Publishes until the gateway closes the connection; how many readings were acknowledged.
-fn publish_until_refused(gateway: &InProcess, first: u64, seed: &mut u64) -> u64 {
+pub fn publish_until_refused(gateway: &InProcess, first: u64, seed: &mut u64) -> u64 {
     let mut client = Client::connect(gateway.mqtt, "device");
     let mut number = first;
     loop {

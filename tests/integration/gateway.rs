@@ -200,6 +200,16 @@ pub fn run_in_this_process(change: impl FnOnce(&mut GatewaySettings)) {
     }
 }
 
+/// The same until it is told to stop; then this process exits as the program does.
+pub fn run_to_its_end_in_this_process(change: impl FnOnce(&mut GatewaySettings)) {
+    if let Some(settings) = settings_of_this_process(change)
+        && let Err(error) = outrider::commands::run::run(settings)
+    {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
 /// Settings for a gateway that [`Gateway::start_test`] starts.
 pub fn settings_of_this_process(change: impl FnOnce(&mut GatewaySettings)) -> Option<GatewaySettings> {
     let state = std::env::var_os(STATE_VARIABLE)?;

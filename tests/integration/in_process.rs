@@ -61,7 +61,12 @@ impl InProcess {
 
     /// Ends as after SIGTERM.
     pub fn stop(self) {
+        self.end().unwrap();
+    }
+
+    /// The same, also where it cannot end in order.
+    pub fn end(self) -> Result<(), GatewayError> {
         self.stop.send(()).unwrap();
-        self.thread.join().unwrap().unwrap();
+        self.thread.join().unwrap()
     }
 }

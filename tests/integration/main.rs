@@ -39,3 +39,4 @@ mod shares;
 mod silence;
 mod source;
 mod stalls;
+mod unstorable;

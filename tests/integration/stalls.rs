@@ -6,9 +6,10 @@ use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
 
 use outrider::heartbeat::STALLED_AFTER;
+use outrider::store::threads::CommitPacing;
 
 use crate::client::{Client, publish_packet};
-use crate::gateway::{get, wait_until};
+use crate::gateway::{DEADLINE, get, wait_until};
 use crate::in_process::InProcess;
 use crate::vfs::Disk;
 
@@ -23,11 +24,17 @@ struct HungGateway {
 
 /// Over a disk of its own, with room for little until a commit.
 fn start(uncommitted_bytes_max: u32) -> HungGateway {
+    // What waits is to wait: that a disk hangs for longer is another story.
+    start_with(uncommitted_bytes_max, DEADLINE)
+}
+
+fn start_with(uncommitted_bytes_max: u32, hung_after: Duration) -> HungGateway {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::register(&folder.path().join("state"));
     let gateway = InProcess::start(folder.path(), |settings| {
         settings.vfs = Some(disk.name.clone());
         settings.uncommitted_bytes_max = uncommitted_bytes_max;
+        settings.pacing.hung_after = hung_after;
     });
     HungGateway { disk, gateway, _folder: folder }
 }
@@ -150,7 +157,7 @@ fn a_thread_that_does_not_move_is_named_and_raises_an_alert() {
 
 #[test]
 fn a_disk_that_hangs_is_not_ready_and_yet_healthy() {
-    let hung = start(64 << 10);
+    let hung = start_with(64 << 10, CommitPacing::default().hung_after);
     let clients: Vec<_> = (0..4).map(|n| Client::connect(hung.gateway.mqtt, &format!("device-{n}"))).collect();
     hung.disk.hang();
     let waiting: Vec<_> = clients

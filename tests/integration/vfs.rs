@@ -1,4 +1,5 @@
-//! A disk for SQLite that writes down all that reaches it, and can hang, be full, swallow syncs, or end the process after one.
+//! A disk for SQLite that writes down all that reaches it, and can hang, be slow, be full, answer with errors, swallow syncs, or end the
+//! process after one.
 //!
 //! It lies over the usual VFS: what is written really is, so a gateway over it is a gateway as it is.
 
@@ -6,6 +7,7 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_io_methods, sqlite3_vfs};
 
@@ -48,6 +50,10 @@ pub struct Disk {
     pub drops_syncs: AtomicBool,
     /// A write never damages what is beside it, it says.
     pub claims_powersafe: AtomicBool,
+    /// Whatever is written or synced is answered with an error.
+    pub fails: AtomicBool,
+    /// Every sync takes so much longer.
+    pub sync_delay_ms: AtomicU64,
     /// Above so many bytes in its folder nothing can be written.
     pub bytes_max: AtomicU64,
     folder: Mutex<PathBuf>,
@@ -74,6 +80,8 @@ impl Disk {
             log: Mutex::default(),
             drops_syncs: AtomicBool::new(false),
             claims_powersafe: AtomicBool::new(false),
+            fails: AtomicBool::new(false),
+            sync_delay_ms: AtomicU64::new(0),
             bytes_max: AtomicU64::new(u64::MAX),
             folder: Mutex::new(folder.to_owned()),
             hangs: Mutex::new(false),
@@ -220,6 +228,9 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, data: *const c_void, bytes: 
     unsafe {
         let WatchedFile { disk, part, .. } = &*file.cast::<WatchedFile>();
         let disk = &**disk;
+        if disk.fails.load(Ordering::SeqCst) {
+            return ffi::SQLITE_IOERR_WRITE;
+        }
         let mut size = 0;
         file_size(file, &raw mut size);
         let grows = (offset + i64::from(bytes) - size).max(0) as u64;
@@ -254,6 +265,10 @@ unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
         if disk.drops_syncs.load(Ordering::SeqCst) {
             return ffi::SQLITE_OK;
         }
+        if disk.fails.load(Ordering::SeqCst) {
+            return ffi::SQLITE_IOERR_FSYNC;
+        }
+        std::thread::sleep(Duration::from_millis(disk.sync_delay_ms.load(Ordering::SeqCst)));
         let hangs = disk.hangs.lock().unwrap();
         drop(disk.released.wait_while(hangs, |hangs| *hangs).unwrap());
         let result = sync_below(file, flags);

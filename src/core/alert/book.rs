@@ -184,6 +184,11 @@ impl AlertBook {
         self.entries.is_empty()
     }
 
+    /// An alert as it stands, unless it is gone.
+    pub fn current(&self, key: &AlertKey) -> Option<&Alert> {
+        self.entries.get(key).filter(|entry| !matches!(entry.phase, Phase::Gone { .. })).map(|entry| &entry.alert)
+    }
+
     /// Something was flagged.
     pub fn flag(&mut self, now: Moment, flag: &Flag<'_>, changes: &mut Vec<AlertChange>) {
         let wanted = KeyRef { device: flag.device, metric: flag.metric, kind: flag.kind };

@@ -86,6 +86,11 @@ impl Series {
         self.window.newest_ms().map(|own_ms| self.pace.common_ms(own_ms))
     }
 
+    /// Whether exactly this reading was judged within its window.
+    pub fn holds(&self, reading: Sample) -> bool {
+        self.window.holds(Sample { at_ms: self.pace.own_ms(reading.at_ms), ..reading })
+    }
+
     /// Whether a reading newer than this waits to be confirmed.
     pub fn has_newer_suspect(&self, at_ms: i64) -> bool {
         self.window.has_newer_suspect(self.pace.own_ms(at_ms))

@@ -11,6 +11,7 @@ impl Pipeline {
     /// Time has gone by.
     pub fn tick(&mut self, now: Moment) {
         self.now = now;
+        self.unstored.tick(now);
         self.miss(now);
         self.watch.sweep(now.signed_steady_ms());
         self.watch_crowd(now);
@@ -63,22 +64,28 @@ impl Pipeline {
             let finding = self.watch.gap_of(missed, now.signed_steady_ms());
             let severity_max = self.watch.severity_max_of(missed);
             let (device, metric) = self.watch.name_of_missed(missed);
-            let mut reading = Reading::at(now.wall_ms, device, metric, f64::NAN);
-            self.receipts.stamp(&mut reading);
-            let part = AnomalyPart {
-                raw_position: None,
-                detector: finding.detector.name(),
-                also: &[],
-                score: finding.score,
-                expected: None,
-                spread: None,
-                reason: &finding.reason,
-                late: false,
+            let position = match self.unstored.stores_nothing() {
+                true => self.unstored.next_identity(),
+                false => {
+                    let mut reading = Reading::at(now.wall_ms, device, metric, f64::NAN);
+                    self.receipts.stamp(&mut reading);
+                    let part = AnomalyPart {
+                        raw_position: None,
+                        detector: finding.detector.name(),
+                        also: &[],
+                        score: finding.score,
+                        expected: None,
+                        spread: None,
+                        reason: &finding.reason,
+                        late: false,
+                    };
+                    let position = self.anomalies.number(reading.received_at_ms);
+                    self.line.clear();
+                    record::write_anomaly(&mut self.line, &self.gateway, self.run, position, &reading, &part);
+                    self.anomalies.encoder.push_line(Tag::Anomaly, device, &self.line);
+                    position
+                }
             };
-            let position = self.anomalies.number(reading.received_at_ms);
-            self.line.clear();
-            record::write_anomaly(&mut self.line, &self.gateway, self.run, position, &reading, &part);
-            self.anomalies.encoder.push_line(Tag::Anomaly, device, &self.line);
             let flag = Flag {
                 device,
                 metric,

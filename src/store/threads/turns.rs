@@ -5,14 +5,22 @@ use std::time::Duration;
 
 use super::PipelineLoop;
 use crate::core::batch::CLOSED_AT_BYTES;
+use crate::core::pipeline::Storing;
 use crate::handoff::{Input, Submission, Undecodable};
+use crate::store::committer::WaitingSession;
 
 /// While a commit is under way the open batches take no more readings than this, before compression: what comes then waits as it came, within
 /// the sessions' budget.
 const OPEN_BYTES_MAX: usize = 8 * CLOSED_AT_BYTES;
+
 impl PipelineLoop {
     pub(super) fn may_work(&self) -> bool {
-        !self.backlog.is_empty() && (!self.busy || self.pipeline.open_bytes() < OPEN_BYTES_MAX)
+        !self.backlog.is_empty() && !self.is_held_up()
+    }
+
+    /// Nobody is heard until the disk answers, or until it is known that it does not.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.busy && self.storing != Storing::Nothing && self.pipeline.open_bytes() >= OPEN_BYTES_MAX
     }
 
     /// Takes a turn's worth of what sessions sent: a large submission holds up neither ticks nor alerts.
@@ -41,11 +49,15 @@ impl PipelineLoop {
             self.backlog.push_front(Input::Submission(submission));
             return;
         }
-        let Submission { session, through, undecodable, share, .. } = submission;
+        let Submission { session, through, publishes, wants_answer, undecodable, share, .. } = submission;
         self.intake.taken();
         self.open.input.undecodable.extend::<Vec<Undecodable>>(undecodable);
-        self.open.waiting.sessions.push((session, through));
-        self.open.waiting.shares.extend(share);
+        let publishes = (through + 1).saturating_sub(publishes)..=through;
+        self.open.waiting.sessions.push(WaitingSession { session, publishes, wants_answer });
+        if let Some(share) = share {
+            self.open.bytes += share.bytes();
+            self.open.waiting.hold(share);
+        }
     }
 
     /// Whether there is something to be taken, and the store takes it.
@@ -55,16 +67,15 @@ impl PipelineLoop {
             self.log.undecodable(undecodable, self.moment().steady_ms);
         }
         let stores_something = !readings.is_empty() || !undecodable.is_empty();
+        let is_answered = !session.is_unanswered() && !session.is_failed() && self.storing != Storing::Nothing;
+        if !is_answered || stores_something && !self.intake.admits(readings, undecodable) {
+            self.look_at_store();
+            self.refuse(submission);
+            return false;
+        }
         if !stores_something && !self.busy && !self.has_work() {
             // Nothing of this session can be waiting for the disk: it is answered at once.
             session.commit_through(*through);
-            return false;
-        }
-        // Once refused, a session is answered no more: a later publish must not acknowledge an earlier one.
-        if session.is_failed() || stores_something && !self.intake.admits(readings, undecodable) {
-            // Who is turned away is not silent.
-            self.pipeline.listen_from(self.moment());
-            session.fail();
             return false;
         }
         if self.pacing.acknowledge_early {

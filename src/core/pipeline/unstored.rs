@@ -1,0 +1,206 @@
+//! While nothing can be stored, readings are judged and no more: they get no position, and what stands out becomes no record. Their alerts
+//! are published at once, unstored, and stored as they stand once that is possible. All of it is bounded, however long it lasts.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::*;
+use crate::core::alert::ALERTS_MAX;
+
+/// What the store takes at present.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storing {
+    #[default]
+    Everything,
+    /// It is full; alerts and the gateway's own records have a reserve.
+    AllButReadings,
+    Nothing,
+}
+
+/// Readings that are remembered as judged.
+const JUDGED_MAX: usize = 65_536;
+/// Devices that have not sent a reading again for so long, since it could be stored, will not.
+const COME_AGAIN_MS: u64 = 600_000;
+/// So many alerts may differ from what the store has of them; beyond, those that are gone are forgotten.
+const ALERTS_DIFFERING_MAX: usize = 2 * ALERTS_MAX;
+
+#[derive(Debug, Default)]
+pub(super) struct Unstored {
+    storing: Storing,
+    /// What is being judged is not stored.
+    is_judging: bool,
+    judged: Judged,
+    /// The store may be written again since then.
+    resumed_ms: u64,
+    /// They differ from what the store has of them.
+    alerts: HashSet<AlertKey>,
+    /// To be published now.
+    rows: Vec<AlertRow>,
+    identities: u64,
+    raised: u64,
+    raised_uncounted: u64,
+    refused_uncounted: u64,
+}
+
+impl Unstored {
+    pub fn stores_nothing(&self) -> bool {
+        self.storing == Storing::Nothing
+    }
+
+    /// Whether a change of this alert cannot be stored now, or only together with an earlier one that could not.
+    pub fn concerns(&self, key: &AlertKey) -> bool {
+        self.is_judging || self.stores_nothing() || self.alerts.contains(key)
+    }
+
+    /// Stands in for a position where there is none; no position is ever as high.
+    pub fn next_identity(&mut self) -> u64 {
+        self.identities += 1;
+        u64::MAX - self.identities
+    }
+
+    /// Whether this reading was judged already, when it could not be stored. Asked once: when it is stored, its window knows it.
+    pub fn has_judged(&mut self, reading: &Reading<'_>) -> bool {
+        !self.judged.known.is_empty() && identity(reading).is_some_and(|identity| self.judged.known.remove(&identity))
+    }
+
+    /// What is counted with the next commit.
+    pub fn totals(&mut self) -> impl Iterator<Item = (&'static str, u64)> {
+        let totals = [
+            ("refused", std::mem::take(&mut self.refused_uncounted)),
+            ("raised_unstored", std::mem::take(&mut self.raised_uncounted)),
+        ];
+        totals.into_iter()
+    }
+
+    pub fn tick(&mut self, now: Moment) {
+        if self.storing == Storing::Everything && now.steady_ms >= self.resumed_ms + COME_AGAIN_MS {
+            self.judged = Judged::default();
+        }
+    }
+}
+
+/// Readings that were judged and not stored, as their devices will send them again; the last ones.
+#[derive(Debug, Default)]
+struct Judged {
+    known: HashSet<u64>,
+    order: VecDeque<u64>,
+}
+
+impl Judged {
+    /// Returns whether it is new.
+    fn note(&mut self, identity: u64) -> bool {
+        if !self.known.insert(identity) {
+            return false;
+        }
+        if self.order.len() == JUDGED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        self.order.push_back(identity);
+        true
+    }
+}
+
+/// What tells a reading, as it comes, from every other: without a time or a sequence of its device's nothing does.
+fn identity(reading: &Reading<'_>) -> Option<u64> {
+    let measured_at_ms = (reading.measured_at_ms != reading.received_at_ms).then_some(reading.measured_at_ms);
+    if measured_at_ms.is_none() && reading.sequence.is_none() {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    (reading.device, reading.metric, reading.value.to_bits(), measured_at_ms, reading.sequence).hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+impl Pipeline {
+    /// Judges what one client published and cannot be stored. `comes_again`: the client will repeat it, because it is not acknowledged.
+    pub fn judge_unstored(&mut self, readings: &Readings, publisher: Publisher, comes_again: bool, now: Moment) {
+        let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher };
+        self.unstored.is_judging = true;
+        for mut reading in readings.iter() {
+            let is_known = match identity(&reading) {
+                Some(identity) if comes_again => !self.unstored.judged.note(identity),
+                Some(identity) => self.unstored.judged.known.contains(&identity),
+                None => false,
+            };
+            if is_known {
+                continue;
+            }
+            let mut place = self.watch.locate(reading.device, reading.metric);
+            self.findings.late = self.judge_times(&mut place, &mut reading, arrival);
+            if self.watch.judge_at(place, &reading, arrival, &mut self.findings) == Verdict::Anomalous {
+                self.flagged += 1;
+                let findings = std::mem::take(&mut self.findings);
+                if !findings.late {
+                    let identity = self.unstored.next_identity();
+                    let holder = self.watch.holder_of(reading.device, reading.metric, publisher);
+                    self.raise(&reading, identity, &findings, holder, now);
+                }
+                self.findings = findings;
+            }
+            if self.findings.series_may_have_alert || self.findings.device_may_have_alert {
+                self.hear(&reading, now);
+            }
+        }
+        self.unstored.is_judging = false;
+        self.unstored.refused_uncounted += readings.len() as u64;
+    }
+
+    /// What the store takes from now on. Once it takes everything again, so it does the alerts that changed meanwhile, as they stand.
+    pub fn set_storing(&mut self, storing: Storing, now: Moment) {
+        let before = std::mem::replace(&mut self.unstored.storing, storing);
+        if before != Storing::Everything && storing == Storing::Everything {
+            self.unstored.resumed_ms = now.steady_ms;
+            self.store_alerts(now);
+        }
+    }
+
+    /// Alerts that changed while they could not be stored go into the open batch, as they stand.
+    pub fn store_alerts(&mut self, now: Moment) {
+        let mut keys: Vec<AlertKey> = std::mem::take(&mut self.unstored.alerts).into_iter().collect();
+        keys.sort_unstable_by(|a, b| (&a.device, &a.metric, &a.kind).cmp(&(&b.device, &b.metric, &b.kind)));
+        for key in keys {
+            let alert = self.book.current(&key).cloned();
+            self.changes.push(AlertChange { key, what: alert::What::Updated, alert });
+        }
+        self.record_changes(now);
+    }
+
+    /// Takes the alerts that are to be published at once, unstored.
+    pub fn take_unstored_alerts(&mut self) -> Vec<AlertRow> {
+        std::mem::take(&mut self.unstored.rows)
+    }
+
+    /// Whether an alert has changed since, and that is neither stored nor about to be.
+    pub fn differs_from_store(&self, key: &AlertKey) -> bool {
+        self.unstored.alerts.contains(key)
+    }
+
+    /// Alerts that were raised unstored, since the start.
+    pub fn raised_unstored(&self) -> u64 {
+        self.unstored.raised
+    }
+
+    pub(super) fn publish_unstored(&mut self, key: AlertKey, alert: Option<&alert::Alert>) {
+        if alert.is_some_and(|alert| alert.revision == 1 && alert.state == alert::State::Raised) {
+            self.unstored.raised += 1;
+            self.unstored.raised_uncounted += 1;
+        }
+        let body = alert.map(|alert| {
+            self.line.clear();
+            alert::write_alert(&mut self.line, &self.gateway, self.run, record::NO_POSITION, &key, alert);
+            self.line.clone()
+        });
+        let AlertKey { device, metric, kind } = key.clone();
+        self.unstored.rows.push(AlertRow { device, metric, kind, body });
+        if self.unstored.alerts.len() >= ALERTS_DIFFERING_MAX {
+            let book = &self.book;
+            self.unstored.alerts.retain(|key| book.current(key).is_some());
+        }
+        self.unstored.alerts.insert(key);
+    }
+}
+
+#[cfg(test)]
+mod tests;
