@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(limits.of("freezer")[0].high, Some(-18.0));
         assert_eq!((limits.of("boiler"), limits.of("boiler_temp")), (&[][..], &[sentinels.clone()][..]));
         let is_usable = |value, bounds: &[Bounds]| judge(value, "d", &Profile::TEMPERATURE, bounds).is_usable;
-        assert!(is_usable(-127.0, &[sentinels.clone()]), "named ones replace the profile's");
+        assert!(is_usable(-127.0, std::slice::from_ref(&sentinels)), "named ones replace the profile's");
         assert!(!is_usable(85.0, &[sentinels.clone(), Bounds::NONE]));
         assert!(!is_usable(-127.0, &[]));
         assert!(!is_usable(-127.0, &[Bounds { device: Some("other".to_owned()), ..sentinels }]));
