@@ -21,7 +21,7 @@ mod subscriber;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -178,6 +178,8 @@ struct Edge<T: From<Input>> {
     refusals: RefCell<Throttle>,
     /// That clients are turned away for want of a seat, and for want of a descriptor.
     crowded: RefCell<Told>,
+    /// The one whose clients are turned away; none where it is everybody's.
+    crowded_host: Cell<Option<IpAddr>>,
     out_of_descriptors: RefCell<Told>,
     reports: RefCell<ReportPacer>,
     started: Instant,
@@ -252,6 +254,7 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
         read_buffer,
         refusals: RefCell::default(),
         crowded: RefCell::default(),
+        crowded_host: Cell::default(),
         out_of_descriptors: RefCell::default(),
         reports: RefCell::default(),
         started: Instant::now(),
@@ -321,8 +324,9 @@ async fn accept<T: From<Input> + 'static>(
     }
     match seats.take(peer.ip()) {
         Ok(seat) => {
-            if edge.crowded.borrow_mut().turn_off() {
-                tracing::info!("there is room for connections again");
+            let is_over = edge.crowded_host.get().is_none_or(|host| host == seat.host());
+            if is_over && edge.crowded.borrow_mut().turn_off() {
+                tracing::info!("clients that were turned away are taken again");
             }
             let edge = Rc::clone(edge);
             tokio::task::spawn_local(async move {
@@ -333,6 +337,7 @@ async fn accept<T: From<Input> + 'static>(
         Err(no_seat) => {
             edge.counters.connections_refused.add(1);
             if edge.crowded.borrow_mut().turn_on(now_ms) {
+                edge.crowded_host.set(no_seat.host());
                 tracing::warn!("{no_seat}");
             }
             edge.report(Trouble::Denied, no_seat.to_string());

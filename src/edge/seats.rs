@@ -35,6 +35,15 @@ pub enum NoSeat {
     HostHasItsShare { host: IpAddr, count: usize },
 }
 
+impl NoSeat {
+    pub fn host(&self) -> Option<IpAddr> {
+        match self {
+            NoSeat::AllTaken { .. } => None,
+            NoSeat::HostHasItsShare { host, .. } => Some(*host),
+        }
+    }
+}
+
 impl fmt::Display for NoSeat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -74,6 +83,12 @@ impl Seats {
     pub async fn all_free(&self) {
         let all = u32::try_from(self.count).unwrap_or(u32::MAX);
         let _ = self.free.acquire_many(all).await;
+    }
+}
+
+impl Seat {
+    pub fn host(&self) -> IpAddr {
+        self.host
     }
 }
 
