@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::core::identity::Stream;
 use crate::descriptors::Room;
 use crate::edge::Unrouted;
 use crate::gateway::{SinkKind, SinkSettings};
+use crate::ingest::Ingest;
 use crate::store::retention::{Capacity, WhenFull};
 use crate::store::schema::{self, OpenError};
 use crate::store::writer::store_path;
@@ -64,7 +66,7 @@ pub fn command(arguments: &CheckArguments) -> ExitCode {
 /// What the configuration is not to blame for, and the gateway could not start with.
 #[derive(Debug)]
 enum CheckError {
-    Disk(io::Error),
+    Disk { folder: PathBuf, source: io::Error },
     Store(OpenError),
     Sqlite(rusqlite::Error),
 }
@@ -72,7 +74,9 @@ enum CheckError {
 impl fmt::Display for CheckError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CheckError::Disk(error) => write!(f, "cannot look at the state folder: {error}"),
+            CheckError::Disk { folder, source } => {
+                write!(f, "cannot look at the state folder {}: {source}", folder.display())
+            }
             CheckError::Store(error) => error.fmt(f),
             CheckError::Sqlite(error) => write!(f, "cannot read the store: {error}"),
         }
@@ -80,15 +84,16 @@ impl fmt::Display for CheckError {
 }
 
 fn summary(configuration: &Configuration) -> Result<String, CheckError> {
-    let capacity = configuration.capacity().map_err(CheckError::Disk)?;
-    let file_bytes = configuration.store_file_bytes().map_err(CheckError::Disk)?;
+    let unseen = |source| CheckError::Disk { folder: configuration.store.folder.clone(), source };
+    let capacity = configuration.capacity().map_err(unseen)?;
+    let file_bytes = configuration.store_file_bytes().map_err(unseen)?;
     let view = if file_bytes > 0 { look(configuration)? } else { None };
     let mut text = String::new();
     let mut last = "";
     let mut row = |label: &'static str, value: String| {
         let shown = if label == last { "" } else { label };
         last = label;
-        writeln!(text, "{shown:<14} {value}").expect("a text takes everything");
+        writeln!(text, "{shown:<16}{value}").expect("a text takes everything");
     };
     let file = configuration.file.as_ref().map(|file| file.display().to_string());
     row("configuration", file.unwrap_or_else(|| "no file; the defaults hold".to_owned()));
@@ -97,15 +102,19 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     }
     row("gateway", configuration.gateway_id.clone());
     row("MQTT", mqtt(configuration));
+    row("logins", "accepted and not checked".to_owned());
     row("status page", status_page(configuration));
     row("state folder", configuration.store.folder.display().to_string());
     row("store", store(&capacity, view.as_ref()));
+    let builtin = Ingest::default_routes();
     for route in &configuration.routes {
-        row("routes", route.to_string());
+        row(if builtin.contains(route) { "built-in routes" } else { "routes" }, route.to_string());
     }
-    if configuration.edge.unrouted == Unrouted::Reject {
-        row("other topics", "dropped".to_owned());
-    }
+    let other_topics = match configuration.edge.unrouted {
+        Unrouted::Pass => "passed on to subscribers, acknowledged, not stored",
+        Unrouted::Reject => "acknowledged, dropped",
+    };
+    row("other topics", other_topics.to_owned());
     for (metric, bounds) in configuration.watch.limits.iter() {
         let device = bounds.device.as_ref().map_or(String::new(), |device| format!(" of {device}"));
         row("limits", format!("{metric}{device} {}", limit(bounds)));

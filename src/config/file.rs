@@ -23,8 +23,9 @@ file: OUTRIDER__STORE__SIZE_MAX=1GiB, and for the first of several sections OUTR
 `outrider check --config FILE` names every mistake with its line, or says what would run.";
 
 const ROUTE: &str = "\
-Topics that carry readings; the first that matches takes the publish. Without any [[route]] there are devices/{device}, \
-devices/{device}/{metric...}, vehicles/{device} and vehicles/{device}/{metric...}.";
+Topics that carry readings; the first that matches takes the publish. Behind them come the built-in ones: devices/{device}, \
+devices/{device}/{metric...}, vehicles/{device} and vehicles/{device}/{metric...}. What no route takes is passed on to \
+subscribers and not stored.";
 
 const PROFILE: &str =
     "How metrics are watched, by words of their names, where what is built in does not fit. There may be several.";
@@ -35,11 +36,12 @@ Where records go. Without any [[sink]] they go to files on this machine, by an a
 has a place of its own in the store, which keeps what one of them has not taken.";
 
 /// In the order of the file, with what is to be said first.
-const PARTS: [(Group, &str); 11] = [
+const PARTS: [(Group, &str); 12] = [
     (Group::Gateway, ""),
     (Group::Store, ""),
     (Group::Mqtt, ""),
     (Group::Admin, ""),
+    (Group::Ingest, ""),
     (Group::Detection, ""),
     (Group::Alert, ""),
     (Group::Route, ROUTE),
@@ -163,7 +165,7 @@ fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
     assert_eq!(format!("{:?}", all.store), format!("{:?}", built_in.store));
     assert_eq!((all.mqtt_listen, all.admin_listen), (built_in.mqtt_listen, built_in.admin_listen));
     assert_eq!((all.alerts, all.grace, all.gateway_id), (built_in.alerts, built_in.grace, built_in.gateway_id));
-    assert_eq!((all.routes.len(), all.sinks.len(), all.watch.limits.iter().count()), (1, 2, 1));
+    assert_eq!((all.routes.len(), all.sinks.len(), all.watch.limits.iter().count()), (5, 2, 1));
     let known = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
     assert_eq!(known, KEYS.len() + keys(Group::Sink).count(), "the keys that all sinks have stand twice");
 }

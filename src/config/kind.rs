@@ -21,13 +21,21 @@ pub enum Shape {
     Path,
     TopicTemplate,
     GatewayId,
+    /// A name or an address of a machine, without a port.
+    HostName,
 }
 
 /// What a key takes. All bounds are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Text(Shape),
+    /// A text or several.
+    Texts {
+        shape: Shape,
+        count_max: usize,
+    },
     Choice(&'static [&'static str]),
+    Boolean,
     Integer {
         min: u64,
         max: u64,
@@ -55,7 +63,9 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Checked {
     Text(String),
+    Texts(Vec<String>),
     Choice(&'static str),
+    Boolean(bool),
     Integer(u64),
     Numbers(Vec<f64>),
     Size(u64),
@@ -69,7 +79,18 @@ impl Kind {
     pub fn check(&self, value: &Value) -> Result<Checked, String> {
         match *self {
             Kind::Text(shape) => check_text(shape, value.text().ok_or_else(|| format!("not a text; {self}"))?),
+            Kind::Texts { shape, count_max } => match value.texts() {
+                Some(texts) if texts.len() > count_max => Err(format!("too many texts; {self}")),
+                Some(texts) if texts.iter().all(|text| check_text(shape, text).is_ok()) => {
+                    Ok(Checked::Texts(texts.into_iter().map(str::to_owned).collect()))
+                }
+                _ => Err(format!("not allowed here; {self}")),
+            },
             Kind::Choice(words) => check_choice(words, value).ok_or_else(|| format!("not a choice; {self}")),
+            Kind::Boolean => match value.boolean() {
+                Some(boolean) => Ok(Checked::Boolean(boolean)),
+                None => Err(format!("neither true nor false; {self}")),
+            },
             Kind::Integer { min, max } => match value.integer() {
                 Some(number) if (i128::from(min)..=i128::from(max)).contains(&number) => {
                     Ok(Checked::Integer(u64::try_from(number).expect("between two u64")))
@@ -79,14 +100,14 @@ impl Kind {
             },
             Kind::Number => match value.numbers().as_deref() {
                 Some(&[number]) if number.is_finite() => Ok(Checked::Numbers(vec![number])),
-                _ => Err(format!("not a number; {self}")),
+                _ => Err(format!("must be {self}, without quotes")),
             },
             Kind::Numbers { count_max } => match value.numbers() {
                 Some(numbers) if numbers.len() > count_max => Err(format!("too many numbers; {self}")),
                 Some(numbers) if !numbers.is_empty() && numbers.iter().all(|number| number.is_finite()) => {
                     Ok(Checked::Numbers(numbers))
                 }
-                _ => Err(format!("not numbers; {self}")),
+                _ => Err(format!("must be {self}, without quotes")),
             },
             Kind::Size { auto: true, .. } if value.text() == Some("auto") => Ok(Checked::Auto),
             Kind::Size { min, max, .. } => match value.text().and_then(parse_size) {
@@ -121,10 +142,12 @@ impl fmt::Display for Kind {
                 Shape::Endpoint => "a URL that starts with http:// or https://",
                 Shape::Path => "a path; a relative one starts at the working directory",
                 Shape::TopicTemplate => "a topic with {device}, {metric} or {metric...} as whole levels, without + and #",
+                Shape::HostName => "a name or an IP address without a port, such as gateway.example.com",
                 Shape::GatewayId => {
                     "1 to 127 bytes without control characters; {hostname}, {machine_id} and {machine_id_short} are filled in"
                 }
             }),
+            Kind::Texts { shape, count_max } => write!(f, "a list of at most {count_max}, each {}", Kind::Text(shape)),
             Kind::Choice(words) => {
                 f.write_str("one of ")?;
                 for (at, word) in words.iter().enumerate() {
@@ -132,6 +155,7 @@ impl fmt::Display for Kind {
                 }
                 Ok(())
             }
+            Kind::Boolean => f.write_str("true or false, without quotes"),
             Kind::Integer { min, max } => write!(f, "a whole number, {min} to {max}"),
             Kind::Number => f.write_str("a finite number"),
             Kind::Numbers { count_max } => write!(f, "a finite number, or a list of 1 to {count_max}"),
@@ -175,6 +199,10 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
         Shape::StreamName => only(128, |b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)),
         Shape::Region => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
         Shape::Endpoint => is_endpoint(text),
+        Shape::HostName => {
+            only(253, |b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+                || text.parse::<std::net::Ipv6Addr>().is_ok()
+        }
         Shape::Path if text == "~" || text.starts_with("~/") => {
             return Err("~ is not expanded; write the whole path".to_owned());
         }

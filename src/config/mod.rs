@@ -69,6 +69,8 @@ pub struct Configuration {
     pub store: StoreConfiguration,
     pub mqtt_listen: SocketAddr,
     pub admin_listen: Option<SocketAddr>,
+    /// Names under which the administration interface answers, beside addresses.
+    pub admin_hosts: Vec<String>,
     pub edge: EdgeSettings,
     /// Bytes that may wait for their commit, over all connections.
     pub uncommitted_bytes_max: u32,

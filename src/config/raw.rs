@@ -30,10 +30,11 @@ pub enum Value {
     Text(String),
     Integer(i128),
     Float(f64),
+    Boolean(bool),
     List(Vec<Value>),
     /// From a variable or an argument: text that its key may take as a number.
     Variable(String),
-    /// A kind that no key takes: a table, a date, a boolean.
+    /// A kind that no key takes: a table, a date.
     Other,
 }
 
@@ -53,6 +54,24 @@ impl Value {
         }
     }
 
+    pub fn boolean(&self) -> Option<bool> {
+        match self {
+            Value::Boolean(boolean) => Some(*boolean),
+            Value::Variable(text) => text.trim().parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// One text or a list of them; in a variable they stand between commas.
+    pub fn texts(&self) -> Option<Vec<&str>> {
+        match self {
+            Value::Text(text) => Some(vec![text]),
+            Value::Variable(text) => Some(text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect()),
+            Value::List(items) => items.iter().map(Value::text).collect(),
+            _ => None,
+        }
+    }
+
     /// One number or a list of them; in a variable they stand between commas.
     pub fn numbers(&self) -> Option<Vec<f64>> {
         match self {
@@ -67,7 +86,7 @@ impl Value {
                     _ => None,
                 })
                 .collect(),
-            Value::Text(_) | Value::Other => None,
+            Value::Text(_) | Value::Boolean(_) | Value::Other => None,
         }
     }
 }
@@ -291,7 +310,8 @@ fn convert(value: &DeValue<'_>) -> Value {
         }
         DeValue::Float(number) => number.as_str().parse().map_or(Value::Other, Value::Float),
         DeValue::Array(items) => Value::List(items.iter().map(|item| convert(item.get_ref())).collect()),
-        DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Table(_) => Value::Other,
+        DeValue::Boolean(boolean) => Value::Boolean(*boolean),
+        DeValue::Datetime(_) | DeValue::Table(_) => Value::Other,
     }
 }
 

@@ -15,11 +15,12 @@ pub enum Form {
     List,
 }
 
-pub const SECTIONS: [(&str, Form); 10] = [
+pub const SECTIONS: [(&str, Form); 11] = [
     ("gateway", Form::Single),
     ("store", Form::Single),
     ("mqtt", Form::Single),
     ("admin", Form::Single),
+    ("ingest", Form::Single),
     ("detection", Form::Single),
     ("alert", Form::Single),
     ("route", Form::List),
@@ -35,6 +36,7 @@ pub enum Group {
     Store,
     Mqtt,
     Admin,
+    Ingest,
     Detection,
     Alert,
     Route,
@@ -52,6 +54,7 @@ impl Group {
             Group::Store => "store",
             Group::Mqtt => "mqtt",
             Group::Admin => "admin",
+            Group::Ingest => "ingest",
             Group::Detection => "detection",
             Group::Alert => "alert",
             Group::Route => "route",
@@ -198,6 +201,13 @@ pub const KEYS: &[Key] = &[
 
     key_of(Group::Admin, "listen", Kind::Listen { off: true }, Literal("\"127.0.0.1:9464\""),
         "Where the status page, /api/status, /healthz, /readyz and /metrics are served."),
+
+    key_of(Group::Admin, "hosts", Kind::Texts { shape: Shape::HostName, count_max: 32 }, Literal("[]"),
+        "Further names under which it is asked for, such as gateway.example.com; its IP addresses, localhost, the machine's own name and \
+         names without a dot are always answered."),
+
+    key_of(Group::Ingest, "builtin_routes", Kind::Boolean, Literal("true"),
+        "Whether devices/{device}, vehicles/{device} and the topics below them are read as well, behind each [[route]]."),
 
     key_of(Group::Detection, "series_max", count(0, 1_000_000), Literal("10000"),
         "Series that are watched; further ones are stored and sent, unwatched and counted. 0 watches none."),

@@ -52,6 +52,20 @@ impl<'a> Section<'a> {
         }
     }
 
+    pub fn texts(&mut self, name: &str) -> Vec<String> {
+        match self.defaulted(name) {
+            Checked::Texts(texts) => texts,
+            other => wrong_kind(name, &other),
+        }
+    }
+
+    pub fn boolean(&mut self, name: &str) -> bool {
+        match self.defaulted(name) {
+            Checked::Boolean(boolean) => boolean,
+            other => wrong_kind(name, &other),
+        }
+    }
+
     /// Only for keys with a default, as all below.
     pub fn integer(&mut self, name: &str) -> u64 {
         match self.defaulted(name) {
@@ -197,7 +211,11 @@ fn default_of(key: &Key) -> Option<Checked> {
     let Fallback::Literal(literal) = key.fallback else { return None };
     let value = match literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(text) => Value::Text(text.to_owned()),
-        None => Value::Integer(literal.parse().expect("defaults are texts or whole numbers")),
+        None if literal == "[]" => Value::List(Vec::new()),
+        None => match literal.parse() {
+            Ok(boolean) => Value::Boolean(boolean),
+            Err(_) => Value::Integer(literal.parse().expect("other defaults are texts or whole numbers")),
+        },
     };
     Some(key.kind.check(&value).expect("defaults are within their own range"))
 }

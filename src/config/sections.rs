@@ -39,7 +39,7 @@ impl Reader<'_> {
         let (gateway_id, grace) = self.gateway();
         let store = self.store();
         let mqtt = self.mqtt();
-        let admin_listen = self.admin(&mqtt);
+        let (admin_listen, admin_hosts) = self.admin(&mqtt);
         let (series_max, alerts) = (self.detection(), self.alert());
         let (routes, limits, profiles) = (self.routes(), self.limits(), self.profiles());
         let sinks = self.sinks(store.as_ref());
@@ -52,6 +52,7 @@ impl Reader<'_> {
             store: store?,
             mqtt_listen: mqtt.listen,
             admin_listen,
+            admin_hosts,
             edge: mqtt.edge,
             uncommitted_bytes_max: mqtt.uncommitted_bytes_max,
             watch,
@@ -141,14 +142,28 @@ impl Reader<'_> {
         Mqtt { listen, edge, uncommitted_bytes_max }
     }
 
-    fn admin(&mut self, mqtt: &Mqtt) -> Option<SocketAddr> {
+    fn admin(&mut self, mqtt: &Mqtt) -> (Option<SocketAddr>, Vec<String>) {
+        let hostname = self.host.hostname.clone();
         let mut section = self.single(Group::Admin);
         let listen = section.listen("listen");
         if listen == Some(mqtt.listen) && mqtt.listen.port() != 0 {
             section.blame("listen", "mqtt.listen is the same address");
         }
+        let mut hosts = section.texts("hosts");
         section.finish();
-        listen
+        hosts.extend([format!("{hostname}.local"), hostname]);
+        (listen, hosts)
+    }
+
+    fn has_builtin_routes(&mut self) -> bool {
+        let is_any_named = self.document.lists.contains_key(Group::Route.section());
+        let mut section = self.single(Group::Ingest);
+        let is_on = section.boolean("builtin_routes");
+        if !is_on && !is_any_named {
+            section.blame("builtin_routes", "without a [[route]], no reading would be stored");
+        }
+        section.finish();
+        is_on
     }
 
     fn detection(&mut self) -> usize {
@@ -169,11 +184,9 @@ impl Reader<'_> {
         times
     }
 
-    /// The routes of the file in place of those that are built in.
+    /// Those of the file, and behind them those that are built in.
     fn routes(&mut self) -> Vec<Route> {
-        if !self.document.lists.contains_key(Group::Route.section()) {
-            return Ingest::default_routes();
-        }
+        let has_builtin = self.has_builtin_routes();
         let mut topics: Vec<String> = Vec::new();
         let mut routes = Vec::new();
         self.each(Group::Route, |mut section| {
@@ -187,6 +200,8 @@ impl Reader<'_> {
             routes.extend(route(&mut section, topic));
             section.finish();
         });
+        let is_free = |route: &Route| !topics.contains(&route.to_string());
+        routes.extend(Ingest::default_routes().into_iter().filter(|route| has_builtin && is_free(route)));
         routes
     }
 

@@ -25,6 +25,7 @@ impl Configuration {
             state_folder: self.store.folder,
             mqtt_listen: self.mqtt_listen,
             admin_listen: self.admin_listen,
+            admin_hosts: self.admin_hosts,
             edge: self.edge,
             routes: self.routes,
             capacity,

@@ -104,7 +104,7 @@ fn every_kind_of_value_arrives() {
     let mut ingest = Ingest::new(configuration.routes, ClockState::new(true));
     let mut readings = Readings::default();
     assert_eq!(ingest.decode("plant/3/oven/temp", &[0x18, 42], 0, &mut readings), Decoded::Stored { readings: 1 });
-    assert_eq!(ingest.decode("devices/a/temp", b"1", 0, &mut readings), Decoded::Unrouted, "named routes replace");
+    assert_eq!(ingest.decode("devices/a/temp", b"1", 0, &mut readings), Decoded::Stored { readings: 1 }, "built in");
     let names: Vec<_> = configuration.sinks.iter().map(|sink| sink.name.as_str()).collect();
     assert_eq!(names, ["files", "cloud"]);
     assert!(
@@ -117,6 +117,28 @@ fn every_kind_of_value_arrives() {
     assert_eq!((connection.endpoint.as_deref(), connection.request_timeout), (None, Duration::from_secs(3)));
     assert_eq!((raw.as_deref(), anomalies.as_deref()), (Some("telemetry-raw"), None));
     assert_eq!(*delivery, DeliverySettings { grouping: Grouping::Single, ..DeliverySettings::default() });
+}
+
+#[test]
+fn named_routes_come_before_those_that_are_built_in() {
+    let routes = |text: &str| right(text).routes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let built_in: Vec<String> = Ingest::default_routes().iter().map(ToString::to_string).collect();
+    let own = "[[route]]\ntopic = 'plant/{device}'\n";
+    assert_eq!(routes(own), [&["plant/{device}".to_owned()], &built_in[..]].concat());
+    assert_eq!(
+        routes("[[route]]\ntopic = 'vehicles/{device}'\nformat = 'cbor'").len(),
+        4,
+        "one of them is read otherwise"
+    );
+    assert_eq!(routes(&format!("ingest.builtin_routes = false\n{own}")), ["plant/{device}"]);
+    let without = with(own, &[("OUTRIDER__INGEST__BUILTIN_ROUTES", "false")]).expect("right");
+    assert_eq!(without.routes.len(), 1);
+    let problem = |text: &str| wrong(text).first().cloned().expect("a problem");
+    assert_eq!(
+        problem("ingest.builtin_routes = false"),
+        "file:1: ingest.builtin_routes = false: without a [[route]], no reading would be stored"
+    );
+    assert!(problem("ingest.builtin_routes = 'no'").contains("neither true nor false; true or false, without quotes"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a publish becomes: readings, a sample of what cannot be read, an acknowledgement of an alert; a will is a publish as well.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Edge;
 use super::router::Envelope;
@@ -45,12 +46,13 @@ impl Batch {
 
 impl<T: From<Input> + 'static> Edge<T> {
     /// Decodes one publish into the batch; whether it is to be fanned out.
-    pub(super) fn decode(&self, topic: &str, payload: &[u8], now_ms: i64, batch: &mut Batch) -> bool {
-        match self.ingest.borrow_mut().decode(topic, payload, now_ms, &mut batch.readings) {
+    pub(super) fn decode(&self, topic: &str, qos: u8, payload: &[u8], now_ms: i64, batch: &mut Batch) -> bool {
+        let decoded = self.ingest.borrow_mut().decode(topic, payload, now_ms, &mut batch.readings);
+        match decoded {
             Decoded::Stored { .. } => true,
             Decoded::Unrouted => {
                 self.counters.note_unrouted(topic);
-                self.advise_route(topic);
+                self.note_unrouted(topic, qos, payload);
                 self.settings.unrouted == super::Unrouted::Pass
             }
             Decoded::Undecodable { reason } => {
@@ -66,13 +68,14 @@ impl<T: From<Input> + 'static> Edge<T> {
         }
     }
 
-    /// Names the route that would take an unrouted topic: once for each such route, and for so many of them.
-    fn advise_route(&self, topic: &str) {
-        let line = route_line(topic);
-        let mut advised = self.advised_routes.borrow_mut();
-        if advised.len() < super::ADVISED_ROUTES_MAX && !advised.contains(&line) {
-            tracing::info!(topic, "no route takes this topic; to store it add  [[route]] topic = \"{line}\"");
-            advised.insert(line);
+    /// A publish that is stored nowhere: the log names the route that it lacks, and who expects numbers to be kept gets an alert.
+    fn note_unrouted(&self, topic: &str, qos: u8, payload: &[u8]) {
+        let mut unrouted = self.unrouted.borrow_mut();
+        unrouted.advise(topic);
+        let now = Instant::now();
+        if qos > 0 && unrouted.is_due(topic, now) && self.ingest.borrow_mut().carries_number(payload) {
+            // Without a pipeline the process is ending.
+            let _ = self.pipeline.report(unrouted.report(topic, now));
         }
     }
 
@@ -105,7 +108,7 @@ impl<T: From<Input> + 'static> Edge<T> {
         let mut place = self.pipeline.place();
         place.turn().await;
         let mut batch = Batch { publishes: 1, ..Batch::default() };
-        if !self.decode(&will.topic, &will.payload, (self.now_ms)(), &mut batch) {
+        if !self.decode(&will.topic, will.qos, &will.payload, (self.now_ms)(), &mut batch) {
             return;
         }
         let progress = Arc::<SessionProgress>::default();
@@ -129,29 +132,5 @@ impl<T: From<Input> + 'static> Edge<T> {
         if let Some(more) = self.refusals.borrow_mut().permit((self.now_ms)()) {
             tracing::warn!(client_id, topic, more, "publish dropped: alerts/ and outrider/ belong to the gateway");
         }
-    }
-}
-
-/// The template that would take a topic like this one, escaped: a topic may hold anything, also a line's end.
-fn route_line(topic: &str) -> String {
-    let levels: Vec<&str> = topic.splitn(3, '/').collect();
-    let root = levels[0].escape_debug();
-    match levels.len() {
-        1 => format!("{root}\" with device = \"{root}"),
-        2 => format!("{root}/{{device}}"),
-        _ => format!("{root}/{{device}}/{{metric...}}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_route_that_is_advised_takes_the_topic_and_cannot_forge_a_line() {
-        assert_eq!(route_line("plant/pump/temp/in"), "plant/{device}/{metric...}");
-        assert_eq!(route_line("plant/pump"), "plant/{device}");
-        assert_eq!(route_line("pump"), "pump\" with device = \"pump");
-        assert_eq!(route_line("a\nb\"/x"), "a\\nb\\\"/{device}");
     }
 }

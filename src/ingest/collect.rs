@@ -123,14 +123,20 @@ pub fn collect(payload: &[u8], format: Format, collected: &mut Collected) -> Res
         let result = place.deserialize(&mut deserializer).and_then(|()| deserializer.end());
         result.map_err(|_| collected.fault.unwrap_or("not_json"))
     } else {
+        let unread = if format == Format::Auto && is_plain_text(payload) { "not_json" } else { "not_cbor" };
         let mut rest = payload;
-        *collected = ciborium::from_reader(&mut rest).map_err(|_| "not_cbor")?;
+        *collected = ciborium::from_reader(&mut rest).map_err(|_| unread)?;
         match collected.fault {
             Some(fault) => Err(fault),
             None if rest.is_empty() => Ok(()),
-            None => Err("not_cbor"),
+            None => Err(unread),
         }
     }
+}
+
+/// Words such as `offline`: whoever sends them has never heard of CBOR.
+fn is_plain_text(payload: &[u8]) -> bool {
+    std::str::from_utf8(payload).is_ok_and(|text| !text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace()))
 }
 
 /// A broken sensor's driver prints what JSON has no word for: it is a reading, which the limits report.

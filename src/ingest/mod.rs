@@ -3,6 +3,7 @@
 //! A publish is taken whole or not at all. What cannot be decoded is acknowledged all the same, because sending it again would not
 //! mend it; it is counted by reason and a sample is kept.
 
+mod advice;
 mod collect;
 mod readings;
 mod route;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use readings::ATTRIBUTES_BYTES_MAX;
+pub use advice::route_for;
 pub use route::{Format, Route, TemplateError};
 
 use crate::core::reading::{Readings, TimeQuality};
@@ -67,7 +69,7 @@ impl Ingest {
         Ingest { routes, clock, collected: Collected::default(), attributes: Vec::new(), metric: String::new() }
     }
 
-    /// The routes that are there when the configuration names none.
+    /// The built-in routes; those of the configuration come before them.
     pub fn default_routes() -> Vec<Route> {
         ["devices", "vehicles"]
             .iter()
@@ -101,6 +103,13 @@ impl Ingest {
                 Decoded::Undecodable { reason }
             }
         }
+    }
+
+    /// Whether a payload that no route takes has a number to store.
+    pub fn carries_number(&mut self, payload: &[u8]) -> bool {
+        let collected = &mut self.collected;
+        collect::collect(payload, Format::Auto, collected).is_ok()
+            && collected.items().flatten().any(|field| readings::is_measured(collected, field))
     }
 }
 
@@ -230,10 +239,24 @@ mod tests {
         assert_eq!(reason("devices/a", "[{\"t\":1},{\"_device\":1}]"), "reserved_name");
         assert_eq!(reason("devices/a/_rule", "{\"value\":1}"), "reserved_name");
         assert_eq!(reason("devices/a", &"{\"a\":".repeat(40)), "too_deep");
-        assert_eq!(reason("devices/a/t", "\u{ff}"), "not_cbor");
+        for words in ["offline", "+21.5", "21,5 °C", "Online\r\n", "\u{ff}"] {
+            assert_eq!(reason("devices/a/t", words), "not_json", "{words}");
+        }
+        assert_eq!(decode("devices/a/t", &[0xa1, 0x61]), Err(Decoded::Undecodable { reason: "not_cbor" }));
         assert_eq!(decode("other/a/t", b"1"), Err(Decoded::Unrouted));
         assert_eq!(decode("devices//t", b"1"), Err(Decoded::Unrouted));
         assert_eq!(decode("devices/a/t/", b"1"), Err(Decoded::Unrouted));
+    }
+
+    #[test]
+    fn numbers_are_seen_also_where_no_route_leads() {
+        let mut ingest = ingest();
+        for payload in ["1", "{\"a\":{\"b\":2},\"ts\":5}", "[true]", "nan"] {
+            assert!(ingest.carries_number(payload.as_bytes()), "{payload}");
+        }
+        for payload in ["", "offline", "{\"state\":\"on\",\"ts\":5,\"seq\":7}", "{\"a\":"] {
+            assert!(!ingest.carries_number(payload.as_bytes()), "{payload}");
+        }
     }
 
     #[test]

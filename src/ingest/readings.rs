@@ -184,6 +184,11 @@ fn is_joined(levels: &str, name: &str) -> bool {
     levels.len() == name.len() && levels.bytes().zip(name.bytes()).all(|(a, b)| a == b || (a == b'/' && b == b'.'))
 }
 
+/// A number that is neither a time nor a sequence.
+pub fn is_measured(collected: &Collected, field: &Field) -> bool {
+    !matches!(field.value, Value::Text { .. }) && !is_about_name(collected.name(field))
+}
+
 fn is_about_name(name: &str) -> bool {
     name == "seq" || time::time_field(name).is_some()
 }

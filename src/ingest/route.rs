@@ -44,7 +44,6 @@ pub enum TemplateError {
     /// Clients may not publish there.
     Dollar,
     Reserved,
-    EmptyLevel,
     Unclosed {
         level: String,
     },
@@ -67,7 +66,6 @@ impl fmt::Display for TemplateError {
             TemplateError::Wildcard => {
                 f.write_str("a template takes no + and no #; a level that varies is written {name}")
             }
-            TemplateError::EmptyLevel => f.write_str("a level of the template is empty"),
             TemplateError::Unclosed { level } => {
                 write!(f, "the level `{level}` is neither plain text nor one placeholder {{name}}")
             }
@@ -205,10 +203,12 @@ fn check_as_topic(template: &str) -> Result<(), TemplateError> {
     Ok(())
 }
 
+/// Whether a template can hold this level of a topic as it is.
+pub(super) fn is_literal(level: &str) -> bool {
+    !level.contains(['{', '}']) && !level.chars().any(char::is_control)
+}
+
 fn parse_level(text: &str) -> Result<Level, TemplateError> {
-    if text.is_empty() {
-        return Err(TemplateError::EmptyLevel);
-    }
     let Some(name) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
         return if text.contains(['{', '}']) {
             Err(TemplateError::Unclosed { level: text.to_owned() })
@@ -247,13 +247,16 @@ mod tests {
         let matched = fixed.matches("hall/temp").expect("a match");
         assert_eq!((matched.device, matched.metric), ("hall", Some("t")));
         assert_eq!(fixed.matches("hall/temp/x"), None);
+        let rooted = parse("/plant/{device}/").expect("a template with empty levels");
+        assert_eq!(rooted.matches("/plant/pump/").map(|matched| matched.device), Some("pump"));
+        assert_eq!((rooted.matches("plant/pump/"), rooted.matches("/plant/pump")), (None, None));
+        assert_eq!(rooted.matches("/plant//"), None, "no device has an empty name");
     }
 
     #[test]
     fn templates_are_checked() {
         assert_eq!(parse(""), Err(TemplateError::Empty));
         assert_eq!(parse("a/+/{device}"), Err(TemplateError::Wildcard));
-        assert_eq!(parse("a//{device}"), Err(TemplateError::EmptyLevel));
         assert_eq!(parse("a/x{device}"), Err(TemplateError::Unclosed { level: "x{device}".into() }));
         assert_eq!(parse("{device}/{metric...}/x"), Err(TemplateError::RestNotLast));
         assert_eq!(parse("{device}/{device}"), Err(TemplateError::Repeated { placeholder: "device".into() }));

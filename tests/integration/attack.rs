@@ -291,10 +291,29 @@ fn unrouted_topics_are_counted_and_listed_and_do_not_flood_the_log() {
     assert_eq!((topics[0], topics[15]), ("root-985/x/y", "root-0/x/y"));
     assert_eq!(status["received"]["accepted"], 0);
     let log = std::fs::read_to_string(&gateway.log).unwrap();
-    let advice = "[[route]] topic = \"plant/{device}/{metric...}\"";
+    let advice = "[[route]]\ntopic = \"plant/{device}/{metric...}\"\n";
     assert_eq!(log.matches(advice).count(), 1, "once for both topics: {log}");
+    assert_eq!(status["unrouted"]["routes"][15], "[[route]]\ntopic = \"root-0/{device}/{metric...}\"");
     assert!(!log.lines().any(|line| line.starts_with("ERROR forged")), "a topic forges no line");
     assert!(log.lines().count() < 100, "{} lines", log.lines().count());
+}
+
+/// Numbers that somebody wants kept are not lost in silence; nor does whatever else is said over MQTT wake anybody.
+#[test]
+fn numbers_that_are_stored_nowhere_raise_an_alert() {
+    let (_folder, gateway) = start();
+    let mut client = Client::connect(gateway.mqtt, "unrouted");
+    client.publish("tele/plug/LWT", b"Online");
+    client.publish("tele/plug/STATE", b"{\"power\":\"on\"}");
+    client.send(&publish_packet("tele/plug/power", b"12.5", 0, false, false, 0));
+    client.ping();
+    assert_eq!(gateway.alerts().len(), 0, "words, and numbers at QoS 0");
+    client.publish("tele/plug/SENSOR", b"{\"temperature\":21.5}");
+    wait_until("the alert is stored", || gateway.alerts().len() == 1);
+    let alert = &gateway.alerts()[0];
+    assert_eq!((&alert["device"], &alert["metric"]), (&"_gateway".into(), &"unrouted".into()));
+    let message = alert["message"].as_str().unwrap();
+    assert!(message.contains("\"tele/plug/SENSOR\"") && message.contains("tele/{device}/{metric...}"), "{message}");
 }
 
 #[test]

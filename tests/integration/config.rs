@@ -223,10 +223,23 @@ fn a_folder_that_cannot_be_written_is_named() {
     }
 }
 
+/// Something else is wrong with it than that it is not there.
+#[test]
+fn a_state_folder_that_cannot_be_looked_at_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    std::os::unix::fs::symlink(&state, &state).unwrap();
+    for ended in [run(folder.path(), ""), check(folder.path(), "")] {
+        assert_eq!(ended.code, 1);
+        let parts = ["cannot look at the state folder ", "state: Too many levels of symbolic links"];
+        assert!(parts.iter().all(|part| ended.errors.contains(part)), "{}", ended.errors);
+    }
+}
+
 #[test]
 fn what_the_configuration_says_holds() {
     let folder = tempfile::tempdir().unwrap();
-    let config = "gateway.id = 'truck-{machine_id_short}-{hostname}'\nmqtt.unrouted = 'reject'\n\
+    let config = "gateway.id = 'truck-{machine_id_short}-{hostname}'\nmqtt.unrouted = 'reject'\ningest.builtin_routes = false\n\
                   [[route]]\ntopic = 'hall/{zone}'\ndevice = 'hall'\nmetric = 'temp'\n\
                   [[limit]]\nmetric = 'temp'\nmax = 8.5\n\
                   [[sink]]\nname = 'files'\ntype = 'archive'\n";
@@ -250,6 +263,19 @@ fn what_the_configuration_says_holds() {
         (&"truck-7".into(), &"hall".into(), &"temp".into())
     );
     assert_eq!(record["attributes"]["zone"], "north");
+}
+
+/// A first route of one's own takes nothing away from what was stored before.
+#[test]
+fn a_named_route_leaves_the_built_in_ones_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway =
+        Gateway::start_configured(folder.path(), "[[route]]\ntopic = '/plant/{device}/{metric...}'\n", &[], &[]);
+    let mut client = Client::connect(gateway.mqtt, "c");
+    client.publish("/plant/pump/pressure", "2.5");
+    client.publish("devices/d/t", "1");
+    wait_until("both are stored", || gateway.status()["received"]["accepted"] == 2);
+    assert_eq!(gateway.status()["unrouted"]["count"], 0);
 }
 
 /// The journal adds times itself, and takes levels from the beginning of a line.
