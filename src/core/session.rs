@@ -29,6 +29,8 @@ pub struct Connect {
     pub clean_session: bool,
     pub keep_alive_s: u16,
     pub will: Option<Will>,
+    /// A user name or a password came with it.
+    pub has_login: bool,
 }
 
 /// CONNACK return codes of MQTT 3.1.1.
@@ -415,8 +417,13 @@ mod tests {
 
     #[test]
     fn client_ids_are_checked() {
-        let connect =
-            |id: &str, clean_session| Connect { client_id: id.to_owned(), clean_session, keep_alive_s: 0, will: None };
+        let connect = |id: &str, clean_session| Connect {
+            client_id: id.to_owned(),
+            clean_session,
+            keep_alive_s: 0,
+            will: None,
+            has_login: false,
+        };
         assert_eq!(check_connect(&connect("", true), || "made".into()), Ok("made".to_owned()));
         assert_eq!(check_connect(&connect("", false), String::new), Err(ConnectRefusal::Identifier));
         assert_eq!(check_connect(&connect("a/b", true), String::new), Err(ConnectRefusal::Identifier));

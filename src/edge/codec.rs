@@ -101,10 +101,11 @@ fn decode_rare(frame: &[u8]) -> Result<Packet<'static>, DecodeError> {
         _ => DecodeError::Malformed,
     })?;
     match packet {
-        RouterPacket::Connect(connect, _, will, _, _) => Ok(Packet::Connect(Connect {
+        RouterPacket::Connect(connect, _, will, _, login) => Ok(Packet::Connect(Connect {
             client_id: connect.client_id,
             clean_session: connect.clean_session,
             keep_alive_s: connect.keep_alive,
+            has_login: login.is_some(),
             will: match will {
                 Some(will) => Some(Will {
                     topic: String::from_utf8(will.topic.to_vec()).map_err(|_| DecodeError::Malformed)?,
@@ -161,16 +162,19 @@ mod tests {
     use proptest::prelude::*;
 
     const CONNECT: &[u8] = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03abc";
+    const CONNECT_WITH_LOGIN: &[u8] = b"\x10\x15\x00\x04MQTT\x04\xc2\x00\x3c\x00\x03abc\x00\x01a\x00\x01b";
     const SUBSCRIBE: &[u8] = b"\x82\x0b\x00\x07\x00\x01a\x01\x00\x02b/\x02";
     const UNSUBSCRIBE: &[u8] = b"\xa2\x06\x00\x08\x00\x02b/";
     const PUBLISH: &[u8] = b"\x33\x09\x00\x03a/b\x00\x05hi";
 
     #[test]
     fn packets_are_decoded() {
-        assert_eq!(
-            decode(CONNECT),
-            Ok(Packet::Connect(Connect { client_id: "abc".into(), clean_session: true, keep_alive_s: 60, will: None }))
-        );
+        let connect = |has_login| {
+            let client_id = "abc".into();
+            Ok(Packet::Connect(Connect { client_id, clean_session: true, keep_alive_s: 60, will: None, has_login }))
+        };
+        assert_eq!(decode(CONNECT), connect(false));
+        assert_eq!(decode(CONNECT_WITH_LOGIN), connect(true));
         assert_eq!(
             decode(PUBLISH),
             Ok(Packet::Publish { topic: "a/b", qos: 1, retain: true, packet_id: 5, payload: b"hi" })

@@ -103,6 +103,9 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
         }
     };
     edge.counters.connections.add(1);
+    if connect.has_login {
+        edge.note_login(peer, &client_id);
+    }
     let attached = edge.sessions.attach(&client_id, connect.clean_session, peer.ip()).await;
     let mut output = Vec::new();
     codec::encode_connack(attached.session_present, 0, &mut output);
@@ -361,7 +364,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let counters = &self.edge.counters;
         (if qos == 0 { &counters.publishes_qos_0 } else { &counters.publishes_qos_1 }).add(1);
         let is_taken = match verdict {
-            PublishVerdict::Take => self.edge.decode(topic, payload, now_ms, batch),
+            PublishVerdict::Take => self.edge.decode(topic, qos, payload, now_ms, batch),
             PublishVerdict::AcknowledgeAlert => self.edge.acknowledge_alert(topic, payload, &self.client_id)?,
             PublishVerdict::Refuse => {
                 self.edge.warn_of_topic(&self.client_id, topic);
@@ -545,6 +548,20 @@ impl<T: From<handoff::Input> + 'static> Edge<T> {
     fn warn_of_client(&self, peer: SocketAddr, client_id: &str, reason: &str) {
         if let Some(more) = self.refusals.borrow_mut().permit((self.now_ms)()) {
             tracing::warn!(%peer, client_id, more, "connection closed: {reason}");
+        }
+    }
+
+    /// A login is accepted: refusing those who send one would shut out devices that have one configured and let in all others. But
+    /// nobody may believe that it protects anything. User names can be secrets, so the log names none.
+    fn note_login(&self, peer: SocketAddr, client_id: &str) {
+        self.counters.logins_unchecked.add(1);
+        let mut told = self.told_of_logins.borrow_mut();
+        if told.len() < super::LOGIN_WARNINGS_MAX && told.insert(peer.ip()) {
+            tracing::warn!(
+                client_id,
+                "{} sent a login, but logins are not checked: whoever reaches this port can publish and subscribe",
+                peer.ip()
+            );
         }
     }
 

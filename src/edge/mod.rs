@@ -18,6 +18,7 @@ mod router;
 mod seats;
 mod sessions;
 mod subscriber;
+mod unrouted;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
@@ -44,6 +45,7 @@ use router::Envelope;
 pub use router::RouterDead;
 use seats::{Seats, Told};
 use sessions::Sessions;
+use unrouted::UnroutedPublishes;
 
 /// Every bound of the edge.
 #[derive(Clone, Debug)]
@@ -119,14 +121,16 @@ const SESSIONS_SHORT: &str = "MQTT subscribers take more than there is room for:
      that are away are dropped";
 /// Topics of the last unrouted publishes that the status lists.
 const UNROUTED_TOPICS: usize = 16;
-/// Missing routes that are named in the log.
-const ADVISED_ROUTES_MAX: usize = 64;
+/// Hosts of which the log says that they sent a login.
+const LOGIN_WARNINGS_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub struct EdgeCounters {
     pub connections: Counter,
     pub disconnections: Counter,
     pub connections_refused: Counter,
+    /// Connections with a user name or a password, which nobody checks.
+    pub logins_unchecked: Counter,
     pub publishes_qos_0: Counter,
     pub publishes_qos_1: Counter,
     pub publishes_unrouted: Counter,
@@ -183,7 +187,9 @@ struct Edge<T: From<Input>> {
     out_of_descriptors: RefCell<Told>,
     reports: RefCell<ReportPacer>,
     started: Instant,
-    advised_routes: RefCell<HashSet<String>>,
+    unrouted: RefCell<UnroutedPublishes>,
+    /// Hosts that were told in the log that logins are not checked.
+    told_of_logins: RefCell<HashSet<IpAddr>>,
     made_client_ids: Cell<u64>,
 }
 
@@ -258,7 +264,8 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
         out_of_descriptors: RefCell::default(),
         reports: RefCell::default(),
         started: Instant::now(),
-        advised_routes: RefCell::default(),
+        unrouted: RefCell::default(),
+        told_of_logins: RefCell::default(),
         made_client_ids: Cell::new(0),
     });
     let seats = Seats::new(edge.settings.connections_max, edge.settings.connections_a_host_percent);

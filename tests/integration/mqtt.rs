@@ -1,6 +1,6 @@
 //! What an ordinary client may rely on.
 
-use crate::client::{Client, Options, Publish, connect_packet, frame, publish_packet};
+use crate::client::{Client, Options, Publish, connect_packet, frame, publish_packet, text};
 use crate::gateway::{Gateway, wait_until};
 
 fn start() -> (tempfile::TempDir, Gateway) {
@@ -415,4 +415,26 @@ fn broken_packets_end_the_connection() {
         client.send(offence);
         client.expect_close();
     }
+}
+
+/// A login is taken, because devices have one configured, and nobody is left to believe that it protects anything.
+#[test]
+fn a_login_is_accepted_and_said_to_be_unchecked() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    let mut body = Vec::new();
+    text(&mut body, b"MQTT");
+    body.extend_from_slice(&[4, 0xc2, 0, 0]);
+    [&b"plug"[..], b"s3cret-user", b"s3cret-word"].iter().for_each(|field| text(&mut body, field));
+    for _ in 0..3 {
+        let mut client = Client::raw(gateway.mqtt);
+        client.send(&frame(0x10, &body));
+        assert_eq!(client.packet().unwrap().body, [0, 0]);
+        client.publish("devices/plug/power", b"1");
+    }
+    drop(Client::connect(gateway.mqtt, "without"));
+    assert_eq!(gateway.status()["mqtt"]["logins_unchecked"], 3);
+    let log = std::fs::read_to_string(&gateway.log).unwrap();
+    assert_eq!(log.matches("logins are not checked").count(), 1, "once for each host: {log}");
+    assert!(!log.contains("s3cret"), "user names can be secrets, too: {log}");
 }
