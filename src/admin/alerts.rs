@@ -1,6 +1,6 @@
 //! `GET /api/alerts`: the alerts as they were last stored, in the order of device, metric and kind, a page at a time.
 //!
-//! There may be some ten thousand. What comes behind a page is told by its `link` header, as `?after={device}/{metric}/{kind}`: a place
+//! There may be some ten thousand, and a page holds 128 KiB. What comes behind a page is told by its `link` header, as `?after={device}/{metric}/{kind}`: a place
 //! by name, so that alerts which come and go meanwhile make none appear twice or be left out.
 
 use std::fmt::Write;
@@ -10,6 +10,9 @@ use rusqlite::Connection;
 use crate::core::alert::AlertKey;
 use crate::core::topic;
 
+/// A page ends here, after one alert at least: some hundreds of alerts. Nobody's memory is filled by those who ask and do not read.
+pub const PAGE_BYTES: usize = 128 * 1024;
+/// Rows that are looked at for a page.
 const PAGE_ALERTS: u32 = 1_000;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -55,7 +58,7 @@ fn read_page(db: &Connection, after: &AlertKey, alerts_max: u32) -> rusqlite::Re
     let mut rows = select.query((&after.device, &after.metric, &after.kind, alerts_max + 1))?;
     let (mut json, mut count, mut last) = (b"[".to_vec(), 0, None);
     while let Some(row) = rows.next()? {
-        if count == alerts_max {
+        if count == alerts_max || json.len() >= PAGE_BYTES {
             json.extend_from_slice(b"\n]\n");
             return Ok(Page { json, link: last.as_ref().map(link) });
         }

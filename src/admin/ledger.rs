@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 
+use crate::core::alert::{Severity, State};
 use crate::core::cursor::CursorState;
 use crate::core::identity::Stream;
 
@@ -58,33 +59,41 @@ pub struct StoreView {
     /// Totals by name, such as `accepted` and `undecodable:not_json`.
     pub totals: Vec<(String, u64)>,
     pub quarantine: Vec<QuarantineSample>,
-    /// Alerts as they were last stored.
+    /// Alerts as they were last stored: those that are raised first, the gravest of them, and the latest.
     pub alerts: Vec<serde_json::Value>,
     /// Of all, not only of those that are listed.
     pub alerts_raised: u64,
+    pub alerts_total: u64,
     pub used_bytes: u64,
     pub dead_letters_held: u64,
 }
 
+/// A look at so much takes some milliseconds; it is not taken anew at each question.
+const LARGE_FROM: u64 = 2_000;
+
 impl StoreView {
+    pub fn is_large(&self) -> bool {
+        self.alerts_total + self.held.iter().map(|held| held.batches).sum::<u64>() >= LARGE_FROM
+    }
+
     pub fn total(&self, name: &str) -> u64 {
         self.totals.iter().find(|(known, _)| known == name).map_or(0, |(_, value)| *value)
     }
 }
 
-/// The quotes cannot be part of a text in the record: there they are escaped.
-const COUNT_RAISED: &str = r#"SELECT count(*) FROM alert WHERE instr(body, CAST('"state":"raised"' AS BLOB)) > 0"#;
 /// Alerts and samples that the status lists.
-const LISTED_MAX: i64 = 100;
+const LISTED_MAX: usize = 100;
 
 pub fn look(db: &Connection) -> rusqlite::Result<StoreView> {
     let transaction = db.unchecked_transaction()?;
+    let alerts = Alerts::read(&transaction)?;
     let mut view = StoreView {
         ledger: ledger(&transaction)?,
         totals: totals(&transaction)?,
         quarantine: quarantine(&transaction)?,
-        alerts: alerts(&transaction)?,
-        alerts_raised: transaction.prepare_cached(COUNT_RAISED)?.query_row([], |row| unsigned(row, 0))?,
+        alerts: alerts.listed(),
+        alerts_raised: alerts.raised,
+        alerts_total: alerts.total,
         used_bytes: crate::store::retention::used_bytes(&transaction)?,
         dead_letters_held: transaction.query_row("SELECT count(*) FROM dead_letter", [], |row| unsigned(row, 0))?,
         held: Vec::new(),
@@ -161,7 +170,7 @@ fn quarantine(db: &Connection) -> rusqlite::Result<Vec<QuarantineSample>> {
     let mut select =
         db.prepare_cached("SELECT received_ms, reason, topic, sample FROM quarantine ORDER BY id DESC LIMIT ?1")?;
     select
-        .query_map([LISTED_MAX], |row| {
+        .query_map([LISTED_MAX as i64], |row| {
             let sample: Vec<u8> = row.get(3)?;
             Ok(QuarantineSample {
                 received_at_ms: row.get(0)?,
@@ -173,10 +182,60 @@ fn quarantine(db: &Connection) -> rusqlite::Result<Vec<QuarantineSample>> {
         .collect()
 }
 
-fn alerts(db: &Connection) -> rusqlite::Result<Vec<serde_json::Value>> {
-    let mut select = db.prepare_cached("SELECT body FROM alert ORDER BY device, metric, kind LIMIT ?1")?;
-    let rows = select.query_map([LISTED_MAX], |row| row.get::<_, Vec<u8>>(0))?;
-    rows.map(|body| Ok(serde_json::from_slice(&body?).unwrap_or(serde_json::Value::Null))).collect()
+/// All alerts counted, and those that are worth most attention.
+#[derive(Default)]
+struct Alerts {
+    raised: u64,
+    total: u64,
+    first: Vec<(Rank, Vec<u8>)>,
+}
+
+/// Raised before cleared, grave before light, late before early.
+type Rank = (bool, Option<Severity>, i64);
+
+impl Alerts {
+    fn read(db: &Connection) -> rusqlite::Result<Alerts> {
+        let mut alerts = Alerts::default();
+        let mut select = db.prepare_cached("SELECT body FROM alert")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            alerts.add(row.get_ref(0)?.as_blob()?);
+        }
+        alerts.shorten();
+        Ok(alerts)
+    }
+
+    fn add(&mut self, body: &[u8]) {
+        let rank = rank(body);
+        self.total += 1;
+        self.raised += u64::from(rank.0);
+        if self.first.len() >= 4 * LISTED_MAX {
+            self.shorten();
+        }
+        self.first.push((rank, body.to_vec()));
+    }
+
+    fn shorten(&mut self) {
+        self.first.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+        self.first.truncate(LISTED_MAX);
+    }
+
+    fn listed(&self) -> Vec<serde_json::Value> {
+        self.first.iter().map(|(_, body)| serde_json::from_slice(body).unwrap_or(serde_json::Value::Null)).collect()
+    }
+}
+
+fn rank(body: &[u8]) -> Rank {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Brief<'a> {
+        state: &'a str,
+        severity: &'a str,
+        raised_at_ms: i64,
+    }
+    let brief: Brief<'_> = serde_json::from_slice(body).unwrap_or_default();
+    let severity = Severity::ALL.into_iter().find(|severity| severity.name() == brief.severity);
+    (brief.state == State::Raised.name(), severity, brief.raised_at_ms)
 }
 
 #[cfg(test)]
@@ -273,7 +332,27 @@ mod tests {
             writer.connection().execute(insert, rusqlite::params![device, body]).expect("a row");
         }
         let view = look(writer.connection()).expect("readable");
-        assert_eq!((view.alerts.len() as i64, view.alerts_raised), (LISTED_MAX, 150));
+        assert_eq!((view.alerts.len(), view.alerts_raised, view.alerts_total), (LISTED_MAX, 150, 250));
+    }
+
+    #[test]
+    fn the_gravest_and_latest_alerts_are_listed_whatever_they_are_called() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let writer = open(folder.path());
+        let insert = |device: &str, state: &str, severity: &str, raised_at_ms: i64| {
+            let body = serde_json::json!({
+                "device": device, "state": state, "severity": severity, "raised_at_ms": raised_at_ms, "message": "\\ \"x\""
+            });
+            let sql = "INSERT INTO alert(device, metric, kind, body) VALUES (?1, 'm', 'k', ?2)";
+            writer.connection().execute(sql, rusqlite::params![device, body.to_string().into_bytes()]).expect("a row");
+        };
+        (0..1000).for_each(|number| insert(&format!("a{number:04}"), "raised", "warning", number));
+        insert("z-critical", "raised", "critical", 5);
+        insert("z-cleared", "cleared", "critical", 5000);
+        insert("z-late", "raised", "warning", 5000);
+        let listed = look(writer.connection()).expect("readable").alerts;
+        let devices: Vec<_> = listed.iter().map(|alert| alert["device"].as_str().expect("a name")).collect();
+        assert_eq!((&devices[..3], devices.len()), (&["z-critical", "z-late", "a0999"][..], LISTED_MAX));
     }
 
     #[test]

@@ -207,6 +207,7 @@ fn write_mqtt(text: &mut Text, status: &Status) {
     let counters = [
         ("mqtt_connections_total", "connections since the start", mqtt.connections_total),
         ("mqtt_connections_refused_total", "connections refused since the start", mqtt.connections_refused),
+        ("mqtt_logins_unchecked_total", "connections that sent a login, which is not checked", mqtt.logins_unchecked),
         (
             "mqtt_publishes_refused_total",
             "publishes to topics of the gateway's own, and acknowledgements of alerts that do not say who",

@@ -6,36 +6,40 @@ mod alerts;
 pub mod control;
 pub mod ledger;
 mod metrics;
+pub mod origin;
+mod places;
 pub mod status;
 
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc::{SendError, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use crate::core::alert::{Report, ReportPacer, Trouble};
 use crate::handoff::Input;
 use crate::store::threads::Message;
 use control::ControlSocket;
+use places::Places;
 use status::{Sources, Status};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PAGE: &str = include_str!("page.html");
-/// Connections served at once; the next ones wait.
-const CONNECTIONS_MAX: usize = 32;
-const CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
+/// Connections served at once; with [`alerts::PAGE_BYTES`] and the status, what their answers may take of the memory.
+const CONNECTIONS_MAX: usize = 64;
+/// For a question to arrive.
+const QUESTION_TIME_MAX: Duration = Duration::from_secs(5);
+/// For the whole of a connection, which is one question and its answer.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(45);
 /// How often the gateway says of itself how it is, when nothing changes.
 const RECORD_EVERY: Duration = Duration::from_secs(60);
 /// How soon a change of state is noticed.
@@ -120,54 +124,51 @@ fn report_stalls(
 }
 
 async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<Message>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let places = Places::new(CONNECTIONS_MAX);
     loop {
-        // Before a connection is taken: whoever opens many more must not use up the process's file descriptors.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             // Out of file descriptors, most likely: accepting again at once would only spin.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        let place = Rc::new(places.take(peer.ip(), Instant::now()));
         let (sources, pipeline) = (Rc::clone(sources), pipeline.clone());
         tokio::task::spawn_local(async move {
+            let asked = Rc::clone(&place);
             let service = service_fn(move |request| {
+                asked.note_question();
                 let (sources, pipeline) = (Rc::clone(&sources), pipeline.clone());
-                async move {
-                    Ok::<_, Infallible>(match is_loopback && is_foreign(request.headers().get("host")) {
-                        true => reply(StatusCode::MISDIRECTED_REQUEST, TEXT, "ask for localhost or an IP address\n"),
-                        false => answer(request, &sources, &pipeline).await,
-                    })
-                }
+                async move { Ok::<_, Infallible>(answer(request, &sources, &pipeline).await) }
             });
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(QUESTION_TIME_MAX)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service);
             // Whoever asks may go away in the middle; there is nothing to do about it.
-            let _ = tokio::time::timeout(CONNECTION_TIME_MAX, connection).await;
-            drop(place);
+            tokio::select! {
+                _ = tokio::time::timeout(CONNECTION_TIME_MAX, connection) => {}
+                () = place.given_away() => {}
+            }
         });
+        // Those that have lost their place end before the next one comes: there are no more sockets than places.
+        tokio::task::yield_now().await;
     }
 }
 
-/// A page of another site can let its own name stand for our loopback address, and would then read what is served as if it were its own.
-/// Names of sites have a dot in them.
-fn is_foreign(host: Option<&HeaderValue>) -> bool {
-    let Some(host) = host else { return false };
-    let host = host.to_str().unwrap_or_default();
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    name.contains('.') && name.parse::<std::net::IpAddr>().is_err()
-}
-
 async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender<Message>) -> Response<Full<Bytes>> {
+    if !sources.hosts.is_asked_as_us(request.headers()) {
+        let text = "this name is not known here: ask for an IP address or localhost, or add the name to admin.hosts\n";
+        return reply(StatusCode::MISDIRECTED_REQUEST, TEXT, text);
+    }
     let Some(key) = acknowledge::target(request.uri().path()) else {
         return answer_question(&request, sources);
     };
     if *request.method() != Method::POST {
         return refuse_method("POST");
+    }
+    if !sources.hosts.is_from_us(request.headers()) {
+        return reply(StatusCode::FORBIDDEN, TEXT, "pages of other sites change nothing here\n");
     }
     let is_known = alerts::is_known(sources.reader.borrow_mut().connection(), &key);
     let (status, text) = match is_known {
@@ -270,20 +271,4 @@ pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_other_sites_are_foreign() {
-        let is_foreign = |host: &'static str| is_foreign(Some(&HeaderValue::from_static(host)));
-        for ours in ["localhost", "LocalHost:9464", "127.0.0.1:9464", "127.0.0.1", "[::1]:9464", "[::1]"] {
-            assert!(!is_foreign(ours), "{ours}");
-        }
-        for foreign in ["evil.example", "evil.example:9464", "localhost.evil.example", "127.0.0.1.evil.example:9464"] {
-            assert!(is_foreign(foreign), "{foreign}");
-        }
-    }
 }

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::ledger::{self, Held, LedgerLine, QuarantineSample, StoreView};
+use super::origin::Hosts;
 use crate::core::identity::{RunId, Stream};
 use crate::disk::{self, DiskSpace};
 use crate::edge::{EdgeCounters, Phase};
 use crate::forward::status::ForwardStatus;
 use crate::heartbeat::Watcher;
-use crate::ingest::ClockState;
+use crate::ingest::{self, ClockState};
 use crate::store::cursors::EXPIRED_WITH_SINK;
 use crate::store::reader::Reader;
 use crate::store::threads::StoreCounters;
@@ -37,6 +38,10 @@ pub struct Sources {
     pub state_folder: std::path::PathBuf,
     pub store_bytes_max: u64,
     pub reader: RefCell<Reader>,
+    /// The last look into the store, and when.
+    pub looked: RefCell<Option<(Instant, Arc<StoreView>)>>,
+    /// Whom it answers.
+    pub hosts: Hosts,
     pub edge: Arc<EdgeCounters>,
     pub store: Arc<StoreCounters>,
     pub sinks: Vec<SinkSource>,
@@ -66,7 +71,9 @@ pub struct Status {
     pub dropped_sinks: Vec<DroppedSink>,
     pub mqtt: MqttStatus,
     pub detection: DetectionStatus,
+    /// The first hundred: raised before cleared, the gravest, the latest. `/api/alerts` has all.
     pub alerts: Vec<serde_json::Value>,
+    pub alerts_total: u64,
     pub unrouted: Unrouted,
     pub quarantine: Vec<QuarantineSample>,
     pub disk: Option<DiskStatus>,
@@ -137,6 +144,8 @@ pub struct MqttStatus {
     pub connections: u64,
     pub connections_total: u64,
     pub connections_refused: u64,
+    /// Connections since the start that sent a user name or a password, which nobody checks.
+    pub logins_unchecked: u64,
     pub publishes_qos_0: u64,
     pub publishes_qos_1: u64,
     pub publishes_refused: u64,
@@ -165,6 +174,8 @@ pub struct DetectionStatus {
 pub struct Unrouted {
     pub count: u64,
     pub topics: Vec<String>,
+    /// For the configuration, so that they are stored: TOML, each once.
+    pub routes: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -173,9 +184,24 @@ pub struct DiskStatus {
     pub total_bytes: u64,
 }
 
+/// Who asks oftener sees the same of a large store: else the log behind it would hardly ever find a moment without a reader, and grow.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 impl Sources {
+    fn look(&self) -> rusqlite::Result<Arc<StoreView>> {
+        if let Some((at, view)) = &*self.looked.borrow()
+            && view.is_large()
+            && at.elapsed() < LOOK_EVERY
+        {
+            return Ok(Arc::clone(view));
+        }
+        let view = Arc::new(ledger::look(self.reader.borrow_mut().connection())?);
+        self.looked.replace(Some((Instant::now(), Arc::clone(&view))));
+        Ok(view)
+    }
+
     pub fn status(&self) -> rusqlite::Result<Status> {
-        let view = ledger::look(self.reader.borrow_mut().connection())?;
+        let view = self.look()?;
         let now_ms = (self.now_ms)();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -203,21 +229,14 @@ impl Sources {
                 alerts_unraised: self.store.alerts_unraised.get(),
                 acknowledgements_unknown: self.store.acknowledgements_unknown.get(),
             },
-            unrouted: Unrouted {
-                count: self.edge.publishes_unrouted.get(),
-                topics: self
-                    .edge
-                    .unrouted_topics
-                    .lock()
-                    .map(|topics| topics.iter().cloned().collect())
-                    .unwrap_or_default(),
-            },
+            unrouted: unrouted(&self.edge),
             disk: disk::space(&self.state_folder)
                 .ok()
                 .map(|DiskSpace { total_bytes, free_bytes }| DiskStatus { free_bytes, total_bytes }),
-            ledger: view.ledger,
-            alerts: view.alerts,
-            quarantine: view.quarantine,
+            ledger: view.ledger.clone(),
+            alerts: view.alerts.clone(),
+            alerts_total: view.alerts_total,
+            quarantine: view.quarantine.clone(),
         })
     }
 
@@ -394,11 +413,23 @@ fn sink_status(source: &SinkSource) -> SinkStatus {
     }
 }
 
+fn unrouted(edge: &EdgeCounters) -> Unrouted {
+    let topics = edge.unrouted_topics.lock().map(|topics| topics.iter().cloned().collect()).unwrap_or_default();
+    let mut unrouted = Unrouted { count: edge.publishes_unrouted.get(), topics, routes: Vec::new() };
+    for route in unrouted.topics.iter().filter_map(|topic| ingest::route_for(topic)) {
+        if !unrouted.routes.contains(&route) {
+            unrouted.routes.push(route);
+        }
+    }
+    unrouted
+}
+
 fn mqtt_status(edge: &EdgeCounters) -> MqttStatus {
     MqttStatus {
         connections: edge.connections.get().saturating_sub(edge.disconnections.get()),
         connections_total: edge.connections.get(),
         connections_refused: edge.connections_refused.get(),
+        logins_unchecked: edge.logins_unchecked.get(),
         publishes_qos_0: edge.publishes_qos_0.get(),
         publishes_qos_1: edge.publishes_qos_1.get(),
         publishes_refused: edge.publishes_refused.get(),

@@ -12,8 +12,8 @@ mod time;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use readings::ATTRIBUTES_BYTES_MAX;
 pub use advice::route_for;
+pub use readings::ATTRIBUTES_BYTES_MAX;
 pub use route::{Format, Route, TemplateError};
 
 use crate::core::reading::{Readings, TimeQuality};

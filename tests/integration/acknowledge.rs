@@ -196,7 +196,7 @@ fn any_number_of_alerts_is_listed_page_by_page() {
         path = link.strip_suffix(">; rel=\"next\"").unwrap().to_owned();
     }
     let all: Vec<String> = (0..ALERTS).map(|number| format!("tank {number:04}")).collect();
-    assert_eq!((devices, pages), (all, 2));
+    assert!(devices == all && pages > 1, "{} devices on {pages} pages", devices.len());
     let last = format!("/api/alerts/tank%20{:04}/level/limit/ack", ALERTS - 1);
     assert_eq!(gateway.post(&last, r#"{"by":"anna"}"#).status, 202);
 }

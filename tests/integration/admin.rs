@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use crate::archive;
-use crate::client::Client;
-use crate::gateway::{Gateway, wait_until};
+use crate::client::{Client, publish_packet};
+use crate::gateway::{DEADLINE, Gateway, wait_until};
 
 /// Names and types of a text in Prometheus' format; panics where it is not one.
 fn metrics_of(text: &str) -> BTreeMap<String, f64> {
@@ -73,17 +74,79 @@ fn the_gateway_tells_of_itself() {
     }
 }
 
-/// A page of another site whose name stands for our loopback address.
+/// A page of another site whose name stands for an address of ours, wherever we listen.
 #[test]
 fn what_is_asked_in_the_name_of_another_site_is_not_answered() {
+    for admin in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = "admin.hosts = ['gateway.example.com']\n";
+        let gateway = Gateway::start_configured(folder.path(), config, &[], &[("OUTRIDER__ADMIN__LISTEN", admin)]);
+        let address = (std::net::Ipv4Addr::LOCALHOST, gateway.admin.unwrap().port());
+        let status_of = |method: &str, path: &str, headers: &str| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            write!(stream, "{method} {path} HTTP/1.1\r\n{headers}\r\ncontent-length: 0\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer.split(' ').nth(1).unwrap().to_owned()
+        };
+        let hosts = ["localhost:9464", "127.0.0.1", "10.1.2.3", "gateway.example.com", "rebound.example"];
+        let found = hosts.map(|host| status_of("GET", "/api/status", &format!("host: {host}")));
+        assert_eq!(found, ["200", "200", "200", "200", "421"], "{admin}");
+        let post = |origin: &str| {
+            status_of("POST", "/api/alerts/a/b/c/ack", &format!("host: 10.1.2.3:9464\r\norigin: {origin}"))
+        };
+        assert_eq!(
+            ["http://10.1.2.3:9464", "http://rebound.example:9464", "null"].map(post),
+            ["404", "403", "403"],
+            "{admin}"
+        );
+    }
+}
+
+/// Who opens connections and says nothing, or does not read, keeps nobody from asking how the gateway is.
+#[test]
+fn idle_connections_do_not_keep_health_from_being_told() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Gateway::start(folder.path(), &[], &[]);
-    let status_of = |host: &str| {
-        let mut stream = TcpStream::connect(gateway.admin.unwrap()).unwrap();
-        write!(stream, "GET /api/status HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.split(' ').nth(1).unwrap().to_owned()
-    };
-    assert_eq!(["localhost:9464", "127.0.0.1", "rebound.example"].map(status_of), ["200", "200", "421"]);
+    let admin = gateway.admin.unwrap();
+    let idle: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(admin).unwrap()).collect();
+    let asked = Instant::now();
+    assert_eq!(gateway.get("/healthz").0, 200);
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    // They are closed by themselves: the last one had a place until now.
+    let mut last = idle.last().unwrap();
+    last.set_read_timeout(Some(DEADLINE)).unwrap();
+    assert_eq!(last.read(&mut [0; 1]).unwrap_or(0), 0);
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count();
+    wait_until("sockets are closed", || descriptors() < 64);
+}
+
+/// A thousand alerts to be read by a hundred who do not read.
+#[test]
+fn answers_that_nobody_reads_take_bounded_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[[limit]]\nmetric = 'm'\nmax = 1\n";
+    let gateway = Gateway::start_configured(folder.path(), config, &[], &[]);
+    let mut client = Client::connect(gateway.mqtt, "d");
+    let alerts = 1500;
+    for number in 0..alerts {
+        client.send(&publish_packet(&format!("devices/{}-{number}/m", "x".repeat(100)), b"5", 0, false, false, 0));
+    }
+    client.ping();
+    wait_until("the alerts are stored", || gateway.status()["alerts_total"].as_u64() >= Some(1000));
+    let page = gateway.get("/api/alerts").1;
+    assert!(page.len() < 160 << 10 && page.len() > 64 << 10, "{}", page.len());
+    let before = gateway.rss_bytes();
+    let unread: Vec<TcpStream> = (0..100)
+        .map(|number| {
+            let mut stream = TcpStream::connect(gateway.admin.unwrap()).unwrap();
+            let path = if number % 2 == 0 { "/api/alerts" } else { "/api/status" };
+            write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(gateway.get("/healthz").0, 200);
+    let grown = gateway.rss_bytes().saturating_sub(before);
+    assert!(grown < 32 << 20, "{} MiB", grown >> 20);
+    drop(unread);
 }
