@@ -9,6 +9,7 @@
 //! one thread a sink (tokio)       reads the store, delivers
 //! ```
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::admin::control::{self, ControlSocket};
-use crate::admin::{self, status::Sources};
+use crate::admin::{self, origin::Hosts, status::Sources};
 use crate::core::alert::{AlertTimes, Moment};
 use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::PipelineSettings;
@@ -59,6 +60,8 @@ pub struct GatewaySettings {
     pub state_folder: PathBuf,
     pub mqtt_listen: SocketAddr,
     pub admin_listen: Option<SocketAddr>,
+    /// Names under which the administration interface answers, beside addresses.
+    pub admin_hosts: Vec<String>,
     pub edge: EdgeSettings,
     pub routes: Vec<Route>,
     pub capacity: Capacity,
@@ -93,7 +96,11 @@ pub enum GatewayError {
         folder: PathBuf,
         source: std::io::Error,
     },
-    System(std::io::Error),
+    /// What the operating system did not let us do: a verb and its object.
+    System {
+        tried: Cow<'static, str>,
+        source: std::io::Error,
+    },
     RouterDead,
     /// A thread that is to live as long as the process has ended.
     Ended {
@@ -120,7 +127,7 @@ impl fmt::Display for GatewayError {
             GatewayError::Archive { folder, source } => {
                 write!(f, "cannot use the archive {}: {source}", folder.display())
             }
-            GatewayError::System(error) => write!(f, "the system refuses a thread, a timer or randomness: {error}"),
+            GatewayError::System { tried, source } => write!(f, "cannot {tried}: {source}"),
             GatewayError::RouterDead => f.write_str("the router of local subscriptions has ended"),
             GatewayError::Ended { thread } => write!(f, "the {thread} thread has ended unexpectedly"),
             GatewayError::Stragglers(names) => {
@@ -136,6 +143,13 @@ impl fmt::Display for GatewayError {
 }
 
 impl std::error::Error for GatewayError {}
+
+impl GatewayError {
+    /// For what failed: `cannot {tried}`.
+    pub fn system(tried: impl Into<Cow<'static, str>>) -> impl FnOnce(std::io::Error) -> GatewayError {
+        move |source| GatewayError::System { tried: tried.into(), source }
+    }
+}
 
 /// Where it listens.
 #[derive(Clone, Copy, Debug)]
@@ -177,6 +191,8 @@ impl Parts {
             state_folder: settings.state_folder.clone(),
             store_bytes_max: settings.capacity.bytes_max,
             reader: RefCell::new(reader),
+            looked: RefCell::default(),
+            hosts: Hosts::new(settings.admin_hosts.clone()),
             edge: Arc::clone(edge),
             store: Arc::clone(&self.counters),
             sinks: self.sinks.iter().flat_map(|sink| sink.sources.clone()).collect(),
@@ -189,10 +205,14 @@ impl Parts {
     }
 }
 
+const OWN_ADDRESS: &str = "find out the address that is listened on";
+const RANDOMNESS: &str = "get random bytes from the system";
+
 fn lock_folder(folder: &Path) -> Result<FolderLock, GatewayError> {
     std::fs::create_dir_all(folder)
         .map_err(|source| GatewayError::Store(OpenError::Folder { path: folder.to_owned(), source }))?;
-    disk::sync_folders(folder).map_err(GatewayError::System)?;
+    let tried = || format!("make the state folder {} durable", folder.display());
+    disk::sync_folders(folder).map_err(|source| GatewayError::system(tried())(source))?;
     FolderLock::acquire(folder).map_err(GatewayError::Locked)
 }
 
@@ -237,7 +257,7 @@ pub async fn run(
     on_ready: impl FnOnce(Ready),
     stop: impl Future<Output = ()>,
 ) -> Result<(), GatewayError> {
-    leave_descriptors(&mut settings).map_err(GatewayError::System)?;
+    leave_descriptors(&mut settings).map_err(GatewayError::system("find out how many files may be open"))?;
     // Before the ports: a second process on the same folder is to hear of the first, not of its ports.
     let lock = lock_folder(&settings.state_folder)?;
     let listener = TcpListener::bind(settings.mqtt_listen).await.map_err(|source| GatewayError::Listen {
@@ -247,18 +267,21 @@ pub async fn run(
         source,
     })?;
     let admin_listener = settings.admin_listen.map(bind_admin).transpose()?;
-    let admin =
-        admin_listener.as_ref().map(|listener| listener.local_addr()).transpose().map_err(GatewayError::System)?;
+    let admin = admin_listener
+        .as_ref()
+        .map(|listener| listener.local_addr())
+        .transpose()
+        .map_err(GatewayError::system(OWN_ADDRESS))?;
     let control = bind_control(&settings.state_folder);
-    let ready = Ready { mqtt: listener.local_addr().map_err(GatewayError::System)?, admin };
+    let ready = Ready { mqtt: listener.local_addr().map_err(GatewayError::system(OWN_ADDRESS))?, admin };
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let counters = Arc::new(EdgeCounters::default());
     let clock = ClockState::new((settings.is_synchronised)());
     let outbox = Outbox::default();
     let mut parts = start(&settings, lock, link, &outbox)?;
     let sources = parts.sources(&settings, &counters, &clock, &phase_seen)?;
-    let admin_thread =
-        admin::spawn((admin_listener, control), sources, parts.pipeline.clone()).map_err(GatewayError::System)?;
+    let admin_thread = admin::spawn((admin_listener, control), sources, parts.pipeline.clone())
+        .map_err(GatewayError::system("start the thread of the status page"))?;
     let edge_parts = EdgeParts {
         settings: settings.edge.clone(),
         pipeline: PipelineHandle::new(parts.pipeline.clone(), settings.uncommitted_bytes_max),
@@ -321,7 +344,7 @@ fn start(
     outbox: &Outbox,
 ) -> Result<Parts, GatewayError> {
     let mut run = [0; 8];
-    getrandom::fill(&mut run).map_err(|error| GatewayError::System(std::io::Error::other(error)))?;
+    getrandom::fill(&mut run).map_err(|error| GatewayError::system(RANDOMNESS)(std::io::Error::other(error)))?;
     let run = RunId(run);
     let path = store_path(&settings.state_folder);
     let writer_settings = WriterSettings {
@@ -380,7 +403,7 @@ fn start(
         budget_bytes: u64::from(settings.uncommitted_bytes_max),
         now_ms,
     })
-    .map_err(GatewayError::System)?;
+    .map_err(GatewayError::system("start the threads of the store"))?;
     Ok(Parts { _lock: lock, threads, pipeline, sinks, link, run, counters, beats, heartbeat })
 }
 

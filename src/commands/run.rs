@@ -52,7 +52,8 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
         }
     };
     log_start(&configuration);
-    let result = configuration.settings().map_err(GatewayError::System).and_then(run);
+    let look = format!("look at the state folder {}", configuration.store.folder.display());
+    let result = configuration.settings().map_err(GatewayError::system(look)).and_then(run);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -105,10 +106,10 @@ pub(super) fn with_holder(error: &GatewayError) -> String {
 
 /// Runs the gateway on this thread. A second signal ends the process at once.
 pub fn run(settings: GatewaySettings) -> Result<(), GatewayError> {
-    let runtime = edge::runtime().map_err(GatewayError::System)?;
+    let runtime = edge::runtime().map_err(GatewayError::system("wait for sockets and timers"))?;
     runtime.block_on(async {
-        let stop = first_signal().map_err(GatewayError::System)?;
-        heed_hangups().map_err(GatewayError::System)?;
+        let stop = first_signal().map_err(GatewayError::system("catch SIGTERM and SIGINT"))?;
+        heed_hangups().map_err(GatewayError::system("catch SIGHUP"))?;
         gateway::run(settings, watch::Sender::new(Link::Up), print_ready, stop).await
     })
 }

@@ -184,7 +184,7 @@ impl SinkParts<'_> {
 
 /// Of the jitter: two gateways that lost the same link must not come back in step.
 fn random_seed() -> Result<u64, GatewayError> {
-    getrandom::u64().map_err(|error| GatewayError::System(std::io::Error::other(error)))
+    getrandom::u64().map_err(|error| GatewayError::system(super::RANDOMNESS)(std::io::Error::other(error)))
 }
 
 fn thread_name(sink: &str) -> String {
@@ -198,7 +198,9 @@ fn spawn<F: Future<Output = ()>>(
     beat: Beat,
     work: impl FnOnce() -> F + Send + 'static,
 ) -> Result<SinkThread, GatewayError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::System)?;
+    let tried = || format!("start the thread of the sink {name}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| GatewayError::system(tried())(source))?;
     let thread = std::thread::Builder::new()
         .name(thread_name(name))
         .spawn(move || {
@@ -209,6 +211,6 @@ fn spawn<F: Future<Output = ()>>(
                 }
             });
         })
-        .map_err(GatewayError::System)?;
+        .map_err(|source| GatewayError::system(tried())(source))?;
     Ok(SinkThread { name: name.to_owned(), thread, sources })
 }

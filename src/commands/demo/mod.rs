@@ -112,7 +112,7 @@ impl fmt::Display for DemoError {
         match self {
             DemoError::Folder(error) => error.fmt(f),
             DemoError::Log { path, source } => write!(f, "cannot write the log {}: {source}", path.display()),
-            DemoError::System(error) => write!(f, "the system refuses a timer or a signal: {error}"),
+            DemoError::System(error) => write!(f, "cannot wait for timers or signals: {error}"),
             DemoError::Gateway(error @ GatewayError::Listen { .. }) => {
                 write!(f, "{}; --port chooses another port", run::with_holder(error))
             }

@@ -35,7 +35,7 @@ pub struct Stage {
 
 impl Stage {
     pub async fn start(folder: &Path, stage: StageSettings) -> Result<Stage, GatewayError> {
-        let mut settings = settings(folder, stage).map_err(GatewayError::System)?;
+        let mut settings = settings(folder, stage).map_err(GatewayError::system("look at the folder of the demo"))?;
         loop {
             match Stage::start_with(settings.clone()).await {
                 Err(GatewayError::Listen { what, key, address, source })
@@ -59,7 +59,7 @@ impl Stage {
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let runtime = edge::runtime().map_err(GatewayError::System)?;
+        let runtime = edge::runtime().map_err(GatewayError::system("wait for sockets and timers"))?;
         let gateways_link = link.clone();
         let work = move || {
             let on_ready = |place| {
@@ -70,7 +70,10 @@ impl Stage {
             let result = runtime.block_on(gateway::run(settings, gateways_link, on_ready, stop));
             let _ = end.send(result);
         };
-        std::thread::Builder::new().name("gateway".to_owned()).spawn(work).map_err(GatewayError::System)?;
+        std::thread::Builder::new()
+            .name("gateway".to_owned())
+            .spawn(work)
+            .map_err(GatewayError::system("start the thread of the gateway"))?;
         match is_ready.await {
             Ok(ready) => Ok(Stage { ready, link, stop, ended }),
             Err(_) => match ended.await {
