@@ -34,6 +34,7 @@ mod log;
 mod mqtt;
 mod operate;
 mod profiles;
+mod recorded;
 mod schema;
 mod shares;
 mod silence;

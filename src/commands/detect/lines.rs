@@ -1,18 +1,22 @@
 //! The detectors over lines of `series,timestamp_ms,value`.
 //!
-//! A series is `<device>/<metric>`, split at the last slash. Lines that are not well formed are skipped, and counted at the end. Memory
+//! A series is `<device>/<metric>`, split at the last slash. A line that begins with a brace is a record as the gateway writes it, of which
+//! the readings count. Lines that are not well formed are skipped, and counted at the end. Memory
 //! grows with the number of series, never with the length of the input.
 //!
 //! Nothing arrives in a file: time is what its lines say. A series is silent as soon as a line of any other is later than its next
 //! reading should have been. One without a device in its name is a recording by itself, which ends where it ends: its silence is told
 //! when it is over.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::PathBuf;
 
+use clap::ValueEnum;
+
+use super::input::Files;
 use super::progress::Progress;
 use crate::core::detector::{Finding, Findings};
 use crate::core::reading::Reading;
@@ -21,7 +25,7 @@ use crate::core::watch::{Arrival, Missed, Watch, WatchSettings};
 use crate::core::window::{Admission, JUMP_MS, Sample, Window};
 
 /// A longer line is malformed: memory stays bounded whatever the file is.
-const LINE_BYTES_MAX: usize = 4096;
+const LINE_BYTES_MAX: usize = 64 * 1024;
 /// More than the gateway's: whoever gives us a file wants all of it looked at.
 pub const SERIES_MAX: usize = 1_000_000;
 /// A step of the lines' time beyond so many of the one before is far.
@@ -39,74 +43,113 @@ pub enum Format {
     Statistics,
 }
 
+/// What a timestamp counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Unit {
+    S,
+    Ms,
+    Us,
+}
+
+/// Timestamps between these are seconds since 1970, or milliseconds of a time before any telemetry.
+const LIKE_SECONDS: std::ops::Range<i64> = 500_000_000..100_000_000_000;
+
 /// Reads the files one after the other, or standard input, and prints to standard output.
-pub fn run_files(files: &[PathBuf], settings: WatchSettings, format: Format) -> Result<(), DetectError> {
+pub fn run_files(
+    files: &[PathBuf],
+    settings: WatchSettings,
+    format: Format,
+    unit: Option<Unit>,
+) -> Result<(), DetectError> {
     let mut bytes = 0;
     let mut input: Box<dyn BufRead> = match files {
         [] => Box::new(io::stdin().lock()),
-        files => {
-            let mut all: Box<dyn BufRead> = Box::new(io::empty());
-            for path in files {
-                let error = |source| DetectError { path: Some(path.clone()), source };
-                let file = File::open(path).map_err(error)?;
-                let metadata = file.metadata().map_err(error)?;
-                if metadata.is_dir() {
-                    return Err(error(io::ErrorKind::IsADirectory.into()));
-                }
-                bytes += metadata.len();
-                all = Box::new(all.chain(BufReader::with_capacity(1 << 16, file)));
-            }
-            all
+        paths => {
+            let files = Files::find(paths).map_err(DetectError::Io)?;
+            // Of what is compressed nobody knows how long it is.
+            bytes =
+                if paths.iter().all(|path| path.extension().is_some_and(|end| end == "csv")) { files.bytes } else { 0 };
+            Box::new(BufReader::with_capacity(1 << 16, files))
         }
     };
     // Who sees the rows go by sees how far it is.
     let is_watched = io::stderr().is_terminal() && !io::stdout().is_terminal();
     let mut progress = is_watched.then(|| Progress::new("lines", bytes));
-    match run(&mut input, io::stdout().lock(), io::stderr().lock(), settings, format, progress.as_mut()) {
+    let outputs = (io::stdout().lock(), io::stderr().lock());
+    match run(&mut input, outputs, settings, format, unit, progress.as_mut()) {
         // Whoever reads us has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|source| DetectError { path: None, source }),
+        Err(error) => Err(DetectError::Io(error)),
+        Ok(Seen { readings: 0, malformed: 1.. }) => Err(DetectError::NothingRead),
+        Ok(_) => Ok(()),
     }
 }
 
-/// What stopped the reading or the printing.
+/// What stopped it.
 #[derive(Debug)]
-pub struct DetectError {
-    path: Option<PathBuf>,
-    source: io::Error,
+pub enum DetectError {
+    /// Of reading, which names its file, or of printing.
+    Io(io::Error),
+    NothingRead,
 }
 
 impl fmt::Display for DetectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.path {
-            Some(path) => write!(f, "cannot read {}: {}", path.display(), self.source),
-            None => write!(f, "cannot go on reading or printing: {}", self.source),
+        match self {
+            DetectError::Io(error) => error.fmt(f),
+            DetectError::NothingRead => f.write_str(
+                "no line could be read; expected are lines of series,timestamp_ms,value without a header, or the gateway's own records",
+            ),
         }
     }
 }
 
 impl std::error::Error for DetectError {}
 
-/// Prints a row for each finding of each reading and for each silence, or the window of every reading.
+/// What was in the input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub readings: u64,
+    pub malformed: u64,
+}
+
+/// Prints a row for each finding of each reading and for each silence, or the window of every reading. The second of the outputs is for
+/// what is to be said about the input.
 pub fn run(
     input: impl BufRead,
-    output: impl Write,
-    mut errors: impl Write,
+    (output, mut errors): (impl Write, impl Write),
     settings: WatchSettings,
     format: Format,
+    unit: Option<Unit>,
     mut progress: Option<&mut Progress>,
-) -> io::Result<()> {
+) -> io::Result<Seen> {
     let mut output = io::BufWriter::with_capacity(1 << 16, output);
     let mut replay = Replay::new(settings, format == Format::Json);
     let mut windows = HashMap::new();
-    let malformed = for_each_line(input, |line, bytes| {
+    let mut seen = Seen::default();
+    for_each_line(input, |line, bytes| {
         if let Some(progress) = &mut progress {
             progress.note(bytes as u64, 1, &mut errors)?;
         }
-        match line {
-            Some(line) if format == Format::Statistics => write_statistics(&mut windows, line, &mut output),
-            Some(line) => replay.line(line, &mut output),
-            None => Ok(()),
+        let line = match parse(line, unit.unwrap_or(Unit::Ms)) {
+            Parsed::Line(line) => line,
+            Parsed::Other => return Ok(()),
+            Parsed::Malformed => {
+                seen.malformed += 1;
+                return Ok(());
+            }
+        };
+        seen.readings += 1;
+        if seen.readings == 1 && unit.is_none() && LIKE_SECONDS.contains(&line.at_ms) {
+            writeln!(
+                errors,
+                "warning: the timestamp {} looks like seconds and is taken as milliseconds; if it is seconds, say --unit s",
+                line.at_ms
+            )?;
+        }
+        match format {
+            Format::Statistics => write_statistics(&mut windows, &line, &mut output),
+            Format::Rows | Format::Json => replay.line(&line, &mut output),
         }
     })?;
     replay.end(&mut output)?;
@@ -114,13 +157,15 @@ pub fn run(
     if let Some(progress) = progress {
         progress.end(&mut errors)?;
     }
-    if malformed > 0 {
-        writeln!(errors, "{malformed} malformed lines skipped")?;
+    match seen.malformed {
+        0 => {}
+        1 => writeln!(errors, "1 malformed line skipped")?,
+        many => writeln!(errors, "{many} malformed lines skipped")?,
     }
     if replay.watch.over_cap_readings() > 0 {
         writeln!(errors, "{} readings not watched: more than {SERIES_MAX} series", replay.watch.over_cap_readings())?;
     }
-    Ok(())
+    Ok(seen)
 }
 
 /// The detectors, with the lines' time as their clock.
@@ -149,13 +194,13 @@ impl Replay {
         }
     }
 
-    fn line(&mut self, line: Line<'_>, output: &mut impl Write) -> io::Result<()> {
+    fn line(&mut self, line: &Line<'_>, output: &mut impl Write) -> io::Result<()> {
         let now_ms = self.advance(line.at_ms, output)?;
         if now_ms >= self.ticked_ms.saturating_add(TICK_MS) || now_ms < self.ticked_ms {
             self.tick(now_ms, output)?;
         }
-        let Line { series, at_ms, value } = line;
-        let (device, metric) = series.rsplit_once('/').unwrap_or(("", series));
+        let Line { at_ms, value, .. } = *line;
+        let (device, metric) = line.names();
         let reading = Reading::at(at_ms, device, metric, value);
         if device.is_empty()
             && let Some(index) = self.watch.index_of(device, metric).filter(|&index| self.watch.is_silent(index))
@@ -263,53 +308,119 @@ fn write_row(
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Line<'a> {
-    series: &'a str,
+    series: Cow<'a, str>,
+    /// Of the device's name in it; `None` is a recording by itself.
+    device_len: Option<usize>,
     at_ms: i64,
     value: f64,
 }
 
-fn parse(line: &[u8]) -> Option<Line<'_>> {
-    // Spreadsheets write a mark in front.
-    let text = std::str::from_utf8(line).ok()?;
-    let mut fields = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']).rsplitn(3, ',');
-    let value = fields.next()?.trim().parse().ok()?;
-    let at_ms = fields.next()?.trim().parse().ok()?;
-    let series = fields.next().filter(|series| !series.is_empty() && !series.contains(','))?;
-    Some(Line { series, at_ms, value })
+impl Line<'_> {
+    fn names(&self) -> (&str, &str) {
+        match self.device_len {
+            Some(len) => (&self.series[..len], &self.series[len + 1..]),
+            None => ("", &self.series),
+        }
+    }
 }
 
-/// Calls `act` for each line and its length, without what it says if it is not well formed; returns how many were not.
+enum Parsed<'a> {
+    Line(Line<'a>),
+    /// Nothing, or a record that is no reading.
+    Other,
+    Malformed,
+}
+
+/// `None` is a line that is too long.
+fn parse(line: Option<&[u8]>, unit: Unit) -> Parsed<'_> {
+    let Some(line) = line else { return Parsed::Malformed };
+    // Spreadsheets write a mark in front.
+    let Ok(text) = std::str::from_utf8(line) else { return Parsed::Malformed };
+    let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
+    if text.trim_ascii().is_empty() {
+        return Parsed::Other;
+    }
+    if text.starts_with('{') {
+        return parse_record(text);
+    }
+    parse_fields(text, unit).map_or(Parsed::Malformed, Parsed::Line)
+}
+
+fn parse_fields(text: &str, unit: Unit) -> Option<Line<'_>> {
+    let mut fields = text.rsplitn(3, ',');
+    let value = fields.next()?.trim().parse().ok()?;
+    let at_ms = parse_time(fields.next()?.trim(), unit)?;
+    let series = fields.next().filter(|series| !series.is_empty() && !series.contains(','))?;
+    Some(Line { series: series.into(), device_len: series.rfind('/'), at_ms, value })
+}
+
+fn parse_time(text: &str, unit: Unit) -> Option<i64> {
+    match (text.parse::<i64>(), unit) {
+        (Ok(number), Unit::S) => Some(number.saturating_mul(1000)),
+        (Ok(number), Unit::Ms) => Some(number),
+        (Ok(number), Unit::Us) => Some(number.div_euclid(1000)),
+        (Err(_), Unit::S) => text.parse::<f64>().ok().filter(|s| s.is_finite()).map(|s| (s * 1000.0).round() as i64),
+        (Err(_), _) => None,
+    }
+}
+
+/// A record of the gateway's own. An anomaly repeats a reading that the other stream has.
+fn parse_record(text: &str) -> Parsed<'_> {
+    #[derive(serde::Deserialize)]
+    struct Record<'a> {
+        #[serde(rename = "type")]
+        kind: Option<&'a str>,
+        #[serde(borrow)]
+        device: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        metric: Option<Cow<'a, str>>,
+        value: Option<f64>,
+        measured_at_ms: Option<i64>,
+    }
+    match serde_json::from_str(text) {
+        Ok(Record {
+            kind: Some("reading"),
+            device: Some(device),
+            metric: Some(metric),
+            value,
+            measured_at_ms: Some(at_ms),
+        }) => {
+            let series = format!("{device}/{metric}").into();
+            Parsed::Line(Line { series, device_len: Some(device.len()), at_ms, value: value.unwrap_or(f64::NAN) })
+        }
+        Ok(Record { kind: Some("anomaly" | "alert" | "gateway" | "record"), .. }) => Parsed::Other,
+        _ => Parsed::Malformed,
+    }
+}
+
+/// Calls `act` for each line and its length, without what it says if it is too long.
 fn for_each_line(
     mut input: impl BufRead,
-    mut act: impl FnMut(Option<Line<'_>>, usize) -> io::Result<()>,
-) -> io::Result<u64> {
-    let mut malformed = 0;
+    mut act: impl FnMut(Option<&[u8]>, usize) -> io::Result<()>,
+) -> io::Result<()> {
     let mut line = Vec::new();
     loop {
         line.clear();
         if input.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)? == 0 {
-            return Ok(malformed);
+            return Ok(());
         }
         if line.len() == LINE_BYTES_MAX && !line.ends_with(b"\n") {
             let skipped = input.skip_until(b'\n')?;
-            malformed += 1;
             act(None, line.len() + skipped)?;
             continue;
         }
-        let parsed = parse(&line);
-        malformed += u64::from(parsed.is_none() && !line.trim_ascii().is_empty());
-        act(parsed, line.len())?;
+        act(Some(&line), line.len())?;
     }
 }
 
-fn write_statistics(windows: &mut HashMap<String, Window>, line: Line<'_>, output: &mut impl Write) -> io::Result<()> {
-    let Line { series, at_ms, value } = line;
-    if !windows.contains_key(series) {
-        windows.insert(series.to_owned(), Window::default());
+fn write_statistics(windows: &mut HashMap<String, Window>, line: &Line<'_>, output: &mut impl Write) -> io::Result<()> {
+    let Line { ref series, at_ms, value, .. } = *line;
+    if !windows.contains_key(&**series) {
+        windows.insert(series.to_string(), Window::default());
     }
-    let window = windows.get_mut(series).expect("just inserted");
+    let window = windows.get_mut(&**series).expect("just inserted");
     let sample = Sample { at_ms, value };
     let admitted = value.is_finite().then(|| window.admit(sample));
     let statistics = window.statistics(at_ms);
@@ -334,7 +445,7 @@ mod tests {
     fn detect(input: &str, stats: bool) -> (String, String) {
         let (mut output, mut errors) = (Vec::new(), Vec::new());
         let format = if stats { Format::Statistics } else { Format::Rows };
-        run(input.as_bytes(), &mut output, &mut errors, WatchSettings::default(), format, None)
+        run(input.as_bytes(), (&mut output, &mut errors), WatchSettings::default(), format, None, None)
             .expect("memory takes everything");
         (String::from_utf8(output).expect("text"), String::from_utf8(errors).expect("text"))
     }
@@ -378,6 +489,36 @@ mod tests {
         let (output, errors) = detect(&input, true);
         assert_eq!(output, "a b/é,7,0,nan,nan\n");
         assert_eq!(errors, "5 malformed lines skipped\n");
+    }
+
+    #[test]
+    fn times_that_look_like_seconds_are_told_and_units_can_be_said() {
+        let rows = |input: &str, unit| {
+            let (mut output, mut errors) = (Vec::new(), Vec::new());
+            let outputs = (&mut output, &mut errors);
+            run(input.as_bytes(), outputs, WatchSettings::default(), Format::Statistics, unit, None).expect("memory");
+            (String::from_utf8(output).expect("text"), String::from_utf8(errors).expect("text"))
+        };
+        let (output, errors) = rows("s,1795465865,1\ns,1795465866,1\n", None);
+        assert!(output.starts_with("s,1795465865,0"), "taken as it stands");
+        assert_eq!((errors.matches("looks like seconds").count(), errors.contains("--unit s")), (1, true), "{errors}");
+        assert_eq!(rows("s,1795465865.5,1", Some(Unit::S)), ("s,1795465865500,0,nan,nan\n".to_owned(), String::new()));
+        assert!(rows("s,1795465865120000,1", Some(Unit::Us)).0.starts_with("s,1795465865120,"));
+        assert_eq!((rows("s,0,1", None).1, rows("s,1795465865120,1", None).1), Default::default());
+    }
+
+    #[test]
+    fn records_of_the_gateway_are_readings_as_well() {
+        let record = |kind: &str, value: &str| {
+            format!(
+                "{{\"v\":1,\"type\":\"{kind}\",\"gateway\":\"g\",\"device\":\"a/\\\"b\",\"metric\":\"m/x\",\"value\":{value},\
+                 \"measured_at_ms\":1795465865120,\"attributes\":{{\"road\":\"dry\"}}}}\n"
+            )
+        };
+        let input = record("reading", "null") + &record("anomaly", "7") + &record("alert", "1") + &record("other", "1");
+        let (output, errors) = detect(&input, false);
+        assert_eq!(output, "a/\"b/m/x,1795465865120,NaN,limit,1.0000,\n");
+        assert_eq!(errors, "1 malformed line skipped\n");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod clock;
 mod comparison;
 mod from_store;
+mod input;
 mod lines;
 mod progress;
 mod replay;
@@ -19,35 +20,40 @@ use clap::{ArgGroup, Args};
 use super::Exit;
 use super::configuration;
 use crate::core::detector::profile::{Profile, Profiles};
-pub use lines::{Format, run};
+pub use lines::{Format, Unit, run};
 
 const HELP: &str = "\
-A series is DEVICE/METRIC; the metric's name decides how it is watched. One row a flagged reading and detector, in the \
-order of the input: series,timestamp_ms,value,detector,score,expected. A score of 1 is the detector's line. Malformed lines \
-are skipped and counted on standard error.
+Reads lines of series,timestamp_ms,value, and the records that the gateway itself writes: files of its archive, also compressed, or the \
+archive's folder. A series is DEVICE/METRIC; the metric's name decides how it is watched. Prints one row for each flagged reading and \
+detector, in the order of the input: series,timestamp_ms,value,detector,score,expected. A score of 1 is the detector's threshold. \
+Malformed lines are skipped and counted on standard error.
 
 With --from-store: which alerts would a changed configuration raise, and which no longer? The readings that the local store \
 holds are replayed twice, as the present configuration watches them and as the changed one would. The store is that of the \
 changed configuration; it is only read, and a gateway may be running on it. It holds what some sink has not taken yet, \
-which may be minutes or days: the span is told. What a client does when it takes its leave is not stored, so devices that \
-said goodbye count as silent, in both.
+which may be minutes or days; the output says how much. Clean disconnects are not stored, so devices that disconnected count as \
+silent, on both sides.
 
 Examples:
   outrider detect readings.csv
+  outrider detect ~/.local/state/outrider/archive
   outrider detect --from-store --config changed.toml
   outrider detect --from-store --config changed.toml --against /etc/outrider/outrider.toml --json
 
 Exit codes:
    0  all is well
-   1  the input or the store cannot be read, or the store holds no readings
+   1  the input or the store cannot be read, no line could be, or the store holds no readings
    2  usage
   78  a configuration is wrong";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP, group(ArgGroup::new("change").args(["config", "profile"]).multiple(true)))]
 pub struct DetectArguments {
-    /// Files of lines `series,timestamp_ms,value`; standard input if there is none
+    /// Files of lines `series,timestamp_ms,value`, or of the gateway's archive, or its folder; standard input if there is none
     files: Vec<PathBuf>,
+    /// Unit of the timestamps of series,timestamp,value lines [default: ms]
+    #[arg(long, value_name = "UNIT", value_enum, conflicts_with = "from_store")]
+    unit: Option<Unit>,
     /// Print the ten-second window of every reading instead: series,timestamp_ms,n,mean,std
     #[arg(long, conflicts_with_all = ["profile", "json"])]
     stats: bool,
@@ -100,7 +106,7 @@ fn detect(arguments: &DetectArguments) -> ExitCode {
         (false, true) => Format::Json,
         (false, false) => Format::Rows,
     };
-    ended(lines::run_files(&arguments.files, settings, format))
+    ended(lines::run_files(&arguments.files, settings, format, arguments.unit))
 }
 
 fn compare(arguments: &DetectArguments) -> ExitCode {

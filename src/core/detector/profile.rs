@@ -111,6 +111,7 @@ pub struct Rule {
 
 /// Own rules: a series keeps the number of its rule in a byte.
 pub const PROFILES_MAX: usize = 200;
+const BUILT_IN: usize = 5;
 
 /// The table of profiles: the first rule with a word of the metric's name wins.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,14 +133,19 @@ impl Profiles {
             (SLOW, Profile::SLOW),
             (&[], Profile::GENERIC),
         ];
-        let built_in_count = built_in.len();
+        assert_eq!(built_in.len(), BUILT_IN);
         let rule = |(words, profile): (&[&str], Profile)| Rule {
             words: words.iter().map(|&word| word.to_owned()).collect(),
             profile,
         };
         let rules: Vec<Rule> = own.into_iter().chain(built_in.map(rule)).collect();
-        assert!(rules.len() <= PROFILES_MAX + built_in_count, "a series keeps its rule in a byte");
+        assert!(rules.len() <= PROFILES_MAX + BUILT_IN, "a series keeps its rule in a byte");
         Profiles(rules.into())
+    }
+
+    /// Those that are not built in.
+    pub fn own(&self) -> &[Rule] {
+        &self.0[..self.0.len() - BUILT_IN]
     }
 
     /// One profile for every metric.

@@ -347,7 +347,8 @@ fn live_and_replayed_the_verdicts_are_the_same_across_a_restart_too() {
         }
         let (mut rows, mut errors) = (Vec::new(), Vec::new());
         let format = detect::Format::Rows;
-        detect::run(file.as_bytes(), &mut rows, &mut errors, WatchSettings::default(), format, None).expect("memory");
+        detect::run(file.as_bytes(), (&mut rows, &mut errors), WatchSettings::default(), format, None, None)
+            .expect("memory");
         let rows = String::from_utf8(rows).expect("text");
         let replayed: BTreeSet<(String, i64, String)> = rows
             .lines()
