@@ -387,7 +387,7 @@ fn start(
     warn_of_left_sinks(&writer).map_err(GatewayError::Sqlite)?;
     if recovered.series > 0 || recovered.replayed > 0 {
         let Recovered { series, replayed, alerts } = &recovered;
-        tracing::info!(series, replayed, alerts = alerts.len(), "detectors and alerts are as they were");
+        tracing::info!(series, replayed, alerts = alerts.len(), "detectors and alerts are restored");
     }
     recovered.alerts.iter().for_each(|alert| outbox.put(announce::message(alert)));
     let counters = Arc::new(StoreCounters::default());

@@ -14,9 +14,11 @@ use crate::admin::ledger::{self, LedgerLine, StoreView};
 use crate::config::Configuration;
 use crate::config::units::{approximate_size, format_duration};
 use crate::core::detector::limit::Bounds;
+use crate::core::detector::profile::Rule;
 use crate::core::identity::Stream;
 use crate::descriptors::Room;
 use crate::edge::Unrouted;
+use crate::forward::sinks::kinesis_credentials;
 use crate::gateway::{SinkKind, SinkSettings};
 use crate::ingest::Ingest;
 use crate::store::retention::{Capacity, WhenFull};
@@ -96,7 +98,7 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
         writeln!(text, "{shown:<16}{value}").expect("a text takes everything");
     };
     let file = configuration.file.as_ref().map(|file| file.display().to_string());
-    row("configuration", file.unwrap_or_else(|| "no file; the defaults hold".to_owned()));
+    row("configuration", file.unwrap_or_else(|| "no file; the defaults apply".to_owned()));
     for variable in &configuration.variables {
         row("variables", variable.clone());
     }
@@ -118,6 +120,9 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     for (metric, bounds) in configuration.watch.limits.iter() {
         let device = bounds.device.as_ref().map_or(String::new(), |device| format!(" of {device}"));
         row("limits", format!("{metric}{device} {}", limit(bounds)));
+    }
+    for rule in configuration.watch.profiles.own() {
+        row("profiles", profile(rule));
     }
     for one in &configuration.sinks {
         row("sinks", sink(one));
@@ -158,8 +163,8 @@ fn store(capacity: &Capacity, view: Option<&StoreView>) -> String {
         None => "to be created".to_owned(),
     };
     let when_full = match capacity.when_full {
-        WhenFull::DropOldest => "when full the oldest readings go first",
-        WhenFull::Refuse => "when full nothing more is acknowledged",
+        WhenFull::DropOldest => "when full, the oldest readings are dropped",
+        WhenFull::Refuse => "when full, nothing more is acknowledged",
     };
     let (size, free) = (approximate_size(capacity.bytes_max), approximate_size(capacity.free_bytes_min));
     format!("{held}, at most {size}; {when_full}; leaves {free} of the disk free")
@@ -190,6 +195,12 @@ fn limit(bounds: &Bounds) -> String {
     parts.join(", ")
 }
 
+fn profile(rule: &Rule) -> String {
+    let Rule { words, profile } = rule;
+    let on = |is_on: bool| if is_on { "on" } else { "off" };
+    format!("{}: like {}, gap {}, stuck {}", words.join(" "), profile.name, on(profile.gap), on(profile.stuck))
+}
+
 fn sink(sink: &SinkSettings) -> String {
     let name = &sink.name;
     match &sink.kind {
@@ -203,7 +214,7 @@ fn sink(sink: &SinkSettings) -> String {
             let region = connection.region.as_deref().unwrap_or("the region of AWS_REGION or the AWS profile");
             let endpoint = connection.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
             let stream =
-                |name: &Option<String>| name.as_ref().map_or("nobody".to_owned(), |name| format!("stream {name}"));
+                |name: &Option<String>| name.as_ref().map_or("no stream".to_owned(), |name| format!("stream {name}"));
             format!(
                 "{name}: Kinesis in {region}{endpoint}, readings to {}, anomalies to {}",
                 stream(raw),
@@ -218,6 +229,13 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, view: Option<&St
     let room = Room::look(configuration.sinks.len());
     let shortage = room.ok().and_then(|room| room.shortage(configuration.edge.connections_max));
     let mut warnings: Vec<String> = shortage.into_iter().collect();
+    let is_kinesis = |sink: &SinkSettings| matches!(sink.kind, SinkKind::Kinesis { .. });
+    if configuration.sinks.iter().any(is_kinesis) && !kinesis_credentials::is_any_configured() {
+        warnings.push(kinesis_credentials::REMEDY.to_owned());
+    }
+    if !configuration.has_archive() {
+        warnings.push(SinkSettings::NO_ARCHIVE.to_owned());
+    }
     let Some(view) = view else { return warnings };
     if view.used_bytes > capacity.bytes_max {
         warnings.push(
@@ -230,8 +248,9 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, view: Option<&St
     };
     for line in view.ledger.iter().filter(|line| !is_named(line)) {
         let LedgerLine { sink, stream, buffered, .. } = line;
+        let waiting = if *buffered == 1 { "1 record waits".to_owned() } else { format!("{buffered} records wait") };
         warnings.push(format!(
-            "the configuration no longer names the sink {sink} for the stream {stream}: {buffered} records wait for it now, and \
+            "the configuration no longer names the sink {sink} for the stream {stream}: {waiting} for it now, and \
              further ones are kept for it as long as there is room"
         ));
     }

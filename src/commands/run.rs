@@ -14,7 +14,7 @@ use super::{Exit, port_holder};
 use crate::config::Configuration;
 use crate::edge;
 use crate::forward::status::Link;
-use crate::gateway::{self, GatewayError, GatewaySettings, Ready};
+use crate::gateway::{self, GatewayError, GatewaySettings, Ready, SinkSettings};
 use crate::store::lock::LockError;
 
 #[derive(Debug, Args)]
@@ -32,11 +32,11 @@ Every key of the configuration can be given as a variable, too:
 
 When it is ready it prints one line on standard output:
   {\"event\":\"ready\",\"mqtt\":\"IP:PORT\",\"admin\":\"IP:PORT\"}
-SIGTERM or SIGINT ends it in order, a second one at once; SIGHUP does not. What was
+SIGTERM or SIGINT shuts it down cleanly, a second one ends it at once. What was
 acknowledged is stored in either case.
 
 Exit codes:
-   0  ended in order
+   0  shut down cleanly
    1  could not run, or could not go on
    2  usage
   75  another process has the state folder
@@ -66,7 +66,7 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
 fn log_start(configuration: &Configuration) {
     let file = match &configuration.file {
         Some(file) => format!("configuration from {}", file.display()),
-        None => "no configuration file, the defaults hold".to_owned(),
+        None => "no configuration file, so the defaults apply".to_owned(),
     };
     let variables = match configuration.variables.as_slice() {
         [] => String::new(),
@@ -74,6 +74,9 @@ fn log_start(configuration: &Configuration) {
     };
     let folder = configuration.store.folder.display();
     tracing::info!("outrider {}, {file}{variables}; state in {folder}", env!("CARGO_PKG_VERSION"));
+    if !configuration.has_archive() {
+        tracing::info!("{}", SinkSettings::NO_ARCHIVE);
+    }
 }
 
 pub(super) fn exit_of(error: &GatewayError) -> Exit {

@@ -27,7 +27,7 @@ use std::time::Duration;
 use crate::core::alert::AlertTimes;
 use crate::core::watch::WatchSettings;
 use crate::edge::EdgeSettings;
-use crate::gateway::SinkSettings;
+use crate::gateway::{SinkKind, SinkSettings};
 use crate::ingest::Route;
 use crate::store::retention::WhenFull;
 use crate::store::threads::CommitPacing;
@@ -91,6 +91,11 @@ pub struct StoreConfiguration {
 }
 
 impl Configuration {
+    /// Whether files are written on this machine.
+    pub fn has_archive(&self) -> bool {
+        self.sinks.iter().any(|sink| matches!(sink.kind, SinkKind::Archive { .. }))
+    }
+
     pub fn load(sources: &Sources, host: &Host) -> Result<Configuration, Problems> {
         let system_file = || Some(host.system_file.clone()).filter(|file| file.exists());
         let Some(file) = sources.file.clone().or_else(system_file) else {

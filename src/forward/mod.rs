@@ -9,6 +9,7 @@ pub mod sinks {
     pub mod archive_folder;
     pub mod kinesis;
     mod kinesis_clock;
+    pub mod kinesis_credentials;
     mod kinesis_errors;
 }
 mod source;

@@ -79,7 +79,7 @@ impl Source {
 
     fn skip_damaged(&mut self, delivery: &mut Delivery, last_sequence: u64, now_us: u64) {
         let count = last_sequence - delivery.offered_through();
-        tracing::error!(last_sequence, count, "a stored batch is damaged and is passed over");
+        tracing::error!(last_sequence, count, "a stored batch is damaged and was skipped");
         self.quarantined += count;
         delivery.skip_through(last_sequence, now_us);
     }

@@ -51,6 +51,10 @@ pub enum SinkKind {
 }
 
 impl SinkSettings {
+    /// The built-in archive goes with the first [[sink]], which nobody expects who adds one.
+    pub const NO_ARCHIVE: &str = "no files are written: the built-in archive is there only while the configuration names no [[sink]]; to \
+                                  keep it, add a [[sink]] with name = \"archive\" and type = \"archive\"";
+
     /// Whether it reads this stream of the store.
     pub fn takes(&self, stream: Stream) -> bool {
         match (&self.kind, stream) {

@@ -112,6 +112,7 @@ fn check_says_what_would_run_and_begins_nothing() {
     let config = "mqtt.listen = '0.0.0.0:1883'\nstore.size_max = '64MiB'\nstore.when_full = 'refuse'\n\
                   [[limit]]\nmetric = 'temp'\nmax = 8.5\n\
                   [[limit]]\nmetric = 'temp'\ndevice = 'freezer-*'\nmax = 8\nclear_max = 6\nfor = '10m'\nseverity = 'minor'\n\
+                  [[profile]]\nmetrics = 'door hatch'\ngap = 'off'\n\
                   [[sink]]\nname = 'cloud'\ntype = 'kinesis'\nregion = 'eu-central-1'\nraw = 'r'\n";
     let checked = end(check_command(folder.path(), config).env("OUTRIDER__GATEWAY__ID", "truck-7"));
     assert_eq!((checked.code, checked.errors.as_str()), (0, ""));
@@ -120,11 +121,12 @@ fn check_says_what_would_run_and_begins_nothing() {
         "OUTRIDER__GATEWAY__ID\n",
         "truck-7\n",
         "0.0.0.0:1883, open to the network, without a password\n",
-        "to be created, at most 64 MiB; when full nothing more is acknowledged",
+        "to be created, at most 64 MiB; when full, nothing more is acknowledged",
         "devices/{device}/{metric...}\n",
         "temp up to 8.5, major\n",
         "temp of freezer-* up to 8, when exceeded for 10m, clears at up to 6, minor\n",
-        "cloud: Kinesis in eu-central-1, readings to stream r, anomalies to nobody\n",
+        "door hatch: like generic, gap off, stuck ",
+        "cloud: Kinesis in eu-central-1, readings to stream r, anomalies to no stream\n",
     ] {
         assert!(checked.output.contains(part), "{part} in\n{}", checked.output);
     }
@@ -145,7 +147,7 @@ fn a_sink_that_left_the_configuration_is_pointed_out() {
     assert_eq!((same.code, told(&same.output)), (0, 0), "{}", same.output);
     let other = check(folder.path(), "");
     assert_eq!((other.code, told(&other.output)), (0, 1), "{}", other.output);
-    assert!(other.output.contains("the sink old for the stream raw: 1 records wait for it now"), "{}", other.output);
+    assert!(other.output.contains("the sink old for the stream raw: 1 record waits for it now"), "{}", other.output);
 }
 
 #[test]
@@ -276,6 +278,29 @@ fn a_named_route_leaves_the_built_in_ones_there() {
     client.publish("devices/d/t", "1");
     wait_until("both are stored", || gateway.status()["received"]["accepted"] == 2);
     assert_eq!(gateway.status()["unrouted"]["count"], 0);
+}
+
+/// The SDK would name the last place that it looked at.
+#[test]
+fn without_credentials_it_is_said_what_to_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[[sink]]\nname = 'cloud'\ntype = 'kinesis'\nregion = 'eu-central-1'\nendpoint = 'http://127.0.0.1:9'\nraw = 'r'\n";
+    let home = folder.path().display().to_string();
+    let nowhere = [("HOME", home.as_str()), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")];
+    let checked = end(check_command(folder.path(), config).envs(nowhere));
+    assert!(
+        checked.code == 0 && checked.output.contains("no AWS credentials found; set AWS_ACCESS_KEY_ID"),
+        "{}",
+        checked.output
+    );
+    assert!(checked.output.contains("no files are written: the built-in archive"), "{}", checked.output);
+    let with = end(check_command(folder.path(), config).envs(nowhere).env("AWS_ACCESS_KEY_ID", "k"));
+    assert!(!with.output.contains("no AWS credentials"), "{}", with.output);
+    let gateway = Gateway::start_configured(folder.path(), config, &[], &nowhere);
+    Client::connect(gateway.mqtt, "d").publish("devices/d/t", "1");
+    let last_error = || gateway.status()["sinks"][0]["last_error"].as_str().unwrap_or_default().to_owned();
+    wait_until("the sink has looked for credentials", || !last_error().is_empty());
+    assert!(last_error().contains("no AWS credentials found; set AWS_ACCESS_KEY_ID"), "{}", last_error());
 }
 
 /// The journal adds times itself, and takes levels from the beginning of a line.

@@ -141,7 +141,7 @@ pub async fn run(parts: ArchiverParts) {
             }
             Err(error) => {
                 if !archiver.failing {
-                    tracing::error!(sink = archiver.parts.settings.sink, "{error}; it is tried until it works");
+                    tracing::error!(sink = archiver.parts.settings.sink, "{error}; it is tried again until it works");
                     archiver.parts.status.set_error(Some(error.to_string()));
                 }
                 archiver.failing = true;
@@ -272,7 +272,7 @@ impl Archiver {
             sink = self.parts.settings.sink,
             last_sequence,
             count,
-            "a stored batch is damaged and is passed over"
+            "a stored batch is damaged and was skipped"
         );
         self.quarantined += count;
         self.written = last_sequence;

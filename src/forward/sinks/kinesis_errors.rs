@@ -2,11 +2,13 @@
 //!
 //! Judged by code and by kind, never by the text of a message.
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::put_records::PutRecordsError;
 use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
 
+use super::kinesis_credentials;
 use crate::core::delivery::{Outcome, RetryReason};
 
 /// What the SDK makes of a request that failed.
@@ -41,9 +43,7 @@ pub fn of_request(error: &RequestError, stream: &str, signed_at_seconds: i64) ->
         SdkError::DispatchFailure(failure) if failure.is_io() || is_of_http(error) => {
             Outcome::Retry(RetryReason::Connection)
         }
-        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
-            Outcome::Halt(format!("the request cannot be made: {}", chain(error)))
-        }
+        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => Outcome::Halt(of_preparation(error)),
         SdkError::ServiceError(service) => {
             let skew_seconds = service_seconds(error).map_or(0, |seconds| seconds.abs_diff(signed_at_seconds));
             let code = service.err().code().unwrap_or_default();
@@ -104,12 +104,27 @@ pub fn service_seconds(error: &RequestError) -> Option<i64> {
     DateTime::from_str(date, DateTimeFormat::HttpDate).ok().map(|date| date.secs())
 }
 
+/// What fails before there is an exchange. Without any source of credentials configured, what is said of the last one that was tried,
+/// the instance's, explains nothing.
+fn of_preparation(error: &RequestError) -> String {
+    match is_of::<CredentialsError>(error) {
+        true if !kinesis_credentials::is_any_configured() => kinesis_credentials::REMEDY.to_owned(),
+        true => format!("the AWS credentials cannot be loaded: {}", chain(error)),
+        false => format!("the request cannot be made: {}", chain(error)),
+    }
+}
+
 /// The exchange broke off, or what came was no HTTP: the SDK calls neither an I/O error. What fails before there is an exchange,
 /// such as looking for credentials, has no such source.
 fn is_of_http(error: &RequestError) -> bool {
+    is_of::<hyper::Error>(error)
+}
+
+/// Whether it comes from an error of this type.
+fn is_of<E: std::error::Error + 'static>(error: &RequestError) -> bool {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(inner) = source {
-        if inner.is::<hyper::Error>() {
+        if inner.is::<E>() {
             return true;
         }
         source = inner.source();
