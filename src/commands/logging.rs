@@ -23,7 +23,7 @@ pub struct LogArguments {
     /// How logs are written, on standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
-    /// What is logged: this and what is graver; OUTRIDER_LOG takes finer directives
+    /// What is logged: this level and above; OUTRIDER_LOG takes finer directives
     #[arg(long, value_name = "LEVEL", value_enum)]
     log_level: Option<LogLevel>,
 }

@@ -37,9 +37,9 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway until a signal ends it
+    /// Run the gateway until a signal stops it
     Run(run::RunArguments),
-    /// Say what is wrong with a configuration, or what would run
+    /// Say what is wrong with a configuration, or what it would run
     Check(check::CheckArguments),
     /// Show what it does: a simulated fleet, faults, a cut link, and a summary that adds up
     Demo(demo::DemoArguments),

@@ -164,7 +164,7 @@ mod tests {
             "alertsx/y",
             "a/{metric}/b/",
             &format!("{long}/b/c"),
-            &format!("{long}"),
+            &long,
             &format!("a/{long}"),
             &"a/".repeat(512),
         ] {

@@ -70,7 +70,7 @@ fn unit_of(metric: &str) -> &'static str {
 
 pub fn alert(alert: &AlertHeard) -> String {
     let AlertHeard { device, metric, severity, .. } = alert;
-    let value = alert.value.map_or("no number".to_owned(), |value| format!("{value:.1}"));
+    let value = alert.value.map_or("not a number".to_owned(), |value| format!("{value:.1}"));
     let normal = alert.expected.map_or(String::new(), |expected| format!(", {expected:.1} was normal"));
     format!("{device} {metric} {value}{normal} ({}, {severity})", alert.detectors.join(" and "))
 }
@@ -139,7 +139,7 @@ mod tests {
         };
         assert_eq!(alert(&heard), "truck-07 container_temperature 28.4, 22.3 was normal (spike and shift, major)");
         (heard.value, heard.expected) = (None, None);
-        assert_eq!(alert(&heard), "truck-07 container_temperature no number (spike and shift, major)");
+        assert_eq!(alert(&heard), "truck-07 container_temperature not a number (spike and shift, major)");
     }
 
     #[test]

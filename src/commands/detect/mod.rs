@@ -46,8 +46,13 @@ Exit codes:
    2  usage
   78  a configuration is wrong";
 
+/// Made from the arguments, the usage would offer files beside --from-store.
+const USAGE: &str = "\
+outrider detect [OPTIONS] [FILES]...
+       outrider detect --from-store <--config FILE|--profile NAME> [--against FILE] [--state FOLDER] [--json]";
+
 #[derive(Debug, Args)]
-#[command(after_help = HELP, group(ArgGroup::new("change").args(["config", "profile"]).multiple(true)))]
+#[command(after_help = HELP, override_usage = USAGE, group(ArgGroup::new("change").args(["config", "profile"]).multiple(true)))]
 pub struct DetectArguments {
     /// Files of lines `series,timestamp_ms,value`, or of the gateway's archive, or its folder; standard input if there is none
     files: Vec<PathBuf>,
@@ -60,7 +65,7 @@ pub struct DetectArguments {
     /// Watch every series with this profile, whatever its name: off, temperature, slow, driven, generic, plant
     #[arg(long, value_name = "NAME", value_parser = profile_of)]
     profile: Option<Profile>,
-    /// Print a JSON object a line, with the spread and the reason
+    /// Print one JSON object per line, with the spread and the reason
     #[arg(long)]
     json: bool,
     /// Watch with the profiles and limits of this configuration; else with what is built in. With --from-store: as changed
