@@ -193,6 +193,8 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let mut result = Ok(());
         loop {
             if let Err(end) = result {
+                input.leave_line();
+                input.turn.pass_on(false).await;
                 // What came before the offence is stored and acknowledged like any other.
                 self.flush(&mut writer).await;
                 return end;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use outrider::heartbeat::STALLED_AFTER;
 use outrider::store::threads::CommitPacing;
 
-use crate::client::{Client, publish_packet};
+use crate::client::{Client, frame, publish_packet};
 use crate::gateway::{DEADLINE, get, wait_until};
 use crate::in_process::InProcess;
 use crate::vfs::Disk;
@@ -101,6 +101,28 @@ fn large_packets_that_waited_for_the_disk_all_go_on_when_it_answers() {
     }
     hung.assert_idle();
     Client::connect(hung.gateway.mqtt, "afterwards").publish("devices/afterwards/t", b"1");
+    hung.gateway.stop();
+}
+
+#[test]
+fn who_waits_for_its_last_commit_does_not_keep_its_turn() {
+    let hung = start(4 << 20);
+    let [mut leaves, mut other] = ["leaves", "other"].map(|id| Client::connect(hung.gateway.mqtt, id));
+    hung.disk.hang();
+    // What is large waits for a turn, and the goodbye behind it is read in one.
+    let payload = format!("{{\"value\":1{}}}", " ".repeat(8_000)).into_bytes();
+    let mut packets = publish_packet("devices/leaves/t", &payload, 1, false, false, 1);
+    packets.extend_from_slice(&frame(0xe0, &[]));
+    leaves.send(&packets);
+    let status = |key: &str| hung.gateway.status()["mqtt"][key].as_u64().unwrap();
+    wait_until("the publish", || status("publishes_qos_1") == 1);
+    let started = Instant::now();
+    while status("publishes_qos_0") == 0 {
+        other.send(&publish_packet("devices/other/t", &payload, 0, false, false, 0));
+        assert!(started.elapsed() < Duration::from_secs(10), "others wait for its commit");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    hung.disk.release();
     hung.gateway.stop();
 }
 
