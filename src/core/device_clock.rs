@@ -144,11 +144,13 @@ impl Source {
 
     /// Every time since 2015 stands.
     fn judge_unsynced(&mut self, heard: &Heard, lead: &mut Option<Lead>) -> Judged {
-        let &Heard { device_ms, now_ms, .. } = heard;
+        let &Heard { device_ms, received_ms, now_ms, .. } = heard;
         self.unsynced_offset.learn(device_ms, now_ms.saturating_sub(device_ms));
         *lead = Lead::after(*lead, self.publisher, &self.unsynced_offset, now_ms);
-        let has_time = device_ms != heard.received_ms;
-        let is_late = has_time && self.paces.get_or_insert(Paces::from(device_ms, now_ms)).is_fast(device_ms, now_ms);
+        let is_fast = device_ms != received_ms
+            && self.paces.get_or_insert(Paces::from(device_ms, now_ms)).is_fast(device_ms, now_ms);
+        // Two clocks that agree are likely to be right: what they call the present is no buffer, however fast it came.
+        let is_late = is_fast && !is_plausible(device_ms, received_ms);
         let ahead_of_ms = lead.and_then(|lead| lead.present_before(device_ms, now_ms));
         Judged { is_late, ahead_of_ms, ..Judged::right(device_ms) }
     }

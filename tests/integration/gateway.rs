@@ -186,7 +186,12 @@ pub fn close_archives_soon(settings: &mut GatewaySettings) {
 
 /// The defaults, with the state in a folder and on free ports.
 pub fn default_settings(state: &Path) -> GatewaySettings {
-    let text = format!("store.path = {state:?}\nmqtt.listen = '127.0.0.1:0'\nadmin.listen = '127.0.0.1:0'");
+    configured_settings(state, "")
+}
+
+/// The same with the text of a configuration.
+pub fn configured_settings(state: &Path, text: &str) -> GatewaySettings {
+    let text = format!("store.path = {state:?}\nmqtt.listen = '127.0.0.1:0'\nadmin.listen = '127.0.0.1:0'\n{text}");
     let configuration = Configuration::parse(Path::new("test"), &text, &Sources::default(), &Host::read()).unwrap();
     configuration.settings().unwrap()
 }

@@ -15,6 +15,7 @@ mod attack;
 mod backlog;
 mod clearing;
 mod clients;
+mod clocks;
 mod config;
 mod crowd;
 mod damaged;

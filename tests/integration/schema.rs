@@ -178,8 +178,14 @@ fn forget(folder: &Path, sent: &mut Vec<Value>) {
         INSERT INTO total(name, value) VALUES ('expired_with_sink:raw:dropped', 3)";
     db.execute_batch(sinks).unwrap();
     drop(db);
-    let gateway = InProcess::start(folder, |settings| settings.alerts.silent_max_ms = 500);
+    let gateway = InProcess::start(folder, |settings| {
+        settings.alerts.silent_max_ms = 500;
+        settings.is_synchronised = || true;
+    });
     until(&mut watcher_of(gateway.mqtt), sent, "gap", "cleared");
+    // That a device's clock is wrong is only said by a gateway whose own is right.
+    let ahead = json!({"value": -127, "ts_ms": now_ms() + 58_000});
+    Client::connect(gateway.mqtt, "fast").publish("devices/fast/temperature", ahead.to_string());
     gateway.stop();
 }
 

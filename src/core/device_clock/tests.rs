@@ -323,6 +323,13 @@ fn an_unsynchronised_gateway_calls_no_clock_wrong_and_knows_a_backlog_by_its_pac
         let live = unsynced(&mut clock, 1.0, second..second + 1, second as f64);
         assert!(second < 5 || live == [false], "{second}");
     }
+    // What two clocks call the present is that, even right behind a backlog.
+    let mut clock = DeviceClock::default();
+    unsynced(&mut clock, 100.0, 0..600, 0.0);
+    let device_ms = BASE_MS + 600_000;
+    let present = Heard { device_ms, received_ms: device_ms + 10, now_ms: 6_010, publisher: 0, is_synced: false };
+    assert!(!clock.judge(&present).is_late);
+    assert!(clock.judge(&Heard { received_ms: device_ms + 60_001, ..present }).is_late);
     let unset = Heard { device_ms: 5_000, received_ms: 77, now_ms: 77, publisher: 0, is_synced: false };
     assert_eq!(
         clock.judge(&unset),

@@ -1,0 +1,188 @@
+//! Devices whose clocks are wrong, and others who publish as them: a limit that is broken and a rise raise their alerts all the same,
+//! whether the system's clock is synchronised or not.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::archive;
+use crate::client::Client;
+use crate::gateway::{configured_settings, wait_until};
+use crate::in_process::InProcess;
+
+const HOUR_MS: i64 = 3_600_000;
+const YEAR_2000_MS: i64 = 946_684_800_000;
+const YEAR_2100_MS: i64 = 4_102_444_800_000;
+
+fn now_ms() -> i64 {
+    outrider::gateway::now_ms()
+}
+
+struct Site {
+    folder: tempfile::TempDir,
+    gateway: InProcess,
+    driver: Client,
+    tank: Client,
+    other: Client,
+}
+
+impl Site {
+    /// A tank with four minutes of history by a clock that is right, or off by so much.
+    fn start(is_synchronised: fn() -> bool, off_ms: i64) -> Site {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "[[limit]]\nmetric = 'temperature'\nmax = 90\n";
+        let limits = configured_settings(&folder.path().join("state"), text).watch.limits;
+        let gateway = InProcess::start(folder.path(), |settings| {
+            settings.is_synchronised = is_synchronised;
+            settings.watch.limits = limits;
+        });
+        let mut driver = Client::connect(gateway.mqtt, "driver");
+        driver.subscribe(&[("alerts/tank/#", 1)]);
+        let mut tank = Client::connect(gateway.mqtt, "tank");
+        let other = Client::connect(gateway.mqtt, "other");
+        let start_ms = now_ms() + off_ms - 240_000;
+        let item = |n: i64| json!({"value": usual(n), "ts_ms": start_ms + n * 1_000});
+        tank.publish("devices/tank/temperature", json!((0..240).map(item).collect::<Vec<_>>()).to_string());
+        Site { folder, gateway, driver, tank, other }
+    }
+
+    /// A reading by such a clock.
+    fn measure(&mut self, value: f64, ts_ms: i64) {
+        self.tank.publish("devices/tank/temperature", json!({"value": value, "ts_ms": ts_ms}).to_string());
+    }
+
+    /// Somebody else says this of the tank.
+    fn claim(&mut self, ts_ms: i64) {
+        self.other.publish("devices/tank/temperature", json!({"value": 20.1, "ts_ms": ts_ms}).to_string());
+    }
+
+    /// As a device does: a reading each half a second, for so long by its clock.
+    fn live(&mut self, off_ms: i64, seconds: i64) {
+        let end_ms = now_ms() + seconds * 1_000;
+        for n in 0.. {
+            self.measure(usual(n), now_ms() + off_ms);
+            let next_ms = now_ms() + 500;
+            if next_ms > end_ms {
+                return;
+            }
+            wait_until("the next reading", || now_ms() >= next_ms);
+        }
+    }
+
+    fn expect(&mut self, kind: &str) -> Value {
+        loop {
+            assert!(self.driver.wait_readable(Duration::from_secs(10)), "no alert of {kind}");
+            let message = self.driver.receive();
+            if message.topic == format!("alerts/tank/temperature/{kind}") && !message.payload.is_empty() {
+                return serde_json::from_slice(&message.payload).unwrap();
+            }
+        }
+    }
+
+    /// The temperature rises, then it is too high.
+    fn must_raise(&mut self, off_ms: i64) {
+        assert!(!self.driver.wait_readable(Duration::from_millis(1)), "{:?}", self.driver.receive());
+        self.measure(50.0, now_ms() + off_ms);
+        self.expect("anomaly");
+        self.measure(95.0, now_ms() + off_ms);
+        self.expect("limit");
+    }
+
+    /// The lines of a stream.
+    fn end(self, stream: &str) -> Vec<Value> {
+        self.gateway.stop();
+        archive::records(&self.folder.path().join("state/archive"), stream)
+    }
+}
+
+fn usual(n: i64) -> f64 {
+    20.0 + 0.1 * ((n * 7919) % 5) as f64
+}
+
+/// As `/api/status` has them.
+fn alerts(gateway: &InProcess) -> Vec<Value> {
+    gateway.status()["alerts"].as_array().unwrap().clone()
+}
+
+const EITHER_CLOCK: [fn() -> bool; 2] = [|| true, || false];
+
+#[test]
+fn readings_of_a_minute_ahead_mute_nothing() {
+    for is_synchronised in EITHER_CLOCK {
+        let mut site = Site::start(is_synchronised, 0);
+        for _ in 0..3 {
+            site.live(-5, 2);
+            site.claim(now_ms() + 58_000);
+        }
+        site.live(-5, 1);
+        site.must_raise(-5);
+        for reading in site.end("raw") {
+            let [measured_ms, received_ms] =
+                ["measured_at_ms", "received_at_ms"].map(|key| reading[key].as_i64().unwrap());
+            let is_wrong = reading["device_clock"] == "ahead";
+            assert_eq!(is_wrong, reading["device_time_ms"].as_i64().is_some_and(|ms| ms > received_ms + 5_000));
+            assert!(!is_synchronised() || measured_ms <= received_ms + 5_000, "{reading}");
+        }
+    }
+}
+
+#[test]
+fn two_readings_of_the_year_2100_mute_nothing_and_are_told() {
+    for is_synchronised in EITHER_CLOCK {
+        let mut site = Site::start(is_synchronised, 0);
+        site.live(-5, 1);
+        site.claim(YEAR_2100_MS);
+        site.claim(YEAR_2100_MS + 1_000);
+        site.live(-5, 1);
+        site.must_raise(-5);
+        let alerts = alerts(&site.gateway);
+        let told = alerts.iter().find(|alert| alert["device"] == "_gateway" && alert["metric"] == "clock");
+        assert_eq!(told.is_some(), is_synchronised(), "{alerts:?}");
+        assert!(told.is_none_or(|told| told["message"].as_str().unwrap().contains("tank")), "{told:?}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_never_set_mutes_nothing() {
+    for is_synchronised in EITHER_CLOCK {
+        for booted_ms in [1_000, YEAR_2000_MS] {
+            let mut site = Site::start(is_synchronised, 0);
+            let off_ms = booted_ms - now_ms();
+            site.live(off_ms, 2);
+            site.must_raise(off_ms);
+            let records = site.end("anomalies");
+            let limit = records.iter().find(|record| record["detector"] == "limit").unwrap();
+            assert_eq!(limit["device_clock"] == "unset", is_synchronised(), "{limit}");
+            assert_eq!((&limit["late"], &limit["measured_at_ms"]), (&false.into(), &limit["received_at_ms"]));
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_is_behind_mutes_nothing_also_after_a_restart() {
+    for is_synchronised in EITHER_CLOCK {
+        for off_ms in [-5 * 60_000, -HOUR_MS] {
+            let mut site = Site::start(is_synchronised, off_ms);
+            site.live(off_ms, 13);
+            site.must_raise(off_ms);
+            let folder = site.folder;
+            site.gateway.stop();
+
+            let gateway = InProcess::start(folder.path(), |settings| settings.is_synchronised = is_synchronised);
+            let mut tank = Client::connect(gateway.mqtt, "tank");
+            // -127 is no temperature, but what a broken sensor says.
+            tank.publish(
+                "devices/tank/inlet_temp",
+                json!({"value": 20.0, "ts_ms": now_ms() + off_ms - 500}).to_string(),
+            );
+            tank.publish("devices/tank/inlet_temp", json!({"value": -127.0, "ts_ms": now_ms() + off_ms}).to_string());
+            let is_raised = || alerts(&gateway).iter().any(|alert| alert["metric"] == "inlet_temp");
+            wait_until("the alert", is_raised);
+            gateway.stop();
+            let records = archive::records(&folder.path().join("state/archive"), "anomalies");
+            let last =
+                records.iter().rfind(|record| record["metric"] == "inlet_temp" && record["type"] == "anomaly").unwrap();
+            assert_eq!((last["device_clock"] == "behind", &last["late"]), (is_synchronised(), &false.into()), "{last}");
+        }
+    }
+}
