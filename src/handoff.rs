@@ -214,6 +214,11 @@ impl<T: From<Input>> PipelineHandle<T> {
         self.budget.charges()
     }
 
+    /// How many wait for their turn.
+    pub fn in_line(&self) -> usize {
+        self.budget.in_line()
+    }
+
     /// Queues what was decoded in a turn of [`Self::place`], and charges it.
     pub fn submit(&self, mut submission: Submission) -> Result<(), PipelineGone> {
         let samples: usize = submission.undecodable.iter().map(|u| u.topic.len() + u.sample.len()).sum();

@@ -16,6 +16,8 @@ use crate::handoff::{Input as PipelineInput, PipelineHandle, Place};
 
 /// One read of a socket.
 const READ_BYTES: usize = 64 * 1024;
+/// With more in line for the budget than this, each reads less than it could, so that once through the line is never much more.
+const WHOLE_READS_IN_LINE: usize = 8;
 /// An incomplete packet of this size costs nothing but itself; beyond, it takes a share of what all may keep.
 const KEPT_BYTES_FREE: usize = 4 * 1024;
 /// What all connections may read and not handle at once; as it fills, each reads less at a time.
@@ -53,6 +55,11 @@ impl ReadBuffer {
     fn read_bytes_max(&self) -> usize {
         (RESTS_BYTES_MAX.saturating_sub(self.rests.get()) / RESTS_SHARE).max(READ_BYTES_MIN)
     }
+}
+
+/// What one of so many that wait for the budget may read in its turn: a device that has little to say waits for a turn of each.
+fn fair_read_bytes(in_line: usize) -> usize {
+    (READ_BYTES * WHOLE_READS_IN_LINE / in_line.max(WHOLE_READS_IN_LINE)).max(READ_BYTES_MIN)
 }
 
 /// The connection is gone.
@@ -147,7 +154,7 @@ impl Input {
         if has_some {
             return Poll::Ready(Ok(Arrived { bytes: 0, before: 0, _turn: turn }));
         }
-        let bytes_max = self.shared.read_bytes_max();
+        let bytes_max = self.shared.read_bytes_max().min(fair_read_bytes(pipeline.in_line()));
         let mut shared = self.shared.bytes.borrow_mut();
         // A large packet grows by itself; the beginning of a small one is put before what comes.
         let before = if self.kept.len() > READ_BYTES / 2 { 0 } else { self.kept.len() };
@@ -268,6 +275,16 @@ mod tests {
         assert_eq!((first.kept.len(), first.large_since(), shared.kept.get()), (1, None, 25_000));
         drop(third);
         assert_eq!(shared.kept.get(), 0);
+    }
+
+    #[test]
+    fn the_more_wait_for_the_budget_the_less_each_reads_in_its_turn() {
+        assert_eq!((fair_read_bytes(0), fair_read_bytes(8)), (READ_BYTES, READ_BYTES));
+        for in_line in [9, 100, 255] {
+            let once_through = in_line * fair_read_bytes(in_line);
+            assert!(once_through <= WHOLE_READS_IN_LINE * READ_BYTES, "{in_line}: {once_through}");
+        }
+        assert_eq!(fair_read_bytes(4096), READ_BYTES_MIN, "each turn does something");
     }
 
     #[test]

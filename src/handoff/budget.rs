@@ -48,6 +48,10 @@ impl Budget {
         Place { budget: self.clone(), number: None }
     }
 
+    pub fn in_line(&self) -> usize {
+        self.lock().line.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("nothing panics while it is held")
     }
