@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::mpsc::{SendError, Sender};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
@@ -26,7 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use crate::core::alert::{Report, ReportPacer, Trouble};
-use crate::handoff::Input;
+use crate::handoff::{Input, PipelineGone};
 use crate::store::threads::Message;
 use control::ControlSocket;
 use places::Places;
@@ -98,11 +98,7 @@ async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
 }
 
 /// Says which thread does not move: in the log once, as an alert for as long as it lasts. A pipeline that stalls cannot raise one.
-fn report_stalls(
-    sources: &Sources,
-    pipeline: &Sender<Message>,
-    reports: &mut ReportPacer,
-) -> Result<(), SendError<Message>> {
+fn report_stalls(sources: &Sources, pipeline: &Sender<Message>, reports: &mut ReportPacer) -> Result<(), PipelineGone> {
     let before = sources.unhealthy();
     if let Some(thread) = sources.look_for_stalls() {
         tracing::error!(
@@ -118,7 +114,8 @@ fn report_stalls(
     let now_ms = u64::try_from(sources.started.elapsed().as_millis()).unwrap_or(u64::MAX);
     if thread != "pipeline" && reports.is_due(&Trouble::Stalled, now_ms) {
         let text = format!("the {thread} thread of the gateway does not move: what depends on it waits");
-        pipeline.send(Message::Input(Input::Report(Report::new(Trouble::Stalled, text))))?;
+        let report = Message::Input(Input::Report(Report::new(Trouble::Stalled, text)));
+        pipeline.send(report).map_err(|_| PipelineGone)?;
     }
     Ok(())
 }

@@ -142,7 +142,7 @@ fn credentials_that_are_not_there_yet_are_waited_for() {
     let mut cloud = start(unlimited());
     cloud.remove_credentials();
     cloud.publish(20);
-    cloud.expect_error(RAW, "the request cannot be made");
+    cloud.expect_error(RAW, "no AWS credentials found");
     cloud.write_credentials("AKIAFRESH");
     cloud.expect_all();
 }

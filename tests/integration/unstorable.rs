@@ -326,6 +326,7 @@ fn a_flood_over_a_failing_disk_costs_bounded_memory_and_the_end_says_what_was_le
     let before = gateway.rss_bytes();
     let started = Instant::now();
     let mut flood = Client::connect(gateway.mqtt, "flood");
+    flood.stream.set_write_timeout(Some(DEADLINE)).unwrap();
     let mut n = 0u64;
     let mut bytes = 0;
     while started.elapsed() < Duration::from_secs(8) || bytes < 64 << 20 {
