@@ -101,11 +101,17 @@ impl Client {
 
     /// The same over a connection that is there.
     pub fn over(stream: TcpStream, options: &Options<'_>) -> (Client, bool) {
+        Client::try_over(stream, options).unwrap()
+    }
+
+    /// The same; an error where it is turned away.
+    pub fn try_over(stream: TcpStream, options: &Options<'_>) -> io::Result<(Client, bool)> {
         let mut client = Client::of(stream);
-        client.send(&connect_packet(options));
-        let connack = client.packet().unwrap();
-        assert_eq!((connack.first, connack.body[1]), (0x20, 0), "{connack:?}");
-        (client, connack.body[0] == 1)
+        client.stream.write_all(&connect_packet(options))?;
+        match client.packet()? {
+            Packet { first: 0x20, body } if body.get(1) == Some(&0) => Ok((client, body[0] == 1)),
+            other => Err(io::Error::other(format!("{other:?}"))),
+        }
     }
 
     pub fn connect(address: SocketAddr, client_id: &str) -> Client {
@@ -153,10 +159,16 @@ impl Client {
 
     /// Publishes at QoS 1 and waits for the acknowledgement.
     pub fn publish(&mut self, topic: &str, payload: impl AsRef<[u8]>) {
+        self.try_publish(topic, payload).unwrap();
+    }
+
+    /// The same; an error when the connection ends or nothing comes.
+    pub fn try_publish(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> io::Result<()> {
         let id = self.next_packet_id();
-        self.send(&publish_packet(topic, payload.as_ref(), 1, false, false, id));
-        let puback = self.packet().unwrap();
+        self.stream.write_all(&publish_packet(topic, payload.as_ref(), 1, false, false, id))?;
+        let puback = self.packet()?;
         assert_eq!(puback, Packet { first: 0x40, body: id.to_be_bytes().to_vec() });
+        Ok(())
     }
 
     /// Subscribes; the granted codes.

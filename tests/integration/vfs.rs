@@ -54,6 +54,8 @@ pub struct Disk {
     pub fails: AtomicBool,
     /// Every sync takes so much longer.
     pub sync_delay_ms: AtomicU64,
+    /// Nothing is written down: whoever only wants its faults has no use for gigabytes of events.
+    forgets: AtomicBool,
     /// Above so many bytes in its folder nothing can be written.
     pub bytes_max: AtomicU64,
     folder: Mutex<PathBuf>,
@@ -82,6 +84,7 @@ impl Disk {
             claims_powersafe: AtomicBool::new(false),
             fails: AtomicBool::new(false),
             sync_delay_ms: AtomicU64::new(0),
+            forgets: AtomicBool::new(false),
             bytes_max: AtomicU64::new(u64::MAX),
             folder: Mutex::new(folder.to_owned()),
             hangs: Mutex::new(false),
@@ -111,6 +114,11 @@ impl Disk {
         self.log.lock().unwrap().len()
     }
 
+    /// From now on nothing is written down.
+    pub fn forget_events(&self) {
+        self.forgets.store(true, Ordering::SeqCst);
+    }
+
     pub fn hang(&self) {
         *self.hangs.lock().unwrap() = true;
     }
@@ -124,9 +132,12 @@ impl Disk {
         *self.deadly.lock().unwrap() = Some(bytes.to_vec());
     }
 
-    fn note(&self, part: Part, what: What) {
+    fn note(&self, part: Part, what: impl FnOnce() -> What) {
+        if self.forgets.load(Ordering::SeqCst) {
+            return;
+        }
         let mut log = self.log.lock().unwrap();
-        log.push(Event { tick: tick(), part, what });
+        log.push(Event { tick: tick(), part, what: what() });
     }
 
     fn is_full(&self, more: u64) -> bool {
@@ -243,7 +254,7 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, data: *const c_void, bytes: 
             disk.is_dying.store(true, Ordering::SeqCst);
         }
         drop(deadly);
-        disk.note(*part, What::Write { offset: offset as usize, data: data_seen.to_vec() });
+        disk.note(*part, || What::Write { offset: offset as usize, data: data_seen.to_vec() });
         write_below(file, data, bytes, offset)
     }
 }
@@ -252,7 +263,7 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: i64) -> c_int {
     // SAFETY: as in `forward`.
     unsafe {
         let WatchedFile { disk, part, .. } = &*file.cast::<WatchedFile>();
-        (**disk).note(*part, What::Truncate(size as usize));
+        (**disk).note(*part, || What::Truncate(size as usize));
         truncate_below(file, size)
     }
 }
@@ -273,7 +284,7 @@ unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
         drop(disk.released.wait_while(hangs, |hangs| *hangs).unwrap());
         let result = sync_below(file, flags);
         if result == ffi::SQLITE_OK {
-            disk.note(*part, What::Sync);
+            disk.note(*part, || What::Sync);
             if *part == Part::Wal && disk.is_dying.load(Ordering::SeqCst) {
                 libc::kill(libc::getpid(), libc::SIGKILL);
             }
