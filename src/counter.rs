@@ -33,3 +33,8 @@ impl Gauge {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+/// `1 record`, `2 records`.
+pub fn many(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}

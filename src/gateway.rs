@@ -29,6 +29,7 @@ use crate::core::alert::{AlertTimes, Moment};
 use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::PipelineSettings;
 use crate::core::watch::WatchSettings;
+use crate::counter::many;
 use crate::descriptors;
 use crate::disk;
 use crate::edge::outbox::Outbox;
@@ -133,10 +134,15 @@ impl fmt::Display for GatewayError {
             GatewayError::Stragglers(names) => {
                 write!(f, "stopped before these had finished: {}; nothing is lost", names.join(", "))
             }
+            GatewayError::Unstored { readings: 0, trouble } => write!(
+                f,
+                "stopped, but the disk {trouble}: no readings are lost; what the sinks had and the state of the detectors could not be saved"
+            ),
             GatewayError::Unstored { readings, trouble } => write!(
                 f,
-                "stopped, but the disk {trouble}: {readings} readings could not be stored; they were not acknowledged, and \
-                 devices that publish at QoS 1 send them again"
+                "stopped, but the disk {trouble}: {} could not be stored; not acknowledged, so that devices that publish at \
+                 QoS 1 send again",
+                many(*readings, "reading")
             ),
         }
     }

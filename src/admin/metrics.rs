@@ -83,6 +83,12 @@ fn write_ingest(text: &mut Text, status: &Status) {
         "readings stored, over all runs",
         status.received.accepted as f64,
     );
+    text.single(
+        "readings_refused_total",
+        "counter",
+        "readings that could not be stored and were not acknowledged, over all runs",
+        status.received.refused as f64,
+    );
     text.family("publishes_undecodable_total", "counter", "publishes that could not be decoded, over all runs");
     for (reason, count) in &status.received.undecodable_by_reason {
         text.sample("publishes_undecodable_total", &[("reason", reason)], *count as f64);
@@ -130,7 +136,7 @@ fn write_store(text: &mut Text, status: &Status) {
     text.single(
         "store_readings_refused_total",
         "counter",
-        "readings turned away since the start because the store was full",
+        "readings turned away since the start because they could not be stored",
         status.store.readings_refused as f64,
     );
     text.single(

@@ -81,7 +81,9 @@ async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
     let mut last: Option<((Cow<'static, str>, u64), tokio::time::Instant)> = None;
     let mut reports = ReportPacer::default();
     loop {
-        if report_stalls(&sources, &pipeline, &mut reports).is_err() {
+        let reported = report_stalls(&sources, &pipeline, &mut reports)
+            .and_then(|()| report_sinks(&sources, &pipeline, &mut reports));
+        if reported.is_err() {
             return;
         }
         // A damaged store may be salvaged in less time than this looks again: its number tells.
@@ -116,6 +118,21 @@ fn report_stalls(sources: &Sources, pipeline: &Sender<Message>, reports: &mut Re
         let text = format!("the {thread} thread of the gateway does not move: what depends on it waits");
         let report = Message::Input(Input::Report(Report::new(Trouble::Stalled, text)));
         pipeline.send(report).map_err(|_| PipelineGone)?;
+    }
+    Ok(())
+}
+
+/// A sink that does not deliver is an alert for as long as that lasts.
+fn report_sinks(sources: &Sources, pipeline: &Sender<Message>, reports: &mut ReportPacer) -> Result<(), PipelineGone> {
+    let now_ms = u64::try_from(sources.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    for source in &sources.sinks {
+        let Some(error) = source.status.last_error() else { continue };
+        let trouble = Trouble::Sink(source.sink.clone());
+        if reports.is_due(&trouble, now_ms) {
+            let text = format!("the sink {} does not deliver: {error}; what it has not had yet is kept", source.sink);
+            let report = Message::Input(Input::Report(Report::new(trouble, text)));
+            pipeline.send(report).map_err(|_| PipelineGone)?;
+        }
     }
     Ok(())
 }
@@ -169,8 +186,11 @@ async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender
     }
     let is_known = alerts::is_known(sources.reader.borrow_mut().connection(), &key);
     let (status, text) = match is_known {
-        Ok(true) => acknowledge::acknowledge(request, key, pipeline).await,
-        Ok(false) => (StatusCode::NOT_FOUND, "no such alert\n".to_owned()),
+        // What could not be stored is known to the pipeline alone.
+        Ok(known) if known || sources.store.unstorable().is_some() => {
+            acknowledge::acknowledge(request, key, pipeline).await
+        }
+        Ok(_) => (StatusCode::NOT_FOUND, "no such alert\n".to_owned()),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, unreadable(&error)),
     };
     reply(status, TEXT, text)

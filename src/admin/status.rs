@@ -82,6 +82,8 @@ pub struct Status {
 #[derive(Debug, Default, Serialize)]
 pub struct Received {
     pub accepted: u64,
+    /// Judged and not acknowledged, because nothing could be stored.
+    pub refused: u64,
     pub undecodable: u64,
     pub undecodable_by_reason: std::collections::BTreeMap<String, u64>,
     pub duplicate: u64,
@@ -105,7 +107,7 @@ pub struct StoreStatus {
     pub commit_ms_last: f64,
     pub commit_ms_max: f64,
     pub writing: bool,
-    /// Readings turned away since the start because the store was full.
+    /// Readings turned away since the start because they could not be stored.
     pub readings_refused: u64,
     /// Damaged stores that were set aside, over all runs; one of them is being salvaged.
     pub damaged_stores: u64,
@@ -164,6 +166,8 @@ pub struct DetectionStatus {
     pub readings_unwatched: u64,
     pub anomalies: u64,
     pub alerts_raised: u64,
+    /// Alerts that went out without being stored, since the start.
+    pub alerts_raised_unstored: u64,
     /// Flagged readings that raised no alert because there are too many.
     pub alerts_unraised: u64,
     /// Acknowledgements of alerts that were not there.
@@ -225,7 +229,12 @@ impl Sources {
                 series: self.store.series.get(),
                 readings_unwatched: self.store.readings_unwatched.get(),
                 anomalies: self.store.anomalies.get(),
-                alerts_raised: view.alerts_raised,
+                // What could not be stored is raised all the same.
+                alerts_raised: match self.store.unstorable() {
+                    Some(_) => self.store.alerts_raised.get(),
+                    None => view.alerts_raised,
+                },
+                alerts_raised_unstored: self.store.raised_unstored.get(),
                 alerts_unraised: self.store.alerts_unraised.get(),
                 acknowledgements_unknown: self.store.acknowledgements_unknown.get(),
             },
@@ -390,6 +399,7 @@ fn received(view: &StoreView) -> Received {
                 received.undecodable_by_reason.insert(reason.to_owned(), *value);
             }
             _ if name == "accepted" => received.accepted = *value,
+            _ if name == "refused" => received.refused = *value,
             _ if name == "raised_unstored" => received.raised_unstored = *value,
             _ if name == "unraised" => received.unraised = *value,
             _ => {}

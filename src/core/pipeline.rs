@@ -226,6 +226,11 @@ impl Pipeline {
         self.book.unraised()
     }
 
+    /// Alerts that are raised, stored or not.
+    pub fn alerts_raised(&self) -> usize {
+        self.book.raised()
+    }
+
     /// Records waiting in the open batches.
     pub fn open_count(&self) -> u32 {
         self.raw.count() + self.anomalies.count()
@@ -310,6 +315,11 @@ impl Pipeline {
         for (device, metric) in self.book.restored() {
             self.watch.restore_missed(device, metric);
         }
+    }
+
+    /// Somebody was turned away: for a while nobody is missed. What is heard of others counts as before.
+    pub fn excuse_silence(&mut self, now: Moment) {
+        self.watch.listen_from(now.signed_steady_ms());
     }
 
     /// From now on silence is silence; to be called before anything is restored.

@@ -201,6 +201,8 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             }
             result = Ok(());
             if let Err(end) = self.settle(&mut input.turn) {
+                // What was stored before is acknowledged, or it would be sent and stored again.
+                let _ = self.write_now(&writer);
                 return end;
             }
             if let Err(end) = self.write_now(&writer) {

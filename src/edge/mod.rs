@@ -135,7 +135,6 @@ pub struct EdgeCounters {
     pub publishes_qos_1: Counter,
     pub publishes_unrouted: Counter,
     pub publishes_refused: Counter,
-    pub publishes_undecodable: Counter,
     pub bytes_received: Counter,
     pub subscribers_overrun: Counter,
     pub messages_dropped: Counter,

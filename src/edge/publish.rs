@@ -56,7 +56,6 @@ impl<T: From<Input> + 'static> Edge<T> {
                 self.settings.unrouted == super::Unrouted::Pass
             }
             Decoded::Undecodable { reason } => {
-                self.counters.publishes_undecodable.add(1);
                 batch.undecodable.push(Undecodable {
                     reason,
                     topic: topic.to_owned(),

@@ -6,13 +6,15 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use crate::core::alert::{AlertNews, Severity, What};
+use crate::counter::many;
 use crate::handoff::Undecodable;
 
 /// Lines that may come at once, and how often there is one more.
 const BURST: u32 = 20;
 const LINE_EVERY_MS: u64 = 5_000;
-/// How often it is told what was left out.
-const SUMMARY_EVERY_MS: u64 = 30_000;
+/// How soon it is told what was left out, and how often if that goes on for ever.
+const SUMMARY_AFTER_MS: u64 = 30_000;
+const SUMMARY_EVERY_MS_MAX: u64 = 3_600_000;
 /// Reasons and topics that are told apart.
 const FIRST_MAX: usize = 1_000;
 
@@ -22,11 +24,14 @@ struct Pacer {
     lines: u32,
     refilled_ms: u64,
     left_out: u64,
-    summed_up_ms: u64,
+    /// When it was told last what was left out; or since when there is something to tell.
+    summed_up_ms: Option<u64>,
+    summary_every_ms: u64,
 }
 
 impl Pacer {
-    const NEW: Pacer = Pacer { lines: BURST, refilled_ms: 0, left_out: 0, summed_up_ms: 0 };
+    const NEW: Pacer =
+        Pacer { lines: BURST, refilled_ms: 0, left_out: 0, summed_up_ms: None, summary_every_ms: SUMMARY_AFTER_MS };
 
     fn permit(&mut self, now_ms: u64) -> bool {
         let more = now_ms.saturating_sub(self.refilled_ms) / LINE_EVERY_MS;
@@ -41,16 +46,25 @@ impl Pacer {
     }
 
     fn leave_out(&mut self, count: u64, now_ms: u64) {
-        if self.left_out == 0 {
-            self.summed_up_ms = now_ms;
+        if self.left_out == 0 && self.is_due(now_ms) {
+            // There was nothing to tell for a while: what comes now is news.
+            (self.summed_up_ms, self.summary_every_ms) = (Some(now_ms), SUMMARY_AFTER_MS);
         }
         self.left_out += count;
     }
 
-    /// How many were left out since this was told last, when it is time to tell it.
+    /// How many were left out since this was told last, when it is time to tell it: each time later, if it goes on.
     fn summary(&mut self, now_ms: u64) -> Option<u64> {
-        let is_due = self.left_out > 0 && now_ms >= self.summed_up_ms + SUMMARY_EVERY_MS;
-        is_due.then(|| std::mem::take(&mut self.left_out))
+        if self.left_out == 0 || !self.is_due(now_ms) {
+            return None;
+        }
+        self.summed_up_ms = Some(now_ms);
+        self.summary_every_ms = (2 * self.summary_every_ms).min(SUMMARY_EVERY_MS_MAX);
+        Some(std::mem::take(&mut self.left_out))
+    }
+
+    fn is_due(&self, now_ms: u64) -> bool {
+        self.summed_up_ms.is_none_or(|summed_up_ms| now_ms >= summed_up_ms.saturating_add(self.summary_every_ms))
     }
 }
 
@@ -110,12 +124,16 @@ impl AlertLog {
             [None, None] => {}
             [Some(grave), other] => {
                 let other = other.unwrap_or(0);
-                tracing::warn!("{grave} more alerts raised that are major or critical, and {other} other changes");
+                let (grave, other) = (many(grave, "more alert"), many(other, "other change"));
+                tracing::warn!("{grave} raised that are major or critical, and {other}");
             }
-            [None, Some(other)] => tracing::info!("{other} more changes of alerts"),
+            [None, Some(other)] => tracing::info!("{} of alerts", many(other, "more change")),
         }
         if let Some(more) = self.undecodable.summary(now_ms) {
-            tracing::warn!("{more} more publishes could not be decoded");
+            tracing::warn!(
+                "{} could not be decoded",
+                if more == 1 { "1 more publish".to_owned() } else { format!("{more} more publishes") }
+            );
         }
     }
 
@@ -160,6 +178,16 @@ mod tests {
         assert_eq!((pacer.summary(36_999), pacer.summary(37_000), pacer.summary(90_000)), (None, Some(3), None));
         pacer.leave_out(1, 95_000);
         assert_eq!(pacer.summary(u64::MAX), Some(1));
+    }
+
+    #[test]
+    fn what_goes_on_for_ever_is_told_ever_more_seldom() {
+        let mut pacer = Pacer::NEW;
+        let told = (0..86_400u64).filter(|second| {
+            pacer.leave_out(1, 100_000 + second * 1000);
+            pacer.summary(100_000 + second * 1000).is_some()
+        });
+        assert_eq!(told.count(), 29, "after a minute or two, then every hour");
     }
 
     #[test]

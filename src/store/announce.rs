@@ -46,10 +46,14 @@ impl Announcer {
         self.committing.append(&mut self.open);
     }
 
-    /// `is_outdated`: the alert has changed since, and that was published unstored.
+    /// `is_outdated`: the alert has changed since, and that was published unstored. So it is, too, where a later change that waits in the open
+    /// batch was told already: what is old must not take its place.
     pub fn committed(&mut self, is_outdated: impl Fn(&AlertKey) -> bool) {
-        for pending in self.committing.drain(..).filter(|pending| !is_outdated(&pending.key)) {
-            self.outbox.put(pending.message);
+        let Announcer { outbox, committing, open, .. } = self;
+        let is_overtaken = |key: &AlertKey| open.iter().any(|later| later.told && later.key == *key);
+        for pending in committing.drain(..).filter(|pending| !is_outdated(&pending.key) && !is_overtaken(&pending.key))
+        {
+            outbox.put(pending.message);
         }
     }
 
@@ -152,6 +156,24 @@ mod tests {
         announcer.overdue(Instant::now() + UNSTORED_AFTER, |_| true);
         announcer.committed(|_| true);
         assert_eq!(outbox.take(), None);
+    }
+
+    #[test]
+    fn a_commit_of_what_is_old_does_not_take_the_place_of_what_was_told_since() {
+        let outbox = Outbox::default();
+        let mut announcer = Announcer::new(outbox.clone(), UNSTORED_AFTER);
+        let now = Instant::now();
+        let body = |revision: u8| [format!("{{\"revision\":{revision}").as_bytes(), alert::STORED].concat();
+        announcer.note(&[row(Some(&body(5)))], now);
+        announcer.sealed();
+        announcer.note(&[row(Some(&body(6)))], now);
+        announcer.overdue(now + UNSTORED_AFTER, |_| false);
+        while outbox.take().is_some() {}
+        announcer.committed(|_| false);
+        assert_eq!(outbox.take(), None, "revision 6 is what subscribers have");
+        announcer.sealed();
+        announcer.committed(|_| false);
+        assert!(outbox.take().expect("stored").payload.starts_with(b"{\"revision\":6"));
     }
 
     #[test]

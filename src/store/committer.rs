@@ -15,9 +15,10 @@ use super::salvage::SalvageParts;
 use super::schema;
 use super::threads::Message;
 use super::writer::{CommitInput, CommitReport, Writer};
+use crate::core::alert::{Report, Trouble};
 use crate::core::identity::Stream;
 use crate::counter::{Counter, Gauge};
-use crate::handoff::{SessionProgress, Share};
+use crate::handoff::{Input, SessionProgress, Share};
 use crate::heartbeat::Beat;
 
 /// What is durable, for the forwarders; updated after each commit.
@@ -75,6 +76,8 @@ pub struct StoreCounters {
     pub readings_refused: Counter,
     /// Alerts that were raised while nothing could be stored.
     pub raised_unstored: Gauge,
+    /// Alerts that are raised, stored or not.
+    pub alerts_raised: Gauge,
     /// Damaged stores that are, or were, salvaged since the start; and those of them that are done.
     pub salvaging: Counter,
     pub salvaged_stores: Counter,
@@ -195,6 +198,14 @@ pub(super) struct Job {
     pub damaged: Option<FileId>,
 }
 
+/// What is told of records that could not be read.
+pub(super) fn damage() -> Report {
+    Report::new(
+        Trouble::Damage,
+        "records were lost because the store's file is damaged; `quarantined` in the ledger says how many",
+    )
+}
+
 /// How often the committer tries again when the store cannot be written.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -278,6 +289,8 @@ impl Committer {
                 records = report.lost,
                 "could not be read in the damaged store: lost, and counted as quarantined"
             );
+            // Without a pipeline the process is ending.
+            let _ = self.pipeline.send(Message::Input(Input::Report(damage())));
         }
     }
 

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::core::alert::AlertKey;
 use crate::core::identity::Stream;
+use crate::counter::many;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -56,8 +57,8 @@ impl DroppedSink {
     pub fn outcome(&self, name: &str) -> Outcome {
         match self {
             DroppedSink::Dropped(waiting) => {
-                let records: u64 = waiting.iter().map(|(_, count)| count).sum();
-                Outcome::Done(format!("dropped the sink {name}; {records} records that waited for it count as expired"))
+                let records = many(waiting.iter().map(|(_, count)| count).sum(), "record");
+                Outcome::Done(format!("dropped the sink {name}; {records} not delivered to it, counted as expired"))
             }
             DroppedSink::Unknown => Outcome::Unknown(format!("there is no sink {name}")),
             DroppedSink::Configured => Outcome::Refused(format!(

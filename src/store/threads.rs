@@ -16,7 +16,7 @@ mod unstorable;
 use super::alert_log::AlertLog;
 use super::announce::{self, Announcer};
 pub use super::committer::{CommittedSequences, StoreCounters, Unstorable};
-use super::committer::{Committer, Job, Pending, Waiting};
+use super::committer::{Committer, Job, Pending, Waiting, damage};
 use super::cursors::CursorChange;
 use super::intake::Intake;
 use super::operation::{Answer, Operation, Outcome};
@@ -186,6 +186,7 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
             oldest: None,
             busy: false,
             sealed: now,
+            commits_at_seal: 0,
             slowest_commit: Duration::ZERO,
             storing: Storing::Everything,
             unanswered: Unanswered::default(),
@@ -253,6 +254,8 @@ struct PipelineLoop {
     busy: bool,
     /// When the batch that is under way was sealed.
     sealed: Instant,
+    /// Commits that had returned by then.
+    commits_at_seal: u64,
     /// Of the last few; it fades.
     slowest_commit: Duration,
     storing: Storing,
@@ -385,6 +388,9 @@ impl PipelineLoop {
             }
             Message::Abandoned => self.is_refused_at_the_end = true,
             Message::Cursor(change) => {
+                if change.quarantined > 0 {
+                    self.pipeline.report(&damage(), self.moment());
+                }
                 self.open.input.cursors.retain(|known| {
                     known.sink != change.sink || known.stream != change.stream || !known.is_replaceable()
                 });
@@ -481,6 +487,7 @@ impl PipelineLoop {
         self.counters.anomalies.set(self.pipeline.flagged());
         self.counters.alerts_unraised.set(self.pipeline.alerts_unraised());
         self.counters.raised_unstored.set(self.pipeline.raised_unstored());
+        self.counters.alerts_raised.set(self.pipeline.alerts_raised() as u64);
     }
 
     /// A line for each clock that is wrong, and one when it is right again.
@@ -562,6 +569,7 @@ impl PipelineLoop {
         self.oldest = None;
         self.busy = true;
         self.sealed = Instant::now();
+        self.commits_at_seal = self.counters.commits.get();
         self.beats.committer.moved();
         self.jobs.send(Job { input, waiting, answers, damaged }).expect("the committer outlives the pipeline thread");
     }

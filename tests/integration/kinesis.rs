@@ -223,8 +223,8 @@ fn a_poison_record_at_the_head_of_a_stream_is_a_dead_letter_at_once() {
         device.publish("devices/d00/temperature", format!("{{\"value\":20.5,\"note\":\"{number}\"}}"));
         cloud.others += 1;
     }
-    cloud.fake.come_back().unwrap();
     cloud.fake.set_faults(faults);
+    cloud.fake.come_back().unwrap();
     cloud.expect_all();
     let (reason, line) = cloud.dead_letter();
     assert!(reason.starts_with("ValidationException") && line.contains("POISON"), "{reason}: {line}");

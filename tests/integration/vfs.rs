@@ -55,7 +55,7 @@ pub struct Disk {
     /// Every sync takes so much longer.
     pub sync_delay_ms: AtomicU64,
     /// Nothing is written down: whoever only wants its faults has no use for gigabytes of events.
-    forgets: AtomicBool,
+    pub forgets: AtomicBool,
     /// Above so many bytes in its folder nothing can be written.
     pub bytes_max: AtomicU64,
     folder: Mutex<PathBuf>,
@@ -112,11 +112,6 @@ impl Disk {
 
     pub fn log_len(&self) -> usize {
         self.log.lock().unwrap().len()
-    }
-
-    /// From now on nothing is written down.
-    pub fn forget_events(&self) {
-        self.forgets.store(true, Ordering::SeqCst);
     }
 
     pub fn hang(&self) {

@@ -49,7 +49,7 @@ const HANGS: &str = "disk-hangs";
 fn run_on_a_bad_disk(change: impl FnOnce(&mut GatewaySettings)) {
     let Some(mut settings) = settings_of_this_process(change) else { return };
     let disk = Disk::register(&settings.state_folder);
-    disk.forget_events();
+    disk.forgets.store(true, Ordering::SeqCst);
     settings.vfs = Some(disk.name.clone());
     let order = settings.state_folder.parent().expect("a folder around the state").join(HANGS);
     disk.sync_delay_ms.store(20, Ordering::SeqCst);
@@ -97,7 +97,6 @@ impl Weather {
     fn puback_p99(&self) -> Duration {
         let mut sorted = self.pubacks.clone();
         sorted.sort_unstable();
-        // Of fewer than a hundred the longest but one, at least.
         sorted[(sorted.len() * 99 / 100).min(sorted.len() - 1)]
     }
 

@@ -25,7 +25,7 @@ use crate::core::watch::{Arrival, Missed, Watch, WatchSettings};
 use crate::core::window::{Admission, JUMP_MS, Sample, Window};
 
 /// A longer line is malformed: memory stays bounded whatever the file is.
-const LINE_BYTES_MAX: usize = 64 * 1024;
+const LINE_BYTES_MAX: usize = 1 << 20;
 /// More than the gateway's: whoever gives us a file wants all of it looked at.
 pub const SERIES_MAX: usize = 1_000_000;
 /// A step of the lines' time beyond so many of the one before is far.

@@ -100,7 +100,13 @@ fn notes(plan: &Plan, found: &Found) -> Vec<String> {
         Some(_) => {}
     }
     if found.damaged_batches > 0 {
-        notes.push(format!("{} batches of the store are damaged and were left out", found.damaged_batches));
+        notes.push(format!(
+            "damaged, and left out: {} of the store",
+            match found.damaged_batches {
+                1 => "1 batch".to_owned(),
+                more => format!("{more} batches"),
+            }
+        ));
     }
     if found.salvaged_readings > 0 {
         notes.push(format!(

@@ -54,7 +54,10 @@ impl PipelineLoop {
         self.open.input.undecodable.extend::<Vec<Undecodable>>(undecodable);
         let publishes = (through + 1).saturating_sub(publishes)..=through;
         self.open.waiting.sessions.push(WaitingSession { session, publishes, wants_answer });
-        if let Some(share) = share {
+        if self.storing == Storing::Nothing {
+            // It was begun before the disk was found to hang: it holds nobody up, and its client is turned away like the others.
+            self.committing.is_given_up = false;
+        } else if let Some(share) = share {
             self.open.bytes += share.bytes();
             self.open.waiting.hold(share);
         }

@@ -25,7 +25,7 @@ impl PipelineLoop {
         }
         if *wants_answer {
             // Who waits for its answer, or is turned away, is not silent.
-            self.pipeline.listen_from(now);
+            self.pipeline.excuse_silence(now);
             self.unanswered.note(session, Instant::now());
         }
     }
@@ -39,7 +39,9 @@ impl PipelineLoop {
         let usual = 8 * self.slowest_commit + Duration::from_secs(self.committing.bytes / SLOW_DISK_BYTES_A_SECOND);
         let patience = if is_heard { patience } else { patience.min(usual.max(patience / 4)) };
         let patience = self.draining.map_or(patience, |grace| patience.min(grace / 2));
-        self.busy && !self.counters.is_failing() && now >= self.sealed + patience
+        // The commit may have returned, and this thread not heard of it yet: then it is this thread that was late.
+        let is_under_way = self.busy && self.counters.commits.get() == self.commits_at_seal;
+        is_under_way && !self.counters.is_failing() && now >= self.sealed + patience
     }
 
     pub(super) fn look_at_disk(&mut self, now: Instant) {
@@ -129,6 +131,8 @@ impl PipelineLoop {
     /// The process ends, and the disk does not take the last of it.
     pub(super) fn is_abandoned(&self, now: Instant) -> bool {
         let is_too_late = self.stopping.is_some_and(|until| now >= until);
-        self.stopping.is_some() && (self.is_refused_at_the_end || is_too_late && self.busy && self.is_hung(now))
+        // A disk that answered with errors may hang by now: its last word was an error all the same.
+        let is_stuck = self.busy && (self.counters.is_failing() || self.is_hung(now));
+        self.stopping.is_some() && (self.is_refused_at_the_end || is_too_late && is_stuck)
     }
 }
