@@ -152,6 +152,11 @@ impl Fanout {
         }))
     }
 
+    /// Messages whose receivers were found, since the start: where this grows, the fan-out moves.
+    pub fn dealt(&self) -> u64 {
+        self.inner.borrow().dealt
+    }
+
     /// Returns when a ping has come through both logs of the router.
     pub async fn ping(&self) -> Result<(), RouterDead> {
         for feed in [&self.clients, &self.own] {

@@ -37,12 +37,27 @@ pub(super) async fn run<T: From<Input>>(pipeline: PipelineHandle<T>, fanout: Fan
         if through_the_pipeline(&pipeline, &beats).await.is_err() {
             return;
         }
-        beats.router.moved();
-        if let Err(RouterDead) = fanout.ping().await {
+        if through_the_router(&fanout, &beats.router).await.is_err() {
             return;
         }
-        beats.router.rest();
         sleep(PULSE_EVERY).await;
+    }
+}
+
+/// Waits behind all that is to be dealt out. That may be much for many: only where nothing of it is dealt out it is a stall.
+async fn through_the_router(fanout: &Fanout, beat: &Beat) -> Result<(), RouterDead> {
+    beat.moved();
+    let mut ping = std::pin::pin!(fanout.ping());
+    let mut dealt = fanout.dealt();
+    loop {
+        if let Ok(result) = timeout(PULSE_EVERY, &mut ping).await {
+            beat.rest();
+            return result;
+        }
+        let dealt_before = std::mem::replace(&mut dealt, fanout.dealt());
+        if dealt != dealt_before {
+            beat.moved();
+        }
     }
 }
 
