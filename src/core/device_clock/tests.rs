@@ -337,6 +337,49 @@ fn an_unsynchronised_gateway_calls_no_clock_wrong_and_knows_a_backlog_by_its_pac
     );
 }
 
+/// How many of each publish are late: readings a second apart, each publish a number of them and when it came.
+fn unsynced_publishes(clock: &mut DeviceClock, from_s: i64, publishes: &[(i64, f64)]) -> Vec<usize> {
+    let mut next_s = from_s;
+    let mut late = |&(count, at_s): &(i64, f64)| {
+        let now_ms = ms(at_s);
+        let hear = |device_s: i64| Heard {
+            device_ms: BASE_MS + device_s * 1_000,
+            received_ms: now_ms,
+            now_ms,
+            publisher: 0,
+            is_synced: false,
+        };
+        next_s += count;
+        (next_s - count..next_s).filter(|&device_s| clock.judge(&hear(device_s)).is_late).count()
+    };
+    publishes.iter().map(&mut late).collect()
+}
+
+#[test]
+fn an_unsynchronised_gateway_knows_a_live_batch_from_a_backlog() {
+    // The first five seconds of what comes together might come alone.
+    for (count, late) in [(6, 0), (10, 0), (60, 0), (300, 234)] {
+        let mut clock = DeviceClock::default();
+        let live: Vec<_> = (1..20).map(|n| (count, (n * count) as f64 + 0.3 * (n % 3) as f64)).collect();
+        let heard = unsynced_publishes(&mut clock, 0, &live);
+        assert!(heard[1..].iter().all(|found| found.abs_diff(late) <= 1), "{count}: {heard:?}");
+    }
+    // An hour at once: of a device that is not known, and of one that was off, whose last minute is the present.
+    let mut clock = DeviceClock::default();
+    assert_eq!(unsynced_publishes(&mut clock, 0, &[(3_600, 0.0)]), [3_595]);
+    assert_eq!(unsynced_publishes(&mut clock, 3_600, &[(60, 60.0), (60, 120.0), (3_600, 3_720.0)])[1..], [0, 3_534]);
+    // In several publishes: a minute each, and ten seconds each.
+    for count in [60, 10] {
+        let mut clock = DeviceClock::default();
+        unsynced_publishes(&mut clock, 0, &[(60, 60.0), (60, 120.0)]);
+        let backlog: Vec<_> = (0..3_600 / count).map(|n| (count, 3_720.0 + n as f64 / 10.0)).collect();
+        let late = unsynced_publishes(&mut clock, 120, &backlog);
+        assert!(late[2..late.len() - 1].iter().all(|found| *found as i64 >= count - 5), "{count}: {late:?}");
+        let live: Vec<_> = (1..10).map(|n| (60, 3_720.0 + f64::from(n) * 60.0)).collect();
+        assert_eq!(unsynced_publishes(&mut clock, 3_720, &live)[1..], [0; 8], "{count}");
+    }
+}
+
 /// Whatever a device and others may say.
 fn chaos() -> impl Strategy<Value = Vec<(u64, i64, i64)>> {
     let offset_ms = prop_oneof![

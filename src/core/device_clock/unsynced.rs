@@ -1,33 +1,45 @@
 //! While the gateway's own clock is not synchronised: the pace of a device's time, and where it stands.
 
 use super::offset::Offset;
-use super::{AHEAD_MS, STALE_AFTER_MS};
+use super::{AHEAD_MS, LATE_AFTER_MS, STALE_AFTER_MS};
 
 /// Over so much device time the pace tells a buffer, which is emptied more than so many times as fast as it was filled.
 const PACE_OVER_MS: i64 = 5_000;
 pub(super) const PACE_MAX: i64 = 2;
 
-/// Two readings at least five seconds of device time apart: how fast the device's time goes by.
+/// Two readings of different arrivals, at least five seconds of device time apart: how fast the device's time goes by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Pace {
     /// Device time and receipt.
     older: (i64, i64),
+    /// The newest of its arrival.
     newer: (i64, i64),
+    /// The first of this arrival.
+    first: (i64, i64),
 }
 
 impl Pace {
     fn from(device_ms: i64, now_ms: i64) -> Pace {
-        Pace { older: (device_ms, now_ms), newer: (device_ms, now_ms) }
+        let reading = (device_ms, now_ms);
+        Pace { older: reading, newer: reading, first: reading }
     }
 
-    /// Whether readings come faster than a clock runs.
+    /// Whether readings come faster than a clock runs. What arrives together took no time to come: it is held against what came before.
     fn is_fast(&mut self, device_ms: i64, now_ms: i64) -> bool {
-        if device_ms.saturating_sub(self.newer.0) >= PACE_OVER_MS {
+        if now_ms != self.first.1 {
+            self.first = (device_ms, now_ms);
+        }
+        if now_ms == self.newer.1 {
+            self.newer.0 = self.newer.0.max(device_ms);
+        } else if device_ms.saturating_sub(self.newer.0) >= PACE_OVER_MS {
             self.older = std::mem::replace(&mut self.newer, (device_ms, now_ms));
         }
         let ran_ms = device_ms.saturating_sub(self.older.0);
         let elapsed_ms = now_ms.saturating_sub(self.older.1);
-        ran_ms >= PACE_OVER_MS && ran_ms > elapsed_ms.saturating_mul(PACE_MAX)
+        let is_batch = device_ms.saturating_sub(self.first.0) >= PACE_OVER_MS;
+        // The end of a batch is as late as by a clock that is right.
+        let is_held_up = is_batch && elapsed_ms.saturating_sub(ran_ms) > LATE_AFTER_MS;
+        is_held_up || ran_ms >= PACE_OVER_MS && ran_ms > elapsed_ms.saturating_mul(PACE_MAX)
     }
 }
 
