@@ -5,7 +5,7 @@
 //! still while the device's clock ran on by ten seconds: a buffer that is emptied runs faster than that.
 //!
 //! Each client that publishes for a device has a source of its own, so that nobody can unsettle what is known of another's clock; a client
-//! that is new goes on from what is known of the device. What a reading says of itself comes first: a time that can be true is taken as
+//! that is new goes on from what is known of the clock that its first reading fits, or else of the one heard last. What a reading says of itself comes first: a time that can be true is taken as
 //! it is, whatever was said before.
 //!
 //! While the gateway's own clock is not synchronised it proves nothing: device times stand, and only their pace tells a buffer. A time that
@@ -15,7 +15,7 @@ mod offset;
 mod unsynced;
 
 use super::reading::{ClockFault, DeviceTime};
-use offset::{Offset, STEADY_WITHIN_MS};
+use offset::{Fit, Offset, STEADY_WITHIN_MS};
 use unsynced::{Lead, PACE_MAX, Paces};
 
 /// A reading that took longer than this from the sensor to us is late, and a clock that is behind by more is wrong.
@@ -47,6 +47,11 @@ impl Heard {
     /// From the device's time to receipt.
     fn delay_ms(&self) -> i64 {
         self.received_ms.saturating_sub(self.device_ms)
+    }
+
+    /// From the device's time to now.
+    fn unsynced_delay_ms(&self) -> i64 {
+        self.now_ms.saturating_sub(self.device_ms)
     }
 
     /// Whether a clock that was ahead by this offset seems right: it was set right, or the reading comes out of a buffer.
@@ -145,7 +150,7 @@ impl Source {
     /// Every time since 2015 stands.
     fn judge_unsynced(&mut self, heard: &Heard, lead: &mut Option<Lead>) -> Judged {
         let &Heard { device_ms, received_ms, now_ms, .. } = heard;
-        self.unsynced_offset.learn(device_ms, now_ms.saturating_sub(device_ms));
+        self.unsynced_offset.learn(device_ms, heard.unsynced_delay_ms());
         *lead = Lead::after(*lead, self.publisher, &self.unsynced_offset, now_ms);
         let is_fast = device_ms != received_ms
             && self.paces.get_or_insert(Paces::from(device_ms, now_ms)).is_fast(device_ms, now_ms);
@@ -190,6 +195,21 @@ impl DeviceClock {
         DeviceClock { offset_ms: Some(offset_ms), ..DeviceClock::default() }
     }
 
+    /// Forgets all but when it was told.
+    pub fn forget(&mut self) {
+        *self = DeviceClock { told_ms: self.told_ms, ..DeviceClock::default() };
+    }
+
+    /// Whether something is known of it that would not be learned at once.
+    pub fn is_steady(&self) -> bool {
+        self.sources.iter().any(Source::is_steady)
+    }
+
+    /// When it was heard last, by the listener's steady clock.
+    pub fn heard_ms(&self) -> i64 {
+        self.latest().map_or(i64::MIN, |source| source.heard_ms)
+    }
+
     /// Whether it is time to tell (again) that it is wrong.
     pub fn is_to_be_told(&mut self, now_ms: i64) -> bool {
         let is_due = self.told_ms.is_none_or(|told_ms| now_ms.saturating_sub(told_ms) >= TELL_EVERY_MS);
@@ -211,7 +231,7 @@ impl DeviceClock {
 
     /// The time by which a reading is to be judged.
     pub fn judge(&mut self, heard: &Heard) -> Judged {
-        let place = self.source(heard.publisher);
+        let place = self.source(heard);
         let source = &mut self.sources[place];
         let judged = match (heard.is_synced, heard.device_ms < UNSET_BEFORE_MS) {
             (true, true) => Judged::wrong(ClockFault::Unset, heard.device_ms, heard.received_ms),
@@ -234,19 +254,30 @@ impl DeviceClock {
         self.sources.iter().max_by_key(|source| source.heard_ms)
     }
 
-    /// That of a client; where there are too many, the one that was heard least lately makes room.
-    fn source(&mut self, publisher: u64) -> usize {
-        let known = self.sources.iter().position(|source| source.publisher == publisher);
+    /// A client that is new: whose clock it has, as far as is known.
+    fn new_source(&self, heard: &Heard) -> Source {
+        let like = |source: &Source| Source::new(heard.publisher, source.offset, source.unsynced_offset);
+        let fitting = self.sources.iter().filter_map(|source| Some((source.fit(heard)?, source)));
+        if let Some((_, source)) = fitting.max_by_key(|(fit, source)| (*fit, source.heard_ms)) {
+            return like(source);
+        }
+        let restored = Source::new(heard.publisher, Offset::known(self.offset_ms), Offset::default());
+        match self.latest() {
+            Some(latest) if restored.fit(heard).is_none() => like(latest),
+            _ => restored,
+        }
+    }
+
+    /// That of a client; where there are too many, one whose clock is not known makes room, that which was heard least lately first.
+    fn source(&mut self, heard: &Heard) -> usize {
+        let known = self.sources.iter().position(|source| source.publisher == heard.publisher);
         known.unwrap_or_else(|| {
-            let new = match self.latest() {
-                // The same clock, as far as is known.
-                Some(latest) => Source::new(publisher, latest.offset, latest.unsynced_offset),
-                None => Source::new(publisher, Offset::known(self.offset_ms), Offset::default()),
-            };
+            let new = self.new_source(heard);
             if self.sources.len() >= SOURCES_MAX {
-                let oldest = (0..self.sources.len()).min_by_key(|&at| self.sources[at].heard_ms).unwrap_or(0);
-                self.sources[oldest] = new;
-                return oldest;
+                let worth = |source: &Source| (source.is_steady(), source.heard_ms);
+                let least = (0..self.sources.len()).min_by_key(|&at| worth(&self.sources[at])).unwrap_or(0);
+                self.sources[least] = new;
+                return least;
             }
             self.sources.reserve_exact(1);
             self.sources.push(new);
@@ -256,6 +287,18 @@ impl DeviceClock {
 }
 
 impl Source {
+    fn is_steady(&self) -> bool {
+        self.offset.steady_ms.or(self.unsynced_offset.steady_ms).is_some()
+    }
+
+    /// Whether a reading may be by the same clock.
+    fn fit(&self, heard: &Heard) -> Option<Fit> {
+        match heard.is_synced {
+            true => self.offset.fit(heard.delay_ms()),
+            false => self.unsynced_offset.fit(heard.unsynced_delay_ms()),
+        }
+    }
+
     fn is_stale(&self, now_ms: i64) -> bool {
         now_ms.saturating_sub(self.heard_ms) > STALE_AFTER_MS
     }

@@ -33,6 +33,13 @@ impl Run {
     }
 }
 
+/// How well a delay fits, the best last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fit {
+    Lately,
+    Steady,
+}
+
 /// What readings say of the offset of one clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Offset {
@@ -70,6 +77,15 @@ impl Offset {
         if self.slower.is_none() && fastest.is_steady(device_ms) && self.steady_ms.is_none_or(has_moved) {
             self.steady_ms = Some(fastest_ms);
         }
+    }
+
+    /// Whether a delay is what this clock's readings have, or else what some had lately.
+    pub fn fit(&self, delay_ms: i64) -> Option<Fit> {
+        if self.steady_ms.is_some_and(|ms| ms.abs_diff(delay_ms) < STEADY_WITHIN_MS.unsigned_abs()) {
+            return Some(Fit::Steady);
+        }
+        let mut runs = [self.fastest, self.slower].into_iter().flatten();
+        runs.any(|mut run| run.takes(delay_ms)).then_some(Fit::Lately)
     }
 
     /// The steady offset, or the best guess.

@@ -380,6 +380,38 @@ fn an_unsynchronised_gateway_knows_a_live_batch_from_a_backlog() {
     }
 }
 
+#[test]
+fn a_new_client_goes_on_with_the_clock_that_its_reading_fits() {
+    for behind_s in [HOUR_S, -58.0] {
+        let mut device = Timeline::default();
+        device.by(1).live(behind_s, 0..30);
+        device.by(2).live(0.0, 30..60);
+        for n in 0..20_u64 {
+            // Somebody with a right clock, who repeats something old too.
+            let second = 60 + 10 * n;
+            device.by(2).hear(second as f64, second as f64);
+            device.by(2).hear(second as f64 - behind_s.max(0.0), second as f64);
+            let once = device.by(10 + n).hear(second as f64 + 0.5 - behind_s, second as f64 + 0.7);
+            assert!(!once.2 && once.1.is_some() && (once.0 - second as f64 - 0.5).abs() < 0.3, "{n}: {once:?}");
+        }
+    }
+    // After a start.
+    let mut device = Timeline { clock: DeviceClock::restored(3_600_000), publisher: 2 };
+    device.live(0.0, 0..30);
+    assert_eq!(device.by(3).hear(30.0 - HOUR_S, 30.0), (30.0, BEHIND, false));
+}
+
+#[test]
+fn clients_whose_clock_is_not_known_displace_none_that_is() {
+    let mut device = Timeline::default();
+    device.by(2).hear(-9_000.0, 0.0);
+    device.by(1).live(HOUR_S, 0..30);
+    for n in 0..10 {
+        device.by(2 + n).hear(-9_000.0 - 1_000.0 * n as f64, 30.0 + n as f64);
+    }
+    assert_eq!(device.by(1).hear(50.0 - HOUR_S, 50.0), (50.0, BEHIND, false));
+}
+
 /// Whatever a device and others may say.
 fn chaos() -> impl Strategy<Value = Vec<(u64, i64, i64)>> {
     let offset_ms = prop_oneof![
