@@ -233,3 +233,48 @@ fn a_long_repeat_is_not_judged_and_a_clock_that_was_set_back_is_believed() {
     assert!(warming.is_some_and(|at| at < 10), "{verdicts:?}");
     assert_eq!(verdicts.last(), Some(&Verdict::Normal));
 }
+
+/// Of a device without series: whether a reading that was measured so long ago by its clock is late.
+fn is_unwatched_late(watch: &mut Watch, device: &str, behind_ms: i64, now_ms: i64) -> bool {
+    let received_at_ms = 1_700_000_000_000 + now_ms;
+    let quality = crate::core::reading::TimeQuality::Synced;
+    let reading = reading(device, "depth", received_at_ms - behind_ms, 1.0);
+    let mut reading = Reading { received_at_ms, time_quality: quality, ..reading };
+    let mut place = watch.locate(device, "depth");
+    watch.judge_time(&mut place, &mut reading, at(now_ms)).is_late
+}
+
+const HOUR_MS: i64 = 3_600_000;
+
+#[test]
+fn a_flood_of_names_forgets_no_clock_that_is_known() {
+    let mut watch = Watch::new(WatchSettings::default());
+    for second in 0..60 {
+        let is_late = is_unwatched_late(&mut watch, "behind", HOUR_MS, second * 1_000);
+        assert!(second <= 10 || !is_late, "{second}");
+        let names = if second > 15 { 300 } else { 0 };
+        for n in 0..names {
+            is_unwatched_late(&mut watch, &format!("{second} {n}"), HOUR_MS, second * 1_000 + n);
+        }
+        assert!(watch.unwatched_clocks.clocks.len() <= 1_024);
+    }
+}
+
+#[test]
+fn where_all_clocks_are_known_a_newcomer_is_judged_without_one_and_a_right_clock_needs_none() {
+    let mut watch = Watch::new(WatchSettings::default());
+    for now_ms in [0, 20_000] {
+        for n in 0..1_024 {
+            assert_eq!(is_unwatched_late(&mut watch, &n.to_string(), HOUR_MS, now_ms), now_ms == 0);
+        }
+        assert!(!is_unwatched_late(&mut watch, "right", 100, now_ms));
+        assert!(!watch.unwatched_clocks.clocks.contains_key("right"));
+    }
+    for now_ms in (30_000..90_000).step_by(1_000) {
+        assert!(is_unwatched_late(&mut watch, "new", HOUR_MS, now_ms));
+        assert!(!is_unwatched_late(&mut watch, "right", 100, now_ms));
+    }
+    for n in 0..1_024 {
+        assert!(!is_unwatched_late(&mut watch, &n.to_string(), HOUR_MS, 90_000));
+    }
+}
