@@ -212,6 +212,7 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
             now_ms,
             started: now,
             ticked: now,
+            deafness: Deafness::default(),
         }
         .run(&receiver);
     })?;
@@ -237,6 +238,17 @@ struct Committing {
     readings: u64,
     /// It takes too long: whoever waits for it is turned away.
     is_given_up: bool,
+}
+
+/// Whether a commit that takes long keeps us from listening.
+#[derive(Debug, Default)]
+struct Deafness(bool);
+
+impl Deafness {
+    /// Returns whether that begins or ends now: from there on silence is counted anew.
+    fn changes(&mut self, is_deaf: bool) -> bool {
+        std::mem::replace(&mut self.0, is_deaf) != is_deaf
+    }
 }
 
 struct PipelineLoop {
@@ -278,6 +290,7 @@ struct PipelineLoop {
     now_ms: fn() -> i64,
     started: Instant,
     ticked: Instant,
+    deafness: Deafness,
 }
 
 impl PipelineLoop {
@@ -469,9 +482,11 @@ impl PipelineLoop {
     }
 
     fn tick(&mut self, now: Instant) {
-        let is_behind = now > self.ticked + DEAF_AFTER || self.busy && now > self.sealed + DEAF_AFTER;
+        let is_behind = now > self.ticked + DEAF_AFTER;
         self.ticked = now;
-        if is_behind {
+        // Who waits for an answer sends nothing more. Once they are turned away everybody is heard, however long the disk hangs.
+        let is_deaf = self.busy && now > self.sealed + DEAF_AFTER && !self.committing.is_given_up;
+        if is_behind | self.deafness.changes(is_deaf) {
             // Nor is who could not be listened to, because the disk or all of us stood still.
             self.pipeline.listen_from(self.moment());
         }
@@ -572,5 +587,17 @@ impl PipelineLoop {
         self.commits_at_seal = self.counters.commits.get();
         self.beats.committer.moved();
         self.jobs.send(Job { input, waiting, answers, damaged }).expect("the committer outlives the pipeline thread");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Deafness;
+
+    #[test]
+    fn silence_is_counted_anew_where_deafness_begins_and_ends_and_not_all_the_while() {
+        let mut deafness = Deafness::default();
+        let anew = [false, true, true, true, false, false].map(|is_deaf| deafness.changes(is_deaf));
+        assert_eq!(anew, [false, true, false, false, true, false]);
     }
 }
