@@ -124,6 +124,8 @@ pub enum RestoredPart {
 struct SnapshotRound {
     next: usize,
     end: usize,
+    /// As many as there were when it began: series that came since are not taken for the part that follows them.
+    series_chunks: usize,
     /// The last raw record when it began: every chunk of the round has seen at least that.
     covers: u64,
 }
@@ -543,9 +545,9 @@ impl Pipeline {
 
     fn begin_snapshot(&mut self) {
         // Behind the series, if there is anything to say: what was heard of alerts.
-        let end =
-            self.watch.snapshot_chunks() + usize::from(self.book.raised() > 0 || !self.watch.holds().0.is_empty());
-        self.round = Some(SnapshotRound { next: 0, end, covers: self.raw.sequence });
+        let series_chunks = self.watch.snapshot_chunks();
+        let end = series_chunks + usize::from(self.book.raised() > 0 || !self.watch.holds().0.is_empty());
+        self.round = Some(SnapshotRound { next: 0, end, series_chunks, covers: self.raw.sequence });
     }
 
     /// The process ends: the next commit carries the whole state of the detectors.
@@ -591,7 +593,7 @@ impl Pipeline {
             .map(|index| SnapshotChunk {
                 index: index as u32,
                 sequence: self.raw.sequence,
-                state: match index < self.watch.snapshot_chunks() {
+                state: match index < round.series_chunks {
                     true => self.watch.snapshot_chunk(index, self.now.wall_ms),
                     false => self.alerts_part(),
                 },

@@ -471,3 +471,27 @@ fn a_device_that_is_missed_and_forgotten_in_one_tick_is_told_by_name() {
     assert_eq!(gateway.raised, ["d0/_device/gap"]);
     assert_eq!(gateway.pipeline.watch().series_count(), 0);
 }
+
+#[test]
+fn series_that_come_during_a_snapshot_do_not_cost_it_the_alerts() {
+    let mut gateway = Gateway::start(WALL_MS);
+    gateway.publish(1, "truck", "temp", f64::NAN);
+    gateway.publish(1, "truck", "oil_temp", 20.0);
+    assert_eq!(gateway.pipeline.watch().snapshot_chunks(), 1);
+    // The round begins, and its first part is sealed.
+    gateway.chunks.clear();
+    gateway.pipeline.tick(gateway.now());
+    gateway.pipeline.begin_snapshot();
+    for n in 0..crate::core::watch::CHUNK_SERIES {
+        let now = gateway.now();
+        let mut readings = Readings::default();
+        readings.push(&Reading::at(now.wall_ms, "truck", &format!("m{n}"), 1.0));
+        gateway.pipeline.take_from(&readings, 1, now);
+    }
+    assert_eq!(gateway.pipeline.watch().snapshot_chunks(), 2);
+    gateway.collect();
+    gateway.collect();
+    assert!(!gateway.pipeline.is_snapshot_open());
+    let parts: Vec<u8> = gateway.chunks.iter().map(|chunk| chunk.state[0]).collect();
+    assert_eq!((parts.len(), parts.last()), (2, Some(&ALERTS_VERSION)));
+}
