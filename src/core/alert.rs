@@ -134,7 +134,7 @@ pub enum ClearedReason {
     /// The limit, rule or profile that raised it is no longer configured.
     Configuration,
     Operator,
-    /// There were too many alerts, and others mattered more: what raised it may be there still.
+    /// There were too many alerts, or series, and others mattered more: what raised it may be there still.
     Displaced,
 }
 
@@ -344,7 +344,7 @@ fn cleared_because(key: &AlertKey, alert: &Alert, reason: ClearedReason) -> Stri
         ClearedReason::Forgotten => format!("{what}: no longer waited for"),
         ClearedReason::Configuration => format!("{what}: no longer watched for this, by the configuration"),
         ClearedReason::Operator => format!("{what}: cleared by an operator"),
-        ClearedReason::Displaced => format!("{what}: no longer followed, because there are too many alerts"),
+        ClearedReason::Displaced => format!("{what}: no longer followed, because there are too many alerts or series"),
     }
 }
 

@@ -131,6 +131,11 @@ impl Watch {
         std::mem::take(&mut self.shares.unmissed)
     }
 
+    /// Device and metric of what gave way and may have an alert, which its readings will not clear any more.
+    pub fn take_abandoned(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.shares.abandoned)
+    }
+
     /// Whose the alerts of a series are, or of a device as a whole. `publisher` has just been heard of it, unless it is nobody.
     pub fn holder_of(&self, device: &str, metric: &str, publisher: Publisher) -> Holder {
         let Some(place) = self.table.devices.find(device) else {

@@ -472,6 +472,34 @@ fn a_device_that_is_missed_and_forgotten_in_one_tick_is_told_by_name() {
     assert_eq!(gateway.pipeline.watch().series_count(), 0);
 }
 
+/// Something that moves a little, each second anew.
+fn around(level: f64, second: u64) -> f64 {
+    level + 0.1 * ((second * 7_919 % 13) as f64 - 6.0) / 6.0
+}
+
+#[test]
+fn the_alert_of_a_series_that_gives_way_is_cleared() {
+    let mut gateway = Gateway::start(WALL_MS);
+    gateway.pipeline = pipeline(1, WatchSettings { series_max: 3, ..WatchSettings::default() });
+    let run = |gateway: &mut Gateway, level: f64, seconds: u64| {
+        for second in 0..seconds {
+            (0..3).for_each(|n| gateway.publish(1, &format!("d{n}"), "temp", around(level, second)));
+            gateway.advance(1);
+        }
+    };
+    run(&mut gateway, 20.0, 900);
+    run(&mut gateway, 60.0, 20);
+    assert_eq!(gateway.raised_of("anomaly"), 3);
+    // Two clients share what one had.
+    gateway.publish(2, "newcomer", "temp", 20.0);
+    gateway.advance(1);
+    assert_eq!(gateway.pipeline.watch().displaced_series(), 1);
+    let cleared: Vec<&String> =
+        gateway.alerts.values().filter(|alert| alert.contains("\"cleared_reason\":\"displaced\"")).collect();
+    assert_eq!(cleared.len(), 1, "{:?}", gateway.alerts);
+    assert!(cleared[0].contains("too many alerts or series"), "{}", cleared[0]);
+}
+
 #[test]
 fn series_that_come_during_a_snapshot_do_not_cost_it_the_alerts() {
     let mut gateway = Gateway::start(WALL_MS);

@@ -126,6 +126,13 @@ impl Pipeline {
             let key = AlertKey { device, metric, kind: Detector::Gap.alert_kind().to_owned() };
             self.book.clear(now, &key, ClearedReason::Forgotten, &mut self.changes);
         }
+        for (device, metric) in self.watch.take_abandoned() {
+            for detector in [Detector::Shift, Detector::Stuck] {
+                let (device, metric, kind) = (device.clone(), metric.clone(), detector.alert_kind().to_owned());
+                let key = AlertKey { device, metric, kind };
+                self.book.clear(now, &key, ClearedReason::Displaced, &mut self.changes);
+            }
+        }
         let crowd = self.watch.over_cap_readings() + self.watch.displaced_series();
         if crowd <= self.crowd_told {
             return;

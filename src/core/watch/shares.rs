@@ -37,6 +37,8 @@ pub(super) struct Shares {
     pub displaced: u64,
     /// Device and metric of what was missed when it gave way.
     pub unmissed: Vec<(String, String)>,
+    /// Device and metric of what may have had an alert when it gave way.
+    pub abandoned: Vec<(String, String)>,
 }
 
 impl Shares {
@@ -104,6 +106,9 @@ impl Watch {
         let (device, metric) = self.table.name_of(index);
         if self.rhythms[index].is_silent {
             self.shares.unmissed.push((device.to_owned(), metric.to_owned()));
+        }
+        if self.rhythms[index].may_have_alert {
+            self.shares.abandoned.push((device.to_owned(), metric.to_owned()));
         }
         let place = self.table.get(index).device;
         if self.table.devices.holders(place) == 1 && self.table.devices.get(place).rhythm.is_silent {
