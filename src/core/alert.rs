@@ -123,7 +123,7 @@ pub struct Alert {
     pub stale_since_ms: Option<i64>,
     /// How often it has been back before it was forgotten.
     pub returns: u32,
-    /// Its message, where that does not follow from the rest: of the gateway's own alerts.
+    /// Its message, where that does not follow from the rest: of the gateway's own alerts, and where the trouble became the new normal.
     pub text: Option<String>,
 }
 
@@ -162,6 +162,7 @@ impl ClearedReason {
 const FLAPPING_RETURNS: u32 = 1;
 const COMES_AND_GOES: &str = "; it comes and goes";
 const RESOLVED: &str = "resolved: ";
+const ANOMALY: &str = Detector::Shift.alert_kind();
 
 /// A reading that an alert is about, or a silence.
 #[derive(Clone, Copy, Debug)]
@@ -331,8 +332,15 @@ fn cleared(key: &AlertKey, alert: &Alert) -> String {
     match key.kind.as_str() {
         GATEWAY_KIND => format!("{RESOLVED}{}", alert.text.as_deref().unwrap_or(&key.metric)),
         kind if kind == Detector::Gap.alert_kind() => format!("{} is reporting again", subject(key)),
-        _ => format!("{} is back to normal", subject(key)),
+        _ => alert.text.clone().unwrap_or_else(|| format!("{} is back to normal", subject(key))),
     }
+}
+
+/// What is told of an anomaly that clears at this value: nothing of its own, unless it is nearer to the trouble than to what was normal.
+fn new_normal(key: &AlertKey, alert: &Alert, value: f64) -> Option<String> {
+    let expected = alert.expected.filter(|_| key.kind == ANOMALY)?;
+    let is_new = (value - expected).abs() > (value - alert.value).abs();
+    is_new.then(|| format!("{} stays at {}; {} was normal before", subject(key), round(value), round(expected)))
 }
 
 fn cleared_because(key: &AlertKey, alert: &Alert, reason: ClearedReason) -> String {
@@ -432,7 +440,7 @@ pub fn read_alert(line: &[u8]) -> Option<(AlertKey, Alert)> {
         let what = message.strip_suffix(COMES_AND_GOES).unwrap_or(&message);
         what.strip_prefix(RESOLVED).filter(|_| state == State::Cleared).unwrap_or(what).to_owned()
     });
-    let alert = Alert {
+    let mut alert = Alert {
         id: text("id")?,
         revision: u32::try_from(value.get("revision")?.as_u64()?).ok()?,
         state,
@@ -454,5 +462,9 @@ pub fn read_alert(line: &[u8]) -> Option<(AlertKey, Alert)> {
             .map_or(0, |n| n.min(u64::from(u32::MAX)) as u32),
         text: own_text,
     };
+    if key.kind == ANOMALY && state == State::Cleared && alert.cleared_reason.is_none() {
+        let told = text("message").filter(|told| *told != message(&key, &alert));
+        alert.text = told.map(|told| told.strip_suffix(COMES_AND_GOES).unwrap_or(&told).to_owned());
+    }
     Some((key, alert))
 }

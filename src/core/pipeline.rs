@@ -96,11 +96,13 @@ fn heard<'a>(reading: &Reading<'a>, findings: &Findings) -> Heard<'a> {
     Heard {
         device: reading.device,
         metric: reading.metric,
+        value: reading.value,
         rhythm: findings.rhythm,
         flagged: Kinds::of(&findings.list),
         is_late: findings.late,
         is_usable: findings.is_usable,
         is_judged: findings.is_judged,
+        has_level: findings.has_level,
         uncleared_limits: findings.uncleared_limits,
     }
 }

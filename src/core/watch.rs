@@ -174,7 +174,7 @@ impl Watch {
         let Arrival { now_ms, publisher } = arrival;
         self.now_ms = self.now_ms.max(now_ms);
         findings.list.clear();
-        (findings.is_usable, findings.is_judged, findings.rhythm) = (false, false, None);
+        (findings.is_usable, findings.is_judged, findings.has_level, findings.rhythm) = (false, false, false, None);
         (findings.series_may_have_alert, findings.device_may_have_alert) = (false, false);
         (findings.limit, findings.due_limits, findings.uncleared_limits) = (None, 0, 0);
         let Place { series: known, device, is_doubtful } = place;
@@ -288,7 +288,9 @@ impl Watch {
         }
         let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };
         let series = &mut self.table.get_mut(index).series;
-        series.judge(sample, profile, self.settings.window_samples_max, &mut findings.list)
+        let verdict = series.judge(sample, profile, self.settings.window_samples_max, &mut findings.list);
+        findings.has_level = series.has_level(sample.at_ms, profile);
+        verdict
     }
 
     /// Adds a series that is not there yet, if there is room for it or another one gives way.

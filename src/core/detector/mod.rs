@@ -99,6 +99,8 @@ pub struct Findings {
     /// Its value can be one, and was held against what is usual.
     pub is_usable: bool,
     pub is_judged: bool,
+    /// There is a level that it was held against.
+    pub has_level: bool,
     /// Its series, or its device as a whole, may have an alert that is raised.
     pub series_may_have_alert: bool,
     pub device_may_have_alert: bool,
@@ -120,6 +122,7 @@ impl Default for Findings {
             limit_severity_max: Severity::Critical,
             is_usable: false,
             is_judged: false,
+            has_level: false,
             series_may_have_alert: false,
             device_may_have_alert: false,
             rhythm: None,

@@ -96,6 +96,16 @@ impl Series {
         self.window.has_newer_suspect(self.pace.own_ms(at_ms))
     }
 
+    /// Whether a reading of this time is held against a level. After a long silence there is none until one is learned anew; what rests
+    /// needs none while it does.
+    pub fn has_level(&self, at_ms: i64, profile: &Profile) -> bool {
+        let is_resting = || self.window.summary(self.pace.own_ms(at_ms)).is_some_and(|summary| summary.is_still);
+        match &self.frozen {
+            Some(frozen) => frozen.is_trained(),
+            None => self.shift.has_base() || profile.rests && is_resting(),
+        }
+    }
+
     /// Judges a usable value, then learns from it.
     pub fn judge(
         &mut self,

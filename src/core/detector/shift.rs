@@ -101,6 +101,11 @@ impl Shift {
         self.streak > 0
     }
 
+    /// Whether there is a level to hold a window against.
+    pub fn has_base(&self) -> bool {
+        self.base_readings >= BASE_READINGS_MIN
+    }
+
     /// Judges the window before the newest reading; what is usual is learned.
     pub fn judge(
         &mut self,
@@ -111,7 +116,7 @@ impl Shift {
         span_s: u32,
         found: &mut Vec<Finding>,
     ) {
-        if self.base_readings < BASE_READINGS_MIN {
+        if !self.has_base() {
             return;
         }
         let error = if summary.roughness.is_finite() { summary.roughness / (2.0 * summary.count as f64) } else { 0.0 };

@@ -478,6 +478,29 @@ fn around(level: f64, second: u64) -> f64 {
 }
 
 #[test]
+fn after_a_long_silence_the_same_trouble_is_not_called_normal() {
+    let mut gateway = Gateway::start(WALL_MS);
+    let run = |gateway: &mut Gateway, level: f64, seconds: u64| {
+        for second in 0..seconds {
+            gateway.publish(1, "truck", "engine_temp", around(level, second));
+            gateway.advance(1);
+        }
+    };
+    let told = |gateway: &Gateway| gateway.alerts["truck/engine_temp/anomaly"].clone();
+    run(&mut gateway, 90.0, 900);
+    assert_eq!(gateway.raised_of("anomaly"), 0);
+    run(&mut gateway, 120.0, 20);
+    gateway.advance(360);
+    assert!(told(&gateway).contains("\"stale\":true"), "{}", told(&gateway));
+    run(&mut gateway, 120.0, 45);
+    assert!(told(&gateway).contains("\"state\":\"raised\""), "there is no level yet: {}", told(&gateway));
+    run(&mut gateway, 120.0, 14);
+    let alert = told(&gateway);
+    assert!(alert.contains("\"state\":\"cleared\"") && alert.contains("engine_temp of truck stays at 1"), "{alert}");
+    assert_eq!(gateway.raised_of("anomaly"), 1);
+}
+
+#[test]
 fn the_alert_of_a_series_that_gives_way_is_cleared() {
     let mut gateway = Gateway::start(WALL_MS);
     gateway.pipeline = pipeline(1, WatchSettings { series_max: 3, ..WatchSettings::default() });

@@ -1,6 +1,7 @@
 //! What readings say of alerts: each that comes of a series which may have one is told to the book.
 
 use super::super::hearing::Word;
+use super::super::new_normal;
 use super::{AlertBook, AlertChange, DEVICE_METRIC, Detector, KeyRef, Kinds, Moment, Rhythm, What};
 
 /// A reading of a series that may have alerts, and what it says of them.
@@ -8,6 +9,7 @@ use super::{AlertBook, AlertChange, DEVICE_METRIC, Detector, KeyRef, Kinds, Mome
 pub struct Heard<'a> {
     pub device: &'a str,
     pub metric: &'a str,
+    pub value: f64,
     /// When the series was heard last and how often it usually is, where that is known.
     pub rhythm: Option<Rhythm>,
     /// Kinds of alerts that the reading was flagged for.
@@ -18,6 +20,8 @@ pub struct Heard<'a> {
     pub is_usable: bool,
     /// It was held against what is usual.
     pub is_judged: bool,
+    /// There is a level that it was held against.
+    pub has_level: bool,
     /// Limits within whose clearing bounds it is not, a bit each.
     pub uncleared_limits: u64,
 }
@@ -32,6 +36,7 @@ impl Heard<'_> {
             Detector::Limit if self.uncleared_limits & limits != 0 => Word::Bad,
             Detector::Limit => Word::Good,
             _ if !self.is_judged => Word::Present,
+            Detector::Spike | Detector::Shift | Detector::Burst if !self.has_level => Word::Present,
             _ => Word::Good,
         }
     }
@@ -44,7 +49,8 @@ impl AlertBook {
         let mut has_alert = false;
         for kind in kinds {
             let key = KeyRef { device: heard.device, metric: heard.metric, kind: kind.alert_kind() };
-            has_alert |= self.hear_of(now, &key, heard.rhythm, |limits| heard.word(kind, limits), changes);
+            let word = |limits| heard.word(kind, limits);
+            has_alert |= self.hear_of(now, &key, (heard.rhythm, heard.value), word, changes);
         }
         has_alert
     }
@@ -52,14 +58,14 @@ impl AlertBook {
     /// Any reading of a device has come. Returns whether the device as a whole is missed.
     pub fn hear_device(&mut self, now: Moment, device: &str, changes: &mut Vec<AlertChange>) -> bool {
         let key = KeyRef { device, metric: DEVICE_METRIC, kind: Detector::Gap.alert_kind() };
-        self.hear_of(now, &key, None, |_| Word::Good, changes)
+        self.hear_of(now, &key, (None, f64::NAN), |_| Word::Good, changes)
     }
 
     fn hear_of(
         &mut self,
         now: Moment,
         key: &KeyRef<'_>,
-        rhythm: Option<Rhythm>,
+        (rhythm, value): (Option<Rhythm>, f64),
         word: impl FnOnce(u64) -> Word,
         changes: &mut Vec<AlertChange>,
     ) -> bool {
@@ -71,6 +77,7 @@ impl AlertBook {
         entry.hearing.hear(now, listener, rhythm, word);
         let is_over = word == Word::Good && entry.hearing.is_good_for(self.times.clear_after_ms(&entry.alert));
         if is_over {
+            entry.alert.text = new_normal(key, &entry.alert, value);
             entry.clear(now, None);
         } else if word != Word::Nothing && entry.alert.stale_since_ms.take().is_some() {
             entry.change(now);

@@ -104,11 +104,13 @@ fn good() -> Heard<'static> {
     Heard {
         device: "tank",
         metric: "temp",
+        value: 22.0,
         rhythm: None,
         flagged: Kinds::default(),
         is_late: false,
         is_usable: true,
         is_judged: true,
+        has_level: true,
         uncleared_limits: 0,
     }
 }
@@ -367,6 +369,25 @@ fn an_alert_tells_of_the_gravest_reading_and_of_what_was_normal_before() {
     let AlertChange { key, alert, .. } = changes.pop().expect("updated");
     let text = crate::core::alert::message(&key, &alert.expect("raised"));
     assert_eq!(text, "oil of tank is -1; the limit is 1.5");
+}
+
+#[test]
+fn a_level_that_has_become_normal_is_not_said_to_be_back() {
+    let cleared_at = |value: f64, expected: Option<f64>| {
+        let (mut book, mut changes) = (AlertBook::new("g", AlertTimes::default()), Vec::new());
+        let up = Flag { value: 120.0, expected, ..flag("temp", 1, Severity::Major, &["shift"]) };
+        book.flag(at(0), &up, &mut changes);
+        (1..40).for_each(|second| _ = book.hear(at(second), &Heard { value, ..good() }, &mut changes));
+        let AlertChange { key, what, alert } = changes.pop().expect("cleared");
+        let alert = alert.filter(|_| what == What::Cleared).expect("cleared");
+        let mut line = Vec::new();
+        write_alert(&mut line, "g", RUN, 1, &key, &alert);
+        assert_eq!(read_alert(&line), Some((key.clone(), alert.clone())), "what is written is read back");
+        crate::core::alert::message(&key, &alert)
+    };
+    assert_eq!(cleared_at(119.5, Some(90.0)), "temp of tank stays at 119.5; 90 was normal before");
+    assert_eq!(cleared_at(91.0, Some(90.0)), "temp of tank is back to normal");
+    assert_eq!(cleared_at(119.5, None), "temp of tank is back to normal");
 }
 
 #[test]
