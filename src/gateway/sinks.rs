@@ -51,7 +51,7 @@ pub enum SinkKind {
 }
 
 impl SinkSettings {
-    /// The built-in archive goes with the first [[sink]], which nobody expects who adds one.
+    /// The built-in archive goes with the first `[[sink]]`, which nobody expects who adds one.
     pub const NO_ARCHIVE: &str = "no files are written: the built-in archive is there only while the configuration names no [[sink]]; to \
                                   keep it, add a [[sink]] with name = \"archive\" and type = \"archive\"";
 
