@@ -11,6 +11,7 @@ mod places;
 pub mod status;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -42,6 +43,8 @@ const QUESTION_TIME_MAX: Duration = Duration::from_secs(5);
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(45);
 /// How often the gateway says of itself how it is, when nothing changes.
 const RECORD_EVERY: Duration = Duration::from_secs(60);
+/// Failing for so long, a sink is worth an alert.
+const SINK_FAILS_AFTER: Duration = Duration::from_secs(60);
 /// How soon a change of state is noticed.
 const STATE_CHECK_EVERY: Duration = Duration::from_millis(500);
 
@@ -80,9 +83,10 @@ pub async fn run(
 async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
     let mut last: Option<((Cow<'static, str>, u64), tokio::time::Instant)> = None;
     let mut reports = ReportPacer::default();
+    let mut failing_sinks = FailingSinks::default();
     loop {
         let reported = report_stalls(&sources, &pipeline, &mut reports)
-            .and_then(|()| report_sinks(&sources, &pipeline, &mut reports));
+            .and_then(|()| failing_sinks.report(&sources, &pipeline, &mut reports));
         if reported.is_err() {
             return;
         }
@@ -122,19 +126,34 @@ fn report_stalls(sources: &Sources, pipeline: &Sender<Message>, reports: &mut Re
     Ok(())
 }
 
-/// A sink that does not deliver is an alert for as long as that lasts.
-fn report_sinks(sources: &Sources, pipeline: &Sender<Message>, reports: &mut ReportPacer) -> Result<(), PipelineGone> {
-    let now_ms = u64::try_from(sources.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    for source in &sources.sinks {
-        let Some(error) = source.status.last_error() else { continue };
-        let trouble = Trouble::Sink(source.sink.clone());
-        if reports.is_due(&trouble, now_ms) {
-            let text = format!("the sink {} does not deliver: {error}; what it has not had yet is kept", source.sink);
-            let report = Message::Input(Input::Report(Report::new(trouble, text)));
-            pipeline.send(report).map_err(|_| PipelineGone)?;
+/// Sinks that do not deliver, and since when.
+#[derive(Default)]
+struct FailingSinks(HashMap<String, Instant>);
+
+impl FailingSinks {
+    /// A sink that has not delivered for a while is an alert for as long as that lasts. Vehicles lose their link all the time.
+    fn report(
+        &mut self,
+        sources: &Sources,
+        pipeline: &Sender<Message>,
+        reports: &mut ReportPacer,
+    ) -> Result<(), PipelineGone> {
+        let now_ms = u64::try_from(sources.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let errors: Vec<(&str, String)> = (sources.sinks.iter())
+            .filter_map(|source| Some((source.sink.as_str(), source.status.last_error()?)))
+            .collect();
+        self.0.retain(|name, _| errors.iter().any(|(failing, _)| failing == name));
+        for (name, error) in errors {
+            let since = *self.0.entry(name.to_owned()).or_insert_with(Instant::now);
+            let trouble = Trouble::Sink(name.to_owned());
+            if since.elapsed() >= SINK_FAILS_AFTER && reports.is_due(&trouble, now_ms) {
+                let text = format!("the sink {name} does not deliver: {error}; what it has not had yet is kept");
+                let report = Message::Input(Input::Report(Report::new(trouble, text)));
+                pipeline.send(report).map_err(|_| PipelineGone)?;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<Message>) {

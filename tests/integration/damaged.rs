@@ -96,6 +96,9 @@ fn a_store_that_is_damaged_at_the_start_is_set_aside_and_salvaged() {
     let line = ledger_line(&status, "archive", "raw");
     let lost = line["quarantined"].as_u64().unwrap();
     assert!(lost > 0 && lost < READINGS / 4, "{line}");
+    wait_until("the alert of the loss", || {
+        gateway.alerts().iter().any(|alert| alert["metric"] == "damage" && alert["state"] == "raised")
+    });
     let new_run = status["run"].as_str().unwrap().to_owned();
     let log = std::fs::read_to_string(&gateway.log).unwrap();
     assert_eq!(log.matches("it is set aside").count(), 1);

@@ -317,9 +317,10 @@ impl Pass {
                 if tag != Tag::Alert as u8 {
                     continue;
                 }
-                // Of each alert the first record: what follows it are revisions.
+                // Of each alert the first record: what follows it are revisions. The gateway's own are no matter of readings.
                 if let Some((key, alert)) = alert::read_alert(line)
                     && (alert.state, alert.revision) == (State::Raised, 1)
+                    && key.kind != alert::GATEWAY_KIND
                     && within.contains(&alert.raised_at_ms)
                 {
                     self.replay.comparison().raised(&key);
