@@ -76,8 +76,8 @@ fn link(last: &AlertKey) -> String {
     format!("</api/alerts?after={device}/{metric}/{kind}>; rel=\"next\"")
 }
 
-/// Stricter than in a topic: a header and an address take only these.
-fn encode(text: &str) -> String {
+/// Stricter than in a topic: a header, an address and the path of a request take only these.
+pub fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -2,7 +2,7 @@
 //! much slows nobody but himself.
 
 mod acknowledge;
-mod alerts;
+pub mod alerts;
 pub mod control;
 pub mod ledger;
 mod metrics;

@@ -1,6 +1,5 @@
 //! What an operator asks of the running gateway: `outrider series forget`, `alerts clear`, `sinks drop`, over its control socket.
 
-use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use clap::{Args, Subcommand};
 
 use super::Exit;
 use super::configuration::ConfigArguments;
-use crate::admin::control;
+use crate::admin::{alerts, control};
 use crate::core::topic;
 
 /// Longer than the gateway itself waits for its disk.
@@ -92,7 +91,7 @@ fn delete(place: &Place, what: &str, levels: &[&str]) -> ExitCode {
     let mut path = format!("/api/{what}");
     for level in levels {
         path.push('/');
-        path.push_str(&encode(&topic::percent_decode(level)));
+        path.push_str(&alerts::encode(&topic::percent_decode(level)));
     }
     match ask(&configuration.store.folder, &path) {
         Ok((200, text)) => {
@@ -135,16 +134,4 @@ fn ask(folder: &Path, path: &str) -> io::Result<(u16, String)> {
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(broken)?;
     Ok((code, body.trim_end().to_owned()))
-}
-
-/// A level of a path in a request.
-fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => write!(out, "%{byte:02X}").expect("a string takes everything"),
-        }
-    }
-    out
 }
