@@ -25,29 +25,29 @@ use tokio::task::LocalSet;
 
 use crate::admin::control::{self, ControlSocket};
 use crate::admin::{self, origin::Hosts, status::Sources};
-use crate::core::alert::{AlertTimes, Moment};
+use crate::core::detection::alert::{AlertTimes, Moment};
+use crate::core::detection::monitor::MonitorSettings;
 use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::PipelineSettings;
-use crate::core::watch::WatchSettings;
 use crate::counter::many;
 use crate::descriptors;
 use crate::disk;
-use crate::edge::outbox::Outbox;
-use crate::edge::{self, EdgeBeats, EdgeCounters, EdgeParts, EdgeSettings, Phase};
-use crate::forward::status::Link;
 use crate::handoff::PipelineHandle;
 use crate::heartbeat::{Heartbeat, Watcher};
 use crate::ingest::{ClockState, Ingest, Route};
-use crate::store::announce;
+use crate::mqtt::outbox::Outbox;
+use crate::mqtt::{self, EdgeBeats, EdgeCounters, EdgeParts, EdgeSettings, Phase};
+use crate::pipeline::announce;
+use crate::pipeline::{
+    self, CommitPacing, CommittedSequences, Message, StoreBeats, StoreCounters, StoreParts, StoreThreads, Unstorable,
+};
+use crate::sinks::status::Link;
 use crate::store::lock::{FolderLock, LockError};
 use crate::store::opening::{self, Opened};
 use crate::store::reader::Reader;
 use crate::store::recovery::Recovered;
 use crate::store::retention::Capacity;
 use crate::store::schema::{OpenError, Synchronous};
-use crate::store::threads::{
-    self, CommitPacing, CommittedSequences, Message, StoreBeats, StoreCounters, StoreParts, StoreThreads, Unstorable,
-};
 use crate::store::writer::{Writer, WriterSettings, store_path};
 
 mod sinks;
@@ -70,7 +70,7 @@ pub struct GatewaySettings {
     /// SQLite's layer to the operating system, by name; the usual one unless a test puts its own between.
     pub vfs: Option<String>,
     pub pacing: CommitPacing,
-    pub watch: WatchSettings,
+    pub watch: MonitorSettings,
     pub alerts: AlertTimes,
     /// Whether the system clock is synchronised.
     pub is_synchronised: fn() -> bool,
@@ -299,7 +299,7 @@ pub async fn run(
         beats: EdgeBeats::new(&parts.heartbeat, &parts.beats.committer),
     };
     let local = LocalSet::new();
-    let mut edge = local.spawn_local(edge::run(listener, edge_parts));
+    let mut edge = local.spawn_local(mqtt::run(listener, edge_parts));
     on_ready(ready);
     local
         .run_until(async {
@@ -329,10 +329,10 @@ pub async fn run(
         .await
 }
 
-fn edge_result(ended: Result<Result<(), edge::RouterDead>, tokio::task::JoinError>) -> Result<(), GatewayError> {
+fn edge_result(ended: Result<Result<(), mqtt::RouterDead>, tokio::task::JoinError>) -> Result<(), GatewayError> {
     match ended {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(edge::RouterDead)) => Err(GatewayError::RouterDead),
+        Ok(Err(mqtt::RouterDead)) => Err(GatewayError::RouterDead),
         Err(_) => Err(GatewayError::Ended { thread: "edge" }),
     }
 }
@@ -397,7 +397,7 @@ fn start(
     }
     recovered.alerts.iter().for_each(|alert| outbox.put(announce::message(alert)));
     let counters = Arc::new(StoreCounters::default());
-    let threads = threads::spawn(StoreParts {
+    let threads = pipeline::spawn(StoreParts {
         writer,
         pipeline: judge,
         pacing: settings.pacing,

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot};
 
 pub use budget::{Budget, Place, Share};
 
-use crate::core::alert::{AlertKey, Report};
+use crate::core::detection::alert::{AlertKey, Report};
 use crate::core::reading::Readings;
 
 /// How far the commits of one session have come; shared by the session and the pipeline thread.
@@ -238,7 +238,7 @@ impl<T: From<Input>> PipelineHandle<T> {
         self.send(Input::Farewell(session.number()))
     }
 
-    /// Something is wrong with the gateway itself. Not charged: whoever reports paces it, with [`crate::core::alert::ReportPacer`].
+    /// Something is wrong with the gateway itself. Not charged: whoever reports paces it, with [`crate::core::detection::alert::ReportPacer`].
     pub fn report(&self, report: Report) -> Result<(), PipelineGone> {
         self.send(Input::Report(report))
     }

@@ -2,11 +2,12 @@
 
 pub mod admin;
 pub mod core;
-pub mod edge;
-pub mod forward;
 pub mod gateway;
 pub mod handoff;
 pub mod ingest;
+pub mod mqtt;
+pub mod pipeline;
+pub mod sinks;
 pub mod store;
 
 pub mod clock;

@@ -3,8 +3,8 @@
 use crate::config::host::ID_BYTES_MAX;
 use crate::core::batch::RECORD_BYTES_MAX;
 use crate::core::delivery::PARTITION_KEY_BYTES_MAX;
-use crate::core::session::CLIENT_ID_BYTES_MAX;
-use crate::core::topic::TOPIC_BYTES_MAX;
+use crate::core::mqtt::session::CLIENT_ID_BYTES_MAX;
+use crate::core::mqtt::topic::TOPIC_BYTES_MAX;
 use crate::ingest::{ATTRIBUTES_BYTES_MAX, NAME_BYTES_MAX};
 
 /// `{gateway}/{device}`, whatever both are called.

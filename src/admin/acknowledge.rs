@@ -10,9 +10,9 @@ use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
 use super::alerts;
-use crate::core::alert::{self, AlertKey};
+use crate::core::detection::alert::{self, AlertKey};
 use crate::handoff::{AlertAcknowledgement, Input};
-use crate::store::threads::Message;
+use crate::pipeline::Message;
 
 const BODY_BYTES_MAX: usize = 4096;
 

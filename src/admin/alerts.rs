@@ -7,8 +7,8 @@ use std::fmt::Write;
 
 use rusqlite::Connection;
 
-use crate::core::alert::AlertKey;
-use crate::core::topic;
+use crate::core::detection::alert::AlertKey;
+use crate::core::mqtt::topic;
 
 /// A page ends here, after one alert at least: some hundreds of alerts. Nobody's memory is filled by those who ask and do not read.
 pub const PAGE_BYTES: usize = 128 * 1024;

@@ -22,9 +22,9 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::status::Sources;
 use super::{CONNECTION_TIME_MAX, TEXT, alerts, reply};
-use crate::core::topic;
-use crate::store::operation::{Operation, Outcome};
-use crate::store::threads::Message;
+use crate::core::mqtt::topic;
+use crate::pipeline::Message;
+use crate::pipeline::operation::{Operation, Outcome};
 
 /// Connections served at once; the next ones wait.
 const CONNECTIONS_MAX: usize = 8;
@@ -141,7 +141,7 @@ async fn operate(operation: Operation, pipeline: &Sender<Message>) -> (StatusCod
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::alert::AlertKey;
+    use crate::core::detection::alert::AlertKey;
 
     #[test]
     fn what_is_asked_for_is_told_by_the_path() {

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 
-use crate::core::alert::{Severity, State};
 use crate::core::cursor::CursorState;
+use crate::core::detection::alert::{Severity, State};
 use crate::core::identity::Stream;
 
 /// What became of the records of one stream that one sink was to get.

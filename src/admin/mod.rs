@@ -26,9 +26,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
-use crate::core::alert::{Report, ReportPacer, Trouble};
+use crate::core::detection::alert::{Report, ReportPacer, Trouble};
 use crate::handoff::{Input, PipelineGone};
-use crate::store::threads::Message;
+use crate::pipeline::Message;
 use control::ControlSocket;
 use places::Places;
 use status::{Sources, Status};

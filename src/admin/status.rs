@@ -11,13 +11,13 @@ use super::ledger::{self, Held, LedgerLine, QuarantineSample, StoreView};
 use super::origin::Hosts;
 use crate::core::identity::{RunId, Stream};
 use crate::disk::{self, DiskSpace};
-use crate::edge::{EdgeCounters, Phase};
-use crate::forward::status::ForwardStatus;
 use crate::heartbeat::Watcher;
 use crate::ingest::{self, ClockState};
+use crate::mqtt::{EdgeCounters, Phase};
+use crate::pipeline::StoreCounters;
+use crate::sinks::status::ForwardStatus;
 use crate::store::cursors::EXPIRED_WITH_SINK;
 use crate::store::reader::Reader;
-use crate::store::threads::StoreCounters;
 
 /// A (sink, stream) and what its forwarder shows.
 #[derive(Clone, Debug)]

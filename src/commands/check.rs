@@ -13,14 +13,14 @@ use super::configuration::ConfigArguments;
 use crate::admin::ledger::{self, LedgerLine, StoreView};
 use crate::config::Configuration;
 use crate::config::units::{approximate_size, format_duration};
-use crate::core::detector::limit::Bounds;
-use crate::core::detector::profile::Rule;
+use crate::core::detection::detectors::limit::Bounds;
+use crate::core::detection::detectors::profile::Rule;
 use crate::core::identity::Stream;
 use crate::descriptors::Room;
-use crate::edge::Unrouted;
-use crate::forward::sinks::kinesis_credentials;
 use crate::gateway::{SinkKind, SinkSettings};
 use crate::ingest::Ingest;
+use crate::mqtt::Unrouted;
+use crate::sinks::kinesis::credentials;
 use crate::store::retention::{Capacity, WhenFull};
 use crate::store::schema::{self, OpenError};
 use crate::store::writer::store_path;
@@ -230,8 +230,8 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, view: Option<&St
     let shortage = room.ok().and_then(|room| room.shortage(configuration.edge.connections_max));
     let mut warnings: Vec<String> = shortage.into_iter().collect();
     let is_kinesis = |sink: &SinkSettings| matches!(sink.kind, SinkKind::Kinesis { .. });
-    if configuration.sinks.iter().any(is_kinesis) && !kinesis_credentials::is_any_configured() {
-        warnings.push(kinesis_credentials::REMEDY.to_owned());
+    if configuration.sinks.iter().any(is_kinesis) && !credentials::is_any_configured() {
+        warnings.push(credentials::REMEDY.to_owned());
     }
     if !configuration.has_archive() {
         warnings.push(SinkSettings::NO_ARCHIVE.to_owned());

@@ -15,7 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::problem::Problems;
 
-/// Directives such as `outrider::edge=debug`, for whoever looks for something in particular.
+/// Directives such as `outrider::mqtt=debug`, for whoever looks for something in particular.
 const VARIABLE: &str = "OUTRIDER_LOG";
 
 #[derive(Debug, Args)]
@@ -145,7 +145,7 @@ mod tests {
             filter(Some(LogLevel::Debug), Some("trace")),
             ("aws_config=error,outrider=debug,warn".to_owned(), false)
         );
-        assert_eq!(filter(None, Some("outrider::edge=trace")), ("outrider::edge=trace".to_owned(), false));
+        assert_eq!(filter(None, Some("outrider::mqtt=trace")), ("outrider::mqtt=trace".to_owned(), false));
         assert_eq!(filter(None, Some("=&%")), ("aws_config=error,outrider=info,warn".to_owned(), true));
     }
 }

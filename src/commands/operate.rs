@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use super::Exit;
 use super::configuration::ConfigArguments;
 use crate::admin::{alerts, control};
-use crate::core::topic;
+use crate::core::mqtt::topic;
 
 /// Longer than the gateway itself waits for its disk.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);

@@ -12,9 +12,9 @@ use super::configuration::ConfigArguments;
 use super::logging::LogArguments;
 use super::{Exit, port_holder};
 use crate::config::Configuration;
-use crate::edge;
-use crate::forward::status::Link;
 use crate::gateway::{self, GatewayError, GatewaySettings, Ready, SinkSettings};
+use crate::mqtt;
+use crate::sinks::status::Link;
 use crate::store::lock::LockError;
 
 #[derive(Debug, Args)]
@@ -109,7 +109,7 @@ pub(super) fn with_holder(error: &GatewayError) -> String {
 
 /// Runs the gateway on this thread. A second signal ends the process at once.
 pub fn run(settings: GatewaySettings) -> Result<(), GatewayError> {
-    let runtime = edge::runtime().map_err(GatewayError::system("wait for sockets and timers"))?;
+    let runtime = mqtt::runtime().map_err(GatewayError::system("wait for sockets and timers"))?;
     runtime.block_on(async {
         let stop = first_signal().map_err(GatewayError::system("catch SIGTERM and SIGINT"))?;
         heed_hangups().map_err(GatewayError::system("catch SIGHUP"))?;

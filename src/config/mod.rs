@@ -24,13 +24,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::core::alert::AlertTimes;
-use crate::core::watch::WatchSettings;
-use crate::edge::EdgeSettings;
+use crate::core::detection::alert::AlertTimes;
+use crate::core::detection::monitor::MonitorSettings;
 use crate::gateway::{SinkKind, SinkSettings};
 use crate::ingest::Route;
+use crate::mqtt::EdgeSettings;
+use crate::pipeline::CommitPacing;
 use crate::store::retention::WhenFull;
-use crate::store::threads::CommitPacing;
 use host::Host;
 use problem::{Origin, Problem, Problems};
 pub use raw::Argument;
@@ -74,7 +74,7 @@ pub struct Configuration {
     pub edge: EdgeSettings,
     /// Bytes that may wait for their commit, over all connections.
     pub uncommitted_bytes_max: u32,
-    pub watch: WatchSettings,
+    pub watch: MonitorSettings,
     pub alerts: AlertTimes,
     pub routes: Vec<Route>,
     pub sinks: Vec<SinkSettings>,

@@ -136,7 +136,7 @@ const fn key_of(group: Group, name: &'static str, kind: Kind, fallback: Fallback
 
 use Fallback::{Literal, Otherwise, Required};
 
-/// As [`crate::core::detector::profile`] has them, which a test holds it to.
+/// As [`crate::core::detection::detectors::profile`] has them, which a test holds it to.
 const PROFILE_NAMES: &[&str] = &["off", "temperature", "slow", "driven", "generic", "plant"];
 
 #[rustfmt::skip]

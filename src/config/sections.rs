@@ -9,15 +9,15 @@ use super::raw::{Document, Table};
 use super::reference::Group;
 use super::section::Section;
 use super::{Configuration, StoreConfiguration, sinks};
-use crate::core::alert::{self, AlertTimes, Severity};
-use crate::core::detector::limit::{Bounds, LIMITS_A_METRIC_MAX, Limits};
-use crate::core::detector::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
-use crate::core::watch::WatchSettings;
-use crate::edge::{EdgeSettings, Unrouted};
+use crate::core::detection::alert::{self, AlertTimes, Severity};
+use crate::core::detection::detectors::limit::{Bounds, LIMITS_A_METRIC_MAX, Limits};
+use crate::core::detection::detectors::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
+use crate::core::detection::monitor::MonitorSettings;
 use crate::gateway::SinkSettings;
 use crate::ingest::{Format, Ingest, Route};
+use crate::mqtt::{EdgeSettings, Unrouted};
+use crate::pipeline::CommitPacing;
 use crate::store::retention::WhenFull;
-use crate::store::threads::CommitPacing;
 
 pub struct Reader<'a> {
     pub document: Document,
@@ -43,7 +43,7 @@ impl Reader<'_> {
         let (series_max, alerts) = (self.detection(), self.alert());
         let (routes, limits, profiles) = (self.routes(), self.limits(), self.profiles());
         let sinks = self.sinks(store.as_ref());
-        let watch = WatchSettings { series_max, limits, profiles, ..WatchSettings::default() };
+        let watch = MonitorSettings { series_max, limits, profiles, ..MonitorSettings::default() };
         Some(Configuration {
             file,
             variables,

@@ -8,8 +8,8 @@ use super::reference::Group;
 use super::section::Section;
 use super::units::format_size;
 use crate::core::delivery::{DeliverySettings, Grouping};
-use crate::forward::sinks::kinesis::KinesisConnection;
 use crate::gateway::{SinkKind, SinkSettings};
+use crate::sinks::kinesis::KinesisConnection;
 
 /// Each has a thread, and a cursor in every commit.
 const SINKS_MAX: usize = 16;

@@ -1,9 +1,9 @@
 use super::*;
 use crate::core::delivery::{DeliverySettings, Grouping};
 use crate::core::reading::Readings;
-use crate::edge::Unrouted;
 use crate::gateway::SinkKind;
 use crate::ingest::{ClockState, Decoded, Ingest};
+use crate::mqtt::Unrouted;
 
 fn host() -> Host {
     Host {
@@ -41,7 +41,7 @@ fn nothing_said_is_what_the_parts_take_by_default() {
     assert_eq!(built_in.admin_listen.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9464"));
     assert_eq!(format!("{:?}", built_in.edge), format!("{:?}", EdgeSettings::default()));
     assert_eq!(format!("{:?}", built_in.store.pacing), format!("{:?}", CommitPacing::default()));
-    assert_eq!((built_in.watch, built_in.alerts), (WatchSettings::default(), AlertTimes::default()));
+    assert_eq!((built_in.watch, built_in.alerts), (MonitorSettings::default(), AlertTimes::default()));
     assert_eq!(built_in.routes, Ingest::default_routes());
     assert_eq!(built_in.sinks.len(), 1);
     let SinkKind::Archive { folder, bytes_max, free_percent_min, rotate_after, rotate_bytes } = &built_in.sinks[0].kind
@@ -384,7 +384,7 @@ fn metrics_have_profiles_of_their_own() {
         let problems = wrong(text).join("\n");
         assert!(problems.contains(problem), "{problems}");
     }
-    let names = crate::core::detector::profile::Profile::ALL.map(|profile| profile.name);
+    let names = crate::core::detection::detectors::profile::Profile::ALL.map(|profile| profile.name);
     let like = reference::key(reference::Group::Profile, "like");
     assert!(names.iter().all(|name| like.kind.to_string().contains(&format!("\"{name}\""))), "{}", like.kind);
 }

@@ -9,19 +9,19 @@ mod unstored;
 pub use times::ClockNotice;
 pub use unstored::Storing;
 
-use super::alert::{
-    self, ALERTS_VERSION, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, ClearedReason, Flag, Heard, Holder,
-    Moment, Report, ReportPacer, Severity,
-};
 use super::batch::Tag;
 use super::batch::varint::{self, Cursor};
-use super::detector::hold::Holds;
-use super::detector::{Detector, Findings, Kinds, Verdict};
-use super::devices::Publisher;
 use super::identity::{RunId, Stream};
 use super::reading::{Reading, Readings, TimeQuality};
 use super::record::{self, AnomalyPart};
-use super::watch::{Arrival, DEVICE_METRIC, LATE_AFTER_MS, Place, Watch, WatchSettings};
+use crate::core::detection::alert::{
+    self, ALERTS_VERSION, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, ClearedReason, Flag, Heard, Holder,
+    Moment, Report, ReportPacer, Severity,
+};
+use crate::core::detection::detectors::hold::Holds;
+use crate::core::detection::detectors::{Detector, Findings, Kinds, Verdict};
+use crate::core::detection::devices::Publisher;
+use crate::core::detection::monitor::{Arrival, DEVICE_METRIC, LATE_AFTER_MS, Monitor, MonitorSettings, Place};
 use open::OpenBatch;
 use times::{Receipts, WrongClocks};
 use unstored::Unstored;
@@ -136,7 +136,7 @@ struct SnapshotRound {
 pub struct PipelineSettings {
     pub gateway: String,
     pub run: RunId,
-    pub watch: WatchSettings,
+    pub watch: MonitorSettings,
     pub alerts: AlertTimes,
     pub last_raw_sequence: u64,
     pub last_anomaly_sequence: u64,
@@ -150,7 +150,7 @@ pub struct Pipeline {
     gateway: String,
     raw: OpenBatch,
     anomalies: OpenBatch,
-    watch: Watch,
+    watch: Monitor,
     receipts: Receipts,
     wrong_clocks: WrongClocks,
     book: AlertBook,
@@ -187,7 +187,7 @@ impl Pipeline {
             gateway: record::escape(&settings.gateway),
             raw: OpenBatch::new(Stream::Raw, settings.last_raw_sequence),
             anomalies: OpenBatch::new(Stream::Anomalies, settings.last_anomaly_sequence),
-            watch: Watch::new(settings.watch),
+            watch: Monitor::new(settings.watch),
             receipts: Receipts::default(),
             wrong_clocks: WrongClocks::default(),
             book: AlertBook::new(&settings.gateway, settings.alerts),
@@ -216,7 +216,7 @@ impl Pipeline {
         self.run
     }
 
-    pub fn watch(&self) -> &Watch {
+    pub fn watch(&self) -> &Monitor {
         &self.watch
     }
 
@@ -256,10 +256,15 @@ impl Pipeline {
     }
 
     /// Restores a part of the state as a snapshot has it.
-    pub fn restore(&mut self, chunk: &[u8], now: Moment) -> Result<RestoredPart, super::watch::RestoreError> {
+    pub fn restore(
+        &mut self,
+        chunk: &[u8],
+        now: Moment,
+    ) -> Result<RestoredPart, crate::core::detection::monitor::RestoreError> {
         match chunk {
             [ALERTS_VERSION, rest @ ..] => {
-                self.restore_alerts_part(&mut Cursor { rest }, now).ok_or(super::watch::RestoreError::Damaged)?;
+                self.restore_alerts_part(&mut Cursor { rest }, now)
+                    .ok_or(crate::core::detection::monitor::RestoreError::Damaged)?;
                 Ok(RestoredPart::Alerts)
             }
             _ => self.watch.restore(chunk, now).map(|left_out| RestoredPart::Series { left_out }),

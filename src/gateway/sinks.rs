@@ -15,14 +15,14 @@ use crate::admin::status::SinkSource;
 use crate::core::delivery::DeliverySettings;
 use crate::core::identity::Stream;
 use crate::core::record;
-use crate::forward::forwarder::{self, ForwarderParts};
-use crate::forward::sinks::archive::{self, ArchiveSettings, ArchiverParts};
-use crate::forward::sinks::archive_folder::ArchiveFolder;
-use crate::forward::sinks::kinesis::{self, KinesisConnection, KinesisSink};
-use crate::forward::status::{ForwardStatus, Link};
 use crate::heartbeat::{Beat, Heartbeat};
+use crate::pipeline::{CommittedSequences, Message};
+use crate::sinks::archive::folder::ArchiveFolder;
+use crate::sinks::archive::{self, ArchiveSettings, ArchiverParts};
+use crate::sinks::forwarder::{self, ForwarderParts};
+use crate::sinks::kinesis::{self, KinesisConnection, KinesisSink};
+use crate::sinks::status::{ForwardStatus, Link};
 use crate::store::reader::Reader;
-use crate::store::threads::{CommittedSequences, Message};
 use crate::store::writer::Writer;
 
 #[derive(Clone, Debug)]

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
     use crate::config::host::Host;
     use crate::config::{Configuration, Sources};
-    use crate::core::topic;
+    use crate::core::mqtt::topic;
     use crate::ingest::{ClockState, Decoded, Ingest};
     use proptest::prelude::*;
 

@@ -4,7 +4,7 @@ use super::NAME_BYTES_MAX;
 use super::collect::{Collected, Field, Value};
 use super::route::Matched;
 use super::time;
-use crate::core::alert;
+use crate::core::detection::alert;
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality, pack_attribute};
 
 /// Attributes of one reading, in bytes; more are refused.

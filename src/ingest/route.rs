@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::core::topic::{self, TOPIC_BYTES_MAX};
+use crate::core::mqtt::topic::{self, TOPIC_BYTES_MAX};
 
 /// How a payload is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

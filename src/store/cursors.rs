@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::operation::DroppedSink;
 use crate::core::cursor::CursorState;
 use crate::core::identity::Stream;
+use crate::pipeline::operation::DroppedSink;
 
 /// A record that a sink refused for good.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use super::reader::Reader;
 use super::recovery::{self, Recovered};
 use super::schema::OpenError;
 use super::writer::{Writer, WriterSettings};
-use crate::core::alert::Moment;
+use crate::core::detection::alert::Moment;
 use crate::core::identity::Stream;
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 

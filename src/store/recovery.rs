@@ -6,8 +6,8 @@
 use rusqlite::Connection;
 
 use super::reader::{HeldBatch, ReadError, Reader};
-use crate::core::alert::{self, Moment};
 use crate::core::batch::{Decoder, Stored};
+use crate::core::detection::alert::{self, Moment};
 use crate::core::identity::Stream;
 use crate::core::pipeline::{AlertRow, Pipeline, RestoredPart};
 
@@ -124,10 +124,10 @@ fn restore_alerts(db: &Connection, pipeline: &mut Pipeline, now: Moment) -> rusq
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::detection::monitor::MonitorSettings;
     use crate::core::identity::RunId;
     use crate::core::pipeline::PipelineSettings;
     use crate::core::reading::{Reading, Readings};
-    use crate::core::watch::WatchSettings;
     use crate::store::retention::Capacity;
     use crate::store::schema::Synchronous;
     use crate::store::writer::{CommitInput, Writer, WriterSettings};
@@ -142,10 +142,10 @@ mod tests {
     }
 
     fn pipeline(run: u8, writer: &Writer) -> Pipeline {
-        pipeline_of(run, writer, WatchSettings::default())
+        pipeline_of(run, writer, MonitorSettings::default())
     }
 
-    fn pipeline_of(run: u8, writer: &Writer, watch: WatchSettings) -> Pipeline {
+    fn pipeline_of(run: u8, writer: &Writer, watch: MonitorSettings) -> Pipeline {
         Pipeline::new(PipelineSettings {
             gateway: "g".to_owned(),
             run: RunId([run; 8]),
@@ -215,7 +215,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (run, series_max, known) in [(1, 600, 0), (2, 10, 10), (3, 600, 10)] {
             let mut writer = Writer::open(&settings(folder.path()), RunId([run; 8])).expect("a store");
-            let mut pipeline = pipeline_of(run, &writer, WatchSettings { series_max, ..WatchSettings::default() });
+            let mut pipeline = pipeline_of(run, &writer, MonitorSettings { series_max, ..MonitorSettings::default() });
             let mut reader = Reader::open(&settings(folder.path()).path, None).expect("a reader");
             assert_eq!(recover(&mut reader, &mut pipeline, at(i64::from(run))).expect("readable").series, known);
             if run == 1 {

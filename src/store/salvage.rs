@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use super::committer::StoreCounters;
 use super::quarantine;
 use super::reader::{HeldBatch, ReadError, Reader};
 use super::retention::Capacity;
 use super::schema;
-use super::threads::Message;
 use super::writer::{WriterSettings, store_path};
 use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::SealedBatch;
 use crate::disk;
+use crate::pipeline::Message;
+use crate::pipeline::committer::StoreCounters;
 
 /// A batch of a damaged store on its way into the new one; without one, how far the damaged store has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,6 @@ use rusqlite::{Connection, params};
 
 use super::ballast::Ballast;
 use super::cursors::{CursorChange, Cursors};
-use super::operation::DroppedSink;
 use super::quarantine::{self, Head};
 use super::reader::FileId;
 use super::retention::{self, Capacity, Deleted, Needed, Room};
@@ -21,6 +20,7 @@ use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::{Sealed, SealedBatch};
 use crate::disk;
 use crate::handoff::Undecodable;
+use crate::pipeline::operation::DroppedSink;
 
 /// How a payload is stored.
 pub const CODEC_LZ4: i64 = 1;

@@ -9,9 +9,9 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use outrider::core::detector::Findings;
+use outrider::core::detection::detectors::Findings;
+use outrider::core::detection::monitor::{Arrival, Monitor, MonitorSettings};
 use outrider::core::reading::Reading;
-use outrider::core::watch::{Arrival, Watch, WatchSettings};
 
 /// Counts what is allocated.
 struct Counting;
@@ -61,7 +61,7 @@ fn watched(
     metrics: &[&str],
     seconds: std::ops::Range<i64>,
     step_ms: i64,
-    watch: &mut Watch,
+    watch: &mut Monitor,
 ) -> usize {
     let mut findings = Findings::default();
     let mut flagged = 0;
@@ -117,8 +117,8 @@ fn best_and_median(mut rounds: Vec<f64>) -> (f64, f64) {
     (rounds[0], rounds[rounds.len() / 2])
 }
 
-fn settings(series_max: usize) -> WatchSettings {
-    WatchSettings { series_max, ..WatchSettings::default() }
+fn settings(series_max: usize) -> MonitorSettings {
+    MonitorSettings { series_max, ..MonitorSettings::default() }
 }
 
 fn main() {
@@ -128,7 +128,7 @@ fn main() {
     const ROUNDS: i64 = 15;
     let names = devices(SERIES);
     let readings = SERIES * ROUND_S as usize;
-    let mut watch = Watch::new(settings(SERIES));
+    let mut watch = Monitor::new(settings(SERIES));
     let mut windows = HashMap::new();
     watched(&names, &METRICS[..1], 0..WARM_S, 1_000, &mut watch);
     reference(&names, 0..30, &mut windows);
@@ -157,7 +157,7 @@ fn main() {
     {
         let names = devices(series / metrics);
         let before = ALLOCATED.load(Ordering::Relaxed);
-        let mut watch = Watch::new(settings(series));
+        let mut watch = Monitor::new(settings(series));
         watched(&names, &METRICS[..metrics], 0..steps, step_ms, &mut watch);
         let bytes = ALLOCATED.load(Ordering::Relaxed) - before;
         println!(

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use outrider::pipeline::CommitPacing;
 use outrider::store::schema::{self, Synchronous};
-use outrider::store::threads::CommitPacing;
 use outrider::store::writer::store_path;
 
 use crate::archive;

@@ -319,7 +319,7 @@ fn numbers_that_are_stored_nowhere_raise_an_alert() {
 #[test]
 #[ignore = "run by unrouted_publishes_can_be_rejected"]
 fn rejecting_gateway() {
-    run_in_this_process(|settings| settings.edge.unrouted = outrider::edge::Unrouted::Reject);
+    run_in_this_process(|settings| settings.edge.unrouted = outrider::mqtt::Unrouted::Reject);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use outrider::forward::status::Link;
 use outrider::gateway::{self, Ready};
+use outrider::sinks::status::Link;
 use outrider::store::retention::Capacity;
 use tokio::sync::watch;
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use outrider::core::identity::RunId;
-use outrider::forward::status::Link;
+use outrider::sinks::status::Link;
 use outrider::store::retention::Capacity;
 use outrider::store::schema::{self, Synchronous};
 use outrider::store::writer::{Writer, WriterSettings, store_path};

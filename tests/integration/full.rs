@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use outrider::core::identity::{RunId, Stream};
 use outrider::core::pipeline::{Pipeline, PipelineSettings};
-use outrider::forward::status::Link;
+use outrider::sinks::status::Link;
 use outrider::store::retention::{Capacity, WhenFull};
 use outrider::store::schema::Synchronous;
 use outrider::store::writer::{CommitInput, CommitReport, Writer, WriterSettings, store_path};

@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use outrider::forward::status::Link;
 use outrider::gateway::{self, GatewayError, GatewaySettings, Ready};
+use outrider::sinks::status::Link;
 use tokio::sync::{oneshot, watch};
 
 pub struct InProcess {

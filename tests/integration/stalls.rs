@@ -6,7 +6,7 @@ use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
 
 use outrider::heartbeat::STALLED_AFTER;
-use outrider::store::threads::CommitPacing;
+use outrider::pipeline::CommitPacing;
 
 use crate::client::{Client, frame, publish_packet};
 use crate::gateway::{DEADLINE, get, wait_until};

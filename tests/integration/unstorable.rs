@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use outrider::config::host::Host;
 use outrider::config::{Configuration, Sources};
-use outrider::forward::status::Link;
 use outrider::gateway::{GatewayError, GatewaySettings};
+use outrider::sinks::status::Link;
 use outrider::store::retention::{Capacity, WhenFull};
 use outrider::store::schema;
 use outrider::store::writer::store_path;

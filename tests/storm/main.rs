@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use outrider::config::host::Host;
 use outrider::config::{Configuration, Sources};
-use outrider::core::watch::WatchSettings;
+use outrider::core::detection::monitor::MonitorSettings;
 use outrider::gateway::GatewaySettings;
 
 use crate::client::{Client, Options};
@@ -75,7 +75,7 @@ fn gateway_on_a_bad_disk() {
 /// The metric that has a limit, which is broken in the middle.
 const LIMITED: &str = "reactor_temperature";
 
-fn watch_with_a_limit() -> WatchSettings {
+fn watch_with_a_limit() -> MonitorSettings {
     let text = format!("store.path = 'unused'\n[[limit]]\nmetric = '{LIMITED}'\nmax = 100.0");
     Configuration::parse(Path::new("test"), &text, &Sources::default(), &Host::read()).unwrap().watch
 }

@@ -16,7 +16,7 @@ use firmware_sim::vehicle::Metric;
 use serde::Deserialize;
 
 use crate::core::identity::Stream;
-use crate::forward::sinks::archive_folder::SUFFIX;
+use crate::sinks::archive::folder::SUFFIX;
 
 /// What the devices, and the subscriber, know.
 #[derive(Debug)]

@@ -120,9 +120,9 @@ mod tests {
     use firmware_sim::timeline::Timeline;
 
     use super::*;
-    use crate::core::detector::Findings;
+    use crate::core::detection::detectors::Findings;
+    use crate::core::detection::monitor::{Arrival, Monitor, MonitorSettings};
     use crate::core::reading::Reading;
-    use crate::core::watch::{Arrival, Watch, WatchSettings};
 
     const LIVE_S: u64 = 600;
     /// After a fault the ten-second window still has it inside.
@@ -134,7 +134,7 @@ mod tests {
 
     /// Second of each reading that stands out.
     fn found(vehicle: &Vehicle, name: &str, faults: &[BoundFault], metric: Metric, end_s: u64) -> Vec<u64> {
-        let mut watch = Watch::new(WatchSettings::default());
+        let mut watch = Monitor::new(MonitorSettings::default());
         let mut findings = Findings::default();
         let judge = |&second: &u64| {
             let reading = Reading::at(

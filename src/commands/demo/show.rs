@@ -15,7 +15,7 @@ use super::matching::{AlertHeard, Heard, Scoreboard};
 use super::narrate;
 use super::schedule::Plan;
 use super::screen::{Screen, count, short_time};
-use crate::forward::status::Link;
+use crate::sinks::status::Link;
 
 /// Figures are told so long after the vehicles are live, and after each cut began.
 const LIVE_TOLD_AFTER: Duration = Duration::from_secs(2);

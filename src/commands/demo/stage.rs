@@ -9,9 +9,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::host::Host;
 use crate::config::{Argument, Configuration, Sources};
-use crate::edge;
-use crate::forward::status::Link;
 use crate::gateway::{self, GatewayError, GatewaySettings, Ready, SinkKind};
+use crate::mqtt;
+use crate::sinks::status::Link;
 
 /// The administration interface's usual port, where it is free.
 const ADMIN_PORT: u16 = 9464;
@@ -59,7 +59,7 @@ impl Stage {
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let runtime = edge::runtime().map_err(GatewayError::system("wait for sockets and timers"))?;
+        let runtime = mqtt::runtime().map_err(GatewayError::system("wait for sockets and timers"))?;
         let gateways_link = link.clone();
         let work = move || {
             let on_ready = |place| {

@@ -1,9 +1,9 @@
 //! What the times of a device's readings say of the time that went by.
 
-use crate::core::alert::Moment;
+use crate::core::detection::alert::Moment;
+use crate::core::detection::window::JUMP_MS;
 use crate::core::identity::RunId;
 use crate::core::reading::TimeQuality;
-use crate::core::window::JUMP_MS;
 
 #[derive(Clone, Copy, Debug)]
 struct Last {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::core::alert::{ALERTS_MAX, AlertKey, State};
+use crate::core::detection::alert::{ALERTS_MAX, AlertKey, State};
 
 /// Rows that are kept. What is raised now always has its row; when there are too many, rows of what is over are given up first.
 const ROWS_MAX: usize = 5 * ALERTS_MAX;

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::{ErrorCode, OptionalExtension};
 
 use crate::config::problem::Problems;
-use crate::core::alert::{self, State};
 use crate::core::batch::{Decoder, Stored, Tag};
-use crate::core::detector::profile::{Profile, Profiles};
+use crate::core::detection::alert::{self, State};
+use crate::core::detection::detectors::profile::{Profile, Profiles};
 use crate::core::identity::Stream;
 use crate::store::reader::{HeldBatch, ReadError, Reader};
 use crate::store::schema::{self, OpenError};

@@ -18,11 +18,11 @@ use clap::ValueEnum;
 
 use super::input::Files;
 use super::progress::Progress;
-use crate::core::detector::{Finding, Findings};
+use crate::core::detection::detectors::{Finding, Findings};
+use crate::core::detection::monitor::{Arrival, Missed, Monitor, MonitorSettings};
+use crate::core::detection::window::{Admission, JUMP_MS, Sample, Window};
 use crate::core::reading::Reading;
 use crate::core::record;
-use crate::core::watch::{Arrival, Missed, Watch, WatchSettings};
-use crate::core::window::{Admission, JUMP_MS, Sample, Window};
 
 /// A longer line is malformed: memory stays bounded whatever the file is.
 const LINE_BYTES_MAX: usize = 1 << 20;
@@ -57,7 +57,7 @@ const LIKE_SECONDS: std::ops::Range<i64> = 500_000_000..100_000_000_000;
 /// Reads the files one after the other, or standard input, and prints to standard output.
 pub fn run_files(
     files: &[PathBuf],
-    settings: WatchSettings,
+    settings: MonitorSettings,
     format: Format,
     unit: Option<Unit>,
 ) -> Result<(), DetectError> {
@@ -118,7 +118,7 @@ pub struct Seen {
 pub fn run(
     input: impl BufRead,
     (output, mut errors): (impl Write, impl Write),
-    settings: WatchSettings,
+    settings: MonitorSettings,
     format: Format,
     unit: Option<Unit>,
     mut progress: Option<&mut Progress>,
@@ -170,7 +170,7 @@ pub fn run(
 
 /// The detectors, with the lines' time as their clock.
 struct Replay {
-    watch: Watch,
+    watch: Monitor,
     findings: Findings,
     json: bool,
     now_ms: Option<i64>,
@@ -182,9 +182,9 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(settings: WatchSettings, json: bool) -> Replay {
+    fn new(settings: MonitorSettings, json: bool) -> Replay {
         Replay {
-            watch: Watch::new(settings),
+            watch: Monitor::new(settings),
             findings: Findings::default(),
             json,
             now_ms: None,
@@ -445,7 +445,7 @@ mod tests {
     fn detect(input: &str, stats: bool) -> (String, String) {
         let (mut output, mut errors) = (Vec::new(), Vec::new());
         let format = if stats { Format::Statistics } else { Format::Rows };
-        run(input.as_bytes(), (&mut output, &mut errors), WatchSettings::default(), format, None, None)
+        run(input.as_bytes(), (&mut output, &mut errors), MonitorSettings::default(), format, None, None)
             .expect("memory takes everything");
         (String::from_utf8(output).expect("text"), String::from_utf8(errors).expect("text"))
     }
@@ -496,7 +496,7 @@ mod tests {
         let rows = |input: &str, unit| {
             let (mut output, mut errors) = (Vec::new(), Vec::new());
             let outputs = (&mut output, &mut errors);
-            run(input.as_bytes(), outputs, WatchSettings::default(), Format::Statistics, unit, None).expect("memory");
+            run(input.as_bytes(), outputs, MonitorSettings::default(), Format::Statistics, unit, None).expect("memory");
             (String::from_utf8(output).expect("text"), String::from_utf8(errors).expect("text"))
         };
         let (output, errors) = rows("s,1795465865,1\ns,1795465866,1\n", None);

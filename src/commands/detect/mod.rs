@@ -19,7 +19,7 @@ use clap::{ArgGroup, Args};
 
 use super::Exit;
 use super::configuration;
-use crate::core::detector::profile::{Profile, Profiles};
+use crate::core::detection::detectors::profile::{Profile, Profiles};
 pub use lines::{Format, Unit, run};
 
 const HELP: &str = "\
@@ -62,13 +62,13 @@ pub struct DetectArguments {
     /// Print the ten-second window of every reading instead: series,timestamp_ms,n,mean,std
     #[arg(long, conflicts_with_all = ["profile", "json"])]
     stats: bool,
-    /// Watch every series with this profile, whatever its name: off, temperature, slow, driven, generic, plant
+    /// Monitor every series with this profile, whatever its name: off, temperature, slow, driven, generic, plant
     #[arg(long, value_name = "NAME", value_parser = profile_of)]
     profile: Option<Profile>,
     /// Print one JSON object per line, with the spread and the reason
     #[arg(long)]
     json: bool,
-    /// Watch with the profiles and limits of this configuration; else with what is built in. With --from-store: as changed
+    /// Monitor with the profiles and limits of this configuration; else with what is built in. With --from-store: as changed
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Replay what the local store holds, and say how the alerts would differ

@@ -7,13 +7,13 @@
 
 use std::collections::HashMap;
 
-use crate::core::alert::{self, AlertTimes, Moment};
 use crate::core::batch::{Damaged, Decoder, Stored};
+use crate::core::detection::alert::{self, AlertTimes, Moment};
+use crate::core::detection::monitor::{LATE_AFTER_MS, MonitorSettings};
+use crate::core::detection::window::JUMP_MS;
 use crate::core::identity::RunId;
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::core::reading::Reading;
-use crate::core::watch::{LATE_AFTER_MS, WatchSettings};
-use crate::core::window::JUMP_MS;
 
 use super::clock::{Clock, Passage};
 use super::comparison::{Comparison, Side};
@@ -30,7 +30,7 @@ const DEVICES_MAX: usize = 50_000;
 /// How readings are watched, and what becomes of alerts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
-    pub watch: WatchSettings,
+    pub watch: MonitorSettings,
     pub alerts: AlertTimes,
 }
 

@@ -12,8 +12,8 @@ use serde_json::json;
 use super::comparison::Tally;
 use super::from_store::{Found, Plan};
 use crate::config::units::approximate_duration;
-use crate::core::alert::AlertKey;
-use crate::forward::sinks::archive_folder::civil;
+use crate::core::detection::alert::AlertKey;
+use crate::sinks::archive::folder::civil;
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;

@@ -7,8 +7,8 @@ use firmware_sim::vehicle::{Metric, Vehicle};
 use super::*;
 use crate::commands::detect;
 use crate::core::batch::{Decoder, Stored};
-use crate::core::detector::limit::{Bounds, Limits};
-use crate::core::detector::profile::{Profile, Profiles, Rule};
+use crate::core::detection::detectors::limit::{Bounds, Limits};
+use crate::core::detection::detectors::profile::{Profile, Profiles, Rule};
 
 struct Gateway {
     pipeline: Pipeline,
@@ -21,7 +21,7 @@ struct Gateway {
     chunks: Vec<SnapshotChunk>,
 }
 
-fn pipeline(run: u8, watch: WatchSettings) -> Pipeline {
+fn pipeline(run: u8, watch: MonitorSettings) -> Pipeline {
     Pipeline::new(PipelineSettings {
         gateway: "g".to_owned(),
         run: RunId([run; 8]),
@@ -34,7 +34,7 @@ fn pipeline(run: u8, watch: WatchSettings) -> Pipeline {
 
 impl Gateway {
     fn start(start_wall_ms: i64) -> Gateway {
-        let mut pipeline = pipeline(1, WatchSettings::default());
+        let mut pipeline = pipeline(1, MonitorSettings::default());
         pipeline.listen_from(Moment { wall_ms: start_wall_ms, steady_ms: 0 });
         Gateway {
             pipeline,
@@ -111,7 +111,7 @@ impl Gateway {
         self.collect();
         self.start_wall_ms = self.now().wall_ms + off_ms;
         self.steady_ms = 0;
-        self.pipeline = pipeline(2, WatchSettings::default());
+        self.pipeline = pipeline(2, MonitorSettings::default());
         let now = self.now();
         self.pipeline.listen_from(now);
         for chunk in &self.chunks {
@@ -347,7 +347,7 @@ fn live_and_replayed_the_verdicts_are_the_same_across_a_restart_too() {
         }
         let (mut rows, mut errors) = (Vec::new(), Vec::new());
         let format = detect::Format::Rows;
-        detect::run(file.as_bytes(), (&mut rows, &mut errors), WatchSettings::default(), format, None, None)
+        detect::run(file.as_bytes(), (&mut rows, &mut errors), MonitorSettings::default(), format, None, None)
             .expect("memory");
         let rows = String::from_utf8(rows).expect("text");
         let replayed: BTreeSet<(String, i64, String)> = rows
@@ -427,7 +427,7 @@ fn a_limit_that_was_set_is_as_severe_as_was_said() {
         };
         let profiles = Profiles::new(own.map(rule).into_iter().collect());
         let mut gateway = Gateway::start(WALL_MS);
-        gateway.pipeline = pipeline(1, WatchSettings { limits, profiles, ..WatchSettings::default() });
+        gateway.pipeline = pipeline(1, MonitorSettings { limits, profiles, ..MonitorSettings::default() });
         gateway.publish(1, "d", "vibration", value);
         let body = gateway.alerts.remove("d/vibration/limit").expect("raised");
         alert::read_alert(body.as_bytes()).expect("an alert").1.severity
@@ -441,7 +441,7 @@ fn a_limit_that_was_set_is_as_severe_as_was_said() {
 #[test]
 fn more_series_than_are_watched_are_one_alert_that_clears() {
     let mut gateway = Gateway::start(WALL_MS);
-    gateway.pipeline = pipeline(1, WatchSettings { series_max: 3, ..WatchSettings::default() });
+    gateway.pipeline = pipeline(1, MonitorSettings { series_max: 3, ..MonitorSettings::default() });
     for _ in 0..90 {
         (0..6).for_each(|device| gateway.publish(1, &format!("d{device}"), "temp", 20.0));
         gateway.advance(1);
@@ -503,7 +503,7 @@ fn after_a_long_silence_the_same_trouble_is_not_called_normal() {
 #[test]
 fn the_alert_of_a_series_that_gives_way_is_cleared() {
     let mut gateway = Gateway::start(WALL_MS);
-    gateway.pipeline = pipeline(1, WatchSettings { series_max: 3, ..WatchSettings::default() });
+    gateway.pipeline = pipeline(1, MonitorSettings { series_max: 3, ..MonitorSettings::default() });
     let run = |gateway: &mut Gateway, level: f64, seconds: u64| {
         for second in 0..seconds {
             (0..3).for_each(|n| gateway.publish(1, &format!("d{n}"), "temp", around(level, second)));
@@ -533,7 +533,7 @@ fn series_that_come_during_a_snapshot_do_not_cost_it_the_alerts() {
     gateway.chunks.clear();
     gateway.pipeline.tick(gateway.now());
     gateway.pipeline.begin_snapshot();
-    for n in 0..crate::core::watch::CHUNK_SERIES {
+    for n in 0..crate::core::detection::monitor::CHUNK_SERIES {
         let now = gateway.now();
         let mut readings = Readings::default();
         readings.push(&Reading::at(now.wall_ms, "truck", &format!("m{n}"), 1.0));

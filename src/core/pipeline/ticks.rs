@@ -1,8 +1,8 @@
 //! What time alone brings: silence, a crowd of series, the end of alerts, the next snapshot.
 
 use super::*;
-use crate::core::alert::{ClearedReason, Trouble};
-use crate::core::watch::Missed;
+use crate::core::detection::alert::{ClearedReason, Trouble};
+use crate::core::detection::monitor::Missed;
 
 /// How often the state of all detectors is written anew.
 const SNAPSHOT_EVERY_MS: u64 = 60_000;

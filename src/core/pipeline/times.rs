@@ -1,9 +1,9 @@
 //! Times that cannot be true: those of devices, and our own.
 
 use super::*;
-use crate::core::alert::{REPORT_EVERY_MS, Trouble};
+use crate::core::detection::alert::{REPORT_EVERY_MS, Trouble};
+use crate::core::detection::monitor::Place;
 use crate::core::reading::{ClockFault, DeviceTime, TimeQuality};
-use crate::core::watch::Place;
 
 /// Devices whose wrong clocks are told by name.
 const TOLD_MAX: usize = 16;

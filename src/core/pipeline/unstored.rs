@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::*;
-use crate::core::alert::ALERTS_MAX;
+use crate::core::detection::alert::ALERTS_MAX;
 
 /// What the store takes at present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 use super::*;
-use crate::core::alert::Moment;
-use crate::core::detector::limit::{Bounds, Limits};
+use crate::core::detection::alert::Moment;
+use crate::core::detection::detectors::limit::{Bounds, Limits};
+use crate::core::detection::monitor::MonitorSettings;
 use crate::core::identity::RunId;
 use crate::core::pipeline::PipelineSettings;
 use crate::core::reading::{Reading, Readings};
-use crate::core::watch::WatchSettings;
 use crate::store::opening::{self, Opened};
 use crate::store::retention::Capacity;
 use crate::store::schema::Synchronous;
@@ -13,7 +13,7 @@ use crate::store::writer::{CommitInput, Writer, WriterSettings};
 const MINUTE: i64 = 60;
 
 fn setting(limit: Option<f64>) -> Setting {
-    let mut watch = WatchSettings::default();
+    let mut watch = MonitorSettings::default();
     if let Some(high) = limit {
         watch.limits = Limits::new(vec![("temp".to_owned(), Bounds { high: Some(high), ..Bounds::NONE })]);
     }
@@ -45,7 +45,7 @@ fn gateway_runs(folder: &Path, run: u8, from: i64, until: i64, value: impl Fn(&s
     let pipeline = PipelineSettings {
         gateway: "g".to_owned(),
         run: RunId([run; 8]),
-        watch: WatchSettings::default(),
+        watch: MonitorSettings::default(),
         alerts: Default::default(),
         last_raw_sequence: 0,
         last_anomaly_sequence: 0,

@@ -1,7 +1,7 @@
 use super::*;
 use crate::commands::detect::comparison::Tally;
 use crate::core::batch::BatchEncoder;
-use crate::core::detector::limit::{Bounds, Limits};
+use crate::core::detection::detectors::limit::{Bounds, Limits};
 use crate::core::reading::Attributes;
 use crate::core::reading::TimeQuality;
 
@@ -10,7 +10,7 @@ const SECOND: RunId = RunId([2; 8]);
 const HOUR_MS: i64 = 3_600_000;
 
 fn setting() -> Setting {
-    Setting { watch: WatchSettings::default(), alerts: AlertTimes::default() }
+    Setting { watch: MonitorSettings::default(), alerts: AlertTimes::default() }
 }
 
 fn batch(readings: impl Iterator<Item = (i64, f64, TimeQuality)>) -> Vec<u8> {
@@ -87,7 +87,7 @@ fn an_alert_goes_on_while_the_gateway_is_away() {
 
 #[test]
 fn what_a_limit_adds_is_new_and_what_a_profile_takes_is_gone() {
-    use crate::core::detector::profile::{Profile, Profiles};
+    use crate::core::detection::detectors::profile::{Profile, Profiles};
     let mut bounded = setting();
     bounded.watch.limits = Limits::new(vec![("temp".to_owned(), Bounds { high: Some(91.9), ..Bounds::NONE })]);
     let mut off = setting();

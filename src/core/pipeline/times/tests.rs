@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::alert::AlertTimes;
 use crate::core::batch::{Decoder, Stored};
-use crate::core::detector::limit::{Bounds, Limits};
+use crate::core::detection::alert::AlertTimes;
+use crate::core::detection::detectors::limit::{Bounds, Limits};
 
 const WALL_MS: i64 = 1_700_000_000_000;
 const HOUR_MS: i64 = 3_600_000;
@@ -24,13 +24,13 @@ struct Gateway {
     readings: Vec<(i64, i64, Option<DeviceTime>)>,
 }
 
-fn watch_settings() -> WatchSettings {
+fn watch_settings() -> MonitorSettings {
     let limits = vec![
         ("temperature".to_owned(), Bounds { high: Some(90.0), ..Bounds::NONE }),
         // Not watched otherwise.
         ("altitude".to_owned(), Bounds { high: Some(90.0), ..Bounds::NONE }),
     ];
-    WatchSettings { limits: Limits::new(limits), ..WatchSettings::default() }
+    MonitorSettings { limits: Limits::new(limits), ..MonitorSettings::default() }
 }
 
 impl Gateway {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::core::batch::{Decoder, Stored};
-use crate::core::detector::limit::{Bounds, Limits};
+use crate::core::detection::detectors::limit::{Bounds, Limits};
 use crate::core::reading::Reading;
 
 const METRIC: &str = "level";
@@ -10,7 +10,7 @@ fn pipeline() -> Pipeline {
     Pipeline::new(PipelineSettings {
         gateway: "g".to_owned(),
         run: RunId([1; 8]),
-        watch: WatchSettings { limits, ..WatchSettings::default() },
+        watch: MonitorSettings { limits, ..MonitorSettings::default() },
         alerts: AlertTimes::default(),
         last_raw_sequence: 0,
         last_anomaly_sequence: 0,

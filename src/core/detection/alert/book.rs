@@ -1,0 +1,508 @@
+//! The life of alerts: raised once, updated at a bounded rate, acknowledged, cleared by good readings, gone a while later.
+//!
+//! Nothing but readings says that all is well again: while none come, an alert stays raised and says that it is stale. What clears and
+//! comes back within ten minutes needs good readings for twice as long each time, so that a value that wanders about its line wakes
+//! nobody twice a minute; the alert says that it does.
+
+mod heard;
+pub(in crate::core) mod snapshot;
+
+pub use heard::Heard;
+
+use hashbrown::{Equivalent, HashMap};
+
+use super::hearing::{Hearing, Listener, Word, as_i64};
+use super::shares::{Place, Shares};
+use super::{
+    Alert, AlertChange, AlertKey, ClearedReason, Flag, GATEWAY_KIND, Holder, Moment, OVER_AFTER_MS, Report, Severity,
+    State, Trouble, What,
+};
+use crate::core::detection::detectors::{Detector, Kinds};
+use crate::core::detection::monitor::DEVICE_METRIC;
+use crate::core::detection::silence::Rhythm;
+use crate::core::identity::RunId;
+
+/// Durations of an alert's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlertTimes {
+    /// After good readings for so long it clears.
+    pub clear_after_ms: u64,
+    /// Cleared for so long, it is gone.
+    pub remove_after_ms: u64,
+    /// An alert that only goes on is not updated more often.
+    pub update_every_ms: u64,
+    /// Nothing heard for so long at least, or for five of the series' intervals, it is stale.
+    pub stale_after_ms: u64,
+    /// Nothing heard for so long, nobody waits for the series any more.
+    pub silent_max_ms: u64,
+    /// Gone for so long, it is forgotten that it was there.
+    pub forget_after_ms: u64,
+}
+
+impl Default for AlertTimes {
+    fn default() -> Self {
+        AlertTimes {
+            clear_after_ms: 30_000,
+            remove_after_ms: 60_000,
+            update_every_ms: 5_000,
+            stale_after_ms: 30_000,
+            silent_max_ms: 7 * 24 * 3_600_000,
+            forget_after_ms: 600_000,
+        }
+    }
+}
+
+/// The kind of an alert whose expected value is a bound.
+const LIMIT: &str = Detector::Limit.alert_kind();
+/// Series of one device that are in trouble within so long of each other are one trouble, and a worse one.
+const COMPANY_MS: u64 = 10_000;
+/// Metrics of a device that are remembered for that.
+const COMPANY_MAX: usize = 8;
+/// Each return doubles the good time that clears an alert, so often at the most.
+const DOUBLINGS_MAX: u32 = 4;
+
+/// After a start, whoever was silent before it is given so long before it is forgotten.
+const FORGET_GRACE_MS: u64 = 3_600_000;
+
+/// Where an alert is in its life; steady times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Raised, until its series is well again.
+    Raised,
+    /// Raised by the gateway itself, and over when it has not been reported again by then; [`u64::MAX`] until a person has seen it.
+    Reported {
+        until_ms: u64,
+    },
+    Cleared {
+        since_ms: u64,
+    },
+    /// Its message is removed; that it was there is remembered.
+    Gone {
+        since_ms: u64,
+    },
+}
+
+impl Phase {
+    fn reported(stays: bool, now: Moment) -> Phase {
+        Phase::Reported { until_ms: if stays { u64::MAX } else { now.steady_ms + OVER_AFTER_MS } }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    alert: Alert,
+    phase: Phase,
+    changed_ms: u64,
+    hearing: Hearing,
+    holder: Holder,
+}
+
+/// A key that is looked for, without a copy of its texts.
+#[derive(Hash)]
+struct KeyRef<'a> {
+    device: &'a str,
+    metric: &'a str,
+    kind: &'a str,
+}
+
+impl Equivalent<AlertKey> for KeyRef<'_> {
+    fn equivalent(&self, key: &AlertKey) -> bool {
+        (self.device, self.metric, self.kind) == (&*key.device, &*key.metric, &*key.kind)
+    }
+}
+
+/// All alerts that are raised, or were not long ago: at most one a series and kind, and [`super::ALERTS_MAX`] in all.
+#[derive(Clone, Debug, Default)]
+pub struct AlertBook {
+    times: AlertTimes,
+    gateway: String,
+    entries: HashMap<AlertKey, Entry>,
+    unraised: u64,
+    shares: Shares,
+    /// Since when we listen, by the steady clock: what was not heard before is no silence.
+    listening_ms: i64,
+    /// What a snapshot says of alerts that are not restored yet.
+    remembered: HashMap<AlertKey, Hearing>,
+    remembered_at_ms: i64,
+    /// Metrics of each device that were flagged within [`COMPANY_MS`], and when.
+    company: HashMap<String, Vec<(String, u64)>>,
+}
+
+impl AlertBook {
+    pub fn new(gateway: &str, times: AlertTimes) -> AlertBook {
+        AlertBook { times, gateway: gateway.to_owned(), listening_ms: i64::MIN, ..AlertBook::default() }
+    }
+
+    /// The listener was away until now.
+    pub fn listen_from(&mut self, now: Moment) {
+        self.listening_ms = now.signed_steady_ms();
+    }
+
+    fn listener(&self) -> Listener {
+        Listener { since_ms: self.listening_ms, stale_after_ms: self.times.stale_after_ms }
+    }
+
+    /// Takes up an alert that the store holds, with what is known of its series' rhythm. What was heard of it before counts.
+    pub fn restore(&mut self, key: AlertKey, alert: Alert, rhythm: Option<Rhythm>, now: Moment) {
+        let since_ms = now.steady_ms;
+        let phase = match alert.state {
+            State::Cleared => Phase::Cleared { since_ms },
+            State::Raised if key.kind == GATEWAY_KIND => {
+                let stays = [Trouble::Alerts, Trouble::Damage].iter().any(|trouble| trouble.name() == key.metric);
+                Phase::reported(stays && alert.acknowledged_by.is_none(), now)
+            }
+            State::Raised => Phase::Raised,
+        };
+        // A change after the snapshot was no good reading.
+        let remembered = self.remembered.remove(&key).filter(|_| alert.updated_at_ms <= self.remembered_at_ms);
+        let hearing = remembered.unwrap_or_else(|| {
+            let heard_at_ms = alert.stale_since_ms.unwrap_or(alert.updated_at_ms);
+            Hearing::restored(now, heard_at_ms, rhythm, self.times.silent_max_ms)
+        });
+        let holder = Holder::default();
+        self.entries.insert(key, Entry { alert, phase, changed_ms: since_ms, hearing, holder });
+    }
+
+    /// Whose an alert is that was restored.
+    pub fn restore_holder(&mut self, key: &AlertKey, holder: Holder) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            self.shares.take(&key.device, holder);
+            entry.holder = holder;
+        }
+    }
+
+    pub fn raised(&self) -> usize {
+        self.entries.values().filter(|entry| entry.is_raised()).count()
+    }
+
+    /// What was flagged and raised no alert because there are too many.
+    pub fn unraised(&self) -> u64 {
+        self.unraised
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// An alert as it stands, unless it is gone.
+    pub fn current(&self, key: &AlertKey) -> Option<&Alert> {
+        self.entries.get(key).filter(|entry| !matches!(entry.phase, Phase::Gone { .. })).map(|entry| &entry.alert)
+    }
+
+    /// Something was flagged.
+    pub fn flag(&mut self, now: Moment, flag: &Flag<'_>, changes: &mut Vec<AlertChange>) {
+        let wanted = KeyRef { device: flag.device, metric: flag.metric, kind: flag.kind };
+        let is_raised = self.entries.get(&wanted).is_some_and(Entry::is_raised);
+        if flag.is_pending && !is_raised {
+            return;
+        }
+        let key =
+            AlertKey { device: flag.device.to_owned(), metric: flag.metric.to_owned(), kind: flag.kind.to_owned() };
+        if !self.entries.contains_key(&key) {
+            if !self.has_place(now, flag, changes) {
+                self.unraised += 1;
+                return;
+            }
+            self.shares.take(flag.device, flag.holder);
+        }
+        let severity = self.severity(now, flag);
+        let listener = self.listener();
+        let heard = flag.rhythm.map_or(now.wall_ms, |rhythm| wall_of(now, rhythm.heard_ms));
+        let known = self.entries.get_mut(&key);
+        if let Some(entry) = known.filter(|entry| entry.is_raised()) {
+            entry.hearing.hear(now, listener, flag.rhythm, Word::Bad);
+            entry.hearing.limits |= flag.limits;
+            entry.holder.is_stranger &= flag.holder.is_stranger;
+            entry.hearing.heard_at_ms = heard;
+            let before = entry.alert.severity;
+            if entry.update(now, flag, severity, self.times.update_every_ms) {
+                let what = if entry.alert.severity > before { What::Escalated } else { What::Updated };
+                changes.push(AlertChange { key, what, alert: Some(entry.alert.clone()) });
+            }
+            return;
+        }
+        let returns = self.entries.get(&key).map_or(0, |entry| entry.alert.returns.saturating_add(1));
+        let alert = Alert { returns, ..Alert::raised(&self.gateway, now, flag, severity) };
+        changes.push(AlertChange { key: key.clone(), what: What::Raised, alert: Some(alert.clone()) });
+        let hearing = Hearing::new(now, heard, flag.rhythm, flag.limits);
+        let (changed_ms, holder) = (now.steady_ms, flag.holder);
+        self.entries.insert(key, Entry { alert, phase: Phase::Raised, changed_ms, hearing, holder });
+    }
+
+    /// It is over, and not because of readings. Returns whether it was raised.
+    pub fn clear(
+        &mut self,
+        now: Moment,
+        key: &AlertKey,
+        reason: ClearedReason,
+        changes: &mut Vec<AlertChange>,
+    ) -> bool {
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.is_raised()) else { return false };
+        entry.clear(now, Some(reason));
+        changes.push(AlertChange { key: key.clone(), what: What::Cleared, alert: Some(entry.alert.clone()) });
+        true
+    }
+
+    /// All that the store holds is restored. Returns the silences that are raised, by device and metric.
+    pub fn restored(&mut self) -> impl Iterator<Item = (&str, &str)> {
+        self.remembered = HashMap::new();
+        let gaps = |key: &AlertKey| key.kind == Detector::Gap.alert_kind();
+        let raised = self.entries.iter().filter(move |(key, entry)| gaps(key) && entry.is_raised());
+        raised.map(|(key, _)| (key.device.as_str(), key.metric.as_str()))
+    }
+
+    /// Something is wrong with the gateway itself, or still is. Never one too many: what there can be is known.
+    pub fn report(&mut self, now: Moment, report: &Report, identity: (RunId, u64), changes: &mut Vec<AlertChange>) {
+        let key = report.trouble.key();
+        if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.is_raised()) {
+            entry.phase = Phase::reported(report.trouble.stays() && entry.alert.acknowledged_by.is_none(), now);
+            entry.alert.count += 1;
+            if entry.alert.text.as_deref() != Some(&report.text) && now.steady_ms >= entry.changed_ms + OVER_AFTER_MS {
+                entry.alert.text = Some(report.text.clone());
+                entry.change(now);
+                changes.push(AlertChange { key, what: What::Updated, alert: Some(entry.alert.clone()) });
+            }
+            return;
+        }
+        let severity = report.trouble.severity();
+        let flag = Flag {
+            device: &key.device,
+            metric: &key.metric,
+            kind: &key.kind,
+            detectors: &[],
+            severity,
+            severity_max: severity,
+            value: f64::NAN,
+            expected: None,
+            score: 1.0,
+            run: identity.0,
+            position: identity.1,
+            is_held: true,
+            rhythm: None,
+            limits: 0,
+            is_pending: false,
+            holder: Holder::default(),
+        };
+        let returns = self.entries.get(&key).map_or(0, |entry| entry.alert.returns.saturating_add(1));
+        let text = Some(report.text.clone());
+        let alert = Alert { returns, text, ..Alert::raised(&self.gateway, now, &flag, severity) };
+        changes.push(AlertChange { key: key.clone(), what: What::Raised, alert: Some(alert.clone()) });
+        let phase = Phase::reported(report.trouble.stays(), now);
+        let hearing = Hearing::new(now, now.wall_ms, None, 0);
+        let (changed_ms, holder) = (now.steady_ms, Holder::default());
+        self.entries.insert(key, Entry { alert, phase, changed_ms, hearing, holder });
+    }
+
+    /// Whether there is a place for a further alert, for which another one may have to give way.
+    fn has_place(&mut self, now: Moment, flag: &Flag<'_>, changes: &mut Vec<AlertChange>) -> bool {
+        let Some(full) = self.shares.full_for(flag, self.entries.len()) else { return true };
+        if self.shares.is_look_due(now.steady_ms) {
+            let others = self.entries.iter().filter(|(key, _)| key.kind != GATEWAY_KIND);
+            self.shares.look(now.steady_ms, others.map(|(key, entry)| Place::of(key, entry)));
+        }
+        while let Some(key) = self.shares.next_for(flag, full) {
+            // It may have gone by itself.
+            let Some(mut entry) = self.entries.remove(&key) else { continue };
+            self.shares.leave(&key.device, entry.holder);
+            let is_gone = matches!(entry.phase, Phase::Gone { .. });
+            if entry.is_raised() {
+                self.unraised += 1;
+                entry.clear(now, Some(ClearedReason::Displaced));
+                let what = What::Cleared;
+                changes.push(AlertChange { key: key.clone(), what, alert: Some(entry.alert) });
+            }
+            if !is_gone {
+                changes.push(AlertChange { key, what: What::Gone, alert: None });
+            }
+            return true;
+        }
+        false
+    }
+
+    /// By its score; one more if another series of the device is in trouble too; never more than the series may have.
+    fn severity(&mut self, now: Moment, flag: &Flag<'_>) -> Severity {
+        if flag.is_held {
+            return flag.severity.min(flag.severity_max);
+        }
+        let company = self.company.entry(flag.device.to_owned()).or_default();
+        company.retain(|(metric, at_ms)| metric != flag.metric && now.steady_ms <= at_ms + COMPANY_MS);
+        // How grave a limit is has been said.
+        let is_worse = !company.is_empty() && flag.kind != LIMIT;
+        let severity = if is_worse { flag.severity.worse() } else { flag.severity };
+        company.truncate(COMPANY_MAX - 1);
+        company.push((flag.metric.to_owned(), now.steady_ms));
+        severity.min(flag.severity_max)
+    }
+
+    /// A person has seen it. Said twice, it is news once.
+    pub fn acknowledge(&mut self, now: Moment, key: &AlertKey, by: &str, changes: &mut Vec<AlertChange>) -> bool {
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| !matches!(entry.phase, Phase::Gone { .. })) else {
+            return false;
+        };
+        if entry.alert.acknowledged_by.as_deref() != Some(by) {
+            entry.alert.acknowledged_by = Some(by.to_owned());
+            if matches!(entry.phase, Phase::Reported { .. }) {
+                entry.phase = Phase::reported(false, now);
+            }
+            entry.change(now);
+            changes.push(AlertChange { key: key.clone(), what: What::Acknowledged, alert: Some(entry.alert.clone()) });
+        }
+        true
+    }
+
+    /// It is over for all of these, and not because of readings. Returns how many of them were raised.
+    pub fn clear_all(
+        &mut self,
+        now: Moment,
+        is_one: impl Fn(&AlertKey) -> bool,
+        reason: ClearedReason,
+        changes: &mut Vec<AlertChange>,
+    ) -> usize {
+        let raised = self.entries.iter().filter(|(key, entry)| entry.is_raised() && is_one(key));
+        let mut keys: Vec<AlertKey> = raised.map(|(key, _)| key.clone()).collect();
+        keys.sort_unstable_by(|a, b| (&a.metric, &a.kind).cmp(&(&b.metric, &b.kind)));
+        for key in &keys {
+            let entry = self.entries.get_mut(key).expect("just found");
+            entry.clear(now, Some(reason));
+            changes.push(AlertChange { key: key.clone(), what: What::Cleared, alert: Some(entry.alert.clone()) });
+        }
+        keys.len()
+    }
+
+    /// Time has gone by: who is silent has nothing to say of now, what was cleared goes. Sorted, so that the same events give the same
+    /// records.
+    pub fn tick(&mut self, now: Moment, changes: &mut Vec<AlertChange>) {
+        self.company.retain(|_, metrics| metrics.iter().any(|(_, at_ms)| now.steady_ms <= at_ms + COMPANY_MS));
+        let strangers = self.entries.values().filter(|entry| entry.holder.is_stranger).count();
+        self.shares.tick(now.steady_ms, strangers);
+        let now_ms = now.signed_steady_ms();
+        let mut due: Vec<AlertKey> = self
+            .entries
+            .iter()
+            .filter(|(key, entry)| now_ms >= self.due_ms(key, entry))
+            .map(|(key, _)| key.clone())
+            .collect();
+        due.sort_by(|a, b| (&a.device, &a.metric, &a.kind).cmp(&(&b.device, &b.metric, &b.kind)));
+        for key in due {
+            let is_forgotten = now_ms >= self.forgotten_ms(&self.entries[&key]);
+            let mut what = What::Cleared;
+            let entry = self.entries.get_mut(&key).expect("just found");
+            match entry.phase {
+                Phase::Raised if is_forgotten => entry.clear(now, Some(ClearedReason::Forgotten)),
+                Phase::Raised => {
+                    what = What::Stale;
+                    entry.alert.stale_since_ms = Some(entry.hearing.heard_at_ms);
+                    entry.change(now);
+                }
+                Phase::Reported { .. } => entry.clear(now, None),
+                Phase::Cleared { .. } => {
+                    entry.phase = Phase::Gone { since_ms: now.steady_ms };
+                    changes.push(AlertChange { key, what: What::Gone, alert: None });
+                    continue;
+                }
+                Phase::Gone { .. } => {
+                    self.entries.remove(&key);
+                    continue;
+                }
+            }
+            changes.push(AlertChange { key, what, alert: Some(entry.alert.clone()) });
+        }
+    }
+
+    /// When the next phase of an alert begins, if nothing happens.
+    fn due_ms(&self, key: &AlertKey, entry: &Entry) -> i64 {
+        let is_silence = key.kind == Detector::Gap.alert_kind();
+        match entry.phase {
+            Phase::Raised if is_silence || entry.alert.stale_since_ms.is_some() => self.forgotten_ms(entry),
+            Phase::Raised => entry.hearing.stale_at_ms(self.listener()).min(self.forgotten_ms(entry)),
+            Phase::Reported { until_ms } => as_i64(until_ms),
+            Phase::Cleared { since_ms } => as_i64(since_ms + self.times.remove_after_ms),
+            Phase::Gone { since_ms } => as_i64(since_ms + self.times.forget_after_ms),
+        }
+    }
+
+    fn forgotten_ms(&self, entry: &Entry) -> i64 {
+        let grace_ms = as_i64(FORGET_GRACE_MS.min(self.times.silent_max_ms));
+        entry.hearing.forgotten_at_ms(self.times.silent_max_ms).max(self.listening_ms.saturating_add(grace_ms))
+    }
+}
+
+impl<'a> Place<'a> {
+    fn of(key: &'a AlertKey, entry: &Entry) -> Place<'a> {
+        Place { key, holder: entry.holder, severity: entry.alert.severity, is_raised: entry.is_raised() }
+    }
+}
+
+impl AlertTimes {
+    /// For how long good readings must have come.
+    fn clear_after_ms(&self, alert: &Alert) -> u64 {
+        self.clear_after_ms << alert.returns.min(DOUBLINGS_MAX)
+    }
+}
+
+/// A time of the steady clock, for people.
+fn wall_of(now: Moment, steady_ms: i64) -> i64 {
+    now.wall_ms.saturating_sub(now.signed_steady_ms().saturating_sub(steady_ms).max(0))
+}
+
+impl Entry {
+    fn is_raised(&self) -> bool {
+        matches!(self.phase, Phase::Raised | Phase::Reported { .. })
+    }
+
+    fn clear(&mut self, now: Moment, reason: Option<ClearedReason>) {
+        self.alert.cleared_reason = reason;
+        self.alert.stale_since_ms = None;
+        self.alert.state = State::Cleared;
+        self.alert.cleared_at_ms = Some(now.wall_ms);
+        self.change(now);
+        self.phase = Phase::Cleared { since_ms: now.steady_ms };
+    }
+
+    /// Flagged again; whether that is worth a revision now.
+    fn update(&mut self, now: Moment, flag: &Flag<'_>, severity: Severity, every_ms: u64) -> bool {
+        let alert = &mut self.alert;
+        alert.count += 1;
+        if !flag.is_pending && is_graver(alert, flag, severity) {
+            alert.value = flag.value;
+            alert.expected = if flag.kind == LIMIT { flag.expected } else { alert.expected.or(flag.expected) };
+        }
+        alert.score = if flag.is_pending { alert.score } else { alert.score.max(flag.score) };
+        let mut news = alert.stale_since_ms.take().is_some();
+        for name in flag.detectors {
+            if alert.detectors.iter().all(|known| known != name) {
+                alert.detectors.push((*name).to_owned());
+                news = true;
+            }
+        }
+        if severity > alert.severity && !flag.is_pending {
+            alert.severity = severity;
+            news = true;
+        }
+        if !news && now.steady_ms < self.changed_ms + every_ms {
+            return false;
+        }
+        self.change(now);
+        true
+    }
+
+    fn change(&mut self, now: Moment) {
+        self.alert.revision += 1;
+        self.alert.updated_at_ms = now.wall_ms;
+        self.changed_ms = now.steady_ms;
+    }
+}
+
+/// Whether the alert should tell of this reading rather than of the one that it tells of: the farthest from what was normal before the
+/// trouble, or, beyond a limit, the farthest beyond. On the way back the trouble itself would seem to have been normal.
+fn is_graver(alert: &Alert, flag: &Flag<'_>, severity: Severity) -> bool {
+    match alert.expected {
+        _ if flag.kind == LIMIT && severity != alert.severity => severity > alert.severity,
+        _ if flag.kind == LIMIT => flag.score >= alert.score,
+        Some(expected) => (flag.value - expected).abs() >= (alert.value - expected).abs(),
+        None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! Values that are wrong by themselves, whatever the series did before.
+
+use std::sync::Arc;
+
+use super::profile::Profile;
+use super::{Detector, Finding, short};
+use crate::core::detection::alert::Severity;
+
+/// Above this a value's square is no number any more: such values are reported, and kept out of all statistics.
+const MAGNITUDE_MAX: f64 = 1e100;
+/// Limits of one metric: each has a bit.
+pub const LIMITS_A_METRIC_MAX: usize = 64;
+
+/// What a metric's values may be. There is no bound by default: whether a value is in Celsius or Fahrenheit is unknown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bounds {
+    /// On which devices: a name in which `*` stands for anything; on all without it.
+    pub device: Option<String>,
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+    /// Instead of the profile's.
+    pub sentinels: Option<Vec<f64>>,
+    pub severity: Severity,
+    /// How long a bound has to be exceeded before that raises an alert, by the device's own times.
+    pub hold_ms: u64,
+    /// What a value has to be within again for its alert to clear; the bounds themselves without them.
+    pub clear_low: Option<f64>,
+    pub clear_high: Option<f64>,
+}
+
+impl Bounds {
+    pub const NONE: Bounds = Bounds {
+        device: None,
+        low: None,
+        high: None,
+        sentinels: None,
+        severity: Severity::Major,
+        hold_ms: 0,
+        clear_low: None,
+        clear_high: None,
+    };
+
+    pub fn is_for(&self, device: &str) -> bool {
+        self.device.as_deref().is_none_or(|pattern| is_like(device.as_bytes(), pattern.as_bytes()))
+    }
+
+    /// The bound that a value is beyond.
+    fn exceeded(&self, value: f64) -> Option<f64> {
+        self.low.filter(|&low| value < low).or(self.high.filter(|&high| value > high))
+    }
+
+    /// Whether a value is within what clears an alert.
+    fn clears(&self, value: f64) -> bool {
+        self.clear_low.or(self.low).is_none_or(|low| value >= low)
+            && self.clear_high.or(self.high).is_none_or(|high| value <= high)
+    }
+}
+
+/// Whether a name matches a pattern in which `*` stands for anything. Goes back to the last `*` only, so it costs at most their product.
+fn is_like(name: &[u8], pattern: &[u8]) -> bool {
+    let (mut at, mut pattern_at) = (0, 0);
+    let mut last_star = None;
+    while at < name.len() {
+        match pattern.get(pattern_at) {
+            Some(b'*') => {
+                last_star = Some((pattern_at, at));
+                pattern_at += 1;
+            }
+            Some(byte) if *byte == name[at] => (at, pattern_at) = (at + 1, pattern_at + 1),
+            _ => {
+                let Some((star, taken)) = last_star else { return false };
+                last_star = Some((star, taken + 1));
+                (at, pattern_at) = (taken + 1, star + 1);
+            }
+        }
+    }
+    pattern[pattern_at..].iter().all(|byte| *byte == b'*')
+}
+
+/// The bounds of metrics by their whole names; one that is not there has none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Limits(Arc<[(String, Vec<Bounds>)]>);
+
+impl Limits {
+    /// Those of one metric stay in their order, at most [`LIMITS_A_METRIC_MAX`].
+    pub fn new(limits: Vec<(String, Bounds)>) -> Limits {
+        let mut metrics: Vec<(String, Vec<Bounds>)> = Vec::new();
+        for (metric, bounds) in limits {
+            match metrics.iter_mut().find(|(known, _)| *known == metric) {
+                Some((_, all)) => all.push(bounds),
+                None => metrics.push((metric, vec![bounds])),
+            }
+        }
+        metrics.iter().for_each(|(_, all)| assert!(all.len() <= LIMITS_A_METRIC_MAX, "each has a bit"));
+        metrics.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Limits(metrics.into())
+    }
+
+    /// Tells these limits from others.
+    pub fn fingerprint(&self) -> u64 {
+        let text = format!("{self:?}");
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+    }
+
+    /// In the order of the metrics' names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Bounds)> {
+        self.0.iter().flat_map(|(metric, all)| all.iter().map(move |bounds| (metric.as_str(), bounds)))
+    }
+
+    pub fn of(&self, metric: &str) -> &[Bounds] {
+        match self.0.binary_search_by(|(known, _)| known.as_str().cmp(metric)) {
+            Ok(at) => &self.0[at].1,
+            Err(_) => &[],
+        }
+    }
+}
+
+/// What is wrong with a value by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// Statistics may see it.
+    pub is_usable: bool,
+    /// Of the limits of its metric those that hold for its device, that are exceeded, and that it does not clear; a bit each.
+    pub limits: u64,
+    pub exceeded: u64,
+    pub uncleared: u64,
+    /// Without any limit; how grave is known of a value that cannot be one.
+    pub finding: Option<Finding>,
+    pub severity: Severity,
+}
+
+/// A limit that is exceeded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Exceeded {
+    pub severity: Severity,
+    pub score: f64,
+    /// Nothing of a value that cannot be one.
+    pub bound: Option<f64>,
+}
+
+/// Whether there is nothing to say of a value without limits.
+pub fn is_plain(value: f64, profile: &Profile) -> bool {
+    value.abs() <= MAGNITUDE_MAX && !profile.sentinels.contains(&value)
+}
+
+/// Judges a value by itself.
+pub fn judge(value: f64, device: &str, profile: &Profile, bounds: &[Bounds]) -> Judged {
+    let mut judged =
+        Judged { is_usable: true, limits: 0, exceeded: 0, uncleared: 0, finding: None, severity: Severity::Minor };
+    let (mut has_own_sentinels, mut own_sentinel) = (false, None);
+    for (at, bounds) in bounds.iter().enumerate().filter(|(_, bounds)| bounds.is_for(device)) {
+        let bit = 1 << at;
+        judged.limits |= bit;
+        judged.exceeded |= if bounds.exceeded(value).is_some() { bit } else { 0 };
+        judged.uncleared |= if bounds.clears(value) { 0 } else { bit };
+        if let Some(sentinels) = &bounds.sentinels {
+            has_own_sentinels = true;
+            own_sentinel = own_sentinel.max(sentinels.contains(&value).then_some(bounds.severity));
+        }
+    }
+    let is_sentinel = own_sentinel.is_some() || !has_own_sentinels && profile.sentinels.contains(&value);
+    let reason = match value {
+        value if value.is_nan() => "the value is not a number".to_owned(),
+        value if value.is_infinite() => "the value is infinite".to_owned(),
+        value if value.abs() > MAGNITUDE_MAX => "the value is too large to watch".to_owned(),
+        value if is_sentinel => format!("{} is how such a sensor reports its own failure", short(value)),
+        _ => {
+            judged.finding = gravest(value, bounds, judged.exceeded).map(|exceeded| exceeded.finding(value));
+            return judged;
+        }
+    };
+    (judged.is_usable, judged.exceeded) = (false, 0);
+    judged.severity = own_sentinel.unwrap_or(Severity::Minor);
+    judged.finding = Some(Finding { detector: Detector::Limit, score: 1.0, expected: None, spread: None, reason });
+    judged
+}
+
+/// The gravest of some limits that a value exceeds: of equally grave ones that which it exceeds by more.
+pub fn gravest(value: f64, bounds: &[Bounds], exceeded: u64) -> Option<Exceeded> {
+    let of = |(at, bounds): (usize, &Bounds)| {
+        let bound = bounds.exceeded(value).filter(|_| exceeded & 1 << at != 0)?;
+        let score = 1.0 + (value - bound).abs() / bound.abs().max(1.0);
+        Some(Exceeded { severity: bounds.severity, score, bound: Some(bound) })
+    };
+    let all = bounds.iter().enumerate().filter_map(of);
+    all.max_by(|a, b| a.severity.cmp(&b.severity).then(a.score.total_cmp(&b.score)))
+}
+
+impl Exceeded {
+    fn finding(self, value: f64) -> Finding {
+        let bound = self.bound.unwrap_or(value);
+        let side = if value < bound { "below the lower limit" } else { "above the upper limit" };
+        let reason = format!("{side} {}", short(bound));
+        Finding { detector: Detector::Limit, score: self.score, expected: self.bound, spread: None, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_wrong_by_itself_is_found() {
+        let bounds = [Bounds { low: Some(-40.0), high: Some(100.0), ..Bounds::NONE }];
+        let judge = |value, profile: &Profile, bounds: &[Bounds]| judge(value, "d", profile, bounds).finding;
+        let found = |value, profile| judge(value, profile, &bounds).map(|finding| finding.reason);
+        assert_eq!(found(20.0, &Profile::TEMPERATURE), None);
+        assert_eq!(
+            found(-127.0, &Profile::TEMPERATURE).as_deref(),
+            Some("-127 is how such a sensor reports its own failure")
+        );
+        assert_eq!(judge(-127.0, &Profile::GENERIC, &[]), None);
+        assert_eq!(found(f64::NAN, &Profile::DRIVEN).as_deref(), Some("the value is not a number"));
+        assert_eq!(found(f64::NEG_INFINITY, &Profile::DRIVEN).as_deref(), Some("the value is infinite"));
+        assert_eq!(found(-1e200, &Profile::DRIVEN).as_deref(), Some("the value is too large to watch"));
+        assert_eq!(found(-41.0, &Profile::DRIVEN).as_deref(), Some("below the lower limit -40"));
+        assert_eq!(judge(150.0, &Profile::DRIVEN, &bounds).map(|finding| finding.score), Some(1.5));
+    }
+
+    #[test]
+    fn a_metric_has_its_own_bounds_and_sentinels() {
+        let sentinels = Bounds { sentinels: Some(vec![85.0]), ..Bounds::NONE };
+        let cold = Bounds { high: Some(-18.0), ..Bounds::NONE };
+        let limits = Limits::new(vec![("freezer".to_owned(), cold), ("boiler_temp".to_owned(), sentinels.clone())]);
+        assert_eq!(limits.of("freezer")[0].high, Some(-18.0));
+        assert_eq!((limits.of("boiler"), limits.of("boiler_temp")), (&[][..], &[sentinels.clone()][..]));
+        let is_usable = |value, bounds: &[Bounds]| judge(value, "d", &Profile::TEMPERATURE, bounds).is_usable;
+        assert!(is_usable(-127.0, std::slice::from_ref(&sentinels)), "named ones replace the profile's");
+        assert!(!is_usable(85.0, &[sentinels.clone(), Bounds::NONE]));
+        assert!(!is_usable(-127.0, &[]));
+        assert!(!is_usable(-127.0, &[Bounds { device: Some("other".to_owned()), ..sentinels }]));
+    }
+
+    #[test]
+    fn how_grave_a_limit_is_does_not_depend_on_where_zero_lies() {
+        for (high, value) in [(-18.0, 13.0), (0.0, 3.1), (8.0, 9.0), (100.0, 1e6)] {
+            let bounds = [Bounds { high: Some(high), ..Bounds::NONE }];
+            assert_eq!(gravest(value, &bounds, 1).map(|exceeded| exceeded.severity), Some(Severity::Major), "{high}");
+        }
+    }
+
+    #[test]
+    fn of_several_limits_the_gravest_counts_on_the_devices_that_it_is_for() {
+        let limit = |high, severity| Bounds { high: Some(high), severity, ..Bounds::NONE };
+        let device = Some("freezer-*".to_owned());
+        let bounds = [
+            limit(8.0, Severity::Minor),
+            Bounds { device, ..limit(12.0, Severity::Critical) },
+            Bounds { clear_high: Some(5.0), ..limit(10.0, Severity::Warning) },
+        ];
+        let judged = |value, device| {
+            let judged = judge(value, device, &Profile::SLOW, &bounds);
+            let gravest = gravest(value, &bounds, judged.exceeded);
+            (judged.exceeded, judged.uncleared, gravest.map(|gravest| (gravest.severity, gravest.bound)))
+        };
+        assert_eq!(judged(4.0, "freezer-1"), (0, 0, None));
+        assert_eq!(judged(6.0, "freezer-1"), (0, 0b100, None));
+        assert_eq!(judged(13.0, "freezer-1"), (0b111, 0b111, Some((Severity::Critical, Some(12.0)))));
+        assert_eq!(judged(13.0, "fridge"), (0b101, 0b101, Some((Severity::Minor, Some(8.0)))));
+    }
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        let like = |name: &str, pattern: &str| is_like(name.as_bytes(), pattern.as_bytes());
+        for (name, pattern) in [("a", "*"), ("", "*"), ("freezer-1", "freezer-*"), ("a-b-c", "a*-c"), ("aab", "*ab")] {
+            assert!(like(name, pattern), "{name} {pattern}");
+        }
+        for (name, pattern) in [("freezer", "freezer-*"), ("x-freezer-1", "freezer-*"), ("ab", "a"), ("a", "")] {
+            assert!(!like(name, pattern), "{name} {pattern}");
+        }
+        assert!(!like(&"a".repeat(128), &format!("{}b", "*a".repeat(60))));
+    }
+}

@@ -1,0 +1,234 @@
+//! How a series is watched, by the name of its metric.
+//!
+//! Thresholds are in usual sizes of each statistic. They were set so that a sensor raises less than one false alarm in two days on
+//! simulated thermostats, tanks and their faults, and none on real coolant and intake temperatures; a driven signal needs more because
+//! whoever drives moves it within a second.
+
+use std::sync::Arc;
+
+use crate::core::detection::alert::Severity;
+
+/// What the ten-second level is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Baseline {
+    /// The last minutes.
+    Rolling,
+    /// The first readings: for stationary plant.
+    Frozen,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Profile {
+    pub name: &'static str,
+    /// Whether anything but limits is watched.
+    pub is_watched: bool,
+    pub spike: f64,
+    pub shift: f64,
+    /// Whether noise that grows is trouble, and from which times the usual on.
+    pub burst: Option<f64>,
+    /// Whether a value that stands still is trouble.
+    pub stuck: bool,
+    /// Whether it stands still for hours and then moves: rest teaches nothing, and leaving it is no trouble.
+    pub rests: bool,
+    /// Whether silence is trouble: not of metrics that report on change.
+    pub gap: bool,
+    pub baseline: Baseline,
+    /// Values by which sensors report their own failure.
+    pub sentinels: &'static [f64],
+    pub severity_max: Severity,
+    /// The same of a limit that somebody has set: whoever does so means it, however little is known of the metric.
+    pub set_limit_severity_max: Severity,
+}
+
+impl Profile {
+    /// Positions, counters and states: nothing about them is a deviation.
+    pub const OFF: Profile = Profile { name: "off", is_watched: false, gap: false, ..Profile::SLOW };
+    /// Temperatures, which have a physical inertia.
+    pub const TEMPERATURE: Profile = Profile { name: "temperature", sentinels: &[-127.0], ..Profile::SLOW };
+    /// What else has an inertia, and noise of its own: pressures, humidities, levels.
+    pub const SLOW: Profile = Profile {
+        name: "slow",
+        is_watched: true,
+        spike: 6.0,
+        shift: 4.75,
+        burst: Some(3.0),
+        stuck: true,
+        rests: false,
+        gap: true,
+        baseline: Baseline::Rolling,
+        sentinels: &[],
+        severity_max: Severity::Critical,
+        set_limit_severity_max: Severity::Critical,
+    };
+    /// Signals that a driver or a load moves within seconds, and that rest when nobody does.
+    pub const DRIVEN: Profile =
+        Profile { name: "driven", spike: 12.0, shift: 6.0, burst: None, stuck: false, rests: true, ..Profile::SLOW };
+    /// A metric that we know nothing of must not wake anybody.
+    pub const GENERIC: Profile =
+        Profile { name: "generic", severity_max: Severity::Warning, rests: false, ..Profile::DRIVEN };
+    /// Stationary plant, which is meant to run as it did when it was first seen.
+    pub const PLANT: Profile =
+        Profile { name: "plant", baseline: Baseline::Frozen, shift: 6.5, rests: false, ..Profile::DRIVEN };
+
+    pub const ALL: [Profile; 6] =
+        [Profile::OFF, Profile::TEMPERATURE, Profile::SLOW, Profile::DRIVEN, Profile::GENERIC, Profile::PLANT];
+
+    pub fn by_name(name: &str) -> Option<Profile> {
+        Profile::ALL.into_iter().find(|profile| profile.name == name)
+    }
+}
+
+const OFF: &[&str] = &[
+    "lat",
+    "lon",
+    "latitude",
+    "longitude",
+    "position",
+    "heading",
+    "course",
+    "altitude",
+    "odometer",
+    "total",
+    "count",
+    "counter",
+    "seq",
+    "id",
+    "state",
+    "status",
+    "code",
+    "road",
+];
+const TEMPERATURE: &[&str] = &["temp", "temperature", "coolant"];
+const DRIVEN: &[&str] = &["speed", "rpm", "volt", "voltage", "current", "throttle", "load", "torque", "accel"];
+const SLOW: &[&str] = &["pressure", "humidity", "level"];
+
+/// Metrics of one profile: those with one of these words in their name, or as their name. Without a word it is every metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    pub words: Vec<String>,
+    pub profile: Profile,
+}
+
+/// Own rules: a series keeps the number of its rule in a byte.
+pub const PROFILES_MAX: usize = 200;
+const BUILT_IN: usize = 5;
+
+/// The table of profiles: the first rule with a word of the metric's name wins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profiles(Arc<[Rule]>);
+
+impl Default for Profiles {
+    fn default() -> Self {
+        Profiles::new(Vec::new())
+    }
+}
+
+impl Profiles {
+    /// Own rules, at most [`PROFILES_MAX`], come before those that are built in.
+    pub fn new(own: Vec<Rule>) -> Profiles {
+        let built_in = [
+            (OFF, Profile::OFF),
+            (TEMPERATURE, Profile::TEMPERATURE),
+            (DRIVEN, Profile::DRIVEN),
+            (SLOW, Profile::SLOW),
+            (&[], Profile::GENERIC),
+        ];
+        assert_eq!(built_in.len(), BUILT_IN);
+        let rule = |(words, profile): (&[&str], Profile)| Rule {
+            words: words.iter().map(|&word| word.to_owned()).collect(),
+            profile,
+        };
+        let rules: Vec<Rule> = own.into_iter().chain(built_in.map(rule)).collect();
+        assert!(rules.len() <= PROFILES_MAX + BUILT_IN, "a series keeps its rule in a byte");
+        Profiles(rules.into())
+    }
+
+    /// Those that are not built in.
+    pub fn own(&self) -> &[Rule] {
+        &self.0[..self.0.len() - BUILT_IN]
+    }
+
+    /// One profile for every metric.
+    pub fn always(profile: Profile) -> Profiles {
+        Profiles::new(vec![Rule { words: Vec::new(), profile }])
+    }
+
+    /// Which rule holds for a metric.
+    pub fn of_metric(&self, metric: &str) -> u8 {
+        let has = |word: &String| {
+            metric.eq_ignore_ascii_case(word) || tokens(metric).any(|token| token.eq_ignore_ascii_case(word))
+        };
+        let holds = |rule: &Rule| rule.words.is_empty() || rule.words.iter().any(has);
+        self.0.iter().position(holds).expect("the last rule holds for every metric") as u8
+    }
+
+    pub fn get(&self, rule: u8) -> &Profile {
+        &self.0[usize::from(rule)].profile
+    }
+}
+
+/// Splits at `_ . - /` and where camelCase starts a word (`engineTemp`, `GPSLat`).
+fn tokens(metric: &str) -> impl Iterator<Item = &str> {
+    metric.split(['_', '.', '-', '/']).flat_map(|part| {
+        let mut rest = part;
+        std::iter::from_fn(move || {
+            let (word, tail) = rest.split_at_checked(word_len(rest)?)?;
+            rest = tail;
+            Some(word)
+        })
+    })
+}
+
+fn word_len(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    bytes.first()?;
+    let starts_word = |i: usize| {
+        bytes[i].is_ascii_uppercase()
+            && (!bytes[i - 1].is_ascii_uppercase() || bytes.get(i + 1).is_some_and(u8::is_ascii_lowercase))
+    };
+    Some((1..bytes.len()).find(|&i| starts_word(i)).unwrap_or(bytes.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_found_in_any_spelling() {
+        let words = |metric| tokens(metric).collect::<Vec<_>>();
+        assert_eq!(words("engineTemp.GPSLat-x_y/RPM"), ["engine", "Temp", "GPS", "Lat", "x", "y", "RPM"]);
+        assert_eq!(words("__"), Vec::<&str>::new());
+        assert_eq!(words("öÄTemp"), ["öÄ", "Temp"]);
+    }
+
+    #[test]
+    fn profiles_go_by_whole_tokens_and_the_first_row_that_matches() {
+        let profiles = Profiles::default();
+        for (metric, profile) in [
+            ("container_temperature", "temperature"),
+            ("engineTemp", "temperature"),
+            ("COOLANT", "temperature"),
+            ("temp_count", "off"),
+            ("gps.lat", "off"),
+            ("engine-load", "driven"),
+            ("load_temp", "temperature"),
+            ("template", "generic"),
+            ("plate", "generic"),
+            ("tank_pressure", "slow"),
+            ("", "generic"),
+        ] {
+            assert_eq!(profiles.get(profiles.of_metric(metric)).name, profile, "{metric}");
+        }
+    }
+
+    #[test]
+    fn own_rules_come_first() {
+        let rule = Rule { words: vec!["Pump".to_owned(), "oil_temp".to_owned()], profile: Profile::PLANT };
+        let profiles = Profiles::new(vec![rule]);
+        let name = |metric| profiles.get(profiles.of_metric(metric)).name;
+        assert_eq!((name("pump_temp"), name("pumps"), name("lat")), ("plant", "generic", "off"));
+        assert_eq!((name("oil_temp"), name("engine.oil_temp")), ("plant", "temperature"), "or whole names");
+        let all = Profiles::always(Profile::by_name("plant").expect("a profile"));
+        assert_eq!(all.get(all.of_metric("lat")).name, "plant");
+    }
+}

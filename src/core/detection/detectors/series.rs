@@ -1,0 +1,351 @@
+//! The state of one watched series, and how a reading is judged by it.
+//!
+//! A ten-second deviation alone has too few degrees of freedom to tell trouble from noise, so each statistic of the window is held
+//! against its own usual size, learned over half an hour. What is learned from is clipped first: an outlier is judged by the past and
+//! hardly changes it. What may be the beginning of a fault teaches nothing.
+//!
+//! All times here are the series' own, see `pace`: of most series, those of everybody.
+
+use super::frozen::Frozen;
+use super::pace::Pace;
+use super::profile::{Baseline, Profile};
+use super::shift::Shift;
+use super::spread::{Spread, ratio, weight};
+use super::stuck::{Run, RunState};
+use super::{Detector, Finding, Verdict, short, side};
+use crate::core::detection::window::{Admission, Sample, Summary, Window};
+
+/// Time of a series, by its own clock, before it is judged.
+pub const WARM_UP_MS: i64 = 60_000;
+const READINGS_MIN: usize = 3;
+/// Time constant of the usual sizes.
+const SPREAD_TAU_MS: f64 = 1_800_000.0;
+const CLIP: f64 = 4.0;
+/// A series that reports seldom is seen to jump where others are seen to move: its lines are so many times as far.
+const SLOW_SPIKE_TIMES: f64 = 2.0;
+const SLOW_SHIFT_TIMES: f64 = 1.5;
+/// Windows in a row that a burst must last.
+const BURST_READINGS: u8 = 2;
+/// A smaller part of the value is no step of a sensor, but how somebody's arithmetic rounded.
+const ROUNDING: f64 = 64.0 * f64::EPSILON;
+/// A silence of so long says nothing of the level before it.
+const RELEARN_MS: i64 = 300_000;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    pub(super) pace: Pace,
+    pub(super) window: Window,
+    pub(super) epoch_start_ms: i64,
+    /// Smallest step between two readings, as a rule the sensor's resolution; 0 until there was one.
+    pub(super) resolution: f64,
+    /// Mean square distance from the window's median.
+    pub(super) residual: Spread,
+    /// Mean square difference of successive readings.
+    pub(super) difference: Spread,
+    /// Mean square of the windows' roughness.
+    pub(super) roughness: Spread,
+    /// Readings that the three were learned from.
+    pub(super) readings: u32,
+    pub(super) burst_streak: u8,
+    pub(super) run: Run,
+    pub(super) shift: Shift,
+    /// Of plant that stands still, instead of `shift`.
+    pub(super) frozen: Option<Box<Frozen>>,
+}
+
+impl Series {
+    pub fn new(profile: &Profile) -> Series {
+        Series {
+            pace: Pace::NEW,
+            window: Window::default(),
+            epoch_start_ms: 0,
+            resolution: 0.0,
+            residual: Spread::default(),
+            difference: Spread::default(),
+            roughness: Spread::default(),
+            readings: 0,
+            burst_streak: 0,
+            run: Run::NEW,
+            shift: Shift::NEW,
+            frozen: (profile.baseline == Baseline::Frozen).then(Box::default),
+        }
+    }
+
+    /// Bytes held beyond the struct itself.
+    pub fn heap_bytes(&self) -> usize {
+        self.window.heap_bytes() + self.frozen.as_ref().map_or(0, |_| size_of::<Frozen>())
+    }
+
+    /// Whether a reading of this time could only be judged if the clock had been set back.
+    pub fn is_long_past(&self, at_ms: i64) -> bool {
+        self.window.is_long_past(self.pace.own_ms(at_ms))
+    }
+
+    /// Of the readings that are believed.
+    pub fn newest_ms(&self) -> Option<i64> {
+        self.window.newest_ms().map(|own_ms| self.pace.common_ms(own_ms))
+    }
+
+    /// Whether exactly this reading was judged within its window.
+    pub fn holds(&self, reading: Sample) -> bool {
+        self.window.holds(Sample { at_ms: self.pace.own_ms(reading.at_ms), ..reading })
+    }
+
+    /// Whether a reading newer than this waits to be confirmed.
+    pub fn has_newer_suspect(&self, at_ms: i64) -> bool {
+        self.window.has_newer_suspect(self.pace.own_ms(at_ms))
+    }
+
+    /// Whether a reading of this time is held against a level. After a long silence there is none until one is learned anew; what rests
+    /// needs none while it does.
+    pub fn has_level(&self, at_ms: i64, profile: &Profile) -> bool {
+        let is_resting = || self.window.summary(self.pace.own_ms(at_ms)).is_some_and(|summary| summary.is_still);
+        match &self.frozen {
+            Some(frozen) => frozen.is_trained(),
+            None => self.shift.has_base() || profile.rests && is_resting(),
+        }
+    }
+
+    /// Judges a usable value, then learns from it.
+    pub fn judge(
+        &mut self,
+        reading: Sample,
+        profile: &Profile,
+        samples_max: usize,
+        found: &mut Vec<Finding>,
+    ) -> Verdict {
+        self.keep_pace(reading.at_ms, profile);
+        let reading = Sample { at_ms: self.pace.own_ms(reading.at_ms), ..reading };
+        match self.window.admit(reading) {
+            Admission::Suspect => return Verdict::Unjudged,
+            Admission::NewEpoch => {
+                self.epoch_start_ms = reading.at_ms;
+                self.shift = Shift { departure: self.shift.departure, ..Shift::NEW };
+                self.run.interrupt();
+            }
+            Admission::Continues if self.window.has_seen(reading) => return Verdict::Unjudged,
+            Admission::Resumes { silent_ms } => {
+                self.run.interrupt();
+                self.shift.pass_over(silent_ms);
+                if silent_ms > RELEARN_MS {
+                    self.shift.forget(reading.at_ms);
+                }
+            }
+            Admission::Continues => {}
+        }
+        let warm = self.judged_age_ms(reading.at_ms, profile) >= WARM_UP_MS;
+        let found_before = found.len();
+        let is_newest = self.window.is_newest(reading.at_ms);
+        let mut doubtful = false;
+        match self.window.summary(reading.at_ms) {
+            Some(summary) => doubtful = self.judge_window(reading, &summary, profile, (warm, is_newest), found),
+            None if is_newest => self.run.interrupt(),
+            None => {}
+        }
+        self.learn(reading, samples_max, doubtful);
+        let is_trained = self.frozen.as_ref().is_none_or(|frozen| frozen.is_trained());
+        match found.len() > found_before {
+            true => Verdict::Anomalous,
+            false if warm && is_trained => Verdict::Normal,
+            false => Verdict::WarmingUp,
+        }
+    }
+
+    /// At another pace everything is learned anew, but for the frozen baseline, whose readings are counted.
+    fn keep_pace(&mut self, at_ms: i64, profile: &Profile) {
+        let Some(newest_ms) = self.window.newest_ms() else { return };
+        if self.pace.observe(at_ms.saturating_sub(self.pace.common_ms(newest_ms))) {
+            let frozen = self.frozen.take();
+            *self = Series { pace: self.pace, frozen, ..Series::new(profile) };
+        }
+    }
+
+    fn age_ms(&self, at_ms: i64) -> i64 {
+        at_ms.saturating_sub(self.epoch_start_ms)
+    }
+
+    /// How long it has been learned from; of what rests, while it moved.
+    fn judged_age_ms(&self, at_ms: i64, profile: &Profile) -> i64 {
+        let age_ms = self.age_ms(at_ms);
+        if profile.rests { age_ms.min(i64::from(self.readings) * 1000) } else { age_ms }
+    }
+
+    /// By all detectors of the profile. Late readings have a window of the past: only a spike is told by it. Returns whether the reading
+    /// may be part of a run that is a fault.
+    fn judge_window(
+        &mut self,
+        reading: Sample,
+        summary: &Summary,
+        profile: &Profile,
+        (warm, is_newest): (bool, bool),
+        found: &mut Vec<Finding>,
+    ) -> bool {
+        let floor_square = self.floor_square(reading.value, summary);
+        let spike = profile.spike * self.pace.caution(SLOW_SPIKE_TIMES);
+        if profile.rests && is_newest && summary.is_still {
+            // Held against what moving is like, and nothing is learned.
+            if summary.count >= READINGS_MIN {
+                self.judge_spike(reading, summary, floor_square, spike, (warm, 0.0), found);
+            }
+            return true;
+        }
+        let found_before = found.len();
+        let run = match is_newest && profile.stuck {
+            true => self.run.judge(reading, self.epoch_start_ms, warm, self.pace, found),
+            false => RunState::Usual,
+        };
+        if run == RunState::Released {
+            self.shift.forget(reading.at_ms);
+        }
+        let doubtful = run == RunState::Doubtful;
+        let elapsed_ms = reading.at_ms.saturating_sub(summary.last.at_ms);
+        let weight = weight(elapsed_ms, SPREAD_TAU_MS, self.readings);
+        self.readings = self.readings.saturating_add(1);
+        if summary.count >= READINGS_MIN {
+            self.judge_spike(reading, summary, floor_square, spike, (warm, weight), found);
+            if is_newest && !doubtful {
+                self.judge_level(reading, summary, floor_square, profile, found);
+                self.judge_burst(reading, summary, floor_square, profile.burst, (warm, weight), found);
+            }
+        }
+        let step = reading.value - summary.last.value;
+        if !doubtful {
+            self.difference.update(step, 2.0 * floor_square, CLIP, weight);
+        }
+        let is_a_step = step.abs() > reading.value.abs() * ROUNDING;
+        if is_a_step && (self.resolution == 0.0 || step.abs() < self.resolution) {
+            self.resolution = step.abs();
+        }
+        found[found_before..].sort_by_key(|finding| finding.detector);
+        doubtful
+    }
+
+    /// What no size falls below: the noise of rounding; 1 % of the value, as six sizes, until the resolution is known.
+    fn floor_square(&self, value: f64, summary: &Summary) -> f64 {
+        if self.resolution > 0.0 {
+            return self.resolution_square();
+        }
+        (value.abs().max(summary.median.abs()) * 0.01 / 6.0).powi(2)
+    }
+
+    fn resolution_square(&self) -> f64 {
+        self.resolution * self.resolution / 12.0
+    }
+
+    /// Far from the window's median *and* from the reading before: the second condition lets ramps pass. A difference of two readings
+    /// has the rounding noise of both, hence twice the floor.
+    fn judge_spike(
+        &mut self,
+        reading: Sample,
+        summary: &Summary,
+        floor_square: f64,
+        threshold: f64,
+        (warm, weight): (bool, f64),
+        found: &mut Vec<Finding>,
+    ) {
+        let residual = reading.value - summary.median;
+        let step = reading.value - summary.last.value;
+        let spread = self.residual.size(floor_square);
+        let statistic = ratio(residual, spread).min(ratio(step, self.difference.size(2.0 * floor_square)));
+        if warm && statistic > threshold {
+            found.push(Finding {
+                detector: Detector::Spike,
+                score: statistic / threshold,
+                expected: Some(summary.median),
+                spread: Some(spread),
+                reason: format!(
+                    "{} {} the {} s median, {} times the usual distance",
+                    short(residual.abs()),
+                    side(residual),
+                    self.pace.span_s(),
+                    short(statistic)
+                ),
+            });
+        }
+        self.residual.update(residual, floor_square, CLIP, weight);
+    }
+
+    fn judge_level(
+        &mut self,
+        reading: Sample,
+        summary: &Summary,
+        floor_square: f64,
+        profile: &Profile,
+        found: &mut Vec<Finding>,
+    ) {
+        match &mut self.frozen {
+            Some(frozen) => {
+                let at_ms = self.pace.common_ms(reading.at_ms);
+                frozen.judge(Sample { at_ms, ..reading }, summary, floor_square, profile.shift, found);
+            }
+            None => {
+                let age_ms = self.judged_age_ms(reading.at_ms, profile);
+                self.shift.judge(
+                    reading,
+                    summary,
+                    floor_square,
+                    (age_ms, profile.shift * self.pace.caution(SLOW_SHIFT_TIMES)),
+                    self.pace.span_s(),
+                    found,
+                );
+            }
+        }
+    }
+
+    /// A window much rougher than usual. While it is, its level says nothing, and nothing is learned from it.
+    fn judge_burst(
+        &mut self,
+        reading: Sample,
+        summary: &Summary,
+        floor_square: f64,
+        threshold: Option<f64>,
+        (warm, weight): (bool, f64),
+        found: &mut Vec<Finding>,
+    ) {
+        let Some(threshold) = threshold.filter(|_| summary.roughness.is_finite()) else { return };
+        let roughness = summary.roughness.sqrt();
+        let spread = self.roughness.size(2.0 * floor_square);
+        let statistic = ratio(roughness, spread);
+        if !(warm && statistic > threshold) {
+            self.burst_streak = 0;
+            self.roughness.update(roughness, 2.0 * floor_square, CLIP, weight);
+            return;
+        }
+        self.shift.skip(reading.at_ms);
+        // Clipped to what is usual: it becomes usual all the same, but over hours.
+        self.roughness.update(roughness, 2.0 * floor_square, 1.0, weight);
+        self.burst_streak = (self.burst_streak + 1).min(BURST_READINGS);
+        if self.burst_streak == BURST_READINGS {
+            found.push(Finding {
+                detector: Detector::Burst,
+                score: statistic / threshold,
+                expected: None,
+                spread: Some(spread),
+                reason: format!(
+                    "readings of {} s differ by {}, {} is usual",
+                    self.pace.span_s(),
+                    short(roughness),
+                    short(spread)
+                ),
+            });
+        }
+    }
+
+    /// Inserts the reading; what leaves the window feeds the bases, unless it belongs to an alarm.
+    fn learn(&mut self, reading: Sample, samples_max: usize, doubtful: bool) {
+        let frozen = self.shift.is_frozen() || doubtful;
+        let floor_square = self.resolution_square();
+        let residual_size = self.residual.size(floor_square);
+        let (shift, seconds) = (&mut self.shift, self.pace.seconds());
+        self.window.insert(reading, samples_max, |evicted| {
+            if !frozen {
+                shift.feed(evicted, floor_square, residual_size, seconds);
+            }
+        });
+        let age_ms = self.age_ms(reading.at_ms);
+        self.shift.watch_home(reading.at_ms, age_ms, floor_square);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! A sensor that repeats itself for longer than it ever does.
+//!
+//! Quantised sensors repeat all the time, so a run is held against the longest of the last half hour *and* against how often this
+//! series repeats its value. A run is judged by a history of its own length at least: a parked engine stands at one temperature for ever.
+
+use super::pace::Pace;
+use super::{Detector, Finding, short};
+use crate::core::detection::window::Sample;
+
+/// No shorter run is news.
+const RUN_MIN_MS: f32 = 30_000.0;
+/// A run is too long at so many times the longest; and so much longer must the history before it be.
+const TIMES: f32 = 3.0;
+/// Time constant in which a long run is forgotten.
+const TAU_MS: f32 = 1_800_000.0;
+/// Improbability of the run by the share of repeats, in nats. Runs of slow signals are longer than those of dice, hence the size: one
+/// in e^40 stands for about one a month of what real quantised engine temperatures do.
+const SURPRISE: f32 = 40.0;
+/// A series starts as if it had always repeated itself, for so many readings.
+const PRIOR_READINGS: u32 = 30;
+/// The share of repeats is never believed to be smaller.
+const REPEATS_MIN: f32 = 0.01;
+/// From this share of the way on, a run teaches nothing: it may be the fault that it later turns out to be.
+const DOUBT: f32 = 0.4;
+/// Of a run that was found stuck, so many readings count as repeats.
+const STUCK_READINGS: u32 = 10;
+
+/// The run of equal values that is going on, and what runs there were.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Run {
+    pub value: f64,
+    pub since_ms: i64,
+    pub len: u32,
+    pub longest_ms: f32,
+    /// Share of readings that repeat the one before, and of how many it is known.
+    pub repeats: f32,
+    pub readings: u32,
+    pub is_stuck: bool,
+}
+
+/// What a reading says of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RunState {
+    Usual,
+    Doubtful,
+    /// A stuck sensor has moved again: what was learned of levels is old.
+    Released,
+}
+
+impl Run {
+    pub const NEW: Run = Run {
+        value: 0.0,
+        since_ms: 0,
+        len: 0,
+        longest_ms: 0.0,
+        repeats: 1.0,
+        readings: PRIOR_READINGS,
+        is_stuck: false,
+    };
+
+    /// After a silence, what went on before it is over.
+    pub fn interrupt(&mut self) {
+        self.len = 0;
+        self.is_stuck = false;
+    }
+
+    /// Judges the newest reading, then counts it.
+    pub fn judge(
+        &mut self,
+        reading: Sample,
+        epoch_start_ms: i64,
+        warm: bool,
+        pace: Pace,
+        found: &mut Vec<Finding>,
+    ) -> RunState {
+        if self.len == 0 || self.value != reading.value {
+            return self.begin(reading);
+        }
+        self.len = self.len.saturating_add(1);
+        let lasted_ms = reading.at_ms.saturating_sub(self.since_ms) as f32;
+        let history_ms = self.since_ms.saturating_sub(epoch_start_ms) as f32;
+        let surprise = self.len as f32 * -self.repeats.max(REPEATS_MIN).ln();
+        let score = (lasted_ms / self.limit_ms()).min(surprise / SURPRISE);
+        if warm && score > 1.0 && history_ms > TIMES * lasted_ms {
+            self.is_stuck = true;
+        }
+        if self.is_stuck {
+            let seconds = |own_ms: f32| (f64::from(own_ms) / 1000.0 * f64::from(pace.seconds())).round();
+            let reason = format!(
+                "the same value for {} s; {} s was the longest of late",
+                short(seconds(lasted_ms)),
+                short(seconds(self.longest_ms))
+            );
+            let score = f64::from(score.max(1.0));
+            found.push(Finding { detector: Detector::Stuck, score, expected: None, spread: None, reason });
+        }
+        if score > DOUBT { RunState::Doubtful } else { RunState::Usual }
+    }
+
+    fn limit_ms(&self) -> f32 {
+        RUN_MIN_MS.max(TIMES * self.longest_ms)
+    }
+
+    fn begin(&mut self, reading: Sample) -> RunState {
+        let was_stuck = self.is_stuck;
+        if self.len > 0 {
+            let lasted_ms = reading.at_ms.saturating_sub(self.since_ms).max(0) as f32;
+            let share = 1.0 - (-lasted_ms / TAU_MS).exp();
+            let (len, counted_ms) = match was_stuck {
+                true => (self.len.min(STUCK_READINGS), lasted_ms.min(self.limit_ms())),
+                false => (self.len, lasted_ms),
+            };
+            self.longest_ms = (self.longest_ms * (1.0 - share)).max(counted_ms);
+            self.readings = self.readings.saturating_add(len);
+            let weight = share.max(len as f32 / self.readings as f32);
+            self.repeats += weight * ((len - 1) as f32 / len as f32 - self.repeats);
+        }
+        (self.value, self.since_ms, self.len, self.is_stuck) = (reading.value, reading.at_ms, 1, false);
+        if was_stuck { RunState::Released } else { RunState::Usual }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seconds of the run after which it is found, when every reading before it repeats its value with `every`.
+    fn found_after(every: impl Fn(i64) -> f64, seconds: i64) -> Option<i64> {
+        let (mut run, mut found) = (Run::NEW, Vec::new());
+        for at in 0..seconds {
+            run.judge(Sample { at_ms: at * 1000, value: every(at) }, 0, at >= 60, Pace::NEW, &mut found);
+            assert_eq!(found, [], "at {at}");
+        }
+        (0..1_200).find(|after| {
+            let at_ms = (seconds + after) * 1000;
+            run.judge(Sample { at_ms, value: -1.0 }, 0, true, Pace::NEW, &mut found);
+            !found.is_empty()
+        })
+    }
+
+    #[test]
+    fn a_fine_sensor_is_stuck_after_half_a_minute_and_a_coarse_one_later() {
+        assert_eq!(found_after(|at| at as f64, 900), Some(31));
+        let coarse = found_after(|at| (at / 20) as f64, 7_200).expect("at last");
+        assert!((61..1_200).contains(&coarse), "{coarse}");
+    }
+
+    #[test]
+    fn what_never_moves_is_not_stuck() {
+        let (mut run, mut found) = (Run::NEW, Vec::new());
+        for at in 0..10_000 {
+            run.judge(Sample { at_ms: at * 1000, value: 5.0 }, 0, at >= 60, Pace::NEW, &mut found);
+        }
+        assert_eq!(found, []);
+    }
+
+    #[test]
+    fn a_run_that_was_found_teaches_little_and_its_end_is_told() {
+        let (mut run, mut found) = (Run::NEW, Vec::new());
+        let mut judge =
+            |at: i64, value: f64| run.judge(Sample { at_ms: at * 1000, value }, 0, at >= 60, Pace::NEW, &mut found);
+        (0..900).for_each(|at| _ = judge(at, at as f64));
+        (900..1500).for_each(|at| _ = judge(at, 0.5));
+        assert_eq!(judge(1500, 7.0), RunState::Released);
+        assert_eq!(judge(1501, 8.0), RunState::Usual);
+        assert!(run.longest_ms <= RUN_MIN_MS, "{}", run.longest_ms);
+        assert!(found[0].reason.starts_with("the same value for 31 s"), "{}", found[0].reason);
+    }
+}

@@ -1,0 +1,79 @@
+//! A device: whether it is silent, or asleep.
+//!
+//! A device that goes away takes all its series with it: that is one thing to tell, not one for each of them. A device whose client took
+//! its leave is asleep, and nobody misses it.
+
+use crate::core::detection::rewind_guard::RewindGuard;
+use crate::core::detection::silence::Rhythm;
+use crate::core::device_clock::DeviceClock;
+
+/// Who published: a connection of a client. 0 is nobody.
+pub type Publisher = u64;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Device {
+    /// Of readings whose absence is trouble. What reports when it likes, or only while driving, makes nobody wait for it.
+    pub rhythm: Rhythm,
+    /// When any reading came.
+    heard_ms: i64,
+    /// Series are not missed that have not spoken since.
+    pub woke_ms: i64,
+    pub publisher: Publisher,
+    /// The client whose share its series are part of: the one that brought it, or that was heard first after a start.
+    pub client: Publisher,
+    pub is_asleep: bool,
+    /// Whether silence of any of its series is trouble.
+    pub has_gaps: bool,
+    pub past: RewindGuard,
+    /// Of most devices nothing needs to be known.
+    pub clock: Option<Box<DeviceClock>>,
+}
+
+impl Device {
+    pub const NEW: Device = Device {
+        rhythm: Rhythm::NEW,
+        heard_ms: i64::MIN,
+        woke_ms: i64::MIN,
+        publisher: 0,
+        client: 0,
+        is_asleep: false,
+        has_gaps: false,
+        past: RewindGuard::NONE,
+        clock: None,
+    };
+
+    /// One of its readings has arrived, and we have been listening since; `is_missed`: one whose absence would be trouble; `is_late`: out
+    /// of a buffer. Returns whether that ends a silence that was noticed.
+    pub fn hear(
+        &mut self,
+        now_ms: i64,
+        listening_ms: i64,
+        publisher: Publisher,
+        (is_missed, is_late): (bool, bool),
+    ) -> bool {
+        self.publisher = publisher;
+        self.heard_ms = now_ms;
+        let expected_ms = if self.is_asleep { now_ms } else { listening_ms.max(self.woke_ms) };
+        let was_silent = match is_missed {
+            true => self.rhythm.hear(now_ms, expected_ms, is_late),
+            false => std::mem::take(&mut self.rhythm.is_silent),
+        };
+        if was_silent || self.is_asleep {
+            self.woke_ms = now_ms;
+        }
+        self.is_asleep = false;
+        was_silent
+    }
+
+    pub fn falls_silent(&mut self, now_ms: i64, listening_ms: i64) -> bool {
+        self.has_gaps
+            && !self.is_asleep
+            && self.rhythm.has_stayed()
+            && self.rhythm.falls_silent(now_ms, listening_ms.max(self.heard_ms))
+    }
+
+    /// Since when it is silent, by when we have been listening.
+    pub fn silent_from_ms(&self, listening_ms: i64) -> i64 {
+        self.rhythm.silent_from_ms(listening_ms.max(self.heard_ms))
+    }
+}

@@ -1,0 +1,556 @@
+//! All watched series: the one place that a reading is judged at.
+//!
+//! One slab of series, found by device and metric. A series costs some 500 bytes at 1 Hz; their number and the samples of each are
+//! bounded, and what is beyond the bound is counted, not watched. One that nobody has heard of for a week makes room; and when there is
+//! none, those that matter least give way (`shares`).
+
+mod clocks;
+mod names;
+mod shares;
+mod snapshot;
+mod table;
+
+pub use crate::core::device_clock::LATE_AFTER_MS;
+pub use clocks::{Place, TimeVerdict};
+pub use snapshot::{CHUNK_SERIES, RestoreError};
+
+use super::alert::{Alert, AlertKey, GATEWAY_KIND, Holder, Moment, Severity};
+use super::detectors::hold::Holds;
+use super::detectors::limit::{self, Exceeded, Limits};
+use super::detectors::profile::{Profile, Profiles};
+use super::detectors::series::Series;
+use super::detectors::{Detector, Finding, Findings, Verdict, short};
+use super::silence::Rhythm;
+use super::window::Sample;
+use crate::core::detection::devices::Publisher;
+use crate::core::reading::Reading;
+use shares::Shares;
+use table::{Newcomer, Table};
+
+/// After a start devices have so long to come back before they are missed.
+pub const GRACE_MS: i64 = 60_000;
+/// Not heard for so long, a series is forgotten; how often that is looked for; and how long we listen before the first time.
+const FORGET_MS: i64 = 7 * 24 * 3_600_000;
+const SWEEP_EVERY_MS: i64 = 60_000;
+const SWEEP_AFTER_MS: i64 = 3_600_000;
+/// The metric of what concerns a device as a whole.
+pub const DEVICE_METRIC: &str = "_device";
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct MonitorSettings {
+    pub series_max: usize,
+    /// Samples that the window of one series holds before it is thinned, 12 bytes each; at least 64.
+    pub window_samples_max: usize,
+    pub limits: Limits,
+    pub profiles: Profiles,
+}
+
+impl Default for MonitorSettings {
+    fn default() -> Self {
+        MonitorSettings {
+            series_max: 10_000,
+            window_samples_max: 512,
+            limits: Limits::default(),
+            profiles: Profiles::default(),
+        }
+    }
+}
+
+/// When a reading arrived by the listener's clock, and from whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    pub now_ms: i64,
+    pub publisher: Publisher,
+}
+
+/// What is missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    Series(usize),
+    /// All series of this device.
+    Device(u32),
+}
+
+#[derive(Debug)]
+pub struct Monitor {
+    settings: MonitorSettings,
+    table: Table,
+    /// Of devices that have no series.
+    unwatched_clocks: clocks::UnwatchedClocks,
+    /// Of each place of the table: apart, because ticks look at all of them.
+    rhythms: Vec<Rhythm>,
+    shares: Shares,
+    over_cap_readings: u64,
+    /// Limits that wait before they raise an alert.
+    holds: Holds,
+    /// The listener's clock when it was last told.
+    now_ms: i64,
+    /// Since when we listen: what was not heard before is no silence.
+    listening_ms: i64,
+    next_sweep_ms: i64,
+}
+
+impl Monitor {
+    pub fn new(settings: MonitorSettings) -> Monitor {
+        Monitor {
+            settings,
+            table: Table::default(),
+            unwatched_clocks: clocks::UnwatchedClocks::default(),
+            rhythms: Vec::new(),
+            shares: Shares::default(),
+            over_cap_readings: 0,
+            holds: Holds::default(),
+            now_ms: i64::MIN,
+            listening_ms: i64::MIN,
+            next_sweep_ms: i64::MIN,
+        }
+    }
+
+    /// Series that are watched.
+    pub fn series_count(&self) -> usize {
+        self.table.count()
+    }
+
+    /// Series that may be watched.
+    pub fn series_max(&self) -> usize {
+        self.settings.series_max
+    }
+
+    /// Readings that were not watched because there are too many series.
+    pub fn over_cap_readings(&self) -> u64 {
+        self.over_cap_readings
+    }
+
+    /// Series that gave way to others because there are too many.
+    pub fn displaced_series(&self) -> u64 {
+        self.shares.displaced
+    }
+
+    /// Device and metric of what was missed, and is not watched any more.
+    pub fn take_unmissed(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.shares.unmissed)
+    }
+
+    /// Device and metric of what gave way and may have an alert, which its readings will not clear any more.
+    pub fn take_abandoned(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.shares.abandoned)
+    }
+
+    /// Whose the alerts of a series are, or of a device as a whole. `publisher` has just been heard of it, unless it is nobody.
+    pub fn holder_of(&self, device: &str, metric: &str, publisher: Publisher) -> Holder {
+        let Some(place) = self.table.devices.find(device) else {
+            return Holder { client: publisher, is_stranger: true, is_limit_set: false };
+        };
+        let known = self.table.devices.get(place);
+        let series = || self.table.find(device, metric).is_some_and(|index| self.rhythms[index].has_history());
+        let client = if publisher == 0 { known.client } else { publisher };
+        Holder { client, is_stranger: !(known.rhythm.has_history() || series()), is_limit_set: false }
+    }
+
+    pub fn knows_device(&self, device: &str) -> bool {
+        self.table.devices.find(device).is_some()
+    }
+
+    /// Where a series is.
+    pub fn index_of(&self, device: &str, metric: &str) -> Option<usize> {
+        self.table.find(device, metric)
+    }
+
+    /// Judges a reading, whose time is not in doubt, against its past, then learns from it. `findings` is overwritten.
+    pub fn judge(&mut self, reading: &Reading<'_>, arrival: Arrival, findings: &mut Findings) -> Verdict {
+        let place = self.locate(reading.device, reading.metric);
+        findings.late = reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
+        self.judge_at(place, reading, arrival, findings)
+    }
+
+    /// The same where its place is known; `findings` says whether it is late.
+    pub fn judge_at(
+        &mut self,
+        place: Place,
+        reading: &Reading<'_>,
+        arrival: Arrival,
+        findings: &mut Findings,
+    ) -> Verdict {
+        let Arrival { now_ms, publisher } = arrival;
+        self.now_ms = self.now_ms.max(now_ms);
+        findings.list.clear();
+        (findings.is_usable, findings.is_judged, findings.has_level, findings.rhythm) = (false, false, false, None);
+        (findings.series_may_have_alert, findings.device_may_have_alert) = (false, false);
+        (findings.limit, findings.due_limits, findings.uncleared_limits) = (None, 0, 0);
+        let Place { series: known, device, is_doubtful } = place;
+        let rule = match known {
+            Some(index) => self.table.rule_of(index),
+            None => self.settings.profiles.of_metric(reading.metric),
+        };
+        let profile = *self.settings.profiles.get(rule);
+        findings.severity_max = profile.severity_max;
+        // Of a metric that is not watched too: it shows that its device is there.
+        if let Some(place) = device {
+            let device = self.table.devices.get_mut(place);
+            device.hear(now_ms, self.listening_ms, publisher, (profile.gap, findings.late));
+            findings.device_may_have_alert = device.rhythm.may_have_alert;
+            if device.client == 0 && publisher != 0 {
+                self.claim(place, publisher);
+            }
+        }
+        let is_limited = self.judge_alone(reading, &profile, now_ms, findings);
+        if !profile.is_watched && !is_limited {
+            return Verdict::Unwatched;
+        }
+        let is_repeat = !findings.list.is_empty() && known.is_some_and(|index| self.is_repeat(index, reading));
+        if is_repeat {
+            findings.list.clear();
+        }
+        findings.series_may_have_alert = true;
+        let mut verdict = Verdict::Normal;
+        if profile.is_watched {
+            let is_usable = findings.is_usable;
+            let index = match known {
+                None if is_usable => self.admit(reading, rule, arrival),
+                known => known,
+            };
+            match index {
+                Some(index) => {
+                    // A sensor that reports its own failure is not silent.
+                    let expected_ms = self.listening_ms.max(self.table.device_of(index).woke_ms);
+                    let rhythm = &mut self.rhythms[index];
+                    rhythm.hear(now_ms, expected_ms, findings.late);
+                    findings.series_may_have_alert = rhythm.may_have_alert;
+                    findings.rhythm = Some(*rhythm);
+                    if is_usable && !is_doubtful {
+                        verdict = self.judge_value(index, reading, findings);
+                        findings.is_judged = !matches!(verdict, Verdict::Unjudged | Verdict::WarmingUp);
+                    }
+                }
+                None if is_usable => {
+                    self.over_cap_readings += 1;
+                    verdict = Verdict::Unwatched;
+                }
+                None => {}
+            }
+        }
+        // What it broke it has been judged for: it is no good word either.
+        findings.series_may_have_alert &= !is_repeat;
+        if findings.list.is_empty() { verdict } else { Verdict::Anomalous }
+    }
+
+    /// Judges a value by itself. Returns whether a limit holds for it.
+    fn judge_alone(&mut self, reading: &Reading<'_>, profile: &Profile, now_ms: i64, findings: &mut Findings) -> bool {
+        let &Reading { device, metric, value, .. } = reading;
+        let bounds = self.settings.limits.of(metric);
+        findings.limit_severity_max = profile.severity_max;
+        if bounds.is_empty() && (!profile.is_watched || limit::is_plain(value, profile)) {
+            findings.is_usable = true;
+            return false;
+        }
+        let judged = limit::judge(value, device, profile, bounds);
+        if judged.limits == 0 && !profile.is_watched {
+            return false;
+        }
+        if judged.limits != 0 {
+            findings.limit_severity_max = profile.set_limit_severity_max;
+        }
+        findings.is_usable = judged.is_usable;
+        findings.uncleared_limits = judged.uncleared;
+        findings.due_limits = judged.exceeded;
+        if judged.is_usable {
+            if !findings.late && bounds.iter().any(|bounds| bounds.hold_ms > 0) {
+                findings.due_limits = self.holds.due((device, metric), reading.measured_at_ms, now_ms, &judged, bounds);
+            }
+            findings.limit = limit::gravest(value, bounds, findings.due_limits);
+        } else {
+            findings.limit = Some(Exceeded { severity: judged.severity, score: 1.0, bound: None });
+        }
+        findings.list.extend(judged.finding);
+        judged.limits != 0
+    }
+
+    /// Whether a device sends again what it has not heard of being taken. Without a time of the device's there is no telling.
+    fn is_repeat(&self, index: usize, reading: &Reading<'_>) -> bool {
+        let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };
+        reading.measured_at_ms != reading.received_at_ms && self.table.get(index).series.holds(sample)
+    }
+
+    fn judge_value(&mut self, index: usize, reading: &Reading<'_>, findings: &mut Findings) -> Verdict {
+        let profile = self.settings.profiles.get(self.table.rule_of(index));
+        let entry = self.table.get(index);
+        let (is_long_past, device) = (entry.series.is_long_past(reading.measured_at_ms), entry.device);
+        // A clock that was set back is known by its offset before it comes here: what is late and long past is history. Nor may anything
+        // late keep two readings of the present from confirming each other.
+        if findings.late && (is_long_past || entry.series.has_newer_suspect(reading.measured_at_ms)) {
+            return Verdict::Unjudged;
+        }
+        let past = &mut self.table.devices.get_mut(device).past;
+        if !is_long_past {
+            past.hear_present(reading.measured_at_ms, reading.received_at_ms);
+        } else if !past.hear(reading.measured_at_ms, reading.received_at_ms) {
+            return Verdict::Unjudged;
+        }
+        let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };
+        let series = &mut self.table.get_mut(index).series;
+        let verdict = series.judge(sample, profile, self.settings.window_samples_max, &mut findings.list);
+        findings.has_level = series.has_level(sample.at_ms, profile);
+        verdict
+    }
+
+    /// Adds a series that is not there yet, if there is room for it or another one gives way.
+    fn admit(&mut self, reading: &Reading<'_>, rule: u8, arrival: Arrival) -> Option<usize> {
+        if self.table.count() >= self.settings.series_max && !self.displace_for(reading.device, arrival) {
+            return None;
+        }
+        self.add(reading.device, reading.metric, rule, arrival.publisher)
+    }
+
+    /// Adds a series that is not there yet, unless there are too many.
+    fn add(&mut self, device: &str, metric: &str, rule: u8, publisher: Publisher) -> Option<usize> {
+        if self.table.count() >= self.settings.series_max {
+            return None;
+        }
+        let profile = self.settings.profiles.get(rule);
+        let index = self.table.add(Newcomer { device, metric, rule, series: Series::new(profile) });
+        let place = self.table.get(index).device;
+        let is_new = self.table.devices.holders(place) == 1;
+        let device = self.table.devices.get_mut(place);
+        device.has_gaps |= profile.gap;
+        if is_new {
+            device.client = publisher;
+        }
+        self.shares.hold(device.client);
+        if index == self.rhythms.len() {
+            reserve(&mut self.rhythms);
+            self.rhythms.push(Rhythm::NEW);
+        }
+        Some(index)
+    }
+
+    /// Forgets a series of a device, or all of them, as if nobody had ever heard of them. `gone` gets the metric of each.
+    pub fn forget_series(&mut self, device: &str, metric: Option<&str>, mut gone: impl FnMut(&str)) {
+        for index in 0..self.rhythms.len() {
+            if !self.table.is_used(index) {
+                continue;
+            }
+            let (known, known_metric) = self.table.name_of(index);
+            if known == device && metric.is_none_or(|metric| metric == known_metric) {
+                gone(known_metric);
+                self.forget(index);
+            }
+        }
+    }
+
+    fn forget(&mut self, index: usize) {
+        self.shares.release(self.table.device_of(index).client, 1);
+        self.table.remove(index);
+        self.rhythms[index] = Rhythm::NEW;
+    }
+
+    /// The listener was away until now: that nothing was heard meanwhile is no silence, and whoever comes back is given a minute.
+    pub fn listen_from(&mut self, now_ms: i64) {
+        self.listening_ms = now_ms;
+        self.next_sweep_ms = now_ms.saturating_add(SWEEP_AFTER_MS);
+    }
+
+    /// Its client took its leave: devices that it published for last are asleep.
+    pub fn sleep(&mut self, publisher: Publisher) {
+        for (_, device) in self.table.devices.iter_mut() {
+            if device.publisher == publisher {
+                device.is_asleep = true;
+                device.rhythm.is_silent = false;
+            }
+        }
+        for index in 0..self.rhythms.len() {
+            if self.rhythms[index].is_silent && self.table.device_of(index).publisher == publisher {
+                self.rhythms[index].is_silent = false;
+            }
+        }
+    }
+
+    /// Time has gone by: `missed` gets what is missed since this tick. Of a device that is silent as a whole, the series are not missed.
+    pub fn tick(&mut self, now_ms: i64, mut missed: impl FnMut(Missed)) {
+        self.now_ms = self.now_ms.max(now_ms);
+        if now_ms < self.listening_ms.saturating_add(GRACE_MS) {
+            return;
+        }
+        for (place, device) in self.table.devices.iter_mut() {
+            if device.falls_silent(now_ms, self.listening_ms) {
+                missed(Missed::Device(place));
+            }
+        }
+        for index in 0..self.rhythms.len() {
+            if self.is_missed(index, now_ms) {
+                self.rhythms[index].is_silent = true;
+                missed(Missed::Series(index));
+            }
+        }
+    }
+
+    /// Forgets who has not been heard of for a week; to be called after a tick, when what it missed has been told by name.
+    pub fn sweep(&mut self, now_ms: i64) {
+        if now_ms < self.next_sweep_ms {
+            return;
+        }
+        self.next_sweep_ms = now_ms.saturating_add(SWEEP_EVERY_MS);
+        self.holds.sweep(now_ms, FORGET_MS);
+        for index in 0..self.rhythms.len() {
+            let Rhythm { arrivals, heard_ms, .. } = self.rhythms[index];
+            if arrivals > 0 && now_ms.saturating_sub(heard_ms) >= FORGET_MS {
+                self.forget(index);
+            }
+        }
+    }
+
+    /// Whether a series is silent while its device is not: the device must have been heard well after the series should have been.
+    fn is_missed(&self, index: usize, now_ms: i64) -> bool {
+        let rhythm = &self.rhythms[index];
+        if rhythm.is_silent || now_ms <= rhythm.due_ms(self.listening_ms) {
+            return false;
+        }
+        let device = self.table.device_of(index);
+        let expected_ms = self.listening_ms.max(device.woke_ms);
+        let heard_after_ms = device.silent_from_ms(i64::MIN).saturating_sub(rhythm.silent_from_ms(expected_ms));
+        let is_alone = heard_after_ms as f32 > rhythm.limit_ms() / 2.0;
+        is_alone && !device.rhythm.is_silent && !device.is_asleep && self.profile_of(index).gap
+    }
+
+    /// Like [`Monitor::tick`], for one who looks at series only: each that is silent, whatever its device does.
+    pub fn tick_series(&mut self, now_ms: i64, mut missed: impl FnMut(&Monitor, usize)) {
+        for index in 0..self.rhythms.len() {
+            if self.rhythms[index].falls_silent(now_ms, self.listening_ms) && self.profile_of(index).gap {
+                missed(self, index);
+            }
+        }
+    }
+
+    /// An alert of before the start says that it is missed.
+    pub fn restore_missed(&mut self, device: &str, metric: &str) {
+        let Some(place) = self.table.devices.find(device) else { return };
+        if self.table.devices.get(place).is_asleep {
+            return;
+        }
+        if let Some(rhythm) = self.rhythm_mut(device, metric) {
+            rhythm.is_silent = true;
+        }
+    }
+
+    /// It has an alert now.
+    pub fn note_missed(&mut self, missed: Missed) {
+        match missed {
+            Missed::Series(index) => self.rhythms[index].may_have_alert = true,
+            Missed::Device(place) => self.table.devices.get_mut(place).rhythm.may_have_alert = true,
+        }
+    }
+
+    /// Whether a series, or with [`DEVICE_METRIC`] a device, may have an alert that is raised: its readings are told to the alerts' book.
+    pub fn note_alert(&mut self, device: &str, metric: &str, may_have_alert: bool) {
+        if let Some(rhythm) = self.rhythm_mut(device, metric) {
+            rhythm.may_have_alert = may_have_alert;
+        }
+    }
+
+    /// Limits that wait, and what tells the configured ones from others.
+    pub fn holds(&self) -> (&Holds, u64) {
+        (&self.holds, self.settings.limits.fingerprint())
+    }
+
+    pub fn restore_holds(&mut self, holds: Holds) {
+        self.holds = holds;
+    }
+
+    /// Whether anything of the configuration could raise such an alert still.
+    pub fn can_raise(&self, key: &AlertKey, alert: &Alert) -> bool {
+        let profile = self.settings.profiles.get(self.settings.profiles.of_metric(&key.metric));
+        let is_watched = profile.is_watched && self.settings.series_max > 0;
+        let of_device = || self.settings.limits.of(&key.metric).iter().filter(|bounds| bounds.is_for(&key.device));
+        match key.kind.as_str() {
+            "limit" if alert.expected.is_some() => of_device().any(|bounds| bounds.low.or(bounds.high).is_some()),
+            "limit" => is_watched || of_device().next().is_some(),
+            "anomaly" => is_watched && (profile.burst.is_some() || alert.detectors.iter().any(|name| name != "burst")),
+            "stuck" => is_watched && profile.stuck,
+            "gap" if key.metric == DEVICE_METRIC => {
+                let place = self.table.devices.find(&key.device);
+                place.is_none_or(|place| self.table.devices.get(place).has_gaps)
+            }
+            "gap" => is_watched && profile.gap,
+            kind => kind == GATEWAY_KIND,
+        }
+    }
+
+    /// How often a series, or a device, is heard, and when it was last.
+    pub fn rhythm_of(&self, device: &str, metric: &str) -> Option<Rhythm> {
+        match metric {
+            DEVICE_METRIC => Some(self.table.devices.get(self.table.devices.find(device)?).rhythm),
+            _ => Some(self.rhythms[self.table.find(device, metric)?]),
+        }
+    }
+
+    fn rhythm_mut(&mut self, device: &str, metric: &str) -> Option<&mut Rhythm> {
+        match metric {
+            DEVICE_METRIC => {
+                let place = self.table.devices.find(device)?;
+                Some(&mut self.table.devices.get_mut(place).rhythm)
+            }
+            _ => Some(&mut self.rhythms[self.table.find(device, metric)?]),
+        }
+    }
+
+    fn profile_of(&self, index: usize) -> &Profile {
+        self.settings.profiles.get(self.table.rule_of(index))
+    }
+
+    /// Device and metric of a series.
+    pub fn name_of(&self, index: usize) -> (&str, &str) {
+        self.table.name_of(index)
+    }
+
+    /// Device and metric of what is missed; a device as a whole has a metric of its own.
+    pub fn name_of_missed(&self, missed: Missed) -> (&str, &str) {
+        match missed {
+            Missed::Series(index) => self.name_of(index),
+            Missed::Device(place) => (self.table.devices.name(place), DEVICE_METRIC),
+        }
+    }
+
+    /// Whether its silence has been noticed.
+    pub fn is_silent(&self, index: usize) -> bool {
+        self.rhythms[index].is_silent && self.profile_of(index).gap
+    }
+
+    pub fn severity_max_of(&self, missed: Missed) -> Severity {
+        match missed {
+            Missed::Series(index) => self.profile_of(index).severity_max,
+            Missed::Device(_) => Severity::Critical,
+        }
+    }
+
+    /// What its silence is, as a finding.
+    pub fn gap_of(&self, missed: Missed, now_ms: i64) -> Finding {
+        let (rhythm, silent_from_ms) = match missed {
+            Missed::Series(index) => (&self.rhythms[index], self.rhythms[index].silent_from_ms(self.listening_ms)),
+            Missed::Device(place) => {
+                let device = self.table.devices.get(place);
+                (&device.rhythm, device.silent_from_ms(self.listening_ms))
+            }
+        };
+        let silent_ms = now_ms.saturating_sub(silent_from_ms) as f64;
+        Finding {
+            detector: Detector::Gap,
+            score: (silent_ms / f64::from(rhythm.limit_ms())).max(1.0),
+            expected: None,
+            spread: None,
+            reason: format!(
+                "nothing for {} s; a reading every {} s is usual",
+                short(silent_ms / 1000.0),
+                short(f64::from(rhythm.interval_ms) / 1000.0)
+            ),
+        }
+    }
+}
+
+/// Room for one more: by a sixteenth, not twofold. At fifty thousand series the difference is megabytes.
+fn reserve<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 16 + 16);
+    }
+}
+
+#[cfg(test)]
+mod tests;

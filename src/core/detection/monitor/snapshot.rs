@@ -1,0 +1,143 @@
+//! The state of all series in chunks of bounded size, so that a restart needs no new warm-up and no commit is large.
+
+use std::fmt;
+
+use super::{FORGET_MS, Moment, Monitor};
+use crate::core::batch::varint::{self, Cursor};
+use crate::core::detection::detectors::profile::Profiles;
+use crate::core::detection::detectors::series::Series;
+use crate::core::detection::detectors::state;
+use crate::core::detection::rewind_guard::RewindGuard;
+use crate::core::detection::silence::Rhythm;
+use crate::core::device_clock::DeviceClock;
+
+/// Series in one chunk.
+pub const CHUNK_SERIES: usize = 256;
+pub(super) const VERSION: u8 = 4;
+/// Without the devices' clocks.
+const VERSION_WITHOUT_CLOCKS: u8 = 3;
+
+/// A chunk that cannot have come from a snapshot, or came from another version. Nothing of it was restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestoreError {
+    UnknownVersion(u8),
+    Damaged,
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RestoreError::UnknownVersion(version) => write!(f, "detector snapshot of unknown version {version}"),
+            RestoreError::Damaged => write!(f, "detector snapshot is damaged"),
+        }
+    }
+}
+
+impl std::error::Error for RestoreError {}
+
+impl Monitor {
+    /// Chunks that a snapshot has now. A series keeps its place: a chunk keeps its series.
+    pub fn snapshot_chunks(&self) -> usize {
+        self.table.places().div_ceil(CHUNK_SERIES)
+    }
+
+    /// The state of up to [`CHUNK_SERIES`] series; empty of series beyond the last chunk.
+    pub fn snapshot_chunk(&self, index: usize, wall_ms: i64) -> Vec<u8> {
+        let start = index.saturating_mul(CHUNK_SERIES).min(self.table.places());
+        let end = self.table.places().min(start + CHUNK_SERIES);
+        let mut out = vec![VERSION];
+        varint::put_signed(&mut out, wall_ms);
+        varint::put(&mut out, self.table.range(start..end).count() as u64);
+        for (place, entry) in self.table.range(start..end) {
+            let (device, metric) = self.table.name_of(place);
+            varint::put_bytes(&mut out, device.as_bytes());
+            varint::put_bytes(&mut out, metric.as_bytes());
+            state::encode(&entry.series, &mut out);
+            state::encode_rhythm(&self.rhythms[place], self.now_ms, &mut out);
+            // Again with each of its series: a device is known by them alone.
+            let device = self.table.devices.get(entry.device);
+            state::encode_rhythm(&device.rhythm, self.now_ms, &mut out);
+            out.push(u8::from(device.is_asleep));
+            state::encode_past(&device.past, &mut out);
+            state::encode_clock(device.clock.as_deref(), &mut out);
+        }
+        out
+    }
+
+    /// Takes over the series of a chunk, all or, on an error, none; known ones are replaced. How long they have been silent goes on, the
+    /// time that we were away included. Returns how many were left out because there are too many, or because their metric is not watched
+    /// any more.
+    pub fn restore(&mut self, chunk: &[u8], now: Moment) -> Result<usize, RestoreError> {
+        let mut cursor = Cursor { rest: chunk };
+        let has_clocks = match cursor.byte() {
+            Some(VERSION) => true,
+            Some(VERSION_WITHOUT_CLOCKS) => false,
+            Some(version) => return Err(RestoreError::UnknownVersion(version)),
+            None => return Err(RestoreError::Damaged),
+        };
+        let now_ms = now.signed_steady_ms();
+        let restored = decode(&mut cursor, &self.settings.profiles, now, has_clocks)
+            .filter(|_| cursor.rest.is_empty())
+            .ok_or(RestoreError::Damaged)?;
+        self.now_ms = self.now_ms.max(now_ms);
+        let mut left_out = 0;
+        for Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, past, clock } in restored {
+            let is_watched = self.settings.profiles.get(rule).is_watched;
+            let index = match self.table.find(device, metric) {
+                None if is_watched => self.add(device, metric, rule, 0),
+                known => known,
+            };
+            match index {
+                Some(index) => {
+                    let entry = self.table.get_mut(index);
+                    entry.series = series;
+                    let place = entry.device;
+                    self.rhythms[index] = rhythm;
+                    let device = self.table.devices.get_mut(place);
+                    (device.rhythm, device.is_asleep, device.past) = (device_rhythm, is_asleep, past);
+                    device.clock = clock.map(Box::new);
+                }
+                None => left_out += 1,
+            }
+        }
+        Ok(left_out)
+    }
+}
+
+struct Restored<'a> {
+    device: &'a str,
+    metric: &'a str,
+    rule: u8,
+    series: Series,
+    rhythm: Rhythm,
+    device_rhythm: Rhythm,
+    is_asleep: bool,
+    past: RewindGuard,
+    clock: Option<DeviceClock>,
+}
+
+fn decode<'a>(
+    cursor: &mut Cursor<'a>,
+    profiles: &Profiles,
+    now: Moment,
+    has_clocks: bool,
+) -> Option<Vec<Restored<'a>>> {
+    // A wall clock that was wrong must not make them older than it takes to be forgotten, nor younger than they were.
+    let away_ms = now.wall_ms.saturating_sub(cursor.signed()?).clamp(0, FORGET_MS);
+    let snapshot_ms = now.signed_steady_ms().saturating_sub(away_ms);
+    let count = cursor.number().filter(|&count| count <= CHUNK_SERIES as u64)?;
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let device = std::str::from_utf8(cursor.bytes()?).ok()?;
+        let metric = std::str::from_utf8(cursor.bytes()?).ok()?;
+        let rule = profiles.of_metric(metric);
+        let series = state::decode(cursor, profiles.get(rule))?;
+        let rhythm = state::decode_rhythm(cursor, snapshot_ms)?;
+        let device_rhythm = state::decode_rhythm(cursor, snapshot_ms)?;
+        let is_asleep = cursor.byte()? != 0;
+        let past = state::decode_past(cursor)?;
+        let clock = if has_clocks { state::decode_clock(cursor)? } else { None };
+        entries.push(Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, past, clock });
+    }
+    Some(entries)
+}

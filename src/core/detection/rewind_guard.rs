@@ -1,0 +1,91 @@
+//! Whether a device's clock was set back, or the device sends again what it has sent.
+//!
+//! Both look alike at first: readings older than those before them. After a lost connection a device repeats whatever it has not heard of
+//! being taken, and from a buffer that may be many minutes. But a repeat comes faster than it was measured, and a clock does not run fast.
+
+use super::window::JUMP_MS;
+
+/// A clock that was set back is believed when it has run on for so long.
+const BELIEVED_AFTER_MS: i64 = 5_000;
+/// As fast as it may seem to run: what is on its way is held up at times.
+const RATE_MAX: i64 = 2;
+
+/// What a device has said of a time long before its newest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RewindGuard {
+    /// The first that was said, and when it was received.
+    pub(super) from_ms: i64,
+    pub(super) since_ms: i64,
+}
+
+impl RewindGuard {
+    pub const NONE: RewindGuard = RewindGuard { from_ms: i64::MIN, since_ms: i64::MIN };
+
+    /// Another reading of a time long gone. Returns whether the clock is believed to stand there.
+    pub fn hear(&mut self, at_ms: i64, received_ms: i64) -> bool {
+        let ran_ms = at_ms.saturating_sub(self.from_ms);
+        let elapsed_ms = received_ms.saturating_sub(self.since_ms);
+        let is_early = ran_ms < BELIEVED_AFTER_MS;
+        let is_plausible = is_early || ran_ms <= elapsed_ms.saturating_mul(RATE_MAX);
+        // Long after it, without having run on as long, it is another repeat.
+        let is_another = elapsed_ms.saturating_sub(ran_ms) > JUMP_MS;
+        if self.is_none() || !is_plausible || is_another || ran_ms < -JUMP_MS {
+            *self = RewindGuard { from_ms: at_ms, since_ms: received_ms };
+            return false;
+        }
+        !is_early
+    }
+
+    /// A reading of the present. One that is far ahead of a clock that is said to stand in the past shows that it does not.
+    pub fn hear_present(&mut self, at_ms: i64, received_ms: i64) {
+        let there_ms = self.from_ms.saturating_add(received_ms.saturating_sub(self.since_ms));
+        if !self.is_none() && at_ms.saturating_sub(there_ms) > JUMP_MS {
+            *self = RewindGuard::NONE;
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        *self == RewindGuard::NONE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether any of a minute's readings is believed, received at so much of their own pace.
+    fn is_believed(milliseconds_a_second: i64, past: &mut RewindGuard) -> bool {
+        (0..60).any(|second| past.hear(second * 1_000, 1_000_000 + second * milliseconds_a_second))
+    }
+
+    #[test]
+    fn a_clock_is_believed_and_a_repeat_is_not() {
+        assert!(is_believed(1_000, &mut RewindGuard::NONE.clone()));
+        assert!(is_believed(700, &mut RewindGuard::NONE.clone()), "held up on its way");
+        assert!(!is_believed(0, &mut RewindGuard::NONE.clone()));
+        assert!(!is_believed(400, &mut RewindGuard::NONE.clone()));
+        let mut past = RewindGuard::NONE;
+        assert!(!past.hear(0, 0) && past.hear(900_000, 890_000), "slow, but steady");
+    }
+
+    #[test]
+    fn a_repeat_at_each_reconnect_is_none_the_slower() {
+        let mut past = RewindGuard::NONE;
+        assert!(!past.hear(0, 0) && !past.hear(100_000, 170_000), "what ran on by less than the time that went by");
+        let mut past = RewindGuard::NONE;
+        assert!(!past.hear(0, 500_000));
+        past.hear_present(520_000, 520_000);
+        assert!(!past.hear(90_000, 590_000), "in between it was seen not to stand there");
+        past.hear_present(95_000, 595_000);
+        assert!(past.hear(100_000, 600_000), "a new series of a device whose clock was set back is of the same time");
+    }
+
+    #[test]
+    fn a_repeat_that_was_held_up_once_and_what_comes_after_it() {
+        let mut past = RewindGuard::NONE;
+        let held_up_ms = |second: i64| second + if second < 30 { 0 } else { 2_000 };
+        assert!(!(0..60).any(|second| past.hear(second * 1_000, held_up_ms(second))));
+        // Its clock has stood there all the time: what was measured now comes at its own pace.
+        assert!((60..70).fold(false, |_, second| past.hear(second * 1_000, second * 1_000)));
+    }
+}

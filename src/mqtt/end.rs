@@ -1,0 +1,71 @@
+//! How connections end, and what of it is worth a word.
+
+use super::codec::DecodeError;
+use super::input::NoRoom;
+use super::router::RouterDead;
+use crate::core::mqtt::session::Close;
+use crate::handoff::PipelineGone;
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client said DISCONNECT: no will.
+    Disconnected,
+    /// The client closed the connection, or the network did.
+    Lost,
+    Broken(Close),
+    Undecodable(DecodeError),
+    TakenOver,
+    Overrun,
+    NotReading,
+    /// A large packet took too long to arrive.
+    Slow,
+    /// Too many others are sending large packets.
+    Crowded,
+    /// The pipeline takes nothing more, or what was submitted was not stored.
+    Refused,
+    Draining,
+    RouterDead,
+}
+
+impl End {
+    pub fn reason(&self) -> String {
+        match self {
+            End::Disconnected => "it said goodbye".to_owned(),
+            End::Lost => "the connection was lost".to_owned(),
+            End::Broken(close) => close.to_string(),
+            End::Undecodable(error) => error.to_string(),
+            End::TakenOver => "another client connected with this client id".to_owned(),
+            End::Overrun => "it does not read what it subscribed to fast enough".to_owned(),
+            End::NotReading => "it took nothing of what was sent to it for the write time-out".to_owned(),
+            End::Slow => "a large packet did not arrive within the packet time-out".to_owned(),
+            End::Crowded => "too many large packets are under way at once".to_owned(),
+            End::Refused => "what it published could not be stored".to_owned(),
+            End::Draining => "the gateway is stopping".to_owned(),
+            End::RouterDead => "the router has ended".to_owned(),
+        }
+    }
+
+    /// Clients come and go; only what somebody should mend is worth a warning. That nothing can be stored is said once, not for each client.
+    pub fn is_noteworthy(&self) -> bool {
+        !matches!(self, End::Disconnected | End::Lost | End::Draining | End::Refused)
+    }
+}
+
+impl From<RouterDead> for End {
+    fn from(_: RouterDead) -> End {
+        End::RouterDead
+    }
+}
+
+impl From<PipelineGone> for End {
+    fn from(_: PipelineGone) -> End {
+        End::Refused
+    }
+}
+
+impl From<NoRoom> for End {
+    fn from(_: NoRoom) -> End {
+        End::Crowded
+    }
+}

@@ -1,0 +1,416 @@
+//! Local subscribers: who gets what, in bounded memory. Lives on the edge's one thread, so nothing here is locked.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::retained::{Retained, Scan, ScanStep};
+use super::router::{Envelope, RouterDead, RouterFeed, RouterLog};
+use super::subscriber::{Grant, Hosts, Message, Pool, Subscriber, host_part};
+use super::{EdgeCounters, EdgeSettings};
+use crate::core::mqtt::topic;
+use crate::core::mqtt::topic_tree::{self, TopicTree};
+
+/// One client may take this part of the levels of filters that are still free, so that no number of clients takes the last one.
+const FILTER_SHARE: usize = 64;
+/// Shapes of all filters: a publish visits hardly more nodes of the tree.
+const SHAPES_MAX: usize = 256;
+/// One client may bring this part of those that are still free.
+const SHAPE_SHARE: usize = 8;
+/// Levels of filters on the gateway's own topics that each client may have, whatever others have: `alerts/+/+/+`, `alerts/#` and `outrider/#`.
+const OWN_LEVELS: usize = 8;
+/// After so many nodes of the tree a publish is taken for one that somebody wants. Who it is, is found out when it is dealt out.
+const NODES_A_GLANCE: usize = 32;
+/// Retained messages that a subscriber's turn looks at; then it is the others' turn.
+const LOOKS_A_TURN: usize = 128;
+/// Retained messages that are queued ahead of what the client has read.
+const RETAINED_AHEAD: usize = 64;
+/// What a message of the gateway's own hardly exceeds.
+const OWN_MESSAGE_BYTES: usize = 4 * 1024;
+/// Passing on a message costs this beside its payload: its receiver is woken up, and writes it.
+const MESSAGE_COST: usize = 512;
+/// Visiting a node of the tree.
+const NODE_COST: usize = 32;
+/// What is queued before others have their turn, among them those who write it out: a burst must not fill the queue of a subscriber
+/// that reads.
+const COST_A_TURN: usize = 64 * 1024;
+
+/// Two handles are equal when they are of one subscriber.
+#[derive(Clone)]
+struct Handle(Rc<Subscriber>);
+
+impl PartialEq for Handle {
+    fn eq(&self, other: &Handle) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+struct Inner {
+    tree: TopicTree<Handle>,
+    /// Filters on the gateway's own topics. Clients do not publish there, so these cost no publish anything.
+    own_tree: TopicTree<Handle>,
+    /// Levels of filters beyond what everybody may have.
+    levels: usize,
+    retained: Retained,
+    dealt: u64,
+    hosts: Hosts,
+    /// Sessions whose clients are away, by when they left.
+    away: BTreeMap<u64, Weak<Subscriber>>,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Fanout {
+    inner: Rc<RefCell<Inner>>,
+    pool: Rc<Pool>,
+    clients: RouterFeed,
+    own: RouterFeed,
+    pinged: Rc<Notify>,
+    settings: Rc<EdgeSettings>,
+    counters: Arc<EdgeCounters>,
+    /// Something had to give way since it was last asked for.
+    is_short: Rc<Cell<bool>>,
+}
+
+/// A filter that cannot be granted: too many are there, or of this client.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooManyFilters;
+
+/// A message that waits for its place in the router's log.
+pub type PassingOn = Pin<Box<dyn Future<Output = Result<(), RouterDead>>>>;
+
+impl Fanout {
+    /// Deals out for as long as the process lives; must be called in a `LocalSet`.
+    pub fn start(settings: Rc<EdgeSettings>, counters: Arc<EdgeCounters>) -> Result<Fanout, RouterDead> {
+        let [(clients, clients_log), (own, own_log)] = super::router::start().map_err(|_| RouterDead)?;
+        let inner = Inner {
+            tree: TopicTree::default(),
+            own_tree: TopicTree::default(),
+            levels: 0,
+            retained: Retained::new(settings.retained_max, settings.retained_bytes_max),
+            dealt: 0,
+            hosts: Hosts::default(),
+            away: BTreeMap::new(),
+        };
+        let fanout = Fanout {
+            inner: Rc::new(RefCell::new(inner)),
+            pool: Rc::new(Pool::new(settings.subscribers_bytes_max, settings.subscriber_bytes_max)),
+            clients,
+            own,
+            pinged: Rc::default(),
+            settings,
+            counters,
+            is_short: Rc::default(),
+        };
+        tokio::task::spawn_local(fanout.clone().deal_out(clients_log, false));
+        tokio::task::spawn_local(fanout.clone().deal_out(own_log, true));
+        Ok(fanout)
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.clients.is_dead() || self.own.is_dead()
+    }
+
+    /// Whether sessions, filters or queues had to give way since this was last asked.
+    pub fn was_short(&self) -> bool {
+        self.is_short.take()
+    }
+
+    pub fn note_short(&self) {
+        self.is_short.set(true);
+    }
+
+    pub fn subscriber(&self, address: IpAddr) -> Rc<Subscriber> {
+        let host = self.inner.borrow_mut().hosts.get(address);
+        Rc::new(Subscriber::new(&self.pool, host))
+    }
+
+    /// Whether perhaps somebody gets this: if not, its bytes need not be kept until the commit.
+    pub fn wants(&self, topic: &str, retain: bool) -> bool {
+        retain || self.inner.borrow().tree.may_match(topic, NODES_A_GLANCE)
+    }
+
+    /// Keeps a client's message if it is retained, and passes it on; where there is no room for it at once, by what is returned.
+    pub fn pass_on(&self, envelope: Envelope, retain: bool) -> Result<Option<PassingOn>, RouterDead> {
+        let mut inner = self.inner.borrow_mut();
+        if retain && inner.retained.set(&envelope).is_err() {
+            self.counters.retained_refused.add(1);
+        }
+        if !inner.tree.may_match(envelope.topic(), NODES_A_GLANCE) {
+            return Ok(None);
+        }
+        let envelope = self.clients.try_publish(envelope)?;
+        Ok(envelope.map(|envelope| -> PassingOn {
+            let clients = self.clients.clone();
+            Box::pin(async move { clients.publish(envelope).await })
+        }))
+    }
+
+    /// Messages whose receivers were found, since the start: where this grows, the fan-out moves.
+    pub fn dealt(&self) -> u64 {
+        self.inner.borrow().dealt
+    }
+
+    /// Returns when a ping has come through both logs of the router.
+    pub async fn ping(&self) -> Result<(), RouterDead> {
+        for feed in [&self.clients, &self.own] {
+            feed.publish(Envelope::ping()).await?;
+            self.pinged.notified().await;
+        }
+        Ok(())
+    }
+
+    /// The same for a message of the gateway's own.
+    pub async fn publish_own(&self, envelope: Envelope, retain: bool) -> Result<(), RouterDead> {
+        let is_wanted = {
+            let mut inner = self.inner.borrow_mut();
+            if retain {
+                inner.retained.set_own(&envelope);
+            }
+            inner.own_tree.may_match(envelope.topic(), NODES_A_GLANCE)
+                || inner.tree.may_match(envelope.topic(), NODES_A_GLANCE)
+        };
+        if is_wanted { self.own.publish(envelope).await } else { Ok(()) }
+    }
+
+    /// Grants a valid filter; the retained messages that it matches follow as the client reads. Asked again, it grants anew.
+    pub fn subscribe(&self, subscriber: &Rc<Subscriber>, filter: &str, qos: u8) -> Result<(), TooManyFilters> {
+        let inner = &mut *self.inner.borrow_mut();
+        let mut filters = subscriber.filters.borrow_mut();
+        let known = filters.get(filter).copied();
+        let grant = match known {
+            Some(grant) => Grant { qos, ..grant },
+            None if filters.len() < self.settings.filters_a_client_max => {
+                let (levels, shapes) = inner.charge(subscriber, filter, &self.settings)?;
+                Grant { qos, levels, shapes }
+            }
+            None => return Err(TooManyFilters),
+        };
+        if known.is_none() {
+            inner.count(subscriber, filter, &grant, usize::wrapping_add);
+        }
+        if known.is_none_or(|known| known.qos != qos) {
+            filters.insert(filter.to_owned(), grant);
+            inner.tree_of(filter).insert(filter, Handle(Rc::clone(subscriber)), qos);
+        }
+        let mut scans = subscriber.scans.borrow_mut();
+        scans.retain(|scan| scan.filter != filter);
+        scans.push_back(Scan::new(filter, qos));
+        subscriber.changed.notify_one();
+        Ok(())
+    }
+
+    pub fn unsubscribe(&self, subscriber: &Rc<Subscriber>, filter: &str) {
+        let grant = subscriber.filters.borrow_mut().remove(filter);
+        if let Some(grant) = grant {
+            self.remove(subscriber, filter, &grant);
+        }
+    }
+
+    fn remove(&self, subscriber: &Rc<Subscriber>, filter: &str, grant: &Grant) {
+        subscriber.scans.borrow_mut().retain(|scan| scan.filter != filter);
+        let inner = &mut *self.inner.borrow_mut();
+        inner.tree_of(filter).remove(filter, &Handle(Rc::clone(subscriber)));
+        inner.count(subscriber, filter, grant, usize::wrapping_sub);
+    }
+
+    /// The session is over.
+    pub fn forget(&self, subscriber: &Rc<Subscriber>) {
+        let filters = std::mem::take(&mut *subscriber.filters.borrow_mut());
+        filters.iter().for_each(|(filter, grant)| self.remove(subscriber, filter, grant));
+        self.come_back(subscriber);
+    }
+
+    /// The client is away; its session goes on. `departure` grows from one to the next.
+    pub fn leave(&self, subscriber: &Rc<Subscriber>, departure: u64) {
+        subscriber.departure.set(departure);
+        self.inner.borrow_mut().away.insert(departure, Rc::downgrade(subscriber));
+        // It may have left with more than all of them may keep.
+        self.make_away_room(subscriber, 0);
+    }
+
+    pub fn come_back(&self, subscriber: &Subscriber) {
+        self.inner.borrow_mut().away.remove(&subscriber.departure.take());
+    }
+
+    /// Appends to `out`, up to `bytes_max`, what waits for the client. Whether there may be more, after others had their turn.
+    pub fn fill(&self, subscriber: &Subscriber, out: &mut Vec<u8>, bytes_max: usize) -> bool {
+        subscriber.fill(out, bytes_max);
+        subscriber.make_up_for_missed();
+        if subscriber.scans.borrow().is_empty() {
+            return false;
+        }
+        let is_paused = self.queue_retained(subscriber);
+        subscriber.fill(out, bytes_max);
+        is_paused
+    }
+
+    fn queue_retained(&self, subscriber: &Subscriber) -> bool {
+        let inner = self.inner.borrow();
+        let mut scans = subscriber.scans.borrow_mut();
+        let mut looks = LOOKS_A_TURN;
+        while let Some(scan) = scans.front_mut() {
+            let message_max = self.settings.packet_bytes_max;
+            let (waiting, has_room) = match scan.is_own() {
+                true => (subscriber.own_waiting(), subscriber.has_own_room(OWN_MESSAGE_BYTES)),
+                false => (subscriber.waiting(), subscriber.has_room(message_max)),
+            };
+            if waiting >= RETAINED_AHEAD || (waiting > 0 && !has_room) {
+                return false;
+            }
+            match inner.retained.advance(scan, &mut looks) {
+                ScanStep::Message(envelope) => {
+                    let is_own = scan.is_own() && self.settings.reserves_own;
+                    let message = message(&envelope, scan.qos, true, is_own);
+                    if !message.is_own && !subscriber.has_room(message.cost()) && subscriber.waiting() == 0 {
+                        subscriber.cut_off();
+                        return false;
+                    }
+                    subscriber.push(message);
+                }
+                ScanStep::Done => {
+                    scans.pop_front();
+                }
+                ScanStep::Paused => return true,
+            }
+        }
+        false
+    }
+
+    /// Reads a log of the router for as long as the process lives, and queues each message for everybody who has a filter for it: some of
+    /// them, then others have their turn.
+    async fn deal_out(self, mut log: RouterLog, is_own: bool) {
+        let (mut cost, mut receivers) = (0, Vec::new());
+        while let Ok(envelope) = log.next().await {
+            if envelope.is_ping() {
+                self.pinged.notify_one();
+                continue;
+            }
+            cost += NODE_COST * self.find_receivers(envelope.topic(), is_own, &mut receivers);
+            for (subscriber, granted) in receivers.drain(..) {
+                self.queue(&subscriber, message(&envelope, granted, false, is_own && self.settings.reserves_own));
+                cost += MESSAGE_COST + envelope.len();
+                if cost >= COST_A_TURN {
+                    cost = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    /// How many nodes of the tree that has taken.
+    fn find_receivers(&self, topic: &str, is_own: bool, receivers: &mut Vec<(Rc<Subscriber>, u8)>) -> usize {
+        let Inner { tree, own_tree, dealt, .. } = &mut *self.inner.borrow_mut();
+        *dealt += 1;
+        let mut reach = |Handle(subscriber): &Handle, granted: u8| match subscriber.reached.get() {
+            (number, at) if number == *dealt => receivers[at].1 = receivers[at].1.max(granted),
+            _ => {
+                subscriber.reached.set((*dealt, receivers.len()));
+                receivers.push((Rc::clone(subscriber), granted));
+            }
+        };
+        let nodes = tree.each_match(topic, &mut reach);
+        nodes + if is_own { own_tree.each_match(topic, &mut reach) } else { 0 }
+    }
+
+    fn queue(&self, subscriber: &Rc<Subscriber>, message: Message) {
+        let (is_connected, cost) = (subscriber.is_connected(), message.cost());
+        if subscriber.gave_way.get() {
+            return;
+        }
+        if message.is_own {
+            let is_kept = is_connected || message.qos > 0;
+            return if is_kept && subscriber.has_own_room(cost) {
+                subscriber.push(message)
+            } else {
+                subscriber.miss_own()
+            };
+        }
+        if !is_connected && message.qos == 0 {
+            return;
+        }
+        if subscriber.has_room(cost) && (is_connected || self.make_away_room(subscriber, cost)) {
+            return subscriber.push(message);
+        }
+        self.counters.messages_dropped.add(1);
+        if is_connected {
+            subscriber.cut_off();
+        } else {
+            self.note_short();
+        }
+    }
+
+    /// Where those that are away keep too much, the sessions of those that have been away for longest are over: of the same host, if that has
+    /// more than half of it.
+    fn make_away_room(&self, subscriber: &Rc<Subscriber>, cost: usize) -> bool {
+        while self.pool.is_away_full(cost) {
+            let is_host_greedy = subscriber.is_host_greedy();
+            let gives_way = |other: &Rc<Subscriber>| {
+                let is_other = !Rc::ptr_eq(other, subscriber) && other.bytes() > 0;
+                is_other && (!is_host_greedy || Rc::ptr_eq(&other.host, &subscriber.host))
+            };
+            let first = self.inner.borrow().away.values().filter_map(Weak::upgrade).find(gives_way);
+            let Some(first) = first else { return cost == 0 };
+            first.give_way();
+            self.forget(&first);
+            self.counters.sessions_given_way.add(1);
+            self.note_short();
+        }
+        true
+    }
+}
+
+fn message(envelope: &Envelope, granted: u8, retain: bool, is_own: bool) -> Message {
+    let qos = envelope.qos().min(granted);
+    Message { topic: envelope.topic_bytes(), payload: envelope.payload(), qos, retain, is_own }
+}
+
+impl Inner {
+    fn tree_of(&mut self, filter: &str) -> &mut TopicTree<Handle> {
+        if topic::is_reserved(filter) { &mut self.own_tree } else { &mut self.tree }
+    }
+
+    /// What a new filter takes, levels and shapes, of what all share.
+    fn charge(
+        &self,
+        subscriber: &Subscriber,
+        filter: &str,
+        settings: &EdgeSettings,
+    ) -> Result<(usize, usize), TooManyFilters> {
+        let (levels, is_own) = (topic_tree::levels(filter), topic::is_reserved(filter));
+        if is_own && settings.reserves_own && subscriber.own_levels.get() + levels <= OWN_LEVELS {
+            return Ok((0, 0));
+        }
+        let free = |max: usize, used: usize, of_host: usize| {
+            max.saturating_sub(used).min(host_part(max).saturating_sub(of_host))
+        };
+        let host = &subscriber.host;
+        let levels_free = free(settings.filter_levels_max, self.levels, host.filter_levels.get());
+        // The gateway's own topics have few levels, which bounds the shapes there.
+        let shapes = if is_own { 0 } else { self.tree.new_shapes(filter) };
+        let shapes_free = free(SHAPES_MAX, self.tree.shapes(), host.shapes.get());
+        let has_levels = subscriber.filter_levels.get() + levels <= levels_free / FILTER_SHARE;
+        let has_shapes = shapes == 0 || subscriber.shapes.get() + shapes <= shapes_free / SHAPE_SHARE;
+        if has_levels && has_shapes { Ok((levels, shapes)) } else { Err(TooManyFilters) }
+    }
+
+    fn count(&mut self, subscriber: &Subscriber, filter: &str, grant: &Grant, change: fn(usize, usize) -> usize) {
+        let count = |cell: &Cell<usize>, by: usize| cell.set(change(cell.get(), by));
+        if grant.levels == 0 {
+            count(&subscriber.own_levels, topic_tree::levels(filter));
+        }
+        self.levels = change(self.levels, grant.levels);
+        for (levels, shapes) in
+            [(&subscriber.filter_levels, &subscriber.shapes), (&subscriber.host.filter_levels, &subscriber.host.shapes)]
+        {
+            count(levels, grant.levels);
+            count(shapes, grant.shapes);
+        }
+    }
+}

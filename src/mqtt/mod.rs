@@ -1,0 +1,352 @@
+//! MQTT 3.1.1 towards devices and local subscribers: our own listener, so that a publish is held until it is durable, and nothing that a
+//! client sends can end the process.
+//!
+//! Everything here lives on one thread. A connection is a task; its decisions are [`crate::core::mqtt::session`]'s.
+
+mod codec;
+mod connection;
+mod end;
+pub mod fanout;
+mod input;
+mod lane;
+mod moderation;
+pub mod outbox;
+mod ping;
+mod publish;
+mod retained;
+mod router;
+mod seats;
+mod sessions;
+mod subscriber;
+mod unrouted;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::core::detection::alert::{Report, ReportPacer, Trouble};
+use crate::counter::Counter;
+use crate::handoff::{Input, PipelineHandle};
+use crate::ingest::Ingest;
+use fanout::Fanout;
+use input::ReadBuffer;
+use lane::Lane;
+pub use moderation::runtime;
+use outbox::Outbox;
+pub use ping::EdgeBeats;
+use router::Envelope;
+pub use router::RouterDead;
+use seats::{Seats, Told};
+use sessions::Sessions;
+use unrouted::UnroutedPublishes;
+
+/// Every bound of the edge.
+#[derive(Clone, Debug)]
+pub struct EdgeSettings {
+    pub connections_max: usize,
+    /// What of them one address may have, or one /64 of IPv6.
+    pub connections_a_host_percent: usize,
+    pub packet_bytes_max: usize,
+    pub connect_timeout: Duration,
+    pub write_timeout: Duration,
+    /// For a packet beyond a few KiB to arrive whole.
+    pub packet_timeout: Duration,
+    /// What all connections may keep of such packets.
+    pub packets_under_way_bytes_max: usize,
+    /// Publishes of one connection that may wait for their commit; then its socket is not read.
+    pub uncommitted_max: u64,
+    /// Levels of all filters together.
+    pub filter_levels_max: usize,
+    pub filters_a_client_max: usize,
+    pub retained_max: usize,
+    pub retained_bytes_max: usize,
+    /// What may wait for one subscriber; beyond it is disconnected, or loses messages while it is away.
+    pub subscriber_bytes_max: usize,
+    /// The same for all of them together.
+    pub subscribers_bytes_max: usize,
+    pub persistent_sessions_max: usize,
+    /// How long they are kept.
+    pub session_expiry_max: Duration,
+    /// Connections with much to do take turns. Without it, one can hold up all: what must never be, and what the tests must notice.
+    pub takes_turns: bool,
+    /// The gateway's own messages, and filters on them, have room that nobody else can take. Again, the tests must notice when not.
+    pub reserves_own: bool,
+    pub unrouted: Unrouted,
+}
+
+/// What becomes of a publish that no route takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unrouted {
+    /// Ordinary MQTT: fanned out, not stored.
+    Pass,
+    /// Acknowledged, so that it is not repeated, and dropped.
+    Reject,
+}
+
+impl Default for EdgeSettings {
+    fn default() -> Self {
+        EdgeSettings {
+            connections_max: 4096,
+            connections_a_host_percent: 75,
+            packet_bytes_max: 256 * 1024,
+            connect_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+            packet_timeout: Duration::from_secs(60),
+            packets_under_way_bytes_max: 16 << 20,
+            uncommitted_max: 256,
+            filter_levels_max: 65_536,
+            filters_a_client_max: 64,
+            retained_max: 10_000,
+            retained_bytes_max: 16 << 20,
+            subscriber_bytes_max: 1 << 20,
+            subscribers_bytes_max: 64 << 20,
+            persistent_sessions_max: 1024,
+            session_expiry_max: Duration::from_secs(86_400),
+            takes_turns: true,
+            reserves_own: true,
+            unrouted: Unrouted::Pass,
+        }
+    }
+}
+
+/// What is said when subscribers had to give way.
+const SESSIONS_SHORT: &str = "MQTT subscribers take more than there is room for: filters are refused, or messages and sessions of clients \
+     that are away are dropped";
+/// Topics of the last unrouted publishes that the status lists.
+const UNROUTED_TOPICS: usize = 16;
+/// Hosts of which the log says that they sent a login.
+const LOGIN_WARNINGS_MAX: usize = 64;
+
+#[derive(Debug, Default)]
+pub struct EdgeCounters {
+    pub connections: Counter,
+    pub disconnections: Counter,
+    pub connections_refused: Counter,
+    /// Connections with a user name or a password, which nobody checks.
+    pub logins_unchecked: Counter,
+    pub publishes_qos_0: Counter,
+    pub publishes_qos_1: Counter,
+    pub publishes_unrouted: Counter,
+    pub publishes_refused: Counter,
+    pub bytes_received: Counter,
+    pub subscribers_overrun: Counter,
+    pub messages_dropped: Counter,
+    pub sessions_given_way: Counter,
+    pub sessions_expired: Counter,
+    pub filters_refused: Counter,
+    pub retained_refused: Counter,
+    pub unrouted_topics: Mutex<VecDeque<String>>,
+}
+
+impl EdgeCounters {
+    fn note_unrouted(&self, topic: &str) {
+        self.publishes_unrouted.add(1);
+        let mut topics = self.unrouted_topics.lock().expect("nothing panics while it is held");
+        if topics.iter().any(|known| known == topic) {
+            return;
+        }
+        if topics.len() == UNROUTED_TOPICS {
+            topics.pop_front();
+        }
+        topics.push_back(topic.to_owned());
+    }
+}
+
+/// How far the process is in ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Running,
+    /// No new connections; those that are there finish what waits for its commit.
+    Draining,
+}
+
+struct Edge<T: From<Input>> {
+    settings: Rc<EdgeSettings>,
+    pipeline: PipelineHandle<T>,
+    ingest: RefCell<Ingest>,
+    fanout: Fanout,
+    sessions: Sessions,
+    counters: Arc<EdgeCounters>,
+    now_ms: fn() -> i64,
+    phase: watch::Receiver<Phase>,
+    draining: Cell<bool>,
+    read_buffer: Rc<ReadBuffer>,
+    refusals: RefCell<Throttle>,
+    /// That clients are turned away for want of a seat, and for want of a descriptor.
+    crowded: RefCell<Told>,
+    /// The one whose clients are turned away; none where it is everybody's.
+    crowded_host: Cell<Option<IpAddr>>,
+    out_of_descriptors: RefCell<Told>,
+    reports: RefCell<ReportPacer>,
+    started: Instant,
+    unrouted: RefCell<UnroutedPublishes>,
+    /// Hosts that were told in the log that logins are not checked.
+    told_of_logins: RefCell<HashSet<IpAddr>>,
+    made_client_ids: Cell<u64>,
+}
+
+impl<T: From<Input>> Edge<T> {
+    /// Something is wrong; to be said again for as long as it is.
+    fn report(&self, trouble: Trouble, text: String) {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if self.reports.borrow_mut().is_due(&trouble, now_ms) {
+            // Without a pipeline the process is ending.
+            let _ = self.pipeline.report(Report::new(trouble, text));
+        }
+    }
+}
+
+/// One line a second for what a hostile client could repeat for ever.
+#[derive(Debug, Default)]
+struct Throttle {
+    last_ms: i64,
+    suppressed: u64,
+}
+
+impl Throttle {
+    /// `Some(how many were passed over since the last)` when a line may be written.
+    fn permit(&mut self, now_ms: i64) -> Option<u64> {
+        if (now_ms - self.last_ms).abs() < 1000 {
+            self.suppressed += 1;
+            return None;
+        }
+        self.last_ms = now_ms;
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+/// What the edge needs from the rest of the house.
+pub struct EdgeParts<T: From<Input>> {
+    pub settings: EdgeSettings,
+    pub pipeline: PipelineHandle<T>,
+    pub ingest: Ingest,
+    pub counters: Arc<EdgeCounters>,
+    pub now_ms: fn() -> i64,
+    pub phase: watch::Receiver<Phase>,
+    /// The gateway's own messages: alerts and status.
+    pub outbox: Outbox,
+    pub beats: EdgeBeats,
+}
+
+/// Serves until the phase is [`Phase::Draining`] and every connection has ended, or until the router dies. Must run in a `LocalSet`.
+pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgeParts<T>) -> Result<(), RouterDead> {
+    let EdgeParts { settings, pipeline, ingest, counters, now_ms, phase, outbox, beats } = parts;
+    let settings = Rc::new(settings);
+    let fanout = Fanout::start(Rc::clone(&settings), Arc::clone(&counters))?;
+    tokio::task::spawn_local(publish_own(outbox, fanout.clone()));
+    tokio::task::spawn_local(ping::run(pipeline.clone(), fanout.clone(), beats.clone()));
+    let (sessions_max, expiry_max) = (settings.persistent_sessions_max, settings.session_expiry_max);
+    let sessions = Sessions::new(fanout.clone(), Arc::clone(&counters), sessions_max, expiry_max);
+    let kept_max = settings.packets_under_way_bytes_max.max(4 * settings.packet_bytes_max);
+    let read_buffer = Rc::new(ReadBuffer::new(kept_max, Lane::new(settings.takes_turns)));
+    let edge = Rc::new(Edge {
+        settings,
+        pipeline,
+        ingest: RefCell::new(ingest),
+        fanout,
+        sessions,
+        counters,
+        now_ms,
+        phase: phase.clone(),
+        draining: Cell::new(false),
+        read_buffer,
+        refusals: RefCell::default(),
+        crowded: RefCell::default(),
+        crowded_host: Cell::default(),
+        out_of_descriptors: RefCell::default(),
+        reports: RefCell::default(),
+        started: Instant::now(),
+        unrouted: RefCell::default(),
+        told_of_logins: RefCell::default(),
+        made_client_ids: Cell::new(0),
+    });
+    let seats = Seats::new(edge.settings.connections_max, edge.settings.connections_a_host_percent);
+    let mut phase = phase;
+    let mut health = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => accept(&edge, &seats, accepted).await,
+            _ = health.tick() => {
+                beats.thread.moved();
+                if edge.fanout.is_dead() {
+                    return Err(RouterDead);
+                }
+                edge.sessions.expire();
+                if edge.fanout.was_short() {
+                    edge.report(Trouble::Sessions, SESSIONS_SHORT.to_owned());
+                }
+            }
+            draining = phase.wait_for(|phase| *phase == Phase::Draining) => {
+                // A sender that is gone means the same: the process is ending.
+                drop(draining);
+                break;
+            }
+        }
+    }
+    drop(listener);
+    edge.draining.set(true);
+    edge.sessions.wake_all();
+    seats.all_free().await;
+    Ok(())
+}
+
+/// Alerts and the status, for as long as the router lives; the listener notices when it does not.
+async fn publish_own(outbox: Outbox, fanout: Fanout) {
+    loop {
+        let own = outbox.next().await;
+        if fanout.publish_own(Envelope::new(&own.topic, &own.payload, 1), own.retain).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn accept<T: From<Input> + 'static>(
+    edge: &Rc<Edge<T>>,
+    seats: &Seats,
+    accepted: std::io::Result<(TcpStream, SocketAddr)>,
+) {
+    let now_ms = (edge.now_ms)();
+    let (stream, peer) = match accepted {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            let text = format!("no connection can be accepted: {error}");
+            if edge.out_of_descriptors.borrow_mut().turn_on(now_ms) {
+                tracing::error!("{text}");
+            }
+            edge.report(Trouble::Denied, text);
+            // Out of file descriptors, most likely: accepting again at once would only spin.
+            return tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    if edge.out_of_descriptors.borrow_mut().turn_off() {
+        tracing::info!("connections are accepted again");
+    }
+    match seats.take(peer.ip()) {
+        Ok(seat) => {
+            let is_over = edge.crowded_host.get().is_none_or(|host| host == seat.host());
+            if is_over && edge.crowded.borrow_mut().turn_off() {
+                tracing::info!("clients that were turned away are taken again");
+            }
+            let edge = Rc::clone(edge);
+            tokio::task::spawn_local(async move {
+                connection::serve(edge, stream, peer).await;
+                drop(seat);
+            });
+        }
+        Err(no_seat) => {
+            edge.counters.connections_refused.add(1);
+            if edge.crowded.borrow_mut().turn_on(now_ms) {
+                edge.crowded_host.set(no_seat.host());
+                tracing::warn!("{no_seat}");
+            }
+            edge.report(Trouble::Denied, no_seat.to_string());
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Retained messages: ours, not the router's, which hands a new subscriber at most 100 of them and forgets one on an empty publish.
+//!
+//! A subscriber gets them bit by bit, as it reads them: what waits is a place in this table, not a copy of it.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::router::Envelope;
+use crate::core::mqtt::topic;
+
+/// Bounded in number and bytes; beyond either a new topic is refused, an old one can still be replaced by what is not larger. The
+/// gateway's own messages are not counted: who fills this table must not silence an alert.
+#[derive(Debug)]
+pub struct Retained {
+    own: Messages,
+    messages: Messages,
+    bytes: usize,
+    count_max: usize,
+    bytes_max: usize,
+}
+
+type Messages = BTreeMap<Bytes, Envelope>;
+
+/// The store of retained messages is full.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RetainedFull;
+
+/// How far a subscriber has come with the retained messages of one filter.
+#[derive(Debug)]
+pub struct Scan {
+    pub filter: String,
+    pub qos: u8,
+    /// Of the gateway's own messages, which come first, and no others.
+    pub own_only: bool,
+    is_past_own: bool,
+    /// The last one it was given, or that did not match.
+    after: Option<Bytes>,
+}
+
+impl Scan {
+    pub fn new(filter: &str, qos: u8) -> Scan {
+        Scan { filter: filter.to_owned(), qos, own_only: false, is_past_own: false, after: None }
+    }
+
+    /// Of the gateway's own messages only.
+    pub fn of_own(filter: &str, qos: u8) -> Scan {
+        Scan { own_only: true, ..Scan::new(filter, qos) }
+    }
+
+    /// Whether the last message that it gave is of the gateway's own.
+    pub fn is_own(&self) -> bool {
+        !self.is_past_own
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum ScanStep {
+    Message(Envelope),
+    /// It looked at as many as it may for now.
+    Paused,
+    Done,
+}
+
+impl Retained {
+    pub fn new(count_max: usize, bytes_max: usize) -> Retained {
+        Retained { own: BTreeMap::new(), messages: BTreeMap::new(), bytes: 0, count_max, bytes_max }
+    }
+
+    /// Keeps a client's message; one without a payload deletes.
+    pub fn set(&mut self, envelope: &Envelope) -> Result<(), RetainedFull> {
+        let (topic, len) = (envelope.topic_bytes(), size(envelope));
+        let old = self.messages.get(&topic).map(size);
+        if envelope.payload().is_empty() {
+            if let Some(old) = old {
+                self.messages.remove(&topic);
+                self.bytes -= old;
+            }
+            return Ok(());
+        }
+        let after = self.bytes - old.unwrap_or(0) + len;
+        let grows = after > self.bytes;
+        if (old.is_none() && self.messages.len() >= self.count_max) || (grows && after > self.bytes_max) {
+            return Err(RetainedFull);
+        }
+        self.bytes = after;
+        put(&mut self.messages, topic, envelope);
+        Ok(())
+    }
+
+    /// Keeps, or with an empty payload deletes, a message of the gateway's own: on topics that clients cannot publish to.
+    pub fn set_own(&mut self, envelope: &Envelope) {
+        let topic = envelope.topic_bytes();
+        if envelope.payload().is_empty() {
+            self.own.remove(&topic);
+        } else {
+            put(&mut self.own, topic, envelope);
+        }
+    }
+
+    /// The next message of a scan. Looks at no more than `looks`, which it counts down.
+    pub fn advance(&self, scan: &mut Scan, looks: &mut usize) -> ScanStep {
+        if !scan.is_past_own {
+            match advance_in(&self.own, scan, looks) {
+                ScanStep::Done if !scan.own_only => (scan.is_past_own, scan.after) = (true, None),
+                step => return step,
+            }
+        }
+        advance_in(&self.messages, scan, looks)
+    }
+}
+
+fn put(messages: &mut Messages, topic: Bytes, envelope: &Envelope) {
+    // The old key is a part of the old message, and would keep all of it.
+    messages.remove(&topic);
+    messages.insert(topic, envelope.clone());
+}
+
+fn advance_in(messages: &Messages, scan: &mut Scan, looks: &mut usize) -> ScanStep {
+    let prefix = literal_prefix(&scan.filter);
+    let start = match &scan.after {
+        Some(after) => Bound::Excluded(after.as_ref()),
+        None => Bound::Included(prefix.as_bytes()),
+    };
+    let mut last: Option<&Bytes> = None;
+    for (topic, envelope) in messages.range::<[u8], _>((start, Bound::Unbounded)) {
+        if !topic.starts_with(prefix.as_bytes()) {
+            break;
+        }
+        if *looks == 0 {
+            scan.after = last.cloned().or(scan.after.take());
+            return ScanStep::Paused;
+        }
+        *looks -= 1;
+        last = Some(topic);
+        if topic::matches(&scan.filter, envelope.topic()) {
+            scan.after = Some(topic.clone());
+            return ScanStep::Message(envelope.clone());
+        }
+    }
+    ScanStep::Done
+}
+
+fn size(envelope: &Envelope) -> usize {
+    envelope.topic().len() + envelope.payload().len()
+}
+
+/// What every topic that the filter matches begins with.
+fn literal_prefix(filter: &str) -> &str {
+    match filter.find(['+', '#']) {
+        // `a/#` matches `a` too.
+        Some(wildcard) => filter[..wildcard].strip_suffix('/').unwrap_or(&filter[..wildcard]),
+        None => filter,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(retained: &mut Retained, topic: &str, payload: &[u8]) -> Result<(), RetainedFull> {
+        retained.set(&Envelope::new(topic, payload, 1))
+    }
+
+    fn topics(retained: &Retained, filter: &str) -> Vec<String> {
+        let mut scan = Scan::new(filter, 1);
+        let mut found = Vec::new();
+        loop {
+            match retained.advance(&mut scan, &mut 1) {
+                ScanStep::Message(envelope) => found.push(envelope.topic().to_owned()),
+                // Paused at once without having looked would go on for ever.
+                ScanStep::Paused => {}
+                ScanStep::Done => return found,
+            }
+        }
+    }
+
+    #[test]
+    fn retained_messages_are_replaced_deleted_and_bounded() {
+        let mut retained = Retained::new(2, 20);
+        assert_eq!(set(&mut retained, "a", b"1"), Ok(()));
+        assert_eq!(set(&mut retained, "a", b"22"), Ok(()));
+        assert_eq!(set(&mut retained, "b", b"1"), Ok(()));
+        assert_eq!(set(&mut retained, "c", b"1"), Err(RetainedFull), "too many");
+        assert_eq!(set(&mut retained, "b", &[0; 30]), Err(RetainedFull), "too large");
+        assert_eq!(topics(&retained, "#"), ["a", "b"]);
+        retained.set_own(&Envelope::new("alerts/x", &[0; 30], 1));
+        assert_eq!(topics(&retained, "alerts/#"), ["alerts/x"], "the gateway's own always have room");
+        retained.set_own(&Envelope::new("alerts/x", b"", 1));
+        assert_eq!(set(&mut retained, "a", b""), Ok(()));
+        assert_eq!(topics(&retained, "a").len(), 0);
+        assert_eq!(set(&mut retained, "a", b""), Ok(()), "nothing to delete");
+        assert_eq!((retained.messages.len(), retained.own.len(), retained.bytes), (1, 0, 2));
+    }
+
+    #[test]
+    fn a_scan_finds_each_match_once_and_looks_only_where_one_can_be() {
+        let mut retained = Retained::new(100, 10_000);
+        for topic in ["a", "a!", "a/b", "a/b/c", "a/c", "b", "/a"] {
+            set(&mut retained, topic, b"1").expect("room");
+        }
+        assert_eq!(topics(&retained, "a/#"), ["a", "a/b", "a/b/c", "a/c"]);
+        assert_eq!(topics(&retained, "a/+"), ["a/b", "a/c"]);
+        assert_eq!(topics(&retained, "+/b/#"), ["a/b", "a/b/c"]);
+        assert_eq!(topics(&retained, "a/b"), ["a/b"]);
+        assert_eq!(topics(&retained, "#").len(), 7);
+        let mut looks = 100;
+        while retained.advance(&mut Scan::new("b", 1), &mut looks) == ScanStep::Done {}
+        assert_eq!(looks, 99, "a plain topic is looked up, not searched for");
+    }
+}

@@ -1,0 +1,69 @@
+//! Under `refuse`, whether there is room for a reading is decided before it gets a position: what has one is stored.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::committer::StoreCounters;
+use crate::core::reading::Readings;
+use crate::handoff::Undecodable;
+use crate::store::retention::WhenFull;
+
+pub(super) struct Intake {
+    pub when_full: WhenFull,
+    pub counters: Arc<StoreCounters>,
+    /// Bytes taken in and not in the store yet.
+    pub open_bytes: u64,
+    pub committing_bytes: u64,
+    /// Admitted, and not taken in whole.
+    pub begun_bytes: u64,
+}
+
+/// Of the room that there was when readings were first turned away, so much has to be free before they are taken again.
+const ROOM_AGAIN_BYTES: u64 = 1 << 20;
+
+impl Intake {
+    pub fn admits(&mut self, readings: &Readings, undecodable: &[Undecodable]) -> bool {
+        let samples: usize = undecodable.iter().map(|one| one.topic.len() + one.sample.len()).sum();
+        let bytes = (readings.grown_bytes() + samples) as u64;
+        if self.when_full == WhenFull::Refuse {
+            if !self.counters.is_refusing() && !self.has_room(bytes) {
+                self.counters.refusing.store(true, Ordering::Relaxed);
+                tracing::error!(
+                    "the store is full: readings are judged, but neither stored nor acknowledged, until there is room"
+                );
+            }
+            if self.counters.is_refusing() {
+                return false;
+            }
+        }
+        self.begun_bytes = bytes;
+        true
+    }
+
+    /// What was admitted last is in the open batch with all its parts.
+    pub fn taken(&mut self) {
+        self.open_bytes += std::mem::take(&mut self.begun_bytes);
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        // Stored, a reading takes little more than it takes here, if it does not compress.
+        let waiting = self.begun_bytes + self.open_bytes + self.committing_bytes + bytes;
+        waiting + waiting / 16 <= self.counters.room_bytes.get()
+    }
+
+    pub fn sealed(&mut self) {
+        self.committing_bytes = std::mem::take(&mut self.open_bytes);
+    }
+
+    pub fn committed(&mut self) {
+        self.committing_bytes = 0;
+        self.look_again();
+    }
+
+    pub fn look_again(&self) {
+        if self.counters.is_refusing() && self.has_room(ROOM_AGAIN_BYTES) {
+            self.counters.refusing.store(false, Ordering::Relaxed);
+            tracing::info!("the store has room again: readings are taken");
+        }
+    }
+}

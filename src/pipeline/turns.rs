@@ -1,0 +1,89 @@
+//! What sessions send is taken in turns, and only as far as the open batches have room: neither one large submission nor a disk that
+//! hangs lets them grow without bound, and ticks and alerts come in between.
+
+use std::time::Duration;
+
+use super::PipelineLoop;
+use crate::core::batch::CLOSED_AT_BYTES;
+use crate::core::pipeline::Storing;
+use crate::handoff::{Input, Submission, Undecodable};
+use crate::pipeline::committer::WaitingSession;
+
+/// While a commit is under way the open batches take no more readings than this, before compression: what comes then waits as it came, within
+/// the sessions' budget.
+const OPEN_BYTES_MAX: usize = 8 * CLOSED_AT_BYTES;
+
+impl PipelineLoop {
+    pub(super) fn may_work(&self) -> bool {
+        !self.backlog.is_empty() && !self.is_held_up()
+    }
+
+    /// Nobody is heard until the disk answers, or until it is known that it does not.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.busy && self.storing != Storing::Nothing && self.pipeline.open_bytes() >= OPEN_BYTES_MAX
+    }
+
+    /// Takes a turn's worth of what sessions sent: a large submission holds up neither ticks nor alerts.
+    pub(super) fn work(&mut self) {
+        if !self.may_work() {
+            return;
+        }
+        match self.backlog.pop_front() {
+            Some(Input::Submission(submission)) => self.submission(submission),
+            Some(Input::Farewell(publisher)) => self.pipeline.sleep(publisher),
+            _ => {}
+        }
+    }
+
+    fn submission(&mut self, submission: Submission) {
+        let taken = match self.begun.take() {
+            Some(taken) => taken,
+            None if self.admits(&submission) => 0,
+            None => return,
+        };
+        let Submission { session, readings, .. } = &submission;
+        let taken = self.pipeline.take_turn(readings, taken, session.number(), self.moment());
+        self.hurry(Duration::ZERO);
+        if taken < readings.len() {
+            self.begun = Some(taken);
+            self.backlog.push_front(Input::Submission(submission));
+            return;
+        }
+        let Submission { session, through, publishes, wants_answer, undecodable, share, .. } = submission;
+        self.intake.taken();
+        self.open.input.undecodable.extend::<Vec<Undecodable>>(undecodable);
+        let publishes = (through + 1).saturating_sub(publishes)..=through;
+        self.open.waiting.sessions.push(WaitingSession { session, publishes, wants_answer });
+        if self.storing == Storing::Nothing {
+            // It was begun before the disk was found to hang: it holds nobody up, and its client is turned away like the others.
+            self.committing.is_given_up = false;
+        } else if let Some(share) = share {
+            self.open.bytes += share.bytes();
+            self.open.waiting.hold(share);
+        }
+    }
+
+    /// Whether there is something to be taken, and the store takes it.
+    fn admits(&mut self, submission: &Submission) -> bool {
+        let Submission { session, through, readings, undecodable, .. } = submission;
+        if !undecodable.is_empty() {
+            self.log.undecodable(undecodable, self.moment().steady_ms);
+        }
+        let stores_something = !readings.is_empty() || !undecodable.is_empty();
+        let is_answered = !session.is_unanswered() && !session.is_failed() && self.storing != Storing::Nothing;
+        if !is_answered || stores_something && !self.intake.admits(readings, undecodable) {
+            self.look_at_store();
+            self.refuse(submission);
+            return false;
+        }
+        if !stores_something && !self.busy && !self.has_work() {
+            // Nothing of this session can be waiting for the disk: it is answered at once.
+            session.commit_through(*through);
+            return false;
+        }
+        if self.pacing.acknowledge_early {
+            session.commit_through(*through);
+        }
+        true
+    }
+}

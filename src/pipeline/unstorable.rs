@@ -1,0 +1,138 @@
+//! What the pipeline thread does while nothing can be stored, and how it knows.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{PipelineLoop, Unstorable};
+use crate::core::detection::alert::{Report, Trouble};
+use crate::core::pipeline::Storing;
+use crate::handoff::Submission;
+use crate::pipeline::unanswered::ANSWER_WITHIN;
+
+/// No disk in use is slower than that.
+const SLOW_DISK_BYTES_A_SECOND: u64 = 1 << 20;
+
+impl PipelineLoop {
+    /// What cannot be stored is judged all the same; nothing of it is kept, and its client gets no answer.
+    pub(super) fn refuse(&mut self, submission: &Submission) {
+        let Submission { session, through, publishes, wants_answer, readings, .. } = submission;
+        let now = self.moment();
+        self.pipeline.judge_unstored(readings, session.number(), *wants_answer, now);
+        self.counters.readings_refused.add(readings.len() as u64);
+        self.counters.raised_unstored.set(self.pipeline.raised_unstored());
+        if *publishes > 0 {
+            session.refuse((through + 1).saturating_sub(*publishes)..=*through);
+        }
+        if *wants_answer {
+            // Who waits for its answer, or is turned away, is not silent.
+            self.pipeline.excuse_silence(now);
+            self.unanswered.note(session, Instant::now());
+        }
+    }
+
+    /// Whether the commit that is under way takes so long that the disk must be said to hang. Once too much waits nobody is heard any
+    /// more: then it is said sooner, unless commits are that slow at present, or this one is that large.
+    fn is_hung(&self, now: Instant) -> bool {
+        let patience = self.pacing.hung_after;
+        let waiting = self.committing.bytes + self.open.bytes;
+        let is_heard = waiting < self.budget_bytes - self.budget_bytes / 4 && !self.is_held_up();
+        let usual = 8 * self.slowest_commit + Duration::from_secs(self.committing.bytes / SLOW_DISK_BYTES_A_SECOND);
+        let patience = if is_heard { patience } else { patience.min(usual.max(patience / 4)) };
+        let patience = self.draining.map_or(patience, |grace| patience.min(grace / 2));
+        // The commit may have returned, and this thread not heard of it yet: then it is this thread that was late.
+        let is_under_way = self.busy && self.counters.commits.get() == self.commits_at_seal;
+        is_under_way && !self.counters.is_failing() && now >= self.sealed + patience
+    }
+
+    pub(super) fn look_at_disk(&mut self, now: Instant) {
+        if self.is_hung(now) && !self.counters.hung.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "the disk hangs: readings are judged, but neither stored nor acknowledged, until it answers"
+            );
+        }
+        self.look_at_store();
+        self.turn_away(now);
+        if let Some((trouble, text)) = self.trouble() {
+            let moment = self.moment();
+            if self.reports.is_due(&trouble, moment.steady_ms) {
+                self.pipeline.report(&Report::new(trouble, text), moment);
+            }
+        }
+    }
+
+    fn trouble(&self) -> Option<(Trouble, &'static str)> {
+        Some(match (self.counters.unstorable(), self.counters.is_expiring()) {
+            (Some(Unstorable::DiskFailing), _) => (
+                Trouble::Disk,
+                "the disk answers with errors: readings are judged, but neither stored nor acknowledged",
+            ),
+            (Some(Unstorable::DiskHung), _) => {
+                (Trouble::Disk, "the disk does not answer: readings are judged, but neither stored nor acknowledged")
+            }
+            (Some(Unstorable::StoreFull), _) => {
+                (Trouble::Store, "the store is full: readings are judged, but neither stored nor acknowledged")
+            }
+            (None, true) => (
+                Trouble::Store,
+                "the store is full: the oldest readings that are not delivered yet are removed to make room",
+            ),
+            (None, false) => return None,
+        })
+    }
+
+    /// What can be stored at present. That the disk takes something again is known when it has taken what it would not.
+    pub(super) fn look_at_store(&mut self) {
+        let storing = match self.counters.unstorable() {
+            _ if self.busy && self.storing == Storing::Nothing => Storing::Nothing,
+            None => Storing::Everything,
+            Some(Unstorable::StoreFull) => Storing::AllButReadings,
+            Some(Unstorable::DiskFailing | Unstorable::DiskHung) => Storing::Nothing,
+        };
+        if storing == self.storing {
+            return;
+        }
+        self.storing = storing;
+        let now = self.moment();
+        self.pipeline.set_storing(storing, now);
+        match storing {
+            // What they send again is taken.
+            Storing::Everything => self.unanswered.turn_away(Instant::now()),
+            Storing::AllButReadings => {}
+            Storing::Nothing => {
+                // What waits for the disk keeps its memory, but nobody from being heard.
+                self.open.waiting.release();
+                self.committing.waiting.release();
+                (self.open.bytes, self.committing.bytes) = (0, 0);
+            }
+        }
+    }
+
+    /// Nobody waits for ever for an answer that does not come.
+    pub(super) fn turn_away(&mut self, now: Instant) {
+        let patience = if self.draining.is_some() { Duration::ZERO } else { ANSWER_WITHIN };
+        if let Some(until) = now.checked_sub(patience) {
+            self.unanswered.turn_away(until);
+        }
+        if self.storing != Storing::Nothing || self.committing.is_given_up || now < self.sealed + patience {
+            return;
+        }
+        self.committing.is_given_up = true;
+        // A session that waits for no answer would not be read any more, had it too much under way.
+        for waiting in self.committing.waiting.sessions.iter().chain(&self.open.waiting.sessions) {
+            match waiting.wants_answer || self.draining.is_some() {
+                true => waiting.session.fail(),
+                false => waiting.session.refuse(waiting.publishes.clone()),
+            }
+        }
+        let now = self.moment();
+        self.pipeline.listen_from(now);
+    }
+
+    /// The process ends, and the disk does not take the last of it.
+    pub(super) fn is_abandoned(&self, now: Instant) -> bool {
+        let is_too_late = self.stopping.is_some_and(|until| now >= until);
+        // A disk that answered with errors may hang by now: its last word was an error all the same.
+        let is_stuck = self.busy && (self.counters.is_failing() || self.is_hung(now));
+        self.stopping.is_some() && (self.is_refused_at_the_end || is_too_late && is_stuck)
+    }
+}

@@ -1,0 +1,446 @@
+//! The local archive: compressed NDJSON files, one stream a folder.
+//!
+//! A record counts as delivered when its file is closed, fsynced and renamed, and the folder's entry is fsynced; then the cursor moves.
+//! The thread reads the store in order and keeps one file open, so a crash costs the unfinished file, whose records are still stored.
+
+pub mod folder;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::core::batch::{Decoder, Stored};
+use crate::core::cursor::CursorState;
+use crate::core::identity::{RunId, Stream};
+use crate::core::record;
+use crate::disk;
+use crate::heartbeat::Beat;
+use crate::pipeline::Message;
+use crate::sinks::status::{ForwardStatus, Link};
+use crate::store::cursors::CursorChange;
+use crate::store::reader::{HeldBatch, ReadError, Reader};
+use crate::store::schema;
+use folder::{ArchiveFolder, FileName, SUFFIX, UNFINISHED, partition};
+
+#[derive(Clone, Debug)]
+pub struct ArchiveSettings {
+    pub sink: String,
+    pub rotate_after: Duration,
+    pub rotate_bytes: u64,
+}
+
+/// What one stream's archiver works with.
+pub struct ArchiverParts {
+    pub settings: ArchiveSettings,
+    pub stream: Stream,
+    pub folder: Arc<Mutex<ArchiveFolder>>,
+    pub reader: Reader,
+    pub cursor: CursorState,
+    /// The inside of a JSON string.
+    pub gateway: String,
+    pub committed: watch::Receiver<u64>,
+    pub link: watch::Receiver<Link>,
+    pub pipeline: Sender<Message>,
+    pub status: Arc<ForwardStatus>,
+    /// Of the sink's thread.
+    pub beat: Beat,
+}
+
+/// Level 1 and a window of 512 KiB: a gateway has neither cores nor memory to spare, and the lines repeat themselves within less.
+const COMPRESSION_LEVEL: i32 = 1;
+const WINDOW_LOG: u32 = 19;
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+struct OpenFile {
+    encoder: zstd::Encoder<'static, Counted>,
+    unfinished: PathBuf,
+    name: FileName,
+    hour: PathBuf,
+    opened: Instant,
+}
+
+/// Counts what has gone to the file.
+struct Counted {
+    file: File,
+    bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Why a step failed. Both are tried again; the file at hand is given up, and its records are read anew.
+#[derive(Debug)]
+enum StepError {
+    Io(io::Error),
+    Store(rusqlite::Error),
+}
+
+impl From<io::Error> for StepError {
+    fn from(error: io::Error) -> Self {
+        StepError::Io(error)
+    }
+}
+
+impl std::fmt::Display for StepError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StepError::Io(error) => write!(f, "cannot write the archive: {error}"),
+            StepError::Store(error) => write!(f, "cannot read the store: {error}"),
+        }
+    }
+}
+
+struct Archiver {
+    parts: ArchiverParts,
+    open: Option<OpenFile>,
+    /// Written into the open file up to here.
+    written: u64,
+    /// Records of damaged batches since the cursor last moved.
+    quarantined: u64,
+    batch: HeldBatch,
+    line: Vec<u8>,
+    /// A step failed, and no file was finished since.
+    failing: bool,
+}
+
+/// Runs until the link says that the process ends and everything committed is archived.
+pub async fn run(parts: ArchiverParts) {
+    let mut archiver = Archiver::new(parts);
+    let mut recovered = false;
+    loop {
+        let step = if recovered { archiver.step() } else { archiver.recover() };
+        match step {
+            Ok(Step::Again) => {
+                // One thread serves both streams: the other one gets its turn.
+                tokio::task::yield_now().await;
+            }
+            Ok(Step::CaughtUp) => {
+                recovered = true;
+                if archiver.open.is_none() && !archiver.is_behind() {
+                    archiver.works();
+                }
+                if *archiver.parts.link.borrow() == Link::Ending && !archiver.is_behind() {
+                    if archiver.close().is_ok() {
+                        return;
+                    }
+                    archiver.give_up_file();
+                }
+                archiver.wait().await;
+            }
+            Err(error) => {
+                if !archiver.failing {
+                    tracing::error!(sink = archiver.parts.settings.sink, "{error}; it is tried again until it works");
+                    archiver.parts.status.set_error(Some(error.to_string()));
+                }
+                archiver.failing = true;
+                // The file may have its name already, though nothing says yet that it keeps it.
+                recovered = false;
+                if let StepError::Store(error) = &error
+                    && schema::is_corrupt(error)
+                {
+                    // Without a pipeline the process is ending, and the next start finds it too.
+                    let _ = archiver.parts.pipeline.send(Message::Damaged(archiver.parts.reader.file()));
+                }
+                archiver.give_up_file();
+                if *archiver.parts.link.borrow() == Link::Ending {
+                    return;
+                }
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Again,
+    CaughtUp,
+}
+
+impl Archiver {
+    fn new(parts: ArchiverParts) -> Archiver {
+        let written = parts.cursor.cursor;
+        let (batch, line) = (HeldBatch::default(), Vec::new());
+        Archiver { parts, open: None, written, quarantined: 0, batch, line, failing: false }
+    }
+
+    /// A file was finished, or there is nothing to be written: only that shows that a failure is over.
+    fn works(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            tracing::info!(sink = self.parts.settings.sink, "the archive can be written again");
+            self.parts.status.set_error(None);
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        *self.parts.committed.borrow() > self.written
+    }
+
+    /// Passes over files that a crash cut off from their cursor.
+    fn recover(&mut self) -> Result<Step, StepError> {
+        let _call = self.parts.beat.at_disk();
+        let Some(name) = self.next_name()? else {
+            return Ok(Step::CaughtUp);
+        };
+        let found = self.lock_folder().find(self.parts.stream, &name)?;
+        match found.filter(|last| *last > self.written) {
+            Some(last) => {
+                let hour = partition(self.parts.stream, name.received_ms);
+                sync_names(&self.lock_folder().root().join(hour))?;
+                self.written = last;
+                self.move_cursor();
+                Ok(Step::Again)
+            }
+            None => Ok(Step::CaughtUp),
+        }
+    }
+
+    /// The name of a file that would begin with the next record.
+    fn next_name(&mut self) -> Result<Option<FileName>, StepError> {
+        if !self.read_batch()? {
+            return Ok(None);
+        }
+        let skip = self.written.saturating_sub(self.batch.first_sequence() - 1);
+        let Ok(mut decoder) = Decoder::new(&self.batch.payload) else {
+            return Ok(None);
+        };
+        let record = decoder.nth(usize::try_from(skip).unwrap_or(usize::MAX));
+        let Some(Ok(record)) = record else { return Ok(None) };
+        Ok(Some(FileName {
+            received_ms: received_ms(&record, &self.batch),
+            run: self.batch.run.unwrap_or(RunId([0; 8])),
+            position: self.batch.first_position + skip,
+            first_sequence: self.batch.first_sequence() + skip,
+            last_sequence: 0,
+        }))
+    }
+
+    /// Takes one batch to the file, or closes the file if it is time.
+    fn step(&mut self) -> Result<Step, StepError> {
+        if self.parts.link.borrow().is_down() {
+            return Ok(Step::CaughtUp);
+        }
+        let _call = self.parts.beat.at_disk();
+        if self.is_due() {
+            self.close()?;
+        }
+        let committed = *self.parts.committed.borrow();
+        if committed <= self.written {
+            return Ok(Step::CaughtUp);
+        }
+        if !self.read_batch()? {
+            // What was committed before the look and is not there was removed to make room: nothing waits for it.
+            self.written = self.written.max(committed);
+            return Ok(Step::CaughtUp);
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let result = self.write_batch(&batch);
+        self.batch = batch;
+        result?;
+        Ok(Step::Again)
+    }
+
+    /// Reads the batch after what is written; damaged ones are passed over, counted.
+    fn read_batch(&mut self) -> Result<bool, StepError> {
+        loop {
+            match self.parts.reader.next(self.parts.stream, self.written, &mut self.batch) {
+                Ok(found) => return Ok(found),
+                Err(ReadError::Sqlite(error)) => return Err(StepError::Store(error)),
+                Err(ReadError::Damaged { last_sequence, count }) => {
+                    self.skip_damaged(last_sequence, count);
+                }
+            }
+        }
+    }
+
+    fn skip_damaged(&mut self, last_sequence: u64, count: u32) {
+        // The cursor may stand within the batch: what came before it was archived.
+        let count = u64::from(count).min(last_sequence - self.written);
+        tracing::error!(
+            sink = self.parts.settings.sink,
+            last_sequence,
+            count,
+            "a stored batch is damaged and was skipped"
+        );
+        self.quarantined += count;
+        self.written = last_sequence;
+    }
+
+    fn write_batch(&mut self, batch: &HeldBatch) -> Result<(), StepError> {
+        let Ok(decoder) = Decoder::new(&batch.payload) else {
+            self.skip_damaged(batch.last_sequence, batch.count);
+            return Ok(());
+        };
+        let run = batch.run.unwrap_or(RunId([0; 8]));
+        for (at, record) in (0u64..).zip(decoder) {
+            let sequence = batch.first_sequence() + at;
+            if sequence <= self.written {
+                continue;
+            }
+            let Ok(record) = record else {
+                self.skip_damaged(batch.last_sequence, (batch.last_sequence - sequence + 1) as u32);
+                return Ok(());
+            };
+            let position = batch.first_position + at;
+            let name = FileName {
+                received_ms: received_ms(&record, batch),
+                run,
+                position,
+                first_sequence: sequence,
+                last_sequence: 0,
+            };
+            self.make_room_for(&name)?;
+            self.line.clear();
+            match record {
+                Stored::Reading(reading) => {
+                    record::write_reading(&mut self.line, &self.parts.gateway, run, position, &reading);
+                }
+                Stored::Line { line, .. } => self.line.extend_from_slice(line),
+            }
+            let open = self.open.as_mut().expect("opened above");
+            open.encoder.write_all(&self.line)?;
+            self.written = sequence;
+        }
+        self.written = self.written.max(batch.last_sequence);
+        Ok(())
+    }
+
+    /// An open file of the hour, with room.
+    fn make_room_for(&mut self, name: &FileName) -> Result<(), StepError> {
+        let hour = partition(self.parts.stream, name.received_ms);
+        let fits = self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.hour == hour && open.encoder.get_ref().bytes < self.parts.settings.rotate_bytes);
+        if fits {
+            return Ok(());
+        }
+        self.close()?;
+        let folder = self.lock_folder().root().join(&hour);
+        std::fs::create_dir_all(&folder)?;
+        let unfinished = folder.join(format!("{}{UNFINISHED}", name.format().trim_end_matches(SUFFIX)));
+        let file = Counted { file: File::create(&unfinished)?, bytes: 0 };
+        let mut encoder = zstd::Encoder::new(file, COMPRESSION_LEVEL)?;
+        encoder.window_log(WINDOW_LOG)?;
+        self.open = Some(OpenFile { encoder, unfinished, name: *name, hour, opened: Instant::now() });
+        Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| {
+            open.opened.elapsed() >= self.parts.settings.rotate_after
+                || open.encoder.get_ref().bytes >= self.parts.settings.rotate_bytes
+        })
+    }
+
+    /// Finishes the open file: after this its records are delivered.
+    fn close(&mut self) -> Result<(), StepError> {
+        let _call = self.parts.beat.at_disk();
+        let Some(open) = self.open.take() else {
+            // Nothing but damaged batches may have been passed.
+            if self.written > self.parts.cursor.cursor {
+                self.move_cursor();
+            }
+            return Ok(());
+        };
+        let finished = FileName { last_sequence: self.written, ..open.name };
+        let path = open.unfinished.with_file_name(finished.format());
+        let Counted { file, bytes } = open.encoder.finish()?;
+        file.sync_all()?;
+        std::fs::rename(&open.unfinished, &path)?;
+        sync_names(path.parent().expect("a file of an hour"))?;
+        // Before the cap is looked after: that it cannot be kept is no reason to write these records once more.
+        self.move_cursor();
+        let (before, result, after) = {
+            let mut folder = self.lock_folder();
+            (folder.removed_files, folder.added(&path, bytes), folder.removed_files)
+        };
+        self.parts.status.files_removed.add(after - before);
+        if before == 0 && after > 0 {
+            tracing::warn!(
+                sink = self.parts.settings.sink,
+                "the archive is at its cap, or its disk is: the oldest files go, counted in the status"
+            );
+        }
+        result?;
+        self.works();
+        Ok(())
+    }
+
+    fn move_cursor(&mut self) {
+        self.parts.cursor.advance_to(self.written);
+        let change = CursorChange {
+            sink: self.parts.settings.sink.clone(),
+            stream: self.parts.stream,
+            state: self.parts.cursor.clone(),
+            dead_letters: Vec::new(),
+            quarantined: std::mem::take(&mut self.quarantined),
+        };
+        // Without a pipeline the process is ending, and the file's name says at the next start what it holds.
+        let _ = self.parts.pipeline.send(Message::Cursor(change));
+    }
+
+    fn give_up_file(&mut self) {
+        if let Some(open) = self.open.take() {
+            let _ = std::fs::remove_file(&open.unfinished);
+        }
+        self.written = self.parts.cursor.cursor;
+        self.quarantined = 0;
+    }
+
+    fn lock_folder(&self) -> std::sync::MutexGuard<'_, ArchiveFolder> {
+        self.parts.folder.lock().expect("nothing panics while it is held")
+    }
+
+    /// Until something is committed, the file is due, or the link changes.
+    async fn wait(&mut self) {
+        let due = self.open.as_ref().map(|open| open.opened + self.parts.settings.rotate_after);
+        let is_down = self.parts.link.borrow().is_down();
+        let is_behind = self.is_behind();
+        if is_behind && !is_down {
+            return;
+        }
+        tokio::select! {
+            _ = self.parts.committed.changed(), if !is_down => {}
+            _ = self.parts.link.changed() => {}
+            () = sleep_until(due), if !is_down => {}
+        }
+    }
+}
+
+/// Makes a new file's name durable; its hour, its day and its stream may be new names in their parents as well.
+fn sync_names(hour: &Path) -> io::Result<()> {
+    hour.ancestors().take(4).try_for_each(disk::sync_folder)
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Receive time of a record; finished lines take their batch's.
+fn received_ms(record: &Stored<'_>, batch: &HeldBatch) -> i64 {
+    match record {
+        Stored::Reading(reading) => reading.received_at_ms,
+        Stored::Line { .. } => batch.last_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! Drives the delivery of one stream to one sink: reads the store, sends what the machine asks for, saves the cursor.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Sink;
+use super::source::{Read, Source};
+use super::status::{ForwardStatus, Link};
+use crate::core::cursor::CursorState;
+use crate::core::delivery::{
+    Actions, Delivery, DeliverySettings, DeliveryStatus, Event, Outcome, Persist, Reply, Request, RequestId,
+    RetryReason,
+};
+use crate::core::identity::Stream;
+use crate::heartbeat::Beat;
+use crate::pipeline::Message;
+use crate::store::cursors::{CursorChange, DeadLetter};
+use crate::store::reader::Reader;
+use crate::store::schema;
+
+pub struct ForwarderParts {
+    pub sink: String,
+    pub stream: Stream,
+    pub delivery: DeliverySettings,
+    pub reader: Reader,
+    pub cursor: CursorState,
+    /// The inside of a JSON string.
+    pub gateway: String,
+    pub committed: watch::Receiver<u64>,
+    pub link: watch::Receiver<Link>,
+    pub pipeline: Sender<Message>,
+    pub status: Arc<ForwardStatus>,
+    /// Of the sink's thread.
+    pub beat: Beat,
+    /// Of the jitter.
+    pub seed: u64,
+    /// How long the end of the process waits for what is not delivered yet.
+    pub flush_within: Duration,
+}
+
+/// How long a store that cannot be read is left alone.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+struct Forwarder<S> {
+    name: String,
+    stream: Stream,
+    delivery: Delivery,
+    source: Source,
+    linger_us: u64,
+    sink: Rc<S>,
+    flights: JoinSet<(RequestId, Reply)>,
+    committed: watch::Receiver<u64>,
+    link: watch::Receiver<Link>,
+    pipeline: Sender<Message>,
+    status: Arc<ForwardStatus>,
+    beat: Beat,
+    started: Instant,
+    /// What was committed so far was read: what comes next is new, and may wait for more.
+    caught_up: bool,
+    /// Since when something new is there that is not read yet.
+    noticed_us: Option<u64>,
+    shown: DeliveryStatus,
+    store_error: Option<String>,
+    store_pause_until: Option<Instant>,
+    flush_within: Duration,
+    flush_until: Option<Instant>,
+}
+
+/// Runs until the link says that the process ends, and then until everything committed is delivered or the time for it is over.
+/// To be run on a `LocalSet`.
+pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
+    let linger_us = parts.delivery.linger_us;
+    let mut forwarder = Forwarder {
+        name: parts.sink,
+        stream: parts.stream,
+        delivery: Delivery::new(parts.delivery, &parts.cursor, parts.seed),
+        source: Source::new(parts.reader, parts.stream, parts.gateway),
+        linger_us,
+        sink,
+        flights: JoinSet::new(),
+        committed: parts.committed,
+        link: parts.link,
+        pipeline: parts.pipeline,
+        status: parts.status,
+        beat: parts.beat,
+        started: Instant::now(),
+        caught_up: false,
+        noticed_us: None,
+        shown: DeliveryStatus::default(),
+        store_error: None,
+        store_pause_until: None,
+        flush_within: parts.flush_within,
+        flush_until: None,
+    };
+    let mut event = Event::Tick { behind: false };
+    loop {
+        let read = forwarder.read();
+        let actions = forwarder.delivery.step(event, forwarder.now_us());
+        let wait_until_us = forwarder.act(actions);
+        if forwarder.is_finished() {
+            forwarder.save();
+            return;
+        }
+        event = match read {
+            // There is more to read: replies and requests get their turn in between.
+            Read::Enough if forwarder.delivery.wants_more() => {
+                tokio::task::yield_now().await;
+                forwarder.landed().unwrap_or(Event::Tick { behind: true })
+            }
+            _ => forwarder.wait(wait_until_us).await,
+        };
+    }
+}
+
+impl<S: Sink + 'static> Forwarder<S> {
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn is_behind(&self) -> bool {
+        *self.committed.borrow() > self.delivery.offered_through()
+    }
+
+    /// More is there than was read, and it does not have to wait for company.
+    fn has_backlog(&self) -> bool {
+        !self.caught_up && self.is_behind()
+    }
+
+    /// When what was committed since everything was read is due. Commits come far more often than requests have to go: they are read
+    /// together, once the first of them has waited as long as a line may.
+    fn read_due_us(&mut self) -> Option<u64> {
+        // After an error it looks again in any case: whether that is over shows only so.
+        if !self.is_behind() && self.store_error.is_none() {
+            return None;
+        }
+        let is_urgent = !self.caught_up || *self.link.borrow() == Link::Ending;
+        let now_us = self.now_us();
+        let noticed_us = *self.noticed_us.get_or_insert(now_us);
+        Some(if is_urgent { now_us } else { noticed_us + self.linger_us })
+    }
+
+    fn read(&mut self) -> Read {
+        let is_pausing = self.store_pause_until.is_some_and(|until| until > Instant::now());
+        let is_due = self.read_due_us().is_some_and(|due_us| due_us <= self.now_us());
+        if is_pausing || !is_due {
+            return Read::End;
+        }
+        let since_us = self.noticed_us.take().unwrap_or_else(|| self.now_us());
+        let committed = *self.committed.borrow_and_update();
+        let call = self.beat.at_disk();
+        let offered = self.source.offer_to(&mut self.delivery, since_us);
+        drop(call);
+        match offered {
+            Ok(read) => {
+                self.caught_up = read == Read::End;
+                if read == Read::End {
+                    // What was committed before the look and is not there was removed to make room: nothing waits for it.
+                    self.delivery.skip_through(committed, since_us);
+                }
+                self.store_pause_until = None;
+                if self.store_error.take().is_some() {
+                    tracing::info!(sink = self.name, stream = self.stream.name(), "the store can be read again");
+                }
+                read
+            }
+            Err(error) => {
+                if self.store_error.is_none() {
+                    tracing::error!(sink = self.name, stream = self.stream.name(), "cannot read the store: {error}");
+                }
+                if schema::is_corrupt(&error) {
+                    // Without a pipeline the process is ending, and the next start finds it too.
+                    let _ = self.pipeline.send(Message::Damaged(self.source.file()));
+                }
+                self.store_error = Some(format!("cannot read the store: {error}"));
+                self.store_pause_until = Some(Instant::now() + STORE_PAUSE);
+                self.caught_up = false;
+                Read::End
+            }
+        }
+    }
+
+    fn act(&mut self, actions: Actions) -> Option<u64> {
+        for request in actions.send {
+            self.send(request);
+        }
+        if let Some(persist) = actions.persist {
+            self.persist(persist);
+        }
+        self.show();
+        actions.wait_until_us
+    }
+
+    fn send(&mut self, request: Request) {
+        let Request { id, records } = request;
+        if self.link.borrow().is_down() {
+            let reply = Reply::whole(Outcome::Retry(RetryReason::Connection), records.len());
+            self.flights.spawn_local(async move { (id, reply) });
+            return;
+        }
+        let sink = Rc::clone(&self.sink);
+        self.flights.spawn_local(async move { (id, sink.send(records).await) });
+    }
+
+    fn persist(&mut self, persist: Persist) {
+        let letter = |refused: crate::core::delivery::Refused| DeadLetter {
+            sequence: refused.sequence,
+            reason: refused.reason,
+            line: refused.line,
+        };
+        let change = CursorChange {
+            sink: self.name.clone(),
+            stream: self.stream,
+            state: persist.state,
+            dead_letters: persist.refused.into_iter().map(letter).collect(),
+            quarantined: self.source.take_quarantined(),
+        };
+        // Without a pipeline the process is ending, and what was not saved is sent again under the same identities.
+        let _ = self.pipeline.send(Message::Cursor(change));
+    }
+
+    fn save(&mut self) {
+        let now_us = self.now_us();
+        if let Some(persist) = self.delivery.save(now_us) {
+            self.persist(persist);
+        }
+    }
+
+    /// Puts the machine's state where people look: numbers always, a line in the log only when the state changes.
+    fn show(&mut self) {
+        let status = self.delivery.status();
+        self.status.records_sent.add(status.records_sent - self.shown.records_sent);
+        self.status.records_retried.add(status.records_retried - self.shown.records_retried);
+        self.status.records_rejected.add(status.records_rejected - self.shown.records_rejected);
+        let (sink, stream) = (&self.name, self.stream.name());
+        match (&status.halted, &status.failing) {
+            (Some(halted), _) if status.halted != self.shown.halted => {
+                tracing::error!(sink, stream, "halted: {halted}; readings are buffered, and it is tried again");
+            }
+            (None, Some(failing)) if self.shown.failing.is_none() || self.shown.halted.is_some() => {
+                tracing::warn!(sink, stream, "not delivering: {failing}; readings are buffered, and it is tried again");
+            }
+            (None, None) if self.shown.failing.is_some() => tracing::info!(sink, stream, "delivering again"),
+            _ => {}
+        }
+        if status.records_rejected > self.shown.records_rejected && self.shown.records_rejected == 0 {
+            tracing::error!(
+                sink,
+                stream,
+                "a record was refused for good and is kept as a dead letter; further ones are counted"
+            );
+        }
+        let error = status.halted.clone().or_else(|| status.failing.clone()).or_else(|| self.store_error.clone());
+        if self.status.last_error() != error {
+            self.status.set_error(error);
+        }
+        self.shown = status;
+    }
+
+    fn is_finished(&mut self) -> bool {
+        if *self.link.borrow() != Link::Ending {
+            return false;
+        }
+        let until = *self.flush_until.get_or_insert_with(|| Instant::now() + self.flush_within);
+        let is_flushed = self.delivery.is_drained() && !self.is_behind();
+        // A cloud that is away will not be there within the grace: what is stored is sent after the next start.
+        is_flushed || self.shown.failing.is_some() || Instant::now() >= until
+    }
+
+    /// The event of a reply that is there already.
+    fn landed(&mut self) -> Option<Event> {
+        let (id, reply) = self.flights.try_join_next()?.expect("a sink does not panic");
+        Some(Event::Replied { id, reply })
+    }
+
+    async fn wait(&mut self, wait_until_us: Option<u64>) -> Event {
+        let machine_due = wait_until_us.map(|until_us| self.started + Duration::from_micros(until_us));
+        loop {
+            let wants_more = self.delivery.wants_more() && self.store_pause_until.is_none();
+            if wants_more && self.has_backlog() {
+                return Event::Tick { behind: true };
+            }
+            let read_due_us = if wants_more { self.read_due_us() } else { None };
+            let read_due = read_due_us.map(|due_us| self.started + Duration::from_micros(due_us));
+            let deadline =
+                [machine_due, read_due, self.store_pause_until, self.flush_until].into_iter().flatten().min();
+            let flights = !self.flights.is_empty();
+            return tokio::select! {
+                Some(landed) = self.flights.join_next(), if flights => {
+                    let (id, reply) = landed.expect("a sink does not panic");
+                    Event::Replied { id, reply }
+                }
+                // The gateway ends this task after it has dropped neither of the two senders.
+                Ok(()) = self.committed.changed(), if wants_more && read_due.is_none() => continue,
+                Ok(()) = self.link.changed() => match *self.link.borrow() {
+                    Link::Up => Event::LinkUp,
+                    Link::Down => Event::Tick { behind: false },
+                    Link::Ending => Event::Flush,
+                },
+                () = sleep_until(deadline) => Event::Tick { behind: self.has_backlog() },
+            };
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

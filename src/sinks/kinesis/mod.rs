@@ -1,0 +1,142 @@
+//! Amazon Kinesis data streams, by PutRecords. The SDK's own retries are off: repeats are decided record by record, by `core::delivery`.
+
+mod clock;
+pub mod credentials;
+mod errors;
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::SharedHttpClient;
+use aws_sdk_kinesis::operation::put_records::PutRecordsOutput;
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+use aws_smithy_async::time::TimeSource;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+use clock::{ServiceClock, epoch_seconds};
+
+use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason, Scope};
+use crate::sinks::Sink;
+
+/// How to reach the service. Credentials come by the SDK's own chain: environment, profile, container, instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KinesisConnection {
+    /// Else the one of the environment or the profile.
+    pub region: Option<String>,
+    /// Another address than the region's, such as a VPC endpoint's or an emulator's.
+    pub endpoint: Option<String>,
+    pub connect_timeout: Duration,
+    /// Of one request, from its start to the whole reply.
+    pub request_timeout: Duration,
+}
+
+/// One stream of Kinesis.
+pub struct KinesisSink {
+    connection: KinesisConnection,
+    http: SharedHttpClient,
+    /// Built anew when the credentials have expired or somebody may have to mend them: the SDK keeps what it has found as long as it
+    /// believes it to be good, and never looks again where it found nothing.
+    client: RefCell<Option<Client>>,
+    clock: ServiceClock,
+    stream: String,
+    gateway: String,
+}
+
+impl KinesisSink {
+    /// Connects with the first request. `gateway` begins each partition key.
+    pub fn new(connection: KinesisConnection, http: SharedHttpClient, stream: String, gateway: String) -> Self {
+        let (client, clock) = (RefCell::new(None), ServiceClock::default());
+        KinesisSink { connection, http, client, clock, stream, gateway }
+    }
+
+    async fn client(&self) -> Client {
+        if let Some(client) = &*self.client.borrow() {
+            return client.clone();
+        }
+        let client = self.build_client().await;
+        self.client.replace(Some(client.clone()));
+        client
+    }
+
+    async fn build_client(&self) -> Client {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(self.connection.connect_timeout)
+            .operation_timeout(self.connection.request_timeout)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(self.http.clone())
+            .time_source(self.clock.clone())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        if let Some(region) = &self.connection.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(endpoint) = &self.connection.endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
+        Client::new(&loader.load().await)
+    }
+
+    fn entry(&self, record: &OutgoingRecord) -> PutRecordsRequestEntry {
+        PutRecordsRequestEntry::builder()
+            .data(Blob::new(record.data.to_vec()))
+            .partition_key(format!("{}/{}", self.gateway, record.device))
+            .build()
+            .expect("data and partition key are set")
+    }
+}
+
+/// The way to the network, shared by all streams of a sink. Without TLS for an endpoint that has none.
+pub fn http_client(connection: &KinesisConnection) -> SharedHttpClient {
+    match &connection.endpoint {
+        Some(endpoint) if endpoint.starts_with("http://") => Builder::new().build_http(),
+        _ => Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https(),
+    }
+}
+
+impl Sink for KinesisSink {
+    async fn send(&self, records: Vec<OutgoingRecord>) -> Reply {
+        let client = self.client().await;
+        let count = records.len();
+        let entries = records.iter().map(|record| self.entry(record)).collect();
+        // The bytes are in the entries now; the machine keeps its own for a repeat.
+        drop(records);
+        match client.put_records().stream_name(&self.stream).set_records(Some(entries)).send().await {
+            Ok(output) => reply(&output, count),
+            Err(error) => {
+                let outcome = errors::of_request(&error, &self.stream, epoch_seconds(self.clock.now()));
+                match (&outcome, errors::service_seconds(&error)) {
+                    (Outcome::Retry(RetryReason::Credentials) | Outcome::Halt(_), _) => drop(self.client.replace(None)),
+                    (Outcome::Retry(RetryReason::Clock), Some(seconds)) => self.clock.adopt(seconds),
+                    _ => {}
+                }
+                Reply::whole(outcome, count)
+            }
+        }
+    }
+}
+
+fn reply(output: &PutRecordsOutput, count: usize) -> Reply {
+    let results = output.records();
+    if results.len() != count {
+        // Nobody can tell which record is meant: none counts as stored, and identities tell the repeats apart.
+        return Reply::whole(Outcome::Retry(RetryReason::Internal), count);
+    }
+    Reply { scope: Scope::Records, outcomes: results.iter().map(outcome).collect() }
+}
+
+fn outcome(result: &PutRecordsResultEntry) -> Outcome {
+    match (result.error_code(), result.sequence_number()) {
+        (None, Some(_)) => Outcome::Accepted { shard: result.shard_id().map(str::to_owned) },
+        (Some(code), _) => errors::of_record(code, result.error_message().unwrap_or_default()),
+        (None, None) => Outcome::Retry(RetryReason::Internal),
+    }
+}

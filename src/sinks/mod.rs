@@ -1,0 +1,18 @@
+//! From the store to the sinks. Each (sink, stream) is a reader of the log with a cursor of its own; no queue lies between.
+//!
+//! A sink that answers for each record sits behind [`Sink`] and is driven by [`forwarder`], which asks `core::delivery` what to do.
+//! The archive writes files in the order of the store, which needs no such machine, and reads the store by itself.
+
+pub mod archive;
+pub mod forwarder;
+pub mod kinesis;
+mod source;
+pub mod status;
+
+use crate::core::delivery::{OutgoingRecord, Reply};
+
+/// Where records go. Retryable or not is decided here, as a type; patience is not: every call is one attempt, with a time limit.
+pub trait Sink {
+    /// Sends the records at once. The reply answers for each of them, in their order.
+    fn send(&self, records: Vec<OutgoingRecord>) -> impl Future<Output = Reply>;
+}
