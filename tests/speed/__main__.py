@@ -26,7 +26,13 @@ SCENARIOS = {
     "catch_up": lambda quick: scenarios.catch_up(1_000_000 if quick else 2_000_000),
     "limited_shards": lambda quick: scenarios.limited_shards(),
     "throttled_records": lambda quick: scenarios.throttled_records(8 if quick else 20),
+    "waiting_client": lambda quick: scenarios.waiting_client(5 if quick else 20),
 }
+for rate in scenarios.VEHICLES:
+    SCENARIOS[f"vehicle_{rate}"] = lambda quick, rate=rate: scenarios.vehicle(rate, 60 if quick else 180)
+    SCENARIOS[f"mosquitto_{rate}"] = lambda quick, rate=rate: scenarios.mosquitto(rate, 20 if quick else 60)
+for rate in (10, 100):
+    SCENARIOS[f"alerts_{rate}"] = lambda quick, rate=rate: scenarios.alerts(20 if quick else 60, rate, scenarios.VEHICLES[rate])
 
 # scenario, number, what it is, aim, floor, whether more is better
 ROWS = [
@@ -43,6 +49,17 @@ ROWS = [
     ("catch_up", "catch_up_per_second", "catch-up after an outage, readings a second", 60_000, 40_000, True),
     ("limited_shards", "shards_catch_up_ratio", "catch-up with limited shards, times the ideal", 1.1, 1.3, False),
     ("throttled_records", "goodput", "10 % of records throttled, goodput", 0.98, 0.95, True),
+    ("vehicle_10", "written_bytes", "10 a second, bytes written a reading", 2_000, 2_000, False),
+    ("vehicle_100", "written_bytes", "100 a second, bytes written a reading", 1_000, 1_000, False),
+    ("vehicle_2000", "written_bytes", "2,000 a second, bytes written a reading", 333, 380, False),
+    ("vehicle_10", "cpu_ms", "10 a second, CPU ms a reading", 0.6, 0.6, False),
+    ("vehicle_100", "cpu_ms", "100 a second, CPU ms a reading", 0.25, 0.25, False),
+    ("vehicle_2000", "cpu_ms", "2,000 a second, CPU ms a reading", 0.045, 0.045, False),
+    ("vehicle_10", "puback_ms_p99", "10 a second, publish to PUBACK p99 ms", 1_200, 1_200, False),
+    ("vehicle_2000", "puback_ms_p99", "2,000 a second, publish to PUBACK p99 ms", 100, 100, False),
+    ("waiting_client", "acknowledged_per_second", "one client that waits, publishes a second", 60, 60, True),
+    ("alerts_10", "alert_ms_p99", "10 a second, publish to alert p99 ms", 25, 50, False),
+    ("alerts_100", "alert_ms_p99", "100 a second, publish to alert p99 ms", 25, 50, False),
 ]
 # Numbers without an aim, for judging the others.
 BESIDE = [
@@ -53,11 +70,17 @@ BESIDE = [
     ("saturated", "cloud_cpu_s_per_million", "saturated, the fake cloud's own CPU s a million"),
     ("saturated", "puback_ms_p99", "saturated, publish to PUBACK p99 ms"),
     ("paced", "puback_ms_p50", "2,000 a second, publish to PUBACK p50 ms"),
-    ("paced", "puback_ms_p99", "2,000 a second, publish to PUBACK p99 ms"),
     ("alerts", "alert_ms_p50", "2,000 a second, publish to alert p50 ms"),
     ("catch_up", "catch_up_cpu_s_per_million", "catch-up, CPU s a million readings"),
     ("catch_up", "catch_up_peak_rss_mb", "catch-up, peak RSS MB (the outage included)"),
     ("limited_shards", "shards_ideal_s", "catch-up with limited shards, the ideal in s"),
+    ("vehicle_10", "puback_ms_p50", "10 a second, publish to PUBACK p50 ms"),
+    ("vehicle_100", "puback_ms_p50", "100 a second, publish to PUBACK p50 ms"),
+    ("vehicle_100", "puback_ms_p99", "100 a second, publish to PUBACK p99 ms"),
+    ("mosquitto_10", "cpu_ms", "Mosquitto, 10 a second, CPU ms a message"),
+    ("mosquitto_100", "cpu_ms", "Mosquitto, 100 a second, CPU ms a message"),
+    ("mosquitto_2000", "cpu_ms", "Mosquitto, 2,000 a second, CPU ms a message"),
+    ("mosquitto_2000", "puback_ms_p99", "Mosquitto, 2,000 a second, publish to PUBACK p99 ms"),
 ]
 
 

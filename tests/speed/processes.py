@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -50,9 +52,14 @@ class Program:
         self.ready = json.loads(line)
 
     def cpu_seconds(self):
-        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
-        fields = stat.rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
+        return cpu_seconds(self.process.pid)
+
+    def written_bytes(self):
+        """What the process made the system write to the disk, so far."""
+        for line in Path(f"/proc/{self.process.pid}/io").read_text().splitlines():
+            if line.startswith("write_bytes:"):
+                return int(line.split()[1])
+        raise Failed("no write_bytes")
 
     def memory_mb(self, field):
         """`VmRSS` or `VmHWM`, its peak, in 10^6 bytes."""
@@ -72,10 +79,77 @@ class Program:
         return self.process.returncode
 
 
+def start_load(broker, log, **options):
+    arguments = [str(BINARIES / "firmware-sim"), "load", "--broker", broker]
+    for name, value in options.items():
+        arguments += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, text=True)
+
+
+def finish_load(load):
+    output, _ = load.communicate()
+    report = json.loads(output.splitlines()[-1])
+    if load.returncode != 0:
+        raise Failed(f"the load failed: {report['failure']}")
+    return report
+
+
+class Mosquitto:
+    """The broker that many know, with one subscriber that keeps nothing: what passing a publish on costs on this machine."""
+
+    def __init__(self):
+        if not shutil.which("mosquitto") or not shutil.which("mosquitto_sub"):
+            raise Failed("mosquitto and mosquitto_sub are not installed (Debian: mosquitto, mosquitto-clients)")
+        self.folder = tempfile.TemporaryDirectory(prefix="mosquitto-speed-", dir=ROOT / "target")
+        path = Path(self.folder.name)
+        self.log = open(path / "log", "w")
+        self.processes = []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        config = path / "mosquitto.conf"
+        config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n")
+        self.address = f"127.0.0.1:{port}"
+        try:
+            self.processes.append(subprocess.Popen(["mosquitto", "-c", config], stdout=self.log, stderr=self.log))
+            wait_for("mosquitto to listen", lambda: is_open(port), START_SECONDS_MAX)
+            subscriber = ["mosquitto_sub", "-p", str(port), "-q", "1", "-t", "devices/#"]
+            self.processes.append(subprocess.Popen(subscriber, stdout=subprocess.DEVNULL, stderr=self.log))
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.processes):
+            process.terminate()
+            process.wait()
+        self.log.close()
+        self.folder.cleanup()
+
+    def cpu_seconds(self):
+        """Of the broker alone."""
+        return cpu_seconds(self.processes[0].pid)
+
+
+def is_open(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def cpu_seconds(pid):
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    fields = stat.rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
+
+
 class Bench:
     """A gateway that forwards to a fake cloud, in a folder of their own."""
 
-    def __init__(self, shards=4, shard_records_per_second="unlimited", record="lines"):
+    def __init__(self, shards=4, shard_records_per_second="unlimited", record="lines", sink=""):
+        """`sink`: more lines of the sink's configuration."""
         self.folder = tempfile.TemporaryDirectory(prefix="outrider-speed-", dir=ROOT / "target")
         path = Path(self.folder.name)
         self.log = open(path / "log", "w")
@@ -92,7 +166,7 @@ class Bench:
             config.write_text(
                 f'[gateway]\nid = "speed"\n[store]\npath = "{path}/state"\n[mqtt]\nlisten = "127.0.0.1:0"\n'
                 f'[admin]\nlisten = "127.0.0.1:0"\n[[sink]]\nname = "cloud"\ntype = "kinesis"\nregion = "eu-central-1"\n'
-                f'endpoint = "{self.cloud_url}"\nraw = "raw"\nanomalies = "anomalies"\nrecord = "{record}"\n'
+                f'endpoint = "{self.cloud_url}"\nraw = "raw"\nanomalies = "anomalies"\nrecord = "{record}"\n{sink}'
             )
             self.gateway = Program([BINARIES / "outrider", "run", "--config", config], self.log, CREDENTIALS)
         except BaseException:
@@ -111,18 +185,11 @@ class Bench:
 
     def load(self, **options):
         """Starts the load generator; `finish` has its report."""
-        arguments = [str(BINARIES / "firmware-sim"), "load", "--broker", self.gateway.ready["mqtt"]]
-        for name, value in options.items():
-            arguments += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
-        return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        return start_load(self.gateway.ready["mqtt"], self.log, **options)
 
     @staticmethod
     def finish(load):
-        output, _ = load.communicate()
-        report = json.loads(output.splitlines()[-1])
-        if load.returncode != 0:
-            raise Failed(f"the load failed: {report['failure']}")
-        return report
+        return finish_load(load)
 
     def cloud_request(self, path, body=None):
         data = None if body is None else json.dumps(body).encode()

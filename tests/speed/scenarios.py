@@ -2,7 +2,7 @@
 
 import time
 
-from processes import Bench, Failed, fsync_log, wait_for
+from processes import Bench, Failed, Mosquitto, finish_load, fsync_log, start_load, wait_for
 
 PACED_RATE = 2_000
 OUTAGE_SECONDS = 15
@@ -50,10 +50,55 @@ def paced(seconds):
         }
 
 
-def alerts(seconds):
+# A vehicle, a busy one, a site: the rate of all devices together, and how many they are.
+VEHICLES = {10: 10, 100: 10, 2_000: 50}
+
+
+def vehicle(rate, seconds):
+    """What a reading costs the box: its disk, its processor, its link; and how long its device waits."""
+    with Bench() as bench:
+        warm = bench.finish(bench.load(duration="5s", rate=rate, connections=VEHICLES[rate]))
+        bench.wait_delivered(warm["acknowledged"])
+        gateway = bench.gateway
+        cpu, written = gateway.cpu_seconds(), gateway.written_bytes()
+        load = bench.load(duration=f"{seconds}s", rate=rate, connections=VEHICLES[rate], first_sequence=1_000_000)
+        report = bench.finish(load)
+        bench.wait_delivered(warm["acknowledged"] + report["acknowledged"])
+        readings = report["acknowledged"]
+        return {
+            "written_bytes": (gateway.written_bytes() - written) / readings,
+            "cpu_ms": (gateway.cpu_seconds() - cpu) * 1e3 / readings,
+            "puback_ms_p50": report["puback_ms_p50"],
+            "puback_ms_p99": report["puback_ms_p99"],
+        }
+
+
+def mosquitto(rate, seconds):
+    """The same load, passed on to one subscriber and stored nowhere."""
+    with Mosquitto() as broker:
+        finish_load(start_load(broker.address, broker.log, duration="5s", rate=rate, connections=VEHICLES[rate]))
+        cpu = broker.cpu_seconds()
+        load = start_load(broker.address, broker.log, duration=f"{seconds}s", rate=rate, connections=VEHICLES[rate])
+        report = finish_load(load)
+        return {
+            "cpu_ms": (broker.cpu_seconds() - cpu) * 1e3 / report["acknowledged"],
+            "puback_ms_p50": report["puback_ms_p50"],
+            "puback_ms_p99": report["puback_ms_p99"],
+        }
+
+
+def waiting_client(seconds):
+    """One client that waits for each PUBACK before it publishes again."""
+    with Bench() as bench:
+        report = bench.finish(bench.load(duration=f"{seconds}s", connections=1, window=1))
+        return {"acknowledged_per_second": report["acknowledged_per_second"]}
+
+
+def alerts(seconds, rate=PACED_RATE, connections=50):
     """Wild readings now and then, once the detectors are warm, and a subscriber that waits for their alerts."""
     with Bench() as bench:
-        report = bench.finish(bench.load(duration=f"{65 + seconds}s", rate=PACED_RATE, alerts=True))
+        load = bench.load(duration=f"{65 + seconds}s", rate=rate, connections=connections, alerts=True)
+        report = bench.finish(load)
         spikes = report["spikes"]
         if spikes["alerted"] != spikes["made"]:
             raise Failed(f"{spikes['made']} wild readings, {spikes['alerted']} alerts")
