@@ -47,8 +47,8 @@ use crate::store::opening::{self, Opened};
 use crate::store::reader::Reader;
 use crate::store::recovery::Recovered;
 use crate::store::retention::Capacity;
-use crate::store::schema::{OpenError, Synchronous};
-use crate::store::writer::{Writer, WriterSettings, store_path};
+use crate::store::schema::{OpenError, Synchronous, store_path};
+use crate::store::writer::{Writer, WriterSettings};
 
 mod sinks;
 

@@ -93,8 +93,8 @@ mod tests {
     use super::*;
     use crate::core::identity::RunId;
     use crate::store::retention::Capacity;
-    use crate::store::schema::Synchronous;
-    use crate::store::writer::{Writer, WriterSettings, store_path};
+    use crate::store::schema::{Synchronous, store_path};
+    use crate::store::writer::{Writer, WriterSettings};
 
     #[test]
     fn pages_follow_each_other_whatever_devices_are_called() {

@@ -157,7 +157,7 @@ fn held(db: &Connection, stream: Stream) -> rusqlite::Result<Held> {
         db.prepare_cached(&sql)?.query_row([], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?, row.get(2)?)))?;
     let sql = format!("SELECT first_position + count - 1 FROM {table} ORDER BY seq DESC LIMIT 1");
     let last_position = db.prepare_cached(&sql)?.query_row([], |row| unsigned(row, 0)).optional()?;
-    let last_sequence = crate::store::writer::last_sequence(db, stream)?;
+    let last_sequence = crate::store::schema::last_sequence(db, stream)?;
     Ok(Held { stream: table.to_owned(), records, batches, oldest_ms, last_sequence, last_position })
 }
 
@@ -245,10 +245,11 @@ mod tests {
     use crate::core::pipeline::{Pipeline, PipelineSettings};
     use crate::core::reading::{Reading, Readings};
     use crate::handoff::Undecodable;
+    use crate::store::commit::CommitInput;
     use crate::store::cursors::{CursorChange, DeadLetter};
     use crate::store::retention::Capacity;
-    use crate::store::schema::Synchronous;
-    use crate::store::writer::{CommitInput, Writer, WriterSettings, store_path};
+    use crate::store::schema::{Synchronous, store_path};
+    use crate::store::writer::{Writer, WriterSettings};
 
     fn open(folder: &std::path::Path) -> Writer {
         let settings = WriterSettings {

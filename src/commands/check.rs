@@ -22,8 +22,7 @@ use crate::ingest::Ingest;
 use crate::mqtt::Unrouted;
 use crate::sinks::kinesis::credentials;
 use crate::store::retention::{Capacity, WhenFull};
-use crate::store::schema::{self, OpenError};
-use crate::store::writer::store_path;
+use crate::store::schema::{self, OpenError, store_path};
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]

@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::raw::Value;
 use super::units::{format_duration, format_size, parse_duration, parse_size};
+use super::value::Value;
 use crate::ingest::{Format, Route};
 
 /// The shape of a text.

@@ -17,6 +17,7 @@ mod sections;
 mod settings;
 mod sinks;
 pub mod units;
+mod value;
 
 use std::fs::File;
 use std::io::Read;

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Origin, Problems, near_miss, shown};
 use super::reference::{self, Form};
 use super::units::{parse_duration, parse_size};
+use super::value::Value;
 
 /// Prefix of the variables that stand in for keys.
 pub const VARIABLE_PREFIX: &str = "OUTRIDER__";
@@ -23,72 +24,6 @@ pub struct Argument {
     pub section: &'static str,
     pub key: &'static str,
     pub text: String,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    Text(String),
-    Integer(i128),
-    Float(f64),
-    Boolean(bool),
-    List(Vec<Value>),
-    /// From a variable or an argument: text that its key may take as a number.
-    Variable(String),
-    /// A kind that no key takes: a table, a date.
-    Other,
-}
-
-impl Value {
-    pub fn text(&self) -> Option<&str> {
-        match self {
-            Value::Text(text) | Value::Variable(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    pub fn integer(&self) -> Option<i128> {
-        match self {
-            Value::Integer(number) => Some(*number),
-            Value::Variable(text) => text.trim().parse().ok(),
-            _ => None,
-        }
-    }
-
-    pub fn boolean(&self) -> Option<bool> {
-        match self {
-            Value::Boolean(boolean) => Some(*boolean),
-            Value::Variable(text) => text.trim().parse().ok(),
-            _ => None,
-        }
-    }
-
-    /// One text or a list of them; in a variable they stand between commas.
-    pub fn texts(&self) -> Option<Vec<&str>> {
-        match self {
-            Value::Text(text) => Some(vec![text]),
-            Value::Variable(text) => Some(text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect()),
-            Value::List(items) => items.iter().map(Value::text).collect(),
-            _ => None,
-        }
-    }
-
-    /// One number or a list of them; in a variable they stand between commas.
-    pub fn numbers(&self) -> Option<Vec<f64>> {
-        match self {
-            Value::Integer(number) => Some(vec![*number as f64]),
-            Value::Float(number) => Some(vec![*number]),
-            Value::Variable(text) => text.split(',').map(|part| part.trim().parse().ok()).collect(),
-            Value::List(items) => items
-                .iter()
-                .map(|item| match item {
-                    Value::Integer(number) => Some(*number as f64),
-                    Value::Float(number) => Some(*number),
-                    _ => None,
-                })
-                .collect(),
-            Value::Text(_) | Value::Boolean(_) | Value::Other => None,
-        }
-    }
 }
 
 #[derive(Clone, Debug)]

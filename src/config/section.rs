@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::kind::Checked;
 use super::problem::{Problems, near_miss, shown};
-use super::raw::{Table, Value};
+use super::raw::Table;
 use super::reference::{self, Fallback, Group, KEYS, Key};
+use super::value::Value;
 
 /// A key is read by asking for it by name; what nobody asked for is a problem in [`Section::finish`].
 pub struct Section<'a> {

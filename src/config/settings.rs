@@ -8,8 +8,7 @@ use super::units::{GIB, MIB};
 use crate::disk::{self, DiskSpace};
 use crate::gateway::GatewaySettings;
 use crate::store::retention::Capacity;
-use crate::store::schema::Synchronous;
-use crate::store::writer::store_path;
+use crate::store::schema::{Synchronous, store_path};
 
 const STORE_BYTES_AUTO_MAX: u64 = 4 * GIB;
 /// As `store.size_max` allows at least.

@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod detection;
 pub mod device_clock;
 pub mod identity;
+pub mod json;
 pub mod mqtt;
 pub mod pipeline;
 pub mod reading;

@@ -12,6 +12,7 @@ pub use unstored::Storing;
 use super::batch::Tag;
 use super::batch::varint::{self, Cursor};
 use super::identity::{RunId, Stream};
+use super::json;
 use super::reading::{Reading, Readings, TimeQuality};
 use super::record::{self, AnomalyPart};
 use crate::core::detection::alert::{
@@ -20,8 +21,9 @@ use crate::core::detection::alert::{
 };
 use crate::core::detection::detectors::hold::Holds;
 use crate::core::detection::detectors::{Detector, Findings, Kinds, Verdict};
+use crate::core::detection::devices::DEVICE_METRIC;
 use crate::core::detection::devices::Publisher;
-use crate::core::detection::monitor::{Arrival, DEVICE_METRIC, LATE_AFTER_MS, Monitor, MonitorSettings, Place};
+use crate::core::detection::monitor::{Arrival, LATE_AFTER_MS, Monitor, MonitorSettings, Place};
 use open::OpenBatch;
 use times::{Receipts, WrongClocks};
 use unstored::Unstored;
@@ -184,7 +186,7 @@ impl Pipeline {
     pub fn new(settings: PipelineSettings) -> Pipeline {
         Pipeline {
             run: settings.run,
-            gateway: record::escape(&settings.gateway),
+            gateway: json::escape(&settings.gateway),
             raw: OpenBatch::new(Stream::Raw, settings.last_raw_sequence),
             anomalies: OpenBatch::new(Stream::Anomalies, settings.last_anomaly_sequence),
             watch: Monitor::new(settings.watch),

@@ -1,7 +1,7 @@
 //! Readings as they travel from the decoder to the writer: a flat arena, so that a socket read full of publishes
 //! costs a handful of allocations, not a dozen for each reading.
 
-use super::record;
+use super::json::text_bytes;
 
 /// How far the time of a reading can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,15 @@ impl<'a> Attributes<'a> {
             Some(attribute)
         })
     }
+
+    /// Bytes that they take in each record that carries them.
+    pub fn json_bytes(self) -> usize {
+        if self.is_empty() {
+            return 0;
+        }
+        let texts: usize = self.iter().map(|(key, value)| text_bytes(key) + text_bytes(value) + ":,".len()).sum();
+        ",\"attributes\":{}".len() - 1 + texts
+    }
 }
 
 fn split_attribute(bytes: &[u8]) -> Option<((&str, &str), &[u8])> {
@@ -193,7 +202,7 @@ impl Readings {
         let device = self.intern(self.last_device, reading.device.as_bytes());
         let attributes = self.intern(self.last_attributes, reading.attributes.packed());
         if self.last_attributes.is_none_or(|last| last.start != attributes.start || last.len != attributes.len) {
-            self.last_attributes_bytes = record::attributes_bytes(reading.attributes);
+            self.last_attributes_bytes = reading.attributes.json_bytes();
         }
         self.repeated_bytes += self.last_attributes_bytes;
         if !reading.value.is_finite() {
@@ -340,7 +349,7 @@ mod tests {
         let grown = readings.grown_bytes();
         let mark = readings.mark();
         readings.push(&Reading { value: f64::NAN, ..reading });
-        let once = record::attributes_bytes(reading.attributes);
+        let once = reading.attributes.json_bytes();
         assert_eq!(readings.repeated_bytes_since(mark), 2 * once, "it has an anomaly record too");
         readings.drop_from(mark);
         assert_eq!((readings.len(), readings.repeated_bytes_since(mark)), (2, 0));

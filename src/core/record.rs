@@ -3,9 +3,8 @@
 //! Written by hand into a buffer that is used again: this is the hottest path towards the cloud, and it allocates nothing.
 
 use super::identity::RunId;
-use super::reading::{Attributes, DeviceTime, Reading, TimeQuality};
-
-const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+use super::json::{HEX_DIGITS, write_text};
+use super::reading::{DeviceTime, Reading, TimeQuality};
 
 /// What makes a reading an anomaly.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +20,7 @@ pub struct AnomalyPart<'a> {
     pub late: bool,
 }
 
-/// Appends a reading. `gateway` is the inside of a JSON string, see [`escape`]: it is the same in every record.
+/// Appends a reading. `gateway` is the inside of a JSON string, see [`super::json::escape`]: it is the same in every record.
 pub fn write_reading(out: &mut Vec<u8>, gateway: &str, run: RunId, position: u64, reading: &Reading<'_>) {
     write_start(out, "reading", gateway, run, position);
     write_reading_fields(out, reading);
@@ -152,64 +151,10 @@ fn write_optional(out: &mut Vec<u8>, number: Option<f64>) {
     write_f64(out, number.unwrap_or(f64::NAN));
 }
 
-/// A JSON string, quotes included.
-pub fn write_text(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    let mut plain_from = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&text.as_bytes()[plain_from..at]);
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            _ => out.extend_from_slice(&[
-                b'\\',
-                b'u',
-                b'0',
-                b'0',
-                HEX_DIGITS[usize::from(byte >> 4)],
-                HEX_DIGITS[usize::from(byte & 15)],
-            ]),
-        }
-        plain_from = at + 1;
-    }
-    out.extend_from_slice(&text.as_bytes()[plain_from..]);
-    out.push(b'"');
-}
-
-/// Bytes that [`write_text`] appends.
-pub fn text_bytes(text: &str) -> usize {
-    let escapes = text.bytes().map(|byte| match byte {
-        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 1,
-        0..0x20 => 5,
-        _ => 0,
-    });
-    text.len() + 2 + escapes.sum::<usize>()
-}
-
-/// Bytes that attributes take in each record that carries them.
-pub fn attributes_bytes(attributes: Attributes<'_>) -> usize {
-    if attributes.is_empty() {
-        return 0;
-    }
-    let texts: usize = attributes.iter().map(|(key, value)| text_bytes(key) + text_bytes(value) + ":,".len()).sum();
-    ",\"attributes\":{}".len() - 1 + texts
-}
-
-/// The inside of a JSON string.
-pub fn escape(text: &str) -> String {
-    let mut quoted = Vec::with_capacity(text.len() + 2);
-    write_text(&mut quoted, text);
-    String::from_utf8_lossy(&quoted[1..quoted.len() - 1]).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::json::text_bytes;
     use crate::core::reading::{Attributes, ClockFault, pack_attribute};
     use proptest::prelude::*;
 
@@ -292,7 +237,7 @@ mod tests {
             let attributes = Attributes::from_packed(packed).expect("packed");
             let mut out = Vec::new();
             write_reading(&mut out, "g", RUN, 1, &Reading { attributes, ..Reading::at(1, "d", "m", 1.0) });
-            (out.len(), attributes_bytes(attributes))
+            (out.len(), attributes.json_bytes())
         };
         let (bare, nothing) = line_bytes(&packed);
         assert_eq!(nothing, 0);

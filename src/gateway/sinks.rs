@@ -14,7 +14,7 @@ use super::{GatewayError, GatewaySettings};
 use crate::admin::status::SinkSource;
 use crate::core::delivery::DeliverySettings;
 use crate::core::identity::Stream;
-use crate::core::record;
+use crate::core::json;
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::pipeline::{CommittedSequences, Message};
 use crate::sinks::archive::folder::ArchiveFolder;
@@ -118,7 +118,7 @@ impl SinkParts<'_> {
                 folder: Arc::clone(&archive_folder),
                 reader: self.reader()?,
                 cursor: self.writer.register_sink(&sink.name, stream).map_err(GatewayError::Sqlite)?,
-                gateway: record::escape(&self.settings.gateway_id),
+                gateway: json::escape(&self.settings.gateway_id),
                 committed: self.committed.of(stream).subscribe(),
                 link: self.link.subscribe(),
                 pipeline: self.pipeline.clone(),
@@ -155,7 +155,7 @@ impl SinkParts<'_> {
                 delivery: delivery.clone(),
                 reader: self.reader()?,
                 cursor: self.writer.register_sink(name, stream).map_err(GatewayError::Sqlite)?,
-                gateway: record::escape(&gateway),
+                gateway: json::escape(&gateway),
                 committed: self.committed.of(stream).subscribe(),
                 link: self.link.subscribe(),
                 pipeline: self.pipeline.clone(),

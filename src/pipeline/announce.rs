@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::core::detection::alert::{self, AlertKey};
+use crate::core::json;
 use crate::core::mqtt::topic;
 use crate::core::pipeline::AlertRow;
-use crate::core::record;
 use crate::mqtt::outbox::{Outbox, OwnMessage};
 
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub fn message(row: &AlertRow) -> OwnMessage {
 /// Tells subscribers who has acknowledged an alert: in the gateway's words, whatever else the client's payload held.
 pub fn acknowledgement(key: &AlertKey, by: &str) -> OwnMessage {
     let mut payload = b"{\"by\":".to_vec();
-    record::write_text(&mut payload, by);
+    json::write_text(&mut payload, by);
     payload.push(b'}');
     OwnMessage::event(format!("{}/ack", alert_topic(&key.device, &key.metric, &key.kind)), payload)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::committer::StoreCounters;
+use super::counters::StoreCounters;
 use crate::core::reading::Readings;
 use crate::handoff::Undecodable;
 use crate::store::retention::WhenFull;

@@ -13,16 +13,19 @@ use std::time::{Duration, Instant};
 mod alert_log;
 pub mod announce;
 pub mod committer;
+mod counters;
 mod intake;
 pub mod operation;
+mod salvaging;
 mod turns;
 mod unanswered;
 mod unstorable;
 
 use self::alert_log::AlertLog;
 use self::announce::Announcer;
-pub use self::committer::{CommittedSequences, StoreCounters, Unstorable};
+pub use self::committer::CommittedSequences;
 use self::committer::{Committer, Job, Pending, Waiting, damage};
+pub use self::counters::{StoreCounters, Unstorable};
 use self::intake::Intake;
 use self::operation::{Answer, Operation, Outcome};
 use self::unanswered::Unanswered;
@@ -33,11 +36,12 @@ use crate::core::pipeline::{ClockNotice, Pipeline, Storing};
 use crate::handoff::Input;
 use crate::heartbeat::Beat;
 use crate::mqtt::outbox::{Outbox, OwnMessage};
+use crate::store::commit::CommitInput;
 use crate::store::cursors::CursorChange;
 use crate::store::reader::FileId;
 use crate::store::retention;
-use crate::store::salvage::{SalvageParts, Salvaged};
-use crate::store::writer::{CommitInput, Writer};
+use crate::store::salvage::Salvaged;
+use crate::store::writer::Writer;
 
 /// When a batch is sealed, once the commit before it has returned.
 #[derive(Clone, Copy, Debug)]
@@ -169,7 +173,7 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
         counters.room_bytes.set(room.left_for_raw(used));
     }
     let unfinished = writer.unfinished_salvages().unwrap_or_default();
-    SalvageParts::new(writer.settings(), &counters, &sender).spawn(unfinished);
+    salvaging::start(&writer, &counters, &sender, unfinished);
     let when_full = writer.settings().capacity.when_full;
     let committer = Committer {
         writer,

@@ -5,8 +5,8 @@ use std::fmt;
 use tokio::sync::oneshot;
 
 use crate::core::detection::alert::AlertKey;
-use crate::core::identity::Stream;
 use crate::counter::many;
+use crate::store::cursors::DroppedSink;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -44,26 +44,16 @@ pub enum Outcome {
 
 pub type Answer = oneshot::Sender<Outcome>;
 
-/// What became of a sink that was to be dropped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DroppedSink {
-    /// Records of each stream that waited for it: they are counted as expired.
-    Dropped(Vec<(Stream, u64)>),
-    Unknown,
-    Configured,
-}
-
-impl DroppedSink {
-    pub fn outcome(&self, name: &str) -> Outcome {
-        match self {
-            DroppedSink::Dropped(waiting) => {
-                let records = many(waiting.iter().map(|(_, count)| count).sum(), "record");
-                Outcome::Done(format!("dropped the sink {name}; {records} not delivered to it, counted as expired"))
-            }
-            DroppedSink::Unknown => Outcome::Unknown(format!("there is no sink {name}")),
-            DroppedSink::Configured => Outcome::Refused(format!(
-                "the sink {name} is in the configuration: take it out and restart the gateway first"
-            )),
+/// How it is answered that a sink was to be dropped.
+pub fn dropped(sink: &DroppedSink, name: &str) -> Outcome {
+    match sink {
+        DroppedSink::Dropped(waiting) => {
+            let records = many(waiting.iter().map(|(_, count)| count).sum(), "record");
+            Outcome::Done(format!("dropped the sink {name}; {records} not delivered to it, counted as expired"))
         }
+        DroppedSink::Unknown => Outcome::Unknown(format!("there is no sink {name}")),
+        DroppedSink::Configured => Outcome::Refused(format!(
+            "the sink {name} is in the configuration: take it out and restart the gateway first"
+        )),
     }
 }

@@ -4,7 +4,6 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::core::cursor::CursorState;
 use crate::core::identity::Stream;
-use crate::pipeline::operation::DroppedSink;
 
 /// A record that a sink refused for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +29,15 @@ impl CursorChange {
     pub fn is_replaceable(&self) -> bool {
         self.dead_letters.is_empty() && self.quarantined == 0
     }
+}
+
+/// What became of a sink that was to be dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DroppedSink {
+    /// Records of each stream that waited for it: they are counted as expired.
+    Dropped(Vec<(Stream, u64)>),
+    Unknown,
+    Configured,
 }
 
 #[derive(Clone, Debug)]
@@ -123,7 +131,7 @@ impl Cursors {
             .optional()?;
         let start = match first {
             Some(before_first) => before_first as u64,
-            None => super::writer::last_sequence(db, stream)?,
+            None => super::schema::last_sequence(db, stream)?,
         };
         let entry = Entry::at(sink, stream, CursorState::at(start), held as u64);
         entry.insert(db)?;

@@ -1,6 +1,7 @@
 //! The one durable log: every reading is here before its device hears that it was received.
 
 pub mod ballast;
+pub mod commit;
 pub mod cursors;
 pub mod lock;
 pub mod opening;

@@ -8,8 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::cursors::Cursors;
-use super::schema::{self, PAGE_BYTES, Synchronous};
-use super::writer::{last_sequence, store_path};
+use super::schema::{self, PAGE_BYTES, Synchronous, last_sequence, store_path};
 use crate::core::identity::Stream;
 use crate::disk;
 

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::schema::{self, OpenError};
-use super::writer::CODEC_LZ4;
+use super::schema::{self, CODEC_LZ4, OpenError};
 use crate::core::batch::PAYLOAD_BYTES_MAX;
 use crate::core::identity::{RunId, Stream};
 

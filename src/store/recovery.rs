@@ -128,9 +128,10 @@ mod tests {
     use crate::core::identity::RunId;
     use crate::core::pipeline::PipelineSettings;
     use crate::core::reading::{Reading, Readings};
+    use crate::store::commit::CommitInput;
     use crate::store::retention::Capacity;
     use crate::store::schema::Synchronous;
-    use crate::store::writer::{CommitInput, Writer, WriterSettings};
+    use crate::store::writer::{Writer, WriterSettings};
 
     fn settings(folder: &std::path::Path) -> WriterSettings {
         WriterSettings {

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::commit::CommitInput;
 use super::cursors::Cursors;
+use super::retention::Needed;
 use super::salvage::Salvaged;
-use super::schema::PAGE_BYTES;
-use super::writer::{CODEC_LZ4, CommitInput};
+use super::schema::{CODEC_LZ4, PAGE_BYTES};
 use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::{AlertRow, Sealed, SealedBatch};
 use crate::handoff::Undecodable;
@@ -66,6 +67,20 @@ impl BatchRow<'_> {
         ])?;
         Ok(())
     }
+}
+
+/// What a commit takes, with its batches as they are stored.
+pub(super) fn needed(input: &CommitInput, rows: &[BatchRow<'_>]) -> Needed {
+    let of = |stream| rows.iter().filter(move |row| row.batch.stream == stream).map(BatchRow::stored_bytes).sum();
+    let Sealed { alerts, snapshot, .. } = &input.sealed;
+    let alerts: usize = alerts.iter().filter_map(|alert| alert.body.as_ref()).map(Vec::len).sum();
+    let snapshot: usize = snapshot.iter().map(|chunk| chunk.state.len()).sum();
+    let undecodable: usize =
+        kept_samples(&input.undecodable).iter().map(|one| one.sample.len() + one.topic.len()).sum();
+    let letters = input.cursors.iter().flat_map(|change| &change.dead_letters);
+    let letters: usize = letters.map(|letter| letter.line.len()).sum();
+    let other = (alerts + snapshot + undecodable + letters) as u64;
+    Needed { raw: of(Stream::Raw), other: of(Stream::Anomalies) + other }
 }
 
 /// Of a page that a blob overflows into, so much is its own.

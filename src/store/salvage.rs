@@ -5,19 +5,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use super::quarantine;
 use super::reader::{HeldBatch, ReadError, Reader};
 use super::retention::Capacity;
-use super::schema;
-use super::writer::{WriterSettings, store_path};
+use super::schema::{self, store_path};
 use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::SealedBatch;
 use crate::disk;
-use crate::pipeline::Message;
-use crate::pipeline::committer::StoreCounters;
 
 /// A batch of a damaged store on its way into the new one; without one, how far the damaged store has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,41 +42,41 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// How long the store is left alone when it has no room for more.
 const ROOM_PAUSE: Duration = Duration::from_millis(500);
 
-pub struct SalvageParts {
-    pub store: PathBuf,
-    pub capacity: Capacity,
-    pub counters: Arc<StoreCounters>,
-    pub pipeline: Sender<Message>,
+/// Where the batches of a damaged store go.
+pub trait Destination: Send + Sync {
+    /// Returns once they are durable; `None` when the process ends.
+    fn hand_over(&self, chunk: Vec<Salvaged>) -> Option<()>;
+    /// What the store may still take; `None` when the process ends.
+    fn room_bytes(&self) -> Option<u64>;
+    fn started(&self);
+    fn finished(&self);
 }
 
-impl SalvageParts {
-    pub fn new(settings: &WriterSettings, counters: &Arc<StoreCounters>, pipeline: &Sender<Message>) -> SalvageParts {
-        SalvageParts {
-            store: settings.path.clone(),
-            capacity: settings.capacity,
-            counters: Arc::clone(counters),
-            pipeline: pipeline.clone(),
-        }
-    }
+pub struct Salvage {
+    pub store: PathBuf,
+    pub capacity: Capacity,
+    pub destination: Arc<dyn Destination>,
+}
 
+impl Salvage {
     /// Begins, or goes on. The thread ends when everything is read or when the pipeline has.
     pub fn spawn(self, unfinished: Vec<Unfinished>) {
         if unfinished.is_empty() {
             return;
         }
-        self.counters.salvaging.add(1);
-        let counters = Arc::clone(&self.counters);
+        self.destination.started();
+        let destination = Arc::clone(&self.destination);
         let spawned = std::thread::Builder::new().name("salvage".to_owned()).spawn(move || {
             for stream in &unfinished {
                 if self.run(stream).is_none() {
                     return;
                 }
             }
-            self.counters.salvaged_stores.add(1);
+            self.destination.finished();
             unfinished.iter().for_each(|stream| self.let_go(&stream.folder));
         });
         if let Err(error) = spawned {
-            counters.salvaged_stores.add(1);
+            destination.finished();
             tracing::error!(%error, "no thread to salvage the damaged store with; the next start tries again");
         }
     }
@@ -116,10 +112,10 @@ impl SalvageParts {
                 break;
             }
             self.wait_for_room(bytes as u64)?;
-            self.hand_over(chunk)?;
+            self.destination.hand_over(chunk)?;
         }
         let end = Salvaged { folder: folder.clone(), stream: *stream, through: after, is_end: true, batch: None };
-        self.hand_over(vec![end])?;
+        self.destination.hand_over(vec![end])?;
         tracing::info!(
             folder,
             stream = stream.name(),
@@ -129,26 +125,12 @@ impl SalvageParts {
         Some(())
     }
 
-    /// Returns when it is durable.
-    fn hand_over(&self, chunk: Vec<Salvaged>) -> Option<()> {
-        let (committed, wait) = channel();
-        self.pipeline.send(Message::Salvaged { chunk, committed }).ok()?;
-        // Nothing is ever sent: the sender is dropped after the commit, or with the pipeline.
-        let _ = wait.recv();
-        (!self.counters.is_ending()).then_some(())
-    }
-
     /// What is old must not push out what is new.
     fn wait_for_room(&self, bytes: u64) -> Option<()> {
-        loop {
-            if self.counters.is_ending() {
-                return None;
-            }
-            if self.counters.room_bytes.get() > 2 * bytes {
-                return Some(());
-            }
+        while self.destination.room_bytes()? <= 2 * bytes {
             std::thread::sleep(ROOM_PAUSE);
         }
+        Some(())
     }
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, ffi};
 
+use crate::core::identity::Stream;
+
 /// "outr" in ASCII.
 const APPLICATION_ID: i32 = 0x6f75_7472;
 /// Raised with every change of the tables. A store of a later version is refused: it may hold what we would misread.
@@ -12,6 +14,8 @@ const SCHEMA_VERSION: i32 = 1;
 /// SQLite up to 3.51.2 can lose acknowledged commits when the WAL is reset.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 pub const PAGE_BYTES: u64 = 4096;
+/// How a payload is stored.
+pub const CODEC_LZ4: i64 = 1;
 
 const TABLES: &str = "
 CREATE TABLE raw(seq INTEGER PRIMARY KEY AUTOINCREMENT, run BLOB NOT NULL, first_position INTEGER NOT NULL, count INTEGER NOT NULL,
@@ -164,6 +168,17 @@ pub fn is_full(error: &rusqlite::Error) -> bool {
 /// The file's structure is damaged, or it is no database at all.
 pub fn is_corrupt(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error().map(|e| e.extended_code & 0xff), Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB))
+}
+
+/// The last place that was given in a stream.
+pub fn last_sequence(db: &Connection, stream: Stream) -> rusqlite::Result<u64> {
+    let sql = format!("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '{}'", stream.name());
+    db.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(|seq| seq as u64)
+}
+
+/// The file's name within the state folder.
+pub fn store_path(folder: &Path) -> PathBuf {
+    folder.join("outrider.sqlite")
 }
 
 #[cfg(test)]

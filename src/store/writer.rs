@@ -9,21 +9,16 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 
 use super::ballast::Ballast;
-use super::cursors::{CursorChange, Cursors};
+use super::commit::CommitInput;
+use super::cursors::{Cursors, DroppedSink};
 use super::quarantine::{self, Head};
 use super::reader::FileId;
-use super::retention::{self, Capacity, Deleted, Needed, Room};
+use super::retention::{self, Capacity, Deleted, Room};
 use super::rows::{self, BatchRow};
-use super::salvage::{Salvaged, Unfinished};
-use super::schema::{self, OpenError, Synchronous};
+use super::salvage::Unfinished;
+use super::schema::{self, OpenError, Synchronous, last_sequence};
 use crate::core::identity::{RunId, Stream};
-use crate::core::pipeline::{Sealed, SealedBatch};
 use crate::disk;
-use crate::handoff::Undecodable;
-use crate::pipeline::operation::DroppedSink;
-
-/// How a payload is stored.
-pub const CODEC_LZ4: i64 = 1;
 
 #[derive(Clone, Debug)]
 pub struct WriterSettings {
@@ -31,47 +26,6 @@ pub struct WriterSettings {
     pub synchronous: Synchronous,
     pub vfs: Option<String>,
     pub capacity: Capacity,
-}
-
-/// What one transaction is to carry.
-#[derive(Debug, Default)]
-pub struct CommitInput {
-    pub sealed: Sealed,
-    pub undecodable: Vec<Undecodable>,
-    pub cursors: Vec<CursorChange>,
-    /// Taken over from a damaged store, with places given by the pipeline.
-    pub salvaged: Vec<Salvaged>,
-    /// Sinks that are to lose their cursors, unless they are configured.
-    pub dropped_sinks: Vec<String>,
-}
-
-impl CommitInput {
-    pub fn is_empty(&self) -> bool {
-        self.sealed.is_empty()
-            && self.undecodable.is_empty()
-            && self.cursors.is_empty()
-            && self.salvaged.is_empty()
-            && self.dropped_sinks.is_empty()
-    }
-
-    pub fn batches(&self) -> impl Iterator<Item = &SealedBatch> {
-        let salvaged = self.salvaged.iter().filter_map(|salvaged| salvaged.batch.as_ref());
-        self.sealed.batches.iter().chain(salvaged.map(|(_, batch)| batch))
-    }
-
-    /// With the batches as they are stored.
-    fn needed(&self, rows: &[BatchRow<'_>]) -> Needed {
-        let of = |stream| rows.iter().filter(move |row| row.batch.stream == stream).map(BatchRow::stored_bytes).sum();
-        let Sealed { alerts, snapshot, .. } = &self.sealed;
-        let alerts: usize = alerts.iter().filter_map(|alert| alert.body.as_ref()).map(Vec::len).sum();
-        let snapshot: usize = snapshot.iter().map(|chunk| chunk.state.len()).sum();
-        let undecodable: usize =
-            rows::kept_samples(&self.undecodable).iter().map(|one| one.sample.len() + one.topic.len()).sum();
-        let letters = self.cursors.iter().flat_map(|change| &change.dead_letters);
-        let letters: usize = letters.map(|letter| letter.line.len()).sum();
-        let other = (alerts + snapshot + undecodable + letters) as u64;
-        Needed { raw: of(Stream::Raw), other: of(Stream::Anomalies) + other }
-    }
 }
 
 /// What a commit brought about, for counters and logs.
@@ -276,7 +230,7 @@ impl Writer {
         };
         report.deleted = retention::delete_delivered(&transaction, &cursors, &report.room, covers)?;
         let when_full = self.settings.capacity.when_full;
-        let mut needed = input.needed(batches);
+        let mut needed = rows::needed(input, batches);
         if !retention::has_room(&transaction, &report.room, needed)? {
             // Alerts and snapshots mostly take the place of what they were before: nobody has to go for that.
             needed.other -= rows::replaced_bytes(&transaction, &input.sealed)?.min(needed.other);
@@ -390,16 +344,6 @@ fn begin_anew(
     };
     fill(&mut db, &mut cursors).map_err(failed)?;
     Ok((db, cursors))
-}
-
-pub fn last_sequence(db: &Connection, stream: Stream) -> rusqlite::Result<u64> {
-    let sql = format!("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '{}'", stream.name());
-    db.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(|seq| seq as u64)
-}
-
-/// The file's name within the state folder.
-pub fn store_path(folder: &Path) -> PathBuf {
-    folder.join("outrider.sqlite")
 }
 
 #[cfg(test)]

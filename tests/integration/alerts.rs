@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use outrider::pipeline::CommitPacing;
-use outrider::store::schema::{self, Synchronous};
-use outrider::store::writer::store_path;
+use outrider::store::schema::{self, Synchronous, store_path};
 
 use crate::archive;
 use crate::client::{Client, Publish, publish_packet};

@@ -187,7 +187,7 @@ fn a_store_that_cannot_be_opened_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     std::fs::create_dir(&state).unwrap();
-    let store = outrider::store::writer::store_path(&state);
+    let store = outrider::store::schema::store_path(&state);
     rusqlite::Connection::open(&store).unwrap().execute_batch("CREATE TABLE theirs(x)").unwrap();
     let before = std::fs::read(&store).unwrap();
     let refused = [run(folder.path(), ""), check(folder.path(), "")];

@@ -6,8 +6,8 @@ use std::path::Path;
 use outrider::core::identity::RunId;
 use outrider::sinks::status::Link;
 use outrider::store::retention::Capacity;
-use outrider::store::schema::{self, Synchronous};
-use outrider::store::writer::{Writer, WriterSettings, store_path};
+use outrider::store::schema::{self, Synchronous, store_path};
+use outrider::store::writer::{Writer, WriterSettings};
 
 use crate::archive;
 use crate::client::Client;

@@ -9,7 +9,7 @@ use firmware_sim::fault::{BoundFault, Fault, reported_value};
 use firmware_sim::payload::{Format, Sample, encode_samples};
 use firmware_sim::timeline::Timeline;
 use firmware_sim::vehicle::{Metric, Vehicle};
-use outrider::store::writer::store_path;
+use outrider::store::schema::store_path;
 use serde_json::Value;
 
 use crate::archive;

@@ -10,11 +10,12 @@ use outrider::core::identity::{RunId, Stream};
 use outrider::core::pipeline::{Pipeline, PipelineSettings};
 use outrider::core::reading::{Attributes, Reading, Readings, TimeQuality};
 use outrider::gateway::GatewaySettings;
+use outrider::store::commit::CommitInput;
 use outrider::store::cursors::CursorChange;
 use outrider::store::reader::{HeldBatch, Reader};
 use outrider::store::retention::Capacity;
-use outrider::store::schema::Synchronous;
-use outrider::store::writer::{CommitInput, Writer, WriterSettings, store_path};
+use outrider::store::schema::{Synchronous, store_path};
+use outrider::store::writer::{Writer, WriterSettings};
 
 use crate::client::{Client, publish_packet};
 use crate::in_process::InProcess;

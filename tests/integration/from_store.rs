@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use firmware_sim::fleet::{Fleet, FleetReport, FleetSettings};
 use firmware_sim::vehicle::{Metric, Vehicle};
-use outrider::store::writer::store_path;
+use outrider::store::schema::store_path;
 use tokio::sync::watch;
 
 use crate::client::Client;

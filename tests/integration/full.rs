@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use outrider::core::identity::{RunId, Stream};
 use outrider::core::pipeline::{Pipeline, PipelineSettings};
 use outrider::sinks::status::Link;
+use outrider::store::commit::CommitInput;
 use outrider::store::retention::{Capacity, WhenFull};
-use outrider::store::schema::Synchronous;
-use outrider::store::writer::{CommitInput, CommitReport, Writer, WriterSettings, store_path};
+use outrider::store::schema::{Synchronous, store_path};
+use outrider::store::writer::{CommitReport, Writer, WriterSettings};
 
 use crate::archive;
 use crate::client::{Client, publish_packet};

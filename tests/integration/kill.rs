@@ -207,7 +207,7 @@ fn kill_repeatedly(
 
 /// Readings in the store that the archive does not have, as the last commit left them.
 fn backlog(folder: &Path) -> i64 {
-    let store = outrider::store::writer::store_path(&folder.join("state"));
+    let store = outrider::store::schema::store_path(&folder.join("state"));
     let db = outrider::store::schema::open_reader(&store, None).unwrap();
     let sql = "SELECT coalesce((SELECT max(seq) FROM raw), 0) - coalesce((SELECT min(seq) FROM cursor WHERE stream = 'raw'), 0)";
     db.query_row(sql, [], |row| row.get(0)).unwrap()

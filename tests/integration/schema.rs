@@ -8,8 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use outrider::store::schema::{self, Synchronous};
-use outrider::store::writer::store_path;
+use outrider::store::schema::{self, Synchronous, store_path};
 use serde_json::{Value, json};
 
 use crate::archive;

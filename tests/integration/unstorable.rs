@@ -12,7 +12,7 @@ use outrider::gateway::{GatewayError, GatewaySettings};
 use outrider::sinks::status::Link;
 use outrider::store::retention::{Capacity, WhenFull};
 use outrider::store::schema;
-use outrider::store::writer::store_path;
+use outrider::store::schema::store_path;
 use serde_json::Value;
 
 use crate::archive;

@@ -5,8 +5,7 @@ use std::path::Path;
 use crate::admin::ledger;
 use crate::core::identity::Stream;
 use crate::store::reader::Reader;
-use crate::store::schema::OpenError;
-use crate::store::writer::store_path;
+use crate::store::schema::{OpenError, store_path};
 
 /// Readings of the raw stream and what the archive has of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 //! store is never in the way, nor in ours, and memory does not grow with the store.
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{ErrorCode, OptionalExtension};
@@ -18,13 +18,11 @@ use crate::core::detection::alert::{self, State};
 use crate::core::detection::detectors::profile::{Profile, Profiles};
 use crate::core::identity::Stream;
 use crate::store::reader::{HeldBatch, ReadError, Reader};
-use crate::store::schema::{self, OpenError};
-use crate::store::writer::{last_sequence, store_path};
+use crate::store::schema::{self, OpenError, last_sequence, store_path};
 
 use super::comparison::{Comparison, SIDES};
 use super::progress::Progress;
 use super::replay::{Replay, Setting};
-use super::report;
 use crate::commands::configuration::ConfigArguments;
 
 /// What the command line says.
@@ -172,22 +170,6 @@ pub struct Found {
     pub left_out_readings: u64,
     /// Series that are watched, by side.
     pub series: [usize; 2],
-}
-
-pub fn run(plan: &Plan, json: bool) -> Result<(), StoreError> {
-    let mut errors = io::stderr().lock();
-    let is_terminal = errors.is_terminal();
-    let found = compare(plan, is_terminal.then_some(&mut errors as &mut dyn Write))?;
-    let mut output = io::BufWriter::new(io::stdout().lock());
-    let printed = match json {
-        true => report::write_json(&mut output, plan, &found),
-        false => report::write_text(&mut output, plan, &found),
-    };
-    match printed.and_then(|()| output.flush()) {
-        // Whoever reads us has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(StoreError::Print),
-    }
 }
 
 /// `terminal` is told how far it is.

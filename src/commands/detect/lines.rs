@@ -22,7 +22,7 @@ use crate::core::detection::detectors::{Finding, Findings};
 use crate::core::detection::monitor::{Arrival, Missed, Monitor, MonitorSettings};
 use crate::core::detection::window::{Admission, JUMP_MS, Sample, Window};
 use crate::core::reading::Reading;
-use crate::core::record;
+use crate::core::{json, record};
 
 /// A longer line is malformed: memory stays bounded whatever the file is.
 const LINE_BYTES_MAX: usize = 1 << 20;
@@ -275,9 +275,9 @@ fn write_row(
     let name = finding.detector.name();
     if json {
         let mut row = b"{\"device\":".to_vec();
-        record::write_text(&mut row, device);
+        json::write_text(&mut row, device);
         row.extend_from_slice(b",\"metric\":");
-        record::write_text(&mut row, metric);
+        json::write_text(&mut row, metric);
         row.extend_from_slice(format!(",\"timestamp_ms\":{at_ms},\"detector\":\"{name}\"").as_bytes());
         let numbers = [
             ("value", value),
@@ -290,7 +290,7 @@ fn write_row(
             record::write_f64(&mut row, number.unwrap_or(f64::NAN));
         }
         row.extend_from_slice(b",\"reason\":");
-        record::write_text(&mut row, &finding.reason);
+        json::write_text(&mut row, &finding.reason);
         row.extend_from_slice(b"}\n");
         return output.write_all(&row);
     }

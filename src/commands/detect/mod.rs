@@ -122,7 +122,7 @@ fn compare(arguments: &DetectArguments) -> ExitCode {
         state: arguments.state.clone(),
     };
     match question.load() {
-        Ok(plan) => ended(from_store::run(&plan, arguments.json)),
+        Ok(plan) => ended(report::run(&plan, arguments.json)),
         Err(problems) => {
             eprintln!("{problems}");
             Exit::Configuration.into()

@@ -4,13 +4,13 @@
 //! was away. From less than an hour none is made: it would say
 //! more of the moment than of a day. From less than a day it is made and said to be a guess.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::comparison::Tally;
-use super::from_store::{Found, Plan};
+use super::from_store::{Found, Plan, StoreError, compare};
 use crate::config::units::approximate_duration;
 use crate::core::detection::alert::AlertKey;
 use crate::sinks::archive::folder::civil;
@@ -23,6 +23,22 @@ const ROWS_SHOWN: usize = 30;
 /// Alerts a day, where the span says something of a day.
 fn per_day(alerts: u64, covered_ms: u64) -> Option<f64> {
     (covered_ms >= HOUR_MS).then(|| alerts as f64 * DAY_MS as f64 / covered_ms as f64)
+}
+
+pub fn run(plan: &Plan, json: bool) -> Result<(), StoreError> {
+    let mut errors = io::stderr().lock();
+    let is_terminal = errors.is_terminal();
+    let found = compare(plan, is_terminal.then_some(&mut errors as &mut dyn Write))?;
+    let mut output = io::BufWriter::new(io::stdout().lock());
+    let printed = match json {
+        true => write_json(&mut output, plan, &found),
+        false => write_text(&mut output, plan, &found),
+    };
+    match printed.and_then(|()| output.flush()) {
+        // Whoever reads us has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(StoreError::Print),
+    }
 }
 
 pub fn write_text(output: &mut impl Write, plan: &Plan, found: &Found) -> io::Result<()> {

@@ -19,10 +19,11 @@ pub use own::{
 pub use shares::{ALERTS_MAX, Holder};
 
 use super::detectors::Detector;
-use super::monitor::DEVICE_METRIC;
+use super::devices::DEVICE_METRIC;
+pub use super::severity::Severity;
 use super::silence::Rhythm;
 use crate::core::identity::RunId;
-use crate::core::record;
+use crate::core::{json, record};
 
 /// A moment on two clocks: the wall's for people, the steady one for durations, which no clock setting changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,46 +36,6 @@ impl Moment {
     /// The steady clock, for who counts back beyond its start.
     pub fn signed_steady_ms(self) -> i64 {
         i64::try_from(self.steady_ms).unwrap_or(i64::MAX)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    Warning,
-    Minor,
-    Major,
-    Critical,
-}
-
-impl Severity {
-    pub const ALL: [Severity; 4] = [Severity::Warning, Severity::Minor, Severity::Major, Severity::Critical];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Severity::Warning => "warning",
-            Severity::Minor => "minor",
-            Severity::Major => "major",
-            Severity::Critical => "critical",
-        }
-    }
-
-    /// The next one.
-    pub fn worse(self) -> Severity {
-        match self {
-            Severity::Warning => Severity::Minor,
-            Severity::Minor => Severity::Major,
-            Severity::Major | Severity::Critical => Severity::Critical,
-        }
-    }
-
-    /// By how far over its line a statistic is.
-    pub fn of_score(score: f64) -> Severity {
-        match score {
-            s if s < 1.2 => Severity::Warning,
-            s if s < 1.5 => Severity::Minor,
-            s if s < 4.0 => Severity::Major,
-            _ => Severity::Critical,
-        }
     }
 }
 
@@ -379,7 +340,7 @@ pub fn write_alert(out: &mut Vec<u8>, gateway: &str, run: RunId, position: u64, 
     record::write_start(out, "alert", gateway, run, position);
     let text = |out: &mut Vec<u8>, name: &str, value: &str| {
         out.extend_from_slice(format!(",\"{name}\":").as_bytes());
-        record::write_text(out, value);
+        json::write_text(out, value);
     };
     let number = |out: &mut Vec<u8>, name: &str, value: f64| {
         out.extend_from_slice(format!(",\"{name}\":").as_bytes());
@@ -397,7 +358,7 @@ pub fn write_alert(out: &mut Vec<u8>, gateway: &str, run: RunId, position: u64, 
         if at > 0 {
             out.push(b',');
         }
-        record::write_text(out, name);
+        json::write_text(out, name);
     }
     out.push(b']');
     number(out, "value", alert.value);

@@ -7,6 +7,9 @@ use crate::core::detection::rewind_guard::RewindGuard;
 use crate::core::detection::silence::Rhythm;
 use crate::core::device_clock::DeviceClock;
 
+/// The metric of what concerns a device as a whole.
+pub const DEVICE_METRIC: &str = "_device";
+
 /// Who published: a connection of a client. 0 is nobody.
 pub type Publisher = u64;
 

@@ -5,5 +5,6 @@ pub mod detectors;
 pub mod devices;
 pub mod monitor;
 pub mod rewind_guard;
+pub mod severity;
 pub mod silence;
 pub mod window;

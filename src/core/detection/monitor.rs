@@ -22,7 +22,7 @@ use super::detectors::series::Series;
 use super::detectors::{Detector, Finding, Findings, Verdict, short};
 use super::silence::Rhythm;
 use super::window::Sample;
-use crate::core::detection::devices::Publisher;
+use crate::core::detection::devices::{DEVICE_METRIC, Publisher};
 use crate::core::reading::Reading;
 use shares::Shares;
 use table::{Newcomer, Table};
@@ -33,8 +33,6 @@ pub const GRACE_MS: i64 = 60_000;
 const FORGET_MS: i64 = 7 * 24 * 3_600_000;
 const SWEEP_EVERY_MS: i64 = 60_000;
 const SWEEP_AFTER_MS: i64 = 3_600_000;
-/// The metric of what concerns a device as a whole.
-pub const DEVICE_METRIC: &str = "_device";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct MonitorSettings {

@@ -5,9 +5,10 @@ use std::sync::mpsc::{Receiver, channel};
 use super::*;
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+use crate::store::commit::CommitInput;
 use crate::store::retention::Capacity;
-use crate::store::schema::Synchronous;
-use crate::store::writer::{CommitInput, Writer, WriterSettings, store_path};
+use crate::store::schema::{Synchronous, store_path};
+use crate::store::writer::{Writer, WriterSettings};
 
 struct Bench {
     folder: tempfile::TempDir,

@@ -8,9 +8,10 @@ use crate::core::delivery::OutgoingRecord;
 use crate::core::identity::RunId;
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+use crate::store::commit::CommitInput;
 use crate::store::retention::Capacity;
-use crate::store::schema::Synchronous;
-use crate::store::writer::{CommitInput, Writer, WriterSettings, store_path};
+use crate::store::schema::{Synchronous, store_path};
+use crate::store::writer::{Writer, WriterSettings};
 
 /// Takes everything, and remembers how many lines each request brought.
 #[derive(Default)]

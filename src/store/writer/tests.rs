@@ -1,9 +1,13 @@
 use super::*;
 use crate::core::batch::{Decoder, Stored};
 use crate::core::cursor::CursorState;
+use crate::core::pipeline::SealedBatch;
 use crate::core::pipeline::{AlertRow, Pipeline, PipelineSettings, SnapshotChunk};
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+use crate::handoff::Undecodable;
+use crate::store::cursors::CursorChange;
 use crate::store::reader::{HeldBatch, Reader};
+use crate::store::schema::store_path;
 
 const RUN: RunId = RunId([7; 8]);
 

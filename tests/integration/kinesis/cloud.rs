@@ -145,7 +145,7 @@ impl Cloud {
 
     /// Reason and line of the one that is kept.
     pub fn dead_letter(&self) -> (String, String) {
-        let store: PathBuf = outrider::store::writer::store_path(&self.folder.path().join("state"));
+        let store: PathBuf = outrider::store::schema::store_path(&self.folder.path().join("state"));
         let db = outrider::store::schema::open_reader(&store, None).unwrap();
         db.query_row("SELECT reason, CAST(line AS TEXT) FROM dead_letter", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .unwrap()

@@ -1,14 +1,16 @@
 use super::*;
+use crate::commands::detect::report;
 use crate::core::detection::alert::Moment;
 use crate::core::detection::detectors::limit::{Bounds, Limits};
 use crate::core::detection::monitor::MonitorSettings;
 use crate::core::identity::RunId;
 use crate::core::pipeline::PipelineSettings;
 use crate::core::reading::{Reading, Readings};
+use crate::store::commit::CommitInput;
 use crate::store::opening::{self, Opened};
 use crate::store::retention::Capacity;
 use crate::store::schema::Synchronous;
-use crate::store::writer::{CommitInput, Writer, WriterSettings};
+use crate::store::writer::{Writer, WriterSettings};
 
 const MINUTE: i64 = 60;
 

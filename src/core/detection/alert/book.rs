@@ -18,7 +18,7 @@ use super::{
     State, Trouble, What,
 };
 use crate::core::detection::detectors::{Detector, Kinds};
-use crate::core::detection::monitor::DEVICE_METRIC;
+use crate::core::detection::devices::DEVICE_METRIC;
 use crate::core::detection::silence::Rhythm;
 use crate::core::identity::RunId;
 

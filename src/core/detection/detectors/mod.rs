@@ -14,7 +14,7 @@ mod spread;
 pub mod state;
 mod stuck;
 
-use crate::core::detection::alert::Severity;
+use crate::core::detection::severity::Severity;
 use crate::core::detection::silence::Rhythm;
 use limit::Exceeded;
 

@@ -1,0 +1,32 @@
+//! What one transaction is to carry.
+
+use super::cursors::CursorChange;
+use super::salvage::Salvaged;
+use crate::core::pipeline::{Sealed, SealedBatch};
+use crate::handoff::Undecodable;
+
+#[derive(Debug, Default)]
+pub struct CommitInput {
+    pub sealed: Sealed,
+    pub undecodable: Vec<Undecodable>,
+    pub cursors: Vec<CursorChange>,
+    /// Taken over from a damaged store, with places given by the pipeline.
+    pub salvaged: Vec<Salvaged>,
+    /// Sinks that are to lose their cursors, unless they are configured.
+    pub dropped_sinks: Vec<String>,
+}
+
+impl CommitInput {
+    pub fn is_empty(&self) -> bool {
+        self.sealed.is_empty()
+            && self.undecodable.is_empty()
+            && self.cursors.is_empty()
+            && self.salvaged.is_empty()
+            && self.dropped_sinks.is_empty()
+    }
+
+    pub fn batches(&self) -> impl Iterator<Item = &SealedBatch> {
+        let salvaged = self.salvaged.iter().filter_map(|salvaged| salvaged.batch.as_ref());
+        self.sealed.batches.iter().chain(salvaged.map(|(_, batch)| batch))
+    }
+}
