@@ -70,7 +70,7 @@ pub struct GatewaySettings {
     /// SQLite's layer to the operating system, by name; the usual one unless a test puts its own between.
     pub vfs: Option<String>,
     pub pacing: CommitPacing,
-    pub watch: MonitorSettings,
+    pub monitor: MonitorSettings,
     pub alerts: AlertTimes,
     /// Whether the system clock is synchronised.
     pub is_synchronised: fn() -> bool,
@@ -365,7 +365,7 @@ fn start(
         &PipelineSettings {
             gateway: settings.gateway_id.clone(),
             run,
-            watch: settings.watch.clone(),
+            monitor: settings.monitor.clone(),
             alerts: settings.alerts,
             last_raw_sequence: 0,
             last_anomaly_sequence: 0,

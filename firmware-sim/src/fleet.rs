@@ -2,9 +2,9 @@
 //!
 //! One task a vehicle and one that coordinates; all run on whatever tokio runtime calls [`Fleet::run`].
 
-mod courier;
 mod outbox;
 mod schedule;
+mod vehicle_client;
 
 use crate::fault::Fault;
 use crate::ground_truth::{GroundTruth, GroundTruthFile};
@@ -12,7 +12,6 @@ use crate::ledger::Acknowledged;
 use crate::payload::{Format, Shape};
 use crate::timeline::Timeline;
 use crate::vehicle::Vehicle;
-use courier::Courier;
 use schedule::Schedule;
 use std::fmt;
 use std::io;
@@ -23,6 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
+use vehicle_client::VehicleClient;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Qos {
@@ -194,10 +194,10 @@ impl Fleet {
         let vehicles = self.settings.vehicles;
         let (history_done, mut histories) = mpsc::channel(vehicles.into());
         let (live, live_start) = watch::channel(None);
-        let mut couriers = JoinSet::new();
+        let mut clients = JoinSet::new();
         for number in 1..=vehicles {
-            let courier = self.courier(number, clock, history_done.clone(), live_start.clone(), stop.clone());
-            couriers.spawn(courier.run());
+            let client = self.vehicle_client(number, clock, history_done.clone(), live_start.clone(), stop.clone());
+            clients.spawn(client.run());
         }
         drop(history_done);
         let mut made = Vec::new();
@@ -226,7 +226,7 @@ impl Fleet {
             last_sequences: vec![0; vehicles.into()],
             faults: made,
         };
-        while let Some(ended) = couriers.join_next().await {
+        while let Some(ended) = clients.join_next().await {
             let vehicle = ended.map_err(FleetError::Vehicle)?;
             report.last_sequences[vehicle.place] = vehicle.last_sequence;
             report.readings_made += vehicle.readings_made;
@@ -238,16 +238,16 @@ impl Fleet {
         Ok(report)
     }
 
-    fn courier(
+    fn vehicle_client(
         &self,
         number: u16,
         clock: Clock,
         history_done: mpsc::Sender<()>,
         live_start: watch::Receiver<Option<i64>>,
         stop: watch::Receiver<bool>,
-    ) -> Courier {
+    ) -> VehicleClient {
         let timeline = self.timeline(number, clock.start_ms);
-        Courier {
+        VehicleClient {
             settings: Arc::clone(&self.settings),
             clock,
             place: usize::from(number) - 1,

@@ -32,7 +32,7 @@ impl LedgerLine {
 
 /// One stream's part of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Held {
+pub struct StreamContent {
     pub stream: String,
     pub records: u64,
     pub batches: u64,
@@ -43,7 +43,7 @@ pub struct Held {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct QuarantineSample {
+pub struct RejectedSample {
     pub received_at_ms: i64,
     pub reason: String,
     pub topic: String,
@@ -55,10 +55,10 @@ pub struct QuarantineSample {
 #[derive(Clone, Debug, Default)]
 pub struct StoreView {
     pub ledger: Vec<LedgerLine>,
-    pub held: Vec<Held>,
+    pub held: Vec<StreamContent>,
     /// Totals by name, such as `accepted` and `undecodable:not_json`.
     pub totals: Vec<(String, u64)>,
-    pub quarantine: Vec<QuarantineSample>,
+    pub rejected_samples: Vec<RejectedSample>,
     /// Alerts as they were last stored: those that are raised first, the gravest of them, and the latest.
     pub alerts: Vec<serde_json::Value>,
     /// Of all, not only of those that are listed.
@@ -90,7 +90,7 @@ pub fn look(db: &Connection) -> rusqlite::Result<StoreView> {
     let mut view = StoreView {
         ledger: ledger(&transaction)?,
         totals: totals(&transaction)?,
-        quarantine: quarantine(&transaction)?,
+        rejected_samples: rejected_samples(&transaction)?,
         alerts: alerts.listed(),
         alerts_raised: alerts.raised,
         alerts_total: alerts.total,
@@ -150,7 +150,7 @@ fn buffered(db: &Connection, stream: &str, state: &CursorState) -> rusqlite::Res
     Ok(beyond.saturating_sub(done_of_first).saturating_sub(acknowledged))
 }
 
-fn held(db: &Connection, stream: Stream) -> rusqlite::Result<Held> {
+fn held(db: &Connection, stream: Stream) -> rusqlite::Result<StreamContent> {
     let table = stream.name();
     let sql = format!("SELECT coalesce(sum(count), 0), count(*), min(first_ms) FROM {table} INDEXED BY {table}_held");
     let (records, batches, oldest_ms) =
@@ -158,7 +158,7 @@ fn held(db: &Connection, stream: Stream) -> rusqlite::Result<Held> {
     let sql = format!("SELECT first_position + count - 1 FROM {table} ORDER BY seq DESC LIMIT 1");
     let last_position = db.prepare_cached(&sql)?.query_row([], |row| unsigned(row, 0)).optional()?;
     let last_sequence = crate::store::schema::last_sequence(db, stream)?;
-    Ok(Held { stream: table.to_owned(), records, batches, oldest_ms, last_sequence, last_position })
+    Ok(StreamContent { stream: table.to_owned(), records, batches, oldest_ms, last_sequence, last_position })
 }
 
 fn totals(db: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
@@ -166,13 +166,13 @@ fn totals(db: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
     select.query_map([], |row| Ok((row.get(0)?, unsigned(row, 1)?)))?.collect()
 }
 
-fn quarantine(db: &Connection) -> rusqlite::Result<Vec<QuarantineSample>> {
+fn rejected_samples(db: &Connection) -> rusqlite::Result<Vec<RejectedSample>> {
     let mut select =
         db.prepare_cached("SELECT received_ms, reason, topic, sample FROM quarantine ORDER BY id DESC LIMIT ?1")?;
     select
         .query_map([LISTED_MAX as i64], |row| {
             let sample: Vec<u8> = row.get(3)?;
-            Ok(QuarantineSample {
+            Ok(RejectedSample {
                 received_at_ms: row.get(0)?,
                 reason: row.get(1)?,
                 topic: row.get(2)?,
@@ -279,7 +279,7 @@ mod tests {
         let mut pipeline = Pipeline::new(PipelineSettings {
             gateway: "g".to_owned(),
             run: RunId([1; 8]),
-            watch: Default::default(),
+            monitor: Default::default(),
             alerts: Default::default(),
             last_raw_sequence: 0,
             last_anomaly_sequence: 0,

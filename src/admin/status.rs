@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::ledger::{self, Held, LedgerLine, QuarantineSample, StoreView};
+use super::ledger::{self, LedgerLine, RejectedSample, StoreView, StreamContent};
 use super::origin::Hosts;
 use crate::core::identity::{RunId, Stream};
 use crate::disk::{self, DiskSpace};
@@ -75,7 +75,7 @@ pub struct Status {
     pub alerts: Vec<serde_json::Value>,
     pub alerts_total: u64,
     pub unrouted: Unrouted,
-    pub quarantine: Vec<QuarantineSample>,
+    pub rejected_samples: Vec<RejectedSample>,
     pub disk: Option<DiskStatus>,
 }
 
@@ -101,7 +101,7 @@ pub struct StoreStatus {
     pub oldest_age_s: Option<u64>,
     /// How long what is free lasts at the rate of this run; none before there is a rate.
     pub holds_days: Option<f64>,
-    pub streams: Vec<Held>,
+    pub streams: Vec<StreamContent>,
     pub dead_letters_held: u64,
     pub commits: u64,
     pub commit_ms_last: f64,
@@ -245,7 +245,7 @@ impl Sources {
             ledger: view.ledger.clone(),
             alerts: view.alerts.clone(),
             alerts_total: view.alerts_total,
-            quarantine: view.quarantine.clone(),
+            rejected_samples: view.rejected_samples.clone(),
         })
     }
 
@@ -342,7 +342,7 @@ impl Status {
             uptime_s: u64,
             received: &'a Received,
             ledger: &'a [LedgerLine],
-            streams: &'a [Held],
+            streams: &'a [StreamContent],
             store_bytes: u64,
             damaged_stores: u64,
             store_oldest_age_s: Option<u64>,

@@ -116,11 +116,11 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
         Unrouted::Reject => "acknowledged, dropped",
     };
     row("other topics", other_topics.to_owned());
-    for (metric, bounds) in configuration.watch.limits.iter() {
+    for (metric, bounds) in configuration.monitor.limits.iter() {
         let device = bounds.device.as_ref().map_or(String::new(), |device| format!(" of {device}"));
         row("limits", format!("{metric}{device} {}", limit(bounds)));
     }
-    for rule in configuration.watch.profiles.own() {
+    for rule in configuration.monitor.profiles.own() {
         row("profiles", profile(rule));
     }
     for one in &configuration.sinks {

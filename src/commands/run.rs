@@ -81,7 +81,7 @@ fn log_start(configuration: &Configuration) {
 
 pub(super) fn exit_of(error: &GatewayError) -> Exit {
     match error {
-        GatewayError::Locked(LockError::Held { .. }) => Exit::Temporary,
+        GatewayError::Locked(LockError::Taken { .. }) => Exit::Temporary,
         _ => Exit::RunTime,
     }
 }

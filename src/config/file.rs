@@ -165,7 +165,7 @@ fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
     assert_eq!(format!("{:?}", all.store), format!("{:?}", built_in.store));
     assert_eq!((all.mqtt_listen, all.admin_listen), (built_in.mqtt_listen, built_in.admin_listen));
     assert_eq!((all.alerts, all.grace, all.gateway_id), (built_in.alerts, built_in.grace, built_in.gateway_id));
-    assert_eq!((all.routes.len(), all.sinks.len(), all.watch.limits.iter().count()), (5, 2, 1));
+    assert_eq!((all.routes.len(), all.sinks.len(), all.monitor.limits.iter().count()), (5, 2, 1));
     let known = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
     assert_eq!(known, KEYS.len() + keys(Group::Sink).count(), "the keys that all sinks have stand twice");
 }

@@ -75,7 +75,7 @@ pub struct Configuration {
     pub edge: EdgeSettings,
     /// Bytes that may wait for their commit, over all connections.
     pub uncommitted_bytes_max: u32,
-    pub watch: MonitorSettings,
+    pub monitor: MonitorSettings,
     pub alerts: AlertTimes,
     pub routes: Vec<Route>,
     pub sinks: Vec<SinkSettings>,

@@ -43,7 +43,7 @@ impl Reader<'_> {
         let (series_max, alerts) = (self.detection(), self.alert());
         let (routes, limits, profiles) = (self.routes(), self.limits(), self.profiles());
         let sinks = self.sinks(store.as_ref());
-        let watch = MonitorSettings { series_max, limits, profiles, ..MonitorSettings::default() };
+        let monitor = MonitorSettings { series_max, limits, profiles, ..MonitorSettings::default() };
         Some(Configuration {
             file,
             variables,
@@ -55,7 +55,7 @@ impl Reader<'_> {
             admin_hosts,
             edge: mqtt.edge,
             uncommitted_bytes_max: mqtt.uncommitted_bytes_max,
-            watch,
+            monitor,
             alerts,
             routes,
             sinks,

@@ -31,7 +31,7 @@ impl Configuration {
             synchronous: Synchronous::Full,
             vfs: None,
             pacing: self.store.pacing,
-            watch: self.watch,
+            monitor: self.monitor,
             alerts: self.alerts,
             is_synchronised: crate::clock::is_synchronised,
             uncommitted_bytes_max: self.uncommitted_bytes_max,

@@ -41,7 +41,7 @@ fn nothing_said_is_what_the_parts_take_by_default() {
     assert_eq!(built_in.admin_listen.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9464"));
     assert_eq!(format!("{:?}", built_in.edge), format!("{:?}", EdgeSettings::default()));
     assert_eq!(format!("{:?}", built_in.store.pacing), format!("{:?}", CommitPacing::default()));
-    assert_eq!((built_in.watch, built_in.alerts), (MonitorSettings::default(), AlertTimes::default()));
+    assert_eq!((built_in.monitor, built_in.alerts), (MonitorSettings::default(), AlertTimes::default()));
     assert_eq!(built_in.routes, Ingest::default_routes());
     assert_eq!(built_in.sinks.len(), 1);
     let SinkKind::Archive { folder, bytes_max, free_percent_min, rotate_after, rotate_bytes } = &built_in.sinks[0].kind
@@ -98,7 +98,7 @@ fn every_kind_of_value_arrives() {
     assert_eq!(configuration.mqtt_listen.to_string(), "[::]:1883");
     assert_eq!((configuration.admin_listen, configuration.edge.unrouted), (None, Unrouted::Reject));
     assert_eq!(configuration.uncommitted_bytes_max, 1 << 20);
-    let bounds = configuration.watch.limits.of("temp").first().expect("a limit");
+    let bounds = configuration.monitor.limits.of("temp").first().expect("a limit");
     assert_eq!((bounds.low, bounds.high), (None, Some(40.0)));
     assert_eq!(bounds.sentinels.as_deref(), Some([-127.0, 85.0].as_slice()));
     let mut ingest = Ingest::new(configuration.routes, ClockState::new(true));
@@ -277,9 +277,9 @@ fn variables_lie_over_the_file_and_lists_grow_from_their_end() {
     ]);
     let configuration = with("[mqtt]\nlisten = 'nonsense'\nconnections_max = 9", &variables).expect("right");
     assert_eq!((configuration.mqtt_listen.to_string().as_str(), configuration.edge.connections_max), ("0.0.0.0:7", 9));
-    assert_eq!(configuration.watch.series_max, 77);
+    assert_eq!(configuration.monitor.series_max, 77);
     assert_eq!(
-        configuration.watch.limits.of("m").first().and_then(|bounds| bounds.sentinels.clone()),
+        configuration.monitor.limits.of("m").first().and_then(|bounds| bounds.sentinels.clone()),
         Some(vec![1.0, 2.5])
     );
     assert_eq!(configuration.sinks.len(), 12);
@@ -367,7 +367,7 @@ fn a_machine_without_names_still_has_an_id_and_says_what_is_missing() {
 fn metrics_have_profiles_of_their_own() {
     let text = "[[profile]]\nmetrics = 'door Hatch'\ngap = 'off'\n[[profile]]\nmetrics = 'pump'\nlike = 'plant'\nshift = 9\nburst = 0\n\
                 severity_max = 'minor'\n";
-    let profiles = right(text).watch.profiles;
+    let profiles = right(text).monitor.profiles;
     let of = |metric| *profiles.get(profiles.of_metric(metric));
     assert_eq!((of("cargo_hatch").name, of("cargo_hatch").gap, of("humidity").name), ("generic", false, "slow"));
     let pump = of("pump_temperature");

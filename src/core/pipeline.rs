@@ -138,7 +138,7 @@ struct SnapshotRound {
 pub struct PipelineSettings {
     pub gateway: String,
     pub run: RunId,
-    pub watch: MonitorSettings,
+    pub monitor: MonitorSettings,
     pub alerts: AlertTimes,
     pub last_raw_sequence: u64,
     pub last_anomaly_sequence: u64,
@@ -152,7 +152,7 @@ pub struct Pipeline {
     gateway: String,
     raw: OpenBatch,
     anomalies: OpenBatch,
-    watch: Monitor,
+    monitor: Monitor,
     receipts: Receipts,
     wrong_clocks: WrongClocks,
     book: AlertBook,
@@ -189,7 +189,7 @@ impl Pipeline {
             gateway: json::escape(&settings.gateway),
             raw: OpenBatch::new(Stream::Raw, settings.last_raw_sequence),
             anomalies: OpenBatch::new(Stream::Anomalies, settings.last_anomaly_sequence),
-            watch: Monitor::new(settings.watch),
+            monitor: Monitor::new(settings.monitor),
             receipts: Receipts::default(),
             wrong_clocks: WrongClocks::default(),
             book: AlertBook::new(&settings.gateway, settings.alerts),
@@ -218,8 +218,8 @@ impl Pipeline {
         self.run
     }
 
-    pub fn watch(&self) -> &Monitor {
-        &self.watch
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
     }
 
     /// Flagged readings since the start.
@@ -269,24 +269,24 @@ impl Pipeline {
                     .ok_or(crate::core::detection::monitor::RestoreError::Damaged)?;
                 Ok(RestoredPart::Alerts)
             }
-            _ => self.watch.restore(chunk, now).map(|left_out| RestoredPart::Series { left_out }),
+            _ => self.monitor.restore(chunk, now).map(|left_out| RestoredPart::Series { left_out }),
         }
     }
 
     fn restore_alerts_part(&mut self, cursor: &mut Cursor<'_>, now: Moment) -> Option<()> {
         // Limits have a number each, which is another one in another configuration.
-        let are_limits_known = cursor.number()? == self.watch.holds().1;
+        let are_limits_known = cursor.number()? == self.monitor.holds().1;
         self.book.remember(cursor, are_limits_known, now)?;
         let holds = Holds::decode(cursor, now.signed_steady_ms())?;
         if are_limits_known {
-            self.watch.restore_holds(holds);
+            self.monitor.restore_holds(holds);
         }
         Some(())
     }
 
     /// What was heard of alerts, and of limits that wait before they raise one.
     fn alerts_part(&self) -> Vec<u8> {
-        let (holds, limits) = self.watch.holds();
+        let (holds, limits) = self.monitor.holds();
         let mut out = vec![ALERTS_VERSION];
         varint::put(&mut out, limits);
         self.book.snapshot(self.now, &mut out);
@@ -298,11 +298,11 @@ impl Pipeline {
     /// snapshot of the alerts, too.
     pub fn replay(&mut self, reading: &Reading<'_>, is_news: bool, now: Moment) {
         let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher: 0 };
-        let place = self.watch.locate(reading.device, reading.metric);
-        self.watch.relearn_clock(place, reading, arrival);
+        let place = self.monitor.locate(reading.device, reading.metric);
+        self.monitor.relearn_clock(place, reading, arrival);
         let is_synced = reading.time_quality == TimeQuality::Synced;
         self.findings.late = is_synced && reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
-        self.watch.judge_at(place, reading, arrival, &mut self.findings);
+        self.monitor.judge_at(place, reading, arrival, &mut self.findings);
         if is_news && self.findings.series_may_have_alert {
             let received = Moment { wall_ms: reading.received_at_ms, ..now };
             self.book.hear_again(received, &heard(reading, &self.findings));
@@ -311,10 +311,10 @@ impl Pipeline {
 
     /// Takes up an alert that the store holds; to be called when the snapshot is restored, and before readings are replayed.
     pub fn restore_alert(&mut self, key: AlertKey, alert: alert::Alert, now: Moment) {
-        let rhythm = self.watch.rhythm_of(&key.device, &key.metric);
-        let is_obsolete = !self.watch.can_raise(&key, &alert);
+        let rhythm = self.monitor.rhythm_of(&key.device, &key.metric);
+        let is_obsolete = !self.monitor.can_raise(&key, &alert);
         self.book.restore(key.clone(), alert, rhythm, now);
-        self.book.restore_holder(&key, self.watch.holder_of(&key.device, &key.metric, 0));
+        self.book.restore_holder(&key, self.monitor.holder_of(&key.device, &key.metric, 0));
         if is_obsolete {
             self.book.clear(now, &key, ClearedReason::Configuration, &mut self.changes);
             self.record_changes(now);
@@ -324,19 +324,19 @@ impl Pipeline {
     /// All that the store holds is restored and replayed: who was missed before is not missed anew.
     pub fn end_recovery(&mut self) {
         for (device, metric) in self.book.restored() {
-            self.watch.restore_missed(device, metric);
+            self.monitor.restore_missed(device, metric);
         }
     }
 
     /// Somebody was turned away: for a while nobody is missed. What is heard of others counts as before.
     pub fn excuse_silence(&mut self, now: Moment) {
-        self.watch.listen_from(now.signed_steady_ms());
+        self.monitor.listen_from(now.signed_steady_ms());
     }
 
     /// From now on silence is silence; to be called before anything is restored.
     pub fn listen_from(&mut self, now: Moment) {
         self.now = now;
-        self.watch.listen_from(now.signed_steady_ms());
+        self.monitor.listen_from(now.signed_steady_ms());
         self.book.listen_from(now);
     }
 
@@ -361,7 +361,7 @@ impl Pipeline {
         for mut reading in readings.iter_from(taken).take(READINGS_A_TURN) {
             through += 1;
             let was_judged = self.unstored.has_judged(&reading);
-            let mut place = self.watch.locate(reading.device, reading.metric);
+            let mut place = self.monitor.locate(reading.device, reading.metric);
             self.findings.late = self.judge_times(&mut place, &mut reading, arrival);
             if was_judged {
                 self.raw.number(reading.received_at_ms);
@@ -380,7 +380,7 @@ impl Pipeline {
     /// Takes a reading whose times were judged when it came.
     pub fn take_judged(&mut self, reading: &Reading<'_>, now: Moment) {
         let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher: 0 };
-        let place = self.watch.locate(reading.device, reading.metric);
+        let place = self.monitor.locate(reading.device, reading.metric);
         self.findings.late = reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
         self.take_one(place, reading, arrival, now);
         self.accepted += 1;
@@ -392,7 +392,7 @@ impl Pipeline {
         let mut bytes = 0;
         let raw_position = self.raw.number(reading.received_at_ms);
         self.raw.encoder.push_reading(reading);
-        if self.watch.judge_at(place, reading, arrival, &mut self.findings) == Verdict::Anomalous {
+        if self.monitor.judge_at(place, reading, arrival, &mut self.findings) == Verdict::Anomalous {
             let before = self.anomalies.byte_size();
             self.flag(reading, raw_position, arrival.publisher, now);
             bytes = self.anomalies.byte_size() - before;
@@ -409,10 +409,10 @@ impl Pipeline {
         if self.findings.series_may_have_alert
             && !self.book.hear(now, &heard(reading, &self.findings), &mut self.changes)
         {
-            self.watch.note_alert(device, metric, false);
+            self.monitor.note_alert(device, metric, false);
         }
         if self.findings.device_may_have_alert && !self.book.hear_device(now, device, &mut self.changes) {
-            self.watch.note_alert(device, DEVICE_METRIC, false);
+            self.monitor.note_alert(device, DEVICE_METRIC, false);
         }
         self.record_changes(now);
     }
@@ -438,7 +438,7 @@ impl Pipeline {
         record::write_anomaly(&mut self.line, &self.gateway, self.run, position, reading, &part);
         self.anomalies.encoder.push_line(Tag::Anomaly, reading.device, &self.line);
         if !findings.late {
-            let holder = self.watch.holder_of(reading.device, reading.metric, publisher);
+            let holder = self.monitor.holder_of(reading.device, reading.metric, publisher);
             self.raise(reading, raw_position, &findings, holder, now);
         }
         self.findings = findings;
@@ -481,7 +481,7 @@ impl Pipeline {
             };
             self.book.flag(now, &flag, &mut self.changes);
         }
-        self.watch.note_alert(reading.device, reading.metric, true);
+        self.monitor.note_alert(reading.device, reading.metric, true);
         self.record_changes(now);
     }
 
@@ -554,8 +554,8 @@ impl Pipeline {
 
     fn begin_snapshot(&mut self) {
         // Behind the series, if there is anything to say: what was heard of alerts.
-        let series_chunks = self.watch.snapshot_chunks();
-        let end = series_chunks + usize::from(self.book.raised() > 0 || !self.watch.holds().0.is_empty());
+        let series_chunks = self.monitor.snapshot_chunks();
+        let end = series_chunks + usize::from(self.book.raised() > 0 || !self.monitor.holds().0.is_empty());
         self.round = Some(SnapshotRound { next: 0, end, series_chunks, covers: self.raw.sequence });
     }
 
@@ -603,7 +603,7 @@ impl Pipeline {
                 index: index as u32,
                 sequence: self.raw.sequence,
                 state: match index < round.series_chunks {
-                    true => self.watch.snapshot_chunk(index, self.now.wall_ms),
+                    true => self.monitor.snapshot_chunk(index, self.now.wall_ms),
                     false => self.alerts_part(),
                 },
             })

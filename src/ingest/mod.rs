@@ -4,7 +4,7 @@
 //! mend it; it is counted by reason and a sample is kept.
 
 mod advice;
-mod collect;
+mod flatten;
 mod readings;
 mod route;
 mod time;
@@ -17,7 +17,7 @@ pub use readings::ATTRIBUTES_BYTES_MAX;
 pub use route::{Format, Route, TemplateError};
 
 use crate::core::reading::{Readings, TimeQuality};
-use collect::Collected;
+use flatten::FlatPayload;
 
 /// Longest name of a device or a metric, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
@@ -59,14 +59,14 @@ pub enum Decoded {
 pub struct Ingest {
     routes: Vec<Route>,
     clock: ClockState,
-    collected: Collected,
+    flat: FlatPayload,
     attributes: Vec<u8>,
     metric: String,
 }
 
 impl Ingest {
     pub fn new(routes: Vec<Route>, clock: ClockState) -> Ingest {
-        Ingest { routes, clock, collected: Collected::default(), attributes: Vec::new(), metric: String::new() }
+        Ingest { routes, clock, flat: FlatPayload::default(), attributes: Vec::new(), metric: String::new() }
     }
 
     /// The built-in routes; those of the configuration come before them.
@@ -86,7 +86,7 @@ impl Ingest {
             return Decoded::Unrouted;
         };
         let (before, mark) = (readings.len(), readings.mark());
-        let result = collect::collect(payload, route.format, &mut self.collected).and_then(|()| {
+        let result = flatten::flatten(payload, route.format, &mut self.flat).and_then(|()| {
             let mut maker = readings::Maker {
                 route: &matched,
                 received_at_ms,
@@ -94,7 +94,7 @@ impl Ingest {
                 attributes: &mut self.attributes,
                 metric: &mut self.metric,
             };
-            maker.make(&self.collected, payload.len(), readings)
+            maker.make(&self.flat, payload.len(), readings)
         });
         match result {
             Ok(()) => Decoded::Stored { readings: readings.len() - before },
@@ -107,9 +107,9 @@ impl Ingest {
 
     /// Whether a payload that no route takes has a number to store.
     pub fn carries_number(&mut self, payload: &[u8]) -> bool {
-        let collected = &mut self.collected;
-        collect::collect(payload, Format::Auto, collected).is_ok()
-            && collected.items().flatten().any(|field| readings::is_measured(collected, field))
+        let flat = &mut self.flat;
+        flatten::flatten(payload, Format::Auto, flat).is_ok()
+            && flat.items().flatten().any(|field| readings::is_measured(flat, field))
     }
 }
 

@@ -1,7 +1,7 @@
-//! From collected fields to readings: which fields are metrics, which are the time, which are attributes.
+//! From flat fields to readings: which fields are metrics, which are the time, which are attributes.
 
 use super::NAME_BYTES_MAX;
-use super::collect::{Collected, Field, Value};
+use super::flatten::{Field, FlatPayload, Value};
 use super::route::Matched;
 use super::time;
 use crate::core::detection::alert;
@@ -38,7 +38,7 @@ struct About {
 impl Maker<'_> {
     pub fn make(
         &mut self,
-        collected: &Collected,
+        flat: &FlatPayload,
         payload_bytes: usize,
         readings: &mut Readings,
     ) -> Result<(), &'static str> {
@@ -50,8 +50,8 @@ impl Maker<'_> {
         }
         let (before, mark) = (readings.len(), readings.mark());
         let repeated_bytes_max = REPEATED_BYTES_FREE.max(EXPANSION_MAX * payload_bytes);
-        for item in collected.items() {
-            self.make_item(collected, item, readings)?;
+        for item in flat.items() {
+            self.make_item(flat, item, readings)?;
             if readings.repeated_bytes_since(mark) > repeated_bytes_max {
                 return Err("expands");
             }
@@ -59,18 +59,13 @@ impl Maker<'_> {
         if readings.len() > before { Ok(()) } else { Err("no_number") }
     }
 
-    fn make_item(
-        &mut self,
-        collected: &Collected,
-        item: &[Field],
-        readings: &mut Readings,
-    ) -> Result<(), &'static str> {
-        let only = self.only_metric(collected, item);
-        let about = self.read_about(collected, item, only)?;
+    fn make_item(&mut self, flat: &FlatPayload, item: &[Field], readings: &mut Readings) -> Result<(), &'static str> {
+        let only = self.only_metric(flat, item);
+        let about = self.read_about(flat, item, only)?;
         let attributes = Attributes::from_packed(self.attributes).expect("packed above");
         let before = readings.len();
         for (at, field) in item.iter().enumerate() {
-            let name = collected.name(field);
+            let name = flat.name(field);
             let is_metric = match only {
                 Some(only) => at == only,
                 None => !is_about_name(name),
@@ -99,12 +94,12 @@ impl Maker<'_> {
     }
 
     /// Where the topic names the metric, the one field that is its value: `value`, or one of the metric's name.
-    fn only_metric(&self, collected: &Collected, item: &[Field]) -> Option<usize> {
+    fn only_metric(&self, flat: &FlatPayload, item: &[Field]) -> Option<usize> {
         let wanted = self.route.metric?;
         let last_level = wanted.rsplit('/').next();
         let is_number = |field: &Field| !matches!(field.value, Value::Text { .. });
         let named = |matches: &dyn Fn(&str) -> bool| {
-            item.iter().position(|field| is_number(field) && matches(collected.name(field)))
+            item.iter().position(|field| is_number(field) && matches(flat.name(field)))
         };
         named(&|name| name.is_empty())
             .or_else(|| named(&|name| name == "value"))
@@ -113,30 +108,25 @@ impl Maker<'_> {
     }
 
     /// Reads time and sequence, and packs the attributes.
-    fn read_about(
-        &mut self,
-        collected: &Collected,
-        item: &[Field],
-        only: Option<usize>,
-    ) -> Result<About, &'static str> {
+    fn read_about(&mut self, flat: &FlatPayload, item: &[Field], only: Option<usize>) -> Result<About, &'static str> {
         let mut about = About { measured_at_ms: self.received_at_ms, sequence: None };
         self.attributes.clear();
         for (name, value) in &self.route.attributes {
             pack_attribute(self.attributes, name, value);
         }
         for (at, field) in item.iter().enumerate() {
-            let name = collected.name(field);
+            let name = flat.name(field);
             if Some(at) == only {
                 continue;
             }
-            if let Some(ms) = as_time(collected, name, field) {
+            if let Some(ms) = as_time(flat, name, field) {
                 about.measured_at_ms = ms;
             } else if let (Some(sequence), "seq") = (as_sequence(field), name) {
                 about.sequence = Some(sequence);
             } else {
                 match field.value {
                     Value::Text { start, end } => {
-                        let text = collected.text(start, end);
+                        let text = flat.text(start, end);
                         // Most devices repeat their own name in the payload: the reading has it already.
                         if name != "device" || text != self.route.device {
                             pack_attribute(self.attributes, name, text);
@@ -185,8 +175,8 @@ fn is_joined(levels: &str, name: &str) -> bool {
 }
 
 /// A number that is neither a time nor a sequence.
-pub fn is_measured(collected: &Collected, field: &Field) -> bool {
-    !matches!(field.value, Value::Text { .. }) && !is_about_name(collected.name(field))
+pub fn is_measured(flat: &FlatPayload, field: &Field) -> bool {
+    !matches!(field.value, Value::Text { .. }) && !is_about_name(flat.name(field))
 }
 
 fn is_about_name(name: &str) -> bool {
@@ -201,11 +191,11 @@ fn as_sequence(field: &Field) -> Option<u64> {
     }
 }
 
-fn as_time(collected: &Collected, name: &str, field: &Field) -> Option<i64> {
+fn as_time(flat: &FlatPayload, name: &str, field: &Field) -> Option<i64> {
     let unit = time::time_field(name)?;
     match field.value {
         Value::Integer(integer) => time::from_number(integer as f64, unit),
         Value::Number(number) => time::from_number(number, unit),
-        Value::Text { start, end } => time::from_rfc_3339(collected.text(start, end)),
+        Value::Text { start, end } => time::from_rfc_3339(flat.text(start, end)),
     }
 }

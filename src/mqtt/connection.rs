@@ -45,7 +45,7 @@ const TCP_KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
 /// A publish that waits for its commit to be fanned out.
-struct Held {
+struct UncommittedPublish {
     ordinal: u64,
     envelope: Envelope,
     retain: bool,
@@ -57,7 +57,7 @@ struct Connection<T: From<handoff::Input>> {
     client_id: String,
     inbound: Inbound,
     progress: Arc<SessionProgress>,
-    held: VecDeque<Held>,
+    held: VecDeque<UncommittedPublish>,
     /// One of them that waits for its place in the router's log.
     passing_on: Option<PassingOn>,
     output: Vec<u8>,
@@ -381,7 +381,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         } else if is_taken && self.edge.fanout.wants(topic, retain) {
             let envelope = Envelope::new(topic, payload, qos);
             batch.held_bytes += topic.len() + payload.len();
-            self.held.push_back(Held { ordinal: self.inbound.last_ordinal(), envelope, retain });
+            self.held.push_back(UncommittedPublish { ordinal: self.inbound.last_ordinal(), envelope, retain });
         }
         Ok(())
     }

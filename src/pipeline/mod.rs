@@ -507,8 +507,8 @@ impl PipelineLoop {
             self.hurry(Duration::ZERO);
         }
         self.intake.look_again();
-        self.counters.series.set(self.pipeline.watch().series_count() as u64);
-        self.counters.readings_unwatched.set(self.pipeline.watch().over_cap_readings());
+        self.counters.series.set(self.pipeline.monitor().series_count() as u64);
+        self.counters.readings_unwatched.set(self.pipeline.monitor().over_cap_readings());
         self.counters.anomalies.set(self.pipeline.flagged());
         self.counters.alerts_unraised.set(self.pipeline.alerts_unraised());
         self.counters.raised_unstored.set(self.pipeline.raised_unstored());

@@ -16,14 +16,14 @@ pub struct FolderLock {
 
 #[derive(Debug)]
 pub enum LockError {
-    Held { path: PathBuf, pid: String },
+    Taken { path: PathBuf, pid: String },
     Io { path: PathBuf, source: io::Error },
 }
 
 impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LockError::Held { path, pid } => {
+            LockError::Taken { path, pid } => {
                 write!(f, "{} is locked by the process {pid}: another outrider uses this folder", path.display())
             }
             LockError::Io { path, source } => write!(f, "cannot lock {}: {source}", path.display()),
@@ -46,7 +46,7 @@ impl FolderLock {
                 // The name of the holder is a courtesy: an unreadable file must not hide that it is held.
                 let _ = file.read_to_string(&mut pid);
                 let pid = if pid.trim().is_empty() { "(unknown)".to_owned() } else { pid.trim().to_owned() };
-                return Err(LockError::Held { path, pid });
+                return Err(LockError::Taken { path, pid });
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }

@@ -3,6 +3,7 @@
 use super::reader::Reader;
 use super::recovery::{self, Recovered};
 use super::schema::OpenError;
+use super::set_aside;
 use super::writer::{Writer, WriterSettings};
 use crate::core::detection::alert::Moment;
 use crate::core::identity::Stream;
@@ -16,6 +17,9 @@ pub struct Opened {
 }
 
 pub fn open(settings: &WriterSettings, pipeline: &PipelineSettings, now: Moment) -> Result<Opened, OpenError> {
+    if let Err(error) = set_aside::rename_former_folder(&settings.path) {
+        tracing::warn!(%error, "what an earlier version set aside of a damaged store cannot be taken over");
+    }
     match Writer::open(settings, pipeline.run).and_then(|writer| recover(writer, pipeline, now)) {
         Err(error) if error.is_corrupt() => {
             tracing::error!(

@@ -25,7 +25,7 @@ pub fn recover(reader: &mut Reader, pipeline: &mut Pipeline, now: Moment) -> rus
     pipeline.listen_from(now);
     pipeline.received_until(newest_receipt_ms(reader.connection())?);
     let snapshot = restore_snapshot(reader.connection(), pipeline, now)?;
-    let series = pipeline.watch().series_count();
+    let series = pipeline.monitor().series_count();
     // Before the replay: what is replayed may be good news of an alert.
     let alerts = restore_alerts(reader.connection(), pipeline, now)?;
     let replayed = replay(reader, pipeline, &snapshot, now)?;
@@ -40,7 +40,7 @@ fn newest_receipt_ms(db: &Connection) -> rusqlite::Result<i64> {
     db.query_row(newest, [], |row| row.get(0))
 }
 
-/// A restored chunk: its series come before `end` in the watch, and have seen everything up to `sequence`.
+/// A restored chunk: its series come before `end` in the monitor, and have seen everything up to `sequence`.
 struct Chunk {
     end: usize,
     sequence: u64,
@@ -66,7 +66,7 @@ fn restore_snapshot(db: &Connection, pipeline: &mut Pipeline, now: Moment) -> ru
             // Its series warm up anew: better than not to start.
             Err(error) => tracing::warn!(%error, "a part of the detectors' state is left out"),
         }
-        snapshot.chunks.push(Chunk { end: pipeline.watch().series_count(), sequence });
+        snapshot.chunks.push(Chunk { end: pipeline.monitor().series_count(), sequence });
     }
     Ok(snapshot)
 }
@@ -92,7 +92,7 @@ fn replay(reader: &mut Reader, pipeline: &mut Pipeline, snapshot: &Snapshot, now
         let Ok(decoder) = Decoder::new(&batch.payload) else { continue };
         for (sequence, record) in (batch.first_sequence()..).zip(decoder) {
             let Ok(Stored::Reading(reading)) = record else { continue };
-            let place = pipeline.watch().index_of(reading.device, reading.metric);
+            let place = pipeline.monitor().index_of(reading.device, reading.metric);
             let seen = place.and_then(|place| chunks.iter().find(|chunk| place < chunk.end));
             if seen.is_none_or(|chunk| sequence > chunk.sequence) {
                 pipeline.replay(&reading, sequence > *alerts_sequence, now);
@@ -146,11 +146,11 @@ mod tests {
         pipeline_of(run, writer, MonitorSettings::default())
     }
 
-    fn pipeline_of(run: u8, writer: &Writer, watch: MonitorSettings) -> Pipeline {
+    fn pipeline_of(run: u8, writer: &Writer, monitor: MonitorSettings) -> Pipeline {
         Pipeline::new(PipelineSettings {
             gateway: "g".to_owned(),
             run: RunId([run; 8]),
-            watch,
+            monitor,
             alerts: Default::default(),
             last_raw_sequence: writer.last_sequence(Stream::Raw).expect("a number"),
             last_anomaly_sequence: writer.last_sequence(Stream::Anomalies).expect("a number"),

@@ -14,7 +14,7 @@ use crate::core::pipeline::{AlertRow, Sealed, SealedBatch};
 use crate::handoff::Undecodable;
 
 /// Samples of what could not be decoded; the oldest goes first.
-const QUARANTINE_ROWS_MAX: i64 = 100;
+const REJECTED_SAMPLES_MAX: i64 = 100;
 
 /// A batch as it is stored.
 pub(super) struct BatchRow<'a> {
@@ -105,7 +105,7 @@ pub(super) fn write_totals(transaction: &Transaction<'_>, totals: &[(&'static st
 
 /// Of so many, those that are kept.
 pub(super) fn kept_samples(undecodable: &[Undecodable]) -> &[Undecodable] {
-    &undecodable[undecodable.len().saturating_sub(QUARANTINE_ROWS_MAX as usize)..]
+    &undecodable[undecodable.len().saturating_sub(REJECTED_SAMPLES_MAX as usize)..]
 }
 
 pub(super) fn write_undecodable(transaction: &Transaction<'_>, undecodable: &[Undecodable]) -> rusqlite::Result<()> {
@@ -125,7 +125,7 @@ pub(super) fn write_undecodable(transaction: &Transaction<'_>, undecodable: &[Un
     }
     transaction
         .prepare_cached("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?1")?
-        .execute([QUARANTINE_ROWS_MAX])?;
+        .execute([REJECTED_SAMPLES_MAX])?;
     Ok(())
 }
 

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::quarantine;
 use super::reader::{HeldBatch, ReadError, Reader};
 use super::retention::Capacity;
 use super::schema::{self, store_path};
+use super::set_aside;
 use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::SealedBatch;
 use crate::disk;
@@ -83,7 +83,7 @@ impl Salvage {
 
     /// What has been taken over is kept for whoever wants to look into it, but not at the cost of new readings.
     fn let_go(&self, folder: &str) {
-        let folder = quarantine::folder_of(&self.store).join(folder);
+        let folder = set_aside::folder_of(&self.store).join(folder);
         let wanted = self.capacity.bytes_max.saturating_add(self.capacity.free_bytes_min);
         let is_tight = disk::space(&folder).is_ok_and(|space| space.free_bytes < wanted);
         if is_tight && std::fs::remove_dir_all(&folder).is_ok() {
@@ -95,7 +95,7 @@ impl Salvage {
     fn run(&self, unfinished: &Unfinished) -> Option<()> {
         let Unfinished { folder, stream, through } = unfinished;
         let mut records = 0;
-        let source = store_path(&quarantine::folder_of(&self.store).join(folder));
+        let source = store_path(&set_aside::folder_of(&self.store).join(folder));
         let mut after = *through;
         let mut probe = Reader::open(&source, None).ok().map(|reader| Probe { reader, stream: *stream });
         while let Some(probe) = &mut probe {

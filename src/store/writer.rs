@@ -11,12 +11,12 @@ use rusqlite::{Connection, params};
 use super::ballast::Ballast;
 use super::commit::CommitInput;
 use super::cursors::{Cursors, DroppedSink};
-use super::quarantine::{self, Head};
 use super::reader::FileId;
 use super::retention::{self, Capacity, Deleted, Room};
 use super::rows::{self, BatchRow};
 use super::salvage::Unfinished;
 use super::schema::{self, OpenError, Synchronous, last_sequence};
+use super::set_aside::{self, Head};
 use crate::core::identity::{RunId, Stream};
 use crate::disk;
 
@@ -94,8 +94,8 @@ impl Writer {
     /// Sets the damaged store aside and begins a new one.
     pub fn open_anew(settings: &WriterSettings, run: RunId) -> Result<Writer, OpenError> {
         let failed = |source| OpenError::Folder { path: settings.path.clone(), source };
-        let aside = quarantine::set_aside(&settings.path).map_err(failed)?;
-        let head = Head::read(&quarantine::folder_of(&settings.path).join(&aside));
+        let aside = set_aside::move_store(&settings.path).map_err(failed)?;
+        let head = Head::read(&set_aside::folder_of(&settings.path).join(&aside));
         let cursors = head.cursors.clone().unwrap_or_default();
         begin_anew(settings, &aside, &head, cursors, head.last_sequences)?;
         Writer::open(settings, run)
@@ -109,11 +109,11 @@ impl Writer {
         if self.aside.is_none() {
             // Lets go of the file: what is open is not moved.
             self.db = Connection::open_in_memory().map_err(failed)?;
-            let aside = quarantine::set_aside(&path);
+            let aside = set_aside::move_store(&path);
             self.aside = Some(aside.map_err(|source| OpenError::Folder { path: path.clone(), source })?);
         }
         let aside = self.aside.clone().expect("just set");
-        let head = Head::read(&quarantine::folder_of(&path).join(&aside));
+        let head = Head::read(&set_aside::folder_of(&path).join(&aside));
         (self.db, self.cursors) = begin_anew(&self.settings, &aside, &head, self.cursors.clone(), self.last_sequences)?;
         self.aside = None;
         let unfinished = self.unfinished_salvages().map_err(failed)?;
@@ -122,14 +122,14 @@ impl Writer {
 
     /// A crash may come between setting a damaged store aside and beginning a new one: what is set aside is salvaged all the same.
     fn note_unknown_damaged_stores(&self) -> rusqlite::Result<()> {
-        for folder in quarantine::kept(&self.settings.path) {
+        for folder in set_aside::kept(&self.settings.path) {
             rows::note_salvage(&self.db, &folder, [0; 2])?;
         }
         Ok(())
     }
 
     pub fn unfinished_salvages(&self) -> rusqlite::Result<Vec<Unfinished>> {
-        let kept = quarantine::kept(&self.settings.path);
+        let kept = set_aside::kept(&self.settings.path);
         let mut select =
             self.db.prepare("SELECT folder, stream, seq FROM salvage WHERE NOT done ORDER BY folder, stream DESC")?;
         let mut rows = select.query([])?;

@@ -61,7 +61,7 @@ fn watched(
     metrics: &[&str],
     seconds: std::ops::Range<i64>,
     step_ms: i64,
-    watch: &mut Monitor,
+    monitor: &mut Monitor,
 ) -> usize {
     let mut findings = Findings::default();
     let mut flagged = 0;
@@ -70,7 +70,7 @@ fn watched(
             let at_ms = second * step_ms;
             let arrival = Arrival { now_ms: at_ms, publisher: 1 };
             for metric in metrics {
-                watch.judge(&reading(device, metric, at_ms, value(at, second)), arrival, &mut findings);
+                monitor.judge(&reading(device, metric, at_ms, value(at, second)), arrival, &mut findings);
                 flagged += findings.list.len();
             }
         }
@@ -128,9 +128,9 @@ fn main() {
     const ROUNDS: i64 = 15;
     let names = devices(SERIES);
     let readings = SERIES * ROUND_S as usize;
-    let mut watch = Monitor::new(settings(SERIES));
+    let mut monitor = Monitor::new(settings(SERIES));
     let mut windows = HashMap::new();
-    watched(&names, &METRICS[..1], 0..WARM_S, 1_000, &mut watch);
+    watched(&names, &METRICS[..1], 0..WARM_S, 1_000, &mut monitor);
     reference(&names, 0..30, &mut windows);
     let (mut watch_ns, mut reference_ns, mut flagged) = (Vec::new(), Vec::new(), 0);
     for round in 0..ROUNDS {
@@ -138,7 +138,7 @@ fn main() {
         let loop_ns = nanoseconds(readings, || _ = black_box(empty(&names, seconds())));
         let timed = |act: &mut dyn FnMut()| nanoseconds(readings, act) - loop_ns;
         reference_ns.push(timed(&mut || _ = black_box(reference(&names, seconds(), &mut windows))));
-        watch_ns.push(timed(&mut || flagged += watched(&names, &METRICS[..1], seconds(), 1_000, &mut watch)));
+        watch_ns.push(timed(&mut || flagged += watched(&names, &METRICS[..1], seconds(), 1_000, &mut monitor)));
     }
     let (watch_ns, watch_median_ns) = best_and_median(watch_ns);
     let (reference_ns, reference_median_ns) = best_and_median(reference_ns);
@@ -148,17 +148,17 @@ fn main() {
     );
     let (ticks, mut missed) = (100, 0);
     let now_ms = (WARM_S + ROUNDS * ROUND_S) * 1_000;
-    let tick_ns = nanoseconds(ticks, || (0..ticks).for_each(|_| watch.tick(now_ms, |_| missed += 1)));
+    let tick_ns = nanoseconds(ticks, || (0..ticks).for_each(|_| monitor.tick(now_ms, |_| missed += 1)));
     println!("a tick over {SERIES} series: {:.1} microseconds ({missed} missed)", tick_ns / 1000.0);
-    drop((watch, windows));
+    drop((monitor, windows));
     // Of the first, each is of a device of its own, which costs more than several of one.
     for (series, metrics, step_ms, steps) in
         [(50_000, 1, 1_000, 120), (50_000, 5, 1_000, 120), (1_000, 1, 100, 600), (100, 1, 1, 40_000)]
     {
         let names = devices(series / metrics);
         let before = ALLOCATED.load(Ordering::Relaxed);
-        let mut watch = Monitor::new(settings(series));
-        watched(&names, &METRICS[..metrics], 0..steps, step_ms, &mut watch);
+        let mut monitor = Monitor::new(settings(series));
+        watched(&names, &METRICS[..metrics], 0..steps, step_ms, &mut monitor);
         let bytes = ALLOCATED.load(Ordering::Relaxed) - before;
         println!(
             "{series} series every {step_ms} ms, {metrics} a device: {} bytes a series, {:.1} MiB",

@@ -31,10 +31,10 @@ impl Site {
     fn start(is_synchronised: fn() -> bool, off_ms: i64) -> Site {
         let folder = tempfile::tempdir().unwrap();
         let text = "[[limit]]\nmetric = 'temperature'\nmax = 90\n";
-        let limits = configured_settings(&folder.path().join("state"), text).watch.limits;
+        let limits = configured_settings(&folder.path().join("state"), text).monitor.limits;
         let gateway = InProcess::start(folder.path(), |settings| {
             settings.is_synchronised = is_synchronised;
-            settings.watch.limits = limits;
+            settings.monitor.limits = limits;
         });
         let mut driver = Client::connect(gateway.mqtt, "driver");
         driver.subscribe(&[("alerts/tank/#", 1)]);

@@ -159,7 +159,7 @@ fn floods_of_retained_messages_delay_nobody() {
 fn watch_the_level(settings: &mut GatewaySettings) {
     let text = format!("store.path = '/nowhere'\n{LIMIT}");
     let configuration = Configuration::parse(Path::new("test"), &text, &Sources::default(), &Host::read());
-    settings.watch = configuration.unwrap().settings().unwrap().watch;
+    settings.monitor = configuration.unwrap().settings().unwrap().monitor;
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
     let mut pipeline = Pipeline::new(PipelineSettings {
         gateway: "g".to_owned(),
         run,
-        watch: Default::default(),
+        monitor: Default::default(),
         alerts: Default::default(),
         last_raw_sequence: 0,
         last_anomaly_sequence: 0,

@@ -101,7 +101,7 @@ impl Filling {
         let pipeline = Pipeline::new(PipelineSettings {
             gateway: "g".to_owned(),
             run,
-            watch: Default::default(),
+            monitor: Default::default(),
             alerts: Default::default(),
             last_raw_sequence: 0,
             last_anomaly_sequence: 0,

@@ -87,7 +87,7 @@ fn what_grows_while_the_link_is_down_costs_nobody_elses_readings() {
     assert!(longest < Duration::from_secs(2), "{longest:?}");
     let status = cloud.gateway.status();
     assert_eq!(status["received"]["undecodable"], 155, "{}", status["received"]);
-    assert!(status["quarantine"].as_array().unwrap().iter().any(|sample| sample["reason"] == "expands"));
+    assert!(status["rejected_samples"].as_array().unwrap().iter().any(|sample| sample["reason"] == "expands"));
     for stream in [RAW, ANOMALIES] {
         assert_eq!(cloud.ledger(stream)["expired"], 0, "{stream}");
     }

@@ -149,7 +149,7 @@ fn malformed_packets_cost_only_their_sender() {
     }
     let status = gateway.status();
     assert!(status["received"]["undecodable"].as_u64().unwrap() >= 5);
-    assert!(status["quarantine"].as_array().unwrap().iter().any(|sample| sample["sample"] == "[[1]]"));
+    assert!(status["rejected_samples"].as_array().unwrap().iter().any(|sample| sample["sample"] == "[[1]]"));
     assert_alive(&mut gateway);
 }
 

@@ -31,7 +31,7 @@ fn with_a_limit(settings: &mut GatewaySettings) {
                 [[limit]]\nmetric = 'level'\nmax = 10.0\nseverity = 'minor'\n\
                 [[limit]]\nmetric = 'level'\nmax = 1000.0\nseverity = 'critical'";
     let parsed = Configuration::parse(Path::new("test"), text, &Sources::default(), &Host::read()).unwrap();
-    settings.watch = parsed.watch;
+    settings.monitor = parsed.monitor;
 }
 
 fn now_ms() -> i64 {

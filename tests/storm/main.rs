@@ -69,7 +69,7 @@ fn run_on_a_bad_disk(change: impl FnOnce(&mut GatewaySettings)) {
 #[test]
 #[ignore = "run by a_well_behaved_fleet_does_not_notice_the_storm"]
 fn gateway_on_a_bad_disk() {
-    run_on_a_bad_disk(|settings| settings.watch = watch_with_a_limit());
+    run_on_a_bad_disk(|settings| settings.monitor = watch_with_a_limit());
 }
 
 /// The metric that has a limit, which is broken in the middle.
@@ -77,7 +77,7 @@ const LIMITED: &str = "reactor_temperature";
 
 fn watch_with_a_limit() -> MonitorSettings {
     let text = format!("store.path = 'unused'\n[[limit]]\nmetric = '{LIMITED}'\nmax = 100.0");
-    Configuration::parse(Path::new("test"), &text, &Sources::default(), &Host::read()).unwrap().watch
+    Configuration::parse(Path::new("test"), &text, &Sources::default(), &Host::read()).unwrap().monitor
 }
 
 /// One storm at a time.
@@ -228,7 +228,7 @@ fn wait_for_alert(display: &mut Client) -> Option<Duration> {
 #[ignore = "run by a_gateway_without_a_budget_is_found_out"]
 fn gateway_without_a_budget() {
     run_on_a_bad_disk(|settings| {
-        settings.watch = watch_with_a_limit();
+        settings.monitor = watch_with_a_limit();
         settings.uncommitted_bytes_max = u32::MAX;
         settings.edge.uncommitted_max = u64::MAX;
     });

@@ -127,7 +127,7 @@ mod tests {
         prepare(&path).expect("made");
         fs::write(path.join("outrider.db"), b"x").expect("a file");
         let held = FolderLock::acquire(&path).expect("free");
-        assert!(matches!(prepare(&path), Err(FolderError::InUse(LockError::Held { .. }))));
+        assert!(matches!(prepare(&path), Err(FolderError::InUse(LockError::Taken { .. }))));
         assert!(path.join("outrider.db").exists());
         drop(held);
         prepare(&path).expect("free again");

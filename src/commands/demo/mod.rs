@@ -133,7 +133,7 @@ impl std::error::Error for DemoError {}
 impl DemoError {
     fn exit(&self) -> Exit {
         match self {
-            DemoError::Folder(FolderError::InUse(LockError::Held { .. })) => Exit::Temporary,
+            DemoError::Folder(FolderError::InUse(LockError::Taken { .. })) => Exit::Temporary,
             DemoError::Gateway(error) => run::exit_of(error),
             _ => Exit::RunTime,
         }

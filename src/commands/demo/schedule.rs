@@ -134,7 +134,7 @@ mod tests {
 
     /// Second of each reading that stands out.
     fn found(vehicle: &Vehicle, name: &str, faults: &[BoundFault], metric: Metric, end_s: u64) -> Vec<u64> {
-        let mut watch = Monitor::new(MonitorSettings::default());
+        let mut monitor = Monitor::new(MonitorSettings::default());
         let mut findings = Findings::default();
         let judge = |&second: &u64| {
             let reading = Reading::at(
@@ -143,7 +143,7 @@ mod tests {
                 metric.name(),
                 reported_value(vehicle, faults, metric, second).expect("no fault of ours is a dropout"),
             );
-            watch.judge(&reading, Arrival { now_ms: second as i64 * 1_000, publisher: 0 }, &mut findings);
+            monitor.judge(&reading, Arrival { now_ms: second as i64 * 1_000, publisher: 0 }, &mut findings);
             !findings.list.is_empty()
         };
         (0..end_s).filter(judge).collect()

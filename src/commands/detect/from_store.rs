@@ -62,11 +62,11 @@ impl Question {
         };
         let store = store_path(&changed.store.folder);
         let present =
-            Named { name: name(&present.file), setting: Setting { watch: present.watch, alerts: present.alerts } };
+            Named { name: name(&present.file), setting: Setting { monitor: present.monitor, alerts: present.alerts } };
         let mut changed =
-            Named { name: name(&changed.file), setting: Setting { watch: changed.watch, alerts: changed.alerts } };
+            Named { name: name(&changed.file), setting: Setting { monitor: changed.monitor, alerts: changed.alerts } };
         if let Some(profile) = self.profile {
-            changed.setting.watch.profiles = Profiles::always(profile);
+            changed.setting.monitor.profiles = Profiles::always(profile);
             changed.name = format!("{}, every series as {}", changed.name, profile.name);
         }
         Ok(Plan { store, present, changed })

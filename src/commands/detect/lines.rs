@@ -162,15 +162,15 @@ pub fn run(
         1 => writeln!(errors, "1 malformed line skipped")?,
         many => writeln!(errors, "{many} malformed lines skipped")?,
     }
-    if replay.watch.over_cap_readings() > 0 {
-        writeln!(errors, "{} readings not watched: more than {SERIES_MAX} series", replay.watch.over_cap_readings())?;
+    if replay.monitor.over_cap_readings() > 0 {
+        writeln!(errors, "{} readings not watched: more than {SERIES_MAX} series", replay.monitor.over_cap_readings())?;
     }
     Ok(seen)
 }
 
 /// The detectors, with the lines' time as their clock.
 struct Replay {
-    watch: Monitor,
+    monitor: Monitor,
     findings: Findings,
     json: bool,
     now_ms: Option<i64>,
@@ -184,7 +184,7 @@ struct Replay {
 impl Replay {
     fn new(settings: MonitorSettings, json: bool) -> Replay {
         Replay {
-            watch: Monitor::new(settings),
+            monitor: Monitor::new(settings),
             findings: Findings::default(),
             json,
             now_ms: None,
@@ -203,12 +203,12 @@ impl Replay {
         let (device, metric) = line.names();
         let reading = Reading::at(at_ms, device, metric, value);
         if device.is_empty()
-            && let Some(index) = self.watch.index_of(device, metric).filter(|&index| self.watch.is_silent(index))
+            && let Some(index) = self.monitor.index_of(device, metric).filter(|&index| self.monitor.is_silent(index))
         {
-            let gap = self.watch.gap_of(Missed::Series(index), now_ms);
+            let gap = self.monitor.gap_of(Missed::Series(index), now_ms);
             write_row(output, self.json, (device, metric), at_ms, None, &gap)?;
         }
-        self.watch.judge(&reading, Arrival { now_ms, publisher: 0 }, &mut self.findings);
+        self.monitor.judge(&reading, Arrival { now_ms, publisher: 0 }, &mut self.findings);
         for finding in &self.findings.list {
             write_row(output, self.json, (device, metric), at_ms, Some(value), finding)?;
         }
@@ -246,11 +246,11 @@ impl Replay {
         self.ticked_ms = now_ms;
         let json = self.json;
         let mut result = Ok(());
-        self.watch.tick_series(now_ms, |watch, index| {
-            let (device, _) = watch.name_of(index);
+        self.monitor.tick_series(now_ms, |monitor, index| {
+            let (device, _) = monitor.name_of(index);
             if result.is_ok() && !device.is_empty() {
-                let gap = watch.gap_of(Missed::Series(index), now_ms);
-                result = write_row(output, json, watch.name_of(index), now_ms, None, &gap);
+                let gap = monitor.gap_of(Missed::Series(index), now_ms);
+                result = write_row(output, json, monitor.name_of(index), now_ms, None, &gap);
             }
         });
         result

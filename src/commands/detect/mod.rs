@@ -96,7 +96,7 @@ pub fn command(arguments: &DetectArguments) -> ExitCode {
 fn detect(arguments: &DetectArguments) -> ExitCode {
     let configuration = arguments.config.as_deref().map(configuration::load_file).transpose();
     let mut settings = match configuration {
-        Ok(configuration) => configuration.map(|configuration| configuration.watch).unwrap_or_default(),
+        Ok(configuration) => configuration.map(|configuration| configuration.monitor).unwrap_or_default(),
         Err(problems) => {
             eprintln!("{problems}");
             return Exit::Configuration.into();

@@ -30,7 +30,7 @@ const DEVICES_MAX: usize = 50_000;
 /// How readings are watched, and what becomes of alerts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
-    pub watch: MonitorSettings,
+    pub monitor: MonitorSettings,
     pub alerts: AlertTimes,
 }
 
@@ -136,7 +136,7 @@ impl Replay {
 
     /// Series that are watched with one of the settings.
     pub fn series(&self, side: Side) -> usize {
-        self.devices.values().map(|device| device.sides[side as usize].watch().series_count()).sum()
+        self.devices.values().map(|device| device.sides[side as usize].monitor().series_count()).sum()
     }
 
     /// The log is over. A device that was heard last before that has been silent since.
@@ -159,7 +159,7 @@ impl Device {
             Pipeline::new(PipelineSettings {
                 gateway: String::new(),
                 run: RunId([0; 8]),
-                watch: setting.watch.clone(),
+                monitor: setting.monitor.clone(),
                 alerts: setting.alerts,
                 last_raw_sequence: 0,
                 last_anomaly_sequence: 0,

@@ -27,7 +27,7 @@ pub(super) struct Device {
     pub is_asleep: bool,
     /// Whether silence of any of its series is trouble.
     pub has_gaps: bool,
-    pub past: RewindGuard,
+    pub rewind_guard: RewindGuard,
     /// Of most devices nothing needs to be known.
     pub clock: Option<Box<DeviceClock>>,
 }
@@ -41,7 +41,7 @@ impl Device {
         client: 0,
         is_asleep: false,
         has_gaps: false,
-        past: RewindGuard::NONE,
+        rewind_guard: RewindGuard::NONE,
         clock: None,
     };
 

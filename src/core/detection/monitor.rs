@@ -278,10 +278,10 @@ impl Monitor {
         if findings.late && (is_long_past || entry.series.has_newer_suspect(reading.measured_at_ms)) {
             return Verdict::Unjudged;
         }
-        let past = &mut self.table.devices.get_mut(device).past;
+        let rewind_guard = &mut self.table.devices.get_mut(device).rewind_guard;
         if !is_long_past {
-            past.hear_present(reading.measured_at_ms, reading.received_at_ms);
-        } else if !past.hear(reading.measured_at_ms, reading.received_at_ms) {
+            rewind_guard.hear_present(reading.measured_at_ms, reading.received_at_ms);
+        } else if !rewind_guard.hear(reading.measured_at_ms, reading.received_at_ms) {
             return Verdict::Unjudged;
         }
         let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };

@@ -54,8 +54,8 @@ mod tests {
     use super::*;
 
     /// Whether any of a minute's readings is believed, received at so much of their own pace.
-    fn is_believed(milliseconds_a_second: i64, past: &mut RewindGuard) -> bool {
-        (0..60).any(|second| past.hear(second * 1_000, 1_000_000 + second * milliseconds_a_second))
+    fn is_believed(milliseconds_a_second: i64, rewind_guard: &mut RewindGuard) -> bool {
+        (0..60).any(|second| rewind_guard.hear(second * 1_000, 1_000_000 + second * milliseconds_a_second))
     }
 
     #[test]
@@ -64,28 +64,34 @@ mod tests {
         assert!(is_believed(700, &mut RewindGuard::NONE.clone()), "held up on its way");
         assert!(!is_believed(0, &mut RewindGuard::NONE.clone()));
         assert!(!is_believed(400, &mut RewindGuard::NONE.clone()));
-        let mut past = RewindGuard::NONE;
-        assert!(!past.hear(0, 0) && past.hear(900_000, 890_000), "slow, but steady");
+        let mut rewind_guard = RewindGuard::NONE;
+        assert!(!rewind_guard.hear(0, 0) && rewind_guard.hear(900_000, 890_000), "slow, but steady");
     }
 
     #[test]
     fn a_repeat_at_each_reconnect_is_none_the_slower() {
-        let mut past = RewindGuard::NONE;
-        assert!(!past.hear(0, 0) && !past.hear(100_000, 170_000), "what ran on by less than the time that went by");
-        let mut past = RewindGuard::NONE;
-        assert!(!past.hear(0, 500_000));
-        past.hear_present(520_000, 520_000);
-        assert!(!past.hear(90_000, 590_000), "in between it was seen not to stand there");
-        past.hear_present(95_000, 595_000);
-        assert!(past.hear(100_000, 600_000), "a new series of a device whose clock was set back is of the same time");
+        let mut rewind_guard = RewindGuard::NONE;
+        assert!(
+            !rewind_guard.hear(0, 0) && !rewind_guard.hear(100_000, 170_000),
+            "what ran on by less than the time that went by"
+        );
+        let mut rewind_guard = RewindGuard::NONE;
+        assert!(!rewind_guard.hear(0, 500_000));
+        rewind_guard.hear_present(520_000, 520_000);
+        assert!(!rewind_guard.hear(90_000, 590_000), "in between it was seen not to stand there");
+        rewind_guard.hear_present(95_000, 595_000);
+        assert!(
+            rewind_guard.hear(100_000, 600_000),
+            "a new series of a device whose clock was set back is of the same time"
+        );
     }
 
     #[test]
     fn a_repeat_that_was_held_up_once_and_what_comes_after_it() {
-        let mut past = RewindGuard::NONE;
+        let mut rewind_guard = RewindGuard::NONE;
         let held_up_ms = |second: i64| second + if second < 30 { 0 } else { 2_000 };
-        assert!(!(0..60).any(|second| past.hear(second * 1_000, held_up_ms(second))));
+        assert!(!(0..60).any(|second| rewind_guard.hear(second * 1_000, held_up_ms(second))));
         // Its clock has stood there all the time: what was measured now comes at its own pace.
-        assert!((60..70).fold(false, |_, second| past.hear(second * 1_000, second * 1_000)));
+        assert!((60..70).fold(false, |_, second| rewind_guard.hear(second * 1_000, second * 1_000)));
     }
 }

@@ -72,14 +72,14 @@ pub struct Summary {
 /// all, and they are packed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, packed(4))]
-pub(super) struct Held {
+pub(super) struct PackedSample {
     low_ms: u32,
     value: f64,
 }
 
-impl Held {
-    fn new(sample: Sample) -> Held {
-        Held { low_ms: sample.at_ms as u32, value: sample.value }
+impl PackedSample {
+    fn new(sample: Sample) -> PackedSample {
+        PackedSample { low_ms: sample.at_ms as u32, value: sample.value }
     }
 
     /// None that is held is newer than `newest_ms`, or older than that by [`JUMP_MS`] and [`HELD_MS`].
@@ -94,7 +94,7 @@ impl Held {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
-    samples: VecDeque<Held>,
+    samples: VecDeque<PackedSample>,
     pub(super) newest_ms: i64,
     pub(super) suspect: Option<Box<Sample>>,
     /// One reading in `2^thinning` is kept.
@@ -125,7 +125,7 @@ impl Window {
             None => Admission::Suspect,
             Some(first) => {
                 *self = Window { newest_ms: first.at_ms, ..Window::default() };
-                self.samples.push_back(Held::new(*first));
+                self.samples.push_back(PackedSample::new(*first));
                 if ahead_ms < 0 { Admission::NewEpoch } else { Admission::Resumes { silent_ms: ahead_ms } }
             }
         }
@@ -138,12 +138,12 @@ impl Window {
 
     /// Takes back what was held, in the same order.
     pub(super) fn restore_held(&mut self, samples: impl ExactSizeIterator<Item = Sample>) {
-        self.samples = samples.map(Held::new).collect();
+        self.samples = samples.map(PackedSample::new).collect();
     }
 
     /// Bytes held beyond the struct itself.
     pub fn heap_bytes(&self) -> usize {
-        self.samples.capacity() * size_of::<Held>()
+        self.samples.capacity() * size_of::<PackedSample>()
     }
 
     /// Of the readings that are believed.
@@ -204,7 +204,7 @@ impl Window {
             0 => self.samples.len(),
             _ => self.samples.partition_point(|held| held.age_ms(newest_ms) >= age_ms),
         };
-        self.samples.insert(place, Held::new(reading));
+        self.samples.insert(place, PackedSample::new(reading));
         while self.samples.len() > samples_max.max(SUMMARY_MAX) {
             let mut keep = false;
             self.samples.retain(|_| {
@@ -295,7 +295,7 @@ impl Window {
         Some(count)
     }
 
-    fn sampled_values(&self, at_ms: i64, values: &mut [f64; SUMMARY_MAX]) -> Option<(Held, usize)> {
+    fn sampled_values(&self, at_ms: i64, values: &mut [f64; SUMMARY_MAX]) -> Option<(PackedSample, usize)> {
         let range = self.range(at_ms);
         let last = *self.samples.get(range.end.checked_sub(1)?).filter(|_| !range.is_empty())?;
         let step = range.len().div_ceil(SUMMARY_MAX);

@@ -8,7 +8,7 @@ fn pipeline() -> Pipeline {
     Pipeline::new(PipelineSettings {
         gateway: "g".to_owned(),
         run: RunId([1; 8]),
-        watch: MonitorSettings::default(),
+        monitor: MonitorSettings::default(),
         alerts: AlertTimes::default(),
         last_raw_sequence: 7,
         last_anomaly_sequence: 9,

@@ -21,11 +21,11 @@ struct Gateway {
     chunks: Vec<SnapshotChunk>,
 }
 
-fn pipeline(run: u8, watch: MonitorSettings) -> Pipeline {
+fn pipeline(run: u8, monitor: MonitorSettings) -> Pipeline {
     Pipeline::new(PipelineSettings {
         gateway: "g".to_owned(),
         run: RunId([run; 8]),
-        watch,
+        monitor,
         alerts: AlertTimes::default(),
         last_raw_sequence: 0,
         last_anomaly_sequence: 0,
@@ -250,11 +250,11 @@ fn one_silent_series_of_a_device_is_missed_by_itself_and_a_metric_without_silenc
 fn a_start_that_ends_at_once_makes_nobody_older() {
     let mut gateway = Gateway::start(WALL_MS);
     drive(&mut gateway, 0..1, 80);
-    let series = gateway.pipeline.watch().series_count();
+    let series = gateway.pipeline.monitor().series_count();
     gateway.restart(1_000);
     gateway.restart(1_000);
     gateway.advance(3_700);
-    assert_eq!(gateway.pipeline.watch().series_count(), series);
+    assert_eq!(gateway.pipeline.monitor().series_count(), series);
 }
 
 #[test]
@@ -449,7 +449,7 @@ fn more_series_than_are_watched_are_one_alert_that_clears() {
     assert_eq!(gateway.raised, ["_gateway/series/gateway"]);
     let alert = gateway.alerts["_gateway/series/gateway"].clone();
     assert!(alert.contains("there are more than 3 series"), "{alert}");
-    assert_eq!(gateway.pipeline.watch().over_cap_readings(), 270);
+    assert_eq!(gateway.pipeline.monitor().over_cap_readings(), 270);
     for _ in 0..95 {
         (0..3).for_each(|device| gateway.publish(1, &format!("d{device}"), "temp", 20.0));
         gateway.advance(1);
@@ -469,7 +469,7 @@ fn a_device_that_is_missed_and_forgotten_in_one_tick_is_told_by_name() {
     gateway.steady_ms += 8 * 86_400_000;
     gateway.advance(1);
     assert_eq!(gateway.raised, ["d0/_device/gap"]);
-    assert_eq!(gateway.pipeline.watch().series_count(), 0);
+    assert_eq!(gateway.pipeline.monitor().series_count(), 0);
 }
 
 /// Something that moves a little, each second anew.
@@ -516,7 +516,7 @@ fn the_alert_of_a_series_that_gives_way_is_cleared() {
     // Two clients share what one had.
     gateway.publish(2, "newcomer", "temp", 20.0);
     gateway.advance(1);
-    assert_eq!(gateway.pipeline.watch().displaced_series(), 1);
+    assert_eq!(gateway.pipeline.monitor().displaced_series(), 1);
     let cleared: Vec<&String> =
         gateway.alerts.values().filter(|alert| alert.contains("\"cleared_reason\":\"displaced\"")).collect();
     assert_eq!(cleared.len(), 1, "{:?}", gateway.alerts);
@@ -528,7 +528,7 @@ fn series_that_come_during_a_snapshot_do_not_cost_it_the_alerts() {
     let mut gateway = Gateway::start(WALL_MS);
     gateway.publish(1, "truck", "temp", f64::NAN);
     gateway.publish(1, "truck", "oil_temp", 20.0);
-    assert_eq!(gateway.pipeline.watch().snapshot_chunks(), 1);
+    assert_eq!(gateway.pipeline.monitor().snapshot_chunks(), 1);
     // The round begins, and its first part is sealed.
     gateway.chunks.clear();
     gateway.pipeline.tick(gateway.now());
@@ -539,7 +539,7 @@ fn series_that_come_during_a_snapshot_do_not_cost_it_the_alerts() {
         readings.push(&Reading::at(now.wall_ms, "truck", &format!("m{n}"), 1.0));
         gateway.pipeline.take_from(&readings, 1, now);
     }
-    assert_eq!(gateway.pipeline.watch().snapshot_chunks(), 2);
+    assert_eq!(gateway.pipeline.monitor().snapshot_chunks(), 2);
     gateway.collect();
     gateway.collect();
     assert!(!gateway.pipeline.is_snapshot_open());

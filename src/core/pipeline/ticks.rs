@@ -13,7 +13,7 @@ impl Pipeline {
         self.now = now;
         self.unstored.tick(now);
         self.miss(now);
-        self.watch.sweep(now.signed_steady_ms());
+        self.monitor.sweep(now.signed_steady_ms());
         self.watch_crowd(now);
         self.watch_clocks(now);
         self.watch_suppressed(now);
@@ -27,15 +27,15 @@ impl Pipeline {
 
     /// A client took its leave: from now on nobody misses the devices that it published for. What was missed before is missing still.
     pub fn sleep(&mut self, publisher: Publisher) {
-        self.watch.sleep(publisher);
+        self.monitor.sleep(publisher);
     }
 
     /// As if nobody had ever heard of a series, or of a device: nothing would ever clear their alerts, so they are cleared with them.
     /// Returns how many series and alerts there were.
     pub fn forget_series(&mut self, device: &str, metric: Option<&str>, now: Moment) -> usize {
         let mut count = 0;
-        self.watch.forget_series(device, metric, |_| count += 1);
-        let is_device_gone = !self.watch.knows_device(device);
+        self.monitor.forget_series(device, metric, |_| count += 1);
+        let is_device_gone = !self.monitor.knows_device(device);
         let of_it = |key: &AlertKey| {
             let is_metric = metric.is_none_or(|metric| metric == key.metric);
             key.device == device && (is_metric || is_device_gone && key.metric == DEVICE_METRIC)
@@ -59,11 +59,11 @@ impl Pipeline {
     /// Who has fallen silent: a record on the second stream, without a reading, and an alert that stays until something is heard.
     fn miss(&mut self, now: Moment) {
         let mut all = Vec::new();
-        self.watch.tick(now.signed_steady_ms(), |missed| all.push(missed));
+        self.monitor.tick(now.signed_steady_ms(), |missed| all.push(missed));
         for missed in all {
-            let finding = self.watch.gap_of(missed, now.signed_steady_ms());
-            let severity_max = self.watch.severity_max_of(missed);
-            let (device, metric) = self.watch.name_of_missed(missed);
+            let finding = self.monitor.gap_of(missed, now.signed_steady_ms());
+            let severity_max = self.monitor.severity_max_of(missed);
+            let (device, metric) = self.monitor.name_of_missed(missed);
             let position = match self.unstored.stores_nothing() {
                 true => self.unstored.next_identity(),
                 false => {
@@ -99,13 +99,13 @@ impl Pipeline {
                 run: self.run,
                 position,
                 is_held: true,
-                rhythm: self.watch.rhythm_of(device, metric),
+                rhythm: self.monitor.rhythm_of(device, metric),
                 limits: 0,
                 is_pending: false,
-                holder: self.watch.holder_of(device, metric, 0),
+                holder: self.monitor.holder_of(device, metric, 0),
             };
             self.book.flag(now, &flag, &mut self.changes);
-            self.watch.note_missed(missed);
+            self.monitor.note_missed(missed);
         }
     }
 
@@ -122,25 +122,25 @@ impl Pipeline {
 
     /// More series than are watched are one alert, however many they are.
     fn watch_crowd(&mut self, now: Moment) {
-        for (device, metric) in self.watch.take_unmissed() {
+        for (device, metric) in self.monitor.take_unmissed() {
             let key = AlertKey { device, metric, kind: Detector::Gap.alert_kind().to_owned() };
             self.book.clear(now, &key, ClearedReason::Forgotten, &mut self.changes);
         }
-        for (device, metric) in self.watch.take_abandoned() {
+        for (device, metric) in self.monitor.take_abandoned() {
             for detector in [Detector::Shift, Detector::Stuck] {
                 let (device, metric, kind) = (device.clone(), metric.clone(), detector.alert_kind().to_owned());
                 let key = AlertKey { device, metric, kind };
                 self.book.clear(now, &key, ClearedReason::Displaced, &mut self.changes);
             }
         }
-        let crowd = self.watch.over_cap_readings() + self.watch.displaced_series();
+        let crowd = self.monitor.over_cap_readings() + self.monitor.displaced_series();
         if crowd <= self.crowd_told {
             return;
         }
         self.crowd_told = crowd;
         if self.crowd_pacer.is_due(&Trouble::Series, now.steady_ms) {
-            let series_max = self.watch.series_max();
-            let largest = self.watch.largest_device().unwrap_or_default();
+            let series_max = self.monitor.series_max();
+            let largest = self.monitor.largest_device().unwrap_or_default();
             let text = format!(
                 "there are more than {series_max} series: readings of the others are stored, but not watched; the device with the most \
                  series is {largest}"

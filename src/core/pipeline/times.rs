@@ -134,7 +134,7 @@ impl Pipeline {
     /// Gives a reading the times by which it is judged. Returns whether it is late.
     pub(super) fn judge_times(&mut self, place: &mut Place, reading: &mut Reading<'_>, arrival: Arrival) -> bool {
         self.receipts.correct(reading);
-        let verdict = self.watch.judge_time(place, reading, arrival);
+        let verdict = self.monitor.judge_time(place, reading, arrival);
         if let Some(time) = reading.device_time.filter(|_| verdict.is_to_be_told) {
             self.wrong_clocks.add(reading.device, time, reading.received_at_ms, arrival.now_ms);
         }
@@ -173,7 +173,7 @@ impl Pipeline {
         let WrongClocks { told, has_others, notices, .. } = &mut self.wrong_clocks;
         let now_ms = now.signed_steady_ms();
         told.retain_mut(|one| {
-            if self.watch.is_clock_wrong(&one.device, now_ms) {
+            if self.monitor.is_clock_wrong(&one.device, now_ms) {
                 one.last_wrong_ms = now_ms;
             }
             let is_right = now_ms.saturating_sub(one.last_wrong_ms) >= RIGHT_AFTER_MS;

@@ -127,14 +127,14 @@ impl Pipeline {
             if is_known {
                 continue;
             }
-            let mut place = self.watch.locate(reading.device, reading.metric);
+            let mut place = self.monitor.locate(reading.device, reading.metric);
             self.findings.late = self.judge_times(&mut place, &mut reading, arrival);
-            if self.watch.judge_at(place, &reading, arrival, &mut self.findings) == Verdict::Anomalous {
+            if self.monitor.judge_at(place, &reading, arrival, &mut self.findings) == Verdict::Anomalous {
                 self.flagged += 1;
                 let findings = std::mem::take(&mut self.findings);
                 if !findings.late {
                     let identity = self.unstored.next_identity();
-                    let holder = self.watch.holder_of(reading.device, reading.metric, publisher);
+                    let holder = self.monitor.holder_of(reading.device, reading.metric, publisher);
                     self.raise(&reading, identity, &findings, holder, now);
                 }
                 self.findings = findings;

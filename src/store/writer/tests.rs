@@ -15,7 +15,7 @@ fn new_pipeline(run: RunId, last_raw_sequence: u64) -> Pipeline {
     Pipeline::new(PipelineSettings {
         gateway: "g".to_owned(),
         run,
-        watch: Default::default(),
+        monitor: Default::default(),
         alerts: Default::default(),
         last_raw_sequence,
         last_anomaly_sequence: 0,

@@ -15,11 +15,11 @@ use crate::store::writer::{Writer, WriterSettings};
 const MINUTE: i64 = 60;
 
 fn setting(limit: Option<f64>) -> Setting {
-    let mut watch = MonitorSettings::default();
+    let mut monitor = MonitorSettings::default();
     if let Some(high) = limit {
-        watch.limits = Limits::new(vec![("temp".to_owned(), Bounds { high: Some(high), ..Bounds::NONE })]);
+        monitor.limits = Limits::new(vec![("temp".to_owned(), Bounds { high: Some(high), ..Bounds::NONE })]);
     }
-    Setting { watch, alerts: Default::default() }
+    Setting { monitor, alerts: Default::default() }
 }
 
 fn plan(folder: &Path, limit: Option<f64>) -> Plan {
@@ -47,7 +47,7 @@ fn gateway_runs(folder: &Path, run: u8, from: i64, until: i64, value: impl Fn(&s
     let pipeline = PipelineSettings {
         gateway: "g".to_owned(),
         run: RunId([run; 8]),
-        watch: MonitorSettings::default(),
+        monitor: MonitorSettings::default(),
         alerts: Default::default(),
         last_raw_sequence: 0,
         last_anomaly_sequence: 0,

@@ -10,7 +10,7 @@ const SECOND: RunId = RunId([2; 8]);
 const HOUR_MS: i64 = 3_600_000;
 
 fn setting() -> Setting {
-    Setting { watch: MonitorSettings::default(), alerts: AlertTimes::default() }
+    Setting { monitor: MonitorSettings::default(), alerts: AlertTimes::default() }
 }
 
 fn batch(readings: impl Iterator<Item = (i64, f64, TimeQuality)>) -> Vec<u8> {
@@ -89,9 +89,9 @@ fn an_alert_goes_on_while_the_gateway_is_away() {
 fn what_a_limit_adds_is_new_and_what_a_profile_takes_is_gone() {
     use crate::core::detection::detectors::profile::{Profile, Profiles};
     let mut bounded = setting();
-    bounded.watch.limits = Limits::new(vec![("temp".to_owned(), Bounds { high: Some(91.9), ..Bounds::NONE })]);
+    bounded.monitor.limits = Limits::new(vec![("temp".to_owned(), Bounds { high: Some(91.9), ..Bounds::NONE })]);
     let mut off = setting();
-    off.watch.profiles = Profiles::always(Profile::OFF);
+    off.monitor.profiles = Profiles::always(Profile::OFF);
     let mut values: Vec<_> = (0..600).map(|second| (second * 1000, noise(second), TimeQuality::Synced)).collect();
     values[300].1 = 120.0;
     values[450].1 = 92.0;

@@ -333,12 +333,12 @@ impl Series {
 
     /// Inserts the reading; what leaves the window feeds the bases, unless it belongs to an alarm.
     fn learn(&mut self, reading: Sample, samples_max: usize, doubtful: bool) {
-        let frozen = self.shift.is_frozen() || doubtful;
+        let is_learning = !self.shift.is_departing() && !doubtful;
         let floor_square = self.resolution_square();
         let residual_size = self.residual.size(floor_square);
         let (shift, seconds) = (&mut self.shift, self.pace.seconds());
         self.window.insert(reading, samples_max, |evicted| {
-            if !frozen {
+            if is_learning {
                 shift.feed(evicted, floor_square, residual_size, seconds);
             }
         });

@@ -97,7 +97,8 @@ impl Shift {
         self.fed_at_ms = at_ms;
     }
 
-    pub fn is_frozen(&self) -> bool {
+    /// A departure is going on: nothing of it is learned as usual.
+    pub fn is_departing(&self) -> bool {
         self.streak > 0
     }
 

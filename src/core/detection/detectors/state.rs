@@ -184,16 +184,16 @@ pub fn decode_rhythm(cursor: &mut Cursor<'_>, now_ms: i64) -> Option<Rhythm> {
 }
 
 /// Appends what a device has said of the past.
-pub fn encode_past(past: &RewindGuard, out: &mut Vec<u8>) {
-    out.push(u8::from(*past != RewindGuard::NONE));
-    if *past != RewindGuard::NONE {
-        for time in [past.from_ms, past.since_ms] {
+pub fn encode_rewind_guard(rewind_guard: &RewindGuard, out: &mut Vec<u8>) {
+    out.push(u8::from(*rewind_guard != RewindGuard::NONE));
+    if *rewind_guard != RewindGuard::NONE {
+        for time in [rewind_guard.from_ms, rewind_guard.since_ms] {
             varint::put_signed(out, time);
         }
     }
 }
 
-pub fn decode_past(cursor: &mut Cursor<'_>) -> Option<RewindGuard> {
+pub fn decode_rewind_guard(cursor: &mut Cursor<'_>) -> Option<RewindGuard> {
     match cursor.byte()? {
         0 => Some(RewindGuard::NONE),
         1 => Some(RewindGuard { from_ms: cursor.signed()?, since_ms: cursor.signed()? }),

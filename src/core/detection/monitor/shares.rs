@@ -181,20 +181,20 @@ mod tests {
     const SERIES_MAX: usize = 80;
 
     struct Table {
-        watch: Monitor,
+        monitor: Monitor,
         findings: Findings,
     }
 
     impl Table {
         fn new() -> Table {
             let settings = MonitorSettings { series_max: SERIES_MAX, ..MonitorSettings::default() };
-            Table { watch: Monitor::new(settings), findings: Findings::default() }
+            Table { monitor: Monitor::new(settings), findings: Findings::default() }
         }
 
         fn hear(&mut self, client: Publisher, device: &str, metric: &str, second: i64) -> bool {
             let reading = Reading::at(second * 1000, device, metric, 20.0);
             let arrival = Arrival { now_ms: second * 1000, publisher: client };
-            self.watch.judge(&reading, arrival, &mut self.findings) != Verdict::Unwatched
+            self.monitor.judge(&reading, arrival, &mut self.findings) != Verdict::Unwatched
         }
 
         /// A device that has a history by now, at `second`.
@@ -207,7 +207,7 @@ mod tests {
         }
 
         fn has(&self, device: &str, metric: &str) -> bool {
-            self.watch.index_of(device, metric).is_some()
+            self.monitor.index_of(device, metric).is_some()
         }
 
         fn count_of(&self, device: &str) -> usize {
@@ -217,9 +217,9 @@ mod tests {
         fn restarted(&self, second: i64) -> Table {
             let mut table = Table::new();
             let now = Moment { wall_ms: second * 1000, steady_ms: second as u64 * 1000 };
-            table.watch.listen_from(second * 1000);
-            for chunk in 0..self.watch.snapshot_chunks() {
-                table.watch.restore(&self.watch.snapshot_chunk(chunk, second * 1000), now).expect("a chunk");
+            table.monitor.listen_from(second * 1000);
+            for chunk in 0..self.monitor.snapshot_chunks() {
+                table.monitor.restore(&self.monitor.snapshot_chunk(chunk, second * 1000), now).expect("a chunk");
             }
             table
         }
@@ -230,15 +230,15 @@ mod tests {
         let mut table = Table::new();
         let watched = (0..2 * SERIES_MAX).filter(|number| table.hear(1, "flood", &format!("m{number}"), 1)).count();
         assert_eq!(watched, SERIES_MAX, "while there is room everybody gets it");
-        assert_eq!(table.watch.displaced_series(), 0, "nobody displaces himself");
+        assert_eq!(table.monitor.displaced_series(), 0, "nobody displaces himself");
         for number in 0..30 {
             assert!(table.hear(2, "truck", &format!("m{number}"), 3), "{number}");
         }
         assert_eq!((table.count_of("truck"), table.count_of("flood")), (30, SERIES_MAX - 30));
-        assert_eq!((table.watch.series_count(), table.watch.displaced_series()), (SERIES_MAX, 30));
+        assert_eq!((table.monitor.series_count(), table.monitor.displaced_series()), (SERIES_MAX, 30));
         // Those who were sent away do not come back at others' cost.
         (0..2 * SERIES_MAX).for_each(|number| _ = table.hear(1, "flood", &format!("m{number}"), 5));
-        assert_eq!((table.count_of("truck"), table.watch.displaced_series()), (30, 30));
+        assert_eq!((table.count_of("truck"), table.monitor.displaced_series()), (30, 30));
     }
 
     #[test]
@@ -304,9 +304,9 @@ mod tests {
         (0..SERIES_MAX).for_each(|number| _ = table.hear(1, &format!("d{number}"), "t", 1));
         (2..15).for_each(|second| _ = table.hear(1, "d0", "t", second));
         let mut missed = Vec::new();
-        table.watch.tick(80_000, |what| missed.push(what));
+        table.monitor.tick(80_000, |what| missed.push(what));
         assert!(matches!(missed[..], [Missed::Device(_)]));
         assert_eq!((0..SERIES_MAX).filter(|n| table.hear(2, &format!("e{n}"), "t", 81)).count(), SERIES_MAX);
-        assert_eq!(table.watch.take_unmissed(), [("d0".to_owned(), super::super::DEVICE_METRIC.to_owned())]);
+        assert_eq!(table.monitor.take_unmissed(), [("d0".to_owned(), super::super::DEVICE_METRIC.to_owned())]);
     }
 }

@@ -58,7 +58,7 @@ impl Monitor {
             let device = self.table.devices.get(entry.device);
             state::encode_rhythm(&device.rhythm, self.now_ms, &mut out);
             out.push(u8::from(device.is_asleep));
-            state::encode_past(&device.past, &mut out);
+            state::encode_rewind_guard(&device.rewind_guard, &mut out);
             state::encode_clock(device.clock.as_deref(), &mut out);
         }
         out
@@ -81,7 +81,8 @@ impl Monitor {
             .ok_or(RestoreError::Damaged)?;
         self.now_ms = self.now_ms.max(now_ms);
         let mut left_out = 0;
-        for Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, past, clock } in restored {
+        for Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, rewind_guard, clock } in restored
+        {
             let is_watched = self.settings.profiles.get(rule).is_watched;
             let index = match self.table.find(device, metric) {
                 None if is_watched => self.add(device, metric, rule, 0),
@@ -94,7 +95,7 @@ impl Monitor {
                     let place = entry.device;
                     self.rhythms[index] = rhythm;
                     let device = self.table.devices.get_mut(place);
-                    (device.rhythm, device.is_asleep, device.past) = (device_rhythm, is_asleep, past);
+                    (device.rhythm, device.is_asleep, device.rewind_guard) = (device_rhythm, is_asleep, rewind_guard);
                     device.clock = clock.map(Box::new);
                 }
                 None => left_out += 1,
@@ -112,7 +113,7 @@ struct Restored<'a> {
     rhythm: Rhythm,
     device_rhythm: Rhythm,
     is_asleep: bool,
-    past: RewindGuard,
+    rewind_guard: RewindGuard,
     clock: Option<DeviceClock>,
 }
 
@@ -135,9 +136,9 @@ fn decode<'a>(
         let rhythm = state::decode_rhythm(cursor, snapshot_ms)?;
         let device_rhythm = state::decode_rhythm(cursor, snapshot_ms)?;
         let is_asleep = cursor.byte()? != 0;
-        let past = state::decode_past(cursor)?;
+        let rewind_guard = state::decode_rewind_guard(cursor)?;
         let clock = if has_clocks { state::decode_clock(cursor)? } else { None };
-        entries.push(Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, past, clock });
+        entries.push(Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, rewind_guard, clock });
     }
     Some(entries)
 }

@@ -24,7 +24,7 @@ struct Gateway {
     readings: Vec<(i64, i64, Option<DeviceTime>)>,
 }
 
-fn watch_settings() -> MonitorSettings {
+fn monitor_settings() -> MonitorSettings {
     let limits = vec![
         ("temperature".to_owned(), Bounds { high: Some(90.0), ..Bounds::NONE }),
         // Not watched otherwise.
@@ -38,7 +38,7 @@ impl Gateway {
         let mut pipeline = Pipeline::new(PipelineSettings {
             gateway: "g".to_owned(),
             run: RunId([1; 8]),
-            watch: watch_settings(),
+            monitor: monitor_settings(),
             alerts: AlertTimes::default(),
             last_raw_sequence: 0,
             last_anomaly_sequence: 0,
@@ -216,7 +216,7 @@ fn a_limit_of_what_is_not_watched_is_not_muted_either() {
         gateway.publish(1, "altitude", 20.0, gateway.now_ms() - HOUR_MS);
         gateway.advance(1_000);
     }
-    assert_eq!(gateway.pipeline.watch().series_count(), 0);
+    assert_eq!(gateway.pipeline.monitor().series_count(), 0);
     gateway.publish(1, "altitude", 95.0, gateway.now_ms() - HOUR_MS);
     assert!(gateway.is_raised("tank/altitude/limit"));
 }

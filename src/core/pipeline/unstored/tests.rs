@@ -10,7 +10,7 @@ fn pipeline() -> Pipeline {
     Pipeline::new(PipelineSettings {
         gateway: "g".to_owned(),
         run: RunId([1; 8]),
-        watch: MonitorSettings { limits, ..MonitorSettings::default() },
+        monitor: MonitorSettings { limits, ..MonitorSettings::default() },
         alerts: AlertTimes::default(),
         last_raw_sequence: 0,
         last_anomaly_sequence: 0,

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 const RECONNECT_WAIT: Duration = Duration::from_millis(100);
 const GOODBYE_MAX: Duration = Duration::from_millis(500);
 
-pub(super) struct Courier {
+pub(super) struct VehicleClient {
     pub settings: Arc<FleetSettings>,
     pub clock: Clock,
     /// From 0; the vehicle's number is one more.
@@ -40,7 +40,7 @@ pub(super) struct Courier {
 
 /// What one vehicle did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct CourierReport {
+pub(super) struct VehicleReport {
     pub place: usize,
     pub last_sequence: u64,
     pub readings_made: u64,
@@ -49,14 +49,14 @@ pub(super) struct CourierReport {
 }
 
 struct Journey {
-    courier: Courier,
+    client: VehicleClient,
     outbox: Outbox,
     next_index: u64,
     faults: Option<Vec<BoundFault>>,
     history_told: bool,
     /// Set once the vehicle stops measuring: until then it waits for what is still unacknowledged.
     deadline: Option<Instant>,
-    report: CourierReport,
+    report: VehicleReport,
 }
 
 enum Ended {
@@ -64,11 +64,11 @@ enum Ended {
     Lost,
 }
 
-impl Courier {
-    pub(super) async fn run(self) -> CourierReport {
-        let report = CourierReport { place: self.place, ..CourierReport::default() };
+impl VehicleClient {
+    pub(super) async fn run(self) -> VehicleReport {
+        let report = VehicleReport { place: self.place, ..VehicleReport::default() };
         let mut journey = Journey {
-            courier: self,
+            client: self,
             outbox: Outbox::default(),
             next_index: 0,
             faults: None,
@@ -84,7 +84,7 @@ impl Courier {
             journey.report.readings_unacknowledged += publish.reading_count();
         }
         if journey.next_index > 0 {
-            journey.report.last_sequence = journey.courier.settings.first_sequence + journey.next_index - 1;
+            journey.report.last_sequence = journey.client.settings.first_sequence + journey.next_index - 1;
         }
         journey.report
     }
@@ -115,8 +115,8 @@ impl Journey {
                     Err(_) => break Ended::Lost,
                 },
                 () = sleep_until(due), if connected && self.has_room() => {}
-                () = stopped(&mut self.courier.stop), if self.deadline.is_none() => {
-                    self.deadline = Some(Instant::now() + self.courier.settings.drain_max);
+                () = stopped(&mut self.client.stop), if self.deadline.is_none() => {
+                    self.deadline = Some(Instant::now() + self.client.settings.drain_max);
                 }
                 () = sleep_until(self.deadline.unwrap_or(due)), if self.deadline.is_some() => {}
             }
@@ -133,9 +133,9 @@ impl Journey {
     }
 
     fn client(&self) -> (AsyncClient, EventLoop) {
-        let settings = &self.courier.settings;
+        let settings = &self.client.settings;
         let broker = settings.broker;
-        let mut options = MqttOptions::new(&self.courier.device, broker.ip().to_string(), broker.port());
+        let mut options = MqttOptions::new(&self.client.device, broker.ip().to_string(), broker.port());
         options.set_keep_alive(Duration::from_secs(30)).set_inflight(settings.window);
         options.set_max_packet_size(64 * 1024, 1024 * 1024);
         // The channel takes all that the outbox can hold, so handing over never waits.
@@ -147,21 +147,21 @@ impl Journey {
     }
 
     fn has_room(&self) -> bool {
-        self.deadline.is_none() && self.outbox.len() < usize::from(self.courier.settings.window)
+        self.deadline.is_none() && self.outbox.len() < usize::from(self.client.settings.window)
     }
 
     fn next_due(&self) -> Instant {
-        self.courier.clock.instant_of(self.courier.timeline.measured_at_ms(self.next_index))
+        self.client.clock.instant_of(self.client.timeline.measured_at_ms(self.next_index))
     }
 
     /// Puts what is due into the outbox, as far as there is room.
     fn measure(&mut self) {
         while self.has_room() {
-            let due = self.courier.timeline.measured_by(self.courier.clock.now_ms()).saturating_sub(self.next_index);
+            let due = self.client.timeline.measured_by(self.client.clock.now_ms()).saturating_sub(self.next_index);
             if due == 0 {
                 break;
             }
-            let count = due.min(self.courier.settings.samples_per_publish_max.into());
+            let count = due.min(self.client.settings.samples_per_publish_max.into());
             let samples: Vec<_> = (self.next_index..self.next_index + count).map(|index| self.sample(index)).collect();
             self.next_index += count;
             self.enqueue(samples);
@@ -170,21 +170,21 @@ impl Journey {
     }
 
     fn sample(&mut self, index: u64) -> Sample {
-        let courier = &self.courier;
-        let faults = match (&self.faults, *courier.live_start.borrow()) {
+        let client = &self.client;
+        let faults = match (&self.faults, *client.live_start.borrow()) {
             (None, Some(live_start_ms)) => {
-                let own = courier.settings.faults.iter().filter(|fault| fault.device == courier.device);
-                let bind = |fault: &Fault| BoundFault::new(fault, live_start_ms, courier.timeline);
+                let own = client.settings.faults.iter().filter(|fault| fault.device == client.device);
+                let bind = |fault: &Fault| BoundFault::new(fault, live_start_ms, client.timeline);
                 self.faults.insert(own.map(bind).collect())
             }
             (Some(faults), _) => faults,
             (None, None) => &[][..],
         };
         Sample {
-            measured_at_ms: courier.timeline.measured_at_ms(index),
-            sequence: courier.settings.first_sequence + index,
-            values: Metric::ALL.map(|metric| reported_value(&courier.vehicle, faults, metric, index)),
-            road: courier.vehicle.road(index),
+            measured_at_ms: client.timeline.measured_at_ms(index),
+            sequence: client.settings.first_sequence + index,
+            values: Metric::ALL.map(|metric| reported_value(&client.vehicle, faults, metric, index)),
+            road: client.vehicle.road(index),
         }
     }
 
@@ -195,9 +195,9 @@ impl Journey {
             return;
         }
         self.report.readings_made += samples.iter().map(|sample| sample.reading_count() as u64).sum::<u64>();
-        let settings = &self.courier.settings;
+        let settings = &self.client.settings;
         let last_index = self.next_index - 1;
-        let device_topic = format!("vehicles/{}", self.courier.device);
+        let device_topic = format!("vehicles/{}", self.client.device);
         let carried = |only: Option<Metric>| {
             let has = |sample: &Sample, metric: Metric| {
                 sample.values[metric.index()].is_some() && only.is_none_or(|only| only == metric)
@@ -222,7 +222,7 @@ impl Journey {
     }
 
     async fn hand_over(&mut self, client: &AsyncClient) {
-        let qos = self.courier.settings.qos.into();
+        let qos = self.client.settings.qos.into();
         while let Some(publish) = self.outbox.hand_next() {
             let handed = client.publish_bytes(publish.topic.as_str(), qos, false, publish.payload.clone()).await;
             handed.expect("the event loop, which holds the other end, is alive");
@@ -233,14 +233,14 @@ impl Journey {
         match event {
             Event::Outgoing(Outgoing::Publish(packet_id)) => {
                 self.outbox.sent(*packet_id);
-                if self.courier.settings.qos == Qos::AtMostOnce {
+                if self.client.settings.qos == Qos::AtMostOnce {
                     // Nothing will acknowledge it: sent is all there is, and the ledger does not count it.
                     self.outbox.acknowledged(*packet_id);
                 }
             }
             Event::Incoming(Packet::PubAck(ack)) => {
                 if let Some(publish) = self.outbox.acknowledged(ack.pkid) {
-                    self.courier.ledger.note(self.courier.place, &publish.readings);
+                    self.client.ledger.note(self.client.place, &publish.readings);
                 }
             }
             _ => return,
@@ -249,20 +249,20 @@ impl Journey {
     }
 
     fn tell_history(&mut self) {
-        let end = self.courier.history_end;
+        let end = self.client.history_end;
         // Acknowledgements come in order, and entries are kept oldest first.
         let delivered = self.next_index >= end && self.outbox.oldest().is_none_or(|oldest| oldest.last_index >= end);
         if delivered && !self.history_told {
             self.history_told = true;
             // The channel has a place for every vehicle; a coordinator that left no longer asks.
-            let _ = self.courier.history_done.try_send(());
+            let _ = self.client.history_done.try_send(());
         }
     }
 
     fn tell(&self, event: impl FnOnce(String) -> FleetEvent) {
-        if let Some(events) = &self.courier.events {
+        if let Some(events) = &self.client.events {
             // Connections are told as far as the listener keeps up; a vehicle does not wait for it.
-            let _ = events.try_send(event(self.courier.device.clone()));
+            let _ = events.try_send(event(self.client.device.clone()));
         }
     }
 }

@@ -15,9 +15,22 @@ use crate::disk;
 /// Damaged stores kept; the oldest goes when another one comes.
 const KEPT_MAX: usize = 3;
 
+const FOLDER: &str = "set-aside";
+/// As version 0.1 called it.
+const FOLDER_BEFORE: &str = "quarantine";
+
+/// What version 0.1 set aside is where it is looked for now.
+pub fn rename_former_folder(store: &Path) -> io::Result<()> {
+    let folder = folder_of(store);
+    match fs::rename(folder.with_file_name(FOLDER_BEFORE), &folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Within the state folder.
 pub fn folder_of(store: &Path) -> PathBuf {
-    store.parent().unwrap_or(Path::new(".")).join("quarantine")
+    store.parent().unwrap_or(Path::new(".")).join(FOLDER)
 }
 
 /// Names of the damaged stores that are kept, oldest first.
@@ -30,11 +43,11 @@ pub fn kept(store: &Path) -> Vec<String> {
 }
 
 /// Moves the store with its log into a folder of its own, named by the time. Nobody may have it open for writing.
-pub fn set_aside(store: &Path) -> io::Result<String> {
-    let quarantine = folder_of(store);
+pub fn move_store(store: &Path) -> io::Result<String> {
+    let all = folder_of(store);
     let mut kept = kept(store);
     while kept.len() >= KEPT_MAX {
-        fs::remove_dir_all(quarantine.join(kept.remove(0)))?;
+        fs::remove_dir_all(all.join(kept.remove(0)))?;
     }
     let mut at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     if let Some(newest) = kept.last().and_then(|newest| newest.parse::<u128>().ok()) {
@@ -42,7 +55,7 @@ pub fn set_aside(store: &Path) -> io::Result<String> {
     }
     // As many digits for any time to come, so that names sort.
     let name = format!("{at_ms:014}");
-    let folder = quarantine.join(&name);
+    let folder = all.join(&name);
     fs::create_dir_all(&folder)?;
     // The index of the log is made anew from the log.
     let _ = fs::remove_file(with_suffix(store, "-shm"));
@@ -57,7 +70,7 @@ pub fn set_aside(store: &Path) -> io::Result<String> {
         }
     }
     disk::sync_folder(&folder)?;
-    disk::sync_folder(&quarantine)?;
+    disk::sync_folder(&all)?;
     disk::sync_folder(store.parent().unwrap_or(Path::new(".")))?;
     Ok(name)
 }
@@ -110,7 +123,7 @@ pub struct Head {
     totals: Vec<(String, i64)>,
     alerts: Vec<(String, String, String, Vec<u8>)>,
     snapshot: Vec<(i64, i64, Vec<u8>)>,
-    quarantine: Vec<(i64, String, String, Vec<u8>)>,
+    rejected_samples: Vec<(i64, String, String, Vec<u8>)>,
     dead_letters: Vec<(String, String, i64, String, Vec<u8>)>,
     salvage: Vec<(String, String, i64, bool)>,
 }
@@ -142,9 +155,11 @@ impl Head {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             }),
             snapshot,
-            quarantine: rows(&db, "SELECT received_ms, reason, topic, sample FROM quarantine ORDER BY id", |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-            }),
+            rejected_samples: rows(
+                &db,
+                "SELECT received_ms, reason, topic, sample FROM quarantine ORDER BY id",
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            ),
             dead_letters: rows(&db, "SELECT sink, stream, seq, reason, line FROM dead_letter ORDER BY id", |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
             }),
@@ -167,7 +182,7 @@ impl Head {
             db.prepare_cached("INSERT INTO snapshot(chunk, seq, state) VALUES (?1, ?2, ?3)")?
                 .execute(params![chunk, seq, state])?;
         }
-        for (received_ms, reason, topic, sample) in &self.quarantine {
+        for (received_ms, reason, topic, sample) in &self.rejected_samples {
             db.prepare_cached("INSERT INTO quarantine(received_ms, reason, topic, sample) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![received_ms, reason, topic, sample])?;
         }
@@ -188,4 +203,20 @@ fn rows<T>(db: &Connection, sql: &str, read: impl Fn(&Row<'_>) -> rusqlite::Resu
     let Ok(mut select) = db.prepare(sql) else { return Vec::new() };
     let Ok(rows) = select.query_map([], read) else { return Vec::new() };
     rows.map_while(Result::ok).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_version_set_aside_is_found() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = store_path(folder.path());
+        rename_former_folder(&store).expect("nothing to do");
+        fs::create_dir_all(folder.path().join("quarantine/00000000000007")).expect("a folder");
+        assert_eq!(kept(&store), Vec::<String>::new());
+        rename_former_folder(&store).expect("renamed");
+        assert_eq!(kept(&store), ["00000000000007"]);
+    }
 }

@@ -35,7 +35,7 @@ pub struct Field {
 
 /// Fields of each top-level item, with dotted names; a bare value is an item with one field without a name.
 #[derive(Debug, Default)]
-pub struct Collected {
+pub struct FlatPayload {
     texts: String,
     fields: Vec<Field>,
     /// For each item, where its fields end.
@@ -45,7 +45,7 @@ pub struct Collected {
     fault: Option<&'static str>,
 }
 
-impl Collected {
+impl FlatPayload {
     pub fn items(&self) -> impl Iterator<Item = &[Field]> {
         let mut start = 0;
         self.item_ends.iter().map(move |end| {
@@ -101,15 +101,15 @@ impl Collected {
     }
 }
 
-/// Fills `collected`, or says in one word why it cannot be.
-pub fn collect(payload: &[u8], format: Format, collected: &mut Collected) -> Result<(), &'static str> {
-    collected.clear();
+/// Fills `flat`, or says in one word why it cannot be.
+pub fn flatten(payload: &[u8], format: Format, flat: &mut FlatPayload) -> Result<(), &'static str> {
+    flat.clear();
     if payload.is_empty() {
         return Err("empty");
     }
     if let Some(number) = bare_non_finite(payload).filter(|_| format != Format::Cbor) {
-        collected.fields.push(Field { name_start: 0, name_end: 0, value: Value::Number(number) });
-        collected.end_item();
+        flat.fields.push(Field { name_start: 0, name_end: 0, value: Value::Number(number) });
+        flat.end_item();
         return Ok(());
     }
     let json = match format {
@@ -119,14 +119,14 @@ pub fn collect(payload: &[u8], format: Format, collected: &mut Collected) -> Res
     };
     if json {
         let mut deserializer = serde_json::Deserializer::from_slice(payload);
-        let place = Place { collected, depth: 0, in_list: false };
+        let place = Place { flat, depth: 0, in_list: false };
         let result = place.deserialize(&mut deserializer).and_then(|()| deserializer.end());
-        result.map_err(|_| collected.fault.unwrap_or("not_json"))
+        result.map_err(|_| flat.fault.unwrap_or("not_json"))
     } else {
         let unread = if format == Format::Auto && is_plain_text(payload) { "not_json" } else { "not_cbor" };
         let mut rest = payload;
-        *collected = ciborium::from_reader(&mut rest).map_err(|_| unread)?;
-        match collected.fault {
+        *flat = ciborium::from_reader(&mut rest).map_err(|_| unread)?;
+        match flat.fault {
             Some(fault) => Err(fault),
             None if rest.is_empty() => Ok(()),
             None => Err(unread),
@@ -152,29 +152,29 @@ fn begins_json(byte: u8) -> bool {
     matches!(byte, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b' ' | b'\n' | b'\r' | b'\t')
 }
 
-/// ciborium hands out its deserializer only to types, so the collection is one.
-impl<'de> de::Deserialize<'de> for Collected {
+/// ciborium hands out its deserializer only to types, so the flat payload is one.
+impl<'de> de::Deserialize<'de> for FlatPayload {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut collected = Collected::default();
-        let place = Place { collected: &mut collected, depth: 0, in_list: false };
+        let mut flat = FlatPayload::default();
+        let place = Place { flat: &mut flat, depth: 0, in_list: false };
         match place.deserialize(deserializer) {
-            Err(error) if collected.fault.is_none() => Err(error),
+            Err(error) if flat.fault.is_none() => Err(error),
             // A fault of ours is told by its name, not by the library's error.
-            _ => Ok(collected),
+            _ => Ok(flat),
         }
     }
 }
 
 /// Where the visitor is: at the top (depth 0), in the list at the top, or somewhere in an item.
 struct Place<'a> {
-    collected: &'a mut Collected,
+    flat: &'a mut FlatPayload,
     depth: usize,
     in_list: bool,
 }
 
 impl Place<'_> {
     fn scalar<E: de::Error>(self, value: Value) -> Result<(), E> {
-        self.collected.add(value)?;
+        self.flat.add(value)?;
         self.end();
         Ok(())
     }
@@ -182,7 +182,7 @@ impl Place<'_> {
     /// At the top, or in the list there, a value is an item of its own.
     fn end(self) {
         if self.depth == 0 {
-            self.collected.end_item();
+            self.flat.end_item();
         }
     }
 
@@ -190,19 +190,19 @@ impl Place<'_> {
     /// be copied for each of them.
     fn enter<T, E: de::Error>(&mut self, name: &str, read: impl FnOnce(Place<'_>) -> Result<T, E>) -> Result<T, E> {
         if self.depth == DEPTH_MAX {
-            return Err(self.collected.fail("too_deep"));
+            return Err(self.flat.fail("too_deep"));
         }
-        let parent_len = self.collected.path.len();
+        let parent_len = self.flat.path.len();
         if parent_len > 0 {
-            self.collected.path.push('.');
+            self.flat.path.push('.');
         }
-        if self.collected.path.len() + name.len() > NAME_BYTES_MAX {
-            return Err(self.collected.fail("name_too_long"));
+        if self.flat.path.len() + name.len() > NAME_BYTES_MAX {
+            return Err(self.flat.fail("name_too_long"));
         }
-        self.collected.path.push_str(name);
-        let place = Place { collected: self.collected, depth: self.depth + 1, in_list: false };
+        self.flat.path.push_str(name);
+        let place = Place { flat: self.flat, depth: self.depth + 1, in_list: false };
         let result = read(place);
-        self.collected.path.truncate(parent_len);
+        self.flat.path.truncate(parent_len);
         result
     }
 }
@@ -247,7 +247,7 @@ impl<'de> Visitor<'de> for Place<'_> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
-        self.collected.add_text(text)?;
+        self.flat.add_text(text)?;
         self.end();
         Ok(())
     }
@@ -277,11 +277,11 @@ impl<'de> Visitor<'de> for Place<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
         if self.in_list {
-            return Err(self.collected.fail("nested_array"));
+            return Err(self.flat.fail("nested_array"));
         }
         if self.depth == 0 {
             loop {
-                let place = Place { collected: self.collected, depth: 0, in_list: true };
+                let place = Place { flat: self.flat, depth: 0, in_list: true };
                 if list.next_element_seed(place)?.is_none() {
                     return Ok(());
                 }
@@ -356,10 +356,10 @@ impl<'de> Visitor<'de> for Name {
 mod tests {
     use super::*;
 
-    fn bytes_held(collected: &Collected) -> usize {
-        collected.texts.capacity()
-            + collected.fields.capacity() * size_of::<Field>()
-            + collected.item_ends.capacity() * size_of::<usize>()
+    fn bytes_held(flat: &FlatPayload) -> usize {
+        flat.texts.capacity()
+            + flat.fields.capacity() * size_of::<Field>()
+            + flat.item_ends.capacity() * size_of::<usize>()
     }
 
     fn cbor(start: &[u8], repeated: &[u8], times: usize) -> Vec<u8> {
@@ -389,12 +389,12 @@ mod tests {
             cbor(&[0xbf], &[0x60, 1], PACKET / 2),
             cbor(&[0x9f], &[1], PACKET),
         ];
-        let mut collected = Collected::default();
+        let mut flat = FlatPayload::default();
         for payload in json.iter().map(|text| text.as_bytes()).chain(length_lies.iter().map(Vec::as_slice)) {
-            let _ = collect(payload, Format::Auto, &mut collected);
-            assert!(bytes_held(&collected) < 8 << 20, "{} for {:?}", bytes_held(&collected), &payload[..12]);
+            let _ = flatten(payload, Format::Auto, &mut flat);
+            assert!(bytes_held(&flat) < 8 << 20, "{} for {:?}", bytes_held(&flat), &payload[..12]);
         }
-        collect(b"1", Format::Auto, &mut collected).expect("a number");
-        assert!(bytes_held(&collected) <= 4 * KEPT_BYTES_MAX, "given back");
+        flatten(b"1", Format::Auto, &mut flat).expect("a number");
+        assert!(bytes_held(&flat) <= 4 * KEPT_BYTES_MAX, "given back");
     }
 }
