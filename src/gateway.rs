@@ -41,6 +41,8 @@ use crate::pipeline::announce;
 use crate::pipeline::{
     self, CommitPacing, CommittedSequences, Message, StoreBeats, StoreCounters, StoreParts, StoreThreads, Unstorable,
 };
+use crate::sinks::kind::SinkSettings;
+use crate::sinks::start::{SinkParts, SinkThread, StartError};
 use crate::sinks::status::Link;
 use crate::store::lock::{FolderLock, LockError};
 use crate::store::opening::{self, Opened};
@@ -49,11 +51,6 @@ use crate::store::recovery::Recovered;
 use crate::store::retention::Capacity;
 use crate::store::schema::{OpenError, Synchronous, store_path};
 use crate::store::writer::{Writer, WriterSettings};
-
-mod sinks;
-
-pub use sinks::{SinkKind, SinkSettings};
-use sinks::{SinkParts, SinkThread};
 
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
@@ -93,10 +90,7 @@ pub enum GatewayError {
         address: SocketAddr,
         source: std::io::Error,
     },
-    Archive {
-        folder: PathBuf,
-        source: std::io::Error,
-    },
+    Sink(StartError),
     /// What the operating system did not let us do: a verb and its object.
     System {
         tried: Cow<'static, str>,
@@ -125,9 +119,7 @@ impl fmt::Display for GatewayError {
             GatewayError::Listen { what, address, source, .. } => {
                 write!(f, "cannot listen for {what} on {address}: {source}")
             }
-            GatewayError::Archive { folder, source } => {
-                write!(f, "cannot use the archive {}: {source}", folder.display())
-            }
+            GatewayError::Sink(error) => error.fmt(f),
             GatewayError::System { tried, source } => write!(f, "cannot {tried}: {source}"),
             GatewayError::RouterDead => f.write_str("the router of local subscriptions has ended"),
             GatewayError::Ended { thread } => write!(f, "the {thread} thread has ended unexpectedly"),
@@ -381,15 +373,18 @@ fn start(
     let heartbeat = Heartbeat::default();
     let beats = StoreBeats { pipeline: heartbeat.beat("pipeline"), committer: heartbeat.beat("committer") };
     let mut parts = SinkParts {
-        settings,
+        gateway_id: &settings.gateway_id,
         store: &path,
+        vfs: settings.vfs.as_deref(),
+        grace: settings.grace,
         writer: &mut writer,
         committed: &committed,
         link: &link,
         pipeline: &pipeline,
         heartbeat: &heartbeat,
     };
-    let sinks = settings.sinks.iter().map(|sink| parts.start(sink)).collect::<Result<Vec<_>, _>>()?;
+    let sinks = settings.sinks.iter().map(|sink| sink.sink.start(&mut parts.starting(&sink.name, sink.kind)));
+    let sinks = sinks.collect::<Result<Vec<_>, _>>().map_err(GatewayError::Sink)?;
     warn_of_left_sinks(&writer).map_err(GatewayError::Sqlite)?;
     if recovered.series > 0 || recovered.replayed > 0 {
         let Recovered { series, replayed, alerts } = &recovered;

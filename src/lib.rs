@@ -5,6 +5,7 @@ pub mod core;
 pub mod gateway;
 pub mod handoff;
 pub mod ingest;
+pub mod keys;
 pub mod mqtt;
 pub mod pipeline;
 pub mod sinks;

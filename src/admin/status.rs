@@ -15,18 +15,9 @@ use crate::heartbeat::Watcher;
 use crate::ingest::{self, ClockState};
 use crate::mqtt::{EdgeCounters, Phase};
 use crate::pipeline::StoreCounters;
-use crate::sinks::status::ForwardStatus;
+use crate::sinks::status::SinkSource;
 use crate::store::cursors::EXPIRED_WITH_SINK;
 use crate::store::reader::Reader;
-
-/// A (sink, stream) and what its forwarder shows.
-#[derive(Clone, Debug)]
-pub struct SinkSource {
-    pub sink: String,
-    pub stream: Stream,
-    pub kind: &'static str,
-    pub status: Arc<ForwardStatus>,
-}
 
 /// Where the numbers come from.
 #[derive(Debug)]

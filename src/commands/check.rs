@@ -12,15 +12,14 @@ use super::Exit;
 use super::configuration::ConfigArguments;
 use crate::admin::ledger::{self, LedgerLine, StoreView};
 use crate::config::Configuration;
-use crate::config::units::{approximate_size, format_duration};
 use crate::core::detection::detectors::limit::Bounds;
 use crate::core::detection::detectors::profile::Rule;
 use crate::core::identity::Stream;
 use crate::descriptors::Room;
-use crate::gateway::{SinkKind, SinkSettings};
 use crate::ingest::Ingest;
+use crate::keys::units::{approximate_size, format_duration};
 use crate::mqtt::Unrouted;
-use crate::sinks::kinesis::credentials;
+use crate::sinks::kind::SinkSettings;
 use crate::store::retention::{Capacity, WhenFull};
 use crate::store::schema::{self, OpenError, store_path};
 
@@ -124,7 +123,7 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
         row("profiles", profile(rule));
     }
     for one in &configuration.sinks {
-        row("sinks", sink(one));
+        row("sinks", format!("{}: {}", one.name, one.sink.describe()));
     }
     for warning in warnings(configuration, &capacity, view.as_ref()) {
         row("notes", warning);
@@ -200,37 +199,16 @@ fn profile(rule: &Rule) -> String {
     format!("{}: like {}, gap {}, stuck {}", words.join(" "), profile.name, on(profile.gap), on(profile.stuck))
 }
 
-fn sink(sink: &SinkSettings) -> String {
-    let name = &sink.name;
-    match &sink.kind {
-        SinkKind::Archive { folder, bytes_max, rotate_after, .. } => format!(
-            "{name}: files in {}, a new one every {}, at most {}",
-            folder.display(),
-            format_duration(*rotate_after),
-            approximate_size(*bytes_max)
-        ),
-        SinkKind::Kinesis { connection, raw, anomalies, .. } => {
-            let region = connection.region.as_deref().unwrap_or("the region of AWS_REGION or the AWS profile");
-            let endpoint = connection.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
-            let stream =
-                |name: &Option<String>| name.as_ref().map_or("no stream".to_owned(), |name| format!("stream {name}"));
-            format!(
-                "{name}: Kinesis in {region}{endpoint}, readings to {}, anomalies to {}",
-                stream(raw),
-                stream(anomalies)
-            )
-        }
-    }
-}
-
 /// What is allowed and may still surprise.
 fn warnings(configuration: &Configuration, capacity: &Capacity, view: Option<&StoreView>) -> Vec<String> {
     let room = Room::look(configuration.sinks.len());
     let shortage = room.ok().and_then(|room| room.shortage(configuration.edge.connections_max));
     let mut warnings: Vec<String> = shortage.into_iter().collect();
-    let is_kinesis = |sink: &SinkSettings| matches!(sink.kind, SinkKind::Kinesis { .. });
-    if configuration.sinks.iter().any(is_kinesis) && !credentials::is_any_configured() {
-        warnings.push(credentials::REMEDY.to_owned());
+    for note in configuration.sinks.iter().flat_map(|sink| sink.sink.notes()) {
+        // Several sinks may lack the same.
+        if !warnings.contains(&note) {
+            warnings.push(note);
+        }
     }
     if !configuration.has_archive() {
         warnings.push(SinkSettings::NO_ARCHIVE.to_owned());

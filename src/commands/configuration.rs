@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::config::host::Host;
-use crate::config::problem::Problems;
 use crate::config::{Argument, Configuration, Sources};
+use crate::keys::problem::Problems;
 
 #[derive(Debug, Args)]
 pub struct ConfigArguments {

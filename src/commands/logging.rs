@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::config::problem::Problems;
+use crate::keys::problem::Problems;
 
 /// Directives such as `outrider::mqtt=debug`, for whoever looks for something in particular.
 const VARIABLE: &str = "OUTRIDER_LOG";

@@ -12,8 +12,9 @@ use super::configuration::ConfigArguments;
 use super::logging::LogArguments;
 use super::{Exit, port_holder};
 use crate::config::Configuration;
-use crate::gateway::{self, GatewayError, GatewaySettings, Ready, SinkSettings};
+use crate::gateway::{self, GatewayError, GatewaySettings, Ready};
 use crate::mqtt;
+use crate::sinks::kind::SinkSettings;
 use crate::sinks::status::Link;
 use crate::store::lock::LockError;
 

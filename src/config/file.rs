@@ -2,14 +2,18 @@
 
 use std::fmt::Write;
 
-use super::reference::{Fallback, Form, Group, KEYS, Key};
 use super::*;
+use crate::keys::key::{Fallback, Form, Group, Key};
+use crate::sinks::kind::SinkKind;
+use crate::sinks::registry;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/outrider.toml");
 const MINIMAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.toml");
 /// Set it to have the file written anew.
 const WRITE_VARIABLE: &str = "OUTRIDER_WRITE_CONFIG";
 const WIDTH: usize = 100;
+/// A kind that only tests have.
+const TEST_SINK: &str = "nothing";
 
 const HEAD: &str = "\
 Every key of Outrider's configuration: what it is for, what it takes, and what holds without it.
@@ -36,7 +40,7 @@ Where records go. Without any [[sink]] they go to files on this machine, by an a
 has a place of its own in the store, which keeps what one of them has not taken.";
 
 /// In the order of the file, with what is to be said first.
-const PARTS: [(Group, &str); 12] = [
+const PARTS: [(Group, &str); 10] = [
     (Group::Gateway, ""),
     (Group::Store, ""),
     (Group::Mqtt, ""),
@@ -47,27 +51,40 @@ const PARTS: [(Group, &str); 12] = [
     (Group::Route, ROUTE),
     (Group::Limit, LIMIT),
     (Group::Profile, PROFILE),
-    (Group::SinkArchive, SINK),
-    (Group::SinkKinesis, ""),
 ];
+
+/// All of them, the kinds of sinks last.
+fn parts() -> Vec<(Group, &'static str)> {
+    let abouts = std::iter::once(SINK).chain(std::iter::repeat(""));
+    let sinks = documented().map(|kind| Group::SinkOf(kind.name)).zip(abouts);
+    PARTS.into_iter().chain(sinks).collect()
+}
+
+/// The kinds of sinks that are there outside tests.
+fn documented() -> impl Iterator<Item = &'static SinkKind> {
+    registry::KINDS.iter().copied().filter(|kind| kind.name != TEST_SINK)
+}
+
+fn documented_keys() -> impl Iterator<Item = &'static Key> {
+    reference::all().iter().copied().filter(|key| key.group != Group::SinkOf(TEST_SINK))
+}
 
 fn rendered() -> String {
     let mut file = String::new();
     comment(&mut file, HEAD);
-    for (group, about) in PARTS {
+    for (group, about) in parts() {
         let name = group.section();
         file.push('\n');
         if !about.is_empty() {
             comment(&mut file, about);
         }
-        match reference::section(name) {
+        match crate::keys::key::section(name) {
             Some((_, Form::Single)) => writeln!(file, "[{name}]"),
             _ => writeln!(file, "#[[{name}]]"),
         }
         .expect("a text");
         let sink = match group {
-            Group::SinkArchive => Some(["files", "archive"]),
-            Group::SinkKinesis => Some(["cloud", "kinesis"]),
+            Group::SinkOf(name) => documented().find(|kind| kind.name == name).map(|kind| [kind.example, kind.name]),
             _ => None,
         };
         for (key, value) in keys(Group::Sink).zip(sink.into_iter().flatten()) {
@@ -81,7 +98,7 @@ fn rendered() -> String {
 }
 
 fn keys(group: Group) -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(move |key| key.group == group)
+    documented_keys().filter(move |key| key.group == group)
 }
 
 fn shown_value(key: &Key) -> &'static str {
@@ -97,7 +114,7 @@ fn describe(file: &mut String, key: &Key, value: &str) {
         Fallback::Required { .. } => "Required".to_owned(),
         Fallback::Otherwise { meaning, .. } => format!("Without it: {meaning}"),
     };
-    let kind = key.kind.to_string();
+    let kind = key.kind.to_string().replace(&format!(", \"{TEST_SINK}\""), "");
     let (first, rest) = kind.split_at(1);
     file.push('\n');
     comment(file, key.about);
@@ -143,8 +160,8 @@ fn the_file_says_what_the_table_of_keys_says() {
     }
     let file = std::fs::read_to_string(FILE).expect("the reference");
     assert_eq!(file, rendered, "with {WRITE_VARIABLE}=1 this test writes the file anew");
-    for key in KEYS {
-        assert!(key.group == Group::Sink || PARTS.iter().any(|(group, _)| *group == key.group), "{}", key.name);
+    for key in documented_keys() {
+        assert!(key.group == Group::Sink || parts().iter().any(|(group, _)| *group == key.group), "{}", key.name);
     }
 }
 
@@ -165,9 +182,13 @@ fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
     assert_eq!(format!("{:?}", all.store), format!("{:?}", built_in.store));
     assert_eq!((all.mqtt_listen, all.admin_listen), (built_in.mqtt_listen, built_in.admin_listen));
     assert_eq!((all.alerts, all.grace, all.gateway_id), (built_in.alerts, built_in.grace, built_in.gateway_id));
-    assert_eq!((all.routes.len(), all.sinks.len(), all.monitor.limits.iter().count()), (5, 2, 1));
+    assert_eq!((all.routes.len(), all.sinks.len(), all.monitor.limits.iter().count()), (5, documented().count(), 1));
     let known = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(known, KEYS.len() + keys(Group::Sink).count(), "the keys that all sinks have stand twice");
+    assert_eq!(
+        known,
+        documented_keys().count() + keys(Group::Sink).count() * (documented().count() - 1),
+        "the keys that all sinks have stand with each"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::raw::VARIABLE_PREFIX;
+use crate::keys::raw::VARIABLE_PREFIX;
 
 /// Where the configuration is looked for when no file is named.
 pub const SYSTEM_FILE: &str = "/etc/outrider/outrider.toml";

@@ -1,23 +1,17 @@
 //! The configuration: what the file, the variables and the arguments say, checked once and all at once.
 //!
 //! ```text
-//! file -> raw (sections of values, each with its line) -> section (each key by its kind) -> Configuration -> GatewaySettings
+//! file -> keys::raw (sections of values, each with its line) -> keys::section (each key by its kind) -> Configuration -> GatewaySettings
 //! ```
 //!
-//! [`mod@reference`] is the one table of keys, kinds, ranges and defaults; everything here asks it. Nothing is looked up behind the caller's
+//! [`mod@reference`] is the one table of keys, kinds, ranges and defaults, with those of each sink from its folder; everything here asks it. Nothing is looked up behind the caller's
 //! back: the machine's own names come in as a [`Host`], variables and arguments as [`Sources`].
 
 pub mod host;
-pub mod kind;
-pub mod problem;
-pub mod raw;
 pub mod reference;
-mod section;
 mod sections;
 mod settings;
 mod sinks;
-pub mod units;
-mod value;
 
 use std::fs::File;
 use std::io::Read;
@@ -27,15 +21,16 @@ use std::time::Duration;
 
 use crate::core::detection::alert::AlertTimes;
 use crate::core::detection::monitor::MonitorSettings;
-use crate::gateway::{SinkKind, SinkSettings};
 use crate::ingest::Route;
+use crate::keys::problem::{Origin, Problem, Problems};
+pub use crate::keys::raw::Argument;
+use crate::keys::raw::Document;
 use crate::mqtt::EdgeSettings;
 use crate::pipeline::CommitPacing;
+use crate::sinks::archive::sink::ArchiveSink;
+use crate::sinks::kind::SinkSettings;
 use crate::store::retention::WhenFull;
 use host::Host;
-use problem::{Origin, Problem, Problems};
-pub use raw::Argument;
-use raw::Document;
 
 /// A longer file is no configuration.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -94,7 +89,7 @@ pub struct StoreConfiguration {
 impl Configuration {
     /// Whether files are written on this machine.
     pub fn has_archive(&self) -> bool {
-        self.sinks.iter().any(|sink| matches!(sink.kind, SinkKind::Archive { .. }))
+        self.sinks.iter().any(|sink| ArchiveSink::of(sink).is_some())
     }
 
     pub fn load(sources: &Sources, host: &Host) -> Result<Configuration, Problems> {
@@ -120,7 +115,7 @@ impl Configuration {
     fn read(file: Option<(&Path, &str)>, sources: &Sources, host: &Host) -> Result<Configuration, Problems> {
         let mut problems = Problems::default();
         let mut document = match file {
-            Some((file, text)) => Document::parse(file, text, &mut problems),
+            Some((file, text)) => Document::parse(file, text, reference::all(), &mut problems),
             None => Document::default(),
         };
         document.apply_variables(&sources.variables, &mut problems);
@@ -149,7 +144,10 @@ fn read_file(file: &Path) -> Result<String, Problem> {
         .and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| problem(format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(problem(format!("larger than {}, which no configuration is", units::format_size(FILE_BYTES_MAX))));
+        return Err(problem(format!(
+            "larger than {}, which no configuration is",
+            crate::keys::units::format_size(FILE_BYTES_MAX)
+        )));
     }
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];

@@ -2,145 +2,27 @@
 //!
 //! The parser takes kinds, ranges and defaults from here and nowhere else, and `config/outrider.toml` is held against it by a test.
 
-use std::time::Duration;
+use std::sync::LazyLock;
 
-use super::kind::{Kind, Shape};
-use super::problem::near_miss;
-use super::units::{GIB, KIB, MIB};
-
-/// Whether a section stands once, `[store]`, or several times, `[[sink]]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    Single,
-    List,
-}
-
-pub const SECTIONS: [(&str, Form); 11] = [
-    ("gateway", Form::Single),
-    ("store", Form::Single),
-    ("mqtt", Form::Single),
-    ("admin", Form::Single),
-    ("ingest", Form::Single),
-    ("detection", Form::Single),
-    ("alert", Form::Single),
-    ("route", Form::List),
-    ("limit", Form::List),
-    ("profile", Form::List),
-    ("sink", Form::List),
-];
-
-/// Keys that stand together. The keys of a sink depend on its type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Group {
-    Gateway,
-    Store,
-    Mqtt,
-    Admin,
-    Ingest,
-    Detection,
-    Alert,
-    Route,
-    Limit,
-    Profile,
-    Sink,
-    SinkArchive,
-    SinkKinesis,
-}
-
-impl Group {
-    pub fn section(self) -> &'static str {
-        match self {
-            Group::Gateway => "gateway",
-            Group::Store => "store",
-            Group::Mqtt => "mqtt",
-            Group::Admin => "admin",
-            Group::Ingest => "ingest",
-            Group::Detection => "detection",
-            Group::Alert => "alert",
-            Group::Route => "route",
-            Group::Limit => "limit",
-            Group::Profile => "profile",
-            Group::Sink | Group::SinkArchive | Group::SinkKinesis => "sink",
-        }
-    }
-
-    /// As it is written in the file.
-    pub fn header(self) -> String {
-        let name = self.section();
-        match (self, section(name)) {
-            (Group::SinkArchive, _) => "[[sink]] of type \"archive\"".to_owned(),
-            (Group::SinkKinesis, _) => "[[sink]] of type \"kinesis\"".to_owned(),
-            (_, Some((_, Form::List))) => format!("[[{name}]]"),
-            _ => format!("[{name}]"),
-        }
-    }
-}
-
-/// What holds when a key is not there.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Fallback {
-    /// This, as it would be written in the file.
-    Literal(&'static str),
-    /// A problem; `example` is what could stand there.
-    Required { example: &'static str },
-    /// Something that is no literal, put in words.
-    Otherwise { meaning: &'static str, example: &'static str },
-}
-
-#[derive(Debug)]
-pub struct Key {
-    pub group: Group,
-    pub name: &'static str,
-    pub kind: Kind,
-    pub fallback: Fallback,
-    pub about: &'static str,
-}
-
-pub fn section(name: &str) -> Option<(&'static str, Form)> {
-    SECTIONS.iter().copied().find(|(known, _)| *known == name)
-}
-
-/// Panics on a key that is not in the table: a fault of the program that the first test finds.
-pub fn key(group: Group, name: &str) -> &'static Key {
-    KEYS.iter().find(|key| key.group == group && key.name == name).expect("the parser asks for keys of the table only")
-}
-
-pub fn near_key(name: &str) -> Option<&'static Key> {
-    let meant = near_miss(name, KEYS.iter().map(|key| key.name))?;
-    KEYS.iter().find(|key| key.name == meant)
-}
-
-const fn size(min: u64, max: u64) -> Kind {
-    Kind::Size { min, max, auto: false }
-}
-
-const fn size_or_auto(min: u64, max: u64) -> Kind {
-    Kind::Size { min, max, auto: true }
-}
-
-const fn seconds(min: u64, max: u64) -> Kind {
-    milliseconds(min * 1000, max * 1000)
-}
-
-const fn milliseconds(min: u64, max: u64) -> Kind {
-    Kind::Duration { min: Duration::from_millis(min), max: Duration::from_millis(max) }
-}
-
-const fn count(min: u64, max: u64) -> Kind {
-    Kind::Integer { min, max }
-}
-
-const fn key_of(group: Group, name: &'static str, kind: Kind, fallback: Fallback, about: &'static str) -> Key {
-    Key { group, name, kind, fallback, about }
-}
+use crate::keys::key::{Fallback, Group, Key, count, key_of, milliseconds, seconds, size, size_or_auto};
+use crate::keys::kind::{Kind, Shape};
+use crate::keys::units::{GIB, KIB, MIB};
+use crate::sinks::registry;
 
 use Fallback::{Literal, Otherwise, Required};
 
 /// As [`crate::core::detection::detectors::profile`] has them, which a test holds it to.
 const PROFILE_NAMES: &[&str] = &["off", "temperature", "slow", "driven", "generic", "plant"];
 
+/// All keys: the table's, and those of each type of sink.
+pub fn all() -> &'static [&'static Key] {
+    static ALL: LazyLock<Vec<&'static Key>> =
+        LazyLock::new(|| KEYS.iter().chain(registry::KINDS.iter().flat_map(|kind| kind.keys)).collect());
+    &ALL
+}
+
 #[rustfmt::skip]
-pub const KEYS: &[Key] = &[
+const KEYS: &[Key] = &[
     key_of(Group::Gateway, "id", Kind::Text(Shape::GatewayId), Literal("\"{hostname}-{machine_id_short}\""),
         "Names this gateway in every record; {machine_id_short} is the first 8 characters of {machine_id}."),
     key_of(Group::Gateway, "shutdown_grace", seconds(0, 600), Literal("\"10s\""),
@@ -273,49 +155,6 @@ pub const KEYS: &[Key] = &[
 
     key_of(Group::Sink, "name", Kind::Text(Shape::SinkName), Required { example: "\"cloud\"" },
         "Its progress is stored under this name: under a new one, everything that is still held is sent again."),
-    key_of(Group::Sink, "type", Kind::Choice(&["archive", "kinesis"]), Required { example: "\"kinesis\"" },
-        "Where records go: files on this machine, or Amazon Kinesis Data Streams."),
-
-    key_of(Group::SinkArchive, "path", Kind::Text(Shape::Path),
-        Otherwise { meaning: "the folder archive in the state folder", example: "\"/var/lib/outrider/archive\"" },
-        "The folder of the files."),
-    key_of(Group::SinkArchive, "size_max", size(MIB, 1024 * GIB), Literal("\"2GiB\""),
-        "What the files may take; the oldest closed one goes first, counted."),
-    key_of(Group::SinkArchive, "free_percent_min", count(0, 90), Literal("10"),
-        "Per cent of the disk that stay free; the oldest closed file goes first, counted."),
-    key_of(Group::SinkArchive, "rotate_after", seconds(1, 3600), Literal("\"60s\""),
-        "A file is closed at this age."),
-    key_of(Group::SinkArchive, "rotate_size", size(64 * KIB, GIB), Literal("\"16MiB\""),
-        "A file is closed at this size."),
-
-    key_of(Group::SinkKinesis, "region", Kind::Text(Shape::Region),
-        Otherwise { meaning: "AWS_REGION, else the AWS profile's", example: "\"eu-central-1\"" },
-        "The AWS region of the streams."),
-    key_of(Group::SinkKinesis, "endpoint", Kind::Text(Shape::Endpoint),
-        Otherwise { meaning: "AWS_ENDPOINT_URL, else the region's own", example: "\"http://127.0.0.1:4568\"" },
-        "The address of the service, for emulators and private links."),
-    key_of(Group::SinkKinesis, "raw", Kind::Text(Shape::StreamName),
-        Otherwise { meaning: "not sent; one of raw and anomalies has to be there", example: "\"telemetry-raw\"" },
-        "The stream that takes every reading."),
-    key_of(Group::SinkKinesis, "anomalies", Kind::Text(Shape::StreamName),
-        Otherwise { meaning: "not sent; one of raw and anomalies has to be there", example: "\"telemetry-anomalies\"" },
-        "The stream that takes anomalies, alerts and the gateway's own state."),
-    key_of(Group::SinkKinesis, "record", Kind::Choice(&["lines", "single"]), Literal("\"lines\""),
-        "A Kinesis record holds many readings of one device, a line each, or a single reading."),
-    key_of(Group::SinkKinesis, "batch_delay", milliseconds(0, 60_000), Literal("\"2ms\""),
-        "How long a stored reading waits for others to share its record; a longer wait makes fewer records to pay for, and later ones."),
-    key_of(Group::SinkKinesis, "record_size", size(KIB, MIB), Literal("\"64KiB\""),
-        "A Kinesis record of this size takes no further line; one line alone may be longer."),
-    key_of(Group::SinkKinesis, "record_size_max", size(64 * KIB, 10 * MIB), Literal("\"1MiB\""),
-        "A longer line is kept as a dead letter; above 1MiB the stream has to be configured for it."),
-    key_of(Group::SinkKinesis, "request_size_max", size(64 * KIB, 10 * MIB), Literal("\"1MiB\""),
-        "The largest request; Kinesis takes 5MiB, and more where the stream is configured for it."),
-    key_of(Group::SinkKinesis, "requests_in_flight", count(1, 64), Literal("4"),
-        "Requests under way at one time, for each stream."),
-    key_of(Group::SinkKinesis, "held_size_max", size(256 * KIB, GIB), Literal("\"2MiB\""),
-        "What is read from the store before it is acknowledged by Kinesis, for each stream."),
-    key_of(Group::SinkKinesis, "connect_timeout", seconds(1, 60), Literal("\"5s\""),
-        "Time to connect."),
-    key_of(Group::SinkKinesis, "timeout", seconds(1, 300), Literal("\"10s\""),
-        "Time for an answer; after it the request is sent again."),
+    key_of(Group::Sink, "type", Kind::Choice(registry::NAMES), Required { example: "\"kinesis\"" },
+        "Where records go. Each type has keys of its own."),
 ];

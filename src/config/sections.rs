@@ -4,19 +4,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::host::Host;
-use super::problem::{Origin, Problems};
-use super::raw::{Document, Table};
-use super::reference::Group;
-use super::section::Section;
+use super::reference;
 use super::{Configuration, StoreConfiguration, sinks};
 use crate::core::detection::alert::{self, AlertTimes, Severity};
 use crate::core::detection::detectors::limit::{Bounds, LIMITS_A_METRIC_MAX, Limits};
 use crate::core::detection::detectors::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
 use crate::core::detection::monitor::MonitorSettings;
-use crate::gateway::SinkSettings;
 use crate::ingest::{Format, Ingest, Route};
+use crate::keys::key::Group;
+use crate::keys::problem::{Origin, Problems};
+use crate::keys::raw::{Document, Table};
+use crate::keys::section::Section;
 use crate::mqtt::{EdgeSettings, Unrouted};
 use crate::pipeline::CommitPacing;
+use crate::sinks::kind::SinkSettings;
 use crate::store::retention::WhenFull;
 
 pub struct Reader<'a> {
@@ -65,14 +66,14 @@ impl Reader<'_> {
     fn single(&mut self, group: Group) -> Section<'_> {
         let name = group.section();
         let table = self.document.sections.remove(name).unwrap_or_else(|| Table::new(self.origin.clone()));
-        Section::new(table, name.to_owned(), group, self.problems)
+        Section::new(table, name.to_owned(), group, reference::all(), self.problems)
     }
 
     /// Calls `read` for each item of a list, in the order of the file.
     fn each(&mut self, group: Group, mut read: impl FnMut(Section<'_>)) {
         let name = group.section();
         for (index, table) in self.document.lists.remove(name).unwrap_or_default().into_iter().enumerate() {
-            read(Section::new(table, format!("{name}[{index}]"), group, self.problems));
+            read(Section::new(table, format!("{name}[{index}]"), group, reference::all(), self.problems));
         }
     }
 
@@ -257,12 +258,12 @@ impl Reader<'_> {
     }
 
     fn sinks(&mut self, store: Option<&StoreConfiguration>) -> Vec<SinkSettings> {
-        let archive_folder = store.map(|store| store.folder.join("archive")).unwrap_or_default();
+        let state_folder = store.map(|store| store.folder.clone()).unwrap_or_default();
         if !self.document.lists.contains_key(Group::Sink.section()) {
-            return vec![sinks::built_in(archive_folder)];
+            return vec![sinks::built_in(&state_folder)];
         }
         let mut found = Vec::new();
-        self.each(Group::Sink, |section| sinks::read(section, &archive_folder, &mut found));
+        self.each(Group::Sink, |section| sinks::read(section, &state_folder, &mut found));
         found
     }
 }

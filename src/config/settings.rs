@@ -4,9 +4,9 @@ use std::io;
 use std::path::Path;
 
 use super::Configuration;
-use super::units::{GIB, MIB};
 use crate::disk::{self, DiskSpace};
 use crate::gateway::GatewaySettings;
+use crate::keys::units::{GIB, MIB};
 use crate::store::retention::Capacity;
 use crate::store::schema::{Synchronous, store_path};
 

@@ -1,9 +1,11 @@
 use super::*;
 use crate::core::delivery::{DeliverySettings, Grouping};
 use crate::core::reading::Readings;
-use crate::gateway::SinkKind;
 use crate::ingest::{ClockState, Decoded, Ingest};
+use crate::keys::key::{Group, Key};
 use crate::mqtt::Unrouted;
+use crate::sinks::archive::sink::ArchiveSink;
+use crate::sinks::kinesis::sink::KinesisStreams;
 
 fn host() -> Host {
     Host {
@@ -44,10 +46,8 @@ fn nothing_said_is_what_the_parts_take_by_default() {
     assert_eq!((built_in.monitor, built_in.alerts), (MonitorSettings::default(), AlertTimes::default()));
     assert_eq!(built_in.routes, Ingest::default_routes());
     assert_eq!(built_in.sinks.len(), 1);
-    let SinkKind::Archive { folder, bytes_max, free_percent_min, rotate_after, rotate_bytes } = &built_in.sinks[0].kind
-    else {
-        panic!("{:?}", built_in.sinks)
-    };
+    let archive = ArchiveSink::of(&built_in.sinks[0]).expect("an archive");
+    let ArchiveSink { folder, bytes_max, free_percent_min, rotate_after, rotate_bytes } = archive;
     assert_eq!(folder, Path::new("/home/pi/.local/state/outrider/archive"));
     assert_eq!((*bytes_max, *free_percent_min, *rotate_bytes), (2 << 30, 10, 16 << 20));
     assert_eq!(*rotate_after, Duration::from_secs(60));
@@ -107,12 +107,9 @@ fn every_kind_of_value_arrives() {
     assert_eq!(ingest.decode("devices/a/temp", b"1", 0, &mut readings), Decoded::Stored { readings: 1 }, "built in");
     let names: Vec<_> = configuration.sinks.iter().map(|sink| sink.name.as_str()).collect();
     assert_eq!(names, ["files", "cloud"]);
-    assert!(
-        matches!(&configuration.sinks[0].kind, SinkKind::Archive { folder, .. } if folder == Path::new("/data/archive"))
-    );
-    let SinkKind::Kinesis { connection, delivery, raw, anomalies } = &configuration.sinks[1].kind else {
-        panic!("{:?}", configuration.sinks)
-    };
+    assert_eq!(configuration.sinks[0].sink.folder(), Some(Path::new("/data/archive")));
+    let any: &dyn std::any::Any = &*configuration.sinks[1].sink;
+    let KinesisStreams { connection, delivery, raw, anomalies } = any.downcast_ref().expect("Kinesis");
     assert_eq!(connection.region.as_deref(), Some("eu-central-1"));
     assert_eq!((connection.endpoint.as_deref(), connection.request_timeout), (None, Duration::from_secs(3)));
     assert_eq!((raw.as_deref(), anomalies.as_deref()), (Some("telemetry-raw"), None));
@@ -242,7 +239,7 @@ fn what_is_right_alone_may_be_wrong_beside_others() {
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'kafka'\nbrokers = 'x'",
-            "file:3: sink[0].type = 'kafka': not a choice; one of \"archive\", \"kinesis\"",
+            "file:3: sink[0].type = 'kafka': not a choice; one of \"archive\", \"kinesis\", \"nothing\"",
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'archive'\nraw = 'x'",
@@ -385,6 +382,7 @@ fn metrics_have_profiles_of_their_own() {
         assert!(problems.contains(problem), "{problems}");
     }
     let names = crate::core::detection::detectors::profile::Profile::ALL.map(|profile| profile.name);
-    let like = reference::key(reference::Group::Profile, "like");
+    let is_like = |key: &&&Key| key.group == Group::Profile && key.name == "like";
+    let like = reference::all().iter().find(is_like).expect("a key");
     assert!(names.iter().all(|name| like.kind.to_string().contains(&format!("\"{name}\""))), "{}", like.kind);
 }

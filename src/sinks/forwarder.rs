@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::Sink;
 use super::source::{Read, Source};
 use super::status::{ForwardStatus, Link};
-use crate::core::cursor::CursorState;
+use super::stream::StreamParts;
 use crate::core::delivery::{
     Actions, Delivery, DeliverySettings, DeliveryStatus, Event, Outcome, Persist, Reply, Request, RequestId,
     RetryReason,
@@ -20,23 +20,11 @@ use crate::core::identity::Stream;
 use crate::heartbeat::Beat;
 use crate::pipeline::Message;
 use crate::store::cursors::{CursorChange, DeadLetter};
-use crate::store::reader::Reader;
 use crate::store::schema;
 
 pub struct ForwarderParts {
-    pub sink: String,
-    pub stream: Stream,
+    pub stream: StreamParts,
     pub delivery: DeliverySettings,
-    pub reader: Reader,
-    pub cursor: CursorState,
-    /// The inside of a JSON string.
-    pub gateway: String,
-    pub committed: watch::Receiver<u64>,
-    pub link: watch::Receiver<Link>,
-    pub pipeline: Sender<Message>,
-    pub status: Arc<ForwardStatus>,
-    /// Of the sink's thread.
-    pub beat: Beat,
     /// Of the jitter.
     pub seed: u64,
     /// How long the end of the process waits for what is not delivered yet.
@@ -74,11 +62,12 @@ struct Forwarder<S> {
 /// Runs until the link says that the process ends, and then until everything committed is delivered or the time for it is over.
 /// To be run on a `LocalSet`.
 pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
-    let linger_us = parts.delivery.linger_us;
+    let ForwarderParts { stream: parts, delivery, seed, flush_within } = parts;
+    let linger_us = delivery.linger_us;
     let mut forwarder = Forwarder {
         name: parts.sink,
         stream: parts.stream,
-        delivery: Delivery::new(parts.delivery, &parts.cursor, parts.seed),
+        delivery: Delivery::new(delivery, &parts.cursor, seed),
         source: Source::new(parts.reader, parts.stream, parts.gateway),
         linger_us,
         sink,
@@ -94,7 +83,7 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
         shown: DeliveryStatus::default(),
         store_error: None,
         store_pause_until: None,
-        flush_within: parts.flush_within,
+        flush_within,
         flush_until: None,
     };
     let mut event = Event::Tick { behind: false };

@@ -1,13 +1,21 @@
 //! From the store to the sinks. Each (sink, stream) is a reader of the log with a cursor of its own; no queue lies between.
 //!
 //! A sink that answers for each record sits behind [`Sink`] and is driven by [`forwarder`], which asks `core::delivery` what to do.
+//! [`registry`] lists the kinds and says how to add one.
+//!
 //! The archive writes files in the order of the store, which needs no such machine, and reads the store by itself.
 
 pub mod archive;
 pub mod forwarder;
+pub mod kind;
 pub mod kinesis;
+#[cfg(test)]
+mod nothing;
+pub mod registry;
 mod source;
+pub mod start;
 pub mod status;
+pub mod stream;
 
 use crate::core::delivery::{OutgoingRecord, Reply};
 

@@ -1,8 +1,18 @@
 //! What a forwarder shows of itself, and what it is told.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use crate::core::identity::Stream;
 use crate::counter::Counter;
+
+/// A (sink, stream) and what its forwarder shows.
+#[derive(Clone, Debug)]
+pub struct SinkSource {
+    pub sink: String,
+    pub stream: Stream,
+    pub kind: &'static str,
+    pub status: Arc<ForwardStatus>,
+}
 
 /// Whether a forwarder may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use outrider::gateway::{self, Ready};
+use outrider::sinks::archive::sink::ArchiveSink;
 use outrider::sinks::status::Link;
 use outrider::store::retention::Capacity;
 use tokio::sync::watch;
@@ -106,9 +107,7 @@ fn a_sink_that_has_left_the_configuration_keeps_its_place() {
             let of_name = |name: &&str| {
                 let mut sink = settings.sinks[0].clone();
                 sink.name = (*name).to_owned();
-                if let gateway::SinkKind::Archive { folder, .. } = &mut sink.kind {
-                    folder.push(name);
-                }
+                ArchiveSink::change(&mut sink, |archive| archive.folder.push(name));
                 sink
             };
             settings.sinks = names.iter().map(of_name).collect();

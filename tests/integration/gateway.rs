@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use outrider::config::host::Host;
 use outrider::config::{Configuration, Sources};
-use outrider::gateway::{GatewaySettings, SinkKind};
+use outrider::gateway::GatewaySettings;
+use outrider::sinks::archive::sink::ArchiveSink;
 
 /// Longest that anything is waited for.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -178,9 +179,7 @@ pub fn ledger_line<'a>(status: &'a serde_json::Value, sink: &str, stream: &str) 
 /// Archives whose files are closed soon: what is in a closed file counts as delivered.
 pub fn close_archives_soon(settings: &mut GatewaySettings) {
     for sink in &mut settings.sinks {
-        if let SinkKind::Archive { rotate_after, .. } = &mut sink.kind {
-            *rotate_after = Duration::from_millis(300);
-        }
+        ArchiveSink::change(sink, |archive| archive.rotate_after = Duration::from_millis(300));
     }
 }
 

@@ -77,11 +77,12 @@ fn impure_lines_are_found_out() {
 }
 
 /// From the bottom up: a module may use its own layer and those below it.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["core"],
     &["clock", "counter", "descriptors", "disk", "heartbeat"],
     &["handoff"],
     &["mqtt", "ingest", "store"],
+    &["keys"],
     &["pipeline", "sinks", "admin"],
     &["gateway"],
     &["config"],

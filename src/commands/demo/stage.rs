@@ -9,8 +9,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::host::Host;
 use crate::config::{Argument, Configuration, Sources};
-use crate::gateway::{self, GatewayError, GatewaySettings, Ready, SinkKind};
+use crate::gateway::{self, GatewayError, GatewaySettings, Ready};
 use crate::mqtt;
+use crate::sinks::archive::sink::ArchiveSink;
 use crate::sinks::status::Link;
 
 /// The administration interface's usual port, where it is free.
@@ -113,10 +114,10 @@ fn settings(folder: &Path, stage: StageSettings) -> io::Result<GatewaySettings> 
     // A few megabytes find room on a full disk, too, and must not be dropped before they have been counted.
     settings.capacity.free_bytes_min = 0;
     for sink in &mut settings.sinks {
-        if let SinkKind::Archive { rotate_after, free_percent_min, .. } = &mut sink.kind {
-            *rotate_after = stage.rotate_after;
-            *free_percent_min = 0;
-        }
+        ArchiveSink::change(sink, |archive| {
+            archive.rotate_after = stage.rotate_after;
+            archive.free_percent_min = 0;
+        });
     }
     Ok(settings)
 }

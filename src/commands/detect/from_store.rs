@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{ErrorCode, OptionalExtension};
 
-use crate::config::problem::Problems;
 use crate::core::batch::{Decoder, Stored, Tag};
 use crate::core::detection::alert::{self, State};
 use crate::core::detection::detectors::profile::{Profile, Profiles};
 use crate::core::identity::Stream;
+use crate::keys::problem::Problems;
 use crate::store::reader::{HeldBatch, ReadError, Reader};
 use crate::store::schema::{self, OpenError, last_sequence, store_path};
 

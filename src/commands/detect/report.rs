@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::comparison::Tally;
 use super::from_store::{Found, Plan, StoreError, compare};
-use crate::config::units::approximate_duration;
 use crate::core::detection::alert::AlertKey;
+use crate::keys::units::approximate_duration;
 use crate::sinks::archive::folder::civil;
 
 const HOUR_MS: u64 = 3_600_000;

@@ -68,19 +68,32 @@ pub struct DeliverySettings {
     pub persist_sequences: u64,
 }
 
-impl Default for DeliverySettings {
-    /// Within what a Kinesis stream takes without being asked for more.
-    fn default() -> Self {
+/// What a service takes, and what may be held for it: a sink's own part of the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceLimits {
+    pub grouping: Grouping,
+    pub record_bytes_soft: usize,
+    pub record_bytes_max: usize,
+    pub request_records_max: usize,
+    pub request_bytes_max: usize,
+    pub requests_in_flight_max: usize,
+    pub held_bytes_max: usize,
+    pub linger_us: u64,
+}
+
+impl DeliverySettings {
+    /// Within these limits, with the patience that is the same for all sinks.
+    pub fn new(limits: ServiceLimits) -> Self {
         DeliverySettings {
-            grouping: Grouping::Lines,
-            record_bytes_soft: 64 << 10,
-            record_bytes_max: 1 << 20,
-            request_records_max: 500,
-            request_bytes_max: 1 << 20,
-            requests_in_flight_max: 4,
-            held_bytes_max: 2 << 20,
+            grouping: limits.grouping,
+            record_bytes_soft: limits.record_bytes_soft,
+            record_bytes_max: limits.record_bytes_max,
+            request_records_max: limits.request_records_max,
+            request_bytes_max: limits.request_bytes_max,
+            requests_in_flight_max: limits.requests_in_flight_max,
+            held_bytes_max: limits.held_bytes_max,
             ranges_max: 16_384,
-            linger_us: 2_000,
+            linger_us: limits.linger_us,
             key_backoff_base_us: 10_000,
             sink_backoff_base_us: 100_000,
             backoff_max_us: 10_000_000,
@@ -90,6 +103,23 @@ impl Default for DeliverySettings {
             persist_interval_us: 1_000_000,
             persist_sequences: 4_096,
         }
+    }
+}
+
+#[cfg(test)]
+impl Default for DeliverySettings {
+    /// Limits for tests, of the size that cloud streams have.
+    fn default() -> Self {
+        DeliverySettings::new(ServiceLimits {
+            grouping: Grouping::Lines,
+            record_bytes_soft: 64 << 10,
+            record_bytes_max: 1 << 20,
+            request_records_max: 500,
+            request_bytes_max: 1 << 20,
+            requests_in_flight_max: 4,
+            held_bytes_max: 2 << 20,
+            linger_us: 2_000,
+        })
     }
 }
 

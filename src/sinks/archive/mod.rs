@@ -4,6 +4,7 @@
 //! The thread reads the store in order and keeps one file open, so a crash costs the unfinished file, whose records are still stored.
 
 pub mod folder;
+pub mod sink;
 
 use std::fs::File;
 use std::io::{self, Write};

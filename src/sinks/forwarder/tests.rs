@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::sync::mpsc;
 
 use super::*;
+use crate::core::cursor::CursorState;
 use crate::core::delivery::OutgoingRecord;
 use crate::core::identity::RunId;
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
 use crate::store::commit::CommitInput;
+use crate::store::reader::Reader;
 use crate::store::retention::Capacity;
 use crate::store::schema::{Synchronous, store_path};
 use crate::store::writer::{Writer, WriterSettings};
@@ -86,19 +88,21 @@ impl Bench {
     fn parts(&mut self, pipeline: Sender<Message>, linger: Duration) -> ForwarderParts {
         let linger_us = linger.as_micros() as u64;
         ForwarderParts {
-            sink: "cloud".to_owned(),
-            stream: Stream::Raw,
             delivery: DeliverySettings { linger_us, persist_interval_us: 1, ..DeliverySettings::default() },
-            reader: Reader::open(&store_path(self.folder.path()), None).expect("a reader"),
-            cursor: self.writer.register_sink("cloud", Stream::Raw).expect("a cursor"),
-            gateway: "g".to_owned(),
-            committed: self.committed.subscribe(),
-            link: self.link.subscribe(),
-            pipeline,
-            status: Arc::clone(&self.status),
-            beat: Default::default(),
             seed: 1,
             flush_within: Duration::from_secs(60),
+            stream: StreamParts {
+                sink: "cloud".to_owned(),
+                stream: Stream::Raw,
+                reader: Reader::open(&store_path(self.folder.path()), None).expect("a reader"),
+                cursor: self.writer.register_sink("cloud", Stream::Raw).expect("a cursor"),
+                gateway: "g".to_owned(),
+                committed: self.committed.subscribe(),
+                link: self.link.subscribe(),
+                pipeline,
+                status: Arc::clone(&self.status),
+                beat: Default::default(),
+            },
         }
     }
 }

@@ -3,6 +3,7 @@
 mod clock;
 pub mod credentials;
 mod errors;
+pub mod sink;
 
 use std::cell::RefCell;
 use std::time::Duration;

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::key::{Fallback, Group, Key};
 use super::kind::Checked;
 use super::problem::{Problems, near_miss, shown};
 use super::raw::Table;
-use super::reference::{self, Fallback, Group, KEYS, Key};
 use super::value::Value;
 
 /// A key is read by asking for it by name; what nobody asked for is a problem in [`Section::finish`].
@@ -17,13 +17,21 @@ pub struct Section<'a> {
     /// `store`, `sink[0]`.
     at: String,
     groups: Vec<Group>,
+    /// Of all sections: a key that stands in the wrong one is recognised.
+    keys: &'static [&'static Key],
     read: BTreeSet<&'static str>,
     problems: &'a mut Problems,
 }
 
 impl<'a> Section<'a> {
-    pub fn new(table: Table, at: String, group: Group, problems: &'a mut Problems) -> Section<'a> {
-        Section { table, at, groups: vec![group], read: BTreeSet::new(), problems }
+    pub fn new(
+        table: Table,
+        at: String,
+        group: Group,
+        keys: &'static [&'static Key],
+        problems: &'a mut Problems,
+    ) -> Section<'a> {
+        Section { table, at, groups: vec![group], keys, read: BTreeSet::new(), problems }
     }
 
     /// From here on keys of this group are asked for, too.
@@ -161,15 +169,15 @@ impl<'a> Section<'a> {
 
     fn unknown(&self, name: &str) -> String {
         let section = self.groups[0].section();
-        let belongs = |key: &&Key| self.groups.contains(&key.group);
-        if let Some(key) = KEYS.iter().find(|key| key.name == name && key.group.section() == section) {
+        let belongs = |key: &&&Key| self.groups.contains(&key.group);
+        if let Some(key) = self.keys.iter().find(|key| key.name == name && key.group.section() == section) {
             return format!("a key of {}, not of this one", key.group.header());
         }
-        let known: Vec<&str> = KEYS.iter().filter(belongs).map(|key| key.name).collect();
+        let known: Vec<&str> = self.keys.iter().filter(belongs).map(|key| key.name).collect();
         if let Some(meant) = near_miss(name, known.iter().copied()) {
             return format!("unknown key; did you mean `{meant}`?");
         }
-        if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+        if let Some(key) = self.keys.iter().find(|key| key.name == name) {
             return format!("unknown key here; did you mean `{name}` in {}?", key.group.header());
         }
         format!("unknown key; there are {}", known.join(", "))
@@ -199,10 +207,10 @@ impl<'a> Section<'a> {
         self.value(name).expect("asked only for keys that have a default")
     }
 
+    /// Panics on a key that is in no table: a fault of the program that the first test finds.
     fn key(&mut self, name: &str) -> &'static Key {
-        let group =
-            self.groups.iter().copied().find(|group| KEYS.iter().any(|key| key.group == *group && key.name == name));
-        let key = reference::key(group.unwrap_or(self.groups[0]), name);
+        let of = |group: &Group| self.keys.iter().copied().find(|key| key.group == *group && key.name == name);
+        let key = self.groups.iter().find_map(of).expect("the parser asks for keys of the tables only");
         self.read.insert(key.name);
         key
     }

@@ -8,8 +8,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::key::{self, Form, Key};
 use super::problem::{Origin, Problems, near_miss, shown};
-use super::reference::{self, Form};
 use super::units::{parse_duration, parse_size};
 use super::value::Value;
 
@@ -63,8 +63,8 @@ pub struct Document {
 
 impl Document {
     /// Reads a file's text as far as it can be read.
-    pub fn parse(file: &Path, text: &str, problems: &mut Problems) -> Document {
-        let source = Source { file, text };
+    pub fn parse(file: &Path, text: &str, keys: &[&'static Key], problems: &mut Problems) -> Document {
+        let source = Source { file, text, keys };
         let mut document = Document::default();
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut is_structure_lost = false;
@@ -94,11 +94,11 @@ impl Document {
     ) {
         let name: &str = key.get_ref();
         let origin = source.origin(key.span().start);
-        match (reference::section(name), value.get_ref()) {
+        match (key::section(name), value.get_ref()) {
             (None, DeValue::Table(_) | DeValue::Array(_)) => {
                 problems.add(&origin, name, None, unknown_section(name));
             }
-            (None, _) => problems.add(&origin, name, Some(source.shown(value)), misplaced_key(name)),
+            (None, _) => problems.add(&origin, name, Some(source.shown(value)), misplaced_key(source.keys, name)),
             (Some((name, Form::Single)), DeValue::Table(table)) => {
                 self.sections.insert(name, source.table(origin, table));
             }
@@ -154,7 +154,7 @@ impl Document {
         let origin = Origin::variable(variable);
         let path = variable[VARIABLE_PREFIX.len()..].to_ascii_lowercase();
         let parts: Vec<&str> = path.split("__").collect();
-        let form = reference::section(parts[0]);
+        let form = key::section(parts[0]);
         let (table, key) = match (form, parts.as_slice()) {
             (None, _) => return problems.add(&origin, "", None, unknown_section(parts[0])),
             (Some((name, Form::Single)), [_, key]) => {
@@ -202,6 +202,8 @@ impl Table {
 struct Source<'a> {
     file: &'a Path,
     text: &'a str,
+    /// That a misplaced key may be one of.
+    keys: &'a [&'static Key],
 }
 
 impl Source<'_> {
@@ -251,7 +253,7 @@ fn convert(value: &DeValue<'_>) -> Value {
 }
 
 fn unknown_section(name: &str) -> String {
-    let names = || reference::SECTIONS.iter().map(|(name, _)| *name);
+    let names = || key::SECTIONS.iter().map(|(name, _)| *name);
     match near_miss(name, names()) {
         Some(meant) => format!("unknown section `{}`; did you mean `{meant}`?", shown(name)),
         None => {
@@ -262,8 +264,8 @@ fn unknown_section(name: &str) -> String {
 }
 
 /// A key above the first section header.
-fn misplaced_key(name: &str) -> String {
-    match reference::near_key(name) {
+fn misplaced_key(keys: &[&'static Key], name: &str) -> String {
+    match key::near_key(keys, name) {
         Some(key) => format!("stands in no section; did you mean `{}` in {}?", key.name, key.group.header()),
         None => "a key that stands in no section, and no section has one like it".to_owned(),
     }

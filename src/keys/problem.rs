@@ -25,11 +25,11 @@ pub enum Origin {
 }
 
 impl Origin {
-    pub(super) fn line(file: &Path, line: usize) -> Origin {
+    pub fn line(file: &Path, line: usize) -> Origin {
         Origin::Line { file: file.to_owned(), line }
     }
 
-    pub(super) fn variable(name: &str) -> Origin {
+    pub fn variable(name: &str) -> Origin {
         Origin::Variable { name: name.to_owned() }
     }
 }
@@ -90,24 +90,24 @@ impl Problems {
         self.list.is_empty()
     }
 
-    pub(super) fn push(&mut self, problem: Problem) {
+    pub fn push(&mut self, problem: Problem) {
         if !self.broken.contains(&problem.origin) {
             self.list.push(problem);
         }
     }
 
     /// A line that cannot be read; it has no other problem.
-    pub(super) fn add_broken(&mut self, origin: &Origin, message: impl Into<String>) {
+    pub fn add_broken(&mut self, origin: &Origin, message: impl Into<String>) {
         self.add(origin, "", None, message);
         self.broken.push(origin.clone());
     }
 
-    pub(super) fn add(&mut self, origin: &Origin, key: &str, value: Option<String>, message: impl Into<String>) {
+    pub fn add(&mut self, origin: &Origin, key: &str, value: Option<String>, message: impl Into<String>) {
         self.push(Problem { origin: origin.clone(), key: key.to_owned(), value, message: message.into() });
     }
 
     /// Lines first, in their order; what has no line after them.
-    pub(super) fn sort(&mut self) {
+    pub fn sort(&mut self) {
         self.list.sort_by_key(|problem| match problem.origin {
             Origin::Line { line, .. } => (0, line),
             Origin::File { .. } => (1, 0),
@@ -137,7 +137,7 @@ impl std::error::Error for Problems {}
 const SHOWN_CHARACTERS_MAX: usize = 80;
 
 /// A value as a problem shows it: one line, bounded, nothing that a terminal would obey.
-pub(super) fn shown(value: &str) -> String {
+pub fn shown(value: &str) -> String {
     let value = value.trim();
     let mut text: String = value
         .chars()
@@ -151,7 +151,7 @@ pub(super) fn shown(value: &str) -> String {
 }
 
 /// The known word that was most likely meant.
-pub(super) fn near_miss<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn near_miss<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase().replace('-', "_");
     let tolerated = (word.chars().count() / 3).clamp(1, 3);
     known

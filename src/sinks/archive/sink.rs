@@ -1,0 +1,130 @@
+//! The archive as a kind of sink: its keys, its section, its start.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+
+use super::folder::ArchiveFolder;
+use super::{ArchiveSettings, ArchiverParts};
+use crate::core::identity::Stream;
+use crate::keys::key::Fallback::{Literal, Otherwise};
+use crate::keys::key::{Group, Key, count, key_of, seconds, size};
+use crate::keys::kind::{Kind, Shape};
+use crate::keys::section::Section;
+use crate::keys::units::{GIB, KIB, MIB, approximate_size, format_duration};
+use crate::sinks::kind::{ConfiguredSink, SinkKind, SinkSettings, Surroundings};
+use crate::sinks::start::{SinkThread, StartError, Starting};
+
+pub const NAME: &str = "archive";
+
+pub static KIND: SinkKind = SinkKind { name: NAME, example: "files", keys: KEYS, read };
+
+const GROUP: Group = Group::SinkOf(NAME);
+
+#[rustfmt::skip]
+const KEYS: &[Key] = &[
+    key_of(GROUP, "path", Kind::Text(Shape::Path),
+        Otherwise { meaning: "the folder archive in the state folder", example: "\"/var/lib/outrider/archive\"" },
+        "The folder of the files."),
+    key_of(GROUP, "size_max", size(MIB, 1024 * GIB), Literal("\"2GiB\""),
+        "What the files may take; the oldest closed one goes first, counted."),
+    key_of(GROUP, "free_percent_min", count(0, 90), Literal("10"),
+        "Per cent of the disk that stay free; the oldest closed file goes first, counted."),
+    key_of(GROUP, "rotate_after", seconds(1, 3600), Literal("\"60s\""),
+        "A file is closed at this age."),
+    key_of(GROUP, "rotate_size", size(64 * KIB, GIB), Literal("\"16MiB\""),
+        "A file is closed at this size."),
+];
+
+/// Files on this machine.
+#[derive(Clone, Debug)]
+pub struct ArchiveSink {
+    pub folder: PathBuf,
+    pub bytes_max: u64,
+    /// Per cent of the disk that stay free.
+    pub free_percent_min: u64,
+    pub rotate_after: Duration,
+    pub rotate_bytes: u64,
+}
+
+impl ArchiveSink {
+    /// What is configured, where the sink is an archive.
+    pub fn of(sink: &SinkSettings) -> Option<&ArchiveSink> {
+        let any: &dyn Any = &*sink.sink;
+        any.downcast_ref()
+    }
+
+    /// Changes the archive, where the sink is one.
+    pub fn change(sink: &mut SinkSettings, change: impl FnOnce(&mut ArchiveSink)) {
+        if let Some(mut archive) = ArchiveSink::of(sink).cloned() {
+            change(&mut archive);
+            sink.sink = Arc::new(archive);
+        }
+    }
+}
+
+fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
+    Arc::new(ArchiveSink {
+        folder: section.path("path").unwrap_or_else(|| surroundings.state_folder.join("archive")),
+        bytes_max: section.size("size_max"),
+        free_percent_min: section.integer("free_percent_min"),
+        rotate_after: section.duration("rotate_after"),
+        rotate_bytes: section.size("rotate_size"),
+    })
+}
+
+impl ConfiguredSink for ArchiveSink {
+    fn takes(&self, _: Stream) -> bool {
+        true
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "files in {}, a new one every {}, at most {}",
+            self.folder.display(),
+            format_duration(self.rotate_after),
+            approximate_size(self.bytes_max)
+        )
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        Some(&self.folder)
+    }
+
+    fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
+        let folder = ArchiveFolder::open(&self.folder, self.bytes_max, self.free_percent_min)
+            .map_err(|source| StartError::Archive { folder: self.folder.clone(), source })?;
+        let folder = Arc::new(Mutex::new(folder));
+        let mut archivers = Vec::new();
+        for stream in Stream::ALL {
+            let parts = starting.stream(stream)?;
+            archivers.push(ArchiverParts {
+                settings: ArchiveSettings {
+                    sink: parts.sink,
+                    rotate_after: self.rotate_after,
+                    rotate_bytes: self.rotate_bytes,
+                },
+                stream,
+                folder: Arc::clone(&folder),
+                reader: parts.reader,
+                cursor: parts.cursor,
+                gateway: parts.gateway,
+                committed: parts.committed,
+                link: parts.link,
+                pipeline: parts.pipeline,
+                status: parts.status,
+                beat: parts.beat,
+            });
+        }
+        starting.spawn(move || async move {
+            let tasks = LocalSet::new();
+            for archiver in archivers {
+                tasks.spawn_local(super::run(archiver));
+            }
+            tasks.await;
+        })
+    }
+}

@@ -1,0 +1,145 @@
+//! Kinesis as a kind of sink: its keys, its section, its limits, its start.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::credentials;
+use super::{KinesisConnection, KinesisSink, http_client};
+use crate::core::delivery::{DeliverySettings, Grouping, ServiceLimits};
+use crate::core::identity::Stream;
+use crate::keys::key::Fallback::{Literal, Otherwise};
+use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
+use crate::keys::kind::{Kind, Shape};
+use crate::keys::section::Section;
+use crate::keys::units::{GIB, KIB, MIB, format_size};
+use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
+use crate::sinks::start::{SinkThread, StartError, Starting};
+
+pub const NAME: &str = "kinesis";
+
+pub static KIND: SinkKind = SinkKind { name: NAME, example: "cloud", keys: KEYS, read };
+
+const GROUP: Group = Group::SinkOf(NAME);
+
+/// Of one PutRecords, as the service has it.
+const REQUEST_RECORDS_MAX: usize = 500;
+
+#[rustfmt::skip]
+const KEYS: &[Key] = &[
+    key_of(GROUP, "region", Kind::Text(Shape::Region),
+        Otherwise { meaning: "AWS_REGION, else the AWS profile's", example: "\"eu-central-1\"" },
+        "The AWS region of the streams."),
+    key_of(GROUP, "endpoint", Kind::Text(Shape::Endpoint),
+        Otherwise { meaning: "AWS_ENDPOINT_URL, else the region's own", example: "\"http://127.0.0.1:4568\"" },
+        "The address of the service, for emulators and private links."),
+    key_of(GROUP, "raw", Kind::Text(Shape::StreamName),
+        Otherwise { meaning: "not sent; one of raw and anomalies has to be there", example: "\"telemetry-raw\"" },
+        "The stream that takes every reading."),
+    key_of(GROUP, "anomalies", Kind::Text(Shape::StreamName),
+        Otherwise { meaning: "not sent; one of raw and anomalies has to be there", example: "\"telemetry-anomalies\"" },
+        "The stream that takes anomalies, alerts and the gateway's own state."),
+    key_of(GROUP, "record", Kind::Choice(&["lines", "single"]), Literal("\"lines\""),
+        "A Kinesis record holds many readings of one device, a line each, or a single reading."),
+    key_of(GROUP, "batch_delay", milliseconds(0, 60_000), Literal("\"2ms\""),
+        "How long a stored reading waits for others to share its record; a longer wait makes fewer records to pay for, and later ones."),
+    key_of(GROUP, "record_size", size(KIB, MIB), Literal("\"64KiB\""),
+        "A Kinesis record of this size takes no further line; one line alone may be longer."),
+    key_of(GROUP, "record_size_max", size(64 * KIB, 10 * MIB), Literal("\"1MiB\""),
+        "A longer line is kept as a dead letter; above 1MiB the stream has to be configured for it."),
+    key_of(GROUP, "request_size_max", size(64 * KIB, 10 * MIB), Literal("\"1MiB\""),
+        "The largest request; Kinesis takes 5MiB, and more where the stream is configured for it."),
+    key_of(GROUP, "requests_in_flight", count(1, 64), Literal("4"),
+        "Requests under way at one time, for each stream."),
+    key_of(GROUP, "held_size_max", size(256 * KIB, GIB), Literal("\"2MiB\""),
+        "What is read from the store before it is acknowledged by Kinesis, for each stream."),
+    key_of(GROUP, "connect_timeout", seconds(1, 60), Literal("\"5s\""),
+        "Time to connect."),
+    key_of(GROUP, "timeout", seconds(1, 300), Literal("\"10s\""),
+        "Time for an answer; after it the request is sent again."),
+];
+
+/// Streams of Amazon Kinesis.
+#[derive(Clone, Debug)]
+pub struct KinesisStreams {
+    pub connection: KinesisConnection,
+    pub delivery: DeliverySettings,
+    /// Streams of the cloud; one that is not named gets nothing.
+    pub raw: Option<String>,
+    pub anomalies: Option<String>,
+}
+
+fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
+    let connection = KinesisConnection {
+        region: section.text("region"),
+        endpoint: section.text("endpoint"),
+        connect_timeout: section.duration("connect_timeout"),
+        request_timeout: section.duration("timeout"),
+    };
+    let is_any_named = section.has("raw") || section.has("anomalies");
+    let (raw, anomalies) = (section.text("raw"), section.text("anomalies"));
+    if !is_any_named {
+        section.blame_section("names no stream; give it raw, anomalies or both, for example raw = \"telemetry-raw\"");
+    }
+    let groupings = [("lines", Grouping::Lines), ("single", Grouping::Single)];
+    let limits = ServiceLimits {
+        grouping: section.choice("record", &groupings).unwrap_or(Grouping::Lines),
+        linger_us: section.duration("batch_delay").as_micros() as u64,
+        record_bytes_soft: section.bytes("record_size"),
+        record_bytes_max: section.bytes("record_size_max"),
+        request_records_max: REQUEST_RECORDS_MAX,
+        request_bytes_max: section.bytes("request_size_max"),
+        requests_in_flight_max: section.count("requests_in_flight"),
+        held_bytes_max: section.bytes("held_size_max"),
+    };
+    let sizes = [
+        ("record_size", limits.record_bytes_soft, "record_size_max", limits.record_bytes_max),
+        ("record_size_max", limits.record_bytes_max, "request_size_max", limits.request_bytes_max),
+    ];
+    for (name, bytes, limit, bytes_max) in sizes {
+        if bytes > bytes_max {
+            let [bytes, bytes_max] = [bytes, bytes_max].map(|bytes| format_size(bytes as u64));
+            section.blame(name, format!("{name} is {bytes}, more than {limit}, which is {bytes_max}"));
+        }
+    }
+    Arc::new(KinesisStreams { connection, delivery: DeliverySettings::new(limits), raw, anomalies })
+}
+
+impl KinesisStreams {
+    /// The stream of the cloud that takes this one of the store.
+    fn target(&self, stream: Stream) -> Option<&String> {
+        match stream {
+            Stream::Raw => self.raw.as_ref(),
+            Stream::Anomalies => self.anomalies.as_ref(),
+        }
+    }
+}
+
+impl ConfiguredSink for KinesisStreams {
+    fn takes(&self, stream: Stream) -> bool {
+        self.target(stream).is_some()
+    }
+
+    fn describe(&self) -> String {
+        let region = self.connection.region.as_deref().unwrap_or("the region of AWS_REGION or the AWS profile");
+        let endpoint = self.connection.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+        let target = |stream| self.target(stream).map_or("no stream".to_owned(), |name| format!("stream {name}"));
+        let [raw, anomalies] = [Stream::Raw, Stream::Anomalies].map(target);
+        format!("Kinesis in {region}{endpoint}, readings to {raw}, anomalies to {anomalies}")
+    }
+
+    fn notes(&self) -> Vec<String> {
+        if credentials::is_any_configured() { Vec::new() } else { vec![credentials::REMEDY.to_owned()] }
+    }
+
+    fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
+        let streams: Vec<Stream> = Stream::ALL.into_iter().filter(|stream| self.takes(*stream)).collect();
+        let (settings, gateway) = (self.clone(), starting.gateway_id().to_owned());
+        // All streams share the connections.
+        let mut http = None;
+        starting.forward(&streams, &self.delivery, move |stream| {
+            let http = http.get_or_insert_with(|| http_client(&settings.connection)).clone();
+            let target = settings.target(stream).expect("only streams with a target are forwarded").clone();
+            Rc::new(KinesisSink::new(settings.connection.clone(), http, target, gateway.clone()))
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! The kinds of sinks that there are.
+//!
+//! To add one:
+//!
+//! 1. Make a folder `src/sinks/NAME` with a `KIND`, a [`SinkKind`]: its name, its keys, and how it reads its section. What it reads
+//!    becomes a [`ConfiguredSink`](super::kind::ConfiguredSink), which says what it takes, how `check` describes it, and how it starts.
+//! 2. A *record sink* answers for each record of a request: implement [`Sink`](super::Sink), and start it with
+//!    [`Starting::forward`](super::start::Starting::forward), which leaves order, repeats and pauses to `core::delivery`. An *object sink*,
+//!    which writes files, reads the store by itself: take [`Starting::stream`](super::start::Starting::stream) and run a task on it with
+//!    [`Starting::spawn`](super::start::Starting::spawn), as the archive does.
+//! 3. Add it to [`KINDS`], and its module to `sinks/mod.rs`.
+//! 4. Run `OUTRIDER_WRITE_CONFIG=1 cargo test --lib the_file_says`, which writes its keys to `config/outrider.toml`.
+//!
+//! `sinks/nothing.rs` is the smallest one; it is there for tests only.
+
+use super::kind::SinkKind;
+
+pub const KINDS: &[&SinkKind] = &[
+    &super::archive::sink::KIND,
+    &super::kinesis::sink::KIND,
+    #[cfg(test)]
+    &super::nothing::KIND,
+];
+
+/// The values of `type`.
+pub const NAMES: &[&str] = &{
+    let mut names = [""; KINDS.len()];
+    let mut at = 0;
+    while at < KINDS.len() {
+        names[at] = KINDS[at].name;
+        at += 1;
+    }
+    names
+};

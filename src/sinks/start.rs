@@ -1,0 +1,198 @@
+//! What a sink is started with, and the thread that it runs on.
+
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::Sink;
+use super::forwarder::{self, ForwarderParts};
+use super::status::{ForwardStatus, Link, SinkSource};
+use super::stream::StreamParts;
+use crate::core::delivery::DeliverySettings;
+use crate::core::identity::Stream;
+use crate::core::json;
+use crate::heartbeat::{Beat, Heartbeat};
+use crate::pipeline::{CommittedSequences, Message};
+use crate::store::reader::Reader;
+use crate::store::schema::OpenError;
+use crate::store::writer::Writer;
+
+/// A sink at work.
+pub struct SinkThread {
+    pub name: String,
+    pub thread: JoinHandle<()>,
+    pub sources: Vec<SinkSource>,
+}
+
+/// What all sinks are started with.
+pub struct SinkParts<'a> {
+    pub gateway_id: &'a str,
+    pub store: &'a Path,
+    pub vfs: Option<&'a str>,
+    /// How long sinks may take to flush at the end.
+    pub grace: Duration,
+    pub writer: &'a mut Writer,
+    pub committed: &'a CommittedSequences,
+    pub link: &'a watch::Sender<Link>,
+    pub pipeline: &'a mpsc::Sender<Message>,
+    pub heartbeat: &'a Heartbeat,
+}
+
+/// One sink that is being started.
+pub struct Starting<'a> {
+    name: &'a str,
+    kind: &'static str,
+    gateway_id: &'a str,
+    store: &'a Path,
+    vfs: Option<&'a str>,
+    grace: Duration,
+    writer: &'a mut Writer,
+    committed: &'a CommittedSequences,
+    link: &'a watch::Sender<Link>,
+    pipeline: &'a mpsc::Sender<Message>,
+    beat: Beat,
+    sources: Vec<SinkSource>,
+}
+
+#[derive(Debug)]
+pub enum StartError {
+    Store(OpenError),
+    Sqlite(rusqlite::Error),
+    Archive {
+        folder: PathBuf,
+        source: std::io::Error,
+    },
+    /// What the operating system did not let us do: a verb and its object.
+    System {
+        tried: String,
+        source: std::io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Store(error) => error.fmt(f),
+            StartError::Sqlite(error) => write!(f, "cannot use the store: {error}"),
+            StartError::Archive { folder, source } => {
+                write!(f, "cannot use the archive {}: {source}", folder.display())
+            }
+            StartError::System { tried, source } => write!(f, "cannot {tried}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl SinkParts<'_> {
+    /// For one sink, by its name and kind.
+    pub fn starting<'b>(&'b mut self, name: &'b str, kind: &'static str) -> Starting<'b> {
+        Starting {
+            name,
+            kind,
+            gateway_id: self.gateway_id,
+            store: self.store,
+            vfs: self.vfs,
+            grace: self.grace,
+            writer: self.writer,
+            committed: self.committed,
+            link: self.link,
+            pipeline: self.pipeline,
+            beat: self.heartbeat.beat(thread_name(name)),
+            sources: Vec::new(),
+        }
+    }
+}
+
+impl Starting<'_> {
+    pub fn gateway_id(&self) -> &str {
+        self.gateway_id
+    }
+
+    /// Registers the sink for a stream; a task has to read it from now on.
+    pub fn stream(&mut self, stream: Stream) -> Result<StreamParts, StartError> {
+        let status = Arc::new(ForwardStatus::default());
+        let source = SinkSource { sink: self.name.to_owned(), stream, kind: self.kind, status: Arc::clone(&status) };
+        self.sources.push(source);
+        Ok(StreamParts {
+            sink: self.name.to_owned(),
+            stream,
+            reader: Reader::open(self.store, self.vfs).map_err(StartError::Store)?,
+            cursor: self.writer.register_sink(self.name, stream).map_err(StartError::Sqlite)?,
+            gateway: json::escape(self.gateway_id),
+            committed: self.committed.of(stream).subscribe(),
+            link: self.link.subscribe(),
+            pipeline: self.pipeline.clone(),
+            status,
+            beat: self.beat.clone(),
+        })
+    }
+
+    /// Starts a record sink: a forwarder for each stream, with a sink that `make` makes on the thread.
+    pub fn forward<S: Sink + 'static>(
+        &mut self,
+        streams: &[Stream],
+        delivery: &DeliverySettings,
+        mut make: impl FnMut(Stream) -> Rc<S> + Send + 'static,
+    ) -> Result<SinkThread, StartError> {
+        let mut forwarders = Vec::new();
+        for stream in streams {
+            forwarders.push(ForwarderParts {
+                stream: self.stream(*stream)?,
+                delivery: delivery.clone(),
+                seed: random_seed()?,
+                flush_within: self.grace,
+            });
+        }
+        self.spawn(move || async move {
+            let tasks = LocalSet::new();
+            for parts in forwarders {
+                let sink = make(parts.stream.stream);
+                tasks.spawn_local(forwarder::run(parts, sink));
+            }
+            tasks.await;
+        })
+    }
+
+    /// A thread with a runtime of its own: what one sink waits for is nothing to the others.
+    pub fn spawn<F: Future<Output = ()>>(
+        &mut self,
+        work: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<SinkThread, StartError> {
+        let name = self.name;
+        let failed = |source| StartError::System { tried: format!("start the thread of the sink {name}"), source };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let beat = self.beat.clone();
+        let thread = std::thread::Builder::new()
+            .name(thread_name(name))
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = work() => {}
+                        () = beat.pulse() => {}
+                    }
+                });
+            })
+            .map_err(failed)?;
+        Ok(SinkThread { name: name.to_owned(), thread, sources: std::mem::take(&mut self.sources) })
+    }
+}
+
+fn thread_name(sink: &str) -> String {
+    format!("sink-{sink}")
+}
+
+/// Of the jitter: two gateways that lost the same link must not come back in step.
+fn random_seed() -> Result<u64, StartError> {
+    getrandom::u64().map_err(|error| StartError::System {
+        tried: "get random bytes from the system".to_owned(),
+        source: std::io::Error::other(error),
+    })
+}

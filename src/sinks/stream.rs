@@ -1,0 +1,28 @@
+//! What the task of one (sink, stream) works with.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use tokio::sync::watch;
+
+use super::status::{ForwardStatus, Link};
+use crate::core::cursor::CursorState;
+use crate::core::identity::Stream;
+use crate::heartbeat::Beat;
+use crate::pipeline::Message;
+use crate::store::reader::Reader;
+
+pub struct StreamParts {
+    pub sink: String,
+    pub stream: Stream,
+    pub reader: Reader,
+    pub cursor: CursorState,
+    /// The inside of a JSON string.
+    pub gateway: String,
+    pub committed: watch::Receiver<u64>,
+    pub link: watch::Receiver<Link>,
+    pub pipeline: Sender<Message>,
+    pub status: Arc<ForwardStatus>,
+    /// Of the sink's thread.
+    pub beat: Beat,
+}
