@@ -2,92 +2,33 @@
 //! too, and may raise an alert. Sealing hands all of it over to the writer, for one transaction.
 
 mod open;
+mod sealed;
+mod snapshot;
 mod ticks;
 mod times;
 mod unstored;
 
+pub use sealed::{AlertRow, Sealed, SealedBatch, SnapshotChunk};
+pub use snapshot::RestoredPart;
 pub use times::ClockNotice;
 pub use unstored::Storing;
 
 use super::batch::Tag;
-use super::batch::varint::{self, Cursor};
 use super::identity::{RunId, Stream};
 use super::json;
-use super::reading::{Reading, Readings, TimeQuality};
+use super::reading::{Reading, Readings};
 use super::record::{self, AnomalyPart};
 use crate::core::detection::alert::{
-    self, ALERTS_VERSION, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, ClearedReason, Flag, Heard, Holder,
-    Moment, Report, ReportPacer, Severity,
+    self, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, Flag, Heard, Holder, Moment, Report, ReportPacer,
+    Severity,
 };
-use crate::core::detection::detectors::hold::Holds;
 use crate::core::detection::detectors::{Detector, Findings, Kinds, Verdict};
-use crate::core::detection::devices::DEVICE_METRIC;
-use crate::core::detection::devices::Publisher;
+use crate::core::detection::devices::{DEVICE_METRIC, Publisher};
 use crate::core::detection::monitor::{Arrival, LATE_AFTER_MS, Monitor, MonitorSettings, Place};
 use open::OpenBatch;
+use snapshot::SnapshotRound;
 use times::{Receipts, WrongClocks};
 use unstored::Unstored;
-
-/// A batch as the store takes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedBatch {
-    pub stream: Stream,
-    /// Local sequence of its last record.
-    pub last_sequence: u64,
-    pub first_position: u64,
-    pub count: u32,
-    pub first_ms: i64,
-    pub last_ms: i64,
-    pub payload: Vec<u8>,
-}
-
-/// State of some series, for a start that needs no new warm-up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotChunk {
-    pub index: u32,
-    /// The last raw record that it has seen.
-    pub sequence: u64,
-    pub state: Vec<u8>,
-}
-
-/// An alert as it stands after this commit; without a body it is gone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AlertRow {
-    pub device: String,
-    pub metric: String,
-    pub kind: String,
-    /// Its record, which is its retained message too.
-    pub body: Option<Vec<u8>>,
-}
-
-/// All that one commit makes durable.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sealed {
-    /// In the order of their sequences, within each stream.
-    pub batches: Vec<SealedBatch>,
-    pub alerts: Vec<AlertRow>,
-    pub snapshot: Vec<SnapshotChunk>,
-    /// With these chunks the snapshot is whole: it has so many, and what an earlier one had beyond them is old.
-    pub snapshot_chunks: Option<u32>,
-    /// Raw records up to here are in the snapshot, once this is committed.
-    pub snapshot_covers: u64,
-    pub received: Vec<(&'static str, u64)>,
-}
-
-impl Sealed {
-    /// The batches of one stream.
-    pub fn of(&self, stream: Stream) -> impl Iterator<Item = &SealedBatch> {
-        self.batches.iter().filter(move |batch| batch.stream == stream)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.batches.is_empty()
-            && self.alerts.is_empty()
-            && self.snapshot.is_empty()
-            && self.snapshot_chunks.is_none()
-            && self.received.is_empty()
-    }
-}
 
 /// What is judged in one go: beyond either, time and alerts get their turn.
 const READINGS_A_TURN: usize = 2_000;
@@ -111,28 +52,6 @@ fn heard<'a>(reading: &Reading<'a>, findings: &Findings) -> Heard<'a> {
 
 /// Changes of alerts that are kept in words until somebody asks for them.
 const NEWS_MAX: usize = 64;
-
-/// What a part of a snapshot was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestoredPart {
-    Series {
-        /// There are too many of them, or their metric is not watched any more.
-        left_out: usize,
-    },
-    /// What was heard of alerts.
-    Alerts,
-}
-
-/// A snapshot under way: a chunk with each commit, so that no commit is large.
-#[derive(Clone, Copy, Debug)]
-struct SnapshotRound {
-    next: usize,
-    end: usize,
-    /// As many as there were when it began: series that came since are not taken for the part that follows them.
-    series_chunks: usize,
-    /// The last raw record when it began: every chunk of the round has seen at least that.
-    covers: u64,
-}
 
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
@@ -255,77 +174,6 @@ impl Pipeline {
     /// Alerts that changed in the open batch, in the order in which they did.
     pub fn open_alerts(&self) -> &[AlertRow] {
         &self.alerts
-    }
-
-    /// Restores a part of the state as a snapshot has it.
-    pub fn restore(
-        &mut self,
-        chunk: &[u8],
-        now: Moment,
-    ) -> Result<RestoredPart, crate::core::detection::monitor::RestoreError> {
-        match chunk {
-            [ALERTS_VERSION, rest @ ..] => {
-                self.restore_alerts_part(&mut Cursor { rest }, now)
-                    .ok_or(crate::core::detection::monitor::RestoreError::Damaged)?;
-                Ok(RestoredPart::Alerts)
-            }
-            _ => self.monitor.restore(chunk, now).map(|left_out| RestoredPart::Series { left_out }),
-        }
-    }
-
-    fn restore_alerts_part(&mut self, cursor: &mut Cursor<'_>, now: Moment) -> Option<()> {
-        // Limits have a number each, which is another one in another configuration.
-        let are_limits_known = cursor.number()? == self.monitor.holds().1;
-        self.book.remember(cursor, are_limits_known, now)?;
-        let holds = Holds::decode(cursor, now.signed_steady_ms())?;
-        if are_limits_known {
-            self.monitor.restore_holds(holds);
-        }
-        Some(())
-    }
-
-    /// What was heard of alerts, and of limits that wait before they raise one.
-    fn alerts_part(&self) -> Vec<u8> {
-        let (holds, limits) = self.monitor.holds();
-        let mut out = vec![ALERTS_VERSION];
-        varint::put(&mut out, limits);
-        self.book.snapshot(self.now, &mut out);
-        holds.encode(&mut out);
-        out
-    }
-
-    /// Lets the detectors see again a reading that came after the snapshot: they learn, and nothing is emitted. `is_news`: it came after the
-    /// snapshot of the alerts, too.
-    pub fn replay(&mut self, reading: &Reading<'_>, is_news: bool, now: Moment) {
-        let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher: 0 };
-        let place = self.monitor.locate(reading.device, reading.metric);
-        self.monitor.relearn_clock(place, reading, arrival);
-        let is_synced = reading.time_quality == TimeQuality::Synced;
-        self.findings.late = is_synced && reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
-        self.monitor.judge_at(place, reading, arrival, &mut self.findings);
-        if is_news && self.findings.series_may_have_alert {
-            let received = Moment { wall_ms: reading.received_at_ms, ..now };
-            self.book.hear_again(received, &heard(reading, &self.findings));
-        }
-    }
-
-    /// Takes up an alert that the store holds; to be called when the snapshot is restored, and before readings are replayed.
-    pub fn restore_alert(&mut self, key: AlertKey, alert: alert::Alert, now: Moment) {
-        let rhythm = self.monitor.rhythm_of(&key.device, &key.metric);
-        let is_obsolete = !self.monitor.can_raise(&key, &alert);
-        self.book.restore(key.clone(), alert, rhythm, now);
-        self.book.restore_holder(&key, self.monitor.holder_of(&key.device, &key.metric, 0));
-        if is_obsolete {
-            self.book.clear(now, &key, ClearedReason::Configuration, &mut self.changes);
-            self.record_changes(now);
-        }
-    }
-
-    /// All that the store holds is restored and replayed: who was missed before is not missed anew.
-    pub fn end_recovery(&mut self) {
-        for (device, metric) in self.book.restored() {
-            self.monitor.restore_missed(device, metric);
-        }
     }
 
     /// Somebody was turned away: for a while nobody is missed. What is heard of others counts as before.
@@ -552,19 +400,6 @@ impl Pipeline {
         line
     }
 
-    fn begin_snapshot(&mut self) {
-        // Behind the series, if there is anything to say: what was heard of alerts.
-        let series_chunks = self.monitor.snapshot_chunks();
-        let end = series_chunks + usize::from(self.book.raised() > 0 || !self.monitor.holds().0.is_empty());
-        self.round = Some(SnapshotRound { next: 0, end, series_chunks, covers: self.raw.sequence });
-    }
-
-    /// The process ends: the next commit carries the whole state of the detectors.
-    pub fn request_final_snapshot(&mut self) {
-        self.begin_snapshot();
-        self.chunks_a_commit = usize::MAX;
-    }
-
     /// Everything that is open, for one commit.
     pub fn seal(&mut self) -> Sealed {
         let (snapshot, snapshot_chunks) = self.next_chunks(self.chunks_a_commit);
@@ -592,30 +427,6 @@ impl Pipeline {
         assert_eq!(open.count(), 0, "the places of an open batch follow each other");
         open.sequence += u64::from(count);
         open.sequence
-    }
-
-    /// The next chunks of the round, and after the last of them how many there are.
-    fn next_chunks(&mut self, count: usize) -> (Vec<SnapshotChunk>, Option<u32>) {
-        let Some(mut round) = self.round else { return (Vec::new(), None) };
-        let end = round.end.min(round.next.saturating_add(count));
-        let chunks = (round.next..end)
-            .map(|index| SnapshotChunk {
-                index: index as u32,
-                sequence: self.raw.sequence,
-                state: match index < round.series_chunks {
-                    true => self.monitor.snapshot_chunk(index, self.now.wall_ms),
-                    false => self.alerts_part(),
-                },
-            })
-            .collect();
-        round.next = end;
-        if round.next < round.end {
-            self.round = Some(round);
-            return (chunks, None);
-        }
-        self.snapshot_covers = round.covers;
-        self.round = None;
-        (chunks, Some(end as u32))
     }
 }
 

@@ -7,19 +7,21 @@
 mod clocks;
 mod names;
 mod shares;
+mod silences;
 mod snapshot;
 mod table;
 
 pub use crate::core::device_clock::LATE_AFTER_MS;
 pub use clocks::{Place, TimeVerdict};
+pub use silences::Missed;
 pub use snapshot::{CHUNK_SERIES, RestoreError};
 
-use super::alert::{Alert, AlertKey, GATEWAY_KIND, Holder, Moment, Severity};
+use super::alert::{Alert, AlertKey, GATEWAY_KIND, Holder, Moment};
 use super::detectors::hold::Holds;
 use super::detectors::limit::{self, Exceeded, Limits};
 use super::detectors::profile::{Profile, Profiles};
 use super::detectors::series::Series;
-use super::detectors::{Detector, Finding, Findings, Verdict, short};
+use super::detectors::{Findings, Verdict};
 use super::silence::Rhythm;
 use super::window::Sample;
 use crate::core::detection::devices::{DEVICE_METRIC, Publisher};
@@ -59,14 +61,6 @@ impl Default for MonitorSettings {
 pub struct Arrival {
     pub now_ms: i64,
     pub publisher: Publisher,
-}
-
-/// What is missed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missed {
-    Series(usize),
-    /// All series of this device.
-    Device(u32),
 }
 
 #[derive(Debug)]
@@ -341,46 +335,6 @@ impl Monitor {
         self.rhythms[index] = Rhythm::NEW;
     }
 
-    /// The listener was away until now: that nothing was heard meanwhile is no silence, and whoever comes back is given a minute.
-    pub fn listen_from(&mut self, now_ms: i64) {
-        self.listening_ms = now_ms;
-        self.next_sweep_ms = now_ms.saturating_add(SWEEP_AFTER_MS);
-    }
-
-    /// Its client took its leave: devices that it published for last are asleep.
-    pub fn sleep(&mut self, publisher: Publisher) {
-        for (_, device) in self.table.devices.iter_mut() {
-            if device.publisher == publisher {
-                device.is_asleep = true;
-                device.rhythm.is_silent = false;
-            }
-        }
-        for index in 0..self.rhythms.len() {
-            if self.rhythms[index].is_silent && self.table.device_of(index).publisher == publisher {
-                self.rhythms[index].is_silent = false;
-            }
-        }
-    }
-
-    /// Time has gone by: `missed` gets what is missed since this tick. Of a device that is silent as a whole, the series are not missed.
-    pub fn tick(&mut self, now_ms: i64, mut missed: impl FnMut(Missed)) {
-        self.now_ms = self.now_ms.max(now_ms);
-        if now_ms < self.listening_ms.saturating_add(GRACE_MS) {
-            return;
-        }
-        for (place, device) in self.table.devices.iter_mut() {
-            if device.falls_silent(now_ms, self.listening_ms) {
-                missed(Missed::Device(place));
-            }
-        }
-        for index in 0..self.rhythms.len() {
-            if self.is_missed(index, now_ms) {
-                self.rhythms[index].is_silent = true;
-                missed(Missed::Series(index));
-            }
-        }
-    }
-
     /// Forgets who has not been heard of for a week; to be called after a tick, when what it missed has been told by name.
     pub fn sweep(&mut self, now_ms: i64) {
         if now_ms < self.next_sweep_ms {
@@ -393,54 +347,6 @@ impl Monitor {
             if arrivals > 0 && now_ms.saturating_sub(heard_ms) >= FORGET_MS {
                 self.forget(index);
             }
-        }
-    }
-
-    /// Whether a series is silent while its device is not: the device must have been heard well after the series should have been.
-    fn is_missed(&self, index: usize, now_ms: i64) -> bool {
-        let rhythm = &self.rhythms[index];
-        if rhythm.is_silent || now_ms <= rhythm.due_ms(self.listening_ms) {
-            return false;
-        }
-        let device = self.table.device_of(index);
-        let expected_ms = self.listening_ms.max(device.woke_ms);
-        let heard_after_ms = device.silent_from_ms(i64::MIN).saturating_sub(rhythm.silent_from_ms(expected_ms));
-        let is_alone = heard_after_ms as f32 > rhythm.limit_ms() / 2.0;
-        is_alone && !device.rhythm.is_silent && !device.is_asleep && self.profile_of(index).gap
-    }
-
-    /// Like [`Monitor::tick`], for one who looks at series only: each that is silent, whatever its device does.
-    pub fn tick_series(&mut self, now_ms: i64, mut missed: impl FnMut(&Monitor, usize)) {
-        for index in 0..self.rhythms.len() {
-            if self.rhythms[index].falls_silent(now_ms, self.listening_ms) && self.profile_of(index).gap {
-                missed(self, index);
-            }
-        }
-    }
-
-    /// An alert of before the start says that it is missed.
-    pub fn restore_missed(&mut self, device: &str, metric: &str) {
-        let Some(place) = self.table.devices.find(device) else { return };
-        if self.table.devices.get(place).is_asleep {
-            return;
-        }
-        if let Some(rhythm) = self.rhythm_mut(device, metric) {
-            rhythm.is_silent = true;
-        }
-    }
-
-    /// It has an alert now.
-    pub fn note_missed(&mut self, missed: Missed) {
-        match missed {
-            Missed::Series(index) => self.rhythms[index].may_have_alert = true,
-            Missed::Device(place) => self.table.devices.get_mut(place).rhythm.may_have_alert = true,
-        }
-    }
-
-    /// Whether a series, or with [`DEVICE_METRIC`] a device, may have an alert that is raised: its readings are told to the alerts' book.
-    pub fn note_alert(&mut self, device: &str, metric: &str, may_have_alert: bool) {
-        if let Some(rhythm) = self.rhythm_mut(device, metric) {
-            rhythm.may_have_alert = may_have_alert;
         }
     }
 
@@ -480,16 +386,6 @@ impl Monitor {
         }
     }
 
-    fn rhythm_mut(&mut self, device: &str, metric: &str) -> Option<&mut Rhythm> {
-        match metric {
-            DEVICE_METRIC => {
-                let place = self.table.devices.find(device)?;
-                Some(&mut self.table.devices.get_mut(place).rhythm)
-            }
-            _ => Some(&mut self.rhythms[self.table.find(device, metric)?]),
-        }
-    }
-
     fn profile_of(&self, index: usize) -> &Profile {
         self.settings.profiles.get(self.table.rule_of(index))
     }
@@ -497,49 +393,6 @@ impl Monitor {
     /// Device and metric of a series.
     pub fn name_of(&self, index: usize) -> (&str, &str) {
         self.table.name_of(index)
-    }
-
-    /// Device and metric of what is missed; a device as a whole has a metric of its own.
-    pub fn name_of_missed(&self, missed: Missed) -> (&str, &str) {
-        match missed {
-            Missed::Series(index) => self.name_of(index),
-            Missed::Device(place) => (self.table.devices.name(place), DEVICE_METRIC),
-        }
-    }
-
-    /// Whether its silence has been noticed.
-    pub fn is_silent(&self, index: usize) -> bool {
-        self.rhythms[index].is_silent && self.profile_of(index).gap
-    }
-
-    pub fn severity_max_of(&self, missed: Missed) -> Severity {
-        match missed {
-            Missed::Series(index) => self.profile_of(index).severity_max,
-            Missed::Device(_) => Severity::Critical,
-        }
-    }
-
-    /// What its silence is, as a finding.
-    pub fn gap_of(&self, missed: Missed, now_ms: i64) -> Finding {
-        let (rhythm, silent_from_ms) = match missed {
-            Missed::Series(index) => (&self.rhythms[index], self.rhythms[index].silent_from_ms(self.listening_ms)),
-            Missed::Device(place) => {
-                let device = self.table.devices.get(place);
-                (&device.rhythm, device.silent_from_ms(self.listening_ms))
-            }
-        };
-        let silent_ms = now_ms.saturating_sub(silent_from_ms) as f64;
-        Finding {
-            detector: Detector::Gap,
-            score: (silent_ms / f64::from(rhythm.limit_ms())).max(1.0),
-            expected: None,
-            spread: None,
-            reason: format!(
-                "nothing for {} s; a reading every {} s is usual",
-                short(silent_ms / 1000.0),
-                short(f64::from(rhythm.interval_ms) / 1000.0)
-            ),
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use firmware_sim::vehicle::{Metric, Vehicle};
 use super::*;
 use crate::commands::detect;
 use crate::core::batch::{Decoder, Stored};
+use crate::core::detection::alert::ALERTS_VERSION;
 use crate::core::detection::detectors::limit::{Bounds, Limits};
 use crate::core::detection::detectors::profile::{Profile, Profiles, Rule};
 

@@ -4,11 +4,15 @@
 //! comes back within ten minutes needs good readings for twice as long each time, so that a value that wanders about its line wakes
 //! nobody twice a minute; the alert says that it does.
 
+mod entry;
 mod heard;
 pub(in crate::core) mod snapshot;
+mod times;
 
 pub use heard::Heard;
+pub use times::AlertTimes;
 
+use entry::{Entry, LIMIT, Phase};
 use hashbrown::{Equivalent, HashMap};
 
 use super::hearing::{Hearing, Listener, Word, as_i64};
@@ -22,80 +26,12 @@ use crate::core::detection::devices::DEVICE_METRIC;
 use crate::core::detection::silence::Rhythm;
 use crate::core::identity::RunId;
 
-/// Durations of an alert's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AlertTimes {
-    /// After good readings for so long it clears.
-    pub clear_after_ms: u64,
-    /// Cleared for so long, it is gone.
-    pub remove_after_ms: u64,
-    /// An alert that only goes on is not updated more often.
-    pub update_every_ms: u64,
-    /// Nothing heard for so long at least, or for five of the series' intervals, it is stale.
-    pub stale_after_ms: u64,
-    /// Nothing heard for so long, nobody waits for the series any more.
-    pub silent_max_ms: u64,
-    /// Gone for so long, it is forgotten that it was there.
-    pub forget_after_ms: u64,
-}
-
-impl Default for AlertTimes {
-    fn default() -> Self {
-        AlertTimes {
-            clear_after_ms: 30_000,
-            remove_after_ms: 60_000,
-            update_every_ms: 5_000,
-            stale_after_ms: 30_000,
-            silent_max_ms: 7 * 24 * 3_600_000,
-            forget_after_ms: 600_000,
-        }
-    }
-}
-
-/// The kind of an alert whose expected value is a bound.
-const LIMIT: &str = Detector::Limit.alert_kind();
 /// Series of one device that are in trouble within so long of each other are one trouble, and a worse one.
 const COMPANY_MS: u64 = 10_000;
 /// Metrics of a device that are remembered for that.
 const COMPANY_MAX: usize = 8;
-/// Each return doubles the good time that clears an alert, so often at the most.
-const DOUBLINGS_MAX: u32 = 4;
-
 /// After a start, whoever was silent before it is given so long before it is forgotten.
 const FORGET_GRACE_MS: u64 = 3_600_000;
-
-/// Where an alert is in its life; steady times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Raised, until its series is well again.
-    Raised,
-    /// Raised by the gateway itself, and over when it has not been reported again by then; [`u64::MAX`] until a person has seen it.
-    Reported {
-        until_ms: u64,
-    },
-    Cleared {
-        since_ms: u64,
-    },
-    /// Its message is removed; that it was there is remembered.
-    Gone {
-        since_ms: u64,
-    },
-}
-
-impl Phase {
-    fn reported(stays: bool, now: Moment) -> Phase {
-        Phase::Reported { until_ms: if stays { u64::MAX } else { now.steady_ms + OVER_AFTER_MS } }
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Entry {
-    alert: Alert,
-    phase: Phase,
-    changed_ms: u64,
-    hearing: Hearing,
-    holder: Holder,
-}
 
 /// A key that is looked for, without a copy of its texts.
 #[derive(Hash)]
@@ -433,75 +369,9 @@ impl<'a> Place<'a> {
     }
 }
 
-impl AlertTimes {
-    /// For how long good readings must have come.
-    fn clear_after_ms(&self, alert: &Alert) -> u64 {
-        self.clear_after_ms << alert.returns.min(DOUBLINGS_MAX)
-    }
-}
-
 /// A time of the steady clock, for people.
 fn wall_of(now: Moment, steady_ms: i64) -> i64 {
     now.wall_ms.saturating_sub(now.signed_steady_ms().saturating_sub(steady_ms).max(0))
-}
-
-impl Entry {
-    fn is_raised(&self) -> bool {
-        matches!(self.phase, Phase::Raised | Phase::Reported { .. })
-    }
-
-    fn clear(&mut self, now: Moment, reason: Option<ClearedReason>) {
-        self.alert.cleared_reason = reason;
-        self.alert.stale_since_ms = None;
-        self.alert.state = State::Cleared;
-        self.alert.cleared_at_ms = Some(now.wall_ms);
-        self.change(now);
-        self.phase = Phase::Cleared { since_ms: now.steady_ms };
-    }
-
-    /// Flagged again; whether that is worth a revision now.
-    fn update(&mut self, now: Moment, flag: &Flag<'_>, severity: Severity, every_ms: u64) -> bool {
-        let alert = &mut self.alert;
-        alert.count += 1;
-        if !flag.is_pending && is_graver(alert, flag, severity) {
-            alert.value = flag.value;
-            alert.expected = if flag.kind == LIMIT { flag.expected } else { alert.expected.or(flag.expected) };
-        }
-        alert.score = if flag.is_pending { alert.score } else { alert.score.max(flag.score) };
-        let mut news = alert.stale_since_ms.take().is_some();
-        for name in flag.detectors {
-            if alert.detectors.iter().all(|known| known != name) {
-                alert.detectors.push((*name).to_owned());
-                news = true;
-            }
-        }
-        if severity > alert.severity && !flag.is_pending {
-            alert.severity = severity;
-            news = true;
-        }
-        if !news && now.steady_ms < self.changed_ms + every_ms {
-            return false;
-        }
-        self.change(now);
-        true
-    }
-
-    fn change(&mut self, now: Moment) {
-        self.alert.revision += 1;
-        self.alert.updated_at_ms = now.wall_ms;
-        self.changed_ms = now.steady_ms;
-    }
-}
-
-/// Whether the alert should tell of this reading rather than of the one that it tells of: the farthest from what was normal before the
-/// trouble, or, beyond a limit, the farthest beyond. On the way back the trouble itself would seem to have been normal.
-fn is_graver(alert: &Alert, flag: &Flag<'_>, severity: Severity) -> bool {
-    match alert.expected {
-        _ if flag.kind == LIMIT && severity != alert.severity => severity > alert.severity,
-        _ if flag.kind == LIMIT => flag.score >= alert.score,
-        Some(expected) => (flag.value - expected).abs() >= (alert.value - expected).abs(),
-        None => true,
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,123 @@
+//! Lines of the input: `series,timestamp,value`, or records as the gateway writes them.
+
+use std::borrow::Cow;
+use std::io::{self, BufRead, Read};
+
+use clap::ValueEnum;
+
+/// A longer line is malformed: memory stays bounded whatever the file is.
+pub(super) const LINE_BYTES_MAX: usize = 1 << 20;
+/// What a timestamp counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Unit {
+    S,
+    Ms,
+    Us,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Line<'a> {
+    pub(super) series: Cow<'a, str>,
+    /// Of the device's name in it; `None` is a recording by itself.
+    pub(super) device_len: Option<usize>,
+    pub(super) at_ms: i64,
+    pub(super) value: f64,
+}
+
+impl Line<'_> {
+    pub(super) fn names(&self) -> (&str, &str) {
+        match self.device_len {
+            Some(len) => (&self.series[..len], &self.series[len + 1..]),
+            None => ("", &self.series),
+        }
+    }
+}
+
+pub(super) enum Parsed<'a> {
+    Line(Line<'a>),
+    /// Nothing, or a record that is no reading.
+    Other,
+    Malformed,
+}
+
+/// `None` is a line that is too long.
+pub(super) fn parse(line: Option<&[u8]>, unit: Unit) -> Parsed<'_> {
+    let Some(line) = line else { return Parsed::Malformed };
+    // Spreadsheets write a mark in front.
+    let Ok(text) = std::str::from_utf8(line) else { return Parsed::Malformed };
+    let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
+    if text.trim_ascii().is_empty() {
+        return Parsed::Other;
+    }
+    if text.starts_with('{') {
+        return parse_record(text);
+    }
+    parse_fields(text, unit).map_or(Parsed::Malformed, Parsed::Line)
+}
+
+fn parse_fields(text: &str, unit: Unit) -> Option<Line<'_>> {
+    let mut fields = text.rsplitn(3, ',');
+    let value = fields.next()?.trim().parse().ok()?;
+    let at_ms = parse_time(fields.next()?.trim(), unit)?;
+    let series = fields.next().filter(|series| !series.is_empty() && !series.contains(','))?;
+    Some(Line { series: series.into(), device_len: series.rfind('/'), at_ms, value })
+}
+
+fn parse_time(text: &str, unit: Unit) -> Option<i64> {
+    match (text.parse::<i64>(), unit) {
+        (Ok(number), Unit::S) => Some(number.saturating_mul(1000)),
+        (Ok(number), Unit::Ms) => Some(number),
+        (Ok(number), Unit::Us) => Some(number.div_euclid(1000)),
+        (Err(_), Unit::S) => text.parse::<f64>().ok().filter(|s| s.is_finite()).map(|s| (s * 1000.0).round() as i64),
+        (Err(_), _) => None,
+    }
+}
+
+/// A record of the gateway's own. An anomaly repeats a reading that the other stream has.
+fn parse_record(text: &str) -> Parsed<'_> {
+    #[derive(serde::Deserialize)]
+    struct Record<'a> {
+        #[serde(rename = "type")]
+        kind: Option<&'a str>,
+        #[serde(borrow)]
+        device: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        metric: Option<Cow<'a, str>>,
+        value: Option<f64>,
+        measured_at_ms: Option<i64>,
+    }
+    match serde_json::from_str(text) {
+        Ok(Record {
+            kind: Some("reading"),
+            device: Some(device),
+            metric: Some(metric),
+            value,
+            measured_at_ms: Some(at_ms),
+        }) => {
+            let series = format!("{device}/{metric}").into();
+            Parsed::Line(Line { series, device_len: Some(device.len()), at_ms, value: value.unwrap_or(f64::NAN) })
+        }
+        Ok(Record { kind: Some("anomaly" | "alert" | "gateway" | "record"), .. }) => Parsed::Other,
+        _ => Parsed::Malformed,
+    }
+}
+
+/// Calls `act` for each line and its length, without what it says if it is too long.
+pub(super) fn for_each_line(
+    mut input: impl BufRead,
+    mut act: impl FnMut(Option<&[u8]>, usize) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if input.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        if line.len() == LINE_BYTES_MAX && !line.ends_with(b"\n") {
+            let skipped = input.skip_until(b'\n')?;
+            act(None, line.len() + skipped)?;
+            continue;
+        }
+        act(Some(&line), line.len())?;
+    }
+}

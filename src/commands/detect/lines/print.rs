@@ -1,0 +1,83 @@
+//! What is printed of a line: its findings, or with `--stats` its window.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use super::parse::Line;
+use crate::core::detection::detectors::Finding;
+use crate::core::detection::window::{Admission, Sample, Window};
+use crate::core::{json, record};
+
+/// With `--stats`, windows are exact up to some four thousand readings a second.
+const STATS_SAMPLES_MAX: usize = 1 << 16;
+
+pub(super) fn write_row(
+    output: &mut impl Write,
+    json: bool,
+    (device, metric): (&str, &str),
+    at_ms: i64,
+    value: Option<f64>,
+    finding: &Finding,
+) -> io::Result<()> {
+    let name = finding.detector.name();
+    if json {
+        let mut row = b"{\"device\":".to_vec();
+        json::write_text(&mut row, device);
+        row.extend_from_slice(b",\"metric\":");
+        json::write_text(&mut row, metric);
+        row.extend_from_slice(format!(",\"timestamp_ms\":{at_ms},\"detector\":\"{name}\"").as_bytes());
+        let numbers = [
+            ("value", value),
+            ("score", Some(finding.score)),
+            ("expected", finding.expected),
+            ("spread", finding.spread),
+        ];
+        for (key, number) in numbers {
+            row.extend_from_slice(format!(",\"{key}\":").as_bytes());
+            record::write_f64(&mut row, number.unwrap_or(f64::NAN));
+        }
+        row.extend_from_slice(b",\"reason\":");
+        json::write_text(&mut row, &finding.reason);
+        row.extend_from_slice(b"}\n");
+        return output.write_all(&row);
+    }
+    if !device.is_empty() {
+        write!(output, "{device}/")?;
+    }
+    write!(output, "{metric},{at_ms},")?;
+    if let Some(value) = value {
+        write!(output, "{value}")?;
+    }
+    write!(output, ",{name},{:.4},", finding.score)?;
+    match finding.expected {
+        Some(expected) => writeln!(output, "{expected}"),
+        None => writeln!(output),
+    }
+}
+
+pub(super) fn write_statistics(
+    windows: &mut HashMap<String, Window>,
+    line: &Line<'_>,
+    output: &mut impl Write,
+) -> io::Result<()> {
+    let Line { ref series, at_ms, value, .. } = *line;
+    if !windows.contains_key(&**series) {
+        windows.insert(series.to_string(), Window::default());
+    }
+    let window = windows.get_mut(&**series).expect("just inserted");
+    let sample = Sample { at_ms, value };
+    let admitted = value.is_finite().then(|| window.admit(sample));
+    let statistics = window.statistics(at_ms);
+    if admitted.is_some_and(|admission| admission != Admission::Suspect) {
+        window.insert(sample, STATS_SAMPLES_MAX, |_| ());
+    }
+    write!(output, "{series},{at_ms},{},", statistics.count)?;
+    write_number(output, statistics.mean)?;
+    output.write_all(b",")?;
+    write_number(output, statistics.deviation)?;
+    output.write_all(b"\n")
+}
+
+fn write_number(output: &mut impl Write, number: f64) -> io::Result<()> {
+    if number.is_nan() { output.write_all(b"nan") } else { write!(output, "{number:e}") }
+}

@@ -1,0 +1,135 @@
+//! How the state of the detectors is kept across a restart: chunk by chunk with the commits, and back into a new pipeline.
+
+use super::{Pipeline, SnapshotChunk, heard};
+use crate::core::batch::varint::{self, Cursor};
+use crate::core::detection::alert::{ALERTS_VERSION, Alert, AlertKey, ClearedReason, Moment};
+use crate::core::detection::detectors::hold::Holds;
+use crate::core::detection::monitor::{Arrival, LATE_AFTER_MS, RestoreError};
+use crate::core::reading::{Reading, TimeQuality};
+
+/// What a part of a snapshot was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestoredPart {
+    Series {
+        /// There are too many of them, or their metric is not watched any more.
+        left_out: usize,
+    },
+    /// What was heard of alerts.
+    Alerts,
+}
+
+/// A snapshot under way: a chunk with each commit, so that no commit is large.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SnapshotRound {
+    next: usize,
+    end: usize,
+    /// As many as there were when it began: series that came since are not taken for the part that follows them.
+    series_chunks: usize,
+    /// The last raw record when it began: every chunk of the round has seen at least that.
+    covers: u64,
+}
+
+impl Pipeline {
+    /// Restores a part of the state as a snapshot has it.
+    pub fn restore(&mut self, chunk: &[u8], now: Moment) -> Result<RestoredPart, RestoreError> {
+        match chunk {
+            [ALERTS_VERSION, rest @ ..] => {
+                self.restore_alerts_part(&mut Cursor { rest }, now).ok_or(RestoreError::Damaged)?;
+                Ok(RestoredPart::Alerts)
+            }
+            _ => self.monitor.restore(chunk, now).map(|left_out| RestoredPart::Series { left_out }),
+        }
+    }
+
+    fn restore_alerts_part(&mut self, cursor: &mut Cursor<'_>, now: Moment) -> Option<()> {
+        // Limits have a number each, which is another one in another configuration.
+        let are_limits_known = cursor.number()? == self.monitor.holds().1;
+        self.book.remember(cursor, are_limits_known, now)?;
+        let holds = Holds::decode(cursor, now.signed_steady_ms())?;
+        if are_limits_known {
+            self.monitor.restore_holds(holds);
+        }
+        Some(())
+    }
+
+    /// What was heard of alerts, and of limits that wait before they raise one.
+    fn alerts_part(&self) -> Vec<u8> {
+        let (holds, limits) = self.monitor.holds();
+        let mut out = vec![ALERTS_VERSION];
+        varint::put(&mut out, limits);
+        self.book.snapshot(self.now, &mut out);
+        holds.encode(&mut out);
+        out
+    }
+
+    /// Lets the detectors see again a reading that came after the snapshot: they learn, and nothing is emitted. `is_news`: it came after the
+    /// snapshot of the alerts, too.
+    pub fn replay(&mut self, reading: &Reading<'_>, is_news: bool, now: Moment) {
+        let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher: 0 };
+        let place = self.monitor.locate(reading.device, reading.metric);
+        self.monitor.relearn_clock(place, reading, arrival);
+        let is_synced = reading.time_quality == TimeQuality::Synced;
+        self.findings.late = is_synced && reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
+        self.monitor.judge_at(place, reading, arrival, &mut self.findings);
+        if is_news && self.findings.series_may_have_alert {
+            let received = Moment { wall_ms: reading.received_at_ms, ..now };
+            self.book.hear_again(received, &heard(reading, &self.findings));
+        }
+    }
+
+    /// Takes up an alert that the store holds; to be called when the snapshot is restored, and before readings are replayed.
+    pub fn restore_alert(&mut self, key: AlertKey, alert: Alert, now: Moment) {
+        let rhythm = self.monitor.rhythm_of(&key.device, &key.metric);
+        let is_obsolete = !self.monitor.can_raise(&key, &alert);
+        self.book.restore(key.clone(), alert, rhythm, now);
+        self.book.restore_holder(&key, self.monitor.holder_of(&key.device, &key.metric, 0));
+        if is_obsolete {
+            self.book.clear(now, &key, ClearedReason::Configuration, &mut self.changes);
+            self.record_changes(now);
+        }
+    }
+
+    /// All that the store holds is restored and replayed: who was missed before is not missed anew.
+    pub fn end_recovery(&mut self) {
+        for (device, metric) in self.book.restored() {
+            self.monitor.restore_missed(device, metric);
+        }
+    }
+
+    pub(super) fn begin_snapshot(&mut self) {
+        // Behind the series, if there is anything to say: what was heard of alerts.
+        let series_chunks = self.monitor.snapshot_chunks();
+        let end = series_chunks + usize::from(self.book.raised() > 0 || !self.monitor.holds().0.is_empty());
+        self.round = Some(SnapshotRound { next: 0, end, series_chunks, covers: self.raw.sequence });
+    }
+
+    /// The process ends: the next commit carries the whole state of the detectors.
+    pub fn request_final_snapshot(&mut self) {
+        self.begin_snapshot();
+        self.chunks_a_commit = usize::MAX;
+    }
+
+    /// The next chunks of the round, and after the last of them how many there are.
+    pub(super) fn next_chunks(&mut self, count: usize) -> (Vec<SnapshotChunk>, Option<u32>) {
+        let Some(mut round) = self.round else { return (Vec::new(), None) };
+        let end = round.end.min(round.next.saturating_add(count));
+        let chunks = (round.next..end)
+            .map(|index| SnapshotChunk {
+                index: index as u32,
+                sequence: self.raw.sequence,
+                state: match index < round.series_chunks {
+                    true => self.monitor.snapshot_chunk(index, self.now.wall_ms),
+                    false => self.alerts_part(),
+                },
+            })
+            .collect();
+        round.next = end;
+        if round.next < round.end {
+            self.round = Some(round);
+            return (chunks, None);
+        }
+        self.snapshot_covers = round.covers;
+        self.round = None;
+        (chunks, Some(end as u32))
+    }
+}
