@@ -17,6 +17,7 @@ use tokio::sync::{Notify, oneshot};
 pub use budget::{Budget, Place, Share};
 
 use crate::core::detection::alert::{AlertKey, Report};
+use crate::core::mqtt::pace::Urgency;
 use crate::core::reading::Readings;
 
 /// How far the commits of one session have come; shared by the session and the pipeline thread.
@@ -130,6 +131,7 @@ pub struct Submission {
     /// How many publishes it has, and whether one of them waits for an answer.
     pub publishes: u64,
     pub wants_answer: bool,
+    pub urgency: Urgency,
     pub readings: Readings,
     pub undecodable: Vec<Undecodable>,
     /// What the session keeps until the commit, to fan it out then.

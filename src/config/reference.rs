@@ -38,7 +38,9 @@ const KEYS: &[Key] = &[
     key_of(Group::Store, "free_space_min", size_or_auto(0, 1024 * GIB), Literal("\"auto\""),
         "How much of the disk the store leaves free; auto is the smaller of 512 MiB and a tenth of the disk."),
     key_of(Group::Store, "commit_delay", milliseconds(1, 1000), Literal("\"40ms\""),
-        "The longest that a reading waits for others, so that all are made durable together; a quarter of it while only one client is sending."),
+        "The longest that a reading for which somebody waits is held back for others, so that all are made durable together; a quarter of it while only one client is sending."),
+    key_of(Group::Store, "commit_delay_max", milliseconds(1, 10_000), Literal("\"1s\""),
+        "The longest that a reading waits for its acknowledgement while its client goes on without it, no subscriber matches it, and no alert is due. Longer spares the disk."),
     key_of(Group::Store, "commit_readings", count(1, 100_000), Literal("500"),
         "This many readings are made durable without waiting for more."),
 

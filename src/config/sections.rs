@@ -10,6 +10,7 @@ use crate::core::detection::alert::{self, AlertTimes, Severity};
 use crate::core::detection::detectors::limit::{Bounds, LIMITS_A_METRIC_MAX, Limits};
 use crate::core::detection::detectors::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
 use crate::core::detection::monitor::MonitorSettings;
+use crate::core::pipeline::commit_clock::CommitDelays;
 use crate::ingest::{Format, Ingest, Route};
 use crate::keys::key::Group;
 use crate::keys::problem::{Origin, Problems};
@@ -106,8 +107,11 @@ impl Reader<'_> {
         let when_full = [("drop_oldest", WhenFull::DropOldest), ("refuse", WhenFull::Refuse)];
         let when_full = section.choice("when_full", &when_full).unwrap_or(WhenFull::DropOldest);
         let pacing = CommitPacing {
-            linger: section.duration("commit_delay"),
-            readings: section.count("commit_readings"),
+            delays: CommitDelays {
+                delay: section.duration("commit_delay"),
+                delay_max: section.duration("commit_delay_max"),
+                readings: section.count("commit_readings"),
+            },
             ..CommitPacing::default()
         };
         section.finish();

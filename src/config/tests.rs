@@ -94,7 +94,7 @@ fn every_kind_of_value_arrives() {
     assert_eq!(configuration.store.bytes_max, Some(100_000_000));
     assert_eq!(configuration.store.free_bytes_min, Some(0));
     assert_eq!(configuration.store.when_full, WhenFull::Refuse);
-    assert_eq!(configuration.store.pacing.linger, Duration::from_millis(20));
+    assert_eq!(configuration.store.pacing.delays.delay, Duration::from_millis(20));
     assert_eq!(configuration.mqtt_listen.to_string(), "[::]:1883");
     assert_eq!((configuration.admin_listen, configuration.edge.unrouted), (None, Unrouted::Reject));
     assert_eq!(configuration.uncommitted_bytes_max, 1 << 20);

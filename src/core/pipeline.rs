@@ -1,6 +1,7 @@
 //! What becomes of a reading: it is given its position, judged, and put into the open batch; what stands out goes on the second stream
 //! too, and may raise an alert. Sealing hands all of it over to the writer, for one transaction.
 
+pub mod commit_clock;
 mod open;
 mod sealed;
 mod snapshot;

@@ -26,6 +26,7 @@ use super::publish::Batch;
 use super::router::{Envelope, RouterDead};
 use super::sessions::Attached;
 use super::{Edge, Phase, moderation};
+use crate::core::mqtt::pace::{PublishPace, Urgency};
 use crate::core::mqtt::session::{self, Close, Connect, Inbound, PublishVerdict};
 use crate::core::mqtt::topic;
 use crate::handoff::{self, PipelineHandle, SessionProgress};
@@ -56,6 +57,8 @@ struct Connection<T: From<handoff::Input>> {
     attached: Attached,
     client_id: String,
     inbound: Inbound,
+    pace: PublishPace,
+    connected: Instant,
     progress: Arc<SessionProgress>,
     held: VecDeque<UncommittedPublish>,
     /// One of them that waits for its place in the router's log.
@@ -115,6 +118,8 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
         attached,
         client_id: client_id.clone(),
         inbound: Inbound::default(),
+        pace: PublishPace::default(),
+        connected: now,
         progress: Arc::default(),
         held: VecDeque::new(),
         passing_on: None,
@@ -378,7 +383,14 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         if verdict != PublishVerdict::Take {
             // The pipeline tells subscribers of an acknowledgement, once it knows the alert.
             counters.publishes_refused.add(u64::from(!is_taken));
-        } else if is_taken && self.edge.fanout.wants(topic, retain) {
+            return Ok(());
+        }
+        let has_receivers = is_taken && self.edge.fanout.may_reach(topic);
+        if has_receivers {
+            batch.urgency = Urgency::Urgent;
+        }
+        // The bytes of others need not be kept until the commit.
+        if has_receivers || is_taken && retain {
             let envelope = Envelope::new(topic, payload, qos);
             batch.held_bytes += topic.len() + payload.len();
             self.held.push_back(UncommittedPublish { ordinal: self.inbound.last_ordinal(), envelope, retain });
@@ -412,10 +424,12 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         codec::encode_suback(packet_id, &granted, &mut self.output);
     }
 
-    fn submit(&mut self, batch: Batch) -> Result<(), End> {
+    fn submit(&mut self, mut batch: Batch) -> Result<(), End> {
         if batch.publishes == 0 {
             return Ok(());
         }
+        let now = self.last_heard.saturating_duration_since(self.connected);
+        batch.urgency = batch.urgency.max(self.pace.published(now, batch.wants_answer));
         moderation::note(batch.publishes);
         Ok(self.edge.pipeline.submit(batch.submission(&self.progress, self.inbound.last_ordinal()))?)
     }
@@ -431,7 +445,11 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let committed = self.progress.committed();
         self.pass_on(committed, turn)?;
         if self.inbound.is_waiting() {
+            let unwritten = self.output.len();
             self.inbound.committed(committed, &mut self.output);
+            if self.output.len() > unwritten {
+                self.pace.answered(self.connected.elapsed(), self.inbound.is_waiting());
+            }
             if was_full {
                 // The client was not heard because we did not listen.
                 self.last_heard = Instant::now();

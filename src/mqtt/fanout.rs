@@ -131,9 +131,9 @@ impl Fanout {
         Rc::new(Subscriber::new(&self.pool, host))
     }
 
-    /// Whether perhaps somebody gets this: if not, its bytes need not be kept until the commit.
-    pub fn wants(&self, topic: &str, retain: bool) -> bool {
-        retain || self.inner.borrow().tree.may_match(topic, NODES_A_GLANCE)
+    /// Whether perhaps somebody gets this.
+    pub fn may_reach(&self, topic: &str) -> bool {
+        self.inner.borrow().tree.may_match(topic, NODES_A_GLANCE)
     }
 
     /// Keeps a client's message if it is retained, and passes it on; where there is no room for it at once, by what is returned.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::Edge;
 use super::router::Envelope;
 use crate::core::detection::alert::{self, AlertKey};
+use crate::core::mqtt::pace::Urgency;
 use crate::core::mqtt::session::Will;
 use crate::core::mqtt::topic;
 use crate::core::reading::Readings;
@@ -20,6 +21,7 @@ const SAMPLE_BYTES: usize = 1024;
 pub(super) struct Batch {
     pub publishes: usize,
     pub wants_answer: bool,
+    pub urgency: Urgency,
     pub readings: Readings,
     pub undecodable: Vec<Undecodable>,
     pub held_bytes: usize,
@@ -36,6 +38,7 @@ impl Batch {
             through,
             publishes: self.publishes as u64,
             wants_answer: self.wants_answer,
+            urgency: self.urgency,
             readings: self.readings,
             undecodable: self.undecodable,
             held_bytes: self.held_bytes,
@@ -106,7 +109,7 @@ impl<T: From<Input> + 'static> Edge<T> {
         }
         let mut place = self.pipeline.place();
         place.turn().await;
-        let mut batch = Batch { publishes: 1, ..Batch::default() };
+        let mut batch = Batch { publishes: 1, urgency: Urgency::Urgent, ..Batch::default() };
         if !self.decode(&will.topic, will.qos, &will.payload, (self.now_ms)(), &mut batch) {
             return;
         }

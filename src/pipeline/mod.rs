@@ -32,6 +32,8 @@ use self::unanswered::Unanswered;
 use crate::core::batch::CLOSED_AT_BYTES;
 use crate::core::detection::alert::{Moment, ReportPacer};
 use crate::core::identity::Stream;
+use crate::core::mqtt::pace::Urgency;
+use crate::core::pipeline::commit_clock::{CommitClock, CommitDelays};
 use crate::core::pipeline::{ClockNotice, Pipeline, Storing};
 use crate::handoff::Input;
 use crate::heartbeat::Beat;
@@ -46,10 +48,7 @@ use crate::store::writer::Writer;
 /// When a batch is sealed, once the commit before it has returned.
 #[derive(Clone, Copy, Debug)]
 pub struct CommitPacing {
-    /// The longest that a reading waits for others; a quarter of it where one client alone is sending.
-    pub linger: Duration,
-    /// So many readings are enough not to wait at all.
-    pub readings: u32,
+    pub delays: CommitDelays,
     /// Acknowledges before the commit: what must never be, and what the tests of durability must notice.
     pub acknowledge_early: bool,
     /// An alert that waits longer than this for its commit is published all the same, and says so: a driver is told within seconds,
@@ -62,8 +61,7 @@ pub struct CommitPacing {
 impl Default for CommitPacing {
     fn default() -> Self {
         CommitPacing {
-            linger: Duration::from_millis(40),
-            readings: 500,
+            delays: CommitDelays { delay: Duration::from_millis(40), delay_max: Duration::from_secs(1), readings: 500 },
             acknowledge_early: false,
             unstored_after: Duration::from_secs(1),
             hung_after: Duration::from_secs(5),
@@ -193,7 +191,7 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
             committing: Committing::default(),
             backlog: VecDeque::new(),
             begun: None,
-            oldest: None,
+            clock: CommitClock::new(pacing.delays),
             busy: false,
             sealed: now,
             commits_at_seal: 0,
@@ -271,8 +269,7 @@ struct PipelineLoop {
     backlog: VecDeque<Input>,
     /// How many readings of its first are taken, once some are.
     begun: Option<usize>,
-    /// When the first thing in the open batch came, and how long it may wait.
-    oldest: Option<Instant>,
+    clock: CommitClock,
     busy: bool,
     /// When the batch that is under way was sealed.
     sealed: Instant,
@@ -359,8 +356,7 @@ impl PipelineLoop {
     /// Readings come one by one and may wait for each other. A wake-up for each would cost more than all else that is done with it, so
     /// the thread does not listen for a moment: a sleeping thread need not be woken.
     fn is_gathering(&self, now: Instant) -> bool {
-        let has_waiting = self.oldest.is_some_and(|oldest| oldest <= now);
-        has_waiting
+        self.clock.is_gathering(now.saturating_duration_since(self.started), self.pipeline.open_count())
             && self.backlog.is_empty()
             && !self.is_enough()
             && self.stopping.is_none()
@@ -368,7 +364,7 @@ impl PipelineLoop {
     }
 
     fn is_enough(&self) -> bool {
-        self.pipeline.open_count() >= self.pacing.readings || self.pipeline.open_bytes() >= CLOSED_AT_BYTES
+        self.clock.is_enough(self.pipeline.open_count()) || self.pipeline.open_bytes() >= CLOSED_AT_BYTES
     }
 
     fn announce(&mut self, now: Instant) {
@@ -387,7 +383,7 @@ impl PipelineLoop {
             Message::Input(Input::Acknowledge(seen)) => {
                 if self.pipeline.acknowledge(&seen.key, &seen.by, self.moment()) {
                     self.outbox.put(announce::acknowledgement(&seen.key, &seen.by));
-                    self.hurry(Duration::ZERO);
+                    self.hurry();
                 } else {
                     self.counters.acknowledgements_unknown.add(1);
                 }
@@ -406,7 +402,7 @@ impl PipelineLoop {
                 self.look_at_store();
                 if has_more {
                     self.has_more_to_delete = true;
-                    self.hurry(Duration::ZERO);
+                    self.hurry();
                 }
             }
             Message::Abandoned => self.is_refused_at_the_end = true,
@@ -418,22 +414,22 @@ impl PipelineLoop {
                     known.sink != change.sink || known.stream != change.stream || !known.is_replaceable()
                 });
                 self.open.input.cursors.push(change);
-                self.hurry(CURSOR_LINGER);
+                self.clock.waits(self.started.elapsed() + CURSOR_LINGER, Urgency::Relaxed);
             }
             Message::Gateway(tail) => {
                 let now = self.moment();
                 let payload = self.pipeline.gateway_record(&tail, now).trim_ascii_end().to_vec();
                 self.outbox.put(OwnMessage::state(STATUS_TOPIC.to_owned(), payload));
-                self.hurry(CURSOR_LINGER);
+                self.clock.waits(self.started.elapsed() + CURSOR_LINGER, Urgency::Relaxed);
             }
             Message::Damaged(file) => {
                 self.open.damaged = Some(file);
-                self.hurry(Duration::ZERO);
+                self.hurry();
             }
             Message::Salvaged { chunk, committed } => {
                 self.open.input.salvaged.extend(chunk);
                 self.open.waiting.salvage.push(committed);
-                self.hurry(Duration::ZERO);
+                self.hurry();
             }
             Message::Operate { operation, answer } => self.operate(operation, answer),
             Message::Draining { until } => {
@@ -475,7 +471,7 @@ impl PipelineLoop {
             }
         };
         self.open.answers.push((answer, pending));
-        self.hurry(Duration::ZERO);
+        self.hurry();
     }
 
     fn tell_log(&mut self) {
@@ -485,10 +481,9 @@ impl PipelineLoop {
         }
     }
 
-    /// Something waits for the next commit, since `after` from now: what came earlier, or may wait less, comes first.
-    fn hurry(&mut self, after: Duration) {
-        let since = Instant::now() + after;
-        self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
+    /// Something waits for the next commit that is to come soon.
+    fn hurry(&mut self) {
+        self.clock.waits(self.started.elapsed(), Urgency::Urgent);
     }
 
     fn tick(&mut self, now: Instant) {
@@ -504,7 +499,7 @@ impl PipelineLoop {
         self.pipeline.tick(self.moment());
         self.log.tick(self.moment().steady_ms);
         if self.has_work() || self.pipeline.is_snapshot_open() {
-            self.hurry(Duration::ZERO);
+            self.clock.waits(self.started.elapsed(), Urgency::Relaxed);
         }
         self.intake.look_again();
         self.counters.series.set(self.pipeline.monitor().series_count() as u64);
@@ -558,25 +553,19 @@ impl PipelineLoop {
         if let Some(overdue) = self.announcer.deadline() {
             deadline = deadline.min(overdue);
         }
-        if let Some(oldest) = self.oldest.filter(|_| !self.busy) {
-            deadline = deadline.min(oldest + self.linger());
+        if let Some(due) = self.due_at().filter(|_| !self.busy) {
+            deadline = deadline.min(due);
         }
         deadline
     }
 
-    /// Where one client alone is sending there is little to wait for, and it may send nothing more before it has its answer.
-    fn linger(&self) -> Duration {
-        let mut sessions = self.open.waiting.sessions.iter().map(|waiting| &waiting.session);
-        let first = sessions.next();
-        let is_alone = first.is_some_and(|first| sessions.all(|other| Arc::ptr_eq(first, other)));
-        if is_alone { self.pacing.linger / 4 } else { self.pacing.linger }
+    fn due_at(&self) -> Option<Instant> {
+        self.clock.due_at(self.pipeline.open_count()).map(|due| self.started + due)
     }
 
     /// An alert waits for nobody.
     fn is_due(&self, now: Instant) -> bool {
-        self.is_enough()
-            || !self.pipeline.open_alerts().is_empty()
-            || self.oldest.is_some_and(|oldest| oldest + self.linger() <= now)
+        self.is_enough() || !self.pipeline.open_alerts().is_empty() || self.due_at().is_some_and(|due| due <= now)
     }
 
     fn seal(&mut self) {
@@ -591,7 +580,7 @@ impl PipelineLoop {
         self.has_more_to_delete = false;
         self.intake.sealed();
         self.announcer.sealed();
-        self.oldest = None;
+        self.clock.sealed();
         self.busy = true;
         self.sealed = Instant::now();
         self.commits_at_seal = self.counters.commits.get();

@@ -1,8 +1,6 @@
 //! What sessions send is taken in turns, and only as far as the open batches have room: neither one large submission nor a disk that
 //! hangs lets them grow without bound, and ticks and alerts come in between.
 
-use std::time::Duration;
-
 use super::PipelineLoop;
 use crate::core::batch::CLOSED_AT_BYTES;
 use crate::core::pipeline::Storing;
@@ -41,9 +39,9 @@ impl PipelineLoop {
             None if self.admits(&submission) => 0,
             None => return,
         };
-        let Submission { session, readings, .. } = &submission;
+        let Submission { session, readings, urgency, .. } = &submission;
         let taken = self.pipeline.take_turn(readings, taken, session.number(), self.moment());
-        self.hurry(Duration::ZERO);
+        self.clock.received(self.started.elapsed(), session.number(), *urgency);
         if taken < readings.len() {
             self.begun = Some(taken);
             self.backlog.push_front(Input::Submission(submission));

@@ -1,0 +1,163 @@
+//! When the open batch is due to be committed: soon if somebody waits for it, else as late as the user allows, because each commit wears
+//! the disk. Does not know how long a commit takes: the caller seals nothing while one is under way.
+
+use std::time::Duration;
+
+use crate::core::mqtt::pace::Urgency;
+
+#[derive(Clone, Copy, Debug)]
+pub struct CommitDelays {
+    /// Where somebody waits; a quarter of it where one client alone is sending.
+    pub delay: Duration,
+    /// Where nobody does.
+    pub delay_max: Duration,
+    /// So many readings are enough not to wait at all.
+    pub readings: u32,
+}
+
+/// So many readings share a commit well enough: from there on they wait no longer than those that are urgent.
+const COMPANY_READINGS: u32 = 64;
+/// Of those batches for which clients only may be waiting, one in so many is stretched, to see who goes on without an answer.
+const STRETCHED_EVERY: u32 = 32;
+/// Longer than the 100 ms after an answer within which a client is taken to be waiting.
+const STRETCH: Duration = Duration::from_millis(200);
+
+/// Whose publishes are in the open batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Senders {
+    #[default]
+    None,
+    One(u64),
+    Many,
+}
+
+/// Times are since any one moment.
+#[derive(Debug)]
+pub struct CommitClock {
+    delays: CommitDelays,
+    /// When the first thing in the open batch came, or the time from which it waits.
+    oldest: Option<Duration>,
+    urgency: Urgency,
+    senders: Senders,
+    /// Batches for which clients only may have waited, since one was stretched.
+    likely: u32,
+}
+
+impl CommitClock {
+    pub fn new(delays: CommitDelays) -> CommitClock {
+        CommitClock { delays, oldest: None, urgency: Urgency::Relaxed, senders: Senders::None, likely: 0 }
+    }
+
+    /// A client's publishes are in the open batch.
+    pub fn received(&mut self, now: Duration, session: u64, urgency: Urgency) {
+        self.senders = match self.senders {
+            Senders::None => Senders::One(session),
+            Senders::One(other) if other == session => Senders::One(session),
+            _ => Senders::Many,
+        };
+        self.waits(now, urgency);
+    }
+
+    /// Something waits for the next commit from `since` on, which may be ahead.
+    pub fn waits(&mut self, since: Duration, urgency: Urgency) {
+        self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
+        self.urgency = self.urgency.max(urgency);
+    }
+
+    /// The batch is sealed, and a new one is open.
+    pub fn sealed(&mut self) {
+        if self.urgency == Urgency::Likely {
+            self.likely = if self.is_stretched() { 0 } else { self.likely + 1 };
+        }
+        (self.oldest, self.urgency, self.senders) = (None, Urgency::Relaxed, Senders::None);
+    }
+
+    pub fn is_enough(&self, readings: u32) -> bool {
+        readings >= self.delays.readings
+    }
+
+    /// When the open batch, which has so many readings, is due; `None` if nothing waits.
+    pub fn due_at(&self, readings: u32) -> Option<Duration> {
+        self.oldest.map(|oldest| oldest + self.delay(readings))
+    }
+
+    /// Whether the batch is due so soon that it is better to let more gather than to look at each reading.
+    pub fn is_gathering(&self, now: Duration, readings: u32) -> bool {
+        self.oldest.is_some_and(|oldest| oldest <= now) && self.delay(readings) <= self.delays.delay
+    }
+
+    fn delay(&self, readings: u32) -> Duration {
+        let CommitDelays { delay, delay_max, .. } = self.delays;
+        // The answer has to be there within it, also when the commit takes its time.
+        let relaxed = (delay_max / 8 * 7).max(delay);
+        let has_company = readings >= COMPANY_READINGS;
+        let soon = if matches!(self.senders, Senders::One(_)) { delay / 4 } else { delay };
+        match self.urgency {
+            Urgency::Relaxed if has_company => delay,
+            Urgency::Relaxed => relaxed,
+            Urgency::Likely if self.is_stretched() && !has_company => STRETCH.min(relaxed),
+            Urgency::Likely | Urgency::Urgent => soon,
+        }
+    }
+
+    fn is_stretched(&self) -> bool {
+        self.likely >= STRETCHED_EVERY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn clock() -> CommitClock {
+        CommitClock::new(CommitDelays { delay: ms(40), delay_max: ms(1000), readings: 500 })
+    }
+
+    #[test]
+    fn who_waits_gets_a_commit_soon_and_others_wait_for_company() {
+        let mut clock = clock();
+        assert_eq!(clock.due_at(0), None);
+        clock.received(ms(100), 1, Urgency::Relaxed);
+        assert_eq!(clock.due_at(1), Some(ms(975)));
+        clock.received(ms(200), 2, Urgency::Relaxed);
+        assert_eq!(clock.due_at(63), Some(ms(975)), "the first sets the time");
+        assert_eq!(clock.due_at(64), Some(ms(140)), "enough to share a commit");
+        clock.received(ms(300), 3, Urgency::Urgent);
+        assert_eq!(clock.due_at(3), Some(ms(140)));
+        clock.sealed();
+        assert_eq!(clock.due_at(0), None);
+        clock.received(ms(400), 3, Urgency::Urgent);
+        assert_eq!(clock.due_at(1), Some(ms(410)), "one client alone has little to wait for");
+        assert!(clock.is_enough(500) && !clock.is_enough(499));
+    }
+
+    #[test]
+    fn what_may_wait_comes_with_what_is_due_before() {
+        let mut clock = clock();
+        clock.waits(ms(1000), Urgency::Relaxed);
+        assert_eq!(clock.due_at(0), Some(ms(1875)));
+        clock.received(ms(500), 1, Urgency::Relaxed);
+        assert_eq!(clock.due_at(1), Some(ms(1375)));
+    }
+
+    #[test]
+    fn now_and_then_a_batch_is_stretched_unless_somebody_surely_waits() {
+        let mut clock = clock();
+        let mut delay = |urgency| {
+            clock.received(ms(0), 1, urgency);
+            let due = clock.due_at(1);
+            clock.sealed();
+            due
+        };
+        for _ in 0..STRETCHED_EVERY {
+            assert_eq!(delay(Urgency::Likely), Some(ms(10)));
+        }
+        assert_eq!(delay(Urgency::Urgent), Some(ms(10)));
+        assert_eq!(delay(Urgency::Likely), Some(ms(200)));
+        assert_eq!(delay(Urgency::Likely), Some(ms(10)));
+    }
+}
