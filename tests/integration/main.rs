@@ -16,6 +16,7 @@ mod backlog;
 mod clearing;
 mod clients;
 mod clocks;
+mod commits;
 mod config;
 mod crowd;
 mod damaged;
