@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Drawn at random at each process start; positions count up within it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(pub [u8; 8]);
 
 impl fmt::Display for RunId {

@@ -4,6 +4,7 @@ pub mod ballast;
 pub mod commit;
 pub mod cursors;
 pub mod lock;
+pub mod log;
 pub mod opening;
 pub mod reader;
 pub mod recovery;

@@ -5,8 +5,9 @@
 
 use rusqlite::Connection;
 
-use super::reader::{HeldBatch, ReadError, Reader};
-use crate::core::batch::{Decoder, Stored};
+use super::log::{Block, Entry};
+use super::reader::Reader;
+use crate::core::batch::Stored;
 use crate::core::detection::alert::{self, Moment};
 use crate::core::identity::Stream;
 use crate::core::pipeline::{AlertRow, Pipeline, RestoredPart};
@@ -75,31 +76,23 @@ fn restore_snapshot(db: &Connection, pipeline: &mut Pipeline, now: Moment) -> ru
 fn replay(reader: &mut Reader, pipeline: &mut Pipeline, snapshot: &Snapshot, now: Moment) -> rusqlite::Result<u64> {
     let Snapshot { chunks, alerts_sequence } = snapshot;
     let mut after = chunks.iter().map(|chunk| chunk.sequence).min().unwrap_or(0);
-    let mut batch = HeldBatch::default();
+    let mut block = Block::default();
     let mut replayed = 0;
-    loop {
-        match reader.next(Stream::Raw, after, &mut batch) {
-            Ok(true) => {}
-            Ok(false) => return Ok(replayed),
-            Err(ReadError::Sqlite(error)) => return Err(error),
-            // Its sinks count it; the detectors do without.
-            Err(ReadError::Damaged { last_sequence, .. }) => {
-                after = last_sequence;
-                continue;
-            }
-        }
-        after = batch.last_sequence;
-        let Ok(decoder) = Decoder::new(&batch.payload) else { continue };
-        for (sequence, record) in (batch.first_sequence()..).zip(decoder) {
-            let Ok(Stored::Reading(reading)) = record else { continue };
+    while reader.read(Stream::Raw, after, &mut block)? {
+        for entry in block.entries(after) {
+            // What is damaged its sinks count; the detectors do without.
+            let Entry::Record(record) = entry else { continue };
+            let Stored::Reading(reading) = &record.stored else { continue };
             let place = pipeline.monitor().index_of(reading.device, reading.metric);
             let seen = place.and_then(|place| chunks.iter().find(|chunk| place < chunk.end));
-            if seen.is_none_or(|chunk| sequence > chunk.sequence) {
-                pipeline.replay(&reading, sequence > *alerts_sequence, now);
+            if seen.is_none_or(|chunk| record.sequence > chunk.sequence) {
+                pipeline.replay(reading, record.sequence > *alerts_sequence, now);
                 replayed += 1;
             }
         }
+        after = block.last_sequence();
     }
+    Ok(replayed)
 }
 
 fn restore_alerts(db: &Connection, pipeline: &mut Pipeline, now: Moment) -> rusqlite::Result<Vec<AlertRow>> {

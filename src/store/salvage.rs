@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::reader::{HeldBatch, ReadError, Reader};
+use super::log::{Block, HeldBatch};
+use super::reader::Reader;
 use super::retention::Capacity;
 use super::schema::{self, store_path};
 use super::set_aside;
@@ -144,13 +145,12 @@ fn salvaged(folder: &str, stream: Stream, batch: HeldBatch) -> Salvaged {
         last_ms: batch.last_ms,
         payload: batch.payload,
     };
-    let run = batch.run.expect("every batch that was read has one");
     Salvaged {
         folder: folder.to_owned(),
         stream,
         through: batch.last_sequence,
         is_end: false,
-        batch: Some((run, sealed)),
+        batch: Some((batch.run, sealed)),
     }
 }
 
@@ -163,19 +163,18 @@ struct Probe {
 impl Probe {
     /// The next intact batch behind `after`; `None` if there is none.
     fn next(&mut self, mut after: u64) -> Option<HeldBatch> {
-        let mut batch = HeldBatch::default();
         loop {
-            match self.reader.next(self.stream, after, &mut batch) {
-                // Out of order, the tree itself is damaged there.
-                Ok(true) if batch.last_sequence <= after || batch.first_sequence() == 0 => {
-                    after = self.behind_damage(after)?
+            let mut block = Block::default();
+            match self.reader.read(self.stream, after, &mut block) {
+                Ok(true) => {
+                    after = block.last_sequence();
+                    if let Some(batch) = block.into_batch() {
+                        return Some(batch);
+                    }
                 }
-                Ok(true) => return Some(batch),
                 Ok(false) => return None,
-                Err(ReadError::Damaged { last_sequence, .. }) if last_sequence > after => after = last_sequence,
-                Err(ReadError::Damaged { .. }) => after = self.behind_damage(after)?,
-                Err(ReadError::Sqlite(error)) if schema::is_corrupt(&error) => after = self.behind_damage(after)?,
-                Err(ReadError::Sqlite(error)) => {
+                Err(error) if schema::is_corrupt(&error) => after = self.behind_damage(after)?,
+                Err(error) => {
                     tracing::warn!(%error, "the damaged store cannot be read any further");
                     return None;
                 }
@@ -198,6 +197,6 @@ impl Probe {
     }
 
     fn is_readable(&mut self, after: u64) -> bool {
-        !matches!(self.reader.next(self.stream, after, &mut HeldBatch::default()), Err(ReadError::Sqlite(_)))
+        self.reader.read(self.stream, after, &mut Block::default()).is_ok()
     }
 }

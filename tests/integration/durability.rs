@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use outrider::core::batch::{Decoder, Stored};
+use outrider::core::batch::Stored;
 use outrider::core::cursor::CursorState;
 use outrider::core::identity::{RunId, Stream};
 use outrider::core::pipeline::{Pipeline, PipelineSettings};
@@ -12,7 +12,8 @@ use outrider::core::reading::{Attributes, Reading, Readings, TimeQuality};
 use outrider::gateway::GatewaySettings;
 use outrider::store::commit::CommitInput;
 use outrider::store::cursors::CursorChange;
-use outrider::store::reader::{HeldBatch, Reader};
+use outrider::store::log::{Block, Entry};
+use outrider::store::reader::Reader;
 use outrider::store::retention::Capacity;
 use outrider::store::schema::{Synchronous, store_path};
 use outrider::store::writer::{Writer, WriterSettings};
@@ -252,22 +253,26 @@ fn is_intact(main: &[u8], wal: &[u8], delivered: u64, acknowledged: u64) -> bool
         return false;
     };
     let Ok(mut reader) = Reader::open(&path, None) else { return false };
-    let (mut batch, mut after, mut expected) = (HeldBatch::default(), delivered, delivered + 1);
+    let (mut block, mut after, mut expected) = (Block::default(), delivered, delivered + 1);
     loop {
-        match reader.next(Stream::Raw, after, &mut batch) {
-            Ok(true) => after = batch.last_sequence,
+        match reader.read(Stream::Raw, after, &mut block) {
+            Ok(true) => {}
             Ok(false) => break,
             Err(_) => return false,
         }
-        for (sequence, record) in (batch.first_sequence()..).zip(Decoder::new(&batch.payload).unwrap()) {
-            let Ok(Stored::Reading(reading)) = record else { return false };
-            if sequence > delivered {
-                if sequence != expected || reading.sequence != Some(sequence) {
-                    return false;
-                }
-                expected += 1;
+        for entry in block.entries(after) {
+            let record = match entry {
+                Entry::Record(record) => record,
+                Entry::Gap { .. } => continue,
+                Entry::Damaged { .. } => return false,
+            };
+            let Stored::Reading(reading) = record.stored else { return false };
+            if record.sequence != expected || reading.sequence != Some(record.sequence) {
+                return false;
             }
+            expected += 1;
         }
+        after = block.last_sequence();
     }
     expected > acknowledged && writer.commit(&CommitInput::default()).is_ok()
 }

@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{ErrorCode, OptionalExtension};
 
-use crate::core::batch::{Decoder, Stored, Tag};
+use crate::core::batch::{Stored, Tag};
 use crate::core::detection::alert::{self, State};
 use crate::core::detection::detectors::profile::{Profile, Profiles};
 use crate::core::identity::Stream;
 use crate::keys::problem::Problems;
-use crate::store::reader::{HeldBatch, ReadError, Reader};
+use crate::store::log::{Block, Entry, Record};
+use crate::store::reader::Reader;
 use crate::store::schema::{self, OpenError, last_sequence, store_path};
 
 use super::comparison::{Comparison, SIDES};
@@ -178,7 +179,7 @@ pub fn compare(plan: &Plan, mut terminal: Option<&mut dyn Write>) -> Result<Foun
     let failed = |source| StoreError::Read { path: plan.store.clone(), source };
     let mut pass = Pass {
         replay: Replay::new(&plan.present.setting, &plan.changed.setting),
-        batch: HeldBatch::default(),
+        block: Block::default(),
         first_ms: None,
         damaged_batches: 0,
         salvaged_readings: 0,
@@ -230,7 +231,7 @@ fn open(path: &Path) -> Result<Reader, StoreError> {
 
 struct Pass {
     replay: Replay,
-    batch: HeldBatch,
+    block: Block,
     first_ms: Option<i64>,
     damaged_batches: u64,
     salvaged_readings: u64,
@@ -244,26 +245,15 @@ impl Pass {
             reader.connection().query_row("SELECT EXISTS (SELECT 1 FROM salvage)", [], |row| row.get(0))?;
         let mut progress = Progress::new("readings", through.saturating_sub(first));
         let mut after = first;
-        while after < through && self.next(reader, Stream::Raw, after)? {
+        while after < through && reader.read(Stream::Raw, after, &mut self.block)? {
             let before = self.replay.readings();
-            if let Some(run) = self.batch.run {
-                let is_elsewhere = self
-                    .replay
-                    .last_heard()
-                    .is_some_and(|(last_run, now_ms)| has_salvaged && run != last_run && self.batch.first_ms < now_ms);
-                if is_elsewhere {
-                    self.salvaged_readings += u64::from(self.batch.count);
-                } else {
-                    self.first_ms.get_or_insert(self.batch.first_ms);
-                    self.damaged_batches += u64::from(self.replay.batch(run, &self.batch.payload).is_err());
-                }
-            }
+            self.show(after, has_salvaged);
             if let Some(terminal) = terminal {
-                let done = self.batch.last_sequence - after;
+                let done = self.block.last_sequence() - after;
                 // What cannot be told stops nothing.
                 let _ = progress.note(done, self.replay.readings() - before, terminal);
             }
-            after = self.batch.last_sequence;
+            after = self.block.last_sequence();
         }
         if let Some(terminal) = terminal {
             let _ = progress.end(terminal);
@@ -271,16 +261,21 @@ impl Pass {
         Ok(())
     }
 
-    /// Reads the next batch; one that is damaged is counted, and is of no run and without payload.
-    fn next(&mut self, reader: &mut Reader, stream: Stream, after: u64) -> rusqlite::Result<bool> {
-        match reader.next(stream, after, &mut self.batch) {
-            Ok(is_there) => Ok(is_there),
-            Err(ReadError::Sqlite(error)) => Err(error),
-            Err(ReadError::Damaged { last_sequence, .. }) => {
-                (self.batch.last_sequence, self.batch.run) = (last_sequence, None);
-                self.batch.payload.clear();
-                self.damaged_batches += 1;
-                Ok(true)
+    /// Shows the batch at hand to both settings.
+    fn show(&mut self, after: u64, has_salvaged: bool) {
+        if let Some(batch) = self.block.batch() {
+            let heard = self.replay.last_heard();
+            if heard.is_some_and(|(run, now_ms)| has_salvaged && batch.run != run && batch.first_ms < now_ms) {
+                self.salvaged_readings += u64::from(batch.count);
+                return;
+            }
+            self.first_ms.get_or_insert(batch.first_ms);
+        }
+        for entry in self.block.entries(after) {
+            match entry {
+                Entry::Record(Record { run, stored: Stored::Reading(reading), .. }) => self.replay.take(run, &reading),
+                Entry::Damaged { .. } => self.damaged_batches += 1,
+                Entry::Record(_) | Entry::Gap { .. } => {}
             }
         }
     }
@@ -290,12 +285,13 @@ impl Pass {
         let (mut after, through) = held(reader, Stream::Anomalies)?;
         // As long as nothing of it was deleted it knows everything.
         let mut since_ms = (after == 0).then_some(*within.start());
-        while after < through && self.next(reader, Stream::Anomalies, after)? {
-            after = self.batch.last_sequence;
-            let Ok(decoder) = Decoder::new(&self.batch.payload) else { continue };
-            since_ms.get_or_insert(self.batch.first_ms);
-            for record in decoder {
-                let Ok(Stored::Line { tag, line, .. }) = record else { continue };
+        while after < through && reader.read(Stream::Anomalies, after, &mut self.block)? {
+            if let Some(batch) = self.block.batch() {
+                since_ms.get_or_insert(batch.first_ms);
+            }
+            for entry in self.block.entries(after) {
+                self.damaged_batches += u64::from(matches!(entry, Entry::Damaged { .. }));
+                let Entry::Record(Record { stored: Stored::Line { tag, line, .. }, .. }) = entry else { continue };
                 if tag != Tag::Alert as u8 {
                     continue;
                 }
@@ -308,6 +304,7 @@ impl Pass {
                     self.replay.comparison().raised(&key);
                 }
             }
+            after = self.block.last_sequence();
         }
         Ok(since_ms.filter(|since_ms| since_ms <= within.end()))
     }

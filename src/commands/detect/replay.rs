@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 
-use crate::core::batch::{Damaged, Decoder, Stored};
 use crate::core::detection::alert::{self, AlertTimes, Moment};
 use crate::core::detection::monitor::{LATE_AFTER_MS, MonitorSettings};
 use crate::core::detection::window::JUMP_MS;
@@ -77,17 +76,8 @@ impl Replay {
         }
     }
 
-    /// The next batch of the log.
-    pub fn batch(&mut self, run: RunId, payload: &[u8]) -> Result<(), Damaged> {
-        for record in Decoder::new(payload)? {
-            if let Stored::Reading(reading) = record? {
-                self.take(run, &reading);
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, run: RunId, reading: &Reading<'_>) {
+    /// The next reading of the log.
+    pub fn take(&mut self, run: RunId, reading: &Reading<'_>) {
         self.readings += 1;
         let last_ms = reading.received_at_ms;
         self.late += u64::from(last_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS);

@@ -15,16 +15,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::core::batch::{Decoder, Stored};
 use crate::core::cursor::CursorState;
-use crate::core::identity::{RunId, Stream};
-use crate::core::record;
+use crate::core::identity::Stream;
 use crate::disk;
 use crate::heartbeat::Beat;
 use crate::pipeline::Message;
 use crate::sinks::status::{ForwardStatus, Link};
 use crate::store::cursors::CursorChange;
-use crate::store::reader::{HeldBatch, ReadError, Reader};
+use crate::store::log::{Block, Entry, Record};
+use crate::store::reader::Reader;
 use crate::store::schema;
 use folder::{ArchiveFolder, FileName, SUFFIX, UNFINISHED, partition};
 
@@ -90,6 +89,12 @@ enum StepError {
     Store(rusqlite::Error),
 }
 
+impl From<rusqlite::Error> for StepError {
+    fn from(error: rusqlite::Error) -> Self {
+        StepError::Store(error)
+    }
+}
+
 impl From<io::Error> for StepError {
     fn from(error: io::Error) -> Self {
         StepError::Io(error)
@@ -112,7 +117,7 @@ struct Archiver {
     written: u64,
     /// Records of damaged batches since the cursor last moved.
     quarantined: u64,
-    batch: HeldBatch,
+    block: Block,
     line: Vec<u8>,
     /// A step failed, and no file was finished since.
     failing: bool,
@@ -175,8 +180,8 @@ enum Step {
 impl Archiver {
     fn new(parts: ArchiverParts) -> Archiver {
         let written = parts.cursor.cursor;
-        let (batch, line) = (HeldBatch::default(), Vec::new());
-        Archiver { parts, open: None, written, quarantined: 0, batch, line, failing: false }
+        let (block, line) = (Block::default(), Vec::new());
+        Archiver { parts, open: None, written, quarantined: 0, block, line, failing: false }
     }
 
     /// A file was finished, or there is nothing to be written: only that shows that a failure is over.
@@ -212,22 +217,24 @@ impl Archiver {
 
     /// The name of a file that would begin with the next record.
     fn next_name(&mut self) -> Result<Option<FileName>, StepError> {
-        if !self.read_batch()? {
-            return Ok(None);
+        while self.read_block()? {
+            for entry in self.block.entries(self.written) {
+                match entry {
+                    Entry::Record(record) => return Ok(Some(name_from(&record))),
+                    Entry::Damaged { through, count } => {
+                        note_damaged(&self.parts.settings.sink, through, count);
+                        self.quarantined += count;
+                        self.written = through;
+                    }
+                    Entry::Gap { through } => self.written = through,
+                }
+            }
         }
-        let skip = self.written.saturating_sub(self.batch.first_sequence() - 1);
-        let Ok(mut decoder) = Decoder::new(&self.batch.payload) else {
-            return Ok(None);
-        };
-        let record = decoder.nth(usize::try_from(skip).unwrap_or(usize::MAX));
-        let Some(Ok(record)) = record else { return Ok(None) };
-        Ok(Some(FileName {
-            received_ms: received_ms(&record, &self.batch),
-            run: self.batch.run.unwrap_or(RunId([0; 8])),
-            position: self.batch.first_position + skip,
-            first_sequence: self.batch.first_sequence() + skip,
-            last_sequence: 0,
-        }))
+        Ok(None)
+    }
+
+    fn read_block(&mut self) -> rusqlite::Result<bool> {
+        self.parts.reader.read(self.parts.stream, self.written, &mut self.block)
     }
 
     /// Takes one batch to the file, or closes the file if it is time.
@@ -243,80 +250,38 @@ impl Archiver {
         if committed <= self.written {
             return Ok(Step::CaughtUp);
         }
-        if !self.read_batch()? {
+        if !self.read_block()? {
             // What was committed before the look and is not there was removed to make room: nothing waits for it.
             self.written = self.written.max(committed);
             return Ok(Step::CaughtUp);
         }
-        let batch = std::mem::take(&mut self.batch);
-        let result = self.write_batch(&batch);
-        self.batch = batch;
+        let block = std::mem::take(&mut self.block);
+        let result = self.write_block(&block);
+        self.block = block;
         result?;
         Ok(Step::Again)
     }
 
-    /// Reads the batch after what is written; damaged ones are passed over, counted.
-    fn read_batch(&mut self) -> Result<bool, StepError> {
-        loop {
-            match self.parts.reader.next(self.parts.stream, self.written, &mut self.batch) {
-                Ok(found) => return Ok(found),
-                Err(ReadError::Sqlite(error)) => return Err(StepError::Store(error)),
-                Err(ReadError::Damaged { last_sequence, count }) => {
-                    self.skip_damaged(last_sequence, count);
+    /// Writes the records of a batch; what is damaged is passed over, counted.
+    fn write_block(&mut self, block: &Block) -> Result<(), StepError> {
+        for entry in block.entries(self.written) {
+            let through = entry.through();
+            match entry {
+                Entry::Record(record) => {
+                    self.make_room_for(&name_from(&record))?;
+                    self.line.clear();
+                    record.write(&self.parts.gateway, &mut self.line);
+                    let open = self.open.as_mut().expect("opened above");
+                    open.encoder.write_all(&self.line)?;
                 }
-            }
-        }
-    }
-
-    fn skip_damaged(&mut self, last_sequence: u64, count: u32) {
-        // The cursor may stand within the batch: what came before it was archived.
-        let count = u64::from(count).min(last_sequence - self.written);
-        tracing::error!(
-            sink = self.parts.settings.sink,
-            last_sequence,
-            count,
-            "a stored batch is damaged and was skipped"
-        );
-        self.quarantined += count;
-        self.written = last_sequence;
-    }
-
-    fn write_batch(&mut self, batch: &HeldBatch) -> Result<(), StepError> {
-        let Ok(decoder) = Decoder::new(&batch.payload) else {
-            self.skip_damaged(batch.last_sequence, batch.count);
-            return Ok(());
-        };
-        let run = batch.run.unwrap_or(RunId([0; 8]));
-        for (at, record) in (0u64..).zip(decoder) {
-            let sequence = batch.first_sequence() + at;
-            if sequence <= self.written {
-                continue;
-            }
-            let Ok(record) = record else {
-                self.skip_damaged(batch.last_sequence, (batch.last_sequence - sequence + 1) as u32);
-                return Ok(());
-            };
-            let position = batch.first_position + at;
-            let name = FileName {
-                received_ms: received_ms(&record, batch),
-                run,
-                position,
-                first_sequence: sequence,
-                last_sequence: 0,
-            };
-            self.make_room_for(&name)?;
-            self.line.clear();
-            match record {
-                Stored::Reading(reading) => {
-                    record::write_reading(&mut self.line, &self.parts.gateway, run, position, &reading);
+                Entry::Damaged { count, .. } => {
+                    note_damaged(&self.parts.settings.sink, through, count);
+                    self.quarantined += count;
                 }
-                Stored::Line { line, .. } => self.line.extend_from_slice(line),
+                Entry::Gap { .. } => {}
             }
-            let open = self.open.as_mut().expect("opened above");
-            open.encoder.write_all(&self.line)?;
-            self.written = sequence;
+            self.written = through;
         }
-        self.written = self.written.max(batch.last_sequence);
         Ok(())
     }
 
@@ -435,12 +400,19 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-/// Receive time of a record; finished lines take their batch's.
-fn received_ms(record: &Stored<'_>, batch: &HeldBatch) -> i64 {
-    match record {
-        Stored::Reading(reading) => reading.received_at_ms,
-        Stored::Line { .. } => batch.last_ms,
+/// The name of a file that begins with this record.
+fn name_from(record: &Record<'_>) -> FileName {
+    FileName {
+        received_ms: record.received_ms,
+        run: record.run,
+        position: record.position,
+        first_sequence: record.sequence,
+        last_sequence: 0,
     }
+}
+
+fn note_damaged(sink: &str, last_sequence: u64, count: u64) {
+    tracing::error!(sink, last_sequence, count, "a stored batch is damaged and was skipped");
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 use super::*;
-use crate::core::batch::{Decoder, Stored};
+use crate::core::batch::Stored;
 use crate::core::cursor::CursorState;
 use crate::core::pipeline::SealedBatch;
 use crate::core::pipeline::{AlertRow, Pipeline, PipelineSettings, SnapshotChunk};
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
 use crate::handoff::Undecodable;
 use crate::store::cursors::CursorChange;
-use crate::store::reader::{HeldBatch, Reader};
+use crate::store::log::{Block, Entry};
+use crate::store::reader::Reader;
 use crate::store::schema::store_path;
 
 const RUN: RunId = RunId([7; 8]);
@@ -83,16 +84,17 @@ fn what_is_committed_is_read_back_and_positions_go_on_after_a_restart() {
     commit(&mut writer, &mut pipeline, &readings(4, 2, ""));
 
     let mut reader = Reader::open(&settings.path, None).expect("a reader");
-    let (mut batch, mut after, mut seen) = (HeldBatch::default(), 0, Vec::new());
-    while reader.next(Stream::Raw, after, &mut batch).expect("intact") {
-        after = batch.last_sequence;
-        for record in Decoder::new(&batch.payload).expect("intact") {
-            let Ok(Stored::Reading(reading)) = record else { panic!("a reading") };
-            seen.push((batch.run, batch.first_sequence(), batch.first_position, reading.sequence));
+    let (mut block, mut after, mut seen) = (Block::default(), 0, Vec::new());
+    while reader.read(Stream::Raw, after, &mut block).expect("readable") {
+        for entry in block.entries(after) {
+            let Entry::Record(record) = entry else { panic!("intact, and all of them") };
+            let Stored::Reading(reading) = record.stored else { panic!("a reading") };
+            seen.push((record.run, record.sequence, record.position, reading.sequence));
         }
+        after = block.last_sequence();
     }
-    let expected: Vec<_> =
-        (1..=3).map(|n| (Some(RUN), 1, 1, Some(n))).chain((4..=5).map(|n| (Some(second), 4, 1, Some(n)))).collect();
+    let first = (1..=3).map(|n| (RUN, n, n, Some(n)));
+    let expected: Vec<_> = first.chain((4..=5).map(|n| (second, n, n - 3, Some(n)))).collect();
     assert_eq!(seen, expected);
 }
 
@@ -188,8 +190,10 @@ fn a_flipped_bit_is_found_by_the_checksum() {
     commit(&mut writer, &mut new_pipeline(RUN, 0), &readings(1, 5, ""));
     writer.connection().execute("UPDATE raw SET payload = zeroblob(length(payload))", []).expect("a row");
     let mut reader = Reader::open(&settings.path, None).expect("a reader");
-    let error = reader.next(Stream::Raw, 0, &mut HeldBatch::default()).expect_err("damaged");
-    assert_eq!(error.to_string(), "the stored batch that ends at 5 is damaged (5 records)");
+    let mut block = Block::default();
+    assert!(reader.read(Stream::Raw, 0, &mut block).expect("readable"));
+    let entries: Vec<_> = block.entries(2).collect();
+    assert!(matches!(entries[..], [Entry::Damaged { through: 5, count: 3 }]), "{entries:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::commands::detect::comparison::Tally;
-use crate::core::batch::BatchEncoder;
+use crate::core::batch::{BatchEncoder, Damaged, Decoder, Stored};
 use crate::core::detection::detectors::limit::{Bounds, Limits};
 use crate::core::reading::Attributes;
 use crate::core::reading::TimeQuality;
@@ -8,6 +8,15 @@ use crate::core::reading::TimeQuality;
 const FIRST: RunId = RunId([1; 8]);
 const SECOND: RunId = RunId([2; 8]);
 const HOUR_MS: i64 = 3_600_000;
+
+fn show(replay: &mut Replay, run: RunId, payload: &[u8]) -> Result<(), Damaged> {
+    for record in Decoder::new(payload)? {
+        if let Stored::Reading(reading) = record? {
+            replay.take(run, &reading);
+        }
+    }
+    Ok(())
+}
 
 fn setting() -> Setting {
     Setting { monitor: MonitorSettings::default(), alerts: AlertTimes::default() }
@@ -47,7 +56,7 @@ fn seconds(from_ms: i64, count: i64, quality: TimeQuality) -> Vec<u8> {
 fn replay(batches: &[(RunId, Vec<u8>)]) -> (Tally, u64) {
     let mut replay = Replay::new(&setting(), &setting());
     for (run, payload) in batches {
-        replay.batch(*run, payload).expect("just encoded");
+        show(&mut replay, *run, payload).expect("just encoded");
     }
     replay.finish();
     (*replay.comparison().total(), replay.covered_ms())
@@ -77,9 +86,9 @@ fn a_clock_that_is_set_is_no_time_that_went_by() {
 fn an_alert_goes_on_while_the_gateway_is_away() {
     let mut replay = Replay::new(&setting(), &setting());
     let spike = [(600_000, 120.0, TimeQuality::Synced)];
-    replay.batch(FIRST, &seconds(0, 600, TimeQuality::Synced)).expect("just encoded");
-    replay.batch(FIRST, &batch(spike.into_iter())).expect("just encoded");
-    replay.batch(SECOND, &batch([(HOUR_MS, 60.0, TimeQuality::Synced)].into_iter())).expect("just encoded");
+    show(&mut replay, FIRST, &seconds(0, 600, TimeQuality::Synced)).expect("just encoded");
+    show(&mut replay, FIRST, &batch(spike.into_iter())).expect("just encoded");
+    show(&mut replay, SECOND, &batch([(HOUR_MS, 60.0, TimeQuality::Synced)].into_iter())).expect("just encoded");
     replay.finish();
     let total = *replay.comparison().total();
     assert_eq!((total.present, total.differences()), (1, 0), "one alert, not one before and one after");
@@ -98,7 +107,7 @@ fn what_a_limit_adds_is_new_and_what_a_profile_takes_is_gone() {
     let payload = batch(values.into_iter());
     let compare = |present: &Setting, changed: &Setting| {
         let mut replay = Replay::new(present, changed);
-        replay.batch(FIRST, &payload).expect("just encoded");
+        show(&mut replay, FIRST, &payload).expect("just encoded");
         replay.finish();
         *replay.comparison().total()
     };
@@ -114,8 +123,8 @@ fn a_damaged_batch_costs_what_is_damaged() {
     let mut payload = seconds(0, 100, TimeQuality::Synced);
     payload.truncate(payload.len() - 5);
     let mut replay = Replay::new(&setting(), &setting());
-    assert!(replay.batch(FIRST, &payload).is_err());
-    replay.batch(FIRST, &seconds(100_000, 10, TimeQuality::Synced)).expect("just encoded");
+    assert!(show(&mut replay, FIRST, &payload).is_err());
+    show(&mut replay, FIRST, &seconds(100_000, 10, TimeQuality::Synced)).expect("just encoded");
     assert_eq!(replay.readings(), 99 + 10);
 }
 
@@ -154,6 +163,6 @@ fn what_a_device_had_in_its_buffer_counts_by_its_own_time() {
 fn readings_of_too_many_devices_are_counted() {
     let mut replay = Replay::new(&setting(), &setting());
     replay.devices_max = 0;
-    replay.batch(FIRST, &seconds(0, 7, TimeQuality::Synced)).expect("just encoded");
+    show(&mut replay, FIRST, &seconds(0, 7, TimeQuality::Synced)).expect("just encoded");
     assert_eq!((replay.readings(), replay.left_out()), (7, 7));
 }
