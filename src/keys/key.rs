@@ -1,4 +1,4 @@
-//! What a key of the configuration is, and the sections that keys stand in. The keys themselves are in [`super::reference`], those of a sink
+//! What a key of the configuration is, and the sections that keys stand in. The keys themselves are in `config::reference`, those of a sink
 //! in its folder.
 
 use std::time::Duration;
