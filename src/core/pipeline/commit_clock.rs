@@ -18,7 +18,8 @@ pub struct CommitDelays {
 /// So many readings share a commit well enough: from there on they wait no longer than those that are urgent.
 const COMPANY_READINGS: u32 = 64;
 /// Of those batches for which clients only may be waiting, one in so many is stretched, to see who goes on without an answer.
-const STRETCHED_EVERY: u32 = 32;
+/// More than 100, so that the 99th percentile of a client that does wait is not touched.
+const STRETCHED_EVERY: u32 = 128;
 /// Longer than the 100 ms after an answer within which a client is taken to be waiting.
 const STRETCH: Duration = Duration::from_millis(200);
 
