@@ -6,6 +6,8 @@
 //! The archive writes files in the order of the store, which needs no such machine, and reads the store by itself.
 
 pub mod archive;
+#[cfg(test)]
+mod bench;
 pub mod forwarder;
 pub mod kind;
 pub mod kinesis;

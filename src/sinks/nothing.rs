@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Sink;
 use super::kind::{ConfiguredSink, SinkKind, Surroundings};
 use super::start::{SinkThread, StartError, Starting};
-use crate::core::delivery::{DeliverySettings, Grouping, Outcome, OutgoingRecord, Reply, ServiceLimits};
+use crate::core::delivery::{DeliverySettings, Grouping, Outcome, OutgoingRecord, Patience, Reply};
 use crate::core::identity::Stream;
 use crate::keys::key::Fallback::Literal;
 use crate::keys::key::{Group, Key, count, key_of};
@@ -39,7 +39,7 @@ impl ConfiguredSink for Nothing {
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
-        let delivery = DeliverySettings::new(ServiceLimits {
+        let delivery = DeliverySettings {
             grouping: Grouping::Lines,
             record_bytes_soft: 64 << 10,
             record_bytes_max: 1 << 20,
@@ -48,7 +48,8 @@ impl ConfiguredSink for Nothing {
             requests_in_flight_max: self.requests_in_flight,
             held_bytes_max: 2 << 20,
             linger_us: 0,
-        });
+            patience: Patience::default(),
+        };
         starting.forward(&[Stream::Raw], &delivery, |_| Rc::new(Taker))
     }
 }

@@ -136,7 +136,7 @@ impl Delivery {
     pub fn wants_more(&self) -> bool {
         let ranges = self.progress.ranges() + self.outstanding_runs;
         // A cursor that was saved under a larger bound would else stop everything: the lines between its ranges make it smaller.
-        let has_ranges = ranges < self.settings.ranges_max || self.outstanding_runs == 0;
+        let has_ranges = ranges < self.settings.patience.ranges_max || self.outstanding_runs == 0;
         has_ranges && self.held_bytes() < self.settings.held_bytes_max
     }
 
@@ -298,10 +298,10 @@ impl Delivery {
         let soonest_us = self.saving.saved_us + PERSIST_PAUSE_US_MIN;
         if !self.saving.refused.is_empty() || (self.flushing && self.is_drained()) {
             Some(since_us)
-        } else if self.saving.unsaved_sequences >= self.settings.persist_sequences {
+        } else if self.saving.unsaved_sequences >= self.settings.patience.persist_sequences {
             Some(soonest_us)
         } else {
-            Some((since_us + self.settings.persist_interval_us).max(soonest_us))
+            Some((since_us + self.settings.patience.persist_interval_us).max(soonest_us))
         }
     }
 

@@ -35,7 +35,7 @@ use super::cursor::CursorState;
 
 pub use machine::{Delivery, PARTITION_KEY_BYTES_MAX};
 
-/// The bounds and the patience of one delivery.
+/// What a service takes, what may be held for it, and how patient its delivery is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeliverySettings {
     pub grouping: Grouping,
@@ -49,10 +49,16 @@ pub struct DeliverySettings {
     pub requests_in_flight_max: usize,
     /// Lines read ahead, with what it takes to keep track of them.
     pub held_bytes_max: usize,
-    /// Ranges done with beyond the cursor, and runs of sequences that may yet become ones.
-    pub ranges_max: usize,
     /// How long a line waits for others while the forwarder keeps up; when it is behind nothing waits.
     pub linger_us: u64,
+    pub patience: Patience,
+}
+
+/// Pauses after failures, and when a cursor is saved: the same for all sinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Ranges done with beyond the cursor, and runs of sequences that may yet become ones.
+    pub ranges_max: usize,
     /// The first pause of a key whose record failed; it doubles.
     pub key_backoff_base_us: u64,
     /// The first pause of the sink after a request that failed as a whole; it doubles.
@@ -68,32 +74,10 @@ pub struct DeliverySettings {
     pub persist_sequences: u64,
 }
 
-/// What a service takes, and what may be held for it: a sink's own part of the settings.
-#[derive(Clone, Copy, Debug)]
-pub struct ServiceLimits {
-    pub grouping: Grouping,
-    pub record_bytes_soft: usize,
-    pub record_bytes_max: usize,
-    pub request_records_max: usize,
-    pub request_bytes_max: usize,
-    pub requests_in_flight_max: usize,
-    pub held_bytes_max: usize,
-    pub linger_us: u64,
-}
-
-impl DeliverySettings {
-    /// Within these limits, with the patience that is the same for all sinks.
-    pub fn new(limits: ServiceLimits) -> Self {
-        DeliverySettings {
-            grouping: limits.grouping,
-            record_bytes_soft: limits.record_bytes_soft,
-            record_bytes_max: limits.record_bytes_max,
-            request_records_max: limits.request_records_max,
-            request_bytes_max: limits.request_bytes_max,
-            requests_in_flight_max: limits.requests_in_flight_max,
-            held_bytes_max: limits.held_bytes_max,
+impl Default for Patience {
+    fn default() -> Self {
+        Patience {
             ranges_max: 16_384,
-            linger_us: limits.linger_us,
             key_backoff_base_us: 10_000,
             sink_backoff_base_us: 100_000,
             backoff_max_us: 10_000_000,
@@ -110,7 +94,7 @@ impl DeliverySettings {
 impl Default for DeliverySettings {
     /// Limits for tests, of the size that cloud streams have.
     fn default() -> Self {
-        DeliverySettings::new(ServiceLimits {
+        DeliverySettings {
             grouping: Grouping::Lines,
             record_bytes_soft: 64 << 10,
             record_bytes_max: 1 << 20,
@@ -119,7 +103,8 @@ impl Default for DeliverySettings {
             requests_in_flight_max: 4,
             held_bytes_max: 2 << 20,
             linger_us: 2_000,
-        })
+            patience: Patience::default(),
+        }
     }
 }
 

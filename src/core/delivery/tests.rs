@@ -197,7 +197,11 @@ fn refused_lines_count_until_they_are_saved() {
 
 #[test]
 fn reading_ahead_stops_at_the_bound_of_ranges() {
-    let mut delivery = new(DeliverySettings { ranges_max: 10, request_records_max: 2, ..settings() });
+    let mut delivery = new(DeliverySettings {
+        patience: Patience { ranges_max: 10, ..Patience::default() },
+        request_records_max: 2,
+        ..settings()
+    });
     while delivery.wants_more() {
         let device = format!("d{}", delivery.offered_through());
         offer(&mut delivery, &device, 0);
@@ -221,8 +225,11 @@ fn reading_ahead_stops_at_the_bound_of_ranges() {
 #[test]
 fn more_saved_ranges_than_are_allowed_stop_nothing() {
     let acknowledged: Vec<_> = (1..=20).map(|at| (2 * at, 2 * at)).collect();
-    let mut delivery =
-        Delivery::new(DeliverySettings { ranges_max: 4, ..settings() }, &CursorState { cursor: 0, acknowledged }, 7);
+    let mut delivery = Delivery::new(
+        DeliverySettings { patience: Patience { ranges_max: 4, ..Patience::default() }, ..settings() },
+        &CursorState { cursor: 0, acknowledged },
+        7,
+    );
     for _ in 0..20 {
         while delivery.wants_more() {
             offer(&mut delivery, "a", 0);
@@ -470,7 +477,11 @@ fn refusals_without_end_halt_the_sink_and_the_rest_is_kept() {
 
 #[test]
 fn the_cursor_is_saved_after_its_interval_or_sooner_when_much_is_done() {
-    let mut delivery = new(DeliverySettings { persist_sequences: 3, request_records_max: 1, ..settings() });
+    let mut delivery = new(DeliverySettings {
+        patience: Patience { persist_sequences: 3, ..Patience::default() },
+        request_records_max: 1,
+        ..settings()
+    });
     offer(&mut delivery, "a", 10);
     let request = next(&mut delivery, 10);
     let actions = answer(&mut delivery, &request, &[accepted("0")], 10);

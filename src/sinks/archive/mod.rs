@@ -9,46 +9,24 @@ pub mod sink;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-
-use crate::core::cursor::CursorState;
-use crate::core::identity::Stream;
 use crate::disk;
-use crate::heartbeat::Beat;
 use crate::pipeline::Message;
-use crate::sinks::status::{ForwardStatus, Link};
+use crate::sinks::status::Link;
+use crate::sinks::stream::StreamParts;
 use crate::store::cursors::CursorChange;
 use crate::store::log::{Block, Entry, Record};
-use crate::store::reader::Reader;
 use crate::store::schema;
 use folder::{ArchiveFolder, FileName, SUFFIX, UNFINISHED, partition};
 
-#[derive(Clone, Debug)]
-pub struct ArchiveSettings {
-    pub sink: String,
-    pub rotate_after: Duration,
-    pub rotate_bytes: u64,
-}
-
 /// What one stream's archiver works with.
 pub struct ArchiverParts {
-    pub settings: ArchiveSettings,
-    pub stream: Stream,
+    pub rotate_after: Duration,
+    pub rotate_bytes: u64,
     pub folder: Arc<Mutex<ArchiveFolder>>,
-    pub reader: Reader,
-    pub cursor: CursorState,
-    /// The inside of a JSON string.
-    pub gateway: String,
-    pub committed: watch::Receiver<u64>,
-    pub link: watch::Receiver<Link>,
-    pub pipeline: Sender<Message>,
-    pub status: Arc<ForwardStatus>,
-    /// Of the sink's thread.
-    pub beat: Beat,
+    pub source: StreamParts,
 }
 
 /// Level 1 and a window of 512 KiB: a gateway has neither cores nor memory to spare, and the lines repeat themselves within less.
@@ -139,7 +117,7 @@ pub async fn run(parts: ArchiverParts) {
                 if archiver.open.is_none() && !archiver.is_behind() {
                     archiver.works();
                 }
-                if *archiver.parts.link.borrow() == Link::Ending && !archiver.is_behind() {
+                if *archiver.parts.source.link.borrow() == Link::Ending && !archiver.is_behind() {
                     if archiver.close().is_ok() {
                         return;
                     }
@@ -149,8 +127,8 @@ pub async fn run(parts: ArchiverParts) {
             }
             Err(error) => {
                 if !archiver.failing {
-                    tracing::error!(sink = archiver.parts.settings.sink, "{error}; it is tried again until it works");
-                    archiver.parts.status.set_error(Some(error.to_string()));
+                    tracing::error!(sink = archiver.parts.source.sink, "{error}; it is tried again until it works");
+                    archiver.parts.source.status.set_error(Some(error.to_string()));
                 }
                 archiver.failing = true;
                 // The file may have its name already, though nothing says yet that it keeps it.
@@ -159,10 +137,10 @@ pub async fn run(parts: ArchiverParts) {
                     && schema::is_corrupt(error)
                 {
                     // Without a pipeline the process is ending, and the next start finds it too.
-                    let _ = archiver.parts.pipeline.send(Message::Damaged(archiver.parts.reader.file()));
+                    let _ = archiver.parts.source.pipeline.send(Message::Damaged(archiver.parts.source.reader.file()));
                 }
                 archiver.give_up_file();
-                if *archiver.parts.link.borrow() == Link::Ending {
+                if *archiver.parts.source.link.borrow() == Link::Ending {
                     return;
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -179,7 +157,7 @@ enum Step {
 
 impl Archiver {
     fn new(parts: ArchiverParts) -> Archiver {
-        let written = parts.cursor.cursor;
+        let written = parts.source.cursor.cursor;
         let (block, line) = (Block::default(), Vec::new());
         Archiver { parts, open: None, written, quarantined: 0, block, line, failing: false }
     }
@@ -187,25 +165,25 @@ impl Archiver {
     /// A file was finished, or there is nothing to be written: only that shows that a failure is over.
     fn works(&mut self) {
         if std::mem::take(&mut self.failing) {
-            tracing::info!(sink = self.parts.settings.sink, "the archive can be written again");
-            self.parts.status.set_error(None);
+            tracing::info!(sink = self.parts.source.sink, "the archive can be written again");
+            self.parts.source.status.set_error(None);
         }
     }
 
     fn is_behind(&self) -> bool {
-        *self.parts.committed.borrow() > self.written
+        *self.parts.source.committed.borrow() > self.written
     }
 
     /// Passes over files that a crash cut off from their cursor.
     fn recover(&mut self) -> Result<Step, StepError> {
-        let _call = self.parts.beat.at_disk();
+        let _call = self.parts.source.beat.at_disk();
         let Some(name) = self.next_name()? else {
             return Ok(Step::CaughtUp);
         };
-        let found = self.lock_folder().find(self.parts.stream, &name)?;
+        let found = self.lock_folder().find(self.parts.source.stream, &name)?;
         match found.filter(|last| *last > self.written) {
             Some(last) => {
-                let hour = partition(self.parts.stream, name.received_ms);
+                let hour = partition(self.parts.source.stream, name.received_ms);
                 sync_names(&self.lock_folder().root().join(hour))?;
                 self.written = last;
                 self.move_cursor();
@@ -222,7 +200,7 @@ impl Archiver {
                 match entry {
                     Entry::Record(record) => return Ok(Some(name_from(&record))),
                     Entry::Damaged { through, count } => {
-                        note_damaged(&self.parts.settings.sink, through, count);
+                        note_damaged(&self.parts.source.sink, through, count);
                         self.quarantined += count;
                         self.written = through;
                     }
@@ -234,19 +212,19 @@ impl Archiver {
     }
 
     fn read_block(&mut self) -> rusqlite::Result<bool> {
-        self.parts.reader.read(self.parts.stream, self.written, &mut self.block)
+        self.parts.source.reader.read(self.parts.source.stream, self.written, &mut self.block)
     }
 
     /// Takes one batch to the file, or closes the file if it is time.
     fn step(&mut self) -> Result<Step, StepError> {
-        if self.parts.link.borrow().is_down() {
+        if self.parts.source.link.borrow().is_down() {
             return Ok(Step::CaughtUp);
         }
-        let _call = self.parts.beat.at_disk();
+        let _call = self.parts.source.beat.at_disk();
         if self.is_due() {
             self.close()?;
         }
-        let committed = *self.parts.committed.borrow();
+        let committed = *self.parts.source.committed.borrow();
         if committed <= self.written {
             return Ok(Step::CaughtUp);
         }
@@ -270,12 +248,12 @@ impl Archiver {
                 Entry::Record(record) => {
                     self.make_room_for(&name_from(&record))?;
                     self.line.clear();
-                    record.write(&self.parts.gateway, &mut self.line);
+                    record.write(&self.parts.source.gateway, &mut self.line);
                     let open = self.open.as_mut().expect("opened above");
                     open.encoder.write_all(&self.line)?;
                 }
                 Entry::Damaged { count, .. } => {
-                    note_damaged(&self.parts.settings.sink, through, count);
+                    note_damaged(&self.parts.source.sink, through, count);
                     self.quarantined += count;
                 }
                 Entry::Gap { .. } => {}
@@ -287,11 +265,11 @@ impl Archiver {
 
     /// An open file of the hour, with room.
     fn make_room_for(&mut self, name: &FileName) -> Result<(), StepError> {
-        let hour = partition(self.parts.stream, name.received_ms);
+        let hour = partition(self.parts.source.stream, name.received_ms);
         let fits = self
             .open
             .as_ref()
-            .is_some_and(|open| open.hour == hour && open.encoder.get_ref().bytes < self.parts.settings.rotate_bytes);
+            .is_some_and(|open| open.hour == hour && open.encoder.get_ref().bytes < self.parts.rotate_bytes);
         if fits {
             return Ok(());
         }
@@ -308,17 +286,16 @@ impl Archiver {
 
     fn is_due(&self) -> bool {
         self.open.as_ref().is_some_and(|open| {
-            open.opened.elapsed() >= self.parts.settings.rotate_after
-                || open.encoder.get_ref().bytes >= self.parts.settings.rotate_bytes
+            open.opened.elapsed() >= self.parts.rotate_after || open.encoder.get_ref().bytes >= self.parts.rotate_bytes
         })
     }
 
     /// Finishes the open file: after this its records are delivered.
     fn close(&mut self) -> Result<(), StepError> {
-        let _call = self.parts.beat.at_disk();
+        let _call = self.parts.source.beat.at_disk();
         let Some(open) = self.open.take() else {
             // Nothing but damaged batches may have been passed.
-            if self.written > self.parts.cursor.cursor {
+            if self.written > self.parts.source.cursor.cursor {
                 self.move_cursor();
             }
             return Ok(());
@@ -335,10 +312,10 @@ impl Archiver {
             let mut folder = self.lock_folder();
             (folder.removed_files, folder.added(&path, bytes), folder.removed_files)
         };
-        self.parts.status.files_removed.add(after - before);
+        self.parts.source.status.files_removed.add(after - before);
         if before == 0 && after > 0 {
             tracing::warn!(
-                sink = self.parts.settings.sink,
+                sink = self.parts.source.sink,
                 "the archive is at its cap, or its disk is: the oldest files go, counted in the status"
             );
         }
@@ -348,23 +325,23 @@ impl Archiver {
     }
 
     fn move_cursor(&mut self) {
-        self.parts.cursor.advance_to(self.written);
+        self.parts.source.cursor.advance_to(self.written);
         let change = CursorChange {
-            sink: self.parts.settings.sink.clone(),
-            stream: self.parts.stream,
-            state: self.parts.cursor.clone(),
+            sink: self.parts.source.sink.clone(),
+            stream: self.parts.source.stream,
+            state: self.parts.source.cursor.clone(),
             dead_letters: Vec::new(),
             quarantined: std::mem::take(&mut self.quarantined),
         };
         // Without a pipeline the process is ending, and the file's name says at the next start what it holds.
-        let _ = self.parts.pipeline.send(Message::Cursor(change));
+        let _ = self.parts.source.pipeline.send(Message::Cursor(change));
     }
 
     fn give_up_file(&mut self) {
         if let Some(open) = self.open.take() {
             let _ = std::fs::remove_file(&open.unfinished);
         }
-        self.written = self.parts.cursor.cursor;
+        self.written = self.parts.source.cursor.cursor;
         self.quarantined = 0;
     }
 
@@ -374,15 +351,15 @@ impl Archiver {
 
     /// Until something is committed, the file is due, or the link changes.
     async fn wait(&mut self) {
-        let due = self.open.as_ref().map(|open| open.opened + self.parts.settings.rotate_after);
-        let is_down = self.parts.link.borrow().is_down();
+        let due = self.open.as_ref().map(|open| open.opened + self.parts.rotate_after);
+        let is_down = self.parts.source.link.borrow().is_down();
         let is_behind = self.is_behind();
         if is_behind && !is_down {
             return;
         }
         tokio::select! {
-            _ = self.parts.committed.changed(), if !is_down => {}
-            _ = self.parts.link.changed() => {}
+            _ = self.parts.source.committed.changed(), if !is_down => {}
+            _ = self.parts.source.link.changed() => {}
             () = sleep_until(due), if !is_down => {}
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::task::LocalSet;
 
+use super::ArchiverParts;
 use super::folder::ArchiveFolder;
-use super::{ArchiveSettings, ArchiverParts};
 use crate::core::identity::Stream;
 use crate::keys::key::Fallback::{Literal, Otherwise};
 use crate::keys::key::{Group, Key, count, key_of, seconds, size};
@@ -100,23 +100,11 @@ impl ConfiguredSink for ArchiveSink {
         let folder = Arc::new(Mutex::new(folder));
         let mut archivers = Vec::new();
         for stream in Stream::ALL {
-            let parts = starting.stream(stream)?;
             archivers.push(ArchiverParts {
-                settings: ArchiveSettings {
-                    sink: parts.sink,
-                    rotate_after: self.rotate_after,
-                    rotate_bytes: self.rotate_bytes,
-                },
-                stream,
+                rotate_after: self.rotate_after,
+                rotate_bytes: self.rotate_bytes,
                 folder: Arc::clone(&folder),
-                reader: parts.reader,
-                cursor: parts.cursor,
-                gateway: parts.gateway,
-                committed: parts.committed,
-                link: parts.link,
-                pipeline: parts.pipeline,
-                status: parts.status,
-                beat: parts.beat,
+                source: starting.stream(stream)?,
             });
         }
         starting.spawn(move || async move {

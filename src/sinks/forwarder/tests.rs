@@ -5,15 +5,8 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::core::cursor::CursorState;
-use crate::core::delivery::OutgoingRecord;
-use crate::core::identity::RunId;
-use crate::core::pipeline::{Pipeline, PipelineSettings};
-use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
-use crate::store::commit::CommitInput;
-use crate::store::reader::Reader;
-use crate::store::retention::Capacity;
-use crate::store::schema::{Synchronous, store_path};
-use crate::store::writer::{Writer, WriterSettings};
+use crate::core::delivery::{OutgoingRecord, Patience};
+use crate::sinks::bench::Bench;
 
 /// Takes everything, and remembers how many lines each request brought.
 #[derive(Default)]
@@ -27,83 +20,14 @@ impl Sink for Willing {
     }
 }
 
-struct Bench {
-    folder: tempfile::TempDir,
-    writer: Writer,
-    pipeline: Pipeline,
-    committed: watch::Sender<u64>,
-    link: watch::Sender<Link>,
-    status: Arc<ForwardStatus>,
-}
-
-impl Bench {
-    fn new() -> Bench {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let run = RunId([7; 8]);
-        let settings = WriterSettings {
-            path: store_path(folder.path()),
-            synchronous: Synchronous::Off,
-            vfs: None,
-            capacity: Capacity::new(64 << 20),
-        };
-        let pipeline = Pipeline::new(PipelineSettings {
-            gateway: "g".to_owned(),
-            run,
-            monitor: Default::default(),
-            alerts: Default::default(),
-            last_raw_sequence: 0,
-            last_anomaly_sequence: 0,
-        });
-        Bench {
-            writer: Writer::open(&settings, run).expect("a new store"),
-            folder,
-            pipeline,
-            committed: watch::Sender::new(0),
-            link: watch::Sender::new(Link::Up),
-            status: Arc::default(),
-        }
-    }
-
-    fn commit(&mut self, count: u64) {
-        let mut readings = Readings::default();
-        for number in 0..count {
-            readings.push(&Reading {
-                device: "tank",
-                metric: "t",
-                value: 1.0,
-                measured_at_ms: 0,
-                received_at_ms: 0,
-                time_quality: TimeQuality::Synced,
-                device_time: None,
-                sequence: Some(number),
-                attributes: Attributes::NONE,
-            });
-        }
-        self.pipeline.take(&readings, Default::default());
-        let input = CommitInput { sealed: self.pipeline.seal(), ..CommitInput::default() };
-        self.writer.commit(&input).expect("a working disk");
-        self.committed.send_modify(|last| *last += count);
-    }
-
-    fn parts(&mut self, pipeline: Sender<Message>, linger: Duration) -> ForwarderParts {
-        let linger_us = linger.as_micros() as u64;
-        ForwarderParts {
-            delivery: DeliverySettings { linger_us, persist_interval_us: 1, ..DeliverySettings::default() },
-            seed: 1,
-            flush_within: Duration::from_secs(60),
-            stream: StreamParts {
-                sink: "cloud".to_owned(),
-                stream: Stream::Raw,
-                reader: Reader::open(&store_path(self.folder.path()), None).expect("a reader"),
-                cursor: self.writer.register_sink("cloud", Stream::Raw).expect("a cursor"),
-                gateway: "g".to_owned(),
-                committed: self.committed.subscribe(),
-                link: self.link.subscribe(),
-                pipeline,
-                status: Arc::clone(&self.status),
-                beat: Default::default(),
-            },
-        }
+fn parts(bench: &mut Bench, pipeline: Sender<Message>, linger: Duration) -> ForwarderParts {
+    let linger_us = linger.as_micros() as u64;
+    let patience = Patience { persist_interval_us: 1, ..Patience::default() };
+    ForwarderParts {
+        delivery: DeliverySettings { linger_us, patience, ..DeliverySettings::default() },
+        seed: 1,
+        flush_within: Duration::from_secs(60),
+        stream: bench.stream_parts("cloud", pipeline),
     }
 }
 
@@ -111,7 +35,7 @@ impl Bench {
 fn run_beside(bench: &mut Bench, linger: Duration, act: impl AsyncFnOnce(&mut Bench, &mut Cursors)) -> Vec<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (sender, words) = mpsc::channel();
-    let parts = bench.parts(sender, linger);
+    let parts = parts(bench, sender, linger);
     let sink = Rc::new(Willing::default());
     let local = tokio::task::LocalSet::new();
     let task = local.spawn_local(run(parts, Rc::clone(&sink)));

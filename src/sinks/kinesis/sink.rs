@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::credentials;
 use super::{KinesisConnection, KinesisSink, http_client};
-use crate::core::delivery::{DeliverySettings, Grouping, ServiceLimits};
+use crate::core::delivery::{DeliverySettings, Grouping, Patience};
 use crate::core::identity::Stream;
 use crate::keys::key::Fallback::{Literal, Otherwise};
 use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
@@ -81,7 +81,7 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
         section.blame_section("names no stream; give it raw, anomalies or both, for example raw = \"telemetry-raw\"");
     }
     let groupings = [("lines", Grouping::Lines), ("single", Grouping::Single)];
-    let limits = ServiceLimits {
+    let delivery = DeliverySettings {
         grouping: section.choice("record", &groupings).unwrap_or(Grouping::Lines),
         linger_us: section.duration("batch_delay").as_micros() as u64,
         record_bytes_soft: section.bytes("record_size"),
@@ -90,10 +90,11 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
         request_bytes_max: section.bytes("request_size_max"),
         requests_in_flight_max: section.count("requests_in_flight"),
         held_bytes_max: section.bytes("held_size_max"),
+        patience: Patience::default(),
     };
     let sizes = [
-        ("record_size", limits.record_bytes_soft, "record_size_max", limits.record_bytes_max),
-        ("record_size_max", limits.record_bytes_max, "request_size_max", limits.request_bytes_max),
+        ("record_size", delivery.record_bytes_soft, "record_size_max", delivery.record_bytes_max),
+        ("record_size_max", delivery.record_bytes_max, "request_size_max", delivery.request_bytes_max),
     ];
     for (name, bytes, limit, bytes_max) in sizes {
         if bytes > bytes_max {
@@ -101,7 +102,7 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
             section.blame(name, format!("{name} is {bytes}, more than {limit}, which is {bytes_max}"));
         }
     }
-    Arc::new(KinesisStreams { connection, delivery: DeliverySettings::new(limits), raw, anomalies })
+    Arc::new(KinesisStreams { connection, delivery, raw, anomalies })
 }
 
 impl KinesisStreams {

@@ -122,7 +122,11 @@ impl Delivery {
         if reason == RetryReason::Throttled && shard != UNKNOWN_SHARD {
             self.lanes[shard].pacer.throttled(cost, now_us);
         }
-        let pause_us = self.jitter.pause_us(self.settings.key_backoff_base_us, failures, self.settings.backoff_max_us);
+        let pause_us = self.jitter.pause_us(
+            self.settings.patience.key_backoff_base_us,
+            failures,
+            self.settings.patience.backoff_max_us,
+        );
         let until_us = (now_us + pause_us).next_multiple_of(PAUSE_GRAIN_US);
         self.keys.set_state(index, KeyState::Paused);
         self.pauses.push(Reverse((until_us, index)));
@@ -162,10 +166,10 @@ impl Delivery {
     /// Requests that were sent before the pause began and fail in it say nothing new.
     fn pause_sink(&mut self, epoch: u64, reason: RetryReason, now_us: u64) {
         if self.begins_pause(epoch) {
-            let base_us = self.settings.sink_backoff_base_us;
+            let base_us = self.settings.patience.sink_backoff_base_us;
             let max_us = match reason {
-                RetryReason::Connection => self.settings.connection_backoff_max_us,
-                _ => self.settings.backoff_max_us,
+                RetryReason::Connection => self.settings.patience.connection_backoff_max_us,
+                _ => self.settings.patience.backoff_max_us,
             };
             let pause_us = self.jitter.pause_us(base_us, self.sink.failures, max_us);
             self.sink.paused_until_us = now_us + pause_us;
@@ -175,8 +179,9 @@ impl Delivery {
 
     fn halt(&mut self, epoch: u64, reason: String, now_us: u64) {
         if self.begins_pause(epoch) {
-            let base_us = self.settings.halt_backoff_base_us;
-            let pause_us = self.jitter.pause_us(base_us, self.sink.failures, self.settings.halt_backoff_max_us);
+            let base_us = self.settings.patience.halt_backoff_base_us;
+            let pause_us =
+                self.jitter.pause_us(base_us, self.sink.failures, self.settings.patience.halt_backoff_max_us);
             self.sink.paused_until_us = now_us + pause_us;
         }
         self.status.failing = Some(reason.clone());

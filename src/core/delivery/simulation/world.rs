@@ -135,8 +135,7 @@ impl World {
                 request_bytes_max: 1_200,
                 requests_in_flight_max: 2,
                 held_bytes_max: 5_000,
-                ranges_max: 12,
-                persist_sequences: 10,
+                patience: Patience { ranges_max: 12, persist_sequences: 10, ..Patience::default() },
                 ..ample
             },
         };

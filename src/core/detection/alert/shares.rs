@@ -206,24 +206,7 @@ mod tests {
 
         /// Whether it is raised.
         fn flag(&mut self, device: &str, kind: &str, severity: Severity, holder: Holder) -> bool {
-            let flag = Flag {
-                device,
-                metric: "m",
-                kind,
-                detectors: &["limit"],
-                severity,
-                severity_max: severity,
-                value: 1.0,
-                expected: None,
-                score: 1.0,
-                run: RunId([1; 8]),
-                position: 1,
-                is_held: true,
-                rhythm: None,
-                limits: 0,
-                is_pending: false,
-                holder,
-            };
+            let flag = flag_of(device, kind, severity, holder);
             let before = self.book.unraised();
             self.changes.clear();
             self.book.flag(self.now(), &flag, &mut self.changes);
@@ -280,7 +263,12 @@ mod tests {
         // More than there are places now, as an older version may have stored them.
         for n in 0..ALERTS_MAX + 10 {
             let key = AlertKey { device: format!("s{n}"), metric: "m".into(), kind: "gap".into() };
-            let alert = Alert::raised("g", life.now(), &flag_of(&key), Severity::Major);
+            let alert = Alert::raised(
+                "g",
+                life.now(),
+                &flag_of(&key.device, &key.kind, Severity::Major, STRANGER),
+                Severity::Major,
+            );
             next.book.restore(key.clone(), alert, None, next.now());
             next.book.restore_holder(&key, STRANGER);
         }
@@ -288,15 +276,15 @@ mod tests {
         assert!(next.flag("known", "anomaly", Severity::Warning, Holder { client: 3, ..KNOWN }));
     }
 
-    fn flag_of(key: &AlertKey) -> Flag<'_> {
+    fn flag_of<'a>(device: &'a str, kind: &'a str, severity: Severity, holder: Holder) -> Flag<'a> {
         Flag {
-            device: &key.device,
-            metric: &key.metric,
-            kind: &key.kind,
-            detectors: &["gap"],
-            severity: Severity::Major,
-            severity_max: Severity::Major,
-            value: f64::NAN,
+            device,
+            metric: "m",
+            kind,
+            detectors: &["limit"],
+            severity,
+            severity_max: severity,
+            value: 1.0,
             expected: None,
             score: 1.0,
             run: RunId([1; 8]),
@@ -305,7 +293,7 @@ mod tests {
             rhythm: None,
             limits: 0,
             is_pending: false,
-            holder: STRANGER,
+            holder,
         }
     }
 

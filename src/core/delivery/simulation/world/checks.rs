@@ -30,7 +30,7 @@ impl World {
             }
         }
         let state = persist.state;
-        if state.cursor < self.saved.cursor || state.acknowledged.len() > self.settings.ranges_max {
+        if state.cursor < self.saved.cursor || state.acknowledged.len() > self.settings.patience.ranges_max {
             return Err(format!("the cursor went from {:?} to {state:?}", self.saved));
         }
         let beyond = (self.saved.cursor + 1, state.cursor);

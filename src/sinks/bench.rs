@@ -1,0 +1,94 @@
+//! For tests: a store that fills, and what a sink's task is given to read it.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use tokio::sync::watch;
+
+use super::status::{ForwardStatus, Link};
+use super::stream::StreamParts;
+use crate::core::identity::{RunId, Stream};
+use crate::core::pipeline::{Pipeline, PipelineSettings};
+use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
+use crate::pipeline::Message;
+use crate::store::commit::CommitInput;
+use crate::store::reader::Reader;
+use crate::store::retention::Capacity;
+use crate::store::schema::{Synchronous, store_path};
+use crate::store::writer::{Writer, WriterSettings};
+
+pub struct Bench {
+    pub folder: tempfile::TempDir,
+    pub writer: Writer,
+    pub committed: watch::Sender<u64>,
+    pub link: watch::Sender<Link>,
+    pub status: Arc<ForwardStatus>,
+    pipeline: Pipeline,
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let run = RunId([7; 8]);
+        let settings = WriterSettings {
+            path: store_path(folder.path()),
+            synchronous: Synchronous::Off,
+            vfs: None,
+            capacity: Capacity::new(64 << 20),
+        };
+        let pipeline = Pipeline::new(PipelineSettings {
+            gateway: "g".to_owned(),
+            run,
+            monitor: Default::default(),
+            alerts: Default::default(),
+            last_raw_sequence: 0,
+            last_anomaly_sequence: 0,
+        });
+        Bench {
+            writer: Writer::open(&settings, run).expect("a new store"),
+            folder,
+            committed: watch::Sender::new(0),
+            link: watch::Sender::new(Link::Up),
+            status: Arc::default(),
+            pipeline,
+        }
+    }
+
+    /// Commits so many readings of one device.
+    pub fn commit(&mut self, count: u64) {
+        let mut readings = Readings::default();
+        for number in 0..count {
+            readings.push(&Reading {
+                device: "tank",
+                metric: "t",
+                value: 1.0,
+                measured_at_ms: 0,
+                received_at_ms: 0,
+                time_quality: TimeQuality::Synced,
+                device_time: None,
+                sequence: Some(number),
+                attributes: Attributes::NONE,
+            });
+        }
+        self.pipeline.take(&readings, Default::default());
+        let input = CommitInput { sealed: self.pipeline.seal(), ..CommitInput::default() };
+        self.writer.commit(&input).expect("a working disk");
+        self.committed.send_modify(|last| *last += count);
+    }
+
+    /// What a task reads the raw stream with.
+    pub fn stream_parts(&mut self, sink: &str, pipeline: Sender<Message>) -> StreamParts {
+        StreamParts {
+            sink: sink.to_owned(),
+            stream: Stream::Raw,
+            reader: Reader::open(&store_path(self.folder.path()), None).expect("a reader"),
+            cursor: self.writer.register_sink(sink, Stream::Raw).expect("a cursor"),
+            gateway: "g".to_owned(),
+            committed: self.committed.subscribe(),
+            link: self.link.subscribe(),
+            pipeline,
+            status: Arc::clone(&self.status),
+            beat: Default::default(),
+        }
+    }
+}
