@@ -117,3 +117,13 @@ fn a_damaged_batch_costs_what_was_not_archived_of_it() {
     assert_eq!(archive.archiver.step().expect("readable"), Step::Again);
     assert_eq!((archive.archiver.written, archive.archiver.quarantined), (10, 6));
 }
+
+#[test]
+fn what_a_batch_lacks_of_what_its_row_says_is_quarantined_and_not_archived() {
+    let mut archive = Archive::new(u64::MAX);
+    archive.store.commit(3);
+    archive.store.writer.connection().execute("UPDATE raw SET seq = 5, count = 5", []).expect("one batch");
+    archive.store.committed.send_replace(5);
+    while archive.archiver.step().expect("readable") == Step::Again {}
+    assert_eq!((archive.archiver.written, archive.archiver.quarantined), (5, 2));
+}
