@@ -347,6 +347,7 @@ fn start(
     let path = store_path(&settings.state_folder);
     let writer_settings = WriterSettings {
         path: path.clone(),
+        gateway: settings.gateway_id.clone(),
         synchronous: settings.synchronous,
         vfs: settings.vfs.clone(),
         capacity: settings.capacity,

@@ -101,6 +101,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = WriterSettings {
             path: store_path(folder.path()),
+            gateway: "g".to_owned(),
             synchronous: Synchronous::Full,
             vfs: None,
             capacity: Capacity::new(64 << 20),

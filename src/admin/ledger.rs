@@ -1,11 +1,12 @@
 //! The ledger as the store has it: one read transaction, every term counted on its own.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use serde::Serialize;
 
 use crate::core::cursor::CursorState;
 use crate::core::detection::alert::{Severity, State};
 use crate::core::identity::Stream;
+use crate::store::held;
 
 /// What became of the records of one stream that one sink was to get.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -99,7 +100,7 @@ pub fn look(db: &Connection) -> rusqlite::Result<StoreView> {
         held: Vec::new(),
     };
     for stream in Stream::ALL {
-        view.held.push(held(&transaction, stream)?);
+        view.held.push(content(&transaction, stream)?);
     }
     Ok(view)
 }
@@ -135,30 +136,33 @@ fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
     Ok(lines)
 }
 
-/// Records held beyond the cursor that are not acknowledged. Answered from an index, without touching a payload.
+/// Records held beyond the cursor that are not acknowledged. No payload is touched.
 fn buffered(db: &Connection, stream: &str, state: &CursorState) -> rusqlite::Result<u64> {
-    let Some(stream) = Stream::ALL.into_iter().find(|known| known.name() == stream) else { return Ok(0) };
-    let table = stream.name();
-    let sql = format!("SELECT coalesce(sum(count), 0) FROM {table} INDEXED BY {table}_held WHERE seq > ?1");
-    let beyond = db.prepare_cached(&sql)?.query_row([state.cursor as i64], |row| unsigned(row, 0))?;
-    let sql = format!("SELECT seq - count FROM {table} INDEXED BY {table}_held WHERE seq > ?1 ORDER BY seq LIMIT 1");
-    let before_first: Option<i64> =
-        db.prepare_cached(&sql)?.query_row([state.cursor as i64], |row| row.get(0)).optional()?;
+    let Some(stream) = Stream::from_name(stream) else { return Ok(0) };
+    let (mut beyond, mut before_first) = (0, None);
+    held::each_behind(db, stream, state.cursor, |batch| {
+        beyond += batch.count;
+        before_first.get_or_insert(batch.before_first());
+    })?;
     // The first batch may begin below the cursor.
-    let done_of_first = before_first.map_or(0, |before| state.cursor.saturating_sub(before as u64));
+    let done_of_first = before_first.map_or(0, |before| state.cursor.saturating_sub(before));
     let acknowledged: u64 = state.acknowledged.iter().map(|(first, last)| last - first + 1).sum();
     Ok(beyond.saturating_sub(done_of_first).saturating_sub(acknowledged))
 }
 
-fn held(db: &Connection, stream: Stream) -> rusqlite::Result<StreamContent> {
-    let table = stream.name();
-    let sql = format!("SELECT coalesce(sum(count), 0), count(*), min(first_ms) FROM {table} INDEXED BY {table}_held");
-    let (records, batches, oldest_ms) =
-        db.prepare_cached(&sql)?.query_row([], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?, row.get(2)?)))?;
-    let sql = format!("SELECT first_position + count - 1 FROM {table} ORDER BY seq DESC LIMIT 1");
-    let last_position = db.prepare_cached(&sql)?.query_row([], |row| unsigned(row, 0)).optional()?;
-    let last_sequence = crate::store::schema::last_sequence(db, stream)?;
-    Ok(StreamContent { stream: table.to_owned(), records, batches, oldest_ms, last_sequence, last_position })
+fn content(db: &Connection, stream: Stream) -> rusqlite::Result<StreamContent> {
+    let mut content = StreamContent {
+        stream: stream.name().to_owned(),
+        last_sequence: held::last_sequence(db, stream)?,
+        last_position: held::newest(db, stream)?.map(|newest| newest.last_position),
+        ..StreamContent::default()
+    };
+    held::each_behind(db, stream, 0, |batch| {
+        content.records += batch.count;
+        content.batches += 1;
+        content.oldest_ms = Some(content.oldest_ms.map_or(batch.first_ms, |oldest| oldest.min(batch.first_ms)));
+    })?;
+    Ok(content)
 }
 
 fn totals(db: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
@@ -168,7 +172,7 @@ fn totals(db: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
 
 fn rejected_samples(db: &Connection) -> rusqlite::Result<Vec<RejectedSample>> {
     let mut select =
-        db.prepare_cached("SELECT received_ms, reason, topic, sample FROM quarantine ORDER BY id DESC LIMIT ?1")?;
+        db.prepare_cached("SELECT received_ms, reason, topic, sample FROM rejected_sample ORDER BY id DESC LIMIT ?1")?;
     select
         .query_map([LISTED_MAX as i64], |row| {
             let sample: Vec<u8> = row.get(3)?;
@@ -254,6 +258,7 @@ mod tests {
     fn open(folder: &std::path::Path) -> Writer {
         let settings = WriterSettings {
             path: store_path(folder),
+            gateway: "g".to_owned(),
             synchronous: Synchronous::Full,
             vfs: None,
             capacity: Capacity::new(64 << 20),
@@ -365,25 +370,31 @@ mod tests {
         let adds_up = || look(db).expect("readable").ledger.iter().all(LedgerLine::adds_up);
         assert!(adds_up());
         let break_and_mend = [
-            ("UPDATE cursor SET accepted = accepted + 1", "UPDATE cursor SET accepted = accepted - 1"),
-            ("UPDATE cursor SET delivered = delivered - 1", "UPDATE cursor SET delivered = delivered + 1"),
-            ("UPDATE cursor SET expired = expired + 1", "UPDATE cursor SET expired = expired - 1"),
+            ("UPDATE progress SET accepted = accepted + 1", "UPDATE progress SET accepted = accepted - 1"),
+            ("UPDATE progress SET delivered = delivered - 1", "UPDATE progress SET delivered = delivered + 1"),
+            ("UPDATE progress SET expired = expired + 1", "UPDATE progress SET expired = expired - 1"),
             (
-                "UPDATE cursor SET dead_lettered = dead_lettered - 1",
-                "UPDATE cursor SET dead_lettered = dead_lettered + 1",
+                "UPDATE progress SET dead_lettered = dead_lettered - 1",
+                "UPDATE progress SET dead_lettered = dead_lettered + 1",
             ),
-            ("UPDATE cursor SET quarantined = quarantined - 1", "UPDATE cursor SET quarantined = quarantined + 1"),
+            ("UPDATE progress SET quarantined = quarantined - 1", "UPDATE progress SET quarantined = quarantined + 1"),
             // A cursor that moved without its counter, and ranges that were lost.
-            ("UPDATE cursor SET seq = seq + 1", "UPDATE cursor SET seq = seq - 1"),
             (
-                "CREATE TEMP TABLE kept AS SELECT acknowledged FROM cursor; UPDATE cursor SET acknowledged = x''",
-                "UPDATE cursor SET acknowledged = (SELECT acknowledged FROM kept)",
+                "UPDATE progress SET value = value + 1 WHERE name = 'sink'",
+                "UPDATE progress SET value = value - 1 WHERE name = 'sink'",
+            ),
+            (
+                "CREATE TEMP TABLE kept AS SELECT acknowledged FROM cursor; UPDATE progress SET acknowledged = x'' WHERE name = 'sink'",
+                "UPDATE progress SET acknowledged = (SELECT acknowledged FROM kept) WHERE name = 'sink'",
             ),
             // A batch that was held and is gone; one that says more than it is.
-            ("UPDATE raw SET count = count + 1 WHERE seq = 100", "UPDATE raw SET count = count - 1 WHERE seq = 100"),
             (
-                "CREATE TEMP TABLE gone AS SELECT * FROM raw WHERE seq = 90; DELETE FROM raw WHERE seq = 90",
-                "INSERT INTO raw SELECT * FROM gone",
+                "UPDATE batch SET count = count + 1 WHERE seq = 100",
+                "UPDATE batch SET count = count - 1 WHERE seq = 100",
+            ),
+            (
+                "CREATE TEMP TABLE gone AS SELECT id FROM batch WHERE seq = 90; UPDATE batch SET id = -1 WHERE seq = 90",
+                "UPDATE batch SET id = (SELECT id FROM gone) WHERE id = -1",
             ),
         ];
         for (breaks, mends) in break_and_mend {

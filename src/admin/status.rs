@@ -16,8 +16,8 @@ use crate::ingest::{self, ClockState};
 use crate::mqtt::{EdgeCounters, Phase};
 use crate::pipeline::StoreCounters;
 use crate::sinks::status::SinkSource;
-use crate::store::cursors::EXPIRED_WITH_SINK;
 use crate::store::reader::Reader;
+use crate::store::totals::EXPIRED_WITH_SINK;
 
 /// Where the numbers come from.
 #[derive(Debug)]
@@ -247,7 +247,7 @@ impl Sources {
         };
         let left = view.ledger.iter().filter(|line| !is_named(line));
         let status = |line: &LedgerLine| {
-            let stream = Stream::ALL.into_iter().find(|stream| stream.name() == line.stream)?;
+            let stream = Stream::from_name(&line.stream)?;
             Some(SinkStatus {
                 name: line.sink.clone(),
                 stream: stream.name(),

@@ -220,7 +220,7 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, view: Option<&St
         );
     }
     let is_named = |line: &&LedgerLine| {
-        let stream = Stream::ALL.into_iter().find(|stream| stream.name() == line.stream);
+        let stream = Stream::from_name(&line.stream);
         configuration.sinks.iter().any(|sink| sink.name == line.sink && stream.is_some_and(|stream| sink.takes(stream)))
     };
     for line in view.ledger.iter().filter(|line| !is_named(line)) {

@@ -17,6 +17,7 @@ use crate::mqtt;
 use crate::sinks::kind::SinkSettings;
 use crate::sinks::status::Link;
 use crate::store::lock::LockError;
+use crate::store::schema::OpenError;
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -41,7 +42,7 @@ Exit codes:
    1  could not run, or could not go on
    2  usage
   75  another process has the state folder
-  78  the configuration is wrong";
+  78  the configuration is wrong, or the store is of a newer version or of another program";
 
 pub fn command(arguments: &RunArguments) -> ExitCode {
     arguments.logs.start();
@@ -83,6 +84,8 @@ fn log_start(configuration: &Configuration) {
 pub(super) fn exit_of(error: &GatewayError) -> Exit {
     match error {
         GatewayError::Locked(LockError::Taken { .. }) => Exit::Temporary,
+        // Starting it again changes nothing: it is for another program, or another folder is meant.
+        GatewayError::Store(OpenError::Newer { .. } | OpenError::NotAStore { .. }) => Exit::Configuration,
         _ => Exit::RunTime,
     }
 }

@@ -27,7 +27,7 @@ use crate::core::detection::detectors::{Detector, Findings, Kinds, Verdict};
 use crate::core::detection::devices::{DEVICE_METRIC, Publisher};
 use crate::core::detection::monitor::{Arrival, LATE_AFTER_MS, Monitor, MonitorSettings, Place};
 use open::OpenBatch;
-use snapshot::SnapshotRound;
+use snapshot::{SnapshotPace, SnapshotRound};
 use times::{Receipts, WrongClocks};
 use unstored::Unstored;
 
@@ -97,7 +97,7 @@ pub struct Pipeline {
     /// At the last tick, or at the start.
     now: Moment,
     /// The first comes at once: a start that had to replay must not leave that to the next one.
-    next_snapshot_ms: u64,
+    snapshots: SnapshotPace,
     /// Last raw record of the last complete snapshot.
     snapshot_covers: u64,
 }
@@ -129,7 +129,7 @@ impl Pipeline {
             round: None,
             chunks_a_commit: 1,
             now: Moment::default(),
-            next_snapshot_ms: 0,
+            snapshots: SnapshotPace::default(),
             snapshot_covers: 0,
         }
     }

@@ -44,7 +44,11 @@ pub(super) fn start(
 ) {
     let destination = IntoPipeline { counters: Arc::clone(counters), pipeline: pipeline.clone() };
     let settings = writer.settings();
-    let salvage =
-        Salvage { store: settings.path.clone(), capacity: settings.capacity, destination: Arc::new(destination) };
+    let salvage = Salvage {
+        store: settings.path.clone(),
+        gateway: settings.gateway.clone(),
+        capacity: settings.capacity,
+        destination: Arc::new(destination),
+    };
     salvage.spawn(unfinished);
 }

@@ -32,6 +32,7 @@ impl Bench {
         let run = RunId([7; 8]);
         let settings = WriterSettings {
             path: store_path(folder.path()),
+            gateway: "g".to_owned(),
             synchronous: Synchronous::Off,
             vfs: None,
             capacity: Capacity::new(64 << 20),
@@ -56,6 +57,11 @@ impl Bench {
 
     /// Commits so many readings of one device.
     pub fn commit(&mut self, count: u64) {
+        self.commit_saying(count, count);
+    }
+
+    /// A batch that says it held more than it does.
+    pub fn commit_saying(&mut self, said: u64, count: u64) {
         let mut readings = Readings::default();
         for number in 0..count {
             readings.push(&Reading {
@@ -71,9 +77,12 @@ impl Bench {
             });
         }
         self.pipeline.take(&readings, Default::default());
-        let input = CommitInput { sealed: self.pipeline.seal(), ..CommitInput::default() };
-        self.writer.commit(&input).expect("a working disk");
-        self.committed.send_modify(|last| *last += count);
+        let mut sealed = self.pipeline.seal();
+        let batch = &mut sealed.batches[0];
+        batch.last_sequence += said - count;
+        batch.count = said as u32;
+        self.writer.commit(&CommitInput { sealed, ..CommitInput::default() }).expect("a working disk");
+        self.committed.send_modify(|last| *last += said);
     }
 
     /// What a task reads the raw stream with.
@@ -83,7 +92,6 @@ impl Bench {
             stream: Stream::Raw,
             reader: Reader::open(&store_path(self.folder.path()), None).expect("a reader"),
             cursor: self.writer.register_sink(sink, Stream::Raw).expect("a cursor"),
-            gateway: "g".to_owned(),
             committed: self.committed.subscribe(),
             link: self.link.subscribe(),
             pipeline,

@@ -68,7 +68,7 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
         name: parts.sink,
         stream: parts.stream,
         delivery: Delivery::new(delivery, &parts.cursor, seed),
-        source: Source::new(parts.reader, parts.stream, parts.gateway),
+        source: Source::new(parts.reader, parts.stream),
         linger_us,
         sink,
         flights: JoinSet::new(),

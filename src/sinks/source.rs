@@ -11,8 +11,6 @@ const LINES_A_TURN: usize = 2_000;
 pub struct Source {
     reader: Reader,
     stream: Stream,
-    /// The inside of a JSON string.
-    gateway: String,
     /// What is at hand; nothing beyond it is in memory.
     block: Block,
     quarantined: u64,
@@ -28,8 +26,8 @@ pub enum Read {
 }
 
 impl Source {
-    pub fn new(reader: Reader, stream: Stream, gateway: String) -> Self {
-        Source { reader, stream, gateway, block: Block::default(), quarantined: 0 }
+    pub fn new(reader: Reader, stream: Stream) -> Self {
+        Source { reader, stream, block: Block::default(), quarantined: 0 }
     }
 
     /// The file that is read.
@@ -64,7 +62,7 @@ impl Source {
             match entry {
                 Entry::Record(record) => {
                     delivery.offer(record.sequence, record.stored.device(), now_us, |out| {
-                        record.write(&self.gateway, out);
+                        record.write(out);
                     });
                     *lines_left -= 1;
                 }

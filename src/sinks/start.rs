@@ -17,7 +17,6 @@ use super::status::{ForwardStatus, Link, SinkSource};
 use super::stream::StreamParts;
 use crate::core::delivery::DeliverySettings;
 use crate::core::identity::Stream;
-use crate::core::json;
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::pipeline::{CommittedSequences, Message};
 use crate::store::reader::Reader;
@@ -126,7 +125,6 @@ impl Starting<'_> {
             stream,
             reader: Reader::open(self.store, self.vfs).map_err(StartError::Store)?,
             cursor: self.writer.register_sink(self.name, stream).map_err(StartError::Sqlite)?,
-            gateway: json::escape(self.gateway_id),
             committed: self.committed.of(stream).subscribe(),
             link: self.link.subscribe(),
             pipeline: self.pipeline.clone(),

@@ -17,8 +17,6 @@ pub struct StreamParts {
     pub stream: Stream,
     pub reader: Reader,
     pub cursor: CursorState,
-    /// The inside of a JSON string.
-    pub gateway: String,
     pub committed: watch::Receiver<u64>,
     pub link: watch::Receiver<Link>,
     pub pipeline: Sender<Message>,

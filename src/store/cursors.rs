@@ -1,7 +1,9 @@
-//! The cursors table: how far each sink is in each stream, and what became of every record that it was to get.
+//! The cursors: how far each sink is in each stream, and what became of every record that it was to get.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
+use super::held;
+use super::totals::{self, EXPIRED_WITH_SINK};
 use crate::core::cursor::CursorState;
 use crate::core::identity::Stream;
 
@@ -79,9 +81,6 @@ impl Entry {
     }
 }
 
-/// Total, followed by stream and sink: records that had expired for a sink when it was dropped.
-pub const EXPIRED_WITH_SINK: &str = "expired_with_sink";
-
 /// Dead letters kept for each store, and bytes of their lines; their number stays in the ledger when the oldest go.
 const DEAD_LETTER_ROWS_MAX: i64 = 10_000;
 const DEAD_LETTER_BYTES_MAX: i64 = 4 << 20;
@@ -104,7 +103,7 @@ impl Cursors {
             let (cursor, ranges): (u64, Vec<u8>) = (number(2)?, row.get(3)?);
             // Unreadable ranges cost duplicates, which identities tell apart; refusing to start would cost data.
             let state = CursorState::decode(cursor, &ranges).unwrap_or_else(|| CursorState::at(cursor));
-            let Some(stream) = Stream::ALL.into_iter().find(|known| known.name() == stream) else { continue };
+            let Some(stream) = Stream::from_name(&stream) else { continue };
             entries.push(Entry {
                 delivered: number(5)?,
                 expired: number(6)?,
@@ -124,16 +123,13 @@ impl Cursors {
             entry.configured = true;
             return Ok(entry.state.clone());
         }
-        let table = stream.name();
-        let held: i64 = db.query_row(&format!("SELECT coalesce(sum(count), 0) FROM {table}"), [], |row| row.get(0))?;
-        let first: Option<i64> = db
-            .query_row(&format!("SELECT seq - count FROM {table} ORDER BY seq LIMIT 1"), [], |row| row.get(0))
-            .optional()?;
-        let start = match first {
-            Some(before_first) => before_first as u64,
-            None => super::schema::last_sequence(db, stream)?,
+        let mut count = 0;
+        held::each_behind(db, stream, 0, |batch| count += batch.count)?;
+        let start = match held::first_behind(db, stream, 0)? {
+            Some(first) => first.before_first(),
+            None => held::last_sequence(db, stream)?,
         };
-        let entry = Entry::at(sink, stream, CursorState::at(start), held as u64);
+        let entry = Entry::at(sink, stream, CursorState::at(start), count);
         entry.insert(db)?;
         self.entries.push(entry);
         Ok(CursorState::at(start))
@@ -260,11 +256,9 @@ impl Cursors {
         let mut dropped = Vec::new();
         for entry in self.entries.iter().filter(|entry| is_left(entry)) {
             let (stream, waiting) = (entry.stream, entry.waiting(db)?);
-            db.execute("DELETE FROM cursor WHERE sink = ?1 AND stream = ?2", params![sink, stream.name()])?;
-            db.execute(
-                "INSERT INTO total(name, value) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET value = value + excluded.value",
-                params![format!("{EXPIRED_WITH_SINK}:{}:{sink}", stream.name()), (waiting + entry.expired) as i64],
-            )?;
+            db.execute("DELETE FROM progress WHERE stream = ?1 AND name = ?2", params![stream.id(), sink])?;
+            let total = format!("{EXPIRED_WITH_SINK}:{}:{sink}", stream.name());
+            totals::add(db, &total, waiting + entry.expired)?;
             dropped.push((stream, waiting));
         }
         if dropped.is_empty() {
@@ -293,9 +287,9 @@ impl Cursors {
 
     pub fn save(&mut self, db: &Connection) -> rusqlite::Result<()> {
         let mut update = db.prepare_cached(
-            "UPDATE cursor SET seq = ?3, acknowledged = ?4, accepted = ?5, delivered = ?6, expired = ?7, dead_lettered = ?8,
+            "UPDATE progress SET value = ?3, acknowledged = ?4, accepted = ?5, delivered = ?6, expired = ?7, dead_lettered = ?8,
                quarantined = ?9, missing = ?10
-             WHERE sink = ?1 AND stream = ?2",
+             WHERE name = ?1 AND stream = ?2",
         )?;
         for entry in self.entries.iter_mut().filter(|entry| entry.changed) {
             entry.execute(&mut update)?;
@@ -308,21 +302,17 @@ impl Cursors {
 impl Entry {
     /// Records that are held and that it is not done with.
     fn waiting(&self, db: &Connection) -> rusqlite::Result<u64> {
-        let table = self.stream.name();
-        let sql = format!("SELECT seq, count FROM {table} INDEXED BY {table}_held WHERE seq > ?1");
-        let mut select = db.prepare_cached(&sql)?;
-        let mut rows = select.query([self.state.cursor as i64])?;
         let mut waiting = 0;
-        while let Some(row) = rows.next()? {
-            let (last, count) = (row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64);
-            waiting += count - self.state.done_within(last + 1 - count, last).min(count);
-        }
+        held::each_behind(db, self.stream, self.state.cursor, |batch| {
+            let done = self.state.done_within(batch.before_first() + 1, batch.last_sequence);
+            waiting += batch.count - done.min(batch.count);
+        })?;
         Ok(waiting)
     }
 
     fn insert(&self, db: &Connection) -> rusqlite::Result<()> {
         let mut insert = db.prepare_cached(
-            "INSERT INTO cursor(sink, stream, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing)
+            "INSERT INTO progress(name, stream, value, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?;
         self.execute(&mut insert)
@@ -332,7 +322,7 @@ impl Entry {
         statement
             .execute(params![
                 self.sink,
-                self.stream.name(),
+                self.stream.id(),
                 self.state.cursor as i64,
                 self.state.encode_ranges(),
                 self.accepted as i64,
@@ -361,9 +351,9 @@ mod tests {
         }
         for (last, count) in [(10, 10), (20, 10), (30, 10)] {
             db.execute(
-                "INSERT INTO raw(seq, run, first_position, count, first_ms, last_ms, raw_len, codec, crc, payload)
-                 VALUES (?1, x'00', ?1, ?2, 0, 0, 0, 1, 0, x'')",
-                [last, count],
+                "INSERT INTO batch(id, run, first_position, count, first_ms, last_ms, raw_len, codec, \"check\", payload)
+                 VALUES (?1, 1, 1, ?2, 0, 0, 0, 1, 0, x'')",
+                [held::id(Stream::Raw, last), count],
             )
             .expect("a row");
         }

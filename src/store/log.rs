@@ -1,9 +1,13 @@
 //! The log as all who read it see it: what comes after a cursor, record by record, and what of that is damaged or gone.
 
-use rusqlite::ffi;
+use std::sync::Arc;
 
-use super::reader::Reader;
+use rusqlite::{Connection, OptionalExtension, Row, ffi};
+
+use super::header::BatchHeader;
+use super::reader::{LogRun, Reader, Runs};
 use super::schema::CODEC_LZ4;
+use super::{held, version_1};
 use crate::core::batch::{Decoder, PAYLOAD_BYTES_MAX, Stored};
 use crate::core::identity::{RunId, Stream};
 use crate::core::record;
@@ -12,7 +16,7 @@ use crate::core::record;
 #[derive(Debug, Default)]
 pub struct HeldBatch {
     pub last_sequence: u64,
-    pub run: RunId,
+    pub run: Arc<LogRun>,
     pub first_position: u64,
     pub count: u32,
     /// Receive times of its first and its last record.
@@ -33,7 +37,6 @@ impl HeldBatch {
 pub struct Block {
     batch: HeldBatch,
     is_damaged: bool,
-    compressed: Vec<u8>,
 }
 
 /// What comes next in a stream.
@@ -65,6 +68,8 @@ impl Entry<'_> {
 pub struct Record<'a> {
     pub sequence: u64,
     pub run: RunId,
+    /// The gateway that accepted it, as the inside of a JSON string.
+    pub gateway: &'a str,
     pub position: u64,
     /// Finished lines take their batch's.
     pub received_ms: i64,
@@ -72,10 +77,10 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// Appends its line; `gateway` is the inside of a JSON string.
-    pub fn write(&self, gateway: &str, out: &mut Vec<u8>) {
+    /// Appends its line.
+    pub fn write(&self, out: &mut Vec<u8>) {
         match &self.stored {
-            Stored::Reading(reading) => record::write_reading(out, gateway, self.run, self.position, reading),
+            Stored::Reading(reading) => record::write_reading(out, self.gateway, self.run, self.position, reading),
             Stored::Line { line, .. } => out.extend_from_slice(line),
         }
     }
@@ -84,32 +89,80 @@ impl Record<'_> {
 impl Reader {
     /// Reads the first batch that holds something after `after`; whether there is one.
     pub fn read(&mut self, stream: Stream, after: u64, block: &mut Block) -> rusqlite::Result<bool> {
-        let sql = match stream {
-            Stream::Raw => NEXT_RAW,
-            Stream::Anomalies => NEXT_ANOMALIES,
-        };
-        let mut select = self.connection().prepare_cached(sql)?;
-        let mut rows = select.query([after as i64])?;
-        let Some(row) = rows.next()? else {
-            return Ok(false);
-        };
-        let payload = std::mem::take(&mut block.batch.payload);
-        // Until the row says how much it held: all that is not known to be of another batch.
-        block.batch = HeldBatch { count: u32::MAX, payload, ..HeldBatch::default() };
-        block.batch.last_sequence = row.get::<_, i64>(0)? as u64;
-        if block.batch.last_sequence <= after {
-            // The tree itself is damaged, in a way that SQLite did not see.
-            return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), None));
+        let (db, layout, runs) = self.parts();
+        // What a store of version 1 still holds came after what was brought into the new tables.
+        Ok(layout.has_batch && block.read_next(db, runs, stream, after)?
+            || layout.of_1.contains(&stream) && block.read_next_of_1(db, runs, stream, after)?)
+    }
+
+    /// What the store holds of a stream: the records behind the first sequence, up to the second.
+    pub fn extent(&mut self, stream: Stream) -> rusqlite::Result<(u64, u64)> {
+        let (db, layout, _) = self.parts();
+        let (mut before, mut last) = (None, 0);
+        if layout.has_batch {
+            before = held::first_behind(db, stream, 0)?.map(|first| first.before_first());
+            last = held::last_sequence(db, stream)?;
         }
-        block.is_damaged = match block.read_row(row) {
+        if layout.of_1.contains(&stream) {
+            before = before.or(version_1::before_first(db, stream)?);
+            last = last.max(version_1::last_sequence(db, stream)?);
+        }
+        Ok((before.unwrap_or(last), last))
+    }
+}
+
+const NEXT: &str =
+    "SELECT id, run, first_position, count, first_ms, last_ms, raw_len, codec, \"check\", payload FROM batch
+  WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1";
+
+impl Block {
+    fn read_next(&mut self, db: &Connection, runs: &mut Runs, stream: Stream, after: u64) -> rusqlite::Result<bool> {
+        let ids = held::behind(stream, after);
+        let mut select = db.prepare_cached(NEXT)?;
+        let mut rows = select.query([ids.start(), ids.end()])?;
+        let Some(row) = rows.next()? else { return Ok(false) };
+        let id = row.get(0)?;
+        self.begin(held::sequence(id), after)?;
+        self.is_damaged = match self.read_row(id, row, db, runs) {
+            Err(error) if is_foreign(&error) => true,
+            result => !result?,
+        };
+        if self.is_damaged {
+            self.batch.count = count_of_damaged(db, stream, id)?.unwrap_or(self.batch.count);
+        }
+        Ok(true)
+    }
+
+    fn read_next_of_1(
+        &mut self,
+        db: &Connection,
+        runs: &mut Runs,
+        stream: Stream,
+        after: u64,
+    ) -> rusqlite::Result<bool> {
+        let mut select = db.prepare_cached(&version_1::select_next(stream))?;
+        let mut rows = select.query([after as i64])?;
+        let Some(row) = rows.next()? else { return Ok(false) };
+        self.begin(row.get::<_, i64>(0)? as u64, after)?;
+        self.is_damaged = match self.read_row_of_1(row, runs) {
             Err(error) if is_foreign(&error) => true,
             result => !result?,
         };
         Ok(true)
     }
-}
 
-impl Block {
+    /// Forgets the batch before, and keeps its memory.
+    fn begin(&mut self, last_sequence: u64, after: u64) -> rusqlite::Result<()> {
+        if last_sequence <= after {
+            // The tree itself is damaged, in a way that SQLite did not see.
+            return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), None));
+        }
+        let payload = std::mem::take(&mut self.batch.payload);
+        // Until the row says how much it held: all that is not known to be of another batch.
+        self.batch = HeldBatch { last_sequence, count: u32::MAX, payload, ..HeldBatch::default() };
+        Ok(())
+    }
+
     pub fn last_sequence(&self) -> u64 {
         self.batch.last_sequence
     }
@@ -135,27 +188,71 @@ impl Block {
         Entries { batch: &self.batch, decoder, through: after }
     }
 
-    /// Whether the row is intact.
-    fn read_row(&mut self, row: &rusqlite::Row<'_>) -> rusqlite::Result<bool> {
-        let Block { batch, compressed, .. } = self;
-        let count = row.get(3)?;
-        if !(1..=batch.last_sequence).contains(&u64::from(count)) {
+    /// Whether the row is intact: every column is what its check was made of.
+    fn read_row(&mut self, id: i64, row: &Row<'_>, db: &Connection, runs: &mut Runs) -> rusqlite::Result<bool> {
+        let run = runs.find(db, row.get(1)?)?;
+        let header = BatchHeader {
+            id,
+            run: run.as_ref().map_or(RunId::default(), |run| run.run),
+            first_position: row.get::<_, i64>(2)? as u64,
+            count: row.get(3)?,
+            first_ms: row.get(4)?,
+            last_ms: row.get(5)?,
+            raw_len: row.get::<_, i64>(6)? as u64,
+            codec: row.get(7)?,
+        };
+        if (1..=self.batch.last_sequence).contains(&u64::from(header.count)) {
+            self.batch.count = header.count;
+        }
+        let payload = row.get_ref(9)?.as_blob().map_err(rusqlite::Error::from)?;
+        let Some(run) = run else { return Ok(false) };
+        if row.get::<_, i64>(8)? != i64::from(header.check(&run.gateway, payload)) {
             return Ok(false);
         }
-        batch.count = count;
-        batch.run = RunId(row.get(1)?);
-        batch.first_position = row.get::<_, i64>(2)? as u64;
-        batch.last_ms = row.get(8)?;
-        batch.first_ms = row.get(9)?;
-        compressed.clear();
-        compressed.extend_from_slice(row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?);
-        let (raw_len, codec, crc) = (row.get::<_, i64>(4)? as usize, row.get::<_, i64>(5)?, row.get::<_, i64>(6)?);
-        if codec != CODEC_LZ4 || raw_len > PAYLOAD_BYTES_MAX || crc != i64::from(crc32fast::hash(compressed)) {
-            return Ok(false);
-        }
-        batch.payload.resize(raw_len, 0);
-        Ok(lz4_flex::block::decompress_into(compressed, &mut batch.payload).is_ok_and(|len| len == raw_len))
+        self.take_header(run, &header);
+        Ok(self.decompress(&header, payload))
     }
+
+    fn read_row_of_1(&mut self, row: &Row<'_>, runs: &mut Runs) -> rusqlite::Result<bool> {
+        let found = version_1::Row::read(row)?;
+        let count = u64::from(found.header.count);
+        if !(1..=self.batch.last_sequence).contains(&count) {
+            return Ok(false);
+        }
+        self.batch.count = found.header.count;
+        self.take_header(runs.of_version_1(found.header.run), &found.header);
+        Ok(found.is_intact() && self.decompress(&found.header, found.payload))
+    }
+
+    fn take_header(&mut self, run: Arc<LogRun>, header: &BatchHeader) {
+        let BatchHeader { first_position, count, first_ms, last_ms, .. } = *header;
+        let payload = std::mem::take(&mut self.batch.payload);
+        let last_sequence = self.batch.last_sequence;
+        self.batch = HeldBatch { last_sequence, run, first_position, count, first_ms, last_ms, payload };
+    }
+
+    fn decompress(&mut self, header: &BatchHeader, compressed: &[u8]) -> bool {
+        let length = usize::try_from(header.raw_len).unwrap_or(usize::MAX);
+        if header.codec != CODEC_LZ4 || length > PAYLOAD_BYTES_MAX {
+            return false;
+        }
+        self.batch.payload.resize(length, 0);
+        lz4_flex::block::decompress_into(compressed, &mut self.batch.payload).is_ok_and(|found| found == length)
+    }
+}
+
+/// How many records a damaged batch held, told by what is beside it: its own word for it may be what is damaged.
+fn count_of_damaged(db: &Connection, stream: Stream, id: i64) -> rusqlite::Result<Option<u32>> {
+    let listed: Option<i64> =
+        db.prepare_cached("SELECT count FROM held WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()?;
+    if let Some(listed) = listed.and_then(|count| u32::try_from(count).ok()) {
+        return Ok(Some(listed));
+    }
+    let before: Option<i64> = db
+        .prepare_cached("SELECT id FROM batch WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT 1")?
+        .query_row([*held::behind(stream, 0).start(), id], |row| row.get(0))
+        .optional()?;
+    Ok(before.and_then(|before| u32::try_from(held::sequence(id) - held::sequence(before)).ok()))
 }
 
 /// The entries of a block, in order.
@@ -191,7 +288,8 @@ impl<'a> Iterator for Entries<'a> {
         };
         Some(Entry::Record(Record {
             sequence: self.through,
-            run: self.batch.run,
+            run: self.batch.run.run,
+            gateway: &self.batch.run.gateway_json,
             position: self.batch.first_position.wrapping_add(self.through - first),
             received_ms,
             stored,
@@ -199,11 +297,8 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-const NEXT_RAW: &str = "SELECT seq, run, first_position, count, raw_len, codec, crc, payload, last_ms, first_ms FROM raw WHERE seq > ?1 ORDER BY seq LIMIT 1";
-const NEXT_ANOMALIES: &str = "SELECT seq, run, first_position, count, raw_len, codec, crc, payload, last_ms, first_ms FROM anomalies WHERE seq > ?1 ORDER BY seq LIMIT 1";
-
 /// A value of another type or size than the writer's: the page is damaged in a way that SQLite cannot see.
-fn is_foreign(error: &rusqlite::Error) -> bool {
+pub(super) fn is_foreign(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
     matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
 }

@@ -1,11 +1,16 @@
 //! A connection that reads what is committed, in short transactions. The log itself is read as `log` has it.
 
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::runs;
 use super::schema::{self, OpenError};
+use crate::core::identity::{RunId, Stream};
+use crate::core::json;
 
 /// A reading connection, and to which file: when a damaged store has been set aside, it turns to the new one by itself.
 #[derive(Debug)]
@@ -14,6 +19,71 @@ pub struct Reader {
     path: PathBuf,
     vfs: Option<String>,
     file: FileId,
+    layout: Layout,
+    runs: Runs,
+}
+
+/// Which tables of batches a store has: while it is brought to the present version, both kinds.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub has_batch: bool,
+    /// Streams that have a table as version 1 made it.
+    pub of_1: Vec<Stream>,
+}
+
+impl Layout {
+    fn of(db: &Connection) -> rusqlite::Result<Layout> {
+        let mut select = db.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?;
+        let mut layout = Layout { has_batch: select.exists(["batch"])?, of_1: Vec::new() };
+        for stream in Stream::ALL {
+            if select.exists([stream.name()])? {
+                layout.of_1.push(stream);
+            }
+        }
+        Ok(layout)
+    }
+}
+
+/// The run that a batch is of, as its records name it.
+#[derive(Debug, Default)]
+pub struct LogRun {
+    pub run: RunId,
+    /// Empty in a store of version 1, which does not say.
+    pub gateway: String,
+    /// The inside of a JSON string.
+    pub gateway_json: String,
+    pub started_ms: i64,
+}
+
+/// Runs that were read, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Runs {
+    known: HashMap<i64, Arc<LogRun>>,
+    last_of_1: Arc<LogRun>,
+}
+
+const RUNS_KNOWN_MAX: usize = 256;
+
+impl Runs {
+    pub fn find(&mut self, db: &Connection, number: i64) -> rusqlite::Result<Option<Arc<LogRun>>> {
+        if let Some(known) = self.known.get(&number) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let Some(runs::Run { run, gateway, started_ms }) = runs::find(db, number)? else { return Ok(None) };
+        let found = Arc::new(LogRun { run, gateway_json: json::escape(&gateway), gateway, started_ms });
+        if self.known.len() >= RUNS_KNOWN_MAX {
+            self.known.clear();
+        }
+        self.known.insert(number, Arc::clone(&found));
+        Ok(Some(found))
+    }
+
+    pub fn of_version_1(&mut self, run: RunId) -> Arc<LogRun> {
+        if self.last_of_1.run != run {
+            self.last_of_1 = Arc::new(LogRun { run, ..LogRun::default() });
+        }
+        Arc::clone(&self.last_of_1)
+    }
 }
 
 /// A file, whatever its name is by now.
@@ -30,12 +100,20 @@ impl Reader {
     pub fn open(path: &Path, vfs: Option<&str>) -> Result<Reader, OpenError> {
         let file = FileId::of(path).unwrap_or(FileId(0));
         let db = schema::open_reader(path, vfs)?;
-        Ok(Reader { db, path: path.to_owned(), vfs: vfs.map(str::to_owned), file })
+        // A file whose tables cannot be read is to say so when batches are asked for.
+        let layout = Layout::of(&db).unwrap_or(Layout { has_batch: true, of_1: Vec::new() });
+        let (path, vfs) = (path.to_owned(), vfs.map(str::to_owned));
+        Ok(Reader { db, path, vfs, file, layout, runs: Runs::default() })
     }
 
     pub fn connection(&mut self) -> &Connection {
         self.follow();
         &self.db
+    }
+
+    pub(super) fn parts(&mut self) -> (&Connection, &Layout, &mut Runs) {
+        self.follow();
+        (&self.db, &self.layout, &mut self.runs)
     }
 
     /// The file that was read last.

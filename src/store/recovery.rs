@@ -5,6 +5,7 @@
 
 use rusqlite::Connection;
 
+use super::held;
 use super::log::{Block, Entry};
 use super::reader::Reader;
 use crate::core::batch::Stored;
@@ -36,9 +37,8 @@ pub fn recover(reader: &mut Reader, pipeline: &mut Pipeline, now: Moment) -> rus
 
 /// When the store's newest batches were received. A clock that was wrong before them is no reason to look at all of them.
 fn newest_receipt_ms(db: &Connection) -> rusqlite::Result<i64> {
-    let newest = "SELECT max(coalesce((SELECT last_ms FROM raw ORDER BY seq DESC LIMIT 1), 0),
-                             coalesce((SELECT last_ms FROM anomalies ORDER BY seq DESC LIMIT 1), 0))";
-    db.query_row(newest, [], |row| row.get(0))
+    let newest = |stream| Ok(held::newest(db, stream)?.map_or(0, |newest| newest.last_ms));
+    Stream::ALL.into_iter().try_fold(0, |latest, stream| newest(stream).map(|ms: i64| latest.max(ms)))
 }
 
 /// A restored chunk: its series come before `end` in the monitor, and have seen everything up to `sequence`.
@@ -129,6 +129,7 @@ mod tests {
     fn settings(folder: &std::path::Path) -> WriterSettings {
         WriterSettings {
             path: folder.join("store.sqlite"),
+            gateway: "g".to_owned(),
             synchronous: Synchronous::Full,
             vfs: None,
             capacity: Capacity::new(64 << 20),

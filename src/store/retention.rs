@@ -1,10 +1,11 @@
 //! What is deleted, and when: what every sink has and a snapshot covers; and, when there is no room, what is wanted least.
 
-use rusqlite::{Connection, OptionalExtension, Transaction};
+use rusqlite::{Connection, Transaction};
 
 use super::cursors::Cursors;
+use super::held;
 use super::schema::PAGE_BYTES;
-use crate::core::identity::Stream;
+use crate::core::identity::{Keep, Stream};
 
 /// The store's size, in bytes, with all that belongs to it: the file, its log and the ballast. Raw readings may fill it but for the
 /// reserve, which anomalies, alerts and snapshots keep: a full store never stops detection.
@@ -91,13 +92,14 @@ impl Room {
 /// Bytes that a commit brings, as they are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needed {
-    pub raw: u64,
+    /// Of streams in bulk.
+    pub bulk: u64,
     pub other: u64,
 }
 
 impl Needed {
     fn bytes(self) -> u64 {
-        self.raw + self.other + SLACK_BYTES
+        self.bulk + self.other + SLACK_BYTES
     }
 }
 
@@ -133,15 +135,10 @@ pub fn delete_delivered(
             None if used_bytes(transaction)? > room.raw / 2 => i64::MAX as u64,
             None => continue,
         };
-        if stream == Stream::Raw {
+        if stream.is_watched() {
             through = through.min(snapshot_covers);
         }
-        let table = stream.name();
-        let batches = transaction
-            .prepare_cached(&format!(
-                "DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE seq <= ?1 ORDER BY seq LIMIT {DELETES_A_COMMIT})"
-            ))?
-            .execute([through as i64])?;
+        let batches = held::delete_oldest(transaction, stream, through, DELETES_A_COMMIT)?;
         deleted.batches += batches;
         deleted.has_more |= batches == DELETES_A_COMMIT;
     }
@@ -156,7 +153,7 @@ pub struct Deleted {
 
 /// Whether what is needed fits without anything giving way.
 pub fn has_room(db: &Connection, room: &Room, needed: Needed) -> rusqlite::Result<bool> {
-    let all = if needed.raw > 0 { room.raw } else { room.all };
+    let all = if needed.bulk > 0 { room.raw } else { room.all };
     Ok(used_bytes(db)? + needed.bytes() <= all)
 }
 
@@ -185,10 +182,10 @@ pub fn make_room(
             dropped = drop_unwanted(transaction, cursors)?;
         }
         if dropped.is_none() && when_full == WhenFull::DropOldest {
-            dropped = drop_oldest(transaction, cursors, Stream::Raw, u64::MAX)?;
+            dropped = drop_oldest_of(transaction, cursors, Keep::Bulk)?;
         }
         if dropped.is_none() && after > room.all {
-            dropped = drop_oldest(transaction, cursors, Stream::Anomalies, u64::MAX)?;
+            dropped = drop_oldest_of(transaction, cursors, Keep::Reserve)?;
         }
         let Some((stream, lost)) = dropped else {
             return Ok(expired);
@@ -211,6 +208,20 @@ fn drop_unwanted(transaction: &Transaction<'_>, cursors: &mut Cursors) -> rusqli
     Ok(None)
 }
 
+/// Removes the oldest batch of the first stream that is kept so and holds one.
+fn drop_oldest_of(
+    transaction: &Transaction<'_>,
+    cursors: &mut Cursors,
+    keep: Keep,
+) -> rusqlite::Result<Option<(Stream, u64)>> {
+    for stream in Stream::ALL.into_iter().filter(|stream| stream.keep() == keep) {
+        if let Some(dropped) = drop_oldest(transaction, cursors, stream, u64::MAX)? {
+            return Ok(Some(dropped));
+        }
+    }
+    Ok(None)
+}
+
 /// Removes the oldest batch of a stream, if it ends by `through`.
 fn drop_oldest(
     transaction: &Transaction<'_>,
@@ -218,16 +229,12 @@ fn drop_oldest(
     stream: Stream,
     through: u64,
 ) -> rusqlite::Result<Option<(Stream, u64)>> {
-    let table = stream.name();
-    let oldest: Option<(i64, i64)> = transaction
-        .prepare_cached(&format!("SELECT seq, count FROM {table} ORDER BY seq LIMIT 1"))?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let Some((last, count)) = oldest.filter(|(last, _)| *last as u64 <= through) else {
+    let oldest = held::first_behind(transaction, stream, 0)?;
+    let Some(oldest) = oldest.filter(|oldest| oldest.last_sequence <= through) else {
         return Ok(None);
     };
-    transaction.prepare_cached(&format!("DELETE FROM {table} WHERE seq = ?1"))?.execute([last])?;
-    let lost = cursors.expire(stream, (last - count + 1) as u64, last as u64);
+    held::delete_oldest(transaction, stream, oldest.last_sequence, 1)?;
+    let lost = cursors.expire(stream, oldest.before_first() + 1, oldest.last_sequence);
     Ok(Some((stream, lost)))
 }
 

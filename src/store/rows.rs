@@ -6,10 +6,14 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::commit::CommitInput;
 use super::cursors::Cursors;
+use super::header::BatchHeader;
+use super::held;
 use super::retention::Needed;
+use super::runs::{self, Run};
 use super::salvage::Salvaged;
 use super::schema::{CODEC_LZ4, PAGE_BYTES};
-use crate::core::identity::{RunId, Stream};
+use super::totals;
+use crate::core::identity::{Keep, Stream};
 use crate::core::pipeline::{AlertRow, Sealed, SealedBatch};
 use crate::handoff::Undecodable;
 
@@ -18,7 +22,7 @@ const REJECTED_SAMPLES_MAX: i64 = 100;
 
 /// A batch as it is stored.
 pub(super) struct BatchRow<'a> {
-    pub run: RunId,
+    pub run: &'a Run,
     pub batch: &'a SealedBatch,
     /// It comes from a damaged store.
     pub is_salvaged: bool,
@@ -27,11 +31,11 @@ pub(super) struct BatchRow<'a> {
 }
 
 /// All batches of a commit, in the order in which they are written.
-pub(super) fn compress(run: RunId, input: &CommitInput) -> Vec<BatchRow<'_>> {
+pub(super) fn compress<'a>(run: &'a Run, input: &'a CommitInput) -> Vec<BatchRow<'a>> {
     let row = |run, batch, is_salvaged| BatchRow { run, batch, is_salvaged, payload: compress_payload(batch) };
     let sealed = input.sealed.batches.iter().map(|batch| row(run, batch, false));
     let salvaged = input.salvaged.iter().filter_map(|salvaged| salvaged.batch.as_ref());
-    sealed.chain(salvaged.map(|(run, batch)| row(*run, batch, true))).collect()
+    sealed.chain(salvaged.map(|(run, batch)| row(run, batch, true))).collect()
 }
 
 fn compress_payload(batch: &SealedBatch) -> Vec<u8> {
@@ -49,29 +53,23 @@ impl BatchRow<'_> {
 
     pub fn insert(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let BatchRow { run, batch, payload, .. } = self;
-        let sql = match batch.stream {
-            Stream::Raw => INSERT_RAW,
-            Stream::Anomalies => INSERT_ANOMALIES,
+        let header = BatchHeader {
+            id: held::id(batch.stream, batch.last_sequence),
+            run: run.run,
+            first_position: batch.first_position,
+            count: batch.count,
+            first_ms: batch.first_ms,
+            last_ms: batch.last_ms,
+            raw_len: batch.payload.len() as u64,
+            codec: CODEC_LZ4,
         };
-        transaction.prepare_cached(sql)?.execute(params![
-            batch.last_sequence as i64,
-            run.0,
-            batch.first_position as i64,
-            batch.count,
-            batch.first_ms,
-            batch.last_ms,
-            batch.payload.len() as i64,
-            CODEC_LZ4,
-            crc32fast::hash(payload),
-            payload,
-        ])?;
-        Ok(())
+        header.insert(transaction, runs::number(transaction, run)?, header.check(&run.gateway, payload), payload)
     }
 }
 
 /// What a commit takes, with its batches as they are stored.
 pub(super) fn needed(input: &CommitInput, rows: &[BatchRow<'_>]) -> Needed {
-    let of = |stream| rows.iter().filter(move |row| row.batch.stream == stream).map(BatchRow::stored_bytes).sum();
+    let kept = |keep| rows.iter().filter(move |row| row.batch.stream.keep() == keep).map(BatchRow::stored_bytes).sum();
     let Sealed { alerts, snapshot, .. } = &input.sealed;
     let alerts: usize = alerts.iter().filter_map(|alert| alert.body.as_ref()).map(Vec::len).sum();
     let snapshot: usize = snapshot.iter().map(|chunk| chunk.state.len()).sum();
@@ -80,28 +78,11 @@ pub(super) fn needed(input: &CommitInput, rows: &[BatchRow<'_>]) -> Needed {
     let letters = input.cursors.iter().flat_map(|change| &change.dead_letters);
     let letters: usize = letters.map(|letter| letter.line.len()).sum();
     let other = (alerts + snapshot + undecodable + letters) as u64;
-    Needed { raw: of(Stream::Raw), other: of(Stream::Anomalies) + other }
+    Needed { bulk: kept(Keep::Bulk), other: kept(Keep::Reserve) + other }
 }
 
 /// Of a page that a blob overflows into, so much is its own.
 const OVERFLOW_BYTES: u64 = PAGE_BYTES - 4;
-
-const INSERT_RAW: &str =
-    "INSERT INTO raw(seq, run, first_position, count, first_ms, last_ms, raw_len, codec, crc, payload)
-  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-const INSERT_ANOMALIES: &str =
-    "INSERT INTO anomalies(seq, run, first_position, count, first_ms, last_ms, raw_len, codec, crc, payload)
-  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-
-pub(super) fn write_totals(transaction: &Transaction<'_>, totals: &[(&'static str, u64)]) -> rusqlite::Result<()> {
-    let mut add = transaction.prepare_cached(
-        "INSERT INTO total(name, value) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET value = value + excluded.value",
-    )?;
-    for (name, more) in totals.iter().filter(|(_, more)| *more > 0) {
-        add.execute(params![name, *more as i64])?;
-    }
-    Ok(())
-}
 
 /// Of so many, those that are kept.
 pub(super) fn kept_samples(undecodable: &[Undecodable]) -> &[Undecodable] {
@@ -112,19 +93,16 @@ pub(super) fn write_undecodable(transaction: &Transaction<'_>, undecodable: &[Un
     if undecodable.is_empty() {
         return Ok(());
     }
-    let mut count = transaction.prepare_cached(
-        "INSERT INTO total(name, value) VALUES ('undecodable:' || ?1, 1) ON CONFLICT(name) DO UPDATE SET value = value + 1",
-    )?;
     for one in undecodable {
-        count.execute([one.reason])?;
+        totals::add(transaction, &format!("undecodable:{}", one.reason), 1)?;
     }
     let mut keep = transaction
-        .prepare_cached("INSERT INTO quarantine(received_ms, reason, topic, sample) VALUES (?1, ?2, ?3, ?4)")?;
+        .prepare_cached("INSERT INTO rejected_sample(received_ms, reason, topic, sample) VALUES (?1, ?2, ?3, ?4)")?;
     for one in kept_samples(undecodable) {
         keep.execute(params![one.received_at_ms, one.reason, one.topic, one.sample])?;
     }
     transaction
-        .prepare_cached("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?1")?
+        .prepare_cached("DELETE FROM rejected_sample WHERE id <= (SELECT max(id) FROM rejected_sample) - ?1")?
         .execute([REJECTED_SAMPLES_MAX])?;
     Ok(())
 }
@@ -177,10 +155,11 @@ pub(super) fn write_alerts(transaction: &Transaction<'_>, sealed: &Sealed) -> ru
     Ok(())
 }
 
-pub(super) fn note_salvage(db: &Connection, folder: &str, delivered: [u64; 2]) -> rusqlite::Result<()> {
-    for (stream, through) in Stream::ALL.into_iter().zip(delivered) {
+/// Notes a damaged store as one to be read, each stream from behind what `passed` says.
+pub(super) fn note_salvage(db: &Connection, folder: &str, passed: impl Fn(Stream) -> u64) -> rusqlite::Result<()> {
+    for stream in Stream::ALL {
         db.prepare_cached("INSERT OR IGNORE INTO salvage(folder, stream, seq) VALUES (?1, ?2, ?3)")?
-            .execute(params![folder, stream.name(), through as i64])?;
+            .execute(params![folder, stream.name(), passed(stream) as i64])?;
     }
     Ok(())
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::log::{Block, HeldBatch};
-use super::reader::Reader;
+use super::reader::{LogRun, Reader};
 use super::retention::Capacity;
+use super::runs::Run;
 use super::schema::{self, store_path};
 use super::set_aside;
-use crate::core::identity::{RunId, Stream};
+use crate::core::identity::Stream;
 use crate::core::pipeline::SealedBatch;
 use crate::disk;
 
@@ -26,7 +27,7 @@ pub struct Salvaged {
     pub through: u64,
     /// There is nothing more in it.
     pub is_end: bool,
-    pub batch: Option<(RunId, SealedBatch)>,
+    pub batch: Option<(Run, SealedBatch)>,
 }
 
 /// A stream of a damaged store that is not read to its end.
@@ -55,6 +56,8 @@ pub trait Destination: Send + Sync {
 
 pub struct Salvage {
     pub store: PathBuf,
+    /// Whose records they are where the damaged store does not say.
+    pub gateway: String,
     pub capacity: Capacity,
     pub destination: Arc<dyn Destination>,
 }
@@ -107,7 +110,7 @@ impl Salvage {
                 after = batch.last_sequence;
                 bytes += batch.payload.len();
                 records += u64::from(batch.count);
-                chunk.push(salvaged(folder, *stream, batch));
+                chunk.push(self.salvaged(folder, *stream, batch));
             }
             if chunk.is_empty() {
                 break;
@@ -133,24 +136,27 @@ impl Salvage {
         }
         Some(())
     }
-}
 
-fn salvaged(folder: &str, stream: Stream, batch: HeldBatch) -> Salvaged {
-    let sealed = SealedBatch {
-        stream,
-        last_sequence: 0,
-        first_position: batch.first_position,
-        count: batch.count,
-        first_ms: batch.first_ms,
-        last_ms: batch.last_ms,
-        payload: batch.payload,
-    };
-    Salvaged {
-        folder: folder.to_owned(),
-        stream,
-        through: batch.last_sequence,
-        is_end: false,
-        batch: Some((batch.run, sealed)),
+    fn salvaged(&self, folder: &str, stream: Stream, batch: HeldBatch) -> Salvaged {
+        let sealed = SealedBatch {
+            stream,
+            last_sequence: 0,
+            first_position: batch.first_position,
+            count: batch.count,
+            first_ms: batch.first_ms,
+            last_ms: batch.last_ms,
+            payload: batch.payload,
+        };
+        let LogRun { run, gateway, started_ms, .. } = &*batch.run;
+        let gateway = if gateway.is_empty() { &self.gateway } else { gateway };
+        let run = Run { run: *run, gateway: gateway.clone(), started_ms: *started_ms };
+        Salvaged {
+            folder: folder.to_owned(),
+            stream,
+            through: batch.last_sequence,
+            is_end: false,
+            batch: Some((run, sealed)),
+        }
     }
 }
 

@@ -10,36 +10,41 @@ use crate::core::identity::Stream;
 /// "outr" in ASCII.
 const APPLICATION_ID: i32 = 0x6f75_7472;
 /// Raised with every change of the tables. A store of a later version is refused: it may hold what we would misread.
-const SCHEMA_VERSION: i32 = 1;
+pub(super) const SCHEMA_VERSION: i32 = 2;
 /// SQLite up to 3.51.2 can lose acknowledged commits when the WAL is reset.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 pub const PAGE_BYTES: u64 = 4096;
 /// How a payload is stored.
 pub const CODEC_LZ4: i64 = 1;
 
-const TABLES: &str = "
-CREATE TABLE raw(seq INTEGER PRIMARY KEY AUTOINCREMENT, run BLOB NOT NULL, first_position INTEGER NOT NULL, count INTEGER NOT NULL,
-  first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, boot_id BLOB, monotonic_base INTEGER, raw_len INTEGER NOT NULL,
-  codec INTEGER NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL);
-CREATE TABLE anomalies(seq INTEGER PRIMARY KEY AUTOINCREMENT, run BLOB NOT NULL, first_position INTEGER NOT NULL, count INTEGER NOT NULL,
-  first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, boot_id BLOB, monotonic_base INTEGER, raw_len INTEGER NOT NULL,
-  codec INTEGER NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL);
--- The ledger counts what is held behind each cursor: these let it do so without touching a payload.
-CREATE INDEX raw_held ON raw(seq, count, first_ms);
-CREATE INDEX anomalies_held ON anomalies(seq, count, first_ms);
-CREATE TABLE cursor(sink TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, acknowledged BLOB NOT NULL, accepted INTEGER NOT NULL,
-  delivered INTEGER NOT NULL DEFAULT 0, expired INTEGER NOT NULL DEFAULT 0, dead_lettered INTEGER NOT NULL DEFAULT 0,
-  quarantined INTEGER NOT NULL DEFAULT 0, missing INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(sink, stream)) WITHOUT ROWID;
+/// Tables that later versions add to, and do not change.
+///
+/// What a commit costs the flash is the number of pages that it changes, and the usual one changes two: the last leaf of `batch`, and the
+/// one page of `progress`.
+pub(super) const TABLES: &str = r#"
+CREATE TABLE stream(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, keep TEXT NOT NULL, watched INTEGER NOT NULL);
+CREATE TABLE run(id INTEGER PRIMARY KEY, run BLOB NOT NULL, gateway TEXT NOT NULL, started_ms INTEGER NOT NULL);
+CREATE TABLE batch(id INTEGER PRIMARY KEY, stream INTEGER AS (32767 - (id >> 48)), seq INTEGER AS (id & 281474976710655),
+  run INTEGER NOT NULL, first_position INTEGER NOT NULL, count INTEGER NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL,
+  raw_len INTEGER NOT NULL, codec INTEGER NOT NULL, "check" INTEGER NOT NULL, payload BLOB NOT NULL);
+-- What the ledger counts without touching a payload; it follows `batch` by some rows.
+CREATE TABLE held(id INTEGER PRIMARY KEY, run INTEGER NOT NULL, count INTEGER NOT NULL, first_ms INTEGER NOT NULL);
+CREATE TRIGGER batch_deleted AFTER DELETE ON batch BEGIN DELETE FROM held WHERE id = old.id; END;
+-- One page for all that moves with each commit. Of stream 0: totals. Of a stream: its last sequence, without a name; cursors of sinks.
+CREATE TABLE progress(stream INTEGER NOT NULL, name TEXT NOT NULL, value INTEGER NOT NULL, acknowledged BLOB, accepted INTEGER,
+  delivered INTEGER, expired INTEGER, dead_lettered INTEGER, quarantined INTEGER, missing INTEGER, PRIMARY KEY(stream, name)) WITHOUT ROWID;
+CREATE VIEW total AS SELECT name, value FROM progress WHERE stream = 0;
+CREATE VIEW cursor AS SELECT p.name AS sink, s.name AS stream, value AS seq, acknowledged, accepted, delivered, expired, dead_lettered,
+  quarantined, missing FROM progress p JOIN stream s ON s.id = p.stream WHERE p.name <> '';
 -- Damaged stores that were set aside, and how far each stream of theirs has been read.
 CREATE TABLE salvage(folder TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY(folder, stream)) WITHOUT ROWID;
-CREATE TABLE total(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE snapshot(chunk INTEGER PRIMARY KEY, seq INTEGER NOT NULL, state BLOB NOT NULL);
 CREATE TABLE alert(device TEXT NOT NULL, metric TEXT NOT NULL, kind TEXT NOT NULL,
-  body BLOB NOT NULL, PRIMARY KEY(device, metric, kind)) WITHOUT ROWID;
-CREATE TABLE quarantine(id INTEGER PRIMARY KEY, received_ms INTEGER NOT NULL, reason TEXT NOT NULL, topic TEXT NOT NULL, sample BLOB NOT NULL);
+  body BLOB NOT NULL, state TEXT, PRIMARY KEY(device, metric, kind)) WITHOUT ROWID;
+CREATE TABLE rejected_sample(id INTEGER PRIMARY KEY, received_ms INTEGER NOT NULL, reason TEXT NOT NULL, topic TEXT NOT NULL, sample BLOB NOT NULL);
 CREATE TABLE dead_letter(id INTEGER PRIMARY KEY, sink TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL, line BLOB NOT NULL);
-";
+"#;
 
 #[derive(Debug)]
 pub enum OpenError {
@@ -102,12 +107,24 @@ pub fn open_writer(path: &Path, synchronous: Synchronous, vfs: Option<&str>) -> 
     ))
     .map_err(failed)?;
     if is_new {
-        db.execute_batch(&format!(
-            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
-        ))
-        .map_err(failed)?;
+        make_tables(&db, &[TABLES, &insert_streams()].concat(), SCHEMA_VERSION).map_err(failed)?;
     }
     Ok(db)
+}
+
+pub(super) fn make_tables(db: &Connection, tables: &str, version: i32) -> rusqlite::Result<()> {
+    db.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {tables} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={version}; COMMIT;"
+    ))
+}
+
+/// The rows of the streams, as SQL.
+pub(super) fn insert_streams() -> String {
+    let row = |stream: Stream| {
+        let (id, name, keep) = (stream.id(), stream.name(), stream.keep().name());
+        format!("INSERT INTO stream VALUES ({id}, '{name}', '{keep}', {});", i32::from(stream.is_watched()))
+    };
+    Stream::ALL.map(row).concat()
 }
 
 /// Whether the file is new; an error if it is not ours, or not ours to understand.
@@ -168,12 +185,6 @@ pub fn is_full(error: &rusqlite::Error) -> bool {
 /// The file's structure is damaged, or it is no database at all.
 pub fn is_corrupt(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error().map(|e| e.extended_code & 0xff), Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB))
-}
-
-/// The last place that was given in a stream.
-pub fn last_sequence(db: &Connection, stream: Stream) -> rusqlite::Result<u64> {
-    let sql = format!("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '{}'", stream.name());
-    db.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(|seq| seq as u64)
 }
 
 /// The file's name within the state folder.

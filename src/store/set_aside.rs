@@ -5,10 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::cursors::Cursors;
-use super::schema::{self, PAGE_BYTES, Synchronous, last_sequence, store_path};
+use super::schema::{self, PAGE_BYTES, Synchronous, store_path};
+use super::{held, totals, version_1};
 use crate::core::identity::Stream;
 use crate::disk;
 
@@ -63,6 +64,7 @@ pub fn move_store(store: &Path) -> io::Result<String> {
     for (from, to) in [
         (with_suffix(store, "-wal"), with_suffix(&store_path(&folder), "-wal")),
         (store.to_owned(), store_path(&folder)),
+        (first_page_of(store), first_page_of(&store_path(&folder))),
     ] {
         match fs::rename(&from, &to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -81,37 +83,93 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Makes a store readable whose first page is gone: every store of ours has its tables at the same places, so the first page of
-/// another one will do. What was there is kept beside it.
+/// A copy of the store's first page: without that page nothing of the store can be read.
+fn first_page_of(store: &Path) -> PathBuf {
+    with_suffix(store, "-first-page")
+}
+
+/// Keeps a copy of the first page, which says where the tables are. That is settled when they are made.
+pub(super) fn keep_first_page(db: &Connection, store: &Path) {
+    let keep = || -> io::Result<()> {
+        let copy = first_page_of(store);
+        let look = |path: &Path| {
+            let mut page = vec![0; PAGE_BYTES as usize];
+            fs::File::open(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut page)).map(|()| page)
+        };
+        let version = |page: &[u8]| page[SCHEMA_COOKIE].to_vec();
+        let is_kept = |page: &io::Result<Vec<u8>>, kept: &io::Result<Vec<u8>>| match (page, kept) {
+            (Ok(page), Ok(kept)) => version(page) == version(kept),
+            _ => false,
+        };
+        if is_kept(&look(store), &look(&copy)) {
+            return Ok(());
+        }
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(io::Error::other)?;
+        let unfinished = with_suffix(&copy, ".unfinished");
+        let mut file = fs::File::create(&unfinished)?;
+        io::Write::write_all(&mut file, &look(store)?)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, &copy)
+    };
+    if let Err(error) = keep() {
+        tracing::warn!(%error, "no copy of the store's first page is kept: without that page a damaged store cannot be read");
+    }
+}
+
+/// Of the first page, what changes with each change of the tables.
+const SCHEMA_COOKIE: std::ops::Range<usize> = 40..44;
+
+/// Makes a store readable whose first page is gone: with the copy of it, else with the first page of a new store of the same version,
+/// which has its tables at the same places. What was there is kept beside it.
 pub fn mend_first_page(folder: &Path) -> io::Result<()> {
     let store = store_path(folder);
-    let is_readable = schema::open_reader(&store, None)
-        .and_then(|db| {
-            let tables =
-                db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'raw'", [], |row| row.get::<_, i64>(0));
-            tables.map_err(|source| schema::OpenError::Sqlite { path: store.clone(), source })
-        })
-        .is_ok_and(|tables| tables == 1);
-    if is_readable {
+    if has_tables(&store) {
         return Ok(());
     }
+    let mut damaged = vec![0; PAGE_BYTES as usize];
+    let read = io::Read::read(&mut fs::File::open(&store)?, &mut damaged)?;
+    fs::write(folder.join("first-page"), &damaged[..read])?;
+    let copies = [
+        fs::read(first_page_of(&store)),
+        first_page_of_new_store(folder, |path| schema::open_writer(path, Synchronous::Off, None).map(drop)),
+        first_page_of_new_store(folder, version_1::create),
+    ];
+    for mut page in copies.into_iter().flatten().filter(|page| page.len() >= PAGE_BYTES as usize) {
+        page.truncate(PAGE_BYTES as usize);
+        // Its number of pages is told by the file's size; its free pages are nobody's business while it is only read.
+        page[28..32].fill(0);
+        page[32..40].fill(0);
+        put_first_page(&store, &page)?;
+        if has_tables(&store) {
+            return Ok(());
+        }
+    }
+    put_first_page(&store, &damaged[..read])
+}
+
+/// Whether the tables are where the first page says they are.
+fn has_tables(store: &Path) -> bool {
+    let Ok(db) = schema::open_reader(store, None) else { return false };
+    let can_read = |sql: &str| db.prepare(sql).and_then(|mut select| select.exists([])).is_ok();
+    can_read("SELECT 1 FROM cursor") && (can_read("SELECT 1 FROM batch") || can_read("SELECT 1 FROM raw"))
+}
+
+fn first_page_of_new_store(
+    folder: &Path,
+    create: impl FnOnce(&Path) -> Result<(), schema::OpenError>,
+) -> io::Result<Vec<u8>> {
     let template = folder.join("template");
     fs::create_dir_all(&template)?;
-    let template_store = store_path(&template);
-    schema::open_writer(&template_store, Synchronous::Off, None).map_err(io::Error::other)?;
-    let mut page = fs::read(&template_store)?;
-    page.truncate(PAGE_BYTES as usize);
+    create(&store_path(&template)).map_err(io::Error::other)?;
+    let page = fs::read(store_path(&template))?;
     fs::remove_dir_all(&template)?;
-    // Its number of pages is told by the file's size; its free pages are nobody's business while it is only read.
-    page[28..32].fill(0);
-    page[32..40].fill(0);
-    let mut damaged = vec![0; PAGE_BYTES as usize];
-    let mut file = fs::File::options().read(true).write(true).open(&store)?;
-    let read = io::Read::read(&mut file, &mut damaged)?;
-    fs::write(folder.join("first-page"), &damaged[..read])?;
-    io::Seek::rewind(&mut file)?;
-    io::Write::write_all(&mut file, &page)?;
-    let _ = fs::remove_file(with_suffix(&store, "-shm"));
+    Ok(page)
+}
+
+fn put_first_page(store: &Path, page: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::options().write(true).open(store)?;
+    io::Write::write_all(&mut file, page)?;
+    let _ = fs::remove_file(with_suffix(store, "-shm"));
     file.sync_all()
 }
 
@@ -119,7 +177,7 @@ pub fn mend_first_page(folder: &Path) -> io::Result<()> {
 #[derive(Debug, Default)]
 pub struct Head {
     pub cursors: Option<Cursors>,
-    pub last_sequences: [u64; 2],
+    pub last_sequences: Vec<(Stream, u64)>,
     totals: Vec<(String, i64)>,
     alerts: Vec<(String, String, String, Vec<u8>)>,
     snapshot: Vec<(i64, i64, Vec<u8>)>,
@@ -135,19 +193,18 @@ impl Head {
         }
         let Ok(db) = schema::open_reader(&store_path(folder), None) else { return Head::default() };
         let cursors = Cursors::load(&db).ok();
-        let last = |stream| {
-            let given = last_sequence(&db, stream).unwrap_or(0);
-            let passed = cursors.as_ref().map_or(0, |cursors| cursors.furthest(stream));
-            let sql = format!("SELECT seq FROM {} ORDER BY seq DESC LIMIT 1", stream.name());
-            let held = db.query_row(&sql, [], |row| row.get::<_, i64>(0)).optional().ok().flatten().unwrap_or(0);
-            given.max(passed).max(held.max(0) as u64)
-        };
         let snapshot: Vec<(i64, i64, Vec<u8>)> =
             rows(&db, "SELECT chunk, seq, state FROM snapshot", |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-        let mut last_sequences = Stream::ALL.map(last);
         // The detectors must not take new readings for what their snapshot has seen.
         let seen = snapshot.iter().map(|(_, sequence, _)| *sequence).max().unwrap_or(0);
-        last_sequences[Stream::Raw as usize] = last_sequences[Stream::Raw as usize].max(seen.max(0) as u64);
+        let last = |stream: Stream| {
+            let given = held::last_sequence(&db, stream).unwrap_or(0);
+            let of_1 = version_1::last_sequence(&db, stream).unwrap_or(0);
+            let passed = cursors.as_ref().map_or(0, |cursors| cursors.furthest(stream));
+            let seen = if stream.is_watched() { seen.max(0) as u64 } else { 0 };
+            (stream, given.max(of_1).max(passed).max(seen))
+        };
+        let last_sequences = Stream::ALL.map(last).to_vec();
         Head {
             last_sequences,
             totals: rows(&db, "SELECT name, value FROM total", |row| Ok((row.get(0)?, row.get(1)?))),
@@ -155,11 +212,12 @@ impl Head {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             }),
             snapshot,
-            rejected_samples: rows(
-                &db,
-                "SELECT received_ms, reason, topic, sample FROM quarantine ORDER BY id",
-                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
-            ),
+            rejected_samples: ["rejected_sample", version_1::REJECTED_SAMPLES]
+                .map(|table| {
+                    let sql = format!("SELECT received_ms, reason, topic, sample FROM {table} ORDER BY id");
+                    rows(&db, &sql, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+                })
+                .concat(),
             dead_letters: rows(&db, "SELECT sink, stream, seq, reason, line FROM dead_letter ORDER BY id", |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
             }),
@@ -172,7 +230,7 @@ impl Head {
 
     pub fn write(&self, db: &Connection) -> rusqlite::Result<()> {
         for (name, value) in &self.totals {
-            db.prepare_cached("INSERT INTO total(name, value) VALUES (?1, ?2)")?.execute(params![name, value])?;
+            totals::add(db, name, value.max(&0).cast_unsigned())?;
         }
         for (device, metric, kind, body) in &self.alerts {
             db.prepare_cached("INSERT INTO alert(device, metric, kind, body) VALUES (?1, ?2, ?3, ?4)")?
@@ -183,8 +241,10 @@ impl Head {
                 .execute(params![chunk, seq, state])?;
         }
         for (received_ms, reason, topic, sample) in &self.rejected_samples {
-            db.prepare_cached("INSERT INTO quarantine(received_ms, reason, topic, sample) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![received_ms, reason, topic, sample])?;
+            db.prepare_cached(
+                "INSERT INTO rejected_sample(received_ms, reason, topic, sample) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![received_ms, reason, topic, sample])?;
         }
         for (sink, stream, seq, reason, line) in &self.dead_letters {
             db.prepare_cached("INSERT INTO dead_letter(sink, stream, seq, reason, line) VALUES (?1, ?2, ?3, ?4, ?5)")?

@@ -4,9 +4,9 @@
 //! carries (batches, totals, cursors, alerts, snapshot, deletions) is one transaction: the totals cannot disagree with their cause.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::ballast::Ballast;
 use super::commit::CommitInput;
@@ -14,15 +14,19 @@ use super::cursors::{Cursors, DroppedSink};
 use super::reader::FileId;
 use super::retention::{self, Capacity, Deleted, Room};
 use super::rows::{self, BatchRow};
+use super::runs::{self, Run};
 use super::salvage::Unfinished;
-use super::schema::{self, OpenError, Synchronous, last_sequence};
+use super::schema::{self, OpenError, Synchronous};
 use super::set_aside::{self, Head};
+use super::{held, migration, totals};
 use crate::core::identity::{RunId, Stream};
 use crate::disk;
 
 #[derive(Clone, Debug)]
 pub struct WriterSettings {
     pub path: PathBuf,
+    /// The id under which records are accepted.
+    pub gateway: String,
     pub synchronous: Synchronous,
     pub vfs: Option<String>,
     pub capacity: Capacity,
@@ -46,7 +50,7 @@ pub struct CommitReport {
 pub struct Writer {
     settings: WriterSettings,
     db: Connection,
-    run: RunId,
+    run: Run,
     cursors: Cursors,
     /// Batches up to here are in the snapshot of the detectors and need no replay.
     snapshot_covers: u64,
@@ -57,7 +61,16 @@ pub struct Writer {
     squeezed: Option<Instant>,
     /// The damaged store was set aside, and there is no new one yet.
     aside: Option<String>,
-    last_sequences: [u64; 2],
+    streams: Vec<StreamState>,
+}
+
+/// Where a stream is.
+#[derive(Clone, Copy, Debug)]
+struct StreamState {
+    stream: Stream,
+    last_sequence: u64,
+    /// Batches that are not written down in `held`.
+    unlisted: usize,
 }
 
 /// How long the disk is given to other things before the ballast is filled again.
@@ -68,24 +81,21 @@ impl Writer {
         let db = open_limited(settings)?;
         let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
         let cursors = Cursors::load(&db).map_err(failed)?;
-        let mut last_sequences = [0; 2];
-        for stream in Stream::ALL {
-            last_sequences[stream as usize] = last_sequence(&db, stream).map_err(failed)?;
-        }
-        let folder = settings.path.parent().unwrap_or(Path::new("."));
-        let ballast = Ballast::new(folder, settings.capacity.ballast_bytes());
+        let streams = StreamState::load(&db).map_err(failed)?;
+        runs::prune(&db).map_err(failed)?;
+        let ballast = ballast(settings);
         ballast.fill(settings.capacity.free_bytes_min);
         let writer = Writer {
             settings: settings.clone(),
             db,
-            run,
+            run: Run { run, gateway: settings.gateway.clone(), started_ms: now_ms() },
             cursors,
             snapshot_covers: 0,
             snapshot_broken: 0,
             ballast,
             squeezed: None,
             aside: None,
-            last_sequences,
+            streams,
         };
         writer.note_unknown_damaged_stores().map_err(failed)?;
         Ok(writer)
@@ -97,7 +107,7 @@ impl Writer {
         let aside = set_aside::move_store(&settings.path).map_err(failed)?;
         let head = Head::read(&set_aside::folder_of(&settings.path).join(&aside));
         let cursors = head.cursors.clone().unwrap_or_default();
-        begin_anew(settings, &aside, &head, cursors, head.last_sequences)?;
+        begin_anew(settings, &aside, &head, cursors, &head.last_sequences)?;
         Writer::open(settings, run)
     }
 
@@ -114,7 +124,9 @@ impl Writer {
         }
         let aside = self.aside.clone().expect("just set");
         let head = Head::read(&set_aside::folder_of(&path).join(&aside));
-        (self.db, self.cursors) = begin_anew(&self.settings, &aside, &head, self.cursors.clone(), self.last_sequences)?;
+        let last: Vec<(Stream, u64)> = self.streams.iter().map(|state| (state.stream, state.last_sequence)).collect();
+        (self.db, self.cursors) = begin_anew(&self.settings, &aside, &head, self.cursors.clone(), &last)?;
+        self.streams.iter_mut().for_each(|state| state.unlisted = 0);
         self.aside = None;
         let unfinished = self.unfinished_salvages().map_err(failed)?;
         Ok(unfinished.into_iter().filter(|unfinished| unfinished.folder == aside).collect())
@@ -123,7 +135,7 @@ impl Writer {
     /// A crash may come between setting a damaged store aside and beginning a new one: what is set aside is salvaged all the same.
     fn note_unknown_damaged_stores(&self) -> rusqlite::Result<()> {
         for folder in set_aside::kept(&self.settings.path) {
-            rows::note_salvage(&self.db, &folder, [0; 2])?;
+            rows::note_salvage(&self.db, &folder, |_| 0)?;
         }
         Ok(())
     }
@@ -136,8 +148,7 @@ impl Writer {
         let mut unfinished = Vec::new();
         while let Some(row) = rows.next()? {
             let (folder, stream): (String, String) = (row.get(0)?, row.get(1)?);
-            let stream = Stream::ALL.into_iter().find(|known| known.name() == stream);
-            if let Some(stream) = stream.filter(|_| kept.contains(&folder)) {
+            if let Some(stream) = Stream::from_name(&stream).filter(|_| kept.contains(&folder)) {
                 unfinished.push(Unfinished { folder, stream, through: row.get::<_, i64>(2)? as u64 });
             }
         }
@@ -154,7 +165,7 @@ impl Writer {
 
     /// Local sequence of the last record of a stream, also when the table is empty by now.
     pub fn last_sequence(&self, stream: Stream) -> rusqlite::Result<u64> {
-        last_sequence(&self.db, stream)
+        held::last_sequence(&self.db, stream)
     }
 
     /// Makes sure that a sink has a cursor; a new one starts at the oldest held batch. Returns where it stands.
@@ -175,7 +186,8 @@ impl Writer {
     /// caller calls again with the same input.
     pub fn commit(&mut self, input: &CommitInput) -> rusqlite::Result<CommitReport> {
         // Once, before the transaction: room is made for what is really stored, and the write lock is short.
-        let rows = rows::compress(self.run, input);
+        let run = self.run.clone();
+        let rows = rows::compress(&run, input);
         match self.try_commit(input, &rows, true) {
             Err(error) if schema::is_full(&error) => {}
             result => return result,
@@ -222,7 +234,8 @@ impl Writer {
             .sealed
             .of(Stream::Raw)
             .last()
-            .map_or(self.last_sequences[Stream::Raw as usize], |raw| raw.last_sequence);
+            .map(|raw| raw.last_sequence)
+            .unwrap_or_else(|| StreamState::of(&mut self.streams, Stream::Raw).last_sequence);
         let broken = if is_broken { last_raw } else { self.snapshot_broken };
         let covers = match input.sealed.snapshot_covers {
             covers if covers > broken => covers.max(self.snapshot_covers),
@@ -236,7 +249,7 @@ impl Writer {
             needed.other -= rows::replaced_bytes(&transaction, &input.sealed)?.min(needed.other);
         }
         report.expired = retention::make_room(&transaction, &mut cursors, &report.room, when_full, needed)?;
-        let mut last_sequences = self.last_sequences;
+        let mut streams = self.streams.clone();
         for row in batches {
             row.insert(&transaction)?;
             report.payload_bytes += row.payload.len() as u64;
@@ -247,23 +260,28 @@ impl Writer {
             } else {
                 cursors.accept(batch.stream, count)
             }
-            last_sequences[batch.stream as usize] = batch.last_sequence;
+            StreamState::of(&mut streams, batch.stream).append(&transaction, batch.last_sequence)?;
         }
         for salvaged in &input.salvaged {
             report.lost += rows::write_salvage(&transaction, &mut cursors, salvaged)?;
         }
-        rows::write_totals(&transaction, &input.sealed.received)?;
+        totals::add_all(&transaction, &input.sealed.received)?;
         rows::write_undecodable(&transaction, &input.undecodable)?;
         if with_snapshot {
             rows::write_snapshot(&transaction, &input.sealed)?;
         }
         rows::write_alerts(&transaction, &input.sealed)?;
         cursors.save(&transaction)?;
+        for state in
+            streams.iter_mut().zip(&self.streams).filter(|(now, before)| now.last_sequence != before.last_sequence)
+        {
+            held::set_last_sequence(&transaction, state.0.stream, state.0.last_sequence)?;
+        }
         report.used_bytes = retention::used_bytes(&transaction)?;
         transaction.commit()?;
         self.cursors = cursors;
         (self.snapshot_covers, self.snapshot_broken) = (covers, broken);
-        self.last_sequences = last_sequences;
+        self.streams = streams;
         Ok(report)
     }
 
@@ -309,11 +327,51 @@ impl Writer {
     }
 }
 
+fn ballast(settings: &WriterSettings) -> Ballast {
+    let folder = settings.path.parent().unwrap_or(Path::new("."));
+    Ballast::new(folder, settings.capacity.ballast_bytes())
+}
+
 fn open_limited(settings: &WriterSettings) -> Result<Connection, OpenError> {
-    let db = schema::open_writer(&settings.path, settings.synchronous, settings.vfs.as_deref())?;
+    let mut db = schema::open_writer(&settings.path, settings.synchronous, settings.vfs.as_deref())?;
     let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
+    // Before the limit: it is for what comes, and a step may need some pages for a moment.
+    migration::migrate(&mut db, &settings.gateway, &ballast(settings)).map_err(failed)?;
     retention::limit_file(&db, &settings.capacity).map_err(failed)?;
+    set_aside::keep_first_page(&db, &settings.path);
     Ok(db)
+}
+
+impl StreamState {
+    fn load(db: &Connection) -> rusqlite::Result<Vec<StreamState>> {
+        let load = |stream| {
+            Ok(StreamState {
+                stream,
+                last_sequence: held::last_sequence(db, stream)?,
+                unlisted: held::unlisted(db, stream)?,
+            })
+        };
+        Stream::ALL.into_iter().map(load).collect()
+    }
+
+    fn of(states: &mut [StreamState], stream: Stream) -> &mut StreamState {
+        states.iter_mut().find(|state| state.stream == stream).expect("every stream has one")
+    }
+
+    fn append(&mut self, db: &Connection, last_sequence: u64) -> rusqlite::Result<()> {
+        self.last_sequence = last_sequence;
+        self.unlisted += 1;
+        if self.unlisted >= held::UNLISTED_MAX {
+            held::list(db, self.stream)?;
+            self.unlisted = 0;
+        }
+        Ok(())
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A new store that goes on where the damaged one ended: with its sequences, so that no cursor is ahead of them, and with all that
@@ -323,23 +381,19 @@ fn begin_anew(
     aside: &str,
     head: &Head,
     mut cursors: Cursors,
-    last_sequences: [u64; 2],
+    last_sequences: &[(Stream, u64)],
 ) -> Result<(Connection, Cursors), OpenError> {
     let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
     let mut db = open_limited(settings)?;
     let fill = |db: &mut Connection, cursors: &mut Cursors| -> rusqlite::Result<()> {
         let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         head.write(&transaction)?;
-        let delivered = Stream::ALL.map(|stream| cursors.delivered_through(stream).unwrap_or(0));
-        rows::note_salvage(&transaction, aside, delivered)?;
-        for (stream, last) in Stream::ALL.into_iter().zip(last_sequences) {
-            transaction.execute(
-                "INSERT INTO sqlite_sequence(name, seq) VALUES (?1, ?2)",
-                params![stream.name(), last as i64],
-            )?;
+        rows::note_salvage(&transaction, aside, |stream| cursors.delivered_through(stream).unwrap_or(0))?;
+        for (stream, last) in last_sequences.iter().copied() {
+            held::set_last_sequence(&transaction, stream, last)?;
             cursors.begin_anew(&transaction, stream, last)?;
         }
-        rows::write_totals(&transaction, &[("damaged_stores", 1)])?;
+        totals::add_all(&transaction, &[("damaged_stores", 1)])?;
         transaction.commit()
     };
     fill(&mut db, &mut cursors).map_err(failed)?;

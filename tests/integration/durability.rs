@@ -81,11 +81,17 @@ struct Recorded {
     delivered: Vec<(usize, u64)>,
 }
 
-const COMMITS: u64 = 400;
+const COMMITS: u64 = 500;
 const POINTS: u64 = 300;
 
 fn settings(folder: &Path, synchronous: Synchronous, vfs: Option<String>) -> WriterSettings {
-    WriterSettings { path: store_path(folder), synchronous, vfs, capacity: Capacity::new(64 << 20) }
+    WriterSettings {
+        path: store_path(folder),
+        gateway: "g".to_owned(),
+        synchronous,
+        vfs,
+        capacity: Capacity::new(64 << 20),
+    }
 }
 
 pub fn readings(first: u64, count: u64, seed: &mut u64) -> Readings {
@@ -155,7 +161,7 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
 
 /// A file as a disk has it when the power goes.
 #[derive(Default)]
-struct Platter {
+pub struct Platter {
     synced: Vec<u8>,
     unsynced: Vec<What>,
 }
@@ -164,7 +170,11 @@ const PIECE: usize = 512;
 const BLOCK: usize = 4096;
 
 impl Platter {
-    fn take(&mut self, what: &What) {
+    pub fn of(synced: Vec<u8>) -> Platter {
+        Platter { synced, unsynced: Vec::new() }
+    }
+
+    pub fn take(&mut self, what: &What) {
         match what {
             What::Sync => {
                 for what in std::mem::take(&mut self.unsynced) {
@@ -180,7 +190,7 @@ impl Platter {
     }
 
     /// Of what was not synced, random pieces have arrived; the block that was being written, if so, holds anything.
-    fn cut(&self, is_being_written: bool, seed: &mut u64) -> Vec<u8> {
+    pub fn cut(&self, is_being_written: bool, seed: &mut u64) -> Vec<u8> {
         let mut content = self.synced.clone();
         let arrives_of_8 = next(seed) % 9;
         for what in &self.unsynced {

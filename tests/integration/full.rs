@@ -91,6 +91,7 @@ impl Filling {
     fn new(folder: &std::path::Path, disk: &Disk, bytes_max: u64) -> Filling {
         let settings = WriterSettings {
             path: store_path(folder),
+            gateway: "g".to_owned(),
             synchronous: Synchronous::Full,
             vfs: Some(disk.name.clone()),
             capacity: Capacity::new(bytes_max),
@@ -118,7 +119,7 @@ impl Filling {
     }
 
     fn ledger(&self) -> [u64; 3] {
-        let sql = "SELECT accepted, expired, (SELECT sum(count) FROM raw) FROM cursor WHERE stream = 'raw'";
+        let sql = "SELECT accepted, expired, (SELECT sum(count) FROM batch WHERE stream = 1) FROM cursor WHERE stream = 'raw'";
         let row = self.writer.connection().query_row(sql, [], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]));
         row.map(|numbers: [i64; 3]| numbers.map(|number| number as u64)).unwrap()
     }

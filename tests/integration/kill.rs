@@ -209,7 +209,7 @@ fn kill_repeatedly(
 fn backlog(folder: &Path) -> i64 {
     let store = outrider::store::schema::store_path(&folder.join("state"));
     let db = outrider::store::schema::open_reader(&store, None).unwrap();
-    let sql = "SELECT coalesce((SELECT max(seq) FROM raw), 0) - coalesce((SELECT min(seq) FROM cursor WHERE stream = 'raw'), 0)";
+    let sql = "SELECT coalesce((SELECT max(seq) FROM batch WHERE stream = 1), 0) - coalesce((SELECT min(seq) FROM cursor WHERE stream = 'raw'), 0)";
     db.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 

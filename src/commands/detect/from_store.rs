@@ -10,7 +10,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{ErrorCode, OptionalExtension};
+use rusqlite::ErrorCode;
 
 use crate::core::batch::{Stored, Tag};
 use crate::core::detection::alert::{self, State};
@@ -19,7 +19,7 @@ use crate::core::identity::Stream;
 use crate::keys::problem::Problems;
 use crate::store::log::{Block, Entry, Record};
 use crate::store::reader::Reader;
-use crate::store::schema::{self, OpenError, last_sequence, store_path};
+use crate::store::schema::{self, OpenError, store_path};
 
 use super::comparison::{Comparison, SIDES};
 use super::progress::Progress;
@@ -240,7 +240,7 @@ struct Pass {
 impl Pass {
     /// Up to what is there when it begins: a gateway that runs brings more and more.
     fn readings(&mut self, reader: &mut Reader, terminal: &mut Option<&mut dyn Write>) -> rusqlite::Result<()> {
-        let (first, through) = held(reader, Stream::Raw)?;
+        let (first, through) = reader.extent(Stream::Raw)?;
         let has_salvaged =
             reader.connection().query_row("SELECT EXISTS (SELECT 1 FROM salvage)", [], |row| row.get(0))?;
         let mut progress = Progress::new("readings", through.saturating_sub(first));
@@ -265,7 +265,7 @@ impl Pass {
     fn show(&mut self, after: u64, has_salvaged: bool) {
         if let Some(batch) = self.block.batch() {
             let heard = self.replay.last_heard();
-            if heard.is_some_and(|(run, now_ms)| has_salvaged && batch.run != run && batch.first_ms < now_ms) {
+            if heard.is_some_and(|(run, now_ms)| has_salvaged && batch.run.run != run && batch.first_ms < now_ms) {
                 self.salvaged_readings += u64::from(batch.count);
                 return;
             }
@@ -282,7 +282,7 @@ impl Pass {
 
     /// Counts what was really raised within this time. Returns since when the store knows.
     fn raised(&mut self, reader: &mut Reader, within: std::ops::RangeInclusive<i64>) -> rusqlite::Result<Option<i64>> {
-        let (mut after, through) = held(reader, Stream::Anomalies)?;
+        let (mut after, through) = reader.extent(Stream::Anomalies)?;
         // As long as nothing of it was deleted it knows everything.
         let mut since_ms = (after == 0).then_some(*within.start());
         while after < through && reader.read(Stream::Anomalies, after, &mut self.block)? {
@@ -308,15 +308,6 @@ impl Pass {
         }
         Ok(since_ms.filter(|since_ms| since_ms <= within.end()))
     }
-}
-
-/// Before the first record that a stream holds, and the last one that it ever had.
-fn held(reader: &mut Reader, stream: Stream) -> rusqlite::Result<(u64, u64)> {
-    let db = reader.connection();
-    let last = last_sequence(db, stream)?;
-    let sql = format!("SELECT seq - count FROM {} ORDER BY seq LIMIT 1", stream.name());
-    let before = db.query_row(&sql, [], |row| row.get::<_, i64>(0)).optional()?;
-    Ok((before.map_or(last, |before| before.max(0) as u64), last))
 }
 
 #[cfg(test)]

@@ -29,6 +29,34 @@ pub(super) struct SnapshotRound {
     covers: u64,
 }
 
+/// When the state of all detectors is written anew. That costs about a kilobyte a series, and a start without it reads again what came
+/// since; so it waits for several readings a series, but not for ever.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SnapshotPace {
+    began_ms: Option<u64>,
+    /// The last raw record when the last one began.
+    began_at: u64,
+    /// Something changed that no reading would bring back.
+    pub has_news: bool,
+}
+
+const SNAPSHOT_AFTER_MS: u64 = 60_000;
+const SNAPSHOT_AFTER_MS_MAX: u64 = 600_000;
+const READINGS_A_SERIES: u64 = 8;
+
+impl SnapshotPace {
+    pub fn is_due(&self, now_ms: u64, last_raw: u64, series: usize) -> bool {
+        let Some(began_ms) = self.began_ms else { return true };
+        let (elapsed_ms, readings) = (now_ms.saturating_sub(began_ms), last_raw.saturating_sub(self.began_at));
+        let is_worth_it = self.has_news || readings > 0 && readings >= READINGS_A_SERIES * series as u64;
+        elapsed_ms >= SNAPSHOT_AFTER_MS && is_worth_it || elapsed_ms >= SNAPSHOT_AFTER_MS_MAX && readings > 0
+    }
+
+    fn begin(&mut self, now_ms: u64, last_raw: u64) {
+        *self = SnapshotPace { began_ms: Some(now_ms), began_at: last_raw, has_news: false };
+    }
+}
+
 impl Pipeline {
     /// Restores a part of the state as a snapshot has it.
     pub fn restore(&mut self, chunk: &[u8], now: Moment) -> Result<RestoredPart, RestoreError> {
@@ -97,6 +125,7 @@ impl Pipeline {
     }
 
     pub(super) fn begin_snapshot(&mut self) {
+        self.snapshots.begin(self.now.steady_ms, self.raw.sequence);
         // Behind the series, if there is anything to say: what was heard of alerts.
         let series_chunks = self.monitor.snapshot_chunks();
         let end = series_chunks + usize::from(self.book.raised() > 0 || !self.monitor.holds().0.is_empty());
@@ -131,5 +160,23 @@ impl Pipeline {
         self.snapshot_covers = round.covers;
         self.round = None;
         (chunks, Some(end as u32))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_waits_for_readings_but_not_for_ever() {
+        let mut pace = SnapshotPace::default();
+        assert!(pace.is_due(0, 0, 0), "the first");
+        pace.begin(1_000, 500);
+        assert!(!pace.is_due(60_999, 9_000, 10), "a minute has not gone by");
+        assert!(pace.is_due(61_000, 580, 10) && !pace.is_due(61_000, 579, 10));
+        assert!(!pace.is_due(600_999, 8_499, 1_000) && pace.is_due(601_000, 8_499, 1_000), "ten minutes are enough");
+        assert!(!pace.is_due(u64::MAX, 500, 10), "nothing has changed");
+        pace.has_news = true;
+        assert!(pace.is_due(61_000, 500, 10));
     }
 }

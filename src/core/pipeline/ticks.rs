@@ -4,9 +4,6 @@ use super::*;
 use crate::core::detection::alert::{ClearedReason, Trouble};
 use crate::core::detection::monitor::Missed;
 
-/// How often the state of all detectors is written anew.
-const SNAPSHOT_EVERY_MS: u64 = 60_000;
-
 impl Pipeline {
     /// Time has gone by.
     pub fn tick(&mut self, now: Moment) {
@@ -19,8 +16,8 @@ impl Pipeline {
         self.watch_suppressed(now);
         self.book.tick(now, &mut self.changes);
         self.record_changes(now);
-        if self.round.is_none() && now.steady_ms >= self.next_snapshot_ms {
-            self.next_snapshot_ms = now.steady_ms + SNAPSHOT_EVERY_MS;
+        if self.round.is_none() && self.snapshots.is_due(now.steady_ms, self.raw.sequence, self.monitor.series_count())
+        {
             self.begin_snapshot();
         }
     }
@@ -28,6 +25,7 @@ impl Pipeline {
     /// A client took its leave: from now on nobody misses the devices that it published for. What was missed before is missing still.
     pub fn sleep(&mut self, publisher: Publisher) {
         self.monitor.sleep(publisher);
+        self.snapshots.has_news = true;
     }
 
     /// As if nobody had ever heard of a series, or of a device: nothing would ever clear their alerts, so they are cleared with them.

@@ -248,7 +248,7 @@ impl Archiver {
                 Entry::Record(record) => {
                     self.make_room_for(&name_from(&record))?;
                     self.line.clear();
-                    record.write(&self.parts.source.gateway, &mut self.line);
+                    record.write(&mut self.line);
                     let open = self.open.as_mut().expect("opened above");
                     open.encoder.write_all(&self.line)?;
                 }

@@ -32,7 +32,7 @@ impl Archive {
 fn what_was_removed_before_it_was_archived_is_not_waited_for() {
     let mut archive = Archive::new(u64::MAX);
     archive.store.commit(5);
-    archive.store.writer.connection().execute("DELETE FROM raw", []).expect("five lines");
+    archive.store.writer.connection().execute("DELETE FROM batch WHERE stream = 1", []).expect("five lines");
     assert!(archive.archiver.is_behind());
     assert_eq!(archive.archiver.step().expect("readable"), Step::CaughtUp);
     assert!(!archive.archiver.is_behind(), "else it would look for them without a pause, and never end");
@@ -99,7 +99,7 @@ fn a_row_that_no_writer_has_written_is_damage_and_stops_nothing() {
     {
         let mut archive = Archive::new(u64::MAX);
         archive.store.commit(5);
-        archive.store.writer.connection().execute(&format!("UPDATE raw SET {change}"), []).expect("one batch");
+        archive.store.writer.connection().execute(&format!("UPDATE batch SET {change}"), []).expect("one batch");
         assert_eq!(archive.archiver.step().expect("readable"), Step::Again, "{change}");
         assert_eq!((archive.archiver.written, archive.archiver.quarantined), (5, 5), "{change}");
         archive.store.commit(2);
@@ -113,7 +113,7 @@ fn a_damaged_batch_costs_what_was_not_archived_of_it() {
     let mut archive = Archive::new(u64::MAX);
     archive.store.commit(10);
     archive.archiver.written = 4;
-    archive.store.writer.connection().execute("UPDATE raw SET crc = crc + 1", []).expect("one batch");
+    archive.store.writer.connection().execute("UPDATE batch SET payload = zeroblob(9)", []).expect("one batch");
     assert_eq!(archive.archiver.step().expect("readable"), Step::Again);
     assert_eq!((archive.archiver.written, archive.archiver.quarantined), (10, 6));
 }
@@ -121,9 +121,7 @@ fn a_damaged_batch_costs_what_was_not_archived_of_it() {
 #[test]
 fn what_a_batch_lacks_of_what_its_row_says_is_quarantined_and_not_archived() {
     let mut archive = Archive::new(u64::MAX);
-    archive.store.commit(3);
-    archive.store.writer.connection().execute("UPDATE raw SET seq = 5, count = 5", []).expect("one batch");
-    archive.store.committed.send_replace(5);
+    archive.store.commit_saying(5, 3);
     while archive.archiver.step().expect("readable") == Step::Again {}
     assert_eq!((archive.archiver.written, archive.archiver.quarantined), (5, 2));
 }

@@ -71,7 +71,7 @@ fn what_was_removed_before_it_was_sent_is_not_waited_for() {
         cursors.reach(5).await;
         bench.link.send_replace(Link::Down);
         bench.commit(3);
-        bench.writer.connection().execute("DELETE FROM raw WHERE seq > 5", []).expect("three lines");
+        bench.writer.connection().execute("DELETE FROM batch WHERE seq > 5", []).expect("three lines");
         cursors.reach(8).await;
     });
     assert_eq!(sent, [5]);
@@ -82,11 +82,11 @@ fn a_store_that_cannot_be_read_is_looked_at_again_also_when_nothing_more_is_comm
     let mut bench = Bench::new();
     let sent = run_beside(&mut bench, Duration::ZERO, async |bench, cursors| {
         bench.commit(3);
-        bench.writer.connection().execute_batch("ALTER TABLE raw RENAME TO away").expect("a statement");
+        bench.writer.connection().execute_batch("ALTER TABLE batch RENAME TO away").expect("a statement");
         wait_until("an error", || bench.status.last_error().is_some()).await;
         // As when everything had been offered before the look that failed.
         bench.committed.send_replace(0);
-        bench.writer.connection().execute_batch("ALTER TABLE away RENAME TO raw").expect("a statement");
+        bench.writer.connection().execute_batch("ALTER TABLE away RENAME TO batch").expect("a statement");
         wait_until("no error", || bench.status.last_error().is_none()).await;
         cursors.reach(3).await;
     });

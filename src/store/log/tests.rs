@@ -1,6 +1,7 @@
 use super::*;
 use crate::core::batch::BatchEncoder;
 use crate::core::reading::{Attributes, Reading, TimeQuality};
+use crate::store::runs::{self, Run};
 use crate::store::schema::{self, Synchronous};
 
 const RUN: RunId = RunId([7; 8]);
@@ -38,21 +39,19 @@ impl Bench {
         }
         let payload = encoder.finish();
         let compressed = lz4_flex::block::compress(&payload);
-        self.db
-            .execute(
-                "INSERT INTO raw(seq, run, first_position, count, first_ms, last_ms, raw_len, codec, crc, payload)
-                 VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, 1, ?6, ?7)",
-                rusqlite::params![
-                    last as i64,
-                    RUN.0,
-                    (1000 + last - count + 1) as i64,
-                    count as i64,
-                    payload.len() as i64,
-                    crc32fast::hash(&compressed),
-                    compressed
-                ],
-            )
-            .expect("a row");
+        let header = BatchHeader {
+            id: held::id(Stream::Raw, last),
+            run: RUN,
+            first_position: 1000 + last - count + 1,
+            count: count as u32,
+            first_ms: 0,
+            last_ms: 0,
+            raw_len: payload.len() as u64,
+            codec: CODEC_LZ4,
+        };
+        let run = Run { run: RUN, gateway: "truck \"7\"".to_owned(), started_ms: 0 };
+        let number = runs::number(&self.db, &run).expect("a number");
+        header.insert(&self.db, number, header.check(&run.gateway, &compressed), &compressed).expect("a row");
     }
 
     /// All that comes after a cursor, in short.
@@ -63,8 +62,8 @@ impl Bench {
                 assert!(entry.through() > after, "it always goes on");
                 after = entry.through();
                 seen.push(match entry {
-                    Entry::Record(Record { sequence, run, position, received_ms, .. }) => {
-                        assert_eq!((run, position), (RUN, 1000 + sequence));
+                    Entry::Record(Record { sequence, run, gateway, position, received_ms, .. }) => {
+                        assert_eq!((run, gateway, position), (RUN, "truck \\\"7\\\"", 1000 + sequence));
                         format!("{sequence} at {received_ms}")
                     }
                     Entry::Damaged { through, count } => format!("{count} damaged through {through}"),
@@ -95,8 +94,8 @@ fn damage_costs_a_batch_or_its_end_and_what_comes_before_it_is_a_gap() {
     bench.insert(10, 4, 3);
     bench.insert(12, 2, 5);
     bench.insert(14, 2, 2);
-    bench.db.execute("UPDATE raw SET crc = crc + 1 WHERE seq = 6", []).expect("a row");
-    bench.db.execute("UPDATE raw SET count = 0 WHERE seq = 14", []).expect("a row");
+    bench.db.execute("UPDATE batch SET first_position = 9 WHERE seq = 6", []).expect("a row");
+    bench.db.execute("UPDATE batch SET count = 0 WHERE seq = 14", []).expect("a row");
     let all = bench.read(0);
     let end = ["7 at 100", "8 at 101", "9 at 102", "1 damaged through 10", "11 at 100", "12 at 101"];
     assert_eq!(all[..2], ["gap through 4", "2 damaged through 6"]);

@@ -4,11 +4,13 @@ use crate::core::detection::alert::Moment;
 use crate::core::detection::detectors::limit::{Bounds, Limits};
 use crate::core::detection::monitor::MonitorSettings;
 use crate::core::identity::RunId;
-use crate::core::pipeline::PipelineSettings;
+use crate::core::pipeline::{PipelineSettings, SealedBatch};
 use crate::core::reading::{Reading, Readings};
 use crate::store::commit::CommitInput;
 use crate::store::opening::{self, Opened};
 use crate::store::retention::Capacity;
+use crate::store::runs::Run;
+use crate::store::salvage::Salvaged;
 use crate::store::schema::Synchronous;
 use crate::store::writer::{Writer, WriterSettings};
 
@@ -34,6 +36,7 @@ fn plan(folder: &Path, limit: Option<f64>) -> Plan {
 fn writer_settings(folder: &Path) -> WriterSettings {
     WriterSettings {
         path: store_path(folder),
+        gateway: "g".to_owned(),
         synchronous: Synchronous::Off,
         vfs: None,
         capacity: Capacity::new(64 << 20),
@@ -164,11 +167,15 @@ fn what_was_raised_is_told_as_far_back_as_the_store_knows() {
         let total = *found.comparison.total();
         (found.raised_since_ms, total.present, total.raised)
     };
-    let (since_ms, present, raised) = look("DELETE FROM anomalies WHERE last_ms < 5200000");
+    let (since_ms, present, raised) = look("DELETE FROM batch WHERE stream = 2 AND last_ms < 5200000");
     assert!(since_ms.is_some_and(|since_ms| (5_200_000..7_200_000).contains(&since_ms)), "{since_ms:?}");
     assert_eq!((present, raised), (3, 1), "two were raised before");
-    assert_eq!(look("DELETE FROM anomalies"), (None, 3, 0));
-    assert_eq!(look("DELETE FROM raw WHERE last_ms < 4500000"), (None, 2, 0), "only what is held is replayed");
+    assert_eq!(look("DELETE FROM batch WHERE stream = 2"), (None, 3, 0));
+    assert_eq!(
+        look("DELETE FROM batch WHERE stream = 1 AND last_ms < 4500000"),
+        (None, 2, 0),
+        "only what is held is replayed"
+    );
 }
 
 #[test]
@@ -185,22 +192,50 @@ fn settings_that_are_the_same_are_told_and_differ_in_nothing() {
     assert!(text.contains("present configuration           0         -\n"), "{text}");
 }
 
+/// As if it had been salvaged of a run that had another clock.
+fn give_the_last_batch_to_another_run(writer: &mut Writer) {
+    let mut reader = Reader::open(&writer.settings().path, None).expect("a reader");
+    let (mut after, mut block) = (0, Block::default());
+    while reader.read(Stream::Raw, after, &mut block).expect("readable") {
+        after = block.last_sequence();
+    }
+    let last = block.into_batch().expect("intact");
+    let id = "SELECT max(id) FROM batch WHERE stream = 1";
+    writer.connection().execute(&format!("DELETE FROM batch WHERE id = ({id})"), []).expect("a statement");
+    let run = Run { run: RunId([7; 8]), gateway: "g".to_owned(), started_ms: 5 };
+    let sealed = SealedBatch {
+        stream: Stream::Raw,
+        last_sequence: last.last_sequence,
+        first_position: last.first_position,
+        count: last.count,
+        first_ms: 5,
+        last_ms: last.last_ms,
+        payload: last.payload,
+    };
+    let salvaged = Salvaged {
+        folder: "damaged-1".to_owned(),
+        stream: Stream::Raw,
+        through: 1,
+        is_end: false,
+        batch: Some((run, sealed)),
+    };
+    writer.commit(&CommitInput { salvaged: vec![salvaged], ..CommitInput::default() }).expect("a working disk");
+}
+
 #[test]
 fn a_damaged_batch_is_left_out_and_told_and_a_salvaged_one_too() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     gateway_runs(folder.path(), 1, 0, 10 * MINUTE, |_, second| Some(noise(second)));
-    let writer = Writer::open(&writer_settings(folder.path()), RunId([2; 8])).expect("the store");
-    let db = writer.connection();
-    let damage = "UPDATE raw SET crc = crc + 1 WHERE seq = (SELECT seq FROM raw ORDER BY seq LIMIT 1 OFFSET 3)";
-    assert_eq!(db.execute(damage, []).expect("a statement"), 1);
+    let mut writer = Writer::open(&writer_settings(folder.path()), RunId([2; 8])).expect("the store");
+    let damage = "UPDATE batch SET raw_len = raw_len + 1 WHERE id = (SELECT id FROM batch WHERE stream = 1 ORDER BY id LIMIT 1 OFFSET 3)";
+    assert_eq!(writer.connection().execute(damage, []).expect("a statement"), 1);
     let found = compare(&plan(folder.path(), None), None).expect("readable");
     assert_eq!((found.damaged_batches, found.readings), (1, 1200 - 120));
 
-    let run_of_last = "UPDATE raw SET run = x'0707070707070707', first_ms = 5 WHERE seq = (SELECT max(seq) FROM raw)";
-    assert_eq!(db.execute(run_of_last, []).expect("a statement"), 1);
+    give_the_last_batch_to_another_run(&mut writer);
     let found = compare(&plan(folder.path(), None), None).expect("readable");
     assert_eq!((found.salvaged_readings, found.readings), (0, 1080), "a clock that was wrong, as nothing was salvaged");
-    db.execute("INSERT INTO salvage VALUES ('damaged-1', 'raw', 1, 1)", []).expect("a statement");
+    writer.connection().execute("INSERT INTO salvage VALUES ('damaged-1', 'raw', 1, 1)", []).expect("a statement");
     let found = compare(&plan(folder.path(), None), None).expect("readable");
     assert_eq!((found.salvaged_readings, found.readings), (118, 1080 - 118));
 }
@@ -228,7 +263,7 @@ fn what_cannot_be_read_is_named_with_what_would_be_right() {
     drop(writer);
     gateway_runs(&state, 2, 0, 2 * MINUTE, |_, second| Some(noise(second)));
     let writer = Writer::open(&writer_settings(&state), RunId([3; 8])).expect("the store");
-    writer.connection().execute_batch("UPDATE raw SET crc = crc + 1").expect("a statement");
+    writer.connection().execute_batch("UPDATE batch SET last_ms = last_ms + 1 WHERE stream = 1").expect("a statement");
     says(&["holds 3 batches of readings", "all of them are damaged"]);
     writer.connection().execute_batch("PRAGMA user_version=99").expect("a pragma");
     says(&["has version 99", "run the newer program"]);

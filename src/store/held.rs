@@ -1,0 +1,153 @@
+//! What the store holds of a stream, told by the ids of its batches.
+//!
+//! A batch's id is its stream and the sequence of its last record, so that the batches of a stream stand side by side. Raw readings come
+//! last in the tree, because only there a batch is appended without rearranging what is beside it.
+
+use std::ops::RangeInclusive;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::core::identity::Stream;
+
+/// Bits of an id that are the sequence: enough for a million records a second, for nine years.
+const SEQUENCE_BITS: u32 = 48;
+const SEQUENCE_MAX: u64 = (1 << SEQUENCE_BITS) - 1;
+/// The lowest stream has the highest ids.
+const STREAM_MAX: i64 = i16::MAX as i64;
+/// Batches that are not in `held` yet: each time that there are so many, they are written down there together.
+pub(super) const UNLISTED_MAX: usize = 64;
+
+/// The id of the batch that ends with a record.
+pub(super) fn id(stream: Stream, sequence: u64) -> i64 {
+    ((STREAM_MAX - i64::from(stream.id())) << SEQUENCE_BITS) | sequence.min(SEQUENCE_MAX) as i64
+}
+
+pub(super) fn sequence(id: i64) -> u64 {
+    id as u64 & SEQUENCE_MAX
+}
+
+/// Ids of batches that end behind `after`.
+pub(super) fn behind(stream: Stream, after: u64) -> RangeInclusive<i64> {
+    id(stream, after.saturating_add(1))..=id(stream, SEQUENCE_MAX)
+}
+
+/// A batch, without what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub last_sequence: u64,
+    pub count: u64,
+    pub first_ms: i64,
+}
+
+impl Held {
+    pub fn before_first(&self) -> u64 {
+        self.last_sequence.saturating_sub(self.count)
+    }
+
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Held> {
+        Ok(Held {
+            last_sequence: sequence(row.get(0)?),
+            count: row.get::<_, i64>(1)?.max(0) as u64,
+            first_ms: row.get(2)?,
+        })
+    }
+}
+
+/// All batches that end behind `after`, in order.
+pub fn each_behind(db: &Connection, stream: Stream, after: u64, mut each: impl FnMut(Held)) -> rusqlite::Result<()> {
+    let wanted = behind(stream, after);
+    let mut next = *wanted.start();
+    for table in ["held", "batch"] {
+        let sql = format!("SELECT id, count, first_ms FROM {table} WHERE id BETWEEN ?1 AND ?2 ORDER BY id");
+        let mut select = db.prepare_cached(&sql)?;
+        let mut rows = select.query([next, *wanted.end()])?;
+        while let Some(row) = rows.next()? {
+            next = row.get::<_, i64>(0)?.saturating_add(1);
+            each(Held::read(row)?);
+        }
+    }
+    Ok(())
+}
+
+/// The first batch that ends behind `after`.
+pub fn first_behind(db: &Connection, stream: Stream, after: u64) -> rusqlite::Result<Option<Held>> {
+    let wanted = behind(stream, after);
+    db.prepare_cached("SELECT id, count, first_ms FROM batch WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1")?
+        .query_row([wanted.start(), wanted.end()], Held::read)
+        .optional()
+}
+
+/// The newest batch: its end, position and time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Newest {
+    pub last_sequence: u64,
+    pub last_position: u64,
+    pub last_ms: i64,
+}
+
+pub fn newest(db: &Connection, stream: Stream) -> rusqlite::Result<Option<Newest>> {
+    let wanted = behind(stream, 0);
+    let sql =
+        "SELECT id, first_position + count - 1, last_ms FROM batch WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT 1";
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Newest {
+            last_sequence: sequence(row.get(0)?),
+            last_position: row.get::<_, i64>(1)?.max(0) as u64,
+            last_ms: row.get(2)?,
+        })
+    };
+    db.prepare_cached(sql)?.query_row([wanted.start(), wanted.end()], read).optional()
+}
+
+/// The last sequence that was given in a stream, whether or not its record is still held.
+pub fn last_sequence(db: &Connection, stream: Stream) -> rusqlite::Result<u64> {
+    let given = db
+        .prepare_cached("SELECT value FROM progress WHERE stream = ?1 AND name = ''")?
+        .query_row([stream.id()], |row| row.get::<_, i64>(0))
+        .optional()?;
+    let held = newest(db, stream)?.map_or(0, |newest| newest.last_sequence);
+    Ok(held.max(given.unwrap_or(0).max(0) as u64))
+}
+
+pub(super) fn set_last_sequence(db: &Connection, stream: Stream, sequence: u64) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO progress(stream, name, value) VALUES (?1, '', ?2) ON CONFLICT(stream, name) DO UPDATE SET value = excluded.value",
+    )?
+    .execute(params![stream.id(), sequence as i64])?;
+    Ok(())
+}
+
+/// Deletes up to `limit` of the oldest batches that end by `through`; how many it found.
+pub(super) fn delete_oldest(db: &Connection, stream: Stream, through: u64, limit: usize) -> rusqlite::Result<usize> {
+    let first = *behind(stream, 0).start();
+    db.prepare_cached(
+        "DELETE FROM batch WHERE id IN (SELECT id FROM batch WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3)",
+    )?
+    .execute(params![first, id(stream, through), limit as i64])
+}
+
+/// How many of the newest batches are not in `held`.
+pub(super) fn unlisted(db: &Connection, stream: Stream) -> rusqlite::Result<usize> {
+    let (last, end) = (last_listed(db, stream)?, *behind(stream, 0).end());
+    db.query_row("SELECT count(*) FROM batch WHERE id > ?1 AND id <= ?2", [last, end], |row| row.get::<_, i64>(0))
+        .map(|count| count.max(0) as usize)
+}
+
+/// Writes down in `held` what is not there yet.
+pub(super) fn list(db: &Connection, stream: Stream) -> rusqlite::Result<()> {
+    let (last, end) = (last_listed(db, stream)?, *behind(stream, 0).end());
+    db.prepare_cached(
+        "INSERT INTO held(id, run, count, first_ms) SELECT id, run, count, first_ms FROM batch WHERE id > ?1 AND id <= ?2 ORDER BY id",
+    )?
+    .execute([last, end])?;
+    Ok(())
+}
+
+fn last_listed(db: &Connection, stream: Stream) -> rusqlite::Result<i64> {
+    let wanted = behind(stream, 0);
+    let last: Option<i64> = db
+        .prepare_cached("SELECT id FROM held WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT 1")?
+        .query_row([wanted.start(), wanted.end()], |row| row.get(0))
+        .optional()?;
+    Ok(last.unwrap_or(wanted.start() - 1))
+}

@@ -1,0 +1,55 @@
+//! The runs that batches are of: a row for each process that stored something, and for each that something was salvaged of.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::held;
+use crate::core::identity::{RunId, Stream};
+
+/// Rows are kept while a batch is of them; beyond so many it is looked which these are.
+const RUNS_MAX: i64 = 1_000;
+
+/// A process, and the gateway that it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    pub run: RunId,
+    /// The gateway's id, as it was configured.
+    pub gateway: String,
+    pub started_ms: i64,
+}
+
+/// The number of a run in the store; it is written down if it is not known yet.
+pub(super) fn number(db: &Connection, run: &Run) -> rusqlite::Result<i64> {
+    let known = db
+        .prepare_cached("SELECT id FROM run WHERE run = ?1 AND gateway = ?2")?
+        .query_row(params![run.run.0, run.gateway], |row| row.get(0))
+        .optional()?;
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    db.prepare_cached("INSERT INTO run(run, gateway, started_ms) VALUES (?1, ?2, ?3)")?.execute(params![
+        run.run.0,
+        run.gateway,
+        run.started_ms
+    ])?;
+    Ok(db.last_insert_rowid())
+}
+
+pub(super) fn find(db: &Connection, number: i64) -> rusqlite::Result<Option<Run>> {
+    db.prepare_cached("SELECT run, gateway, started_ms FROM run WHERE id = ?1")?
+        .query_row([number], |row| Ok(Run { run: RunId(row.get(0)?), gateway: row.get(1)?, started_ms: row.get(2)? }))
+        .optional()
+}
+
+/// Forgets runs of which no batch is left, once there are many.
+pub(super) fn prune(db: &Connection) -> rusqlite::Result<()> {
+    let runs: i64 = db.query_row("SELECT count(*) FROM run", [], |row| row.get(0))?;
+    if runs <= RUNS_MAX {
+        return Ok(());
+    }
+    Stream::ALL.into_iter().try_for_each(|stream| held::list(db, stream))?;
+    db.execute(
+        "DELETE FROM run WHERE id <= (SELECT max(id) FROM run) - ?1 AND id NOT IN (SELECT run FROM held)",
+        [RUNS_MAX / 2],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! Totals: what was counted since the store was made, by name.
+
+use rusqlite::{Connection, params};
+
+/// Followed by stream and sink: records that had expired for a sink when it was dropped.
+pub const EXPIRED_WITH_SINK: &str = "expired_with_sink";
+
+pub(super) fn add_all(db: &Connection, totals: &[(&'static str, u64)]) -> rusqlite::Result<()> {
+    totals.iter().filter(|(_, more)| *more > 0).try_for_each(|(name, more)| add(db, name, *more))
+}
+
+pub(super) fn add(db: &Connection, name: &str, more: u64) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO progress(stream, name, value) VALUES (0, ?1, ?2)
+         ON CONFLICT(stream, name) DO UPDATE SET value = value + excluded.value",
+    )?
+    .execute(params![name, more as i64])?;
+    Ok(())
+}
