@@ -20,6 +20,8 @@ pub struct LedgerLine {
     pub expired: u64,
     pub dead_lettered: u64,
     pub quarantined: u64,
+    /// Of the delivered, what the sink does not take and was not sent.
+    pub passed_over: u64,
     /// Local sequence up to which everything is done.
     pub cursor: u64,
 }
@@ -111,7 +113,8 @@ fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
 
 fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
     let mut select = db.prepare_cached(
-        "SELECT stream, sink, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined
+        "SELECT stream, sink, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined,
+           coalesce(passed_over, 0)
          FROM cursor ORDER BY stream DESC, sink",
     )?;
     let mut rows = select.query([])?;
@@ -130,6 +133,7 @@ fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
             expired: unsigned(row, 6)?,
             dead_lettered: unsigned(row, 7)?,
             quarantined: unsigned(row, 8)?,
+            passed_over: unsigned(row, 9)?,
             cursor,
         });
     }
@@ -297,6 +301,7 @@ mod tests {
             state: CursorState { cursor: 50, acknowledged: vec![(61, 80)] },
             dead_letters: (41..46).map(letter).collect(),
             quarantined: 5,
+            passed_over: 0,
         };
         writer.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() }).expect("a working disk");
     }
@@ -315,6 +320,7 @@ mod tests {
             expired: 0,
             dead_lettered: 5,
             quarantined: 5,
+            passed_over: 0,
             cursor: 50,
         };
         let before = look(writer.connection()).expect("readable");

@@ -152,7 +152,7 @@ fn write_store(text: &mut Text, status: &Status) {
 
 fn write_sinks(text: &mut Text, status: &Status) {
     type Term = fn(&super::ledger::LedgerLine) -> u64;
-    let terms: [(&str, &str, Term); 5] = [
+    let terms: [(&str, &str, Term); 6] = [
         ("sink_records_accepted_total", "records that the sink is to get", |line| line.accepted),
         ("sink_records_delivered_total", "records that the sink has", |line| line.delivered),
         ("sink_records_expired_total", "records removed for want of room before the sink had them", |line| {
@@ -160,6 +160,9 @@ fn write_sinks(text: &mut Text, status: &Status) {
         }),
         ("sink_records_dead_lettered_total", "records that the sink refused for good", |line| line.dead_lettered),
         ("sink_records_quarantined_total", "records of damaged batches", |line| line.quarantined),
+        ("sink_records_passed_over_total", "of the delivered, what the sink does not take and was not sent", |line| {
+            line.passed_over
+        }),
     ];
     for (name, help, term) in terms {
         text.family(name, "counter", help);

@@ -40,7 +40,7 @@ Exit codes:
    0  all is well; what would run is on standard output
    1  the disk or the store cannot be read
    2  usage
-  78  the configuration is wrong";
+  78  the configuration is wrong, or the store is of a newer version or of another program";
 
 pub fn command(arguments: &CheckArguments) -> ExitCode {
     let configuration = match arguments.config.load() {
@@ -58,7 +58,10 @@ pub fn command(arguments: &CheckArguments) -> ExitCode {
         }
         Err(error) => {
             eprintln!("outrider: {error}");
-            Exit::RunTime.into()
+            match error {
+                CheckError::Store(OpenError::Newer { .. } | OpenError::NotAStore { .. }) => Exit::Configuration.into(),
+                _ => Exit::RunTime.into(),
+            }
         }
     }
 }

@@ -239,7 +239,7 @@ fn what_is_right_alone_may_be_wrong_beside_others() {
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'kafka'\nbrokers = 'x'",
-            "file:3: sink[0].type = 'kafka': not a choice; one of \"archive\", \"kinesis\", \"nothing\"",
+            "file:3: sink[0].type = 'kafka': not a choice; one of \"archive\", \"kinesis\", \"http\", \"nothing\"",
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'archive'\nraw = 'x'",

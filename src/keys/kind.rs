@@ -18,6 +18,10 @@ pub enum Shape {
     StreamName,
     Region,
     Endpoint,
+    /// A URL that may hold a token, as those of webhooks do.
+    SecretUrl,
+    /// A text that gives rights to whoever has it.
+    Secret,
     Path,
     TopicTemplate,
     GatewayId,
@@ -57,6 +61,10 @@ pub enum Kind {
     Listen {
         off: bool,
     },
+    /// Names and values of HTTP headers.
+    Headers {
+        count_max: usize,
+    },
 }
 
 /// A value that its kind has let through.
@@ -64,6 +72,7 @@ pub enum Kind {
 pub enum Checked {
     Text(String),
     Texts(Vec<String>),
+    Headers(Vec<(String, String)>),
     Choice(&'static str),
     Boolean(bool),
     Integer(u64),
@@ -76,6 +85,11 @@ pub enum Checked {
 }
 
 impl Kind {
+    /// Whether its values are kept out of messages and logs.
+    pub fn is_secret(self) -> bool {
+        matches!(self, Kind::Text(Shape::Secret | Shape::SecretUrl) | Kind::Headers { .. })
+    }
+
     pub fn check(&self, value: &Value) -> Result<Checked, String> {
         match *self {
             Kind::Text(shape) => check_text(shape, value.text().ok_or_else(|| format!("not a text; {self}"))?),
@@ -120,6 +134,12 @@ impl Kind {
                 Some(_) => Err(format!("out of range; {self}")),
                 None => Err(without_unit("a duration", "ms, s, m, h or d", "s", value, self)),
             },
+            Kind::Headers { count_max } => match value.table() {
+                Some(headers) if headers.len() <= count_max && headers.iter().all(is_header) => {
+                    Ok(Checked::Headers(headers))
+                }
+                _ => Err(format!("not allowed here; {self}")),
+            },
             Kind::Listen { off: true } if value.text() == Some("off") => Ok(Checked::Off),
             Kind::Listen { .. } => value
                 .text()
@@ -139,7 +159,8 @@ impl fmt::Display for Kind {
                 Shape::SinkName => "1 to 64 characters of a-z, 0-9 and -",
                 Shape::StreamName => "1 to 128 characters of A-Z, a-z, 0-9, _, . and -",
                 Shape::Region => "the name of an AWS region, such as eu-central-1",
-                Shape::Endpoint => "a URL that starts with http:// or https://",
+                Shape::Secret => "a text of 1 to 128 bytes without control characters",
+                Shape::Endpoint | Shape::SecretUrl => "a URL that starts with http:// or https://",
                 Shape::Path => "a path; a relative one starts at the working directory",
                 Shape::TopicTemplate => "a topic with {device}, {metric} or {metric...} as whole levels, without + and #",
                 Shape::HostName => "a name or an IP address without a port, such as gateway.example.com",
@@ -165,6 +186,9 @@ impl fmt::Display for Kind {
             }
             Kind::Duration { min, max } => {
                 write!(f, "a duration, \"{}\" to \"{}\"", format_duration(min), format_duration(max))
+            }
+            Kind::Headers { count_max } => {
+                write!(f, "at most {count_max} names of headers, each with a text of one line")
             }
             Kind::Listen { off } => {
                 let or_off = if off { ", or \"off\"" } else { "" };
@@ -192,13 +216,13 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
         |bytes_max: usize, allowed: fn(u8) -> bool| (1..=bytes_max).contains(&text.len()) && text.bytes().all(allowed);
     let readable = |bytes_max: usize| (1..=bytes_max).contains(&text.len()) && !text.chars().any(char::is_control);
     let is_right = match shape {
-        Shape::Name => readable(128),
+        Shape::Name | Shape::Secret => readable(128),
         // Filled in and measured later; placeholders may be longer than what they stand for.
         Shape::GatewayId => readable(1024),
         Shape::SinkName => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
         Shape::StreamName => only(128, |b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)),
         Shape::Region => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
-        Shape::Endpoint => is_endpoint(text),
+        Shape::Endpoint | Shape::SecretUrl => is_endpoint(text),
         Shape::HostName => {
             only(253, |b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
                 || text.parse::<std::net::Ipv6Addr>().is_ok()
@@ -215,6 +239,14 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
         }
     };
     if is_right { Ok(Checked::Text(text.to_owned())) } else { Err(format!("not allowed here; {}", Kind::Text(shape))) }
+}
+
+fn is_header((name, value): &(String, String)) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (1..=128).contains(&name.len())
+        && name.bytes().all(is_token)
+        && value.len() <= 4096
+        && value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
 }
 
 fn is_endpoint(text: &str) -> bool {

@@ -248,7 +248,14 @@ fn convert(value: &DeValue<'_>) -> Value {
         DeValue::Float(number) => number.as_str().parse().map_or(Value::Other, Value::Float),
         DeValue::Array(items) => Value::List(items.iter().map(|item| convert(item.get_ref())).collect()),
         DeValue::Boolean(boolean) => Value::Boolean(*boolean),
-        DeValue::Datetime(_) | DeValue::Table(_) => Value::Other,
+        DeValue::Table(table) => {
+            let texts = table.iter().map(|(name, value)| match value.get_ref() {
+                DeValue::String(text) => Some((name.get_ref().to_string(), text.to_string())),
+                _ => None,
+            });
+            texts.collect::<Option<_>>().map_or(Value::Other, Value::Table)
+        }
+        DeValue::Datetime(_) => Value::Other,
     }
 }
 

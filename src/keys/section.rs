@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::key::{Fallback, Group, Key};
 use super::kind::Checked;
 use super::problem::{Problems, near_miss, shown};
-use super::raw::Table;
+use super::raw::{Entry, Table};
 use super::value::Value;
 
 /// A key is read by asking for it by name; what nobody asked for is a problem in [`Section::finish`].
@@ -65,6 +65,15 @@ impl<'a> Section<'a> {
         match self.defaulted(name) {
             Checked::Texts(texts) => texts,
             other => wrong_kind(name, &other),
+        }
+    }
+
+    /// Names and values; none where the key is not there.
+    pub fn headers(&mut self, name: &str) -> Vec<(String, String)> {
+        match self.value(name) {
+            Some(Checked::Headers(headers)) => headers,
+            None => Vec::new(),
+            Some(other) => wrong_kind(name, &other),
         }
     }
 
@@ -146,7 +155,7 @@ impl<'a> Section<'a> {
         match self.table.entries.get(name) {
             Some(entry) => {
                 let key = format!("{}.{name}", self.at);
-                self.problems.add(&entry.origin, &key, Some(entry.shown.clone()), message);
+                self.problems.add(&entry.origin, &key, Some(self.shown(name, entry)), message);
             }
             None => self.blame_section(message),
         }
@@ -162,9 +171,16 @@ impl<'a> Section<'a> {
             if !self.read.contains(name.as_str()) {
                 let key = format!("{}.{}", self.at, shown(name));
                 let message = self.unknown(name);
-                self.problems.add(&entry.key_origin, &key, Some(entry.shown.clone()), message);
+                self.problems.add(&entry.key_origin, &key, Some(self.shown(name, entry)), message);
             }
         }
+    }
+
+    /// A value as it may be shown; also that of a misspelled key is hidden where what was meant is a secret.
+    fn shown(&self, name: &str, entry: &Entry) -> String {
+        let secrets = self.keys.iter().filter(|key| key.kind.is_secret()).map(|key| key.name);
+        let is_secret = secrets.clone().any(|known| known == name) || near_miss(name, secrets).is_some();
+        if is_secret { "(not shown)".to_owned() } else { entry.shown.clone() }
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -190,7 +206,7 @@ impl<'a> Section<'a> {
                 Ok(checked) => return Some(checked),
                 Err(message) => {
                     let at = format!("{}.{name}", self.at);
-                    self.problems.add(&entry.origin, &at, Some(entry.shown.clone()), message);
+                    self.problems.add(&entry.origin, &at, Some(self.shown(name, entry)), message);
                     // The key is there; that its value is missing, too, would be a second problem for one fault.
                     return default_of(key);
                 }

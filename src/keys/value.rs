@@ -9,7 +9,9 @@ pub enum Value {
     List(Vec<Value>),
     /// From a variable or an argument: text that its key may take as a number.
     Variable(String),
-    /// A kind that no key takes: a table, a date.
+    /// Names and texts.
+    Table(Vec<(String, String)>),
+    /// A kind that no key takes: another table, a date.
     Other,
 }
 
@@ -33,6 +35,18 @@ impl Value {
         match self {
             Value::Boolean(boolean) => Some(*boolean),
             Value::Variable(text) => text.trim().parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// Names and texts; in a variable as JSON.
+    pub fn table(&self) -> Option<Vec<(String, String)>> {
+        match self {
+            Value::Table(entries) => Some(entries.clone()),
+            Value::Variable(text) => {
+                let entries: std::collections::BTreeMap<String, String> = serde_json::from_str(text).ok()?;
+                Some(entries.into_iter().collect())
+            }
             _ => None,
         }
     }
@@ -61,7 +75,7 @@ impl Value {
                     _ => None,
                 })
                 .collect(),
-            Value::Text(_) | Value::Boolean(_) | Value::Other => None,
+            Value::Text(_) | Value::Boolean(_) | Value::Table(_) | Value::Other => None,
         }
     }
 }

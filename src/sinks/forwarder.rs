@@ -207,6 +207,7 @@ impl<S: Sink + 'static> Forwarder<S> {
             state: persist.state,
             dead_letters: persist.refused.into_iter().map(letter).collect(),
             quarantined: self.source.take_quarantined(),
+            passed_over: self.status.passed_over.get(),
         };
         // Without a pipeline the process is ending, and what was not saved is sent again under the same identities.
         let _ = self.pipeline.send(Message::Cursor(change));

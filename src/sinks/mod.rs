@@ -8,9 +8,12 @@
 pub mod archive;
 #[cfg(test)]
 mod bench;
+pub mod compression;
 pub mod forwarder;
+pub mod http;
 pub mod kind;
 pub mod kinesis;
+pub mod network;
 #[cfg(test)]
 mod nothing;
 pub mod registry;

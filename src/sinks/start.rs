@@ -117,14 +117,16 @@ impl Starting<'_> {
 
     /// Registers the sink for a stream; a task has to read it from now on.
     pub fn stream(&mut self, stream: Stream) -> Result<StreamParts, StartError> {
+        let cursor = self.writer.register_sink(self.name, stream).map_err(StartError::Sqlite)?;
         let status = Arc::new(ForwardStatus::default());
+        status.passed_over.add(self.writer.passed_over(self.name, stream));
         let source = SinkSource { sink: self.name.to_owned(), stream, kind: self.kind, status: Arc::clone(&status) };
         self.sources.push(source);
         Ok(StreamParts {
             sink: self.name.to_owned(),
             stream,
             reader: Reader::open(self.store, self.vfs).map_err(StartError::Store)?,
-            cursor: self.writer.register_sink(self.name, stream).map_err(StartError::Sqlite)?,
+            cursor,
             committed: self.committed.of(stream).subscribe(),
             link: self.link.subscribe(),
             pipeline: self.pipeline.clone(),
@@ -138,7 +140,7 @@ impl Starting<'_> {
         &mut self,
         streams: &[Stream],
         delivery: &DeliverySettings,
-        mut make: impl FnMut(Stream) -> Rc<S> + Send + 'static,
+        mut make: impl FnMut(&StreamParts) -> Rc<S> + Send + 'static,
     ) -> Result<SinkThread, StartError> {
         let mut forwarders = Vec::new();
         for stream in streams {
@@ -152,7 +154,7 @@ impl Starting<'_> {
         self.spawn(move || async move {
             let tasks = LocalSet::new();
             for parts in forwarders {
-                let sink = make(parts.stream.stream);
+                let sink = make(&parts.stream);
                 tasks.spawn_local(forwarder::run(parts, sink));
             }
             tasks.await;

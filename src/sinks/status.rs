@@ -36,6 +36,8 @@ pub struct ForwardStatus {
     pub records_sent: Counter,
     pub records_retried: Counter,
     pub records_rejected: Counter,
+    /// Of a sink that takes a part: what it did not send, and counts as delivered.
+    pub passed_over: Counter,
     /// Of an archive: the oldest ones, for its cap or for the disk, while this stream's were written.
     pub files_removed: Counter,
     last_error: Mutex<Option<String>>,

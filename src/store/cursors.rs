@@ -24,6 +24,8 @@ pub struct CursorChange {
     pub dead_letters: Vec<DeadLetter>,
     /// Of those newly done with, so many could not be read: their batch was damaged.
     pub quarantined: u64,
+    /// Of all that counts as delivered, so much the sink does not take.
+    pub passed_over: u64,
 }
 
 impl CursorChange {
@@ -57,6 +59,8 @@ struct Entry {
     quarantined: u64,
     /// Of the quarantined, what was in a damaged store that is being salvaged: some of it may come back.
     missing: u64,
+    /// Of the delivered, what the sink does not take and was not sent.
+    passed_over: u64,
     /// A sink of this configuration; one that has left it keeps its cursor.
     configured: bool,
     changed: bool,
@@ -75,6 +79,7 @@ impl Entry {
             dead_lettered: 0,
             quarantined: 0,
             missing: 0,
+            passed_over: 0,
             configured: true,
             changed: false,
         }
@@ -93,8 +98,11 @@ pub struct Cursors {
 impl Cursors {
     pub fn load(db: &Connection) -> rusqlite::Result<Cursors> {
         let mut select = db.prepare(
-            "SELECT sink, stream, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing FROM cursor",
+            "SELECT sink, stream, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing, cursor.*
+             FROM cursor",
         )?;
+        // A store of version 1 that was set aside has no such column.
+        let passed_over = select.column_index("passed_over").ok();
         let mut rows = select.query([])?;
         let mut entries = Vec::new();
         while let Some(row) = rows.next()? {
@@ -110,11 +118,19 @@ impl Cursors {
                 dead_lettered: number(7)?,
                 quarantined: number(8)?,
                 missing: number(9)?,
+                passed_over: passed_over
+                    .map_or(Ok(0), |column| row.get::<_, Option<i64>>(column).map(|n| n.unwrap_or(0) as u64))?,
                 configured: false,
                 ..Entry::at(&sink, stream, state, number(4)?)
             });
         }
         Ok(Cursors { entries })
+    }
+
+    /// What a sink did not take of a stream, as far as it is counted as delivered.
+    pub fn passed_over(&self, sink: &str, stream: Stream) -> u64 {
+        let entry = self.entries.iter().find(|entry| entry.sink == sink && entry.stream == stream);
+        entry.map_or(0, |entry| entry.passed_over)
     }
 
     /// A new sink starts at the oldest held batch, and has accepted what is held by then.
@@ -158,6 +174,7 @@ impl Cursors {
         let behind = entry.state.cursor;
         entry.state = change.state.clone();
         entry.state.advance_to(behind.max(entry.expired_through));
+        entry.passed_over = entry.passed_over.max(change.passed_over);
         entry.changed = true;
         let mut insert =
             db.prepare_cached("INSERT INTO dead_letter(sink, stream, seq, reason, line) VALUES (?1, ?2, ?3, ?4, ?5)")?;
@@ -288,7 +305,7 @@ impl Cursors {
     pub fn save(&mut self, db: &Connection) -> rusqlite::Result<()> {
         let mut update = db.prepare_cached(
             "UPDATE progress SET value = ?3, acknowledged = ?4, accepted = ?5, delivered = ?6, expired = ?7, dead_lettered = ?8,
-               quarantined = ?9, missing = ?10
+               quarantined = ?9, missing = ?10, passed_over = ?11
              WHERE name = ?1 AND stream = ?2",
         )?;
         for entry in self.entries.iter_mut().filter(|entry| entry.changed) {
@@ -312,8 +329,9 @@ impl Entry {
 
     fn insert(&self, db: &Connection) -> rusqlite::Result<()> {
         let mut insert = db.prepare_cached(
-            "INSERT INTO progress(name, stream, value, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO progress(name, stream, value, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing,
+               passed_over)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?;
         self.execute(&mut insert)
     }
@@ -331,6 +349,7 @@ impl Entry {
                 self.dead_lettered as i64,
                 self.quarantined as i64,
                 self.missing as i64,
+                self.passed_over as i64,
             ])
             .map(|_| ())
     }
@@ -359,8 +378,14 @@ mod tests {
         }
         cursors.accept(Stream::Raw, 30);
         let state = CursorState { cursor: 5, acknowledged: vec![(8, 12)] };
-        let change =
-            CursorChange { sink: "old".into(), stream: Stream::Raw, state, dead_letters: vec![], quarantined: 0 };
+        let change = CursorChange {
+            sink: "old".into(),
+            stream: Stream::Raw,
+            state,
+            dead_letters: vec![],
+            quarantined: 0,
+            passed_over: 0,
+        };
         cursors.apply(&db, &change).expect("a working disk");
         cursors.save(&db).expect("a working disk");
 
@@ -399,6 +424,7 @@ mod tests {
                 state: CursorState::at(last),
                 dead_letters: (last - 49..=last).map(letter).collect(),
                 quarantined: 0,
+                passed_over: 0,
             };
             cursors.apply(&db, &change).expect("a working disk");
         }

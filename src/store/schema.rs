@@ -32,10 +32,11 @@ CREATE TABLE held(id INTEGER PRIMARY KEY, run INTEGER NOT NULL, count INTEGER NO
 CREATE TRIGGER batch_deleted AFTER DELETE ON batch BEGIN DELETE FROM held WHERE id = old.id; END;
 -- One page for all that moves with each commit. Of stream 0: totals. Of a stream: its last sequence, without a name; cursors of sinks.
 CREATE TABLE progress(stream INTEGER NOT NULL, name TEXT NOT NULL, value INTEGER NOT NULL, acknowledged BLOB, accepted INTEGER,
-  delivered INTEGER, expired INTEGER, dead_lettered INTEGER, quarantined INTEGER, missing INTEGER, PRIMARY KEY(stream, name)) WITHOUT ROWID;
+  delivered INTEGER, expired INTEGER, dead_lettered INTEGER, quarantined INTEGER, missing INTEGER, passed_over INTEGER,
+  PRIMARY KEY(stream, name)) WITHOUT ROWID;
 CREATE VIEW total AS SELECT name, value FROM progress WHERE stream = 0;
 CREATE VIEW cursor AS SELECT p.name AS sink, s.name AS stream, value AS seq, acknowledged, accepted, delivered, expired, dead_lettered,
-  quarantined, missing FROM progress p JOIN stream s ON s.id = p.stream WHERE p.name <> '';
+  quarantined, missing, passed_over FROM progress p JOIN stream s ON s.id = p.stream WHERE p.name <> '';
 -- Damaged stores that were set aside, and how far each stream of theirs has been read.
 CREATE TABLE salvage(folder TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY(folder, stream)) WITHOUT ROWID;

@@ -173,6 +173,11 @@ impl Writer {
         self.cursors.register(&self.db, sink, stream)
     }
 
+    /// What a sink did not take of a stream, and counts as delivered.
+    pub fn passed_over(&self, sink: &str, stream: Stream) -> u64 {
+        self.cursors.passed_over(sink, stream)
+    }
+
     /// Sinks that have left the configuration, and the records that wait for each of them.
     pub fn left_sinks(&self) -> rusqlite::Result<Vec<(String, u64)>> {
         self.cursors.left(&self.db)

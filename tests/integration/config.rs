@@ -192,7 +192,7 @@ fn a_store_that_cannot_be_opened_is_refused_and_left_alone() {
     let before = std::fs::read(&store).unwrap();
     let refused = [run(folder.path(), ""), check(folder.path(), "")];
     for ended in refused {
-        assert_eq!(ended.code, 1);
+        assert_eq!(ended.code, 78);
         assert!(ended.errors.contains("is an SQLite file of another program"), "{}", ended.errors);
     }
     assert_eq!(std::fs::read(&store).unwrap(), before);
@@ -201,7 +201,7 @@ fn a_store_that_cannot_be_opened_is_refused_and_left_alone() {
     assert!(Gateway::start(folder.path(), &[], &[]).stop().success());
     rusqlite::Connection::open(&store).unwrap().execute_batch("PRAGMA user_version=99").unwrap();
     for ended in [run(folder.path(), ""), check(folder.path(), "")] {
-        assert_eq!(ended.code, 1);
+        assert_eq!(ended.code, 78);
         assert!(
             ended.errors.contains("has version 99") && ended.errors.contains("run the newer program"),
             "{}",

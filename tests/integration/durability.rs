@@ -145,6 +145,7 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
                 state: CursorState::at(delivered),
                 dead_letters: Vec::new(),
                 quarantined: 0,
+                passed_over: 0,
             });
         }
         writer.commit(&input).unwrap();

@@ -4,7 +4,7 @@
 mod api;
 pub mod cloud;
 mod emulator;
-mod fleet;
+pub mod fleet;
 mod found;
 
 use std::collections::{HashMap, HashSet};
@@ -319,4 +319,19 @@ fn a_client_that_sends_whole_requests_again_or_goes_on_is_found_out() {
         assert_eq!((found.repeats > 0, found.out_of_order > 0), (sends_all_again, true));
         assert_eq!(found.repeats, fake.stats().streams[RAW].duplicates);
     }
+}
+
+/// The endpoint has a name that only the proxy can make something of.
+#[test]
+fn requests_go_through_the_proxy_of_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = fake_cloud::FakeCloud::start_blocking(unlimited()).unwrap();
+    let proxy = crate::proxy::Proxy::start(fake.endpoint().strip_prefix("http://").unwrap().parse().unwrap());
+    let config = cloud::config("http://kinesis.invalid", SINGLE);
+    let through = format!("http://{}", proxy.address);
+    let gateway = cloud::start_gateway_in(&folder, &config, &[("http_proxy", &through), ("no_proxy", "")]);
+    let mut fleet = fleet::Fleet::default();
+    fleet.publish(gateway.mqtt, 3);
+    wait_until("everything is delivered", || fake.stats().streams[RAW].lines == 3 * fleet::DEVICES);
+    assert!(proxy.asked().iter().all(|line| line == "POST http://kinesis.invalid/ HTTP/1.1"), "{:?}", proxy.asked());
 }

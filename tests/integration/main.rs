@@ -6,6 +6,7 @@ mod archive;
 mod client;
 mod gateway;
 mod in_process;
+mod proxy;
 mod vfs;
 
 mod acknowledge;
@@ -29,6 +30,7 @@ mod from_store;
 mod full;
 mod growth;
 mod hostile;
+mod http;
 mod kill;
 mod kinesis;
 mod limits;

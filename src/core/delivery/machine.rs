@@ -70,6 +70,8 @@ struct SinkState {
     /// Counts the pauses: several requests that fail together are one failure.
     epoch: u64,
     paused_until_us: u64,
+    /// Until when it asked to be left alone.
+    asked_until_us: u64,
     /// Lines given up since something was accepted.
     refused_in_a_row: u32,
     /// What a request may hold, after one that was too large.
@@ -265,7 +267,7 @@ impl Delivery {
         match event {
             Event::Tick { behind } => self.behind = behind,
             Event::Replied { id, reply } => self.replied(id, reply, now_us),
-            Event::LinkUp => self.sink.paused_until_us = now_us,
+            Event::LinkUp => self.sink.paused_until_us = now_us.max(self.sink.asked_until_us),
             Event::Flush => self.flushing = true,
         }
         while let Some(Reverse((until_us, index))) = self.pauses.peek().copied()

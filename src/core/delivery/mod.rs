@@ -142,6 +142,11 @@ pub enum Outcome {
         shard: Option<String>,
     },
     Retry(RetryReason),
+    /// Not now: what the sink says, and how long it asks to be left alone.
+    Later {
+        reason: String,
+        after_us: Option<u64>,
+    },
     /// Refused for good: sending it again would not change that.
     Reject(String),
     /// The request is larger than something on the way takes.

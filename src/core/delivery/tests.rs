@@ -534,3 +534,34 @@ fn a_flush_waits_for_nothing_and_saves_when_all_is_done() {
     assert!(delivery.is_drained());
     assert_eq!(actions.persist.expect("at once").state, CursorState::at(1));
 }
+
+/// Two requests are under way when one of them is answered that the sink is to be left alone for a while.
+#[test]
+fn a_sink_that_asks_for_time_gets_it_whatever_becomes_of_the_others() {
+    let mut delivery = new(DeliverySettings { request_records_max: 1, ..single() });
+    offer_all(&mut delivery, &["a", "b", "a"]);
+    let requests = tick(&mut delivery, 0);
+    assert_eq!(requests.len(), 2);
+    let later = Outcome::Later { reason: "busy".to_owned(), after_us: Some(60 * SECOND_US) };
+    answer_all(&mut delivery, &requests[0], later, 0);
+    assert_eq!(delivery.status().failing.as_deref(), Some("busy"));
+    let actions = answer_all(&mut delivery, &requests[1], accepted("s"), SECOND_US);
+    assert!(actions.send.is_empty(), "what one was told holds for all");
+    let link_is_back = delivery.step(Event::LinkUp, 2 * SECOND_US);
+    assert!(link_is_back.send.is_empty(), "also when the link is back");
+    assert!(tick(&mut delivery, 60 * SECOND_US - 1).is_empty());
+    let (request, at_us) = wait_for_request(&mut delivery, 60 * SECOND_US - 1);
+    assert!(at_us >= 60 * SECOND_US);
+    assert_eq!(texts(&request), ["a:1\n"], "in order");
+}
+
+/// Without a time it waits as after any other failure.
+#[test]
+fn a_sink_that_asks_for_no_time_is_tried_again_soon() {
+    let mut delivery = new(single());
+    offer(&mut delivery, "a", 0);
+    let request = next(&mut delivery, 0);
+    answer_all(&mut delivery, &request, Outcome::Later { reason: "busy".to_owned(), after_us: None }, 0);
+    let (_, at_us) = wait_for_request(&mut delivery, 1);
+    assert!(at_us <= SECOND_US, "{at_us}");
+}

@@ -332,6 +332,7 @@ impl Archiver {
             state: self.parts.source.cursor.clone(),
             dead_letters: Vec::new(),
             quarantined: std::mem::take(&mut self.quarantined),
+            passed_over: 0,
         };
         // Without a pipeline the process is ending, and the file's name says at the next start what it holds.
         let _ = self.parts.source.pipeline.send(Message::Cursor(change));

@@ -18,13 +18,12 @@ use aws_sdk_kinesis::operation::put_records::PutRecordsOutput;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use aws_smithy_async::time::TimeSource;
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::http_client_fn;
 
 use clock::{ServiceClock, epoch_seconds};
 
 use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason, Scope};
-use crate::sinks::Sink;
+use crate::sinks::{Sink, network};
 
 /// How to reach the service. Credentials come by the SDK's own chain: environment, profile, container, instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,10 +96,9 @@ impl KinesisSink {
 
 /// The way to the network, shared by all streams of a sink. Without TLS for an endpoint that has none.
 pub fn http_client(connection: &KinesisConnection) -> SharedHttpClient {
-    match &connection.endpoint {
-        Some(endpoint) if endpoint.starts_with("http://") => Builder::new().build_http(),
-        _ => Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https(),
-    }
+    let is_plain = connection.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let connector = network::connector(connection.connect_timeout, !is_plain);
+    http_client_fn(move |_, _| connector.clone())
 }
 
 impl Sink for KinesisSink {

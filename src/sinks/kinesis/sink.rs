@@ -137,9 +137,9 @@ impl ConfiguredSink for KinesisStreams {
         let (settings, gateway) = (self.clone(), starting.gateway_id().to_owned());
         // All streams share the connections.
         let mut http = None;
-        starting.forward(&streams, &self.delivery, move |stream| {
+        starting.forward(&streams, &self.delivery, move |parts| {
             let http = http.get_or_insert_with(|| http_client(&settings.connection)).clone();
-            let target = settings.target(stream).expect("only streams with a target are forwarded").clone();
+            let target = settings.target(parts.stream).expect("only streams with a target are forwarded").clone();
             Rc::new(KinesisSink::new(settings.connection.clone(), http, target, gateway.clone()))
         })
     }

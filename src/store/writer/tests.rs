@@ -117,6 +117,7 @@ fn a_batch_goes_only_when_every_sink_has_it_and_a_snapshot_covers_it() {
         state: CursorState::at(10),
         dead_letters: Vec::new(),
         quarantined: 0,
+        passed_over: 0,
     };
     let mut input = CommitInput { cursors: vec![change("one")], ..CommitInput::default() };
     input.sealed.snapshot_covers = 10;
@@ -182,6 +183,7 @@ fn at_capacity_the_oldest_goes_and_the_ledger_adds_up() {
         state: CursorState::at(expired + 10),
         dead_letters: Vec::new(),
         quarantined: 0,
+        passed_over: 0,
     };
     writer.commit(&CommitInput { cursors: vec![late], ..CommitInput::default() }).expect("a working disk");
     let (accepted, delivered, expired, _) = ledger(&writer);

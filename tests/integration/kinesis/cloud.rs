@@ -46,9 +46,15 @@ pub fn config(endpoint: &str, sink: &str) -> String {
 }
 
 pub fn start_gateway(folder: &TempDir, config: &str) -> Gateway {
+    start_gateway_in(folder, config, &[])
+}
+
+/// With further variables.
+pub fn start_gateway_in(folder: &TempDir, config: &str, more: &[(&str, &str)]) -> Gateway {
     write_credentials(folder, ACCESS_KEY);
     let environment = environment(folder);
-    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let environment: Vec<_> =
+        environment.iter().map(|(name, value)| (*name, value.as_str())).chain(more.iter().copied()).collect();
     Gateway::start_configured(folder.path(), config, &[], &environment)
 }
 

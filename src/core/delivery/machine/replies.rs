@@ -25,6 +25,15 @@ impl Delivery {
                     self.pause_sink(flight.epoch, reason, now_us);
                     self.take_back(flight);
                 }
+                Some(Outcome::Later { reason, after_us }) => {
+                    self.status.records_retried += flight.keys.len() as u64;
+                    self.pause_sink(flight.epoch, RetryReason::Throttled, now_us);
+                    let asked_until_us = now_us.saturating_add(after_us.unwrap_or(0));
+                    self.sink.asked_until_us = self.sink.asked_until_us.max(asked_until_us);
+                    self.sink.paused_until_us = self.sink.paused_until_us.max(self.sink.asked_until_us);
+                    self.status.failing = Some(reason);
+                    self.take_back(flight);
+                }
                 Some(Outcome::Halt(reason)) => {
                     self.halt(flight.epoch, reason, now_us);
                     self.take_back(flight);
@@ -49,6 +58,7 @@ impl Delivery {
             match outcome {
                 Outcome::Accepted { shard } => self.accepted(index, shard.as_deref(), now_us),
                 Outcome::Retry(reason) => self.pause_key(index, reason, now_us),
+                Outcome::Later { .. } => self.pause_key(index, RetryReason::Throttled, now_us),
                 Outcome::Reject(reason) | Outcome::TooLarge(reason) => match self.split(index) {
                     true => self.make_ready(index),
                     false => self.refuse(index, &reason, now_us),
@@ -92,7 +102,8 @@ impl Delivery {
         let bytes_max = self.sink.request_bytes_max;
         self.sink.request_bytes_max = (bytes_max + bytes_max / 256).min(self.settings.request_bytes_max);
         self.sink.failures = 0;
-        self.sink.paused_until_us = 0;
+        // What one request was asked to wait for holds, whatever becomes of another.
+        self.sink.paused_until_us = self.sink.asked_until_us;
         self.status.halted = None;
         self.status.failing = None;
     }

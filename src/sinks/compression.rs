@@ -1,0 +1,63 @@
+//! Compression of what is sent. The same bytes come out of the same bytes, so that what is sent again is a repeat.
+
+use std::io::{self, Write};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// A gateway has little processor time to spare.
+const ZSTD_LEVEL: i32 = 1;
+
+impl Compression {
+    /// The values of the key `compression`.
+    pub const NAMES: &[&str] = &["none", "gzip", "zstd"];
+    pub const CHOICES: [(&str, Compression); 3] =
+        [("none", Compression::None), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
+
+    /// The value of Content-Encoding.
+    pub fn encoding(self) -> Option<&'static str> {
+        match self {
+            Compression::None => None,
+            Compression::Gzip => Some("gzip"),
+            Compression::Zstd => Some("zstd"),
+        }
+    }
+
+    /// # Errors
+    ///
+    /// Of the compressor, for lack of memory.
+    pub fn compress(self, body: Vec<u8>) -> io::Result<Vec<u8>> {
+        match self {
+            Compression::None => Ok(body),
+            Compression::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(&body)?;
+                encoder.finish()
+            }
+            Compression::Zstd => zstd::bulk::compress(&body, ZSTD_LEVEL),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn what_is_compressed_is_read_by_others() {
+        let body = b"reading ".repeat(1_000);
+        let gzip = Compression::Gzip.compress(body.clone()).expect("memory");
+        let mut read = Vec::new();
+        flate2::read::GzDecoder::new(&gzip[..]).read_to_end(&mut read).expect("gzip");
+        assert_eq!(read, body);
+        let packed = Compression::Zstd.compress(body.clone()).expect("memory");
+        assert_eq!(zstd::bulk::decompress(&packed, body.len()).expect("zstd"), body);
+        assert!(gzip.len() < 200 && packed.len() < 200);
+    }
+}

@@ -1,0 +1,87 @@
+//! One request and its answer.
+
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
+use http_body_util::BodyExt;
+
+use super::outcome::{self, Answer};
+use super::secret::Secret;
+use super::target::HttpTarget;
+use crate::core::delivery::{Outcome, RetryReason};
+use crate::sinks::network;
+
+/// So much of an answer is looked at.
+const ANSWER_BYTES_MAX: usize = 2 << 10;
+
+pub struct Client {
+    connector: SharedHttpConnector,
+    url: Secret,
+    headers: Vec<(String, Secret)>,
+    timeout: Duration,
+}
+
+impl Client {
+    pub fn new(target: &HttpTarget) -> Client {
+        let is_plain = target.url.0.starts_with("http://");
+        let connector = network::connector(target.connect_timeout, !is_plain);
+        Client { connector, url: target.url.clone(), headers: target.headers.clone(), timeout: target.request_timeout }
+    }
+
+    /// Posts once. What the answer means holds for the whole request.
+    pub async fn post(&self, body: Vec<u8>, content_type: &str, encoding: Option<&'static str>) -> Outcome {
+        let Some(request) = self.request(body, content_type, encoding) else {
+            return Outcome::Halt("the URL or a header cannot be sent".to_owned());
+        };
+        match tokio::time::timeout(self.timeout, self.exchange(request)).await {
+            Ok(Ok(answer)) => outcome::of(&answer),
+            Ok(Err(outcome)) => outcome,
+            Err(_) => Outcome::Retry(RetryReason::TimedOut),
+        }
+    }
+
+    fn request(&self, body: Vec<u8>, content_type: &str, encoding: Option<&'static str>) -> Option<HttpRequest> {
+        let mut request = HttpRequest::new(SdkBody::from(body));
+        request.set_method("POST").ok()?;
+        request.set_uri(self.url.0.as_str()).ok()?;
+        let headers = request.headers_mut();
+        headers.try_insert("content-type", content_type.to_owned()).ok()?;
+        headers.try_insert("user-agent", concat!("outrider/", env!("CARGO_PKG_VERSION"))).ok()?;
+        if let Some(encoding) = encoding {
+            headers.try_insert("content-encoding", encoding).ok()?;
+        }
+        for (name, value) in &self.headers {
+            headers.try_insert(name.to_ascii_lowercase(), value.0.clone()).ok()?;
+        }
+        Some(request)
+    }
+
+    async fn exchange(&self, request: HttpRequest) -> Result<Answer, Outcome> {
+        let mut response = self.connector.call(request).await.map_err(|error| {
+            if error.is_timeout() {
+                Outcome::Retry(RetryReason::TimedOut)
+            } else if error.is_user() {
+                Outcome::Halt("the request cannot be made".to_owned())
+            } else {
+                Outcome::Retry(RetryReason::Connection)
+            }
+        })?;
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get("retry-after").map(str::to_owned);
+        let date = response.headers().get("date").map(str::to_owned);
+        let mut text = Vec::new();
+        // The whole answer is read where it is short, so that the connection can be used again.
+        while let Some(frame) = response.body_mut().frame().await {
+            let Ok(frame) = frame else { break };
+            if let Ok(data) = frame.into_data() {
+                text.extend_from_slice(&data[..data.len().min(ANSWER_BYTES_MAX - text.len())]);
+            }
+            if text.len() == ANSWER_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(Answer { status, retry_after, date, text })
+    }
+}

@@ -1,0 +1,153 @@
+//! HTTP as a kind of sink: its keys, its section, its start.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::HttpSink;
+use super::alerts::AlertFormat;
+use super::body::Framing;
+use super::client::Client;
+use super::secret::Secret;
+use super::target::{HttpTarget, Take};
+use crate::core::delivery::{DeliverySettings, Grouping, Patience};
+use crate::core::identity::Stream;
+use crate::keys::key::Fallback::{Literal, Otherwise, Required};
+use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
+use crate::keys::kind::{Kind, Shape};
+use crate::keys::section::Section;
+use crate::keys::units::{GIB, KIB, MIB};
+use crate::sinks::compression::Compression;
+use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
+use crate::sinks::start::{SinkThread, StartError, Starting};
+
+pub const NAME: &str = "http";
+
+pub static KIND: SinkKind = SinkKind { name: NAME, example: "web", keys: KEYS, read };
+
+const GROUP: Group = Group::SinkOf(NAME);
+
+/// Records of one request.
+const REQUEST_RECORDS_MAX: usize = 500;
+
+/// A value that is taken from a variable of the environment.
+const FROM_ENVIRONMENT: &str = "env:";
+
+#[rustfmt::skip]
+const KEYS: &[Key] = &[
+    key_of(GROUP, "url", Kind::Text(Shape::SecretUrl), Required { example: "\"https://ingest.example.com/readings\"" },
+        "Where records are posted. A proxy is taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY."),
+    key_of(GROUP, "headers", Kind::Headers { count_max: 32 },
+        Otherwise { meaning: "no further headers", example: "{ Authorization = \"Bearer x\" }" },
+        "Headers of each request; \"env:NAME\" takes the value from a variable of the environment."),
+    key_of(GROUP, "body", Kind::Choice(&["lines", "array"]), Literal("\"lines\""),
+        "A record a line, or one JSON array of records."),
+    key_of(GROUP, "compression", Kind::Choice(Compression::NAMES), Literal("\"none\""),
+        "How bodies are compressed."),
+    key_of(GROUP, "take", Kind::Choice(&["all", "alerts"]), Literal("\"all\""),
+        "Post every record of both streams, or alerts alone."),
+    key_of(GROUP, "alert_format", Kind::Choice(&["outrider", "alertmanager", "pagerduty"]), Literal("\"outrider\""),
+        "With take = \"alerts\": as Outrider's records, for Alertmanager's /api/v2/alerts, or for PagerDuty's Events API v2."),
+    key_of(GROUP, "routing_key", Kind::Text(Shape::Secret),
+        Otherwise { meaning: "none; alert_format = \"pagerduty\" needs one", example: "\"0123456789abcdef0123456789abcdef\"" },
+        "The integration key of a PagerDuty service; \"env:NAME\" takes it from a variable of the environment."),
+    key_of(GROUP, "batch_delay", milliseconds(0, 60_000), Literal("\"100ms\""),
+        "How long a stored record waits for others to share its request."),
+    key_of(GROUP, "request_size_max", size(4 * KIB, 16 * MIB), Literal("\"1MiB\""),
+        "The largest body, before it is compressed; a record that does not fit is kept as a dead letter."),
+    key_of(GROUP, "requests_in_flight", count(1, 64), Literal("2"),
+        "Requests under way at one time, for each stream."),
+    key_of(GROUP, "held_size_max", size(256 * KIB, GIB), Literal("\"2MiB\""),
+        "What is read from the store before it is acknowledged, for each stream."),
+    key_of(GROUP, "connect_timeout", seconds(1, 60), Literal("\"5s\""),
+        "Time to connect."),
+    key_of(GROUP, "timeout", seconds(1, 300), Literal("\"10s\""),
+        "Time for an answer; after it the request is sent again."),
+];
+
+fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
+    let url = section.text("url").unwrap_or_default();
+    let mut headers = Vec::new();
+    for (name, value) in section.headers("headers") {
+        if let Some(value) = from_environment(section, "headers", value) {
+            headers.push((name, value));
+        }
+    }
+    let routing_key = section.text("routing_key");
+    let routing_key = routing_key.and_then(|text| from_environment(section, "routing_key", text));
+    let formats = [("outrider", 0_u8), ("alertmanager", 1), ("pagerduty", 2)];
+    let format = match (section.choice("alert_format", &formats), routing_key) {
+        (Some(2), Some(routing_key)) => AlertFormat::PagerDuty { routing_key },
+        (Some(2), None) => {
+            if !section.has("routing_key") {
+                section.blame("alert_format", "PagerDuty needs routing_key, the integration key of the service");
+            }
+            AlertFormat::Outrider
+        }
+        (Some(1), _) => AlertFormat::Alertmanager,
+        _ => AlertFormat::Outrider,
+    };
+    let is_all = section.choice("take", &[("all", true), ("alerts", false)]).unwrap_or(true);
+    if is_all && !matches!(format, AlertFormat::Outrider) {
+        section.blame("alert_format", "only alerts have another format; set take = \"alerts\"");
+    }
+    let take = if is_all { Take::All } else { Take::Alerts(format) };
+    let request_bytes_max = section.bytes("request_size_max");
+    // An event of PagerDuty is a request of its own.
+    let is_single = matches!(take, Take::Alerts(AlertFormat::PagerDuty { .. }));
+    let delivery = DeliverySettings {
+        grouping: if is_single { Grouping::Single } else { Grouping::Lines },
+        linger_us: section.duration("batch_delay").as_micros() as u64,
+        record_bytes_soft: (64 << 10).min(request_bytes_max),
+        record_bytes_max: request_bytes_max,
+        request_records_max: if is_single { 1 } else { REQUEST_RECORDS_MAX },
+        request_bytes_max,
+        requests_in_flight_max: section.count("requests_in_flight"),
+        held_bytes_max: section.bytes("held_size_max"),
+        patience: Patience::default(),
+    };
+    let framings = [("lines", Framing::Lines), ("array", Framing::Array)];
+    Arc::new(HttpTarget {
+        url: Secret(url),
+        headers,
+        framing: section.choice("body", &framings).unwrap_or(Framing::Lines),
+        compression: section.choice("compression", &Compression::CHOICES).unwrap_or(Compression::None),
+        take,
+        connect_timeout: section.duration("connect_timeout"),
+        request_timeout: section.duration("timeout"),
+        delivery,
+    })
+}
+
+/// The text itself, or what the variable holds that it names.
+fn from_environment(section: &mut Section<'_>, key: &str, text: String) -> Option<Secret> {
+    let Some(variable) = text.strip_prefix(FROM_ENVIRONMENT) else { return Some(Secret(text)) };
+    let value = std::env::var(variable).ok().filter(|value| !value.is_empty() && !value.contains(['\r', '\n']));
+    if value.is_none() {
+        section.blame(key, format!("the variable {variable} of the environment is not set to a text of one line"));
+    }
+    value.map(Secret)
+}
+
+impl ConfiguredSink for HttpTarget {
+    fn takes(&self, stream: Stream) -> bool {
+        matches!(self.take, Take::All) || stream == Stream::Anomalies
+    }
+
+    fn describe(&self) -> String {
+        let what = match &self.take {
+            Take::All => "readings, anomalies and alerts",
+            Take::Alerts(_) => "alerts",
+        };
+        format!("{what} posted to {}", self.origin())
+    }
+
+    fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
+        let streams: Vec<Stream> = Stream::ALL.into_iter().filter(|stream| self.takes(*stream)).collect();
+        let target = self.clone();
+        let mut client = None;
+        starting.forward(&streams, &self.delivery, move |parts| {
+            let client = client.get_or_insert_with(|| Arc::new(Client::new(&target)));
+            Rc::new(HttpSink::new(Arc::clone(client), &target, Arc::clone(&parts.status)))
+        })
+    }
+}

@@ -1,0 +1,43 @@
+//! One place that records are posted to.
+
+use std::time::Duration;
+
+use super::alerts::AlertFormat;
+use super::body::Framing;
+use super::secret::Secret;
+use crate::core::delivery::DeliverySettings;
+use crate::sinks::compression::Compression;
+
+/// What is posted.
+#[derive(Clone, Debug)]
+pub enum Take {
+    All,
+    Alerts(AlertFormat),
+}
+
+/// A URL that records are posted to.
+#[derive(Clone, Debug)]
+pub struct HttpTarget {
+    /// May hold a token, as webhooks of chats do.
+    pub url: Secret,
+    pub headers: Vec<(String, Secret)>,
+    pub framing: Framing,
+    pub compression: Compression,
+    pub take: Take,
+    pub connect_timeout: Duration,
+    pub request_timeout: Duration,
+    pub delivery: DeliverySettings,
+}
+
+impl HttpTarget {
+    /// The URL without what may be secret.
+    pub fn origin(&self) -> &str {
+        let url = &self.url.0;
+        let host = url.find("://").map_or(0, |at| at + 3);
+        let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |at| host + at);
+        match url[host..end].rfind('@') {
+            Some(at) => &url[host + at + 1..end],
+            None => &url[..end],
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The way to the network that all sinks to services share: one stack for TLS, connections and proxies, the SDK's.
+//!
+//! The proxy is the environment's: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case. What is on this machine or on
+//! its link is reached without one, whatever they say: credentials of an instance come from there.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+
+#[derive(Debug)]
+struct Network {
+    direct: SharedHttpConnector,
+    proxied: SharedHttpConnector,
+}
+
+/// Connects with the first request; `with_tls` for URLs that may begin with `https`.
+pub fn connector(connect_timeout: Duration, with_tls: bool) -> SharedHttpConnector {
+    let build = |proxy: ProxyConfig| {
+        let builder = Connector::builder()
+            .connector_settings(HttpConnectorSettings::builder().connect_timeout(connect_timeout).build())
+            .sleep_impl(TokioSleep::new())
+            .proxy_config(proxy);
+        SharedHttpConnector::new(match with_tls {
+            true => builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).build(),
+            false => builder.build_http(),
+        })
+    };
+    let (direct, proxied) = (build(ProxyConfig::disabled()), build(ProxyConfig::from_env()));
+    SharedHttpConnector::new(Network { direct, proxied })
+}
+
+impl HttpConnector for Network {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        match is_here(request.uri()) {
+            true => self.direct.call(request),
+            false => self.proxied.call(request),
+        }
+    }
+}
+
+/// Whether a URL's host is this machine, or on its link.
+fn is_here(url: &str) -> bool {
+    let authority =
+        url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
+    let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match host_and_port.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host_and_port.split(':').next().unwrap_or_default(),
+    };
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unicast_link_local(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_and_its_link_need_no_proxy() {
+        for here in [
+            "http://127.0.0.1:4568/x",
+            "https://localhost",
+            "http://[::1]:80/",
+            "http://169.254.169.254/latest/",
+            "http://u:p@LOCALHOST/",
+        ] {
+            assert!(is_here(here), "{here}");
+        }
+        for elsewhere in [
+            "https://kinesis.eu-central-1.amazonaws.com/",
+            "http://10.0.0.7/",
+            "http://[2001:db8::1]/",
+            "http://x/127.0.0.1",
+        ] {
+            assert!(!is_here(elsewhere), "{elsewhere}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The `http` sink, against a receiver that is not ours: a small server of Python's standard library.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::gateway::{Gateway, ledger_line, wait_until};
+use crate::kinesis::fleet::{DEVICES, Fleet};
+use crate::proxy::Proxy;
+
+struct Receiver {
+    child: Child,
+    address: SocketAddr,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Receiver {
+    fn start() -> Receiver {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/http/receiver.py");
+        let mut command = Command::new("python3");
+        let mut child = command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let orders = child.stdin.take().unwrap();
+        let mut answers = BufReader::new(child.stdout.take().unwrap());
+        let mut port = String::new();
+        answers.read_line(&mut port).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port.trim().parse().unwrap()));
+        Receiver { child, address, orders, answers }
+    }
+
+    /// The next `count` requests meet this; or `body_max` is set.
+    fn order(&mut self, what: &str, count: u64) {
+        writeln!(self.orders, "{what} {count}").unwrap();
+        self.answers.read_line(&mut String::new()).unwrap();
+    }
+
+    fn get(&self, path: &str) -> Vec<Value> {
+        serde_json::from_str(&crate::gateway::get(self.address, path).1).unwrap()
+    }
+
+    /// Records in the order of their acceptance.
+    fn records(&self) -> Vec<Value> {
+        self.get("/").into_iter().flat_map(|request| request["body"].as_array().unwrap().clone()).collect()
+    }
+
+    fn config(&self, keys: &str) -> String {
+        let address = self.address;
+        format!("[[sink]]\nname = 'web'\ntype = 'http'\nurl = 'http://{address}/in'\ntimeout = '1s'\n{keys}\n")
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn start(folder: &std::path::Path, receiver: &Receiver, keys: &str) -> Gateway {
+    Gateway::start_configured(folder, &receiver.config(keys), &[], &[("TOKEN", "hidden-token"), ("NO_PROXY", "*")])
+}
+
+fn sink<'a>(status: &'a Value, stream: &str) -> &'a Value {
+    status["sinks"].as_array().unwrap().iter().find(|sink| sink["stream"] == stream).unwrap()
+}
+
+fn wait_for_delivery(gateway: &Gateway) {
+    wait_until("everything is delivered", || {
+        let status = gateway.status();
+        ["raw", "anomalies"].iter().all(|stream| ledger_line(&status, "web", stream)["buffered"] == 0)
+    });
+}
+
+/// Nothing is lost, and the first copies of each device's readings are in order.
+fn expect_fleet(receiver: &Receiver, count: u64) {
+    let mut last: HashMap<String, u64> = HashMap::new();
+    for record in receiver.records().iter().filter(|record| record["type"] == "reading") {
+        let (device, seq) = (record["device"].as_str().unwrap().to_owned(), record["seq"].as_u64().unwrap());
+        let last = last.entry(device).or_default();
+        assert!(seq <= *last + 1, "{record}: a reading before it is missing, the last was {last}");
+        *last = seq.max(*last);
+    }
+    assert_eq!(last.len() as u64, DEVICES);
+    assert!(last.values().all(|last| *last == count), "{last:?}");
+}
+
+#[test]
+fn through_all_kinds_of_trouble_nothing_is_lost_and_devices_stay_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start();
+    let keys =
+        "headers = { X-Token = 'env:TOKEN' }\ncompression = 'gzip'\nbatch_delay = '20ms'\nrequest_size_max = '64KiB'";
+    let gateway = start(folder.path(), &receiver, keys);
+    let mut fleet = Fleet::default();
+    fleet.publish(gateway.mqtt, 20);
+    for fault in ["500", "lost", "hang", "429", "408", "503"] {
+        receiver.order(fault, 2);
+        receiver.order("none", 1);
+        fleet.publish(gateway.mqtt, 20);
+    }
+    wait_for_delivery(&gateway);
+    expect_fleet(&receiver, 140);
+    let seen = receiver.get("/seen");
+    for fault in ["500", "lost", "hang", "429", "408", "503"] {
+        assert!(seen.iter().any(|request| request["fault"] == fault), "no {fault}");
+    }
+    assert!(seen.iter().all(|request| request["token"] == "hidden-token"));
+    let log = std::fs::read_to_string(&gateway.log).unwrap();
+    assert!(log.contains("HTTP status 500: no room") && !log.contains("hidden-token"), "{log}");
+}
+
+#[test]
+fn a_service_that_asks_for_time_gets_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start();
+    receiver.order("429", 1);
+    let gateway = start(folder.path(), &receiver, "requests_in_flight = 1\ntake = 'alerts'");
+    let mut device = Client::connect(gateway.mqtt, "device");
+    device.publish("devices/a/temperature", "-127");
+    wait_until("it is posted", || receiver.get("/seen").len() >= 2);
+    let seen = receiver.get("/seen");
+    let at = |request: &Value| request["at"].as_f64().unwrap();
+    assert!(at(&seen[1]) - at(&seen[0]) >= 1.9, "{seen:?}");
+}
+
+#[test]
+fn a_request_that_is_too_large_is_halved_down_to_the_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start();
+    receiver.order("body_max", 3_000);
+    let gateway = start(folder.path(), &receiver, "body = 'array'\nbatch_delay = '50ms'");
+    let mut fleet = Fleet::default();
+    fleet.publish(gateway.mqtt, 20);
+    let mut device = Client::connect(gateway.mqtt, "large");
+    let payload = format!("{{\"value\":1,\"attributes\":{{\"note\":\"{}\"}}}}", "x".repeat(4_000));
+    device.publish("devices/large/temperature", payload);
+    wait_for_delivery(&gateway);
+    expect_fleet(&receiver, 20);
+    assert_eq!(ledger_line(&gateway.status(), "web", "raw")["dead_lettered"], 1);
+    assert!(receiver.get("/seen").iter().any(|request| request["fault"] == "413"));
+}
+
+#[test]
+fn whoever_has_to_mend_something_is_told_what() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start();
+    receiver.order("401", 2);
+    let gateway = start(folder.path(), &receiver, "");
+    let mut fleet = Fleet::default();
+    fleet.publish(gateway.mqtt, 5);
+    wait_until("it says why", || sink(&gateway.status(), "raw")["last_error"] == "HTTP status 401: no room");
+    wait_for_delivery(&gateway);
+    expect_fleet(&receiver, 5);
+}
+
+#[test]
+fn the_webhook_posts_one_raised_and_one_cleared_alert() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start();
+    let limit = "take = 'alerts'\nalert_format = 'alertmanager'\n[alert]\nclear_after = '1s'\n[[limit]]\nmetric = 'temperature'\nmax = 8";
+    let gateway = start(folder.path(), &receiver, limit);
+    let mut device = Client::connect(gateway.mqtt, "device");
+    device.publish("devices/a/temperature", "9");
+    wait_until("it is raised", || receiver.records().len() == 1);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while receiver.records().len() < 2 && std::time::Instant::now() < until {
+        device.publish("devices/a/temperature", "5");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    let records = receiver.records();
+    let ended: Vec<bool> = records.iter().map(|record| record.get("endsAt").is_some()).collect();
+    assert_eq!(ended, [false, true], "{records:?}");
+    assert_eq!(records[0]["labels"], records[1]["labels"]);
+    wait_until("what is no alert is passed over", || {
+        ledger_line(&gateway.status(), "web", "anomalies")["passed_over"].as_u64() > Some(0)
+    });
+}
+
+/// The receiver is known by a name that only the proxy can make something of.
+fn start_behind(proxy: &Proxy, folder: &std::path::Path, no_proxy: &str) -> Gateway {
+    let config = "[[sink]]\nname = 'web'\ntype = 'http'\nurl = 'http://ingest.invalid/in'\ntimeout = '1s'\n";
+    let proxy = format!("http://{}", proxy.address);
+    // Requests of a program that answers to HTTP itself may have set HTTP_PROXY by a header: it wants the lower case then.
+    let environment = [("http_proxy", proxy.as_str()), ("no_proxy", no_proxy)];
+    Gateway::start_configured(folder, config, &[], &environment)
+}
+
+#[test]
+fn requests_go_through_the_proxy_of_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start();
+    let proxy = Proxy::start(receiver.address);
+    let gateway = start_behind(&proxy, folder.path(), "");
+    let mut fleet = Fleet::default();
+    fleet.publish(gateway.mqtt, 5);
+    wait_for_delivery(&gateway);
+    expect_fleet(&receiver, 5);
+    assert!(proxy.asked().iter().all(|line| line == "POST http://ingest.invalid/in HTTP/1.1"), "{:?}", proxy.asked());
+}
+
+/// The control: where the proxy is not to be used, nothing reaches it, nor the receiver.
+#[test]
+fn what_needs_no_proxy_goes_around_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start();
+    let proxy = Proxy::start(receiver.address);
+    let gateway = start_behind(&proxy, folder.path(), "ingest.invalid");
+    Fleet::default().publish(gateway.mqtt, 1);
+    wait_until("it cannot connect", || sink(&gateway.status(), "raw")["last_error"].is_string());
+    assert_eq!((proxy.asked(), receiver.get("/seen")), (vec![], vec![]));
+}
+
+#[test]
+fn zstd_is_what_a_reader_of_zstd_understands() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start();
+    let gateway = start(folder.path(), &receiver, "compression = 'zstd'\nbody = 'array'");
+    let mut fleet = Fleet::default();
+    fleet.publish(gateway.mqtt, 3);
+    wait_for_delivery(&gateway);
+    let mut readings = 0;
+    for request in receiver.get("/") {
+        let packed: Vec<u8> = serde_json::from_value(request["zstd"].clone()).unwrap();
+        let body: Vec<Value> = serde_json::from_slice(&zstd::decode_all(&packed[..]).unwrap()).unwrap();
+        readings += body.iter().filter(|record| record["type"] == "reading").count() as u64;
+    }
+    assert_eq!(readings, 3 * DEVICES);
+}
+
+#[test]
+fn what_is_secret_is_not_in_the_messages_of_a_wrong_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[[sink]]\nname = 'web'\ntype = 'http'\nurl = 'ftp://x/hush'\nheaders = { Authorization = \"hush\\n\" }\n\
+                  routing_ky = 'hush'\nalert_format = 'pagerduty'\nrouting_key = 'env:NOT_SET_ANYWHERE'\n";
+    let ended = crate::gateway::run_command(folder.path(), config, &[], &[]).output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(78));
+    for part in [
+        "url = (not shown): not allowed here; a URL",
+        "headers = (not shown)",
+        "routing_ky = (not shown)",
+        "NOT_SET_ANYWHERE",
+    ] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
+    assert!(!said.contains("hush"), "{said}");
+}
