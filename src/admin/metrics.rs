@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::status::Status;
+use crate::counter::{Histogram, HistogramView};
 
 struct Text(String);
 
@@ -18,6 +19,17 @@ impl Text {
             let _ = write!(self.0, "{}{label}=\"{text}\"", if at == 0 { '{' } else { ',' });
         }
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, view: &HistogramView) {
+        self.family(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        for (bound_ms, count) in Histogram::BOUNDS_MS.iter().zip(&view.at_most) {
+            self.sample(&bucket, &[("le", &(*bound_ms as f64 / 1e3).to_string())], *count as f64);
+        }
+        self.sample(&bucket, &[("le", "+Inf")], view.count as f64);
+        self.sample(&format!("{name}_sum"), &[], view.sum_us as f64 / 1e6);
+        self.sample(&format!("{name}_count"), &[], view.count as f64);
     }
 
     fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
@@ -39,6 +51,12 @@ pub fn write(status: &Status) -> String {
     );
     write_ingest(&mut text, status);
     write_store(&mut text, status);
+    text.histogram("commit_seconds", "how long commits took, since the start", &status.histograms.commit);
+    text.histogram(
+        "puback_seconds",
+        "from reading a publish to writing its PUBACK, since the start",
+        &status.histograms.puback,
+    );
     write_sinks(&mut text, status);
     write_mqtt(&mut text, status);
     text.single("detection_series", "gauge", "series that are watched", status.detection.series as f64);
@@ -102,6 +120,14 @@ fn write_ingest(text: &mut Text, status: &Status) {
 }
 
 fn write_store(text: &mut Text, status: &Status) {
+    if let Some(written) = &status.cost.written {
+        text.single(
+            "disk_written_bytes_total",
+            "counter",
+            "what the process wrote to disks since the start, in whole pages",
+            written.bytes as f64,
+        );
+    }
     text.single("buffer_bytes", "gauge", "bytes in use in the store", status.store.bytes as f64);
     text.single("buffer_bytes_max", "gauge", "capacity of the store", status.store.bytes_max as f64);
     text.single(
@@ -177,6 +203,10 @@ fn write_sinks(text: &mut Text, status: &Status) {
             &[("stream", sink.stream), ("sink", &sink.name)],
             sink.records_sent as f64,
         );
+    }
+    text.family("sink_sent_bytes_total", "counter", "bodies of requests since the start, or files of an archive");
+    for sink in &status.sinks {
+        text.sample("sink_sent_bytes_total", &[("stream", sink.stream), ("sink", &sink.name)], sink.sent_bytes as f64);
     }
     text.family("sink_records_retried_total", "counter", "records that had to be sent again since the start");
     for sink in &status.sinks {

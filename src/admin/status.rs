@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::ledger::{self, LedgerLine, RejectedSample, StoreView, StreamContent};
 use super::origin::Hosts;
 use crate::core::identity::{RunId, Stream};
+use crate::counter::HistogramView;
 use crate::disk::{self, DiskSpace};
 use crate::heartbeat::Watcher;
 use crate::ingest::{self, ClockState};
@@ -68,6 +69,16 @@ pub struct Status {
     pub unrouted: Unrouted,
     pub rejected_samples: Vec<RejectedSample>,
     pub disk: Option<DiskStatus>,
+    pub cost: Cost,
+    /// For the metrics.
+    #[serde(skip)]
+    pub histograms: Histograms,
+}
+
+#[derive(Debug)]
+pub struct Histograms {
+    pub commit: HistogramView,
+    pub puback: HistogramView,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -118,6 +129,8 @@ pub struct SinkStatus {
     pub records_sent: u64,
     pub records_retried: u64,
     pub records_rejected: u64,
+    /// Bodies of requests since the start, repeats included; of an archive, what was written to its files.
+    pub sent_bytes: u64,
     /// Files of an archive that had to go since the start, for its cap or for the disk.
     pub files_removed: u64,
     pub last_error: Option<String>,
@@ -171,6 +184,25 @@ pub struct Unrouted {
     pub topics: Vec<String>,
     /// For the configuration, so that they are stored: TOML, each once.
     pub routes: Vec<String>,
+}
+
+/// What this process has cost its disk and its link since the start.
+#[derive(Debug, Serialize)]
+pub struct Cost {
+    /// Readings that were stored.
+    pub readings: u64,
+    /// What the operating system says that the process wrote, in whole pages; none where it does not say.
+    pub written: Option<Bytes>,
+    /// Bodies of requests of all sinks, repeats included. Files are no link: those of the archive are counted as written.
+    pub sent: Bytes,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Bytes {
+    pub bytes: u64,
+    /// None before there is a reading.
+    pub a_reading: Option<f64>,
+    pub a_day: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -233,11 +265,26 @@ impl Sources {
             disk: disk::space(&self.state_folder)
                 .ok()
                 .map(|DiskSpace { total_bytes, free_bytes }| DiskStatus { free_bytes, total_bytes }),
+            cost: self.cost(),
+            histograms: Histograms { commit: self.store.commit.view(), puback: self.edge.puback.view() },
             ledger: view.ledger.clone(),
             alerts: view.alerts.clone(),
             alerts_total: view.alerts_total,
             rejected_samples: view.rejected_samples.clone(),
         })
+    }
+
+    fn cost(&self) -> Cost {
+        let readings = self.store.readings.get();
+        let uptime_s = self.started.elapsed().max(Duration::from_secs(1)).as_secs_f64();
+        let bytes = |bytes: u64| Bytes {
+            bytes,
+            a_reading: (readings > 0).then(|| (bytes as f64 / readings as f64 * 10.0).round() / 10.0),
+            a_day: (bytes as f64 / uptime_s * 86_400.0).round(),
+        };
+        let is_link = |sink: &&SinkSource| sink.kind != crate::sinks::archive::sink::NAME;
+        let sent = self.sinks.iter().filter(is_link).map(|sink| sink.status.sent_bytes.get()).sum();
+        Cost { readings, written: disk::written_bytes().map(bytes), sent: bytes(sent) }
     }
 
     /// Those that have a cursor and are not named any more.
@@ -257,6 +304,7 @@ impl Sources {
                 records_sent: 0,
                 records_retried: 0,
                 records_rejected: 0,
+                sent_bytes: 0,
                 files_removed: 0,
                 last_error: None,
             })
@@ -409,6 +457,7 @@ fn sink_status(source: &SinkSource) -> SinkStatus {
         records_sent: source.status.records_sent.get(),
         records_retried: source.status.records_retried.get(),
         records_rejected: source.status.records_rejected.get(),
+        sent_bytes: source.status.sent_bytes.get(),
         files_removed: source.status.files_removed.get(),
         last_error: source.status.last_error(),
     }

@@ -5,6 +5,7 @@ use crate::ingest::{ClockState, Decoded, Ingest};
 use crate::keys::key::{Group, Key};
 use crate::mqtt::Unrouted;
 use crate::sinks::archive::sink::ArchiveSink;
+use crate::sinks::compression::Compression;
 use crate::sinks::kinesis::sink::KinesisStreams;
 
 fn host() -> Host {
@@ -109,10 +110,11 @@ fn every_kind_of_value_arrives() {
     assert_eq!(names, ["files", "cloud"]);
     assert_eq!(configuration.sinks[0].sink.folder(), Some(Path::new("/data/archive")));
     let any: &dyn std::any::Any = &*configuration.sinks[1].sink;
-    let KinesisStreams { connection, delivery, raw, anomalies } = any.downcast_ref().expect("Kinesis");
+    let KinesisStreams { connection, delivery, raw, anomalies, compression } = any.downcast_ref().expect("Kinesis");
     assert_eq!(connection.region.as_deref(), Some("eu-central-1"));
     assert_eq!((connection.endpoint.as_deref(), connection.request_timeout), (None, Duration::from_secs(3)));
     assert_eq!((raw.as_deref(), anomalies.as_deref()), (Some("telemetry-raw"), None));
+    assert_eq!(*compression, Compression::None);
     assert_eq!(*delivery, DeliverySettings { grouping: Grouping::Single, ..DeliverySettings::default() });
 }
 

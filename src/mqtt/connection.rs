@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::answers::AnswerTimes;
 use super::codec::{self, DecodeError, Packet};
 use super::end::End;
 use super::fanout::{PassingOn, TooManyFilters};
@@ -58,6 +59,7 @@ struct Connection<T: From<handoff::Input>> {
     client_id: String,
     inbound: Inbound,
     pace: PublishPace,
+    answers: AnswerTimes,
     connected: Instant,
     progress: Arc<SessionProgress>,
     held: VecDeque<UncommittedPublish>,
@@ -119,6 +121,7 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
         client_id: client_id.clone(),
         inbound: Inbound::default(),
         pace: PublishPace::default(),
+        answers: AnswerTimes::default(),
         connected: now,
         progress: Arc::default(),
         held: VecDeque::new(),
@@ -338,7 +341,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             Packet::Publish { topic, qos, retain, packet_id, payload } => {
                 let verdict = self.inbound.publish(topic, qos, packet_id).map_err(End::Broken)?;
                 batch.publishes += 1;
-                batch.wants_answer |= qos > 0;
+                batch.answers += u64::from(qos > 0);
                 self.publish(verdict, (topic, payload), (qos, retain), now_ms, batch)
             }
             Packet::PubAck { packet_id } => self.attached.subscriber.acknowledge(packet_id).map_err(End::Broken),
@@ -429,7 +432,8 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             return Ok(());
         }
         let now = self.last_heard.saturating_duration_since(self.connected);
-        batch.urgency = batch.urgency.max(self.pace.published(now, batch.wants_answer));
+        batch.urgency = batch.urgency.max(self.pace.published(now, batch.answers > 0));
+        self.answers.read(self.inbound.last_ordinal(), self.last_heard, batch.answers);
         moderation::note(batch.publishes);
         Ok(self.edge.pipeline.submit(batch.submission(&self.progress, self.inbound.last_ordinal()))?)
     }
@@ -439,6 +443,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     fn settle(&mut self, turn: &mut Turn) -> Result<(), End> {
         while let Some(refused) = self.progress.take_refused() {
             self.held.retain(|held| !refused.contains(&held.ordinal));
+            self.answers.refused(&refused);
             self.inbound.refused(refused);
         }
         let was_full = !self.may_read();
@@ -448,7 +453,9 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             let unwritten = self.output.len();
             self.inbound.committed(committed, &mut self.output);
             if self.output.len() > unwritten {
-                self.pace.answered(self.connected.elapsed(), self.inbound.is_waiting());
+                let now = Instant::now();
+                self.pace.answered(now.saturating_duration_since(self.connected), self.inbound.is_waiting());
+                self.answers.answered(committed, now, &self.edge.counters.puback);
             }
             if was_full {
                 // The client was not heard because we did not listen.

@@ -3,6 +3,7 @@
 //!
 //! Everything here lives on one thread. A connection is a task; its decisions are [`crate::core::mqtt::session`]'s.
 
+mod answers;
 mod codec;
 mod connection;
 mod end;
@@ -32,7 +33,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::core::detection::alert::{Report, ReportPacer, Trouble};
-use crate::counter::Counter;
+use crate::counter::{Counter, Histogram};
 use crate::handoff::{Input, PipelineHandle};
 use crate::ingest::Ingest;
 use fanout::Fanout;
@@ -136,6 +137,8 @@ pub struct EdgeCounters {
     pub publishes_unrouted: Counter,
     pub publishes_refused: Counter,
     pub bytes_received: Counter,
+    /// From reading a publish to writing its PUBACK.
+    pub puback: Histogram,
     pub subscribers_overrun: Counter,
     pub messages_dropped: Counter,
     pub sessions_given_way: Counter,

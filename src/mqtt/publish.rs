@@ -20,7 +20,8 @@ const SAMPLE_BYTES: usize = 1024;
 #[derive(Default)]
 pub(super) struct Batch {
     pub publishes: usize,
-    pub wants_answer: bool,
+    /// How many want a PUBACK.
+    pub answers: u64,
     pub urgency: Urgency,
     pub readings: Readings,
     pub undecodable: Vec<Undecodable>,
@@ -37,7 +38,7 @@ impl Batch {
             session: Arc::clone(session),
             through,
             publishes: self.publishes as u64,
-            wants_answer: self.wants_answer,
+            wants_answer: self.answers > 0,
             urgency: self.urgency,
             readings: self.readings,
             undecodable: self.undecodable,

@@ -156,18 +156,21 @@ impl Committer {
         }
         job.waiting.release();
         drop(job.waiting);
-        self.count(&report, started.elapsed());
+        self.count(&job.input, &report, started.elapsed());
         self.beat.rest();
         // The pipeline is gone only when the process is ending.
         let _ = self.pipeline.send(Message::Committed { has_more: report.deleted.has_more });
         Some(())
     }
 
-    fn count(&self, report: &CommitReport, took: Duration) {
+    fn count(&self, input: &CommitInput, report: &CommitReport, took: Duration) {
         let counters = &self.counters;
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         counters.commits.add(1);
+        counters.commit.record(took, 1);
         counters.payload_bytes.add(report.payload_bytes);
+        let accepted = input.sealed.received.iter().find(|(name, _)| *name == "accepted");
+        counters.readings.add(accepted.map_or(0, |(_, count)| *count));
         counters.commit_us_last.set(took_us);
         counters.commit_us_max.raise_to(took_us);
         counters.room_bytes.set(report.room.left_for_raw(report.used_bytes));

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::counter::{Counter, Gauge};
+use crate::counter::{Counter, Gauge, Histogram};
 
 /// Why nothing can be stored at present: what comes is judged, and not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +29,14 @@ impl Unstorable {
 #[derive(Debug, Default)]
 pub struct StoreCounters {
     pub commits: Counter,
+    /// How long commits took.
+    pub commit: Histogram,
     pub commit_us_last: Gauge,
     pub commit_us_max: Gauge,
     /// Payloads since the start, as they are stored: what the store fills with.
     pub payload_bytes: Counter,
+    /// Readings that were stored since the start.
+    pub readings: Counter,
     pub series: Gauge,
     pub readings_unwatched: Gauge,
     pub anomalies: Gauge,

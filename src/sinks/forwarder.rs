@@ -31,6 +31,10 @@ pub struct ForwarderParts {
     pub flush_within: Duration,
 }
 
+/// So many records wait for no more company: they fill records and requests as they are.
+const WAITING_MAX: u64 = 4_096;
+const LONG_WAIT_US: u64 = 100_000;
+
 /// How long a store that cannot be read is left alone.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -86,6 +90,8 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
         flush_within,
         flush_until: None,
     };
+    // Where nothing waits at the start, what comes first is as new as all that follows.
+    forwarder.caught_up = !forwarder.is_behind();
     let mut event = Event::Tick { behind: false };
     loop {
         let read = forwarder.read();
@@ -120,6 +126,11 @@ impl<S: Sink + 'static> Forwarder<S> {
         !self.caught_up && self.is_behind()
     }
 
+    /// So long that much may come meanwhile: then each commit is looked at.
+    fn is_wait_long(&self) -> bool {
+        self.linger_us > LONG_WAIT_US
+    }
+
     /// When what was committed since everything was read is due. Commits come far more often than requests have to go: they are read
     /// together, once the first of them has waited as long as a line may.
     fn read_due_us(&mut self) -> Option<u64> {
@@ -127,7 +138,8 @@ impl<S: Sink + 'static> Forwarder<S> {
         if !self.is_behind() && self.store_error.is_none() {
             return None;
         }
-        let is_urgent = !self.caught_up || *self.link.borrow() == Link::Ending;
+        let waiting = self.committed.borrow().saturating_sub(self.delivery.offered_through());
+        let is_urgent = !self.caught_up || waiting >= WAITING_MAX || *self.link.borrow() == Link::Ending;
         let now_us = self.now_us();
         let noticed_us = *self.noticed_us.get_or_insert(now_us);
         Some(if is_urgent { now_us } else { noticed_us + self.linger_us })
@@ -285,7 +297,7 @@ impl<S: Sink + 'static> Forwarder<S> {
                     Event::Replied { id, reply }
                 }
                 // The gateway ends this task after it has dropped neither of the two senders.
-                Ok(()) = self.committed.changed(), if wants_more && read_due.is_none() => continue,
+                Ok(()) = self.committed.changed(), if wants_more && (read_due.is_none() || self.is_wait_long()) => continue,
                 Ok(()) = self.link.changed() => match *self.link.borrow() {
                     Link::Up => Event::LinkUp,
                     Link::Down => Event::Tick { behind: false },

@@ -4,6 +4,7 @@
 //! its link is reached without one, whatever they say: credentials of an instance come from there.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_async::rt::sleep::TokioSleep;
@@ -11,9 +12,11 @@ use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+
+use super::status::ForwardStatus;
 
 #[derive(Debug)]
 struct Network {
@@ -43,6 +46,32 @@ impl HttpConnector for Network {
             true => self.direct.call(request),
             false => self.proxied.call(request),
         }
+    }
+}
+
+/// Counts the bodies of the requests that go through it.
+#[derive(Debug)]
+pub struct Counted {
+    below: SharedHttpConnector,
+    status: Arc<ForwardStatus>,
+}
+
+impl Counted {
+    pub fn connector(below: SharedHttpConnector, status: &Arc<ForwardStatus>) -> SharedHttpConnector {
+        SharedHttpConnector::new(Counted { below, status: Arc::clone(status) })
+    }
+
+    /// The same as the SDK takes it.
+    pub fn client(below: SharedHttpConnector, status: &Arc<ForwardStatus>) -> SharedHttpClient {
+        let counted = Counted::connector(below, status);
+        http_client_fn(move |_, _| counted.clone())
+    }
+}
+
+impl HttpConnector for Counted {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        self.status.sent_bytes.add(request.body().content_length().unwrap_or(0));
+        self.below.call(request)
     }
 }
 

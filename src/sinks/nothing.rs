@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Sink;
 use super::kind::{ConfiguredSink, SinkKind, Surroundings};
 use super::start::{SinkThread, StartError, Starting};
-use crate::core::delivery::{DeliverySettings, Grouping, Outcome, OutgoingRecord, Patience, Reply};
+use crate::core::delivery::{DeliverySettings, Grouping, Outcome, OutgoingRecord, Partition, Patience, Reply};
 use crate::core::identity::Stream;
 use crate::keys::key::Fallback::Literal;
 use crate::keys::key::{Group, Key, count, key_of};
@@ -47,6 +47,7 @@ impl ConfiguredSink for Nothing {
             request_bytes_max: 1 << 20,
             requests_in_flight_max: self.requests_in_flight,
             held_bytes_max: 2 << 20,
+            partition: Partition::Device,
             linger_us: 0,
             patience: Patience::default(),
         };

@@ -16,7 +16,7 @@ use super::forwarder::{self, ForwarderParts};
 use super::status::{ForwardStatus, Link, SinkSource};
 use super::stream::StreamParts;
 use crate::core::delivery::DeliverySettings;
-use crate::core::identity::Stream;
+use crate::core::identity::{Keep, Stream};
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::pipeline::{CommittedSequences, Message};
 use crate::store::reader::Reader;
@@ -110,6 +110,9 @@ impl SinkParts<'_> {
     }
 }
 
+/// What was committed together is there together; more company is not waited for.
+const LINGER_US_OF_RESERVE: u64 = 2_000;
+
 impl Starting<'_> {
     pub fn gateway_id(&self) -> &str {
         self.gateway_id
@@ -135,7 +138,8 @@ impl Starting<'_> {
         })
     }
 
-    /// Starts a record sink: a forwarder for each stream, with a sink that `make` makes on the thread.
+    /// Starts a record sink: a forwarder for each stream, with a sink that `make` makes on the thread. Only streams in bulk wait for
+    /// company as long as `delivery` says: what is kept in reserve tells of trouble.
     pub fn forward<S: Sink + 'static>(
         &mut self,
         streams: &[Stream],
@@ -146,7 +150,12 @@ impl Starting<'_> {
         for stream in streams {
             forwarders.push(ForwarderParts {
                 stream: self.stream(*stream)?,
-                delivery: delivery.clone(),
+                delivery: match stream.keep() {
+                    Keep::Bulk => delivery.clone(),
+                    Keep::Reserve => {
+                        DeliverySettings { linger_us: delivery.linger_us.min(LINGER_US_OF_RESERVE), ..delivery.clone() }
+                    }
+                },
                 seed: random_seed()?,
                 flush_within: self.grace,
             });

@@ -36,6 +36,8 @@ pub struct ForwardStatus {
     pub records_sent: Counter,
     pub records_retried: Counter,
     pub records_rejected: Counter,
+    /// Bodies of requests, repeats included; of an archive, what was written to its files.
+    pub sent_bytes: Counter,
     /// Of a sink that takes a part: what it did not send, and counts as delivered.
     pub passed_over: Counter,
     /// Of an archive: the oldest ones, for its cap or for the disk, while this stream's were written.

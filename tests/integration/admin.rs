@@ -15,11 +15,14 @@ fn metrics_of(text: &str) -> BTreeMap<String, f64> {
     let mut samples = BTreeMap::new();
     for line in text.lines() {
         if let Some(family) = line.strip_prefix("# TYPE ") {
-            families.push(family.split(' ').next().unwrap().to_owned());
+            let (name, kind) = family.split_once(' ').unwrap();
+            families.push((name.to_owned(), kind == "histogram"));
         } else if !line.starts_with('#') {
             let (name, value) = line.rsplit_once(' ').unwrap();
-            let family = name.split('{').next().unwrap();
-            assert_eq!(families.last().map(String::as_str), Some(family), "{line}");
+            let sample = name.split('{').next().unwrap();
+            let (family, is_histogram) = families.last().unwrap();
+            let is_part = ["_bucket", "_sum", "_count"].iter().any(|part| sample.strip_suffix(part) == Some(family));
+            assert!(if *is_histogram { is_part } else { sample == family }, "{line}");
             assert!(samples.insert(name.to_owned(), value.parse().unwrap()).is_none(), "{line} twice");
         }
     }
@@ -48,6 +51,9 @@ fn health_metrics_and_status_tell_the_same() {
     assert_eq!(metrics["outrider_publishes_undecodable_total{reason=\"not_json\"}"], 1.0);
     assert_eq!(status["unrouted"]["topics"][0], "elsewhere/x");
     assert_eq!(metrics["outrider_publishes_unrouted_total"], 1.0);
+    assert!(metrics["outrider_commit_seconds_count"] > 0.0 && metrics["outrider_disk_written_bytes_total"] > 0.0);
+    assert!(metrics["outrider_puback_seconds_bucket{le=\"+Inf\"}"] >= 1.0, "{metrics:?}");
+    assert!(metrics.contains_key("outrider_sink_sent_bytes_total{stream=\"raw\",sink=\"archive\"}"));
     assert_eq!(metrics["outrider_buffer_events{stream=\"raw\",sink=\"archive\"}"], 5.0);
     for name in ["buffer_bytes", "buffer_oldest_seconds", "clock_synced", "mqtt_connections", "ledger_adds_up"] {
         assert!(metrics.contains_key(&format!("outrider_{name}")), "{name}");

@@ -335,3 +335,49 @@ fn requests_go_through_the_proxy_of_the_environment() {
     wait_until("everything is delivered", || fake.stats().streams[RAW].lines == 3 * fleet::DEVICES);
     assert!(proxy.asked().iter().all(|line| line == "POST http://kinesis.invalid/ HTTP/1.1"), "{:?}", proxy.asked());
 }
+
+/// A vehicle that pays for its link: one key, compressed, sent every so often; what tells of trouble does not wait.
+const LEAN: &str = "compression = \"zstd\"\npartition = \"gateway\"\nbatch_delay = \"2s\"";
+
+#[test]
+fn a_lean_link_sends_less_and_loses_nothing() {
+    let mut cloud = Cloud::start(unlimited(), LEAN);
+    cloud.fake.set_faults(Faults { record_internal_failure: 0.2, ..Faults::default() });
+    cloud.publish(150);
+    cloud.publish(150);
+    cloud.expect_all();
+    let there = cloud.stats(RAW);
+    assert!(there.records_failed > 0 && there.records < 40, "{there:?}");
+    let lines: u64 = there.lines;
+    assert!(there.body_bytes / lines < 60, "{} bytes for {lines} lines", there.body_bytes);
+    let records = cloud.fake.records(RAW);
+    assert!(
+        records.iter().all(|record| &*record.partition_key == "truck-0042" && record.data.starts_with(&[0x28, 0xb5]))
+    );
+    // One order over all devices: that of their positions.
+    let mut last = 0;
+    for record in &records {
+        for line in std::str::from_utf8(&fake_cloud::plain(&record.data)).unwrap().lines() {
+            let position: u64 = crate::archive::field(line, "position").parse().unwrap();
+            assert!(position > last, "{position} after {last}");
+            last = position;
+        }
+    }
+    let status = cloud.gateway.status();
+    let sink = cloud.sink(RAW);
+    assert!(sink["sent_bytes"].as_u64().unwrap() >= there.body_bytes, "{sink}");
+    assert!(status["cost"]["sent"]["a_reading"].as_f64().unwrap() > 0.0, "{}", status["cost"]);
+    assert!(status["cost"]["written"]["a_day"].as_f64().unwrap() > 0.0, "{}", status["cost"]);
+}
+
+#[test]
+fn while_readings_wait_for_company_an_alert_is_sent_at_once() {
+    let cloud = Cloud::start(unlimited(), "compression = \"gzip\"\npartition = \"gateway\"\nbatch_delay = \"10m\"");
+    Client::connect(cloud.gateway.mqtt, "device").publish("devices/d/temperature", "-127");
+    wait_until("the alert", || cloud.stats(ANOMALIES).alerts == 1);
+    assert_eq!(cloud.stats(RAW).lines, 0);
+    // And what waits is sent when the process ends.
+    let Cloud { fake, gateway, .. } = cloud;
+    assert!(gateway.stop().success());
+    assert_eq!(fake.stats().streams[RAW].readings, 1);
+}

@@ -30,6 +30,7 @@ SCENARIOS = {
 }
 for rate in scenarios.VEHICLES:
     SCENARIOS[f"vehicle_{rate}"] = lambda quick, rate=rate: scenarios.vehicle(rate, 60 if quick else 180)
+    SCENARIOS[f"link_{rate}"] = lambda quick, rate=rate: scenarios.link(rate, 60 if quick else 180)
     SCENARIOS[f"mosquitto_{rate}"] = lambda quick, rate=rate: scenarios.mosquitto(rate, 20 if quick else 60)
 for rate in (10, 100):
     SCENARIOS[f"alerts_{rate}"] = lambda quick, rate=rate: scenarios.alerts(20 if quick else 60, rate, scenarios.VEHICLES[rate])
@@ -58,11 +59,17 @@ ROWS = [
     ("vehicle_10", "puback_ms_p99", "10 a second, publish to PUBACK p99 ms", 1_200, 1_200, False),
     ("vehicle_2000", "puback_ms_p99", "2,000 a second, publish to PUBACK p99 ms", 100, 100, False),
     ("waiting_client", "acknowledged_per_second", "one client that waits, publishes a second", 60, 60, True),
+    ("link_10", "lean_body_bytes", "10 a second, lean link, request body bytes a reading", 100, 100, False),
+    ("link_100", "lean_body_bytes", "100 a second, lean link, request body bytes a reading", 60, 60, False),
+    ("link_2000", "lean_body_bytes", "2,000 a second, lean link, request body bytes a reading", 50, 50, False),
     ("alerts_10", "alert_ms_p99", "10 a second, publish to alert p99 ms", 25, 50, False),
     ("alerts_100", "alert_ms_p99", "100 a second, publish to alert p99 ms", 25, 50, False),
 ]
 # Numbers without an aim, for judging the others.
 BESIDE = [
+    ("link_10", "default_body_bytes", "10 a second, request body bytes a reading with the defaults"),
+    ("link_100", "default_body_bytes", "100 a second, request body bytes a reading with the defaults"),
+    ("link_2000", "default_body_bytes", "2,000 a second, request body bytes a reading with the defaults"),
     ("yardstick", "log_readings_per_second", "plain synced log, readings a second (500 a sync)"),
     ("yardstick", "fsync_ms_p50", "plain synced log, sync p50 ms"),
     ("yardstick", "fsync_ms_p99", "plain synced log, sync p99 ms"),

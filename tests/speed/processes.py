@@ -148,8 +148,8 @@ def cpu_seconds(pid):
 class Bench:
     """A gateway that forwards to a fake cloud, in a folder of their own."""
 
-    def __init__(self, shards=4, shard_records_per_second="unlimited", record="lines", sink=""):
-        """`sink`: more lines of the sink's configuration."""
+    def __init__(self, shards=4, shard_records_per_second="unlimited", record="lines", **sink):
+        """`sink`: more keys of the sink's configuration, with texts as values."""
         self.folder = tempfile.TemporaryDirectory(prefix="outrider-speed-", dir=ROOT / "target")
         path = Path(self.folder.name)
         self.log = open(path / "log", "w")
@@ -166,7 +166,8 @@ class Bench:
             config.write_text(
                 f'[gateway]\nid = "speed"\n[store]\npath = "{path}/state"\n[mqtt]\nlisten = "127.0.0.1:0"\n'
                 f'[admin]\nlisten = "127.0.0.1:0"\n[[sink]]\nname = "cloud"\ntype = "kinesis"\nregion = "eu-central-1"\n'
-                f'endpoint = "{self.cloud_url}"\nraw = "raw"\nanomalies = "anomalies"\nrecord = "{record}"\n{sink}'
+                f'endpoint = "{self.cloud_url}"\nraw = "raw"\nanomalies = "anomalies"\nrecord = "{record}"\n'
+                + "".join(f'{key} = "{value}"\n' for key, value in sink.items())
             )
             self.gateway = Program([BINARIES / "outrider", "run", "--config", config], self.log, CREDENTIALS)
         except BaseException:

@@ -73,6 +73,22 @@ def vehicle(rate, seconds):
         }
 
 
+# What a vehicle is set to that pays for its link.
+LEAN = {"compression": "zstd", "partition": "gateway", "batch_delay": "5s"}
+
+
+def link(rate, seconds):
+    """What a reading costs the link, in bytes of request bodies: with the defaults, and set to be lean."""
+    result = {}
+    for name, keys in (("default", {}), ("lean", LEAN)):
+        with Bench(**keys) as bench:
+            report = bench.finish(bench.load(duration=f"{seconds}s", rate=rate, connections=VEHICLES[rate]))
+            bench.wait_delivered(report["acknowledged"])
+            streams = bench.cloud_request("stats")["streams"].values()
+            result[f"{name}_body_bytes"] = sum(stream["body_bytes"] for stream in streams) / report["acknowledged"]
+    return result
+
+
 def mosquitto(rate, seconds):
     """The same load, passed on to one subscriber and stored nowhere."""
     with Mosquitto() as broker:

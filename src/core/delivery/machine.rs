@@ -8,7 +8,8 @@ use super::pacing::{self, Pacer, Shards, UNKNOWN_SHARD};
 use super::progress::Progress;
 use super::queue::{Content, KeyState, Keys, RECORD_OVERHEAD_BYTES, RUN_BYTES, Record};
 use super::{
-    Actions, DeliverySettings, DeliveryStatus, Event, Grouping, OutgoingRecord, Persist, Refused, Request, RequestId,
+    Actions, DeliverySettings, DeliveryStatus, Event, Grouping, OutgoingRecord, Partition, Persist, Refused, Request,
+    RequestId,
 };
 use crate::core::cursor::CursorState;
 
@@ -183,7 +184,10 @@ impl Delivery {
         if self.progress.is_done(sequence) {
             return;
         }
-        let index = self.keys.index(device);
+        let index = self.keys.index(match self.settings.partition {
+            Partition::Device => device,
+            Partition::Gateway => "",
+        });
         self.make_room(index, now_us);
         let line_max = self.settings.record_bytes_max.saturating_sub(PARTITION_KEY_BYTES_MAX);
         let record = self.keys.get(index).records.back_mut().expect("room was made");

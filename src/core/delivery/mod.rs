@@ -3,8 +3,8 @@
 //! It is offered the committed lines in the order of their local sequences, groups them into records, asks for requests to be sent,
 //! and says how far the cursor is. Its rules:
 //!
-//! - A *record* holds lines of one device. At most one record of a partition key is in a request or in flight, because a
-//!   cloud stream promises no order within a request or between two: this alone keeps each device's order across partial failures.
+//! - A *record* holds lines of one partition key, which is a device or the whole gateway. At most one record of a key is in a request or in
+//!   flight, because a cloud stream promises no order within a request or between two: this alone keeps the order across partial failures.
 //! - Only what failed is sent again, as the same bytes. Nothing is tried a last time: a record ends accepted or rejected.
 //! - Memory is bounded by bytes read ahead and by the ranges that lie done beyond the cursor; at either bound it wants no more.
 //! - A throttled shard slows its own keys only. What fails a whole request slows the sink; what needs a person halts it, and both
@@ -39,6 +39,7 @@ pub use machine::{Delivery, PARTITION_KEY_BYTES_MAX};
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeliverySettings {
     pub grouping: Grouping,
+    pub partition: Partition,
     /// A record takes no further line once it holds as much. One line alone may be longer.
     pub record_bytes_soft: usize,
     /// A line beyond this, with its partition key, can never be sent.
@@ -96,6 +97,7 @@ impl Default for DeliverySettings {
     fn default() -> Self {
         DeliverySettings {
             grouping: Grouping::Lines,
+            partition: Partition::Device,
             record_bytes_soft: 64 << 10,
             record_bytes_max: 1 << 20,
             request_records_max: 500,
@@ -111,17 +113,26 @@ impl Default for DeliverySettings {
 /// What becomes one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grouping {
-    /// Lines of one device, as many as are at hand.
+    /// Lines of one partition key, as many as are at hand.
     Lines,
     /// One line.
     Single,
+}
+
+/// What shares a partition key, and so is kept in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partition {
+    /// Each device has one.
+    Device,
+    /// All devices have one: records hold lines of any of them, and one record is under way at a time.
+    Gateway,
 }
 
 /// Names a request until its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// Records to be sent at once, each of another device.
+/// Records to be sent at once, each of another partition key.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub id: RequestId,
@@ -130,6 +141,7 @@ pub struct Request {
 
 #[derive(Clone, Debug)]
 pub struct OutgoingRecord {
+    /// Empty where the whole gateway is one partition key.
     pub device: Arc<str>,
     pub data: Bytes,
 }

@@ -12,12 +12,13 @@ use proptest::prelude::*;
 use world::{Sabotage, Scenario, World};
 
 fn scenario() -> impl Strategy<Value = Scenario> {
-    (any::<u64>(), 1..12u64, 1..5usize, any::<bool>(), any::<bool>(), 0..5u32, any::<bool>()).prop_map(
-        |(seed, devices, shards, single, is_tight, crashes, has_poison)| Scenario {
+    (any::<u64>(), 1..12u64, 1..5usize, any::<[bool; 3]>(), 0..5u32, any::<bool>()).prop_map(
+        |(seed, devices, shards, [single, is_one_key, is_tight], crashes, has_poison)| Scenario {
             seed,
             devices,
             shards,
             single,
+            is_one_key,
             is_tight,
             crashes,
             has_poison,
@@ -51,6 +52,7 @@ fn broken_promises_are_noticed() {
             devices: 4,
             shards: 2,
             single: seed % 2 == 0,
+            is_one_key: false,
             is_tight: false,
             crashes: 2,
             has_poison: false,
@@ -81,6 +83,7 @@ fn the_weather_is_bad_enough() {
             devices: 6,
             shards: 3,
             single: false,
+            is_one_key: seed % 5 == 0,
             is_tight: seed % 2 == 0,
             crashes: 3,
             has_poison: true,

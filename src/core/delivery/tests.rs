@@ -565,3 +565,17 @@ fn a_sink_that_asks_for_no_time_is_tried_again_soon() {
     let (_, at_us) = wait_for_request(&mut delivery, 1);
     assert!(at_us <= SECOND_US, "{at_us}");
 }
+
+#[test]
+fn with_one_key_for_the_gateway_one_record_at_a_time_holds_all_devices_in_order() {
+    let mut delivery = new(DeliverySettings { partition: Partition::Gateway, record_bytes_soft: 10, ..settings() });
+    offer_all(&mut delivery, &["a", "b", "a", "c"]);
+    let first = next(&mut delivery, 0);
+    assert_eq!((texts(&first), &*first.records[0].device), (vec!["a:1\nb:2\na:3\n"], ""));
+    assert!(tick(&mut delivery, SECOND_US).is_empty(), "the rest waits for it");
+    answer_all(&mut delivery, &first, Outcome::Retry(RetryReason::Connection), SECOND_US);
+    let (again, at_us) = wait_for_request(&mut delivery, SECOND_US);
+    assert_eq!(texts(&again), texts(&first), "the same bytes, and nothing overtakes them");
+    let second = answer_all(&mut delivery, &again, accepted("s"), at_us).send;
+    assert_eq!(texts(&second[0]), ["c:4\n"]);
+}

@@ -312,6 +312,7 @@ impl Archiver {
             let mut folder = self.lock_folder();
             (folder.removed_files, folder.added(&path, bytes), folder.removed_files)
         };
+        self.parts.source.status.sent_bytes.add(bytes);
         self.parts.source.status.files_removed.add(after - before);
         if before == 0 && after > 0 {
             tracing::warn!(

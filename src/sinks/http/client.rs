@@ -11,7 +11,6 @@ use super::outcome::{self, Answer};
 use super::secret::Secret;
 use super::target::HttpTarget;
 use crate::core::delivery::{Outcome, RetryReason};
-use crate::sinks::network;
 
 /// So much of an answer is looked at.
 const ANSWER_BYTES_MAX: usize = 2 << 10;
@@ -24,9 +23,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(target: &HttpTarget) -> Client {
-        let is_plain = target.url.0.starts_with("http://");
-        let connector = network::connector(target.connect_timeout, !is_plain);
+    pub fn new(target: &HttpTarget, connector: SharedHttpConnector) -> Client {
         Client { connector, url: target.url.clone(), headers: target.headers.clone(), timeout: target.request_timeout }
     }
 

@@ -24,7 +24,7 @@ use crate::sinks::status::ForwardStatus;
 
 /// One stream of the store, posted.
 pub struct HttpSink {
-    client: Arc<Client>,
+    client: Client,
     framing: Framing,
     compression: Compression,
     take: Take,
@@ -32,7 +32,7 @@ pub struct HttpSink {
 }
 
 impl HttpSink {
-    pub fn new(client: Arc<Client>, target: &HttpTarget, status: Arc<ForwardStatus>) -> HttpSink {
+    pub fn new(client: Client, target: &HttpTarget, status: Arc<ForwardStatus>) -> HttpSink {
         let HttpTarget { framing, compression, take, .. } = target;
         HttpSink { client, framing: *framing, compression: *compression, take: take.clone(), status }
     }

@@ -9,7 +9,7 @@ use super::body::Framing;
 use super::client::Client;
 use super::secret::Secret;
 use super::target::{HttpTarget, Take};
-use crate::core::delivery::{DeliverySettings, Grouping, Patience};
+use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
 use crate::core::identity::Stream;
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
 use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
@@ -18,6 +18,7 @@ use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB};
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
+use crate::sinks::network::{self, Counted};
 use crate::sinks::start::{SinkThread, StartError, Starting};
 
 pub const NAME: &str = "http";
@@ -96,6 +97,7 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
     let is_single = matches!(take, Take::Alerts(AlertFormat::PagerDuty { .. }));
     let delivery = DeliverySettings {
         grouping: if is_single { Grouping::Single } else { Grouping::Lines },
+        partition: Partition::Device,
         linger_us: section.duration("batch_delay").as_micros() as u64,
         record_bytes_soft: (64 << 10).min(request_bytes_max),
         record_bytes_max: request_bytes_max,
@@ -144,10 +146,13 @@ impl ConfiguredSink for HttpTarget {
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
         let streams: Vec<Stream> = Stream::ALL.into_iter().filter(|stream| self.takes(*stream)).collect();
         let target = self.clone();
-        let mut client = None;
+        // All streams share the connections.
+        let mut network = None;
         starting.forward(&streams, &self.delivery, move |parts| {
-            let client = client.get_or_insert_with(|| Arc::new(Client::new(&target)));
-            Rc::new(HttpSink::new(Arc::clone(client), &target, Arc::clone(&parts.status)))
+            let is_plain = target.url.0.starts_with("http://");
+            let network = network.get_or_insert_with(|| network::connector(target.connect_timeout, !is_plain));
+            let client = Client::new(&target, Counted::connector(network.clone(), &parts.status));
+            Rc::new(HttpSink::new(client, &target, Arc::clone(&parts.status)))
         })
     }
 }

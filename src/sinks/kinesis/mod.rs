@@ -18,11 +18,12 @@ use aws_sdk_kinesis::operation::put_records::PutRecordsOutput;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use aws_smithy_async::time::TimeSource;
-use aws_smithy_runtime_api::client::http::http_client_fn;
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 
 use clock::{ServiceClock, epoch_seconds};
 
 use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason, Scope};
+use crate::sinks::compression::Compression;
 use crate::sinks::{Sink, network};
 
 /// How to reach the service. Credentials come by the SDK's own chain: environment, profile, container, instance.
@@ -45,15 +46,24 @@ pub struct KinesisSink {
     /// believes it to be good, and never looks again where it found nothing.
     client: RefCell<Option<Client>>,
     clock: ServiceClock,
-    stream: String,
-    gateway: String,
+    target: KinesisTarget,
+}
+
+/// Where records go, and in which form.
+#[derive(Clone, Debug)]
+pub struct KinesisTarget {
+    pub stream: String,
+    /// Begins each partition key, or is it.
+    pub gateway: String,
+    /// Of each record's data.
+    pub compression: Compression,
 }
 
 impl KinesisSink {
-    /// Connects with the first request. `gateway` begins each partition key.
-    pub fn new(connection: KinesisConnection, http: SharedHttpClient, stream: String, gateway: String) -> Self {
+    /// Connects with the first request.
+    pub fn new(connection: KinesisConnection, http: SharedHttpClient, target: KinesisTarget) -> Self {
         let (client, clock) = (RefCell::new(None), ServiceClock::default());
-        KinesisSink { connection, http, client, clock, stream, gateway }
+        KinesisSink { connection, http, client, clock, target }
     }
 
     async fn client(&self) -> Client {
@@ -85,33 +95,41 @@ impl KinesisSink {
         Client::new(&loader.load().await)
     }
 
-    fn entry(&self, record: &OutgoingRecord) -> PutRecordsRequestEntry {
-        PutRecordsRequestEntry::builder()
-            .data(Blob::new(record.data.to_vec()))
-            .partition_key(format!("{}/{}", self.gateway, record.device))
-            .build()
-            .expect("data and partition key are set")
+    fn entry(&self, record: &OutgoingRecord) -> std::io::Result<PutRecordsRequestEntry> {
+        let KinesisTarget { gateway, compression, .. } = &self.target;
+        let key = match &*record.device {
+            "" => gateway.clone(),
+            device => format!("{gateway}/{device}"),
+        };
+        let data = compression.compress(record.data.to_vec())?;
+        let entry = PutRecordsRequestEntry::builder().data(Blob::new(data)).partition_key(key).build();
+        Ok(entry.expect("data and partition key are set"))
     }
 }
 
 /// The way to the network, shared by all streams of a sink. Without TLS for an endpoint that has none.
-pub fn http_client(connection: &KinesisConnection) -> SharedHttpClient {
+pub fn connector(connection: &KinesisConnection) -> SharedHttpConnector {
     let is_plain = connection.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-    let connector = network::connector(connection.connect_timeout, !is_plain);
-    http_client_fn(move |_, _| connector.clone())
+    network::connector(connection.connect_timeout, !is_plain)
 }
 
 impl Sink for KinesisSink {
     async fn send(&self, records: Vec<OutgoingRecord>) -> Reply {
         let client = self.client().await;
         let count = records.len();
-        let entries = records.iter().map(|record| self.entry(record)).collect();
+        let entries = match records.iter().map(|record| self.entry(record)).collect() {
+            Ok(entries) => entries,
+            Err(error) => {
+                let reason = format!("cannot compress: {error}");
+                return Reply::whole(Outcome::Later { reason, after_us: None }, count);
+            }
+        };
         // The bytes are in the entries now; the machine keeps its own for a repeat.
         drop(records);
-        match client.put_records().stream_name(&self.stream).set_records(Some(entries)).send().await {
+        match client.put_records().stream_name(&self.target.stream).set_records(Some(entries)).send().await {
             Ok(output) => reply(&output, count),
             Err(error) => {
-                let outcome = errors::of_request(&error, &self.stream, epoch_seconds(self.clock.now()));
+                let outcome = errors::of_request(&error, &self.target.stream, epoch_seconds(self.clock.now()));
                 match (&outcome, errors::service_seconds(&error)) {
                     (Outcome::Retry(RetryReason::Credentials) | Outcome::Halt(_), _) => drop(self.client.replace(None)),
                     (Outcome::Retry(RetryReason::Clock), Some(seconds)) => self.clock.adopt(seconds),

@@ -4,15 +4,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::credentials;
-use super::{KinesisConnection, KinesisSink, http_client};
-use crate::core::delivery::{DeliverySettings, Grouping, Patience};
+use super::{KinesisConnection, KinesisSink, KinesisTarget, connector};
+use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
 use crate::core::identity::Stream;
 use crate::keys::key::Fallback::{Literal, Otherwise};
 use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB, format_size};
+use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
+use crate::sinks::network::Counted;
 use crate::sinks::start::{SinkThread, StartError, Starting};
 
 pub const NAME: &str = "kinesis";
@@ -39,9 +41,13 @@ const KEYS: &[Key] = &[
         Otherwise { meaning: "not sent; one of raw and anomalies has to be there", example: "\"telemetry-anomalies\"" },
         "The stream that takes anomalies, alerts and the gateway's own state."),
     key_of(GROUP, "record", Kind::Choice(&["lines", "single"]), Literal("\"lines\""),
-        "A Kinesis record holds many readings of one device, a line each, or a single reading."),
-    key_of(GROUP, "batch_delay", milliseconds(0, 60_000), Literal("\"2ms\""),
-        "How long a stored reading waits for others to share its record; a longer wait makes fewer records to pay for, and later ones."),
+        "A Kinesis record holds many readings, a line each, or a single reading."),
+    key_of(GROUP, "partition", Kind::Choice(&["device", "gateway"]), Literal("\"device\""),
+        "The partition key: each device's own, or one for the whole gateway, whose records then hold readings of all its devices in order, one record at a time."),
+    key_of(GROUP, "compression", Kind::Choice(Compression::NAMES), Literal("\"none\""),
+        "How the data of each record is compressed; consumers have to decompress it."),
+    key_of(GROUP, "batch_delay", milliseconds(0, 600_000), Literal("\"2ms\""),
+        "How long a stored reading waits for others to share its record; a longer wait makes fewer records to pay for, and later ones. Anomalies and alerts never wait longer than 2ms."),
     key_of(GROUP, "record_size", size(KIB, MIB), Literal("\"64KiB\""),
         "A Kinesis record of this size takes no further line; one line alone may be longer."),
     key_of(GROUP, "record_size_max", size(64 * KIB, 10 * MIB), Literal("\"1MiB\""),
@@ -63,6 +69,7 @@ const KEYS: &[Key] = &[
 pub struct KinesisStreams {
     pub connection: KinesisConnection,
     pub delivery: DeliverySettings,
+    pub compression: Compression,
     /// Streams of the cloud; one that is not named gets nothing.
     pub raw: Option<String>,
     pub anomalies: Option<String>,
@@ -81,11 +88,15 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
         section.blame_section("names no stream; give it raw, anomalies or both, for example raw = \"telemetry-raw\"");
     }
     let groupings = [("lines", Grouping::Lines), ("single", Grouping::Single)];
+    let partitions = [("device", Partition::Device), ("gateway", Partition::Gateway)];
+    let compression = section.choice("compression", &Compression::CHOICES).unwrap_or(Compression::None);
+    let record_bytes_max = section.bytes("record_size_max");
     let delivery = DeliverySettings {
         grouping: section.choice("record", &groupings).unwrap_or(Grouping::Lines),
+        partition: section.choice("partition", &partitions).unwrap_or(Partition::Device),
         linger_us: section.duration("batch_delay").as_micros() as u64,
         record_bytes_soft: section.bytes("record_size"),
-        record_bytes_max: section.bytes("record_size_max"),
+        record_bytes_max: record_bytes_max - compression.frame_bytes_max(record_bytes_max),
         request_records_max: REQUEST_RECORDS_MAX,
         request_bytes_max: section.bytes("request_size_max"),
         requests_in_flight_max: section.count("requests_in_flight"),
@@ -93,8 +104,8 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
         patience: Patience::default(),
     };
     let sizes = [
-        ("record_size", delivery.record_bytes_soft, "record_size_max", delivery.record_bytes_max),
-        ("record_size_max", delivery.record_bytes_max, "request_size_max", delivery.request_bytes_max),
+        ("record_size", delivery.record_bytes_soft, "record_size_max", record_bytes_max),
+        ("record_size_max", record_bytes_max, "request_size_max", delivery.request_bytes_max),
     ];
     for (name, bytes, limit, bytes_max) in sizes {
         if bytes > bytes_max {
@@ -102,7 +113,7 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
             section.blame(name, format!("{name} is {bytes}, more than {limit}, which is {bytes_max}"));
         }
     }
-    Arc::new(KinesisStreams { connection, delivery, raw, anomalies })
+    Arc::new(KinesisStreams { connection, delivery, compression, raw, anomalies })
 }
 
 impl KinesisStreams {
@@ -136,11 +147,13 @@ impl ConfiguredSink for KinesisStreams {
         let streams: Vec<Stream> = Stream::ALL.into_iter().filter(|stream| self.takes(*stream)).collect();
         let (settings, gateway) = (self.clone(), starting.gateway_id().to_owned());
         // All streams share the connections.
-        let mut http = None;
+        let mut network = None;
         starting.forward(&streams, &self.delivery, move |parts| {
-            let http = http.get_or_insert_with(|| http_client(&settings.connection)).clone();
-            let target = settings.target(parts.stream).expect("only streams with a target are forwarded").clone();
-            Rc::new(KinesisSink::new(settings.connection.clone(), http, target, gateway.clone()))
+            let KinesisStreams { connection, compression, .. } = &settings;
+            let network = network.get_or_insert_with(|| connector(connection)).clone();
+            let stream = settings.target(parts.stream).expect("only streams with a target are forwarded").clone();
+            let target = KinesisTarget { stream, gateway: gateway.clone(), compression: *compression };
+            Rc::new(KinesisSink::new(connection.clone(), Counted::client(network, &parts.status), target))
         })
     }
 }

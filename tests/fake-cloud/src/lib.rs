@@ -27,6 +27,7 @@ mod histogram;
 mod line;
 mod md5;
 mod operations;
+mod plain;
 mod put;
 mod random;
 mod server;
@@ -37,6 +38,7 @@ mod tally;
 
 pub use faults::{Faults, InvalidFaults, SkewCode};
 pub use handle::FakeCloud;
+pub use plain::plain;
 pub use settings::{Limits, Mode, Settings, ShardLimits, StreamSettings};
 pub use stats::{LatencyStats, ShardStats, Stats, StreamStats};
 pub use stream::Record;

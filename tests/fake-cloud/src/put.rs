@@ -12,6 +12,7 @@ use crate::base64;
 use crate::engine::{ApiError, Engine, Now};
 use crate::md5;
 use crate::operations::{parse, stream_name};
+use crate::plain::plain;
 use crate::settings::{Limits, Mode};
 use crate::stream::{Record, shard_id};
 
@@ -70,12 +71,16 @@ fn put_decoded(engine: &mut Engine, body: &[u8], decoded: &mut Vec<u8>, now: Now
     let request: PutRecords<'_> = parse(body)?;
     let name = stream_name(request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let records = check(&request.records, &engine.limits, decoded).inspect_err(|_| engine.count_fault("limits"))?;
-    if let Err(unknown) = engine.stream(name, now).map(drop) {
-        engine.count_fault("unknown_stream");
-        return Err(unknown);
+    match engine.stream(name, now) {
+        Ok(stream) => stream.body_bytes += body.len() as u64,
+        Err(unknown) => {
+            engine.count_fault("unknown_stream");
+            return Err(unknown);
+        }
     }
     if let Some(marker) = &engine.faults.poison_marker
-        && let Some(index) = records.iter().position(|record| holds(&decoded[record.data.clone()], marker.as_bytes()))
+        && let Some(index) =
+            records.iter().position(|record| holds(&plain(&decoded[record.data.clone()]), marker.as_bytes()))
     {
         engine.count_fault("poison");
         return Err(invalid(index, "data", "Member must not hold the poison marker"));
@@ -199,7 +204,7 @@ fn store(
     // The order of acceptance, which is that of the request unless it was shuffled.
     accepted.sort_unstable_by_key(|(sequence, ..)| *sequence);
     for (_, _, record) in &accepted {
-        stream.tally.add(&decoded[record.data.clone()], now.wall_ms);
+        stream.tally.add(&plain(&decoded[record.data.clone()]), now.wall_ms);
     }
     if !accepted.is_empty() {
         stream.requests += 1;

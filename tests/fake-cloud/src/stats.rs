@@ -27,6 +27,8 @@ pub struct ShardStats {
 pub struct StreamStats {
     /// PutRecords calls of which at least one record was accepted.
     pub requests: u64,
+    /// Of all PutRecords calls that named the stream, whatever became of them.
+    pub body_bytes: u64,
     pub records: u64,
     pub bytes: u64,
     /// By limits and by faults together.

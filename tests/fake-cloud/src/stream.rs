@@ -51,6 +51,7 @@ pub(crate) struct Stream {
     pub(crate) records: Vec<Record>,
     pub(crate) tally: Tally,
     pub(crate) requests: u64,
+    pub(crate) body_bytes: u64,
     pub(crate) records_throttled: u64,
     pub(crate) records_failed: u64,
     pub(crate) first_record_at_ms: Option<i64>,
@@ -66,6 +67,7 @@ impl Stream {
             records: Vec::new(),
             tally: Tally::new(),
             requests: 0,
+            body_bytes: 0,
             records_throttled: 0,
             records_failed: 0,
             first_record_at_ms: None,
@@ -117,7 +119,7 @@ impl Stream {
     pub(crate) fn forget(&mut self) {
         self.records = Vec::new();
         self.tally = Tally::new();
-        (self.requests, self.records_throttled, self.records_failed) = (0, 0, 0);
+        (self.requests, self.body_bytes, self.records_throttled, self.records_failed) = (0, 0, 0, 0);
         (self.first_record_at_ms, self.last_record_at_ms) = (None, None);
         for shard in &mut self.shards {
             (shard.records, shard.bytes, shard.records_throttled) = (0, 0, 0);
@@ -129,6 +131,7 @@ impl Stream {
         let [readings, anomalies, alerts, gateway, other] = tally.by_kind;
         StreamStats {
             requests: self.requests,
+            body_bytes: self.body_bytes,
             records: self.shards.iter().map(|shard| shard.records).sum(),
             bytes: self.shards.iter().map(|shard| shard.bytes).sum(),
             records_throttled: self.records_throttled,

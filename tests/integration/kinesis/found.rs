@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use fake_cloud::plain;
+
 use crate::archive::field;
 
 /// What a stream holds, in the order of arrival.
@@ -18,7 +20,7 @@ impl Found {
     pub fn read<'a>(records: impl Iterator<Item = &'a [u8]>) -> Found {
         let (mut found, mut seen) = (Found::default(), HashSet::new());
         for record in records {
-            for line in std::str::from_utf8(record).unwrap().lines() {
+            for line in std::str::from_utf8(&plain(record)).unwrap().lines() {
                 if !seen.insert(identity(line)) {
                     found.repeats += 1;
                 } else if line.contains("\"seq\":") {
@@ -48,7 +50,7 @@ fn identity(line: &str) -> String {
 }
 
 pub fn identities(data: &[u8]) -> Vec<String> {
-    std::str::from_utf8(data).unwrap().lines().map(identity).collect()
+    std::str::from_utf8(&plain(data)).unwrap().lines().map(identity).collect()
 }
 
 /// A line as the gateway writes it.

@@ -26,6 +26,8 @@ pub struct Scenario {
     pub devices: u64,
     pub shards: usize,
     pub single: bool,
+    /// All devices share a partition key, and their lines have one order.
+    pub is_one_key: bool,
     /// Bounds so small that they are met all the time.
     pub is_tight: bool,
     pub crashes: u32,
@@ -126,7 +128,9 @@ impl World {
     pub fn new(scenario: Scenario) -> World {
         let mut random = Random::new(scenario.seed);
         let grouping = if scenario.single { Grouping::Single } else { Grouping::Lines };
-        let ample = DeliverySettings { grouping, record_bytes_max: 256 + LINE_BYTES_MAX, ..Default::default() };
+        let partition = if scenario.is_one_key { Partition::Gateway } else { Partition::Device };
+        let ample =
+            DeliverySettings { grouping, partition, record_bytes_max: 256 + LINE_BYTES_MAX, ..Default::default() };
         let settings = match scenario.is_tight {
             false => ample,
             true => DeliverySettings {
