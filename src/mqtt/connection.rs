@@ -28,7 +28,8 @@ use super::router::{Envelope, RouterDead};
 use super::sessions::Attached;
 use super::{Edge, Phase, moderation};
 use crate::core::mqtt::pace::{PublishPace, Urgency};
-use crate::core::mqtt::session::{self, Close, Connect, Inbound, PublishVerdict};
+use crate::core::mqtt::publishing::PublishVerdict;
+use crate::core::mqtt::session::{self, Close, Connect, Inbound};
 use crate::core::mqtt::topic;
 use crate::handoff::{self, PipelineHandle, SessionProgress};
 

@@ -7,6 +7,7 @@ use super::Edge;
 use super::router::Envelope;
 use crate::core::detection::alert::{self, AlertKey};
 use crate::core::mqtt::pace::Urgency;
+use crate::core::mqtt::publishing::{self, PublishVerdict, Voice};
 use crate::core::mqtt::session::Will;
 use crate::core::mqtt::topic;
 use crate::core::reading::Readings;
@@ -104,7 +105,7 @@ impl<T: From<Input> + 'static> Edge<T> {
 
     /// A will is a publish like any other: stored, then fanned out.
     pub(super) async fn publish_will(&self, client_id: &str, will: Will) {
-        if topic::check_topic(&will.topic).is_err() || topic::is_reserved(&will.topic) {
+        if publishing::judge(Voice::Will, &will.topic) != Ok(PublishVerdict::Take) {
             self.counters.publishes_refused.add(1);
             return self.warn_of_topic(client_id, &will.topic);
         }

@@ -157,6 +157,30 @@ fn wills_are_bounded_and_a_mass_death_is_told() {
     assert_alive(&mut gateway);
 }
 
+/// As a publish there is refused: a client that is gone can neither raise an alert, nor take one away, nor acknowledge one.
+#[test]
+fn a_will_to_a_topic_of_the_gateways_own_is_refused_and_counted() {
+    let (_folder, gateway) = start();
+    let mut watcher = Client::connect(gateway.mqtt, "watcher");
+    watcher.subscribe(&[("#", 1)]);
+    let topics = ["alerts/t/m/limit", "alerts/t/m/limit/ack", "outrider/status"];
+    for (at, topic) in topics.into_iter().enumerate() {
+        let will = Some((topic, b"{}".as_slice(), 1, true));
+        drop(Client::connect_with(gateway.mqtt, &Options { will, ..options(&format!("ghost-{at}")) }).0);
+        wait_until("the refusal", || gateway.status()["mqtt"]["publishes_refused"] == at + 1);
+    }
+    Client::connect(gateway.mqtt, "alive").publish("elsewhere/x", "1");
+    let first = loop {
+        // The gateway's own status may come before.
+        let message = watcher.receive();
+        if message.topic != "outrider/status" {
+            break message;
+        }
+        assert_ne!(message.payload, b"{}");
+    };
+    assert_eq!(first.topic, "elsewhere/x");
+}
+
 #[test]
 fn filters_of_many_clients_leave_room_for_the_next() {
     let (_folder, mut gateway) = start();

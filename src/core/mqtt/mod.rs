@@ -1,6 +1,7 @@
 //! What MQTT demands of a server, without a socket: the session of one client, topics, and who is subscribed to them.
 
 pub mod pace;
+pub mod publishing;
 pub mod session;
 pub mod topic;
 pub mod topic_tree;

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::topic::{self, TopicError};
+use super::publishing::{self, PublishVerdict, Voice};
+use super::topic::TopicError;
 
 /// QoS 1 messages on their way to a client.
 pub const IN_FLIGHT_MAX: usize = 64;
@@ -67,17 +68,6 @@ impl fmt::Display for Close {
     }
 }
 
-/// What is to become of a publish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PublishVerdict {
-    /// Decode, store, fan out.
-    Take,
-    /// An acknowledgement of an alert by a person.
-    AcknowledgeAlert,
-    /// A topic of the gateway's own: acknowledged, so that the client does not repeat it, and dropped.
-    Refuse,
-}
-
 /// A message for a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message<P> {
@@ -124,18 +114,12 @@ impl Inbound {
             2 => return Err(Close::Qos2),
             _ => return Err(Close::Malformed),
         }
-        topic::check_topic(topic).map_err(Close::Topic)?;
+        let verdict = publishing::judge(Voice::Publish, topic).map_err(Close::Topic)?;
         self.last_ordinal += 1;
         if qos == 1 {
             self.waiting.push_back((self.last_ordinal, packet_id));
         }
-        if !topic::is_reserved(topic) {
-            Ok(PublishVerdict::Take)
-        } else if topic::alert_acknowledgement(topic).is_some() {
-            Ok(PublishVerdict::AcknowledgeAlert)
-        } else {
-            Ok(PublishVerdict::Refuse)
-        }
+        Ok(verdict)
     }
 
     pub fn last_ordinal(&self) -> u64 {

@@ -1,0 +1,52 @@
+//! What is to become of what a client publishes, or has published for it when it is gone. Every question of that kind is asked here.
+
+use super::topic::{self, TopicError};
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// The client itself, by a PUBLISH.
+    Publish,
+    /// Its will: nobody is there any more to have seen anything.
+    Will,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishVerdict {
+    /// Decode, store, fan out.
+    Take,
+    /// An acknowledgement of an alert by a person.
+    AcknowledgeAlert,
+    /// A topic of the gateway's own: acknowledged, so that the client does not repeat it, and dropped.
+    Refuse,
+}
+
+/// # Errors
+///
+/// A topic that MQTT does not allow in a PUBLISH.
+pub fn judge(voice: Voice, topic: &str) -> Result<PublishVerdict, TopicError> {
+    topic::check_topic(topic)?;
+    let is_acknowledgement = || topic::alert_acknowledgement(topic).is_some();
+    Ok(match voice {
+        _ if !topic::is_reserved(topic) => PublishVerdict::Take,
+        Voice::Publish if is_acknowledgement() => PublishVerdict::AcknowledgeAlert,
+        Voice::Publish | Voice::Will => PublishVerdict::Refuse,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateways_own_topics_are_nobodys_and_only_the_living_acknowledge() {
+        let both = |topic| [Voice::Publish, Voice::Will].map(|voice| judge(voice, topic));
+        assert_eq!(both("devices/a"), [Ok(PublishVerdict::Take); 2]);
+        for own in ["alerts/a", "outrider/status"] {
+            assert_eq!(both(own), [Ok(PublishVerdict::Refuse); 2]);
+        }
+        let acknowledged = both("alerts/tank/temperature/limit/ack");
+        assert_eq!(acknowledged, [Ok(PublishVerdict::AcknowledgeAlert), Ok(PublishVerdict::Refuse)]);
+        assert!(both("a/#").iter().all(Result::is_err));
+    }
+}
