@@ -204,17 +204,18 @@ type Rank = (bool, Option<Severity>, i64);
 impl Alerts {
     fn read(db: &Connection) -> rusqlite::Result<Alerts> {
         let mut alerts = Alerts::default();
-        let mut select = db.prepare_cached("SELECT body FROM alert")?;
+        let mut select = db.prepare_cached("SELECT body, state FROM alert")?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
-            alerts.add(row.get_ref(0)?.as_blob()?);
+            let is_raised = row.get_ref(1)?.as_str_or_null()? == Some(State::Raised.name());
+            alerts.add(row.get_ref(0)?.as_blob()?, is_raised);
         }
         alerts.shorten();
         Ok(alerts)
     }
 
-    fn add(&mut self, body: &[u8]) {
-        let rank = rank(body);
+    fn add(&mut self, body: &[u8], is_raised: bool) {
+        let rank = rank(body, is_raised);
         self.total += 1;
         self.raised += u64::from(rank.0);
         if self.first.len() >= 4 * LISTED_MAX {
@@ -233,17 +234,15 @@ impl Alerts {
     }
 }
 
-fn rank(body: &[u8]) -> Rank {
+fn rank(body: &[u8], is_raised: bool) -> Rank {
     #[derive(Default, serde::Deserialize)]
     #[serde(default)]
-    struct Brief<'a> {
-        state: &'a str,
-        severity: &'a str,
+    struct Brief {
+        severity: Option<Severity>,
         raised_at_ms: i64,
     }
-    let brief: Brief<'_> = serde_json::from_slice(body).unwrap_or_default();
-    let severity = Severity::ALL.into_iter().find(|severity| severity.name() == brief.severity);
-    (brief.state == State::Raised.name(), severity, brief.raised_at_ms)
+    let brief: Brief = serde_json::from_slice(body).unwrap_or_default();
+    (is_raised, brief.severity, brief.raised_at_ms)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ const SMALL_TABLES: &str = "
 DROP INDEX raw_held;
 DROP INDEX anomalies_held;
 ALTER TABLE quarantine RENAME TO rejected_sample;
-ALTER TABLE alert ADD COLUMN state TEXT;
+ALTER TABLE alert ADD COLUMN state TEXT AS (json_extract(CAST(body AS TEXT), '$.state'));
 ALTER TABLE cursor RENAME TO cursor_of_1;
 ALTER TABLE total RENAME TO total_of_1;
 ";

@@ -42,7 +42,7 @@ CREATE TABLE salvage(folder TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT
   PRIMARY KEY(folder, stream)) WITHOUT ROWID;
 CREATE TABLE snapshot(chunk INTEGER PRIMARY KEY, seq INTEGER NOT NULL, state BLOB NOT NULL);
 CREATE TABLE alert(device TEXT NOT NULL, metric TEXT NOT NULL, kind TEXT NOT NULL,
-  body BLOB NOT NULL, state TEXT, PRIMARY KEY(device, metric, kind)) WITHOUT ROWID;
+  body BLOB NOT NULL, state TEXT AS (json_extract(CAST(body AS TEXT), '$.state')), PRIMARY KEY(device, metric, kind)) WITHOUT ROWID;
 CREATE TABLE rejected_sample(id INTEGER PRIMARY KEY, received_ms INTEGER NOT NULL, reason TEXT NOT NULL, topic TEXT NOT NULL, sample BLOB NOT NULL);
 CREATE TABLE dead_letter(id INTEGER PRIMARY KEY, sink TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL, line BLOB NOT NULL);
 "#;

@@ -112,6 +112,10 @@ fn a_gateway_goes_on_with_a_store_of_version_1() {
     assert!(records.iter().all(|record| record["gateway"] == GATEWAY));
     let anomalies = archive::records(&state.join("archive"), "anomalies");
     assert_eq!(anomalies.iter().filter(of_before).count() as u64, old.anomalies);
+    let db = Connection::open(store_path(&state)).unwrap();
+    let raised = "SELECT count(*) FROM alert WHERE state = 'raised' AND device = 'tank-0'";
+    assert_eq!(db.query_row(raised, [], |row| row.get::<_, i64>(0)), Ok(1));
+    drop(db);
     let tables = tables(&state);
     assert!(tables.contains(&"batch".to_owned()) && !tables.contains(&"raw".to_owned()), "{tables:?}");
 

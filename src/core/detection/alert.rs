@@ -7,6 +7,7 @@ mod acknowledgement;
 mod book;
 mod hearing;
 mod own;
+mod record;
 mod shares;
 
 pub use acknowledgement::{BY_BYTES_MAX, ByError, read_by};
@@ -16,14 +17,16 @@ pub use own::{
     GATEWAY_DEVICE, GATEWAY_KIND, OVER_AFTER_MS, REPORT_EVERY_MS, Report, ReportPacer, Trouble, is_own_device,
     is_own_metric,
 };
+pub use record::{STORED, UNSTORED, read_alert, write_alert};
 pub use shares::{ALERTS_MAX, Holder};
+
+use serde::{Deserialize, Serialize};
 
 use super::detectors::Detector;
 use super::devices::DEVICE_METRIC;
 pub use super::severity::Severity;
 use super::silence::Rhythm;
 use crate::core::identity::RunId;
-use crate::core::{json, record};
 
 /// A moment on two clocks: the wall's for people, the steady one for durations, which no clock setting changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +42,8 @@ impl Moment {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     Raised,
     Cleared,
@@ -88,9 +92,11 @@ pub struct Alert {
     pub text: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ClearedReason {
-    /// Silent for so long that nobody waits for it any more.
+    /// Silent for so long that nobody waits for it any more. It was `expired` when a day was enough.
+    #[serde(alias = "expired")]
     Forgotten,
     /// The limit, rule or profile that raised it is no longer configured.
     Configuration,
@@ -100,9 +106,6 @@ pub enum ClearedReason {
 }
 
 impl ClearedReason {
-    const ALL: [ClearedReason; 4] =
-        [ClearedReason::Forgotten, ClearedReason::Configuration, ClearedReason::Operator, ClearedReason::Displaced];
-
     pub fn name(self) -> &'static str {
         match self {
             ClearedReason::Forgotten => "forgotten",
@@ -110,12 +113,6 @@ impl ClearedReason {
             ClearedReason::Operator => "operator",
             ClearedReason::Displaced => "displaced",
         }
-    }
-
-    fn from_name(name: &str) -> Option<ClearedReason> {
-        // As it was called when a day was enough.
-        let name = if name == "expired" { "forgotten" } else { name };
-        ClearedReason::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 
@@ -329,103 +326,4 @@ fn subject(key: &AlertKey) -> String {
 fn round(value: f64) -> String {
     let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// Ends of a line: an alert that is not stored yet says so.
-pub const STORED: &[u8] = b",\"stored\":true}\n";
-pub const UNSTORED: &[u8] = b",\"stored\":false}\n";
-
-/// Appends an alert as a record of the second stream, which is its retained message too.
-pub fn write_alert(out: &mut Vec<u8>, gateway: &str, run: RunId, position: u64, key: &AlertKey, alert: &Alert) {
-    record::write_start(out, "alert", gateway, run, position);
-    let text = |out: &mut Vec<u8>, name: &str, value: &str| {
-        out.extend_from_slice(format!(",\"{name}\":").as_bytes());
-        json::write_text(out, value);
-    };
-    let number = |out: &mut Vec<u8>, name: &str, value: f64| {
-        out.extend_from_slice(format!(",\"{name}\":").as_bytes());
-        record::write_f64(out, value);
-    };
-    text(out, "id", &alert.id);
-    out.extend_from_slice(format!(",\"revision\":{}", alert.revision).as_bytes());
-    text(out, "device", &key.device);
-    text(out, "metric", &key.metric);
-    text(out, "kind", &key.kind);
-    text(out, "state", alert.state.name());
-    text(out, "severity", alert.severity.name());
-    out.extend_from_slice(b",\"detectors\":[");
-    for (at, name) in alert.detectors.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        json::write_text(out, name);
-    }
-    out.push(b']');
-    number(out, "value", alert.value);
-    number(out, "expected", alert.expected.unwrap_or(f64::NAN));
-    number(out, "score", alert.score);
-    let cleared = alert.cleared_at_ms.map_or("null".to_owned(), |ms| ms.to_string());
-    out.extend_from_slice(
-        format!(
-            ",\"raised_at_ms\":{},\"updated_at_ms\":{},\"cleared_at_ms\":{cleared},\"count\":{}",
-            alert.raised_at_ms, alert.updated_at_ms, alert.count
-        )
-        .as_bytes(),
-    );
-    if let Some(by) = &alert.acknowledged_by {
-        text(out, "acknowledged_by", by);
-    }
-    if let Some(reason) = alert.cleared_reason {
-        text(out, "cleared_reason", reason.name());
-    }
-    if let Some(heard_at_ms) = alert.stale_since_ms {
-        out.extend_from_slice(format!(",\"stale\":true,\"last_reading_at_ms\":{heard_at_ms}").as_bytes());
-    }
-    if alert.returns > 0 {
-        let flapping = alert.returns >= FLAPPING_RETURNS;
-        out.extend_from_slice(format!(",\"returns\":{},\"flapping\":{flapping}", alert.returns).as_bytes());
-    }
-    text(out, "message", &message(key, alert));
-    out.extend_from_slice(STORED);
-}
-
-/// Reads back what [`write_alert`] wrote. `None` if it is something else.
-pub fn read_alert(line: &[u8]) -> Option<(AlertKey, Alert)> {
-    let value: serde_json::Value = serde_json::from_slice(line).ok()?;
-    let text = |name: &str| value.get(name)?.as_str().map(str::to_owned);
-    let key = AlertKey { device: text("device")?, metric: text("metric")?, kind: text("kind")? };
-    let state = if text("state")? == "raised" { State::Raised } else { State::Cleared };
-    let severity = text("severity")?;
-    let detectors = value.get("detectors")?.as_array()?;
-    let own_text = text("message").filter(|_| key.kind == GATEWAY_KIND).map(|message| {
-        let what = message.strip_suffix(COMES_AND_GOES).unwrap_or(&message);
-        what.strip_prefix(RESOLVED).filter(|_| state == State::Cleared).unwrap_or(what).to_owned()
-    });
-    let mut alert = Alert {
-        id: text("id")?,
-        revision: u32::try_from(value.get("revision")?.as_u64()?).ok()?,
-        state,
-        severity: Severity::ALL.into_iter().find(|known| known.name() == severity)?,
-        detectors: detectors.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
-        value: value.get("value")?.as_f64().unwrap_or(f64::NAN),
-        expected: value.get("expected")?.as_f64(),
-        score: value.get("score")?.as_f64().unwrap_or(f64::NAN),
-        raised_at_ms: value.get("raised_at_ms")?.as_i64()?,
-        updated_at_ms: value.get("updated_at_ms")?.as_i64()?,
-        cleared_at_ms: value.get("cleared_at_ms")?.as_i64(),
-        count: value.get("count")?.as_u64()?,
-        acknowledged_by: text("acknowledged_by"),
-        cleared_reason: text("cleared_reason").and_then(|name| ClearedReason::from_name(&name)),
-        stale_since_ms: value.get("last_reading_at_ms").and_then(serde_json::Value::as_i64),
-        returns: value
-            .get("returns")
-            .and_then(serde_json::Value::as_u64)
-            .map_or(0, |n| n.min(u64::from(u32::MAX)) as u32),
-        text: own_text,
-    };
-    if key.kind == ANOMALY && state == State::Cleared && alert.cleared_reason.is_none() {
-        let told = text("message").filter(|told| *told != message(&key, &alert));
-        alert.text = told.map(|told| told.strip_suffix(COMES_AND_GOES).unwrap_or(&told).to_owned());
-    }
-    Some((key, alert))
 }

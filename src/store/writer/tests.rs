@@ -397,7 +397,7 @@ fn room_is_made_neither_for_what_is_replaced_nor_for_samples_that_are_not_kept()
         device: format!("d{}", number % 1_000),
         metric: "m".to_owned(),
         kind: "limit".to_owned(),
-        body: Some(vec![b'x'; 1_000]),
+        body: Some(format!("\"{}\"", "x".repeat(998)).into_bytes()),
     };
     let mut input = CommitInput::default();
     // Each of a thousand alerts changes twenty times.
