@@ -33,10 +33,19 @@ impl Client {
             return Outcome::Halt("the URL or a header cannot be sent".to_owned());
         };
         match tokio::time::timeout(self.timeout, self.exchange(request)).await {
-            Ok(Ok(answer)) => outcome::of(&answer),
+            Ok(Ok(answer)) => outcome::of(&self.without_secrets(answer)),
             Ok(Err(outcome)) => outcome,
             Err(_) => Outcome::Retry(RetryReason::TimedOut),
         }
+    }
+
+    /// A service may repeat what it was sent.
+    fn without_secrets(&self, answer: Answer) -> Answer {
+        let mut text = String::from_utf8_lossy(&answer.text).into_owned();
+        for (_, Secret(secret)) in self.headers.iter().filter(|(_, secret)| !secret.0.is_empty()) {
+            text = text.replace(secret, "(not shown)");
+        }
+        Answer { text: text.into_bytes(), ..answer }
     }
 
     fn request(&self, body: Vec<u8>, content_type: &str, encoding: Option<&'static str>) -> Option<HttpRequest> {

@@ -61,7 +61,8 @@ class Receiver(BaseHTTPRequestHandler):
         elif fault == "429":
             self.answer(429, b"slow down", [("Retry-After", "2")])
         else:
-            self.answer(int(fault), b"no\nroom")
+            token = self.headers.get("X-Token")
+            self.answer(int(fault), f"no\nroom for {token}".encode() if token else b"no\nroom")
 
     def log_message(self, *arguments):
         pass
