@@ -26,6 +26,8 @@ SCENARIOS = {
     "catch_up": lambda quick: scenarios.catch_up(1_000_000 if quick else 2_000_000),
     "limited_shards": lambda quick: scenarios.limited_shards(),
     "throttled_records": lambda quick: scenarios.throttled_records(8 if quick else 20),
+    # Longer than it takes until a snapshot is due whatever comes.
+    "many_series": lambda quick: scenarios.many_series(660 if quick else 1_260),
     "waiting_client": lambda quick: scenarios.waiting_client(5 if quick else 20),
 }
 for rate in scenarios.VEHICLES:
@@ -53,6 +55,7 @@ ROWS = [
     ("vehicle_10", "written_bytes", "10 a second, bytes written a reading", 2_000, 2_000, False),
     ("vehicle_100", "written_bytes", "100 a second, bytes written a reading", 1_000, 1_000, False),
     ("vehicle_2000", "written_bytes", "2,000 a second, bytes written a reading", 333, 380, False),
+    ("many_series", "written_bytes", "1,000 series at 10 a second, bytes written a reading", 2_000, 2_000, False),
     ("vehicle_10", "cpu_ms", "10 a second, CPU ms a reading", 0.6, 0.6, False),
     ("vehicle_100", "cpu_ms", "100 a second, CPU ms a reading", 0.25, 0.25, False),
     ("vehicle_2000", "cpu_ms", "2,000 a second, CPU ms a reading", 0.045, 0.045, False),

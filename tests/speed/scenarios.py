@@ -73,6 +73,17 @@ def vehicle(rate, seconds):
         }
 
 
+def many_series(seconds):
+    """A thousand devices that share ten readings a second: what a snapshot of all of them costs."""
+    with Bench() as bench:
+        gateway = bench.gateway
+        warm = bench.finish(bench.load(duration="100s", rate=10, connections=1_000))
+        written = gateway.written_bytes()
+        report = bench.finish(bench.load(duration=f"{seconds}s", rate=10, connections=1_000, first_sequence=1_000_000))
+        bench.wait_delivered(warm["acknowledged"] + report["acknowledged"])
+        return {"written_bytes": (gateway.written_bytes() - written) / report["acknowledged"]}
+
+
 # What a vehicle is set to that pays for its link.
 LEAN = {"compression": "zstd", "partition": "gateway", "batch_delay": "5s"}
 

@@ -78,15 +78,43 @@ fn wait_for_delivery(gateway: &Gateway) {
 
 /// Nothing is lost, and the first copies of each device's readings are in order.
 fn expect_fleet(receiver: &Receiver, count: u64) {
+    assert_eq!(fault_of_fleet(&receiver.records(), count), None);
+}
+
+/// What is missing or out of order.
+fn fault_of_fleet(records: &[Value], count: u64) -> Option<String> {
     let mut last: HashMap<String, u64> = HashMap::new();
-    for record in receiver.records().iter().filter(|record| record["type"] == "reading") {
+    for record in records.iter().filter(|record| record["type"] == "reading") {
         let (device, seq) = (record["device"].as_str().unwrap().to_owned(), record["seq"].as_u64().unwrap());
         let last = last.entry(device).or_default();
-        assert!(seq <= *last + 1, "{record}: a reading before it is missing, the last was {last}");
+        if seq > *last + 1 {
+            return Some(format!("{record}: a reading before it is missing, the last was {last}"));
+        }
         *last = seq.max(*last);
     }
-    assert_eq!(last.len() as u64, DEVICES);
-    assert!(last.values().all(|last| *last == count), "{last:?}");
+    let is_whole = last.len() as u64 == DEVICES && last.values().all(|last| *last == count);
+    (!is_whole).then(|| format!("{last:?}"))
+}
+
+/// The control: of what arrived one record is taken away, or two change places.
+#[test]
+fn what_is_missing_or_out_of_order_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start();
+    let gateway = start(folder.path(), &receiver, "");
+    Fleet::default().publish(gateway.mqtt, 3);
+    wait_for_delivery(&gateway);
+    let records: Vec<Value> = receiver.records().into_iter().filter(|record| record["type"] == "reading").collect();
+    assert_eq!(fault_of_fleet(&records, 3), None);
+    let of_one: Vec<usize> = (0..records.len()).filter(|at| records[*at]["device"] == records[0]["device"]).collect();
+    for at in of_one.iter().copied() {
+        let mut without = records.clone();
+        without.remove(at);
+        assert!(fault_of_fleet(&without, 3).is_some(), "{at}");
+    }
+    let mut swapped = records.clone();
+    swapped.swap(of_one[0], of_one[1]);
+    assert!(fault_of_fleet(&swapped, 3).is_some());
 }
 
 #[test]
