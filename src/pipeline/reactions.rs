@@ -1,0 +1,121 @@
+//! What the pipeline thread does about each thing that it is told.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::committer::{Pending, damage};
+use super::messages::Message;
+use super::operation::{Answer, Operation, Outcome};
+use super::{Committing, PipelineLoop, announce};
+use crate::core::mqtt::pace::Urgency;
+use crate::core::pipeline::Storing;
+use crate::handoff::Input;
+use crate::mqtt::outbox::OwnMessage;
+
+/// How long cursors may lag when nothing else is committed.
+const CURSOR_LINGER: Duration = Duration::from_secs(1);
+/// The gateway's own retained message.
+const STATUS_TOPIC: &str = "outrider/status";
+
+impl PipelineLoop {
+    pub(super) fn take(&mut self, message: Message) {
+        self.look_at_store();
+        match message {
+            Message::Input(input @ (Input::Submission(_) | Input::Farewell(_))) => {
+                self.backlog.push_back(input);
+                self.work();
+            }
+            Message::Input(Input::Acknowledge(seen)) => {
+                if self.pipeline.acknowledge(&seen.key, &seen.by, self.moment()) {
+                    self.outbox.put(announce::acknowledgement(&seen.key, &seen.by));
+                    self.hurry();
+                } else {
+                    self.counters.acknowledgements_unknown.add(1);
+                }
+            }
+            Message::Input(Input::Report(report)) => self.pipeline.report(&report, self.moment()),
+            Message::Input(Input::Ping(ping)) => ping.answer(),
+            Message::Committed { has_more } => {
+                self.busy = false;
+                self.committing = Committing::default();
+                self.slowest_commit = (self.slowest_commit / 8 * 7).max(self.sealed.elapsed());
+                if self.counters.hung.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the disk answers again");
+                }
+                self.announcer.committed(|key| self.pipeline.differs_from_store(key));
+                self.intake.committed();
+                self.look_at_store();
+                if has_more {
+                    self.has_more_to_delete = true;
+                    self.hurry();
+                }
+            }
+            Message::Abandoned => self.is_refused_at_the_end = true,
+            Message::Cursor(change) => {
+                if change.quarantined > 0 {
+                    self.pipeline.report(&damage(), self.moment());
+                }
+                self.open.input.cursors.retain(|known| {
+                    known.sink != change.sink || known.stream != change.stream || !known.is_replaceable()
+                });
+                self.open.input.cursors.push(change);
+                self.clock.waits(self.started.elapsed() + CURSOR_LINGER, Urgency::Relaxed);
+            }
+            Message::Gateway(tail) => {
+                let now = self.moment();
+                let payload = self.pipeline.gateway_record(&tail, now).trim_ascii_end().to_vec();
+                self.outbox.put(OwnMessage::state(STATUS_TOPIC.to_owned(), payload));
+                self.clock.waits(self.started.elapsed() + CURSOR_LINGER, Urgency::Relaxed);
+            }
+            Message::Damaged(file) => {
+                self.open.damaged = Some(file);
+                self.hurry();
+            }
+            Message::Salvaged { chunk, committed } => {
+                self.open.input.salvaged.extend(chunk);
+                self.open.waiting.salvage.push(committed);
+                self.hurry();
+            }
+            Message::Operate { operation, answer } => self.operate(operation, answer),
+            Message::Draining { until } => {
+                let now = Instant::now();
+                self.draining = Some(until.saturating_duration_since(now));
+                self.turn_away(now);
+            }
+            Message::Shutdown { until } => {
+                self.stopping = Some(until);
+                if self.storing != Storing::Nothing {
+                    let now = self.moment();
+                    self.pipeline.store_alerts(now);
+                }
+                self.counters.ending.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Answered with the commit that makes it durable.
+    fn operate(&mut self, operation: Operation, answer: Answer) {
+        tracing::info!("the operator asks: {operation}");
+        let now = self.moment();
+        let pending = match &operation {
+            Operation::ForgetSeries { device, metric } => {
+                match self.pipeline.forget_series(device, metric.as_deref(), now) {
+                    0 => Pending::Outcome(Outcome::Unknown(
+                        "no such series is watched, and no alert is about it".to_owned(),
+                    )),
+                    count => Pending::Outcome(Outcome::Done(format!("forgot {count} series"))),
+                }
+            }
+            Operation::ClearAlert(key) => Pending::Outcome(match self.pipeline.clear_alert(key, now) {
+                true => Outcome::Done("cleared".to_owned()),
+                false => Outcome::Unknown("no such alert is raised".to_owned()),
+            }),
+            Operation::DropSink(name) => {
+                self.open.input.dropped_sinks.push(name.clone());
+                Pending::DroppedSink(name.clone())
+            }
+        };
+        self.open.answers.push((answer, pending));
+        self.hurry();
+    }
+}
