@@ -1,6 +1,10 @@
 //! One connection: bytes in and out of the session machine. It reads while it may, writes while it can, and never waits for one of the
 //! two before it does the other.
 
+mod opening;
+mod packets;
+
+use self::opening::read_connect;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -12,35 +16,28 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::answers::AnswerTimes;
-use super::codec::{self, DecodeError, Packet};
+use super::codec::{self};
 use super::end::End;
-use super::fanout::{PassingOn, TooManyFilters};
-use super::input::{Arrived, Input, Lost, Taken};
-use super::lane::{Allowance, Turn};
-use super::publish::Batch;
+use super::fanout::PassingOn;
+use super::input::{Arrived, Input, Lost};
+use super::lane::Turn;
 use super::router::{Envelope, RouterDead};
 use super::sessions::Attached;
-use super::{Edge, Phase, moderation};
-use crate::core::mqtt::pace::{PublishPace, Urgency};
-use crate::core::mqtt::publishing::PublishVerdict;
-use crate::core::mqtt::session::{self, Close, Connect, Inbound};
-use crate::core::mqtt::topic;
+use super::{Edge, Phase};
+use crate::core::mqtt::pace::PublishPace;
+use crate::core::mqtt::session::{self, Close, Inbound};
 use crate::handoff::{self, PipelineHandle, SessionProgress};
 
 /// With so much to write, nothing more is added, neither forwards nor, by not reading, acknowledgements.
 const OUTPUT_BYTES: usize = 16 * 1024;
-/// A CONNECT with the longest client id and a generous will. A will is kept as long as its connection.
-const CONNECT_BYTES_MAX: usize = 16 * 1024;
 /// Time for a client to take what is sent to it once the gateway is stopping: one that does not read must not hold up the end.
 const DRAINING_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Filters of one packet that are looked at, unless one client may have more: a packet is handled at one go.
-const FILTERS_A_PACKET: usize = 256;
 /// With nothing to watch for, the timer is set this far ahead.
 const FAR_AHEAD: Duration = Duration::from_secs(86_400);
 /// A peer that has vanished without a word is noticed by the system, also with keep-alive 0.
@@ -156,45 +153,6 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
     }
 }
 
-/// Reads until the first packet is whole. Answers what is no CONNECT of 3.1.1 by itself.
-async fn read_connect<T: From<handoff::Input> + 'static>(
-    edge: &Edge<T>,
-    stream: &mut TcpStream,
-    input: &mut BytesMut,
-) -> Option<Connect> {
-    loop {
-        let problem = match codec::frame_len(input, CONNECT_BYTES_MAX) {
-            Ok(Some(len)) if input.len() >= len => {
-                let frame = input.split_to(len);
-                match codec::decode(&frame) {
-                    Ok(Packet::Connect(connect)) => return Some(connect),
-                    Ok(_) => Close::NotConnected.to_string(),
-                    Err(error) => {
-                        let mut out = Vec::new();
-                        match error {
-                            DecodeError::ProtocolLevel(5) => codec::encode_connack_v5_unsupported(&mut out),
-                            DecodeError::ProtocolLevel(_) => codec::encode_connack(false, 1, &mut out),
-                            DecodeError::Malformed | DecodeError::TooLarge { .. } => {}
-                        }
-                        let _ = stream.write_all(&out).await;
-                        error.to_string()
-                    }
-                }
-            }
-            Ok(_) => match stream.read_buf(input).await {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => continue,
-            },
-            Err(error) => error.to_string(),
-        };
-        edge.counters.connections_refused.add(1);
-        if let Ok(peer) = stream.peer_addr() {
-            edge.warn_of_client(peer, "", &problem);
-        }
-        return None;
-    }
-}
-
 impl<T: From<handoff::Input> + 'static> Connection<T> {
     async fn run(&mut self, mut stream: TcpStream, mut input: Input) -> End {
         let (mut reader, mut writer) = stream.split();
@@ -299,188 +257,6 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             && self.output.len() < OUTPUT_BYTES
     }
 
-    /// Handles the whole packets of the input, as many as there is time for, and submits what they publish as one. Awaits nothing: what came
-    /// lies in a shared buffer.
-    fn take(&mut self, input: &mut Input, arrived: Arrived) -> Result<(), End> {
-        self.edge.counters.bytes_received.add(arrived.bytes as u64);
-        self.last_heard = Instant::now();
-        let (kept, result) = input.handle(arrived, |bytes, allowance| self.packets(bytes, allowance));
-        result?;
-        Ok(kept?)
-    }
-
-    fn packets(&mut self, bytes: &[u8], allowance: &mut Allowance) -> Taken<Result<(), End>> {
-        let now_ms = (self.edge.now_ms)();
-        let mut batch = Batch::for_read_of(if allowance.is_nothing() { 0 } else { bytes.len() });
-        let mut rest = bytes;
-        let mut result = Ok(());
-        let mut has_rest = false;
-        while result.is_ok() && !rest.is_empty() {
-            result = match codec::frame_len(rest, self.edge.settings.packet_bytes_max) {
-                Ok(Some(len)) if rest.len() >= len => {
-                    if !allowance.permits(len) {
-                        has_rest = true;
-                        break;
-                    }
-                    let (frame, after) = rest.split_at(len);
-                    rest = after;
-                    match codec::decode(frame) {
-                        Ok(packet) => self.packet(packet, now_ms, &mut batch),
-                        Err(error) => Err(End::Undecodable(error)),
-                    }
-                }
-                Ok(_) => break,
-                Err(error) => Err(End::Undecodable(error)),
-            };
-        }
-        let submitted = self.submit(batch);
-        Taken { used: bytes.len() - rest.len(), has_rest, result: submitted.and(result) }
-    }
-
-    fn packet(&mut self, packet: Packet<'_>, now_ms: i64, batch: &mut Batch) -> Result<(), End> {
-        match packet {
-            Packet::Publish { topic, qos, retain, packet_id, payload } => {
-                let verdict = self.inbound.publish(topic, qos, packet_id).map_err(End::Broken)?;
-                batch.publishes += 1;
-                batch.answers += u64::from(qos > 0);
-                self.publish(verdict, (topic, payload), (qos, retain), now_ms, batch)
-            }
-            Packet::PubAck { packet_id } => self.attached.subscriber.acknowledge(packet_id).map_err(End::Broken),
-            Packet::Subscribe { packet_id, filters } => {
-                self.subscribe(packet_id, &filters);
-                Ok(())
-            }
-            Packet::Unsubscribe { packet_id, filters } => {
-                for filter in &filters {
-                    self.edge.fanout.unsubscribe(&self.attached.subscriber, filter);
-                }
-                codec::encode_unsuback(packet_id, &mut self.output);
-                Ok(())
-            }
-            Packet::PingReq => {
-                self.output.extend_from_slice(&codec::PINGRESP);
-                Ok(())
-            }
-            Packet::Disconnect => Err(End::Disconnected),
-            Packet::Connect(_) => Err(End::Broken(Close::SecondConnect)),
-        }
-    }
-
-    fn publish(
-        &mut self,
-        verdict: PublishVerdict,
-        (topic, payload): (&str, &[u8]),
-        (qos, retain): (u8, bool),
-        now_ms: i64,
-        batch: &mut Batch,
-    ) -> Result<(), End> {
-        let counters = &self.edge.counters;
-        (if qos == 0 { &counters.publishes_qos_0 } else { &counters.publishes_qos_1 }).add(1);
-        let is_taken = match verdict {
-            PublishVerdict::Take => self.edge.decode(topic, qos, payload, now_ms, batch),
-            PublishVerdict::AcknowledgeAlert => self.edge.acknowledge_alert(topic, payload, &self.client_id)?,
-            PublishVerdict::Refuse => {
-                self.edge.warn_of_topic(&self.client_id, topic);
-                false
-            }
-        };
-        if verdict != PublishVerdict::Take {
-            // The pipeline tells subscribers of an acknowledgement, once it knows the alert.
-            counters.publishes_refused.add(u64::from(!is_taken));
-            return Ok(());
-        }
-        let has_receivers = is_taken && self.edge.fanout.may_reach(topic);
-        if has_receivers {
-            batch.urgency = Urgency::Urgent;
-        }
-        // The bytes of others need not be kept until the commit.
-        if has_receivers || is_taken && retain {
-            let envelope = Envelope::new(topic, payload, qos);
-            batch.held_bytes += topic.len() + payload.len();
-            self.held.push_back(UncommittedPublish { ordinal: self.inbound.last_ordinal(), envelope, retain });
-        }
-        Ok(())
-    }
-
-    fn subscribe(&mut self, packet_id: u16, filters: &[(String, u8)]) {
-        let mut granted = Vec::with_capacity(filters.len());
-        let filters_max = FILTERS_A_PACKET.max(self.edge.settings.filters_a_client_max);
-        for (at, (filter, qos)) in filters.iter().enumerate() {
-            // QoS 2 is not served: the client is told what it gets.
-            let qos = (*qos).min(1);
-            let refusal = match topic::check_filter(filter) {
-                Err(error) => Some(error.reason()),
-                Ok(()) if at >= filters_max => Some("is one too many"),
-                Ok(()) => match self.edge.fanout.subscribe(&self.attached.subscriber, filter, qos) {
-                    Ok(()) => None,
-                    Err(TooManyFilters) => {
-                        self.edge.fanout.note_short();
-                        Some("is one too many")
-                    }
-                },
-            };
-            if let Some(reason) = refusal {
-                self.edge.counters.filters_refused.add(1);
-                tracing::debug!(client_id = self.client_id, filter, "filter refused: it {reason}");
-            }
-            granted.push(if refusal.is_some() { 0x80 } else { qos });
-        }
-        codec::encode_suback(packet_id, &granted, &mut self.output);
-    }
-
-    fn submit(&mut self, mut batch: Batch) -> Result<(), End> {
-        if batch.publishes == 0 {
-            return Ok(());
-        }
-        let now = self.last_heard.saturating_duration_since(self.connected);
-        batch.urgency = batch.urgency.max(self.pace.published(now, batch.answers > 0));
-        self.answers.read(self.inbound.last_ordinal(), self.last_heard, batch.answers);
-        moderation::note(batch.publishes);
-        Ok(self.edge.pipeline.submit(batch.submission(&self.progress, self.inbound.last_ordinal()))?)
-    }
-
-    /// Commits set publishes free: they are passed on to their receivers, as many as there is time for, and acknowledged, in their order. An
-    /// acknowledgement says that a publish is stored, and does not wait for what others are subscribed to.
-    fn settle(&mut self, turn: &mut Turn) -> Result<(), End> {
-        while let Some(refused) = self.progress.take_refused() {
-            self.held.retain(|held| !refused.contains(&held.ordinal));
-            self.answers.refused(&refused);
-            self.inbound.refused(refused);
-        }
-        let was_full = !self.may_read();
-        let committed = self.progress.committed();
-        self.pass_on(committed, turn)?;
-        if self.inbound.is_waiting() {
-            let unwritten = self.output.len();
-            self.inbound.committed(committed, &mut self.output);
-            if self.output.len() > unwritten {
-                let now = Instant::now();
-                self.pace.answered(now.saturating_duration_since(self.connected), self.inbound.is_waiting());
-                self.answers.answered(committed, now, &self.edge.counters.puback);
-            }
-            if was_full {
-                // The client was not heard because we did not listen.
-                self.last_heard = Instant::now();
-            }
-        }
-        if self.progress.is_failed() { Err(End::Refused) } else { Ok(()) }
-    }
-
-    fn pass_on(&mut self, committed: u64, turn: &mut Turn) -> Result<(), RouterDead> {
-        if self.passing_on.is_some() || self.held.front().is_none_or(|held| held.ordinal > committed) {
-            return Ok(());
-        }
-        let mut allowance = turn.allowance();
-        while self.passing_on.is_none()
-            && let Some(held) =
-                self.held.pop_front_if(|held| held.ordinal <= committed && allowance.permits(held.envelope.len()))
-        {
-            self.passing_on = self.edge.fanout.pass_on(held.envelope, held.retain)?;
-        }
-        turn.note(&allowance, self.passing_on.is_some() || !self.has_to_pass_on());
-        Ok(())
-    }
-
     /// Whether others should have their turn before this goes on.
     fn fill_output(&mut self) -> bool {
         if self.output.is_empty() {
@@ -571,34 +347,6 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 _ => {}
             }
         }
-    }
-}
-
-impl<T: From<handoff::Input> + 'static> Edge<T> {
-    fn warn_of_client(&self, peer: SocketAddr, client_id: &str, reason: &str) {
-        if let Some(more) = self.refusals.borrow_mut().permit((self.now_ms)()) {
-            tracing::warn!(%peer, client_id, more, "connection closed: {reason}");
-        }
-    }
-
-    /// A login is accepted: refusing those who send one would shut out devices that have one configured and let in all others. But
-    /// nobody may believe that it protects anything. User names can be secrets, so the log names none.
-    fn note_login(&self, peer: SocketAddr, client_id: &str) {
-        self.counters.logins_unchecked.add(1);
-        let mut told = self.told_of_logins.borrow_mut();
-        if told.len() < super::LOGIN_WARNINGS_MAX && told.insert(peer.ip()) {
-            tracing::warn!(
-                client_id,
-                "{} sent a login, but logins are not checked: whoever reaches this port can publish and subscribe",
-                peer.ip()
-            );
-        }
-    }
-
-    fn make_client_id(&self) -> String {
-        let number = self.made_client_ids.get() + 1;
-        self.made_client_ids.set(number);
-        format!("outrider-made-{number}")
     }
 }
 

@@ -1,0 +1,82 @@
+//! How a connection begins: its CONNECT, and what is said of one that is not let in.
+
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::core::mqtt::session::{Close, Connect};
+use crate::handoff;
+use crate::mqtt::codec::{self, DecodeError, Packet};
+use crate::mqtt::{Edge, LOGIN_WARNINGS_MAX};
+
+/// A CONNECT with the longest client id and a generous will. A will is kept as long as its connection.
+const CONNECT_BYTES_MAX: usize = 16 * 1024;
+
+/// Reads until the first packet is whole. Answers what is no CONNECT of 3.1.1 by itself.
+pub(super) async fn read_connect<T: From<handoff::Input> + 'static>(
+    edge: &Edge<T>,
+    stream: &mut TcpStream,
+    input: &mut BytesMut,
+) -> Option<Connect> {
+    loop {
+        let problem = match codec::frame_len(input, CONNECT_BYTES_MAX) {
+            Ok(Some(len)) if input.len() >= len => {
+                let frame = input.split_to(len);
+                match codec::decode(&frame) {
+                    Ok(Packet::Connect(connect)) => return Some(connect),
+                    Ok(_) => Close::NotConnected.to_string(),
+                    Err(error) => {
+                        let mut out = Vec::new();
+                        match error {
+                            DecodeError::ProtocolLevel(5) => codec::encode_connack_v5_unsupported(&mut out),
+                            DecodeError::ProtocolLevel(_) => codec::encode_connack(false, 1, &mut out),
+                            DecodeError::Malformed | DecodeError::TooLarge { .. } => {}
+                        }
+                        let _ = stream.write_all(&out).await;
+                        error.to_string()
+                    }
+                }
+            }
+            Ok(_) => match stream.read_buf(input).await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => continue,
+            },
+            Err(error) => error.to_string(),
+        };
+        edge.counters.connections_refused.add(1);
+        if let Ok(peer) = stream.peer_addr() {
+            edge.warn_of_client(peer, "", &problem);
+        }
+        return None;
+    }
+}
+
+impl<T: From<handoff::Input> + 'static> Edge<T> {
+    pub(super) fn warn_of_client(&self, peer: SocketAddr, client_id: &str, reason: &str) {
+        if let Some(more) = self.refusals.borrow_mut().permit((self.now_ms)()) {
+            tracing::warn!(%peer, client_id, more, "connection closed: {reason}");
+        }
+    }
+
+    /// A login is accepted: refusing those who send one would shut out devices that have one configured and let in all others. But
+    /// nobody may believe that it protects anything. User names can be secrets, so the log names none.
+    pub(super) fn note_login(&self, peer: SocketAddr, client_id: &str) {
+        self.counters.logins_unchecked.add(1);
+        let mut told = self.told_of_logins.borrow_mut();
+        if told.len() < LOGIN_WARNINGS_MAX && told.insert(peer.ip()) {
+            tracing::warn!(
+                client_id,
+                "{} sent a login, but logins are not checked: whoever reaches this port can publish and subscribe",
+                peer.ip()
+            );
+        }
+    }
+
+    pub(super) fn make_client_id(&self) -> String {
+        let number = self.made_client_ids.get() + 1;
+        self.made_client_ids.set(number);
+        format!("outrider-made-{number}")
+    }
+}
