@@ -1,4 +1,15 @@
-//! What the system says of its clock.
+//! What the system says of its clock, and the calendar.
+
+use time::OffsetDateTime;
+
+/// First second of the year 0 and last one of the year 9999, since 1970.
+const CALENDAR_S: (i64, i64) = (-62_167_219_200, 253_402_300_799);
+
+/// Date and time in UTC of epoch milliseconds, to the second; outside the years 0 to 9999 the nearest second within.
+pub fn utc(ms: i64) -> OffsetDateTime {
+    let second = ms.div_euclid(1000).clamp(CALENDAR_S.0, CALENDAR_S.1);
+    OffsetDateTime::from_unix_timestamp(second).expect("a year of four digits")
+}
 
 /// Whether the kernel holds the system clock synchronised. Where it cannot be asked, it is taken to be.
 pub fn is_synchronised() -> bool {
@@ -7,4 +18,16 @@ pub fn is_synchronised() -> bool {
     // SAFETY: `state` is a valid `timex`.
     let result = unsafe { libc::adjtimex(&raw mut state) };
     result < 0 || (result != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_milliseconds_have_a_date_of_four_digits() {
+        let date = |ms| utc(ms).date().to_string();
+        assert_eq!((date(-1), date(0)), ("1969-12-31".to_owned(), "1970-01-01".to_owned()));
+        assert_eq!((date(i64::MIN), date(i64::MAX)), ("0000-01-01".to_owned(), "9999-12-31".to_owned()));
+    }
 }

@@ -1,5 +1,8 @@
 //! Times as devices write them.
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 /// Year 2200: beyond it a number is not a time.
 const LATEST_MS: i64 = 7_258_118_400_000;
 
@@ -40,69 +43,22 @@ pub fn from_number(number: f64, unit: Option<Unit>) -> Option<i64> {
 }
 
 /// Epoch milliseconds of an RFC 3339 time; a blank may stand for the `T`. `None` if it is not one.
+///
+/// A leap second is taken at any minute, as the first second of the next one: devices in local time, or with a clock that is a
+/// little off, do not have it where the calendar has it.
 pub fn from_rfc_3339(text: &str) -> Option<i64> {
-    let bytes = text.as_bytes();
-    if bytes.len() < 20 || !matches!(bytes[10], b'T' | b't' | b' ') {
+    // The parser takes any character here.
+    if !matches!(text.as_bytes().get(10)?, b'T' | b't' | b' ') {
         return None;
     }
-    let number = |at: usize, len: usize| -> Option<i64> {
-        let digits = bytes.get(at..at + len)?;
-        digits
-            .iter()
-            .all(u8::is_ascii_digit)
-            .then(|| digits.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
-    };
-    let separated = bytes[4] == b'-' && bytes[7] == b'-' && bytes[13] == b':' && bytes[16] == b':';
-    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
-    let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
-    let in_range = (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day) && hour < 24 && minute < 60;
-    if !separated || !in_range || second > 60 {
-        return None;
-    }
-    let mut at = 19;
-    let mut fraction_ms = 0;
-    if bytes[at] == b'.' {
-        let digits = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let first = &bytes[at + 1..at + 1 + digits.min(3)];
-        let scale = 10i64.pow(3 - first.len() as u32);
-        fraction_ms = first.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')) * scale;
-        at += 1 + digits;
-        if digits == 0 {
-            return None;
+    let (time, leap_ms) = match (text.get(..16), text.get(16..19), text.get(19..)) {
+        (Some(minute), Some(":60"), Some(rest)) => {
+            (OffsetDateTime::parse(&format!("{minute}:59{rest}"), &Rfc3339).ok()?, 1000)
         }
-    }
-    let offset_min = match bytes.get(at..)? {
-        [b'Z' | b'z'] => 0,
-        [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
-            let (hours, minutes) = (number(at + 1, 2)?, number(at + 4, 2)?);
-            if hours > 23 || minutes > 59 {
-                return None;
-            }
-            (hours * 60 + minutes) * if *sign == b'-' { -1 } else { 1 }
-        }
-        _ => return None,
+        _ => (OffsetDateTime::parse(text, &Rfc3339).ok()?, 0),
     };
-    let days = days_from_epoch(year, month, day);
-    let ms = (((days * 24 + hour) * 60 + minute - offset_min) * 60 + second) * 1000 + fraction_ms;
+    let ms = time.unix_timestamp() * 1000 + i64::from(time.millisecond()) + leap_ms;
     (ms > 0 && ms <= LATEST_MS).then_some(ms)
-}
-
-fn days_in(year: i64, month: i64) -> i64 {
-    match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        _ => 31,
-    }
-}
-
-/// Days since 1970-01-01 in the Gregorian calendar, counted in years that begin in March.
-fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let month_from_march = (month + 9) % 12;
-    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
 #[cfg(test)]
@@ -135,8 +91,56 @@ mod tests {
             "2026-11-24T24:00:00Z",
             "x026-11-24T10:46:05Z",
             "2026-11-24T10:46:05+2:00",
+            "2026-11-24T10:46:05+24:00",
+            "2026-11-24T10:46:05+02:60",
+            "2026-11-24T10:46:05Z ",
+            "2026-11-24x10:46:05Z",
+            "2026-11-24T10:60:05Z",
+            "2026-11-24T10:46:61Z",
+            "-026-11-24T10:46:05Z",
+            "-2026-11-24T10:46:05Z",
+            "+002026-11-24T10:46:05Z",
+            "1969-12-31T23:59:59Z",
+            "1970-01-01T00:00:00Z",
+            "2200-01-01T00:00:00.001Z",
+            "9999-12-31T23:59:60-23:59",
+            "2026-11-24T10:46:05\u{e9}",
         ] {
             assert_eq!(from_rfc_3339(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_leap_second_is_the_first_one_of_the_next_minute() {
+        assert_eq!(from_rfc_3339("2016-12-31T23:59:60Z"), Some(1_483_228_800_000));
+        assert_eq!(from_rfc_3339("2026-11-24T12:45:60.25+02:00"), Some(1_795_517_160_250));
+    }
+
+    /// Days since 1970-01-01, year by year and month by month.
+    fn days(year: i64, month: usize, day: i64) -> i64 {
+        let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let years: i64 = (1970..year).map(|year| 365 + i64::from(is_leap(year))).sum();
+        let months = [31, 28 + i64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30];
+        years + months[..month - 1].iter().sum::<i64>() + day - 1
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn fields_fractions_and_offsets_add_up(
+            (year, month, day) in (1971..2199i64, 1..=12usize, 1..=28i64),
+            (hour, minute, second) in (0..24i64, 0..60i64, 0..=60i64),
+            fraction in "(\\.[0-9]{1,12})?",
+            separator in "[Tt ]",
+            (sign, ahead_h, ahead_min) in (proptest::bool::ANY, 0..24i64, 0..60i64),
+        ) {
+            let (sign, ahead) = (if sign { "+" } else { "-" }, (ahead_h * 60 + ahead_min) * if sign { 1 } else { -1 });
+            let text = format!(
+                "{year}-{month:02}-{day:02}{separator}{hour:02}:{minute:02}:{second:02}{fraction}{sign}{ahead_h:02}:{ahead_min:02}"
+            );
+            let digits = format!("{:0<3.3}", fraction.trim_start_matches('.'));
+            let ms = digits.parse::<i64>().expect("three digits");
+            let minutes = (days(year, month, day) * 24 + hour) * 60 + minute - ahead;
+            proptest::prop_assert_eq!(from_rfc_3339(&text), Some((minutes * 60 + second) * 1000 + ms), "{}", text);
         }
     }
 }

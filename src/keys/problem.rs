@@ -170,24 +170,10 @@ fn is_part(word: &str, candidate: &str) -> bool {
 /// Insertions, deletions, replacements and swapped neighbours. Words longer than any key are not worth comparing.
 fn edit_distance(a: &str, b: &str) -> usize {
     const CHARACTERS_MAX: usize = 64;
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len() > CHARACTERS_MAX || b.len() > CHARACTERS_MAX {
+    if a.chars().count().max(b.chars().count()) > CHARACTERS_MAX {
         return usize::MAX;
     }
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    rows[0] = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        rows[i][0] = i;
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = least;
-        }
-    }
-    rows[a.len()][b.len()]
+    strsim::osa_distance(a, b)
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::comparison::Tally;
 use super::from_store::{Found, Plan, StoreError, compare};
+use crate::clock;
 use crate::core::detection::alert::AlertKey;
 use crate::keys::units::approximate_duration;
-use crate::sinks::archive::folder::civil;
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -188,10 +188,8 @@ pub fn write_json(output: &mut impl Write, plan: &Plan, found: &Found) -> io::Re
 }
 
 fn date(at_ms: i64) -> String {
-    let seconds = at_ms.div_euclid(1000);
-    let (year, month, day) = civil(seconds.div_euclid(86_400));
-    let second = seconds.rem_euclid(86_400);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+    let at = clock::utc(at_ms);
+    format!("{} {:02}:{:02}:{:02}", at.date(), at.hour(), at.minute(), at.second())
 }
 
 #[cfg(test)]

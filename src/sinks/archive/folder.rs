@@ -10,6 +10,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::clock;
 use crate::core::identity::{RunId, Stream};
 use crate::disk;
 
@@ -47,21 +48,8 @@ impl FileName {
 
 /// `raw/dt=YYYY-MM-DD/hour=HH`, by receive time in UTC.
 pub fn partition(stream: Stream, received_ms: i64) -> PathBuf {
-    let hours = received_ms.div_euclid(3_600_000);
-    let (year, month, day) = civil(hours.div_euclid(24));
-    PathBuf::from(format!("{}/dt={year:04}-{month:02}-{day:02}/hour={:02}", stream.name(), hours.rem_euclid(24)))
-}
-
-/// Date of a day since 1970-01-01, counted in years that begin in March.
-pub fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+    let at = clock::utc(received_ms);
+    PathBuf::from(format!("{}/dt={}/hour={:02}", stream.name(), at.date(), at.hour()))
 }
 
 /// The folder with its cap, shared by the streams that write into it.

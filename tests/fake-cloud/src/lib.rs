@@ -17,7 +17,6 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-mod base64;
 mod bucket;
 mod clock;
 mod engine;
@@ -25,7 +24,6 @@ mod faults;
 mod handle;
 mod histogram;
 mod line;
-mod md5;
 mod operations;
 mod plain;
 mod put;

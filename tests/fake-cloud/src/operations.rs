@@ -1,9 +1,10 @@
 //! The calls around PutRecords: streams, shards, and enough of a consumer to look at what arrived.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::base64;
 use crate::engine::{ApiError, Engine, Now, STREAMS_MAX};
 use crate::put::sequence_number;
 use crate::settings::{Mode, StreamSettings};
@@ -192,7 +193,7 @@ fn describe_record(record: &Record) -> Value {
     json!({
         "SequenceNumber": sequence_number(record.sequence),
         "PartitionKey": &*record.partition_key,
-        "Data": base64::encode(&record.data),
+        "Data": STANDARD.encode(&record.data),
         "ApproximateArrivalTimestamp": record.arrived_at_ms as f64 / 1_000.0,
     })
 }

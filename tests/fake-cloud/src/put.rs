@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use md5::{Digest as _, Md5};
 use serde::Deserialize;
 
-use crate::base64;
 use crate::engine::{ApiError, Engine, Now};
-use crate::md5;
 use crate::operations::{parse, stream_name};
 use crate::plain::plain;
 use crate::settings::{Limits, Mode};
@@ -137,14 +138,16 @@ fn check_record<'a>(
         return Err(invalid(index, "partitionKey", &constraint));
     }
     let start = decoded.len();
-    base64::decode(entry.data.as_bytes(), decoded)
+    STANDARD
+        .decode_vec(entry.data.as_bytes(), decoded)
         .map_err(|_| ApiError::new("SerializationException", format!("the data of record {index} is not base64")))?;
     if decoded.len() - start + key.len() > limits.record_bytes {
         let constraint = format!("Member must have length less than or equal to {}", limits.record_bytes);
         return Err(invalid(index, "data", &constraint));
     }
     let hash_key = match &entry.explicit_hash_key {
-        None => md5::hash_key(key.as_bytes()),
+        // How Kinesis maps a partition key to a shard.
+        None => u128::from_be_bytes(Md5::digest(key.as_bytes()).into()),
         Some(text) => text.parse().map_err(|_| {
             ApiError::new("InvalidArgumentException", format!("the ExplicitHashKey of record {index} is no hash key"))
         })?,
