@@ -34,52 +34,33 @@ pub struct Route {
 }
 
 /// What is wrong with a template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
+    #[error("a template is empty; write for example devices/{{device}}/{{metric...}}")]
     Empty,
     /// No topic that is taken is as long.
+    #[error("a template is longer than {TOPIC_BYTES_MAX} bytes")]
     TooLong,
+    #[error("a template holds a control character")]
     ControlCharacter,
+    #[error("a template takes no + and no #; a level that varies is written {{name}}")]
     Wildcard,
     /// Clients may not publish there.
+    #[error("topics that start with $ are never taken from a client")]
     Dollar,
+    #[error("topics below alerts/ and outrider/ belong to the gateway")]
     Reserved,
-    Unclosed {
-        level: String,
-    },
+    #[error("the level `{level}` is neither plain text nor one placeholder {{name}}")]
+    Unclosed { level: String },
+    #[error("{{metric...}} takes all that remains, so it has to be the last level")]
     RestNotLast,
-    Repeated {
-        placeholder: String,
-    },
+    #[error("{{{placeholder}}} stands there twice")]
+    Repeated { placeholder: String },
+    #[error("{{metric}} and {{metric...}} exclude each other")]
     TwoMetrics,
+    #[error("no level is {{device}}; give the route a fixed `device` instead")]
     NoDevice,
 }
-
-impl fmt::Display for TemplateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TemplateError::Empty => f.write_str("a template is empty; write for example devices/{device}/{metric...}"),
-            TemplateError::TooLong => write!(f, "a template is longer than {TOPIC_BYTES_MAX} bytes"),
-            TemplateError::ControlCharacter => f.write_str("a template holds a control character"),
-            TemplateError::Dollar => f.write_str("topics that start with $ are never taken from a client"),
-            TemplateError::TwoMetrics => f.write_str("{metric} and {metric...} exclude each other"),
-            TemplateError::Wildcard => {
-                f.write_str("a template takes no + and no #; a level that varies is written {name}")
-            }
-            TemplateError::Unclosed { level } => {
-                write!(f, "the level `{level}` is neither plain text nor one placeholder {{name}}")
-            }
-            TemplateError::RestNotLast => {
-                f.write_str("{metric...} takes all that remains, so it has to be the last level")
-            }
-            TemplateError::Repeated { placeholder } => write!(f, "{{{placeholder}}} stands there twice"),
-            TemplateError::NoDevice => f.write_str("no level is {device}; give the route a fixed `device` instead"),
-            TemplateError::Reserved => f.write_str("topics below alerts/ and outrider/ belong to the gateway"),
-        }
-    }
-}
-
-impl std::error::Error for TemplateError {}
 
 /// What a topic said.
 #[derive(Debug, PartialEq, Eq)]

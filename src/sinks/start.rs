@@ -1,6 +1,5 @@
 //! What a sink is started with, and the thread that it runs on.
 
-use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -60,35 +59,18 @@ pub struct Starting<'a> {
     sources: Vec<SinkSource>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    #[error(transparent)]
     Store(OpenError),
-    Sqlite(rusqlite::Error),
-    Archive {
-        folder: PathBuf,
-        source: std::io::Error,
-    },
+    #[error("cannot use the store: {0}")]
+    Sqlite(#[source] rusqlite::Error),
+    #[error("cannot use the archive {}: {source}", folder.display())]
+    Archive { folder: PathBuf, source: std::io::Error },
     /// What the operating system did not let us do: a verb and its object.
-    System {
-        tried: String,
-        source: std::io::Error,
-    },
+    #[error("cannot {tried}: {source}")]
+    System { tried: String, source: std::io::Error },
 }
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Store(error) => error.fmt(f),
-            StartError::Sqlite(error) => write!(f, "cannot use the store: {error}"),
-            StartError::Archive { folder, source } => {
-                write!(f, "cannot use the archive {}: {source}", folder.display())
-            }
-            StartError::System { tried, source } => write!(f, "cannot {tried}: {source}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 impl SinkParts<'_> {
     /// For one sink, by its name and kind.

@@ -1,6 +1,5 @@
 //! `./outrider-demo/`: kept after a demonstration, replaced by the next one. A folder that is not ours is never touched.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,28 +11,18 @@ const MARKER: &str = "made-by-outrider-demo.txt";
 const MARKER_TEXT: &str =
     "This folder was made by `outrider demo`. The next demo in the same place deletes all that is in it.\n";
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum FolderError {
+    #[error(
+        "{} is there and was not made by a demo, so it is left alone; move it away, or start the demo in another folder",
+        path.display()
+    )]
     NotOurs { path: PathBuf },
+    #[error(transparent)]
     InUse(LockError),
+    #[error("cannot prepare {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
-
-impl fmt::Display for FolderError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FolderError::NotOurs { path } => write!(
-                f,
-                "{} is there and was not made by a demo, so it is left alone; move it away, or start the demo in another folder",
-                path.display()
-            ),
-            FolderError::InUse(error) => error.fmt(f),
-            FolderError::Io { path, source } => write!(f, "cannot prepare {}: {source}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for FolderError {}
 
 /// Makes the folder, empty but for the marker. Does nothing to one that is not ours, or that another process uses.
 pub fn prepare(path: &Path) -> Result<(), FolderError> {

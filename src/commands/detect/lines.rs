@@ -9,7 +9,6 @@
 //! when it is over.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -77,25 +76,16 @@ pub fn run_files(
 }
 
 /// What stopped it.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum DetectError {
     /// Of reading, which names its file, or of printing.
+    #[error(transparent)]
     Io(io::Error),
+    #[error(
+        "no line could be read; expected are lines of series,timestamp_ms,value without a header, or the gateway's own records"
+    )]
     NothingRead,
 }
-
-impl fmt::Display for DetectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DetectError::Io(error) => error.fmt(f),
-            DetectError::NothingRead => f.write_str(
-                "no line could be read; expected are lines of series,timestamp_ms,value without a header, or the gateway's own records",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for DetectError {}
 
 /// What was in the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,3 @@
-use std::fmt;
-
 use super::varint::Cursor;
 use super::{FLAG_DEVICE_TIME, FLAG_SEQUENCE, FLAG_SYNCED, Tag, VERSION};
 use crate::core::reading::{Attributes, ClockFault, DeviceTime, Reading, TimeQuality};
@@ -21,18 +19,11 @@ impl<'a> Stored<'a> {
 }
 
 /// The payload is not what an encoder wrote; the checksum of the row should have said so before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("damaged batch: {what}")]
 pub struct Damaged {
     pub what: &'static str,
 }
-
-impl fmt::Display for Damaged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "damaged batch: {}", self.what)
-    }
-}
-
-impl std::error::Error for Damaged {}
 
 /// Iterates over the records of a payload, borrowing from it. After an error it ends.
 #[derive(Debug)]

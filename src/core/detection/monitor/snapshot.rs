@@ -1,7 +1,5 @@
 //! The state of all series in chunks of bounded size, so that a restart needs no new warm-up and no commit is large.
 
-use std::fmt;
-
 use super::{FORGET_MS, Moment, Monitor};
 use crate::core::batch::varint::{self, Cursor};
 use crate::core::detection::detectors::profile::Profiles;
@@ -18,22 +16,13 @@ pub(super) const VERSION: u8 = 4;
 const VERSION_WITHOUT_CLOCKS: u8 = 3;
 
 /// A chunk that cannot have come from a snapshot, or came from another version. Nothing of it was restored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
+    #[error("detector snapshot of unknown version {0}")]
     UnknownVersion(u8),
+    #[error("detector snapshot is damaged")]
     Damaged,
 }
-
-impl fmt::Display for RestoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RestoreError::UnknownVersion(version) => write!(f, "detector snapshot of unknown version {version}"),
-            RestoreError::Damaged => write!(f, "detector snapshot is damaged"),
-        }
-    }
-}
-
-impl std::error::Error for RestoreError {}
 
 impl Monitor {
     /// Chunks that a snapshot has now. A series keeps its place: a chunk keeps its series.
