@@ -4,7 +4,7 @@
 //! Everything here lives on one thread. A connection is a task; its decisions are [`crate::core::mqtt::session`]'s.
 
 mod answers;
-mod codec;
+pub mod codec;
 mod connection;
 mod end;
 pub mod fanout;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::core::identity::Stream;
@@ -154,10 +155,13 @@ pub fn open_reader(path: &Path, vfs: Option<&str>) -> Result<Connection, OpenErr
     Ok(db)
 }
 
+/// What stands for itself in the path of a URI.
+const IN_PATHS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
 /// `psow=0`: a device may damage the whole block being written when the power goes, not only the bytes of the write.
 fn open(path: &Path, flags: OpenFlags, vfs: Option<&str>) -> rusqlite::Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let uri = format!("file:{}?psow=0", uri_path(path));
+    let uri = format!("file:{}?psow=0", percent_encode(path.as_os_str().as_encoded_bytes(), IN_PATHS));
     let db = match vfs {
         Some(vfs) => Connection::open_with_flags_and_vfs(uri, flags, vfs)?,
         None => Connection::open_with_flags(uri, flags)?,
@@ -165,17 +169,6 @@ fn open(path: &Path, flags: OpenFlags, vfs: Option<&str>) -> rusqlite::Result<Co
     db.busy_timeout(std::time::Duration::from_secs(5))?;
     db.set_prepared_statement_cache_capacity(64);
     Ok(db)
-}
-
-fn uri_path(path: &Path) -> String {
-    let mut out = String::new();
-    for byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(*byte)),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
 }
 
 /// The capacity was reached: `max_page_count`, or the disk itself.
