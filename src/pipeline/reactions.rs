@@ -58,8 +58,12 @@ impl PipelineLoop {
                 self.open.input.cursors.retain(|known| {
                     known.sink != change.sink || known.stream != change.stream || !known.is_replaceable()
                 });
+                // Where a sink is may come with the next readings: lost in a crash, it costs repeats. A record that was given up may not.
+                match change.dead_letters.is_empty() {
+                    true => self.clock.waits(self.started.elapsed() + CURSOR_LINGER, Urgency::Relaxed),
+                    false => self.hurry(),
+                }
                 self.open.input.cursors.push(change);
-                self.clock.waits(self.started.elapsed() + CURSOR_LINGER, Urgency::Relaxed);
             }
             Message::Gateway(tail) => {
                 let now = self.moment();
