@@ -21,7 +21,7 @@ use crate::keys::units::{approximate_size, format_duration};
 use crate::mqtt::Unrouted;
 use crate::sinks::kind::SinkSettings;
 use crate::store::retention::{Capacity, WhenFull};
-use crate::store::schema::{self, OpenError, store_path};
+use crate::store::schema::{self, FileState, OpenError, store_path};
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -90,7 +90,7 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     let unseen = |source| CheckError::Disk { folder: configuration.store.folder.clone(), source };
     let capacity = configuration.capacity().map_err(unseen)?;
     let file_bytes = configuration.store_file_bytes().map_err(unseen)?;
-    let view = if file_bytes > 0 { look(configuration)? } else { None };
+    let held = if file_bytes > 0 { look(configuration)? } else { Held::Nothing };
     let mut text = String::new();
     let mut last = "";
     let mut row = |label: &'static str, value: String| {
@@ -108,7 +108,7 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     row("logins", "accepted and not checked".to_owned());
     row("status page", status_page(configuration));
     row("state folder", configuration.store.folder.display().to_string());
-    row("store", store(&capacity, view.as_ref()));
+    row("store", store(&capacity, &held));
     let builtin = Ingest::default_routes();
     for route in &configuration.routes {
         row(if builtin.contains(route) { "built-in routes" } else { "routes" }, route.to_string());
@@ -128,20 +128,29 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     for one in &configuration.sinks {
         row("sinks", format!("{}: {}", one.name, one.sink.describe()));
     }
-    for warning in warnings(configuration, &capacity, view.as_ref()) {
+    for warning in warnings(configuration, &capacity, &held) {
         row("notes", warning);
     }
     Ok(text)
 }
 
-/// What the store holds, if it is one already.
-fn look(configuration: &Configuration) -> Result<Option<StoreView>, CheckError> {
+/// What the store holds.
+enum Held {
+    /// It is to be created.
+    Nothing,
+    /// An earlier version made it.
+    Earlier,
+    View(Box<StoreView>),
+}
+
+fn look(configuration: &Configuration) -> Result<Held, CheckError> {
     let path = store_path(&configuration.store.folder);
     let db = schema::open_reader(&path, None).map_err(CheckError::Store)?;
-    if schema::examine(&db, &path).map_err(CheckError::Store)? {
-        return Ok(None);
+    match schema::examine(&db, &path).map_err(CheckError::Store)? {
+        FileState::New => Ok(Held::Nothing),
+        FileState::Earlier => Ok(Held::Earlier),
+        FileState::Present => ledger::look(&db).map(|view| Held::View(Box::new(view))).map_err(CheckError::Sqlite),
     }
-    ledger::look(&db).map(Some).map_err(CheckError::Sqlite)
 }
 
 fn mqtt(configuration: &Configuration) -> String {
@@ -158,10 +167,11 @@ fn status_page(configuration: &Configuration) -> String {
     }
 }
 
-fn store(capacity: &Capacity, view: Option<&StoreView>) -> String {
-    let held = match view {
-        Some(view) => format!("holds {} now", approximate_size(view.used_bytes)),
-        None => "to be created".to_owned(),
+fn store(capacity: &Capacity, held: &Held) -> String {
+    let held = match held {
+        Held::View(view) => format!("holds {} now", approximate_size(view.used_bytes)),
+        Held::Earlier => "made by an earlier version, and brought to the present one when it is next run".to_owned(),
+        Held::Nothing => "to be created".to_owned(),
     };
     let when_full = match capacity.when_full {
         WhenFull::DropOldest => "when full, the oldest readings are dropped",
@@ -203,7 +213,7 @@ fn profile(rule: &Rule) -> String {
 }
 
 /// What is allowed and may still surprise.
-fn warnings(configuration: &Configuration, capacity: &Capacity, view: Option<&StoreView>) -> Vec<String> {
+fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> Vec<String> {
     let room = Room::look(configuration.sinks.len());
     let shortage = room.ok().and_then(|room| room.shortage(configuration.edge.connections_max));
     let mut warnings: Vec<String> = shortage.into_iter().collect();
@@ -216,7 +226,7 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, view: Option<&St
     if !configuration.has_archive() {
         warnings.push(SinkSettings::NO_ARCHIVE.to_owned());
     }
-    let Some(view) = view else { return warnings };
+    let Held::View(view) = held else { return warnings };
     if view.used_bytes > capacity.bytes_max {
         warnings.push(
             "the store holds more than store.size_max allows: the oldest readings would go at the start".to_owned(),

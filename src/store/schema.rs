@@ -98,7 +98,7 @@ pub fn open_writer(path: &Path, synchronous: Synchronous, vfs: Option<&str>) -> 
     }
     let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, vfs).map_err(failed)?;
-    let is_new = examine(&db, path)?;
+    let is_new = examine(&db, path)? == FileState::New;
     let synchronous = match synchronous {
         Synchronous::Full => "FULL",
         Synchronous::Off => "OFF",
@@ -129,8 +129,20 @@ pub(super) fn insert_streams() -> String {
     Stream::ALL.map(row).concat()
 }
 
-/// Whether the file is new; an error if it is not ours, or not ours to understand.
-pub fn examine(db: &Connection, path: &Path) -> Result<bool, OpenError> {
+/// What a file is that may be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileState {
+    /// Without any table.
+    New,
+    /// Of an earlier version, or on its way from there: the next start brings it to the present one.
+    Earlier,
+    Present,
+}
+
+/// # Errors
+///
+/// The file is not ours, or not ours to understand, or cannot be read.
+pub fn examine(db: &Connection, path: &Path) -> Result<FileState, OpenError> {
     let number = |sql: &str| {
         let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
         db.query_row(sql, [], |row| row.get::<_, i32>(0)).map_err(failed)
@@ -144,7 +156,12 @@ pub fn examine(db: &Connection, path: &Path) -> Result<bool, OpenError> {
     if version > SCHEMA_VERSION {
         return Err(OpenError::Newer { path: path.to_owned(), found: version });
     }
-    Ok(is_new)
+    let tables_of_1 = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('raw', 'anomalies')";
+    Ok(match is_new {
+        true => FileState::New,
+        false if version < SCHEMA_VERSION || number(tables_of_1)? > 0 => FileState::Earlier,
+        false => FileState::Present,
+    })
 }
 
 /// Opens for reading. A reader keeps its transactions short: a long one keeps the WAL from being reset.

@@ -85,6 +85,19 @@ fn a_gateway_goes_on_with_a_store_of_version_1() {
     let state = folder.path().join("state");
     let old = version_1::write(&state, 3, 0);
     let environment = [("OUTRIDER__GATEWAY__ID", GATEWAY)];
+    // Commands that only look say what is there, and change nothing.
+    let said = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_outrider"));
+        let ended = command.args(arguments).env("OUTRIDER__STORE__PATH", &state).output().unwrap();
+        let text = [ended.stdout, ended.stderr].concat();
+        (ended.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, text) = said(&["check"]);
+    assert!(code == Some(0) && text.contains("made by an earlier version"), "{code:?}: {text}");
+    let (code, text) = said(&["detect", "--from-store", "--profile", "temperature", "--json"]);
+    assert!(code == Some(0) && text.contains(&format!("\"readings\":{}", old.raw)), "{code:?}: {text}");
+    let before = content(&state).unwrap();
+    assert_eq!(content(&state).unwrap(), before);
     let gateway = Gateway::start_configured(folder.path(), ARCHIVE, &[], &environment);
     wait_until("everything in the archive", || {
         let status = gateway.status();

@@ -19,7 +19,7 @@ use crate::core::identity::Stream;
 use crate::keys::problem::Problems;
 use crate::store::log::{Block, Entry, Record};
 use crate::store::reader::Reader;
-use crate::store::schema::{self, OpenError, store_path};
+use crate::store::schema::{self, FileState, OpenError, store_path};
 
 use super::comparison::{Comparison, SIDES};
 use super::progress::Progress;
@@ -224,8 +224,9 @@ fn open(path: &Path) -> Result<Reader, StoreError> {
     }
     let mut reader = Reader::open(path, None).map_err(StoreError::Open)?;
     match schema::examine(reader.connection(), path).map_err(StoreError::Open)? {
-        true => Err(StoreError::Empty { path: path.to_owned() }),
-        false => Ok(reader),
+        FileState::New => Err(StoreError::Empty { path: path.to_owned() }),
+        // Its batches are read as they are.
+        FileState::Earlier | FileState::Present => Ok(reader),
     }
 }
 

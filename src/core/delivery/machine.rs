@@ -343,7 +343,9 @@ impl Delivery {
     /// When what may be sent has waited long enough for more.
     fn due_us(&self) -> Option<u64> {
         let since_us = self.waiting_since_us?;
-        let waits = !self.behind && !self.flushing;
+        // Where no more may be held, there is no company to wait for.
+        let is_full = self.held_bytes() >= self.settings.held_bytes_max;
+        let waits = !self.behind && !self.flushing && !is_full;
         Some(if waits { since_us + self.settings.linger_us } else { since_us })
     }
 

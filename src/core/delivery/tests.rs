@@ -579,3 +579,14 @@ fn with_one_key_for_the_gateway_one_record_at_a_time_holds_all_devices_in_order(
     let second = answer_all(&mut delivery, &again, accepted("s"), at_us).send;
     assert_eq!(texts(&second[0]), ["c:4\n"]);
 }
+
+#[test]
+fn lines_wait_for_no_more_than_may_be_held() {
+    let mut delivery = new(DeliverySettings { linger_us: 3_600 * SECOND_US, held_bytes_max: 1_000, ..settings() });
+    offer(&mut delivery, "a", 0);
+    assert!(tick(&mut delivery, SECOND_US).is_empty(), "it waits for company");
+    while delivery.wants_more() {
+        offer(&mut delivery, "a", 0);
+    }
+    assert!(!tick(&mut delivery, SECOND_US).is_empty());
+}
