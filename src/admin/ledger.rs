@@ -143,30 +143,24 @@ fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
 /// Records held beyond the cursor that are not acknowledged. No payload is touched.
 fn buffered(db: &Connection, stream: &str, state: &CursorState) -> rusqlite::Result<u64> {
     let Some(stream) = Stream::from_name(stream) else { return Ok(0) };
-    let (mut beyond, mut before_first) = (0, None);
-    held::each_behind(db, stream, state.cursor, |batch| {
-        beyond += batch.count;
-        before_first.get_or_insert(batch.before_first());
-    })?;
+    let beyond = held::sum_behind(db, stream, state.cursor)?.records;
     // The first batch may begin below the cursor.
-    let done_of_first = before_first.map_or(0, |before| state.cursor.saturating_sub(before));
+    let first = held::first_behind(db, stream, state.cursor)?;
+    let done_of_first = first.map_or(0, |first| state.cursor.saturating_sub(first.before_first()));
     let acknowledged: u64 = state.acknowledged.iter().map(|(first, last)| last - first + 1).sum();
     Ok(beyond.saturating_sub(done_of_first).saturating_sub(acknowledged))
 }
 
 fn content(db: &Connection, stream: Stream) -> rusqlite::Result<StreamContent> {
-    let mut content = StreamContent {
+    let held::Sum { records, batches, first_ms } = held::sum_behind(db, stream, 0)?;
+    Ok(StreamContent {
         stream: stream.name().to_owned(),
+        records,
+        batches,
+        oldest_ms: first_ms,
         last_sequence: held::last_sequence(db, stream)?,
         last_position: held::newest(db, stream)?.map(|newest| newest.last_position),
-        ..StreamContent::default()
-    };
-    held::each_behind(db, stream, 0, |batch| {
-        content.records += batch.count;
-        content.batches += 1;
-        content.oldest_ms = Some(content.oldest_ms.map_or(batch.first_ms, |oldest| oldest.min(batch.first_ms)));
-    })?;
-    Ok(content)
+    })
 }
 
 fn totals(db: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {

@@ -139,8 +139,7 @@ impl Cursors {
             entry.configured = true;
             return Ok(entry.state.clone());
         }
-        let mut count = 0;
-        held::each_behind(db, stream, 0, |batch| count += batch.count)?;
+        let count = held::sum_behind(db, stream, 0)?.records;
         let start = match held::first_behind(db, stream, 0)? {
             Some(first) => first.before_first(),
             None => held::last_sequence(db, stream)?,

@@ -69,6 +69,33 @@ pub fn each_behind(db: &Connection, stream: Stream, after: u64, mut each: impl F
     Ok(())
 }
 
+/// What all batches that end behind `after` hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    pub records: u64,
+    pub batches: u64,
+    /// Receive time of the oldest.
+    pub first_ms: Option<i64>,
+}
+
+pub fn sum_behind(db: &Connection, stream: Stream, after: u64) -> rusqlite::Result<Sum> {
+    let wanted = behind(stream, after);
+    let unlisted = last_listed(db, stream)?.saturating_add(1).max(*wanted.start());
+    let mut sum = Sum::default();
+    for (table, start) in [("held", *wanted.start()), ("batch", unlisted)] {
+        let sql =
+            format!("SELECT coalesce(sum(count), 0), count(*), min(first_ms) FROM {table} WHERE id BETWEEN ?1 AND ?2");
+        let unsigned = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(|number| number.max(0) as u64);
+        let part = db.prepare_cached(&sql)?.query_row([start, *wanted.end()], |row| {
+            Ok(Sum { records: unsigned(row, 0)?, batches: unsigned(row, 1)?, first_ms: row.get(2)? })
+        })?;
+        sum.records += part.records;
+        sum.batches += part.batches;
+        sum.first_ms = sum.first_ms.into_iter().chain(part.first_ms).min();
+    }
+    Ok(sum)
+}
+
 /// The first batch that ends behind `after`.
 pub fn first_behind(db: &Connection, stream: Stream, after: u64) -> rusqlite::Result<Option<Held>> {
     let wanted = behind(stream, after);
@@ -150,4 +177,49 @@ fn last_listed(db: &Connection, stream: Stream) -> rusqlite::Result<i64> {
         .query_row([wanted.start(), wanted.end()], |row| row.get(0))
         .optional()?;
     Ok(last.unwrap_or(wanted.start() - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema::{self, Synchronous};
+
+    /// Batches of 10 records each; how many of each stream are held, and from when on.
+    fn held(db: &Connection, after: u64) -> [(u64, u64, Option<i64>); 2] {
+        Stream::ALL.map(|stream| {
+            let Sum { records, batches, first_ms } = sum_behind(db, stream, after).expect("readable");
+            let mut each = (0, 0);
+            each_behind(db, stream, after, |batch| each = (each.0 + batch.count, each.1 + 1)).expect("readable");
+            assert_eq!(each, (records, batches), "counted one by one");
+            (records, batches, first_ms)
+        })
+    }
+
+    #[test]
+    fn what_is_held_is_counted_listed_or_not_and_a_batch_that_is_gone_is_not() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
+        for (stream, batches) in [(Stream::Raw, 70), (Stream::Anomalies, 3)] {
+            for number in 1..=batches {
+                db.execute(
+                    "INSERT INTO batch(id, run, first_position, count, first_ms, last_ms, raw_len, codec, \"check\", payload)
+                     VALUES (?1, 1, 1, 10, ?2, 0, 0, 1, 0, x'')",
+                    [id(stream, 10 * number), number as i64],
+                )
+                .expect("a row");
+                if stream == Stream::Raw && number == 64 {
+                    list(&db, stream).expect("a working disk");
+                }
+            }
+        }
+        assert_eq!(held(&db, 0), [(700, 70, Some(1)), (30, 3, Some(1))]);
+        assert_eq!(held(&db, 640), [(60, 6, Some(65)), (0, 0, None)]);
+        assert_eq!((unlisted(&db, Stream::Raw), unlisted(&db, Stream::Anomalies)), (Ok(6), Ok(3)));
+        for gone in [id(Stream::Raw, 300), id(Stream::Raw, 690)] {
+            assert_eq!(db.execute("DELETE FROM batch WHERE id = ?1", [gone]), Ok(1));
+        }
+        assert_eq!(held(&db, 0)[0], (680, 68, Some(1)), "a listed one, and one that is not");
+        assert_eq!(delete_oldest(&db, Stream::Raw, 100, 64), Ok(10));
+        assert_eq!(held(&db, 0), [(580, 58, Some(11)), (30, 3, Some(1))]);
+    }
 }

@@ -17,10 +17,10 @@ pub struct Run {
     pub started_ms: i64,
 }
 
-/// The number of a run in the store; it is written down if it is not known yet.
+/// The number of a run in the store; it is written down if it is not known yet. Looked for from the newest on, for that is nearly always it.
 pub(super) fn number(db: &Connection, run: &Run) -> rusqlite::Result<i64> {
     let known = db
-        .prepare_cached("SELECT id FROM run WHERE run = ?1 AND gateway = ?2")?
+        .prepare_cached("SELECT id FROM run WHERE run = ?1 AND gateway = ?2 ORDER BY id DESC LIMIT 1")?
         .query_row(params![run.run.0, run.gateway], |row| row.get(0))
         .optional()?;
     if let Some(known) = known {
