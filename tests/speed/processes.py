@@ -192,6 +192,10 @@ class Bench:
     def finish(load):
         return finish_load(load)
 
+    def status(self):
+        with urllib.request.urlopen(f"http://{self.gateway.ready['admin']}/api/status", timeout=30) as answer:
+            return json.loads(answer.read())
+
     def cloud_request(self, path, body=None):
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(f"{self.cloud_url}/fake/{path}", data=data, timeout=30) as answer:
