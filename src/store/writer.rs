@@ -277,10 +277,10 @@ impl Writer {
         }
         rows::write_alerts(&transaction, &input.sealed)?;
         cursors.save(&transaction)?;
-        for state in
-            streams.iter_mut().zip(&self.streams).filter(|(now, before)| now.last_sequence != before.last_sequence)
-        {
-            held::set_last_sequence(&transaction, state.0.stream, state.0.last_sequence)?;
+        for (now, before) in streams.iter().zip(&self.streams) {
+            if now.last_sequence != before.last_sequence {
+                held::set_last_sequence(&transaction, now.stream, now.last_sequence)?;
+            }
         }
         report.used_bytes = retention::used_bytes(&transaction)?;
         transaction.commit()?;
