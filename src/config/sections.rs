@@ -106,14 +106,14 @@ impl Reader<'_> {
         let free_bytes_min = section.size_or_auto("free_space_min");
         let when_full = [("drop_oldest", WhenFull::DropOldest), ("refuse", WhenFull::Refuse)];
         let when_full = section.choice("when_full", &when_full).unwrap_or(WhenFull::DropOldest);
-        let pacing = CommitPacing {
-            delays: CommitDelays {
-                delay: section.duration("commit_delay"),
-                delay_max: section.duration("commit_delay_max"),
-                readings: section.count("commit_readings"),
-            },
-            ..CommitPacing::default()
+        let defaults = CommitPacing::default();
+        let delays = CommitDelays {
+            delay: section.duration("commit_delay"),
+            delay_max: section.duration("commit_delay_max"),
+            readings: section.count("commit_readings"),
+            ..defaults.delays
         };
+        let pacing = CommitPacing { delays, ..defaults };
         section.finish();
         Some(StoreConfiguration { folder: folder?, bytes_max, free_bytes_min, when_full, pacing })
     }

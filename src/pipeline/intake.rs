@@ -9,19 +9,23 @@ use crate::handoff::Undecodable;
 use crate::store::retention::WhenFull;
 
 pub(super) struct Intake {
-    pub when_full: WhenFull,
-    pub counters: Arc<StoreCounters>,
+    when_full: WhenFull,
+    counters: Arc<StoreCounters>,
     /// Bytes taken in and not in the store yet.
-    pub open_bytes: u64,
-    pub committing_bytes: u64,
+    open_bytes: u64,
+    committing_bytes: u64,
     /// Admitted, and not taken in whole.
-    pub begun_bytes: u64,
+    begun_bytes: u64,
 }
 
 /// Of the room that there was when readings were first turned away, so much has to be free before they are taken again.
 const ROOM_AGAIN_BYTES: u64 = 1 << 20;
 
 impl Intake {
+    pub fn new(when_full: WhenFull, counters: Arc<StoreCounters>) -> Intake {
+        Intake { when_full, counters, open_bytes: 0, committing_bytes: 0, begun_bytes: 0 }
+    }
+
     pub fn admits(&mut self, readings: &Readings, undecodable: &[Undecodable]) -> bool {
         let samples: usize = undecodable.iter().map(|one| one.topic.len() + one.sample.len()).sum();
         let bytes = (readings.grown_bytes() + samples) as u64;

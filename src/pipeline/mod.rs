@@ -84,19 +84,13 @@ pub struct StoreBeats {
 }
 
 /// Starts both; they end after [`Message::Shutdown`], when everything submitted before it is durable.
+///
+/// # Errors
+/// If the system gives no more threads.
 pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
-    let StoreParts {
-        writer,
-        pipeline,
-        pacing,
-        messages: (sender, receiver),
-        committed,
-        counters,
-        outbox,
-        beats,
-        budget_bytes,
-        now_ms,
-    } = parts;
+    let StoreParts { writer, pipeline, pacing, messages, committed, counters, outbox, beats, budget_bytes, now_ms } =
+        parts;
+    let (sender, receiver) = messages;
     // One job: the pipeline seals only when the committer is idle.
     let (jobs, next_job) = sync_channel::<Job>(1);
     counters.room_bytes.set(u64::MAX);
@@ -125,24 +119,12 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
             backlog: VecDeque::new(),
             begun: None,
             clock: CommitClock::new(pacing.delays),
-            busy: false,
-            sealed: now,
             commits_at_seal: 0,
-            slowest_commit: Duration::ZERO,
             storing: Storing::Everything,
             unanswered: Unanswered::default(),
-            draining: None,
-            stopping: None,
-            is_refused_at_the_end: false,
-            is_last: false,
+            ending: Ending::default(),
             has_more_to_delete: false,
-            intake: Intake {
-                when_full,
-                counters: Arc::clone(&counters),
-                open_bytes: 0,
-                committing_bytes: 0,
-                begun_bytes: 0,
-            },
+            intake: Intake::new(when_full, Arc::clone(&counters)),
             log: AlertLog::new(),
             announcer: Announcer::new(outbox.clone(), pacing.unstored_after),
             outbox,
@@ -181,6 +163,19 @@ struct Committing {
     is_given_up: bool,
 }
 
+/// How far the end of the process has come.
+#[derive(Default)]
+struct Ending {
+    /// It has begun, and so much time was given to it.
+    grace: Option<Duration>,
+    /// Nothing more is sent. After this moment a disk that hangs is not waited for.
+    until: Option<Instant>,
+    /// The disk did not take the last commit.
+    is_refused: bool,
+    /// Everything that was sent is taken: the next commit carries the state of the detectors.
+    is_last: bool,
+}
+
 struct PipelineLoop {
     pipeline: Pipeline,
     pacing: CommitPacing,
@@ -192,21 +187,11 @@ struct PipelineLoop {
     /// How many readings of its first are taken, once some are.
     begun: Option<usize>,
     clock: CommitClock,
-    busy: bool,
-    /// When the batch that is under way was sealed.
-    sealed: Instant,
-    /// Commits that had returned by then.
+    /// Commits that had returned when the batch that is under way was sealed.
     commits_at_seal: u64,
-    /// Of the last few; it fades.
-    slowest_commit: Duration,
     storing: Storing,
     unanswered: Unanswered,
-    /// The process is ending, and has so long for it.
-    draining: Option<Duration>,
-    stopping: Option<Instant>,
-    is_refused_at_the_end: bool,
-    /// Everything that was sent is taken: the next commit carries the state of the detectors.
-    is_last: bool,
+    ending: Ending,
     has_more_to_delete: bool,
     intake: Intake,
     log: AlertLog,
@@ -224,30 +209,7 @@ struct PipelineLoop {
 
 impl PipelineLoop {
     fn run(mut self, receiver: &Receiver<Message>) {
-        loop {
-            self.beats.pipeline.moved();
-            if self.is_gathering(Instant::now()) {
-                std::thread::sleep(GATHER_PAUSE);
-            }
-            let wait = match self.may_work() {
-                true => Duration::ZERO,
-                false => self.deadline().saturating_duration_since(Instant::now()),
-            };
-            match receiver.recv_timeout(wait) {
-                Ok(message) => self.take(message),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            // Everything that came meanwhile, before it is looked whether the batch is due.
-            for _ in 0..MESSAGES_A_TURN {
-                if self.is_enough() || !self.backlog.is_empty() {
-                    break;
-                }
-                match receiver.try_recv() {
-                    Ok(message) => self.take(message),
-                    Err(_) => break,
-                }
-            }
+        while self.listen(receiver) {
             self.work();
             let now = Instant::now();
             self.look_at_disk(now);
@@ -256,32 +218,59 @@ impl PipelineLoop {
             }
             self.announce(now);
             self.tell_log();
-            if self.stopping.is_some() && !self.is_last && self.backlog.is_empty() {
-                self.is_last = true;
+            let is_stopping = self.ending.until.is_some();
+            if is_stopping && !self.ending.is_last && self.backlog.is_empty() {
+                self.ending.is_last = true;
                 self.pipeline.request_final_snapshot();
             }
-            if !self.busy && (self.stopping.is_some() || self.is_due(now)) {
+            if !self.clock.is_busy() && (is_stopping || self.is_due(now)) {
                 if self.has_work() {
                     self.seal();
-                } else if self.stopping.is_some() && self.backlog.is_empty() {
-                    self.log.end();
-                    return;
+                } else if is_stopping && self.backlog.is_empty() {
+                    return self.log.end();
                 }
             }
             if self.is_abandoned(now) {
-                self.counters.abandon(self.committing.readings + u64::from(self.pipeline.open_readings()));
-                return;
+                return self.counters.abandon(self.committing.readings + u64::from(self.pipeline.open_readings()));
             }
         }
+    }
+
+    /// Takes what has come, or waits for it until something is due. Returns false once nobody can send any more.
+    fn listen(&mut self, receiver: &Receiver<Message>) -> bool {
+        self.beats.pipeline.moved();
+        if self.is_gathering(Instant::now()) {
+            std::thread::sleep(GATHER_PAUSE);
+        }
+        let wait = match self.may_work() {
+            true => Duration::ZERO,
+            false => self.deadline().saturating_duration_since(Instant::now()),
+        };
+        match receiver.recv_timeout(wait) {
+            Ok(message) => self.take(message),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        // Everything that came meanwhile, before it is looked whether the batch is due.
+        for _ in 0..MESSAGES_A_TURN {
+            if self.is_enough() || !self.backlog.is_empty() {
+                break;
+            }
+            match receiver.try_recv() {
+                Ok(message) => self.take(message),
+                Err(_) => break,
+            }
+        }
+        true
     }
 
     /// Readings come one by one and may wait for each other. A wake-up for each would cost more than all else that is done with it, so
     /// the thread does not listen for a moment: a sleeping thread need not be woken.
     fn is_gathering(&self, now: Instant) -> bool {
-        self.clock.is_gathering(now.saturating_duration_since(self.started), self.pipeline.open_count())
+        self.clock.is_gathering(self.since_start(now), self.pipeline.open_count())
             && self.backlog.is_empty()
             && !self.is_enough()
-            && self.stopping.is_none()
+            && self.ending.until.is_none()
             && self.pipeline.open_alerts().is_empty()
     }
 
@@ -298,6 +287,11 @@ impl PipelineLoop {
     /// Something waits for the next commit that is to come soon.
     fn hurry(&mut self) {
         self.clock.waits(self.started.elapsed(), Urgency::Urgent);
+    }
+
+    /// As the clock counts.
+    fn since_start(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
     }
 
     fn moment(&self) -> Moment {
@@ -319,13 +313,13 @@ impl PipelineLoop {
     /// When the loop has to look again although nothing has come.
     fn deadline(&self) -> Instant {
         let mut deadline = self.ticked + TICK;
-        if let Some(until) = self.stopping {
+        if let Some(until) = self.ending.until {
             deadline = deadline.min(until.max(Instant::now() + GATHER_PAUSE));
         }
         if let Some(overdue) = self.announcer.deadline() {
             deadline = deadline.min(overdue);
         }
-        if let Some(due) = self.due_at().filter(|_| !self.busy) {
+        if let Some(due) = self.due_at().filter(|_| !self.clock.is_busy()) {
             deadline = deadline.min(due);
         }
         deadline
@@ -352,9 +346,7 @@ impl PipelineLoop {
         self.has_more_to_delete = false;
         self.intake.sealed();
         self.announcer.sealed();
-        self.clock.sealed();
-        self.busy = true;
-        self.sealed = Instant::now();
+        self.clock.sealed(self.started.elapsed(), bytes);
         self.commits_at_seal = self.counters.commits.get();
         self.beats.committer.moved();
         self.jobs.send(Job { input, waiting, answers, damaged }).expect("the committer outlives the pipeline thread");

@@ -13,17 +13,19 @@ pub struct CommitPacing {
     /// An alert that waits longer than this for its commit is published all the same, and says so: a driver is told within seconds,
     /// whatever the disk does.
     pub unstored_after: Duration,
-    /// A commit that is under way for longer has met a disk that hangs; for a quarter of it, where nobody can be heard any more.
-    pub hung_after: Duration,
 }
 
 impl Default for CommitPacing {
     fn default() -> Self {
         CommitPacing {
-            delays: CommitDelays { delay: Duration::from_millis(40), delay_max: Duration::from_secs(1), readings: 500 },
+            delays: CommitDelays {
+                delay: Duration::from_millis(40),
+                delay_max: Duration::from_secs(1),
+                readings: 500,
+                hung_after: Duration::from_secs(5),
+            },
             acknowledge_early: false,
             unstored_after: Duration::from_secs(1),
-            hung_after: Duration::from_secs(5),
         }
     }
 }

@@ -36,9 +36,8 @@ impl PipelineLoop {
             Message::Input(Input::Report(report)) => self.pipeline.report(&report, self.moment()),
             Message::Input(Input::Ping(ping)) => ping.answer(),
             Message::Committed { has_more } => {
-                self.busy = false;
+                self.clock.returned(self.started.elapsed());
                 self.committing = Committing::default();
-                self.slowest_commit = (self.slowest_commit / 8 * 7).max(self.sealed.elapsed());
                 if self.counters.hung.swap(false, Ordering::Relaxed) {
                     tracing::info!("the disk answers again");
                 }
@@ -50,7 +49,7 @@ impl PipelineLoop {
                     self.hurry();
                 }
             }
-            Message::Abandoned => self.is_refused_at_the_end = true,
+            Message::Abandoned => self.ending.is_refused = true,
             Message::Cursor(change) => {
                 if change.quarantined > 0 {
                     self.pipeline.report(&damage(), self.moment());
@@ -83,11 +82,11 @@ impl PipelineLoop {
             Message::Operate { operation, answer } => self.operate(operation, answer),
             Message::Draining { until } => {
                 let now = Instant::now();
-                self.draining = Some(until.saturating_duration_since(now));
+                self.ending.grace = Some(until.saturating_duration_since(now));
                 self.turn_away(now);
             }
             Message::Shutdown { until } => {
-                self.stopping = Some(until);
+                self.ending.until = Some(until);
                 if self.storing != Storing::Nothing {
                     let now = self.moment();
                     self.pipeline.store_alerts(now);

@@ -25,7 +25,7 @@ impl PipelineLoop {
         let is_behind = now > self.ticked + DEAF_AFTER;
         self.ticked = now;
         // Who waits for an answer sends nothing more. Once they are turned away everybody is heard, however long the disk hangs.
-        let is_deaf = self.busy && now > self.sealed + DEAF_AFTER && !self.committing.is_given_up;
+        let is_deaf = self.clock.is_busy_for(DEAF_AFTER, self.since_start(now)) && !self.committing.is_given_up;
         if is_behind | self.deafness.changes(is_deaf) {
             // This thread was blocked, or the disk was, so missing readings prove nothing: silence is counted anew.
             self.pipeline.listen_from(self.moment());

@@ -18,7 +18,7 @@ impl PipelineLoop {
 
     /// Nobody is heard until the disk answers, or until it is known that it does not.
     pub(super) fn is_held_up(&self) -> bool {
-        self.busy && self.storing != Storing::Nothing && self.pipeline.open_bytes() >= OPEN_BYTES_MAX
+        self.clock.is_busy() && self.storing != Storing::Nothing && self.pipeline.open_bytes() >= OPEN_BYTES_MAX
     }
 
     /// Takes a turn's worth of what sessions sent: a large submission holds up neither ticks nor alerts.
@@ -74,7 +74,7 @@ impl PipelineLoop {
             self.refuse(submission);
             return false;
         }
-        if !stores_something && !self.busy && !self.has_work() {
+        if !stores_something && !self.clock.is_busy() && !self.has_work() {
             // Nothing of this session can be waiting for the disk: it is answered at once.
             session.commit_through(*through);
             return false;

@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 use super::{PipelineLoop, Unstorable};
 use crate::core::detection::alert::{Report, Trouble};
 use crate::core::pipeline::Storing;
+use crate::core::pipeline::commit_clock::Load;
 use crate::handoff::Submission;
 use crate::pipeline::unanswered::ANSWER_WITHIN;
-
-/// No disk in use is slower than that.
-const SLOW_DISK_BYTES_A_SECOND: u64 = 1 << 20;
 
 impl PipelineLoop {
     /// What cannot be stored is judged all the same; nothing of it is kept, and its client gets no answer.
@@ -30,18 +28,13 @@ impl PipelineLoop {
         }
     }
 
-    /// Whether the commit that is under way takes so long that the disk must be said to hang. Once too much waits nobody is heard any
-    /// more: then it is said sooner, unless commits are that slow at present, or this one is that large.
     fn is_hung(&self, now: Instant) -> bool {
-        let patience = self.pacing.hung_after;
         let waiting = self.committing.bytes + self.open.bytes;
         let is_heard = waiting < self.budget_bytes - self.budget_bytes / 4 && !self.is_held_up();
-        let usual = 8 * self.slowest_commit + Duration::from_secs(self.committing.bytes / SLOW_DISK_BYTES_A_SECOND);
-        let patience = if is_heard { patience } else { patience.min(usual.max(patience / 4)) };
-        let patience = self.draining.map_or(patience, |grace| patience.min(grace / 2));
         // The commit may have returned, and this thread not heard of it yet: then it is this thread that was late.
-        let is_under_way = self.busy && self.counters.commits.get() == self.commits_at_seal;
-        is_under_way && !self.counters.is_failing() && now >= self.sealed + patience
+        let has_returned = self.counters.commits.get() != self.commits_at_seal;
+        let load = Load { is_heard, grace: self.ending.grace };
+        !has_returned && !self.counters.is_failing() && self.clock.is_hung(self.since_start(now), load)
     }
 
     pub(super) fn look_at_disk(&mut self, now: Instant) {
@@ -83,7 +76,7 @@ impl PipelineLoop {
     /// What can be stored at present. That the disk takes something again is known when it has taken what it would not.
     pub(super) fn look_at_store(&mut self) {
         let storing = match self.counters.unstorable() {
-            _ if self.busy && self.storing == Storing::Nothing => Storing::Nothing,
+            _ if self.clock.is_busy() && self.storing == Storing::Nothing => Storing::Nothing,
             None => Storing::Everything,
             Some(Unstorable::StoreFull) => Storing::AllButReadings,
             Some(Unstorable::DiskFailing | Unstorable::DiskHung) => Storing::Nothing,
@@ -109,17 +102,18 @@ impl PipelineLoop {
 
     /// Nobody waits for ever for an answer that does not come.
     pub(super) fn turn_away(&mut self, now: Instant) {
-        let patience = if self.draining.is_some() { Duration::ZERO } else { ANSWER_WITHIN };
+        let patience = if self.ending.grace.is_some() { Duration::ZERO } else { ANSWER_WITHIN };
         if let Some(until) = now.checked_sub(patience) {
             self.unanswered.turn_away(until);
         }
-        if self.storing != Storing::Nothing || self.committing.is_given_up || now < self.sealed + patience {
+        let is_overdue = self.clock.is_busy_for(patience, self.since_start(now));
+        if self.storing != Storing::Nothing || self.committing.is_given_up || !is_overdue {
             return;
         }
         self.committing.is_given_up = true;
         // A session that waits for no answer would not be read any more, had it too much under way.
         for waiting in self.committing.waiting.sessions.iter().chain(&self.open.waiting.sessions) {
-            match waiting.wants_answer || self.draining.is_some() {
+            match waiting.wants_answer || self.ending.grace.is_some() {
                 true => waiting.session.fail(),
                 false => waiting.session.refuse(waiting.publishes.clone()),
             }
@@ -130,9 +124,9 @@ impl PipelineLoop {
 
     /// The process ends, and the disk does not take the last of it.
     pub(super) fn is_abandoned(&self, now: Instant) -> bool {
-        let is_too_late = self.stopping.is_some_and(|until| now >= until);
+        let is_too_late = self.ending.until.is_some_and(|until| now >= until);
         // A disk that answered with errors may hang by now: its last word was an error all the same.
-        let is_stuck = self.busy && (self.counters.is_failing() || self.is_hung(now));
-        self.stopping.is_some() && (self.is_refused_at_the_end || is_too_late && is_stuck)
+        let is_stuck = self.clock.is_busy() && (self.counters.is_failing() || self.is_hung(now));
+        self.ending.until.is_some() && (self.ending.is_refused || is_too_late && is_stuck)
     }
 }

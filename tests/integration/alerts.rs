@@ -143,7 +143,7 @@ fn first_word_over_a_hung_disk(unstored_after: Duration, patience: Duration) -> 
         settings.vfs = Some(disk.name.clone());
         settings.pacing.unstored_after = unstored_after;
         // That is another alert, and another story.
-        settings.pacing.hung_after = DEADLINE * 60;
+        settings.pacing.delays.hung_after = DEADLINE * 60;
     });
     let mut driver = Client::connect(gateway.mqtt, "driver");
     driver.subscribe(&[("alerts/#", 1)]);

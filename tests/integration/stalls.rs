@@ -34,7 +34,7 @@ fn start_with(uncommitted_bytes_max: u32, hung_after: Duration) -> HungGateway {
     let gateway = InProcess::start(folder.path(), |settings| {
         settings.vfs = Some(disk.name.clone());
         settings.uncommitted_bytes_max = uncommitted_bytes_max;
-        settings.pacing.hung_after = hung_after;
+        settings.pacing.delays.hung_after = hung_after;
     });
     HungGateway { disk, gateway, _folder: folder }
 }
@@ -179,7 +179,7 @@ fn a_thread_that_does_not_move_is_named_and_raises_an_alert() {
 
 #[test]
 fn a_disk_that_hangs_is_not_ready_and_yet_healthy() {
-    let hung = start_with(64 << 10, CommitPacing::default().hung_after);
+    let hung = start_with(64 << 10, CommitPacing::default().delays.hung_after);
     let clients: Vec<_> = (0..4).map(|n| Client::connect(hung.gateway.mqtt, &format!("device-{n}"))).collect();
     hung.disk.hang();
     let waiting: Vec<_> = clients

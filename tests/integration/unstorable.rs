@@ -292,7 +292,7 @@ fn a_flood_over_a_hung_disk_silences_no_alert() {
 #[test]
 fn without_notice_of_the_hang_the_budget_silences_everybody() {
     let took = alert_under_a_flood(|settings| {
-        settings.pacing.hung_after = DEADLINE;
+        settings.pacing.delays.hung_after = DEADLINE;
     });
     assert_eq!(took, None);
 }

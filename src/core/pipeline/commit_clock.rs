@@ -1,5 +1,5 @@
 //! When the open batch is due to be committed: soon if somebody waits for it, else as late as the user allows, because each commit wears
-//! the disk. Does not know how long a commit takes: the caller seals nothing while one is under way.
+//! the disk. And whether the commit that is under way takes so long that the disk must be said to hang.
 
 use std::time::Duration;
 
@@ -13,6 +13,17 @@ pub struct CommitDelays {
     pub delay_max: Duration,
     /// So many readings are enough not to wait at all.
     pub readings: u32,
+    /// A commit that takes longer has met a disk that hangs.
+    pub hung_after: Duration,
+}
+
+/// What else waits while a commit is under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Whether new publishes are still heard. Once they are not, a hanging disk has to be recognised sooner.
+    pub is_heard: bool,
+    /// The time that is left for an orderly end, if the process is ending.
+    pub grace: Option<Duration>,
 }
 
 /// So many readings share a commit well enough: from there on they wait no longer than those that are urgent.
@@ -22,6 +33,18 @@ const COMPANY_READINGS: u32 = 64;
 const STRETCHED_EVERY: u32 = 128;
 /// Longer than the 100 ms after an answer within which a client is taken to be waiting.
 const STRETCH: Duration = Duration::from_millis(200);
+
+/// No disk in use is slower than that.
+const SLOW_DISK_BYTES_A_SECOND: u64 = 1 << 20;
+/// A commit that takes so many times longer than the slowest of the last few is not explained by a disk that is slow at present.
+const SLOWER_THAN_USUAL: u32 = 4;
+
+/// The batch on its way to the disk.
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    sealed: Duration,
+    bytes: u64,
+}
 
 /// Whose publishes are in the open batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,11 +65,22 @@ pub struct CommitClock {
     senders: Senders,
     /// Batches for which clients only may have waited, since one was stretched.
     likely: u32,
+    under_way: Option<UnderWay>,
+    /// How long the slowest of the last few commits took; it fades.
+    slowest: Duration,
 }
 
 impl CommitClock {
     pub fn new(delays: CommitDelays) -> CommitClock {
-        CommitClock { delays, oldest: None, urgency: Urgency::Relaxed, senders: Senders::None, likely: 0 }
+        CommitClock {
+            delays,
+            oldest: None,
+            urgency: Urgency::Relaxed,
+            senders: Senders::None,
+            likely: 0,
+            under_way: None,
+            slowest: Duration::ZERO,
+        }
     }
 
     /// A client's publishes are in the open batch.
@@ -65,12 +99,47 @@ impl CommitClock {
         self.urgency = self.urgency.max(urgency);
     }
 
-    /// The batch is sealed, and a new one is open.
-    pub fn sealed(&mut self) {
+    /// The batch, for which so many bytes of the sessions' budget wait, is on its way to the disk, and a new one is open.
+    ///
+    /// # Panics
+    /// If a commit is under way already: there is one at a time.
+    pub fn sealed(&mut self, now: Duration, bytes: u64) {
+        assert!(self.under_way.is_none(), "one commit at a time");
+        self.under_way = Some(UnderWay { sealed: now, bytes });
         if self.urgency == Urgency::Likely {
             self.likely = if self.is_stretched() { 0 } else { self.likely + 1 };
         }
         (self.oldest, self.urgency, self.senders) = (None, Urgency::Relaxed, Senders::None);
+    }
+
+    /// The commit that was under way has returned.
+    pub fn returned(&mut self, now: Duration) {
+        if let Some(UnderWay { sealed, .. }) = self.under_way.take() {
+            self.slowest = (self.slowest / 8 * 7).max(now.saturating_sub(sealed));
+        }
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// Whether a commit has been under way for longer than this.
+    pub fn is_busy_for(&self, duration: Duration, now: Duration) -> bool {
+        self.under_way.is_some_and(|commit| now >= commit.sealed + duration)
+    }
+
+    /// Whether the commit that is under way takes so long that the disk must be said to hang.
+    pub fn is_hung(&self, now: Duration, load: Load) -> bool {
+        let Some(UnderWay { bytes, .. }) = self.under_way else { return false };
+        let patience = self.delays.hung_after;
+        let patience = match load.is_heard {
+            true => patience,
+            false => {
+                let usual = SLOWER_THAN_USUAL * self.slowest + Duration::from_secs(bytes / SLOW_DISK_BYTES_A_SECOND);
+                patience.min(usual.max(patience / 4))
+            }
+        };
+        self.is_busy_for(load.grace.map_or(patience, |grace| patience.min(grace / 2)), now)
     }
 
     pub fn is_enough(&self, readings: u32) -> bool {
@@ -115,7 +184,7 @@ mod tests {
     }
 
     fn clock() -> CommitClock {
-        CommitClock::new(CommitDelays { delay: ms(40), delay_max: ms(1000), readings: 500 })
+        CommitClock::new(CommitDelays { delay: ms(40), delay_max: ms(1000), readings: 500, hung_after: ms(5000) })
     }
 
     #[test]
@@ -129,7 +198,7 @@ mod tests {
         assert_eq!(clock.due_at(64), Some(ms(140)), "enough to share a commit");
         clock.received(ms(300), 3, Urgency::Urgent);
         assert_eq!(clock.due_at(3), Some(ms(140)));
-        clock.sealed();
+        clock.sealed(ms(310), 0);
         assert_eq!(clock.due_at(0), None);
         clock.received(ms(400), 3, Urgency::Urgent);
         assert_eq!(clock.due_at(1), Some(ms(410)), "one client alone has little to wait for");
@@ -151,7 +220,8 @@ mod tests {
         let mut delay = |urgency| {
             clock.received(ms(0), 1, urgency);
             let due = clock.due_at(1);
-            clock.sealed();
+            clock.sealed(ms(0), 0);
+            clock.returned(ms(1));
             due
         };
         for _ in 0..STRETCHED_EVERY {
@@ -160,5 +230,50 @@ mod tests {
         assert_eq!(delay(Urgency::Urgent), Some(ms(10)));
         assert_eq!(delay(Urgency::Likely), Some(ms(200)));
         assert_eq!(delay(Urgency::Likely), Some(ms(10)));
+    }
+
+    const HEARD: Load = Load { is_heard: true, grace: None };
+    const UNHEARD: Load = Load { is_heard: false, grace: None };
+
+    #[test]
+    fn a_disk_hangs_sooner_where_nobody_is_heard_unless_commits_are_slow_or_large() {
+        let mut clock = clock();
+        assert!(!clock.is_hung(ms(60_000), UNHEARD), "nothing is under way");
+        clock.sealed(ms(1_000), 0);
+        let hung_from = |clock: &CommitClock, load| (0..).map(|n| ms(n * 10)).find(|now| clock.is_hung(*now, load));
+        assert_eq!(hung_from(&clock, HEARD), Some(ms(6_000)));
+        assert_eq!(hung_from(&clock, UNHEARD), Some(ms(2_250)));
+        assert_eq!(
+            hung_from(&clock, Load { is_heard: true, grace: Some(ms(3_000)) }),
+            Some(ms(2_500)),
+            "the process ends"
+        );
+        clock.returned(ms(1_800));
+        clock.sealed(ms(2_000), 0);
+        assert_eq!(hung_from(&clock, UNHEARD), Some(ms(5_200)), "four times the slowest");
+        clock.returned(ms(2_100));
+        clock.sealed(ms(3_000), 3 << 20);
+        assert_eq!(
+            hung_from(&clock, UNHEARD),
+            Some(ms(8_000)),
+            "three seconds for three megabytes, but never more than for all"
+        );
+        clock.returned(ms(3_100));
+        for round in 0..40 {
+            clock.sealed(ms(4_000 + round * 100), 0);
+            clock.returned(ms(4_001 + round * 100));
+        }
+        clock.sealed(ms(9_000), 0);
+        assert_eq!(hung_from(&clock, UNHEARD), Some(ms(10_250)), "what was slow once is forgotten");
+    }
+
+    #[test]
+    fn a_commit_is_busy_from_its_seal_to_its_return() {
+        let mut clock = clock();
+        assert!(!clock.is_busy());
+        clock.sealed(ms(100), 0);
+        assert!(clock.is_busy() && clock.is_busy_for(ms(50), ms(150)) && !clock.is_busy_for(ms(51), ms(150)));
+        clock.returned(ms(200));
+        assert!(!clock.is_busy() && !clock.is_busy_for(ms(0), ms(300)));
     }
 }
