@@ -8,7 +8,7 @@
 //! The unit is a shard's own: 1,000 records or 1 MB a second are the same limit, so a record costs at least one and one for each
 //! 1,000 bytes.
 
-/// Below this share of throttled cost nothing is paced: repeats are cheaper than waiting.
+/// Below this share of throttled cost nothing is held back: sending again is cheaper than waiting.
 const THROTTLED_SHARE_TOLERATED: f64 = 0.15;
 const MARGIN_MIN: f64 = 1.25;
 const MARGIN_MAX: f64 = 4.0;
@@ -16,13 +16,13 @@ const MARGIN_MAX: f64 = 4.0;
 const RATE_MIN: f64 = 20.0;
 /// Growth of the rate with each window that goes well.
 const RATE_GROWTH: f64 = 1.1;
-/// A rate so far above what is needed does nothing any more.
+/// A rate that is so many times what is accepted has no effect any more, and is dropped.
 const RATE_IDLE_FACTOR: f64 = 4.0;
 const WINDOW_US_MIN: u64 = 250_000;
 const WINDOW_US_MAX: u64 = 2_000_000;
-/// A window with fewer attempts waits for more, as long as it may.
+/// A window with fewer attempts stays open for more, up to `WINDOW_US_MAX`.
 const WINDOW_ATTEMPTS_MIN: u32 = 30;
-/// Tokens are saved up for as long as a slow reply may hold up the next request.
+/// Tokens are saved up for so long, because a slow reply may hold up the next request.
 const BURST_SECONDS: f64 = 0.2;
 
 pub fn cost(bytes: usize) -> f64 {
@@ -141,7 +141,7 @@ pub struct Shards {
     names: Vec<Box<str>>,
 }
 
-/// Beyond this many a shard is not told apart, and its keys are not paced.
+/// Further shards are not told apart, and their keys are not paced.
 const SHARDS_MAX: usize = 1_024;
 
 /// Shard 0 stands for "not known".

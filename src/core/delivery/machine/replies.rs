@@ -1,4 +1,4 @@
-//! What becomes of a request: its records are done with, pause, or are suspected; the sink goes on, pauses, or is halted.
+//! What a reply does: records are done with, pause, or are suspected; the sink goes on, pauses, or is halted.
 
 use std::cmp::Reverse;
 
@@ -102,7 +102,7 @@ impl Delivery {
         let bytes_max = self.sink.request_bytes_max;
         self.sink.request_bytes_max = (bytes_max + bytes_max / 256).min(self.settings.request_bytes_max);
         self.sink.failures = 0;
-        // What one request was asked to wait for holds, whatever becomes of another.
+        // A pause that the sink asked for holds, even if another request succeeds meanwhile.
         self.sink.paused_until_us = self.sink.asked_until_us;
         self.status.halted = None;
         self.status.failing = None;
@@ -174,7 +174,7 @@ impl Delivery {
         }
     }
 
-    /// Requests that were sent before the pause began and fail in it say nothing new.
+    /// A request that was sent before the present pause began says nothing new by failing: the pause stays as it is.
     fn pause_sink(&mut self, epoch: u64, reason: RetryReason, now_us: u64) {
         if self.begins_pause(epoch) {
             let base_us = self.settings.patience.sink_backoff_base_us;
