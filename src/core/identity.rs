@@ -1,8 +1,8 @@
-//! What a record is known by: `(gateway, run, position)`.
+//! What identifies a record: `(gateway, run, position)`.
 
 use std::fmt;
 
-/// Drawn at random at each process start; positions count up within it.
+/// Identifies one run of the process: drawn at random at its start. Positions count from 1 within it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(pub [u8; 8]);
 
@@ -16,20 +16,23 @@ impl fmt::Display for RunId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum Stream {
+    /// Readings, as they came.
     Raw = 1,
+    /// Anomalies, changes of alerts, and the gateway's own records.
     Anomalies = 2,
 }
 
-/// Which streams give way when the store has no more room.
+/// Which streams lose records when the store has no more room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// The oldest goes first.
+    /// The oldest records are dropped first.
     Bulk,
-    /// Kept as long as there is anything in bulk, in a part of the store of its own.
+    /// Kept as long as there is anything in bulk, in a reserved part of the store.
     Reserve,
 }
 
 impl Keep {
+    /// As it stands in the store.
     pub fn name(self) -> &'static str {
         match self {
             Keep::Bulk => "bulk",
@@ -47,6 +50,7 @@ impl Stream {
         self as u16
     }
 
+    /// As in the store and in the status.
     pub fn name(self) -> &'static str {
         match self {
             Stream::Raw => "raw",
@@ -54,10 +58,12 @@ impl Stream {
         }
     }
 
+    /// Reverses [`Self::name`]; `None` for any other text.
     pub fn from_name(name: &str) -> Option<Stream> {
         Stream::ALL.into_iter().find(|stream| stream.name() == name)
     }
 
+    /// Which part of the store it lies in.
     pub fn keep(self) -> Keep {
         match self {
             Stream::Raw => Keep::Bulk,
