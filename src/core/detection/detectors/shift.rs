@@ -27,13 +27,13 @@ const BASE_READINGS_MIN: u32 = 10;
 const LEVEL_WEIGHT_MAX: f64 = 0.5;
 /// Readings in a row that a shift must last.
 pub(super) const READINGS: u8 = 3;
-/// It goes on until the statistic has fallen to this share of the line.
+/// A shift goes on until the statistic has fallen to this share of the threshold.
 const HOLD: f64 = 0.5;
 /// A shift that lasts is the new level.
 const RELEARN_MS: i64 = 300_000;
-/// For so long after that, the way back is told.
+/// For so long after a new level was accepted, a move back to the old one is told.
 const ACCEPTED_MS: i64 = 120_000;
-/// How long it is told.
+/// For how long such a move is told.
 const RETURN_MS: i64 = 60_000;
 /// Departures follow each other: after one base length there is hardly more than one look at them. Nothing is judged before, and the
 /// line comes down to where it stays as `1 + YOUNG_MS / age`.
@@ -41,7 +41,7 @@ const WARM_UP_MS: i64 = 300_000;
 const YOUNG_MS: f64 = 200_000.0;
 /// Up to this age the home follows the base.
 const HOME_AGE_MS: i64 = 900_000;
-/// So far from home for so long, it has moved.
+/// A series that is so far from home for so long has a new home.
 const AWAY_SIZES: f64 = 4.0;
 const AWAY_MS: i64 = 7_200_000;
 /// A mean of rough readings is uncertain by itself: its variance counts so many times.
@@ -81,18 +81,18 @@ impl Shift {
         streak: 0,
     };
 
-    /// What was learned of the level is old; the usual sizes are not.
+    /// Forgets the level; the usual sizes stay.
     pub fn forget(&mut self, at_ms: i64) {
         (self.base, self.quick, self.base_readings, self.streak) = (0.0, 0.0, 0, 0);
         self.fed_at_ms = at_ms;
     }
 
-    /// Time that nobody has seen is no time away from home.
+    /// Leaves out a silence from the time away from home.
     pub fn pass_over(&mut self, silent_ms: i64) {
         self.home_at_ms = self.home_at_ms.saturating_add(silent_ms);
     }
 
-    /// Readings up to here are part of some trouble.
+    /// Readings up to here are part of some trouble: no base learns from them.
     pub fn skip(&mut self, at_ms: i64) {
         self.fed_at_ms = at_ms;
     }
@@ -125,7 +125,7 @@ impl Shift {
         let line = threshold * (1.0 + YOUNG_MS / age_ms.max(1) as f64);
         let slow = Look::new(self.base, self.home, summary, self.departure.size(floor_square_mean));
         let quick = Look::new(self.quick, self.home, summary, self.quick_departure.size(floor_square_mean));
-        // Each says "so far from what was usual": the one that says more is told.
+        // Both compare with their own usual size: the one that is further from its base is told.
         let (look, base) = if quick.outside > slow.outside { (quick, self.quick) } else { (slow, self.base) };
         let moved = slow.moved.max(quick.moved) / line;
         let is_return = moved > 1.0

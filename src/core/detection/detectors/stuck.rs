@@ -7,9 +7,9 @@ use super::pace::Pace;
 use super::{Detector, Finding, short};
 use crate::core::detection::window::Sample;
 
-/// No shorter run is news.
+/// A shorter run is never found stuck.
 const RUN_MIN_MS: f32 = 30_000.0;
-/// A run is too long at so many times the longest; and so much longer must the history before it be.
+/// A run is too long if it is so many times the longest; and the history before it must be so many times as long as the run.
 const TIMES: f32 = 3.0;
 /// Time constant in which a long run is forgotten.
 const TAU_MS: f32 = 1_800_000.0;
@@ -58,7 +58,7 @@ impl Run {
         is_stuck: false,
     };
 
-    /// After a silence, what went on before it is over.
+    /// Ends the run: after a silence it is unknown whether the value stayed the same.
     pub fn interrupt(&mut self) {
         self.len = 0;
         self.is_stuck = false;
