@@ -1,15 +1,16 @@
 //! Which time a reading is judged by: a device's clock may be unset, ahead or behind, and then the time that it gives cannot be true.
 //!
-//! The offset of a clock (receipt less device time) holds the delay of the message too, which is never negative. So among the readings of
-//! a device those that came fastest tell the offset; slower ones were held up, or come from a buffer. An offset is believed when it held
-//! still while the device's clock ran on by ten seconds: a buffer that is emptied runs faster than that.
+//! The offset of a clock (receipt less device time) includes the delay of the message, which is never negative. So the readings that came
+//! fastest show the offset; slower ones were held up, or come from a buffer. An offset is believed when it stayed the same while the
+//! device's clock ran on by ten seconds: a buffer is emptied faster than that.
 //!
-//! Each client that publishes for a device has a source of its own, so that nobody can unsettle what is known of another's clock; a client
-//! that is new goes on from what is known of the clock that its first reading fits, or else of the one heard last. What a reading says of itself comes first: a time that can be true is taken as
-//! it is, whatever was said before.
+//! Each client that publishes for a device has a source of its own, so that none can unsettle what is known of another's clock. A new
+//! client starts with what is known of the clock that its first reading fits, or else of the one heard last. A reading's own time comes
+//! first: if it can be true it is taken as it is, whatever was known before.
 //!
-//! While the gateway's own clock is not synchronised it proves nothing: device times stand, and only their pace tells a buffer. A time that
-//! is ahead of the clock which the device is known by is stored as it is, but no series goes there before that clock has fallen silent.
+//! While the gateway's own clock is not synchronised it proves nothing: device times are taken as they are, and only their pace shows a
+//! buffer. A time that is ahead of the device's known clock is stored as it is, but no series advances to it before that clock has fallen
+//! silent.
 
 mod offset;
 mod unsynced;

@@ -204,7 +204,7 @@ pub struct Mark {
     anomalies: usize,
 }
 
-/// What an anomaly record takes beside its texts, about.
+/// Bytes that an anomaly record takes beside its texts, about.
 const ANOMALY_BYTES: usize = 512;
 
 impl Readings {

@@ -15,7 +15,7 @@ use crate::core::cursor::CursorState;
 
 mod replies;
 
-/// What a record takes in a request beside its data: the partition key, which is the gateway, a slash and the device.
+/// Most bytes that a record takes in a request beside its data: the partition key, which is the gateway, a slash and the device.
 pub const PARTITION_KEY_BYTES_MAX: usize = 256;
 /// The cursor is saved at most so often, however fast it moves.
 const PERSIST_PAUSE_US_MIN: u64 = 100_000;
@@ -79,7 +79,7 @@ struct SinkState {
     request_bytes_max: usize,
 }
 
-/// So many lines may be given up without one that is accepted: beyond that the fault is not in the lines.
+/// So many lines may be given up without one that is accepted. Beyond that the lines are not to blame.
 const REFUSED_IN_A_ROW_MAX: u32 = 100;
 /// A request is never made smaller than this for having been too large.
 const REQUEST_BYTES_MIN: usize = 4 << 10;
@@ -208,7 +208,7 @@ impl Delivery {
             return;
         }
         if bytes.len() > line_max {
-            // The soft bound was kept, but this line is long: it gets a record of its own.
+            // The record was below its soft bound, but this line is long: it gets a record of its own.
             let line = bytes.split_off(before);
             self.push_record(index, line, now_us);
         }
@@ -343,7 +343,7 @@ impl Delivery {
     }
 
     fn has_room_in_flight(&self) -> bool {
-        // After a failure one request finds out whether the way is free; the others need not fail as well.
+        // After a failure one request finds out whether the sink works again; others would only fail as well.
         let is_probing = self.sink.failures > 0;
         self.in_flight.len() < if is_probing { 1 } else { self.settings.requests_in_flight_max }
     }
@@ -355,7 +355,7 @@ impl Delivery {
     /// When what may be sent has waited long enough for more.
     fn due_us(&self) -> Option<u64> {
         let since_us = self.waiting_since_us?;
-        // Where no more may be held, there is no company to wait for.
+        // Where no more may be held, nothing can come that would be worth waiting for.
         let is_full = self.held_bytes() >= self.settings.held_bytes_max;
         let waits = !self.behind && !self.flushing && !is_full;
         Some(if waits { since_us + self.settings.linger_us } else { since_us })
@@ -385,8 +385,8 @@ impl Delivery {
         Some(Request { id, records })
     }
 
-    /// A group under suspicion goes alone. After many refusals in a row all others go first, and are waited for: if one of them is
-    /// accepted, the suspicion is right.
+    /// Whether a suspected group may be sent, which it is alone. After many refusals in a row all other records go first and are waited
+    /// for: if one of them is accepted, the fault is in the suspected ones.
     fn may_suspects_go(&self) -> bool {
         self.sink.may_give_up() || !self.has_others()
     }
@@ -396,7 +396,7 @@ impl Delivery {
         !self.in_flight.is_empty() || self.lanes.iter().any(|lane| !lane.ready.is_empty())
     }
 
-    /// Takes keys from the lanes, in turn and within the bounds of a request.
+    /// Takes keys from the lanes in turn, within the bounds of a request.
     fn collect(&mut self, now_us: u64) -> Vec<usize> {
         let mut keys = Vec::new();
         let mut bytes = 0;

@@ -1,12 +1,12 @@
 //! How fast each shard is fed: as fast as it goes, until it throttles; then a little above what it was seen to take.
 //!
-//! A shard's limit is learnt, not assumed: in a window with throttling, what was accepted *is* the limit. Feeding it a quarter more keeps it
-//! busy all the time, and costs every fifth attempt; feeding it less would leave capacity unused, which an outage's backlog needs.
-//! Throttling that does not depend on the rate (a fault that hits some records at random) would make such a rule spiral down: the
+//! A shard's limit is learned, not assumed: in a window with throttling, what was accepted *is* the limit. Sending a quarter more keeps the
+//! shard busy all the time, at the cost of every fifth attempt; sending less would leave capacity unused that is needed after an outage.
+//! Throttling that does not depend on the rate (a fault that hits some records at random) would make such a rule slow down for ever, so the
 //! margin grows when slowing down has not helped.
 //!
-//! The unit is a shard's own: 1,000 records or 1 MB a second are the same limit, so a record costs at least one and one for each
-//! 1,000 bytes.
+//! Costs are in the unit of a shard's limit: 1,000 records a second and 1 MB a second are the same, so a record costs one for each 1,000
+//! bytes, and at least one.
 
 /// Below this share of throttled cost nothing is held back: sending again is cheaper than waiting.
 const THROTTLED_SHARE_TOLERATED: f64 = 0.15;
@@ -150,7 +150,7 @@ pub const UNKNOWN_SHARD: usize = 0;
 impl Shards {
     /// Its index, from 1 on.
     pub fn index(&mut self, name: &str) -> usize {
-        // Newest first: after a resharding the old names are not heard of again.
+        // Newest first: after the stream was divided anew, the old names do not come up again.
         if let Some(at) = self.names.iter().rposition(|known| **known == *name) {
             return at + 1;
         }

@@ -1,7 +1,7 @@
 //! Alerts: raised by a flagged reading, updated, cleared by good readings, and gone a while later.
 //!
-//! The book decides; that its changes are stored, sent on the second stream and published is the pipeline's work. An alert's id comes
-//! from what raised it, so a repeat is recognisable.
+//! The book decides; the pipeline stores its changes, sends them on the second stream and publishes them. An alert's id follows from what
+//! raised it, so a repeat is recognisable.
 
 mod acknowledgement;
 mod book;
@@ -290,7 +290,7 @@ impl Alert {
     }
 }
 
-/// The same for the same reading, whoever computes it: FNV-1a over what raised it.
+/// An id that is the same for the same reading, whoever computes it: FNV-1a over what raised the alert.
 fn alert_id(gateway: &str, flag: &Flag<'_>) -> String {
     let position = flag.position.to_le_bytes();
     let parts: [&[u8]; 6] = [

@@ -1,7 +1,7 @@
 //! What is known of a device: when it was heard, whether it is silent or asleep, and its clock.
 //!
-//! A device that goes away takes all its series with it: that is one thing to tell, not one for each of them. A device whose client took
-//! its leave is asleep, and nobody misses it.
+//! A device that goes away takes all its series with it: that is reported once, not for each of them. A device whose client has
+//! disconnected in order is asleep, and its silence is not reported.
 
 use crate::core::detection::rewind_guard::RewindGuard;
 use crate::core::detection::silence::Rhythm;

@@ -1,8 +1,8 @@
 //! All watched series: the one place that a reading is judged at.
 //!
-//! One slab of series, found by device and metric. A series costs some 500 bytes at 1 Hz; their number and the samples of each are
-//! bounded, and what is beyond the bound is counted, not watched. One that nobody has heard of for a week makes room; and when there is
-//! none, those that matter least give way (`shares`).
+//! One slab of series, found by device and metric. A series costs about 500 bytes at 1 Hz. The number of series and the samples of each are
+//! bounded; what is beyond the bound is counted, not watched. A series that was silent for a week is dropped; when there is no room left,
+//! those that matter least give way (`shares`).
 
 mod clocks;
 mod names;
@@ -212,7 +212,7 @@ impl Monitor {
             };
             match index {
                 Some(index) => {
-                    // A sensor that reports its own failure is not silent.
+                    // A sensor that reports its own failure is heard, too.
                     let expected_ms = self.listening_ms.max(self.table.device_of(index).woke_ms);
                     let rhythm = &mut self.rhythms[index];
                     rhythm.hear(now_ms, expected_ms, findings.late);

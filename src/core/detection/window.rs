@@ -1,8 +1,8 @@
 //! The last ten seconds of one series, by the device's own time.
 //!
-//! The window of a reading at `t` is `(t - 10 s, t)`: without the reading itself, and without others of its instant. Late readings are
-//! inserted where they belong, so 5 s more are held: a reading late by as much finds its window whole. Sums are never kept: one outlier
-//! leaves a running sum wrong for ever, and ten additions are cheaper than the care that would take.
+//! The window of a reading at `t` is `(t - 10 s, t)`: without the reading itself, and without others of the same time. Late readings are
+//! inserted where they belong, so samples are held for 5 s more: a reading that is late by up to that finds its window whole. No running
+//! sums are kept: one outlier would leave them inexact for ever, and ten additions are cheaper than avoiding that.
 //!
 //! Memory follows the rate up to a bound. Above it the window keeps every second reading, then every fourth, so that it spans ten
 //! seconds at any rate; statistics are then those of the sample.
@@ -35,7 +35,7 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// How a reading's time stands to those before it.
+/// How a reading's time relates to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// The first reading, or a confirmed jump backwards: nothing from before it is held any more.

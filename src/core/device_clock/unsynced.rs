@@ -91,7 +91,7 @@ impl Lead {
         if lead.publisher == publisher || is_taken_over || is_stale {
             return Some(new);
         }
-        // The same clock by another client, such as after a reconnect.
+        // Another client with the same clock, such as after a reconnect.
         if new.offset_ms.abs_diff(lead.offset_ms) <= AHEAD_MS.unsigned_abs() {
             lead.heard_ms = now_ms;
         }

@@ -20,7 +20,7 @@ const SOON_AFTER: Duration = Duration::from_millis(100);
 const AT_ONCE: Duration = Duration::from_millis(5);
 /// A burst takes no longer. A later publish without a PUBACK in between shows a client that does not wait.
 const BURST_MAX: Duration = Duration::from_millis(20);
-/// After so many answers in a row that it reacted to, a client that once went on is taken for one that waits.
+/// A client that once went on without an answer counts as one that waits again after it has reacted to so many answers in a row.
 const REACTIONS: u32 = 4;
 
 /// The pace of one connection. Times are since any fixed moment.

@@ -1,8 +1,8 @@
 //! Who gets what: the filters of all subscribers as a tree of levels.
 //!
-//! A topic can match along many paths, because each `+` is a fork: of 4,096 filters `{+,a}^12/x` a publish visited 8,191 nodes. For one
-//! topic and one *shape*, which levels of a path are `+`, there is one node at the most. So the number of shapes bounds what a publish costs,
-//! whatever others are subscribed to, and the tree counts them.
+//! A topic can match along many paths, because each `+` is a fork: with 4,096 filters `{+,a}^12/x` a publish visited 8,191 nodes. The
+//! *shape* of a path says which of its levels are `+`. For one topic and one shape there is at most one node, so the number of shapes
+//! bounds what a publish costs, whatever others are subscribed to. The tree counts them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -147,7 +147,8 @@ impl<S: PartialEq> TopicTree<S> {
 }
 
 impl<S: PartialEq> Node<S> {
-    /// Walks what matches until `found` says that it is enough, or `nodes` are used up. As deep as the deepest filter, not as the topic.
+    /// Walks what matches until `found` says that it is enough or `nodes` are used up. It goes as deep as the deepest filter, not as the
+    /// topic.
     fn visit<'a>(&'a self, rest: Option<&str>, nodes: &mut usize, found: &mut impl FnMut(&'a (S, u8)) -> bool) -> bool {
         if *nodes == 0 {
             return true;

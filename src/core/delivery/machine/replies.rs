@@ -90,7 +90,7 @@ impl Delivery {
         true
     }
 
-    /// A request was too large: the next ones hold half as much, and slowly more again, because whatever was in the way may go.
+    /// A request was too large: the next ones hold half as much, and then slowly more again, because the cause may go away.
     fn shrink_requests(&mut self, flight: &InFlight) {
         let of = |index: &usize| self.keys.get(*index).records.front().map_or(0, Record::len) + PARTITION_KEY_BYTES_MAX;
         let bytes: usize = flight.keys.iter().map(of).sum();
@@ -218,7 +218,8 @@ impl Delivery {
         }
     }
 
-    /// The service refuses the whole request and does not say why: halves are tried, down to one line. That one is given up.
+    /// The service refuses the whole request and does not say which line is to blame: halves are tried, down to one line. That one is given
+    /// up.
     fn suspect(&mut self, flight: InFlight, reason: String, now_us: u64) {
         let mut keys = flight.keys;
         keys.iter().for_each(|index| self.keys.set_state(*index, KeyState::Suspect));

@@ -1,8 +1,8 @@
 //! The life of alerts: raised once, updated at a bounded rate, acknowledged, cleared by good readings, gone a while later.
 //!
-//! Nothing but readings says that all is well again: while none come, an alert stays raised and says that it is stale. What clears and
-//! comes back within ten minutes needs good readings for twice as long each time, so that a value that wanders about its line wakes
-//! nobody twice a minute; the alert says that it does.
+//! Only readings show that all is well again: while none come, an alert stays raised and becomes stale. What clears and comes back within
+//! ten minutes needs good readings for twice as long each time, so that a value that moves about its limit wakes nobody twice a minute; the
+//! alert then says that it comes and goes.
 
 mod entry;
 mod heard;
@@ -28,7 +28,7 @@ use crate::core::identity::RunId;
 
 /// Series of one device that are in trouble within so long of each other are one trouble, which is more severe.
 const COMPANY_MS: u64 = 10_000;
-/// Metrics of a device that are remembered for that.
+/// Most metrics of a device that are remembered for that.
 const COMPANY_MAX: usize = 8;
 /// After a start, series that were silent before it are not forgotten for so long.
 const FORGET_GRACE_MS: u64 = 3_600_000;
@@ -233,7 +233,7 @@ impl AlertBook {
         self.entries.insert(key, Entry { alert, phase, changed_ms, hearing, holder });
     }
 
-    /// Whether there is a place for a further alert, for which another one may have to give way.
+    /// Whether there is a place for another alert. If there is none, another one may give way.
     fn has_place(&mut self, now: Moment, flag: &Flag<'_>, changes: &mut Vec<AlertChange>) -> bool {
         let Some(full) = self.shares.full_for(flag, self.entries.len()) else { return true };
         if self.shares.is_look_due(now.steady_ms) {
@@ -349,7 +349,7 @@ impl AlertBook {
         }
     }
 
-    /// When the next phase of an alert begins, if nothing happens.
+    /// When an alert is due for its next phase, if nothing happens before.
     fn due_ms(&self, key: &AlertKey, entry: &Entry) -> i64 {
         let is_silence = key.kind == Detector::Gap.alert_kind();
         match entry.phase {

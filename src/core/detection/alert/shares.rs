@@ -1,9 +1,10 @@
 //! Who may have how many alerts, and which of them give way when there are too many.
 //!
-//! Devices can have any names, so nothing else bounds how many of them are in trouble. Strangers, devices without a history, may have
-//! half of the places, and fewer for silences: a flood of them leaves the others to devices that are known. The last eighth is for limits
-//! of the configuration. Where there is no place left, what is over goes first; then alerts of a device or client that has more of them
-//! than the newcomer, the least severe first. Places are given to whoever comes as long as there are any: a site whose power fails is no flood.
+//! Devices can have any names, so nothing else bounds how many of them are in trouble. Strangers, which are devices without a history, may
+//! have half of the places, and fewer for silences: however many come, the other places are left to devices that are known. The last eighth
+//! is for configured limits. When there is no place left, cleared alerts give way first; then alerts of a device or client that has more of
+//! them than the newcomer, the least severe first. As long as there are places, anybody gets them: when the power of a whole site fails,
+//! its many alerts are genuine.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -60,10 +61,10 @@ pub(super) struct Shares {
     /// Alerts of strangers; counted anew with each tick.
     pub strangers: usize,
     looked_ms: Option<u64>,
-    /// Those that may give way, in the order in which they do, from the end.
+    /// Alerts that may give way, the next one last.
     noted_strangers: Vec<Noted>,
     noted_known: Vec<Noted>,
-    /// Alerts of each device and client when it was last looked, and those that came since.
+    /// Number of alerts of each device and client at the last look, and of those that came since.
     devices: HashMap<String, usize>,
     clients: HashMap<Publisher, usize>,
 }

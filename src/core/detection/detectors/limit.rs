@@ -1,4 +1,4 @@
-//! Values that are wrong by themselves, whatever the series did before.
+//! Values that can be judged without the history of their series.
 
 use std::sync::Arc;
 
@@ -62,7 +62,8 @@ impl Bounds {
     }
 }
 
-/// Whether a name matches a pattern in which `*` stands for anything. Goes back to the last `*` only, so it costs at most their product.
+/// Whether a name matches a pattern in which `*` stands for any text. Goes back to the last `*` only, so the cost is at most the product of
+/// their lengths.
 fn is_like(name: &[u8], pattern: &[u8]) -> bool {
     let (mut at, mut pattern_at) = (0, 0);
     let mut last_star = None;

@@ -1,8 +1,8 @@
 //! How fast time passes for a series.
 //!
-//! Ten seconds of a sensor that reports once a minute are empty. Such a series is watched as if its clock were slower: some seconds, a
-//! power of two, count as one in its window and in all that is learned, so that about one reading comes in each second or two of its own.
-//! A series that has three readings in ten seconds, as a rule, keeps the time of everybody.
+//! A window of ten seconds is empty if a sensor reports once a minute. Such a series is watched as if its clock were slower: a power of two
+//! of seconds counts as one in its window and in all that is learned, so that about one reading comes in each second or two of its own. A
+//! series that usually has three readings in ten seconds keeps common time.
 
 /// Readings are at most so far apart, in seconds of the series: three of them in a window.
 const INTERVAL_MAX_MS: f32 = 3_300.0;
@@ -10,8 +10,8 @@ const INTERVAL_MAX_MS: f32 = 3_300.0;
 const INTERVAL_MIN_MS: f32 = 700.0;
 /// A new pace is chosen so that the interval is at most this.
 const INTERVAL_NEW_MS: f32 = 2_500.0;
-/// The usual interval is the median of the steps: each moves it by a fixed share its way, so that none of them, not even one of years,
-/// counts for more than another; a much longer one for two.
+/// The usual interval follows the median of the steps: each moves it by a fixed factor, so that none of them, not even one of years, counts
+/// for more than another. A step that is much longer counts double.
 const STEP: f32 = 1.125;
 const LONG_STEP: f32 = 1.25;
 const LONG: f32 = 4.0;

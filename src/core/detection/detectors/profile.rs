@@ -1,8 +1,8 @@
 //! How a series is watched, by the name of its metric.
 //!
 //! Thresholds are in usual sizes of each statistic. They were set so that a sensor raises less than one false alarm in two days on
-//! simulated thermostats, tanks and their faults, and none on real coolant and intake temperatures; a driven signal needs more because
-//! whoever drives moves it within a second.
+//! simulated thermostats, tanks and their faults, and none on real coolant and intake temperatures. A driven signal needs higher ones,
+//! because a driver moves it within a second.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ impl Profile {
     /// Signals that a driver or a load moves within seconds, and that rest when nobody does.
     pub const DRIVEN: Profile =
         Profile { name: "driven", spike: 12.0, shift: 6.0, burst: None, stuck: false, rests: true, ..Profile::SLOW };
-    /// A metric that we know nothing of must not wake anybody.
+    /// An unknown metric must not wake anybody.
     pub const GENERIC: Profile =
         Profile { name: "generic", severity_max: Severity::Warning, rests: false, ..Profile::DRIVEN };
     /// Stationary plant, which is meant to run as it did when it was first seen.

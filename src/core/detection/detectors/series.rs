@@ -1,8 +1,8 @@
 //! The state of one watched series, and how a reading is judged by it.
 //!
-//! A ten-second deviation alone has too few degrees of freedom to tell trouble from noise, so each statistic of the window is held
-//! against its own usual size, learned over half an hour. What is learned from is clipped first: an outlier is judged by the past and
-//! hardly changes it. What may be the beginning of a fault teaches nothing.
+//! The deviation of ten seconds alone has too few degrees of freedom to tell trouble from noise, so each statistic of the window is
+//! compared with its own usual size, learned over half an hour. Values are clipped before anything is learned from them, so an outlier is
+//! judged by the past and hardly changes it. Nothing is learned from what may be the beginning of a fault.
 //!
 //! All times here are the series' own, see `pace`. Most series keep common time.
 
@@ -235,8 +235,8 @@ impl Series {
         self.resolution * self.resolution / 12.0
     }
 
-    /// Far from the window's median *and* from the reading before: the second condition lets ramps pass. A difference of two readings
-    /// has the rounding noise of both, hence twice the floor.
+    /// Looks for a value that is far from the window's median *and* from the reading before; the second condition lets ramps pass. A
+    /// difference of two readings has the rounding noise of both, hence twice the floor.
     fn judge_spike(
         &mut self,
         reading: Sample,
@@ -295,7 +295,7 @@ impl Series {
         }
     }
 
-    /// A window much rougher than usual. While it is, its level says nothing, and nothing is learned from it.
+    /// Looks for a window that is much rougher than usual. While it is, its level says nothing, and nothing is learned from it.
     fn judge_burst(
         &mut self,
         reading: Sample,

@@ -1,7 +1,7 @@
 //! The state of a series as bytes, so that a restart needs no new warm-up.
 //!
-//! Exact to the bit: a restored series gives the verdicts that it would have given. There is no checksum, the store has one; still no
-//! bytes make it panic or allocate beyond their own size, and what breaks an invariant is refused.
+//! Exact to the bit: a restored series gives the verdicts that it would have given. There is no checksum here, because the store has one.
+//! Even so, no bytes make it panic or allocate more than their own size, and a state that breaks an invariant is refused.
 
 use super::frozen::Frozen;
 use super::pace::{EXPONENT_MAX, Pace};

@@ -9,7 +9,7 @@ const UNWATCHED_MAX: usize = 1_024;
 /// How often room is made among them.
 const MAKE_ROOM_EVERY_MS: i64 = 10;
 
-/// The clocks of devices that have no series. A crowd of names displaces none that is steady.
+/// The clocks of devices that have no series. However many devices come, none of them displaces a clock that is steady.
 #[derive(Debug, Default)]
 pub(super) struct UnwatchedClocks {
     pub(super) clocks: hashbrown::HashMap<String, DeviceClock>,
@@ -30,7 +30,7 @@ impl UnwatchedClocks {
         self.clocks.entry_ref(device).or_default()
     }
 
-    /// Forgets the staler half of those that are not steady: not one by one, as each time looks at all of them.
+    /// Forgets the half of the unsteady clocks that was silent longest. Not one by one, because each time looks at all of them.
     fn make_room(&mut self, now_ms: i64) {
         if self.made_room_ms.is_some_and(|made_room_ms| now_ms.saturating_sub(made_room_ms) < MAKE_ROOM_EVERY_MS) {
             return;

@@ -32,7 +32,7 @@ pub struct Heard<'a> {
 impl Heard<'_> {
     fn word(&self, kind: Detector, limits: u64) -> Word {
         match kind {
-            // Whatever comes ends a silence.
+            // Any reading ends a silence.
             Detector::Gap => Word::Good,
             _ if self.is_late || self.flagged.has(kind) => Word::Nothing,
             _ if !self.is_usable => Word::Bad,
