@@ -27,7 +27,7 @@ use crate::admin::control::{self, ControlSocket};
 use crate::admin::{self, origin::Hosts, status::Sources};
 use crate::core::detection::alert::{AlertTimes, Moment};
 use crate::core::detection::monitor::MonitorSettings;
-use crate::core::identity::{RunId, Stream};
+use crate::core::identity::RunId;
 use crate::core::pipeline::PipelineSettings;
 use crate::counter::many;
 use crate::descriptors;
@@ -360,16 +360,12 @@ fn start(
             run,
             monitor: settings.monitor.clone(),
             alerts: settings.alerts,
-            last_raw_sequence: 0,
-            last_anomaly_sequence: 0,
         },
         Moment { wall_ms: now_ms(), steady_ms: 0 },
     );
     let Opened { mut writer, pipeline: judge, recovered } = opened.map_err(GatewayError::Store)?;
-    let last_raw = writer.last_sequence(Stream::Raw).map_err(GatewayError::Sqlite)?;
-    let last_anomalies = writer.last_sequence(Stream::Anomalies).map_err(GatewayError::Sqlite)?;
-    let committed =
-        CommittedSequences { raw: watch::Sender::new(last_raw), anomalies: watch::Sender::new(last_anomalies) };
+    let last_sequences = writer.last_sequences().map_err(GatewayError::Sqlite)?;
+    let committed = CommittedSequences::new(|stream| watch::Sender::new(*last_sequences.of(stream)));
     let (pipeline, receiver) = mpsc::channel();
     let heartbeat = Heartbeat::default();
     let beats = StoreBeats { pipeline: heartbeat.beat("pipeline"), committer: heartbeat.beat("committer") };

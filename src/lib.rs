@@ -1,6 +1,7 @@
 //! Outrider: an IoT edge-to-cloud telemetry gateway. Modules stand in the order in which data flows.
 
 pub mod admin;
+#[deny(missing_docs)]
 pub mod core;
 pub mod gateway;
 pub mod handoff;

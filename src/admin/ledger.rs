@@ -101,7 +101,7 @@ pub fn look(db: &Connection) -> rusqlite::Result<StoreView> {
         dead_letters_held: transaction.query_row("SELECT count(*) FROM dead_letter", [], |row| unsigned(row, 0))?,
         held: Vec::new(),
     };
-    for stream in Stream::ALL {
+    for stream in Stream::all() {
         view.held.push(content(&transaction, stream)?);
     }
     Ok(view)
@@ -242,7 +242,7 @@ fn rank(body: &[u8], is_raised: bool) -> Rank {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::identity::RunId;
+    use crate::core::identity::{PerStream, RunId};
     use crate::core::pipeline::{Pipeline, PipelineSettings};
     use crate::core::reading::{Reading, Readings};
     use crate::handoff::Undecodable;
@@ -277,20 +277,21 @@ mod tests {
 
     /// 100 readings: 40 delivered, 5 dead letters, 5 quarantined, 20 delivered ahead, 30 held.
     fn fill(writer: &mut Writer) {
-        writer.register_sink("sink", Stream::Raw).expect("a cursor");
-        let mut pipeline = Pipeline::new(PipelineSettings {
-            gateway: "g".to_owned(),
-            run: RunId([1; 8]),
-            monitor: Default::default(),
-            alerts: Default::default(),
-            last_raw_sequence: 0,
-            last_anomaly_sequence: 0,
-        });
+        writer.register_sink("sink", Stream::RAW).expect("a cursor");
+        let mut pipeline = Pipeline::new(
+            PipelineSettings {
+                gateway: "g".to_owned(),
+                run: RunId([1; 8]),
+                monitor: Default::default(),
+                alerts: Default::default(),
+            },
+            &PerStream::default(),
+        );
         (0..10).for_each(|_| commit(writer, &mut pipeline, 10));
         let letter = |sequence| DeadLetter { sequence, reason: "too_large".to_owned(), line: vec![b'x'] };
         let change = CursorChange {
             sink: "sink".to_owned(),
-            stream: Stream::Raw,
+            stream: Stream::RAW,
             state: CursorState { cursor: 50, acknowledged: vec![(61, 80)] },
             dead_letters: (41..46).map(letter).collect(),
             quarantined: 5,

@@ -110,10 +110,10 @@ fn every_kind_of_value_arrives() {
     assert_eq!(names, ["files", "cloud"]);
     assert_eq!(configuration.sinks[0].sink.folder(), Some(Path::new("/data/archive")));
     let any: &dyn std::any::Any = &*configuration.sinks[1].sink;
-    let KinesisStreams { connection, delivery, raw, anomalies, compression } = any.downcast_ref().expect("Kinesis");
+    let KinesisStreams { connection, delivery, targets, compression } = any.downcast_ref().expect("Kinesis");
     assert_eq!(connection.region.as_deref(), Some("eu-central-1"));
     assert_eq!((connection.endpoint.as_deref(), connection.request_timeout), (None, Duration::from_secs(3)));
-    assert_eq!((raw.as_deref(), anomalies.as_deref()), (Some("telemetry-raw"), None));
+    assert_eq!(targets.iter().map(|(_, target)| target.as_deref()).collect::<Vec<_>>(), [Some("telemetry-raw"), None]);
     assert_eq!(*compression, Compression::None);
     assert_eq!(*delivery, DeliverySettings { grouping: Grouping::Single, ..DeliverySettings::default() });
 }

@@ -5,13 +5,14 @@ use super::batch::varint::{self, Cursor as Bytes};
 /// Local sequences that a sink is done with (delivered, or dead-lettered).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CursorState {
-    /// Done with everything up to and including this.
+    /// Everything up to and including this is done with; 0 if nothing is.
     pub cursor: u64,
-    /// Done with these beyond it: inclusive, ascending, disjoint, not adjacent.
+    /// Ranges beyond the cursor that are done with: inclusive, ascending, disjoint, not adjacent.
     pub acknowledged: Vec<(u64, u64)>,
 }
 
 impl CursorState {
+    /// Everything up to `cursor` is done with, and nothing beyond it.
     pub fn at(cursor: u64) -> Self {
         CursorState { cursor, acknowledged: Vec::new() }
     }
@@ -22,12 +23,12 @@ impl CursorState {
         below + self.acknowledged.iter().map(|range| overlap(*range, (first, last))).sum::<u64>()
     }
 
-    /// How many sequences it is done with that `earlier` was not, within `first..=last`.
+    /// How many sequences in `first..=last` it is done with and `earlier` was not.
     pub fn newly_done(&self, earlier: &CursorState, first: u64, last: u64) -> u64 {
         self.done_within(first, last).saturating_sub(earlier.done_within(first, last))
     }
 
-    /// Moves the cursor to at least `cursor`, swallowing the ranges that it reaches.
+    /// Moves the cursor to at least `cursor`, and on over the ranges that it reaches.
     pub fn advance_to(&mut self, cursor: u64) {
         self.cursor = self.cursor.max(cursor);
         let mut swallowed = 0;
@@ -41,6 +42,7 @@ impl CursorState {
         self.acknowledged.drain(..swallowed);
     }
 
+    /// The ranges beyond the cursor as bytes, for [`Self::decode`].
     pub fn encode_ranges(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let mut at = self.cursor;
@@ -52,7 +54,7 @@ impl CursorState {
         out
     }
 
-    /// `None` if the bytes are not what `encode_ranges` wrote.
+    /// Reads a cursor and its ranges; `None` if the bytes are not what [`Self::encode_ranges`] wrote.
     pub fn decode(cursor: u64, ranges: &[u8]) -> Option<CursorState> {
         let mut state = CursorState::at(cursor);
         let mut bytes = Bytes { rest: ranges };

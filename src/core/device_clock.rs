@@ -1,15 +1,16 @@
-//! Whose time holds: a device's clock may be unset, ahead or behind, and a reading is judged by a time that can be true.
+//! Which time a reading is judged by: a device's clock may be unset, ahead or behind, and then the time that it gives cannot be true.
 //!
-//! The offset of a clock (receipt less device time) holds the delay of the message too, which is never negative. So among the readings of
-//! a device those that came fastest tell the offset; slower ones were held up, or come from a buffer. An offset is believed when it held
-//! still while the device's clock ran on by ten seconds: a buffer that is emptied runs faster than that.
+//! The offset of a clock (receipt less device time) includes the delay of the message, which is never negative. So the readings that came
+//! fastest show the offset; slower ones were held up, or come from a buffer. An offset is believed when it stayed the same while the
+//! device's clock ran on by ten seconds: a buffer is emptied faster than that.
 //!
-//! Each client that publishes for a device has a source of its own, so that nobody can unsettle what is known of another's clock; a client
-//! that is new goes on from what is known of the clock that its first reading fits, or else of the one heard last. What a reading says of itself comes first: a time that can be true is taken as
-//! it is, whatever was said before.
+//! Each client that publishes for a device has a source of its own, so that none can unsettle what is known of another's clock. A new
+//! client starts with what is known of the clock that its first reading fits, or else of the one heard last. A reading's own time comes
+//! first: if it can be true it is taken as it is, whatever was known before.
 //!
-//! While the gateway's own clock is not synchronised it proves nothing: device times stand, and only their pace tells a buffer. A time that
-//! is ahead of the clock which the device is known by is stored as it is, but no series goes there before that clock has fallen silent.
+//! While the gateway's own clock is not synchronised it proves nothing: device times are taken as they are, and only their pace shows a
+//! buffer. A time that is ahead of the device's known clock is stored as it is, but no series advances to it before that clock has fallen
+//! silent.
 
 mod offset;
 mod unsynced;
@@ -18,28 +19,31 @@ use super::reading::{ClockFault, DeviceTime};
 use offset::{Fit, Offset, STEADY_WITHIN_MS};
 use unsynced::{Lead, PACE_MAX, Paces};
 
-/// A reading that took longer than this from the sensor to us is late, and a clock that is behind by more is wrong.
+/// A reading that was received longer than this after it was measured is late; a clock that is behind by more is wrong.
 pub const LATE_AFTER_MS: i64 = 60_000;
-/// A clock that is ahead by more is wrong.
+/// A clock that is ahead by more than this is wrong.
 pub const AHEAD_MS: i64 = 5_000;
-/// 2015-01-01: an older time comes from a clock that was never set.
+/// 2015-01-01: an earlier time comes from a clock that was never set.
 pub const UNSET_BEFORE_MS: i64 = 1_420_070_400_000;
-/// Clients of one device whose clocks are told apart.
+/// Most clients of one device whose clocks are told apart.
 const SOURCES_MAX: usize = 4;
-/// A source that has not been heard for so long says nothing of the present.
+/// A source that was silent for so long says nothing of the present.
 const STALE_AFTER_MS: i64 = 600_000;
-/// How often a wrong clock is told.
+/// A wrong clock is reported no more often than this.
 const TELL_EVERY_MS: i64 = 5_000;
 
 /// A reading's times, and who published it.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard {
+    /// The time that the device gave, in milliseconds since 1970.
     pub device_ms: i64,
+    /// When it was received, by the gateway's clock, in milliseconds since 1970.
     pub received_ms: i64,
-    /// The listener's steady clock.
+    /// When it was received, by the listener's steady clock, in milliseconds.
     pub now_ms: i64,
+    /// The client that published it; 0 is none.
     pub publisher: u64,
-    /// Whether the gateway's clock was synchronised.
+    /// Whether the gateway's clock was synchronised at that time.
     pub is_synced: bool,
 }
 
@@ -54,7 +58,7 @@ impl Heard {
         self.now_ms.saturating_sub(self.device_ms)
     }
 
-    /// Whether a clock that was ahead by this offset seems right: it was set right, or the reading comes out of a buffer.
+    /// Whether a clock that was ahead by this offset seems right now: it was set, or the reading comes from a buffer.
     fn seems_right_now(&self, offset_ms: i64) -> bool {
         let held_up_ms = self.delay_ms().saturating_sub(offset_ms);
         offset_ms < -AHEAD_MS && held_up_ms >= STEADY_WITHIN_MS && is_plausible(self.device_ms, self.received_ms)
@@ -64,15 +68,18 @@ impl Heard {
 /// The time that a reading is judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judged {
+    /// Milliseconds since 1970 (UTC).
     pub measured_at_ms: i64,
     /// What the device said, where its clock is wrong.
     pub device_time: Option<DeviceTime>,
+    /// It was measured long before it was received: by more than [`LATE_AFTER_MS`], or as the pace of the readings shows.
     pub is_late: bool,
-    /// The device's present, of which this time is ahead. It need not be true: only a clock of ours that is synchronised could tell.
+    /// Set if this time is ahead of the device's present: that present. It need not be true, which only a synchronised clock of the gateway
+    /// could tell.
     pub ahead_of_ms: Option<i64>,
 }
 
-/// Whether a reading may have been measured when its device says so, and came at once.
+/// Whether a reading may have been measured when its device says so, and have been sent at once.
 pub fn is_plausible(device_ms: i64, received_ms: i64) -> bool {
     (-AHEAD_MS..=LATE_AFTER_MS).contains(&received_ms.saturating_sub(device_ms))
 }
@@ -81,8 +88,9 @@ pub fn is_plausible(device_ms: i64, received_ms: i64) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Source {
     publisher: u64,
-    /// Of receipt, and of the listener's steady clock while ours is not synchronised.
+    /// Offset to the time of receipt.
     offset: Offset,
+    /// Offset to the listener's steady clock, learned while the gateway's own clock is not synchronised.
     unsynced_offset: Offset,
     paces: Option<Paces>,
     last_device_ms: i64,
@@ -147,20 +155,20 @@ impl Source {
         Judged { is_late: is_late && (!heard.seems_right_now(offset_ms) || self.is_buffered(heard)), ..judged }
     }
 
-    /// Every time since 2015 stands.
+    /// Judges while the gateway's clock is not synchronised: any time since 2015 is taken as it is.
     fn judge_unsynced(&mut self, heard: &Heard, lead: &mut Option<Lead>) -> Judged {
         let &Heard { device_ms, received_ms, now_ms, .. } = heard;
         self.unsynced_offset.learn(device_ms, heard.unsynced_delay_ms());
         *lead = Lead::after(*lead, self.publisher, &self.unsynced_offset, now_ms);
         let is_fast = device_ms != received_ms
             && self.paces.get_or_insert(Paces::from(device_ms, now_ms)).is_fast(device_ms, now_ms);
-        // Two clocks that agree are likely to be right: what they call the present is no buffer, however fast it came.
+        // Two clocks that agree are likely to be right: a reading of their present is not from a buffer, however fast it came.
         let is_late = is_fast && !is_plausible(device_ms, received_ms);
         let ahead_of_ms = lead.and_then(|lead| lead.present_before(device_ms, now_ms));
         Judged { is_late, ahead_of_ms, ..Judged::right(device_ms) }
     }
 
-    /// Whether readings come faster than they were measured. What comes together is of the same kind.
+    /// Whether readings come faster than they were measured. Readings that come together are of the same kind as the first of them.
     fn is_buffered(&self, heard: &Heard) -> bool {
         let ran_ms = heard.device_ms.saturating_sub(self.last_device_ms);
         let elapsed_ms = heard.received_ms.saturating_sub(self.last_received_ms);
@@ -179,10 +187,10 @@ impl Judged {
     }
 }
 
-/// What is known of a device's clock: of few clients, and of nothing else that a device could make grow.
+/// What is known of a device's clock, for each of a few clients that publish for it. Nothing in it grows with what a device sends.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeviceClock {
-    /// As it was known before a start.
+    /// Offset that was known before the start.
     offset_ms: Option<i64>,
     sources: Vec<Source>,
     lead: Option<Lead>,
@@ -190,17 +198,17 @@ pub struct DeviceClock {
 }
 
 impl DeviceClock {
-    /// As a snapshot has it.
+    /// A clock with the offset that a snapshot says: receipt less device time, in milliseconds.
     pub fn restored(offset_ms: i64) -> DeviceClock {
         DeviceClock { offset_ms: Some(offset_ms), ..DeviceClock::default() }
     }
 
-    /// Forgets all but when it was told.
+    /// Forgets everything except when it was last reported.
     pub fn forget(&mut self) {
         *self = DeviceClock { told_ms: self.told_ms, ..DeviceClock::default() };
     }
 
-    /// Whether something is known of it that would not be learned at once.
+    /// Whether an offset is steady: that would not be learned again at once.
     pub fn is_steady(&self) -> bool {
         self.sources.iter().any(Source::is_steady)
     }
@@ -210,7 +218,7 @@ impl DeviceClock {
         self.latest().map_or(i64::MIN, |source| source.heard_ms)
     }
 
-    /// Whether it is time to tell (again) that it is wrong.
+    /// Whether it is time to report (again) that it is wrong. If so, that counts as reported.
     pub fn is_to_be_told(&mut self, now_ms: i64) -> bool {
         let is_due = self.told_ms.is_none_or(|told_ms| now_ms.saturating_sub(told_ms) >= TELL_EVERY_MS);
         if is_due {
@@ -219,17 +227,18 @@ impl DeviceClock {
         is_due
     }
 
-    /// The steady offset, as it was heard last.
+    /// The steady offset of the client that was heard last: receipt less device time, in milliseconds. Before any client is heard, the
+    /// restored one. `None` if none is steady.
     pub fn offset_ms(&self) -> Option<i64> {
         self.latest().map_or(self.offset_ms, |source| source.offset.steady_ms)
     }
 
-    /// Whether a reading showed lately that the clock is wrong, and none of the same client since that it is not.
+    /// Whether the newest reading of a client that was heard lately showed that the clock is wrong.
     pub fn is_wrong(&self, now_ms: i64) -> bool {
         self.sources.iter().any(|source| source.is_wrong && !source.is_stale(now_ms))
     }
 
-    /// The time by which a reading is to be judged.
+    /// Judges the time of a reading, and learns from it.
     pub fn judge(&mut self, heard: &Heard) -> Judged {
         let place = self.source(heard);
         let source = &mut self.sources[place];
@@ -254,7 +263,7 @@ impl DeviceClock {
         self.sources.iter().max_by_key(|source| source.heard_ms)
     }
 
-    /// A client that is new: whose clock it has, as far as is known.
+    /// A source for a new client: it begins with what is known of the clock that the reading fits.
     fn new_source(&self, heard: &Heard) -> Source {
         let like = |source: &Source| Source::new(heard.publisher, source.offset, source.unsynced_offset);
         let fitting = self.sources.iter().filter_map(|source| Some((source.fit(heard)?, source)));
@@ -268,7 +277,8 @@ impl DeviceClock {
         }
     }
 
-    /// That of a client; where there are too many, one whose clock is not known makes room, that which was heard least lately first.
+    /// Place of a client's source. If there are too many, one gives way: one without a steady offset if there is any, and of several the
+    /// one that was silent longest.
     fn source(&mut self, heard: &Heard) -> usize {
         let known = self.sources.iter().position(|source| source.publisher == heard.publisher);
         known.unwrap_or_else(|| {

@@ -1,8 +1,8 @@
-//! Texts as JSON has them, written by hand: the records are the hottest path towards the cloud.
+//! JSON strings, written by hand: the records are the hottest path towards the cloud.
 
 pub(super) const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// A JSON string, quotes included.
+/// Appends the text as a JSON string, quotes included.
 pub fn write_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut plain_from = 0;
@@ -31,7 +31,7 @@ pub fn write_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// Bytes that [`write_text`] appends.
+/// How many bytes [`write_text`] appends.
 pub fn text_bytes(text: &str) -> usize {
     let escapes = text.bytes().map(|byte| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 1,
@@ -41,7 +41,7 @@ pub fn text_bytes(text: &str) -> usize {
     text.len() + 2 + escapes.sum::<usize>()
 }
 
-/// The inside of a JSON string.
+/// The text as it stands inside a JSON string, without the quotes.
 pub fn escape(text: &str) -> String {
     let mut quoted = Vec::with_capacity(text.len() + 2);
     write_text(&mut quoted, text);

@@ -1,5 +1,5 @@
-//! What becomes of a reading: it is given its position, judged, and put into the open batch; what stands out goes on the second stream
-//! too, and may raise an alert. Sealing hands all of it over to the writer, for one transaction.
+//! What happens to a reading: it gets its position, is judged, and goes into the open batch. An anomaly becomes a record of the second
+//! stream too, and may raise an alert. Sealing hands everything that is open to the writer, for one transaction.
 
 pub mod commit_clock;
 mod open;
@@ -15,7 +15,7 @@ pub use times::ClockNotice;
 pub use unstored::Storing;
 
 use super::batch::Tag;
-use super::identity::{RunId, Stream};
+use super::identity::{PerStream, RunId, Stream};
 use super::json;
 use super::reading::{Reading, Readings};
 use super::record::{self, AnomalyPart};
@@ -31,11 +31,11 @@ use snapshot::{SnapshotPace, SnapshotRound};
 use times::{Receipts, WrongClocks};
 use unstored::Unstored;
 
-/// What is judged in one go: beyond either, time and alerts get their turn.
+/// Most readings, and bytes of the records of their anomalies, that are judged in one turn: then time and alerts have theirs.
 const READINGS_A_TURN: usize = 2_000;
 const BYTES_A_TURN: usize = 512 << 10;
 
-/// What a reading that was judged says of alerts.
+/// What a judged reading says of alerts.
 fn heard<'a>(reading: &Reading<'a>, findings: &Findings) -> Heard<'a> {
     Heard {
         device: reading.device,
@@ -51,38 +51,40 @@ fn heard<'a>(reading: &Reading<'a>, findings: &Findings) -> Heard<'a> {
     }
 }
 
-/// Changes of alerts that are kept in words until somebody asks for them.
+/// Most changes of alerts that are kept in words until they are asked for.
 const NEWS_MAX: usize = 64;
 
+/// What a pipeline is made from.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
+    /// Name of the gateway, not escaped.
     pub gateway: String,
+    /// Of this start of the process.
     pub run: RunId,
+    /// What the detectors watch.
     pub monitor: MonitorSettings,
+    /// Durations of an alert's life.
     pub alerts: AlertTimes,
-    pub last_raw_sequence: u64,
-    pub last_anomaly_sequence: u64,
 }
 
 /// One owner, no locks: the pipeline thread drives it, and so can a test.
 #[derive(Debug)]
 pub struct Pipeline {
     run: RunId,
-    /// The inside of a JSON string.
+    /// Name of the gateway, escaped for a JSON string.
     gateway: String,
-    raw: OpenBatch,
-    anomalies: OpenBatch,
+    open: PerStream<OpenBatch>,
     monitor: Monitor,
     receipts: Receipts,
     wrong_clocks: WrongClocks,
     book: AlertBook,
-    /// Readings that were not watched, and series that gave way, as they were last told of.
+    /// How many readings were not watched and series gave way, as last reported.
     crowd_told: u64,
-    /// What raised no alert, as it was last told of.
+    /// How many flags raised no alert, as last reported.
     unraised_told: u64,
     crowd_pacer: ReportPacer,
     accepted: u64,
-    /// What raised no alert, as it was last sealed.
+    /// How many flags raised no alert, as last sealed.
     unraised_sealed: u64,
     flagged: u64,
     alerts: Vec<AlertRow>,
@@ -96,19 +98,19 @@ pub struct Pipeline {
     chunks_a_commit: usize,
     /// At the last tick, or at the start.
     now: Moment,
-    /// The first comes at once: a start that had to replay must not leave that to the next one.
+    /// The first is due at once: a start that had to replay must not leave that to the next one.
     snapshots: SnapshotPace,
-    /// Last raw record of the last complete snapshot.
+    /// Sequence of the last raw record in the last complete snapshot.
     snapshot_covers: u64,
 }
 
 impl Pipeline {
-    pub fn new(settings: PipelineSettings) -> Pipeline {
+    /// A pipeline without any state; restoring comes next. `last_sequences`: of the newest records in the store; 0 where there is none.
+    pub fn new(settings: PipelineSettings, last_sequences: &PerStream<u64>) -> Pipeline {
         Pipeline {
             run: settings.run,
             gateway: json::escape(&settings.gateway),
-            raw: OpenBatch::new(Stream::Raw, settings.last_raw_sequence),
-            anomalies: OpenBatch::new(Stream::Anomalies, settings.last_anomaly_sequence),
+            open: PerStream::new(|stream| OpenBatch::new(stream, *last_sequences.of(stream))),
             monitor: Monitor::new(settings.monitor),
             receipts: Receipts::default(),
             wrong_clocks: WrongClocks::default(),
@@ -134,10 +136,12 @@ impl Pipeline {
         }
     }
 
+    /// The run that all its records carry.
     pub fn run(&self) -> RunId {
         self.run
     }
 
+    /// The detectors, to be looked at.
     pub fn monitor(&self) -> &Monitor {
         &self.monitor
     }
@@ -159,17 +163,17 @@ impl Pipeline {
 
     /// Records waiting in the open batches.
     pub fn open_count(&self) -> u32 {
-        self.raw.count() + self.anomalies.count()
+        self.open.iter().map(|(_, open)| open.count()).sum()
     }
 
-    /// What they take before compression.
+    /// Bytes of the open batches, before compression.
     pub fn open_bytes(&self) -> usize {
-        self.raw.byte_size() + self.anomalies.byte_size()
+        self.open.iter().map(|(_, open)| open.byte_size()).sum()
     }
 
     /// Readings waiting in the open batch.
     pub fn open_readings(&self) -> u32 {
-        self.raw.count()
+        self.open.of(Stream::RAW).count()
     }
 
     /// Alerts that changed in the open batch, in the order in which they did.
@@ -177,24 +181,24 @@ impl Pipeline {
         &self.alerts
     }
 
-    /// Somebody was turned away: for a while nobody is missed. What is heard of others counts as before.
+    /// To be called when a client was turned away: for a while no silence is reported. What is heard of others counts as before.
     pub fn excuse_silence(&mut self, now: Moment) {
         self.monitor.listen_from(now.signed_steady_ms());
     }
 
-    /// From now on silence is silence; to be called before anything is restored.
+    /// Counts silences from now on. To be called before anything is restored.
     pub fn listen_from(&mut self, now: Moment) {
         self.now = now;
         self.monitor.listen_from(now.signed_steady_ms());
         self.book.listen_from(now);
     }
 
-    /// Takes readings of nobody in particular.
+    /// Takes readings that come from no client.
     pub fn take(&mut self, readings: &Readings, now: Moment) {
         self.take_from(readings, 0, now);
     }
 
-    /// Takes what one client published.
+    /// Takes the readings that one client published.
     pub fn take_from(&mut self, readings: &Readings, publisher: Publisher, now: Moment) {
         let mut taken = 0;
         while taken < readings.len() {
@@ -202,7 +206,7 @@ impl Pipeline {
         }
     }
 
-    /// Takes what comes after the first `taken`, as much as a turn allows. Returns how many are taken by then.
+    /// Takes readings after the first `taken`, as many as one turn allows. Returns how many are taken by then.
     pub fn take_turn(&mut self, readings: &Readings, taken: usize, publisher: Publisher, now: Moment) -> usize {
         let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher };
         let mut bytes_left = BYTES_A_TURN;
@@ -213,8 +217,8 @@ impl Pipeline {
             let mut place = self.monitor.locate(reading.device, reading.metric);
             self.findings.late = self.judge_times(&mut place, &mut reading, arrival);
             if was_judged {
-                self.raw.number(reading.received_at_ms);
-                self.raw.encoder.push_reading(&reading);
+                self.open.of_mut(Stream::RAW).number(reading.received_at_ms);
+                self.open.of_mut(Stream::RAW).encoder.push_reading(&reading);
                 continue;
             }
             bytes_left = bytes_left.saturating_sub(self.take_one(place, &reading, arrival, now));
@@ -226,7 +230,7 @@ impl Pipeline {
         through
     }
 
-    /// Takes a reading whose times were judged when it came.
+    /// Takes a reading whose times were judged when it came; it counts as late if they say so.
     pub fn take_judged(&mut self, reading: &Reading<'_>, now: Moment) {
         let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher: 0 };
         let place = self.monitor.locate(reading.device, reading.metric);
@@ -235,16 +239,16 @@ impl Pipeline {
         self.accepted += 1;
     }
 
-    /// Numbers, judges and encodes a reading; whether it is late is known. Returns what the record of an anomaly, and those of its alerts,
-    /// take: they are what takes time.
+    /// Numbers, judges and encodes a reading; whether it is late has been decided. Returns how many bytes the records of its anomaly and
+    /// alerts take, because they are what costs time.
     fn take_one(&mut self, place: Place, reading: &Reading<'_>, arrival: Arrival, now: Moment) -> usize {
         let mut bytes = 0;
-        let raw_position = self.raw.number(reading.received_at_ms);
-        self.raw.encoder.push_reading(reading);
+        let raw_position = self.open.of_mut(Stream::RAW).number(reading.received_at_ms);
+        self.open.of_mut(Stream::RAW).encoder.push_reading(reading);
         if self.monitor.judge_at(place, reading, arrival, &mut self.findings) == Verdict::Anomalous {
-            let before = self.anomalies.byte_size();
+            let before = self.open.of(Stream::ANOMALIES).byte_size();
             self.flag(reading, raw_position, arrival.publisher, now);
-            bytes = self.anomalies.byte_size() - before;
+            bytes = self.open.of(Stream::ANOMALIES).byte_size() - before;
         }
         if self.findings.series_may_have_alert || self.findings.device_may_have_alert {
             self.hear(reading, now);
@@ -252,7 +256,7 @@ impl Pipeline {
         bytes
     }
 
-    /// Alerts clear by readings: those of its series, and of its device as a whole, hear of it.
+    /// Lets the alerts of its series, and of its device as a whole, hear of a reading: it may clear them.
     fn hear(&mut self, reading: &Reading<'_>, now: Moment) {
         let &Reading { device, metric, .. } = reading;
         if self.findings.series_may_have_alert
@@ -266,7 +270,7 @@ impl Pipeline {
         self.record_changes(now);
     }
 
-    /// A reading stands out: a record on the second stream, and an alert unless it is old news.
+    /// Makes an anomaly a record of the second stream, and raises an alert unless the reading is late.
     fn flag(&mut self, reading: &Reading<'_>, raw_position: u64, publisher: Publisher, now: Moment) {
         self.flagged += 1;
         let findings = std::mem::take(&mut self.findings);
@@ -282,10 +286,10 @@ impl Pipeline {
             reason: &first.reason,
             late: findings.late,
         };
-        let position = self.anomalies.number(reading.received_at_ms);
+        let position = self.open.of_mut(Stream::ANOMALIES).number(reading.received_at_ms);
         self.line.clear();
         record::write_anomaly(&mut self.line, &self.gateway, self.run, position, reading, &part);
-        self.anomalies.encoder.push_line(Tag::Anomaly, reading.device, &self.line);
+        self.open.of_mut(Stream::ANOMALIES).encoder.push_line(Tag::Anomaly, reading.device, &self.line);
         if !findings.late {
             let holder = self.monitor.holder_of(reading.device, reading.metric, publisher);
             self.raise(reading, raw_position, &findings, holder, now);
@@ -293,7 +297,7 @@ impl Pipeline {
         self.findings = findings;
     }
 
-    /// One alert for each kind of trouble.
+    /// Raises one alert for each kind of trouble that was found.
     fn raise(&mut self, reading: &Reading<'_>, raw_position: u64, findings: &Findings, holder: Holder, now: Moment) {
         for (at, finding) in findings.list.iter().enumerate() {
             let kind = finding.detector.alert_kind();
@@ -334,7 +338,7 @@ impl Pipeline {
         self.record_changes(now);
     }
 
-    /// A person has seen an alert. Returns whether there is one.
+    /// A person, named by `by`, has seen an alert. Returns whether there is one.
     pub fn acknowledge(&mut self, key: &AlertKey, by: &str, now: Moment) -> bool {
         let is_known = self.book.acknowledge(now, key, by, &mut self.changes);
         self.record_changes(now);
@@ -345,7 +349,7 @@ impl Pipeline {
     pub fn report(&mut self, report: &Report, now: Moment) {
         let position = match self.unstored.stores_nothing() {
             true => self.unstored.next_identity(),
-            false => self.anomalies.position + 1,
+            false => self.open.of(Stream::ANOMALIES).position + 1,
         };
         let identity = (self.run, position);
         self.book.report(now, report, identity, &mut self.changes);
@@ -372,43 +376,43 @@ impl Pipeline {
                 continue;
             }
             let body = alert.map(|alert| {
-                let position = self.anomalies.number(now.wall_ms);
+                let position = self.open.of_mut(Stream::ANOMALIES).number(now.wall_ms);
                 self.line.clear();
                 alert::write_alert(&mut self.line, &self.gateway, self.run, position, &key, &alert);
-                self.anomalies.encoder.push_line(Tag::Alert, &key.device, &self.line);
+                self.open.of_mut(Stream::ANOMALIES).encoder.push_line(Tag::Alert, &key.device, &self.line);
                 self.line.clone()
             });
             self.alerts.push(AlertRow { device: key.device, metric: key.metric, kind: key.kind, body });
         }
     }
 
-    /// Changes of alerts' states since this was asked last, and how many more there were than are kept.
+    /// Takes the changes of alerts since this was last asked, and how many more there were than are kept.
     pub fn take_news(&mut self) -> (Vec<AlertNews>, u64) {
         (std::mem::take(&mut self.news), std::mem::take(&mut self.news_left_out))
     }
 
-    /// The gateway's own record, from the fields behind those that every record begins with. Returns it whole. While nothing can be stored
-    /// it has no position, and is only shown.
+    /// Makes a record of the gateway's own and returns it whole. `tail` holds the fields after those that every record begins with. While
+    /// nothing can be stored the record has no position, and is only shown.
     pub fn gateway_record(&mut self, tail: &[u8], now: Moment) -> Vec<u8> {
         let is_stored = !self.unstored.stores_nothing();
-        let position = if is_stored { self.anomalies.number(now.wall_ms) } else { record::NO_POSITION };
+        let position =
+            if is_stored { self.open.of_mut(Stream::ANOMALIES).number(now.wall_ms) } else { record::NO_POSITION };
         let mut line = Vec::with_capacity(tail.len() + 128);
         record::write_start(&mut line, "gateway", &self.gateway, self.run, position);
         line.extend_from_slice(tail);
         if is_stored {
-            self.anomalies.encoder.push_line(Tag::Gateway, "_gateway", &line);
+            self.open.of_mut(Stream::ANOMALIES).encoder.push_line(Tag::Gateway, "_gateway", &line);
         }
         line
     }
 
-    /// Everything that is open, for one commit.
+    /// Takes everything that is open, for one commit.
     pub fn seal(&mut self) -> Sealed {
         let (snapshot, snapshot_chunks) = self.next_chunks(self.chunks_a_commit);
         let accepted = std::mem::take(&mut self.accepted);
         let unraised = self.book.unraised() - std::mem::replace(&mut self.unraised_sealed, self.book.unraised());
         let received = [("accepted", accepted), ("unraised", unraised)];
-        let mut batches = self.raw.seal();
-        batches.append(&mut self.anomalies.seal());
+        let batches = Stream::all().flat_map(|stream| self.open.of_mut(stream).seal()).collect();
         Sealed {
             batches,
             alerts: std::mem::take(&mut self.alerts),
@@ -419,12 +423,13 @@ impl Pipeline {
         }
     }
 
-    /// Places for a batch that comes from elsewhere, behind everything that is sealed. Returns the last of them.
+    /// Reserves `count` local sequences for a batch that comes from elsewhere, after everything that is sealed. Returns the last of them.
+    ///
+    /// # Panics
+    ///
+    /// If the open batch of the stream holds records.
     pub fn give_sequences(&mut self, stream: Stream, count: u32) -> u64 {
-        let open = match stream {
-            Stream::Raw => &mut self.raw,
-            Stream::Anomalies => &mut self.anomalies,
-        };
+        let open = self.open.of_mut(stream);
         assert_eq!(open.count(), 0, "the places of an open batch follow each other");
         open.sequence += u64::from(count);
         open.sequence

@@ -6,7 +6,9 @@ use super::json::text_bytes;
 /// How far the time of a reading can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeQuality {
+    /// The gateway's clock was synchronised when the reading was received.
     Synced,
+    /// It was not, so the times may be wrong.
     Unsynced,
 }
 
@@ -14,12 +16,16 @@ pub enum TimeQuality {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ClockFault {
+    /// Before 2015: it was never set.
     Unset = 1,
+    /// Its time lies in the future.
     Ahead = 2,
+    /// Its time lies further in the past than transmission explains.
     Behind = 3,
 }
 
 impl ClockFault {
+    /// As it is written in records.
     pub fn name(self) -> &'static str {
         match self {
             ClockFault::Unset => "unset",
@@ -28,6 +34,7 @@ impl ClockFault {
         }
     }
 
+    /// `None` for a number that this version does not know.
     pub fn from_byte(byte: u8) -> Option<ClockFault> {
         [ClockFault::Unset, ClockFault::Ahead, ClockFault::Behind].into_iter().find(|fault| *fault as u8 == byte)
     }
@@ -36,7 +43,9 @@ impl ClockFault {
 /// What a device with a wrong clock said of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceTime {
+    /// In which way the clock is wrong.
     pub fault: ClockFault,
+    /// Milliseconds since 1970 (UTC), as the device gave them.
     pub device_ms: i64,
 }
 
@@ -45,21 +54,29 @@ pub struct DeviceTime {
 /// `value` may be non-finite here: the limit detector reports it, and nothing else ever sees it as a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading<'a> {
+    /// Name of the device, not percent-encoded.
     pub device: &'a str,
+    /// Name of the quantity that was measured.
     pub metric: &'a str,
+    /// In whatever unit the device uses; it may be infinite or `NaN`.
     pub value: f64,
-    /// By the device's clock, until [`super::device_clock`] has judged it.
+    /// Milliseconds since 1970 (UTC): by the device's clock until [`super::device_clock`] has judged it, then the time by which it is
+    /// judged.
     pub measured_at_ms: i64,
+    /// By the gateway's clock, in milliseconds since 1970 (UTC).
     pub received_at_ms: i64,
+    /// Whether the gateway's clock was synchronised at that time.
     pub time_quality: TimeQuality,
-    /// Where the device's clock is wrong.
+    /// What the device said of the time, if its clock is wrong.
     pub device_time: Option<DeviceTime>,
+    /// The device's own counter of its readings, if it has one.
     pub sequence: Option<u64>,
+    /// Key-value pairs that the device sent along.
     pub attributes: Attributes<'a>,
 }
 
 impl<'a> Reading<'a> {
-    /// Received as it was measured, and nothing else is known of it.
+    /// A reading without anything optional, whose times of measurement and receipt are the same.
     pub fn at(at_ms: i64, device: &'a str, metric: &'a str, value: f64) -> Reading<'a> {
         Reading {
             device,
@@ -82,6 +99,7 @@ impl<'a> Reading<'a> {
 pub struct Attributes<'a>(&'a [u8]);
 
 impl<'a> Attributes<'a> {
+    /// The empty set.
     pub const NONE: Attributes<'static> = Attributes(&[]);
 
     /// Takes packed bytes; `None` if they are not well formed.
@@ -93,14 +111,17 @@ impl<'a> Attributes<'a> {
         Some(Attributes(packed))
     }
 
+    /// The bytes that [`Self::from_packed`] takes.
     pub fn packed(self) -> &'a [u8] {
         self.0
     }
 
+    /// Whether there is no attribute.
     pub fn is_empty(self) -> bool {
         self.0.is_empty()
     }
 
+    /// Keys and values, in the order in which they were packed.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
@@ -110,7 +131,7 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    /// Bytes that they take in each record that carries them.
+    /// Bytes that they take in each JSON record that carries them; 0 if there are none.
     pub fn json_bytes(self) -> usize {
         if self.is_empty() {
             return 0;
@@ -183,11 +204,11 @@ pub struct Mark {
     anomalies: usize,
 }
 
-/// What an anomaly record takes beside its texts, about.
+/// Bytes that an anomaly record takes beside its texts, about.
 const ANOMALY_BYTES: usize = 512;
 
 impl Readings {
-    /// With room for what a read of so many bytes is likely to give.
+    /// Has room for the readings that a socket read of so many bytes is likely to hold.
     pub fn for_read_of(bytes: usize) -> Readings {
         const READING_BYTES: usize = 128;
         Readings {
@@ -198,6 +219,10 @@ impl Readings {
     }
 
     /// Appends a copy. A device, a metric or an attribute set equal to the one before it is stored once.
+    ///
+    /// # Panics
+    ///
+    /// If the texts of the arena exceed 4 GiB.
     pub fn push(&mut self, reading: &Reading<'_>) {
         let device = self.intern(self.last_device, reading.device.as_bytes());
         let attributes = self.intern(self.last_attributes, reading.attributes.packed());
@@ -243,15 +268,17 @@ impl Readings {
         std::str::from_utf8(self.slice(span)).expect("pushed from a str")
     }
 
+    /// How many readings the arena holds.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
+    /// Whether the arena holds no reading.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Where it ends now, for [`Self::drop_from`].
+    /// Where the arena ends now, for [`Self::drop_from`].
     pub fn mark(&self) -> Mark {
         Mark { items: self.items.len(), repeated_bytes: self.repeated_bytes, anomalies: self.anomalies }
     }
@@ -262,12 +289,12 @@ impl Readings {
         (self.repeated_bytes, self.anomalies) = (mark.repeated_bytes, mark.anomalies);
     }
 
-    /// What the attributes of all that came after the mark take, repeated in each of its records.
+    /// Bytes of JSON that the attributes take in all records of the readings after the mark.
     pub fn repeated_bytes_since(&self, mark: Mark) -> usize {
         self.repeated_bytes - mark.repeated_bytes
     }
 
-    /// Drops all of them and keeps the memory.
+    /// Drops all readings and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.items.clear();
@@ -275,22 +302,23 @@ impl Readings {
         (self.last_device, self.last_metric, self.last_attributes) = (None, None, None);
     }
 
-    /// What they become on their way to the disk, for the budget of what waits for a commit: attributes are one copy here, and one in each
-    /// record further on.
+    /// Bytes that they take on their way to the disk, counted against the budget of what waits for a commit. The arena holds attributes
+    /// once, but each record repeats them.
     pub fn grown_bytes(&self) -> usize {
         self.byte_size() + self.repeated_bytes + self.anomalies * ANOMALY_BYTES
     }
 
-    /// Memory taken.
+    /// Memory allocated, in bytes.
     pub fn byte_size(&self) -> usize {
         self.bytes.capacity() + self.items.capacity() * size_of::<Item>()
     }
 
+    /// All readings, in the order in which they were pushed.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Reading<'_>> {
         self.iter_from(0)
     }
 
-    /// All but the first so many.
+    /// All but the first `first` readings.
     pub fn iter_from(&self, first: usize) -> impl ExactSizeIterator<Item = Reading<'_>> {
         self.items.get(first..).unwrap_or_default().iter().map(|item| Reading {
             device: self.text(item.device),

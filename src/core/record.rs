@@ -9,18 +9,25 @@ use super::reading::{DeviceTime, Reading, TimeQuality};
 /// What makes a reading an anomaly.
 #[derive(Clone, Copy, Debug)]
 pub struct AnomalyPart<'a> {
-    /// Of a silence there is no reading.
+    /// Position of the reading in the raw stream, in the same run. `None` for a silence, which has no reading.
     pub raw_position: Option<u64>,
+    /// Name of the first detector that found something.
     pub detector: &'a str,
+    /// Names of the other detectors that did.
     pub also: &'a [&'a str],
+    /// How many times its threshold the statistic is.
     pub score: f64,
+    /// What was normal, or the limit; `None` is written as null.
     pub expected: Option<f64>,
+    /// Usual size of the deviation; `None` is written as null.
     pub spread: Option<f64>,
+    /// A phrase for people.
     pub reason: &'a str,
+    /// The reading was measured long before it was received.
     pub late: bool,
 }
 
-/// Appends a reading. `gateway` is the inside of a JSON string, see [`super::json::escape`]: it is the same in every record.
+/// Appends a reading. `gateway` is escaped by [`super::json::escape`] beforehand, because it is the same in every record.
 pub fn write_reading(out: &mut Vec<u8>, gateway: &str, run: RunId, position: u64, reading: &Reading<'_>) {
     write_start(out, "reading", gateway, run, position);
     write_reading_fields(out, reading);
@@ -67,10 +74,10 @@ pub fn write_anomaly(
     out.extend_from_slice(if anomaly.late { b",\"late\":true}\n".as_slice() } else { b",\"late\":false}\n" });
 }
 
-/// Of what is shown without being stored; the first position is 1.
+/// The position of a record that is shown without being stored; it is written as null. Real positions begin with 1.
 pub const NO_POSITION: u64 = 0;
 
-/// The fields that every record begins with.
+/// Appends the fields that every record begins with, without closing the object. `gateway` is escaped beforehand.
 pub fn write_start(out: &mut Vec<u8>, kind: &str, gateway: &str, run: RunId, position: u64) {
     out.extend_from_slice(b"{\"v\":1,\"type\":\"");
     out.extend_from_slice(kind.as_bytes());
@@ -130,15 +137,17 @@ fn write_hex(out: &mut Vec<u8>, run: RunId) {
     }
 }
 
+/// Appends the number in decimal.
 pub fn write_u64(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
+/// Appends the number in decimal.
 pub fn write_i64(out: &mut Vec<u8>, number: i64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// JSON has no infinity and no NaN: they are null.
+/// Appends the number, or null for infinity and `NaN`, which JSON does not have.
 pub fn write_f64(out: &mut Vec<u8>, number: f64) {
     if number.is_finite() {
         out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());

@@ -13,7 +13,7 @@ use super::counters::StoreCounters;
 use super::operation::{self, Answer, Outcome};
 use super::{Message, salvaging};
 use crate::core::detection::alert::{Report, Trouble};
-use crate::core::identity::Stream;
+use crate::core::identity::PerStream;
 use crate::handoff::{Input, SessionProgress, Share};
 use crate::heartbeat::Beat;
 use crate::store::commit::CommitInput;
@@ -22,20 +22,7 @@ use crate::store::schema;
 use crate::store::writer::{CommitReport, Writer};
 
 /// What is durable, for the forwarders; updated after each commit.
-#[derive(Debug)]
-pub struct CommittedSequences {
-    pub raw: watch::Sender<u64>,
-    pub anomalies: watch::Sender<u64>,
-}
-
-impl CommittedSequences {
-    pub fn of(&self, stream: Stream) -> &watch::Sender<u64> {
-        match stream {
-            Stream::Raw => &self.raw,
-            Stream::Anomalies => &self.anomalies,
-        }
-    }
-}
+pub type CommittedSequences = PerStream<watch::Sender<u64>>;
 
 /// Publishes of a session that are durable with a batch.
 #[derive(Debug)]

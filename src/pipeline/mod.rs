@@ -341,7 +341,7 @@ impl PipelineLoop {
             batch.last_sequence = self.pipeline.give_sequences(batch.stream, batch.count);
         }
         let waiting = Arc::new(waiting);
-        let readings = input.sealed.of(Stream::Raw).map(|batch| u64::from(batch.count)).sum();
+        let readings = input.sealed.of(Stream::RAW).map(|batch| u64::from(batch.count)).sum();
         self.committing = Committing { waiting: Arc::clone(&waiting), bytes, readings, is_given_up: false };
         self.has_more_to_delete = false;
         self.intake.sealed();

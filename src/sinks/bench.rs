@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::status::{ForwardStatus, Link};
 use super::stream::StreamParts;
-use crate::core::identity::{RunId, Stream};
+use crate::core::identity::{PerStream, RunId, Stream};
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
 use crate::pipeline::Message;
@@ -37,14 +37,10 @@ impl Bench {
             vfs: None,
             capacity: Capacity::new(64 << 20),
         };
-        let pipeline = Pipeline::new(PipelineSettings {
-            gateway: "g".to_owned(),
-            run,
-            monitor: Default::default(),
-            alerts: Default::default(),
-            last_raw_sequence: 0,
-            last_anomaly_sequence: 0,
-        });
+        let pipeline = Pipeline::new(
+            PipelineSettings { gateway: "g".to_owned(), run, monitor: Default::default(), alerts: Default::default() },
+            &PerStream::default(),
+        );
         Bench {
             writer: Writer::open(&settings, run).expect("a new store"),
             folder,
@@ -89,9 +85,9 @@ impl Bench {
     pub fn stream_parts(&mut self, sink: &str, pipeline: Sender<Message>) -> StreamParts {
         StreamParts {
             sink: sink.to_owned(),
-            stream: Stream::Raw,
+            stream: Stream::RAW,
             reader: Reader::open(&store_path(self.folder.path()), None).expect("a reader"),
-            cursor: self.writer.register_sink(sink, Stream::Raw).expect("a cursor"),
+            cursor: self.writer.register_sink(sink, Stream::RAW).expect("a cursor"),
             committed: self.committed.subscribe(),
             link: self.link.subscribe(),
             pipeline,

@@ -31,7 +31,7 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
 
 impl ConfiguredSink for Nothing {
     fn takes(&self, stream: Stream) -> bool {
-        stream == Stream::Raw
+        stream == Stream::RAW
     }
 
     fn describe(&self) -> String {
@@ -51,7 +51,7 @@ impl ConfiguredSink for Nothing {
             linger_us: 0,
             patience: Patience::default(),
         };
-        starting.forward(&[Stream::Raw], &delivery, |_| Rc::new(Taker))
+        starting.forward(&[Stream::RAW], &delivery, |_| Rc::new(Taker))
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
         let sink = &sinks[0];
         assert_eq!((sink.kind, sink.sink.describe().as_str()), ("nothing", "nowhere"));
         assert_eq!(format!("{:?}", sink.sink), "Nothing { requests_in_flight: 7 }");
-        assert!(sink.takes(Stream::Raw) && !sink.takes(Stream::Anomalies));
+        assert!(sink.takes(Stream::RAW) && !sink.takes(Stream::ANOMALIES));
         let wrong = read(&text.replace("= 7", "= 65")).expect_err("out of range").to_string();
         assert!(wrong.contains("f:5: sink[0].requests_in_flight = 65: out of range"), "{wrong}");
     }

@@ -185,21 +185,22 @@ mod tests {
     use crate::store::schema::{self, Synchronous};
 
     /// Batches of 10 records each; how many of each stream are held, and from when on.
-    fn held(db: &Connection, after: u64) -> [(u64, u64, Option<i64>); 2] {
-        Stream::ALL.map(|stream| {
+    fn held(db: &Connection, after: u64) -> Vec<(u64, u64, Option<i64>)> {
+        let of = |stream| {
             let Sum { records, batches, first_ms } = sum_behind(db, stream, after).expect("readable");
             let mut each = (0, 0);
             each_behind(db, stream, after, |batch| each = (each.0 + batch.count, each.1 + 1)).expect("readable");
             assert_eq!(each, (records, batches), "counted one by one");
             (records, batches, first_ms)
-        })
+        };
+        Stream::all().map(of).collect()
     }
 
     #[test]
     fn what_is_held_is_counted_listed_or_not_and_a_batch_that_is_gone_is_not() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
-        for (stream, batches) in [(Stream::Raw, 70), (Stream::Anomalies, 3)] {
+        for (stream, batches) in [(Stream::RAW, 70), (Stream::ANOMALIES, 3)] {
             for number in 1..=batches {
                 db.execute(
                     "INSERT INTO batch(id, run, first_position, count, first_ms, last_ms, raw_len, codec, \"check\", payload)
@@ -207,19 +208,19 @@ mod tests {
                     [id(stream, 10 * number), number as i64],
                 )
                 .expect("a row");
-                if stream == Stream::Raw && number == 64 {
+                if stream == Stream::RAW && number == 64 {
                     list(&db, stream).expect("a working disk");
                 }
             }
         }
         assert_eq!(held(&db, 0), [(700, 70, Some(1)), (30, 3, Some(1))]);
         assert_eq!(held(&db, 640), [(60, 6, Some(65)), (0, 0, None)]);
-        assert_eq!((unlisted(&db, Stream::Raw), unlisted(&db, Stream::Anomalies)), (Ok(6), Ok(3)));
-        for gone in [id(Stream::Raw, 300), id(Stream::Raw, 690)] {
+        assert_eq!((unlisted(&db, Stream::RAW), unlisted(&db, Stream::ANOMALIES)), (Ok(6), Ok(3)));
+        for gone in [id(Stream::RAW, 300), id(Stream::RAW, 690)] {
             assert_eq!(db.execute("DELETE FROM batch WHERE id = ?1", [gone]), Ok(1));
         }
         assert_eq!(held(&db, 0)[0], (680, 68, Some(1)), "a listed one, and one that is not");
-        assert_eq!(delete_oldest(&db, Stream::Raw, 100, 64), Ok(10));
+        assert_eq!(delete_oldest(&db, Stream::RAW, 100, 64), Ok(10));
         assert_eq!(held(&db, 0), [(580, 58, Some(11)), (30, 3, Some(1))]);
     }
 }

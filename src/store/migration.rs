@@ -52,7 +52,7 @@ pub(super) fn migrate(db: &mut Connection, gateway: &str, ballast: &Ballast) -> 
     let began = Instant::now();
     let mut reported = began;
     let mut batches = 0;
-    for stream in Stream::ALL {
+    for stream in Stream::all() {
         let mut steps = 0;
         while has_table(db, stream.name())? {
             batches += with_room(db, ballast, |db, bytes| move_batches(db, stream, gateway, bytes))?;

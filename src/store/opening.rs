@@ -6,7 +6,6 @@ use super::schema::OpenError;
 use super::set_aside;
 use super::writer::{Writer, WriterSettings};
 use crate::core::detection::alert::Moment;
-use crate::core::identity::Stream;
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 
 #[derive(Debug)]
@@ -34,11 +33,7 @@ pub fn open(settings: &WriterSettings, pipeline: &PipelineSettings, now: Moment)
 fn recover(writer: Writer, settings: &PipelineSettings, now: Moment) -> Result<Opened, OpenError> {
     let WriterSettings { path, vfs, .. } = writer.settings();
     let failed = |source| OpenError::Sqlite { path: path.clone(), source };
-    let mut pipeline = Pipeline::new(PipelineSettings {
-        last_raw_sequence: writer.last_sequence(Stream::Raw).map_err(failed)?,
-        last_anomaly_sequence: writer.last_sequence(Stream::Anomalies).map_err(failed)?,
-        ..settings.clone()
-    });
+    let mut pipeline = Pipeline::new(settings.clone(), &writer.last_sequences().map_err(failed)?);
     let mut reader = Reader::open(path, vfs.as_deref())?;
     let recovered = recovery::recover(&mut reader, &mut pipeline, now).map_err(failed)?;
     Ok(Opened { writer, pipeline, recovered })

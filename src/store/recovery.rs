@@ -38,7 +38,7 @@ pub fn recover(reader: &mut Reader, pipeline: &mut Pipeline, now: Moment) -> rus
 /// When the store's newest batches were received. A clock that was wrong before them is no reason to look at all of them.
 fn newest_receipt_ms(db: &Connection) -> rusqlite::Result<i64> {
     let newest = |stream| Ok(held::newest(db, stream)?.map_or(0, |newest| newest.last_ms));
-    Stream::ALL.into_iter().try_fold(0, |latest, stream| newest(stream).map(|ms: i64| latest.max(ms)))
+    Stream::all().try_fold(0, |latest, stream| newest(stream).map(|ms: i64| latest.max(ms)))
 }
 
 /// A restored chunk: its series come before `end` in the monitor, and have seen everything up to `sequence`.
@@ -78,7 +78,7 @@ fn replay(reader: &mut Reader, pipeline: &mut Pipeline, snapshot: &Snapshot, now
     let mut after = chunks.iter().map(|chunk| chunk.sequence).min().unwrap_or(0);
     let mut block = Block::default();
     let mut replayed = 0;
-    while reader.read(Stream::Raw, after, &mut block)? {
+    while reader.read(Stream::RAW, after, &mut block)? {
         for entry in block.entries(after) {
             // What is damaged its sinks count; the detectors do without.
             let Entry::Record(record) = entry else { continue };
@@ -141,14 +141,10 @@ mod tests {
     }
 
     fn pipeline_of(run: u8, writer: &Writer, monitor: MonitorSettings) -> Pipeline {
-        Pipeline::new(PipelineSettings {
-            gateway: "g".to_owned(),
-            run: RunId([run; 8]),
-            monitor,
-            alerts: Default::default(),
-            last_raw_sequence: writer.last_sequence(Stream::Raw).expect("a number"),
-            last_anomaly_sequence: writer.last_sequence(Stream::Anomalies).expect("a number"),
-        })
+        Pipeline::new(
+            PipelineSettings { gateway: "g".to_owned(), run: RunId([run; 8]), monitor, alerts: Default::default() },
+            &writer.last_sequences().expect("numbers"),
+        )
     }
 
     fn at(second: i64) -> Moment {

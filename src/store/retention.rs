@@ -129,7 +129,7 @@ pub fn delete_delivered(
     snapshot_covers: u64,
 ) -> rusqlite::Result<Deleted> {
     let mut deleted = Deleted::default();
-    for stream in Stream::ALL {
+    for stream in Stream::all() {
         let mut through = match cursors.delivered_through(stream) {
             Some(through) => through,
             None if used_bytes(transaction)? > room.raw / 2 => i64::MAX as u64,
@@ -199,7 +199,7 @@ pub fn make_room(
 }
 
 fn drop_unwanted(transaction: &Transaction<'_>, cursors: &mut Cursors) -> rusqlite::Result<Option<(Stream, u64)>> {
-    for stream in Stream::ALL {
+    for stream in Stream::all() {
         let through = cursors.unwanted_through(stream);
         if let Some(dropped) = drop_oldest(transaction, cursors, stream, through)? {
             return Ok(Some(dropped));
@@ -214,7 +214,7 @@ fn drop_oldest_of(
     cursors: &mut Cursors,
     keep: Keep,
 ) -> rusqlite::Result<Option<(Stream, u64)>> {
-    for stream in Stream::ALL.into_iter().filter(|stream| stream.keep() == keep) {
+    for stream in Stream::all().filter(|stream| stream.keep() == keep) {
         if let Some(dropped) = drop_oldest(transaction, cursors, stream, u64::MAX)? {
             return Ok(Some(dropped));
         }

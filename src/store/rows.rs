@@ -157,7 +157,7 @@ pub(super) fn write_alerts(transaction: &Transaction<'_>, sealed: &Sealed) -> ru
 
 /// Notes a damaged store as one to be read, each stream from behind what `passed` says.
 pub(super) fn note_salvage(db: &Connection, folder: &str, passed: impl Fn(Stream) -> u64) -> rusqlite::Result<()> {
-    for stream in Stream::ALL {
+    for stream in Stream::all() {
         db.prepare_cached("INSERT OR IGNORE INTO salvage(folder, stream, seq) VALUES (?1, ?2, ?3)")?
             .execute(params![folder, stream.name(), passed(stream) as i64])?;
     }

@@ -46,7 +46,7 @@ pub(super) fn prune(db: &Connection) -> rusqlite::Result<()> {
     if runs <= RUNS_MAX {
         return Ok(());
     }
-    Stream::ALL.into_iter().try_for_each(|stream| held::list(db, stream))?;
+    Stream::all().try_for_each(|stream| held::list(db, stream))?;
     db.execute(
         "DELETE FROM run WHERE id <= (SELECT max(id) FROM run) - ?1 AND id NOT IN (SELECT run FROM held)",
         [RUNS_MAX / 2],

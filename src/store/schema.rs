@@ -126,7 +126,7 @@ pub(super) fn insert_streams() -> String {
         let (id, name, keep) = (stream.id(), stream.name(), stream.keep().name());
         format!("INSERT INTO stream VALUES ({id}, '{name}', '{keep}', {});", i32::from(stream.is_watched()))
     };
-    Stream::ALL.map(row).concat()
+    Stream::all().map(row).collect()
 }
 
 /// What a file is that may be opened.

@@ -204,7 +204,7 @@ impl Head {
             let seen = if stream.is_watched() { seen.max(0) as u64 } else { 0 };
             (stream, given.max(of_1).max(passed).max(seen))
         };
-        let last_sequences = Stream::ALL.map(last).to_vec();
+        let last_sequences = Stream::all().map(last).collect();
         Head {
             last_sequences,
             totals: rows(&db, "SELECT name, value FROM total", |row| Ok((row.get(0)?, row.get(1)?))),

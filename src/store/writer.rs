@@ -19,7 +19,7 @@ use super::salvage::Unfinished;
 use super::schema::{self, OpenError, Synchronous};
 use super::set_aside::{self, Head};
 use super::{held, migration, totals};
-use crate::core::identity::{RunId, Stream};
+use crate::core::identity::{PerStream, RunId, Stream};
 use crate::disk;
 
 #[derive(Clone, Debug)]
@@ -168,6 +168,15 @@ impl Writer {
         held::last_sequence(&self.db, stream)
     }
 
+    /// The same of every stream.
+    pub fn last_sequences(&self) -> rusqlite::Result<PerStream<u64>> {
+        let mut last_sequences = PerStream::default();
+        for stream in Stream::all() {
+            *last_sequences.of_mut(stream) = self.last_sequence(stream)?;
+        }
+        Ok(last_sequences)
+    }
+
     /// Makes sure that a sink has a cursor; a new one starts at the oldest held batch. Returns where it stands.
     pub fn register_sink(&mut self, sink: &str, stream: Stream) -> rusqlite::Result<crate::core::cursor::CursorState> {
         self.cursors.register(&self.db, sink, stream)
@@ -237,10 +246,10 @@ impl Writer {
         let is_broken = !with_snapshot && !input.sealed.snapshot.is_empty();
         let last_raw = input
             .sealed
-            .of(Stream::Raw)
+            .of(Stream::RAW)
             .last()
             .map(|raw| raw.last_sequence)
-            .unwrap_or_else(|| StreamState::of(&mut self.streams, Stream::Raw).last_sequence);
+            .unwrap_or_else(|| StreamState::of(&mut self.streams, Stream::RAW).last_sequence);
         let broken = if is_broken { last_raw } else { self.snapshot_broken };
         let covers = match input.sealed.snapshot_covers {
             covers if covers > broken => covers.max(self.snapshot_covers),
@@ -356,7 +365,7 @@ impl StreamState {
                 unlisted: held::unlisted(db, stream)?,
             })
         };
-        Stream::ALL.into_iter().map(load).collect()
+        Stream::all().map(load).collect()
     }
 
     fn of(states: &mut [StreamState], stream: Stream) -> &mut StreamState {

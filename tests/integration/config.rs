@@ -126,7 +126,7 @@ fn check_says_what_would_run_and_begins_nothing() {
         "temp up to 8.5, major\n",
         "temp of freezer-* up to 8, when exceeded for 10m, clears at up to 6, minor\n",
         "door hatch: like generic, gap off, stuck ",
-        "cloud: Kinesis in eu-central-1, readings to stream r, anomalies to no stream\n",
+        "cloud: Kinesis in eu-central-1, raw to stream r, anomalies to no stream\n",
     ] {
         assert!(checked.output.contains(part), "{part} in\n{}", checked.output);
     }

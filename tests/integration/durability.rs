@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use outrider::core::batch::Stored;
 use outrider::core::cursor::CursorState;
-use outrider::core::identity::{RunId, Stream};
+use outrider::core::identity::{PerStream, RunId, Stream};
 use outrider::core::pipeline::{Pipeline, PipelineSettings};
 use outrider::core::reading::{Attributes, Reading, Readings, TimeQuality};
 use outrider::gateway::GatewaySettings;
@@ -120,15 +120,11 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
     prepare(disk);
     let run = RunId([1; 8]);
     let mut writer = Writer::open(&settings(folder.path(), Synchronous::Full, Some(disk.name.clone())), run).unwrap();
-    writer.register_sink("sink", Stream::Raw).unwrap();
-    let mut pipeline = Pipeline::new(PipelineSettings {
-        gateway: "g".to_owned(),
-        run,
-        monitor: Default::default(),
-        alerts: Default::default(),
-        last_raw_sequence: 0,
-        last_anomaly_sequence: 0,
-    });
+    writer.register_sink("sink", Stream::RAW).unwrap();
+    let mut pipeline = Pipeline::new(
+        PipelineSettings { gateway: "g".to_owned(), run, monitor: Default::default(), alerts: Default::default() },
+        &PerStream::default(),
+    );
     let mut recorded = Recorded { log: Vec::new(), acknowledged: vec![(disk.log_len(), 0)], delivered: vec![(0, 0)] };
     let (mut seed, mut sequence) = (0x0dd0_5eed_0dd0_5eed, 0);
     for commit in 0..COMMITS {
@@ -141,7 +137,7 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
             input.sealed.snapshot_covers = sequence;
             input.cursors.push(CursorChange {
                 sink: "sink".to_owned(),
-                stream: Stream::Raw,
+                stream: Stream::RAW,
                 state: CursorState::at(delivered),
                 dead_letters: Vec::new(),
                 quarantined: 0,
@@ -266,7 +262,7 @@ fn is_intact(main: &[u8], wal: &[u8], delivered: u64, acknowledged: u64) -> bool
     let Ok(mut reader) = Reader::open(&path, None) else { return false };
     let (mut block, mut after, mut expected) = (Block::default(), delivered, delivered + 1);
     loop {
-        match reader.read(Stream::Raw, after, &mut block) {
+        match reader.read(Stream::RAW, after, &mut block) {
             Ok(true) => {}
             Ok(false) => break,
             Err(_) => return false,

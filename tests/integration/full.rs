@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use outrider::core::identity::{RunId, Stream};
+use outrider::core::identity::{PerStream, RunId, Stream};
 use outrider::core::pipeline::{Pipeline, PipelineSettings};
 use outrider::sinks::status::Link;
 use outrider::store::commit::CommitInput;
@@ -98,15 +98,11 @@ impl Filling {
         };
         let run = RunId([1; 8]);
         let mut writer = Writer::open(&settings, run).unwrap();
-        writer.register_sink("sink", Stream::Raw).unwrap();
-        let pipeline = Pipeline::new(PipelineSettings {
-            gateway: "g".to_owned(),
-            run,
-            monitor: Default::default(),
-            alerts: Default::default(),
-            last_raw_sequence: 0,
-            last_anomaly_sequence: 0,
-        });
+        writer.register_sink("sink", Stream::RAW).unwrap();
+        let pipeline = Pipeline::new(
+            PipelineSettings { gateway: "g".to_owned(), run, monitor: Default::default(), alerts: Default::default() },
+            &PerStream::default(),
+        );
         Filling { writer, pipeline, seed: 0x0123_4567_89ab_cdef, number: 1 }
     }
 

@@ -37,7 +37,7 @@ fn open(folder: &Path, vfs: Option<&Disk>) -> Result<Writer, outrider::store::sc
 fn content(folder: &Path) -> Result<Vec<String>, String> {
     let mut content = Vec::new();
     let mut reader = Reader::open(&store_path(folder), None).map_err(|error| error.to_string())?;
-    for stream in Stream::ALL {
+    for stream in Stream::all() {
         let (mut block, mut after) = (Block::default(), 0);
         while reader.read(stream, after, &mut block).map_err(|error| error.to_string())? {
             for entry in block.entries(after) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use outrider::core::detection::alert::{self, Moment};
-use outrider::core::identity::RunId;
+use outrider::core::identity::{PerStream, RunId};
 use outrider::core::pipeline::{Pipeline, PipelineSettings, Sealed, SealedBatch};
 use outrider::core::reading::{Reading, Readings};
 use outrider::store::schema::store_path;
@@ -55,14 +55,15 @@ pub fn write(folder: &Path, devices: usize, padding: usize) -> Old {
     std::fs::create_dir_all(folder).unwrap();
     let db = Connection::open(store_path(folder)).unwrap();
     db.execute_batch(TABLES).unwrap();
-    let mut pipeline = Pipeline::new(PipelineSettings {
-        gateway: GATEWAY.to_owned(),
-        run: RUN,
-        monitor: Default::default(),
-        alerts: Default::default(),
-        last_raw_sequence: 0,
-        last_anomaly_sequence: 0,
-    });
+    let mut pipeline = Pipeline::new(
+        PipelineSettings {
+            gateway: GATEWAY.to_owned(),
+            run: RUN,
+            monitor: Default::default(),
+            alerts: Default::default(),
+        },
+        &PerStream::default(),
+    );
     let mut old = Old { raw: 0, anomalies: 0, archived: 0, alert_id: String::new() };
     let mut seed = 0x5eed_0f01_5eed_0f01;
     for second in 0..SECONDS {

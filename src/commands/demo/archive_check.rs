@@ -15,7 +15,7 @@ use firmware_sim::sequences::SequenceSet;
 use firmware_sim::vehicle::Metric;
 use serde::Deserialize;
 
-use crate::core::identity::Stream;
+use crate::core::identity::{PerStream, Stream};
 use crate::sinks::archive::folder::SUFFIX;
 
 /// What the devices, and the subscriber, know.
@@ -117,8 +117,7 @@ struct Check<'a> {
     known: &'a Known,
     /// By device and metric.
     found: Vec<[SequenceSet; Metric::ALL.len()]>,
-    raw: Positions,
-    anomalies: Positions,
+    positions: PerStream<Positions>,
     alerts: HashSet<(String, u32)>,
     result: Found,
 }
@@ -130,13 +129,12 @@ pub fn check(root: &Path, known: &Known) -> io::Result<Found> {
         places: places.collect(),
         known,
         found: known.acknowledged.iter().map(|_| Default::default()).collect(),
-        raw: Positions::default(),
-        anomalies: Positions::default(),
+        positions: PerStream::default(),
         alerts: HashSet::new(),
         result: Found::default(),
     };
     // The raw stream first: anomalies refer to it.
-    for stream in [Stream::Raw, Stream::Anomalies] {
+    for stream in Stream::all() {
         let mut files = Vec::new();
         collect(&root.join(stream.name()), &mut files)?;
         files.sort();
@@ -196,11 +194,7 @@ impl Check<'_> {
     }
 
     fn take(&mut self, record: &Record<'_>, stream: Stream) {
-        let positions = match stream {
-            Stream::Raw => &mut self.raw,
-            Stream::Anomalies => &mut self.anomalies,
-        };
-        if !positions.insert(&record.run, record.position) {
+        if !self.positions.of_mut(stream).insert(&record.run, record.position) {
             self.result.identities_repeated += 1;
         }
         match record.kind.as_ref() {
@@ -208,7 +202,7 @@ impl Check<'_> {
             "anomaly" => {
                 self.result.anomalies += 1;
                 let reading = record.raw_run.as_deref().zip(record.raw_position);
-                if reading.is_some_and(|(run, position)| !self.raw.contains(run, position)) {
+                if reading.is_some_and(|(run, position)| !self.positions.of(Stream::RAW).contains(run, position)) {
                     self.result.anomalies_alone += 1;
                 }
             }

@@ -25,7 +25,7 @@ impl FiguresReader {
 
     pub fn read(&mut self) -> rusqlite::Result<Figures> {
         let view = ledger::look(self.0.connection())?;
-        let line = view.ledger.into_iter().find(|line| line.stream == Stream::Raw.name()).unwrap_or_default();
+        let line = view.ledger.into_iter().find(|line| line.stream == Stream::RAW.name()).unwrap_or_default();
         Ok(Figures { stored: line.accepted, buffered: line.buffered, delivered: line.delivered })
     }
 }

@@ -241,12 +241,12 @@ struct Pass {
 impl Pass {
     /// Up to what is there when it begins: a gateway that runs brings more and more.
     fn readings(&mut self, reader: &mut Reader, terminal: &mut Option<&mut dyn Write>) -> rusqlite::Result<()> {
-        let (first, through) = reader.extent(Stream::Raw)?;
+        let (first, through) = reader.extent(Stream::RAW)?;
         let has_salvaged =
             reader.connection().query_row("SELECT EXISTS (SELECT 1 FROM salvage)", [], |row| row.get(0))?;
         let mut progress = Progress::new("readings", through.saturating_sub(first));
         let mut after = first;
-        while after < through && reader.read(Stream::Raw, after, &mut self.block)? {
+        while after < through && reader.read(Stream::RAW, after, &mut self.block)? {
             let before = self.replay.readings();
             self.show(after, has_salvaged);
             if let Some(terminal) = terminal {
@@ -283,10 +283,10 @@ impl Pass {
 
     /// Counts what was really raised within this time. Returns since when the store knows.
     fn raised(&mut self, reader: &mut Reader, within: std::ops::RangeInclusive<i64>) -> rusqlite::Result<Option<i64>> {
-        let (mut after, through) = reader.extent(Stream::Anomalies)?;
+        let (mut after, through) = reader.extent(Stream::ANOMALIES)?;
         // As long as nothing of it was deleted it knows everything.
         let mut since_ms = (after == 0).then_some(*within.start());
-        while after < through && reader.read(Stream::Anomalies, after, &mut self.block)? {
+        while after < through && reader.read(Stream::ANOMALIES, after, &mut self.block)? {
             if let Some(batch) = self.block.batch() {
                 since_ms.get_or_insert(batch.first_ms);
             }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use crate::core::detection::alert::{self, AlertTimes, Moment};
 use crate::core::detection::monitor::{LATE_AFTER_MS, MonitorSettings};
 use crate::core::detection::window::JUMP_MS;
-use crate::core::identity::RunId;
+use crate::core::identity::{PerStream, RunId};
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::core::reading::Reading;
 
@@ -146,14 +146,15 @@ impl Replay {
 impl Device {
     fn new(settings: &[Setting; 2]) -> Device {
         let pipeline = |setting: &Setting| {
-            Pipeline::new(PipelineSettings {
-                gateway: String::new(),
-                run: RunId([0; 8]),
-                monitor: setting.monitor.clone(),
-                alerts: setting.alerts,
-                last_raw_sequence: 0,
-                last_anomaly_sequence: 0,
-            })
+            Pipeline::new(
+                PipelineSettings {
+                    gateway: String::new(),
+                    run: RunId([0; 8]),
+                    monitor: setting.monitor.clone(),
+                    alerts: setting.alerts,
+                },
+                &PerStream::default(),
+            )
         };
         Device { sides: settings.each_ref().map(pipeline), clock: Clock::default(), ticked_ms: 0 }
     }

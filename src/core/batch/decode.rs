@@ -2,14 +2,24 @@ use super::varint::Cursor;
 use super::{FLAG_DEVICE_TIME, FLAG_SEQUENCE, FLAG_SYNCED, Tag, VERSION};
 use crate::core::reading::{Attributes, ClockFault, DeviceTime, Reading, TimeQuality};
 
-/// A stored record.
+/// A record as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stored<'a> {
+    /// A reading of the raw stream.
     Reading(Reading<'a>),
-    Line { tag: u8, device: &'a str, line: &'a [u8] },
+    /// A record that is stored as it is sent, such as an anomaly.
+    Line {
+        /// See [`Tag`]; a later version may have written one that is unknown here.
+        tag: u8,
+        /// The device that it is about.
+        device: &'a str,
+        /// JSON with its line feed.
+        line: &'a [u8],
+    },
 }
 
 impl<'a> Stored<'a> {
+    /// The device whose order it is sent in.
     pub fn device(&self) -> &'a str {
         match self {
             Stored::Reading(reading) => reading.device,
@@ -22,6 +32,7 @@ impl<'a> Stored<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("damaged batch: {what}")]
 pub struct Damaged {
+    /// Which part of it; for people.
     pub what: &'static str,
 }
 
@@ -36,6 +47,11 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
+    /// Reads the dictionaries of a payload; the records follow one by one.
+    ///
+    /// # Errors
+    ///
+    /// If the payload is of another version, or its dictionaries are damaged.
     pub fn new(payload: &'a [u8]) -> Result<Self, Damaged> {
         let mut cursor = Cursor { rest: payload };
         match cursor.byte() {

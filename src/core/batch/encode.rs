@@ -18,6 +18,7 @@ pub struct BatchEncoder {
 }
 
 impl BatchEncoder {
+    /// Records pushed since the last [`Self::finish`].
     pub fn count(&self) -> u32 {
         self.count
     }
@@ -27,6 +28,7 @@ impl BatchEncoder {
         self.records.len() + self.series.bytes.len() + self.attributes.bytes.len()
     }
 
+    /// Appends a reading. Names and attribute sets that repeat are stored once in the payload.
     pub fn push_reading(&mut self, reading: &Reading<'_>) {
         self.key.clear();
         varint::put_bytes(&mut self.key, reading.device.as_bytes());
@@ -66,7 +68,7 @@ impl BatchEncoder {
         self.count += 1;
     }
 
-    /// A record that is stored as the line which is sent, with the device that orders it.
+    /// Appends a record that is stored as the line that is sent, and in order with others of `device`. `tag` is not [`Tag::Reading`].
     pub fn push_line(&mut self, tag: Tag, device: &str, line: &[u8]) {
         debug_assert_ne!(tag, Tag::Reading, "readings have a form of their own");
         self.key.clear();
@@ -83,7 +85,7 @@ impl BatchEncoder {
         self.records.len()
     }
 
-    /// The payload; the encoder is empty afterwards.
+    /// Takes the payload; the encoder is empty afterwards.
     pub fn finish(&mut self) -> Vec<u8> {
         let mut payload = Vec::with_capacity(self.byte_size() + 16);
         payload.push(VERSION);

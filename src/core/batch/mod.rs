@@ -16,30 +16,35 @@ pub(super) mod varint;
 pub use decode::{Damaged, Decoder, Stored};
 pub use encode::BatchEncoder;
 
-/// An open batch that holds so much before compression is closed, and the next one begun. Small enough for a reader to have one at hand for
-/// each sink and stream, and for the oldest to give way in small pieces; large enough that it is rarely met.
+/// An open batch that holds so many bytes before compression is closed, and the next one begun. Small enough for a reader to hold one for
+/// each sink and stream, and for the oldest to be dropped in small pieces; large enough that it is rarely reached.
 pub const CLOSED_AT_BYTES: usize = 1 << 20;
-/// No record is longer.
+/// Most bytes of one record.
 pub const RECORD_BYTES_MAX: usize = 256 << 10;
-/// A length beyond this is damage, and must not become an allocation. Earlier versions did not close a batch by its bytes.
+/// A payload with more bytes is damaged, and must not become an allocation. Earlier versions did not close a batch by its bytes, hence the
+/// size.
 pub const PAYLOAD_BYTES_MAX: usize = 256 << 20;
 
-/// What is written can be read.
+/// Whatever is written can be read.
 const _: () = assert!(CLOSED_AT_BYTES + 2 * RECORD_BYTES_MAX <= PAYLOAD_BYTES_MAX / 16);
 
 const VERSION: u8 = 1;
 const FLAG_SYNCED: u8 = 1;
 const FLAG_SEQUENCE: u8 = 2;
-/// What the device said of the time follows; a version without it passes over the rest of the body.
+/// The device's own time follows. A version that does not know this flag passes over the rest of the body.
 const FLAG_DEVICE_TIME: u8 = 4;
 
-/// What a record is. The numbers are on disk.
+/// Which form a stored record has. The numbers are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Tag {
+    /// A reading, in a form of its own.
     Reading = 1,
+    /// A line of the second stream that tells of an anomaly.
     Anomaly = 2,
+    /// A line of the second stream that tells of a change of an alert.
     Alert = 3,
+    /// A record of the gateway about itself.
     Gateway = 4,
 }
 

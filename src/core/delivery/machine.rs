@@ -1,4 +1,4 @@
-//! The machine itself: what is offered, and what is to be sent. `replies` holds what becomes of it.
+//! The machine itself: it takes lines and makes requests of them. `replies` holds what happens once they are answered.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -15,7 +15,7 @@ use crate::core::cursor::CursorState;
 
 mod replies;
 
-/// What a record takes in a request beside its data: the partition key, which is the gateway, a slash and the device.
+/// Most bytes that a record takes in a request beside its data: the partition key, which is the gateway, a slash and the device.
 pub const PARTITION_KEY_BYTES_MAX: usize = 256;
 /// The cursor is saved at most so often, however fast it moves.
 const PERSIST_PAUSE_US_MIN: u64 = 100_000;
@@ -35,13 +35,13 @@ pub struct Delivery {
     /// Until when keys pause.
     pauses: BinaryHeap<Reverse<(u64, usize)>>,
     in_flight: BTreeMap<RequestId, InFlight>,
-    /// Groups of keys, one of whose first records spoils the request that they are in together.
+    /// Groups of keys whose first records were refused together, though only one of them may be to blame.
     suspects: VecDeque<Vec<usize>>,
     next_request: u64,
     records: usize,
     held_bytes: usize,
     outstanding_runs: usize,
-    /// Since when the oldest of what may be sent waits for company.
+    /// When the oldest record that may be sent was opened; `None` if there is none.
     waiting_since_us: Option<u64>,
     behind: bool,
     flushing: bool,
@@ -64,22 +64,22 @@ struct InFlight {
     is_suspect: bool,
 }
 
-/// What requests that failed as a whole have taught.
+/// What is known of the sink from requests that failed as a whole.
 #[derive(Debug, Default)]
 struct SinkState {
     failures: u32,
     /// Counts the pauses: several requests that fail together are one failure.
     epoch: u64,
     paused_until_us: u64,
-    /// Until when it asked to be left alone.
+    /// Until when the sink asked to be left alone.
     asked_until_us: u64,
     /// Lines given up since something was accepted.
     refused_in_a_row: u32,
-    /// What a request may hold, after one that was too large.
+    /// Most bytes of a request at present; lowered after one that was too large.
     request_bytes_max: usize,
 }
 
-/// So many lines may be given up without one that is accepted: beyond that the fault is not in the lines.
+/// So many lines may be given up without one that is accepted. Beyond that the lines are not to blame.
 const REFUSED_IN_A_ROW_MAX: u32 = 100;
 /// A request is never made smaller than this for having been too large.
 const REQUEST_BYTES_MIN: usize = 4 << 10;
@@ -108,6 +108,7 @@ impl Saving {
 }
 
 impl Delivery {
+    /// Begins with the first line that `cursor` does not say is done with; `seed` makes the jitter of the pauses repeatable.
     pub fn new(settings: DeliverySettings, cursor: &CursorState, seed: u64) -> Self {
         let sink = SinkState { request_bytes_max: settings.request_bytes_max, ..SinkState::default() };
         Delivery {
@@ -138,7 +139,8 @@ impl Delivery {
     /// Whether the next line should be offered now; to be asked before each.
     pub fn wants_more(&self) -> bool {
         let ranges = self.progress.ranges() + self.outstanding_runs;
-        // A cursor that was saved under a larger bound would else stop everything: the lines between its ranges make it smaller.
+        // Otherwise a cursor that was saved under a larger bound would block for ever: only the lines between its ranges reduce their
+        // number.
         let has_ranges = ranges < self.settings.patience.ranges_max || self.outstanding_runs == 0;
         has_ranges && self.held_bytes() < self.settings.held_bytes_max
     }
@@ -153,11 +155,12 @@ impl Delivery {
         self.offered_through
     }
 
-    /// Everything that was offered is done with.
+    /// Whether everything that was offered is done with.
     pub fn is_drained(&self) -> bool {
         self.records == 0
     }
 
+    /// Counts are since this delivery was created.
     pub fn status(&self) -> DeliveryStatus {
         DeliveryStatus {
             requests_in_flight: self.in_flight.len(),
@@ -166,7 +169,7 @@ impl Delivery {
         }
     }
 
-    /// Sequences up to `last` that are not in the store any more, or cannot be read: nothing waits for them.
+    /// Counts the sequences up to `last` as done with, because they are no longer in the store or cannot be read.
     pub fn skip_through(&mut self, last: u64, now_us: u64) {
         if last > self.offered_through {
             self.finish(self.offered_through + 1, last, now_us);
@@ -177,6 +180,10 @@ impl Delivery {
     /// Takes the next line, which `write` appends; nothing is written for one that is done with already.
     ///
     /// Sequences ascend. Those left out between this and the one before are skipped.
+    ///
+    /// # Panics
+    ///
+    /// If `sequence` is not above [`Self::offered_through`].
     pub fn offer(&mut self, sequence: u64, device: &str, now_us: u64, write: impl FnOnce(&mut Vec<u8>)) {
         assert!(sequence > self.offered_through, "sequence {sequence} was offered before");
         self.skip_through(sequence - 1, now_us);
@@ -201,7 +208,7 @@ impl Delivery {
             return;
         }
         if bytes.len() > line_max {
-            // The soft bound was kept, but this line is long: it gets a record of its own.
+            // The record was below its soft bound, but this line is long: it gets a record of its own.
             let line = bytes.split_off(before);
             self.push_record(index, line, now_us);
         }
@@ -267,6 +274,11 @@ impl Delivery {
         self.saving.unsaved_sequences += last - first + 1;
     }
 
+    /// Takes note of an event, and says what is to be done now.
+    ///
+    /// # Panics
+    ///
+    /// If a reply answers no request that is in flight, or has not one outcome for each of its records.
     pub fn step(&mut self, event: Event, now_us: u64) -> Actions {
         match event {
             Event::Tick { behind } => self.behind = behind,
@@ -290,7 +302,7 @@ impl Delivery {
         Actions { send, persist, wait_until_us: self.wait_until_us(now_us) }
     }
 
-    /// What is not saved yet, whether or not it is due.
+    /// What has changed since the last save, whether or not a save is due. `None` if nothing has.
     pub fn save(&mut self, now_us: u64) -> Option<Persist> {
         self.saving.unsaved_since_us.take()?;
         self.saving.saved_us = now_us;
@@ -331,7 +343,7 @@ impl Delivery {
     }
 
     fn has_room_in_flight(&self) -> bool {
-        // After a failure one request finds out whether the way is free; the others need not fail as well.
+        // After a failure one request finds out whether the sink works again; others would only fail as well.
         let is_probing = self.sink.failures > 0;
         self.in_flight.len() < if is_probing { 1 } else { self.settings.requests_in_flight_max }
     }
@@ -343,7 +355,7 @@ impl Delivery {
     /// When what may be sent has waited long enough for more.
     fn due_us(&self) -> Option<u64> {
         let since_us = self.waiting_since_us?;
-        // Where no more may be held, there is no company to wait for.
+        // Where no more may be held, nothing can come that would be worth waiting for.
         let is_full = self.held_bytes() >= self.settings.held_bytes_max;
         let waits = !self.behind && !self.flushing && !is_full;
         Some(if waits { since_us + self.settings.linger_us } else { since_us })
@@ -373,8 +385,8 @@ impl Delivery {
         Some(Request { id, records })
     }
 
-    /// A group under suspicion goes alone. After many refusals in a row all others go first, and are waited for: if one of them is
-    /// accepted, the suspicion is right.
+    /// Whether a suspected group may be sent, which it is alone. After many refusals in a row all other records go first and are waited
+    /// for: if one of them is accepted, the fault is in the suspected ones.
     fn may_suspects_go(&self) -> bool {
         self.sink.may_give_up() || !self.has_others()
     }
@@ -384,7 +396,7 @@ impl Delivery {
         !self.in_flight.is_empty() || self.lanes.iter().any(|lane| !lane.ready.is_empty())
     }
 
-    /// Takes keys from the lanes, in turn and within the bounds of a request.
+    /// Takes keys from the lanes in turn, within the bounds of a request.
     fn collect(&mut self, now_us: u64) -> Vec<usize> {
         let mut keys = Vec::new();
         let mut bytes = 0;

@@ -1,7 +1,7 @@
 //! How one sink gets one stream: a state machine without I/O, driven by a forwarder.
 //!
-//! It is offered the committed lines in the order of their local sequences, groups them into records, asks for requests to be sent,
-//! and says how far the cursor is. Its rules:
+//! The forwarder offers it the committed lines in the order of their local sequences. It groups them into records, says which requests to
+//! send, and keeps track of how far the sink has come. Its rules:
 //!
 //! - A *record* holds lines of one partition key, which is a device or the whole gateway. At most one record of a key is in a request or in
 //!   flight, because a cloud stream promises no order within a request or between two: this alone keeps the order across partial failures.
@@ -10,8 +10,8 @@
 //! - A throttled shard slows its own keys only. What fails a whole request slows the sink; what needs a person halts it, and both
 //!   are tried again, with full jitter.
 //! - A request refused as a whole is halved until the line is found that is to blame: first between its records, then within one. That
-//!   line alone is given up, at once. So it is with a request that is too large, and the next ones are made smaller.
-//! - A refusal that meets one line after the other, and nothing is accepted in between, is no line's fault: it halts the sink.
+//!   line alone is given up, at once. A request that is too large is halved as well, and the next ones are made smaller.
+//! - When line after line is refused and none is accepted in between, the lines are not to blame: the sink is halted.
 //!
 //! Times are microseconds of a monotonic clock; the seed of the jitter is an argument. Deliberately absent: regrouping of a record that
 //! was sent once and not refused (a resent record is byte for byte the first, so that a consumer can tell a repeat), and any time to live.
@@ -38,40 +38,50 @@ pub use machine::{Delivery, PARTITION_KEY_BYTES_MAX};
 /// What a service takes, what may be held for it, and how patient its delivery is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeliverySettings {
+    /// Whether lines share a record.
     pub grouping: Grouping,
+    /// Which lines are kept in order among each other.
     pub partition: Partition,
-    /// A record takes no further line once it holds as much. One line alone may be longer.
+    /// A record takes no further line once it holds so many bytes. A single line may be longer.
     pub record_bytes_soft: usize,
-    /// A line beyond this, with its partition key, can never be sent.
+    /// Most bytes of a record with its partition key. A longer line can never be sent and is refused at once.
     pub record_bytes_max: usize,
+    /// Most records of one request.
     pub request_records_max: usize,
-    /// Records and partition keys of one request together.
+    /// Most bytes of one request: data and partition keys of all its records.
     pub request_bytes_max: usize,
+    /// Most requests that await their reply at one time. After a failure it is one, until a request comes through.
     pub requests_in_flight_max: usize,
-    /// Lines read ahead, with what it takes to keep track of them.
+    /// Memory, in bytes, for lines that are not done with and for the bookkeeping. At this bound no more lines are wanted.
     pub held_bytes_max: usize,
-    /// How long a line waits for others while the forwarder keeps up; when it is behind nothing waits.
+    /// How long a line waits for others to share its request. While more lines are committed than were offered, none waits.
     pub linger_us: u64,
+    /// How long to pause after failures, and how often progress is saved.
     pub patience: Patience,
 }
 
-/// Pauses after failures, and when a cursor is saved: the same for all sinks.
+/// How long to pause after failures, and how often a cursor is saved: the same for all sinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// Ranges done with beyond the cursor, and runs of sequences that may yet become ones.
+    /// Most ranges of sequences beyond the cursor: those done with, and those held that may become such. At this bound no more lines are
+    /// wanted, unless none is held.
     pub ranges_max: usize,
-    /// The first pause of a key whose record failed; it doubles.
+    /// Upper limit of the first pause of a key whose record failed; it doubles with each failure.
     pub key_backoff_base_us: u64,
-    /// The first pause of the sink after a request that failed as a whole; it doubles.
+    /// Upper limit of the first pause of the sink after a request failed as a whole; it doubles with each failure.
     pub sink_backoff_base_us: u64,
+    /// Upper limit that the pauses of a key or of the sink double up to.
     pub backoff_max_us: u64,
-    /// The longest pause after no connection was made: such an attempt costs nobody much, and the link may be back.
+    /// Upper limit of the pauses after no connection was made. It is lower because such an attempt costs little, and the network may be
+    /// back at any time.
     pub connection_backoff_max_us: u64,
+    /// Upper limit of the first pause of a halted sink, before it is tried again; it doubles with each failure.
     pub halt_backoff_base_us: u64,
+    /// Upper limit that the pauses of a halted sink double up to.
     pub halt_backoff_max_us: u64,
-    /// How old an unsaved cursor becomes.
+    /// Progress is saved at the latest so long after it was made.
     pub persist_interval_us: u64,
-    /// So many sequences done with are reason to save sooner, though not more often than ten times a second.
+    /// Progress is saved sooner once so many sequences are done with, but at most ten times a second.
     pub persist_sequences: u64,
 }
 
@@ -119,7 +129,7 @@ pub enum Grouping {
     Single,
 }
 
-/// What shares a partition key, and so is kept in order.
+/// Which lines share a partition key, and so are kept in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Partition {
     /// Each device has one.
@@ -128,21 +138,25 @@ pub enum Partition {
     Gateway,
 }
 
-/// Names a request until its reply.
+/// Identifies a request until its reply; never used twice by one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
 /// Records to be sent at once, each of another partition key.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// To be given back with the reply.
     pub id: RequestId,
+    /// At least one.
     pub records: Vec<OutgoingRecord>,
 }
 
+/// Lines of one partition key that travel together. When it is sent again it is byte for byte the same.
 #[derive(Clone, Debug)]
 pub struct OutgoingRecord {
     /// Empty where the whole gateway is one partition key.
     pub device: Arc<str>,
+    /// Complete lines, each with its line feed.
     pub data: Bytes,
 }
 
@@ -151,12 +165,17 @@ pub struct OutgoingRecord {
 pub enum Outcome {
     /// Stored by the sink, which may name the shard that took it.
     Accepted {
+        /// `None` if the sink has no shards, or does not name them.
         shard: Option<String>,
     },
+    /// Failed for now: to be sent again after a pause.
     Retry(RetryReason),
-    /// Not now: what the sink says, and how long it asks to be left alone.
+    /// Failed for now, in the sink's own words; it counts as throttling.
     Later {
+        /// For people.
         reason: String,
+        /// How long the sink asks to be left alone, in microseconds. `None` leaves that to the usual pauses, and so does an outcome of one
+        /// record only.
         after_us: Option<u64>,
     },
     /// Refused for good: sending it again would not change that.
@@ -167,13 +186,20 @@ pub enum Outcome {
     Halt(String),
 }
 
+/// Why something failed that may succeed later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryReason {
+    /// More was sent than the service, or the shard, takes at present: what goes to that shard is slowed down.
     Throttled,
+    /// A fault within the service.
     Internal,
+    /// No reply came in time. The records may have been stored all the same.
     TimedOut,
+    /// No connection could be made, or it broke.
     Connection,
+    /// The credentials have expired; the sink looks for newer ones before the next attempt.
     Credentials,
+    /// The service does not accept a signature of this time: its clock differs from ours.
     Clock,
 }
 
@@ -193,19 +219,23 @@ impl fmt::Display for RetryReason {
 /// What a sink answers: the request as a whole, or each of its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
+    /// Whether the service judged the request or each record.
     pub scope: Scope,
     /// One for each record of the request, in its order.
     pub outcomes: Vec<Outcome>,
 }
 
+/// What a reply is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
+    /// Each record has an outcome of its own.
     Records,
     /// The service said one thing about the whole request; every outcome is the same.
     Request,
 }
 
 impl Reply {
+    /// The same outcome for all records of a request, of which there are `records`.
     pub fn whole(outcome: Outcome, records: usize) -> Reply {
         Reply { scope: Scope::Request, outcomes: vec![outcome; records] }
     }
@@ -214,23 +244,30 @@ impl Reply {
 /// A line that the sink will never take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
+    /// Local sequence of the line in its stream.
     pub sequence: u64,
+    /// What the sink said, or why the line cannot be sent; for people.
     pub reason: String,
+    /// As it would have been sent, line feed included.
     pub line: Vec<u8>,
 }
 
 /// What happened.
 #[derive(Debug)]
 pub enum Event {
-    /// Time has passed, or lines were offered; `behind` says whether more is committed than was offered.
+    /// Time has passed, or lines were offered.
     Tick {
+        /// More lines are committed than were offered: none waits for company.
         behind: bool,
     },
+    /// The sink has answered a request.
     Replied {
+        /// A request in flight.
         id: RequestId,
+        /// With one outcome for each record of the request.
         reply: Reply,
     },
-    /// The way is known to be free again: pauses end at once.
+    /// The network is known to be back: the sink's pause ends at once, except one that the sink itself asked for.
     LinkUp,
     /// The process is about to end: wait for no further lines.
     Flush,
@@ -239,26 +276,35 @@ pub enum Event {
 /// What to do now.
 #[derive(Clone, Debug, Default)]
 pub struct Actions {
+    /// To be sent now. Each is to be answered by an [`Event::Replied`].
     pub send: Vec<Request>,
+    /// To be saved now, if a save is due.
     pub persist: Option<Persist>,
-    /// When to come back with a tick, if nothing happens before.
+    /// When to come back with a tick, if nothing happens before. `None`: only another event changes anything.
     pub wait_until_us: Option<u64>,
 }
 
-/// To be saved together: a refused line is done with, and must not be lost without its record.
+/// To be saved in one transaction: a refused line counts as done with, so it would be lost if only the cursor were saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persist {
+    /// Sequences that are done with, those of `refused` included.
     pub state: CursorState,
+    /// Lines given up since the last save.
     pub refused: Vec<Refused>,
 }
 
-/// Where it stands, for people.
+/// How a delivery stands, for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryStatus {
+    /// Records accepted since the start.
     pub records_sent: u64,
+    /// Attempts to send a record that failed and are repeated, since the start.
     pub records_retried: u64,
+    /// Lines given up since the start.
     pub records_rejected: u64,
+    /// Requests that await their reply.
     pub requests_in_flight: usize,
+    /// Memory taken by lines that are not done with, and by refused ones that are not saved yet.
     pub held_bytes: usize,
     /// Set as long as the sink is halted: what somebody has to mend.
     pub halted: Option<String>,

@@ -1,14 +1,14 @@
 //! How fast each shard is fed: as fast as it goes, until it throttles; then a little above what it was seen to take.
 //!
-//! A shard's limit is learnt, not assumed: in a window with throttling, what was accepted *is* the limit. Feeding it a quarter more keeps it
-//! busy all the time, and costs every fifth attempt; feeding it less would leave capacity unused, which an outage's backlog needs.
-//! Throttling that does not depend on the rate (a fault that hits some records at random) would make such a rule spiral down: the
+//! A shard's limit is learned, not assumed: in a window with throttling, what was accepted *is* the limit. Sending a quarter more keeps the
+//! shard busy all the time, at the cost of every fifth attempt; sending less would leave capacity unused that is needed after an outage.
+//! Throttling that does not depend on the rate (a fault that hits some records at random) would make such a rule slow down for ever, so the
 //! margin grows when slowing down has not helped.
 //!
-//! The unit is a shard's own: 1,000 records or 1 MB a second are the same limit, so a record costs at least one and one for each
-//! 1,000 bytes.
+//! Costs are in the unit of a shard's limit: 1,000 records a second and 1 MB a second are the same, so a record costs one for each 1,000
+//! bytes, and at least one.
 
-/// Below this share of throttled cost nothing is paced: repeats are cheaper than waiting.
+/// Below this share of throttled cost nothing is held back: sending again is cheaper than waiting.
 const THROTTLED_SHARE_TOLERATED: f64 = 0.15;
 const MARGIN_MIN: f64 = 1.25;
 const MARGIN_MAX: f64 = 4.0;
@@ -16,13 +16,13 @@ const MARGIN_MAX: f64 = 4.0;
 const RATE_MIN: f64 = 20.0;
 /// Growth of the rate with each window that goes well.
 const RATE_GROWTH: f64 = 1.1;
-/// A rate so far above what is needed does nothing any more.
+/// A rate that is so many times what is accepted has no effect any more, and is dropped.
 const RATE_IDLE_FACTOR: f64 = 4.0;
 const WINDOW_US_MIN: u64 = 250_000;
 const WINDOW_US_MAX: u64 = 2_000_000;
-/// A window with fewer attempts waits for more, as long as it may.
+/// A window with fewer attempts stays open for more, up to `WINDOW_US_MAX`.
 const WINDOW_ATTEMPTS_MIN: u32 = 30;
-/// Tokens are saved up for as long as a slow reply may hold up the next request.
+/// Tokens are saved up for so long, because a slow reply may hold up the next request.
 const BURST_SECONDS: f64 = 0.2;
 
 pub fn cost(bytes: usize) -> f64 {
@@ -141,7 +141,7 @@ pub struct Shards {
     names: Vec<Box<str>>,
 }
 
-/// Beyond this many a shard is not told apart, and its keys are not paced.
+/// Further shards are not told apart, and their keys are not paced.
 const SHARDS_MAX: usize = 1_024;
 
 /// Shard 0 stands for "not known".
@@ -150,7 +150,7 @@ pub const UNKNOWN_SHARD: usize = 0;
 impl Shards {
     /// Its index, from 1 on.
     pub fn index(&mut self, name: &str) -> usize {
-        // Newest first: after a resharding the old names are not heard of again.
+        // Newest first: after the stream was divided anew, the old names do not come up again.
         if let Some(at) = self.names.iter().rposition(|known| **known == *name) {
             return at + 1;
         }

@@ -12,9 +12,9 @@ use super::pacing::UNKNOWN_SHARD;
 pub const RECORD_OVERHEAD_BYTES: usize = 256;
 /// What it takes to remember one run of sequences.
 pub const RUN_BYTES: usize = size_of::<(u64, u64)>();
-/// Keys that have nothing to send are remembered for their shard, up to this many.
+/// Keys with nothing to send are kept, up to this many, because their shard is known.
 const IDLE_KEYS_MAX: usize = 4_096;
-/// Room for so many records is left to such a key; after a backlog it had more.
+/// Such a key keeps room for so many records; after a backlog it has had more.
 const IDLE_RECORDS_KEPT: usize = 16;
 
 /// Lines of one device that travel together.

@@ -1,7 +1,7 @@
 //! Alerts: raised by a flagged reading, updated, cleared by good readings, and gone a while later.
 //!
-//! The book decides; that its changes are stored, sent on the second stream and published is the pipeline's work. An alert's id comes
-//! from what raised it, so a repeat is recognisable.
+//! The book decides; the pipeline stores its changes, sends them on the second stream and publishes them. An alert's id follows from what
+//! raised it, so a repeat is recognisable.
 
 mod acknowledgement;
 mod book;
@@ -28,28 +28,34 @@ pub use super::severity::Severity;
 use super::silence::Rhythm;
 use crate::core::identity::RunId;
 
-/// A moment on two clocks: the wall's for people, the steady one for durations, which no clock setting changes.
+/// A moment on two clocks: the wall clock for people, and the steady clock for durations, which setting the wall clock does not change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
+    /// Milliseconds since 1970 (UTC), by the gateway's clock.
     pub wall_ms: i64,
+    /// Milliseconds of a clock that is never set. Only differences mean anything.
     pub steady_ms: u64,
 }
 
 impl Moment {
-    /// The steady clock, for who counts back beyond its start.
+    /// The steady time as a signed number, so that times before the clock's start can be computed.
     pub fn signed_steady_ms(self) -> i64 {
         i64::try_from(self.steady_ms).unwrap_or(i64::MAX)
     }
 }
 
+/// Whether the trouble still goes on, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
+    /// The trouble is there, or nothing has shown since that it is over.
     Raised,
+    /// Over; kept for a while before it is removed.
     Cleared,
 }
 
 impl State {
+    /// As it is written in records.
     pub fn name(self) -> &'static str {
         match self {
             State::Raised => "raised",
@@ -58,54 +64,74 @@ impl State {
     }
 }
 
-/// Which alert: its topic is `alerts/{device}/{metric}/{kind}`.
+/// Identifies an alert: its topic is `alerts/{device}/{metric}/{kind}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AlertKey {
+    /// `_gateway` for the gateway's own alerts.
     pub device: String,
+    /// `_device` if the alert is about a device as a whole; the name of the trouble for the gateway's own alerts.
     pub metric: String,
+    /// What kind of trouble it is, see [`Detector::alert_kind`]; [`GATEWAY_KIND`] for the gateway's own alerts.
     pub kind: String,
 }
 
 /// An alert as it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
+    /// 32 hexadecimal digits that follow from what raised it.
     pub id: String,
+    /// 1 when it is raised; one more with each change that is told.
     pub revision: u32,
+    /// Raised or cleared.
     pub state: State,
+    /// The highest since it was raised.
     pub severity: Severity,
+    /// Names of the detectors that have flagged it, in the order in which they first did.
     pub detectors: Vec<String>,
+    /// The worst value so far. `NaN` if the alert is not about a value: of silences and of the gateway's own alerts.
     pub value: f64,
+    /// The limit that is exceeded, or what was normal before. `None` where there is no such number.
     pub expected: Option<f64>,
+    /// The highest so far; 1 means just at the threshold.
     pub score: f64,
+    /// By the gateway's clock, in milliseconds since 1970 (UTC), as the other times.
     pub raised_at_ms: i64,
+    /// When `revision` last changed.
     pub updated_at_ms: i64,
+    /// `None` while it is raised.
     pub cleared_at_ms: Option<i64>,
+    /// How often it was flagged or reported since it was raised; 1 at first.
     pub count: u64,
+    /// Name of the person who acknowledged it last; `None` if nobody has.
     pub acknowledged_by: Option<String>,
-    /// Where it was not cleared by good readings.
+    /// Why it was cleared, if neither good readings nor the end of the gateway's own trouble did it.
     pub cleared_reason: Option<ClearedReason>,
-    /// Raised, and its series is silent: when it was heard last.
+    /// Set while it is raised and its series is silent: when the series was last heard.
     pub stale_since_ms: Option<i64>,
-    /// How often it has been back before it was forgotten.
+    /// How often it was raised again before the earlier time was forgotten; 0 the first time.
     pub returns: u32,
-    /// Its message, where that does not follow from the rest: of the gateway's own alerts, and where the trouble became the new normal.
+    /// Its message, where that does not follow from the rest: of the gateway's own alerts, and of an anomaly that has become the new
+    /// normal.
     pub text: Option<String>,
 }
 
+/// Why an alert was cleared without good readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClearedReason {
-    /// Silent for so long that nobody waits for it any more. It was `expired` when a day was enough.
+    /// The series was silent for longer than anybody waits for it. Stores of earlier versions call it `expired`.
     #[serde(alias = "expired")]
     Forgotten,
     /// The limit, rule or profile that raised it is no longer configured.
     Configuration,
+    /// A person cleared it, or had its series forgotten.
     Operator,
-    /// There were too many alerts, or series, and others mattered more: what raised it may be there still.
+    /// There were too many alerts or series, and others mattered more: the trouble may still be there.
     Displaced,
 }
 
 impl ClearedReason {
+    /// As it is written in records.
     pub fn name(self) -> &'static str {
         match self {
             ClearedReason::Forgotten => "forgotten",
@@ -116,7 +142,7 @@ impl ClearedReason {
     }
 }
 
-/// Back so often, an alert needs good readings for longer, and is said to come and go.
+/// From so many returns on, an alert says that it comes and goes.
 const FLAPPING_RETURNS: u32 = 1;
 const COMES_AND_GOES: &str = "; it comes and goes";
 const RESOLVED: &str = "resolved: ";
@@ -125,57 +151,77 @@ const ANOMALY: &str = Detector::Shift.alert_kind();
 /// A reading that an alert is about, or a silence.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag<'a> {
+    /// As in [`AlertKey::device`].
     pub device: &'a str,
+    /// As in [`AlertKey::metric`].
     pub metric: &'a str,
+    /// As in [`AlertKey::kind`].
     pub kind: &'a str,
+    /// Names of the detectors of this kind that found something; none for the gateway's own alerts.
     pub detectors: &'a [&'a str],
+    /// What the finding alone is worth: the alert's may be one higher if another series of the device is in trouble too.
     pub severity: Severity,
-    /// Whatever else is wrong with the device.
+    /// The alert's severity is never higher, whatever else is wrong with the device.
     pub severity_max: Severity,
+    /// `NaN` if it is not about a value.
     pub value: f64,
+    /// As in [`Alert::expected`].
     pub expected: Option<f64>,
+    /// How many times its threshold the statistic is.
     pub score: f64,
-    /// Identity of the raw reading, or of the record of the silence.
+    /// Identity of the raw reading, or of the record of the silence: the run of the gateway.
     pub run: RunId,
+    /// Within `run`.
     pub position: u64,
-    /// A silence, or of the gateway itself: what else is wrong with the device makes it no graver.
+    /// Other trouble of the device does not raise the severity: of silences, and of the gateway's own alerts.
     pub is_held: bool,
     /// When the series was heard last, and how often it usually is, where that is known.
     pub rhythm: Option<Rhythm>,
-    /// Limits that are exceeded, a bit each.
+    /// Limits that are exceeded: bit `n` is the metric's limit `n` in the order of the configuration.
     pub limits: u64,
-    /// A limit that has not been exceeded for long enough yet: it raises nothing, but nothing clears meanwhile.
+    /// A limit is exceeded, but not yet for long enough: it raises no alert, and none that is raised clears meanwhile.
     pub is_pending: bool,
+    /// Whose share of the places the alert takes.
     pub holder: Holder,
 }
 
-/// What became of an alert; without one it is gone, and its retained message with it.
+/// A change of an alert, to be stored and published. When the alert is gone, its retained message is to be removed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlertChange {
+    /// Which alert it is, also after it is gone.
     pub key: AlertKey,
+    /// How it has changed.
     pub what: What,
+    /// As it stands after the change; `None` if it is gone.
     pub alert: Option<Alert>,
 }
 
 /// What has changed about an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
+    /// New, or back after it was cleared.
     Raised,
     /// More severe than it was.
     Escalated,
+    /// Neither state nor severity is another; something else is, such as the value, or it is no longer stale.
     Updated,
+    /// Its series has fallen silent, so whether the trouble goes on is unknown.
     Stale,
+    /// A person has seen it.
     Acknowledged,
+    /// Over, see [`Alert::cleared_reason`].
     Cleared,
+    /// Removed, a while after it was cleared.
     Gone,
 }
 
 impl What {
-    /// Whether that is a change of its state, and not only of what is known of it.
+    /// Whether it is worth a line in a log: anything but an update or a removal.
     pub fn is_news(self) -> bool {
         !matches!(self, What::Updated | What::Gone)
     }
 
+    /// In words, for a log.
     pub fn name(self) -> &'static str {
         match self {
             What::Raised => "raised",
@@ -192,13 +238,18 @@ impl What {
 /// A change of an alert's state, in words for a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertNews {
+    /// One for which [`What::is_news`] holds.
     pub what: What,
+    /// After the change.
     pub severity: Severity,
+    /// Which alert has changed.
     pub key: AlertKey,
+    /// The alert's message, and for an acknowledgement who gave it.
     pub text: String,
 }
 
 impl AlertNews {
+    /// `alert` is as it stands after the change.
     pub fn new(what: What, key: &AlertKey, alert: &Alert) -> AlertNews {
         let message = message(key, alert);
         let text = match (what, &alert.acknowledged_by) {
@@ -208,6 +259,7 @@ impl AlertNews {
         AlertNews { what, severity: alert.severity, key: key.clone(), text }
     }
 
+    /// `{device}/{metric}/{kind}`, not percent-encoded.
     pub fn name(&self) -> String {
         let AlertKey { device, metric, kind } = &self.key;
         format!("{device}/{metric}/{kind}")
@@ -238,7 +290,7 @@ impl Alert {
     }
 }
 
-/// The same for the same reading, whoever computes it: FNV-1a over what raised it.
+/// An id that is the same for the same reading, whoever computes it: FNV-1a over what raised the alert.
 fn alert_id(gateway: &str, flag: &Flag<'_>) -> String {
     let position = flag.position.to_le_bytes();
     let parts: [&[u8]; 6] = [
@@ -294,7 +346,8 @@ fn cleared(key: &AlertKey, alert: &Alert) -> String {
     }
 }
 
-/// What is told of an anomaly that clears at this value: nothing of its own, unless it is nearer to the trouble than to what was normal.
+/// Message of an anomaly that clears at this value, if that is nearer to the trouble than to what was normal: the trouble is the new
+/// normal.
 fn new_normal(key: &AlertKey, alert: &Alert, value: f64) -> Option<String> {
     let expected = alert.expected.filter(|_| key.kind == ANOMALY)?;
     let is_new = (value - expected).abs() > (value - alert.value).abs();

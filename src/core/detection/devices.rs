@@ -1,34 +1,34 @@
-//! A device: whether it is silent, or asleep.
+//! What is known of a device: when it was heard, whether it is silent or asleep, and its clock.
 //!
-//! A device that goes away takes all its series with it: that is one thing to tell, not one for each of them. A device whose client took
-//! its leave is asleep, and nobody misses it.
+//! A device that goes away takes all its series with it: that is reported once, not for each of them. A device whose client has
+//! disconnected in order is asleep, and its silence is not reported.
 
 use crate::core::detection::rewind_guard::RewindGuard;
 use crate::core::detection::silence::Rhythm;
 use crate::core::device_clock::DeviceClock;
 
-/// The metric of what concerns a device as a whole.
+/// Stands for the metric in findings and alerts about a device as a whole.
 pub const DEVICE_METRIC: &str = "_device";
 
-/// Who published: a connection of a client. 0 is nobody.
+/// Which connection of a client published; 0 stands for none.
 pub type Publisher = u64;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Device {
-    /// Of readings whose absence is trouble. What reports when it likes, or only while driving, makes nobody wait for it.
+    /// Of readings whose absence is trouble. Metrics that are reported on change, or only while driving, do not count.
     pub rhythm: Rhythm,
-    /// When any reading came.
+    /// When the newest reading of any metric came.
     heard_ms: i64,
-    /// Series are not missed that have not spoken since.
+    /// Series that have not been heard since then are not missed.
     pub woke_ms: i64,
     pub publisher: Publisher,
-    /// The client whose share its series are part of: the one that brought it, or that was heard first after a start.
+    /// The client to whose share its series belong: the one that brought it, or the first to be heard after a start.
     pub client: Publisher,
     pub is_asleep: bool,
     /// Whether silence of any of its series is trouble.
     pub has_gaps: bool,
     pub rewind_guard: RewindGuard,
-    /// Of most devices nothing needs to be known.
+    /// `None` for most devices, whose clocks are right.
     pub clock: Option<Box<DeviceClock>>,
 }
 
@@ -45,8 +45,8 @@ impl Device {
         clock: None,
     };
 
-    /// One of its readings has arrived, and we have been listening since; `is_missed`: one whose absence would be trouble; `is_late`: out
-    /// of a buffer. Returns whether that ends a silence that was noticed.
+    /// Takes note of a reading; we have been listening since `listening_ms`. `is_missed`: its absence would be trouble; `is_late`: it was
+    /// measured long before. Returns whether this ends a silence that was noticed.
     pub fn hear(
         &mut self,
         now_ms: i64,
@@ -75,7 +75,7 @@ impl Device {
             && self.rhythm.falls_silent(now_ms, listening_ms.max(self.heard_ms))
     }
 
-    /// Since when it is silent, by when we have been listening.
+    /// Since when it is silent, if we have been listening since `listening_ms`.
     pub fn silent_from_ms(&self, listening_ms: i64) -> i64 {
         self.rhythm.silent_from_ms(listening_ms.max(self.heard_ms))
     }

@@ -1,8 +1,8 @@
 //! All watched series: the one place that a reading is judged at.
 //!
-//! One slab of series, found by device and metric. A series costs some 500 bytes at 1 Hz; their number and the samples of each are
-//! bounded, and what is beyond the bound is counted, not watched. One that nobody has heard of for a week makes room; and when there is
-//! none, those that matter least give way (`shares`).
+//! One slab of series, found by device and metric. A series costs about 500 bytes at 1 Hz. The number of series and the samples of each are
+//! bounded; what is beyond the bound is counted, not watched. A series that was silent for a week is dropped; when there is no room left,
+//! those that matter least give way (`shares`).
 
 mod clocks;
 mod names;
@@ -29,19 +29,23 @@ use crate::core::reading::Reading;
 use shares::Shares;
 use table::{Newcomer, Table};
 
-/// After a start devices have so long to come back before they are missed.
+/// After a start devices have so long to come back before any is reported as silent.
 pub const GRACE_MS: i64 = 60_000;
-/// Not heard for so long, a series is forgotten; how often that is looked for; and how long we listen before the first time.
+/// A series that was silent for so long is forgotten; how often such series are looked for; and how long after a start that begins.
 const FORGET_MS: i64 = 7 * 24 * 3_600_000;
 const SWEEP_EVERY_MS: i64 = 60_000;
 const SWEEP_AFTER_MS: i64 = 3_600_000;
 
+/// What is watched, and how much of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MonitorSettings {
+    /// Most series that are watched; 0 watches none.
     pub series_max: usize,
     /// Samples that the window of one series holds before it is thinned, 12 bytes each; at least 64.
     pub window_samples_max: usize,
+    /// Configured limits.
     pub limits: Limits,
+    /// Which profile holds for which metric.
     pub profiles: Profiles,
 }
 
@@ -59,10 +63,13 @@ impl Default for MonitorSettings {
 /// When a reading arrived by the listener's clock, and from whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
+    /// Milliseconds of the listener's steady clock.
     pub now_ms: i64,
+    /// 0 if it comes from no client.
     pub publisher: Publisher,
 }
 
+/// All watched series, and the devices that they belong to.
 #[derive(Debug)]
 pub struct Monitor {
     settings: MonitorSettings,
@@ -75,14 +82,15 @@ pub struct Monitor {
     over_cap_readings: u64,
     /// Limits that wait before they raise an alert.
     holds: Holds,
-    /// The listener's clock when it was last told.
+    /// Newest time of the listener's clock that was given.
     now_ms: i64,
-    /// Since when we listen: what was not heard before is no silence.
+    /// Since when we listen: before that, hearing nothing does not count as silence.
     listening_ms: i64,
     next_sweep_ms: i64,
 }
 
 impl Monitor {
+    /// A monitor that has heard nothing yet.
     pub fn new(settings: MonitorSettings) -> Monitor {
         Monitor {
             settings,
@@ -118,17 +126,17 @@ impl Monitor {
         self.shares.displaced
     }
 
-    /// Device and metric of what was missed, and is not watched any more.
+    /// Takes device and metric of what was reported as silent and then gave way, so that it is not watched any more.
     pub fn take_unmissed(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.shares.unmissed)
     }
 
-    /// Device and metric of what gave way and may have an alert, which its readings will not clear any more.
+    /// Takes device and metric of series that gave way and may have an alert: their readings will not clear it any more.
     pub fn take_abandoned(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.shares.abandoned)
     }
 
-    /// Whose the alerts of a series are, or of a device as a whole. `publisher` has just been heard of it, unless it is nobody.
+    /// Whose share the alerts of a series, or of a device as a whole, belong to. `publisher` has just published for it; 0 is nobody.
     pub fn holder_of(&self, device: &str, metric: &str, publisher: Publisher) -> Holder {
         let Some(place) = self.table.devices.find(device) else {
             return Holder { client: publisher, is_stranger: true, is_limit_set: false };
@@ -139,11 +147,12 @@ impl Monitor {
         Holder { client, is_stranger: !(known.rhythm.has_history() || series()), is_limit_set: false }
     }
 
+    /// Whether a watched series belongs to the device.
     pub fn knows_device(&self, device: &str) -> bool {
         self.table.devices.find(device).is_some()
     }
 
-    /// Where a series is.
+    /// The place of a series in the table; `None` if it is not watched.
     pub fn index_of(&self, device: &str, metric: &str) -> Option<usize> {
         self.table.find(device, metric)
     }
@@ -155,7 +164,7 @@ impl Monitor {
         self.judge_at(place, reading, arrival, findings)
     }
 
-    /// The same where its place is known; `findings` says whether it is late.
+    /// Like [`Self::judge`] for a known place. `findings.late` says whether the reading is late; the rest is overwritten.
     pub fn judge_at(
         &mut self,
         place: Place,
@@ -176,7 +185,7 @@ impl Monitor {
         };
         let profile = *self.settings.profiles.get(rule);
         findings.severity_max = profile.severity_max;
-        // Of a metric that is not watched too: it shows that its device is there.
+        // Also for a metric that is not watched, because the reading shows that its device is there.
         if let Some(place) = device {
             let device = self.table.devices.get_mut(place);
             device.hear(now_ms, self.listening_ms, publisher, (profile.gap, findings.late));
@@ -203,7 +212,7 @@ impl Monitor {
             };
             match index {
                 Some(index) => {
-                    // A sensor that reports its own failure is not silent.
+                    // A sensor that reports its own failure is heard, too.
                     let expected_ms = self.listening_ms.max(self.table.device_of(index).woke_ms);
                     let rhythm = &mut self.rhythms[index];
                     rhythm.hear(now_ms, expected_ms, findings.late);
@@ -221,12 +230,12 @@ impl Monitor {
                 None => {}
             }
         }
-        // What it broke it has been judged for: it is no good word either.
+        // It was judged when it first came, so it does not count as a good reading now.
         findings.series_may_have_alert &= !is_repeat;
         if findings.list.is_empty() { verdict } else { Verdict::Anomalous }
     }
 
-    /// Judges a value by itself. Returns whether a limit holds for it.
+    /// Judges a value without its history. Returns whether a limit holds for it.
     fn judge_alone(&mut self, reading: &Reading<'_>, profile: &Profile, now_ms: i64, findings: &mut Findings) -> bool {
         let &Reading { device, metric, value, .. } = reading;
         let bounds = self.settings.limits.of(metric);
@@ -257,7 +266,7 @@ impl Monitor {
         judged.limits != 0
     }
 
-    /// Whether a device sends again what it has not heard of being taken. Without a time of the device's there is no telling.
+    /// Whether a device sends a reading again because it was not acknowledged. Without a time of the device's own this cannot be known.
     fn is_repeat(&self, index: usize, reading: &Reading<'_>) -> bool {
         let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };
         reading.measured_at_ms != reading.received_at_ms && self.table.get(index).series.holds(sample)
@@ -267,8 +276,8 @@ impl Monitor {
         let profile = self.settings.profiles.get(self.table.rule_of(index));
         let entry = self.table.get(index);
         let (is_long_past, device) = (entry.series.is_long_past(reading.measured_at_ms), entry.device);
-        // A clock that was set back is known by its offset before it comes here: what is late and long past is history. Nor may anything
-        // late keep two readings of the present from confirming each other.
+        // A clock that was set back is recognised by its offset before the reading comes here, so a late reading from long ago is history.
+        // Nor may a late reading replace a newer one that waits to be confirmed.
         if findings.late && (is_long_past || entry.series.has_newer_suspect(reading.measured_at_ms)) {
             return Verdict::Unjudged;
         }
@@ -335,7 +344,7 @@ impl Monitor {
         self.rhythms[index] = Rhythm::NEW;
     }
 
-    /// Forgets who has not been heard of for a week; to be called after a tick, when what it missed has been told by name.
+    /// Forgets series that have not been heard for a week. To be called after a tick, when the names of silent series have been used.
     pub fn sweep(&mut self, now_ms: i64) {
         if now_ms < self.next_sweep_ms {
             return;
@@ -350,16 +359,17 @@ impl Monitor {
         }
     }
 
-    /// Limits that wait, and what tells the configured ones from others.
+    /// The state of limits that wait, and a fingerprint of the configured limits.
     pub fn holds(&self) -> (&Holds, u64) {
         (&self.holds, self.settings.limits.fingerprint())
     }
 
+    /// Takes over the state of limits that wait, as a snapshot has it.
     pub fn restore_holds(&mut self, holds: Holds) {
         self.holds = holds;
     }
 
-    /// Whether anything of the configuration could raise such an alert still.
+    /// Whether the present configuration could still raise such an alert.
     pub fn can_raise(&self, key: &AlertKey, alert: &Alert) -> bool {
         let profile = self.settings.profiles.get(self.settings.profiles.of_metric(&key.metric));
         let is_watched = profile.is_watched && self.settings.series_max > 0;
@@ -378,7 +388,7 @@ impl Monitor {
         }
     }
 
-    /// How often a series, or a device, is heard, and when it was last.
+    /// How often a series, or with [`DEVICE_METRIC`] a device, is heard, and when it last was. `None` if it is not known.
     pub fn rhythm_of(&self, device: &str, metric: &str) -> Option<Rhythm> {
         match metric {
             DEVICE_METRIC => Some(self.table.devices.get(self.table.devices.find(device)?).rhythm),
@@ -390,13 +400,17 @@ impl Monitor {
         self.settings.profiles.get(self.table.rule_of(index))
     }
 
-    /// Device and metric of a series.
+    /// Device and metric of the series at this place.
+    ///
+    /// # Panics
+    ///
+    /// If the place is not in use.
     pub fn name_of(&self, index: usize) -> (&str, &str) {
         self.table.name_of(index)
     }
 }
 
-/// Room for one more: by a sixteenth, not twofold. At fifty thousand series the difference is megabytes.
+/// Makes room for one more: a sixteenth, instead of doubling. With fifty thousand series the difference is megabytes.
 fn reserve<T>(list: &mut Vec<T>) {
     if list.len() == list.capacity() {
         list.reserve_exact(list.len() / 16 + 16);

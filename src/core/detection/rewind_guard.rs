@@ -1,33 +1,34 @@
 //! Whether a device's clock was set back, or the device sends again what it has sent.
 //!
-//! Both look alike at first: readings older than those before them. After a lost connection a device repeats whatever it has not heard of
-//! being taken, and from a buffer that may be many minutes. But a repeat comes faster than it was measured, and a clock does not run fast.
+//! Both look alike at first: readings are older than those before them. After a lost connection a device sends again what was not
+//! acknowledged, which may be many minutes of a buffer. But a buffer is sent faster than it was measured, and a clock does not run fast.
 
 use super::window::JUMP_MS;
 
 /// A clock that was set back is believed when it has run on for so long.
 const BELIEVED_AFTER_MS: i64 = 5_000;
-/// As fast as it may seem to run: what is on its way is held up at times.
+/// How fast the clock may seem to run, because messages are held up at times.
 const RATE_MAX: i64 = 2;
 
 /// What a device has said of a time long before its newest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RewindGuard {
-    /// The first that was said, and when it was received.
+    /// Device time of the first such reading, and when it was received.
     pub(super) from_ms: i64,
     pub(super) since_ms: i64,
 }
 
 impl RewindGuard {
+    /// Nothing was said of such a time.
     pub const NONE: RewindGuard = RewindGuard { from_ms: i64::MIN, since_ms: i64::MIN };
 
-    /// Another reading of a time long gone. Returns whether the clock is believed to stand there.
+    /// Takes note of a reading from long before the newest. Returns whether the device's clock is believed to have been set back.
     pub fn hear(&mut self, at_ms: i64, received_ms: i64) -> bool {
         let ran_ms = at_ms.saturating_sub(self.from_ms);
         let elapsed_ms = received_ms.saturating_sub(self.since_ms);
         let is_early = ran_ms < BELIEVED_AFTER_MS;
         let is_plausible = is_early || ran_ms <= elapsed_ms.saturating_mul(RATE_MAX);
-        // Long after it, without having run on as long, it is another repeat.
+        // Much more time has passed than the device's clock has run on: this is the beginning of another repeat.
         let is_another = elapsed_ms.saturating_sub(ran_ms) > JUMP_MS;
         if self.is_none() || !is_plausible || is_another || ran_ms < -JUMP_MS {
             *self = RewindGuard { from_ms: at_ms, since_ms: received_ms };
@@ -36,7 +37,7 @@ impl RewindGuard {
         !is_early
     }
 
-    /// A reading of the present. One that is far ahead of a clock that is said to stand in the past shows that it does not.
+    /// Takes note of a reading of the present. If it is far ahead of where a clock that was set back would stand now, none was set back.
     pub fn hear_present(&mut self, at_ms: i64, received_ms: i64) {
         let there_ms = self.from_ms.saturating_add(received_ms.saturating_sub(self.since_ms));
         if !self.is_none() && at_ms.saturating_sub(there_ms) > JUMP_MS {

@@ -1,19 +1,26 @@
-//! How bad it is.
+//! How severe an alert is.
 
 use serde::{Deserialize, Serialize};
 
+/// How severe an alert is; the least severe is the smallest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
+    /// Unusual, and perhaps nothing.
     Warning,
+    /// To be looked at some time.
     Minor,
+    /// To be looked at soon.
     Major,
+    /// To be looked at immediately.
     Critical,
 }
 
 impl Severity {
+    /// From the least severe to the most severe.
     pub const ALL: [Severity; 4] = [Severity::Warning, Severity::Minor, Severity::Major, Severity::Critical];
 
+    /// As it is written in records and in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Severity::Warning => "warning",
@@ -23,7 +30,7 @@ impl Severity {
         }
     }
 
-    /// The next one.
+    /// One step more severe; `Critical` stays as it is.
     pub fn worse(self) -> Severity {
         match self {
             Severity::Warning => Severity::Minor,
@@ -32,7 +39,7 @@ impl Severity {
         }
     }
 
-    /// By how far over its line a statistic is.
+    /// For a score, which is how many times its threshold a statistic is.
     pub fn of_score(score: f64) -> Severity {
         match score {
             s if s < 1.2 => Severity::Warning,

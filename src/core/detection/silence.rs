@@ -1,63 +1,64 @@
-//! How often something is heard, and since when it is silent. Measured by the listener's clock, not by the device's: what counts is that
+//! How often something is heard, and since when it is silent. The listener's clock counts, not the device's, because what matters is that
 //! nothing arrives.
 
 use super::window::JUMP_MS;
 
-/// No shorter silence is news.
+/// A shorter silence is never reported.
 const SILENCE_MIN_MS: f32 = 5_000.0;
-/// Nor is one of less than so many usual intervals.
+/// Nor is one of fewer usual intervals than this.
 const INTERVALS: f32 = 5.0;
-/// The usual interval is that of about so many arrivals.
+/// The usual interval is a mean over about so many arrivals.
 const MEMORY: f32 = 10.0;
-/// Readings out of a buffer come as quickly as they can: only those that are so far apart say how often there is one.
+/// Readings from a buffer come as fast as they can be sent: only those that are so far apart show how often there is one.
 const LATE_INTERVAL_MIN_MS: f32 = 500.0;
-/// Before so many arrivals nothing is usual.
+/// Before so many arrivals no interval is usual.
 const ARRIVALS_MIN: u16 = 10;
-/// Heard for so long, and so often, it has a history; or, where the readings follow each other fast, if there were so many of them.
+/// What was heard for so long and so often has a history. If readings follow each other fast, a large number of them is enough.
 const HISTORY_MS: f32 = 600_000.0;
 const HISTORY_ARRIVALS: u16 = 5;
 const HISTORY_ARRIVALS_ENOUGH: u16 = 20_000;
 
+/// How often a series or a device is heard, and when it last was, by the listener's steady clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rhythm {
-    /// Also by the clock of an earlier start: then it is far in the past.
+    /// It may lie before the start of the process, and then far in the past.
     pub(super) heard_ms: i64,
     pub(super) interval_ms: f32,
     pub(super) arrivals: u16,
     /// Its silence has been noticed.
     pub(super) is_silent: bool,
-    /// It may have an alert that is raised. Here because it costs no byte, and because whoever hears a reading looks here.
+    /// It may have an alert that is raised. Kept here because it takes no extra byte, and because this is looked at for each reading.
     pub(super) may_have_alert: bool,
 }
 
 impl Rhythm {
-    /// Nothing is known yet, also not whether there is an alert of before the start.
+    /// Nothing is known yet, not even whether an alert from before the start is raised.
     pub(super) const NEW: Rhythm =
         Rhythm { heard_ms: i64::MIN, interval_ms: 0.0, arrivals: 0, is_silent: false, may_have_alert: true };
 
-    /// Something has arrived, perhaps long after it was measured; nobody expected anything before `expected_ms`. Returns whether that ends a
-    /// silence that was noticed.
+    /// Takes note of an arrival; `is_late` says that the reading was measured long before. Nothing was expected before `expected_ms`.
+    /// Returns whether this ends a silence that was noticed.
     pub fn hear(&mut self, now_ms: i64, expected_ms: i64, is_late: bool) -> bool {
         let elapsed_ms = now_ms.saturating_sub(self.silent_from_ms(expected_ms)) as f32;
         if self.arrivals == 0 {
             self.arrivals = 1;
         } else if self.heard_ms >= expected_ms && elapsed_ms > if is_late { LATE_INTERVAL_MIN_MS } else { 0.0 } {
-            // How long the first one took to come back, when it was expected again, is no interval.
-            // What comes at once counts as one arrival. An interval weighs by its own length: a backlog that is sent within a second
-            // after an hour says nothing of the rhythm. Nor does a silence that was noticed, but that the rhythm may be slower now.
+            // The first arrival since `expected_ms` gives no interval: it only shows how long the series took to come back. Arrivals at the
+            // same time count as one. An interval weighs by its own length, so a backlog that is sent within a second after an hour changes
+            // nothing. A silence that was noticed shows no more than that the rhythm may be slower now.
             let counted_ms = if self.is_silent { elapsed_ms.min(INTERVALS * self.interval_ms) } else { elapsed_ms };
             let weight =
                 if self.interval_ms == 0.0 { 1.0 } else { counted_ms / (counted_ms + MEMORY * self.interval_ms) };
             self.interval_ms += weight * (counted_ms - self.interval_ms);
             self.arrivals = self.arrivals.saturating_add(1);
         }
-        // A clock that was set back: all else would wait for it to catch up.
+        // The clock was set back: go on from there, or everything would wait until it has caught up.
         let is_set_back = now_ms < self.heard_ms.saturating_sub(JUMP_MS);
         self.heard_ms = if is_set_back { now_ms } else { self.heard_ms.max(now_ms) };
         std::mem::take(&mut self.is_silent)
     }
 
-    /// Since when nothing was heard that was expected.
+    /// Since when nothing was heard although it was expected.
     pub fn silent_from_ms(&self, expected_ms: i64) -> i64 {
         self.heard_ms.max(expected_ms)
     }
@@ -66,18 +67,18 @@ impl Rhythm {
         SILENCE_MIN_MS.max(INTERVALS * self.interval_ms)
     }
 
-    /// Whether it was heard for as long as the silence that would be news: who comes for a moment is not missed.
+    /// Whether it was heard for at least as long as a silence that is reported: what appears only for a moment is not missed.
     pub fn has_stayed(&self) -> bool {
         f32::from(self.arrivals) * self.interval_ms >= SILENCE_MIN_MS
     }
 
-    /// Whether it has been heard for so long that it is here to stay.
+    /// Whether it has been heard for so long that it is likely to stay.
     pub fn has_history(&self) -> bool {
         let heard_for_ms = f32::from(self.arrivals) * self.interval_ms;
         self.arrivals >= HISTORY_ARRIVALS && (heard_for_ms >= HISTORY_MS || self.arrivals >= HISTORY_ARRIVALS_ENOUGH)
     }
 
-    /// When silence becomes news; never of what was hardly heard yet.
+    /// When the silence is to be reported; `i64::MAX` before there were enough arrivals.
     pub fn due_ms(&self, expected_ms: i64) -> i64 {
         if self.arrivals < ARRIVALS_MIN {
             return i64::MAX;
@@ -85,7 +86,7 @@ impl Rhythm {
         self.silent_from_ms(expected_ms).saturating_add(self.limit_ms() as i64)
     }
 
-    /// Whether the silence has become news since it was looked at last.
+    /// Notices a silence that is to be reported. Returns whether it was not noticed before.
     pub fn falls_silent(&mut self, now_ms: i64, expected_ms: i64) -> bool {
         let falls = !self.is_silent && now_ms > self.due_ms(expected_ms);
         self.is_silent |= falls;

@@ -1,8 +1,8 @@
 //! The last ten seconds of one series, by the device's own time.
 //!
-//! The window of a reading at `t` is `(t - 10 s, t)`: without the reading itself, and without others of its instant. Late readings are
-//! inserted where they belong, so 5 s more are held: a reading late by as much finds its window whole. Sums are never kept: one outlier
-//! leaves a running sum wrong for ever, and ten additions are cheaper than the care that would take.
+//! The window of a reading at `t` is `(t - 10 s, t)`: without the reading itself, and without others of the same time. Late readings are
+//! inserted where they belong, so samples are held for 5 s more: a reading that is late by up to that finds its window whole. No running
+//! sums are kept: one outlier would leave them inexact for ever, and ten additions are cheaper than avoiding that.
 //!
 //! Memory follows the rate up to a bound. Above it the window keeps every second reading, then every fourth, so that it spans ten
 //! seconds at any rate; statistics are then those of the sample.
@@ -16,7 +16,7 @@ use numbers::{mean, median, roughness};
 
 /// Length of the window.
 pub const SPAN_MS: i64 = 10_000;
-/// Lateness up to which a reading's window is whole.
+/// A reading that is late by up to this finds its window whole.
 pub const LATE_MS: i64 = 5_000;
 pub(super) const HELD_MS: i64 = SPAN_MS + LATE_MS;
 /// A step of the device's time beyond this, either way, is believed only when a second reading confirms it.
@@ -26,50 +26,62 @@ const SUMMARY_MAX: usize = 64;
 /// `newest_ms` before the first reading.
 const NEVER_MS: i64 = i64::MIN;
 
+/// A value and its time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
+    /// In milliseconds, by the clock of the series that holds it.
     pub at_ms: i64,
+    /// Finite wherever a window holds it.
     pub value: f64,
 }
 
-/// How a reading's time stands to those before it.
+/// How a reading's time relates to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// The first reading, or a confirmed jump backwards: what was held is gone.
+    /// The first reading, or a confirmed jump backwards: nothing from before it is held any more.
     NewEpoch,
+    /// Near the newest reading, before or after it.
     Continues,
-    /// A confirmed jump forwards: a silence of so long.
+    /// A confirmed jump forwards: there was a silence.
     Resumes {
+        /// From the newest reading before it, in milliseconds.
         silent_ms: i64,
     },
-    /// Far from the others, and nothing confirms it yet: it must not be inserted. The window holds it aside.
+    /// Far from the others, and not confirmed yet. It must not be inserted: the window keeps it aside.
     Suspect,
 }
 
-/// The exact statistics of a window; the standard deviation is that of a sample.
+/// The exact statistics of a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Statistics {
+    /// Readings in the window.
     pub count: usize,
+    /// `NaN` without a reading.
     pub mean: f64,
+    /// Standard deviation of a sample; `NaN` of fewer than two readings.
     pub deviation: f64,
 }
 
-/// What the detectors need of a window with at least one reading.
+/// What the detectors need of a window that is not empty.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
+    /// Values that were looked at: all of the window, or an even sample of a larger one.
     pub count: usize,
+    /// Mean of these values.
     pub mean: f64,
+    /// Median of these values.
     pub median: f64,
-    /// Mean square of the differences of successive readings without the two largest: a spike has two, a step one. In a ramp, of what they
-    /// differ from the usual one. `NaN` of too few.
+    /// Mean square of the differences between successive values, without the two largest: a spike causes two, a step one. In a ramp the
+    /// usual step is subtracted first. `NaN` for too few values.
     pub roughness: f64,
+    /// The newest reading of the window.
     pub last: Sample,
-    /// All of them are the same.
+    /// All values are equal.
     pub is_still: bool,
 }
 
-/// A sample as it is held. Most of a gateway's memory is these: their times are kept as the low half, which with the newest of them says
-/// all, and they are packed.
+/// A sample as it is held, packed because these are most of a gateway's memory. Only the low half of the time is kept: with the newest time
+/// it gives the whole.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, packed(4))]
 pub(super) struct PackedSample {
@@ -82,7 +94,7 @@ impl PackedSample {
         PackedSample { low_ms: sample.at_ms as u32, value: sample.value }
     }
 
-    /// None that is held is newer than `newest_ms`, or older than that by [`JUMP_MS`] and [`HELD_MS`].
+    /// No held sample is newer than `newest_ms`, or older by more than [`JUMP_MS`] and [`HELD_MS`] together.
     fn age_ms(self, newest_ms: i64) -> i64 {
         i64::from((newest_ms as u32).wrapping_sub(self.low_ms))
     }
@@ -92,6 +104,7 @@ impl PackedSample {
     }
 }
 
+/// The last readings of one series, in the order of their times.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
     samples: VecDeque<PackedSample>,
@@ -131,7 +144,7 @@ impl Window {
         }
     }
 
-    /// What is held, oldest first.
+    /// Held samples, oldest first.
     pub(super) fn held(&self) -> impl ExactSizeIterator<Item = Sample> {
         self.samples.iter().map(|held| held.sample(self.newest_ms))
     }
@@ -146,17 +159,17 @@ impl Window {
         self.samples.capacity() * size_of::<PackedSample>()
     }
 
-    /// Of the readings that are believed.
+    /// Newest time of the readings that are believed; `None` before the first.
     pub fn newest_ms(&self) -> Option<i64> {
         (self.newest_ms != NEVER_MS).then_some(self.newest_ms)
     }
 
-    /// Whether a reading of this time is the newest, or as new as that.
+    /// Whether no held reading is newer than this time.
     pub fn is_newest(&self, at_ms: i64) -> bool {
         at_ms >= self.newest_ms
     }
 
-    /// Whether a reading of this time is so much older than the newest that it is a jump.
+    /// Whether this time is before the newest by more than [`JUMP_MS`].
     pub fn is_long_past(&self, at_ms: i64) -> bool {
         self.newest_ms != NEVER_MS && self.newest_ms.saturating_sub(at_ms) > JUMP_MS
     }
@@ -166,8 +179,8 @@ impl Window {
         self.suspect.as_ref().is_some_and(|suspect| suspect.at_ms > at_ms)
     }
 
-    /// Whether a reading comes again: a device that has not heard that it was taken sends it once more. Of what is older than all that is
-    /// held there is no telling, and nothing that it could be judged by.
+    /// Whether a reading was sent again because its device was not told that it was received. Readings older than all that are held count
+    /// as seen: there is nothing to compare them with.
     pub fn has_seen(&self, reading: Sample) -> bool {
         if reading.at_ms > self.newest_ms {
             return false;
@@ -184,7 +197,8 @@ impl Window {
         newest_first.take_while(|held| held.at_ms >= reading.at_ms).any(|held| held == reading)
     }
 
-    /// Inserts an admitted reading; `evicted` gets each one that leaves, oldest first.
+    /// Inserts an admitted reading. More than `samples_max` (at least 64) are thinned. `evicted` gets each reading that has become too old,
+    /// oldest first.
     pub fn insert(&mut self, reading: Sample, samples_max: usize, mut evicted: impl FnMut(Sample)) {
         self.newest_ms = self.newest_ms.max(reading.at_ms);
         let horizon_ms = self.newest_ms.saturating_sub(HELD_MS);
@@ -244,7 +258,7 @@ impl Window {
         start..before(at_ms).max(start)
     }
 
-    /// Two-pass count, mean and standard deviation of the window of a reading at `at_ms`, `NaN` where undefined.
+    /// Statistics of the window of a reading at `at_ms`, in two passes.
     pub fn statistics(&self, at_ms: i64) -> Statistics {
         let range = self.range(at_ms);
         let count = range.len();
@@ -253,7 +267,7 @@ impl Window {
             let residual = held.value - mean;
             (squares + residual * residual, rest + residual)
         });
-        // `rest` would be zero in exact arithmetic: it is what rounding left in the mean.
+        // In exact arithmetic `rest` would be zero: it corrects for the rounding of the mean.
         let deviation = match count {
             0 | 1 => f64::NAN,
             _ => ((squares - rest * rest / count as f64) / (count - 1) as f64).sqrt(),
@@ -261,7 +275,7 @@ impl Window {
         Statistics { count, mean, deviation }
     }
 
-    /// Mean and median of the window of a reading at `at_ms`: of all readings up to 64, of an even sample of more.
+    /// Summary of the window of a reading at `at_ms`: of all its readings up to 64, of an even sample of more. `None` if it is empty.
     pub fn summary(&self, at_ms: i64) -> Option<Summary> {
         let mut values = [0.0; SUMMARY_MAX];
         let (last, count) = match self.newest_values(at_ms, &mut values) {

@@ -45,7 +45,7 @@ pub(super) enum Fit {
 pub(super) struct Offset {
     /// The last one that was steady.
     pub steady_ms: Option<i64>,
-    /// The fastest readings, and slower ones with none of those in between: perhaps the clock was set back.
+    /// The fastest readings; and, of slower ones, those since which none was as fast: perhaps the clock was set back.
     fastest: Option<Run>,
     slower: Option<Run>,
 }
@@ -72,14 +72,14 @@ impl Offset {
             }
         }
         let fastest_ms = fastest.fastest_ms;
-        // A small change moves nothing: a history stays in order.
+        // Small changes are ignored, so that a history stays in order.
         let has_moved = |known_ms: i64| known_ms.abs_diff(fastest_ms) >= STEADY_WITHIN_MS.unsigned_abs();
         if self.slower.is_none() && fastest.is_steady(device_ms) && self.steady_ms.is_none_or(has_moved) {
             self.steady_ms = Some(fastest_ms);
         }
     }
 
-    /// Whether a delay is what this clock's readings have, or else what some had lately.
+    /// How well a delay fits this clock: its steady offset, or else that of some recent readings. `None` if it does not.
     pub fn fit(&self, delay_ms: i64) -> Option<Fit> {
         if self.steady_ms.is_some_and(|ms| ms.abs_diff(delay_ms) < STEADY_WITHIN_MS.unsigned_abs()) {
             return Some(Fit::Steady);

@@ -3,14 +3,14 @@
 use super::offset::Offset;
 use super::{AHEAD_MS, LATE_AFTER_MS, STALE_AFTER_MS};
 
-/// Over so much device time the pace tells a buffer, which is emptied more than so many times as fast as it was filled.
+/// Over so much device time the pace shows a buffer: it is emptied more than [`PACE_MAX`] times as fast as it was filled.
 const PACE_OVER_MS: i64 = 5_000;
 pub(super) const PACE_MAX: i64 = 2;
 
 /// Two readings of different arrivals, at least five seconds of device time apart: how fast the device's time goes by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Pace {
-    /// Device time and receipt.
+    /// Device time and time of receipt.
     older: (i64, i64),
     /// The newest of its arrival.
     newer: (i64, i64),
@@ -24,7 +24,7 @@ impl Pace {
         Pace { older: reading, newer: reading, first: reading }
     }
 
-    /// Whether readings come faster than a clock runs. What arrives together took no time to come: it is held against what came before.
+    /// Whether readings come faster than a clock runs. What arrives together took no time to come, so it is compared with what came before.
     fn is_fast(&mut self, device_ms: i64, now_ms: i64) -> bool {
         if now_ms != self.first.1 {
             self.first = (device_ms, now_ms);
@@ -37,7 +37,7 @@ impl Pace {
         let ran_ms = device_ms.saturating_sub(self.older.0);
         let elapsed_ms = now_ms.saturating_sub(self.older.1);
         let is_batch = device_ms.saturating_sub(self.first.0) >= PACE_OVER_MS;
-        // The end of a batch is as late as by a clock that is right.
+        // The end of a batch is late by the same measure as with a clock that is right.
         let is_held_up = is_batch && elapsed_ms.saturating_sub(ran_ms) > LATE_AFTER_MS;
         is_held_up || ran_ms >= PACE_OVER_MS && ran_ms > elapsed_ms.saturating_mul(PACE_MAX)
     }
@@ -69,7 +69,7 @@ impl Paces {
     }
 }
 
-/// The client whose clock the device's is taken to be, as long as it is heard: what others say that is ahead of it is not of its present.
+/// The client whose clock is taken for the device's as long as it is heard: times of others that are ahead of it are not of its present.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Lead {
     publisher: u64,
@@ -91,7 +91,7 @@ impl Lead {
         if lead.publisher == publisher || is_taken_over || is_stale {
             return Some(new);
         }
-        // The same clock by another client, such as after a reconnect.
+        // Another client with the same clock, such as after a reconnect.
         if new.offset_ms.abs_diff(lead.offset_ms) <= AHEAD_MS.unsigned_abs() {
             lead.heard_ms = now_ms;
         }

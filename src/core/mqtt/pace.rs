@@ -8,7 +8,7 @@ pub enum Urgency {
     /// Nobody is known to wait.
     #[default]
     Relaxed,
-    /// The client may be waiting: quick acknowledgements hide whether it would have gone on without them.
+    /// The client may be waiting. As long as PUBACKs are quick, there is no telling whether it would go on without them.
     Likely,
     /// A client or a subscriber waits.
     Urgent,
@@ -16,22 +16,22 @@ pub enum Urgency {
 
 /// A client that publishes so soon after a PUBACK has perhaps waited for it.
 const SOON_AFTER: Duration = Duration::from_millis(100);
-/// So soon, it surely has: nothing else is that quick more than by chance.
+/// A client that publishes so soon has surely waited: nothing else is that quick more than by chance.
 const AT_ONCE: Duration = Duration::from_millis(5);
-/// A burst takes no longer; a later publish without a PUBACK in between comes from a client that does not wait.
+/// A burst takes no longer. A later publish without a PUBACK in between shows a client that does not wait.
 const BURST_MAX: Duration = Duration::from_millis(20);
-/// After so many answers in a row that it reacted to, a client that once went on is taken for one that waits.
+/// A client that once went on without an answer counts as one that waits again after it has reacted to so many answers in a row.
 const REACTIONS: u32 = 4;
 
-/// Of one connection. Times are since any one moment.
+/// The pace of one connection. Times are since any fixed moment.
 #[derive(Debug, Default)]
 pub struct PublishPace {
     has_published: bool,
     /// When a PUBACK was last written.
     answered: Option<Duration>,
-    /// The oldest publish that waits for its PUBACK came then, or later.
+    /// The oldest publish without its PUBACK came then or later.
     unanswered: Option<Duration>,
-    /// It published on its own accord while it had no answer.
+    /// It has published although the PUBACK for an earlier publish had not come.
     goes_on: bool,
     /// Nothing was published since the last answer.
     is_first_since: bool,
@@ -39,7 +39,7 @@ pub struct PublishPace {
 }
 
 impl PublishPace {
-    /// Publishes have come. How urgent that makes them.
+    /// Takes note of publishes and says how urgent they are. `wants_answer`: one of them is to get a PUBACK.
     pub fn published(&mut self, now: Duration, wants_answer: bool) -> Urgency {
         let is_within = |since: Option<Duration>, max: Duration| since.is_some_and(|since| now < since + max);
         if self.unanswered.is_some() && !is_within(self.unanswered, BURST_MAX) && !is_within(self.answered, BURST_MAX) {
@@ -62,7 +62,7 @@ impl PublishPace {
         }
     }
 
-    /// PUBACKs are written; whether other publishes still wait for theirs.
+    /// Takes note that PUBACKs were written. `has_more`: other publishes still wait for theirs.
     pub fn answered(&mut self, now: Duration, has_more: bool) {
         self.answered = Some(now);
         self.unanswered = has_more.then_some(now);

@@ -1,4 +1,4 @@
-//! What is to become of what a client publishes, or has published for it when it is gone. Every question of that kind is asked here.
+//! Decides what happens to a message that a client publishes, or leaves to be published as its will. All such questions are asked here.
 
 use super::topic::{self, TopicError};
 
@@ -7,10 +7,11 @@ use super::topic::{self, TopicError};
 pub enum Voice {
     /// The client itself, by a PUBLISH.
     Publish,
-    /// Its will: nobody is there any more to have seen anything.
+    /// Its will: nobody is there any more who could have seen an alert.
     Will,
 }
 
+/// What happens to a message that a client publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishVerdict {
     /// Decode, store, fan out.
@@ -21,9 +22,11 @@ pub enum PublishVerdict {
     Refuse,
 }
 
+/// Decides by the topic alone.
+///
 /// # Errors
 ///
-/// A topic that MQTT does not allow in a PUBLISH.
+/// If MQTT does not allow the topic in a PUBLISH.
 pub fn judge(voice: Voice, topic: &str) -> Result<PublishVerdict, TopicError> {
     topic::check_topic(topic)?;
     let is_acknowledgement = || topic::alert_acknowledgement(topic).is_some();

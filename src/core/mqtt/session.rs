@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use super::publishing::{self, PublishVerdict, Voice};
 use super::topic::TopicError;
 
-/// QoS 1 messages on their way to a client.
+/// Most QoS 1 messages that a client has been sent and not acknowledged.
 pub const IN_FLIGHT_MAX: usize = 64;
 /// Longest client id, in bytes.
 pub const CLIENT_ID_BYTES_MAX: usize = 128;
@@ -18,17 +18,26 @@ pub const CLIENT_ID_BYTES_MAX: usize = 128;
 /// A will, as a client leaves it at CONNECT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Will {
+    /// Where it is published.
     pub topic: String,
+    /// What is published.
     pub payload: Vec<u8>,
+    /// Quality of service, 0 to 2.
     pub qos: u8,
+    /// Whether the message is kept for later subscribers.
     pub retain: bool,
 }
 
+/// What the gateway uses of a CONNECT packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connect {
+    /// Empty if the gateway is to choose one.
     pub client_id: String,
+    /// Whether the session ends with the connection, and no earlier one is resumed.
     pub clean_session: bool,
+    /// Longest pause between two packets that the client promises, in seconds; 0 promises nothing.
     pub keep_alive_s: u16,
+    /// Published when the connection ends without a DISCONNECT.
     pub will: Option<Will>,
     /// A user name or a password came with it.
     pub has_login: bool,
@@ -38,19 +47,28 @@ pub struct Connect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ConnectRefusal {
+    /// The client id is too long or has forbidden characters, or is empty without a clean session.
     Identifier = 2,
+    /// The server is unavailable. Not sent at present.
     Unavailable = 3,
 }
 
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Close {
+    /// Another packet came before CONNECT.
     NotConnected,
+    /// CONNECT came twice.
     SecondConnect,
+    /// A packet that MQTT does not allow.
     Malformed,
+    /// A PUBLISH at QoS 2, which is not served.
     Qos2,
+    /// A PUBLISH to a topic that is not valid.
     Topic(TopicError),
+    /// A PUBACK for a packet id that is not in flight.
     UnknownAcknowledgement,
+    /// Nothing was heard for longer than [`silence_ms_max`].
     KeepAlive,
 }
 
@@ -68,19 +86,23 @@ impl fmt::Display for Close {
     }
 }
 
-/// A message for a client.
+/// A message for one client. `P` holds bytes, owned or shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message<P> {
+    /// UTF-8, at most 65,535 bytes.
     pub topic: P,
+    /// What was published.
     pub payload: P,
+    /// The lower of what was published and what was granted: 0 or 1.
     pub qos: u8,
+    /// The RETAIN flag that the client is sent: set if the message was kept before the client subscribed.
     pub retain: bool,
-    /// Of the gateway's own: it goes before those of clients, and is counted by itself.
+    /// One of the gateway's own: sent before those of clients, and counted separately.
     pub is_own: bool,
 }
 
 impl<P: AsRef<[u8]>> Message<P> {
-    /// What it is counted as while it waits: its bytes and what keeping it takes.
+    /// Bytes that it is counted as while it is kept: its own, and 64 for the bookkeeping.
     pub fn cost(&self) -> usize {
         self.topic.as_ref().len() + self.payload.as_ref().len() + 64
     }
@@ -97,16 +119,20 @@ struct InFlight<P> {
 pub struct Inbound {
     last_ordinal: u64,
     committed: u64,
-    /// The last that was refused: neither it nor what came before it is waited for as long as the client is to be heard.
+    /// Ordinal of the last publish that was refused. Those up to it no longer count as uncommitted.
     refused: u64,
-    /// Something was refused that the client waits for: what it publishes is judged, and no more.
+    /// A QoS 1 publish was refused: its PUBACK will never come.
     is_unanswered: bool,
-    /// Ordinals that wait for their commit and want a PUBACK.
+    /// Ordinal and packet id of the publishes that are to get a PUBACK when they are committed.
     waiting: VecDeque<(u64, u16)>,
 }
 
 impl Inbound {
-    /// Judges a PUBLISH and numbers it.
+    /// Judges a PUBLISH and gives it the next ordinal.
+    ///
+    /// # Errors
+    ///
+    /// The reason to close the connection: QoS 2, a malformed packet, or a topic that is not valid.
     pub fn publish(&mut self, topic: &str, qos: u8, packet_id: u16) -> Result<PublishVerdict, Close> {
         match qos {
             0 => {}
@@ -122,21 +148,22 @@ impl Inbound {
         Ok(verdict)
     }
 
+    /// Ordinal of the newest publish that was not refused by [`Self::publish`]; the first is 1, and 0 means none.
     pub fn last_ordinal(&self) -> u64 {
         self.last_ordinal
     }
 
-    /// Publishes whose fate is open, QoS 0 included.
+    /// Publishes that are neither committed nor refused yet, QoS 0 included.
     pub fn uncommitted(&self) -> u64 {
         self.last_ordinal - self.committed.max(self.refused)
     }
 
-    /// Whether a publish has yet to become durable, or an answer will never come.
+    /// Whether a publish is neither committed nor refused yet, or a PUBACK will never come.
     pub fn is_waiting(&self) -> bool {
         self.is_answerable() || self.is_unanswered
     }
 
-    /// Whether a publish has yet to become durable.
+    /// Whether a publish is neither committed nor refused yet, or waits for its PUBACK.
     pub fn is_answerable(&self) -> bool {
         self.uncommitted() > 0 || !self.waiting.is_empty()
     }
@@ -163,7 +190,7 @@ impl Inbound {
     }
 }
 
-/// What is kept for a client.
+/// Bytes that are kept for a client, see [`Message::cost`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// Of other clients' messages.
@@ -183,7 +210,7 @@ impl Kept {
 pub struct Outbound<P> {
     own: VecDeque<Message<P>>,
     queue: VecDeque<Message<P>>,
-    /// Of both queues, and of what is in flight.
+    /// Cost of both queues, and of what is in flight.
     kept: Kept,
     in_flight: VecDeque<InFlight<P>>,
     last_packet_id: u16,
@@ -202,6 +229,7 @@ impl<P> Default for Outbound<P> {
 }
 
 impl<P: AsRef<[u8]> + Clone> Outbound<P> {
+    /// Queues a message. Nothing bounds the queue here: the caller looks at [`Self::kept`].
     pub fn push(&mut self, message: Message<P>) {
         *self.kept.of(message.is_own) += message.cost();
         if message.is_own { &mut self.own } else { &mut self.queue }.push_back(message);
@@ -222,7 +250,7 @@ impl<P: AsRef<[u8]> + Clone> Outbound<P> {
         self.own.len()
     }
 
-    /// Appends PUBLISH packets until `bytes_max` or until the window is full.
+    /// Appends PUBLISH packets until `out` holds `bytes_max` bytes or more, or [`IN_FLIGHT_MAX`] is reached.
     pub fn fill(&mut self, out: &mut Vec<u8>, bytes_max: usize) {
         while out.len() < bytes_max {
             let queue = if self.own.is_empty() { &mut self.queue } else { &mut self.own };
@@ -241,6 +269,11 @@ impl<P: AsRef<[u8]> + Clone> Outbound<P> {
         }
     }
 
+    /// Takes a PUBACK: the message is no longer kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Close::UnknownAcknowledgement`] if no message with this packet id is in flight.
     pub fn acknowledge(&mut self, packet_id: u16) -> Result<(), Close> {
         let at = self.in_flight.iter().position(|sent| sent.packet_id == packet_id);
         let sent = at.and_then(|at| self.in_flight.remove(at)).ok_or(Close::UnknownAcknowledgement)?;
@@ -248,14 +281,14 @@ impl<P: AsRef<[u8]> + Clone> Outbound<P> {
         Ok(())
     }
 
-    /// A client that came back gets again what it had not acknowledged.
+    /// Appends what the client has not acknowledged, for one that has come back.
     pub fn resend(&self, out: &mut Vec<u8>) {
         for sent in &self.in_flight {
             encode_publish(&sent.message, sent.packet_id, true, out);
         }
     }
 
-    /// The client is away: what was QoS 0 is not kept for it.
+    /// Drops the QoS 0 messages, because the client is away.
     pub fn drop_qos_0(&mut self) {
         for queue in [&mut self.own, &mut self.queue] {
             queue.retain(|message| {
@@ -293,7 +326,11 @@ fn encode_publish<P: AsRef<[u8]>>(message: &Message<P>, packet_id: u16, dup: boo
     out.extend_from_slice(payload);
 }
 
-/// The id under which a client is known; an empty one is replaced if the session is clean.
+/// The id under which a client is known: its own, or `generated` if that is empty and the session is clean.
+///
+/// # Errors
+///
+/// [`ConnectRefusal::Identifier`] if the id cannot be accepted.
 pub fn check_connect(connect: &Connect, generated: impl FnOnce() -> String) -> Result<String, ConnectRefusal> {
     let id = &connect.client_id;
     if id.is_empty() {
@@ -305,7 +342,7 @@ pub fn check_connect(connect: &Connect, generated: impl FnOnce() -> String) -> R
     Ok(id.clone())
 }
 
-/// How long a client may be silent, in milliseconds; `None` with keep-alive 0.
+/// How long a client may be silent: one and a half keep-alives, in milliseconds. `None` with keep-alive 0.
 pub fn silence_ms_max(keep_alive_s: u16) -> Option<u64> {
     (keep_alive_s > 0).then(|| u64::from(keep_alive_s) * 1500)
 }

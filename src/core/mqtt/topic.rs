@@ -2,24 +2,32 @@
 
 /// Longest topic or filter taken, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 1024;
-/// Most levels of a filter: finding who gets a message goes as deep.
+/// Most levels of a filter. It bounds how deep the search for the receivers of a message goes.
 pub const FILTER_LEVELS_MAX: usize = 64;
 
 /// Why a topic name or filter is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicError {
+    /// It has no characters.
     Empty,
+    /// It has more than [`TOPIC_BYTES_MAX`] bytes.
     TooLong,
+    /// It contains the character U+0000.
     Nul,
+    /// A topic name contains `+` or `#`.
     Wildcard,
-    /// `$` topics belong to brokers; none of ours is published by a client.
+    /// It begins with `$`: such topics belong to brokers, and clients may neither publish nor subscribe to them.
     Dollar,
+    /// A wildcard in a filter is not a whole level, or `#` is not the last one.
     MisplacedWildcard,
+    /// A filter has more than [`FILTER_LEVELS_MAX`] levels.
     TooManyLevels,
+    /// A filter is a shared subscription (`$share/...`), which is not served.
     Shared,
 }
 
 impl TopicError {
+    /// What follows "the topic" or "the filter" in a sentence.
     pub fn reason(self) -> &'static str {
         match self {
             TopicError::Empty => "is empty",
@@ -35,6 +43,10 @@ impl TopicError {
 }
 
 /// Checks the name of a topic that a client publishes to.
+///
+/// # Errors
+///
+/// The first rule that it breaks.
 pub fn check_topic(topic: &str) -> Result<(), TopicError> {
     check_common(topic)?;
     if topic.bytes().any(|byte| byte == b'+' || byte == b'#') {
@@ -44,6 +56,10 @@ pub fn check_topic(topic: &str) -> Result<(), TopicError> {
 }
 
 /// Checks a filter that a client subscribes to.
+///
+/// # Errors
+///
+/// The first rule that it breaks.
 pub fn check_filter(filter: &str) -> Result<(), TopicError> {
     if filter.starts_with("$share/") {
         return Err(TopicError::Shared);
@@ -102,7 +118,8 @@ pub fn is_reserved(topic: &str) -> bool {
     root == "alerts" || root == "outrider"
 }
 
-/// `alerts/{device}/{metric}/{kind}/ack`, the one thing that clients may publish below `alerts/`.
+/// Device, metric and kind of `alerts/{device}/{metric}/{kind}/ack`, the only topic below `alerts/` that clients may publish to. They are
+/// still percent-encoded. `None` for any other topic.
 pub fn alert_acknowledgement(topic: &str) -> Option<(&str, &str, &str)> {
     let mut levels = topic.split('/');
     let (root, device, metric, kind, last) =
@@ -110,7 +127,7 @@ pub fn alert_acknowledgement(topic: &str) -> Option<(&str, &str, &str)> {
     (root == "alerts" && last == "ack" && levels.next().is_none()).then_some((device, metric, kind))
 }
 
-/// One level of a topic, or of a path, from any text.
+/// Makes one level of a topic or path from any text: `%`, `/`, `+`, `#` and control characters are escaped.
 pub fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -126,7 +143,7 @@ pub fn percent_encode(text: &str) -> String {
     out
 }
 
-/// The text that [`percent_encode`] made a level of; what is no escape stays as it is.
+/// Reverses [`percent_encode`]; what is no valid escape stays as it is.
 pub fn percent_decode(level: &str) -> String {
     let bytes = level.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

@@ -1,8 +1,8 @@
 //! Who gets what: the filters of all subscribers as a tree of levels.
 //!
-//! A topic can match along many paths, because each `+` is a fork: of 4,096 filters `{+,a}^12/x` a publish visited 8,191 nodes. For one
-//! topic and one *shape*, which levels of a path are `+`, there is one node at the most. So the number of shapes bounds what a publish costs,
-//! whatever others are subscribed to, and the tree counts them.
+//! A topic can match along many paths, because each `+` is a fork: with 4,096 filters `{+,a}^12/x` a publish visited 8,191 nodes. The
+//! *shape* of a path says which of its levels are `+`. For one topic and one shape there is at most one node, so the number of shapes
+//! bounds what a publish costs, whatever others are subscribed to. The tree counts them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -42,7 +42,7 @@ impl<S> Default for TopicTree<S> {
     }
 }
 
-/// What a filter is counted as: a level of its own may be a node of the tree.
+/// How many levels a filter has: each may take a node of the tree.
 pub fn levels(filter: &str) -> usize {
     filter.split('/').count()
 }
@@ -63,17 +63,17 @@ impl<S: PartialEq> TopicTree<S> {
         self.levels
     }
 
-    /// Shapes of all filters together. A publish visits no more nodes than there are, and one for each of its own levels.
+    /// Distinct shapes of all filters. A publish visits at most one node for each, and one for each of its own levels.
     pub fn shapes(&self) -> usize {
         self.shapes.len()
     }
 
-    /// How many shapes there would be more with this filter.
+    /// How many shapes this filter would add.
     pub fn new_shapes(&self, filter: &str) -> usize {
         shapes(filter).filter(|shape| !self.shapes.contains_key(shape)).count()
     }
 
-    /// Enters a valid filter, or grants it anew; whether it is new.
+    /// Enters a valid filter with the QoS that is granted, or changes that of a known one. Returns whether it is new.
     pub fn insert(&mut self, filter: &str, subscriber: S, qos: u8) -> bool {
         let mut node = &mut self.root;
         let mut rest = Some(filter);
@@ -103,7 +103,7 @@ impl<S: PartialEq> TopicTree<S> {
         }
     }
 
-    /// Whether it was there.
+    /// Removes a subscriber's filter. Returns whether it was there.
     pub fn remove(&mut self, filter: &str, subscriber: &S) -> bool {
         let removed = self.root.remove(Some(filter), subscriber);
         if removed {
@@ -120,7 +120,8 @@ impl<S: PartialEq> TopicTree<S> {
         removed
     }
 
-    /// Calls `reach` for each filter that matches; a subscriber with several of them is reached several times. How many nodes were visited.
+    /// Calls `reach` with the subscriber and the granted QoS of each filter that matches, so a subscriber with several of them is reached
+    /// several times. Returns how many nodes were visited.
     pub fn each_match<'a>(&'a self, topic: &str, mut reach: impl FnMut(&'a S, u8)) -> usize {
         let mut nodes = usize::MAX;
         self.visit(topic, &mut nodes, &mut |(subscriber, qos)| {
@@ -130,7 +131,7 @@ impl<S: PartialEq> TopicTree<S> {
         usize::MAX - nodes
     }
 
-    /// Whether a filter matches, or after so many nodes, perhaps.
+    /// Whether any filter matches. After `nodes_max` nodes the search ends, and the answer is yes.
     pub fn may_match(&self, topic: &str, nodes_max: usize) -> bool {
         self.visit(topic, &mut nodes_max.clone(), &mut |_| true)
     }
@@ -146,7 +147,8 @@ impl<S: PartialEq> TopicTree<S> {
 }
 
 impl<S: PartialEq> Node<S> {
-    /// Walks what matches until `found` says that it is enough, or `nodes` are used up. As deep as the deepest filter, not as the topic.
+    /// Walks what matches until `found` says that it is enough or `nodes` are used up. It goes as deep as the deepest filter, not as the
+    /// topic.
     fn visit<'a>(&'a self, rest: Option<&str>, nodes: &mut usize, found: &mut impl FnMut(&'a (S, u8)) -> bool) -> bool {
         if *nodes == 0 {
             return true;

@@ -5,14 +5,15 @@ use crate::core::batch::{CLOSED_AT_BYTES, Decoder, RECORD_BYTES_MAX};
 use crate::core::reading::{Attributes, pack_attribute};
 
 fn pipeline() -> Pipeline {
-    Pipeline::new(PipelineSettings {
-        gateway: "g".to_owned(),
-        run: RunId([1; 8]),
-        monitor: MonitorSettings::default(),
-        alerts: AlertTimes::default(),
-        last_raw_sequence: 7,
-        last_anomaly_sequence: 9,
-    })
+    Pipeline::new(
+        PipelineSettings {
+            gateway: "g".to_owned(),
+            run: RunId([1; 8]),
+            monitor: MonitorSettings::default(),
+            alerts: AlertTimes::default(),
+        },
+        &PerStream::new(|stream| if stream == Stream::RAW { 7 } else { 9 }),
+    )
 }
 
 /// Readings each of which is an anomaly, with attributes that take so many bytes in its record.
@@ -51,9 +52,9 @@ fn a_batch_is_closed_when_it_is_large_and_the_next_one_follows_it() {
     let sealed = pipeline.seal();
     assert_eq!((pipeline.open_count(), pipeline.open_bytes()), (0, 0));
     let of = |stream| sealed.of(stream).collect::<Vec<_>>();
-    assert_eq!(assert_whole(&of(Stream::Raw), 7), 200);
-    assert!(of(Stream::Anomalies).len() >= 12, "several in one commit");
-    assert_eq!(assert_whole(&of(Stream::Anomalies), 9), 200 + sealed.alerts.len() as u64);
+    assert_eq!(assert_whole(&of(Stream::RAW), 7), 200);
+    assert!(of(Stream::ANOMALIES).len() >= 12, "several in one commit");
+    assert_eq!(assert_whole(&of(Stream::ANOMALIES), 9), 200 + sealed.alerts.len() as u64);
 }
 
 #[test]
@@ -73,11 +74,11 @@ fn what_time_alone_brings_is_split_as_well() {
     for second in 20..600 {
         pipeline.tick(at(second));
         let next = pipeline.seal();
-        if next.of(Stream::Anomalies).count() > sealed.of(Stream::Anomalies).count() {
+        if next.of(Stream::ANOMALIES).count() > sealed.of(Stream::ANOMALIES).count() {
             sealed = next;
         }
     }
-    let of_one_tick: Vec<_> = sealed.of(Stream::Anomalies).collect();
+    let of_one_tick: Vec<_> = sealed.of(Stream::ANOMALIES).collect();
     assert!(of_one_tick.len() > 1, "{} batches", of_one_tick.len());
     assert!(of_one_tick.iter().all(|batch| batch.payload.len() <= CLOSED_AT_BYTES + RECORD_BYTES_MAX));
 }

@@ -1,17 +1,18 @@
 //! When the open batch is due to be committed: soon if somebody waits for it, else as late as the user allows, because each commit wears
-//! the disk. And whether the commit that is under way takes so long that the disk must be said to hang.
+//! the disk. Also whether the commit that is under way takes so long that the disk must be said to hang.
 
 use std::time::Duration;
 
 use crate::core::mqtt::pace::Urgency;
 
+/// How long the open batch may wait for its commit.
 #[derive(Clone, Copy, Debug)]
 pub struct CommitDelays {
-    /// Where somebody waits; a quarter of it where one client alone is sending.
+    /// While a client waits; a quarter of it while only one client is sending.
     pub delay: Duration,
-    /// Where nobody does.
+    /// While nobody waits.
     pub delay_max: Duration,
-    /// So many readings are enough not to wait at all.
+    /// So many readings are committed without waiting for more.
     pub readings: u32,
     /// A commit that takes longer has met a disk that hangs.
     pub hung_after: Duration,
@@ -26,10 +27,10 @@ pub struct Load {
     pub grace: Option<Duration>,
 }
 
-/// So many readings share a commit well enough: from there on they wait no longer than those that are urgent.
+/// With so many readings a commit is worth its cost: they wait no longer than urgent ones.
 const COMPANY_READINGS: u32 = 64;
-/// Of those batches for which clients only may be waiting, one in so many is stretched, to see who goes on without an answer.
-/// More than 100, so that the 99th percentile of a client that does wait is not touched.
+/// One in so many of the batches that clients may be waiting for is delayed further, to see which clients go on without an answer. More
+/// than 100, so that the 99th percentile of a client that does wait is not affected.
 const STRETCHED_EVERY: u32 = 128;
 /// Longer than the 100 ms after an answer within which a client is taken to be waiting.
 const STRETCH: Duration = Duration::from_millis(200);
@@ -46,7 +47,7 @@ struct UnderWay {
     bytes: u64,
 }
 
-/// Whose publishes are in the open batch.
+/// Which clients have publishes in the open batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Senders {
     #[default]
@@ -55,7 +56,7 @@ enum Senders {
     Many,
 }
 
-/// Times are since any one moment.
+/// The clock of one pipeline. Times are since any fixed moment.
 #[derive(Debug)]
 pub struct CommitClock {
     delays: CommitDelays,
@@ -63,7 +64,7 @@ pub struct CommitClock {
     oldest: Option<Duration>,
     urgency: Urgency,
     senders: Senders,
-    /// Batches for which clients only may have waited, since one was stretched.
+    /// Batches that clients may have been waiting for, since one was last stretched.
     likely: u32,
     under_way: Option<UnderWay>,
     /// How long the slowest of the last few commits took; it fades.
@@ -71,6 +72,7 @@ pub struct CommitClock {
 }
 
 impl CommitClock {
+    /// No batch is open yet.
     pub fn new(delays: CommitDelays) -> CommitClock {
         CommitClock {
             delays,
@@ -83,7 +85,7 @@ impl CommitClock {
         }
     }
 
-    /// A client's publishes are in the open batch.
+    /// Takes note that publishes of a client, known by its session, are in the open batch.
     pub fn received(&mut self, now: Duration, session: u64, urgency: Urgency) {
         self.senders = match self.senders {
             Senders::None => Senders::One(session),
@@ -93,15 +95,16 @@ impl CommitClock {
         self.waits(now, urgency);
     }
 
-    /// Something waits for the next commit from `since` on, which may be ahead.
+    /// Takes note that something waits for the next commit from `since` on, which may lie in the future.
     pub fn waits(&mut self, since: Duration, urgency: Urgency) {
         self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
         self.urgency = self.urgency.max(urgency);
     }
 
-    /// The batch, for which so many bytes of the sessions' budget wait, is on its way to the disk, and a new one is open.
+    /// Takes note that the batch, for which so many bytes of the sessions' budget wait, is on its way to the disk, and a new one is open.
     ///
     /// # Panics
+    ///
     /// If a commit is under way already: there is one at a time.
     pub fn sealed(&mut self, now: Duration, bytes: u64) {
         assert!(self.under_way.is_none(), "one commit at a time");
@@ -112,13 +115,14 @@ impl CommitClock {
         (self.oldest, self.urgency, self.senders) = (None, Urgency::Relaxed, Senders::None);
     }
 
-    /// The commit that was under way has returned.
+    /// Takes note that the commit that was under way has returned.
     pub fn returned(&mut self, now: Duration) {
         if let Some(UnderWay { sealed, .. }) = self.under_way.take() {
             self.slowest = (self.slowest / 8 * 7).max(now.saturating_sub(sealed));
         }
     }
 
+    /// Whether a commit is under way.
     pub fn is_busy(&self) -> bool {
         self.under_way.is_some()
     }
@@ -142,23 +146,24 @@ impl CommitClock {
         self.is_busy_for(load.grace.map_or(patience, |grace| patience.min(grace / 2)), now)
     }
 
+    /// Whether so many readings are enough not to wait for more.
     pub fn is_enough(&self, readings: u32) -> bool {
         readings >= self.delays.readings
     }
 
-    /// When the open batch, which has so many readings, is due; `None` if nothing waits.
+    /// When the open batch, with so many readings, is due; `None` if nothing waits.
     pub fn due_at(&self, readings: u32) -> Option<Duration> {
         self.oldest.map(|oldest| oldest + self.delay(readings))
     }
 
-    /// Whether the batch is due so soon that it is better to let more gather than to look at each reading.
+    /// Whether the batch is due so soon that readings should be left to gather, rather than be looked at one by one.
     pub fn is_gathering(&self, now: Duration, readings: u32) -> bool {
         self.oldest.is_some_and(|oldest| oldest <= now) && self.delay(readings) <= self.delays.delay
     }
 
     fn delay(&self, readings: u32) -> Duration {
         let CommitDelays { delay, delay_max, .. } = self.delays;
-        // The answer has to be there within it, also when the commit takes its time.
+        // The acknowledgement has to arrive within `delay_max`, even if the commit takes some time.
         let relaxed = (delay_max / 8 * 7).max(delay);
         let has_company = readings >= COMPANY_READINGS;
         let soon = if matches!(self.senders, Senders::One(_)) { delay / 4 } else { delay };

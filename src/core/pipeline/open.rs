@@ -1,4 +1,4 @@
-//! The batches of a stream that the next commit takes: one that is filled, and those that are full.
+//! The batches of a stream for the next commit: the one being filled, and those that are full.
 
 use super::SealedBatch;
 use crate::core::batch::{BatchEncoder, CLOSED_AT_BYTES};
@@ -10,7 +10,7 @@ pub struct OpenBatch {
     stream: Stream,
     pub encoder: BatchEncoder,
     full: Vec<SealedBatch>,
-    /// Last position given in this run; the first is 1.
+    /// The last position that was given in this run; the first is 1.
     pub position: u64,
     pub sequence: u64,
     first_ms: i64,
@@ -30,7 +30,7 @@ impl OpenBatch {
         }
     }
 
-    /// The position of the record that is put in next.
+    /// Gives the next record its position. A batch that is large enough is closed first.
     pub fn number(&mut self, received_at_ms: i64) -> u64 {
         if self.encoder.byte_size() >= CLOSED_AT_BYTES {
             self.close();

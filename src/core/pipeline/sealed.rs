@@ -5,46 +5,60 @@ use crate::core::identity::Stream;
 /// A batch as the store takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedBatch {
+    /// Where its records belong.
     pub stream: Stream,
     /// Local sequence of its last record.
     pub last_sequence: u64,
+    /// Position of its first record; the others follow without a gap.
     pub first_position: u64,
+    /// Number of its records, at least 1.
     pub count: u32,
+    /// When its first record was received, in milliseconds since 1970 (UTC).
     pub first_ms: i64,
+    /// When its last record was received, in milliseconds since 1970 (UTC).
     pub last_ms: i64,
+    /// As [`BatchEncoder::finish`](crate::core::batch::BatchEncoder::finish) gives it; not compressed.
     pub payload: Vec<u8>,
 }
 
-/// State of some series, for a start that needs no new warm-up.
+/// A part of the detectors' state, for a start without a new warm-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotChunk {
+    /// Place in the snapshot, from 0 on; it replaces the chunk of the same index.
     pub index: u32,
-    /// The last raw record that it has seen.
+    /// Sequence of the last raw record that it takes into account.
     pub sequence: u64,
+    /// Bytes for [`Pipeline::restore`](super::Pipeline::restore).
     pub state: Vec<u8>,
 }
 
-/// An alert as it stands after this commit; without a body it is gone.
+/// An alert as it stands after this commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertRow {
+    /// As in [`AlertKey::device`](crate::core::detection::alert::AlertKey::device).
     pub device: String,
+    /// As in [`AlertKey::metric`](crate::core::detection::alert::AlertKey::metric).
     pub metric: String,
+    /// As in [`AlertKey::kind`](crate::core::detection::alert::AlertKey::kind).
     pub kind: String,
-    /// Its record, which is its retained message too.
+    /// Its record, which is its retained message too. `None` if the alert is gone.
     pub body: Option<Vec<u8>>,
 }
 
 /// All that one commit makes durable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sealed {
-    /// In the order of their sequences, within each stream.
+    /// Batches of each stream are in the order of their sequences.
     pub batches: Vec<SealedBatch>,
+    /// Alerts that changed, in the order in which they did.
     pub alerts: Vec<AlertRow>,
+    /// Chunks of the snapshot under way; few at a time, so that no commit is large.
     pub snapshot: Vec<SnapshotChunk>,
-    /// With these chunks the snapshot is whole: it has so many, and what an earlier one had beyond them is old.
+    /// Set when these chunks complete the snapshot: how many it has. Chunks of an earlier one with a higher index are out of date.
     pub snapshot_chunks: Option<u32>,
-    /// Raw records up to here are in the snapshot, once this is committed.
+    /// Once this is committed, the snapshot covers raw records up to this sequence.
     pub snapshot_covers: u64,
+    /// Amounts to be added to the store's totals, by the total's name; none is 0.
     pub received: Vec<(&'static str, u64)>,
 }
 
@@ -54,6 +68,7 @@ impl Sealed {
         self.batches.iter().filter(move |batch| batch.stream == stream)
     }
 
+    /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()
             && self.alerts.is_empty()

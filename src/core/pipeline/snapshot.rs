@@ -1,17 +1,18 @@
 //! How the state of the detectors is kept across a restart: chunk by chunk with the commits, and back into a new pipeline.
 
-use super::{Pipeline, SnapshotChunk, heard};
+use super::{Pipeline, SnapshotChunk, Stream, heard};
 use crate::core::batch::varint::{self, Cursor};
 use crate::core::detection::alert::{ALERTS_VERSION, Alert, AlertKey, ClearedReason, Moment};
 use crate::core::detection::detectors::hold::Holds;
 use crate::core::detection::monitor::{Arrival, LATE_AFTER_MS, RestoreError};
 use crate::core::reading::{Reading, TimeQuality};
 
-/// What a part of a snapshot was.
+/// What a restored part of a snapshot held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoredPart {
+    /// The state of some series.
     Series {
-        /// There are too many of them, or their metric is not watched any more.
+        /// How many series were left out, because there are too many or their metric is no longer watched.
         left_out: usize,
     },
     /// What was heard of alerts.
@@ -23,20 +24,20 @@ pub enum RestoredPart {
 pub(super) struct SnapshotRound {
     next: usize,
     end: usize,
-    /// As many as there were when it began: series that came since are not taken for the part that follows them.
+    /// Number when the round began. Series that came since could add chunks; those are not mistaken for the part that follows the series.
     series_chunks: usize,
-    /// The last raw record when it began: every chunk of the round has seen at least that.
+    /// Sequence of the last raw record when it began: every chunk of the round includes at least that.
     covers: u64,
 }
 
-/// When the state of all detectors is written anew. That costs about a kilobyte a series, and a start without it reads again what came
-/// since; so it waits for several readings a series, but not for ever.
+/// When the state of all detectors is written again. That costs about a kilobyte for each series, and a start has to read again what came
+/// after it; so it waits for several readings of each series, but not for ever.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SnapshotPace {
     began_ms: Option<u64>,
-    /// The last raw record when the last one began.
+    /// Sequence of the last raw record when the last round began.
     began_at: u64,
-    /// Something changed that no reading would bring back.
+    /// Something has changed that a replay of readings would not restore.
     pub has_news: bool,
 }
 
@@ -58,7 +59,11 @@ impl SnapshotPace {
 }
 
 impl Pipeline {
-    /// Restores a part of the state as a snapshot has it.
+    /// Restores one part of a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// If it is of an unknown version or damaged; then nothing of it is restored.
     pub fn restore(&mut self, chunk: &[u8], now: Moment) -> Result<RestoredPart, RestoreError> {
         match chunk {
             [ALERTS_VERSION, rest @ ..] => {
@@ -70,7 +75,7 @@ impl Pipeline {
     }
 
     fn restore_alerts_part(&mut self, cursor: &mut Cursor<'_>, now: Moment) -> Option<()> {
-        // Limits have a number each, which is another one in another configuration.
+        // Limits are known by their number, which another configuration gives to others.
         let are_limits_known = cursor.number()? == self.monitor.holds().1;
         self.book.remember(cursor, are_limits_known, now)?;
         let holds = Holds::decode(cursor, now.signed_steady_ms())?;
@@ -90,8 +95,8 @@ impl Pipeline {
         out
     }
 
-    /// Lets the detectors see again a reading that came after the snapshot: they learn, and nothing is emitted. `is_news`: it came after the
-    /// snapshot of the alerts, too.
+    /// Replays a reading that came after the snapshot: the detectors learn from it, and nothing is emitted. `is_news`: it also came after
+    /// the snapshot of the alerts.
     pub fn replay(&mut self, reading: &Reading<'_>, is_news: bool, now: Moment) {
         let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher: 0 };
         let place = self.monitor.locate(reading.device, reading.metric);
@@ -105,7 +110,7 @@ impl Pipeline {
         }
     }
 
-    /// Takes up an alert that the store holds; to be called when the snapshot is restored, and before readings are replayed.
+    /// Restores an alert from the store. To be called after the snapshot is restored and before readings are replayed.
     pub fn restore_alert(&mut self, key: AlertKey, alert: Alert, now: Moment) {
         let rhythm = self.monitor.rhythm_of(&key.device, &key.metric);
         let is_obsolete = !self.monitor.can_raise(&key, &alert);
@@ -117,7 +122,7 @@ impl Pipeline {
         }
     }
 
-    /// All that the store holds is restored and replayed: who was missed before is not missed anew.
+    /// Ends the recovery, when everything is restored and replayed: silences that were reported before are not reported again.
     pub fn end_recovery(&mut self) {
         for (device, metric) in self.book.restored() {
             self.monitor.restore_missed(device, metric);
@@ -125,27 +130,27 @@ impl Pipeline {
     }
 
     pub(super) fn begin_snapshot(&mut self) {
-        self.snapshots.begin(self.now.steady_ms, self.raw.sequence);
-        // Behind the series, if there is anything to say: what was heard of alerts.
+        self.snapshots.begin(self.now.steady_ms, self.open.of(Stream::RAW).sequence);
+        // After the series comes one part with what was heard of alerts, if there is anything to say.
         let series_chunks = self.monitor.snapshot_chunks();
         let end = series_chunks + usize::from(self.book.raised() > 0 || !self.monitor.holds().0.is_empty());
-        self.round = Some(SnapshotRound { next: 0, end, series_chunks, covers: self.raw.sequence });
+        self.round = Some(SnapshotRound { next: 0, end, series_chunks, covers: self.open.of(Stream::RAW).sequence });
     }
 
-    /// The process ends: the next commit carries the whole state of the detectors.
+    /// To be called when the process ends: the next commit carries the whole state of the detectors.
     pub fn request_final_snapshot(&mut self) {
         self.begin_snapshot();
         self.chunks_a_commit = usize::MAX;
     }
 
-    /// The next chunks of the round, and after the last of them how many there are.
+    /// The next chunks of the round; with the last of them, how many there are.
     pub(super) fn next_chunks(&mut self, count: usize) -> (Vec<SnapshotChunk>, Option<u32>) {
         let Some(mut round) = self.round else { return (Vec::new(), None) };
         let end = round.end.min(round.next.saturating_add(count));
         let chunks = (round.next..end)
             .map(|index| SnapshotChunk {
                 index: index as u32,
-                sequence: self.raw.sequence,
+                sequence: self.open.of(Stream::RAW).sequence,
                 state: match index < round.series_chunks {
                     true => self.monitor.snapshot_chunk(index, self.now.wall_ms),
                     false => self.alerts_part(),

@@ -23,14 +23,10 @@ struct Gateway {
 }
 
 fn pipeline(run: u8, monitor: MonitorSettings) -> Pipeline {
-    Pipeline::new(PipelineSettings {
-        gateway: "g".to_owned(),
-        run: RunId([run; 8]),
-        monitor,
-        alerts: AlertTimes::default(),
-        last_raw_sequence: 0,
-        last_anomaly_sequence: 0,
-    })
+    Pipeline::new(
+        PipelineSettings { gateway: "g".to_owned(), run: RunId([run; 8]), monitor, alerts: AlertTimes::default() },
+        &PerStream::default(),
+    )
 }
 
 impl Gateway {
@@ -86,7 +82,7 @@ impl Gateway {
         for record in sealed
             .batches
             .iter()
-            .filter(|batch| batch.stream == Stream::Anomalies)
+            .filter(|batch| batch.stream == Stream::ANOMALIES)
             .flat_map(|batch| Decoder::new(&batch.payload).expect("a batch of ours"))
         {
             let Ok(Stored::Line { line, .. }) = record else { panic!("a line") };

@@ -1,11 +1,11 @@
-//! What time alone brings: silence, a crowd of series, the end of alerts, the next snapshot.
+//! What time alone brings: silences, too many series, the end of alerts, the next snapshot.
 
 use super::*;
 use crate::core::detection::alert::{ClearedReason, Trouble};
 use crate::core::detection::monitor::Missed;
 
 impl Pipeline {
-    /// Time has gone by.
+    /// Does what is due at this time.
     pub fn tick(&mut self, now: Moment) {
         self.now = now;
         self.unstored.tick(now);
@@ -16,20 +16,22 @@ impl Pipeline {
         self.watch_suppressed(now);
         self.book.tick(now, &mut self.changes);
         self.record_changes(now);
-        if self.round.is_none() && self.snapshots.is_due(now.steady_ms, self.raw.sequence, self.monitor.series_count())
+        if self.round.is_none()
+            && self.snapshots.is_due(now.steady_ms, self.open.of(Stream::RAW).sequence, self.monitor.series_count())
         {
             self.begin_snapshot();
         }
     }
 
-    /// A client took its leave: from now on nobody misses the devices that it published for. What was missed before is missing still.
+    /// A client has disconnected in order: from now on the silence of the devices that it published for is not reported. Silences that were
+    /// reported before stay.
     pub fn sleep(&mut self, publisher: Publisher) {
         self.monitor.sleep(publisher);
         self.snapshots.has_news = true;
     }
 
-    /// As if nobody had ever heard of a series, or of a device: nothing would ever clear their alerts, so they are cleared with them.
-    /// Returns how many series and alerts there were.
+    /// Forgets a series, or all series of a device without `metric`. Nothing would ever clear their alerts, so these are cleared too.
+    /// Returns how many series were forgotten, and at least 1 if an alert was cleared.
     pub fn forget_series(&mut self, device: &str, metric: Option<&str>, now: Moment) -> usize {
         let mut count = 0;
         self.monitor.forget_series(device, metric, |_| count += 1);
@@ -41,20 +43,20 @@ impl Pipeline {
         let alerts = self.book.clear_all(now, of_it, ClearedReason::Operator, &mut self.changes);
         self.record_changes(now);
         if count > 0 {
-            // A kill before the next regular snapshot would bring it back.
+            // If the process were killed before the next regular snapshot, the series would come back.
             self.begin_snapshot();
         }
         count.max(usize::from(alerts > 0))
     }
 
-    /// An operator has had enough of an alert. Returns whether it was raised.
+    /// Clears an alert for an operator. Returns whether it was raised.
     pub fn clear_alert(&mut self, key: &AlertKey, now: Moment) -> bool {
         let is_known = self.book.clear_all(now, |known| known == key, ClearedReason::Operator, &mut self.changes) > 0;
         self.record_changes(now);
         is_known
     }
 
-    /// Who has fallen silent: a record on the second stream, without a reading, and an alert that stays until something is heard.
+    /// Makes each new silence a record of the second stream, without a reading, and an alert that stays until something is heard.
     fn miss(&mut self, now: Moment) {
         let mut all = Vec::new();
         self.monitor.tick(now.signed_steady_ms(), |missed| all.push(missed));
@@ -77,10 +79,10 @@ impl Pipeline {
                         reason: &finding.reason,
                         late: false,
                     };
-                    let position = self.anomalies.number(reading.received_at_ms);
+                    let position = self.open.of_mut(Stream::ANOMALIES).number(reading.received_at_ms);
                     self.line.clear();
                     record::write_anomaly(&mut self.line, &self.gateway, self.run, position, &reading, &part);
-                    self.anomalies.encoder.push_line(Tag::Anomaly, device, &self.line);
+                    self.open.of_mut(Stream::ANOMALIES).encoder.push_line(Tag::Anomaly, device, &self.line);
                     position
                 }
             };
@@ -107,7 +109,7 @@ impl Pipeline {
         }
     }
 
-    /// What is not told by an alert of its own is told by this one.
+    /// Reports that alerts were not raised, or were taken back, because there are too many.
     fn watch_suppressed(&mut self, now: Moment) {
         let unraised = self.book.unraised();
         if unraised > self.unraised_told && self.crowd_pacer.is_due(&Trouble::Alerts, now.steady_ms) {
@@ -118,7 +120,7 @@ impl Pipeline {
         }
     }
 
-    /// More series than are watched are one alert, however many they are.
+    /// Reports that there are more series than are watched: one alert, however many they are.
     fn watch_crowd(&mut self, now: Moment) {
         for (device, metric) in self.monitor.take_unmissed() {
             let key = AlertKey { device, metric, kind: Detector::Gap.alert_kind().to_owned() };

@@ -1,27 +1,27 @@
-//! Times that cannot be true: those of devices, and our own.
+//! Times that cannot be true: those of devices, and the gateway's own.
 
 use super::*;
 use crate::core::detection::alert::{REPORT_EVERY_MS, Trouble};
 use crate::core::detection::monitor::Place;
 use crate::core::reading::{ClockFault, DeviceTime, TimeQuality};
 
-/// Devices whose wrong clocks are told by name.
+/// Most devices whose wrong clocks are reported by name.
 const TOLD_MAX: usize = 16;
 const NAMED_MAX: usize = 3;
-/// Right for so long, it is said to be.
+/// A clock that was right for so long is reported as right.
 const RIGHT_AFTER_MS: i64 = 60_000;
-/// A wrong clock that was seen within so long is wrong now.
+/// A wrong clock that was seen within so long counts as wrong now.
 const PRESENT_MS: i64 = 5_000;
-/// Our own clock was set if it went on by so much more or less than time did.
+/// The gateway's own clock was set if it advanced by so much more or less than the steady clock.
 const OWN_JUMP_MS: i64 = 5_000;
-/// So much earlier than the newest is but the way that sessions hand over side by side.
+/// A receipt may be so much earlier than the newest, because sessions hand over side by side.
 const SIDE_BY_SIDE_MS: i64 = 1_000;
 
-/// When readings were received: while our clock is not synchronised, never before what is stored.
+/// Times of receipt: while the gateway's clock is not synchronised, none is before one that is stored.
 #[derive(Debug, Default)]
 pub(super) struct Receipts {
     newest_ms: i64,
-    /// By how much our clock is behind what it was before.
+    /// By how much our clock is behind what it showed before.
     behind_ms: i64,
     pub is_unsynced: bool,
 }
@@ -47,7 +47,7 @@ impl Receipts {
         received_ms.saturating_add(self.behind_ms).max(self.newest_ms)
     }
 
-    /// Of what is noticed now, without a reading.
+    /// Corrects the times of a record that is made now, without a reading.
     pub fn stamp(&mut self, reading: &mut Reading<'_>) {
         if self.is_unsynced {
             reading.time_quality = TimeQuality::Unsynced;
@@ -56,13 +56,14 @@ impl Receipts {
     }
 }
 
-/// What a log says of a device's clock.
+/// A change of what is known of a device's clock, for a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockNotice {
+    /// Name of the device, not percent-encoded.
     pub device: String,
-    /// `None`: it is right again.
+    /// What is wrong with it; `None` if it is right again.
     pub fault: Option<ClockFault>,
-    /// By how much, as far as is known.
+    /// Receipt less device time, in milliseconds: negative if the clock is ahead. `None` if the clock is unset or right again.
     pub offset_ms: Option<i64>,
 }
 
@@ -73,14 +74,14 @@ struct WrongClock {
     last_wrong_ms: i64,
 }
 
-/// The wrong clocks that are told, and what is left to tell.
+/// The wrong clocks that are reported, and the notices that nobody has taken yet.
 #[derive(Debug, Default)]
 pub(super) struct WrongClocks {
     told: Vec<WrongClock>,
     has_others: bool,
     notices: Vec<ClockNotice>,
     next_report_ms: u64,
-    /// Our own clocks at the last look.
+    /// The gateway's own clocks at the last look.
     own: Option<Moment>,
 }
 
@@ -104,7 +105,7 @@ impl WrongClocks {
         self.told.push(WrongClock { device: device.to_owned(), text, last_wrong_ms: now_ms });
     }
 
-    /// What is wrong now, in words.
+    /// What is wrong now, in words; `None` if nothing is.
     fn text(&self) -> Option<String> {
         let [first, rest @ ..] = &self.told[..] else { return None };
         if rest.is_empty() && !self.has_others {
@@ -118,7 +119,7 @@ impl WrongClocks {
     }
 }
 
-/// A duration that is good enough for people.
+/// A duration in words, rounded for people.
 fn duration(ms: u64) -> String {
     let s = (ms + 500) / 1_000;
     match s {
@@ -131,7 +132,7 @@ fn duration(ms: u64) -> String {
 }
 
 impl Pipeline {
-    /// Gives a reading the times by which it is judged. Returns whether it is late.
+    /// Sets the times by which a reading is judged. Returns whether it is late.
     pub(super) fn judge_times(&mut self, place: &mut Place, reading: &mut Reading<'_>, arrival: Arrival) -> bool {
         self.receipts.correct(reading);
         let verdict = self.monitor.judge_time(place, reading, arrival);
@@ -141,17 +142,18 @@ impl Pipeline {
         verdict.is_late
     }
 
-    /// The newest time of receipt in the store: while our clock is not synchronised, nothing is received before it.
+    /// Says the newest time of receipt in the store, in milliseconds since 1970: while the gateway's clock is not synchronised, nothing
+    /// counts as received before it.
     pub fn received_until(&mut self, newest_ms: i64) {
         self.receipts.newest_ms = self.receipts.newest_ms.max(newest_ms);
     }
 
-    /// What is new of clocks, for the log.
+    /// Takes the notices about clocks, for the log.
     pub fn take_clock_notices(&mut self) -> Vec<ClockNotice> {
         std::mem::take(&mut self.wrong_clocks.notices)
     }
 
-    /// Looks whether our own clock was set since the last look. Returns by how much.
+    /// Looks whether the gateway's own clock was set since the last look. Returns by how many milliseconds, positive if forward.
     pub fn watch_own_clock(&mut self, now: Moment) -> Option<i64> {
         let before = self.wrong_clocks.own.replace(now)?;
         let went_ms = now.wall_ms.saturating_sub(before.wall_ms);
@@ -159,7 +161,7 @@ impl Pipeline {
         if jump_ms.saturating_abs() <= OWN_JUMP_MS {
             return None;
         }
-        // One that is not synchronised is expected to be set.
+        // Until it is synchronised, it is expected to be set.
         if !self.receipts.is_unsynced {
             let way = if jump_ms > 0 { "forward" } else { "back" };
             let text = format!("the gateway's own clock was set {way} by {}", duration(jump_ms.unsigned_abs()));
@@ -168,7 +170,7 @@ impl Pipeline {
         Some(jump_ms)
     }
 
-    /// As long as a clock is wrong, an alert says so.
+    /// Reports wrong clocks as long as there are any.
     pub(super) fn watch_clocks(&mut self, now: Moment) {
         let WrongClocks { told, has_others, notices, .. } = &mut self.wrong_clocks;
         let now_ms = now.signed_steady_ms();

@@ -1,5 +1,6 @@
-//! While nothing can be stored, readings are judged and no more: they get no position, and what stands out becomes no record. Their alerts
-//! are published at once, unstored, and stored as they stand once that is possible. All of it is bounded, however long it lasts.
+//! While nothing can be stored, readings are only judged: they get no position, and anomalies become no record. Changes of their alerts are
+//! published at once, without being stored, and the alerts are stored as they then stand once that is possible. All of this is bounded,
+//! however long it lasts.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,34 +8,36 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::*;
 use crate::core::detection::alert::ALERTS_MAX;
 
-/// What the store takes at present.
+/// What can be stored at present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Storing {
+    /// Readings, alerts and the gateway's own records.
     #[default]
     Everything,
-    /// It is full; alerts and the gateway's own records have a reserve.
+    /// The store is full. Alerts and the gateway's own records have a reserve.
     AllButReadings,
+    /// Neither readings nor alerts.
     Nothing,
 }
 
-/// Readings that are remembered as judged.
+/// Most readings that are remembered as judged.
 const JUDGED_MAX: usize = 65_536;
-/// Devices that have not sent a reading again for so long, since it could be stored, will not.
+/// Readings that are not sent again so long after storing became possible will not come any more.
 const COME_AGAIN_MS: u64 = 600_000;
-/// So many alerts may differ from what the store has of them; beyond, those that are gone are forgotten.
+/// Most alerts that are known to differ from the store; beyond that, those that are gone are forgotten.
 const ALERTS_DIFFERING_MAX: usize = 2 * ALERTS_MAX;
 
 #[derive(Debug, Default)]
 pub(super) struct Unstored {
     storing: Storing,
-    /// What is being judged is not stored.
+    /// The reading that is being judged is not stored.
     is_judging: bool,
     judged: Judged,
-    /// The store may be written again since then.
+    /// Since when everything can be stored again, by the steady clock.
     resumed_ms: u64,
-    /// They differ from what the store has of them.
+    /// Alerts that differ from what the store has of them.
     alerts: HashSet<AlertKey>,
-    /// To be published now.
+    /// Alerts to be published now.
     rows: Vec<AlertRow>,
     identities: u64,
     raised: u64,
@@ -52,18 +55,19 @@ impl Unstored {
         self.is_judging || self.stores_nothing() || self.alerts.contains(key)
     }
 
-    /// Stands in for a position where there is none; no position is ever as high.
+    /// Takes the place of a position where there is none; no real position is so high.
     pub fn next_identity(&mut self) -> u64 {
         self.identities += 1;
         u64::MAX - self.identities
     }
 
-    /// Whether this reading was judged already, when it could not be stored. Asked once: when it is stored, its window knows it.
+    /// Whether this reading was judged already, when it could not be stored. True only once for each: when it is stored, its window knows
+    /// it.
     pub fn has_judged(&mut self, reading: &Reading<'_>) -> bool {
         !self.judged.known.is_empty() && identity(reading).is_some_and(|identity| self.judged.known.remove(&identity))
     }
 
-    /// What is counted with the next commit.
+    /// Takes the amounts to be added to the store's totals with the next commit.
     pub fn totals(&mut self) -> impl Iterator<Item = (&'static str, u64)> {
         let totals = [
             ("refused", std::mem::take(&mut self.refused_uncounted)),
@@ -79,7 +83,7 @@ impl Unstored {
     }
 }
 
-/// Readings that were judged and not stored, as their devices will send them again; the last ones.
+/// The last readings that were judged and not stored, which their devices will send again.
 #[derive(Debug, Default)]
 struct Judged {
     known: HashSet<u64>,
@@ -102,7 +106,7 @@ impl Judged {
     }
 }
 
-/// What tells a reading, as it comes, from every other: without a time or a sequence of its device's nothing does.
+/// Hash by which a reading is recognised when it comes again; `None` if it has neither a time nor a sequence of its device's own.
 fn identity(reading: &Reading<'_>) -> Option<u64> {
     let measured_at_ms = (reading.measured_at_ms != reading.received_at_ms).then_some(reading.measured_at_ms);
     if measured_at_ms.is_none() && reading.sequence.is_none() {
@@ -114,7 +118,7 @@ fn identity(reading: &Reading<'_>) -> Option<u64> {
 }
 
 impl Pipeline {
-    /// Judges what one client published and cannot be stored. `comes_again`: the client will repeat it, because it is not acknowledged.
+    /// Judges readings of one client that cannot be stored. `comes_again`: they are not acknowledged, so the client will send them again.
     pub fn judge_unstored(&mut self, readings: &Readings, publisher: Publisher, comes_again: bool, now: Moment) {
         let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher };
         self.unstored.is_judging = true;
@@ -147,7 +151,7 @@ impl Pipeline {
         self.unstored.refused_uncounted += readings.len() as u64;
     }
 
-    /// What the store takes from now on. Once it takes everything again, so it does the alerts that changed meanwhile, as they stand.
+    /// Says what can be stored from now on. Once it is everything, alerts that changed meanwhile are stored as they stand.
     pub fn set_storing(&mut self, storing: Storing, now: Moment) {
         let before = std::mem::replace(&mut self.unstored.storing, storing);
         if before != Storing::Everything && storing == Storing::Everything {
@@ -156,7 +160,7 @@ impl Pipeline {
         }
     }
 
-    /// Alerts that changed while they could not be stored go into the open batch, as they stand.
+    /// Puts alerts that changed while they could not be stored into the open batch, as they stand.
     pub fn store_alerts(&mut self, now: Moment) {
         let mut keys: Vec<AlertKey> = std::mem::take(&mut self.unstored.alerts).into_iter().collect();
         keys.sort_unstable_by(|a, b| (&a.device, &a.metric, &a.kind).cmp(&(&b.device, &b.metric, &b.kind)));
@@ -172,12 +176,12 @@ impl Pipeline {
         std::mem::take(&mut self.unstored.rows)
     }
 
-    /// Whether an alert has changed since, and that is neither stored nor about to be.
+    /// Whether an alert has changed and the change is neither stored nor in the open batch.
     pub fn differs_from_store(&self, key: &AlertKey) -> bool {
         self.unstored.alerts.contains(key)
     }
 
-    /// Alerts that were raised unstored, since the start.
+    /// How many alerts were raised without being stored, since the start.
     pub fn raised_unstored(&self) -> u64 {
         self.unstored.raised
     }

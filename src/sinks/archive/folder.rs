@@ -67,7 +67,7 @@ impl ArchiveFolder {
     /// Counts what is there, and removes what a crash left unfinished.
     pub fn open(root: &Path, bytes_max: u64, free_percent_min: u64) -> io::Result<ArchiveFolder> {
         let mut bytes = 0;
-        for stream in Stream::ALL {
+        for stream in Stream::all() {
             for hour in hours(&root.join(stream.name()))? {
                 for entry in std::fs::read_dir(&hour)? {
                     let entry = entry?;
@@ -118,7 +118,7 @@ impl ArchiveFolder {
     /// The oldest finished file of all streams.
     fn oldest(&self) -> io::Result<Option<PathBuf>> {
         let mut oldest: Option<(String, PathBuf)> = None;
-        for stream in Stream::ALL {
+        for stream in Stream::all() {
             let Some(hour) = hours(&self.root.join(stream.name()))?.into_iter().next() else {
                 continue;
             };
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn partitions_are_by_hour_in_utc() {
-        let text = |ms| partition(Stream::Raw, ms).display().to_string();
+        let text = |ms| partition(Stream::RAW, ms).display().to_string();
         assert_eq!(text(1_795_517_165_120), "raw/dt=2026-11-24/hour=10");
         assert_eq!(text(0), "raw/dt=1970-01-01/hour=00");
         assert_eq!(text(951_782_399_999), "raw/dt=2000-02-28/hour=23");
@@ -202,12 +202,12 @@ mod tests {
     fn a_file_is_found_by_where_it_begins() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let archive = ArchiveFolder::open(folder.path(), u64::MAX, 0).expect("a folder");
-        let hour = folder.path().join(partition(Stream::Raw, NAME.received_ms));
+        let hour = folder.path().join(partition(Stream::RAW, NAME.received_ms));
         std::fs::create_dir_all(&hour).expect("a folder");
         std::fs::write(hour.join(NAME.format()), b"x").expect("a file");
-        assert_eq!(archive.find(Stream::Raw, &FileName { last_sequence: 0, ..NAME }).expect("readable"), Some(9));
-        assert_eq!(archive.find(Stream::Raw, &FileName { run: RunId([2; 8]), ..NAME }).expect("readable"), None);
-        assert_eq!(archive.find(Stream::Anomalies, &NAME).expect("readable"), None);
+        assert_eq!(archive.find(Stream::RAW, &FileName { last_sequence: 0, ..NAME }).expect("readable"), Some(9));
+        assert_eq!(archive.find(Stream::RAW, &FileName { run: RunId([2; 8]), ..NAME }).expect("readable"), None);
+        assert_eq!(archive.find(Stream::ANOMALIES, &NAME).expect("readable"), None);
     }
 
     #[test]
@@ -221,13 +221,13 @@ mod tests {
             path
         };
         let name = |received_ms| FileName { received_ms, ..NAME }.format();
-        let first = write(1_000_000_000_000, Stream::Anomalies, &name(1_000_000_000_000));
-        let second = write(1_000_009_000_000, Stream::Raw, &name(1_000_009_000_000));
-        let left = write(1_000_009_000_000, Stream::Raw, &format!("x{UNFINISHED}"));
+        let first = write(1_000_000_000_000, Stream::ANOMALIES, &name(1_000_000_000_000));
+        let second = write(1_000_009_000_000, Stream::RAW, &name(1_000_009_000_000));
+        let left = write(1_000_009_000_000, Stream::RAW, &format!("x{UNFINISHED}"));
         let mut archive = ArchiveFolder::open(folder.path(), 150, 0).expect("a folder");
         assert!(!left.exists());
         assert_eq!(archive.bytes(), 200);
-        let third = write(1_000_019_000_000, Stream::Raw, &name(1_000_019_000_000));
+        let third = write(1_000_019_000_000, Stream::RAW, &name(1_000_019_000_000));
         archive.added(&third, 100).expect("a folder");
         assert!(!first.exists() && !second.exists() && third.exists());
         assert_eq!((archive.bytes(), archive.removed_files), (100, 2));

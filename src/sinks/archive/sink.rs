@@ -99,7 +99,7 @@ impl ConfiguredSink for ArchiveSink {
             .map_err(|source| StartError::Archive { folder: self.folder.clone(), source })?;
         let folder = Arc::new(Mutex::new(folder));
         let mut archivers = Vec::new();
-        for stream in Stream::ALL {
+        for stream in Stream::all() {
             archivers.push(ArchiverParts {
                 rotate_after: self.rotate_after,
                 rotate_bytes: self.rotate_bytes,

@@ -44,7 +44,7 @@ fn what_was_removed_before_it_was_archived_is_not_waited_for() {
 #[test]
 fn what_is_archived_is_not_written_again_because_the_cap_cannot_be_kept() {
     let mut archive = Archive::new(0);
-    let hour = archive.store.folder.path().join("archive").join(partition(Stream::Raw, 0));
+    let hour = archive.store.folder.path().join("archive").join(partition(Stream::RAW, 0));
     // Looks like the oldest file, and cannot be removed like one.
     std::fs::create_dir_all(hour.join(format!("!{SUFFIX}"))).expect("a folder");
     archive.store.commit(3);

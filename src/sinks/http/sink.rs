@@ -132,7 +132,7 @@ fn from_environment(section: &mut Section<'_>, key: &str, text: String) -> Optio
 
 impl ConfiguredSink for HttpTarget {
     fn takes(&self, stream: Stream) -> bool {
-        matches!(self.take, Take::All) || stream == Stream::Anomalies
+        matches!(self.take, Take::All) || stream == Stream::ANOMALIES
     }
 
     fn describe(&self) -> String {
@@ -144,7 +144,7 @@ impl ConfiguredSink for HttpTarget {
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
-        let streams: Vec<Stream> = Stream::ALL.into_iter().filter(|stream| self.takes(*stream)).collect();
+        let streams: Vec<Stream> = Stream::all().filter(|stream| self.takes(*stream)).collect();
         let target = self.clone();
         // All streams share the connections.
         let mut network = None;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::credentials;
 use super::{KinesisConnection, KinesisSink, KinesisTarget, connector};
 use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
-use crate::core::identity::Stream;
+use crate::core::identity::{PerStream, Stream};
 use crate::keys::key::Fallback::{Literal, Otherwise};
 use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
 use crate::keys::kind::{Kind, Shape};
@@ -71,8 +71,7 @@ pub struct KinesisStreams {
     pub delivery: DeliverySettings,
     pub compression: Compression,
     /// Streams of the cloud; one that is not named gets nothing.
-    pub raw: Option<String>,
-    pub anomalies: Option<String>,
+    pub targets: PerStream<Option<String>>,
 }
 
 fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
@@ -82,8 +81,8 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
         connect_timeout: section.duration("connect_timeout"),
         request_timeout: section.duration("timeout"),
     };
-    let is_any_named = section.has("raw") || section.has("anomalies");
-    let (raw, anomalies) = (section.text("raw"), section.text("anomalies"));
+    let is_any_named = Stream::all().any(|stream| section.has(stream.name()));
+    let targets = PerStream::new(|stream| section.text(stream.name()));
     if !is_any_named {
         section.blame_section("names no stream; give it raw, anomalies or both, for example raw = \"telemetry-raw\"");
     }
@@ -113,30 +112,22 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
             section.blame(name, format!("{name} is {bytes}, more than {limit}, which is {bytes_max}"));
         }
     }
-    Arc::new(KinesisStreams { connection, delivery, compression, raw, anomalies })
-}
-
-impl KinesisStreams {
-    /// The stream of the cloud that takes this one of the store.
-    fn target(&self, stream: Stream) -> Option<&String> {
-        match stream {
-            Stream::Raw => self.raw.as_ref(),
-            Stream::Anomalies => self.anomalies.as_ref(),
-        }
-    }
+    Arc::new(KinesisStreams { connection, delivery, compression, targets })
 }
 
 impl ConfiguredSink for KinesisStreams {
     fn takes(&self, stream: Stream) -> bool {
-        self.target(stream).is_some()
+        self.targets.of(stream).is_some()
     }
 
     fn describe(&self) -> String {
         let region = self.connection.region.as_deref().unwrap_or("the region of AWS_REGION or the AWS profile");
         let endpoint = self.connection.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
-        let target = |stream| self.target(stream).map_or("no stream".to_owned(), |name| format!("stream {name}"));
-        let [raw, anomalies] = [Stream::Raw, Stream::Anomalies].map(target);
-        format!("Kinesis in {region}{endpoint}, readings to {raw}, anomalies to {anomalies}")
+        let target = |(stream, target): (Stream, &Option<String>)| {
+            let target = target.as_ref().map_or("no stream".to_owned(), |name| format!("stream {name}"));
+            format!(", {} to {target}", stream.name())
+        };
+        format!("Kinesis in {region}{endpoint}{}", self.targets.iter().map(target).collect::<String>())
     }
 
     fn notes(&self) -> Vec<String> {
@@ -144,14 +135,15 @@ impl ConfiguredSink for KinesisStreams {
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
-        let streams: Vec<Stream> = Stream::ALL.into_iter().filter(|stream| self.takes(*stream)).collect();
+        let streams: Vec<Stream> = Stream::all().filter(|stream| self.takes(*stream)).collect();
         let (settings, gateway) = (self.clone(), starting.gateway_id().to_owned());
         // All streams share the connections.
         let mut network = None;
         starting.forward(&streams, &self.delivery, move |parts| {
             let KinesisStreams { connection, compression, .. } = &settings;
             let network = network.get_or_insert_with(|| connector(connection)).clone();
-            let stream = settings.target(parts.stream).expect("only streams with a target are forwarded").clone();
+            let stream =
+                settings.targets.of(parts.stream).as_ref().expect("only streams with a target are forwarded").clone();
             let target = KinesisTarget { stream, gateway: gateway.clone(), compression: *compression };
             Rc::new(KinesisSink::new(connection.clone(), Counted::client(network, &parts.status), target))
         })

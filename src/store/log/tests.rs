@@ -40,7 +40,7 @@ impl Bench {
         let payload = encoder.finish();
         let compressed = lz4_flex::block::compress(&payload);
         let header = BatchHeader {
-            id: held::id(Stream::Raw, last),
+            id: held::id(Stream::RAW, last),
             run: RUN,
             first_position: 1000 + last - count + 1,
             count: count as u32,
@@ -57,7 +57,7 @@ impl Bench {
     /// All that comes after a cursor, in short.
     fn read(&mut self, mut after: u64) -> Vec<String> {
         let (mut block, mut seen) = (Block::default(), Vec::new());
-        while self.reader.read(Stream::Raw, after, &mut block).expect("readable") {
+        while self.reader.read(Stream::RAW, after, &mut block).expect("readable") {
             for entry in block.entries(after) {
                 assert!(entry.through() > after, "it always goes on");
                 after = entry.through();

@@ -1,5 +1,3 @@
-use std::collections::HashMap;
-
 use super::*;
 use crate::core::batch::Stored;
 use crate::core::cursor::CursorState;
@@ -14,15 +12,11 @@ use crate::store::schema::store_path;
 
 const RUN: RunId = RunId([7; 8]);
 
-fn new_pipeline(run: RunId, last_raw_sequence: u64) -> Pipeline {
-    Pipeline::new(PipelineSettings {
-        gateway: "g".to_owned(),
-        run,
-        monitor: Default::default(),
-        alerts: Default::default(),
-        last_raw_sequence,
-        last_anomaly_sequence: 0,
-    })
+fn new_pipeline(run: RunId, last_sequences: &PerStream<u64>) -> Pipeline {
+    Pipeline::new(
+        PipelineSettings { gateway: "g".to_owned(), run, monitor: Default::default(), alerts: Default::default() },
+        last_sequences,
+    )
 }
 
 fn settings(folder: &Path, bytes_max: u64) -> WriterSettings {
@@ -79,18 +73,18 @@ fn what_is_committed_is_read_back_and_positions_go_on_after_a_restart() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let settings = settings(folder.path(), 64 << 20);
     let mut writer = Writer::open(&settings, RUN).expect("a new store");
-    let mut pipeline = new_pipeline(RUN, writer.last_sequence(Stream::Raw).expect("a number"));
+    let mut pipeline = new_pipeline(RUN, &writer.last_sequences().expect("numbers"));
     commit(&mut writer, &mut pipeline, &readings(1, 3, ""));
     drop(writer);
 
     let second = RunId([8; 8]);
     let mut writer = Writer::open(&settings, second).expect("the same store");
-    let mut pipeline = new_pipeline(second, writer.last_sequence(Stream::Raw).expect("a number"));
+    let mut pipeline = new_pipeline(second, &writer.last_sequences().expect("numbers"));
     commit(&mut writer, &mut pipeline, &readings(4, 2, ""));
 
     let mut reader = Reader::open(&settings.path, None).expect("a reader");
     let (mut block, mut after, mut seen) = (Block::default(), 0, Vec::new());
-    while reader.read(Stream::Raw, after, &mut block).expect("readable") {
+    while reader.read(Stream::RAW, after, &mut block).expect("readable") {
         for entry in block.entries(after) {
             let Entry::Record(record) = entry else { panic!("intact, and all of them") };
             let Stored::Reading(reading) = record.stored else { panic!("a reading") };
@@ -107,13 +101,13 @@ fn what_is_committed_is_read_back_and_positions_go_on_after_a_restart() {
 fn a_batch_goes_only_when_every_sink_has_it_and_a_snapshot_covers_it() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut writer = Writer::open(&settings(folder.path(), 64 << 20), RUN).expect("a new store");
-    let mut pipeline = new_pipeline(RUN, 0);
-    assert_eq!(writer.register_sink("one", Stream::Raw).expect("a cursor"), CursorState::at(0));
-    writer.register_sink("two", Stream::Raw).expect("a cursor");
+    let mut pipeline = new_pipeline(RUN, &PerStream::default());
+    assert_eq!(writer.register_sink("one", Stream::RAW).expect("a cursor"), CursorState::at(0));
+    writer.register_sink("two", Stream::RAW).expect("a cursor");
     commit(&mut writer, &mut pipeline, &readings(1, 10, ""));
     let change = |sink: &str| CursorChange {
         sink: sink.to_owned(),
-        stream: Stream::Raw,
+        stream: Stream::RAW,
         state: CursorState::at(10),
         dead_letters: Vec::new(),
         quarantined: 0,
@@ -128,14 +122,14 @@ fn a_batch_goes_only_when_every_sink_has_it_and_a_snapshot_covers_it() {
     writer.snapshot_covers = 10;
     assert_eq!(writer.commit(&CommitInput::default()).expect("a working disk").deleted.batches, 1);
     assert_eq!(ledger(&writer), (10, 10, 0, 0));
-    assert_eq!(writer.last_sequence(Stream::Raw).expect("a number"), 10, "numbers are not given again");
+    assert_eq!(writer.last_sequence(Stream::RAW).expect("a number"), 10, "numbers are not given again");
 }
 
 #[test]
 fn a_snapshot_with_a_part_left_out_on_a_full_disk_covers_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut writer = Writer::open(&settings(folder.path(), 64 << 20), RUN).expect("a new store");
-    let mut pipeline = new_pipeline(RUN, 0);
+    let mut pipeline = new_pipeline(RUN, &PerStream::default());
     commit(&mut writer, &mut pipeline, &readings(1, 10, ""));
     let chunk = crate::core::pipeline::SnapshotChunk { index: 0, sequence: 10, state: vec![1] };
     let mut round = CommitInput::default();
@@ -157,8 +151,8 @@ fn a_snapshot_with_a_part_left_out_on_a_full_disk_covers_nothing() {
 fn at_capacity_the_oldest_goes_and_the_ledger_adds_up() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut writer = Writer::open(&settings(folder.path(), 4 << 20), RUN).expect("a new store");
-    let mut pipeline = new_pipeline(RUN, 0);
-    writer.register_sink("one", Stream::Raw).expect("a cursor");
+    let mut pipeline = new_pipeline(RUN, &PerStream::default());
+    writer.register_sink("one", Stream::RAW).expect("a cursor");
     let mut noise = 1u64;
     let mut expired = 0;
     for round in 0..200 {
@@ -179,7 +173,7 @@ fn at_capacity_the_oldest_goes_and_the_ledger_adds_up() {
     assert!(retention::used_bytes(writer.connection()).expect("a number") <= 4 << 20);
     let late = CursorChange {
         sink: "one".to_owned(),
-        stream: Stream::Raw,
+        stream: Stream::RAW,
         state: CursorState::at(expired + 10),
         dead_letters: Vec::new(),
         quarantined: 0,
@@ -195,11 +189,11 @@ fn a_flipped_bit_is_found_by_the_checksum() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let settings = settings(folder.path(), 64 << 20);
     let mut writer = Writer::open(&settings, RUN).expect("a new store");
-    commit(&mut writer, &mut new_pipeline(RUN, 0), &readings(1, 5, ""));
+    commit(&mut writer, &mut new_pipeline(RUN, &PerStream::default()), &readings(1, 5, ""));
     writer.connection().execute("UPDATE batch SET payload = zeroblob(length(payload))", []).expect("a row");
     let mut reader = Reader::open(&settings.path, None).expect("a reader");
     let mut block = Block::default();
-    assert!(reader.read(Stream::Raw, 0, &mut block).expect("readable"));
+    assert!(reader.read(Stream::RAW, 0, &mut block).expect("readable"));
     let entries: Vec<_> = block.entries(2).collect();
     assert!(matches!(entries[..], [Entry::Damaged { through: 5, count: 3 }]), "{entries:?}");
 }
@@ -235,7 +229,7 @@ fn anomaly_batch(last_sequence: u64, noise: &mut u64) -> SealedBatch {
         .collect();
     encoder.push_line(crate::core::batch::Tag::Anomaly, "d", &line);
     SealedBatch {
-        stream: Stream::Anomalies,
+        stream: Stream::ANOMALIES,
         last_sequence,
         first_position: last_sequence,
         count: 1,
@@ -256,15 +250,15 @@ fn commit_both(writer: &mut Writer, pipeline: &mut Pipeline, round: u64, noise: 
 fn anomalies_go_only_when_all_raw_has_gone() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut writer = Writer::open(&settings(folder.path(), 8 << 20), RUN).expect("a new store");
-    let mut pipeline = new_pipeline(RUN, 0);
-    writer.register_sink("one", Stream::Raw).expect("a cursor");
-    writer.register_sink("one", Stream::Anomalies).expect("a cursor");
+    let mut pipeline = new_pipeline(RUN, &PerStream::default());
+    writer.register_sink("one", Stream::RAW).expect("a cursor");
+    writer.register_sink("one", Stream::ANOMALIES).expect("a cursor");
     let mut noise = 1;
     let (mut raw_expired, mut first_anomaly_expired) = (0, None);
     for round in 0..500 {
         let report = commit_both(&mut writer, &mut pipeline, round, &mut noise);
         for (stream, count) in report.expired {
-            if stream == Stream::Raw {
+            if stream == Stream::RAW {
                 raw_expired += count;
             } else if first_anomaly_expired.is_none() {
                 first_anomaly_expired = Some((round, raw_expired));
@@ -282,8 +276,8 @@ fn anomalies_go_only_when_all_raw_has_gone() {
 fn a_stream_without_a_sink_is_bounded_and_pushes_nothing_out() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut writer = Writer::open(&settings(folder.path(), 8 << 20), RUN).expect("a new store");
-    let mut pipeline = new_pipeline(RUN, 0);
-    writer.register_sink("one", Stream::Raw).expect("a cursor");
+    let mut pipeline = new_pipeline(RUN, &PerStream::default());
+    writer.register_sink("one", Stream::RAW).expect("a cursor");
     let mut noise = 1;
     for round in 0..500 {
         let report = commit_both(&mut writer, &mut pipeline, round, &mut noise);
@@ -294,8 +288,8 @@ fn a_stream_without_a_sink_is_bounded_and_pushes_nothing_out() {
         held::each_behind(writer.connection(), stream, 0, |_| batches += 1).expect("readable");
         batches
     };
-    assert_eq!(held(Stream::Raw), 500);
-    let anomalies = held(Stream::Anomalies);
+    assert_eq!(held(Stream::RAW), 500);
+    let anomalies = held(Stream::ANOMALIES);
     assert!(anomalies > 10 && anomalies < 400, "{anomalies}");
 }
 
@@ -304,20 +298,20 @@ fn what_only_a_sink_wants_that_has_left_goes_first() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let settings = settings(folder.path(), 8 << 20);
     let mut writer = Writer::open(&settings, RUN).expect("a new store");
-    writer.register_sink("left", Stream::Anomalies).expect("a cursor");
+    writer.register_sink("left", Stream::ANOMALIES).expect("a cursor");
     drop(writer);
     let mut writer = Writer::open(&settings, RUN).expect("the store");
-    writer.register_sink("stays", Stream::Raw).expect("a cursor");
-    let mut pipeline = new_pipeline(RUN, 0);
+    writer.register_sink("stays", Stream::RAW).expect("a cursor");
+    let mut pipeline = new_pipeline(RUN, &PerStream::default());
     let mut noise = 1;
-    let mut expired = HashMap::from(Stream::ALL.map(|stream| (stream, 0)));
+    let mut expired = PerStream::<u64>::default();
     for round in 0..500 {
         for (stream, count) in commit_both(&mut writer, &mut pipeline, round, &mut noise).expired {
-            *expired.entry(stream).or_default() += count;
+            *expired.of_mut(stream) += count;
         }
     }
-    assert_eq!(expired[&Stream::Raw], 0);
-    assert!(expired[&Stream::Anomalies] > 0);
+    assert_eq!(*expired.of(Stream::RAW), 0);
+    assert!(*expired.of(Stream::ANOMALIES) > 0);
     let view = crate::admin::ledger::look(writer.connection()).expect("readable");
     assert!(view.ledger.iter().all(|line| line.adds_up()), "{:?}", view.ledger);
 }
@@ -326,7 +320,11 @@ fn what_only_a_sink_wants_that_has_left_goes_first() {
 fn a_commit_says_what_its_payloads_take_once_they_are_compressed() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut writer = Writer::open(&settings(folder.path(), 64 << 20), RUN).expect("a new store");
-    let report = commit(&mut writer, &mut new_pipeline(RUN, 0), &readings(1, 1000, "the same again and again"));
+    let report = commit(
+        &mut writer,
+        &mut new_pipeline(RUN, &PerStream::default()),
+        &readings(1, 1000, "the same again and again"),
+    );
     let stored = writer.connection().query_row("SELECT length(payload), raw_len FROM batch", [], |row| {
         Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
     });
@@ -340,9 +338,9 @@ fn a_commit_says_what_its_payloads_take_once_they_are_compressed() {
 fn room_is_made_for_what_is_stored_and_not_for_what_it_was() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut writer = Writer::open(&settings(folder.path(), 16 << 20), RUN).expect("a new store");
-    let mut pipeline = new_pipeline(RUN, 0);
-    writer.register_sink("one", Stream::Raw).expect("a cursor");
-    writer.register_sink("one", Stream::Anomalies).expect("a cursor");
+    let mut pipeline = new_pipeline(RUN, &PerStream::default());
+    writer.register_sink("one", Stream::RAW).expect("a cursor");
+    writer.register_sink("one", Stream::ANOMALIES).expect("a cursor");
     commit(&mut writer, &mut pipeline, &readings(1, 1_000, ""));
     let mut packed = Vec::new();
     crate::core::reading::pack_attribute(&mut packed, "a", &"\"".repeat(16_000));
@@ -390,8 +388,8 @@ fn what_a_row_takes_is_known_before_it_is_written() {
 fn room_is_made_neither_for_what_is_replaced_nor_for_samples_that_are_not_kept() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut writer = Writer::open(&settings(folder.path(), 16 << 20), RUN).expect("a new store");
-    let mut pipeline = new_pipeline(RUN, 0);
-    writer.register_sink("one", Stream::Raw).expect("a cursor");
+    let mut pipeline = new_pipeline(RUN, &PerStream::default());
+    writer.register_sink("one", Stream::RAW).expect("a cursor");
     commit(&mut writer, &mut pipeline, &readings(1, 1_000, ""));
     let alert = |number: usize| AlertRow {
         device: format!("d{}", number % 1_000),

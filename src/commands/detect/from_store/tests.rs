@@ -52,8 +52,6 @@ fn gateway_runs(folder: &Path, run: u8, from: i64, until: i64, value: impl Fn(&s
         run: RunId([run; 8]),
         monitor: MonitorSettings::default(),
         alerts: Default::default(),
-        last_raw_sequence: 0,
-        last_anomaly_sequence: 0,
     };
     let Opened { mut writer, mut pipeline, .. } =
         opening::open(&writer_settings(folder), &pipeline, at(from)).expect("a store");
@@ -196,7 +194,7 @@ fn settings_that_are_the_same_are_told_and_differ_in_nothing() {
 fn give_the_last_batch_to_another_run(writer: &mut Writer) {
     let mut reader = Reader::open(&writer.settings().path, None).expect("a reader");
     let (mut after, mut block) = (0, Block::default());
-    while reader.read(Stream::Raw, after, &mut block).expect("readable") {
+    while reader.read(Stream::RAW, after, &mut block).expect("readable") {
         after = block.last_sequence();
     }
     let last = block.into_batch().expect("intact");
@@ -204,7 +202,7 @@ fn give_the_last_batch_to_another_run(writer: &mut Writer) {
     writer.connection().execute(&format!("DELETE FROM batch WHERE id = ({id})"), []).expect("a statement");
     let run = Run { run: RunId([7; 8]), gateway: "g".to_owned(), started_ms: 5 };
     let sealed = SealedBatch {
-        stream: Stream::Raw,
+        stream: Stream::RAW,
         last_sequence: last.last_sequence,
         first_position: last.first_position,
         count: last.count,
@@ -214,7 +212,7 @@ fn give_the_last_batch_to_another_run(writer: &mut Writer) {
     };
     let salvaged = Salvaged {
         folder: "damaged-1".to_owned(),
-        stream: Stream::Raw,
+        stream: Stream::RAW,
         through: 1,
         is_end: false,
         batch: Some((run, sealed)),

@@ -1,4 +1,4 @@
-//! What becomes of a request: its records are done with, pause, or are suspected; the sink goes on, pauses, or is halted.
+//! What a reply does: records are done with, pause, or are suspected; the sink goes on, pauses, or is halted.
 
 use std::cmp::Reverse;
 
@@ -90,7 +90,7 @@ impl Delivery {
         true
     }
 
-    /// A request was too large: the next ones hold half as much, and slowly more again, because whatever was in the way may go.
+    /// A request was too large: the next ones hold half as much, and then slowly more again, because the cause may go away.
     fn shrink_requests(&mut self, flight: &InFlight) {
         let of = |index: &usize| self.keys.get(*index).records.front().map_or(0, Record::len) + PARTITION_KEY_BYTES_MAX;
         let bytes: usize = flight.keys.iter().map(of).sum();
@@ -102,7 +102,7 @@ impl Delivery {
         let bytes_max = self.sink.request_bytes_max;
         self.sink.request_bytes_max = (bytes_max + bytes_max / 256).min(self.settings.request_bytes_max);
         self.sink.failures = 0;
-        // What one request was asked to wait for holds, whatever becomes of another.
+        // A pause that the sink asked for holds, even if another request succeeds meanwhile.
         self.sink.paused_until_us = self.sink.asked_until_us;
         self.status.halted = None;
         self.status.failing = None;
@@ -174,7 +174,7 @@ impl Delivery {
         }
     }
 
-    /// Requests that were sent before the pause began and fail in it say nothing new.
+    /// A request that was sent before the present pause began says nothing new by failing: the pause stays as it is.
     fn pause_sink(&mut self, epoch: u64, reason: RetryReason, now_us: u64) {
         if self.begins_pause(epoch) {
             let base_us = self.settings.patience.sink_backoff_base_us;
@@ -218,7 +218,8 @@ impl Delivery {
         }
     }
 
-    /// The service refuses the whole request and does not say why: halves are tried, down to one line. That one is given up.
+    /// The service refuses the whole request and does not say which line is to blame: halves are tried, down to one line. That one is given
+    /// up.
     fn suspect(&mut self, flight: InFlight, reason: String, now_us: u64) {
         let mut keys = flight.keys;
         keys.iter().for_each(|index| self.keys.set_state(*index, KeyState::Suspect));

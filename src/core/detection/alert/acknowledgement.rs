@@ -2,14 +2,17 @@
 
 use std::fmt;
 
-/// Longest name of a person who acknowledges an alert.
+/// Longest name of a person who acknowledges an alert, in bytes.
 pub const BY_BYTES_MAX: usize = 128;
 
 /// Why a payload acknowledges nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByError {
+    /// The payload is not JSON.
     NotJson,
+    /// There is no text under `by`, or it is blank.
     Nobody,
+    /// The name has more than [`BY_BYTES_MAX`] bytes.
     TooLong,
 }
 
@@ -25,6 +28,11 @@ impl fmt::Display for ByError {
 
 impl std::error::Error for ByError {}
 
+/// The name that a payload such as `{"by":"anna"}` gives, without blanks around it.
+///
+/// # Errors
+///
+/// Why the payload names nobody.
 pub fn read_by(payload: &[u8]) -> Result<String, ByError> {
     let value: serde_json::Value = serde_json::from_slice(payload).map_err(|_| ByError::NotJson)?;
     let by = value.get("by").and_then(serde_json::Value::as_str).map(str::trim).unwrap_or_default();

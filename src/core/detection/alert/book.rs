@@ -1,8 +1,8 @@
 //! The life of alerts: raised once, updated at a bounded rate, acknowledged, cleared by good readings, gone a while later.
 //!
-//! Nothing but readings says that all is well again: while none come, an alert stays raised and says that it is stale. What clears and
-//! comes back within ten minutes needs good readings for twice as long each time, so that a value that wanders about its line wakes
-//! nobody twice a minute; the alert says that it does.
+//! Only readings show that all is well again: while none come, an alert stays raised and becomes stale. What clears and comes back within
+//! ten minutes needs good readings for twice as long each time, so that a value that moves about its limit wakes nobody twice a minute; the
+//! alert then says that it comes and goes.
 
 mod entry;
 mod heard;
@@ -26,14 +26,14 @@ use crate::core::detection::devices::DEVICE_METRIC;
 use crate::core::detection::silence::Rhythm;
 use crate::core::identity::RunId;
 
-/// Series of one device that are in trouble within so long of each other are one trouble, and a worse one.
+/// Series of one device that are in trouble within so long of each other are one trouble, which is more severe.
 const COMPANY_MS: u64 = 10_000;
-/// Metrics of a device that are remembered for that.
+/// Most metrics of a device that are remembered for that.
 const COMPANY_MAX: usize = 8;
-/// After a start, whoever was silent before it is given so long before it is forgotten.
+/// After a start, series that were silent before it are not forgotten for so long.
 const FORGET_GRACE_MS: u64 = 3_600_000;
 
-/// A key that is looked for, without a copy of its texts.
+/// A key to look up, without a copy of its texts.
 #[derive(Hash)]
 struct KeyRef<'a> {
     device: &'a str,
@@ -55,7 +55,7 @@ pub struct AlertBook {
     entries: HashMap<AlertKey, Entry>,
     unraised: u64,
     shares: Shares,
-    /// Since when we listen, by the steady clock: what was not heard before is no silence.
+    /// Since when we listen, by the steady clock: before that, hearing nothing does not count as silence.
     listening_ms: i64,
     /// What a snapshot says of alerts that are not restored yet.
     remembered: HashMap<AlertKey, Hearing>,
@@ -65,11 +65,12 @@ pub struct AlertBook {
 }
 
 impl AlertBook {
+    /// A book without alerts; the gateway's name goes into the alerts' ids.
     pub fn new(gateway: &str, times: AlertTimes) -> AlertBook {
         AlertBook { times, gateway: gateway.to_owned(), listening_ms: i64::MIN, ..AlertBook::default() }
     }
 
-    /// The listener was away until now.
+    /// The listener was away until now: silence counts from here.
     pub fn listen_from(&mut self, now: Moment) {
         self.listening_ms = now.signed_steady_ms();
     }
@@ -78,7 +79,7 @@ impl AlertBook {
         Listener { since_ms: self.listening_ms, stale_after_ms: self.times.stale_after_ms }
     }
 
-    /// Takes up an alert that the store holds, with what is known of its series' rhythm. What was heard of it before counts.
+    /// Takes over an alert from the store, with the rhythm of its series if that is known. What a snapshot says was heard of it counts.
     pub fn restore(&mut self, key: AlertKey, alert: Alert, rhythm: Option<Rhythm>, now: Moment) {
         let since_ms = now.steady_ms;
         let phase = match alert.state {
@@ -89,7 +90,7 @@ impl AlertBook {
             }
             State::Raised => Phase::Raised,
         };
-        // A change after the snapshot was no good reading.
+        // Whatever changed the alert after the snapshot was no good reading: the snapshot is out of date.
         let remembered = self.remembered.remove(&key).filter(|_| alert.updated_at_ms <= self.remembered_at_ms);
         let hearing = remembered.unwrap_or_else(|| {
             let heard_at_ms = alert.stale_since_ms.unwrap_or(alert.updated_at_ms);
@@ -99,7 +100,7 @@ impl AlertBook {
         self.entries.insert(key, Entry { alert, phase, changed_ms: since_ms, hearing, holder });
     }
 
-    /// Whose an alert is that was restored.
+    /// Says whose share a restored alert belongs to.
     pub fn restore_holder(&mut self, key: &AlertKey, holder: Holder) {
         if let Some(entry) = self.entries.get_mut(key) {
             self.shares.take(&key.device, holder);
@@ -107,15 +108,17 @@ impl AlertBook {
         }
     }
 
+    /// How many alerts are raised.
     pub fn raised(&self) -> usize {
         self.entries.values().filter(|entry| entry.is_raised()).count()
     }
 
-    /// What was flagged and raised no alert because there are too many.
+    /// Flags that raised no alert, and alerts that were taken back for others, because there are too many.
     pub fn unraised(&self) -> u64 {
         self.unraised
     }
 
+    /// Whether there is no alert, neither raised nor cleared nor remembered.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -125,7 +128,7 @@ impl AlertBook {
         self.entries.get(key).filter(|entry| !matches!(entry.phase, Phase::Gone { .. })).map(|entry| &entry.alert)
     }
 
-    /// Something was flagged.
+    /// Raises the alert of a flag, or updates it. Changes are appended to `changes`.
     pub fn flag(&mut self, now: Moment, flag: &Flag<'_>, changes: &mut Vec<AlertChange>) {
         let wanted = KeyRef { device: flag.device, metric: flag.metric, kind: flag.kind };
         let is_raised = self.entries.get(&wanted).is_some_and(Entry::is_raised);
@@ -165,7 +168,7 @@ impl AlertBook {
         self.entries.insert(key, Entry { alert, phase: Phase::Raised, changed_ms, hearing, holder });
     }
 
-    /// It is over, and not because of readings. Returns whether it was raised.
+    /// Clears an alert for another reason than good readings. Returns whether it was raised.
     pub fn clear(
         &mut self,
         now: Moment,
@@ -179,7 +182,7 @@ impl AlertBook {
         true
     }
 
-    /// All that the store holds is restored. Returns the silences that are raised, by device and metric.
+    /// Ends the restoring of alerts. Returns device and metric of each silence that is raised.
     pub fn restored(&mut self) -> impl Iterator<Item = (&str, &str)> {
         self.remembered = HashMap::new();
         let gaps = |key: &AlertKey| key.kind == Detector::Gap.alert_kind();
@@ -187,7 +190,8 @@ impl AlertBook {
         raised.map(|(key, _)| (key.device.as_str(), key.metric.as_str()))
     }
 
-    /// Something is wrong with the gateway itself, or still is. Never one too many: what there can be is known.
+    /// Something is wrong with the gateway itself, or still is. The bound on alerts does not apply, because there are few such troubles.
+    /// `identity` is the run and position that the alert's id is made from.
     pub fn report(&mut self, now: Moment, report: &Report, identity: (RunId, u64), changes: &mut Vec<AlertChange>) {
         let key = report.trouble.key();
         if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.is_raised()) {
@@ -229,7 +233,7 @@ impl AlertBook {
         self.entries.insert(key, Entry { alert, phase, changed_ms, hearing, holder });
     }
 
-    /// Whether there is a place for a further alert, for which another one may have to give way.
+    /// Whether there is a place for another alert. If there is none, another one may give way.
     fn has_place(&mut self, now: Moment, flag: &Flag<'_>, changes: &mut Vec<AlertChange>) -> bool {
         let Some(full) = self.shares.full_for(flag, self.entries.len()) else { return true };
         if self.shares.is_look_due(now.steady_ms) {
@@ -237,7 +241,7 @@ impl AlertBook {
             self.shares.look(now.steady_ms, others.map(|(key, entry)| Place::of(key, entry)));
         }
         while let Some(key) = self.shares.next_for(flag, full) {
-            // It may have gone by itself.
+            // It may have been removed since it was noted.
             let Some(mut entry) = self.entries.remove(&key) else { continue };
             self.shares.leave(&key.device, entry.holder);
             let is_gone = matches!(entry.phase, Phase::Gone { .. });
@@ -255,14 +259,14 @@ impl AlertBook {
         false
     }
 
-    /// By its score; one more if another series of the device is in trouble too; never more than the series may have.
+    /// The severity of the flag; one more if another series of the device is in trouble too; never more than the flag allows.
     fn severity(&mut self, now: Moment, flag: &Flag<'_>) -> Severity {
         if flag.is_held {
             return flag.severity.min(flag.severity_max);
         }
         let company = self.company.entry(flag.device.to_owned()).or_default();
         company.retain(|(metric, at_ms)| metric != flag.metric && now.steady_ms <= at_ms + COMPANY_MS);
-        // How grave a limit is has been said.
+        // The severity of a limit was configured, and stays as it is.
         let is_worse = !company.is_empty() && flag.kind != LIMIT;
         let severity = if is_worse { flag.severity.worse() } else { flag.severity };
         company.truncate(COMPANY_MAX - 1);
@@ -270,7 +274,7 @@ impl AlertBook {
         severity.min(flag.severity_max)
     }
 
-    /// A person has seen it. Said twice, it is news once.
+    /// A person has seen an alert. The same name again changes nothing. Returns whether there is such an alert.
     pub fn acknowledge(&mut self, now: Moment, key: &AlertKey, by: &str, changes: &mut Vec<AlertChange>) -> bool {
         let Some(entry) = self.entries.get_mut(key).filter(|entry| !matches!(entry.phase, Phase::Gone { .. })) else {
             return false;
@@ -286,7 +290,7 @@ impl AlertBook {
         true
     }
 
-    /// It is over for all of these, and not because of readings. Returns how many of them were raised.
+    /// Clears all alerts for which `is_one` holds, for another reason than good readings. Returns how many of them were raised.
     pub fn clear_all(
         &mut self,
         now: Moment,
@@ -305,8 +309,8 @@ impl AlertBook {
         keys.len()
     }
 
-    /// Time has gone by: who is silent has nothing to say of now, what was cleared goes. Sorted, so that the same events give the same
-    /// records.
+    /// Does what time alone brings: alerts become stale or forgotten, and cleared ones are removed. In a fixed order, so that the same
+    /// events give the same records.
     pub fn tick(&mut self, now: Moment, changes: &mut Vec<AlertChange>) {
         self.company.retain(|_, metrics| metrics.iter().any(|(_, at_ms)| now.steady_ms <= at_ms + COMPANY_MS));
         let strangers = self.entries.values().filter(|entry| entry.holder.is_stranger).count();
@@ -345,7 +349,7 @@ impl AlertBook {
         }
     }
 
-    /// When the next phase of an alert begins, if nothing happens.
+    /// When an alert is due for its next phase, if nothing happens before.
     fn due_ms(&self, key: &AlertKey, entry: &Entry) -> i64 {
         let is_silence = key.kind == Detector::Gap.alert_kind();
         match entry.phase {
@@ -369,7 +373,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// A time of the steady clock, for people.
+/// A time of the steady clock as wall-clock time.
 fn wall_of(now: Moment, steady_ms: i64) -> i64 {
     now.wall_ms.saturating_sub(now.signed_steady_ms().saturating_sub(steady_ms).max(0))
 }

@@ -1,14 +1,14 @@
 //! What has been heard of a series since its alert was raised.
 //!
-//! Only readings clear an alert: good ones, at least two, over some time, with none between them that is not. Time in which we did not
-//! listen, and silence, are no good time.
+//! Only readings clear an alert: at least two good ones, over some time, with no bad one between them. Time in which we did not listen does
+//! not count, nor does silence.
 
 use super::Moment;
 use crate::core::batch::varint::{self, Cursor};
 use crate::core::detection::detectors::state::{decode_rhythm, encode_rhythm};
 use crate::core::detection::silence::Rhythm;
 
-/// Silent for so many of its intervals, a series says nothing of now.
+/// After a silence of so many of its usual intervals, what is known of a series says nothing of the present.
 const STALE_INTERVALS: f32 = 5.0;
 /// Good readings that it takes at least.
 const GOOD_MIN: u32 = 2;
@@ -16,9 +16,9 @@ const GOOD_MIN: u32 = 2;
 /// What a reading says of an alert of its series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
-    /// Not about now, or said by a flag already.
+    /// It is about the past, or a flag has said it already.
     Nothing,
-    /// That the series is there, and no more: it could not be judged.
+    /// The series is heard, but the reading could not be judged.
     Present,
     Bad,
     Good,
@@ -27,7 +27,7 @@ pub(super) enum Word {
 /// Whoever hears readings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listener {
-    /// Since when it listens, by the steady clock: what was not heard before is no silence.
+    /// Since when it listens, by the steady clock: before that, hearing nothing does not count as silence.
     pub since_ms: i64,
     /// No shorter silence makes an alert stale.
     pub stale_after_ms: u64,
@@ -47,16 +47,16 @@ pub(super) struct Hearing {
 }
 
 impl Hearing {
-    /// Of an alert that this reading raises, or this silence: `rhythm` is the series' own where it is known.
+    /// Begins with the reading or the silence that raises the alert. `rhythm` is that of the series, if it is known.
     pub fn new(now: Moment, heard_at_ms: i64, rhythm: Option<Rhythm>, limits: u64) -> Hearing {
         let rhythm = rhythm.unwrap_or_else(|| heard_once(now.signed_steady_ms()));
         Hearing { rhythm, heard_at_ms, good: 0, good_ms: 0, limits }
     }
 
-    /// Of an alert that the store holds, whose series was heard last at this wall time as far as anybody knows. Which limits were exceeded
-    /// is not known: all of them.
+    /// For an alert from the store whose series, as far as is known, was last heard at `heard_at_ms` of the wall clock. Which limits were
+    /// exceeded is not known, so all count.
     pub fn restored(now: Moment, heard_at_ms: i64, rhythm: Option<Rhythm>, silent_ms_max: u64) -> Hearing {
-        // A wall clock that was wrong must not make it older than it takes to be forgotten.
+        // Bounded, because the wall clock may have been wrong: it must not make the alert older than it takes to be forgotten.
         let silent_ms = now.wall_ms.saturating_sub(heard_at_ms).clamp(0, as_i64(silent_ms_max));
         let rhythm = rhythm.unwrap_or_else(|| heard_once(now.signed_steady_ms().saturating_sub(silent_ms)));
         Hearing { rhythm, heard_at_ms, good: 0, good_ms: 0, limits: u64::MAX }
@@ -93,12 +93,12 @@ impl Hearing {
         listener.stale_after_ms.max((STALE_INTERVALS * self.rhythm.interval_ms) as u64)
     }
 
-    /// When it has been silent for too long to say anything of now.
+    /// When the series has been silent for so long that nothing is known of the present.
     pub fn stale_at_ms(&self, listener: Listener) -> i64 {
         self.rhythm.silent_from_ms(listener.since_ms).saturating_add(as_i64(self.stale_after_ms(listener)))
     }
 
-    /// When nobody waits for it any more, at a time without a word that goes on while we are away.
+    /// When nobody waits for the series any more. Time in which the gateway was off counts too.
     pub fn forgotten_at_ms(&self, forget_after_ms: u64) -> i64 {
         self.rhythm.heard_ms.saturating_add(as_i64(forget_after_ms))
     }

@@ -1,7 +1,7 @@
 //! The gateway's own alerts, `alerts/_gateway/{what}/gateway`: what is wrong with the gateway itself.
 //!
-//! Whoever notices a trouble reports it, and again for as long as it lasts: an alert that nobody has reported for a minute is over. So there
-//! is no end to forget, and a trouble that comes and goes is one alert.
+//! Whoever notices a trouble reports it, and again for as long as it lasts: an alert that nobody has reported for a minute is over. So
+//! nobody has to report the end, and a trouble that comes and goes is one alert.
 
 use std::borrow::Cow;
 
@@ -15,19 +15,19 @@ pub const GATEWAY_KIND: &str = "gateway";
 /// Metric of an alert that a rule raises for a device as a whole.
 const RULE_METRIC: &str = "_rule";
 
-/// Whether alerts of this device could be taken for the gateway's own.
+/// Whether alerts of this device could be mistaken for the gateway's own.
 pub fn is_own_device(device: &str) -> bool {
     device == GATEWAY_DEVICE
 }
 
-/// Whether alerts of this metric could be taken for those that are about a device as a whole.
+/// Whether alerts of this metric could be mistaken for those about a device as a whole.
 pub fn is_own_metric(metric: &str) -> bool {
     matches!(metric, DEVICE_METRIC | RULE_METRIC)
 }
 
-/// Not reported for so long, a trouble is over.
+/// A trouble that is not reported for so long is over.
 pub const OVER_AFTER_MS: u64 = 60_000;
-/// A trouble that lasts need not be reported more often.
+/// A trouble that lasts need not be reported more often than this.
 pub const REPORT_EVERY_MS: u64 = 5_000;
 
 /// What can be wrong with the gateway.
@@ -51,14 +51,14 @@ pub enum Trouble {
     Damage,
     /// A clock jumped, or devices have clocks that cannot be true.
     Clock,
-    /// A thread does not move.
+    /// A thread does not respond.
     Stalled,
-    /// A sink fails.
+    /// A sink, given by its name, fails.
     Sink(String),
 }
 
 impl Trouble {
-    /// The level of the topic that names it.
+    /// Its level of the alert's topic, not percent-encoded.
     pub fn name(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Trouble::Series => "series",
@@ -75,6 +75,7 @@ impl Trouble {
         })
     }
 
+    /// Of the alert that it raises.
     pub fn severity(&self) -> Severity {
         match self {
             Trouble::Clock | Trouble::Denied => Severity::Warning,
@@ -84,11 +85,12 @@ impl Trouble {
         }
     }
 
-    /// It tells of a loss: it stays until a person has seen it.
+    /// Whether its alert stays until a person has seen it, because something was lost.
     pub fn stays(&self) -> bool {
         matches!(self, Trouble::Alerts | Trouble::Damage)
     }
 
+    /// The alert that reports of this trouble raise.
     pub fn key(&self) -> AlertKey {
         AlertKey { device: GATEWAY_DEVICE.to_owned(), metric: self.name().into_owned(), kind: GATEWAY_KIND.to_owned() }
     }
@@ -97,17 +99,20 @@ impl Trouble {
 /// A trouble that is there now, in words for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
+    /// What is wrong.
     pub trouble: Trouble,
+    /// The alert's message.
     pub text: String,
 }
 
 impl Report {
+    /// A report to be given to the pipeline.
     pub fn new(trouble: Trouble, text: impl Into<String>) -> Report {
         Report { trouble, text: text.into() }
     }
 }
 
-/// Keeps a trouble that is noticed a thousand times a second from being reported as often.
+/// Limits how often a trouble is reported that may be noticed a thousand times a second.
 #[derive(Clone, Debug, Default)]
 pub struct ReportPacer {
     reported: Vec<(Trouble, u64)>,

@@ -9,8 +9,9 @@ use super::{
 use crate::core::identity::RunId;
 use crate::core::record;
 
-/// Ends of a line: an alert that is not stored yet says so.
+/// End of the line of an alert that is stored, or is about to be.
 pub const STORED: &[u8] = b",\"stored\":true}\n";
+/// Like [`STORED`], of an alert that is not stored.
 pub const UNSTORED: &[u8] = b",\"stored\":false}\n";
 
 /// The fields behind those that every record begins with, in their order.
@@ -68,13 +69,13 @@ pub fn write_alert(out: &mut Vec<u8>, gateway: &str, run: RunId, position: u64, 
     let joint = out.len();
     serde_json::to_writer(&mut *out, &Fields::of(key, alert))
         .expect("its fields are texts, numbers and lists of texts");
-    // The object goes on where the beginning of the record ends.
+    // The record goes on with the fields: a comma takes the place of their opening brace.
     out[joint] = b',';
     out.push(b'\n');
     debug_assert!(out.ends_with(STORED));
 }
 
-/// Reads back what [`write_alert`] wrote. `None` if it is something else.
+/// Reads back what [`write_alert`] wrote; `None` if it is something else.
 pub fn read_alert(line: &[u8]) -> Option<(AlertKey, Alert)> {
     serde_json::from_slice(line).ok().map(Fields::into_alert)
 }

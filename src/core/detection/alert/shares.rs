@@ -1,9 +1,10 @@
 //! Who may have how many alerts, and which of them give way when there are too many.
 //!
-//! Devices can have any names, so nothing else bounds how many of them are in trouble. Strangers, devices without a history, may have
-//! half of the places, and fewer for silences: a flood of them leaves the others to devices that are known. The last eighth is for limits
-//! of the configuration. Where there is no place left, what is over goes first; then alerts of a device or client that has more of them
-//! than the newcomer, the least severe first. Places are given to whoever comes as long as there are any: a site whose power fails is no flood.
+//! Devices can have any names, so nothing else bounds how many of them are in trouble. Strangers, which are devices without a history, may
+//! have half of the places, and fewer for silences: however many come, the other places are left to devices that are known. The last eighth
+//! is for configured limits. When there is no place left, cleared alerts give way first; then alerts of a device or client that has more of
+//! them than the newcomer, the least severe first. As long as there are places, anybody gets them: when the power of a whole site fails,
+//! its many alerts are genuine.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -12,16 +13,16 @@ use super::{AlertKey, Flag, Severity};
 use crate::core::detection::detectors::Detector;
 use crate::core::detection::devices::Publisher;
 
-/// Alerts that there may be at one time.
+/// Most alerts at one time, those that are cleared and not yet forgotten included.
 pub const ALERTS_MAX: usize = 10_000;
-/// Of these, so many are for limits of the configuration, on devices that are known.
+/// Of these, so many are kept for configured limits of devices with a history.
 const LIMITS_RESERVE: usize = ALERTS_MAX / 8;
-/// And so many at the most for strangers, silences of theirs included.
+/// Strangers may have at most so many, and so many of them for silences.
 const STRANGERS_MAX: usize = ALERTS_MAX / 2;
 const STRANGERS_SILENT_MAX: usize = ALERTS_MAX / 4;
-/// What a known device or client has of all of them is safe from others.
+/// So many alerts of a device with a history, or of its client, never give way to others.
 const SHARE: usize = ALERTS_MAX / 8;
-/// How often it is worked out who gives way, and how many of them are noted: bounds of the work that a flood makes.
+/// How often it is worked out which alerts give way, and how many of them are noted: these bound the work that a flood makes.
 const LOOK_EVERY_MS: u64 = 1_000;
 const NOTED_MAX: usize = 1_024;
 const FORGET_AFTER_MS: u64 = 10_000;
@@ -29,11 +30,11 @@ const FORGET_AFTER_MS: u64 = 10_000;
 /// Whose alert it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holder {
-    /// 0 after a start: nobody in particular.
+    /// The client that published for the device; 0 if none is known, as after a start.
     pub client: Publisher,
-    /// A device without a history.
+    /// The device has no history yet, see [`Rhythm::has_history`](crate::core::detection::silence::Rhythm::has_history).
     pub is_stranger: bool,
-    /// A limit of the configuration is exceeded.
+    /// It is an alert of a configured limit.
     pub is_limit_set: bool,
 }
 
@@ -60,10 +61,10 @@ pub(super) struct Shares {
     /// Alerts of strangers; counted anew with each tick.
     pub strangers: usize,
     looked_ms: Option<u64>,
-    /// Those that may give way, in the order in which they do, from the end.
+    /// Alerts that may give way, the next one last.
     noted_strangers: Vec<Noted>,
     noted_known: Vec<Noted>,
-    /// Alerts of each device and client when it was last looked, and those that came since.
+    /// Number of alerts of each device and client at the last look, and of those that came since.
     devices: HashMap<String, usize>,
     clients: HashMap<Publisher, usize>,
 }
@@ -120,8 +121,8 @@ impl Shares {
         (self.noted_strangers, self.noted_known) = (noted(true), noted(false));
     }
 
-    /// How many alerts the device has, or its client, whichever is more. Who has no client after a start is known by his device alone; but
-    /// strangers are one crowd until they are heard from.
+    /// How many alerts the device or its client has, whichever is more. After a start a device without a known client counts alone;
+    /// strangers without one count as one crowd.
     fn load(&self, device: &str, holder: Holder) -> usize {
         let of_device = self.devices.get(device).copied().unwrap_or(0);
         let is_counted = holder.client != 0 || holder.is_stranger;
@@ -129,7 +130,7 @@ impl Shares {
         of_device.max(of_client)
     }
 
-    /// Takes the next one that gives way for this flag. It may have changed since it was noted: whoever asks looks, and asks again.
+    /// Takes the next alert that gives way to this flag. It may have changed since it was noted, so the caller checks it and asks again.
     pub fn next_for(&mut self, flag: &Flag<'_>, full: Full) -> Option<AlertKey> {
         let load = self.load(flag.device, flag.holder);
         let load_of = |noted: &Noted| self.load(&noted.key.device, noted.holder);
@@ -170,7 +171,7 @@ impl Shares {
         }
     }
 
-    /// Time has gone by: strangers are counted anew, and what was noted is let go of once nobody asks any more.
+    /// Counts the strangers anew, and drops what was noted once nobody has asked for some time.
     pub fn tick(&mut self, now_ms: u64, strangers: usize) {
         let is_old = self.looked_ms.is_some_and(|looked_ms| now_ms >= looked_ms + FORGET_AFTER_MS);
         match is_old {

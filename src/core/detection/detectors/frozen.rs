@@ -8,7 +8,7 @@ use super::spread::ratio;
 use super::{Detector, Finding, short, side};
 use crate::core::detection::window::{Sample, Summary};
 
-/// So many readings are learned from.
+/// How many readings are learned from.
 pub(super) const TRAINING_READINGS: u32 = 400;
 
 /// Sums of a straight line through the means, as distances from the first, so that a large offset costs no digits.

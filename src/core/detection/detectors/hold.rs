@@ -1,5 +1,5 @@
-//! How long limits have been exceeded that raise an alert only after a while: by the devices' own times, so that what a device kept in its
-//! buffer counts as it was.
+//! How long limits have been exceeded that raise an alert only after a while. Counted by the devices' own times, so that readings from a
+//! device's buffer count as they were measured.
 
 use hashbrown::{Equivalent, HashMap};
 
@@ -7,7 +7,7 @@ use super::limit::{Bounds, Judged};
 use crate::core::batch::varint::{self, Cursor};
 use crate::core::detection::window::JUMP_MS;
 
-/// Series that are waited for; a limit of further ones raises at once: too early rather than never.
+/// Most series that are kept. For any further one such a limit raises at once: too early rather than never.
 const SERIES_MAX: usize = 10_000;
 
 /// A limit that is exceeded.
@@ -16,7 +16,7 @@ struct Run {
     limit: u8,
     since_ms: i64,
     last_ms: i64,
-    /// It has been for long enough; until the value clears it, it is.
+    /// It has been exceeded for long enough, and stays so until the value clears it.
     is_due: bool,
 }
 
@@ -44,11 +44,13 @@ struct Series {
     runs: Vec<Run>,
 }
 
+/// The limits that are exceeded and must be so for some time, by series.
 #[derive(Debug, Default)]
 pub struct Holds(HashMap<Key, Series>);
 
 impl Holds {
-    /// Which of the limits that a usable value exceeds raise an alert now.
+    /// Which of the limits that a usable value exceeds raise an alert now, a bit each. `at_ms` is the time of the reading, `now_ms` the
+    /// listener's; `all` are the limits of the metric.
     pub fn due(
         &mut self,
         (device, metric): (&str, &str),
@@ -89,15 +91,17 @@ impl Holds {
         due
     }
 
-    /// Forgets series that have not been heard of for so long.
+    /// Forgets series that have not been heard for `silent_ms_max` milliseconds.
     pub fn sweep(&mut self, now_ms: i64, silent_ms_max: i64) {
         self.0.retain(|_, series| now_ms.saturating_sub(series.heard_ms) < silent_ms_max);
     }
 
+    /// Whether no series has such a limit exceeded.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// Appends the state, for [`Holds::decode`] after a restart.
     pub fn encode(&self, out: &mut Vec<u8>) {
         varint::put(out, self.0.len() as u64);
         for (Key { device, metric }, series) in &self.0 {
@@ -112,7 +116,7 @@ impl Holds {
         }
     }
 
-    /// `None` if it cannot have been written by [`Holds::encode`].
+    /// Reads the state back; `None` if it cannot have been written by [`Holds::encode`]. All series count as heard at `now_ms`.
     pub fn decode(cursor: &mut Cursor<'_>, now_ms: i64) -> Option<Holds> {
         let count = cursor.number().filter(|&count| count <= SERIES_MAX as u64)?;
         let mut holds = Holds::default();
@@ -142,12 +146,12 @@ impl Series {
         };
         let run = &mut self.runs[place];
         if is_exceeded {
-            // A clock that was set back: all else would wait for it to catch up.
+            // The device's clock was set back: begin anew, or the run would stand still until the clock has caught up.
             let is_set_back = at_ms < run.since_ms.saturating_sub(JUMP_MS);
             run.since_ms = if is_set_back { at_ms } else { run.since_ms };
             run.last_ms = if is_set_back { at_ms } else { run.last_ms.max(at_ms) };
         } else if run.is_due && !is_clear || at_ms < run.since_ms {
-            // Within the bound and not cleared; or of the time before.
+            // Within the bound but not within the clearing bound; or measured before the run began.
         } else if run.is_due || at_ms >= run.last_ms {
             self.runs.swap_remove(place);
         } else {

@@ -1,4 +1,4 @@
-//! Values that are wrong by themselves, whatever the series did before.
+//! Values that can be judged without the history of their series.
 
 use std::sync::Arc;
 
@@ -6,29 +6,34 @@ use super::profile::Profile;
 use super::{Detector, Finding, short};
 use crate::core::detection::alert::Severity;
 
-/// Above this a value's square is no number any more: such values are reported, and kept out of all statistics.
+/// The squares of larger values overflow: such values are reported and kept out of all statistics.
 const MAGNITUDE_MAX: f64 = 1e100;
-/// Limits of one metric: each has a bit.
+/// Most limits of one metric, because each has a bit.
 pub const LIMITS_A_METRIC_MAX: usize = 64;
 
-/// What a metric's values may be. There is no bound by default: whether a value is in Celsius or Fahrenheit is unknown.
+/// One configured limit of a metric. None is built in, because nobody knows whether a value is in Celsius or Fahrenheit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bounds {
-    /// On which devices: a name in which `*` stands for anything; on all without it.
+    /// For which devices: a name in which `*` stands for any text. `None` is for all.
     pub device: Option<String>,
+    /// Values below it exceed the limit; `None` without a lower bound.
     pub low: Option<f64>,
+    /// Values above it exceed the limit; `None` without an upper bound.
     pub high: Option<f64>,
-    /// Instead of the profile's.
+    /// Values by which the sensor reports its own failure; `None` leaves the profile's.
     pub sentinels: Option<Vec<f64>>,
+    /// Of the alerts that it raises.
     pub severity: Severity,
-    /// How long a bound has to be exceeded before that raises an alert, by the device's own times.
+    /// How long a bound must be exceeded before an alert is raised, in milliseconds of the device's time. 0 raises at once.
     pub hold_ms: u64,
-    /// What a value has to be within again for its alert to clear; the bounds themselves without them.
+    /// A value must be at least this again for the alert to clear; `None` takes `low`.
     pub clear_low: Option<f64>,
+    /// As `clear_low`, for the upper bound.
     pub clear_high: Option<f64>,
 }
 
 impl Bounds {
+    /// No bound, for every device.
     pub const NONE: Bounds = Bounds {
         device: None,
         low: None,
@@ -40,6 +45,7 @@ impl Bounds {
         clear_high: None,
     };
 
+    /// Whether the limit holds for this device.
     pub fn is_for(&self, device: &str) -> bool {
         self.device.as_deref().is_none_or(|pattern| is_like(device.as_bytes(), pattern.as_bytes()))
     }
@@ -56,7 +62,8 @@ impl Bounds {
     }
 }
 
-/// Whether a name matches a pattern in which `*` stands for anything. Goes back to the last `*` only, so it costs at most their product.
+/// Whether a name matches a pattern in which `*` stands for any text. Goes back to the last `*` only, so the cost is at most the product of
+/// their lengths.
 fn is_like(name: &[u8], pattern: &[u8]) -> bool {
     let (mut at, mut pattern_at) = (0, 0);
     let mut last_star = None;
@@ -77,12 +84,16 @@ fn is_like(name: &[u8], pattern: &[u8]) -> bool {
     pattern[pattern_at..].iter().all(|byte| *byte == b'*')
 }
 
-/// The bounds of metrics by their whole names; one that is not there has none.
+/// The configured limits by the whole name of their metric.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits(Arc<[(String, Vec<Bounds>)]>);
 
 impl Limits {
-    /// Those of one metric stay in their order, at most [`LIMITS_A_METRIC_MAX`].
+    /// Limits by the name of their metric, in the order of the configuration.
+    ///
+    /// # Panics
+    ///
+    /// If a metric has more than [`LIMITS_A_METRIC_MAX`].
     pub fn new(limits: Vec<(String, Bounds)>) -> Limits {
         let mut metrics: Vec<(String, Vec<Bounds>)> = Vec::new();
         for (metric, bounds) in limits {
@@ -96,7 +107,7 @@ impl Limits {
         Limits(metrics.into())
     }
 
-    /// Tells these limits from others.
+    /// A hash that changes with the configuration of limits.
     pub fn fingerprint(&self) -> u64 {
         let text = format!("{self:?}");
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -108,6 +119,7 @@ impl Limits {
         self.0.iter().flat_map(|(metric, all)| all.iter().map(move |bounds| (metric.as_str(), bounds)))
     }
 
+    /// Limits of one metric, in the order of the configuration; none if there are none.
     pub fn of(&self, metric: &str) -> &[Bounds] {
         match self.0.binary_search_by(|(known, _)| known.as_str().cmp(metric)) {
             Ok(at) => &self.0[at].1,
@@ -116,35 +128,40 @@ impl Limits {
     }
 }
 
-/// What is wrong with a value by itself.
+/// What can be said of a value without its history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
-    /// Statistics may see it.
+    /// The value may be used in statistics.
     pub is_usable: bool,
-    /// Of the limits of its metric those that hold for its device, that are exceeded, and that it does not clear; a bit each.
+    /// Limits of its metric that hold for its device, a bit each.
     pub limits: u64,
+    /// Of these, the limits that are exceeded; none of a value that is not usable.
     pub exceeded: u64,
+    /// Of these, the limits within whose clearing bounds the value is not.
     pub uncleared: u64,
-    /// Without any limit; how grave is known of a value that cannot be one.
+    /// What is wrong with it: an impossible value, or else the gravest limit that is exceeded.
     pub finding: Option<Finding>,
+    /// Of an alert of a value that is not usable.
     pub severity: Severity,
 }
 
 /// A limit that is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exceeded {
+    /// Of the alert that it raises.
     pub severity: Severity,
+    /// 1 plus the distance from the bound divided by the bound's magnitude, or by 1 if that is larger.
     pub score: f64,
-    /// Nothing of a value that cannot be one.
+    /// The bound; `None` for an impossible value.
     pub bound: Option<f64>,
 }
 
-/// Whether there is nothing to say of a value without limits.
+/// Whether there is nothing wrong with a value that no limit holds for.
 pub fn is_plain(value: f64, profile: &Profile) -> bool {
     value.abs() <= MAGNITUDE_MAX && !profile.sentinels.contains(&value)
 }
 
-/// Judges a value by itself.
+/// Judges a value without its history. `bounds` are the limits of its metric, in the order of the configuration.
 pub fn judge(value: f64, device: &str, profile: &Profile, bounds: &[Bounds]) -> Judged {
     let mut judged =
         Judged { is_usable: true, limits: 0, exceeded: 0, uncleared: 0, finding: None, severity: Severity::Minor };
@@ -176,7 +193,8 @@ pub fn judge(value: f64, device: &str, profile: &Profile, bounds: &[Bounds]) -> 
     judged
 }
 
-/// The gravest of some limits that a value exceeds: of equally grave ones that which it exceeds by more.
+/// The gravest of those limits in `exceeded` that the value exceeds; of equally grave ones, the one that it exceeds by more. `None` if
+/// there is none.
 pub fn gravest(value: f64, bounds: &[Bounds], exceeded: u64) -> Option<Exceeded> {
     let of = |(at, bounds): (usize, &Bounds)| {
         let bound = bounds.exceeded(value).filter(|_| exceeded & 1 << at != 0)?;

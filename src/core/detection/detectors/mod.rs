@@ -18,18 +18,25 @@ use crate::core::detection::severity::Severity;
 use crate::core::detection::silence::Rhythm;
 use limit::Exceeded;
 
-/// In the order in which findings of one reading are listed.
+/// Detectors, in the order in which the findings of one reading are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Detector {
+    /// The value is impossible, or beyond a configured limit.
     Limit,
+    /// Nothing has been heard for much longer than usual.
     Gap,
+    /// One value is far from the readings around it.
     Spike,
+    /// The level of ten seconds is far from what it was.
     Shift,
+    /// Readings of ten seconds differ by much more than usual.
     Burst,
+    /// The same value has been repeated for much longer than usual.
     Stuck,
 }
 
 impl Detector {
+    /// As it is written in records.
     pub fn name(self) -> &'static str {
         match self {
             Detector::Limit => "limit",
@@ -52,16 +59,17 @@ impl Detector {
     }
 }
 
-/// Kinds of alerts.
+/// A set of kinds of alerts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kinds(u8);
 
 impl Kinds {
-    /// Those of these findings.
+    /// Kinds of the alerts that these findings raise.
     pub fn of(findings: &[Finding]) -> Kinds {
         findings.iter().fold(Kinds::default(), |kinds, finding| Kinds(kinds.0 | Kinds::bit(finding.detector)))
     }
 
+    /// Whether the kind of this detector is among them.
     pub fn has(self, detector: Detector) -> bool {
         self.0 & Kinds::bit(detector) != 0
     }
@@ -76,40 +84,49 @@ impl Kinds {
     }
 }
 
+/// What one detector found in a reading.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
+    /// Which detector found it.
     pub detector: Detector,
-    /// Statistic by threshold: 1 is the line. Finite.
+    /// How many times its threshold the statistic is: 1 or more, and finite.
     pub score: f64,
+    /// The limit that is exceeded, or the value that is normal; `None` where there is no such number.
     pub expected: Option<f64>,
+    /// Usual size of the deviation, in the unit of the value; `None` where the detector knows none.
     pub spread: Option<f64>,
+    /// A phrase for people.
     pub reason: String,
 }
 
-/// What was found in one reading; a buffer to use again for the next.
+/// What was found in one reading, and what else its judgement showed. A buffer that is used again for the next reading.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Findings {
     /// In the order of [`Detector`].
     pub list: Vec<Finding>,
-    /// Measured long before it was received: it is recorded, and raises no alert.
+    /// Measured long before it was received: it is recorded but raises no alert.
     pub late: bool,
-    /// No alert of this series is more severe; but for that of a limit, which may have been set.
+    /// The highest severity that an alert of this series may have.
     pub severity_max: Severity,
+    /// As `severity_max`, for alerts of limits: a configured limit may allow more.
     pub limit_severity_max: Severity,
-    /// Its value can be one, and was held against what is usual.
+    /// The value is possible: neither infinite, `NaN`, far too large, nor a sensor's code for its own failure.
     pub is_usable: bool,
+    /// The value was compared with what is usual for its series.
     pub is_judged: bool,
-    /// There is a level that it was held against.
+    /// There was a learned level to compare the value with.
     pub has_level: bool,
-    /// Its series, or its device as a whole, may have an alert that is raised.
+    /// Its series may have an alert that is raised.
     pub series_may_have_alert: bool,
+    /// Its device as a whole may have an alert that is raised.
     pub device_may_have_alert: bool,
-    /// Of its series, if that is watched.
+    /// How often the series is heard; `None` if it is not watched.
     pub rhythm: Option<Rhythm>,
-    /// The gravest of the limits that are exceeded and raise an alert now; nothing while all of them wait.
+    /// The gravest of the limits that raise an alert now. `None` while all that are exceeded have to be exceeded for longer first.
     pub limit: Option<Exceeded>,
-    /// All that raise one now, and all within whose clearing bounds the value is not; a bit each.
+    /// Limits that raise an alert now, a bit each, by their order in the metric's configuration.
     pub due_limits: u64,
+    /// Limits within whose clearing bounds the value is not, a bit each.
     pub uncleared_limits: u64,
 }
 
@@ -133,13 +150,16 @@ impl Default for Findings {
     }
 }
 
+/// What the detectors say of a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The metric's profile is `off`, or there are too many series.
+    /// It is not watched: the metric's profile is `off`, or there are too many series.
     Unwatched,
-    /// A repeat, or of a time that nothing confirms yet.
+    /// It was not judged: it is a repeat, or nothing confirms its time yet.
     Unjudged,
+    /// Too little has been learned of the series for a judgement.
     WarmingUp,
+    /// Nothing was found.
     Normal,
     /// At least one finding.
     Anomalous,

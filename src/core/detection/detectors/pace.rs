@@ -1,21 +1,21 @@
 //! How fast time passes for a series.
 //!
-//! Ten seconds of a sensor that reports once a minute are empty. Such a series is watched as if its clock were slower: some seconds, a
-//! power of two, count as one in its window and in all that is learned, so that about one reading comes in each second or two of its own.
-//! A series that has three readings in ten seconds, as a rule, keeps the time of everybody.
+//! A window of ten seconds is empty if a sensor reports once a minute. Such a series is watched as if its clock were slower: a power of two
+//! of seconds counts as one in its window and in all that is learned, so that about one reading comes in each second or two of its own. A
+//! series that usually has three readings in ten seconds keeps common time.
 
 /// Readings are at most so far apart, in seconds of the series: three of them in a window.
 const INTERVAL_MAX_MS: f32 = 3_300.0;
-/// And at least so far, or the series has become faster than it was taken for.
+/// At least so far apart, or the series has become faster than its pace assumes.
 const INTERVAL_MIN_MS: f32 = 700.0;
-/// Where in between a new pace begins, at the most.
+/// A new pace is chosen so that the interval is at most this.
 const INTERVAL_NEW_MS: f32 = 2_500.0;
-/// The usual interval is the median of the steps: each moves it by a fixed share its way, so that none of them, not even one of years,
-/// counts for more than another; a much longer one for two.
+/// The usual interval follows the median of the steps: each moves it by a fixed factor, so that none of them, not even one of years, counts
+/// for more than another. A step that is much longer counts double.
 const STEP: f32 = 1.125;
 const LONG_STEP: f32 = 1.25;
 const LONG: f32 = 4.0;
-/// So slow at the most: a reading every eleven days.
+/// The slowest pace: a reading every eleven days.
 pub(super) const EXPONENT_MAX: u8 = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,7 +28,7 @@ pub(super) struct Pace {
 impl Pace {
     pub const NEW: Pace = Pace { interval_ms: 1_000.0, exponent: 0 };
 
-    /// A reading came so long after the newest before it. Returns whether the pace is another now.
+    /// Takes note that a reading came `step_ms` after the newest before it. Returns whether that changes the pace.
     pub fn observe(&mut self, step_ms: i64) -> bool {
         if step_ms <= 0 {
             return false;
@@ -56,22 +56,22 @@ impl Pace {
         1 << self.exponent
     }
 
-    /// What lines are multiplied by, if those of a slow series are so many times as far.
+    /// Factor for a threshold: `times` for a slow series, else 1.
     pub fn caution(self, times: f64) -> f64 {
         if self.exponent > 0 { times } else { 1.0 }
     }
 
-    /// What ten seconds of the series are.
+    /// How many seconds ten of the series' own are.
     pub fn span_s(self) -> u32 {
         10 * self.seconds()
     }
 
-    /// A time of everybody as the series counts it.
+    /// Common time as the series counts it.
     pub fn own_ms(self, common_ms: i64) -> i64 {
         common_ms >> self.exponent
     }
 
-    /// The time of everybody at a time of the series.
+    /// Common time at a time of the series.
     pub fn common_ms(self, own_ms: i64) -> i64 {
         own_ms << self.exponent
     }

@@ -1,14 +1,14 @@
 //! How a series is watched, by the name of its metric.
 //!
 //! Thresholds are in usual sizes of each statistic. They were set so that a sensor raises less than one false alarm in two days on
-//! simulated thermostats, tanks and their faults, and none on real coolant and intake temperatures; a driven signal needs more because
-//! whoever drives moves it within a second.
+//! simulated thermostats, tanks and their faults, and none on real coolant and intake temperatures. A driven signal needs higher ones,
+//! because a driver moves it within a second.
 
 use std::sync::Arc;
 
 use crate::core::detection::alert::Severity;
 
-/// What the ten-second level is held against.
+/// What the ten-second level is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Baseline {
     /// The last minutes.
@@ -17,26 +17,32 @@ pub enum Baseline {
     Frozen,
 }
 
+/// How the series of a metric are watched.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Profile {
+    /// As in the configuration.
     pub name: &'static str,
-    /// Whether anything but limits is watched.
+    /// Whether anything but configured limits is watched.
     pub is_watched: bool,
+    /// Threshold of a spike, in usual sizes.
     pub spike: f64,
+    /// Threshold of a shift, in usual sizes.
     pub shift: f64,
-    /// Whether noise that grows is trouble, and from which times the usual on.
+    /// Growing noise is trouble from so many times the usual on; `None` if it never is.
     pub burst: Option<f64>,
     /// Whether a value that stands still is trouble.
     pub stuck: bool,
-    /// Whether it stands still for hours and then moves: rest teaches nothing, and leaving it is no trouble.
+    /// Whether the value stands still for hours and then moves. Nothing is learned while it rests, and a start is no trouble.
     pub rests: bool,
     /// Whether silence is trouble: not of metrics that report on change.
     pub gap: bool,
+    /// What the ten-second level is compared with.
     pub baseline: Baseline,
     /// Values by which sensors report their own failure.
     pub sentinels: &'static [f64],
+    /// The highest severity of alerts, except of configured limits.
     pub severity_max: Severity,
-    /// The same of a limit that somebody has set: whoever does so means it, however little is known of the metric.
+    /// The highest severity of alerts of configured limits: whoever sets one means it, however little is known of the metric.
     pub set_limit_severity_max: Severity,
 }
 
@@ -63,16 +69,18 @@ impl Profile {
     /// Signals that a driver or a load moves within seconds, and that rest when nobody does.
     pub const DRIVEN: Profile =
         Profile { name: "driven", spike: 12.0, shift: 6.0, burst: None, stuck: false, rests: true, ..Profile::SLOW };
-    /// A metric that we know nothing of must not wake anybody.
+    /// An unknown metric must not wake anybody.
     pub const GENERIC: Profile =
         Profile { name: "generic", severity_max: Severity::Warning, rests: false, ..Profile::DRIVEN };
     /// Stationary plant, which is meant to run as it did when it was first seen.
     pub const PLANT: Profile =
         Profile { name: "plant", baseline: Baseline::Frozen, shift: 6.5, rests: false, ..Profile::DRIVEN };
 
+    /// The profiles that the configuration can name.
     pub const ALL: [Profile; 6] =
         [Profile::OFF, Profile::TEMPERATURE, Profile::SLOW, Profile::DRIVEN, Profile::GENERIC, Profile::PLANT];
 
+    /// `None` if there is no such profile.
     pub fn by_name(name: &str) -> Option<Profile> {
         Profile::ALL.into_iter().find(|profile| profile.name == name)
     }
@@ -102,14 +110,16 @@ const TEMPERATURE: &[&str] = &["temp", "temperature", "coolant"];
 const DRIVEN: &[&str] = &["speed", "rpm", "volt", "voltage", "current", "throttle", "load", "torque", "accel"];
 const SLOW: &[&str] = &["pressure", "humidity", "level"];
 
-/// Metrics of one profile: those with one of these words in their name, or as their name. Without a word it is every metric.
+/// Gives a profile to metrics: those whose name contains one of the words, or is one. Without words, to every metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
+    /// Compared without regard to case.
     pub words: Vec<String>,
+    /// How these metrics are watched.
     pub profile: Profile,
 }
 
-/// Own rules: a series keeps the number of its rule in a byte.
+/// Most rules of the configuration: a series keeps the number of its rule in a byte.
 pub const PROFILES_MAX: usize = 200;
 const BUILT_IN: usize = 5;
 
@@ -124,7 +134,11 @@ impl Default for Profiles {
 }
 
 impl Profiles {
-    /// Own rules, at most [`PROFILES_MAX`], come before those that are built in.
+    /// The rules of the configuration, followed by those that are built in.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than [`PROFILES_MAX`] rules in `own`.
     pub fn new(own: Vec<Rule>) -> Profiles {
         let built_in = [
             (OFF, Profile::OFF),
@@ -143,7 +157,7 @@ impl Profiles {
         Profiles(rules.into())
     }
 
-    /// Those that are not built in.
+    /// The rules of the configuration.
     pub fn own(&self) -> &[Rule] {
         &self.0[..self.0.len() - BUILT_IN]
     }
@@ -153,7 +167,7 @@ impl Profiles {
         Profiles::new(vec![Rule { words: Vec::new(), profile }])
     }
 
-    /// Which rule holds for a metric.
+    /// Number of the first rule that holds for a metric, for [`Self::get`].
     pub fn of_metric(&self, metric: &str) -> u8 {
         let has = |word: &String| {
             metric.eq_ignore_ascii_case(word) || tokens(metric).any(|token| token.eq_ignore_ascii_case(word))
@@ -162,6 +176,11 @@ impl Profiles {
         self.0.iter().position(holds).expect("the last rule holds for every metric") as u8
     }
 
+    /// The profile of a rule that [`Self::of_metric`] gave.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such rule.
     pub fn get(&self, rule: u8) -> &Profile {
         &self.0[usize::from(rule)].profile
     }

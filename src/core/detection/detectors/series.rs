@@ -1,10 +1,10 @@
 //! The state of one watched series, and how a reading is judged by it.
 //!
-//! A ten-second deviation alone has too few degrees of freedom to tell trouble from noise, so each statistic of the window is held
-//! against its own usual size, learned over half an hour. What is learned from is clipped first: an outlier is judged by the past and
-//! hardly changes it. What may be the beginning of a fault teaches nothing.
+//! The deviation of ten seconds alone has too few degrees of freedom to tell trouble from noise, so each statistic of the window is
+//! compared with its own usual size, learned over half an hour. Values are clipped before anything is learned from them, so an outlier is
+//! judged by the past and hardly changes it. Nothing is learned from what may be the beginning of a fault.
 //!
-//! All times here are the series' own, see `pace`: of most series, those of everybody.
+//! All times here are the series' own, see `pace`. Most series keep common time.
 
 use super::frozen::Frozen;
 use super::pace::Pace;
@@ -15,22 +15,23 @@ use super::stuck::{Run, RunState};
 use super::{Detector, Finding, Verdict, short, side};
 use crate::core::detection::window::{Admission, Sample, Summary, Window};
 
-/// Time of a series, by its own clock, before it is judged.
+/// How long a series is learned from before it is judged, in milliseconds of its own time.
 pub const WARM_UP_MS: i64 = 60_000;
 const READINGS_MIN: usize = 3;
 /// Time constant of the usual sizes.
 const SPREAD_TAU_MS: f64 = 1_800_000.0;
 const CLIP: f64 = 4.0;
-/// A series that reports seldom is seen to jump where others are seen to move: its lines are so many times as far.
+/// A slow series seems to jump where a faster one is seen to move: its thresholds are so many times as high.
 const SLOW_SPIKE_TIMES: f64 = 2.0;
 const SLOW_SHIFT_TIMES: f64 = 1.5;
 /// Windows in a row that a burst must last.
 const BURST_READINGS: u8 = 2;
-/// A smaller part of the value is no step of a sensor, but how somebody's arithmetic rounded.
+/// A smaller part of the value is no step of a sensor but a rounding error.
 const ROUNDING: f64 = 64.0 * f64::EPSILON;
-/// A silence of so long says nothing of the level before it.
+/// After a silence of so long the level before it says nothing any more.
 const RELEARN_MS: i64 = 300_000;
 
+/// One series: its last readings, and what has been learned of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     pub(super) pace: Pace,
@@ -49,11 +50,12 @@ pub struct Series {
     pub(super) burst_streak: u8,
     pub(super) run: Run,
     pub(super) shift: Shift,
-    /// Of plant that stands still, instead of `shift`.
+    /// For the frozen baseline, used instead of `shift`.
     pub(super) frozen: Option<Box<Frozen>>,
 }
 
 impl Series {
+    /// A series of which nothing has been heard.
     pub fn new(profile: &Profile) -> Series {
         Series {
             pace: Pace::NEW,
@@ -81,12 +83,12 @@ impl Series {
         self.window.is_long_past(self.pace.own_ms(at_ms))
     }
 
-    /// Of the readings that are believed.
+    /// Newest time of the readings that are believed; `None` before the first.
     pub fn newest_ms(&self) -> Option<i64> {
         self.window.newest_ms().map(|own_ms| self.pace.common_ms(own_ms))
     }
 
-    /// Whether exactly this reading was judged within its window.
+    /// Whether the window holds exactly this reading.
     pub fn holds(&self, reading: Sample) -> bool {
         self.window.holds(Sample { at_ms: self.pace.own_ms(reading.at_ms), ..reading })
     }
@@ -96,8 +98,8 @@ impl Series {
         self.window.has_newer_suspect(self.pace.own_ms(at_ms))
     }
 
-    /// Whether a reading of this time is held against a level. After a long silence there is none until one is learned anew; what rests
-    /// needs none while it does.
+    /// Whether there is a level to compare a reading of this time with. After a long silence there is none until one is learned anew; a
+    /// series that rests needs none.
     pub fn has_level(&self, at_ms: i64, profile: &Profile) -> bool {
         let is_resting = || self.window.summary(self.pace.own_ms(at_ms)).is_some_and(|summary| summary.is_still);
         match &self.frozen {
@@ -106,7 +108,8 @@ impl Series {
         }
     }
 
-    /// Judges a usable value, then learns from it.
+    /// Judges a usable value, then learns from it. Findings are appended to `found`; a window of more than `samples_max` readings is
+    /// thinned.
     pub fn judge(
         &mut self,
         reading: Sample,
@@ -151,7 +154,7 @@ impl Series {
         }
     }
 
-    /// At another pace everything is learned anew, but for the frozen baseline, whose readings are counted.
+    /// When the pace changes, everything is learned anew except the frozen baseline, which goes by the number of readings.
     fn keep_pace(&mut self, at_ms: i64, profile: &Profile) {
         let Some(newest_ms) = self.window.newest_ms() else { return };
         if self.pace.observe(at_ms.saturating_sub(self.pace.common_ms(newest_ms))) {
@@ -164,14 +167,14 @@ impl Series {
         at_ms.saturating_sub(self.epoch_start_ms)
     }
 
-    /// How long it has been learned from; of what rests, while it moved.
+    /// How long it has been learned from. Of a series that rests, only the time in which it moved counts.
     fn judged_age_ms(&self, at_ms: i64, profile: &Profile) -> i64 {
         let age_ms = self.age_ms(at_ms);
         if profile.rests { age_ms.min(i64::from(self.readings) * 1000) } else { age_ms }
     }
 
-    /// By all detectors of the profile. Late readings have a window of the past: only a spike is told by it. Returns whether the reading
-    /// may be part of a run that is a fault.
+    /// Runs all detectors of the profile. A late reading has a window of the past, in which only spikes are looked for. Returns whether the
+    /// reading may be part of a run of equal values that is a fault.
     fn judge_window(
         &mut self,
         reading: Sample,
@@ -183,7 +186,7 @@ impl Series {
         let floor_square = self.floor_square(reading.value, summary);
         let spike = profile.spike * self.pace.caution(SLOW_SPIKE_TIMES);
         if profile.rests && is_newest && summary.is_still {
-            // Held against what moving is like, and nothing is learned.
+            // At rest: compared with how the series moves, and nothing is learned.
             if summary.count >= READINGS_MIN {
                 self.judge_spike(reading, summary, floor_square, spike, (warm, 0.0), found);
             }
@@ -220,7 +223,7 @@ impl Series {
         doubtful
     }
 
-    /// What no size falls below: the noise of rounding; 1 % of the value, as six sizes, until the resolution is known.
+    /// Square of the smallest size: the noise of rounding, or, until the resolution is known, 1 % of the value taken as six sizes.
     fn floor_square(&self, value: f64, summary: &Summary) -> f64 {
         if self.resolution > 0.0 {
             return self.resolution_square();
@@ -232,8 +235,8 @@ impl Series {
         self.resolution * self.resolution / 12.0
     }
 
-    /// Far from the window's median *and* from the reading before: the second condition lets ramps pass. A difference of two readings
-    /// has the rounding noise of both, hence twice the floor.
+    /// Looks for a value that is far from the window's median *and* from the reading before; the second condition lets ramps pass. A
+    /// difference of two readings has the rounding noise of both, hence twice the floor.
     fn judge_spike(
         &mut self,
         reading: Sample,
@@ -292,7 +295,7 @@ impl Series {
         }
     }
 
-    /// A window much rougher than usual. While it is, its level says nothing, and nothing is learned from it.
+    /// Looks for a window that is much rougher than usual. While it is, its level says nothing, and nothing is learned from it.
     fn judge_burst(
         &mut self,
         reading: Sample,
@@ -312,7 +315,7 @@ impl Series {
             return;
         }
         self.shift.skip(reading.at_ms);
-        // Clipped to what is usual: it becomes usual all the same, but over hours.
+        // Clipped to what is usual, so that lasting noise becomes usual too, but only over hours.
         self.roughness.update(roughness, 2.0 * floor_square, 1.0, weight);
         self.burst_streak = (self.burst_streak + 1).min(BURST_READINGS);
         if self.burst_streak == BURST_READINGS {

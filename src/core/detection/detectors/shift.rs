@@ -1,10 +1,11 @@
 //! The ten-second deviation: the window's level against what the series has been doing.
 //!
-//! A base of five minutes finds slow drifts and one of half a minute finds fast ones sooner; each is held against the usual size of its
-//! own departure. Bases are fed by what has left the window, and by nothing that belongs to an alarm.
+//! A base of five minutes finds slow drifts, and one of half a minute finds fast ones sooner. Each is compared with the usual size of its
+//! own departure. Bases learn from readings that have left the window, except those that belong to an alarm.
 //!
-//! A series also has a home, the level where it spends most of its hours. A move towards home is no trouble: an engine that was off warms
-//! up faster than most faults drift. Only a move home out of a level that was just accepted, after an alarm, is told, and briefly.
+//! A series also has a home, the level at which it spends most of its hours. A move towards home is no trouble: an engine that was off
+//! warms up faster than most faults drift. A move home is reported only if it leaves a level that was just accepted after an alarm, and
+//! only briefly.
 
 use super::spread::{Spread, ratio, weight};
 use super::{Detector, Finding, short, side};
@@ -15,8 +16,8 @@ const QUICK_TAU_MS: f64 = 30_000.0;
 const HOME_TAU_MS: f64 = 3_600_000.0;
 /// Time constant of the departures' usual sizes.
 const SPREAD_TAU_MS: f64 = 1_800_000.0;
-/// What a departure counts as at the most, in sizes. Small: an engine that is off for a seventh of the time must not widen what is usual
-/// while it is on, which with `clip^2 * share < 1` it cannot.
+/// Most sizes that a departure counts as. It is small, so that an engine that is off for a seventh of the time does not widen what is usual
+/// while it is on: that holds as long as `clip^2 * share < 1`.
 const DEPARTURE_CLIP: f64 = 2.25;
 /// What moves a base at the most, in sizes; and what moves the home.
 const BASE_CLIP: f64 = 4.0;
@@ -27,24 +28,24 @@ const BASE_READINGS_MIN: u32 = 10;
 const LEVEL_WEIGHT_MAX: f64 = 0.5;
 /// Readings in a row that a shift must last.
 pub(super) const READINGS: u8 = 3;
-/// It goes on until the statistic has fallen to this share of the line.
+/// A shift goes on until the statistic has fallen to this share of the threshold.
 const HOLD: f64 = 0.5;
 /// A shift that lasts is the new level.
 const RELEARN_MS: i64 = 300_000;
-/// For so long after that, the way back is told.
+/// For so long after a new level was accepted, a move back to the old one is told.
 const ACCEPTED_MS: i64 = 120_000;
-/// How long it is told.
+/// For how long such a move is told.
 const RETURN_MS: i64 = 60_000;
-/// Departures follow each other: after one base length there is hardly more than one look at them. Nothing is judged before, and the
-/// line comes down to where it stays as `1 + YOUNG_MS / age`.
+/// Successive departures depend on each other: after the length of one base there is hardly more than one independent look at them. Nothing
+/// is judged before that, and then the threshold falls to its final value as `1 + YOUNG_MS / age`.
 const WARM_UP_MS: i64 = 300_000;
 const YOUNG_MS: f64 = 200_000.0;
 /// Up to this age the home follows the base.
 const HOME_AGE_MS: i64 = 900_000;
-/// So far from home for so long, it has moved.
+/// A series that is so far from home for so long has a new home.
 const AWAY_SIZES: f64 = 4.0;
 const AWAY_MS: i64 = 7_200_000;
-/// A mean of rough readings is uncertain by itself: its variance counts so many times.
+/// The mean of rough readings is uncertain: its variance counts so many times.
 const MEAN_ERROR_TIMES: f64 = 2.0;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,18 +82,18 @@ impl Shift {
         streak: 0,
     };
 
-    /// What was learned of the level is old; the usual sizes are not.
+    /// Forgets the level; the usual sizes stay.
     pub fn forget(&mut self, at_ms: i64) {
         (self.base, self.quick, self.base_readings, self.streak) = (0.0, 0.0, 0, 0);
         self.fed_at_ms = at_ms;
     }
 
-    /// Time that nobody has seen is no time away from home.
+    /// Leaves out a silence from the time away from home.
     pub fn pass_over(&mut self, silent_ms: i64) {
         self.home_at_ms = self.home_at_ms.saturating_add(silent_ms);
     }
 
-    /// Readings up to here are part of some trouble.
+    /// Readings up to here are part of some trouble: no base learns from them.
     pub fn skip(&mut self, at_ms: i64) {
         self.fed_at_ms = at_ms;
     }
@@ -125,7 +126,7 @@ impl Shift {
         let line = threshold * (1.0 + YOUNG_MS / age_ms.max(1) as f64);
         let slow = Look::new(self.base, self.home, summary, self.departure.size(floor_square_mean));
         let quick = Look::new(self.quick, self.home, summary, self.quick_departure.size(floor_square_mean));
-        // Each says "so far from what was usual": the one that says more is told.
+        // Both compare with their own usual size: the one that is further from its base is told.
         let (look, base) = if quick.outside > slow.outside { (quick, self.quick) } else { (slow, self.base) };
         let moved = slow.moved.max(quick.moved) / line;
         let is_return = moved > 1.0
@@ -165,7 +166,7 @@ impl Shift {
         let distance = summary.mean - base;
         found.push(Finding {
             detector: Detector::Shift,
-            // Above the line it was found; below, it goes on.
+            // Below the threshold, the shift only goes on: its score stays 1.
             score: score.max(1.0),
             expected: Some(base),
             spread: Some(size),
@@ -197,8 +198,8 @@ impl Shift {
         self.quick_departure.update(summary.mean - self.quick, floor_square, DEPARTURE_CLIP, weight);
     }
 
-    /// A reading has left the window. `residual_size` is the usual distance of one reading: in a long ramp the base lags far behind, and
-    /// must not be held there. `seconds` is what one second of the series stands for: levels move at the pace of the world.
+    /// Learns from a reading that has left the window. `residual_size` is the usual distance of one reading: in a long ramp the base lags
+    /// far behind, and must be able to follow. `seconds` is what one second of the series stands for, because levels move in common time.
     pub fn feed(&mut self, sample: Sample, floor_square: f64, residual_size: f64, seconds: u32) {
         if sample.at_ms < self.fed_at_ms {
             return;
@@ -219,7 +220,7 @@ impl Shift {
         self.fed_at_ms = sample.at_ms;
     }
 
-    /// Where the home is, once the newest reading has been learned from.
+    /// Moves the home if need be, after the newest reading was learned from.
     pub fn watch_home(&mut self, at_ms: i64, age_ms: i64, floor_square: f64) {
         if self.base_readings == 0 {
             return;

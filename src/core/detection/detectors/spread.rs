@@ -2,7 +2,7 @@
 
 use crate::core::detection::window::SPAN_MS;
 
-/// Beyond this nothing is learned from a reading that it did not already say.
+/// No ratio is larger: beyond it a larger number would say nothing more.
 const RATIO_MAX: f64 = 1e9;
 
 /// A mean square of a statistic: its usual size.

@@ -1,7 +1,7 @@
 //! The state of a series as bytes, so that a restart needs no new warm-up.
 //!
-//! Exact to the bit: a restored series gives the verdicts that it would have given. There is no checksum, the store has one; still no
-//! bytes make it panic or allocate beyond their own size, and what breaks an invariant is refused.
+//! Exact to the bit: a restored series gives the verdicts that it would have given. There is no checksum here, because the store has one.
+//! Even so, no bytes make it panic or allocate more than their own size, and a state that breaks an invariant is refused.
 
 use super::frozen::Frozen;
 use super::pace::{EXPONENT_MAX, Pace};
@@ -85,8 +85,8 @@ fn encode_frozen(frozen: &Frozen, out: &mut Vec<u8>) {
     out.push(frozen.streak);
 }
 
-/// Reads one state; `None` if it cannot have been written by [`encode`]. A baseline that the profile has no use for, because the
-/// configuration has changed, is left out; one that it needs begins anew.
+/// Reads one state; `None` if it cannot have been written by [`encode`]. A frozen baseline that the profile no longer uses is dropped; one
+/// that the profile needs and the state lacks begins anew.
 pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile) -> Option<Series> {
     let mut series = Series {
         pace: decode_pace(cursor)?,
@@ -161,11 +161,11 @@ fn decode_frozen(cursor: &mut Cursor<'_>) -> Option<Frozen> {
         product: take_float(cursor)?,
         streak: cursor.byte()?,
     };
-    // What was learned of has a mean.
+    // Every reading that was learned from has given a mean.
     (frozen.readings == frozen.means).then_some(frozen)
 }
 
-/// Appends a rhythm, with how long it has been silent by now: clocks start anew with the process.
+/// Appends a rhythm. Clocks start anew with the process, so it says how long the silence has lasted at `now_ms`.
 pub fn encode_rhythm(rhythm: &Rhythm, now_ms: i64, out: &mut Vec<u8>) {
     varint::put(out, now_ms.abs_diff(rhythm.heard_ms));
     put_float(out, f64::from(rhythm.interval_ms));
@@ -173,6 +173,7 @@ pub fn encode_rhythm(rhythm: &Rhythm, now_ms: i64, out: &mut Vec<u8>) {
     out.push(u8::from(rhythm.is_silent));
 }
 
+/// Reads what [`encode_rhythm`] wrote; `now_ms` is when it was written, by the clock of this start. `None` for damage.
 pub fn decode_rhythm(cursor: &mut Cursor<'_>, now_ms: i64) -> Option<Rhythm> {
     Some(Rhythm {
         heard_ms: now_ms.saturating_sub_unsigned(cursor.number()?),
@@ -183,7 +184,7 @@ pub fn decode_rhythm(cursor: &mut Cursor<'_>, now_ms: i64) -> Option<Rhythm> {
     })
 }
 
-/// Appends what a device has said of the past.
+/// Appends what a device has said of a time long before its newest.
 pub fn encode_rewind_guard(rewind_guard: &RewindGuard, out: &mut Vec<u8>) {
     out.push(u8::from(*rewind_guard != RewindGuard::NONE));
     if *rewind_guard != RewindGuard::NONE {
@@ -193,6 +194,7 @@ pub fn encode_rewind_guard(rewind_guard: &RewindGuard, out: &mut Vec<u8>) {
     }
 }
 
+/// Reads what [`encode_rewind_guard`] wrote; `None` for damage.
 pub fn decode_rewind_guard(cursor: &mut Cursor<'_>) -> Option<RewindGuard> {
     match cursor.byte()? {
         0 => Some(RewindGuard::NONE),
@@ -210,7 +212,7 @@ pub fn encode_clock(clock: Option<&DeviceClock>, out: &mut Vec<u8>) {
     }
 }
 
-/// The outer `None` is damage.
+/// Reads what [`encode_clock`] wrote. `None` for damage, `Some(None)` if nothing is known of the clock.
 pub fn decode_clock(cursor: &mut Cursor<'_>) -> Option<Option<DeviceClock>> {
     match cursor.byte()? {
         0 => Some(None),

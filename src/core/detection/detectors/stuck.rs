@@ -1,20 +1,20 @@
-//! A sensor that repeats itself for longer than it ever does.
+//! A sensor that repeats one value for longer than it ever does.
 //!
-//! Quantised sensors repeat all the time, so a run is held against the longest of the last half hour *and* against how often this
-//! series repeats its value. A run is judged by a history of its own length at least: a parked engine stands at one temperature for ever.
+//! Quantised sensors repeat their value all the time, so a run is compared with the longest of the last half hour *and* with how often this
+//! series repeats its value. The history before a run must be longer than the run: a parked engine keeps one temperature for ever.
 
 use super::pace::Pace;
 use super::{Detector, Finding, short};
 use crate::core::detection::window::Sample;
 
-/// No shorter run is news.
+/// A shorter run is never found stuck.
 const RUN_MIN_MS: f32 = 30_000.0;
-/// A run is too long at so many times the longest; and so much longer must the history before it be.
+/// A run is too long if it is so many times the longest; and the history before it must be so many times as long as the run.
 const TIMES: f32 = 3.0;
 /// Time constant in which a long run is forgotten.
 const TAU_MS: f32 = 1_800_000.0;
-/// Improbability of the run by the share of repeats, in nats. Runs of slow signals are longer than those of dice, hence the size: one
-/// in e^40 stands for about one a month of what real quantised engine temperatures do.
+/// How improbable a run must be, given the share of repeats, in nats. Runs of slow signals are longer than independent chance would make
+/// them, hence the size: one in e^40 stands for about one a month with real quantised engine temperatures.
 const SURPRISE: f32 = 40.0;
 /// A series starts as if it had always repeated itself, for so many readings.
 const PRIOR_READINGS: u32 = 30;
@@ -43,7 +43,7 @@ pub(super) struct Run {
 pub(super) enum RunState {
     Usual,
     Doubtful,
-    /// A stuck sensor has moved again: what was learned of levels is old.
+    /// A stuck sensor has moved again: the learned level is out of date.
     Released,
 }
 
@@ -58,7 +58,7 @@ impl Run {
         is_stuck: false,
     };
 
-    /// After a silence, what went on before it is over.
+    /// Ends the run: after a silence it is unknown whether the value stayed the same.
     pub fn interrupt(&mut self) {
         self.len = 0;
         self.is_stuck = false;

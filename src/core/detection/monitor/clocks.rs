@@ -9,11 +9,11 @@ const UNWATCHED_MAX: usize = 1_024;
 /// How often room is made among them.
 const MAKE_ROOM_EVERY_MS: i64 = 10;
 
-/// The clocks of devices that have no series. A crowd of names displaces none that is steady.
+/// The clocks of devices that have no series. However many devices come, none of them displaces a clock that is steady.
 #[derive(Debug, Default)]
 pub(super) struct UnwatchedClocks {
     pub(super) clocks: hashbrown::HashMap<String, DeviceClock>,
-    /// For a reading of a device for which there is no room: a time that can be true needs nothing else.
+    /// Used for a device for which there is no room: a plausible time needs no knowledge of the clock.
     spare: DeviceClock,
     made_room_ms: Option<i64>,
 }
@@ -30,7 +30,7 @@ impl UnwatchedClocks {
         self.clocks.entry_ref(device).or_default()
     }
 
-    /// Forgets the staler half of those that are not steady: not one by one, as each time looks at all of them.
+    /// Forgets the half of the unsteady clocks that was silent longest. Not one by one, because each time looks at all of them.
     fn make_room(&mut self, now_ms: i64) {
         if self.made_room_ms.is_some_and(|made_room_ms| now_ms.saturating_sub(made_room_ms) < MAKE_ROOM_EVERY_MS) {
             return;
@@ -47,24 +47,26 @@ impl UnwatchedClocks {
     }
 }
 
-/// Where the series and the device of a reading are, if they are there.
+/// Where the series and the device of a reading are in the table; `None` inside if they are not watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub(super) series: Option<usize>,
     pub(super) device: Option<u32>,
-    /// The reading's time is in doubt: its series must not go there.
+    /// The reading's time is in doubt, so its series must not advance to it.
     pub(super) is_doubtful: bool,
 }
 
-/// What a reading's time is worth.
+/// How far a reading's time can be trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TimeVerdict {
+    /// It was measured long before it was received.
     pub is_late: bool,
-    /// The device's clock is wrong, and that was not said just now.
+    /// The device's clock is wrong, and that has not been reported for a while.
     pub is_to_be_told: bool,
 }
 
 impl Monitor {
+    /// Finds the places of a reading's series and device.
     pub fn locate(&self, device: &str, metric: &str) -> Place {
         let series = self.table.find(device, metric);
         let device = match series {
@@ -74,10 +76,10 @@ impl Monitor {
         Place { series, device, is_doubtful: false }
     }
 
-    /// Gives a reading, which has its device's time, the one by which it is to be judged.
+    /// Replaces the device's time of a reading by the time by which it is judged.
     pub fn judge_time(&mut self, place: &mut Place, reading: &mut Reading<'_>, arrival: Arrival) -> TimeVerdict {
         let (device_ms, received_ms) = (reading.measured_at_ms, reading.received_at_ms);
-        // Most clocks are right, and nothing else was ever known of them; a reading without a time of its own says nothing of a clock.
+        // Most clocks are right, and then nothing needs to be kept of them. A reading without a time of its own says nothing of a clock.
         let is_synced = reading.time_quality == TimeQuality::Synced;
         let is_ordinary = device_ms == received_ms
             || is_plausible(device_ms, received_ms) && !self.is_clock_known(*place, reading.device);
@@ -90,16 +92,16 @@ impl Monitor {
         (reading.measured_at_ms, reading.device_time) = (judged.measured_at_ms, judged.device_time);
         let is_to_be_told = judged.device_time.is_some() && clock.is_to_be_told(arrival.now_ms);
         let newest_ms = place.series.and_then(|index| self.table.get(index).series.newest_ms());
-        // A series that has been there all along has a clock of its own.
+        // A series that is already beyond the device's present has its own, later time.
         place.is_doubtful = judged.ahead_of_ms.is_some_and(|present_ms| {
             newest_ms.is_some_and(|newest_ms| newest_ms <= present_ms.saturating_add(AHEAD_MS))
         });
         TimeVerdict { is_late: judged.is_late, is_to_be_told }
     }
 
-    /// A stored reading, whose time has been judged, is heard again.
+    /// Learns the device's clock again from a stored reading, whose time was judged when it came.
     pub fn relearn_clock(&mut self, mut place: Place, reading: &Reading<'_>, arrival: Arrival) {
-        // Who came at which pace is not known any more.
+        // At which pace the readings came is no longer known.
         if reading.time_quality == TimeQuality::Unsynced {
             return;
         }
@@ -107,7 +109,7 @@ impl Monitor {
         self.judge_time(&mut place, &mut Reading { measured_at_ms: device_ms, ..*reading }, arrival);
     }
 
-    /// Whether a device's clock has been wrong lately.
+    /// Whether a device's clock has been wrong lately, see [`DeviceClock::is_wrong`].
     pub fn is_clock_wrong(&self, device: &str, now_ms: i64) -> bool {
         let watched = self.table.devices.find(device).and_then(|place| self.table.devices.get(place).clock.as_deref());
         watched.or_else(|| self.unwatched_clocks.clocks.get(device)).is_some_and(|clock| clock.is_wrong(now_ms))
@@ -124,7 +126,7 @@ impl Monitor {
         let Some(place) = place.device else {
             return self.unwatched_clocks.clock(device, now_ms);
         };
-        // It may have been heard before it had a series.
+        // The device may have been heard before it had a series.
         let unwatched_clocks = &mut self.unwatched_clocks.clocks;
         self.table
             .devices

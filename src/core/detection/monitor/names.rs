@@ -41,7 +41,7 @@ impl<T> Names<T> {
         named(&self.list, place).holders
     }
 
-    /// Of the names in use.
+    /// Places of the names in use.
     pub fn places(&self) -> impl Iterator<Item = u32> {
         (0..).zip(&self.list).filter_map(|(place, named)| named.as_ref().map(|_| place))
     }
@@ -83,7 +83,7 @@ impl<T> Names<T> {
         place
     }
 
-    /// One series less has it.
+    /// One series fewer has this name.
     pub fn release(&mut self, place: u32) {
         let named = self.list[place as usize].as_mut().expect("a place in use");
         named.holders -= 1;

@@ -1,9 +1,9 @@
-//! Who has how many series, and which of them give way when the table is full.
+//! How many series each device and client has, and which of them give way when the table is full.
 //!
-//! While there is room, everybody gets it: one bridge may well bring all series of a site. When there is none, a newcomer takes the place
-//! of a series that was hardly heard and has fallen silent, or of one that is only lent to a holder of more than the newcomer has. Lent
-//! is what has no history yet, and whatever a device or a client has beyond its share. A series with a history within its share is safe
-//! from any flood of newcomers.
+//! While there is room, everybody gets it: one bridge may bring all series of a site. When there is none, a newcomer takes the place of a
+//! series that was hardly heard and has fallen silent, or of one that is only lent to a device or client that has more than the newcomer.
+//! Lent are series without a history, and those that a device or client has beyond its share. A series with a history within its share
+//! never gives way.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -12,13 +12,13 @@ use super::{Arrival, Monitor};
 use crate::core::detection::devices::Publisher;
 use crate::core::detection::silence::Rhythm;
 
-/// A device or a client may have this part of the table for good.
+/// A device or client may keep this part of the table: one in so many places.
 const SHARE_PART: usize = 8;
-/// Hardly heard and silent for longer than this, or than its own rhythm allows, a series gives way to anybody.
+/// A series that was hardly heard gives way to anybody after a silence of so long, or of what its own rhythm allows if that is longer.
 const GONE_AFTER_MS: i64 = 60_000;
-/// So long after a start it is known which of the restored series still have a client.
+/// So long after a start, restored series that no client has published for count as without a client.
 const CLAIMED_AFTER_MS: i64 = 600_000;
-/// How often it is worked out who gives way, among how many places, and how many of them are noted: bounds of the work that a flood of
+/// How often it is worked out which series give way, among how many places, and how many are noted: these bound the work that a flood of
 /// newcomers makes.
 const LOOK_EVERY_MS: i64 = 1_000;
 const LOOKS_MAX: usize = 16_384;
@@ -61,7 +61,7 @@ impl Shares {
 }
 
 impl Monitor {
-    /// A device that was restored is heard from: from now on its series are those of this client.
+    /// The first client has published for a restored device: its series now count as that client's.
     pub(super) fn claim(&mut self, place: u32, client: Publisher) {
         let count = self.table.devices.holders(place) as usize;
         let device = self.table.devices.get_mut(place);
@@ -70,10 +70,10 @@ impl Monitor {
         *self.shares.clients.entry(client).or_default() += count;
     }
 
-    /// Makes a place for a series of this device, if another one is to give way for it.
+    /// Makes room for a series of this device if another one gives way for it. Returns whether there is room now.
     pub(super) fn displace_for(&mut self, device: &str, arrival: Arrival) -> bool {
         let Arrival { now_ms, publisher } = arrival;
-        // What is replayed or read from a file comes from nobody: who had to give way is known already.
+        // A replay comes from no client, and nothing gives way for it: that was decided when the readings first came.
         if publisher == 0 {
             return false;
         }
@@ -89,7 +89,7 @@ impl Monitor {
             let index = index as usize;
             let is_there = self.table.is_used(index);
             if is_there && !self.gives_way(index, now_ms, load) {
-                // Those before it are of smaller holders; or it was heard again, and is looked at anew in a second.
+                // Those noted before it are of smaller holders, or it was heard again: the next look will tell.
                 return false;
             }
             self.shares.noted.pop();
@@ -157,13 +157,13 @@ impl Monitor {
     fn load_of(&self, index: usize, now_ms: i64) -> usize {
         let place = self.table.get(index).device;
         let client = self.table.devices.get(place).client;
-        // After a start nobody has claimed them yet: that is no client, until it is known that nobody will.
+        // After a start no client has published for them yet. They count as without a client only when it is clear that none will.
         let is_known = client != 0 || now_ms >= self.listening_ms.saturating_add(CLAIMED_AFTER_MS);
         let of_client = if is_known { self.shares.of(client) } else { 0 };
         of_client.max(self.table.devices.holders(place) as usize)
     }
 
-    /// The device that has the most series: for whoever is told that there are too many.
+    /// The device with the most series, to be named where there are too many; `None` without any series.
     pub fn largest_device(&self) -> Option<&str> {
         let largest = self.table.devices.places().max_by_key(|&place| self.table.devices.holders(place))?;
         Some(self.table.devices.name(largest))

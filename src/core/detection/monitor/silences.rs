@@ -1,4 +1,4 @@
-//! What is missed: series and devices that should have been heard.
+//! Silences: series and devices that should have been heard.
 
 use super::{GRACE_MS, Monitor, SWEEP_AFTER_MS};
 use crate::core::detection::alert::Severity;
@@ -6,22 +6,23 @@ use crate::core::detection::detectors::{Detector, Finding, short};
 use crate::core::detection::devices::{DEVICE_METRIC, Publisher};
 use crate::core::detection::silence::Rhythm;
 
-/// What is missed.
+/// A silence that is to be reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missed {
+    /// One series, by its place in the table, while its device is heard.
     Series(usize),
-    /// All series of this device.
+    /// A device as a whole, by its place: none of its series is reported by itself.
     Device(u32),
 }
 
 impl Monitor {
-    /// The listener was away until now: that nothing was heard meanwhile is no silence, and whoever comes back is given a minute.
+    /// The listener was away until now. Silences are counted from here, and none is reported for a minute.
     pub fn listen_from(&mut self, now_ms: i64) {
         self.listening_ms = now_ms;
         self.next_sweep_ms = now_ms.saturating_add(SWEEP_AFTER_MS);
     }
 
-    /// Its client took its leave: devices that it published for last are asleep.
+    /// A client has disconnected in order: devices that it was the last to publish for are asleep, and their silence is not reported.
     pub fn sleep(&mut self, publisher: Publisher) {
         for (_, device) in self.table.devices.iter_mut() {
             if device.publisher == publisher {
@@ -36,7 +37,7 @@ impl Monitor {
         }
     }
 
-    /// Time has gone by: `missed` gets what is missed since this tick. Of a device that is silent as a whole, the series are not missed.
+    /// Calls `missed` for each silence that begins to be reported. If a device as a whole is silent, its series are not reported.
     pub fn tick(&mut self, now_ms: i64, mut missed: impl FnMut(Missed)) {
         self.now_ms = self.now_ms.max(now_ms);
         if now_ms < self.listening_ms.saturating_add(GRACE_MS) {
@@ -68,7 +69,7 @@ impl Monitor {
         is_alone && !device.rhythm.is_silent && !device.is_asleep && self.profile_of(index).gap
     }
 
-    /// Like [`Monitor::tick`], for one who looks at series only: each that is silent, whatever its device does.
+    /// Like [`Monitor::tick`], but for each silent series, whatever its device does. `missed` gets its place.
     pub fn tick_series(&mut self, now_ms: i64, mut missed: impl FnMut(&Monitor, usize)) {
         for index in 0..self.rhythms.len() {
             if self.rhythms[index].falls_silent(now_ms, self.listening_ms) && self.profile_of(index).gap {
@@ -77,7 +78,7 @@ impl Monitor {
         }
     }
 
-    /// An alert of before the start says that it is missed.
+    /// Takes a silence as reported, because an alert from before the start is raised for it.
     pub fn restore_missed(&mut self, device: &str, metric: &str) {
         let Some(place) = self.table.devices.find(device) else { return };
         if self.table.devices.get(place).is_asleep {
@@ -88,7 +89,7 @@ impl Monitor {
         }
     }
 
-    /// It has an alert now.
+    /// Takes note that an alert was raised for this silence.
     pub fn note_missed(&mut self, missed: Missed) {
         match missed {
             Missed::Series(index) => self.rhythms[index].may_have_alert = true,
@@ -96,7 +97,8 @@ impl Monitor {
         }
     }
 
-    /// Whether a series, or with [`DEVICE_METRIC`] a device, may have an alert that is raised: its readings are told to the alerts' book.
+    /// Says whether a series, or with [`DEVICE_METRIC`] a device, may have an alert that is raised. If so, the book of alerts hears of its
+    /// readings.
     pub fn note_alert(&mut self, device: &str, metric: &str, may_have_alert: bool) {
         if let Some(rhythm) = self.rhythm_mut(device, metric) {
             rhythm.may_have_alert = may_have_alert;
@@ -113,7 +115,7 @@ impl Monitor {
         }
     }
 
-    /// Device and metric of what is missed; a device as a whole has a metric of its own.
+    /// Device and metric of what is silent; [`DEVICE_METRIC`] for a device as a whole.
     pub fn name_of_missed(&self, missed: Missed) -> (&str, &str) {
         match missed {
             Missed::Series(index) => self.name_of(index),
@@ -121,11 +123,12 @@ impl Monitor {
         }
     }
 
-    /// Whether its silence has been noticed.
+    /// Whether the silence of the series at this place has been noticed.
     pub fn is_silent(&self, index: usize) -> bool {
         self.rhythms[index].is_silent && self.profile_of(index).gap
     }
 
+    /// The highest severity of an alert for this silence.
     pub fn severity_max_of(&self, missed: Missed) -> Severity {
         match missed {
             Missed::Series(index) => self.profile_of(index).severity_max,
@@ -133,7 +136,7 @@ impl Monitor {
         }
     }
 
-    /// What its silence is, as a finding.
+    /// The silence as a finding; its score grows as it lasts.
     pub fn gap_of(&self, missed: Missed, now_ms: i64) -> Finding {
         let (rhythm, silent_from_ms) = match missed {
             Missed::Series(index) => (&self.rhythms[index], self.rhythms[index].silent_from_ms(self.listening_ms)),

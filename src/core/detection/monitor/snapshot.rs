@@ -9,28 +9,30 @@ use crate::core::detection::rewind_guard::RewindGuard;
 use crate::core::detection::silence::Rhythm;
 use crate::core::device_clock::DeviceClock;
 
-/// Series in one chunk.
+/// Most series in one chunk.
 pub const CHUNK_SERIES: usize = 256;
 pub(super) const VERSION: u8 = 4;
-/// Without the devices' clocks.
+/// The version before 4: it has no clocks of devices.
 const VERSION_WITHOUT_CLOCKS: u8 = 3;
 
 /// A chunk that cannot have come from a snapshot, or came from another version. Nothing of it was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
+    /// The chunk was written by a version that is not known here; its number.
     #[error("detector snapshot of unknown version {0}")]
     UnknownVersion(u8),
+    /// The bytes are no chunk of their version.
     #[error("detector snapshot is damaged")]
     Damaged,
 }
 
 impl Monitor {
-    /// Chunks that a snapshot has now. A series keeps its place: a chunk keeps its series.
+    /// Number of chunks of a snapshot taken now. A series keeps its place, so it stays in the same chunk.
     pub fn snapshot_chunks(&self) -> usize {
         self.table.places().div_ceil(CHUNK_SERIES)
     }
 
-    /// The state of up to [`CHUNK_SERIES`] series; empty of series beyond the last chunk.
+    /// The state of up to [`CHUNK_SERIES`] series; beyond the last chunk there are none. `wall_ms` says when it is taken.
     pub fn snapshot_chunk(&self, index: usize, wall_ms: i64) -> Vec<u8> {
         let start = index.saturating_mul(CHUNK_SERIES).min(self.table.places());
         let end = self.table.places().min(start + CHUNK_SERIES);
@@ -43,7 +45,7 @@ impl Monitor {
             varint::put_bytes(&mut out, metric.as_bytes());
             state::encode(&entry.series, &mut out);
             state::encode_rhythm(&self.rhythms[place], self.now_ms, &mut out);
-            // Again with each of its series: a device is known by them alone.
+            // Repeated for each series, because devices are stored only with their series.
             let device = self.table.devices.get(entry.device);
             state::encode_rhythm(&device.rhythm, self.now_ms, &mut out);
             out.push(u8::from(device.is_asleep));
@@ -53,9 +55,13 @@ impl Monitor {
         out
     }
 
-    /// Takes over the series of a chunk, all or, on an error, none; known ones are replaced. How long they have been silent goes on, the
-    /// time that we were away included. Returns how many were left out because there are too many, or because their metric is not watched
-    /// any more.
+    /// Takes over the series of a chunk: all of them or, on an error, none. Known series are replaced. Their silences go on, including the
+    /// time in which the gateway was off. Returns how many were left out because there are too many, or because their metric is no longer
+    /// watched.
+    ///
+    /// # Errors
+    ///
+    /// If the chunk is of an unknown version or damaged.
     pub fn restore(&mut self, chunk: &[u8], now: Moment) -> Result<usize, RestoreError> {
         let mut cursor = Cursor { rest: chunk };
         let has_clocks = match cursor.byte() {
@@ -112,7 +118,8 @@ fn decode<'a>(
     now: Moment,
     has_clocks: bool,
 ) -> Option<Vec<Restored<'a>>> {
-    // A wall clock that was wrong must not make them older than it takes to be forgotten, nor younger than they were.
+    // Bounded, because the wall clock may have been wrong: it must not make the series older than it takes to be forgotten, nor younger
+    // than they were.
     let away_ms = now.wall_ms.saturating_sub(cursor.signed()?).clamp(0, FORGET_MS);
     let snapshot_ms = now.signed_steady_ms().saturating_sub(away_ms);
     let count = cursor.number().filter(|&count| count <= CHUNK_SERIES as u64)?;

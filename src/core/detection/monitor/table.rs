@@ -20,7 +20,7 @@ pub(super) struct Entry {
 pub(super) struct Newcomer<'a> {
     pub device: &'a str,
     pub metric: &'a str,
-    /// Of the table of profiles.
+    /// Number of its rule in the table of profiles.
     pub rule: u8,
     pub series: Series,
 }
@@ -37,12 +37,12 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Series that are there.
+    /// Number of series.
     pub fn count(&self) -> usize {
         self.entries.len() - self.vacant.len()
     }
 
-    /// Places that there are, in use or not.
+    /// Number of places, in use or not.
     pub fn places(&self) -> usize {
         self.entries.len()
     }
@@ -65,7 +65,7 @@ impl Table {
         self.entries.get(index).is_some_and(Option::is_some)
     }
 
-    /// Those in a range of places that are in use.
+    /// The series in a range of places.
     pub fn range(&self, places: std::ops::Range<usize>) -> impl Iterator<Item = (usize, &Entry)> {
         places.clone().zip(&self.entries[places]).filter_map(|(index, entry)| Some((index, entry.as_ref()?)))
     }

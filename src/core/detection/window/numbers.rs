@@ -1,6 +1,6 @@
 //! What is said of a few values: mean, median, and how rough they are.
 
-/// Of so many steps so many go one way: that is a ramp, which noise makes in less than one of a thousand windows.
+/// If so many of so many steps go one way, that is a ramp. Noise makes one in less than one of a thousand windows.
 const RAMP_STEPS: usize = 8;
 const RAMP_OF: usize = 9;
 /// Up to so many values are ranked one by one.
@@ -57,8 +57,8 @@ fn between(lower: f64, upper: f64) -> f64 {
     lower + (upper - lower) / 2.0
 }
 
-/// The smaller half of a few values, and one more, in order. Each value sinks to its place without a branch: which way it goes is
-/// anybody's guess, and a wrong one costs more than a comparison.
+/// The smaller half of a few values, and one more, in order. Each value sinks to its place without a branch, because its way cannot be
+/// predicted, and a wrong prediction costs more than a comparison.
 fn smallest(values: &[f64]) -> [f64; RANKED_MAX / 2 + 1] {
     let mut smallest = [f64::INFINITY; RANKED_MAX / 2 + 1];
     let places = &mut smallest[..values.len() / 2 + 1];

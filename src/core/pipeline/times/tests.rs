@@ -35,14 +35,15 @@ fn monitor_settings() -> MonitorSettings {
 
 impl Gateway {
     fn start() -> Gateway {
-        let mut pipeline = Pipeline::new(PipelineSettings {
-            gateway: "g".to_owned(),
-            run: RunId([1; 8]),
-            monitor: monitor_settings(),
-            alerts: AlertTimes::default(),
-            last_raw_sequence: 0,
-            last_anomaly_sequence: 0,
-        });
+        let mut pipeline = Pipeline::new(
+            PipelineSettings {
+                gateway: "g".to_owned(),
+                run: RunId([1; 8]),
+                monitor: monitor_settings(),
+                alerts: AlertTimes::default(),
+            },
+            &PerStream::default(),
+        );
         pipeline.listen_from(Moment { wall_ms: WALL_MS, steady_ms: 0 });
         Gateway {
             pipeline,

@@ -7,14 +7,15 @@ const METRIC: &str = "level";
 
 fn pipeline() -> Pipeline {
     let limits = Limits::new(vec![(METRIC.to_owned(), Bounds { high: Some(10.0), ..Bounds::NONE })]);
-    Pipeline::new(PipelineSettings {
-        gateway: "g".to_owned(),
-        run: RunId([1; 8]),
-        monitor: MonitorSettings { limits, ..MonitorSettings::default() },
-        alerts: AlertTimes::default(),
-        last_raw_sequence: 0,
-        last_anomaly_sequence: 0,
-    })
+    Pipeline::new(
+        PipelineSettings {
+            gateway: "g".to_owned(),
+            run: RunId([1; 8]),
+            monitor: MonitorSettings { limits, ..MonitorSettings::default() },
+            alerts: AlertTimes::default(),
+        },
+        &PerStream::default(),
+    )
 }
 
 const START_MS: i64 = 1_700_000_000_000;
@@ -74,9 +75,9 @@ fn what_cannot_be_stored_is_judged_and_gets_no_position() {
         assert_eq!(stored[0][field], unstored[0][field], "{field}");
     }
     assert_eq!((&stored[0]["position"], &stored[0]["count"]), (&1.into(), &1.into()));
-    let raw = sealed.of(Stream::Raw).next().expect("the reading");
+    let raw = sealed.of(Stream::RAW).next().expect("the reading");
     assert_eq!((raw.first_position, raw.count), (1, 1));
-    let of_the_second: Vec<Stored<'_>> = Decoder::new(&sealed.of(Stream::Anomalies).next().expect("the alert").payload)
+    let of_the_second: Vec<Stored<'_>> = Decoder::new(&sealed.of(Stream::ANOMALIES).next().expect("the alert").payload)
         .expect("whole")
         .map(Result::unwrap)
         .collect();

@@ -12,7 +12,7 @@ pub(super) const LIMIT: &str = Detector::Limit.alert_kind();
 pub(super) enum Phase {
     /// Raised, until its series is well again.
     Raised,
-    /// Raised by the gateway itself, and over when it has not been reported again by then; [`u64::MAX`] until a person has seen it.
+    /// Raised by the gateway itself, and over unless it is reported again before this time; [`u64::MAX`] until a person has seen it.
     Reported {
         until_ms: u64,
     },
@@ -54,7 +54,7 @@ impl Entry {
         self.phase = Phase::Cleared { since_ms: now.steady_ms };
     }
 
-    /// Flagged again; whether that is worth a revision now.
+    /// Takes note that it was flagged again. Returns whether that makes a new revision now.
     pub(super) fn update(&mut self, now: Moment, flag: &Flag<'_>, severity: Severity, every_ms: u64) -> bool {
         let alert = &mut self.alert;
         alert.count += 1;
@@ -88,8 +88,8 @@ impl Entry {
     }
 }
 
-/// Whether the alert should tell of this reading rather than of the one that it tells of: the farthest from what was normal before the
-/// trouble, or, beyond a limit, the farthest beyond. On the way back the trouble itself would seem to have been normal.
+/// Whether the alert should show this reading rather than the one that it shows: the one that is furthest from what was normal before the
+/// trouble, or furthest beyond a limit. Otherwise, on the way back, the trouble itself would seem to have been normal.
 fn is_graver(alert: &Alert, flag: &Flag<'_>, severity: Severity) -> bool {
     match alert.expected {
         _ if flag.kind == LIMIT && severity != alert.severity => severity > alert.severity,

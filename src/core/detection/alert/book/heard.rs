@@ -1,4 +1,4 @@
-//! What readings say of alerts: each that comes of a series which may have one is told to the book.
+//! What readings say of alerts: the book hears of each reading of a series that may have one.
 
 use super::super::hearing::Word;
 use super::super::new_normal;
@@ -7,29 +7,32 @@ use super::{AlertBook, AlertChange, DEVICE_METRIC, Detector, KeyRef, Kinds, Mome
 /// A reading of a series that may have alerts, and what it says of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard<'a> {
+    /// Its device, not percent-encoded.
     pub device: &'a str,
+    /// Its metric, not percent-encoded.
     pub metric: &'a str,
+    /// Its value; it may be infinite or `NaN`.
     pub value: f64,
-    /// When the series was heard last and how often it usually is, where that is known.
+    /// When the series was last heard and how often it usually is; `None` if it is not watched.
     pub rhythm: Option<Rhythm>,
     /// Kinds of alerts that the reading was flagged for.
     pub flagged: Kinds,
-    /// It tells of the past.
+    /// It was measured long before it was received, so it says nothing of the present.
     pub is_late: bool,
-    /// Its value can be one.
+    /// The value is possible, see [`Findings::is_usable`](crate::core::detection::detectors::Findings::is_usable).
     pub is_usable: bool,
-    /// It was held against what is usual.
+    /// The value was compared with what is usual.
     pub is_judged: bool,
-    /// There is a level that it was held against.
+    /// There was a learned level to compare the value with.
     pub has_level: bool,
-    /// Limits within whose clearing bounds it is not, a bit each.
+    /// Limits within whose clearing bounds the value is not, a bit each.
     pub uncleared_limits: u64,
 }
 
 impl Heard<'_> {
     fn word(&self, kind: Detector, limits: u64) -> Word {
         match kind {
-            // Whatever comes ends a silence.
+            // Any reading ends a silence.
             Detector::Gap => Word::Good,
             _ if self.is_late || self.flagged.has(kind) => Word::Nothing,
             _ if !self.is_usable => Word::Bad,
@@ -43,7 +46,7 @@ impl Heard<'_> {
 }
 
 impl AlertBook {
-    /// A reading has come. Returns whether its series has an alert that is raised.
+    /// Takes note of a reading. Returns whether its series has an alert that is raised.
     pub fn hear(&mut self, now: Moment, heard: &Heard<'_>, changes: &mut Vec<AlertChange>) -> bool {
         let kinds = [Detector::Limit, Detector::Spike, Detector::Stuck, Detector::Gap];
         let mut has_alert = false;
@@ -55,7 +58,7 @@ impl AlertBook {
         has_alert
     }
 
-    /// Any reading of a device has come. Returns whether the device as a whole is missed.
+    /// Takes note that a reading of a device has come. Returns whether the device as a whole still has an alert for its silence.
     pub fn hear_device(&mut self, now: Moment, device: &str, changes: &mut Vec<AlertChange>) -> bool {
         let key = KeyRef { device, metric: DEVICE_METRIC, kind: Detector::Gap.alert_kind() };
         self.hear_of(now, &key, (None, f64::NAN), |_| Word::Good, changes)
@@ -92,7 +95,7 @@ impl AlertBook {
         !is_over
     }
 
-    /// A reading that came before the start is shown again: what it said then counts, and nothing is told.
+    /// Shows a reading again that came before the start: it counts as it did then, and nothing is told.
     pub fn hear_again(&mut self, received: Moment, heard: &Heard<'_>) {
         let listener = self.listener();
         for kind in [Detector::Limit, Detector::Spike, Detector::Stuck, Detector::Gap] {

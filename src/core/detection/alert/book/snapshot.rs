@@ -4,10 +4,11 @@
 use super::{AlertBook, AlertKey, Hearing, Moment, as_i64};
 use crate::core::batch::varint::{self, Cursor};
 
-/// Differs from those of the chunks of series, among which it is stored.
+/// First byte of such a part. It differs from that of the chunks of series, among which it is stored.
 pub const VERSION: u8 = 0xb2;
 
 impl AlertBook {
+    /// Appends what was heard of the raised alerts, for [`AlertBook::remember`] after a restart.
     pub fn snapshot(&self, now: Moment, out: &mut Vec<u8>) {
         let raised = || self.entries.iter().filter(|(_, entry)| entry.is_raised());
         varint::put_signed(out, now.wall_ms);
@@ -20,10 +21,11 @@ impl AlertBook {
         }
     }
 
-    /// To be called before the alerts are restored; `are_limits_known`: the limits are the same as they were. `None` if it cannot have been written by [`AlertBook::snapshot`]: nothing is remembered.
+    /// Keeps what a snapshot says until the alerts are restored. `are_limits_known`: the limits are configured as they were. `None` if it
+    /// cannot have been written by [`AlertBook::snapshot`]; then nothing is kept.
     pub fn remember(&mut self, cursor: &mut Cursor<'_>, are_limits_known: bool, now: Moment) -> Option<()> {
         let written_ms = cursor.signed()?;
-        // A wall clock that was wrong must not make them older than it takes to be forgotten.
+        // Bounded, because the wall clock may have been wrong: it must not make the alerts older than it takes to be forgotten.
         let away_ms = now.wall_ms.saturating_sub(written_ms).clamp(0, as_i64(self.times.silent_max_ms));
         let then_ms = now.signed_steady_ms().saturating_sub(away_ms);
         let count = cursor.number().filter(|&count| count <= cursor.rest.len() as u64)?;

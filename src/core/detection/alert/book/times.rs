@@ -2,23 +2,23 @@
 
 use crate::core::detection::alert::Alert;
 
-/// Each return doubles the good time that clears an alert, so often at the most.
+/// Each return doubles how long good readings must come to clear an alert; at most so often.
 const DOUBLINGS_MAX: u32 = 4;
 
-/// Durations of an alert's life.
+/// Durations of an alert's life, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlertTimes {
-    /// After good readings for so long it clears.
+    /// Good readings for so long clear an alert; for twice as long after each return, up to sixteen times.
     pub clear_after_ms: u64,
-    /// Cleared for so long, it is gone.
+    /// A cleared alert is removed after so long.
     pub remove_after_ms: u64,
-    /// An alert that only goes on is not updated more often.
+    /// An alert that only goes on is updated no more often than this.
     pub update_every_ms: u64,
-    /// Nothing heard for so long at least, or for five of the series' intervals, it is stale.
+    /// An alert is stale when its series was silent for so long, and for five of its usual intervals.
     pub stale_after_ms: u64,
-    /// Nothing heard for so long, nobody waits for the series any more.
+    /// When a series was silent for so long, nobody waits for it any more: its alerts are cleared.
     pub silent_max_ms: u64,
-    /// Gone for so long, it is forgotten that it was there.
+    /// So long after an alert was removed it is forgotten: if it is raised again after that, it does not count as a return.
     pub forget_after_ms: u64,
 }
 
