@@ -134,7 +134,10 @@ async fn operate(operation: Operation, pipeline: &Sender<Message>) -> (StatusCod
         Ok(Ok(Outcome::Unknown(text))) => (StatusCode::NOT_FOUND, text),
         Ok(Ok(Outcome::Refused(text))) => (StatusCode::CONFLICT, text),
         Ok(Err(_)) => (StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping".to_owned()),
-        Err(_) => (StatusCode::GATEWAY_TIMEOUT, "the store does not answer yet; the request is carried out when it does".to_owned()),
+        Err(_) => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "the store does not answer yet; the request is carried out when it does".to_owned(),
+        ),
     }
 }
 

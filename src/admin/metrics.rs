@@ -181,14 +181,14 @@ fn write_sinks(text: &mut Text, status: &Status) {
     let terms: [(&str, &str, Term); 6] = [
         ("sink_records_accepted_total", "records that the sink is to get", |line| line.accepted),
         ("sink_records_delivered_total", "records that the sink has", |line| line.delivered),
-        ("sink_records_expired_total", "records removed to make room before the sink had them", |line| {
-            line.expired
-        }),
+        ("sink_records_expired_total", "records removed to make room before the sink had them", |line| line.expired),
         ("sink_records_dead_lettered_total", "records that the sink permanently refused", |line| line.dead_lettered),
         ("sink_records_quarantined_total", "records of damaged batches", |line| line.quarantined),
-        ("sink_records_passed_over_total", "delivered records that the sink does not take, so they were not sent", |line| {
-            line.passed_over
-        }),
+        (
+            "sink_records_passed_over_total",
+            "delivered records that the sink does not take, so they were not sent",
+            |line| line.passed_over,
+        ),
     ];
     for (name, help, term) in terms {
         text.family(name, "counter", help);
@@ -204,7 +204,11 @@ fn write_sinks(text: &mut Text, status: &Status) {
             sink.records_sent as f64,
         );
     }
-    text.family("sink_sent_bytes_total", "counter", "bytes of request bodies since the start, or of an archive's files");
+    text.family(
+        "sink_sent_bytes_total",
+        "counter",
+        "bytes of request bodies since the start, or of an archive's files",
+    );
     for sink in &status.sinks {
         text.sample("sink_sent_bytes_total", &[("stream", sink.stream), ("sink", &sink.name)], sink.sent_bytes as f64);
     }

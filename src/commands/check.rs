@@ -229,7 +229,8 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> 
     let Held::View(view) = held else { return warnings };
     if view.used_bytes > capacity.bytes_max {
         warnings.push(
-            "the store holds more than store.size_max allows: the oldest readings would be dropped at the start".to_owned(),
+            "the store holds more than store.size_max allows: the oldest readings would be dropped at the start"
+                .to_owned(),
         );
     }
     let is_named = |line: &&LedgerLine| {

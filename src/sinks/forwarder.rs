@@ -243,7 +243,11 @@ impl<S: Sink + 'static> Forwarder<S> {
                 tracing::error!(sink, stream, "halted: {halted}; readings are buffered, and sending is retried");
             }
             (None, Some(failing)) if self.shown.failing.is_none() || self.shown.halted.is_some() => {
-                tracing::warn!(sink, stream, "not delivering: {failing}; readings are buffered, and sending is retried");
+                tracing::warn!(
+                    sink,
+                    stream,
+                    "not delivering: {failing}; readings are buffered, and sending is retried"
+                );
             }
             (None, None) if self.shown.failing.is_some() => tracing::info!(sink, stream, "delivering again"),
             _ => {}

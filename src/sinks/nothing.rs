@@ -17,8 +17,13 @@ pub const NAME: &str = "nothing";
 
 pub static KIND: SinkKind = SinkKind { name: NAME, example: "nowhere", keys: KEYS, read };
 
-const KEYS: &[Key] =
-    &[key_of(Group::SinkOf(NAME), "requests_in_flight", count(1, 64), Literal("4"), "Most requests in flight at one time.")];
+const KEYS: &[Key] = &[key_of(
+    Group::SinkOf(NAME),
+    "requests_in_flight",
+    count(1, 64),
+    Literal("4"),
+    "Most requests in flight at one time.",
+)];
 
 #[derive(Debug)]
 struct Nothing {
