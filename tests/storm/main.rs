@@ -1,8 +1,8 @@
 //! Everything at once: a slow disk that hangs, floods, large packets, wildcard trees, subscribers that do not read, sessions that are away,
-//! games with clocks. Beside them lives a fleet as it should be: a device that sends its next reading after its PUBACK, a limit that is broken
-//! in the middle, and a display that waits for the alert.
+//! wrong clocks. Meanwhile a well-behaved fleet must be served: a device that sends its next reading after each PUBACK, a limit that is
+//! exceeded halfway, and a display that waits for the alert.
 //!
-//! A program of its own among the tests, because it measures: nothing else is to run beside it.
+//! A test program of its own, because it measures: nothing else should run at the same time.
 
 #![allow(clippy::unwrap_used)]
 
@@ -33,19 +33,19 @@ use crate::gateway::{DEADLINE, Gateway, settings_of_this_process, wait_until};
 use crate::vfs::Disk;
 use attackers::{ATTACKS, Field};
 
-/// How long the attackers have.
+/// How long the attacks last.
 const STORM: Duration = Duration::from_secs(20);
-/// In the middle the disk hangs for so long.
+/// Halfway, the disk hangs for this long.
 const HANG: Duration = Duration::from_secs(3);
 const PUBACK_P99_MAX: Duration = Duration::from_secs(1);
 const ALERT_MAX: Duration = Duration::from_secs(2);
 const FLOWING_WITHIN: Duration = Duration::from_secs(2);
 const MEMORY_BYTES_MAX: u64 = 150 << 20;
 
-/// While a file of this name lies beside the state folder, the gateway's disk hangs.
+/// While a file of this name exists beside the state folder, the gateway's disk hangs.
 const HANGS: &str = "disk-hangs";
 
-/// A gateway on a disk whose syncs take 20 ms, and hang when they are told to.
+/// A gateway on a disk whose syncs take 20 ms, and hang on request.
 fn run_on_a_bad_disk(change: impl FnOnce(&mut GatewaySettings)) {
     let Some(mut settings) = settings_of_this_process(change) else { return };
     let disk = Disk::register(&settings.state_folder);
@@ -72,7 +72,7 @@ fn gateway_on_a_bad_disk() {
     run_on_a_bad_disk(|settings| settings.monitor = watch_with_a_limit());
 }
 
-/// The metric that has a limit, which is broken in the middle.
+/// The metric with a limit, which is exceeded halfway.
 const LIMITED: &str = "reactor_temperature";
 
 fn watch_with_a_limit() -> MonitorSettings {
@@ -83,11 +83,11 @@ fn watch_with_a_limit() -> MonitorSettings {
 /// One storm at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// What the well-behaved went through.
+/// What the well-behaved clients experienced.
 #[derive(Debug)]
 struct Weather {
     pubacks: Vec<Duration>,
-    /// From the reading that breaks the limit to the alert at the display.
+    /// From the reading that exceeds the limit to the alert at the display.
     alert: Option<Duration>,
     memory_bytes_max: u64,
     flowing_after: Duration,
@@ -100,7 +100,7 @@ impl Weather {
         sorted[(sorted.len() * 99 / 100).min(sorted.len() - 1)]
     }
 
-    /// What is not as it should be, in words.
+    /// What went wrong, in words.
     fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
         if self.puback_p99() > PUBACK_P99_MAX {
@@ -123,7 +123,7 @@ impl Weather {
     }
 }
 
-/// Lets all attacks loose on a gateway, and looks at how the others fare.
+/// Starts all attacks on a gateway, and measures the others meanwhile.
 fn storm(folder: &Path, gateway: &Gateway) -> Weather {
     let field = Field { address: gateway.mqtt, over: AtomicBool::new(false) };
     let pubacks = Mutex::new(Vec::new());
@@ -165,7 +165,8 @@ fn storm(folder: &Path, gateway: &Gateway) -> Weather {
     Weather { pubacks: pubacks.into_inner().unwrap(), alert, memory_bytes_max, flowing_after }
 }
 
-/// Ten readings a second, each after the acknowledgement of the one before. Whoever is thrown out comes back, and has waited for so long.
+/// Ten readings a second, each after the acknowledgement of the one before. If it is disconnected, it reconnects, and that counts as
+/// waiting.
 fn behave_well(address: SocketAddr, is_over: &AtomicBool, pubacks: &Mutex<Vec<Duration>>) {
     let mut device = Patient { address, client_id: "well-behaved", client: None };
     let mut n = 0u32;
@@ -178,7 +179,7 @@ fn behave_well(address: SocketAddr, is_over: &AtomicBool, pubacks: &Mutex<Vec<Du
     }
 }
 
-/// A client that comes back when it is thrown out, and sends again what was not acknowledged.
+/// A client that reconnects if it is disconnected, and sends again what was not acknowledged.
 struct Patient {
     address: SocketAddr,
     client_id: &'static str,
