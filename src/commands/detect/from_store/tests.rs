@@ -188,7 +188,7 @@ fn settings_that_are_the_same_are_told_and_differ_in_nothing() {
     let mut text = Vec::new();
     report::write_text(&mut text, &plan, &found).expect("memory");
     let text = String::from_utf8(text).expect("text");
-    assert!(text.contains("both watch alike") && text.contains("say nothing of a day"), "{text}");
+    assert!(text.contains("both configurations watch alike") && text.contains("say nothing of a day"), "{text}");
     assert!(text.contains("present configuration           0         -\n"), "{text}");
 }
 
