@@ -1,19 +1,19 @@
-//! What the system says of its clock, and the calendar.
+//! The state of the system clock, and the calendar.
 
 use time::OffsetDateTime;
 
-/// First second of the year 0 and last one of the year 9999, since 1970.
+/// First second of the year 0 and last second of the year 9999, relative to 1970.
 const CALENDAR_S: (i64, i64) = (-62_167_219_200, 253_402_300_799);
 
-/// Date and time in UTC of epoch milliseconds, to the second; outside the years 0 to 9999 the nearest second within.
+/// UTC date and time of epoch milliseconds, to the second; outside the years 0 to 9999 the nearest second within.
 pub fn utc(ms: i64) -> OffsetDateTime {
     let second = ms.div_euclid(1000).clamp(CALENDAR_S.0, CALENDAR_S.1);
     OffsetDateTime::from_unix_timestamp(second).expect("a year of four digits")
 }
 
-/// Whether the kernel holds the system clock synchronised. Where it cannot be asked, it is taken to be.
+/// Whether the kernel considers the system clock synchronised. If it cannot be asked, the clock is assumed to be.
 pub fn is_synchronised() -> bool {
-    // SAFETY: all zeroes is a valid `timex` that asks for nothing but the state.
+    // SAFETY: all zeroes is a valid `timex`, which only reads the state.
     let mut state: libc::timex = unsafe { std::mem::zeroed() };
     // SAFETY: `state` is a valid `timex`.
     let result = unsafe { libc::adjtimex(&raw mut state) };

@@ -17,7 +17,7 @@ impl Counter {
     }
 }
 
-/// A number that is what it was last set to.
+/// A number with the value it was last set to.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
 
@@ -35,18 +35,18 @@ impl Gauge {
     }
 }
 
-/// How often something took how long.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// Of [`Histogram::BOUNDS_MS`], and what took longer than all of them.
+    /// One count for each of [`Histogram::BOUNDS_MS`], and one for anything longer.
     counts: [Counter; Histogram::BOUNDS_MS.len() + 1],
     sum_us: Counter,
 }
 
-/// A histogram as it was at a moment.
+/// A histogram at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HistogramView {
-    /// How often it took at most each of the bounds, the shorter ones included.
+    /// For each bound, how many durations were at most that long.
     pub at_most: Vec<u64>,
     pub count: u64,
     pub sum_us: u64,
@@ -55,7 +55,7 @@ pub struct HistogramView {
 impl Histogram {
     pub const BOUNDS_MS: [u64; 14] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000];
 
-    /// `count` times it took so long.
+    /// Records that something took this long, `count` times.
     pub fn record(&self, took: Duration, count: u64) {
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let place = Self::BOUNDS_MS.iter().position(|bound_ms| took_us <= bound_ms * 1000);

@@ -1,13 +1,13 @@
-//! File descriptors: as many as the system allows, and enough of them kept for ourselves.
+//! File descriptors: raises the limit as far as the system allows, and reserves enough of them for the gateway itself.
 
 use std::io;
 
-/// The store, its readers, the listeners, the runtimes, and all connections of the administration interface.
+/// For the store, its readers, the listeners, the runtimes, and all connections of the administration interface.
 const OWN: u64 = 96;
-/// A sink's readers, files and connections.
+/// For a sink's readers, files and connections.
 const A_SINK: u64 = 32;
 
-/// How many connections fit beside what the gateway needs for itself.
+/// How many connections fit besides what the gateway needs for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     pub limit: u64,
@@ -15,7 +15,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// Raises this process's limit as far as the system lets it.
+    /// Raises this process's limit as far as the system allows.
     pub fn make(sinks: usize) -> io::Result<Room> {
         let mut limit = read()?;
         if limit.rlim_cur < limit.rlim_max {
@@ -28,7 +28,7 @@ impl Room {
         Ok(Room::new(limit.rlim_cur, sinks))
     }
 
-    /// The same without raising it: what it would be.
+    /// What [`Room::make`] would find, without raising the limit.
     pub fn look(sinks: usize) -> io::Result<Room> {
         read().map(|limit| Room::new(limit.rlim_max, sinks))
     }
@@ -39,13 +39,13 @@ impl Room {
         Room { limit: limit as u64, own: OWN + A_SINK * sinks as u64 }
     }
 
-    /// So many connections are left of the wanted ones. At least one, or there would be no gateway.
+    /// How many of the wanted connections fit. At least one, or there would be no gateway.
     pub fn connections(&self, wanted: usize) -> usize {
         let fitting = usize::try_from(self.limit.saturating_sub(self.own)).unwrap_or(usize::MAX);
         wanted.min(fitting.max(1))
     }
 
-    /// For people, where not all of the wanted connections fit.
+    /// A message for people, if not all of the wanted connections fit.
     pub fn shortage(&self, wanted: usize) -> Option<String> {
         let fitting = self.connections(wanted);
         let Room { limit, own } = self;

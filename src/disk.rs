@@ -1,4 +1,4 @@
-//! What the file system says of its room.
+//! The free space of file systems, and durable names in them.
 
 use std::ffi::CString;
 use std::io;
@@ -37,7 +37,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 pub fn sync_folders(folder: &Path) -> io::Result<()> {
     for folder in std::fs::canonicalize(folder)?.ancestors() {
         match sync_folder(folder) {
-            // A folder that may be passed but not read was not made by us.
+            // We did not create a folder that we may pass through but not read.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
             result => result?,
         }
@@ -45,7 +45,7 @@ pub fn sync_folders(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Where the file system of `folder` is mounted, if that is an ext4 or ext3 with `data=writeback`.
+/// Where the file system of `folder` is mounted, if that is ext4 or ext3 with `data=writeback`.
 pub fn writeback_mount(folder: &Path) -> io::Result<Option<PathBuf>> {
     let folder = std::fs::canonicalize(folder)?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
@@ -58,7 +58,7 @@ struct Mount {
     is_writeback: bool,
 }
 
-/// The mount that a path lies in: the longest that it begins with, the last of several at one place.
+/// The mount that contains a path: the longest matching one, and of several at one place the last.
 fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
     let mounts = mountinfo.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
@@ -72,14 +72,14 @@ fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
     mounts.max_by_key(|mount| mount.path.components().count())
 }
 
-/// Blanks and the like are written as three octal digits.
+/// Spaces and similar characters are written as three octal digits.
 fn unescape(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
         .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
 }
 
-/// What this process has caused to be written to disks since it began, in whole pages; `None` where the system does not say.
+/// Bytes that this process has caused to be written to disks since it began, in whole pages; `None` if the system does not say.
 pub fn written_bytes() -> Option<u64> {
     let counts = std::fs::read_to_string("/proc/self/io").ok()?;
     let written = counts.lines().find_map(|line| line.strip_prefix("write_bytes: "))?;

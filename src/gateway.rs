@@ -1,4 +1,4 @@
-//! The whole gateway: every thread and channel, who watches whom, and the order in which they end.
+//! The whole gateway: all threads and channels, which thread watches which, and the order in which they end.
 //!
 //! ```text
 //! edge thread (tokio, this one)   sessions, fan-out
@@ -58,23 +58,23 @@ pub struct GatewaySettings {
     pub state_folder: PathBuf,
     pub mqtt_listen: SocketAddr,
     pub admin_listen: Option<SocketAddr>,
-    /// Names under which the administration interface answers, beside addresses.
+    /// Names under which the administration interface answers, besides addresses.
     pub admin_hosts: Vec<String>,
     pub edge: EdgeSettings,
     pub routes: Vec<Route>,
     pub capacity: Capacity,
     pub synchronous: Synchronous,
-    /// SQLite's layer to the operating system, by name; the usual one unless a test puts its own between.
+    /// Name of the SQLite VFS; the default one unless a test inserts its own.
     pub vfs: Option<String>,
     pub pacing: CommitPacing,
     pub monitor: MonitorSettings,
     pub alerts: AlertTimes,
     /// Whether the system clock is synchronised.
     pub is_synchronised: fn() -> bool,
-    /// Bytes that may wait for their commit, over all connections.
+    /// Most bytes that may wait for their commit, over all connections.
     pub uncommitted_bytes_max: u32,
     pub sinks: Vec<SinkSettings>,
-    /// How long sinks may take to flush at the end.
+    /// How long sinks may take to flush when the process ends.
     pub grace: Duration,
 }
 
@@ -85,25 +85,25 @@ pub enum GatewayError {
     Sqlite(rusqlite::Error),
     Listen {
         what: &'static str,
-        /// Of the configuration.
+        /// Its key in the configuration.
         key: &'static str,
         address: SocketAddr,
         source: std::io::Error,
     },
     Sink(StartError),
-    /// What the operating system did not let us do: a verb and its object.
+    /// The operating system refused something: a verb and its object.
     System {
         tried: Cow<'static, str>,
         source: std::io::Error,
     },
     RouterDead,
-    /// A thread that is to live as long as the process has ended.
+    /// A thread that should live as long as the process has ended.
     Ended {
         thread: &'static str,
     },
-    /// Still at work when the grace was over.
+    /// Threads that were still working when the grace period was over.
     Stragglers(Vec<String>),
-    /// The disk did not take the last readings, which nobody was told of as taken.
+    /// The disk did not accept the last readings, which were not acknowledged.
     Unstored {
         readings: u64,
         trouble: &'static str,
@@ -128,7 +128,7 @@ impl fmt::Display for GatewayError {
             }
             GatewayError::Unstored { readings: 0, trouble } => write!(
                 f,
-                "stopped, but the disk {trouble}: no readings are lost; what the sinks had and the state of the detectors could not be saved"
+                "stopped, but the disk {trouble}: no readings are lost; the progress of the sinks and the state of the detectors could not be saved"
             ),
             GatewayError::Unstored { readings, trouble } => write!(
                 f,
@@ -143,20 +143,20 @@ impl fmt::Display for GatewayError {
 impl std::error::Error for GatewayError {}
 
 impl GatewayError {
-    /// For what failed: `cannot {tried}`.
+    /// Makes an error for what failed: `cannot {tried}`.
     pub fn system(tried: impl Into<Cow<'static, str>>) -> impl FnOnce(std::io::Error) -> GatewayError {
         move |source| GatewayError::System { tried: tried.into(), source }
     }
 }
 
-/// Where it listens.
+/// The addresses that it listens on.
 #[derive(Clone, Copy, Debug)]
 pub struct Ready {
     pub mqtt: SocketAddr,
     pub admin: Option<SocketAddr>,
 }
 
-/// The running parts besides the edge.
+/// The running parts other than the MQTT side.
 struct Parts {
     /// Held as long as the process uses the folder.
     _lock: FolderLock,
@@ -171,7 +171,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// Where the administration interface looks.
+    /// What the administration interface reads.
     fn sources(
         &mut self,
         settings: &GatewaySettings,
@@ -219,7 +219,7 @@ fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, GatewayError
     admin::bind(address).map_err(|source| GatewayError::Listen { what, key, address, source })
 }
 
-/// Without it the gateway runs all the same: what comes from devices matters more.
+/// If this fails, the gateway runs all the same: readings from devices matter more.
 fn bind_control(folder: &Path) -> Option<ControlSocket> {
     match ControlSocket::bind(folder) {
         Ok(socket) => Some(socket),
@@ -231,12 +231,12 @@ fn bind_control(folder: &Path) -> Option<ControlSocket> {
     }
 }
 
-/// A sink that is no longer configured keeps its cursor, in case that is a mistake, and with it all records from there on.
+/// A sink that is no longer configured keeps its cursor, in case this is a mistake, and with it all records from there on.
 fn warn_of_left_sinks(writer: &Writer) -> rusqlite::Result<()> {
     for (sink, waiting) in writer.left_sinks()? {
         tracing::warn!(
             waiting,
-            "the sink {sink} is not in the configuration any more, and what it has not had is kept for it; to let that go: {}",
+            "the sink {sink} is no longer configured; what is not delivered to it is kept; to drop it: {}",
             admin::status::drop_command(&sink)
         );
     }
@@ -248,7 +248,7 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Runs until `stop` is ready, then drains and ends; or until something that must not end does.
+/// Runs until `stop` is ready, then drains and ends; or until something ends that must not.
 pub async fn run(
     mut settings: GatewaySettings,
     link: watch::Sender<Link>,
@@ -256,7 +256,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), GatewayError> {
     leave_descriptors(&mut settings).map_err(GatewayError::system("find out how many files may be open"))?;
-    // Before the ports: a second process on the same folder is to hear of the first, not of its ports.
+    // Before the ports: a second process on the same folder should report the first one, not its ports.
     let lock = lock_folder(&settings.state_folder)?;
     let listener = TcpListener::bind(settings.mqtt_listen).await.map_err(|source| GatewayError::Listen {
         what: "MQTT",
@@ -303,12 +303,12 @@ pub async fn run(
             tracing::info!("stopping: no new connections; what was received is stored and acknowledged first");
             let deadline = Instant::now() + settings.grace;
             phase.send_replace(Phase::Draining);
-            // Gone only if it has panicked, which its join tells.
+            // Gone only if it has panicked, which joining it reports.
             let _ = parts.pipeline.send(Message::Draining { until: deadline });
             let mut stragglers = Vec::new();
             match tokio::time::timeout(settings.grace, edge).await {
                 Ok(ended) => edge_result(ended)?,
-                // They must not keep everything else from ending in order: what comes from them now is not acknowledged.
+                // They must not keep everything else from ending in order; what they still send is not acknowledged.
                 Err(_) => stragglers.push("MQTT connections".to_owned()),
             }
             let counters = Arc::clone(&parts.counters);
@@ -416,7 +416,7 @@ fn leave_descriptors(settings: &mut GatewaySettings) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A disk that may write a file's metadata before its content has been seen to damage databases when the power went.
+/// A file system that may write a file's metadata before its content is known to damage databases at a power cut.
 fn warn_of_writeback(folder: &Path) {
     if let Ok(Some(mount)) = disk::writeback_mount(folder) {
         tracing::warn!(
@@ -443,14 +443,15 @@ async fn watch_threads(parts: &Parts, clock: &ClockState, is_synchronised: fn() 
     }
 }
 
-/// Sinks flush as long as the grace lasts; after it they say how far they have come.
+/// Sinks flush until the end of the grace period; then they have this long to save their cursors.
 const SINK_FAREWELL: Duration = Duration::from_secs(1);
 
-/// A disk that hangs is given up so long before the grace is over: what is left to do takes a moment too.
+/// A hanging disk is given up this long before the end of the grace period, because the remaining steps take a moment too.
 const GIVE_UP_BEFORE: Duration = Duration::from_millis(500);
 
-/// Along the data flow: sinks flush, then the pipeline commits the rest and the cursors, then the administration interface goes.
-/// Returns the names of those that did not end. When the disk is in trouble nobody is given more than the grace, which ends at `deadline`.
+/// Ends the threads along the data flow: sinks flush, then the pipeline commits the rest and the cursors, then the administration interface
+/// ends. Returns the names of those that did not end. If the disk is in trouble, nobody gets more than the grace period, which ends at
+/// `deadline`.
 async fn end(
     parts: Parts,
     (phase, admin): (watch::Sender<Phase>, JoinHandle<()>),
@@ -463,7 +464,7 @@ async fn end(
     link.send_replace(Link::Ending);
     let sinks = sinks.into_iter().map(|sink| (sink.name, sink.thread)).collect();
     let mut stragglers = finished_by(by(grace + SINK_FAREWELL), sinks).await;
-    // The threads may be gone only if they have panicked, which the join below tells.
+    // The threads are gone only if they have panicked, which joining them reports.
     let _ = pipeline.send(Message::Shutdown { until: deadline - GIVE_UP_BEFORE.min(grace) });
     drop((pipeline, phase));
     let by = by(grace);
@@ -475,7 +476,7 @@ async fn end(
     stragglers
 }
 
-/// Waits for the threads; the names of those that had not ended in time, or not cleanly.
+/// Waits for the threads. Returns the names of those that did not end in time, or panicked.
 async fn finished_by(deadline: Instant, threads: Vec<(String, JoinHandle<()>)>) -> Vec<String> {
     let mut stragglers = Vec::new();
     for (name, thread) in threads {

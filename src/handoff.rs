@@ -1,8 +1,7 @@
-//! The hand-over between edge sessions and the pipeline thread.
+//! The hand-over from MQTT sessions to the pipeline thread.
 //!
-//! A session submits what it decoded from one socket read and learns, by ordinal, up to which of its publishes
-//! everything is committed. The queue is bounded in bytes by one budget that all sessions share: a submission
-//! holds its share until its commit.
+//! A session submits what it decoded from one socket read, and learns by ordinal up to which of its publishes everything is committed. The
+//! queue is bounded in bytes by one budget that all sessions share: a submission holds its share until its commit.
 
 mod budget;
 
@@ -23,7 +22,7 @@ use crate::core::reading::Readings;
 /// How far the commits of one session have come; shared by the session and the pipeline thread.
 #[derive(Debug)]
 pub struct SessionProgress {
-    /// Of all that publish, which it is; from 1.
+    /// Number of this session among all that have published, from 1.
     number: u64,
     committed: AtomicU64,
     refused: Mutex<VecDeque<RangeInclusive<u64>>>,
@@ -53,12 +52,12 @@ impl SessionProgress {
         self.number
     }
 
-    /// Ordinal (1, 2, ...) of the last publish that is durable, with all before it.
+    /// Ordinal (1, 2, ...) of the last publish that is durable together with all before it.
     pub fn committed(&self) -> u64 {
         self.committed.load(Ordering::Acquire)
     }
 
-    /// What waits for an answer will get none: the session must close, unacknowledged.
+    /// Publishes that wait for an answer will get none: the session must close without acknowledging them.
     pub fn is_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
@@ -68,7 +67,7 @@ impl SessionProgress {
         self.changed.notify_one();
     }
 
-    /// These publishes are not stored: they are neither passed on nor acknowledged, and nothing need be kept of them.
+    /// These publishes are not stored: they are neither passed on nor acknowledged, and nothing of them needs to be kept.
     pub fn refuse(&self, publishes: RangeInclusive<u64>) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         match refused.back_mut() {
@@ -80,7 +79,7 @@ impl SessionProgress {
         self.changed.notify_one();
     }
 
-    /// The next publishes that were refused, in their order.
+    /// The next range of refused publishes, in order.
     pub fn take_refused(&self) -> Option<RangeInclusive<u64>> {
         if !self.has_refused.load(Ordering::Acquire) {
             return None;
@@ -91,8 +90,8 @@ impl SessionProgress {
         next
     }
 
-    /// A publish that waits for an answer is refused: no later one may be acknowledged, because that would answer for this one. Returns
-    /// whether this is the first.
+    /// A publish that waits for an answer is refused. No later one may be acknowledged, because that would acknowledge this one too.
+    /// Returns whether this is the first such publish.
     pub fn leave_unanswered(&self) -> bool {
         !self.unanswered.swap(true, Ordering::AcqRel)
     }
@@ -106,13 +105,13 @@ impl SessionProgress {
         self.changed.notify_one();
     }
 
-    /// Returns after a change since the last call; one waiter.
+    /// Returns when something has changed since the last call. Only one task may wait.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 }
 
-/// A publish that is acknowledged without being stored, because redelivery would not mend it.
+/// A publish that is acknowledged without being stored, because sending it again would not help.
 #[derive(Debug)]
 pub struct Undecodable {
     pub reason: &'static str,
@@ -122,21 +121,21 @@ pub struct Undecodable {
     pub received_at_ms: i64,
 }
 
-/// All that one socket read of one session gave.
+/// Everything from one socket read of one session.
 #[derive(Debug)]
 pub struct Submission {
     pub session: Arc<SessionProgress>,
-    /// Ordinal of the last publish in it; publishes that need no storing count too, so that acknowledgements keep their order.
+    /// Ordinal of the last publish in it. Publishes that need no storing count too, so that acknowledgements keep their order.
     pub through: u64,
-    /// How many publishes it has, and whether one of them waits for an answer.
+    /// How many publishes it holds, and whether one of them waits for an answer.
     pub publishes: u64,
     pub wants_answer: bool,
     pub urgency: Urgency,
     pub readings: Readings,
     pub undecodable: Vec<Undecodable>,
-    /// What the session keeps until the commit, to fan it out then.
+    /// Bytes that the session keeps until the commit, to fan them out then.
     pub held_bytes: usize,
-    /// Of the byte budget, given back when this is dropped after the commit.
+    /// Share of the byte budget, given back when this is dropped after the commit.
     pub share: Option<Share>,
 }
 
@@ -145,11 +144,11 @@ pub struct Submission {
 pub struct AlertAcknowledgement {
     pub key: AlertKey,
     pub by: String,
-    /// Of the byte budget, given back when this is dropped.
+    /// Share of the byte budget, given back when this is dropped.
     pub share: Option<Share>,
 }
 
-/// Asks whether the pipeline thread still takes what comes.
+/// Asks whether the pipeline thread still handles its input.
 #[derive(Debug)]
 pub struct Ping {
     answer: oneshot::Sender<()>,
@@ -158,17 +157,17 @@ pub struct Ping {
 
 impl Ping {
     pub fn answer(self) {
-        // Whoever asked is gone only when the process is ending.
+        // If nobody waits for the answer, the process is ending.
         let _ = self.answer.send(());
     }
 }
 
-/// What the edge sends to the pipeline thread.
+/// What the MQTT side sends to the pipeline thread.
 #[derive(Debug)]
 pub enum Input {
     Submission(Submission),
     Acknowledge(AlertAcknowledgement),
-    /// The client of the session with this number has said goodbye: nobody is to miss what it published for.
+    /// The client of the session with this number disconnected cleanly: its devices are not to be reported as silent.
     Farewell(u64),
     /// Something is wrong with the gateway itself, or still is.
     Report(Report),
@@ -177,18 +176,19 @@ pub enum Input {
 
 /// The sending half, cheap to clone.
 ///
-/// The channel itself has no bound in items: its bound is the byte budget, in whose line everybody waits before reading what is sent here.
+/// The channel itself is not bounded in items. It is bounded by the byte budget: everybody waits in line for it before reading what is sent
+/// here.
 #[derive(Debug)]
 pub struct PipelineHandle<T: From<Input>> {
     sender: mpsc::Sender<T>,
     budget: Budget,
 }
 
-/// The pipeline thread is gone: the process is ending.
+/// The pipeline thread has ended: the process is ending.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PipelineGone;
 
-/// What even an empty submission costs, so that floods of tiny ones are bounded as well.
+/// Charged even for an empty submission, so that floods of tiny ones are bounded as well.
 const SUBMISSION_OVERHEAD_BYTES: usize = 512;
 
 impl<T: From<Input>> Clone for PipelineHandle<T> {
@@ -206,12 +206,12 @@ impl<T: From<Input>> PipelineHandle<T> {
         PipelineHandle { sender, budget }
     }
 
-    /// A place in the line of those that want to submit something. To be kept until they have.
+    /// A place in the line of those that want to submit something. Keep it until the submission is made.
     pub fn place(&self) -> Place {
         self.budget.place()
     }
 
-    /// So often a turn was used: a line in which this grows moves.
+    /// How many turns have been used: if this grows, the line moves.
     pub fn turns_used(&self) -> u64 {
         self.budget.charges()
     }
@@ -221,7 +221,7 @@ impl<T: From<Input>> PipelineHandle<T> {
         self.budget.in_line()
     }
 
-    /// Queues what was decoded in a turn of [`Self::place`], and charges it.
+    /// Queues what was decoded during a turn of [`Self::place`], and charges it to the budget.
     pub fn submit(&self, mut submission: Submission) -> Result<(), PipelineGone> {
         let samples: usize = submission.undecodable.iter().map(|u| u.topic.len() + u.sample.len()).sum();
         submission.share = Some(self.charge(submission.readings.grown_bytes() + samples + submission.held_bytes));
@@ -235,17 +235,18 @@ impl<T: From<Input>> PipelineHandle<T> {
         self.send(Input::Acknowledge(acknowledgement))
     }
 
-    /// The client of this session has said goodbye. Not charged: one for each connection that published, and of a few bytes.
+    /// The client of this session disconnected cleanly. Not charged: there is one for each connection that published, of a few bytes.
     pub fn farewell(&self, session: &SessionProgress) -> Result<(), PipelineGone> {
         self.send(Input::Farewell(session.number()))
     }
 
-    /// Something is wrong with the gateway itself. Not charged: whoever reports paces it, with [`crate::core::detection::alert::ReportPacer`].
+    /// Something is wrong with the gateway itself. Not charged: the reporter limits its rate, with
+    /// [`crate::core::detection::alert::ReportPacer`].
     pub fn report(&self, report: Report) -> Result<(), PipelineGone> {
         self.send(Input::Report(report))
     }
 
-    /// Asks, in a turn of [`Self::place`], whether the pipeline still takes what comes.
+    /// Asks, during a turn of [`Self::place`], whether the pipeline still handles its input.
     pub fn ping(&self) -> Result<oneshot::Receiver<()>, PipelineGone> {
         let (answer, answered) = oneshot::channel();
         self.send(Input::Ping(Ping { answer, _share: self.charge(0) }))?;

@@ -1,20 +1,20 @@
-//! Whether everything that readings pass through moves.
+//! Detects whether everything that readings pass through makes progress.
 //!
-//! A [`Beat`] stands for a thread, or for a stretch of the way that a ping takes through the gateway as a publish does. It has to move
-//! every few seconds while something is expected of it. A disk call that hangs is no stall: it is the disk's, and said elsewhere.
+//! A [`Beat`] stands for a thread, or for a section of the way that a ping takes through the gateway like a publish. While something is
+//! expected of it, it has to move every few seconds. A disk call that hangs is not a stall: that is reported as trouble of the disk.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How often that moves which has nothing else to do.
+/// How often a thread moves that has nothing else to do.
 pub const PULSE_EVERY: Duration = Duration::from_secs(1);
-/// What has not moved for so long is stalled.
+/// A beat that has not moved for this long is stalled.
 pub const STALLED_AFTER: Duration = Duration::from_secs(5);
-/// At most so much of the time between two looks counts: when we ourselves did not run, nothing else has to have moved.
+/// At most this much of the time between two looks counts: if the watcher itself did not run, others need not have moved either.
 const LOOK_GAP_MAX: Duration = Duration::from_secs(1);
 
-/// Everything that has to move. Cheap to clone.
+/// All beats. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeat(Arc<Mutex<Vec<Beat>>>);
 
@@ -28,17 +28,17 @@ struct State {
     moves: AtomicU64,
     is_expected: AtomicBool,
     disk_calls: AtomicU32,
-    /// While this one stands at the disk, so may we.
+    /// While this one waits for the disk, ours is excused.
     waits_for: Option<Beat>,
 }
 
 impl Heartbeat {
-    /// To be told of first is to be blamed first: what stands still may hold up what comes later.
+    /// Beats added first are blamed first, because a stalled one may hold up those that come later.
     pub fn beat(&self, thread: impl Into<String>) -> Beat {
         self.add(State { thread: thread.into(), ..State::default() })
     }
 
-    /// The same for what has to wait when another one waits for the disk.
+    /// The same for a beat that has to wait whenever another one waits for the disk.
     pub fn beat_behind(&self, thread: impl Into<String>, waits_for: &Beat) -> Beat {
         self.add(State { thread: thread.into(), waits_for: Some(waits_for.clone()), ..State::default() })
     }
@@ -51,24 +51,24 @@ impl Heartbeat {
 }
 
 impl Beat {
-    /// It moves, and has to move again soon.
+    /// It has moved, and has to move again soon.
     pub fn moved(&self) {
         self.0.moves.fetch_add(1, Ordering::Relaxed);
         self.0.is_expected.store(true, Ordering::Relaxed);
     }
 
-    /// Nothing is expected of it.
+    /// Nothing is expected of it for now.
     pub fn rest(&self) {
         self.0.is_expected.store(false, Ordering::Relaxed);
     }
 
-    /// The disk has it until the guard is dropped.
+    /// It waits for the disk until the guard is dropped.
     pub fn at_disk(&self) -> DiskCall {
         self.0.disk_calls.fetch_add(1, Ordering::Relaxed);
         DiskCall(self.clone())
     }
 
-    /// Moves for as long as the thread on which it runs does.
+    /// Moves as long as the thread that this runs on.
     pub async fn pulse(&self) {
         loop {
             self.moved();
@@ -80,7 +80,7 @@ impl Beat {
         self.0.disk_calls.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether it need not have moved.
+    /// Whether it is excused from moving.
     fn is_excused(&self) -> bool {
         let is_expected = self.0.is_expected.load(Ordering::Relaxed);
         !is_expected || self.is_at_disk() || self.0.waits_for.as_ref().is_some_and(Beat::is_at_disk)
@@ -97,7 +97,7 @@ impl Drop for DiskCall {
     }
 }
 
-/// Finds out what does not move: it has to look about every second. Whoever wants to know has one of its own.
+/// Finds stalled beats: it has to look about every second. Everybody who wants to know has a watcher of their own.
 #[derive(Debug)]
 pub struct Watcher {
     heartbeat: Heartbeat,
@@ -116,7 +116,7 @@ impl Watcher {
         Watcher { heartbeat: heartbeat.clone(), seen: Vec::new(), looked: None }
     }
 
-    /// The name of a thread that has stalled. `now` is any steady clock.
+    /// The name of a thread that is stalled. `now` is any steady clock.
     pub fn look(&mut self, now: Duration) -> Option<String> {
         let since = self.looked.map_or(Duration::ZERO, |looked| now.saturating_sub(looked).min(LOOK_GAP_MAX));
         self.looked = Some(now);
@@ -136,7 +136,7 @@ impl Watcher {
 mod tests {
     use super::*;
 
-    /// Looks once a second, so many times.
+    /// Looks once a second, this many times.
     fn look_for(watcher: &mut Watcher, now: &mut Duration, seconds: u64) -> Option<String> {
         let mut found = None;
         for _ in 0..seconds {

@@ -1,4 +1,4 @@
-//! Outrider: an IoT edge-to-cloud telemetry gateway. Modules stand in the order in which data flows.
+//! Outrider: an IoT edge-to-cloud telemetry gateway. Modules are listed in the order in which data flows.
 
 pub mod admin;
 #[deny(missing_docs)]

@@ -1,4 +1,4 @@
-//! Bounds that are set in different places and have to fit each other, checked when the program is built.
+//! Limits that are defined in different places and have to fit each other, checked at compile time.
 
 use crate::config::host::ID_BYTES_MAX;
 use crate::core::batch::RECORD_BYTES_MAX;
@@ -7,17 +7,17 @@ use crate::core::mqtt::session::CLIENT_ID_BYTES_MAX;
 use crate::core::mqtt::topic::TOPIC_BYTES_MAX;
 use crate::ingest::{ATTRIBUTES_BYTES_MAX, NAME_BYTES_MAX};
 
-/// `{gateway}/{device}`, whatever both are called.
+/// `{gateway}/{device}` fits, whatever the names are.
 const _: () = assert!(ID_BYTES_MAX + "/".len() + NAME_BYTES_MAX <= PARTITION_KEY_BYTES_MAX);
 
-/// Every byte of a name may become three when it is percent-encoded.
+/// Percent-encoding may turn every byte of a name into three.
 const ENCODED_BYTES_MAX: usize = 3 * NAME_BYTES_MAX;
 
-/// `alerts/{device}/{metric}/{kind}/ack`: an alert of a name that is taken can be published and acknowledged.
+/// `alerts/{device}/{metric}/{kind}/ack`: an alert can be published and acknowledged for every accepted name.
 const _: () = assert!("alerts///anomaly/ack".len() + 2 * ENCODED_BYTES_MAX <= TOPIC_BYTES_MAX);
 
-/// A device that publishes may be called as its client is.
+/// A device may have the same name as its client id.
 const _: () = assert!(CLIENT_ID_BYTES_MAX <= NAME_BYTES_MAX);
 
-/// An anomaly's record: a byte of a text may become six in JSON, and its numbers and its reason are short.
+/// An anomaly's record fits: a byte of a text may become six in JSON, and its numbers and its reason are short.
 const _: () = assert!(6 * (ATTRIBUTES_BYTES_MAX + 2 * NAME_BYTES_MAX + ID_BYTES_MAX) + 4096 <= RECORD_BYTES_MAX);

@@ -8,7 +8,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|character: char| !(character.is_ascii_digit() || character == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: f64 =
-        number.parse().map_err(|_| format!("`{text}` is no duration, write for example 200ms, 8s, 10m or 1h"))?;
+        number.parse().map_err(|_| format!("`{text}` is not a duration, write for example 200ms, 8s, 10m or 1h"))?;
     let seconds = match unit {
         "ms" => number / 1_000.0,
         "s" => number,
@@ -17,7 +17,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "" => return Err(format!("`{text}` has no unit, write for example {text}s")),
         _ => return Err(format!("unknown unit `{unit}` in `{text}`, use ms, s, m or h")),
     };
-    // A year is longer than any run, and keeps every sum of times far from overflow.
+    // A year is longer than any run, and keeps all sums of times far from overflow.
     if seconds > 366.0 * 86_400.0 {
         return Err(format!("`{text}` is longer than a year"));
     }

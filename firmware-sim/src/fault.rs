@@ -1,7 +1,7 @@
-//! Faults on a schedule: what is done to which reading of which vehicle, and when.
+//! Scheduled faults: which reading of which vehicle is changed, how, and when.
 //!
-//! Times count from the start of the live phase, never from the start of the buffered history. A fault covers whole
-//! samples: those measured in `[start, end)`, and always at least one. It may come again and again, at a fixed interval.
+//! Times count from the start of the live phase, never from the start of the buffered history. A fault covers whole samples: those measured
+//! in `[start, end)`, and always at least one. It may repeat at a fixed interval.
 
 use crate::duration::parse_duration;
 use crate::timeline::Timeline;
@@ -48,20 +48,20 @@ impl FaultKind {
     }
 }
 
-/// A fault as scheduled. Its text form is `kind:device:metric:magnitude@start..end`, for example
-/// `step:truck-07:container_temperature:+6@8s..20s`; a spike has no end, `stuck` and `dropout` have no magnitude, and
-/// the metric of a dropout may be `*`, the whole vehicle. `@8s..20s/1m` comes again every minute.
+/// A scheduled fault. Its text form is `kind:device:metric:magnitude@start..end`, for example
+/// `step:truck-07:container_temperature:+6@8s..20s`; a spike has no end, `stuck` and `dropout` have no magnitude, and the metric of a
+/// dropout may be `*` for the whole vehicle. `@8s..20s/1m` repeats every minute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
     pub kind: FaultKind,
     pub device: String,
-    /// `None` is every metric.
+    /// `None` means every metric.
     pub metric: Option<Metric>,
     pub magnitude: f64,
     pub start_ms: i64,
-    /// Of a spike: its start.
+    /// For a spike: its start.
     pub end_ms: i64,
-    /// From one start to the next; longer than the fault. `None` is once.
+    /// From one start to the next; longer than the fault. `None` means once.
     pub every_ms: Option<i64>,
 }
 
@@ -71,7 +71,7 @@ impl Fault {
     }
 }
 
-/// Why a text is no fault.
+/// Why a text is not a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultSyntaxError {
     pub text: String,
@@ -82,7 +82,7 @@ impl fmt::Display for FaultSyntaxError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "`{}` is no fault: {}; write for example step:truck-07:container_temperature:+6@8s..20s",
+            "`{}` is not a fault: {}; write for example step:truck-07:container_temperature:+6@8s..20s",
             self.text, self.reason
         )
     }
@@ -112,7 +112,7 @@ fn parse_fault(text: &str) -> Result<Fault, String> {
         name => Some(name.parse()?),
     };
     let magnitude = match (kind.has_magnitude(), parts.next()) {
-        (true, Some(number)) => number.parse::<f64>().map_err(|_| format!("magnitude `{number}` is no number"))?,
+        (true, Some(number)) => number.parse::<f64>().map_err(|_| format!("magnitude `{number}` is not a number"))?,
         (true, None) => return Err(format!("a {} needs a magnitude", kind.name())),
         (false, None) => 0.0,
         (false, Some(_)) => return Err(format!("a {} has no magnitude", kind.name())),
@@ -137,7 +137,7 @@ fn parse_fault(text: &str) -> Result<Fault, String> {
         return Err("it ends before it starts".to_owned());
     }
     if every_ms.is_some_and(|every_ms| every_ms <= end_ms - start_ms) {
-        return Err("it comes again before it is over".to_owned());
+        return Err("it repeats before it is over".to_owned());
     }
     Ok(Fault { kind, device, metric, magnitude, start_ms, end_ms, every_ms })
 }
@@ -161,7 +161,7 @@ pub struct BoundFault {
 }
 
 impl BoundFault {
-    /// A fault that comes again must do so no sooner than the vehicle's next sample.
+    /// A repeating fault must not repeat before the vehicle's next sample.
     pub fn new(fault: &Fault, live_start_ms: i64, timeline: Timeline) -> Self {
         BoundFault {
             kind: fault.kind,
@@ -174,14 +174,14 @@ impl BoundFault {
         }
     }
 
-    /// The samples that it covers when it comes for the first (0), second (1), ... time.
+    /// The samples that its first (0), second (1), ... occurrence covers.
     pub fn samples(&self, time: u64) -> Range<u64> {
         let start_ms = self.start_ms + self.every_ms.unwrap_or(0) * time as i64;
         let first = self.timeline.first_at_or_after(start_ms);
         first..self.timeline.first_at_or_after(start_ms + self.length_ms).max(first + 1)
     }
 
-    /// The samples of the occurrence that covers this one, if any does.
+    /// The samples of the occurrence that covers this one, if any.
     fn covering(&self, metric: Metric, index: u64) -> Option<Range<u64>> {
         if self.metric.is_some_and(|only| only != metric) {
             return None;

@@ -1,6 +1,6 @@
 //! A fleet of vehicles: each first empties its buffered history, then publishes live; faults follow their schedule.
 //!
-//! One task a vehicle and one that coordinates; all run on whatever tokio runtime calls [`Fleet::run`].
+//! One task per vehicle and one that coordinates; all run on the tokio runtime that calls [`Fleet::run`].
 
 mod outbox;
 mod schedule;
@@ -37,9 +37,9 @@ pub struct FleetSettings {
     /// They are named truck-01, truck-02, ...; 1 to 10,000.
     pub vehicles: u16,
     pub seed: u64,
-    /// Time from sample to sample of a vehicle; whole milliseconds, at least 1.
+    /// Time between two samples of a vehicle; whole milliseconds, at least 1.
     pub interval: Duration,
-    /// How much buffered past each vehicle sends first.
+    /// How much buffered history each vehicle sends first.
     pub history: Duration,
     pub format: Format,
     pub shape: Shape,
@@ -78,7 +78,7 @@ impl FleetSettings {
     }
 }
 
-/// What a listener may want to show. Fault and phase events wait for room in the channel; those of connections do not.
+/// Events for a listener. Fault and phase events wait for room in the channel; those of connections do not.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FleetEvent {
     Connected {
@@ -87,11 +87,11 @@ pub enum FleetEvent {
     Disconnected {
         device: String,
     },
-    /// Every vehicle's history is acknowledged (sent, with QoS 0).
+    /// Every vehicle's history is acknowledged (with QoS 0: sent).
     HistoryDone {
         readings_acknowledged: u64,
     },
-    /// Faults count from this time.
+    /// Times of faults count from here.
     LiveStarted {
         at_ms: i64,
     },
@@ -106,9 +106,9 @@ pub struct FleetReport {
     pub readings_acknowledged: u64,
     pub readings_unacknowledged: u64,
     pub connections_lost: u64,
-    /// By vehicle: the sequence number of the last sample it measured. 0 if it measured none.
+    /// By vehicle: the sequence number of the last sample that it measured; 0 if it measured none.
     pub last_sequences: Vec<u64>,
-    /// Faults that were made, in the order of their end; one that was cut short by the stop ends there.
+    /// Faults that were made, ordered by their end; the end of the run also ends those still active.
     pub faults: Vec<GroundTruth>,
 }
 
@@ -138,7 +138,7 @@ impl fmt::Display for FleetError {
 
 impl std::error::Error for FleetError {}
 
-/// Wall-clock time that never goes back: read once, then carried by the monotonic clock.
+/// Wall-clock time that never goes back: read once, then advanced by the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
     start: Instant,
@@ -183,12 +183,12 @@ impl Fleet {
         Ok(Fleet { settings: Arc::new(settings), ledger, truth_file, events })
     }
 
-    /// The ledger that this fleet fills, to be read at any time.
+    /// The ledger that this fleet fills; it can be read at any time.
     pub fn acknowledged(&self) -> Acknowledged {
         self.ledger.clone()
     }
 
-    /// Drives until `stop` holds true (or its sender is gone), then waits for outstanding acknowledgements.
+    /// Runs until `stop` is true (or its sender is gone), then waits for outstanding acknowledgements.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<FleetReport, FleetError> {
         let clock = Clock::start();
         let vehicles = self.settings.vehicles;
@@ -263,14 +263,14 @@ impl Fleet {
         }
     }
 
-    /// Vehicles measure in turn within an interval, as they would, not all in one moment.
+    /// Vehicles measure one after the other within an interval, as in reality, not all at once.
     fn timeline(&self, number: u16, start_ms: i64) -> Timeline {
         let interval_ms = milliseconds(self.settings.interval);
         let turn_ms = interval_ms * i64::from(number - 1) / i64::from(self.settings.vehicles);
         Timeline { origin_ms: start_ms - milliseconds(self.settings.history) + turn_ms, interval_ms }
     }
 
-    /// Tells of each fault when it starts and ends, and writes it down when it is over or the run is.
+    /// Reports each fault when it starts and ends, and writes it to the ground truth when it or the run is over.
     async fn follow_schedule(
         &mut self,
         clock: Clock,
@@ -313,7 +313,7 @@ impl Fleet {
 
     async fn tell(&self, event: FleetEvent) {
         if let Some(events) = &self.events {
-            // A listener that left does not stop the fleet.
+            // If the listener is gone, the fleet goes on.
             let _ = events.send(event).await;
         }
     }
@@ -343,7 +343,7 @@ fn check(settings: &FleetSettings) -> Result<(), FleetError> {
         ((1..=1_000).contains(&settings.samples_per_publish_max), "samples a publish", "between 1 and 1,000"),
         (settings.first_sequence <= u64::MAX / 2, "the first sequence number", "below 2^63"),
         (settings.drain_max <= YEAR, "the wait at the end", "at most a year"),
-        (repeats_fit, "the time until a fault comes again", "at least the interval"),
+        (repeats_fit, "the time until a fault repeats", "at least the interval"),
     ];
     if let Some((_, name, allowed)) = rules.into_iter().find(|(holds, ..)| !holds) {
         return Err(FleetError::Setting { name, allowed });
@@ -371,7 +371,7 @@ mod tests {
         };
         fleet("spike:truck-01:speed:+40@1s/500ms", 500).expect("every sample is a spike");
         let refused = fleet("spike:truck-01:speed:+40@1s/500ms", 501).expect_err("no sample between two spikes");
-        assert_eq!(refused.to_string(), "the time until a fault comes again must be at least the interval");
+        assert_eq!(refused.to_string(), "the time until a fault repeats must be at least the interval");
         assert!(matches!(fleet("spike:truck-21:speed:+40@1s", 500), Err(FleetError::UnknownDevice { .. })));
     }
 }

@@ -1,4 +1,4 @@
-//! The truth about the faults that were made, one NDJSON line each, for judging what a detector found.
+//! The faults that were really made, one NDJSON line each, to judge what a detector found.
 
 use crate::fault::{Fault, FaultKind};
 use serde::Serialize;
@@ -24,7 +24,7 @@ impl GroundTruth {
     }
 }
 
-/// Writes each fault when it is over, unbuffered: what is in the file has happened, also if the simulator is killed.
+/// Writes each fault when it is over, unbuffered, so the file is right even if the simulator is killed.
 #[derive(Debug)]
 pub struct GroundTruthFile(File);
 

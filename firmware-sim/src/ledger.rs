@@ -1,4 +1,4 @@
-//! What the broker acknowledged, counted at the devices: by device, metric and sequence number.
+//! What the broker acknowledged, counted on the devices' side, by device, metric and sequence number.
 
 use crate::sequences::SequenceSet;
 use crate::vehicle::Metric;
@@ -22,7 +22,7 @@ impl DeviceAcknowledged {
     }
 }
 
-/// A shared ledger; clones see the same one. Its lock is held for moments and never across a wait.
+/// A shared ledger; clones share the same data. Its lock is never held across an await.
 #[derive(Clone, Debug)]
 pub struct Acknowledged(Arc<Mutex<Totals>>);
 
@@ -41,8 +41,8 @@ impl Acknowledged {
         Acknowledged(Arc::new(Mutex::new(Totals { devices, publishes: 0, readings: 0, repeats: 0 })))
     }
 
-    /// Notes that these samples of the device at this place were acknowledged, in one publish, for whoever keeps a ledger by other means
-    /// than a [`crate::fleet::Fleet`].
+    /// Records that these samples of the device at this index were acknowledged in one publish; for users other than a
+    /// [`crate::fleet::Fleet`].
     pub fn acknowledge(
         &self,
         device: usize,
@@ -54,7 +54,7 @@ impl Acknowledged {
         self.note(device, &readings);
     }
 
-    /// Notes an acknowledged publish of the device at this place of the list given to [`Acknowledged::new`].
+    /// Records an acknowledged publish of the device at this index of the list given to [`Acknowledged::new`].
     pub(crate) fn note(&self, device: usize, readings: &[(u64, MetricSet)]) {
         let mut totals = self.lock();
         let (mut fresh, mut repeats) = (0, 0);
@@ -71,7 +71,7 @@ impl Acknowledged {
         totals.repeats += repeats;
     }
 
-    /// Publishes acknowledged so far, over all devices: PUBACKs that answered something.
+    /// Publishes acknowledged so far, over all devices. PUBACKs of unknown publishes do not count.
     pub fn publishes(&self) -> u64 {
         self.lock().publishes
     }
@@ -86,7 +86,7 @@ impl Acknowledged {
         self.lock().repeats
     }
 
-    /// A copy of everything acknowledged so far, in the order of the devices.
+    /// A copy of everything acknowledged so far, in order of the devices.
     pub fn devices(&self) -> Vec<DeviceAcknowledged> {
         self.lock().devices.clone()
     }

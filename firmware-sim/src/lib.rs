@@ -3,9 +3,9 @@
 //! Constraints:
 //! - What a vehicle measures is a pure function of seed, vehicle and sample number ([`vehicle`], [`fault`]): the same
 //!   seed gives the same readings, and a buffer of past readings needs no memory.
-//! - What was acknowledged is counted here, at the devices ([`ledger`], [`sequences`]), so that a gateway's own counters
-//!   never have to be believed.
-//! - Everything in flight is bounded by a window; a vehicle that waits for its broker makes no new publish.
+//! - What was acknowledged is counted here, on the devices' side ([`ledger`], [`sequences`]), so that a gateway's own counters need not be
+//!   trusted.
+//! - Everything in flight is bounded by a window; a vehicle whose window is full makes no new publish.
 //!
 //! Deliberately absent: TLS, users, subscriptions, and any dependency on the gateway's code.
 

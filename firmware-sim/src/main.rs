@@ -1,4 +1,4 @@
-//! Arguments in, a fleet or a load run, an exit code out.
+//! Parses the arguments, runs a fleet or a load, returns an exit code.
 
 mod cli;
 

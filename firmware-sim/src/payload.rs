@@ -1,4 +1,4 @@
-//! Samples as payloads: an object with every metric, an array of such objects, or one metric a publish; JSON or CBOR.
+//! Encodes samples as payloads: an object with every metric, an array of such objects, or one metric per publish; JSON or CBOR.
 
 use crate::vehicle::Metric;
 use bytes::Bytes;
@@ -12,17 +12,17 @@ pub enum Format {
     Cbor,
 }
 
-/// How the readings of a sample are spread over publishes.
+/// How the readings of a sample are divided into publishes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shape {
     /// One publish on `vehicles/truck-07` with every metric.
     #[default]
     Object,
-    /// One publish a metric, on `vehicles/truck-07/speed` and so on.
+    /// One publish per metric, on `vehicles/truck-07/speed` and so on.
     Metric,
 }
 
-/// Everything a vehicle measured at one moment. A missing value is a sensor that said nothing.
+/// Everything that a vehicle measured at one moment. A missing value means a silent sensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     pub measured_at_ms: i64,

@@ -1,4 +1,4 @@
-//! Randomness without state: a number is a hash of seed, stream and index, so any sample can be made at any time.
+//! Stateless randomness: a number is a hash of seed, stream and index, so any sample can be computed at any time.
 
 /// The finaliser of splitmix64: every input bit changes every output bit with a probability near one half.
 fn mix(mut bits: u64) -> u64 {
@@ -8,7 +8,7 @@ fn mix(mut bits: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// A family of independent number sequences under one seed.
+/// A family of independent random sequences from one seed.
 #[derive(Clone, Copy, Debug)]
 pub struct Random(u64);
 
@@ -17,7 +17,7 @@ impl Random {
         Random(mix(seed))
     }
 
-    /// A family of its own for one purpose, vehicle or metric.
+    /// A separate family for one purpose, vehicle or metric.
     pub fn stream(self, stream: u64) -> Self {
         Random(mix(self.0 ^ mix(stream)))
     }
@@ -36,8 +36,8 @@ impl Random {
         low + (high - low) * self.unit(index)
     }
 
-    /// Mean 0, standard deviation 1, never beyond 3.47: a sum of four uniforms. Healthy sensors must have no tails
-    /// of their own, or a false alarm could not be told from bad luck.
+    /// Mean 0, standard deviation 1, never beyond 3.47: a sum of four uniforms. Healthy sensors must have no outliers of their own, or a
+    /// false alarm could not be told from chance.
     pub fn bell(self, index: u64) -> f64 {
         let bits = self.bits(index);
         let sum: u64 = (0..4).map(|part| (bits >> (16 * part)) & 0xFFFF).sum();

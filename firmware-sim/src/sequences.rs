@@ -1,5 +1,5 @@
-//! Sets of sequence numbers as sorted, disjoint ranges: acknowledgements come nearly in order, so a million of them
-//! are usually one range.
+//! Sets of sequence numbers as sorted, disjoint ranges: acknowledgements arrive nearly in order, so a million of them are usually one
+//! range.
 
 use std::ops::RangeInclusive;
 
@@ -12,7 +12,7 @@ pub struct SequenceSet {
 impl SequenceSet {
     /// Adds one number; false if it was there already.
     pub fn insert(&mut self, sequence: u64) -> bool {
-        // Looking from the end first makes the usual case, the next number, constant.
+        // Looking at the end first makes the usual case, the next number, constant time.
         if let Some(last) = self.ranges.last_mut()
             && sequence == last.1.saturating_add(1)
             && sequence > last.1

@@ -1,7 +1,7 @@
 //! What a healthy vehicle measures, as a pure function of seed, vehicle and sample number.
 //!
-//! The signals are slow waves with periods of minutes plus bounded noise: plausible for a truck on the road, and quiet
-//! enough that a sound detector raises nothing. Position follows from speed exactly: a vehicle drives a round course.
+//! The signals are slow waves with periods of minutes plus bounded noise: plausible for a truck on the road, and quiet enough that a sound
+//! detector raises nothing. The position follows exactly from the speed: a vehicle drives in a circle.
 
 use crate::random::Random;
 use std::f64::consts::TAU;
@@ -37,7 +37,7 @@ impl Metric {
         self as usize
     }
 
-    /// Rounds to what the sensor resolves.
+    /// Rounds to the sensor's resolution.
     pub fn rounded(self, value: f64) -> f64 {
         let steps = match self {
             Metric::Latitude | Metric::Longitude => 1e6,
@@ -79,14 +79,14 @@ impl Wave {
         self.0 * (TAU * seconds / self.1 + self.2).sin()
     }
 
-    /// The area under the wave from second 0.
+    /// The integral of the wave from second 0.
     fn area(&self, seconds: f64) -> f64 {
         let turns = TAU / self.1;
         self.0 / turns * (self.2.cos() - (turns * seconds + self.2).cos())
     }
 }
 
-/// Streams of random numbers beyond the metrics' own noise, which use `Metric::index`.
+/// Random streams besides the metrics' own noise, which use `Metric::index`.
 const TRAITS: u64 = 100;
 const ROAD: u64 = 101;
 const FAULTS: u64 = 102;
@@ -104,7 +104,7 @@ impl Vehicle {
         format!("truck-{number:02}")
     }
 
-    /// What a healthy sensor reads at sample `index`.
+    /// The reading of a healthy sensor at sample `index`.
     pub fn value(&self, metric: Metric, index: u64) -> f64 {
         let seconds = index as f64 * self.interval_s;
         let noise = self.random.stream(metric.index() as u64).bell(index);
@@ -150,7 +150,7 @@ impl Vehicle {
         self.random.stream(TRAITS).between(quality, low, high)
     }
 
-    /// A wave whose period is the vehicle's own, within a tenth of `period_s`.
+    /// A wave with a period particular to the vehicle, within a tenth of `period_s`.
     fn wave(&self, quality: u64, amplitude: f64, period_s: f64) -> Wave {
         let random = self.random.stream(TRAITS).stream(quality);
         Wave(amplitude, period_s * random.between(0, 0.9, 1.1), random.between(1, 0.0, TAU))
@@ -165,7 +165,7 @@ impl Vehicle {
         cruise + waves.iter().map(|wave| wave.at(seconds)).sum::<f64>()
     }
 
-    /// Radius of the round course and how far along it the vehicle is, in radians.
+    /// Radius of the circle, and how far along it the vehicle is, in radians.
     fn course(&self, seconds: f64) -> (f64, f64) {
         let (cruise, waves) = self.speed_parts();
         let kmh_seconds = cruise * seconds + waves.iter().map(|wave| wave.area(seconds)).sum::<f64>();

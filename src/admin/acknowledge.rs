@@ -1,7 +1,7 @@
 //! `POST /api/alerts/{device}/{metric}/{kind}/ack` with `{"by":"..."}`: a person has seen an alert.
 //!
-//! A page of another site that the user's browser shows may send simple requests here, but none of JSON without asking first, which
-//! nobody answers: the content type is what keeps others from acknowledging in the user's name.
+//! A page of another site in the user's browser can send simple requests here, but JSON only after a preflight request, which is never
+//! granted. So requiring JSON as the content type keeps other sites from acknowledging in the user's name.
 
 use std::sync::mpsc::Sender;
 
@@ -16,12 +16,12 @@ use crate::pipeline::Message;
 
 const BODY_BYTES_MAX: usize = 4096;
 
-/// Of which alert, by a request's path.
+/// The alert that a request's path names.
 pub fn target(path: &str) -> Option<AlertKey> {
     alerts::key(path.strip_prefix("/api/alerts/")?.strip_suffix("/ack")?)
 }
 
-/// Hands an acknowledgement of a known alert to the pipeline; it is the alert's new revision a moment later.
+/// Hands an acknowledgement of a known alert to the pipeline, which makes it the alert's new revision a moment later.
 pub async fn acknowledge(
     request: Request<Incoming>,
     key: AlertKey,

@@ -1,7 +1,7 @@
-//! `GET /api/alerts`: the alerts as they were last stored, in the order of device, metric and kind, a page at a time.
+//! `GET /api/alerts`: the alerts as last stored, ordered by device, metric and kind, in pages.
 //!
-//! There may be some ten thousand, and a page holds 128 KiB. What comes behind a page is told by its `link` header, as `?after={device}/{metric}/{kind}`: a place
-//! by name, so that alerts which come and go meanwhile make none appear twice or be left out.
+//! There may be some ten thousand; a page holds 128 KiB. Its `link` header leads to the next page, as `?after={device}/{metric}/{kind}`.
+//! The position is a name, so alerts that come and go meanwhile make no other alert appear twice or be left out.
 
 use std::fmt::Write;
 
@@ -10,9 +10,10 @@ use rusqlite::Connection;
 use crate::core::detection::alert::AlertKey;
 use crate::core::mqtt::topic;
 
-/// A page ends here, after one alert at least: some hundreds of alerts. Nobody's memory is filled by those who ask and do not read.
+/// A page ends at this size, after at least one alert; that is some hundreds of alerts. Bounds the memory taken by clients that ask but do
+/// not read.
 pub const PAGE_BYTES: usize = 128 * 1024;
-/// Rows that are looked at for a page.
+/// Most rows looked at for a page.
 const PAGE_ALERTS: u32 = 1_000;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct Page {
     pub link: Option<String>,
 }
 
-/// The page that a request's query asks for; `None` if it asks for something else.
+/// The page that a request's query asks for; `None` if the query is not understood.
 pub fn page(db: &Connection, query: Option<&str>) -> rusqlite::Result<Option<Page>> {
     let first = AlertKey { device: String::new(), metric: String::new(), kind: String::new() };
     match query.map_or(Some(first), after) {
@@ -39,7 +40,7 @@ pub fn is_known(db: &Connection, key: &AlertKey) -> rusqlite::Result<bool> {
     ])
 }
 
-/// Device, metric and kind as levels of a path.
+/// Parses device, metric and kind from the levels of a path.
 pub fn key(levels: &str) -> Option<AlertKey> {
     let mut levels = levels.split('/').map(topic::percent_decode);
     let key = AlertKey { device: levels.next()?, metric: levels.next()?, kind: levels.next()? };
@@ -76,7 +77,7 @@ fn link(last: &AlertKey) -> String {
     format!("</api/alerts?after={device}/{metric}/{kind}>; rel=\"next\"")
 }
 
-/// Stricter than in a topic: a header, an address and the path of a request take only these.
+/// Stricter than in a topic: headers, addresses and request paths allow only these characters.
 pub fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,6 +1,6 @@
-//! The control socket, `{store.path}/control.sock`: what an operator may ask of the running gateway, besides all that the administration
-//! interface answers. The file's mode lets in only the user that the gateway runs as, so nobody has to log in; over TCP, where there is
-//! no login either, nothing can be taken away.
+//! The control socket, `{store.path}/control.sock`: what an operator may ask of the running gateway, beyond the administration interface.
+//! The file's mode admits only the user that the gateway runs as, so no login is needed. Over TCP, where there is no login either, nothing
+//! can be deleted.
 
 use std::convert::Infallible;
 use std::io;
@@ -26,9 +26,9 @@ use crate::core::mqtt::topic;
 use crate::pipeline::Message;
 use crate::pipeline::operation::{Operation, Outcome};
 
-/// Connections served at once; the next ones wait.
+/// Most connections served at once; further ones wait.
 const CONNECTIONS_MAX: usize = 8;
-/// An answer comes with the next commit; longer than this the disk hangs.
+/// An answer comes with the next commit; if it takes longer than this, the disk hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// The socket's file in a state folder.
@@ -36,7 +36,7 @@ pub fn socket_path(folder: &Path) -> PathBuf {
     folder.join("control.sock")
 }
 
-/// The socket, and its file as long as it is served.
+/// The socket; its file exists as long as this value.
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: StdListener,
@@ -44,7 +44,7 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// To be called with the state folder locked: a file that is there was left behind by a process that was killed.
+    /// Must be called with the state folder locked: an existing file was left behind by a killed process.
     pub fn bind(folder: &Path) -> io::Result<ControlSocket> {
         let path = socket_path(folder);
         match std::fs::symlink_metadata(&path) {
@@ -52,7 +52,7 @@ impl ControlSocket {
             Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of that name")),
             Err(_) => {}
         }
-        // Under a name of its own until only its owner may use it.
+        // Bind under another name, and rename it once only its owner may use it.
         let hidden = folder.join(".control");
         match std::fs::remove_file(&hidden) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -68,12 +68,12 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        // Whoever finds it left behind is refused a connection and says so.
+        // If the file is left behind, clients are refused a connection and report that.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Serves for ever. Must run in a `LocalSet`.
+/// Serves until dropped. Must run in a `LocalSet`.
 pub(super) async fn serve(socket: &ControlSocket, sources: &Rc<Sources>, pipeline: &Sender<Message>) {
     let Ok(listener) = socket.listener.try_clone().and_then(UnixListener::from_std) else { return };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -90,7 +90,7 @@ pub(super) async fn serve(socket: &ControlSocket, sources: &Rc<Sources>, pipelin
                 async move { Ok::<_, Infallible>(answer(request, &sources, &pipeline).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // Whoever asks may go away in the middle; there is nothing to do about it.
+            // A client may disconnect at any time; nothing needs to be done about that.
             let _ = tokio::time::timeout(CONNECTION_TIME_MAX, connection).await;
             drop(place);
         });
@@ -134,7 +134,10 @@ async fn operate(operation: Operation, pipeline: &Sender<Message>) -> (StatusCod
         Ok(Ok(Outcome::Unknown(text))) => (StatusCode::NOT_FOUND, text),
         Ok(Ok(Outcome::Refused(text))) => (StatusCode::CONFLICT, text),
         Ok(Err(_)) => (StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping".to_owned()),
-        Err(_) => (StatusCode::GATEWAY_TIMEOUT, "the store does not answer; it is done when it does".to_owned()),
+        Err(_) => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "the store does not answer yet; the request is carried out when it does".to_owned(),
+        ),
     }
 }
 
@@ -166,7 +169,7 @@ mod tests {
         let first = ControlSocket::bind(folder.path()).expect("a socket");
         let mode = || std::fs::metadata(&path).expect("a file").permissions().mode() & 0o777;
         assert_eq!(mode(), 0o600);
-        // As a kill leaves it.
+        // Leaves the file behind, as a killed process does.
         std::mem::forget(first);
         let second = ControlSocket::bind(folder.path()).expect("a socket");
         assert_eq!(mode(), 0o600);

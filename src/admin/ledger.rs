@@ -1,4 +1,4 @@
-//! The ledger as the store has it: one read transaction, every term counted on its own.
+//! The ledger, read from the store in one transaction, with every term counted independently.
 
 use rusqlite::Connection;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::core::detection::alert::{Severity, State};
 use crate::core::identity::Stream;
 use crate::store::held;
 
-/// What became of the records of one stream that one sink was to get.
+/// What became of one stream's records for one sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LedgerLine {
     pub stream: String,
@@ -20,14 +20,14 @@ pub struct LedgerLine {
     pub expired: u64,
     pub dead_lettered: u64,
     pub quarantined: u64,
-    /// Of the delivered, what the sink does not take and was not sent.
+    /// Of the delivered records, those that the sink does not take, so they were not sent.
     pub passed_over: u64,
-    /// Local sequence up to which everything is done.
+    /// Local sequence up to which every record is settled.
     pub cursor: u64,
 }
 
 impl LedgerLine {
-    /// Accepted is delivered, or still here, or accounted for.
+    /// Whether every accepted record is delivered, still held, or otherwise accounted for.
     pub fn adds_up(&self) -> bool {
         self.accepted == self.delivered + self.buffered + self.expired + self.dead_lettered + self.quarantined
     }
@@ -41,7 +41,7 @@ pub struct StreamContent {
     pub batches: u64,
     pub oldest_ms: Option<i64>,
     pub last_sequence: u64,
-    /// Of the newest batch that is held.
+    /// Position of the newest batch that is held.
     pub last_position: Option<u64>,
 }
 
@@ -50,11 +50,11 @@ pub struct RejectedSample {
     pub received_at_ms: i64,
     pub reason: String,
     pub topic: String,
-    /// What is no text is replaced.
+    /// Bytes that are not text are replaced.
     pub sample: String,
 }
 
-/// All that a look into the store gives.
+/// Everything that one look into the store gives.
 #[derive(Clone, Debug, Default)]
 pub struct StoreView {
     pub ledger: Vec<LedgerLine>,
@@ -62,16 +62,16 @@ pub struct StoreView {
     /// Totals by name, such as `accepted` and `undecodable:not_json`.
     pub totals: Vec<(String, u64)>,
     pub rejected_samples: Vec<RejectedSample>,
-    /// Alerts as they were last stored: those that are raised first, the gravest of them, and the latest.
+    /// The most important alerts as last stored: raised ones first, then the most severe, then the latest.
     pub alerts: Vec<serde_json::Value>,
-    /// Of all, not only of those that are listed.
+    /// Counts all alerts, not only those listed.
     pub alerts_raised: u64,
     pub alerts_total: u64,
     pub used_bytes: u64,
     pub dead_letters_held: u64,
 }
 
-/// A look at so much takes some milliseconds; it is not taken anew at each question.
+/// With this many alerts and batches a look takes some milliseconds, so it is not repeated for each request.
 const LARGE_FROM: u64 = 2_000;
 
 impl StoreView {
@@ -84,7 +84,7 @@ impl StoreView {
     }
 }
 
-/// Alerts and samples that the status lists.
+/// Most alerts and samples that the status lists.
 const LISTED_MAX: usize = 100;
 
 pub fn look(db: &Connection) -> rusqlite::Result<StoreView> {
@@ -140,7 +140,7 @@ fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
     Ok(lines)
 }
 
-/// Records held beyond the cursor that are not acknowledged. No payload is touched.
+/// Records held beyond the cursor that are not acknowledged. Does not read payloads.
 fn buffered(db: &Connection, stream: &str, state: &CursorState) -> rusqlite::Result<u64> {
     let Some(stream) = Stream::from_name(stream) else { return Ok(0) };
     let beyond = held::sum_behind(db, stream, state.cursor)?.records;
@@ -184,7 +184,7 @@ fn rejected_samples(db: &Connection) -> rusqlite::Result<Vec<RejectedSample>> {
         .collect()
 }
 
-/// All alerts counted, and those that are worth most attention.
+/// Counts all alerts and keeps the most important ones.
 #[derive(Default)]
 struct Alerts {
     raised: u64,
@@ -192,7 +192,7 @@ struct Alerts {
     first: Vec<(Rank, Vec<u8>)>,
 }
 
-/// Raised before cleared, grave before light, late before early.
+/// Raised before cleared, severe before minor, late before early.
 type Rank = (bool, Option<Severity>, i64);
 
 impl Alerts {
@@ -331,7 +331,7 @@ mod tests {
         let writer = open(folder.path());
         for number in 0..250 {
             let state = if number < 150 { "raised" } else { "cleared" };
-            // What a device is called is no state.
+            // The state must not be read from a device's name.
             let device = format!("\"state\":\"raised\" {number}");
             let body = serde_json::json!({ "device": device, "state": state }).to_string().into_bytes();
             let insert = "INSERT INTO alert(device, metric, kind, body) VALUES (?1, 'm', 'k', ?2)";
@@ -378,7 +378,7 @@ mod tests {
                 "UPDATE progress SET dead_lettered = dead_lettered + 1",
             ),
             ("UPDATE progress SET quarantined = quarantined - 1", "UPDATE progress SET quarantined = quarantined + 1"),
-            // A cursor that moved without its counter, and ranges that were lost.
+            // A cursor that moved without its counter; acknowledged ranges that were lost.
             (
                 "UPDATE progress SET value = value + 1 WHERE name = 'sink'",
                 "UPDATE progress SET value = value - 1 WHERE name = 'sink'",
@@ -387,7 +387,7 @@ mod tests {
                 "CREATE TEMP TABLE kept AS SELECT acknowledged FROM cursor; UPDATE progress SET acknowledged = x'' WHERE name = 'sink'",
                 "UPDATE progress SET acknowledged = (SELECT acknowledged FROM kept) WHERE name = 'sink'",
             ),
-            // A batch that was held and is gone; one that says more than it is.
+            // A batch that was held and is gone; one that claims more records than it has.
             (
                 "UPDATE batch SET count = count + 1 WHERE seq = 100",
                 "UPDATE batch SET count = count - 1 WHERE seq = 100",

@@ -1,4 +1,4 @@
-//! The status in Prometheus' text format. Every metric's name is in this file.
+//! The status in Prometheus' text format. The names of all metrics are in this file.
 
 use std::fmt::Write;
 
@@ -76,7 +76,7 @@ pub fn write(status: &Status) -> String {
     text.single(
         "alerts_unraised_total",
         "counter",
-        "what raised no alert because there are too many, over all runs",
+        "flagged readings that raised no alert because there are too many alerts, over all runs",
         status.received.unraised as f64,
     );
     text.single(
@@ -88,7 +88,7 @@ pub fn write(status: &Status) -> String {
     text.single(
         "alert_acknowledgements_unknown_total",
         "counter",
-        "acknowledgements of alerts that were not there, since the start",
+        "acknowledgements of unknown alerts, since the start",
         status.detection.acknowledgements_unknown as f64,
     );
     text.0
@@ -124,7 +124,7 @@ fn write_store(text: &mut Text, status: &Status) {
         text.single(
             "disk_written_bytes_total",
             "counter",
-            "what the process wrote to disks since the start, in whole pages",
+            "bytes that the process wrote to disks since the start, in whole pages",
             written.bytes as f64,
         );
     }
@@ -181,14 +181,14 @@ fn write_sinks(text: &mut Text, status: &Status) {
     let terms: [(&str, &str, Term); 6] = [
         ("sink_records_accepted_total", "records that the sink is to get", |line| line.accepted),
         ("sink_records_delivered_total", "records that the sink has", |line| line.delivered),
-        ("sink_records_expired_total", "records removed for want of room before the sink had them", |line| {
-            line.expired
-        }),
-        ("sink_records_dead_lettered_total", "records that the sink refused for good", |line| line.dead_lettered),
+        ("sink_records_expired_total", "records removed to make room before the sink had them", |line| line.expired),
+        ("sink_records_dead_lettered_total", "records that the sink permanently refused", |line| line.dead_lettered),
         ("sink_records_quarantined_total", "records of damaged batches", |line| line.quarantined),
-        ("sink_records_passed_over_total", "of the delivered, what the sink does not take and was not sent", |line| {
-            line.passed_over
-        }),
+        (
+            "sink_records_passed_over_total",
+            "delivered records that the sink does not take, so they were not sent",
+            |line| line.passed_over,
+        ),
     ];
     for (name, help, term) in terms {
         text.family(name, "counter", help);
@@ -204,7 +204,11 @@ fn write_sinks(text: &mut Text, status: &Status) {
             sink.records_sent as f64,
         );
     }
-    text.family("sink_sent_bytes_total", "counter", "bodies of requests since the start, or files of an archive");
+    text.family(
+        "sink_sent_bytes_total",
+        "counter",
+        "bytes of request bodies since the start, or of an archive's files",
+    );
     for sink in &status.sinks {
         text.sample("sink_sent_bytes_total", &[("stream", sink.stream), ("sink", &sink.name)], sink.sent_bytes as f64);
     }
@@ -216,7 +220,7 @@ fn write_sinks(text: &mut Text, status: &Status) {
             sink.records_retried as f64,
         );
     }
-    text.family("sink_files_removed_total", "counter", "files of an archive that had to go, since the start");
+    text.family("sink_files_removed_total", "counter", "files of an archive removed to make room, since the start");
     for sink in &status.sinks {
         text.sample(
             "sink_files_removed_total",
@@ -249,7 +253,7 @@ fn write_mqtt(text: &mut Text, status: &Status) {
         ("mqtt_logins_unchecked_total", "connections that sent a login, which is not checked", mqtt.logins_unchecked),
         (
             "mqtt_publishes_refused_total",
-            "publishes to topics of the gateway's own, and acknowledgements of alerts that do not say who",
+            "publishes to the gateway's own topics, and acknowledgements of alerts that do not say who acknowledges",
             mqtt.publishes_refused,
         ),
         ("mqtt_received_bytes_total", "bytes read from clients", mqtt.bytes_received),

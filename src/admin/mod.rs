@@ -1,5 +1,5 @@
-//! The administration interface: health, metrics, status, and one page for people. HTTP on a thread of its own, so that whoever asks
-//! much slows nobody but himself.
+//! The administration interface: health, metrics, status, and one page for people. HTTP on a thread of its own, so that clients with many
+//! requests slow down only this interface.
 
 mod acknowledge;
 pub mod alerts;
@@ -35,17 +35,17 @@ use status::{Sources, Status};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PAGE: &str = include_str!("page.html");
-/// Connections served at once; with [`alerts::PAGE_BYTES`] and the status, what their answers may take of the memory.
+/// Most connections served at once; together with [`alerts::PAGE_BYTES`] and the size of the status this bounds the memory of responses.
 const CONNECTIONS_MAX: usize = 64;
-/// For a question to arrive.
+/// Time limit for a request to arrive.
 const QUESTION_TIME_MAX: Duration = Duration::from_secs(5);
-/// For the whole of a connection, which is one question and its answer.
+/// Time limit for a whole connection, which is one request and its response.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(45);
-/// How often the gateway says of itself how it is, when nothing changes.
+/// How often the gateway records its own state when nothing changes.
 const RECORD_EVERY: Duration = Duration::from_secs(60);
-/// Failing for so long, a sink is worth an alert.
+/// A sink that has failed for this long raises an alert.
 const SINK_FAILS_AFTER: Duration = Duration::from_secs(60);
-/// How soon a change of state is noticed.
+/// How often changes of state are looked for.
 const STATE_CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// Serves until the phase's sender is gone. Must run in a `LocalSet`.
@@ -73,13 +73,13 @@ pub async fn run(
     tokio::select! {
         () = serving => {}
         () = operating => {}
-        // An error means that the sender is gone, and with it the gateway.
+        // An error means that the sender, and with it the gateway, is gone.
         () = async { while phase.changed().await.is_ok() {} } => {}
     }
     records.abort();
 }
 
-/// The gateway's own record: every minute, and when its state changes.
+/// The gateway's own record: every minute, and whenever its state changes.
 async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
     let mut last: Option<((Cow<'static, str>, u64), tokio::time::Instant)> = None;
     let mut reports = ReportPacer::default();
@@ -90,7 +90,7 @@ async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
         if reported.is_err() {
             return;
         }
-        // A damaged store may be salvaged in less time than this looks again: its number tells.
+        // A damaged store may be salvaged between two looks: then only its number shows that.
         let state = (sources.state_name(), sources.store.salvaging.get());
         let is_due = last.as_ref().is_none_or(|(known, at)| *known != state || at.elapsed() >= RECORD_EVERY);
         if is_due && let Ok(status) = sources.status() {
@@ -103,23 +103,23 @@ async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
     }
 }
 
-/// Says which thread does not move: in the log once, as an alert for as long as it lasts. A pipeline that stalls cannot raise one.
+/// Reports which thread is stalled: in the log once, and as an alert while it lasts. A stalled pipeline cannot raise one.
 fn report_stalls(sources: &Sources, pipeline: &Sender<Message>, reports: &mut ReportPacer) -> Result<(), PipelineGone> {
     let before = sources.unhealthy();
     if let Some(thread) = sources.look_for_stalls() {
         tracing::error!(
-            "the {thread} thread does not move: what depends on it waits; restart the gateway if that lasts"
+            "the {thread} thread is stalled, and everything that depends on it waits; restart the gateway if this lasts"
         );
     }
     let Some(thread) = sources.stalled.borrow().clone() else {
         if before.is_some() {
-            tracing::info!("all threads move again");
+            tracing::info!("no thread is stalled any more");
         }
         return Ok(());
     };
     let now_ms = u64::try_from(sources.started.elapsed().as_millis()).unwrap_or(u64::MAX);
     if thread != "pipeline" && reports.is_due(&Trouble::Stalled, now_ms) {
-        let text = format!("the {thread} thread of the gateway does not move: what depends on it waits");
+        let text = format!("the {thread} thread of the gateway is stalled, and everything that depends on it waits");
         let report = Message::Input(Input::Report(Report::new(Trouble::Stalled, text)));
         pipeline.send(report).map_err(|_| PipelineGone)?;
     }
@@ -131,7 +131,8 @@ fn report_stalls(sources: &Sources, pipeline: &Sender<Message>, reports: &mut Re
 struct FailingSinks(HashMap<String, Instant>);
 
 impl FailingSinks {
-    /// A sink that has not delivered for a while is an alert for as long as that lasts. Vehicles lose their link all the time.
+    /// A sink that has not delivered for a while raises an alert for as long as that lasts. Not at once: vehicles lose their link all the
+    /// time.
     fn report(
         &mut self,
         sources: &Sources,
@@ -147,7 +148,7 @@ impl FailingSinks {
             let since = *self.0.entry(name.to_owned()).or_insert_with(Instant::now);
             let trouble = Trouble::Sink(name.to_owned());
             if since.elapsed() >= SINK_FAILS_AFTER && reports.is_due(&trouble, now_ms) {
-                let text = format!("the sink {name} does not deliver: {error}; what it has not had yet is kept");
+                let text = format!("the sink {name} does not deliver: {error}; what is not delivered yet is kept");
                 let report = Message::Input(Input::Report(Report::new(trouble, text)));
                 pipeline.send(report).map_err(|_| PipelineGone)?;
             }
@@ -160,7 +161,7 @@ async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<M
     let places = Places::new(CONNECTIONS_MAX);
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
-            // Out of file descriptors, most likely: accepting again at once would only spin.
+            // Most likely out of file descriptors: accepting again at once would only spin.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -178,13 +179,13 @@ async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<M
                 .header_read_timeout(QUESTION_TIME_MAX)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
-            // Whoever asks may go away in the middle; there is nothing to do about it.
+            // A client may disconnect at any time; nothing needs to be done about that.
             tokio::select! {
                 _ = tokio::time::timeout(CONNECTION_TIME_MAX, connection) => {}
                 () = place.given_away() => {}
             }
         });
-        // Those that have lost their place end before the next one comes: there are no more sockets than places.
+        // Connections that lost their place end before the next one is accepted, so there are never more sockets than places.
         tokio::task::yield_now().await;
     }
 }
@@ -205,7 +206,7 @@ async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender
     }
     let is_known = alerts::is_known(sources.reader.borrow_mut().connection(), &key);
     let (status, text) = match is_known {
-        // What could not be stored is known to the pipeline alone.
+        // Only the pipeline knows alerts that could not be stored.
         Ok(known) if known || sources.store.unstorable().is_some() => {
             acknowledge::acknowledge(request, key, pipeline).await
         }

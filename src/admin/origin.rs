@@ -1,12 +1,12 @@
-//! Whose page may ask here. A page of another site can let its own name stand for an address of ours, and would then read what is served
-//! as if it were its own, or acknowledge in its user's name.
+//! Which pages may send requests here. A page of another site can point its own name at our address (DNS rebinding), and could then read
+//! what is served as if it were its own, or acknowledge in its user's name.
 
 use std::net::IpAddr;
 
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
-/// The names under which we are asked, beside addresses, `localhost`, and names without a dot: names of sites have one.
+/// Names under which we accept requests, besides addresses, `localhost`, and names without a dot: names of sites have one.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts(Vec<String>);
 
@@ -15,7 +15,7 @@ impl Hosts {
         Hosts(names)
     }
 
-    /// By the `Host` header; what is no browser may do without.
+    /// Checks the `Host` header; clients that are no browsers may omit it.
     pub fn is_asked_as_us(&self, headers: &HeaderMap) -> bool {
         match headers.get("host") {
             Some(host) => host.to_str().is_ok_and(|host| self.is_ours(name_of(host))),
@@ -23,7 +23,7 @@ impl Hosts {
         }
     }
 
-    /// Whether a request that changes something comes from a page of ours, or from no page.
+    /// Whether a request that changes something comes from our own page, or from no page at all.
     pub fn is_from_us(&self, headers: &HeaderMap) -> bool {
         let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_ascii_lowercase();
         let Some(origin) = headers.get("origin").map(text) else { return true };

@@ -1,7 +1,7 @@
-//! Who is served at one time: the next one always gets a place, and who only holds one gives it up.
+//! Limits the connections served at one time: a new one always gets a place, taken from one that only occupies it.
 //!
-//! A connection is one question and its answer, so that none is idle by right. When all places are taken, one that has asked nothing goes
-//! first, of the address that has the most, and the oldest of these; then one whose answer is read slowly.
+//! A connection is one request and its response, so none may stay idle. When all places are taken, the one to go is one that has sent no
+//! request, of the address with the most places, and the oldest of these; if there is none, one whose response is read slowly.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// Younger ones have had no time to ask.
+/// Younger connections have had no time to send a request.
 const GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Taken {
         self.place.has_asked.set(true);
     }
 
-    /// Ready when another one gets the place.
+    /// Ready when the place is given to another connection.
     pub async fn given_away(&self) {
         self.place.leave.notified().await;
     }

@@ -1,4 +1,4 @@
-//! What the gateway says of itself: to `/api/status`, to its page, to its own records and to `outrider/status`.
+//! The gateway's status, for `/api/status`, its page, its own records and `outrider/status`.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -20,7 +20,7 @@ use crate::sinks::status::SinkSource;
 use crate::store::reader::Reader;
 use crate::store::totals::EXPIRED_WITH_SINK;
 
-/// Where the numbers come from.
+/// Where the figures come from.
 #[derive(Debug)]
 pub struct Sources {
     pub gateway_id: String,
@@ -30,9 +30,9 @@ pub struct Sources {
     pub state_folder: std::path::PathBuf,
     pub store_bytes_max: u64,
     pub reader: RefCell<Reader>,
-    /// The last look into the store, and when.
+    /// The last look into the store, and when it was taken.
     pub looked: RefCell<Option<(Instant, Arc<StoreView>)>>,
-    /// Whom it answers.
+    /// The host names that it answers to.
     pub hosts: Hosts,
     pub edge: Arc<EdgeCounters>,
     pub store: Arc<StoreCounters>,
@@ -40,7 +40,7 @@ pub struct Sources {
     pub clock: ClockState,
     pub phase: tokio::sync::watch::Receiver<Phase>,
     pub watcher: RefCell<Watcher>,
-    /// The thread that did not move when it was last looked.
+    /// The thread that was stalled at the last look.
     pub stalled: RefCell<Option<String>>,
     pub now_ms: fn() -> i64,
 }
@@ -63,7 +63,7 @@ pub struct Status {
     pub dropped_sinks: Vec<DroppedSink>,
     pub mqtt: MqttStatus,
     pub detection: DetectionStatus,
-    /// The first hundred: raised before cleared, the gravest, the latest. `/api/alerts` has all.
+    /// The first hundred: raised before cleared, then the most severe, then the latest. `/api/alerts` has all.
     pub alerts: Vec<serde_json::Value>,
     pub alerts_total: u64,
     pub unrouted: Unrouted,
@@ -84,7 +84,7 @@ pub struct Histograms {
 #[derive(Debug, Default, Serialize)]
 pub struct Received {
     pub accepted: u64,
-    /// Judged and not acknowledged, because nothing could be stored.
+    /// Readings that were judged but not acknowledged, because nothing could be stored.
     pub refused: u64,
     pub undecodable: u64,
     pub undecodable_by_reason: std::collections::BTreeMap<String, u64>,
@@ -92,7 +92,7 @@ pub struct Received {
     pub dropped_by_rule: u64,
     /// Alerts that were raised while nothing could be stored.
     pub raised_unstored: u64,
-    /// What raised no alert because there are too many.
+    /// Flagged readings that raised no alert because there are too many alerts.
     pub unraised: u64,
 }
 
@@ -101,7 +101,7 @@ pub struct StoreStatus {
     pub bytes: u64,
     pub bytes_max: u64,
     pub oldest_age_s: Option<u64>,
-    /// How long what is free lasts at the rate of this run; none before there is a rate.
+    /// How long the free room lasts at the rate of this run; `None` before there is a rate.
     pub holds_days: Option<f64>,
     pub streams: Vec<StreamContent>,
     pub dead_letters_held: u64,
@@ -109,9 +109,9 @@ pub struct StoreStatus {
     pub commit_ms_last: f64,
     pub commit_ms_max: f64,
     pub writing: bool,
-    /// Readings turned away since the start because they could not be stored.
+    /// Readings refused since the start because they could not be stored.
     pub readings_refused: u64,
-    /// Damaged stores that were set aside, over all runs; one of them is being salvaged.
+    /// Damaged stores that were set aside, over all runs, and whether one is being salvaged.
     pub damaged_stores: u64,
     pub salvaging: bool,
 }
@@ -121,27 +121,27 @@ pub struct SinkStatus {
     pub name: String,
     pub stream: &'static str,
     pub kind: &'static str,
-    /// Whether the configuration still names it; if not, its cursor and its data are kept as long as there is room.
+    /// Whether the configuration still names it; if not, its cursor and data are kept as long as there is room.
     pub configured: bool,
-    /// How an operator lets go of it, if it is not.
+    /// The operator's command to drop it, if it is not configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drop_with: Option<String>,
     pub records_sent: u64,
     pub records_retried: u64,
     pub records_rejected: u64,
-    /// Bodies of requests since the start, repeats included; of an archive, what was written to its files.
+    /// Bytes of request bodies since the start, repeats included; for an archive, bytes written to its files.
     pub sent_bytes: u64,
-    /// Files of an archive that had to go since the start, for its cap or for the disk.
+    /// Files of an archive removed since the start, for its size limit or for free disk space.
     pub files_removed: u64,
     pub last_error: Option<String>,
 }
 
-/// A sink that an operator dropped.
+/// A sink that an operator has dropped.
 #[derive(Debug, Serialize)]
 pub struct DroppedSink {
     pub name: String,
     pub stream: String,
-    /// Records that it never had.
+    /// Records that were not delivered to it.
     pub expired: u64,
 }
 
@@ -150,7 +150,7 @@ pub struct MqttStatus {
     pub connections: u64,
     pub connections_total: u64,
     pub connections_refused: u64,
-    /// Connections since the start that sent a user name or a password, which nobody checks.
+    /// Connections since the start that sent a user name or a password, which is not checked.
     pub logins_unchecked: u64,
     pub publishes_qos_0: u64,
     pub publishes_qos_1: u64,
@@ -170,11 +170,11 @@ pub struct DetectionStatus {
     pub readings_unwatched: u64,
     pub anomalies: u64,
     pub alerts_raised: u64,
-    /// Alerts that went out without being stored, since the start.
+    /// Alerts that were published without being stored, since the start.
     pub alerts_raised_unstored: u64,
-    /// Flagged readings that raised no alert because there are too many.
+    /// Flagged readings that raised no alert because there are too many alerts.
     pub alerts_unraised: u64,
-    /// Acknowledgements of alerts that were not there.
+    /// Acknowledgements of unknown alerts.
     pub acknowledgements_unknown: u64,
 }
 
@@ -182,25 +182,25 @@ pub struct DetectionStatus {
 pub struct Unrouted {
     pub count: u64,
     pub topics: Vec<String>,
-    /// For the configuration, so that they are stored: TOML, each once.
+    /// Routes that would store them, as TOML for the configuration, each once.
     pub routes: Vec<String>,
 }
 
-/// What this process has cost its disk and its link since the start.
+/// What this process has written to its disk and sent over its link since the start.
 #[derive(Debug, Serialize)]
 pub struct Cost {
     /// Readings that were stored.
     pub readings: u64,
-    /// What the operating system says that the process wrote, in whole pages; none where it does not say.
+    /// What the process wrote according to the operating system, in whole pages; `None` if the system does not say.
     pub written: Option<Bytes>,
-    /// Bodies of requests of all sinks, repeats included. Files are no link: those of the archive are counted as written.
+    /// Bytes of request bodies of all sinks, repeats included. Files of an archive are not sent; they count as written.
     pub sent: Bytes,
 }
 
 #[derive(Debug, Serialize)]
 pub struct Bytes {
     pub bytes: u64,
-    /// None before there is a reading.
+    /// `None` before there is a reading.
     pub a_reading: Option<f64>,
     pub a_day: f64,
 }
@@ -211,7 +211,8 @@ pub struct DiskStatus {
     pub total_bytes: u64,
 }
 
-/// Who asks oftener sees the same of a large store: else the log behind it would hardly ever find a moment without a reader, and grow.
+/// More frequent requests get the same look again if the store is large. Otherwise its write-ahead log would hardly ever be without a
+/// reader, and grow.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 impl Sources {
@@ -252,7 +253,7 @@ impl Sources {
                 series: self.store.series.get(),
                 readings_unwatched: self.store.readings_unwatched.get(),
                 anomalies: self.store.anomalies.get(),
-                // What could not be stored is raised all the same.
+                // Alerts that could not be stored are raised all the same.
                 alerts_raised: match self.store.unstorable() {
                     Some(_) => self.store.alerts_raised.get(),
                     None => view.alerts_raised,
@@ -287,7 +288,7 @@ impl Sources {
         Cost { readings, written: disk::written_bytes().map(bytes), sent: bytes(sent) }
     }
 
-    /// Those that have a cursor and are not named any more.
+    /// Sinks that have a cursor but are no longer configured.
     fn left_sinks(&self, view: &StoreView) -> Vec<SinkStatus> {
         let is_named = |line: &LedgerLine| {
             self.sinks.iter().any(|sink| sink.sink == line.sink && sink.stream.name() == line.stream)
@@ -312,7 +313,7 @@ impl Sources {
         left.filter_map(status).collect()
     }
 
-    /// Looks whether all threads move; to be called about every second. The one that has stalled since the last look, if that is news.
+    /// Checks for stalled threads; call it about every second. Returns the thread that has newly stalled, if any.
     pub fn look_for_stalls(&self) -> Option<String> {
         let is_running = *self.phase.borrow() == Phase::Running;
         let found = self.watcher.borrow_mut().look(self.started.elapsed()).filter(|_| is_running);
@@ -320,12 +321,12 @@ impl Sources {
         found.filter(|found| before.as_ref() != Some(found))
     }
 
-    /// Why the process does not do its work, in one word: a thread does not move.
+    /// Why the process does not work, in one word: a thread is stalled.
     pub fn unhealthy(&self) -> Option<String> {
         self.stalled.borrow().as_ref().map(|thread| format!("stalled:{thread}"))
     }
 
-    /// Why it takes no readings, or does not store what it takes, in one word.
+    /// Why it does not accept readings, or does not store what it accepts, in one word.
     pub fn unready(&self) -> Option<Cow<'static, str>> {
         if *self.phase.borrow() == Phase::Draining {
             return Some("stopping".into());
@@ -334,7 +335,7 @@ impl Sources {
         self.unhealthy().map(Cow::Owned).or(unstorable)
     }
 
-    /// In one word, worst first.
+    /// The state in one word, the worst first.
     pub fn state_name(&self) -> Cow<'static, str> {
         let is_sink_failing = || self.sinks.iter().any(|sink| sink.status.last_error().is_some());
         match self.unready() {
@@ -370,7 +371,7 @@ impl Sources {
 }
 
 impl Status {
-    /// The part that the gateway's own record carries behind the fields that every record begins with.
+    /// The part of the gateway's own record after the fields that every record begins with.
     pub fn record_tail(&self) -> Vec<u8> {
         #[derive(Serialize)]
         struct Record<'a> {
@@ -416,7 +417,7 @@ impl Status {
     }
 }
 
-/// What lets go of a sink that has left the configuration.
+/// The command that drops a sink that is no longer configured.
 pub fn drop_command(sink: &str) -> String {
     format!("outrider sinks drop {sink}")
 }

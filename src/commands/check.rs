@@ -1,4 +1,4 @@
-//! `outrider check`: every problem of a configuration, or a summary of what would run.
+//! `outrider check`: prints every problem of a configuration, or a summary of what would run.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
@@ -31,7 +31,7 @@ pub struct CheckArguments {
 }
 
 const HELP: &str = "\
-Takes the same file, variables and arguments as `outrider run`, and starts
+Takes the same file, variables and arguments as `outrider run`, but starts
 nothing; a gateway may be running meanwhile. Each problem is a line on
 standard error:
   FILE:LINE: KEY = VALUE: what is wrong; what is allowed
@@ -52,7 +52,7 @@ pub fn command(arguments: &CheckArguments) -> ExitCode {
     };
     match summary(&configuration) {
         Ok(summary) => {
-            // Whoever reads us may have seen enough.
+            // The reader may have closed the pipe early.
             let _ = io::stdout().write_all(summary.as_bytes());
             ExitCode::SUCCESS
         }
@@ -66,7 +66,7 @@ pub fn command(arguments: &CheckArguments) -> ExitCode {
     }
 }
 
-/// What the configuration is not to blame for, and the gateway could not start with.
+/// Problems that the configuration did not cause but that would keep the gateway from starting.
 #[derive(Debug)]
 enum CheckError {
     Disk { folder: PathBuf, source: io::Error },
@@ -136,9 +136,9 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
 
 /// What the store holds.
 enum Held {
-    /// It is to be created.
+    /// It does not exist yet.
     Nothing,
-    /// An earlier version made it.
+    /// An earlier version created it.
     Earlier,
     View(Box<StoreView>),
 }
@@ -170,7 +170,7 @@ fn status_page(configuration: &Configuration) -> String {
 fn store(capacity: &Capacity, held: &Held) -> String {
     let held = match held {
         Held::View(view) => format!("holds {} now", approximate_size(view.used_bytes)),
-        Held::Earlier => "made by an earlier version, and brought to the present one when it is next run".to_owned(),
+        Held::Earlier => "made by an earlier version, and migrated at the next start".to_owned(),
         Held::Nothing => "to be created".to_owned(),
     };
     let when_full = match capacity.when_full {
@@ -212,13 +212,13 @@ fn profile(rule: &Rule) -> String {
     format!("{}: like {}, gap {}, stuck {}", words.join(" "), profile.name, on(profile.gap), on(profile.stuck))
 }
 
-/// What is allowed and may still surprise.
+/// Warnings about settings that are allowed but may surprise.
 fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> Vec<String> {
     let room = Room::look(configuration.sinks.len());
     let shortage = room.ok().and_then(|room| room.shortage(configuration.edge.connections_max));
     let mut warnings: Vec<String> = shortage.into_iter().collect();
     for note in configuration.sinks.iter().flat_map(|sink| sink.sink.notes()) {
-        // Several sinks may lack the same.
+        // Several sinks may have the same note.
         if !warnings.contains(&note) {
             warnings.push(note);
         }
@@ -229,7 +229,8 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> 
     let Held::View(view) = held else { return warnings };
     if view.used_bytes > capacity.bytes_max {
         warnings.push(
-            "the store holds more than store.size_max allows: the oldest readings would go at the start".to_owned(),
+            "the store holds more than store.size_max allows: the oldest readings would be dropped at the start"
+                .to_owned(),
         );
     }
     let is_named = |line: &&LedgerLine| {

@@ -1,4 +1,4 @@
-//! The configuration as commands take it.
+//! The arguments with which commands load the configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::keys::problem::Problems;
 
 #[derive(Debug, Args)]
 pub struct ConfigArguments {
-    /// The configuration file; else /etc/outrider/outrider.toml if it is there, else what is built in
+    /// The configuration file [default: /etc/outrider/outrider.toml if it exists, else built-in defaults]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where devices connect, instead of mqtt.listen; port 0 takes a free one
@@ -22,7 +22,7 @@ pub struct ConfigArguments {
 }
 
 impl ConfigArguments {
-    /// What `run` would take with this file and this state folder.
+    /// What `run` would load with this file and this state folder.
     pub fn of(config: Option<PathBuf>, state: Option<String>) -> ConfigArguments {
         ConfigArguments { config, listen: None, state }
     }
@@ -38,7 +38,7 @@ impl ConfigArguments {
     }
 }
 
-/// One file and nothing else: what comes out of a command that only reads must not depend on the machine.
+/// Loads one file and nothing else: the result of a command that only reads must not depend on the machine.
 pub fn load_file(file: &Path) -> Result<Configuration, Problems> {
     Configuration::load(&Sources { file: Some(file.to_owned()), ..Sources::default() }, &Host::read())
 }

@@ -1,4 +1,4 @@
-//! Logs on standard error: text, coloured on a terminal, without times where the journal adds its own; or JSON.
+//! Logs on standard error: text, coloured on a terminal, without times if the journal adds its own; or JSON.
 
 use std::fmt;
 use std::fs::File;
@@ -15,7 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::keys::problem::Problems;
 
-/// Directives such as `outrider::mqtt=debug`, for whoever looks for something in particular.
+/// Directives such as `outrider::mqtt=debug`, to investigate something in particular.
 const VARIABLE: &str = "OUTRIDER_LOG";
 
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ impl LogLevel {
 }
 
 impl LogArguments {
-    /// For the whole process, from now on.
+    /// Starts logging for the whole process.
     pub fn start(&self) {
         let (filter, error) = self.filter(std::env::var(VARIABLE).ok());
         let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).with_target(false);
@@ -69,11 +69,11 @@ impl LogArguments {
             LogFormat::Text => logs.with_ansi(io::stderr().is_terminal() && !is_colour_unwanted()).init(),
         }
         if let Some(error) = error {
-            tracing::warn!("{VARIABLE} is not understood and is left out: {error}");
+            tracing::warn!("{VARIABLE} is not understood and is ignored: {error}");
         }
     }
 
-    /// What is wrong with the configuration, where logs go; in text a problem is its line and nothing else.
+    /// Reports the problems of the configuration to where logs go. In text, each problem is just its line.
     pub fn report(&self, problems: &Problems) {
         match self.log_format {
             LogFormat::Text => eprintln!("{problems}"),
@@ -83,8 +83,8 @@ impl LogArguments {
 
     fn filter(&self, variable: Option<String>) -> (EnvFilter, Option<impl fmt::Display>) {
         let level = self.log_level.map_or("info", LogLevel::name);
-        // Others' libraries have nothing to say in between; the one that looks for credentials would warn at each attempt of what the sink
-        // says once.
+        // Log lines of libraries would only distract; the one that looks for credentials would warn at each attempt about what the sink
+        // reports once.
         let usual = EnvFilter::new(format!("warn,aws_config=error,outrider={level}"));
         match variable.filter(|_| self.log_level.is_none()) {
             Some(directives) => match EnvFilter::try_new(directives) {
@@ -101,14 +101,14 @@ fn is_colour_unwanted() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
-/// Whether standard error is the journal's own socket: the variable alone is inherited by whatever is started from a desktop.
+/// Whether standard error is the journal's own socket. The variable alone does not show that: programs started from a desktop inherit it.
 fn is_journal() -> bool {
     let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else { return false };
     let errors = io::stderr().as_fd().try_clone_to_owned().and_then(|errors| File::from(errors).metadata());
     errors.is_ok_and(|errors| stream == format!("{}:{}", errors.dev(), errors.ino()))
 }
 
-/// Each line begins with the level as the journal understands it, `<6>`.
+/// Each line begins with the level in the journal's format, `<6>`.
 struct JournalLines(Format<Full, ()>);
 
 impl<S, N> FormatEvent<S, N> for JournalLines

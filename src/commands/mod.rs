@@ -1,4 +1,4 @@
-//! What can be asked of the program, and with which code it exits.
+//! The program's commands and exit codes.
 
 mod check;
 mod configuration;
@@ -39,9 +39,9 @@ Examples:
 enum Command {
     /// Run the gateway until a signal stops it
     Run(run::RunArguments),
-    /// Say what is wrong with a configuration, or what it would run
+    /// Show what is wrong with a configuration, or what it would run
     Check(check::CheckArguments),
-    /// Show what it does: a simulated fleet, faults, a cut link, and a summary that adds up
+    /// Demonstrate the gateway with a simulated fleet, faults, a cut link, and a summary
     Demo(demo::DemoArguments),
     /// Find anomalies in a file of series,timestamp_ms,value lines, with the gateway's own detectors
     Detect(detect::DetectArguments),
@@ -51,17 +51,17 @@ enum Command {
     /// Clear alerts of the running gateway
     #[command(subcommand)]
     Alerts(operate::AlertsCommand),
-    /// Drop sinks that have left the configuration of the running gateway
+    /// Drop sinks that the running gateway's configuration no longer names
     #[command(subcommand)]
     Sinks(operate::SinksCommand),
 }
 
-/// Exit codes beyond 0; 2 is clap's, for usage.
+/// Exit codes other than 0; clap uses 2 for usage errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     RunTime = 1,
-    /// Another process has the state folder: it may be gone the next time.
+    /// Another process uses the state folder: it may be gone the next time.
     Temporary = 75,
     Configuration = 78,
 }

@@ -1,4 +1,4 @@
-//! What an operator asks of the running gateway: `outrider series forget`, `alerts clear`, `sinks drop`, over its control socket.
+//! An operator's requests to the running gateway over its control socket: `outrider series forget`, `alerts clear`, `sinks drop`.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -20,7 +20,7 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// Which gateway: the one that has this state folder.
 #[derive(Debug, Args)]
 pub struct Place {
-    /// Its configuration file, for store.path; else as `outrider run` finds it
+    /// Its configuration file, for store.path [default: as for `outrider run`]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Its state folder, instead of store.path
@@ -30,8 +30,8 @@ pub struct Place {
 
 #[derive(Debug, Subcommand)]
 pub enum SeriesCommand {
-    /// Forget a device, or one metric of it: it is not missed any more, its alerts are cleared, and it makes room for others. Should it
-    /// report again, it is new
+    /// Forget a device, or one metric of it: its silence raises no alert any more, its alerts are cleared, and it makes room for others. If
+    /// it reports again, it counts as new
     Forget {
         /// As in the topics of alerts: a slash within a name is written %2F
         #[arg(value_name = "DEVICE[/METRIC]")]
@@ -56,7 +56,7 @@ pub enum AlertsCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum SinksCommand {
-    /// Let go of what waits for a sink that has left the configuration; it is counted as expired
+    /// Discard what waits for a sink that is no longer configured, counted as expired
     Drop {
         name: String,
         #[command(flatten)]
@@ -122,7 +122,7 @@ fn explained(error: &io::Error, folder: &Path) -> String {
     }
 }
 
-/// The status code and the text of the answer.
+/// The status code and text of the response.
 fn ask(folder: &Path, path: &str) -> io::Result<(u16, String)> {
     let mut stream = UnixStream::connect(control::socket_path(folder))?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
@@ -130,7 +130,7 @@ fn ask(folder: &Path, path: &str) -> io::Result<(u16, String)> {
     write!(stream, "DELETE {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-    let broken = || io::Error::new(io::ErrorKind::InvalidData, "its answer is not understood");
+    let broken = || io::Error::new(io::ErrorKind::InvalidData, "its response is not understood");
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(broken)?;
     Ok((code, body.trim_end().to_owned()))

@@ -1,4 +1,4 @@
-//! Who has the port that we cannot have.
+//! Finds the process that holds a port.
 
 use std::fmt;
 use std::fs;
@@ -17,7 +17,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// `None` where it cannot be told: other users' processes show their sockets to root alone.
+/// `None` if it cannot be determined: only root sees the sockets of other users' processes.
 pub fn find(address: SocketAddr) -> Option<Holder> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let inodes: Vec<String> = tables

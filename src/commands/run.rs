@@ -1,4 +1,4 @@
-//! `outrider run`: the gateway until a signal ends it.
+//! `outrider run`: runs the gateway until a signal ends it.
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -84,13 +84,13 @@ fn log_start(configuration: &Configuration) {
 pub(super) fn exit_of(error: &GatewayError) -> Exit {
     match error {
         GatewayError::Locked(LockError::Taken { .. }) => Exit::Temporary,
-        // Starting it again changes nothing: it is for another program, or another folder is meant.
+        // Starting again would not help: the folder belongs to a newer version or another program, or the wrong folder is configured.
         GatewayError::Store(OpenError::Newer { .. } | OpenError::NotAStore { .. }) => Exit::Configuration,
         _ => Exit::RunTime,
     }
 }
 
-/// With what helps to mend it.
+/// The error, with a hint how to fix it.
 fn explained(error: &GatewayError) -> String {
     match error {
         GatewayError::Listen { key, .. } => {
@@ -100,7 +100,7 @@ fn explained(error: &GatewayError) -> String {
     }
 }
 
-/// A port that is taken, and by whom.
+/// For a port in use: by which process.
 pub(super) fn with_holder(error: &GatewayError) -> String {
     match error {
         GatewayError::Listen { what, address, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
@@ -121,12 +121,12 @@ pub fn run(settings: GatewaySettings) -> Result<(), GatewayError> {
     })
 }
 
-/// One line on standard output, for whoever started us; people read the log.
+/// Prints one line on standard output, for the program that started us; people read the log.
 fn print_ready(ready: Ready) {
     log_ready(ready);
     let admin = ready.admin.map_or("null".to_owned(), |admin| format!("\"{admin}\""));
     let line = format!("{{\"event\":\"ready\",\"mqtt\":\"{}\",\"admin\":{admin}}}\n", ready.mqtt);
-    // Nobody listens on the other end: no reason not to run.
+    // If nobody reads it, the gateway runs all the same.
     let _ = io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush());
 }
 
@@ -151,7 +151,7 @@ fn log_ready(ready: Ready) {
     }
 }
 
-/// SIGHUP asks daemons to read their configuration again: one that ended for it would be down for want of a feature.
+/// SIGHUP usually asks a daemon to reload its configuration. That is not supported yet, but must not end the process.
 fn heed_hangups() -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
@@ -162,7 +162,7 @@ fn heed_hangups() -> io::Result<()> {
     Ok(())
 }
 
-/// Ready at the first SIGTERM or SIGINT; the one after it exits.
+/// Ready at the first SIGTERM or SIGINT; a second one exits the process.
 pub fn first_signal() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

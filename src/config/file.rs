@@ -1,4 +1,4 @@
-//! `config/outrider.toml`, the reference for people: made from the table of keys, so that neither says what the other does not.
+//! Generates `config/outrider.toml`, the reference for people, from the table of keys, so that the two cannot disagree.
 
 use std::fmt::Write;
 
@@ -9,17 +9,17 @@ use crate::sinks::registry;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/outrider.toml");
 const MINIMAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.toml");
-/// Set it to have the file written anew.
+/// If this variable is set, the file is written anew.
 const WRITE_VARIABLE: &str = "OUTRIDER_WRITE_CONFIG";
 const WIDTH: usize = 100;
-/// A kind that only tests have.
+/// A kind of sink that exists for tests only.
 const TEST_SINK: &str = "nothing";
 
 const HEAD: &str = "\
-Every key of Outrider's configuration: what it is for, what it takes, and what holds without it.
+Every key of Outrider's configuration: its purpose, its allowed values and its default.
 
-The file is looked for in /etc/outrider/outrider.toml; --config names another. As it stands it changes nothing: each key is \
-commented out, with its default, or with an example where there is none to write down. Take away the # of what you change.
+The file is looked for in /etc/outrider/outrider.toml; --config names another. Unedited, it changes nothing: each key is \
+commented out, with its default, or with an example if it has none. Remove the # in front of what you change.
 
 Sizes are written \"512MiB\" (B, KiB, MiB, GiB, TiB, KB, MB, GB, TB), durations \"10s\" (ms, s, m, h, d). A variable wins over the \
 file: OUTRIDER__STORE__SIZE_MAX=1GiB, and for the first of several sections OUTRIDER__SINK__0__NAME=cloud.
@@ -27,19 +27,19 @@ file: OUTRIDER__STORE__SIZE_MAX=1GiB, and for the first of several sections OUTR
 `outrider check --config FILE` names every mistake with its line, or says what would run.";
 
 const ROUTE: &str = "\
-Topics that carry readings; the first that matches takes the publish. Behind them come the built-in ones: devices/{device}, \
+Topics that carry readings; the first that matches takes the publish. The built-in ones come last: devices/{device}, \
 devices/{device}/{metric...}, vehicles/{device} and vehicles/{device}/{metric...}. What no route takes is passed on to \
 subscribers and not stored.";
 
 const PROFILE: &str =
-    "How metrics are watched, by words of their names, where what is built in does not fit. There may be several.";
+    "How metrics are watched, by words in their names, where the built-in profiles do not fit. There may be several.";
 const LIMIT: &str = "Absolute bounds of a metric. There may be several.";
 
 const SINK: &str = "\
-Where records go. Without any [[sink]] they go to files on this machine, by an archive named \"archive\". There may be several: each \
-has a place of its own in the store, which keeps what one of them has not taken.";
+Where records go. Without any [[sink]] they go to files on this machine, in an archive named \"archive\". There may be several: each \
+has its own position in the store, which keeps whatever one of them has not taken yet.";
 
-/// In the order of the file, with what is to be said first.
+/// In the order of the file, with the introduction of each.
 const PARTS: [(Group, &str); 10] = [
     (Group::Gateway, ""),
     (Group::Store, ""),
@@ -53,14 +53,14 @@ const PARTS: [(Group, &str); 10] = [
     (Group::Profile, PROFILE),
 ];
 
-/// All of them, the kinds of sinks last.
+/// All parts, the kinds of sinks last.
 fn parts() -> Vec<(Group, &'static str)> {
     let abouts = std::iter::once(SINK).chain(std::iter::repeat(""));
     let sinks = documented().map(|kind| Group::SinkOf(kind.name)).zip(abouts);
     PARTS.into_iter().chain(sinks).collect()
 }
 
-/// The kinds of sinks that are there outside tests.
+/// The kinds of sinks that exist outside tests.
 fn documented() -> impl Iterator<Item = &'static SinkKind> {
     registry::KINDS.iter().copied().filter(|kind| kind.name != TEST_SINK)
 }
@@ -136,7 +136,7 @@ fn comment(file: &mut String, text: &str) {
     }
 }
 
-/// With every key and every section in force.
+/// The file with every key and every section active.
 fn uncommented(text: &str) -> String {
     let is_commented_out = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && *line != "#";
     text.lines()
@@ -174,7 +174,7 @@ fn the_file_as_it_stands_changes_nothing() {
 #[test]
 fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
     let file = std::fs::read_to_string(FILE).expect("the reference");
-    // The fixed device and metric stand in for what a topic lacks.
+    // A topic without placeholders for the device and the metric, so that the fixed ones are allowed.
     let text = uncommented(&file).replace("plant/{device}/{metric...}", "plant/{line}");
     let all = read(&text).expect("every key is known and every value allowed");
     let built_in = read("").expect("right");

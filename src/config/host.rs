@@ -1,11 +1,11 @@
-//! What the machine says about itself, read once and handed in, so that a configuration is a function of its arguments.
+//! What the machine says about itself, read once and passed in, so that a configuration depends on its arguments only.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::keys::raw::VARIABLE_PREFIX;
 
-/// Where the configuration is looked for when no file is named.
+/// The configuration file if none is named.
 pub const SYSTEM_FILE: &str = "/etc/outrider/outrider.toml";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Host {
                 .unwrap_or_else(|| "localhost".to_owned()),
             machine_id: first_line("/etc/machine-id")
                 .or_else(|| first_line("/var/lib/dbus/machine-id"))
-                // What systemd writes before the first boot has given the machine its own.
+                // systemd writes this until the first boot has given the machine its id.
                 .filter(|id| id != "uninitialized"),
             home: variable("HOME").map(PathBuf::from),
             state_directory: variable("STATE_DIRECTORY").and_then(first_directory),
@@ -80,7 +80,7 @@ impl Host {
     }
 }
 
-/// Longest id, in bytes: with a slash and a device it is a partition key.
+/// Most bytes of an id: with a slash and a device it is a partition key.
 pub const ID_BYTES_MAX: usize = 127;
 
 fn check_id(id: String) -> Result<String, String> {
@@ -93,12 +93,12 @@ fn check_id(id: String) -> Result<String, String> {
     Ok(id)
 }
 
-/// systemd names several folders with colons between them.
+/// systemd may pass several folders, separated by colons.
 fn first_directory(list: OsString) -> Option<PathBuf> {
     std::env::split_paths(&list).next().filter(|path| !path.as_os_str().is_empty())
 }
 
-/// The variables that stand in for keys, by name. What is not UTF-8 is taken as near as it can be: no key allows it anyway.
+/// The environment variables that may set keys, by name. Invalid UTF-8 is replaced; no key allows it anyway.
 pub fn environment() -> Vec<(String, String)> {
     let variables = std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;

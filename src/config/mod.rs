@@ -1,11 +1,12 @@
-//! The configuration: what the file, the variables and the arguments say, checked once and all at once.
+//! The configuration: what the file, the environment variables and the arguments set, checked completely in one pass.
 //!
 //! ```text
 //! file -> keys::raw (sections of values, each with its line) -> keys::section (each key by its kind) -> Configuration -> GatewaySettings
 //! ```
 //!
-//! [`mod@reference`] is the one table of keys, kinds, ranges and defaults, with those of each sink from its folder; everything here asks it. Nothing is looked up behind the caller's
-//! back: the machine's own names come in as a [`Host`], variables and arguments as [`Sources`].
+//! [`mod@reference`] is the only table of keys, kinds, ranges and defaults, together with those in each sink's folder; everything here uses
+//! it. Nothing is read from the environment implicitly: the machine's names are passed in as a [`Host`], variables and arguments as
+//! [`Sources`].
 
 pub mod host;
 pub mod reference;
@@ -32,13 +33,13 @@ use crate::sinks::kind::SinkSettings;
 use crate::store::retention::WhenFull;
 use host::Host;
 
-/// A longer file is no configuration.
+/// A longer file is not a configuration.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Where a configuration comes from, the later over the earlier.
+/// The sources of a configuration; later fields override earlier ones.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The file that the user names; else the system's if it is there, else what is built in.
+    /// The file that the user names; otherwise the system's if it exists, otherwise built-in defaults.
     pub file: Option<PathBuf>,
     /// `OUTRIDER__SECTION__KEY` and its text.
     pub variables: Vec<(String, String)>,
@@ -46,29 +47,29 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Of this process: its variables, and what its command line says.
+    /// Those of this process: its environment variables, and its command line.
     pub fn of_process(file: Option<PathBuf>, arguments: Vec<Argument>) -> Sources {
         Sources { file, variables: host::environment(), arguments }
     }
 }
 
-/// Everything that can be said, checked. What depends on the disk is decided by [`Configuration::settings`].
+/// All settings, checked. [`Configuration::settings`] decides what depends on the disk.
 #[derive(Clone, Debug)]
 pub struct Configuration {
-    /// Nothing but what is built in, where there is no file.
+    /// `None` if there is no file, only built-in defaults.
     pub file: Option<PathBuf>,
-    /// Names of the variables that had a say.
+    /// Names of the variables that had an effect.
     pub variables: Vec<String>,
     pub gateway_id: String,
-    /// How long sinks may take to flush at the end.
+    /// How long sinks may take to flush when the process ends.
     pub grace: Duration,
     pub store: StoreConfiguration,
     pub mqtt_listen: SocketAddr,
     pub admin_listen: Option<SocketAddr>,
-    /// Names under which the administration interface answers, beside addresses.
+    /// Names under which the administration interface answers, besides addresses.
     pub admin_hosts: Vec<String>,
     pub edge: EdgeSettings,
-    /// Bytes that may wait for their commit, over all connections.
+    /// Most bytes that may wait for their commit, over all connections.
     pub uncommitted_bytes_max: u32,
     pub monitor: MonitorSettings,
     pub alerts: AlertTimes,
@@ -79,7 +80,7 @@ pub struct Configuration {
 #[derive(Clone, Debug)]
 pub struct StoreConfiguration {
     pub folder: PathBuf,
-    /// As much as the disk suggests, where it is not said.
+    /// If `None`, the size is derived from the disk.
     pub bytes_max: Option<u64>,
     pub free_bytes_min: Option<u64>,
     pub when_full: WhenFull,
@@ -107,7 +108,7 @@ impl Configuration {
         }
     }
 
-    /// What the text of a file says, with the variables and arguments over it.
+    /// Parses the text of a file, overridden by the variables and arguments.
     pub fn parse(file: &Path, text: &str, sources: &Sources, host: &Host) -> Result<Configuration, Problems> {
         Configuration::read(Some((file, text)), sources, host)
     }
@@ -139,13 +140,13 @@ fn read_file(file: &Path) -> Result<String, Problem> {
     let problem =
         |message| Problem { origin: Origin::File { file: file.to_owned() }, key: String::new(), value: None, message };
     let mut bytes = Vec::new();
-    // Any kind of file will do, /dev/null and a shell's <(...) too, but none for ever.
+    // Any kind of file is accepted, /dev/null and a shell's <(...) too, but reading stops at a limit.
     File::open(file)
         .and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| problem(format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(problem(format!(
-            "larger than {}, which no configuration is",
+            "larger than {}, so it is not a configuration",
             crate::keys::units::format_size(FILE_BYTES_MAX)
         )));
     }

@@ -1,6 +1,6 @@
-//! Every key: what it takes, what it is when nobody says it, and what it is for.
+//! Every key: its allowed values, its default, and its purpose.
 //!
-//! The parser takes kinds, ranges and defaults from here and nowhere else, and `config/outrider.toml` is held against it by a test.
+//! The parser takes kinds, ranges and defaults from here only, and a test compares `config/outrider.toml` with this table.
 
 use std::sync::LazyLock;
 
@@ -11,10 +11,10 @@ use crate::sinks::registry;
 
 use Fallback::{Literal, Otherwise, Required};
 
-/// As [`crate::core::detection::detectors::profile`] has them, which a test holds it to.
+/// The names in [`crate::core::detection::detectors::profile`]; a test compares them.
 const PROFILE_NAMES: &[&str] = &["off", "temperature", "slow", "driven", "generic", "plant"];
 
-/// All keys: the table's, and those of each type of sink.
+/// All keys: those of the table, and those of each type of sink.
 pub fn all() -> &'static [&'static Key] {
     static ALL: LazyLock<Vec<&'static Key>> =
         LazyLock::new(|| KEYS.iter().chain(registry::KINDS.iter().flat_map(|kind| kind.keys)).collect());
@@ -38,9 +38,9 @@ const KEYS: &[Key] = &[
     key_of(Group::Store, "free_space_min", size_or_auto(0, 1024 * GIB), Literal("\"auto\""),
         "How much of the disk the store leaves free; auto is the smaller of 512 MiB and a tenth of the disk."),
     key_of(Group::Store, "commit_delay", milliseconds(1, 1000), Literal("\"40ms\""),
-        "The longest that a reading for which somebody waits is held back for others, so that all are made durable together; a quarter of it while only one client is sending."),
+        "How long a reading that somebody waits for may be held back, so that several are made durable together; a quarter of this while only one client is sending."),
     key_of(Group::Store, "commit_delay_max", milliseconds(1, 10_000), Literal("\"1s\""),
-        "The longest that a reading waits for its acknowledgement while its client goes on without it, no subscriber matches it, and no alert is due. Longer spares the disk."),
+        "How long a reading may wait for its acknowledgement if its client keeps sending without it, no subscriber matches it, and no alert is due. Longer means fewer writes to the disk."),
     key_of(Group::Store, "commit_readings", count(1, 100_000), Literal("500"),
         "This many readings are made durable without waiting for more."),
 
@@ -49,85 +49,85 @@ const KEYS: &[Key] = &[
     key_of(Group::Mqtt, "connections_max", count(1, 100_000), Literal("4096"),
         "The most connections at one time; further ones are refused."),
     key_of(Group::Mqtt, "connections_per_address_percent", count(1, 100), Literal("75"),
-        "What one address, or one /64 network of IPv6, may have of connections_max; more are refused."),
+        "The share of connections_max that one address, or one /64 network of IPv6, may have; more are refused."),
     key_of(Group::Mqtt, "packet_size_max", size(KIB, 16 * MIB), Literal("\"256KiB\""),
-        "The largest packet taken; a larger one closes its connection."),
+        "The largest packet accepted; a larger one closes its connection."),
     key_of(Group::Mqtt, "connect_timeout", seconds(1, 300), Literal("\"10s\""),
-        "Time for a new connection to send its CONNECT."),
+        "Time limit for a new connection to send its CONNECT."),
     key_of(Group::Mqtt, "write_timeout", seconds(1, 600), Literal("\"30s\""),
-        "Time for a client to read what is sent to it; then it is disconnected."),
+        "How long a client may read nothing of what is sent to it before it is disconnected."),
     key_of(Group::Mqtt, "uncommitted_max", count(1, 65_535), Literal("256"),
         "Publishes of one connection that may wait to be made durable; beyond that nothing more is read from it."),
     key_of(Group::Mqtt, "uncommitted_size_max", size(64 * KIB, 256 * MIB), Literal("\"8MiB\""),
-        "What all connections together may have waiting to be made durable."),
+        "The most that may wait to be made durable, over all connections."),
     key_of(Group::Mqtt, "packet_timeout", seconds(1, 3600), Literal("\"60s\""),
-        "Time for a packet of more than 4KiB to arrive whole."),
+        "Time limit for a packet of more than 4KiB to arrive completely."),
     key_of(Group::Mqtt, "packets_size_max", size(MIB, GIB), Literal("\"16MiB\""),
-        "What all such packets together may take while they arrive; at least four times packet_size_max."),
+        "The most memory for such packets, all together, while they arrive; at least four times packet_size_max."),
     key_of(Group::Mqtt, "filter_levels_max", count(64, 10_000_000), Literal("65536"),
-        "Levels of all topic filters that clients are subscribed to, together; one client gets a part of what is free."),
+        "The most levels of all clients' topic filters together; one client may take a part of what is free."),
     key_of(Group::Mqtt, "filters_per_client_max", count(1, 10_000), Literal("64"),
-        "Topic filters of one client."),
+        "The most topic filters of one client."),
     key_of(Group::Mqtt, "retained_max", count(0, 1_000_000), Literal("10000"),
-        "Retained messages that are kept."),
+        "The most retained messages that are kept."),
     key_of(Group::Mqtt, "retained_size_max", size(64 * KIB, GIB), Literal("\"16MiB\""),
-        "What retained messages may take, all together."),
+        "The most memory for all retained messages together."),
     key_of(Group::Mqtt, "subscriber_size_max", size(16 * KIB, 256 * MIB), Literal("\"1MiB\""),
-        "What may wait for one subscriber; one that falls further behind is disconnected."),
+        "The most that may wait for one subscriber; one that falls further behind is disconnected."),
     key_of(Group::Mqtt, "subscribers_size_max", size(MIB, GIB), Literal("\"64MiB\""),
-        "What may wait for all subscribers together; as it fills, each gets less."),
+        "The most that may wait for all subscribers together; as it fills, each may have less."),
     key_of(Group::Mqtt, "sessions_max", count(0, 100_000), Literal("1024"),
-        "Sessions kept for clients that are away."),
+        "The most sessions kept for clients that are away."),
     key_of(Group::Mqtt, "session_expiry_max", seconds(1, 365 * 86_400), Literal("\"1d\""),
         "How long the session of a client that is away is kept."),
     key_of(Group::Mqtt, "unrouted", Kind::Choice(&["pass", "reject"]), Literal("\"pass\""),
-        "A publish that no route takes: pass it on as ordinary MQTT, or drop it. It is stored in neither case."),
+        "What to do with a publish that no route takes: pass it on as ordinary MQTT, or drop it. It is stored in neither case."),
 
     key_of(Group::Admin, "listen", Kind::Listen { off: true }, Literal("\"127.0.0.1:9464\""),
         "Where the status page, /api/status, /healthz, /readyz and /metrics are served."),
 
     key_of(Group::Admin, "hosts", Kind::Texts { shape: Shape::HostName, count_max: 32 }, Literal("[]"),
-        "Further names that it answers to, such as gateway.example.com; IP addresses, localhost, the machine's own name and names without \
+        "Further host names that it answers to, such as gateway.example.com; IP addresses, localhost, the machine's own name and names without \
          a dot always work."),
 
     key_of(Group::Ingest, "builtin_routes", Kind::Boolean, Literal("true"),
         "Whether devices/{device}, vehicles/{device} and the topics below them are stored as well; each [[route]] comes before them."),
 
     key_of(Group::Detection, "series_max", count(0, 1_000_000), Literal("10000"),
-        "Series that are watched; further ones are stored and sent, unwatched and counted. 0 watches none."),
+        "The most series that are watched; further ones are stored and sent but not watched, and counted. 0 watches none."),
 
     key_of(Group::Alert, "clear_after", seconds(1, 86_400), Literal("\"30s\""),
-        "An alert clears when good readings have come for this time, at least two."),
+        "An alert clears when readings have been good for this time, at least two of them."),
     key_of(Group::Alert, "remove_after", seconds(1, 86_400), Literal("\"60s\""),
         "The retained message of a cleared alert is removed after this time."),
 
     key_of(Group::Route, "topic", Kind::Text(Shape::TopicTemplate), Required { example: "\"plant/{device}/{metric...}\"" },
         "Topics whose publishes are readings; {metric...} takes the remaining levels, another {name} becomes an attribute."),
     key_of(Group::Route, "format", Kind::Choice(&["auto", "json", "cbor"]), Literal("\"auto\""),
-        "How payloads are encoded; auto looks at each."),
+        "How payloads are encoded; auto decides for each payload."),
     key_of(Group::Route, "device", Kind::Text(Shape::Name),
-        Otherwise { meaning: "as {device} in the topic says", example: "\"boiler\"" },
-        "The device, where the topic has no {device}."),
+        Otherwise { meaning: "{device} in the topic", example: "\"boiler\"" },
+        "The device, if the topic has no {device}."),
     key_of(Group::Route, "metric", Kind::Text(Shape::Name),
-        Otherwise { meaning: "as the topic or the payload says", example: "\"temperature\"" },
-        "The metric of a bare number, where the topic has none."),
+        Otherwise { meaning: "from the topic or the payload", example: "\"temperature\"" },
+        "The metric of a bare number, if the topic has none."),
 
     key_of(Group::Limit, "metric", Kind::Text(Shape::Name), Required { example: "\"container_temperature\"" },
-        "The metric that these bounds hold for; its whole name. Several may hold for one: there is one alert, as grave as the gravest."),
+        "The metric that these bounds apply to; its whole name. Several may apply to one metric: there is one alert, as severe as the most severe of them."),
     key_of(Group::Limit, "device", Kind::Text(Shape::Name), Otherwise { meaning: "every device", example: "\"freezer-*\"" },
-        "The devices that they hold for; * stands for anything."),
+        "The devices that they apply to; * stands for anything."),
     key_of(Group::Limit, "min", Kind::Number, Otherwise { meaning: "no lower bound", example: "-25.0" },
         "A reading below this is an anomaly."),
     key_of(Group::Limit, "max", Kind::Number, Otherwise { meaning: "no upper bound", example: "40.0" },
         "A reading above this is an anomaly."),
     key_of(Group::Limit, "severity", Kind::Choice(&["warning", "minor", "major", "critical"]), Literal("\"major\""),
-        "How grave it is when one of them is exceeded."),
+        "The severity of an alert when one of them is exceeded."),
     key_of(Group::Limit, "for", seconds(0, 86_400), Literal("\"0s\""),
-        "How long one has to be exceeded, by the device's own times, before an alert is raised; a reading beyond it is an anomaly at once."),
+        "How long a bound has to be exceeded, by the device's own times, before an alert is raised; a reading beyond it is an anomaly at once."),
     key_of(Group::Limit, "clear_min", Kind::Number, Otherwise { meaning: "as min", example: "-22.0" },
-        "Readings are good again from here on: above min, so that a value at its limit does not come and go."),
+        "Readings are good again from this value up; above min, so that the alert does not flap when the value is near min."),
     key_of(Group::Limit, "clear_max", Kind::Number, Otherwise { meaning: "as max", example: "36.0" },
-        "Readings are good again up to here: below max, so that a value at its limit does not come and go."),
+        "Readings are good again up to this value; below max, so that the alert does not flap when the value is near max."),
     key_of(Group::Limit, "sentinel", Kind::Numbers { count_max: 8 },
         Otherwise { meaning: "none, but -127 for temperatures", example: "[-127.0, 85.0]" },
         "Values that a broken sensor sends; each is an anomaly."),
@@ -137,22 +137,22 @@ const KEYS: &[Key] = &[
     key_of(Group::Profile, "like", Kind::Choice(PROFILE_NAMES), Literal("\"generic\""),
         "The profile that the other keys change; plant is for stationary machines."),
     key_of(Group::Profile, "gap", Kind::Choice(&["on", "off"]),
-        Otherwise { meaning: "as that profile has it", example: "\"off\"" },
+        Otherwise { meaning: "as in that profile", example: "\"off\"" },
         "Whether silence raises an alert; off for metrics that report only on change."),
     key_of(Group::Profile, "stuck", Kind::Choice(&["on", "off"]),
-        Otherwise { meaning: "as that profile has it", example: "\"off\"" },
-        "Whether a value that stands still raises an alert."),
+        Otherwise { meaning: "as in that profile", example: "\"off\"" },
+        "Whether a value that does not change raises an alert."),
     key_of(Group::Profile, "baseline", Kind::Choice(&["rolling", "frozen"]),
-        Otherwise { meaning: "as that profile has it", example: "\"frozen\"" },
-        "What levels are compared with: the last minutes, or the first 400 readings for ever."),
-    key_of(Group::Profile, "spike", Kind::Number, Otherwise { meaning: "as that profile has it", example: "12.0" },
-        "A reading this many times the usual distance away is a spike."),
-    key_of(Group::Profile, "shift", Kind::Number, Otherwise { meaning: "as that profile has it", example: "6.0" },
-        "A level this many times the usual departure away is a shift."),
-    key_of(Group::Profile, "burst", Kind::Number, Otherwise { meaning: "as that profile has it", example: "3.0" },
+        Otherwise { meaning: "as in that profile", example: "\"frozen\"" },
+        "What levels are compared with: the last minutes, or always the first 400 readings."),
+    key_of(Group::Profile, "spike", Kind::Number, Otherwise { meaning: "as in that profile", example: "12.0" },
+        "A reading that is off by this many times the usual distance is a spike."),
+    key_of(Group::Profile, "shift", Kind::Number, Otherwise { meaning: "as in that profile", example: "6.0" },
+        "A level that is off by this many times the usual departure is a shift."),
+    key_of(Group::Profile, "burst", Kind::Number, Otherwise { meaning: "as in that profile", example: "3.0" },
         "This many times the usual noise is a burst; 0 for never."),
     key_of(Group::Profile, "severity_max", Kind::Choice(&["warning", "minor", "major", "critical"]),
-        Otherwise { meaning: "as that profile has it", example: "\"warning\"" },
+        Otherwise { meaning: "as in that profile", example: "\"warning\"" },
         "No alert of these metrics is more severe than this; the built-in maximum of a profile does not apply to those of a [[limit]]."),
 
     key_of(Group::Sink, "name", Kind::Text(Shape::SinkName), Required { example: "\"cloud\"" },

@@ -1,4 +1,4 @@
-//! From the sections of a document to checked values, and what one key means for another.
+//! Turns the sections of a document into checked values, including what keys mean for each other.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use crate::store::retention::WhenFull;
 pub struct Reader<'a> {
     pub document: Document,
     pub host: &'a Host,
-    /// To blame where a section is not there.
+    /// Blamed if a section does not exist.
     pub origin: Origin,
     pub problems: &'a mut Problems,
 }
@@ -36,7 +36,7 @@ struct Mqtt {
 }
 
 impl Reader<'_> {
-    /// Reads everything, so that all problems are found; `None` where something is missing that has no default.
+    /// Reads everything, to find all problems; `None` if something without a default is missing.
     pub fn configuration(&mut self, file: Option<PathBuf>, variables: Vec<String>) -> Option<Configuration> {
         let (gateway_id, grace) = self.gateway();
         let store = self.store();
@@ -189,7 +189,7 @@ impl Reader<'_> {
         times
     }
 
-    /// Those of the file, and behind them those that are built in.
+    /// The routes of the file, followed by the built-in ones.
     fn routes(&mut self) -> Vec<Route> {
         let has_builtin = self.has_builtin_routes();
         let mut topics: Vec<String> = Vec::new();
@@ -249,7 +249,7 @@ impl Reader<'_> {
             let rule =
                 Rule { words: words.split_whitespace().map(str::to_owned).collect(), profile: profile(&mut section) };
             if rule.words.is_empty() && section.has("metrics") {
-                section.blame("metrics", "no word in it");
+                section.blame("metrics", "it holds no word");
             }
             if rules.len() == PROFILES_MAX {
                 section.blame_section(format!("more than {PROFILES_MAX} profiles"));
@@ -281,7 +281,7 @@ fn profile(section: &mut Section<'_>) -> Profile {
     let baselines = [("rolling", Baseline::Rolling), ("frozen", Baseline::Frozen)];
     profile.baseline = section.choice("baseline", &baselines).unwrap_or(profile.baseline);
     let severities = Severity::ALL.map(|severity| (severity.name(), severity));
-    // Said so, it holds for limits too.
+    // If set explicitly, it applies to limits too.
     if let Some(severity_max) = section.choice("severity_max", &severities) {
         (profile.severity_max, profile.set_limit_severity_max) = (severity_max, severity_max);
     }
@@ -299,7 +299,7 @@ fn profile(section: &mut Section<'_>) -> Profile {
     profile
 }
 
-/// Bounds that contradict each other.
+/// Reports bounds that contradict each other.
 fn check_bounds(section: &mut Section<'_>, bounds: &Bounds) {
     let &Bounds { low, high, clear_low, clear_high, .. } = bounds;
     if low.or(high).is_none() && bounds.sentinels.is_none() {
@@ -311,12 +311,12 @@ fn check_bounds(section: &mut Section<'_>, bounds: &Bounds) {
         section.blame("min", format!("above max, {high}"));
     }
     match (low, clear_low) {
-        (None, Some(_)) => section.blame("clear_min", "there is no min that it could clear"),
+        (None, Some(_)) => section.blame("clear_min", "it needs a min"),
         (Some(low), Some(clear)) if clear < low => section.blame("clear_min", format!("below min, {low}")),
         _ => {}
     }
     match (high, clear_high) {
-        (None, Some(_)) => section.blame("clear_max", "there is no max that it could clear"),
+        (None, Some(_)) => section.blame("clear_max", "it needs a max"),
         (Some(high), Some(clear)) if clear > high => section.blame("clear_max", format!("above max, {high}")),
         _ => {}
     }

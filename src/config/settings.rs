@@ -1,4 +1,4 @@
-//! From a configuration to what the gateway runs with: the last word is the disk's.
+//! Turns a configuration into what the gateway runs with, including what depends on the disk.
 
 use std::io;
 use std::path::Path;
@@ -11,12 +11,12 @@ use crate::store::retention::Capacity;
 use crate::store::schema::{Synchronous, store_path};
 
 const STORE_BYTES_AUTO_MAX: u64 = 4 * GIB;
-/// As `store.size_max` allows at least.
+/// The minimum that `store.size_max` allows.
 const STORE_BYTES_AUTO_MIN: u64 = 16 * MIB;
 const FREE_BYTES_AUTO_MAX: u64 = 512 * MIB;
 
 impl Configuration {
-    /// Decides what is left to the disk. The state folder need not be there yet.
+    /// Decides what depends on the disk. The state folder need not exist yet.
     pub fn settings(self) -> io::Result<GatewaySettings> {
         let capacity = self.capacity()?;
         Ok(GatewaySettings {
@@ -53,7 +53,7 @@ impl Configuration {
         })
     }
 
-    /// What the store takes of the disk now; none before it is created.
+    /// The size of the store on disk now; 0 before it is created.
     pub fn store_file_bytes(&self) -> io::Result<u64> {
         match std::fs::metadata(store_path(&self.store.folder)) {
             Ok(file) => Ok(file.len()),
@@ -63,14 +63,14 @@ impl Configuration {
     }
 }
 
-/// Half of what was free when the store was created, as near as can be told later: its own file counts as free. What others have filled
-/// since then makes it smaller, but never so small that it would lose what it holds; a quarter is for log, ballast and reserve.
+/// Half of what was free when the store was created, as far as can be determined later: the store's own file counts as free. What others
+/// have written since makes it smaller, but never so small that data held would be lost; a quarter is for log, ballast and reserve.
 fn automatic_size(space: DiskSpace, file_bytes: u64) -> u64 {
     let half = (space.free_bytes + file_bytes) / 2;
     half.clamp(STORE_BYTES_AUTO_MIN, STORE_BYTES_AUTO_MAX).max(file_bytes + file_bytes / 3)
 }
 
-/// The file system that a folder will be on once it is created.
+/// The existing folder whose file system a new folder will be on.
 fn existing_part(folder: &Path) -> &Path {
     let named = folder.ancestors().filter(|part| !part.as_os_str().is_empty());
     named.into_iter().find(|part| part.exists()).unwrap_or(Path::new("."))

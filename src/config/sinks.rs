@@ -1,4 +1,4 @@
-//! One `[[sink]]`: its keys depend on its type, whose folder reads them.
+//! One `[[sink]]`: its keys depend on its type, and are read by the type's folder.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::sinks::registry;
 /// Each has a thread, and a cursor in every commit.
 const SINKS_MAX: usize = 16;
 
-/// The archive that is there when the configuration names no sink.
+/// The archive that is used if the configuration names no sink.
 pub fn built_in(state_folder: &Path) -> SinkSettings {
     let kind = &archive::sink::KIND;
     let mut problems = Problems::default();
@@ -24,7 +24,7 @@ pub fn built_in(state_folder: &Path) -> SinkSettings {
     SinkSettings { name: "archive".to_owned(), kind: kind.name, sink }
 }
 
-/// Adds the sink of a section to those that were found before it.
+/// Adds the sink of a section to those found before it.
 pub fn read(mut section: Section<'_>, state_folder: &Path, found: &mut Vec<SinkSettings>) {
     if found.len() == SINKS_MAX {
         section.blame_section(format!("more than {SINKS_MAX} sinks"));
@@ -36,7 +36,7 @@ pub fn read(mut section: Section<'_>, state_folder: &Path, found: &mut Vec<SinkS
         section.blame("name", "another [[sink]] has the same name");
     }
     let kinds: Vec<(&str, &'static SinkKind)> = registry::KINDS.iter().map(|kind| (kind.name, *kind)).collect();
-    // Without a type, which keys it may have is unknown, so none is blamed.
+    // Without a type it is unknown which keys are allowed, so none is blamed.
     let Some(kind) = section.choice("type", &kinds) else { return };
     section.extend(Group::SinkOf(kind.name));
     let sink = (kind.read)(&mut section, &Surroundings { state_folder });

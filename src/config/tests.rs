@@ -213,10 +213,7 @@ fn what_is_right_alone_may_be_wrong_beside_others() {
             "[[limit]]\nmetric = 'x'\nmin = 2\n[[limit]]\nmetric = 'x'\nmin = 2",
             "file:4: limit[1]: another [[limit]] says the same",
         ),
-        (
-            "[[limit]]\nmetric = 'x'\nmin = 2\nclear_max = 1",
-            "file:4: limit[0].clear_max = 1: there is no max that it could clear",
-        ),
+        ("[[limit]]\nmetric = 'x'\nmin = 2\nclear_max = 1", "file:4: limit[0].clear_max = 1: it needs a max"),
         ("[[limit]]\nmetric = 'x'\nmin = 2\nclear_min = 1", "file:4: limit[0].clear_min = 1: below min, 2"),
         ("[[limit]]\nmetric = 'x'\nmax = 2\nclear_max = 3", "file:4: limit[0].clear_max = 3: above max, 2"),
         (
@@ -374,7 +371,7 @@ fn metrics_have_profiles_of_their_own() {
     let of_a_limit = |metric| of(metric).set_limit_severity_max.name();
     assert_eq!((of_a_limit("pump_temperature"), of_a_limit("cargo_hatch")), ("minor", "critical"));
     for (text, problem) in [
-        ("[[profile]]\nmetrics = ' '", "profile[0].metrics = ' ': no word in it"),
+        ("[[profile]]\nmetrics = ' '", "profile[0].metrics = ' ': it holds no word"),
         (
             "[[profile]]\nmetrics = 'a'\nspike = 0.5",
             "profile[0].spike = 0.5: below 1, everything usual would stand out",

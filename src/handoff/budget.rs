@@ -1,8 +1,8 @@
-//! One budget of bytes for all that waits for its commit: first come, first served, and whole.
+//! One byte budget for everything that waits for its commit, granted first come, first served.
 //!
-//! Whoever wants to read waits in a line for its turn, reads, and only then charges what that really became. So the budget may go into debt,
-//! by what one read decodes to; nothing is reserved for connections that have nothing to say; and a small read waits for no more than
-//! one read of each that came before it.
+//! A connection that wants to read waits in line for its turn, reads, and only then charges what the read decoded to. So the budget may go
+//! into debt by one read; nothing is reserved for connections that have nothing to say; and a small read waits for at most one read of each
+//! connection ahead of it.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -16,7 +16,7 @@ pub struct Budget(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     free: i64,
-    /// Who waits, in the order in which they came.
+    /// The waiting connections, in order of arrival.
     line: BTreeMap<u64, Waker>,
     last_number: u64,
     charges: u64,
@@ -28,7 +28,7 @@ impl Budget {
         Budget(Arc::new(Mutex::new(state)))
     }
 
-    /// Takes so many bytes, whether they are there or not.
+    /// Takes this many bytes, whether they are free or not.
     pub fn charge(&self, bytes: usize) -> Share {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let mut state = self.lock();
@@ -38,12 +38,12 @@ impl Budget {
         Share { budget: self.clone(), bytes }
     }
 
-    /// How often it was charged: whether the line moves.
+    /// Number of charges so far: if it grows, the line moves.
     pub fn charges(&self) -> u64 {
         self.lock().charges
     }
 
-    /// A place in the line, taken at the first [`Place::poll_turn`].
+    /// A place in the line, taken by the first call of [`Place::poll_turn`].
     pub fn place(&self) -> Place {
         Place { budget: self.clone(), number: None }
     }
@@ -56,7 +56,7 @@ impl Budget {
         self.0.lock().expect("nothing panics while it is held")
     }
 
-    /// Changes the state, then calls whoever is first in line if there is room.
+    /// Changes the state, then wakes the first in line if there is room.
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         change(&mut state);
@@ -75,7 +75,7 @@ impl State {
     }
 }
 
-/// Bytes of the budget, given back when this is dropped, by whichever thread.
+/// Bytes of the budget, given back when this is dropped, on any thread.
 #[derive(Debug)]
 pub struct Share {
     budget: Budget,
@@ -94,7 +94,7 @@ impl Drop for Share {
     }
 }
 
-/// A place in the line. It is to be kept until what was read in its turn is charged; dropped at any time, it lets the next one have its turn.
+/// A place in the line. Keep it until what was read in its turn is charged. Dropping it at any time lets the next one have its turn.
 #[derive(Debug)]
 pub struct Place {
     budget: Budget,
@@ -102,7 +102,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Ready when it is first in line and there is room.
+    /// Ready when this is first in line and there is room.
     pub fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.budget.lock();
         let is_first = match (self.number, state.line.first_key_value()) {
@@ -169,7 +169,7 @@ mod tests {
             Waiter { place: Some(budget.place()), bytes, share: None, woken }
         }
 
-        /// As the runtime does: only who was woken is polled. Whether it was.
+        /// Polls only if woken, as the runtime does. Returns whether it was polled.
         fn run(&mut self, budget: &Budget) -> bool {
             if self.woken.0.swap(0, Ordering::SeqCst) == 0 {
                 return false;
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// Runs until nobody is woken any more; how often somebody was polled.
+    /// Runs until nobody is woken any more. Returns the number of polls.
     fn run_all(waiters: &mut [Waiter], budget: &Budget) -> usize {
         let mut polls = 0;
         loop {
@@ -250,7 +250,7 @@ mod tests {
         let mut waiters = vec![Waiter::new(&budget, 100)];
         run_all(&mut waiters, &budget);
         drop(all);
-        // There is room, and the first has not had its turn yet.
+        // There is room, and the first in line has not had its turn yet.
         let mut late = Waiter::new(&budget, 1);
         assert!(late.run(&budget) && !late.is_served());
         run_all(&mut waiters, &budget);
@@ -266,7 +266,7 @@ mod tests {
         let mut waiters: Vec<Waiter> = (0..3).map(|_| Waiter::new(&budget, 1)).collect();
         run_all(&mut waiters, &budget);
         drop(all);
-        // Called, and gone.
+        // Woken, but gone before its turn.
         waiters.remove(0);
         run_all(&mut waiters, &budget);
         assert!(waiters.iter().all(Waiter::is_served));

@@ -1,15 +1,15 @@
-//! The route that would take a topic which none takes: TOML that can be pasted at the end of a configuration.
+//! For a topic that no route takes: the route that would take it, as TOML to paste at the end of a configuration.
 //!
-//! A topic may hold what a template cannot: braces, control characters, more levels than there is room for. So each proposal is tried as
-//! `check` would try it before it is made.
+//! A topic may hold what a template cannot: braces, control characters, too many levels. So each proposal is parsed as `check` would parse
+//! it before it is made.
 
 use super::route::{Format, Route};
 use super::{NAME_BYTES_MAX, route};
 
-/// Device of a topic that holds no name for one.
+/// Device name for a topic that holds none.
 const UNNAMED_DEVICE: &str = "unnamed";
 
-/// `None` where no route can take the topic.
+/// `None` if no route can take the topic.
 pub fn route_for(topic: &str) -> Option<String> {
     let levels: Vec<&str> = topic.split('/').collect();
     let proposals = [varying(&levels, false), varying(&levels, true), fixed(&levels)];
@@ -36,7 +36,7 @@ impl std::fmt::Display for Proposal {
     }
 }
 
-/// The first level stands for a kind of devices, the second one for the device, and the rest for the metric.
+/// The first level is the kind of device, the second one the device, and the rest the metric.
 fn varying(levels: &[&str], is_first_varying: bool) -> Proposal {
     let mut named = levels.iter().enumerate().filter(|(_, level)| !level.is_empty()).map(|(at, _)| at);
     let first = named.next();
@@ -60,7 +60,7 @@ fn varying(levels: &[&str], is_first_varying: bool) -> Proposal {
     Proposal { template: parts.join("/"), device: None }
 }
 
-/// This topic and no other.
+/// A route for this topic only.
 fn fixed(levels: &[&str]) -> Proposal {
     let is_name = |level: &&&str| (1..=NAME_BYTES_MAX).contains(&level.len()) && !level.chars().any(char::is_control);
     let device = levels.iter().find(is_name).map_or(UNNAMED_DEVICE, |level| *level);
@@ -76,7 +76,7 @@ fn placeholder(at: usize) -> String {
     format!("{{level_{}}}", at + 1)
 }
 
-/// A string of TOML in one line that shows what it holds: no character that hides, or turns the writing around, is left as it is.
+/// A one-line TOML string that shows what it holds: invisible characters and those that change the writing direction are escaped.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -100,7 +100,7 @@ mod tests {
     use crate::ingest::{ClockState, Decoded, Ingest};
     use proptest::prelude::*;
 
-    /// What `outrider check` makes of it.
+    /// The result of `outrider check`.
     fn checked(text: &str) -> Result<Vec<Route>, String> {
         let sources =
             Sources { variables: vec![("OUTRIDER__STORE__PATH".into(), "/state".into())], ..Sources::default() };
@@ -108,7 +108,7 @@ mod tests {
         configuration.map(|configuration| configuration.routes).map_err(|problems| problems.to_string())
     }
 
-    /// Pasted behind what is there already, it is accepted and takes the topic.
+    /// Pasted after the existing routes, the advice is accepted and takes the topic.
     fn assert_taken(topic: &str) {
         let advice = route_for(topic).unwrap_or_else(|| panic!("no route for {topic:?}"));
         assert!(!advice.lines().skip(3).any(|_| true), "{advice}");

@@ -1,4 +1,4 @@
-//! A payload as a flat list of fields, whatever it was written in: JSON and CBOR drive the same visitor.
+//! Turns a payload into a flat list of fields; JSON and CBOR drive the same visitor.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,17 +8,17 @@ use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Variant
 use super::NAME_BYTES_MAX;
 use super::route::Format;
 
-/// Deeper than this is nobody's telemetry.
+/// No telemetry is nested more deeply than this.
 const DEPTH_MAX: usize = 16;
-/// Fields of one publish; with the largest packet a hostile one could have a hundred thousand.
+/// Most fields of one publish; a hostile packet of the largest size could have a hundred thousand.
 const FIELDS_MAX: usize = 20_000;
-/// The buffers are used again; what a large publish made of them is given back.
+/// Buffers are reused, but memory beyond this that a large publish needed is released.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
     Number(f64),
-    /// Kept apart from numbers: a sequence or a time in microseconds does not fit a double's digits for ever.
+    /// Separate from numbers: a double cannot hold every sequence, or every time in microseconds, exactly.
     Integer(i64),
     Text {
         start: usize,
@@ -33,14 +33,14 @@ pub struct Field {
     pub value: Value,
 }
 
-/// Fields of each top-level item, with dotted names; a bare value is an item with one field without a name.
+/// Fields of each top-level item, with dotted names. A bare value is an item with one unnamed field.
 #[derive(Debug, Default)]
 pub struct FlatPayload {
     texts: String,
     fields: Vec<Field>,
-    /// For each item, where its fields end.
+    /// For each item, the end of its fields.
     item_ends: Vec<usize>,
-    /// Dotted name of the place where the visitor is.
+    /// Dotted name of the visitor's position.
     path: String,
     fault: Option<&'static str>,
 }
@@ -101,7 +101,7 @@ impl FlatPayload {
     }
 }
 
-/// Fills `flat`, or says in one word why it cannot be.
+/// Fills `flat`, or returns the reason why the payload cannot be decoded, in one word.
 pub fn flatten(payload: &[u8], format: Format, flat: &mut FlatPayload) -> Result<(), &'static str> {
     flat.clear();
     if payload.is_empty() {
@@ -134,14 +134,14 @@ pub fn flatten(payload: &[u8], format: Format, flat: &mut FlatPayload) -> Result
     }
 }
 
-/// Words such as `offline`: whoever sends them has never heard of CBOR.
+/// Plain words such as `offline`, which are not meant as CBOR.
 fn is_plain_text(payload: &[u8]) -> bool {
     std::str::from_utf8(payload).is_ok_and(|text| !text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace()))
 }
 
-/// A broken sensor's driver prints what JSON has no word for: it is a reading, which the limits report.
+/// Drivers of broken sensors print values such as NaN that JSON does not know. They are readings, which the limits report.
 fn bare_non_finite(payload: &[u8]) -> Option<f64> {
-    // No CBOR begins and ends like that.
+    // CBOR cannot both begin and end like this.
     let text = std::str::from_utf8(payload).ok()?.trim();
     let digits = text.trim_start_matches(['+', '-']);
     let is_word = ["nan", "inf", "infinity"].iter().any(|word| digits.eq_ignore_ascii_case(word));
@@ -152,20 +152,20 @@ fn begins_json(byte: u8) -> bool {
     matches!(byte, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b' ' | b'\n' | b'\r' | b'\t')
 }
 
-/// ciborium hands out its deserializer only to types, so the flat payload is one.
+/// ciborium deserializes only into types, so the flat payload is one.
 impl<'de> de::Deserialize<'de> for FlatPayload {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut flat = FlatPayload::default();
         let place = Place { flat: &mut flat, depth: 0, in_list: false };
         match place.deserialize(deserializer) {
             Err(error) if flat.fault.is_none() => Err(error),
-            // A fault of ours is told by its name, not by the library's error.
+            // Our own reasons are in `flat`; they are reported instead of the library's error.
             _ => Ok(flat),
         }
     }
 }
 
-/// Where the visitor is: at the top (depth 0), in the list at the top, or somewhere in an item.
+/// The visitor's position: at the top (depth 0), in a list at the top, or within an item.
 struct Place<'a> {
     flat: &'a mut FlatPayload,
     depth: usize,
@@ -179,15 +179,15 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// At the top, or in the list there, a value is an item of its own.
+    /// Ends an item if this is the top or the list there.
     fn end(self) {
         if self.depth == 0 {
             self.flat.end_item();
         }
     }
 
-    /// Goes one step down, under a name. A field's whole path is its name, so it is bounded here: a long one above many fields would
-    /// be copied for each of them.
+    /// Descends one step, under a name. A field's name is its whole path, so the length is bounded here: a long path above many fields
+    /// would be copied for each of them.
     fn enter<T, E: de::Error>(&mut self, name: &str, read: impl FnOnce(Place<'_>) -> Result<T, E>) -> Result<T, E> {
         if self.depth == DEPTH_MAX {
             return Err(self.flat.fail("too_deep"));
@@ -257,7 +257,7 @@ impl<'de> Visitor<'de> for Place<'_> {
         Ok(())
     }
 
-    /// Null: the field is not there.
+    /// Null: the field is absent.
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         self.end();
         Ok(())
@@ -294,7 +294,7 @@ impl<'de> Visitor<'de> for Place<'_> {
         Ok(())
     }
 
-    /// A CBOR tag: what it says of its content (a time, a decimal) is told by the field's name here.
+    /// A CBOR tag is ignored: what it says of its content (a time, a decimal) is given here by the field's name.
     fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<(), A::Error> {
         let (_, tagged) = data.variant::<de::IgnoredAny>()?;
         tagged.tuple_variant(2, Tagged(self))
@@ -317,7 +317,7 @@ impl<'de> Visitor<'de> for Tagged<'_> {
     }
 }
 
-/// A key, borrowed where the text has no escapes; CBOR's integer keys are names too.
+/// A key, borrowed if the text has no escapes. CBOR's integer keys become names too.
 struct Name;
 
 impl<'de> DeserializeSeed<'de> for Name {
@@ -376,13 +376,13 @@ mod tests {
         let text = format!("\"{}\"", "\\u00e4".repeat(PACKET / 6 - 2));
         let json = [long_path, many, nulls, fields, text, "{\"a\":".repeat(40_000), "[".repeat(PACKET)];
         let length_lies = [
-            // A text, bytes, a list and a map that claim 2^62 of whatever they hold, and an endless text in pieces.
+            // A text, bytes, a list and a map that each claim 2^62 elements, and an endless text in pieces.
             cbor(&[0x7b, 0x40, 0, 0, 0, 0, 0, 0, 0], b"x", 1000),
             cbor(&[0x5b, 0x40, 0, 0, 0, 0, 0, 0, 0], b"x", 1000),
             cbor(&[0x9b, 0x40, 0, 0, 0, 0, 0, 0, 0], &[1], 1000),
             cbor(&[0xbb, 0x40, 0, 0, 0, 0, 0, 0, 0], &[0x61, b'a', 1], 1000),
             cbor(&[0x7f], &[0x7b, 0x40, 0, 0, 0, 0, 0, 0, 0], 100),
-            // A pile of tags, of lists and of maps.
+            // Deep nesting of tags, of lists and of maps.
             cbor(&[], &[0xc1], PACKET),
             cbor(&[], &[0x9f], PACKET),
             cbor(&[], &[0xbf, 0x61, b'a'], PACKET / 3),

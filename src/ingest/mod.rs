@@ -1,7 +1,7 @@
-//! From a publish to readings: which route takes its topic, and what its payload says.
+//! Turns a publish into readings: finds the route for its topic and decodes its payload.
 //!
-//! A publish is taken whole or not at all. What cannot be decoded is acknowledged all the same, because sending it again would not
-//! mend it; it is counted by reason and a sample is kept.
+//! A publish is taken whole or not at all. One that cannot be decoded is acknowledged all the same, because sending it again would not
+//! help; it is counted by reason, and a sample is kept.
 
 mod advice;
 mod flatten;
@@ -22,7 +22,7 @@ use flatten::FlatPayload;
 /// Longest name of a device or a metric, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
-/// Whether the gateway's clock is synchronised now; shared with whoever finds out.
+/// Whether the gateway's clock is synchronised now; shared with the thread that finds out.
 #[derive(Clone, Debug)]
 pub struct ClockState(Arc<AtomicBool>);
 
@@ -43,7 +43,7 @@ impl ClockState {
 /// What became of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded {
-    /// So many readings were appended.
+    /// This many readings were appended.
     Stored {
         readings: usize,
     },
@@ -54,7 +54,7 @@ pub enum Decoded {
     },
 }
 
-/// The routes, and buffers that are used again for every publish.
+/// The routes, and buffers that are reused for every publish.
 #[derive(Debug)]
 pub struct Ingest {
     routes: Vec<Route>,
@@ -105,7 +105,7 @@ impl Ingest {
         }
     }
 
-    /// Whether a payload that no route takes has a number to store.
+    /// Whether a payload that no route takes holds a number to store.
     pub fn carries_number(&mut self, payload: &[u8]) -> bool {
         let flat = &mut self.flat;
         flatten::flatten(payload, Format::Auto, flat).is_ok()
@@ -122,7 +122,7 @@ mod tests {
         Ingest::new(Ingest::default_routes(), ClockState::new(true))
     }
 
-    /// `device metric value measured_at sequence attributes`, a line each.
+    /// One line per reading: `device metric value measured_at sequence attributes`.
     fn decode(topic: &str, payload: &[u8]) -> Result<Vec<String>, Decoded> {
         let mut readings = Readings::default();
         match ingest().decode(topic, payload, 5_000, &mut readings) {
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn attributes_are_counted_as_they_are_written() {
-        // Control characters take six bytes in JSON and one in CBOR; what is not finite has an anomaly record too.
+        // Control characters take six bytes in JSON and one in CBOR; a value that is not finite causes an anomaly record as well.
         let publish = |text: &str, value: f64, metrics: usize| {
             let mut fields: Vec<(ciborium::Value, ciborium::Value)> = vec![("a".into(), text.into())];
             fields.extend((0..metrics).map(|n| (format!("m{n}").into(), value.into())));

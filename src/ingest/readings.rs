@@ -1,4 +1,4 @@
-//! From flat fields to readings: which fields are metrics, which are the time, which are attributes.
+//! Turns flat fields into readings: decides which fields are metrics, which are the time, which are attributes.
 
 use super::NAME_BYTES_MAX;
 use super::flatten::{Field, FlatPayload, Value};
@@ -7,16 +7,16 @@ use super::time;
 use crate::core::detection::alert;
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality, pack_attribute};
 
-/// Attributes of one reading, in bytes; more are refused.
+/// Most bytes of attributes for one reading; more are refused.
 pub const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
-/// Attributes are repeated in each record of a publish: some kilobytes beside thousands of metrics would be hundreds of megabytes further
-/// on. Together they may take so much, or so many times the publish's own size.
+/// Attributes are repeated in each record of a publish: a few kilobytes of them with thousands of metrics would become hundreds of
+/// megabytes. All repeats together may take this many bytes, or a multiple of the publish's own size.
 const REPEATED_BYTES_FREE: usize = 256 * 1024;
 const EXPANSION_MAX: usize = 16;
-/// Metric of a bare value where neither the topic nor the route names one.
+/// Metric of a bare value if neither the topic nor the route names one.
 const UNNAMED_METRIC: &str = "value";
 
-/// A name that the gateway's own alerts have: a reading under it could raise or clear them.
+/// A name used by the gateway's own alerts: a reading under it could raise or clear them.
 const RESERVED_NAME: &str = "reserved_name";
 
 /// Makes the readings of one publish.
@@ -24,12 +24,12 @@ pub struct Maker<'a> {
     pub route: &'a Matched<'a>,
     pub received_at_ms: i64,
     pub time_quality: TimeQuality,
-    /// Scratch: packed attributes of the item at hand, and the metric's full name.
+    /// Scratch buffers: the packed attributes of the current item, and the metric's full name.
     pub attributes: &'a mut Vec<u8>,
     pub metric: &'a mut String,
 }
 
-/// What the fields of an item that are no metric say.
+/// What the fields of an item say that are not metrics.
 struct About {
     measured_at_ms: i64,
     sequence: Option<u64>,
@@ -93,7 +93,7 @@ impl Maker<'_> {
         if readings.len() == before { Err("no_number") } else { Ok(()) }
     }
 
-    /// Where the topic names the metric, the one field that is its value: `value`, or one of the metric's name.
+    /// If the topic names the metric, the one field that is its value: `value`, or one with the metric's name.
     fn only_metric(&self, flat: &FlatPayload, item: &[Field]) -> Option<usize> {
         let wanted = self.route.metric?;
         let last_level = wanted.rsplit('/').next();
@@ -127,12 +127,12 @@ impl Maker<'_> {
                 match field.value {
                     Value::Text { start, end } => {
                         let text = flat.text(start, end);
-                        // Most devices repeat their own name in the payload: the reading has it already.
+                        // Most devices repeat their own name in the payload, but the reading already has it.
                         if name != "device" || text != self.route.device {
                             pack_attribute(self.attributes, name, text);
                         }
                     }
-                    // Beside the one metric, or under a name that promised a time: kept, not measured.
+                    // A number beside the one metric, or under a name for a time or sequence: kept as an attribute.
                     Value::Integer(integer) if only.is_some() || is_about_name(name) => {
                         pack_attribute(self.attributes, name, itoa::Buffer::new().format(integer));
                     }
@@ -174,7 +174,7 @@ fn is_joined(levels: &str, name: &str) -> bool {
     levels.len() == name.len() && levels.bytes().zip(name.bytes()).all(|(a, b)| a == b || (a == b'/' && b == b'.'))
 }
 
-/// A number that is neither a time nor a sequence.
+/// Whether a field is a number that is neither a time nor a sequence.
 pub fn is_measured(flat: &FlatPayload, field: &Field) -> bool {
     !matches!(field.value, Value::Text { .. }) && !is_about_name(flat.name(field))
 }
@@ -186,7 +186,7 @@ fn is_about_name(name: &str) -> bool {
 fn as_sequence(field: &Field) -> Option<u64> {
     match field.value {
         Value::Integer(integer) => u64::try_from(integer).ok(),
-        // Beyond what an integer here holds there are only the largest unsigned ones.
+        // Only the largest unsigned integers do not fit.
         _ => None,
     }
 }

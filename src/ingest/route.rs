@@ -1,4 +1,4 @@
-//! Topic templates, `devices/{device}/{metric...}`: literal levels, and levels that say something.
+//! Topic templates such as `devices/{device}/{metric...}`: literal levels and placeholders.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::core::mqtt::topic::{self, TOPIC_BYTES_MAX};
 /// How a payload is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Told by the first byte: what can begin a JSON text is JSON.
+    /// Decided by the first byte: what can begin a JSON text is JSON.
     Auto,
     Json,
     Cbor,
@@ -18,7 +18,7 @@ enum Level {
     Literal(String),
     Device,
     Metric,
-    /// All that remains, joined with dots.
+    /// All remaining levels, joined with dots.
     MetricRest,
     /// Becomes an attribute of this name.
     Attribute(String),
@@ -38,7 +38,7 @@ pub struct Route {
 pub enum TemplateError {
     #[error("a template is empty; write for example devices/{{device}}/{{metric...}}")]
     Empty,
-    /// No topic that is taken is as long.
+    /// No topic that is accepted is this long.
     #[error("a template is longer than {TOPIC_BYTES_MAX} bytes")]
     TooLong,
     #[error("a template holds a control character")]
@@ -54,7 +54,7 @@ pub enum TemplateError {
     Unclosed { level: String },
     #[error("{{metric...}} takes all that remains, so it has to be the last level")]
     RestNotLast,
-    #[error("{{{placeholder}}} stands there twice")]
+    #[error("{{{placeholder}}} appears twice")]
     Repeated { placeholder: String },
     #[error("{{metric}} and {{metric...}} exclude each other")]
     TwoMetrics,
@@ -62,7 +62,7 @@ pub enum TemplateError {
     NoDevice,
 }
 
-/// What a topic said.
+/// What was found in a topic.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Matched<'a> {
     pub device: &'a str,
@@ -72,7 +72,7 @@ pub struct Matched<'a> {
 }
 
 impl Route {
-    /// `device` and `metric` stand in where the template has no such level.
+    /// `device` and `metric` are used if the template has no such level.
     pub fn parse(
         template: &str,
         format: Format,
@@ -144,7 +144,7 @@ impl Route {
     }
 }
 
-/// The template.
+/// Prints the template.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, level) in self.levels.iter().enumerate() {
@@ -161,7 +161,7 @@ impl fmt::Display for Route {
     }
 }
 
-/// What is wrong with it as a topic of a client, wherever its levels vary.
+/// Checks that a client could publish to such a topic, whatever its placeholders stand for.
 fn check_as_topic(template: &str) -> Result<(), TemplateError> {
     if template.is_empty() {
         return Err(TemplateError::Empty);
@@ -184,7 +184,7 @@ fn check_as_topic(template: &str) -> Result<(), TemplateError> {
     Ok(())
 }
 
-/// Whether a template can hold this level of a topic as it is.
+/// Whether a template can hold this level of a topic literally.
 pub(super) fn is_literal(level: &str) -> bool {
     !level.contains(['{', '}']) && !level.chars().any(char::is_control)
 }

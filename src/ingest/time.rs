@@ -1,12 +1,12 @@
-//! Times as devices write them.
+//! Parses times as devices write them.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Year 2200: beyond it a number is not a time.
+/// Year 2200: a larger number is not a time.
 const LATEST_MS: i64 = 7_258_118_400_000;
 
-/// Unit of a time field by its name; `None` in the inner place means that the magnitude tells.
+/// Unit of a time field, by its name. `Some(None)` means that the unit is guessed from the magnitude.
 pub fn time_field(name: &str) -> Option<Option<Unit>> {
     match name {
         "ts" | "time" | "timestamp" => Some(None),
@@ -42,12 +42,12 @@ pub fn from_number(number: f64, unit: Option<Unit>) -> Option<i64> {
     (ms > 0.0 && ms <= LATEST_MS as f64).then_some(ms as i64)
 }
 
-/// Epoch milliseconds of an RFC 3339 time; a blank may stand for the `T`. `None` if it is not one.
+/// Epoch milliseconds of an RFC 3339 time; a space may stand for the `T`. `None` if it is not one.
 ///
-/// A leap second is taken at any minute, as the first second of the next one: devices in local time, or with a clock that is a
-/// little off, do not have it where the calendar has it.
+/// A leap second is accepted at any minute, as the first second of the next one: a device in local time, or with a clock that is slightly
+/// off, does not place it where the calendar does.
 pub fn from_rfc_3339(text: &str) -> Option<i64> {
-    // The parser takes any character here.
+    // The parser accepts any character here.
     if !matches!(text.as_bytes().get(10)?, b'T' | b't' | b' ') {
         return None;
     }
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(from_rfc_3339("2026-11-24T12:45:60.25+02:00"), Some(1_795_517_160_250));
     }
 
-    /// Days since 1970-01-01, year by year and month by month.
+    /// Days since 1970-01-01, counted year by year and month by month.
     fn days(year: i64, month: usize, day: i64) -> i64 {
         let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
         let years: i64 = (1970..year).map(|year| 365 + i64::from(is_leap(year))).sum();

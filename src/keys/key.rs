@@ -1,12 +1,12 @@
-//! What a key of the configuration is, and the sections that keys stand in. The keys themselves are in `config::reference`, those of a sink
-//! in its folder.
+//! What a key of the configuration is, and the sections that hold keys. The keys themselves are in `config::reference`, those of a sink in
+//! its folder.
 
 use std::time::Duration;
 
 use super::kind::Kind;
 use super::problem::near_miss;
 
-/// Whether a section stands once, `[store]`, or several times, `[[sink]]`.
+/// Whether a section may appear once, `[store]`, or several times, `[[sink]]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Single,
@@ -27,7 +27,7 @@ pub const SECTIONS: [(&str, Form); 11] = [
     ("sink", Form::List),
 ];
 
-/// Keys that stand together. The keys of a sink depend on its type.
+/// Keys of one section. The keys of a sink depend on its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
     Gateway,
@@ -62,7 +62,7 @@ impl Group {
         }
     }
 
-    /// As it is written in the file.
+    /// The section's header in the file.
     pub fn header(self) -> String {
         let name = self.section();
         match (self, section(name)) {
@@ -73,14 +73,14 @@ impl Group {
     }
 }
 
-/// What holds when a key is not there.
+/// What applies if a key is absent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fallback {
-    /// This, as it would be written in the file.
+    /// This value, as written in the file.
     Literal(&'static str),
-    /// A problem; `example` is what could stand there.
+    /// Its absence is a problem; `example` is a possible value.
     Required { example: &'static str },
-    /// Something that is no literal, put in words.
+    /// A default that is no literal, described in words.
     Otherwise { meaning: &'static str, example: &'static str },
 }
 

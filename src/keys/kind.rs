@@ -1,4 +1,4 @@
-//! What a value may be: one check and one description for each kind, so that a range that is printed is the range that holds.
+//! Which values are allowed: one check and one description for each kind, so that the printed range is the range that is checked.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,10 +8,10 @@ use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::value::Value;
 use crate::ingest::{Format, Route};
 
-/// The shape of a text.
+/// The format of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// Anything readable.
+    /// Any printable text.
     Name,
     /// Becomes part of a path and of a table's key.
     SinkName,
@@ -20,20 +20,20 @@ pub enum Shape {
     Endpoint,
     /// A URL that may hold a token, as those of webhooks do.
     SecretUrl,
-    /// A text that gives rights to whoever has it.
+    /// A text that grants access to whoever has it.
     Secret,
     Path,
     TopicTemplate,
     GatewayId,
-    /// A name or an address of a machine, without a port.
+    /// A host name or IP address, without a port.
     HostName,
 }
 
-/// What a key takes. All bounds are inclusive.
+/// The values that a key allows. All bounds are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Text(Shape),
-    /// A text or several.
+    /// One text or several.
     Texts {
         shape: Shape,
         count_max: usize,
@@ -45,7 +45,7 @@ pub enum Kind {
         max: u64,
     },
     Number,
-    /// A number or several.
+    /// One number or several.
     Numbers {
         count_max: usize,
     },
@@ -67,7 +67,7 @@ pub enum Kind {
     },
 }
 
-/// A value that its kind has let through.
+/// A value that was checked by its kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Checked {
     Text(String),
@@ -85,7 +85,7 @@ pub enum Checked {
 }
 
 impl Kind {
-    /// Whether its values are kept out of messages and logs.
+    /// Whether its values must not appear in messages and logs.
     pub fn is_secret(self) -> bool {
         matches!(self, Kind::Text(Shape::Secret | Shape::SecretUrl) | Kind::Headers { .. })
     }
@@ -150,7 +150,7 @@ impl Kind {
     }
 }
 
-/// The allowed values, in words.
+/// Prints the allowed values.
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -203,7 +203,7 @@ fn check_choice(words: &[&'static str], value: &Value) -> Option<Checked> {
     words.iter().find(|word| **word == text).map(|word| Checked::Choice(word))
 }
 
-/// A number alone is the commonest slip, so its message says what to write instead.
+/// A number without a unit is the most common mistake, so the message says what to write instead.
 fn without_unit(what: &str, units: &str, likely: &str, value: &Value, kind: &Kind) -> String {
     match value.integer() {
         Some(number) => format!("not {what}, the unit is missing; write \"{number}{likely}\" if that is meant; {kind}"),
@@ -217,7 +217,7 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
     let readable = |bytes_max: usize| (1..=bytes_max).contains(&text.len()) && !text.chars().any(char::is_control);
     let is_right = match shape {
         Shape::Name | Shape::Secret => readable(128),
-        // Filled in and measured later; placeholders may be longer than what they stand for.
+        // Checked after filling in, because placeholders may be longer than their values.
         Shape::GatewayId => readable(1024),
         Shape::SinkName => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
         Shape::StreamName => only(128, |b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)),
@@ -232,7 +232,7 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
         }
         Shape::Path => readable(4096),
         Shape::TopicTemplate => {
-            // Whether a device is missing depends on the keys beside it.
+            // Whether a device is missing depends on the other keys of the section.
             let device = Some(String::new());
             Route::parse(text, Format::Auto, device, None).map_err(|error| error.to_string())?;
             true

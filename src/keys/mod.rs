@@ -1,7 +1,7 @@
-//! The language of the configuration: what a key is, what values it takes, how a section is read, and what is wrong with one.
+//! The language of the configuration: what a key is, which values it allows, how a section is read, and how problems are reported.
 //!
-//! The keys themselves are declared in [`crate::config::reference`], and those of a sink in its folder, for which this is a module of its own:
-//! the configuration knows the sinks, and sinks know this.
+//! The keys themselves are declared in [`crate::config::reference`], and those of a sink in its folder. This is a separate module because
+//! the configuration depends on the sinks, and both depend on this.
 
 pub mod key;
 pub mod kind;

@@ -1,9 +1,9 @@
-//! What is wrong with a configuration: where it stands, what stands there, and what would be right.
+//! Problems of a configuration: the place, the value, and what would be right.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Where a value, or the lack of one, was found.
+/// Where a value, or its absence, was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Line {
@@ -20,7 +20,7 @@ pub enum Origin {
     Argument {
         name: &'static str,
     },
-    /// Neither a file nor a variable says it.
+    /// Set neither in a file nor by a variable.
     BuiltIn,
 }
 
@@ -46,13 +46,13 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One problem, one line.
+/// One problem, printed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub origin: Origin,
-    /// `store.size_max`, `sink[0].region`; empty where no key is to blame.
+    /// `store.size_max`, `sink[0].region`; empty if no key is to blame.
     pub key: String,
-    /// As it stands in the file or the variable, shortened.
+    /// As written in the file or the variable, shortened.
     pub value: Option<String>,
     pub message: String,
 }
@@ -69,11 +69,11 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Every problem that a configuration has, in the order of file and line.
+/// All problems of a configuration, ordered by file and line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
     list: Vec<Problem>,
-    /// Lines that are no TOML: what was understood of them is nobody's fault.
+    /// Lines that are not valid TOML: other problems on them are not reported.
     broken: Vec<Origin>,
 }
 
@@ -96,7 +96,7 @@ impl Problems {
         }
     }
 
-    /// A line that cannot be read; it has no other problem.
+    /// A line that cannot be parsed; no other problem of it is reported.
     pub fn add_broken(&mut self, origin: &Origin, message: impl Into<String>) {
         self.add(origin, "", None, message);
         self.broken.push(origin.clone());
@@ -106,7 +106,7 @@ impl Problems {
         self.push(Problem { origin: origin.clone(), key: key.to_owned(), value, message: message.into() });
     }
 
-    /// Lines first, in their order; what has no line after them.
+    /// Problems with lines first, in order; those without lines after them.
     pub fn sort(&mut self) {
         self.list.sort_by_key(|problem| match problem.origin {
             Origin::Line { line, .. } => (0, line),
@@ -118,7 +118,7 @@ impl Problems {
     }
 }
 
-/// One problem a line, then their number.
+/// One problem per line, then their number.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.list {
@@ -133,10 +133,10 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Longest part of a value that a problem repeats, in characters.
+/// Most characters of a value that a problem repeats.
 const SHOWN_CHARACTERS_MAX: usize = 80;
 
-/// A value as a problem shows it: one line, bounded, nothing that a terminal would obey.
+/// A value as shown in a problem: one line, of limited length, without control characters for a terminal.
 pub fn shown(value: &str) -> String {
     let value = value.trim();
     let mut text: String = value
@@ -162,12 +162,12 @@ pub fn near_miss<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Op
         .map(|(_, candidate)| candidate)
 }
 
-/// `size` for `size_max`, `max_size` for `size_max`: the same words, some left out or in another order.
+/// Whether it is the same words, with some left out or in another order: `size` or `max_size` for `size_max`.
 fn is_part(word: &str, candidate: &str) -> bool {
     word.len() >= 4 && word.split('_').all(|part| candidate.split('_').any(|other| other == part))
 }
 
-/// Insertions, deletions, replacements and swapped neighbours. Words longer than any key are not worth comparing.
+/// Counts insertions, deletions, replacements and swapped neighbours. Words longer than any key are not compared.
 fn edit_distance(a: &str, b: &str) -> usize {
     const CHARACTERS_MAX: usize = 64;
     if a.chars().count().max(b.chars().count()) > CHARACTERS_MAX {

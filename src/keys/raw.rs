@@ -1,6 +1,6 @@
-//! What stands in the file and in the variables, not yet checked: sections and lists of them, each value with its origin.
+//! The content of the file and of the variables, not yet checked: sections and lists of sections, each value with its origin.
 //!
-//! Nothing here stops at the first problem: what can be read is read on, so that one run names everything.
+//! Nothing here stops at the first problem: reading continues where possible, so that one run reports everything.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,10 +13,10 @@ use super::problem::{Origin, Problems, near_miss, shown};
 use super::units::{parse_duration, parse_size};
 use super::value::Value;
 
-/// Prefix of the variables that stand in for keys.
+/// Prefix of the environment variables that set keys.
 pub const VARIABLE_PREFIX: &str = "OUTRIDER__";
 
-/// A command's argument that stands in for a key of a section that stands once.
+/// A command-line argument that sets a key of a section that appears once.
 #[derive(Clone, Debug)]
 pub struct Argument {
     /// As the user writes it: `--listen`.
@@ -29,15 +29,15 @@ pub struct Argument {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub value: Value,
-    /// As it was written, for problems.
+    /// As it was written, for messages.
     pub shown: String,
     pub origin: Origin,
-    /// Where the key stands; its value may be lines further down.
+    /// Where the key is; its value may extend over further lines.
     pub key_origin: Origin,
 }
 
 impl Entry {
-    /// From outside the file.
+    /// An entry from outside the file.
     fn overlay(text: &str, origin: Origin) -> Entry {
         Entry {
             value: Value::Variable(text.to_owned()),
@@ -62,7 +62,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads a file's text as far as it can be read.
+    /// Parses a file's text as far as possible.
     pub fn parse(file: &Path, text: &str, keys: &[&'static Key], problems: &mut Problems) -> Document {
         let source = Source { file, text, keys };
         let mut document = Document::default();
@@ -75,7 +75,7 @@ impl Document {
             let message = syntax_message(line_text, error.message());
             problems.add_broken(&source.origin(at), message);
         }
-        // With a broken header, the keys below it would all be blamed for standing in the wrong section.
+        // After a broken header, all keys below it would be blamed for being in the wrong section.
         if is_structure_lost {
             return document;
         }
@@ -130,17 +130,17 @@ impl Document {
         }
     }
 
-    /// Lays an argument over all else.
+    /// Overrides everything else with an argument.
     pub fn apply_argument(&mut self, argument: &Argument) {
         let origin = Origin::Argument { name: argument.name };
         let table = self.sections.entry(argument.section).or_insert_with(|| Table::new(origin.clone()));
         table.entries.insert(argument.key.to_owned(), Entry::overlay(&argument.text, origin));
     }
 
-    /// Lays variables over what the file says, lists from their first item to the last.
+    /// Overrides the file with variables; items of lists from the first to the last.
     pub fn apply_variables(&mut self, variables: &[(String, String)], problems: &mut Problems) {
         let mut variables: Vec<_> = variables.iter().collect();
-        // As text, 10 would come before 2.
+        // Sorted as text, 10 would come before 2.
         let by_number = |name: &str| -> Vec<(u64, String)> {
             name.split("__").map(|part| (part.parse().unwrap_or(0), part.to_owned())).collect()
         };
@@ -202,7 +202,7 @@ impl Table {
 struct Source<'a> {
     file: &'a Path,
     text: &'a str,
-    /// That a misplaced key may be one of.
+    /// All keys, to recognise misplaced ones.
     keys: &'a [&'static Key],
 }
 
@@ -270,7 +270,7 @@ fn unknown_section(name: &str) -> String {
     }
 }
 
-/// A key above the first section header.
+/// The message for a key above the first section header.
 fn misplaced_key(keys: &[&'static Key], name: &str) -> String {
     match key::near_key(keys, name) {
         Some(key) => format!("stands in no section; did you mean `{}` in {}?", key.name, key.group.header()),
@@ -278,7 +278,7 @@ fn misplaced_key(keys: &[&'static Key], name: &str) -> String {
     }
 }
 
-/// The commonest errors of syntax are texts and units without quotes; the parser's own words do not help there.
+/// The most common syntax errors are texts and values with units without quotes; the parser's own messages do not help there.
 fn syntax_message(line: &str, message: &str) -> String {
     let value = line.split_once('=').map(|(_, value)| value.split('#').next().unwrap_or_default().trim());
     match value {

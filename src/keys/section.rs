@@ -1,4 +1,4 @@
-//! Reads one section: each key by its kind, and whatever is left over is unknown.
+//! Reads one section: each key is checked by its kind, and whatever is left over is unknown.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,13 +11,13 @@ use super::problem::{Problems, near_miss, shown};
 use super::raw::{Entry, Table};
 use super::value::Value;
 
-/// A key is read by asking for it by name; what nobody asked for is a problem in [`Section::finish`].
+/// A key is read by asking for it by name; keys that were not asked for are reported by [`Section::finish`].
 pub struct Section<'a> {
     table: Table,
     /// `store`, `sink[0]`.
     at: String,
     groups: Vec<Group>,
-    /// Of all sections: a key that stands in the wrong one is recognised.
+    /// The keys of all sections, to recognise one in the wrong section.
     keys: &'static [&'static Key],
     read: BTreeSet<&'static str>,
     problems: &'a mut Problems,
@@ -34,7 +34,7 @@ impl<'a> Section<'a> {
         Section { table, at, groups: vec![group], keys, read: BTreeSet::new(), problems }
     }
 
-    /// From here on keys of this group are asked for, too.
+    /// Allows the keys of this group from here on, too.
     pub fn extend(&mut self, group: Group) {
         self.groups.push(group);
     }
@@ -50,7 +50,7 @@ impl<'a> Section<'a> {
         self.text(name).map(PathBuf::from)
     }
 
-    /// What the word that stands there means; the table lists the same words.
+    /// What the configured word means; the table of keys lists the same words.
     pub fn choice<T: Copy>(&mut self, name: &str, meanings: &[(&str, T)]) -> Option<T> {
         match self.value(name)? {
             Checked::Choice(word) => {
@@ -68,7 +68,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Names and values; none where the key is not there.
+    /// Names and values; empty if the key is absent.
     pub fn headers(&mut self, name: &str) -> Vec<(String, String)> {
         match self.value(name) {
             Some(Checked::Headers(headers)) => headers,
@@ -84,7 +84,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Only for keys with a default, as all below.
+    /// Only for keys with a default, like all below.
     pub fn integer(&mut self, name: &str) -> u64 {
         match self.defaulted(name) {
             Checked::Integer(number) => number,
@@ -92,12 +92,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// An integer of a key whose range fits.
+    /// An integer, for a key whose range fits the type.
     pub fn count<T: TryFrom<u64>>(&mut self, name: &str) -> T {
         fitting(self.integer(name))
     }
 
-    /// A size of a key whose range fits.
+    /// A size, for a key whose range fits the type.
     pub fn bytes<T: TryFrom<u64>>(&mut self, name: &str) -> T {
         fitting(self.size(name))
     }
@@ -106,7 +106,7 @@ impl<'a> Section<'a> {
         self.size_or_auto(name).expect("asked only where auto is not allowed")
     }
 
-    /// `None` is `"auto"`.
+    /// `None` means `"auto"`.
     pub fn size_or_auto(&mut self, name: &str) -> Option<u64> {
         match self.defaulted(name) {
             Checked::Size(bytes) => Some(bytes),
@@ -126,7 +126,7 @@ impl<'a> Section<'a> {
         u64::try_from(self.duration(name).as_millis()).expect("ranges of durations fit a u64 of milliseconds")
     }
 
-    /// `None` is `"off"`.
+    /// `None` means `"off"`.
     pub fn listen(&mut self, name: &str) -> Option<SocketAddr> {
         match self.defaulted(name) {
             Checked::Listen(address) => Some(address),
@@ -150,7 +150,7 @@ impl<'a> Section<'a> {
         self.table.entries.contains_key(name)
     }
 
-    /// A problem of a key that is right by itself but not beside others; of the whole section where the key is not there.
+    /// Reports a key that is valid by itself but not together with others; blames the whole section if the key is absent.
     pub fn blame(&mut self, name: &str, message: impl Into<String>) {
         match self.table.entries.get(name) {
             Some(entry) => {
@@ -165,7 +165,7 @@ impl<'a> Section<'a> {
         self.problems.add(&self.table.origin, &self.at, None, message);
     }
 
-    /// Reports what nobody asked for.
+    /// Reports keys that were not asked for.
     pub fn finish(self) {
         for (name, entry) in &self.table.entries {
             if !self.read.contains(name.as_str()) {
@@ -176,7 +176,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A value as it may be shown; also that of a misspelled key is hidden where what was meant is a secret.
+    /// A value as it may be shown. If a misspelled key is probably a secret, its value is hidden too.
     fn shown(&self, name: &str, entry: &Entry) -> String {
         let secrets = self.keys.iter().filter(|key| key.kind.is_secret()).map(|key| key.name);
         let is_secret = secrets.clone().any(|known| known == name) || near_miss(name, secrets).is_some();
@@ -207,7 +207,7 @@ impl<'a> Section<'a> {
                 Err(message) => {
                     let at = format!("{}.{name}", self.at);
                     self.problems.add(&entry.origin, &at, Some(self.shown(name, entry)), message);
-                    // The key is there; that its value is missing, too, would be a second problem for one fault.
+                    // The key is there but invalid; reporting it as missing would be a second problem for one mistake.
                     return default_of(key);
                 }
             }
@@ -223,7 +223,7 @@ impl<'a> Section<'a> {
         self.value(name).expect("asked only for keys that have a default")
     }
 
-    /// Panics on a key that is in no table: a fault of the program that the first test finds.
+    /// Panics on a key that is in no table: a programming error that the first test finds.
     fn key(&mut self, name: &str) -> &'static Key {
         let of = |group: &Group| self.keys.iter().copied().find(|key| key.group == *group && key.name == name);
         let key = self.groups.iter().find_map(of).expect("the parser asks for keys of the tables only");
@@ -245,7 +245,7 @@ fn default_of(key: &Key) -> Option<Checked> {
     Some(key.kind.check(&value).expect("defaults are within their own range"))
 }
 
-/// All of today's ranges fit a `u32`, the smallest type that is asked for; a test asks for each key.
+/// All current ranges fit a `u32`, the smallest type that is asked for; a test asks for each key.
 fn fitting<T: TryFrom<u64>>(number: u64) -> T {
     T::try_from(number).ok().expect("the range of a key fits the type that it is asked for as")
 }

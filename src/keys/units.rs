@@ -6,7 +6,7 @@ pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
 pub const GIB: u64 = 1 << 30;
 
-/// The largest unit first, so that a value is printed in the fewest digits.
+/// The largest unit first, so that a value is printed with the fewest digits.
 const SIZE_UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("TB", 1_000_000_000_000),
@@ -22,7 +22,7 @@ const SIZE_UNITS: [(&str, u64); 9] = [
 const DURATION_UNITS_MS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// `"512MiB"`, `"1.5 GiB"`; the case of the letters does not matter.
+/// `"512MiB"`, `"1.5 GiB"`; the case of letters does not matter.
 pub fn parse_size(text: &str) -> Option<u64> {
     parse(text, &SIZE_UNITS)
 }
@@ -33,7 +33,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 pub fn format_size(bytes: u64) -> String {
-    // Binary units only: what was written as 100MB comes back exact, in bytes, rather than rounded.
+    // Binary units only: 100MB is printed exactly, in bytes, rather than rounded.
     let binary = SIZE_UNITS.iter().filter(|(unit, _)| unit.len() != 2);
     format(bytes, binary)
 }
@@ -69,7 +69,7 @@ fn format<'a>(amount: u64, units: impl Iterator<Item = &'a (&'static str, u64)>)
     format!("{amount}{last}")
 }
 
-/// Exact: a fraction is taken only where it makes whole bytes or milliseconds.
+/// Exact: a fraction is accepted only if it gives whole bytes or milliseconds.
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;

@@ -1,4 +1,4 @@
-//! A value as it stands in the file or in a variable, not yet checked.
+//! A value as written in the file or in a variable, not yet checked.
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -7,11 +7,11 @@ pub enum Value {
     Float(f64),
     Boolean(bool),
     List(Vec<Value>),
-    /// From a variable or an argument: text that its key may take as a number.
+    /// From a variable or an argument: text that its key may interpret as a number.
     Variable(String),
     /// Names and texts.
     Table(Vec<(String, String)>),
-    /// A kind that no key takes: another table, a date.
+    /// A kind that no key allows: another table, a date.
     Other,
 }
 
@@ -39,7 +39,7 @@ impl Value {
         }
     }
 
-    /// Names and texts; in a variable as JSON.
+    /// Names and texts; in a variable, written as JSON.
     pub fn table(&self) -> Option<Vec<(String, String)>> {
         match self {
             Value::Table(entries) => Some(entries.clone()),
@@ -51,7 +51,7 @@ impl Value {
         }
     }
 
-    /// One text or a list of them; in a variable they stand between commas.
+    /// One text or a list of them; in a variable, separated by commas.
     pub fn texts(&self) -> Option<Vec<&str>> {
         match self {
             Value::Text(text) => Some(vec![text]),
@@ -61,7 +61,7 @@ impl Value {
         }
     }
 
-    /// One number or a list of them; in a variable they stand between commas.
+    /// One number or a list of them; in a variable, separated by commas.
     pub fn numbers(&self) -> Option<Vec<f64>> {
         match self {
             Value::Integer(number) => Some(vec![*number as f64]),

@@ -1,4 +1,4 @@
-//! How long publishes waited for their PUBACK.
+//! Measures how long publishes waited for their PUBACK.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -7,16 +7,16 @@ use tokio::time::Instant;
 
 use crate::counter::Histogram;
 
-/// Publishes that were read together.
+/// Publishes from one read.
 #[derive(Debug)]
 struct Read {
     through: u64,
     at: Instant,
-    /// How many of them want a PUBACK.
+    /// How many of them need a PUBACK.
     answers: u64,
 }
 
-/// What one connection read and has not answered yet.
+/// Publishes that one connection has read and not answered yet.
 #[derive(Debug, Default)]
 pub struct AnswerTimes {
     reads: VecDeque<Read>,
@@ -29,7 +29,7 @@ impl AnswerTimes {
         }
     }
 
-    /// These will have no answer.
+    /// These publishes will not be answered.
     pub fn refused(&mut self, publishes: &RangeInclusive<u64>) {
         self.reads.retain(|read| !publishes.contains(&read.through));
     }

@@ -1,5 +1,5 @@
-//! Bytes to packets. The hot ones (PUBLISH, PUBACK, PINGREQ) are read from the raw frame; the rest by rumqttd's v4 codec, which
-//! only ever sees whole frames of the three kinds that it is given here.
+//! Decodes bytes to packets. The frequent ones (PUBLISH, PUBACK, PINGREQ) are read from the raw frame; the others by rumqttd's v4 codec,
+//! which only ever sees whole frames of the three kinds given to it here.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use rumqttd::protocol::{Error, Packet as RouterPacket, Protocol};
 
 use crate::core::mqtt::session::{Connect, Will};
 
-/// A packet of a client, borrowed from its frame where it can be.
+/// A client's packet, borrowed from its frame where possible.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
     Connect(Connect),
@@ -27,7 +27,7 @@ pub enum DecodeError {
     TooLarge {
         bytes: usize,
     },
-    /// MQTT 5 or something older or newer; the level that was asked for.
+    /// A protocol other than 3.1.1, such as MQTT 5: the level that was asked for.
     ProtocolLevel(u8),
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for DecodeError {
     }
 }
 
-/// Length of the whole frame at the front of `bytes`, once its fixed header is complete.
+/// Length of the first frame in `bytes`, or `None` until its fixed header is complete.
 pub fn frame_len(bytes: &[u8], packet_bytes_max: usize) -> Result<Option<usize>, DecodeError> {
     let mut remaining = 0usize;
     for at in 0..4 {
@@ -96,7 +96,7 @@ fn decode_rare(frame: &[u8]) -> Result<Packet<'static>, DecodeError> {
     let mut stream = BytesMut::from(frame);
     let packet = V4.read_mut(&mut stream, frame.len()).map_err(|error| match error {
         Error::InvalidProtocolLevel(level) => DecodeError::ProtocolLevel(level),
-        // MQTT 3.1 names its protocol differently, and has level 3.
+        // MQTT 3.1 has another protocol name, and level 3.
         Error::InvalidProtocol if frame.windows(6).any(|name| name == b"MQIsdp") => DecodeError::ProtocolLevel(3),
         _ => DecodeError::Malformed,
     })?;
@@ -131,7 +131,7 @@ pub fn encode_connack(session_present: bool, code: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0x20, 2, u8::from(session_present), code]);
 }
 
-/// The refusal that an MQTT 5 client understands: reason 0x84, unsupported protocol version, no properties.
+/// The refusal in the form that an MQTT 5 client understands: reason 0x84, unsupported protocol version, no properties.
 pub fn encode_connack_v5_unsupported(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0x20, 3, 0, 0x84, 0]);
 }

@@ -1,5 +1,5 @@
-//! One connection: bytes in and out of the session machine. It reads while it may, writes while it can, and never waits for one of the
-//! two before it does the other.
+//! One connection: moves bytes between the socket and the session machine. It reads whenever it may and writes whenever it can; neither
+//! waits for the other.
 
 mod opening;
 mod packets;
@@ -34,17 +34,17 @@ use crate::core::mqtt::pace::PublishPace;
 use crate::core::mqtt::session::{self, Close, Inbound};
 use crate::handoff::{self, PipelineHandle, SessionProgress};
 
-/// With so much to write, nothing more is added, neither forwards nor, by not reading, acknowledgements.
+/// With this much to write nothing more is added: no messages are forwarded, and the socket is not read, so no acknowledgements arise.
 const OUTPUT_BYTES: usize = 16 * 1024;
-/// Time for a client to take what is sent to it once the gateway is stopping: one that does not read must not hold up the end.
+/// Write time limit while the gateway is stopping: a client that does not read must not delay the end.
 const DRAINING_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-/// With nothing to watch for, the timer is set this far ahead.
+/// The timer is set this far ahead if there is nothing to watch for.
 const FAR_AHEAD: Duration = Duration::from_secs(86_400);
-/// A peer that has vanished without a word is noticed by the system, also with keep-alive 0.
+/// The operating system detects a peer that has vanished silently, even with keep-alive 0.
 const TCP_KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
-/// A publish that waits for its commit to be fanned out.
+/// A publish that is fanned out after its commit.
 struct UncommittedPublish {
     ordinal: u64,
     envelope: Envelope,
@@ -61,7 +61,7 @@ struct Connection<T: From<handoff::Input>> {
     connected: Instant,
     progress: Arc<SessionProgress>,
     held: VecDeque<UncommittedPublish>,
-    /// One of them that waits for its place in the router's log.
+    /// The first of them, while it waits for its place in the router's log.
     passing_on: Option<PassingOn>,
     output: Vec<u8>,
     written: usize,
@@ -70,13 +70,13 @@ struct Connection<T: From<handoff::Input>> {
     last_written: Instant,
 }
 
-/// Serves one client until it or we close.
+/// Serves one client until either side closes the connection.
 pub(super) async fn serve<T: From<handoff::Input> + 'static>(
     edge: Rc<Edge<T>>,
     mut stream: TcpStream,
     peer: SocketAddr,
 ) {
-    // A small packet must not wait for another one's acknowledgement; without the options it only would be slower.
+    // A small packet must not wait for the TCP acknowledgement of another one. If the options cannot be set, it is only slower.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&TCP_KEEPALIVE);
     let mut input = BytesMut::new();
@@ -135,7 +135,7 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
     let end = connection.run(stream, input).await;
     connection.finish().await;
     if matches!(end, End::Disconnected) && connection.inbound.last_ordinal() > 0 {
-        // Without a pipeline the process is ending, and misses nobody.
+        // Without a pipeline the process is ending and no longer watches for silent devices.
         let _ = edge.pipeline.farewell(&connection.progress);
     }
     edge.sessions.detach(&client_id, connect.clean_session);
@@ -162,13 +162,13 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             if let Err(end) = result {
                 input.leave_line();
                 input.turn.pass_on(false).await;
-                // What came before the offence is stored and acknowledged like any other.
+                // Packets received before the offending one are stored and acknowledged as usual.
                 self.flush(&mut writer).await;
                 return end;
             }
             result = Ok(());
             if let Err(end) = self.settle(&mut input.turn) {
-                // What was stored before is acknowledged, or it would be sent and stored again.
+                // Acknowledge what is already stored, or the client would send it again and it would be stored twice.
                 let _ = self.write_now(&writer);
                 return end;
             }
@@ -194,7 +194,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 },
                 arrived = next(&mut input, &mut reader, &self.edge.pipeline, may_read), if may_read || may_pass_on => match arrived {
                     Ok(Some(arrived)) => result = self.take(&mut input, arrived),
-                    // It is our turn to pass on what is held.
+                    // It is our turn in the lane to pass on held publishes.
                     Ok(None) => {}
                     Err(Lost) => return End::Lost,
                 },
@@ -215,7 +215,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         }
     }
 
-    /// Writes acknowledgements as far as the socket takes them at once: as a rule that is all, and nothing has to be waited for.
+    /// Writes as much output as the socket takes without waiting, which usually is all of it.
     fn write_now(&mut self, writer: &WriteHalf<'_>) -> Result<(), End> {
         if self.output.is_empty() {
             return Ok(());
@@ -229,7 +229,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         Ok(())
     }
 
-    /// Whether the connection has to end for a reason that is not its client's doing at this moment.
+    /// Whether the connection must end for a reason other than the client's current packet.
     fn called_away(&self) -> Option<End> {
         let subscriber = &self.attached.subscriber;
         if subscriber.overrun.get() {
@@ -243,13 +243,12 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         (self.edge.draining.get() && is_done).then_some(End::Draining)
     }
 
-    /// Publishes are committed that were not passed on to their receivers.
+    /// Whether there are committed publishes that were not passed on to their receivers.
     fn has_to_pass_on(&self) -> bool {
         self.passing_on.is_some() || self.held.front().is_some_and(|held| held.ordinal <= self.progress.committed())
     }
 
-    /// Not before what was read is under way to the disk and, once it is there, to its receivers, and not while the client leaves our
-    /// answers unread.
+    /// Reading pauses while earlier publishes wait to be committed or passed on, and while the client does not read our answers.
     fn may_read(&self) -> bool {
         !self.edge.draining.get()
             && !self.has_to_pass_on()
@@ -257,7 +256,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             && self.output.len() < OUTPUT_BYTES
     }
 
-    /// Whether others should have their turn before this goes on.
+    /// Returns whether other tasks should run before this continues.
     fn fill_output(&mut self) -> bool {
         if self.output.is_empty() {
             self.last_written = Instant::now();
@@ -286,7 +285,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         if self.edge.draining.get() { usual.min(DRAINING_WRITE_TIMEOUT) } else { usual }
     }
 
-    /// Sets the timer to the earliest thing to watch for, unless it fires before that anyway.
+    /// Sets the timer to the earliest deadline, unless it fires before that anyway.
     fn arm(&self, timer: &mut Pin<Box<Sleep>>, input: &Input) {
         let silence = self.silence_max.map(|max| self.last_heard + max);
         let unread = (!self.output.is_empty()).then(|| self.last_written + self.write_timeout());
@@ -312,7 +311,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         (now >= self.last_heard + self.silence_max?).then_some(End::Broken(Close::KeepAlive))
     }
 
-    /// Waits for the commits of what was taken, and writes their acknowledgements, as long as the client reads them.
+    /// Waits for the commits of what was read, and writes the acknowledgements as long as the client reads them.
     async fn flush(&mut self, writer: &mut WriteHalf<'_>) {
         let limit = self.edge.settings.write_timeout;
         let _ = timeout(limit, async {
@@ -328,7 +327,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         .await;
     }
 
-    /// The connection is gone, but what it published goes its way: stored, then fanned out.
+    /// The connection is gone, but its publishes are still stored and then fanned out.
     async fn finish(&mut self) {
         let mut turn = Turn::new(self.edge.read_buffer.lane());
         loop {
@@ -350,7 +349,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     }
 }
 
-/// What to go on with: of the input, if it may be read, or else in passing on what is held.
+/// Reads input if allowed; otherwise waits for a turn to pass on held publishes.
 async fn next<T: From<handoff::Input> + 'static>(
     input: &mut Input,
     reader: &mut ReadHalf<'_>,

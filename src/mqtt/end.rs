@@ -1,4 +1,4 @@
-//! How connections end, and what of it is worth a word.
+//! How connections end, and which ends deserve a warning.
 
 use super::codec::DecodeError;
 use super::input::NoRoom;
@@ -9,9 +9,9 @@ use crate::handoff::PipelineGone;
 /// Why a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The client said DISCONNECT: no will.
+    /// The client sent DISCONNECT: its will is not published.
     Disconnected,
-    /// The client closed the connection, or the network did.
+    /// The client or the network closed the connection.
     Lost,
     Broken(Close),
     Undecodable(DecodeError),
@@ -20,9 +20,9 @@ pub(super) enum End {
     NotReading,
     /// A large packet took too long to arrive.
     Slow,
-    /// Too many others are sending large packets.
+    /// Too many other clients are sending large packets.
     Crowded,
-    /// The pipeline takes nothing more, or what was submitted was not stored.
+    /// The pipeline has ended, or a submission was not stored.
     Refused,
     Draining,
     RouterDead,
@@ -46,7 +46,8 @@ impl End {
         }
     }
 
-    /// Clients come and go; only what somebody should mend is worth a warning. That nothing can be stored is said once, not for each client.
+    /// Clients come and go; only what somebody should fix deserves a warning. That nothing can be stored is logged once, not for each
+    /// client.
     pub fn is_noteworthy(&self) -> bool {
         !matches!(self, End::Disconnected | End::Lost | End::Draining | End::Refused)
     }

@@ -1,4 +1,4 @@
-//! Local subscribers: who gets what, in bounded memory. Lives on the edge's one thread, so nothing here is locked.
+//! Local subscribers: who gets which message, in bounded memory. Runs on the MQTT thread only, so nothing needs a lock.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -17,31 +17,31 @@ use super::{EdgeCounters, EdgeSettings};
 use crate::core::mqtt::topic;
 use crate::core::mqtt::topic_tree::{self, TopicTree};
 
-/// One client may take this part of the levels of filters that are still free, so that no number of clients takes the last one.
+/// One client may take this fraction of the filter levels that are still free, so that no number of clients can take the last one.
 const FILTER_SHARE: usize = 64;
-/// Shapes of all filters: a publish visits hardly more nodes of the tree.
+/// Most distinct shapes of filters: bounds the tree nodes that a publish visits.
 const SHAPES_MAX: usize = 256;
-/// One client may bring this part of those that are still free.
+/// One client may add this fraction of the shapes that are still free.
 const SHAPE_SHARE: usize = 8;
-/// Levels of filters on the gateway's own topics that each client may have, whatever others have: `alerts/+/+/+`, `alerts/#` and `outrider/#`.
+/// Levels of filters on the gateway's own topics reserved for each client: enough for `alerts/+/+/+`, `alerts/#` and `outrider/#`.
 const OWN_LEVELS: usize = 8;
-/// After so many nodes of the tree a publish is taken for one that somebody wants. Who it is, is found out when it is dealt out.
+/// After this many tree nodes a publish is assumed to have a receiver. Who that is, is found when it is dealt out.
 const NODES_A_GLANCE: usize = 32;
-/// Retained messages that a subscriber's turn looks at; then it is the others' turn.
+/// Most retained messages looked at in a subscriber's turn, before other tasks run.
 const LOOKS_A_TURN: usize = 128;
-/// Retained messages that are queued ahead of what the client has read.
+/// Most retained messages queued ahead of what the client has read.
 const RETAINED_AHEAD: usize = 64;
-/// What a message of the gateway's own hardly exceeds.
+/// The gateway's own messages are rarely larger than this.
 const OWN_MESSAGE_BYTES: usize = 4 * 1024;
-/// Passing on a message costs this beside its payload: its receiver is woken up, and writes it.
+/// The cost of passing on a message besides its payload: waking its receiver, and writing it.
 const MESSAGE_COST: usize = 512;
-/// Visiting a node of the tree.
+/// The cost of visiting a tree node.
 const NODE_COST: usize = 32;
-/// What is queued before others have their turn, among them those who write it out: a burst must not fill the queue of a subscriber
+/// The cost after which other tasks run, among them those that write the queues out: a burst must not overflow the queue of a subscriber
 /// that reads.
 const COST_A_TURN: usize = 64 * 1024;
 
-/// Two handles are equal when they are of one subscriber.
+/// Two handles are equal if they belong to the same subscriber.
 #[derive(Clone)]
 struct Handle(Rc<Subscriber>);
 
@@ -53,14 +53,14 @@ impl PartialEq for Handle {
 
 struct Inner {
     tree: TopicTree<Handle>,
-    /// Filters on the gateway's own topics. Clients do not publish there, so these cost no publish anything.
+    /// Filters on the gateway's own topics. Clients cannot publish there, so these filters cost a client's publish nothing.
     own_tree: TopicTree<Handle>,
-    /// Levels of filters beyond what everybody may have.
+    /// Levels of filters beyond those reserved for each client.
     levels: usize,
     retained: Retained,
     dealt: u64,
     hosts: Hosts,
-    /// Sessions whose clients are away, by when they left.
+    /// Sessions whose clients are away, in order of departure.
     away: BTreeMap<u64, Weak<Subscriber>>,
 }
 
@@ -74,11 +74,11 @@ pub struct Fanout {
     pinged: Rc<Notify>,
     settings: Rc<EdgeSettings>,
     counters: Arc<EdgeCounters>,
-    /// Something had to give way since it was last asked for.
+    /// Whether something was refused or dropped for lack of room since this was last asked.
     is_short: Rc<Cell<bool>>,
 }
 
-/// A filter that cannot be granted: too many are there, or of this client.
+/// A filter that cannot be granted: there are too many, or this client has too many.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooManyFilters;
 
@@ -86,7 +86,7 @@ pub struct TooManyFilters;
 pub type PassingOn = Pin<Box<dyn Future<Output = Result<(), RouterDead>>>>;
 
 impl Fanout {
-    /// Deals out for as long as the process lives; must be called in a `LocalSet`.
+    /// Starts the fan-out, which runs as long as the process. Must be called in a `LocalSet`.
     pub fn start(settings: Rc<EdgeSettings>, counters: Arc<EdgeCounters>) -> Result<Fanout, RouterDead> {
         let [(clients, clients_log), (own, own_log)] = super::router::start().map_err(|_| RouterDead)?;
         let inner = Inner {
@@ -117,7 +117,7 @@ impl Fanout {
         self.clients.is_dead() || self.own.is_dead()
     }
 
-    /// Whether sessions, filters or queues had to give way since this was last asked.
+    /// Whether filters, messages or sessions were refused or dropped for lack of room since this was last asked.
     pub fn was_short(&self) -> bool {
         self.is_short.take()
     }
@@ -131,12 +131,12 @@ impl Fanout {
         Rc::new(Subscriber::new(&self.pool, host))
     }
 
-    /// Whether perhaps somebody gets this.
+    /// Whether anybody may have subscribed to this topic.
     pub fn may_reach(&self, topic: &str) -> bool {
         self.inner.borrow().tree.may_match(topic, NODES_A_GLANCE)
     }
 
-    /// Keeps a client's message if it is retained, and passes it on; where there is no room for it at once, by what is returned.
+    /// Retains a client's message if requested, and passes it on. If there is no room for it at once, the returned future passes it on.
     pub fn pass_on(&self, envelope: Envelope, retain: bool) -> Result<Option<PassingOn>, RouterDead> {
         let mut inner = self.inner.borrow_mut();
         if retain && inner.retained.set(&envelope).is_err() {
@@ -152,7 +152,7 @@ impl Fanout {
         }))
     }
 
-    /// Messages whose receivers were found, since the start: where this grows, the fan-out moves.
+    /// Messages dealt out since the start: if this grows, the fan-out makes progress.
     pub fn dealt(&self) -> u64 {
         self.inner.borrow().dealt
     }
@@ -166,7 +166,7 @@ impl Fanout {
         Ok(())
     }
 
-    /// The same for a message of the gateway's own.
+    /// The same for one of the gateway's own messages.
     pub async fn publish_own(&self, envelope: Envelope, retain: bool) -> Result<(), RouterDead> {
         let is_wanted = {
             let mut inner = self.inner.borrow_mut();
@@ -179,7 +179,7 @@ impl Fanout {
         if is_wanted { self.own.publish(envelope).await } else { Ok(()) }
     }
 
-    /// Grants a valid filter; the retained messages that it matches follow as the client reads. Asked again, it grants anew.
+    /// Grants a valid filter; retained messages that it matches follow as the client reads. Subscribing again grants it anew.
     pub fn subscribe(&self, subscriber: &Rc<Subscriber>, filter: &str, qos: u8) -> Result<(), TooManyFilters> {
         let inner = &mut *self.inner.borrow_mut();
         let mut filters = subscriber.filters.borrow_mut();
@@ -220,18 +220,18 @@ impl Fanout {
         inner.count(subscriber, filter, grant, usize::wrapping_sub);
     }
 
-    /// The session is over.
+    /// Ends the session.
     pub fn forget(&self, subscriber: &Rc<Subscriber>) {
         let filters = std::mem::take(&mut *subscriber.filters.borrow_mut());
         filters.iter().for_each(|(filter, grant)| self.remove(subscriber, filter, grant));
         self.come_back(subscriber);
     }
 
-    /// The client is away; its session goes on. `departure` grows from one to the next.
+    /// The client is away, but its session persists. `departure` increases with each departure.
     pub fn leave(&self, subscriber: &Rc<Subscriber>, departure: u64) {
         subscriber.departure.set(departure);
         self.inner.borrow_mut().away.insert(departure, Rc::downgrade(subscriber));
-        // It may have left with more than all of them may keep.
+        // Its queue may exceed what all sessions that are away may keep.
         self.make_away_room(subscriber, 0);
     }
 
@@ -239,7 +239,7 @@ impl Fanout {
         self.inner.borrow_mut().away.remove(&subscriber.departure.take());
     }
 
-    /// Appends to `out`, up to `bytes_max`, what waits for the client. Whether there may be more, after others had their turn.
+    /// Appends waiting messages to `out`, up to `bytes_max`. Returns whether there may be more once other tasks have run.
     pub fn fill(&self, subscriber: &Subscriber, out: &mut Vec<u8>, bytes_max: usize) -> bool {
         subscriber.fill(out, bytes_max);
         subscriber.make_up_for_missed();
@@ -283,8 +283,8 @@ impl Fanout {
         false
     }
 
-    /// Reads a log of the router for as long as the process lives, and queues each message for everybody who has a filter for it: some of
-    /// them, then others have their turn.
+    /// Reads one of the router's logs as long as the process lives, and queues each message for everybody whose filter matches, letting
+    /// other tasks run in between.
     async fn deal_out(self, mut log: RouterLog, is_own: bool) {
         let (mut cost, mut receivers) = (0, Vec::new());
         while let Ok(envelope) = log.next().await {
@@ -304,7 +304,7 @@ impl Fanout {
         }
     }
 
-    /// How many nodes of the tree that has taken.
+    /// Returns how many tree nodes were visited.
     fn find_receivers(&self, topic: &str, is_own: bool, receivers: &mut Vec<(Rc<Subscriber>, u8)>) -> usize {
         let Inner { tree, own_tree, dealt, .. } = &mut *self.inner.borrow_mut();
         *dealt += 1;
@@ -346,8 +346,8 @@ impl Fanout {
         }
     }
 
-    /// Where those that are away keep too much, the sessions of those that have been away for longest are over: of the same host, if that has
-    /// more than half of it.
+    /// While the sessions that are away keep too much, ends the one that has been away for longest. If the subscriber's host has more than
+    /// half of it, only sessions of that host are ended.
     fn make_away_room(&self, subscriber: &Rc<Subscriber>, cost: usize) -> bool {
         while self.pool.is_away_full(cost) {
             let is_host_greedy = subscriber.is_host_greedy();
@@ -376,7 +376,7 @@ impl Inner {
         if topic::is_reserved(filter) { &mut self.own_tree } else { &mut self.tree }
     }
 
-    /// What a new filter takes, levels and shapes, of what all share.
+    /// What a new filter takes from the shared levels and shapes.
     fn charge(
         &self,
         subscriber: &Subscriber,
@@ -392,7 +392,7 @@ impl Inner {
         };
         let host = &subscriber.host;
         let levels_free = free(settings.filter_levels_max, self.levels, host.filter_levels.get());
-        // The gateway's own topics have few levels, which bounds the shapes there.
+        // The gateway's own topics have few levels, which bounds the shapes of filters on them.
         let shapes = if is_own { 0 } else { self.tree.new_shapes(filter) };
         let shapes_free = free(SHAPES_MAX, self.tree.shapes(), host.shapes.get());
         let has_levels = subscriber.filter_levels.get() + levels <= levels_free / FILTER_SHARE;

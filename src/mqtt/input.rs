@@ -1,5 +1,5 @@
-//! From the socket to whole packets. All connections read into one buffer, and a connection keeps only the packet that has not come
-//! whole: thousands that send a byte each cost a byte each.
+//! From the socket to complete packets. All connections read into one shared buffer, and a connection keeps only an incomplete packet:
+//! thousands of clients that send one byte each cost one byte each.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -14,25 +14,25 @@ use tokio::time::Instant;
 use super::lane::{Allowance, Lane, Turn};
 use crate::handoff::{Input as PipelineInput, PipelineHandle, Place};
 
-/// One read of a socket.
+/// Most bytes of one socket read.
 const READ_BYTES: usize = 64 * 1024;
-/// With more in line for the budget than this, each reads less than it could, so that once through the line is never much more.
+/// If more connections than this wait for the budget, each reads less, so that a full round through the line stays bounded.
 const WHOLE_READS_IN_LINE: usize = 8;
-/// An incomplete packet of this size costs nothing but itself; beyond, it takes a share of what all may keep.
+/// An incomplete packet up to this size is not limited; a larger one takes a share of what all connections may keep.
 const KEPT_BYTES_FREE: usize = 4 * 1024;
-/// What all connections may read and not handle at once; as it fills, each reads less at a time.
+/// Most bytes that all connections may have read and not handled; as it fills, each reads less at a time.
 const RESTS_BYTES_MAX: usize = 4 << 20;
-/// One of them may take this part of what is free.
+/// One connection may take this fraction of what is free.
 const RESTS_SHARE: usize = RESTS_BYTES_MAX / READ_BYTES;
 const READ_BYTES_MIN: usize = 2 * 1024;
 
 /// What all connections share for reading.
 pub struct ReadBuffer {
     bytes: RefCell<Box<[u8]>>,
-    /// Bytes of large packets that have not come whole.
+    /// Bytes of incomplete large packets.
     kept: Cell<usize>,
     kept_max: usize,
-    /// Bytes of whole packets that wait until it is their connection's turn.
+    /// Bytes of complete packets that wait for their connection's turn.
     rests: Cell<usize>,
     lane: Lane,
 }
@@ -57,7 +57,7 @@ impl ReadBuffer {
     }
 }
 
-/// What one of so many that wait for the budget may read in its turn: a device that has little to say waits for a turn of each.
+/// How much a connection may read in its turn if this many wait for the budget: a device with little to say waits for one turn of each.
 fn fair_read_bytes(in_line: usize) -> usize {
     (READ_BYTES * WHOLE_READS_IN_LINE / in_line.max(WHOLE_READS_IN_LINE)).max(READ_BYTES_MIN)
 }
@@ -66,25 +66,25 @@ fn fair_read_bytes(in_line: usize) -> usize {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lost;
 
-/// Too much of large packets is kept already.
+/// Large packets already take too much memory.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
 /// One connection's input.
 pub struct Input {
     shared: Rc<ReadBuffer>,
-    /// The beginning of a packet, behind whole ones that wait for their turn.
+    /// Complete packets that wait for their turn, then the beginning of an incomplete one.
     kept: Vec<u8>,
     /// Its share of [`ReadBuffer::rests`].
     rest: usize,
     pub turn: Turn,
     /// Its share of [`ReadBuffer::kept`].
     charged: usize,
-    /// Since when the packet that is kept is a large one.
+    /// When the incomplete packet in `kept` became a large one.
     large_since: Option<Instant>,
-    /// In the line for the pipeline's budget, while there is something to read.
+    /// Its place in the line for the pipeline's budget, while there is something to read.
     place: Option<Place>,
-    /// What is kept was not looked at yet: it came right behind the CONNECT.
+    /// `kept` holds bytes not looked at yet, which came right behind the CONNECT.
     has_more: bool,
 }
 
@@ -95,24 +95,24 @@ impl Input {
         Input { shared, kept, rest: 0, turn, charged: 0, large_since: None, place: None, has_more }
     }
 
-    /// Whether there is something to read and others have their turn before.
+    /// Whether there is something to read but others have their turn first.
     pub fn is_in_line(&self) -> bool {
         self.place.is_some() || self.has_rest()
     }
 
-    /// To be called before anything else is waited for: a place in line that nobody looks after would hold up all behind it.
+    /// Call this before waiting for anything else: an unattended place in line would block everybody behind it.
     pub fn leave_line(&mut self) {
         self.place = None;
     }
 
-    /// We did not listen, so a packet that has not come whole is not late.
+    /// The socket was not being read, so an incomplete packet is not late.
     pub fn excuse(&mut self, now: Instant) {
         if self.large_since.is_some() {
             self.large_since = Some(now);
         }
     }
 
-    /// Whether whole packets wait for their turn.
+    /// Whether complete packets wait for their turn.
     pub fn has_rest(&self) -> bool {
         self.rest > 0
     }
@@ -121,8 +121,8 @@ impl Input {
         self.large_since
     }
 
-    /// Reads once, when there is something to read and it is this connection's turn, or waits until it is time to go on with what was read.
-    /// What came has to be handled, with [`Self::handle`], before anything else is awaited: it lies in the buffer that all share.
+    /// Reads once, when there is input and it is this connection's turn; or waits until it may continue with earlier input. The result must
+    /// be handled, with [`Self::handle`], before anything else is awaited: it is in the shared buffer.
     pub async fn read<T: From<PipelineInput>>(
         &mut self,
         reader: &mut ReadHalf<'_>,
@@ -142,8 +142,8 @@ impl Input {
             self.leave_line();
             return Poll::Pending;
         }
-        // First the lane, then the budget, for everybody: who waited for the lane with a place in the budget's line would hold up whoever has
-        // the lane and stands behind.
+        // Everybody waits for the lane first, then for the budget. A connection that waited for the lane while holding the first place in
+        // the budget's line could block the one that has the lane.
         if self.has_rest() && self.turn.poll_wait(context).is_pending() {
             self.leave_line();
             return Poll::Pending;
@@ -156,7 +156,7 @@ impl Input {
         }
         let bytes_max = self.shared.read_bytes_max().min(fair_read_bytes(pipeline.in_line()));
         let mut shared = self.shared.bytes.borrow_mut();
-        // A large packet grows by itself; the beginning of a small one is put before what comes.
+        // A large packet is extended in `kept`; the beginning of a small one is copied in front of the new bytes.
         let before = if self.kept.len() > READ_BYTES / 2 { 0 } else { self.kept.len() };
         let end = shared.len().min(before + bytes_max);
         let mut buffer = ReadBuf::new(&mut shared[before..end]);
@@ -167,7 +167,7 @@ impl Input {
         }
     }
 
-    /// Lets `take` have all that is there; what it leaves is kept.
+    /// Passes all input to `take`, and keeps what it leaves.
     pub fn handle<R>(
         &mut self,
         arrived: Arrived,
@@ -201,7 +201,7 @@ impl Input {
         (self.account(&allowance, has_rest), result)
     }
 
-    /// A large packet may take half of what is free: so many of them leave something to the next.
+    /// A large packet may take half of what is free, which leaves something for the next one.
     fn account(&mut self, allowance: &Allowance, has_rest: bool) -> Result<(), NoRoom> {
         self.turn.note(allowance, !has_rest);
         let len = self.kept.len();
@@ -230,22 +230,22 @@ impl Drop for Input {
     }
 }
 
-/// What was taken of the input.
+/// What was consumed of the input.
 pub struct Taken<R> {
     /// Bytes of the packets that were handled.
     pub used: usize,
-    /// More of them are whole.
+    /// Whether more complete packets remain.
     pub has_rest: bool,
     pub result: R,
 }
 
-/// What a read gave.
+/// The result of a read.
 #[derive(Debug)]
 pub struct Arrived {
     pub bytes: usize,
-    /// What is kept belongs before it, when it is small enough.
+    /// Bytes of `kept` that belong in front of it, if they are few.
     before: usize,
-    /// The others' turn comes when this is handled, and charged.
+    /// Held until this is handled and charged, which gives the next connection its turn.
     _turn: Option<Place>,
 }
 

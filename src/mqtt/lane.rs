@@ -1,5 +1,5 @@
-//! Where connections with much to do wait for each other. Each does a little of it at a time, one of them between two looks at the sockets, so
-//! that whoever has little to do waits for one turn of theirs and not for all of them.
+//! Where connections with much work wait for each other. Each does a little at a time, and the sockets are polled between two of them, so
+//! that a connection with little work waits for one turn of theirs and not for all.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What a connection may do of its own accord.
+/// How long a connection may work without a turn.
 const FREE_TURN: Duration = Duration::from_micros(100);
-/// What it may do when it is its turn.
+/// How long it may work in its turn.
 const LANE_TURN: Duration = Duration::from_millis(1);
-/// Of its own accord, also when it takes longer: the first packet of a read, up to this size.
+/// The first packet of a read is handled without a turn up to this size, even if it takes longer.
 const FREE_PACKET_BYTES_MAX: usize = 4 * 1024;
-/// Turns with little to do, until a connection that had much to do is as free as any other.
+/// After this many light reads, a connection that had much work may again work without a turn.
 const LIGHT_TURNS: u32 = 8;
-/// The clock is asked once for so many packets of this size.
+/// For packets of up to the size below, the clock is read only once for this many.
 const PACKETS_A_LOOK: u32 = 8;
 const SMALL_PACKET_BYTES: usize = 256;
 
@@ -29,7 +29,7 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// Without turns everybody may do everything at once.
+    /// Without turns, every connection may do everything at once.
     pub fn new(takes_turns: bool) -> Lane {
         Lane { turn: Arc::new(Semaphore::new(1)), free_turn: if takes_turns { FREE_TURN } else { Duration::MAX } }
     }
@@ -37,13 +37,13 @@ impl Lane {
 
 type Waiting = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>>>>;
 
-/// A connection's way through the lane.
+/// A connection's turn in the lane.
 pub struct Turn {
     lane: Lane,
     waiting: Option<Waiting>,
     permit: Option<OwnedSemaphorePermit>,
     is_used: bool,
-    /// Reads to go until it may do something of its own accord again.
+    /// Reads left until it may work without a turn again.
     heavy: u32,
 }
 
@@ -74,8 +74,8 @@ impl Turn {
         Poll::Ready(())
     }
 
-    /// Lets the next one have its turn, if this one is used or not wanted any more. Not before a look at the sockets, where somebody may have
-    /// become ready who has little to do.
+    /// Lets the next connection have its turn, if this one is used or no longer wanted. The sockets are polled first: somebody with little
+    /// work may have become ready.
     pub async fn pass_on(&mut self, is_wanted: bool) {
         if self.is_used {
             tokio::task::yield_now().await;
@@ -95,7 +95,7 @@ impl Turn {
         Allowance { started: Instant::now(), time, has_turn: self.permit.is_some(), packets: 0 }
     }
 
-    /// What was to be done is done, or took more time than there was.
+    /// Records whether all the work was done, or took longer than allowed.
     pub fn note(&mut self, allowance: &Allowance, is_done: bool) {
         if allowance.is_nothing() {
             return;
@@ -113,14 +113,14 @@ impl Allowance {
         self.time.is_zero()
     }
 
-    /// Whether a packet of so many bytes may be handled now.
+    /// Whether a packet of this size may be handled now.
     pub fn permits(&mut self, bytes: usize) -> bool {
         let is_large = bytes > FREE_PACKET_BYTES_MAX;
         if self.is_nothing() || is_large && !self.has_turn && self.time <= FREE_TURN {
             return false;
         }
         self.packets += 1;
-        // The clock is asked now and then: small packets cost little.
+        // The clock is read only now and then, because small packets cost little.
         let is_free = self.packets == 1 || bytes <= SMALL_PACKET_BYTES && !self.packets.is_multiple_of(PACKETS_A_LOOK);
         is_free || self.started.elapsed() < self.time
     }
@@ -155,7 +155,7 @@ mod tests {
         assert!(poll_fn(|context| Poll::Ready(waits.as_mut().poll(context).is_pending())).await);
         first.pass_on(true).await;
         waits.await;
-        // What is not wanted any more holds up nobody.
+        // A turn that is no longer wanted blocks nobody.
         second.pass_on(true).await;
         let mut waits = Box::pin(poll_fn(|context| first.poll_wait(context)));
         assert!(poll_fn(|context| Poll::Ready(waits.as_mut().poll(context).is_pending())).await);

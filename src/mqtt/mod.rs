@@ -1,7 +1,7 @@
-//! MQTT 3.1.1 towards devices and local subscribers: our own listener, so that a publish is held until it is durable, and nothing that a
-//! client sends can end the process.
+//! MQTT 3.1.1 for devices and local subscribers. The listener is our own, so that a PUBACK is held back until the publish is durable and
+//! nothing that a client sends can end the process.
 //!
-//! Everything here lives on one thread. A connection is a task; its decisions are [`crate::core::mqtt::session`]'s.
+//! Everything here runs on one thread. Each connection is a task, with its decisions made by [`crate::core::mqtt::session`].
 
 mod answers;
 pub mod codec;
@@ -48,46 +48,46 @@ use seats::{Seats, Told};
 use sessions::Sessions;
 use unrouted::UnroutedPublishes;
 
-/// Every bound of the edge.
+/// All limits of the MQTT side.
 #[derive(Clone, Debug)]
 pub struct EdgeSettings {
     pub connections_max: usize,
-    /// What of them one address may have, or one /64 of IPv6.
+    /// The part of the connections that one address may have, or one /64 of IPv6.
     pub connections_a_host_percent: usize,
     pub packet_bytes_max: usize,
     pub connect_timeout: Duration,
     pub write_timeout: Duration,
-    /// For a packet beyond a few KiB to arrive whole.
+    /// Time limit for a packet larger than a few KiB to arrive completely.
     pub packet_timeout: Duration,
-    /// What all connections may keep of such packets.
+    /// Most bytes of such incomplete packets, over all connections.
     pub packets_under_way_bytes_max: usize,
-    /// Publishes of one connection that may wait for their commit; then its socket is not read.
+    /// Most publishes of one connection that may wait for their commit; beyond it its socket is not read.
     pub uncommitted_max: u64,
-    /// Levels of all filters together.
+    /// Most levels of all filters together.
     pub filter_levels_max: usize,
     pub filters_a_client_max: usize,
     pub retained_max: usize,
     pub retained_bytes_max: usize,
-    /// What may wait for one subscriber; beyond it is disconnected, or loses messages while it is away.
+    /// Most bytes that may wait for one subscriber; beyond it, it is disconnected, or loses messages while it is away.
     pub subscriber_bytes_max: usize,
-    /// The same for all of them together.
+    /// Most bytes that may wait for all subscribers together.
     pub subscribers_bytes_max: usize,
     pub persistent_sessions_max: usize,
-    /// How long they are kept.
+    /// How long persistent sessions are kept.
     pub session_expiry_max: Duration,
-    /// Connections with much to do take turns. Without it, one can hold up all: what must never be, and what the tests must notice.
+    /// Connections with much work take turns. Without it, one could block all; only tests switch it off, to show that they would notice.
     pub takes_turns: bool,
-    /// The gateway's own messages, and filters on them, have room that nobody else can take. Again, the tests must notice when not.
+    /// The gateway's own messages, and filters on them, have reserved room. Again, only tests switch it off.
     pub reserves_own: bool,
     pub unrouted: Unrouted,
 }
 
-/// What becomes of a publish that no route takes.
+/// What is done with a publish that no route takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unrouted {
-    /// Ordinary MQTT: fanned out, not stored.
+    /// Ordinary MQTT: passed on to subscribers, not stored.
     Pass,
-    /// Acknowledged, so that it is not repeated, and dropped.
+    /// Acknowledged, so that it is not sent again, and dropped.
     Reject,
 }
 
@@ -117,12 +117,12 @@ impl Default for EdgeSettings {
     }
 }
 
-/// What is said when subscribers had to give way.
+/// Reported when something of the subscribers was refused or dropped for lack of room.
 const SESSIONS_SHORT: &str = "MQTT subscribers take more than there is room for: filters are refused, or messages and sessions of clients \
      that are away are dropped";
-/// Topics of the last unrouted publishes that the status lists.
+/// Most topics of unrouted publishes that the status lists.
 const UNROUTED_TOPICS: usize = 16;
-/// Hosts of which the log says that they sent a login.
+/// Most hosts for which the log says that they sent a login.
 const LOGIN_WARNINGS_MAX: usize = 64;
 
 #[derive(Debug, Default)]
@@ -130,14 +130,14 @@ pub struct EdgeCounters {
     pub connections: Counter,
     pub disconnections: Counter,
     pub connections_refused: Counter,
-    /// Connections with a user name or a password, which nobody checks.
+    /// Connections that sent a user name or a password, which is not checked.
     pub logins_unchecked: Counter,
     pub publishes_qos_0: Counter,
     pub publishes_qos_1: Counter,
     pub publishes_unrouted: Counter,
     pub publishes_refused: Counter,
     pub bytes_received: Counter,
-    /// From reading a publish to writing its PUBACK.
+    /// Time from reading a publish to writing its PUBACK.
     pub puback: Histogram,
     pub subscribers_overrun: Counter,
     pub messages_dropped: Counter,
@@ -162,11 +162,11 @@ impl EdgeCounters {
     }
 }
 
-/// How far the process is in ending.
+/// How far the shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     Running,
-    /// No new connections; those that are there finish what waits for its commit.
+    /// No new connections; existing ones wait for the commits of what they sent.
     Draining,
 }
 
@@ -182,21 +182,21 @@ struct Edge<T: From<Input>> {
     draining: Cell<bool>,
     read_buffer: Rc<ReadBuffer>,
     refusals: RefCell<Throttle>,
-    /// That clients are turned away for want of a seat, and for want of a descriptor.
+    /// Whether it was logged that clients are turned away because all connections, or all file descriptors, are in use.
     crowded: RefCell<Told>,
-    /// The one whose clients are turned away; none where it is everybody's.
+    /// The host whose clients are turned away; `None` if it concerns everybody.
     crowded_host: Cell<Option<IpAddr>>,
     out_of_descriptors: RefCell<Told>,
     reports: RefCell<ReportPacer>,
     started: Instant,
     unrouted: RefCell<UnroutedPublishes>,
-    /// Hosts that were told in the log that logins are not checked.
+    /// Hosts for which the log said that logins are not checked.
     told_of_logins: RefCell<HashSet<IpAddr>>,
     made_client_ids: Cell<u64>,
 }
 
 impl<T: From<Input>> Edge<T> {
-    /// Something is wrong; to be said again for as long as it is.
+    /// Something is wrong; to be reported again for as long as it is.
     fn report(&self, trouble: Trouble, text: String) {
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         if self.reports.borrow_mut().is_due(&trouble, now_ms) {
@@ -206,7 +206,7 @@ impl<T: From<Input>> Edge<T> {
     }
 }
 
-/// One line a second for what a hostile client could repeat for ever.
+/// Limits log lines that a hostile client could cause endlessly to one per second.
 #[derive(Debug, Default)]
 struct Throttle {
     last_ms: i64,
@@ -214,7 +214,7 @@ struct Throttle {
 }
 
 impl Throttle {
-    /// `Some(how many were passed over since the last)` when a line may be written.
+    /// `Some(how many were suppressed since the last one)` if a line may be written.
     fn permit(&mut self, now_ms: i64) -> Option<u64> {
         if (now_ms - self.last_ms).abs() < 1000 {
             self.suppressed += 1;
@@ -225,7 +225,7 @@ impl Throttle {
     }
 }
 
-/// What the edge needs from the rest of the house.
+/// What the MQTT side needs from the rest of the gateway.
 pub struct EdgeParts<T: From<Input>> {
     pub settings: EdgeSettings,
     pub pipeline: PipelineHandle<T>,
@@ -287,7 +287,7 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
                 }
             }
             draining = phase.wait_for(|phase| *phase == Phase::Draining) => {
-                // A sender that is gone means the same: the process is ending.
+                // A sender that is gone also means that the process is ending.
                 drop(draining);
                 break;
             }
@@ -300,7 +300,7 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
     Ok(())
 }
 
-/// Alerts and the status, for as long as the router lives; the listener notices when it does not.
+/// Publishes alerts and the status as long as the router lives; the listener notices if it dies.
 async fn publish_own(outbox: Outbox, fanout: Fanout) {
     loop {
         let own = outbox.next().await;
@@ -324,18 +324,18 @@ async fn accept<T: From<Input> + 'static>(
                 tracing::error!("{text}");
             }
             edge.report(Trouble::Denied, text);
-            // Out of file descriptors, most likely: accepting again at once would only spin.
+            // Most likely out of file descriptors: accepting again at once would only spin.
             return tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     if edge.out_of_descriptors.borrow_mut().turn_off() {
-        tracing::info!("connections are accepted again");
+        tracing::info!("connections can be accepted again");
     }
     match seats.take(peer.ip()) {
         Ok(seat) => {
             let is_over = edge.crowded_host.get().is_none_or(|host| host == seat.host());
             if is_over && edge.crowded.borrow_mut().turn_off() {
-                tracing::info!("clients that were turned away are taken again");
+                tracing::info!("clients that were turned away can connect again");
             }
             let edge = Rc::clone(edge);
             tokio::task::spawn_local(async move {

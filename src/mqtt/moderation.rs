@@ -1,7 +1,8 @@
-//! What network cards call interrupt moderation: under a light load the edge's thread does not listen for a moment before it waits again, so that
-//! publishes that come one by one are taken several at a time. A wake-up for each costs more than all else that is done with it.
+//! Works like the interrupt moderation of network cards: under a light load the MQTT thread pauses for a moment before it polls again, so
+//! that publishes that come one by one are handled several at a time. A wake-up for each costs more than everything else that is done with
+//! it.
 //!
-//! An idle gateway wakes up at once, and a busy one never waits: this is for what lies between.
+//! An idle gateway wakes up at once, and a busy one never pauses: this is for the loads in between.
 
 use std::cell::Cell;
 use std::io;
@@ -9,21 +10,21 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-/// An answer is late by as much at the most.
+/// Delays an answer by at most this much.
 const PAUSE: Duration = Duration::from_millis(3);
-/// So many publishes at one time are a load that needs no help to gather.
+/// With more publishes at a time than this, the load batches by itself.
 const LIGHT_PUBLISHES_MAX: usize = 32;
 
 thread_local! {
     static PUBLISHES: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The runtime of the edge's thread.
+/// The runtime of the MQTT thread.
 pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().on_thread_park(before_waiting).build()
 }
 
-/// Publishes were taken from a socket.
+/// Publishes were read from a socket.
 pub(super) fn note(publishes: usize) {
     PUBLISHES.set(PUBLISHES.get() + publishes);
 }

@@ -1,6 +1,6 @@
-//! The gateway's own messages on their way to the subscribers: alerts, acknowledgements of them, and the status.
+//! The gateway's own messages on their way to subscribers: alerts, their acknowledgements, and the status.
 //!
-//! A newer message on the same topic takes the place of one that waits, so the number of topics bounds it.
+//! A newer message replaces a waiting one on the same topic, so the number of topics bounds the queue.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 pub struct OwnMessage {
     pub topic: String,
     pub payload: Vec<u8>,
-    /// A state, which later subscribers get too; an empty payload removes it. Otherwise an event.
+    /// A state, retained for later subscribers; an empty payload removes it. Otherwise an event.
     pub retain: bool,
 }
 
@@ -32,7 +32,7 @@ struct Waiting {
     messages: HashMap<String, OwnMessage>,
 }
 
-/// Cheap to clone; any thread puts, the edge takes.
+/// Cheap to clone. Any thread adds messages; the MQTT thread takes them.
 #[derive(Clone, Debug, Default)]
 pub struct Outbox {
     waiting: Arc<Mutex<Waiting>>,
@@ -56,7 +56,7 @@ impl Outbox {
         Some(waiting.messages.remove(&topic).expect("each topic in the order has a message"))
     }
 
-    /// Waits for the next; one waiter.
+    /// Waits for the next message. Only one task may wait.
     pub async fn next(&self) -> OwnMessage {
         loop {
             if let Some(message) = self.take() {

@@ -1,5 +1,5 @@
-//! A ping that takes the way of a publish, behind the listener: the line for the budget, the hand-off, the pipeline, the router. It sticks
-//! where publishes stick. Nothing of it is stored.
+//! A ping that goes the same way as a publish, from behind the listener: the line for the budget, the hand-over, the pipeline, the router.
+//! It gets stuck where publishes get stuck. Nothing of it is stored.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::router::RouterDead;
 use crate::handoff::{Input, PipelineGone, PipelineHandle, Place};
 use crate::heartbeat::{Beat, Heartbeat, PULSE_EVERY};
 
-/// The edge's thread, and the stretches of the way.
+/// Heartbeats of the MQTT thread and of the sections of that way.
 #[derive(Clone, Debug)]
 pub struct EdgeBeats {
     pub(super) thread: Beat,
@@ -20,7 +20,7 @@ pub struct EdgeBeats {
 }
 
 impl EdgeBeats {
-    /// While the committer stands at the disk, the line may stand too.
+    /// While the committer waits for the disk, the line may stand still too.
     pub fn new(heartbeat: &Heartbeat, committer: &Beat) -> EdgeBeats {
         EdgeBeats {
             thread: heartbeat.beat("edge"),
@@ -31,7 +31,7 @@ impl EdgeBeats {
     }
 }
 
-/// Pings for as long as there is something to be pinged; whoever watches the threads notices when there is not.
+/// Pings as long as the pipeline and the router live; the watcher notices if they do not.
 pub(super) async fn run<T: From<Input>>(pipeline: PipelineHandle<T>, fanout: Fanout, beats: EdgeBeats) {
     loop {
         if through_the_pipeline(&pipeline, &beats).await.is_err() {
@@ -44,7 +44,7 @@ pub(super) async fn run<T: From<Input>>(pipeline: PipelineHandle<T>, fanout: Fan
     }
 }
 
-/// Waits behind all that is to be dealt out. That may be much for many: only where nothing of it is dealt out it is a stall.
+/// Waits behind everything that is to be dealt out, which may take long. It is a stall only if nothing is dealt out meanwhile.
 async fn through_the_router(fanout: &Fanout, beat: &Beat) -> Result<(), RouterDead> {
     beat.moved();
     let mut ping = std::pin::pin!(fanout.ping());
@@ -74,7 +74,7 @@ async fn through_the_pipeline<T: From<Input>>(
     Ok(())
 }
 
-/// Waits in line. A long one that moves is a load; only one that stands is a stall.
+/// Waits in line. A long line that moves is load; only one that stands still is a stall.
 async fn turn<T: From<Input>>(pipeline: &PipelineHandle<T>, beat: &Beat, look_every: Duration) -> Place {
     beat.moved();
     let mut place = pipeline.place();
@@ -98,7 +98,7 @@ mod tests {
     use crate::handoff::Budget;
     use crate::heartbeat::Watcher;
 
-    /// What the watcher says once the ping has gone as far as it can, and nothing has moved for long.
+    /// What the watcher reports once the ping is stuck and nothing has moved for long.
     async fn stalled(heartbeat: &Heartbeat) -> Option<String> {
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -134,7 +134,7 @@ mod tests {
             let mut look_for = async |seconds: usize, is_moving: bool| {
                 let mut found = None;
                 for _ in 0..seconds {
-                    // Others have their turns before.
+                    // Others have their turns first.
                     held.extend(is_moving.then(|| budget.charge(1)));
                     sleep(Duration::from_millis(10)).await;
                     now += Duration::from_secs(1);
@@ -170,7 +170,7 @@ mod tests {
                 if is_dealt_out {
                     return;
                 }
-                // Only now do the tasks run that deal out what comes.
+                // Only now do the tasks that deal out messages run.
                 tasks.run_until(wait_for(|| stalled_now(&heartbeat).is_none())).await;
             }
         };

@@ -1,4 +1,4 @@
-//! What a publish becomes: readings, a sample of what cannot be read, an acknowledgement of an alert; a will is a publish as well.
+//! What a publish becomes: readings, a sample of an undecodable payload, or an acknowledgement of an alert. A will is a publish too.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,14 +14,14 @@ use crate::core::reading::Readings;
 use crate::handoff::{AlertAcknowledgement, Input, PipelineGone, SessionProgress, Submission, Undecodable};
 use crate::ingest::Decoded;
 
-/// Of a payload that cannot be decoded, this much is kept.
+/// This much of a payload that cannot be decoded is kept.
 const SAMPLE_BYTES: usize = 1024;
 
-/// What one read of the socket publishes.
+/// The publishes of one socket read.
 #[derive(Default)]
 pub(super) struct Batch {
     pub publishes: usize,
-    /// How many want a PUBACK.
+    /// How many need a PUBACK.
     pub answers: u64,
     pub urgency: Urgency,
     pub readings: Readings,
@@ -50,7 +50,7 @@ impl Batch {
 }
 
 impl<T: From<Input> + 'static> Edge<T> {
-    /// Decodes one publish into the batch; whether it is to be fanned out.
+    /// Decodes one publish into the batch. Returns whether it may be fanned out.
     pub(super) fn decode(&self, topic: &str, qos: u8, payload: &[u8], now_ms: i64, batch: &mut Batch) -> bool {
         let decoded = self.ingest.borrow_mut().decode(topic, payload, now_ms, &mut batch.readings);
         match decoded {
@@ -72,7 +72,7 @@ impl<T: From<Input> + 'static> Edge<T> {
         }
     }
 
-    /// A publish that is stored nowhere: the log names the route that it lacks, and who expects numbers to be kept gets an alert.
+    /// For a publish that is not stored: the log names the missing route, and an alert tells whoever expects its numbers to be stored.
     fn note_unrouted(&self, topic: &str, qos: u8, payload: &[u8]) {
         let mut unrouted = self.unrouted.borrow_mut();
         unrouted.advise(topic);
@@ -83,7 +83,7 @@ impl<T: From<Input> + 'static> Edge<T> {
         }
     }
 
-    /// Whether it was taken.
+    /// Returns whether it was accepted.
     pub(super) fn acknowledge_alert(&self, topic: &str, payload: &[u8], client_id: &str) -> Result<bool, PipelineGone> {
         let Some((device, metric, kind)) = topic::alert_acknowledgement(topic) else {
             return Ok(false);
@@ -125,7 +125,7 @@ impl<T: From<Input> + 'static> Edge<T> {
         }
         if progress.committed() >= 1 {
             let envelope = Envelope::new(&will.topic, &will.payload, will.qos.min(1));
-            // A dead router is noticed by the listener, which ends the process.
+            // The listener notices a dead router and ends the process.
             if let Ok(Some(passing_on)) = self.fanout.pass_on(envelope, will.retain) {
                 let _ = passing_on.await;
             }

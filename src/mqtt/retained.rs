@@ -1,6 +1,6 @@
-//! Retained messages: ours, not the router's, which hands a new subscriber at most 100 of them and forgets one on an empty publish.
+//! Retained messages. We do not use the router's: it gives a new subscriber at most 100 of them, and forgets one on an empty publish.
 //!
-//! A subscriber gets them bit by bit, as it reads them: what waits is a place in this table, not a copy of it.
+//! A subscriber gets them gradually, as it reads: what waits for it is a position in this table, not a copy of it.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::router::Envelope;
 use crate::core::mqtt::topic;
 
-/// Bounded in number and bytes; beyond either a new topic is refused, an old one can still be replaced by what is not larger. The
-/// gateway's own messages are not counted: who fills this table must not silence an alert.
+/// Bounded in number and bytes. Beyond either, a new topic is refused; a known one can still be replaced by a message that is not larger.
+/// The gateway's own messages do not count: filling this table must not silence an alert.
 #[derive(Debug)]
 pub struct Retained {
     own: Messages,
@@ -23,19 +23,19 @@ pub struct Retained {
 
 type Messages = BTreeMap<Bytes, Envelope>;
 
-/// The store of retained messages is full.
+/// There is no room for another retained message.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RetainedFull;
 
-/// How far a subscriber has come with the retained messages of one filter.
+/// A subscriber's progress through the retained messages of one filter.
 #[derive(Debug)]
 pub struct Scan {
     pub filter: String,
     pub qos: u8,
-    /// Of the gateway's own messages, which come first, and no others.
+    /// Whether only the gateway's own messages are scanned; they always come first.
     pub own_only: bool,
     is_past_own: bool,
-    /// The last one it was given, or that did not match.
+    /// The last topic that was given or did not match.
     after: Option<Bytes>,
 }
 
@@ -44,12 +44,12 @@ impl Scan {
         Scan { filter: filter.to_owned(), qos, own_only: false, is_past_own: false, after: None }
     }
 
-    /// Of the gateway's own messages only.
+    /// Scans the gateway's own messages only.
     pub fn of_own(filter: &str, qos: u8) -> Scan {
         Scan { own_only: true, ..Scan::new(filter, qos) }
     }
 
-    /// Whether the last message that it gave is of the gateway's own.
+    /// Whether it is still among the gateway's own messages.
     pub fn is_own(&self) -> bool {
         !self.is_past_own
     }
@@ -58,7 +58,7 @@ impl Scan {
 #[derive(Debug, PartialEq, Eq)]
 pub enum ScanStep {
     Message(Envelope),
-    /// It looked at as many as it may for now.
+    /// It looked at as many messages as it may for now.
     Paused,
     Done,
 }
@@ -89,7 +89,7 @@ impl Retained {
         Ok(())
     }
 
-    /// Keeps, or with an empty payload deletes, a message of the gateway's own: on topics that clients cannot publish to.
+    /// Keeps one of the gateway's own messages, or with an empty payload deletes it. Clients cannot publish to its topic.
     pub fn set_own(&mut self, envelope: &Envelope) {
         let topic = envelope.topic_bytes();
         if envelope.payload().is_empty() {
@@ -99,7 +99,7 @@ impl Retained {
         }
     }
 
-    /// The next message of a scan. Looks at no more than `looks`, which it counts down.
+    /// The next message of a scan. Looks at no more than `looks` messages, and counts it down.
     pub fn advance(&self, scan: &mut Scan, looks: &mut usize) -> ScanStep {
         if !scan.is_past_own {
             match advance_in(&self.own, scan, looks) {
@@ -112,7 +112,7 @@ impl Retained {
 }
 
 fn put(messages: &mut Messages, topic: Bytes, envelope: &Envelope) {
-    // The old key is a part of the old message, and would keep all of it.
+    // The old key is a slice of the old message, and would keep all of it in memory.
     messages.remove(&topic);
     messages.insert(topic, envelope.clone());
 }
@@ -146,7 +146,7 @@ fn size(envelope: &Envelope) -> usize {
     envelope.topic().len() + envelope.payload().len()
 }
 
-/// What every topic that the filter matches begins with.
+/// The literal text that every topic matched by the filter begins with.
 fn literal_prefix(filter: &str) -> &str {
     match filter.find(['+', '#']) {
         // `a/#` matches `a` too.
@@ -169,7 +169,7 @@ mod tests {
         loop {
             match retained.advance(&mut scan, &mut 1) {
                 ScanStep::Message(envelope) => found.push(envelope.topic().to_owned()),
-                // Paused at once without having looked would go on for ever.
+                // Pausing at once without having looked would go on for ever.
                 ScanStep::Paused => {}
                 ScanStep::Done => return found,
             }

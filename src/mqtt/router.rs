@@ -1,9 +1,9 @@
-//! The only file that names rumqttd's router: between a publish and its receivers it keeps a log, in order. There are two: an alert does
-//! not stand in line behind what clients publish.
+//! The only file that uses rumqttd's router, as a log in order between a publish and its receivers. There are two logs, so that an alert
+//! does not wait behind what clients publish.
 //!
-//! The router's own matching is not used. It never forgets a topic, a filter or a client's name, and most ways to end it begin with a
-//! link that goes; so it knows a topic, a filter and two links for each log, which are there from the start, and the real topic travels in the
-//! payload. Who gets what is decided by [`super::fanout`], whose tables shrink again.
+//! The router's own matching is not used: it never forgets a topic, a filter or a client's name, and most ways to crash it begin with a
+//! link that disconnects. So each log has one topic, one filter and two links, which exist from the start, and the real topic travels in
+//! the payload. [`super::fanout`] decides who gets what; its tables shrink again.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,26 +13,26 @@ use rumqttd::local::{LinkBuilder, LinkError, LinkRx, LinkTx};
 use rumqttd::{Notification, Router, RouterConfig};
 use tokio::sync::{Semaphore, TryAcquireError};
 
-/// The log holds at least one segment less than this many: more than is ever under way, so that nothing is overrun.
+/// The log holds at least one segment less than this: more than is ever in transit, so that nothing is overwritten unread.
 const SEGMENTS: usize = 3;
 const SEGMENT_BYTES: usize = 1024 * 1024;
-/// What may be between publish and receivers; a publish waits for its share.
+/// Most bytes in transit between publish and receivers; a publish waits for its share.
 const UNDER_WAY_BYTES_MAX: usize = 1024 * 1024;
-/// Even a small message takes this share, so that the number of those under way is bounded as well: each may have thousands of receivers.
+/// Even a small message takes this share, which bounds the number in transit too: each may have thousands of receivers.
 const MESSAGE_BYTES_MIN: usize = 4 * 1024;
 
-/// The router has ended, and with it local subscriptions; the process has to end too.
+/// The router has ended, and local subscriptions with it; the process has to end too.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RouterDead;
 
-/// A message in one piece of memory: quality of service, length of the topic, topic, payload.
+/// A message in one allocation: quality of service, length of the topic, topic, payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope(Bytes);
 
 const TOPIC_START: usize = 3;
 
 impl Envelope {
-    /// Copies: a slice of what was read would pin more than the message. `topic` is valid, so its length fits.
+    /// Copies the data: a slice of the read buffer would keep more than the message in memory. `topic` is valid, so its length fits.
     pub fn new(topic: &str, payload: &[u8], qos: u8) -> Envelope {
         let mut bytes = BytesMut::with_capacity(TOPIC_START + topic.len() + payload.len());
         bytes.put_u8(qos);
@@ -46,12 +46,12 @@ impl Envelope {
         self.0.len()
     }
 
-    /// For nobody: it only shows that the log moves.
+    /// Has no receivers; it only shows that the log moves.
     pub fn ping() -> Envelope {
         Envelope::new("", b"", 0)
     }
 
-    /// A publish has a topic.
+    /// A publish always has a topic.
     pub fn is_ping(&self) -> bool {
         self.topic_end() == TOPIC_START
     }
@@ -81,7 +81,7 @@ impl Envelope {
     }
 }
 
-/// The way in. Cheap to clone.
+/// The sending side of a log. Cheap to clone.
 #[derive(Clone)]
 pub struct RouterFeed {
     topic: &'static str,
@@ -89,19 +89,19 @@ pub struct RouterFeed {
     share: Rc<Semaphore>,
 }
 
-/// The way out: everything, in order.
+/// The receiving side of a log: every message, in order.
 pub struct RouterLog {
     link: LinkRx,
     share: Rc<Semaphore>,
     last_offset: Option<u64>,
-    // Held though nothing comes there: the router ends a link whose receiving half is gone.
+    // Kept although nothing arrives there: the router ends a link whose receiving half is dropped.
     _publisher: LinkRx,
     _subscriber: LinkTx,
 }
 
 type Lane = (RouterFeed, RouterLog);
 
-/// Starts the router's thread, with a log for messages of clients and one for the gateway's own. Waits for its first answers, which is a matter of
+/// Starts the router's thread, with one log for clients' messages and one for the gateway's own. Waits for its first answers, which takes
 /// microseconds.
 pub fn start() -> Result<[Lane; 2], Box<LinkError>> {
     let config = RouterConfig {
@@ -115,7 +115,7 @@ pub fn start() -> Result<[Lane; 2], Box<LinkError>> {
     let lane = |topic: &'static str| -> Result<Lane, Box<LinkError>> {
         let (mut subscriber, mut link, _) = LinkBuilder::new(&format!("{topic}-out"), router.clone()).build()?;
         subscriber.subscribe(topic)?;
-        // The acknowledgement: from here on nothing is missed.
+        // The subscription is acknowledged: from here on nothing is missed.
         while !matches!(link.recv()?, Some(Notification::DeviceAck(_))) {}
         let (publisher, idle, _) = LinkBuilder::new(&format!("{topic}-in"), router.clone()).build()?;
         let share = Rc::new(Semaphore::new(UNDER_WAY_BYTES_MAX));
@@ -137,7 +137,7 @@ impl RouterFeed {
         self.send(envelope)
     }
 
-    /// Gives it back, for [`Self::publish`], when there is no room at once.
+    /// Returns the envelope if there is no room at once, for [`Self::publish`].
     pub fn try_publish(&self, envelope: Envelope) -> Result<Option<Envelope>, RouterDead> {
         match self.share.try_acquire_many(envelope.share()) {
             Ok(share) => {
@@ -178,7 +178,7 @@ impl RouterLog {
 }
 
 impl Drop for RouterLog {
-    /// Who waits for a share learns that nothing goes on.
+    /// Wakes whoever waits for a share, with an error.
     fn drop(&mut self) {
         self.share.close();
     }

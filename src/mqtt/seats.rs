@@ -1,4 +1,4 @@
-//! Seats for connections: how many there are, and how many of them one host may have.
+//! Seats for connections: how many there are, and how many one host may have.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::subscriber::host_address;
 
-/// Each line of the log about the same comes at most so often.
+/// The same log line is repeated at most this often.
 const SAID_EVERY_MS: i64 = 60_000;
 
 pub struct Seats {
@@ -21,14 +21,14 @@ pub struct Seats {
     taken: Rc<RefCell<HashMap<IpAddr, usize>>>,
 }
 
-/// Held as long as a connection is there.
+/// Held as long as its connection exists.
 pub struct Seat {
     _permit: OwnedSemaphorePermit,
     host: IpAddr,
     taken: Rc<RefCell<HashMap<IpAddr, usize>>>,
 }
 
-/// Why there is none.
+/// Why there is no free seat.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoSeat {
     AllTaken { count: usize },
@@ -104,7 +104,7 @@ impl Drop for Seat {
     }
 }
 
-/// What was last said of a state that may come and go a thousand times a second.
+/// Whether a state was logged that may change a thousand times a second.
 #[derive(Debug, Default)]
 pub struct Told {
     is_on: bool,
@@ -112,7 +112,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// Whether it is to be said that the state is there.
+    /// Whether to log now that the state has begun.
     pub fn turn_on(&mut self, now_ms: i64) -> bool {
         let is_news = !self.is_on && self.said_ms.is_none_or(|said| (now_ms - said).abs() >= SAID_EVERY_MS);
         if is_news {
@@ -121,7 +121,7 @@ impl Told {
         is_news
     }
 
-    /// Whether it is to be said that it is over.
+    /// Whether to log now that the state is over.
     pub fn turn_off(&mut self) -> bool {
         std::mem::take(&mut self.is_on)
     }

@@ -1,4 +1,4 @@
-//! Client ids: who is connected under which, and the sessions that outlive their connection.
+//! Client ids: which connection has which, and the sessions that outlive their connection.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -15,12 +15,13 @@ use super::subscriber::{Host, Subscriber, host_part};
 
 struct Entry {
     subscriber: Rc<Subscriber>,
-    /// While there is no connection: its place in the order in which sessions go.
+    /// While there is no connection: its rank among the sessions that may be removed.
     away: Option<Departure>,
     gone: Rc<Notify>,
 }
 
-/// Sessions that subscribed to nothing go first, then those that left first: a flood of new client ids costs no subscriber its messages.
+/// Sessions without subscriptions are removed first, then those that left first, so that a flood of new client ids does not cost a
+/// subscriber its messages.
 type Departure = (bool, u64);
 
 struct Away {
@@ -56,7 +57,7 @@ impl Sessions {
         Sessions { inner: Rc::default(), departures: Rc::default(), fanout, counters, persistent_max, expiry_max }
     }
 
-    /// Takes the client id, waiting until a connection that has it is gone.
+    /// Takes the client id, after any connection that has it is gone.
     pub async fn attach(&self, client_id: &str, clean_session: bool, address: IpAddr) -> Attached {
         loop {
             let gone = match self.inner.borrow().entries.get(client_id) {
@@ -86,7 +87,7 @@ impl Sessions {
         Attached { subscriber, session_present }
     }
 
-    /// The connection has ended. A persistent session is kept; beyond the cap another one goes.
+    /// The connection has ended. A persistent session is kept; if there are too many, another one is removed.
     pub fn detach(&self, client_id: &str, clean_session: bool) {
         let inner = &mut *self.inner.borrow_mut();
         let Some(entry) = inner.entries.get_mut(client_id) else {
@@ -107,11 +108,11 @@ impl Sessions {
             self.fanout.leave(&subscriber, departure.1);
         }
         self.keep_to_cap(inner, &subscriber.host);
-        // All who wait look again, and one of them finds the place free.
+        // All waiting connections look again, and one of them finds the client id free.
         gone.notify_waiters();
     }
 
-    /// A host that has more than its part of the sessions loses one of its own.
+    /// If a host has more than its part of the sessions, one of its own is removed.
     fn keep_to_cap(&self, inner: &mut Inner, host: &Rc<Host>) {
         if inner.away.len() <= self.persistent_max {
             return;
@@ -133,7 +134,7 @@ impl Sessions {
     pub fn expire(&self) {
         let inner = &mut *self.inner.borrow_mut();
         for has_filters in [false, true] {
-            // Of each kind, those that left first come first.
+            // Within each kind, those that left first come first.
             while let Some((_, first)) = inner.away.range((has_filters, 0)..=(has_filters, u64::MAX)).next()
                 && first.since.elapsed() >= self.expiry_max
             {
@@ -145,7 +146,7 @@ impl Sessions {
         }
     }
 
-    /// Every connection looks around.
+    /// Makes every connection check its state.
     pub fn wake_all(&self) {
         for entry in self.inner.borrow().entries.values() {
             entry.subscriber.changed.notify_one();

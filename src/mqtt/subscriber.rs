@@ -1,7 +1,8 @@
-//! What one client is subscribed to and has yet to get, and what all of them together may keep.
+//! What one client is subscribed to and has not received yet, and how much all of them together may keep.
 //!
-//! Messages of clients and of the gateway's own are kept and counted apart, so that no flood takes the room of an alert. A message of a client that
-//! finds no room is lost, with its subscriber's connection; an own one is a state, and is given again as it is then.
+//! Messages of clients and the gateway's own are kept and counted separately, so that no flood takes the room of an alert. A client's
+//! message that finds no room is lost, and its subscriber is disconnected; the gateway's own messages are states, and are sent again later
+//! as they are then.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -15,18 +16,18 @@ use super::retained::Scan;
 use crate::core::mqtt::session::{Close, Kept, Outbound};
 use crate::core::mqtt::topic;
 
-/// Own messages have this part of the pool.
+/// The gateway's own messages have this fraction of the pool.
 const OWN_PART: usize = 8;
-/// Sessions that are away share this part of the rest.
+/// Sessions that are away share this fraction of the rest.
 const AWAY_PART: usize = 4;
-/// What may wait for one subscriber of the gateway's own.
+/// Most bytes of the gateway's own messages that may wait for one subscriber.
 const OWN_BYTES_MAX: usize = 64 * 1024;
-/// What of the free room for own messages one subscriber may take.
+/// One subscriber may take this fraction of the free room for the gateway's own messages.
 const OWN_SHARE: usize = 8;
-/// One session that is away may keep this part of what all of them may.
+/// One session that is away may keep this fraction of what all of them may.
 const AWAY_SHARE: usize = 8;
 
-/// All subscribers of one host may take three quarters of anything.
+/// All subscribers of one host may take three quarters of any limit.
 pub fn host_part(of: usize) -> usize {
     of - of / 4
 }
@@ -62,7 +63,7 @@ impl Pool {
     }
 }
 
-/// The machine that a client is on, as far as its address tells.
+/// The machine that a client runs on, as far as its address tells.
 #[derive(Debug, Default)]
 pub struct Host {
     used: Cell<usize>,
@@ -71,7 +72,7 @@ pub struct Host {
     pub shapes: Cell<usize>,
 }
 
-/// Hosts of the sessions that there are.
+/// Hosts of the existing sessions.
 #[derive(Debug, Default)]
 pub struct Hosts {
     known: HashMap<IpAddr, Weak<Host>>,
@@ -93,7 +94,7 @@ impl Hosts {
     }
 }
 
-/// A host has a whole /64 of IPv6.
+/// A whole /64 of IPv6 counts as one host.
 pub fn host_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
@@ -101,7 +102,7 @@ pub fn host_address(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A filter of a client, and what it is charged for it.
+/// A client's filter, and what it is charged for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Grant {
     pub qos: u8,
@@ -113,31 +114,31 @@ pub struct Grant {
 pub struct Subscriber {
     outbound: RefCell<Outbound<Bytes>>,
     pub changed: Notify,
-    /// It did not read fast enough; the connection closes and says so.
+    /// It did not read fast enough; its connection closes and says so.
     pub overrun: Cell<bool>,
     /// Another connection wants the client id.
     pub taken_over: Cell<bool>,
-    /// While it was away it gave way to others: the session is over.
+    /// While its client was away the session was ended to make room for others.
     pub gave_way: Cell<bool>,
-    /// When it left, in the order of all that did.
+    /// When it left, in the order of all departures.
     pub departure: Cell<u64>,
     connected: Cell<bool>,
-    /// Nothing waits: its connection does not look again unless it is told.
+    /// Nothing waits for it: its connection looks again only when woken.
     hungry: Cell<bool>,
-    /// A state of the gateway's own could not be queued.
+    /// One of the gateway's own messages could not be queued.
     missed_own: Cell<bool>,
     pub filters: RefCell<HashMap<String, Grant>>,
     pub filter_levels: Cell<usize>,
-    /// Of its filters on the gateway's own topics, within what everybody may have.
+    /// Levels of its filters on the gateway's own topics, within what is reserved for each client.
     pub own_levels: Cell<usize>,
     pub shapes: Cell<usize>,
-    /// Filters whose retained messages it has not all got yet; each filter at most once, and once more for own messages.
+    /// Filters whose retained messages it has not all received yet; each filter at most once, and once more for the gateway's own messages.
     pub scans: RefCell<VecDeque<Scan>>,
-    /// What its connection has ready to be written.
+    /// Bytes that its connection has ready to be written.
     output_bytes: Cell<usize>,
     pool: Rc<Pool>,
     pub host: Rc<Host>,
-    /// Number of the last message that reached it, and its place among the receivers: one that matches twice is sent once.
+    /// Number of the last message that reached it, and its place among that message's receivers: if it matches twice, it is sent once.
     pub reached: Cell<(u64, usize)>,
 }
 
@@ -171,7 +172,7 @@ impl Subscriber {
             self.note_output(0);
             self.overrun.set(false);
         } else if self.filters.borrow().iter().any(|(filter, grant)| grant.qos == 0 && may_match_own(filter)) {
-            // What it was to get at QoS 0 is not kept.
+            // Messages for it at QoS 0 are not kept while it is away.
             self.missed_own.set(true);
         }
         self.taken_over.set(false);
@@ -202,13 +203,13 @@ impl Subscriber {
         self.outbound.borrow().resend(out);
     }
 
-    /// What is ready to be written counts like what waits: both are kept for a client that does not read.
+    /// Output that is ready to be written counts too: both are kept for a client that does not read.
     pub fn note_output(&self, bytes: usize) {
         let before = self.output_bytes.replace(bytes);
         self.count(before, bytes);
     }
 
-    /// Appends to `out`, up to `bytes_max`, what waits.
+    /// Appends waiting messages to `out`, up to `bytes_max`.
     pub fn fill(&self, out: &mut Vec<u8>, bytes_max: usize) {
         self.with_outbound(|outbound| outbound.fill(out, bytes_max));
         let outbound = self.outbound.borrow();
@@ -217,13 +218,14 @@ impl Subscriber {
 
     pub fn push(&self, message: Message) {
         self.with_outbound(|outbound| outbound.push(message));
-        // While something waits, its connection looks again by itself: a wake-up for each message is what a thousand that do not read would cost.
+        // While something waits, its connection looks again anyway. Waking it for each message would be costly with a thousand clients that
+        // do not read.
         if self.hungry.replace(false) {
             self.changed.notify_one();
         }
     }
 
-    /// A state of the gateway's own finds no room: once the client has read the others, it gets those of all its filters again.
+    /// One of the gateway's own messages found no room: once the client has read the others, it gets those of all its filters again.
     pub fn miss_own(&self) {
         self.missed_own.set(true);
         if self.own_waiting() == 0 {
@@ -231,7 +233,7 @@ impl Subscriber {
         }
     }
 
-    /// Goes once more through the gateway's own retained messages, if one was missed and nothing of them waits.
+    /// Scans the gateway's own retained messages again, if one was missed and none of them waits.
     pub fn make_up_for_missed(&self) {
         if !self.missed_own.get() || self.own_waiting() > 0 {
             return;
@@ -256,8 +258,8 @@ impl Subscriber {
         self.outbound.borrow().kept().bytes + self.output_bytes.get()
     }
 
-    /// Whether so much more of clients' messages may wait for it: never more than is free, so that slow ones share the pool and leave a
-    /// part to the next. With nothing waiting, also what is larger than its share.
+    /// Whether this much more of clients' messages may wait for it: never more than is free, so that slow subscribers share the pool and
+    /// leave a part to the next. If nothing is waiting, a message may be larger than its share.
     pub fn has_room(&self, cost: usize) -> bool {
         let (pool, bytes) = (&self.pool, self.bytes());
         let free = pool.free().min(host_part(pool.bytes_max).saturating_sub(self.host.used.get()));
@@ -268,13 +270,13 @@ impl Subscriber {
         }
     }
 
-    /// The same for messages of the gateway's own.
+    /// The same for the gateway's own messages.
     pub fn has_own_room(&self, cost: usize) -> bool {
         let free = self.pool.own_max.saturating_sub(self.pool.own.get());
         self.outbound.borrow().kept().own_bytes + cost <= OWN_BYTES_MAX.min(free / OWN_SHARE)
     }
 
-    /// Its host has more than half of what those that are away may keep.
+    /// Its host has more than half of what the sessions that are away may keep.
     pub fn is_host_greedy(&self) -> bool {
         self.host.away.get() > self.pool.away_max() / 2
     }
@@ -284,7 +286,7 @@ impl Subscriber {
         self.changed.notify_one();
     }
 
-    /// What waits goes to others, and with it the session.
+    /// Ends the session and drops its messages, to make room for others.
     pub fn give_way(&self) {
         self.gave_way.set(true);
         self.with_outbound(|outbound| *outbound = Outbound::default());
@@ -325,7 +327,7 @@ impl Drop for Subscriber {
 
 pub type Message = crate::core::mqtt::session::Message<Bytes>;
 
-/// Whether a filter can match topics of the gateway's own.
+/// Whether a filter can match the gateway's own topics.
 fn may_match_own(filter: &str) -> bool {
     topic::is_reserved(filter) || filter.starts_with(['+', '#'])
 }

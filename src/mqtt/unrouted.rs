@@ -1,4 +1,4 @@
-//! Publishes that no route takes are acknowledged and stored nowhere: they are named in the log, and where numbers are lost, by an alert.
+//! Publishes that no route takes are acknowledged but not stored: the log names their topics, and if numbers are lost, so does an alert.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -6,23 +6,23 @@ use std::time::{Duration, Instant};
 use crate::core::detection::alert::{Report, Trouble};
 use crate::ingest;
 
-/// Missing routes that are named in the log.
+/// Most missing routes that the log names.
 const ADVISED_MAX: usize = 16;
-/// The payloads are looked at again, and the alert is kept up, at this pace.
+/// How often payloads are checked for numbers again, and the alert is renewed.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
-/// The alert goes on naming the topic that it began with while numbers come there: else it would change with each publish.
+/// The alert keeps naming its first topic while numbers arrive there; otherwise it would change with each publish.
 const NAMED_FOR: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct UnroutedPublishes {
     advised: HashSet<Option<String>>,
     reported: Option<Instant>,
-    /// The topic that the alert names, and when a publish came there.
+    /// The topic that the alert names, and when the last publish arrived there.
     named: Option<(String, Instant)>,
 }
 
 impl UnroutedPublishes {
-    /// Writes the route that would take the topic to the log: once for each such route, and for so many of them.
+    /// Logs the route that would take the topic: once per route, and only for a limited number of routes.
     pub fn advise(&mut self, topic: &str) {
         if self.advised.len() == ADVISED_MAX {
             return;
@@ -43,7 +43,7 @@ impl UnroutedPublishes {
         }
     }
 
-    /// Whether a publish to this topic would be reported, if it carries a number.
+    /// Whether a publish to this topic would be reported if it carried a number.
     pub fn is_due(&mut self, topic: &str, now: Instant) -> bool {
         if let Some((named, seen)) = &mut self.named
             && named == topic

@@ -1,4 +1,4 @@
-//! For tests: a store that fills, and what a sink's task is given to read it.
+//! For tests: a store that can be filled, and what a sink's task needs to read it.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -51,12 +51,12 @@ impl Bench {
         }
     }
 
-    /// Commits so many readings of one device.
+    /// Commits this many readings of one device.
     pub fn commit(&mut self, count: u64) {
         self.commit_saying(count, count);
     }
 
-    /// A batch that says it held more than it does.
+    /// Commits a batch that claims to hold more readings than it does.
     pub fn commit_saying(&mut self, said: u64, count: u64) {
         let mut readings = Readings::default();
         for number in 0..count {
@@ -81,7 +81,7 @@ impl Bench {
         self.committed.send_modify(|last| *last += said);
     }
 
-    /// What a task reads the raw stream with.
+    /// What a task needs to read the raw stream.
     pub fn stream_parts(&mut self, sink: &str, pipeline: Sender<Message>) -> StreamParts {
         StreamParts {
             sink: sink.to_owned(),

@@ -1,4 +1,4 @@
-//! Compression of what is sent. The same bytes come out of the same bytes, so that what is sent again is a repeat.
+//! Compression of what is sent. It is deterministic, so data that is sent again is an exact repeat.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ pub enum Compression {
     Zstd,
 }
 
-/// A gateway has little processor time to spare, and pays for its link.
+/// A compromise: a gateway has little processor time to spare, but pays for its link.
 const ZSTD_LEVEL: i32 = 3;
 
 impl Compression {
@@ -18,7 +18,7 @@ impl Compression {
     pub const CHOICES: [(&str, Compression); 3] =
         [("none", Compression::None), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
 
-    /// What it may add to data that cannot be compressed.
+    /// The most it can add to data that cannot be compressed.
     pub fn frame_bytes_max(self, data_bytes: usize) -> usize {
         match self {
             Compression::None => 0,
@@ -37,7 +37,7 @@ impl Compression {
 
     /// # Errors
     ///
-    /// Of the compressor, for lack of memory.
+    /// The compressor fails only for lack of memory.
     pub fn compress(self, body: Vec<u8>) -> io::Result<Vec<u8>> {
         match self {
             Compression::None => Ok(body),

@@ -1,4 +1,4 @@
-//! Drives the delivery of one stream to one sink: reads the store, sends what the machine asks for, saves the cursor.
+//! Drives the delivery of one stream to one sink: reads the store, sends what the delivery machine asks for, saves the cursor.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,17 +25,17 @@ use crate::store::schema;
 pub struct ForwarderParts {
     pub stream: StreamParts,
     pub delivery: DeliverySettings,
-    /// Of the jitter.
+    /// Seeds the jitter of retries.
     pub seed: u64,
-    /// How long the end of the process waits for what is not delivered yet.
+    /// How long to keep delivering what is left when the process ends.
     pub flush_within: Duration,
 }
 
-/// So many records wait for no more company: they fill records and requests as they are.
+/// With this many records waiting, no more are waited for: they fill records and requests already.
 const WAITING_MAX: u64 = 4_096;
 const LONG_WAIT_US: u64 = 100_000;
 
-/// How long a store that cannot be read is left alone.
+/// How long to wait before reading a store again that could not be read.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 struct Forwarder<S> {
@@ -52,9 +52,9 @@ struct Forwarder<S> {
     status: Arc<ForwardStatus>,
     beat: Beat,
     started: Instant,
-    /// What was committed so far was read: what comes next is new, and may wait for more.
+    /// Everything committed has been read: what comes next is new and may wait for more.
     caught_up: bool,
-    /// Since when something new is there that is not read yet.
+    /// When something new was first noticed that is not read yet.
     noticed_us: Option<u64>,
     shown: DeliveryStatus,
     store_error: Option<String>,
@@ -63,8 +63,7 @@ struct Forwarder<S> {
     flush_until: Option<Instant>,
 }
 
-/// Runs until the link says that the process ends, and then until everything committed is delivered or the time for it is over.
-/// To be run on a `LocalSet`.
+/// Runs until the process ends, and then until everything committed is delivered or the time for it is over. Must run in a `LocalSet`.
 pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
     let ForwarderParts { stream: parts, delivery, seed, flush_within } = parts;
     let linger_us = delivery.linger_us;
@@ -90,7 +89,7 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
         flush_within,
         flush_until: None,
     };
-    // Where nothing waits at the start, what comes first is as new as all that follows.
+    // If nothing is waiting at the start, the first records are as new as all later ones.
     forwarder.caught_up = !forwarder.is_behind();
     let mut event = Event::Tick { behind: false };
     loop {
@@ -102,7 +101,7 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
             return;
         }
         event = match read {
-            // There is more to read: replies and requests get their turn in between.
+            // There is more to read: let replies and requests be handled in between.
             Read::Enough if forwarder.delivery.wants_more() => {
                 tokio::task::yield_now().await;
                 forwarder.landed().unwrap_or(Event::Tick { behind: true })
@@ -121,20 +120,20 @@ impl<S: Sink + 'static> Forwarder<S> {
         *self.committed.borrow() > self.delivery.offered_through()
     }
 
-    /// More is there than was read, and it does not have to wait for company.
+    /// There is more to read, and it does not have to wait for more.
     fn has_backlog(&self) -> bool {
         !self.caught_up && self.is_behind()
     }
 
-    /// So long that much may come meanwhile: then each commit is looked at.
+    /// The linger time is so long that much may arrive meanwhile, so every commit is looked at.
     fn is_wait_long(&self) -> bool {
         self.linger_us > LONG_WAIT_US
     }
 
-    /// When what was committed since everything was read is due. Commits come far more often than requests have to go: they are read
-    /// together, once the first of them has waited as long as a line may.
+    /// When to read what has been committed since everything was read. Commits are far more frequent than requests need to be, so they are
+    /// read together, once the first of them has waited as long as a line may.
     fn read_due_us(&mut self) -> Option<u64> {
-        // After an error it looks again in any case: whether that is over shows only so.
+        // After an error always read again: only that shows whether it is over.
         if !self.is_behind() && self.store_error.is_none() {
             return None;
         }
@@ -160,12 +159,12 @@ impl<S: Sink + 'static> Forwarder<S> {
             Ok(read) => {
                 self.caught_up = read == Read::End;
                 if read == Read::End {
-                    // What was committed before the look and is not there was removed to make room: nothing waits for it.
+                    // What was committed before this read and is gone was removed to make room: do not wait for it.
                     self.delivery.skip_through(committed, since_us);
                 }
                 self.store_pause_until = None;
                 if self.store_error.take().is_some() {
-                    tracing::info!(sink = self.name, stream = self.stream.name(), "the store can be read again");
+                    tracing::info!(sink = self.name, stream = self.stream.name(), "the store is readable again");
                 }
                 read
             }
@@ -174,7 +173,7 @@ impl<S: Sink + 'static> Forwarder<S> {
                     tracing::error!(sink = self.name, stream = self.stream.name(), "cannot read the store: {error}");
                 }
                 if schema::is_corrupt(&error) {
-                    // Without a pipeline the process is ending, and the next start finds it too.
+                    // Without a pipeline the process is ending; the next start detects the damage too.
                     let _ = self.pipeline.send(Message::Damaged(self.source.file()));
                 }
                 self.store_error = Some(format!("cannot read the store: {error}"));
@@ -221,7 +220,7 @@ impl<S: Sink + 'static> Forwarder<S> {
             quarantined: self.source.take_quarantined(),
             passed_over: self.status.passed_over.get(),
         };
-        // Without a pipeline the process is ending, and what was not saved is sent again under the same identities.
+        // Without a pipeline the process is ending; what was not saved is sent again under the same identities.
         let _ = self.pipeline.send(Message::Cursor(change));
     }
 
@@ -232,7 +231,7 @@ impl<S: Sink + 'static> Forwarder<S> {
         }
     }
 
-    /// Puts the machine's state where people look: numbers always, a line in the log only when the state changes.
+    /// Publishes the machine's state: numbers every time, a log line only when the state changes.
     fn show(&mut self) {
         let status = self.delivery.status();
         self.status.records_sent.add(status.records_sent - self.shown.records_sent);
@@ -241,10 +240,14 @@ impl<S: Sink + 'static> Forwarder<S> {
         let (sink, stream) = (&self.name, self.stream.name());
         match (&status.halted, &status.failing) {
             (Some(halted), _) if status.halted != self.shown.halted => {
-                tracing::error!(sink, stream, "halted: {halted}; readings are buffered, and it is tried again");
+                tracing::error!(sink, stream, "halted: {halted}; readings are buffered, and sending is retried");
             }
             (None, Some(failing)) if self.shown.failing.is_none() || self.shown.halted.is_some() => {
-                tracing::warn!(sink, stream, "not delivering: {failing}; readings are buffered, and it is tried again");
+                tracing::warn!(
+                    sink,
+                    stream,
+                    "not delivering: {failing}; readings are buffered, and sending is retried"
+                );
             }
             (None, None) if self.shown.failing.is_some() => tracing::info!(sink, stream, "delivering again"),
             _ => {}
@@ -253,7 +256,7 @@ impl<S: Sink + 'static> Forwarder<S> {
             tracing::error!(
                 sink,
                 stream,
-                "a record was refused for good and is kept as a dead letter; further ones are counted"
+                "a record was permanently refused and is kept as a dead letter; further ones are only counted"
             );
         }
         let error = status.halted.clone().or_else(|| status.failing.clone()).or_else(|| self.store_error.clone());
@@ -269,11 +272,11 @@ impl<S: Sink + 'static> Forwarder<S> {
         }
         let until = *self.flush_until.get_or_insert_with(|| Instant::now() + self.flush_within);
         let is_flushed = self.delivery.is_drained() && !self.is_behind();
-        // A cloud that is away will not be there within the grace: what is stored is sent after the next start.
+        // A cloud that is unreachable now will not be back within the grace period: what is stored is sent after the next start.
         is_flushed || self.shown.failing.is_some() || Instant::now() >= until
     }
 
-    /// The event of a reply that is there already.
+    /// The event of a reply that has already arrived.
     fn landed(&mut self) -> Option<Event> {
         let (id, reply) = self.flights.try_join_next()?.expect("a sink does not panic");
         Some(Event::Replied { id, reply })
@@ -296,7 +299,7 @@ impl<S: Sink + 'static> Forwarder<S> {
                     let (id, reply) = landed.expect("a sink does not panic");
                     Event::Replied { id, reply }
                 }
-                // The gateway ends this task after it has dropped neither of the two senders.
+                // The gateway keeps both senders until this task has ended, so neither channel closes here.
                 Ok(()) = self.committed.changed(), if wants_more && (read_due.is_none() || self.is_wait_long()) => continue,
                 Ok(()) = self.link.changed() => match *self.link.borrow() {
                     Link::Up => Event::LinkUp,

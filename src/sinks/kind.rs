@@ -1,4 +1,4 @@
-//! What a kind of sink says of itself, and what one `[[sink]]` of it becomes.
+//! What a kind of sink declares, and what a `[[sink]]` of that kind becomes.
 
 use std::any::Any;
 use std::fmt;
@@ -16,13 +16,13 @@ pub struct SinkKind {
     pub name: &'static str,
     /// The `name` of the example in the reference.
     pub example: &'static str,
-    /// Of its group, `Group::SinkOf(name)`.
+    /// The keys of its group, `Group::SinkOf(name)`.
     pub keys: &'static [Key],
-    /// Reads a section of this type; problems are reported to the section, and what is returned then is not started.
+    /// Reads a section of this type. Problems are reported to the section; if there are any, the returned sink is not started.
     pub read: fn(&mut Section<'_>, &Surroundings<'_>) -> Arc<dyn ConfiguredSink>,
 }
 
-/// What a sink may need to know beside its own section.
+/// What a sink may need to know besides its own section.
 pub struct Surroundings<'a> {
     pub state_folder: &'a Path,
 }
@@ -32,10 +32,10 @@ pub trait ConfiguredSink: Any + fmt::Debug + Send + Sync {
     /// Whether it reads this stream of the store.
     fn takes(&self, stream: Stream) -> bool;
 
-    /// What `check` says of it, after its name.
+    /// What `check` prints about it, after its name.
     fn describe(&self) -> String;
 
-    /// What is allowed and may still surprise, for `check`.
+    /// Notes printed by `check` about settings that are allowed but may surprise.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
@@ -57,7 +57,7 @@ pub struct SinkSettings {
 }
 
 impl SinkSettings {
-    /// The built-in archive goes with the first `[[sink]]`, which nobody expects who adds one.
+    /// The first `[[sink]]` disables the built-in archive, which somebody who adds one may not expect.
     pub const NO_ARCHIVE: &str = "no files are written: the built-in archive is there only while the configuration names no [[sink]]; to \
                                   keep it, add a [[sink]] with name = \"archive\" and type = \"archive\"";
 

@@ -1,9 +1,9 @@
-//! From the store to the sinks. Each (sink, stream) is a reader of the log with a cursor of its own; no queue lies between.
+//! From the store to the sinks. Each (sink, stream) reads the log with a cursor of its own; there is no queue in between.
 //!
-//! A sink that answers for each record sits behind [`Sink`] and is driven by [`forwarder`], which asks `core::delivery` what to do.
+//! A sink that answers for each record implements [`Sink`] and is driven by [`forwarder`], which asks `core::delivery` what to do.
 //! [`registry`] lists the kinds and says how to add one.
 //!
-//! The archive writes files in the order of the store, which needs no such machine, and reads the store by itself.
+//! The archive writes files in the order of the store, needs no such machine, and reads the store by itself.
 
 pub mod archive;
 #[cfg(test)]
@@ -24,8 +24,9 @@ pub mod stream;
 
 use crate::core::delivery::{OutgoingRecord, Reply};
 
-/// Where records go. Retryable or not is decided here, as a type; patience is not: every call is one attempt, with a time limit.
+/// Where records go. The sink decides, by the outcome's type, whether an error is retryable, but does not retry: every call is one attempt,
+/// with a time limit.
 pub trait Sink {
-    /// Sends the records at once. The reply answers for each of them, in their order.
+    /// Sends the records at once. The reply has an outcome for each of them, in their order.
     fn send(&self, records: Vec<OutgoingRecord>) -> impl Future<Output = Reply>;
 }

@@ -1,7 +1,7 @@
-//! The way to the network that all sinks to services share: one stack for TLS, connections and proxies, the SDK's.
+//! The network stack shared by all sinks to services: the SDK's TLS, connections and proxies.
 //!
-//! The proxy is the environment's: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case. What is on this machine or on
-//! its link is reached without one, whatever they say: credentials of an instance come from there.
+//! The proxy comes from the environment: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper or lower case. Hosts on this
+//! machine or on its link are always reached without a proxy, because an instance's credentials come from there.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl HttpConnector for Network {
     }
 }
 
-/// Counts the bodies of the requests that go through it.
+/// Counts the bytes of the request bodies that go through it.
 #[derive(Debug)]
 pub struct Counted {
     below: SharedHttpConnector,
@@ -61,7 +61,7 @@ impl Counted {
         SharedHttpConnector::new(Counted { below, status: Arc::clone(status) })
     }
 
-    /// The same as the SDK takes it.
+    /// The same, wrapped as the SDK requires it.
     pub fn client(below: SharedHttpConnector, status: &Arc<ForwardStatus>) -> SharedHttpClient {
         let counted = Counted::connector(below, status);
         http_client_fn(move |_, _| counted.clone())
@@ -75,7 +75,7 @@ impl HttpConnector for Counted {
     }
 }
 
-/// Whether a URL's host is this machine, or on its link.
+/// Whether a URL's host is this machine or on its link.
 fn is_here(url: &str) -> bool {
     let authority =
         url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();

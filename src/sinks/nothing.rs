@@ -1,5 +1,5 @@
-//! The smallest sink: it takes every record of the raw stream and does nothing with it. This file and its line in the registry are all
-//! that a sink needs.
+//! The smallest sink: it takes every record of the raw stream and does nothing with it. A sink needs no more than this file and its line in
+//! the registry.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,8 +17,13 @@ pub const NAME: &str = "nothing";
 
 pub static KIND: SinkKind = SinkKind { name: NAME, example: "nowhere", keys: KEYS, read };
 
-const KEYS: &[Key] =
-    &[key_of(Group::SinkOf(NAME), "requests_in_flight", count(1, 64), Literal("4"), "Requests under way at one time.")];
+const KEYS: &[Key] = &[key_of(
+    Group::SinkOf(NAME),
+    "requests_in_flight",
+    count(1, 64),
+    Literal("4"),
+    "Most requests in flight at one time.",
+)];
 
 #[derive(Debug)]
 struct Nothing {

@@ -1,4 +1,4 @@
-//! The kinds of sinks that there are.
+//! The kinds of sinks.
 //!
 //! To add one:
 //!
@@ -11,7 +11,7 @@
 //! 3. Add it to [`KINDS`], and its module to `sinks/mod.rs`.
 //! 4. Run `OUTRIDER_WRITE_CONFIG=1 cargo test --lib the_file_says`, which writes its keys to `config/outrider.toml`.
 //!
-//! `sinks/nothing.rs` is the smallest one; it is there for tests only.
+//! `sinks/nothing.rs` is the smallest example; it exists for tests only.
 
 use super::kind::SinkKind;
 
@@ -23,7 +23,7 @@ pub const KINDS: &[&SinkKind] = &[
     &super::nothing::KIND,
 ];
 
-/// The values of `type`.
+/// The values of the key `type`.
 pub const NAMES: &[&str] = &{
     let mut names = [""; KINDS.len()];
     let mut at = 0;

@@ -22,7 +22,7 @@ use crate::store::reader::Reader;
 use crate::store::schema::OpenError;
 use crate::store::writer::Writer;
 
-/// A sink at work.
+/// A running sink.
 pub struct SinkThread {
     pub name: String,
     pub thread: JoinHandle<()>,
@@ -34,7 +34,7 @@ pub struct SinkParts<'a> {
     pub gateway_id: &'a str,
     pub store: &'a Path,
     pub vfs: Option<&'a str>,
-    /// How long sinks may take to flush at the end.
+    /// How long sinks may take to flush when the process ends.
     pub grace: Duration,
     pub writer: &'a mut Writer,
     pub committed: &'a CommittedSequences,
@@ -43,7 +43,7 @@ pub struct SinkParts<'a> {
     pub heartbeat: &'a Heartbeat,
 }
 
-/// One sink that is being started.
+/// One sink while it is being started.
 pub struct Starting<'a> {
     name: &'a str,
     kind: &'static str,
@@ -67,13 +67,13 @@ pub enum StartError {
     Sqlite(#[source] rusqlite::Error),
     #[error("cannot use the archive {}: {source}", folder.display())]
     Archive { folder: PathBuf, source: std::io::Error },
-    /// What the operating system did not let us do: a verb and its object.
+    /// The operating system refused something: a verb and its object.
     #[error("cannot {tried}: {source}")]
     System { tried: String, source: std::io::Error },
 }
 
 impl SinkParts<'_> {
-    /// For one sink, by its name and kind.
+    /// Starts one sink, given its name and kind.
     pub fn starting<'b>(&'b mut self, name: &'b str, kind: &'static str) -> Starting<'b> {
         Starting {
             name,
@@ -92,7 +92,7 @@ impl SinkParts<'_> {
     }
 }
 
-/// What was committed together is there together; more company is not waited for.
+/// Long enough for what is committed together to be sent together, without waiting for more.
 const LINGER_US_OF_RESERVE: u64 = 2_000;
 
 impl Starting<'_> {
@@ -100,7 +100,7 @@ impl Starting<'_> {
         self.gateway_id
     }
 
-    /// Registers the sink for a stream; a task has to read it from now on.
+    /// Registers the sink for a stream, which a task has to read from now on.
     pub fn stream(&mut self, stream: Stream) -> Result<StreamParts, StartError> {
         let cursor = self.writer.register_sink(self.name, stream).map_err(StartError::Sqlite)?;
         let status = Arc::new(ForwardStatus::default());
@@ -120,8 +120,8 @@ impl Starting<'_> {
         })
     }
 
-    /// Starts a record sink: a forwarder for each stream, with a sink that `make` makes on the thread. Only streams in bulk wait for
-    /// company as long as `delivery` says: what is kept in reserve tells of trouble.
+    /// Starts a record sink: a forwarder for each stream, with a sink that `make` creates on the sink's thread. Only the bulk streams
+    /// linger as long as `delivery` says: the reserve streams report trouble.
     pub fn forward<S: Sink + 'static>(
         &mut self,
         streams: &[Stream],
@@ -152,7 +152,7 @@ impl Starting<'_> {
         })
     }
 
-    /// A thread with a runtime of its own: what one sink waits for is nothing to the others.
+    /// Each sink has a thread with a runtime of its own, so that one sink that blocks does not hold up the others.
     pub fn spawn<F: Future<Output = ()>>(
         &mut self,
         work: impl FnOnce() -> F + Send + 'static,
@@ -180,7 +180,7 @@ fn thread_name(sink: &str) -> String {
     format!("sink-{sink}")
 }
 
-/// Of the jitter: two gateways that lost the same link must not come back in step.
+/// Seeds the jitter: two gateways that lost the same link must not retry in step.
 fn random_seed() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::System {
         tried: "get random bytes from the system".to_owned(),

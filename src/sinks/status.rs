@@ -1,11 +1,11 @@
-//! What a forwarder shows of itself, and what it is told.
+//! What a forwarder reports, and what it is told.
 
 use std::sync::{Arc, Mutex};
 
 use crate::core::identity::Stream;
 use crate::counter::Counter;
 
-/// A (sink, stream) and what its forwarder shows.
+/// A (sink, stream) and what its forwarder reports.
 #[derive(Clone, Debug)]
 pub struct SinkSource {
     pub sink: String,
@@ -18,9 +18,9 @@ pub struct SinkSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
     Up,
-    /// Cut on purpose: nothing is sent, the store buffers.
+    /// Cut on purpose: nothing is sent, and the store buffers.
     Down,
-    /// The process ends: send what is committed, then return.
+    /// The process is ending: send what is committed, then return.
     Ending,
 }
 
@@ -30,17 +30,17 @@ impl Link {
     }
 }
 
-/// One (sink, stream), for the status and the metrics. What the ledger counts is not here: that is in the store.
+/// One (sink, stream), for the status and the metrics. What the ledger counts is in the store, not here.
 #[derive(Debug, Default)]
 pub struct ForwardStatus {
     pub records_sent: Counter,
     pub records_retried: Counter,
     pub records_rejected: Counter,
-    /// Bodies of requests, repeats included; of an archive, what was written to its files.
+    /// Bytes of request bodies, repeats included; for an archive, bytes written to its files.
     pub sent_bytes: Counter,
-    /// Of a sink that takes a part: what it did not send, and counts as delivered.
+    /// For a sink that takes only a part of the stream: records not sent and counted as delivered.
     pub passed_over: Counter,
-    /// Of an archive: the oldest ones, for its cap or for the disk, while this stream's were written.
+    /// For an archive: the oldest files, removed for its size limit or for free disk space while this stream's files were written.
     pub files_removed: Counter,
     last_error: Mutex<Option<String>>,
 }

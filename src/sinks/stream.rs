@@ -21,6 +21,6 @@ pub struct StreamParts {
     pub link: watch::Receiver<Link>,
     pub pipeline: Sender<Message>,
     pub status: Arc<ForwardStatus>,
-    /// Of the sink's thread.
+    /// The heartbeat of the sink's thread.
     pub beat: Beat,
 }

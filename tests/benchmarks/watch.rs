@@ -1,7 +1,7 @@
-//! What the detectors cost: time a reading and memory a series, beside a reference in the same run.
+//! The cost of the detectors: time per reading and memory per series, next to a reference in the same run.
 //!
-//! `cargo bench --bench watch`. The reference does what is needed at the least to say anything of ten seconds: it finds the series and
-//! goes over its window twice. Timed values belong into a report, not into an assertion.
+//! Run it with `cargo bench --bench watch`. The reference does the least that is needed to judge ten seconds: it finds the series and goes
+//! over its window twice. Measured times belong in a report, not in an assertion.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::{HashMap, VecDeque};
@@ -13,12 +13,12 @@ use outrider::core::detection::detectors::Findings;
 use outrider::core::detection::monitor::{Arrival, Monitor, MonitorSettings};
 use outrider::core::reading::Reading;
 
-/// Counts what is allocated.
+/// Counts allocated bytes.
 struct Counting;
 
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: everything is passed on to the system's allocator as it is.
+// SAFETY: everything is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
@@ -100,7 +100,7 @@ fn reference(
     sum
 }
 
-/// What making the values and the loop cost.
+/// The cost of generating the values and of the loop.
 fn empty(devices: &[String], seconds: std::ops::Range<i64>) -> f64 {
     seconds.map(|second| devices.iter().enumerate().map(|(at, _)| value(at, second)).sum::<f64>()).sum()
 }
@@ -111,7 +111,7 @@ fn nanoseconds(readings: usize, act: impl FnOnce()) -> f64 {
     started.elapsed().as_nanos() as f64 / readings as f64
 }
 
-/// The quietest round, and the middle one: what else the machine does only ever adds.
+/// The quietest round and the median one: other load on the machine only ever adds time.
 fn best_and_median(mut rounds: Vec<f64>) -> (f64, f64) {
     rounds.sort_by(f64::total_cmp);
     (rounds[0], rounds[rounds.len() / 2])
@@ -151,7 +151,7 @@ fn main() {
     let tick_ns = nanoseconds(ticks, || (0..ticks).for_each(|_| monitor.tick(now_ms, |_| missed += 1)));
     println!("a tick over {SERIES} series: {:.1} microseconds ({missed} missed)", tick_ns / 1000.0);
     drop((monitor, windows));
-    // Of the first, each is of a device of its own, which costs more than several of one.
+    // In the first row each series has its own device, which costs more than several series of one.
     for (series, metrics, step_ms, steps) in
         [(50_000, 1, 1_000, 120), (50_000, 5, 1_000, 120), (1_000, 1, 100, 600), (100, 1, 1, 40_000)]
     {

@@ -1,4 +1,4 @@
-"""What a user of paho-mqtt does, against the gateway whose port is given. Exits 0 when all of it works."""
+"""What users of paho-mqtt do, against the gateway on the given port. Exits 0 if all of it works."""
 
 import queue
 import socket
@@ -12,7 +12,7 @@ DEADLINE_S = 30
 
 
 class Client:
-    """A paho client whose events are waited for."""
+    """A paho client whose events can be waited for."""
 
     def __init__(self, client_id, clean=True, keepalive=60, will=None, protocol=mqtt.MQTTv311):
         clean_session = clean if protocol == mqtt.MQTTv311 else None
@@ -31,7 +31,7 @@ class Client:
             self.mqtt.will_set(*will)
 
     def start(self):
-        """Connects once: a connection that ends is not made again behind the test's back."""
+        """Connects once: paho must not reconnect by itself during the test."""
         self.mqtt.connect("127.0.0.1", PORT, self.keepalive)
         self.mqtt.loop_start()
         session_present, code = self.connected.get(timeout=DEADLINE_S)
@@ -54,7 +54,7 @@ class Client:
         self.mqtt.loop_stop()
 
     def drop(self):
-        """Gone without a goodbye."""
+        """Closes the socket without a DISCONNECT."""
         self.mqtt.loop_stop()
         self.mqtt.socket().shutdown(socket.SHUT_RDWR)
         self.mqtt.socket().close()
@@ -115,12 +115,12 @@ def will_and_keepalive():
     polite.end()
     silent = Client("silent", keepalive=1, will=("wills/silent", b"gone", 1, False))
     silent.start()
-    # Its loop stands still, so it pings no more.
+    # Its loop is stopped, so it sends no more pings.
     silent.mqtt.loop_stop()
     expect(watcher.receive(), ("wills/silent", b"gone", 1, False))
     lively = Client("lively", keepalive=1)
     lively.start()
-    # Longer than its keep-alive, measured by another one's running out.
+    # Longer than its own keep-alive: another client's has expired meanwhile.
     silent = Client("silent", keepalive=2, will=("wills/silent", b"again", 1, False))
     silent.start()
     silent.mqtt.loop_stop()
@@ -133,7 +133,7 @@ def will_and_keepalive():
 def takeover():
     first, second = Client("same"), Client("same")
     first.start()
-    # It would connect again at once, and take over in its turn.
+    # It would reconnect at once, and take over the client id again.
     first.mqtt.on_disconnect = lambda client, _u, _flags, code, _p: (client.disconnect(), first.gone.put(code))
     second.start()
     first.gone.get(timeout=DEADLINE_S)

@@ -1,5 +1,5 @@
-//! Acknowledging an alert, over MQTT and over HTTP: who has seen it is the same wherever one looks, and what is no acknowledgement is
-//! refused, counted, and changes nothing.
+//! Acknowledging an alert, over MQTT and over HTTP: both lead to the same state everywhere, and an invalid acknowledgement is refused,
+//! counted, and changes nothing.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::archive;
 use crate::client::{Client, publish_packet};
 use crate::gateway::{Gateway, request, wait_until};
 
-/// A reading above it raises at once.
+/// A reading above it raises an alert at once.
 const CONFIG: &str = "[[limit]]\nmetric = 'level'\nmax = 10\n[[limit]]\nmetric = 'a/b +#%é'\nmax = 10\n";
 
 fn start(folder: &std::path::Path) -> Gateway {
@@ -45,7 +45,7 @@ fn who_has_seen_an_alert_is_told_everywhere_and_survives_a_kill() {
     let gateway = start(folder.path());
     let mut driver = watcher(&gateway);
     let mut device = Client::connect(gateway.mqtt, "device");
-    // One by MQTT, on the topic that it came on; one by HTTP, under names that need escapes.
+    // One over MQTT, on the alert's own topic; one over HTTP, with names that need escapes.
     device.publish("devices/tank/level", "11");
     let (topic, raised) = next(&mut driver);
     assert_eq!((topic.as_str(), &raised["revision"]), ("alerts/tank/level/limit", &json!(1)));
@@ -68,7 +68,7 @@ fn who_has_seen_an_alert_is_told_everywhere_and_survives_a_kill() {
         assert_eq!(retained(&gateway, topic), *acknowledged);
         assert_eq!(listed(&gateway, &raised["id"]), *acknowledged);
     }
-    // The same name in a topic's escapes, and the same person once more: no news.
+    // The same name in a topic's escapes, by the same person again: this changes nothing.
     Client::connect(gateway.mqtt, "display").publish(&format!("{odd_topic}/ack"), r#"{"by":"Bob \"the\" Ünder"}"#);
     gateway.kill();
 
@@ -157,22 +157,22 @@ fn what_is_no_acknowledgement_is_refused_counted_and_changes_nothing() {
     }
     assert_eq!(gateway.get("/api/alerts?before=x").0, 400);
 
-    // Nothing of it was told to anybody, nor of what nobody knows, and nothing is broken.
+    // Invalid and unknown acknowledgements were not passed on to anybody, and the gateway still works.
     device.publish("marker", "");
     assert_eq!(watcher.receive().topic, "marker");
     assert_eq!(gateway.alerts(), std::slice::from_ref(&raised));
     assert_eq!(retained(&gateway, "alerts/tank/level/limit"), raised);
     assert!(refused(nobody.len() as u64 + others.len() as u64 + 1));
-    // Only what is understood is passed on.
+    // Only known fields are passed on.
     device.publish("alerts/tank/level/limit/ack", r#"{"by":" anna ","command":"open","more":{"a":[1]}}"#);
-    // The event and the alert's revision, in whichever order.
+    // The event and the alert's new revision, in either order.
     let told = [next(&mut watcher), next(&mut watcher)];
     let of = |topic: &str| told.iter().find(|(told, _)| told == topic).map(|(_, payload)| payload);
     assert_eq!(of("alerts/tank/level/limit/ack"), Some(&json!({"by": "anna"})));
     assert_eq!(of("alerts/tank/level/limit").unwrap()["acknowledged_by"], "anna");
 }
 
-/// More than a page: each is listed once, and the last one is acknowledged like any other.
+/// With more than one page of alerts, each is listed once, and the last one can be acknowledged like any other.
 #[test]
 fn any_number_of_alerts_is_listed_page_by_page() {
     const ALERTS: usize = 1_100;

@@ -1,4 +1,4 @@
-//! The administration interface: what monitoring, people and consumers of the second stream see.
+//! The administration interface, as seen by monitoring, people and consumers of the second stream.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use crate::archive;
 use crate::client::{Client, publish_packet};
 use crate::gateway::{DEADLINE, Gateway, wait_until};
 
-/// Names and types of a text in Prometheus' format; panics where it is not one.
+/// Names and values of a text in Prometheus' format; panics if it is malformed.
 fn metrics_of(text: &str) -> BTreeMap<String, f64> {
     let mut families = Vec::new();
     let mut samples = BTreeMap::new();
@@ -42,7 +42,7 @@ fn health_metrics_and_status_tell_the_same() {
     }
     client.publish("devices/tank-1/temperature", b"{");
     client.publish("elsewhere/x", b"1");
-    // The numbers of the store are read after the commit that the acknowledgements waited for.
+    // The store's numbers are read after the commit that the acknowledgements waited for.
     let status = gateway.status();
     let metrics = metrics_of(&gateway.get("/metrics").1);
     assert_eq!(status["received"]["accepted"], 5);
@@ -62,7 +62,7 @@ fn health_metrics_and_status_tell_the_same() {
     assert!(page.contains("Ledger") && page.contains("/api/status"));
 }
 
-/// The gateway's own record is retained on its topic and, stored, on the second stream: a consumer can prove that nothing is missing.
+/// The gateway's own record is retained on its topic and stored on the second stream: a consumer can prove that nothing is missing.
 #[test]
 fn the_gateway_tells_of_itself() {
     let folder = tempfile::tempdir().unwrap();
@@ -80,7 +80,7 @@ fn the_gateway_tells_of_itself() {
     }
 }
 
-/// A page of another site whose name stands for an address of ours, wherever we listen.
+/// A page of another site, whose name resolves to our address (DNS rebinding), wherever we listen.
 #[test]
 fn what_is_asked_in_the_name_of_another_site_is_not_answered() {
     for admin in ["127.0.0.1:0", "0.0.0.0:0"] {
@@ -109,7 +109,7 @@ fn what_is_asked_in_the_name_of_another_site_is_not_answered() {
     }
 }
 
-/// Who opens connections and says nothing, or does not read, keeps nobody from asking how the gateway is.
+/// Clients that open connections and send nothing, or do not read, keep nobody from asking for the status.
 #[test]
 fn idle_connections_do_not_keep_health_from_being_told() {
     let folder = tempfile::tempdir().unwrap();
@@ -119,7 +119,7 @@ fn idle_connections_do_not_keep_health_from_being_told() {
     let asked = Instant::now();
     assert_eq!(gateway.get("/healthz").0, 200);
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-    // They are closed by themselves: the last one had a place until now.
+    // The gateway closes idle connections by itself; the last one had a place until now.
     let mut last = idle.last().unwrap();
     last.set_read_timeout(Some(DEADLINE)).unwrap();
     assert_eq!(last.read(&mut [0; 1]).unwrap_or(0), 0);
@@ -127,7 +127,7 @@ fn idle_connections_do_not_keep_health_from_being_told() {
     wait_until("sockets are closed", || descriptors() < 64);
 }
 
-/// A thousand alerts to be read by a hundred who do not read.
+/// A thousand alerts, requested by a hundred clients that do not read.
 #[test]
 fn answers_that_nobody_reads_take_bounded_memory() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! From a reading that stands out to the driver's display, across kills.
+//! From an anomalous reading to the driver's display, across kills.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
-/// Four minutes of a device's own history, so that its detectors are warm.
+/// Publishes four minutes of a device's history, so that its detectors are warm.
 fn warm(client: &mut Client, device: &str) {
     let now = now_ms();
     let item =
@@ -37,7 +37,7 @@ fn next_alert(subscriber: &mut Client) -> serde_json::Value {
     json(&message)
 }
 
-/// Good readings come until the alert has cleared. Returns it, and how many they were.
+/// Publishes good readings until the alert has cleared. Returns it, and how many readings that took.
 fn until_cleared(driver: &mut Client, device: &mut Client) -> (serde_json::Value, i64) {
     for n in 0.. {
         device.publish("devices/tank/temperature", format!("{:.1}", 20.0 + 0.1 * ((n * 7919) % 5) as f64));
@@ -74,7 +74,7 @@ fn an_alert_is_raised_at_once_acknowledged_by_a_person_and_cleared_by_good_readi
     assert!(retained.retain);
     assert_eq!(json(&retained)["id"], raised["id"]);
 
-    // By somebody else: the driver may be told of it before its own acknowledgement would come.
+    // By another client: on the driver's own connection the alert might come before the acknowledgement's PUBACK.
     Client::connect(gateway.mqtt, "anna").publish(&format!("{TOPIC}/ack"), "{\"by\":\"anna\"}");
     let acknowledged = next_alert(&mut driver);
     assert_eq!((&acknowledged["acknowledged_by"], &acknowledged["revision"]), (&"anna".into(), &2.into()));
@@ -109,7 +109,7 @@ fn a_kill_during_an_alarm_neither_clears_it_nor_raises_it_anew() {
     let gateway = Gateway::start(folder.path(), &[], &[]);
     let mut device = Client::connect(gateway.mqtt, "tank");
     warm(&mut device, "tank");
-    // Nobody is subscribed: that this is acknowledged means that the alert is committed, not that it was published.
+    // Nobody is subscribed, so the PUBACK means that the alert is committed, not that it was published.
     device.publish("devices/tank/temperature", "45.0");
     gateway.kill();
 
@@ -119,7 +119,7 @@ fn a_kill_during_an_alarm_neither_clears_it_nor_raises_it_anew() {
     let again = next_alert(&mut driver);
     assert_eq!((&again["state"], &again["stored"]), (&"raised".into(), &true.into()));
 
-    // No new warm-up: the next one is found at once, and it is the same alert.
+    // Without a new warm-up the next anomaly is found at once, and it is the same alert.
     let mut device = Client::connect(gateway.mqtt, "tank");
     let second_ago = now_ms() - 1000;
     device.publish("devices/tank/temperature", format!("{{\"value\":20.1,\"ts_ms\":{second_ago}}}"));
@@ -134,15 +134,15 @@ fn a_kill_during_an_alarm_neither_clears_it_nor_raises_it_anew() {
     assert_eq!(went_on["raised_at_ms"], again["raised_at_ms"]);
 }
 
-/// Raises an alert while the disk hangs: whether the first word of it says that it is stored. The disk comes back when that word is
-/// there, or after `patience`.
+/// Raises an alert while the disk hangs. Returns whether its first message says that it is stored. The disk works again once that message
+/// has arrived, or after `patience`.
 fn first_word_over_a_hung_disk(unstored_after: Duration, patience: Duration) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::register(&folder.path().join("state"));
     let gateway = InProcess::start(folder.path(), |settings| {
         settings.vfs = Some(disk.name.clone());
         settings.pacing.unstored_after = unstored_after;
-        // That is another alert, and another story.
+        // The gateway must not notice the hung disk: that would raise an alert of its own, which other tests cover.
         settings.pacing.delays.hung_after = DEADLINE * 60;
     });
     let mut driver = Client::connect(gateway.mqtt, "driver");
@@ -171,13 +171,13 @@ fn a_hung_disk_does_not_silence_an_alert() {
     assert!(!first_word_over_a_hung_disk(CommitPacing::default().unstored_after, DEADLINE));
 }
 
-/// The control: without the announcer nothing comes until the disk is back.
+/// The control: without the announcer nothing arrives until the disk works again.
 #[test]
 fn without_the_announcer_a_hung_disk_would_silence_an_alert() {
     assert!(first_word_over_a_hung_disk(DEADLINE * 60, Duration::from_secs(4)));
 }
 
-/// Killed between an alert's commit and its publish.
+/// Kills the gateway between an alert's commit and its publish.
 fn kill_after_the_commit(folder: &Path) {
     let gateway = Gateway::start_test(folder, "alerts::gateway_that_dies_after_storing_an_alert");
     let mut driver = Client::connect(gateway.mqtt, "driver");
@@ -202,7 +202,7 @@ fn an_alert_that_was_stored_and_not_published_is_published_after_the_restart() {
     assert_eq!((&raised["revision"], &raised["value"]), (&1.into(), &45.0.into()));
 }
 
-/// The control: it is the stored row that brings it back.
+/// The control: it is the stored row that restores the alert.
 #[test]
 fn without_its_row_in_the_store_the_alert_would_be_lost() {
     let folder = tempfile::tempdir().unwrap();

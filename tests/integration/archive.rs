@@ -16,21 +16,21 @@ pub fn read(root: &Path, stream: &str, mut each: impl FnMut(&str)) {
     }
 }
 
-/// Every record of a stream.
+/// All records of a stream.
 pub fn records(root: &Path, stream: &str) -> Vec<serde_json::Value> {
     let mut records = Vec::new();
     read(root, stream, |line| records.push(serde_json::from_str(line).unwrap()));
     records
 }
 
-/// Calls `each` with every whole line of the files that a kill left unfinished.
+/// Calls `each` with every complete line of the files that a kill left unfinished.
 pub fn read_unfinished(root: &Path, stream: &str, mut each: impl FnMut(&str)) {
     let mut files = Vec::new();
     collect(&root.join(stream), ".unfinished", &mut files);
     for file in files {
         let mut decoder = BufReader::new(zstd::Decoder::new(std::fs::File::open(&file).unwrap()).unwrap());
         let mut line = String::new();
-        // Where the file breaks off the decoder fails.
+        // The decoder fails where the file breaks off.
         while decoder.read_line(&mut line).is_ok() && line.ends_with('\n') {
             each(&line);
             line.clear();
@@ -50,7 +50,7 @@ fn collect(folder: &Path, suffix: &str, files: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// The text of a field in a line of ours; the fields' order is fixed, and this is faster than a parser.
+/// The text of a field in a line written by the gateway; the order of fields is fixed, and this is faster than a parser.
 pub fn field<'a>(line: &'a str, name: &str) -> &'a str {
     let start = line.find(&format!("\"{name}\":")).unwrap_or_else(|| panic!("no {name} in {line}")) + name.len() + 3;
     let rest = &line[start..];

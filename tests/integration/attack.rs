@@ -1,4 +1,4 @@
-//! Attacks on memory and on the one thread that serves everybody: each bounded, each survived, and others go on.
+//! Attacks on memory and on the one thread that serves everybody: each is bounded and survived, and other clients are served.
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ fn options(client_id: &str) -> Options<'_> {
     Options { client_id, clean: true, keep_alive_s: 0, will: None }
 }
 
-/// Somebody else's publish is stored, acknowledged and fanned out.
+/// Checks that another client's publish is stored, acknowledged and fanned out.
 fn assert_alive(gateway: &mut Gateway) {
     assert!(gateway.is_running(), "{}", std::fs::read_to_string(&gateway.log).unwrap());
     let mut subscriber = Client::connect(gateway.mqtt, "witness-subscriber");
@@ -42,7 +42,7 @@ fn subscribe_packet(filters: &[String], id: u16) -> Vec<u8> {
     frame(0x82, &body)
 }
 
-/// Sends again and again without ever reading; whether the gateway stopped taking it.
+/// Sends repeatedly without ever reading. Returns whether the gateway stopped accepting it.
 fn flood_without_reading(client: &mut Client, bytes: &[u8], times: usize) -> bool {
     client.stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
     for _ in 0..times {
@@ -117,7 +117,7 @@ fn packets_that_do_not_come_whole_cost_little() {
     let large = publish_packet("elsewhere/x", &[b'x'; 250_000], 1, false, false, 1);
     let mut hogs: Vec<_> = (0..150).map(|n| Client::connect(gateway.mqtt, &format!("hog-{n}"))).collect();
     for hog in &mut hogs {
-        // The gateway closes some of them.
+        // The gateway closes some of these connections.
         let _ = hog.stream.write_all(&large[..240_000]);
     }
     assert_alive(&mut gateway);
@@ -138,7 +138,7 @@ fn wills_are_bounded_and_a_mass_death_is_told() {
     let mut watcher = Client::connect(gateway.mqtt, "watcher");
     watcher.subscribe(&[("graves/#", 1)]);
     let before = gateway.rss_bytes();
-    // All together less than what may wait for the watcher, however slowly it reads here.
+    // All together they are less than what may wait for the watcher, however slowly it reads here.
     let large = [b'x'; 2 * 1024];
     let crowd: Vec<_> = (0..300)
         .map(|n| {
@@ -151,13 +151,13 @@ fn wills_are_bounded_and_a_mass_death_is_told() {
         assert_eq!(watcher.receive().payload.len(), large.len());
     }
     let mut greedy = Client::raw(gateway.mqtt);
-    // The gateway may close before all of it is sent.
+    // The gateway may close the connection before all of it is sent.
     let _ = greedy.stream.write_all(&connect_packet(&Options { will: will(&[b'x'; 40_000]), ..options("greedy") }));
     greedy.expect_close();
     assert_alive(&mut gateway);
 }
 
-/// As a publish there is refused: a client that is gone can neither raise an alert, nor take one away, nor acknowledge one.
+/// As a publish on such a topic is refused, so is a will: a vanished client can neither raise, remove nor acknowledge an alert.
 #[test]
 fn a_will_to_a_topic_of_the_gateways_own_is_refused_and_counted() {
     let (_folder, gateway) = start();
@@ -226,7 +226,7 @@ fn sessions_that_are_away_share_what_there_is() {
     assert!(gateway.status()["mqtt"]["sessions_given_way"].as_u64().unwrap() > 200);
     assert_grown_less_than(&gateway, before, 96);
     assert_alive(&mut gateway);
-    // A flood of new ids that subscribe to nothing drives nobody's session out.
+    // A flood of new ids without subscriptions ends nobody else's session.
     for n in 0..1200 {
         let id = format!("flood-{n}");
         Client::connect_with(gateway.mqtt, &Options { clean: false, ..options(&id) }).0.disconnect();
@@ -321,7 +321,7 @@ fn unrouted_topics_are_counted_and_listed_and_do_not_flood_the_log() {
     assert!(log.lines().count() < 100, "{} lines", log.lines().count());
 }
 
-/// Numbers that somebody wants kept are not lost in silence; nor does whatever else is said over MQTT wake anybody.
+/// Numbers that somebody wants stored are not lost silently, but other messages over MQTT raise no alert.
 #[test]
 fn numbers_that_are_stored_nowhere_raise_an_alert() {
     let (_folder, gateway) = start();
@@ -393,7 +393,7 @@ fn a_budget_that_some_use_up_is_shared() {
         for _ in 0..30 {
             other.publish("devices/other/t", b"1");
         }
-        // What is larger than the whole budget passes too, when its turn comes.
+        // A publish larger than the whole budget is accepted too, when its turn comes.
         other.publish("devices/other", format!("[{}1]", "1,".repeat(9000)));
         stop.store(true, Ordering::Relaxed);
     });
@@ -406,7 +406,7 @@ fn a_peer_that_vanishes_is_asked_by_the_system() {
     let (_folder, gateway) = start();
     let client = Client::connect(gateway.mqtt, "vanishing");
     let (ours, theirs) = (client.stream.local_addr().unwrap().port(), gateway.mqtt.port());
-    // In the system's table of connections, "02:" is the timer of the keep-alive.
+    // In the system's table of connections, "02:" means that the keep-alive timer runs.
     wait_until("the keep-alive timer of the gateway's side", || {
         std::fs::read_to_string("/proc/net/tcp").unwrap().lines().any(|line| {
             let fields: Vec<_> = line.split_whitespace().collect();

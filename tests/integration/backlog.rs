@@ -1,4 +1,4 @@
-//! A long time without a link: everything waits on the disk, nothing in memory, and arrives when the link is back.
+//! A long time without a link: everything waits on the disk, nothing in memory, and is delivered when the link is back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ fn a_backlog_of_more_than_a_million_costs_disk_and_not_memory_and_arrives_whole(
     assert_eq!(position, acknowledged);
 }
 
-/// Not a test by itself: the process of the test above. The link comes up when a file says so.
+/// Not a test by itself: the process of the test above. The link comes up when a certain file exists.
 #[test]
 #[ignore = "run as a process of its own"]
 fn gateway_without_a_link() {
@@ -97,7 +97,7 @@ fn gateway_without_a_link() {
     std::process::exit(0);
 }
 
-/// Two archives, of which one leaves the configuration and comes back.
+/// Two archives, one of which is removed from the configuration and added again.
 #[test]
 fn a_sink_that_has_left_the_configuration_keeps_its_place() {
     let folder = tempfile::tempdir().unwrap();

@@ -40,14 +40,14 @@ fn a_sensor_that_falls_silent_has_a_stale_alert_until_good_readings_come() {
     device.publish("devices/freezer/temperature", "12");
     let raised = next(&mut watcher);
     assert_eq!((&raised["state"], &raised["stale"]), (&"raised".into(), &Value::Null));
-    // Half a minute of silence: that is no good news.
+    // Half a minute of silence does not clear the alert.
     let stale = next(&mut watcher);
     assert_eq!((&stale["state"], &stale["id"], &stale["stale"]), (&"raised".into(), &raised["id"], &true.into()));
     assert_eq!(stale["revision"], 2);
     let heard_ms = stale["last_reading_at_ms"].as_i64().unwrap();
     assert!((heard_ms - raised["raised_at_ms"].as_i64().unwrap()).abs() < 5_000, "{stale}");
     assert!(stale["updated_at_ms"].as_i64().unwrap() - heard_ms >= 30_000, "{stale}");
-    // It is so after a kill, too, and a value that is no number is no good news either.
+    // After a kill this is still so; and a value that is not a number does not clear it either.
     gateway.kill();
     let gateway = Gateway::start_configured(folder.path(), LIMIT, &[], &[]);
     let mut watcher = Client::connect(gateway.mqtt, "watcher");

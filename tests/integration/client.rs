@@ -94,17 +94,17 @@ impl Client {
         Client { stream, input: Vec::new(), packet_id: 0 }
     }
 
-    /// Connects; whether the broker had a session.
+    /// Connects. Returns whether the broker had a session.
     pub fn connect_with(address: SocketAddr, options: &Options<'_>) -> (Client, bool) {
         Client::over(TcpStream::connect(address).unwrap(), options)
     }
 
-    /// The same over a connection that is there.
+    /// The same over an existing connection.
     pub fn over(stream: TcpStream, options: &Options<'_>) -> (Client, bool) {
         Client::try_over(stream, options).unwrap()
     }
 
-    /// The same; an error where it is turned away.
+    /// The same; an error if the client is refused.
     pub fn try_over(stream: TcpStream, options: &Options<'_>) -> io::Result<(Client, bool)> {
         let mut client = Client::of(stream);
         client.stream.write_all(&connect_packet(options))?;
@@ -122,7 +122,7 @@ impl Client {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// The next packet; an error when the connection ends or nothing comes.
+    /// The next packet; an error if the connection ends or nothing arrives.
     pub fn packet(&mut self) -> io::Result<Packet> {
         loop {
             if let Some(packet) = self.take() {
@@ -162,7 +162,7 @@ impl Client {
         self.try_publish(topic, payload).unwrap();
     }
 
-    /// The same; an error when the connection ends or nothing comes.
+    /// The same; an error if the connection ends or nothing arrives.
     pub fn try_publish(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> io::Result<()> {
         let id = self.next_packet_id();
         self.stream.write_all(&publish_packet(topic, payload.as_ref(), 1, false, false, id))?;
@@ -171,7 +171,7 @@ impl Client {
         Ok(())
     }
 
-    /// Subscribes; the granted codes.
+    /// Subscribes. Returns the granted codes.
     pub fn subscribe(&mut self, filters: &[(&str, u8)]) -> Vec<u8> {
         let id = self.next_packet_id();
         let mut body = id.to_be_bytes().to_vec();
@@ -193,7 +193,7 @@ impl Client {
         assert_eq!(self.packet().unwrap(), Packet { first: 0xb0, body: id.to_be_bytes().to_vec() });
     }
 
-    /// The next PUBLISH, acknowledged if it asks for that.
+    /// The next PUBLISH, acknowledged if necessary.
     pub fn receive(&mut self) -> Publish {
         let publish = self.receive_unacknowledged();
         if publish.qos > 0 {
@@ -221,7 +221,7 @@ impl Client {
         }
     }
 
-    /// Whether something comes within this time.
+    /// Whether anything arrives within this time.
     pub fn wait_readable(&mut self, time: Duration) -> bool {
         if !self.input.is_empty() {
             return true;
@@ -241,7 +241,7 @@ impl Client {
         self.send(&frame(0xe0, &[]));
     }
 
-    /// Waits until the gateway closes.
+    /// Waits until the gateway closes the connection.
     pub fn expect_close(&mut self) {
         while let Ok(packet) = self.packet() {
             assert_ne!(packet.first & 0xf0, 0x40, "an acknowledgement of what should have been refused");

@@ -1,4 +1,4 @@
-//! Clients of other makers: what their users do works. `tests/setup.d/mqtt-clients` installs them.
+//! Other makers' clients: what their users do works. `tests/setup.d/mqtt-clients` installs them.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
@@ -37,10 +37,10 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    /// Returns when it is subscribed, which its debug output tells.
+    /// Returns when it is subscribed, according to its debug output.
     fn start(gateway: &Gateway, arguments: &[&str]) -> Subscriber {
         let subscribe = mosquitto("mosquitto_sub", gateway, &["-F", "%t %r %q %p", "-d"]);
-        // A line at a time: what it says of its subscription would else stay in its buffer.
+        // Line-buffered: otherwise the message about its subscription would stay in its buffer.
         let mut command = Command::new("stdbuf");
         command.arg("-oL").arg(subscribe.get_program()).args(subscribe.get_args());
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::inherit());
@@ -86,7 +86,7 @@ fn mosquitto_publishes_and_subscribes() {
 
     let will = ["-t", "none", "--will-topic", "wills/w", "--will-payload", "gone", "--will-qos", "1"];
     let mut watcher = Subscriber::start(&gateway, &["-t", "wills/#", "-q", "1"]);
-    // Killed, as `drop` does.
+    // Dropping it kills it.
     drop(Subscriber::start(&gateway, &will));
     assert_eq!(watcher.next(), "wills/w 0 1 gone");
 }
@@ -121,7 +121,7 @@ fn what_is_not_served_tells_mosquitto_so() {
     wait_until("a line in the log", || log().contains("protocol level 5; MQTT 3.1.1 (level 4) is served"));
     assert_eq!(log().matches("protocol level").count(), 1);
 
-    // The log is limited to a line a second for all that is refused.
+    // The log has at most one line per second about refused publishes.
     for id in 1..=20 {
         let mut exactly_once = Client::connect(gateway.mqtt, "exactly-once");
         exactly_once.send(&crate::client::publish_packet("devices/a/t", b"1", 2, false, false, id));

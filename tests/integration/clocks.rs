@@ -1,4 +1,4 @@
-//! Devices whose clocks are wrong, and others who publish as them: a limit that is broken and a rise raise their alerts all the same,
+//! Devices with wrong clocks, and other clients that publish in their name: an exceeded limit and a rise raise their alerts all the same,
 //! whether the system's clock is synchronised or not.
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ struct Site {
 }
 
 impl Site {
-    /// A tank with four minutes of history by a clock that is right, or off by so much.
+    /// A tank with four minutes of history by a clock that is right, or off by this much.
     fn start(is_synchronised: fn() -> bool, off_ms: i64) -> Site {
         let folder = tempfile::tempdir().unwrap();
         let text = "[[limit]]\nmetric = 'temperature'\nmax = 90\n";
@@ -46,17 +46,17 @@ impl Site {
         Site { folder, gateway, driver, tank, other }
     }
 
-    /// A reading by such a clock.
+    /// Publishes a reading with this time.
     fn measure(&mut self, value: f64, ts_ms: i64) {
         self.tank.publish("devices/tank/temperature", json!({"value": value, "ts_ms": ts_ms}).to_string());
     }
 
-    /// Somebody else says this of the tank.
+    /// Another client publishes a reading of the tank with this time.
     fn claim(&mut self, ts_ms: i64) {
         self.other.publish("devices/tank/temperature", json!({"value": 20.1, "ts_ms": ts_ms}).to_string());
     }
 
-    /// As a device does: a reading each half a second, for so long by its clock.
+    /// Publishes as a device does: a reading every half second, for this long by its clock.
     fn live(&mut self, off_ms: i64, seconds: i64) {
         let end_ms = now_ms() + seconds * 1_000;
         for n in 0.. {
@@ -79,7 +79,7 @@ impl Site {
         }
     }
 
-    /// The temperature rises, then it is too high.
+    /// Raises the temperature, then exceeds the limit; both alerts must arrive.
     fn must_raise(&mut self, off_ms: i64) {
         assert!(!self.driver.wait_readable(Duration::from_millis(1)), "{:?}", self.driver.receive());
         self.measure(50.0, now_ms() + off_ms);
@@ -88,7 +88,7 @@ impl Site {
         self.expect("limit");
     }
 
-    /// The lines of a stream.
+    /// Stops the gateway. Returns the lines of a stream.
     fn end(self, stream: &str) -> Vec<Value> {
         self.gateway.stop();
         archive::records(&self.folder.path().join("state/archive"), stream)
@@ -99,7 +99,7 @@ fn usual(n: i64) -> f64 {
     20.0 + 0.1 * ((n * 7919) % 5) as f64
 }
 
-/// As `/api/status` has them.
+/// The alerts in `/api/status`.
 fn alerts(gateway: &InProcess) -> Vec<Value> {
     gateway.status()["alerts"].as_array().unwrap().clone()
 }
@@ -170,7 +170,7 @@ fn a_clock_that_is_behind_mutes_nothing_also_after_a_restart() {
 
             let gateway = InProcess::start(folder.path(), |settings| settings.is_synchronised = is_synchronised);
             let mut tank = Client::connect(gateway.mqtt, "tank");
-            // -127 is no temperature, but what a broken sensor says.
+            // -127 is not a temperature: a broken sensor sends it.
             tank.publish(
                 "devices/tank/inlet_temp",
                 json!({"value": 20.0, "ts_ms": now_ms() + off_ms - 500}).to_string(),

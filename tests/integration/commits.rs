@@ -1,4 +1,4 @@
-//! Commits are spread by need: who waits is answered soon, who does not shares a commit with others.
+//! Commits are as urgent as necessary: a client that waits is answered soon, others share a commit.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use crate::client::{Client, publish_packet};
 use crate::in_process::InProcess;
 
 const TOPIC: &str = "devices/d/temperature";
-/// Much longer than anything here takes, also on a busy machine.
+/// Much longer than anything here takes, even on a busy machine.
 const DELAY_MAX: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(10);
-/// A client that is silent for longer after its PUBACK has not waited for it.
+/// A client that is silent for longer than this after its PUBACK was not waiting for it.
 const SILENCE: Duration = Duration::from_millis(150);
 
 fn start(folder: &std::path::Path) -> InProcess {

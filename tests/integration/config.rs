@@ -1,4 +1,4 @@
-//! Configurations, ports, folders and stores that are not as they should be: what is said, and the exit code.
+//! Wrong configurations, occupied ports, unusable folders and stores: the messages, and the exit code.
 
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
@@ -28,7 +28,7 @@ fn end(command: &mut Command) -> Ended {
     command.stdin(Stdio::null()).output().unwrap().into()
 }
 
-/// `run` with this configuration, which has to end by itself.
+/// Runs `run` with this configuration; it must end by itself.
 fn run(folder: &Path, config: &str) -> Ended {
     end(&mut run_command(folder, config, &[], &[]))
 }
@@ -136,7 +136,7 @@ fn check_says_what_would_run_and_begins_nothing() {
 #[test]
 fn a_sink_that_left_the_configuration_is_pointed_out() {
     let folder = tempfile::tempdir().unwrap();
-    // Nobody answers there, so what is stored waits for it.
+    // Nobody answers there, so what is stored waits for that sink.
     let config = "[[sink]]\nname = 'old'\ntype = 'kinesis'\nregion = 'eu-central-1'\nendpoint = 'http://127.0.0.1:9'\nraw = 'r'\n";
     let credentials = [("AWS_ACCESS_KEY_ID", "k"), ("AWS_SECRET_ACCESS_KEY", "s")];
     let gateway = Gateway::start_configured(folder.path(), config, &[], &credentials);
@@ -210,7 +210,7 @@ fn a_store_that_cannot_be_opened_is_refused_and_left_alone() {
     }
 }
 
-/// No permission keeps root out, so the folders are ones that nobody can make.
+/// Permissions do not stop root, so these are folders that nobody can create.
 #[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -225,7 +225,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     }
 }
 
-/// Something else is wrong with it than that it is not there.
+/// Its problem is something else than that it does not exist.
 #[test]
 fn a_state_folder_that_cannot_be_looked_at_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -267,7 +267,7 @@ fn what_the_configuration_says_holds() {
     assert_eq!(record["attributes"]["zone"], "north");
 }
 
-/// A first route of one's own takes nothing away from what was stored before.
+/// Adding a first route does not disable the built-in ones.
 #[test]
 fn a_named_route_leaves_the_built_in_ones_there() {
     let folder = tempfile::tempdir().unwrap();
@@ -280,7 +280,7 @@ fn a_named_route_leaves_the_built_in_ones_there() {
     assert_eq!(gateway.status()["unrouted"]["count"], 0);
 }
 
-/// The SDK would name the last place that it looked at.
+/// The SDK alone would name only the last source that it tried.
 #[test]
 fn without_credentials_it_is_said_what_to_set() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Crowds of clients that ask for much at once: a device that publishes ten times a second has its answers in time, and subscribers of alerts get
-//! them. With controls, in which the turns and the reserve are taken away.
+//! Crowds of clients that demand much at once: a device that publishes ten times a second is answered in time, and subscribers get their
+//! alerts. The controls disable the turns and the reserve.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -13,11 +13,11 @@ use outrider::gateway::GatewaySettings;
 use crate::client::{Client, Options, publish_packet};
 use crate::gateway::{Gateway, run_in_this_process, wait_until};
 
-/// For a loaded machine and a build that is not optimised; of an optimised one 300 ms are demanded. Without turns it is many seconds.
+/// For a loaded machine and an unoptimised build; an optimised one must reach 300 ms. Without turns it takes many seconds.
 const PUBACK_P99_MAX: Duration = Duration::from_millis(1500);
-/// What has waited for so long has waited for too long.
+/// A PUBACK that took this long has taken too long; the measurement stops.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(5);
-/// An alert has a second more.
+/// Additional time for an alert.
 const ALERT_EXTRA: Duration = Duration::from_secs(1);
 const LIMIT: &str = "[[limit]]\nmetric = 'level'\nmax = 10\n";
 
@@ -40,7 +40,7 @@ fn flood(address: SocketAddr, client_id: &str, packets: &[u8], stop: &AtomicBool
     }
 }
 
-/// The slowest but one of its answers, of a device that publishes ten times a second, each after the answer to the one before.
+/// The slowest but one of a device's PUBACK times. It publishes ten times a second, each time after the previous PUBACK.
 fn puback_p99(device: &mut Client, publishes: usize) -> Duration {
     let mut times = Vec::new();
     for n in 0..publishes {
@@ -58,7 +58,7 @@ fn puback_p99(device: &mut Client, publishes: usize) -> Duration {
     times[publishes - 1 - publishes.div_ceil(100)]
 }
 
-/// How long it takes from a broken limit to a display that subscribes in the middle of it all.
+/// Time from an exceeded limit to a display that subscribes in the middle of the flood.
 fn alert_latency(gateway: &Gateway) -> Duration {
     let mut display = Client::connect(gateway.mqtt, "display");
     assert_eq!(display.subscribe(&[("alerts/+/level/limit", 1)]), [1]);
@@ -69,7 +69,7 @@ fn alert_latency(gateway: &Gateway) -> Duration {
     started.elapsed()
 }
 
-/// A flood by so many clients, once `prepare` has made its crowd.
+/// Measures during a flood by this many clients, after `prepare` has set up its crowd.
 fn puback_p99_under(
     gateway: &Gateway,
     clients: usize,
@@ -93,7 +93,7 @@ fn puback_p99_under(
     })
 }
 
-/// 4,096 filters `{+,a}^12/x` by 112 clients, and publishes that go along all of them.
+/// 112 clients with 4,096 filters `{+,a}^12/x`, and publishes that match along all of them.
 fn wildcard_trees(gateway: &Gateway, publishes: usize) -> Duration {
     let _crowd: Vec<Client> = (0..112)
         .map(|n| {
@@ -120,7 +120,7 @@ fn wildcard_trees_delay_nobody() {
     assert!(gateway.status()["mqtt"]["filters_refused"].as_u64().unwrap() > 1000);
 }
 
-/// A thousand that are subscribed to everything and read nothing.
+/// A thousand clients that subscribe to everything and read nothing.
 fn unread_subscribers(gateway: &Gateway, publishes: usize) -> Duration {
     let _crowd: Vec<Client> = (0..1000)
         .map(|n| {
@@ -179,7 +179,7 @@ fn without_turns_a_flood_delays_everybody() {
     assert!(p99 > PUBACK_P99_MAX, "the turns are not what the test is about: {p99:?}");
 }
 
-/// Sessions that are away with all that may be kept for them, and others that have all the filters.
+/// Fills all that may be kept for sessions that are away, and all filters.
 fn take_all_there_is(gateway: &Gateway) {
     for n in 0..420 {
         let id = format!("greedy-{n}");
@@ -202,7 +202,7 @@ fn take_all_there_is(gateway: &Gateway) {
     }
 }
 
-/// Topics of the limit alerts that a subscriber gets within a while.
+/// Number of topics of limit alerts that a subscriber receives within a while.
 fn limit_alerts(subscriber: &mut Client, count: usize) -> usize {
     let mut devices = std::collections::HashSet::new();
     while devices.len() < count && subscriber.wait_readable(Duration::from_secs(5)) {
@@ -228,7 +228,7 @@ fn nobody_can_take_the_room_of_alerts_and_of_their_subscribers() {
     wait_until("that it is told", || gateway.alerts().iter().any(|alert| alert["metric"] == "sessions"));
 }
 
-/// A display is away while alerts are raised, more than are kept for it; how many of them it has when it is back.
+/// A display is away while more alerts are raised than are kept for it. Returns how many of them it has after its return.
 fn alerts_of_a_returning_display(gateway: &Gateway, qos: u8, alerts: usize) -> usize {
     let (mut display, _) = Client::connect_with(gateway.mqtt, &persistent("display"));
     assert_eq!(display.subscribe(&[("alerts/#", qos)]), [qos]);
@@ -282,7 +282,7 @@ fn sessions_of_clients_that_stay_away_expire() {
     client.disconnect();
     wait_until("the expiry", || gateway.status()["mqtt"]["sessions_expired"] == 1);
     assert!(!Client::connect_with(gateway.mqtt, &persistent("away")).1);
-    // One that is connected does not expire.
+    // A session with a connected client does not expire.
     let (mut client, _) = Client::connect_with(gateway.mqtt, &persistent("stays"));
     client.subscribe(&[("devices/a/#", 1)]);
     std::thread::sleep(Duration::from_millis(1500));

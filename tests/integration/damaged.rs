@@ -1,4 +1,4 @@
-//! A damaged store: the gateway starts all the same, takes readings at once, and brings back what can be read, under its old identity.
+//! A damaged store: the gateway still starts, accepts readings at once, and restores what can be read, under its old identity.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -32,10 +32,11 @@ fn publish(client: &mut Client, publishes: u64) {
     }
 }
 
-/// Overwrites two leaves of the table of raw batches, and the first page if asked for. Everything must be in the file, not in its log.
+/// Overwrites two leaves of the table of raw batches, and optionally the first page. Everything must be in the main file, not in the log.
 fn damage(store: &Path, first_page_too: bool) {
     let mut file = std::fs::read(store).unwrap();
-    // A leaf of a table begins with 13; of those with batches each row has a name as it is, which compression leaves alone at first.
+    // A leaf of a table begins with 13. Leaves with batches contain a metric's name as plain text, because compression leaves its first
+    // occurrence alone.
     let name = b"temperature";
     let is_leaf = |page: &[u8]| page[0] == 13 && page.windows(name.len()).any(|window| window == name);
     let leaves: Vec<usize> = (1..file.len() / PAGE).filter(|at| is_leaf(&file[at * PAGE..(at + 1) * PAGE])).collect();
@@ -46,11 +47,11 @@ fn damage(store: &Path, first_page_too: bool) {
     if first_page_too {
         file[..PAGE].fill(0x5a);
     }
-    // In place: a running gateway has it open.
+    // Written in place, because a running gateway has the file open.
     std::io::Write::write_all(&mut std::fs::File::options().write(true).open(store).unwrap(), &file).unwrap();
 }
 
-/// How many different readings the archive has, by run; and that no identity is there twice with different readings.
+/// Number of distinct readings in the archive, by run. Also checks that no identity stands for two different readings.
 fn readings_by_run(root: &Path) -> HashMap<String, HashSet<u64>> {
     let mut readings: HashMap<String, HashSet<u64>> = HashMap::new();
     let mut identities = HashMap::new();
@@ -111,7 +112,7 @@ fn a_store_that_is_damaged_at_the_start_is_set_aside_and_salvaged() {
     });
     assert!(told, "a gateway record says it");
 
-    // It is over: the next start salvages nothing again.
+    // The salvage is finished: the next start salvages nothing.
     let gateway = Gateway::start(folder.path(), &[], &[]);
     assert_eq!(ledger_line(&gateway.status(), "archive", "raw")["accepted"], line["accepted"]);
     assert_eq!(gateway.status()["store"]["salvaging"], false);

@@ -1,4 +1,4 @@
-//! The demonstration, as a newcomer starts it; its summary against our own reading of the files.
+//! The demonstration, as a newcomer starts it, with its summary compared to our own reading of the files.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -20,7 +20,7 @@ fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// The number behind these words.
+/// The number after these words.
 fn number(text: &str, words: &str) -> u64 {
     let after = &text[text.find(words).unwrap_or_else(|| panic!("no `{words}` in {text}")) + words.len()..];
     let digits: String =
@@ -62,7 +62,7 @@ fn half_a_minute_shows_everything_and_adds_up() {
     assert_eq!(faults.lines().count(), 3);
 }
 
-/// A finished file of the raw stream, once there is one.
+/// Waits for a finished file of the raw stream.
 fn finished_file(folder: &Path) -> PathBuf {
     fn look(folder: &Path) -> Option<PathBuf> {
         std::fs::read_dir(folder).ok()?.find_map(|entry| {
@@ -76,7 +76,7 @@ fn finished_file(folder: &Path) -> PathBuf {
     look(&raw).unwrap()
 }
 
-/// The control: the summary is no decoration. One reading is taken out of a file behind the gateway's back.
+/// The control: the summary really depends on the files. One reading is removed from a file without the gateway's knowledge.
 #[test]
 fn a_reading_that_is_lost_is_found_out() {
     let folder = tempfile::tempdir().unwrap();

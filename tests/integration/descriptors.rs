@@ -1,4 +1,4 @@
-//! Connections use up neither the file descriptors that the gateway needs for itself, nor the seats of other hosts.
+//! Connections use up neither the file descriptors that the gateway needs for itself, nor the connections that other hosts may have.
 
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -22,24 +22,24 @@ fn limited(mut command: Command) -> Command {
             _ => Err(std::io::Error::last_os_error()),
         }
     };
-    // SAFETY: between fork and exec it makes one system call, and takes no memory.
+    // SAFETY: between fork and exec it makes one system call, and allocates nothing.
     unsafe { command.pre_exec(set) };
     command
 }
 
-/// A client from an address of its own, which the loopback interface has plenty of.
+/// A client with an address of its own; the loopback interface has plenty.
 fn connect_from(host: [u8; 4], gateway: SocketAddr, client_id: &str) -> Client {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SockAddr::from(SocketAddr::from((host, 0)))).unwrap();
     socket.connect(&SockAddr::from(gateway)).unwrap();
     let mut client = Client::of(socket.into());
-    // It may have been turned away already.
+    // It may have been refused already.
     let hello = connect_packet(&Options { client_id, clean: true, keep_alive_s: 0, will: None });
     let _ = std::io::Write::write_all(&mut client.stream, &hello);
     client
 }
 
-/// How many of the clients the gateway has taken.
+/// How many of the clients the gateway has accepted.
 fn taken(clients: &mut [Client]) -> usize {
     clients.iter_mut().filter_map(|client| client.packet().ok()).filter(|connack| connack.body == [0, 0]).count()
 }
@@ -86,7 +86,7 @@ fn one_host_cannot_take_the_seats_of_all() {
     let log = std::fs::read_to_string(&gateway.log).unwrap();
     let warnings = log.lines().filter(|line| line.contains("WARN") && line.contains("turned away"));
     assert_eq!(warnings.count(), 1, "{log}");
-    assert!(!log.contains("taken again"), "others were taken all the time: {log}");
+    assert!(!log.contains("can connect again"), "others were taken all the time: {log}");
 
     let folder = tempfile::tempdir().unwrap();
     let config = "[mqtt]\nconnections_max = 8\nconnections_per_address_percent = 100\n";

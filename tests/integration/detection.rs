@@ -1,4 +1,4 @@
-//! What is found in readings as they come in is what `outrider detect` finds in a file of them, whatever happens to the gateway meanwhile.
+//! Live detection finds the same as `outrider detect` in a file of the same readings, whatever happens to the gateway meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -29,10 +29,10 @@ const FAULTS: [&str; 8] = [
     "drift:truck-02:engine_temperature:+15@1300s..1500s",
     "dropout:truck-02:*@1700s..1730s",
 ];
-/// Publishes on their way at one time: of some seconds, and of more than a minute, which a device has from a buffer.
+/// Most unacknowledged publishes: a few seconds' worth, and more than a minute's, as when a device sends its buffer.
 const WINDOWS: [usize; 2] = [32, 250];
 
-/// One publish, the lines of a file that say the same, and when it is sent, by the devices' time.
+/// One publish, the equivalent lines of a file, and when it is sent by the devices' time.
 struct Publish {
     at_ms: i64,
     topic: String,
@@ -40,8 +40,8 @@ struct Publish {
     lines: Vec<String>,
 }
 
-/// Two vehicles, one of them in CBOR, a sensor of ten readings a second and one of three a minute. Some of it comes up to five seconds
-/// late, some of it twice, and some is no number.
+/// Two vehicles, one of them in CBOR, a sensor with ten readings a second and one with three a minute. Some readings come up to five
+/// seconds late, some come twice, and some are not numbers.
 struct Stream {
     start_ms: i64,
     publishes: Vec<Publish>,
@@ -50,7 +50,7 @@ struct Stream {
 
 impl Stream {
     fn new() -> Stream {
-        // All of it is over when it is sent: of the future nothing is believed.
+        // All times are past when they are sent: times in the future would not be accepted.
         let start_ms = outrider::gateway::now_ms() - (SECONDS as i64 + 100) * 1_000;
         let mut stream = Stream { start_ms, publishes: Vec::new(), seed: 0x9e37_79b9_7f4a_7c15 };
         for number in [1, 2] {
@@ -72,7 +72,7 @@ impl Stream {
         for second in 0..SECONDS {
             let measured_at_ms = timeline.measured_at_ms(second);
             let mut values = Metric::ALL.map(|metric| reported_value(&vehicle, &faults, metric, second));
-            // JSON has no such numbers.
+            // JSON cannot express such numbers.
             if number == 2 && second % 300 == 299 {
                 values[Metric::EngineTemperature.index()] = Some(f64::NAN);
                 values[Metric::Speed.index()] = Some(f64::NEG_INFINITY);
@@ -90,7 +90,7 @@ impl Stream {
         }
     }
 
-    /// A second of it in one publish.
+    /// One second of its readings in one publish.
     fn quick_sensor(&mut self) {
         let vehicle = Vehicle::new(7, 3, 0.1);
         for second in 0..SECONDS {
@@ -121,7 +121,7 @@ impl Stream {
                 format!("{{\"value\":{value},\"ts_ms\":{at_ms}}}").into_bytes(),
                 vec![line],
             );
-            // A sensor that has nothing to say: no reading.
+            // A null value is no reading.
             self.send(at_ms, topic, format!("{{\"value\":null,\"ts_ms\":{at_ms}}}").into_bytes(), Vec::new());
         }
     }
@@ -149,8 +149,8 @@ impl Stream {
         self.publishes[..publishes].iter().map(|publish| publish.lines.len() as u64).sum()
     }
 
-    /// Sends from the first one that is not acknowledged on, until so many are. What is on its way then stays unanswered. Returns how many
-    /// have been sent, and the connection: closing it before they are read would take them away from the gateway.
+    /// Sends from the first unacknowledged publish on, until `until` are acknowledged; what is in flight then stays unanswered. Returns how
+    /// many have been sent, and the connection: closing it too early would discard what the gateway has not read yet.
     fn pump(&self, gateway: &Gateway, window: usize, acknowledged: &mut usize, until: usize) -> (usize, Client) {
         let mut client = Client::connect(gateway.mqtt, "gateway-of-the-devices");
         let mut sent = *acknowledged;
@@ -171,7 +171,7 @@ impl Stream {
 /// Series, time and detector.
 type Found = BTreeSet<(String, i64, String)>;
 
-/// Silences apart: they are measured by the clock of who listens.
+/// Without silences: these are measured by the listener's clock.
 fn found_in_a_file(stream: &Stream) -> Found {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outrider"));
     let mut child = command.arg("detect").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -205,9 +205,9 @@ fn found_live(records: &[Value]) -> Found {
     found
 }
 
-/// Sends everything to a gateway that is killed at these seconds of the devices' time. `forgets`: its store is taken away then.
+/// Sends everything to a gateway that is killed at these seconds of the devices' time. With `forgets`, its store is removed each time.
 fn live(folder: &Path, stream: &Stream, kills: &[i64], forgets: bool) -> Vec<Value> {
-    // Nothing clears: an alert that is raised twice was forgotten.
+    // Alerts do not clear, so one that is raised twice was forgotten.
     let config = "alert.clear_after = '1d'\n";
     let start = || Gateway::start_configured(folder, config, &[], &[]);
     let mut gateway = start();
@@ -220,7 +220,7 @@ fn live(folder: &Path, stream: &Stream, kills: &[i64], forgets: bool) -> Vec<Val
         let (sent, client) = stream.pump(&gateway, window, &mut acknowledged, stream.before(*second));
         assert!(sent > acknowledged);
         if waits {
-            // All of it is stored, and the devices have not heard of that: all of it comes again.
+            // Everything sent is stored, but the devices do not know that: all of it is sent again.
             wait_until("it is stored", || accepted() == before + stream.readings(sent));
         }
         gateway.kill();
@@ -258,11 +258,11 @@ fn the_same_is_found_live_and_in_a_file_across_kills_too() {
     let folder = tempfile::tempdir().unwrap();
     let unharmed = live(folder.path(), &stream, &[], false);
     assert_eq!(found_live(&unharmed), expected);
-    // Hardly any: what is late raises nothing.
+    // Hardly any, because late readings raise nothing.
     let raised = alerts(&unharmed);
     assert!(raised.values().all(|ids| ids.len() == 1), "{raised:?}");
 
-    // After a spike; in a step, a burst, a way up, a drift and a stuck stretch; in the middle of nothing.
+    // After a spike; during a step, a burst, a rise, a drift and a stuck stretch; and when nothing happens.
     let kills = [701, 830, 950, 1_130, 1_210, 1_400, 1_450, 1_900];
     let folder = tempfile::tempdir().unwrap();
     let killed = live(folder.path(), &stream, &kills, false);
@@ -277,7 +277,7 @@ fn the_same_is_found_live_and_in_a_file_across_kills_too() {
     assert!(raw > stream.readings(stream.publishes.len()), "nothing came again");
 }
 
-/// The control: it is what the store keeps that makes it so.
+/// The control: this depends on what the store keeps.
 #[test]
 fn without_its_store_other_things_would_be_found_after_a_kill() {
     let stream = Stream::new();

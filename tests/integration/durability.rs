@@ -1,4 +1,4 @@
-//! What "stored" means: synced before it is acknowledged, and whole after a power cut at any moment.
+//! What "stored" means: synced before it is acknowledged, and intact after a power cut at any moment.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -25,8 +25,8 @@ use crate::vfs::{Disk, Event, Part, What, contains, tick};
 
 const PUBLISHES: u64 = 40;
 
-/// Publishes one by one over a disk that writes everything down; how many were acknowledged before their bytes were in the WAL and
-/// the WAL was synced.
+/// Publishes one by one over a disk that logs everything. Returns how many publishes were acknowledged before their bytes were in the WAL
+/// and the WAL was synced.
 fn acknowledged_unsynced(change: impl FnOnce(&mut GatewaySettings)) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::register(&folder.path().join("state"));
@@ -38,7 +38,7 @@ fn acknowledged_unsynced(change: impl FnOnce(&mut GatewaySettings)) -> u64 {
     let mut seed = 0x1234_5678_9abc_def1;
     let mut publishes = Vec::new();
     for number in 1..=PUBLISHES {
-        // Compression leaves a text alone that it has not seen before.
+        // Compression leaves the first occurrence of a text unchanged.
         let tag = format!("{:016x}", next(&mut seed));
         let payload = format!("{{\"value\":20.5,\"seq\":{number},\"tag\":\"{tag}\"}}");
         let id = client.next_packet_id();
@@ -65,19 +65,19 @@ fn the_sync_returns_before_the_acknowledgement_is_written() {
     assert_eq!(acknowledged_unsynced(|_| {}), 0);
 }
 
-/// The controls: both must be seen by the check above.
+/// The controls: the check above must detect both.
 #[test]
 fn a_gateway_that_does_not_sync_or_acknowledges_early_is_seen() {
     assert_eq!(acknowledged_unsynced(|settings| settings.synchronous = Synchronous::Off), PUBLISHES);
     assert!(acknowledged_unsynced(|settings| settings.pacing.acknowledge_early = true) > 0);
 }
 
-/// A run of commits: what each promised, and when.
+/// A recorded sequence of commits: what each of them promised, and when.
 struct Recorded {
     log: Vec<Event>,
-    /// After so many events everything up to this sequence was acknowledged.
+    /// After this many events, everything up to this sequence was acknowledged.
     acknowledged: Vec<(usize, u64)>,
-    /// From so many events on everything up to this sequence may be gone, because a sink has it.
+    /// From this many events on, everything up to this sequence may be deleted, because a sink has it.
     delivered: Vec<(usize, u64)>,
 }
 
@@ -113,7 +113,7 @@ pub fn readings(first: u64, count: u64, seed: &mut u64) -> Readings {
     readings
 }
 
-/// Commits batches of all sizes, delivers and deletes on the way, and lets the WAL be checkpointed several times.
+/// Commits batches of all sizes, delivers and deletes meanwhile, and lets the WAL be checkpointed several times.
 fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::register(folder.path());
@@ -149,14 +149,14 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
         recorded.acknowledged.push((disk.log_len(), sequence));
         writer.maintain(Instant::now()).unwrap();
     }
-    // Before the writer closes, which would checkpoint.
+    // Before the writer is closed, which would checkpoint.
     recorded.log = disk.log();
     let syncs_of_main = recorded.log.iter().filter(|e| e.part == Part::Main && matches!(e.what, What::Sync)).count();
     assert!(syncs_of_main > 3 || disk.drops_syncs.load(Ordering::SeqCst), "only {syncs_of_main} checkpoints");
     recorded
 }
 
-/// A file as a disk has it when the power goes.
+/// A file as the disk has it when the power fails.
 #[derive(Default)]
 pub struct Platter {
     synced: Vec<u8>,
@@ -186,7 +186,7 @@ impl Platter {
         }
     }
 
-    /// Of what was not synced, random pieces have arrived; the block that was being written, if so, holds anything.
+    /// Of what was not synced, random pieces have reached the disk; a block that was being written may contain anything.
     pub fn cut(&self, is_being_written: bool, seed: &mut u64) -> Vec<u8> {
         let mut content = self.synced.clone();
         let arrives_of_8 = next(seed) % 9;
@@ -220,7 +220,7 @@ fn put(content: &mut Vec<u8>, offset: usize, data: &[u8]) {
     content[offset..offset + data.len()].copy_from_slice(data);
 }
 
-/// Cuts the power at random moments; at how many of them something acknowledged was missing or damaged afterwards.
+/// Cuts the power at random moments. Returns at how many of them acknowledged data was lost or damaged.
 fn cuts_that_lose(recorded: &Recorded) -> u64 {
     let first = recorded.acknowledged[0].0;
     let mut seed = 0xfeed_beef_cafe_f00d;
@@ -250,7 +250,7 @@ fn cuts_that_lose(recorded: &Recorded) -> u64 {
     losses
 }
 
-/// Whether a store of these bytes opens, holds all of `delivered + 1..=acknowledged` and takes a further batch.
+/// Whether a store with these bytes opens, holds all of `delivered + 1..=acknowledged` and accepts a further batch.
 fn is_intact(main: &[u8], wal: &[u8], delivered: u64, acknowledged: u64) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let path = store_path(folder.path());
@@ -289,14 +289,14 @@ fn a_power_cut_at_any_moment_loses_nothing_acknowledged() {
     assert_eq!(cuts_that_lose(&record(|_| {})), 0);
 }
 
-/// A control: told that the bytes beside a write are safe, SQLite does not keep what was committed out of the block being written.
+/// A control: if SQLite believes that bytes beside a write are safe, it does not keep committed data out of the block being written.
 #[test]
 fn a_disk_that_claims_to_keep_what_is_beside_a_write_loses_some() {
     let losses = cuts_that_lose(&record(|disk| disk.claims_powersafe.store(true, Ordering::SeqCst)));
     assert!(losses > 0, "the damage to whole blocks was not noticed");
 }
 
-/// The control: on a disk that does not sync when it says so, the same cuts lose batches.
+/// The control: on a disk that ignores syncs, the same cuts lose batches.
 #[test]
 fn a_disk_that_drops_syncs_loses_what_it_acknowledged() {
     let losses = cuts_that_lose(&record(|disk| disk.drops_syncs.store(true, Ordering::SeqCst)));

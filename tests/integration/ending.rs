@@ -1,4 +1,4 @@
-//! What is in the way of an orderly end, and does not prevent it.
+//! Obstacles that do not prevent an orderly end.
 
 use std::net::TcpListener;
 
@@ -46,7 +46,7 @@ fn a_cloud_that_does_not_answer_within_the_grace_is_no_failure() {
     let (connection, _) = connection.unwrap();
     connection.set_nonblocking(false).unwrap();
     connection.set_read_timeout(Some(DEADLINE)).unwrap();
-    // Its first byte: from here on an answer is awaited.
+    // The request's first byte has arrived: from here on a response is awaited.
     assert_eq!(connection.peek(&mut [0]).unwrap(), 1);
     let log = gateway.log.clone();
     let status = gateway.stop();

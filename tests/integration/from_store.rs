@@ -1,4 +1,4 @@
-//! What a changed configuration would raise, asked of a store that a gateway has filled, or is filling.
+//! What a changed configuration would raise, computed from a store that a gateway has filled or is filling.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ const VEHICLES: u16 = 6;
 const INTERVAL: Duration = Duration::from_millis(100);
 const HISTORY_SAMPLES: u64 = 1_200;
 
-/// Nobody takes the records, so the store keeps them.
+/// The sink takes no records, so the store keeps them.
 const DEAD_CLOUD: &str = "\
 [gateway]
 shutdown_grace = \"1s\"
@@ -36,7 +36,7 @@ fn start(folder: &Path) -> Gateway {
     Gateway::start_configured(folder, DEAD_CLOUD, &[], &CREDENTIALS)
 }
 
-/// Two minutes of history, so that detectors are warm, and a few live seconds with a spike in the engine of truck-02.
+/// Two minutes of history to warm up the detectors, and a few live seconds with a spike in the engine of truck-02.
 fn drive(mqtt: SocketAddr) -> FleetReport {
     let settings = FleetSettings {
         vehicles: VEHICLES,
@@ -69,7 +69,7 @@ fn detect(folder: &Path, changed: &str, arguments: &[&str]) -> Answer {
     let file = folder.join("changed.toml");
     std::fs::write(&file, changed).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_outrider"));
-    // What this machine is configured to run does not come into it.
+    // This machine's own configuration is not used.
     command.args(["detect", "--from-store", "--json", "--against", "/dev/null", "--config"]).arg(file);
     command.arg("--state").arg(folder.join("state")).args(arguments);
     let output = command.output().unwrap();
@@ -87,7 +87,7 @@ impl Answer {
         &self.lines[0]
     }
 
-    /// One column, by series, of one kind.
+    /// One column for one kind, by series.
     fn column(&self, kind: &str, column: &str) -> BTreeMap<String, u64> {
         let rows = self.lines[1..].iter().filter(|row| row["kind"] == kind && row[column] != 0);
         let text = |row: &serde_json::Value, name: &str| row[name].as_str().unwrap().to_owned();
@@ -96,8 +96,8 @@ impl Answer {
     }
 }
 
-/// A bound on the containers' temperature, and which vehicles are over it. Those that are are so in the last half minute of their history
-/// or later, when it is no old news any more.
+/// A bound on the containers' temperature, and the vehicles that exceed it. They exceed it in the last half minute of their history or
+/// later, when readings are recent enough to raise alerts.
 fn bound(report: &FleetReport) -> (f64, BTreeMap<String, u64>) {
     let interval_s = INTERVAL.as_secs_f64();
     let maxima: Vec<(f64, f64)> = (1..=VEHICLES)
@@ -122,7 +122,7 @@ fn bound(report: &FleetReport) -> (f64, BTreeMap<String, u64>) {
     (bound, numbers.map(|number| (format!("{}/container_temperature", Vehicle::name(number)), 1)).collect())
 }
 
-/// Name, length and checksum of what is in a folder; but for what any reader of a store may leave: an empty log and its index.
+/// Name, length and checksum of the files in a folder, except what any reader of a store may leave: an empty log and its index.
 fn content(folder: &Path) -> BTreeMap<String, (usize, u32)> {
     let mut content = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -158,13 +158,13 @@ fn a_changed_configuration_is_held_against_what_a_gateway_stored() {
     assert_eq!(answer.column("anomaly", "no_longer").get(engine), Some(&1));
     assert!(answer.column("anomaly", "no_longer").keys().all(|series| series.ends_with("/engine_temperature")));
     assert_eq!(whole["new"]["alerts"], over.len());
-    // With the settings that ran the replay raises what they raised.
+    // With the settings that were running, the replay raises the same alerts.
     assert_eq!((&whole["raised"]["alerts"], &whole["present"]["alerts"]), (&alerts.len().into(), &alerts.len().into()));
     assert_eq!(answer.column("anomaly", "raised"), answer.column("anomaly", "present"));
     assert_eq!(whole["new"]["per_day"], serde_json::Value::Null, "seconds say nothing of a day");
 
     assert_eq!(before, content(&state), "the store is as it was");
-    // The control: what writes into it is noticed.
+    // The control: a write to the store is detected.
     rusqlite::Connection::open(store_path(&state)).unwrap().execute("DELETE FROM snapshot", []).unwrap();
     assert_ne!(before, content(&state));
 }
@@ -187,7 +187,7 @@ fn it_reads_beside_a_gateway_that_runs_and_after_one_that_was_killed() {
     assert_eq!(gateway.status()["ledger_adds_up"], true);
     gateway.kill();
 
-    // What was acknowledged last is in the log only, which nobody has moved into the file.
+    // The last acknowledged readings are only in the log, which has not been checkpointed into the file.
     let answer = detect(folder.path(), changed, &[]);
     assert_eq!((answer.whole()["readings"].as_u64(), answer.whole()["damaged_batches"].as_u64()), (Some(40), Some(0)));
     let gateway = start(folder.path());

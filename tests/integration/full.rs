@@ -1,4 +1,4 @@
-//! A store without room, and a disk without room: what the policy says gives way, and nothing else does.
+//! A full store, and a full disk: only what the policy gives up is lost.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ fn payload(first: u64, seed: &mut u64) -> String {
     format!("[{}]", items.join(","))
 }
 
-/// Publishes until the gateway closes the connection; how many readings were acknowledged.
+/// Publishes until the gateway closes the connection. Returns how many readings were acknowledged.
 pub fn publish_until_refused(gateway: &InProcess, first: u64, seed: &mut u64) -> u64 {
     let mut client = Client::connect(gateway.mqtt, "device");
     let mut number = first;
@@ -62,7 +62,7 @@ fn a_full_store_that_refuses_keeps_all_that_it_acknowledged() {
     assert_eq!(ledger_line(&status, "archive", "raw")["expired"], 0);
     assert_eq!(get(gateway.admin, "/readyz"), (503, "store_full\n".to_owned()));
     assert_eq!(get(gateway.admin, "/healthz").0, 200);
-    // The gateway's own record of the change goes into the reserve.
+    // The gateway's own record of the change uses the reserve.
     wait_until("a record in the full store", || {
         ledger_line(&gateway.status(), "archive", "anomalies")["accepted"] != 0
     });
@@ -128,7 +128,7 @@ fn a_full_disk_costs_the_oldest_readings_and_nothing_else() {
     let mut filling = Filling::new(folder.path(), disk, 64 << 20);
     let ballast = folder.path().join("outrider.ballast");
     assert!(ballast.exists());
-    // The disk is smaller than the capacity by far.
+    // The disk is far smaller than the store's capacity.
     disk.bytes_max.store(20 << 20, Ordering::SeqCst);
     let mut expired = 0;
     while expired < 200_000 {
@@ -160,7 +160,7 @@ fn without_its_ballast_a_store_on_a_full_disk_is_stuck() {
         if !has_ballast {
             std::fs::remove_file(folder.path().join("outrider.ballast")).unwrap();
         }
-        // Not even the log's file may grow, and all of it is in use.
+        // Not even the log may grow, and all of it is in use.
         filling.writer.checkpoint().unwrap();
         disk.bytes_max.store(used_bytes(folder.path()), Ordering::SeqCst);
         assert_eq!(filling.commit().is_ok(), has_ballast);

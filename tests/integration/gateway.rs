@@ -11,7 +11,7 @@ use outrider::config::{Configuration, Sources};
 use outrider::gateway::GatewaySettings;
 use outrider::sinks::archive::sink::ArchiveSink;
 
-/// Longest that anything is waited for.
+/// The longest wait for anything.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 pub struct Gateway {
@@ -19,7 +19,7 @@ pub struct Gateway {
     pub mqtt: SocketAddr,
     pub admin: Option<SocketAddr>,
     pub log: PathBuf,
-    /// The line that it said so with.
+    /// The line on standard output with which it reported that it is ready.
     pub ready: serde_json::Value,
 }
 
@@ -29,7 +29,7 @@ impl Gateway {
         Gateway::start_configured(folder, "", arguments, environment)
     }
 
-    /// The same with the text of a configuration; what it says of ports and of the state folder does not hold.
+    /// The same with the text of a configuration, whose ports and state folder are overridden.
     pub fn start_configured(folder: &Path, config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Gateway {
         Gateway::spawn(folder, run_command(folder, config, arguments, environment))
     }
@@ -48,7 +48,7 @@ impl Gateway {
         let mut child = command.stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        // A test's own output comes before the line.
+        // The test's own output comes before the line.
         while output.read_line(&mut line).unwrap() > 0 && !line.contains("\"event\"") {
             line.clear();
         }
@@ -62,13 +62,13 @@ impl Gateway {
         Gateway { child, mqtt: address("mqtt").unwrap(), admin: address("admin"), log, ready }
     }
 
-    /// SIGKILL: as sudden as a process can end.
+    /// Sends SIGKILL, the most sudden end of a process.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and how it ended.
+    /// Sends SIGTERM. Returns how the process ended.
     pub fn stop(mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -94,13 +94,13 @@ impl Gateway {
         get(self.admin.expect("an administration interface"), path)
     }
 
-    /// A body of JSON.
+    /// Posts a JSON body.
     pub fn post(&self, path: &str, body: &str) -> Answer {
         let admin = self.admin.expect("an administration interface");
         request(admin, &format!("POST {path}"), "application/json", body)
     }
 
-    /// As `/api/alerts` lists them.
+    /// The alerts as `/api/alerts` lists them.
     pub fn alerts(&self) -> Vec<serde_json::Value> {
         let (code, body) = self.get("/api/alerts");
         assert_eq!(code, 200, "{body}");
@@ -119,7 +119,7 @@ impl Gateway {
     }
 }
 
-/// `outrider run` on free ports, its state and its configuration in `folder`. A configuration of this machine does not come into it.
+/// `outrider run` on free ports, with its state and configuration in `folder`. This machine's own configuration is not used.
 pub fn run_command(folder: &Path, config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let file = folder.join("outrider.toml");
     std::fs::write(&file, config).unwrap();
@@ -131,7 +131,7 @@ pub fn run_command(folder: &Path, config: &str, arguments: &[&str], environment:
     command
 }
 
-/// The answer's status code and body.
+/// The response's status code and body.
 pub fn get(admin: SocketAddr, path: &str) -> (u16, String) {
     let Answer { status, body, .. } = request(admin, &format!("GET {path}"), "", "");
     (status, body)
@@ -143,7 +143,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// A request as its first line has it (`POST /path`), with a body of this content type.
+/// A request with this first line (`POST /path`) and a body of this content type.
 pub fn request(admin: SocketAddr, what: &str, content_type: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(admin).unwrap();
     let content_type = if content_type.is_empty() { "".into() } else { format!("content-type: {content_type}\r\n") };
@@ -176,14 +176,14 @@ pub fn ledger_line<'a>(status: &'a serde_json::Value, sink: &str, stream: &str) 
     line.unwrap_or_else(|| panic!("no {sink} {stream} in {lines:?}"))
 }
 
-/// Archives whose files are closed soon: what is in a closed file counts as delivered.
+/// Lets archives close their files soon: what is in a closed file counts as delivered.
 pub fn close_archives_soon(settings: &mut GatewaySettings) {
     for sink in &mut settings.sinks {
         ArchiveSink::change(sink, |archive| archive.rotate_after = Duration::from_millis(300));
     }
 }
 
-/// The defaults, with the state in a folder and on free ports.
+/// The defaults, with the state in a folder, on free ports.
 pub fn default_settings(state: &Path) -> GatewaySettings {
     configured_settings(state, "")
 }
@@ -204,7 +204,7 @@ pub fn run_in_this_process(change: impl FnOnce(&mut GatewaySettings)) {
     }
 }
 
-/// The same until it is told to stop; then this process exits as the program does.
+/// The same until it is told to stop; then this process exits like the program.
 pub fn run_to_its_end_in_this_process(change: impl FnOnce(&mut GatewaySettings)) {
     if let Some(settings) = settings_of_this_process(change)
         && let Err(error) = outrider::commands::run::run(settings)
@@ -229,7 +229,7 @@ impl Drop for Gateway {
     }
 }
 
-/// Waits for a condition; panics with `what` when it does not come about.
+/// Waits for a condition; panics with `what` if it is not met in time.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {

@@ -1,4 +1,4 @@
-//! Publishes that become many times what they were: they cost their sender, and nobody else.
+//! Publishes that expand to many times their size: only their sender suffers.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ fn start() -> Cloud {
     Cloud::start(settings, "\n[store]\nsize_max = \"64MiB\"")
 }
 
-/// A map with one text of quotation marks, which are two bytes each in JSON, and metrics that are anomalies.
+/// A map with one text of quotation marks, which take two bytes each in JSON, and metrics that are anomalies.
 fn quotes(metrics: usize) -> Vec<u8> {
     let mut fields: Vec<(ciborium::Value, ciborium::Value)> = vec![("a".into(), "\"".repeat(16_000).into())];
     fields.extend((0..metrics).map(|number| (format!("m{number}").into(), f64::NAN.into())));
@@ -27,7 +27,7 @@ fn quotes(metrics: usize) -> Vec<u8> {
     bytes
 }
 
-/// Everybody else's readings, a thousand of each device.
+/// A thousand readings of each of the other devices.
 fn publish_history(cloud: &mut Cloud) {
     let mut client = Client::connect(cloud.gateway.mqtt, "history");
     for device in 0..DEVICES {
@@ -37,7 +37,7 @@ fn publish_history(cloud: &mut Cloud) {
     cloud.others += DEVICES * READINGS;
 }
 
-/// Sends all of it before it waits for any answer.
+/// Sends everything before it waits for any answer.
 fn flood(cloud: &Cloud, device: &str, payload: &[u8], times: u16) {
     let mut client = Client::connect(cloud.gateway.mqtt, device);
     client.stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -47,7 +47,7 @@ fn flood(cloud: &Cloud, device: &str, payload: &[u8], times: u16) {
     (0..times).for_each(|_| assert_eq!(client.packet().unwrap().first, 0x40));
 }
 
-/// The longest that a device at ten publishes a second has waited for an answer, and how many they were.
+/// The longest wait for an answer of a device that publishes ten times a second, and how many answers it got.
 fn longest_wait(cloud: &Cloud, is_over: &AtomicBool) -> (Duration, u64) {
     let mut client = Client::connect(cloud.gateway.mqtt, "well-behaved");
     let (mut longest, mut count) = (Duration::ZERO, 0);
@@ -70,9 +70,9 @@ fn what_grows_while_the_link_is_down_costs_nobody_elses_readings() {
     let is_over = AtomicBool::new(false);
     let (longest, count) = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| longest_wait(&cloud, &is_over));
-        // Two bytes for each become two for each reading, and again for each anomaly: too much.
+        // Two bytes for each quotation mark, repeated for each reading and again for each anomaly, are too much.
         flood(&cloud, "expands", &quotes(60), 155);
-        // Just within what is taken.
+        // Just within the limit.
         flood(&cloud, "grows", &quotes(4), 200);
         let mut others = Client::connect(cloud.gateway.mqtt, "others");
         for device in 0..25 {

@@ -1,4 +1,4 @@
-//! Clients that are slow, dead, many, broken or hostile: the gateway lives, its memory stays bounded, others are unharmed.
+//! Slow, dead, numerous, broken or hostile clients: the gateway lives, its memory stays bounded, and others are not affected.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ fn start() -> (tempfile::TempDir, Gateway) {
     (folder, gateway)
 }
 
-/// Somebody else's publish is stored, acknowledged and fanned out.
+/// Checks that another client's publish is stored, acknowledged and fanned out.
 fn assert_alive(gateway: &mut Gateway) {
     assert!(gateway.is_running(), "{}", std::fs::read_to_string(&gateway.log).unwrap());
     let mut subscriber = Client::connect(gateway.mqtt, "witness-subscriber");
@@ -33,7 +33,7 @@ fn what_kills_a_stock_broker_does_not_kill_this_one() {
     };
     let _all = watch(&gateway);
 
-    // A stock broker's router ends with a first letter outside ASCII; it is an ordinary topic.
+    // The router of a stock rumqttd crashes at a first letter outside ASCII; here it is an ordinary topic.
     let mut greek = Client::connect(gateway.mqtt, "greek");
     greek.subscribe(&[("λ/+", 1)]);
     let will = Some(("λ/will", &b"gone"[..], 1, false));
@@ -83,7 +83,7 @@ fn what_kills_a_stock_broker_does_not_kill_this_one() {
         let mut raw = TcpStream::connect(gateway.mqtt).unwrap();
         raw.write_all(&connect_packet(&Options { client_id: "reset", clean: true, keep_alive_s: 0, will: None }))
             .unwrap();
-        // Dropped with an unread answer: the kernel sends a reset.
+        // Dropping it with an unread answer makes the kernel send a reset.
         drop(raw);
     }
     for _ in 0..2 {
@@ -136,7 +136,7 @@ fn malformed_packets_cost_only_their_sender() {
             let at = next() as usize % packet.len();
             packet[at] = next() as u8;
         }
-        // The gateway may have closed already.
+        // The gateway may have closed the connection already.
         let _ = stream.write_all(&packet);
     }
     let mut huge = Client::connect(gateway.mqtt, "huge");

@@ -1,4 +1,4 @@
-//! A gateway on a thread of this process: with settings that only the library offers, such as another disk.
+//! A gateway on a thread of this process, for settings that only the library offers, such as another disk.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub struct InProcess {
     pub mqtt: SocketAddr,
     pub admin: SocketAddr,
     pub link: watch::Sender<Link>,
-    /// The edge's thread, as the system numbers it.
+    /// The MQTT thread's id in the system.
     edge_thread: i32,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<Result<(), GatewayError>>,
@@ -50,10 +50,10 @@ impl InProcess {
         crate::gateway::status(self.admin)
     }
 
-    /// Processor time of the edge's thread so far.
+    /// Processor time of the MQTT thread so far.
     pub fn edge_cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.edge_thread)).unwrap();
-        // Behind the name, which may hold anything: utime and stime are the 14th and 15th field, in hundredths of a second.
+        // After the name, which may contain anything: utime and stime are fields 14 and 15, in hundredths of a second.
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
         Duration::from_millis(10 * ticks)
@@ -64,7 +64,7 @@ impl InProcess {
         self.end().unwrap();
     }
 
-    /// The same, also where it cannot end in order.
+    /// The same, even if it cannot end in order.
     pub fn end(self) -> Result<(), GatewayError> {
         self.stop.send(()).unwrap();
         self.thread.join().unwrap()

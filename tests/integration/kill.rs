@@ -1,4 +1,4 @@
-//! Kill -9 at random moments under load: whatever was acknowledged is at the sink after the restart, once.
+//! Kill -9 at random moments under load: whatever was acknowledged reaches the sink after the restart, once.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use crate::gateway::{Gateway, wait_until};
 const DEVICES: usize = 8;
 const WINDOW: u64 = 200;
 
-/// A device that publishes sequence numbers at QoS 1, and again what was not acknowledged when the gateway went away.
+/// A device that publishes sequence numbers at QoS 1, and sends again what was unacknowledged when the gateway died.
 struct Device {
     name: String,
     /// Everything up to here is acknowledged; the gateway acknowledges in order.
@@ -83,7 +83,7 @@ impl Fleet {
             .iter()
             .map(|device| {
                 let (device, stop) = (Arc::clone(device), Arc::clone(stop));
-                // A lost connection is what this test is about.
+                // A lost connection is expected here.
                 std::thread::spawn(move || drop(device.session(address, &stop)))
             })
             .collect()
@@ -94,12 +94,12 @@ impl Fleet {
     }
 }
 
-/// Which reading has an identity: its device and sequence in one number, never 0.
+/// Maps identities to readings: device and sequence in one number, never 0.
 #[derive(Default)]
 struct Identities(HashMap<String, Vec<u64>>);
 
 impl Identities {
-    /// What the identity of this line stood for before, 0 if it is new; and what it stands for here.
+    /// What this line's identity stood for before (0 if it is new), and what it stands for here.
     fn put(&mut self, line: &str) -> (u64, u64) {
         let device: u64 = archive::field(line, "device")[1..].parse().unwrap();
         let sequence: u64 = archive::field(line, "seq").parse().unwrap();
@@ -122,7 +122,7 @@ impl Identities {
 struct Found {
     counts: HashMap<String, Vec<u8>>,
     repeated_identities: u64,
-    /// Readings that a kill found in an unfinished file, and that came again later; those of them with another identity's content.
+    /// Readings that were in a file left unfinished by a kill and were written again later, and how many of them differ.
     resent: u64,
     resent_changed: u64,
 }
@@ -150,7 +150,7 @@ impl Found {
         found
     }
 
-    /// Readings that a device sent again, because it had not heard that they were stored.
+    /// Readings that a device sent again because it did not know that they were stored.
     fn redelivered(&self) -> u64 {
         self.counts.values().flatten().filter(|count| **count > 1).count() as u64
     }
@@ -166,7 +166,7 @@ impl Found {
     }
 }
 
-/// Small and quick for the pseudo-random moments of the kills.
+/// A small, fast pseudo-random generator for the moments of the kills.
 pub fn next(seed: &mut u64) -> u64 {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
@@ -174,8 +174,8 @@ pub fn next(seed: &mut u64) -> u64 {
     *seed
 }
 
-/// Kills whatever `start` starts, `kills` times under load, until `total` readings are acknowledged; how many of the kills met a
-/// backlog of more than 10,000 undelivered readings, and what had been written into files that they left unfinished.
+/// Kills whatever `start` starts, `kills` times under load, until `total` readings are acknowledged. Returns how many kills met a backlog
+/// of more than 10,000 undelivered readings, and what was in the files that they left unfinished.
 fn kill_repeatedly(
     folder: &Path,
     fleet: &Fleet,
@@ -205,7 +205,7 @@ fn kill_repeatedly(
     (large_backlogs, sent)
 }
 
-/// Readings in the store that the archive does not have, as the last commit left them.
+/// Readings in the store that the archive does not have, as of the last commit.
 fn backlog(folder: &Path) -> i64 {
     let store = outrider::store::schema::store_path(&folder.join("state"));
     let db = outrider::store::schema::open_reader(&store, None).unwrap();
@@ -233,7 +233,7 @@ fn what_is_acknowledged_survives_twenty_kills() {
     assert!(found.redelivered() > 0, "no kill came between a commit and its acknowledgement");
 }
 
-/// The control: a gateway that acknowledges before it commits loses readings, and the reconciliation above sees it.
+/// The control: a gateway that acknowledges before it commits loses readings, and the comparison above detects it.
 #[test]
 fn a_gateway_that_acknowledges_early_is_found_out() {
     let folder = tempfile::tempdir().unwrap();

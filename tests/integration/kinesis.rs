@@ -1,5 +1,5 @@
-//! Delivery to Kinesis, against a cloud that misbehaves on purpose: everything arrives, in order for each device, twice only where
-//! nobody could know, and the ledger is exact.
+//! Delivery to Kinesis, against a cloud that misbehaves on purpose: everything arrives, in order for each device, repeated only where that
+//! is unavoidable, and the ledger is exact.
 
 mod api;
 pub mod cloud;
@@ -42,7 +42,7 @@ fn of_records_that_fail_only_those_are_sent_again() {
     assert!(there.records_throttled > 100 && there.records_failed > 100, "{there:?}");
 }
 
-/// Lines of one device in one record, as by default.
+/// Several lines of one device in one record, as by default.
 #[test]
 fn whole_records_of_lines_fail_and_are_sent_again() {
     let mut cloud = Cloud::start(unlimited(), "record = \"lines\"\nrecord_size = \"1KiB\"");
@@ -54,7 +54,7 @@ fn whole_records_of_lines_fail_and_are_sent_again() {
     assert!(there.duplicates == 0 && there.records_failed > 10, "{there:?}");
 }
 
-/// Which request brought each identity, in order; over all streams.
+/// The numbers of the requests that delivered each identity, in order, over all streams.
 fn bringers(records: &[Record]) -> HashMap<String, Vec<u64>> {
     let mut bringers: HashMap<String, Vec<u64>> = HashMap::new();
     for record in records {
@@ -78,7 +78,7 @@ fn of_replies_that_are_lost_only_those_requests_come_again() {
         let bringers = bringers(&records);
         let again: HashSet<u64> =
             bringers.values().flat_map(|requests| &requests[..requests.len() - 1]).copied().collect();
-        // Whoever brought something that came again brought nothing that did not.
+        // A repeated request repeats all of its records.
         for record in records.iter().filter(|record| again.contains(&record.request_number)) {
             for identity in found::identities(&record.data) {
                 assert_ne!(bringers[&identity].last(), Some(&record.request_number), "{identity}");
@@ -117,7 +117,7 @@ fn requests_that_hang_are_given_up_and_sent_again() {
     cloud.fake.set_faults(Faults { hang: 0.05, hang_ms: 600_000, ..Faults::default() });
     cloud.publish(100);
     cloud.expect_all();
-    // A client that leaves has sent nothing: nothing is there twice.
+    // A client that disconnects has sent nothing, so there are no duplicates.
     assert_eq!(cloud.stats(RAW).duplicates, 0);
     assert!(cloud.fake.stats().faults["hang"] > 0);
 }
@@ -158,7 +158,7 @@ fn a_wrong_clock_of_ours_is_no_obstacle() {
         cloud.expect_all();
         let refused = cloud.fake.stats().faults["clock_skew"];
         assert!((1..=8).contains(&refused), "{refused} requests until the time was known");
-        // The clock is set right while the gateway runs.
+        // The clock is corrected while the gateway runs.
         cloud.fake.set_faults(Faults::default());
         cloud.publish(20);
         cloud.expect_all();
@@ -210,7 +210,7 @@ fn a_poison_record_is_a_dead_letter_alone() {
     assert!(reason.starts_with("ValidationException") && line.contains("POISON"), "{reason}: {line}");
 }
 
-/// The first of everything, in one record with what comes behind it: it holds up nothing.
+/// The very first record is refused, together with the ones after it in its request: it does not block anything.
 #[test]
 fn a_poison_record_at_the_head_of_a_stream_is_a_dead_letter_at_once() {
     let mut cloud = Cloud::start(unlimited(), "");
@@ -237,7 +237,7 @@ fn a_proxy_that_takes_small_requests_only_is_no_obstacle() {
     let mut cloud = Cloud::start(unlimited(), "");
     cloud.fake.go_offline().unwrap();
     cloud.publish(300);
-    // All records together are many times as long, and the readings of one device are too.
+    // All records together are many times as long, and so are the readings of one device.
     cloud.fake.set_faults(Faults { body_bytes_max: Some(16 * 1024), ..Faults::default() });
     cloud.fake.come_back().unwrap();
     cloud.expect_all();
@@ -245,7 +245,7 @@ fn a_proxy_that_takes_small_requests_only_is_no_obstacle() {
     assert_eq!((cloud.stats(RAW).duplicates, cloud.sink(RAW)["records_rejected"].clone()), (0, 0.into()));
 }
 
-/// What concerns everything is no record's fault.
+/// An error that concerns everything is not blamed on a record.
 #[test]
 fn access_that_is_denied_halts_and_gives_nothing_up() {
     let mut cloud = start(unlimited());
@@ -290,7 +290,7 @@ fn anomalies_and_alerts_go_to_the_second_stream() {
     assert_eq!((cloud.stats(ANOMALIES).duplicates, cloud.stats(ANOMALIES).position_regressions), (0, 0));
 }
 
-/// The control: clients as one would write them at first, whose faults the checks above find.
+/// The control: naive clients, whose faults the checks above detect.
 #[test]
 fn a_client_that_sends_whole_requests_again_or_goes_on_is_found_out() {
     let lines = |numbers: std::ops::Range<u64>| -> Vec<String> { numbers.map(|n| found::line("d00", n)).collect() };
@@ -321,7 +321,7 @@ fn a_client_that_sends_whole_requests_again_or_goes_on_is_found_out() {
     }
 }
 
-/// The endpoint has a name that only the proxy can make something of.
+/// The endpoint has a name that only the proxy can resolve.
 #[test]
 fn requests_go_through_the_proxy_of_the_environment() {
     let folder = tempfile::tempdir().unwrap();
@@ -336,7 +336,7 @@ fn requests_go_through_the_proxy_of_the_environment() {
     assert!(proxy.asked().iter().all(|line| line == "POST http://kinesis.invalid/ HTTP/1.1"), "{:?}", proxy.asked());
 }
 
-/// A vehicle that pays for its link: one key, compressed, sent every so often; what tells of trouble does not wait.
+/// A vehicle that pays for its link: one key, compressed, sent at intervals; records about trouble do not wait.
 const LEAN: &str = "compression = \"zstd\"\npartition = \"gateway\"\nbatch_delay = \"2s\"";
 
 #[test]
@@ -376,7 +376,7 @@ fn while_readings_wait_for_company_an_alert_is_sent_at_once() {
     Client::connect(cloud.gateway.mqtt, "device").publish("devices/d/temperature", "-127");
     wait_until("the alert", || cloud.stats(ANOMALIES).alerts == 1);
     assert_eq!(cloud.stats(RAW).lines, 0);
-    // And what waits is sent when the process ends.
+    // What still waits is sent when the process ends.
     let Cloud { fake, gateway, .. } = cloud;
     assert!(gateway.stop().success());
     assert_eq!(fake.stats().streams[RAW].readings, 1);

@@ -1,4 +1,4 @@
-//! `[[limit]]`: how grave it is, how long it has to be exceeded, when it clears, and on which devices.
+//! `[[limit]]`: its severity, how long it has to be exceeded, when it clears, and its devices.
 
 use std::time::{Duration, Instant};
 
@@ -43,20 +43,20 @@ fn a_limit_is_as_grave_as_was_said_and_clears_where_was_said() {
     let gateway = Gateway::start_configured(folder.path(), CONFIG, &[], &[]);
     let mut device = Client::connect(gateway.mqtt, "device");
     let severity = |topic: &str| alert(&gateway, topic).map(|alert| alert["severity"].clone());
-    // Neither little over a bound nor far over one at zero makes it graver, or less grave.
+    // How far the value is beyond its bound does not change the severity.
     device.publish("devices/freezer-1/temperature", "8.1");
     device.publish("devices/tank/level", "300");
     device.publish("devices/fridge/temperature", "30");
     assert_eq!(severity("freezer-1/temperature/limit"), Some(json!("major")));
     assert_eq!(severity("tank/level/limit"), Some(json!("major")));
     assert_eq!(severity("fridge/temperature/limit"), None, "another device");
-    // Of several limits the gravest.
+    // Of several exceeded limits, the most severe one counts.
     device.publish("devices/freezer-1/temperature", "20.5");
     let graver = alert(&gateway, "freezer-1/temperature/limit").unwrap();
     assert_eq!((&graver["severity"], &graver["value"]), (&json!("critical"), &json!(20.5)));
     assert_eq!((&graver["expected"], &graver["revision"]), (&json!(20.0), &json!(2)));
 
-    // Within the limit and not below what clears it.
+    // Within the limit, but not yet below the value at which it clears.
     let state = || alert(&gateway, "freezer-1/temperature/limit").map(|alert| alert["state"].clone());
     for _ in 0..30 {
         device.publish("devices/freezer-1/temperature", "7");

@@ -1,4 +1,4 @@
-//! What the log says of alerts and of what cannot be decoded: each change once, no payload, and few lines in a storm.
+//! What the log says about alerts and undecodable publishes: each change once, no payload, and few lines in a storm.
 
 use crate::client::{Client, publish_packet};
 use crate::gateway::{Gateway, wait_until};
@@ -6,7 +6,7 @@ use crate::gateway::{Gateway, wait_until};
 const CONFIG: &str = "alert.clear_after = '1s'\n[[limit]]\nmetric = 'temperature'\nmax = 8\nseverity = 'major'\n\
                       [[limit]]\nmetric = 'humidity'\nmax = 8\nseverity = 'minor'\n";
 
-/// Lines of the log that hold all of these texts.
+/// Lines of the log that contain all of these texts.
 fn lines(gateway: &Gateway, texts: &[&str]) -> Vec<String> {
     let log = std::fs::read_to_string(&gateway.log).unwrap();
     log.lines().filter(|line| texts.iter().all(|text| line.contains(text))).map(str::to_owned).collect()
@@ -33,7 +33,7 @@ fn each_change_of_an_alert_is_a_line_and_a_storm_is_few() {
         of(&["INFO", "alert cleared: temperature of freezer"]).len() == 1
     });
 
-    // The first of each kind, and nothing of what it says.
+    // Only the first of each kind is logged, and none of its payload.
     for _ in 0..50 {
         device.publish("devices/freezer/temperature", "{\"secret\":");
         device.publish("devices/freezer/temperature", "\"secret\"");
@@ -41,7 +41,7 @@ fn each_change_of_an_alert_is_a_line_and_a_storm_is_few() {
     wait_until("both are in the log", || of(&["could not be decoded", "devices/freezer/temperature"]).len() == 2);
     assert_eq!((of(&["not_json"]).len(), of(&["secret"]).len()), (1, 0));
 
-    // A name that would be a line of its own.
+    // A name that tries to forge a line of its own.
     device.publish("devices/x\n2026 ERROR forged\u{1b}[2J/temperature", "12");
     wait_until("it is in the log", || !of(&["forged"]).is_empty());
     let forged = of(&["forged"]);

@@ -1,4 +1,4 @@
-//! A store of version 1 is brought to the present version with all that it holds, whatever happens meanwhile.
+//! A store of version 1 is migrated to the present version with everything in it, whatever happens meanwhile.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -33,7 +33,7 @@ fn open(folder: &Path, vfs: Option<&Disk>) -> Result<Writer, outrider::store::sc
     Writer::open(&settings, RunId([6; 8]))
 }
 
-/// All that a store holds, in the same words whichever version it has.
+/// Everything in a store, in the same form for either version.
 fn content(folder: &Path) -> Result<Vec<String>, String> {
     let mut content = Vec::new();
     let mut reader = Reader::open(&store_path(folder), None).map_err(|error| error.to_string())?;
@@ -45,7 +45,7 @@ fn content(folder: &Path) -> Result<Vec<String>, String> {
                     Entry::Record(record) => {
                         let mut line = Vec::new();
                         record.write(&mut line);
-                        // Version 1 did not keep the gateway with each record.
+                        // Version 1 did not store the gateway with each record.
                         let line = String::from_utf8(line)
                             .unwrap()
                             .replace(&format!("\"gateway\":\"{GATEWAY}\""), "\"gateway\":\"\"");
@@ -85,7 +85,7 @@ fn a_gateway_goes_on_with_a_store_of_version_1() {
     let state = folder.path().join("state");
     let old = version_1::write(&state, 3, 0);
     let environment = [("OUTRIDER__GATEWAY__ID", GATEWAY)];
-    // Commands that only look say what is there, and change nothing.
+    // Commands that only read report the version and change nothing.
     let said = |arguments: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_outrider"));
         let ended = command.args(arguments).env("OUTRIDER__STORE__PATH", &state).output().unwrap();
@@ -132,7 +132,7 @@ fn a_gateway_goes_on_with_a_store_of_version_1() {
     let tables = tables(&state);
     assert!(tables.contains(&"batch".to_owned()) && !tables.contains(&"raw".to_owned()), "{tables:?}");
 
-    // A second start finds nothing to do, and a program of an earlier version does not touch it.
+    // A second start has nothing to migrate, and a program of an earlier version refuses the store.
     assert!(Gateway::start(folder.path(), &[], &environment).stop().success());
     Connection::open(store_path(&state)).unwrap().execute_batch("PRAGMA user_version = 3").unwrap();
     let refused = run_command(folder.path(), "", &[], &environment).output().unwrap();
@@ -160,7 +160,7 @@ fn everything_is_in_the_new_tables_what_is_damaged_too_and_can_be_read_before() 
     assert_eq!(content(folder.path()).unwrap(), before);
 }
 
-/// Cuts the power at random moments of the migration; at how many of them something was missing afterwards.
+/// Cuts the power at random moments of the migration. Returns at how many of them something was missing afterwards.
 fn cuts_that_lose(points: u64, prepare: impl FnOnce(&Disk)) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     version_1::write(folder.path(), 8, 400);
@@ -200,7 +200,7 @@ fn a_power_cut_during_the_migration_loses_nothing() {
     assert_eq!(cuts_that_lose(100, |_| {}), 0);
 }
 
-/// The control: what is lost on a disk that does not sync is noticed.
+/// The control: what is lost on a disk that does not sync is detected.
 #[test]
 fn a_power_cut_during_the_migration_on_a_disk_that_drops_syncs_is_noticed() {
     assert!(cuts_that_lose(30, |disk| disk.drops_syncs.store(true, Ordering::SeqCst)) > 5);

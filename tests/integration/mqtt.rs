@@ -48,7 +48,7 @@ fn retained_messages_come_late_all_of_them_at_both_qualities() {
         publisher.send(&publish_packet(&format!("state/{n}"), b"on", 1, true, false, id));
         publisher.packet().unwrap();
     }
-    // Not retained, so it deletes nothing.
+    // Not a retained publish, so it deletes nothing.
     publisher.publish("state/0", b"");
     for qos in [0, 1] {
         let mut late = Client::connect(gateway.mqtt, "late");
@@ -183,7 +183,7 @@ fn options(client_id: &str, clean: bool) -> Options<'_> {
     Options { client_id, clean, keep_alive_s: 0, will: None }
 }
 
-/// The next message that is not the gateway's own status.
+/// The next message other than the gateway's own status.
 fn receive_from_others(client: &mut Client) -> Publish {
     std::iter::repeat_with(|| client.receive()).find(|message| message.topic != "outrider/status").unwrap()
 }
@@ -301,7 +301,7 @@ fn messages_keep_their_order_and_unacknowledged_ones_come_again_in_it() {
         publisher.send(&publish_packet("order/t", &[n], 1, false, false, 600));
     }
     let first: Vec<_> = (0..3).map(|_| subscriber.receive_unacknowledged()).collect();
-    // The middle one is acknowledged, and only that one.
+    // Only the middle one is acknowledged.
     subscriber.send(&frame(0x40, &first[1].packet_id.to_be_bytes()));
     subscriber.ping();
     drop(subscriber);
@@ -344,7 +344,7 @@ fn packets_may_come_in_any_pieces() {
     let payload = "x".repeat(300);
     bytes.extend(publish_packet("pieces/t", payload.as_bytes(), 1, false, false, 1));
     bytes.extend(frame(0xc0, &[]));
-    // Whole, and byte by byte: the length of the PUBLISH takes two bytes, which come apart.
+    // In one piece, and byte by byte: the length of the PUBLISH takes two bytes, which arrive separately.
     for piece in [bytes.len(), 1] {
         let mut client = Client::raw(gateway.mqtt);
         for piece in bytes.chunks(piece) {
@@ -356,7 +356,7 @@ fn packets_may_come_in_any_pieces() {
         assert_eq!(answers, [0x40, 0xd0]);
         assert_eq!(subscriber.receive().payload, payload.as_bytes());
     }
-    // The largest packet that is taken, in one piece and in two.
+    // The largest packet that is accepted, in one piece and in two.
     let payload = vec![b'x'; 256 * 1024 - 4 - 2 - 8 - 2];
     let largest = publish_packet("pieces/t", &payload, 1, false, false, 1);
     assert_eq!(largest.len(), 256 * 1024);
@@ -391,7 +391,7 @@ fn wills_tell_of_every_end_but_a_goodbye() {
     let third = connect("wills/reset");
     drop(third);
     assert_eq!(watcher.receive().topic, "wills/reset");
-    // A will on a topic of the gateway's own is refused like a publish.
+    // A will on one of the gateway's own topics is refused like a publish.
     drop(connect("alerts/a/t/anomaly"));
     wait_until("the refusal", || gateway.status()["mqtt"]["publishes_refused"] == 1);
 }
@@ -417,7 +417,7 @@ fn broken_packets_end_the_connection() {
     }
 }
 
-/// A login is taken, because devices have one configured, and nobody is left to believe that it protects anything.
+/// A login is accepted, because devices have one configured, but the gateway makes clear that it protects nothing.
 #[test]
 fn a_login_is_accepted_and_said_to_be_unchecked() {
     let folder = tempfile::tempdir().unwrap();

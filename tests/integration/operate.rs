@@ -1,4 +1,4 @@
-//! What an operator asks of the running gateway, with the program's own commands over the control socket.
+//! An operator's requests to the running gateway, with the program's own commands over the control socket.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -14,7 +14,7 @@ fn outrider(folder: &Path, arguments: &[&str]) -> Output {
     command.arg("--state").arg(folder.join("state")).output().unwrap()
 }
 
-/// The exit code, and what was said on the one stream or the other.
+/// The exit code, and the text on either output stream.
 fn said(folder: &Path, arguments: &[&str]) -> (i32, String) {
     let Output { status, stdout, stderr } = outrider(folder, arguments);
     let text = String::from_utf8([stdout, stderr].concat()).unwrap();
@@ -47,7 +47,7 @@ fn series_are_forgotten_and_alerts_cleared() {
     device.publish("devices/a%2Fb/level", "nan");
     let raised = json(&mut driver);
     assert_eq!(raised["device"], "a%2Fb");
-    // As the alert's topic has it; and over TCP nobody may.
+    // Names are as in the alert's topic; over TCP this is not allowed at all.
     let target = "/api/alerts/a%252Fb/level/limit";
     assert_eq!(request(gateway.admin.unwrap(), &format!("DELETE {target}"), "", "").status, 405);
     assert_eq!(request(gateway.admin.unwrap(), "DELETE /api/series/other", "", "").status, 405);
@@ -58,7 +58,7 @@ fn series_are_forgotten_and_alerts_cleared() {
     assert_eq!(said(folder.path(), &clear), (1, "no such alert is raised".to_owned()));
     gateway.kill();
 
-    // A kill leaves the socket behind, and forgets nothing of it.
+    // A kill leaves the socket's file behind; the command says that no gateway is running.
     let (code, text) = said(folder.path(), &clear);
     assert!(code == 1 && text.starts_with("no gateway is running with its state in"), "{text}");
     let gateway = Gateway::start(folder.path(), &[], &[]);

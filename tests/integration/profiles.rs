@@ -1,4 +1,4 @@
-//! What a configuration says of metrics changes what is found in them, and how severe it is; `outrider detect` says the same of it.
+//! Profiles in the configuration change what is found in their metrics, and how severe it is; `outrider detect` agrees.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::gateway::Gateway;
 
-/// Nothing is known of the first three by their names; the last would be watched as a temperature.
+/// The first three names say nothing; by its name the last would be watched as a temperature.
 const METRICS: [&str; 4] = ["mass", "weight", "weight.tare", "coolant_temperature"];
 const CONFIG: &str = "
 [[profile]]
@@ -34,7 +34,7 @@ metric = 'coolant_temperature'
 max = 100
 ";
 
-/// Four minutes of all of them, one that stands out a little, and one that stands out by far.
+/// Four minutes of readings, then one that is a little off, and one that is far off.
 fn feed() -> Vec<(i64, f64)> {
     let start_ms = outrider::gateway::now_ms() - 240_000;
     let usual = (0..240).map(|n| (start_ms + n * 1_000, 20.0 + 0.1 * ((n * 7919) % 5) as f64));
@@ -84,11 +84,11 @@ fn profiles_and_limits_of_the_configuration_hold_live_and_in_a_file() {
         alerts.into_iter().map(|(alert, severity)| (alert.to_owned(), severity.to_owned())).collect()
     };
     let expected = of([
-        // Of what nothing is known but its limit.
+        // Nothing is known of this metric but its limit.
         ("mass/anomaly", "warning"),
         ("mass/limit", "critical"),
         ("weight/anomaly", "critical"),
-        // It was said how severe it may be, limit or not.
+        // The maximum severity is configured, so it also applies to the limit.
         ("weight.tare/anomaly", "minor"),
         ("weight.tare/limit", "minor"),
         ("coolant_temperature/limit", "major"),
@@ -107,7 +107,7 @@ fn profiles_and_limits_of_the_configuration_hold_live_and_in_a_file() {
     assert_eq!(rows(CONFIG, &feed), expected);
 }
 
-/// The control: by their names alone they are watched otherwise.
+/// The control: by their names alone they are watched differently.
 #[test]
 fn without_it_what_is_built_in_holds() {
     let feed = feed();

@@ -1,4 +1,4 @@
-//! A proxy of HTTP: it passes connections on to one place, and notes what it was asked for.
+//! An HTTP proxy that forwards all connections to one place and records the requests.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Whatever host it is asked for is `to`. It ends with the process.
+    /// Forwards to `to`, whatever host is asked for. It ends with the process.
     pub fn start(to: SocketAddr) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -26,7 +26,7 @@ impl Proxy {
         Proxy { address, asked }
     }
 
-    /// First lines of the requests.
+    /// The first lines of the requests.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }

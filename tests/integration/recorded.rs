@@ -1,4 +1,4 @@
-//! `outrider detect` over what was recorded.
+//! `outrider detect` on recorded data.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use crate::gateway::Gateway;
 
 const OUTRIDER: &str = env!("CARGO_BIN_EXE_outrider");
 
-/// What the gateway wrote can be shown to the detectors again: a file, or the folder with all of them.
+/// What the gateway wrote can be given to the detectors again: a file, or the folder with all of them.
 #[test]
 fn detect_reads_the_archive() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
-//! The published schemas of the records, held against what is really sent.
+//! The published schemas of the records, compared with what is really sent.
 //!
-//! The validator knows the keywords that the schemas use and refuses any other. It is stricter than a consumer has to be: a field that
-//! no schema describes is a fault here, and so is a described one that never comes.
+//! The validator knows the keywords that the schemas use and rejects all others. It is stricter than a consumer needs to be: a field that
+//! no schema describes is an error, and so is a described field that is never sent.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ impl Schema {
         check(&self.root, value, "", &mut self.seen)
     }
 
-    /// Properties that are described, at any depth.
+    /// All described properties, at any depth.
     fn described(&self) -> BTreeSet<String> {
         let mut described = BTreeSet::new();
         collect(&self.root, "", &mut described);
@@ -43,7 +43,7 @@ impl Schema {
     }
 }
 
-/// The schemas of all records, and what of them has been seen.
+/// The schemas of all records, and what was seen of them.
 pub struct Schemas([Schema; 5]);
 
 impl Schemas {
@@ -51,7 +51,7 @@ impl Schemas {
         Schemas(SCHEMAS.map(Schema::load))
     }
 
-    /// Panics where a record is not what the schema of its type says.
+    /// Panics if a record does not match the schema of its type.
     pub fn check(&mut self, record: &Value) {
         let name = record["type"].as_str().unwrap_or("ready");
         let at = SCHEMAS.iter().position(|known| *known == name).unwrap_or_else(|| panic!("no schema of {record}"));
@@ -129,8 +129,8 @@ fn is_of_type(value: &Value, allowed: &Value) -> bool {
     }
 }
 
-/// Everything that a gateway sends in a short life with a spike, a value that is no number time and again, an alert that is acknowledged,
-/// alerts that are cleared, one that is stale, and one of a silence that nobody waits for any more.
+/// Everything that a gateway sends in a short life with a spike, repeated values that are not numbers, an acknowledged alert, cleared
+/// alerts, a stale one, and one about a silence that is finally forgotten.
 fn sent(folder: &Path) -> Vec<Value> {
     let config = "alert.clear_after = '1s'\n";
     let gateway = Gateway::start_configured(folder, config, &[], &[]);
@@ -165,14 +165,14 @@ fn sent(folder: &Path) -> Vec<Value> {
     sent
 }
 
-/// A silence takes a minute to be noticed and a week to be forgotten: the alert that is raised is made one, and the week shorter.
+/// A silence takes a minute to be detected and a week to be forgotten, so the raised alert is turned into one, and the week is shortened.
 fn forget(folder: &Path, sent: &mut Vec<Value>) {
     let store = store_path(&folder.join("state"));
     let db = schema::open_writer(&store, Synchronous::Full, None).unwrap();
     let of_a_gap = r#"UPDATE alert SET kind = 'gap',
         body = CAST(replace(CAST(body AS TEXT), '"kind":"limit"', '"kind":"gap"') AS BLOB) WHERE kind = 'limit'"#;
     assert_eq!(db.execute(of_a_gap, []).unwrap(), 1);
-    // A sink that left the configuration, and one that was dropped then.
+    // A sink that is no longer configured, and one that was dropped.
     let sinks = "INSERT INTO progress VALUES (1, 'left', 0, x'', 0, 0, 0, 0, 0, 0, 0);
         INSERT INTO progress(stream, name, value) VALUES (0, 'expired_with_sink:raw:dropped', 3)";
     db.execute_batch(sinks).unwrap();
@@ -182,7 +182,7 @@ fn forget(folder: &Path, sent: &mut Vec<Value>) {
         settings.is_synchronised = || true;
     });
     until(&mut watcher_of(gateway.mqtt), sent, "gap", "cleared");
-    // That a device's clock is wrong is only said by a gateway whose own is right.
+    // A gateway reports a wrong device clock only if its own is right.
     let ahead = json!({"value": -127, "ts_ms": now_ms() + 58_000});
     Client::connect(gateway.mqtt, "fast").publish("devices/fast/temperature", ahead.to_string());
     gateway.stop();
@@ -209,7 +209,7 @@ fn until(watcher: &mut Client, sent: &mut Vec<Value>, kind: &str, state: &str) {
     }
 }
 
-/// The same for an alert that clears, while good readings come.
+/// The same for an alert that clears, while good readings arrive.
 fn until_well(watcher: &mut Client, device: &mut Client, sent: &mut Vec<Value>, kind: &str) {
     let is_cleared = |record: &Value| record["kind"] == kind && record["state"] == "cleared";
     for n in 0.. {
@@ -241,7 +241,7 @@ fn what_is_sent_is_what_the_schemas_describe() {
     }
 }
 
-/// The control: a record with a field taken away, turned into something else or added is not what the schema describes.
+/// The control: a record with a field removed, changed in type or added does not match the schema.
 #[test]
 fn a_record_that_is_not_as_described_is_found_out() {
     let mut schema = Schema::load("anomaly");

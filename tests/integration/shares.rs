@@ -1,4 +1,4 @@
-//! One client that takes all it can: others are watched and alerted all the same, and what is suppressed is told.
+//! One client that takes all it can: others are still watched and alerted, and what is suppressed is reported.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
-/// Four minutes of a device's own history, so that its detectors are warm, and then a jump.
+/// Publishes four minutes of a device's history, so that its detectors are warm, and then a jump.
 fn jump(gateway: &Gateway, device: &str) {
     let mut client = Client::connect(gateway.mqtt, device);
     let now = now_ms();
@@ -61,7 +61,7 @@ fn a_publish_that_fills_the_table_of_series_keeps_nobody_from_being_watched() {
     wait_until("the table is full", || gateway.status()["detection"]["series"] == 10_000);
     let told = receive(&mut driver, "alerts/_gateway/series/gateway");
     assert!(told["message"].as_str().unwrap().contains("stranger"), "{told}");
-    // Who gives way is worked out once a second.
+    // Which series give way is computed once a second.
     wait_until("a place for another", || {
         jump(&gateway, "truck");
         driver.wait_readable(std::time::Duration::from_millis(1_500))
@@ -71,7 +71,7 @@ fn a_publish_that_fills_the_table_of_series_keeps_nobody_from_being_watched() {
 
 const DEVICES: u64 = 10_000;
 
-/// A reading that is not a number, of each of many devices that nobody has heard of; acknowledged.
+/// Publishes a reading that is not a number for each of many unknown devices; all are acknowledged.
 fn flood(gateway: &Gateway) {
     let mut stranger = Client::connect(gateway.mqtt, "stranger");
     for devices in (0..DEVICES).collect::<Vec<_>>().chunks(500) {
@@ -83,12 +83,12 @@ fn flood(gateway: &Gateway) {
     }
 }
 
-/// An alert of a device that is new as well, from a client of its own.
+/// Checks that a new device, on a client of its own, raises an alert.
 fn assert_raised(gateway: &Gateway, device: &str) {
     let topic = format!("alerts/{device}/t/limit");
     let mut driver = Client::connect(gateway.mqtt, "driver");
     driver.subscribe(&[(topic.as_str(), 1)]);
-    // Who gives way is worked out once a second.
+    // Which alerts give way is computed once a second.
     wait_until("the alert is raised", || {
         Client::connect(gateway.mqtt, device).publish(&format!("devices/{device}/t"), "nan");
         driver.wait_readable(std::time::Duration::from_millis(500))

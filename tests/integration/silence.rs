@@ -1,5 +1,5 @@
-//! Silence as devices make it: by leaving, by losing their connection, by a sensor that fails. After a start a minute is given to all of
-//! them, so all of it is one test.
+//! Silences of devices: by leaving, by losing the connection, by a failing sensor. After a start, silences are reported only after a
+//! minute, so all of this is one test.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +15,9 @@ use crate::client::Client;
 use crate::gateway::{Gateway, wait_until};
 use crate::schema::Schemas;
 
-/// Far more often than the shortest silence that is noticed.
+/// Far more often than the shortest silence that is detected.
 const EVERY: Duration = Duration::from_millis(200);
-/// The minute that is given, and what comes after it.
+/// That minute, and what comes after it.
 const LONGEST: Duration = Duration::from_secs(150);
 /// Acknowledged publishes of each metric after which its rhythm is known.
 const ROUNDS: u64 = 15;
@@ -25,11 +25,11 @@ const ROUNDS: u64 = 15;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Disconnect,
-    /// The socket is closed without a word.
+    /// The socket is closed without a DISCONNECT.
     Cut,
 }
 
-/// A device on a client of another maker, which measures until it ends.
+/// A device, on another maker's client, that publishes until it ends.
 struct Device {
     metrics: watch::Sender<Vec<&'static str>>,
     rounds: Arc<AtomicU64>,
@@ -86,7 +86,7 @@ async fn live(
             std::future::pending::<()>().await;
         }
     };
-    // What is not over is dropped, and the socket with it.
+    // Dropping the unfinished future closes the socket.
     tokio::select! {
         () = measuring => {}
         () = ending => {}
@@ -94,7 +94,7 @@ async fn live(
     }
 }
 
-/// Counts rounds whose publishes are all acknowledged, until the client has said goodbye.
+/// Counts rounds with all publishes acknowledged, until the client has disconnected.
 async fn follow(mut events: EventLoop, metrics: &watch::Receiver<Vec<&'static str>>, rounds: &AtomicU64) {
     let mut acknowledged = 0;
     loop {
@@ -112,7 +112,7 @@ async fn follow(mut events: EventLoop, metrics: &watch::Receiver<Vec<&'static st
     }
 }
 
-/// Everything that is told of alerts.
+/// All messages about alerts.
 struct Watcher {
     client: Client,
     told: Vec<Value>,

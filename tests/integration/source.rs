@@ -1,9 +1,9 @@
-//! Rules that the compiler does not hold: what the source may not say.
+//! Rules for the source that the compiler does not enforce.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What decides, and nothing else: no runtime, no database, no router, no SDK, no clock, no randomness.
+/// The core only decides: no runtime, no database, no router, no SDK, no clock, no randomness.
 const NOT_IN_CORE: [&str; 16] = [
     "tokio",
     "rusqlite",
@@ -34,12 +34,12 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The line without its comment; a `//` in a text would only hide more.
+/// The line without its comment. A `//` within a text only hides more.
 fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or_default()
 }
 
-/// Forbidden names that a line uses, as whole words.
+/// Forbidden names that a line uses as whole words.
 fn uses(line: &str) -> Vec<&'static str> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let stands_alone = |name: &str, at: usize| {
@@ -90,18 +90,18 @@ const LAYERS: [&[&str]; 10] = [
     &["lib", "main"],
 ];
 
-/// A module of `src`, with the paths that it uses, and the names that its `use` lines bring in.
+/// A module of `src` with the paths that it uses, and the names that its `use` lines import.
 #[derive(Debug, Default)]
 struct Module {
     paths: Vec<(usize, Vec<String>)>,
     names: BTreeMap<String, Vec<String>>,
 }
 
-/// All modules by their paths, as `["core", "detection", "alert"]`; tests are not among them.
+/// All modules by their paths, such as `["core", "detection", "alert"]`, without tests.
 #[derive(Debug, Default)]
 struct Modules(BTreeMap<Vec<String>, Module>);
 
-/// The code without comments, texts and characters, line by line.
+/// The code with comments, texts and characters blanked out, line by line.
 fn blanked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
@@ -152,7 +152,7 @@ fn blanked(text: &str) -> String {
     out
 }
 
-/// The identifiers, `::`, and other characters of the code, with the number of their line.
+/// The identifiers, `::`, and other characters of the code, with their line numbers.
 fn tokens(code: &str) -> Vec<(usize, String)> {
     let mut tokens: Vec<(usize, String)> = Vec::new();
     for (number, line) in (1..).zip(code.lines()) {
@@ -175,7 +175,7 @@ fn tokens(code: &str) -> Vec<(usize, String)> {
     tokens
 }
 
-/// The position behind the bracket that closes the one at `open`.
+/// The position after the bracket that closes the one at `open`.
 fn behind_bracket(tokens: &[(usize, String)], open: usize) -> usize {
     let mut depth = 0_usize;
     for (at, (_, token)) in tokens.iter().enumerate().skip(open) {
@@ -191,7 +191,7 @@ fn behind_bracket(tokens: &[(usize, String)], open: usize) -> usize {
     tokens.len()
 }
 
-/// Without what `#[cfg(test)]` stands before; the names of the test modules that are files are the second part.
+/// Removes what follows `#[cfg(test)]`; the second part holds the names of test modules in files of their own.
 fn without_tests(tokens: &[(usize, String)]) -> (Vec<(usize, String)>, Vec<String>) {
     let (mut kept, mut test_files) = (Vec::new(), Vec::new());
     let mut at = 0;
@@ -219,7 +219,7 @@ fn without_tests(tokens: &[(usize, String)]) -> (Vec<(usize, String)>, Vec<Strin
     (kept, test_files)
 }
 
-/// A tree of a `use` line as (name, path) pairs; `at` is behind it afterwards. A glob has the name `*`.
+/// The tree of a `use` line as (name, path) pairs; afterwards `at` is behind it. A glob has the name `*`.
 fn use_tree(tokens: &[(usize, String)], at: &mut usize, before: &[String], found: &mut Vec<(String, Vec<String>)>) {
     let mut path = before.to_vec();
     while let Some((_, token)) = tokens.get(*at) {
@@ -295,7 +295,7 @@ fn is_name(token: &str) -> bool {
 }
 
 impl Modules {
-    /// The files by their paths below `src`.
+    /// Reads the files, given by their paths below `src`.
     fn read(files: &[(String, String)]) -> Self {
         let (mut modules, mut tests) = (Self::default(), Vec::new());
         for (file, text) in files {
@@ -309,7 +309,7 @@ impl Modules {
         modules
     }
 
-    /// The module in which the thing is that `module` names so; a name that a `use` line passes on is followed.
+    /// The module that contains what `module` refers to by `path`; re-exports are followed.
     fn resolved(&self, module: &[String], path: &[String], depth: usize) -> Option<Vec<String>> {
         let mut at = module.to_vec();
         let mut rest = path;
@@ -325,7 +325,7 @@ impl Modules {
                     rest = &rest[1..];
                 }
             }
-            // In a `use` line or in the code: a module below, or a name of a `use` line; anything else is a crate or a type.
+            // In a `use` line or in the code: a module below, or a name imported by a `use` line; anything else is a crate or a type.
             first => {
                 let below = [&at[..], &[first.to_string()]].concat();
                 let named = self.0.get(&at).is_some_and(|module| module.names.contains_key(first));
@@ -350,7 +350,7 @@ impl Modules {
         Some(at)
     }
 
-    /// Who uses whom, with the place where.
+    /// Which module uses which, and where.
     fn arrows(&self) -> Vec<Arrow> {
         let mut arrows = Vec::new();
         for (from, module) in &self.0 {
@@ -371,7 +371,7 @@ struct Arrow {
     place: String,
 }
 
-/// Arrows from a layer to one above it.
+/// Uses of a higher layer by a lower one.
 fn backward(modules: &Modules) -> Vec<String> {
     let layer = |path: &[String]| {
         let layer = LAYERS.iter().position(|layer| layer.contains(&path[0].as_str()));
@@ -381,8 +381,8 @@ fn backward(modules: &Modules) -> Vec<String> {
     modules.arrows().into_iter().filter(is_backward).map(|arrow| arrow.place).collect()
 }
 
-/// Circles of modules that stand side by side. What the modules below them use counts as theirs, so a module and
-/// those below it are one thing and may use each other.
+/// Cycles between sibling modules. What the modules below them use counts as theirs, so a module and those below it are one unit and may
+/// use each other.
 fn circles(modules: &Modules) -> Vec<String> {
     // (parent, child, other child) -> place
     let mut uses: BTreeMap<Vec<String>, BTreeMap<String, BTreeMap<String, String>>> = BTreeMap::new();

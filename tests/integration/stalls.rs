@@ -1,4 +1,4 @@
-//! What waits while the disk stands still goes on when it answers: everybody, at once, and in the order in which they came.
+//! What waits while the disk hangs continues when it works again: everybody, at once, and in order of arrival.
 
 use std::io::Write;
 use std::sync::mpsc;
@@ -13,7 +13,7 @@ use crate::gateway::{DEADLINE, get, wait_until};
 use crate::in_process::InProcess;
 use crate::vfs::Disk;
 
-/// From the release of the disk to the last acknowledgement: a second or so, and some more on a machine that is busy with other tests.
+/// From the release of the disk to the last acknowledgement: about a second, plus a margin for a machine that is busy with other tests.
 const FLOWS_AGAIN_WITHIN: Duration = Duration::from_secs(5);
 
 struct HungGateway {
@@ -22,9 +22,9 @@ struct HungGateway {
     _folder: tempfile::TempDir,
 }
 
-/// Over a disk of its own, with room for little until a commit.
+/// With a disk of its own, and little room for uncommitted publishes.
 fn start(uncommitted_bytes_max: u32) -> HungGateway {
-    // What waits is to wait: that a disk hangs for longer is another story.
+    // Waiting must go on: that the gateway notices a hung disk is the subject of another test.
     start_with(uncommitted_bytes_max, DEADLINE)
 }
 
@@ -40,7 +40,7 @@ fn start_with(uncommitted_bytes_max: u32, hung_after: Duration) -> HungGateway {
 }
 
 impl HungGateway {
-    /// Nothing more is read: what may wait for the disk waits for it.
+    /// Waits until nothing more is read: everything that may wait for the disk does.
     fn wait_until_it_reads_no_more(&self) {
         let mut last = (0, Instant::now());
         wait_until("the gateway reads no more", || {
@@ -61,7 +61,7 @@ impl HungGateway {
     }
 }
 
-/// Publishes without waiting, then reads the acknowledgements; when the last of them had come.
+/// Publishes without waiting, then reads the acknowledgements. Returns when the last one arrived.
 fn publish_all(mut client: Client, topic: String, payload: Vec<u8>, count: u16) -> JoinHandle<Instant> {
     let mut writer = client.stream.try_clone().unwrap();
     let writing = spawn(move || {
@@ -109,7 +109,7 @@ fn who_waits_for_its_last_commit_does_not_keep_its_turn() {
     let hung = start(4 << 20);
     let [mut leaves, mut other] = ["leaves", "other"].map(|id| Client::connect(hung.gateway.mqtt, id));
     hung.disk.hang();
-    // What is large waits for a turn, and the goodbye behind it is read in one.
+    // The large packet waits for a turn, and the DISCONNECT behind it is read together with it.
     let payload = format!("{{\"value\":1{}}}", " ".repeat(8_000)).into_bytes();
     let mut packets = publish_packet("devices/leaves/t", &payload, 1, false, false, 1);
     packets.extend_from_slice(&frame(0xe0, &[]));
@@ -152,7 +152,7 @@ fn answer(gateway: &InProcess, path: &str) -> (u16, String) {
     get(gateway.admin, path)
 }
 
-/// The sink looks at the link whenever it has something to do, so whoever is changing the link holds it up.
+/// A sink checks the link whenever it has something to do, so a test that holds the link blocks it.
 #[test]
 fn a_thread_that_does_not_move_is_named_and_raises_an_alert() {
     let HungGateway { gateway, _folder, .. } = start(1 << 20);
@@ -163,7 +163,7 @@ fn a_thread_that_does_not_move_is_named_and_raises_an_alert() {
     let link = gateway.link.clone();
     let (release, released) = mpsc::channel::<()>();
     let blocking = spawn(move || link.send_modify(|_| assert!(released.recv().is_err(), "dropped")));
-    // It is stored and acknowledged, whatever the sink does.
+    // It is stored and acknowledged although the sink is blocked.
     Client::connect(gateway.mqtt, "other").publish("devices/other/t", b"1");
     let stalled = (503, "stalled:sink-archive\n".to_owned());
     wait_until("the sink is named", || answer(&gateway, "/healthz") == stalled);

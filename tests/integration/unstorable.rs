@@ -1,5 +1,5 @@
-//! While nothing can be stored, because the store is full and refuses, or because the disk answers with errors or not at all: readings are
-//! judged, alerts go out, nobody is told that anything was stored, and what comes again afterwards is stored as it was sent.
+//! While nothing can be stored, because the store is full and refuses, or the disk fails or hangs: readings are judged, alerts are
+//! published, nothing is acknowledged, and what is sent again afterwards is stored as it was sent.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::gateway::{DEADLINE, Gateway, close_archives_soon, get, wait_until};
 use crate::in_process::InProcess;
 use crate::vfs::Disk;
 
-/// What a driver may wait for an alert.
+/// The longest that an alert may take.
 const ALERT_WITHIN: Duration = Duration::from_secs(2);
 const TOPIC: &str = "devices/tank/level";
 
@@ -38,7 +38,7 @@ fn now_ms() -> i64 {
     outrider::gateway::now_ms()
 }
 
-/// A reading with a time and a sequence of its device's.
+/// A reading with the device's own time and sequence.
 fn reading(value: f64, sequence: u64) -> String {
     format!("{{\"value\":{value},\"seq\":{sequence},\"ts_ms\":{}}}", now_ms() - 500)
 }
@@ -53,7 +53,7 @@ fn next_alert(watcher: &mut Client) -> Value {
     serde_json::from_slice(&watcher.receive().payload).unwrap()
 }
 
-/// Publishes at QoS 1 and expects no answer; how long until the gateway closes the connection.
+/// Publishes at QoS 1 and expects no answer. Returns how long it took until the gateway closed the connection.
 fn publish_in_vain(gateway: &InProcess, client_id: &str, payload: &str) -> Duration {
     let started = Instant::now();
     let mut client = Client::connect(gateway.mqtt, client_id);
@@ -69,7 +69,7 @@ fn total(folder: &Path, name: &str) -> u64 {
     found.unwrap_or(0) as u64
 }
 
-/// How often each sequence of the tank's readings is in the archive.
+/// How often the archive has each sequence of the tank's readings.
 fn archived(folder: &Path) -> BTreeMap<u64, usize> {
     let mut archived = BTreeMap::new();
     archive::read(&folder.join("state/archive"), "raw", |line| {
@@ -100,12 +100,12 @@ fn a_full_store_that_refuses_judges_what_it_does_not_store() {
     assert!(published.elapsed() < ALERT_WITHIN, "{:?}", published.elapsed());
     assert_eq!((&raised["kind"], &raised["state"]), (&"limit".into(), &"raised".into()));
     assert_eq!((&raised["stored"], &raised["position"]), (&false.into(), &Value::Null));
-    // The connection is read on: a graver reading is news, and its client waits for no answer.
+    // The connection is still read: a more severe reading updates the alert; its client waits for no answer.
     device.send(&publish_packet(TOPIC, reading(1e6, 2).as_bytes(), 0, false, false, 0));
     let graver = next_alert(&mut driver);
     assert_eq!((&graver["id"], &graver["count"], &graver["stored"]), (&raised["id"], &2.into(), &false.into()));
     device.expect_close();
-    // It comes back and sends again what it had no answer to: that is no news.
+    // The client reconnects and sends its unanswered publishes again, which changes nothing.
     publish_in_vain(&gateway, "tank", &sent);
     assert_eq!(get(gateway.admin, "/readyz"), (503, "store_full\n".to_owned()));
     let mut own = watcher(&gateway, "alerts/_gateway/store/#");
@@ -113,7 +113,7 @@ fn a_full_store_that_refuses_judges_what_it_does_not_store() {
     assert!(!driver.wait_readable(Duration::from_millis(100)), "a reading that came again was news");
 
     gateway.link.send_replace(Link::Up);
-    // Until there is room, time goes by, and the alert may clear.
+    // Until there is room again some time passes, and the alert may clear.
     let mut stored = next_alert(&mut driver);
     while stored["stored"] == false {
         stored = next_alert(&mut driver);
@@ -151,8 +151,8 @@ impl Fault {
     }
 }
 
-/// A device that waits for each answer, and comes back with what it got none to, until it has sent `count` readings; the alert is of the
-/// last but one.
+/// A device that waits for each answer, and reconnects to send what was not answered, until it has sent `count` readings; the last but one
+/// raises the alert.
 struct Stubborn {
     sent: BTreeMap<u64, String>,
     acknowledged: u64,
@@ -184,7 +184,7 @@ fn a_disk_in_trouble(fault: Fault, state: &str) {
     let mut client = Client::connect(gateway.mqtt, "tank");
     (0..20).for_each(|_| assert!(device.publish(&mut client, 5.0)));
     fault.begin(disk);
-    // What comes first is on its way to the disk when it is found out; it is told of all the same.
+    // The first readings are on their way to the disk when the fault is detected; their alerts are published all the same.
     let broken = Instant::now();
     let other = reading(11.0, 1000);
     let mut first = Client::connect(gateway.mqtt, "first");
@@ -195,7 +195,7 @@ fn a_disk_in_trouble(fault: Fault, state: &str) {
     assert_eq!((&raised["state"], &raised["stored"]), (&"raised".into(), &false.into()));
     assert_eq!(next_alert(&mut own)["stored"], false);
     assert_eq!(get(gateway.admin, "/readyz"), (503, format!("{state}\n")));
-    // From here on nothing is kept, and everything is judged.
+    // From here on nothing is stored, and everything is judged.
     let published = Instant::now();
     let graver = reading(1e6, 1001);
     let mut second = Client::connect(gateway.mqtt, "second");
@@ -226,7 +226,7 @@ fn a_disk_in_trouble(fault: Fault, state: &str) {
     assert_eq!(listed.expect("in the store")["count"], 2, "judged once");
     gateway.stop();
     let mut archived = archived(folder.path());
-    // It was on its way to the disk, where it arrived in the end, and was sent again without an answer.
+    // It was on its way to the disk, reached it in the end, but was not answered and was sent again.
     assert_eq!(archived.remove(&1000), Some(2));
     assert_eq!(archived.remove(&1001), Some(1));
     assert_eq!(archived, (1..=30).map(|sequence| (sequence, 1)).collect());
@@ -242,7 +242,7 @@ fn a_disk_that_hangs_silences_no_alert_and_loses_nothing() {
     a_disk_in_trouble(Fault::Hangs, "disk_hung");
 }
 
-/// A disk hangs under a flood; how long the alert of another device takes, if it comes while the disk hangs.
+/// A disk hangs during a flood. Returns how long the alert of another device takes, if it arrives while the disk hangs.
 fn alert_under_a_flood(change: impl FnOnce(&mut GatewaySettings)) -> Option<Duration> {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::register(&folder.path().join("state"));
@@ -262,7 +262,7 @@ fn alert_under_a_flood(change: impl FnOnce(&mut GatewaySettings)) -> Option<Dura
         let mut client = Client::connect(mqtt, "flood");
         client.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
         while started.elapsed() < Duration::from_secs(6) {
-            // Pressed back, or thrown out, it is as good as a flood.
+            // A client that is throttled or disconnected still counts as a flood.
             if std::io::Write::write_all(&mut client.stream, &packet).is_err() {
                 client = Client::connect(mqtt, "flood");
                 client.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -288,7 +288,7 @@ fn a_flood_over_a_hung_disk_silences_no_alert() {
     assert!(took.is_some_and(|took| took < ALERT_WITHIN), "{took:?}");
 }
 
-/// The control: that it is noticed to hang is what lets everybody be heard.
+/// The control: other devices are heard only because the hung disk is detected.
 #[test]
 fn without_notice_of_the_hang_the_budget_silences_everybody() {
     let took = alert_under_a_flood(|settings| {
@@ -297,7 +297,7 @@ fn without_notice_of_the_hang_the_budget_silences_everybody() {
     assert_eq!(took, None);
 }
 
-/// While a file of this name lies beside the state folder, the disk of the gateway's process answers with errors.
+/// While a file of this name exists beside the state folder, the disk of the gateway's process fails.
 const FAILS: &str = "disk-fails";
 
 #[test]
@@ -331,7 +331,7 @@ fn a_flood_over_a_failing_disk_costs_bounded_memory_and_the_end_says_what_was_le
     let mut bytes = 0;
     while started.elapsed() < Duration::from_secs(8) || bytes < 64 << 20 {
         assert!(started.elapsed() < DEADLINE, "only {bytes} bytes were taken");
-        // Each is a new device in trouble, with names and texts that add up.
+        // Each is a new device with an alert, and names and texts that add up.
         let item = format!("{{\"level\":11,\"note\":\"{n:0>2000}\"}}");
         let packet = publish_packet(&format!("devices/device-{n}"), item.as_bytes(), 0, false, false, 0);
         flood.send(&packet);
@@ -353,7 +353,7 @@ fn a_flood_over_a_failing_disk_costs_bounded_memory_and_the_end_says_what_was_le
     device.expect_close();
 }
 
-/// Stops a gateway whose disk is in trouble; how it ends, and how long that takes.
+/// Stops a gateway whose disk is in trouble. Returns how it ends, and how long that takes.
 fn end_of(fault: Fault, is_known: bool) -> (Result<(), GatewayError>, Duration) {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::register(&folder.path().join("state"));
@@ -380,13 +380,13 @@ fn a_gateway_whose_disk_is_in_trouble_ends_within_the_grace_and_says_what_is_lef
         for is_known in [true, false] {
             let (result, took) = end_of(fault, is_known);
             assert!(matches!(result, Err(GatewayError::Unstored { readings: 1, .. })), "{fault:?}: {result:?}");
-            // Ten seconds of grace, and a machine that has other things to do.
+            // Ten seconds of grace, plus a margin for a busy machine.
             assert!(took < Duration::from_secs(11), "{fault:?}, {is_known}: {took:?}");
         }
     }
 }
 
-/// The control: on a disk that works the same end is in order.
+/// The control: on a working disk the same end is in order.
 #[test]
 fn a_gateway_whose_disk_recovers_ends_in_order() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A store as version 0.1 wrote it: its tables, its format of batches, and a gateway's life in them.
+//! A store as version 0.1 wrote it: its tables, its batch format, and the data of a gateway's life.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use outrider::core::reading::{Reading, Readings};
 use outrider::store::schema::store_path;
 use rusqlite::{Connection, params};
 
-/// As they were; not to be changed.
+/// The tables of that version; not to be changed.
 const TABLES: &str = "
 PRAGMA page_size=4096; PRAGMA journal_mode=WAL;
 CREATE TABLE raw(seq INTEGER PRIMARY KEY AUTOINCREMENT, run BLOB NOT NULL, first_position INTEGER NOT NULL, count INTEGER NOT NULL,
@@ -39,18 +39,18 @@ pub const GATEWAY: &str = "truck-7";
 const SECONDS: i64 = 400;
 const START_MS: i64 = 1_790_000_000_000;
 
-/// What is in it.
+/// What the store contains.
 #[derive(Debug)]
 pub struct Old {
     pub raw: u64,
     pub anomalies: u64,
-    /// Up to here the sink `archive` has the raw stream, but for two dead letters.
+    /// The sink `archive` has the raw stream up to here, except for two dead letters.
     pub archived: u64,
-    /// Of the alert that is raised.
+    /// Id of the raised alert.
     pub alert_id: String,
 }
 
-/// Several devices report each second; in the end one of them has an anomaly. `padding` makes a reading larger.
+/// Several devices report each second; at the end one of them has an anomaly. `padding` makes readings larger.
 pub fn write(folder: &Path, devices: usize, padding: usize) -> Old {
     std::fs::create_dir_all(folder).unwrap();
     let db = Connection::open(store_path(folder)).unwrap();
@@ -110,7 +110,7 @@ pub fn write(folder: &Path, devices: usize, padding: usize) -> Old {
     };
     cursor("archive", "raw", old.archived, &[], old.raw, old.archived, 2);
     cursor("archive", "anomalies", 0, &[], old.anomalies, 0, 0);
-    // Done with 10, and with 13 to 15 beyond that.
+    // Settled up to 10, and 13 to 15 beyond that.
     cursor("gone", "raw", 10, &[3, 2], old.raw, 13, 0);
     for number in 1..=2 {
         db.execute("INSERT INTO dead_letter(sink, stream, seq, reason, line) VALUES ('archive', 'raw', ?1, 'refused', x'7b7d0a')", [number])

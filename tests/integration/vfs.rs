@@ -1,7 +1,7 @@
-//! A disk for SQLite that writes down all that reaches it, and can hang, be slow, be full, answer with errors, swallow syncs, or end the
-//! process after one.
+//! A disk for SQLite that logs everything that reaches it, and can hang, be slow, be full, fail, ignore syncs, or end the process after
+//! one.
 //!
-//! It lies over the usual VFS: what is written really is, so a gateway over it is a gateway as it is.
+//! It wraps the usual VFS and really writes everything, so a gateway that uses it behaves normally.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_io_methods, sqlite3_vfs};
 
-/// Puts the events of disks and clients into one order.
+/// Gives the events of disks and clients one order.
 static TICKS: AtomicU64 = AtomicU64::new(0);
 
 pub fn tick() -> u64 {
@@ -31,7 +31,7 @@ pub enum What {
         data: Vec<u8>,
     },
     Truncate(usize),
-    /// It has returned.
+    /// The sync has returned.
     Sync,
 }
 
@@ -46,22 +46,22 @@ pub struct Disk {
     pub name: String,
     below: *mut sqlite3_vfs,
     log: Mutex<Vec<Event>>,
-    /// Syncs are answered without being done.
+    /// Syncs return without being done.
     pub drops_syncs: AtomicBool,
-    /// A write never damages what is beside it, it says.
+    /// Claims that a write never damages the bytes beside it.
     pub claims_powersafe: AtomicBool,
-    /// Whatever is written or synced is answered with an error.
+    /// Every write or sync returns an error.
     pub fails: AtomicBool,
-    /// Every sync takes so much longer.
+    /// Every sync takes this much longer.
     pub sync_delay_ms: AtomicU64,
-    /// Nothing is written down: whoever only wants its faults has no use for gigabytes of events.
+    /// Nothing is logged, for tests that only need the faults and not gigabytes of events.
     pub forgets: AtomicBool,
-    /// Above so many bytes in its folder nothing can be written.
+    /// With more than this many bytes in its folder, nothing can be written.
     pub bytes_max: AtomicU64,
     folder: Mutex<PathBuf>,
     hangs: Mutex<bool>,
     released: Condvar,
-    /// Once this is in the WAL, and synced, the process dies.
+    /// Once this is in the WAL and synced, the process dies.
     deadly: Mutex<Option<Vec<u8>>>,
     is_dying: AtomicBool,
 }
@@ -70,7 +70,7 @@ pub struct Disk {
 unsafe impl Sync for Disk {}
 
 impl Disk {
-    /// A disk of its own for the store in `folder`, under a name that no other has. It lives as long as the process.
+    /// A disk for the store in `folder`, under a unique name. It lives as long as the process.
     pub fn register(folder: &Path) -> &'static Disk {
         let name = format!("disk-{}", tick());
         // SAFETY: without a name SQLite gives its default VFS, which is never removed.
@@ -141,14 +141,14 @@ impl Disk {
     }
 }
 
-/// Bytes of all files in a folder but SQLite's index of the WAL, which a disk need not hold.
+/// Bytes of all files in a folder except SQLite's index of the WAL, which need not be on a disk.
 pub fn used_bytes(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).unwrap().filter_map(Result::ok);
     let counted = entries.filter(|entry| !entry.file_name().to_string_lossy().ends_with("-shm"));
     counted.filter_map(|entry| entry.metadata().ok()).filter(|found| found.is_file()).map(|found| found.len()).sum()
 }
 
-/// What SQLite holds of an open file; the file of the VFS below follows it in the same memory.
+/// What SQLite keeps for an open file; the file of the wrapped VFS follows it in the same memory.
 #[repr(C)]
 struct WatchedFile {
     base: sqlite3_file,
@@ -168,7 +168,7 @@ unsafe extern "C" fn open(
     flags: c_int,
     out_flags: *mut c_int,
 ) -> c_int {
-    // SAFETY: SQLite calls with the VFS that was registered and with memory of the size that it asks for.
+    // SAFETY: SQLite calls this with the registered VFS and with memory of the requested size.
     unsafe {
         let disk = (*vfs).pAppData as *const Disk;
         let open_below = (*(*disk).below).xOpen.unwrap();
@@ -189,11 +189,11 @@ unsafe extern "C" fn open(
     }
 }
 
-/// Calls the same method of the file below.
+/// Calls the same method of the wrapped file.
 macro_rules! forward {
     ($name:ident, $method:ident, ($($argument:ident: $kind:ty),*)) => {
         unsafe extern "C" fn $name(file: *mut sqlite3_file, $($argument: $kind),*) -> c_int {
-            // SAFETY: SQLite calls only for files that `open` has opened, and so the one below is open too.
+            // SAFETY: SQLite calls this only for files that `open` has opened, so the wrapped one is open too.
             unsafe { (*(*below(file)).pMethods).$method.unwrap()(below(file), $($argument),*) }
         }
     };
@@ -230,7 +230,7 @@ unsafe extern "C" fn device_characteristics(file: *mut sqlite3_file) -> c_int {
 }
 
 unsafe extern "C" fn write(file: *mut sqlite3_file, data: *const c_void, bytes: c_int, offset: i64) -> c_int {
-    // SAFETY: as in `forward`; `data` has so many bytes.
+    // SAFETY: as in `forward`; `data` has this many bytes.
     unsafe {
         let WatchedFile { disk, part, .. } = &*file.cast::<WatchedFile>();
         let disk = &**disk;

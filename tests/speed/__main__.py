@@ -26,7 +26,7 @@ SCENARIOS = {
     "catch_up": lambda quick: scenarios.catch_up(1_000_000 if quick else 2_000_000),
     "limited_shards": lambda quick: scenarios.limited_shards(),
     "throttled_records": lambda quick: scenarios.throttled_records(8 if quick else 20),
-    # Longer than it takes until a snapshot is due whatever comes.
+    # Longer than the time after which a snapshot is due in any case.
     "many_series": lambda quick: scenarios.many_series(660 if quick else 1_260),
     "waiting_client": lambda quick: scenarios.waiting_client(5 if quick else 20),
 }
@@ -68,7 +68,7 @@ ROWS = [
     ("alerts_10", "alert_ms_p99", "10 a second, publish to alert p99 ms", 25, 50, False),
     ("alerts_100", "alert_ms_p99", "100 a second, publish to alert p99 ms", 25, 50, False),
 ]
-# Numbers without an aim, for judging the others.
+# Numbers without an aim, to put the others into perspective.
 BESIDE = [
     ("link_10", "default_body_bytes", "10 a second, request body bytes a reading with the defaults"),
     ("link_100", "default_body_bytes", "100 a second, request body bytes a reading with the defaults"),

@@ -1,4 +1,4 @@
-"""The programs of a measurement: started, watched through /proc, and ended by their process id."""
+"""Starts the programs of a measurement, watches them through /proc, and ends them by process id."""
 
 import json
 import os
@@ -16,12 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 BINARIES = ROOT / "target" / "release"
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 START_SECONDS_MAX = 30
-# Any will do: the fake cloud reads only their date.
+# Any credentials will do: the fake cloud checks only the date of signatures.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "speed", "AWS_SECRET_ACCESS_KEY": "speed", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 class Failed(Exception):
-    """A measurement that cannot be believed."""
+    """A measurement whose result is not valid."""
 
 
 def wait_for(what, condition, seconds):
@@ -55,14 +55,14 @@ class Program:
         return cpu_seconds(self.process.pid)
 
     def written_bytes(self):
-        """What the process made the system write to the disk, so far."""
+        """Bytes that the process has caused to be written to the disk so far."""
         for line in Path(f"/proc/{self.process.pid}/io").read_text().splitlines():
             if line.startswith("write_bytes:"):
                 return int(line.split()[1])
         raise Failed("no write_bytes")
 
     def memory_mb(self, field):
-        """`VmRSS` or `VmHWM`, its peak, in 10^6 bytes."""
+        """`VmRSS`, or its peak `VmHWM`, in 10^6 bytes."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith(field + ":"):
                 return int(line.split()[1]) * 1024 / 1e6
@@ -95,7 +95,7 @@ def finish_load(load):
 
 
 class Mosquitto:
-    """The broker that many know, with one subscriber that keeps nothing: what passing a publish on costs on this machine."""
+    """A well-known broker with one subscriber: what passing on a publish costs on this machine, without storing it."""
 
     def __init__(self):
         if not shutil.which("mosquitto") or not shutil.which("mosquitto_sub"):
@@ -130,7 +130,7 @@ class Mosquitto:
         self.folder.cleanup()
 
     def cpu_seconds(self):
-        """Of the broker alone."""
+        """Processor time of the broker alone."""
         return cpu_seconds(self.processes[0].pid)
 
 
@@ -202,7 +202,7 @@ class Bench:
             return json.loads(answer.read() or b"null")
 
     def cloud_stream(self, stream="raw"):
-        """What one stream has; None while the cloud is offline."""
+        """The statistics of one stream; None while the cloud is offline."""
         try:
             return self.cloud_request("stats")["streams"][stream]
         except (urllib.error.URLError, ConnectionError):
@@ -213,7 +213,7 @@ class Bench:
         return stream["readings"] if stream else -1
 
     def wait_delivered(self, readings, seconds=120):
-        """Waits until so many distinct readings are at the cloud, and checks what came with them."""
+        """Waits until this many distinct readings are at the cloud, and checks their number and order."""
         wait_for(f"{readings} readings at the cloud", lambda: self.readings() >= readings, seconds)
         stream = self.cloud_stream()
         if stream["readings"] != readings or stream["uncounted"]:
@@ -224,7 +224,7 @@ class Bench:
 
 
 def fsync_log(seconds=3.0, commit_bytes=500 * 150):
-    """The yardstick: a plain file to which what 500 readings take is appended and synced, again and again."""
+    """The yardstick: a plain file to which the bytes of 500 readings are repeatedly appended and synced."""
     with tempfile.TemporaryFile(dir=ROOT / "target") as file:
         block, times = os.urandom(commit_bytes), []
         end = time.monotonic() + seconds

@@ -15,7 +15,7 @@ def idle():
 
 
 def saturated(seconds):
-    """As much as is acknowledged. The clock of the delivered ones runs until the last is at the cloud."""
+    """As many readings as are acknowledged. For delivered readings, the time runs until the last one is at the cloud."""
     with Bench() as bench:
         cpu, started = bench.gateway.cpu_seconds(), time.monotonic()
         report = bench.finish(bench.load(duration=f"{seconds}s"))
@@ -50,12 +50,12 @@ def paced(seconds):
         }
 
 
-# A vehicle, a busy one, a site: the rate of all devices together, and how many they are.
+# A vehicle, a busy one, a site: the rate of all devices together, and the number of devices.
 VEHICLES = {10: 10, 100: 10, 2_000: 50}
 
 
 def vehicle(rate, seconds):
-    """What a reading costs the box: its disk, its processor, its link; and how long its device waits."""
+    """The cost of a reading for the machine's disk, processor and link, and how long its device waits."""
     with Bench() as bench:
         warm = bench.finish(bench.load(duration="5s", rate=rate, connections=VEHICLES[rate]))
         bench.wait_delivered(warm["acknowledged"])
@@ -74,9 +74,9 @@ def vehicle(rate, seconds):
 
 
 def many_series(seconds):
-    """A thousand devices that share ten readings a second: what a snapshot of all of them costs.
+    """A thousand devices with ten readings a second in all: the cost of a snapshot of all of them.
 
-    Each publishes every 100 seconds, and the first publish of a connection does not wait for company: what that costs is left out.
+    Each publishes every 100 seconds. The first publish of a connection is committed at once; that cost is left out.
     """
     warm = 110
     with Bench() as bench:
@@ -88,12 +88,12 @@ def many_series(seconds):
         return {"written_bytes": (bench.gateway.written_bytes() - written) / (report["acknowledged"] - before)}
 
 
-# What a vehicle is set to that pays for its link.
+# Settings for a vehicle that pays for its link.
 LEAN = {"compression": "zstd", "partition": "gateway", "batch_delay": "5s"}
 
 
 def link(rate, seconds):
-    """What a reading costs the link, in bytes of request bodies: with the defaults, and set to be lean."""
+    """The cost of a reading for the link, in bytes of request bodies: with the defaults, and with settings for a paid link."""
     result = {}
     for name, keys in (("default", {}), ("lean", LEAN)):
         with Bench(**keys) as bench:
@@ -105,7 +105,7 @@ def link(rate, seconds):
 
 
 def mosquitto(rate, seconds):
-    """The same load, passed on to one subscriber and stored nowhere."""
+    """The same load, passed on to one subscriber and not stored."""
     with Mosquitto() as broker:
         finish_load(start_load(broker.address, broker.log, duration="5s", rate=rate, connections=VEHICLES[rate]))
         cpu = broker.cpu_seconds()
@@ -126,7 +126,7 @@ def waiting_client(seconds):
 
 
 def alerts(seconds, rate=PACED_RATE, connections=50):
-    """Wild readings now and then, once the detectors are warm, and a subscriber that waits for their alerts."""
+    """Occasional spikes once the detectors are warm, and a subscriber that waits for their alerts."""
     with Bench() as bench:
         load = bench.load(duration=f"{65 + seconds}s", rate=rate, connections=connections, alerts=True)
         report = bench.finish(load)
@@ -137,11 +137,11 @@ def alerts(seconds, rate=PACED_RATE, connections=50):
 
 
 def catch_up(readings):
-    """An outage with everything buffered, then the cloud is back and nothing new comes in."""
+    """An outage with everything buffered; then the cloud is back, and no new readings arrive."""
     with Bench() as bench:
         bench.finish(bench.load(count=1_000))
         bench.wait_delivered(1_000)
-        # Long enough at half the floor; what is left of it when the load is through is waited for.
+        # Long enough at half the floor; the rest of it is waited for when the load has ended.
         outage_seconds = readings / 35_000 + 5
         bench.cloud_request("offline", {"seconds": outage_seconds})
         report = bench.finish(bench.load(count=readings, first_sequence=1_000_000))
@@ -158,9 +158,9 @@ def catch_up(readings):
 
 
 def limited_shards():
-    """Four shards that each take 1,000 records a second, a reading a record, an outage in the middle of a steady load.
+    """Four shards with 1,000 records a second each, one reading per record, and an outage during a steady load.
 
-    The ideal: the hottest shard takes its limit from the first moment on, and loses nothing to attempts that fail.
+    The ideal: the hottest shard works at its limit from the first moment on, and wastes nothing on failed attempts.
     """
     with Bench(shards=4, shard_records_per_second=1_000, record="single") as bench:
         load = bench.load(duration="110s", rate=PACED_RATE)
@@ -186,7 +186,7 @@ def limited_shards():
 
 
 def throttled_records(seconds):
-    """A tenth of all records is refused, whatever the rate: what is at the cloud when the load ends, of what was offered."""
+    """A tenth of all records is refused, whatever the rate: the part of the load that is at the cloud when the load ends."""
     with Bench() as bench:
         bench.cloud_request("faults", {"record_throttled": 0.1})
         report = bench.finish(bench.load(duration=f"{seconds}s", rate=10 * PACED_RATE))

@@ -1,4 +1,4 @@
-//! Those who do what they can. Each attack is bounded: in connections, in bytes at a time, and by the end of the storm.
+//! Attackers that do what they can. Each attack is bounded in connections, in bytes at a time, and by the end of the storm.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ impl Field {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Connects as somebody; without an answer (the gateway may refuse) there is nobody to attack with.
+    /// Connects under this client id; `None` if the gateway refuses.
     fn connect(&self, client_id: &str, clean: bool) -> Option<Client> {
         let mut client = Client::raw(self.address);
         client.stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
@@ -47,7 +47,7 @@ impl Field {
         (0..count).filter_map(|n| self.connect(&format!("{name}-{n}"), true)).collect()
     }
 
-    /// All of them send these bytes over and over, and throw away what they get, until the storm is over. Who is thrown out stays out.
+    /// All clients send these bytes repeatedly, and discard what they receive, until the storm is over. A disconnected client stays away.
     fn repeat(&self, crowd: Vec<Client>, bytes: impl Fn(usize) -> Vec<u8>, pause: Duration) {
         let mut crowd: Vec<(Client, Vec<u8>, usize)> =
             crowd.into_iter().enumerate().map(|(n, client)| (client, bytes(n), 0)).collect();
@@ -79,7 +79,7 @@ fn flood_of_readings(field: &Field) {
     field.repeat(field.crowd("flood", 50), bytes, Duration::from_millis(2));
 }
 
-/// Filters whose tree has every branch that a topic can take, and publishes that take them all.
+/// Filters whose tree has every branch that a topic can take, and publishes that take all of them.
 fn wildcard_trees(field: &Field) {
     const LEVELS: usize = 12;
     let filters: Vec<String> = (0..1usize << LEVELS)
@@ -92,14 +92,14 @@ fn wildcard_trees(field: &Field) {
             text(&mut body, filter.as_bytes());
             body.push(0);
         }
-        // Whatever of it is granted.
+        // Some filters may be refused.
         let _ = subscriber.stream.write(&frame(0x82, &body));
     }
     let publish = publish_packet(&("a/".repeat(LEVELS) + "y"), b"", 0, false, false, 0);
     field.repeat(field.crowd("tree-shaker", 4), |_| publish.repeat(1000), Duration::from_millis(2));
 }
 
-/// Two hundred who subscribe to everything and read nothing.
+/// Two hundred clients that subscribe to everything and read nothing.
 fn subscribers_that_do_not_read(field: &Field) {
     let mut crowd = field.crowd("unread", 200);
     let mut body = vec![0, 1];
@@ -113,7 +113,7 @@ fn subscribers_that_do_not_read(field: &Field) {
     }
 }
 
-/// A hundred sessions that ask for everything at QoS 1 and go away.
+/// A hundred clients that subscribe to everything at QoS 1 and go away.
 fn sessions_that_are_away(field: &Field) {
     for n in 0..100 {
         let Some(mut client) = field.connect(&format!("away-{n}"), false) else { continue };
@@ -127,7 +127,7 @@ fn sessions_that_are_away(field: &Field) {
     }
 }
 
-/// Retained messages on ever new topics that nobody has a route for.
+/// Retained messages on ever new topics that no route takes.
 fn retained_messages_without_a_route(field: &Field) {
     let bytes = |n: usize| {
         (0..2_000).flat_map(|m| publish_packet(&format!("nowhere/{n}/{m}"), &[b'x'; 100], 1, true, false, 1)).collect()
@@ -135,7 +135,7 @@ fn retained_messages_without_a_route(field: &Field) {
     field.repeat(field.crowd("retained", 10), bytes, Duration::from_millis(5));
 }
 
-/// Each of ever new devices says that its value is no number: each would be an alert.
+/// Ever new devices whose value is not a number: each would be an alert.
 fn numbers_that_are_none(field: &Field) {
     let bytes = |n: usize| {
         (0..5_000)
@@ -145,7 +145,7 @@ fn numbers_that_are_none(field: &Field) {
     field.repeat(field.crowd("none", 2), bytes, Duration::from_millis(20));
 }
 
-/// Readings of the next century in the name of the device that is to be watched.
+/// Readings with times of the next century, in the name of the well-behaved device.
 fn games_with_clocks(field: &Field) {
     let bytes = |_: usize| {
         let future = |metric: &str| {

@@ -1,9 +1,9 @@
 //! Everything at once: a slow disk that hangs, floods, large packets, wildcard trees, subscribers that do not read, sessions that are away,
-//! games with clocks. Beside them lives a fleet as it should be: a device that sends its next reading after its PUBACK, a limit that is broken
-//! in the middle, and a display that waits for the alert.
+//! wrong clocks. Meanwhile a well-behaved fleet must be served: a device that sends its next reading after each PUBACK, a limit that is
+//! exceeded halfway, and a display that waits for the alert.
 //!
-//! A program of its own among the tests, so that nothing else runs beside it. It prints how long things took, and demands what holds on
-//! any machine: what happens while the disk hangs, and how much memory it takes.
+//! A test program of its own, so that nothing else runs at the same time. It prints how long things took, and demands what holds on any
+//! machine: what happens while the disk hangs, and how much memory it takes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -34,17 +34,17 @@ use crate::gateway::{DEADLINE, Gateway, settings_of_this_process, wait_until};
 use crate::vfs::Disk;
 use attackers::{ATTACKS, Field};
 
-/// How long the attackers have.
+/// How long the attacks last.
 const STORM: Duration = Duration::from_secs(20);
-/// In the middle the disk hangs for so long, and until the alert is there.
+/// Halfway, the disk hangs for this long, and until the alert is there.
 const HANG: Duration = Duration::from_secs(3);
 const HANG_MAX: Duration = Duration::from_secs(30);
 const MEMORY_BYTES_MAX: u64 = 150 << 20;
 
-/// While a file of this name lies beside the state folder, the gateway's disk hangs.
+/// While a file of this name exists beside the state folder, the gateway's disk hangs.
 const HANGS: &str = "disk-hangs";
 
-/// A gateway on a disk whose syncs take 20 ms, and hang when they are told to.
+/// A gateway on a disk whose syncs take 20 ms, and hang on request.
 fn run_on_a_bad_disk(change: impl FnOnce(&mut GatewaySettings)) {
     let Some(mut settings) = settings_of_this_process(change) else { return };
     let disk = Disk::register(&settings.state_folder);
@@ -71,7 +71,7 @@ fn gateway_on_a_bad_disk() {
     run_on_a_bad_disk(|settings| settings.monitor = watch_with_a_limit());
 }
 
-/// The metric that has a limit, which is broken in the middle.
+/// The metric with a limit, which is exceeded halfway.
 const LIMITED: &str = "reactor_temperature";
 
 fn watch_with_a_limit() -> MonitorSettings {
@@ -82,13 +82,13 @@ fn watch_with_a_limit() -> MonitorSettings {
 /// One storm at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// What the well-behaved went through.
+/// What the well-behaved clients experienced.
 #[derive(Debug)]
 struct Weather {
     pubacks: Vec<Duration>,
-    /// Of those, how many came before the disk hung.
+    /// How many of them came before the disk hung.
     pubacks_before: usize,
-    /// From the reading that breaks the limit to the alert at the display. None if the disk was released before.
+    /// From the reading that exceeds the limit to the alert at the display. None if the disk was released before it came.
     alert: Option<Alert>,
     memory_bytes_max: u64,
     /// How long a client that had not been there before waited for five answers, after the storm.
@@ -108,7 +108,7 @@ impl Weather {
         sorted[(sorted.len() * 99 / 100).min(sorted.len() - 1)]
     }
 
-    /// What is not as it should be, in words.
+    /// What went wrong, in words.
     fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
         if self.pubacks_before == 0 || self.pubacks.len() == self.pubacks_before {
@@ -125,7 +125,7 @@ impl Weather {
     }
 }
 
-/// Lets all attacks loose on a gateway, and looks at how the others fare.
+/// Starts all attacks on a gateway, and measures the others meanwhile.
 fn storm(folder: &Path, gateway: &Gateway) -> Weather {
     let field = Field { address: gateway.mqtt, over: AtomicBool::new(false) };
     let pubacks = Mutex::new(Vec::new());
@@ -171,7 +171,8 @@ fn storm(folder: &Path, gateway: &Gateway) -> Weather {
     Weather { pubacks: pubacks.into_inner().unwrap(), pubacks_before, alert, memory_bytes_max, flowing_after }
 }
 
-/// Ten readings a second, each after the acknowledgement of the one before. Whoever is thrown out comes back, and has waited for so long.
+/// Ten readings a second, each after the acknowledgement of the one before. If it is disconnected, it reconnects, and that counts as
+/// waiting.
 fn behave_well(address: SocketAddr, is_over: &AtomicBool, pubacks: &Mutex<Vec<Duration>>) {
     let mut device = Patient { address, client_id: "well-behaved", client: None };
     let mut n = 0u32;
@@ -184,7 +185,7 @@ fn behave_well(address: SocketAddr, is_over: &AtomicBool, pubacks: &Mutex<Vec<Du
     }
 }
 
-/// A client that comes back when it is thrown out, and sends again what was not acknowledged.
+/// A client that reconnects if it is disconnected, and sends again what was not acknowledged.
 struct Patient {
     address: SocketAddr,
     client_id: &'static str,

@@ -1,4 +1,4 @@
-//! `firmware-sim fleet`: vehicles with a past, a present and faults.
+//! `firmware-sim fleet`: vehicles with buffered history, live readings and faults.
 
 use super::{Failure, parse_broker, print_line, run_failure, stop_on_signal};
 use clap::{Args, ValueEnum};
@@ -36,22 +36,22 @@ pub(super) struct FleetArguments {
     /// A fault, KIND:DEVICE:METRIC:MAGNITUDE@START..END, see below; may be given several times
     #[arg(long = "fault", value_name = "FAULT")]
     faults: Vec<Fault>,
-    /// Write each fault that was made to this file, a JSON line each
+    /// Write each fault that was made to this file, one JSON line each
     #[arg(long, value_name = "FILE")]
     ground_truth: Option<PathBuf>,
     /// Payload encoding
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArgument,
-    /// object: one publish a sample. metric: one publish a metric, on vehicles/truck-NN/METRIC
+    /// object: one publish per sample. metric: one publish per metric, on vehicles/truck-NN/METRIC
     #[arg(long, value_enum, default_value = "object")]
     shape: ShapeArgument,
-    /// 1: acknowledged by the gateway. 0: sent and forgotten, nothing is counted
+    /// 1: acknowledged by the gateway. 0: not acknowledged, nothing is counted
     #[arg(long, default_value_t = 1, value_name = "QOS", value_parser = clap::value_parser!(u8).range(0..=1))]
     qos: u8,
     /// Publishes that a vehicle may have unacknowledged
     #[arg(long, default_value_t = 16, value_name = "N")]
     window: u16,
-    /// Overdue samples, such as history, that go into one publish at most
+    /// Most overdue samples, such as history, in one publish
     #[arg(long, default_value_t = 50, value_name = "N")]
     batch: u16,
     /// Sequence number of each vehicle's first sample
@@ -60,15 +60,15 @@ pub(super) struct FleetArguments {
     /// How long to wait at the end for acknowledgements
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = parse_duration)]
     drain: Duration,
-    /// The same seed makes the same readings
+    /// The same seed produces the same readings
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
 }
 
-// Paragraphs are single lines: the terminal's width wraps them.
+// Paragraphs are single lines; the terminal wraps them.
 const FAULTS: &str = "\
 The vehicles are truck-01, truck-02, ... and publish on vehicles/truck-NN. They keep what is not acknowledged and send it again. \
-What happens is told on standard error; the summary is one JSON line on standard output.
+Events are printed on standard error; the summary is one JSON line on standard output.
 
 Faults; times count from the moment when all history is delivered:
   spike:truck-03:engine_temperature:+39@19s          one reading is off
@@ -94,7 +94,7 @@ enum ShapeArgument {
     Metric,
 }
 
-/// Events on their way to standard error.
+/// Capacity for events on their way to standard error.
 const EVENTS_WAITING_MAX: usize = 256;
 
 pub(super) async fn run(arguments: FleetArguments) -> Result<(), Failure> {
@@ -121,7 +121,7 @@ pub(super) async fn run(arguments: FleetArguments) -> Result<(), Failure> {
     }
 }
 
-/// Never ends itself: the fleet does, some time after it was told to.
+/// Requests the stop after this time. Never returns: the fleet ends some time after the request.
 async fn stop_after(duration: Option<Duration>, stop: watch::Sender<bool>) -> Infallible {
     if let Some(duration) = duration {
         sleep(duration).await;
@@ -130,12 +130,12 @@ async fn stop_after(duration: Option<Duration>, stop: watch::Sender<bool>) -> In
     std::future::pending().await
 }
 
-/// Tells people what happens, until the fleet is gone.
+/// Prints events until the fleet is gone.
 async fn tell(mut events: mpsc::Receiver<FleetEvent>) {
     while let Some(event) = events.recv().await {
         match event {
             FleetEvent::Connected { .. } => {}
-            FleetEvent::Disconnected { device } => eprintln!("{device} lost its connection, tries again"),
+            FleetEvent::Disconnected { device } => eprintln!("{device} lost its connection, reconnecting"),
             FleetEvent::HistoryDone { readings_acknowledged: 0 } => {}
             FleetEvent::HistoryDone { readings_acknowledged } => {
                 eprintln!("history of {readings_acknowledged} readings delivered");

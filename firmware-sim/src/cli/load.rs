@@ -1,4 +1,4 @@
-//! `firmware-sim load`: measure what a gateway acknowledges.
+//! `firmware-sim load`: measures what a gateway acknowledges.
 
 use super::{Failure, parse_broker, print_line, run_failure, stop_on_signal};
 use clap::Args;
@@ -10,23 +10,23 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Publish as much as is acknowledged, or at a rate, and print what that took as one JSON line
+/// Publish as fast as is acknowledged, or at a rate, and print the measurements as one JSON line
 #[derive(Args, Debug)]
 #[command(after_help = OUTPUT)]
 pub(super) struct LoadArguments {
     /// The gateway's MQTT address
     #[arg(long, default_value = "127.0.0.1:1883", value_name = "HOST:PORT", value_parser = parse_broker)]
     broker: SocketAddr,
-    /// Devices, a connection each
+    /// Number of devices, one connection each
     #[arg(long, default_value_t = 50, value_name = "N")]
     connections: u16,
     /// End after this time [default: 10s, with --alerts 2m, with --count no such end]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
-    /// End after so many publishes, all devices together
+    /// End after this many publishes, all devices together
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// Publishes a second, all devices together [default: as fast as they are acknowledged]
+    /// Publishes per second, all devices together [default: as fast as they are acknowledged]
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
     /// Publishes that a connection may have unacknowledged
@@ -35,16 +35,16 @@ pub(super) struct LoadArguments {
     /// Size that each payload is padded to
     #[arg(long, default_value_t = 150, value_name = "BYTES")]
     payload: u16,
-    /// Make wild readings too, and time the alerts that they raise on alerts/#
+    /// Also publish spikes, and measure how long their alerts take to arrive on alerts/#
     #[arg(long)]
     alerts: bool,
-    /// When the first wild reading is made; a detector must have seen a device for a while [default: 65s]
+    /// When the first spike is published; detectors must have seen a device for a while [default: 65s]
     #[arg(long, requires = "alerts", value_name = "TIME", value_parser = parse_duration)]
     spikes_after: Option<Duration>,
-    /// Time from one wild reading to the next, all devices together [default: 1s, or 35s for each device if that is more]
+    /// Time from one spike to the next, all devices together [default: 1s, or 35s for each device if that is more]
     #[arg(long, requires = "alerts", value_name = "TIME", value_parser = parse_duration)]
     spikes_every: Option<Duration>,
-    /// Connect again when the connection is lost, and send again what was not acknowledged
+    /// Reconnect when the connection is lost, and send again what was not acknowledged
     #[arg(long)]
     reconnect: bool,
     /// Sequence number of each device's first reading
@@ -53,15 +53,15 @@ pub(super) struct LoadArguments {
     /// How long to wait at the end for acknowledgements
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = parse_duration)]
     drain: Duration,
-    /// The same seed makes the same readings
+    /// The same seed produces the same readings
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
-    /// Write the acknowledged sequence numbers to this file, a JSON line a device, when the run ends
+    /// Write the acknowledged sequence numbers to this file, one JSON line per device, when the run ends
     #[arg(long, value_name = "FILE")]
     acknowledged: Option<PathBuf>,
 }
 
-// Paragraphs are single lines: the terminal's width wraps them.
+// Paragraphs are single lines; the terminal wraps them.
 const OUTPUT: &str = "\
 Each connection is a device d00, d01, ... that publishes QoS 1 on devices/dNN/temperature. Without --rate every connection keeps \
 its window full: what the broker acknowledges sets the pace.

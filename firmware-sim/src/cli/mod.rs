@@ -1,4 +1,4 @@
-//! The command line: what it looks like, and what both commands need.
+//! The command line: its arguments, and what both commands share.
 
 mod fleet;
 mod load;
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Simulated vehicles for a telemetry gateway that speaks MQTT: a fleet to look at, or load to measure with.
+/// Simulated vehicles for a telemetry gateway that speaks MQTT: a fleet to look at, or load for measurements.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, propagate_version = true)]
 pub struct Arguments {
@@ -40,10 +40,10 @@ enum Command {
     Load(load::LoadArguments),
 }
 
-/// Why the program ends other than well.
+/// Why the program fails.
 #[derive(Debug)]
 pub enum Failure {
-    /// The arguments cannot be: exit code 2.
+    /// The arguments are invalid: exit code 2.
     Usage(String),
     /// Exit code 1.
     Run(String),
@@ -106,7 +106,7 @@ fn stop_on_signal() -> io::Result<(watch::Sender<bool>, watch::Receiver<bool>, i
     Ok((stop, stopped, listening))
 }
 
-/// Prints a line that programs may read. One that stopped listening does not end the run.
+/// Prints a line for programs. If nobody reads it, the run goes on.
 fn print_line(line: &impl fmt::Display) {
     let _ = writeln!(io::stdout(), "{line}");
 }

@@ -1,7 +1,7 @@
 //! Publishes that wait for their acknowledgement, as a pure structure.
 //!
-//! The client library forgets what is in flight when the broker has no session for it any more, which is just the case
-//! after the broker was killed. So the vehicle keeps its publishes itself and hands all of them to each new connection.
+//! The client library forgets what is in flight when the broker no longer has a session for it, which is the case after the broker was
+//! killed. So the vehicle keeps its publishes itself and hands all of them to each new connection.
 
 use crate::ledger::MetricSet;
 use bytes::Bytes;
@@ -29,8 +29,8 @@ struct Entry {
     packet_id: Option<u16>,
 }
 
-/// Oldest first. Of this connection, the first `handed` were given to the client, and the first `numbered` of those
-/// have their packet id.
+/// Oldest first. On the current connection, the first `handed` were given to the client, and the first `numbered` of those have their
+/// packet id.
 #[derive(Debug, Default)]
 pub struct Outbox {
     entries: VecDeque<Entry>,
@@ -57,19 +57,19 @@ impl Outbox {
         self.entries.pop_front().map(|entry| entry.publish)
     }
 
-    /// The oldest sample that is not acknowledged was published no later than in this entry.
+    /// The oldest entry: the oldest unacknowledged sample is in it or later.
     pub fn oldest(&self) -> Option<&Publish> {
         self.entries.front().map(|entry| &entry.publish)
     }
 
-    /// The next publish to hand to the client on this connection.
+    /// The next publish to give to the client on this connection.
     pub fn hand_next(&mut self) -> Option<&Publish> {
         let entry = self.entries.get(self.handed)?;
         self.handed += 1;
         Some(&entry.publish)
     }
 
-    /// The client sent the oldest handed publish without a number yet, under this packet id.
+    /// The client sent the oldest handed publish that had no packet id yet, with this one.
     pub fn sent(&mut self, packet_id: u16) {
         if self.numbered < self.handed {
             self.entries[self.numbered].packet_id = Some(packet_id);
@@ -77,7 +77,7 @@ impl Outbox {
         }
     }
 
-    /// Takes the publish with this packet id out; `None` if none waits under it.
+    /// Removes and returns the publish with this packet id; `None` if there is none.
     pub fn acknowledged(&mut self, packet_id: u16) -> Option<Publish> {
         let place = self.entries.iter().take(self.numbered).position(|entry| entry.packet_id == Some(packet_id))?;
         self.numbered -= 1;
@@ -85,7 +85,7 @@ impl Outbox {
         self.entries.remove(place).map(|entry| entry.publish)
     }
 
-    /// Everything left is handed again, on the next connection.
+    /// Everything left will be handed over again on the next connection.
     pub fn connection_lost(&mut self) {
         (self.handed, self.numbered) = (0, 0);
         for entry in &mut self.entries {

@@ -1,4 +1,4 @@
-//! When faults start and end, in the order of time.
+//! When faults start and end, in order of time.
 
 use super::FleetSettings;
 use crate::fault::{BoundFault, Fault};
@@ -15,8 +15,7 @@ pub(super) struct Moment {
     time: u64,
 }
 
-/// What is to come. A fault that comes again has its next occurrence in here once the one before is over, so a
-/// schedule without end is small.
+/// The moments to come. Only the next occurrence of a repeating fault is in here, so an endless schedule stays small.
 #[derive(Debug)]
 pub(super) struct Schedule {
     faults: Vec<(Fault, BoundFault, Timeline)>,
@@ -47,7 +46,7 @@ impl Schedule {
         Some(moment)
     }
 
-    /// The faults that are on at this time, as if they ended right after it.
+    /// The faults that are active at this time, as if they ended right after it.
     pub fn cut_short(&self, now_ms: i64) -> impl Iterator<Item = GroundTruth> + '_ {
         let ends = self.moments.iter().rev().filter(|moment| !moment.starts);
         ends.filter(move |moment| moment.truth.start_ms <= now_ms)
@@ -62,7 +61,7 @@ impl Schedule {
         for (at_ms, starts) in [(start_ms, true), (end_ms, false)] {
             self.moments.push(Moment { at_ms, starts, truth: truth.clone(), fault, time });
         }
-        // What ends at a moment ends before something else starts at it.
+        // At the same moment, ends come before starts.
         self.moments.sort_by_key(|moment| std::cmp::Reverse((moment.at_ms, moment.starts)));
     }
 }

@@ -1,8 +1,8 @@
 //! One vehicle's connection: measures what is due, publishes it, and notes what the broker acknowledged.
 //!
-//! A fresh client for each connection and a clean session: redelivery is the outbox's business, and a reading is known
-//! by device and sequence number, not by packet id. Samples that fell due while there was no connection go out as
-//! arrays, like the buffered history; they are computed when they are sent, so a long outage costs no memory.
+//! Each connection has a new client and a clean session: the outbox takes care of redelivery, and a reading is identified by device and
+//! sequence number, not by packet id. Samples that fell due without a connection are sent as arrays, like the buffered history; they are
+//! computed when they are sent, so a long outage costs no memory.
 
 use super::outbox::{Outbox, Publish};
 use super::{Clock, FleetEvent, FleetSettings, Qos};
@@ -54,7 +54,7 @@ struct Journey {
     next_index: u64,
     faults: Option<Vec<BoundFault>>,
     history_told: bool,
-    /// Set once the vehicle stops measuring: until then it waits for what is still unacknowledged.
+    /// Set once the vehicle stops measuring; until then it waits for outstanding acknowledgements.
     deadline: Option<Instant>,
     report: VehicleReport,
 }
@@ -138,7 +138,7 @@ impl Journey {
         let mut options = MqttOptions::new(&self.client.device, broker.ip().to_string(), broker.port());
         options.set_keep_alive(Duration::from_secs(30)).set_inflight(settings.window);
         options.set_max_packet_size(64 * 1024, 1024 * 1024);
-        // The channel takes all that the outbox can hold, so handing over never waits.
+        // The channel has room for everything in the outbox, so handing over never waits.
         let (client, mut eventloop) = AsyncClient::new(options, outbox_max(settings));
         let mut network = eventloop.network_options();
         network.set_tcp_nodelay(true);
@@ -154,7 +154,7 @@ impl Journey {
         self.client.clock.instant_of(self.client.timeline.measured_at_ms(self.next_index))
     }
 
-    /// Puts what is due into the outbox, as far as there is room.
+    /// Puts due samples into the outbox, as far as there is room.
     fn measure(&mut self) {
         while self.has_room() {
             let due = self.client.timeline.measured_by(self.client.clock.now_ms()).saturating_sub(self.next_index);
@@ -189,7 +189,7 @@ impl Journey {
     }
 
     fn enqueue(&mut self, mut samples: Vec<Sample>) {
-        // A vehicle of which every sensor is silent says nothing at all.
+        // A vehicle whose sensors are all silent publishes nothing.
         samples.retain(|sample| sample.reading_count() > 0);
         if samples.is_empty() {
             return;
@@ -234,7 +234,7 @@ impl Journey {
             Event::Outgoing(Outgoing::Publish(packet_id)) => {
                 self.outbox.sent(*packet_id);
                 if self.client.settings.qos == Qos::AtMostOnce {
-                    // Nothing will acknowledge it: sent is all there is, and the ledger does not count it.
+                    // QoS 0 is never acknowledged: it is done when it is sent, and the ledger does not count it.
                     self.outbox.acknowledged(*packet_id);
                 }
             }
@@ -254,14 +254,14 @@ impl Journey {
         let delivered = self.next_index >= end && self.outbox.oldest().is_none_or(|oldest| oldest.last_index >= end);
         if delivered && !self.history_told {
             self.history_told = true;
-            // The channel has a place for every vehicle; a coordinator that left no longer asks.
+            // The channel has room for every vehicle. If the coordinator is gone, nobody needs to know.
             let _ = self.client.history_done.try_send(());
         }
     }
 
     fn tell(&self, event: impl FnOnce(String) -> FleetEvent) {
         if let Some(events) = &self.client.events {
-            // Connections are told as far as the listener keeps up; a vehicle does not wait for it.
+            // Events of connections are dropped if the listener is too slow; a vehicle does not wait for it.
             let _ = events.try_send(event(self.client.device.clone()));
         }
     }

@@ -1,6 +1,6 @@
-//! The other end of a spike: a connection of its own that hears the alerts, and the pairing of the two.
+//! Receives the alerts of spikes on a connection of its own, and pairs them with the spikes.
 //!
-//! Alerts are rare and small, so an ordinary client library hears them; only publishing is framed by hand.
+//! Alerts are rare and small, so an ordinary client library receives them; only publishes are framed by hand.
 
 use super::clock::Clock;
 use super::histogram::Histogram;
@@ -41,9 +41,9 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Connected and subscribed: whatever is alerted from now on is heard.
+    /// Connects and subscribes: every alert from now on is received.
     pub async fn subscribe(broker: SocketAddr, clock: Clock) -> Result<Self, LoadError> {
-        // The process id keeps two runs against one broker from taking each other's connection.
+        // The process id keeps two runs against one broker from taking over each other's connection.
         let client_id = format!("load-alerts-{}", std::process::id());
         let mut options = MqttOptions::new(client_id, broker.ip().to_string(), broker.port());
         options.set_keep_alive(Duration::from_secs(30)).set_max_packet_size(64 * 1024, 1_024);
@@ -79,12 +79,12 @@ impl Listener {
         self.client.subscribe(TOPIC_FILTER, QoS::AtLeastOnce).await.map_err(|error| error.to_string())
     }
 
-    /// Hears alerts until nobody listens, through any loss of the connection.
+    /// Receives alerts until the receiver of `seen` is gone, reconnecting as needed.
     pub async fn run(mut self, seen: mpsc::Sender<AlertSeen>) {
         loop {
             match self.eventloop.poll().await {
                 Ok(Event::Incoming(Packet::Publish(publish))) => {
-                    // A retained alert is of the past: nobody knows when it was raised.
+                    // A retained alert was raised in the past, at an unknown time.
                     let alert = (!publish.retain).then(|| alert_of(&publish.payload, self.now_us())).flatten();
                     if let Some(alert) = alert
                         && seen.send(alert).await.is_err()
@@ -92,7 +92,7 @@ impl Listener {
                         return;
                     }
                 }
-                // A lost session took the subscription with it.
+                // If the session was lost, so was the subscription.
                 Ok(Event::Incoming(Packet::ConnAck(_))) => {
                     if self.client.try_subscribe(TOPIC_FILTER, QoS::AtLeastOnce).is_err() {
                         return;
@@ -118,7 +118,7 @@ fn alert_of(payload: &[u8], seen_at_us: u64) -> Option<AlertSeen> {
     Some(AlertSeen { device: alert.device, centidegrees: (alert.value? * 100.0).round() as i64, seen_at_us })
 }
 
-/// Pairs alerts with the spikes that they are about: the same device and value, and not before its publish.
+/// Pairs alerts with the spikes that caused them: the same device and value, and not before its publish.
 #[derive(Debug, Default)]
 pub(super) struct Pairing {
     seen_us: HashMap<(String, i64), Vec<u64>>,

@@ -1,9 +1,9 @@
-//! One time for a whole run: microseconds since its start, and what to add for epoch microseconds.
+//! One clock for a whole run: microseconds since its start, and the offset to epoch microseconds.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
-/// The wall clock is read once and carried by the monotonic one: a latency never jumps with the wall clock.
+/// The wall clock is read once and advanced by the monotonic one, so latencies do not depend on clock changes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     start: Instant,

@@ -1,4 +1,4 @@
-//! The thin shell of one load connection: socket and timer around the [`Publisher`].
+//! One load connection: a thin shell with socket and timer around the [`Publisher`].
 
 use super::Shared;
 use super::frame::{Answer, push_connect, push_disconnect, take_answer};
@@ -23,7 +23,7 @@ pub(super) struct Connection {
     pub last_error: Option<String>,
     shared: Arc<Shared>,
     stop: watch::Receiver<bool>,
-    /// Set once there is nothing new to publish: until then outstanding acknowledgements are awaited.
+    /// Set once there is nothing new to publish; until then outstanding acknowledgements are awaited.
     deadline: Option<Instant>,
 }
 
@@ -52,7 +52,7 @@ impl Connection {
         self
     }
 
-    /// One connection until everything is done (`Ok`) or it breaks.
+    /// One connection, until everything is done (`Ok`) or it breaks.
     async fn session(&mut self, redelivers: bool) -> io::Result<()> {
         let mut stream = self.connect().await?;
         let (mut out, mut written, mut held) = (Vec::with_capacity(32 * 1024), 0, Vec::with_capacity(READ_BYTES));
@@ -82,7 +82,7 @@ impl Connection {
         }
         let mut goodbye = Vec::new();
         push_disconnect(&mut goodbye);
-        // Everything is acknowledged or given up: a goodbye that does not fit the socket changes nothing.
+        // Everything is acknowledged or given up, so it does not matter if the DISCONNECT does not fit the socket.
         let _ = stream.try_write(&goodbye);
         Ok(())
     }
@@ -113,7 +113,7 @@ impl Connection {
             match take_answer(&mut &connack[..]) {
                 Ok(Some(Answer::ConnAck { code: 0 })) => Ok(stream),
                 Ok(Some(Answer::ConnAck { code })) => Err(refused(&format!("connection refused with code {code}"))),
-                _ => Err(refused("the first answer is no CONNACK")),
+                _ => Err(refused("the first answer is not a CONNACK")),
             }
         };
         timeout(CONNECT_MAX, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -166,8 +166,7 @@ impl Connection {
                 && !self.publisher.acknowledge(packet_id, now_us, epoch_offset_us)
             {
                 self.errors += 1;
-                self.last_error =
-                    Some(format!("an acknowledgement of packet {packet_id}, which does not wait for one"));
+                self.last_error = Some(format!("an unexpected acknowledgement of packet {packet_id}"));
             }
         }
         let taken = held.len() - rest.len();

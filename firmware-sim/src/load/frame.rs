@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// CONNECT without will, user or keepalive: silence is allowed, a dead broker shows as a closed socket.
+/// CONNECT without will, user or keep-alive: a dead broker shows as a closed socket.
 pub fn push_connect(out: &mut Vec<u8>, client_id: &str, clean_session: bool) {
     let id_len = u16::try_from(client_id.len()).expect("client ids are made here and short");
     out.push(0x10);
@@ -34,7 +34,7 @@ fn push_remaining_length(out: &mut Vec<u8>, mut len: usize) {
     out.push(len as u8);
 }
 
-/// What the broker says to a publisher.
+/// What the broker sends to a publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     ConnAck { code: u8 },
@@ -59,10 +59,10 @@ impl fmt::Display for FrameError {
     }
 }
 
-/// Nothing that is meant for a mere publisher comes near this.
+/// No packet for a mere publisher comes near this size.
 const PACKET_BYTES_MAX: usize = 1024;
 
-/// Takes the next whole packet off the front; `None` if it is not all there yet.
+/// Takes the next whole packet off the front; `None` if it is incomplete.
 pub fn take_answer(bytes: &mut &[u8]) -> Result<Option<Answer>, FrameError> {
     let Some((first, mut rest)) = bytes.split_first() else {
         return Ok(None);

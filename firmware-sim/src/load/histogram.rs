@@ -1,4 +1,4 @@
-//! Latencies in microseconds, in buckets at most 1.6 % wide: fixed memory, and two instructions a value.
+//! Latencies in microseconds, in buckets at most 1.6 % wide: fixed memory, two instructions per value.
 
 const STEPS_BITS: u32 = 6;
 const STEPS: u64 = 1 << STEPS_BITS;

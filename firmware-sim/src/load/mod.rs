@@ -1,8 +1,8 @@
-//! Load: many connections that publish as fast as they are acknowledged, or at a rate, and what that took.
+//! Load: many connections that publish as fast as they are acknowledged, or at a rate, and the measurements.
 //!
 //! Constraints:
-//! - It measures a gateway on the same machine, so it must cost little itself: MQTT is framed by hand into one buffer a
-//!   connection, acknowledgements are found by their place, and one thread does everything if the caller's runtime has one.
+//! - It measures a gateway on the same machine, so it must cost little itself: MQTT is framed by hand into one buffer per connection,
+//!   acknowledgements are found by their position, and a runtime with one thread is enough.
 //! - A latency begins when a publish is written into memory. With a rate it does not begin when the publish was due: a
 //!   broker that falls behind shows in `acknowledged_per_second`, not in the latency.
 //!
@@ -34,9 +34,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-/// After the last acknowledgement: a second until the gateway publishes an alert that it could not store, and some.
+/// After the last acknowledgement: the gateway takes a second to publish an alert that it could not store, plus a margin.
 const ALERT_WAIT_MAX: Duration = Duration::from_secs(5);
-/// Alerts on their way from the listener.
+/// Capacity for alerts on their way from the listener.
 const ALERTS_WAITING_MAX: usize = 1_024;
 
 /// A spike that was published.
@@ -50,7 +50,7 @@ pub struct AnomalyMade {
     pub centidegrees: i64,
 }
 
-/// Counts while the run goes on.
+/// Counts of a running load.
 #[derive(Debug, Default)]
 pub struct LoadProgress {
     published: AtomicU64,
@@ -69,12 +69,12 @@ impl LoadProgress {
     }
 }
 
-/// What every connection of a run shares.
+/// What all connections of a run share.
 struct Shared {
     settings: LoadSettings,
     clock: Clock,
     progress: Arc<LoadProgress>,
-    /// From then on nothing new is published.
+    /// After this nothing new is published.
     end_at: Option<Instant>,
 }
 
@@ -85,7 +85,7 @@ pub struct Load {
     progress: Arc<LoadProgress>,
 }
 
-/// Runs to the end that the settings name; one that has none runs for ever.
+/// Runs to the end given in the settings; without one it runs for ever.
 pub async fn run(settings: LoadSettings) -> Result<LoadReport, LoadError> {
     let (_never, stop) = watch::channel(false);
     Load::new(settings)?.run(stop).await
@@ -97,12 +97,12 @@ impl Load {
         Ok(Load { settings, progress: Arc::default() })
     }
 
-    /// The counts that this run keeps, to be read at any time.
+    /// The counts of this run; they can be read at any time.
     pub fn progress(&self) -> Arc<LoadProgress> {
         Arc::clone(&self.progress)
     }
 
-    /// Runs until its end, or until `stop` holds true (or its sender is gone), then waits for outstanding acknowledgements.
+    /// Runs until its end, or until `stop` is true (or its sender is gone), then waits for outstanding acknowledgements.
     pub async fn run(self, stop: watch::Receiver<bool>) -> Result<LoadReport, LoadError> {
         let clock = Clock::start();
         let cpu_before_s = cpu_seconds();
@@ -138,7 +138,7 @@ impl Load {
     }
 }
 
-/// The listener's task, which ends with this, and what it heard.
+/// The listener's task, which ends when this is dropped, and what it received.
 struct Alerts {
     seen: mpsc::Receiver<AlertSeen>,
     pairing: Pairing,
@@ -153,7 +153,7 @@ impl Alerts {
         Alerts { seen, pairing: Pairing::default(), _listening: listening }
     }
 
-    /// Hears on until every spike has its alert, or long enough.
+    /// Receives alerts until every spike has its own, or for long enough.
     async fn wait_for(mut self, made: &[AnomalyMade]) -> SpikeReport {
         let limit = Instant::now() + ALERT_WAIT_MAX;
         loop {
@@ -169,7 +169,7 @@ impl Alerts {
     }
 }
 
-/// Waits for ever if there is nothing to hear.
+/// Waits for ever if there are no alerts to receive.
 async fn hear(alerts: &mut Option<Alerts>) {
     match alerts {
         Some(alerts) => match alerts.seen.recv().await {

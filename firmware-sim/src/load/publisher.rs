@@ -1,7 +1,7 @@
 //! One connection's publishes as a pure machine: which to send now, which are unacknowledged, which to send again.
 //!
-//! A reading is kept as its numbers and written out again when it is redelivered: the same bytes but for the DUP flag,
-//! the same sequence number and packet id.
+//! A reading is kept as its numbers, and encoded again when it is redelivered: the same bytes except for the DUP flag, with the same
+//! sequence number and packet id.
 
 use super::AnomalyMade;
 use super::frame::push_publish_header;
@@ -11,23 +11,23 @@ use crate::sequences::SequenceSet;
 use std::collections::VecDeque;
 use std::f64::consts::TAU;
 
-/// What one connection is to publish.
+/// What one connection has to publish.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Its place among the connections, from 0, and their number.
+    /// Its index among the connections, from 0, and their number.
     pub place: usize,
     pub places: usize,
     pub seed: u64,
     pub first_sequence: u64,
-    /// No more publishes than this.
+    /// Most publishes.
     pub count_max: Option<u64>,
-    /// Time between publishes; `None` is as fast as acknowledged.
+    /// Time between publishes; `None` means as fast as they are acknowledged.
     pub interval_us: Option<f64>,
     pub window: usize,
     pub payload_bytes: usize,
-    /// When the first anomaly over all connections is due.
+    /// When the first anomaly is due, over all connections.
     pub anomaly_first_us: Option<u64>,
-    /// Time from one anomaly to the next over all connections.
+    /// Time between anomalies, over all connections.
     pub anomaly_every_us: Option<u64>,
 }
 
@@ -40,7 +40,7 @@ struct Pending {
     acknowledged: bool,
 }
 
-/// More anomalies than this are made but not listed.
+/// Further anomalies are made but not listed.
 const ANOMALIES_LISTED_MAX: usize = 10_000;
 const ANOMALY_CENTIDEGREES: i64 = 4_000;
 
@@ -94,9 +94,9 @@ impl Publisher {
         self.unacknowledged
     }
 
-    /// When the next publish is due; `None` if there is no room for it or none is left.
+    /// When the next publish is due; `None` if the window is full or nothing is left.
     pub fn next_due_us(&self) -> Option<u64> {
-        // The window counts from the oldest unacknowledged one, so packet ids in use are consecutive.
+        // The window starts at the oldest unacknowledged publish, so packet ids in use are consecutive.
         if self.pending.len() >= self.plan.window || self.plan.count_max.is_some_and(|max| self.published >= max) {
             return None;
         }
@@ -114,7 +114,7 @@ impl Publisher {
         self.plan.count_max.is_some_and(|max| self.published >= max)
     }
 
-    /// Appends every publish that is due and has room.
+    /// Appends every publish that is due, as far as the window allows.
     pub fn publish_due(&mut self, out: &mut Vec<u8>, now_us: u64, epoch_offset_us: u64) {
         while self.next_due_us().is_some_and(|due_us| due_us <= now_us) {
             let sequence = self.plan.first_sequence + self.published;
@@ -146,12 +146,12 @@ impl Publisher {
         }
     }
 
-    /// Notes an acknowledgement; false if nothing waits under this packet id.
+    /// Records an acknowledgement; false if no publish with this packet id is pending.
     pub fn acknowledge(&mut self, packet_id: u16, now_us: u64, epoch_offset_us: u64) -> bool {
         let Some(oldest) = self.pending.front() else {
             return false;
         };
-        // Ids count from 1 to 65,535 and the pending ones are consecutive, so the distance is the place.
+        // Ids count from 1 to 65,535 and pending ones are consecutive, so the distance is the index.
         let distance = (i32::from(packet_id) - i32::from(oldest.packet_id)).rem_euclid(i32::from(u16::MAX));
         let Some(pending) = self.pending.get_mut(distance as usize) else {
             return false;
@@ -175,7 +175,7 @@ impl Publisher {
             self.anomalies.push(AnomalyMade { device: self.device.clone(), seq: sequence, ts_us, centidegrees });
         }
         let round_us = self.plan.anomaly_every_us.map(|every_us| every_us * self.plan.places as u64);
-        // After a stall the missed ones are left out: two in a row would not be single readings.
+        // Anomalies missed during a stall are left out: two in a row would not be single readings.
         self.next_anomaly_us = self.next_anomaly_us.zip(round_us).map(|(at_us, round_us)| {
             let round_us = round_us.max(1);
             at_us + ((now_us - at_us) / round_us + 1) * round_us

@@ -1,4 +1,4 @@
-//! What a load run found, and its one line for other programs.
+//! The results of a load run, and its one line for other programs.
 
 use super::histogram::Histogram;
 use crate::sequences::SequenceSet;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, Read};
 
-/// What the devices of one run saw.
+/// What the devices of one run measured.
 #[derive(Clone, Debug, Default)]
 pub struct LoadReport {
     pub connections: u16,
@@ -18,28 +18,28 @@ pub struct LoadReport {
     pub redelivered: u64,
     /// Seconds from the first publish to the last acknowledgement.
     pub elapsed_s: f64,
-    /// From the publish in memory, before any wait for the socket, to its PUBACK; microseconds.
+    /// From the publish in memory, before any wait for the socket, to its PUBACK; in microseconds.
     pub puback_latency_us: Histogram,
-    /// Processor time that this process used meanwhile, in seconds to 10 ms; `None` where the system does not tell.
+    /// Processor time used by this process, in seconds to 10 ms; `None` if the system does not tell.
     pub cpu_s: Option<f64>,
-    /// Lost connections, refused ones, and acknowledgements of nothing.
+    /// Lost or refused connections, and unexpected acknowledgements.
     pub errors: u64,
     pub last_error: Option<String>,
-    /// With spikes only.
+    /// Only with spikes.
     pub spikes: Option<SpikeReport>,
     /// By device: the sequence numbers that were acknowledged.
     pub sequences: Vec<DeviceSequences>,
 }
 
-/// Spikes and the alerts about them.
+/// Spikes and their alerts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpikeReport {
     pub made: u64,
     /// Spikes for which an alert with their device and value arrived.
     pub alerted: u64,
-    /// All raised alerts about the temperature, updates too.
+    /// All raised alerts about the temperature, including updates.
     pub alerts_seen: u64,
-    /// From the publish of the spike to the arrival of its alert, microseconds.
+    /// From the publish of the spike to the arrival of its alert, in microseconds.
     pub latency_us: Histogram,
 }
 
@@ -51,7 +51,7 @@ pub struct DeviceSequences {
 }
 
 impl LoadReport {
-    /// Acknowledged publishes a second; 0 if there were none.
+    /// Acknowledged publishes per second; 0 if there were none.
     pub fn acknowledged_per_second(&self) -> f64 {
         if self.elapsed_s > 0.0 { self.acknowledged as f64 / self.elapsed_s } else { 0.0 }
     }
@@ -116,12 +116,12 @@ fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
 }
 
-/// `None` if there was nothing to measure: a zero would look like a very good one.
+/// `None` if nothing was measured: a zero would look like a very good value.
 fn milliseconds(latency_us: &Histogram, share: f64) -> Option<f64> {
     (latency_us.count() > 0).then(|| latency_us.quantile(share) as f64 / 1_000.0)
 }
 
-/// Processor seconds that this process used so far.
+/// Processor seconds used by this process so far.
 pub(super) fn cpu_seconds() -> Option<f64> {
     let mut stat = String::new();
     fs::File::open("/proc/self/stat").and_then(|mut file| file.read_to_string(&mut stat)).ok()?;
@@ -136,7 +136,7 @@ fn cpu_seconds_of(stat: &str) -> Option<f64> {
     Some((ticks()? + ticks()?) as f64 / 100.0)
 }
 
-/// Writes the acknowledged sequence numbers, a line a device.
+/// Writes the acknowledged sequence numbers, one line per device.
 pub fn write_sequences(sequences: &[DeviceSequences], mut out: impl io::Write) -> io::Result<()> {
     for device in sequences {
         writeln!(out, "{}", device.to_json())?;

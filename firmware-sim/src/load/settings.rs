@@ -1,54 +1,54 @@
-//! What a load run is to do, and the check of it.
+//! The settings of a load run, and their validation.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A load run. Its devices are `d00`, `d01`, ..., one a connection, each on `devices/dNN/temperature`.
+/// A load run. Its devices are `d00`, `d01`, ..., one per connection, each on `devices/dNN/temperature`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadSettings {
     pub broker: SocketAddr,
     /// 1 to 1,000.
     pub connections: u16,
-    /// The run ends after so many publishes over all connections; `None` is no such end.
+    /// The run ends after this many publishes over all connections; `None` means without a limit.
     pub count_max: Option<u64>,
-    /// The run ends after this time; `None` is no such end.
+    /// The run ends after this time; `None` means without a limit.
     pub duration: Option<Duration>,
-    /// Publishes a second over all connections; `None` is as fast as they are acknowledged.
+    /// Publishes per second over all connections; `None` means as fast as they are acknowledged.
     pub rate_per_second: Option<f64>,
     /// Publishes a connection may have unacknowledged; 1 to 10,000.
     pub window: u16,
-    /// Size of a payload in bytes, reached by padding; up to 65,000. One that is longer without padding stays so.
+    /// Size of a payload in bytes, reached by padding; up to 65,000. A longer payload stays as it is.
     pub payload_bytes: u16,
     pub seed: u64,
     /// Sequence number of each device's first reading.
     pub first_sequence: u64,
-    /// Connect again after a loss, with a session that persists, and send what is unacknowledged once more. Without
-    /// it the first loss ends the connection's part of the run.
+    /// Reconnect after a loss, with a persistent session, and send again what is unacknowledged. Without this, a connection ends its part
+    /// of the run at the first loss.
     pub reconnect: bool,
-    /// Publish wild readings and time the alerts that they raise.
+    /// Publish spikes and measure the alerts that they raise.
     pub spikes: Option<SpikeSettings>,
     /// How long the end of the run waits for outstanding acknowledgements.
     pub drain_max: Duration,
 }
 
-/// Wild readings, +40 degrees each, on the devices in turn.
+/// Spikes of +40 degrees each, on the devices in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpikeSettings {
-    /// Time from the start to the first one: detectors know nothing of a device before they have seen enough of it.
+    /// Time from the start to the first one: detectors must have seen enough of a device.
     pub first_after: Duration,
     /// Time from one to the next, over all devices.
     pub every: Duration,
 }
 
 impl SpikeSettings {
-    /// What Outrider needs before it judges a series is 60 s of it.
+    /// Outrider judges a series after 60 s.
     pub const FIRST_AFTER: Duration = Duration::from_secs(65);
 
-    /// Outrider clears an alert after 30 quiet seconds; a spike before that is no alert of its own but an update.
+    /// Outrider clears an alert after 30 quiet seconds; an earlier spike would only update it.
     pub const EVERY_PER_DEVICE: Duration = Duration::from_secs(35);
 
-    /// One spike a second, or as often as each one still raises an alert of its own.
+    /// One spike per second, or as many as still raise an alert of their own.
     pub fn for_connections(connections: u16) -> Self {
         let every = (Self::EVERY_PER_DEVICE / u32::from(connections.max(1))).max(Duration::from_secs(1));
         SpikeSettings { first_after: Self::FIRST_AFTER, every }
@@ -109,7 +109,7 @@ pub enum LoadError {
         name: &'static str,
         allowed: &'static str,
     },
-    /// The alerts could not be subscribed to, so nothing was published.
+    /// Subscribing to the alerts failed, so nothing was published.
     Alerts {
         reason: String,
     },

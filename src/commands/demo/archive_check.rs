@@ -1,7 +1,7 @@
-//! Reads the archive's files again, as anybody could, and holds them against what the devices know.
+//! Reads the archive's files back, as anybody could, and compares them with what the devices know.
 //!
-//! Nothing here asks the gateway: the devices count what was acknowledged to them, the files are decompressed and parsed line by line.
-//! What is remembered are ranges of sequence numbers, so an archive of any size is read in little memory.
+//! Nothing here asks the gateway: the devices count what was acknowledged to them, and the files are decompressed and parsed line by line.
+//! Only ranges of sequence numbers are remembered, so an archive of any size needs little memory.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -18,43 +18,43 @@ use serde::Deserialize;
 use crate::core::identity::{PerStream, Stream};
 use crate::sinks::archive::folder::SUFFIX;
 
-/// What the devices, and the subscriber, know.
+/// What the devices and the subscriber know.
 #[derive(Debug)]
 pub struct Known {
     pub acknowledged: Vec<DeviceAcknowledged>,
-    /// By device: the sequence number of the last sample that was made, acknowledged or not; the first was 1.
+    /// For each device, the sequence number of the last sample that it made, acknowledged or not; the first is 1.
     pub last_sequences: Vec<u64>,
     /// Identifier and revision of each alert that was received.
     pub alerts: Vec<(String, u32)>,
-    /// Connections that were lost: what they had in flight was sent twice.
+    /// Lost connections: what was in flight on them was sent twice.
     pub connections_lost: u64,
 }
 
-/// What the files hold.
+/// What the files contain.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
     pub acknowledged: u64,
     /// Distinct readings of our devices.
     pub readings: u64,
-    /// Acknowledged, and not there.
+    /// Acknowledged readings that are not in the files.
     pub missing: u64,
-    /// More than once there.
+    /// Readings that are in the files more than once.
     pub duplicates: u64,
-    /// There, though no device has made them.
+    /// Readings in the files that no device has made.
     pub never_made: u64,
-    /// Of devices that are not ours.
+    /// Readings of devices that are not ours.
     pub others: u64,
-    /// Records of either stream whose run and position another record has, too.
+    /// Records of either stream that share their run and position with another record.
     pub identities_repeated: u64,
     pub anomalies: u64,
     /// Anomalies whose reading is not in the raw stream.
     pub anomalies_alone: u64,
-    /// Alerts that were received, and are not there.
+    /// Received alerts that are not in the files.
     pub alerts_missing: u64,
     pub damaged: Vec<Damaged>,
 }
 
-/// A file, or a line of it, that cannot be read.
+/// A file that cannot be read, or a line of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damaged {
     pub file: PathBuf,
@@ -67,12 +67,12 @@ impl fmt::Display for Damaged {
     }
 }
 
-/// Damaged files that are named; all of them cost what they held.
+/// Most damaged files that are named.
 const DAMAGED_NAMED_MAX: usize = 8;
-/// A record is far smaller; a longer line is damage, and must not fill the memory.
+/// A record is far smaller; a longer line is damage, and must not exhaust the memory.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
-/// Fields of any record that matter here.
+/// The fields of any record that matter here.
 #[derive(Deserialize)]
 struct Record<'a> {
     #[serde(borrow, rename = "type")]
@@ -94,12 +94,12 @@ struct Record<'a> {
     revision: u32,
 }
 
-/// Positions by run.
+/// Positions, by run.
 #[derive(Debug, Default)]
 struct Positions(HashMap<String, SequenceSet>);
 
 impl Positions {
-    /// False if it was there already.
+    /// Returns false if it was there already.
     fn insert(&mut self, run: &str, position: u64) -> bool {
         match self.0.get_mut(run) {
             Some(positions) => positions.insert(position),
@@ -115,7 +115,7 @@ impl Positions {
 struct Check<'a> {
     places: HashMap<&'a str, usize>,
     known: &'a Known,
-    /// By device and metric.
+    /// Sequences found, by device and metric.
     found: Vec<[SequenceSet; Metric::ALL.len()]>,
     positions: PerStream<Positions>,
     alerts: HashSet<(String, u32)>,
@@ -133,7 +133,7 @@ pub fn check(root: &Path, known: &Known) -> io::Result<Found> {
         alerts: HashSet::new(),
         result: Found::default(),
     };
-    // The raw stream first: anomalies refer to it.
+    // The raw stream first, because anomalies refer to it.
     for stream in Stream::all() {
         let mut files = Vec::new();
         collect(&root.join(stream.name()), &mut files)?;
@@ -145,7 +145,7 @@ pub fn check(root: &Path, known: &Known) -> io::Result<Found> {
     Ok(check.finish())
 }
 
-/// Finished files, at any depth; none where there is no folder.
+/// Finished files at any depth; none if the folder does not exist.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -164,7 +164,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 impl Check<'_> {
-    /// A file that breaks off counts for what comes before the break.
+    /// If a file breaks off, what comes before the break counts.
     fn read_file(&mut self, file: &Path, stream: Stream) {
         if let Err(reason) = self.read_lines(file, stream)
             && self.result.damaged.len() < DAMAGED_NAMED_MAX
@@ -214,7 +214,7 @@ impl Check<'_> {
     }
 
     fn take_reading(&mut self, record: &Record<'_>) {
-        // Without a sequence number it was published by somebody else under a name of ours.
+        // Without a sequence number, somebody else published it under the name of one of our devices.
         let (Some(&place), Some(sequence)) = (self.places.get(record.device.as_ref()), record.seq) else {
             self.result.others += 1;
             return;
@@ -244,7 +244,7 @@ impl Check<'_> {
 }
 
 impl Found {
-    /// Why the files and the devices do not agree; empty if they do.
+    /// The disagreements between the files and the devices; empty if there are none.
     pub fn disagreements(&self, known: &Known) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.acknowledged == 0 {

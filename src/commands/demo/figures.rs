@@ -1,4 +1,4 @@
-//! Figures while it runs: the ledger, as the store has it.
+//! Figures for the running demonstration, from the ledger in the store.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::core::identity::Stream;
 use crate::store::reader::Reader;
 use crate::store::schema::{OpenError, store_path};
 
-/// Readings of the raw stream and what the archive has of them.
+/// Readings in the raw stream, and how many of them the archive has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     pub stored: u64,
@@ -18,7 +18,7 @@ pub struct Figures {
 pub struct FiguresReader(Reader);
 
 impl FiguresReader {
-    /// Of a gateway that runs in this folder.
+    /// For the gateway that runs in this folder.
     pub fn open(state_folder: &Path) -> Result<FiguresReader, OpenError> {
         Reader::open(&store_path(state_folder), None).map(FiguresReader)
     }

@@ -1,4 +1,4 @@
-//! `./outrider-demo/`: kept after a demonstration, replaced by the next one. A folder that is not ours is never touched.
+//! `./outrider-demo/`: kept after a demonstration and replaced by the next one. A folder that no demo made is never touched.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::store::lock::{self, FolderLock, LockError};
 
-/// Its presence makes a folder ours.
+/// A folder that holds this file was made by a demo.
 const MARKER: &str = "made-by-outrider-demo.txt";
 const MARKER_TEXT: &str =
     "This folder was made by `outrider demo`. The next demo in the same place deletes all that is in it.\n";
@@ -24,13 +24,13 @@ pub enum FolderError {
     Io { path: PathBuf, source: io::Error },
 }
 
-/// Makes the folder, empty but for the marker. Does nothing to one that is not ours, or that another process uses.
+/// Prepares a folder that is empty but for the marker. Refuses one that no demo made or that another process uses.
 pub fn prepare(path: &Path) -> Result<(), FolderError> {
     let failed = |source| FolderError::Io { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir(path).map_err(failed)?,
         Err(error) => return Err(failed(error)),
-        // A link, too: what it leads to may be somebody's.
+        // Refuses a symbolic link too: it may lead to somebody's data.
         Ok(found) if !found.is_dir() => return Err(FolderError::NotOurs { path: path.to_owned() }),
         Ok(_) => empty(path)?,
     }
@@ -51,7 +51,7 @@ fn empty(path: &Path) -> Result<(), FolderError> {
         return Err(FolderError::NotOurs { path: path.to_owned() });
     }
     let _held = FolderLock::acquire(path).map_err(FolderError::InUse)?;
-    // The marker stays, so that the folder is still ours if this is cut short; the lock file, because it is held.
+    // The marker stays, so that the folder is still recognised if this is interrupted; the lock file stays because it is held.
     for name in names.iter().filter(|name| *name != MARKER && *name != lock::FILE_NAME) {
         let entry = path.join(name);
         let is_folder = fs::symlink_metadata(&entry).map_err(failed)?.is_dir();

@@ -1,4 +1,4 @@
-//! Which alert was for which fault. Pure; times count from the start of the demonstration, on a steady clock.
+//! Decides which alert belongs to which fault. Pure; times count from the start of the demonstration, on a steady clock.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use super::schedule::found_within;
 
-/// After a fault the ten-second window still has it inside, and so may an alert.
+/// For this long after a fault the ten-second window still contains it, so it may cause alerts.
 const ECHO: Duration = Duration::from_secs(15);
 
-/// An alert as it came over MQTT; the fields that we use.
+/// An alert as received over MQTT, with the fields used here.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct AlertHeard {
     pub id: String,
@@ -31,7 +31,7 @@ pub struct FaultMade {
     pub truth: GroundTruth,
     pub started: Duration,
     pub ended: Option<Duration>,
-    /// From its start to the first alert about it.
+    /// Time from its start to the first alert about it.
     pub found_after: Option<Duration>,
 }
 
@@ -45,26 +45,26 @@ impl FaultMade {
     }
 }
 
-/// What an alert means to us.
+/// What an alert means for the demonstration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// The first about its fault.
+    /// The first alert about a fault.
     Found {
         after: Duration,
     },
-    /// News of an alert that was counted, or another one about a fault that was found.
+    /// An update of a known alert, or another alert about a fault that was already found.
     GoesOn,
     FalseAlarm,
-    /// Somebody else's device.
+    /// An alert of a device that is not ours.
     Other,
 }
 
-/// How it stands at the end.
+/// The result at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Score {
     pub made: usize,
     pub found: usize,
-    /// Not found, and too young for that to mean anything.
+    /// Not found, but too recent for that to mean anything.
     pub open: usize,
     pub false_alarms: u64,
 }
@@ -80,7 +80,7 @@ pub struct Scoreboard {
     devices: HashSet<String>,
     faults: Vec<FaultMade>,
     counted: HashSet<String>,
-    /// Raised alerts that came, by id and revision: they have to be in the archive, too.
+    /// Raised alerts that were received, by id and revision: the archive must contain them too.
     pub alerts: Vec<(String, u32)>,
     false_alarms: u64,
 }
@@ -106,7 +106,7 @@ impl Scoreboard {
         }
     }
 
-    /// Takes an alert that is raised; one that is cleared is no news to us.
+    /// Handles a raised alert; cleared ones are not passed here.
     pub fn hear(&mut self, alert: &AlertHeard, at: Duration) -> Heard {
         self.alerts.push((alert.id.clone(), alert.revision));
         if !self.devices.contains(&alert.device) {

@@ -1,8 +1,8 @@
-//! `outrider demo`: the real gateway and a simulated fleet in one process, with faults and cuts of the link on a schedule, and a summary
-//! that believes nobody: the devices count what was acknowledged to them, the archive's files are read again.
+//! `outrider demo`: the real gateway and a simulated fleet in one process, with faults and link cuts on a schedule. The summary does not
+//! rely on the gateway: the devices count what was acknowledged to them, and the archive's files are read back.
 //!
-//! `stage` is the gateway, `schedule` what happens when, `show` the run, `matching` which alert was for which fault,
-//! `archive_check` the summary's evidence, `narrate` and `screen` what is told and how.
+//! `stage` is the gateway, `schedule` what happens when, `show` the run, `matching` which alert belongs to which fault, `archive_check` the
+//! evidence of the summary, `narrate` and `screen` the texts and how they are shown.
 
 pub mod archive_check;
 mod figures;
@@ -49,13 +49,13 @@ use subscriber::Subscriber;
 #[derive(Args, Debug)]
 #[command(after_help = HELP)]
 pub struct DemoArguments {
-    /// End by itself after this time, with the summary [default: at Ctrl-C]
+    /// End after this time, with the summary [default: at Ctrl-C]
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     length: Option<Duration>,
     /// Number of simulated vehicles, five readings a second each
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u16).range(i64::from(VEHICLES_MIN)..=1000))]
     vehicles: u16,
-    /// Port of the MQTT broker [default: 1883, or any other if that is taken]
+    /// Port of the MQTT broker [default: 1883, or any free one if that is taken]
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
     /// The same seed makes the same readings
@@ -63,7 +63,7 @@ pub struct DemoArguments {
     seed: u64,
 }
 
-// Paragraphs are single lines: the terminal's width wraps them.
+// Paragraphs are single lines; the terminal wraps them.
 const HELP: &str = "\
 Needs nothing but this program: no account, no server, no file. The vehicles first send ten minutes of readings that they had \
 buffered, then live ones. On a schedule, a sensor is made to fail or the link to the archive is cut, and you see what the gateway \
@@ -81,14 +81,14 @@ Exit codes: 0 all agrees and every fault was found, 1 not so and the summary say
 TIME is a number with a unit: 30s, 5m, 1h.";
 
 const FOLDER: &str = "./outrider-demo";
-/// What the vehicles have buffered at the start.
+/// How much data the vehicles have buffered at the start.
 const HISTORY: Duration = Duration::from_secs(600);
 const MQTT_PORT: u16 = 1883;
-/// The archive's files are closed as soon as makes sense: a demonstration of a day must not make a million of them.
+/// In a short demonstration the archive's files are closed soon; in a long one that would make a million of them.
 const SHORT: Duration = Duration::from_secs(600);
 const ROTATE_AFTER_SHORT: Duration = Duration::from_millis(250);
 const ROTATE_AFTER: Duration = Duration::from_secs(1);
-/// How often the clock is looked at.
+/// How often time-dependent state is updated.
 const TICK: Duration = Duration::from_millis(100);
 const EVENTS_WAITING_MAX: usize = 256;
 
@@ -151,7 +151,7 @@ pub fn command(arguments: &DemoArguments) -> ExitCode {
     }
 }
 
-/// Runs in the current folder; whether everything agreed.
+/// Runs in the current folder. Returns whether everything agreed.
 fn demonstrate(arguments: &DemoArguments) -> Result<bool, DemoError> {
     let folder = Path::new(FOLDER);
     folder::prepare(folder).map_err(DemoError::Folder)?;
@@ -160,14 +160,14 @@ fn demonstrate(arguments: &DemoArguments) -> Result<bool, DemoError> {
     LocalSet::new().block_on(&runtime, play(arguments, folder))
 }
 
-/// The gateway's log is for whoever looks for it: here people watch a demonstration.
+/// The gateway's log goes to a file: the terminal shows the demonstration.
 fn log_to(path: &Path) -> Result<(), DemoError> {
     let file = File::create(path).map_err(|source| DemoError::Log { path: path.to_owned(), source })?;
     tracing_subscriber::fmt().with_ansi(false).with_target(false).with_writer(Mutex::new(file)).init();
     Ok(())
 }
 
-/// The simulated fleet, its events, and how it is told to stop.
+/// The simulated fleet, its events, and the way to stop it.
 struct Actors {
     fleet: JoinHandle<Result<FleetReport, FleetError>>,
     events: mpsc::Receiver<FleetEvent>,
@@ -249,7 +249,7 @@ fn stage_settings(arguments: &DemoArguments) -> StageSettings {
     }
 }
 
-/// Until its time is over, or somebody ends it.
+/// Runs until the time is over or somebody stops it.
 async fn follow(
     show: &mut Show<io::Stdout>,
     stage: &mut Stage,
@@ -260,7 +260,7 @@ async fn follow(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            // A fault is known before the alert about it.
+            // Handle a fault before the alert about it.
             biased;
             Some(event) = actors.events.recv() => show.fleet_event(event),
             Some(alert) = actors.alerts.recv() => show.alert(&alert),
@@ -283,7 +283,7 @@ async fn follow(
     }
 }
 
-/// The vehicles get their last acknowledgements, then everybody goes.
+/// The vehicles get their last acknowledgements, then everything ends.
 async fn end(show: &mut Show<io::Stdout>, mut actors: Actors) -> Result<FleetReport, DemoError> {
     show.screen.status("ending", "the vehicles wait for their last acknowledgements");
     actors.stop.send_replace(true);

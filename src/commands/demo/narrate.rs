@@ -1,4 +1,4 @@
-//! What is told, in words. Every number is the run's own.
+//! The texts of the demonstration. Every number in them comes from the run.
 
 use std::path::Path;
 use std::time::Duration;
@@ -75,7 +75,7 @@ pub fn alert(alert: &AlertHeard) -> String {
     format!("{device} {metric} {value}{normal} ({}, {severity})", alert.detectors.join(" and "))
 }
 
-/// The summary's lines, below its time.
+/// The lines of the summary, below its time.
 pub fn summary(found: &Found, score: Score) -> Vec<String> {
     let (acknowledged, readings) = (count(found.acknowledged), count(found.readings));
     let width = acknowledged.len().max(readings.len());

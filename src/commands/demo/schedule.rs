@@ -1,7 +1,7 @@
-//! What happens when: faults and cuts of the link, in rounds that go on for as long as the demonstration does.
+//! What happens when: faults and link cuts, in rounds that repeat as long as the demonstration runs.
 //!
-//! Pure. Times count from the moment when the vehicles are live. A round has three faults of three shapes, each of which the detectors
-//! find within a known time, and one cut of the link with a fault inside it.
+//! Pure. Times count from the moment when the vehicles are live. A round has three faults of three kinds, each of which the detectors find
+//! within a known time, and one link cut with a fault during it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use std::time::Duration;
 use firmware_sim::fault::{Fault, FaultKind};
 use firmware_sim::vehicle::{Metric, Vehicle};
 
-/// With fewer, a vehicle would have two of a round's faults.
+/// With fewer, a vehicle would get two of a round's faults.
 pub const VEHICLES_MIN: u16 = 3;
-/// From one round to the next: all that the last one raised has cleared.
+/// Time from one round to the next: long enough for every alert of the last one to clear.
 const ROUND: Duration = Duration::from_secs(60);
 const CUT: Range<Duration> = Duration::from_secs(6)..Duration::from_secs(14);
-/// What a cut leaves behind is delivered by then.
+/// After a cut, the backlog is delivered within this time.
 const DRAINED_WITHIN: Duration = Duration::from_secs(3);
-/// The vehicles are live by then on a machine of a usual speed; on a slower one the demonstration takes longer.
+/// The vehicles are live within this time on a machine of usual speed; on a slower one the demonstration takes longer.
 const LIVE_WITHIN: Duration = Duration::from_secs(4);
-/// Each round is on other vehicles, until it is the first ones' turn again.
+/// Each round uses other vehicles; after this many it starts over.
 const ROUNDS: u16 = 5;
 
 /// One fault of a round.
@@ -37,7 +37,7 @@ const ACTS: [Act; 3] = [
     Act { kind: FaultKind::Drift, metric: Metric::ContainerTemperature, magnitude: 6.0, start_s: 12, length_s: 15 },
 ];
 
-/// The detectors need no longer than this for a fault of ours.
+/// The detectors find such a fault within this time.
 pub fn found_within(kind: FaultKind) -> Duration {
     match kind {
         FaultKind::Drift => Duration::from_secs(13),
@@ -45,17 +45,17 @@ pub fn found_within(kind: FaultKind) -> Duration {
     }
 }
 
-/// Faults and cuts of a whole demonstration.
+/// The faults and cuts of a whole demonstration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub faults: Vec<Fault>,
     cuts: Option<u32>,
-    /// Everything has shown its effect by then; nothing if there is no end.
+    /// When everything has shown its effect; `None` if there is no end.
     pub over_after: Duration,
 }
 
 impl Plan {
-    /// As many faults and cuts as fit into `length`, together with what they lead to; without a length they go on for ever.
+    /// Plans as many faults and cuts as fit into `length` with their consequences; without a length they go on for ever.
     pub fn new(vehicles: u16, length: Option<Duration>) -> Plan {
         let Some(length) = length else {
             let rounds = (0..u32::from(ROUNDS)).flat_map(|round| (0..ACTS.len()).map(move |act| (act, round)));
@@ -125,14 +125,14 @@ mod tests {
     use crate::core::reading::Reading;
 
     const LIVE_S: u64 = 600;
-    /// After a fault the ten-second window still has it inside.
+    /// For this long after a fault the ten-second window still contains it.
     const ECHO_S: u64 = 10;
 
     fn seconds(duration: Duration) -> u64 {
         duration.as_secs()
     }
 
-    /// Second of each reading that stands out.
+    /// The seconds of the readings that are flagged.
     fn found(vehicle: &Vehicle, name: &str, faults: &[BoundFault], metric: Metric, end_s: u64) -> Vec<u64> {
         let mut monitor = Monitor::new(MonitorSettings::default());
         let mut findings = Findings::default();
@@ -149,7 +149,7 @@ mod tests {
         (0..end_s).filter(judge).collect()
     }
 
-    /// Every fault is found in time and nothing else is, for all vehicles of some fleets.
+    /// In several fleets, every fault is found in time and nothing else is flagged, for all vehicles.
     #[test]
     fn the_detectors_find_the_faults_and_nothing_else() {
         let end_s = LIVE_S + 2 * seconds(ROUND) * u64::from(ROUNDS);

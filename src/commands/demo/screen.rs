@@ -1,4 +1,4 @@
-//! Lines with the time in front; on a terminal with a last line of live figures that is written again and again.
+//! Prints lines with the time in front; on a terminal also a last line of live figures that is rewritten.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ const PLAIN: &str = "\x1b[0m";
 pub struct Screen<W: Write> {
     out: W,
     started: Instant,
-    /// Columns; `None` where lines only follow each other.
+    /// Columns of the terminal; `None` if there is no terminal.
     columns: Option<usize>,
     has_status: bool,
     closed: bool,
@@ -35,7 +35,7 @@ impl<W: Write> Screen<W> {
         self.columns.is_some()
     }
 
-    /// Nobody reads any more.
+    /// Whether the reader of the output is gone.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
@@ -44,17 +44,17 @@ impl<W: Write> Screen<W> {
         self.started.elapsed()
     }
 
-    /// A line without a time.
+    /// Prints a line without a time.
     pub fn text(&mut self, text: &str) {
         let clear = self.clear_status();
         self.write(&format!("{clear}{text}\n"));
     }
 
-    /// Something has happened.
+    /// Prints a line for something that has happened.
     pub fn event(&mut self, label: &str, text: &str) {
         let clear = self.clear_status();
         let time = clock(self.elapsed());
-        // What people look for is in capitals; on a terminal it stands out as well.
+        // The label is in capitals if it is important; on a terminal it is bold as well.
         let (bold, plain) =
             if self.is_terminal() && label.starts_with(char::is_uppercase) { (BOLD, PLAIN) } else { ("", "") };
         let line = format!("{time}  {bold}{label:<LABEL_WIDTH$}{plain}{text}");
@@ -65,7 +65,7 @@ impl<W: Write> Screen<W> {
     pub fn status(&mut self, label: &str, text: &str) {
         let Some(columns) = self.columns else { return };
         let line = format!("{}  {label:<LABEL_WIDTH$}{text}", clock(self.elapsed()));
-        // A line that wraps could not be cleared again.
+        // A line that wraps could not be cleared.
         let line: String = line.chars().take(columns.saturating_sub(1)).collect();
         self.has_status = true;
         self.write(&format!("{CLEAR_LINE}{line}"));

@@ -1,4 +1,4 @@
-//! The demonstration while it runs: what the vehicles, the driver's display and the clock say, and what is told of it.
+//! The running demonstration: turns events of the vehicles, the driver's display and the clock into what is printed.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -17,12 +17,13 @@ use super::schedule::Plan;
 use super::screen::{Screen, count, short_time};
 use crate::sinks::status::Link;
 
-/// Figures are told so long after the vehicles are live, and after each cut began.
+/// Figures are printed this long after the vehicles are live, and after each cut begins.
 const LIVE_TOLD_AFTER: Duration = Duration::from_secs(2);
 const CUT_TOLD_AFTER: Duration = Duration::from_secs(6);
-/// The rate is that of the last so many looks.
+/// The rate is averaged over this many looks.
 const RATE_LOOKS: usize = 30;
-/// Nothing is acknowledged for so many looks, half a minute: something is wrong. Looks, not time: a suspended process has not waited.
+/// If nothing is acknowledged for this many looks (half a minute), something is wrong. Counts looks, not time, because a suspended process
+/// has not waited.
 const STALLED_LOOKS: u32 = 300;
 
 pub struct Show<W: Write> {
@@ -37,7 +38,7 @@ pub struct Show<W: Write> {
     cuts: u32,
     live_since: Option<Duration>,
     told: Told,
-    /// Time and readings acknowledged at the last looks.
+    /// Time and number of acknowledged readings at the last looks.
     looks: VecDeque<(Duration, u64)>,
     idle_looks: u32,
 }
@@ -48,7 +49,7 @@ enum LinkIs {
     Down {
         cut: Range<Duration>,
     },
-    /// Up again; what was buffered then is on its way.
+    /// The link is up again, and the backlog is being delivered.
     Draining {
         since: Duration,
         buffered: u64,
@@ -56,14 +57,14 @@ enum LinkIs {
     },
 }
 
-/// Which figures have been told as lines of their own.
+/// Which figures have been printed as lines of their own.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     live: bool,
     cut: u32,
 }
 
-/// What the demonstration consists of.
+/// The parts of the demonstration.
 pub struct Parts<W: Write> {
     pub screen: Screen<W>,
     pub board: Scoreboard,
@@ -142,7 +143,7 @@ impl<W: Write> Show<W> {
         }
     }
 
-    /// Time has gone by.
+    /// Updates everything that depends on time.
     pub fn tick(&mut self) -> rusqlite::Result<()> {
         let now = self.screen.elapsed();
         let acknowledged = self.acknowledged.readings();
@@ -165,7 +166,7 @@ impl<W: Write> Show<W> {
             LinkIs::Down { cut } if live_for >= cut.end => self.link_back(),
             LinkIs::Down { .. } => Ok(()),
             LinkIs::Draining { since, buffered, stored } => {
-                // A record of before has been delivered after everything that was buffered then.
+                // Delivery is in order, so this means that everything buffered when the link came back is delivered.
                 if self.figures.read()?.delivered >= stored {
                     self.link_is = LinkIs::Up;
                     let took = short_time(self.screen.elapsed() - since);
@@ -194,7 +195,7 @@ impl<W: Write> Show<W> {
         Ok(())
     }
 
-    /// The end has come, maybe in the middle of a cut.
+    /// The end, possibly in the middle of a cut.
     pub fn finish(&mut self) -> rusqlite::Result<()> {
         if matches!(self.link_is, LinkIs::Down { .. }) {
             self.link_back()?;
@@ -229,7 +230,7 @@ impl<W: Write> Show<W> {
         Ok(())
     }
 
-    /// Readings acknowledged a second, of late.
+    /// Readings acknowledged per second, recently.
     fn rate(&self, now: Duration) -> f64 {
         let Some((then, before)) = self.looks.front().copied().filter(|(then, _)| *then < now) else {
             return 0.0;

@@ -14,16 +14,16 @@ use crate::mqtt;
 use crate::sinks::archive::sink::ArchiveSink;
 use crate::sinks::status::Link;
 
-/// The administration interface's usual port, where it is free.
+/// The usual port of the administration interface, used if it is free.
 const ADMIN_PORT: u16 = 9464;
 
-/// How the gateway of a demonstration differs from any other.
+/// How the gateway of a demonstration differs from others.
 #[derive(Clone, Copy, Debug)]
 pub struct StageSettings {
     pub port: u16,
-    /// If that one is taken.
+    /// Whether to use any port if that one is taken.
     pub or_any_port: bool,
-    /// Files are closed so often: what is in a finished file is delivered, and that is to be watched.
+    /// How often files are closed: only finished files count as delivered, which the demonstration shows.
     pub rotate_after: Duration,
 }
 
@@ -66,7 +66,7 @@ impl Stage {
             let on_ready = |place| {
                 let _ = ready.send(place);
             };
-            // A sender that is gone means the same as a stop.
+            // A sender that is gone also means to stop.
             let stop = async { drop(stopped.await) };
             let result = runtime.block_on(gateway::run(settings, gateways_link, on_ready, stop));
             let _ = end.send(result);
@@ -92,14 +92,14 @@ impl Stage {
         }
     }
 
-    /// Ends it as a signal would: all that is acknowledged is in the archive's files afterwards.
+    /// Stops it as a signal would: afterwards everything acknowledged is in the archive's files.
     pub async fn end(self) -> Result<(), GatewayError> {
         let _ = self.stop.send(());
         self.ended.await.unwrap_or(Err(GatewayError::Ended { thread: "gateway" }))
     }
 }
 
-/// What is built in, whatever the machine's own configuration says: a demonstration is the same everywhere.
+/// Built-in settings, whatever the machine's own configuration says: a demonstration is the same everywhere.
 fn settings(folder: &Path, stage: StageSettings) -> io::Result<GatewaySettings> {
     let argument = |name, section, key, text: String| Argument { name, section, key, text };
     let arguments = vec![
@@ -111,7 +111,7 @@ fn settings(folder: &Path, stage: StageSettings) -> io::Result<GatewaySettings> 
     let sources = Sources { arguments, ..Sources::default() };
     let configuration = Configuration::parse(Path::new("the demo's own"), "", &sources, &Host::read());
     let mut settings = configuration.expect("the built-in configuration is correct").settings()?;
-    // A few megabytes find room on a full disk, too, and must not be dropped before they have been counted.
+    // A few megabytes fit on an almost full disk too, and must not be dropped before they are counted.
     settings.capacity.free_bytes_min = 0;
     for sink in &mut settings.sinks {
         ArchiveSink::change(sink, |archive| {

@@ -1,4 +1,4 @@
-//! The driver's display: an ordinary MQTT client that is subscribed to the alerts.
+//! The driver's display: an ordinary MQTT client subscribed to the alerts.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::matching::AlertHeard;
 
 const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(10);
 const RECONNECT_WAIT: Duration = Duration::from_millis(100);
-/// Requests that the client library takes before it sends them: one subscription.
+/// Capacity of the client library's request queue: one subscription.
 const REQUESTS_MAX: usize = 8;
 const PACKET_BYTES_MAX: usize = 256 * 1024;
 
@@ -21,7 +21,7 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// Connects and subscribes; what is published from then on is heard.
+    /// Connects and subscribes; everything published from then on is received.
     pub async fn subscribe(broker: SocketAddr) -> Result<Subscriber, String> {
         let mut options = MqttOptions::new("driver-display", broker.ip().to_string(), broker.port());
         options.set_keep_alive(Duration::from_secs(30)).set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
@@ -42,11 +42,11 @@ impl Subscriber {
     }
 
     async fn ask(&self) {
-        // It fails only when the event loop is gone, which is ours.
+        // Fails only if the event loop is gone, which this type owns.
         let _ = self.client.subscribe("alerts/#", QoS::AtLeastOnce).await;
     }
 
-    /// Passes on the alerts that are raised, until nobody takes them.
+    /// Passes on raised alerts until the receiver is gone.
     pub async fn run(mut self, heard: mpsc::Sender<AlertHeard>) {
         loop {
             match self.events.poll().await {
@@ -65,7 +65,7 @@ impl Subscriber {
     }
 }
 
-/// What is cleared or gone is no news here, and neither is what has another form.
+/// `None` for an alert that is cleared or removed, and for other payloads.
 fn raised(payload: &[u8]) -> Option<AlertHeard> {
     serde_json::from_slice(payload).ok().filter(|alert: &AlertHeard| alert.state == "raised")
 }

@@ -1,4 +1,4 @@
-//! What the times of a device's readings say of the time that went by.
+//! Derives how much time went by from the times of a device's readings.
 
 use crate::core::detection::alert::Moment;
 use crate::core::detection::window::JUMP_MS;
@@ -13,7 +13,7 @@ struct Last {
 
 #[derive(Debug, Default)]
 pub struct Clock {
-    /// The newest time that the device has told.
+    /// The newest time in the device's readings.
     wall_ms: i64,
     pub received_ms: i64,
     pub steady_ms: u64,
@@ -25,18 +25,18 @@ pub enum Passage {
     Elapsed {
         elapsed_ms: u64,
     },
-    /// The gateway was away until now, or nothing is known of before.
+    /// The gateway was off until now, or this is the first reading.
     Started,
 }
 
 impl Clock {
     pub fn hear(&mut self, run: RunId, at_ms: i64, received_ms: i64, quality: TimeQuality) -> Passage {
         let before = self.last.replace(Last { run, quality });
-        // Sessions hand over side by side: a little earlier is not set back.
+        // Sessions submit concurrently, so a receive time that is slightly earlier does not mean that the clock was set back.
         let is_set_back = before.is_some() && received_ms < self.received_ms.saturating_sub(JUMP_MS);
         self.received_ms = if is_set_back { received_ms } else { self.received_ms.max(received_ms) };
         let elapsed_ms = at_ms.saturating_sub(self.wall_ms);
-        // What is older otherwise was sent again, or late.
+        // Any other older reading was sent again or arrived late.
         if before.is_none() || is_set_back || elapsed_ms > 0 {
             self.wall_ms = at_ms;
         }
@@ -51,7 +51,7 @@ impl Clock {
         }
     }
 
-    /// Time goes by without a reading.
+    /// Lets time pass without a reading.
     pub fn go_on(&mut self, elapsed_ms: u64) -> Passage {
         self.wall_ms = self.wall_ms.saturating_add_unsigned(elapsed_ms);
         self.steady_ms += elapsed_ms;

@@ -1,16 +1,16 @@
 //! Which alerts two settings of the detectors have in common.
 //!
-//! Alerts of one series and kind are the same if they were raised at the same time for a moment at least, from when they rise to when
-//! they clear. That is decided as they come, so what is kept is a row a series and kind, however many alerts it had.
+//! Alerts of one series and kind count as the same if, between being raised and cleared, both were raised at some moment. That is decided
+//! as they come, so only one row per series and kind is kept, however many alerts it had.
 
 use std::collections::HashMap;
 
 use crate::core::detection::alert::{ALERTS_MAX, AlertKey, State};
 
-/// Rows that are kept. What is raised now always has its row; when there are too many, rows of what is over are given up first.
+/// Most rows kept. A series with a raised alert always has its row; if there are too many, rows without one are dropped first.
 const ROWS_MAX: usize = 5 * ALERTS_MAX;
 
-/// Whose alert it is. As an index: the present settings come first.
+/// Which settings an alert belongs to. Used as an index: the present settings come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Present,
@@ -19,16 +19,16 @@ pub enum Side {
 
 pub const SIDES: [Side; 2] = [Side::Present, Side::Changed];
 
-/// Alerts, counted.
+/// Counts of alerts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub present: u64,
     pub changed: u64,
-    /// Of the changed settings alone.
+    /// With the changed settings only.
     pub new: u64,
-    /// Of the present settings alone.
+    /// With the present settings only.
     pub gone: u64,
-    /// What the gateway raised while it ran.
+    /// Raised by the gateway itself when it ran.
     pub raised: u64,
 }
 
@@ -55,7 +55,7 @@ impl Tally {
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
     tally: Tally,
-    /// Of each side, the alert that is raised: whether it met one of the other side.
+    /// For each side, whether the alert that is raised has met one of the other side; `None` if none is raised.
     open: [Option<bool>; 2],
 }
 
@@ -80,7 +80,8 @@ impl Default for Comparison {
 }
 
 impl Comparison {
-    /// What became of alerts in one moment, by side. An alert that clears in the moment in which the other side's rises has met it.
+    /// The changes of alerts in one moment, by side. An alert that clears in the same moment in which the other side's is raised has met
+    /// it.
     pub fn step(&mut self, changes: [Vec<(AlertKey, State)>; 2]) {
         for state in [State::Raised, State::Cleared] {
             for (side, changes) in SIDES.into_iter().zip(&changes) {
@@ -94,7 +95,7 @@ impl Comparison {
         }
     }
 
-    /// Also called for what goes on.
+    /// Also called for alerts that are updated.
     fn raise(&mut self, side: Side, key: &AlertKey) {
         let row = self.row(key);
         if row.open[side as usize].is_some() {
@@ -122,7 +123,7 @@ impl Comparison {
         self.total.raised += 1;
     }
 
-    /// The log is over: what is raised still is what it is.
+    /// The log has ended: alerts that are still raised are counted as they are.
     pub fn finish(&mut self) {
         for row in self.rows.values_mut() {
             for side in SIDES {
@@ -150,12 +151,12 @@ impl Comparison {
         &self.total
     }
 
-    /// Rows that were given up because there were too many: their alerts are in the total only.
+    /// Rows dropped because there were too many: their alerts count in the total only.
     pub fn rows_given_up(&self) -> u64 {
         self.rows_given_up
     }
 
-    /// By series and kind: where most differs first.
+    /// By series and kind, those with the most differences first.
     pub fn rows(&self) -> Vec<(&AlertKey, &Tally)> {
         let mut rows: Vec<_> = self.rows.iter().map(|(key, row)| (key, &row.tally)).collect();
         rows.sort_by(|(a, of_a), (b, of_b)| {

@@ -1,10 +1,11 @@
-//! `outrider detect --from-store`: the two settings, the store, and one pass over what it holds.
+//! `outrider detect --from-store`: two settings, the store, and one pass over what it holds.
 //!
-//! What is compared with is what `run` would take without any argument, because that is what runs: the system's file, or what is built
-//! in. The store says besides what was really raised, by whatever configurations ran; that is counted too, and calibrates the rest.
+//! The present settings are those that `run` would use without arguments, because that is what normally runs: the system's file, or
+//! built-in defaults. The store also says which alerts were really raised, by whatever configurations ran; they are counted too, as a
+//! reference for the other figures.
 //!
-//! Each batch is read in a transaction of its own and shown to both settings before the next one is read: a gateway that runs on the
-//! store is never in the way, nor in ours, and memory does not grow with the store.
+//! Each batch is read in a transaction of its own and given to both settings before the next one is read: this neither blocks a running
+//! gateway nor is blocked by it, and memory does not grow with the store.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -26,17 +27,17 @@ use super::progress::Progress;
 use super::replay::{Replay, Setting};
 use crate::commands::configuration::ConfigArguments;
 
-/// What the command line says.
+/// The arguments of the command line.
 #[derive(Debug)]
 pub struct Question {
-    /// As changed. Without it the profile alone is the change.
+    /// The changed configuration. If there is none, `profile` is the only change.
     pub changed: Option<PathBuf>,
     pub profile: Option<Profile>,
     pub present: Option<PathBuf>,
     pub state: Option<String>,
 }
 
-/// A setting, and what it is called.
+/// A setting and its name in the output.
 #[derive(Debug)]
 pub struct Named {
     pub name: String,
@@ -74,10 +75,10 @@ impl Question {
     }
 }
 
-/// How long after the receipt of its reading an alert may be raised.
+/// An alert may be raised up to this long after its reading was received.
 const RAISED_AFTER_MS: i64 = 1000;
 
-/// What stopped it.
+/// Why the replay stopped.
 #[derive(Debug)]
 pub enum StoreError {
     Missing {
@@ -91,7 +92,7 @@ pub enum StoreError {
     Empty {
         path: PathBuf,
     },
-    /// It holds readings, and all of them are damaged.
+    /// It holds readings, but all of them are damaged.
     Unreadable {
         path: PathBuf,
         batches: u64,
@@ -141,7 +142,7 @@ fn advice(error: &rusqlite::Error) -> &'static str {
         _ if schema::is_corrupt(error) => {
             "; the gateway sets a damaged store aside when it starts, and takes over what can be read of it"
         }
-        // Readers of a log have to write into its index.
+        // Readers of a write-ahead log have to write to its index.
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             "; reading it takes the rights of the user who runs the gateway"
         }
@@ -149,31 +150,31 @@ fn advice(error: &rusqlite::Error) -> &'static str {
     }
 }
 
-/// What the pass has found.
+/// The results of the pass.
 #[derive(Debug)]
 pub struct Found {
     pub comparison: Comparison,
     pub readings: u64,
-    /// Times of receipt.
+    /// Receive times of the first and last reading.
     pub first_ms: i64,
     pub last_ms: i64,
-    /// How much of the devices' own time the readings cover, without what the gateway was away.
+    /// How much of the devices' own time the readings cover, without the time when the gateway was off.
     pub covered_ms: u64,
-    /// Batches that the store holds and that cannot be read.
+    /// Batches in the store that cannot be read.
     pub damaged_batches: u64,
-    /// Readings out of a damaged store: they stand where they were found again, not where they belong.
+    /// Readings salvaged from a damaged store: they are in the order of salvage, not of their times.
     pub salvaged_readings: u64,
-    /// Since when the store holds what was really raised; nothing if it holds none of it.
+    /// Since when the store holds the alerts that were really raised; `None` if it holds none of them.
     pub raised_since_ms: Option<i64>,
-    /// Readings that came so late that the gateway raised nothing for them.
+    /// Readings that arrived so late that the gateway raised no alert for them.
     pub late_readings: u64,
-    /// Readings of devices that were too many to look at.
+    /// Readings of devices beyond the number that can be watched.
     pub left_out_readings: u64,
-    /// Series that are watched, by side.
+    /// Number of watched series, by side.
     pub series: [usize; 2],
 }
 
-/// `terminal` is told how far it is.
+/// Prints its progress to `terminal`.
 pub fn compare(plan: &Plan, mut terminal: Option<&mut dyn Write>) -> Result<Found, StoreError> {
     let mut reader = open(&plan.store)?;
     let failed = |source| StoreError::Read { path: plan.store.clone(), source };
@@ -211,9 +212,9 @@ pub fn compare(plan: &Plan, mut terminal: Option<&mut dyn Write>) -> Result<Foun
     })
 }
 
-/// Opens for reading a store that is there and is one of ours.
+/// Opens for reading a store that must exist and be one of ours.
 fn open(path: &Path) -> Result<Reader, StoreError> {
-    // SQLite says only that it cannot open it.
+    // SQLite would only say that it cannot open it.
     match path.metadata() {
         Ok(found) if found.len() == 0 => return Err(StoreError::Empty { path: path.to_owned() }),
         Ok(_) => {}
@@ -225,7 +226,7 @@ fn open(path: &Path) -> Result<Reader, StoreError> {
     let mut reader = Reader::open(path, None).map_err(StoreError::Open)?;
     match schema::examine(reader.connection(), path).map_err(StoreError::Open)? {
         FileState::New => Err(StoreError::Empty { path: path.to_owned() }),
-        // Its batches are read as they are.
+        // Batches of an earlier version are read as they are.
         FileState::Earlier | FileState::Present => Ok(reader),
     }
 }
@@ -239,7 +240,7 @@ struct Pass {
 }
 
 impl Pass {
-    /// Up to what is there when it begins: a gateway that runs brings more and more.
+    /// Reads up to the batch that is the last one at the beginning: a running gateway keeps adding more.
     fn readings(&mut self, reader: &mut Reader, terminal: &mut Option<&mut dyn Write>) -> rusqlite::Result<()> {
         let (first, through) = reader.extent(Stream::RAW)?;
         let has_salvaged =
@@ -251,7 +252,7 @@ impl Pass {
             self.show(after, has_salvaged);
             if let Some(terminal) = terminal {
                 let done = self.block.last_sequence() - after;
-                // What cannot be told stops nothing.
+                // If the progress cannot be printed, go on.
                 let _ = progress.note(done, self.replay.readings() - before, terminal);
             }
             after = self.block.last_sequence();
@@ -262,7 +263,7 @@ impl Pass {
         Ok(())
     }
 
-    /// Shows the batch at hand to both settings.
+    /// Gives the current batch to both settings.
     fn show(&mut self, after: u64, has_salvaged: bool) {
         if let Some(batch) = self.block.batch() {
             let heard = self.replay.last_heard();
@@ -281,10 +282,10 @@ impl Pass {
         }
     }
 
-    /// Counts what was really raised within this time. Returns since when the store knows.
+    /// Counts the alerts that were really raised within this time. Returns since when the store knows.
     fn raised(&mut self, reader: &mut Reader, within: std::ops::RangeInclusive<i64>) -> rusqlite::Result<Option<i64>> {
         let (mut after, through) = reader.extent(Stream::ANOMALIES)?;
-        // As long as nothing of it was deleted it knows everything.
+        // If nothing was deleted, it knows everything.
         let mut since_ms = (after == 0).then_some(*within.start());
         while after < through && reader.read(Stream::ANOMALIES, after, &mut self.block)? {
             if let Some(batch) = self.block.batch() {
@@ -296,7 +297,7 @@ impl Pass {
                 if tag != Tag::Alert as u8 {
                     continue;
                 }
-                // Of each alert the first record: what follows it are revisions. The gateway's own are no matter of readings.
+                // Only the first record of each alert counts; the others are revisions. The gateway's own alerts do not depend on readings.
                 if let Some((key, alert)) = alert::read_alert(line)
                     && (alert.state, alert.revision) == (State::Raised, 1)
                     && key.kind != alert::GATEWAY_KIND

@@ -1,23 +1,23 @@
-//! Files one behind the other, as if they were one: plain or compressed, and the folder of an archive file by file.
+//! Reads several files as if they were one: plain or compressed, and the folder of an archive file by file.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// A folder deeper than this is no archive of ours, which has three levels.
+/// Our archive has three levels; a folder deeper than this is none.
 const DEPTH_MAX: usize = 8;
 const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 
 pub struct Files {
     waiting: VecDeque<PathBuf>,
-    /// The next one is opened when the one before is at its end: an archive may have more files than a process may open.
+    /// The current file. The next one is opened only at its end: an archive may have more files than a process may open.
     open: Option<(PathBuf, Box<dyn Read>)>,
     pub bytes: u64,
 }
 
 impl Files {
-    /// Looks for all of them at once, so that a name that is wrong is told before anything is printed.
+    /// Finds all of them first, so that a wrong name is reported before anything is printed.
     pub fn find(paths: &[PathBuf]) -> io::Result<Files> {
         let mut files = Files { waiting: VecDeque::new(), open: None, bytes: 0 };
         for path in paths {
@@ -27,7 +27,7 @@ impl Files {
     }
 
     fn add(&mut self, path: &Path, depth: usize) -> io::Result<()> {
-        // A pipe, such as a shell's <(...), is a file as well.
+        // A pipe, such as a shell's <(...), is accepted too.
         let metadata = std::fs::metadata(path)?;
         if !metadata.is_dir() {
             if depth == 0 {
@@ -39,7 +39,7 @@ impl Files {
         }
         let mut inside: Vec<PathBuf> =
             std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
-        // Names of the archive's folders and files begin with their time.
+        // The archive's folder and file names begin with their time, so sorting puts them in order.
         inside.sort();
         let is_data = |path: &PathBuf| {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -76,7 +76,7 @@ impl Read for Files {
                     0 => self.open = None,
                     count => return Ok(count),
                 }
-                // A file may lack the end of its last line.
+                // The last line of a file may lack its newline.
                 if let Some(first) = buffer.first_mut() {
                     *first = b'\n';
                     return Ok(1);

@@ -1,12 +1,11 @@
-//! The detectors over lines of `series,timestamp_ms,value`.
+//! Runs the detectors over lines of `series,timestamp_ms,value`.
 //!
-//! A series is `<device>/<metric>`, split at the last slash. A line that begins with a brace is a record as the gateway writes it, of which
-//! the readings count. Lines that are not well formed are skipped, and counted at the end. Memory
-//! grows with the number of series, never with the length of the input.
+//! A series is `<device>/<metric>`, split at the last slash. A line that begins with a brace is a record written by the gateway; of these,
+//! readings count. Malformed lines are skipped, and counted at the end. Memory grows with the number of series, never with the length of
+//! the input.
 //!
-//! Nothing arrives in a file: time is what its lines say. A series is silent as soon as a line of any other is later than its next
-//! reading should have been. One without a device in its name is a recording by itself, which ends where it ends: its silence is told
-//! when it is over.
+//! The clock is that of the lines. A series is silent once a line of any other is later than its next reading should have been. A series
+//! without a device in its name is a recording of its own, whose end is no silence: a gap in it is reported when its next reading ends it.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
@@ -26,14 +25,14 @@ use crate::core::detection::monitor::{Arrival, Missed, Monitor, MonitorSettings}
 use crate::core::detection::window::JUMP_MS;
 use crate::core::reading::Reading;
 
-/// More than the gateway's: whoever gives us a file wants all of it looked at.
+/// More than the gateway's limit: whoever passes a file wants all of it watched.
 pub const SERIES_MAX: usize = 1_000_000;
-/// A step of the lines' time beyond so many of the one before is far.
+/// A step forward of more than this many times the last one is suspicious.
 const FAR_STEPS: i64 = 4;
-/// How far the lines' time goes on before silences are looked for again, as the gateway does.
+/// How far the lines' time advances between two checks for silences, as in the gateway.
 const TICK_MS: i64 = 500;
 
-/// What is printed.
+/// What to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Rows,
@@ -41,7 +40,7 @@ pub enum Format {
     Statistics,
 }
 
-/// Timestamps between these are seconds since 1970, or milliseconds of a time before any telemetry.
+/// Timestamps in this range are seconds since 1970, or milliseconds of a time before any telemetry.
 const LIKE_SECONDS: std::ops::Range<i64> = 500_000_000..100_000_000_000;
 
 /// Reads the files one after the other, or standard input, and prints to standard output.
@@ -56,18 +55,18 @@ pub fn run_files(
         [] => Box::new(io::stdin().lock()),
         paths => {
             let files = Files::find(paths).map_err(DetectError::Io)?;
-            // Of what is compressed nobody knows how long it is.
+            // The uncompressed length of compressed files is unknown.
             bytes =
                 if paths.iter().all(|path| path.extension().is_some_and(|end| end == "csv")) { files.bytes } else { 0 };
             Box::new(BufReader::with_capacity(1 << 16, files))
         }
     };
-    // Who sees the rows go by sees how far it is.
+    // If the rows are printed on a terminal, they show the progress.
     let is_watched = io::stderr().is_terminal() && !io::stdout().is_terminal();
     let mut progress = is_watched.then(|| Progress::new("lines", bytes));
     let outputs = (io::stdout().lock(), io::stderr().lock());
     match run(&mut input, outputs, settings, format, unit, progress.as_mut()) {
-        // Whoever reads us has seen enough.
+        // The reader has closed the pipe.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(DetectError::Io(error)),
         Ok(Seen { readings: 0, malformed: 1.. }) => Err(DetectError::NothingRead),
@@ -75,10 +74,10 @@ pub fn run_files(
     }
 }
 
-/// What stopped it.
+/// Why it stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectError {
-    /// Of reading, which names its file, or of printing.
+    /// An error of reading, which names its file, or of printing.
     #[error(transparent)]
     Io(io::Error),
     #[error(
@@ -87,15 +86,15 @@ pub enum DetectError {
     NothingRead,
 }
 
-/// What was in the input.
+/// Counts of the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub readings: u64,
     pub malformed: u64,
 }
 
-/// Prints a row for each finding of each reading and for each silence, or the window of every reading. The second of the outputs is for
-/// what is to be said about the input.
+/// Prints a row for each finding of each reading and for each silence, or the window of every reading. The second output is for messages
+/// about the input.
 pub fn run(
     input: impl BufRead,
     (output, mut errors): (impl Write, impl Write),
@@ -156,9 +155,10 @@ struct Replay {
     json: bool,
     now_ms: Option<i64>,
     ticked_ms: i64,
-    /// A time far ahead of the others. It is believed when a second line confirms it, or one wild line would silence all the rest.
+    /// A time far ahead of the others. It is accepted only if a second line confirms it; otherwise one wrong line would make all other
+    /// series silent.
     suspect_ms: Option<i64>,
-    /// The last step ahead: of recordings with a line every few minutes no step of minutes is far.
+    /// The last step forward: in a recording with a line every few minutes, steps of minutes are not suspicious.
     step_ms: i64,
 }
 
@@ -196,7 +196,7 @@ impl Replay {
         Ok(())
     }
 
-    /// The clock, after a line of this time.
+    /// Advances the clock for a line of this time.
     fn advance(&mut self, at_ms: i64, output: &mut impl Write) -> io::Result<i64> {
         let Some(now_ms) = self.now_ms else {
             self.now_ms = Some(at_ms);
@@ -212,7 +212,7 @@ impl Replay {
                 self.suspect_ms = Some(at_ms);
                 return Ok(now_ms);
             };
-            // Whoever is missed was silent until then.
+            // Silent series were silent until then.
             self.tick(suspect_ms.min(at_ms), output)?;
             self.step_ms = at_ms.saturating_sub(suspect_ms);
         } else if ahead_ms > 0 {

@@ -1,7 +1,7 @@
-//! `outrider detect`: the gateway's own detectors over what was recorded.
+//! `outrider detect`: runs the gateway's own detectors over recorded data.
 //!
-//! Either over lines of a file, and each reading that stands out is a row; or over the readings that the local store holds, once as they
-//! are watched now and once as a changed configuration would watch them, and what is told is how the alerts would differ.
+//! Either over the lines of a file, with a row for each flagged reading; or over the readings in the local store, once as they are watched
+//! now and once as a changed configuration would watch them, to compare the alerts.
 
 mod clock;
 mod comparison;
@@ -46,7 +46,7 @@ Exit codes:
    2  usage
   78  a configuration is wrong";
 
-/// Made from the arguments, the usage would offer files beside --from-store.
+/// If generated from the arguments, the usage would offer files together with --from-store.
 const USAGE: &str = "\
 outrider detect [OPTIONS] [FILES]...
        outrider detect --from-store <--config FILE|--profile NAME> [--against FILE] [--state FOLDER] [--json]";
@@ -54,7 +54,7 @@ outrider detect [OPTIONS] [FILES]...
 #[derive(Debug, Args)]
 #[command(after_help = HELP, override_usage = USAGE, group(ArgGroup::new("change").args(["config", "profile"]).multiple(true)))]
 pub struct DetectArguments {
-    /// Files of lines `series,timestamp_ms,value`, or of the gateway's archive, or its folder; standard input if there is none
+    /// Files of lines `series,timestamp_ms,value`, files of the gateway's archive, or its folder [default: standard input]
     files: Vec<PathBuf>,
     /// Unit of the timestamps of series,timestamp,value lines [default: ms]
     #[arg(long, value_name = "UNIT", value_enum, conflicts_with = "from_store")]
@@ -68,13 +68,13 @@ pub struct DetectArguments {
     /// Print one JSON object per line, with the spread and the reason
     #[arg(long)]
     json: bool,
-    /// Monitor with the profiles and limits of this configuration; else with what is built in. With --from-store: as changed
+    /// Monitor with the profiles and limits of this configuration [default: built-in ones]. With --from-store: the changed configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Replay what the local store holds, and say how the alerts would differ
+    /// Replay what the local store holds, and show how the alerts would differ
     #[arg(long, conflicts_with_all = ["files", "stats"], requires = "change")]
     from_store: bool,
-    /// The present configuration; else /etc/outrider/outrider.toml if it is there, else what is built in
+    /// The present configuration [default: /etc/outrider/outrider.toml if it exists, else built-in defaults]
     #[arg(long, value_name = "FILE", requires = "from_store")]
     against: Option<PathBuf>,
     /// The state folder whose store is replayed, instead of store.path

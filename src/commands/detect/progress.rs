@@ -1,4 +1,4 @@
-//! How far it is, on a terminal, once a second.
+//! Shows the progress on a terminal, once a second.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ const LOOK_EVERY: u64 = 1 << 16;
 pub struct Progress {
     /// What is counted.
     what: &'static str,
-    /// All that there is to be done, in whatever measure; 0 if nobody knows.
+    /// The total amount of work, in any unit; 0 if it is unknown.
     all: u64,
     done: u64,
     count: u64,
@@ -26,7 +26,7 @@ impl Progress {
         Progress { what, all, done: 0, count: 0, looked: 0, started: now, told: now }
     }
 
-    /// So much more is done, and so many more lines or readings with it.
+    /// Records that this much more work, and this many more lines or readings, are done.
     pub fn note(&mut self, done: u64, count: u64, errors: &mut impl Write) -> io::Result<()> {
         self.done += done;
         self.count += count;
@@ -50,7 +50,7 @@ impl Progress {
         }
     }
 
-    /// Takes it away again.
+    /// Clears the line.
     pub fn end(&self, errors: &mut impl Write) -> io::Result<()> {
         if self.told > self.started { write!(errors, "\r\x1b[K") } else { Ok(()) }
     }

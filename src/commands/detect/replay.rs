@@ -1,9 +1,8 @@
-//! One pass over a log drives two of the gateway's own pipelines for each device, with all that they do to a reading: once with each
-//! setting.
+//! In one pass over a log, two of the gateway's own pipelines for each device process every reading completely: one with each setting.
 //!
-//! The clock is that of the readings, for each device its own: what a device had in its buffer counts as if it had come when it was
-//! measured. It stands still where the gateway was away, at a start of another run, and where the system's clock was set; so the gateway's
-//! own absence is no silence, and no quiet that would clear an alert.
+//! The clock of each device is that of its readings: what a device had buffered counts as if it had arrived when it was measured. The clock
+//! stands still while the gateway was off, at the start of another run, and where the system's clock was set, so the gateway's own absence
+//! counts neither as silence nor as a quiet time that would clear an alert.
 
 use std::collections::HashMap;
 
@@ -17,16 +16,16 @@ use crate::core::reading::Reading;
 use super::clock::{Clock, Passage};
 use super::comparison::{Comparison, Side};
 
-/// How far the clock goes before silences are looked for again, as the gateway does.
+/// How far the clock advances between two checks for silences, as in the gateway.
 const TICK_MS: u64 = 500;
-/// A long pause is walked through in at most so many steps.
+/// A long pause is divided into at most this many steps.
 const STEPS_MAX: u64 = 256;
-/// Records in an open batch before it is emptied.
+/// The open batch is emptied at this many records.
 const OPEN_MAX: u32 = 64;
-/// Devices that are looked at; readings of further ones are counted.
+/// Most devices that are watched; readings of further ones are counted.
 const DEVICES_MAX: usize = 50_000;
 
-/// How readings are watched, and what becomes of alerts.
+/// How readings are watched, and how alerts are handled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
     pub monitor: MonitorSettings,
@@ -35,12 +34,12 @@ pub struct Setting {
 
 #[derive(Debug)]
 pub struct Replay {
-    /// Present and changed.
+    /// The present and the changed setting.
     settings: [Setting; 2],
     devices: HashMap<Box<str>, Device>,
     devices_max: usize,
     comparison: Comparison,
-    /// The run that is heard, when it was heard first, and last.
+    /// The current run, and when it was first and last heard.
     heard: Option<Heard>,
     readings: u64,
     late: u64,
@@ -54,7 +53,7 @@ struct Heard {
     last_ms: i64,
 }
 
-/// Present and changed.
+/// One device, with a pipeline for each setting.
 #[derive(Debug)]
 struct Device {
     sides: [Pipeline; 2],
@@ -76,7 +75,7 @@ impl Replay {
         }
     }
 
-    /// The next reading of the log.
+    /// Takes the next reading of the log.
     pub fn take(&mut self, run: RunId, reading: &Reading<'_>) {
         self.readings += 1;
         let last_ms = reading.received_at_ms;
@@ -104,17 +103,17 @@ impl Replay {
         self.readings
     }
 
-    /// Readings that came so late that the gateway raised nothing for them.
+    /// Readings that arrived so late that the gateway raised no alert for them.
     pub fn late(&self) -> u64 {
         self.late
     }
 
-    /// Readings of devices that were too many.
+    /// Readings of devices beyond the limit.
     pub fn left_out(&self) -> u64 {
         self.left_out
     }
 
-    /// The longest that any device was listened to, by its own time and as far as can be told.
+    /// The longest time covered by any device, by its own clock and as far as known.
     pub fn covered_ms(&self) -> u64 {
         self.devices.values().map(|device| device.clock.steady_ms).max().unwrap_or(0)
     }
@@ -124,12 +123,12 @@ impl Replay {
         self.heard.map(|heard| (heard.run, heard.last_ms))
     }
 
-    /// Series that are watched with one of the settings.
+    /// Number of series watched with one of the settings.
     pub fn series(&self, side: Side) -> usize {
         self.devices.values().map(|device| device.sides[side as usize].monitor().series_count()).sum()
     }
 
-    /// The log is over. A device that was heard last before that has been silent since.
+    /// The log has ended. A device that was last heard earlier has been silent since.
     pub fn finish(&mut self) {
         let Some(heard) = self.heard else { return };
         for device in self.devices.values_mut() {
@@ -161,7 +160,7 @@ impl Device {
 
     fn take(&mut self, run: RunId, reading: &Reading<'_>, comparison: &mut Comparison) {
         let Reading { measured_at_ms, received_at_ms, time_quality, .. } = *reading;
-        // A clock that is ahead of ours is wrong.
+        // A device clock that is ahead of ours is wrong.
         let is_ahead = measured_at_ms > received_at_ms.saturating_add(JUMP_MS);
         let at_ms = if is_ahead { received_at_ms } else { measured_at_ms };
         let passage = self.clock.hear(run, at_ms, received_at_ms, time_quality);
@@ -201,7 +200,7 @@ impl Device {
         self.pass(passage, comparison);
     }
 
-    /// Empties the open batches, which nobody is to have, and compares the alerts that changed.
+    /// Empties the open batches, which are not needed, and compares the alerts that changed.
     fn compare(&mut self, comparison: &mut Comparison) {
         let is_quiet = self.sides.iter().all(|side| side.open_alerts().is_empty());
         if is_quiet && self.sides[0].open_count() < OPEN_MAX {

@@ -1,8 +1,8 @@
-//! What the comparison says, for people and for programs.
+//! Prints the result of the comparison, for people and for programs.
 //!
-//! A day's figure is the number of alerts over the time that the readings cover, by the devices' own clocks and without what the gateway
-//! was away. From less than an hour none is made: it would say
-//! more of the moment than of a day. From less than a day it is made and said to be a guess.
+//! A figure per day is the number of alerts divided by the time that the readings cover, by the devices' own clocks and without the time
+//! when the gateway was off. From less than an hour none is calculated, because it would say little about a day. From less than a day it is
+//! marked as an estimate.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::keys::units::approximate_duration;
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
-/// Series that people are shown.
+/// Most series shown to people.
 const ROWS_SHOWN: usize = 30;
 
-/// Alerts a day, where the span says something of a day.
+/// Alerts per day, if the covered time is long enough.
 fn per_day(alerts: u64, covered_ms: u64) -> Option<f64> {
     (covered_ms >= HOUR_MS).then(|| alerts as f64 * DAY_MS as f64 / covered_ms as f64)
 }
@@ -35,7 +35,7 @@ pub fn run(plan: &Plan, json: bool) -> Result<(), StoreError> {
         false => write_text(&mut output, plan, &found),
     };
     match printed.and_then(|()| output.flush()) {
-        // Whoever reads us has seen enough.
+        // The reader has closed the pipe.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(StoreError::Print),
     }
@@ -82,7 +82,7 @@ fn write_rows(output: &mut impl Write, found: &Found) -> io::Result<()> {
     for (key, tally) in differing.iter().take(ROWS_SHOWN) {
         let AlertKey { device, metric, kind } = key;
         let Tally { new, gone, present, changed, .. } = tally;
-        // Devices call themselves what they like.
+        // A device's name may contain anything.
         let series = format!("{device}/{metric}");
         writeln!(output, "{new:>8}{gone:>11}{present:>10}{changed:>10}  {}, {kind}", series.escape_debug())?;
     }
@@ -94,12 +94,12 @@ fn write_rows(output: &mut impl Write, found: &Found) -> io::Result<()> {
     Ok(())
 }
 
-/// What has to be known to believe the numbers, or not to.
+/// What one has to know to judge the numbers.
 fn notes(plan: &Plan, found: &Found) -> Vec<String> {
     let mut notes = Vec::new();
     let span = approximate_duration(Duration::from_millis(found.covered_ms));
     if plan.present.setting == plan.changed.setting {
-        notes.push("both watch alike; --against FILE compares with the configuration of before".to_owned());
+        notes.push("both configurations watch alike; --against FILE compares with an earlier configuration".to_owned());
     }
     match found.covered_ms {
         ms if ms < HOUR_MS => notes.push(format!(
@@ -126,26 +126,26 @@ fn notes(plan: &Plan, found: &Found) -> Vec<String> {
     }
     if found.salvaged_readings > 0 {
         notes.push(format!(
-            "{} readings out of a damaged store were left out: they are not where they belong in time",
+            "{} readings salvaged from a damaged store were left out: they are not in the order of their times",
             found.salvaged_readings
         ));
     }
     if found.late_readings > 0 {
         notes.push(format!(
-            "{} readings came late: the gateway raised nothing for them, here they count as if they had come in time",
+            "{} readings came late: the gateway raised no alert for them, but here they count as if they had come in time",
             found.late_readings
         ));
     }
     if found.left_out_readings > 0 {
-        notes.push(format!("{} readings were left out: they are of too many devices", found.left_out_readings));
+        notes.push(format!("{} readings were left out: there are too many devices", found.left_out_readings));
     }
     if found.comparison.rows_given_up() > 0 {
-        notes.push(format!("{} rows were given up, for there are too many", found.comparison.rows_given_up()));
+        notes.push(format!("{} rows were dropped because there are too many", found.comparison.rows_given_up()));
     }
     notes
 }
 
-/// A line for the whole, then one for each series and kind that had an alert.
+/// A line for the totals, then one for each series and kind that had an alert.
 pub fn write_json(output: &mut impl Write, plan: &Plan, found: &Found) -> io::Result<()> {
     let total = found.comparison.total();
     let alerts = |alerts: u64| json!({ "alerts": alerts, "per_day": per_day(alerts, found.covered_ms) });

@@ -1,4 +1,4 @@
-//! How a connection begins: its CONNECT, and what is said of one that is not let in.
+//! The start of a connection: its CONNECT, and what is logged about refused clients.
 
 use std::net::SocketAddr;
 
@@ -11,10 +11,10 @@ use crate::handoff;
 use crate::mqtt::codec::{self, DecodeError, Packet};
 use crate::mqtt::{Edge, LOGIN_WARNINGS_MAX};
 
-/// A CONNECT with the longest client id and a generous will. A will is kept as long as its connection.
+/// Room for a CONNECT with the longest client id and a large will. A will is kept as long as its connection.
 const CONNECT_BYTES_MAX: usize = 16 * 1024;
 
-/// Reads until the first packet is whole. Answers what is no CONNECT of 3.1.1 by itself.
+/// Reads until the first packet is complete. Answers by itself if it is not a CONNECT of MQTT 3.1.1.
 pub(super) async fn read_connect<T: From<handoff::Input> + 'static>(
     edge: &Edge<T>,
     stream: &mut TcpStream,
@@ -60,8 +60,8 @@ impl<T: From<handoff::Input> + 'static> Edge<T> {
         }
     }
 
-    /// A login is accepted: refusing those who send one would shut out devices that have one configured and let in all others. But
-    /// nobody may believe that it protects anything. User names can be secrets, so the log names none.
+    /// A login is accepted: refusing clients that send one would lock out devices that have one configured while admitting all others. But
+    /// nobody may believe that it protects anything. A user name can be a secret, so the log does not show it.
     pub(super) fn note_login(&self, peer: SocketAddr, client_id: &str) {
         self.counters.logins_unchecked.add(1);
         let mut told = self.told_of_logins.borrow_mut();

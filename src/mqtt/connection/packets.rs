@@ -1,4 +1,4 @@
-//! What becomes of the packets of a client, and of its publishes once they are committed.
+//! Handles a client's packets, and its publishes once they are committed.
 
 use tokio::time::Instant;
 
@@ -17,12 +17,12 @@ use crate::mqtt::moderation;
 use crate::mqtt::publish::Batch;
 use crate::mqtt::router::{Envelope, RouterDead};
 
-/// Filters of one packet that are looked at, unless one client may have more: a packet is handled at one go.
+/// Most filters of one packet that are looked at, unless a client may have more: a packet is handled without interruption.
 const FILTERS_A_PACKET: usize = 256;
 
 impl<T: From<handoff::Input> + 'static> Connection<T> {
-    /// Handles the whole packets of the input, as many as there is time for, and submits what they publish as one. Awaits nothing: what came
-    /// lies in a shared buffer.
+    /// Handles as many complete packets of the input as time allows, and submits their publishes together. Must not await anything: the
+    /// input is in a shared buffer.
     pub(super) fn take(&mut self, input: &mut Input, arrived: Arrived) -> Result<(), End> {
         self.edge.counters.bytes_received.add(arrived.bytes as u64);
         self.last_heard = Instant::now();
@@ -107,7 +107,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             }
         };
         if verdict != PublishVerdict::Take {
-            // The pipeline tells subscribers of an acknowledgement, once it knows the alert.
+            // The pipeline informs subscribers of an acknowledgement if it knows the alert.
             counters.publishes_refused.add(u64::from(!is_taken));
             return Ok(());
         }
@@ -115,7 +115,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         if has_receivers {
             batch.urgency = Urgency::Urgent;
         }
-        // The bytes of others need not be kept until the commit.
+        // Publishes without receivers need not be kept until the commit.
         if has_receivers || is_taken && retain {
             let envelope = Envelope::new(topic, payload, qos);
             batch.held_bytes += topic.len() + payload.len();
@@ -128,7 +128,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let mut granted = Vec::with_capacity(filters.len());
         let filters_max = FILTERS_A_PACKET.max(self.edge.settings.filters_a_client_max);
         for (at, (filter, qos)) in filters.iter().enumerate() {
-            // QoS 2 is not served: the client is told what it gets.
+            // QoS 2 is not supported: the SUBACK tells the client which QoS it gets.
             let qos = (*qos).min(1);
             let refusal = match topic::check_filter(filter) {
                 Err(error) => Some(error.reason()),
@@ -161,8 +161,8 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         Ok(self.edge.pipeline.submit(batch.submission(&self.progress, self.inbound.last_ordinal()))?)
     }
 
-    /// Commits set publishes free: they are passed on to their receivers, as many as there is time for, and acknowledged, in their order. An
-    /// acknowledgement says that a publish is stored, and does not wait for what others are subscribed to.
+    /// After commits, passes on as many publishes as time allows to their receivers, and acknowledges the committed ones in order. An
+    /// acknowledgement means that a publish is stored; it does not wait for subscribers.
     pub(super) fn settle(&mut self, turn: &mut Turn) -> Result<(), End> {
         while let Some(refused) = self.progress.take_refused() {
             self.held.retain(|held| !refused.contains(&held.ordinal));
@@ -181,7 +181,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 self.answers.answered(committed, now, &self.edge.counters.puback);
             }
             if was_full {
-                // The client was not heard because we did not listen.
+                // The socket was not being read, so silence proves nothing about the client.
                 self.last_heard = Instant::now();
             }
         }

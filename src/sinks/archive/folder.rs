@@ -1,10 +1,10 @@
-//! The archive's folder: names of its files, and the cap on their bytes.
+//! The archive's folder: the names of its files and the limit on their total size.
 //!
 //! ```text
 //! raw/dt=2026-11-24/hour=10/1795517165120-7f3c9a1e5b20d4c8-000000000001-000000000001-000000004711.ndjson.zst
 //!                           received_ms   run              position     first        last sequence
 //! ```
-//! The name says which records of the store a file holds. So a crash between the rename and the cursor's commit is found out at the
+//! A file's name says which records of the store it holds, so a crash between the rename and the commit of the cursor is detected at the
 //! next start, and nothing is written twice.
 
 use std::io;
@@ -15,7 +15,7 @@ use crate::core::identity::{RunId, Stream};
 use crate::disk;
 
 pub const SUFFIX: &str = ".ndjson.zst";
-/// Files that were not finished; removed at the next start, their records are still in the store.
+/// Suffix of unfinished files. They are removed at the next start; their records are still in the store.
 pub const UNFINISHED: &str = ".unfinished";
 
 /// What a finished file holds.
@@ -37,7 +37,7 @@ impl FileName {
         )
     }
 
-    /// The last sequence, if `name` begins where `self` does.
+    /// The last sequence, if `name` starts at the same record as `self`.
     fn last_sequence_of(&self, name: &str) -> Option<u64> {
         let (head, last) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
         let wanted = FileName { last_sequence: 0, ..*self }.format();
@@ -52,19 +52,19 @@ pub fn partition(stream: Stream, received_ms: i64) -> PathBuf {
     PathBuf::from(format!("{}/dt={}/hour={:02}", stream.name(), at.date(), at.hour()))
 }
 
-/// The folder with its cap, shared by the streams that write into it.
+/// The folder and its size limit, shared by the streams that write into it.
 #[derive(Debug)]
 pub struct ArchiveFolder {
     root: PathBuf,
     bytes_max: u64,
     free_percent_min: u64,
     bytes: u64,
-    /// Files that the cap removed since the start.
+    /// Files removed since the start to keep the size limit.
     pub removed_files: u64,
 }
 
 impl ArchiveFolder {
-    /// Counts what is there, and removes what a crash left unfinished.
+    /// Counts the existing files and removes those that a crash left unfinished.
     pub fn open(root: &Path, bytes_max: u64, free_percent_min: u64) -> io::Result<ArchiveFolder> {
         let mut bytes = 0;
         for stream in Stream::all() {
@@ -92,7 +92,8 @@ impl ArchiveFolder {
         self.bytes
     }
 
-    /// A finished file has come in: the oldest ones go while the cap or the disk asks for it. The new one stays in any case.
+    /// Accounts for a finished file and removes the oldest ones while the size limit or the free space of the disk requires it. Never
+    /// removes the new one.
     pub fn added(&mut self, file: &Path, file_bytes: u64) -> io::Result<()> {
         self.bytes += file_bytes;
         while self.is_over()? {
@@ -103,7 +104,7 @@ impl ArchiveFolder {
             std::fs::remove_file(&oldest)?;
             self.bytes = self.bytes.saturating_sub(oldest_bytes);
             self.removed_files += 1;
-            // An hour, and a day, that is empty now; not empty is no error here.
+            // Removes the hour's and the day's folder if they are empty now; it is no error if they are not.
             let _ = oldest.parent().map(std::fs::remove_dir);
             let _ = oldest.parent().and_then(Path::parent).map(std::fs::remove_dir);
         }
@@ -135,7 +136,7 @@ impl ArchiveFolder {
         Ok(oldest.map(|(_, path)| path))
     }
 
-    /// The file that begins exactly where the cursor stands: written before a crash, its cursor was not. Its last sequence.
+    /// The last sequence of the file that starts exactly at the cursor: it was finished before a crash, but the cursor was not saved.
     pub fn find(&self, stream: Stream, wanted: &FileName) -> io::Result<Option<u64>> {
         let hour = self.root.join(partition(stream, wanted.received_ms));
         let entries = match std::fs::read_dir(&hour) {
@@ -151,7 +152,7 @@ impl ArchiveFolder {
     }
 }
 
-/// Folders of the hours of a stream, oldest first.
+/// The hour folders of a stream, oldest first.
 fn hours(stream_root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut hours = Vec::new();
     for day in folders(stream_root)? {

@@ -1,7 +1,7 @@
 //! The local archive: compressed NDJSON files, one stream a folder.
 //!
-//! A record counts as delivered when its file is closed, fsynced and renamed, and the folder's entry is fsynced; then the cursor moves.
-//! The thread reads the store in order and keeps one file open, so a crash costs the unfinished file, whose records are still stored.
+//! A record counts as delivered when its file has been closed, fsynced and renamed, and its folder fsynced; then the cursor moves. The
+//! thread reads the store in order and keeps one file open, so a crash loses only the unfinished file, whose records are still stored.
 
 pub mod folder;
 pub mod sink;
@@ -21,7 +21,7 @@ use crate::store::log::{Block, Entry, Record};
 use crate::store::schema;
 use folder::{ArchiveFolder, FileName, SUFFIX, UNFINISHED, partition};
 
-/// What one stream's archiver works with.
+/// What the archiver of one stream works with.
 pub struct ArchiverParts {
     pub rotate_after: Duration,
     pub rotate_bytes: u64,
@@ -29,7 +29,7 @@ pub struct ArchiverParts {
     pub source: StreamParts,
 }
 
-/// Level 1 and a window of 512 KiB: a gateway has neither cores nor memory to spare, and the lines repeat themselves within less.
+/// Level 1 and a window of 512 KiB: a gateway has neither processor time nor memory to spare, and the lines repeat within less.
 const COMPRESSION_LEVEL: i32 = 1;
 const WINDOW_LOG: u32 = 19;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ struct OpenFile {
     opened: Instant,
 }
 
-/// Counts what has gone to the file.
+/// Counts the bytes written to the file.
 struct Counted {
     file: File,
     bytes: u64,
@@ -60,7 +60,7 @@ impl Write for Counted {
     }
 }
 
-/// Why a step failed. Both are tried again; the file at hand is given up, and its records are read anew.
+/// Why a step failed. Either is retried: the open file is discarded and its records are read again.
 #[derive(Debug)]
 enum StepError {
     Io(io::Error),
@@ -91,17 +91,17 @@ impl std::fmt::Display for StepError {
 struct Archiver {
     parts: ArchiverParts,
     open: Option<OpenFile>,
-    /// Written into the open file up to here.
+    /// The last sequence written to the open file.
     written: u64,
     /// Records of damaged batches since the cursor last moved.
     quarantined: u64,
     block: Block,
     line: Vec<u8>,
-    /// A step failed, and no file was finished since.
+    /// A step has failed, and no file has been finished since.
     failing: bool,
 }
 
-/// Runs until the link says that the process ends and everything committed is archived.
+/// Runs until the process ends and everything committed is archived.
 pub async fn run(parts: ArchiverParts) {
     let mut archiver = Archiver::new(parts);
     let mut recovered = false;
@@ -109,7 +109,7 @@ pub async fn run(parts: ArchiverParts) {
         let step = if recovered { archiver.step() } else { archiver.recover() };
         match step {
             Ok(Step::Again) => {
-                // One thread serves both streams: the other one gets its turn.
+                // One thread serves both streams: let the other one run.
                 tokio::task::yield_now().await;
             }
             Ok(Step::CaughtUp) => {
@@ -127,16 +127,16 @@ pub async fn run(parts: ArchiverParts) {
             }
             Err(error) => {
                 if !archiver.failing {
-                    tracing::error!(sink = archiver.parts.source.sink, "{error}; it is tried again until it works");
+                    tracing::error!(sink = archiver.parts.source.sink, "{error}; retrying until it works");
                     archiver.parts.source.status.set_error(Some(error.to_string()));
                 }
                 archiver.failing = true;
-                // The file may have its name already, though nothing says yet that it keeps it.
+                // The file may already have its final name, without the cursor having moved: look for it again.
                 recovered = false;
                 if let StepError::Store(error) = &error
                     && schema::is_corrupt(error)
                 {
-                    // Without a pipeline the process is ending, and the next start finds it too.
+                    // Without a pipeline the process is ending; the next start detects the damage too.
                     let _ = archiver.parts.source.pipeline.send(Message::Damaged(archiver.parts.source.reader.file()));
                 }
                 archiver.give_up_file();
@@ -162,10 +162,10 @@ impl Archiver {
         Archiver { parts, open: None, written, quarantined: 0, block, line, failing: false }
     }
 
-    /// A file was finished, or there is nothing to be written: only that shows that a failure is over.
+    /// Only a finished file, or having nothing to write, shows that a failure is over.
     fn works(&mut self) {
         if std::mem::take(&mut self.failing) {
-            tracing::info!(sink = self.parts.source.sink, "the archive can be written again");
+            tracing::info!(sink = self.parts.source.sink, "the archive is writable again");
             self.parts.source.status.set_error(None);
         }
     }
@@ -174,7 +174,7 @@ impl Archiver {
         *self.parts.source.committed.borrow() > self.written
     }
 
-    /// Passes over files that a crash cut off from their cursor.
+    /// Skips files that were finished before a crash but not recorded in the cursor.
     fn recover(&mut self) -> Result<Step, StepError> {
         let _call = self.parts.source.beat.at_disk();
         let Some(name) = self.next_name()? else {
@@ -193,7 +193,7 @@ impl Archiver {
         }
     }
 
-    /// The name of a file that would begin with the next record.
+    /// The name of a file that starts with the next record.
     fn next_name(&mut self) -> Result<Option<FileName>, StepError> {
         while self.read_block()? {
             for entry in self.block.entries(self.written) {
@@ -215,7 +215,7 @@ impl Archiver {
         self.parts.source.reader.read(self.parts.source.stream, self.written, &mut self.block)
     }
 
-    /// Takes one batch to the file, or closes the file if it is time.
+    /// Writes one batch to the file, or closes the file if it is due.
     fn step(&mut self) -> Result<Step, StepError> {
         if self.parts.source.link.borrow().is_down() {
             return Ok(Step::CaughtUp);
@@ -229,7 +229,7 @@ impl Archiver {
             return Ok(Step::CaughtUp);
         }
         if !self.read_block()? {
-            // What was committed before the look and is not there was removed to make room: nothing waits for it.
+            // What was committed before this read and is gone was removed to make room: do not wait for it.
             self.written = self.written.max(committed);
             return Ok(Step::CaughtUp);
         }
@@ -240,7 +240,7 @@ impl Archiver {
         Ok(Step::Again)
     }
 
-    /// Writes the records of a batch; what is damaged is passed over, counted.
+    /// Writes the records of a batch; damaged ones are skipped and counted.
     fn write_block(&mut self, block: &Block) -> Result<(), StepError> {
         for entry in block.entries(self.written) {
             let through = entry.through();
@@ -263,7 +263,7 @@ impl Archiver {
         Ok(())
     }
 
-    /// An open file of the hour, with room.
+    /// Makes sure that a file of the right hour with room is open.
     fn make_room_for(&mut self, name: &FileName) -> Result<(), StepError> {
         let hour = partition(self.parts.source.stream, name.received_ms);
         let fits = self
@@ -290,11 +290,11 @@ impl Archiver {
         })
     }
 
-    /// Finishes the open file: after this its records are delivered.
+    /// Finishes the open file, which makes its records delivered.
     fn close(&mut self) -> Result<(), StepError> {
         let _call = self.parts.source.beat.at_disk();
         let Some(open) = self.open.take() else {
-            // Nothing but damaged batches may have been passed.
+            // Possibly only damaged batches were read.
             if self.written > self.parts.source.cursor.cursor {
                 self.move_cursor();
             }
@@ -306,7 +306,7 @@ impl Archiver {
         file.sync_all()?;
         std::fs::rename(&open.unfinished, &path)?;
         sync_names(path.parent().expect("a file of an hour"))?;
-        // Before the cap is looked after: that it cannot be kept is no reason to write these records once more.
+        // Before enforcing the size limit: if that fails, these records must not be written again.
         self.move_cursor();
         let (before, result, after) = {
             let mut folder = self.lock_folder();
@@ -317,7 +317,7 @@ impl Archiver {
         if before == 0 && after > 0 {
             tracing::warn!(
                 sink = self.parts.source.sink,
-                "the archive is at its cap, or its disk is: the oldest files go, counted in the status"
+                "the archive is at its size limit, or its disk is too full: the oldest files are removed and counted in the status"
             );
         }
         result?;
@@ -335,7 +335,7 @@ impl Archiver {
             quarantined: std::mem::take(&mut self.quarantined),
             passed_over: 0,
         };
-        // Without a pipeline the process is ending, and the file's name says at the next start what it holds.
+        // Without a pipeline the process is ending; at the next start the file's name says what it holds.
         let _ = self.parts.source.pipeline.send(Message::Cursor(change));
     }
 
@@ -351,7 +351,7 @@ impl Archiver {
         self.parts.folder.lock().expect("nothing panics while it is held")
     }
 
-    /// Until something is committed, the file is due, or the link changes.
+    /// Waits until something is committed, the file is due, or the link changes.
     async fn wait(&mut self) {
         let due = self.open.as_ref().map(|open| open.opened + self.parts.rotate_after);
         let is_down = self.parts.source.link.borrow().is_down();
@@ -367,7 +367,7 @@ impl Archiver {
     }
 }
 
-/// Makes a new file's name durable; its hour, its day and its stream may be new names in their parents as well.
+/// Makes a new file's name durable. The folders of its hour, its day and its stream may be new too.
 fn sync_names(hour: &Path) -> io::Result<()> {
     hour.ancestors().take(4).try_for_each(disk::sync_folder)
 }
@@ -379,7 +379,7 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-/// The name of a file that begins with this record.
+/// The name of a file that starts with this record.
 fn name_from(record: &Record<'_>) -> FileName {
     FileName {
         received_ms: record.received_ms,
@@ -391,7 +391,7 @@ fn name_from(record: &Record<'_>) -> FileName {
 }
 
 fn note_damaged(sink: &str, last_sequence: u64, count: u64) {
-    tracing::error!(sink, last_sequence, count, "a stored batch is damaged and was skipped");
+    tracing::error!(sink, last_sequence, count, "a stored batch is damaged and is skipped");
 }
 
 #[cfg(test)]

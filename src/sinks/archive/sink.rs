@@ -1,4 +1,4 @@
-//! The archive as a kind of sink: its keys, its section, its start.
+//! The archive as a kind of sink: its keys, how its section is read, and how it is started.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -28,36 +28,36 @@ const GROUP: Group = Group::SinkOf(NAME);
 const KEYS: &[Key] = &[
     key_of(GROUP, "path", Kind::Text(Shape::Path),
         Otherwise { meaning: "the folder archive in the state folder", example: "\"/var/lib/outrider/archive\"" },
-        "The folder of the files."),
+        "The folder that the files are written to."),
     key_of(GROUP, "size_max", size(MIB, 1024 * GIB), Literal("\"2GiB\""),
-        "What the files may take; the oldest closed one goes first, counted."),
+        "The most that the files may take. Beyond it the oldest closed file is removed, and counted."),
     key_of(GROUP, "free_percent_min", count(0, 90), Literal("10"),
-        "Per cent of the disk that stay free; the oldest closed file goes first, counted."),
+        "Per cent of the disk to keep free. Below it the oldest closed file is removed, and counted."),
     key_of(GROUP, "rotate_after", seconds(1, 3600), Literal("\"60s\""),
-        "A file is closed at this age."),
+        "A file is closed when it is this old."),
     key_of(GROUP, "rotate_size", size(64 * KIB, GIB), Literal("\"16MiB\""),
-        "A file is closed at this size."),
+        "A file is closed when it is this large."),
 ];
 
-/// Files on this machine.
+/// Writes files on this machine.
 #[derive(Clone, Debug)]
 pub struct ArchiveSink {
     pub folder: PathBuf,
     pub bytes_max: u64,
-    /// Per cent of the disk that stay free.
+    /// Per cent of the disk to keep free.
     pub free_percent_min: u64,
     pub rotate_after: Duration,
     pub rotate_bytes: u64,
 }
 
 impl ArchiveSink {
-    /// What is configured, where the sink is an archive.
+    /// The archive's settings, if the sink is an archive.
     pub fn of(sink: &SinkSettings) -> Option<&ArchiveSink> {
         let any: &dyn Any = &*sink.sink;
         any.downcast_ref()
     }
 
-    /// Changes the archive, where the sink is one.
+    /// Changes the archive's settings, if the sink is an archive.
     pub fn change(sink: &mut SinkSettings, change: impl FnOnce(&mut ArchiveSink)) {
         if let Some(mut archive) = ArchiveSink::of(sink).cloned() {
             change(&mut archive);

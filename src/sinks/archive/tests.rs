@@ -1,4 +1,4 @@
-//! An archiver over a store of its own, step by step.
+//! Drives an archiver over a store of its own, step by step.
 
 use std::sync::mpsc::{Receiver, channel};
 
@@ -45,7 +45,7 @@ fn what_was_removed_before_it_was_archived_is_not_waited_for() {
 fn what_is_archived_is_not_written_again_because_the_cap_cannot_be_kept() {
     let mut archive = Archive::new(0);
     let hour = archive.store.folder.path().join("archive").join(partition(Stream::RAW, 0));
-    // Looks like the oldest file, and cannot be removed like one.
+    // Sorts first, so it is taken for the oldest file, but it is a folder and cannot be removed like a file.
     std::fs::create_dir_all(hour.join(format!("!{SUFFIX}"))).expect("a folder");
     archive.store.commit(3);
     assert_eq!(archive.archiver.step().expect("readable"), Step::Again);
@@ -71,7 +71,7 @@ fn a_file_that_had_its_name_before_something_failed_is_not_written_again() {
     archive.store.commit(3);
     assert_eq!(archive.archiver.step().expect("readable"), Step::Again);
     archive.archiver.close().expect("a working disk");
-    // As if the name could not be made durable: nothing was said of the file.
+    // As if making the name durable had failed: the cursor did not move.
     archive.archiver.parts.source.cursor = CursorState::at(0);
     archive.archiver.give_up_file();
     assert!(archive.archiver.is_behind());

@@ -1,4 +1,4 @@
-//! A forwarder over a store of its own, with a sink that takes everything.
+//! Drives a forwarder over a store of its own, with a sink that accepts everything.
 
 use std::cell::RefCell;
 use std::sync::mpsc;
@@ -8,7 +8,7 @@ use crate::core::cursor::CursorState;
 use crate::core::delivery::{OutgoingRecord, Patience};
 use crate::sinks::bench::Bench;
 
-/// Takes everything, and remembers how many lines each request brought.
+/// Accepts everything, and remembers how many lines each request held.
 #[derive(Default)]
 struct Willing(RefCell<Vec<usize>>);
 
@@ -31,7 +31,7 @@ fn parts(bench: &mut Bench, pipeline: Sender<Message>, linger: Duration) -> Forw
     }
 }
 
-/// Runs the forwarder beside `act`, which gets the words of its cursor.
+/// Runs the forwarder beside `act`, which gets its cursor messages.
 fn run_beside(bench: &mut Bench, linger: Duration, act: impl AsyncFnOnce(&mut Bench, &mut Cursors)) -> Vec<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (sender, words) = mpsc::channel();
@@ -50,7 +50,7 @@ fn run_beside(bench: &mut Bench, linger: Duration, act: impl AsyncFnOnce(&mut Be
 struct Cursors(mpsc::Receiver<Message>);
 
 impl Cursors {
-    /// Waits for the cursor to be saved there.
+    /// Waits until the saved cursor reaches this position.
     async fn reach(&mut self, cursor: u64) {
         let started = Instant::now();
         loop {
@@ -84,7 +84,7 @@ fn a_store_that_cannot_be_read_is_looked_at_again_also_when_nothing_more_is_comm
         bench.commit(3);
         bench.writer.connection().execute_batch("ALTER TABLE batch RENAME TO away").expect("a statement");
         wait_until("an error", || bench.status.last_error().is_some()).await;
-        // As when everything had been offered before the look that failed.
+        // As if everything had been offered before the read that failed.
         bench.committed.send_replace(0);
         bench.writer.connection().execute_batch("ALTER TABLE away RENAME TO batch").expect("a statement");
         wait_until("no error", || bench.status.last_error().is_none()).await;
@@ -103,7 +103,7 @@ async fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 
 #[test]
 fn commits_that_come_within_a_lines_wait_are_read_and_sent_together() {
-    // So long that only the end of the process, which waits for nothing, ends the wait.
+    // So long that only the end of the process, which does not wait, can end the wait.
     let sent = run_beside(&mut Bench::new(), Duration::from_secs(3600), async |bench, _| {
         bench.commit(3);
         tokio::task::yield_now().await;

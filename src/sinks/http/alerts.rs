@@ -1,4 +1,4 @@
-//! Alerts as on-call tools take them.
+//! Alerts in the formats of on-call tools.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -8,15 +8,15 @@ use super::secret::Secret;
 
 #[derive(Clone, Debug)]
 pub enum AlertFormat {
-    /// The records themselves.
+    /// Outrider's own records.
     Outrider,
     /// `POST /api/v2/alerts` of Prometheus' Alertmanager.
     Alertmanager,
-    /// Events API v2, an event a request.
+    /// PagerDuty's Events API v2, one event per request.
     PagerDuty { routing_key: Secret },
 }
 
-/// What is needed of an alert's record.
+/// The fields of an alert's record that are needed here.
 #[derive(Debug, Deserialize)]
 struct AlertRecord {
     gateway: String,
@@ -34,13 +34,13 @@ struct AlertRecord {
     acknowledged_by: Option<String>,
 }
 
-/// Whether a line of the store is an alert's: every record begins with its version and its type.
+/// Whether a line of the store is an alert: every record begins with its version and its type.
 pub fn is_alert(line: &[u8]) -> bool {
     line.starts_with(b"{\"v\":1,\"type\":\"alert\",")
 }
 
 impl AlertFormat {
-    /// The body of these lines and its type.
+    /// The body for these lines, and its content type.
     pub fn body(&self, lines: &[&[u8]], framing: Framing) -> (Vec<u8>, &'static str) {
         let records = || lines.iter().filter_map(|line| serde_json::from_slice::<AlertRecord>(line).ok());
         let json = Framing::Array.content_type();
@@ -66,7 +66,7 @@ fn alertmanager(alert: &AlertRecord) -> Value {
             "device": alert.device,
             "metric": alert.metric,
         },
-        // Labels are the alert's identity there, and a severity may grow.
+        // Alertmanager identifies an alert by its labels, and the severity may change, so it must not be one.
         "annotations": { "summary": alert.message, "severity": alert.severity, "id": alert.id },
         "startsAt": rfc3339(alert.raised_at_ms),
     });

@@ -1,6 +1,6 @@
 //! The body of a request: records as lines or as an array.
 
-/// How the records of a request stand in its body.
+/// How the records of a request are framed in its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// Newline-delimited JSON.
@@ -17,7 +17,7 @@ impl Framing {
         }
     }
 
-    /// The body of these lines, each of which ends with a newline or has none.
+    /// The body for these lines, each of which may or may not end with a newline.
     pub fn body<'a>(self, lines: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut body = Vec::new();
         for line in lines {

@@ -1,4 +1,4 @@
-//! One request and its answer.
+//! One request and its response.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::secret::Secret;
 use super::target::HttpTarget;
 use crate::core::delivery::{Outcome, RetryReason};
 
-/// So much of an answer is looked at.
+/// At most this much of a response body is looked at.
 const ANSWER_BYTES_MAX: usize = 2 << 10;
 
 pub struct Client {
@@ -27,7 +27,7 @@ impl Client {
         Client { connector, url: target.url.clone(), headers: target.headers.clone(), timeout: target.request_timeout }
     }
 
-    /// Posts once. What the answer means holds for the whole request.
+    /// Posts once. The outcome holds for the whole request.
     pub async fn post(&self, body: Vec<u8>, content_type: &str, encoding: Option<&'static str>) -> Outcome {
         let Some(request) = self.request(body, content_type, encoding) else {
             return Outcome::Halt("the URL or a header cannot be sent".to_owned());
@@ -39,7 +39,7 @@ impl Client {
         }
     }
 
-    /// A service may repeat what it was sent.
+    /// Removes secrets from the response: a service may echo what it was sent.
     fn without_secrets(&self, answer: Answer) -> Answer {
         let mut text = String::from_utf8_lossy(&answer.text).into_owned();
         for (_, Secret(secret)) in self.headers.iter().filter(|(_, secret)| !secret.0.is_empty()) {
@@ -78,7 +78,7 @@ impl Client {
         let retry_after = response.headers().get("retry-after").map(str::to_owned);
         let date = response.headers().get("date").map(str::to_owned);
         let mut text = Vec::new();
-        // The whole answer is read where it is short, so that the connection can be used again.
+        // A short response is read to its end, so that the connection can be reused.
         while let Some(frame) = response.body_mut().frame().await {
             let Ok(frame) = frame else { break };
             if let Ok(data) = frame.into_data() {

@@ -1,7 +1,7 @@
 //! Records by HTTP POST, to a service that answers for each request as a whole.
 //!
-//! With `take = "alerts"` a request holds alerts only, in a form that on-call tools know; every other record counts as delivered without
-//! being sent, and as passed over. Redirections are not followed: they would carry headers with secrets elsewhere.
+//! With `take = "alerts"` a request holds alerts only, in a format of on-call tools; every other record is counted as delivered and as
+//! passed over, without being sent. Redirects are not followed: they would send headers with secrets elsewhere.
 
 pub mod alerts;
 pub mod body;
@@ -22,7 +22,7 @@ use crate::sinks::Sink;
 use crate::sinks::compression::Compression;
 use crate::sinks::status::ForwardStatus;
 
-/// One stream of the store, posted.
+/// Posts one stream of the store.
 pub struct HttpSink {
     client: Client,
     framing: Framing,
@@ -37,7 +37,7 @@ impl HttpSink {
         HttpSink { client, framing: *framing, compression: *compression, take: take.clone(), status }
     }
 
-    /// The body and its type, and how many lines are not in it; no body where nothing is to be sent.
+    /// The body with its content type, and how many lines are not in it. No body if there is nothing to send.
     fn body(&self, records: &[OutgoingRecord]) -> (Option<(Vec<u8>, &'static str)>, u64) {
         let lines = || records.iter().flat_map(|record| record.data.split_inclusive(|byte| *byte == b'\n'));
         match &self.take {

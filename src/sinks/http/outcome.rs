@@ -1,10 +1,10 @@
-//! What an answer means to a delivery.
+//! What a response means for the delivery.
 
 use aws_smithy_types::date_time::{DateTime, Format};
 
 use crate::core::delivery::Outcome;
 
-/// An answer, its body shortened.
+/// A response, with its body shortened.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -13,9 +13,9 @@ pub struct Answer {
     pub text: Vec<u8>,
 }
 
-/// A longer pause is not waited for: whoever asks for it may have a wrong clock.
+/// A longer pause is not honoured: the service may have a wrong clock.
 const RETRY_AFTER_SECONDS_MAX: u64 = 3600;
-/// So much of what a service says is shown.
+/// At most this much of a service's message is shown.
 const SHOWN_CHARS_MAX: usize = 200;
 
 pub fn of(answer: &Answer) -> Outcome {
@@ -25,12 +25,12 @@ pub fn of(answer: &Answer) -> Outcome {
         413 => Outcome::TooLarge(said),
         400 | 422 => Outcome::Reject(said),
         408 | 425 | 429 | 500..=599 => Outcome::Later { reason: said, after_us: retry_after_us(answer) },
-        // Wrong credentials, no such path, a redirection: somebody has to mend it.
+        // Wrong credentials, an unknown path, a redirect: somebody has to fix it.
         _ => Outcome::Halt(said),
     }
 }
 
-/// The status, with the beginning of what the service says in one line.
+/// The status, with the beginning of the service's message in one line.
 fn said(answer: &Answer) -> String {
     let text = String::from_utf8_lossy(&answer.text);
     let mut words = String::new();
@@ -48,7 +48,7 @@ fn said(answer: &Answer) -> String {
     }
 }
 
-/// Seconds, or a date, which is taken by the service's own clock.
+/// Either seconds, or a date, which is compared with the service's own clock.
 fn retry_after_us(answer: &Answer) -> Option<u64> {
     let text = answer.retry_after.as_ref()?.trim();
     let seconds = match text.parse::<u64>() {

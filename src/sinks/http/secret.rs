@@ -1,6 +1,6 @@
-//! What is told to nobody but the service.
+//! Secrets that only the service may see.
 
-/// A text that is not shown.
+/// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
 

@@ -1,4 +1,4 @@
-//! HTTP as a kind of sink: its keys, its section, its start.
+//! HTTP as a kind of sink: its keys, how its section is read, and how it is started.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ pub static KIND: SinkKind = SinkKind { name: NAME, example: "web", keys: KEYS, r
 
 const GROUP: Group = Group::SinkOf(NAME);
 
-/// Records of one request.
+/// Most records in one request.
 const REQUEST_RECORDS_MAX: usize = 500;
 
-/// A value that is taken from a variable of the environment.
+/// Prefix of a value that is taken from an environment variable.
 const FROM_ENVIRONMENT: &str = "env:";
 
 #[rustfmt::skip]
@@ -39,9 +39,9 @@ const KEYS: &[Key] = &[
         "Where records are posted. A proxy is taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY."),
     key_of(GROUP, "headers", Kind::Headers { count_max: 32 },
         Otherwise { meaning: "no further headers", example: "{ Authorization = \"Bearer x\" }" },
-        "Headers of each request; \"env:NAME\" takes the value from a variable of the environment."),
+        "Headers of each request; \"env:NAME\" takes the value from an environment variable."),
     key_of(GROUP, "body", Kind::Choice(&["lines", "array"]), Literal("\"lines\""),
-        "A record a line, or one JSON array of records."),
+        "One record per line, or one JSON array of records."),
     key_of(GROUP, "compression", Kind::Choice(Compression::NAMES), Literal("\"none\""),
         "How bodies are compressed."),
     key_of(GROUP, "take", Kind::Choice(&["all", "alerts"]), Literal("\"all\""),
@@ -50,19 +50,19 @@ const KEYS: &[Key] = &[
         "With take = \"alerts\": as Outrider's records, for Alertmanager's /api/v2/alerts, or for PagerDuty's Events API v2."),
     key_of(GROUP, "routing_key", Kind::Text(Shape::Secret),
         Otherwise { meaning: "none; alert_format = \"pagerduty\" needs one", example: "\"0123456789abcdef0123456789abcdef\"" },
-        "The integration key of a PagerDuty service; \"env:NAME\" takes it from a variable of the environment."),
+        "The integration key of a PagerDuty service; \"env:NAME\" takes it from an environment variable."),
     key_of(GROUP, "batch_delay", milliseconds(0, 60_000), Literal("\"100ms\""),
         "How long a stored record waits for others to share its request."),
     key_of(GROUP, "request_size_max", size(4 * KIB, 16 * MIB), Literal("\"1MiB\""),
         "The largest body, before it is compressed; a record that does not fit is kept as a dead letter."),
     key_of(GROUP, "requests_in_flight", count(1, 64), Literal("2"),
-        "Requests under way at one time, for each stream."),
+        "Most requests in flight at one time, for each stream."),
     key_of(GROUP, "held_size_max", size(256 * KIB, GIB), Literal("\"2MiB\""),
-        "What is read from the store before it is acknowledged, for each stream."),
+        "The most that is read from the store and not yet acknowledged, for each stream."),
     key_of(GROUP, "connect_timeout", seconds(1, 60), Literal("\"5s\""),
-        "Time to connect."),
+        "Time limit for connecting."),
     key_of(GROUP, "timeout", seconds(1, 300), Literal("\"10s\""),
-        "Time for an answer; after it the request is sent again."),
+        "Time limit for the response; after it the request is sent again."),
 ];
 
 fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
@@ -93,7 +93,7 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
     }
     let take = if is_all { Take::All } else { Take::Alerts(format) };
     let request_bytes_max = section.bytes("request_size_max");
-    // An event of PagerDuty is a request of its own.
+    // PagerDuty takes one event per request.
     let is_single = matches!(take, Take::Alerts(AlertFormat::PagerDuty { .. }));
     let delivery = DeliverySettings {
         grouping: if is_single { Grouping::Single } else { Grouping::Lines },
@@ -120,12 +120,12 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
     })
 }
 
-/// The text itself, or what the variable holds that it names.
+/// The text itself, or the value of the environment variable that it names.
 fn from_environment(section: &mut Section<'_>, key: &str, text: String) -> Option<Secret> {
     let Some(variable) = text.strip_prefix(FROM_ENVIRONMENT) else { return Some(Secret(text)) };
     let value = std::env::var(variable).ok().filter(|value| !value.is_empty() && !value.contains(['\r', '\n']));
     if value.is_none() {
-        section.blame(key, format!("the variable {variable} of the environment is not set to a text of one line"));
+        section.blame(key, format!("the environment variable {variable} is not set to a text of one line"));
     }
     value.map(Secret)
 }

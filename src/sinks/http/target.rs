@@ -1,4 +1,4 @@
-//! One place that records are posted to.
+//! The address that records are posted to.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ pub enum Take {
     Alerts(AlertFormat),
 }
 
-/// A URL that records are posted to.
+/// The URL that records are posted to, and its headers.
 #[derive(Clone, Debug)]
 pub struct HttpTarget {
-    /// May hold a token, as webhooks of chats do.
+    /// May hold a token, as chat webhooks do.
     pub url: Secret,
     pub headers: Vec<(String, Secret)>,
     pub framing: Framing,
@@ -30,7 +30,7 @@ pub struct HttpTarget {
 }
 
 impl HttpTarget {
-    /// The URL without what may be secret.
+    /// The URL without the parts that may be secret.
     pub fn origin(&self) -> &str {
         let url = &self.url.0;
         let host = url.find("://").map_or(0, |at| at + 3);

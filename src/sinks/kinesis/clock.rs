@@ -1,8 +1,8 @@
 //! The time that requests are signed with.
 //!
-//! The service refuses a signature that is more than five minutes off. A box without a battery behind its clock, or one that has not
-//! found a time server yet, would deliver nothing; but each refusal says what time it is over there, and that is believed, for
-//! signatures alone: no reading gets its time from it.
+//! The service refuses a signature whose time is off by more than five minutes. A machine without a clock battery, or one that has not
+//! reached a time server yet, could deliver nothing. But each refusal carries the service's time, which is then used, for signatures only:
+//! no reading gets its time from it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,14 +10,14 @@ use std::time::{Duration, SystemTime};
 
 use aws_smithy_async::time::TimeSource;
 
-/// The clock here, moved by what the service's was ahead when it refused a signature.
+/// The local clock, corrected by how far the service's clock was ahead when it refused a signature.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceClock {
     ahead_seconds: Arc<AtomicI64>,
 }
 
 impl ServiceClock {
-    /// The service's time is `seconds` since the epoch.
+    /// Adopts the service's time, `seconds` since the epoch.
     pub fn adopt(&self, seconds: i64) {
         self.ahead_seconds.store(seconds.saturating_sub(epoch_seconds(SystemTime::now())), Ordering::Relaxed);
     }

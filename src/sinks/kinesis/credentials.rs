@@ -1,13 +1,13 @@
-//! Where AWS credentials may come from, without asking anybody: so that a configuration without any is told from one whose credentials
+//! Where AWS credentials may come from, without a network request: tells a configuration without any credentials from one whose credentials
 //! are wrong.
 
 use std::path::PathBuf;
 
-/// What to do where there are none.
+/// The advice given if there are none.
 pub const REMEDY: &str = "no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE to a profile of \
                           ~/.aws/credentials or ~/.aws/config, or run where an instance or container role is";
 
-/// Variables each of which names a source.
+/// Environment variables, each of which names a source.
 const VARIABLES: [&str; 5] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_PROFILE",
@@ -18,10 +18,10 @@ const VARIABLES: [&str; 5] = [
 /// Keys of a profile that lead to credentials; a region alone does not.
 const PROFILE_KEYS: [&str; 6] =
     ["aws_access_key_id", "credential_process", "sso_", "role_arn", "credential_source", "web_identity_token_file"];
-/// A longer file is no profile.
+/// A longer file is not taken for a profile.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Whether the environment or the files of profiles name a source. A role of the instance is found by asking the network only.
+/// Whether the environment or the profile files name a source. An instance role can only be found by asking the network.
 pub fn is_any_configured() -> bool {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let is_named = VARIABLES.iter().any(|name| variable(name).is_some());

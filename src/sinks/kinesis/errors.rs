@@ -1,6 +1,6 @@
-//! What the service's errors mean to a delivery: try again, or stop until somebody has mended something, or blame a record.
+//! What the service's errors mean for the delivery: retry, halt until somebody has fixed something, or blame a record.
 //!
-//! Judged by code and by kind, never by the text of a message.
+//! Decided by error code and kind, never by the text of a message.
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::config::http::HttpResponse;
@@ -11,16 +11,16 @@ use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
 use super::credentials;
 use crate::core::delivery::{Outcome, RetryReason};
 
-/// What the SDK makes of a request that failed.
+/// The SDK's error for a failed request.
 pub type RequestError = SdkError<PutRecordsError, HttpResponse>;
 
-/// From so much on the service refuses a signature for its time; the SDK measures with the same limit.
+/// From this difference on, the clock is blamed for a refused signature; the SDK uses the same limit.
 const CLOCK_SKEW_SECONDS_MIN: u64 = 240;
 
-/// HTTP's word for it.
+/// The HTTP status for it.
 const REQUEST_TOO_LARGE: u16 = 413;
 
-/// What one record's error code means; a code that nobody knows yet is tried again, for it may pass.
+/// What the error code of one record means. An unknown code is retried, because it may be temporary.
 pub fn of_record(code: &str, message: &str) -> Outcome {
     match code {
         "ProvisionedThroughputExceededException" => Outcome::Retry(RetryReason::Throttled),
@@ -31,7 +31,7 @@ pub fn of_record(code: &str, message: &str) -> Outcome {
 
 /// What a failed request means for all of its records. It was signed about `signed_at_seconds` after the epoch.
 pub fn of_request(error: &RequestError, stream: &str, signed_at_seconds: i64) -> Outcome {
-    // Said by the service or by whatever is between us and it, in whatever form.
+    // May come from the service or from anything in between, in any format.
     if let Some(status) = error.raw_response().map(|response| response.status().as_u16())
         && status == REQUEST_TOO_LARGE
     {
@@ -50,7 +50,7 @@ pub fn of_request(error: &RequestError, stream: &str, signed_at_seconds: i64) ->
             let message = service.err().message().unwrap_or_default();
             of_service(code, message, service.raw().status().as_u16(), skew_seconds, stream)
         }
-        // An answer that cannot be read: a proxy's page, or one that was cut off.
+        // An unreadable response: a proxy's error page, or one that was cut off.
         _ => Outcome::Retry(RetryReason::Internal),
     }
 }
@@ -85,7 +85,7 @@ fn of_service(code: &str, message: &str, status: u16, skew_seconds: u64, stream:
     }
 }
 
-/// Somebody has to grant, pay for, or switch on something.
+/// Errors that last until somebody grants, pays for or enables something.
 fn is_halting(code: &str) -> bool {
     matches!(
         code,
@@ -98,14 +98,14 @@ fn is_halting(code: &str) -> bool {
     )
 }
 
-/// What time the service says it is, in seconds since the epoch.
+/// The service's time according to its response, in seconds since the epoch.
 pub fn service_seconds(error: &RequestError) -> Option<i64> {
     let date = error.raw_response()?.headers().get("date")?;
     DateTime::from_str(date, DateTimeFormat::HttpDate).ok().map(|date| date.secs())
 }
 
-/// What fails before there is an exchange. Without any source of credentials configured, what is said of the last one that was tried,
-/// the instance's, explains nothing.
+/// A failure before any exchange with the service. If no source of credentials is configured, the SDK's error is about the last one that it
+/// tried, the instance's, and explains nothing.
 fn of_preparation(error: &RequestError) -> String {
     match is_of::<CredentialsError>(error) {
         true if !credentials::is_any_configured() => credentials::REMEDY.to_owned(),
@@ -114,13 +114,13 @@ fn of_preparation(error: &RequestError) -> String {
     }
 }
 
-/// The exchange broke off, or what came was no HTTP: the SDK calls neither an I/O error. What fails before there is an exchange,
-/// such as looking for credentials, has no such source.
+/// The connection broke, or the response was not HTTP: the SDK reports neither as an I/O error. Failures before the exchange, such as
+/// loading credentials, have no such source.
 fn is_of_http(error: &RequestError) -> bool {
     is_of::<hyper::Error>(error)
 }
 
-/// Whether it comes from an error of this type.
+/// Whether an error of this type is among its causes.
 fn is_of<E: std::error::Error + 'static>(error: &RequestError) -> bool {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(inner) = source {
@@ -132,7 +132,7 @@ fn is_of<E: std::error::Error + 'static>(error: &RequestError) -> bool {
     false
 }
 
-/// An error with what it comes from: the outermost one alone says little.
+/// An error with all its causes: the outermost one alone says little.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(of("", 503, 0), Outcome::Retry(RetryReason::Internal));
         assert!(matches!(of("ValidationException", 400, 0), Outcome::Reject(_)));
         assert!(matches!(of("RequestEntityTooLargeException", 400, 0), Outcome::TooLarge(_)));
-        // A signature that is wrong at the right time is a wrong key, which no waiting mends.
+        // A wrong signature at the right time means a wrong key, which waiting does not fix.
         for code in ["InvalidSignatureException", "ResourceNotFoundException", "KMSDisabledException", "NeverHeardOf"] {
             assert!(matches!(of(code, 400, 3), Outcome::Halt(_)), "{code}");
         }

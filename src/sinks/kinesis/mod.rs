@@ -1,4 +1,5 @@
-//! Amazon Kinesis data streams, by PutRecords. The SDK's own retries are off: repeats are decided record by record, by `core::delivery`.
+//! Amazon Kinesis data streams, by PutRecords. The SDK's own retries are disabled: `core::delivery` decides record by record what is sent
+//! again.
 
 mod clock;
 pub mod credentials;
@@ -26,15 +27,15 @@ use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason, Scope};
 use crate::sinks::compression::Compression;
 use crate::sinks::{Sink, network};
 
-/// How to reach the service. Credentials come by the SDK's own chain: environment, profile, container, instance.
+/// How to reach the service. Credentials come from the SDK's own chain: environment, profile, container, instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KinesisConnection {
-    /// Else the one of the environment or the profile.
+    /// If absent, that of the environment or the profile.
     pub region: Option<String>,
-    /// Another address than the region's, such as a VPC endpoint's or an emulator's.
+    /// Overrides the region's address, for example with a VPC endpoint or an emulator.
     pub endpoint: Option<String>,
     pub connect_timeout: Duration,
-    /// Of one request, from its start to the whole reply.
+    /// Time limit of one request, from its start to the complete response.
     pub request_timeout: Duration,
 }
 
@@ -42,8 +43,8 @@ pub struct KinesisConnection {
 pub struct KinesisSink {
     connection: KinesisConnection,
     http: SharedHttpClient,
-    /// Built anew when the credentials have expired or somebody may have to mend them: the SDK keeps what it has found as long as it
-    /// believes it to be good, and never looks again where it found nothing.
+    /// Rebuilt when the credentials have expired or somebody may have to fix them: the SDK caches credentials for as long as it believes
+    /// them to be valid, and never looks again if it found none.
     client: RefCell<Option<Client>>,
     clock: ServiceClock,
     target: KinesisTarget,
@@ -53,9 +54,9 @@ pub struct KinesisSink {
 #[derive(Clone, Debug)]
 pub struct KinesisTarget {
     pub stream: String,
-    /// Begins each partition key, or is it.
+    /// The prefix of each partition key, or the partition key itself.
     pub gateway: String,
-    /// Of each record's data.
+    /// How each record's data is compressed.
     pub compression: Compression,
 }
 
@@ -107,7 +108,7 @@ impl KinesisSink {
     }
 }
 
-/// The way to the network, shared by all streams of a sink. Without TLS for an endpoint that has none.
+/// The network connector, shared by all streams of a sink. Without TLS if the endpoint uses none.
 pub fn connector(connection: &KinesisConnection) -> SharedHttpConnector {
     let is_plain = connection.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     network::connector(connection.connect_timeout, !is_plain)
@@ -124,7 +125,7 @@ impl Sink for KinesisSink {
                 return Reply::whole(Outcome::Later { reason, after_us: None }, count);
             }
         };
-        // The bytes are in the entries now; the machine keeps its own for a repeat.
+        // The entries own the bytes now; the delivery machine keeps its own copy for a retry.
         drop(records);
         match client.put_records().stream_name(&self.target.stream).set_records(Some(entries)).send().await {
             Ok(output) => reply(&output, count),
@@ -144,7 +145,7 @@ impl Sink for KinesisSink {
 fn reply(output: &PutRecordsOutput, count: usize) -> Reply {
     let results = output.records();
     if results.len() != count {
-        // Nobody can tell which record is meant: none counts as stored, and identities tell the repeats apart.
+        // It is unknown which record is meant: none counts as stored, and consumers recognise repeats by their identity.
         return Reply::whole(Outcome::Retry(RetryReason::Internal), count);
     }
     Reply { scope: Scope::Records, outcomes: results.iter().map(outcome).collect() }

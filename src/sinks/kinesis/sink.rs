@@ -1,4 +1,4 @@
-//! Kinesis as a kind of sink: its keys, its section, its limits, its start.
+//! Kinesis as a kind of sink: its keys, how its section is read, its limits, and how it is started.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub static KIND: SinkKind = SinkKind { name: NAME, example: "cloud", keys: KEYS,
 
 const GROUP: Group = Group::SinkOf(NAME);
 
-/// Of one PutRecords, as the service has it.
+/// The service's limit for one PutRecords request.
 const REQUEST_RECORDS_MAX: usize = 500;
 
 #[rustfmt::skip]
@@ -35,42 +35,42 @@ const KEYS: &[Key] = &[
         Otherwise { meaning: "AWS_ENDPOINT_URL, else the region's own", example: "\"http://127.0.0.1:4568\"" },
         "The address of the service, for emulators and private links."),
     key_of(GROUP, "raw", Kind::Text(Shape::StreamName),
-        Otherwise { meaning: "not sent; one of raw and anomalies has to be there", example: "\"telemetry-raw\"" },
-        "The stream that takes every reading."),
+        Otherwise { meaning: "not sent; raw or anomalies has to be set", example: "\"telemetry-raw\"" },
+        "The stream that gets every reading."),
     key_of(GROUP, "anomalies", Kind::Text(Shape::StreamName),
-        Otherwise { meaning: "not sent; one of raw and anomalies has to be there", example: "\"telemetry-anomalies\"" },
-        "The stream that takes anomalies, alerts and the gateway's own state."),
+        Otherwise { meaning: "not sent; raw or anomalies has to be set", example: "\"telemetry-anomalies\"" },
+        "The stream that gets anomalies, alerts and the gateway's own state."),
     key_of(GROUP, "record", Kind::Choice(&["lines", "single"]), Literal("\"lines\""),
-        "A Kinesis record holds many readings, a line each, or a single reading."),
+        "A Kinesis record holds many readings, one per line, or a single reading."),
     key_of(GROUP, "partition", Kind::Choice(&["device", "gateway"]), Literal("\"device\""),
         "The partition key: each device's own, or one for the whole gateway, whose records then hold readings of all its devices in order, one record at a time."),
     key_of(GROUP, "compression", Kind::Choice(Compression::NAMES), Literal("\"none\""),
         "How the data of each record is compressed; consumers have to decompress it."),
     key_of(GROUP, "batch_delay", milliseconds(0, 600_000), Literal("\"2ms\""),
-        "How long a stored reading waits for others to share its record; a longer wait makes fewer records to pay for, and later ones. Anomalies and alerts never wait longer than 2ms."),
+        "How long a stored reading waits for others to share its record. Longer means fewer records to pay for, but later delivery. Anomalies and alerts never wait longer than 2ms."),
     key_of(GROUP, "record_size", size(KIB, MIB), Literal("\"64KiB\""),
-        "A Kinesis record of this size takes no further line; one line alone may be longer."),
+        "No line is added to a Kinesis record of this size; a single line may be longer."),
     key_of(GROUP, "record_size_max", size(64 * KIB, 10 * MIB), Literal("\"1MiB\""),
-        "A longer line is kept as a dead letter; above 1MiB the stream has to be configured for it."),
+        "A longer line is kept as a dead letter; above 1MiB, the stream has to be configured for it."),
     key_of(GROUP, "request_size_max", size(64 * KIB, 10 * MIB), Literal("\"1MiB\""),
-        "The largest request; Kinesis takes 5MiB, and more where the stream is configured for it."),
+        "The largest request; Kinesis accepts 5MiB, and more if the stream is configured for it."),
     key_of(GROUP, "requests_in_flight", count(1, 64), Literal("4"),
-        "Requests under way at one time, for each stream."),
+        "Most requests in flight at one time, for each stream."),
     key_of(GROUP, "held_size_max", size(256 * KIB, GIB), Literal("\"2MiB\""),
-        "What is read from the store before it is acknowledged by Kinesis, for each stream."),
+        "The most that is read from the store and not yet acknowledged by Kinesis, for each stream."),
     key_of(GROUP, "connect_timeout", seconds(1, 60), Literal("\"5s\""),
-        "Time to connect."),
+        "Time limit for connecting."),
     key_of(GROUP, "timeout", seconds(1, 300), Literal("\"10s\""),
-        "Time for an answer; after it the request is sent again."),
+        "Time limit for the response; after it the request is sent again."),
 ];
 
-/// Streams of Amazon Kinesis.
+/// Sends to streams of Amazon Kinesis.
 #[derive(Clone, Debug)]
 pub struct KinesisStreams {
     pub connection: KinesisConnection,
     pub delivery: DeliverySettings,
     pub compression: Compression,
-    /// Streams of the cloud; one that is not named gets nothing.
+    /// Streams of Kinesis; a stream of the store without one is not sent.
     pub targets: PerStream<Option<String>>,
 }
 

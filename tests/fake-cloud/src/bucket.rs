@@ -1,10 +1,10 @@
-//! A token bucket that holds one second's worth, as a shard allows; time is an argument.
+//! A token bucket that holds one second's allowance, as a shard does; time is an argument.
 
 const NANOS_PER_SECOND: f64 = 1e9;
 
 #[derive(Debug)]
 pub(crate) struct Bucket {
-    /// `None` is unlimited.
+    /// `None` means unlimited.
     per_second: Option<f64>,
     tokens: f64,
     filled_at_ns: u64,
@@ -25,7 +25,7 @@ impl Bucket {
         self.tokens >= amount as f64
     }
 
-    /// To be called after [`Self::holds`] said yes.
+    /// Call this only after [`Self::holds`] returned true.
     pub(crate) fn take(&mut self, amount: u64) {
         if self.per_second.is_some() {
             self.tokens -= amount as f64;

@@ -1,4 +1,4 @@
-//! The cloud without its HTTP: a call and the time in, an answer out.
+//! The cloud without its HTTP: takes a call and the time, returns an answer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::settings::{Limits, Mode, Settings, ShardLimits, StreamSettings};
 use crate::stream::{Record, Stream};
 
 const CLOCK_SKEW_MAX_SECONDS: i64 = 300;
-/// More streams than any test makes; CreateStream beyond it is refused.
+/// More streams than any test makes; further CreateStream calls are refused.
 pub(crate) const STREAMS_MAX: usize = 1_000;
 
-/// Times of one call: since the start of the cloud, and of the machine's clock.
+/// The times of one call: since the start of the cloud, and by the machine's clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     pub(crate) since_start_ns: u64,
@@ -36,7 +36,7 @@ pub(crate) enum Answer {
         status: u16,
         body: Vec<u8>,
     },
-    /// The call was carried out, and nobody hears of it.
+    /// The call was carried out, but its reply is lost.
     Lost,
 }
 
@@ -65,7 +65,7 @@ impl ApiError {
 pub(crate) struct Engine {
     pub(crate) mode: Mode,
     pub(crate) limits: Limits,
-    /// Of streams yet to be made.
+    /// Limits for streams created from now on.
     pub(crate) shard_limits: ShardLimits,
     pub(crate) streams: HashMap<String, Stream>,
     pub(crate) faults: Faults,
@@ -75,7 +75,7 @@ pub(crate) struct Engine {
     pub(crate) put_requests: u64,
     pub(crate) sequence: u64,
     pub(crate) connections: u64,
-    /// Where the data of a request is decoded, kept between requests.
+    /// Buffer for the decoded data of a request, reused between requests.
     pub(crate) scratch: Vec<u8>,
 }
 
@@ -110,7 +110,7 @@ impl Engine {
         is_too_large
     }
 
-    /// How long this call hangs before anything is done with it.
+    /// How long this call hangs before it is processed.
     pub(crate) fn hang(&mut self) -> Option<Duration> {
         if !self.random.happens(self.faults.hang) {
             return None;
@@ -139,7 +139,7 @@ impl Engine {
         }
     }
 
-    /// What is refused whatever the call asks for.
+    /// Refuses calls for reasons that do not depend on the operation.
     fn refuse(&mut self, call: Call<'_>, now: Now) -> Result<(), ApiError> {
         self.check_clock(call, now)?;
         if call.access_key.is_some_and(|key| self.faults.expired_access_keys.iter().any(|expired| expired == key)) {
@@ -184,7 +184,7 @@ impl Engine {
             .ok_or_else(|| ApiError::unknown_stream(name))
     }
 
-    /// Makes a stream, or makes one appear that was to come later; `false` if it is there already, or cannot be made.
+    /// Creates a stream, or makes one appear that was to appear later; `false` if it exists already or cannot be created.
     pub(crate) fn create_stream(&mut self, settings: &StreamSettings, now: Now) -> bool {
         let is_there = self.stream(&settings.name, now).is_ok();
         let has_room = self.streams.len() < STREAMS_MAX && (1..=StreamSettings::SHARDS_MAX).contains(&settings.shards);
@@ -199,7 +199,7 @@ impl Engine {
         self.streams.get(stream).map_or(&[], |stream| &stream.records)
     }
 
-    /// Forgets records and counts, keeps streams, faults and identities given so far.
+    /// Forgets records and counts; keeps streams, faults and the identities given so far.
     pub(crate) fn forget(&mut self) {
         self.streams.values_mut().for_each(Stream::forget);
         self.fault_counts.clear();

@@ -1,10 +1,10 @@
-//! What goes wrong, and how often. Fractions are of all requests, or of all records, from 0 to 1.
+//! Which faults are injected, and how often. Fractions, from 0 to 1, are of all requests or of all records.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The name under which a request from a wrong clock is refused.
+/// The error name with which a request from a wrong clock is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum SkewCode {
     #[default]
@@ -12,7 +12,7 @@ pub enum SkewCode {
     RequestExpired,
 }
 
-/// Setting faults replaces all of them: what is not named is off.
+/// Setting faults replaces all of them: those not named are off.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
@@ -24,17 +24,17 @@ pub struct Faults {
     pub request_throttled: f64,
     /// Requests refused with LimitExceededException.
     pub limit_exceeded: f64,
-    /// Requests accepted, and the connection closed without an answer.
+    /// Requests accepted, but the connection is closed without an answer.
     pub reply_lost: f64,
     /// Requests answered with HTTP 500.
     pub server_error: f64,
     /// Requests answered with HTTP 503.
     pub service_unavailable: f64,
-    /// Requests that wait `hang_ms` before anything else is done; a client that leaves meanwhile has sent nothing.
+    /// Requests that wait `hang_ms` before anything else is done; if the client disconnects meanwhile, nothing was sent.
     pub hang: f64,
     pub hang_ms: u64,
     pub expired_token: f64,
-    /// Access key ids whose requests are refused with ExpiredTokenException: fresh credentials get through.
+    /// Requests with these access key ids are refused with ExpiredTokenException; fresh credentials work.
     pub expired_access_keys: Vec<String>,
     pub access_denied: f64,
     pub kms_throttled: f64,
@@ -42,21 +42,21 @@ pub struct Faults {
     pub kms_disabled: f64,
     /// A request with this text in the data of any record is refused as invalid.
     pub poison_marker: Option<String>,
-    /// A request with a longer body is refused with 413 and a page for people, as a proxy does.
+    /// A request with a longer body is refused with 413 and an HTML page, as by a proxy.
     pub body_bytes_max: Option<usize>,
     /// The server's clock runs this much ahead of the machine's (behind, if negative): the `Date` header says so, and
     /// a request whose `x-amz-date` is more than 5 minutes away from it is refused.
     pub clock_offset_ms: i64,
     pub skew_code: SkewCode,
-    /// Connections are accepted and reset at once.
+    /// Connections are accepted and immediately reset.
     pub reset_connections: bool,
     /// Every answer takes this much longer.
     pub latency_ms: u64,
-    /// The records of a request are taken in random order: PutRecords promises none.
+    /// The records of a request are processed in random order: PutRecords promises none.
     pub shuffle_records: bool,
 }
 
-/// A fraction outside 0 to 1, or a marker that every record holds.
+/// A fraction outside 0 to 1, or an empty marker, which every record would contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidFaults {
     pub key: &'static str,
@@ -106,7 +106,7 @@ pub(crate) const EXPIRED_TOKEN: RequestFault = request_fault(
 );
 
 impl Faults {
-    /// In the order in which a service would find them: the server, the caller, the key, the load.
+    /// In the order in which a service would detect them: the server, the caller, the key, the load.
     pub(crate) fn request_faults(&self) -> [(f64, RequestFault); 9] {
         [
             (self.server_error, SERVER_ERROR),

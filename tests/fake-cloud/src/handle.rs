@@ -1,4 +1,4 @@
-//! The handle on a running cloud.
+//! The handle of a running cloud.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -22,7 +22,7 @@ const CONTROLS_MAX: usize = 64;
 pub struct FakeCloud {
     address: SocketAddr,
     shared: Arc<Shared>,
-    /// `None` only while dropping.
+    /// `None` only while it is dropped.
     controls: Option<mpsc::Sender<Control>>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -34,12 +34,12 @@ impl std::fmt::Debug for Shared {
 }
 
 impl FakeCloud {
-    /// As [`FakeCloud::start_blocking`], which takes well under a millisecond.
+    /// Like [`FakeCloud::start_blocking`], which takes well under a millisecond.
     pub async fn start(settings: Settings) -> io::Result<FakeCloud> {
         FakeCloud::start_blocking(settings)
     }
 
-    /// Listens when it returns.
+    /// When this returns, the cloud is listening.
     pub fn start_blocking(settings: Settings) -> io::Result<FakeCloud> {
         check(&settings).map_err(|message| io::Error::new(io::ErrorKind::InvalidInput, message))?;
         let listener = TcpListener::bind(settings.listen)?;
@@ -58,7 +58,7 @@ impl FakeCloud {
         self.address
     }
 
-    /// What an SDK takes as its endpoint.
+    /// The endpoint URL for an SDK.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -76,7 +76,7 @@ impl FakeCloud {
         self.shared.stats()
     }
 
-    /// All accepted records of a stream in order of acceptance; those of one shard are in its order. Empty when counting only.
+    /// All accepted records of a stream in order of acceptance, which within a shard is the shard's order. Empty when only counting.
     pub fn records(&self, stream: &str) -> Vec<Record> {
         self.records_from(stream, 0)
     }
@@ -86,7 +86,7 @@ impl FakeCloud {
         self.shared.engine().records(stream).get(index..).unwrap_or_default().to_vec()
     }
 
-    /// Makes a stream with the shard limits of the settings; `false` if it is there already or the name or number of shards is not allowed.
+    /// Creates a stream with the shard limits of the settings; `false` if it exists already or its name or number of shards is not allowed.
     pub fn create_stream(&self, name: &str, shards: u32) -> bool {
         let mut engine = self.shared.engine();
         let (owned, shard_limits) = (name.to_owned(), engine.shard_limits);
@@ -112,7 +112,7 @@ impl FakeCloud {
         self.shared.engine().forget();
     }
 
-    /// Cuts every connection and refuses new ones; when it returns, it is so.
+    /// Cuts every connection and refuses new ones, before it returns.
     pub fn go_offline(&self) -> io::Result<()> {
         self.control(Control::Offline)
     }
@@ -134,7 +134,7 @@ impl Drop for FakeCloud {
     fn drop(&mut self) {
         self.controls = None;
         if let Some(thread) = self.thread.take() {
-            // It ended with an error, or a panic that has printed itself: nobody is left to tell.
+            // It ended with an error, or with a panic that has printed itself; there is nobody to report it to.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! Milliseconds counted in buckets: exact below 128 ms, then 64 buckets an octave (at most 1.6 % off). Fixed size.
+//! Counts milliseconds in buckets: exact below 128 ms, then 64 buckets per octave (at most 1.6 % off). Fixed size.
 
 use crate::stats::LatencyStats;
 
@@ -19,7 +19,7 @@ impl Histogram {
         Histogram { buckets: vec![0; BUCKETS].into_boxed_slice(), count: 0, max: 0 }
     }
 
-    /// A negative time (clocks that disagree) counts as none.
+    /// A negative time (if clocks disagree) counts as zero.
     pub(crate) fn add(&mut self, milliseconds: i64) {
         let value = u64::try_from(milliseconds).unwrap_or(0).min((1 << BITS_MAX) - 1);
         self.buckets[index(value)] += 1;

@@ -1,9 +1,9 @@
 //! A strict Kinesis for tests and benchmarks: real HTTP/1.1 on a loopback port, the limits of the service enforced,
 //! faults on demand, and a tally of what arrived.
 //!
-//! It speaks what `aws-sdk-kinesis` sends (awsJson1_1), so `curl` can be used as well. Emulators elsewhere enforce no
-//! shard limits, inject no faults and are too slow to run beside a benchmark; this one is only as much Kinesis as a
-//! producer can notice. Signatures are not verified, but their date is; no consumer API beyond what shows the records.
+//! It speaks the protocol of `aws-sdk-kinesis` (awsJson1_1), so `curl` can be used as well. Other emulators enforce no shard limits, inject
+//! no faults and are too slow to run beside a benchmark; this one implements only what a producer can notice. Signatures are not verified,
+//! but their date is; the consumer API is only enough to look at the records.
 //!
 //! It runs on a thread of its own, so that blocking tests and any runtime can use it:
 //!

@@ -1,5 +1,5 @@
-//! Finds what identifies a line. The gateway writes its fields in a fixed order, which is read without a JSON parser;
-//! any other order goes through one, at a tenth of the speed.
+//! Finds the fields that identify a line. The gateway writes its fields in a fixed order, which is read without a JSON parser; any other
+//! order goes through one, at a tenth of the speed.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// Texts are compared only with themselves: on the fast path they keep their escapes.
+/// Texts are only compared with each other, so on the fast path they keep their escapes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line<'a> {
     pub(crate) kind: Kind,
@@ -68,7 +68,7 @@ fn parse_in_order(line: &[u8]) -> Option<Line<'_>> {
     })
 }
 
-/// The rest of a line; each step takes a literal and the value after it.
+/// The rest of a line; each step consumes a literal and the value after it.
 struct Scan<'a>(&'a [u8]);
 
 impl<'a> Scan<'a> {

@@ -1,4 +1,4 @@
-//! The fake cloud as a program of its own: arguments in, one line when ready, then it serves until a signal.
+//! The fake cloud as a program of its own: prints one line when it is ready, then serves until a signal.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -25,13 +25,13 @@ struct Arguments {
     /// count: counts in bounded memory. keep: keeps every record too, for GetRecords
     #[arg(long, value_enum, default_value = "count")]
     mode: ModeArgument,
-    /// Records a second that one shard takes, or "unlimited"
+    /// Records per second that one shard accepts, or "unlimited"
     #[arg(long, default_value = "1000", value_parser = parse_limit)]
     shard_records_per_second: Limit,
-    /// Bytes a second that one shard takes, or "unlimited"
+    /// Bytes per second that one shard accepts, or "unlimited"
     #[arg(long, default_value = "1048576", value_parser = parse_limit)]
     shard_bytes_per_second: Limit,
-    /// Bytes that one request may carry
+    /// Most bytes of one request
     #[arg(long, default_value_t = 5 * 1024 * 1024, value_parser = clap::value_parser!(u32).range(1_024..=10 * 1024 * 1024))]
     request_bytes_max: u32,
     /// A fault, such as record_throttled=0.1. May be repeated
@@ -88,7 +88,7 @@ fn parse_stream(text: &str) -> Result<(String, u32, Duration), String> {
     Ok((name.to_owned(), shards, appears_after))
 }
 
-/// The value as JSON where it is some, else as text.
+/// The value as JSON if it is valid JSON, otherwise as text.
 fn parse_fault(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));

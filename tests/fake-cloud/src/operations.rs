@@ -1,4 +1,4 @@
-//! The calls around PutRecords: streams, shards, and enough of a consumer to look at what arrived.
+//! The operations besides PutRecords: streams, shards, and enough of a consumer to look at what arrived.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,10 +11,10 @@ use crate::settings::{Mode, StreamSettings};
 use crate::stream::{Record, Stream, parse_shard_id, shard_id};
 
 const RECORDS_A_READ_MAX: usize = 10_000;
-/// Of data in one answer to GetRecords.
+/// Most bytes of data in one answer to GetRecords.
 const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The fields of all of these calls together: each has its own few.
+/// The fields of all these operations together; each uses a few of them.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Input {
@@ -33,7 +33,7 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErro
     serde_json::from_slice(body).map_err(|error| ApiError::new("SerializationException", error.to_string()))
 }
 
-/// By name, or by the end of an ARN; the name wins.
+/// The stream's name, given directly or as the end of an ARN; the name has priority.
 pub(crate) fn stream_name<'a>(name: Option<&'a str>, arn: Option<&'a str>) -> Result<&'a str, ApiError> {
     name.or_else(|| arn?.rsplit_once(":stream/").map(|(_, name)| name))
         .filter(|name| is_stream_name(name))
@@ -135,7 +135,7 @@ fn describe_summary(name: &str, stream: &Stream) -> Result<Vec<u8>, ApiError> {
     }})))
 }
 
-/// An iterator names its stream, its shard and how many of the stream's records it is past.
+/// An iterator names its stream, its shard and the number of the stream's records it has passed.
 fn iterator(name: &str, shard: u32, index: usize) -> String {
     format!("{name}/{shard}/{index}")
 }

@@ -1,4 +1,4 @@
-//! Data of records as consumers read it: decompressed, where it is compressed.
+//! Data of records as consumers read it: decompressed if it is compressed.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -6,7 +6,7 @@ use std::io::Read;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
-/// What cannot be decompressed stays as it is, and is then no line that anybody knows.
+/// Data that cannot be decompressed is left as it is; it then parses as no known line.
 pub fn plain(data: &[u8]) -> Cow<'_, [u8]> {
     let read = if data.starts_with(GZIP) {
         let mut plain = Vec::new();

@@ -1,4 +1,4 @@
-//! PutRecords: checks in the order of the service, then each record for itself.
+//! PutRecords: checks in the order of the service, then handles each record separately.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -27,7 +27,7 @@ struct PutRecords<'a> {
     records: Vec<Entry<'a>>,
 }
 
-/// Borrowed from the request wherever JSON escapes allow it: the data is most of what this process reads.
+/// Borrowed from the request unless JSON escapes prevent it: the data is most of what this process reads.
 #[derive(Deserialize)]
 struct Entry<'a> {
     #[serde(rename = "Data", borrow)]
@@ -101,7 +101,7 @@ fn invalid(index: usize, member: &str, constraint: &str) -> ApiError {
     ApiError::new("ValidationException", message)
 }
 
-/// Decodes every record behind the other; a request with one invalid record is refused as a whole.
+/// Decodes the records one after the other; a request with one invalid record is refused as a whole.
 fn check<'a>(entries: &'a [Entry<'_>], limits: &Limits, decoded: &mut Vec<u8>) -> Result<Vec<Checked<'a>>, ApiError> {
     if entries.is_empty() || entries.len() > limits.records_a_request {
         let bound = if entries.is_empty() {

@@ -15,7 +15,7 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// True in `fraction` of the cases. Draws nothing for 0, so that a fault that is off does not move the others.
+    /// True in `fraction` of the cases. Draws nothing for 0, so that a disabled fault does not change when others strike.
     pub(crate) fn happens(&mut self, fraction: f64) -> bool {
         fraction > 0.0 && ((self.next() >> 11) as f64) < fraction * (1_u64 << 53) as f64
     }

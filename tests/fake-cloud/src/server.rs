@@ -24,10 +24,10 @@ use crate::faults::Faults;
 use crate::settings::Settings;
 use crate::stats::Stats;
 
-/// More than any gateway opens; the next is closed at once.
+/// More than any gateway opens; further ones are closed at once.
 const CONNECTIONS_MAX: usize = 1_024;
 const BACKLOG: u32 = 1_024;
-/// An admin reply is given this long to leave before its connection is cut.
+/// How long an admin reply has to leave before its connection is cut.
 const OFFLINE_DELAY: Duration = Duration::from_millis(50);
 const OFFLINE_SECONDS_MAX: f64 = 86_400.0;
 
@@ -35,7 +35,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
 const PLAIN_JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// What the handle and the admin paths ask of the listener. The answer comes once it is done.
+/// What the handle and the admin paths ask of the listener. The answer comes when it is done.
 pub(crate) enum Control {
     Offline(std::sync::mpsc::Sender<io::Result<()>>),
     ComeBack(std::sync::mpsc::Sender<io::Result<()>>),
@@ -45,7 +45,7 @@ pub(crate) struct Shared {
     engine: Mutex<Engine>,
     started: Instant,
     connections_open: AtomicUsize,
-    /// Where the system counts the time of the cloud's thread.
+    /// Where the system reports the time of the cloud's thread.
     schedule_path: Mutex<Option<String>>,
     request_bytes_max: usize,
 }
@@ -58,12 +58,12 @@ impl Shared {
             started: Instant::now(),
             connections_open: AtomicUsize::new(0),
             schedule_path: Mutex::new(None),
-            // Base64 adds a third; keys, punctuation and a request that is a little too large must fit as well.
+            // Base64 adds a third; keys, punctuation and a request that is slightly too large must fit as well.
             request_bytes_max: limits.request_bytes * 2 + limits.records_a_request * 2_048 + limits.record_bytes,
         }
     }
 
-    /// A panic of a test thread that held the lock leaves counts behind that are still worth showing.
+    /// If a test thread panicked while it held the lock, the counts are still worth showing.
     pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,7 +111,7 @@ pub(crate) async fn serve(
         tokio::select! {
             accepted = listening.accept() => match accepted {
                 Ok(stream) => connect(stream, &shared, uncut.clone(), weak_controls.clone()),
-                // Out of file descriptors, most likely: give connections time to end.
+                // Most likely out of file descriptors: give connections time to end.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
             control = controls.recv() => match control {
@@ -129,11 +129,11 @@ pub(crate) async fn serve(
     }
 }
 
-/// The port stays ours while offline: the socket is bound and does not listen, so that connections are refused.
+/// The port stays ours while offline: the socket is bound but does not listen, so connections are refused.
 enum Listening {
     Open(TcpListener),
     Closed(TcpSocket),
-    /// The port was lost, or is changing hands.
+    /// The port is lost, or is being changed.
     Gone,
 }
 
@@ -189,7 +189,7 @@ fn connect(stream: TcpStream, shared: &Arc<Shared>, mut cut: watch::Receiver<()>
         engine.connections += 1;
         if engine.faults.reset_connections {
             engine.count_fault("reset_connections");
-            // Closing at once then sends a reset; without it the client sees an orderly end, which is still a failure.
+            // With this, closing sends a reset. If it cannot be set, the client sees an orderly end, which is still a failure.
             let _ = stream.set_zero_linger();
             return;
         }
@@ -206,7 +206,7 @@ fn connect(stream: TcpStream, shared: &Arc<Shared>, mut cut: watch::Receiver<()>
         let service = service_fn(|request| respond(request, shared, &controls));
         let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         tokio::select! {
-            // An error is a lost reply, or a client that left: either is part of the game.
+            // An error is a lost reply or a client that disconnected; both are expected.
             _ = connection => {}
             _ = cut.changed() => {}
         }
@@ -302,7 +302,7 @@ struct OfflineInput {
     seconds: f64,
 }
 
-/// The admin paths, for those who have no handle. No fault touches them but the connection's own.
+/// The admin paths, for those without a handle. Only connection faults affect them.
 fn administer(
     method: &Method,
     path: &str,
@@ -345,7 +345,7 @@ fn administer(
 
 async fn go_offline_for(duration: Duration, controls: mpsc::WeakSender<Control>) {
     tokio::time::sleep(OFFLINE_DELAY).await;
-    // Nobody waits for the answers: the channels only carry them for the handle.
+    // The answers are not needed here: the channels carry them for the handle.
     let send = async |control| match controls.upgrade() {
         Some(controls) => controls.send(control).await.is_ok(),
         None => false,

@@ -1,4 +1,4 @@
-//! What a cloud is started with.
+//! The settings of a cloud.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::faults::Faults;
 
-/// What is kept of the accepted records. Both modes count.
+/// What is kept of the accepted records. Both modes count them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Every record, in memory, to be looked at: for tests.
+    /// Keeps every record in memory to be looked at: for tests.
     #[default]
     Keep,
-    /// Nothing but counts, in bounded memory: for benchmarks.
+    /// Keeps only counts, in bounded memory: for benchmarks.
     Count,
 }
 
-/// What one shard takes a second; `None` is unlimited.
+/// What one shard accepts per second; `None` means unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardLimits {
@@ -26,19 +26,19 @@ pub struct ShardLimits {
 }
 
 impl ShardLimits {
-    /// What Amazon Kinesis grants a provisioned shard.
+    /// The limits of a provisioned shard of Amazon Kinesis.
     pub const KINESIS: ShardLimits =
         ShardLimits { records_per_second: Some(1_000), bytes_per_second: Some(1024 * 1024) };
     pub const UNLIMITED: ShardLimits = ShardLimits { records_per_second: None, bytes_per_second: None };
 }
 
-/// Limits of a request, wherever it goes.
+/// Limits of a request, independent of its shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub records_a_request: usize,
-    /// Of the data and the partition key together.
+    /// For the data and the partition key together.
     pub record_bytes: usize,
-    /// Of all data and partition keys of a request together.
+    /// For all data and partition keys of a request together.
     pub request_bytes: usize,
     pub partition_key_chars: usize,
 }
@@ -60,7 +60,7 @@ pub struct StreamSettings {
     /// At least 1, at most [`StreamSettings::SHARDS_MAX`].
     pub shards: u32,
     pub shard_limits: ShardLimits,
-    /// Until then after the start the stream is unknown.
+    /// How long after the start the stream stays unknown.
     pub appears_after: Duration,
 }
 
@@ -74,7 +74,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     pub mode: Mode,
     pub limits: Limits,
-    /// Of streams made later by CreateStream, and of those added by [`Settings::stream`] after it was set.
+    /// For streams made later by CreateStream, and for those added by [`Settings::stream`] after it was set.
     pub shard_limits: ShardLimits,
     pub streams: Vec<StreamSettings>,
     pub faults: Faults,
@@ -96,7 +96,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Adds a stream that is there from the start, with the shard limits set so far.
+    /// Adds a stream that exists from the start, with the shard limits set so far.
     pub fn stream(mut self, name: &str, shards: u32) -> Self {
         let (name, shard_limits) = (name.to_owned(), self.shard_limits);
         self.streams.push(StreamSettings { name, shards, shard_limits, appears_after: Duration::ZERO });

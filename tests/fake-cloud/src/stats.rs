@@ -1,4 +1,4 @@
-//! What the cloud tells about itself, to tests and as JSON.
+//! The cloud's statistics, for tests and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -22,12 +22,12 @@ pub struct ShardStats {
     pub records_throttled: u64,
 }
 
-/// Of what one stream accepted. A record holds one or more lines; a line with gateway, run and position is identified.
+/// What one stream accepted. A record holds one or more lines; a line with gateway, run and position is identified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StreamStats {
-    /// PutRecords calls of which at least one record was accepted.
+    /// PutRecords calls with at least one accepted record.
     pub requests: u64,
-    /// Of all PutRecords calls that named the stream, whatever became of them.
+    /// Body bytes of all PutRecords calls that named the stream, whatever their result.
     pub body_bytes: u64,
     pub records: u64,
     pub bytes: u64,
@@ -38,21 +38,21 @@ pub struct StreamStats {
     /// Distinct identities.
     pub distinct: u64,
     pub duplicates: u64,
-    /// Of the distinct lines, by their type.
+    /// Distinct lines, by type.
     pub readings: u64,
     pub anomalies: u64,
     pub alerts: u64,
     pub gateway: u64,
     pub other: u64,
-    /// Lines without an identity; they are in no count but `lines`.
+    /// Lines without an identity; only `lines` counts them.
     pub unidentified: u64,
-    /// Identified lines beyond the memory bounds of the tally: when this is not 0, `distinct` is too low.
+    /// Identified lines beyond the memory limits of the tally: if this is not 0, `distinct` is too low.
     pub uncounted: u64,
     pub runs: u64,
     pub devices: u64,
-    /// First sends whose `seq` is below one that the device had sent before.
+    /// First sends whose `seq` is below one that the device sent before.
     pub sequence_regressions: u64,
-    /// First sends whose position is below one of the same device and run that came before.
+    /// First sends whose position is below an earlier one of the same device and run.
     pub position_regressions: u64,
     /// From `measured_at_ms` to arrival here, first sends only.
     pub since_measured_ms: LatencyStats,
@@ -65,7 +65,7 @@ pub struct StreamStats {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stats {
-    /// API calls that arrived whole, whatever became of them.
+    /// API calls that arrived completely, whatever their result.
     pub requests: u64,
     /// Accepted connections.
     pub connections: u64,
@@ -73,6 +73,6 @@ pub struct Stats {
     /// How often each fault struck, and each limit was enforced, by name.
     pub faults: BTreeMap<String, u64>,
     pub uptime_seconds: f64,
-    /// Of the cloud's own thread, where the system tells.
+    /// Processor time of the cloud's own thread, if the system tells.
     pub cpu_seconds: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! One stream: shards with their limits, and what they accepted.
+//! One stream: its shards with their limits, and what they accepted.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::tally::Tally;
 pub struct Record {
     /// Index of the shard.
     pub shard: u32,
-    /// Rises with each accepted record of the cloud, so within a shard too.
+    /// Increases with each record that the cloud accepts, so within a shard too.
     pub sequence: u64,
     pub partition_key: Arc<str>,
     pub data: Bytes,
-    /// Which PutRecords call brought it, from 1, over all streams.
+    /// The PutRecords call that brought it, counted from 1 over all streams.
     pub request_number: u64,
     pub arrived_at_ms: i64,
 }
@@ -46,7 +46,7 @@ impl Shard {
 
 #[derive(Debug)]
 pub(crate) struct Stream {
-    /// Before this time since the start of the cloud the stream is unknown.
+    /// The stream is unknown before this time since the start of the cloud.
     pub(crate) appears_at_ns: u64,
     pub(crate) records: Vec<Record>,
     pub(crate) tally: Tally,
@@ -80,7 +80,7 @@ impl Stream {
         self.shards.len() as u32
     }
 
-    /// First and last hash key of a shard: the key space is cut evenly, the last shard takes what division leaves.
+    /// First and last hash key of a shard: the key space is divided evenly, and the last shard takes the remainder.
     pub(crate) fn hash_range(&self, shard: u32) -> (u128, u128) {
         let width = u128::MAX / u128::from(self.shard_count());
         let last = if shard + 1 == self.shard_count() { u128::MAX } else { width * u128::from(shard + 1) - 1 };
@@ -101,7 +101,7 @@ impl Stream {
         }
     }
 
-    /// Takes the record from the shard's allowance; `false` if it is used up.
+    /// Takes the record from the shard's allowance; `false` if that is used up.
     pub(crate) fn admit(&mut self, shard: u32, bytes: u64, now_ns: u64) -> bool {
         let shard = &mut self.shards[shard as usize];
         if !shard.records_bucket.holds(1, now_ns) || !shard.bytes_bucket.holds(bytes, now_ns) {
@@ -115,7 +115,7 @@ impl Stream {
         true
     }
 
-    /// Forgets all records and counts; shards keep their limits and what is left of their allowance.
+    /// Forgets all records and counts; shards keep their limits and the rest of their allowance.
     pub(crate) fn forget(&mut self) {
         self.records = Vec::new();
         self.tally = Tally::new();

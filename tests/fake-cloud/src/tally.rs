@@ -1,5 +1,5 @@
-//! Counts the lines of a stream: distinct identities, duplicates, order per device, latency. Memory is bounded; what
-//! does not fit is counted as uncounted, so that a wrong `distinct` cannot go unnoticed.
+//! Counts the lines of a stream: distinct identities, duplicates, order per device, latency. Memory is bounded; what does not fit is
+//! counted as uncounted, so that a wrong `distinct` cannot go unnoticed.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::line::{self, Kind, Line};
 
 const RUNS_MAX: usize = 4_096;
 const DEVICES_MAX: usize = 200_000;
-/// Pages with gaps; 8 KiB each, so 64 MiB. A full page costs a few bytes.
+/// Most pages with gaps; at 8 KiB each, 64 MiB. A full page costs a few bytes.
 const OPEN_PAGES_MAX: usize = 8_192;
 const PAGE_POSITIONS: u64 = 1 << 16;
 const PAGE_WORDS: usize = PAGE_POSITIONS as usize / 64;
@@ -60,7 +60,7 @@ pub(crate) struct Tally {
     devices: Vec<Device>,
     run_index: HashMap<Box<[u8]>, usize>,
     device_index: HashMap<Box<[u8]>, usize>,
-    /// The run and the device of the line before: nearly always those of the next.
+    /// The run and the device of the previous line, which are nearly always those of the next.
     last_run: usize,
     last_device: usize,
     open_pages: usize,
@@ -131,7 +131,7 @@ impl Tally {
                 if let Some(received_at_ms) = line.received_at_ms {
                     self.since_received.add(now_ms.saturating_sub(received_at_ms));
                 }
-                // Alerts and the gateway's own records are about a device, not from it: they have no place in its order.
+                // Alerts and the gateway's own records are about a device, not from it, so they have no place in its order.
                 if matches!(line.kind, Kind::Reading | Kind::Anomaly) {
                     self.check_order(run, &line);
                 }
@@ -168,7 +168,7 @@ impl Tally {
         }
         self.position_regressions += u64::from(line.position < device.position_max);
         device.position_max = device.position_max.max(line.position);
-        // One publish may give several readings, which share its sequence number.
+        // One publish may contain several readings, which share its sequence number.
         self.sequence_regressions += u64::from(line.sequence.is_some() && line.sequence < device.sequence_max);
         device.sequence_max = device.sequence_max.max(line.sequence);
     }
@@ -196,7 +196,7 @@ impl Tally {
     }
 }
 
-/// One key of two texts; the length keeps `("ab", "c")` from `("a", "bc")`.
+/// Combines two texts into one key; the length distinguishes `("ab", "c")` from `("a", "bc")`.
 fn join(first: &[u8], second: &[u8]) -> Box<[u8]> {
     [&(first.len() as u64).to_le_bytes(), first, second].concat().into_boxed_slice()
 }

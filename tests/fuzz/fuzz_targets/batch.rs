@@ -1,4 +1,4 @@
-//! Any bytes as the payload of a stored batch: an error, never a panic.
+//! Any bytes as the payload of a stored batch give an error, never a panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any text as a configuration file: right, or problems that can be printed.
+//! Any text as a configuration file is either valid or gives problems that can be printed.
 #![no_main]
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The `http` sink, against a receiver that is not ours: a small server of Python's standard library.
+//! The `http` sink against a receiver that is not ours: a small server built on Python's standard library.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -32,7 +32,7 @@ impl Receiver {
         Receiver { child, address, orders, answers }
     }
 
-    /// The next `count` requests meet this; or `body_max` is set.
+    /// Orders how the next `count` requests are answered, or sets `body_max`.
     fn order(&mut self, what: &str, count: u64) {
         writeln!(self.orders, "{what} {count}").unwrap();
         self.answers.read_line(&mut String::new()).unwrap();
@@ -42,7 +42,7 @@ impl Receiver {
         serde_json::from_str(&crate::gateway::get(self.address, path).1).unwrap()
     }
 
-    /// Records in the order of their acceptance.
+    /// Records in order of acceptance.
     fn records(&self) -> Vec<Value> {
         self.get("/").into_iter().flat_map(|request| request["body"].as_array().unwrap().clone()).collect()
     }
@@ -76,12 +76,12 @@ fn wait_for_delivery(gateway: &Gateway) {
     });
 }
 
-/// Nothing is lost, and the first copies of each device's readings are in order.
+/// Checks that nothing is lost, and that the first copies of each device's readings are in order.
 fn expect_fleet(receiver: &Receiver, count: u64) {
     assert_eq!(fault_of_fleet(&receiver.records(), count), None);
 }
 
-/// What is missing or out of order.
+/// The first record that is missing or out of order.
 fn fault_of_fleet(records: &[Value], count: u64) -> Option<String> {
     let mut last: HashMap<String, u64> = HashMap::new();
     for record in records.iter().filter(|record| record["type"] == "reading") {
@@ -96,7 +96,7 @@ fn fault_of_fleet(records: &[Value], count: u64) -> Option<String> {
     (!is_whole).then(|| format!("{last:?}"))
 }
 
-/// The control: of what arrived one record is taken away, or two change places.
+/// The control: one of the records that arrived is removed, or two are swapped.
 #[test]
 fn what_is_missing_or_out_of_order_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
@@ -181,7 +181,7 @@ fn whoever_has_to_mend_something_is_told_what() {
     let gateway = start(folder.path(), &receiver, "");
     let mut fleet = Fleet::default();
     fleet.publish(gateway.mqtt, 5);
-    // Whichever stream's request came first met it.
+    // The first request of either stream gets this answer.
     wait_until("it says why", || {
         std::fs::read_to_string(&gateway.log).unwrap().contains("halted: HTTP status 401: no room")
     });
@@ -212,11 +212,11 @@ fn the_webhook_posts_one_raised_and_one_cleared_alert() {
     });
 }
 
-/// The receiver is known by a name that only the proxy can make something of.
+/// The receiver has a name that only the proxy can resolve.
 fn start_behind(proxy: &Proxy, folder: &std::path::Path, no_proxy: &str) -> Gateway {
     let config = "[[sink]]\nname = 'web'\ntype = 'http'\nurl = 'http://ingest.invalid/in'\ntimeout = '1s'\n";
     let proxy = format!("http://{}", proxy.address);
-    // Requests of a program that answers to HTTP itself may have set HTTP_PROXY by a header: it wants the lower case then.
+    // In CGI programs, a request's header can set HTTP_PROXY, so the lower-case name is used.
     let environment = [("http_proxy", proxy.as_str()), ("no_proxy", no_proxy)];
     Gateway::start_configured(folder, config, &[], &environment)
 }
@@ -234,7 +234,7 @@ fn requests_go_through_the_proxy_of_the_environment() {
     assert!(proxy.asked().iter().all(|line| line == "POST http://ingest.invalid/in HTTP/1.1"), "{:?}", proxy.asked());
 }
 
-/// The control: where the proxy is not to be used, nothing reaches it, nor the receiver.
+/// The control: if the proxy is not to be used, nothing reaches it or the receiver.
 #[test]
 fn what_needs_no_proxy_goes_around_it() {
     let folder = tempfile::tempdir().unwrap();

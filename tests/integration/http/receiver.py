@@ -1,4 +1,4 @@
-"""Takes what is posted to it, and misbehaves as its standard input says: a fault and a count a line.
+"""Accepts what is posted to it, and misbehaves as told on its standard input: a fault and a count per line.
 
 Prints its port first. GET / answers with what it has accepted, GET /seen with all requests in their order.
 """
@@ -35,7 +35,7 @@ class Receiver(BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         if self.headers.get("Content-Encoding") == "zstd":
-            # The standard library cannot read it: the test does.
+            # The standard library cannot decompress it; the test does.
             with lock:
                 accepted.append({"zstd": list(body)})
             self.answer(200)
@@ -78,7 +78,7 @@ def obey():
             else:
                 faults.extend([word] * int(count))
         print("ok", flush=True)
-    # The test is over, however it ended.
+    # The test is over.
     server.shutdown()
 
 

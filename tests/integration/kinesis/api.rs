@@ -1,4 +1,4 @@
-//! The API of Kinesis by hand, so that what looks at the streams shares no code with what fills them.
+//! The API of Kinesis by hand, so that the code that reads the streams shares nothing with the code that fills them.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::gateway::DEADLINE;
 
-/// Calls an operation; the answer's status code and body.
+/// Calls an operation. Returns the response's status code and body.
 pub fn call(address: SocketAddr, operation: &str, input: &Value) -> io::Result<(u16, Value)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(DEADLINE))?;
@@ -45,7 +45,7 @@ fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Puts lines of one device, a record each; the indexes of those that failed.
+/// Puts lines of one device, one per record. Returns the indexes of those that failed.
 pub fn put(address: SocketAddr, stream: &str, lines: &[String]) -> Vec<usize> {
     let records: Vec<Value> =
         lines.iter().map(|line| json!({"Data": encode_base64(line.as_bytes()), "PartitionKey": "g/d00"})).collect();

@@ -1,4 +1,4 @@
-//! A gateway before a fake cloud, with a fleet before the gateway.
+//! A fake cloud, a gateway that sends to it, and a fleet that publishes to the gateway.
 
 use std::path::PathBuf;
 
@@ -14,20 +14,20 @@ pub const RAW: &str = "fleet-raw";
 pub const ANOMALIES: &str = "fleet-anomalies";
 pub const ACCESS_KEY: &str = "AKIAOLD";
 
-/// One reading a record: as many records as readings, so that faults of records strike often.
+/// One reading per record: as many records as readings, so that faults of records occur often.
 pub const SINGLE: &str = "record = \"single\"";
 
 pub struct Cloud {
     pub fake: FakeCloud,
     pub gateway: Gateway,
     pub fleet: Fleet,
-    /// Readings beside the fleet's that are to arrive, and that are not.
+    /// Additional readings, not of the fleet, that must arrive, and those that must not.
     pub others: u64,
     pub dead: u64,
     folder: TempDir,
 }
 
-/// Variables of the environment that lead the SDK to `folder/credentials` and nowhere else.
+/// Environment variables that make the SDK use `folder/credentials` only.
 pub fn environment(folder: &TempDir) -> Vec<(&'static str, String)> {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     vec![
@@ -49,7 +49,7 @@ pub fn start_gateway(folder: &TempDir, config: &str) -> Gateway {
     start_gateway_in(folder, config, &[])
 }
 
-/// With further variables.
+/// The same with further variables.
 pub fn start_gateway_in(folder: &TempDir, config: &str, more: &[(&str, &str)]) -> Gateway {
     write_credentials(folder, ACCESS_KEY);
     let environment = environment(folder);
@@ -64,7 +64,7 @@ fn write_credentials(folder: &TempDir, access_key: &str) {
 }
 
 impl Cloud {
-    /// `sink` is further keys of the sink.
+    /// `sink` holds further keys of the sink.
     pub fn start(settings: Settings, sink: &str) -> Cloud {
         let folder = tempfile::tempdir().unwrap();
         let fake = FakeCloud::start_blocking(settings).unwrap();
@@ -80,7 +80,7 @@ impl Cloud {
         std::fs::remove_file(self.folder.path().join("credentials")).unwrap();
     }
 
-    /// Every device publishes so many further readings; they are acknowledged when this returns.
+    /// Every device publishes this many further readings; they are acknowledged when this returns.
     pub fn publish(&mut self, count: u64) {
         self.fleet.publish(self.gateway.mqtt, count);
     }
@@ -107,7 +107,7 @@ impl Cloud {
         wait_until(text, || self.sink(stream)["last_error"].as_str().is_some_and(|error| error.contains(text)));
     }
 
-    /// Nothing of all that went wrong needed a person.
+    /// Checks that no error asked for a person's help.
     pub fn expect_no_alarm(&self) {
         let log = std::fs::read_to_string(&self.gateway.log).unwrap();
         assert!(!log.contains("halted") && !log.contains("ERROR"), "{log}");
@@ -124,7 +124,7 @@ impl Cloud {
         wait_until("every reading at the cloud", || {
             self.fake.stats().streams.get(RAW).is_some_and(|stream| stream.readings >= arrived)
         });
-        // The gateway's own records go on coming: the two counts are compared until they meet.
+        // The gateway keeps sending records of its own, so the two counts are compared until they agree.
         for stream in [RAW, ANOMALIES] {
             wait_until("a ledger that equals the cloud's count", || {
                 let (ledger, there) = (self.ledger(stream), self.stats(stream));
@@ -141,7 +141,7 @@ impl Cloud {
         let there = self.stats(RAW);
         assert_eq!((there.distinct, there.lines - there.duplicates, there.uncounted), (arrived, arrived, 0));
         assert_eq!((there.position_regressions, there.sequence_regressions), (0, 0));
-        // The same once more, by other means than the cloud's own count.
+        // The same check again, independent of the cloud's own counts.
         let found = Found::read(self.fake.records(RAW).iter().map(|record| &record.data[..]));
         assert_eq!((found.out_of_order, found.repeats), (0, there.duplicates));
         for number in 0..DEVICES {
@@ -149,7 +149,7 @@ impl Cloud {
         }
     }
 
-    /// Reason and line of the one that is kept.
+    /// Reason and line of the stored dead letter.
     pub fn dead_letter(&self) -> (String, String) {
         let store: PathBuf = outrider::store::schema::store_path(&self.folder.path().join("state"));
         let db = outrider::store::schema::open_reader(&store, None).unwrap();

@@ -1,4 +1,4 @@
-//! Against an emulator that others wrote: what the gateway sends is Kinesis to somebody else as well.
+//! Against somebody else's emulator: what the gateway sends is valid Kinesis for others too.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -94,7 +94,7 @@ impl Drop for Emulator {
     }
 }
 
-/// Free a moment ago: the emulator takes no port 0.
+/// A port that was free a moment ago: the emulator does not support port 0.
 fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
@@ -104,7 +104,7 @@ fn an_emulator_of_others_gets_everything_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let emulator = Emulator::start(&folder.path().join("emulator-log"));
     [RAW, ANOMALIES].iter().for_each(|stream| emulator.create_stream(stream));
-    // It is slow: some seconds for a request of hundreds of records.
+    // The emulator takes some seconds for a request of hundreds of records.
     let config = config(&format!("http://{}", emulator.address), "").replace("timeout = \"1s\"", "timeout = \"60s\"");
     let gateway = start_gateway(&folder, &config);
     let mut fleet = Fleet::default();

@@ -1,4 +1,4 @@
-//! Devices that publish numbered readings at QoS 1, with many of them unacknowledged at a time.
+//! Devices that publish numbered readings at QoS 1, with many unacknowledged at a time.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ pub fn device(number: u64) -> String {
 
 #[derive(Default)]
 pub struct Fleet {
-    /// By each device.
+    /// Number of readings published by each device.
     published: u64,
 }
 

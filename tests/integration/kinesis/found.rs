@@ -6,13 +6,13 @@ use fake_cloud::plain;
 
 use crate::archive::field;
 
-/// What a stream holds, in the order of arrival.
+/// The contents of a stream, in order of arrival.
 #[derive(Default)]
 pub struct Found {
     sequences: HashMap<String, HashSet<u64>>,
     last: HashMap<String, u64>,
     pub repeats: u64,
-    /// First arrivals below one of the same device that came before.
+    /// First arrivals below an earlier one of the same device.
     pub out_of_order: u64,
 }
 
@@ -38,7 +38,7 @@ impl Found {
         *last = sequence.max(*last);
     }
 
-    /// How many of `1..=through` are not there.
+    /// How many of `1..=through` are missing.
     pub fn missing(&self, device: &str, through: u64) -> u64 {
         let found = self.sequences.get(device);
         (1..=through).filter(|sequence| !found.is_some_and(|found| found.contains(sequence))).count() as u64

@@ -6,7 +6,7 @@ use super::*;
 
 const DEVICES: [&str; 2] = ["truck-01", "truck-02"];
 
-/// Each device has made 10 samples, of which 9 are acknowledged.
+/// Each device has made 10 samples, 9 of which are acknowledged.
 fn known() -> Known {
     let ledger = Acknowledged::new(DEVICES.map(str::to_owned));
     for place in 0..DEVICES.len() {
@@ -27,7 +27,7 @@ fn reading(position: u64, device: &str, metric: &str, sequence: u64) -> String {
     )
 }
 
-/// All that was acknowledged, in the order of its positions.
+/// All acknowledged readings, ordered by position.
 fn raw() -> Vec<String> {
     let mut lines = Vec::new();
     for sequence in 1..=9 {
@@ -122,7 +122,7 @@ fn duplicates_are_wrong_unless_a_device_sent_twice() {
     assert_eq!(archive.reasons().len(), 1);
     let reconnected = Known { connections_lost: 1, ..known() };
     assert_eq!(archive.found().disagreements(&reconnected), Vec::<String>::new());
-    // The same record twice is never right.
+    // The same record twice is always an error.
     raw.push(raw[7].clone());
     let found = Archive::of(&raw, &anomalies()).found();
     assert_eq!((found.duplicates, found.identities_repeated), (2, 1));

@@ -43,8 +43,8 @@ fn writer_settings(folder: &Path) -> WriterSettings {
     }
 }
 
-/// One run of a gateway in a time of its own, with a reading a second of each of two tanks and a commit a minute. Nobody reads the
-/// store, so it keeps everything.
+/// One run of a gateway with its own times: one reading a second from each of two tanks, and a commit a minute. No sink reads the store, so
+/// it keeps everything.
 fn gateway_runs(folder: &Path, run: u8, from: i64, until: i64, value: impl Fn(&str, i64) -> Option<f64>) {
     let at = |second: i64| Moment { wall_ms: second * 1000, steady_ms: (second - from) as u64 * 1000 };
     let pipeline = PipelineSettings {
@@ -74,15 +74,15 @@ fn gateway_runs(folder: &Path, run: u8, from: i64, until: i64, value: impl Fn(&s
     commit(&mut pipeline);
 }
 
-/// 90 to 91.875, without any order.
+/// Values from 90 to 91.875 in irregular order.
 fn noise(second: i64) -> f64 {
     let mixed = (second as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     90.0 + 0.125 * (mixed >> 60) as f64
 }
 
-/// Two hours, three off, and one more. Tank a has a spike in each run; b is over 91.9 for a moment every 20 minutes, and silent for five
-/// minutes once.
+/// Two hours on, three off, and one on. Tank a has a spike in each run; b is over 91.9 for a moment every 20 minutes, and silent once for
+/// five minutes.
 fn fill(folder: &Path) {
     let value = |device: &str, second: i64| match (device, second) {
         ("a", 4_000 | 20_000) => Some(130.0),
@@ -153,7 +153,7 @@ fn it_is_said_in_text_and_in_json() {
     assert_eq!(lines.len(), 1 + 4);
 }
 
-/// What sinks have taken is deleted, in the second stream as in the first.
+/// What the sinks have taken is deleted, in both streams.
 #[test]
 fn what_was_raised_is_told_as_far_back_as_the_store_knows() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -186,11 +186,11 @@ fn settings_that_are_the_same_are_told_and_differ_in_nothing() {
     let mut text = Vec::new();
     report::write_text(&mut text, &plan, &found).expect("memory");
     let text = String::from_utf8(text).expect("text");
-    assert!(text.contains("both watch alike") && text.contains("say nothing of a day"), "{text}");
+    assert!(text.contains("both configurations watch alike") && text.contains("say nothing of a day"), "{text}");
     assert!(text.contains("present configuration           0         -\n"), "{text}");
 }
 
-/// As if it had been salvaged of a run that had another clock.
+/// As if it had been salvaged from a run with another clock.
 fn give_the_last_batch_to_another_run(writer: &mut Writer) {
     let mut reader = Reader::open(&writer.settings().path, None).expect("a reader");
     let (mut after, mut block) = (0, Block::default());

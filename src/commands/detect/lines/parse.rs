@@ -1,13 +1,13 @@
-//! Lines of the input: `series,timestamp,value`, or records as the gateway writes them.
+//! Parses lines of the input: `series,timestamp,value`, or records written by the gateway.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, Read};
 
 use clap::ValueEnum;
 
-/// A longer line is malformed: memory stays bounded whatever the file is.
+/// A longer line is malformed, which bounds the memory whatever the file is.
 pub(super) const LINE_BYTES_MAX: usize = 1 << 20;
-/// What a timestamp counts.
+/// The unit of timestamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Unit {
     S,
@@ -18,7 +18,7 @@ pub enum Unit {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Line<'a> {
     pub(super) series: Cow<'a, str>,
-    /// Of the device's name in it; `None` is a recording by itself.
+    /// Length of the device's name in it; `None` for a recording of its own.
     pub(super) device_len: Option<usize>,
     pub(super) at_ms: i64,
     pub(super) value: f64,
@@ -35,15 +35,15 @@ impl Line<'_> {
 
 pub(super) enum Parsed<'a> {
     Line(Line<'a>),
-    /// Nothing, or a record that is no reading.
+    /// An empty line, or a record that is not a reading.
     Other,
     Malformed,
 }
 
-/// `None` is a line that is too long.
+/// `None` stands for a line that is too long.
 pub(super) fn parse(line: Option<&[u8]>, unit: Unit) -> Parsed<'_> {
     let Some(line) = line else { return Parsed::Malformed };
-    // Spreadsheets write a mark in front.
+    // Spreadsheets write a byte order mark at the beginning.
     let Ok(text) = std::str::from_utf8(line) else { return Parsed::Malformed };
     let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
     if text.trim_ascii().is_empty() {
@@ -73,7 +73,7 @@ fn parse_time(text: &str, unit: Unit) -> Option<i64> {
     }
 }
 
-/// A record of the gateway's own. An anomaly repeats a reading that the other stream has.
+/// A record written by the gateway. An anomaly is skipped: it repeats a reading of the raw stream.
 fn parse_record(text: &str) -> Parsed<'_> {
     #[derive(serde::Deserialize)]
     struct Record<'a> {
@@ -102,7 +102,7 @@ fn parse_record(text: &str) -> Parsed<'_> {
     }
 }
 
-/// Calls `act` for each line and its length, without what it says if it is too long.
+/// Calls `act` with each line and its length, and without the line's text if it is too long.
 pub(super) fn for_each_line(
     mut input: impl BufRead,
     mut act: impl FnMut(Option<&[u8]>, usize) -> io::Result<()>,

@@ -1,4 +1,4 @@
-//! What is printed of a line: its findings, or with `--stats` its window.
+//! Prints the findings of a line, or its window with `--stats`.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use crate::core::detection::detectors::Finding;
 use crate::core::detection::window::{Admission, Sample, Window};
 use crate::core::{json, record};
 
-/// With `--stats`, windows are exact up to some four thousand readings a second.
+/// With `--stats`, windows are exact up to some four thousand readings per second.
 const STATS_SAMPLES_MAX: usize = 1 << 16;
 
 pub(super) fn write_row(

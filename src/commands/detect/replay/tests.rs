@@ -40,19 +40,19 @@ fn batch(readings: impl Iterator<Item = (i64, f64, TimeQuality)>) -> Vec<u8> {
     encoder.finish()
 }
 
-/// 90 to 91.875, without any order.
+/// Values from 90 to 91.875 in irregular order.
 fn noise(second: i64) -> f64 {
     let mixed = (second as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     90.0 + 0.125 * (mixed >> 60) as f64
 }
 
-/// A reading a second from here on.
+/// One reading a second, starting here.
 fn seconds(from_ms: i64, count: i64, quality: TimeQuality) -> Vec<u8> {
     batch((0..count).map(|second| (from_ms + second * 1000, noise(second), quality)))
 }
 
-/// What both settings say of these batches, and how much time they cover.
+/// The alerts of both settings for these batches, and how much time the batches cover.
 fn replay(batches: &[(RunId, Vec<u8>)]) -> (Tally, u64) {
     let mut replay = Replay::new(&setting(), &setting());
     for (run, payload) in batches {
@@ -136,7 +136,7 @@ fn a_pause_of_years_is_walked_through_in_bounded_time() {
     assert_eq!(tally.present, 1, "it is a silence as far as can be told");
 }
 
-/// A device that was out of reach sends its buffer at once; then some of it again.
+/// A device that was out of reach sends its buffer at once, then some of it again.
 #[test]
 fn what_a_device_had_in_its_buffer_counts_by_its_own_time() {
     let received_ms = 50 * HOUR_MS;
