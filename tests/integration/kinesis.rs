@@ -339,6 +339,10 @@ fn requests_go_through_the_proxy_of_the_environment() {
 /// A vehicle that pays for its link: one key, compressed, sent at intervals; records about trouble do not wait.
 const LEAN: &str = "compression = \"zstd\"\npartition = \"gateway\"\nbatch_delay = \"2s\"";
 
+fn data(records: &[Record]) -> impl Iterator<Item = &[u8]> {
+    records.iter().map(|record| &record.data[..])
+}
+
 #[test]
 fn a_lean_link_sends_less_and_loses_nothing() {
     let mut cloud = Cloud::start(unlimited(), LEAN);
@@ -354,20 +358,42 @@ fn a_lean_link_sends_less_and_loses_nothing() {
     assert!(
         records.iter().all(|record| &*record.partition_key == "truck-0042" && record.data.starts_with(&[0x28, 0xb5]))
     );
-    // One order over all devices: that of their positions.
-    let mut last = 0;
-    for record in &records {
-        for line in std::str::from_utf8(&fake_cloud::plain(&record.data)).unwrap().lines() {
-            let position: u64 = crate::archive::field(line, "position").parse().unwrap();
-            assert!(position > last, "{position} after {last}");
-            last = position;
-        }
-    }
+    assert_eq!(found::fault_of_order(data(&records)), None);
     let status = cloud.gateway.status();
     let sink = cloud.sink(RAW);
     assert!(sink["sent_bytes"].as_u64().unwrap() >= there.body_bytes, "{sink}");
     assert!(status["cost"]["sent"]["a_reading"].as_f64().unwrap() > 0.0, "{}", status["cost"]);
     assert!(status["cost"]["written"]["a_day"].as_f64().unwrap() > 0.0, "{}", status["cost"]);
+}
+
+/// The control: what the gateway sent for one key, with two records swapped, one left out, one stored late, or one changed.
+#[test]
+fn what_breaks_the_order_of_one_key_is_noticed() {
+    let keys = "compression = \"zstd\"\npartition = \"gateway\"\nrecord_size = \"1KiB\"\nbatch_delay = \"50ms\"";
+    let mut cloud = Cloud::start(unlimited(), keys);
+    cloud.publish(10);
+    cloud.expect_all();
+    let records = cloud.fake.records(RAW);
+    assert!(records.len() > 10, "{} records", records.len());
+    let fault = |change: &dyn Fn(&mut Vec<Record>)| {
+        let mut records = records.clone();
+        change(&mut records);
+        found::fault_of_order(data(&records))
+    };
+    assert_eq!(fault(&|_| {}), None);
+    assert_eq!(fault(&|records| records.push(records[2].clone())), None, "a repeat");
+    for at in 0..records.len() - 1 {
+        assert!(fault(&|records| records.swap(at, at + 1)).is_some(), "{at} and the next one");
+        assert!(fault(&|records| drop(records.remove(at))).is_some(), "without {at}");
+    }
+    let last = records.len() - 1;
+    assert!(fault(&|records| records.swap(0, last)).is_some(), "the first and the last");
+    let changed = |records: &mut Vec<Record>| {
+        let text = String::from_utf8(fake_cloud::plain(&records[2].data).into_owned()).unwrap();
+        let other = Record { data: text.replace("20.5", "20.6").into(), ..records[2].clone() };
+        records.push(other);
+    };
+    assert!(fault(&changed).is_some(), "a repeat that is another reading");
 }
 
 #[test]

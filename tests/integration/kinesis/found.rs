@@ -45,6 +45,37 @@ impl Found {
     }
 }
 
+/// The first line that does not follow the one before it, where one partition key promises one order over all devices: that of the
+/// positions, without a gap, run by run. A later copy of a line may come at any place, but must be the same.
+pub fn fault_of_order<'a>(records: impl Iterator<Item = &'a [u8]>) -> Option<String> {
+    let mut seen: HashMap<String, String> = HashMap::new();
+    let mut ended: HashSet<String> = HashSet::new();
+    let (mut run, mut last) = (String::new(), 0);
+    for record in records {
+        for line in std::str::from_utf8(&plain(record)).unwrap().lines() {
+            if let Some(first) = seen.get(&identity(line)) {
+                if first != line {
+                    return Some(format!("{line}: it was {first}"));
+                }
+                continue;
+            }
+            seen.insert(identity(line), line.to_owned());
+            if field(line, "run") != run {
+                if !ended.insert(field(line, "run").to_owned()) {
+                    return Some(format!("{line}: another run had begun"));
+                }
+                (run, last) = (field(line, "run").to_owned(), 0);
+            }
+            let position: u64 = field(line, "position").parse().unwrap();
+            if position != last + 1 {
+                return Some(format!("{line}: it follows position {last}"));
+            }
+            last = position;
+        }
+    }
+    None
+}
+
 fn identity(line: &str) -> String {
     ["gateway", "run", "position"].map(|name| field(line, name)).join("/")
 }

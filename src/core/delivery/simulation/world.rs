@@ -46,6 +46,8 @@ pub enum Sabotage {
     ForgetsRanges,
     /// What is wrong with the settings is told as if it were wrong with the records.
     HaltsAreRefusals,
+    /// One record of a key is stored after the next one.
+    TwoRecordsAreSwapped,
 }
 
 /// How a run went; equal for equal seeds.
@@ -121,6 +123,9 @@ pub struct World {
     saved: CursorState,
     saving_until_us: u64,
     dead: HashSet<u64>,
+    /// For the sabotage that swaps two records: the first of them, until the second has come.
+    held_back: Option<OutgoingRecord>,
+    has_swapped: bool,
     summary: Summary,
 }
 
@@ -158,6 +163,8 @@ impl World {
             saved: CursorState::at(0),
             saving_until_us: 0,
             dead: HashSet::new(),
+            held_back: None,
+            has_swapped: false,
             summary: Summary::default(),
             random,
             scenario,
@@ -400,13 +407,35 @@ impl World {
     }
 
     fn arrive(&mut self, life: u32, request: Request, fail: u64, is_answered: bool) -> Result<(), String> {
-        let mut reply = self.cloud.put(&request, fail, &mut self.random, self.now_us)?;
+        let mut reply = self.put(&request, fail)?;
         if is_answered {
             self.sabotage(&request, &mut reply);
             let at_us = self.now_us + MS + self.random.below(20 * MS);
             self.schedule(at_us, Happening::Reply { life, id: request.id, reply });
         }
         Ok(())
+    }
+
+    /// What the cloud does with a request. To swap two records, one is held back until another of its key has been stored.
+    fn put(&mut self, request: &Request, fail: u64) -> Result<Reply, String> {
+        if self.scenario.sabotage == Some(Sabotage::TwoRecordsAreSwapped)
+            && !self.has_swapped
+            && let [record] = &request.records[..]
+        {
+            (self.held_back, self.has_swapped) = (Some(record.clone()), true);
+            return Ok(Reply::whole(Outcome::Accepted { shard: None }, 1));
+        }
+        let reply = self.cloud.put(request, fail, &mut self.random, self.now_us)?;
+        let is_next =
+            |first: &mut OutgoingRecord| {
+                request.records.iter().zip(&reply.outcomes).any(|(record, outcome)| {
+                    record.device == first.device && matches!(outcome, Outcome::Accepted { .. })
+                })
+            };
+        if let Some(first) = self.held_back.take_if(is_next) {
+            self.cloud.take(&first.device, &first.data)?;
+        }
+        Ok(reply)
     }
 
     fn sabotage(&mut self, request: &Request, reply: &mut Reply) {
