@@ -85,6 +85,11 @@ const REFUSED_IN_A_ROW_MAX: u32 = 100;
 const REQUEST_BYTES_MIN: usize = 4 << 10;
 
 impl SinkState {
+    /// A pause that the sink asked for holds, whatever other requests say meanwhile.
+    fn pause_until(&mut self, until_us: u64) {
+        self.paused_until_us = until_us.max(self.asked_until_us);
+    }
+
     /// Whether a line that is refused by itself is to blame.
     fn may_give_up(&self) -> bool {
         self.refused_in_a_row < REFUSED_IN_A_ROW_MAX
@@ -283,7 +288,7 @@ impl Delivery {
         match event {
             Event::Tick { behind } => self.behind = behind,
             Event::Replied { id, reply } => self.replied(id, reply, now_us),
-            Event::LinkUp => self.sink.paused_until_us = now_us.max(self.sink.asked_until_us),
+            Event::LinkUp => self.sink.pause_until(now_us),
             Event::Flush => self.flushing = true,
         }
         while let Some(Reverse((until_us, index))) = self.pauses.peek().copied()

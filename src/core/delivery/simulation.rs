@@ -1,9 +1,10 @@
 //! The machine against a model cloud, in virtual time: a seed gives the weather, the load and the crashes, and after every step
 //! all that the module promises is checked.
 //!
-//! The cloud limits its shards, fails single records, refuses whole requests, those that are too large among them, loses replies, answers too late (and may take the
-//! request even later), is unreachable, unknown, or wants fresh credentials. A crash takes all but the last cursor that was saved.
-//! The driver behaves as the forwarder does. Deliberately absent: real time, threads, and the sink's reading of errors.
+//! The cloud limits its shards, fails single records, refuses whole requests, those that are too large among them, asks for time, loses
+//! replies, answers too late (and may take the request even later), is unreachable, unknown, or wants fresh credentials. A crash takes all
+//! but the last cursor that was saved. The driver behaves as the forwarder does. Deliberately absent: real time, threads, and the sink's
+//! reading of errors.
 
 mod cloud;
 mod world;
@@ -69,6 +70,7 @@ fn broken_promises_are_noticed() {
         (Sabotage::ForgetsRanges, "twice without a reason", true),
         (Sabotage::HaltsAreRefusals, "is given up without a reason", false),
         (Sabotage::TwoRecordsAreSwapped, "out of order", false),
+        (Sabotage::NoTimeIsAskedFor, "before the time that was asked for", false),
     ] {
         for is_one_key in [false, true] {
             if needs_keys && is_one_key {
@@ -101,6 +103,8 @@ fn the_weather_is_bad_enough() {
         total.add(&summary);
     }
     let world::Summary { crashes, repeats, refused, halts, throttled, failed, unanswered, too_large, .. } = total;
+    let world::Summary { later_requests, later_records, .. } = total;
     assert!(crashes >= 50 && repeats > 100 && refused > 50, "{total:?}");
     assert!(halts > 10 && throttled > 300 && failed > 200 && unanswered > 100 && too_large > 50, "{total:?}");
+    assert!(later_requests > 50 && later_records > 50, "{total:?}");
 }

@@ -555,6 +555,25 @@ fn a_sink_that_asks_for_time_gets_it_whatever_becomes_of_the_others() {
     assert_eq!(texts(&request), ["a:1\n"], "in order");
 }
 
+/// A request that was sent before the sink asked for time fails afterwards: it begins a pause of its own, which is shorter.
+#[test]
+fn a_time_that_was_asked_for_is_not_cut_short_by_another_failure() {
+    let failures = [Outcome::Retry(RetryReason::Throttled), Outcome::Halt("mend it".to_owned())];
+    for failure in failures {
+        let mut delivery = new(DeliverySettings { request_records_max: 1, ..single() });
+        offer_all(&mut delivery, &["a", "b", "c"]);
+        let requests = tick(&mut delivery, 0);
+        answer_all(&mut delivery, &requests[0], Outcome::Retry(RetryReason::Throttled), 0);
+        let again = answer_all(&mut delivery, &requests[1], accepted("s"), 0).send;
+        assert_eq!(texts(&again[0]), ["a:1\n"], "another request has come through");
+        let later = Outcome::Later { reason: "busy".to_owned(), after_us: Some(60 * SECOND_US) };
+        answer_all(&mut delivery, &requests[2], later, 0);
+        answer_all(&mut delivery, &again[0], failure, 0);
+        let (_, at_us) = wait_for_request(&mut delivery, 1);
+        assert!(at_us >= 60 * SECOND_US, "{at_us}");
+    }
+}
+
 /// Without a time it waits as after any other failure.
 #[test]
 fn a_sink_that_asks_for_no_time_is_tried_again_soon() {

@@ -30,7 +30,7 @@ impl Delivery {
                     self.pause_sink(flight.epoch, RetryReason::Throttled, now_us);
                     let asked_until_us = now_us.saturating_add(after_us.unwrap_or(0));
                     self.sink.asked_until_us = self.sink.asked_until_us.max(asked_until_us);
-                    self.sink.paused_until_us = self.sink.paused_until_us.max(self.sink.asked_until_us);
+                    self.sink.pause_until(self.sink.paused_until_us);
                     self.status.failing = Some(reason);
                     self.take_back(flight);
                 }
@@ -102,8 +102,7 @@ impl Delivery {
         let bytes_max = self.sink.request_bytes_max;
         self.sink.request_bytes_max = (bytes_max + bytes_max / 256).min(self.settings.request_bytes_max);
         self.sink.failures = 0;
-        // A pause that the sink asked for holds, even if another request succeeds meanwhile.
-        self.sink.paused_until_us = self.sink.asked_until_us;
+        self.sink.pause_until(0);
         self.status.halted = None;
         self.status.failing = None;
     }
@@ -183,7 +182,7 @@ impl Delivery {
                 _ => self.settings.patience.backoff_max_us,
             };
             let pause_us = self.jitter.pause_us(base_us, self.sink.failures, max_us);
-            self.sink.paused_until_us = now_us + pause_us;
+            self.sink.pause_until(now_us + pause_us);
         }
         self.status.failing = Some(reason.to_string());
     }
@@ -193,7 +192,7 @@ impl Delivery {
             let base_us = self.settings.patience.halt_backoff_base_us;
             let pause_us =
                 self.jitter.pause_us(base_us, self.sink.failures, self.settings.patience.halt_backoff_max_us);
-            self.sink.paused_until_us = now_us + pause_us;
+            self.sink.pause_until(now_us + pause_us);
         }
         self.status.failing = Some(reason.clone());
         self.status.halted = Some(reason);

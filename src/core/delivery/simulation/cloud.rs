@@ -37,6 +37,8 @@ pub enum Weather {
     Stalls(u64),
     /// So many per cent of the requests are refused as a whole.
     Storm(u64),
+    /// So many per cent of the requests are refused as a whole, most of them with a word to come again after some time.
+    Busy(u64),
     Unreachable,
     /// Credentials have to be fresh.
     Expired,
@@ -116,7 +118,12 @@ impl Cloud {
             let shard = record.device.bytes().map(usize::from).sum::<usize>() % self.shards.len();
             outcomes.push(if random.percent(fail) {
                 self.failed += 1;
-                Outcome::Retry(if random.percent(50) { RetryReason::Internal } else { RetryReason::Throttled })
+                match random.below(3) {
+                    0 => Outcome::Retry(RetryReason::Internal),
+                    1 => Outcome::Retry(RetryReason::Throttled),
+                    // The time that is asked for one record is that of no other.
+                    _ => Outcome::Later { reason: "busy".to_owned(), after_us: Some(3_600_000_000) },
+                }
             } else if self.shards[shard].takes(now_us) {
                 self.take(&record.device, &record.data)?;
                 Outcome::Accepted { shard: Some(shard.to_string()) }

@@ -48,6 +48,8 @@ pub enum Sabotage {
     HaltsAreRefusals,
     /// One record of a key is stored after the next one.
     TwoRecordsAreSwapped,
+    /// The time that the service asks for is kept from the delivery.
+    NoTimeIsAskedFor,
 }
 
 /// How a run went; equal for equal seeds.
@@ -61,6 +63,9 @@ pub struct Summary {
     pub failed: u64,
     pub unanswered: u64,
     pub too_large: u64,
+    /// Replies with a word to come again later, to whole requests and to single records.
+    pub later_requests: u64,
+    pub later_records: u64,
     pub trace: u64,
 }
 
@@ -74,6 +79,8 @@ impl Summary {
         self.failed += other.failed;
         self.unanswered += other.unanswered;
         self.too_large += other.too_large;
+        self.later_requests += other.later_requests;
+        self.later_records += other.later_records;
     }
 }
 
@@ -102,6 +109,8 @@ struct Memory {
     unfinished: HashMap<String, Bytes>,
     on_the_way: BTreeMap<RequestId, Request>,
     accepted: HashSet<u64>,
+    /// Until when the service asked to be left alone.
+    asked_until_us: u64,
     wait_until_us: Option<u64>,
 }
 
@@ -276,7 +285,7 @@ impl World {
     fn change_weather(&mut self) -> Result<(), String> {
         let percent = 5 + self.random.below(60);
         let before = self.weather;
-        self.weather = match self.random.below(10) {
+        self.weather = match self.random.below(12) {
             0 => Weather::Showers(percent),
             1 => Weather::Fog(percent),
             2 => Weather::Stalls(percent),
@@ -285,6 +294,7 @@ impl World {
             5 => Weather::Expired,
             6 => Weather::Unknown,
             7 => Weather::Narrow(LINE_BYTES_MAX + 2 * percent as usize),
+            8 | 9 => Weather::Busy(percent),
             _ => Weather::Calm,
         };
         let next_us = self.now_us + 100 * MS + self.random.below(3 * SECOND);
@@ -374,6 +384,14 @@ impl World {
                 Some(Outcome::TooLarge("too large".to_owned()))
             }
             Weather::Storm(percent) if self.random.percent(percent) => Some(Outcome::Retry(RetryReason::Throttled)),
+            Weather::Busy(percent) if self.random.percent(percent) => {
+                let later = |after_us| Some(Outcome::Later { reason: "busy".to_owned(), after_us });
+                match self.random.below(4) {
+                    0 => Some(Outcome::Retry(RetryReason::Throttled)),
+                    1 => later(None),
+                    _ => later(Some(self.random.below(4 * SECOND))),
+                }
+            }
             _ => None,
         };
         if let Some(refusal) = refusal {
@@ -439,7 +457,8 @@ impl World {
     }
 
     fn sabotage(&mut self, request: &Request, reply: &mut Reply) {
-        let has_failures = reply.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Retry(_)));
+        let is_failure = |outcome: &Outcome| matches!(outcome, Outcome::Retry(_) | Outcome::Later { .. });
+        let has_failures = reply.outcomes.iter().any(is_failure);
         if self.scenario.sabotage == Some(Sabotage::WholeRequestAgain) && has_failures {
             reply.outcomes.fill(Outcome::Retry(RetryReason::Internal));
         }
@@ -448,7 +467,7 @@ impl World {
             return;
         }
         for (record, outcome) in request.records.iter().zip(&mut reply.outcomes) {
-            if matches!(outcome, Outcome::Retry(_)) {
+            if is_failure(outcome) {
                 *outcome = Outcome::Accepted { shard: None };
                 if resends {
                     let (device, data) = (record.device.to_string(), record.data.clone());
@@ -458,7 +477,19 @@ impl World {
         }
     }
 
-    fn reply(&mut self, id: RequestId, reply: Reply) -> Result<(), String> {
+    fn reply(&mut self, id: RequestId, mut reply: Reply) -> Result<(), String> {
+        let later = reply.outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Later { .. })).count() as u64;
+        match (reply.scope, reply.outcomes.first_mut()) {
+            (Scope::Request, Some(Outcome::Later { after_us, .. })) => {
+                self.summary.later_requests += 1;
+                let asked_until_us = self.now_us + after_us.unwrap_or(0);
+                self.memory.asked_until_us = self.memory.asked_until_us.max(asked_until_us);
+                if self.scenario.sabotage == Some(Sabotage::NoTimeIsAskedFor) {
+                    *after_us = None;
+                }
+            }
+            _ => self.summary.later_records += later,
+        }
         let request = self.memory.on_the_way.remove(&id).expect("a reply answers a request");
         for (record, outcome) in request.records.iter().zip(&reply.outcomes) {
             if matches!(outcome, Outcome::Accepted { .. }) {

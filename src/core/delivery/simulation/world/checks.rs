@@ -54,6 +54,9 @@ impl World {
         if !is_within || count == 0 {
             return Err(format!("a request beyond the bounds: {request:?}"));
         }
+        if self.now_us < self.memory.asked_until_us {
+            return Err(format!("a request before the time that was asked for: {request:?}"));
+        }
         for record in &request.records {
             let device = record.device.to_string();
             let mut others = self.memory.on_the_way.values().flat_map(|request| &request.records);
