@@ -1,19 +1,16 @@
 //! What the pipeline thread does about each thing that it is told.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::committer::{Pending, damage};
 use super::messages::Message;
 use super::operation::{Answer, Operation, Outcome};
 use super::{Committing, PipelineLoop, announce};
-use crate::core::mqtt::pace::Urgency;
 use crate::core::pipeline::Storing;
 use crate::handoff::Input;
 use crate::mqtt::outbox::OwnMessage;
 
-/// How long cursors may lag when nothing else is committed.
-const CURSOR_LINGER: Duration = Duration::from_secs(1);
 /// The gateway's own retained message.
 const STATUS_TOPIC: &str = "outrider/status";
 
@@ -59,7 +56,7 @@ impl PipelineLoop {
                 });
                 // Where a sink is may come with the next readings: lost in a crash, it costs repeats. A record that was given up may not.
                 match change.dead_letters.is_empty() {
-                    true => self.clock.waits(self.started.elapsed() + CURSOR_LINGER, Urgency::Relaxed),
+                    true => self.clock.lingers(self.started.elapsed()),
                     false => self.hurry(),
                 }
                 self.open.input.cursors.push(change);
@@ -68,7 +65,7 @@ impl PipelineLoop {
                 let now = self.moment();
                 let payload = self.pipeline.gateway_record(&tail, now).trim_ascii_end().to_vec();
                 self.outbox.put(OwnMessage::state(STATUS_TOPIC.to_owned(), payload));
-                self.clock.waits(self.started.elapsed() + CURSOR_LINGER, Urgency::Relaxed);
+                self.clock.lingers(self.started.elapsed());
             }
             Message::Damaged(file) => {
                 self.open.damaged = Some(file);

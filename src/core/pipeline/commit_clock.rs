@@ -1,5 +1,5 @@
 //! When the open batch is due to be committed: soon if somebody waits for it, else as late as the user allows, because each commit wears
-//! the disk. Also whether the commit that is under way takes so long that the disk must be said to hang.
+//! the disk. What is only nice to have on the disk, as a cursor, first waits for a commit that comes anyway. Also whether the commit that is under way takes so long that the disk must be said to hang.
 
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub struct Load {
     pub grace: Option<Duration>,
 }
 
+/// So long what may be lost waits for another reason to commit, before it is one itself.
+const LINGER: Duration = Duration::from_secs(1);
 /// With so many readings a commit is worth its cost: they wait no longer than urgent ones.
 const COMPANY_READINGS: u32 = 64;
 /// One in so many of the batches that clients may be waiting for is delayed further, to see which clients go on without an answer. More
@@ -99,6 +101,12 @@ impl CommitClock {
     pub fn waits(&mut self, since: Duration, urgency: Urgency) {
         self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
         self.urgency = self.urgency.max(urgency);
+    }
+
+    /// Takes note of something that may be lost in a crash, and so may wait for a commit that comes for another reason, but not for ever:
+    /// a cursor that has moved, whose loss costs repeats.
+    pub fn lingers(&mut self, now: Duration) {
+        self.waits(now + LINGER, Urgency::Relaxed);
     }
 
     /// Takes note that the batch, for which so many bytes of the sessions' budget wait, is on its way to the disk, and a new one is open.
@@ -213,10 +221,37 @@ mod tests {
     #[test]
     fn what_may_wait_comes_with_what_is_due_before() {
         let mut clock = clock();
-        clock.waits(ms(1000), Urgency::Relaxed);
+        clock.lingers(ms(0));
         assert_eq!(clock.due_at(0), Some(ms(1875)));
         clock.received(ms(500), 1, Urgency::Relaxed);
         assert_eq!(clock.due_at(1), Some(ms(1375)));
+        clock.waits(ms(600), Urgency::Urgent);
+        assert_eq!(clock.due_at(1), Some(ms(510)), "a record that was given up comes at once");
+    }
+
+    /// As while a backlog is sent and no readings come.
+    #[test]
+    fn a_cursor_that_moves_alone_is_committed_within_two_seconds_and_not_before_one() {
+        for readings in [0, COMPANY_READINGS] {
+            let mut clock = clock();
+            let (mut moved, mut commits) = (None, 0);
+            for now in 0..60_000 {
+                // A forwarder saves its cursor up to ten times a second.
+                if now % 100 == 0 {
+                    clock.lingers(ms(now));
+                    moved = moved.or(Some(now));
+                }
+                assert!(!clock.is_gathering(ms(now), readings) || now > moved.expect("it has moved") + 999);
+                if clock.due_at(readings).is_some_and(|due| due <= ms(now)) {
+                    let waited = now - moved.take().expect("only a cursor is open");
+                    assert!((1_000..2_000).contains(&waited), "{waited} ms");
+                    clock.sealed(ms(now), 0);
+                    clock.returned(ms(now + 1));
+                    commits += 1;
+                }
+            }
+            assert!((30..60).contains(&commits), "{commits} commits in a minute");
+        }
     }
 
     #[test]
