@@ -17,6 +17,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 
 use super::status::ForwardStatus;
+use crate::core::delivery::Outcome;
 
 #[derive(Debug)]
 struct Network {
@@ -73,6 +74,16 @@ impl HttpConnector for Counted {
         self.status.sent_bytes.add(request.body().content_length().unwrap_or(0));
         self.below.call(request)
     }
+}
+
+/// The outcome of a request that got no response. The innermost cause is told, because that is what somebody may have to mend: the proxy
+/// opens no tunnel, the certificate is of an unknown issuer, there is no such host.
+pub fn unreachable(error: &dyn std::error::Error) -> Outcome {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    Outcome::Unreachable(innermost.to_string())
 }
 
 /// Whether a URL's host is this machine or on its link.

@@ -119,7 +119,7 @@ impl Gateway {
     }
 }
 
-/// `outrider run` on free ports, with its state and configuration in `folder`. This machine's own configuration is not used.
+/// `outrider run` on free ports, with its state and configuration in `folder`. This machine's own configuration and proxies are not used.
 pub fn run_command(folder: &Path, config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let file = folder.join("outrider.toml");
     std::fs::write(&file, config).unwrap();
@@ -127,6 +127,9 @@ pub fn run_command(folder: &Path, config: &str, arguments: &[&str], environment:
     command.arg("run").arg("--config").arg(file);
     command.arg("--state").arg(folder.join("state")).args(arguments);
     let free_ports = [("OUTRIDER__MQTT__LISTEN", "127.0.0.1:0"), ("OUTRIDER__ADMIN__LISTEN", "127.0.0.1:0")];
+    for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        command.env_remove(variable).env_remove(variable.to_lowercase());
+    }
     command.envs(free_ports).envs(environment.iter().copied());
     command
 }

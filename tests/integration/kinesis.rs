@@ -12,7 +12,9 @@ use std::collections::{HashMap, HashSet};
 use fake_cloud::{Faults, Record, Settings, ShardLimits, SkewCode};
 
 use crate::client::Client;
-use crate::gateway::wait_until;
+use crate::gateway::{Gateway, wait_until};
+use crate::http::CERTIFICATE;
+use crate::proxy::Proxy;
 use cloud::{ANOMALIES, Cloud, RAW, SINGLE};
 use found::Found;
 
@@ -321,19 +323,71 @@ fn a_client_that_sends_whole_requests_again_or_goes_on_is_found_out() {
     }
 }
 
-/// The endpoint has a name that only the proxy can resolve.
+/// A gateway whose endpoint has a name that only a proxy can resolve.
+fn start_behind(folder: &tempfile::TempDir, endpoint: &str, environment: &[(&str, &str)]) -> Gateway {
+    let environment: Vec<_> = environment.iter().copied().chain([("SSL_CERT_FILE", CERTIFICATE)]).collect();
+    cloud::start_gateway_in(folder, &cloud::config(endpoint, SINGLE), &environment)
+}
+
+fn proxy_to(fake: &fake_cloud::FakeCloud) -> Proxy {
+    Proxy::start(fake.endpoint().strip_prefix("http://").unwrap().parse().unwrap())
+}
+
 #[test]
 fn requests_go_through_the_proxy_of_the_environment() {
-    let folder = tempfile::tempdir().unwrap();
-    let fake = fake_cloud::FakeCloud::start_blocking(unlimited()).unwrap();
-    let proxy = crate::proxy::Proxy::start(fake.endpoint().strip_prefix("http://").unwrap().parse().unwrap());
-    let config = cloud::config("http://kinesis.invalid", SINGLE);
-    let through = format!("http://{}", proxy.address);
-    let gateway = cloud::start_gateway_in(&folder, &config, &[("http_proxy", &through), ("no_proxy", "")]);
-    let mut fleet = fleet::Fleet::default();
-    fleet.publish(gateway.mqtt, 3);
-    wait_until("everything is delivered", || fake.stats().streams[RAW].lines == 3 * fleet::DEVICES);
-    assert!(proxy.asked().iter().all(|line| line == "POST http://kinesis.invalid/ HTTP/1.1"), "{:?}", proxy.asked());
+    for variable in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+        let folder = tempfile::tempdir().unwrap();
+        let fake = fake_cloud::FakeCloud::start_blocking(unlimited()).unwrap();
+        let proxy = proxy_to(&fake);
+        let gateway = start_behind(&folder, "http://kinesis.invalid", &[(variable, &proxy.url())]);
+        let mut fleet = fleet::Fleet::default();
+        fleet.publish(gateway.mqtt, 3);
+        wait_until("everything is delivered", || fake.stats().streams[RAW].lines == 3 * fleet::DEVICES);
+        let asked = proxy.asked();
+        assert!(asked.iter().all(|line| line == "POST http://kinesis.invalid/ HTTP/1.1"), "{asked:?}");
+    }
+}
+
+fn last_error(gateway: &Gateway) -> String {
+    let status = gateway.status();
+    let sink = status["sinks"].as_array().unwrap().iter().find(|sink| sink["stream"] == "raw").unwrap();
+    sink["last_error"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The control: if the proxy is not to be used, nothing reaches it or the cloud.
+#[test]
+fn what_needs_no_proxy_goes_around_it() {
+    for (proxy_variable, no_proxy) in [("HTTP_PROXY", "NO_PROXY"), ("http_proxy", "no_proxy")] {
+        let folder = tempfile::tempdir().unwrap();
+        let fake = fake_cloud::FakeCloud::start_blocking(unlimited()).unwrap();
+        let proxy = proxy_to(&fake);
+        let environment = [(proxy_variable, proxy.url()), (no_proxy, ".invalid".to_owned())];
+        let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let gateway = start_behind(&folder, "http://kinesis.invalid", &environment);
+        fleet::Fleet::default().publish(gateway.mqtt, 1);
+        wait_until("it cannot connect", || !last_error(&gateway).is_empty());
+        assert_eq!((proxy.asked(), fake.stats().streams[RAW].lines), (vec![], 0));
+    }
+}
+
+/// The fake cloud has no TLS, so the tunnel is asked for and then refused, or leads to something else.
+#[test]
+fn a_tunnel_that_fails_is_no_reason_to_halt() {
+    for variable in ["HTTPS_PROXY", "https_proxy"] {
+        let folder = tempfile::tempdir().unwrap();
+        let fake = fake_cloud::FakeCloud::start_blocking(unlimited()).unwrap();
+        let proxy = proxy_to(&fake);
+        proxy.open_tunnels(false);
+        let gateway = start_behind(&folder, "https://kinesis.invalid", &[(variable, &proxy.url())]);
+        fleet::Fleet::default().publish(gateway.mqtt, 1);
+        wait_until("it says why", || last_error(&gateway) == "no connection: tunnel error: unsuccessful");
+        proxy.open_tunnels(true);
+        wait_until("it tries again", || last_error(&gateway) != "no connection: tunnel error: unsuccessful");
+        assert!(last_error(&gateway).starts_with("no connection: "), "{}", last_error(&gateway));
+        assert!(proxy.asked().iter().all(|line| line == "CONNECT kinesis.invalid:443 HTTP/1.1"), "{:?}", proxy.asked());
+        let log = std::fs::read_to_string(&gateway.log).unwrap();
+        assert!(!log.contains("halted") && !log.contains("ERROR"), "{log}");
+    }
 }
 
 /// A vehicle that pays for its link: one key, compressed, sent at intervals; records about trouble do not wait.

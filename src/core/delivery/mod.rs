@@ -170,6 +170,8 @@ pub enum Outcome {
     },
     /// Failed for now: to be sent again after a pause.
     Retry(RetryReason),
+    /// No connection could be made, or it broke, as the text says for people: the same as [`RetryReason::Connection`].
+    Unreachable(String),
     /// Failed for now, in the sink's own words; it counts as throttling.
     Later {
         /// For people.

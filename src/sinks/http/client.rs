@@ -11,6 +11,7 @@ use super::outcome::{self, Answer};
 use super::secret::Secret;
 use super::target::HttpTarget;
 use crate::core::delivery::{Outcome, RetryReason};
+use crate::sinks::network;
 
 /// At most this much of a response body is looked at.
 const ANSWER_BYTES_MAX: usize = 2 << 10;
@@ -71,7 +72,7 @@ impl Client {
             } else if error.is_user() {
                 Outcome::Halt("the request cannot be made".to_owned())
             } else {
-                Outcome::Retry(RetryReason::Connection)
+                network::unreachable(&error)
             }
         })?;
         let status = response.status().as_u16();

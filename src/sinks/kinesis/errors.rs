@@ -10,6 +10,7 @@ use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
 
 use super::credentials;
 use crate::core::delivery::{Outcome, RetryReason};
+use crate::sinks::network;
 
 /// The SDK's error for a failed request.
 pub type RequestError = SdkError<PutRecordsError, HttpResponse>;
@@ -40,9 +41,7 @@ pub fn of_request(error: &RequestError, stream: &str, signed_at_seconds: i64) ->
     match error {
         SdkError::TimeoutError(_) => Outcome::Retry(RetryReason::TimedOut),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => Outcome::Retry(RetryReason::TimedOut),
-        SdkError::DispatchFailure(failure) if failure.is_io() || is_of_http(error) => {
-            Outcome::Retry(RetryReason::Connection)
-        }
+        SdkError::DispatchFailure(failure) if failure.is_io() || is_of_http(error) => network::unreachable(error),
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => Outcome::Halt(of_preparation(error)),
         SdkError::ServiceError(service) => {
             let skew_seconds = service_seconds(error).map_or(0, |seconds| seconds.abs_diff(signed_at_seconds));

@@ -12,9 +12,14 @@ use crate::gateway::{Gateway, ledger_line, wait_until};
 use crate::kinesis::fleet::{DEVICES, Fleet};
 use crate::proxy::Proxy;
 
+/// Of nobody but the receiver: a key, and a certificate for `ingest.invalid` that is signed with it and valid until 2120.
+pub const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/http/receiver.pem");
+
 struct Receiver {
     child: Child,
     address: SocketAddr,
+    /// The same service with TLS.
+    tls: SocketAddr,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
@@ -23,13 +28,16 @@ impl Receiver {
     fn start() -> Receiver {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/http/receiver.py");
         let mut command = Command::new("python3");
-        let mut child = command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.args([script, CERTIFICATE]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let orders = child.stdin.take().unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
-        let mut port = String::new();
-        answers.read_line(&mut port).unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], port.trim().parse().unwrap()));
-        Receiver { child, address, orders, answers }
+        let mut ports = String::new();
+        answers.read_line(&mut ports).unwrap();
+        let mut addresses =
+            ports.split_whitespace().map(|port| SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap())));
+        let (address, tls) = (addresses.next().unwrap(), addresses.next().unwrap());
+        Receiver { child, address, tls, orders, answers }
     }
 
     /// Orders how the next `count` requests are answered, or sets `body_max`.
@@ -213,37 +221,92 @@ fn the_webhook_posts_one_raised_and_one_cleared_alert() {
 }
 
 /// The receiver has a name that only the proxy can resolve.
-fn start_behind(proxy: &Proxy, folder: &std::path::Path, no_proxy: &str) -> Gateway {
-    let config = "[[sink]]\nname = 'web'\ntype = 'http'\nurl = 'http://ingest.invalid/in'\ntimeout = '1s'\n";
-    let proxy = format!("http://{}", proxy.address);
-    // In CGI programs, a request's header can set HTTP_PROXY, so the lower-case name is used.
-    let environment = [("http_proxy", proxy.as_str()), ("no_proxy", no_proxy)];
-    Gateway::start_configured(folder, config, &[], &environment)
+fn start_behind(folder: &std::path::Path, url: &str, environment: &[(&str, &str)]) -> Gateway {
+    let config = format!("[[sink]]\nname = 'web'\ntype = 'http'\nurl = '{url}'\ntimeout = '1s'\n");
+    let environment: Vec<_> = environment.iter().copied().chain([("SSL_CERT_FILE", CERTIFICATE)]).collect();
+    Gateway::start_configured(folder, &config, &[], &environment)
+}
+
+fn expect_error(gateway: &Gateway, text: &str) {
+    wait_until(text, || sink(&gateway.status(), "raw")["last_error"].as_str().is_some_and(|error| error == text));
+    let log = std::fs::read_to_string(&gateway.log).unwrap();
+    assert!(!log.contains("halted") && !log.contains("ERROR"), "{log}");
 }
 
 #[test]
 fn requests_go_through_the_proxy_of_the_environment() {
-    let folder = tempfile::tempdir().unwrap();
-    let receiver = Receiver::start();
-    let proxy = Proxy::start(receiver.address);
-    let gateway = start_behind(&proxy, folder.path(), "");
-    let mut fleet = Fleet::default();
-    fleet.publish(gateway.mqtt, 5);
-    wait_for_delivery(&gateway);
-    expect_fleet(&receiver, 5);
-    assert!(proxy.asked().iter().all(|line| line == "POST http://ingest.invalid/in HTTP/1.1"), "{:?}", proxy.asked());
+    for variable in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+        let folder = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start();
+        let proxy = Proxy::start(receiver.address);
+        let gateway = start_behind(folder.path(), "http://ingest.invalid/in", &[(variable, &proxy.url())]);
+        let mut fleet = Fleet::default();
+        fleet.publish(gateway.mqtt, 5);
+        wait_for_delivery(&gateway);
+        expect_fleet(&receiver, 5);
+        let asked = proxy.asked();
+        assert!(
+            !asked.is_empty() && asked.iter().all(|line| line == "POST http://ingest.invalid/in HTTP/1.1"),
+            "{asked:?}"
+        );
+    }
 }
 
 /// The control: if the proxy is not to be used, nothing reaches it or the receiver.
 #[test]
 fn what_needs_no_proxy_goes_around_it() {
+    for (proxy_variable, no_proxy) in [("HTTP_PROXY", "NO_PROXY"), ("http_proxy", "no_proxy"), ("HTTPS_PROXY", "")] {
+        let folder = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start();
+        let proxy = Proxy::start(receiver.address);
+        let mut environment = vec![(proxy_variable, proxy.url())];
+        if !no_proxy.is_empty() {
+            environment.push((no_proxy, "ingest.invalid".to_owned()));
+        }
+        let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let gateway = start_behind(folder.path(), "http://ingest.invalid/in", &environment);
+        Fleet::default().publish(gateway.mqtt, 1);
+        wait_until("it cannot connect", || sink(&gateway.status(), "raw")["last_error"].is_string());
+        assert_eq!((proxy.asked(), receiver.get("/seen")), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn a_service_with_tls_is_reached_through_a_tunnel_once_the_proxy_opens_one() {
+    for variable in ["HTTPS_PROXY", "https_proxy"] {
+        let folder = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start();
+        let proxy = Proxy::start(receiver.tls);
+        proxy.open_tunnels(false);
+        let gateway = start_behind(folder.path(), "https://ingest.invalid/in", &[(variable, &proxy.url())]);
+        let mut fleet = Fleet::default();
+        fleet.publish(gateway.mqtt, 5);
+        expect_error(&gateway, "no connection: tunnel error: unsuccessful");
+        assert_eq!(receiver.get("/seen"), Vec::<Value>::new());
+        proxy.open_tunnels(true);
+        fleet.publish(gateway.mqtt, 5);
+        wait_for_delivery(&gateway);
+        expect_fleet(&receiver, 10);
+        let asked = proxy.asked();
+        assert!(asked.iter().all(|line| line == "CONNECT ingest.invalid:443 HTTP/1.1"), "{asked:?}");
+    }
+}
+
+/// The control: the tunnel does not spare the service its certificate, and the sink says what is wrong with it.
+#[test]
+fn at_the_end_of_a_tunnel_the_certificate_is_checked() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::start();
-    let proxy = Proxy::start(receiver.address);
-    let gateway = start_behind(&proxy, folder.path(), "ingest.invalid");
+    let proxy = Proxy::start(receiver.tls);
+    let gateway = start_behind(folder.path(), "https://other.invalid:8443/in", &[("HTTPS_PROXY", &proxy.url())]);
     Fleet::default().publish(gateway.mqtt, 1);
-    wait_until("it cannot connect", || sink(&gateway.status(), "raw")["last_error"].is_string());
-    assert_eq!((proxy.asked(), receiver.get("/seen")), (vec![], vec![]));
+    wait_until("it names the certificate", || {
+        let status = gateway.status();
+        let error = sink(&status, "raw")["last_error"].as_str().unwrap_or_default();
+        error.starts_with("no connection: invalid peer certificate") && error.contains("other.invalid")
+    });
+    assert_eq!(receiver.get("/seen"), Vec::<Value>::new());
+    assert!(proxy.asked().iter().all(|line| line == "CONNECT other.invalid:8443 HTTP/1.1"), "{:?}", proxy.asked());
 }
 
 #[test]

@@ -1,10 +1,11 @@
 """Accepts what is posted to it, and misbehaves as told on its standard input: a fault and a count per line.
 
-Prints its port first. GET / answers with what it has accepted, GET /seen with all requests in their order.
+Prints its port first, and a second one with TLS if it is given a file with a key and a certificate. GET / answers with what it has accepted, GET /seen with all requests in their order.
 """
 
 import gzip
 import json
+import ssl
 import sys
 import threading
 import time
@@ -82,8 +83,25 @@ def obey():
     server.shutdown()
 
 
-server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-server.daemon_threads = True
-print(server.server_address[1], flush=True)
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, address):
+        # Whoever goes away, or does not trust the certificate, is part of the tests.
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, address)
+
+
+server = Server(("127.0.0.1", 0), Receiver)
+ports = [server.server_address[1]]
+if len(sys.argv) > 1:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[1])
+    with_tls = Server(("127.0.0.1", 0), Receiver)
+    # Each handshake on the thread of its connection.
+    with_tls.socket = context.wrap_socket(with_tls.socket, server_side=True, do_handshake_on_connect=False)
+    ports.append(with_tls.server_address[1])
+    threading.Thread(target=with_tls.serve_forever, daemon=True).start()
+print(*ports, flush=True)
 threading.Thread(target=obey, daemon=True).start()
 server.serve_forever()

@@ -25,6 +25,12 @@ impl Delivery {
                     self.pause_sink(flight.epoch, reason, now_us);
                     self.take_back(flight);
                 }
+                Some(Outcome::Unreachable(reason)) => {
+                    self.status.records_retried += flight.keys.len() as u64;
+                    self.pause_sink(flight.epoch, RetryReason::Connection, now_us);
+                    self.status.failing = Some(format!("{}: {reason}", RetryReason::Connection));
+                    self.take_back(flight);
+                }
                 Some(Outcome::Later { reason, after_us }) => {
                     self.status.records_retried += flight.keys.len() as u64;
                     self.pause_sink(flight.epoch, RetryReason::Throttled, now_us);
@@ -58,6 +64,7 @@ impl Delivery {
             match outcome {
                 Outcome::Accepted { shard } => self.accepted(index, shard.as_deref(), now_us),
                 Outcome::Retry(reason) => self.pause_key(index, reason, now_us),
+                Outcome::Unreachable(_) => self.pause_key(index, RetryReason::Connection, now_us),
                 Outcome::Later { .. } => self.pause_key(index, RetryReason::Throttled, now_us),
                 Outcome::Reject(reason) | Outcome::TooLarge(reason) => match self.split(index) {
                     true => self.make_ready(index),

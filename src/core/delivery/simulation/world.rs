@@ -371,7 +371,7 @@ impl World {
         self.memory.on_the_way.insert(id, request.clone());
         let arrives_us = self.now_us + MS + self.random.below(40 * MS);
         let refusal = match self.weather {
-            Weather::Unreachable => Some(Outcome::Retry(RetryReason::Connection)),
+            Weather::Unreachable => Some(Outcome::Unreachable("no route".to_owned())),
             Weather::Expired => Some(Outcome::Retry(RetryReason::Credentials)),
             Weather::Unknown if self.scenario.sabotage == Some(Sabotage::HaltsAreRefusals) => {
                 Some(Outcome::Reject("unknown".to_owned()))
