@@ -89,6 +89,11 @@ impl Fleet {
             .collect()
     }
 
+    /// How many readings each device knows to be stored, by its name.
+    pub fn acknowledged_by_each(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.devices.iter().map(|device| (device.name.as_str(), device.acknowledged.load(Ordering::Relaxed)))
+    }
+
     pub fn acknowledged(&self) -> u64 {
         self.devices.iter().map(|device| device.acknowledged.load(Ordering::Relaxed)).sum()
     }

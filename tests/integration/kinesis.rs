@@ -6,6 +6,7 @@ pub mod cloud;
 mod emulator;
 pub mod fleet;
 mod found;
+mod killed;
 
 use std::collections::{HashMap, HashSet};
 
