@@ -88,6 +88,7 @@ impl Bench {
             stream: Stream::RAW,
             reader: Reader::open(&store_path(self.folder.path()), None).expect("a reader"),
             cursor: self.writer.register_sink(sink, Stream::RAW).expect("a cursor"),
+            passed_over: self.writer.passed_over(sink, Stream::RAW),
             committed: self.committed.subscribe(),
             link: self.link.subscribe(),
             pipeline,

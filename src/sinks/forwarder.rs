@@ -42,6 +42,8 @@ struct Forwarder<S> {
     name: String,
     stream: Stream,
     delivery: Delivery,
+    /// What was passed over before this delivery was created.
+    passed_over_before: u64,
     source: Source,
     linger_us: u64,
     sink: Rc<S>,
@@ -71,6 +73,7 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
         name: parts.sink,
         stream: parts.stream,
         delivery: Delivery::new(delivery, &parts.cursor, seed),
+        passed_over_before: parts.passed_over,
         source: Source::new(parts.reader, parts.stream),
         linger_us,
         sink,
@@ -218,7 +221,7 @@ impl<S: Sink + 'static> Forwarder<S> {
             state: persist.state,
             dead_letters: persist.refused.into_iter().map(letter).collect(),
             quarantined: self.source.take_quarantined(),
-            passed_over: self.status.passed_over.get(),
+            passed_over: self.passed_over_before + persist.passed_over,
         };
         // Without a pipeline the process is ending; what was not saved is sent again under the same identities.
         let _ = self.pipeline.send(Message::Cursor(change));

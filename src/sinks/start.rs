@@ -104,7 +104,6 @@ impl Starting<'_> {
     pub fn stream(&mut self, stream: Stream) -> Result<StreamParts, StartError> {
         let cursor = self.writer.register_sink(self.name, stream).map_err(StartError::Sqlite)?;
         let status = Arc::new(ForwardStatus::default());
-        status.passed_over.add(self.writer.passed_over(self.name, stream));
         let source = SinkSource { sink: self.name.to_owned(), stream, kind: self.kind, status: Arc::clone(&status) };
         self.sources.push(source);
         Ok(StreamParts {
@@ -112,6 +111,7 @@ impl Starting<'_> {
             stream,
             reader: Reader::open(self.store, self.vfs).map_err(StartError::Store)?,
             cursor,
+            passed_over: self.writer.passed_over(self.name, stream),
             committed: self.committed.of(stream).subscribe(),
             link: self.link.subscribe(),
             pipeline: self.pipeline.clone(),

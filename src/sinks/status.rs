@@ -38,8 +38,6 @@ pub struct ForwardStatus {
     pub records_rejected: Counter,
     /// Bytes of request bodies, repeats included; for an archive, bytes written to its files.
     pub sent_bytes: Counter,
-    /// For a sink that takes only a part of the stream: records not sent and counted as delivered.
-    pub passed_over: Counter,
     /// For an archive: the oldest files, removed for its size limit or for free disk space while this stream's files were written.
     pub files_removed: Counter,
     last_error: Mutex<Option<String>>,

@@ -17,6 +17,8 @@ pub struct StreamParts {
     pub stream: Stream,
     pub reader: Reader,
     pub cursor: CursorState,
+    /// What the sink did not take, of all that the cursor says it is done with.
+    pub passed_over: u64,
     pub committed: watch::Receiver<u64>,
     pub link: watch::Receiver<Link>,
     pub pipeline: Sender<Message>,

@@ -24,7 +24,7 @@ pub struct CursorChange {
     pub dead_letters: Vec<DeadLetter>,
     /// Of those newly done with, so many could not be read: their batch was damaged.
     pub quarantined: u64,
-    /// Of all that counts as delivered, so much the sink does not take.
+    /// Of all that `state` says is done with, so much the sink does not take: a total, so that saying it twice counts it once.
     pub passed_over: u64,
 }
 

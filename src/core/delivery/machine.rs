@@ -103,6 +103,7 @@ struct Saving {
     unsaved_sequences: u64,
     refused: Vec<Refused>,
     refused_bytes: usize,
+    passed_over: u64,
 }
 
 impl Saving {
@@ -313,7 +314,11 @@ impl Delivery {
         self.saving.saved_us = now_us;
         self.saving.unsaved_sequences = 0;
         self.saving.refused_bytes = 0;
-        Some(Persist { state: self.progress.state(), refused: std::mem::take(&mut self.saving.refused) })
+        Some(Persist {
+            state: self.progress.state(),
+            refused: std::mem::take(&mut self.saving.refused),
+            passed_over: self.saving.passed_over,
+        })
     }
 
     fn save_due_us(&self) -> Option<u64> {

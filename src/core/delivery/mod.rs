@@ -225,6 +225,8 @@ pub struct Reply {
     pub scope: Scope,
     /// One for each record of the request, in its order.
     pub outcomes: Vec<Outcome>,
+    /// Lines of the accepted records that the sink does not take: it did not send them.
+    pub passed_over: u64,
 }
 
 /// What a reply is about.
@@ -239,7 +241,7 @@ pub enum Scope {
 impl Reply {
     /// The same outcome for all records of a request, of which there are `records`.
     pub fn whole(outcome: Outcome, records: usize) -> Reply {
-        Reply { scope: Scope::Request, outcomes: vec![outcome; records] }
+        Reply { scope: Scope::Request, outcomes: vec![outcome; records], passed_over: 0 }
     }
 }
 
@@ -286,13 +288,16 @@ pub struct Actions {
     pub wait_until_us: Option<u64>,
 }
 
-/// To be saved in one transaction: a refused line counts as done with, so it would be lost if only the cursor were saved.
+/// To be saved in one transaction: a refused line counts as done with, so it would be lost if only the cursor were saved, and a line that
+/// was passed over would be counted again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persist {
     /// Sequences that are done with, those of `refused` included.
     pub state: CursorState,
     /// Lines given up since the last save.
     pub refused: Vec<Refused>,
+    /// Of the sequences done with since the delivery was created, so many the sink does not take.
+    pub passed_over: u64,
 }
 
 /// How a delivery stands, for people.

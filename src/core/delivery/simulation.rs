@@ -71,6 +71,7 @@ fn broken_promises_are_noticed() {
         (Sabotage::HaltsAreRefusals, "is given up without a reason", false),
         (Sabotage::TwoRecordsAreSwapped, "out of order", false),
         (Sabotage::NoTimeIsAskedFor, "before the time that was asked for", false),
+        (Sabotage::PassedOverIsCountedApart, "are said to be passed over", false),
     ] {
         for is_one_key in [false, true] {
             if needs_keys && is_one_key {

@@ -50,7 +50,7 @@ fn accepted(shard: &str) -> Outcome {
 }
 
 fn answer(delivery: &mut Delivery, request: &Request, outcomes: &[Outcome], now_us: u64) -> Actions {
-    let reply = Reply { scope: Scope::Records, outcomes: outcomes.to_vec() };
+    let reply = Reply { scope: Scope::Records, outcomes: outcomes.to_vec(), passed_over: 0 };
     delivery.step(Event::Replied { id: request.id, reply }, now_us)
 }
 
@@ -597,6 +597,22 @@ fn with_one_key_for_the_gateway_one_record_at_a_time_holds_all_devices_in_order(
     assert_eq!(texts(&again), texts(&first), "the same bytes, and nothing overtakes them");
     let second = answer_all(&mut delivery, &again, accepted("s"), at_us).send;
     assert_eq!(texts(&second[0]), ["c:4\n"]);
+}
+
+#[test]
+fn what_is_passed_over_is_saved_with_the_cursor_that_covers_it() {
+    let mut delivery = new(single());
+    offer_all(&mut delivery, &["a", "b"]);
+    let request = next(&mut delivery, 0);
+    let reply = Reply { passed_over: 1, ..Reply::whole(accepted("s"), 2) };
+    delivery.step(Event::Replied { id: request.id, reply }, 0);
+    let saved = delivery.save(0).expect("the cursor has moved");
+    assert_eq!((saved.state, saved.passed_over), (CursorState::at(2), 1));
+    offer(&mut delivery, "a", 0);
+    let request = next(&mut delivery, 0);
+    answer_all(&mut delivery, &request, accepted("s"), 0);
+    let saved = delivery.save(0).expect("the cursor has moved");
+    assert_eq!((saved.state, saved.passed_over), (CursorState::at(3), 1), "a total, so that the latest alone matters");
 }
 
 #[test]

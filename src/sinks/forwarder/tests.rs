@@ -7,6 +7,7 @@ use super::*;
 use crate::core::cursor::CursorState;
 use crate::core::delivery::{OutgoingRecord, Patience};
 use crate::sinks::bench::Bench;
+use crate::store::commit::CommitInput;
 
 /// Accepts everything, and remembers how many lines each request held.
 #[derive(Default)]
@@ -45,6 +46,48 @@ fn run_beside(bench: &mut Bench, linger: Duration, act: impl AsyncFnOnce(&mut Be
         task.await.expect("it ends by itself");
     });
     sink.0.borrow().clone()
+}
+
+/// Takes nothing, and says so.
+struct Unwilling;
+
+impl Sink for Unwilling {
+    async fn send(&self, records: Vec<OutgoingRecord>) -> Reply {
+        let lines = |record: &OutgoingRecord| record.data.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let passed_over = records.iter().map(lines).sum();
+        Reply { passed_over, ..Reply::whole(Outcome::Accepted { shard: None }, records.len()) }
+    }
+}
+
+/// As after a kill: what the first forwarder did is known from the store only, where its last cursors did not arrive.
+#[test]
+fn what_is_passed_over_is_counted_once_though_it_is_passed_over_twice() {
+    let mut bench = Bench::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut run_once = |count| {
+        bench.commit(count);
+        let (sender, words) = mpsc::channel();
+        let parts = parts(&mut bench, sender, Duration::ZERO);
+        bench.link.send_replace(Link::Ending);
+        tokio::task::LocalSet::new().block_on(&runtime, run(parts, Rc::new(Unwilling)));
+        bench.link.send_replace(Link::Up);
+        let changes = words.try_iter().filter_map(|message| match message {
+            Message::Cursor(change) => Some(change),
+            _ => None,
+        });
+        let change = changes.last().expect("the cursor has moved");
+        assert_eq!(change.passed_over, change.state.cursor, "everything is passed over");
+        (change, bench.writer.passed_over("cloud", Stream::RAW))
+    };
+    let (lost, _) = run_once(5);
+    let (saved, before) = run_once(3);
+    assert_eq!((lost.passed_over, before, saved.passed_over), (5, 0, 8));
+    // It may be said again.
+    for _ in 0..2 {
+        let input = CommitInput { cursors: vec![saved.clone()], ..CommitInput::default() };
+        bench.writer.commit(&input).expect("a working disk");
+        assert_eq!(bench.writer.passed_over("cloud", Stream::RAW), 8);
+    }
 }
 
 struct Cursors(mpsc::Receiver<Message>);

@@ -11,8 +11,6 @@ mod secret;
 pub mod sink;
 pub mod target;
 
-use std::sync::Arc;
-
 use body::Framing;
 use client::Client;
 use target::{HttpTarget, Take};
@@ -20,7 +18,6 @@ use target::{HttpTarget, Take};
 use crate::core::delivery::{Outcome, OutgoingRecord, Reply};
 use crate::sinks::Sink;
 use crate::sinks::compression::Compression;
-use crate::sinks::status::ForwardStatus;
 
 /// Posts one stream of the store.
 pub struct HttpSink {
@@ -28,13 +25,12 @@ pub struct HttpSink {
     framing: Framing,
     compression: Compression,
     take: Take,
-    status: Arc<ForwardStatus>,
 }
 
 impl HttpSink {
-    pub fn new(client: Client, target: &HttpTarget, status: Arc<ForwardStatus>) -> HttpSink {
+    pub fn new(client: Client, target: &HttpTarget) -> HttpSink {
         let HttpTarget { framing, compression, take, .. } = target;
-        HttpSink { client, framing: *framing, compression: *compression, take: take.clone(), status }
+        HttpSink { client, framing: *framing, compression: *compression, take: take.clone() }
     }
 
     /// The body with its content type, and how many lines are not in it. No body if there is nothing to send.
@@ -63,9 +59,7 @@ impl Sink for HttpSink {
                 Err(error) => Outcome::Later { reason: format!("cannot compress: {error}"), after_us: None },
             },
         };
-        if matches!(outcome, Outcome::Accepted { .. }) {
-            self.status.passed_over.add(passed_over);
-        }
-        Reply::whole(outcome, count)
+        let passed_over = if matches!(outcome, Outcome::Accepted { .. }) { passed_over } else { 0 };
+        Reply { passed_over, ..Reply::whole(outcome, count) }
     }
 }

@@ -152,7 +152,7 @@ impl ConfiguredSink for HttpTarget {
             let is_plain = target.url.0.starts_with("http://");
             let network = network.get_or_insert_with(|| network::connector(target.connect_timeout, !is_plain));
             let client = Client::new(&target, Counted::connector(network.clone(), &parts.status));
-            Rc::new(HttpSink::new(client, &target, Arc::clone(&parts.status)))
+            Rc::new(HttpSink::new(client, &target))
         })
     }
 }

@@ -148,7 +148,7 @@ fn reply(output: &PutRecordsOutput, count: usize) -> Reply {
         // It is unknown which record is meant: none counts as stored, and consumers recognise repeats by their identity.
         return Reply::whole(Outcome::Retry(RetryReason::Internal), count);
     }
-    Reply { scope: Scope::Records, outcomes: results.iter().map(outcome).collect() }
+    Reply { scope: Scope::Records, outcomes: results.iter().map(outcome).collect(), passed_over: 0 }
 }
 
 fn outcome(result: &PutRecordsResultEntry) -> Outcome {

@@ -1,13 +1,13 @@
 //! The `http` sink against a receiver that is not ours: a small server built on Python's standard library.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::client::Client;
+use crate::client::{Client, publish_packet};
 use crate::gateway::{Gateway, ledger_line, wait_until};
 use crate::kinesis::fleet::{DEVICES, Fleet};
 use crate::proxy::Proxy;
@@ -218,6 +218,41 @@ fn the_webhook_posts_one_raised_and_one_cleared_alert() {
     wait_until("what is no alert is passed over", || {
         ledger_line(&gateway.status(), "web", "anomalies")["passed_over"].as_u64() > Some(0)
     });
+}
+
+/// Of what is delivered, everything but the alerts is passed over; no kill in between makes it more.
+#[test]
+fn what_is_passed_over_is_counted_once_across_kills() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start();
+    let keys = "take = 'alerts'\nrequests_in_flight = 8\nrequest_size_max = '4KiB'";
+    for _ in 0..5 {
+        let gateway = start(folder.path(), &receiver, keys);
+        let mut device = Client::connect(gateway.mqtt, "device");
+        // Impossible values: each of them is an anomaly, and the first of a device raises an alert.
+        for number in 0..200 {
+            let id = device.next_packet_id();
+            let topic = format!("devices/d{}/temperature", number % 20);
+            device.send(&publish_packet(&topic, b"-127", 1, false, false, id));
+        }
+        for _ in 0..200 {
+            assert_eq!(device.packet().unwrap().first, 0x40);
+        }
+        wait_until("a part is delivered", || {
+            ledger_line(&gateway.status(), "web", "anomalies")["delivered"].as_u64() > Some(0)
+        });
+        gateway.kill();
+    }
+    let gateway = start(folder.path(), &receiver, keys);
+    let mut last = Value::Null;
+    wait_until("what is passed over and the alerts to be all that is delivered", || {
+        last = ledger_line(&gateway.status(), "web", "anomalies").clone();
+        let identity = |record: &Value| format!("{}/{}", record["run"], record["position"]);
+        let alerts: HashSet<String> = receiver.records().iter().map(identity).collect();
+        let accounted = last["passed_over"].as_u64().unwrap() + alerts.len() as u64;
+        last["buffered"] == 0 && last["delivered"] == accounted
+    });
+    assert!(last["passed_over"].as_u64() > Some(500), "{last}");
 }
 
 /// The receiver has a name that only the proxy can resolve.

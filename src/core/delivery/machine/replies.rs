@@ -14,6 +14,7 @@ impl Delivery {
     pub(super) fn replied(&mut self, id: RequestId, reply: Reply, now_us: u64) {
         let flight = self.in_flight.remove(&id).expect("a reply answers a request that is in flight");
         assert_eq!(reply.outcomes.len(), flight.keys.len(), "a sink answers for each record");
+        self.saving.passed_over += reply.passed_over;
         if reply.scope == Scope::Request {
             match reply.outcomes.into_iter().next() {
                 Some(Outcome::Accepted { shard }) => {

@@ -132,7 +132,7 @@ impl Cloud {
                 Outcome::Retry(RetryReason::Throttled)
             });
         }
-        Ok(Reply { scope: Scope::Records, outcomes })
+        Ok(Reply { scope: Scope::Records, outcomes, passed_over: 0 })
     }
 
     pub fn take(&mut self, device: &str, data: &[u8]) -> Result<(), String> {

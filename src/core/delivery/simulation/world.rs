@@ -50,6 +50,8 @@ pub enum Sabotage {
     TwoRecordsAreSwapped,
     /// The time that the service asks for is kept from the delivery.
     NoTimeIsAskedFor,
+    /// What is passed over is counted by the sink, and not with the cursor.
+    PassedOverIsCountedApart,
 }
 
 /// How a run went; equal for equal seeds.
@@ -84,6 +86,11 @@ impl Summary {
     }
 }
 
+/// Whether the sink only says that it takes a line. It arrives all the same, so that the other checks hold for it.
+fn is_passed_over(sequence: u64) -> bool {
+    sequence.is_multiple_of(7)
+}
+
 #[derive(Debug)]
 struct Line {
     device: String,
@@ -111,6 +118,8 @@ struct Memory {
     accepted: HashSet<u64>,
     /// Until when the service asked to be left alone.
     asked_until_us: u64,
+    /// Lines passed over, also those of replies that are not there yet.
+    passed_over: u64,
     wait_until_us: Option<u64>,
 }
 
@@ -130,6 +139,9 @@ pub struct World {
     life: u32,
     life_began_us: u64,
     saved: CursorState,
+    /// Lines passed over, as saved, and when this life began.
+    saved_passed_over: u64,
+    passed_over_before: u64,
     saving_until_us: u64,
     dead: HashSet<u64>,
     /// For the sabotage that swaps two records: the first of them, until the second has come.
@@ -170,6 +182,8 @@ impl World {
             life: 0,
             life_began_us: 0,
             saved: CursorState::at(0),
+            saved_passed_over: 0,
+            passed_over_before: 0,
             saving_until_us: 0,
             dead: HashSet::new(),
             held_back: None,
@@ -318,6 +332,7 @@ impl World {
         }
         self.life += 1;
         self.life_began_us = self.now_us;
+        self.passed_over_before = self.saved_passed_over;
         self.saving_until_us = self.now_us;
         let seed = self.scenario.seed + u64::from(self.life);
         self.delivery = Delivery::new(self.settings.clone(), &self.saved, seed);
@@ -428,6 +443,13 @@ impl World {
         let mut reply = self.put(&request, fail)?;
         if is_answered {
             self.sabotage(&request, &mut reply);
+            let outcomes = request.records.iter().zip(&reply.outcomes);
+            let accepted = outcomes.filter(|(_, outcome)| matches!(outcome, Outcome::Accepted { .. }));
+            let lines = accepted.flat_map(|(record, _)| sequences(&record.data));
+            reply.passed_over = lines.filter(|sequence| is_passed_over(*sequence)).count() as u64;
+            if life == self.life {
+                self.memory.passed_over += reply.passed_over;
+            }
             let at_us = self.now_us + MS + self.random.below(20 * MS);
             self.schedule(at_us, Happening::Reply { life, id: request.id, reply });
         }

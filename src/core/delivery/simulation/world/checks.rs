@@ -17,6 +17,9 @@ impl World {
         if self.scenario.sabotage == Some(Sabotage::CursorBeyondWhatIsDone) {
             persist.state = CursorState::at(self.delivery.offered_through());
         }
+        if self.scenario.sabotage == Some(Sabotage::PassedOverIsCountedApart) {
+            persist.passed_over = self.memory.passed_over;
+        }
         // Saving takes a while, and happens in order.
         self.saving_until_us = self.saving_until_us.max(self.now_us + self.random.below(SECOND));
         self.schedule(self.saving_until_us, Happening::Saved { life: self.life, persist });
@@ -40,6 +43,13 @@ impl World {
                     return Err(format!("line {sequence} is done with, and is nowhere"));
                 }
             }
+        }
+        let ranges = state.acknowledged.iter().copied().chain([(1, state.cursor)]);
+        let done = ranges.flat_map(|(first, last)| first..=last);
+        let expected = done.filter(|done| is_passed_over(*done) && !self.dead.contains(done)).count() as u64;
+        self.saved_passed_over = self.passed_over_before + persist.passed_over;
+        if self.saved_passed_over != expected {
+            return Err(format!("{} lines are said to be passed over, of {expected}", self.saved_passed_over));
         }
         self.saved = state;
         Ok(())
