@@ -11,7 +11,6 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -78,11 +77,15 @@ pub struct GatewaySettings {
     pub grace: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
+    #[error(transparent)]
     Locked(LockError),
+    #[error(transparent)]
     Store(OpenError),
-    Sqlite(rusqlite::Error),
+    #[error("cannot use the store")]
+    Sqlite(#[source] rusqlite::Error),
+    #[error("cannot listen for {what} on {address}")]
     Listen {
         what: &'static str,
         /// Its key in the configuration.
@@ -90,57 +93,34 @@ pub enum GatewayError {
         address: SocketAddr,
         source: std::io::Error,
     },
+    #[error(transparent)]
     Sink(StartError),
     /// The operating system refused something: a verb and its object.
-    System {
-        tried: Cow<'static, str>,
-        source: std::io::Error,
-    },
+    #[error("cannot {tried}")]
+    System { tried: Cow<'static, str>, source: std::io::Error },
+    #[error("the router of local subscriptions has ended")]
     RouterDead,
     /// A thread that should live as long as the process has ended.
-    Ended {
-        thread: &'static str,
-    },
+    #[error("the {thread} thread has ended unexpectedly")]
+    Ended { thread: &'static str },
     /// Threads that were still working when the grace period was over.
+    #[error("stopped before these had finished: {}; nothing is lost", .0.join(", "))]
     Stragglers(Vec<String>),
     /// The disk did not accept the last readings, which were not acknowledged.
-    Unstored {
-        readings: u64,
-        trouble: &'static str,
-    },
+    #[error("stopped, but the disk {trouble}: {}", what_is_unstored(*readings))]
+    Unstored { readings: u64, trouble: &'static str },
 }
 
-impl fmt::Display for GatewayError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GatewayError::Locked(error) => error.fmt(f),
-            GatewayError::Store(error) => error.fmt(f),
-            GatewayError::Sqlite(error) => write!(f, "cannot use the store: {error}"),
-            GatewayError::Listen { what, address, source, .. } => {
-                write!(f, "cannot listen for {what} on {address}: {source}")
-            }
-            GatewayError::Sink(error) => error.fmt(f),
-            GatewayError::System { tried, source } => write!(f, "cannot {tried}: {source}"),
-            GatewayError::RouterDead => f.write_str("the router of local subscriptions has ended"),
-            GatewayError::Ended { thread } => write!(f, "the {thread} thread has ended unexpectedly"),
-            GatewayError::Stragglers(names) => {
-                write!(f, "stopped before these had finished: {}; nothing is lost", names.join(", "))
-            }
-            GatewayError::Unstored { readings: 0, trouble } => write!(
-                f,
-                "stopped, but the disk {trouble}: no readings are lost; the progress of the sinks and the state of the detectors could not be saved"
-            ),
-            GatewayError::Unstored { readings, trouble } => write!(
-                f,
-                "stopped, but the disk {trouble}: {} could not be stored; not acknowledged, so that devices that publish at \
-                 QoS 1 send again",
-                many(*readings, "reading")
-            ),
-        }
+fn what_is_unstored(readings: u64) -> String {
+    match readings {
+        0 => "no readings are lost; the progress of the sinks and the state of the detectors could not be saved"
+            .to_owned(),
+        _ => format!(
+            "{} could not be stored; not acknowledged, so that devices that publish at QoS 1 send again",
+            many(readings, "reading")
+        ),
     }
 }
-
-impl std::error::Error for GatewayError {}
 
 impl GatewayError {
     /// Makes an error for what failed: `cannot {tried}`.

@@ -18,5 +18,6 @@ pub mod config;
 pub mod counter;
 pub mod descriptors;
 pub mod disk;
+pub mod errors;
 pub mod heartbeat;
 mod limits;

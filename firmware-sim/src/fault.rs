@@ -7,7 +7,6 @@ use crate::duration::parse_duration;
 use crate::timeline::Timeline;
 use crate::vehicle::{Metric, Vehicle};
 use serde::Serialize;
-use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -72,23 +71,12 @@ impl Fault {
 }
 
 /// Why a text is not a fault.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a fault: {reason}; write for example step:truck-07:container_temperature:+6@8s..20s")]
 pub struct FaultSyntaxError {
     pub text: String,
     pub reason: String,
 }
-
-impl fmt::Display for FaultSyntaxError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "`{}` is not a fault: {}; write for example step:truck-07:container_temperature:+6@8s..20s",
-            self.text, self.reason
-        )
-    }
-}
-
-impl std::error::Error for FaultSyntaxError {}
 
 impl FromStr for Fault {
     type Err = FaultSyntaxError;

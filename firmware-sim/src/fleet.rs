@@ -13,7 +13,6 @@ use crate::payload::{Format, Shape};
 use crate::timeline::Timeline;
 use crate::vehicle::Vehicle;
 use schedule::Schedule;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -112,31 +111,17 @@ pub struct FleetReport {
     pub faults: Vec<GroundTruth>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum FleetError {
+    #[error("{name} must be {allowed}")]
     Setting { name: &'static str, allowed: &'static str },
+    #[error("a fault names {device}, but the fleet is truck-01 to {}", Vehicle::name(*vehicles))]
     UnknownDevice { device: String, vehicles: u16 },
-    GroundTruth { path: PathBuf, error: io::Error },
-    Vehicle(JoinError),
+    #[error("cannot write the ground truth {}", path.display())]
+    GroundTruth { path: PathBuf, source: io::Error },
+    #[error("a vehicle's task failed")]
+    Vehicle(#[source] JoinError),
 }
-
-impl fmt::Display for FleetError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FleetError::Setting { name, allowed } => write!(formatter, "{name} must be {allowed}"),
-            FleetError::UnknownDevice { device, vehicles } => {
-                let last = Vehicle::name(*vehicles);
-                write!(formatter, "a fault names {device}, but the fleet is truck-01 to {last}")
-            }
-            FleetError::GroundTruth { path, error } => {
-                write!(formatter, "cannot write the ground truth {}: {error}", path.display())
-            }
-            FleetError::Vehicle(error) => write!(formatter, "a vehicle's task failed: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for FleetError {}
 
 /// Wall-clock time that never goes back: read once, then advanced by the monotonic clock.
 #[derive(Clone, Copy, Debug)]
@@ -176,7 +161,7 @@ impl Fleet {
         check(&settings)?;
         let create = |path: &PathBuf| match GroundTruthFile::create(path) {
             Ok(file) => Ok((path.clone(), file)),
-            Err(error) => Err(FleetError::GroundTruth { path: path.clone(), error }),
+            Err(source) => Err(FleetError::GroundTruth { path: path.clone(), source }),
         };
         let truth_file = settings.ground_truth.as_ref().map(create).transpose()?;
         let ledger = Acknowledged::new((1..=settings.vehicles).map(Vehicle::name));
@@ -308,7 +293,7 @@ impl Fleet {
         let Some((path, file)) = &mut self.truth_file else {
             return Ok(());
         };
-        file.append(truth).map_err(|error| FleetError::GroundTruth { path: path.clone(), error })
+        file.append(truth).map_err(|source| FleetError::GroundTruth { path: path.clone(), source })
     }
 
     async fn tell(&self, event: FleetEvent) {

@@ -93,21 +93,12 @@ pub fn encode(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::core::identity::RunId;
-    use crate::store::retention::Capacity;
-    use crate::store::schema::{Synchronous, store_path};
     use crate::store::writer::{Writer, WriterSettings};
 
     #[test]
     fn pages_follow_each_other_whatever_devices_are_called() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let settings = WriterSettings {
-            path: store_path(folder.path()),
-            gateway: "g".to_owned(),
-            synchronous: Synchronous::Full,
-            vfs: None,
-            capacity: Capacity::new(64 << 20),
-        };
-        let writer = Writer::open(&settings, RunId([1; 8])).expect("a store");
+        let writer = Writer::open(&WriterSettings::for_tests(folder.path()), RunId([1; 8])).expect("a store");
         let db = writer.connection();
         let devices = ["a", "a b", "a/b", "a>\"b", "ä%2F+#", "\n", "z"];
         for (device, metric) in devices.iter().flat_map(|device| [(device, "m"), (device, "n/o")]) {

@@ -248,19 +248,10 @@ mod tests {
     use crate::handoff::Undecodable;
     use crate::store::commit::CommitInput;
     use crate::store::cursors::{CursorChange, DeadLetter};
-    use crate::store::retention::Capacity;
-    use crate::store::schema::{Synchronous, store_path};
     use crate::store::writer::{Writer, WriterSettings};
 
     fn open(folder: &std::path::Path) -> Writer {
-        let settings = WriterSettings {
-            path: store_path(folder),
-            gateway: "g".to_owned(),
-            synchronous: Synchronous::Full,
-            vfs: None,
-            capacity: Capacity::new(64 << 20),
-        };
-        Writer::open(&settings, RunId([1; 8])).expect("a store")
+        Writer::open(&WriterSettings::for_tests(folder), RunId([1; 8])).expect("a store")
     }
 
     fn commit(writer: &mut Writer, pipeline: &mut Pipeline, count: i64) {

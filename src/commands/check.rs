@@ -1,6 +1,6 @@
 //! `outrider check`: prints every problem of a configuration, or a summary of what would run.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +16,7 @@ use crate::core::detection::detectors::limit::Bounds;
 use crate::core::detection::detectors::profile::Rule;
 use crate::core::identity::Stream;
 use crate::descriptors::Room;
+use crate::errors::with_causes;
 use crate::ingest::Ingest;
 use crate::keys::units::{approximate_size, format_duration};
 use crate::mqtt::Unrouted;
@@ -57,7 +58,7 @@ pub fn command(arguments: &CheckArguments) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("outrider: {error}");
+            eprintln!("outrider: {}", with_causes(&error));
             match error {
                 CheckError::Store(OpenError::Newer { .. } | OpenError::NotAStore { .. }) => Exit::Configuration.into(),
                 _ => Exit::RunTime.into(),
@@ -67,23 +68,14 @@ pub fn command(arguments: &CheckArguments) -> ExitCode {
 }
 
 /// Problems that the configuration did not cause but that would keep the gateway from starting.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum CheckError {
+    #[error("cannot look at the state folder {}", folder.display())]
     Disk { folder: PathBuf, source: io::Error },
+    #[error(transparent)]
     Store(OpenError),
-    Sqlite(rusqlite::Error),
-}
-
-impl fmt::Display for CheckError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CheckError::Disk { folder, source } => {
-                write!(f, "cannot look at the state folder {}: {source}", folder.display())
-            }
-            CheckError::Store(error) => error.fmt(f),
-            CheckError::Sqlite(error) => write!(f, "cannot read the store: {error}"),
-        }
-    }
+    #[error("cannot read the store")]
+    Sqlite(#[source] rusqlite::Error),
 }
 
 fn summary(configuration: &Configuration) -> Result<String, CheckError> {

@@ -12,6 +12,7 @@ use super::configuration::ConfigArguments;
 use super::logging::LogArguments;
 use super::{Exit, port_holder};
 use crate::config::Configuration;
+use crate::errors::with_causes;
 use crate::gateway::{self, GatewayError, GatewaySettings, Ready};
 use crate::mqtt;
 use crate::sinks::kind::SinkSettings;
@@ -96,7 +97,7 @@ fn explained(error: &GatewayError) -> String {
         GatewayError::Listen { key, .. } => {
             format!("{}; stop that, or set {key} to another address", with_holder(error))
         }
-        _ => error.to_string(),
+        _ => with_causes(error),
     }
 }
 
@@ -107,7 +108,7 @@ pub(super) fn with_holder(error: &GatewayError) -> String {
             let holder = port_holder::find(*address).map_or("another process".to_owned(), |holder| holder.to_string());
             format!("cannot listen for {what} on {address}: the port is in use, most likely by {holder}")
         }
-        _ => error.to_string(),
+        _ => with_causes(error),
     }
 }
 

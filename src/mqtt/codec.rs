@@ -1,8 +1,6 @@
 //! Decodes bytes to packets. The frequent ones (PUBLISH, PUBACK, PINGREQ) are read from the raw frame; the others by rumqttd's v4 codec,
 //! which only ever sees whole frames of the three kinds given to it here.
 
-use std::fmt;
-
 use bytes::BytesMut;
 use rumqttd::protocol::v4::V4;
 use rumqttd::protocol::{Error, Packet as RouterPacket, Protocol};
@@ -21,26 +19,15 @@ pub enum Packet<'a> {
     Disconnect,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
+    #[error("a malformed packet")]
     Malformed,
-    TooLarge {
-        bytes: usize,
-    },
+    #[error("a packet of {bytes} bytes, more than is taken")]
+    TooLarge { bytes: usize },
     /// A protocol other than 3.1.1, such as MQTT 5: the level that was asked for.
+    #[error("protocol level {0}; MQTT 3.1.1 (level 4) is served")]
     ProtocolLevel(u8),
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DecodeError::Malformed => f.write_str("a malformed packet"),
-            DecodeError::TooLarge { bytes } => write!(f, "a packet of {bytes} bytes, more than is taken"),
-            DecodeError::ProtocolLevel(level) => {
-                write!(f, "protocol level {level}; MQTT 3.1.1 (level 4) is served")
-            }
-        }
-    }
 }
 
 /// Length of the first frame in `bytes`, or `None` until its fixed header is complete.

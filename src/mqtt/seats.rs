@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,9 +28,13 @@ pub struct Seat {
 }
 
 /// Why there is no free seat.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSeat {
+    #[error("all {count} connections are in use, so further clients are turned away (mqtt.connections_max)")]
     AllTaken { count: usize },
+    #[error(
+        "{host} has {count} connections, so further ones of it are turned away (mqtt.connections_per_address_percent)"
+    )]
     HostHasItsShare { host: IpAddr, count: usize },
 }
 
@@ -40,23 +43,6 @@ impl NoSeat {
         match self {
             NoSeat::AllTaken { .. } => None,
             NoSeat::HostHasItsShare { host, .. } => Some(*host),
-        }
-    }
-}
-
-impl fmt::Display for NoSeat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NoSeat::AllTaken { count } => {
-                write!(
-                    f,
-                    "all {count} connections are in use, so further clients are turned away (mqtt.connections_max)"
-                )
-            }
-            NoSeat::HostHasItsShare { host, count } => write!(
-                f,
-                "{host} has {count} connections, so further ones of it are turned away (mqtt.connections_per_address_percent)"
-            ),
         }
     }
 }

@@ -14,6 +14,7 @@ use super::operation::{self, Answer, Outcome};
 use super::{Message, salvaging};
 use crate::core::detection::alert::{Report, Trouble};
 use crate::core::identity::PerStream;
+use crate::errors::with_causes;
 use crate::handoff::{Input, SessionProgress, Share};
 use crate::heartbeat::Beat;
 use crate::store::commit::CommitInput;
@@ -220,7 +221,7 @@ impl Committer {
                     salvaging::start(&self.writer, &self.counters, &self.pipeline, unfinished);
                     break;
                 }
-                Err(error) => self.wait_failing(false, &error, attempt)?,
+                Err(error) => self.wait_failing(false, &with_causes(&error), attempt)?,
             }
         }
         Some(())

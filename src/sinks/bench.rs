@@ -13,7 +13,6 @@ use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
 use crate::pipeline::Message;
 use crate::store::commit::CommitInput;
 use crate::store::reader::Reader;
-use crate::store::retention::Capacity;
 use crate::store::schema::{Synchronous, store_path};
 use crate::store::writer::{Writer, WriterSettings};
 
@@ -30,13 +29,7 @@ impl Bench {
     pub fn new() -> Bench {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let run = RunId([7; 8]);
-        let settings = WriterSettings {
-            path: store_path(folder.path()),
-            gateway: "g".to_owned(),
-            synchronous: Synchronous::Off,
-            vfs: None,
-            capacity: Capacity::new(64 << 20),
-        };
+        let settings = WriterSettings { synchronous: Synchronous::Off, ..WriterSettings::for_tests(folder.path()) };
         let pipeline = Pipeline::new(
             PipelineSettings { gateway: "g".to_owned(), run, monitor: Default::default(), alerts: Default::default() },
             &PerStream::default(),

@@ -63,12 +63,12 @@ pub struct Starting<'a> {
 pub enum StartError {
     #[error(transparent)]
     Store(OpenError),
-    #[error("cannot use the store: {0}")]
+    #[error("cannot use the store")]
     Sqlite(#[source] rusqlite::Error),
-    #[error("cannot use the archive {}: {source}", folder.display())]
+    #[error("cannot use the archive {}", folder.display())]
     Archive { folder: PathBuf, source: std::io::Error },
     /// The operating system refused something: a verb and its object.
-    #[error("cannot {tried}: {source}")]
+    #[error("cannot {tried}")]
     System { tried: String, source: std::io::Error },
 }
 

@@ -1,6 +1,5 @@
 //! One process a state folder: two writers would give the same positions twice.
 
-use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -14,24 +13,13 @@ pub struct FolderLock {
     _file: File,
 }
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LockError {
+    #[error("{} is locked by the process {pid}: another outrider uses this folder", path.display())]
     Taken { path: PathBuf, pid: String },
+    #[error("cannot lock {}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
-
-impl fmt::Display for LockError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LockError::Taken { path, pid } => {
-                write!(f, "{} is locked by the process {pid}: another outrider uses this folder", path.display())
-            }
-            LockError::Io { path, source } => write!(f, "cannot lock {}: {source}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for LockError {}
 
 impl FolderLock {
     pub fn acquire(folder: &Path) -> Result<FolderLock, LockError> {

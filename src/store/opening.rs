@@ -7,6 +7,7 @@ use super::set_aside;
 use super::writer::{Writer, WriterSettings};
 use crate::core::detection::alert::Moment;
 use crate::core::pipeline::{Pipeline, PipelineSettings};
+use crate::errors::with_causes;
 
 #[derive(Debug)]
 pub struct Opened {
@@ -22,7 +23,8 @@ pub fn open(settings: &WriterSettings, pipeline: &PipelineSettings, now: Moment)
     match Writer::open(settings, pipeline.run).and_then(|writer| recover(writer, pipeline, now)) {
         Err(error) if error.is_corrupt() => {
             tracing::error!(
-                "{error}: it is set aside, a new one is begun, and what can be read of it is taken over in the background"
+                "{}: it is set aside, a new one is begun, and what can be read of it is taken over in the background",
+                with_causes(&error)
             );
             recover(Writer::open_anew(settings, pipeline.run)?, pipeline, now)
         }

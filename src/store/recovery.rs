@@ -122,19 +122,8 @@ mod tests {
     use crate::core::pipeline::PipelineSettings;
     use crate::core::reading::{Reading, Readings};
     use crate::store::commit::CommitInput;
-    use crate::store::retention::Capacity;
-    use crate::store::schema::Synchronous;
+    use crate::store::schema::store_path;
     use crate::store::writer::{Writer, WriterSettings};
-
-    fn settings(folder: &std::path::Path) -> WriterSettings {
-        WriterSettings {
-            path: folder.join("store.sqlite"),
-            gateway: "g".to_owned(),
-            synchronous: Synchronous::Full,
-            vfs: None,
-            capacity: Capacity::new(64 << 20),
-        }
-    }
 
     fn pipeline(run: u8, writer: &Writer) -> Pipeline {
         pipeline_of(run, writer, MonitorSettings::default())
@@ -172,7 +161,7 @@ mod tests {
     /// Killed during an alarm, with a snapshot a while before it: with all, or without the replay.
     fn alarm_across_a_restart(with_recovery: bool) -> (Vec<AlertRow>, Vec<AlertRow>) {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut writer = Writer::open(&settings(folder.path()), RunId([1; 8])).expect("a new store");
+        let mut writer = Writer::open(&WriterSettings::for_tests(folder.path()), RunId([1; 8])).expect("a new store");
         let mut first = pipeline(1, &writer);
         for second in 0..200 {
             take(&mut first, second, wave(second));
@@ -186,9 +175,10 @@ mod tests {
         commit(&mut writer, &mut first);
         drop((first, writer));
 
-        let mut writer = Writer::open(&settings(folder.path()), RunId([2; 8])).expect("the same store");
+        let mut writer =
+            Writer::open(&WriterSettings::for_tests(folder.path()), RunId([2; 8])).expect("the same store");
         let mut second = pipeline(2, &writer);
-        let mut reader = Reader::open(&settings(folder.path()).path, None).expect("a reader");
+        let mut reader = Reader::open(&store_path(folder.path()), None).expect("a reader");
         if with_recovery {
             let recovered = recover(&mut reader, &mut second, at(203)).expect("readable");
             assert_eq!((recovered.series, recovered.alerts.len()), (1, 1));
@@ -205,9 +195,9 @@ mod tests {
     fn what_a_snapshot_had_when_there_were_more_series_is_not_restored_again() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (run, series_max, known) in [(1, 600, 0), (2, 10, 10), (3, 600, 10)] {
-            let mut writer = Writer::open(&settings(folder.path()), RunId([run; 8])).expect("a store");
+            let mut writer = Writer::open(&WriterSettings::for_tests(folder.path()), RunId([run; 8])).expect("a store");
             let mut pipeline = pipeline_of(run, &writer, MonitorSettings { series_max, ..MonitorSettings::default() });
-            let mut reader = Reader::open(&settings(folder.path()).path, None).expect("a reader");
+            let mut reader = Reader::open(&store_path(folder.path()), None).expect("a reader");
             assert_eq!(recover(&mut reader, &mut pipeline, at(i64::from(run))).expect("readable").series, known);
             if run == 1 {
                 (0..600).for_each(|device| take_of(&mut pipeline, &format!("d{device}"), 1, 20.0));

@@ -1,6 +1,5 @@
 //! The file: how it is opened, what it may be, and its tables.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
@@ -48,34 +47,22 @@ CREATE TABLE rejected_sample(id INTEGER PRIMARY KEY, received_ms INTEGER NOT NUL
 CREATE TABLE dead_letter(id INTEGER PRIMARY KEY, sink TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL, line BLOB NOT NULL);
 "#;
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    #[error("SQLite {found} can lose acknowledged commits; 3.51.3 or later is needed")]
     OldSqlite { found: &'static str },
+    #[error("cannot use the state folder {}", path.display())]
     Folder { path: PathBuf, source: std::io::Error },
+    #[error("cannot open the store {}", path.display())]
     Sqlite { path: PathBuf, source: rusqlite::Error },
+    #[error("{} is an SQLite file of another program", path.display())]
     NotAStore { path: PathBuf },
+    #[error(
+        "the store {} has version {found}, this program knows up to {SCHEMA_VERSION}: run the newer program, or choose another folder",
+        path.display()
+    )]
     Newer { path: PathBuf, found: i32 },
 }
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OpenError::OldSqlite { found } => {
-                write!(f, "SQLite {found} can lose acknowledged commits; 3.51.3 or later is needed")
-            }
-            OpenError::Folder { path, source } => write!(f, "cannot use the state folder {}: {source}", path.display()),
-            OpenError::Sqlite { path, source } => write!(f, "cannot open the store {}: {source}", path.display()),
-            OpenError::NotAStore { path } => write!(f, "{} is an SQLite file of another program", path.display()),
-            OpenError::Newer { path, found } => write!(
-                f,
-                "the store {} has version {found}, this program knows up to {SCHEMA_VERSION}: run the newer program, or choose another folder",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {}
 
 impl OpenError {
     /// The file is ours and damaged, as far as can be told.

@@ -32,6 +32,19 @@ pub struct WriterSettings {
     pub capacity: Capacity,
 }
 
+impl WriterSettings {
+    /// Of the tests' store in this folder: a small one that is synced with every commit.
+    pub fn for_tests(folder: &Path) -> WriterSettings {
+        WriterSettings {
+            path: schema::store_path(folder),
+            gateway: "g".to_owned(),
+            synchronous: Synchronous::Full,
+            vfs: None,
+            capacity: Capacity::new(64 << 20),
+        }
+    }
+}
+
 /// What a commit brought about, for counters and logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommitReport {

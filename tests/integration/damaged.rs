@@ -75,13 +75,8 @@ fn a_store_that_is_damaged_at_the_start_is_set_aside_and_salvaged() {
     publish(&mut client, PUBLISHES);
     let old_run = gateway.status()["run"].as_str().unwrap().to_owned();
     gateway.kill();
-    let settings = WriterSettings {
-        path: store.clone(),
-        gateway: "g".to_owned(),
-        synchronous: Synchronous::Full,
-        vfs: None,
-        capacity: Capacity::new(4 << 30),
-    };
+    let settings =
+        WriterSettings { capacity: Capacity::new(4 << 30), ..WriterSettings::for_tests(&folder.path().join("state")) };
     Writer::open(&settings, RunId([9; 8])).unwrap().checkpoint().unwrap();
     damage(&store, true);
 

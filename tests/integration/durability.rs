@@ -1,6 +1,5 @@
 //! What "stored" means: synced before it is acknowledged, and intact after a power cut at any moment.
 
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -14,7 +13,6 @@ use outrider::store::commit::CommitInput;
 use outrider::store::cursors::CursorChange;
 use outrider::store::log::{Block, Entry};
 use outrider::store::reader::Reader;
-use outrider::store::retention::Capacity;
 use outrider::store::schema::{Synchronous, store_path};
 use outrider::store::writer::{Writer, WriterSettings};
 
@@ -84,16 +82,6 @@ struct Recorded {
 const COMMITS: u64 = 500;
 const POINTS: u64 = 300;
 
-fn settings(folder: &Path, synchronous: Synchronous, vfs: Option<String>) -> WriterSettings {
-    WriterSettings {
-        path: store_path(folder),
-        gateway: "g".to_owned(),
-        synchronous,
-        vfs,
-        capacity: Capacity::new(64 << 20),
-    }
-}
-
 pub fn readings(first: u64, count: u64, seed: &mut u64) -> Readings {
     let mut readings = Readings::default();
     for number in first..first + count {
@@ -119,7 +107,8 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
     let disk = Disk::register(folder.path());
     prepare(disk);
     let run = RunId([1; 8]);
-    let mut writer = Writer::open(&settings(folder.path(), Synchronous::Full, Some(disk.name.clone())), run).unwrap();
+    let settings = WriterSettings { vfs: Some(disk.name.clone()), ..WriterSettings::for_tests(folder.path()) };
+    let mut writer = Writer::open(&settings, run).unwrap();
     writer.register_sink("sink", Stream::RAW).unwrap();
     let mut pipeline = Pipeline::new(
         PipelineSettings { gateway: "g".to_owned(), run, monitor: Default::default(), alerts: Default::default() },
@@ -256,7 +245,8 @@ fn is_intact(main: &[u8], wal: &[u8], delivered: u64, acknowledged: u64) -> bool
     let path = store_path(folder.path());
     std::fs::write(&path, main).unwrap();
     std::fs::write(path.with_extension("sqlite-wal"), wal).unwrap();
-    let Ok(mut writer) = Writer::open(&settings(folder.path(), Synchronous::Off, None), RunId([2; 8])) else {
+    let settings = WriterSettings { synchronous: Synchronous::Off, ..WriterSettings::for_tests(folder.path()) };
+    let Ok(mut writer) = Writer::open(&settings, RunId([2; 8])) else {
         return false;
     };
     let Ok(mut reader) = Reader::open(&path, None) else { return false };

@@ -8,7 +8,6 @@ use outrider::core::pipeline::{Pipeline, PipelineSettings};
 use outrider::sinks::status::Link;
 use outrider::store::commit::CommitInput;
 use outrider::store::retention::{Capacity, WhenFull};
-use outrider::store::schema::{Synchronous, store_path};
 use outrider::store::writer::{CommitReport, Writer, WriterSettings};
 
 use crate::archive;
@@ -90,11 +89,9 @@ struct Filling {
 impl Filling {
     fn new(folder: &std::path::Path, disk: &Disk, bytes_max: u64) -> Filling {
         let settings = WriterSettings {
-            path: store_path(folder),
-            gateway: "g".to_owned(),
-            synchronous: Synchronous::Full,
             vfs: Some(disk.name.clone()),
             capacity: Capacity::new(bytes_max),
+            ..WriterSettings::for_tests(folder)
         };
         let run = RunId([1; 8]);
         let mut writer = Writer::open(&settings, run).unwrap();

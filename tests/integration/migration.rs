@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use outrider::core::identity::{RunId, Stream};
+use outrider::errors::with_causes;
 use outrider::store::log::{Block, Entry};
 use outrider::store::reader::Reader;
-use outrider::store::retention::Capacity;
-use outrider::store::schema::{Synchronous, store_path};
+use outrider::store::schema::store_path;
 use outrider::store::writer::{Writer, WriterSettings};
 use rusqlite::Connection;
 
@@ -24,11 +24,9 @@ const ARCHIVE: &str = "[[sink]]\nname = \"archive\"\ntype = \"archive\"\nrotate_
 
 fn open(folder: &Path, vfs: Option<&Disk>) -> Result<Writer, outrider::store::schema::OpenError> {
     let settings = WriterSettings {
-        path: store_path(folder),
         gateway: GATEWAY.to_owned(),
-        synchronous: Synchronous::Full,
         vfs: vfs.map(|disk| disk.name.clone()),
-        capacity: Capacity::new(64 << 20),
+        ..WriterSettings::for_tests(folder)
     };
     Writer::open(&settings, RunId([6; 8]))
 }
@@ -36,7 +34,7 @@ fn open(folder: &Path, vfs: Option<&Disk>) -> Result<Writer, outrider::store::sc
 /// Everything in a store, in the same form for either version.
 fn content(folder: &Path) -> Result<Vec<String>, String> {
     let mut content = Vec::new();
-    let mut reader = Reader::open(&store_path(folder), None).map_err(|error| error.to_string())?;
+    let mut reader = Reader::open(&store_path(folder), None).map_err(|error| with_causes(&error))?;
     for stream in Stream::all() {
         let (mut block, mut after) = (Block::default(), 0);
         while reader.read(stream, after, &mut block).map_err(|error| error.to_string())? {

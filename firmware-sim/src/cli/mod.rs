@@ -5,9 +5,11 @@ mod load;
 
 use clap::{Parser, Subcommand};
 use std::convert::Infallible;
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, Write};
+use std::iter::successors;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,20 +43,14 @@ enum Command {
 }
 
 /// Why the program fails.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The arguments are invalid: exit code 2.
+    #[error("{0}")]
     Usage(String),
     /// Exit code 1.
+    #[error("{0}")]
     Run(String),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Usage(reason) | Failure::Run(reason) => formatter.write_str(reason),
-        }
-    }
 }
 
 impl Failure {
@@ -77,8 +73,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     })
 }
 
-fn run_failure(error: impl fmt::Display) -> Failure {
-    Failure::Run(error.to_string())
+/// Of an error with its causes.
+fn run_failure(error: impl Error + 'static) -> Failure {
+    let causes = successors(Some(&error as &(dyn Error + 'static)), |&error| error.source());
+    Failure::Run(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
 }
 
 /// Reads `host:port` or `ip:port`; a name is looked up once.

@@ -1,7 +1,5 @@
 //! The few MQTT 3.1.1 packets that a publisher needs, written into and read from plain byte buffers.
 
-use std::fmt;
-
 /// CONNECT without will, user or keep-alive: a dead broker shows as a closed socket.
 pub fn push_connect(out: &mut Vec<u8>, client_id: &str, clean_session: bool) {
     let id_len = u16::try_from(client_id.len()).expect("client ids are made here and short");
@@ -42,21 +40,14 @@ pub enum Answer {
     Other,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
+    #[error("a remaining length of more than four bytes")]
     RemainingLength,
+    #[error("a packet of {bytes} bytes to a publisher")]
     TooLarge { bytes: usize },
+    #[error("packet type {packet_type} of a wrong length")]
     WrongLength { packet_type: u8 },
-}
-
-impl fmt::Display for FrameError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FrameError::RemainingLength => write!(formatter, "a remaining length of more than four bytes"),
-            FrameError::TooLarge { bytes } => write!(formatter, "a packet of {bytes} bytes to a publisher"),
-            FrameError::WrongLength { packet_type } => write!(formatter, "packet type {packet_type} of a wrong length"),
-        }
-    }
 }
 
 /// No packet for a mere publisher comes near this size.

@@ -1,6 +1,5 @@
 //! The settings of a load run, and their validation.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -103,30 +102,16 @@ impl LoadSettings {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    Setting {
-        name: &'static str,
-        allowed: &'static str,
-    },
+    #[error("{name} must be {allowed}")]
+    Setting { name: &'static str, allowed: &'static str },
     /// Subscribing to the alerts failed, so nothing was published.
-    Alerts {
-        reason: String,
-    },
-    Task(tokio::task::JoinError),
+    #[error("cannot subscribe to alerts/#: {reason}")]
+    Alerts { reason: String },
+    #[error("a connection's task failed")]
+    Task(#[source] tokio::task::JoinError),
 }
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LoadError::Setting { name, allowed } => write!(formatter, "{name} must be {allowed}"),
-            LoadError::Alerts { reason } => write!(formatter, "cannot subscribe to alerts/#: {reason}"),
-            LoadError::Task(error) => write!(formatter, "a connection's task failed: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for LoadError {}
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,7 @@ pub enum FolderError {
     NotOurs { path: PathBuf },
     #[error(transparent)]
     InUse(LockError),
-    #[error("cannot prepare {}: {source}", path.display())]
+    #[error("cannot prepare {}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 

@@ -15,7 +15,6 @@ mod show;
 mod stage;
 mod subscriber;
 
-use std::fmt;
 use std::fs::File;
 use std::future::Future;
 use std::io;
@@ -33,6 +32,7 @@ use tokio::task::{JoinError, JoinHandle, LocalSet};
 
 use super::Exit;
 use super::run::{self, first_signal};
+use crate::errors::with_causes;
 use crate::gateway::GatewayError;
 use crate::store::lock::LockError;
 use crate::store::schema::OpenError;
@@ -92,45 +92,43 @@ const ROTATE_AFTER: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 const EVENTS_WAITING_MAX: usize = 256;
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum DemoError {
+    #[error(transparent)]
     Folder(FolderError),
+    #[error("cannot write the log {}", path.display())]
     Log { path: PathBuf, source: io::Error },
-    System(io::Error),
+    #[error("cannot wait for timers or signals")]
+    System(#[source] io::Error),
+    #[error(transparent)]
     Gateway(GatewayError),
+    #[error(transparent)]
     Store(OpenError),
-    Sqlite(rusqlite::Error),
+    #[error("cannot read the store")]
+    Sqlite(#[source] rusqlite::Error),
+    #[error(transparent)]
     Fleet(FleetError),
-    FleetTask(JoinError),
+    #[error("the simulated fleet has ended")]
+    FleetTask(#[source] JoinError),
+    #[error("cannot subscribe to the alerts: {0}")]
     Subscribe(String),
+    #[error("the gateway has stopped acknowledging; see {FOLDER}/log")]
     Stalled,
-    Archive(io::Error),
+    #[error("cannot read the archive")]
+    Archive(#[source] io::Error),
 }
-
-impl fmt::Display for DemoError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DemoError::Folder(error) => error.fmt(f),
-            DemoError::Log { path, source } => write!(f, "cannot write the log {}: {source}", path.display()),
-            DemoError::System(error) => write!(f, "cannot wait for timers or signals: {error}"),
-            DemoError::Gateway(error @ GatewayError::Listen { .. }) => {
-                write!(f, "{}; --port chooses another port", run::with_holder(error))
-            }
-            DemoError::Gateway(error) => error.fmt(f),
-            DemoError::Store(error) => error.fmt(f),
-            DemoError::Sqlite(error) => write!(f, "cannot read the store: {error}"),
-            DemoError::Fleet(error) => error.fmt(f),
-            DemoError::FleetTask(error) => write!(f, "the simulated fleet has ended: {error}"),
-            DemoError::Subscribe(reason) => write!(f, "cannot subscribe to the alerts: {reason}"),
-            DemoError::Stalled => write!(f, "the gateway has stopped acknowledging; see {FOLDER}/log"),
-            DemoError::Archive(error) => write!(f, "cannot read the archive: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for DemoError {}
 
 impl DemoError {
+    /// The error with its causes, and with a hint how to fix it.
+    fn explained(&self) -> String {
+        match self {
+            DemoError::Gateway(error @ GatewayError::Listen { .. }) => {
+                format!("{}; --port chooses another port", run::with_holder(error))
+            }
+            _ => with_causes(self),
+        }
+    }
+
     fn exit(&self) -> Exit {
         match self {
             DemoError::Folder(FolderError::InUse(LockError::Taken { .. })) => Exit::Temporary,
@@ -145,7 +143,7 @@ pub fn command(arguments: &DemoArguments) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => Exit::RunTime.into(),
         Err(error) => {
-            eprintln!("outrider: {error}");
+            eprintln!("outrider: {}", error.explained());
             error.exit().into()
         }
     }

@@ -7,7 +7,6 @@
 //! Each batch is read in a transaction of its own and given to both settings before the next one is read: this neither blocks a running
 //! gateway nor is blocked by it, and memory does not grow with the store.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +16,7 @@ use crate::core::batch::{Stored, Tag};
 use crate::core::detection::alert::{self, State};
 use crate::core::detection::detectors::profile::{Profile, Profiles};
 use crate::core::identity::Stream;
+use crate::errors::with_causes;
 use crate::keys::problem::Problems;
 use crate::store::log::{Block, Entry, Record};
 use crate::store::reader::Reader;
@@ -79,63 +79,36 @@ impl Question {
 const RAISED_AFTER_MS: i64 = 1000;
 
 /// Why the replay stopped.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    Missing {
-        path: PathBuf,
-    },
+    #[error(
+        "there is no store {}: say which state folder the gateway has, by store.path in the configuration or by --state",
+        path.display()
+    )]
+    Missing { path: PathBuf },
+    #[error(transparent)]
     Open(OpenError),
-    Read {
-        path: PathBuf,
-        source: rusqlite::Error,
-    },
-    Empty {
-        path: PathBuf,
-    },
+    #[error("cannot read the store {}", path.display())]
+    Read { path: PathBuf, source: rusqlite::Error },
+    #[error("the store {} holds no readings: those that every sink has taken are no longer there", path.display())]
+    Empty { path: PathBuf },
     /// It holds readings, but all of them are damaged.
-    Unreadable {
-        path: PathBuf,
-        batches: u64,
-    },
-    Print(io::Error),
+    #[error("the store {} holds {batches} batches of readings, and all of them are damaged", path.display())]
+    Unreadable { path: PathBuf, batches: u64 },
+    #[error("cannot print")]
+    Print(#[source] io::Error),
 }
 
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StoreError::Missing { path } => write!(
-                f,
-                "there is no store {}: say which state folder the gateway has, by store.path in the configuration or by --state",
-                path.display()
-            ),
-            StoreError::Open(error) => {
-                error.fmt(f)?;
-                match error {
-                    OpenError::Sqlite { source, .. } => f.write_str(advice(source)),
-                    _ => Ok(()),
-                }
-            }
-            StoreError::Read { path, source } => {
-                write!(f, "cannot read the store {}: {source}{}", path.display(), advice(source))
-            }
-            StoreError::Empty { path } => write!(
-                f,
-                "the store {} holds no readings: those that every sink has taken are no longer there",
-                path.display()
-            ),
-            StoreError::Unreadable { path, batches } => {
-                write!(
-                    f,
-                    "the store {} holds {batches} batches of readings, and all of them are damaged",
-                    path.display()
-                )
-            }
-            StoreError::Print(source) => write!(f, "cannot print: {source}"),
-        }
+impl StoreError {
+    /// The error with its causes, and with a hint how to fix it.
+    pub fn explained(&self) -> String {
+        let advice = match self {
+            StoreError::Open(OpenError::Sqlite { source, .. }) | StoreError::Read { source, .. } => advice(source),
+            _ => "",
+        };
+        with_causes(self) + advice
     }
 }
-
-impl std::error::Error for StoreError {}
 
 fn advice(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {

@@ -122,7 +122,7 @@ fn compare(arguments: &DetectArguments) -> ExitCode {
         state: arguments.state.clone(),
     };
     match question.load() {
-        Ok(plan) => ended(report::run(&plan, arguments.json)),
+        Ok(plan) => ended(report::run(&plan, arguments.json).map_err(|error| error.explained())),
         Err(problems) => {
             eprintln!("{problems}");
             Exit::Configuration.into()

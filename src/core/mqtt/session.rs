@@ -4,7 +4,6 @@
 //! ordinal is durable. Towards the client at most [`IN_FLIGHT_MAX`] QoS 1 messages are unacknowledged at a time.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::publishing::{self, PublishVerdict, Voice};
@@ -54,36 +53,29 @@ pub enum ConnectRefusal {
 }
 
 /// Why a connection is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Close {
     /// Another packet came before CONNECT.
+    #[error("the first packet was not CONNECT")]
     NotConnected,
     /// CONNECT came twice.
+    #[error("a second CONNECT")]
     SecondConnect,
     /// A packet that MQTT does not allow.
+    #[error("a malformed packet")]
     Malformed,
     /// A PUBLISH at QoS 2, which is not served.
+    #[error("a publish at QoS 2, which is not served: use QoS 1")]
     Qos2,
     /// A PUBLISH to a topic that is not valid.
+    #[error("a publish to a topic that {}", .0.reason())]
     Topic(TopicError),
     /// A PUBACK for a packet id that is not in flight.
+    #[error("an acknowledgement of what was not sent")]
     UnknownAcknowledgement,
     /// Nothing was heard for longer than [`silence_ms_max`].
+    #[error("nothing was heard within one and a half keep-alives")]
     KeepAlive,
-}
-
-impl fmt::Display for Close {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Close::NotConnected => f.write_str("the first packet was not CONNECT"),
-            Close::SecondConnect => f.write_str("a second CONNECT"),
-            Close::Malformed => f.write_str("a malformed packet"),
-            Close::Qos2 => f.write_str("a publish at QoS 2, which is not served: use QoS 1"),
-            Close::Topic(error) => write!(f, "a publish to a topic that {}", error.reason()),
-            Close::UnknownAcknowledgement => f.write_str("an acknowledgement of what was not sent"),
-            Close::KeepAlive => f.write_str("nothing was heard within one and a half keep-alives"),
-        }
-    }
 }
 
 /// A message for one client. `P` holds bytes, owned or shared.

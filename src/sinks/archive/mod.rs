@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::disk;
+use crate::errors::with_causes;
 use crate::pipeline::Message;
 use crate::sinks::status::Link;
 use crate::sinks::stream::StreamParts;
@@ -61,31 +62,12 @@ impl Write for Counted {
 }
 
 /// Why a step failed. Either is retried: the open file is discarded and its records are read again.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum StepError {
-    Io(io::Error),
-    Store(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for StepError {
-    fn from(error: rusqlite::Error) -> Self {
-        StepError::Store(error)
-    }
-}
-
-impl From<io::Error> for StepError {
-    fn from(error: io::Error) -> Self {
-        StepError::Io(error)
-    }
-}
-
-impl std::fmt::Display for StepError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            StepError::Io(error) => write!(f, "cannot write the archive: {error}"),
-            StepError::Store(error) => write!(f, "cannot read the store: {error}"),
-        }
-    }
+    #[error("cannot write the archive")]
+    Io(#[from] io::Error),
+    #[error("cannot read the store")]
+    Store(#[from] rusqlite::Error),
 }
 
 struct Archiver {
@@ -127,8 +109,9 @@ pub async fn run(parts: ArchiverParts) {
             }
             Err(error) => {
                 if !archiver.failing {
-                    tracing::error!(sink = archiver.parts.source.sink, "{error}; retrying until it works");
-                    archiver.parts.source.status.set_error(Some(error.to_string()));
+                    let text = with_causes(&error);
+                    tracing::error!(sink = archiver.parts.source.sink, "{text}; retrying until it works");
+                    archiver.parts.source.status.set_error(Some(text));
                 }
                 archiver.failing = true;
                 // The file may already have its final name, without the cursor having moved: look for it again.

@@ -10,6 +10,7 @@ use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
 
 use super::credentials;
 use crate::core::delivery::{Outcome, RetryReason};
+use crate::errors::{causes, with_causes};
 use crate::sinks::network;
 
 /// The SDK's error for a failed request.
@@ -108,8 +109,8 @@ pub fn service_seconds(error: &RequestError) -> Option<i64> {
 fn of_preparation(error: &RequestError) -> String {
     match is_of::<CredentialsError>(error) {
         true if !credentials::is_any_configured() => credentials::REMEDY.to_owned(),
-        true => format!("the AWS credentials cannot be loaded: {}", chain(error)),
-        false => format!("the request cannot be made: {}", chain(error)),
+        true => format!("the AWS credentials cannot be loaded: {}", with_causes(error)),
+        false => format!("the request cannot be made: {}", with_causes(error)),
     }
 }
 
@@ -121,26 +122,7 @@ fn is_of_http(error: &RequestError) -> bool {
 
 /// Whether an error of this type is among its causes.
 fn is_of<E: std::error::Error + 'static>(error: &RequestError) -> bool {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(inner) = source {
-        if inner.is::<E>() {
-            return true;
-        }
-        source = inner.source();
-    }
-    false
-}
-
-/// An error with all its causes: the outermost one alone says little.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
+    causes(error).any(|cause| cause.is::<E>())
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use crate::handoff::Undecodable;
 use crate::store::cursors::CursorChange;
 use crate::store::log::{Block, Entry};
 use crate::store::reader::Reader;
-use crate::store::schema::store_path;
 
 const RUN: RunId = RunId([7; 8]);
 
@@ -20,13 +19,7 @@ fn new_pipeline(run: RunId, last_sequences: &PerStream<u64>) -> Pipeline {
 }
 
 fn settings(folder: &Path, bytes_max: u64) -> WriterSettings {
-    WriterSettings {
-        path: store_path(folder),
-        gateway: "g".to_owned(),
-        synchronous: Synchronous::Full,
-        vfs: None,
-        capacity: Capacity::new(bytes_max),
-    }
+    WriterSettings { capacity: Capacity::new(bytes_max), ..WriterSettings::for_tests(folder) }
 }
 
 fn readings(from: u64, count: u64, padding: &str) -> Readings {

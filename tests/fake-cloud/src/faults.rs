@@ -1,7 +1,5 @@
 //! Which faults are injected, and how often. Fractions, from 0 to 1, are of all requests or of all records.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 /// The error name with which a request from a wrong clock is refused.
@@ -57,21 +55,11 @@ pub struct Faults {
 }
 
 /// A fraction outside 0 to 1, or an empty marker, which every record would contain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} must {}", if *key == "poison_marker" { "not be empty" } else { "be a fraction from 0 to 1" })]
 pub struct InvalidFaults {
     pub key: &'static str,
 }
-
-impl fmt::Display for InvalidFaults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.key {
-            "poison_marker" => f.write_str("poison_marker must not be empty"),
-            key => write!(f, "{key} must be a fraction from 0 to 1"),
-        }
-    }
-}
-
-impl std::error::Error for InvalidFaults {}
 
 /// An error that refuses a whole request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -214,16 +214,9 @@ fn connect(stream: TcpStream, shared: &Arc<Shared>, mut cut: watch::Receiver<()>
 }
 
 /// Makes hyper close the connection without a reply.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("reply lost on purpose")]
 struct ReplyLost;
-
-impl std::fmt::Display for ReplyLost {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("reply lost on purpose")
-    }
-}
-
-impl std::error::Error for ReplyLost {}
 
 type Reply = Response<Full<Bytes>>;
 

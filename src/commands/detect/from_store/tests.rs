@@ -8,7 +8,6 @@ use crate::core::pipeline::{PipelineSettings, SealedBatch};
 use crate::core::reading::{Reading, Readings};
 use crate::store::commit::CommitInput;
 use crate::store::opening::{self, Opened};
-use crate::store::retention::Capacity;
 use crate::store::runs::Run;
 use crate::store::salvage::Salvaged;
 use crate::store::schema::Synchronous;
@@ -34,13 +33,7 @@ fn plan(folder: &Path, limit: Option<f64>) -> Plan {
 }
 
 fn writer_settings(folder: &Path) -> WriterSettings {
-    WriterSettings {
-        path: store_path(folder),
-        gateway: "g".to_owned(),
-        synchronous: Synchronous::Off,
-        vfs: None,
-        capacity: Capacity::new(64 << 20),
-    }
+    WriterSettings { synchronous: Synchronous::Off, ..WriterSettings::for_tests(folder) }
 }
 
 /// One run of a gateway with its own times: one reading a second from each of two tanks, and a commit a minute. No sink reads the store, so
@@ -243,7 +236,7 @@ fn what_cannot_be_read_is_named_with_what_would_be_right() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let state = folder.path().join("state");
     let says = |expected: &[&str]| {
-        let error = compare(&plan(&state, None), None).expect_err("nothing to read").to_string();
+        let error = compare(&plan(&state, None), None).expect_err("nothing to read").explained();
         for part in expected.iter().chain(&[&*store_path(&state).display().to_string()]) {
             assert!(error.contains(part), "{part} is not in: {error}");
         }
@@ -274,6 +267,6 @@ fn what_cannot_be_read_is_named_with_what_would_be_right() {
 #[test]
 fn who_may_not_read_is_told_who_may() {
     let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN), None);
-    let error = StoreError::Read { path: "/var/lib/outrider/outrider.sqlite".into(), source }.to_string();
+    let error = StoreError::Read { path: "/var/lib/outrider/outrider.sqlite".into(), source }.explained();
     assert!(error.contains("the rights of the user who runs the gateway"), "{error}");
 }

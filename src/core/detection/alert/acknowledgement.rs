@@ -1,32 +1,21 @@
 //! Who has seen an alert, as a person's client says it: `{"by":"anna"}`.
 
-use std::fmt;
-
 /// Longest name of a person who acknowledges an alert, in bytes.
 pub const BY_BYTES_MAX: usize = 128;
 
 /// Why a payload acknowledges nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ByError {
     /// The payload is not JSON.
+    #[error("it is not JSON, send {{\"by\":\"...\"}}")]
     NotJson,
     /// There is no text under `by`, or it is blank.
+    #[error("it does not say who, send {{\"by\":\"...\"}}")]
     Nobody,
     /// The name has more than [`BY_BYTES_MAX`] bytes.
+    #[error("the name is longer than {BY_BYTES_MAX} bytes")]
     TooLong,
 }
-
-impl fmt::Display for ByError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ByError::NotJson => f.write_str("it is not JSON, send {\"by\":\"...\"}"),
-            ByError::Nobody => f.write_str("it does not say who, send {\"by\":\"...\"}"),
-            ByError::TooLong => write!(f, "the name is longer than {BY_BYTES_MAX} bytes"),
-        }
-    }
-}
-
-impl std::error::Error for ByError {}
 
 /// The name that a payload such as `{"by":"anna"}` gives, without blanks around it.
 ///
