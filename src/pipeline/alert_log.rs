@@ -1,6 +1,6 @@
-//! What the log says of alerts and of publishes that cannot be decoded: one line for each change of state, few lines in a storm.
+//! Logs changes of alerts and publishes that cannot be decoded: one line for each, few lines in a storm.
 //!
-//! Names come from devices: whatever could begin a line of its own, or move a terminal's cursor, is escaped. Payloads are never logged.
+//! Names come from devices: characters that could begin a new line or control a terminal are escaped. Payloads are never logged.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -9,13 +9,13 @@ use crate::core::detection::alert::{AlertNews, Severity, What};
 use crate::counter::many;
 use crate::handoff::Undecodable;
 
-/// Lines that may come at once, and how often there is one more.
+/// Most lines at once, and how often one more is allowed.
 const BURST: u32 = 20;
 const LINE_EVERY_MS: u64 = 5_000;
-/// How soon it is told what was left out, and how often if that goes on for ever.
+/// Shortest and longest time between two summaries of the lines that were left out.
 const SUMMARY_AFTER_MS: u64 = 30_000;
 const SUMMARY_EVERY_MS_MAX: u64 = 3_600_000;
-/// Reasons and topics that are told apart.
+/// Most pairs of reason and topic that are remembered.
 const FIRST_MAX: usize = 1_000;
 
 /// Lets a burst of lines through, then few.
@@ -24,7 +24,7 @@ struct Pacer {
     lines: u32,
     refilled_ms: u64,
     left_out: u64,
-    /// When it was told last what was left out; or since when there is something to tell.
+    /// Time of the last summary, or of the first line that was left out after a quiet time.
     summed_up_ms: Option<u64>,
     summary_every_ms: u64,
 }
@@ -47,13 +47,13 @@ impl Pacer {
 
     fn leave_out(&mut self, count: u64, now_ms: u64) {
         if self.left_out == 0 && self.is_due(now_ms) {
-            // There was nothing to tell for a while: what comes now is news.
+            // Nothing was left out for a while: this is a new storm.
             (self.summed_up_ms, self.summary_every_ms) = (Some(now_ms), SUMMARY_AFTER_MS);
         }
         self.left_out += count;
     }
 
-    /// How many were left out since this was told last, when it is time to tell it: each time later, if it goes on.
+    /// How many lines were left out since the last summary, if one is due. Each interval is twice the one before, if it goes on.
     fn summary(&mut self, now_ms: u64) -> Option<u64> {
         if self.left_out == 0 || !self.is_due(now_ms) {
             return None;
@@ -73,7 +73,7 @@ pub(super) struct AlertLog {
     grave: Pacer,
     other: Pacer,
     undecodable: Pacer,
-    /// Reasons and topics that were told of, as hashes.
+    /// Hashes of the reasons and topics that were logged.
     first: HashSet<u64>,
     hasher: RandomState,
 }
@@ -84,7 +84,7 @@ impl AlertLog {
         AlertLog { grave: Pacer::NEW, other: Pacer::NEW, undecodable: Pacer::NEW, first, hasher }
     }
 
-    /// Alerts have changed; so many more have that nobody kept.
+    /// Logs changes of alerts; `more` is the number of those that were not kept.
     pub fn alerts(&mut self, news: &[AlertNews], more: u64, now_ms: u64) {
         for one in news {
             let is_grave = one.severity >= Severity::Major && matches!(one.what, What::Raised | What::Escalated);
@@ -117,7 +117,7 @@ impl AlertLog {
         }
     }
 
-    /// Time has gone by, or the process ends: what was left out is told.
+    /// Logs the summaries that are due, or all of them when the process ends.
     pub fn tick(&mut self, now_ms: u64) {
         let of_alerts = [self.grave.summary(now_ms), self.other.summary(now_ms)];
         match of_alerts {
@@ -127,7 +127,7 @@ impl AlertLog {
                 let (grave, other) = (many(grave, "more alert"), many(other, "other change"));
                 tracing::warn!("{grave} raised that are major or critical, and {other}");
             }
-            [None, Some(other)] => tracing::info!("{} of alerts", many(other, "more change")),
+            [None, Some(other)] => tracing::info!("{} of alerts, not logged one by one", many(other, "more change")),
         }
         if let Some(more) = self.undecodable.summary(now_ms) {
             tracing::warn!(
@@ -142,7 +142,7 @@ impl AlertLog {
     }
 }
 
-/// Without control characters, and without others that end a line.
+/// Escapes control characters, and others that end a line or change its direction.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

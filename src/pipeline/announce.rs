@@ -1,4 +1,4 @@
-//! From a changed alert to its retained message: once it is stored; or, when the disk takes too long, before, and saying so.
+//! Publishes a changed alert as a retained message: once it is stored or, if the disk takes too long, before, marked as unstored.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ struct Pending {
     told: bool,
 }
 
-/// Alerts that are not stored yet: of the batch that is being committed, and of the open one behind it.
+/// Alerts that are not stored yet: of the batch that is being committed, and of the open one after it.
 #[derive(Debug)]
 pub struct Announcer {
     outbox: Outbox,
@@ -26,12 +26,16 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    /// An alert that has waited for `unstored_after` is published unstored.
+    /// An alert that has waited for `unstored_after` is published before it is stored.
     pub fn new(outbox: Outbox, unstored_after: Duration) -> Announcer {
         Announcer { outbox, unstored_after, committing: Vec::new(), open: Vec::new() }
     }
 
-    /// Takes note of those that were not in the open batch before.
+    /// Takes note of the alerts that are new in the open batch.
+    ///
+    /// # Panics
+    ///
+    /// If `open_alerts` is shorter than at the last call, and it was not sealed since.
     pub fn note(&mut self, open_alerts: &[AlertRow], now: Instant) {
         let known = self.open.len();
         self.open.extend(open_alerts[known..].iter().map(|row| Pending {
@@ -46,8 +50,8 @@ impl Announcer {
         self.committing.append(&mut self.open);
     }
 
-    /// `is_outdated`: the alert has changed since, and that was published unstored. So it is, too, where a later change that waits in the open
-    /// batch was told already: what is old must not take its place.
+    /// Publishes what was committed, unless a newer state has been published unstored: an older one must not replace it. `is_outdated`
+    /// tells whether that was a change that could not be stored; changes in the open batch are known here.
     pub fn committed(&mut self, is_outdated: impl Fn(&AlertKey) -> bool) {
         let Announcer { outbox, committing, open, .. } = self;
         let is_overtaken = |key: &AlertKey| open.iter().any(|later| later.told && later.key == *key);
@@ -57,7 +61,7 @@ impl Announcer {
         }
     }
 
-    /// What cannot be stored waits for nothing.
+    /// Publishes at once what cannot be stored.
     pub fn publish_unstored(&self, alerts: &[AlertRow]) {
         for row in alerts {
             self.outbox.put(unstored(&message(row)));
@@ -89,7 +93,7 @@ pub fn message(row: &AlertRow) -> OwnMessage {
     OwnMessage::state(alert_topic(&row.device, &row.metric, &row.kind), payload)
 }
 
-/// Tells subscribers who has acknowledged an alert: in the gateway's words, whatever else the client's payload held.
+/// Tells subscribers who has acknowledged an alert. The payload is the gateway's own: nothing else of the client's is passed on.
 pub fn acknowledgement(key: &AlertKey, by: &str) -> OwnMessage {
     let mut payload = b"{\"by\":".to_vec();
     json::write_text(&mut payload, by);

@@ -1,4 +1,4 @@
-//! The committer thread: one sealed batch after the other, each tried until it commits.
+//! The committer thread: takes one sealed batch after the other, and retries each until it commits.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -22,10 +22,10 @@ use crate::store::reader::FileId;
 use crate::store::schema;
 use crate::store::writer::{CommitReport, Writer};
 
-/// What is durable, for the forwarders; updated after each commit.
+/// The last durable sequence of each stream, for the forwarders; updated after each commit.
 pub type CommittedSequences = PerStream<watch::Sender<u64>>;
 
-/// Publishes of a session that are durable with a batch.
+/// Publishes of a session that become durable with a batch.
 #[derive(Debug)]
 pub(crate) struct WaitingSession {
     pub session: Arc<SessionProgress>,
@@ -33,20 +33,20 @@ pub(crate) struct WaitingSession {
     pub wants_answer: bool,
 }
 
-/// Sessions to be told and budget to be given back once a batch is durable.
+/// Sessions to be notified and budget to be released once a batch is durable.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     pub sessions: Vec<WaitingSession>,
     pub shares: Mutex<Vec<Share>>,
-    /// Dropped, which tells that what was salvaged is durable.
+    /// Dropping them signals that what was salvaged is durable.
     pub salvage: Vec<Sender<()>>,
 }
 
-/// What an operator is answered once the commit is done.
+/// The answer that an operator gets after the commit.
 #[derive(Debug)]
 pub(crate) enum Pending {
     Outcome(Outcome),
-    /// The commit itself tells.
+    /// It depends on the report of the commit.
     DroppedSink(String),
 }
 
@@ -69,7 +69,7 @@ impl Waiting {
         self.shares.get_mut().unwrap_or_else(PoisonError::into_inner).push(share);
     }
 
-    /// Gives the budget back.
+    /// Releases the budget.
     pub fn release(&self) {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -84,7 +84,7 @@ pub(crate) struct Job {
     pub damaged: Option<FileId>,
 }
 
-/// What is told of records that could not be read.
+/// Reports that records could not be read.
 pub(crate) fn damage() -> Report {
     Report::new(
         Trouble::Damage,
@@ -92,7 +92,7 @@ pub(crate) fn damage() -> Report {
     )
 }
 
-/// How often the committer tries again when the store cannot be written.
+/// Pause between two attempts while the store cannot be written.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Committer {
@@ -113,7 +113,7 @@ impl Committer {
             }
             let _call = self.beat.at_disk();
             if let Err(error) = self.writer.maintain(Instant::now()) {
-                tracing::debug!(%error, "the store's log could not be moved into its file; it is tried after the next commit");
+                tracing::debug!(%error, "the WAL could not be checkpointed; the next attempt is after the next commit");
             }
         }
         if let Err(error) = self.writer.checkpoint() {
@@ -121,17 +121,17 @@ impl Committer {
         }
     }
 
-    /// `None`: the process is ending, and the disk does not take it.
+    /// `None` if the process is ending and the disk does not accept the batch.
     fn serve(&mut self, job: Job) -> Option<()> {
         let started = Instant::now();
         let call = self.beat.at_disk();
-        // Two readers may have found the same damage: the second time it is no longer this file.
+        // Two readers may report the same damage: by the second report the file has been replaced.
         if job.damaged.is_some() && job.damaged == self.writer.file() {
             self.renew(&"found by a reader")?;
         }
         let report = self.commit_until_done(&job.input)?;
         drop(call);
-        // The sinks first: whoever has an acknowledgement and ends the process must find them knowing of it.
+        // Sinks before sessions: a client that is acknowledged and then stops the process must find the sinks informed.
         for batch in job.input.batches() {
             self.committed.of(batch.stream).send_replace(batch.last_sequence);
         }
@@ -168,7 +168,7 @@ impl Committer {
                 "the store is full: the oldest undelivered readings are removed to make room, counted as expired"
             );
         }
-        // Batches differ in size: that one fits without another's going does not mean that there is room.
+        // Batches differ in size: that one fits without a removal does not mean that there is room.
         let has_room = expired == 0 && report.used_bytes < report.room.raw / 20 * 19;
         if has_room && counters.expiring.swap(false, Ordering::Relaxed) {
             tracing::info!("the store has room again");
@@ -176,15 +176,14 @@ impl Committer {
         if report.lost > 0 {
             tracing::error!(
                 records = report.lost,
-                "could not be read in the damaged store: lost, and counted as quarantined"
+                "records of the damaged store could not be read: they are lost, and counted as quarantined"
             );
             // Without a pipeline the process is ending.
             let _ = self.pipeline.send(Message::Input(Input::Report(damage())));
         }
     }
 
-    /// What has positions keeps them: the same batch is tried until it commits, however long the disk takes to come back, or until the
-    /// process ends.
+    /// Records keep their positions: the same batch is retried until it commits, however long the disk takes, or until the process ends.
     fn commit_until_done(&mut self, input: &CommitInput) -> Option<CommitReport> {
         for attempt in 1_u64.. {
             match self.writer.commit(input) {
@@ -210,10 +209,10 @@ impl Committer {
         (attempt == 1 || !self.counters.is_ending()).then_some(())
     }
 
-    /// The store is damaged: it is set aside, a new one takes its place, and what can be read of it is taken over in the background.
+    /// Sets the damaged store aside and replaces it with a new one; what can be read of it is salvaged in the background.
     fn renew(&mut self, found_by: &dyn Display) -> Option<()> {
         tracing::error!(
-            "the store is damaged ({found_by}): it is set aside, a new one is begun, and what can be read of it is taken over in the background"
+            "the store is damaged ({found_by}): it is set aside, a new one is created, and what can be read is salvaged in the background"
         );
         for attempt in 1_u64.. {
             match self.writer.renew() {

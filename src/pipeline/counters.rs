@@ -1,10 +1,10 @@
-//! What the pipeline and the committer show of themselves.
+//! Counters and states of the pipeline and the committer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::counter::{Counter, Gauge, Histogram};
 
-/// Why nothing can be stored at present: what comes is judged, and not acknowledged.
+/// Why nothing can be stored now: readings are judged, but not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unstorable {
     /// The disk answers with errors.
@@ -25,7 +25,7 @@ impl Unstorable {
     }
 }
 
-/// What the two threads show of themselves.
+/// Counters and states that the two threads publish.
 #[derive(Debug, Default)]
 pub struct StoreCounters {
     pub commits: Counter,
@@ -33,7 +33,7 @@ pub struct StoreCounters {
     pub commit: Histogram,
     pub commit_us_last: Gauge,
     pub commit_us_max: Gauge,
-    /// Payloads since the start, as they are stored: what the store fills with.
+    /// Compressed bytes of the payloads that were stored since the start.
     pub payload_bytes: Counter,
     /// Readings that were stored since the start.
     pub readings: Counter,
@@ -41,7 +41,7 @@ pub struct StoreCounters {
     pub readings_unwatched: Gauge,
     pub anomalies: Gauge,
     pub alerts_unraised: Gauge,
-    /// Acknowledgements of alerts that are not there.
+    /// Acknowledgements of alerts that do not exist.
     pub acknowledgements_unknown: Counter,
     /// Readings turned away because they could not be stored.
     pub readings_refused: Counter,
@@ -49,10 +49,10 @@ pub struct StoreCounters {
     pub raised_unstored: Gauge,
     /// Alerts that are raised, stored or not.
     pub alerts_raised: Gauge,
-    /// Damaged stores that are, or were, salvaged since the start; and those of them that are done.
+    /// Damaged stores whose salvaging has begun since the start, and those for which it has finished.
     pub salvaging: Counter,
     pub salvaged_stores: Counter,
-    /// What further raw readings may take of the store.
+    /// Bytes that further raw readings may take in the store.
     pub(crate) room_bytes: Gauge,
     pub(super) failing: AtomicBool,
     pub(crate) hung: AtomicBool,
@@ -81,7 +81,7 @@ impl StoreCounters {
         self.failing.load(Ordering::Relaxed)
     }
 
-    /// The store is full, and the oldest readings go.
+    /// The store is full, and the oldest readings are removed.
     pub fn is_expiring(&self) -> bool {
         self.expiring.load(Ordering::Relaxed)
     }
@@ -96,13 +96,13 @@ impl StoreCounters {
         self.salvaging.get() > self.salvaged_stores.get()
     }
 
-    /// The process ends, and so many readings that nobody was told of as taken could not be stored.
+    /// The process ends, and so many readings could not be stored; they were not acknowledged.
     pub(crate) fn abandon(&self, readings: u64) {
         self.readings_abandoned.set(readings);
         self.abandoned.store(true, Ordering::Release);
     }
 
-    /// Readings that the end of the process left unstored and unacknowledged; `None` if the store was written to the last.
+    /// Readings that were not stored or acknowledged when the process ended; `None` if everything was stored.
     pub fn readings_abandoned(&self) -> Option<u64> {
         self.abandoned.load(Ordering::Acquire).then(|| self.readings_abandoned.get())
     }

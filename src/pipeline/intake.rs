@@ -1,4 +1,4 @@
-//! Under `refuse`, whether there is room for a reading is decided before it gets a position: what has one is stored.
+//! Under `refuse`, whether there is room for a reading is decided before it gets a position: a reading with a position is stored.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,14 +11,14 @@ use crate::store::retention::WhenFull;
 pub(super) struct Intake {
     when_full: WhenFull,
     counters: Arc<StoreCounters>,
-    /// Bytes taken in and not in the store yet.
+    /// Bytes that were accepted and are not sealed yet.
     open_bytes: u64,
     committing_bytes: u64,
-    /// Admitted, and not taken in whole.
+    /// Bytes of a submission that was admitted, but is not completely in the open batch yet.
     begun_bytes: u64,
 }
 
-/// Of the room that there was when readings were first turned away, so much has to be free before they are taken again.
+/// Once readings have been turned away, so much room is needed before they are accepted again.
 const ROOM_AGAIN_BYTES: u64 = 1 << 20;
 
 impl Intake {
@@ -44,13 +44,13 @@ impl Intake {
         true
     }
 
-    /// What was admitted last is in the open batch with all its parts.
+    /// The submission that was admitted last is completely in the open batch.
     pub fn taken(&mut self) {
         self.open_bytes += std::mem::take(&mut self.begun_bytes);
     }
 
     fn has_room(&self, bytes: u64) -> bool {
-        // Stored, a reading takes little more than it takes here, if it does not compress.
+        // A reading takes little more in the store than here, even if it does not compress.
         let waiting = self.begun_bytes + self.open_bytes + self.committing_bytes + bytes;
         waiting + waiting / 16 <= self.counters.room_bytes.get()
     }
@@ -67,7 +67,7 @@ impl Intake {
     pub fn look_again(&self) {
         if self.counters.is_refusing() && self.has_room(ROOM_AGAIN_BYTES) {
             self.counters.refusing.store(false, Ordering::Relaxed);
-            tracing::info!("the store has room again: readings are taken");
+            tracing::info!("the store has room again: readings are accepted");
         }
     }
 }

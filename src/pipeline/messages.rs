@@ -1,4 +1,4 @@
-//! What the pipeline thread is told.
+//! Messages to the pipeline thread.
 
 use std::sync::mpsc::Sender;
 use std::time::Instant;
@@ -9,35 +9,35 @@ use crate::store::cursors::CursorChange;
 use crate::store::reader::FileId;
 use crate::store::salvage::Salvaged;
 
-/// All that the pipeline thread listens to.
+/// A message to the pipeline thread.
 #[derive(Debug)]
 pub enum Message {
     Input(Input),
     Committed {
-        /// There is more to be deleted, which rides on the next commit.
+        /// There is more to be deleted, with the next commit.
         has_more: bool,
     },
-    /// The process is ending, and the disk does not take what was to be committed.
+    /// The process is ending, and the disk does not accept the last commit.
     Abandoned,
     Cursor(CursorChange),
     /// A reader has found this file damaged.
     Damaged(FileId),
-    /// Out of a damaged store; the sender is dropped once it is durable.
+    /// Batches of a damaged store; `committed` is dropped once they are durable.
     Salvaged {
         chunk: Vec<Salvaged>,
         committed: Sender<()>,
     },
-    /// The gateway's own record, but for the fields that every record begins with.
+    /// The gateway's own record, without the fields that every record begins with.
     Gateway(Vec<u8>),
     Operate {
         operation: Operation,
         answer: Answer,
     },
-    /// The process is to end by then: whoever could not be answered in time is let go.
+    /// The process is to end by then: clients that cannot be answered in time are turned away.
     Draining {
         until: Instant,
     },
-    /// The last message. After `until` a disk that hangs is not waited for.
+    /// The last message. After `until`, a disk that hangs is no longer waited for.
     Shutdown {
         until: Instant,
     },

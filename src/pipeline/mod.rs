@@ -49,18 +49,18 @@ use crate::store::reader::FileId;
 use crate::store::retention;
 use crate::store::writer::Writer;
 
-/// How long the pipeline does not listen while readings gather; an alert is late by as much at the most.
+/// How long the pipeline sleeps while readings gather; it delays an alert by no more than this.
 const GATHER_PAUSE: Duration = Duration::from_millis(4);
-/// Messages that are taken before it is looked what has become due.
+/// Most messages that are handled before it is checked what is due.
 const MESSAGES_A_TURN: usize = 256;
-/// How often time is noticed when nothing comes in: alerts clear, snapshots are due.
+/// How often time is checked even if nothing comes in: alerts clear, snapshots become due.
 const TICK: Duration = Duration::from_millis(500);
 pub struct StoreThreads {
     pub pipeline: JoinHandle<()>,
     pub committer: JoinHandle<()>,
 }
 
-/// What the threads are given.
+/// What the threads need.
 pub struct StoreParts {
     pub writer: Writer,
     pub pipeline: Pipeline,
@@ -70,23 +70,24 @@ pub struct StoreParts {
     pub counters: Arc<StoreCounters>,
     pub outbox: Outbox,
     pub beats: StoreBeats,
-    /// Of what all sessions may have waiting for their commit.
+    /// Bytes that all sessions together may have waiting for their commit.
     pub budget_bytes: u64,
     pub now_ms: fn() -> i64,
 }
 
-/// That both threads move.
+/// Heartbeats of both threads.
 #[derive(Clone, Debug, Default)]
 pub struct StoreBeats {
     pub pipeline: Beat,
-    /// Nothing is expected of it between two commits.
+    /// No progress is expected between two commits.
     pub committer: Beat,
 }
 
-/// Starts both; they end after [`Message::Shutdown`], when everything submitted before it is durable.
+/// Starts both threads; they end after [`Message::Shutdown`], when everything submitted before it is durable.
 ///
 /// # Errors
-/// If the system gives no more threads.
+///
+/// If a thread cannot be started.
 pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
     let StoreParts { writer, pipeline, pacing, messages, committed, counters, outbox, beats, budget_bytes, now_ms } =
         parts;
@@ -142,37 +143,37 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
     Ok(StoreThreads { pipeline, committer })
 }
 
-/// What the next commit is to carry, beside what the pipeline has open.
+/// Contents of the next commit, besides the open batches of the pipeline.
 #[derive(Default)]
 struct Open {
     input: CommitInput,
     waiting: Waiting,
     answers: Vec<(Answer, Pending)>,
     damaged: Option<FileId>,
-    /// Of the budget that all sessions share.
+    /// Bytes that it holds of the budget that all sessions share.
     bytes: u64,
 }
 
-/// What is under way to the disk.
+/// The commit that is under way.
 #[derive(Default)]
 struct Committing {
     waiting: Arc<Waiting>,
     bytes: u64,
     readings: u64,
-    /// It takes too long: whoever waits for it is turned away.
+    /// It takes too long: clients that wait for it have been turned away.
     is_given_up: bool,
 }
 
-/// How far the end of the process has come.
+/// Progress of the shutdown.
 #[derive(Default)]
 struct Ending {
-    /// It has begun, and so much time was given to it.
+    /// Time that was allowed for it, once it has begun.
     grace: Option<Duration>,
-    /// Nothing more is sent. After this moment a disk that hangs is not waited for.
+    /// Set once no more messages are sent. After this moment, a disk that hangs is no longer waited for.
     until: Option<Instant>,
-    /// The disk did not take the last commit.
+    /// The disk did not accept the last commit.
     is_refused: bool,
-    /// Everything that was sent is taken: the next commit carries the state of the detectors.
+    /// Everything that was sent is in the open batches: the next commit carries the final snapshot of the detectors.
     is_last: bool,
 }
 
@@ -182,9 +183,9 @@ struct PipelineLoop {
     jobs: SyncSender<Job>,
     open: Open,
     committing: Committing,
-    /// What sessions sent, in order, as long as the one before is not taken whole.
+    /// What sessions sent, in order, waiting until the input before it has been taken completely.
     backlog: VecDeque<Input>,
-    /// How many readings of its first are taken, once some are.
+    /// How many readings of the first submission in the backlog are taken, once some are.
     begun: Option<usize>,
     clock: CommitClock,
     /// Commits that had returned when the batch that is under way was sealed.
@@ -236,7 +237,7 @@ impl PipelineLoop {
         }
     }
 
-    /// Takes what has come, or waits for it until something is due. Returns false once nobody can send any more.
+    /// Handles the messages that have come, or waits for one until something is due. Returns false once all senders are gone.
     fn listen(&mut self, receiver: &Receiver<Message>) -> bool {
         self.beats.pipeline.moved();
         if self.is_gathering(Instant::now()) {
@@ -251,7 +252,7 @@ impl PipelineLoop {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
         }
-        // Everything that came meanwhile, before it is looked whether the batch is due.
+        // Everything that came meanwhile, before it is checked whether the batch is due.
         for _ in 0..MESSAGES_A_TURN {
             if self.is_enough() || !self.backlog.is_empty() {
                 break;
@@ -264,8 +265,8 @@ impl PipelineLoop {
         true
     }
 
-    /// Readings come one by one and may wait for each other. A wake-up for each would cost more than all else that is done with it, so
-    /// the thread does not listen for a moment: a sleeping thread need not be woken.
+    /// Readings come one by one and may wait for each other. Waking the thread for each would cost more than handling it, so the thread
+    /// sleeps for a moment, during which messages do not wake it.
     fn is_gathering(&self, now: Instant) -> bool {
         self.clock.is_gathering(self.since_start(now), self.pipeline.open_count())
             && self.backlog.is_empty()
@@ -284,12 +285,12 @@ impl PipelineLoop {
         self.announcer.overdue(now, |key| self.pipeline.differs_from_store(key));
     }
 
-    /// Something waits for the next commit that is to come soon.
+    /// Makes the next commit come soon.
     fn hurry(&mut self) {
         self.clock.waits(self.started.elapsed(), Urgency::Urgent);
     }
 
-    /// As the clock counts.
+    /// Time as the commit clock counts it.
     fn since_start(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)
     }
@@ -310,7 +311,7 @@ impl PipelineLoop {
             || !self.open.answers.is_empty()
     }
 
-    /// When the loop has to look again although nothing has come.
+    /// When the loop has to run again even if no message comes.
     fn deadline(&self) -> Instant {
         let mut deadline = self.ticked + TICK;
         if let Some(until) = self.ending.until {
@@ -329,7 +330,7 @@ impl PipelineLoop {
         self.clock.due_at(self.pipeline.open_count()).map(|due| self.started + due)
     }
 
-    /// An alert waits for nobody.
+    /// Whether the open batch has to be sealed; with an alert in it, at once.
     fn is_due(&self, now: Instant) -> bool {
         self.is_enough() || !self.pipeline.open_alerts().is_empty() || self.due_at().is_some_and(|due| due <= now)
     }

@@ -1,4 +1,4 @@
-//! What an operator asks of the running gateway, and how it is answered: with the commit that makes it durable.
+//! An operator's requests to the running gateway, and their answers, given after the commit that makes them durable.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use crate::store::cursors::DroppedSink;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// One series, or all of a device: as if nobody had ever heard of them.
+    /// Forgets one series, or all of a device, as if they had never been seen.
     ForgetSeries {
         device: String,
         metric: Option<String>,
     },
     ClearAlert(AlertKey),
-    /// The cursors of a sink that has left the configuration.
+    /// Drops the cursors of a sink that is no longer configured.
     DropSink(String),
 }
 
@@ -37,14 +37,14 @@ impl fmt::Display for Operation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Done(String),
-    /// There is no such thing.
+    /// What the request is about does not exist.
     Unknown(String),
     Refused(String),
 }
 
 pub type Answer = oneshot::Sender<Outcome>;
 
-/// How it is answered that a sink was to be dropped.
+/// The answer to a request to drop a sink.
 pub fn dropped(sink: &DroppedSink, name: &str) -> Outcome {
     match sink {
         DroppedSink::Dropped(waiting) => {

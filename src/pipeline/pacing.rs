@@ -1,4 +1,4 @@
-//! How commits are paced, and what is done when one does not come.
+//! How commits are paced, and what happens when one takes too long.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use crate::core::pipeline::commit_clock::CommitDelays;
 #[derive(Clone, Copy, Debug)]
 pub struct CommitPacing {
     pub delays: CommitDelays,
-    /// Acknowledges before the commit: what must never be, and what the tests of durability must notice.
+    /// Acknowledges before the commit, which must never be done: the durability tests must detect it.
     pub acknowledge_early: bool,
-    /// An alert that waits longer than this for its commit is published all the same, and says so: a driver is told within seconds,
+    /// An alert that waits longer than this for its commit is published anyway, marked as unstored: a driver is told within seconds,
     /// whatever the disk does.
     pub unstored_after: Duration,
 }

@@ -1,4 +1,4 @@
-//! What the pipeline thread does about each thing that it is told.
+//! How the pipeline thread handles each message.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -54,7 +54,7 @@ impl PipelineLoop {
                 self.open.input.cursors.retain(|known| {
                     known.sink != change.sink || known.stream != change.stream || !known.is_replaceable()
                 });
-                // Where a sink is may come with the next readings: lost in a crash, it costs repeats. A record that was given up may not.
+                // A cursor can wait for the next readings: lost in a crash, it costs only duplicates. A dead letter cannot wait.
                 match change.dead_letters.is_empty() {
                     true => self.clock.lingers(self.started.elapsed()),
                     false => self.hurry(),
@@ -93,9 +93,9 @@ impl PipelineLoop {
         }
     }
 
-    /// Answered with the commit that makes it durable.
+    /// The operator is answered after the commit that makes it durable.
     fn operate(&mut self, operation: Operation, answer: Answer) {
-        tracing::info!("the operator asks: {operation}");
+        tracing::info!("request of the operator: {operation}");
         let now = self.moment();
         let pending = match &operation {
             Operation::ForgetSeries { device, metric } => {

@@ -1,4 +1,4 @@
-//! Batches of a damaged store become messages to the pipeline.
+//! Hands batches of a damaged store to the pipeline as messages.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -35,7 +35,7 @@ impl Destination for IntoPipeline {
     }
 }
 
-/// Takes over in the background what is left in damaged stores.
+/// Salvages in the background what is left in damaged stores.
 pub(super) fn start(
     writer: &Writer,
     counters: &Arc<StoreCounters>,

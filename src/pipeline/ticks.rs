@@ -1,4 +1,4 @@
-//! What time alone brings, and what the log is told.
+//! What is done as time passes, and what is logged.
 
 use std::time::{Duration, Instant};
 
@@ -6,15 +6,15 @@ use super::PipelineLoop;
 use crate::core::mqtt::pace::Urgency;
 use crate::core::pipeline::ClockNotice;
 
-/// Behind by so much, or with a commit under way for so long, we have not listened as devices expect.
+/// If a tick is late by this, or a commit takes this long, devices may not have been heard.
 const DEAF_AFTER: Duration = Duration::from_secs(3);
 
-/// Whether a commit that takes long keeps us from listening.
+/// Whether a slow commit keeps us from hearing devices.
 #[derive(Debug, Default)]
 pub(super) struct Deafness(bool);
 
 impl Deafness {
-    /// Returns whether that begins or ends now: from there on silence is counted anew.
+    /// Returns whether that begins or ends now: both restart the silence timers.
     fn changes(&mut self, is_deaf: bool) -> bool {
         std::mem::replace(&mut self.0, is_deaf) != is_deaf
     }
@@ -24,10 +24,10 @@ impl PipelineLoop {
     pub(super) fn tick(&mut self, now: Instant) {
         let is_behind = now > self.ticked + DEAF_AFTER;
         self.ticked = now;
-        // Who waits for an answer sends nothing more. Once they are turned away everybody is heard, however long the disk hangs.
+        // Clients that wait for an answer send nothing more. Once they are turned away all are heard, however long the disk hangs.
         let is_deaf = self.clock.is_busy_for(DEAF_AFTER, self.since_start(now)) && !self.committing.is_given_up;
         if is_behind | self.deafness.changes(is_deaf) {
-            // This thread was blocked, or the disk was, so missing readings prove nothing: silence is counted anew.
+            // This thread or the disk was blocked, so missing readings prove nothing: restart the silence timers.
             self.pipeline.listen_from(self.moment());
         }
         self.watch_clocks();
@@ -45,7 +45,7 @@ impl PipelineLoop {
         self.counters.alerts_raised.set(self.pipeline.alerts_raised() as u64);
     }
 
-    /// A line for each clock that is wrong, and one when it is right again.
+    /// Logs each clock that is wrong, and when it is right again.
     fn watch_clocks(&mut self) {
         if let Some(jump_ms) = self.pipeline.watch_own_clock(self.moment()) {
             tracing::warn!(jump_ms, "the gateway's own clock was set");
@@ -58,7 +58,9 @@ impl PipelineLoop {
                     offset_ms,
                     "the clock of a device is wrong: its readings are judged by the gateway's clock"
                 ),
-                None => tracing::info!(device, "the clock of a device is right again, or not heard any more"),
+                None => {
+                    tracing::info!(device, "the clock of a device is right again, or the device is no longer heard")
+                }
             }
         }
     }

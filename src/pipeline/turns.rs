@@ -1,5 +1,5 @@
-//! What sessions send is taken in turns, and only as far as the open batches have room: neither one large submission nor a disk that
-//! hangs lets them grow without bound, and ticks and alerts come in between.
+//! What sessions send is taken in turns, and only while the open batches have room: neither a large submission nor a disk that hangs lets
+//! them grow without bound, and ticks and alerts are handled in between.
 
 use super::PipelineLoop;
 use crate::core::batch::CLOSED_AT_BYTES;
@@ -7,8 +7,8 @@ use crate::core::pipeline::Storing;
 use crate::handoff::{Input, Submission, Undecodable};
 use crate::pipeline::committer::WaitingSession;
 
-/// While a commit is under way the open batches take no more readings than this, before compression: what comes then waits as it came, within
-/// the sessions' budget.
+/// While a commit is under way the open batches take no more readings than this, before compression: what comes then waits in the backlog,
+/// within the sessions' budget.
 const OPEN_BYTES_MAX: usize = 8 * CLOSED_AT_BYTES;
 
 impl PipelineLoop {
@@ -16,7 +16,7 @@ impl PipelineLoop {
         !self.backlog.is_empty() && !self.is_held_up()
     }
 
-    /// Nobody is heard until the disk answers, or until it is known that it does not.
+    /// Whether all input has to wait until the disk answers, or is found to hang.
     pub(super) fn is_held_up(&self) -> bool {
         self.clock.is_busy() && self.storing != Storing::Nothing && self.pipeline.open_bytes() >= OPEN_BYTES_MAX
     }
@@ -53,7 +53,7 @@ impl PipelineLoop {
         let publishes = (through + 1).saturating_sub(publishes)..=through;
         self.open.waiting.sessions.push(WaitingSession { session, publishes, wants_answer });
         if self.storing == Storing::Nothing {
-            // It was begun before the disk was found to hang: it holds nobody up, and its client is turned away like the others.
+            // It was begun before the disk was found to hang: its budget is released, and its client is turned away like the others.
             self.committing.is_given_up = false;
         } else if let Some(share) = share {
             self.open.bytes += share.bytes();
@@ -61,7 +61,7 @@ impl PipelineLoop {
         }
     }
 
-    /// Whether there is something to be taken, and the store takes it.
+    /// Whether the submission is to be taken; otherwise it has been refused or answered.
     fn admits(&mut self, submission: &Submission) -> bool {
         let Submission { session, through, readings, undecodable, .. } = submission;
         if !undecodable.is_empty() {

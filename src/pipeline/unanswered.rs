@@ -1,5 +1,5 @@
-//! Clients that wait for an answer while nothing can be stored. They get none; when they have waited long enough their connection ends,
-//! so that they come back and send again.
+//! Clients that wait for an answer while nothing can be stored. They get none; when they have waited long enough they are disconnected, so
+//! that they reconnect and send again.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -7,24 +7,24 @@ use std::time::{Duration, Instant};
 
 use crate::handoff::SessionProgress;
 
-/// So long after the last successful commit, or after it was first refused, a client is turned away.
+/// A client is turned away so long after the last successful commit, or after it was first refused.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// Those that were refused, in the order in which they first were.
+/// Sessions that were refused, in the order of their first refusal.
 #[derive(Debug, Default)]
 pub(super) struct Unanswered {
     sessions: VecDeque<(Instant, Weak<SessionProgress>)>,
 }
 
 impl Unanswered {
-    /// A publish of this session that waits for an answer was refused.
+    /// Notes that a publish of this session was refused although the client waits for an answer.
     pub fn note(&mut self, session: &Arc<SessionProgress>, now: Instant) {
         if session.leave_unanswered() {
             self.sessions.push_back((now, Arc::downgrade(session)));
         }
     }
 
-    /// Turns away those that have waited since `until` or longer.
+    /// Turns away those that have waited since `until` or before.
     pub fn turn_away(&mut self, until: Instant) {
         while let Some((_, session)) = self.sessions.pop_front_if(|(since, _)| *since <= until) {
             if let Some(session) = session.upgrade() {

@@ -1,4 +1,4 @@
-//! What the pipeline thread does while nothing can be stored, and how it knows.
+//! What the pipeline thread does while nothing can be stored, and how it detects that.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::handoff::Submission;
 use crate::pipeline::unanswered::ANSWER_WITHIN;
 
 impl PipelineLoop {
-    /// What cannot be stored is judged all the same; nothing of it is kept, and its client gets no answer.
+    /// Judges readings that cannot be stored; nothing of them is kept, and their client gets no answer.
     pub(super) fn refuse(&mut self, submission: &Submission) {
         let Submission { session, through, publishes, wants_answer, readings, .. } = submission;
         let now = self.moment();
@@ -22,7 +22,7 @@ impl PipelineLoop {
             session.refuse((through + 1).saturating_sub(*publishes)..=*through);
         }
         if *wants_answer {
-            // Who waits for its answer, or is turned away, is not silent.
+            // A client that waits for its answer, or is turned away, is not silent.
             self.pipeline.excuse_silence(now);
             self.unanswered.note(session, Instant::now());
         }
@@ -31,7 +31,7 @@ impl PipelineLoop {
     fn is_hung(&self, now: Instant) -> bool {
         let waiting = self.committing.bytes + self.open.bytes;
         let is_heard = waiting < self.budget_bytes - self.budget_bytes / 4 && !self.is_held_up();
-        // The commit may have returned, and this thread not heard of it yet: then it is this thread that was late.
+        // The commit may have returned without this thread knowing it yet: then this thread is late, not the disk.
         let has_returned = self.counters.commits.get() != self.commits_at_seal;
         let load = Load { is_heard, grace: self.ending.grace };
         !has_returned && !self.counters.is_failing() && self.clock.is_hung(self.since_start(now), load)
@@ -73,7 +73,7 @@ impl PipelineLoop {
         })
     }
 
-    /// What can be stored at present. That the disk takes something again is known when it has taken what it would not.
+    /// Updates what can be stored. The disk counts as working again only once the commit that it did not accept has returned.
     pub(super) fn look_at_store(&mut self) {
         let storing = match self.counters.unstorable() {
             _ if self.clock.is_busy() && self.storing == Storing::Nothing => Storing::Nothing,
@@ -88,11 +88,11 @@ impl PipelineLoop {
         let now = self.moment();
         self.pipeline.set_storing(storing, now);
         match storing {
-            // What they send again is taken.
+            // What they send again is accepted.
             Storing::Everything => self.unanswered.turn_away(Instant::now()),
             Storing::AllButReadings => {}
             Storing::Nothing => {
-                // What waits for the disk keeps its memory, but nobody from being heard.
+                // What waits for the disk stays in memory, but its budget is released, so that all clients are read.
                 self.open.waiting.release();
                 self.committing.waiting.release();
                 (self.open.bytes, self.committing.bytes) = (0, 0);
@@ -100,7 +100,7 @@ impl PipelineLoop {
         }
     }
 
-    /// Nobody waits for ever for an answer that does not come.
+    /// Turns away clients that have waited too long for an answer.
     pub(super) fn turn_away(&mut self, now: Instant) {
         let patience = if self.ending.grace.is_some() { Duration::ZERO } else { ANSWER_WITHIN };
         if let Some(until) = now.checked_sub(patience) {
@@ -111,7 +111,7 @@ impl PipelineLoop {
             return;
         }
         self.committing.is_given_up = true;
-        // A session that waits for no answer would not be read any more, had it too much under way.
+        // A session that waits for no answer is refused, or it would no longer be read once it has too much in flight.
         for waiting in self.committing.waiting.sessions.iter().chain(&self.open.waiting.sessions) {
             match waiting.wants_answer || self.ending.grace.is_some() {
                 true => waiting.session.fail(),
@@ -122,10 +122,10 @@ impl PipelineLoop {
         self.pipeline.listen_from(now);
     }
 
-    /// The process ends, and the disk does not take the last of it.
+    /// Whether the process has to end without its last commit, because the disk does not accept it.
     pub(super) fn is_abandoned(&self, now: Instant) -> bool {
         let is_too_late = self.ending.until.is_some_and(|until| now >= until);
-        // A disk that answered with errors may hang by now: its last word was an error all the same.
+        // A disk that answered with errors may hang by now, which `is_hung` does not tell: the last answer was an error.
         let is_stuck = self.clock.is_busy() && (self.counters.is_failing() || self.is_hung(now));
         self.ending.until.is_some() && (self.ending.is_refused || is_too_late && is_stuck)
     }

@@ -1,7 +1,7 @@
-//! A file that is there to be deleted.
+//! A file that reserves disk space until it is deleted.
 //!
-//! On a disk without a free block even a deletion in the store fails, because it is written to the log first. The ballast gives that
-//! first room; it is filled anew once there is some again.
+//! On a disk without a free block even a deletion in the store fails, because it is written to the WAL first. Deleting the ballast
+//! makes room for that; it is written again once there is space.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -27,7 +27,7 @@ impl Ballast {
         std::fs::metadata(&self.path).is_ok_and(|found| found.len() >= self.bytes)
     }
 
-    /// Writes it, unless the disk would then have less free than `free_bytes_min`. Whether it is there afterwards.
+    /// Writes it, unless that would leave less than `free_bytes_min` free. Returns whether it exists afterwards.
     pub fn fill(&self, free_bytes_min: u64) -> bool {
         if self.is_there() {
             return true;
@@ -44,7 +44,7 @@ impl Ballast {
         written.is_ok()
     }
 
-    /// With bytes, not with a hole: a hole takes no room.
+    /// Writes real bytes: a sparse file would reserve no space.
     fn write(&self) -> io::Result<()> {
         let chunk = [0xa5; CHUNK_BYTES as usize];
         let mut file = File::create(&self.path)?;
@@ -57,7 +57,7 @@ impl Ballast {
         file.sync_all()
     }
 
-    /// Whether something was given back to the disk.
+    /// Deletes it. Returns whether space was freed.
     pub fn free(&self) -> bool {
         std::fs::remove_file(&self.path).is_ok()
     }

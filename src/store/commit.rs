@@ -1,4 +1,4 @@
-//! What one transaction is to carry.
+//! The input of one transaction.
 
 use super::cursors::CursorChange;
 use super::salvage::Salvaged;
@@ -10,9 +10,9 @@ pub struct CommitInput {
     pub sealed: Sealed,
     pub undecodable: Vec<Undecodable>,
     pub cursors: Vec<CursorChange>,
-    /// Taken over from a damaged store, with places given by the pipeline.
+    /// Salvaged from a damaged store, with sequences assigned by the pipeline.
     pub salvaged: Vec<Salvaged>,
-    /// Sinks that are to lose their cursors, unless they are configured.
+    /// Sinks whose cursors are to be deleted, unless they are configured.
     pub dropped_sinks: Vec<String>,
 }
 

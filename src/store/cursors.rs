@@ -15,27 +15,27 @@ pub struct DeadLetter {
     pub line: Vec<u8>,
 }
 
-/// Where a sink stands now; the whole state, so that the latest alone matters.
+/// Where a sink stands now: the whole state, so that only the latest change matters.
 #[derive(Clone, Debug)]
 pub struct CursorChange {
     pub sink: String,
     pub stream: Stream,
     pub state: CursorState,
     pub dead_letters: Vec<DeadLetter>,
-    /// Of those newly done with, so many could not be read: their batch was damaged.
+    /// How many of the newly finished records could not be read, because their batch was damaged.
     pub quarantined: u64,
     /// Of all that `state` says is done with, so much the sink does not take: a total, so that saying it twice counts it once.
     pub passed_over: u64,
 }
 
 impl CursorChange {
-    /// Whether a later word of the same sink says all that this one does.
+    /// Whether a later change of the same sink makes this one redundant.
     pub fn is_replaceable(&self) -> bool {
         self.dead_letters.is_empty() && self.quarantined == 0
     }
 }
 
-/// What became of a sink that was to be dropped.
+/// Result of dropping a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DroppedSink {
     /// Records of each stream that waited for it: they are counted as expired.
@@ -49,19 +49,18 @@ struct Entry {
     sink: String,
     stream: Stream,
     state: CursorState,
-    /// Everything up to here was removed before the sink had it, as far as it had not: an acknowledgement that
-    /// comes in afterwards is not counted a second time.
+    /// What the sink had not got up to here was removed and counted: a later acknowledgement is not counted again.
     expired_through: u64,
     accepted: u64,
     delivered: u64,
     expired: u64,
     dead_lettered: u64,
     quarantined: u64,
-    /// Of the quarantined, what was in a damaged store that is being salvaged: some of it may come back.
+    /// Those of the quarantined whose damaged store is being salvaged: some may be recovered.
     missing: u64,
-    /// Of the delivered, what the sink does not take and was not sent.
+    /// Those of the delivered that were not sent, because the sink does not take them.
     passed_over: u64,
-    /// A sink of this configuration; one that has left it keeps its cursor.
+    /// Whether the sink is configured; one that no longer is keeps its cursor.
     configured: bool,
     changed: bool,
 }
@@ -86,7 +85,7 @@ impl Entry {
     }
 }
 
-/// Dead letters kept for each store, and bytes of their lines; their number stays in the ledger when the oldest go.
+/// Most dead letters kept in a store, and most bytes of their lines; the ledger still counts the oldest after they are deleted.
 const DEAD_LETTER_ROWS_MAX: i64 = 10_000;
 const DEAD_LETTER_BYTES_MAX: i64 = 4 << 20;
 
@@ -96,6 +95,11 @@ pub struct Cursors {
 }
 
 impl Cursors {
+    /// Loads the cursors of all sinks; none counts as configured yet.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
     pub fn load(db: &Connection) -> rusqlite::Result<Cursors> {
         let mut select = db.prepare(
             "SELECT sink, stream, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing, cursor.*
@@ -109,7 +113,7 @@ impl Cursors {
             let number = |column| row.get::<_, i64>(column).map(|number| number as u64);
             let (sink, stream): (String, String) = (row.get(0)?, row.get(1)?);
             let (cursor, ranges): (u64, Vec<u8>) = (number(2)?, row.get(3)?);
-            // Unreadable ranges cost duplicates, which identities tell apart; refusing to start would cost data.
+            // Unreadable ranges cost duplicates, which their identity reveals; refusing to start would cost data.
             let state = CursorState::decode(cursor, &ranges).unwrap_or_else(|| CursorState::at(cursor));
             let Some(stream) = Stream::from_name(&stream) else { continue };
             entries.push(Entry {
@@ -127,13 +131,18 @@ impl Cursors {
         Ok(Cursors { entries })
     }
 
-    /// What a sink did not take of a stream, as far as it is counted as delivered.
+    /// Records of a stream that a sink did not take, and that are counted as delivered.
     pub fn passed_over(&self, sink: &str, stream: Stream) -> u64 {
         let entry = self.entries.iter().find(|entry| entry.sink == sink && entry.stream == stream);
         entry.map_or(0, |entry| entry.passed_over)
     }
 
-    /// A new sink starts at the oldest held batch, and has accepted what is held by then.
+    /// Marks a sink as configured, and returns where it stands. A new sink starts at the oldest held batch; what is held by then
+    /// counts as accepted for it.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read or written.
     pub fn register(&mut self, db: &Connection, sink: &str, stream: Stream) -> rusqlite::Result<CursorState> {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.sink == sink && entry.stream == stream) {
             entry.configured = true;
@@ -157,7 +166,11 @@ impl Cursors {
         }
     }
 
-    /// Takes over a sink's own word of where it is, counting what is newly done with.
+    /// Applies a sink's report of where it stands, and counts what is newly finished.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
     pub fn apply(&mut self, db: &Connection, change: &CursorChange) -> rusqlite::Result<()> {
         let Some(entry) =
             self.entries.iter_mut().find(|entry| entry.sink == change.sink && entry.stream == change.stream)
@@ -197,7 +210,7 @@ impl Cursors {
         Ok(())
     }
 
-    /// The batch `first..=last` is being removed undelivered: what a sink was not done with has expired for it.
+    /// The batch `first..=last` is being removed: what a sink has not finished expires for it. Returns the largest loss of a sink.
     pub fn expire(&mut self, stream: Stream, first: u64, last: u64) -> u64 {
         let mut most = 0;
         for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
@@ -211,8 +224,12 @@ impl Cursors {
         most
     }
 
-    /// The store was damaged and a new one begins behind `last_sequence`: what a sink was not done with is quarantined, unless and
-    /// until it is salvaged.
+    /// The store was damaged, and a new one begins after `last_sequence`: what a sink has not finished is quarantined, unless and until it
+    /// is salvaged.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
     pub fn begin_anew(&mut self, db: &Connection, stream: Stream, last_sequence: u64) -> rusqlite::Result<()> {
         for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
             let done = entry.delivered + entry.expired + entry.dead_lettered + entry.quarantined;
@@ -226,7 +243,7 @@ impl Cursors {
         Ok(())
     }
 
-    /// A salvaged batch is in the store again. What was not missing is sent once more, and so accepted once more.
+    /// A salvaged batch is in the store again. Records that were not missing are sent again, and so they are accepted again.
     pub fn recover(&mut self, stream: Stream, count: u64) {
         for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
             let found = count.min(entry.missing);
@@ -237,7 +254,7 @@ impl Cursors {
         }
     }
 
-    /// Nothing more can be salvaged of a stream; how much is lost to the sink that lost most.
+    /// Nothing more can be salvaged of a stream. Returns the largest loss of a sink.
     pub fn give_up_missing(&mut self, stream: Stream) -> u64 {
         let mut most = 0;
         for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
@@ -248,8 +265,12 @@ impl Cursors {
         most
     }
 
-    /// Sinks that have left the configuration, and the records that wait for each of them. They hold back the deletion of all streams that
-    /// they have a cursor of.
+    /// Sinks that are no longer configured, and how many records wait for each. They hold back deletion in all streams that they have a
+    /// cursor in.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
     pub fn left(&self, db: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
         let mut left: Vec<(String, u64)> = Vec::new();
         for entry in self.entries.iter().filter(|entry| !entry.configured) {
@@ -262,8 +283,12 @@ impl Cursors {
         Ok(left)
     }
 
-    /// Forgets the cursors of a sink that are not of this configuration. What waited for them has expired, and is counted under a total's
-    /// name of its own, because their lines leave the ledger.
+    /// Deletes the cursors of a sink that are no longer configured. What waited for them expires, and is counted in a total of its own,
+    /// because their lines leave the ledger.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read or written.
     pub fn drop_sink(&mut self, db: &Connection, sink: &str) -> rusqlite::Result<DroppedSink> {
         if self.entries.iter().all(|entry| entry.sink != sink) {
             return Ok(DroppedSink::Unknown);
@@ -284,23 +309,28 @@ impl Cursors {
         Ok(DroppedSink::Dropped(dropped))
     }
 
-    /// The furthest that any sink has come.
+    /// The furthest cursor of any sink.
     pub fn furthest(&self, stream: Stream) -> u64 {
         let cursors = self.entries.iter().filter(|entry| entry.stream == stream).map(|entry| entry.state.cursor);
         cursors.max().unwrap_or(0)
     }
 
-    /// No sink of this configuration wants anything up to here.
+    /// No configured sink needs anything up to here.
     pub fn unwanted_through(&self, stream: Stream) -> u64 {
         let wanting = self.entries.iter().filter(|entry| entry.stream == stream && entry.configured);
         wanting.map(|entry| entry.state.cursor).min().unwrap_or(u64::MAX)
     }
 
-    /// Every sink is done with everything up to here; `None` where no sink has a cursor, so that nothing is deleted.
+    /// Every sink has finished everything up to here; `None` if no sink has a cursor, so that nothing is deleted.
     pub fn delivered_through(&self, stream: Stream) -> Option<u64> {
         self.entries.iter().filter(|entry| entry.stream == stream).map(|entry| entry.state.cursor).min()
     }
 
+    /// Writes the cursors that have changed.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
     pub fn save(&mut self, db: &Connection) -> rusqlite::Result<()> {
         let mut update = db.prepare_cached(
             "UPDATE progress SET value = ?3, acknowledged = ?4, accepted = ?5, delivered = ?6, expired = ?7, dead_lettered = ?8,
@@ -316,7 +346,7 @@ impl Cursors {
 }
 
 impl Entry {
-    /// Records that are held and that it is not done with.
+    /// Held records that it has not finished.
     fn waiting(&self, db: &Connection) -> rusqlite::Result<u64> {
         let mut waiting = 0;
         held::each_behind(db, self.stream, self.state.cursor, |batch| {
@@ -388,7 +418,7 @@ mod tests {
         cursors.apply(&db, &change).expect("a working disk");
         cursors.save(&db).expect("a working disk");
 
-        // It left the configuration for one stream only.
+        // It is no longer configured for one of its streams.
         let mut half = Cursors::load(&db).expect("readable");
         half.register(&db, "old", Stream::RAW).expect("known");
         half.register(&db, "new", Stream::RAW).expect("known");

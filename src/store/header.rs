@@ -1,4 +1,4 @@
-//! A row of the table of batches, without what its payload holds.
+//! A row of the table `batch`, without its payload.
 
 use rusqlite::{Connection, params};
 
@@ -13,13 +13,13 @@ pub(super) struct BatchHeader {
     pub count: u32,
     pub first_ms: i64,
     pub last_ms: i64,
-    /// Of the payload before compression.
+    /// Size of the payload before compression.
     pub raw_len: u64,
     pub codec: i64,
 }
 
 impl BatchHeader {
-    /// A checksum over all that makes up the batch, its run and its gateway too: a page may be damaged without SQLite noticing it.
+    /// A checksum over the whole batch, including its run and gateway: SQLite does not notice every damaged page.
     pub fn check(&self, gateway: &str, payload: &[u8]) -> u32 {
         let BatchHeader { id, run, first_position, count, first_ms, last_ms, raw_len, codec } = *self;
         let mut hasher = crc32fast::Hasher::new();

@@ -1,7 +1,7 @@
-//! What the store holds of a stream, told by the ids of its batches.
+//! What the store holds of a stream, found by the ids of its batches.
 //!
-//! A batch's id is its stream and the sequence of its last record, so that the batches of a stream stand side by side. Raw readings come
-//! last in the tree, because only there a batch is appended without rearranging what is beside it.
+//! A batch's id consists of its stream and the sequence of its last record, so that the batches of a stream are adjacent. Raw readings come
+//! last in the b-tree, because only at its end a batch is appended without rebalancing neighbouring pages.
 
 use std::ops::RangeInclusive;
 
@@ -9,15 +9,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::core::identity::Stream;
 
-/// Bits of an id that are the sequence: enough for a million records a second, for nine years.
+/// Bits of an id that hold the sequence: enough for nine years at a million records per second.
 const SEQUENCE_BITS: u32 = 48;
 const SEQUENCE_MAX: u64 = (1 << SEQUENCE_BITS) - 1;
-/// The lowest stream has the highest ids.
+/// Subtracted from, so that the lowest stream has the highest ids.
 const STREAM_MAX: i64 = i16::MAX as i64;
-/// Batches that are not in `held` yet: each time that there are so many, they are written down there together.
+/// Once so many batches are not in `held`, they are added to it together.
 pub(super) const UNLISTED_MAX: usize = 64;
 
-/// The id of the batch that ends with a record.
+/// The id of the batch that ends with this record.
 pub(super) fn id(stream: Stream, sequence: u64) -> i64 {
     ((STREAM_MAX - i64::from(stream.id())) << SEQUENCE_BITS) | sequence.min(SEQUENCE_MAX) as i64
 }
@@ -26,12 +26,12 @@ pub(super) fn sequence(id: i64) -> u64 {
     id as u64 & SEQUENCE_MAX
 }
 
-/// Ids of batches that end behind `after`.
+/// Ids of the batches that end after the sequence `after`.
 pub(super) fn behind(stream: Stream, after: u64) -> RangeInclusive<i64> {
     id(stream, after.saturating_add(1))..=id(stream, SEQUENCE_MAX)
 }
 
-/// A batch, without what is in it.
+/// A batch, without its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     pub last_sequence: u64,
@@ -53,7 +53,11 @@ impl Held {
     }
 }
 
-/// All batches that end behind `after`, in order.
+/// Visits all batches that end after the sequence `after`, in order.
+///
+/// # Errors
+///
+/// If the store cannot be read.
 pub fn each_behind(db: &Connection, stream: Stream, after: u64, mut each: impl FnMut(Held)) -> rusqlite::Result<()> {
     let wanted = behind(stream, after);
     let mut next = *wanted.start();
@@ -69,7 +73,7 @@ pub fn each_behind(db: &Connection, stream: Stream, after: u64, mut each: impl F
     Ok(())
 }
 
-/// What all batches that end behind `after` hold.
+/// What a range of batches holds in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     pub records: u64,
@@ -78,6 +82,11 @@ pub struct Sum {
     pub first_ms: Option<i64>,
 }
 
+/// What all batches that end after the sequence `after` hold.
+///
+/// # Errors
+///
+/// If the store cannot be read.
 pub fn sum_behind(db: &Connection, stream: Stream, after: u64) -> rusqlite::Result<Sum> {
     let wanted = behind(stream, after);
     let unlisted = last_listed(db, stream)?.saturating_add(1).max(*wanted.start());
@@ -96,7 +105,11 @@ pub fn sum_behind(db: &Connection, stream: Stream, after: u64) -> rusqlite::Resu
     Ok(sum)
 }
 
-/// The first batch that ends behind `after`.
+/// The first batch that ends after the sequence `after`.
+///
+/// # Errors
+///
+/// If the store cannot be read.
 pub fn first_behind(db: &Connection, stream: Stream, after: u64) -> rusqlite::Result<Option<Held>> {
     let wanted = behind(stream, after);
     db.prepare_cached("SELECT id, count, first_ms FROM batch WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1")?
@@ -112,6 +125,11 @@ pub struct Newest {
     pub last_ms: i64,
 }
 
+/// The newest batch of a stream.
+///
+/// # Errors
+///
+/// If the store cannot be read.
 pub fn newest(db: &Connection, stream: Stream) -> rusqlite::Result<Option<Newest>> {
     let wanted = behind(stream, 0);
     let sql =
@@ -126,7 +144,11 @@ pub fn newest(db: &Connection, stream: Stream) -> rusqlite::Result<Option<Newest
     db.prepare_cached(sql)?.query_row([wanted.start(), wanted.end()], read).optional()
 }
 
-/// The last sequence that was given in a stream, whether or not its record is still held.
+/// The last sequence that was assigned in a stream, whether or not its record is still held.
+///
+/// # Errors
+///
+/// If the store cannot be read.
 pub fn last_sequence(db: &Connection, stream: Stream) -> rusqlite::Result<u64> {
     let given = db
         .prepare_cached("SELECT value FROM progress WHERE stream = ?1 AND name = ''")?
@@ -144,7 +166,7 @@ pub(super) fn set_last_sequence(db: &Connection, stream: Stream, sequence: u64) 
     Ok(())
 }
 
-/// Deletes up to `limit` of the oldest batches that end by `through`; how many it found.
+/// Deletes up to `limit` of the oldest batches that end at or before `through`; returns how many.
 pub(super) fn delete_oldest(db: &Connection, stream: Stream, through: u64, limit: usize) -> rusqlite::Result<usize> {
     let first = *behind(stream, 0).start();
     db.prepare_cached(
@@ -160,7 +182,7 @@ pub(super) fn unlisted(db: &Connection, stream: Stream) -> rusqlite::Result<usiz
         .map(|count| count.max(0) as usize)
 }
 
-/// Writes down in `held` what is not there yet.
+/// Adds to `held` the batches that are not there yet.
 pub(super) fn list(db: &Connection, stream: Stream) -> rusqlite::Result<()> {
     let (last, end) = (last_listed(db, stream)?, *behind(stream, 0).end());
     db.prepare_cached(
@@ -184,7 +206,7 @@ mod tests {
     use super::*;
     use crate::store::schema::{self, Synchronous};
 
-    /// Batches of 10 records each; how many of each stream are held, and from when on.
+    /// Records and batches held of each stream, and the earliest receive time.
     fn held(db: &Connection, after: u64) -> Vec<(u64, u64, Option<i64>)> {
         let of = |stream| {
             let Sum { records, batches, first_ms } = sum_behind(db, stream, after).expect("readable");

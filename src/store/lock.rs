@@ -1,13 +1,13 @@
-//! One process a state folder: two writers would give the same positions twice.
+//! One process per state folder: two writers would assign the same positions twice.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// In the state folder; its content is the holder's process id, its lock is what counts.
+/// Lies in the state folder and contains the holder's process id; only the lock on it counts.
 pub const FILE_NAME: &str = "outrider.lock";
 
-/// Held for as long as the process runs; the kernel lets go of it however the process ends.
+/// Held while the process runs; the kernel releases it however the process ends.
 #[derive(Debug)]
 pub struct FolderLock {
     _file: File,
@@ -22,6 +22,11 @@ pub enum LockError {
 }
 
 impl FolderLock {
+    /// Takes the lock and writes this process's id into the file.
+    ///
+    /// # Errors
+    ///
+    /// If another process holds the lock, or the file cannot be used.
     pub fn acquire(folder: &Path) -> Result<FolderLock, LockError> {
         let path = folder.join(FILE_NAME);
         let failed = |source| LockError::Io { path: path.clone(), source };
@@ -31,7 +36,7 @@ impl FolderLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
-                // The name of the holder is a courtesy: an unreadable file must not hide that it is held.
+                // The holder's id only informs: an unreadable file must not hide that the lock is held.
                 let _ = file.read_to_string(&mut pid);
                 let pid = if pid.trim().is_empty() { "(unknown)".to_owned() } else { pid.trim().to_owned() };
                 return Err(LockError::Taken { path, pid });

@@ -1,4 +1,4 @@
-//! The log as all who read it see it: what comes after a cursor, record by record, and what of that is damaged or gone.
+//! How everybody reads the log: the records after a cursor one by one, and what of them is damaged or gone.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl HeldBatch {
     }
 }
 
-/// What was read last: a batch, or where one was that is damaged. It is read into again and again, to reuse its memory.
+/// The batch that was read last, intact or damaged. It is filled again and again, to reuse its memory.
 #[derive(Debug, Default)]
 pub struct Block {
     batch: HeldBatch,
@@ -43,7 +43,7 @@ pub struct Block {
 #[derive(Debug)]
 pub enum Entry<'a> {
     Record(Record<'a>),
-    /// Of the records up to `through`, the next `count` cannot be read.
+    /// The `count` records that end with `through` cannot be read.
     Damaged {
         through: u64,
         count: u64,
@@ -55,7 +55,7 @@ pub enum Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// Where a cursor stands that has passed it.
+    /// Where a cursor stands after it.
     pub fn through(&self) -> u64 {
         match self {
             Entry::Record(record) => record.sequence,
@@ -71,7 +71,7 @@ pub struct Record<'a> {
     /// The gateway that accepted it, as the inside of a JSON string.
     pub gateway: &'a str,
     pub position: u64,
-    /// Finished lines take their batch's.
+    /// Of a line, that of the last record in its batch.
     pub received_ms: i64,
     pub stored: Stored<'a>,
 }
@@ -87,15 +87,23 @@ impl Record<'_> {
 }
 
 impl Reader {
-    /// Reads the first batch that holds something after `after`; whether there is one.
+    /// Reads the first batch that holds something after `after`. Returns whether there is one.
+    ///
+    /// # Errors
+    ///
+    /// If SQLite cannot read the store. A batch whose checksum is wrong is no error.
     pub fn read(&mut self, stream: Stream, after: u64, block: &mut Block) -> rusqlite::Result<bool> {
         let (db, layout, runs) = self.parts();
-        // What a store of version 1 still holds came after what was brought into the new tables.
+        // Batches that are still in a table of version 1 come after the migrated ones.
         Ok(layout.has_batch && block.read_next(db, runs, stream, after)?
             || layout.of_1.contains(&stream) && block.read_next_of_1(db, runs, stream, after)?)
     }
 
-    /// What the store holds of a stream: the records behind the first sequence, up to the second.
+    /// What the store holds of a stream: the records after the first sequence, up to the second.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
     pub fn extent(&mut self, stream: Stream) -> rusqlite::Result<(u64, u64)> {
         let (db, layout, _) = self.parts();
         let (mut before, mut last) = (None, 0);
@@ -151,14 +159,14 @@ impl Block {
         Ok(true)
     }
 
-    /// Forgets the batch before, and keeps its memory.
+    /// Clears the previous batch, but keeps its memory.
     fn begin(&mut self, last_sequence: u64, after: u64) -> rusqlite::Result<()> {
         if last_sequence <= after {
-            // The tree itself is damaged, in a way that SQLite did not see.
+            // The b-tree itself is damaged, in a way that SQLite did not detect.
             return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), None));
         }
         let payload = std::mem::take(&mut self.batch.payload);
-        // Until the row says how much it held: all that is not known to be of another batch.
+        // Until the row gives a count: all records that are not known to be of another batch.
         self.batch = HeldBatch { last_sequence, count: u32::MAX, payload, ..HeldBatch::default() };
         Ok(())
     }
@@ -167,7 +175,7 @@ impl Block {
         self.batch.last_sequence
     }
 
-    /// `None` where it is damaged.
+    /// `None` if it is damaged.
     pub fn batch(&self) -> Option<&HeldBatch> {
         (!self.is_damaged).then_some(&self.batch)
     }
@@ -176,19 +184,19 @@ impl Block {
         (!self.is_damaged).then_some(self.batch)
     }
 
-    /// What comes after a cursor, up to the end of the block.
+    /// The entries after a cursor, up to the end of the block.
     pub fn entries(&self, after: u64) -> Entries<'_> {
         let first = self.batch.first_sequence();
         let mut decoder = self.batch().and_then(|batch| Decoder::new(&batch.payload).ok());
         let passed = (after + 1).saturating_sub(first);
         if let (Some(decoder), Some(last_passed)) = (&mut decoder, passed.checked_sub(1)) {
-            // Each record is told by its difference from the one before: they are all looked at.
+            // Each record is encoded as a difference from the one before, so all of them have to be decoded.
             decoder.nth(usize::try_from(last_passed).unwrap_or(usize::MAX));
         }
         Entries { batch: &self.batch, decoder, through: after }
     }
 
-    /// Whether the row is intact: every column is what its check was made of.
+    /// Returns whether the row is intact: its checksum matches all columns.
     fn read_row(&mut self, id: i64, row: &Row<'_>, db: &Connection, runs: &mut Runs) -> rusqlite::Result<bool> {
         let run = runs.find(db, row.get(1)?)?;
         let header = BatchHeader {
@@ -241,7 +249,7 @@ impl Block {
     }
 }
 
-/// How many records a damaged batch held, told by what is beside it: its own word for it may be what is damaged.
+/// How many records a damaged batch held, according to `held` or the batch before it: its own count may be what is damaged.
 fn count_of_damaged(db: &Connection, stream: Stream, id: i64) -> rusqlite::Result<Option<u32>> {
     let listed: Option<i64> =
         db.prepare_cached("SELECT count FROM held WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()?;
@@ -258,7 +266,7 @@ fn count_of_damaged(db: &Connection, stream: Stream, id: i64) -> rusqlite::Resul
 /// The entries of a block, in order.
 pub struct Entries<'a> {
     batch: &'a HeldBatch,
-    /// `None` where the block is damaged.
+    /// `None` if the block is damaged.
     decoder: Option<Decoder<'a>>,
     through: u64,
 }
@@ -276,7 +284,7 @@ impl<'a> Iterator for Entries<'a> {
             return Some(Entry::Gap { through: self.through });
         }
         let Some(Ok(stored)) = self.decoder.as_mut().and_then(Iterator::next) else {
-            // Also where a batch holds fewer records than its row says.
+            // Also if a batch holds fewer records than its row says.
             let count = last - self.through;
             self.through = last;
             return Some(Entry::Damaged { through: last, count });
@@ -297,7 +305,7 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// A value of another type or size than the writer's: the page is damaged in a way that SQLite cannot see.
+/// Whether a value has a type or size that the writer never stores: the page is damaged in a way that SQLite cannot detect.
 pub(super) fn is_foreign(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
     matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))

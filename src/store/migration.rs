@@ -1,8 +1,8 @@
-//! Brings a store of version 1 to the present version, in place.
+//! Migrates a store of version 1 to the present version, in place.
 //!
-//! The small tables change at once. Batches then move in steps, each a transaction that takes them out of the old table before it puts
-//! them into the new one: there is never a second copy, the file does not grow, and a power cut leaves a store that the next start goes
-//! on with. An earlier version refuses the store from the first step on.
+//! The small tables change at once. Batches then move in steps, each a transaction that deletes them from the old table before it inserts
+//! them into the new one: there is never a second copy, the file does not grow, and after a power cut the next start continues. An earlier
+//! version refuses the store from the first step on.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,13 @@ use super::schema::{self, SCHEMA_VERSION};
 use super::{held, log, version_1};
 use crate::core::identity::{RunId, Stream};
 
-/// Payload that one step moves: little enough for a full disk on which only the ballast gives room, for the log takes it twice.
+/// Payload that one step moves: little enough for a full disk with only the ballast's space, because the WAL takes it twice.
 const STEP_BYTES: usize = 512 * 1024;
-/// After so many steps what they wrote to the log goes into the file.
+/// After so many steps the WAL is checkpointed.
 const STEPS_A_CHECKPOINT: u32 = 4;
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// What changes at once: all but the batches. Indexes go first, because on a full store the new tables take their pages.
+/// What changes at once: all but the batches. Indexes are dropped first, because in a full store the new tables need their pages.
 const SMALL_TABLES: &str = "
 DROP INDEX raw_held;
 DROP INDEX anomalies_held;
@@ -40,12 +40,12 @@ DROP TABLE cursor_of_1;
 DROP TABLE total_of_1;
 ";
 
-/// Does nothing to a store of the present version. Batches of version 1 are taken to be of `gateway`, as they were when they were sent.
+/// Does nothing to a store of the present version. Batches of version 1 are attributed to `gateway`, as they were when they were sent.
 pub(super) fn migrate(db: &mut Connection, gateway: &str, ballast: &Ballast) -> rusqlite::Result<()> {
     let version: i32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == version_1::VERSION {
         tracing::info!(
-            "the store is of version {version}: it is brought to version {SCHEMA_VERSION}, and keeps all that it holds"
+            "the store has version {version}: it is migrated to version {SCHEMA_VERSION}, and keeps all its data"
         );
         with_room(db, ballast, |db, _| change_small_tables(db))?;
     }
@@ -65,19 +65,19 @@ pub(super) fn migrate(db: &mut Connection, gateway: &str, ballast: &Ballast) -> 
                 tracing::info!(
                     batches,
                     stream = stream.name(),
-                    "the store is being brought to version {SCHEMA_VERSION}"
+                    "the store is being migrated to version {SCHEMA_VERSION}"
                 );
             }
         }
     }
     if batches > 0 {
         let seconds = began.elapsed().as_secs_f64();
-        tracing::info!(batches, seconds, "the store is of version {SCHEMA_VERSION}");
+        tracing::info!(batches, seconds, "the store has been migrated to version {SCHEMA_VERSION}");
     }
     Ok(())
 }
 
-/// Tries a step, and once more on a disk that is full: with the ballast given back, and little at a time.
+/// Tries a step; if the disk is full, deletes the ballast and tries once more with little data.
 fn with_room<T>(
     db: &mut Connection,
     ballast: &Ballast,
@@ -104,7 +104,7 @@ fn has_table(db: &Connection, name: &str) -> rusqlite::Result<bool> {
 fn change_small_tables(db: &mut Connection) -> rusqlite::Result<()> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(SMALL_TABLES)?;
-    // What stays as it was is left out.
+    // Tables that stay as they were are left out.
     for statement in schema::TABLES.split_inclusive(";\n") {
         let stays = ["salvage", "snapshot", "alert", "rejected_sample", "dead_letter"];
         if !stays.iter().any(|name| statement.contains(&format!("CREATE TABLE {name}("))) {
@@ -117,7 +117,7 @@ fn change_small_tables(db: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// A batch between the tables.
+/// A batch on its way between the tables.
 struct Moving {
     sequence: u64,
     header: BatchHeader,
@@ -125,7 +125,7 @@ struct Moving {
     is_intact: bool,
 }
 
-/// Moves the oldest batches, at least one; how many. With the last of them the table goes.
+/// Moves the oldest batches, at least one, and returns how many. If there is none left, drops the table.
 fn move_batches(db: &mut Connection, stream: Stream, gateway: &str, bytes_max: usize) -> rusqlite::Result<u64> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let moving = take_oldest(&transaction, stream, bytes_max)?;
@@ -181,7 +181,7 @@ fn take_oldest(db: &Connection, stream: Stream, bytes_max: usize) -> rusqlite::R
         false => held::newest(db, stream)?.map_or(0, |newest| newest.last_sequence),
     };
     for batch in &mut moving {
-        // Where it does not say how many it held: all that no other batch had.
+        // If its count is not plausible: all sequences that no other batch has.
         if !(1..=batch.sequence).contains(&u64::from(batch.header.count)) {
             batch.header.count = u32::try_from(batch.sequence.saturating_sub(before)).unwrap_or(u32::MAX);
         }

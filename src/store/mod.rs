@@ -1,4 +1,4 @@
-//! The one durable log: every reading is here before its device hears that it was received.
+//! The durable log: every reading is stored here before its device gets an acknowledgement.
 
 pub mod ballast;
 pub mod commit;

@@ -1,4 +1,4 @@
-//! Opens the store and brings the pipeline to where it was; a damaged store is set aside, and a new one begun.
+//! Opens the store and restores the pipeline's state; a damaged store is set aside, and a new one created.
 
 use super::reader::Reader;
 use super::recovery::{self, Recovered};
@@ -16,14 +16,19 @@ pub struct Opened {
     pub recovered: Recovered,
 }
 
+/// Opens the store and restores the pipeline's state from it.
+///
+/// # Errors
+///
+/// If the store cannot be opened and no new one created, or the file is not a store that this program can read.
 pub fn open(settings: &WriterSettings, pipeline: &PipelineSettings, now: Moment) -> Result<Opened, OpenError> {
     if let Err(error) = set_aside::rename_former_folder(&settings.path) {
-        tracing::warn!(%error, "what an earlier version set aside of a damaged store cannot be taken over");
+        tracing::warn!(%error, "the folder in which an earlier version set damaged stores aside cannot be renamed");
     }
     match Writer::open(settings, pipeline.run).and_then(|writer| recover(writer, pipeline, now)) {
         Err(error) if error.is_corrupt() => {
             tracing::error!(
-                "{}: it is set aside, a new one is begun, and what can be read of it is taken over in the background",
+                "{}: it is set aside, a new one is begun, and what can be read of it is salvaged in the background",
                 with_causes(&error)
             );
             recover(Writer::open_anew(settings, pipeline.run)?, pipeline, now)

@@ -1,4 +1,4 @@
-//! A connection that reads what is committed, in short transactions. The log itself is read as `log` has it.
+//! A connection that reads committed data, in short transactions. `log` reads the batches through it.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ use super::schema::{self, OpenError};
 use crate::core::identity::{RunId, Stream};
 use crate::core::json;
 
-/// A reading connection, and to which file: when a damaged store has been set aside, it turns to the new one by itself.
+/// A read-only connection. When a damaged store has been set aside, it switches to the new one by itself.
 #[derive(Debug)]
 pub struct Reader {
     db: Connection,
@@ -23,11 +23,11 @@ pub struct Reader {
     runs: Runs,
 }
 
-/// Which tables of batches a store has: while it is brought to the present version, both kinds.
+/// Which batch tables a store has: both kinds while it is being migrated.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub has_batch: bool,
-    /// Streams that have a table as version 1 made it.
+    /// Streams that still have their table of version 1.
     pub of_1: Vec<Stream>,
 }
 
@@ -44,18 +44,18 @@ impl Layout {
     }
 }
 
-/// The run that a batch is of, as its records name it.
+/// The run of a batch, as its records name it.
 #[derive(Debug, Default)]
 pub struct LogRun {
     pub run: RunId,
-    /// Empty in a store of version 1, which does not say.
+    /// Empty in a store of version 1, which does not record it.
     pub gateway: String,
-    /// The inside of a JSON string.
+    /// The same, escaped for a JSON string.
     pub gateway_json: String,
     pub started_ms: i64,
 }
 
-/// Runs that were read, by their numbers.
+/// Cache of runs, by their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     known: HashMap<i64, Arc<LogRun>>,
@@ -86,7 +86,7 @@ impl Runs {
     }
 }
 
-/// A file, whatever its name is by now.
+/// Identifies a file, even after it was renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileId(u64);
 
@@ -97,10 +97,15 @@ impl FileId {
 }
 
 impl Reader {
+    /// Opens a store for reading.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened.
     pub fn open(path: &Path, vfs: Option<&str>) -> Result<Reader, OpenError> {
         let file = FileId::of(path).unwrap_or(FileId(0));
         let db = schema::open_reader(path, vfs)?;
-        // A file whose tables cannot be read is to say so when batches are asked for.
+        // If the tables cannot be read, reading batches reports that.
         let layout = Layout::of(&db).unwrap_or(Layout { has_batch: true, of_1: Vec::new() });
         let (path, vfs) = (path.to_owned(), vfs.map(str::to_owned));
         Ok(Reader { db, path, vfs, file, layout, runs: Runs::default() })
@@ -121,7 +126,7 @@ impl Reader {
         self.file
     }
 
-    /// Opens the file that has the name now, if it is another one, and is ready: it names the one before it as damaged.
+    /// Switches to the file that has the name now, if it is another one and is ready, which its rows in `salvage` show.
     fn follow(&mut self) {
         if FileId::of(&self.path).is_none_or(|file| file == self.file) {
             return;

@@ -1,7 +1,7 @@
-//! At a start: the detectors and the alerts are as they were, and nothing is said twice.
+//! Restores the detectors and the alerts at a start, and emits nothing twice.
 //!
-//! The snapshot is loaded, and the batches after it are shown to the detectors again; they learn, and nothing is emitted. The alerts'
-//! own table says which are raised: it was written in the same transactions as the records of their changes.
+//! The snapshot is loaded, and the batches after it are replayed: the detectors learn, and nothing is emitted. Which alerts are raised is
+//! in their own table, which was written in the same transactions as the records of their changes.
 
 use rusqlite::Connection;
 
@@ -13,29 +13,34 @@ use crate::core::detection::alert::{self, Moment};
 use crate::core::identity::Stream;
 use crate::core::pipeline::{AlertRow, Pipeline, RestoredPart};
 
-/// What was found.
+/// What was restored.
 #[derive(Debug, Default)]
 pub struct Recovered {
     pub series: usize,
     pub replayed: u64,
-    /// Alerts that the store holds: to be published again, because retained messages live in memory.
+    /// Alerts in the store, to be published again: retained messages are kept only in memory.
     pub alerts: Vec<AlertRow>,
 }
 
+/// Restores the state of the detectors and the alerts from the store.
+///
+/// # Errors
+///
+/// If the store cannot be read.
 pub fn recover(reader: &mut Reader, pipeline: &mut Pipeline, now: Moment) -> rusqlite::Result<Recovered> {
-    // First: that we were away is no silence of those who are replayed.
+    // First: time in which we did not run must not count as silence of replayed devices.
     pipeline.listen_from(now);
     pipeline.received_until(newest_receipt_ms(reader.connection())?);
     let snapshot = restore_snapshot(reader.connection(), pipeline, now)?;
     let series = pipeline.monitor().series_count();
-    // Before the replay: what is replayed may be good news of an alert.
+    // Before the replay: a replayed reading may help to clear an alert.
     let alerts = restore_alerts(reader.connection(), pipeline, now)?;
     let replayed = replay(reader, pipeline, &snapshot, now)?;
     pipeline.end_recovery();
     Ok(Recovered { series, replayed, alerts })
 }
 
-/// When the store's newest batches were received. A clock that was wrong before them is no reason to look at all of them.
+/// When the store's newest batches were received. The clock may have been wrong before, but that is no reason to read all batches.
 fn newest_receipt_ms(db: &Connection) -> rusqlite::Result<i64> {
     let newest = |stream| Ok(held::newest(db, stream)?.map_or(0, |newest| newest.last_ms));
     Stream::all().try_fold(0, |latest, stream| newest(stream).map(|ms: i64| latest.max(ms)))
@@ -50,7 +55,7 @@ struct Chunk {
 #[derive(Default)]
 struct Snapshot {
     chunks: Vec<Chunk>,
-    /// What the part about alerts has seen.
+    /// Last sequence that the part about alerts has seen.
     alerts_sequence: u64,
 }
 
@@ -64,15 +69,17 @@ fn restore_snapshot(db: &Connection, pipeline: &mut Pipeline, now: Moment) -> ru
         match pipeline.restore(state, now) {
             Ok(RestoredPart::Alerts) => snapshot.alerts_sequence = sequence,
             Ok(RestoredPart::Series { .. }) => {}
-            // Its series warm up anew: better than not to start.
-            Err(error) => tracing::warn!(%error, "a part of the detectors' state is left out"),
+            // Its series warm up again, which is better than not starting.
+            Err(error) => {
+                tracing::warn!(%error, "a part of the detectors' snapshot cannot be restored and is left out")
+            }
         }
         snapshot.chunks.push(Chunk { end: pipeline.monitor().series_count(), sequence });
     }
     Ok(snapshot)
 }
 
-/// Shows the detectors what came after their snapshot. Series that are in no chunk came after all of them.
+/// Replays to the detectors what came after their snapshot. Series that are in no chunk are newer than all chunks.
 fn replay(reader: &mut Reader, pipeline: &mut Pipeline, snapshot: &Snapshot, now: Moment) -> rusqlite::Result<u64> {
     let Snapshot { chunks, alerts_sequence } = snapshot;
     let mut after = chunks.iter().map(|chunk| chunk.sequence).min().unwrap_or(0);
@@ -80,7 +87,7 @@ fn replay(reader: &mut Reader, pipeline: &mut Pipeline, snapshot: &Snapshot, now
     let mut replayed = 0;
     while reader.read(Stream::RAW, after, &mut block)? {
         for entry in block.entries(after) {
-            // What is damaged its sinks count; the detectors do without.
+            // The sinks count damaged records; the detectors do without them.
             let Entry::Record(record) = entry else { continue };
             let Stored::Reading(reading) = &record.stored else { continue };
             let place = pipeline.monitor().index_of(reading.device, reading.metric);
@@ -158,7 +165,7 @@ mod tests {
         90.0 + 0.2 * ((second * 7919) % 11) as f64
     }
 
-    /// Killed during an alarm, with a snapshot a while before it: with all, or without the replay.
+    /// Killed during an alarm, some time after a snapshot: with or without recovery. Returns the alerts before and after the restart.
     fn alarm_across_a_restart(with_recovery: bool) -> (Vec<AlertRow>, Vec<AlertRow>) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut writer = Writer::open(&WriterSettings::for_tests(folder.path()), RunId([1; 8])).expect("a new store");

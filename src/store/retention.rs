@@ -1,4 +1,4 @@
-//! What is deleted, and when: what every sink has and a snapshot covers; and, when there is no room, what is wanted least.
+//! What is deleted and when: what every sink has and a snapshot covers; and, when there is no room, what matters least.
 
 use rusqlite::{Connection, Transaction};
 
@@ -7,39 +7,39 @@ use super::held;
 use super::schema::PAGE_BYTES;
 use crate::core::identity::{Keep, Stream};
 
-/// The store's size, in bytes, with all that belongs to it: the file, its log and the ballast. Raw readings may fill it but for the
-/// reserve, which anomalies, alerts and snapshots keep: a full store never stops detection.
+/// The store's size in bytes, including the WAL and the ballast. Raw readings may fill all of it except the reserve, which is kept for
+/// anomalies, alerts and snapshots: a full store never stops detection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     pub bytes_max: u64,
     pub reserve_bytes: u64,
-    /// Of the disk, so much is left to others: the store does not grow into it.
+    /// Disk space left to others: the store does not grow into it.
     pub free_bytes_min: u64,
     pub when_full: WhenFull,
 }
 
-/// What gives way when the capacity is reached.
+/// What happens when the capacity is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
-    /// The oldest readings, counted.
+    /// The oldest readings are dropped, and counted.
     DropOldest,
-    /// The newest: they are not acknowledged until there is room.
+    /// New readings are not acknowledged until there is room.
     Refuse,
 }
 
-/// The log is written into the file when it has so many pages.
+/// The WAL is checkpointed when it has so many pages.
 const LOG_PAGES: u64 = 1000;
-/// Pages that b-tree growth may take beyond the payload itself.
+/// Bytes that b-tree growth may take beyond the payload itself.
 const SLACK_BYTES: u64 = 64 * 1024;
 /// Batches deleted with one commit: enough to keep up with any ingest, few enough not to stall it.
 const DELETES_A_COMMIT: usize = 64;
-/// Batches that one commit removes for want of room, if what it brings fits by then: a capacity that was lowered is reached in steps.
+/// After removing so many batches a commit stops, if it does not make the store grow: a lowered capacity is reached in steps.
 const DROPS_A_COMMIT: usize = 256;
-/// What the store may always take, however little of the disk is left: without any room every reading would push out the one before.
+/// What the store may always use, however full the disk is: without any room each reading would displace the one before.
 const BYTES_MIN: u64 = 8 << 20;
 
 impl Capacity {
-    /// A twentieth in reserve, at least 1 MiB; the oldest goes first, and the disk may be filled.
+    /// A twentieth in reserve, at least 1 MiB; the oldest readings are dropped first, and the disk may be filled.
     pub fn new(bytes_max: u64) -> Capacity {
         let reserve_bytes = (bytes_max / 20).max(1 << 20);
         Capacity { bytes_max, reserve_bytes, free_bytes_min: 0, when_full: WhenFull::DropOldest }
@@ -49,7 +49,7 @@ impl Capacity {
         (4 << 20).min(self.bytes_max / 16)
     }
 
-    /// What the log's file keeps after a peak.
+    /// Size to which the WAL file is cut after a peak.
     pub fn log_bytes_max(&self) -> u64 {
         (64 << 20).min(self.bytes_max / 8)
     }
@@ -62,8 +62,7 @@ impl Capacity {
         self.bytes_max - self.ballast_bytes() - self.log_bytes_max()
     }
 
-    /// How far the store may fill now that its file has `file_bytes` and can grow by `growth`; `None` once the disk has refused to
-    /// give more.
+    /// How far the store may fill while its file has `file_bytes` and can grow by `growth`, which is `None` once the disk was full.
     pub fn room(&self, file_bytes: u64, growth: Option<u64>) -> Room {
         let raw = self.file_bytes_max().saturating_sub(self.reserve_bytes);
         match growth {
@@ -75,7 +74,7 @@ impl Capacity {
     }
 }
 
-/// How many bytes may be in use: by a commit that brings raw readings, and by any.
+/// How many bytes may be in use after a commit with raw readings, and after any commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     pub raw: u64,
@@ -83,16 +82,16 @@ pub struct Room {
 }
 
 impl Room {
-    /// What further raw readings may take.
+    /// Bytes that further raw readings may take.
     pub fn left_for_raw(&self, used: u64) -> u64 {
         self.raw.saturating_sub(used + SLACK_BYTES)
     }
 }
 
-/// Bytes that a commit brings, as they are stored.
+/// Bytes that a commit adds, as they are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needed {
-    /// Of streams in bulk.
+    /// Of streams that are kept in bulk.
     pub bulk: u64,
     pub other: u64,
 }
@@ -103,25 +102,43 @@ impl Needed {
     }
 }
 
+/// Sets SQLite's limits for the sizes of the file and its WAL.
+///
+/// # Errors
+///
+/// If SQLite does not accept the limits.
 pub fn limit_file(db: &Connection, capacity: &Capacity) -> rusqlite::Result<()> {
     let pages = capacity.file_bytes_max() / PAGE_BYTES;
     db.query_row(&format!("PRAGMA max_page_count={pages}"), [], |_| Ok(()))?;
     db.query_row(&format!("PRAGMA journal_size_limit={}", capacity.log_bytes_max()), [], |_| Ok(()))
 }
 
+/// Size of the file, in bytes.
+///
+/// # Errors
+///
+/// If the store cannot be read.
 pub fn file_bytes(db: &Connection) -> rusqlite::Result<u64> {
     let pages: i64 = db.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?;
     Ok(pages.max(0) as u64 * PAGE_BYTES)
 }
 
-/// Bytes in use: the file never shrinks, its free pages are used again.
+/// Bytes in use: the file never shrinks, but its free pages are reused.
+///
+/// # Errors
+///
+/// If the store cannot be read.
 pub fn used_bytes(db: &Connection) -> rusqlite::Result<u64> {
     let free: i64 = db.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
     Ok(file_bytes(db)?.saturating_sub(free.max(0) as u64 * PAGE_BYTES))
 }
 
-/// Deletes a bounded number of batches which every sink is done with; raw ones only once a snapshot covers them. A stream that no sink
-/// ever read is kept for one to come, as long as the store is less than half full.
+/// Deletes a bounded number of batches that every sink has finished; raw ones only once a snapshot covers them. A stream that no sink has
+/// a cursor in is kept for a later one, as long as the store is less than half full.
+///
+/// # Errors
+///
+/// If the store cannot be read or written.
 pub fn delete_delivered(
     transaction: &Transaction<'_>,
     cursors: &Cursors,
@@ -151,16 +168,24 @@ pub struct Deleted {
     pub has_more: bool,
 }
 
-/// Whether what is needed fits without anything giving way.
+/// Whether what is needed fits without removing anything.
+///
+/// # Errors
+///
+/// If the store cannot be read.
 pub fn has_room(db: &Connection, room: &Room, needed: Needed) -> rusqlite::Result<bool> {
     let all = if needed.bulk > 0 { room.raw } else { room.all };
     Ok(used_bytes(db)? + needed.bytes() <= all)
 }
 
-/// Removes batches until what is needed fits: with raw readings to come within their part of the room, else within all of it. First goes
-/// what only sinks want that have left the configuration, then the oldest raw ones; anomalies only when no raw is left. Under `refuse`
-/// room was made sure of before the readings were judged, so that only anomalies go, and only when the reserve is used up. What some
-/// sink was still to get is counted as expired.
+/// Removes batches until what is needed fits: within the room for raw readings if it has any, else within all of it. Removed first is what
+/// only sinks that are no longer configured need, then the oldest raw readings; anomalies only when no raw ones are left. Under `refuse`
+/// room was ensured before the readings were judged, so only anomalies are removed, and only when the reserve is used up. What a sink
+/// had not got is counted as expired.
+///
+/// # Errors
+///
+/// If the store cannot be read or written.
 pub fn make_room(
     transaction: &Transaction<'_>,
     cursors: &mut Cursors,
@@ -208,7 +233,7 @@ fn drop_unwanted(transaction: &Transaction<'_>, cursors: &mut Cursors) -> rusqli
     Ok(None)
 }
 
-/// Removes the oldest batch of the first stream that is kept so and holds one.
+/// Removes the oldest batch of the first stream that is kept in this way and holds one.
 fn drop_oldest_of(
     transaction: &Transaction<'_>,
     cursors: &mut Cursors,
@@ -222,7 +247,7 @@ fn drop_oldest_of(
     Ok(None)
 }
 
-/// Removes the oldest batch of a stream, if it ends by `through`.
+/// Removes the oldest batch of a stream, if it ends at or before `through`.
 fn drop_oldest(
     transaction: &Transaction<'_>,
     cursors: &mut Cursors,

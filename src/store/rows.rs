@@ -17,7 +17,7 @@ use crate::core::identity::{Keep, Stream};
 use crate::core::pipeline::{AlertRow, Sealed, SealedBatch};
 use crate::handoff::Undecodable;
 
-/// Samples of what could not be decoded; the oldest goes first.
+/// Samples kept of what could not be decoded; the oldest are deleted first.
 const REJECTED_SAMPLES_MAX: i64 = 100;
 
 /// A batch as it is stored.
@@ -40,13 +40,13 @@ pub(super) fn compress<'a>(run: &'a Run, input: &'a CommitInput) -> Vec<BatchRow
 
 fn compress_payload(batch: &SealedBatch) -> Vec<u8> {
     let mut compressed = lz4_flex::block::compress(&batch.payload);
-    // It was made for the worst case.
+    // It was allocated for the worst case.
     compressed.shrink_to_fit();
     compressed
 }
 
 impl BatchRow<'_> {
-    /// Pages that it takes of its own, as bytes: two for a beginning and an end that fill none.
+    /// Bytes of the pages that it takes: the full ones, and two for a beginning and an end that fill none.
     pub fn stored_bytes(&self) -> u64 {
         (self.payload.len() as u64 / OVERFLOW_BYTES + 2) * PAGE_BYTES
     }
@@ -67,7 +67,7 @@ impl BatchRow<'_> {
     }
 }
 
-/// What a commit takes, with its batches as they are stored.
+/// Bytes that a commit needs, with its batches compressed.
 pub(super) fn needed(input: &CommitInput, rows: &[BatchRow<'_>]) -> Needed {
     let kept = |keep| rows.iter().filter(move |row| row.batch.stream.keep() == keep).map(BatchRow::stored_bytes).sum();
     let Sealed { alerts, snapshot, .. } = &input.sealed;
@@ -81,10 +81,10 @@ pub(super) fn needed(input: &CommitInput, rows: &[BatchRow<'_>]) -> Needed {
     Needed { bulk: kept(Keep::Bulk), other: kept(Keep::Reserve) + other }
 }
 
-/// Of a page that a blob overflows into, so much is its own.
+/// Bytes of a blob that one overflow page holds.
 const OVERFLOW_BYTES: u64 = PAGE_BYTES - 4;
 
-/// Of so many, those that are kept.
+/// The samples that are kept: the newest.
 pub(super) fn kept_samples(undecodable: &[Undecodable]) -> &[Undecodable] {
     &undecodable[undecodable.len().saturating_sub(REJECTED_SAMPLES_MAX as usize)..]
 }
@@ -107,7 +107,7 @@ pub(super) fn write_undecodable(transaction: &Transaction<'_>, undecodable: &[Un
     Ok(())
 }
 
-/// What alerts and parts of the snapshot take the place of: earlier ones in the store, and in the same commit.
+/// Bytes of what alerts and snapshot chunks replace, in the store and in the same commit.
 pub(super) fn replaced_bytes(db: &Connection, sealed: &Sealed) -> rusqlite::Result<u64> {
     let length = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0).map(|bytes| bytes.max(0) as u64);
     let mut replaced = 0;
@@ -140,7 +140,7 @@ pub(super) fn write_snapshot(transaction: &Transaction<'_>, sealed: &Sealed) -> 
     Ok(())
 }
 
-/// The table is the outbox: at a start everything in it is published, so nothing has to be remembered as published.
+/// The table is the outbox: everything in it is published at each start, so what was published need not be recorded.
 pub(super) fn write_alerts(transaction: &Transaction<'_>, sealed: &Sealed) -> rusqlite::Result<()> {
     for alert in &sealed.alerts {
         match &alert.body {
@@ -155,7 +155,7 @@ pub(super) fn write_alerts(transaction: &Transaction<'_>, sealed: &Sealed) -> ru
     Ok(())
 }
 
-/// Notes a damaged store as one to be read, each stream from behind what `passed` says.
+/// Registers a damaged store to be salvaged, each stream from after the sequence that `passed` returns.
 pub(super) fn note_salvage(db: &Connection, folder: &str, passed: impl Fn(Stream) -> u64) -> rusqlite::Result<()> {
     for stream in Stream::all() {
         db.prepare_cached("INSERT OR IGNORE INTO salvage(folder, stream, seq) VALUES (?1, ?2, ?3)")?
@@ -164,7 +164,7 @@ pub(super) fn note_salvage(db: &Connection, folder: &str, passed: impl Fn(Stream
     Ok(())
 }
 
-/// How far the damaged store has been read. At its end what is still missing is lost.
+/// Saves how far a damaged store has been read. At its end what is still missing is lost; returns how much.
 pub(super) fn write_salvage(db: &Connection, cursors: &mut Cursors, salvaged: &Salvaged) -> rusqlite::Result<u64> {
     db.prepare_cached("UPDATE salvage SET seq = ?3, done = ?4 WHERE folder = ?1 AND stream = ?2")?.execute(params![
         salvaged.folder,

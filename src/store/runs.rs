@@ -1,14 +1,14 @@
-//! The runs that batches are of: a row for each process that stored something, and for each that something was salvaged of.
+//! The runs that batches belong to: a row for each process that stored something, or whose records were salvaged.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::held;
 use crate::core::identity::{RunId, Stream};
 
-/// Rows are kept while a batch is of them; beyond so many it is looked which these are.
+/// Beyond so many rows, those that no batch refers to are deleted.
 const RUNS_MAX: i64 = 1_000;
 
-/// A process, and the gateway that it was.
+/// One run of the process, and the gateway that it ran as.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Run {
     pub run: RunId,
@@ -17,7 +17,7 @@ pub struct Run {
     pub started_ms: i64,
 }
 
-/// The number of a run in the store; it is written down if it is not known yet. Looked for from the newest on, for that is nearly always it.
+/// The number of a run in the store, which is inserted if it is new. The newest is tried first: it is nearly always the one wanted.
 pub(super) fn number(db: &Connection, run: &Run) -> rusqlite::Result<i64> {
     let known = db
         .prepare_cached("SELECT id FROM run WHERE run = ?1 AND gateway = ?2 ORDER BY id DESC LIMIT 1")?
@@ -40,7 +40,7 @@ pub(super) fn find(db: &Connection, number: i64) -> rusqlite::Result<Option<Run>
         .optional()
 }
 
-/// Forgets runs of which no batch is left, once there are many.
+/// Deletes runs without batches, once there are many.
 pub(super) fn prune(db: &Connection) -> rusqlite::Result<()> {
     let runs: i64 = db.query_row("SELECT count(*) FROM run", [], |row| row.get(0))?;
     if runs <= RUNS_MAX {

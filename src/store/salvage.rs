@@ -1,7 +1,7 @@
-//! Reads in the background what can be read of a damaged store, and hands it to the pipeline, which puts it behind what is there.
+//! Reads in the background what can be read of a damaged store, and hands it to the pipeline, which appends it to the log.
 //!
 //! A batch keeps its identity (run and positions) and is checked by its CRC; only its place in the log is new. So it reaches the sinks
-//! later than newer readings do, and a sink may get again what it had: its identity tells.
+//! after newer readings, and a sink may get a record again, which its identity reveals.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::core::identity::Stream;
 use crate::core::pipeline::SealedBatch;
 use crate::disk;
 
-/// A batch of a damaged store on its way into the new one; without one, how far the damaged store has been read.
+/// A batch of a damaged store on its way into the new one; without a batch, only how far the damaged store has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Salvaged {
     /// Name of the damaged store.
@@ -25,12 +25,12 @@ pub struct Salvaged {
     pub stream: Stream,
     /// Sequence in the damaged store.
     pub through: u64,
-    /// There is nothing more in it.
+    /// The damaged store holds nothing more of the stream.
     pub is_end: bool,
     pub batch: Option<(Run, SealedBatch)>,
 }
 
-/// A stream of a damaged store that is not read to its end.
+/// A stream of a damaged store that has not been read to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished {
     pub folder: String,
@@ -38,17 +38,17 @@ pub struct Unfinished {
     pub through: u64,
 }
 
-/// What is handed over at once.
+/// A chunk that is handed over is full with so many batches or bytes.
 const CHUNK_BATCHES: usize = 64;
 const CHUNK_BYTES: usize = 1 << 20;
-/// How long the store is left alone when it has no room for more.
+/// How often to check whether the store has room.
 const ROOM_PAUSE: Duration = Duration::from_millis(500);
 
 /// Where the batches of a damaged store go.
 pub trait Destination: Send + Sync {
     /// Returns once they are durable; `None` when the process ends.
     fn hand_over(&self, chunk: Vec<Salvaged>) -> Option<()>;
-    /// What the store may still take; `None` when the process ends.
+    /// Bytes that the store may still take; `None` when the process ends.
     fn room_bytes(&self) -> Option<u64>;
     fn started(&self);
     fn finished(&self);
@@ -56,14 +56,14 @@ pub trait Destination: Send + Sync {
 
 pub struct Salvage {
     pub store: PathBuf,
-    /// Whose records they are where the damaged store does not say.
+    /// Gateway of the records, if the damaged store does not name it.
     pub gateway: String,
     pub capacity: Capacity,
     pub destination: Arc<dyn Destination>,
 }
 
 impl Salvage {
-    /// Begins, or goes on. The thread ends when everything is read or when the pipeline has.
+    /// Starts or resumes a thread that salvages. It ends when everything is read, or when the pipeline has ended.
     pub fn spawn(self, unfinished: Vec<Unfinished>) {
         if unfinished.is_empty() {
             return;
@@ -81,17 +81,17 @@ impl Salvage {
         });
         if let Err(error) = spawned {
             destination.finished();
-            tracing::error!(%error, "no thread to salvage the damaged store with; the next start tries again");
+            tracing::error!(%error, "no thread can be started to salvage the damaged store; the next start tries again");
         }
     }
 
-    /// What has been taken over is kept for whoever wants to look into it, but not at the cost of new readings.
+    /// A salvaged store is kept for inspection, but not at the cost of new readings.
     fn let_go(&self, folder: &str) {
         let folder = set_aside::folder_of(&self.store).join(folder);
         let wanted = self.capacity.bytes_max.saturating_add(self.capacity.free_bytes_min);
         let is_tight = disk::space(&folder).is_ok_and(|space| space.free_bytes < wanted);
         if is_tight && std::fs::remove_dir_all(&folder).is_ok() {
-            tracing::info!(folder = %folder.display(), "the damaged store is removed: the disk has no room for it");
+            tracing::info!(folder = %folder.display(), "the salvaged store is deleted, because the disk has no room for it");
         }
     }
 
@@ -124,12 +124,12 @@ impl Salvage {
             folder,
             stream = stream.name(),
             records,
-            "what could be read of the damaged store is taken over"
+            "a stream of the damaged store is salvaged as far as it could be read"
         );
         Some(())
     }
 
-    /// What is old must not push out what is new.
+    /// Old readings must not displace new ones.
     fn wait_for_room(&self, bytes: u64) -> Option<()> {
         while self.destination.room_bytes()? <= 2 * bytes {
             std::thread::sleep(ROOM_PAUSE);
@@ -160,14 +160,14 @@ impl Salvage {
     }
 }
 
-/// Looks for intact batches in a table with holes.
+/// Finds the intact batches in a damaged table.
 struct Probe {
     reader: Reader,
     stream: Stream,
 }
 
 impl Probe {
-    /// The next intact batch behind `after`; `None` if there is none.
+    /// The next intact batch that ends after `after`; `None` if there is none.
     fn next(&mut self, mut after: u64) -> Option<HeldBatch> {
         loop {
             let mut block = Block::default();
@@ -188,7 +188,7 @@ impl Probe {
         }
     }
 
-    /// A place behind the damage at `after` from which reading goes on: found in ever larger steps, and then exactly.
+    /// Where reading can continue after the damage at `after`: found in doubling steps, and then by bisection.
     fn behind_damage(&mut self, after: u64) -> Option<u64> {
         let mut step = 1u64;
         while !self.is_readable(after.checked_add(step)?) {

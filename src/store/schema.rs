@@ -1,4 +1,4 @@
-//! The file: how it is opened, what it may be, and its tables.
+//! The database file: its tables, how it is opened, and which files are accepted.
 
 use std::path::{Path, PathBuf};
 
@@ -9,35 +9,35 @@ use crate::core::identity::Stream;
 
 /// "outr" in ASCII.
 const APPLICATION_ID: i32 = 0x6f75_7472;
-/// Raised with every change of the tables. A store of a later version is refused: it may hold what we would misread.
+/// Incremented with every change of the tables. A store of a later version is refused, because we could misread it.
 pub(super) const SCHEMA_VERSION: i32 = 2;
 /// SQLite up to 3.51.2 can lose acknowledged commits when the WAL is reset.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 pub const PAGE_BYTES: u64 = 4096;
-/// How a payload is stored.
+/// The `codec` of a payload compressed with LZ4.
 pub const CODEC_LZ4: i64 = 1;
 
-/// Tables that later versions add to, and do not change.
+/// Later versions may add to these tables, but not change them.
 ///
-/// What a commit costs the flash is the number of pages that it changes, and the usual one changes two: the last leaf of `batch`, and the
-/// one page of `progress`.
+/// A commit wears the flash by the number of pages that it changes. Usually these are two: the last leaf of `batch`, and the only page of
+/// `progress`.
 pub(super) const TABLES: &str = r#"
 CREATE TABLE stream(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, keep TEXT NOT NULL, watched INTEGER NOT NULL);
 CREATE TABLE run(id INTEGER PRIMARY KEY, run BLOB NOT NULL, gateway TEXT NOT NULL, started_ms INTEGER NOT NULL);
 CREATE TABLE batch(id INTEGER PRIMARY KEY, stream INTEGER AS (32767 - (id >> 48)), seq INTEGER AS (id & 281474976710655),
   run INTEGER NOT NULL, first_position INTEGER NOT NULL, count INTEGER NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL,
   raw_len INTEGER NOT NULL, codec INTEGER NOT NULL, "check" INTEGER NOT NULL, payload BLOB NOT NULL);
--- What the ledger counts without touching a payload; it follows `batch` by some rows.
+-- Lets the ledger count batches without reading payloads; it lags behind `batch` by some rows.
 CREATE TABLE held(id INTEGER PRIMARY KEY, run INTEGER NOT NULL, count INTEGER NOT NULL, first_ms INTEGER NOT NULL);
 CREATE TRIGGER batch_deleted AFTER DELETE ON batch BEGIN DELETE FROM held WHERE id = old.id; END;
--- One page for all that moves with each commit. Of stream 0: totals. Of a stream: its last sequence, without a name; cursors of sinks.
+-- One page for all that each commit changes. Stream 0: totals. Others: the last sequence (empty name) and the sinks' cursors.
 CREATE TABLE progress(stream INTEGER NOT NULL, name TEXT NOT NULL, value INTEGER NOT NULL, acknowledged BLOB, accepted INTEGER,
   delivered INTEGER, expired INTEGER, dead_lettered INTEGER, quarantined INTEGER, missing INTEGER, passed_over INTEGER,
   PRIMARY KEY(stream, name)) WITHOUT ROWID;
 CREATE VIEW total AS SELECT name, value FROM progress WHERE stream = 0;
 CREATE VIEW cursor AS SELECT p.name AS sink, s.name AS stream, value AS seq, acknowledged, accepted, delivered, expired, dead_lettered,
   quarantined, missing, passed_over FROM progress p JOIN stream s ON s.id = p.stream WHERE p.name <> '';
--- Damaged stores that were set aside, and how far each stream of theirs has been read.
+-- Damaged stores that were set aside, and how far each of their streams has been read.
 CREATE TABLE salvage(folder TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY(folder, stream)) WITHOUT ROWID;
 CREATE TABLE snapshot(chunk INTEGER PRIMARY KEY, seq INTEGER NOT NULL, state BLOB NOT NULL);
@@ -65,20 +65,25 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// The file is ours and damaged, as far as can be told.
+    /// Whether the file is, as far as can be told, a damaged store of ours.
     pub fn is_corrupt(&self) -> bool {
         matches!(self, OpenError::Sqlite { source, .. } if is_corrupt(source))
     }
 }
 
-/// `synchronous` of the writing connection. Anything but `Full` exists for the controls of the tests.
+/// The pragma `synchronous` of the writing connection. Anything but `Full` exists only for the control runs of tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Synchronous {
     Full,
     Off,
 }
 
-/// Opens for writing, making the tables if the file is new. The writer itself moves the log into the file, after it has acknowledged.
+/// Opens for writing, and creates the tables if the file is new. Automatic checkpoints are off: the writer makes them after it has
+/// acknowledged.
+///
+/// # Errors
+///
+/// If SQLite is too old, or the file cannot be opened, or it is not a store that this program can read.
 pub fn open_writer(path: &Path, synchronous: Synchronous, vfs: Option<&str>) -> Result<Connection, OpenError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         return Err(OpenError::OldSqlite { found: rusqlite::version() });
@@ -107,7 +112,7 @@ pub(super) fn make_tables(db: &Connection, tables: &str, version: i32) -> rusqli
     ))
 }
 
-/// The rows of the streams, as SQL.
+/// SQL that inserts the rows of the streams.
 pub(super) fn insert_streams() -> String {
     let row = |stream: Stream| {
         let (id, name, keep) = (stream.id(), stream.name(), stream.keep().name());
@@ -116,19 +121,21 @@ pub(super) fn insert_streams() -> String {
     Stream::all().map(row).collect()
 }
 
-/// What a file is that may be opened.
+/// State of a file that may be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileState {
     /// Without any table.
     New,
-    /// Of an earlier version, or on its way from there: the next start brings it to the present one.
+    /// Of an earlier version, or partly migrated: the next start migrates it.
     Earlier,
     Present,
 }
 
+/// Finds out the state of a file.
+///
 /// # Errors
 ///
-/// The file is not ours, or not ours to understand, or cannot be read.
+/// If the file is of another program or of a later version, or cannot be read.
 pub fn examine(db: &Connection, path: &Path) -> Result<FileState, OpenError> {
     let number = |sql: &str| {
         let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
@@ -152,6 +159,10 @@ pub fn examine(db: &Connection, path: &Path) -> Result<FileState, OpenError> {
 }
 
 /// Opens for reading. A reader keeps its transactions short: a long one keeps the WAL from being reset.
+///
+/// # Errors
+///
+/// If the file cannot be opened.
 pub fn open_reader(path: &Path, vfs: Option<&str>) -> Result<Connection, OpenError> {
     let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let db = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY, vfs).map_err(failed)?;
@@ -159,10 +170,10 @@ pub fn open_reader(path: &Path, vfs: Option<&str>) -> Result<Connection, OpenErr
     Ok(db)
 }
 
-/// What stands for itself in the path of a URI.
+/// Characters that are escaped in the path of a URI.
 const IN_PATHS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// `psow=0`: a device may damage the whole block being written when the power goes, not only the bytes of the write.
+/// `psow=0`: a power cut during a write may damage the whole block, not only the bytes written.
 fn open(path: &Path, flags: OpenFlags, vfs: Option<&str>) -> rusqlite::Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let uri = format!("file:{}?psow=0", percent_encode(path.as_os_str().as_encoded_bytes(), IN_PATHS));
@@ -175,17 +186,17 @@ fn open(path: &Path, flags: OpenFlags, vfs: Option<&str>) -> rusqlite::Result<Co
     Ok(db)
 }
 
-/// The capacity was reached: `max_page_count`, or the disk itself.
+/// Whether `max_page_count` was reached, or the disk is full.
 pub fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }
 
-/// The file's structure is damaged, or it is no database at all.
+/// Whether the file's structure is damaged, or it is no database at all.
 pub fn is_corrupt(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error().map(|e| e.extended_code & 0xff), Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB))
 }
 
-/// The file's name within the state folder.
+/// Path of the store within the state folder.
 pub fn store_path(folder: &Path) -> PathBuf {
     folder.join("outrider.sqlite")
 }

@@ -1,4 +1,4 @@
-//! A damaged store: set aside as it is, so that a new one can begin at once, and opened again to read what can be read.
+//! A damaged store is set aside unchanged, so that a new one can begin at once, and opened again to read what can be read.
 
 use std::fs;
 use std::io;
@@ -13,14 +13,18 @@ use super::{held, totals, version_1};
 use crate::core::identity::Stream;
 use crate::disk;
 
-/// Damaged stores kept; the oldest goes when another one comes.
+/// Most damaged stores that are kept; the oldest is deleted when another one comes.
 const KEPT_MAX: usize = 3;
 
 const FOLDER: &str = "set-aside";
-/// As version 0.1 called it.
+/// Its name in version 0.1.
 const FOLDER_BEFORE: &str = "quarantine";
 
-/// What version 0.1 set aside is where it is looked for now.
+/// Renames the folder of version 0.1 to its present name.
+///
+/// # Errors
+///
+/// If there is such a folder and it cannot be renamed.
 pub fn rename_former_folder(store: &Path) -> io::Result<()> {
     let folder = folder_of(store);
     match fs::rename(folder.with_file_name(FOLDER_BEFORE), &folder) {
@@ -29,7 +33,7 @@ pub fn rename_former_folder(store: &Path) -> io::Result<()> {
     }
 }
 
-/// Within the state folder.
+/// The folder of damaged stores, within the state folder.
 pub fn folder_of(store: &Path) -> PathBuf {
     store.parent().unwrap_or(Path::new(".")).join(FOLDER)
 }
@@ -43,7 +47,12 @@ pub fn kept(store: &Path) -> Vec<String> {
     names
 }
 
-/// Moves the store with its log into a folder of its own, named by the time. Nobody may have it open for writing.
+/// Moves the store with its WAL into a folder of its own, and returns the folder's name, which is the time. Nobody may have the store open
+/// for writing.
+///
+/// # Errors
+///
+/// If the store cannot be moved, or an older one cannot be deleted.
 pub fn move_store(store: &Path) -> io::Result<String> {
     let all = folder_of(store);
     let mut kept = kept(store);
@@ -54,13 +63,13 @@ pub fn move_store(store: &Path) -> io::Result<String> {
     if let Some(newest) = kept.last().and_then(|newest| newest.parse::<u128>().ok()) {
         at_ms = at_ms.max(newest + 1);
     }
-    // As many digits for any time to come, so that names sort.
+    // A fixed number of digits, so that names sort.
     let name = format!("{at_ms:014}");
     let folder = all.join(&name);
     fs::create_dir_all(&folder)?;
-    // The index of the log is made anew from the log.
+    // SQLite rebuilds the index of the WAL.
     let _ = fs::remove_file(with_suffix(store, "-shm"));
-    // The log first: without its file it says nothing, while a file without its log would pass for the whole store.
+    // The WAL first: alone it means nothing, while a file without its WAL would pass for the whole store.
     for (from, to) in [
         (with_suffix(store, "-wal"), with_suffix(&store_path(&folder), "-wal")),
         (store.to_owned(), store_path(&folder)),
@@ -83,12 +92,12 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// A copy of the store's first page: without that page nothing of the store can be read.
+/// Path of the copy of the store's first page: without that page nothing in the store can be read.
 fn first_page_of(store: &Path) -> PathBuf {
     with_suffix(store, "-first-page")
 }
 
-/// Keeps a copy of the first page, which says where the tables are. That is settled when they are made.
+/// Keeps a copy of the first page, which says where the tables are. That is fixed when they are created.
 pub(super) fn keep_first_page(db: &Connection, store: &Path) {
     let keep = || -> io::Result<()> {
         let copy = first_page_of(store);
@@ -112,15 +121,19 @@ pub(super) fn keep_first_page(db: &Connection, store: &Path) {
         fs::rename(&unfinished, &copy)
     };
     if let Err(error) = keep() {
-        tracing::warn!(%error, "no copy of the store's first page is kept: without that page a damaged store cannot be read");
+        tracing::warn!(%error, "the store's first page cannot be copied; without that page a damaged store cannot be read");
     }
 }
 
-/// Of the first page, what changes with each change of the tables.
+/// Bytes of the first page that change with each change of the tables.
 const SCHEMA_COOKIE: std::ops::Range<usize> = 40..44;
 
-/// Makes a store readable whose first page is gone: with the copy of it, else with the first page of a new store of the same version,
-/// which has its tables at the same places. What was there is kept beside it.
+/// Repairs a damaged first page: with its copy, else with the first page of a new store of the same version, which has its tables in the
+/// same places. The damaged page is kept in a file beside the store.
+///
+/// # Errors
+///
+/// If the files cannot be read or written.
 pub fn mend_first_page(folder: &Path) -> io::Result<()> {
     let store = store_path(folder);
     if has_tables(&store) {
@@ -136,7 +149,7 @@ pub fn mend_first_page(folder: &Path) -> io::Result<()> {
     ];
     for mut page in copies.into_iter().flatten().filter(|page| page.len() >= PAGE_BYTES as usize) {
         page.truncate(PAGE_BYTES as usize);
-        // Its number of pages is told by the file's size; its free pages are nobody's business while it is only read.
+        // Without a number of pages SQLite takes it from the file's size; free pages do not matter to a reader.
         page[28..32].fill(0);
         page[32..40].fill(0);
         put_first_page(&store, &page)?;
@@ -173,7 +186,7 @@ fn put_first_page(store: &Path, page: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Everything of a damaged store but its batches, as far as it can be read.
+/// Everything in a damaged store except its batches, as far as it can be read.
 #[derive(Debug, Default)]
 pub struct Head {
     pub cursors: Option<Cursors>,
@@ -189,13 +202,13 @@ pub struct Head {
 impl Head {
     pub fn read(folder: &Path) -> Head {
         if let Err(error) = mend_first_page(folder) {
-            tracing::warn!(%error, "the first page of the damaged store cannot be mended");
+            tracing::warn!(%error, "the first page of the damaged store cannot be repaired");
         }
         let Ok(db) = schema::open_reader(&store_path(folder), None) else { return Head::default() };
         let cursors = Cursors::load(&db).ok();
         let snapshot: Vec<(i64, i64, Vec<u8>)> =
             rows(&db, "SELECT chunk, seq, state FROM snapshot", |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-        // The detectors must not take new readings for what their snapshot has seen.
+        // New readings must get sequences after the snapshot's, or the detectors would take them for ones that they have seen.
         let seen = snapshot.iter().map(|(_, sequence, _)| *sequence).max().unwrap_or(0);
         let last = |stream: Stream| {
             let given = held::last_sequence(&db, stream).unwrap_or(0);
@@ -228,6 +241,11 @@ impl Head {
         }
     }
 
+    /// Writes it into a new store.
+    ///
+    /// # Errors
+    ///
+    /// If the new store cannot be written.
     pub fn write(&self, db: &Connection) -> rusqlite::Result<()> {
         for (name, value) in &self.totals {
             totals::add(db, name, value.max(&0).cast_unsigned())?;

@@ -1,8 +1,8 @@
-//! Totals: what was counted since the store was made, by name.
+//! Totals: named counts since the store was created.
 
 use rusqlite::{Connection, params};
 
-/// Followed by stream and sink: records that had expired for a sink when it was dropped.
+/// Prefix, followed by stream and sink: records that had expired for a sink when it was dropped.
 pub const EXPIRED_WITH_SINK: &str = "expired_with_sink";
 
 pub(super) fn add_all(db: &Connection, totals: &[(&'static str, u64)]) -> rusqlite::Result<()> {

@@ -1,5 +1,4 @@
-//! A store as version 0.1 made it: a table for each stream. It is read where it has not been brought to the present version, and when
-//! it was set aside.
+//! The store of version 0.1, with a table for each stream. It is read where it has not been migrated yet, and where it was set aside.
 
 use std::path::Path;
 
@@ -9,10 +8,10 @@ use super::header::BatchHeader;
 use super::schema::{self, OpenError};
 use crate::core::identity::{RunId, Stream};
 
-/// The number of this version in the file.
+/// The `user_version` of such a file.
 pub(super) const VERSION: i32 = 1;
 
-/// What it called its table of rejected samples.
+/// Name of its table of rejected samples.
 pub(super) const REJECTED_SAMPLES: &str = "quarantine";
 
 pub(super) const TABLES: &str = "
@@ -22,13 +21,13 @@ CREATE TABLE raw(seq INTEGER PRIMARY KEY AUTOINCREMENT, run BLOB NOT NULL, first
 CREATE TABLE anomalies(seq INTEGER PRIMARY KEY AUTOINCREMENT, run BLOB NOT NULL, first_position INTEGER NOT NULL, count INTEGER NOT NULL,
   first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, boot_id BLOB, monotonic_base INTEGER, raw_len INTEGER NOT NULL,
   codec INTEGER NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL);
--- The ledger counts what is held behind each cursor: these let it do so without touching a payload.
+-- The ledger counts what is held after each cursor: these let it do so without reading payloads.
 CREATE INDEX raw_held ON raw(seq, count, first_ms);
 CREATE INDEX anomalies_held ON anomalies(seq, count, first_ms);
 CREATE TABLE cursor(sink TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, acknowledged BLOB NOT NULL, accepted INTEGER NOT NULL,
   delivered INTEGER NOT NULL DEFAULT 0, expired INTEGER NOT NULL DEFAULT 0, dead_lettered INTEGER NOT NULL DEFAULT 0,
   quarantined INTEGER NOT NULL DEFAULT 0, missing INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(sink, stream)) WITHOUT ROWID;
--- Damaged stores that were set aside, and how far each stream of theirs has been read.
+-- Damaged stores that were set aside, and how far each of their streams has been read.
 CREATE TABLE salvage(folder TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY(folder, stream)) WITHOUT ROWID;
 CREATE TABLE total(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -39,7 +38,7 @@ CREATE TABLE quarantine(id INTEGER PRIMARY KEY, received_ms INTEGER NOT NULL, re
 CREATE TABLE dead_letter(id INTEGER PRIMARY KEY, sink TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL, line BLOB NOT NULL);
 ";
 
-/// Makes an empty one, in the file itself and not in its log: its first page is what is wanted of it.
+/// Creates an empty one, in the file itself and not in a WAL, because its first page is read from the file.
 pub(super) fn create(path: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let db = Connection::open(path).map_err(failed)?;
@@ -52,7 +51,7 @@ pub(super) fn select_next(stream: Stream) -> String {
     format!("SELECT {COLUMNS} FROM {} WHERE seq > ?1 ORDER BY seq LIMIT 1", stream.name())
 }
 
-/// A row of its tables of batches.
+/// A row of one of its batch tables.
 pub(super) struct Row<'a> {
     pub sequence: u64,
     /// Without an id.
@@ -80,13 +79,13 @@ impl<'a> Row<'a> {
         })
     }
 
-    /// Only the payload had a checksum.
+    /// Whether the payload is intact; nothing else had a checksum.
     pub fn is_intact(&self) -> bool {
         self.crc == i64::from(crc32fast::hash(self.payload))
     }
 }
 
-/// The last sequence that was given in a stream.
+/// The last sequence that was assigned in a stream.
 pub(super) fn last_sequence(db: &Connection, stream: Stream) -> rusqlite::Result<u64> {
     let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).optional();
     let name = stream.name();

@@ -1,7 +1,7 @@
-//! The one writer: a plain struct around the only writing connection. Its thread is a loop around it.
+//! The only writer: a plain struct around the only writing connection. Its thread calls it in a loop.
 //!
-//! A sealed batch is judged already, so it is retried until it commits; it is never judged twice. Everything that a commit
-//! carries (batches, totals, cursors, alerts, snapshot, deletions) is one transaction: the totals cannot disagree with their cause.
+//! A sealed batch is judged already, so it is retried until it commits; it is never judged twice. Everything in a commit (batches, totals,
+//! cursors, alerts, snapshot, deletions) is one transaction: the totals always agree with what they count.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,7 +25,7 @@ use crate::disk;
 #[derive(Clone, Debug)]
 pub struct WriterSettings {
     pub path: PathBuf,
-    /// The id under which records are accepted.
+    /// Id of the gateway that accepts the records.
     pub gateway: String,
     pub synchronous: Synchronous,
     pub vfs: Option<String>,
@@ -45,13 +45,13 @@ impl WriterSettings {
     }
 }
 
-/// What a commit brought about, for counters and logs.
+/// Result of a commit, for counters and logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommitReport {
     pub expired: Vec<(Stream, u64)>,
     pub deleted: Deleted,
     pub used_bytes: u64,
-    /// What the payloads that it brought take, compressed.
+    /// Compressed size of the payloads that it stored.
     pub payload_bytes: u64,
     pub room: Room,
     /// Records of a damaged store that could not be salvaged, once that is known.
@@ -67,29 +67,34 @@ pub struct Writer {
     cursors: Cursors,
     /// Batches up to here are in the snapshot of the detectors and need no replay.
     snapshot_covers: u64,
-    /// The last raw record when a part of a snapshot was left out: what began before that covers nothing.
+    /// The last raw record when a part of a snapshot was left out: a snapshot that began before that covers nothing.
     snapshot_broken: u64,
     ballast: Ballast,
-    /// Since when the disk has had no more room.
+    /// Since when the disk has been full.
     squeezed: Option<Instant>,
-    /// The damaged store was set aside, and there is no new one yet.
+    /// Name of a damaged store that was set aside, while there is no new one yet.
     aside: Option<String>,
     streams: Vec<StreamState>,
 }
 
-/// Where a stream is.
+/// How far a stream has come.
 #[derive(Clone, Copy, Debug)]
 struct StreamState {
     stream: Stream,
     last_sequence: u64,
-    /// Batches that are not written down in `held`.
+    /// Batches that are not in `held` yet.
     unlisted: usize,
 }
 
-/// How long the disk is given to other things before the ballast is filled again.
+/// How long the disk's space is left to others before the ballast is written again.
 const BALLAST_PAUSE: Duration = Duration::from_secs(60);
 
 impl Writer {
+    /// Opens the store, or creates it; migrates it, and fills the ballast.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be opened or created, or is not one that this program can read.
     pub fn open(settings: &WriterSettings, run: RunId) -> Result<Writer, OpenError> {
         let db = open_limited(settings)?;
         let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
@@ -115,6 +120,10 @@ impl Writer {
     }
 
     /// Sets the damaged store aside and begins a new one.
+    ///
+    /// # Errors
+    ///
+    /// If the damaged store cannot be moved, or the new one cannot be created.
     pub fn open_anew(settings: &WriterSettings, run: RunId) -> Result<Writer, OpenError> {
         let failed = |source| OpenError::Folder { path: settings.path.clone(), source };
         let aside = set_aside::move_store(&settings.path).map_err(failed)?;
@@ -124,13 +133,16 @@ impl Writer {
         Writer::open(settings, run)
     }
 
-    /// The same while running: the cursors and the sequences are known here. Returns what is to be salvaged; on an error the caller
-    /// calls again.
+    /// The same while running, when the cursors and sequences are known. Returns what is to be salvaged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open_anew`]; the caller calls again.
     pub fn renew(&mut self) -> Result<Vec<Unfinished>, OpenError> {
         let path = self.settings.path.clone();
         let failed = |source| OpenError::Sqlite { path: path.clone(), source };
         if self.aside.is_none() {
-            // Lets go of the file: what is open is not moved.
+            // Closes the file: an open one must not be moved.
             self.db = Connection::open_in_memory().map_err(failed)?;
             let aside = set_aside::move_store(&path);
             self.aside = Some(aside.map_err(|source| OpenError::Folder { path: path.clone(), source })?);
@@ -145,7 +157,7 @@ impl Writer {
         Ok(unfinished.into_iter().filter(|unfinished| unfinished.folder == aside).collect())
     }
 
-    /// A crash may come between setting a damaged store aside and beginning a new one: what is set aside is salvaged all the same.
+    /// A crash may have come between setting a damaged store aside and beginning a new one: it is salvaged all the same.
     fn note_unknown_damaged_stores(&self) -> rusqlite::Result<()> {
         for folder in set_aside::kept(&self.settings.path) {
             rows::note_salvage(&self.db, &folder, |_| 0)?;
@@ -153,6 +165,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Streams of damaged stores that are not salvaged to their end.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
     pub fn unfinished_salvages(&self) -> rusqlite::Result<Vec<Unfinished>> {
         let kept = set_aside::kept(&self.settings.path);
         let mut select =
@@ -176,12 +193,20 @@ impl Writer {
         FileId::of(&self.settings.path)
     }
 
-    /// Local sequence of the last record of a stream, also when the table is empty by now.
+    /// Local sequence of the last record of a stream, even if it is no longer held.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
     pub fn last_sequence(&self, stream: Stream) -> rusqlite::Result<u64> {
         held::last_sequence(&self.db, stream)
     }
 
-    /// The same of every stream.
+    /// The same for every stream.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
     pub fn last_sequences(&self) -> rusqlite::Result<PerStream<u64>> {
         let mut last_sequences = PerStream::default();
         for stream in Stream::all() {
@@ -191,16 +216,24 @@ impl Writer {
     }
 
     /// Makes sure that a sink has a cursor; a new one starts at the oldest held batch. Returns where it stands.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read or written.
     pub fn register_sink(&mut self, sink: &str, stream: Stream) -> rusqlite::Result<crate::core::cursor::CursorState> {
         self.cursors.register(&self.db, sink, stream)
     }
 
-    /// What a sink did not take of a stream, and counts as delivered.
+    /// Records of a stream that a sink did not take, and that are counted as delivered.
     pub fn passed_over(&self, sink: &str, stream: Stream) -> u64 {
         self.cursors.passed_over(sink, stream)
     }
 
-    /// Sinks that have left the configuration, and the records that wait for each of them.
+    /// Sinks that are no longer configured, and how many records wait for each.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
     pub fn left_sinks(&self) -> rusqlite::Result<Vec<(String, u64)>> {
         self.cursors.left(&self.db)
     }
@@ -209,10 +242,13 @@ impl Writer {
         &self.db
     }
 
-    /// One transaction; when this returns `Ok` everything in it is fsynced. On an error nothing of it happened, and the
-    /// caller calls again with the same input.
+    /// Stores the input in one transaction, which is fsynced when this returns `Ok`.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written; then nothing of the input is stored, and the caller calls again with the same input.
     pub fn commit(&mut self, input: &CommitInput) -> rusqlite::Result<CommitReport> {
-        // Once, before the transaction: room is made for what is really stored, and the write lock is short.
+        // Once, before the transaction: room is made for the compressed size, and the write lock is held briefly.
         let run = self.run.clone();
         let rows = rows::compress(&run, input);
         match self.try_commit(input, &rows, true) {
@@ -229,15 +265,15 @@ impl Writer {
         }
     }
 
-    /// The disk has less room than the capacity: from now on the file only uses what it has, and the log what the ballast gives.
+    /// The disk is full below the capacity: from now on the file does not grow, and the WAL uses the space of the ballast.
     fn squeeze(&mut self) {
         self.squeezed = Some(Instant::now());
         if self.ballast.free() {
-            tracing::warn!("the disk is full: the ballast is given back to it, and the store does not grow any more");
+            tracing::warn!("the disk is full: the ballast is deleted to free space, and the store no longer grows");
         }
-        // Pages that are only in the log still need their place in the file; after that both are as large as they need to be.
+        // Pages that are only in the WAL still need space in the file; after that neither has to grow.
         if let Err(error) = self.db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())) {
-            tracing::debug!(%error, "the store's log could not be moved into its file on a full disk");
+            tracing::debug!(%error, "the WAL could not be checkpointed on a full disk");
         }
     }
 
@@ -272,7 +308,7 @@ impl Writer {
         let when_full = self.settings.capacity.when_full;
         let mut needed = rows::needed(input, batches);
         if !retention::has_room(&transaction, &report.room, needed)? {
-            // Alerts and snapshots mostly take the place of what they were before: nobody has to go for that.
+            // Alerts and snapshots mostly replace earlier ones: nothing has to be removed for that.
             needed.other -= rows::replaced_bytes(&transaction, &input.sealed)?.min(needed.other);
         }
         report.expired = retention::make_room(&transaction, &mut cursors, &report.room, when_full, needed)?;
@@ -312,13 +348,17 @@ impl Writer {
         Ok(report)
     }
 
-    /// How far the store may fill at present.
+    /// How far the store may fill now.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
     pub fn room(&self) -> rusqlite::Result<Room> {
         let capacity = &self.settings.capacity;
         let growth = match (self.squeezed, disk::space(self.folder())) {
             (Some(_), _) => None,
             (None, Ok(space)) => Some(space.free_bytes.saturating_sub(capacity.free_bytes_min)),
-            // Whatever it is that cannot be asked: the disk will say so itself.
+            // The free space is not known: if there is none, the write fails.
             (None, Err(_)) => Some(u64::MAX),
         };
         Ok(capacity.room(retention::file_bytes(&self.db)?, growth))
@@ -328,7 +368,11 @@ impl Writer {
         self.settings.path.parent().unwrap_or(Path::new("."))
     }
 
-    /// What need not be done before a commit is acknowledged: writes the log into the file when it is long, fills the ballast.
+    /// What need not be done before a commit is acknowledged: checkpoints the WAL when it is long, and fills the ballast.
+    ///
+    /// # Errors
+    ///
+    /// If the WAL cannot be checkpointed.
     pub fn maintain(&mut self, now: Instant) -> rusqlite::Result<()> {
         let mut look = self.db.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
         let number = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(|pages| pages.max(0) as u64);
@@ -342,13 +386,17 @@ impl Writer {
         }
         let is_due = self.squeezed.is_some_and(|since| now.saturating_duration_since(since) >= BALLAST_PAUSE);
         if is_due && self.ballast.fill(self.settings.capacity.free_bytes_min) {
-            tracing::info!("the disk has room again: the ballast is filled");
+            tracing::info!("the disk has room again: the ballast is written again");
             self.squeezed = None;
         }
         Ok(())
     }
 
-    /// At shutdown: the log goes into the file, so that a copy of the one file is the whole store.
+    /// At shutdown: checkpoints the whole WAL, so that a copy of the one file is the whole store.
+    ///
+    /// # Errors
+    ///
+    /// If the WAL cannot be checkpointed.
     pub fn checkpoint(&self) -> rusqlite::Result<()> {
         self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     }
@@ -362,7 +410,7 @@ fn ballast(settings: &WriterSettings) -> Ballast {
 fn open_limited(settings: &WriterSettings) -> Result<Connection, OpenError> {
     let mut db = schema::open_writer(&settings.path, settings.synchronous, settings.vfs.as_deref())?;
     let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
-    // Before the limit: it is for what comes, and a step may need some pages for a moment.
+    // Before the limit is set: a step of the migration may need some more pages for a moment.
     migration::migrate(&mut db, &settings.gateway, &ballast(settings)).map_err(failed)?;
     retention::limit_file(&db, &settings.capacity).map_err(failed)?;
     set_aside::keep_first_page(&db, &settings.path);
@@ -401,8 +449,8 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A new store that goes on where the damaged one ended: with its sequences, so that no cursor is ahead of them, and with all that
-/// could be read besides the batches.
+/// Creates a store that continues where the damaged one ended: with its sequences, so that no cursor is ahead of them, and with everything
+/// that could be read except the batches.
 fn begin_anew(
     settings: &WriterSettings,
     aside: &str,

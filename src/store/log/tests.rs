@@ -21,7 +21,7 @@ impl Bench {
         Bench { _folder: folder, db, reader }
     }
 
-    /// A batch whose row says `count`, and that holds `held` readings.
+    /// A batch whose row says `count`, but that holds `held` readings.
     fn insert(&self, last: u64, count: u64, held: u64) {
         let mut encoder = BatchEncoder::default();
         for number in 0..held {
@@ -54,7 +54,7 @@ impl Bench {
         header.insert(&self.db, number, header.check(&run.gateway, &compressed), &compressed).expect("a row");
     }
 
-    /// All that comes after a cursor, in short.
+    /// Everything after a cursor, in short form.
     fn read(&mut self, mut after: u64) -> Vec<String> {
         let (mut block, mut seen) = (Block::default(), Vec::new());
         while self.reader.read(Stream::RAW, after, &mut block).expect("readable") {

@@ -326,7 +326,7 @@ fn a_commit_says_what_its_payloads_take_once_they_are_compressed() {
     assert!(stored < raw, "{stored} of {raw}");
 }
 
-/// A hostile device may send what is large and compresses to nothing: that costs others nothing.
+/// A hostile device may send large readings that compress to nothing: they must displace nobody's readings.
 #[test]
 fn room_is_made_for_what_is_stored_and_not_for_what_it_was() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -352,7 +352,7 @@ fn room_is_made_for_what_is_stored_and_not_for_what_it_was() {
     assert_eq!(ledger(&writer), (2_000, 0, 0, 2_000));
 }
 
-/// What is counted beforehand is what it takes.
+/// The size that is computed beforehand is the size that it takes.
 #[test]
 fn what_a_row_takes_is_known_before_it_is_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -376,7 +376,7 @@ fn what_a_row_takes_is_known_before_it_is_written() {
     }
 }
 
-/// What is written over what was there, or not at all, costs nobody anything.
+/// What replaces earlier data, or is not stored at all, displaces nothing.
 #[test]
 fn room_is_made_neither_for_what_is_replaced_nor_for_samples_that_are_not_kept() {
     let folder = tempfile::tempdir().expect("a temporary folder");
