@@ -17,6 +17,12 @@ impl Jitter {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
+    /// Between half of `max` and `max`.
+    pub fn half_pause_us(&mut self, max_us: u64) -> u64 {
+        let half_us = max_us / 2;
+        max_us - half_us + self.next() % (half_us + 1)
+    }
+
     /// Between 1 and `base << failures - 1`, the limit itself at most `max`.
     pub fn pause_us(&mut self, base_us: u64, failures: u32, max_us: u64) -> u64 {
         let doublings = failures.saturating_sub(1).min(32);

@@ -424,7 +424,8 @@ impl Delivery {
                 if !lane.pacer.may_send(now_us) {
                     break;
                 }
-                lane.pacer.sent(pacing::cost(record.len()));
+                let ask_pause_us = self.jitter.half_pause_us(self.settings.patience.throttled_pause_us);
+                lane.pacer.sent(pacing::cost(record.len()), now_us, ask_pause_us);
                 lane.ready.pop_front();
                 bytes += record_bytes;
                 keys.push(index);

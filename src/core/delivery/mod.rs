@@ -75,6 +75,8 @@ pub struct Patience {
     /// Upper limit of the pauses after no connection was made. It is lower because such an attempt costs little, and the network may be
     /// back at any time.
     pub connection_backoff_max_us: u64,
+    /// A shard that takes nothing is asked again after a pause between half of this and this.
+    pub throttled_pause_us: u64,
     /// Upper limit of the first pause of a halted sink, before it is tried again; it doubles with each failure.
     pub halt_backoff_base_us: u64,
     /// Upper limit that the pauses of a halted sink double up to.
@@ -93,6 +95,7 @@ impl Default for Patience {
             sink_backoff_base_us: 100_000,
             backoff_max_us: 10_000_000,
             connection_backoff_max_us: 2_000_000,
+            throttled_pause_us: 800_000,
             halt_backoff_base_us: 1_000_000,
             halt_backoff_max_us: 30_000_000,
             persist_interval_us: 1_000_000,

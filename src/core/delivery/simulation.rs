@@ -6,6 +6,7 @@
 //! but the last cursor that was saved. The driver behaves as the forwarder does. Deliberately absent: real time, threads, and the sink's
 //! reading of errors.
 
+mod capacity;
 mod cloud;
 mod world;
 

@@ -343,6 +343,8 @@ fn longest_pause_us(reason: RetryReason) -> u64 {
 #[test]
 fn a_pause_grows_up_to_its_bound_and_ends_when_the_link_is_up() {
     let (service_us, link_us) = (longest_pause_us(RetryReason::TimedOut), longest_pause_us(RetryReason::Connection));
+    let throttled_us = longest_pause_us(RetryReason::Throttled);
+    assert!((SECOND_US / 2..=2 * SECOND_US).contains(&throttled_us), "{throttled_us}");
     assert!((5 * SECOND_US..=10 * SECOND_US).contains(&service_us), "{service_us}");
     assert!((SECOND_US..=2 * SECOND_US).contains(&link_us), "{link_us}");
 }

@@ -9,6 +9,8 @@ use super::{Delivery, InFlight, PARTITION_KEY_BYTES_MAX, REFUSED_IN_A_ROW_MAX, R
 
 /// Pauses of keys end together within so many microseconds, so that they share a request.
 const PAUSE_GRAIN_US: u64 = 2_000;
+/// Upper limit of the pauses after throttling: of a key whose shard is not held back yet, and of the sink.
+const THROTTLED_PAUSE_US_MAX: u64 = 1_500_000;
 
 impl Delivery {
     pub(super) fn replied(&mut self, id: RequestId, reply: Reply, now_us: u64) {
@@ -34,7 +36,7 @@ impl Delivery {
                 }
                 Some(Outcome::Later { reason, after_us }) => {
                     self.status.records_retried += flight.keys.len() as u64;
-                    self.pause_sink(flight.epoch, RetryReason::Throttled, now_us);
+                    self.pause_sink(flight.epoch, RetryReason::Internal, now_us);
                     let asked_until_us = now_us.saturating_add(after_us.unwrap_or(0));
                     self.sink.asked_until_us = self.sink.asked_until_us.max(asked_until_us);
                     self.sink.pause_until(self.sink.paused_until_us);
@@ -120,12 +122,14 @@ impl Delivery {
         self.status.records_sent += 1;
         let lane = self.lane_of(shard, now_us);
         let key = self.keys.get(index);
+        let lane_before = key.shard;
         if lane != UNKNOWN_SHARD {
             key.shard = lane;
         }
         let cost = pacing::cost(key.records.front().expect("it was in flight").len());
-        if lane != UNKNOWN_SHARD {
-            self.lanes[lane].pacer.accepted(cost, now_us);
+        self.lanes[lane].pacer.accepted(cost, now_us);
+        if lane_before != lane {
+            self.lanes[lane_before].pacer.accepted(cost, now_us);
         }
         self.take_record(index, now_us);
     }
@@ -136,15 +140,20 @@ impl Delivery {
         let shard = key.shard;
         let record = key.records.front_mut().expect("it was in flight");
         record.failures = record.failures.saturating_add(1);
-        let (failures, cost) = (record.failures, pacing::cost(record.len()));
-        if reason == RetryReason::Throttled && shard != UNKNOWN_SHARD {
-            self.lanes[shard].pacer.throttled(cost, now_us);
+        let (failures, cost, is_suspect) = (record.failures, pacing::cost(record.len()), record.is_suspect);
+        let mut pause_us_max = self.settings.patience.backoff_max_us;
+        if reason == RetryReason::Throttled {
+            let ask_pause_us = self.jitter.half_pause_us(self.settings.patience.throttled_pause_us);
+            let pacer = &mut self.lanes[shard].pacer;
+            pacer.throttled(cost, now_us, ask_pause_us);
+            // The shard's pace is pause enough: its other keys go first. Suspects are not paced.
+            if pacer.holds_back() && !is_suspect {
+                self.make_ready(index);
+                return;
+            }
+            pause_us_max = THROTTLED_PAUSE_US_MAX;
         }
-        let pause_us = self.jitter.pause_us(
-            self.settings.patience.key_backoff_base_us,
-            failures,
-            self.settings.patience.backoff_max_us,
-        );
+        let pause_us = self.jitter.pause_us(self.settings.patience.key_backoff_base_us, failures, pause_us_max);
         let until_us = (now_us + pause_us).next_multiple_of(PAUSE_GRAIN_US);
         self.keys.set_state(index, KeyState::Paused);
         self.pauses.push(Reverse((until_us, index)));
@@ -187,6 +196,7 @@ impl Delivery {
             let base_us = self.settings.patience.sink_backoff_base_us;
             let max_us = match reason {
                 RetryReason::Connection => self.settings.patience.connection_backoff_max_us,
+                RetryReason::Throttled => THROTTLED_PAUSE_US_MAX,
                 _ => self.settings.patience.backoff_max_us,
             };
             let pause_us = self.jitter.pause_us(base_us, self.sink.failures, max_us);
