@@ -15,9 +15,13 @@ use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
 
 use super::status::ForwardStatus;
 use crate::core::delivery::Outcome;
+
+/// The HTTP status of a request that is larger than something on the way takes.
+pub const REQUEST_TOO_LARGE: u16 = 413;
 
 #[derive(Debug)]
 struct Network {
@@ -50,7 +54,7 @@ impl HttpConnector for Network {
     }
 }
 
-/// Counts the bytes of the request bodies that go through it.
+/// Counts the bytes of the request bodies that go through it, and takes a 413 for what it says, whatever comes with it.
 #[derive(Debug)]
 pub struct Counted {
     below: SharedHttpConnector,
@@ -72,7 +76,15 @@ impl Counted {
 impl HttpConnector for Counted {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         self.status.sent_bytes.add(request.body().content_length().unwrap_or(0));
-        self.below.call(request)
+        let response = self.below.call(request);
+        HttpConnectorFuture::new(async move {
+            let mut response = response.await?;
+            // It may come from a proxy, with a page that never ends or that nobody can read, before the request was sent to its end.
+            if response.status().as_u16() == REQUEST_TOO_LARGE {
+                *response.body_mut() = SdkBody::empty();
+            }
+            Ok(response)
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use fake_cloud::{Faults, Record, Settings, ShardLimits, SkewCode};
 use crate::client::Client;
 use crate::gateway::{Gateway, wait_until};
 use crate::http::CERTIFICATE;
+use crate::narrow::{Manner, Narrow};
 use crate::proxy::Proxy;
 use cloud::{ANOMALIES, Cloud, RAW, SINGLE};
 use found::Found;
@@ -246,6 +247,37 @@ fn a_proxy_that_takes_small_requests_only_is_no_obstacle() {
     cloud.expect_all();
     assert!(cloud.fake.stats().faults["body_bytes_max"] > 0);
     assert_eq!((cloud.stats(RAW).duplicates, cloud.sink(RAW)["records_rejected"].clone()), (0, 0.into()));
+}
+
+/// A proxy says in its own way that a request is too large.
+#[test]
+fn a_proxy_whose_page_nobody_can_read_is_no_obstacle() {
+    for manner in [Manner::Whole, Manner::Early, Manner::Endless] {
+        let folder = tempfile::tempdir().unwrap();
+        let fake = fake_cloud::FakeCloud::start_blocking(unlimited()).unwrap();
+        let proxy = Narrow::start(fake.address(), 16 * 1024, manner);
+        let gateway = cloud::start_gateway(&folder, &cloud::config(&format!("http://{}", proxy.address), ""));
+        let mut fleet = fleet::Fleet::default();
+        fleet.publish(gateway.mqtt, 300);
+        wait_until("everything is delivered", || fake.stats().streams[RAW].distinct == fleet.published());
+        assert!(proxy.refused() > 0, "{manner:?}");
+        let status = gateway.status();
+        let sinks = status["sinks"].as_array().unwrap();
+        assert!(sinks.iter().all(|sink| sink["records_rejected"] == 0), "{manner:?}: {status}");
+    }
+}
+
+/// The control: if large requests are refused without the reason, nothing is delivered.
+#[test]
+fn a_proxy_that_does_not_say_why_is_an_obstacle() {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = fake_cloud::FakeCloud::start_blocking(unlimited()).unwrap();
+    let proxy = Narrow::start(fake.address(), 2 * 1024, Manner::Unavailable);
+    let config = cloud::config(&format!("http://{}", proxy.address), "batch_delay = \"200ms\"");
+    let gateway = cloud::start_gateway(&folder, &config);
+    fleet::Fleet::default().publish(gateway.mqtt, 300);
+    wait_until("it has tried several times", || proxy.refused() > 5);
+    assert_eq!(fake.stats().streams[RAW].distinct, 0);
 }
 
 /// An error that concerns everything is not blamed on a record.

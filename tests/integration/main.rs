@@ -6,6 +6,7 @@ mod archive;
 mod client;
 mod gateway;
 mod in_process;
+mod narrow;
 mod proxy;
 mod vfs;
 

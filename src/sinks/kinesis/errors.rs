@@ -11,16 +11,13 @@ use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
 use super::credentials;
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::errors::{causes, with_causes};
-use crate::sinks::network;
+use crate::sinks::network::{self, REQUEST_TOO_LARGE};
 
 /// The SDK's error for a failed request.
 pub type RequestError = SdkError<PutRecordsError, HttpResponse>;
 
 /// From this difference on, the clock is blamed for a refused signature; the SDK uses the same limit.
 const CLOCK_SKEW_SECONDS_MIN: u64 = 240;
-
-/// The HTTP status for it.
-const REQUEST_TOO_LARGE: u16 = 413;
 
 /// What the error code of one record means. An unknown code is retried, because it may be temporary.
 pub fn of_record(code: &str, message: &str) -> Outcome {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::client::{Client, publish_packet};
 use crate::gateway::{Gateway, ledger_line, wait_until};
 use crate::kinesis::fleet::{DEVICES, Fleet};
+use crate::narrow::{Manner, Narrow};
 use crate::proxy::Proxy;
 
 /// Of nobody but the receiver: a key, and a certificate for `ingest.invalid` that is signed with it and valid until 2120.
@@ -179,6 +180,23 @@ fn a_request_that_is_too_large_is_halved_down_to_the_record() {
     expect_fleet(&receiver, 20);
     assert_eq!(ledger_line(&gateway.status(), "web", "raw")["dead_lettered"], 1);
     assert!(receiver.get("/seen").iter().any(|request| request["fault"] == "413"));
+}
+
+/// A proxy says in its own way that a request is too large.
+#[test]
+fn a_proxy_whose_page_nobody_can_read_is_no_obstacle() {
+    for manner in [Manner::Whole, Manner::Early, Manner::Endless] {
+        let folder = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start();
+        let proxy = Narrow::start(receiver.address, 6_000, manner);
+        let config = receiver.config("").replace(&receiver.address.to_string(), &proxy.address.to_string());
+        let gateway = Gateway::start_configured(folder.path(), &config, &[], &[("NO_PROXY", "*")]);
+        let mut fleet = Fleet::default();
+        fleet.publish(gateway.mqtt, 20);
+        wait_for_delivery(&gateway);
+        expect_fleet(&receiver, 20);
+        assert!(proxy.refused() > 0, "{manner:?}");
+    }
 }
 
 #[test]
