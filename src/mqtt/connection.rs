@@ -4,7 +4,7 @@
 mod opening;
 mod packets;
 
-use self::opening::read_connect;
+use self::opening::{Admitted, admit};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -14,13 +14,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::Edge;
 use super::answers::AnswerTimes;
 use super::codec::{self};
 use super::end::End;
@@ -29,7 +28,6 @@ use super::input::{Arrived, Input, Lost};
 use super::lane::Turn;
 use super::router::{Envelope, RouterDead};
 use super::sessions::Attached;
-use super::{Edge, Phase};
 use crate::core::mqtt::pace::PublishPace;
 use crate::core::mqtt::session::{self, Close, Inbound};
 use crate::handoff::{self, PipelineHandle, SessionProgress};
@@ -40,9 +38,6 @@ const OUTPUT_BYTES: usize = 16 * 1024;
 const DRAINING_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The timer is set this far ahead if there is nothing to watch for.
 const FAR_AHEAD: Duration = Duration::from_secs(86_400);
-/// The operating system detects a peer that has vanished silently, even with keep-alive 0.
-const TCP_KEEPALIVE: TcpKeepalive =
-    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
 /// A publish that is fanned out after its commit.
 struct UncommittedPublish {
@@ -76,61 +71,9 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
     mut stream: TcpStream,
     peer: SocketAddr,
 ) {
-    // A small packet must not wait for the TCP acknowledgement of another one. If the options cannot be set, it is only slower.
-    let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(&stream).set_tcp_keepalive(&TCP_KEEPALIVE);
-    let mut input = BytesMut::new();
-    let mut phase = edge.phase.clone();
-    let first = tokio::select! {
-        first = timeout(edge.settings.connect_timeout, read_connect(&edge, &mut stream, &mut input)) => first,
-        _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
-    };
-    drop(phase);
-    let connect = match first {
-        Ok(Some(connect)) => connect,
-        Ok(None) => return,
-        Err(_) => return edge.warn_of_client(peer, "", "no CONNECT within the time limit"),
-    };
-    let client_id = match session::check_connect(&connect, || edge.make_client_id()) {
-        Ok(client_id) => client_id,
-        Err(refusal) => {
-            let mut out = Vec::new();
-            codec::encode_connack(false, refusal as u8, &mut out);
-            let _ = timeout(edge.settings.write_timeout, stream.write_all(&out)).await;
-            edge.counters.connections_refused.add(1);
-            return edge.warn_of_client(
-                peer,
-                &connect.client_id,
-                "refused: a client id has 1 to 128 bytes without + # $ / (an empty one needs a clean session)",
-            );
-        }
-    };
-    edge.counters.connections.add(1);
-    if connect.has_login {
-        edge.note_login(peer, &client_id);
-    }
+    let Some(Admitted { connect, client_id, input }) = admit(&edge, &mut stream, peer).await else { return };
     let attached = edge.sessions.attach(&client_id, connect.clean_session, peer.ip()).await;
-    let mut output = Vec::new();
-    codec::encode_connack(attached.session_present, 0, &mut output);
-    attached.subscriber.resend(&mut output);
-    let now = Instant::now();
-    let mut connection = Connection {
-        attached,
-        client_id: client_id.clone(),
-        inbound: Inbound::default(),
-        pace: PublishPace::default(),
-        answers: AnswerTimes::default(),
-        connected: now,
-        progress: Arc::default(),
-        held: VecDeque::new(),
-        passing_on: None,
-        output,
-        written: 0,
-        silence_max: session::silence_ms_max(connect.keep_alive_s).map(Duration::from_millis),
-        last_heard: now,
-        last_written: now,
-        edge: Rc::clone(&edge),
-    };
+    let mut connection = Connection::new(&edge, attached, client_id.clone(), connect.keep_alive_s);
     let input = Input::new(Rc::clone(&edge.read_buffer), input.to_vec());
     let end = connection.run(stream, input).await;
     connection.finish().await;
@@ -154,6 +97,31 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
 }
 
 impl<T: From<handoff::Input> + 'static> Connection<T> {
+    /// Its output begins with the CONNACK, and with what the session had not acknowledged.
+    fn new(edge: &Rc<Edge<T>>, attached: Attached, client_id: String, keep_alive_s: u16) -> Connection<T> {
+        let mut output = Vec::new();
+        codec::encode_connack(attached.session_present, 0, &mut output);
+        attached.subscriber.resend(&mut output);
+        let now = Instant::now();
+        Connection {
+            attached,
+            client_id,
+            inbound: Inbound::default(),
+            pace: PublishPace::default(),
+            answers: AnswerTimes::default(),
+            connected: now,
+            progress: Arc::default(),
+            held: VecDeque::new(),
+            passing_on: None,
+            output,
+            written: 0,
+            silence_max: session::silence_ms_max(keep_alive_s).map(Duration::from_millis),
+            last_heard: now,
+            last_written: now,
+            edge: Rc::clone(edge),
+        }
+    }
+
     async fn run(&mut self, mut stream: TcpStream, mut input: Input) -> End {
         let (mut reader, mut writer) = stream.split();
         let mut timer = Box::pin(sleep_until(Instant::now() + FAR_AHEAD));
@@ -167,21 +135,10 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 return end;
             }
             result = Ok(());
-            if let Err(end) = self.settle(&mut input.turn) {
-                // Acknowledge what is already stored, or the client would send it again and it would be stored twice.
-                let _ = self.write_now(&writer);
+            if let Err(end) = self.prepare(&mut input, &writer).await {
                 return end;
             }
-            if let Err(end) = self.write_now(&writer) {
-                return end;
-            }
-            if self.fill_output() {
-                tokio::task::yield_now().await;
-            }
-            if let Some(end) = self.called_away() {
-                return end;
-            }
-            let (may_read, may_pass_on) = (self.may_read(), self.has_to_pass_on() && self.passing_on.is_none());
+            let (may_read, may_pass_on) = (self.may_read(), self.may_pass_on());
             if !may_read {
                 input.leave_line();
             }
@@ -215,6 +172,20 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         }
     }
 
+    /// What is to be done before it is waited for anything: acknowledgements of what is stored, messages, and whether to go on at all.
+    async fn prepare(&mut self, input: &mut Input, writer: &WriteHalf<'_>) -> Result<(), End> {
+        if let Err(end) = self.settle(&mut input.turn) {
+            // Acknowledge what is already stored, or the client would send it again and it would be stored twice.
+            let _ = self.write_now(writer);
+            return Err(end);
+        }
+        self.write_now(writer)?;
+        if self.fill_output() {
+            tokio::task::yield_now().await;
+        }
+        self.called_away().map_or(Ok(()), Err)
+    }
+
     /// Writes as much output as the socket takes without waiting, which usually is all of it.
     fn write_now(&mut self, writer: &WriteHalf<'_>) -> Result<(), End> {
         if self.output.is_empty() {
@@ -246,6 +217,10 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     /// Whether there are committed publishes that were not passed on to their receivers.
     fn has_to_pass_on(&self) -> bool {
         self.passing_on.is_some() || self.held.front().is_some_and(|held| held.ordinal <= self.progress.committed())
+    }
+
+    fn may_pass_on(&self) -> bool {
+        self.has_to_pass_on() && self.passing_on.is_none()
     }
 
     /// Reading pauses while earlier publishes wait to be committed or passed on, and while the client does not read our answers.
@@ -339,7 +314,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             if self.held.is_empty() || self.settle(&mut turn).is_err() {
                 return;
             }
-            turn.pass_on(self.has_to_pass_on() && self.passing_on.is_none()).await;
+            turn.pass_on(self.may_pass_on()).await;
             match (self.has_to_pass_on(), &self.passing_on) {
                 (true, None) => poll_fn(|context| turn.poll_wait(context)).await,
                 (false, None) if !self.held.is_empty() => self.progress.changed().await,

@@ -1,21 +1,74 @@
 //! The start of a connection: its CONNECT, and what is logged about refused clients.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::BytesMut;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use crate::core::mqtt::session::{Close, Connect};
+use crate::core::mqtt::session::{self, Close, Connect};
 use crate::handoff;
 use crate::mqtt::codec::{self, DecodeError, Packet};
-use crate::mqtt::{Edge, LOGIN_WARNINGS_MAX};
+use crate::mqtt::{Edge, LOGIN_WARNINGS_MAX, Phase};
 
 /// Room for a CONNECT with the longest client id and a large will. A will is kept as long as its connection.
 const CONNECT_BYTES_MAX: usize = 16 * 1024;
+/// The operating system detects a peer that has vanished silently, even with keep-alive 0.
+const TCP_KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+
+/// A client that may have a session.
+pub(super) struct Admitted {
+    pub connect: Connect,
+    pub client_id: String,
+    /// What it sent behind its CONNECT.
+    pub input: BytesMut,
+}
+
+/// Waits for the CONNECT and checks it. `None` if nothing comes of the connection; it is answered and logged then.
+pub(super) async fn admit<T: From<handoff::Input> + 'static>(
+    edge: &Edge<T>,
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+) -> Option<Admitted> {
+    // A small packet must not wait for the TCP acknowledgement of another one. If the options cannot be set, it is only slower.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&*stream).set_tcp_keepalive(&TCP_KEEPALIVE);
+    let mut input = BytesMut::new();
+    let mut phase = edge.phase.clone();
+    let first = tokio::select! {
+        first = timeout(edge.settings.connect_timeout, read_connect(edge, stream, &mut input)) => first,
+        _ = phase.wait_for(|phase| *phase == Phase::Draining) => return None,
+    };
+    let Ok(first) = first else {
+        edge.warn_of_client(peer, "", "no CONNECT within the time limit");
+        return None;
+    };
+    let connect = first?;
+    let client_id = match session::check_connect(&connect, || edge.make_client_id()) {
+        Ok(client_id) => client_id,
+        Err(refusal) => {
+            let mut out = Vec::new();
+            codec::encode_connack(false, refusal as u8, &mut out);
+            let _ = timeout(edge.settings.write_timeout, stream.write_all(&out)).await;
+            edge.counters.connections_refused.add(1);
+            let reason = "refused: a client id has 1 to 128 bytes without + # $ / (an empty one needs a clean session)";
+            edge.warn_of_client(peer, &connect.client_id, reason);
+            return None;
+        }
+    };
+    edge.counters.connections.add(1);
+    if connect.has_login {
+        edge.note_login(peer, &client_id);
+    }
+    Some(Admitted { connect, client_id, input })
+}
 
 /// Reads until the first packet is complete. Answers by itself if it is not a CONNECT of MQTT 3.1.1.
-pub(super) async fn read_connect<T: From<handoff::Input> + 'static>(
+async fn read_connect<T: From<handoff::Input> + 'static>(
     edge: &Edge<T>,
     stream: &mut TcpStream,
     input: &mut BytesMut,
