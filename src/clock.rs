@@ -11,6 +11,12 @@ pub fn utc(ms: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(second).expect("a year of four digits")
 }
 
+/// The same as text, such as `2026-11-28T09:55:53Z`.
+pub fn rfc3339(ms: i64) -> String {
+    let at = utc(ms);
+    format!("{}T{:02}:{:02}:{:02}Z", at.date(), at.hour(), at.minute(), at.second())
+}
+
 /// Whether the kernel considers the system clock synchronised. If it cannot be asked, the clock is assumed to be.
 pub fn is_synchronised() -> bool {
     // SAFETY: all zeroes is a valid `timex`, which only reads the state.
@@ -28,6 +34,7 @@ mod tests {
     fn any_milliseconds_have_a_date_of_four_digits() {
         let date = |ms| utc(ms).date().to_string();
         assert_eq!((date(-1), date(0)), ("1969-12-31".to_owned(), "1970-01-01".to_owned()));
+        assert_eq!(rfc3339(1_795_465_865_120), "2026-11-23T20:31:05Z");
         assert_eq!((date(i64::MIN), date(i64::MAX)), ("0000-01-01".to_owned(), "9999-12-31".to_owned()));
     }
 }

@@ -31,7 +31,7 @@ use crate::core::pipeline::PipelineSettings;
 use crate::counter::many;
 use crate::descriptors;
 use crate::disk;
-use crate::handoff::PipelineHandle;
+use crate::handoff::{Input, PipelineHandle};
 use crate::heartbeat::{Heartbeat, Watcher};
 use crate::ingest::{ClockState, Ingest, Route};
 use crate::mqtt::outbox::Outbox;
@@ -343,7 +343,7 @@ fn start(
         },
         Moment { wall_ms: now_ms(), steady_ms: 0 },
     );
-    let Opened { mut writer, pipeline: judge, recovered } = opened.map_err(GatewayError::Store)?;
+    let Opened { mut writer, pipeline: judge, recovered, doubt } = opened.map_err(GatewayError::Store)?;
     let last_sequences = writer.last_sequences().map_err(GatewayError::Sqlite)?;
     let committed = CommittedSequences::new(|stream| watch::Sender::new(*last_sequences.of(stream)));
     let (pipeline, receiver) = mpsc::channel();
@@ -368,6 +368,9 @@ fn start(
         tracing::info!(series, replayed, alerts = alerts.len(), "detectors and alerts are restored");
     }
     recovered.alerts.iter().for_each(|alert| outbox.put(announce::message(alert)));
+    if let Some(doubt) = doubt {
+        let _ = pipeline.send(Message::Input(Input::Report(doubt)));
+    }
     let counters = Arc::new(StoreCounters::default());
     let threads = pipeline::spawn(StoreParts {
         writer,

@@ -244,6 +244,7 @@ mod tests {
     use super::*;
     use crate::core::identity::{PerStream, RunId};
     use crate::core::pipeline::{Pipeline, PipelineSettings};
+    use crate::core::ranges::Ranges;
     use crate::core::reading::{Reading, Readings};
     use crate::handoff::Undecodable;
     use crate::store::commit::CommitInput;
@@ -280,12 +281,15 @@ mod tests {
         );
         (0..10).for_each(|_| commit(writer, &mut pipeline, 10));
         let letter = |sequence| DeadLetter { sequence, reason: "too_large".to_owned(), line: vec![b'x'] };
+        let mut unreadable = Ranges::default();
+        unreadable.push(46, 50);
         let change = CursorChange {
             sink: "sink".to_owned(),
             stream: Stream::RAW,
             state: CursorState { cursor: 50, acknowledged: vec![(61, 80)] },
             dead_letters: (41..46).map(letter).collect(),
-            quarantined: 5,
+            unreadable,
+            lost: Ranges::default(),
             passed_over: 0,
         };
         writer.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() }).expect("a working disk");

@@ -10,5 +10,6 @@ pub mod identity;
 pub mod json;
 pub mod mqtt;
 pub mod pipeline;
+pub mod ranges;
 pub mod reading;
 pub mod record;

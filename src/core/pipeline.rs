@@ -422,18 +422,6 @@ impl Pipeline {
             received: received.into_iter().chain(self.unstored.totals()).filter(|(_, count)| *count > 0).collect(),
         }
     }
-
-    /// Reserves `count` local sequences for a batch that comes from elsewhere, after everything that is sealed. Returns the last of them.
-    ///
-    /// # Panics
-    ///
-    /// If the open batch of the stream holds records.
-    pub fn give_sequences(&mut self, stream: Stream, count: u32) -> u64 {
-        let open = self.open.of_mut(stream);
-        assert_eq!(open.count(), 0, "the places of an open batch follow each other");
-        open.sequence += u64::from(count);
-        open.sequence
-    }
 }
 
 #[cfg(test)]

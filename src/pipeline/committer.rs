@@ -133,7 +133,8 @@ impl Committer {
         drop(call);
         // Sinks before sessions: a client that is acknowledged and then stops the process must find the sinks informed.
         for batch in job.input.batches() {
-            self.committed.of(batch.stream).send_replace(batch.last_sequence);
+            // A salvaged batch is older, and sinks wait for it all the same.
+            self.committed.of(batch.stream).send_modify(|last| *last = batch.last_sequence.max(*last));
         }
         for WaitingSession { session, publishes, .. } in &job.waiting.sessions {
             session.commit_through(*publishes.end());

@@ -20,6 +20,8 @@ pub(super) struct Intake {
 
 /// Once readings have been turned away, so much room is needed before they are accepted again.
 const ROOM_AGAIN_BYTES: u64 = 1 << 20;
+/// Twice what is taken over at once.
+const SALVAGE_BYTES: u64 = 4 << 20;
 
 impl Intake {
     pub fn new(when_full: WhenFull, counters: Arc<StoreCounters>) -> Intake {
@@ -52,7 +54,12 @@ impl Intake {
     fn has_room(&self, bytes: u64) -> bool {
         // A reading takes little more in the store than here, even if it does not compress.
         let waiting = self.begun_bytes + self.open_bytes + self.committing_bytes + bytes;
-        waiting + waiting / 16 <= self.counters.room_bytes.get()
+        waiting + waiting / 16 + self.left_to_salvage() <= self.counters.room_bytes.get()
+    }
+
+    /// What is taken over from a damaged store needs room before it can be delivered and make room itself.
+    fn left_to_salvage(&self) -> u64 {
+        if self.counters.is_salvaging() { SALVAGE_BYTES } else { 0 }
     }
 
     pub fn sealed(&mut self) {

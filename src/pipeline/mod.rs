@@ -338,9 +338,6 @@ impl PipelineLoop {
     fn seal(&mut self) {
         let Open { mut input, waiting, answers, damaged, bytes } = std::mem::take(&mut self.open);
         input.sealed = self.pipeline.seal();
-        for (_, batch) in input.salvaged.iter_mut().filter_map(|salvaged| salvaged.batch.as_mut()) {
-            batch.last_sequence = self.pipeline.give_sequences(batch.stream, batch.count);
-        }
         let waiting = Arc::new(waiting);
         let readings = input.sealed.of(Stream::RAW).map(|batch| u64::from(batch.count)).sum();
         self.committing = Committing { waiting: Arc::clone(&waiting), bytes, readings, is_given_up: false };

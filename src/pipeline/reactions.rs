@@ -48,7 +48,7 @@ impl PipelineLoop {
             }
             Message::Abandoned => self.ending.is_refused = true,
             Message::Cursor(change) => {
-                if change.quarantined > 0 {
+                if !change.unreadable.is_empty() || !change.lost.is_empty() {
                     self.pipeline.report(&damage(), self.moment());
                 }
                 self.open.input.cursors.retain(|known| {

@@ -37,6 +37,8 @@ const LONG_WAIT_US: u64 = 100_000;
 
 /// How long to wait before reading a store again that could not be read.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait before looking again whether more of a damaged store has been taken over.
+const SALVAGE_PAUSE: Duration = Duration::from_millis(100);
 
 struct Forwarder<S> {
     name: String,
@@ -59,6 +61,8 @@ struct Forwarder<S> {
     /// When something new was first noticed that is not read yet.
     noticed_us: Option<u64>,
     shown: DeliveryStatus,
+    /// What comes next may still be taken over from a damaged store.
+    is_salvaging: bool,
     store_error: Option<String>,
     store_pause_until: Option<Instant>,
     flush_within: Duration,
@@ -87,6 +91,7 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
         caught_up: false,
         noticed_us: None,
         shown: DeliveryStatus::default(),
+        is_salvaging: false,
         store_error: None,
         store_pause_until: None,
         flush_within,
@@ -154,18 +159,15 @@ impl<S: Sink + 'static> Forwarder<S> {
             return Read::End;
         }
         let since_us = self.noticed_us.take().unwrap_or_else(|| self.now_us());
-        let committed = *self.committed.borrow_and_update();
+        self.committed.mark_unchanged();
         let call = self.beat.at_disk();
         let offered = self.source.offer_to(&mut self.delivery, since_us);
         drop(call);
         match offered {
             Ok(read) => {
                 self.caught_up = read == Read::End;
-                if read == Read::End {
-                    // What was committed before this read and is gone was removed to make room: do not wait for it.
-                    self.delivery.skip_through(committed, since_us);
-                }
-                self.store_pause_until = None;
+                self.is_salvaging = read == Read::Salvaging;
+                self.store_pause_until = self.is_salvaging.then(|| Instant::now() + SALVAGE_PAUSE);
                 if self.store_error.take().is_some() {
                     tracing::info!(sink = self.name, stream = self.stream.name(), "the store is readable again");
                 }
@@ -215,12 +217,14 @@ impl<S: Sink + 'static> Forwarder<S> {
             reason: refused.reason,
             line: refused.line,
         };
+        let damage = self.source.take_damage();
         let change = CursorChange {
             sink: self.name.clone(),
             stream: self.stream,
             state: persist.state,
             dead_letters: persist.refused.into_iter().map(letter).collect(),
-            quarantined: self.source.take_quarantined(),
+            unreadable: damage.unreadable,
+            lost: damage.lost,
             passed_over: self.passed_over_before + persist.passed_over,
         };
         // Without a pipeline the process is ending; what was not saved is sent again under the same identities.
@@ -274,7 +278,7 @@ impl<S: Sink + 'static> Forwarder<S> {
             return false;
         }
         let until = *self.flush_until.get_or_insert_with(|| Instant::now() + self.flush_within);
-        let is_flushed = self.delivery.is_drained() && !self.is_behind();
+        let is_flushed = self.delivery.is_drained() && (self.is_salvaging || !self.is_behind());
         // A cloud that is unreachable now will not be back within the grace period: what is stored is sent after the next start.
         is_flushed || self.shown.failing.is_some() || Instant::now() >= until
     }

@@ -2,7 +2,8 @@
 
 use crate::core::delivery::Delivery;
 use crate::core::identity::Stream;
-use crate::store::log::{Block, Entry};
+use crate::core::ranges::Ranges;
+use crate::store::log::{Block, Entry, Next};
 use crate::store::reader::{FileId, Reader};
 
 /// Most lines offered before the forwarder looks at its replies again.
@@ -13,7 +14,16 @@ pub struct Source {
     stream: Stream,
     /// The block being read; nothing beyond it is in memory.
     block: Block,
-    quarantined: u64,
+    damage: Damage,
+}
+
+/// Records that damage took, since it was last said where a sink is.
+#[derive(Debug, Default)]
+pub struct Damage {
+    /// In damaged batches.
+    pub unreadable: Ranges,
+    /// Missing.
+    pub lost: Ranges,
 }
 
 /// How a turn of reading ended.
@@ -23,11 +33,13 @@ pub enum Read {
     Enough,
     /// Nothing more is stored.
     End,
+    /// What comes next may still be taken over from a damaged store.
+    Salvaging,
 }
 
 impl Source {
     pub fn new(reader: Reader, stream: Stream) -> Self {
-        Source { reader, stream, block: Block::default(), quarantined: 0 }
+        Source { reader, stream, block: Block::default(), damage: Damage::default() }
     }
 
     /// The store's file that is being read.
@@ -35,9 +47,9 @@ impl Source {
         self.reader.file()
     }
 
-    /// Records of damaged batches skipped since the last call.
-    pub fn take_quarantined(&mut self) -> u64 {
-        std::mem::take(&mut self.quarantined)
+    /// What could not be offered since the last call.
+    pub fn take_damage(&mut self) -> Damage {
+        std::mem::take(&mut self.damage)
     }
 
     /// Offers the next lines, as many as are wanted and a turn allows.
@@ -45,8 +57,12 @@ impl Source {
         let mut lines_left = LINES_A_TURN;
         while lines_left > 0 && delivery.wants_more() {
             let after = delivery.offered_through();
-            if after >= self.block.last_sequence() && !self.reader.read(self.stream, after, &mut self.block)? {
-                return Ok(Read::End);
+            if after >= self.block.last_sequence() {
+                match self.reader.read_strictly(self.stream, after, &mut self.block)? {
+                    Next::Block | Next::Missing => {}
+                    Next::Salvaging => return Ok(Read::Salvaging),
+                    Next::End => return Ok(Read::End),
+                }
             }
             self.offer_block(delivery, now_us, &mut lines_left);
         }
@@ -68,10 +84,13 @@ impl Source {
                 }
                 Entry::Damaged { through, count } => {
                     tracing::error!(last_sequence = through, count, "a stored batch is damaged and is skipped");
-                    self.quarantined += count;
+                    self.damage.unreadable.push(through + 1 - count, through);
                     delivery.skip_through(through, now_us);
                 }
-                Entry::Gap { through } => delivery.skip_through(through, now_us),
+                Entry::Gap { through, lost } => {
+                    self.damage.lost.push(through + 1 - lost, through);
+                    delivery.skip_through(through, now_us);
+                }
             }
         }
     }

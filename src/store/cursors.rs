@@ -1,11 +1,13 @@
 //! The cursors: how far each sink is in each stream, and what became of every record that it was to get.
 
 use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
 
 use super::held;
 use super::totals::{self, EXPIRED_WITH_SINK};
 use crate::core::cursor::CursorState;
-use crate::core::identity::Stream;
+use crate::core::identity::{PerStream, Stream};
+use crate::core::ranges::Ranges;
 
 /// A record that a sink refused for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +24,10 @@ pub struct CursorChange {
     pub stream: Stream,
     pub state: CursorState,
     pub dead_letters: Vec<DeadLetter>,
-    /// How many of the newly finished records could not be read, because their batch was damaged.
-    pub quarantined: u64,
+    /// Records that could not be read, because their batch was damaged.
+    pub unreadable: Ranges,
+    /// Those of the newly finished records that were missing in the store. They count as quarantined since it was found to be damaged.
+    pub lost: Ranges,
     /// Of all that `state` says is done with, so much the sink does not take: a total, so that saying it twice counts it once.
     pub passed_over: u64,
 }
@@ -31,7 +35,7 @@ pub struct CursorChange {
 impl CursorChange {
     /// Whether a later change of the same sink makes this one redundant.
     pub fn is_replaceable(&self) -> bool {
-        self.dead_letters.is_empty() && self.quarantined == 0
+        self.dead_letters.is_empty() && self.unreadable.is_empty() && self.lost.is_empty()
     }
 }
 
@@ -56,8 +60,10 @@ struct Entry {
     expired: u64,
     dead_lettered: u64,
     quarantined: u64,
-    /// Those of the quarantined whose damaged store is being salvaged: some may be recovered.
-    missing: u64,
+    /// Those of the quarantined that it has not passed: they were in a damaged store and are not found, or not yet.
+    missing: Ranges,
+    /// How many these are; as stored, until they are known.
+    missing_count: u64,
     /// Those of the delivered that were not sent, because the sink does not take them.
     passed_over: u64,
     /// Whether the sink is configured; one that no longer is keeps its cursor.
@@ -65,7 +71,54 @@ struct Entry {
     changed: bool,
 }
 
+/// A cursor as it is kept beside the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorRow {
+    sink: String,
+    stream: String,
+    cursor: u64,
+    pub(super) acknowledged: Vec<(u64, u64)>,
+    accepted: u64,
+    delivered: u64,
+    expired: u64,
+    dead_lettered: u64,
+    quarantined: u64,
+    missing: u64,
+    passed_over: u64,
+}
+
 impl Entry {
+    fn row(&self) -> CursorRow {
+        CursorRow {
+            sink: self.sink.clone(),
+            stream: self.stream.name().to_owned(),
+            cursor: self.state.cursor,
+            acknowledged: self.state.acknowledged.clone(),
+            accepted: self.accepted,
+            delivered: self.delivered,
+            expired: self.expired,
+            dead_lettered: self.dead_lettered,
+            quarantined: self.quarantined,
+            missing: self.missing.count(),
+            passed_over: self.passed_over,
+        }
+    }
+
+    fn from_row(row: &CursorRow) -> Option<Entry> {
+        let CursorRow { sink, cursor, acknowledged, accepted, .. } = row;
+        let state = CursorState { cursor: *cursor, acknowledged: acknowledged.clone() };
+        Some(Entry {
+            delivered: row.delivered,
+            expired: row.expired,
+            dead_lettered: row.dead_lettered,
+            quarantined: row.quarantined,
+            missing_count: row.missing,
+            passed_over: row.passed_over,
+            configured: false,
+            ..Entry::at(sink, Stream::from_name(&row.stream)?, state, *accepted)
+        })
+    }
+
     fn at(sink: &str, stream: Stream, state: CursorState, accepted: u64) -> Entry {
         Entry {
             sink: sink.to_owned(),
@@ -77,7 +130,8 @@ impl Entry {
             expired: 0,
             dead_lettered: 0,
             quarantined: 0,
-            missing: 0,
+            missing: Ranges::default(),
+            missing_count: 0,
             passed_over: 0,
             configured: true,
             changed: false,
@@ -116,12 +170,15 @@ impl Cursors {
             // Unreadable ranges cost duplicates, which their identity reveals; refusing to start would cost data.
             let state = CursorState::decode(cursor, &ranges).unwrap_or_else(|| CursorState::at(cursor));
             let Some(stream) = Stream::from_name(&stream) else { continue };
+            if entries.iter().any(|known: &Entry| known.sink == sink && known.stream == stream) {
+                continue;
+            }
             entries.push(Entry {
                 delivered: number(5)?,
                 expired: number(6)?,
                 dead_lettered: number(7)?,
                 quarantined: number(8)?,
-                missing: number(9)?,
+                missing_count: number(9)?,
                 passed_over: passed_over
                     .map_or(Ok(0), |column| row.get::<_, Option<i64>>(column).map(|n| n.unwrap_or(0) as u64))?,
                 configured: false,
@@ -132,6 +189,33 @@ impl Cursors {
     }
 
     /// Records of a stream that a sink did not take, and that are counted as delivered.
+    /// The cursors as they are kept beside the store.
+    pub fn rows(&self) -> Vec<CursorRow> {
+        self.entries.iter().map(Entry::row).collect()
+    }
+
+    /// Takes over those that are newer, or not known here.
+    pub fn take_over(&mut self, rows: &[CursorRow]) {
+        for other in rows.iter().filter_map(Entry::from_row) {
+            match self.entries.iter_mut().find(|entry| entry.sink == other.sink && entry.stream == other.stream) {
+                Some(entry) if entry.accepted < other.accepted => *entry = other,
+                Some(_) => {}
+                None => self.entries.push(other),
+            }
+        }
+    }
+
+    /// A stream's sequences go on behind `last_sequence`, though the store ends with `from`: what is between them may be salvaged, and is
+    /// quarantined until then.
+    pub fn extend(&mut self, stream: Stream, from: u64, last_sequence: u64) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream && from < last_sequence) {
+            entry.missing.push(from.max(entry.state.cursor) + 1, last_sequence);
+            entry.accepted += last_sequence - from;
+            entry.quarantined += last_sequence - from;
+            entry.changed = true;
+        }
+    }
+
     pub fn passed_over(&self, sink: &str, stream: Stream) -> u64 {
         let entry = self.entries.iter().find(|entry| entry.sink == sink && entry.stream == stream);
         entry.map_or(0, |entry| entry.passed_over)
@@ -177,12 +261,19 @@ impl Cursors {
         else {
             return Ok(());
         };
-        let newly_done = change.state.newly_done(&entry.state, entry.expired_through + 1, u64::MAX);
+        let newly_done = entry.newly_done(&change.state);
         let dead = change.dead_letters.iter().filter(|letter| letter.sequence > entry.expired_through).count() as u64;
+        let quarantined: u64 = change.unreadable.iter().map(|(first, last)| newly_done.count_within(first, last)).sum();
+        let mut lost = Tally::default();
+        for (first, last) in change.lost.iter().flat_map(|(first, last)| newly_done.within(first, last)) {
+            lost.all += last - first + 1;
+            lost.missing += entry.missing.remove(first, last);
+        }
+        // What was on its way to the sink when the damage was found, and is done with now, was not lost.
+        let found: u64 = newly_done.iter().map(|(first, last)| entry.missing.remove(first, last)).sum();
         entry.dead_lettered += dead;
-        let quarantined = change.quarantined.min(newly_done.saturating_sub(dead));
-        entry.quarantined += quarantined;
-        entry.delivered += newly_done.saturating_sub(dead + quarantined);
+        entry.quarantined = (entry.quarantined + quarantined + lost.all - lost.missing).saturating_sub(found);
+        entry.delivered += newly_done.count().saturating_sub(dead + quarantined + lost.all);
         let behind = entry.state.cursor;
         entry.state = change.state.clone();
         entry.state.advance_to(behind.max(entry.expired_through));
@@ -214,55 +305,79 @@ impl Cursors {
     pub fn expire(&mut self, stream: Stream, first: u64, last: u64) -> u64 {
         let mut most = 0;
         for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
+            // What is missing before it is passed with it.
+            for (first, last) in entry.unfinished(first - 1).iter() {
+                let known = entry.missing.remove(first, last);
+                entry.quarantined += (last - first + 1) - known;
+            }
             let lost = (last - first + 1) - entry.state.done_within(first, last);
             entry.expired += lost;
             entry.expired_through = entry.expired_through.max(last);
             entry.state.advance_to(last);
+            entry.missing.remove(0, entry.state.cursor);
             entry.changed = true;
             most = most.max(lost);
         }
         most
     }
 
-    /// The store was damaged, and a new one begins after `last_sequence`: what a sink has not finished is quarantined, unless and until it
-    /// is salvaged.
+    /// The store was damaged, and a new one takes its place, in which everything up to `last_sequence` is still to be salvaged: until then
+    /// what a sink has not finished is quarantined.
     ///
     /// # Errors
     ///
     /// If the store cannot be written.
     pub fn begin_anew(&mut self, db: &Connection, stream: Stream, last_sequence: u64) -> rusqlite::Result<()> {
         for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
-            let done = entry.delivered + entry.expired + entry.dead_lettered + entry.quarantined;
-            let lost = entry.accepted.saturating_sub(done);
-            entry.quarantined += lost;
-            entry.missing += lost;
-            entry.state = CursorState::at(last_sequence.max(entry.state.cursor));
-            entry.expired_through = entry.state.cursor;
+            entry.missing = entry.unfinished(last_sequence);
+            let more = entry.missing.count().saturating_sub(entry.missing_count);
+            let known = entry.delivered + entry.expired + entry.dead_lettered + entry.quarantined + more;
+            // Where the counters are older than the last sequence, or newer, the one that says more is right.
+            entry.quarantined += more + entry.accepted.saturating_sub(known);
+            entry.accepted = entry.accepted.max(known);
+            entry.missing_count = entry.missing.count();
             entry.insert(db)?;
         }
         Ok(())
     }
 
-    /// A salvaged batch is in the store again. Records that were not missing are sent again, and so they are accepted again.
-    pub fn recover(&mut self, stream: Stream, count: u64) {
+    /// What of each stream is missing up to a sequence, by what is held; so it stands after a start.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn find_missing(&mut self, db: &Connection, examined_through: &PerStream<u64>) -> rusqlite::Result<()> {
+        for entry in &mut self.entries {
+            let through = *examined_through.of(entry.stream);
+            entry.missing = entry.unfinished(through);
+            if !entry.missing.is_empty() {
+                held::each_behind(db, entry.stream, entry.state.cursor, |batch| {
+                    entry.missing.remove(batch.before_first() + 1, batch.last_sequence);
+                })?;
+            }
+            // Both were written at once; if they differ, what is held is right.
+            let count = entry.missing.count();
+            entry.changed |= count != entry.missing_count;
+            entry.quarantined = (entry.quarantined + count).saturating_sub(entry.missing_count);
+        }
+        Ok(())
+    }
+
+    /// A salvaged batch, `first..=last`, is in the store again. Records that were not known to be missing are accepted again.
+    pub fn recover(&mut self, stream: Stream, first: u64, last: u64) {
         for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
-            let found = count.min(entry.missing);
-            entry.missing -= found;
-            entry.quarantined -= found;
-            entry.accepted += count - found;
+            let wanted = (last - first + 1) - entry.state.done_within(first, last);
+            let found = entry.missing.remove(first, last);
+            entry.quarantined = entry.quarantined.saturating_sub(found);
+            entry.accepted += wanted.saturating_sub(found);
             entry.changed = true;
         }
     }
 
-    /// Nothing more can be salvaged of a stream. Returns the largest loss of a sink.
-    pub fn give_up_missing(&mut self, stream: Stream) -> u64 {
-        let mut most = 0;
-        for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
-            most = most.max(entry.missing);
-            entry.missing = 0;
-            entry.changed = true;
-        }
-        most
+    /// Records that are missing for the sink that misses most.
+    pub fn missing(&self, stream: Stream) -> u64 {
+        let entries = self.entries.iter().filter(|entry| entry.stream == stream);
+        entries.map(|entry| entry.missing.count()).max().unwrap_or(0)
     }
 
     /// Sinks that are no longer configured, and how many records wait for each. They hold back deletion in all streams that they have a
@@ -339,13 +454,44 @@ impl Cursors {
         )?;
         for entry in self.entries.iter_mut().filter(|entry| entry.changed) {
             entry.execute(&mut update)?;
-            entry.changed = false;
+            (entry.changed, entry.missing_count) = (false, entry.missing.count());
         }
         Ok(())
     }
 }
 
+/// How many of some records there are, and how many of these were missing.
+#[derive(Default)]
+struct Tally {
+    all: u64,
+    missing: u64,
+}
+
 impl Entry {
+    /// What is done with in `state`, and has neither been before nor expired.
+    fn newly_done(&self, state: &CursorState) -> Ranges {
+        let passed = self.expired_through.max(self.state.cursor);
+        let mut newly_done = Ranges::default();
+        newly_done.push(passed + 1, state.cursor);
+        for (first, last) in &state.acknowledged {
+            newly_done.push((*first).max(passed + 1), *last);
+        }
+        for (first, last) in &self.state.acknowledged {
+            newly_done.remove(*first, *last);
+        }
+        newly_done
+    }
+
+    /// Everything up to a sequence that it is not done with.
+    fn unfinished(&self, through: u64) -> Ranges {
+        let mut unfinished = Ranges::default();
+        unfinished.push(self.state.cursor + 1, through);
+        for (first, last) in &self.state.acknowledged {
+            unfinished.remove(*first, *last);
+        }
+        unfinished
+    }
+
     /// Held records that it has not finished.
     fn waiting(&self, db: &Connection) -> rusqlite::Result<u64> {
         let mut waiting = 0;
@@ -377,7 +523,7 @@ impl Entry {
                 self.expired as i64,
                 self.dead_lettered as i64,
                 self.quarantined as i64,
-                self.missing as i64,
+                self.missing.count().cast_signed(),
                 self.passed_over as i64,
             ])
             .map(|_| ())
@@ -412,7 +558,8 @@ mod tests {
             stream: Stream::RAW,
             state,
             dead_letters: vec![],
-            quarantined: 0,
+            unreadable: Ranges::default(),
+            lost: Ranges::default(),
             passed_over: 0,
         };
         cursors.apply(&db, &change).expect("a working disk");
@@ -452,7 +599,8 @@ mod tests {
                 stream: Stream::RAW,
                 state: CursorState::at(last),
                 dead_letters: (last - 49..=last).map(letter).collect(),
-                quarantined: 0,
+                unreadable: Ranges::default(),
+                lost: Ranges::default(),
                 passed_over: 0,
             };
             cursors.apply(&db, &change).expect("a working disk");

@@ -150,19 +150,86 @@ pub fn newest(db: &Connection, stream: Stream) -> rusqlite::Result<Option<Newest
 ///
 /// If the store cannot be read.
 pub fn last_sequence(db: &Connection, stream: Stream) -> rusqlite::Result<u64> {
-    let given = db
-        .prepare_cached("SELECT value FROM progress WHERE stream = ?1 AND name = ''")?
-        .query_row([stream.id()], |row| row.get::<_, i64>(0))
-        .optional()?;
-    let held = newest(db, stream)?.map_or(0, |newest| newest.last_sequence);
-    Ok(held.max(given.unwrap_or(0).max(0) as u64))
+    StreamProgress::read(db, stream).map(|progress| progress.last_sequence)
 }
 
-pub(super) fn set_last_sequence(db: &Connection, stream: Stream, sequence: u64) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "INSERT INTO progress(stream, name, value) VALUES (?1, '', ?2) ON CONFLICT(stream, name) DO UPDATE SET value = excluded.value",
-    )?
-    .execute(params![stream.id(), sequence as i64])?;
+/// The last sequence that was assigned in a stream, by its own row; `None` if there is none yet.
+pub(super) fn assigned(db: &Connection, stream: Stream) -> rusqlite::Result<Option<u64>> {
+    db.prepare_cached("SELECT value FROM progress WHERE stream = ?1 AND name = ''")?
+        .query_row([stream.id()], |row| row.get::<_, i64>(0).map(|value| value.max(0).cast_unsigned()))
+        .optional()
+}
+
+/// How far a stream is, whatever of it is still held. It is stored on the page of the cursors, which is written with each commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamProgress {
+    /// The last sequence that was assigned.
+    pub last_sequence: u64,
+    /// Up to here the store has removed what is missing: because all sinks have it, or for want of room.
+    pub removed_through: u64,
+    /// Up to here what is missing has been looked for in damaged stores, or still is: what is not found there is lost.
+    pub examined_through: u64,
+}
+
+impl StreamProgress {
+    /// Of a stream that has no row yet, as far as its batches tell.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn read(db: &Connection, stream: Stream) -> rusqlite::Result<StreamProgress> {
+        let row = db
+            .prepare_cached("SELECT value, expired, quarantined FROM progress WHERE stream = ?1 AND name = ''")?
+            .query_row([stream.id()], |row| {
+                let number = |column| row.get::<_, Option<i64>>(column).map(|n| n.map(|n| n.max(0).cast_unsigned()));
+                Ok((number(0)?, number(1)?, number(2)?))
+            })
+            .optional()?;
+        let (last, removed, examined) = row.unwrap_or_default();
+        let newest = newest(db, stream)?.map_or(0, |newest| newest.last_sequence);
+        let removed_through = match removed {
+            Some(removed) => removed,
+            None => first_behind(db, stream, 0)?.map_or(last.unwrap_or(0), |first| first.before_first()),
+        };
+        Ok(StreamProgress {
+            last_sequence: newest.max(last.unwrap_or(0)),
+            removed_through,
+            examined_through: examined.unwrap_or(0),
+        })
+    }
+
+    pub(super) fn write(&self, db: &Connection, stream: Stream) -> rusqlite::Result<()> {
+        db.prepare_cached(
+            "INSERT INTO progress(stream, name, value, expired, quarantined) VALUES (?1, '', ?2, ?3, ?4)
+             ON CONFLICT(stream, name) DO UPDATE
+             SET value = excluded.value, expired = excluded.expired, quarantined = excluded.quarantined",
+        )?
+        .execute(params![
+            stream.id(),
+            self.last_sequence.cast_signed(),
+            self.removed_through.cast_signed(),
+            self.examined_through.cast_signed()
+        ])?;
+        Ok(())
+    }
+}
+
+/// How far the first damaged store has been read that may still have something of a stream; `None` if there is none.
+pub(super) fn salvaged_through(db: &Connection, stream: Stream) -> rusqlite::Result<Option<u64>> {
+    let sql = "SELECT min(seq) FROM salvage WHERE stream = ?1 AND NOT done";
+    let through: Option<i64> = db.prepare_cached(sql)?.query_row([stream.name()], |row| row.get(0))?;
+    Ok(through.map(|through| through.max(0).cast_unsigned()))
+}
+
+/// Whether a batch is held that has one of these sequences.
+pub(super) fn overlaps(db: &Connection, stream: Stream, first: u64, last: u64) -> rusqlite::Result<bool> {
+    Ok(first_behind(db, stream, first - 1)?.is_some_and(|next| next.before_first() < last))
+}
+
+/// Adds one batch to `held` that comes in among older ones.
+pub(super) fn list_one(db: &Connection, id: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR REPLACE INTO held(id, run, count, first_ms) SELECT id, run, count, first_ms FROM batch WHERE id = ?1")?
+        .execute([id])?;
     Ok(())
 }
 

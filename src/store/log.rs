@@ -5,8 +5,9 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Row, ffi};
 
 use super::header::BatchHeader;
+use super::held::StreamProgress;
 use super::reader::{LogRun, Reader, Runs};
-use super::schema::CODEC_LZ4;
+use super::schema::{self, CODEC_LZ4};
 use super::{held, version_1};
 use crate::core::batch::{Decoder, PAYLOAD_BYTES_MAX, Stored};
 use crate::core::identity::{RunId, Stream};
@@ -27,16 +28,48 @@ pub struct HeldBatch {
 }
 
 impl HeldBatch {
+    /// `None` if the payload cannot be decompressed to what its row says.
+    pub(super) fn decompress(run: Arc<LogRun>, header: &BatchHeader, compressed: &[u8]) -> Option<HeldBatch> {
+        let mut block = Block::default();
+        block.batch.last_sequence = held::sequence(header.id);
+        block.take_header(run, header);
+        block.decompress(header, compressed).then_some(block.batch)
+    }
+
     pub fn first_sequence(&self) -> u64 {
         (self.last_sequence + 1).saturating_sub(u64::from(self.count)).max(1)
     }
 }
 
-/// The batch that was read last, intact or damaged. It is filled again and again, to reuse its memory.
+/// What was read last: what is missing before the next batch, and that batch, intact or damaged. It is filled again and again, to reuse its
+/// memory.
 #[derive(Debug, Default)]
 pub struct Block {
+    /// Without a record if nothing comes after the gap.
     batch: HeldBatch,
     is_damaged: bool,
+    gap: Option<Gap>,
+}
+
+/// Sequences that were given and are not in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Gap {
+    /// Up to here the store itself has removed everything, and counted it.
+    removed_through: u64,
+    through: u64,
+}
+
+/// What is after a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is in the block.
+    Block,
+    /// Records are missing, and nobody has looked for them yet: the store is damaged. The block has what comes after them.
+    Missing,
+    /// Nothing yet: what comes next may still be taken over from a damaged store.
+    Salvaging,
+    /// Nothing.
+    End,
 }
 
 /// What comes next in a stream.
@@ -48,9 +81,11 @@ pub enum Entry<'a> {
         through: u64,
         count: u64,
     },
-    /// The store holds nothing between the cursor and `through`, and never will.
+    /// The store holds nothing between the cursor and `through`, and never will. The last `lost` of these were lost to damage; the others the
+    /// store has removed itself, and counted.
     Gap {
         through: u64,
+        lost: u64,
     },
 }
 
@@ -59,7 +94,7 @@ impl Entry<'_> {
     pub fn through(&self) -> u64 {
         match self {
             Entry::Record(record) => record.sequence,
-            Entry::Damaged { through, .. } | Entry::Gap { through } => *through,
+            Entry::Damaged { through, .. } | Entry::Gap { through, .. } => *through,
         }
     }
 }
@@ -87,16 +122,58 @@ impl Record<'_> {
 }
 
 impl Reader {
-    /// Reads the first batch that holds something after `after`. Returns whether there is one.
+    /// Reads the first batch that holds something after `after`, and what is missing before it. Returns whether there is either.
     ///
     /// # Errors
     ///
-    /// If SQLite cannot read the store. A batch whose checksum is wrong is no error.
+    /// If SQLite cannot read the store. Neither a batch whose checksum is wrong nor a missing one is an error.
     pub fn read(&mut self, stream: Stream, after: u64, block: &mut Block) -> rusqlite::Result<bool> {
+        Ok(matches!(self.next(stream, after, block)?, Next::Block | Next::Missing))
+    }
+
+    /// Does the same for whoever may not pass what nobody has looked for yet.
+    ///
+    /// # Errors
+    ///
+    /// If SQLite cannot read the store, and [`schema::is_corrupt`] if records are missing: what can be found of them is salvaged first.
+    pub fn read_strictly(&mut self, stream: Stream, after: u64, block: &mut Block) -> rusqlite::Result<Next> {
+        match self.next(stream, after, block)? {
+            Next::Missing => Err(schema::corrupt(format!("{} records after {after} are missing", stream.name()))),
+            next => Ok(next),
+        }
+    }
+
+    fn next(&mut self, stream: Stream, after: u64, block: &mut Block) -> rusqlite::Result<Next> {
         let (db, layout, runs) = self.parts();
-        // Batches that are still in a table of version 1 come after the migrated ones.
-        Ok(layout.has_batch && block.read_next(db, runs, stream, after)?
-            || layout.of_1.contains(&stream) && block.read_next_of_1(db, runs, stream, after)?)
+        if !layout.of_1.is_empty() || !layout.has_batch {
+            // Batches that are still in a table of version 1 come after the migrated ones.
+            let is_found = layout.has_batch && block.read_next(db, runs, stream, after)?
+                || layout.of_1.contains(&stream) && block.read_next_of_1(db, runs, stream, after)?;
+            return Ok(if is_found { Next::Block } else { Next::End });
+        }
+        if block.read_next(db, runs, stream, after)? && block.batch.first_sequence() <= after + 1 {
+            return Ok(Next::Block);
+        }
+        // What is missing is judged by one state of the store: it may be removed, or taken over, at this moment.
+        let transaction = db.unchecked_transaction()?;
+        let is_found = block.read_next(&transaction, runs, stream, after)?;
+        let progress = StreamProgress::read(&transaction, stream)?;
+        let through = if is_found { block.batch.first_sequence() - 1 } else { progress.last_sequence };
+        if through <= after {
+            return Ok(if is_found { Next::Block } else { Next::End });
+        }
+        if !is_found {
+            block.begin(through, after)?;
+            block.batch.count = 0;
+        }
+        block.gap = Some(Gap { removed_through: progress.removed_through.min(through), through });
+        let is_being_salvaged = || held::salvaged_through(&transaction, stream);
+        Ok(match through {
+            through if through <= progress.removed_through => Next::Block,
+            through if is_being_salvaged()?.is_some_and(|salvaged| salvaged < through) => Next::Salvaging,
+            through if through <= progress.examined_through => Next::Block,
+            _ => Next::Missing,
+        })
     }
 
     /// What the store holds of a stream: the records after the first sequence, up to the second.
@@ -132,7 +209,7 @@ impl Block {
         let id = row.get(0)?;
         self.begin(held::sequence(id), after)?;
         self.is_damaged = match self.read_row(id, row, db, runs) {
-            Err(error) if is_foreign(&error) => true,
+            Err(error) if schema::is_foreign(&error) => true,
             result => !result?,
         };
         if self.is_damaged {
@@ -153,7 +230,7 @@ impl Block {
         let Some(row) = rows.next()? else { return Ok(false) };
         self.begin(row.get::<_, i64>(0)? as u64, after)?;
         self.is_damaged = match self.read_row_of_1(row, runs) {
-            Err(error) if is_foreign(&error) => true,
+            Err(error) if schema::is_foreign(&error) => true,
             result => !result?,
         };
         Ok(true)
@@ -168,6 +245,7 @@ impl Block {
         let payload = std::mem::take(&mut self.batch.payload);
         // Until the row gives a count: all records that are not known to be of another batch.
         self.batch = HeldBatch { last_sequence, count: u32::MAX, payload, ..HeldBatch::default() };
+        self.gap = None;
         Ok(())
     }
 
@@ -193,7 +271,7 @@ impl Block {
             // Each record is encoded as a difference from the one before, so all of them have to be decoded.
             decoder.nth(usize::try_from(last_passed).unwrap_or(usize::MAX));
         }
-        Entries { batch: &self.batch, decoder, through: after }
+        Entries { batch: &self.batch, gap: self.gap, decoder, through: after }
     }
 
     /// Returns whether the row is intact: its checksum matches all columns.
@@ -266,6 +344,7 @@ fn count_of_damaged(db: &Connection, stream: Stream, id: i64) -> rusqlite::Resul
 /// The entries of a block, in order.
 pub struct Entries<'a> {
     batch: &'a HeldBatch,
+    gap: Option<Gap>,
     /// `None` if the block is damaged.
     decoder: Option<Decoder<'a>>,
     through: u64,
@@ -280,8 +359,10 @@ impl<'a> Iterator for Entries<'a> {
             return None;
         }
         if self.through + 1 < first {
+            // In a store of version 1 nobody knows why.
+            let removed_through = self.gap.map_or(first - 1, |gap| gap.removed_through).max(self.through);
             self.through = first - 1;
-            return Some(Entry::Gap { through: self.through });
+            return Some(Entry::Gap { through: self.through, lost: self.through.saturating_sub(removed_through) });
         }
         let Some(Ok(stored)) = self.decoder.as_mut().and_then(Iterator::next) else {
             // Also if a batch holds fewer records than its row says.
@@ -303,12 +384,6 @@ impl<'a> Iterator for Entries<'a> {
             stored,
         }))
     }
-}
-
-/// Whether a value has a type or size that the writer never stores: the page is damaged in a way that SQLite cannot detect.
-pub(super) fn is_foreign(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
-    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
 }
 
 #[cfg(test)]

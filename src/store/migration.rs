@@ -12,7 +12,7 @@ use super::ballast::Ballast;
 use super::header::BatchHeader;
 use super::runs::{self, Run};
 use super::schema::{self, SCHEMA_VERSION};
-use super::{held, log, version_1};
+use super::{held, version_1};
 use crate::core::identity::{RunId, Stream};
 
 /// Payload that one step moves: little enough for a full disk with only the ballast's space, because the WAL takes it twice.
@@ -170,7 +170,7 @@ fn take_oldest(db: &Connection, stream: Stream, bytes_max: usize) -> rusqlite::R
                 payload: found.payload.to_vec(),
                 is_intact: found.is_intact() && (1..=found.sequence).contains(&u64::from(found.header.count)),
             },
-            Err(error) if log::is_foreign(&error) => unreadable(row.get::<_, i64>(0)? as u64),
+            Err(error) if schema::is_foreign(&error) => unreadable(row.get::<_, i64>(0)? as u64),
             Err(error) => return Err(error),
         };
         bytes += next.payload.len() + 1;

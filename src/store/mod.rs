@@ -1,6 +1,7 @@
 //! The durable log: every reading is stored here before its device gets an acknowledgement.
 
 pub mod ballast;
+mod cell;
 pub mod commit;
 pub mod cursors;
 mod header;
@@ -9,14 +10,19 @@ pub mod lock;
 pub mod log;
 mod migration;
 pub mod opening;
+mod pages;
 pub mod reader;
 pub mod recovery;
 pub mod retention;
 mod rows;
 pub mod runs;
 pub mod salvage;
+mod scan;
 pub mod schema;
 pub mod set_aside;
 pub mod totals;
 mod version_1;
+mod witness;
 pub mod writer;
+
+pub use scan::pages_of_batches;

@@ -1,11 +1,21 @@
-//! Opens the store and restores the pipeline's state; a damaged store is set aside, and a new one created.
+//! Opens the store and restores the pipeline to where it was. What of it is damaged is set aside, and salvaged in the background.
 
+use std::io;
+
+use rusqlite::Connection;
+
+use super::held;
+use super::pages::LogState;
 use super::reader::Reader;
 use super::recovery::{self, Recovered};
-use super::schema::OpenError;
+use super::scan::Scan;
+use super::schema::{self, OpenError, SCHEMA_VERSION};
 use super::set_aside;
+use super::witness::{Testimony, Witness};
 use super::writer::{Writer, WriterSettings};
-use crate::core::detection::alert::Moment;
+use crate::clock;
+use crate::core::detection::alert::{Moment, Report, Trouble};
+use crate::core::identity::{PerStream, Stream};
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::errors::with_causes;
 
@@ -14,27 +24,178 @@ pub struct Opened {
     pub writer: Writer,
     pub pipeline: Pipeline,
     pub recovered: Recovered,
+    /// What may be lost without being counted.
+    pub doubt: Option<Report>,
 }
 
-/// Opens the store and restores the pipeline's state from it.
+/// A file up to this size is checked whole before anything is done with it; for a larger one that would take too long.
+const CHECKED_BYTES_MAX: u64 = 32 << 20;
+/// A salt that is further ahead than this is that of another store's log.
+const LOG_ROUNDS_MAX: u32 = 64;
+
+/// Opens the store, or a new one in place of a damaged one.
 ///
 /// # Errors
 ///
-/// If the store cannot be opened and no new one created, or the file is not a store that this program can read.
+/// As [`Writer::open`], unless the store is damaged; or if the damaged one cannot be set aside.
 pub fn open(settings: &WriterSettings, pipeline: &PipelineSettings, now: Moment) -> Result<Opened, OpenError> {
-    if let Err(error) = set_aside::rename_former_folder(&settings.path) {
-        tracing::warn!(%error, "the folder in which an earlier version set damaged stores aside cannot be renamed");
+    let path = &settings.path;
+    if let Err(error) = set_aside::rename_former_folder(path) {
+        tracing::warn!(%error, "a damaged store that version 0.1 set aside cannot be salvaged");
     }
-    match Writer::open(settings, pipeline.run).and_then(|writer| recover(writer, pipeline, now)) {
+    let testimony = Witness::of(path).read();
+    let log = match &testimony {
+        Some(testimony) => LogFinding::of(settings, testimony),
+        None => LogFinding::default(),
+    };
+    let opened = open_if_whole(settings, pipeline, testimony.as_ref(), &log, now);
+    let mut opened = match opened {
         Err(error) if error.is_corrupt() => {
             tracing::error!(
-                "{}: it is set aside, a new one is begun, and what can be read of it is salvaged in the background",
+                "{}: it is set aside, a new one is begun, and what can still be read is salvaged in the background",
                 with_causes(&error)
             );
-            recover(Writer::open_anew(settings, pipeline.run)?, pipeline, now)
+            recover(Writer::open_anew(settings, pipeline.run)?, pipeline, now)?
         }
-        result => result,
+        result => result?,
+    };
+    opened.writer.begin();
+    if let Some(testimony) = testimony.filter(|_| log.is_doubtful) {
+        let report = doubt(&opened.writer, &testimony);
+        tracing::error!("{}", report.text);
+        opened.doubt = Some(report);
     }
+    Ok(opened)
+}
+
+fn open_if_whole(
+    settings: &WriterSettings,
+    pipeline: &PipelineSettings,
+    testimony: Option<&Testimony>,
+    log: &LogFinding,
+    now: Moment,
+) -> Result<Opened, OpenError> {
+    let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
+    let file_bytes = std::fs::metadata(&settings.path).map_or(0, |found| found.len());
+    if testimony.is_some() && !schema::has_pages(&settings.path) {
+        return Err(failed(schema::corrupt("the file is gone".to_owned())));
+    }
+    let mut writer = match Writer::open(settings, pipeline.run) {
+        // It was ours. A store of a later version is left alone, if that can be one.
+        Err(error) if testimony.is_some() && is_damage(&error) => {
+            return Err(failed(schema::corrupt(error.to_string())));
+        }
+        result => result?,
+    };
+    for stream in Stream::all() {
+        let known = testimony.map_or(0, |testimony| testimony.last_sequence(stream.name()));
+        let last = writer.last_sequence(stream).map_err(failed)?;
+        let progress = held::assigned(writer.connection(), stream).map_err(failed)?;
+        if progress.is_some_and(|progress| progress < last) {
+            let text = format!("it holds record {last} of {}, and does not know of it", stream.name());
+            return Err(failed(schema::corrupt(text)));
+        }
+        if last < known {
+            let text = format!("it ends with record {last} of {}, and record {known} was accepted", stream.name());
+            return Err(failed(schema::corrupt(text)));
+        }
+    }
+    if file_bytes <= CHECKED_BYTES_MAX {
+        check(writer.connection()).map_err(failed)?;
+    }
+    if let Some((folder, through)) = &log.kept {
+        writer.expect_more(folder, through).map_err(failed)?;
+    }
+    recover(writer, pipeline, now)
+}
+
+/// Whether the file cannot be what it says it is.
+fn is_damage(error: &OpenError) -> bool {
+    match error {
+        OpenError::NotAStore { .. } => true,
+        OpenError::Newer { found, .. } => *found > SCHEMA_VERSION + 100,
+        _ => false,
+    }
+}
+
+/// Whether the trees are whole, and what is listed is held.
+///
+/// # Errors
+///
+/// [`schema::is_corrupt`] if not; or if the store cannot be read.
+pub fn check(db: &Connection) -> rusqlite::Result<()> {
+    let found: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found != "ok" {
+        return Err(schema::corrupt(found));
+    }
+    let unlike = "SELECT count(*) FROM held LEFT JOIN batch USING (id) WHERE batch.count IS NOT held.count";
+    match db.query_row(unlike, [], |row| row.get::<_, i64>(0))? {
+        0 => Ok(()),
+        count => Err(schema::corrupt(format!("{count} batches are listed, and are not there"))),
+    }
+}
+
+/// What was found of the log before SQLite has seen it.
+#[derive(Default)]
+struct LogFinding {
+    /// Something that was committed may be gone.
+    is_doubtful: bool,
+    /// A folder with a copy of the log, because there are batches behind its damage, up to these sequences.
+    kept: Option<(String, PerStream<u64>)>,
+}
+
+impl LogFinding {
+    fn of(settings: &WriterSettings, testimony: &Testimony) -> LogFinding {
+        let look = || -> io::Result<LogFinding> {
+            let path = &settings.path;
+            let state = LogState::of(path)?;
+            let is_foreign = match (testimony.is_clean, testimony.log_salt, state.salt) {
+                // Nothing was committed after the end.
+                (true, _, salt) => salt.is_some(),
+                (false, Some(known), Some(salt)) => salt.wrapping_sub(known) > LOG_ROUNDS_MAX,
+                _ => false,
+            };
+            if is_foreign {
+                tracing::error!("the store's log is of another store: it is moved away");
+                set_aside::move_foreign_log(path)?;
+                return Ok(LogFinding { is_doubtful: !testimony.is_clean, kept: None });
+            }
+            let is_gone = testimony.log_salt.is_some() && state.salt.is_none();
+            let is_short = !testimony.is_clean && (state.is_cut || state.bytes < testimony.log_bytes);
+            let mut finding = LogFinding { is_doubtful: is_gone || is_short, kept: None };
+            if state.commits_behind_damage > 0 {
+                finding.is_doubtful = true;
+                finding.kept = keep_log(settings, testimony)?;
+            }
+            Ok(finding)
+        };
+        look().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the store's log cannot be examined");
+            LogFinding::default()
+        })
+    }
+}
+
+/// Copies the log, if it has batches that SQLite will not see.
+fn keep_log(settings: &WriterSettings, testimony: &Testimony) -> io::Result<Option<(String, PerStream<u64>)>> {
+    let mut scan = Scan::open(&settings.path, &testimony.runs())?;
+    let mut through = PerStream::default();
+    for stream in Stream::all() {
+        *through.of_mut(stream) = scan.last_sequence(stream, testimony.last_sequence(stream.name()))?;
+    }
+    Ok(Some((set_aside::copy_log(&settings.path)?, through)))
+}
+
+/// Says what may be lost, and since when.
+fn doubt(writer: &Writer, testimony: &Testimony) -> Report {
+    let last = Stream::all().map(|stream| writer.last_sequence(stream).unwrap_or(0)).sum::<u64>();
+    let known = Stream::all().map(|stream| testimony.last_sequence(stream.name())).sum::<u64>();
+    let at_most = testimony.records_until_next.saturating_sub(last.saturating_sub(known));
+    let since = clock::rfc3339(testimony.written_ms);
+    let text = format!(
+        "the store's log was damaged or lost: up to {at_most} records that were accepted since {since} may be lost, and are not counted"
+    );
+    Report::new(Trouble::Damage, text)
 }
 
 fn recover(writer: Writer, settings: &PipelineSettings, now: Moment) -> Result<Opened, OpenError> {
@@ -43,5 +204,5 @@ fn recover(writer: Writer, settings: &PipelineSettings, now: Moment) -> Result<O
     let mut pipeline = Pipeline::new(settings.clone(), &writer.last_sequences().map_err(failed)?);
     let mut reader = Reader::open(path, vfs.as_deref())?;
     let recovered = recovery::recover(&mut reader, &mut pipeline, now).map_err(failed)?;
-    Ok(Opened { writer, pipeline, recovered })
+    Ok(Opened { writer, pipeline, recovered, doubt: None })
 }

@@ -97,6 +97,11 @@ impl FileId {
 }
 
 impl Reader {
+    /// Whether batches of a stream are still in a table as version 1 made it.
+    pub(super) fn has_table_of_1(&self, stream: Stream) -> bool {
+        self.layout.of_1.contains(&stream)
+    }
+
     /// Opens a store for reading.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 use super::held;
-use super::log::{Block, Entry};
+use super::log::{Block, Entry, Next};
 use super::reader::Reader;
 use crate::core::batch::Stored;
 use crate::core::detection::alert::{self, Moment};
@@ -85,7 +85,7 @@ fn replay(reader: &mut Reader, pipeline: &mut Pipeline, snapshot: &Snapshot, now
     let mut after = chunks.iter().map(|chunk| chunk.sequence).min().unwrap_or(0);
     let mut block = Block::default();
     let mut replayed = 0;
-    while reader.read(Stream::RAW, after, &mut block)? {
+    while reader.read_strictly(Stream::RAW, after, &mut block)? == Next::Block {
         for entry in block.entries(after) {
             // The sinks count damaged records; the detectors do without them.
             let Entry::Record(record) = entry else { continue };

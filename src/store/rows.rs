@@ -164,13 +164,30 @@ pub(super) fn note_salvage(db: &Connection, folder: &str, passed: impl Fn(Stream
     Ok(())
 }
 
-/// Saves how far a damaged store has been read. At its end what is still missing is lost; returns how much.
-pub(super) fn write_salvage(db: &Connection, cursors: &mut Cursors, salvaged: &Salvaged) -> rusqlite::Result<u64> {
+/// Records how far the damaged store has been read.
+pub(super) fn write_salvage(db: &Connection, salvaged: &Salvaged) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE salvage SET seq = ?3, done = ?4 WHERE folder = ?1 AND stream = ?2")?.execute(params![
         salvaged.folder,
         salvaged.stream.name(),
         salvaged.through as i64,
         salvaged.is_end
     ])?;
-    Ok(if salvaged.is_end { cursors.give_up_missing(salvaged.stream) } else { 0 })
+    Ok(())
+}
+
+/// Nothing more comes from damaged stores that are no longer there.
+pub(super) fn end_salvage_of_others(db: &Connection, kept: &[String]) -> rusqlite::Result<()> {
+    let mut select = db.prepare("SELECT DISTINCT folder FROM salvage WHERE NOT done")?;
+    let folders: Vec<String> = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    for folder in folders.iter().filter(|folder| !kept.contains(folder)) {
+        db.execute("UPDATE salvage SET done = 1 WHERE folder = ?1", [folder])?;
+    }
+    Ok(())
+}
+
+/// Whether a salvaged batch is to be stored: some sink has not got it, and nothing that is stored has its place.
+pub(super) fn is_wanted(db: &Connection, cursors: &Cursors, batch: &SealedBatch) -> rusqlite::Result<bool> {
+    let (first, last) = (batch.first_sequence(), batch.last_sequence);
+    let is_delivered = cursors.delivered_through(batch.stream).is_some_and(|through| last <= through);
+    Ok(!is_delivered && !held::overlaps(db, batch.stream, first, last)?)
 }

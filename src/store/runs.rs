@@ -34,6 +34,21 @@ pub(super) fn number(db: &Connection, run: &Run) -> rusqlite::Result<i64> {
     Ok(db.last_insert_rowid())
 }
 
+pub(super) fn insert(db: &Connection, number: i64, run: &Run) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR IGNORE INTO run(id, run, gateway, started_ms) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![number, run.run.0, run.gateway, run.started_ms])?;
+    Ok(())
+}
+
+/// All runs, by their numbers.
+pub(super) fn all(db: &Connection) -> rusqlite::Result<Vec<(i64, Run)>> {
+    let mut select = db.prepare("SELECT id, run, gateway, started_ms FROM run")?;
+    let run = |row: &rusqlite::Row<'_>| {
+        Ok((row.get(0)?, Run { run: RunId(row.get(1)?), gateway: row.get(2)?, started_ms: row.get(3)? }))
+    };
+    select.query_map([], run)?.collect()
+}
+
 pub(super) fn find(db: &Connection, number: i64) -> rusqlite::Result<Option<Run>> {
     db.prepare_cached("SELECT run, gateway, started_ms FROM run WHERE id = ?1")?
         .query_row([number], |row| Ok(Run { run: RunId(row.get(0)?), gateway: row.get(1)?, started_ms: row.get(2)? }))

@@ -1,16 +1,16 @@
-//! Reads in the background what can be read of a damaged store, and hands it to the pipeline, which appends it to the log.
-//!
-//! A batch keeps its identity (run and positions) and is checked by its CRC; only its place in the log is new. So it reaches the sinks
-//! after newer readings, and a sink may get a record again, which its identity reveals.
+//! Salvages in the background what a damaged store still has, and hands it to the pipeline, which puts it where it was: under its old
+//! sequences, before everything that was accepted since. A sink that comes to where something may still be taken over waits for it, so that
+//! each device's readings stay in order; what is not found in the end is a gap, and lost.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::log::{Block, HeldBatch};
 use super::reader::{LogRun, Reader};
 use super::retention::Capacity;
-use super::runs::Run;
+use super::runs::{self, Run};
+use super::scan::Scan;
 use super::schema::{self, store_path};
 use super::set_aside;
 use crate::core::identity::Stream;
@@ -101,12 +101,12 @@ impl Salvage {
         let mut records = 0;
         let source = store_path(&set_aside::folder_of(&self.store).join(folder));
         let mut after = *through;
-        let mut probe = Reader::open(&source, None).ok().map(|reader| Probe { reader, stream: *stream });
-        while let Some(probe) = &mut probe {
+        let mut found = Found::open(&source, &self.store, *stream);
+        loop {
             let mut chunk = Vec::new();
             let mut bytes = 0;
             while chunk.len() < CHUNK_BATCHES && bytes < CHUNK_BYTES {
-                let Some(batch) = probe.next(after) else { break };
+                let Some(batch) = found.next(after) else { break };
                 after = batch.last_sequence;
                 bytes += batch.payload.len();
                 records += u64::from(batch.count);
@@ -129,7 +129,7 @@ impl Salvage {
         Some(())
     }
 
-    /// Old readings must not displace new ones.
+    /// Old readings must not displace new ones. New ones leave some room for them.
     fn wait_for_room(&self, bytes: u64) -> Option<()> {
         while self.destination.room_bytes()? <= 2 * bytes {
             std::thread::sleep(ROOM_PAUSE);
@@ -140,7 +140,7 @@ impl Salvage {
     fn salvaged(&self, folder: &str, stream: Stream, batch: HeldBatch) -> Salvaged {
         let sealed = SealedBatch {
             stream,
-            last_sequence: 0,
+            last_sequence: batch.last_sequence,
             first_position: batch.first_position,
             count: batch.count,
             first_ms: batch.first_ms,
@@ -157,6 +157,41 @@ impl Salvage {
             is_end: false,
             batch: Some((run, sealed)),
         }
+    }
+}
+
+/// The intact batches of a stream in a damaged store, in order.
+struct Found {
+    scan: Option<Scan>,
+    /// For the batches that a migration had not moved yet: they come after the others.
+    probe: Option<Probe>,
+    stream: Stream,
+}
+
+impl Found {
+    /// `present`: the store that took its place, which has its runs as far as they were known.
+    fn open(store: &Path, present: &Path, stream: Stream) -> Found {
+        let runs = Reader::open(present, None).ok().and_then(|mut reader| runs::all(reader.connection()).ok());
+        let runs = runs.unwrap_or_default();
+        let reader = if schema::has_pages(store) { Reader::open(store, None).ok() } else { None };
+        let scan = Scan::open(store, &runs);
+        if let Err(error) = &scan {
+            tracing::warn!(%error, "the pages of the damaged store cannot be read");
+        }
+        let probe = reader.filter(|reader| reader.has_table_of_1(stream)).map(|reader| Probe { reader, stream });
+        Found { scan: scan.ok(), probe, stream }
+    }
+
+    fn next(&mut self, after: u64) -> Option<HeldBatch> {
+        if let Some(scan) = &mut self.scan {
+            match scan.next(self.stream, after) {
+                Ok(Some(batch)) => return Some(batch),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the pages of the damaged store cannot be read any further"),
+            }
+            self.scan = None;
+        }
+        self.probe.as_mut()?.next(after)
     }
 }
 

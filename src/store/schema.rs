@@ -193,12 +193,44 @@ pub fn is_full(error: &rusqlite::Error) -> bool {
 
 /// Whether the file's structure is damaged, or it is no database at all.
 pub fn is_corrupt(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error().map(|e| e.extended_code & 0xff), Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB))
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    // A page that cannot be read, because the file is too short or the disk has lost a sector, is as good as none.
+    let is_unreadable = matches!(code, Some(ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_READ));
+    let is_malformed = matches!(code.map(|code| code & 0xff), Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB));
+    is_malformed || is_unreadable || is_foreign(error)
+}
+
+/// Whether a value has a type or size that the writer never stores: the page is damaged in a way that SQLite cannot detect.
+pub(super) fn is_foreign(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
 }
 
 /// Path of the store within the state folder.
+/// Damage that SQLite itself does not see.
+pub(super) fn corrupt(text: String) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(text))
+}
+
 pub fn store_path(folder: &Path) -> PathBuf {
     folder.join("outrider.sqlite")
+}
+
+/// Whether there is anything in the store's file. SQLite deletes the log of an empty one, which may have all that is left.
+pub(super) fn has_pages(store: &Path) -> bool {
+    std::fs::metadata(store).is_ok_and(|found| found.len() >= PAGE_BYTES)
+}
+
+/// The log beside the store's file.
+pub(super) fn log_of(store: &Path) -> PathBuf {
+    with_suffix(store, "-wal")
+}
+
+/// A file beside the store's.
+pub(super) fn with_suffix(store: &Path, suffix: &str) -> PathBuf {
+    let mut name = store.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 #[cfg(test)]

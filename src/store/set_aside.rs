@@ -8,9 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, Row, params};
 
 use super::cursors::Cursors;
-use super::schema::{self, PAGE_BYTES, Synchronous, store_path};
-use super::{held, totals, version_1};
-use crate::core::identity::Stream;
+use super::held::StreamProgress;
+use super::runs::{self, Run};
+use super::scan::Scan;
+use super::schema::{self, PAGE_BYTES, Synchronous, has_pages, log_of, store_path, with_suffix};
+use super::witness::Testimony;
+use super::{totals, version_1};
+use crate::core::identity::{PerStream, Stream};
 use crate::disk;
 
 /// Most damaged stores that are kept; the oldest is deleted when another one comes.
@@ -54,19 +58,9 @@ pub fn kept(store: &Path) -> Vec<String> {
 ///
 /// If the store cannot be moved, or an older one cannot be deleted.
 pub fn move_store(store: &Path) -> io::Result<String> {
+    let name = make_folder(store)?;
     let all = folder_of(store);
-    let mut kept = kept(store);
-    while kept.len() >= KEPT_MAX {
-        fs::remove_dir_all(all.join(kept.remove(0)))?;
-    }
-    let mut at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    if let Some(newest) = kept.last().and_then(|newest| newest.parse::<u128>().ok()) {
-        at_ms = at_ms.max(newest + 1);
-    }
-    // A fixed number of digits, so that names sort.
-    let name = format!("{at_ms:014}");
     let folder = all.join(&name);
-    fs::create_dir_all(&folder)?;
     // SQLite rebuilds the index of the WAL.
     let _ = fs::remove_file(with_suffix(store, "-shm"));
     // The WAL first: alone it means nothing, while a file without its WAL would pass for the whole store.
@@ -86,10 +80,37 @@ pub fn move_store(store: &Path) -> io::Result<String> {
     Ok(name)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
+/// Copies a damaged log into a folder of its own, because SQLite ignores what is behind the damage, and writes over it.
+pub(super) fn copy_log(store: &Path) -> io::Result<String> {
+    let name = make_folder(store)?;
+    let folder = folder_of(store).join(&name);
+    fs::copy(log_of(store), log_of(&store_path(&folder)))?;
+    disk::sync_folder(&folder)?;
+    disk::sync_folder(&folder_of(store))?;
+    Ok(name)
+}
+
+/// Moves a log away that belongs to another store: SQLite would write its pages into this one.
+pub(super) fn move_foreign_log(store: &Path) -> io::Result<()> {
+    let _ = fs::remove_file(with_suffix(store, "-shm"));
+    fs::rename(log_of(store), with_suffix(store, "-foreign-wal"))
+}
+
+/// A new folder, named by the time.
+fn make_folder(store: &Path) -> io::Result<String> {
+    let all = folder_of(store);
+    let mut kept = kept(store);
+    while kept.len() >= KEPT_MAX {
+        fs::remove_dir_all(all.join(kept.remove(0)))?;
+    }
+    let mut at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    if let Some(newest) = kept.last().and_then(|newest| newest.parse::<u128>().ok()) {
+        at_ms = at_ms.max(newest + 1);
+    }
+    // A fixed number of digits, so that names sort.
+    let name = format!("{at_ms:014}");
+    fs::create_dir_all(all.join(&name))?;
+    Ok(name)
 }
 
 /// Path of the copy of the store's first page: without that page nothing in the store can be read.
@@ -190,8 +211,9 @@ fn put_first_page(store: &Path, page: &[u8]) -> io::Result<()> {
 #[derive(Debug, Default)]
 pub struct Head {
     pub cursors: Option<Cursors>,
-    pub last_sequences: Vec<(Stream, u64)>,
+    pub progress: PerStream<StreamProgress>,
     totals: Vec<(String, i64)>,
+    runs: Vec<(i64, Run)>,
     alerts: Vec<(String, String, String, Vec<u8>)>,
     snapshot: Vec<(i64, i64, Vec<u8>)>,
     rejected_samples: Vec<(i64, String, String, Vec<u8>)>,
@@ -201,6 +223,9 @@ pub struct Head {
 
 impl Head {
     pub fn read(folder: &Path) -> Head {
+        if !has_pages(&store_path(folder)) {
+            return Head::default();
+        }
         if let Err(error) = mend_first_page(folder) {
             tracing::warn!(%error, "the first page of the damaged store cannot be repaired");
         }
@@ -210,17 +235,20 @@ impl Head {
             rows(&db, "SELECT chunk, seq, state FROM snapshot", |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
         // New readings must get sequences after the snapshot's, or the detectors would take them for ones that they have seen.
         let seen = snapshot.iter().map(|(_, sequence, _)| *sequence).max().unwrap_or(0);
-        let last = |stream: Stream| {
-            let given = held::last_sequence(&db, stream).unwrap_or(0);
+        let progress = PerStream::new(|stream| {
+            let known = StreamProgress::read(&db, stream).unwrap_or_default();
             let of_1 = version_1::last_sequence(&db, stream).unwrap_or(0);
             let passed = cursors.as_ref().map_or(0, |cursors| cursors.furthest(stream));
             let seen = if stream.is_watched() { seen.max(0) as u64 } else { 0 };
-            (stream, given.max(of_1).max(passed).max(seen))
-        };
-        let last_sequences = Stream::all().map(last).collect();
+            let last_sequence = known.last_sequence.max(of_1).max(passed).max(seen);
+            let delivered = cursors.as_ref().and_then(|cursors| cursors.delivered_through(stream)).unwrap_or(0);
+            let removed_through = known.removed_through.min(delivered);
+            StreamProgress { last_sequence, removed_through, ..known }
+        });
         Head {
-            last_sequences,
+            progress,
             totals: rows(&db, "SELECT name, value FROM total", |row| Ok((row.get(0)?, row.get(1)?))),
+            runs: runs::all(&db).unwrap_or_default(),
             alerts: rows(&db, "SELECT device, metric, kind, body FROM alert", |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             }),
@@ -241,21 +269,53 @@ impl Head {
         }
     }
 
+    /// Looks for batches that were committed after all that is known: in the log, most likely.
+    pub(super) fn look_further(&mut self, folder: &Path) -> io::Result<()> {
+        let mut scan = Scan::open(&store_path(folder), &self.runs)?;
+        for stream in Stream::all() {
+            let last_sequence = &mut self.progress.of_mut(stream).last_sequence;
+            *last_sequence = scan.last_sequence(stream, *last_sequence)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over what was known beside the store, where that is more.
+    pub(super) fn add(&mut self, testimony: &Testimony) {
+        self.cursors.get_or_insert_default().take_over(&testimony.cursors);
+        for stream in Stream::all() {
+            let last_sequence = &mut self.progress.of_mut(stream).last_sequence;
+            *last_sequence = testimony.last_sequence(stream.name()).max(*last_sequence);
+        }
+        for (name, value) in &testimony.totals {
+            match self.totals.iter_mut().find(|(known, _)| known == name) {
+                Some((_, known)) => *known = (*value).max(*known),
+                None => self.totals.push((name.clone(), *value)),
+            }
+        }
+        for (number, run) in testimony.runs() {
+            if !self.runs.iter().any(|(known, _)| *known == number) {
+                self.runs.push((number, run));
+            }
+        }
+    }
+
     /// Writes it into a new store.
     ///
     /// # Errors
     ///
     /// If the new store cannot be written.
     pub fn write(&self, db: &Connection) -> rusqlite::Result<()> {
+        // Under their numbers, by which batches that are salvaged refer to them.
+        self.runs.iter().try_for_each(|(number, run)| runs::insert(db, *number, run))?;
         for (name, value) in &self.totals {
             totals::add(db, name, value.max(&0).cast_unsigned())?;
         }
         for (device, metric, kind, body) in &self.alerts {
-            db.prepare_cached("INSERT INTO alert(device, metric, kind, body) VALUES (?1, ?2, ?3, ?4)")?
+            db.prepare_cached("INSERT OR IGNORE INTO alert(device, metric, kind, body) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![device, metric, kind, body])?;
         }
         for (chunk, seq, state) in &self.snapshot {
-            db.prepare_cached("INSERT INTO snapshot(chunk, seq, state) VALUES (?1, ?2, ?3)")?
+            db.prepare_cached("INSERT OR IGNORE INTO snapshot(chunk, seq, state) VALUES (?1, ?2, ?3)")?
                 .execute(params![chunk, seq, state])?;
         }
         for (received_ms, reason, topic, sample) in &self.rejected_samples {
@@ -269,7 +329,7 @@ impl Head {
                 .execute(params![sink, stream, seq, reason, line])?;
         }
         for (folder, stream, seq, done) in &self.salvage {
-            db.prepare_cached("INSERT INTO salvage(folder, stream, seq, done) VALUES (?1, ?2, ?3, ?4)")?
+            db.prepare_cached("INSERT OR IGNORE INTO salvage(folder, stream, seq, done) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![folder, stream, seq, done])?;
         }
         Ok(())

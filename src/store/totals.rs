@@ -17,3 +17,9 @@ pub(super) fn add(db: &Connection, name: &str, more: u64) -> rusqlite::Result<()
     .execute(params![name, more as i64])?;
     Ok(())
 }
+
+/// All totals, by name.
+pub(super) fn all(db: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
+    let mut select = db.prepare_cached("SELECT name, value FROM total")?;
+    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}

@@ -11,6 +11,8 @@ use rusqlite::Connection;
 use super::ballast::Ballast;
 use super::commit::CommitInput;
 use super::cursors::{Cursors, DroppedSink};
+use super::held::StreamProgress;
+use super::pages::LogState;
 use super::reader::FileId;
 use super::retention::{self, Capacity, Deleted, Room};
 use super::rows::{self, BatchRow};
@@ -18,6 +20,7 @@ use super::runs::{self, Run};
 use super::salvage::Unfinished;
 use super::schema::{self, OpenError, Synchronous};
 use super::set_aside::{self, Head};
+use super::witness::{StreamTestimony, Testimony, Witness};
 use super::{held, migration, totals};
 use crate::core::identity::{PerStream, RunId, Stream};
 use crate::disk;
@@ -74,14 +77,35 @@ pub struct Writer {
     squeezed: Option<Instant>,
     /// Name of a damaged store that was set aside, while there is no new one yet.
     aside: Option<String>,
-    streams: Vec<StreamState>,
+    streams: PerStream<StreamState>,
+    witness: WitnessState,
 }
 
+/// What is written beside the store, and when next.
+#[derive(Debug)]
+struct WitnessState {
+    file: Witness,
+    number: u64,
+    written: Instant,
+    /// All records that were accepted by then, of all streams.
+    records: u64,
+    /// So many more at the most are accepted before it is written again.
+    records_until_next: u64,
+    has_failed: bool,
+}
+
+/// The log is moved into the file, and what was accepted is written beside it, at least so often while something is committed.
+const WITNESS_EVERY: Duration = Duration::from_secs(60);
+/// It is not written more often than that, unless many more records come than before.
+const WITNESS_PAUSE: Duration = Duration::from_secs(1);
+const RECORDS_UNTIL_NEXT_MIN: u64 = 1_000;
+/// Runs that are written beside the store: those of batches that wait are hardly older.
+const RUNS_WITNESSED: usize = 64;
+
 /// How far a stream has come.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct StreamState {
-    stream: Stream,
-    last_sequence: u64,
+    progress: StreamProgress,
     /// Batches that are not in `held` yet.
     unlisted: usize,
 }
@@ -98,11 +122,15 @@ impl Writer {
     pub fn open(settings: &WriterSettings, run: RunId) -> Result<Writer, OpenError> {
         let db = open_limited(settings)?;
         let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
-        let cursors = Cursors::load(&db).map_err(failed)?;
-        let streams = StreamState::load(&db).map_err(failed)?;
+        let mut cursors = Cursors::load(&db).map_err(failed)?;
+        let streams = StreamState::load_all(&db).map_err(failed)?;
+        let examined = PerStream::new(|stream| streams.of(stream).progress.examined_through);
+        cursors.find_missing(&db, &examined).map_err(failed)?;
         runs::prune(&db).map_err(failed)?;
         let ballast = ballast(settings);
         ballast.fill(settings.capacity.free_bytes_min);
+        let witness = Witness::of(&settings.path);
+        let testimony = witness.read();
         let writer = Writer {
             settings: settings.clone(),
             db,
@@ -114,6 +142,14 @@ impl Writer {
             squeezed: None,
             aside: None,
             streams,
+            witness: WitnessState {
+                number: testimony.as_ref().map_or(0, |testimony| testimony.number),
+                file: witness,
+                written: Instant::now(),
+                records: 0,
+                records_until_next: RECORDS_UNTIL_NEXT_MIN,
+                has_failed: false,
+            },
         };
         writer.note_unknown_damaged_stores().map_err(failed)?;
         Ok(writer)
@@ -127,9 +163,16 @@ impl Writer {
     pub fn open_anew(settings: &WriterSettings, run: RunId) -> Result<Writer, OpenError> {
         let failed = |source| OpenError::Folder { path: settings.path.clone(), source };
         let aside = set_aside::move_store(&settings.path).map_err(failed)?;
-        let head = Head::read(&set_aside::folder_of(&settings.path).join(&aside));
+        let folder = set_aside::folder_of(&settings.path).join(&aside);
+        let mut head = Head::read(&folder);
+        if let Some(testimony) = Witness::of(&settings.path).read() {
+            head.add(&testimony);
+        }
+        if let Err(error) = head.look_further(&folder) {
+            tracing::warn!(%error, "the pages of the damaged store cannot be read");
+        }
         let cursors = head.cursors.clone().unwrap_or_default();
-        begin_anew(settings, &aside, &head, cursors, &head.last_sequences)?;
+        begin_anew(settings, &aside, &head, cursors, &head.progress)?;
         Writer::open(settings, run)
     }
 
@@ -149,9 +192,9 @@ impl Writer {
         }
         let aside = self.aside.clone().expect("just set");
         let head = Head::read(&set_aside::folder_of(&path).join(&aside));
-        let last: Vec<(Stream, u64)> = self.streams.iter().map(|state| (state.stream, state.last_sequence)).collect();
-        (self.db, self.cursors) = begin_anew(&self.settings, &aside, &head, self.cursors.clone(), &last)?;
-        self.streams.iter_mut().for_each(|state| state.unlisted = 0);
+        let progress = PerStream::new(|stream| self.streams.of(stream).progress);
+        (self.db, self.cursors) = begin_anew(&self.settings, &aside, &head, self.cursors.clone(), &progress)?;
+        self.streams = StreamState::load_all(&self.db).map_err(failed)?;
         self.aside = None;
         let unfinished = self.unfinished_salvages().map_err(failed)?;
         Ok(unfinished.into_iter().filter(|unfinished| unfinished.folder == aside).collect())
@@ -159,10 +202,11 @@ impl Writer {
 
     /// A crash may have come between setting a damaged store aside and beginning a new one: it is salvaged all the same.
     fn note_unknown_damaged_stores(&self) -> rusqlite::Result<()> {
-        for folder in set_aside::kept(&self.settings.path) {
-            rows::note_salvage(&self.db, &folder, |_| 0)?;
+        let kept = set_aside::kept(&self.settings.path);
+        for folder in &kept {
+            rows::note_salvage(&self.db, folder, |stream| self.cursors.delivered_through(stream).unwrap_or(0))?;
         }
-        Ok(())
+        rows::end_salvage_of_others(&self.db, &kept)
     }
 
     /// Streams of damaged stores that are not salvaged to their end.
@@ -298,7 +342,7 @@ impl Writer {
             .of(Stream::RAW)
             .last()
             .map(|raw| raw.last_sequence)
-            .unwrap_or_else(|| StreamState::of(&mut self.streams, Stream::RAW).last_sequence);
+            .unwrap_or(self.streams.of(Stream::RAW).progress.last_sequence);
         let broken = if is_broken { last_raw } else { self.snapshot_broken };
         let covers = match input.sealed.snapshot_covers {
             covers if covers > broken => covers.max(self.snapshot_covers),
@@ -313,20 +357,27 @@ impl Writer {
         }
         report.expired = retention::make_room(&transaction, &mut cursors, &report.room, when_full, needed)?;
         let mut streams = self.streams.clone();
+        if report.deleted.batches > 0 || !report.expired.is_empty() {
+            Stream::all().try_for_each(|stream| streams.of_mut(stream).removed(&transaction, &cursors, stream))?;
+        }
         for row in batches {
+            if row.is_salvaged && !rows::is_wanted(&transaction, &cursors, row.batch)? {
+                continue;
+            }
             row.insert(&transaction)?;
             report.payload_bytes += row.payload.len() as u64;
-            let BatchRow { batch, is_salvaged, .. } = row;
-            let count = u64::from(batch.count);
-            if *is_salvaged {
-                cursors.recover(batch.stream, count)
+            let batch = row.batch;
+            if row.is_salvaged {
+                held::list_one(&transaction, held::id(batch.stream, batch.last_sequence))?;
+                cursors.recover(batch.stream, batch.first_sequence(), batch.last_sequence);
             } else {
-                cursors.accept(batch.stream, count)
+                cursors.accept(batch.stream, batch.count.into());
+                streams.of_mut(batch.stream).append(&transaction, batch.stream, batch.last_sequence)?;
             }
-            StreamState::of(&mut streams, batch.stream).append(&transaction, batch.last_sequence)?;
         }
         for salvaged in &input.salvaged {
-            report.lost += rows::write_salvage(&transaction, &mut cursors, salvaged)?;
+            rows::write_salvage(&transaction, salvaged)?;
+            report.lost += if salvaged.is_end { cursors.missing(salvaged.stream) } else { 0 };
         }
         totals::add_all(&transaction, &input.sealed.received)?;
         rows::write_undecodable(&transaction, &input.undecodable)?;
@@ -335,9 +386,9 @@ impl Writer {
         }
         rows::write_alerts(&transaction, &input.sealed)?;
         cursors.save(&transaction)?;
-        for (now, before) in streams.iter().zip(&self.streams) {
-            if now.last_sequence != before.last_sequence {
-                held::set_last_sequence(&transaction, now.stream, now.last_sequence)?;
+        for (stream, state) in streams.iter() {
+            if state.progress != self.streams.of(stream).progress {
+                state.progress.write(&transaction, stream)?;
             }
         }
         report.used_bytes = retention::used_bytes(&transaction)?;
@@ -378,10 +429,17 @@ impl Writer {
         let number = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(|pages| pages.max(0) as u64);
         let (in_log, in_file) = look.query_row([], |row| Ok((number(row, 1)?, number(row, 2)?)))?;
         drop(look);
-        if in_log - in_file.min(in_log) >= self.settings.capacity.log_pages() {
+        let is_long = in_log - in_file.min(in_log) >= self.settings.capacity.log_pages();
+        let records = self.accepted() - self.witness.records;
+        let since = now.saturating_duration_since(self.witness.written);
+        let is_due = records > 0 && (since >= WITNESS_EVERY || records >= self.witness.records_until_next);
+        if is_long || is_due {
             match self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
                 Err(error) if schema::is_full(&error) => self.squeeze(),
                 result => result?,
+            }
+            if is_due || since >= WITNESS_PAUSE {
+                self.testify(Moment::Running);
             }
         }
         let is_due = self.squeezed.is_some_and(|since| now.saturating_duration_since(since) >= BALLAST_PAUSE);
@@ -397,8 +455,87 @@ impl Writer {
     /// # Errors
     ///
     /// If the WAL cannot be checkpointed.
-    pub fn checkpoint(&self) -> rusqlite::Result<()> {
-        self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    pub fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        let (busy, log): (i64, i64) =
+            self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if busy == 0 && log <= 0 {
+            self.testify(Moment::End);
+        }
+        Ok(())
+    }
+
+    /// Records that were accepted, of all streams, since the store began.
+    fn accepted(&self) -> u64 {
+        self.streams.iter().map(|(_, state)| state.progress.last_sequence).sum()
+    }
+
+    /// The store is whole, and everything that was known beside it is in it: from here on it is written beside it.
+    pub(super) fn begin(&mut self) {
+        self.testify(Moment::Start);
+    }
+
+    /// Writes beside the store what it holds. If that fails the next time will do: what was written before still holds.
+    fn testify(&mut self, moment: Moment) {
+        let accepted = self.accepted();
+        let growth = accepted.saturating_sub(self.witness.records);
+        let records_until_next = match moment {
+            Moment::Running => (4 * growth).max(RECORDS_UNTIL_NEXT_MIN),
+            Moment::Start | Moment::End => RECORDS_UNTIL_NEXT_MIN,
+        };
+        let streams = self.streams.iter().map(|(stream, state)| StreamTestimony {
+            stream: stream.name().to_owned(),
+            last_sequence: state.progress.last_sequence,
+        });
+        let log = LogState::of_header(&self.settings.path).unwrap_or_default();
+        let mut testimony = Testimony {
+            number: self.witness.number + 1,
+            written_ms: now_ms(),
+            is_clean: moment == Moment::End,
+            log_salt: if moment == Moment::Running { log.salt } else { None },
+            log_bytes: log.bytes,
+            records_until_next,
+            streams: streams.collect(),
+            cursors: self.cursors.rows(),
+            totals: totals::all(&self.db).unwrap_or_default(),
+            ..Testimony::default()
+        };
+        let runs = runs::all(&self.db).unwrap_or_default();
+        testimony.set_runs(&runs[runs.len().saturating_sub(RUNS_WITNESSED)..]);
+        match self.witness.file.write(&testimony) {
+            Ok(()) => {
+                self.witness.number += 1;
+                (self.witness.records, self.witness.records_until_next) = (accepted, records_until_next);
+                self.witness.has_failed = false;
+            }
+            Err(error) if !std::mem::replace(&mut self.witness.has_failed, true) => {
+                let file = self.witness.file.path().display();
+                tracing::warn!(%error, "{file} cannot be written: if the store is lost, it is not known how much was in it");
+            }
+            Err(_) => {}
+        }
+        self.witness.written = Instant::now();
+    }
+
+    /// What is behind the store's end, up to a sequence, may still be salvaged from a set-aside folder.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub(super) fn expect_more(&mut self, folder: &str, through: &PerStream<u64>) -> rusqlite::Result<()> {
+        let transaction = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let (mut cursors, mut streams) = (self.cursors.clone(), self.streams.clone());
+        rows::note_salvage(&transaction, folder, |stream| streams.of(stream).progress.last_sequence)?;
+        for stream in Stream::all() {
+            let progress = &mut streams.of_mut(stream).progress;
+            let last = progress.last_sequence.max(*through.of(stream));
+            cursors.extend(stream, progress.last_sequence, last);
+            (progress.last_sequence, progress.examined_through) = (last, last);
+            progress.write(&transaction, stream)?;
+        }
+        cursors.save(&transaction)?;
+        transaction.commit()?;
+        (self.cursors, self.streams) = (cursors, streams);
+        Ok(())
     }
 }
 
@@ -417,29 +554,41 @@ fn open_limited(settings: &WriterSettings) -> Result<Connection, OpenError> {
     Ok(db)
 }
 
+/// When what is written beside the store is written.
+#[derive(Clone, Copy, PartialEq)]
+enum Moment {
+    Start,
+    Running,
+    End,
+}
+
 impl StreamState {
-    fn load(db: &Connection) -> rusqlite::Result<Vec<StreamState>> {
-        let load = |stream| {
-            Ok(StreamState {
-                stream,
-                last_sequence: held::last_sequence(db, stream)?,
-                unlisted: held::unlisted(db, stream)?,
-            })
-        };
-        Stream::all().map(load).collect()
+    fn load_all(db: &Connection) -> rusqlite::Result<PerStream<StreamState>> {
+        let mut states = PerStream::default();
+        for stream in Stream::all() {
+            let progress = StreamProgress::read(db, stream)?;
+            *states.of_mut(stream) = StreamState { progress, unlisted: held::unlisted(db, stream)? };
+        }
+        Ok(states)
     }
 
-    fn of(states: &mut [StreamState], stream: Stream) -> &mut StreamState {
-        states.iter_mut().find(|state| state.stream == stream).expect("every stream has one")
-    }
-
-    fn append(&mut self, db: &Connection, last_sequence: u64) -> rusqlite::Result<()> {
-        self.last_sequence = last_sequence;
+    fn append(&mut self, db: &Connection, stream: Stream, last_sequence: u64) -> rusqlite::Result<()> {
+        self.progress.last_sequence = last_sequence;
         self.unlisted += 1;
         if self.unlisted >= held::UNLISTED_MAX {
-            held::list(db, self.stream)?;
+            held::list(db, stream)?;
             self.unlisted = 0;
         }
+        Ok(())
+    }
+
+    /// Batches were removed: what is missing before the oldest that is left is missing for that.
+    fn removed(&mut self, db: &Connection, cursors: &Cursors, stream: Stream) -> rusqlite::Result<()> {
+        let oldest = held::first_behind(db, stream, 0)?;
+        let through = oldest.map_or(self.progress.last_sequence, |oldest| oldest.before_first());
+        // Nothing is removed that a cursor has not passed: if more is missing, it is missing for another reason.
+        let through = through.min(cursors.delivered_through(stream).unwrap_or(u64::MAX));
+        self.progress.removed_through = self.progress.removed_through.max(through);
         Ok(())
     }
 }
@@ -449,14 +598,14 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Creates a store that continues where the damaged one ended: with its sequences, so that no cursor is ahead of them, and with everything
-/// that could be read except the batches.
+/// Creates a store that continues where the damaged one ended: with its sequences and cursors, and with everything that could be read except
+/// the batches, which are salvaged to where they were.
 fn begin_anew(
     settings: &WriterSettings,
     aside: &str,
     head: &Head,
     mut cursors: Cursors,
-    last_sequences: &[(Stream, u64)],
+    progress: &PerStream<StreamProgress>,
 ) -> Result<(Connection, Cursors), OpenError> {
     let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
     let mut db = open_limited(settings)?;
@@ -464,9 +613,10 @@ fn begin_anew(
         let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         head.write(&transaction)?;
         rows::note_salvage(&transaction, aside, |stream| cursors.delivered_through(stream).unwrap_or(0))?;
-        for (stream, last) in last_sequences.iter().copied() {
-            held::set_last_sequence(&transaction, stream, last)?;
-            cursors.begin_anew(&transaction, stream, last)?;
+        for (stream, before) in progress.iter() {
+            let progress = StreamProgress { examined_through: before.last_sequence, ..*before };
+            progress.write(&transaction, stream)?;
+            cursors.begin_anew(&transaction, stream, progress.last_sequence)?;
         }
         totals::add_all(&transaction, &[("damaged_stores", 1)])?;
         transaction.commit()

@@ -7,6 +7,7 @@ use outrider::core::batch::Stored;
 use outrider::core::cursor::CursorState;
 use outrider::core::identity::{PerStream, RunId, Stream};
 use outrider::core::pipeline::{Pipeline, PipelineSettings};
+use outrider::core::ranges::Ranges;
 use outrider::core::reading::{Attributes, Reading, Readings, TimeQuality};
 use outrider::gateway::GatewaySettings;
 use outrider::store::commit::CommitInput;
@@ -129,7 +130,8 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
                 stream: Stream::RAW,
                 state: CursorState::at(delivered),
                 dead_letters: Vec::new(),
-                quarantined: 0,
+                unreadable: Ranges::default(),
+                lost: Ranges::default(),
                 passed_over: 0,
             });
         }

@@ -62,6 +62,13 @@ pub struct Sealed {
     pub received: Vec<(&'static str, u64)>,
 }
 
+impl SealedBatch {
+    /// Local sequence of its first record.
+    pub fn first_sequence(&self) -> u64 {
+        (self.last_sequence + 1).saturating_sub(u64::from(self.count)).max(1)
+    }
+}
+
 impl Sealed {
     /// The batches of one stream.
     pub fn of(&self, stream: Stream) -> impl Iterator<Item = &SealedBatch> {

@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::core::ranges::Ranges;
 use crate::disk;
 use crate::errors::with_causes;
 use crate::pipeline::Message;
 use crate::sinks::status::Link;
 use crate::sinks::stream::StreamParts;
 use crate::store::cursors::CursorChange;
-use crate::store::log::{Block, Entry, Record};
+use crate::store::log::{Block, Entry, Next, Record};
 use crate::store::schema;
 use folder::{ArchiveFolder, FileName, SUFFIX, UNFINISHED, partition};
 
@@ -76,7 +77,11 @@ struct Archiver {
     /// The last sequence written to the open file.
     written: u64,
     /// Records of damaged batches since the cursor last moved.
-    quarantined: u64,
+    unreadable: Ranges,
+    /// Missing records since the cursor last moved.
+    lost: Ranges,
+    /// What comes next may still be taken over from a damaged store.
+    is_salvaging: bool,
     block: Block,
     line: Vec<u8>,
     /// A step has failed, and no file has been finished since.
@@ -142,7 +147,17 @@ impl Archiver {
     fn new(parts: ArchiverParts) -> Archiver {
         let written = parts.source.cursor.cursor;
         let (block, line) = (Block::default(), Vec::new());
-        Archiver { parts, open: None, written, quarantined: 0, block, line, failing: false }
+        Archiver {
+            parts,
+            open: None,
+            written,
+            unreadable: Ranges::default(),
+            lost: Ranges::default(),
+            is_salvaging: false,
+            block,
+            line,
+            failing: false,
+        }
     }
 
     /// Only a finished file, or having nothing to write, shows that a failure is over.
@@ -154,7 +169,7 @@ impl Archiver {
     }
 
     fn is_behind(&self) -> bool {
-        *self.parts.source.committed.borrow() > self.written
+        !self.is_salvaging && *self.parts.source.committed.borrow() > self.written
     }
 
     /// Skips files that were finished before a crash but not recorded in the cursor.
@@ -184,10 +199,13 @@ impl Archiver {
                     Entry::Record(record) => return Ok(Some(name_from(&record))),
                     Entry::Damaged { through, count } => {
                         note_damaged(&self.parts.source.sink, through, count);
-                        self.quarantined += count;
+                        self.unreadable.push(through + 1 - count, through);
                         self.written = through;
                     }
-                    Entry::Gap { through } => self.written = through,
+                    Entry::Gap { through, lost } => {
+                        self.lost.push(through + 1 - lost, through);
+                        self.written = through;
+                    }
                 }
             }
         }
@@ -195,7 +213,10 @@ impl Archiver {
     }
 
     fn read_block(&mut self) -> rusqlite::Result<bool> {
-        self.parts.source.reader.read(self.parts.source.stream, self.written, &mut self.block)
+        let source = &mut self.parts.source;
+        let next = source.reader.read_strictly(source.stream, self.written, &mut self.block)?;
+        self.is_salvaging = next == Next::Salvaging;
+        Ok(next == Next::Block)
     }
 
     /// Writes one batch to the file, or closes the file if it is due.
@@ -212,8 +233,6 @@ impl Archiver {
             return Ok(Step::CaughtUp);
         }
         if !self.read_block()? {
-            // What was committed before this read and is gone was removed to make room: do not wait for it.
-            self.written = self.written.max(committed);
             return Ok(Step::CaughtUp);
         }
         let block = std::mem::take(&mut self.block);
@@ -237,9 +256,9 @@ impl Archiver {
                 }
                 Entry::Damaged { count, .. } => {
                     note_damaged(&self.parts.source.sink, through, count);
-                    self.quarantined += count;
+                    self.unreadable.push(through + 1 - count, through);
                 }
-                Entry::Gap { .. } => {}
+                Entry::Gap { through, lost } => self.lost.push(through + 1 - lost, through),
             }
             self.written = through;
         }
@@ -315,7 +334,8 @@ impl Archiver {
             stream: self.parts.source.stream,
             state: self.parts.source.cursor.clone(),
             dead_letters: Vec::new(),
-            quarantined: std::mem::take(&mut self.quarantined),
+            unreadable: std::mem::take(&mut self.unreadable),
+            lost: std::mem::take(&mut self.lost),
             passed_over: 0,
         };
         // Without a pipeline the process is ending; at the next start the file's name says what it holds.
@@ -327,7 +347,7 @@ impl Archiver {
             let _ = std::fs::remove_file(&open.unfinished);
         }
         self.written = self.parts.source.cursor.cursor;
-        self.quarantined = 0;
+        (self.unreadable, self.lost) = (Ranges::default(), Ranges::default());
     }
 
     fn lock_folder(&self) -> std::sync::MutexGuard<'_, ArchiveFolder> {

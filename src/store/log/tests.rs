@@ -67,7 +67,7 @@ impl Bench {
                         format!("{sequence} at {received_ms}")
                     }
                     Entry::Damaged { through, count } => format!("{count} damaged through {through}"),
-                    Entry::Gap { through } => format!("gap through {through}"),
+                    Entry::Gap { through, lost } => format!("gap through {through}, {lost} lost"),
                 });
             }
             assert_eq!(after, block.last_sequence());
@@ -81,9 +81,9 @@ fn records_come_in_order_from_within_a_batch_and_gaps_are_told() {
     let mut bench = Bench::new();
     bench.insert(6, 2, 2);
     bench.insert(9, 1, 1);
-    assert_eq!(bench.read(0), ["gap through 4", "5 at 100", "6 at 101", "gap through 8", "9 at 100"]);
-    assert_eq!(bench.read(5), ["6 at 101", "gap through 8", "9 at 100"]);
-    assert_eq!(bench.read(7), ["gap through 8", "9 at 100"]);
+    assert_eq!(bench.read(0), ["gap through 4, 0 lost", "5 at 100", "6 at 101", "gap through 8, 2 lost", "9 at 100"]);
+    assert_eq!(bench.read(5), ["6 at 101", "gap through 8, 2 lost", "9 at 100"]);
+    assert_eq!(bench.read(7), ["gap through 8, 1 lost", "9 at 100"]);
     assert_eq!(bench.read(9), [""; 0]);
 }
 
@@ -98,7 +98,7 @@ fn damage_costs_a_batch_or_its_end_and_what_comes_before_it_is_a_gap() {
     bench.db.execute("UPDATE batch SET count = 0 WHERE seq = 14", []).expect("a row");
     let all = bench.read(0);
     let end = ["7 at 100", "8 at 101", "9 at 102", "1 damaged through 10", "11 at 100", "12 at 101"];
-    assert_eq!(all[..2], ["gap through 4", "2 damaged through 6"]);
+    assert_eq!(all[..2], ["gap through 4, 0 lost", "2 damaged through 6"]);
     assert_eq!(all[2..8], end);
     assert_eq!(all[8..], ["2 damaged through 14"]);
     assert_eq!(bench.read(5)[0], "1 damaged through 6", "the cursor stands within it");

@@ -3,6 +3,7 @@ use crate::core::batch::Stored;
 use crate::core::cursor::CursorState;
 use crate::core::pipeline::SealedBatch;
 use crate::core::pipeline::{AlertRow, Pipeline, PipelineSettings, SnapshotChunk};
+use crate::core::ranges::Ranges;
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
 use crate::handoff::Undecodable;
 use crate::store::cursors::CursorChange;
@@ -103,7 +104,8 @@ fn a_batch_goes_only_when_every_sink_has_it_and_a_snapshot_covers_it() {
         stream: Stream::RAW,
         state: CursorState::at(10),
         dead_letters: Vec::new(),
-        quarantined: 0,
+        unreadable: Ranges::default(),
+        lost: Ranges::default(),
         passed_over: 0,
     };
     let mut input = CommitInput { cursors: vec![change("one")], ..CommitInput::default() };
@@ -169,7 +171,8 @@ fn at_capacity_the_oldest_goes_and_the_ledger_adds_up() {
         stream: Stream::RAW,
         state: CursorState::at(expired + 10),
         dead_letters: Vec::new(),
-        quarantined: 0,
+        unreadable: Ranges::default(),
+        lost: Ranges::default(),
         passed_over: 0,
     };
     writer.commit(&CommitInput { cursors: vec![late], ..CommitInput::default() }).expect("a working disk");

@@ -1,0 +1,187 @@
+//! A second place that knows what was accepted: a small file beside the store, written each time that the log has been moved into the store's
+//! file, at least once a minute. What the store lacks of it was lost, and is told with its number, or at most with as much as may have been
+//! committed since.
+//!
+//! The file has two slots that are written in turn, so that a power cut spoils one of them at most.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::cursors::CursorRow;
+use super::runs::Run;
+use super::schema::with_suffix;
+use crate::core::identity::RunId;
+use crate::disk;
+
+const SLOT_BYTES: u64 = 64 << 10;
+/// Length and checksum of what follows.
+const SLOT_HEADER: usize = 8;
+
+/// What the store held when this was written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Testimony {
+    /// Counts what was written; the slot with the higher number holds.
+    pub number: u64,
+    pub written_ms: i64,
+    /// The process has ended in order: everything is in the file, and nothing was committed since.
+    pub is_clean: bool,
+    /// Changes by one with each round of the log; `None` if nothing has been committed since the start.
+    pub log_salt: Option<u32>,
+    /// The size of the log, which it keeps; 0 if it was not there.
+    pub log_bytes: u64,
+    /// So many records at the most are committed before this is written anew.
+    pub records_until_next: u64,
+    pub streams: Vec<StreamTestimony>,
+    pub cursors: Vec<CursorRow>,
+    pub totals: Vec<(String, i64)>,
+    /// The last runs, by their numbers in the store.
+    pub(super) runs: Vec<RunTestimony>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamTestimony {
+    pub stream: String,
+    pub last_sequence: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RunTestimony {
+    number: i64,
+    run: [u8; 8],
+    gateway: String,
+    started_ms: i64,
+}
+
+impl Testimony {
+    pub fn last_sequence(&self, stream: &str) -> u64 {
+        self.streams.iter().find(|known| known.stream == stream).map_or(0, |known| known.last_sequence)
+    }
+
+    pub fn runs(&self) -> Vec<(i64, Run)> {
+        let run = |run: &RunTestimony| {
+            let RunTestimony { number, run, gateway, started_ms } = run;
+            (*number, Run { run: RunId(*run), gateway: gateway.clone(), started_ms: *started_ms })
+        };
+        self.runs.iter().map(run).collect()
+    }
+
+    pub fn set_runs(&mut self, runs: &[(i64, Run)]) {
+        let run = |(number, run): &(i64, Run)| RunTestimony {
+            number: *number,
+            run: run.run.0,
+            gateway: run.gateway.clone(),
+            started_ms: run.started_ms,
+        };
+        self.runs = runs.iter().map(run).collect();
+    }
+}
+
+/// The file.
+#[derive(Clone, Debug)]
+pub struct Witness {
+    path: PathBuf,
+}
+
+impl Witness {
+    pub fn of(store: &Path) -> Witness {
+        Witness { path: with_suffix(store, "-witness") }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The newest testimony that is intact; `None` if there is none.
+    pub fn read(&self) -> Option<Testimony> {
+        let bytes = fs::read(&self.path).ok()?;
+        let slots = bytes.chunks(SLOT_BYTES as usize).filter_map(read_slot);
+        slots.max_by_key(|testimony| testimony.number)
+    }
+
+    /// # Errors
+    ///
+    /// If the file cannot be written. What was written before still holds then.
+    pub fn write(&self, testimony: &Testimony) -> io::Result<()> {
+        let is_new = !self.path.exists();
+        let body = fitting(testimony)?;
+        let mut slot = Vec::with_capacity(SLOT_HEADER + body.len());
+        slot.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        slot.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
+        slot.extend_from_slice(&body);
+        let file = File::options().create(true).truncate(false).write(true).open(&self.path)?;
+        file.write_all_at(&slot, testimony.number % 2 * SLOT_BYTES)?;
+        file.sync_data()?;
+        if is_new {
+            disk::sync_folder(self.path.parent().unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
+    }
+}
+
+/// As JSON that fits into a slot: what may be left out is left out first.
+fn fitting(testimony: &Testimony) -> io::Result<Vec<u8>> {
+    let fits = |body: &Vec<u8>| SLOT_HEADER + body.len() <= SLOT_BYTES as usize;
+    let mut testimony = testimony.clone();
+    let mut body = serde_json::to_vec(&testimony)?;
+    if !fits(&body) {
+        // Without its ranges a cursor repeats what was delivered beyond it.
+        testimony.cursors.iter_mut().for_each(|cursor| cursor.acknowledged.clear());
+        body = serde_json::to_vec(&testimony)?;
+    }
+    if !fits(&body) {
+        testimony.totals.clear();
+        testimony.runs.clear();
+        body = serde_json::to_vec(&testimony)?;
+    }
+    if fits(&body) { Ok(body) } else { Err(io::ErrorKind::FileTooLarge.into()) }
+}
+
+fn read_slot(slot: &[u8]) -> Option<Testimony> {
+    let number = |at: usize| Some(u32::from_le_bytes(slot.get(at..at + 4)?.try_into().ok()?));
+    let (length, check) = (number(0)? as usize, number(4)?);
+    let body = slot.get(SLOT_HEADER..SLOT_HEADER.checked_add(length)?)?;
+    if crc32fast::hash(body) != check {
+        return None;
+    }
+    serde_json::from_slice(body).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn testimony(number: u64) -> Testimony {
+        let streams = vec![StreamTestimony { stream: "raw".to_owned(), last_sequence: 10 * number }];
+        Testimony { number, streams, ..Testimony::default() }
+    }
+
+    #[test]
+    fn the_newest_intact_testimony_holds() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let witness = Witness::of(&folder.path().join("s"));
+        assert_eq!(witness.read(), None);
+        for number in 1..=3 {
+            witness.write(&testimony(number)).expect("a working disk");
+            assert_eq!(witness.read(), Some(testimony(number)));
+        }
+        let mut bytes = fs::read(witness.path()).expect("a file");
+        bytes[SLOT_BYTES as usize + SLOT_HEADER + 5] ^= 1;
+        fs::write(witness.path(), &bytes).expect("a working disk");
+        assert_eq!(witness.read(), Some(testimony(2)), "the third is damaged");
+        fs::write(witness.path(), &bytes[..5]).expect("a working disk");
+        assert_eq!(witness.read(), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let witness = Witness::of(&folder.path().join("s"));
+        let totals = (0..10_000).map(|number| (format!("total-{number}"), number)).collect();
+        witness.write(&Testimony { totals, ..testimony(1) }).expect("a working disk");
+        assert_eq!(witness.read(), Some(testimony(1)));
+    }
+}

@@ -1,0 +1,252 @@
+//! The store that is damaged: two thousand readings, of which one sink has a half and another one a little more.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use outrider::core::cursor::CursorState;
+use outrider::core::detection::alert::Moment;
+use outrider::core::identity::{PerStream, RunId, Stream};
+use outrider::core::pipeline::{Pipeline, PipelineSettings};
+use outrider::core::ranges::Ranges;
+use outrider::core::reading::{Attributes, Reading, Readings, pack_attribute};
+use outrider::store::commit::CommitInput;
+use outrider::store::cursors::{CursorChange, DeadLetter};
+use outrider::store::pages_of_batches;
+use outrider::store::retention::Capacity;
+use outrider::store::schema::{Synchronous, store_path};
+use outrider::store::writer::{Writer, WriterSettings};
+
+use crate::Random;
+use crate::drain::{Identity, read_all};
+
+pub const SINKS: [&str; 2] = ["half", "ahead"];
+const COMMITS: u64 = 60;
+const READINGS_A_COMMIT: u64 = 34;
+pub const PAGE: usize = 4096;
+
+/// How the process ended before the damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Stopped,
+    Killed,
+}
+
+/// The files of a state folder, and what is known of what is in them.
+pub struct Image {
+    files: Vec<(String, Vec<u8>)>,
+    /// Everything that was accepted, by stream and identity, and its line.
+    pub accepted: HashMap<(Stream, Identity), Vec<u8>>,
+    /// What each sink has.
+    pub delivered: HashMap<&'static str, HashSet<(Stream, Identity)>>,
+    /// Records that were committed since the last checkpoint.
+    pub since_checkpoint: u64,
+    /// Pages of the file, and how many records of each are on them.
+    records_by_page: HashMap<usize, Vec<(Stream, u64, u64)>>,
+}
+
+pub struct Template {
+    stopped: Image,
+    killed: Image,
+    /// The file as it was earlier.
+    pub past: Vec<Vec<u8>>,
+    /// The log of another store.
+    pub foreign_log: Vec<u8>,
+}
+
+pub fn settings(folder: &Path) -> WriterSettings {
+    WriterSettings {
+        path: store_path(folder),
+        gateway: "g".to_owned(),
+        synchronous: Synchronous::Off,
+        vfs: None,
+        capacity: Capacity::new(64 << 20),
+    }
+}
+
+pub fn pipeline_settings(run: u8) -> PipelineSettings {
+    PipelineSettings {
+        gateway: "g".to_owned(),
+        run: RunId([run; 8]),
+        monitor: Default::default(),
+        alerts: Default::default(),
+    }
+}
+
+impl Template {
+    pub fn make() -> Template {
+        let folder = tempfile::tempdir().unwrap();
+        let mut made = Maker::new(folder.path(), 1);
+        let mut past = Vec::new();
+        for commit in 0..COMMITS {
+            made.commit();
+            if commit == COMMITS / 2 {
+                made.deliver();
+            }
+            if commit % 12 == 11 {
+                made.checkpoint();
+                past.push(std::fs::read(store_path(folder.path())).unwrap());
+            }
+        }
+        let before = made.accepted();
+        (0..8).for_each(|_| made.commit());
+        let killed = made.image(made.accepted() - before);
+        made.stop();
+        let stopped = made.image(0);
+        let other = tempfile::tempdir().unwrap();
+        let mut foreign = Maker::new(other.path(), 9);
+        (0..20).for_each(|_| foreign.commit());
+        let foreign_log = std::fs::read(log_path(other.path())).unwrap();
+        Template { stopped, killed, past, foreign_log }
+    }
+
+    pub fn image(&self, state: State) -> &Image {
+        match state {
+            State::Stopped => &self.stopped,
+            State::Killed => &self.killed,
+        }
+    }
+
+    /// Records of batches that have a part on any of these pages of the file.
+    pub fn records_in(&self, state: State, pages: &[usize]) -> u64 {
+        let by_page = &self.image(state).records_by_page;
+        let batches: HashSet<&(Stream, u64, u64)> =
+            pages.iter().filter_map(|page| by_page.get(page)).flatten().collect();
+        batches.iter().map(|(_, _, count)| count).sum()
+    }
+}
+
+impl Image {
+    pub fn write(&self, folder: &Path) {
+        for (name, bytes) in &self.files {
+            std::fs::write(folder.join(name), bytes).unwrap();
+        }
+    }
+}
+
+pub fn log_path(folder: &Path) -> std::path::PathBuf {
+    folder.join("outrider.sqlite-wal")
+}
+
+struct Maker<'a> {
+    folder: &'a Path,
+    writer: Writer,
+    pipeline: Pipeline,
+    random: Random,
+    commits: u64,
+    delivered: HashMap<&'static str, HashSet<(Stream, Identity)>>,
+}
+
+impl<'a> Maker<'a> {
+    fn new(folder: &'a Path, run: u8) -> Maker<'a> {
+        let mut writer = Writer::open(&settings(folder), RunId([run; 8])).unwrap();
+        for sink in SINKS {
+            for stream in Stream::all() {
+                writer.register_sink(sink, stream).unwrap();
+            }
+        }
+        let pipeline = Pipeline::new(pipeline_settings(run), &PerStream::default());
+        Maker { folder, writer, pipeline, random: Random::new(run.into()), commits: 0, delivered: HashMap::new() }
+    }
+
+    fn now(&self) -> Moment {
+        Moment { wall_ms: 1_000_000 * 1_000 + self.commits as i64 * 1000, steady_ms: self.commits * 1000 }
+    }
+
+    fn commit(&mut self) {
+        self.commits += 1;
+        let now = self.now();
+        let mut readings = Readings::default();
+        for number in 0..READINGS_A_COMMIT {
+            let device = format!("truck-{}", number % 5);
+            let metric = if number % 7 == 0 { "cabin_temperature" } else { "speed_over_ground" };
+            // One device is in trouble now and then: there are anomalies, and an alert that stays open.
+            let value = match number == 5 && self.commits % 9 == 4 {
+                true => f64::NAN,
+                false => 20.0 + self.random.below(1 << 40) as f64 / f64::from(1 << 20),
+            };
+            let mut reading = Reading::at(now.wall_ms, &device, metric, value);
+            reading.sequence = Some(self.commits * 1000 + number);
+            // Every third batch is long, and goes on on pages of its own.
+            let noise: String = (0..12).map(|_| format!("{:016x}", self.random.below(u64::MAX))).collect();
+            let mut packed = Vec::new();
+            if self.commits.is_multiple_of(3) {
+                pack_attribute(&mut packed, "noise", &noise);
+                reading.attributes = Attributes::from_packed(&packed).unwrap();
+            }
+            readings.push(&reading);
+        }
+        self.pipeline.take(&readings, now);
+        self.pipeline.tick(now);
+        self.write(Vec::new());
+    }
+
+    fn write(&mut self, cursors: Vec<CursorChange>) {
+        let sealed = self.pipeline.seal();
+        self.writer.commit(&CommitInput { sealed, cursors, ..CommitInput::default() }).unwrap();
+    }
+
+    /// One sink has a half, and some beyond; the other one a little more, with dead letters.
+    fn deliver(&mut self) {
+        for (sink, share) in SINKS.into_iter().zip([(1, 2), (3, 4)]) {
+            for stream in Stream::all() {
+                let last = self.writer.last_sequence(stream).unwrap();
+                let cursor = last * share.0 / share.1;
+                let acknowledged = if last > cursor + 6 { vec![(cursor + 3, cursor + 5)] } else { Vec::new() };
+                let state = CursorState { cursor, acknowledged };
+                let letter = |sequence| DeadLetter { sequence, reason: "refused".into(), line: b"{}\n".to_vec() };
+                let dead_letters = if cursor > 2 { vec![letter(cursor)] } else { Vec::new() };
+                for (sequence, identity) in read_all(self.folder, stream).into_iter().map(|found| (found.0, found.1)) {
+                    // A dead letter is accounted for as well.
+                    if state.done_within(sequence, sequence) == 1 {
+                        self.delivered.entry(sink).or_default().insert((stream, identity));
+                    }
+                }
+                let change = CursorChange {
+                    sink: sink.to_owned(),
+                    stream,
+                    state,
+                    dead_letters,
+                    unreadable: Ranges::default(),
+                    lost: Ranges::default(),
+                    passed_over: 0,
+                };
+                self.write(vec![change]);
+            }
+        }
+    }
+
+    fn accepted(&self) -> u64 {
+        Stream::all().map(|stream| self.writer.last_sequence(stream).unwrap()).sum()
+    }
+
+    /// As it is done at least once a minute.
+    fn checkpoint(&mut self) {
+        let later = std::time::Instant::now() + std::time::Duration::from_secs(61);
+        self.writer.maintain(later).unwrap();
+    }
+
+    fn stop(&mut self) {
+        self.pipeline.request_final_snapshot();
+        self.write(Vec::new());
+        self.writer.checkpoint().unwrap();
+    }
+
+    fn image(&self, since_checkpoint: u64) -> Image {
+        let names = ["outrider.sqlite", "outrider.sqlite-wal", "outrider.sqlite-witness", "outrider.sqlite-first-page"];
+        let read = |name: &str| Some((name.to_owned(), std::fs::read(self.folder.join(name)).ok()?));
+        let mut accepted = HashMap::new();
+        for stream in Stream::all() {
+            for (_, identity, line) in read_all(self.folder, stream) {
+                accepted.insert((stream, identity), line);
+            }
+        }
+        // What was delivered and deleted is not held any more, and was accepted all the same.
+        Image {
+            files: names.into_iter().filter_map(read).collect(),
+            accepted,
+            delivered: self.delivered.clone(),
+            since_checkpoint,
+            records_by_page: pages_of_batches(&store_path(self.folder)).unwrap(),
+        }
+    }
+}
