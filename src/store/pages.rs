@@ -210,7 +210,7 @@ pub(super) struct LogState {
     /// Ends of commits behind the first frame of the present round that does not hold. A power cut may leave that of the one commit that was
     /// under way, though hardly without the frames before it.
     pub commits_behind_damage: u64,
-    /// It ends within a frame.
+    /// It ends within a frame and within a block.
     pub is_cut: bool,
 }
 
@@ -228,8 +228,10 @@ impl LogState {
         let Some(file) = open_if_there(&log_of(store))? else { return Ok(LogState::default()) };
         let bytes = file.metadata()?.len();
         let frames = bytes.saturating_sub(LOG_HEADER) / FRAME;
-        let is_cut = bytes > 0 && (bytes < LOG_HEADER || !(bytes - LOG_HEADER).is_multiple_of(FRAME));
-        let mut state = LogState { bytes, is_cut, ..LogState::default() };
+        // SQLite syncs at the end of a block, which may be within a frame: a kill at that moment leaves it so.
+        let is_whole =
+            bytes.is_multiple_of(PAGE_BYTES) || bytes > LOG_HEADER && (bytes - LOG_HEADER).is_multiple_of(FRAME);
+        let mut state = LogState { bytes, is_cut: !is_whole, ..LogState::default() };
         if frames == 0 {
             return Ok(state);
         }
