@@ -34,10 +34,7 @@ fn what_was_removed_before_it_was_archived_is_not_waited_for() {
     archive.store.commit(5);
     archive.store.writer.connection().execute("DELETE FROM batch WHERE stream = 1", []).expect("five lines");
     assert!(archive.archiver.is_behind());
-    assert!(
-        archive.archiver.step().is_err_and(|error| error.to_string().contains("missing")),
-        "nobody said that it was removed"
-    );
+    assert!(matches!(archive.archiver.step(), Err(StepError::Store(_))), "nobody said that it was removed");
     let removed = "UPDATE progress SET expired = 5 WHERE stream = 1 AND name = ''";
     archive.store.writer.connection().execute(removed, []).expect("a row");
     assert_eq!(archive.archiver.step().expect("readable"), Step::Again);
