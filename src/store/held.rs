@@ -135,13 +135,16 @@ pub fn newest(db: &Connection, stream: Stream) -> rusqlite::Result<Option<Newest
     let sql =
         "SELECT id, first_position + count - 1, last_ms FROM batch WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT 1";
     let read = |row: &rusqlite::Row<'_>| {
-        Ok(Newest {
-            last_sequence: sequence(row.get(0)?),
+        let id = row.get(0)?;
+        let newest = Newest {
+            last_sequence: sequence(id),
             last_position: row.get::<_, i64>(1)?.max(0) as u64,
             last_ms: row.get(2)?,
-        })
+        };
+        // SQLite looks at one end of the range only: in a damaged tree this may be a row of another stream.
+        Ok(wanted.contains(&id).then_some(newest))
     };
-    db.prepare_cached(sql)?.query_row([wanted.start(), wanted.end()], read).optional()
+    db.prepare_cached(sql)?.query_row([wanted.start(), wanted.end()], read).optional().map(Option::flatten)
 }
 
 /// The last sequence that was assigned in a stream, whether or not its record is still held.

@@ -137,7 +137,12 @@ impl Reader {
     ///
     /// If SQLite cannot read the store, and [`schema::is_corrupt`] if records are missing: what can be found of them is salvaged first.
     pub fn read_strictly(&mut self, stream: Stream, after: u64, block: &mut Block) -> rusqlite::Result<Next> {
-        match self.next(stream, after, block)? {
+        let next = self.next(stream, after, block);
+        if !matches!(next, Ok(Next::Block)) {
+            // Whoever reads on with this block must not pass what is not there yet.
+            *block = Block::default();
+        }
+        match next? {
             Next::Missing => Err(schema::corrupt(format!("{} records after {after} are missing", stream.name()))),
             next => Ok(next),
         }

@@ -122,6 +122,24 @@ fn what_was_removed_before_it_was_sent_is_not_waited_for() {
     assert_eq!(sent, [5]);
 }
 
+/// What is missing is neither passed nor counted as long as it may come, however often it is looked for.
+#[test]
+fn what_may_still_be_salvaged_is_waited_for() {
+    let mut bench = Bench::new();
+    let sent = run_beside(&mut bench, Duration::ZERO, async |bench, cursors| {
+        let execute = |sql: &str| bench.writer.connection().execute_batch(sql).expect("a statement");
+        execute("INSERT INTO salvage(folder, stream, seq) VALUES ('1', 'raw', 0)");
+        execute("UPDATE progress SET value = 3, quarantined = 3 WHERE stream = 1 AND name = ''");
+        execute("INSERT OR IGNORE INTO progress(stream, name, value, expired, quarantined) VALUES (1, '', 3, 0, 3)");
+        bench.committed.send_replace(3);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(cursors.0.try_recv().is_err(), "nothing is done with");
+        execute("UPDATE salvage SET done = 1");
+        cursors.reach(3).await;
+    });
+    assert_eq!(sent, [0; 0]);
+}
+
 #[test]
 fn a_store_that_cannot_be_read_is_looked_at_again_also_when_nothing_more_is_committed() {
     let mut bench = Bench::new();
