@@ -14,9 +14,9 @@ use crate::archive::field;
 use crate::gateway::{ledger_line, wait_until};
 use crate::kill::{self, next};
 
-const LEAN: &str = "compression = \"zstd\"\npartition = \"gateway\"\nbatch_delay = \"50ms\"\nrecord_size = \"8KiB\"";
+const LEAN: &str = "compression = \"zstd\"\npartition = \"gateway\"\nbatch_delay = \"50ms\"\nrecord_size = \"128KiB\"";
 const KILLS: u64 = 6;
-const READINGS_A_KILL: u64 = 3_000;
+const READINGS_A_KILL: u64 = 800;
 
 #[test]
 fn a_lean_link_loses_nothing_to_kills_and_keeps_one_order() {
@@ -31,7 +31,7 @@ fn a_lean_link_loses_nothing_to_kills_and_keeps_one_order() {
         let stop: Arc<AtomicBool> = Arc::default();
         let (acknowledged, arrived) = (fleet.acknowledged(), fake.stats().streams[RAW].distinct);
         let threads = fleet.start(gateway.mqtt, &stop);
-        let until = acknowledged + READINGS_A_KILL + next(&mut seed) % 1_000;
+        let until = acknowledged + READINGS_A_KILL + next(&mut seed) % 400;
         wait_until("the fleet's share of acknowledgements, and a delivery under way", || {
             fleet.acknowledged() >= until && fake.stats().streams[RAW].distinct > arrived
         });
