@@ -20,7 +20,7 @@ pub(super) struct Intake {
 
 /// Once readings have been turned away, so much room is needed before they are accepted again.
 const ROOM_AGAIN_BYTES: u64 = 1 << 20;
-/// Twice what is taken over at once.
+/// More than twice a chunk: salvage waits until the store has that much room.
 const SALVAGE_BYTES: u64 = 4 << 20;
 
 impl Intake {
