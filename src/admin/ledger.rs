@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::core::cursor::CursorState;
 use crate::core::detection::alert::{Severity, State};
 use crate::core::identity::Stream;
-use crate::store::held;
+use crate::store::{held, held_keys};
 
 /// What became of one stream's records for one sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -123,11 +123,11 @@ fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
         let cursor = unsigned(row, 2)?;
         let ranges: Vec<u8> = row.get(3)?;
         let state = CursorState::decode(cursor, &ranges).unwrap_or_else(|| CursorState::at(cursor));
-        let stream: String = row.get(0)?;
+        let (stream, sink): (String, String) = (row.get(0)?, row.get(1)?);
         lines.push(LedgerLine {
-            buffered: buffered(db, &stream, &state)?,
+            buffered: buffered(db, &sink, &stream, &state)?,
             stream,
-            sink: row.get(1)?,
+            sink,
             accepted: unsigned(row, 4)?,
             delivered: unsigned(row, 5)?,
             expired: unsigned(row, 6)?,
@@ -140,15 +140,17 @@ fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
     Ok(lines)
 }
 
-/// Records held beyond the cursor that are not acknowledged. Does not read payloads.
-fn buffered(db: &Connection, stream: &str, state: &CursorState) -> rusqlite::Result<u64> {
+/// Records held beyond the cursor that are not acknowledged, and those that it has passed over for keys that are set aside. Does not read
+/// payloads.
+fn buffered(db: &Connection, sink: &str, stream: &str, state: &CursorState) -> rusqlite::Result<u64> {
     let Some(stream) = Stream::from_name(stream) else { return Ok(0) };
     let beyond = held::sum_behind(db, stream, state.cursor)?.records;
     // The first batch may begin below the cursor.
     let first = held::first_behind(db, stream, state.cursor)?;
     let done_of_first = first.map_or(0, |first| state.cursor.saturating_sub(first.before_first()));
     let acknowledged: u64 = state.acknowledged.iter().map(|(first, last)| last - first + 1).sum();
-    Ok(beyond.saturating_sub(done_of_first).saturating_sub(acknowledged))
+    let set_aside = held_keys::pending(db, sink, stream)?;
+    Ok(beyond.saturating_sub(done_of_first).saturating_sub(acknowledged) + set_aside)
 }
 
 fn content(db: &Connection, stream: Stream) -> rusqlite::Result<StreamContent> {
@@ -291,6 +293,7 @@ mod tests {
             unreadable,
             lost: Ranges::default(),
             passed_over: 0,
+            held_keys: vec![],
         };
         writer.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() }).expect("a working disk");
     }
@@ -364,7 +367,13 @@ mod tests {
         let db = writer.connection();
         let adds_up = || look(db).expect("readable").ledger.iter().all(LedgerLine::adds_up);
         assert!(adds_up());
+        db.execute_batch(
+            "INSERT INTO held_key VALUES ('sink', 1, 'd', 1, x'', 7); UPDATE progress SET delivered = delivered - 7 WHERE name = 'sink'",
+        )
+        .expect("seven of those delivered are of a key that is set aside");
+        assert!(adds_up());
         let break_and_mend = [
+            ("UPDATE held_key SET pending = pending + 1", "UPDATE held_key SET pending = pending - 1"),
             ("UPDATE progress SET accepted = accepted + 1", "UPDATE progress SET accepted = accepted - 1"),
             ("UPDATE progress SET delivered = delivered - 1", "UPDATE progress SET delivered = delivered + 1"),
             ("UPDATE progress SET expired = expired + 1", "UPDATE progress SET expired = expired - 1"),

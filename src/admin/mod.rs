@@ -147,14 +147,21 @@ impl FailingSinks {
         for (name, error) in errors {
             let since = *self.0.entry(name.to_owned()).or_insert_with(Instant::now);
             let trouble = Trouble::Sink(name.to_owned());
-            if since.elapsed() >= SINK_FAILS_AFTER && reports.is_due(&trouble, now_ms) {
-                let text = format!("the sink {name} does not deliver: {error}; what is not delivered yet is kept");
+            // A key is set aside after it has failed for a while.
+            let is_lasting = has_keys_aside(sources, name) || since.elapsed() >= SINK_FAILS_AFTER;
+            if is_lasting && reports.is_due(&trouble, now_ms) {
+                let text =
+                    format!("the sink {name} does not deliver everything: {error}; what is not delivered yet is kept");
                 let report = Message::Input(Input::Report(Report::new(trouble, text)));
                 pipeline.send(report).map_err(|_| PipelineGone)?;
             }
         }
         Ok(())
     }
+}
+
+fn has_keys_aside(sources: &Sources, sink: &str) -> bool {
+    sources.sinks.iter().any(|source| source.sink == sink && source.status.keys_set_aside().count > 0)
 }
 
 async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<Message>) {

@@ -16,7 +16,7 @@ use crate::heartbeat::Watcher;
 use crate::ingest::{self, ClockState};
 use crate::mqtt::{EdgeCounters, Phase};
 use crate::pipeline::StoreCounters;
-use crate::sinks::status::SinkSource;
+use crate::sinks::status::{KeysSetAside, SinkSource};
 use crate::store::reader::Reader;
 use crate::store::totals::EXPIRED_WITH_SINK;
 
@@ -133,6 +133,8 @@ pub struct SinkStatus {
     pub sent_bytes: u64,
     /// Files of an archive removed since the start, for its size limit or for free disk space.
     pub files_removed: u64,
+    /// Partition keys whose records fail while others are accepted: they are delivered later, from positions of their own.
+    pub keys_set_aside: KeysSetAside,
     pub last_error: Option<String>,
 }
 
@@ -307,6 +309,7 @@ impl Sources {
                 records_rejected: 0,
                 sent_bytes: 0,
                 files_removed: 0,
+                keys_set_aside: KeysSetAside::default(),
                 last_error: None,
             })
         };
@@ -460,6 +463,7 @@ fn sink_status(source: &SinkSource) -> SinkStatus {
         records_rejected: source.status.records_rejected.get(),
         sent_bytes: source.status.sent_bytes.get(),
         files_removed: source.status.files_removed.get(),
+        keys_set_aside: source.status.keys_set_aside(),
         last_error: source.status.last_error(),
     }
 }

@@ -74,6 +74,18 @@ impl Bench {
         self.committed.send_modify(|last| *last += said);
     }
 
+    /// Commits a reading of each of these devices.
+    pub fn commit_of(&mut self, devices: &[&str]) {
+        let mut readings = Readings::default();
+        for (device, at) in devices.iter().zip(0..) {
+            readings.push(&Reading::at(at, device, "t", 1.0));
+        }
+        self.pipeline.take(&readings, Default::default());
+        let sealed = self.pipeline.seal();
+        self.writer.commit(&CommitInput { sealed, ..CommitInput::default() }).expect("a working disk");
+        self.committed.send_modify(|last| *last += devices.len() as u64);
+    }
+
     /// What a task needs to read the raw stream.
     pub fn stream_parts(&mut self, sink: &str, pipeline: Sender<Message>) -> StreamParts {
         StreamParts {
@@ -82,6 +94,7 @@ impl Bench {
             reader: Reader::open(&store_path(self.folder.path()), None).expect("a reader"),
             cursor: self.writer.register_sink(sink, Stream::RAW).expect("a cursor"),
             passed_over: self.writer.passed_over(sink, Stream::RAW),
+            held_keys: self.writer.held_keys(sink, Stream::RAW),
             committed: self.committed.subscribe(),
             link: self.link.subscribe(),
             pipeline,

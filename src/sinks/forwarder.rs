@@ -10,16 +10,17 @@ use tokio::task::JoinSet;
 
 use super::Sink;
 use super::source::{Read, Source};
-use super::status::{ForwardStatus, Link};
+use super::status::{ForwardStatus, KeysSetAside, Link};
 use super::stream::StreamParts;
 use crate::core::delivery::{
-    Actions, Delivery, DeliverySettings, DeliveryStatus, Event, Outcome, Persist, Reply, Request, RequestId,
+    Actions, Delivery, DeliverySettings, DeliveryStatus, Event, KeyChange, Outcome, Persist, Reply, Request, RequestId,
     RetryReason,
 };
 use crate::core::identity::Stream;
 use crate::heartbeat::Beat;
 use crate::pipeline::Message;
 use crate::store::cursors::{CursorChange, DeadLetter};
+use crate::store::held_keys::HeldKeyChange;
 use crate::store::schema;
 
 pub struct ForwarderParts {
@@ -65,6 +66,8 @@ struct Forwarder<S> {
     is_salvaging: bool,
     store_error: Option<String>,
     store_pause_until: Option<Instant>,
+    /// The same for keys that are set aside: they may be where the store is being salvaged while the cursor is far beyond.
+    aside_pause_until: Option<Instant>,
     flush_within: Duration,
     flush_until: Option<Instant>,
 }
@@ -94,14 +97,17 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
         is_salvaging: false,
         store_error: None,
         store_pause_until: None,
+        aside_pause_until: None,
         flush_within,
         flush_until: None,
     };
+    forwarder.delivery.restore_aside(&parts.held_keys);
     // If nothing is waiting at the start, the first records are as new as all later ones.
     forwarder.caught_up = !forwarder.is_behind();
     let mut event = Event::Tick { behind: false };
     loop {
         let read = forwarder.read();
+        forwarder.read_aside();
         let actions = forwarder.delivery.step(event, forwarder.now_us());
         let wait_until_us = forwarder.act(actions);
         if forwarder.is_finished() {
@@ -113,6 +119,10 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
             Read::Enough if forwarder.delivery.wants_more() => {
                 tokio::task::yield_now().await;
                 forwarder.landed().unwrap_or(Event::Tick { behind: true })
+            }
+            _ if forwarder.wants_aside() => {
+                tokio::task::yield_now().await;
+                forwarder.landed().unwrap_or(Event::Tick { behind: forwarder.has_backlog() })
             }
             _ => forwarder.wait(wait_until_us).await,
         };
@@ -152,8 +162,32 @@ impl<S: Sink + 'static> Forwarder<S> {
         Some(if is_urgent { now_us } else { noticed_us + self.linger_us })
     }
 
+    fn is_pausing(&self) -> bool {
+        self.store_pause_until.is_some_and(|until| until > Instant::now())
+    }
+
+    fn wants_aside(&self) -> bool {
+        !self.is_pausing() && self.aside_pause_until.is_none() && self.delivery.aside_wants().is_some()
+    }
+
+    /// A block of the log for the keys that are set aside.
+    fn read_aside(&mut self) {
+        self.aside_pause_until = self.aside_pause_until.filter(|until| *until > Instant::now());
+        if !self.wants_aside() {
+            return;
+        }
+        let now_us = self.now_us();
+        let call = self.beat.at_disk();
+        let offered = self.source.offer_aside_to(&mut self.delivery, now_us);
+        drop(call);
+        match offered {
+            Ok(read) => self.aside_pause_until = (read == Read::Salvaging).then(|| Instant::now() + SALVAGE_PAUSE),
+            Err(error) => self.store_fails(&error),
+        }
+    }
+
     fn read(&mut self) -> Read {
-        let is_pausing = self.store_pause_until.is_some_and(|until| until > Instant::now());
+        let is_pausing = self.is_pausing();
         let is_due = self.read_due_us().is_some_and(|due_us| due_us <= self.now_us());
         if is_pausing || !is_due {
             return Read::End;
@@ -174,19 +208,23 @@ impl<S: Sink + 'static> Forwarder<S> {
                 read
             }
             Err(error) => {
-                if self.store_error.is_none() {
-                    tracing::error!(sink = self.name, stream = self.stream.name(), "cannot read the store: {error}");
-                }
-                if schema::is_corrupt(&error) {
-                    // Without a pipeline the process is ending; the next start detects the damage too.
-                    let _ = self.pipeline.send(Message::Damaged(self.source.file()));
-                }
-                self.store_error = Some(format!("cannot read the store: {error}"));
-                self.store_pause_until = Some(Instant::now() + STORE_PAUSE);
-                self.caught_up = false;
+                self.store_fails(&error);
                 Read::End
             }
         }
+    }
+
+    fn store_fails(&mut self, error: &rusqlite::Error) {
+        if self.store_error.is_none() {
+            tracing::error!(sink = self.name, stream = self.stream.name(), "cannot read the store: {error}");
+        }
+        if schema::is_corrupt(error) {
+            // Without a pipeline the process is ending; the next start detects the damage too.
+            let _ = self.pipeline.send(Message::Damaged(self.source.file()));
+        }
+        self.store_error = Some(format!("cannot read the store: {error}"));
+        self.store_pause_until = Some(Instant::now() + STORE_PAUSE);
+        self.caught_up = false;
     }
 
     fn act(&mut self, actions: Actions) -> Option<u64> {
@@ -212,6 +250,7 @@ impl<S: Sink + 'static> Forwarder<S> {
     }
 
     fn persist(&mut self, persist: Persist) {
+        let held_keys = held_key_changes(&persist);
         let letter = |refused: crate::core::delivery::Refused| DeadLetter {
             sequence: refused.sequence,
             reason: refused.reason,
@@ -226,6 +265,7 @@ impl<S: Sink + 'static> Forwarder<S> {
             unreadable: damage.unreadable,
             lost: damage.lost,
             passed_over: self.passed_over_before + persist.passed_over,
+            held_keys,
         };
         // Without a pipeline the process is ending; what was not saved is sent again under the same identities.
         let _ = self.pipeline.send(Message::Cursor(change));
@@ -266,11 +306,40 @@ impl<S: Sink + 'static> Forwarder<S> {
                 "a record was permanently refused and is kept as a dead letter; further ones are only counted"
             );
         }
+        self.show_keys_aside(&status);
         let error = status.halted.clone().or_else(|| status.failing.clone()).or_else(|| self.store_error.clone());
+        let error = error.or_else(|| keys_aside_text(&status));
         if self.status.last_error() != error {
             self.status.set_error(error);
         }
         self.shown = status;
+    }
+
+    fn show_keys_aside(&mut self, status: &DeliveryStatus) {
+        let before = &self.shown;
+        if status.keys_aside == before.keys_aside && status.is_crowded == before.is_crowded {
+            return;
+        }
+        let (sink, stream, keys) = (&self.name, self.stream.name(), status.keys_aside);
+        let first = status.keys_aside_named.clone();
+        if status.is_crowded && !before.is_crowded {
+            tracing::error!(
+                sink,
+                stream,
+                keys,
+                "no more partition keys can be set aside: nothing more is read until one is accepted"
+            );
+        } else if keys > 0 && before.keys_aside == 0 {
+            tracing::warn!(
+                sink,
+                stream,
+                "records of {} fail while others are accepted: it is set aside and tried every few seconds; further ones are only counted",
+                first.join(", ")
+            );
+        } else if keys == 0 {
+            tracing::info!(sink, stream, "no partition key is set aside any more");
+        }
+        self.status.set_keys_aside(KeysSetAside { count: keys, first });
     }
 
     fn is_finished(&mut self) -> bool {
@@ -298,8 +367,8 @@ impl<S: Sink + 'static> Forwarder<S> {
             }
             let read_due_us = if wants_more { self.read_due_us() } else { None };
             let read_due = read_due_us.map(|due_us| self.started + Duration::from_micros(due_us));
-            let deadline =
-                [machine_due, read_due, self.store_pause_until, self.flush_until].into_iter().flatten().min();
+            let pauses = [self.store_pause_until, self.aside_pause_until];
+            let deadline = [machine_due, read_due, self.flush_until].into_iter().chain(pauses).flatten().min();
             let flights = !self.flights.is_empty();
             return tokio::select! {
                 Some(landed) = self.flights.join_next(), if flights => {
@@ -316,6 +385,34 @@ impl<S: Sink + 'static> Forwarder<S> {
                 () = sleep_until(deadline) => Event::Tick { behind: self.has_backlog() },
             };
         }
+    }
+}
+
+fn held_key_changes(persist: &Persist) -> Vec<HeldKeyChange> {
+    let dead: Vec<u64> = persist.refused.iter().filter(|one| one.is_aside).map(|one| one.sequence).collect();
+    let is_in =
+        |runs: &[(u64, u64)], sequence: u64| runs.iter().any(|(first, last)| (*first..=*last).contains(&sequence));
+    let change = |change: &KeyChange| HeldKeyChange {
+        key: change.key.clone(),
+        state: change.state.clone(),
+        passed: change.passed.clone(),
+        taken: change.taken.clone(),
+        dead: dead.iter().copied().filter(|sequence| is_in(&change.taken, *sequence)).collect(),
+    };
+    persist.keys.iter().map(change).collect()
+}
+
+/// What to say about keys that are set aside, if there are any.
+fn keys_aside_text(status: &DeliveryStatus) -> Option<String> {
+    let named = status.keys_aside_named.join(", ");
+    let dots = if status.keys_aside > status.keys_aside_named.len() { ", ..." } else { "" };
+    match status.keys_aside {
+        0 => None,
+        count if status.is_crowded => {
+            Some(format!("paused: {count} partition keys are set aside, and no more can be ({named}{dots})"))
+        }
+        1 => Some(format!("1 partition key is set aside because its records fail: {named}")),
+        count => Some(format!("{count} partition keys are set aside because their records fail: {named}{dots}")),
     }
 }
 

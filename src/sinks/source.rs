@@ -14,6 +14,9 @@ pub struct Source {
     stream: Stream,
     /// The block being read; nothing beyond it is in memory.
     block: Block,
+    /// The block that is read for keys that are set aside, and behind which sequence it was looked for.
+    aside: Block,
+    aside_after: u64,
     damage: Damage,
 }
 
@@ -39,7 +42,14 @@ pub enum Read {
 
 impl Source {
     pub fn new(reader: Reader, stream: Stream) -> Self {
-        Source { reader, stream, block: Block::default(), damage: Damage::default() }
+        Source {
+            reader,
+            stream,
+            block: Block::default(),
+            aside: Block::default(),
+            aside_after: 0,
+            damage: Damage::default(),
+        }
     }
 
     /// The store's file that is being read.
@@ -66,6 +76,36 @@ impl Source {
             }
             self.offer_block(delivery, now_us, &mut lines_left);
         }
+        Ok(Read::Enough)
+    }
+
+    /// Offers the next block to the keys that are set aside, as far as they want it and as the cursor's own reading has come. What of it is
+    /// damaged or gone is not counted here: either the cursor's own reading has counted it, or the store finds, when its keys follow the
+    /// cursor again, that they have not got everything.
+    pub fn offer_aside_to(&mut self, delivery: &mut Delivery, now_us: u64) -> rusqlite::Result<Read> {
+        let Some(after) = delivery.aside_wants() else { return Ok(Read::End) };
+        let is_read = (self.aside_after..self.aside.last_sequence()).contains(&after);
+        if !is_read {
+            match self.reader.read_strictly(self.stream, after, &mut self.aside)? {
+                Next::Block | Next::Missing => self.aside_after = after,
+                Next::Salvaging => return Ok(Read::Salvaging),
+                Next::End => {
+                    delivery.aside_was_read(after, u64::MAX, now_us);
+                    return Ok(Read::End);
+                }
+            }
+        }
+        let mut through = after;
+        for entry in self.aside.entries(after) {
+            if !delivery.has_room_aside() || through >= delivery.offered_through() {
+                break;
+            }
+            if let Entry::Record(record) = &entry {
+                delivery.offer_aside(record.sequence, record.stored.device(), now_us, |out| record.write(out));
+            }
+            through = entry.through();
+        }
+        delivery.aside_was_read(after, through, now_us);
         Ok(Read::Enough)
     }
 

@@ -112,6 +112,7 @@ impl Starting<'_> {
             reader: Reader::open(self.store, self.vfs).map_err(StartError::Store)?,
             cursor,
             passed_over: self.writer.passed_over(self.name, stream),
+            held_keys: self.writer.held_keys(self.name, stream),
             committed: self.committed.of(stream).subscribe(),
             link: self.link.subscribe(),
             pipeline: self.pipeline.clone(),

@@ -41,11 +41,28 @@ pub struct ForwardStatus {
     /// For an archive: the oldest files, removed for its size limit or for free disk space while this stream's files were written.
     pub files_removed: Counter,
     last_error: Mutex<Option<String>>,
+    keys_set_aside: Mutex<KeysSetAside>,
+}
+
+/// Partition keys whose records fail while others are accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct KeysSetAside {
+    pub count: usize,
+    /// The first few, by name.
+    pub first: Vec<String>,
 }
 
 impl ForwardStatus {
     pub fn set_error(&self, error: Option<String>) {
         *self.last_error.lock().expect("nothing panics while it is held") = error;
+    }
+
+    pub fn set_keys_aside(&self, keys: KeysSetAside) {
+        *self.keys_set_aside.lock().expect("nothing panics while it is held") = keys;
+    }
+
+    pub fn keys_set_aside(&self) -> KeysSetAside {
+        self.keys_set_aside.lock().expect("nothing panics while it is held").clone()
     }
 
     pub fn last_error(&self) -> Option<String> {

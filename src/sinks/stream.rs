@@ -19,6 +19,8 @@ pub struct StreamParts {
     pub cursor: CursorState,
     /// What the sink did not take, of all that the cursor says it is done with.
     pub passed_over: u64,
+    /// Keys that are set aside, and where each of them is.
+    pub held_keys: Vec<(String, CursorState)>,
     pub committed: watch::Receiver<u64>,
     pub link: watch::Receiver<Link>,
     pub pipeline: Sender<Message>,

@@ -4,6 +4,7 @@ use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
 use super::held;
+use super::held_keys::{self, BatchDevices, HeldKeyChange, HeldKeyRow, HeldKeys};
 use super::totals::{self, EXPIRED_WITH_SINK};
 use crate::core::cursor::CursorState;
 use crate::core::identity::{PerStream, Stream};
@@ -30,12 +31,14 @@ pub struct CursorChange {
     pub lost: Ranges,
     /// Of all that `state` says is done with, so much the sink does not take: a total, so that saying it twice counts it once.
     pub passed_over: u64,
+    /// Keys that are set aside, as far as they have changed. Their dead letters are in the list as well.
+    pub held_keys: Vec<HeldKeyChange>,
 }
 
 impl CursorChange {
     /// Whether a later change of the same sink makes this one redundant.
     pub fn is_replaceable(&self) -> bool {
-        self.dead_letters.is_empty() && self.unreadable.is_empty() && self.lost.is_empty()
+        self.dead_letters.is_empty() && self.unreadable.is_empty() && self.lost.is_empty() && self.held_keys.is_empty()
     }
 }
 
@@ -68,6 +71,7 @@ struct Entry {
     passed_over: u64,
     /// Whether the sink is configured; one that no longer is keeps its cursor.
     configured: bool,
+    held_keys: HeldKeys,
     changed: bool,
 }
 
@@ -85,6 +89,11 @@ pub struct CursorRow {
     quarantined: u64,
     missing: u64,
     passed_over: u64,
+    /// Keys that are set aside, if there is room for them, and how many records wait for them in any case.
+    #[serde(default)]
+    pub(super) held_keys: Vec<HeldKeyRow>,
+    #[serde(default)]
+    set_aside: u64,
 }
 
 impl Entry {
@@ -101,6 +110,8 @@ impl Entry {
             quarantined: self.quarantined,
             missing: self.missing.count(),
             passed_over: self.passed_over,
+            held_keys: self.held_keys.rows(),
+            set_aside: self.held_keys.pending(),
         }
     }
 
@@ -119,6 +130,14 @@ impl Entry {
         })
     }
 
+    /// Keys that it has set aside, by a row that is newer than what is otherwise known of them.
+    fn take_over_keys(&mut self, row: &CursorRow, known: HeldKeys) {
+        self.held_keys = known;
+        let is_complete = !row.held_keys.is_empty() || row.set_aside == 0;
+        self.held_keys.take_over(&row.held_keys, is_complete);
+        self.held_keys.expect(row.set_aside);
+    }
+
     fn at(sink: &str, stream: Stream, state: CursorState, accepted: u64) -> Entry {
         Entry {
             sink: sink.to_owned(),
@@ -134,6 +153,7 @@ impl Entry {
             missing_count: 0,
             passed_over: 0,
             configured: true,
+            held_keys: HeldKeys::default(),
             changed: false,
         }
     }
@@ -155,6 +175,22 @@ impl Cursors {
     ///
     /// If the store cannot be read.
     pub fn load(db: &Connection) -> rusqlite::Result<Cursors> {
+        Cursors::load_with(db, HeldKeys::load)
+    }
+
+    /// Loads them from a damaged store, with the keys that are set aside as far as these can be read.
+    ///
+    /// # Errors
+    ///
+    /// If the cursors themselves cannot be read.
+    pub fn load_damaged(db: &Connection) -> rusqlite::Result<Cursors> {
+        Cursors::load_with(db, |db, sink, stream| Ok(HeldKeys::load_damaged(db, sink, stream)))
+    }
+
+    fn load_with(
+        db: &Connection,
+        held_keys: impl Fn(&Connection, &str, Stream) -> rusqlite::Result<HeldKeys>,
+    ) -> rusqlite::Result<Cursors> {
         let mut select = db.prepare(
             "SELECT sink, stream, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing, cursor.*
              FROM cursor",
@@ -182,13 +218,13 @@ impl Cursors {
                 passed_over: passed_over
                     .map_or(Ok(0), |column| row.get::<_, Option<i64>>(column).map(|n| n.unwrap_or(0) as u64))?,
                 configured: false,
+                held_keys: held_keys(db, &sink, stream)?,
                 ..Entry::at(&sink, stream, state, number(4)?)
             });
         }
         Ok(Cursors { entries })
     }
 
-    /// Records of a stream that a sink did not take, and that are counted as delivered.
     /// The cursors as they are kept beside the store.
     pub fn rows(&self) -> Vec<CursorRow> {
         self.entries.iter().map(Entry::row).collect()
@@ -196,11 +232,18 @@ impl Cursors {
 
     /// Takes over those that are newer, or not known here.
     pub fn take_over(&mut self, rows: &[CursorRow]) {
-        for other in rows.iter().filter_map(Entry::from_row) {
-            match self.entries.iter_mut().find(|entry| entry.sink == other.sink && entry.stream == other.stream) {
-                Some(entry) if entry.accepted < other.accepted => *entry = other,
-                Some(_) => {}
-                None => self.entries.push(other),
+        for (row, mut other) in rows.iter().filter_map(|row| Some((row, Entry::from_row(row)?))) {
+            let known = self.entries.iter_mut().find(|entry| entry.sink == other.sink && entry.stream == other.stream);
+            match known {
+                Some(entry) if entry.accepted < other.accepted => {
+                    other.take_over_keys(row, std::mem::take(&mut entry.held_keys));
+                    *entry = other;
+                }
+                Some(entry) => entry.held_keys.take_over(&row.held_keys, false),
+                None => {
+                    other.take_over_keys(row, HeldKeys::default());
+                    self.entries.push(other);
+                }
             }
         }
     }
@@ -216,9 +259,16 @@ impl Cursors {
         }
     }
 
+    /// Records of a stream that a sink did not take, and that are counted as delivered.
     pub fn passed_over(&self, sink: &str, stream: Stream) -> u64 {
         let entry = self.entries.iter().find(|entry| entry.sink == sink && entry.stream == stream);
         entry.map_or(0, |entry| entry.passed_over)
+    }
+
+    /// The keys that a sink has set aside in a stream, and where each of them is.
+    pub fn held_keys(&self, sink: &str, stream: Stream) -> Vec<(String, CursorState)> {
+        let entry = self.entries.iter().find(|entry| entry.sink == sink && entry.stream == stream);
+        entry.map_or(Vec::new(), |entry| entry.held_keys.states())
     }
 
     /// Marks a sink as configured, and returns where it stands. A new sink starts at the oldest held batch; what is held by then
@@ -262,7 +312,11 @@ impl Cursors {
             return Ok(());
         };
         let newly_done = entry.newly_done(&change.state);
-        let dead = change.dead_letters.iter().filter(|letter| letter.sequence > entry.expired_through).count() as u64;
+        let name = (change.sink.as_str(), change.stream);
+        let of_keys = entry.held_keys.apply(db, name, &change.held_keys, entry.expired_through)?;
+        let all_dead =
+            change.dead_letters.iter().filter(|letter| letter.sequence > entry.expired_through).count() as u64;
+        let dead = all_dead.saturating_sub(of_keys.dead_lettered);
         let quarantined: u64 = change.unreadable.iter().map(|(first, last)| newly_done.count_within(first, last)).sum();
         let mut lost = Tally::default();
         for (first, last) in change.lost.iter().flat_map(|(first, last)| newly_done.within(first, last)) {
@@ -271,9 +325,12 @@ impl Cursors {
         }
         // What was on its way to the sink when the damage was found, and is done with now, was not lost.
         let found: u64 = newly_done.iter().map(|(first, last)| entry.missing.remove(first, last)).sum();
-        entry.dead_lettered += dead;
-        entry.quarantined = (entry.quarantined + quarantined + lost.all - lost.missing).saturating_sub(found);
-        entry.delivered += newly_done.count().saturating_sub(dead + quarantined + lost.all);
+        entry.dead_lettered += dead + of_keys.dead_lettered;
+        entry.quarantined =
+            (entry.quarantined + quarantined + lost.all - lost.missing).saturating_sub(found) + of_keys.lost;
+        // What the cursor has passed over for a key that is set aside is not done with.
+        let not_delivered = of_keys.passed + dead + quarantined + lost.all;
+        entry.delivered += newly_done.count().saturating_sub(not_delivered) + of_keys.delivered;
         let behind = entry.state.cursor;
         entry.state = change.state.clone();
         entry.state.advance_to(behind.max(entry.expired_through));
@@ -301,8 +358,19 @@ impl Cursors {
         Ok(())
     }
 
-    /// The batch `first..=last` is being removed: what a sink has not finished expires for it. Returns the largest loss of a sink.
-    pub fn expire(&mut self, stream: Stream, first: u64, last: u64) -> u64 {
+    /// The batch `first..=last`, of which `devices` tells the device of each record, is being removed: what a sink has not finished expires
+    /// for it. Returns the largest loss of a sink.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub fn expire(
+        &mut self,
+        db: &Connection,
+        stream: Stream,
+        (first, last): (u64, u64),
+        devices: &BatchDevices,
+    ) -> rusqlite::Result<u64> {
         let mut most = 0;
         for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
             // What is missing before it is passed with it.
@@ -310,7 +378,10 @@ impl Cursors {
                 let known = entry.missing.remove(first, last);
                 entry.quarantined += (last - first + 1) - known;
             }
-            let lost = (last - first + 1) - entry.state.done_within(first, last);
+            let Entry { sink, state, held_keys, .. } = entry;
+            let is_passed = |sequence| state.done_within(sequence, sequence) > 0;
+            let of_keys = held_keys.expire(db, (sink.as_str(), stream), devices, last, is_passed)?;
+            let lost = (last - first + 1) - entry.state.done_within(first, last) + of_keys;
             entry.expired += lost;
             entry.expired_through = entry.expired_through.max(last);
             entry.state.advance_to(last);
@@ -318,7 +389,12 @@ impl Cursors {
             entry.changed = true;
             most = most.max(lost);
         }
-        most
+        Ok(most)
+    }
+
+    /// Whether a sink has set aside keys of which the batch that ends with `last` may hold records.
+    pub fn has_held_keys(&self, stream: Stream, last: u64) -> bool {
+        self.entries.iter().any(|entry| entry.stream == stream && entry.held_keys.may_want(last))
     }
 
     /// The store was damaged, and a new one takes its place, in which everything up to `last_sequence` is still to be salvaged: until then
@@ -331,11 +407,15 @@ impl Cursors {
         for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
             entry.missing = entry.unfinished(last_sequence);
             let more = entry.missing.count().saturating_sub(entry.missing_count);
-            let known = entry.delivered + entry.expired + entry.dead_lettered + entry.quarantined + more;
+            // What waits for keys of which nobody knows where they are is not found any more.
+            entry.quarantined += entry.held_keys.take_lost();
+            let of_keys = entry.held_keys.pending();
+            let known = entry.delivered + entry.expired + entry.dead_lettered + entry.quarantined + of_keys + more;
             // Where the counters are older than the last sequence, or newer, the one that says more is right.
             entry.quarantined += more + entry.accepted.saturating_sub(known);
             entry.accepted = entry.accepted.max(known);
             entry.missing_count = entry.missing.count();
+            entry.held_keys.insert(db, (&entry.sink, stream))?;
             entry.insert(db)?;
         }
         Ok(())
@@ -412,6 +492,7 @@ impl Cursors {
         let mut dropped = Vec::new();
         for entry in self.entries.iter().filter(|entry| is_left(entry)) {
             let (stream, waiting) = (entry.stream, entry.waiting(db)?);
+            held_keys::forget(db, sink, stream)?;
             db.execute("DELETE FROM progress WHERE stream = ?1 AND name = ?2", params![stream.id(), sink])?;
             let total = format!("{EXPIRED_WITH_SINK}:{}:{sink}", stream.name());
             totals::add(db, &total, waiting + entry.expired)?;
@@ -433,12 +514,12 @@ impl Cursors {
     /// No configured sink needs anything up to here.
     pub fn unwanted_through(&self, stream: Stream) -> u64 {
         let wanting = self.entries.iter().filter(|entry| entry.stream == stream && entry.configured);
-        wanting.map(|entry| entry.state.cursor).min().unwrap_or(u64::MAX)
+        wanting.map(Entry::wanted_behind).min().unwrap_or(u64::MAX)
     }
 
     /// Every sink has finished everything up to here; `None` if no sink has a cursor, so that nothing is deleted.
     pub fn delivered_through(&self, stream: Stream) -> Option<u64> {
-        self.entries.iter().filter(|entry| entry.stream == stream).map(|entry| entry.state.cursor).min()
+        self.entries.iter().filter(|entry| entry.stream == stream).map(Entry::wanted_behind).min()
     }
 
     /// Writes the cursors that have changed.
@@ -449,7 +530,7 @@ impl Cursors {
     pub fn save(&mut self, db: &Connection) -> rusqlite::Result<()> {
         let mut update = db.prepare_cached(
             "UPDATE progress SET value = ?3, acknowledged = ?4, accepted = ?5, delivered = ?6, expired = ?7, dead_lettered = ?8,
-               quarantined = ?9, missing = ?10, passed_over = ?11
+               quarantined = ?9, missing = ?10, passed_over = ?11, set_aside = ?12
              WHERE name = ?1 AND stream = ?2",
         )?;
         for entry in self.entries.iter_mut().filter(|entry| entry.changed) {
@@ -492,9 +573,14 @@ impl Entry {
         unfinished
     }
 
+    /// It wants nothing up to here any more.
+    fn wanted_behind(&self) -> u64 {
+        self.held_keys.done_through().map_or(self.state.cursor, |through| through.min(self.state.cursor))
+    }
+
     /// Held records that it has not finished.
     fn waiting(&self, db: &Connection) -> rusqlite::Result<u64> {
-        let mut waiting = 0;
+        let mut waiting = self.held_keys.pending();
         held::each_behind(db, self.stream, self.state.cursor, |batch| {
             let done = self.state.done_within(batch.before_first() + 1, batch.last_sequence);
             waiting += batch.count - done.min(batch.count);
@@ -505,8 +591,8 @@ impl Entry {
     fn insert(&self, db: &Connection) -> rusqlite::Result<()> {
         let mut insert = db.prepare_cached(
             "INSERT INTO progress(name, stream, value, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing,
-               passed_over)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+               passed_over, set_aside)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?;
         self.execute(&mut insert)
     }
@@ -525,6 +611,7 @@ impl Entry {
                 self.quarantined as i64,
                 self.missing.count().cast_signed(),
                 self.passed_over as i64,
+                self.held_keys.pending().cast_signed(),
             ])
             .map(|_| ())
     }
@@ -561,6 +648,7 @@ mod tests {
             unreadable: Ranges::default(),
             lost: Ranges::default(),
             passed_over: 0,
+            held_keys: vec![],
         };
         cursors.apply(&db, &change).expect("a working disk");
         cursors.save(&db).expect("a working disk");
@@ -602,6 +690,7 @@ mod tests {
                 unreadable: Ranges::default(),
                 lost: Ranges::default(),
                 passed_over: 0,
+                held_keys: vec![],
             };
             cursors.apply(&db, &change).expect("a working disk");
         }

@@ -49,6 +49,13 @@ pub(super) fn migrate(db: &mut Connection, gateway: &str, ballast: &Ballast) -> 
         );
         with_room(db, ballast, |db, _| change_small_tables(db))?;
     }
+    if !has_table(db, "held_key")? {
+        with_room(db, ballast, |db, _| db.execute_batch(schema::HELD_KEY))?;
+    }
+    let column = "SELECT 1 FROM pragma_table_info('progress') WHERE name = 'set_aside'";
+    if !db.prepare(column)?.exists([])? {
+        with_room(db, ballast, |db, _| db.execute_batch(schema::SET_ASIDE))?;
+    }
     let began = Instant::now();
     let mut reported = began;
     let mut batches = 0;
@@ -105,7 +112,7 @@ fn change_small_tables(db: &mut Connection) -> rusqlite::Result<()> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(SMALL_TABLES)?;
     // Tables that stay as they were are left out.
-    for statement in schema::TABLES.split_inclusive(";\n") {
+    for statement in schema::TABLES.split_inclusive(";\n").chain([schema::HELD_KEY]) {
         let stays = ["salvage", "snapshot", "alert", "rejected_sample", "dead_letter"];
         if !stays.iter().any(|name| statement.contains(&format!("CREATE TABLE {name}("))) {
             transaction.execute_batch(statement)?;

@@ -6,6 +6,7 @@ pub mod commit;
 pub mod cursors;
 mod header;
 pub mod held;
+pub mod held_keys;
 pub mod lock;
 pub mod log;
 mod migration;

@@ -4,6 +4,7 @@ use rusqlite::{Connection, Transaction};
 
 use super::cursors::Cursors;
 use super::held;
+use super::held_keys::BatchDevices;
 use super::schema::PAGE_BYTES;
 use crate::core::identity::{Keep, Stream};
 
@@ -258,8 +259,13 @@ fn drop_oldest(
     let Some(oldest) = oldest.filter(|oldest| oldest.last_sequence <= through) else {
         return Ok(None);
     };
+    let devices = match cursors.has_held_keys(stream, oldest.last_sequence) {
+        true => BatchDevices::read(transaction, stream, oldest.last_sequence)?,
+        false => BatchDevices::default(),
+    };
     held::delete_oldest(transaction, stream, oldest.last_sequence, 1)?;
-    let lost = cursors.expire(stream, oldest.before_first() + 1, oldest.last_sequence);
+    let range = (oldest.before_first() + 1, oldest.last_sequence);
+    let lost = cursors.expire(transaction, stream, range, &devices)?;
     Ok(Some((stream, lost)))
 }
 

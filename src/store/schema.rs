@@ -32,7 +32,7 @@ CREATE TABLE held(id INTEGER PRIMARY KEY, run INTEGER NOT NULL, count INTEGER NO
 CREATE TRIGGER batch_deleted AFTER DELETE ON batch BEGIN DELETE FROM held WHERE id = old.id; END;
 -- One page for all that each commit changes. Stream 0: totals. Others: the last sequence (empty name) and the sinks' cursors.
 CREATE TABLE progress(stream INTEGER NOT NULL, name TEXT NOT NULL, value INTEGER NOT NULL, acknowledged BLOB, accepted INTEGER,
-  delivered INTEGER, expired INTEGER, dead_lettered INTEGER, quarantined INTEGER, missing INTEGER, passed_over INTEGER,
+  delivered INTEGER, expired INTEGER, dead_lettered INTEGER, quarantined INTEGER, missing INTEGER, passed_over INTEGER, set_aside INTEGER,
   PRIMARY KEY(stream, name)) WITHOUT ROWID;
 CREATE VIEW total AS SELECT name, value FROM progress WHERE stream = 0;
 CREATE VIEW cursor AS SELECT p.name AS sink, s.name AS stream, value AS seq, acknowledged, accepted, delivered, expired, dead_lettered,
@@ -46,6 +46,15 @@ CREATE TABLE alert(device TEXT NOT NULL, metric TEXT NOT NULL, kind TEXT NOT NUL
 CREATE TABLE rejected_sample(id INTEGER PRIMARY KEY, received_ms INTEGER NOT NULL, reason TEXT NOT NULL, topic TEXT NOT NULL, sample BLOB NOT NULL);
 CREATE TABLE dead_letter(id INTEGER PRIMARY KEY, sink TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL, line BLOB NOT NULL);
 "#;
+
+/// A table that was added to version 2, and is created when a store is opened that has none. It comes after the others, so that those are
+/// where they always were.
+pub(super) const HELD_KEY: &str = "
+CREATE TABLE IF NOT EXISTS held_key(sink TEXT NOT NULL, stream INTEGER NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL,
+  acknowledged BLOB NOT NULL, pending INTEGER NOT NULL, PRIMARY KEY(sink, stream, key)) WITHOUT ROWID;
+";
+/// A column that was added with it: what is pending of all keys of a cursor. So damage to one of the two tables is noticed.
+pub(super) const SET_ASIDE: &str = "ALTER TABLE progress ADD COLUMN set_aside INTEGER;";
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -101,7 +110,7 @@ pub fn open_writer(path: &Path, synchronous: Synchronous, vfs: Option<&str>) -> 
     ))
     .map_err(failed)?;
     if is_new {
-        make_tables(&db, &[TABLES, &insert_streams()].concat(), SCHEMA_VERSION).map_err(failed)?;
+        make_tables(&db, &[TABLES, HELD_KEY, &insert_streams()].concat(), SCHEMA_VERSION).map_err(failed)?;
     }
     Ok(db)
 }

@@ -230,7 +230,7 @@ impl Head {
             tracing::warn!(%error, "the first page of the damaged store cannot be repaired");
         }
         let Ok(db) = schema::open_reader(&store_path(folder), None) else { return Head::default() };
-        let cursors = Cursors::load(&db).ok();
+        let cursors = Cursors::load_damaged(&db).ok();
         let snapshot: Vec<(i64, i64, Vec<u8>)> =
             rows(&db, "SELECT chunk, seq, state FROM snapshot", |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
         // New readings must get sequences after the snapshot's, or the detectors would take them for ones that they have seen.

@@ -129,7 +129,15 @@ fn fitting(testimony: &Testimony) -> io::Result<Vec<u8>> {
     let mut body = serde_json::to_vec(&testimony)?;
     if !fits(&body) {
         // Without its ranges a cursor repeats what was delivered beyond it.
-        testimony.cursors.iter_mut().for_each(|cursor| cursor.acknowledged.clear());
+        for cursor in &mut testimony.cursors {
+            cursor.acknowledged.clear();
+            cursor.held_keys.iter_mut().for_each(|key| key.acknowledged.clear());
+        }
+        body = serde_json::to_vec(&testimony)?;
+    }
+    if !fits(&body) {
+        // How many records wait for them is still known.
+        testimony.cursors.iter_mut().for_each(|cursor| cursor.held_keys.clear());
         body = serde_json::to_vec(&testimony)?;
     }
     if !fits(&body) {

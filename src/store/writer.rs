@@ -273,6 +273,11 @@ impl Writer {
         self.cursors.passed_over(sink, stream)
     }
 
+    /// The keys that a sink has set aside in a stream, and where each of them is.
+    pub fn held_keys(&self, sink: &str, stream: Stream) -> Vec<(String, crate::core::cursor::CursorState)> {
+        self.cursors.held_keys(sink, stream)
+    }
+
     /// Sinks that are no longer configured, and how many records wait for each.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use outrider::core::ranges::Ranges;
 use outrider::core::reading::{Reading, Readings};
 use outrider::store::commit::CommitInput;
 use outrider::store::cursors::CursorChange;
+use outrider::store::held_keys::HeldKeyChange;
 use outrider::store::log::{Block, Entry, Next};
 use outrider::store::opening::{self, Opened};
 use outrider::store::reader::Reader;
@@ -24,7 +25,7 @@ use outrider::store::writer::Writer;
 
 use crate::Sabotage;
 use crate::kinds::Kind;
-use crate::template::{Image, SINKS, pipeline_settings, settings};
+use crate::template::{Image, SICK, SINKS, is_of, pipeline_settings, settings};
 
 /// Run and position.
 pub type Identity = (RunId, u64);
@@ -90,6 +91,18 @@ struct SinkModel {
     delivered: HashSet<(Stream, Identity)>,
 }
 
+/// A key that a sink has set aside. It is well now: what the cursor has passed over is read once, and then it follows the cursor.
+struct Aside {
+    place: usize,
+    stream: Stream,
+    reader: Reader,
+    /// Which of its lines are done with, and up to where it is read.
+    done: CursorState,
+    after: u64,
+    /// Where the cursor stood at the start.
+    passed: CursorState,
+}
+
 struct Bench<'a> {
     folder: &'a Path,
     image: &'a Image,
@@ -150,16 +163,26 @@ pub fn run(folder: &Path, image: &Image, sabotage: Option<Sabotage>) -> Result<O
     };
     let failed = |error: rusqlite::Error| format!("{error}");
     let mut states: HashMap<(usize, Stream), CursorState> = HashMap::new();
+    let mut asides = Vec::new();
     for (place, sink) in SINKS.into_iter().enumerate() {
         for stream in Stream::all() {
-            states.insert((place, stream), bench.writer.register_sink(sink, stream).map_err(failed)?);
+            let state = bench.writer.register_sink(sink, stream).map_err(failed)?;
+            let keys = bench.writer.held_keys(sink, stream);
+            for (key, done) in keys.into_iter().filter(|_| sabotage != Some(Sabotage::KeysAreForgotten)) {
+                if key != SICK {
+                    return Err(format!("{key:?} is set aside"));
+                }
+                let reader = Reader::open(&store_path(folder), None).map_err(|error| error.to_string())?;
+                asides.push(Aside { place, stream, reader, after: done.cursor, done, passed: state.clone() });
+            }
+            states.insert((place, stream), state);
         }
     }
     let unfinished = bench.writer.unfinished_salvages().map_err(failed)?;
     bench.renewed |= !unfinished.is_empty();
     bench.salvage(unfinished);
     bench.accept(50)?;
-    bench.drain(&mut states)?;
+    bench.drain(&mut states, asides)?;
     let mut outcome = bench.compare()?;
     (outcome.renewed, outcome.doubt) = (bench.renewed, doubt.map(|report| report.text));
     Ok(outcome)
@@ -214,7 +237,11 @@ impl Bench<'_> {
         if Instant::now() > self.until { Err(format!("still {what} after {DEADLINE:?}")) } else { Ok(()) }
     }
 
-    fn drain(&mut self, states: &mut HashMap<(usize, Stream), CursorState>) -> Result<(), String> {
+    fn drain(
+        &mut self,
+        states: &mut HashMap<(usize, Stream), CursorState>,
+        mut asides: Vec<Aside>,
+    ) -> Result<(), String> {
         let mut readers = HashMap::new();
         for place in 0..SINKS.len() {
             for stream in Stream::all() {
@@ -243,10 +270,71 @@ impl Bench<'_> {
                     is_idle &= !self.deliver(place, stream, reader, state)?;
                 }
             }
+            for mut aside in std::mem::take(&mut asides) {
+                let state = &states[&(aside.place, aside.stream)];
+                match self.deliver_aside(&mut aside, state)? {
+                    Some(was_read) => {
+                        is_idle &= !was_read;
+                        asides.push(aside);
+                    }
+                    None => is_idle = false,
+                }
+            }
             if is_idle {
                 return Ok(());
             }
         }
+    }
+
+    /// Delivers what the next block has of a key that is set aside. Returns whether there was something; `None` once the key follows the
+    /// cursor, which is at `state`.
+    fn deliver_aside(&mut self, aside: &mut Aside, state: &CursorState) -> Result<Option<bool>, String> {
+        let Aside { place, stream, reader, done, after, passed } = aside;
+        let last = passed.acknowledged.last().map_or(passed.cursor, |(_, last)| *last);
+        let mut block = Block::default();
+        match reader.read_strictly(*stream, *after, &mut block) {
+            Ok(Next::Block | Next::Missing | Next::End) => {}
+            Ok(Next::Salvaging) => return Ok(Some(false)),
+            Err(error) if schema::is_corrupt(&error) => {
+                if self.writer.file() == Some(reader.file()) {
+                    self.renew()?;
+                }
+                return Ok(Some(true));
+            }
+            Err(error) => return Err(format!("read: {error}")),
+        }
+        let mut taken = Vec::new();
+        for entry in block.entries(*after) {
+            let Entry::Record(record) = entry else { continue };
+            let is_done = |state: &CursorState| state.done_within(record.sequence, record.sequence) == 1;
+            let mut line = Vec::new();
+            record.write(&mut line);
+            if is_done(passed) && !is_done(done) && is_of(SICK, &line) {
+                taken.push((record.sequence, record.sequence));
+                self.sinks[*place].delivered.insert((*stream, (record.run, record.position)));
+            }
+        }
+        *after = block.last_sequence();
+        let is_through = *after == 0 || *after >= last;
+        let key = HeldKeyChange {
+            key: SICK.to_owned(),
+            state: (!is_through).then(|| CursorState::at(*after)),
+            passed: Vec::new(),
+            taken,
+            dead: Vec::new(),
+        };
+        let change = CursorChange {
+            sink: self.sinks[*place].name.to_owned(),
+            stream: *stream,
+            state: state.clone(),
+            dead_letters: Vec::new(),
+            unreadable: Ranges::default(),
+            lost: Ranges::default(),
+            passed_over: 0,
+            held_keys: vec![key],
+        };
+        self.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() })?;
+        Ok((!is_through).then_some(true))
     }
 
     /// Delivers what the next block has. Returns whether there was something.
@@ -307,6 +395,7 @@ impl Bench<'_> {
             unreadable,
             lost,
             passed_over: 0,
+            held_keys: Vec::new(),
         };
         self.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() })?;
         Ok(true)

@@ -1,4 +1,4 @@
-//! The damage lab: a store with a backlog, a half-delivered sink, dead letters and open alerts is damaged in a way that a seed chooses, then
+//! The damage lab: a store with a backlog, a half-delivered sink, a key that is set aside, dead letters and open alerts is damaged in a way that a seed chooses, then
 //! opened and drained, and both ends are compared to the reading.
 //!
 //! Everything runs in process and on files of its own. `DAMAGE_SEED=n` runs one seed and says what it does; `DAMAGE_SEEDS=n` so many.
@@ -58,6 +58,8 @@ pub enum Sabotage {
     NoWitness,
     /// What a damaged store still has is left in it.
     NothingIsSalvaged,
+    /// Nobody reads what the cursor has passed over for a key that is set aside.
+    KeysAreForgotten,
 }
 
 fn experiment(template: &Template, seed: u64, sabotage: Option<Sabotage>) -> Result<(Kind, Outcome), String> {
@@ -136,6 +138,7 @@ fn a_guard_that_is_taken_away_is_missed() {
         (Sabotage::GapsAreDelivered, Kind::ExchangedPages),
         (Sabotage::NoWitness, Kind::DeletedFile),
         (Sabotage::NothingIsSalvaged, Kind::ExchangedPages),
+        (Sabotage::KeysAreForgotten, Kind::DoubledPage),
     ] {
         let first = Kind::ALL.iter().position(|known| *known == kind).unwrap() as u64;
         let seeds = (0..40).map(|round| first + round * Kind::ALL.len() as u64);

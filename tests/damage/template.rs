@@ -1,4 +1,5 @@
-//! The store that is damaged: two thousand readings, of which one sink has a half and another one a little more.
+//! The store that is damaged: two thousand readings, of which one sink has a half and another one a little more. One of the devices is set
+//! aside.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,6 +12,7 @@ use outrider::core::ranges::Ranges;
 use outrider::core::reading::{Attributes, Reading, Readings, pack_attribute};
 use outrider::store::commit::CommitInput;
 use outrider::store::cursors::{CursorChange, DeadLetter};
+use outrider::store::held_keys::HeldKeyChange;
 use outrider::store::pages_of_batches;
 use outrider::store::retention::Capacity;
 use outrider::store::schema::{Synchronous, store_path};
@@ -20,6 +22,8 @@ use crate::Random;
 use crate::drain::{Identity, read_all};
 
 pub const SINKS: [&str; 2] = ["half", "ahead"];
+/// The device whose records the first sink has set aside.
+pub const SICK: &str = "truck-3";
 const COMMITS: u64 = 60;
 const READINGS_A_COMMIT: u64 = 34;
 pub const PAGE: usize = 4096;
@@ -115,6 +119,12 @@ impl Template {
     }
 }
 
+/// Whether a line is of a device.
+pub fn is_of(device: &str, line: &[u8]) -> bool {
+    let value: serde_json::Value = serde_json::from_slice(line).unwrap();
+    value["device"] == device
+}
+
 impl Image {
     pub fn write(&self, folder: &Path) {
         for (name, bytes) in &self.files {
@@ -185,7 +195,7 @@ impl<'a> Maker<'a> {
         self.writer.commit(&CommitInput { sealed, cursors, ..CommitInput::default() }).unwrap();
     }
 
-    /// One sink has a half, and some beyond; the other one a little more, with dead letters.
+    /// One sink has a half, and some beyond, of one device only a quarter; the other one a little more. Both have dead letters.
     fn deliver(&mut self) {
         for (sink, share) in SINKS.into_iter().zip([(1, 2), (3, 4)]) {
             for stream in Stream::all() {
@@ -195,12 +205,20 @@ impl<'a> Maker<'a> {
                 let state = CursorState { cursor, acknowledged };
                 let letter = |sequence| DeadLetter { sequence, reason: "refused".into(), line: b"{}\n".to_vec() };
                 let dead_letters = if cursor > 2 { vec![letter(cursor)] } else { Vec::new() };
-                for (sequence, identity) in read_all(self.folder, stream).into_iter().map(|found| (found.0, found.1)) {
+                let is_set_aside = sink == SINKS[0] && stream == Stream::RAW;
+                let mut passed = Vec::new();
+                for (sequence, identity, line) in read_all(self.folder, stream) {
+                    let is_passed = is_set_aside && sequence > cursor / 2 && sequence != cursor && is_of(SICK, &line);
                     // A dead letter is accounted for as well.
-                    if state.done_within(sequence, sequence) == 1 {
-                        self.delivered.entry(sink).or_default().insert((stream, identity));
+                    match state.done_within(sequence, sequence) {
+                        1 if is_passed => passed.push((sequence, sequence)),
+                        1 => drop(self.delivered.entry(sink).or_default().insert((stream, identity))),
+                        _ => {}
                     }
                 }
+                let at = Some(CursorState::at(cursor / 2));
+                let key = || HeldKeyChange { key: SICK.to_owned(), state: at, passed, taken: vec![], dead: vec![] };
+                let held_keys = if is_set_aside { vec![key()] } else { Vec::new() };
                 let change = CursorChange {
                     sink: sink.to_owned(),
                     stream,
@@ -209,6 +227,7 @@ impl<'a> Maker<'a> {
                     unreadable: Ranges::default(),
                     lost: Ranges::default(),
                     passed_over: 0,
+                    held_keys,
                 };
                 self.write(vec![change]);
             }

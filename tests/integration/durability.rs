@@ -133,6 +133,7 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
                 unreadable: Ranges::default(),
                 lost: Ranges::default(),
                 passed_over: 0,
+                held_keys: Vec::new(),
             });
         }
         writer.commit(&input).unwrap();

@@ -18,6 +18,7 @@ use crate::http::CERTIFICATE;
 use crate::narrow::{Manner, Narrow};
 use crate::proxy::Proxy;
 use cloud::{ANOMALIES, Cloud, RAW, SINGLE};
+use fleet::DEVICES;
 use found::Found;
 
 fn unlimited() -> Settings {
@@ -278,6 +279,58 @@ fn a_proxy_that_does_not_say_why_is_an_obstacle() {
     fleet::Fleet::default().publish(gateway.mqtt, 300);
     wait_until("it has tried several times", || proxy.refused() > 5);
     assert_eq!(fake.stats().streams[RAW].distinct, 0);
+}
+
+/// One device whose records all fail stops nobody else, also across a kill, and catches up once they are accepted.
+#[test]
+fn a_device_whose_records_fail_is_set_aside_and_catches_up() {
+    let mut cloud = Cloud::start(unlimited(), "");
+    cloud.publish(50);
+    cloud.expect_all();
+    cloud.fake.set_faults(Faults { sick_key: Some("truck-0042/d07".to_owned()), ..Faults::default() });
+    cloud.publish(100);
+    let set_aside = |cloud: &Cloud| cloud.sink(RAW)["keys_set_aside"].clone();
+    // It takes ten seconds in which others are accepted.
+    wait_until("it is set aside", || {
+        cloud.publish(5);
+        set_aside(&cloud) == serde_json::json!({"count": 1, "first": ["d07"]})
+    });
+    cloud.publish(200);
+    let others = |cloud: &Cloud| (DEVICES - 1) * cloud.fleet.published_by_each() + 50;
+    wait_until("the others arrive", || cloud.stats(RAW).distinct == others(&cloud));
+    wait_until("the ledger knows", || cloud.ledger(RAW)["buffered"] == cloud.fleet.published_by_each() - 50);
+    let status = cloud.gateway.status();
+    assert_eq!((&status["ledger_adds_up"], &status["state"]), (&true.into(), &"sink_failing".into()));
+    cloud.expect_error(RAW, "1 partition key is set aside because its records fail: d07");
+    wait_until("the alert", || {
+        cloud.gateway.alerts().iter().any(|alert| alert["metric"] == "sink-cloud" && alert["state"] == "raised")
+    });
+
+    cloud.kill_and_restart("");
+    cloud.publish(100);
+    wait_until("the others arrive", || cloud.stats(RAW).distinct == others(&cloud));
+    assert_eq!(set_aside(&cloud)["count"], 1);
+    let status = cloud.gateway.status();
+    assert_eq!(status["ledger_adds_up"], true, "{}", status["ledger"]);
+    cloud.fake.set_faults(Faults::default());
+    cloud.publish(50);
+    cloud.expect_all();
+    assert_eq!(
+        (set_aside(&cloud)["count"].clone(), cloud.sink(RAW)["last_error"].clone()),
+        (0.into(), serde_json::Value::Null)
+    );
+}
+
+/// With one key for the gateway nothing is set aside: it is the sink that fails.
+#[test]
+fn one_key_for_all_is_not_set_aside() {
+    let mut cloud = Cloud::start(unlimited(), "partition = \"gateway\"");
+    cloud.fake.set_faults(Faults { sick_key: Some("truck-0042".to_owned()), ..Faults::default() });
+    cloud.publish(20);
+    cloud.expect_error(RAW, "every record fails: an internal failure of the service");
+    assert_eq!(cloud.sink(RAW)["keys_set_aside"]["count"], 0);
+    cloud.fake.set_faults(Faults::default());
+    cloud.expect_all();
 }
 
 /// An error that concerns everything is not blamed on a record.

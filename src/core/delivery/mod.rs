@@ -11,6 +11,8 @@
 //!   are tried again, with full jitter.
 //! - A request refused as a whole is halved until the line is found that is to blame: first between its records, then within one. That
 //!   line alone is given up, at once. A request that is too large is halved as well, and the next ones are made smaller.
+//! - A key whose records fail while others are accepted is set aside: its lines leave memory, the cursor goes on over them, and they are
+//!   read again from a position of its own. Retrying ends in acceptance only, never in a dead letter.
 //! - When line after line is refused and none is accepted in between, the lines are not to blame: the sink is halted.
 //!
 //! Times are microseconds of a monotonic clock; the seed of the jitter is an argument. Deliberately absent: regrouping of a record that
@@ -77,6 +79,14 @@ pub struct Patience {
     pub connection_backoff_max_us: u64,
     /// A shard that takes nothing is asked again after a pause between half of this and this.
     pub throttled_pause_us: u64,
+    /// A key that has failed for so long, while others are accepted, is set aside.
+    pub key_fails_us: u64,
+    /// Most keys that are set aside. If another one fails, nothing more is read until one of them has a place again.
+    pub keys_aside_max: usize,
+    /// Shortest pause before a key that is set aside is tried again; it doubles with each failure.
+    pub probe_pause_us_min: u64,
+    /// Longest such pause.
+    pub probe_pause_us_max: u64,
     /// Upper limit of the first pause of a halted sink, before it is tried again; it doubles with each failure.
     pub halt_backoff_base_us: u64,
     /// Upper limit that the pauses of a halted sink double up to.
@@ -96,6 +106,10 @@ impl Default for Patience {
             backoff_max_us: 10_000_000,
             connection_backoff_max_us: 2_000_000,
             throttled_pause_us: 800_000,
+            key_fails_us: 10_000_000,
+            keys_aside_max: 1_000,
+            probe_pause_us_min: 1_000_000,
+            probe_pause_us_max: 10_000_000,
             halt_backoff_base_us: 1_000_000,
             halt_backoff_max_us: 30_000_000,
             persist_interval_us: 1_000_000,
@@ -257,6 +271,21 @@ pub struct Refused {
     pub reason: String,
     /// As it would have been sent, line feed included.
     pub line: Vec<u8>,
+    /// Of a key that is set aside: the cursor has passed over it before.
+    pub is_aside: bool,
+}
+
+/// What has changed of a key that is set aside, or is no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyChange {
+    /// The device.
+    pub key: String,
+    /// Up to where its lines are done with; `None` when it takes part in the cursor again.
+    pub state: Option<CursorState>,
+    /// Its lines that the cursor has passed over since the last save, as runs of sequences: they are not done with.
+    pub passed: Vec<(u64, u64)>,
+    /// Its lines that were passed over and are done with since the last save, refused ones included.
+    pub taken: Vec<(u64, u64)>,
 }
 
 /// What happened.
@@ -301,6 +330,8 @@ pub struct Persist {
     pub refused: Vec<Refused>,
     /// Of the sequences done with since the delivery was created, so many the sink does not take.
     pub passed_over: u64,
+    /// What has changed of keys that are set aside.
+    pub keys: Vec<KeyChange>,
 }
 
 /// How a delivery stands, for people.
@@ -318,6 +349,12 @@ pub struct DeliveryStatus {
     pub held_bytes: usize,
     /// Set as long as the sink is halted: what somebody has to mend.
     pub halted: Option<String>,
-    /// The last failure of a whole request; `None` once one has come through.
+    /// The last failure of a whole request, or of every record for a while; `None` once one has come through.
     pub failing: Option<String>,
+    /// Keys that are set aside.
+    pub keys_aside: usize,
+    /// Some of them, by name.
+    pub keys_aside_named: Vec<String>,
+    /// Nothing more is read, because no more keys can be set aside.
+    pub is_crowded: bool,
 }

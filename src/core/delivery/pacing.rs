@@ -106,6 +106,11 @@ impl Pacer {
         self.rate.is_some() || self.asks_at_us.is_some()
     }
 
+    /// Whether the shard takes nothing at present.
+    pub fn is_blocked(&self) -> bool {
+        self.asks_at_us.is_some()
+    }
+
     /// When [`Self::may_send`] becomes true, if it is not.
     pub fn ready_at_us(&self) -> u64 {
         match (self.asks_at_us, self.rate) {

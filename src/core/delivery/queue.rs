@@ -27,6 +27,8 @@ pub struct Record {
     pub failures: u32,
     /// A part of a record that was refused: it goes alone, until it is known which part is to blame.
     pub is_suspect: bool,
+    /// Its lines were passed over by the cursor, and read again for a key that is set aside.
+    pub is_aside: bool,
 }
 
 #[derive(Debug)]
@@ -73,7 +75,8 @@ impl Record {
         }
         (self.runs, self.content, self.is_suspect) = (first, Content::Sealed(data.slice(..cut)), true);
         let content = Content::Sealed(data.slice(cut..));
-        Some(Record { content, runs: second, opened_us: self.opened_us, failures: 0, is_suspect: true })
+        let (opened_us, is_aside) = (self.opened_us, self.is_aside);
+        Some(Record { content, runs: second, opened_us, failures: 0, is_suspect: true, is_aside })
     }
 
     pub fn seal(&mut self) -> Bytes {
@@ -107,6 +110,26 @@ pub struct Key {
     pub shard: usize,
     pub state: KeyState,
     pub records: VecDeque<Record>,
+    /// Since when its first record fails.
+    pub failing_since_us: Option<u64>,
+    /// The cursor passes over its lines.
+    pub is_aside: bool,
+    /// Sequences of lines that were given up before others of the key in front of them.
+    pub refused_ahead: Vec<u64>,
+}
+
+impl Key {
+    fn new(device: Arc<str>) -> Key {
+        Key {
+            device,
+            shard: UNKNOWN_SHARD,
+            state: KeyState::Idle,
+            records: VecDeque::new(),
+            failing_since_us: None,
+            is_aside: false,
+            refused_ahead: Vec::new(),
+        }
+    }
 }
 
 /// All keys, found by device or by index.
@@ -128,6 +151,24 @@ impl Keys {
         self.slots.iter()
     }
 
+    pub fn device(&self, index: usize) -> &str {
+        &self.slots[index].device
+    }
+
+    /// How many records wait or are on their way.
+    pub fn device_records(&self, index: usize) -> usize {
+        self.slots[index].records.len()
+    }
+
+    pub fn failing_since_us(&self, index: usize) -> Option<u64> {
+        self.slots[index].failing_since_us
+    }
+
+    /// The key of a device, if its lines are passed over.
+    pub fn find_aside(&self, device: &str) -> Option<usize> {
+        self.by_device.get(device).copied().filter(|index| self.slots[*index].is_aside)
+    }
+
     /// Finds or makes the key of a device.
     pub fn index(&mut self, device: &str) -> usize {
         if let Some(index) = self.by_device.get(device) {
@@ -137,8 +178,7 @@ impl Keys {
             self.forget_idle();
         }
         let device: Arc<str> = device.into();
-        let key =
-            Key { device: Arc::clone(&device), shard: UNKNOWN_SHARD, state: KeyState::Idle, records: VecDeque::new() };
+        let key = Key::new(Arc::clone(&device));
         self.idle += 1;
         let index = match self.free.pop() {
             Some(index) => {
@@ -160,19 +200,25 @@ impl Keys {
         self.idle -= usize::from(key.state == KeyState::Idle);
         self.idle += usize::from(state == KeyState::Idle);
         key.state = state;
-        if state == KeyState::Idle && key.records.capacity() > IDLE_RECORDS_KEPT {
-            key.records = VecDeque::new();
+        if state == KeyState::Idle {
+            if key.records.capacity() > IDLE_RECORDS_KEPT {
+                key.records = VecDeque::new();
+            }
+            if !key.is_aside {
+                key.refused_ahead = Vec::new();
+            }
         }
     }
 
     fn forget_idle(&mut self) {
         let slots = &self.slots;
         let before = self.free.len();
-        self.free.extend(self.by_device.values().copied().filter(|index| slots[*index].state == KeyState::Idle));
-        self.by_device.retain(|_, index| slots[*index].state != KeyState::Idle);
+        let is_forgotten = |index: usize| slots[index].state == KeyState::Idle && !slots[index].is_aside;
+        self.free.extend(self.by_device.values().copied().filter(|index| is_forgotten(*index)));
+        self.by_device.retain(|_, index| !is_forgotten(*index));
         // The map's order is another one in each process; what is done next must not depend on it.
         self.free[before..].sort_unstable();
-        self.idle = 0;
+        self.idle -= self.free.len() - before;
     }
 }
 
@@ -184,7 +230,7 @@ mod tests {
     fn a_record_is_cut_between_its_lines() {
         let content = Content::Open(b"1\n22\n333\n4\n5\n".to_vec());
         let runs = vec![(1, 3), (7, 7), (9, 9)];
-        let mut first = Record { content, runs, opened_us: 0, failures: 0, is_suspect: false };
+        let mut first = Record { content, runs, opened_us: 0, failures: 0, is_suspect: false, is_aside: false };
         let mut second = first.split().expect("five lines");
         assert_eq!((&first.seal()[..], &first.runs[..]), (&b"1\n22\n"[..], &[(1, 2)][..]));
         assert_eq!((&second.seal()[..], &second.runs[..]), (&b"333\n4\n5\n"[..], &[(3, 3), (7, 7), (9, 9)][..]));

@@ -337,6 +337,7 @@ impl Archiver {
             unreadable: std::mem::take(&mut self.unreadable),
             lost: std::mem::take(&mut self.lost),
             passed_over: 0,
+            held_keys: vec![],
         };
         // Without a pipeline the process is ending; at the next start the file's name says what it holds.
         let _ = self.parts.source.pipeline.send(Message::Cursor(change));

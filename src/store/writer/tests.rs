@@ -107,6 +107,7 @@ fn a_batch_goes_only_when_every_sink_has_it_and_a_snapshot_covers_it() {
         unreadable: Ranges::default(),
         lost: Ranges::default(),
         passed_over: 0,
+        held_keys: vec![],
     };
     let mut input = CommitInput { cursors: vec![change("one")], ..CommitInput::default() };
     input.sealed.snapshot_covers = 10;
@@ -174,6 +175,7 @@ fn at_capacity_the_oldest_goes_and_the_ledger_adds_up() {
         unreadable: Ranges::default(),
         lost: Ranges::default(),
         passed_over: 0,
+        held_keys: vec![],
     };
     writer.commit(&CommitInput { cursors: vec![late], ..CommitInput::default() }).expect("a working disk");
     let (accepted, delivered, expired, _) = ledger(&writer);

@@ -18,6 +18,8 @@ pub struct Faults {
     pub record_throttled: f64,
     /// Records answered with InternalFailure.
     pub record_internal_failure: f64,
+    /// Every record with this partition key is answered with InternalFailure.
+    pub sick_key: Option<String>,
     /// Requests refused as a whole with ProvisionedThroughputExceededException.
     pub request_throttled: f64,
     /// Requests refused with LimitExceededException.

@@ -165,7 +165,8 @@ fn decide(engine: &mut Engine, name: &str, records: &[Checked<'_>], now: Now) ->
     for index in order {
         let record = &records[index];
         let is_throttled = engine.random.happens(engine.faults.record_throttled);
-        let is_failed = !is_throttled && engine.random.happens(engine.faults.record_internal_failure);
+        let is_sick = engine.faults.sick_key.as_deref() == Some(record.partition_key);
+        let is_failed = is_sick || !is_throttled && engine.random.happens(engine.faults.record_internal_failure);
         let stream = engine.stream(name, now)?;
         let shard = stream.shard_of(record.hash_key);
         outcomes[index] = if is_failed {

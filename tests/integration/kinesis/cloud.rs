@@ -72,6 +72,14 @@ impl Cloud {
         Cloud { fake, gateway, fleet: Fleet::default(), others: 0, dead: 0, folder }
     }
 
+    /// Ends the gateway as suddenly as a power cut does, and starts it again.
+    pub fn kill_and_restart(&mut self, sink: &str) {
+        let pid = self.gateway.pid().to_string();
+        assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+        wait_until("it is dead", || !self.gateway.is_running());
+        self.gateway = start_gateway(&self.folder, &config(&self.fake.endpoint(), sink));
+    }
+
     pub fn write_credentials(&self, access_key: &str) {
         write_credentials(&self.folder, access_key);
     }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::super::pacing::{self, UNKNOWN_SHARD};
 use super::super::queue::{KeyState, RECORD_OVERHEAD_BYTES, RUN_BYTES, Record};
 use super::super::{Outcome, Refused, Reply, RequestId, RetryReason, Scope};
-use super::{Delivery, InFlight, PARTITION_KEY_BYTES_MAX, REFUSED_IN_A_ROW_MAX, REQUEST_BYTES_MIN};
+use super::{Delivery, InFlight, PARTITION_KEY_BYTES_MAX, REFUSED_IN_A_ROW_MAX, REQUEST_BYTES_MIN, SINK_FAILS_US};
 
 /// Pauses of keys end together within so many microseconds, so that they share a request.
 const PAUSE_GRAIN_US: u64 = 2_000;
@@ -90,13 +90,13 @@ impl Delivery {
     fn split(&mut self, index: usize) -> bool {
         let records = &mut self.keys.get(index).records;
         let record = records.front_mut().expect("it was in flight");
-        let before = record.runs.len();
+        let (before, is_aside) = (record.runs.len(), record.is_aside);
         let Some(second) = record.split() else { return false };
         let runs = record.runs.len() + second.runs.len() - before;
         records.insert(1, second);
         self.records += 1;
         self.outstanding_runs += runs;
-        self.held_bytes += RECORD_OVERHEAD_BYTES + runs * RUN_BYTES;
+        self.hold(RECORD_OVERHEAD_BYTES + runs * RUN_BYTES, is_aside);
         true
     }
 
@@ -120,6 +120,10 @@ impl Delivery {
     fn accepted(&mut self, index: usize, shard: Option<&str>, now_us: u64) {
         self.sink.refused_in_a_row = 0;
         self.status.records_sent += 1;
+        (self.accepted_us, self.every_record_fails) = (Some(now_us), None);
+        if self.records_failing_since_us.take().is_some_and(|since_us| now_us - since_us >= SINK_FAILS_US) {
+            self.steady_since_us = now_us;
+        }
         let lane = self.lane_of(shard, now_us);
         let key = self.keys.get(index);
         let lane_before = key.shard;
@@ -136,7 +140,9 @@ impl Delivery {
 
     fn pause_key(&mut self, index: usize, reason: RetryReason, now_us: u64) {
         self.status.records_retried += 1;
+        self.note_failing(reason, now_us);
         let key = self.keys.get(index);
+        key.failing_since_us.get_or_insert(now_us);
         let shard = key.shard;
         let record = key.records.front_mut().expect("it was in flight");
         record.failures = record.failures.saturating_add(1);
@@ -146,15 +152,27 @@ impl Delivery {
             let ask_pause_us = self.jitter.half_pause_us(self.settings.patience.throttled_pause_us);
             let pacer = &mut self.lanes[shard].pacer;
             pacer.throttled(cost, now_us, ask_pause_us);
+            if self.set_aside_if_due(index, reason, now_us) {
+                return;
+            }
             // The shard's pace is pause enough: its other keys go first. Suspects are not paced.
-            if pacer.holds_back() && !is_suspect {
+            if self.lanes[shard].pacer.holds_back() && !is_suspect {
                 self.make_ready(index);
                 return;
             }
             pause_us_max = THROTTLED_PAUSE_US_MAX;
         }
         let pause_us = self.jitter.pause_us(self.settings.patience.key_backoff_base_us, failures, pause_us_max);
-        let until_us = (now_us + pause_us).next_multiple_of(PAUSE_GRAIN_US);
+        if self.set_aside_if_due(index, reason, now_us) {
+            return;
+        }
+        let mut until_us = now_us + pause_us;
+        // A key is judged when it has failed for long enough, however long its pauses have become.
+        let judged_anew_us = self.judged_anew_us(index, now_us);
+        if judged_anew_us > now_us {
+            until_us = until_us.min(judged_anew_us);
+        }
+        let until_us = until_us.next_multiple_of(PAUSE_GRAIN_US);
         self.keys.set_state(index, KeyState::Paused);
         self.pauses.push(Reverse((until_us, index)));
     }
@@ -167,7 +185,7 @@ impl Delivery {
         let mut lines = data.split_inclusive(|byte| *byte == b'\n');
         for sequence in sequences {
             let line = lines.next().unwrap_or_default().to_vec();
-            self.saving.refuse(Refused { sequence, reason: reason.to_owned(), line });
+            self.saving.refuse(Refused { sequence, reason: reason.to_owned(), line, is_aside: record.is_aside });
         }
         self.take_record(index, now_us);
     }
@@ -176,17 +194,26 @@ impl Delivery {
     fn take_record(&mut self, index: usize, now_us: u64) {
         let key = self.keys.get(index);
         let record = key.records.pop_front().expect("it was in flight");
+        key.failing_since_us = None;
         let has_more = !key.records.is_empty();
-        self.records -= 1;
-        self.held_bytes -= record.held_bytes();
-        self.outstanding_runs -= record.runs.len();
-        for (first, last) in record.runs {
-            self.finish(first, last, now_us);
+        self.forget_record(&record);
+        match record.is_aside {
+            true => self.taken_aside(index, &record.runs, now_us),
+            false => record.runs.iter().for_each(|(first, last)| self.finish(*first, *last, now_us)),
         }
         if has_more {
             self.make_ready(index);
         } else {
             self.keys.set_state(index, KeyState::Idle);
+        }
+        self.aside_succeeded(index, now_us);
+    }
+
+    /// If every record fails for a while, it is the sink that does.
+    fn note_failing(&mut self, reason: RetryReason, now_us: u64) {
+        let since_us = *self.records_failing_since_us.get_or_insert(now_us);
+        if now_us - since_us >= self.settings.patience.key_fails_us {
+            self.every_record_fails = Some(reason);
         }
     }
 

@@ -109,14 +109,23 @@ impl Cloud {
     }
 
     /// Takes what it can of a request, as the service does: refused as a whole, or record by record.
-    pub fn put(&mut self, request: &Request, fail: u64, random: &mut Random, now_us: u64) -> Result<Reply, String> {
+    /// So many per cent of the records fail, and all of the sick device.
+    pub fn put(
+        &mut self,
+        request: &Request,
+        (fail, sick): (u64, Option<&str>),
+        random: &mut Random,
+        now_us: u64,
+    ) -> Result<Reply, String> {
         if request.records.iter().any(|record| is_poison(&record.data)) {
             return Ok(Reply::whole(Outcome::Reject("poison".to_owned()), request.records.len()));
         }
         let mut outcomes = Vec::new();
         for record in &request.records {
             let shard = record.device.bytes().map(usize::from).sum::<usize>() % self.shards.len();
-            outcomes.push(if random.percent(fail) {
+            outcomes.push(if sick == Some(&*record.device) {
+                Outcome::Retry(RetryReason::Internal)
+            } else if random.percent(fail) {
                 self.failed += 1;
                 match random.below(3) {
                     0 => Outcome::Retry(RetryReason::Internal),

@@ -1,12 +1,13 @@
 //! The driver, the network and the checks.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 
 use super::super::progress::Progress;
 use super::super::*;
 use super::cloud::{Cloud, Random, Weather, sequences};
+use super::scenario::{Sabotage, Scenario, Summary};
 
 mod checks;
 
@@ -18,73 +19,10 @@ const TIME_LIMIT_US: u64 = SECOND;
 const CALM_FROM_US: u64 = 25 * SECOND;
 /// With a shard that takes ten records a second everything must be through by then.
 const DRAINED_BY_US: u64 = CALM_FROM_US + 300 * SECOND;
+/// All records of one device fail for so long.
+const SICK_FROM_US: u64 = 2 * SECOND;
+const SICK_UNTIL_US: u64 = 30 * SECOND;
 const LINE_BYTES_MAX: usize = 200;
-
-#[derive(Clone, Debug)]
-pub struct Scenario {
-    pub seed: u64,
-    pub devices: u64,
-    pub shards: usize,
-    pub single: bool,
-    /// All devices share a partition key, and their lines have one order.
-    pub is_one_key: bool,
-    /// Bounds so small that they are met all the time.
-    pub is_tight: bool,
-    pub crashes: u32,
-    pub has_poison: bool,
-    pub sabotage: Option<Sabotage>,
-}
-
-/// A promise that the driver breaks, so that the checks can be checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    FailuresCountAsAccepted,
-    /// As a client does that retries by itself.
-    FailuresAreSentByTheSink,
-    WholeRequestAgain,
-    CursorBeyondWhatIsDone,
-    ForgetsRanges,
-    /// What is wrong with the settings is told as if it were wrong with the records.
-    HaltsAreRefusals,
-    /// One record of a key is stored after the next one.
-    TwoRecordsAreSwapped,
-    /// The time that the service asks for is kept from the delivery.
-    NoTimeIsAskedFor,
-    /// What is passed over is counted by the sink, and not with the cursor.
-    PassedOverIsCountedApart,
-}
-
-/// How a run went; equal for equal seeds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    pub crashes: u64,
-    pub repeats: u64,
-    pub refused: u64,
-    pub halts: u64,
-    pub throttled: u64,
-    pub failed: u64,
-    pub unanswered: u64,
-    pub too_large: u64,
-    /// Replies with a word to come again later, to whole requests and to single records.
-    pub later_requests: u64,
-    pub later_records: u64,
-    pub trace: u64,
-}
-
-impl Summary {
-    pub fn add(&mut self, other: &Summary) {
-        self.crashes += other.crashes;
-        self.repeats += other.repeats;
-        self.refused += other.refused;
-        self.halts += other.halts;
-        self.throttled += other.throttled;
-        self.failed += other.failed;
-        self.unanswered += other.unanswered;
-        self.too_large += other.too_large;
-        self.later_requests += other.later_requests;
-        self.later_records += other.later_records;
-    }
-}
 
 /// Whether the sink only says that it takes a line. It arrives all the same, so that the other checks hold for it.
 fn is_passed_over(sequence: u64) -> bool {
@@ -95,6 +33,14 @@ fn is_passed_over(sequence: u64) -> bool {
 struct Line {
     device: String,
     text: Vec<u8>,
+}
+
+/// What is saved of a key that is set aside.
+#[derive(Clone, Debug, Default)]
+struct KeyRow {
+    state: CursorState,
+    /// Lines that the cursor has passed over and that are not done with.
+    pending: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -142,6 +88,7 @@ pub struct World {
     /// Lines passed over, as saved, and when this life began.
     saved_passed_over: u64,
     passed_over_before: u64,
+    saved_keys: BTreeMap<String, KeyRow>,
     saving_until_us: u64,
     dead: HashSet<u64>,
     /// For the sabotage that swaps two records: the first of them, until the second has come.
@@ -165,7 +112,7 @@ impl World {
                 request_bytes_max: 1_200,
                 requests_in_flight_max: 2,
                 held_bytes_max: 5_000,
-                patience: Patience { ranges_max: 12, persist_sequences: 10, ..Patience::default() },
+                patience: Patience { ranges_max: 12, persist_sequences: 10, keys_aside_max: 1, ..Patience::default() },
                 ..ample
             },
         };
@@ -184,6 +131,7 @@ impl World {
             saved: CursorState::at(0),
             saved_passed_over: 0,
             passed_over_before: 0,
+            saved_keys: BTreeMap::new(),
             saving_until_us: 0,
             dead: HashSet::new(),
             held_back: None,
@@ -227,7 +175,7 @@ impl World {
     }
 
     fn is_drained(&self) -> bool {
-        self.delivery.is_drained() && !self.is_behind()
+        self.delivery.is_drained() && !self.is_behind() && self.delivery.status().keys_aside == 0
     }
 
     fn is_behind(&self) -> bool {
@@ -327,6 +275,10 @@ impl World {
         let saved = Progress::new(&self.saved);
         let unsaved = self.cloud.arrived.keys().copied().filter(|sequence| !saved.is_done(*sequence));
         self.cloud.excused.extend(unsaved.collect::<Vec<u64>>());
+        self.cloud.excused.extend(self.saved_keys.values().flat_map(|row| &row.pending));
+        if self.scenario.sabotage == Some(Sabotage::ForgetsKeysAside) {
+            self.saved_keys.clear();
+        }
         if self.scenario.sabotage == Some(Sabotage::ForgetsRanges) {
             self.saved.acknowledged.clear();
         }
@@ -336,6 +288,8 @@ impl World {
         self.saving_until_us = self.now_us;
         let seed = self.scenario.seed + u64::from(self.life);
         self.delivery = Delivery::new(self.settings.clone(), &self.saved, seed);
+        let keys: Vec<_> = self.saved_keys.iter().map(|(key, row)| (key.clone(), row.state.clone())).collect();
+        self.delivery.restore_aside(&keys);
         self.drive(Event::Tick { behind: false })
     }
 
@@ -348,8 +302,10 @@ impl World {
             let actions = self.delivery.step(event, self.now_us - self.life_began_us);
             self.summary.halts += u64::from(!was_halted && self.delivery.status().halted.is_some());
             self.act(actions)?;
+            self.note_aside();
             self.check()?;
-            if !(self.delivery.wants_more() && self.is_behind()) {
+            let is_reading = self.delivery.wants_more() && self.is_behind();
+            if !is_reading && self.delivery.aside_wants().is_none() {
                 return Ok(());
             }
             event = Event::Tick { behind: true };
@@ -357,12 +313,30 @@ impl World {
     }
 
     fn read(&mut self) {
+        self.read_aside();
         let now_us = self.now_us - self.life_began_us;
         for _ in 0..50 {
             let after = self.delivery.offered_through();
             let Some(line) = self.lines.get(after as usize).filter(|_| self.delivery.wants_more()) else { return };
             self.delivery.offer(after + 1, &line.device, now_us, |out| out.extend_from_slice(&line.text));
         }
+    }
+
+    /// A block of the log for the keys that are set aside.
+    fn read_aside(&mut self) {
+        let now_us = self.now_us - self.life_began_us;
+        let Some(after) = self.delivery.aside_wants() else { return };
+        let mut through = after;
+        for (line, sequence) in self.lines.iter().zip(1..).skip(after as usize).take(30) {
+            if !self.delivery.has_room_aside() {
+                break;
+            }
+            if self.scenario.sabotage != Some(Sabotage::SkipsLinesAside) {
+                self.delivery.offer_aside(sequence, &line.device, now_us, |out| out.extend_from_slice(&line.text));
+            }
+            through = sequence;
+        }
+        self.delivery.aside_was_read(after, through, now_us);
     }
 
     fn act(&mut self, actions: Actions) -> Result<(), String> {
@@ -372,6 +346,14 @@ impl World {
             self.begin_save(persist)?;
         }
         actions.send.into_iter().try_for_each(|request| self.send(request))
+    }
+
+    /// Lines of a key that is set aside may be sent again in other records.
+    fn note_aside(&mut self) {
+        let delivery = &self.delivery;
+        let before = self.memory.unfinished.len();
+        self.memory.unfinished.retain(|device, _| !delivery.is_aside(device) || !delivery.is_idle(device));
+        self.summary.set_aside += (before - self.memory.unfinished.len()) as u64;
     }
 
     /// FNV-1a over all that was done.
@@ -465,7 +447,9 @@ impl World {
             (self.held_back, self.has_swapped) = (Some(record.clone()), true);
             return Ok(Reply::whole(Outcome::Accepted { shard: None }, 1));
         }
-        let reply = self.cloud.put(request, fail, &mut self.random, self.now_us)?;
+        let is_sick = self.scenario.has_sick_device && (SICK_FROM_US..SICK_UNTIL_US).contains(&self.now_us);
+        let sick = is_sick.then_some("d0");
+        let reply = self.cloud.put(request, (fail, sick), &mut self.random, self.now_us)?;
         let is_next =
             |first: &mut OutgoingRecord| {
                 request.records.iter().zip(&reply.outcomes).any(|(record, outcome)| {

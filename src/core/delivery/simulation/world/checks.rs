@@ -32,26 +32,56 @@ impl World {
                 return Err(format!("line {} is a dead letter twice", refused.sequence));
             }
         }
+        persist.keys.into_iter().try_for_each(|change| self.save_key(change))?;
         let state = persist.state;
         if state.cursor < self.saved.cursor || state.acknowledged.len() > self.settings.patience.ranges_max {
             return Err(format!("the cursor went from {:?} to {state:?}", self.saved));
         }
         let beyond = (self.saved.cursor + 1, state.cursor);
+        let pending: HashSet<u64> = self.saved_keys.values().flat_map(|row| &row.pending).copied().collect();
         for (first, last) in state.acknowledged.iter().copied().chain([beyond]) {
             for sequence in first..=last {
-                if !self.cloud.arrived.contains_key(&sequence) && !self.dead.contains(&sequence) {
+                if !self.is_settled(sequence) && !pending.contains(&sequence) {
                     return Err(format!("line {sequence} is done with, and is nowhere"));
                 }
             }
         }
         let ranges = state.acknowledged.iter().copied().chain([(1, state.cursor)]);
         let done = ranges.flat_map(|(first, last)| first..=last);
-        let expected = done.filter(|done| is_passed_over(*done) && !self.dead.contains(done)).count() as u64;
+        let done = done.filter(|sequence| !self.dead.contains(sequence) && !pending.contains(sequence));
+        let expected = done.filter(|sequence| is_passed_over(*sequence)).count() as u64;
         self.saved_passed_over = self.passed_over_before + persist.passed_over;
         if self.saved_passed_over != expected {
             return Err(format!("{} lines are said to be passed over, of {expected}", self.saved_passed_over));
         }
         self.saved = state;
+        Ok(())
+    }
+
+    fn is_settled(&self, sequence: u64) -> bool {
+        self.cloud.arrived.contains_key(&sequence) || self.dead.contains(&sequence)
+    }
+
+    /// Each line of a key that is set aside is passed over once, and done with once.
+    fn save_key(&mut self, change: KeyChange) -> Result<(), String> {
+        let mut row = self.saved_keys.remove(&change.key).unwrap_or_default();
+        let sequences = |runs: Vec<(u64, u64)>| runs.into_iter().flat_map(|(first, last)| first..=last);
+        for sequence in sequences(change.passed) {
+            if self.lines[sequence as usize - 1].device != change.key || !row.pending.insert(sequence) {
+                return Err(format!("line {sequence} is passed over without a reason"));
+            }
+        }
+        for sequence in sequences(change.taken) {
+            if !row.pending.remove(&sequence) || !self.is_settled(sequence) {
+                return Err(format!("line {sequence} is taken, and is nowhere"));
+            }
+        }
+        let Some(state) = change.state else {
+            let left = row.pending.len();
+            return if left == 0 { Ok(()) } else { Err(format!("{} rejoins and leaves {left} lines", change.key)) };
+        };
+        row.state = state;
+        self.saved_keys.insert(change.key, row);
         Ok(())
     }
 
@@ -102,6 +132,9 @@ impl World {
 
     pub(super) fn check_end(&self) -> Result<(), String> {
         let last = self.lines.len() as u64;
+        if !self.saved_keys.is_empty() {
+            return Err(format!("{:?} are set aside at the end", self.saved_keys));
+        }
         if self.saved != CursorState::at(last) {
             return Err(format!("{:?} is saved at the end, of {last} lines", self.saved));
         }

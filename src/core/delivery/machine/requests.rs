@@ -1,0 +1,103 @@
+//! Which request is sent next, and when.
+
+use super::super::pacing;
+use super::super::queue::KeyState;
+use super::super::{OutgoingRecord, Request, RequestId};
+use super::{Delivery, InFlight, PARTITION_KEY_BYTES_MAX};
+
+impl Delivery {
+    pub(super) fn has_room_in_flight(&self) -> bool {
+        // After a failure one request finds out whether the sink works again; others would only fail as well.
+        let is_probing = self.sink.failures > 0;
+        self.in_flight.len() < if is_probing { 1 } else { self.settings.requests_in_flight_max }
+    }
+
+    pub(super) fn may_send(&self, now_us: u64) -> bool {
+        now_us >= self.sink.paused_until_us && self.has_room_in_flight()
+    }
+
+    /// When what may be sent has waited long enough for more.
+    pub(super) fn due_us(&self) -> Option<u64> {
+        let since_us = self.waiting_since_us?;
+        // Where no more may be held, nothing can come that would be worth waiting for.
+        let is_full = self.held_bytes() >= self.settings.held_bytes_max;
+        let waits = !self.behind && !self.flushing && !is_full;
+        Some(if waits { since_us + self.settings.linger_us } else { since_us })
+    }
+
+    pub(super) fn next_request(&mut self, now_us: u64) -> Option<Request> {
+        let suspects = if self.may_suspects_go() { self.suspects.pop_front() } else { None };
+        let is_due = self.due_us().is_some_and(|due_us| due_us <= now_us);
+        let (keys, is_suspect) = match suspects {
+            Some(keys) => (keys, true),
+            None if is_due => (self.collect(now_us), false),
+            None => return None,
+        };
+        if keys.is_empty() {
+            return None;
+        }
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        let mut records = Vec::with_capacity(keys.len());
+        for index in &keys {
+            self.keys.set_state(*index, KeyState::InFlight);
+            let key = self.keys.get(*index);
+            let data = key.records.front_mut().expect("a key that is ready has a record").seal();
+            records.push(OutgoingRecord { device: key.device.clone(), data });
+        }
+        self.in_flight.insert(id, InFlight { keys, epoch: self.sink.epoch, is_suspect });
+        Some(Request { id, records })
+    }
+
+    /// Whether a suspected group may be sent, which it is alone. After many refusals in a row all other records go first and are waited
+    /// for: if one of them is accepted, the fault is in the suspected ones.
+    pub(super) fn may_suspects_go(&self) -> bool {
+        self.sink.may_give_up() || !self.has_others()
+    }
+
+    /// Something that is not suspected may be sent, or is on its way.
+    pub(super) fn has_others(&self) -> bool {
+        !self.in_flight.is_empty() || self.lanes.iter().any(|lane| !lane.ready.is_empty())
+    }
+
+    /// Takes keys from the lanes in turn, within the bounds of a request.
+    pub(super) fn collect(&mut self, now_us: u64) -> Vec<usize> {
+        let mut keys = Vec::new();
+        let mut bytes = 0;
+        let lanes = self.lanes.len();
+        'lanes: for at in 0..lanes {
+            let lane = &mut self.lanes[(self.next_lane + at) % lanes];
+            while let Some(index) = lane.ready.front().copied() {
+                let record = self.keys.get(index).records.front().expect("a key that is ready has a record");
+                let record_bytes = record.len() + PARTITION_KEY_BYTES_MAX;
+                let is_full = keys.len() == self.settings.request_records_max
+                    || (bytes + record_bytes > self.sink.request_bytes_max && !keys.is_empty());
+                if is_full {
+                    break 'lanes;
+                }
+                if !lane.pacer.may_send(now_us) {
+                    break;
+                }
+                let ask_pause_us = self.jitter.half_pause_us(self.settings.patience.throttled_pause_us);
+                lane.pacer.sent(pacing::cost(record.len()), now_us, ask_pause_us);
+                lane.ready.pop_front();
+                bytes += record_bytes;
+                keys.push(index);
+            }
+        }
+        self.next_lane = (self.next_lane + 1) % lanes;
+        if self.lanes.iter().all(|lane| lane.ready.is_empty()) {
+            self.waiting_since_us = None;
+        }
+        keys
+    }
+
+    /// When the next request can be made of what is there now.
+    pub(super) fn next_send_us(&self, now_us: u64) -> Option<u64> {
+        let paced = self.lanes.iter().filter(|lane| !lane.ready.is_empty()).map(|lane| lane.pacer.ready_at_us()).min();
+        let ordinary = paced.and_then(|paced_us| Some(self.due_us()?.max(paced_us)));
+        let suspect = (!self.suspects.is_empty() && self.may_suspects_go()).then_some(now_us);
+        let next = [ordinary, suspect].into_iter().flatten().min()?;
+        Some(next.max(self.sink.paused_until_us))
+    }
+}
