@@ -1,14 +1,19 @@
 //! The cursors: how far each sink is in each stream, and what became of every record that it was to get.
 
 use rusqlite::{Connection, params};
-use serde::{Deserialize, Serialize};
 
 use super::held;
-use super::held_keys::{self, BatchDevices, HeldKeyChange, HeldKeyRow, HeldKeys};
+use super::held_keys::{self, BatchDevices, HeldKeyChange, HeldKeys};
 use super::totals::{self, EXPIRED_WITH_SINK};
 use crate::core::cursor::CursorState;
-use crate::core::identity::{PerStream, Stream};
+use crate::core::identity::Stream;
 use crate::core::ranges::Ranges;
+
+mod damage;
+mod entry;
+
+pub use entry::CursorRow;
+use entry::Entry;
 
 /// A record that a sink refused for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,114 +54,6 @@ pub enum DroppedSink {
     Dropped(Vec<(Stream, u64)>),
     Unknown,
     Configured,
-}
-
-#[derive(Clone, Debug)]
-struct Entry {
-    sink: String,
-    stream: Stream,
-    state: CursorState,
-    /// What the sink had not got up to here was removed and counted: a later acknowledgement is not counted again.
-    expired_through: u64,
-    accepted: u64,
-    delivered: u64,
-    expired: u64,
-    dead_lettered: u64,
-    quarantined: u64,
-    /// Those of the quarantined that it has not passed: they were in a damaged store and are not found, or not yet.
-    missing: Ranges,
-    /// How many these are; as stored, until they are known.
-    missing_count: u64,
-    /// Those of the delivered that were not sent, because the sink does not take them.
-    passed_over: u64,
-    /// Whether the sink is configured; one that no longer is keeps its cursor.
-    configured: bool,
-    held_keys: HeldKeys,
-    changed: bool,
-}
-
-/// A cursor as it is kept beside the store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CursorRow {
-    sink: String,
-    stream: String,
-    cursor: u64,
-    pub(super) acknowledged: Vec<(u64, u64)>,
-    accepted: u64,
-    delivered: u64,
-    expired: u64,
-    dead_lettered: u64,
-    quarantined: u64,
-    missing: u64,
-    passed_over: u64,
-    /// Keys that are set aside, if there is room for them, and how many records wait for them in any case.
-    #[serde(default)]
-    pub(super) held_keys: Vec<HeldKeyRow>,
-    #[serde(default)]
-    set_aside: u64,
-}
-
-impl Entry {
-    fn row(&self) -> CursorRow {
-        CursorRow {
-            sink: self.sink.clone(),
-            stream: self.stream.name().to_owned(),
-            cursor: self.state.cursor,
-            acknowledged: self.state.acknowledged.clone(),
-            accepted: self.accepted,
-            delivered: self.delivered,
-            expired: self.expired,
-            dead_lettered: self.dead_lettered,
-            quarantined: self.quarantined,
-            missing: self.missing.count(),
-            passed_over: self.passed_over,
-            held_keys: self.held_keys.rows(),
-            set_aside: self.held_keys.pending(),
-        }
-    }
-
-    fn from_row(row: &CursorRow) -> Option<Entry> {
-        let CursorRow { sink, cursor, acknowledged, accepted, .. } = row;
-        let state = CursorState { cursor: *cursor, acknowledged: acknowledged.clone() };
-        Some(Entry {
-            delivered: row.delivered,
-            expired: row.expired,
-            dead_lettered: row.dead_lettered,
-            quarantined: row.quarantined,
-            missing_count: row.missing,
-            passed_over: row.passed_over,
-            configured: false,
-            ..Entry::at(sink, Stream::from_name(&row.stream)?, state, *accepted)
-        })
-    }
-
-    /// Keys that it has set aside, by a row that is newer than what is otherwise known of them.
-    fn take_over_keys(&mut self, row: &CursorRow, known: HeldKeys) {
-        self.held_keys = known;
-        let is_complete = !row.held_keys.is_empty() || row.set_aside == 0;
-        self.held_keys.take_over(&row.held_keys, is_complete);
-        self.held_keys.expect(row.set_aside);
-    }
-
-    fn at(sink: &str, stream: Stream, state: CursorState, accepted: u64) -> Entry {
-        Entry {
-            sink: sink.to_owned(),
-            stream,
-            state,
-            expired_through: 0,
-            accepted,
-            delivered: 0,
-            expired: 0,
-            dead_lettered: 0,
-            quarantined: 0,
-            missing: Ranges::default(),
-            missing_count: 0,
-            passed_over: 0,
-            configured: true,
-            held_keys: HeldKeys::default(),
-            changed: false,
-        }
-    }
 }
 
 /// Most dead letters kept in a store, and most bytes of their lines; the ledger still counts the oldest after they are deleted.
@@ -223,40 +120,6 @@ impl Cursors {
             });
         }
         Ok(Cursors { entries })
-    }
-
-    /// The cursors as they are kept beside the store.
-    pub fn rows(&self) -> Vec<CursorRow> {
-        self.entries.iter().map(Entry::row).collect()
-    }
-
-    /// Takes over those that are newer, or not known here.
-    pub fn take_over(&mut self, rows: &[CursorRow]) {
-        for (row, mut other) in rows.iter().filter_map(|row| Some((row, Entry::from_row(row)?))) {
-            let known = self.entries.iter_mut().find(|entry| entry.sink == other.sink && entry.stream == other.stream);
-            match known {
-                Some(entry) if entry.accepted < other.accepted => {
-                    other.take_over_keys(row, std::mem::take(&mut entry.held_keys));
-                    *entry = other;
-                }
-                Some(entry) => entry.held_keys.take_over(&row.held_keys, false),
-                None => {
-                    other.take_over_keys(row, HeldKeys::default());
-                    self.entries.push(other);
-                }
-            }
-        }
-    }
-
-    /// A stream's sequences go on behind `last_sequence`, though the store ends with `from`: what is between them may be salvaged, and is
-    /// quarantined until then.
-    pub fn extend(&mut self, stream: Stream, from: u64, last_sequence: u64) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream && from < last_sequence) {
-            entry.missing.push(from.max(entry.state.cursor) + 1, last_sequence);
-            entry.accepted += last_sequence - from;
-            entry.quarantined += last_sequence - from;
-            entry.changed = true;
-        }
     }
 
     /// Records of a stream that a sink did not take, and that are counted as delivered.
@@ -397,69 +260,6 @@ impl Cursors {
         self.entries.iter().any(|entry| entry.stream == stream && entry.held_keys.may_want(last))
     }
 
-    /// The store was damaged, and a new one takes its place, in which everything up to `last_sequence` is still to be salvaged: until then
-    /// what a sink has not finished is quarantined.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be written.
-    pub fn begin_anew(&mut self, db: &Connection, stream: Stream, last_sequence: u64) -> rusqlite::Result<()> {
-        for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
-            entry.missing = entry.unfinished(last_sequence);
-            let more = entry.missing.count().saturating_sub(entry.missing_count);
-            // What waits for keys of which nobody knows where they are is not found any more.
-            entry.quarantined += entry.held_keys.take_lost();
-            let of_keys = entry.held_keys.pending();
-            let known = entry.delivered + entry.expired + entry.dead_lettered + entry.quarantined + of_keys + more;
-            // Where the counters are older than the last sequence, or newer, the one that says more is right.
-            entry.quarantined += more + entry.accepted.saturating_sub(known);
-            entry.accepted = entry.accepted.max(known);
-            entry.missing_count = entry.missing.count();
-            entry.held_keys.insert(db, (&entry.sink, stream))?;
-            entry.insert(db)?;
-        }
-        Ok(())
-    }
-
-    /// What of each stream is missing up to a sequence, by what is held; so it stands after a start.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    pub fn find_missing(&mut self, db: &Connection, examined_through: &PerStream<u64>) -> rusqlite::Result<()> {
-        for entry in &mut self.entries {
-            let through = *examined_through.of(entry.stream);
-            entry.missing = entry.unfinished(through);
-            if !entry.missing.is_empty() {
-                held::each_behind(db, entry.stream, entry.state.cursor, |batch| {
-                    entry.missing.remove(batch.before_first() + 1, batch.last_sequence);
-                })?;
-            }
-            // Both were written at once; if they differ, what is held is right.
-            let count = entry.missing.count();
-            entry.changed |= count != entry.missing_count;
-            entry.quarantined = (entry.quarantined + count).saturating_sub(entry.missing_count);
-        }
-        Ok(())
-    }
-
-    /// A salvaged batch, `first..=last`, is in the store again. Records that were not known to be missing are accepted again.
-    pub fn recover(&mut self, stream: Stream, first: u64, last: u64) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.stream == stream) {
-            let wanted = (last - first + 1) - entry.state.done_within(first, last);
-            let found = entry.missing.remove(first, last);
-            entry.quarantined = entry.quarantined.saturating_sub(found);
-            entry.accepted += wanted.saturating_sub(found);
-            entry.changed = true;
-        }
-    }
-
-    /// Records that are missing for the sink that misses most.
-    pub fn missing(&self, stream: Stream) -> u64 {
-        let entries = self.entries.iter().filter(|entry| entry.stream == stream);
-        entries.map(|entry| entry.missing.count()).max().unwrap_or(0)
-    }
-
     /// Sinks that are no longer configured, and how many records wait for each. They hold back deletion in all streams that they have a
     /// cursor in.
     ///
@@ -548,156 +348,5 @@ struct Tally {
     missing: u64,
 }
 
-impl Entry {
-    /// What is done with in `state`, and has neither been before nor expired.
-    fn newly_done(&self, state: &CursorState) -> Ranges {
-        let passed = self.expired_through.max(self.state.cursor);
-        let mut newly_done = Ranges::default();
-        newly_done.push(passed + 1, state.cursor);
-        for (first, last) in &state.acknowledged {
-            newly_done.push((*first).max(passed + 1), *last);
-        }
-        for (first, last) in &self.state.acknowledged {
-            newly_done.remove(*first, *last);
-        }
-        newly_done
-    }
-
-    /// Everything up to a sequence that it is not done with.
-    fn unfinished(&self, through: u64) -> Ranges {
-        let mut unfinished = Ranges::default();
-        unfinished.push(self.state.cursor + 1, through);
-        for (first, last) in &self.state.acknowledged {
-            unfinished.remove(*first, *last);
-        }
-        unfinished
-    }
-
-    /// It wants nothing up to here any more.
-    fn wanted_behind(&self) -> u64 {
-        self.held_keys.done_through().map_or(self.state.cursor, |through| through.min(self.state.cursor))
-    }
-
-    /// Held records that it has not finished.
-    fn waiting(&self, db: &Connection) -> rusqlite::Result<u64> {
-        let mut waiting = self.held_keys.pending();
-        held::each_behind(db, self.stream, self.state.cursor, |batch| {
-            let done = self.state.done_within(batch.before_first() + 1, batch.last_sequence);
-            waiting += batch.count - done.min(batch.count);
-        })?;
-        Ok(waiting)
-    }
-
-    fn insert(&self, db: &Connection) -> rusqlite::Result<()> {
-        let mut insert = db.prepare_cached(
-            "INSERT INTO progress(name, stream, value, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing,
-               passed_over, set_aside)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        )?;
-        self.execute(&mut insert)
-    }
-
-    fn execute(&self, statement: &mut rusqlite::Statement<'_>) -> rusqlite::Result<()> {
-        statement
-            .execute(params![
-                self.sink,
-                self.stream.id(),
-                self.state.cursor as i64,
-                self.state.encode_ranges(),
-                self.accepted as i64,
-                self.delivered as i64,
-                self.expired as i64,
-                self.dead_lettered as i64,
-                self.quarantined as i64,
-                self.missing.count().cast_signed(),
-                self.passed_over as i64,
-                self.held_keys.pending().cast_signed(),
-            ])
-            .map(|_| ())
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::schema::{self, Synchronous};
-
-    #[test]
-    fn only_a_sink_that_left_the_configuration_is_dropped_and_what_waited_is_counted() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
-        let mut cursors = Cursors::default();
-        for (sink, stream) in [("old", Stream::RAW), ("old", Stream::ANOMALIES), ("new", Stream::RAW)] {
-            cursors.register(&db, sink, stream).expect("a cursor");
-        }
-        for (last, count) in [(10, 10), (20, 10), (30, 10)] {
-            db.execute(
-                "INSERT INTO batch(id, run, first_position, count, first_ms, last_ms, raw_len, codec, \"check\", payload)
-                 VALUES (?1, 1, 1, ?2, 0, 0, 0, 1, 0, x'')",
-                [held::id(Stream::RAW, last), count],
-            )
-            .expect("a row");
-        }
-        cursors.accept(Stream::RAW, 30);
-        let state = CursorState { cursor: 5, acknowledged: vec![(8, 12)] };
-        let change = CursorChange {
-            sink: "old".into(),
-            stream: Stream::RAW,
-            state,
-            dead_letters: vec![],
-            unreadable: Ranges::default(),
-            lost: Ranges::default(),
-            passed_over: 0,
-            held_keys: vec![],
-        };
-        cursors.apply(&db, &change).expect("a working disk");
-        cursors.save(&db).expect("a working disk");
-
-        // It is no longer configured for one of its streams.
-        let mut half = Cursors::load(&db).expect("readable");
-        half.register(&db, "old", Stream::RAW).expect("known");
-        half.register(&db, "new", Stream::RAW).expect("known");
-        assert_eq!(half.drop_sink(&db, "nobody").expect("readable"), DroppedSink::Unknown);
-        assert_eq!(half.drop_sink(&db, "new").expect("readable"), DroppedSink::Configured);
-        let dropped = half.drop_sink(&db, "old").expect("a working disk");
-        assert_eq!(dropped, DroppedSink::Dropped(vec![(Stream::ANOMALIES, 0)]));
-        assert_eq!(half.drop_sink(&db, "old").expect("readable"), DroppedSink::Configured);
-
-        let mut gone = Cursors::load(&db).expect("readable");
-        gone.register(&db, "new", Stream::RAW).expect("known");
-        assert_eq!(gone.left(&db).expect("readable"), [("old".to_owned(), 20)]);
-        assert_eq!(gone.delivered_through(Stream::RAW), Some(0));
-        assert_eq!(gone.drop_sink(&db, "old").expect("a working disk"), DroppedSink::Dropped(vec![(Stream::RAW, 20)]));
-        assert_eq!((gone.entries.len(), Cursors::load(&db).expect("readable").entries.len()), (1, 1));
-        let total = "SELECT value FROM total WHERE name = 'expired_with_sink:raw:old'";
-        assert_eq!(db.query_row(total, [], |row| row.get::<_, i64>(0)), Ok(20));
-    }
-
-    #[test]
-    fn dead_letters_are_bounded_in_bytes_and_all_of_them_are_counted() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
-        let mut cursors = Cursors::default();
-        cursors.register(&db, "sink", Stream::RAW).expect("a cursor");
-        cursors.accept(Stream::RAW, 100);
-        for last in [50, 100] {
-            let letter = |sequence| DeadLetter { sequence, reason: "refused".to_owned(), line: vec![b'x'; 100_000] };
-            let change = CursorChange {
-                sink: "sink".to_owned(),
-                stream: Stream::RAW,
-                state: CursorState::at(last),
-                dead_letters: (last - 49..=last).map(letter).collect(),
-                unreadable: Ranges::default(),
-                lost: Ranges::default(),
-                passed_over: 0,
-                held_keys: vec![],
-            };
-            cursors.apply(&db, &change).expect("a working disk");
-        }
-        let look = "SELECT min(seq), max(seq), sum(length(line)) FROM dead_letter";
-        let kept: (i64, i64, i64) =
-            db.query_row(look, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).expect("some");
-        assert_eq!(kept, (60, 100, 4_100_000), "the newest that fit");
-        assert_eq!(cursors.entries[0].dead_lettered, 100);
-    }
-}
+mod tests;

@@ -11,19 +11,23 @@ use rusqlite::Connection;
 use super::ballast::Ballast;
 use super::commit::CommitInput;
 use super::cursors::{Cursors, DroppedSink};
-use super::held::StreamProgress;
-use super::pages::LogState;
 use super::reader::FileId;
 use super::retention::{self, Capacity, Deleted, Room};
 use super::rows::{self, BatchRow};
 use super::runs::{self, Run};
-use super::salvage::Unfinished;
 use super::schema::{self, OpenError, Synchronous};
-use super::set_aside::{self, Head};
-use super::witness::{StreamTestimony, Testimony, Witness};
+use super::set_aside;
+use super::witness::Witness;
 use super::{held, migration, totals};
 use crate::core::identity::{PerStream, RunId, Stream};
 use crate::disk;
+
+mod renewal;
+mod stream_state;
+mod witness;
+
+use stream_state::StreamState;
+use witness::{Moment, RECORDS_UNTIL_NEXT_MIN, WITNESS_EVERY, WITNESS_PAUSE, WitnessState};
 
 #[derive(Clone, Debug)]
 pub struct WriterSettings {
@@ -81,35 +85,6 @@ pub struct Writer {
     witness: WitnessState,
 }
 
-/// What is written beside the store, and when next.
-#[derive(Debug)]
-struct WitnessState {
-    file: Witness,
-    number: u64,
-    written: Instant,
-    /// All records that were accepted by then, of all streams.
-    records: u64,
-    /// So many more at the most are accepted before it is written again.
-    records_until_next: u64,
-    has_failed: bool,
-}
-
-/// The log is moved into the file, and what was accepted is written beside it, at least so often while something is committed.
-const WITNESS_EVERY: Duration = Duration::from_secs(60);
-/// It is not written more often than that, unless many more records come than before.
-const WITNESS_PAUSE: Duration = Duration::from_secs(1);
-const RECORDS_UNTIL_NEXT_MIN: u64 = 1_000;
-/// Runs that are written beside the store: those of batches that wait are hardly older.
-const RUNS_WITNESSED: usize = 64;
-
-/// How far a stream has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct StreamState {
-    progress: StreamProgress,
-    /// Batches that are not in `held` yet.
-    unlisted: usize,
-}
-
 /// How long the disk's space is left to others before the ballast is written again.
 const BALLAST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -153,80 +128,6 @@ impl Writer {
         };
         writer.note_unknown_damaged_stores().map_err(failed)?;
         Ok(writer)
-    }
-
-    /// Sets the damaged store aside and begins a new one.
-    ///
-    /// # Errors
-    ///
-    /// If the damaged store cannot be moved, or the new one cannot be created.
-    pub fn open_anew(settings: &WriterSettings, run: RunId) -> Result<Writer, OpenError> {
-        let failed = |source| OpenError::Folder { path: settings.path.clone(), source };
-        let aside = set_aside::move_store(&settings.path).map_err(failed)?;
-        let folder = set_aside::folder_of(&settings.path).join(&aside);
-        let mut head = Head::read(&folder);
-        if let Some(testimony) = Witness::of(&settings.path).read() {
-            head.add(&testimony);
-        }
-        if let Err(error) = head.look_further(&folder) {
-            tracing::warn!(%error, "the pages of the damaged store cannot be read");
-        }
-        let cursors = head.cursors.clone().unwrap_or_default();
-        begin_anew(settings, &aside, &head, cursors, &head.progress)?;
-        Writer::open(settings, run)
-    }
-
-    /// The same while running, when the cursors and sequences are known. Returns what is to be salvaged.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::open_anew`]; the caller calls again.
-    pub fn renew(&mut self) -> Result<Vec<Unfinished>, OpenError> {
-        let path = self.settings.path.clone();
-        let failed = |source| OpenError::Sqlite { path: path.clone(), source };
-        if self.aside.is_none() {
-            // Closes the file: an open one must not be moved.
-            self.db = Connection::open_in_memory().map_err(failed)?;
-            let aside = set_aside::move_store(&path);
-            self.aside = Some(aside.map_err(|source| OpenError::Folder { path: path.clone(), source })?);
-        }
-        let aside = self.aside.clone().expect("just set");
-        let head = Head::read(&set_aside::folder_of(&path).join(&aside));
-        let progress = PerStream::new(|stream| self.streams.of(stream).progress);
-        (self.db, self.cursors) = begin_anew(&self.settings, &aside, &head, self.cursors.clone(), &progress)?;
-        self.streams = StreamState::load_all(&self.db).map_err(failed)?;
-        self.aside = None;
-        let unfinished = self.unfinished_salvages().map_err(failed)?;
-        Ok(unfinished.into_iter().filter(|unfinished| unfinished.folder == aside).collect())
-    }
-
-    /// A crash may have come between setting a damaged store aside and beginning a new one: it is salvaged all the same.
-    fn note_unknown_damaged_stores(&self) -> rusqlite::Result<()> {
-        let kept = set_aside::kept(&self.settings.path);
-        for folder in &kept {
-            rows::note_salvage(&self.db, folder, |stream| self.cursors.delivered_through(stream).unwrap_or(0))?;
-        }
-        rows::end_salvage_of_others(&self.db, &kept)
-    }
-
-    /// Streams of damaged stores that are not salvaged to their end.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    pub fn unfinished_salvages(&self) -> rusqlite::Result<Vec<Unfinished>> {
-        let kept = set_aside::kept(&self.settings.path);
-        let mut select =
-            self.db.prepare("SELECT folder, stream, seq FROM salvage WHERE NOT done ORDER BY folder, stream DESC")?;
-        let mut rows = select.query([])?;
-        let mut unfinished = Vec::new();
-        while let Some(row) = rows.next()? {
-            let (folder, stream): (String, String) = (row.get(0)?, row.get(1)?);
-            if let Some(stream) = Stream::from_name(&stream).filter(|_| kept.contains(&folder)) {
-                unfinished.push(Unfinished { folder, stream, through: row.get::<_, i64>(2)? as u64 });
-            }
-        }
-        Ok(unfinished)
     }
 
     pub fn settings(&self) -> &WriterSettings {
@@ -468,80 +369,6 @@ impl Writer {
         }
         Ok(())
     }
-
-    /// Records that were accepted, of all streams, since the store began.
-    fn accepted(&self) -> u64 {
-        self.streams.iter().map(|(_, state)| state.progress.last_sequence).sum()
-    }
-
-    /// The store is whole, and everything that was known beside it is in it: from here on it is written beside it.
-    pub(super) fn begin(&mut self) {
-        self.testify(Moment::Start);
-    }
-
-    /// Writes beside the store what it holds. If that fails the next time will do: what was written before still holds.
-    fn testify(&mut self, moment: Moment) {
-        let accepted = self.accepted();
-        let growth = accepted.saturating_sub(self.witness.records);
-        let records_until_next = match moment {
-            Moment::Running => (4 * growth).max(RECORDS_UNTIL_NEXT_MIN),
-            Moment::Start | Moment::End => RECORDS_UNTIL_NEXT_MIN,
-        };
-        let streams = self.streams.iter().map(|(stream, state)| StreamTestimony {
-            stream: stream.name().to_owned(),
-            last_sequence: state.progress.last_sequence,
-        });
-        let log = LogState::of_header(&self.settings.path).unwrap_or_default();
-        let mut testimony = Testimony {
-            number: self.witness.number + 1,
-            written_ms: now_ms(),
-            is_clean: moment == Moment::End,
-            log_salt: if moment == Moment::Running { log.salt } else { None },
-            log_bytes: log.bytes,
-            records_until_next,
-            streams: streams.collect(),
-            cursors: self.cursors.rows(),
-            totals: totals::all(&self.db).unwrap_or_default(),
-            ..Testimony::default()
-        };
-        let runs = runs::all(&self.db).unwrap_or_default();
-        testimony.set_runs(&runs[runs.len().saturating_sub(RUNS_WITNESSED)..]);
-        match self.witness.file.write(&testimony) {
-            Ok(()) => {
-                self.witness.number += 1;
-                (self.witness.records, self.witness.records_until_next) = (accepted, records_until_next);
-                self.witness.has_failed = false;
-            }
-            Err(error) if !std::mem::replace(&mut self.witness.has_failed, true) => {
-                let file = self.witness.file.path().display();
-                tracing::warn!(%error, "{file} cannot be written: if the store is lost, it is not known how much was in it");
-            }
-            Err(_) => {}
-        }
-        self.witness.written = Instant::now();
-    }
-
-    /// What is behind the store's end, up to a sequence, may still be salvaged from a set-aside folder.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be written.
-    pub(super) fn expect_more(&mut self, folder: &str, through: &PerStream<u64>) -> rusqlite::Result<()> {
-        let transaction = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let (mut cursors, mut streams) = (self.cursors.clone(), self.streams.clone());
-        rows::note_salvage(&transaction, folder, |stream| streams.of(stream).progress.last_sequence)?;
-        for stream in Stream::all() {
-            let progress = &mut streams.of_mut(stream).progress;
-            let last = progress.last_sequence.max(*through.of(stream));
-            cursors.extend(stream, progress.last_sequence, last);
-            (progress.last_sequence, progress.examined_through) = (last, last);
-            progress.write(&transaction, stream)?;
-        }
-        cursors.save(&transaction)?;
-        transaction.commit()?;
-        (self.cursors, self.streams) = (cursors, streams);
-        Ok(())
-    }
 }
 
 fn ballast(settings: &WriterSettings) -> Ballast {
@@ -559,75 +386,9 @@ fn open_limited(settings: &WriterSettings) -> Result<Connection, OpenError> {
     Ok(db)
 }
 
-/// When what is written beside the store is written.
-#[derive(Clone, Copy, PartialEq)]
-enum Moment {
-    Start,
-    Running,
-    End,
-}
-
-impl StreamState {
-    fn load_all(db: &Connection) -> rusqlite::Result<PerStream<StreamState>> {
-        let mut states = PerStream::default();
-        for stream in Stream::all() {
-            let progress = StreamProgress::read(db, stream)?;
-            *states.of_mut(stream) = StreamState { progress, unlisted: held::unlisted(db, stream)? };
-        }
-        Ok(states)
-    }
-
-    fn append(&mut self, db: &Connection, stream: Stream, last_sequence: u64) -> rusqlite::Result<()> {
-        self.progress.last_sequence = last_sequence;
-        self.unlisted += 1;
-        if self.unlisted >= held::UNLISTED_MAX {
-            held::list(db, stream)?;
-            self.unlisted = 0;
-        }
-        Ok(())
-    }
-
-    /// Batches were removed: what is missing before the oldest that is left is missing for that.
-    fn removed(&mut self, db: &Connection, cursors: &Cursors, stream: Stream) -> rusqlite::Result<()> {
-        let oldest = held::first_behind(db, stream, 0)?;
-        let through = oldest.map_or(self.progress.last_sequence, |oldest| oldest.before_first());
-        // Nothing is removed that a cursor has not passed: if more is missing, it is missing for another reason.
-        let through = through.min(cursors.delivered_through(stream).unwrap_or(u64::MAX));
-        self.progress.removed_through = self.progress.removed_through.max(through);
-        Ok(())
-    }
-}
-
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Creates a store that continues where the damaged one ended: with its sequences and cursors, and with everything that could be read except
-/// the batches, which are salvaged to where they were.
-fn begin_anew(
-    settings: &WriterSettings,
-    aside: &str,
-    head: &Head,
-    mut cursors: Cursors,
-    progress: &PerStream<StreamProgress>,
-) -> Result<(Connection, Cursors), OpenError> {
-    let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
-    let mut db = open_limited(settings)?;
-    let fill = |db: &mut Connection, cursors: &mut Cursors| -> rusqlite::Result<()> {
-        let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        head.write(&transaction)?;
-        rows::note_salvage(&transaction, aside, |stream| cursors.delivered_through(stream).unwrap_or(0))?;
-        for (stream, before) in progress.iter() {
-            let progress = StreamProgress { examined_through: before.last_sequence, ..*before };
-            progress.write(&transaction, stream)?;
-            cursors.begin_anew(&transaction, stream, progress.last_sequence)?;
-        }
-        totals::add_all(&transaction, &[("damaged_stores", 1)])?;
-        transaction.commit()
-    };
-    fill(&mut db, &mut cursors).map_err(failed)?;
-    Ok((db, cursors))
 }
 
 #[cfg(test)]

@@ -1,0 +1,83 @@
+//! What becomes of a sink that is dropped, and of dead letters.
+
+use super::*;
+use crate::store::schema::{self, Synchronous};
+
+#[test]
+fn only_a_sink_that_left_the_configuration_is_dropped_and_what_waited_is_counted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
+    let mut cursors = Cursors::default();
+    for (sink, stream) in [("old", Stream::RAW), ("old", Stream::ANOMALIES), ("new", Stream::RAW)] {
+        cursors.register(&db, sink, stream).expect("a cursor");
+    }
+    for (last, count) in [(10, 10), (20, 10), (30, 10)] {
+        db.execute(
+            "INSERT INTO batch(id, run, first_position, count, first_ms, last_ms, raw_len, codec, \"check\", payload)
+             VALUES (?1, 1, 1, ?2, 0, 0, 0, 1, 0, x'')",
+            [held::id(Stream::RAW, last), count],
+        )
+        .expect("a row");
+    }
+    cursors.accept(Stream::RAW, 30);
+    let state = CursorState { cursor: 5, acknowledged: vec![(8, 12)] };
+    let change = CursorChange {
+        sink: "old".into(),
+        stream: Stream::RAW,
+        state,
+        dead_letters: vec![],
+        unreadable: Ranges::default(),
+        lost: Ranges::default(),
+        passed_over: 0,
+        held_keys: vec![],
+    };
+    cursors.apply(&db, &change).expect("a working disk");
+    cursors.save(&db).expect("a working disk");
+
+    // It is no longer configured for one of its streams.
+    let mut half = Cursors::load(&db).expect("readable");
+    half.register(&db, "old", Stream::RAW).expect("known");
+    half.register(&db, "new", Stream::RAW).expect("known");
+    assert_eq!(half.drop_sink(&db, "nobody").expect("readable"), DroppedSink::Unknown);
+    assert_eq!(half.drop_sink(&db, "new").expect("readable"), DroppedSink::Configured);
+    let dropped = half.drop_sink(&db, "old").expect("a working disk");
+    assert_eq!(dropped, DroppedSink::Dropped(vec![(Stream::ANOMALIES, 0)]));
+    assert_eq!(half.drop_sink(&db, "old").expect("readable"), DroppedSink::Configured);
+
+    let mut gone = Cursors::load(&db).expect("readable");
+    gone.register(&db, "new", Stream::RAW).expect("known");
+    assert_eq!(gone.left(&db).expect("readable"), [("old".to_owned(), 20)]);
+    assert_eq!(gone.delivered_through(Stream::RAW), Some(0));
+    assert_eq!(gone.drop_sink(&db, "old").expect("a working disk"), DroppedSink::Dropped(vec![(Stream::RAW, 20)]));
+    assert_eq!((gone.entries.len(), Cursors::load(&db).expect("readable").entries.len()), (1, 1));
+    let total = "SELECT value FROM total WHERE name = 'expired_with_sink:raw:old'";
+    assert_eq!(db.query_row(total, [], |row| row.get::<_, i64>(0)), Ok(20));
+}
+
+#[test]
+fn dead_letters_are_bounded_in_bytes_and_all_of_them_are_counted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
+    let mut cursors = Cursors::default();
+    cursors.register(&db, "sink", Stream::RAW).expect("a cursor");
+    cursors.accept(Stream::RAW, 100);
+    for last in [50, 100] {
+        let letter = |sequence| DeadLetter { sequence, reason: "refused".to_owned(), line: vec![b'x'; 100_000] };
+        let change = CursorChange {
+            sink: "sink".to_owned(),
+            stream: Stream::RAW,
+            state: CursorState::at(last),
+            dead_letters: (last - 49..=last).map(letter).collect(),
+            unreadable: Ranges::default(),
+            lost: Ranges::default(),
+            passed_over: 0,
+            held_keys: vec![],
+        };
+        cursors.apply(&db, &change).expect("a working disk");
+    }
+    let look = "SELECT min(seq), max(seq), sum(length(line)) FROM dead_letter";
+    let kept: (i64, i64, i64) =
+        db.query_row(look, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).expect("some");
+    assert_eq!(kept, (60, 100, 4_100_000), "the newest that fit");
+    assert_eq!(cursors.entries[0].dead_lettered, 100);
+}

@@ -1,0 +1,139 @@
+//! A new store in place of a damaged one, and what of that is still to be salvaged.
+
+use rusqlite::Connection;
+
+use super::super::cursors::Cursors;
+use super::super::held::StreamProgress;
+use super::super::salvage::Unfinished;
+use super::super::schema::OpenError;
+use super::super::set_aside::{self, Head};
+use super::super::witness::Witness;
+use super::super::{rows, totals};
+use super::stream_state::StreamState;
+use super::{Writer, WriterSettings, open_limited};
+use crate::core::identity::{PerStream, RunId, Stream};
+
+impl Writer {
+    /// Sets the damaged store aside and begins a new one.
+    ///
+    /// # Errors
+    ///
+    /// If the damaged store cannot be moved, or the new one cannot be created.
+    pub fn open_anew(settings: &WriterSettings, run: RunId) -> Result<Writer, OpenError> {
+        let failed = |source| OpenError::Folder { path: settings.path.clone(), source };
+        let aside = set_aside::move_store(&settings.path).map_err(failed)?;
+        let folder = set_aside::folder_of(&settings.path).join(&aside);
+        let mut head = Head::read(&folder);
+        if let Some(testimony) = Witness::of(&settings.path).read() {
+            head.add(&testimony);
+        }
+        if let Err(error) = head.look_further(&folder) {
+            tracing::warn!(%error, "the pages of the damaged store cannot be read");
+        }
+        let cursors = head.cursors.clone().unwrap_or_default();
+        begin_anew(settings, &aside, &head, cursors, &head.progress)?;
+        Writer::open(settings, run)
+    }
+
+    /// The same while running, when the cursors and sequences are known. Returns what is to be salvaged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open_anew`]; the caller calls again.
+    pub fn renew(&mut self) -> Result<Vec<Unfinished>, OpenError> {
+        let path = self.settings.path.clone();
+        let failed = |source| OpenError::Sqlite { path: path.clone(), source };
+        if self.aside.is_none() {
+            // Closes the file: an open one must not be moved.
+            self.db = Connection::open_in_memory().map_err(failed)?;
+            let aside = set_aside::move_store(&path);
+            self.aside = Some(aside.map_err(|source| OpenError::Folder { path: path.clone(), source })?);
+        }
+        let aside = self.aside.clone().expect("just set");
+        let head = Head::read(&set_aside::folder_of(&path).join(&aside));
+        let progress = PerStream::new(|stream| self.streams.of(stream).progress);
+        (self.db, self.cursors) = begin_anew(&self.settings, &aside, &head, self.cursors.clone(), &progress)?;
+        self.streams = StreamState::load_all(&self.db).map_err(failed)?;
+        self.aside = None;
+        let unfinished = self.unfinished_salvages().map_err(failed)?;
+        Ok(unfinished.into_iter().filter(|unfinished| unfinished.folder == aside).collect())
+    }
+
+    /// A crash may have come between setting a damaged store aside and beginning a new one: it is salvaged all the same.
+    pub(super) fn note_unknown_damaged_stores(&self) -> rusqlite::Result<()> {
+        let kept = set_aside::kept(&self.settings.path);
+        for folder in &kept {
+            rows::note_salvage(&self.db, folder, |stream| self.cursors.delivered_through(stream).unwrap_or(0))?;
+        }
+        rows::end_salvage_of_others(&self.db, &kept)
+    }
+
+    /// Streams of damaged stores that are not salvaged to their end.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn unfinished_salvages(&self) -> rusqlite::Result<Vec<Unfinished>> {
+        let kept = set_aside::kept(&self.settings.path);
+        let mut select =
+            self.db.prepare("SELECT folder, stream, seq FROM salvage WHERE NOT done ORDER BY folder, stream DESC")?;
+        let mut rows = select.query([])?;
+        let mut unfinished = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (folder, stream): (String, String) = (row.get(0)?, row.get(1)?);
+            if let Some(stream) = Stream::from_name(&stream).filter(|_| kept.contains(&folder)) {
+                unfinished.push(Unfinished { folder, stream, through: row.get::<_, i64>(2)? as u64 });
+            }
+        }
+        Ok(unfinished)
+    }
+
+    /// What is behind the store's end, up to a sequence, may still be salvaged from a set-aside folder.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub(in crate::store) fn expect_more(&mut self, folder: &str, through: &PerStream<u64>) -> rusqlite::Result<()> {
+        let transaction = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let (mut cursors, mut streams) = (self.cursors.clone(), self.streams.clone());
+        rows::note_salvage(&transaction, folder, |stream| streams.of(stream).progress.last_sequence)?;
+        for stream in Stream::all() {
+            let progress = &mut streams.of_mut(stream).progress;
+            let last = progress.last_sequence.max(*through.of(stream));
+            cursors.extend(stream, progress.last_sequence, last);
+            (progress.last_sequence, progress.examined_through) = (last, last);
+            progress.write(&transaction, stream)?;
+        }
+        cursors.save(&transaction)?;
+        transaction.commit()?;
+        (self.cursors, self.streams) = (cursors, streams);
+        Ok(())
+    }
+}
+
+/// Creates a store that continues where the damaged one ended: with its sequences and cursors, and with everything that could be read except
+/// the batches, which are salvaged to where they were.
+fn begin_anew(
+    settings: &WriterSettings,
+    aside: &str,
+    head: &Head,
+    mut cursors: Cursors,
+    progress: &PerStream<StreamProgress>,
+) -> Result<(Connection, Cursors), OpenError> {
+    let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
+    let mut db = open_limited(settings)?;
+    let fill = |db: &mut Connection, cursors: &mut Cursors| -> rusqlite::Result<()> {
+        let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        head.write(&transaction)?;
+        rows::note_salvage(&transaction, aside, |stream| cursors.delivered_through(stream).unwrap_or(0))?;
+        for (stream, before) in progress.iter() {
+            let progress = StreamProgress { examined_through: before.last_sequence, ..*before };
+            progress.write(&transaction, stream)?;
+            cursors.begin_anew(&transaction, stream, progress.last_sequence)?;
+        }
+        totals::add_all(&transaction, &[("damaged_stores", 1)])?;
+        transaction.commit()
+    };
+    fill(&mut db, &mut cursors).map_err(failed)?;
+    Ok((db, cursors))
+}
