@@ -1,5 +1,7 @@
 //! The state of the system clock, and the calendar.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use time::OffsetDateTime;
 
 /// First second of the year 0 and last second of the year 9999, relative to 1970.
@@ -15,6 +17,12 @@ pub fn utc(ms: i64) -> OffsetDateTime {
 pub fn rfc3339(ms: i64) -> String {
     let at = utc(ms);
     format!("{}T{:02}:{:02}:{:02}Z", at.date(), at.hour(), at.minute(), at.second())
+}
+
+/// Milliseconds since 1970 (UTC), by the system clock.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Whether the kernel considers the system clock synchronised. If it cannot be asked, the clock is assumed to be.

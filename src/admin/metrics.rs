@@ -228,6 +228,15 @@ fn write_sinks(text: &mut Text, status: &Status) {
             sink.files_removed as f64,
         );
     }
+    text.family(
+        "archive_removed_records_total",
+        "counter",
+        "records in the files of an archive that were removed to make room, since the start",
+    );
+    for sink in &status.sinks {
+        let labels = [("stream", sink.stream), ("sink", sink.name.as_str())];
+        text.sample("archive_removed_records_total", &labels, sink.records_removed as f64);
+    }
     text.family("sink_up", "gauge", "0 while the sink fails");
     for sink in &status.sinks {
         let up = f64::from(u8::from(sink.last_error.is_none()));

@@ -135,6 +135,8 @@ pub struct SinkStatus {
     pub files_removed: u64,
     /// Partition keys whose records fail while others are accepted: they are delivered later, from positions of their own.
     pub keys_set_aside: KeysSetAside,
+    /// Records in these files, as far as their names tell.
+    pub records_removed: u64,
     pub last_error: Option<String>,
 }
 
@@ -310,6 +312,7 @@ impl Sources {
                 sent_bytes: 0,
                 files_removed: 0,
                 keys_set_aside: KeysSetAside::default(),
+                records_removed: 0,
                 last_error: None,
             })
         };
@@ -464,6 +467,7 @@ fn sink_status(source: &SinkSource) -> SinkStatus {
         sent_bytes: source.status.sent_bytes.get(),
         files_removed: source.status.files_removed.get(),
         keys_set_aside: source.status.keys_set_aside(),
+        records_removed: source.status.records_removed.get(),
         last_error: source.status.last_error(),
     }
 }

@@ -48,10 +48,10 @@ fn nothing_said_is_what_the_parts_take_by_default() {
     assert_eq!(built_in.routes, Ingest::default_routes());
     assert_eq!(built_in.sinks.len(), 1);
     let archive = ArchiveSink::of(&built_in.sinks[0]).expect("an archive");
-    let ArchiveSink { folder, bytes_max, free_percent_min, rotate_after, rotate_bytes } = archive;
+    let ArchiveSink { folder, bytes_max, free_percent_min, keep_min, rotate_after, rotate_bytes } = archive;
     assert_eq!(folder, Path::new("/home/pi/.local/state/outrider/archive"));
     assert_eq!((*bytes_max, *free_percent_min, *rotate_bytes), (2 << 30, 10, 16 << 20));
-    assert_eq!(*rotate_after, Duration::from_secs(60));
+    assert_eq!((*keep_min, *rotate_after), (Duration::from_secs(86_400), Duration::from_secs(60)));
 }
 
 #[test]

@@ -100,6 +100,11 @@ impl Starting<'_> {
         self.gateway_id
     }
 
+    /// Of the disk, so much is left to others.
+    pub fn free_bytes_min(&self) -> u64 {
+        self.writer.settings().capacity.free_bytes_min
+    }
+
     /// Registers the sink for a stream, which a task has to read from now on.
     pub fn stream(&mut self, stream: Stream) -> Result<StreamParts, StartError> {
         let cursor = self.writer.register_sink(self.name, stream).map_err(StartError::Sqlite)?;

@@ -40,6 +40,8 @@ pub struct ForwardStatus {
     pub sent_bytes: Counter,
     /// For an archive: the oldest files, removed for its size limit or for free disk space while this stream's files were written.
     pub files_removed: Counter,
+    /// Records in them.
+    pub records_removed: Counter,
     last_error: Mutex<Option<String>>,
     keys_set_aside: Mutex<KeysSetAside>,
 }

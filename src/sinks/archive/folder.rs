@@ -9,6 +9,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::clock;
 use crate::core::identity::{RunId, Stream};
@@ -37,6 +38,14 @@ impl FileName {
         )
     }
 
+    /// When the first record of a file of this name was received, and how many records it holds.
+    fn contents_of(name: &str) -> Option<(i64, u64)> {
+        let mut parts = name.strip_suffix(SUFFIX)?.rsplitn(5, '-');
+        let (last, first): (u64, u64) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let received_ms = parts.nth(2)?.parse().ok()?;
+        Some((received_ms, (last + 1).saturating_sub(first)))
+    }
+
     /// The last sequence, if `name` starts at the same record as `self`.
     fn last_sequence_of(&self, name: &str) -> Option<u64> {
         let (head, last) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
@@ -52,20 +61,44 @@ pub fn partition(stream: Stream, received_ms: i64) -> PathBuf {
     PathBuf::from(format!("{}/dt={}/hour={:02}", stream.name(), at.date(), at.hour()))
 }
 
-/// The folder and its size limit, shared by the streams that write into it.
+/// How much of the disk an archive may use.
+#[derive(Clone, Copy, Debug)]
+pub struct ArchiveLimits {
+    pub bytes_max: u64,
+    /// Per cent of the disk that it aims to keep free, by removing files that are old enough.
+    pub free_percent_min: u64,
+    /// Files that are younger stay, however full the disk is.
+    pub keep_min: Duration,
+    /// With less than this free, nothing more is written: what comes stays in the store.
+    pub free_bytes_min: u64,
+}
+
+/// The folder and its limits, shared by the streams that write into it.
 #[derive(Debug)]
 pub struct ArchiveFolder {
     root: PathBuf,
-    bytes_max: u64,
-    free_percent_min: u64,
+    limits: ArchiveLimits,
     bytes: u64,
-    /// Files removed since the start to keep the size limit.
-    pub removed_files: u64,
+    /// Removed since the start to keep within the limits.
+    pub removed: Removed,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    pub files: u64,
+    pub records: u64,
+}
+
+/// The oldest file, and what its name says of it.
+struct Oldest {
+    path: PathBuf,
+    received_ms: i64,
+    records: u64,
 }
 
 impl ArchiveFolder {
     /// Counts the existing files and removes those that a crash left unfinished.
-    pub fn open(root: &Path, bytes_max: u64, free_percent_min: u64) -> io::Result<ArchiveFolder> {
+    pub fn open(root: &Path, limits: ArchiveLimits) -> io::Result<ArchiveFolder> {
         let mut bytes = 0;
         for stream in Stream::all() {
             for hour in hours(&root.join(stream.name()))? {
@@ -80,8 +113,12 @@ impl ArchiveFolder {
                 }
             }
         }
-        std::fs::create_dir_all(root)?;
-        Ok(ArchiveFolder { root: root.to_owned(), bytes_max, free_percent_min, bytes, removed_files: 0 })
+        match std::fs::create_dir_all(root) {
+            // It is made with the first file, when there is room.
+            Err(error) if error.kind() != io::ErrorKind::StorageFull => return Err(error),
+            _ => {}
+        }
+        Ok(ArchiveFolder { root: root.to_owned(), limits, bytes, removed: Removed::default() })
     }
 
     pub fn root(&self) -> &Path {
@@ -92,32 +129,44 @@ impl ArchiveFolder {
         self.bytes
     }
 
-    /// Accounts for a finished file and removes the oldest ones while the size limit or the free space of the disk requires it. Never
-    /// removes the new one.
-    pub fn added(&mut self, file: &Path, file_bytes: u64) -> io::Result<()> {
+    /// Accounts for a finished file. Then removes the oldest ones: all that the size limit requires, and for the sake of the disk's free
+    /// space those that are old enough. Never removes the new one.
+    pub fn added(&mut self, file: &Path, file_bytes: u64, now_ms: i64) -> io::Result<()> {
         self.bytes += file_bytes;
-        while self.is_over()? {
-            let Some(oldest) = self.oldest()?.filter(|oldest| oldest != file) else {
-                break;
-            };
-            let oldest_bytes = std::fs::metadata(&oldest)?.len();
-            std::fs::remove_file(&oldest)?;
+        let keep_ms = i64::try_from(self.limits.keep_min.as_millis()).unwrap_or(i64::MAX);
+        loop {
+            let is_over = self.bytes > self.limits.bytes_max;
+            if !is_over && !self.is_tight()? {
+                return Ok(());
+            }
+            let Some(oldest) = self.oldest()?.filter(|oldest| oldest.path != file) else { return Ok(()) };
+            if !is_over && oldest.received_ms.saturating_add(keep_ms) > now_ms {
+                return Ok(());
+            }
+            let oldest_bytes = std::fs::metadata(&oldest.path)?.len();
+            std::fs::remove_file(&oldest.path)?;
             self.bytes = self.bytes.saturating_sub(oldest_bytes);
-            self.removed_files += 1;
+            self.removed.files += 1;
+            self.removed.records += oldest.records;
             // Removes the hour's and the day's folder if they are empty now; it is no error if they are not.
-            let _ = oldest.parent().map(std::fs::remove_dir);
-            let _ = oldest.parent().and_then(Path::parent).map(std::fs::remove_dir);
+            let _ = oldest.path.parent().map(std::fs::remove_dir);
+            let _ = oldest.path.parent().and_then(Path::parent).map(std::fs::remove_dir);
         }
-        Ok(())
     }
 
-    fn is_over(&self) -> io::Result<bool> {
-        let space = disk::space(&self.root)?;
-        Ok(self.bytes > self.bytes_max || space.free_bytes < space.total_bytes / 100 * self.free_percent_min)
+    /// The disk has less free than is aimed at.
+    fn is_tight(&self) -> io::Result<bool> {
+        let space = disk::space(existing(&self.root))?;
+        Ok(space.free_bytes < space.total_bytes / 100 * self.limits.free_percent_min)
+    }
+
+    /// The disk has so little left that nothing more is to be written.
+    pub fn is_out_of_space(&self) -> io::Result<bool> {
+        Ok(disk::space(existing(&self.root))?.free_bytes < self.limits.free_bytes_min)
     }
 
     /// The oldest finished file of all streams.
-    fn oldest(&self) -> io::Result<Option<PathBuf>> {
+    fn oldest(&self) -> io::Result<Option<Oldest>> {
         let mut oldest: Option<(String, PathBuf)> = None;
         for stream in Stream::all() {
             let Some(hour) = hours(&self.root.join(stream.name()))?.into_iter().next() else {
@@ -133,7 +182,11 @@ impl ArchiveFolder {
                 oldest = Some((name.clone(), hour.join(name)));
             }
         }
-        Ok(oldest.map(|(_, path)| path))
+        Ok(oldest.map(|(name, path)| {
+            // A file of another name was put there by somebody else; it is removed only for the size limit.
+            let (received_ms, records) = FileName::contents_of(&name).unwrap_or((i64::MAX, 0));
+            Oldest { path, received_ms, records }
+        }))
     }
 
     /// The last sequence of the file that starts exactly at the cursor: it was finished before a crash, but the cursor was not saved.
@@ -150,6 +203,11 @@ impl ArchiveFolder {
         }
         Ok(last)
     }
+}
+
+/// The folder itself, or what there is above it.
+fn existing(folder: &Path) -> &Path {
+    folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder)
 }
 
 /// The hour folders of a stream, oldest first.
@@ -190,6 +248,10 @@ mod tests {
         last_sequence: 9,
     };
 
+    fn limits(bytes_max: u64, free_percent_min: u64) -> ArchiveLimits {
+        ArchiveLimits { bytes_max, free_percent_min, keep_min: Duration::from_secs(86_400), free_bytes_min: 0 }
+    }
+
     #[test]
     fn partitions_are_by_hour_in_utc() {
         let text = |ms| partition(Stream::RAW, ms).display().to_string();
@@ -202,7 +264,7 @@ mod tests {
     #[test]
     fn a_file_is_found_by_where_it_begins() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let archive = ArchiveFolder::open(folder.path(), u64::MAX, 0).expect("a folder");
+        let archive = ArchiveFolder::open(folder.path(), limits(u64::MAX, 0)).expect("a folder");
         let hour = folder.path().join(partition(Stream::RAW, NAME.received_ms));
         std::fs::create_dir_all(&hour).expect("a folder");
         std::fs::write(hour.join(NAME.format()), b"x").expect("a file");
@@ -225,12 +287,37 @@ mod tests {
         let first = write(1_000_000_000_000, Stream::ANOMALIES, &name(1_000_000_000_000));
         let second = write(1_000_009_000_000, Stream::RAW, &name(1_000_009_000_000));
         let left = write(1_000_009_000_000, Stream::RAW, &format!("x{UNFINISHED}"));
-        let mut archive = ArchiveFolder::open(folder.path(), 150, 0).expect("a folder");
+        let mut archive = ArchiveFolder::open(folder.path(), limits(150, 0)).expect("a folder");
         assert!(!left.exists());
         assert_eq!(archive.bytes(), 200);
         let third = write(1_000_019_000_000, Stream::RAW, &name(1_000_019_000_000));
-        archive.added(&third, 100).expect("a folder");
+        archive.added(&third, 100, 0).expect("a folder");
         assert!(!first.exists() && !second.exists() && third.exists());
-        assert_eq!((archive.bytes(), archive.removed_files), (100, 2));
+        assert_eq!((archive.bytes(), archive.removed), (100, Removed { files: 2, records: 4 }));
+    }
+
+    /// The disk has never enough free here: only age protects a file.
+    #[test]
+    fn a_disk_that_others_fill_costs_old_files_only() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let day_ms = 86_400_000;
+        let write = |received_ms: i64| {
+            let hour = folder.path().join(partition(Stream::RAW, received_ms));
+            std::fs::create_dir_all(&hour).expect("a folder");
+            let path = hour.join(FileName { received_ms, ..NAME }.format());
+            std::fs::write(&path, [0; 100]).expect("a file");
+            path
+        };
+        let files = [10 * day_ms, 10 * day_ms + 1, 11 * day_ms - 5, 11 * day_ms].map(write);
+        let mut archive = ArchiveFolder::open(folder.path(), limits(u64::MAX, 100)).expect("a folder");
+        assert!(archive.is_tight().expect("a disk") && !archive.is_out_of_space().expect("a disk"));
+        archive.added(&files[3], 100, 11 * day_ms).expect("a folder");
+        assert_eq!(files.each_ref().map(|file| file.exists()), [false, true, true, true], "a day old");
+        assert_eq!(archive.removed, Removed { files: 1, records: 2 });
+        archive.limits.keep_min = Duration::ZERO;
+        archive.added(&files[3], 0, 11 * day_ms).expect("a folder");
+        assert_eq!(files.each_ref().map(|file| file.exists()), [false, false, false, true], "the control");
+        archive.limits.free_bytes_min = u64::MAX;
+        assert!(archive.is_out_of_space().expect("a disk"));
     }
 }

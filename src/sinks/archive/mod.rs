@@ -29,6 +29,7 @@ pub struct ArchiverParts {
     pub rotate_bytes: u64,
     pub folder: Arc<Mutex<ArchiveFolder>>,
     pub source: StreamParts,
+    pub now_ms: fn() -> i64,
 }
 
 /// Level 1 and a window of 512 KiB: a gateway has neither processor time nor memory to spare, and the lines repeat within less.
@@ -67,6 +68,9 @@ impl Write for Counted {
 enum StepError {
     #[error("cannot write the archive")]
     Io(#[from] io::Error),
+    /// Others have filled the disk: what comes waits in the store.
+    #[error("the disk has less free than is left to others: the store holds what comes")]
+    NoSpace,
     #[error("cannot read the store")]
     Store(#[from] rusqlite::Error),
 }
@@ -228,6 +232,11 @@ impl Archiver {
         if self.is_due() {
             self.close()?;
         }
+        if self.is_behind() && self.lock_folder().is_out_of_space()? {
+            // What is written already is finished: it needs little more.
+            self.close()?;
+            return Err(StepError::NoSpace);
+        }
         let committed = *self.parts.source.committed.borrow();
         if committed <= self.written {
             return Ok(Step::CaughtUp);
@@ -312,11 +321,12 @@ impl Archiver {
         self.move_cursor();
         let (before, result, after) = {
             let mut folder = self.lock_folder();
-            (folder.removed_files, folder.added(&path, bytes), folder.removed_files)
+            (folder.removed, folder.added(&path, bytes, (self.parts.now_ms)()), folder.removed)
         };
         self.parts.source.status.sent_bytes.add(bytes);
-        self.parts.source.status.files_removed.add(after - before);
-        if before == 0 && after > 0 {
+        self.parts.source.status.files_removed.add(after.files - before.files);
+        self.parts.source.status.records_removed.add(after.records - before.records);
+        if before.files == 0 && after.files > 0 {
             tracing::warn!(
                 sink = self.parts.source.sink,
                 "the archive is at its size limit, or its disk is too full: the oldest files are removed and counted in the status"

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 
 use super::ArchiverParts;
-use super::folder::ArchiveFolder;
+use super::folder::{ArchiveFolder, ArchiveLimits};
 use crate::core::identity::Stream;
 use crate::keys::key::Fallback::{Literal, Otherwise};
 use crate::keys::key::{Group, Key, count, key_of, seconds, size};
@@ -32,7 +32,10 @@ const KEYS: &[Key] = &[
     key_of(GROUP, "size_max", size(MIB, 1024 * GIB), Literal("\"2GiB\""),
         "The most that the files may take. Beyond it the oldest closed file is removed, and counted."),
     key_of(GROUP, "free_percent_min", count(0, 90), Literal("10"),
-        "Per cent of the disk to keep free. Below it the oldest closed file is removed, and counted."),
+        "Per cent of the disk to keep free. Below it the oldest closed file is removed, and counted, if it is older than keep_min. With \
+         less free than store.free_space_min nothing more is written, and the store holds what comes."),
+    key_of(GROUP, "keep_min", seconds(0, 31_536_000), Literal("\"1d\""),
+        "A younger file is removed only for size_max, however full others make the disk."),
     key_of(GROUP, "rotate_after", seconds(1, 3600), Literal("\"60s\""),
         "A file is closed when it is this old."),
     key_of(GROUP, "rotate_size", size(64 * KIB, GIB), Literal("\"16MiB\""),
@@ -46,6 +49,8 @@ pub struct ArchiveSink {
     pub bytes_max: u64,
     /// Per cent of the disk to keep free.
     pub free_percent_min: u64,
+    /// Younger files are removed for the size limit only.
+    pub keep_min: Duration,
     pub rotate_after: Duration,
     pub rotate_bytes: u64,
 }
@@ -71,6 +76,7 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         folder: section.path("path").unwrap_or_else(|| surroundings.state_folder.join("archive")),
         bytes_max: section.size("size_max"),
         free_percent_min: section.integer("free_percent_min"),
+        keep_min: section.duration("keep_min"),
         rotate_after: section.duration("rotate_after"),
         rotate_bytes: section.size("rotate_size"),
     })
@@ -95,7 +101,13 @@ impl ConfiguredSink for ArchiveSink {
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
-        let folder = ArchiveFolder::open(&self.folder, self.bytes_max, self.free_percent_min)
+        let limits = ArchiveLimits {
+            bytes_max: self.bytes_max,
+            free_percent_min: self.free_percent_min,
+            keep_min: self.keep_min,
+            free_bytes_min: starting.free_bytes_min(),
+        };
+        let folder = ArchiveFolder::open(&self.folder, limits)
             .map_err(|source| StartError::Archive { folder: self.folder.clone(), source })?;
         let folder = Arc::new(Mutex::new(folder));
         let mut archivers = Vec::new();
@@ -105,6 +117,7 @@ impl ConfiguredSink for ArchiveSink {
                 rotate_bytes: self.rotate_bytes,
                 folder: Arc::clone(&folder),
                 source: starting.stream(stream)?,
+                now_ms: crate::clock::now_ms,
             });
         }
         starting.spawn(move || async move {

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::{Receiver, channel};
 
+use super::folder::ArchiveLimits;
 use super::*;
 use crate::core::cursor::CursorState;
 use crate::core::identity::Stream;
@@ -17,12 +18,15 @@ impl Archive {
     fn new(bytes_max: u64) -> Archive {
         let mut store = Bench::new();
         let (pipeline, words) = channel();
-        let folder = ArchiveFolder::open(&store.folder.path().join("archive"), bytes_max, 0).expect("a folder");
+        let keep_min = Duration::from_secs(86_400);
+        let limits = ArchiveLimits { bytes_max, free_percent_min: 0, keep_min, free_bytes_min: 0 };
+        let folder = ArchiveFolder::open(&store.folder.path().join("archive"), limits).expect("a folder");
         let archiver = Archiver::new(ArchiverParts {
             rotate_after: Duration::from_secs(3600),
             rotate_bytes: 1 << 20,
             folder: Arc::new(Mutex::new(folder)),
             source: store.stream_parts("archive", pipeline),
+            now_ms: || 0,
         });
         Archive { store, _words: words, archiver }
     }
@@ -66,6 +70,26 @@ fn files_that_the_cap_removes_are_counted_where_people_look() {
         archive.archiver.close().expect("a working disk");
     }
     assert_eq!(archive.archiver.parts.source.status.files_removed.get(), 2, "the newest stays");
+    assert_eq!(archive.archiver.parts.source.status.records_removed.get(), 6);
+}
+
+#[test]
+fn on_a_disk_without_space_what_was_read_is_finished_and_the_rest_stays_in_the_store() {
+    let mut archive = Archive::new(u64::MAX);
+    archive.store.commit(3);
+    assert_eq!(archive.archiver.step().expect("readable"), Step::Again);
+    let limits =
+        ArchiveLimits { bytes_max: u64::MAX, free_percent_min: 0, keep_min: Duration::ZERO, free_bytes_min: u64::MAX };
+    let root = archive.store.folder.path().join("archive");
+    *archive.archiver.lock_folder() = ArchiveFolder::open(&root.join("none"), limits).expect("a folder");
+    archive.store.commit(2);
+    assert!(matches!(archive.archiver.step(), Err(StepError::NoSpace)));
+    archive.archiver.give_up_file();
+    let cursor = archive.archiver.parts.source.cursor.cursor;
+    assert_eq!((cursor, archive.archiver.written, archive.archiver.is_behind()), (3, 3, true));
+    let limits = ArchiveLimits { free_bytes_min: 0, ..limits };
+    *archive.archiver.lock_folder() = ArchiveFolder::open(&root, limits).expect("a folder");
+    assert_eq!(archive.archiver.step().expect("the control"), Step::Again);
 }
 
 #[test]
