@@ -25,6 +25,7 @@ pub struct SessionProgress {
     /// Number of this session among all that have published, from 1.
     number: u64,
     committed: AtomicU64,
+    excused: AtomicU64,
     refused: Mutex<VecDeque<RangeInclusive<u64>>>,
     has_refused: AtomicBool,
     unanswered: AtomicBool,
@@ -38,6 +39,7 @@ impl Default for SessionProgress {
         SessionProgress {
             number: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             committed: AtomicU64::new(0),
+            excused: AtomicU64::new(0),
             refused: Mutex::default(),
             has_refused: AtomicBool::new(false),
             unanswered: AtomicBool::new(false),
@@ -64,6 +66,17 @@ impl SessionProgress {
 
     pub fn commit_through(&self, ordinal: u64) {
         self.committed.fetch_max(ordinal, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Up to this ordinal the session does not wait for commits, although some may still come: it goes on reading.
+    pub fn excused(&self) -> u64 {
+        self.excused.load(Ordering::Acquire)
+    }
+
+    /// The disk is in trouble: publishes up to this ordinal are on their way to it, and hold up nobody.
+    pub fn excuse_through(&self, ordinal: u64) {
+        self.excused.fetch_max(ordinal, Ordering::Release);
         self.changed.notify_one();
     }
 

@@ -51,6 +51,9 @@ impl PipelineLoop {
         self.intake.taken();
         self.open.input.undecodable.extend::<Vec<Undecodable>>(undecodable);
         let publishes = (through + 1).saturating_sub(publishes)..=through;
+        if self.storing == Storing::Nothing {
+            session.excuse_through(through);
+        }
         self.open.waiting.sessions.push(WaitingSession { session, publishes, wants_answer });
         if self.storing == Storing::Nothing {
             // It was begun before the disk was found to hang: its budget is released, and its client is turned away like the others.

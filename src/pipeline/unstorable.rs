@@ -96,6 +96,9 @@ impl PipelineLoop {
                 self.open.waiting.release();
                 self.committing.waiting.release();
                 (self.open.bytes, self.committing.bytes) = (0, 0);
+                for waiting in self.committing.waiting.sessions.iter().chain(&self.open.waiting.sessions) {
+                    waiting.session.excuse_through(*waiting.publishes.end());
+                }
             }
         }
     }

@@ -113,6 +113,8 @@ pub struct Inbound {
     committed: u64,
     /// Ordinal of the last publish that was refused. Those up to it no longer count as uncommitted.
     refused: u64,
+    /// Publishes up to this one may still be committed, but no longer count as uncommitted.
+    excused: u64,
     /// A QoS 1 publish was refused: its PUBACK will never come.
     is_unanswered: bool,
     /// Ordinal and packet id of the publishes that are to get a PUBACK when they are committed.
@@ -147,7 +149,12 @@ impl Inbound {
 
     /// Publishes that are neither committed nor refused yet, QoS 0 included.
     pub fn uncommitted(&self) -> u64 {
-        self.last_ordinal - self.committed.max(self.refused)
+        self.last_ordinal - self.committed.max(self.refused).max(self.excused)
+    }
+
+    /// The disk is in trouble: publishes up to this one keep nobody waiting, whether or not they are committed in the end.
+    pub fn excuse(&mut self, through: u64) {
+        self.excused = self.excused.max(through.min(self.last_ordinal));
     }
 
     /// Whether a publish is neither committed nor refused yet, or a PUBACK will never come.
@@ -358,6 +365,19 @@ mod tests {
         inbound.committed(99, &mut out);
         assert_eq!(out[4..], [0x40, 2, 0, 11]);
         assert_eq!(inbound.uncommitted(), 0);
+    }
+
+    #[test]
+    fn what_a_failing_disk_has_not_taken_yet_holds_up_nobody_and_is_still_acknowledged() {
+        let mut inbound = Inbound::default();
+        let mut out = Vec::new();
+        (1..=5).for_each(|id| assert_eq!(inbound.publish("a", 1, id), Ok(PublishVerdict::Take)));
+        inbound.excuse(3);
+        assert_eq!((inbound.uncommitted(), inbound.is_answerable()), (2, true));
+        inbound.excuse(99);
+        assert_eq!((inbound.uncommitted(), inbound.is_answerable()), (0, true));
+        inbound.committed(2, &mut out);
+        assert_eq!(out, [0x40, 2, 0, 1, 0x40, 2, 0, 2]);
     }
 
     #[test]

@@ -169,6 +169,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             self.answers.refused(&refused);
             self.inbound.refused(refused);
         }
+        self.inbound.excuse(self.progress.excused());
         let was_full = !self.may_read();
         let committed = self.progress.committed();
         self.pass_on(committed, turn)?;
