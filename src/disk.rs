@@ -1,7 +1,9 @@
 //! The free space of file systems, and durable names in them.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +28,24 @@ pub fn space(folder: &Path) -> io::Result<DiskSpace> {
     #[allow(clippy::unnecessary_cast)]
     let (block, total, free) = (found.f_frsize as u64, found.f_blocks as u64, found.f_bavail as u64);
     Ok(DiskSpace { total_bytes: block * total, free_bytes: block * free })
+}
+
+/// Makes a file at least so long, with blocks.
+pub fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+    // SAFETY: takes numbers only, and the descriptor is open.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// Whether so much can be written. Some file systems keep blocks to themselves or for root, so that only a trial tells what this process
+/// gets; `trial` is the path of a file for it.
+pub fn takes(trial: &Path, bytes: u64) -> bool {
+    let result = File::create(trial).and_then(|file| allocate(&file, bytes));
+    let _ = std::fs::remove_file(trial);
+    result.is_ok()
 }
 
 /// Makes a rename or a new name in a folder durable.

@@ -9,25 +9,30 @@
 //! one thread a sink (tokio)       reads the store, delivers
 //! ```
 
+mod ending;
+mod storeless;
+
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 
+use self::ending::edge_result;
+use self::storeless::Opening;
 use crate::admin::control::{self, ControlSocket};
 use crate::admin::{self, origin::Hosts, status::Sources};
-use crate::core::detection::alert::{AlertTimes, Moment};
+pub use crate::clock::now_ms;
+use crate::core::detection::alert::AlertTimes;
 use crate::core::detection::monitor::MonitorSettings;
 use crate::core::identity::RunId;
-use crate::core::pipeline::PipelineSettings;
 use crate::counter::many;
 use crate::descriptors;
 use crate::disk;
@@ -38,18 +43,18 @@ use crate::mqtt::outbox::Outbox;
 use crate::mqtt::{self, EdgeBeats, EdgeCounters, EdgeParts, EdgeSettings, Phase};
 use crate::pipeline::announce;
 use crate::pipeline::{
-    self, CommitPacing, CommittedSequences, Message, StoreBeats, StoreCounters, StoreParts, StoreThreads, Unstorable,
+    self, CommitPacing, CommittedSequences, Message, StoreBeats, StoreCounters, StoreParts, StoreThreads,
 };
 use crate::sinks::kind::SinkSettings;
 use crate::sinks::start::{SinkParts, SinkThread, StartError};
 use crate::sinks::status::Link;
 use crate::store::lock::{FolderLock, LockError};
-use crate::store::opening::{self, Opened};
+use crate::store::opening::Opened;
 use crate::store::reader::Reader;
 use crate::store::recovery::Recovered;
 use crate::store::retention::Capacity;
 use crate::store::schema::{OpenError, Synchronous, store_path};
-use crate::store::writer::{Writer, WriterSettings};
+use crate::store::writer::Writer;
 
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
@@ -138,8 +143,6 @@ pub struct Ready {
 
 /// The running parts other than the MQTT side.
 struct Parts {
-    /// Held as long as the process uses the folder.
-    _lock: FolderLock,
     threads: StoreThreads,
     pipeline: mpsc::Sender<Message>,
     sinks: Vec<SinkThread>,
@@ -155,12 +158,13 @@ impl Parts {
     fn sources(
         &mut self,
         settings: &GatewaySettings,
+        has_store: bool,
         edge: &Arc<EdgeCounters>,
         clock: &ClockState,
         phase: &watch::Receiver<Phase>,
     ) -> Result<Sources, GatewayError> {
-        let reader = Reader::open(&store_path(&settings.state_folder), settings.vfs.as_deref());
-        let reader = reader.map_err(GatewayError::Store)?;
+        let open = || Reader::open(&store_path(&settings.state_folder), settings.vfs.as_deref());
+        let reader = has_store.then(open).transpose().map_err(GatewayError::Store)?;
         Ok(Sources {
             gateway_id: settings.gateway_id.clone(),
             run: self.run,
@@ -184,7 +188,7 @@ impl Parts {
 }
 
 const OWN_ADDRESS: &str = "find out the address that is listened on";
-const RANDOMNESS: &str = "get random bytes from the system";
+const LISTEN: &str = "listen";
 
 fn lock_folder(folder: &Path) -> Result<FolderLock, GatewayError> {
     std::fs::create_dir_all(folder)
@@ -211,24 +215,24 @@ fn bind_control(folder: &Path) -> Option<ControlSocket> {
     }
 }
 
-/// A sink that is no longer configured keeps its cursor, in case this is a mistake, and with it all records from there on.
+/// A sink that is no longer configured keeps its cursor, in case this is a mistake, and with it all records from there on, until their room
+/// is needed.
 fn warn_of_left_sinks(writer: &Writer) -> rusqlite::Result<()> {
     for (sink, waiting) in writer.left_sinks()? {
         tracing::warn!(
             waiting,
-            "the sink {sink} is no longer configured; what is not delivered to it is kept; to drop it: {}",
+            "the sink {sink} is no longer configured; what is not delivered to it is kept until its room is needed, then it goes \
+             first and is counted as expired; to drop it now: {}",
             admin::status::drop_command(&sink)
         );
     }
     Ok(())
 }
 
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// Runs until `stop` is ready, then drains and ends; or until something ends that must not.
+///
+/// A store that the disk keeps from being opened is waited for while everything else runs, except for the sinks. When it can be opened, all
+/// of it begins again, with the store; the addresses stay taken meanwhile.
 pub async fn run(
     mut settings: GatewaySettings,
     link: watch::Sender<Link>,
@@ -237,132 +241,182 @@ pub async fn run(
 ) -> Result<(), GatewayError> {
     leave_descriptors(&mut settings).map_err(GatewayError::system("find out how many files may be open"))?;
     // Before the ports: a second process on the same folder should report the first one, not its ports.
-    let lock = lock_folder(&settings.state_folder)?;
-    let listener = TcpListener::bind(settings.mqtt_listen).await.map_err(|source| GatewayError::Listen {
-        what: "MQTT",
-        key: "mqtt.listen",
-        address: settings.mqtt_listen,
-        source,
-    })?;
-    let admin_listener = settings.admin_listen.map(bind_admin).transpose()?;
-    let admin = admin_listener
-        .as_ref()
-        .map(|listener| listener.local_addr())
-        .transpose()
-        .map_err(GatewayError::system(OWN_ADDRESS))?;
-    let control = bind_control(&settings.state_folder);
-    let ready = Ready { mqtt: listener.local_addr().map_err(GatewayError::system(OWN_ADDRESS))?, admin };
-    let (phase, phase_seen) = watch::channel(Phase::Running);
-    let counters = Arc::new(EdgeCounters::default());
-    let clock = ClockState::new((settings.is_synchronised)());
-    let outbox = Outbox::default();
-    let mut parts = start(&settings, lock, link, &outbox)?;
-    let sources = parts.sources(&settings, &counters, &clock, &phase_seen)?;
-    let admin_thread = admin::spawn((admin_listener, control), sources, parts.pipeline.clone())
-        .map_err(GatewayError::system("start the thread of the status page"))?;
-    let edge_parts = EdgeParts {
-        settings: settings.edge.clone(),
-        pipeline: PipelineHandle::new(parts.pipeline.clone(), settings.uncommitted_bytes_max),
-        ingest: Ingest::new(settings.routes.clone(), clock.clone()),
-        counters,
-        now_ms,
-        phase: phase_seen,
-        outbox,
-        beats: EdgeBeats::new(&parts.heartbeat, &parts.beats.committer),
+    let _lock = lock_folder(&settings.state_folder)?;
+    let listeners = Listeners::bind(&settings).await?;
+    warn_of_writeback(&settings.state_folder);
+    let (mut stop, mut on_ready) = (pin!(stop), Some(on_ready));
+    let mut on_ready = |ready| on_ready.take().into_iter().for_each(|on_ready| on_ready(ready));
+    let opened = match Opening::new(&settings)?.try_once() {
+        Err(error) if error.is_of_the_disk() => {
+            tracing::error!("{error}: nothing is acknowledged until it can be opened; everything is watched");
+            let opening = Opening::new(&settings)?.keep_trying().map_err(GatewayError::system("start a thread"))?;
+            let without = Phases { settings: &settings, listeners: &listeners, link: watch::Sender::new(Link::Up) };
+            match without.serve(Store::Awaited(opening), &mut on_ready, &mut stop).await? {
+                Ended::Stopped => return Ok(()),
+                Ended::StoreOpened(opened) => {
+                    tracing::info!("the store is open: everything begins again, with it");
+                    *opened
+                }
+            }
+        }
+        result => result.map_err(GatewayError::Store)?,
     };
-    let local = LocalSet::new();
-    let mut edge = local.spawn_local(mqtt::run(listener, edge_parts));
-    on_ready(ready);
-    local
-        .run_until(async {
-            tokio::select! {
-                ended = &mut edge => return edge_result(ended),
-                error = watch_threads(&parts, &clock, settings.is_synchronised) => return Err(error),
-                () = stop => {}
-            }
-            tracing::info!("stopping: no new connections; what was received is stored and acknowledged first");
-            let deadline = Instant::now() + settings.grace;
-            phase.send_replace(Phase::Draining);
-            // Gone only if it has panicked, which joining it reports.
-            let _ = parts.pipeline.send(Message::Draining { until: deadline });
-            let mut stragglers = Vec::new();
-            match tokio::time::timeout(settings.grace, edge).await {
-                Ok(ended) => edge_result(ended)?,
-                // They must not keep everything else from ending in order; what they still send is not acknowledged.
-                Err(_) => stragglers.push("MQTT connections".to_owned()),
-            }
-            let counters = Arc::clone(&parts.counters);
-            stragglers.extend(end(parts, (phase, admin_thread), settings.grace, deadline).await);
-            if let Some(readings) = counters.readings_abandoned() {
-                return Err(unstored(readings, &counters));
-            }
-            if stragglers.is_empty() { Ok(()) } else { Err(GatewayError::Stragglers(stragglers)) }
-        })
-        .await
+    let with = Phases { settings: &settings, listeners: &listeners, link };
+    with.serve(Store::Open(Box::new(opened)), &mut on_ready, &mut stop).await?;
+    Ok(())
 }
 
-fn edge_result(ended: Result<Result<(), mqtt::RouterDead>, tokio::task::JoinError>) -> Result<(), GatewayError> {
-    match ended {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(mqtt::RouterDead)) => Err(GatewayError::RouterDead),
-        Err(_) => Err(GatewayError::Ended { thread: "edge" }),
+/// The sockets that are listened on.
+struct Listeners {
+    mqtt: std::net::TcpListener,
+    admin: Option<std::net::TcpListener>,
+    ready: Ready,
+}
+
+impl Listeners {
+    async fn bind(settings: &GatewaySettings) -> Result<Listeners, GatewayError> {
+        let address = settings.mqtt_listen;
+        let failed = |source| GatewayError::Listen { what: "MQTT", key: "mqtt.listen", address, source };
+        let mqtt = TcpListener::bind(address).await.and_then(TcpListener::into_std).map_err(failed)?;
+        let admin = settings.admin_listen.map(bind_admin).transpose()?;
+        let own_address = || -> std::io::Result<Ready> {
+            let admin = admin.as_ref().map(|listener| listener.local_addr()).transpose()?;
+            Ok(Ready { mqtt: mqtt.local_addr()?, admin })
+        };
+        let ready = own_address().map_err(GatewayError::system(OWN_ADDRESS))?;
+        Ok(Listeners { mqtt, admin, ready })
     }
 }
 
-fn unstored(readings: u64, counters: &StoreCounters) -> GatewayError {
-    let trouble = if counters.is_failing() { "answers with errors" } else { "does not answer" };
-    GatewayError::Unstored { readings, trouble }
+/// What the gateway has of its store.
+enum Store {
+    Open(Box<Opened>),
+    /// It cannot be opened at present; it comes when it can.
+    Awaited(oneshot::Receiver<Box<Opened>>),
 }
 
-/// Opens the store and starts everything that reads or writes it.
+/// How serving ended, if not with an error.
+enum Ended {
+    Stopped,
+    StoreOpened(Box<Opened>),
+}
+
+/// What the gateway runs with, once without its store and once with it.
+struct Phases<'a> {
+    settings: &'a GatewaySettings,
+    listeners: &'a Listeners,
+    link: watch::Sender<Link>,
+}
+
+impl Phases<'_> {
+    async fn serve(
+        self,
+        store: Store,
+        on_ready: &mut impl FnMut(Ready),
+        stop: &mut Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Ended, GatewayError> {
+        let Phases { settings, listeners, link } = self;
+        let listener = listeners.mqtt.try_clone().and_then(TcpListener::from_std);
+        let listener = listener.map_err(GatewayError::system(LISTEN))?;
+        let admin = listeners.admin.as_ref().map(|listener| listener.try_clone()).transpose();
+        let admin = admin.map_err(GatewayError::system(LISTEN))?;
+        let control = bind_control(&settings.state_folder);
+        let (phase, phase_seen) = watch::channel(Phase::Running);
+        let counters = Arc::new(EdgeCounters::default());
+        let clock = ClockState::new((settings.is_synchronised)());
+        let outbox = Outbox::default();
+        let (opened, awaited) = match store {
+            Store::Open(opened) => (Some(*opened), None),
+            Store::Awaited(awaited) => (None, Some(awaited)),
+        };
+        let mut parts = start(settings, opened, link, &outbox)?;
+        let sources = parts.sources(settings, awaited.is_none(), &counters, &clock, &phase_seen)?;
+        let admin_thread = admin::spawn((admin, control), sources, parts.pipeline.clone())
+            .map_err(GatewayError::system("start the thread of the status page"))?;
+        let edge_parts = EdgeParts {
+            settings: settings.edge.clone(),
+            pipeline: PipelineHandle::new(parts.pipeline.clone(), settings.uncommitted_bytes_max),
+            ingest: Ingest::new(settings.routes.clone(), clock.clone()),
+            counters,
+            now_ms,
+            phase: phase_seen,
+            outbox,
+            beats: EdgeBeats::new(&parts.heartbeat, &parts.beats.committer),
+        };
+        let local = LocalSet::new();
+        let mut edge = local.spawn_local(mqtt::run(listener, edge_parts));
+        on_ready(listeners.ready);
+        local
+            .run_until(async {
+                let opened = tokio::select! {
+                    ended = &mut edge => return edge_result(ended).map(|()| Ended::Stopped),
+                    error = watch_threads(&parts, &clock, settings.is_synchronised) => return Err(error),
+                    () = &mut *stop => None,
+                    opened = store_opened(awaited) => Some(opened),
+                };
+                let grace = if opened.is_none() { settings.grace } else { settings.grace.min(SWITCH_WITHIN) };
+                if opened.is_none() {
+                    tracing::info!("stopping: no new connections; what was received is stored and acknowledged first");
+                }
+                let result = ending::drain_and_end(parts, edge, (phase, admin_thread), grace).await;
+                match opened {
+                    // Nothing of it could be stored, nothing was acknowledged, and nothing is lost.
+                    Some(opened) => Ok(Ended::StoreOpened(opened)),
+                    None => result.map(|()| Ended::Stopped),
+                }
+            })
+            .await
+    }
+}
+
+/// How long clients may take to leave when the store has been opened.
+const SWITCH_WITHIN: Duration = Duration::from_secs(2);
+
+async fn store_opened(awaited: Option<oneshot::Receiver<Box<Opened>>>) -> Box<Opened> {
+    match awaited {
+        Some(awaited) => match awaited.await {
+            Ok(opened) => opened,
+            // The thread that tries has ended with an error, and said so: it goes on without a store.
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// Starts everything that reads or writes the store; without one, what watches only.
 fn start(
     settings: &GatewaySettings,
-    lock: FolderLock,
+    opened: Option<Opened>,
     link: watch::Sender<Link>,
     outbox: &Outbox,
 ) -> Result<Parts, GatewayError> {
-    let mut run = [0; 8];
-    getrandom::fill(&mut run).map_err(|error| GatewayError::system(RANDOMNESS)(std::io::Error::other(error)))?;
-    let run = RunId(run);
-    let path = store_path(&settings.state_folder);
-    let writer_settings = WriterSettings {
-        path: path.clone(),
-        gateway: settings.gateway_id.clone(),
-        synchronous: settings.synchronous,
-        vfs: settings.vfs.clone(),
-        capacity: settings.capacity,
+    let (mut writer, judge, recovered, doubt) = match opened {
+        Some(Opened { writer, pipeline, recovered, doubt }) => (Some(writer), pipeline, recovered, doubt),
+        None => (None, storeless::pipeline(settings)?, Recovered::default(), None),
     };
-    warn_of_writeback(&settings.state_folder);
-    let opened = opening::open(
-        &writer_settings,
-        &PipelineSettings {
-            gateway: settings.gateway_id.clone(),
-            run,
-            monitor: settings.monitor.clone(),
-            alerts: settings.alerts,
-        },
-        Moment { wall_ms: now_ms(), steady_ms: 0 },
-    );
-    let Opened { mut writer, pipeline: judge, recovered, doubt } = opened.map_err(GatewayError::Store)?;
-    let last_sequences = writer.last_sequences().map_err(GatewayError::Sqlite)?;
+    let last_sequences = writer.as_ref().map(Writer::last_sequences).transpose().map_err(GatewayError::Sqlite)?;
+    let last_sequences = last_sequences.unwrap_or_default();
     let committed = CommittedSequences::new(|stream| watch::Sender::new(*last_sequences.of(stream)));
     let (pipeline, receiver) = mpsc::channel();
     let heartbeat = Heartbeat::default();
     let beats = StoreBeats { pipeline: heartbeat.beat("pipeline"), committer: heartbeat.beat("committer") };
-    let mut parts = SinkParts {
-        gateway_id: &settings.gateway_id,
-        store: &path,
-        vfs: settings.vfs.as_deref(),
-        grace: settings.grace,
-        writer: &mut writer,
-        committed: &committed,
-        link: &link,
-        pipeline: &pipeline,
-        heartbeat: &heartbeat,
-    };
-    let sinks = settings.sinks.iter().map(|sink| sink.sink.start(&mut parts.starting(&sink.name, sink.kind)));
-    let sinks = sinks.collect::<Result<Vec<_>, _>>().map_err(GatewayError::Sink)?;
-    warn_of_left_sinks(&writer).map_err(GatewayError::Sqlite)?;
+    let mut sinks = Vec::new();
+    if let Some(writer) = &mut writer {
+        let mut parts = SinkParts {
+            gateway_id: &settings.gateway_id,
+            store: &store_path(&settings.state_folder),
+            vfs: settings.vfs.as_deref(),
+            grace: settings.grace,
+            writer,
+            committed: &committed,
+            link: &link,
+            pipeline: &pipeline,
+            heartbeat: &heartbeat,
+        };
+        let started = settings.sinks.iter().map(|sink| sink.sink.start(&mut parts.starting(&sink.name, sink.kind)));
+        sinks = started.collect::<Result<Vec<_>, _>>().map_err(GatewayError::Sink)?;
+        warn_of_left_sinks(writer).map_err(GatewayError::Sqlite)?;
+    }
     if recovered.series > 0 || recovered.replayed > 0 {
         let Recovered { series, replayed, alerts } = &recovered;
         tracing::info!(series, replayed, alerts = alerts.len(), "detectors and alerts are restored");
@@ -372,6 +426,7 @@ fn start(
         let _ = pipeline.send(Message::Input(Input::Report(doubt)));
     }
     let counters = Arc::new(StoreCounters::default());
+    let run = judge.run();
     let threads = pipeline::spawn(StoreParts {
         writer,
         pipeline: judge,
@@ -385,7 +440,7 @@ fn start(
         now_ms,
     })
     .map_err(GatewayError::system("start the threads of the store"))?;
-    Ok(Parts { _lock: lock, threads, pipeline, sinks, link, run, counters, beats, heartbeat })
+    Ok(Parts { threads, pipeline, sinks, link, run, counters, beats, heartbeat })
 }
 
 /// Connections must not use up the descriptors that the gateway needs for itself.
@@ -424,51 +479,4 @@ async fn watch_threads(parts: &Parts, clock: &ClockState, is_synchronised: fn() 
             return GatewayError::Ended { thread: "sink" };
         }
     }
-}
-
-/// Sinks flush until the end of the grace period; then they have this long to save their cursors.
-const SINK_FAREWELL: Duration = Duration::from_secs(1);
-
-/// A hanging disk is given up this long before the end of the grace period, because the remaining steps take a moment too.
-const GIVE_UP_BEFORE: Duration = Duration::from_millis(500);
-
-/// Ends the threads along the data flow: sinks flush, then the pipeline commits the rest and the cursors, then the administration interface
-/// ends. Returns the names of those that did not end. If the disk is in trouble, nobody gets more than the grace period, which ends at
-/// `deadline`.
-async fn end(
-    parts: Parts,
-    (phase, admin): (watch::Sender<Phase>, JoinHandle<()>),
-    grace: Duration,
-    deadline: Instant,
-) -> Vec<String> {
-    let Parts { _lock, threads, pipeline, sinks, link, counters, .. } = parts;
-    let is_in_trouble = || matches!(counters.unstorable(), Some(Unstorable::DiskFailing | Unstorable::DiskHung));
-    let by = |usual: Duration| if is_in_trouble() { deadline } else { Instant::now() + usual };
-    link.send_replace(Link::Ending);
-    let sinks = sinks.into_iter().map(|sink| (sink.name, sink.thread)).collect();
-    let mut stragglers = finished_by(by(grace + SINK_FAREWELL), sinks).await;
-    // The threads are gone only if they have panicked, which joining them reports.
-    let _ = pipeline.send(Message::Shutdown { until: deadline - GIVE_UP_BEFORE.min(grace) });
-    drop((pipeline, phase));
-    let by = by(grace);
-    stragglers.extend(finished_by(by, vec![("pipeline".to_owned(), threads.pipeline)]).await);
-    // A thread that hangs in the kernel cannot be joined.
-    let committer_by = if counters.readings_abandoned().is_some() { Instant::now() + GIVE_UP_BEFORE } else { by };
-    stragglers.extend(finished_by(committer_by, vec![("committer".to_owned(), threads.committer)]).await);
-    stragglers.extend(finished_by(by, vec![("administration".to_owned(), admin)]).await);
-    stragglers
-}
-
-/// Waits for the threads. Returns the names of those that did not end in time, or panicked.
-async fn finished_by(deadline: Instant, threads: Vec<(String, JoinHandle<()>)>) -> Vec<String> {
-    let mut stragglers = Vec::new();
-    for (name, thread) in threads {
-        while !thread.is_finished() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        if !thread.is_finished() || thread.join().is_err() {
-            stragglers.push(name);
-        }
-    }
-    stragglers
 }

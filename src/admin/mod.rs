@@ -211,7 +211,10 @@ async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender
     if !sources.hosts.is_from_us(request.headers()) {
         return reply(StatusCode::FORBIDDEN, TEXT, "pages of other sites change nothing here\n");
     }
-    let is_known = alerts::is_known(sources.reader.borrow_mut().connection(), &key);
+    let is_known = match &mut *sources.reader.borrow_mut() {
+        Some(reader) => alerts::is_known(reader.connection(), &key),
+        None => Ok(false),
+    };
     let (status, text) = match is_known {
         // Only the pipeline knows alerts that could not be stored.
         Ok(known) if known || sources.store.unstorable().is_some() => {
@@ -252,7 +255,11 @@ fn health(well: &str, trouble: Option<Cow<'static, str>>) -> Response<Full<Bytes
 }
 
 fn list_alerts(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {
-    match alerts::page(sources.reader.borrow_mut().connection(), query) {
+    let mut reader = sources.reader.borrow_mut();
+    let Some(reader) = &mut *reader else {
+        return reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the store cannot be opened at present\n");
+    };
+    match alerts::page(reader.connection(), query) {
         Ok(Some(page)) => {
             let mut reply = reply(StatusCode::OK, "application/json", page.json);
             if let Some(link) = page.link {

@@ -29,7 +29,8 @@ pub struct Sources {
     pub started_at_ms: i64,
     pub state_folder: std::path::PathBuf,
     pub store_bytes_max: u64,
-    pub reader: RefCell<Reader>,
+    /// `None` as long as the store cannot be opened.
+    pub reader: RefCell<Option<Reader>>,
     /// The last look into the store, and when it was taken.
     pub looked: RefCell<Option<(Instant, Arc<StoreView>)>>,
     /// The host names that it answers to.
@@ -227,7 +228,10 @@ impl Sources {
         {
             return Ok(Arc::clone(view));
         }
-        let view = Arc::new(ledger::look(self.reader.borrow_mut().connection())?);
+        let view = match &mut *self.reader.borrow_mut() {
+            Some(reader) => Arc::new(ledger::look(reader.connection())?),
+            None => Arc::default(),
+        };
         self.looked.replace(Some((Instant::now(), Arc::clone(&view))));
         Ok(view)
     }

@@ -7,6 +7,7 @@ use super::Configuration;
 use crate::disk::{self, DiskSpace};
 use crate::gateway::GatewaySettings;
 use crate::keys::units::{GIB, MIB};
+use crate::store::ballast::ballast_path;
 use crate::store::retention::Capacity;
 use crate::store::schema::{Synchronous, store_path};
 
@@ -44,13 +45,21 @@ impl Configuration {
         let space = disk::space(existing_part(&self.store.folder))?;
         let bytes_max = match self.store.bytes_max {
             Some(bytes_max) => bytes_max,
-            None => automatic_size(space, self.store_file_bytes()?),
+            None => automatic_size(space, self.store_bytes()?),
         };
         Ok(Capacity {
             free_bytes_min: self.store.free_bytes_min.unwrap_or(FREE_BYTES_AUTO_MAX.min(space.total_bytes / 10)),
             when_full: self.store.when_full,
             ..Capacity::new(bytes_max)
         })
+    }
+
+    fn store_bytes(&self) -> io::Result<StoreBytes> {
+        let beside = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        let log = store_path(&self.store.folder).with_extension("sqlite-wal");
+        // A log that the last process left is in the file after the next checkpoint.
+        let held = self.store_file_bytes()? + beside(&log);
+        Ok(StoreBytes { held, ballast: beside(&ballast_path(&self.store.folder)) })
     }
 
     /// The size of the store on disk now; 0 before it is created.
@@ -63,11 +72,21 @@ impl Configuration {
     }
 }
 
-/// Half of what was free when the store was created, as far as can be determined later: the store's own file counts as free. What others
-/// have written since makes it smaller, but never so small that data held would be lost; a quarter is for log, ballast and reserve.
-fn automatic_size(space: DiskSpace, file_bytes: u64) -> u64 {
-    let half = (space.free_bytes + file_bytes) / 2;
-    half.clamp(STORE_BYTES_AUTO_MIN, STORE_BYTES_AUTO_MAX).max(file_bytes + file_bytes / 3)
+/// What the store has of the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct StoreBytes {
+    /// Its file, and what is only in its log so far.
+    held: u64,
+    ballast: u64,
+}
+
+/// Half of what was free when the store was created, as far as can be determined later: what the store itself takes counts as free. What
+/// others have written since makes it smaller, but never so small that data held would be lost; a quarter is for log, ballast and reserve.
+fn automatic_size(space: DiskSpace, store: StoreBytes) -> u64 {
+    let half = (space.free_bytes + store.held + store.ballast) / 2;
+    // A sixteenth of the size is the ballast's. Were it smaller than the one that is there, the capacity would have shrunk.
+    let least = (store.held + store.held / 3).max(16 * store.ballast);
+    half.clamp(STORE_BYTES_AUTO_MIN, STORE_BYTES_AUTO_MAX).max(least)
 }
 
 /// The existing folder whose file system a new folder will be on.
@@ -83,17 +102,22 @@ mod tests {
     #[test]
     fn an_automatic_size_is_stable_while_the_store_grows_and_never_below_what_it_holds() {
         let space = |free_bytes| DiskSpace { total_bytes: 100 * GIB, free_bytes };
-        assert_eq!(automatic_size(space(50 * GIB), 0), 4 * GIB);
-        assert_eq!(automatic_size(space(3 * GIB), 0), GIB + GIB / 2);
-        assert_eq!(automatic_size(space(2 * GIB), GIB), GIB + GIB / 2, "two thirds of it filled");
-        let filled = automatic_size(space(MIB), 700 * MIB);
+        let of = |held| StoreBytes { held, ballast: 0 };
+        assert_eq!(automatic_size(space(50 * GIB), of(0)), 4 * GIB);
+        assert_eq!(automatic_size(space(3 * GIB), of(0)), GIB + GIB / 2);
+        assert_eq!(automatic_size(space(2 * GIB), of(GIB)), GIB + GIB / 2, "two thirds of it filled");
+        let filled = automatic_size(space(MIB), of(700 * MIB));
         let room = Capacity::new(filled).room(700 * MIB, Some(0));
-        assert!(room.raw >= 700 * MIB && filled < GIB, "others have filled the disk: {filled}");
-        assert_eq!(automatic_size(space(0), 0), 16 * MIB);
+        assert!(room.all >= 700 * MIB && filled < GIB, "others have filled the disk: {filled}");
+        assert_eq!(automatic_size(space(0), of(0)), 16 * MIB);
         for file_bytes in [12 * MIB, 15 * MIB, 300 * MIB, 5 * GIB] {
-            let capacity = Capacity::new(automatic_size(space(0), file_bytes));
+            let capacity = Capacity::new(automatic_size(space(0), of(file_bytes)));
             assert!(capacity.file_bytes_max() - capacity.reserve_bytes >= file_bytes, "{file_bytes}: {capacity:?}");
         }
+        // Another program takes what was free: the ballast tells how large the store was.
+        let before = automatic_size(space(86 * MIB), of(0));
+        let ballast = Capacity::new(before).ballast_bytes();
+        assert_eq!(automatic_size(space(0), StoreBytes { held: 100_000, ballast }), before);
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::counters::StoreCounters;
 use super::operation::{self, Answer, Outcome};
+use super::spell::Spell;
 use super::{Message, salvaging};
 use crate::core::detection::alert::{Report, Trouble};
 use crate::core::identity::PerStream;
@@ -18,6 +19,7 @@ use crate::errors::with_causes;
 use crate::handoff::{Input, SessionProgress, Share};
 use crate::heartbeat::Beat;
 use crate::store::commit::CommitInput;
+use crate::store::cursors::CursorChange;
 use crate::store::reader::FileId;
 use crate::store::schema;
 use crate::store::writer::{CommitReport, Writer};
@@ -40,6 +42,8 @@ pub(crate) struct Waiting {
     pub shares: Mutex<Vec<Share>>,
     /// Dropping them signals that what was salvaged is durable.
     pub salvage: Vec<Sender<()>>,
+    /// Where sinks are by now, while the commit is tried in vain: it may be their progress that makes room for it.
+    pub cursors: Mutex<Vec<CursorChange>>,
 }
 
 /// The answer that an operator gets after the commit.
@@ -69,6 +73,10 @@ impl Waiting {
         self.shares.get_mut().unwrap_or_else(PoisonError::into_inner).push(share);
     }
 
+    pub fn lock_cursors(&self) -> MutexGuard<'_, Vec<CursorChange>> {
+        self.cursors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Releases the budget.
     pub fn release(&self) {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -94,6 +102,11 @@ pub(crate) fn damage() -> Report {
 
 /// Pause between two attempts while the store cannot be written.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How often it looks what others have left of the disk when nothing is to be committed; and where room is short.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+const LOOK_PAUSE_SHORT: Duration = Duration::from_millis(250);
+/// How often it is looked whether the process ends, without a store.
+const ENDING_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Committer {
     pub writer: Writer,
@@ -101,24 +114,82 @@ pub(crate) struct Committer {
     pub committed: CommittedSequences,
     pub counters: Arc<StoreCounters>,
     pub beat: Beat,
+    /// Undelivered readings are removed to make room; and what only sinks want that are not configured.
+    pub(super) expiring: Spell,
+    pub(super) giving_up: Spell,
 }
 
 impl Committer {
+    /// With what is left to be salvaged.
+    pub fn start(
+        writer: Writer,
+        pipeline: Sender<Message>,
+        committed: CommittedSequences,
+        counters: Arc<StoreCounters>,
+        beat: Beat,
+    ) -> Committer {
+        if let Ok(left) = writer.left_for_raw() {
+            counters.room_bytes.set(left);
+        }
+        let unfinished = writer.unfinished_salvages().unwrap_or_default();
+        salvaging::start(&writer, &counters, &pipeline, unfinished);
+        let (expiring, giving_up) = (Spell::default(), Spell::default());
+        Committer { writer, pipeline, committed, counters, beat, expiring, giving_up }
+    }
+
     pub fn run(mut self, jobs: &Receiver<Job>) {
-        while let Ok(job) = jobs.recv() {
-            if self.serve(job).is_none() {
-                // The pipeline thread may have given up before.
-                let _ = self.pipeline.send(Message::Abandoned);
-                return;
+        loop {
+            match jobs.recv_timeout(self.look_pause()) {
+                Ok(job) => {
+                    if self.serve(job).is_none() {
+                        // The pipeline thread may have given up before.
+                        let _ = self.pipeline.send(Message::Abandoned);
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
-            let _call = self.beat.at_disk();
-            if let Err(error) = self.writer.maintain(Instant::now()) {
-                tracing::debug!(%error, "the WAL could not be checkpointed; the next attempt is after the next commit");
-            }
+            self.maintain();
         }
         if let Err(error) = self.writer.checkpoint() {
             tracing::warn!(%error, "the store could not be checkpointed; the next start does it");
         }
+    }
+
+    /// Without a store nothing is ever committed: what comes waits until the process ends.
+    pub fn run_without_a_store(
+        jobs: &Receiver<Job>,
+        counters: &StoreCounters,
+        pipeline: &Sender<Message>,
+        beat: &Beat,
+    ) {
+        while jobs.recv().is_ok() {
+            let _call = beat.at_disk();
+            while !counters.is_ending() {
+                std::thread::sleep(ENDING_PAUSE);
+            }
+            // The pipeline thread may have given up before.
+            let _ = pipeline.send(Message::Abandoned);
+        }
+    }
+
+    /// When to check again how much room there is, although nothing is to be committed.
+    fn look_pause(&self) -> Duration {
+        let is_short = self.counters.is_refusing() || self.counters.is_expiring();
+        if is_short { LOOK_PAUSE_SHORT } else { LOOK_PAUSE }
+    }
+
+    fn maintain(&mut self) {
+        let call = self.beat.at_disk();
+        if let Err(error) = self.writer.maintain(Instant::now()) {
+            tracing::debug!(%error, "the WAL could not be checkpointed; the next attempt is after the next commit");
+        }
+        if let Ok(left) = self.writer.left_for_raw() {
+            self.counters.room_bytes.set(left);
+        }
+        drop(call);
+        self.beat.rest();
     }
 
     /// `None` if the process is ending and the disk does not accept the batch.
@@ -129,7 +200,7 @@ impl Committer {
         if job.damaged.is_some() && job.damaged == self.writer.file() {
             self.renew(&"found by a reader")?;
         }
-        let report = self.commit_until_done(&job.input)?;
+        let report = self.commit_until_done(&job.input, &job.waiting)?;
         drop(call);
         // Sinks before sessions: a client that is acknowledged and then stops the process must find the sinks informed.
         for batch in job.input.batches() {
@@ -152,7 +223,7 @@ impl Committer {
         Some(())
     }
 
-    fn count(&self, input: &CommitInput, report: &CommitReport, took: Duration) {
+    fn count(&mut self, input: &CommitInput, report: &CommitReport, took: Duration) {
         let counters = &self.counters;
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         counters.commits.add(1);
@@ -162,18 +233,31 @@ impl Committer {
         counters.readings.add(accepted.map_or(0, |(_, count)| *count));
         counters.commit_us_last.set(took_us);
         counters.commit_us_max.raise_to(took_us);
-        counters.room_bytes.set(report.room.left_for_raw(report.used_bytes));
+        counters.room_bytes.set(report.left_for_raw);
+        counters.room_again_bytes.set(report.room.free_again());
         let expired = report.expired.iter().map(|(_, count)| count).sum::<u64>();
-        if expired > 0 && !counters.expiring.swap(true, Ordering::Relaxed) {
-            tracing::error!(
-                "the store is full: the oldest undelivered readings are removed to make room, counted as expired"
-            );
+        let now = Instant::now();
+        if expired > 0 {
+            counters.expiring.store(true, Ordering::Relaxed);
+            if self.expiring.comes(now) {
+                tracing::error!(
+                    "the store is full: the oldest undelivered readings are removed to make room, counted as expired"
+                );
+            }
         }
         // Batches differ in size: that one fits without a removal does not mean that there is room.
-        let has_room = expired == 0 && report.used_bytes < report.room.raw / 20 * 19;
-        if has_room && counters.expiring.swap(false, Ordering::Relaxed) {
-            tracing::info!("the store has room again");
+        if expired == 0 && report.used_bytes < report.room.raw / 20 * 19 {
+            counters.expiring.store(false, Ordering::Relaxed);
+            if self.expiring.stays_away(now) {
+                tracing::info!("the store has room again");
+            }
         }
+        if report.given_up > 0 && self.giving_up.comes(now) {
+            tracing::warn!(
+                "room is needed: what waits for sinks that are not configured is removed first, counted as expired for them"
+            );
+        }
+        self.giving_up.stays_away(now);
         if report.lost > 0 {
             tracing::error!(
                 records = report.lost,
@@ -185,7 +269,7 @@ impl Committer {
     }
 
     /// Records keep their positions: the same batch is retried until it commits, however long the disk takes, or until the process ends.
-    fn commit_until_done(&mut self, input: &CommitInput) -> Option<CommitReport> {
+    fn commit_until_done(&mut self, input: &CommitInput, waiting: &Waiting) -> Option<CommitReport> {
         for attempt in 1_u64.. {
             match self.writer.commit(input) {
                 Ok(report) => {
@@ -195,10 +279,25 @@ impl Committer {
                     return Some(report);
                 }
                 Err(error) if schema::is_corrupt(&error) => self.renew(&error)?,
-                Err(error) => self.wait_failing(schema::is_full(&error), &error, attempt)?,
+                Err(error) => {
+                    self.wait_failing(schema::is_full(&error), &error, attempt)?;
+                    self.commit_cursors(waiting);
+                }
             }
         }
         None
+    }
+
+    /// What is delivered meanwhile makes room on a full disk.
+    fn commit_cursors(&mut self, waiting: &Waiting) {
+        let cursors = std::mem::take(&mut *waiting.lock_cursors());
+        if cursors.is_empty() {
+            return;
+        }
+        let input = CommitInput { cursors, ..CommitInput::default() };
+        if self.writer.commit(&input).is_err() {
+            waiting.lock_cursors().splice(..0, input.cursors);
+        }
     }
 
     /// `None` when the process is ending and this was not the first attempt.

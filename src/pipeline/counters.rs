@@ -54,6 +54,8 @@ pub struct StoreCounters {
     pub salvaged_stores: Counter,
     /// Bytes that further raw readings may take in the store.
     pub(crate) room_bytes: Gauge,
+    /// Once readings are turned away, so much room is needed before they are taken again.
+    pub(crate) room_again_bytes: Gauge,
     pub(super) failing: AtomicBool,
     pub(crate) hung: AtomicBool,
     pub(crate) expiring: AtomicBool,

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::counters::StoreCounters;
+use super::spell::Spell;
 use crate::core::reading::Readings;
 use crate::handoff::Undecodable;
 use crate::store::retention::WhenFull;
@@ -16,34 +18,49 @@ pub(super) struct Intake {
     committing_bytes: u64,
     /// Bytes of a submission that was admitted, but is not completely in the open batch yet.
     begun_bytes: u64,
+    refusing: Spell,
 }
 
-/// Once readings have been turned away, so much room is needed before they are accepted again.
-const ROOM_AGAIN_BYTES: u64 = 1 << 20;
 /// More than twice a chunk: salvage waits until the store has that much room.
 const SALVAGE_BYTES: u64 = 4 << 20;
+/// What becomes of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    Taken,
+    /// Room is being made for it.
+    Later,
+    Refused,
+    /// There is nothing in it to be stored, and it is answered.
+    Done,
+}
 
 impl Intake {
     pub fn new(when_full: WhenFull, counters: Arc<StoreCounters>) -> Intake {
-        Intake { when_full, counters, open_bytes: 0, committing_bytes: 0, begun_bytes: 0 }
+        let refusing = Spell::default();
+        Intake { when_full, counters, open_bytes: 0, committing_bytes: 0, begun_bytes: 0, refusing }
     }
 
-    pub fn admits(&mut self, readings: &Readings, undecodable: &[Undecodable]) -> bool {
+    /// `makes_room`: the store is removing what nobody wants any more.
+    pub fn admit(&mut self, readings: &Readings, undecodable: &[Undecodable], makes_room: bool) -> Admission {
         let samples: usize = undecodable.iter().map(|one| one.topic.len() + one.sample.len()).sum();
         let bytes = (readings.grown_bytes() + samples) as u64;
-        if self.when_full == WhenFull::Refuse {
-            if !self.counters.is_refusing() && !self.has_room(bytes) {
-                self.counters.refusing.store(true, Ordering::Relaxed);
+        if self.when_full == WhenFull::Refuse && !self.counters.is_refusing() && !self.has_room(bytes) {
+            // What is under way is counted as it came. Once it is stored, it is known what it takes.
+            if makes_room || self.open_bytes + self.committing_bytes > 0 {
+                return Admission::Later;
+            }
+            self.counters.refusing.store(true, Ordering::Relaxed);
+        }
+        if self.counters.is_refusing() {
+            if self.refusing.comes(Instant::now()) {
                 tracing::error!(
                     "the store is full: readings are judged, but neither stored nor acknowledged, until there is room"
                 );
             }
-            if self.counters.is_refusing() {
-                return false;
-            }
+            return Admission::Refused;
         }
         self.begun_bytes = bytes;
-        true
+        Admission::Taken
     }
 
     /// The submission that was admitted last is completely in the open batch.
@@ -71,9 +88,11 @@ impl Intake {
         self.look_again();
     }
 
-    pub fn look_again(&self) {
-        if self.counters.is_refusing() && self.has_room(ROOM_AGAIN_BYTES) {
+    pub fn look_again(&mut self) {
+        if self.counters.is_refusing() && self.has_room(self.counters.room_again_bytes.get()) {
             self.counters.refusing.store(false, Ordering::Relaxed);
+        }
+        if !self.counters.is_refusing() && self.refusing.stays_away(Instant::now()) {
             tracing::info!("the store has room again: readings are accepted");
         }
     }

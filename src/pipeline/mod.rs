@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ pub mod operation;
 mod pacing;
 mod reactions;
 mod salvaging;
+mod spell;
 mod ticks;
 mod turns;
 mod unanswered;
@@ -46,7 +48,7 @@ use crate::heartbeat::Beat;
 use crate::mqtt::outbox::Outbox;
 use crate::store::commit::CommitInput;
 use crate::store::reader::FileId;
-use crate::store::retention;
+use crate::store::retention::WhenFull;
 use crate::store::writer::Writer;
 
 /// How long the pipeline sleeps while readings gather; it delays an alert by no more than this.
@@ -62,7 +64,8 @@ pub struct StoreThreads {
 
 /// What the threads need.
 pub struct StoreParts {
-    pub writer: Writer,
+    /// `None` as long as the store cannot be opened: everything is watched, and nothing stored.
+    pub writer: Option<Writer>,
     pub pipeline: Pipeline,
     pub pacing: CommitPacing,
     pub messages: (Sender<Message>, Receiver<Message>),
@@ -95,20 +98,15 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
     // One job: the pipeline seals only when the committer is idle.
     let (jobs, next_job) = sync_channel::<Job>(1);
     counters.room_bytes.set(u64::MAX);
-    if let (Ok(room), Ok(used)) = (writer.room(), retention::used_bytes(writer.connection())) {
-        counters.room_bytes.set(room.left_for_raw(used));
-    }
-    let unfinished = writer.unfinished_salvages().unwrap_or_default();
-    salvaging::start(&writer, &counters, &sender, unfinished);
-    let when_full = writer.settings().capacity.when_full;
-    let committer = Committer {
-        writer,
-        pipeline: sender,
-        committed,
-        counters: Arc::clone(&counters),
-        beat: beats.committer.clone(),
-    };
-    let committer = std::thread::Builder::new().name("committer".to_owned()).spawn(move || committer.run(&next_job))?;
+    let when_full = writer.as_ref().map_or(WhenFull::Refuse, |writer| writer.settings().capacity.when_full);
+    counters.failing.store(writer.is_none(), Ordering::Relaxed);
+    let (for_committer, committer_counters) = (beats.committer.clone(), Arc::clone(&counters));
+    let committer = std::thread::Builder::new().name("committer".to_owned()).spawn(move || match writer {
+        Some(writer) => {
+            Committer::start(writer, sender, committed, committer_counters, for_committer).run(&next_job);
+        }
+        None => Committer::run_without_a_store(&next_job, &committer_counters, &sender, &for_committer),
+    })?;
     let pipeline = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
         let now = Instant::now();
         PipelineLoop {
@@ -119,6 +117,7 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
             committing: Committing::default(),
             backlog: VecDeque::new(),
             begun: None,
+            waits_for_room: false,
             clock: CommitClock::new(pacing.delays),
             commits_at_seal: 0,
             storing: Storing::Everything,
@@ -160,6 +159,8 @@ struct Committing {
     waiting: Arc<Waiting>,
     bytes: u64,
     readings: u64,
+    /// It deletes what was left over from the commit before.
+    is_deleting: bool,
     /// It takes too long: clients that wait for it have been turned away.
     is_given_up: bool,
 }
@@ -187,6 +188,8 @@ struct PipelineLoop {
     backlog: VecDeque<Input>,
     /// How many readings of the first submission in the backlog are taken, once some are.
     begun: Option<usize>,
+    /// The first is to be taken when there is room, which is being made.
+    waits_for_room: bool,
     clock: CommitClock,
     /// Commits that had returned when the batch that is under way was sealed.
     commits_at_seal: u64,
@@ -340,8 +343,9 @@ impl PipelineLoop {
         input.sealed = self.pipeline.seal();
         let waiting = Arc::new(waiting);
         let readings = input.sealed.of(Stream::RAW).map(|batch| u64::from(batch.count)).sum();
-        self.committing = Committing { waiting: Arc::clone(&waiting), bytes, readings, is_given_up: false };
-        self.has_more_to_delete = false;
+        let is_deleting = std::mem::take(&mut self.has_more_to_delete);
+        self.committing =
+            Committing { waiting: Arc::clone(&waiting), bytes, readings, is_deleting, is_given_up: false };
         self.intake.sealed();
         self.announcer.sealed();
         self.clock.sealed(self.started.elapsed(), bytes);

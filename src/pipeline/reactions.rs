@@ -10,6 +10,7 @@ use super::{Committing, PipelineLoop, announce};
 use crate::core::pipeline::Storing;
 use crate::handoff::Input;
 use crate::mqtt::outbox::OwnMessage;
+use crate::store::cursors::CursorChange;
 
 /// The gateway's own retained message.
 const STATUS_TOPIC: &str = "outrider/status";
@@ -34,12 +35,15 @@ impl PipelineLoop {
             Message::Input(Input::Ping(ping)) => ping.answer(),
             Message::Committed { has_more } => {
                 self.clock.returned(self.started.elapsed());
+                let unsaved = std::mem::take(&mut *self.committing.waiting.lock_cursors());
+                self.open.input.cursors.splice(..0, unsaved);
                 self.committing = Committing::default();
                 if self.counters.hung.swap(false, Ordering::Relaxed) {
                     tracing::info!("the disk answers again");
                 }
                 self.announcer.committed(|key| self.pipeline.differs_from_store(key));
                 self.intake.committed();
+                self.waits_for_room = false;
                 self.look_at_store();
                 if has_more {
                     self.has_more_to_delete = true;
@@ -51,15 +55,12 @@ impl PipelineLoop {
                 if !change.unreadable.is_empty() || !change.lost.is_empty() {
                     self.pipeline.report(&damage(), self.moment());
                 }
-                self.open.input.cursors.retain(|known| {
-                    known.sink != change.sink || known.stream != change.stream || !known.is_replaceable()
-                });
                 // A cursor can wait for the next readings: lost in a crash, it costs only duplicates. A dead letter cannot wait.
                 match change.dead_letters.is_empty() {
                     true => self.clock.lingers(self.started.elapsed()),
                     false => self.hurry(),
                 }
-                self.open.input.cursors.push(change);
+                self.note_cursor(change);
             }
             Message::Gateway(tail) => {
                 let now = self.moment();
@@ -91,6 +92,24 @@ impl PipelineLoop {
                 self.counters.ending.store(true, Ordering::Relaxed);
             }
         }
+    }
+
+    /// A cursor is saved with the next commit, or with the one that is failing at present; either way in order.
+    fn note_cursor(&mut self, change: CursorChange) {
+        let mut before = std::mem::take(&mut self.open.input.cursors);
+        let is_in_vain = self.clock.is_busy() && self.counters.is_failing();
+        let mut of_commit = is_in_vain.then(|| self.committing.waiting.lock_cursors());
+        let cursors = match &mut of_commit {
+            Some(cursors) => {
+                cursors.append(&mut before);
+                &mut **cursors
+            }
+            None => &mut before,
+        };
+        cursors.retain(|known| known.sink != change.sink || known.stream != change.stream || !known.is_replaceable());
+        cursors.push(change);
+        drop(of_commit);
+        self.open.input.cursors = before;
     }
 
     /// The operator is answered after the commit that makes it durable.

@@ -2,6 +2,7 @@
 //! them grow without bound, and ticks and alerts are handled in between.
 
 use super::PipelineLoop;
+use super::intake::Admission;
 use crate::core::batch::CLOSED_AT_BYTES;
 use crate::core::pipeline::Storing;
 use crate::handoff::{Input, Submission, Undecodable};
@@ -13,12 +14,14 @@ const OPEN_BYTES_MAX: usize = 8 * CLOSED_AT_BYTES;
 
 impl PipelineLoop {
     pub(super) fn may_work(&self) -> bool {
-        !self.backlog.is_empty() && !self.is_held_up()
+        let waits_for_room = self.waits_for_room && self.storing != Storing::Nothing;
+        !self.backlog.is_empty() && !waits_for_room && !self.is_held_up()
     }
 
     /// Whether all input has to wait until the disk answers, or is found to hang.
     pub(super) fn is_held_up(&self) -> bool {
-        self.clock.is_busy() && self.storing != Storing::Nothing && self.pipeline.open_bytes() >= OPEN_BYTES_MAX
+        let is_enough = self.waits_for_room || self.pipeline.open_bytes() >= OPEN_BYTES_MAX;
+        self.clock.is_busy() && self.storing != Storing::Nothing && is_enough
     }
 
     /// Takes a turn's worth of what sessions sent: a large submission holds up neither ticks nor alerts.
@@ -36,8 +39,15 @@ impl PipelineLoop {
     fn submission(&mut self, submission: Submission) {
         let taken = match self.begun.take() {
             Some(taken) => taken,
-            None if self.admits(&submission) => 0,
-            None => return,
+            None => match self.admit(&submission) {
+                Admission::Taken => 0,
+                Admission::Later => {
+                    self.waits_for_room = true;
+                    self.backlog.push_front(Input::Submission(submission));
+                    return self.hurry();
+                }
+                Admission::Refused | Admission::Done => return,
+            },
         };
         let Submission { session, readings, urgency, .. } = &submission;
         let taken = self.pipeline.take_turn(readings, taken, session.number(), self.moment());
@@ -64,27 +74,37 @@ impl PipelineLoop {
         }
     }
 
-    /// Whether the submission is to be taken; otherwise it has been refused or answered.
-    fn admits(&mut self, submission: &Submission) -> bool {
+    /// Whether there is something to be taken, and the store takes it. A submission that is refused, or needs no storing, is finished here.
+    fn admit(&mut self, submission: &Submission) -> Admission {
         let Submission { session, through, readings, undecodable, .. } = submission;
-        if !undecodable.is_empty() {
-            self.log.undecodable(undecodable, self.moment().steady_ms);
-        }
         let stores_something = !readings.is_empty() || !undecodable.is_empty();
         let is_answered = !session.is_unanswered() && !session.is_failed() && self.storing != Storing::Nothing;
-        if !is_answered || stores_something && !self.intake.admits(readings, undecodable) {
-            self.look_at_store();
-            self.refuse(submission);
-            return false;
+        let makes_room = self.has_more_to_delete || self.committing.is_deleting;
+        let admission = match (is_answered, stores_something) {
+            (false, _) => Admission::Refused,
+            (true, false) => Admission::Taken,
+            (true, true) => self.intake.admit(readings, undecodable, makes_room),
+        };
+        if admission != Admission::Later && !undecodable.is_empty() {
+            self.log.undecodable(undecodable, self.moment().steady_ms);
+        }
+        match admission {
+            Admission::Later | Admission::Done => return admission,
+            Admission::Refused => {
+                self.look_at_store();
+                self.refuse(submission);
+                return admission;
+            }
+            Admission::Taken => {}
         }
         if !stores_something && !self.clock.is_busy() && !self.has_work() {
             // Nothing of this session can be waiting for the disk: it is answered at once.
             session.commit_through(*through);
-            return false;
+            return Admission::Done;
         }
         if self.pacing.acknowledge_early {
             session.commit_through(*through);
         }
-        true
+        Admission::Taken
     }
 }

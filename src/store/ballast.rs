@@ -16,11 +16,17 @@ pub struct Ballast {
 }
 
 const NAME: &str = "outrider.ballast";
+
+/// Within the state folder.
+pub fn ballast_path(folder: &Path) -> PathBuf {
+    folder.join(NAME)
+}
+
 const CHUNK_BYTES: u64 = 64 * 1024;
 
 impl Ballast {
     pub fn new(folder: &Path, bytes: u64) -> Ballast {
-        Ballast { path: folder.join(NAME), bytes }
+        Ballast { path: ballast_path(folder), bytes }
     }
 
     pub fn is_there(&self) -> bool {

@@ -41,6 +41,21 @@ pub struct CursorChange {
 }
 
 impl CursorChange {
+    /// Only that a sink has come this far.
+    #[cfg(test)]
+    pub fn to(sink: &str, stream: Stream, state: CursorState) -> CursorChange {
+        CursorChange {
+            sink: sink.to_owned(),
+            stream,
+            state,
+            dead_letters: Vec::new(),
+            unreadable: Ranges::default(),
+            lost: Ranges::default(),
+            passed_over: 0,
+            held_keys: Vec::new(),
+        }
+    }
+
     /// Whether a later change of the same sink makes this one redundant.
     pub fn is_replaceable(&self) -> bool {
         self.dead_letters.is_empty() && self.unreadable.is_empty() && self.lost.is_empty() && self.held_keys.is_empty()

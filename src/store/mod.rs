@@ -21,6 +21,7 @@ pub mod salvage;
 mod scan;
 pub mod schema;
 pub mod set_aside;
+mod space;
 pub mod totals;
 mod version_1;
 mod witness;

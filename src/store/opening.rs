@@ -1,9 +1,11 @@
 //! Opens the store and restores the pipeline to where it was. What of it is damaged is set aside, and salvaged in the background.
 
 use std::io;
+use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::ballast::Ballast;
 use super::held;
 use super::pages::LogState;
 use super::reader::Reader;
@@ -17,6 +19,7 @@ use crate::clock;
 use crate::core::detection::alert::{Moment, Report, Trouble};
 use crate::core::identity::{PerStream, Stream};
 use crate::core::pipeline::{Pipeline, PipelineSettings};
+use crate::disk;
 use crate::errors::with_causes;
 
 #[derive(Debug)]
@@ -32,13 +35,18 @@ pub struct Opened {
 const CHECKED_BYTES_MAX: u64 = 32 << 20;
 /// A salt that is further ahead than this is that of another store's log.
 const LOG_ROUNDS_MAX: u32 = 64;
+/// The index of the WAL is mapped memory: on a disk that has no block for it the process would be killed, rather than get an error.
+const FREE_BYTES_MIN: u64 = 256 * 1024;
+const TRIAL: &str = "outrider.trial";
 
 /// Opens the store, or a new one in place of a damaged one.
 ///
 /// # Errors
 ///
-/// As [`Writer::open`], unless the store is damaged; or if the damaged one cannot be set aside.
+/// As [`Writer::open`], unless the store is damaged; or if the damaged one cannot be set aside. After one that
+/// [`OpenError::is_of_the_disk`], the store may be opened later.
 pub fn open(settings: &WriterSettings, pipeline: &PipelineSettings, now: Moment) -> Result<Opened, OpenError> {
+    make_way(settings)?;
     let path = &settings.path;
     if let Err(error) = set_aside::rename_former_folder(path) {
         tracing::warn!(%error, "a damaged store that version 0.1 set aside cannot be salvaged");
@@ -66,6 +74,22 @@ pub fn open(settings: &WriterSettings, pipeline: &PipelineSettings, now: Moment)
         opened.doubt = Some(report);
     }
     Ok(opened)
+}
+
+/// Ensures the room that opening takes; the ballast is given back for it if need be.
+fn make_way(settings: &WriterSettings) -> Result<(), OpenError> {
+    let folder = settings.path.parent().unwrap_or(Path::new("."));
+    if disk::space(folder).map_or(true, |space| space.free_bytes >= FREE_BYTES_MIN) {
+        return Ok(());
+    }
+    let is_enough = || disk::takes(&folder.join(TRIAL), FREE_BYTES_MIN);
+    if is_enough() {
+        return Ok(());
+    }
+    if Ballast::new(folder, settings.capacity.ballast_bytes()).free() {
+        tracing::warn!("the disk is full: the ballast is deleted to free space, so that the store can be opened");
+    }
+    if is_enough() { Ok(()) } else { Err(OpenError::NoSpace { path: settings.path.clone() }) }
 }
 
 fn open_if_whole(

@@ -36,8 +36,14 @@ const SLACK_BYTES: u64 = 64 * 1024;
 const DELETES_A_COMMIT: usize = 64;
 /// After removing so many batches a commit stops, if it does not make the store grow: a lowered capacity is reached in steps.
 const DROPS_A_COMMIT: usize = 256;
-/// What the store may always use, however full the disk is: without any room each reading would displace the one before.
-const BYTES_MIN: u64 = 8 << 20;
+/// What the store may always use, if the disk has it at all: without any room each reading would displace the one before.
+pub(super) const BYTES_MIN: u64 = 8 << 20;
+/// The file grows in steps of this size.
+const CHUNK_BYTES_MAX: u64 = 1 << 20;
+/// Space that the WAL claims from the beginning.
+const LOG_CLAIM_BYTES_MAX: u64 = 1 << 20;
+/// Kept free for what comes next, as far as that costs nobody anything.
+const HEADROOM_BYTES_MAX: u64 = 2 << 20;
 
 impl Capacity {
     /// A twentieth in reserve, at least 1 MiB; the oldest readings are dropped first, and the disk may be filled.
@@ -59,19 +65,31 @@ impl Capacity {
         LOG_PAGES.min(self.log_bytes_max() / PAGE_BYTES / 2)
     }
 
+    /// In whole chunks, as the file grows.
     pub fn file_bytes_max(&self) -> u64 {
-        self.bytes_max - self.ballast_bytes() - self.log_bytes_max()
+        let bytes = self.bytes_max - self.ballast_bytes() - self.log_bytes_max();
+        bytes - bytes % self.chunk_bytes()
     }
 
-    /// How far the store may fill while its file has `file_bytes` and can grow by `growth`, which is `None` once the disk was full.
-    pub fn room(&self, file_bytes: u64, growth: Option<u64>) -> Room {
+    pub(super) fn chunk_bytes(&self) -> u64 {
+        let bytes = CHUNK_BYTES_MAX.min(self.bytes_max / 16);
+        (bytes - bytes % PAGE_BYTES).max(PAGE_BYTES)
+    }
+
+    pub(super) fn log_claim_bytes(&self) -> u64 {
+        LOG_CLAIM_BYTES_MAX.min(self.log_bytes_max() / 2)
+    }
+
+    /// How far the store may fill while its file has `file_bytes` and the disk has `free_bytes` more, which is `None` once the disk was
+    /// full.
+    pub fn room(&self, file_bytes: u64, free_bytes: Option<u64>) -> Room {
+        let free = free_bytes.unwrap_or(0);
+        let given = file_bytes.saturating_add(free);
+        let left_to_store = file_bytes.saturating_add(free.saturating_sub(self.free_bytes_min));
+        let all = self.file_bytes_max().min(given);
+        let reserve = self.reserve_bytes.min(all / 16);
         let raw = self.file_bytes_max().saturating_sub(self.reserve_bytes);
-        match growth {
-            Some(growth) => {
-                Room { raw: raw.min(file_bytes.saturating_add(growth).max(BYTES_MIN)), all: self.file_bytes_max() }
-            }
-            None => Room { raw: raw.min(file_bytes), all: self.file_bytes_max().min(file_bytes) },
-        }
+        Room { raw: raw.min(left_to_store.max(BYTES_MIN.min(given))).min(all - reserve), all }
     }
 }
 
@@ -87,6 +105,17 @@ impl Room {
     pub fn left_for_raw(&self, used: u64) -> u64 {
         self.raw.saturating_sub(used + SLACK_BYTES)
     }
+
+    /// What is kept free where that costs nobody anything.
+    fn headroom(&self) -> u64 {
+        HEADROOM_BYTES_MAX.min(self.raw / 8)
+    }
+
+    /// After readings were turned away, so much has to be free before they are taken again: a part of what there is, because a store that
+    /// others leave little room may never have more.
+    pub fn free_again(&self) -> u64 {
+        self.headroom() / 2
+    }
 }
 
 /// Bytes that a commit adds, as they are stored.
@@ -95,22 +124,38 @@ pub struct Needed {
     /// Of streams that are kept in bulk.
     pub bulk: u64,
     pub other: u64,
+    /// Parts of the snapshot, which can be left out.
+    pub snapshot: u64,
 }
 
 impl Needed {
     fn bytes(self) -> u64 {
-        self.bulk + self.other + SLACK_BYTES
+        self.bulk + self.other + self.snapshot + SLACK_BYTES
+    }
+
+    /// Takes off what is only replaced.
+    pub fn replaces(&mut self, bytes: u64) {
+        let of_other = bytes.min(self.other);
+        self.other -= of_other;
+        self.snapshot = self.snapshot.saturating_sub(bytes - of_other);
     }
 }
 
-/// Sets SQLite's limits for the sizes of the file and its WAL.
+/// Sets SQLite's limit for the size of the file.
 ///
 /// # Errors
 ///
-/// If SQLite does not accept the limits.
-pub fn limit_file(db: &Connection, capacity: &Capacity) -> rusqlite::Result<()> {
-    let pages = capacity.file_bytes_max() / PAGE_BYTES;
-    db.query_row(&format!("PRAGMA max_page_count={pages}"), [], |_| Ok(()))?;
+/// If SQLite does not accept the limit.
+pub fn limit_file(db: &Connection, bytes_max: u64) -> rusqlite::Result<()> {
+    db.query_row(&format!("PRAGMA max_page_count={}", bytes_max / PAGE_BYTES), [], |_| Ok(()))
+}
+
+/// The same for its WAL, which is cut to it after a peak.
+///
+/// # Errors
+///
+/// If SQLite does not accept the limit.
+pub fn limit_log(db: &Connection, capacity: &Capacity) -> rusqlite::Result<()> {
     db.query_row(&format!("PRAGMA journal_size_limit={}", capacity.log_bytes_max()), [], |_| Ok(()))
 }
 
@@ -179,10 +224,25 @@ pub fn has_room(db: &Connection, room: &Room, needed: Needed) -> rusqlite::Resul
     Ok(used_bytes(db)? + needed.bytes() <= all)
 }
 
-/// Removes batches until what is needed fits: within the room for raw readings if it has any, else within all of it. Removed first is what
-/// only sinks that are no longer configured need, then the oldest raw readings; anomalies only when no raw ones are left. Under `refuse`
-/// room was ensured before the readings were judged, so only anomalies are removed, and only when the reserve is used up. What a sink
-/// had not got is counted as expired.
+/// What was removed to make room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MadeRoom {
+    /// Records that a configured sink had not got.
+    pub expired: Vec<(Stream, u64)>,
+    /// Records that only sinks wanted which are not configured.
+    pub given_up: u64,
+    /// More could be removed that no configured sink wants, and the room for what comes next is short.
+    pub has_more: bool,
+    /// There is room for the parts of the snapshot, too.
+    pub fits_snapshot: bool,
+}
+
+/// Removes batches until what is needed fits: within the room for raw readings if it has any, else within all of it.
+///
+/// Removed first is what costs no configured sink anything, and some more of it for what comes next: history that is delivered, whether or
+/// not a snapshot covers it, then what only sinks want that are no longer configured. Then the oldest raw readings; anomalies only when no
+/// raw ones are left. Under `refuse` room was ensured before the readings were judged, so of what configured sinks want only anomalies are
+/// removed, and only when the reserve is used up. No anomaly is removed for a snapshot. What a sink had not got is counted as expired.
 ///
 /// # Errors
 ///
@@ -193,38 +253,52 @@ pub fn make_room(
     room: &Room,
     when_full: WhenFull,
     needed: Needed,
-) -> rusqlite::Result<Vec<(Stream, u64)>> {
-    let mut expired: Vec<(Stream, u64)> = Vec::new();
-    let mut drops = 0;
+) -> rusqlite::Result<MadeRoom> {
+    let mut made = MadeRoom::default();
     let used_before = used_bytes(transaction)?;
+    let mut drops = 0;
+    while used_bytes(transaction)? + needed.bytes() + room.headroom() > room.raw {
+        made.has_more = drops >= DROPS_A_COMMIT;
+        if made.has_more {
+            break;
+        }
+        let Some((_, lost)) = drop_unwanted(transaction, cursors)? else { break };
+        made.given_up += lost;
+        drops += 1;
+    }
     loop {
         let after = used_bytes(transaction)? + needed.bytes();
+        made.fits_snapshot = after <= room.all;
         let is_enough = drops >= DROPS_A_COMMIT && used_before >= after;
         if is_enough || has_room(transaction, room, needed)? {
-            return Ok(expired);
+            return Ok(made);
         }
         let mut dropped = None;
         if when_full == WhenFull::DropOldest {
-            dropped = drop_unwanted(transaction, cursors)?;
-        }
-        if dropped.is_none() && when_full == WhenFull::DropOldest {
             dropped = drop_oldest_of(transaction, cursors, Keep::Bulk)?;
         }
-        if dropped.is_none() && after > room.all {
+        if dropped.is_none() && after - needed.snapshot > room.all {
             dropped = drop_oldest_of(transaction, cursors, Keep::Reserve)?;
         }
         let Some((stream, lost)) = dropped else {
-            return Ok(expired);
+            return Ok(made);
         };
         drops += 1;
-        match expired.iter_mut().find(|(known, _)| *known == stream) {
+        match made.expired.iter_mut().find(|(known, _)| *known == stream) {
             Some((_, count)) => *count += lost,
-            None => expired.push((stream, lost)),
+            None => made.expired.push((stream, lost)),
         }
     }
 }
 
+/// Removes the oldest batch of the first stream whose oldest no configured sink wants; of those, one that no sink wants at all.
 fn drop_unwanted(transaction: &Transaction<'_>, cursors: &mut Cursors) -> rusqlite::Result<Option<(Stream, u64)>> {
+    for stream in Stream::all() {
+        let delivered = cursors.delivered_through(stream).unwrap_or(0);
+        if let Some(dropped) = drop_oldest(transaction, cursors, stream, delivered)? {
+            return Ok(Some(dropped));
+        }
+    }
     for stream in Stream::all() {
         let through = cursors.unwanted_through(stream);
         if let Some(dropped) = drop_oldest(transaction, cursors, stream, through)? {
@@ -286,11 +360,14 @@ mod tests {
 
     #[test]
     fn a_disk_that_fills_up_stops_the_growth_of_raw_but_leaves_the_reserve() {
-        let capacity = Capacity::new(1 << 30);
-        let (file, all) = (100 << 20, capacity.file_bytes_max());
-        assert_eq!(capacity.room(file, Some(5 << 20)), Room { raw: 105 << 20, all });
-        assert_eq!(capacity.room(file, Some(0)), Room { raw: file, all });
-        assert_eq!(capacity.room(0, Some(0)).raw, BYTES_MIN, "some room there always is");
-        assert_eq!(capacity.room(file, None), Room { raw: file, all: file }, "the disk has refused to give more");
+        let capacity = Capacity { free_bytes_min: 1 << 30, ..Capacity::new(1 << 30) };
+        let (file, all, floor) = (100 << 20, capacity.file_bytes_max(), 1 << 30);
+        assert_eq!(capacity.room(file, Some(floor + (5 << 20))), Room { raw: 105 << 20, all });
+        assert_eq!(capacity.room(file, Some(floor)), Room { raw: file, all });
+        assert_eq!(capacity.room(0, Some(floor)).raw, BYTES_MIN, "some room there always is");
+        assert!(capacity.room(0, Some(4 << 20)).all == 4 << 20, "if the disk has it");
+        let squeezed = capacity.room(file, None);
+        assert_eq!(squeezed.all, file, "the disk has refused to give more");
+        assert!(squeezed.raw < file && squeezed.raw > file / 20 * 18, "alerts have some of it: {squeezed:?}");
     }
 }

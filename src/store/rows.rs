@@ -77,8 +77,8 @@ pub(super) fn needed(input: &CommitInput, rows: &[BatchRow<'_>]) -> Needed {
         kept_samples(&input.undecodable).iter().map(|one| one.sample.len() + one.topic.len()).sum();
     let letters = input.cursors.iter().flat_map(|change| &change.dead_letters);
     let letters: usize = letters.map(|letter| letter.line.len()).sum();
-    let other = (alerts + snapshot + undecodable + letters) as u64;
-    Needed { bulk: kept(Keep::Bulk), other: kept(Keep::Reserve) + other }
+    let other = (alerts + undecodable + letters) as u64;
+    Needed { bulk: kept(Keep::Bulk), other: kept(Keep::Reserve) + other, snapshot: snapshot as u64 }
 }
 
 /// Bytes of a blob that one overflow page holds.

@@ -71,12 +71,27 @@ pub enum OpenError {
         path.display()
     )]
     Newer { path: PathBuf, found: i32 },
+    /// Not even the index of the log would find its blocks.
+    #[error("cannot open the store {}: the disk has no free space", path.display())]
+    NoSpace { path: PathBuf },
 }
 
 impl OpenError {
     /// Whether the file is, as far as can be told, a damaged store of ours.
     pub fn is_corrupt(&self) -> bool {
         matches!(self, OpenError::Sqlite { source, .. } if is_corrupt(source))
+    }
+
+    /// The disk is full, or answers with errors: later it may work.
+    pub fn is_of_the_disk(&self) -> bool {
+        match self {
+            OpenError::NoSpace { .. } => true,
+            OpenError::Sqlite { source, .. } => is_of_the_disk(source),
+            OpenError::Folder { source, .. } => {
+                source.kind() == std::io::ErrorKind::StorageFull || source.raw_os_error() == Some(libc::EIO)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -198,6 +213,20 @@ fn open(path: &Path, flags: OpenFlags, vfs: Option<&str>) -> rusqlite::Result<Co
 /// Whether `max_page_count` was reached, or the disk is full.
 pub fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+}
+
+/// Writes the version that the file has already, which shows whether the disk accepts a write.
+///
+/// # Errors
+///
+/// If it does not.
+pub fn write_version(db: &Connection) -> rusqlite::Result<()> {
+    db.pragma_update(None, "user_version", SCHEMA_VERSION)
+}
+
+/// Whether the disk is full, or answers with errors.
+pub fn is_of_the_disk(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error().map(|e| e.extended_code & 0xff), Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR))
 }
 
 /// Whether the file's structure is damaged, or it is no database at all.

@@ -4,7 +4,7 @@
 //! cursors, alerts, snapshot, deletions) is one transaction: the totals always agree with what they count.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 
@@ -17,10 +17,10 @@ use super::rows::{self, BatchRow};
 use super::runs::{self, Run};
 use super::schema::{self, OpenError, Synchronous};
 use super::set_aside;
+use super::space::Space;
 use super::witness::Witness;
 use super::{held, migration, totals};
 use crate::core::identity::{PerStream, RunId, Stream};
-use crate::disk;
 
 mod renewal;
 mod stream_state;
@@ -56,11 +56,15 @@ impl WriterSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommitReport {
     pub expired: Vec<(Stream, u64)>,
+    /// Records that only sinks wanted which are not configured, removed to make room.
+    pub given_up: u64,
     pub deleted: Deleted,
     pub used_bytes: u64,
     /// Compressed size of the payloads that it stored.
     pub payload_bytes: u64,
     pub room: Room,
+    /// What further raw readings may take.
+    pub left_for_raw: u64,
     /// Records of a damaged store that could not be salvaged, once that is known.
     pub lost: u64,
     pub dropped_sinks: Vec<(String, DroppedSink)>,
@@ -76,17 +80,12 @@ pub struct Writer {
     snapshot_covers: u64,
     /// The last raw record when a part of a snapshot was left out: a snapshot that began before that covers nothing.
     snapshot_broken: u64,
-    ballast: Ballast,
-    /// Since when the disk has been full.
-    squeezed: Option<Instant>,
+    space: Space,
     /// Name of a damaged store that was set aside, while there is no new one yet.
     aside: Option<String>,
     streams: PerStream<StreamState>,
     witness: WitnessState,
 }
-
-/// How long the disk's space is left to others before the ballast is written again.
-const BALLAST_PAUSE: Duration = Duration::from_secs(60);
 
 impl Writer {
     /// Opens the store, or creates it; migrates it, and fills the ballast.
@@ -102,8 +101,10 @@ impl Writer {
         let examined = PerStream::new(|stream| streams.of(stream).progress.examined_through);
         cursors.find_missing(&db, &examined).map_err(failed)?;
         runs::prune(&db).map_err(failed)?;
-        let ballast = ballast(settings);
-        ballast.fill(settings.capacity.free_bytes_min);
+        // Writes what is written already, to see whether the disk accepts a write: the steps that follow at a start rely on that. It also
+        // gives the index of the log its blocks, before the rest of a full disk is claimed.
+        schema::write_version(&db).map_err(failed)?;
+        let space = Space::new(&settings.path, settings.capacity, &db);
         let witness = Witness::of(&settings.path);
         let testimony = witness.read();
         let writer = Writer {
@@ -113,8 +114,7 @@ impl Writer {
             cursors,
             snapshot_covers: 0,
             snapshot_broken: 0,
-            ballast,
-            squeezed: None,
+            space,
             aside: None,
             streams,
             witness: WitnessState {
@@ -205,25 +205,13 @@ impl Writer {
             Err(error) if schema::is_full(&error) => {}
             result => return result,
         }
-        self.squeeze();
+        self.space.squeeze(&self.db);
         match self.try_commit(input, &rows, true) {
             // A snapshot can wait; readings that are judged cannot.
             Err(error) if schema::is_full(&error) && !input.sealed.snapshot.is_empty() => {
                 self.try_commit(input, &rows, false)
             }
             result => result,
-        }
-    }
-
-    /// The disk is full below the capacity: from now on the file does not grow, and the WAL uses the space of the ballast.
-    fn squeeze(&mut self) {
-        self.squeezed = Some(Instant::now());
-        if self.ballast.free() {
-            tracing::warn!("the disk is full: the ballast is deleted to free space, and the store no longer grows");
-        }
-        // Pages that are only in the WAL still need space in the file; after that neither has to grow.
-        if let Err(error) = self.db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())) {
-            tracing::debug!(%error, "the WAL could not be checkpointed on a full disk");
         }
     }
 
@@ -234,6 +222,7 @@ impl Writer {
         with_snapshot: bool,
     ) -> rusqlite::Result<CommitReport> {
         let mut report = CommitReport { room: self.room()?, ..CommitReport::default() };
+        let [covered, covered_without] = [with_snapshot, false].map(|with_snapshot| self.covered(input, with_snapshot));
         let transaction = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let mut cursors = self.cursors.clone();
         for change in &input.cursors {
@@ -242,26 +231,18 @@ impl Writer {
         for sink in &input.dropped_sinks {
             report.dropped_sinks.push((sink.clone(), cursors.drop_sink(&transaction, sink)?));
         }
-        let is_broken = !with_snapshot && !input.sealed.snapshot.is_empty();
-        let last_raw = input
-            .sealed
-            .of(Stream::RAW)
-            .last()
-            .map(|raw| raw.last_sequence)
-            .unwrap_or(self.streams.of(Stream::RAW).progress.last_sequence);
-        let broken = if is_broken { last_raw } else { self.snapshot_broken };
-        let covers = match input.sealed.snapshot_covers {
-            covers if covers > broken => covers.max(self.snapshot_covers),
-            _ => self.snapshot_covers,
-        };
-        report.deleted = retention::delete_delivered(&transaction, &cursors, &report.room, covers)?;
+        report.deleted = retention::delete_delivered(&transaction, &cursors, &report.room, covered.0)?;
         let when_full = self.settings.capacity.when_full;
         let mut needed = rows::needed(input, batches);
         if !retention::has_room(&transaction, &report.room, needed)? {
             // Alerts and snapshots mostly replace earlier ones: nothing has to be removed for that.
-            needed.other -= rows::replaced_bytes(&transaction, &input.sealed)?.min(needed.other);
+            needed.replaces(rows::replaced_bytes(&transaction, &input.sealed)?);
         }
-        report.expired = retention::make_room(&transaction, &mut cursors, &report.room, when_full, needed)?;
+        let made = retention::make_room(&transaction, &mut cursors, &report.room, when_full, needed)?;
+        (report.expired, report.given_up) = (made.expired, made.given_up);
+        report.deleted.has_more |= made.has_more;
+        // A snapshot can wait; what sinks are still to get does not give way to it.
+        let with_snapshot = with_snapshot && made.fits_snapshot;
         let mut streams = self.streams.clone();
         if report.deleted.batches > 0 || !report.expired.is_empty() {
             Stream::all().try_for_each(|stream| streams.of_mut(stream).removed(&transaction, &cursors, stream))?;
@@ -298,11 +279,25 @@ impl Writer {
             }
         }
         report.used_bytes = retention::used_bytes(&transaction)?;
+        report.left_for_raw = self.space.left_for_raw(&report.room, report.used_bytes);
         transaction.commit()?;
         self.cursors = cursors;
-        (self.snapshot_covers, self.snapshot_broken) = (covers, broken);
+        (self.snapshot_covers, self.snapshot_broken) = if with_snapshot { covered } else { covered_without };
         self.streams = streams;
         Ok(report)
+    }
+
+    /// Up to which raw record a snapshot covers once this is committed; and the last raw record when a part of one was left out.
+    fn covered(&self, input: &CommitInput, with_snapshot: bool) -> (u64, u64) {
+        let mut broken = self.snapshot_broken;
+        if !with_snapshot && !input.sealed.snapshot.is_empty() {
+            let last_stored = self.streams.of(Stream::RAW).progress.last_sequence;
+            broken = input.sealed.of(Stream::RAW).last().map_or(last_stored, |raw| raw.last_sequence);
+        }
+        match input.sealed.snapshot_covers {
+            covers if covers > broken => (covers.max(self.snapshot_covers), broken),
+            _ => (self.snapshot_covers, broken),
+        }
     }
 
     /// How far the store may fill now.
@@ -311,21 +306,15 @@ impl Writer {
     ///
     /// If the store cannot be read.
     pub fn room(&self) -> rusqlite::Result<Room> {
-        let capacity = &self.settings.capacity;
-        let growth = match (self.squeezed, disk::space(self.folder())) {
-            (Some(_), _) => None,
-            (None, Ok(space)) => Some(space.free_bytes.saturating_sub(capacity.free_bytes_min)),
-            // The free space is not known: if there is none, the write fails.
-            (None, Err(_)) => Some(u64::MAX),
-        };
-        Ok(capacity.room(retention::file_bytes(&self.db)?, growth))
+        self.space.room(&self.db)
     }
 
-    fn folder(&self) -> &Path {
-        self.settings.path.parent().unwrap_or(Path::new("."))
+    /// What raw readings may take at present.
+    pub fn left_for_raw(&self) -> rusqlite::Result<u64> {
+        Ok(self.space.left_for_raw(&self.room()?, retention::used_bytes(&self.db)?))
     }
 
-    /// What need not be done before a commit is acknowledged: checkpoints the WAL when it is long, and fills the ballast.
+    /// What need not be done before a commit is acknowledged: checkpoints the WAL when it is long, and claims room on the disk.
     ///
     /// # Errors
     ///
@@ -335,24 +324,20 @@ impl Writer {
         let number = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(|pages| pages.max(0) as u64);
         let (in_log, in_file) = look.query_row([], |row| Ok((number(row, 1)?, number(row, 2)?)))?;
         drop(look);
-        let is_long = in_log - in_file.min(in_log) >= self.settings.capacity.log_pages();
+        let is_long = in_log - in_file.min(in_log) >= self.space.log_pages();
         let records = self.accepted() - self.witness.records;
         let since = now.saturating_duration_since(self.witness.written);
         let is_due = records > 0 && (since >= WITNESS_EVERY || records >= self.witness.records_until_next);
         if is_long || is_due {
             match self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-                Err(error) if schema::is_full(&error) => self.squeeze(),
+                Err(error) if schema::is_full(&error) => self.space.squeeze(&self.db),
                 result => result?,
             }
             if is_due || since >= WITNESS_PAUSE {
                 self.testify(Moment::Running);
             }
         }
-        let is_due = self.squeezed.is_some_and(|since| now.saturating_duration_since(since) >= BALLAST_PAUSE);
-        if is_due && self.ballast.fill(self.settings.capacity.free_bytes_min) {
-            tracing::info!("the disk has room again: the ballast is written again");
-            self.squeezed = None;
-        }
+        self.space.maintain(&self.db, now);
         Ok(())
     }
 
@@ -381,7 +366,8 @@ fn open_limited(settings: &WriterSettings) -> Result<Connection, OpenError> {
     let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
     // Before the limit is set: a step of the migration may need some more pages for a moment.
     migration::migrate(&mut db, &settings.gateway, &ballast(settings)).map_err(failed)?;
-    retention::limit_file(&db, &settings.capacity).map_err(failed)?;
+    retention::limit_file(&db, settings.capacity.file_bytes_max()).map_err(failed)?;
+    retention::limit_log(&db, &settings.capacity).map_err(failed)?;
     set_aside::keep_first_page(&db, &settings.path);
     Ok(db)
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use outrider::core::identity::{PerStream, RunId, Stream};
 use outrider::core::pipeline::{Pipeline, PipelineSettings};
+use outrider::sinks::archive::sink::ArchiveSink;
 use outrider::sinks::status::Link;
 use outrider::store::commit::CommitInput;
 use outrider::store::retention::{Capacity, WhenFull};
@@ -162,4 +163,99 @@ fn without_its_ballast_a_store_on_a_full_disk_is_stuck() {
         disk.bytes_max.store(used_bytes(folder.path()), Ordering::SeqCst);
         assert_eq!(filling.commit().is_ok(), has_ballast);
     }
+}
+
+/// How soon room that others have freed is to be noticed.
+const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Others fill the disk, and nothing waits for a sink: what the store has is enough, and nobody notices. When a sink cannot be reached the
+/// store does fill, which is the control, and takes more as soon as others have gone.
+#[test]
+fn a_disk_that_others_fill_costs_nothing_while_all_that_comes_leaves_at_once() {
+    for when_full in [WhenFull::Refuse, WhenFull::DropOldest] {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let disk = Disk::register(&state);
+        disk.forgets.store(true, Ordering::SeqCst);
+        let gateway = InProcess::start(folder.path(), |settings| {
+            settings.vfs = Some(disk.name.clone());
+            settings.capacity = Capacity { when_full, ..Capacity::new(64 << 20) };
+            ArchiveSink::change(&mut settings.sinks[0], |archive| archive.rotate_after = Duration::from_millis(20));
+        });
+        let (mut seed, mut number) = (0x5eed_5eed_5eed_5eed, 1);
+        let mut client = Client::connect(gateway.mqtt, "device");
+        let mut publish = |client: &mut Client, number: &mut u64| {
+            client.publish("devices/d/temperature", payload(*number, &mut seed));
+            *number += READINGS_A_PUBLISH;
+        };
+        publish(&mut client, &mut number);
+        disk.bytes_max.store(used_bytes(&state), Ordering::SeqCst);
+        let buffered = || ledger_line(&gateway.status(), "archive", "raw")["buffered"].as_u64().unwrap();
+        // Several times as much as the store has.
+        for _ in 0..30 {
+            (0..5).for_each(|_| publish(&mut client, &mut number));
+            wait_until("the archive has it", || buffered() == 0);
+        }
+        let status = gateway.status();
+        assert_eq!((&status["store"]["readings_refused"], &status["ledger_adds_up"]), (&0.into(), &true.into()));
+        for stream in ["raw", "anomalies"] {
+            assert_eq!(ledger_line(&status, "archive", stream)["expired"], 0, "{stream}, {when_full:?}");
+        }
+        gateway.link.send_replace(Link::Down);
+        match when_full {
+            WhenFull::Refuse => {
+                let acknowledged = publish_until_refused(&gateway, number, &mut seed);
+                assert!(acknowledged > 0 && acknowledged < 200_000, "{acknowledged}: the disk is full");
+            }
+            WhenFull::DropOldest => wait_until("readings that expire", || {
+                publish(&mut client, &mut number);
+                ledger_line(&gateway.status(), "archive", "raw")["expired"] != 0
+            }),
+        }
+        disk.bytes_max.store(u64::MAX, Ordering::SeqCst);
+        let freed = Instant::now();
+        match when_full {
+            WhenFull::Refuse => wait_until("room", || get(gateway.admin, "/readyz").0 == 200),
+            WhenFull::DropOldest => std::thread::sleep(NOTICED_WITHIN),
+        }
+        assert!(freed.elapsed() < NOTICED_WITHIN * 2, "{:?}", freed.elapsed());
+        let before = gateway.status();
+        let mut client = Client::connect(gateway.mqtt, "device");
+        let mut publish = |number: u64| client.publish("devices/d/temperature", payload(number, &mut 1));
+        (0..50).for_each(|n| publish(number + 1_000_000 + n * READINGS_A_PUBLISH));
+        let after = gateway.status();
+        let expired = |status: &serde_json::Value| ledger_line(status, "archive", "raw")["expired"].clone();
+        assert_eq!(expired(&before), expired(&after), "{when_full:?}");
+        gateway.stop();
+    }
+}
+
+/// Under `refuse` a sink that was renamed must not keep the store full for ever.
+#[test]
+fn a_renamed_sink_is_told_and_gives_way_to_what_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let capacity = Capacity { when_full: WhenFull::Refuse, ..Capacity::new(6 << 20) };
+    let gateway = InProcess::start_with_link(folder.path(), Link::Down, |settings| settings.capacity = capacity);
+    let mut seed = 0x5eed_5eed_5eed_5eed;
+    let acknowledged = publish_until_refused(&gateway, 1, &mut seed);
+    gateway.stop();
+    let gateway = InProcess::start(folder.path(), |settings| {
+        settings.capacity = capacity;
+        ArchiveSink::change(&mut settings.sinks[0], |archive| archive.rotate_after = Duration::from_millis(20));
+        settings.sinks[0].name = "renamed".to_owned();
+    });
+    let buffered = || ledger_line(&gateway.status(), "renamed", "raw")["buffered"].as_u64().unwrap();
+    wait_until("what there was", || buffered() == 0 && get(gateway.admin, "/readyz").0 == 200);
+    let mut client = Client::connect(gateway.mqtt, "device");
+    for n in 0..150 {
+        client.publish("devices/d/temperature", payload(acknowledged + 1 + n * READINGS_A_PUBLISH, &mut seed));
+        if n % 5 == 0 {
+            wait_until("the sink has it", || buffered() == 0);
+        }
+    }
+    let status = gateway.status();
+    assert_eq!((&status["ledger_adds_up"], &status["store"]["readings_refused"]), (&true.into(), &0.into()));
+    assert_eq!(ledger_line(&status, "renamed", "raw")["expired"], 0);
+    assert!(ledger_line(&status, "archive", "raw")["expired"].as_u64().unwrap() > 0);
+    gateway.stop();
 }

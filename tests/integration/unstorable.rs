@@ -400,3 +400,143 @@ fn a_gateway_whose_disk_recovers_ends_in_order() {
     assert!(gateway.end().is_ok());
     assert_eq!(device.packet().unwrap().first, 0x40, "slow is not hung");
 }
+
+/// A client with this many publishes that it does not wait for raises an alert with the last of them.
+fn alarm_behind(gateway: &InProcess, driver: &mut Client, window: u64) -> Client {
+    let device = format!("window-{window}");
+    let mut client = Client::connect(gateway.mqtt, &device);
+    let mut packets = Vec::new();
+    for n in 1..=window {
+        let id = client.next_packet_id();
+        let payload = reading(if n == window { 11.0 } else { 5.0 }, n);
+        packets.extend(publish_packet(&format!("devices/{device}/level"), payload.as_bytes(), 1, false, false, id));
+    }
+    let published = Instant::now();
+    client.send(&packets);
+    let alert = next_alert(driver);
+    assert_eq!((alert["device"].as_str(), &alert["stored"]), (Some(&*device), &false.into()), "{alert}");
+    assert!(published.elapsed() < ALERT_WITHIN, "{window}: {:?}", published.elapsed());
+    client
+}
+
+/// However many publishes its client does not wait for: a window of 1, of 20, and none at all.
+#[test]
+fn a_dead_disk_silences_no_alert_of_clients_that_do_not_wait_and_the_end_is_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::register(&folder.path().join("state"));
+    let gateway = InProcess::start(folder.path(), |settings| {
+        settings.vfs = Some(disk.name.clone());
+        with_a_limit(settings);
+    });
+    let mut driver = Client::connect(gateway.mqtt, "driver");
+    driver.subscribe(&[("alerts/+/level/limit", 1)]);
+    Client::connect(gateway.mqtt, "tank").publish(TOPIC, "5");
+    disk.fails.store(true, Ordering::SeqCst);
+    let broken = Instant::now();
+    for window in [1000, 20, 1] {
+        alarm_behind(&gateway, &mut driver, window).expect_close();
+        assert!(broken.elapsed() > Duration::from_secs(4), "five seconds are given to the disk");
+    }
+    assert_eq!(gateway.status()["ledger_adds_up"], true);
+    // They come back again and again.
+    let (mqtt, (stop, stopped)) = (gateway.mqtt, std::sync::mpsc::channel::<()>());
+    let flood = std::thread::spawn(move || {
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            let Ok(stream) = std::net::TcpStream::connect(mqtt) else { return };
+            let options = crate::client::Options { client_id: "flood", clean: true, keep_alive_s: 0, will: None };
+            let Ok((mut client, _)) = Client::try_over(stream, &options) else { continue };
+            for id in 1..=2000_u16 {
+                let packet = publish_packet("devices/flood/level", b"5", u8::from(id % 2 == 0), false, false, id);
+                if std::io::Write::write_all(&mut client.stream, &packet).is_err() {
+                    break;
+                }
+            }
+            let _ = client.packet();
+        }
+    });
+    wait_until("the flood", || gateway.status()["mqtt"]["publishes_qos_0"].as_u64().unwrap() > 1000);
+    let stopping = Instant::now();
+    let result = gateway.end();
+    assert!(matches!(result, Err(GatewayError::Unstored { .. })), "{result:?}");
+    assert!(stopping.elapsed() < Duration::from_secs(5), "{:?}", stopping.elapsed());
+    drop(stop);
+    flood.join().unwrap();
+}
+
+/// The disk takes nothing when the gateway starts: it watches, and stores as soon as it can.
+#[test]
+fn a_store_that_cannot_be_opened_is_waited_for_and_everything_is_watched_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::register(&folder.path().join("state"));
+    disk.fails.store(true, Ordering::SeqCst);
+    let gateway = InProcess::start(folder.path(), |settings| {
+        settings.vfs = Some(disk.name.clone());
+        with_a_limit(settings);
+        close_archives_soon(settings);
+    });
+    assert_eq!(get(gateway.admin, "/readyz"), (503, "disk_failing\n".to_owned()));
+    assert_eq!(get(gateway.admin, "/healthz").0, 200);
+    assert_eq!(gateway.status()["state"], "disk_failing");
+    let mut driver = watcher(&gateway, "alerts/tank/#");
+    let sent = reading(11.0, 1);
+    let mut device = Client::connect(gateway.mqtt, "tank");
+    let id = device.next_packet_id();
+    device.send(&publish_packet(TOPIC, sent.as_bytes(), 1, false, false, id));
+    let alert = next_alert(&mut driver);
+    assert_eq!(
+        (&alert["state"], &alert["stored"], &alert["position"]),
+        (&"raised".into(), &false.into(), &Value::Null)
+    );
+    device.expect_close();
+    disk.fails.store(false, Ordering::SeqCst);
+    wait_until("the store", || get(gateway.admin, "/readyz").0 == 200);
+    Client::connect(gateway.mqtt, "tank").publish(TOPIC, &sent);
+    assert_eq!(gateway.status()["alerts"][0]["stored"], true);
+    gateway.stop();
+    assert_eq!(archived(folder.path()), BTreeMap::from([(1, 1)]));
+}
+
+/// The same, until the end.
+#[test]
+fn a_gateway_that_waits_for_its_store_ends_when_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::register(&folder.path().join("state"));
+    disk.fails.store(true, Ordering::SeqCst);
+    let gateway = InProcess::start(folder.path(), |settings| settings.vfs = Some(disk.name.clone()));
+    let mut device = Client::connect(gateway.mqtt, "tank");
+    let id = device.next_packet_id();
+    device.send(&publish_packet(TOPIC, b"5", 1, false, false, id));
+    let stopping = Instant::now();
+    let result = gateway.end();
+    assert!(matches!(result, Err(GatewayError::Unstored { readings: 0, .. })), "{result:?}");
+    assert!(stopping.elapsed() < Duration::from_secs(5), "{:?}", stopping.elapsed());
+}
+
+/// A record is of the gateway that accepted it, whatever the gateway is called when it is sent.
+#[test]
+fn a_backlog_keeps_the_id_under_which_it_was_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    for (id, link) in [("before", Link::Down), ("after", Link::Up)] {
+        let gateway = InProcess::start_with_link(folder.path(), link, |settings| {
+            settings.gateway_id = id.to_owned();
+            with_a_limit(settings);
+            close_archives_soon(settings);
+        });
+        Client::connect(gateway.mqtt, "tank").publish(&format!("devices/{id}/level"), "11");
+        gateway.stop();
+    }
+    let mut identities = std::collections::BTreeSet::new();
+    for stream in ["raw", "anomalies"] {
+        archive::read(&folder.path().join("state/archive"), stream, |line| {
+            let [gateway, run, position] =
+                ["gateway", "run", "position"].map(|name| archive::field(line, name).to_owned());
+            assert!(identities.insert((stream, run, position)), "twice: {line}");
+            for id in ["before", "after"] {
+                if archive::field(line, "type") != "gateway" && archive::field(line, "device") == id {
+                    assert_eq!(gateway, id, "{line}");
+                }
+            }
+        });
+    }
+    assert!(identities.len() >= 6, "{identities:?}");
+}

@@ -205,7 +205,7 @@ forward!(file_size, xFileSize, (size: *mut i64));
 forward!(lock, xLock, (level: c_int));
 forward!(unlock, xUnlock, (level: c_int));
 forward!(check_reserved_lock, xCheckReservedLock, (result: *mut c_int));
-forward!(file_control, xFileControl, (operation: c_int, argument: *mut c_void));
+forward!(file_control_below, xFileControl, (operation: c_int, argument: *mut c_void));
 forward!(sector_size, xSectorSize, ());
 forward!(characteristics_below, xDeviceCharacteristics, ());
 forward!(shm_map, xShmMap, (region: c_int, bytes: c_int, extend: c_int, into: *mut *mut c_void));
@@ -226,6 +226,26 @@ unsafe extern "C" fn device_characteristics(file: *mut sqlite3_file) -> c_int {
         let WatchedFile { disk, .. } = &*file.cast::<WatchedFile>();
         let claims = (**disk).claims_powersafe.load(Ordering::SeqCst);
         characteristics_below(file) | if claims { ffi::SQLITE_IOCAP_POWERSAFE_OVERWRITE } else { 0 }
+    }
+}
+
+unsafe extern "C" fn file_control(file: *mut sqlite3_file, operation: c_int, argument: *mut c_void) -> c_int {
+    // SAFETY: as in `forward`; a size hint comes with a number.
+    unsafe {
+        let WatchedFile { disk, .. } = &*file.cast::<WatchedFile>();
+        if operation == ffi::SQLITE_FCNTL_SIZE_HINT {
+            let mut size = 0;
+            file_size(file, &raw mut size);
+            let grows = (*argument.cast::<i64>() - size).max(0) as u64;
+            if (**disk).fails.load(Ordering::SeqCst) {
+                return ffi::SQLITE_IOERR_WRITE;
+            }
+            // It is rounded up to a chunk.
+            if grows > 0 && (**disk).is_full(grows.next_multiple_of(1 << 20)) {
+                return ffi::SQLITE_FULL;
+            }
+        }
+        file_control_below(file, operation, argument)
     }
 }
 

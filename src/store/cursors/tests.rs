@@ -21,16 +21,7 @@ fn only_a_sink_that_left_the_configuration_is_dropped_and_what_waited_is_counted
     }
     cursors.accept(Stream::RAW, 30);
     let state = CursorState { cursor: 5, acknowledged: vec![(8, 12)] };
-    let change = CursorChange {
-        sink: "old".into(),
-        stream: Stream::RAW,
-        state,
-        dead_letters: vec![],
-        unreadable: Ranges::default(),
-        lost: Ranges::default(),
-        passed_over: 0,
-        held_keys: vec![],
-    };
+    let change = CursorChange::to("old", Stream::RAW, state);
     cursors.apply(&db, &change).expect("a working disk");
     cursors.save(&db).expect("a working disk");
 
@@ -64,14 +55,8 @@ fn dead_letters_are_bounded_in_bytes_and_all_of_them_are_counted() {
     for last in [50, 100] {
         let letter = |sequence| DeadLetter { sequence, reason: "refused".to_owned(), line: vec![b'x'; 100_000] };
         let change = CursorChange {
-            sink: "sink".to_owned(),
-            stream: Stream::RAW,
-            state: CursorState::at(last),
             dead_letters: (last - 49..=last).map(letter).collect(),
-            unreadable: Ranges::default(),
-            lost: Ranges::default(),
-            passed_over: 0,
-            held_keys: vec![],
+            ..CursorChange::to("sink", Stream::RAW, CursorState::at(last))
         };
         cursors.apply(&db, &change).expect("a working disk");
     }

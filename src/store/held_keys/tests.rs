@@ -3,7 +3,6 @@
 use super::*;
 use crate::core::identity::{PerStream, RunId};
 use crate::core::pipeline::{Pipeline, PipelineSettings};
-use crate::core::ranges::Ranges;
 use crate::core::reading::{Reading, Readings};
 use crate::store::commit::CommitInput;
 use crate::store::cursors::{CursorChange, Cursors, DeadLetter};
@@ -55,14 +54,9 @@ impl Store {
 
     fn change(&mut self, cursor: u64, dead_letters: Vec<DeadLetter>, key: HeldKeyChange) {
         let change = CursorChange {
-            sink: "sink".to_owned(),
-            stream: Stream::RAW,
-            state: CursorState::at(cursor),
             dead_letters,
-            unreadable: Ranges::default(),
-            lost: Ranges::default(),
-            passed_over: 0,
             held_keys: vec![key],
+            ..CursorChange::to("sink", Stream::RAW, CursorState::at(cursor))
         };
         let snapshot = crate::core::pipeline::Sealed { snapshot_covers: 100, ..Default::default() };
         let input = CommitInput { cursors: vec![change], sealed: snapshot, ..CommitInput::default() };
@@ -135,14 +129,8 @@ fn what_expires_of_a_key_is_counted_once_whoever_says_it_first() {
     }
     // It says late that it has passed 70 records, and taken two that had expired.
     let change = CursorChange {
-        sink: "sink".to_owned(),
-        stream: Stream::RAW,
-        state: CursorState::at(80),
-        dead_letters: vec![],
-        unreadable: Ranges::default(),
-        lost: Ranges::default(),
-        passed_over: 0,
         held_keys: vec![sick(4, even(61, 80), even(1, 4))],
+        ..CursorChange::to("sink", Stream::RAW, CursorState::at(80))
     };
     cursors.apply(db, &change).expect("a working disk");
     cursors.save(db).expect("a working disk");

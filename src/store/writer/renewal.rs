@@ -54,6 +54,7 @@ impl Writer {
         let progress = PerStream::new(|stream| self.streams.of(stream).progress);
         (self.db, self.cursors) = begin_anew(&self.settings, &aside, &head, self.cursors.clone(), &progress)?;
         self.streams = StreamState::load_all(&self.db).map_err(failed)?;
+        self.space.renew(&self.db);
         self.aside = None;
         let unfinished = self.unfinished_salvages().map_err(failed)?;
         Ok(unfinished.into_iter().filter(|unfinished| unfinished.folder == aside).collect())
