@@ -15,7 +15,7 @@ use rusqlite::{Connection, ffi};
 
 use super::ballast::Ballast;
 use super::retention::{self, BYTES_MIN, Capacity, Room};
-use super::schema::PAGE_BYTES;
+use super::schema::{PAGE_BYTES, log_of};
 use crate::disk;
 
 #[derive(Debug)]
@@ -213,14 +213,8 @@ impl Space {
         }
     }
 
-    fn log_path(&self) -> PathBuf {
-        let mut path = self.path.clone().into_os_string();
-        path.push("-wal");
-        path.into()
-    }
-
     fn log_bytes(&self) -> u64 {
-        std::fs::metadata(self.log_path()).map_or(0, |file| file.len())
+        std::fs::metadata(log_of(&self.path)).map_or(0, |file| file.len())
     }
 
     /// What is behind the log's last frame is no frame, so that it may be anything.
@@ -229,7 +223,7 @@ impl Space {
             return Ok(());
         }
         // SQLite holds no locks on this file, which closing it would give up.
-        disk::allocate(&OpenOptions::new().write(true).open(self.log_path())?, bytes)
+        disk::allocate(&OpenOptions::new().write(true).open(log_of(&self.path))?, bytes)
     }
 }
 
@@ -261,7 +255,7 @@ mod tests {
         let mut space = Space::new(&path, Capacity::new(64 << 20), &db);
         let blocks = |path: &Path| std::fs::metadata(path).expect("a file").blocks() * 512;
         assert_eq!((space.claimed_bytes(), blocks(&path) >= 1 << 20), (Some(1 << 20), true));
-        assert!(space.log_bytes() >= 1 << 20 && blocks(&space.log_path()) >= 1 << 20);
+        assert!(space.log_bytes() >= 1 << 20 && blocks(&log_of(&path)) >= 1 << 20);
         space.squeeze(&db);
         assert_eq!(space.claimed_bytes(), Some(3 << 20), "half of the ballast");
         db.execute_batch("PRAGMA user_version=3; PRAGMA wal_checkpoint(TRUNCATE)").expect("a working disk");

@@ -70,15 +70,17 @@ impl Kind {
     }
 
     /// Damages the files, and says which pages of the file were hit, from 0 on.
-    pub fn damage(self, folder: &Path, _: &Image, template: &Template, random: &mut Random) -> Vec<usize> {
+    pub fn damage(self, folder: &Path, image: &Image, template: &Template, random: &mut Random) -> Vec<usize> {
         let store = store_path(folder);
         let path = if self.is_of_log() { log_path(folder) } else { store.clone() };
         let mut bytes = std::fs::read(&path).unwrap();
-        let pages = bytes.len() / PAGE;
+        // Where there is nothing yet, nothing can be damaged.
+        let used = image.used_bytes(self.is_of_log());
+        let pages = used / PAGE;
         let any_page = |random: &mut Random| random.below(pages as u64) as usize;
         let hit = match self {
             Kind::ZeroedSector | Kind::RandomSector => {
-                let sector = random.below((bytes.len() / SECTOR) as u64) as usize;
+                let sector = random.below((used / SECTOR) as u64) as usize;
                 fill(&mut bytes[sector * SECTOR..(sector + 1) * SECTOR], self == Kind::ZeroedSector, random);
                 vec![sector * SECTOR / PAGE]
             }
@@ -88,7 +90,7 @@ impl Kind {
                 vec![half / 2]
             }
             Kind::FlippedBitInFile => {
-                let bit = random.below(8 * bytes.len() as u64) as usize;
+                let bit = random.below(8 * used as u64) as usize;
                 bytes[bit / 8] ^= 1 << (bit % 8);
                 vec![bit / 8 / PAGE]
             }
@@ -111,12 +113,12 @@ impl Kind {
             }
             Kind::StalePage => {
                 let past = &template.past[random.below(template.past.len() as u64) as usize];
-                let page = random.below((past.len().min(bytes.len()) / PAGE) as u64) as usize;
+                let page = random.below((past.len().min(used) / PAGE) as u64) as usize;
                 bytes[page * PAGE..(page + 1) * PAGE].copy_from_slice(&past[page * PAGE..(page + 1) * PAGE]);
                 vec![page]
             }
             Kind::CutFile => {
-                let left = bytes.len() - 1 - random.below(bytes.len() as u64 / 2) as usize;
+                let left = used - 1 - random.below(used as u64 / 2) as usize;
                 bytes.truncate(left);
                 (left / PAGE..pages).collect()
             }
@@ -129,17 +131,17 @@ impl Kind {
                 return (0..pages).collect();
             }
             Kind::ZeroedSectorOfLog => {
-                let sector = random.below((bytes.len() / SECTOR) as u64) as usize;
+                let sector = random.below((used / SECTOR) as u64) as usize;
                 fill(&mut bytes[sector * SECTOR..(sector + 1) * SECTOR], true, random);
                 Vec::new()
             }
             Kind::FlippedBitInLog => {
-                let bit = random.below(8 * bytes.len() as u64) as usize;
+                let bit = random.below(8 * used as u64) as usize;
                 bytes[bit / 8] ^= 1 << (bit % 8);
                 Vec::new()
             }
             Kind::CutLog => {
-                bytes.truncate(random.below(bytes.len() as u64) as usize);
+                bytes.truncate(random.below(used as u64) as usize);
                 Vec::new()
             }
             Kind::ForeignLog => {

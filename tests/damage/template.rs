@@ -126,11 +126,30 @@ pub fn is_of(device: &str, line: &[u8]) -> bool {
 }
 
 impl Image {
+    /// How much of the file is pages, or of the log frames: behind them is room that the store has claimed.
+    pub fn used_bytes(&self, is_log: bool) -> usize {
+        let name = if is_log { "outrider.sqlite-wal" } else { "outrider.sqlite" };
+        let bytes = &self.files.iter().find(|(known, _)| known == name).unwrap().1;
+        if is_log { frames_bytes(bytes) } else { PAGE * number_at(bytes, 28) }
+    }
+
     pub fn write(&self, folder: &Path) {
         for (name, bytes) in &self.files {
             std::fs::write(folder.join(name), bytes).unwrap();
         }
     }
+}
+
+fn number_at(bytes: &[u8], offset: usize) -> usize {
+    u32::from_be_bytes(bytes[offset..offset + 4].try_into().unwrap()) as usize
+}
+
+/// The header of a log, and the frames that carry its salt.
+fn frames_bytes(log: &[u8]) -> usize {
+    const HEADER: usize = 32;
+    let salt = &log[16..24];
+    let frames = log[HEADER..].chunks_exact(24 + PAGE);
+    HEADER + (24 + PAGE) * frames.take_while(|frame| &frame[8..16] == salt).count()
 }
 
 pub fn log_path(folder: &Path) -> std::path::PathBuf {

@@ -1,0 +1,65 @@
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::super::commit::CommitInput;
+use super::super::retention::Capacity;
+use super::super::schema::{Synchronous, log_of, store_path};
+use super::*;
+use crate::core::identity::RunId;
+use crate::core::reading::{Reading, Readings};
+
+const NOW: Moment = Moment { wall_ms: 1_000_000_000, steady_ms: 0 };
+
+fn settings(folder: &Path) -> WriterSettings {
+    let capacity = Capacity::new(8 << 20);
+    WriterSettings { synchronous: Synchronous::Off, capacity, ..WriterSettings::for_tests(folder) }
+}
+
+fn open_in(folder: &Path) -> Opened {
+    let (run, gateway) = (RunId([1; 8]), "g".to_owned());
+    let pipeline = PipelineSettings { gateway, run, monitor: Default::default(), alerts: Default::default() };
+    open(&settings(folder), &pipeline, NOW).expect("a store")
+}
+
+/// Commits readings that do not compress.
+fn commit(opened: &mut Opened, count: u64) {
+    let mut readings = Readings::default();
+    for number in 0..count {
+        let name = format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        readings.push(&Reading::at(NOW.wall_ms, &name, &name, number as f64));
+    }
+    opened.pipeline.take(&readings, NOW);
+    let sealed = opened.pipeline.seal();
+    opened.writer.commit(&CommitInput { sealed, ..CommitInput::default() }).expect("a working disk");
+}
+
+/// The files as a process that is killed leaves them.
+fn killed(folder: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    for file in std::fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file")) {
+        if file.file_type().expect("a type").is_file() {
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).expect("a copy");
+        }
+    }
+    copy
+}
+
+#[test]
+fn a_log_that_sqlite_has_shortened_is_not_taken_for_one_that_was_cut() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut opened = open_in(folder.path());
+    let limit = settings(folder.path()).capacity.log_bytes_max();
+    let log_bytes = |folder: &Path| std::fs::metadata(log_of(&store_path(folder))).expect("a log").len();
+    while log_bytes(folder.path()) < 2 * limit {
+        commit(&mut opened, 20_000);
+    }
+    opened.writer.maintain(Instant::now() + Duration::from_secs(61)).expect("a working disk");
+    commit(&mut opened, 1);
+    assert_eq!(log_bytes(folder.path()), limit, "shortened after the witness was written");
+    assert!(open_in(killed(folder.path()).path()).doubt.is_none());
+
+    let cut = killed(folder.path());
+    let log = std::fs::OpenOptions::new().write(true).open(log_of(&store_path(cut.path()))).expect("a log");
+    log.set_len(limit - 1).expect("a working disk");
+    assert!(open_in(cut.path()).doubt.is_some(), "the control");
+}
