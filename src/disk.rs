@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -44,6 +44,13 @@ pub fn allocate(file: &File, bytes: u64) -> io::Result<()> {
 /// gets; `trial` is the path of a file for it.
 pub fn takes(trial: &Path, bytes: u64) -> bool {
     let result = File::create(trial).and_then(|file| allocate(&file, bytes));
+    let _ = std::fs::remove_file(trial);
+    result.is_ok()
+}
+
+/// Whether a file can be written and synced; `trial` is the path of a file for it.
+pub fn stores(trial: &Path) -> bool {
+    let result = File::create(trial).and_then(|mut file| file.write_all(&[1; 4096]).and_then(|()| file.sync_all()));
     let _ = std::fs::remove_file(trial);
     result.is_ok()
 }

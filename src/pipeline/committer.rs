@@ -22,6 +22,7 @@ use crate::store::commit::CommitInput;
 use crate::store::cursors::CursorChange;
 use crate::store::reader::FileId;
 use crate::store::schema;
+use crate::store::unreadable::{Unreadable, disk_works};
 use crate::store::writer::{CommitReport, Writer};
 
 /// The last durable sequence of each stream, for the forwarders; updated after each commit.
@@ -117,6 +118,7 @@ pub(crate) struct Committer {
     /// Undelivered readings are removed to make room; and what only sinks want that are not configured.
     pub(super) expiring: Spell,
     pub(super) giving_up: Spell,
+    pub(super) unreadable_since: Unreadable,
 }
 
 impl Committer {
@@ -134,7 +136,8 @@ impl Committer {
         let unfinished = writer.unfinished_salvages().unwrap_or_default();
         salvaging::start(&writer, &counters, &pipeline, unfinished);
         let (expiring, giving_up) = (Spell::default(), Spell::default());
-        Committer { writer, pipeline, committed, counters, beat, expiring, giving_up }
+        let unreadable_since = Unreadable::default();
+        Committer { writer, pipeline, committed, counters, beat, expiring, giving_up, unreadable_since }
     }
 
     pub fn run(mut self, jobs: &Receiver<Job>) {
@@ -197,7 +200,7 @@ impl Committer {
         let started = Instant::now();
         let call = self.beat.at_disk();
         // Two readers may report the same damage: by the second report the file has been replaced.
-        if job.damaged.is_some() && job.damaged == self.writer.file() {
+        if job.damaged.is_some() && job.damaged == self.writer.file() && disk_works(&self.writer.settings().path) {
             self.renew(&"found by a reader")?;
         }
         let report = self.commit_until_done(&job.input, &job.waiting)?;
@@ -273,12 +276,13 @@ impl Committer {
         for attempt in 1_u64.. {
             match self.writer.commit(input) {
                 Ok(report) => {
+                    self.unreadable_since.is_over();
                     if self.counters.failing.swap(false, Ordering::Relaxed) {
                         tracing::info!("the store can be written again");
                     }
                     return Some(report);
                 }
-                Err(error) if schema::is_corrupt(&error) => self.renew(&error)?,
+                Err(error) if self.is_damage(&error) => self.renew(&error)?,
                 Err(error) => {
                     self.wait_failing(schema::is_full(&error), &error, attempt)?;
                     self.commit_cursors(waiting);
@@ -286,6 +290,11 @@ impl Committer {
             }
         }
         None
+    }
+
+    fn is_damage(&mut self, error: &rusqlite::Error) -> bool {
+        let is_damage = self.unreadable_since.is_damage(error, Instant::now());
+        is_damage && (schema::is_corrupt(error) || disk_works(&self.writer.settings().path))
     }
 
     /// What is delivered meanwhile makes room on a full disk.

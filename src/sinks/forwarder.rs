@@ -21,7 +21,7 @@ use crate::heartbeat::Beat;
 use crate::pipeline::Message;
 use crate::store::cursors::{CursorChange, DeadLetter};
 use crate::store::held_keys::HeldKeyChange;
-use crate::store::schema;
+use crate::store::unreadable::Unreadable;
 
 pub struct ForwarderParts {
     pub stream: StreamParts,
@@ -65,6 +65,7 @@ struct Forwarder<S> {
     /// What comes next may still be taken over from a damaged store.
     is_salvaging: bool,
     store_error: Option<String>,
+    unreadable_since: Unreadable,
     store_pause_until: Option<Instant>,
     /// The same for keys that are set aside: they may be where the store is being salvaged while the cursor is far beyond.
     aside_pause_until: Option<Instant>,
@@ -96,6 +97,7 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
         shown: DeliveryStatus::default(),
         is_salvaging: false,
         store_error: None,
+        unreadable_since: Unreadable::default(),
         store_pause_until: None,
         aside_pause_until: None,
         flush_within,
@@ -201,6 +203,7 @@ impl<S: Sink + 'static> Forwarder<S> {
             Ok(read) => {
                 self.caught_up = read == Read::End;
                 self.is_salvaging = read == Read::Salvaging;
+                self.unreadable_since.is_over();
                 self.store_pause_until = self.is_salvaging.then(|| Instant::now() + SALVAGE_PAUSE);
                 if self.store_error.take().is_some() {
                     tracing::info!(sink = self.name, stream = self.stream.name(), "the store is readable again");
@@ -218,7 +221,7 @@ impl<S: Sink + 'static> Forwarder<S> {
         if self.store_error.is_none() {
             tracing::error!(sink = self.name, stream = self.stream.name(), "cannot read the store: {error}");
         }
-        if schema::is_corrupt(error) {
+        if self.unreadable_since.is_damage(error, Instant::now()) {
             // Without a pipeline the process is ending; the next start detects the damage too.
             let _ = self.pipeline.send(Message::Damaged(self.source.file()));
         }

@@ -23,6 +23,7 @@ pub mod schema;
 pub mod set_aside;
 mod space;
 pub mod totals;
+pub mod unreadable;
 mod version_1;
 mod witness;
 pub mod writer;

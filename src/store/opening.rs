@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -13,6 +14,7 @@ use super::recovery::{self, Recovered};
 use super::scan::Scan;
 use super::schema::{self, OpenError, SCHEMA_VERSION};
 use super::set_aside;
+use super::unreadable::disk_works;
 use super::witness::{Testimony, Witness};
 use super::writer::{Writer, WriterSettings};
 use crate::clock;
@@ -37,6 +39,9 @@ const CHECKED_BYTES_MAX: u64 = 32 << 20;
 const LOG_ROUNDS_MAX: u32 = 64;
 /// The index of the WAL is mapped memory: on a disk that has no block for it the process would be killed, rather than get an error.
 const FREE_BYTES_MIN: u64 = 256 * 1024;
+/// How often, and after which pause, it is tried again to read what the disk answers with an error, before it is taken as lost.
+const READS_AGAIN: u32 = 3;
+const READ_PAUSE: Duration = Duration::from_secs(1);
 const TRIAL: &str = "outrider.trial";
 
 /// Opens the store, or a new one in place of a damaged one.
@@ -56,9 +61,17 @@ pub fn open(settings: &WriterSettings, pipeline: &PipelineSettings, now: Moment)
         Some(testimony) => LogFinding::of(settings, testimony),
         None => LogFinding::default(),
     };
-    let opened = open_if_whole(settings, pipeline, testimony.as_ref(), &log, now);
+    let try_once = || open_if_whole(settings, pipeline, testimony.as_ref(), &log, now);
+    let mut opened = try_once();
+    for _ in 0..READS_AGAIN {
+        if !opened.as_ref().is_err_and(OpenError::is_unreadable) {
+            break;
+        }
+        std::thread::sleep(READ_PAUSE);
+        opened = try_once();
+    }
     let mut opened = match opened {
-        Err(error) if error.is_corrupt() => {
+        Err(error) if error.is_corrupt() || error.is_unreadable() && disk_works(path) => {
             tracing::error!(
                 "{}: it is set aside, a new one is begun, and what can still be read is salvaged in the background",
                 with_causes(&error)

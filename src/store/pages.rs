@@ -131,7 +131,10 @@ impl Log {
         let mut uncommitted = Vec::new();
         let mut frame = vec![0; FRAME_HEADER + PAGE];
         for number in 0..bytes.saturating_sub(LOG_HEADER) / FRAME {
-            log.file.read_exact_at(&mut frame, LOG_HEADER + number * FRAME)?;
+            if log.file.read_exact_at(&mut frame, LOG_HEADER + number * FRAME).is_err() {
+                // As in a page of the file: what the disk has lost is empty.
+                frame.fill(0);
+            }
             let (number, page) = (number as u32, word(&frame, 0));
             log.frames.push(page);
             log.last.insert(page, number);
@@ -244,7 +247,10 @@ impl LogState {
         };
         let (mut frame, mut holds) = (vec![0; FRAME_HEADER + PAGE], true);
         for number in 0..frames {
-            file.read_exact_at(&mut frame, LOG_HEADER + number * FRAME)?;
+            if file.read_exact_at(&mut frame, LOG_HEADER + number * FRAME).is_err() {
+                (holds, state.commits_behind_damage) = (false, state.commits_behind_damage + 1);
+                continue;
+            }
             holds = holds && checker.continues(&frame);
             let is_of_round = [word(&frame, 8), word(&frame, 12)] == checker.salts;
             state.commits_behind_damage += u64::from(!holds && is_of_round && word(&frame, 4) > 0);

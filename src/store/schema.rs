@@ -82,6 +82,11 @@ impl OpenError {
         matches!(self, OpenError::Sqlite { source, .. } if is_corrupt(source))
     }
 
+    /// Whether the disk answers with an error where something is to be read.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, OpenError::Sqlite { source, .. } if is_unreadable(source))
+    }
+
     /// The disk is full, or answers with errors: later it may work.
     pub fn is_of_the_disk(&self) -> bool {
         match self {
@@ -227,6 +232,12 @@ pub fn write_version(db: &Connection) -> rusqlite::Result<()> {
 /// Whether the disk is full, or answers with errors.
 pub fn is_of_the_disk(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error().map(|e| e.extended_code & 0xff), Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR))
+}
+
+/// Whether the disk answers with an error where something is to be read.
+pub fn is_unreadable(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(code, Some(ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_CORRUPTFS))
 }
 
 /// Whether the file's structure is damaged, or it is no database at all.

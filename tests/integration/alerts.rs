@@ -213,7 +213,8 @@ fn without_its_row_in_the_store_the_alert_would_be_lost() {
     drop(db);
     let gateway = Gateway::start(folder.path(), &[], &[]);
     let mut driver = Client::connect(gateway.mqtt, "driver");
-    driver.subscribe(&[("alerts/#", 1), ("marker", 1)]);
+    // Another program has opened the store and moved the log into it, which raises an alert of its own.
+    driver.subscribe(&[("alerts/+/+/anomaly", 1), ("alerts/+/+/limit", 1), ("marker", 1)]);
     Client::connect(gateway.mqtt, "other").publish("marker", "");
     assert_eq!(driver.receive().topic, "marker");
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use outrider::core::identity::RunId;
 use outrider::sinks::status::Link;
+use outrider::store::pages_of_batches;
 use outrider::store::retention::Capacity;
 use outrider::store::schema::{self, Synchronous, store_path};
 use outrider::store::writer::{Writer, WriterSettings};
@@ -13,6 +14,7 @@ use crate::archive;
 use crate::client::Client;
 use crate::gateway::{Gateway, close_archives_soon, ledger_line, wait_until};
 use crate::in_process::InProcess;
+use crate::vfs::Disk;
 
 const PUBLISHES: u64 = 100;
 const READINGS_A_PUBLISH: u64 = 50;
@@ -51,6 +53,12 @@ fn damage(store: &Path, first_page_too: bool) {
     std::io::Write::write_all(&mut std::fs::File::options().write(true).open(store).unwrap(), &file).unwrap();
 }
 
+/// Moves a store's log into its file.
+fn into_file(state: &Path) {
+    let settings = WriterSettings { capacity: Capacity::new(4 << 30), ..WriterSettings::for_tests(state) };
+    Writer::open(&settings, RunId([9; 8])).unwrap().checkpoint().unwrap();
+}
+
 /// Number of distinct readings in the archive, by run. Also checks that no identity stands for two different readings.
 fn readings_by_run(root: &Path) -> HashMap<String, HashSet<u64>> {
     let mut readings: HashMap<String, HashSet<u64>> = HashMap::new();
@@ -75,9 +83,7 @@ fn a_store_that_is_damaged_at_the_start_is_set_aside_and_salvaged() {
     publish(&mut client, PUBLISHES);
     let old_run = gateway.status()["run"].as_str().unwrap().to_owned();
     gateway.kill();
-    let settings =
-        WriterSettings { capacity: Capacity::new(4 << 30), ..WriterSettings::for_tests(&folder.path().join("state")) };
-    Writer::open(&settings, RunId([9; 8])).unwrap().checkpoint().unwrap();
+    into_file(&folder.path().join("state"));
     damage(&store, true);
 
     let gateway = Gateway::start(folder.path(), &[], &[]);
@@ -139,4 +145,62 @@ fn damage_that_a_reader_finds_while_running_costs_the_damaged_batches_only() {
     let readings = readings_by_run(&folder.path().join("state/archive"));
     assert_eq!(readings[&run].len() as u64, READINGS + 1 - lost);
     assert_eq!(readings.len(), 1, "the process goes on under its run");
+}
+
+/// A page in the middle of the raw batches.
+fn page_with_batches(store: &Path) -> usize {
+    let by_page = pages_of_batches(store).unwrap();
+    let mut pages: Vec<usize> = by_page.into_keys().collect();
+    pages.sort_unstable();
+    pages[pages.len() / 2]
+}
+
+/// Everything comes out in the end: the file can be read beside the disk that has lost a part of it.
+fn reads_everything(gateway: &InProcess, folder: &Path, readings: u64) {
+    wait_until("a new store", || gateway.status()["store"]["damaged_stores"] == 1);
+    wait_until("the end of the salvage", || gateway.status()["store"]["salvaging"] == false);
+    wait_until("delivery", || ledger_line(&gateway.status(), "archive", "raw")["delivered"] == readings);
+    let readings_found: usize = readings_by_run(&folder.join("state/archive")).values().map(HashSet::len).sum();
+    assert_eq!(readings_found as u64, readings);
+}
+
+fn start_on(disk: &Disk, folder: &Path, link: Link) -> InProcess {
+    InProcess::start_with_link(folder, link, |settings| {
+        settings.vfs = Some(disk.name.clone());
+        close_archives_soon(settings);
+    })
+}
+
+#[test]
+fn a_sector_that_the_disk_has_lost_is_damage_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_path(&folder.path().join("state"));
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    publish(&mut Client::connect(gateway.mqtt, "device"), PUBLISHES);
+    gateway.kill();
+    into_file(&folder.path().join("state"));
+    let disk = Disk::register(&folder.path().join("state"));
+    disk.lose(&store, page_with_batches(&store));
+    let gateway = start_on(disk, folder.path(), Link::Up);
+    publish(&mut Client::connect(gateway.mqtt, "device"), 1);
+    reads_everything(&gateway, folder.path(), READINGS + READINGS_A_PUBLISH);
+    gateway.stop();
+}
+
+#[test]
+fn a_sector_that_the_disk_loses_while_running_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_path(&folder.path().join("state"));
+    let disk = Disk::register(&folder.path().join("state"));
+    let gateway = start_on(disk, folder.path(), Link::Down);
+    let mut client = Client::connect(gateway.mqtt, "device");
+    publish(&mut client, PUBLISHES);
+    let db = schema::open_writer(&store, Synchronous::Full, None).unwrap();
+    db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+    drop(db);
+    disk.lose(&store, page_with_batches(&store));
+    gateway.link.send_replace(Link::Up);
+    reads_everything(&gateway, folder.path(), READINGS);
+    publish(&mut client, 1);
+    gateway.stop();
 }

@@ -173,7 +173,7 @@ fn forget(folder: &Path, sent: &mut Vec<Value>) {
         body = CAST(replace(CAST(body AS TEXT), '"kind":"limit"', '"kind":"gap"') AS BLOB) WHERE kind = 'limit'"#;
     assert_eq!(db.execute(of_a_gap, []).unwrap(), 1);
     // A sink that is no longer configured, and one that was dropped.
-    let sinks = "INSERT INTO progress(stream, name, value) VALUES (1, 'left', 0);
+    let sinks = "INSERT INTO progress VALUES (1, 'left', 0, x'', 0, 0, 0, 0, 0, 0, 0, 0);
         INSERT INTO progress(stream, name, value) VALUES (0, 'expired_with_sink:raw:dropped', 3)";
     db.execute_batch(sinks).unwrap();
     drop(db);

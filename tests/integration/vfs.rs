@@ -4,6 +4,7 @@
 //! It wraps the usual VFS and really writes everything, so a gateway that uses it behaves normally.
 
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -52,6 +53,8 @@ pub struct Disk {
     pub claims_powersafe: AtomicBool,
     /// Every write or sync returns an error.
     pub fails: AtomicBool,
+    /// A page of the file with this inode number, from 0 on, that cannot be read.
+    unreadable: Mutex<Option<(u64, u64)>>,
     /// Every sync takes this much longer.
     pub sync_delay_ms: AtomicU64,
     /// Nothing is logged, for tests that only need the faults and not gigabytes of events.
@@ -83,6 +86,7 @@ impl Disk {
             drops_syncs: AtomicBool::new(false),
             claims_powersafe: AtomicBool::new(false),
             fails: AtomicBool::new(false),
+            unreadable: Mutex::new(None),
             sync_delay_ms: AtomicU64::new(0),
             forgets: AtomicBool::new(false),
             bytes_max: AtomicU64::new(u64::MAX),
@@ -104,6 +108,11 @@ impl Disk {
             assert_eq!(ffi::sqlite3_vfs_register(vfs, 0), ffi::SQLITE_OK);
         }
         disk
+    }
+
+    /// The disk loses a sector of this page, counted from 0, of the file that is there now.
+    pub fn lose(&self, file: &Path, page: usize) {
+        *self.unreadable.lock().unwrap() = Some((std::fs::metadata(file).unwrap().ino(), page as u64));
     }
 
     pub fn log(&self) -> Vec<Event> {
@@ -154,6 +163,7 @@ struct WatchedFile {
     base: sqlite3_file,
     disk: *const Disk,
     part: Part,
+    inode: u64,
 }
 
 unsafe fn below(file: *mut sqlite3_file) -> *mut sqlite3_file {
@@ -180,9 +190,11 @@ unsafe extern "C" fn open(
         (*file).pMethods = std::ptr::null();
         let result = open_below((*disk).below, path, below(file), flags, out_flags);
         if result == ffi::SQLITE_OK {
+            let path = std::ffi::CStr::from_ptr(path).to_str().unwrap();
+            let inode = std::fs::metadata(path).unwrap().ino();
             std::ptr::write(
                 file.cast(),
-                WatchedFile { base: sqlite3_file { pMethods: &raw const METHODS }, disk, part },
+                WatchedFile { base: sqlite3_file { pMethods: &raw const METHODS }, disk, part, inode },
             );
         }
         result
@@ -200,7 +212,7 @@ macro_rules! forward {
 }
 
 forward!(close, xClose, ());
-forward!(read, xRead, (into: *mut c_void, bytes: c_int, offset: i64));
+forward!(read_below, xRead, (into: *mut c_void, bytes: c_int, offset: i64));
 forward!(file_size, xFileSize, (size: *mut i64));
 forward!(lock, xLock, (level: c_int));
 forward!(unlock, xUnlock, (level: c_int));
@@ -246,6 +258,20 @@ unsafe extern "C" fn file_control(file: *mut sqlite3_file, operation: c_int, arg
             }
         }
         file_control_below(file, operation, argument)
+    }
+}
+
+unsafe extern "C" fn read(file: *mut sqlite3_file, into: *mut c_void, bytes: c_int, offset: i64) -> c_int {
+    // SAFETY: as in `forward`.
+    unsafe {
+        let WatchedFile { disk, inode, .. } = &*file.cast::<WatchedFile>();
+        let unreadable = *(**disk).unreadable.lock().unwrap();
+        let touches = |page: u64| offset < (page as i64 + 1) * 4096 && offset + i64::from(bytes) > page as i64 * 4096;
+        if unreadable.is_some_and(|(lost, page)| lost == *inode && touches(page)) {
+            // As SQLite takes an EIO.
+            return ffi::SQLITE_IOERR_CORRUPTFS;
+        }
+        read_below(file, into, bytes, offset)
     }
 }
 

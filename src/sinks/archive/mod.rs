@@ -20,7 +20,7 @@ use crate::sinks::status::Link;
 use crate::sinks::stream::StreamParts;
 use crate::store::cursors::CursorChange;
 use crate::store::log::{Block, Entry, Next, Record};
-use crate::store::schema;
+use crate::store::unreadable::Unreadable;
 use folder::{ArchiveFolder, FileName, SUFFIX, UNFINISHED, partition};
 
 /// What the archiver of one stream works with.
@@ -96,15 +96,18 @@ struct Archiver {
 pub async fn run(parts: ArchiverParts) {
     let mut archiver = Archiver::new(parts);
     let mut recovered = false;
+    let mut unreadable_since = Unreadable::default();
     loop {
         let step = if recovered { archiver.step() } else { archiver.recover() };
         match step {
             Ok(Step::Again) => {
+                unreadable_since.is_over();
                 // One thread serves both streams: let the other one run.
                 tokio::task::yield_now().await;
             }
             Ok(Step::CaughtUp) => {
                 recovered = true;
+                unreadable_since.is_over();
                 if archiver.open.is_none() && !archiver.is_behind() {
                     archiver.works();
                 }
@@ -126,7 +129,7 @@ pub async fn run(parts: ArchiverParts) {
                 // The file may already have its final name, without the cursor having moved: look for it again.
                 recovered = false;
                 if let StepError::Store(error) = &error
-                    && schema::is_corrupt(error)
+                    && unreadable_since.is_damage(error, Instant::now())
                 {
                     // Without a pipeline the process is ending; the next start detects the damage too.
                     let _ = archiver.parts.source.pipeline.send(Message::Damaged(archiver.parts.source.reader.file()));
