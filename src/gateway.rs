@@ -22,7 +22,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use self::ending::edge_result;
@@ -70,6 +70,8 @@ pub struct GatewaySettings {
     pub synchronous: Synchronous,
     /// Name of the SQLite VFS; the default one unless a test inserts its own.
     pub vfs: Option<String>,
+    /// If the store takes longer to open, the gateway watches without it until it is open.
+    pub open_within: Duration,
     pub pacing: CommitPacing,
     pub monitor: MonitorSettings,
     pub alerts: AlertTimes,
@@ -241,28 +243,32 @@ pub async fn run(
 ) -> Result<(), GatewayError> {
     leave_descriptors(&mut settings).map_err(GatewayError::system("find out how many files may be open"))?;
     // Before the ports: a second process on the same folder should report the first one, not its ports.
-    let _lock = lock_folder(&settings.state_folder)?;
+    let lock = Arc::new(lock_folder(&settings.state_folder)?);
     let listeners = Listeners::bind(&settings).await?;
     warn_of_writeback(&settings.state_folder);
     let (mut stop, mut on_ready) = (pin!(stop), Some(on_ready));
     let mut on_ready = |ready| on_ready.take().into_iter().for_each(|on_ready| on_ready(ready));
-    let opened = match Opening::new(&settings)?.try_once() {
-        Err(error) if error.is_of_the_disk() => {
-            tracing::error!("{error}: nothing is acknowledged until it can be opened; everything is watched");
-            let opening = Opening::new(&settings)?.keep_trying().map_err(GatewayError::system("start a thread"))?;
+    let mut opening = Opening::start(&settings, &lock)?;
+    let opened = tokio::select! {
+        opened = opening.within(settings.open_within) => opened?,
+        // Nothing was taken yet.
+        () = &mut stop => return Ok(()),
+    };
+    let store = match opened {
+        Some(opened) => Store::Open(opened),
+        None => {
             let without = Phases { settings: &settings, listeners: &listeners, link: watch::Sender::new(Link::Up) };
             match without.serve(Store::Awaited(opening), &mut on_ready, &mut stop).await? {
                 Ended::Stopped => return Ok(()),
                 Ended::StoreOpened(opened) => {
                     tracing::info!("the store is open: everything begins again, with it");
-                    *opened
+                    Store::Open(opened)
                 }
             }
         }
-        result => result.map_err(GatewayError::Store)?,
     };
     let with = Phases { settings: &settings, listeners: &listeners, link };
-    with.serve(Store::Open(Box::new(opened)), &mut on_ready, &mut stop).await?;
+    with.serve(store, &mut on_ready, &mut stop).await?;
     Ok(())
 }
 
@@ -292,7 +298,7 @@ impl Listeners {
 enum Store {
     Open(Box<Opened>),
     /// It cannot be opened at present; it comes when it can.
-    Awaited(oneshot::Receiver<Box<Opened>>),
+    Awaited(Opening),
 }
 
 /// How serving ended, if not with an error.
@@ -372,13 +378,9 @@ impl Phases<'_> {
 /// How long clients may take to leave when the store has been opened.
 const SWITCH_WITHIN: Duration = Duration::from_secs(2);
 
-async fn store_opened(awaited: Option<oneshot::Receiver<Box<Opened>>>) -> Box<Opened> {
+async fn store_opened(awaited: Option<Opening>) -> Box<Opened> {
     match awaited {
-        Some(awaited) => match awaited.await {
-            Ok(opened) => opened,
-            // The thread that tries has ended with an error, and said so: it goes on without a store.
-            Err(_) => std::future::pending().await,
-        },
+        Some(opening) => opening.opened().await,
         None => std::future::pending().await,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use super::Configuration;
 use crate::disk::{self, DiskSpace};
@@ -12,6 +13,8 @@ use crate::store::retention::Capacity;
 use crate::store::schema::{Synchronous, store_path};
 
 const STORE_BYTES_AUTO_MAX: u64 = 4 * GIB;
+/// A service manager waits 90 s for a gateway to be ready.
+const OPEN_WITHIN: Duration = Duration::from_secs(20);
 /// The minimum that `store.size_max` allows.
 const STORE_BYTES_AUTO_MIN: u64 = 16 * MIB;
 const FREE_BYTES_AUTO_MAX: u64 = 512 * MIB;
@@ -31,6 +34,7 @@ impl Configuration {
             capacity,
             synchronous: Synchronous::Full,
             vfs: None,
+            open_within: OPEN_WITHIN,
             pacing: self.store.pacing,
             monitor: self.monitor,
             alerts: self.alerts,

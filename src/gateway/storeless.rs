@@ -1,5 +1,6 @@
 //! Opening the store, at once or as soon as the disk lets it be opened; and what runs until then.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -9,6 +10,8 @@ use crate::clock::now_ms;
 use crate::core::detection::alert::Moment;
 use crate::core::identity::{PerStream, RunId};
 use crate::core::pipeline::{Pipeline, PipelineSettings};
+use crate::errors::with_causes;
+use crate::store::lock::FolderLock;
 use crate::store::opening::{self, Opened};
 use crate::store::schema::{OpenError, store_path};
 use crate::store::writer::WriterSettings;
@@ -16,14 +19,17 @@ use crate::store::writer::WriterSettings;
 /// How often it is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the store is opened with.
+/// The store on its way to being open, on a thread of its own: neither a disk that hangs nor a long migration keeps the process from
+/// watching and from ending.
 pub(super) struct Opening {
-    writer: WriterSettings,
-    pipeline: PipelineSettings,
+    opened: oneshot::Receiver<Result<Box<Opened>, OpenError>>,
+    /// Why it cannot be opened at present. It is tried again.
+    delayed: oneshot::Receiver<OpenError>,
 }
 
 impl Opening {
-    pub fn new(settings: &GatewaySettings) -> Result<Opening, GatewayError> {
+    /// The folder stays locked until the thread ends, which it does when the store is open or nobody waits for it any more.
+    pub fn start(settings: &GatewaySettings, lock: &Arc<FolderLock>) -> Result<Opening, GatewayError> {
         let writer = WriterSettings {
             path: store_path(&settings.state_folder),
             gateway: settings.gateway_id.clone(),
@@ -31,31 +37,58 @@ impl Opening {
             vfs: settings.vfs.clone(),
             capacity: settings.capacity,
         };
-        Ok(Opening { writer, pipeline: pipeline_settings(settings)? })
-    }
-
-    pub fn try_once(&self) -> Result<Opened, OpenError> {
-        opening::open(&self.writer, &self.pipeline, Moment { wall_ms: now_ms(), steady_ms: 0 })
-    }
-
-    /// Tries on a thread of its own, until the store is open or nobody waits for it any more.
-    pub fn keep_trying(self) -> std::io::Result<oneshot::Receiver<Box<Opened>>> {
-        let (sender, awaited) = oneshot::channel();
-        std::thread::Builder::new().name("opening".to_owned()).spawn(move || {
+        let (pipeline, lock) = (pipeline_settings(settings)?, Arc::clone(lock));
+        let ((sender, opened), (delays, delayed)) = (oneshot::channel(), oneshot::channel());
+        let thread = std::thread::Builder::new().name("opening".to_owned()).spawn(move || {
+            let _lock = lock;
+            let mut delays = Some(delays);
             while !sender.is_closed() {
-                std::thread::sleep(RETRY_PAUSE);
-                match self.try_once() {
-                    Ok(opened) => {
+                match opening::open(&writer, &pipeline, Moment { wall_ms: now_ms(), steady_ms: 0 }) {
+                    Err(error) if error.is_of_the_disk() => {
+                        let _ = delays.take().map(|delays| delays.send(error));
+                        std::thread::sleep(RETRY_PAUSE);
+                    }
+                    result => {
                         // If nobody waits any more, the process is ending.
-                        let _ = sender.send(Box::new(opened));
+                        let _ = sender.send(result.map(Box::new));
                         return;
                     }
-                    Err(error) if error.is_of_the_disk() => {}
-                    Err(error) => return tracing::error!("{error}"),
                 }
             }
-        })?;
-        Ok(awaited)
+        });
+        thread.map_err(GatewayError::system("start a thread"))?;
+        Ok(Opening { opened, delayed })
+    }
+
+    /// `None` if the store cannot be opened for now.
+    pub async fn within(&mut self, time: Duration) -> Result<Option<Box<Opened>>, GatewayError> {
+        tokio::select! {
+            biased;
+            opened = &mut self.opened => match opened {
+                Ok(opened) => return opened.map(Some).map_err(GatewayError::Store),
+                Err(_) => return Err(GatewayError::Ended { thread: "opening" }),
+            },
+            Ok(error) = &mut self.delayed => {
+                tracing::error!("{}: nothing is acknowledged until it can be opened; everything is watched", with_causes(&error));
+            }
+            () = tokio::time::sleep(time) => {
+                tracing::error!(
+                    "the store has not been opened within {} s: nothing is acknowledged until it is; everything is watched",
+                    time.as_secs()
+                );
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for as long as it takes.
+    pub async fn opened(self) -> Box<Opened> {
+        match self.opened.await {
+            Ok(Ok(opened)) => return opened,
+            Ok(Err(error)) => tracing::error!("{}: it goes on without a store", with_causes(&error)),
+            Err(_) => tracing::error!("the opening thread has ended unexpectedly: it goes on without a store"),
+        }
+        std::future::pending().await
     }
 }
 

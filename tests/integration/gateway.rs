@@ -136,8 +136,12 @@ pub fn run_command(folder: &Path, config: &str, arguments: &[&str], environment:
 
 /// The response's status code and body.
 pub fn get(admin: SocketAddr, path: &str) -> (u16, String) {
-    let Answer { status, body, .. } = request(admin, &format!("GET {path}"), "", "");
-    (status, body)
+    try_get(admin, path).unwrap()
+}
+
+/// The same, from a server that may end meanwhile.
+pub fn try_get(admin: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    try_request(admin, &format!("GET {path}"), "", "").map(|Answer { status, body, .. }| (status, body))
 }
 
 pub struct Answer {
@@ -148,22 +152,25 @@ pub struct Answer {
 
 /// A request with this first line (`POST /path`) and a body of this content type.
 pub fn request(admin: SocketAddr, what: &str, content_type: &str, body: &str) -> Answer {
-    let mut stream = TcpStream::connect(admin).unwrap();
+    try_request(admin, what, content_type, body).unwrap()
+}
+
+fn try_request(admin: SocketAddr, what: &str, content_type: &str, body: &str) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect(admin)?;
     let content_type = if content_type.is_empty() { "".into() } else { format!("content-type: {content_type}\r\n") };
     let length = body.len();
     write!(
         stream,
         "{what} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n{content_type}content-length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
+    )?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    Answer {
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    Ok(Answer {
         status: head.split(' ').nth(1).unwrap().parse().unwrap(),
         head: head.to_lowercase(),
         body: body.to_owned(),
-    }
+    })
 }
 
 pub fn status(admin: SocketAddr) -> serde_json::Value {
