@@ -25,6 +25,7 @@ mod damaged;
 mod demo;
 mod descriptors;
 mod detection;
+mod docs;
 mod durability;
 mod ending;
 mod from_store;
