@@ -4,6 +4,7 @@
 mod acknowledge;
 pub mod alerts;
 pub mod control;
+mod failing_sinks;
 pub mod ledger;
 mod metrics;
 pub mod origin;
@@ -11,7 +12,6 @@ mod places;
 pub mod status;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -29,7 +29,9 @@ use tokio::net::TcpListener;
 use crate::core::detection::alert::{Report, ReportPacer, Trouble};
 use crate::handoff::{Input, PipelineGone};
 use crate::pipeline::Message;
+use crate::sinks::status::SinkSource;
 use control::ControlSocket;
+use failing_sinks::{FailingSinks, SinkError};
 use places::Places;
 use status::{Sources, Status};
 
@@ -43,8 +45,6 @@ const QUESTION_TIME_MAX: Duration = Duration::from_secs(5);
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(45);
 /// How often the gateway records its own state when nothing changes.
 const RECORD_EVERY: Duration = Duration::from_secs(60);
-/// A sink that has failed for this long raises an alert.
-const SINK_FAILS_AFTER: Duration = Duration::from_secs(60);
 /// How often changes of state are looked for.
 const STATE_CHECK_EVERY: Duration = Duration::from_millis(500);
 
@@ -86,7 +86,7 @@ async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
     let mut failing_sinks = FailingSinks::default();
     loop {
         let reported = report_stalls(&sources, &pipeline, &mut reports)
-            .and_then(|()| failing_sinks.report(&sources, &pipeline, &mut reports));
+            .and_then(|()| report_sinks(&sources, &mut failing_sinks, &pipeline, &mut reports));
         if reported.is_err() {
             return;
         }
@@ -126,42 +126,25 @@ fn report_stalls(sources: &Sources, pipeline: &Sender<Message>, reports: &mut Re
     Ok(())
 }
 
-/// Sinks that do not deliver, and since when.
-#[derive(Default)]
-struct FailingSinks(HashMap<String, Instant>);
-
-impl FailingSinks {
-    /// A sink that has not delivered for a while raises an alert for as long as that lasts. Not at once: vehicles lose their link all the
-    /// time.
-    fn report(
-        &mut self,
-        sources: &Sources,
-        pipeline: &Sender<Message>,
-        reports: &mut ReportPacer,
-    ) -> Result<(), PipelineGone> {
-        let now_ms = u64::try_from(sources.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let errors: Vec<(&str, String)> = (sources.sinks.iter())
-            .filter_map(|source| Some((source.sink.as_str(), source.status.last_error()?)))
-            .collect();
-        self.0.retain(|name, _| errors.iter().any(|(failing, _)| failing == name));
-        for (name, error) in errors {
-            let since = *self.0.entry(name.to_owned()).or_insert_with(Instant::now);
-            let trouble = Trouble::Sink(name.to_owned());
-            // A key is set aside after it has failed for a while.
-            let is_lasting = has_keys_aside(sources, name) || since.elapsed() >= SINK_FAILS_AFTER;
-            if is_lasting && reports.is_due(&trouble, now_ms) {
-                let text =
-                    format!("the sink {name} does not deliver everything: {error}; what is not delivered yet is kept");
-                let report = Message::Input(Input::Report(Report::new(trouble, text)));
-                pipeline.send(report).map_err(|_| PipelineGone)?;
-            }
+/// A sink that has not delivered for a while raises an alert for as long as that lasts.
+fn report_sinks(
+    sources: &Sources,
+    failing: &mut FailingSinks,
+    pipeline: &Sender<Message>,
+    reports: &mut ReportPacer,
+) -> Result<(), PipelineGone> {
+    let error_of = |source: &SinkSource| {
+        let (sink, error) = (source.sink.clone(), source.status.last_error()?);
+        Some(SinkError { sink, error, has_keys_aside: source.status.keys_set_aside().count > 0 })
+    };
+    let errors: Vec<SinkError> = sources.sinks.iter().filter_map(error_of).collect();
+    let now_ms = u64::try_from(sources.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    for report in failing.lasting(&errors, Instant::now()) {
+        if reports.is_due(&report.trouble, now_ms) {
+            pipeline.send(Message::Input(Input::Report(report))).map_err(|_| PipelineGone)?;
         }
-        Ok(())
     }
-}
-
-fn has_keys_aside(sources: &Sources, sink: &str) -> bool {
-    sources.sinks.iter().any(|source| source.sink == sink && source.status.keys_set_aside().count > 0)
+    Ok(())
 }
 
 async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<Message>) {
