@@ -21,7 +21,12 @@ pub fn rfc3339(ms: i64) -> String {
 
 /// Milliseconds since 1970 (UTC), by the system clock.
 pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    ms(SystemTime::now())
+}
+
+/// Milliseconds since 1970 of any time; 0 for one before.
+pub fn ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 

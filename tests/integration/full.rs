@@ -189,8 +189,8 @@ fn a_disk_that_others_fill_costs_nothing_while_all_that_comes_leaves_at_once() {
         disk.bytes_max.store(used_bytes(&state), Ordering::SeqCst);
         let buffered = || ledger_line(&gateway.status(), "archive", "raw")["buffered"].as_u64().unwrap();
         // Several times as much as the store has.
-        for _ in 0..30 {
-            (0..5).for_each(|_| publish(&mut client, &mut number));
+        for _ in 0..8 {
+            (0..19).for_each(|_| publish(&mut client, &mut number));
             wait_until("the archive has it", || buffered() == 0);
         }
         let status = gateway.status();

@@ -140,12 +140,14 @@ impl ArchiveFolder {
                 return Ok(());
             }
             let Some(oldest) = self.oldest()?.filter(|oldest| oldest.path != file) else { return Ok(()) };
-            if !is_over && oldest.received_ms.saturating_add(keep_ms) > now_ms {
+            let metadata = std::fs::metadata(&oldest.path)?;
+            // A backlog is old when it is written, and nobody has had time to fetch it.
+            let since_ms = oldest.received_ms.max(clock::ms(metadata.modified()?));
+            if !is_over && since_ms.saturating_add(keep_ms) > now_ms {
                 return Ok(());
             }
-            let oldest_bytes = std::fs::metadata(&oldest.path)?.len();
             std::fs::remove_file(&oldest.path)?;
-            self.bytes = self.bytes.saturating_sub(oldest_bytes);
+            self.bytes = self.bytes.saturating_sub(metadata.len());
             self.removed.files += 1;
             self.removed.records += oldest.records;
             // Removes the hour's and the day's folder if they are empty now; it is no error if they are not.
@@ -296,6 +298,11 @@ mod tests {
         assert_eq!((archive.bytes(), archive.removed), (100, Removed { files: 2, records: 4 }));
     }
 
+    fn set_age(path: &Path, written_ms: i64) {
+        let written = std::time::UNIX_EPOCH + Duration::from_millis(written_ms.cast_unsigned());
+        std::fs::File::options().write(true).open(path).and_then(|file| file.set_modified(written)).expect("a file");
+    }
+
     /// The disk has never enough free here: only age protects a file.
     #[test]
     fn a_disk_that_others_fill_costs_old_files_only() {
@@ -306,6 +313,7 @@ mod tests {
             std::fs::create_dir_all(&hour).expect("a folder");
             let path = hour.join(FileName { received_ms, ..NAME }.format());
             std::fs::write(&path, [0; 100]).expect("a file");
+            set_age(&path, received_ms);
             path
         };
         let files = [10 * day_ms, 10 * day_ms + 1, 11 * day_ms - 5, 11 * day_ms].map(write);
@@ -314,6 +322,9 @@ mod tests {
         archive.added(&files[3], 100, 11 * day_ms).expect("a folder");
         assert_eq!(files.each_ref().map(|file| file.exists()), [false, true, true, true], "a day old");
         assert_eq!(archive.removed, Removed { files: 1, records: 2 });
+        set_age(&files[1], 11 * day_ms);
+        archive.added(&files[3], 100, 11 * day_ms + 1).expect("a folder");
+        assert!(files[1].exists(), "old readings, of which the file is new");
         archive.limits.keep_min = Duration::ZERO;
         archive.added(&files[3], 0, 11 * day_ms).expect("a folder");
         assert_eq!(files.each_ref().map(|file| file.exists()), [false, false, false, true], "the control");

@@ -32,7 +32,7 @@ const KEYS: &[Key] = &[
     key_of(GROUP, "size_max", size(MIB, 1024 * GIB), Literal("\"2GiB\""),
         "The most that the files may take. Beyond it the oldest closed file is removed, and counted."),
     key_of(GROUP, "free_percent_min", count(0, 90), Literal("10"),
-        "Per cent of the disk to keep free. Below it the oldest closed file is removed, and counted, if it is older than keep_min. With \
+        "Per cent of the disk to keep free. Below it the oldest closed file is removed, and counted, if it was written longer than keep_min ago. With \
          less free than store.free_space_min nothing more is written, and the store holds what comes."),
     key_of(GROUP, "keep_min", seconds(0, 31_536_000), Literal("\"1d\""),
         "A younger file is removed only for size_max, however full others make the disk."),
