@@ -246,15 +246,65 @@ impl LogState {
             return Ok(state);
         };
         let (mut frame, mut holds) = (vec![0; FRAME_HEADER + PAGE], true);
+        // Page and size of the database of a commit that the last frame has ended.
+        let mut ended: Option<[u32; 2]> = None;
         for number in 0..frames {
             if file.read_exact_at(&mut frame, LOG_HEADER + number * FRAME).is_err() {
                 (holds, state.commits_behind_damage) = (false, state.commits_behind_damage + 1);
                 continue;
             }
+            let commit = [word(&frame, 0), word(&frame, 4)];
             holds = holds && checker.continues(&frame);
             let is_of_round = [word(&frame, 8), word(&frame, 12)] == checker.salts;
-            state.commits_behind_damage += u64::from(!holds && is_of_round && word(&frame, 4) > 0);
+            // SQLite repeats a commit's last frame up to the end of a sector, and has synced when it has written a part of the repetition:
+            // a kill during the sync costs the rest of it, and nothing else.
+            let is_repetition = ended.take() == Some(commit);
+            state.commits_behind_damage += u64::from(!holds && is_of_round && commit[1] > 0 && !is_repetition);
+            ended = Some(commit).filter(|_| holds && commit[1] > 0);
         }
         Ok(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema::{self, Synchronous, store_path};
+
+    /// The log of a store, and where its last frame begins that ends a commit, and the repetition of it.
+    fn log_with_a_repetition(folder: &Path) -> (Vec<u8>, usize) {
+        let store = store_path(folder);
+        let db = schema::open_writer(&store, Synchronous::Full, None).expect("a new store");
+        let insert =
+            "INSERT INTO rejected_sample(received_ms, reason, topic, sample) VALUES (0, '', '', randomblob(9000))";
+        for _ in 0..3 {
+            db.execute(insert, []).expect("a working disk");
+        }
+        let log = std::fs::read(log_of(&store)).expect("a log");
+        let commit = |at: usize| (log[at..at + 8].to_vec(), log[at + 8..at + 16] == log[16..24]);
+        let frame = |number: usize| LOG_HEADER as usize + number * FRAME as usize;
+        let last = (1..).find(|number| log.len() < frame(number + 1) || !commit(frame(*number)).1).expect("an end") - 1;
+        assert_eq!(commit(frame(last)), commit(frame(last - 1)), "a repetition");
+        std::mem::forget(db);
+        (log, frame(last))
+    }
+
+    #[test]
+    fn a_repetition_that_a_kill_has_cut_is_no_damage_and_a_commit_is() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (log, repetition) = log_with_a_repetition(folder.path());
+        let damage_of = |zeroes: std::ops::Range<usize>| {
+            let mut damaged = log.clone();
+            damaged[zeroes].fill(0);
+            damaged.resize(1 << 20, 0);
+            std::fs::write(log_of(&store_path(folder.path())), damaged).expect("a working disk");
+            LogState::of(&store_path(folder.path())).expect("a log").commits_behind_damage
+        };
+        let end = repetition + FRAME as usize;
+        let sector = repetition.next_multiple_of(PAGE);
+        assert_eq!(damage_of(end..end), 0);
+        assert_eq!(damage_of(sector..end), 0, "cut at the sector's end, while it was synced");
+        let commit = repetition - FRAME as usize;
+        assert_ne!(damage_of(commit + 40..commit + 552), 0, "the control");
     }
 }
