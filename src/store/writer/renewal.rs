@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::super::cursors::Cursors;
-use super::super::held::StreamProgress;
+use super::super::held::{self, StreamProgress};
 use super::super::salvage::Unfinished;
 use super::super::schema::OpenError;
 use super::super::set_aside::{self, Head};
@@ -99,6 +99,9 @@ impl Writer {
         let (mut cursors, mut streams) = (self.cursors.clone(), self.streams.clone());
         rows::note_salvage(&transaction, folder, |stream| streams.of(stream).progress.last_sequence)?;
         for stream in Stream::all() {
+            // What is salvaged is listed one by one, and behind what is listed no batch counts that is not.
+            held::list(&transaction, stream)?;
+            streams.of_mut(stream).unlisted = 0;
             let progress = &mut streams.of_mut(stream).progress;
             let last = progress.last_sequence.max(*through.of(stream));
             cursors.extend(stream, progress.last_sequence, last);

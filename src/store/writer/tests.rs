@@ -8,6 +8,7 @@ use crate::handoff::Undecodable;
 use crate::store::cursors::CursorChange;
 use crate::store::log::{Block, Entry};
 use crate::store::reader::Reader;
+use crate::store::salvage::Salvaged;
 
 const RUN: RunId = RunId([7; 8]);
 
@@ -498,4 +499,26 @@ fn what_is_delivered_waits_for_no_snapshot_and_what_is_not_gives_way_to_none() {
     assert_eq!(snapshots(&writer), 0);
     let (left, _) = deliver(&mut writer, "one", count);
     assert!(left > 500_000, "{left}: no snapshot covers anything, and yet there is room");
+}
+
+#[test]
+fn what_is_salvaged_behind_the_end_hides_no_batch_from_the_ledger() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::open(&settings(folder.path(), 64 << 20), RUN).expect("a new store");
+    writer.register_sink("cloud", Stream::RAW).expect("a cursor");
+    let mut pipeline = new_pipeline(RUN, &PerStream::default());
+    for number in 0..5 {
+        commit(&mut writer, &mut pipeline, &readings(number, 1, ""));
+    }
+    writer.expect_more("1", &PerStream::new(|_| 7)).expect("a working disk");
+    let mut lost = new_pipeline(RUN, &PerStream::new(|_| 5));
+    lost.take(&readings(5, 2, ""), Default::default());
+    let batch = lost.seal().batches.remove(0);
+    let run = Run { run: RUN, gateway: "g".to_owned(), started_ms: 0 };
+    let salvaged =
+        Salvaged { folder: "1".to_owned(), stream: Stream::RAW, through: 7, is_end: true, batch: Some((run, batch)) };
+    let input = CommitInput { salvaged: vec![salvaged], ..CommitInput::default() };
+    writer.commit(&input).expect("a working disk");
+    let sum = held::sum_behind(writer.connection(), Stream::RAW, 0).expect("readable");
+    assert_eq!((sum.records, ledger(&writer)), (7, (7, 0, 0, 7)));
 }
