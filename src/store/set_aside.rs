@@ -80,6 +80,25 @@ pub fn move_store(store: &Path) -> io::Result<String> {
     Ok(name)
 }
 
+/// Name of the damaged store that was set aside last, if that was at this time or later and no new one has begun since.
+pub(super) fn begun_since(store: &Path, since_ms: i64) -> Option<String> {
+    if has_pages(store) || log_of(store).exists() {
+        return None;
+    }
+    kept(store).pop().filter(|newest| newest.parse::<i64>().is_ok_and(|at_ms| at_ms >= since_ms))
+}
+
+/// Removes a new store that could not be filled with what was known of the one before: it would pass for a damaged one.
+pub(super) fn remove_unfinished(store: &Path) {
+    for path in [log_of(store), with_suffix(store, "-shm"), store.to_owned()] {
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::debug!(%error, "a file of an unfinished store could not be removed");
+        }
+    }
+}
+
 /// Copies a damaged log into a folder of its own, because SQLite ignores what is behind the damage, and writes over it.
 pub(super) fn copy_log(store: &Path) -> io::Result<String> {
     let name = make_folder(store)?;

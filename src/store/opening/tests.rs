@@ -63,3 +63,31 @@ fn a_log_that_sqlite_has_shortened_is_not_taken_for_one_that_was_cut() {
     log.set_len(limit - 1).expect("a working disk");
     assert!(open_in(cut.path()).doubt.is_some(), "the control");
 }
+
+/// As on a disk that is full: a folder for each attempt would soon take the place of the one that has the readings.
+#[test]
+fn a_start_that_gets_no_further_than_setting_the_store_aside_does_so_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = store_path(folder.path());
+    let mut opened = open_in(folder.path());
+    commit(&mut opened, 100);
+    drop(opened);
+    let mut bytes = std::fs::read(&store).expect("a store");
+    bytes[..8192].fill(0xff);
+    std::fs::write(&store, &bytes).expect("a working disk");
+    let settings = settings(folder.path());
+    let attempt = || Writer::open_anew(&settings, RunId([2; 8]));
+    // Nothing can be begun in place of what was moved away.
+    std::fs::create_dir(folder.path().join("outrider.sqlite-shm")).expect("a folder");
+    for _ in 0..10 {
+        attempt().expect_err("the index of the log has no place");
+        assert!(!store.exists(), "what was begun is no store");
+    }
+    let kept = set_aside::kept(&store);
+    assert_eq!(kept.len(), 1);
+    std::fs::remove_dir(folder.path().join("outrider.sqlite-shm")).expect("an empty folder");
+    let writer = attempt().expect("a new store");
+    let unfinished = writer.unfinished_salvages().expect("readable");
+    assert_eq!(unfinished.iter().map(|one| &one.folder).collect::<Vec<_>>(), [&kept[0], &kept[0]]);
+    assert_eq!(writer.last_sequence(Stream::RAW).expect("readable"), 100, "new readings come behind");
+}

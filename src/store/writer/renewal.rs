@@ -21,17 +21,25 @@ impl Writer {
     /// If the damaged store cannot be moved, or the new one cannot be created.
     pub fn open_anew(settings: &WriterSettings, run: RunId) -> Result<Writer, OpenError> {
         let failed = |source| OpenError::Folder { path: settings.path.clone(), source };
-        let aside = set_aside::move_store(&settings.path).map_err(failed)?;
+        let testimony = Witness::of(&settings.path).read();
+        // A start before this one may have set it aside, and then not got as far as a new one. Another folder each time would take the place
+        // of the one that has the readings.
+        let begun = testimony.as_ref().and_then(|known| set_aside::begun_since(&settings.path, known.written_ms));
+        let aside = match begun {
+            Some(aside) => aside,
+            None => set_aside::move_store(&settings.path).map_err(failed)?,
+        };
         let folder = set_aside::folder_of(&settings.path).join(&aside);
         let mut head = Head::read(&folder);
-        if let Some(testimony) = Witness::of(&settings.path).read() {
+        if let Some(testimony) = testimony {
             head.add(&testimony);
         }
         if let Err(error) = head.look_further(&folder) {
             tracing::warn!(%error, "the pages of the damaged store cannot be read");
         }
         let cursors = head.cursors.clone().unwrap_or_default();
-        begin_anew(settings, &aside, &head, cursors, &head.progress)?;
+        begin_anew(settings, &aside, &head, cursors, &head.progress)
+            .inspect_err(|_| set_aside::remove_unfinished(&settings.path))?;
         Writer::open(settings, run)
     }
 
