@@ -91,3 +91,19 @@ fn a_start_that_gets_no_further_than_setting_the_store_aside_does_so_once() {
     assert_eq!(unfinished.iter().map(|one| &one.folder).collect::<Vec<_>>(), [&kept[0], &kept[0]]);
     assert_eq!(writer.last_sequence(Stream::RAW).expect("readable"), 100, "new readings come behind");
 }
+
+#[test]
+fn the_log_of_a_store_that_was_begun_while_running_is_its_own() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut opened = open_in(folder.path());
+    commit(&mut opened, 100);
+    // The witness knows the log of the first store.
+    opened.writer.maintain(Instant::now() + Duration::from_secs(61)).expect("a working disk");
+    commit(&mut opened, 1);
+    opened.writer.renew().expect("a new store");
+    commit(&mut opened, 10);
+    let killed = killed(folder.path());
+    let again = open_in(killed.path());
+    assert_eq!(again.writer.last_sequence(Stream::RAW).expect("readable"), 111);
+    assert!(again.doubt.is_none() && set_aside::kept(&store_path(killed.path())).is_empty());
+}

@@ -64,6 +64,8 @@ impl Writer {
         self.streams = StreamState::load_all(&self.db).map_err(failed)?;
         self.space.renew(&self.db);
         self.aside = None;
+        // At once: the next start would take the new store's log for that of another store.
+        self.begin();
         let unfinished = self.unfinished_salvages().map_err(failed)?;
         Ok(unfinished.into_iter().filter(|unfinished| unfinished.folder == aside).collect())
     }
