@@ -107,3 +107,18 @@ fn the_log_of_a_store_that_was_begun_while_running_is_its_own() {
     assert_eq!(again.writer.last_sequence(Stream::RAW).expect("readable"), 111);
     assert!(again.doubt.is_none() && set_aside::kept(&store_path(killed.path())).is_empty());
 }
+
+#[test]
+fn new_records_come_behind_those_of_every_store_that_is_still_salvaged() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = store_path(folder.path());
+    let mut opened = open_in(folder.path());
+    commit(&mut opened, 100);
+    drop(opened);
+    set_aside::move_store(&store).expect("a working disk");
+    // The next one is lost as soon as it has begun, and the witness with it.
+    drop(Writer::open(&settings(folder.path()), RunId([2; 8])).expect("a new store"));
+    std::fs::remove_file(Witness::of(&store).path()).expect("a witness");
+    let writer = Writer::open_anew(&settings(folder.path()), RunId([3; 8])).expect("another one");
+    assert_eq!(writer.last_sequence(Stream::RAW).expect("readable"), 100);
+}

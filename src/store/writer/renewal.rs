@@ -34,8 +34,11 @@ impl Writer {
         if let Some(testimony) = testimony {
             head.add(&testimony);
         }
-        if let Err(error) = head.look_further(&folder) {
-            tracing::warn!(%error, "the pages of the damaged store cannot be read");
+        // Others may still be salvaged too, and new records must get sequences behind all of them.
+        for kept in set_aside::kept(&settings.path) {
+            if let Err(error) = head.look_further(&set_aside::folder_of(&settings.path).join(kept)) {
+                tracing::warn!(%error, "the pages of a damaged store cannot be read");
+            }
         }
         let cursors = head.cursors.clone().unwrap_or_default();
         begin_anew(settings, &aside, &head, cursors, &head.progress)
