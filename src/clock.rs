@@ -1,8 +1,11 @@
-//! The state of the system clock, and the calendar.
+//! The clocks, the state of the system's, and the calendar. What runs in the simulation asks here for the time, and nowhere else.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
+
+#[cfg(test)]
+pub mod simulated;
 
 /// First second of the year 0 and last second of the year 9999, relative to 1970.
 const CALENDAR_S: (i64, i64) = (-62_167_219_200, 253_402_300_799);
@@ -19,8 +22,21 @@ pub fn rfc3339(ms: i64) -> String {
     format!("{}T{:02}:{:02}:{:02}Z", at.date(), at.hour(), at.minute(), at.second())
 }
 
+/// The steady clock.
+pub fn instant() -> Instant {
+    #[cfg(test)]
+    if let Some(now) = simulated::instant() {
+        return now;
+    }
+    Instant::now()
+}
+
 /// Milliseconds since 1970 (UTC), by the system clock.
 pub fn now_ms() -> i64 {
+    #[cfg(test)]
+    if let Some(now_ms) = simulated::now_ms() {
+        return now_ms;
+    }
     ms(SystemTime::now())
 }
 

@@ -7,6 +7,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+#[cfg(test)]
+pub mod simulated;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskSpace {
     pub total_bytes: u64,
@@ -15,6 +18,10 @@ pub struct DiskSpace {
 }
 
 pub fn space(folder: &Path) -> io::Result<DiskSpace> {
+    #[cfg(test)]
+    if let Some(space) = simulated::space() {
+        return Ok(space);
+    }
     let path = CString::new(folder.as_os_str().as_bytes())?;
     let mut found = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
     // SAFETY: `path` ends in a NUL and `found` has room for what is written.
@@ -32,6 +39,8 @@ pub fn space(folder: &Path) -> io::Result<DiskSpace> {
 
 /// Makes a file at least so long, with blocks.
 pub fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    #[cfg(test)]
+    simulated::check_room(file, bytes)?;
     let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
     // SAFETY: takes numbers only, and the descriptor is open.
     match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes) } {

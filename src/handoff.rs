@@ -36,8 +36,15 @@ pub struct SessionProgress {
 impl Default for SessionProgress {
     fn default() -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
+        SessionProgress::numbered(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+impl SessionProgress {
+    /// Of the session with this number.
+    pub fn numbered(number: u64) -> SessionProgress {
         SessionProgress {
-            number: LAST.fetch_add(1, Ordering::Relaxed) + 1,
+            number,
             committed: AtomicU64::new(0),
             excused: AtomicU64::new(0),
             refused: Mutex::default(),
@@ -47,9 +54,7 @@ impl Default for SessionProgress {
             changed: Notify::new(),
         }
     }
-}
 
-impl SessionProgress {
     pub fn number(&self) -> u64 {
         self.number
     }

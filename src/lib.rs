@@ -21,3 +21,5 @@ pub mod disk;
 pub mod errors;
 pub mod heartbeat;
 mod limits;
+#[cfg(test)]
+mod simulation;

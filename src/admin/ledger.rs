@@ -111,7 +111,12 @@ fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(|number| number.max(0) as u64)
 }
 
-fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
+/// What became of every record, for each sink and stream.
+///
+/// # Errors
+///
+/// If the store cannot be read.
+pub(crate) fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
     let mut select = db.prepare_cached(
         "SELECT stream, sink, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined,
            coalesce(passed_over, 0)

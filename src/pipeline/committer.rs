@@ -9,19 +9,21 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::Message;
 use super::counters::StoreCounters;
 use super::operation::{self, Answer, Outcome};
+use super::salvaging::{self, SpawnSalvage};
 use super::spell::Spell;
-use super::{Message, salvaging};
+use crate::clock;
 use crate::core::detection::alert::{Report, Trouble};
 use crate::core::identity::PerStream;
 use crate::errors::with_causes;
 use crate::handoff::{Input, SessionProgress, Share};
-use crate::heartbeat::Beat;
+use crate::heartbeat::{Beat, DiskCall};
 use crate::store::commit::CommitInput;
 use crate::store::cursors::CursorChange;
 use crate::store::reader::FileId;
-use crate::store::schema;
+use crate::store::schema::{self, OpenError};
 use crate::store::unreadable::{Unreadable, disk_works};
 use crate::store::writer::{CommitReport, Writer};
 
@@ -93,6 +95,29 @@ pub(crate) struct Job {
     pub damaged: Option<FileId>,
 }
 
+/// A batch that the disk has not accepted yet.
+pub(crate) struct UnderWay {
+    job: Job,
+    started: Instant,
+    call: DiskCall,
+    /// Attempts to commit it, and to begin a new store for it.
+    commits: u64,
+    renewals: u64,
+    /// Attempts in vain, of the kind that was made last.
+    failed: u64,
+    /// The store has to be set aside first.
+    is_damaged: bool,
+}
+
+/// How an attempt to commit a batch ended.
+pub(crate) enum Attempt {
+    Committed,
+    /// The disk refused it: it is tried again after [`RETRY_PAUSE`].
+    Again(Box<UnderWay>),
+    /// The process is ending, and this was not the first attempt.
+    GivenUp,
+}
+
 /// Reports that records could not be read.
 pub(crate) fn damage() -> Report {
     Report::new(
@@ -102,7 +127,7 @@ pub(crate) fn damage() -> Report {
 }
 
 /// Pause between two attempts while the store cannot be written.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How often it looks what others have left of the disk when nothing is to be committed; and where room is short.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 const LOOK_PAUSE_SHORT: Duration = Duration::from_millis(250);
@@ -115,6 +140,7 @@ pub(crate) struct Committer {
     pub committed: CommittedSequences,
     pub counters: Arc<StoreCounters>,
     pub beat: Beat,
+    pub spawn_salvage: SpawnSalvage,
     /// Undelivered readings are removed to make room; and what only sinks want that are not configured.
     pub(super) expiring: Spell,
     pub(super) giving_up: Spell,
@@ -129,24 +155,23 @@ impl Committer {
         committed: CommittedSequences,
         counters: Arc<StoreCounters>,
         beat: Beat,
+        spawn_salvage: SpawnSalvage,
     ) -> Committer {
         if let Ok(left) = writer.left_for_raw() {
             counters.room_bytes.set(left);
         }
         let unfinished = writer.unfinished_salvages().unwrap_or_default();
-        salvaging::start(&writer, &counters, &pipeline, unfinished);
+        salvaging::start(spawn_salvage, &writer, &counters, &pipeline, unfinished);
         let (expiring, giving_up) = (Spell::default(), Spell::default());
         let unreadable_since = Unreadable::default();
-        Committer { writer, pipeline, committed, counters, beat, expiring, giving_up, unreadable_since }
+        Committer { writer, pipeline, committed, counters, beat, spawn_salvage, expiring, giving_up, unreadable_since }
     }
 
     pub fn run(mut self, jobs: &Receiver<Job>) {
         loop {
             match jobs.recv_timeout(self.look_pause()) {
                 Ok(job) => {
-                    if self.serve(job).is_none() {
-                        // The pipeline thread may have given up before.
-                        let _ = self.pipeline.send(Message::Abandoned);
+                    if !self.commit_until_done(job) {
                         return;
                     }
                 }
@@ -158,6 +183,21 @@ impl Committer {
         if let Err(error) = self.writer.checkpoint() {
             tracing::warn!(%error, "the store could not be checkpointed; the next start does it");
         }
+    }
+
+    /// Returns whether it is committed. If not, the process is ending and the disk does not accept it.
+    fn commit_until_done(&mut self, job: Job) -> bool {
+        let mut attempt = self.attempt(self.begin(job));
+        while let Attempt::Again(under_way) = attempt {
+            std::thread::sleep(RETRY_PAUSE);
+            attempt = self.attempt(*under_way);
+        }
+        let is_committed = matches!(attempt, Attempt::Committed);
+        if !is_committed {
+            // The pipeline thread may have given up before.
+            let _ = self.pipeline.send(Message::Abandoned);
+        }
+        is_committed
     }
 
     /// Without a store nothing is ever committed: what comes waits until the process ends.
@@ -178,14 +218,14 @@ impl Committer {
     }
 
     /// When to check again how much room there is, although nothing is to be committed.
-    fn look_pause(&self) -> Duration {
+    pub fn look_pause(&self) -> Duration {
         let is_short = self.counters.is_refusing() || self.counters.is_expiring();
         if is_short { LOOK_PAUSE_SHORT } else { LOOK_PAUSE }
     }
 
-    fn maintain(&mut self) {
+    pub fn maintain(&mut self) {
         let call = self.beat.at_disk();
-        if let Err(error) = self.writer.maintain(Instant::now()) {
+        if let Err(error) = self.writer.maintain(clock::instant()) {
             tracing::debug!(%error, "the WAL could not be checkpointed; the next attempt is after the next commit");
         }
         if let Ok(left) = self.writer.left_for_raw() {
@@ -195,15 +235,58 @@ impl Committer {
         self.beat.rest();
     }
 
-    /// `None` if the process is ending and the disk does not accept the batch.
-    fn serve(&mut self, job: Job) -> Option<()> {
-        let started = Instant::now();
-        let call = self.beat.at_disk();
+    /// Begins with a batch.
+    pub fn begin(&self, job: Job) -> UnderWay {
         // Two readers may report the same damage: by the second report the file has been replaced.
-        if job.damaged.is_some() && job.damaged == self.writer.file() && disk_works(&self.writer.settings().path) {
-            self.renew(&"found by a reader")?;
+        let is_damaged =
+            job.damaged.is_some() && job.damaged == self.writer.file() && disk_works(&self.writer.settings().path);
+        if is_damaged {
+            tell_of_damage(&"found by a reader");
         }
-        let report = self.commit_until_done(&job.input, &job.waiting)?;
+        let (started, call) = (clock::instant(), self.beat.at_disk());
+        UnderWay { job, started, call, commits: 0, renewals: 0, failed: 0, is_damaged }
+    }
+
+    /// Tries once to make a batch durable. Records keep their positions: the same batch is tried until it is committed, however long the disk
+    /// takes, or until the process ends.
+    pub fn attempt(&mut self, mut under_way: UnderWay) -> Attempt {
+        if under_way.failed > 1 && self.counters.is_ending() {
+            return Attempt::GivenUp;
+        }
+        if under_way.failed > 0 && !under_way.is_damaged {
+            self.commit_cursors(&under_way.job.waiting);
+        }
+        loop {
+            if under_way.is_damaged {
+                under_way.renewals += 1;
+                if let Err(error) = self.renew() {
+                    return self.fails(under_way.renewals, (false, &with_causes(&error)), under_way);
+                }
+                (under_way.is_damaged, under_way.renewals) = (false, 0);
+            }
+            under_way.commits += 1;
+            match self.writer.commit(&under_way.job.input) {
+                Ok(report) => {
+                    self.finish(under_way, &report);
+                    return Attempt::Committed;
+                }
+                Err(error) if self.is_damage(&error) => {
+                    tell_of_damage(&error);
+                    under_way.is_damaged = true;
+                }
+                Err(error) => {
+                    return self.fails(under_way.commits, (schema::is_full(&error), &error), under_way);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, under_way: UnderWay, report: &CommitReport) {
+        let UnderWay { job, started, call, .. } = under_way;
+        self.unreadable_since.is_over();
+        if self.counters.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("the store can be written again");
+        }
         drop(call);
         // Sinks before sessions: a client that is acknowledged and then stops the process must find the sinks informed.
         for batch in job.input.batches() {
@@ -215,15 +298,14 @@ impl Committer {
         }
         for (answer, pending) in job.answers {
             // Whoever asked may have gone away.
-            let _ = answer.send(pending.outcome(&report));
+            let _ = answer.send(pending.outcome(report));
         }
         job.waiting.release();
         drop(job.waiting);
-        self.count(&job.input, &report, started.elapsed());
+        self.count(&job.input, report, clock::instant().saturating_duration_since(started));
         self.beat.rest();
         // The pipeline is gone only when the process is ending.
         let _ = self.pipeline.send(Message::Committed { has_more: report.deleted.has_more });
-        Some(())
     }
 
     fn count(&mut self, input: &CommitInput, report: &CommitReport, took: Duration) {
@@ -239,7 +321,7 @@ impl Committer {
         counters.room_bytes.set(report.left_for_raw);
         counters.room_again_bytes.set(report.room.free_again());
         let expired = report.expired.iter().map(|(_, count)| count).sum::<u64>();
-        let now = Instant::now();
+        let now = clock::instant();
         if expired > 0 {
             counters.expiring.store(true, Ordering::Relaxed);
             if self.expiring.comes(now) {
@@ -271,29 +353,8 @@ impl Committer {
         }
     }
 
-    /// Records keep their positions: the same batch is retried until it commits, however long the disk takes, or until the process ends.
-    fn commit_until_done(&mut self, input: &CommitInput, waiting: &Waiting) -> Option<CommitReport> {
-        for attempt in 1_u64.. {
-            match self.writer.commit(input) {
-                Ok(report) => {
-                    self.unreadable_since.is_over();
-                    if self.counters.failing.swap(false, Ordering::Relaxed) {
-                        tracing::info!("the store can be written again");
-                    }
-                    return Some(report);
-                }
-                Err(error) if self.is_damage(&error) => self.renew(&error)?,
-                Err(error) => {
-                    self.wait_failing(schema::is_full(&error), &error, attempt)?;
-                    self.commit_cursors(waiting);
-                }
-            }
-        }
-        None
-    }
-
     fn is_damage(&mut self, error: &rusqlite::Error) -> bool {
-        let is_damage = self.unreadable_since.is_damage(error, Instant::now());
+        let is_damage = self.unreadable_since.is_damage(error, clock::instant());
         is_damage && (schema::is_corrupt(error) || disk_works(&self.writer.settings().path))
     }
 
@@ -309,29 +370,23 @@ impl Committer {
         }
     }
 
-    /// `None` when the process is ending and this was not the first attempt.
-    fn wait_failing(&self, full: bool, error: &dyn Display, attempt: u64) -> Option<()> {
+    fn fails(&self, failed: u64, (full, error): (bool, &dyn Display), under_way: UnderWay) -> Attempt {
         if !self.counters.failing.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, full, "the store cannot be written: nothing is acknowledged until it can");
         }
-        std::thread::sleep(RETRY_PAUSE);
-        (attempt == 1 || !self.counters.is_ending()).then_some(())
+        Attempt::Again(Box::new(UnderWay { failed, ..under_way }))
     }
 
     /// Sets the damaged store aside and replaces it with a new one; what can be read of it is salvaged in the background.
-    fn renew(&mut self, found_by: &dyn Display) -> Option<()> {
-        tracing::error!(
-            "the store is damaged ({found_by}): it is set aside, a new one is created, and what can be read is salvaged in the background"
-        );
-        for attempt in 1_u64.. {
-            match self.writer.renew() {
-                Ok(unfinished) => {
-                    salvaging::start(&self.writer, &self.counters, &self.pipeline, unfinished);
-                    break;
-                }
-                Err(error) => self.wait_failing(false, &with_causes(&error), attempt)?,
-            }
-        }
-        Some(())
+    fn renew(&mut self) -> Result<(), OpenError> {
+        let unfinished = self.writer.renew()?;
+        salvaging::start(self.spawn_salvage, &self.writer, &self.counters, &self.pipeline, unfinished);
+        Ok(())
     }
+}
+
+fn tell_of_damage(found_by: &dyn Display) {
+    tracing::error!(
+        "the store is damaged ({found_by}): it is set aside, a new one is created, and what can be read is salvaged in the background"
+    );
 }

@@ -83,6 +83,10 @@ impl StoreCounters {
         self.failing.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn set_failing(&self, is_failing: bool) {
+        self.failing.store(is_failing, Ordering::Relaxed);
+    }
+
     /// The store is full, and the oldest readings are removed.
     pub fn is_expiring(&self) -> bool {
         self.expiring.load(Ordering::Relaxed)

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::counters::StoreCounters;
 use super::spell::Spell;
+use crate::clock;
 use crate::core::reading::Readings;
 use crate::handoff::Undecodable;
 use crate::store::retention::WhenFull;
@@ -52,7 +52,7 @@ impl Intake {
             self.counters.refusing.store(true, Ordering::Relaxed);
         }
         if self.counters.is_refusing() {
-            if self.refusing.comes(Instant::now()) {
+            if self.refusing.comes(clock::instant()) {
                 tracing::error!(
                     "the store is full: readings are judged, but neither stored nor acknowledged, until there is room"
                 );
@@ -92,7 +92,7 @@ impl Intake {
         if self.counters.is_refusing() && self.has_room(self.counters.room_again_bytes.get()) {
             self.counters.refusing.store(false, Ordering::Relaxed);
         }
-        if !self.counters.is_refusing() && self.refusing.stays_away(Instant::now()) {
+        if !self.counters.is_refusing() && self.refusing.stays_away(clock::instant()) {
             tracing::info!("the store has room again: readings are accepted");
         }
     }

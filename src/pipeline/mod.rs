@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -37,6 +36,7 @@ use self::operation::Answer;
 pub use self::pacing::CommitPacing;
 use self::ticks::Deafness;
 use self::unanswered::Unanswered;
+use crate::clock;
 use crate::core::batch::CLOSED_AT_BYTES;
 use crate::core::detection::alert::{Moment, ReportPacer};
 use crate::core::identity::Stream;
@@ -49,6 +49,7 @@ use crate::mqtt::outbox::Outbox;
 use crate::store::commit::CommitInput;
 use crate::store::reader::FileId;
 use crate::store::retention::WhenFull;
+use crate::store::salvage::Salvage;
 use crate::store::writer::Writer;
 
 /// How long the pipeline sleeps while readings gather; it delays an alert by no more than this.
@@ -99,47 +100,33 @@ pub fn spawn(parts: StoreParts) -> std::io::Result<StoreThreads> {
     let (jobs, next_job) = sync_channel::<Job>(1);
     counters.room_bytes.set(u64::MAX);
     let when_full = writer.as_ref().map_or(WhenFull::Refuse, |writer| writer.settings().capacity.when_full);
-    counters.failing.store(writer.is_none(), Ordering::Relaxed);
+    counters.set_failing(writer.is_none());
     let (for_committer, committer_counters) = (beats.committer.clone(), Arc::clone(&counters));
     let committer = std::thread::Builder::new().name("committer".to_owned()).spawn(move || match writer {
         Some(writer) => {
-            Committer::start(writer, sender, committed, committer_counters, for_committer).run(&next_job);
+            Committer::start(writer, sender, committed, committer_counters, for_committer, Salvage::spawn)
+                .run(&next_job);
         }
         None => Committer::run_without_a_store(&next_job, &committer_counters, &sender, &for_committer),
     })?;
-    let pipeline = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
-        let now = Instant::now();
-        PipelineLoop {
-            pipeline,
-            pacing,
-            jobs,
-            open: Open::default(),
-            committing: Committing::default(),
-            backlog: VecDeque::new(),
-            begun: None,
-            waits_for_room: false,
-            clock: CommitClock::new(pacing.delays),
-            commits_at_seal: 0,
-            storing: Storing::Everything,
-            unanswered: Unanswered::default(),
-            ending: Ending::default(),
-            has_more_to_delete: false,
-            intake: Intake::new(when_full, Arc::clone(&counters)),
-            log: AlertLog::new(),
-            announcer: Announcer::new(outbox.clone(), pacing.unstored_after),
-            outbox,
-            budget_bytes,
-            counters,
-            beats,
-            reports: ReportPacer::default(),
-            now_ms,
-            started: now,
-            ticked: now,
-            deafness: Deafness::default(),
-        }
-        .run(&receiver);
-    })?;
+    let parts = LoopParts { pipeline, pacing, jobs, when_full, counters, outbox, beats, budget_bytes, now_ms };
+    let pipeline = std::thread::Builder::new()
+        .name("pipeline".to_owned())
+        .spawn(move || PipelineLoop::new(parts).run(&receiver))?;
     Ok(StoreThreads { pipeline, committer })
+}
+
+/// What the pipeline's thread works with.
+pub(crate) struct LoopParts {
+    pub pipeline: Pipeline,
+    pub pacing: CommitPacing,
+    pub jobs: SyncSender<Job>,
+    pub when_full: WhenFull,
+    pub counters: Arc<StoreCounters>,
+    pub outbox: Outbox,
+    pub beats: StoreBeats,
+    pub budget_bytes: u64,
+    pub now_ms: fn() -> i64,
 }
 
 /// Contents of the next commit, besides the open batches of the pipeline.
@@ -178,7 +165,8 @@ struct Ending {
     is_last: bool,
 }
 
-struct PipelineLoop {
+/// Works in turns: a thread calls it when messages have come or it wants to run, and so does the simulation.
+pub(crate) struct PipelineLoop {
     pipeline: Pipeline,
     pacing: CommitPacing,
     jobs: SyncSender<Job>,
@@ -211,49 +199,115 @@ struct PipelineLoop {
     deafness: Deafness,
 }
 
+/// Whether another turn follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    GoesOn,
+    /// Everything is stored, or the disk does not take it: the process is ending.
+    Ended,
+}
+
 impl PipelineLoop {
+    pub fn new(parts: LoopParts) -> PipelineLoop {
+        let LoopParts { pipeline, pacing, jobs, when_full, counters, outbox, beats, budget_bytes, now_ms } = parts;
+        let now = clock::instant();
+        PipelineLoop {
+            pipeline,
+            pacing,
+            jobs,
+            open: Open::default(),
+            committing: Committing::default(),
+            backlog: VecDeque::new(),
+            begun: None,
+            waits_for_room: false,
+            clock: CommitClock::new(pacing.delays),
+            commits_at_seal: 0,
+            storing: Storing::Everything,
+            unanswered: Unanswered::default(),
+            ending: Ending::default(),
+            has_more_to_delete: false,
+            intake: Intake::new(when_full, Arc::clone(&counters)),
+            log: AlertLog::new(),
+            announcer: Announcer::new(outbox.clone(), pacing.unstored_after),
+            outbox,
+            budget_bytes,
+            counters,
+            beats,
+            reports: ReportPacer::default(),
+            now_ms,
+            started: now,
+            ticked: now,
+            deafness: Deafness::default(),
+        }
+    }
+
     fn run(mut self, receiver: &Receiver<Message>) {
-        while self.listen(receiver) {
-            self.work();
-            let now = Instant::now();
-            self.look_at_disk(now);
-            if now >= self.ticked + TICK {
-                self.tick(now);
+        loop {
+            self.beats.pipeline.moved();
+            if let Some(pause) = self.gathers_for(clock::instant()) {
+                std::thread::sleep(pause);
             }
-            self.announce(now);
-            self.tell_log();
-            let is_stopping = self.ending.until.is_some();
-            if is_stopping && !self.ending.is_last && self.backlog.is_empty() {
-                self.ending.is_last = true;
-                self.pipeline.request_final_snapshot();
-            }
-            if !self.clock.is_busy() && (is_stopping || self.is_due(now)) {
-                if self.has_work() {
-                    self.seal();
-                } else if is_stopping && self.backlog.is_empty() {
-                    return self.log.end();
-                }
-            }
-            if self.is_abandoned(now) {
-                return self.counters.abandon(self.committing.readings + u64::from(self.pipeline.open_readings()));
+            let wait = self.next_turn().saturating_duration_since(clock::instant());
+            let message = match receiver.recv_timeout(wait) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if self.turn(message, receiver) == Turn::Ended {
+                return;
             }
         }
     }
 
-    /// Handles the messages that have come, or waits for one until something is due. Returns false once all senders are gone.
-    fn listen(&mut self, receiver: &Receiver<Message>) -> bool {
-        self.beats.pipeline.moved();
-        if self.is_gathering(Instant::now()) {
-            std::thread::sleep(GATHER_PAUSE);
+    /// Handles a message and those that came with it, and does what is due.
+    pub fn turn(&mut self, message: Option<Message>, receiver: &Receiver<Message>) -> Turn {
+        self.listen(message, receiver);
+        self.work();
+        let now = clock::instant();
+        self.look_at_disk(now);
+        if now >= self.ticked + TICK {
+            self.tick(now);
         }
-        let wait = match self.may_work() {
-            true => Duration::ZERO,
-            false => self.deadline().saturating_duration_since(Instant::now()),
-        };
-        match receiver.recv_timeout(wait) {
-            Ok(message) => self.take(message),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return false,
+        self.announce(now);
+        self.tell_log();
+        let is_stopping = self.ending.until.is_some();
+        if is_stopping && !self.ending.is_last && self.backlog.is_empty() {
+            self.ending.is_last = true;
+            self.pipeline.request_final_snapshot();
+        }
+        if !self.clock.is_busy() && (is_stopping || self.is_due(now)) {
+            if self.has_work() {
+                self.seal();
+            } else if is_stopping && self.backlog.is_empty() {
+                self.log.end();
+                return Turn::Ended;
+            }
+        }
+        if self.is_abandoned(now) {
+            self.counters.abandon(self.committing.readings + u64::from(self.pipeline.open_readings()));
+            return Turn::Ended;
+        }
+        Turn::GoesOn
+    }
+
+    #[cfg(test)]
+    pub fn open_bytes(&self) -> usize {
+        self.pipeline.open_bytes()
+    }
+
+    /// When the next turn is due even if no message comes.
+    pub fn next_turn(&self) -> Instant {
+        if self.may_work() { clock::instant() } else { self.deadline() }
+    }
+
+    /// How long to pause before the next turn.
+    pub fn gathers_for(&self, now: Instant) -> Option<Duration> {
+        self.is_gathering(now).then_some(GATHER_PAUSE)
+    }
+
+    fn listen(&mut self, message: Option<Message>, receiver: &Receiver<Message>) {
+        if let Some(message) = message {
+            self.take(message);
         }
         // Everything that came meanwhile, before it is checked whether the batch is due.
         for _ in 0..MESSAGES_A_TURN {
@@ -265,7 +319,6 @@ impl PipelineLoop {
                 Err(_) => break,
             }
         }
-        true
     }
 
     /// Readings come one by one and may wait for each other. Waking the thread for each would cost more than handling it, so the thread
@@ -290,7 +343,11 @@ impl PipelineLoop {
 
     /// Makes the next commit come soon.
     fn hurry(&mut self) {
-        self.clock.waits(self.started.elapsed(), Urgency::Urgent);
+        self.clock.waits(self.elapsed(), Urgency::Urgent);
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.since_start(clock::instant())
     }
 
     /// Time as the commit clock counts it.
@@ -299,7 +356,7 @@ impl PipelineLoop {
     }
 
     fn moment(&self) -> Moment {
-        let steady_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let steady_ms = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
         Moment { wall_ms: (self.now_ms)(), steady_ms }
     }
 
@@ -318,7 +375,7 @@ impl PipelineLoop {
     fn deadline(&self) -> Instant {
         let mut deadline = self.ticked + TICK;
         if let Some(until) = self.ending.until {
-            deadline = deadline.min(until.max(Instant::now() + GATHER_PAUSE));
+            deadline = deadline.min(until.max(clock::instant() + GATHER_PAUSE));
         }
         if let Some(overdue) = self.announcer.deadline() {
             deadline = deadline.min(overdue);
@@ -348,7 +405,7 @@ impl PipelineLoop {
             Committing { waiting: Arc::clone(&waiting), bytes, readings, is_deleting, is_given_up: false };
         self.intake.sealed();
         self.announcer.sealed();
-        self.clock.sealed(self.started.elapsed(), bytes);
+        self.clock.sealed(self.elapsed(), bytes);
         self.commits_at_seal = self.counters.commits.get();
         self.beats.committer.moved();
         self.jobs.send(Job { input, waiting, answers, damaged }).expect("the committer outlives the pipeline thread");

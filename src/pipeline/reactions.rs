@@ -1,12 +1,12 @@
 //! How the pipeline thread handles each message.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::committer::{Pending, damage};
 use super::messages::Message;
 use super::operation::{Answer, Operation, Outcome};
 use super::{Committing, PipelineLoop, announce};
+use crate::clock;
 use crate::core::pipeline::Storing;
 use crate::handoff::Input;
 use crate::mqtt::outbox::OwnMessage;
@@ -34,7 +34,7 @@ impl PipelineLoop {
             Message::Input(Input::Report(report)) => self.pipeline.report(&report, self.moment()),
             Message::Input(Input::Ping(ping)) => ping.answer(),
             Message::Committed { has_more } => {
-                self.clock.returned(self.started.elapsed());
+                self.clock.returned(self.elapsed());
                 let unsaved = std::mem::take(&mut *self.committing.waiting.lock_cursors());
                 self.open.input.cursors.splice(..0, unsaved);
                 self.committing = Committing::default();
@@ -57,7 +57,7 @@ impl PipelineLoop {
                 }
                 // A cursor can wait for the next readings: lost in a crash, it costs only duplicates. A dead letter cannot wait.
                 match change.dead_letters.is_empty() {
-                    true => self.clock.lingers(self.started.elapsed()),
+                    true => self.clock.lingers(self.elapsed()),
                     false => self.hurry(),
                 }
                 self.note_cursor(change);
@@ -66,7 +66,7 @@ impl PipelineLoop {
                 let now = self.moment();
                 let payload = self.pipeline.gateway_record(&tail, now).trim_ascii_end().to_vec();
                 self.outbox.put(OwnMessage::state(STATUS_TOPIC.to_owned(), payload));
-                self.clock.lingers(self.started.elapsed());
+                self.clock.lingers(self.elapsed());
             }
             Message::Damaged(file) => {
                 self.open.damaged = Some(file);
@@ -79,7 +79,7 @@ impl PipelineLoop {
             }
             Message::Operate { operation, answer } => self.operate(operation, answer),
             Message::Draining { until } => {
-                let now = Instant::now();
+                let now = clock::instant();
                 self.ending.grace = Some(until.saturating_duration_since(now));
                 self.turn_away(now);
             }

@@ -35,8 +35,12 @@ impl Destination for IntoPipeline {
     }
 }
 
+/// What salvages in the background: a thread, or the simulation.
+pub(crate) type SpawnSalvage = fn(Salvage, Vec<Unfinished>);
+
 /// Salvages in the background what is left in damaged stores.
 pub(super) fn start(
+    spawn: SpawnSalvage,
     writer: &Writer,
     counters: &Arc<StoreCounters>,
     pipeline: &Sender<Message>,
@@ -50,5 +54,5 @@ pub(super) fn start(
         capacity: settings.capacity,
         destination: Arc::new(destination),
     };
-    salvage.spawn(unfinished);
+    spawn(salvage, unfinished);
 }

@@ -34,7 +34,7 @@ impl PipelineLoop {
         self.pipeline.tick(self.moment());
         self.log.tick(self.moment().steady_ms);
         if self.has_work() || self.pipeline.is_snapshot_open() {
-            self.clock.waits(self.started.elapsed(), Urgency::Relaxed);
+            self.clock.waits(self.elapsed(), Urgency::Relaxed);
         }
         self.intake.look_again();
         self.counters.series.set(self.pipeline.monitor().series_count() as u64);

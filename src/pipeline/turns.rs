@@ -51,7 +51,7 @@ impl PipelineLoop {
         };
         let Submission { session, readings, urgency, .. } = &submission;
         let taken = self.pipeline.take_turn(readings, taken, session.number(), self.moment());
-        self.clock.received(self.started.elapsed(), session.number(), *urgency);
+        self.clock.received(self.elapsed(), session.number(), *urgency);
         if taken < readings.len() {
             self.begun = Some(taken);
             self.backlog.push_front(Input::Submission(submission));

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{PipelineLoop, Unstorable};
+use crate::clock;
 use crate::core::detection::alert::{Report, Trouble};
 use crate::core::pipeline::Storing;
 use crate::core::pipeline::commit_clock::Load;
@@ -24,7 +25,7 @@ impl PipelineLoop {
         if *wants_answer {
             // A client that waits for its answer, or is turned away, is not silent.
             self.pipeline.excuse_silence(now);
-            self.unanswered.note(session, Instant::now());
+            self.unanswered.note(session, clock::instant());
         }
     }
 
@@ -89,7 +90,7 @@ impl PipelineLoop {
         self.pipeline.set_storing(storing, now);
         match storing {
             // What they send again is accepted.
-            Storing::Everything => self.unanswered.turn_away(Instant::now()),
+            Storing::Everything => self.unanswered.turn_away(clock::instant()),
             Storing::AllButReadings => {}
             Storing::Nothing => {
                 // What waits for the disk stays in memory, but its budget is released, so that all clients are read.

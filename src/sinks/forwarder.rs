@@ -1,4 +1,7 @@
 //! Drives the delivery of one stream to one sink: reads the store, sends what the delivery machine asks for, saves the cursor.
+//!
+//! A `Forwarder` works in turns and waits for nothing by itself; [`run`] sends its requests, and waits until the next turn. The simulation
+//! does the same in virtual time.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use super::Sink;
 use super::source::{Read, Source};
 use super::status::{ForwardStatus, KeysSetAside, Link};
 use super::stream::StreamParts;
+use crate::clock;
 use crate::core::delivery::{
     Actions, Delivery, DeliverySettings, DeliveryStatus, Event, KeyChange, Outcome, Persist, Reply, Request, RequestId,
     RetryReason,
@@ -41,7 +45,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How long to wait before looking again whether more of a damaged store has been taken over.
 const SALVAGE_PAUSE: Duration = Duration::from_millis(100);
 
-struct Forwarder<S> {
+pub(crate) struct Forwarder {
     name: String,
     stream: Stream,
     delivery: Delivery,
@@ -49,8 +53,6 @@ struct Forwarder<S> {
     passed_over_before: u64,
     source: Source,
     linger_us: u64,
-    sink: Rc<S>,
-    flights: JoinSet<(RequestId, Reply)>,
     committed: watch::Receiver<u64>,
     link: watch::Receiver<Link>,
     pipeline: Sender<Message>,
@@ -73,67 +75,201 @@ struct Forwarder<S> {
     flush_until: Option<Instant>,
 }
 
+/// What a turn leaves to do.
+pub(crate) struct Turn {
+    pub send: Vec<Request>,
+    pub next: Next,
+}
+
+/// When the next turn is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Next {
+    /// There is more to read: once replies were looked at.
+    Soon { is_behind: bool },
+    /// See [`Forwarder::wait`].
+    Waits { until_us: Option<u64> },
+    /// Everything is saved, and the process may end.
+    Ended,
+}
+
+/// How long nothing has to be done.
+#[derive(Debug)]
+pub(crate) enum Wait {
+    /// Not at all: this is the next event.
+    Not(Event),
+    Until {
+        deadline: Option<Instant>,
+        /// A commit may bring the deadline forward.
+        notices_commits: bool,
+    },
+}
+
 /// Runs until the process ends, and then until everything committed is delivered or the time for it is over. Must run in a `LocalSet`.
 pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
-    let ForwarderParts { stream: parts, delivery, seed, flush_within } = parts;
-    let linger_us = delivery.linger_us;
-    let mut forwarder = Forwarder {
-        name: parts.sink,
-        stream: parts.stream,
-        delivery: Delivery::new(delivery, &parts.cursor, seed),
-        passed_over_before: parts.passed_over,
-        source: Source::new(parts.reader, parts.stream),
-        linger_us,
-        sink,
-        flights: JoinSet::new(),
-        committed: parts.committed,
-        link: parts.link,
-        pipeline: parts.pipeline,
-        status: parts.status,
-        beat: parts.beat,
-        started: Instant::now(),
-        caught_up: false,
-        noticed_us: None,
-        shown: DeliveryStatus::default(),
-        is_salvaging: false,
-        store_error: None,
-        unreadable_since: Unreadable::default(),
-        store_pause_until: None,
-        aside_pause_until: None,
-        flush_within,
-        flush_until: None,
-    };
-    forwarder.delivery.restore_aside(&parts.held_keys);
-    // If nothing is waiting at the start, the first records are as new as all later ones.
-    forwarder.caught_up = !forwarder.is_behind();
+    let mut forwarder = Forwarder::new(parts);
+    let mut flights = JoinSet::new();
     let mut event = Event::Tick { behind: false };
     loop {
-        let read = forwarder.read();
-        forwarder.read_aside();
-        let actions = forwarder.delivery.step(event, forwarder.now_us());
-        let wait_until_us = forwarder.act(actions);
-        if forwarder.is_finished() {
-            forwarder.save();
-            return;
+        let turn = forwarder.turn(event);
+        for request in turn.send {
+            let refusal = forwarder.refusal(&request);
+            let (sink, Request { id, records }) = (Rc::clone(&sink), request);
+            flights.spawn_local(async move {
+                match refusal {
+                    Some(reply) => (id, reply),
+                    None => (id, sink.send(records).await),
+                }
+            });
         }
-        event = match read {
-            // There is more to read: let replies and requests be handled in between.
-            Read::Enough if forwarder.delivery.wants_more() => {
+        event = match turn.next {
+            Next::Ended => return,
+            Next::Soon { is_behind } => {
+                // Lets replies and requests be handled in between.
                 tokio::task::yield_now().await;
-                forwarder.landed().unwrap_or(Event::Tick { behind: true })
+                landed(&mut flights).unwrap_or_else(|| Event::Tick { behind: is_behind || forwarder.has_backlog() })
             }
-            _ if forwarder.wants_aside() => {
-                tokio::task::yield_now().await;
-                forwarder.landed().unwrap_or(Event::Tick { behind: forwarder.has_backlog() })
-            }
-            _ => forwarder.wait(wait_until_us).await,
+            Next::Waits { until_us } => wait(&mut forwarder, &mut flights, until_us).await,
         };
     }
 }
 
-impl<S: Sink + 'static> Forwarder<S> {
+/// The event of a reply that has already arrived.
+fn landed(flights: &mut JoinSet<(RequestId, Reply)>) -> Option<Event> {
+    let (id, reply) = flights.try_join_next()?.expect("a sink does not panic");
+    Some(Event::Replied { id, reply })
+}
+
+async fn wait(forwarder: &mut Forwarder, flights: &mut JoinSet<(RequestId, Reply)>, until_us: Option<u64>) -> Event {
+    loop {
+        let (deadline, notices_commits) = match forwarder.wait(until_us) {
+            Wait::Not(event) => return event,
+            Wait::Until { deadline, notices_commits } => (deadline, notices_commits),
+        };
+        let has_flights = !flights.is_empty();
+        return tokio::select! {
+            Some(landed) = flights.join_next(), if has_flights => {
+                let (id, reply) = landed.expect("a sink does not panic");
+                Event::Replied { id, reply }
+            }
+            // The gateway keeps both senders until this task has ended, so neither channel closes here.
+            Ok(()) = forwarder.committed.changed(), if notices_commits => continue,
+            Ok(()) = forwarder.link.changed() => forwarder.link_event(),
+            () = sleep_until(deadline) => forwarder.tick(),
+        };
+    }
+}
+
+impl Forwarder {
+    pub fn new(parts: ForwarderParts) -> Forwarder {
+        let ForwarderParts { stream: parts, delivery, seed, flush_within } = parts;
+        let linger_us = delivery.linger_us;
+        let mut forwarder = Forwarder {
+            name: parts.sink,
+            stream: parts.stream,
+            delivery: Delivery::new(delivery, &parts.cursor, seed),
+            passed_over_before: parts.passed_over,
+            source: Source::new(parts.reader, parts.stream),
+            linger_us,
+            committed: parts.committed,
+            link: parts.link,
+            pipeline: parts.pipeline,
+            status: parts.status,
+            beat: parts.beat,
+            started: clock::instant(),
+            caught_up: false,
+            noticed_us: None,
+            shown: DeliveryStatus::default(),
+            is_salvaging: false,
+            store_error: None,
+            unreadable_since: Unreadable::default(),
+            store_pause_until: None,
+            aside_pause_until: None,
+            flush_within,
+            flush_until: None,
+        };
+        forwarder.delivery.restore_aside(&parts.held_keys);
+        // If nothing is waiting at the start, the first records are as new as all later ones.
+        forwarder.caught_up = !forwarder.is_behind();
+        forwarder
+    }
+
+    pub fn turn(&mut self, event: Event) -> Turn {
+        let read = self.read();
+        self.read_aside();
+        let Actions { send, persist, wait_until_us } = self.delivery.step(event, self.now_us());
+        if let Some(persist) = persist {
+            self.persist(persist);
+        }
+        self.show();
+        let next = if self.is_finished() {
+            self.save();
+            Next::Ended
+        } else if read == Read::Enough && self.delivery.wants_more() {
+            Next::Soon { is_behind: true }
+        } else if self.wants_aside() {
+            Next::Soon { is_behind: false }
+        } else {
+            Next::Waits { until_us: wait_until_us }
+        };
+        Turn { send, next }
+    }
+
+    /// How long nothing has to be done, unless a reply comes or the link changes.
+    pub fn wait(&mut self, until_us: Option<u64>) -> Wait {
+        let machine_due = until_us.map(|until_us| self.started + Duration::from_micros(until_us));
+        let wants_more = self.delivery.wants_more() && self.store_pause_until.is_none();
+        if wants_more && self.has_backlog() {
+            return Wait::Not(Event::Tick { behind: true });
+        }
+        let read_due_us = if wants_more { self.read_due_us() } else { None };
+        let read_due = read_due_us.map(|due_us| self.started + Duration::from_micros(due_us));
+        let pauses = [self.store_pause_until, self.aside_pause_until];
+        let deadline = [machine_due, read_due, self.flush_until].into_iter().chain(pauses).flatten().min();
+        let notices_commits = wants_more && (read_due.is_none() || self.is_wait_long());
+        Wait::Until { deadline, notices_commits }
+    }
+
+    /// The event of a deadline.
+    pub fn tick(&self) -> Event {
+        Event::Tick { behind: self.has_backlog() }
+    }
+
+    /// The event of a link that has changed.
+    pub fn link_event(&self) -> Event {
+        match *self.link.borrow() {
+            Link::Up => Event::LinkUp,
+            Link::Down => Event::Tick { behind: false },
+            Link::Ending => Event::Flush,
+        }
+    }
+
+    /// Something was committed since the store was last read.
+    #[cfg(test)]
+    pub fn has_news(&self) -> bool {
+        self.committed.has_changed().unwrap_or(false)
+    }
+
+    /// Whether the link has changed since this was last asked.
+    #[cfg(test)]
+    pub fn link_changes(&mut self) -> bool {
+        let has_changed = self.link.has_changed().unwrap_or(false);
+        self.link.mark_unchanged();
+        has_changed
+    }
+
+    #[cfg(test)]
+    pub fn held_bytes(&self) -> usize {
+        self.shown.held_bytes
+    }
+
+    /// While the link is cut on purpose, nothing is sent.
+    pub fn refusal(&self, request: &Request) -> Option<Reply> {
+        let is_down = self.link.borrow().is_down();
+        is_down.then(|| Reply::whole(Outcome::Retry(RetryReason::Connection), request.records.len()))
+    }
+
     fn now_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(clock::instant().saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX)
     }
 
     fn is_behind(&self) -> bool {
@@ -165,7 +301,7 @@ impl<S: Sink + 'static> Forwarder<S> {
     }
 
     fn is_pausing(&self) -> bool {
-        self.store_pause_until.is_some_and(|until| until > Instant::now())
+        self.store_pause_until.is_some_and(|until| until > clock::instant())
     }
 
     fn wants_aside(&self) -> bool {
@@ -174,7 +310,7 @@ impl<S: Sink + 'static> Forwarder<S> {
 
     /// A block of the log for the keys that are set aside.
     fn read_aside(&mut self) {
-        self.aside_pause_until = self.aside_pause_until.filter(|until| *until > Instant::now());
+        self.aside_pause_until = self.aside_pause_until.filter(|until| *until > clock::instant());
         if !self.wants_aside() {
             return;
         }
@@ -183,7 +319,7 @@ impl<S: Sink + 'static> Forwarder<S> {
         let offered = self.source.offer_aside_to(&mut self.delivery, now_us);
         drop(call);
         match offered {
-            Ok(read) => self.aside_pause_until = (read == Read::Salvaging).then(|| Instant::now() + SALVAGE_PAUSE),
+            Ok(read) => self.aside_pause_until = (read == Read::Salvaging).then(|| clock::instant() + SALVAGE_PAUSE),
             Err(error) => self.store_fails(&error),
         }
     }
@@ -204,7 +340,7 @@ impl<S: Sink + 'static> Forwarder<S> {
                 self.caught_up = read == Read::End;
                 self.is_salvaging = read == Read::Salvaging;
                 self.unreadable_since.is_over();
-                self.store_pause_until = self.is_salvaging.then(|| Instant::now() + SALVAGE_PAUSE);
+                self.store_pause_until = self.is_salvaging.then(|| clock::instant() + SALVAGE_PAUSE);
                 if self.store_error.take().is_some() {
                     tracing::info!(sink = self.name, stream = self.stream.name(), "the store is readable again");
                 }
@@ -221,35 +357,13 @@ impl<S: Sink + 'static> Forwarder<S> {
         if self.store_error.is_none() {
             tracing::error!(sink = self.name, stream = self.stream.name(), "cannot read the store: {error}");
         }
-        if self.unreadable_since.is_damage(error, Instant::now()) {
+        if self.unreadable_since.is_damage(error, clock::instant()) {
             // Without a pipeline the process is ending; the next start detects the damage too.
             let _ = self.pipeline.send(Message::Damaged(self.source.file()));
         }
         self.store_error = Some(format!("cannot read the store: {error}"));
-        self.store_pause_until = Some(Instant::now() + STORE_PAUSE);
+        self.store_pause_until = Some(clock::instant() + STORE_PAUSE);
         self.caught_up = false;
-    }
-
-    fn act(&mut self, actions: Actions) -> Option<u64> {
-        for request in actions.send {
-            self.send(request);
-        }
-        if let Some(persist) = actions.persist {
-            self.persist(persist);
-        }
-        self.show();
-        actions.wait_until_us
-    }
-
-    fn send(&mut self, request: Request) {
-        let Request { id, records } = request;
-        if self.link.borrow().is_down() {
-            let reply = Reply::whole(Outcome::Retry(RetryReason::Connection), records.len());
-            self.flights.spawn_local(async move { (id, reply) });
-            return;
-        }
-        let sink = Rc::clone(&self.sink);
-        self.flights.spawn_local(async move { (id, sink.send(records).await) });
     }
 
     fn persist(&mut self, persist: Persist) {
@@ -349,45 +463,10 @@ impl<S: Sink + 'static> Forwarder<S> {
         if *self.link.borrow() != Link::Ending {
             return false;
         }
-        let until = *self.flush_until.get_or_insert_with(|| Instant::now() + self.flush_within);
+        let until = *self.flush_until.get_or_insert_with(|| clock::instant() + self.flush_within);
         let is_flushed = self.delivery.is_drained() && (self.is_salvaging || !self.is_behind());
         // A cloud that is unreachable now will not be back within the grace period: what is stored is sent after the next start.
-        is_flushed || self.shown.failing.is_some() || Instant::now() >= until
-    }
-
-    /// The event of a reply that has already arrived.
-    fn landed(&mut self) -> Option<Event> {
-        let (id, reply) = self.flights.try_join_next()?.expect("a sink does not panic");
-        Some(Event::Replied { id, reply })
-    }
-
-    async fn wait(&mut self, wait_until_us: Option<u64>) -> Event {
-        let machine_due = wait_until_us.map(|until_us| self.started + Duration::from_micros(until_us));
-        loop {
-            let wants_more = self.delivery.wants_more() && self.store_pause_until.is_none();
-            if wants_more && self.has_backlog() {
-                return Event::Tick { behind: true };
-            }
-            let read_due_us = if wants_more { self.read_due_us() } else { None };
-            let read_due = read_due_us.map(|due_us| self.started + Duration::from_micros(due_us));
-            let pauses = [self.store_pause_until, self.aside_pause_until];
-            let deadline = [machine_due, read_due, self.flush_until].into_iter().chain(pauses).flatten().min();
-            let flights = !self.flights.is_empty();
-            return tokio::select! {
-                Some(landed) = self.flights.join_next(), if flights => {
-                    let (id, reply) = landed.expect("a sink does not panic");
-                    Event::Replied { id, reply }
-                }
-                // The gateway keeps both senders until this task has ended, so neither channel closes here.
-                Ok(()) = self.committed.changed(), if wants_more && (read_due.is_none() || self.is_wait_long()) => continue,
-                Ok(()) = self.link.changed() => match *self.link.borrow() {
-                    Link::Up => Event::LinkUp,
-                    Link::Down => Event::Tick { behind: false },
-                    Link::Ending => Event::Flush,
-                },
-                () = sleep_until(deadline) => Event::Tick { behind: self.has_backlog() },
-            };
-        }
+        is_flushed || self.shown.failing.is_some() || clock::instant() >= until
     }
 }
 

@@ -2,6 +2,7 @@
 //! sequences, before everything that was accepted since. A sink that comes to where something may still be taken over waits for it, so that
 //! each device's readings stay in order; what is not found in the end is a gap, and lost.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,9 +41,9 @@ pub struct Unfinished {
 
 /// A chunk that is handed over is full with so many batches or bytes.
 const CHUNK_BATCHES: usize = 64;
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: u64 = 1 << 20;
 /// How often to check whether the store has room.
-const ROOM_PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const ROOM_PAUSE: Duration = Duration::from_millis(500);
 
 /// Where the batches of a damaged store go.
 pub trait Destination: Send + Sync {
@@ -62,6 +63,33 @@ pub struct Salvage {
     pub destination: Arc<dyn Destination>,
 }
 
+/// What is to be done next with a damaged store.
+pub(crate) enum Step {
+    HandOver(Vec<Salvaged>),
+    /// Old readings must not displace new ones. New ones leave some room for them.
+    WaitForRoom,
+    Finished,
+}
+
+/// The streams of damaged stores on their way.
+pub(crate) struct Salvaging {
+    salvage: Salvage,
+    left: VecDeque<Unfinished>,
+    folders: Vec<String>,
+    reading: Option<StreamReading>,
+}
+
+/// One of the streams.
+struct StreamReading {
+    unfinished: Unfinished,
+    found: Found,
+    after: u64,
+    records: u64,
+    /// Read, and not handed over yet.
+    chunk: Vec<Salvaged>,
+    bytes: u64,
+}
+
 impl Salvage {
     /// Starts or resumes a thread that salvages. It ends when everything is read, or when the pipeline has ended.
     pub fn spawn(self, unfinished: Vec<Unfinished>) {
@@ -71,13 +99,8 @@ impl Salvage {
         self.destination.started();
         let destination = Arc::clone(&self.destination);
         let spawned = std::thread::Builder::new().name("salvage".to_owned()).spawn(move || {
-            for stream in &unfinished {
-                if self.run(stream).is_none() {
-                    return;
-                }
-            }
-            self.destination.finished();
-            unfinished.iter().for_each(|stream| self.let_go(&stream.folder));
+            // If it returns nothing, the process is ending.
+            let _ = Salvaging::new(self, unfinished).run();
         });
         if let Err(error) = spawned {
             destination.finished();
@@ -93,48 +116,6 @@ impl Salvage {
         if is_tight && std::fs::remove_dir_all(&folder).is_ok() {
             tracing::info!(folder = %folder.display(), "the salvaged store is deleted, because the disk has no room for it");
         }
-    }
-
-    /// `None` when the process ends.
-    fn run(&self, unfinished: &Unfinished) -> Option<()> {
-        let Unfinished { folder, stream, through } = unfinished;
-        let mut records = 0;
-        let source = store_path(&set_aside::folder_of(&self.store).join(folder));
-        let mut after = *through;
-        let mut found = Found::open(&source, &self.store, *stream);
-        loop {
-            let mut chunk = Vec::new();
-            let mut bytes = 0;
-            while chunk.len() < CHUNK_BATCHES && bytes < CHUNK_BYTES {
-                let Some(batch) = found.next(after) else { break };
-                after = batch.last_sequence;
-                bytes += batch.payload.len();
-                records += u64::from(batch.count);
-                chunk.push(self.salvaged(folder, *stream, batch));
-            }
-            if chunk.is_empty() {
-                break;
-            }
-            self.wait_for_room(bytes as u64)?;
-            self.destination.hand_over(chunk)?;
-        }
-        let end = Salvaged { folder: folder.clone(), stream: *stream, through: after, is_end: true, batch: None };
-        self.destination.hand_over(vec![end])?;
-        tracing::info!(
-            folder,
-            stream = stream.name(),
-            records,
-            "a stream of the damaged store is salvaged as far as it could be read"
-        );
-        Some(())
-    }
-
-    /// Old readings must not displace new ones. New ones leave some room for them.
-    fn wait_for_room(&self, bytes: u64) -> Option<()> {
-        while self.destination.room_bytes()? <= 2 * bytes {
-            std::thread::sleep(ROOM_PAUSE);
-        }
-        Some(())
     }
 
     fn salvaged(&self, folder: &str, stream: Stream, batch: HeldBatch) -> Salvaged {
@@ -157,6 +138,80 @@ impl Salvage {
             is_end: false,
             batch: Some((run, sealed)),
         }
+    }
+}
+
+impl Salvaging {
+    pub fn new(salvage: Salvage, unfinished: Vec<Unfinished>) -> Salvaging {
+        let folders = unfinished.iter().map(|stream| stream.folder.clone()).collect();
+        Salvaging { salvage, left: unfinished.into(), folders, reading: None }
+    }
+
+    /// `None` when the process ends.
+    fn run(mut self) -> Option<()> {
+        loop {
+            let room_bytes = self.salvage.destination.room_bytes()?;
+            match self.step(room_bytes) {
+                Step::HandOver(chunk) => self.salvage.destination.hand_over(chunk)?,
+                Step::WaitForRoom => std::thread::sleep(ROOM_PAUSE),
+                Step::Finished => return Some(()),
+            }
+        }
+    }
+
+    /// `room_bytes`: what the store may still take. The chunk before is durable.
+    pub fn step(&mut self, room_bytes: u64) -> Step {
+        let Some(reading) = &mut self.reading else {
+            let Some(unfinished) = self.left.pop_front() else {
+                self.salvage.destination.finished();
+                self.folders.iter().for_each(|folder| self.salvage.let_go(folder));
+                return Step::Finished;
+            };
+            self.reading = Some(StreamReading::begin(&self.salvage, unfinished));
+            return self.step(room_bytes);
+        };
+        if reading.chunk.is_empty() {
+            reading.fill(&self.salvage);
+        }
+        if reading.chunk.is_empty() {
+            let end = reading.end();
+            self.reading = None;
+            return Step::HandOver(vec![end]);
+        }
+        if room_bytes <= 2 * reading.bytes {
+            return Step::WaitForRoom;
+        }
+        Step::HandOver(std::mem::take(&mut reading.chunk))
+    }
+}
+
+impl StreamReading {
+    fn begin(salvage: &Salvage, unfinished: Unfinished) -> StreamReading {
+        let source = store_path(&set_aside::folder_of(&salvage.store).join(&unfinished.folder));
+        let found = Found::open(&source, &salvage.store, unfinished.stream);
+        StreamReading { found, after: unfinished.through, records: 0, chunk: Vec::new(), bytes: 0, unfinished }
+    }
+
+    fn fill(&mut self, salvage: &Salvage) {
+        self.bytes = 0;
+        while self.chunk.len() < CHUNK_BATCHES && self.bytes < CHUNK_BYTES {
+            let Some(batch) = self.found.next(self.after) else { break };
+            self.after = batch.last_sequence;
+            self.bytes += batch.payload.len() as u64;
+            self.records += u64::from(batch.count);
+            self.chunk.push(salvage.salvaged(&self.unfinished.folder, self.unfinished.stream, batch));
+        }
+    }
+
+    fn end(&self) -> Salvaged {
+        let Unfinished { folder, stream, .. } = &self.unfinished;
+        tracing::info!(
+            folder,
+            stream = stream.name(),
+            records = self.records,
+            "a stream of the damaged store is salvaged as far as it could be read"
+        );
+        Salvaged { folder: folder.clone(), stream: *stream, through: self.after, is_end: true, batch: None }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Row, params};
 
@@ -15,7 +14,7 @@ use super::schema::{self, PAGE_BYTES, Synchronous, has_pages, log_of, store_path
 use super::witness::Testimony;
 use super::{totals, version_1};
 use crate::core::identity::{PerStream, Stream};
-use crate::disk;
+use crate::{clock, disk};
 
 /// Most damaged stores that are kept; the oldest is deleted when another one comes.
 const KEPT_MAX: usize = 3;
@@ -122,7 +121,7 @@ fn make_folder(store: &Path) -> io::Result<String> {
     while kept.len() >= KEPT_MAX {
         fs::remove_dir_all(all.join(kept.remove(0)))?;
     }
-    let mut at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let mut at_ms = u128::try_from(clock::now_ms()).unwrap_or_default();
     if let Some(newest) = kept.last().and_then(|newest| newest.parse::<u128>().ok()) {
         at_ms = at_ms.max(newest + 1);
     }

@@ -16,7 +16,7 @@ use rusqlite::{Connection, ffi};
 use super::ballast::Ballast;
 use super::retention::{self, BYTES_MIN, Capacity, Room};
 use super::schema::{PAGE_BYTES, log_of};
-use crate::disk;
+use crate::{clock, disk};
 
 #[derive(Debug)]
 pub(super) struct Space {
@@ -56,7 +56,7 @@ impl Space {
     /// Others have filled the disk already: what there still is, such as the place of a ballast that was given back, is claimed before they
     /// take it too.
     fn begin_squeezed(&mut self, db: &Connection) {
-        self.squeezed = Some(Instant::now());
+        self.squeezed = Some(clock::instant());
         self.claim_ballast(db, retention::file_bytes(db).unwrap_or(0));
         self.hold(db);
         self.limit_pages(db);
@@ -110,7 +110,7 @@ impl Space {
 
     /// The disk does not give what was wanted of it: from now on the file only uses what it has, and the log what the ballast gives.
     pub fn squeeze(&mut self, db: &Connection) {
-        let now = Instant::now();
+        let now = clock::instant();
         (self.squeezed, self.refused) = (Some(now), Some(now));
         let is_given_back = self.ballast.free();
         if is_given_back {

@@ -4,7 +4,7 @@
 //! cursors, alerts, snapshot, deletions) is one transaction: the totals always agree with what they count.
 
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use rusqlite::Connection;
 
@@ -20,6 +20,7 @@ use super::set_aside;
 use super::space::Space;
 use super::witness::Witness;
 use super::{held, migration, totals};
+use crate::clock;
 use crate::core::identity::{PerStream, RunId, Stream};
 
 mod renewal;
@@ -110,7 +111,7 @@ impl Writer {
         let writer = Writer {
             settings: settings.clone(),
             db,
-            run: Run { run, gateway: settings.gateway.clone(), started_ms: now_ms() },
+            run: Run { run, gateway: settings.gateway.clone(), started_ms: clock::now_ms() },
             cursors,
             snapshot_covers: 0,
             snapshot_broken: 0,
@@ -120,7 +121,7 @@ impl Writer {
             witness: WitnessState {
                 number: testimony.as_ref().map_or(0, |testimony| testimony.number),
                 file: witness,
-                written: Instant::now(),
+                written: clock::instant(),
                 records: 0,
                 records_until_next: RECORDS_UNTIL_NEXT_MIN,
                 has_failed: false,
@@ -370,11 +371,6 @@ fn open_limited(settings: &WriterSettings) -> Result<Connection, OpenError> {
     retention::limit_log(&db, &settings.capacity).map_err(failed)?;
     set_aside::keep_first_page(&db, &settings.path);
     Ok(db)
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -302,7 +302,9 @@ impl Modules {
             let path = file.trim_end_matches(".rs").trim_end_matches("/mod");
             let path: Vec<String> = path.split('/').map(str::to_string).collect();
             let (module, test_files) = Module::read(text);
-            tests.extend(test_files.into_iter().map(|name| [&path[..], &[name]].concat()));
+            // What the root declares is beside it.
+            let parent = if path == ["lib"] { &[] } else { &path[..] };
+            tests.extend(test_files.into_iter().map(|name| [parent, &[name]].concat()));
             modules.0.insert(path, module);
         }
         modules.0.retain(|path, _| !tests.iter().any(|test| path.starts_with(test)));

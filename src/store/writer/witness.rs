@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::super::pages::LogState;
 use super::super::witness::{StreamTestimony, Testimony, Witness};
 use super::super::{runs, totals};
-use super::{Writer, now_ms};
+use super::Writer;
+use crate::clock;
 
 /// What is written beside the store, and when next.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Writer {
         let log = LogState::of_header(&self.settings.path).unwrap_or_default();
         let mut testimony = Testimony {
             number: self.witness.number + 1,
-            written_ms: now_ms(),
+            written_ms: clock::now_ms(),
             is_clean: moment == Moment::End,
             log_salt: if moment == Moment::Running { log.salt } else { None },
             log_bytes: log.bytes,
@@ -86,6 +87,6 @@ impl Writer {
             }
             Err(_) => {}
         }
-        self.witness.written = Instant::now();
+        self.witness.written = clock::instant();
     }
 }
