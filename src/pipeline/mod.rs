@@ -281,6 +281,9 @@ impl PipelineLoop {
             } else if is_stopping && self.backlog.is_empty() {
                 self.log.end();
                 return Turn::Ended;
+            } else {
+                // A cursor that was saved while a commit was tried in vain.
+                self.clock.rests();
             }
         }
         if self.is_abandoned(now) {

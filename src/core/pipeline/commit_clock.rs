@@ -109,6 +109,11 @@ impl CommitClock {
         self.waits(now + LINGER, Urgency::Relaxed);
     }
 
+    /// Takes note that nothing waits any more: what did was committed another way.
+    pub fn rests(&mut self) {
+        (self.oldest, self.urgency, self.senders) = (None, Urgency::Relaxed, Senders::None);
+    }
+
     /// Takes note that the batch, for which so many bytes of the sessions' budget wait, is on its way to the disk, and a new one is open.
     ///
     /// # Panics
@@ -120,7 +125,7 @@ impl CommitClock {
         if self.urgency == Urgency::Likely {
             self.likely = if self.is_stretched() { 0 } else { self.likely + 1 };
         }
-        (self.oldest, self.urgency, self.senders) = (None, Urgency::Relaxed, Senders::None);
+        self.rests();
     }
 
     /// Takes note that the commit that was under way has returned.
@@ -252,6 +257,16 @@ mod tests {
             }
             assert!((30..60).contains(&commits), "{commits} commits in a minute");
         }
+    }
+
+    #[test]
+    fn what_was_committed_another_way_waits_no_longer() {
+        let mut clock = clock();
+        clock.lingers(ms(0));
+        clock.rests();
+        assert_eq!(clock.due_at(0), None);
+        clock.received(ms(100), 1, Urgency::Urgent);
+        assert_eq!(clock.due_at(1), Some(ms(110)), "what comes next does");
     }
 
     #[test]
