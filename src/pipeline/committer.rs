@@ -254,7 +254,7 @@ impl Committer {
             return Attempt::GivenUp;
         }
         if under_way.failed > 0 && !under_way.is_damaged {
-            self.commit_cursors(&under_way.job.waiting);
+            self.commit_cursors(&mut under_way.job);
         }
         loop {
             if under_way.is_damaged {
@@ -358,15 +358,20 @@ impl Committer {
         is_damage && (schema::is_corrupt(error) || disk_works(&self.writer.settings().path))
     }
 
-    /// What is delivered meanwhile makes room on a full disk.
-    fn commit_cursors(&mut self, waiting: &Waiting) {
-        let cursors = std::mem::take(&mut *waiting.lock_cursors());
-        if cursors.is_empty() {
+    /// What is delivered meanwhile makes room on a full disk. It comes after what the batch itself says of the sinks: a record that is given
+    /// up there would be counted twice if it were done with before.
+    fn commit_cursors(&mut self, job: &mut Job) {
+        let newer = std::mem::take(&mut *job.waiting.lock_cursors());
+        if newer.is_empty() {
             return;
         }
-        let input = CommitInput { cursors, ..CommitInput::default() };
+        let mut cursors = std::mem::take(&mut job.input.cursors);
+        let of_batch = cursors.len();
+        cursors.extend(newer);
+        let mut input = CommitInput { cursors, ..CommitInput::default() };
         if self.writer.commit(&input).is_err() {
-            waiting.lock_cursors().splice(..0, input.cursors);
+            job.waiting.lock_cursors().splice(..0, input.cursors.split_off(of_batch));
+            job.input.cursors = input.cursors;
         }
     }
 
@@ -390,3 +395,6 @@ fn tell_of_damage(found_by: &dyn Display) {
         "the store is damaged ({found_by}): it is set aside, a new one is created, and what can be read is salvaged in the background"
     );
 }
+
+#[cfg(test)]
+mod tests;
