@@ -252,6 +252,11 @@ impl Writer {
             if row.is_salvaged && !rows::is_wanted(&transaction, &cursors, row.batch)? {
                 continue;
             }
+            if row.is_salvaged {
+                // Behind what is listed no batch counts that is not.
+                held::list(&transaction, row.batch.stream)?;
+                streams.of_mut(row.batch.stream).unlisted = 0;
+            }
             row.insert(&transaction)?;
             report.payload_bytes += row.payload.len() as u64;
             let batch = row.batch;
