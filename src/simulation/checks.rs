@@ -42,6 +42,10 @@ impl Checks {
         self.ledger.clear();
     }
 
+    pub fn has_no_ledger(&self) -> bool {
+        self.ledger.is_empty()
+    }
+
     /// A process has ended.
     pub fn end_life(&mut self) {
         self.alerts_due_us.clear();

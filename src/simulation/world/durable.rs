@@ -3,7 +3,7 @@
 use super::World;
 use crate::core::identity::Stream;
 use crate::simulation::scenario::SINKS;
-use crate::store::log::{Block, Entry, Next};
+use crate::store::log::{Block, Entry};
 use crate::store::reader::Reader;
 use crate::store::schema::store_path;
 
@@ -40,10 +40,8 @@ impl World {
         let mut reader = Reader::open(&store_path(&folder), None).map_err(|error| error.to_string())?;
         let (mut after, mut block) = (0, Block::default());
         loop {
-            match reader.read_strictly(Stream::RAW, after, &mut block).map_err(|error| error.to_string())? {
-                Next::Block | Next::Missing => {}
-                Next::Salvaging => return Ok(true),
-                Next::End => return Ok(false),
+            if !reader.read(Stream::RAW, after, &mut block).map_err(|error| error.to_string())? {
+                return Ok(false);
             }
             for entry in block.entries(after) {
                 if let Entry::Record(record) = &entry
