@@ -3,6 +3,7 @@
 use super::World;
 use crate::core::identity::Stream;
 use crate::simulation::scenario::SINKS;
+use crate::store::held;
 use crate::store::log::{Block, Entry};
 use crate::store::reader::Reader;
 use crate::store::schema::store_path;
@@ -25,7 +26,13 @@ impl World {
             return Ok(());
         }
         self.disk.copy_durable(self.scratch.path());
-        let found = self.find_in(self.scratch.path().to_owned(), &key);
+        let mut found = self.find_in(self.scratch.path().to_owned(), &key);
+        if found == Ok(false) {
+            // What is set aside is still to be salvaged, and its names and files are durable.
+            let aside = std::fs::read_dir(self.folder.path().join("set-aside"));
+            let mut folders = aside.into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+            found = Ok(folders.any(|folder| self.find_in(folder, &key).is_ok_and(|found| found)));
+        }
         for entry in std::fs::read_dir(self.scratch.path()).expect("a folder").filter_map(Result::ok) {
             std::fs::remove_file(entry.path()).expect("a file");
         }
@@ -41,7 +48,13 @@ impl World {
         let (mut after, mut block) = (0, Block::default());
         loop {
             if !reader.read(Stream::RAW, after, &mut block).map_err(|error| error.to_string())? {
-                return Ok(false);
+                // Where something is still to be salvaged, a reader waits; there may be more behind it.
+                let next = held::first_behind(reader.connection(), Stream::RAW, after);
+                match next.map_err(|error| error.to_string())?.map(|batch| batch.before_first()) {
+                    Some(before) if before > after => after = before,
+                    _ => return Ok(false),
+                }
+                continue;
             }
             for entry in block.entries(after) {
                 if let Entry::Record(record) = &entry
