@@ -164,6 +164,11 @@ pub(super) fn note_salvage(db: &Connection, folder: &str, passed: impl Fn(Stream
     Ok(())
 }
 
+/// Whether a damaged store is registered.
+pub(super) fn knows_salvage(db: &Connection, folder: &str) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM salvage WHERE folder = ?1")?.exists([folder])
+}
+
 /// Records how far the damaged store has been read.
 pub(super) fn write_salvage(db: &Connection, salvaged: &Salvaged) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE salvage SET seq = ?3, done = ?4 WHERE folder = ?1 AND stream = ?2")?.execute(params![

@@ -5,10 +5,11 @@ use rusqlite::Connection;
 use super::super::cursors::Cursors;
 use super::super::held::{self, StreamProgress};
 use super::super::salvage::Unfinished;
-use super::super::schema::OpenError;
+use super::super::scan::Scan;
+use super::super::schema::{OpenError, store_path};
 use super::super::set_aside::{self, Head};
 use super::super::witness::Witness;
-use super::super::{rows, totals};
+use super::super::{rows, runs, totals};
 use super::stream_state::StreamState;
 use super::{Writer, WriterSettings, open_limited};
 use crate::core::identity::{PerStream, RunId, Stream};
@@ -63,7 +64,9 @@ impl Writer {
         let aside = self.aside.clone().expect("just set");
         let head = Head::read(&set_aside::folder_of(&path).join(&aside));
         let progress = PerStream::new(|stream| self.streams.of(stream).progress);
-        (self.db, self.cursors) = begin_anew(&self.settings, &aside, &head, self.cursors.clone(), &progress)?;
+        let begun = begin_anew(&self.settings, &aside, &head, self.cursors.clone(), &progress);
+        // What a sync that failed has lost would not be written again.
+        (self.db, self.cursors) = begun.inspect_err(|_| set_aside::remove_unfinished(&path))?;
         self.streams = StreamState::load_all(&self.db).map_err(failed)?;
         self.space.renew(&self.db);
         self.aside = None;
@@ -74,12 +77,34 @@ impl Writer {
     }
 
     /// A crash may have come between setting a damaged store aside and beginning a new one: it is salvaged all the same.
-    pub(super) fn note_unknown_damaged_stores(&self) -> rusqlite::Result<()> {
+    pub(super) fn note_unknown_damaged_stores(&mut self) -> rusqlite::Result<()> {
         let kept = set_aside::kept(&self.settings.path);
         for folder in &kept {
-            rows::note_salvage(&self.db, folder, |stream| self.cursors.delivered_through(stream).unwrap_or(0))?;
+            if !rows::knows_salvage(&self.db, folder)? {
+                self.expect_all_of(folder)?;
+            }
         }
         rows::end_salvage_of_others(&self.db, &kept)
+    }
+
+    /// New records must get sequences behind those in a damaged store, also when what was known of it was lost with a commit.
+    fn expect_all_of(&mut self, folder: &str) -> rusqlite::Result<()> {
+        let damaged = store_path(&set_aside::folder_of(&self.settings.path).join(folder));
+        let known = runs::all(&self.db)?;
+        let last_sequences = || -> std::io::Result<PerStream<u64>> {
+            let mut scan = Scan::open(&damaged, &known)?;
+            let mut through = PerStream::default();
+            for stream in Stream::all() {
+                *through.of_mut(stream) = scan.last_sequence(stream, self.streams.of(stream).progress.last_sequence)?;
+            }
+            Ok(through)
+        };
+        let through = last_sequences().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the pages of a damaged store cannot be read");
+            PerStream::default()
+        });
+        let delivered = PerStream::new(|stream| self.cursors.delivered_through(stream).unwrap_or(0));
+        self.expect(folder, &delivered, &through)
     }
 
     /// Streams of damaged stores that are not salvaged to their end.
@@ -108,9 +133,15 @@ impl Writer {
     ///
     /// If the store cannot be written.
     pub(in crate::store) fn expect_more(&mut self, folder: &str, through: &PerStream<u64>) -> rusqlite::Result<()> {
+        let ends = PerStream::new(|stream| self.streams.of(stream).progress.last_sequence);
+        self.expect(folder, &ends, through)
+    }
+
+    /// Behind `after` and up to `through` there may be something to be salvaged.
+    fn expect(&mut self, folder: &str, after: &PerStream<u64>, through: &PerStream<u64>) -> rusqlite::Result<()> {
         let transaction = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let (mut cursors, mut streams) = (self.cursors.clone(), self.streams.clone());
-        rows::note_salvage(&transaction, folder, |stream| streams.of(stream).progress.last_sequence)?;
+        rows::note_salvage(&transaction, folder, |stream| *after.of(stream))?;
         for stream in Stream::all() {
             // What is salvaged is listed one by one, and behind what is listed no batch counts that is not.
             held::list(&transaction, stream)?;
