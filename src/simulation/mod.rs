@@ -90,18 +90,18 @@ fn the_same_seed_gives_the_same_trace() {
 #[test]
 fn promises_that_are_broken_are_noticed() {
     let controls = [
-        (Sabotage::DropsSyncs, 1, "a power cut"),
-        (Sabotage::AcknowledgesEarly, 1, "readings are acknowledged, and"),
-        (Sabotage::DeletesUndelivered, 1, "the ledger does not add up"),
-        (Sabotage::PassesOverFailures, 1, "acknowledged readings are not in"),
-        (Sabotage::BreaksCounter("accepted"), 1, "the ledger does not add up"),
-        (Sabotage::BreaksCounter("delivered"), 1, "the ledger does not add up"),
-        (Sabotage::BreaksCounter("expired"), 1, "the ledger does not add up"),
-        (Sabotage::BreaksCounter("dead_lettered"), 1, "the ledger does not add up"),
-        (Sabotage::BreaksCounter("quarantined"), 1, "the ledger does not add up"),
+        (Sabotage::DropsSyncs, 1, &["a power cut"][..]),
+        (Sabotage::AcknowledgesEarly, 1, &["readings are acknowledged, and"]),
+        (Sabotage::DeletesUndelivered, 1, &["the ledger does not add up"]),
+        (Sabotage::PassesOverFailures, 1, &["acknowledged readings are not in", "arrived after"]),
+        (Sabotage::BreaksCounter("accepted"), 1, &["the ledger does not add up"]),
+        (Sabotage::BreaksCounter("delivered"), 1, &["the ledger does not add up"]),
+        (Sabotage::BreaksCounter("expired"), 1, &["the ledger does not add up"]),
+        (Sabotage::BreaksCounter("dead_lettered"), 1, &["the ledger does not add up"]),
+        (Sabotage::BreaksCounter("quarantined"), 1, &["the ledger does not add up"]),
     ];
-    for (sabotage, seed, symptom) in controls {
+    for (sabotage, seed, symptoms) in controls {
         let found = run(seed, MINUTES, Some(sabotage)).expect_err("a broken promise is noticed");
-        assert!(found.contains(symptom), "{sabotage:?}: {found}");
+        assert!(symptoms.iter().any(|symptom| found.contains(symptom)), "{sabotage:?}: {found}");
     }
 }

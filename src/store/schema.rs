@@ -229,6 +229,19 @@ pub fn write_version(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "user_version", SCHEMA_VERSION)
 }
 
+/// Moves the whole log into the file, so that the next commit begins a new round of it.
+///
+/// # Errors
+///
+/// If the file cannot be written, or a reader stays within the log.
+pub fn restart_log(db: &Connection) -> rusqlite::Result<()> {
+    let busy: i64 = db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0))?;
+    match busy {
+        0 => Ok(()),
+        _ => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
+    }
+}
+
 /// Whether the disk is full, or answers with errors.
 pub fn is_of_the_disk(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error().map(|e| e.extended_code & 0xff), Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR))

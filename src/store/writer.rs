@@ -84,6 +84,8 @@ pub struct Writer {
     space: Space,
     /// Name of a damaged store that was set aside, while there is no new one yet.
     aside: Option<String>,
+    /// The disk has answered with an error since the log last began.
+    has_failed: bool,
     streams: PerStream<StreamState>,
     witness: WitnessState,
 }
@@ -104,7 +106,7 @@ impl Writer {
         runs::prune(&db).map_err(failed)?;
         // A process that ended after a failed sync leaves frames in the log that the disk does not have and that are never written again.
         // They would be missing under all that is added: so what the log has goes into the file first.
-        match db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())) {
+        match schema::restart_log(&db) {
             Err(error) if !schema::is_full(&error) => return Err(failed(error)),
             _ => {}
         }
@@ -123,6 +125,7 @@ impl Writer {
             snapshot_broken: 0,
             space,
             aside: None,
+            has_failed: false,
             streams,
             witness: WitnessState {
                 number: testimony.as_ref().map_or(0, |testimony| testimony.number),
@@ -208,18 +211,39 @@ impl Writer {
         // Once, before the transaction: room is made for the compressed size, and the write lock is held briefly.
         let run = self.run.clone();
         let rows = rows::compress(&run, input);
+        self.begin_log_anew_after_failure()?;
         match self.try_commit(input, &rows, true) {
             Err(error) if schema::is_full(&error) => {}
-            result => return result,
+            result => return self.noting_failure(result),
         }
         self.space.squeeze(&self.db);
         match self.try_commit(input, &rows, true) {
             // A snapshot can wait; readings that are judged cannot.
             Err(error) if schema::is_full(&error) && !input.sealed.snapshot.is_empty() => {
-                self.try_commit(input, &rows, false)
+                let result = self.try_commit(input, &rows, false);
+                self.noting_failure(result)
             }
-            result => result,
+            result => self.noting_failure(result),
         }
+    }
+
+    fn noting_failure<T>(&mut self, result: rusqlite::Result<T>) -> rusqlite::Result<T> {
+        self.has_failed |= result.as_ref().is_err_and(|error| schema::is_of_the_disk(error) && !schema::is_full(error));
+        result
+    }
+
+    /// A sync that fails may lose what was written before, which the system then takes for written; SQLite writes only what it has not
+    /// committed again. So everything goes into the file before more is added, and the log begins anew.
+    fn begin_log_anew_after_failure(&mut self) -> rusqlite::Result<()> {
+        if self.has_failed {
+            match schema::restart_log(&self.db) {
+                // Room comes first: the commit itself sees to it.
+                Err(error) if schema::is_full(&error) => return Ok(()),
+                result => result?,
+            }
+            self.has_failed = false;
+        }
+        Ok(())
     }
 
     fn try_commit(
@@ -343,7 +367,7 @@ impl Writer {
         if is_long || is_due {
             match self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
                 Err(error) if schema::is_full(&error) => self.space.squeeze(&self.db),
-                result => result?,
+                result => self.noting_failure(result)?,
             }
             if is_due || since >= WITNESS_PAUSE {
                 self.testify(Moment::Running);
