@@ -14,7 +14,7 @@ use super::recovery::{self, Recovered};
 use super::scan::Scan;
 use super::schema::{self, OpenError, SCHEMA_VERSION};
 use super::set_aside;
-use super::unreadable::disk_works;
+use super::unreadable::{TRIAL, disk_works};
 use super::witness::{Testimony, Witness};
 use super::writer::{Writer, WriterSettings};
 use crate::clock;
@@ -42,7 +42,6 @@ const FREE_BYTES_MIN: u64 = 256 * 1024;
 /// How often, and after which pause, it is tried again to read what the disk answers with an error, before it is taken as lost.
 const READS_AGAIN: u32 = 3;
 const READ_PAUSE: Duration = Duration::from_secs(1);
-const TRIAL: &str = "outrider.trial";
 
 /// Opens the store, or a new one in place of a damaged one.
 ///

@@ -242,6 +242,11 @@ pub fn restart_log(db: &Connection) -> rusqlite::Result<()> {
     }
 }
 
+/// Whether another connection was in the way.
+pub fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+}
+
 /// Whether the disk is full, or answers with errors.
 pub fn is_of_the_disk(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error().map(|e| e.extended_code & 0xff), Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR))

@@ -9,7 +9,8 @@ use crate::disk;
 
 /// A place that has been unreadable for this long is lost.
 const LOST_AFTER: Duration = Duration::from_secs(5);
-const TRIAL: &str = "outrider.trial";
+/// A file that is written for a moment, to see whether the disk takes one.
+pub(super) const TRIAL: &str = "outrider.trial";
 
 /// Since when one reader of a store, or its writer, cannot read a place in it.
 #[derive(Clone, Copy, Debug, Default)]

@@ -107,7 +107,8 @@ impl Writer {
         // A process that ended after a failed sync leaves frames in the log that the disk does not have and that are never written again.
         // They would be missing under all that is added: so what the log has goes into the file first.
         match schema::restart_log(&db) {
-            Err(error) if !schema::is_full(&error) => return Err(failed(error)),
+            // Neither a full disk nor a program that reads the store may keep the gateway from starting.
+            Err(error) if !schema::is_full(&error) && !schema::is_busy(&error) => return Err(failed(error)),
             _ => {}
         }
         // Writes what is written already, to see whether the disk accepts a write: the steps that follow at a start rely on that. It also
@@ -232,8 +233,8 @@ impl Writer {
         result
     }
 
-    /// A sync that fails may lose what was written before, which the system then takes for written; SQLite writes only what it has not
-    /// committed again. So everything goes into the file before more is added, and the log begins anew.
+    /// A sync that fails may lose bytes that were written before: Linux then takes them for stored, and SQLite does not write again what it
+    /// has committed. So the whole log goes into the file before more is added, and the next commit begins a new round.
     fn begin_log_anew_after_failure(&mut self) -> rusqlite::Result<()> {
         if self.has_failed {
             match schema::restart_log(&self.db) {

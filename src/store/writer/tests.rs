@@ -522,3 +522,18 @@ fn what_is_salvaged_behind_the_end_hides_no_batch_from_the_ledger() {
     let sum = held::sum_behind(writer.connection(), Stream::RAW, 0).expect("readable");
     assert_eq!((sum.records, ledger(&writer)), (7, (7, 0, 0, 7)));
 }
+
+#[test]
+fn a_program_that_reads_the_store_does_not_keep_it_from_being_opened() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let settings = settings(folder.path(), 64 << 20);
+    let mut writer = Writer::open(&settings, RUN).expect("a new store");
+    let mut pipeline = new_pipeline(RUN, &PerStream::default());
+    commit(&mut writer, &mut pipeline, &readings(0, 10, ""));
+    let reader = crate::store::schema::open_reader(&settings.path, None).expect("a reader");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM batch").expect("readable");
+    drop(writer);
+    let writer = Writer::open(&settings, RUN).expect("the store");
+    let log = crate::store::schema::restart_log(writer.connection());
+    assert!(log.is_err_and(|error| crate::store::schema::is_busy(&error)), "the reader is in the way");
+}
