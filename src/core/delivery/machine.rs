@@ -198,6 +198,7 @@ impl Delivery {
         self.skip_through(sequence - 1, now_us);
         self.offered_through = sequence;
         if self.progress.is_done(sequence) {
+            self.note_refused_before(sequence, device);
             return;
         }
         if self.aside.count() > 0
@@ -294,10 +295,7 @@ impl Delivery {
         if let Some(empty) = key.records.pop_back_if(|record| record.runs.is_empty()) {
             self.forget_record(&empty);
         }
-        let key = self.keys.get(index);
-        if !key.records.is_empty() {
-            key.refused_ahead.push(sequence);
-        }
+        self.note_refused_ahead(index, sequence);
         let reason = format!("{} bytes are more than a record may hold", line.len());
         self.saving.refuse(Refused { sequence, reason, line, is_aside });
         self.status.records_rejected += 1;

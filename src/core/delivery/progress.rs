@@ -24,6 +24,11 @@ impl Progress {
         self.ranges.len()
     }
 
+    /// Nothing beyond this is done with.
+    pub fn last_done(&self) -> u64 {
+        self.ranges.last_key_value().map_or(self.cursor, |(_, last)| *last)
+    }
+
     pub fn is_done(&self, sequence: u64) -> bool {
         sequence <= self.cursor || self.ranges.range(..=sequence).next_back().is_some_and(|(_, last)| *last >= sequence)
     }

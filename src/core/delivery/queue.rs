@@ -164,15 +164,24 @@ impl Keys {
         self.slots[index].failing_since_us
     }
 
+    /// The key of a device, if there is one.
+    pub fn find(&self, device: &str) -> Option<usize> {
+        self.by_device.get(device).copied()
+    }
+
+    pub fn is_aside(&self, index: usize) -> bool {
+        self.slots[index].is_aside
+    }
+
     /// The key of a device, if its lines are passed over.
     pub fn find_aside(&self, device: &str) -> Option<usize> {
-        self.by_device.get(device).copied().filter(|index| self.slots[*index].is_aside)
+        self.find(device).filter(|index| self.is_aside(*index))
     }
 
     /// Finds or makes the key of a device.
     pub fn index(&mut self, device: &str) -> usize {
-        if let Some(index) = self.by_device.get(device) {
-            return *index;
+        if let Some(index) = self.find(device) {
+            return index;
         }
         if self.idle >= IDLE_KEYS_MAX {
             self.forget_idle();

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod lives;
+
 const SECOND_US: u64 = 1_000_000;
 
 fn settings() -> DeliverySettings {

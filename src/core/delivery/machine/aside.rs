@@ -40,6 +40,8 @@ struct AsideKey {
     taken_through: u64,
     /// Up to here the log was searched for lines of the key.
     read_through: u64,
+    /// Up to here the cursor may have passed over lines of the key in an earlier life.
+    passed_through: u64,
     phase: Phase,
     /// How often it failed in a row, since it was set aside.
     failures: u32,
@@ -65,6 +67,7 @@ impl AsideKey {
         AsideKey {
             taken_through: state.cursor,
             read_through: state.cursor,
+            passed_through: 0,
             phase: Phase::Asleep { until_us },
             failures: 0,
             passed: Vec::new(),
@@ -114,7 +117,8 @@ impl Delivery {
             let key = self.keys.get(index);
             key.is_aside = true;
             key.refused_ahead = state.acknowledged.iter().flat_map(|(first, last)| *first..=*last).collect();
-            self.aside.keys.insert(index, AsideKey::at(state, 0));
+            let passed_through = self.progress.last_done();
+            self.aside.keys.insert(index, AsideKey { passed_through, ..AsideKey::at(state, 0) });
         }
     }
 
@@ -177,13 +181,37 @@ impl Delivery {
             let is_awake = aside.phase == Phase::CatchingUp || is_idle_probe;
             // With one key for all devices, what comes next would not be queued behind these lines.
             let may_join = self.settings.partition == Partition::Device || self.keys.device_records(*index) == 0;
-            (is_awake && may_join && aside.read_through >= offered_through).then_some(*index)
+            // After a restart the cursor reads again from where it was saved, which may be far before the positions of the keys.
+            let is_level = aside.read_through >= offered_through && offered_through >= aside.passed_through;
+            (is_awake && may_join && is_level).then_some(*index)
         };
         let level: Vec<usize> = self.aside.keys.iter().filter_map(level).collect();
         for index in level {
             self.keys.get(index).is_aside = false;
             self.aside.keys.get_mut(&index).expect("just seen").phase = Phase::Rejoined;
             self.end_aside_if_done(index, now_us);
+        }
+    }
+
+    /// A line is given up that others of its key are in front of: should those be set aside and read again, it is not to be read with them.
+    pub(super) fn note_refused_ahead(&mut self, index: usize, sequence: u64) {
+        let key = self.keys.get(index);
+        if key.records.is_empty() {
+            return;
+        }
+        key.refused_ahead.push(sequence);
+        if let Some(aside) = self.aside.keys.get_mut(&index) {
+            aside.is_changed = true;
+        }
+    }
+
+    /// A line that was done with in an earlier life: with others of its key in front of it, it was given up.
+    pub(super) fn note_refused_before(&mut self, sequence: u64, device: &str) {
+        if self.settings.partition == Partition::Device
+            && let Some(index) = self.keys.find(device)
+            && !self.keys.is_aside(index)
+        {
+            self.note_refused_ahead(index, sequence);
         }
     }
 
@@ -206,8 +234,13 @@ impl Delivery {
         aside.is_changed = true;
     }
 
-    /// A line behind others of its key is given up at once: its place in the order is remembered, because the others may be read again.
+    /// A line that was read for a key that is set aside is given up at once. Behind others of the key its place in the order is remembered
+    /// by the caller, because those may be read again; where none is before it, everything up to it is done with.
     pub(super) fn refused_aside(&mut self, index: usize, sequence: u64, now_us: u64) {
+        if self.keys.device_records(index) == 0 {
+            self.taken_aside(index, &[(sequence, sequence)], now_us);
+            return;
+        }
         self.touch(now_us);
         let aside = self.aside.keys.get_mut(&index).expect("it is set aside");
         extend(&mut aside.taken, sequence, sequence);
