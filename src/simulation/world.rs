@@ -328,8 +328,10 @@ impl World {
                 self.reply(sink, stream, id, reply)?
             }
             Happening::Arrive { sink, stream, records } => {
+                let line = self.checks.line(SINKS[sink], stream);
+                let given_up = line.map_or(0, |line| line.expired + line.quarantined);
                 for record in &records {
-                    self.clouds[sink].take(stream, record, &mut self.lines)?;
+                    self.clouds[sink].take(stream, record, &mut self.lines, given_up)?;
                 }
             }
             Happening::Weather { sink } => self.change_weather(sink),
