@@ -16,7 +16,7 @@ pub use clocks::{Place, TimeVerdict};
 pub use silences::Missed;
 pub use snapshot::{CHUNK_SERIES, RestoreError};
 
-use super::alert::{Alert, AlertKey, GATEWAY_KIND, Holder, Moment};
+use super::alert::{Alert, AlertKey, GATEWAY_KIND, Holder, Moment, Severity};
 use super::detectors::hold::Holds;
 use super::detectors::limit::{self, Exceeded, Limits};
 use super::detectors::profile::{Profile, Profiles};
@@ -289,6 +289,9 @@ impl Monitor {
         }
         let sample = Sample { at_ms: reading.measured_at_ms, value: reading.value };
         let series = &mut self.table.get_mut(index).series;
+        if profile.startup.contains(&reading.value) && !series.is_last(reading.value) {
+            findings.severity_max = findings.severity_max.min(Severity::Warning);
+        }
         let verdict = series.judge(sample, profile, self.settings.window_samples_max, &mut findings.list);
         findings.has_level = series.has_level(sample.at_ms, profile);
         verdict

@@ -543,3 +543,25 @@ fn series_that_come_during_a_snapshot_do_not_cost_it_the_alerts() {
     let parts: Vec<u8> = gateway.chunks.iter().map(|chunk| chunk.state[0]).collect();
     assert_eq!((parts.len(), parts.last()), (2, Some(&ALERTS_VERSION)));
 }
+
+#[test]
+fn one_reading_of_a_sensor_that_has_just_powered_up_wakes_nobody() {
+    for (value, other, is_page) in [(85.0, 25.0, false), (85.0, 85.0, true), (84.0, 25.0, true)] {
+        let mut gateway = Gateway::start(WALL_MS);
+        let noise = |second: u64| (second * 7919 % 5) as f64 / 10.0;
+        for second in 0..600 {
+            gateway.publish(1, "probe", "temperature", 25.0 + noise(second));
+            gateway.advance(1);
+        }
+        gateway.publish(1, "probe", "temperature", value);
+        let mut bodies: Vec<String> = gateway.alerts.values().cloned().collect();
+        for second in 600..660 {
+            gateway.advance(1);
+            gateway.publish(1, "probe", "temperature", other + noise(second) * f64::from(u8::from(other < 85.0)));
+            bodies.extend(gateway.alerts.values().cloned());
+        }
+        let is_grave = |body: &String| ["\"major\"", "\"critical\""].iter().any(|severity| body.contains(severity));
+        assert_eq!(bodies.iter().any(is_grave), is_page, "{value} between {other}: {bodies:?}");
+        assert!(!gateway.flagged.is_empty(), "recorded all the same");
+    }
+}

@@ -40,6 +40,8 @@ pub struct Profile {
     pub baseline: Baseline,
     /// Values by which sensors report their own failure.
     pub sentinels: &'static [f64],
+    /// Values that sensors give once after they have powered up, whatever they measure: a single one of them is no news.
+    pub startup: &'static [f64],
     /// The highest severity of alerts, except of configured limits.
     pub severity_max: Severity,
     /// The highest severity of alerts of configured limits: whoever sets one means it, however little is known of the metric.
@@ -50,7 +52,8 @@ impl Profile {
     /// Positions, counters and states: nothing about them is a deviation.
     pub const OFF: Profile = Profile { name: "off", is_watched: false, gap: false, ..Profile::SLOW };
     /// Temperatures, which have a physical inertia.
-    pub const TEMPERATURE: Profile = Profile { name: "temperature", sentinels: &[-127.0], ..Profile::SLOW };
+    pub const TEMPERATURE: Profile =
+        Profile { name: "temperature", sentinels: &[-127.0], startup: &[85.0], ..Profile::SLOW };
     /// What else has an inertia, and noise of its own: pressures, humidities, levels.
     pub const SLOW: Profile = Profile {
         name: "slow",
@@ -63,6 +66,7 @@ impl Profile {
         gap: true,
         baseline: Baseline::Rolling,
         sentinels: &[],
+        startup: &[],
         severity_max: Severity::Critical,
         set_limit_severity_max: Severity::Critical,
     };
@@ -169,8 +173,9 @@ impl Profiles {
 
     /// Number of the first rule that holds for a metric, for [`Self::get`].
     pub fn of_metric(&self, metric: &str) -> u8 {
+        let quantity = quantity(metric);
         let has = |word: &String| {
-            metric.eq_ignore_ascii_case(word) || tokens(metric).any(|token| token.eq_ignore_ascii_case(word))
+            metric.eq_ignore_ascii_case(word) || tokens(quantity).any(|token| token.eq_ignore_ascii_case(word))
         };
         let holds = |rule: &Rule| rule.words.is_empty() || rule.words.iter().any(has);
         self.0.iter().position(holds).expect("the last rule holds for every metric") as u8
@@ -184,6 +189,15 @@ impl Profiles {
     pub fn get(&self, rule: u8) -> &Profile {
         &self.0[usize::from(rule)].profile
     }
+}
+
+/// The part of a dotted name that says what is measured: the last one, or the one before it where the last only says that it is a value. What
+/// stands before names groups, whose words mean something else: in `state.reported.temperature` nothing is a state.
+fn quantity(metric: &str) -> &str {
+    const VALUE: [&str; 3] = ["value", "v", "val"];
+    let mut parts = metric.rsplit('.');
+    let last = parts.next().unwrap_or_default();
+    if VALUE.iter().any(|value| last.eq_ignore_ascii_case(value)) { parts.next().unwrap_or(last) } else { last }
 }
 
 /// Splits at `_ . - /` and where camelCase starts a word (`engineTemp`, `GPSLat`).
@@ -234,6 +248,12 @@ mod tests {
             ("template", "generic"),
             ("plate", "generic"),
             ("tank_pressure", "slow"),
+            ("state.reported.temperature", "temperature"),
+            ("status.engine.rpm", "driven"),
+            ("temp.value", "temperature"),
+            ("temp.Val", "temperature"),
+            ("temperature.rate", "generic"),
+            ("value", "generic"),
             ("", "generic"),
         ] {
             assert_eq!(profiles.get(profiles.of_metric(metric)).name, profile, "{metric}");

@@ -93,6 +93,11 @@ impl Series {
         self.window.holds(Sample { at_ms: self.pace.own_ms(reading.at_ms), ..reading })
     }
 
+    /// Whether the newest reading of the window has this value.
+    pub fn is_last(&self, value: f64) -> bool {
+        self.window.held().last().is_some_and(|sample| sample.value == value)
+    }
+
     /// Whether a reading newer than this waits to be confirmed.
     pub fn has_newer_suspect(&self, at_ms: i64) -> bool {
         self.window.has_newer_suspect(self.pace.own_ms(at_ms))
