@@ -49,6 +49,39 @@ pub struct DeviceTime {
     pub device_ms: i64,
 }
 
+/// What rounding an integer to a double took away: the integer less the double. No integer of 64 bits is further than 1,024 from the nearest
+/// double.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rounding(i16);
+
+impl Rounding {
+    /// Beyond it a double does not hold every integer.
+    const EXACT_MAX: i128 = 1 << f64::MANTISSA_DIGITS;
+
+    /// The nearest double of an integer of 64 bits and a sign, and what it lacks. `None` where a double holds every integer.
+    pub fn of(integer: i128) -> (f64, Option<Rounding>) {
+        let value = integer as f64;
+        let is_exact = (-Rounding::EXACT_MAX..=Rounding::EXACT_MAX).contains(&integer);
+        let lacks = || i16::try_from(integer - value as i128).ok().map(Rounding);
+        (value, if is_exact { None } else { lacks() })
+    }
+
+    /// As it is stored.
+    pub fn lacks(self) -> i64 {
+        i64::from(self.0)
+    }
+
+    /// `None` if nothing of 64 bits could lack so much.
+    pub fn from_lacks(lacks: i64) -> Option<Rounding> {
+        i16::try_from(lacks).ok().map(Rounding)
+    }
+
+    /// The integer that was rounded to this double.
+    pub fn exact(self, value: f64) -> i128 {
+        (value as i128).saturating_add(i128::from(self.0))
+    }
+}
+
 /// One reading, borrowed from a [`Readings`] arena or from a stored batch.
 ///
 /// `value` may be non-finite here: the limit detector reports it, and nothing else ever sees it as a number.
@@ -60,6 +93,8 @@ pub struct Reading<'a> {
     pub metric: &'a str,
     /// In whatever unit the device uses; it may be infinite or `NaN`.
     pub value: f64,
+    /// Set for an integer beyond 2^53, which a double may not hold.
+    pub rounding: Option<Rounding>,
     /// Milliseconds since 1970 (UTC): by the device's clock until [`super::device_clock`] has judged it, then the time by which it is
     /// judged.
     pub measured_at_ms: i64,
@@ -82,6 +117,7 @@ impl<'a> Reading<'a> {
             device,
             metric,
             value,
+            rounding: None,
             measured_at_ms: at_ms,
             received_at_ms: at_ms,
             time_quality: TimeQuality::Synced,
@@ -178,6 +214,7 @@ struct Item {
     measured_at_ms: i64,
     received_at_ms: i64,
     sequence: Option<u64>,
+    rounding: Option<Rounding>,
     time_quality: TimeQuality,
 }
 
@@ -242,6 +279,7 @@ impl Readings {
             metric,
             attributes,
             value: reading.value,
+            rounding: reading.rounding,
             measured_at_ms: reading.measured_at_ms,
             received_at_ms: reading.received_at_ms,
             sequence: reading.sequence,
@@ -289,6 +327,14 @@ impl Readings {
         (self.repeated_bytes, self.anomalies) = (mark.repeated_bytes, mark.anomalies);
     }
 
+    /// Puts the readings after the mark in the order of their times; those of one time keep theirs.
+    pub fn sort_since(&mut self, mark: Mark) {
+        let items = &mut self.items[mark.items..];
+        if !items.is_sorted_by_key(|item| item.measured_at_ms) {
+            items.sort_by_key(|item| item.measured_at_ms);
+        }
+    }
+
     /// Bytes of JSON that the attributes take in all records of the readings after the mark.
     pub fn repeated_bytes_since(&self, mark: Mark) -> usize {
         self.repeated_bytes - mark.repeated_bytes
@@ -324,6 +370,7 @@ impl Readings {
             device: self.text(item.device),
             metric: self.text(item.metric),
             value: item.value,
+            rounding: item.rounding,
             measured_at_ms: item.measured_at_ms,
             received_at_ms: item.received_at_ms,
             time_quality: item.time_quality,
@@ -360,6 +407,7 @@ mod tests {
             device: "tank-1",
             metric: "container_temperature",
             value: 22.4,
+            rounding: None,
             measured_at_ms: 1,
             received_at_ms: 2,
             time_quality: TimeQuality::Synced,
@@ -386,6 +434,16 @@ mod tests {
         assert!(readings.is_empty());
         readings.push(&reading);
         assert_eq!(readings.iter().next(), Some(reading), "nothing is left of what was before");
+    }
+
+    #[test]
+    fn integers_of_64_bits_lose_nothing() {
+        let edges = [1_i128 << 53, (1 << 53) + 1, 8_121_069_193_333_309_404, i64::MAX.into(), u64::MAX.into()];
+        for integer in edges.into_iter().flat_map(|edge| [edge, edge - 1, 1 - edge, -edge, -edge - 1]) {
+            let (value, rounding) = Rounding::of(integer);
+            assert_eq!(rounding.map_or(value as i128, |rounding| rounding.exact(value)), integer);
+            assert_eq!(rounding.is_some(), integer.abs() > 1 << 53, "{integer}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Written by hand into a buffer that is used again: this is the hottest path towards the cloud, and it allocates nothing.
 
+use std::io::Write as _;
+
 use super::identity::RunId;
 use super::json::{HEX_DIGITS, write_text};
 use super::reading::{DeviceTime, Reading, TimeQuality};
@@ -99,6 +101,11 @@ fn write_reading_fields(out: &mut Vec<u8>, reading: &Reading<'_>) {
     write_text(out, reading.metric);
     out.extend_from_slice(b",\"value\":");
     write_f64(out, reading.value);
+    if let Some(rounding) = reading.rounding {
+        out.extend_from_slice(b",\"value_exact\":\"");
+        let _ = write!(out, "{}", rounding.exact(reading.value));
+        out.push(b'"');
+    }
     out.extend_from_slice(b",\"measured_at_ms\":");
     write_i64(out, reading.measured_at_ms);
     out.extend_from_slice(b",\"received_at_ms\":");
@@ -177,6 +184,7 @@ mod tests {
             device: "tank-1",
             metric: "container_temperature",
             value: 22.4,
+            rounding: None,
             measured_at_ms: 1_795_465_865_120,
             received_at_ms: 1_795_465_865_131,
             time_quality: TimeQuality::Synced,
@@ -203,6 +211,7 @@ mod tests {
             device: "tank",
             metric: "t",
             value: f64::NAN,
+            rounding: None,
             measured_at_ms: 1,
             received_at_ms: 2,
             time_quality: TimeQuality::Unsynced,
@@ -261,6 +270,16 @@ mod tests {
         let mut out = Vec::new();
         write_f64(&mut out, number);
         serde_json::from_slice(&out).expect("a JSON number or null")
+    }
+
+    #[test]
+    fn an_integer_that_a_double_rounds_is_written_exactly_too() {
+        let (value, rounding) = crate::core::reading::Rounding::of(8_121_069_193_333_309_404);
+        let mut out = Vec::new();
+        write_reading(&mut out, "g", RUN, 1, &Reading { rounding, ..Reading::at(1, "d", "m", value) });
+        let line: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(line["value_exact"], "8121069193333309404");
+        assert_eq!(line["value"], 8.121_069_193_333_309e18);
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-use super::NAME_BYTES_MAX;
 use super::route::Format;
+use super::{NAME_BYTES_MAX, mend, repeats};
+use crate::core::reading::Rounding;
 
 /// No telemetry is nested more deeply than this.
 const DEPTH_MAX: usize = 16;
@@ -14,16 +15,36 @@ const DEPTH_MAX: usize = 16;
 const FIELDS_MAX: usize = 20_000;
 /// Buffers are reused, but memory beyond this that a large publish needed is released.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// Of its digits some would be lost, and nothing would say so.
+const INTEGER_TOO_LONG: &str = "integer_too_long";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
     Number(f64),
     /// Separate from numbers: a double cannot hold every sequence, or every time in microseconds, exactly.
     Integer(i64),
+    /// An integer that `Integer` cannot hold: less than nothing it is `-1 - beyond`, as CBOR writes it.
+    Wide {
+        beyond: u64,
+        is_negative: bool,
+    },
     Text {
         start: usize,
         end: usize,
     },
+}
+
+impl Value {
+    /// The number as a double, and what that lacks of an integer; `None` for a text.
+    pub fn number(self) -> Option<(f64, Option<Rounding>)> {
+        match self {
+            Value::Number(number) => Some((number, None)),
+            Value::Integer(integer) => Some(Rounding::of(integer.into())),
+            Value::Wide { beyond, is_negative: false } => Some(Rounding::of(beyond.into())),
+            Value::Wide { beyond, is_negative: true } => Some(Rounding::of(-1 - i128::from(beyond))),
+            Value::Text { .. } => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +52,12 @@ pub struct Field {
     name_start: usize,
     name_end: usize,
     pub value: Value,
+}
+
+impl Field {
+    pub fn name_in<'a>(&self, texts: &'a str) -> &'a str {
+        &texts[self.name_start..self.name_end]
+    }
 }
 
 /// Fields of each top-level item, with dotted names. A bare value is an item with one unnamed field.
@@ -42,6 +69,12 @@ pub struct FlatPayload {
     item_ends: Vec<usize>,
     /// Dotted name of the visitor's position.
     path: String,
+    /// Scratch space for finding names that stand twice.
+    order: Vec<u32>,
+    /// Texts that begin with [`mend::NON_FINITE_MARK`] are numbers.
+    has_marks: bool,
+    /// Some number is beyond all integers of 64 bits.
+    has_huge: bool,
     fault: Option<&'static str>,
 }
 
@@ -56,7 +89,7 @@ impl FlatPayload {
     }
 
     pub fn name(&self, field: &Field) -> &str {
-        &self.texts[field.name_start..field.name_end]
+        field.name_in(&self.texts)
     }
 
     pub fn text(&self, start: usize, end: usize) -> &str {
@@ -71,6 +104,9 @@ impl FlatPayload {
         self.item_ends.clear();
         self.item_ends.shrink_to(KEPT_BYTES_MAX / size_of::<usize>());
         self.path.clear();
+        self.order.clear();
+        self.order.shrink_to(KEPT_BYTES_MAX / size_of::<u32>());
+        (self.has_marks, self.has_huge) = (false, false);
         self.fault = None;
     }
 
@@ -85,6 +121,11 @@ impl FlatPayload {
     }
 
     fn add_text<E: de::Error>(&mut self, text: &str) -> Result<(), E> {
+        if self.has_marks
+            && let Some(number) = text.strip_prefix(mend::NON_FINITE_MARK).and_then(mend::non_finite)
+        {
+            return self.add(Value::Number(number));
+        }
         let start = self.texts.len();
         self.texts.push_str(text);
         let end = self.texts.len();
@@ -99,6 +140,25 @@ impl FlatPayload {
     fn end_item(&mut self) {
         self.item_ends.push(self.fields.len());
     }
+
+    /// Leaves each name once in each item.
+    fn settle_repeats(&mut self) -> Result<(), &'static str> {
+        let mut order = std::mem::take(&mut self.order);
+        let is_any = self.items().any(|item| repeats::is_any(item, |field| self.name(field), &mut order));
+        let result = if is_any { self.without_repeats(&mut order) } else { Ok(()) };
+        self.order = order;
+        result
+    }
+
+    fn without_repeats(&mut self, order: &mut Vec<u32>) -> Result<(), &'static str> {
+        let (mut fields, mut item_ends) = (Vec::new(), Vec::new());
+        for item in self.items() {
+            fields.extend(repeats::settle(item, &self.texts, order).map_err(|_| "key_twice")?);
+            item_ends.push(fields.len());
+        }
+        (self.fields, self.item_ends) = (fields, item_ends);
+        Ok(())
+    }
 }
 
 /// Fills `flat`, or returns the reason why the payload cannot be decoded, in one word.
@@ -107,6 +167,7 @@ pub fn flatten(payload: &[u8], format: Format, flat: &mut FlatPayload) -> Result
     if payload.is_empty() {
         return Err("empty");
     }
+    let payload = if format == Format::Cbor { payload } else { mend::trimmed(payload) };
     if let Some(number) = bare_non_finite(payload).filter(|_| format != Format::Cbor) {
         flat.fields.push(Field { name_start: 0, name_end: 0, value: Value::Number(number) });
         flat.end_item();
@@ -115,23 +176,39 @@ pub fn flatten(payload: &[u8], format: Format, flat: &mut FlatPayload) -> Result
     let json = match format {
         Format::Json => true,
         Format::Cbor => false,
-        Format::Auto => begins_json(payload[0]),
+        Format::Auto => payload.first().is_some_and(|byte| begins_json(*byte)),
     };
     if json {
-        let mut deserializer = serde_json::Deserializer::from_slice(payload);
-        let place = Place { flat, depth: 0, in_list: false };
-        let result = place.deserialize(&mut deserializer).and_then(|()| deserializer.end());
-        result.map_err(|_| flat.fault.unwrap_or("not_json"))
+        match read_json(payload, flat) {
+            Err("not_json") => {
+                let mended = mend::with_marked_words(payload).ok_or("not_json")?;
+                flat.clear();
+                flat.has_marks = true;
+                read_json(mended.as_bytes(), flat)
+            }
+            read => read,
+        }
     } else {
         let unread = if format == Format::Auto && is_plain_text(payload) { "not_json" } else { "not_cbor" };
         let mut rest = payload;
         *flat = ciborium::from_reader(&mut rest).map_err(|_| unread)?;
         match flat.fault {
             Some(fault) => Err(fault),
-            None if rest.is_empty() => Ok(()),
+            None if rest.is_empty() => flat.settle_repeats(),
             None => Err(unread),
         }
     }
+}
+
+fn read_json(payload: &[u8], flat: &mut FlatPayload) -> Result<(), &'static str> {
+    let mut deserializer = serde_json::Deserializer::from_slice(payload);
+    let place = Place { flat, depth: 0, in_list: false };
+    let result = place.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    result.map_err(|_| flat.fault.unwrap_or("not_json"))?;
+    if flat.has_huge && mend::has_long_integer(payload) {
+        return Err(INTEGER_TOO_LONG);
+    }
+    flat.settle_repeats()
 }
 
 /// Plain words such as `offline`, which are not meant as CBOR.
@@ -142,13 +219,12 @@ fn is_plain_text(payload: &[u8]) -> bool {
 /// Drivers of broken sensors print values such as NaN that JSON does not know. They are readings, which the limits report.
 fn bare_non_finite(payload: &[u8]) -> Option<f64> {
     // CBOR cannot both begin and end like this.
-    let text = std::str::from_utf8(payload).ok()?.trim();
-    let digits = text.trim_start_matches(['+', '-']);
-    let is_word = ["nan", "inf", "infinity"].iter().any(|word| digits.eq_ignore_ascii_case(word));
-    if is_word { text.parse().ok() } else { None }
+    const WORD_BYTES_MAX: usize = 32;
+    let text = (payload.len() <= WORD_BYTES_MAX).then(|| std::str::from_utf8(payload).ok())??;
+    mend::non_finite(text.trim())
 }
 
-fn begins_json(byte: u8) -> bool {
+pub fn begins_json(byte: u8) -> bool {
     matches!(byte, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b' ' | b'\n' | b'\r' | b'\t')
 }
 
@@ -231,18 +307,29 @@ impl<'de> Visitor<'de> for Place<'_> {
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
-        self.scalar(i64::try_from(value).map_or(Value::Number(value as f64), Value::Integer))
+        let wide = Value::Wide { beyond: value, is_negative: false };
+        self.scalar(i64::try_from(value).map_or(wide, Value::Integer))
     }
 
     fn visit_i128<E: de::Error>(self, value: i128) -> Result<(), E> {
-        self.scalar(i64::try_from(value).map_or(Value::Number(value as f64), Value::Integer))
+        let is_negative = value < 0;
+        let beyond = if is_negative { -1 - value } else { value };
+        match (i64::try_from(value), u64::try_from(beyond)) {
+            (Ok(integer), _) => self.scalar(Value::Integer(integer)),
+            (_, Ok(beyond)) => self.scalar(Value::Wide { beyond, is_negative }),
+            _ => Err(self.flat.fail(INTEGER_TOO_LONG)),
+        }
     }
 
     fn visit_u128<E: de::Error>(self, value: u128) -> Result<(), E> {
-        self.scalar(i64::try_from(value).map_or(Value::Number(value as f64), Value::Integer))
+        match u64::try_from(value) {
+            Ok(value) => self.visit_u64(value),
+            Err(_) => Err(self.flat.fail(INTEGER_TOO_LONG)),
+        }
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
+        self.flat.has_huge |= value.abs() >= u64::MAX as f64;
         self.scalar(Value::Number(value))
     }
 
@@ -360,6 +447,7 @@ mod tests {
         flat.texts.capacity()
             + flat.fields.capacity() * size_of::<Field>()
             + flat.item_ends.capacity() * size_of::<usize>()
+            + flat.order.capacity() * size_of::<u32>()
     }
 
     fn cbor(start: &[u8], repeated: &[u8], times: usize) -> Vec<u8> {

@@ -4,8 +4,11 @@
 //! help; it is counted by reason, and a sample is kept.
 
 mod advice;
+mod bare_cbor;
 mod flatten;
+mod mend;
 mod readings;
+mod repeats;
 mod route;
 mod time;
 
@@ -17,6 +20,7 @@ pub use readings::ATTRIBUTES_BYTES_MAX;
 pub use route::{Format, Route, TemplateError};
 
 use crate::core::reading::{Readings, TimeQuality};
+use bare_cbor::BareCborTopics;
 use flatten::FlatPayload;
 
 /// Longest name of a device or a metric, in bytes.
@@ -62,11 +66,19 @@ pub struct Ingest {
     flat: FlatPayload,
     attributes: Vec<u8>,
     metric: String,
+    cbor_topics: BareCborTopics,
 }
 
 impl Ingest {
     pub fn new(routes: Vec<Route>, clock: ClockState) -> Ingest {
-        Ingest { routes, clock, flat: FlatPayload::default(), attributes: Vec::new(), metric: String::new() }
+        Ingest {
+            routes,
+            clock,
+            flat: FlatPayload::default(),
+            attributes: Vec::new(),
+            metric: String::new(),
+            cbor_topics: BareCborTopics::default(),
+        }
     }
 
     /// The built-in routes; those of the configuration come before them.
@@ -86,7 +98,8 @@ impl Ingest {
             return Decoded::Unrouted;
         };
         let (before, mark) = (readings.len(), readings.mark());
-        let result = flatten::flatten(payload, route.format, &mut self.flat).and_then(|()| {
+        let format = self.cbor_topics.format(route.format, topic, payload);
+        let result = flatten::flatten(payload, format, &mut self.flat).and_then(|()| {
             let mut maker = readings::Maker {
                 route: &matched,
                 received_at_ms,
@@ -112,6 +125,9 @@ impl Ingest {
             && flat.items().flatten().any(|field| readings::is_measured(flat, field))
     }
 }
+
+#[cfg(test)]
+mod cases;
 
 #[cfg(test)]
 mod tests {
@@ -157,7 +173,7 @@ mod tests {
         assert_eq!(one("vehicles/a/engine/temp", "true"), "a engine.temp 1 5000 -");
         assert_eq!(
             one("devices/a/temp", r#"{"value":1,"ts_ms":77,"seq":9,"unit":"C","quality":192}"#),
-            "a temp 1 77 9 unit=C,quality=192"
+            "a temp 1 77 9 unit=C | a temp.quality 192 77 9 unit=C"
         );
         assert_eq!(
             one(

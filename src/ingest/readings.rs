@@ -5,6 +5,7 @@ use super::flatten::{Field, FlatPayload, Value};
 use super::route::Matched;
 use super::time;
 use crate::core::detection::alert;
+use crate::core::device_clock::UNSET_BEFORE_MS;
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality, pack_attribute};
 
 /// Most bytes of attributes for one reading; more are refused.
@@ -29,10 +30,36 @@ pub struct Maker<'a> {
     pub metric: &'a mut String,
 }
 
+/// What a field is, by its name, its value, and what else its item holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Metric,
+    Time,
+    Sequence,
+    Attribute,
+}
+
 /// What the fields of an item say that are not metrics.
 struct About {
     measured_at_ms: i64,
     sequence: Option<u64>,
+}
+
+/// The times within an item.
+#[derive(Clone, Copy, Default)]
+struct Times {
+    /// The first at the top of the item.
+    top_ms: Option<i64>,
+    /// The first below, and whether all others below say the same.
+    nested_ms: Option<i64>,
+    is_nested_certain: bool,
+}
+
+impl Times {
+    /// The time of the item: one below its top only if there is none at its top, and no other that contradicts it.
+    fn of_item(&self) -> Option<i64> {
+        self.top_ms.or(self.nested_ms.filter(|_| self.is_nested_certain))
+    }
 }
 
 impl Maker<'_> {
@@ -56,44 +83,42 @@ impl Maker<'_> {
                 return Err("expands");
             }
         }
+        // A buffer may be sent from its end: judged in that order, each reading would be older than all that is known.
+        readings.sort_since(mark);
         if readings.len() > before { Ok(()) } else { Err("no_number") }
     }
 
     fn make_item(&mut self, flat: &FlatPayload, item: &[Field], readings: &mut Readings) -> Result<(), &'static str> {
         let only = self.only_metric(flat, item);
-        let about = self.read_about(flat, item, only)?;
+        let times = times_of(flat, item);
+        let about = self.read_about(flat, item, only, &times)?;
         let attributes = Attributes::from_packed(self.attributes).expect("packed above");
         let before = readings.len();
         for (at, field) in item.iter().enumerate() {
             let name = flat.name(field);
-            let is_metric = match only {
-                Some(only) => at == only,
-                None => !is_about_name(name),
-            };
-            let value = match field.value {
-                Value::Number(number) => number,
-                Value::Integer(integer) => integer as f64,
-                Value::Text { .. } => continue,
-            };
-            if is_metric {
-                name_metric(self.route.metric, if only.is_some() { "" } else { name }, self.metric)?;
-                readings.push(&Reading {
-                    device: self.route.device,
-                    metric: self.metric,
-                    value,
-                    measured_at_ms: about.measured_at_ms,
-                    received_at_ms: self.received_at_ms,
-                    time_quality: self.time_quality,
-                    device_time: None,
-                    sequence: about.sequence,
-                    attributes,
-                });
+            let Some((value, rounding)) = field.value.number() else { continue };
+            if Some(at) != only && role(flat, field, &times) != Role::Metric {
+                continue;
             }
+            name_metric(self.route.metric, if only == Some(at) { "" } else { name }, self.metric)?;
+            readings.push(&Reading {
+                device: self.route.device,
+                metric: self.metric,
+                value,
+                rounding,
+                measured_at_ms: about.measured_at_ms,
+                received_at_ms: self.received_at_ms,
+                time_quality: self.time_quality,
+                device_time: None,
+                sequence: about.sequence,
+                attributes,
+            });
         }
         if readings.len() == before { Err("no_number") } else { Ok(()) }
     }
 
-    /// If the topic names the metric, the one field that is its value: `value`, or one with the metric's name.
+    /// If the topic names the metric, the field that is its value: `value`, or one with the metric's name. Other numbers are metrics below
+    /// that name.
     fn only_metric(&self, flat: &FlatPayload, item: &[Field]) -> Option<usize> {
         let wanted = self.route.metric?;
         let last_level = wanted.rsplit('/').next();
@@ -108,45 +133,87 @@ impl Maker<'_> {
     }
 
     /// Reads time and sequence, and packs the attributes.
-    fn read_about(&mut self, flat: &FlatPayload, item: &[Field], only: Option<usize>) -> Result<About, &'static str> {
-        let mut about = About { measured_at_ms: self.received_at_ms, sequence: None };
+    fn read_about(
+        &mut self,
+        flat: &FlatPayload,
+        item: &[Field],
+        only: Option<usize>,
+        times: &Times,
+    ) -> Result<About, &'static str> {
+        let mut sequence = None;
         self.attributes.clear();
         for (name, value) in &self.route.attributes {
             pack_attribute(self.attributes, name, value);
         }
         for (at, field) in item.iter().enumerate() {
             let name = flat.name(field);
-            if Some(at) == only {
-                continue;
-            }
-            if let Some(ms) = as_time(flat, name, field) {
-                about.measured_at_ms = ms;
-            } else if let (Some(sequence), "seq") = (as_sequence(field), name) {
-                about.sequence = Some(sequence);
-            } else {
-                match field.value {
-                    Value::Text { start, end } => {
-                        let text = flat.text(start, end);
-                        // Most devices repeat their own name in the payload, but the reading already has it.
-                        if name != "device" || text != self.route.device {
-                            pack_attribute(self.attributes, name, text);
-                        }
+            match role(flat, field, times) {
+                _ if Some(at) == only => {}
+                Role::Sequence => sequence = as_sequence(field),
+                Role::Attribute => match field.value {
+                    Value::Text { start, end } => self.pack(name, flat.text(start, end)),
+                    Value::Number(number) => self.pack(name, ryu::Buffer::new().format(number)),
+                    Value::Integer(integer) => self.pack(name, itoa::Buffer::new().format(integer)),
+                    Value::Wide { beyond, is_negative: false } => self.pack(name, itoa::Buffer::new().format(beyond)),
+                    Value::Wide { beyond, is_negative: true } => {
+                        self.pack(name, itoa::Buffer::new().format(-1 - i128::from(beyond)));
                     }
-                    // A number beside the one metric, or under a name for a time or sequence: kept as an attribute.
-                    Value::Integer(integer) if only.is_some() || is_about_name(name) => {
-                        pack_attribute(self.attributes, name, itoa::Buffer::new().format(integer));
-                    }
-                    Value::Number(number) if only.is_some() || is_about_name(name) => {
-                        pack_attribute(self.attributes, name, ryu::Buffer::new().format(number));
-                    }
-                    _ => {}
-                }
+                },
+                Role::Metric | Role::Time => {}
             }
         }
         if self.attributes.len() > ATTRIBUTES_BYTES_MAX {
             return Err("attributes_too_long");
         }
-        Ok(about)
+        Ok(About { measured_at_ms: times.of_item().unwrap_or(self.received_at_ms), sequence })
+    }
+
+    /// Packs an attribute of the payload. Most devices repeat in the payload what the topic says, and a record has each name once.
+    fn pack(&mut self, name: &str, text: &str) {
+        if name == "device" && text == self.route.device {
+            return;
+        }
+        match self.route.attributes.iter().find(|(of_topic, _)| *of_topic == name) {
+            Some((_, of_topic)) if *of_topic == text => {}
+            Some(_) => pack_attribute(self.attributes, &format!("payload.{name}"), text),
+            None => pack_attribute(self.attributes, name, text),
+        }
+    }
+}
+
+fn times_of(flat: &FlatPayload, item: &[Field]) -> Times {
+    let mut times = Times { is_nested_certain: true, ..Times::default() };
+    for field in item {
+        let name = flat.name(field);
+        if let Some((_, last)) = name.rsplit_once('.') {
+            let Some(ms) = as_time(flat, last, field).filter(|ms| *ms >= UNSET_BEFORE_MS) else { continue };
+            times.is_nested_certain &= times.nested_ms.is_none_or(|known_ms| known_ms == ms);
+            times.nested_ms = times.nested_ms.or(Some(ms));
+        } else if times.top_ms.is_none() {
+            times.top_ms = as_time(flat, name, field);
+        }
+    }
+    times
+}
+
+/// Below the top of an item, a name such as `time` may stand for anything (a running time, say), so only a value that can be a date makes
+/// it a time.
+fn role(flat: &FlatPayload, field: &Field, times: &Times) -> Role {
+    let name = flat.name(field);
+    let is_text = matches!(field.value, Value::Text { .. });
+    if name == "seq" {
+        return if as_sequence(field).is_some() { Role::Sequence } else { Role::Attribute };
+    }
+    let nested = name.rsplit_once('.').map(|(_, last)| last);
+    let is_time_name = time::time_field(nested.unwrap_or(name)).is_some();
+    let time_ms = if is_time_name { as_time(flat, nested.unwrap_or(name), field) } else { None };
+    match (is_time_name, nested, time_ms) {
+        (true, None, Some(ms)) if times.top_ms == Some(ms) => Role::Time,
+        (true, Some(_), Some(ms)) if times.of_item() == Some(ms) => Role::Time,
+        (true, Some(_), Some(ms)) if ms >= UNSET_BEFORE_MS => Role::Attribute,
+        (true, None, _) => Role::Attribute,
+        _ if is_text => Role::Attribute,
+        _ => Role::Metric,
     }
 }
 
@@ -176,17 +243,13 @@ fn is_joined(levels: &str, name: &str) -> bool {
 
 /// Whether a field is a number that is neither a time nor a sequence.
 pub fn is_measured(flat: &FlatPayload, field: &Field) -> bool {
-    !matches!(field.value, Value::Text { .. }) && !is_about_name(flat.name(field))
-}
-
-fn is_about_name(name: &str) -> bool {
-    name == "seq" || time::time_field(name).is_some()
+    role(flat, field, &Times::default()) == Role::Metric
 }
 
 fn as_sequence(field: &Field) -> Option<u64> {
     match field.value {
         Value::Integer(integer) => u64::try_from(integer).ok(),
-        // Only the largest unsigned integers do not fit.
+        Value::Wide { beyond, is_negative: false } => Some(beyond),
         _ => None,
     }
 }
@@ -196,6 +259,7 @@ fn as_time(flat: &FlatPayload, name: &str, field: &Field) -> Option<i64> {
     match field.value {
         Value::Integer(integer) => time::from_number(integer as f64, unit),
         Value::Number(number) => time::from_number(number, unit),
+        Value::Wide { .. } => None,
         Value::Text { start, end } => time::from_rfc_3339(flat.text(start, end)),
     }
 }

@@ -7,14 +7,34 @@ use time::format_description::well_known::Rfc3339;
 const LATEST_MS: i64 = 7_258_118_400_000;
 
 /// Unit of a time field, by its name. `Some(None)` means that the unit is guessed from the magnitude.
+///
+/// Names are those that devices use for the time of what they send, in any case, alone or with a unit: `ts`, `tst` (OwnTracks), `timestamp_ms`,
+/// `timestampMs`.
 pub fn time_field(name: &str) -> Option<Option<Unit>> {
-    match name {
-        "ts" | "time" | "timestamp" => Some(None),
-        "ts_ms" => Some(Some(Unit::Milliseconds)),
-        "ts_us" => Some(Some(Unit::Microseconds)),
-        "ts_s" => Some(Some(Unit::Seconds)),
-        _ => None,
+    const NAME_BYTES_MAX: usize = 16;
+    // Nearly every field is something else, which the first two letters show.
+    let begins = |a: u8, b: &[u8]| {
+        let bytes = name.as_bytes();
+        bytes[0].eq_ignore_ascii_case(&a) && b.contains(&bytes[1].to_ascii_lowercase())
+    };
+    if !(2..=NAME_BYTES_MAX).contains(&name.len()) || !(begins(b't', b"si") || begins(b'd', b"a") || begins(b'm', b"e"))
+    {
+        return None;
     }
+    let mut lower = [0; NAME_BYTES_MAX];
+    let lower = &mut lower[..name.len()];
+    lower.copy_from_slice(name.as_bytes());
+    lower.make_ascii_lowercase();
+    let (base, unit) = match *lower {
+        [ref base @ .., b'_', b's'] => (base, Some(Unit::Seconds)),
+        [ref base @ .., b'm', b's'] => (base, Some(Unit::Milliseconds)),
+        [ref base @ .., b'u', b's'] => (base, Some(Unit::Microseconds)),
+        [ref base @ .., b'n', b's'] => (base, Some(Unit::Nanoseconds)),
+        ref base => (base, None),
+    };
+    let base = if unit.is_some() { base.strip_suffix(b"_").unwrap_or(base) } else { base };
+    let is_time = matches!(base, b"ts" | b"tst" | b"time" | b"timestamp" | b"datetime" | b"date_time" | b"measured_at");
+    is_time.then_some(unit)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +67,9 @@ pub fn from_number(number: f64, unit: Option<Unit>) -> Option<i64> {
 /// A leap second is accepted at any minute, as the first second of the next one: a device in local time, or with a clock that is slightly
 /// off, does not place it where the calendar does.
 pub fn from_rfc_3339(text: &str) -> Option<i64> {
+    if let Some(text) = with_colon_in_zone(text) {
+        return from_rfc_3339(&text);
+    }
     // The parser accepts any character here.
     if !matches!(text.as_bytes().get(10)?, b'T' | b't' | b' ') {
         return None;
@@ -61,9 +84,39 @@ pub fn from_rfc_3339(text: &str) -> Option<i64> {
     (ms > 0 && ms <= LATEST_MS).then_some(ms)
 }
 
+/// ISO 8601 also allows `+0100`, and many devices write it.
+fn with_colon_in_zone(text: &str) -> Option<String> {
+    let at = text.len().checked_sub("+0100".len()).filter(|at| *at >= "2026-11-24T10:46".len())?;
+    let (before, zone) = (text.get(..at)?, text.get(at..)?);
+    let digits = zone.strip_prefix(['+', '-'])?;
+    let is_basic = digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_basic.then(|| format!("{before}{}:{}", &zone[..3], &zone[3..]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_times_are_known_in_every_spelling() {
+        for (name, unit) in [
+            ("ts", None),
+            ("tst", None),
+            ("Timestamp", None),
+            ("ts_s", Some(Unit::Seconds)),
+            ("timestampMs", Some(Unit::Milliseconds)),
+            ("time_us", Some(Unit::Microseconds)),
+            ("ts_ns", Some(Unit::Nanoseconds)),
+            ("measured_at_ms", Some(Unit::Milliseconds)),
+        ] {
+            assert_eq!(time_field(name), Some(unit), "{name}");
+        }
+        for other in
+            ["", "t", "temp", "times", "date", "timer", "tms", "datas", "ts_h", "title_ms", "timestamp_of_a_thing"]
+        {
+            assert_eq!(time_field(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn the_unit_is_told_by_the_magnitude() {
@@ -81,6 +134,7 @@ mod tests {
         assert_eq!(from_rfc_3339("2026-11-24T10:46:05.120Z"), Some(1_795_517_165_120));
         assert_eq!(from_rfc_3339("2026-11-24 12:46:05.1200009+02:00"), Some(1_795_517_165_120));
         assert_eq!(from_rfc_3339("2000-02-29t00:00:00z"), Some(951_782_400_000));
+        assert_eq!(from_rfc_3339("2023-01-10T22:55:31+0100"), Some(1_673_387_731_000));
         for wrong in [
             "",
             "2026-11-24",

@@ -57,6 +57,7 @@ impl Bench {
                 device: "tank",
                 metric: "t",
                 value: 1.0,
+                rounding: None,
                 measured_at_ms: 0,
                 received_at_ms: 0,
                 time_quality: TimeQuality::Synced,

@@ -91,6 +91,7 @@ pub fn readings(first: u64, count: u64, seed: &mut u64) -> Readings {
             device: &device,
             metric: "total",
             value: number as f64,
+            rounding: None,
             measured_at_ms: number as i64,
             received_at_ms: number as i64,
             time_quality: TimeQuality::Synced,

@@ -139,7 +139,7 @@ fn sent(folder: &Path) -> Vec<Value> {
     let mut device = Client::connect(gateway.mqtt, "tank");
     let readings = (0..240).map(|n| json!({"temperature": 20.0 + 0.1 * f64::from(n * 7919 % 5), "ts_ms": now_ms() - 240_000 + i64::from(n) * 1000, "seq": n, "road": "dry"}));
     device.publish("devices/tank", json!(readings.collect::<Vec<_>>()).to_string());
-    device.publish("devices/tank/temperature", r#"{"value":60,"seq":240,"road":"dry"}"#);
+    device.publish("devices/tank/temperature", r#"{"value":9007199254740993,"seq":240,"road":"dry"}"#);
     device.publish("devices/tank/temperature", "{");
     until(&mut watcher, &mut sent, "anomaly", "raised");
     device.publish("alerts/tank/temperature/anomaly/ack", r#"{"by":"driver"}"#);

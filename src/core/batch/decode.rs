@@ -1,6 +1,6 @@
 use super::varint::Cursor;
-use super::{FLAG_DEVICE_TIME, FLAG_SEQUENCE, FLAG_SYNCED, Tag, VERSION};
-use crate::core::reading::{Attributes, ClockFault, DeviceTime, Reading, TimeQuality};
+use super::{FLAG_DEVICE_TIME, FLAG_ROUNDING, FLAG_SEQUENCE, FLAG_SYNCED, Tag, VERSION};
+use crate::core::reading::{Attributes, ClockFault, DeviceTime, Reading, Rounding, TimeQuality};
 
 /// A record as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,11 +94,16 @@ impl<'a> Decoder<'a> {
                 fault.map(|fault| DeviceTime { fault, device_ms })
             }
         };
+        let rounding = match flags & FLAG_ROUNDING {
+            0 => None,
+            _ => Rounding::from_lacks(body.signed()?),
+        };
         let time_quality = if flags & FLAG_SYNCED != 0 { TimeQuality::Synced } else { TimeQuality::Unsynced };
         Some(Stored::Reading(Reading {
             device,
             metric,
             value,
+            rounding,
             measured_at_ms: self.measured_at_ms,
             received_at_ms: self.received_at_ms,
             time_quality,

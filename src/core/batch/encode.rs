@@ -2,7 +2,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::{FLAG_DEVICE_TIME, FLAG_SEQUENCE, FLAG_SYNCED, Tag, VERSION, varint};
+use super::{FLAG_DEVICE_TIME, FLAG_ROUNDING, FLAG_SEQUENCE, FLAG_SYNCED, Tag, VERSION, varint};
 use crate::core::reading::{DeviceTime, Reading, TimeQuality};
 
 /// Builds one payload after another; its buffers are kept, so a busy writer allocates once.
@@ -47,7 +47,8 @@ impl BatchEncoder {
         let synced = if reading.time_quality == TimeQuality::Synced { FLAG_SYNCED } else { 0 };
         let numbered = if reading.sequence.is_some() { FLAG_SEQUENCE } else { 0 };
         let told = if reading.device_time.is_some() { FLAG_DEVICE_TIME } else { 0 };
-        out.push(synced | numbered | told);
+        let rounded = if reading.rounding.is_some() { FLAG_ROUNDING } else { 0 };
+        out.push(synced | numbered | told | rounded);
         varint::put(out, u64::from(series));
         varint::put(out, u64::from(attributes));
         out.extend_from_slice(&reading.value.to_le_bytes());
@@ -59,6 +60,9 @@ impl BatchEncoder {
         if let Some(DeviceTime { fault, device_ms }) = reading.device_time {
             out.push(fault as u8);
             varint::put_signed(out, device_ms.wrapping_sub(reading.measured_at_ms));
+        }
+        if let Some(rounding) = reading.rounding {
+            varint::put_signed(out, rounding.lacks());
         }
         let body_len = out.len() - start;
         debug_assert!(body_len < 0x80, "a reading's body fits the one length byte that was kept for it");

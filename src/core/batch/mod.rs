@@ -33,6 +33,8 @@ const FLAG_SYNCED: u8 = 1;
 const FLAG_SEQUENCE: u8 = 2;
 /// The device's own time follows. A version that does not know this flag passes over the rest of the body.
 const FLAG_DEVICE_TIME: u8 = 4;
+/// What the value lacks of an integer follows, likewise.
+const FLAG_ROUNDING: u8 = 8;
 
 /// Which form a stored record has. The numbers are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ impl Tag {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::reading::{Attributes, ClockFault, DeviceTime, Reading, TimeQuality, pack_attribute};
+    use crate::core::reading::{Attributes, ClockFault, DeviceTime, Reading, Rounding, TimeQuality, pack_attribute};
     use proptest::prelude::*;
 
     #[derive(Clone, Debug)]
@@ -65,6 +67,7 @@ mod tests {
         device: String,
         metric: String,
         value: f64,
+        rounding: Option<Rounding>,
         measured_at_ms: i64,
         received_at_ms: i64,
         sequence: Option<u64>,
@@ -79,6 +82,7 @@ mod tests {
                 device: &self.device,
                 metric: &self.metric,
                 value: self.value,
+                rounding: self.rounding,
                 measured_at_ms: self.measured_at_ms,
                 received_at_ms: self.received_at_ms,
                 time_quality: if self.synced { TimeQuality::Synced } else { TimeQuality::Unsynced },
@@ -102,7 +106,7 @@ mod tests {
         (
             "[a-b]{1,2}",
             "[x-y]{1,2}",
-            any::<f64>(),
+            (any::<f64>(), any::<Option<i16>>()),
             any::<i64>(),
             any::<i64>(),
             any::<Option<u64>>(),
@@ -111,11 +115,22 @@ mod tests {
             attributes,
         )
             .prop_map(
-                |(device, metric, value, measured_at_ms, received_at_ms, sequence, synced, device_time, attributes)| {
+                |(
+                    device,
+                    metric,
+                    (value, lacks),
+                    measured_at_ms,
+                    received_at_ms,
+                    sequence,
+                    synced,
+                    device_time,
+                    attributes,
+                )| {
                     Owned {
                         device,
                         metric,
                         value,
+                        rounding: lacks.and_then(|lacks| Rounding::from_lacks(lacks.into())),
                         measured_at_ms,
                         received_at_ms,
                         sequence,

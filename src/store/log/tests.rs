@@ -29,6 +29,7 @@ impl Bench {
                 device: "pump",
                 metric: "temp",
                 value: 1.0,
+                rounding: None,
                 measured_at_ms: 0,
                 received_at_ms: 100 + number as i64,
                 time_quality: TimeQuality::Synced,

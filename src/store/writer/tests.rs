@@ -33,6 +33,7 @@ fn readings(from: u64, count: u64, padding: &str) -> Readings {
             device: "tank-1",
             metric: "temperature",
             value: number as f64,
+            rounding: None,
             measured_at_ms: number as i64,
             received_at_ms: number as i64,
             time_quality: TimeQuality::Synced,
