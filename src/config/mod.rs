@@ -10,6 +10,7 @@
 
 pub mod host;
 pub mod reference;
+mod routes;
 mod sections;
 mod settings;
 mod sinks;

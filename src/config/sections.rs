@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use super::host::Host;
 use super::reference;
-use super::{Configuration, StoreConfiguration, sinks};
-use crate::core::detection::alert::{self, AlertTimes, Severity};
+use super::{Configuration, StoreConfiguration, routes, sinks};
+use crate::core::detection::alert::{AlertTimes, Severity};
 use crate::core::detection::detectors::limit::{Bounds, LIMITS_A_METRIC_MAX, Limits};
 use crate::core::detection::detectors::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
 use crate::core::detection::monitor::MonitorSettings;
 use crate::core::pipeline::commit_clock::CommitDelays;
-use crate::ingest::{Format, Ingest, Route};
+use crate::ingest::{Ingest, Route};
 use crate::keys::key::Group;
 use crate::keys::problem::{Origin, Problems};
 use crate::keys::raw::{Document, Table};
@@ -202,7 +202,7 @@ impl Reader<'_> {
                 }
                 topics.push(topic.clone());
             }
-            routes.extend(route(&mut section, topic));
+            routes.extend(routes::read(&mut section, topic));
             section.finish();
         });
         let is_free = |route: &Route| !topics.contains(&route.to_string());
@@ -325,33 +325,5 @@ fn check_bounds(section: &mut Section<'_>, bounds: &Bounds) {
         && low <= high
     {
         section.blame_section("nothing would clear it: clear_min is above clear_max");
-    }
-}
-
-fn route(section: &mut Section<'_>, topic: Option<String>) -> Option<Route> {
-    let formats = [("auto", Format::Auto), ("json", Format::Json), ("cbor", Format::Cbor)];
-    let format = section.choice("format", &formats).unwrap_or(Format::Auto);
-    let (device, metric) = (section.text("device"), section.text("metric"));
-    let (has_device, has_metric) = (device.is_some(), metric.is_some());
-    if device.as_deref().is_some_and(alert::is_own_device) {
-        section.blame("device", "this name is the gateway's own");
-    }
-    if metric.as_deref().is_some_and(alert::is_own_metric) {
-        section.blame("metric", "this name is the gateway's own");
-    }
-    match Route::parse(&topic?, format, device, metric) {
-        Ok(route) => {
-            if route.names_device() && has_device {
-                section.blame("device", "the topic says which device it is");
-            }
-            if route.names_metric() && has_metric {
-                section.blame("metric", "the topic says which metric it is");
-            }
-            Some(route)
-        }
-        Err(error) => {
-            section.blame("topic", error.to_string());
-            None
-        }
     }
 }

@@ -9,6 +9,7 @@ pub mod device_clock;
 pub mod identity;
 pub mod json;
 pub mod mqtt;
+pub mod path;
 pub mod pipeline;
 pub mod ranges;
 pub mod reading;

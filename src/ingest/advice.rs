@@ -62,7 +62,7 @@ fn varying(levels: &[&str], is_first_varying: bool) -> Proposal {
 
 /// A route for this topic only.
 fn fixed(levels: &[&str]) -> Proposal {
-    let is_name = |level: &&&str| (1..=NAME_BYTES_MAX).contains(&level.len()) && !level.chars().any(char::is_control);
+    let is_name = |level: &&&str| (1..=NAME_BYTES_MAX).contains(&level.len()) && route::is_literal(level);
     let device = levels.iter().find(is_name).map_or(UNNAMED_DEVICE, |level| *level);
     let parts: Vec<String> = levels.iter().enumerate().map(|(at, level)| literal(at, level)).collect();
     Proposal { template: parts.join("/"), device: Some(device.to_owned()) }

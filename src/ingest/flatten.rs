@@ -6,59 +6,15 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
 use super::route::Format;
+use super::value::{Field, INTEGER_TOO_LONG, Value};
 use super::{NAME_BYTES_MAX, mend, repeats};
-use crate::core::reading::Rounding;
 
 /// No telemetry is nested more deeply than this.
 const DEPTH_MAX: usize = 16;
 /// Most fields of one publish; a hostile packet of the largest size could have a hundred thousand.
 const FIELDS_MAX: usize = 20_000;
 /// Buffers are reused, but memory beyond this that a large publish needed is released.
-const KEPT_BYTES_MAX: usize = 64 * 1024;
-/// Of its digits some would be lost, and nothing would say so.
-const INTEGER_TOO_LONG: &str = "integer_too_long";
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
-    Number(f64),
-    /// Separate from numbers: a double cannot hold every sequence, or every time in microseconds, exactly.
-    Integer(i64),
-    /// An integer that `Integer` cannot hold: less than nothing it is `-1 - beyond`, as CBOR writes it.
-    Wide {
-        beyond: u64,
-        is_negative: bool,
-    },
-    Text {
-        start: usize,
-        end: usize,
-    },
-}
-
-impl Value {
-    /// The number as a double, and what that lacks of an integer; `None` for a text.
-    pub fn number(self) -> Option<(f64, Option<Rounding>)> {
-        match self {
-            Value::Number(number) => Some((number, None)),
-            Value::Integer(integer) => Some(Rounding::of(integer.into())),
-            Value::Wide { beyond, is_negative: false } => Some(Rounding::of(beyond.into())),
-            Value::Wide { beyond, is_negative: true } => Some(Rounding::of(-1 - i128::from(beyond))),
-            Value::Text { .. } => None,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Field {
-    name_start: usize,
-    name_end: usize,
-    pub value: Value,
-}
-
-impl Field {
-    pub fn name_in<'a>(&self, texts: &'a str) -> &'a str {
-        &texts[self.name_start..self.name_end]
-    }
-}
+pub const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// Fields of each top-level item, with dotted names. A bare value is an item with one unnamed field.
 #[derive(Debug, Default)]
@@ -94,6 +50,14 @@ impl FlatPayload {
 
     pub fn text(&self, start: usize, end: usize) -> &str {
         &self.texts[start..end]
+    }
+
+    /// Empty if the field is no text.
+    pub fn text_of(&self, field: &Field) -> &str {
+        match field.value {
+            Value::Text { start, end } => self.text(start, end),
+            _ => "",
+        }
     }
 
     fn clear(&mut self) {
@@ -212,7 +176,7 @@ fn read_json(payload: &[u8], flat: &mut FlatPayload) -> Result<(), &'static str>
 }
 
 /// Plain words such as `offline`, which are not meant as CBOR.
-fn is_plain_text(payload: &[u8]) -> bool {
+pub fn is_plain_text(payload: &[u8]) -> bool {
     std::str::from_utf8(payload).is_ok_and(|text| !text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace()))
 }
 
@@ -307,25 +271,21 @@ impl<'de> Visitor<'de> for Place<'_> {
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
-        let wide = Value::Wide { beyond: value, is_negative: false };
-        self.scalar(i64::try_from(value).map_or(wide, Value::Integer))
+        match i64::try_from(value) {
+            Ok(integer) => self.scalar(Value::Integer(integer)),
+            Err(_) => self.scalar(Value::Wide { beyond: value, is_negative: false }),
+        }
     }
 
     fn visit_i128<E: de::Error>(self, value: i128) -> Result<(), E> {
-        let is_negative = value < 0;
-        let beyond = if is_negative { -1 - value } else { value };
-        match (i64::try_from(value), u64::try_from(beyond)) {
-            (Ok(integer), _) => self.scalar(Value::Integer(integer)),
-            (_, Ok(beyond)) => self.scalar(Value::Wide { beyond, is_negative }),
-            _ => Err(self.flat.fail(INTEGER_TOO_LONG)),
+        match Value::of_integer(value) {
+            Some(value) => self.scalar(value),
+            None => Err(self.flat.fail(INTEGER_TOO_LONG)),
         }
     }
 
     fn visit_u128<E: de::Error>(self, value: u128) -> Result<(), E> {
-        match u64::try_from(value) {
-            Ok(value) => self.visit_u64(value),
-            Err(_) => Err(self.flat.fail(INTEGER_TOO_LONG)),
-        }
+        self.visit_i128(i128::try_from(value).unwrap_or(i128::MAX))
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
@@ -405,7 +365,7 @@ impl<'de> Visitor<'de> for Tagged<'_> {
 }
 
 /// A key, borrowed if the text has no escapes. CBOR's integer keys become names too.
-struct Name;
+pub struct Name;
 
 impl<'de> DeserializeSeed<'de> for Name {
     type Value = Cow<'de, str>;

@@ -5,23 +5,33 @@
 
 mod advice;
 mod bare_cbor;
+mod document;
 mod flatten;
+mod located;
 mod mend;
+mod numbers;
+pub mod places;
 mod readings;
 mod repeats;
+mod roles;
 mod route;
 mod time;
+mod time_format;
+mod value;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use advice::route_for;
+pub use numbers::Numbers;
 pub use readings::ATTRIBUTES_BYTES_MAX;
 pub use route::{Format, Route, TemplateError};
+pub use time_format::{TimeFormat, parse_zone};
 
 use crate::core::reading::{Readings, TimeQuality};
 use bare_cbor::BareCborTopics;
 use flatten::FlatPayload;
+use located::{Locator, Publish};
 
 /// Longest name of a device or a metric, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
@@ -67,6 +77,7 @@ pub struct Ingest {
     attributes: Vec<u8>,
     metric: String,
     cbor_topics: BareCborTopics,
+    locator: Locator,
 }
 
 impl Ingest {
@@ -78,6 +89,7 @@ impl Ingest {
             attributes: Vec::new(),
             metric: String::new(),
             cbor_topics: BareCborTopics::default(),
+            locator: Locator::default(),
         }
     }
 
@@ -99,16 +111,24 @@ impl Ingest {
         };
         let (before, mark) = (readings.len(), readings.mark());
         let format = self.cbor_topics.format(route.format, topic, payload);
-        let result = flatten::flatten(payload, format, &mut self.flat).and_then(|()| {
-            let mut maker = readings::Maker {
-                route: &matched,
-                received_at_ms,
-                time_quality: self.clock.time_quality(),
-                attributes: &mut self.attributes,
-                metric: &mut self.metric,
-            };
-            maker.make(&self.flat, payload.len(), readings)
-        });
+        let time_quality = self.clock.time_quality();
+        let result = match &route.places {
+            Some(places) => document::read(payload, format, &mut self.locator.document).and_then(|()| {
+                let publish =
+                    Publish { places, topic: &matched, payload_bytes: payload.len(), received_at_ms, time_quality };
+                self.locator.make(&publish, readings)
+            }),
+            None => flatten::flatten(payload, format, &mut self.flat).and_then(|()| {
+                let mut maker = readings::Maker {
+                    route: &matched,
+                    received_at_ms,
+                    time_quality,
+                    attributes: &mut self.attributes,
+                    metric: &mut self.metric,
+                };
+                maker.make(&self.flat, payload.len(), readings)
+            }),
+        };
         match result {
             Ok(()) => Decoded::Stored { readings: readings.len() - before },
             Err(reason) => {

@@ -1,11 +1,11 @@
 //! Turns flat fields into readings: decides which fields are metrics, which are the time, which are attributes.
 
 use super::NAME_BYTES_MAX;
-use super::flatten::{Field, FlatPayload, Value};
+use super::flatten::FlatPayload;
+use super::roles::{self, Role, Times};
 use super::route::Matched;
-use super::time;
+use super::value::{Field, Value};
 use crate::core::detection::alert;
-use crate::core::device_clock::UNSET_BEFORE_MS;
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality, pack_attribute};
 
 /// Most bytes of attributes for one reading; more are refused.
@@ -14,11 +14,17 @@ pub const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
 /// megabytes. All repeats together may take this many bytes, or a multiple of the publish's own size.
 const REPEATED_BYTES_FREE: usize = 256 * 1024;
 const EXPANSION_MAX: usize = 16;
+
+/// Bytes that the attributes of a publish may take in all of its records.
+pub fn repeated_bytes_max(payload_bytes: usize) -> usize {
+    REPEATED_BYTES_FREE.max(EXPANSION_MAX * payload_bytes)
+}
+
 /// Metric of a bare value if neither the topic nor the route names one.
-const UNNAMED_METRIC: &str = "value";
+pub const UNNAMED_METRIC: &str = "value";
 
 /// A name used by the gateway's own alerts: a reading under it could raise or clear them.
-const RESERVED_NAME: &str = "reserved_name";
+pub const RESERVED_NAME: &str = "reserved_name";
 
 /// Makes the readings of one publish.
 pub struct Maker<'a> {
@@ -30,36 +36,10 @@ pub struct Maker<'a> {
     pub metric: &'a mut String,
 }
 
-/// What a field is, by its name, its value, and what else its item holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Metric,
-    Time,
-    Sequence,
-    Attribute,
-}
-
 /// What the fields of an item say that are not metrics.
 struct About {
     measured_at_ms: i64,
     sequence: Option<u64>,
-}
-
-/// The times within an item.
-#[derive(Clone, Copy, Default)]
-struct Times {
-    /// The first at the top of the item.
-    top_ms: Option<i64>,
-    /// The first below, and whether all others below say the same.
-    nested_ms: Option<i64>,
-    is_nested_certain: bool,
-}
-
-impl Times {
-    /// The time of the item: one below its top only if there is none at its top, and no other that contradicts it.
-    fn of_item(&self) -> Option<i64> {
-        self.top_ms.or(self.nested_ms.filter(|_| self.is_nested_certain))
-    }
 }
 
 impl Maker<'_> {
@@ -76,7 +56,7 @@ impl Maker<'_> {
             return Err(RESERVED_NAME);
         }
         let (before, mark) = (readings.len(), readings.mark());
-        let repeated_bytes_max = REPEATED_BYTES_FREE.max(EXPANSION_MAX * payload_bytes);
+        let repeated_bytes_max = repeated_bytes_max(payload_bytes);
         for item in flat.items() {
             self.make_item(flat, item, readings)?;
             if readings.repeated_bytes_since(mark) > repeated_bytes_max {
@@ -149,14 +129,13 @@ impl Maker<'_> {
             let name = flat.name(field);
             match role(flat, field, times) {
                 _ if Some(at) == only => {}
-                Role::Sequence => sequence = as_sequence(field),
+                Role::Sequence => sequence = roles::as_sequence(field.value),
                 Role::Attribute => match field.value {
                     Value::Text { start, end } => self.pack(name, flat.text(start, end)),
-                    Value::Number(number) => self.pack(name, ryu::Buffer::new().format(number)),
-                    Value::Integer(integer) => self.pack(name, itoa::Buffer::new().format(integer)),
-                    Value::Wide { beyond, is_negative: false } => self.pack(name, itoa::Buffer::new().format(beyond)),
-                    Value::Wide { beyond, is_negative: true } => {
-                        self.pack(name, itoa::Buffer::new().format(-1 - i128::from(beyond)));
+                    value => {
+                        let mut number = String::new();
+                        value.push_number(&mut number);
+                        self.pack(name, &number);
                     }
                 },
                 Role::Metric | Role::Time => {}
@@ -168,57 +147,35 @@ impl Maker<'_> {
         Ok(About { measured_at_ms: times.of_item().unwrap_or(self.received_at_ms), sequence })
     }
 
-    /// Packs an attribute of the payload. Most devices repeat in the payload what the topic says, and a record has each name once.
     fn pack(&mut self, name: &str, text: &str) {
-        if name == "device" && text == self.route.device {
-            return;
-        }
-        match self.route.attributes.iter().find(|(of_topic, _)| *of_topic == name) {
-            Some((_, of_topic)) if *of_topic == text => {}
-            Some(_) => pack_attribute(self.attributes, &format!("payload.{name}"), text),
-            None => pack_attribute(self.attributes, name, text),
-        }
+        pack_own(self.attributes, self.route, self.route.device, name, text);
+    }
+}
+
+/// Packs an attribute of the payload. Most devices repeat in the payload what the topic says, and a record has each name once.
+pub fn pack_own(attributes: &mut Vec<u8>, route: &Matched<'_>, device: &str, name: &str, text: &str) {
+    if name == "device" && text == device {
+        return;
+    }
+    match route.attributes.iter().find(|(of_topic, _)| *of_topic == name) {
+        Some((_, of_topic)) if *of_topic == text => {}
+        Some(_) => pack_attribute(attributes, &format!("payload.{name}"), text),
+        None => pack_attribute(attributes, name, text),
     }
 }
 
 fn times_of(flat: &FlatPayload, item: &[Field]) -> Times {
-    let mut times = Times { is_nested_certain: true, ..Times::default() };
-    for field in item {
-        let name = flat.name(field);
-        if let Some((_, last)) = name.rsplit_once('.') {
-            let Some(ms) = as_time(flat, last, field).filter(|ms| *ms >= UNSET_BEFORE_MS) else { continue };
-            times.is_nested_certain &= times.nested_ms.is_none_or(|known_ms| known_ms == ms);
-            times.nested_ms = times.nested_ms.or(Some(ms));
-        } else if times.top_ms.is_none() {
-            times.top_ms = as_time(flat, name, field);
-        }
-    }
+    let mut times = Times::default();
+    item.iter().for_each(|field| times.note(flat.name(field), field.value, flat.text_of(field)));
     times
 }
 
-/// Below the top of an item, a name such as `time` may stand for anything (a running time, say), so only a value that can be a date makes
-/// it a time.
 fn role(flat: &FlatPayload, field: &Field, times: &Times) -> Role {
-    let name = flat.name(field);
-    let is_text = matches!(field.value, Value::Text { .. });
-    if name == "seq" {
-        return if as_sequence(field).is_some() { Role::Sequence } else { Role::Attribute };
-    }
-    let nested = name.rsplit_once('.').map(|(_, last)| last);
-    let is_time_name = time::time_field(nested.unwrap_or(name)).is_some();
-    let time_ms = if is_time_name { as_time(flat, nested.unwrap_or(name), field) } else { None };
-    match (is_time_name, nested, time_ms) {
-        (true, None, Some(ms)) if times.top_ms == Some(ms) => Role::Time,
-        (true, Some(_), Some(ms)) if times.of_item() == Some(ms) => Role::Time,
-        (true, Some(_), Some(ms)) if ms >= UNSET_BEFORE_MS => Role::Attribute,
-        (true, None, _) => Role::Attribute,
-        _ if is_text => Role::Attribute,
-        _ => Role::Metric,
-    }
+    roles::role(flat.name(field), field.value, flat.text_of(field), times)
 }
 
 /// The metric's full name: the topic's levels, then the field's, all joined with dots.
-fn name_metric(levels: Option<&str>, field: &str, metric: &mut String) -> Result<(), &'static str> {
+pub fn name_metric(levels: Option<&str>, field: &str, metric: &mut String) -> Result<(), &'static str> {
     metric.clear();
     for level in levels.into_iter().flat_map(|levels| levels.split('/')).chain((!field.is_empty()).then_some(field)) {
         if !metric.is_empty() {
@@ -244,22 +201,4 @@ fn is_joined(levels: &str, name: &str) -> bool {
 /// Whether a field is a number that is neither a time nor a sequence.
 pub fn is_measured(flat: &FlatPayload, field: &Field) -> bool {
     role(flat, field, &Times::default()) == Role::Metric
-}
-
-fn as_sequence(field: &Field) -> Option<u64> {
-    match field.value {
-        Value::Integer(integer) => u64::try_from(integer).ok(),
-        Value::Wide { beyond, is_negative: false } => Some(beyond),
-        _ => None,
-    }
-}
-
-fn as_time(flat: &FlatPayload, name: &str, field: &Field) -> Option<i64> {
-    let unit = time::time_field(name)?;
-    match field.value {
-        Value::Integer(integer) => time::from_number(integer as f64, unit),
-        Value::Number(number) => time::from_number(number, unit),
-        Value::Wide { .. } => None,
-        Value::Text { start, end } => time::from_rfc_3339(flat.text(start, end)),
-    }
 }

@@ -1,7 +1,7 @@
 //! A name that stands twice in one object. Readers of JSON disagree on what that means, so numbers that differ are refused; of texts the
 //! last one is taken, as most readers do.
 
-use super::flatten::{Field, Value};
+use super::value::{Field, Value};
 
 /// Up to so many fields are compared with each other; more are sorted first, so that a hostile payload costs no more than that.
 const COMPARED_MAX: usize = 16;

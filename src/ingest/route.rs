@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::places::Places;
 use crate::core::mqtt::topic::{self, TOPIC_BYTES_MAX};
 
 /// How a payload is written.
@@ -25,12 +26,14 @@ enum Level {
 }
 
 /// One route: the topics that it takes, and how they are read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     levels: Vec<Level>,
     pub format: Format,
     device: Option<String>,
     metric: Option<String>,
+    /// `None` if the payload is read as on the built-in routes.
+    pub places: Option<Box<Places>>,
 }
 
 /// What is wrong with a template.
@@ -97,7 +100,22 @@ impl Route {
         if device.is_none() && !levels.contains(&Level::Device) {
             return Err(TemplateError::NoDevice);
         }
-        Ok(Route { levels, format, device, metric })
+        Ok(Route { levels, format, device, metric, places: None })
+    }
+
+    /// The same route, for payloads in which things are in these places.
+    pub fn with_places(self, places: Places) -> Route {
+        Route { places: Some(Box::new(places)), ..self }
+    }
+
+    /// Whether a level of the topic has this name, as `{level}` in texts uses it.
+    pub fn has_level(&self, name: &str) -> bool {
+        self.levels.iter().any(|level| match level {
+            Level::Literal(_) => false,
+            Level::Device => name == "device",
+            Level::Metric | Level::MetricRest => name == "metric",
+            Level::Attribute(known) => known == name,
+        })
     }
 
     /// Whether the topic itself says which device it is.

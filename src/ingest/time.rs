@@ -80,7 +80,11 @@ pub fn from_rfc_3339(text: &str) -> Option<i64> {
         }
         _ => (OffsetDateTime::parse(text, &Rfc3339).ok()?, 0),
     };
-    let ms = time.unix_timestamp() * 1000 + i64::from(time.millisecond()) + leap_ms;
+    checked_ms(time.unix_timestamp() * 1000 + i64::from(time.millisecond()) + leap_ms)
+}
+
+/// `None` for milliseconds that cannot be a time.
+pub fn checked_ms(ms: i64) -> Option<i64> {
     (ms > 0 && ms <= LATEST_MS).then_some(ms)
 }
 

@@ -4,9 +4,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::places;
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::value::Value;
-use crate::ingest::{Format, Route};
+use crate::core::path::{Path, Text};
+use crate::ingest::places::{Attribute, Measure};
+use crate::ingest::{Format, Route, TimeFormat, parse_zone};
 
 /// The format of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,12 @@ pub enum Shape {
     Secret,
     Path,
     TopicTemplate,
+    /// A text with places of the payload and levels of the topic in it.
+    PlaceText,
+    /// A place in the payload.
+    PayloadPath,
+    TimeFormat,
+    TimeZone,
     GatewayId,
     /// A host name or IP address, without a port.
     HostName,
@@ -65,6 +74,12 @@ pub enum Kind {
     Headers {
         count_max: usize,
     },
+    /// A list of places in the payload.
+    Paths,
+    /// A list of places in the payload, or names of metrics with the place of each.
+    Measures,
+    /// A list of places in the payload, or names of attributes with the place of each.
+    Attributes,
 }
 
 /// A value that was checked by its kind.
@@ -73,6 +88,9 @@ pub enum Checked {
     Text(String),
     Texts(Vec<String>),
     Headers(Vec<(String, String)>),
+    Paths(Vec<Path>),
+    Measures(Vec<Measure>),
+    Attributes(Vec<Attribute>),
     Choice(&'static str),
     Boolean(bool),
     Integer(u64),
@@ -140,6 +158,9 @@ impl Kind {
                 }
                 _ => Err(format!("not allowed here; {self}")),
             },
+            Kind::Paths => places::paths(value).map(Checked::Paths),
+            Kind::Measures => places::measures(value).map(Checked::Measures),
+            Kind::Attributes => places::attributes(value).map(Checked::Attributes),
             Kind::Listen { off: true } if value.text() == Some("off") => Ok(Checked::Off),
             Kind::Listen { .. } => value
                 .text()
@@ -163,6 +184,12 @@ impl fmt::Display for Kind {
                 Shape::Endpoint | Shape::SecretUrl => "a URL that starts with http:// or https://",
                 Shape::Path => "a path; a relative one starts at the working directory",
                 Shape::TopicTemplate => "a topic with {device}, {metric} or {metric...} as whole levels, without + and #",
+                Shape::PlaceText => {
+                    "a text of 1 to 128 bytes, in which {level} of the topic, {$.path} of the payload and, within each, {@.path} and {@key} are filled in"
+                }
+                Shape::PayloadPath => "a path such as $.a.b, $.a.\"b-c\"[0] or, within each, @.b",
+                Shape::TimeFormat => "auto, unix_s, unix_ms, unix_us, unix_ns, rfc3339, or a pattern such as %d.%m.%Y %H:%M:%S",
+                Shape::TimeZone => "UTC, or an offset such as +02:00",
                 Shape::HostName => "a name or an IP address without a port, such as gateway.example.com",
                 Shape::GatewayId => {
                     "1 to 127 bytes without control characters; {hostname}, {machine_id} and {machine_id_short} are filled in"
@@ -190,6 +217,11 @@ impl fmt::Display for Kind {
             Kind::Headers { count_max } => {
                 write!(f, "at most {count_max} names of headers, each with a text of one line")
             }
+            Kind::Paths => f.write_str("a list of paths"),
+            Kind::Measures => f.write_str(
+                "a list of paths, or a table of names, each with its path or with { path, factor, offset }",
+            ),
+            Kind::Attributes => f.write_str("a list of paths, or a table of names, each with its path"),
             Kind::Listen { off } => {
                 let or_off = if off { ", or \"off\"" } else { "" };
                 write!(f, "IP:PORT, such as \"127.0.0.1:1883\" or \"[::]:1883\"; port 0 takes a free one{or_off}")
@@ -217,6 +249,19 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
     let readable = |bytes_max: usize| (1..=bytes_max).contains(&text.len()) && !text.chars().any(char::is_control);
     let is_right = match shape {
         Shape::Name | Shape::Secret => readable(128),
+        Shape::PlaceText => {
+            Text::parse(text).map_err(|error| error.to_string())?;
+            readable(128)
+        }
+        Shape::PayloadPath => {
+            Path::parse(text).map_err(|error| error.to_string())?;
+            true
+        }
+        Shape::TimeFormat => {
+            TimeFormat::parse(text)?;
+            true
+        }
+        Shape::TimeZone => parse_zone(text).is_some(),
         // Checked after filling in, because placeholders may be longer than their values.
         Shape::GatewayId => readable(1024),
         Shape::SinkName => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),

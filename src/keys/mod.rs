@@ -5,6 +5,7 @@
 
 pub mod key;
 pub mod kind;
+mod places;
 pub mod problem;
 pub mod raw;
 pub mod section;

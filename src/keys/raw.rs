@@ -253,7 +253,8 @@ fn convert(value: &DeValue<'_>) -> Value {
                 DeValue::String(text) => Some((name.get_ref().to_string(), text.to_string())),
                 _ => None,
             });
-            texts.collect::<Option<_>>().map_or(Value::Other, Value::Table)
+            let values = || table.iter().map(|(name, value)| (name.get_ref().to_string(), convert(value.get_ref())));
+            texts.collect::<Option<_>>().map_or_else(|| Value::Tree(values().collect()), Value::Table)
         }
         DeValue::Datetime(_) => Value::Other,
     }

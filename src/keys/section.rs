@@ -10,6 +10,8 @@ use super::kind::Checked;
 use super::problem::{Problems, near_miss, shown};
 use super::raw::{Entry, Table};
 use super::value::Value;
+use crate::core::path::Path;
+use crate::ingest::places::{Attribute, Measure};
 
 /// A key is read by asking for it by name; keys that were not asked for are reported by [`Section::finish`].
 pub struct Section<'a> {
@@ -74,6 +76,27 @@ impl<'a> Section<'a> {
             Some(Checked::Headers(headers)) => headers,
             None => Vec::new(),
             Some(other) => wrong_kind(name, &other),
+        }
+    }
+
+    pub fn paths(&mut self, name: &str) -> Option<Vec<Path>> {
+        match self.value(name)? {
+            Checked::Paths(paths) => Some(paths),
+            other => wrong_kind(name, &other),
+        }
+    }
+
+    pub fn measures(&mut self, name: &str) -> Option<Vec<Measure>> {
+        match self.value(name)? {
+            Checked::Measures(measures) => Some(measures),
+            other => wrong_kind(name, &other),
+        }
+    }
+
+    pub fn attributes(&mut self, name: &str) -> Option<Vec<Attribute>> {
+        match self.value(name)? {
+            Checked::Attributes(attributes) => Some(attributes),
+            other => wrong_kind(name, &other),
         }
     }
 

@@ -11,7 +11,9 @@ pub enum Value {
     Variable(String),
     /// Names and texts.
     Table(Vec<(String, String)>),
-    /// A kind that no key allows: another table, a date.
+    /// Names and values of any kind.
+    Tree(Vec<(String, Value)>),
+    /// A kind that no key allows, such as a date.
     Other,
 }
 
@@ -51,6 +53,17 @@ impl Value {
         }
     }
 
+    /// Names and values.
+    pub fn tree(&self) -> Option<Vec<(&str, Value)>> {
+        match self {
+            Value::Tree(entries) => Some(entries.iter().map(|(name, value)| (name.as_str(), value.clone())).collect()),
+            Value::Table(entries) => {
+                Some(entries.iter().map(|(name, text)| (name.as_str(), Value::Text(text.clone()))).collect())
+            }
+            _ => None,
+        }
+    }
+
     /// One text or a list of them; in a variable, separated by commas.
     pub fn texts(&self) -> Option<Vec<&str>> {
         match self {
@@ -75,7 +88,7 @@ impl Value {
                     _ => None,
                 })
                 .collect(),
-            Value::Text(_) | Value::Boolean(_) | Value::Table(_) | Value::Other => None,
+            Value::Text(_) | Value::Boolean(_) | Value::Table(_) | Value::Tree(_) | Value::Other => None,
         }
     }
 }

@@ -1,0 +1,48 @@
+//! What a route says of where things are in a payload.
+
+use super::numbers::Numbers;
+use super::time_format::TimeFormat;
+use crate::core::path::{Path, Text};
+
+/// One metric, or several if its path leads to several values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measure {
+    pub path: Path,
+    /// Without one it is called as the payload calls it.
+    pub name: Option<String>,
+    pub factor: f64,
+    pub offset: f64,
+}
+
+/// A text that is kept beside the readings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    pub path: Path,
+    pub name: Option<String>,
+}
+
+/// All of it. What is `None` is found as in a payload of the built-in routes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Places {
+    /// What is a reading, or a few of one time: all that the path leads to.
+    pub each: Option<Path>,
+    pub device: Option<Text>,
+    pub metric: Option<Text>,
+    pub value: Option<Path>,
+    pub time: Option<Path>,
+    pub time_format: TimeFormat,
+    /// Zone of times without one, in seconds east of UTC.
+    pub zone_s: Option<i32>,
+    pub sequence: Option<Path>,
+    pub metrics: Option<Vec<Measure>>,
+    pub attributes: Option<Vec<Attribute>>,
+    pub ignore: Vec<Path>,
+    pub numbers: Numbers,
+}
+
+impl Places {
+    /// Whether it says anything: otherwise payloads need not become documents.
+    pub fn is_any(&self) -> bool {
+        *self != Places::default()
+    }
+}
