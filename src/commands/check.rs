@@ -1,8 +1,8 @@
 //! `outrider check`: prints every problem of a configuration, or a summary of what would run.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,17 +18,27 @@ use crate::core::identity::Stream;
 use crate::descriptors::Room;
 use crate::errors::with_causes;
 use crate::ingest::Ingest;
+use crate::ingest::explain::{self, Explained};
 use crate::keys::units::{approximate_size, format_duration};
 use crate::mqtt::Unrouted;
 use crate::sinks::kind::SinkSettings;
 use crate::store::retention::{Capacity, WhenFull};
 use crate::store::schema::{self, FileState, OpenError, store_path};
 
+/// More is no payload of MQTT.
+const PAYLOAD_BYTES_MAX: u64 = 256 << 20;
+
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct CheckArguments {
     #[command(flatten)]
     config: ConfigArguments,
+    /// Show what a publish to this topic would become, instead of the configuration
+    #[arg(long, requires = "payload")]
+    topic: Option<String>,
+    /// The payload of that publish; - reads standard input
+    #[arg(long, value_name = "FILE", requires = "topic")]
+    payload: Option<PathBuf>,
 }
 
 const HELP: &str = "\
@@ -37,9 +47,13 @@ nothing; a gateway may be running meanwhile. Each problem is a line on
 standard error:
   FILE:LINE: KEY = VALUE: what is wrong; what is allowed
 
+With --topic and --payload it prints a line of JSON for each reading that would
+come of the publish, or one that says why it is refused and what would help:
+  printf '{\"temperature\":\"22.5\"}' | outrider check --topic devices/a --payload -
+
 Exit codes:
    0  all is well; what would run is on standard output
-   1  the disk or the store cannot be read
+   1  the disk or the store cannot be read, or the publish is refused
    2  usage
   78  the configuration is wrong, or the store is of a newer version or of another program";
 
@@ -51,6 +65,14 @@ pub fn command(arguments: &CheckArguments) -> ExitCode {
             return Exit::Configuration.into();
         }
     };
+    if let (Some(topic), Some(payload)) = (&arguments.topic, &arguments.payload) {
+        return explain(&configuration, topic, payload);
+    }
+    let failed = failed_tests(&configuration);
+    if !failed.is_empty() {
+        eprint!("{failed}");
+        return Exit::Configuration.into();
+    }
     match summary(&configuration) {
         Ok(summary) => {
             // The reader may have closed the pipe early.
@@ -65,6 +87,40 @@ pub fn command(arguments: &CheckArguments) -> ExitCode {
             }
         }
     }
+}
+
+/// Shows what becomes of one publish.
+fn explain(configuration: &Configuration, topic: &str, file: &Path) -> ExitCode {
+    let payload = match file == Path::new("-") {
+        true => {
+            let mut payload = Vec::new();
+            io::stdin().lock().take(PAYLOAD_BYTES_MAX).read_to_end(&mut payload).map(|_| payload)
+        }
+        false => std::fs::read(file),
+    };
+    let payload = match payload {
+        Ok(payload) => payload,
+        Err(error) => {
+            eprintln!("outrider: cannot read {}: {error}", file.display());
+            return Exit::RunTime.into();
+        }
+    };
+    let explained = explain::explain(&configuration.routes, topic, &payload, crate::gateway::now_ms());
+    let _ = io::stdout().write_all(&explained.lines());
+    match explained {
+        Explained::Readings(_) => ExitCode::SUCCESS,
+        Explained::Refused { .. } => Exit::RunTime.into(),
+    }
+}
+
+/// A paragraph for each test of a route from which something else comes than is expected.
+fn failed_tests(configuration: &Configuration) -> String {
+    let now_ms = crate::gateway::now_ms();
+    let failed = configuration.route_tests.iter().filter_map(|(name, test)| {
+        let found = test.run(&configuration.routes, now_ms).err()?;
+        Some(format!("{name}: from the publish to {} comes not what is expected, but\n{found}\n", test.topic))
+    });
+    failed.collect()
 }
 
 /// Problems that the configuration did not cause but that would keep the gateway from starting.
@@ -109,6 +165,9 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
         Unrouted::Pass => "passed on to subscribers, acknowledged, not stored",
         Unrouted::Reject => "acknowledged, dropped",
     };
+    if !configuration.route_tests.is_empty() {
+        row("tests", format!("{} of routes, all as expected", configuration.route_tests.len()));
+    }
     row("other topics", other_topics.to_owned());
     for (metric, bounds) in configuration.monitor.limits.iter() {
         let device = bounds.device.as_ref().map_or(String::new(), |device| format!(" of {device}"));

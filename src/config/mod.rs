@@ -24,6 +24,7 @@ use std::time::Duration;
 use crate::core::detection::alert::AlertTimes;
 use crate::core::detection::monitor::MonitorSettings;
 use crate::ingest::Route;
+use crate::ingest::route_test::RouteTest;
 use crate::keys::problem::{Origin, Problem, Problems};
 pub use crate::keys::raw::Argument;
 use crate::keys::raw::Document;
@@ -75,6 +76,8 @@ pub struct Configuration {
     pub monitor: MonitorSettings,
     pub alerts: AlertTimes,
     pub routes: Vec<Route>,
+    /// Each with the name of its section.
+    pub route_tests: Vec<(String, RouteTest)>,
     pub sinks: Vec<SinkSettings>,
 }
 

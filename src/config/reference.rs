@@ -141,6 +141,9 @@ const KEYS: &[Key] = &[
     key_of(Group::Route, "ignore", Kind::Paths,
         Otherwise { meaning: "nothing", example: "[\"$.debug\"]" },
         "What is neither a metric nor an attribute, with everything below it."),
+    key_of(Group::Route, "test", Kind::RouteTests,
+        Otherwise { meaning: "nothing is tried", example: "{ topic = \"plant/3\", payload = '{\"list\":[]}', expect = \"no_element\" }" },
+        "An example that `outrider check` tries: `expect` lists the readings that come of it, such as [{ device = \"a\", metric = \"t\", value = 1.5 }], or is the reason of a refusal."),
 
     key_of(Group::Limit, "metric", Kind::Text(Shape::Name), Required { example: "\"container_temperature\"" },
         "The metric that these bounds apply to; its whole name. Several may apply to one metric: there is one alert, as severe as the most severe of them."),

@@ -119,6 +119,18 @@ mod tests {
             ("topic = 'a/{device}'\nignore = 3", "not a list"),
             ("topic = 'a/{device}'\ntime_format = '%H:%M'", "a pattern needs year, month and day"),
             ("topic = 'a/{device}'\ntime_zone = 'Berlin'", "UTC, or an offset"),
+            (
+                "topic = 'a/{device}'\ntest = { topic = 'a/b', payload = '1' }",
+                "not all of topic, payload or payload_hex",
+            ),
+            (
+                "topic = 'a/{device}'\ntest = { topic = 'a/b', payload_hex = '1', expect = [] }",
+                "no pairs of hex digits",
+            ),
+            (
+                "topic = 'a/{device}'\ntest = [{ topic = 'a/b', payload = '1', expect = [{ volume = 1 }] }]",
+                "`volume` is unknown",
+            ),
             ("topic = 'a/{device}'\ndecimal_separator = ','", "it needs numbers = \"lenient\""),
         ] {
             let problem = problem(route);

@@ -11,6 +11,7 @@ use crate::core::detection::detectors::limit::{Bounds, LIMITS_A_METRIC_MAX, Limi
 use crate::core::detection::detectors::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
 use crate::core::detection::monitor::MonitorSettings;
 use crate::core::pipeline::commit_clock::CommitDelays;
+use crate::ingest::route_test::RouteTest;
 use crate::ingest::{Ingest, Route};
 use crate::keys::key::Group;
 use crate::keys::problem::{Origin, Problems};
@@ -43,7 +44,7 @@ impl Reader<'_> {
         let mqtt = self.mqtt();
         let (admin_listen, admin_hosts) = self.admin(&mqtt);
         let (series_max, alerts) = (self.detection(), self.alert());
-        let (routes, limits, profiles) = (self.routes(), self.limits(), self.profiles());
+        let ((routes, route_tests), limits, profiles) = (self.routes(), self.limits(), self.profiles());
         let sinks = self.sinks(store.as_ref());
         let monitor = MonitorSettings { series_max, limits, profiles, ..MonitorSettings::default() };
         Some(Configuration {
@@ -60,6 +61,7 @@ impl Reader<'_> {
             monitor,
             alerts,
             routes,
+            route_tests,
             sinks,
         })
     }
@@ -190,10 +192,11 @@ impl Reader<'_> {
     }
 
     /// The routes of the file, followed by the built-in ones.
-    fn routes(&mut self) -> Vec<Route> {
+    fn routes(&mut self) -> (Vec<Route>, Vec<(String, RouteTest)>) {
         let has_builtin = self.has_builtin_routes();
         let mut topics: Vec<String> = Vec::new();
-        let mut routes = Vec::new();
+        let (mut routes, mut tests) = (Vec::new(), Vec::new());
+        let mut index = 0;
         self.each(Group::Route, |mut section| {
             let topic = section.text("topic");
             if let Some(topic) = &topic {
@@ -202,12 +205,15 @@ impl Reader<'_> {
                 }
                 topics.push(topic.clone());
             }
+            let name = format!("route[{index}].test");
+            index += 1;
+            tests.extend(section.route_tests("test").into_iter().map(|test| (name.clone(), test)));
             routes.extend(routes::read(&mut section, topic));
             section.finish();
         });
         let is_free = |route: &Route| !topics.contains(&route.to_string());
         routes.extend(Ingest::default_routes().into_iter().filter(|route| has_builtin && is_free(route)));
-        routes
+        (routes, tests)
     }
 
     fn limits(&mut self) -> Limits {

@@ -6,7 +6,9 @@
 mod advice;
 mod bare_cbor;
 mod document;
+pub mod explain;
 mod flatten;
+mod hints;
 mod located;
 mod mend;
 mod numbers;
@@ -15,6 +17,7 @@ mod readings;
 mod repeats;
 mod roles;
 mod route;
+pub mod route_test;
 mod time;
 mod time_format;
 mod value;

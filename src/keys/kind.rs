@@ -4,11 +4,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::places;
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::value::Value;
+use super::{places, route_test};
 use crate::core::path::{Path, Text};
 use crate::ingest::places::{Attribute, Measure};
+use crate::ingest::route_test::RouteTest;
 use crate::ingest::{Format, Route, TimeFormat, parse_zone};
 
 /// The format of a text.
@@ -80,6 +81,8 @@ pub enum Kind {
     Measures,
     /// A list of places in the payload, or names of attributes with the place of each.
     Attributes,
+    /// One example of a publish, or several, and what comes of each.
+    RouteTests,
 }
 
 /// A value that was checked by its kind.
@@ -91,6 +94,7 @@ pub enum Checked {
     Paths(Vec<Path>),
     Measures(Vec<Measure>),
     Attributes(Vec<Attribute>),
+    RouteTests(Vec<RouteTest>),
     Choice(&'static str),
     Boolean(bool),
     Integer(u64),
@@ -161,6 +165,7 @@ impl Kind {
             Kind::Paths => places::paths(value).map(Checked::Paths),
             Kind::Measures => places::measures(value).map(Checked::Measures),
             Kind::Attributes => places::attributes(value).map(Checked::Attributes),
+            Kind::RouteTests => route_test::tests(value).map(Checked::RouteTests),
             Kind::Listen { off: true } if value.text() == Some("off") => Ok(Checked::Off),
             Kind::Listen { .. } => value
                 .text()
@@ -221,6 +226,7 @@ impl fmt::Display for Kind {
             Kind::Measures => f.write_str(
                 "a list of paths, or a table of names, each with its path or with { path, factor, offset }",
             ),
+            Kind::RouteTests => f.write_str("a table of topic, payload (or payload_hex) and expect, or a list of them"),
             Kind::Attributes => f.write_str("a list of paths, or a table of names, each with its path"),
             Kind::Listen { off } => {
                 let or_off = if off { ", or \"off\"" } else { "" };

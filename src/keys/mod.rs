@@ -8,6 +8,7 @@ pub mod kind;
 mod places;
 pub mod problem;
 pub mod raw;
+mod route_test;
 pub mod section;
 pub mod units;
 mod value;

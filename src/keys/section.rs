@@ -12,6 +12,7 @@ use super::raw::{Entry, Table};
 use super::value::Value;
 use crate::core::path::Path;
 use crate::ingest::places::{Attribute, Measure};
+use crate::ingest::route_test::RouteTest;
 
 /// A key is read by asking for it by name; keys that were not asked for are reported by [`Section::finish`].
 pub struct Section<'a> {
@@ -97,6 +98,14 @@ impl<'a> Section<'a> {
         match self.value(name)? {
             Checked::Attributes(attributes) => Some(attributes),
             other => wrong_kind(name, &other),
+        }
+    }
+
+    pub fn route_tests(&mut self, name: &str) -> Vec<RouteTest> {
+        match self.value(name) {
+            Some(Checked::RouteTests(tests)) => tests,
+            None => Vec::new(),
+            Some(other) => wrong_kind(name, &other),
         }
     }
 

@@ -1,0 +1,101 @@
+//! What becomes of one publish, as lines of JSON for people and scripts.
+
+use super::{ClockState, Decoded, Ingest, Route, hints};
+use crate::core::json::write_text;
+use crate::core::reading::{Reading, Readings};
+use crate::core::record::{write_f64, write_i64};
+
+/// What became of a publish.
+#[derive(Debug)]
+pub enum Explained {
+    Readings(Readings),
+    Refused { reason: &'static str, hint: String },
+}
+
+/// Decodes a publish that is received at this time, or says why that is not possible.
+pub fn explain(routes: &[Route], topic: &str, payload: &[u8], received_at_ms: i64) -> Explained {
+    let mut readings = Readings::default();
+    let decoded =
+        Ingest::new(routes.to_vec(), ClockState::new(true)).decode(topic, payload, received_at_ms, &mut readings);
+    match decoded {
+        Decoded::Stored { .. } => Explained::Readings(readings),
+        Decoded::Unrouted => Explained::Refused { reason: "unrouted", hint: hints::hint_unrouted(topic) },
+        Decoded::Undecodable { reason } => {
+            Explained::Refused { reason, hint: hints::hint(routes, topic, payload, reason) }
+        }
+    }
+}
+
+impl Explained {
+    /// A line for each reading, or one for the refusal.
+    pub fn lines(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Explained::Readings(readings) => readings.iter().for_each(|reading| write_reading(&mut out, &reading)),
+            Explained::Refused { reason, hint } => {
+                out.extend_from_slice(b"{\"refused\":");
+                write_text(&mut out, reason);
+                out.extend_from_slice(b",\"hint\":");
+                write_text(&mut out, hint);
+                out.extend_from_slice(b"}\n");
+            }
+        }
+        out
+    }
+}
+
+fn write_reading(out: &mut Vec<u8>, reading: &Reading<'_>) {
+    out.extend_from_slice(b"{\"device\":");
+    write_text(out, reading.device);
+    out.extend_from_slice(b",\"metric\":");
+    write_text(out, reading.metric);
+    out.extend_from_slice(b",\"value\":");
+    write_f64(out, reading.value);
+    if let Some(rounding) = reading.rounding {
+        out.extend_from_slice(format!(",\"value_exact\":\"{}\"", rounding.exact(reading.value)).as_bytes());
+    }
+    out.extend_from_slice(b",\"measured_at_ms\":");
+    // Without a time of its own, that of receipt would be taken.
+    match reading.measured_at_ms == reading.received_at_ms {
+        true => out.extend_from_slice(b"null"),
+        false => write_i64(out, reading.measured_at_ms),
+    }
+    out.extend_from_slice(b",\"attributes\":{");
+    for (at, (name, text)) in reading.attributes.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_text(out, name);
+        out.push(b':');
+        write_text(out, text);
+    }
+    out.extend_from_slice(b"}}\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_for_each_reading_or_for_the_refusal() {
+        let lines = |topic: &str, payload: &str| {
+            let explained = explain(&Ingest::default_routes(), topic, payload.as_bytes(), 1_795_465_865_131);
+            String::from_utf8(explained.lines()).expect("text")
+        };
+        assert_eq!(
+            lines("devices/a", "{\"t\":22.5,\"n\":9007199254740993,\"ts\":1769610760,\"fw\":\"2\"}"),
+            "{\"device\":\"a\",\"metric\":\"t\",\"value\":22.5,\"measured_at_ms\":1769610760000,\"attributes\":{\"fw\":\"2\"}}\n\
+             {\"device\":\"a\",\"metric\":\"n\",\"value\":9007199254740992.0,\"value_exact\":\"9007199254740993\",\
+             \"measured_at_ms\":1769610760000,\"attributes\":{\"fw\":\"2\"}}\n"
+        );
+        assert_eq!(
+            lines("devices/a/t", "nan"),
+            "{\"device\":\"a\",\"metric\":\"t\",\"value\":null,\"measured_at_ms\":null,\"attributes\":{}}\n"
+        );
+        assert_eq!(
+            lines("devices/a/t", "on"),
+            "{\"refused\":\"not_json\",\"hint\":\"it is neither a number nor JSON\"}\n"
+        );
+        assert!(lines("x/a/t", "1").starts_with("{\"refused\":\"unrouted\",\"hint\":\"no route takes this topic; "));
+    }
+}

@@ -1,0 +1,149 @@
+//! What a refused publish needs: why it was refused, and the line of configuration that would take it, which is tried before it is shown.
+
+use super::places::Places;
+use super::{ClockState, Decoded, Format, Ingest, Numbers, Route, advice};
+use crate::core::reading::Readings;
+
+/// A change of a route, as it is written, and what it does.
+struct Trial {
+    line: &'static str,
+    change: fn(&mut Route),
+}
+
+/// From the most likely to the least.
+const TRIALS: [Trial; 7] = [
+    Trial { line: "format = \"json\"", change: |route| route.format = Format::Json },
+    Trial { line: "format = \"cbor\"", change: |route| route.format = Format::Cbor },
+    Trial { line: "numbers = \"lenient\"", change: |route| lenient(route, false) },
+    Trial { line: "numbers = \"lenient\"\ndecimal_separator = \",\"", change: |route| lenient(route, true) },
+    Trial { line: "time_zone = \"UTC\"", change: |route| places(route).zone_s = Some(0) },
+    Trial {
+        line: "numbers = \"lenient\"\ntime_zone = \"UTC\"",
+        change: |route| {
+            lenient(route, false);
+            places(route).zone_s = Some(0);
+        },
+    },
+    Trial {
+        line: "numbers = \"lenient\"\nformat = \"json\"",
+        change: |route| {
+            lenient(route, false);
+            route.format = Format::Json;
+        },
+    },
+];
+
+fn places(route: &mut Route) -> &mut Places {
+    route.places.get_or_insert_default()
+}
+
+fn lenient(route: &mut Route, has_comma: bool) {
+    places(route).numbers = Numbers::Lenient { has_comma };
+}
+
+/// For people: why `reason` is given, and what would help. `routes` are those that refused it.
+pub fn hint(routes: &[Route], topic: &str, payload: &[u8], reason: &str) -> String {
+    let why = why(reason);
+    match lines_that_take(routes, topic, payload) {
+        Some(lines) => format!("{why}; {lines}"),
+        None => why.to_owned(),
+    }
+}
+
+/// For a topic that no route takes.
+pub fn hint_unrouted(topic: &str) -> String {
+    match advice::route_for(topic) {
+        Some(route) => format!("no route takes this topic; add to the configuration:\n{route}"),
+        None => "no route can take this topic; publish to another one".to_owned(),
+    }
+}
+
+fn lines_that_take(routes: &[Route], topic: &str, payload: &[u8]) -> Option<String> {
+    let route = routes.iter().find(|route| route.matches(topic).is_some())?;
+    let trial = TRIALS.iter().find(|trial| {
+        let mut changed = route.clone();
+        (trial.change)(&mut changed);
+        changed != *route && takes(changed, topic, payload)
+    })?;
+    Some(match Ingest::default_routes().contains(route) {
+        true => format!("add to the configuration:\n[[route]]\ntopic = \"{route}\"\n{}", trial.line),
+        false => format!("add to the route \"{route}\":\n{}", trial.line),
+    })
+}
+
+fn takes(route: Route, topic: &str, payload: &[u8]) -> bool {
+    let mut readings = Readings::default();
+    let decoded = Ingest::new(vec![route], ClockState::new(true)).decode(topic, payload, 0, &mut readings);
+    matches!(decoded, Decoded::Stored { .. }) && readings.iter().all(|reading| reading.value.is_finite())
+}
+
+fn why(reason: &str) -> &'static str {
+    match reason {
+        "empty" => "the payload is empty",
+        "not_json" => "it is neither a number nor JSON",
+        "not_cbor" => "it is not CBOR",
+        "no_number" => "it holds no number",
+        "key_twice" => "one name stands for two different values, of which one cannot be chosen",
+        "integer_too_long" => "an integer has more than 64 bits, so digits of it would be lost",
+        "name_too_long" => "a name of a device or a metric, with the levels above it, is longer than 128 bytes",
+        "reserved_name" => "the gateway keeps this name for its own alerts",
+        "nested_array" => "a list stands directly in another one; a route with `each` says which of them are readings",
+        "too_deep" => "it is nested more deeply than 16 levels",
+        "too_many_fields" => "it has more than 20,000 values",
+        "attributes_too_long" => {
+            "the texts beside its numbers take more than 16 KiB; `attributes` or `ignore` can leave some out"
+        }
+        "expands" => "its texts would be repeated in so many readings that they take more than 16 times its size",
+        "no_element" => "there is nothing where the route's `each` leads",
+        "no_device" => "there is nothing where the route's `device` leads, or no text",
+        "no_metric" => "there is nothing where the route's `metric` leads, or no text",
+        "no_value" => "there is nothing where the route's `value` leads",
+        "not_a_number" => "what the route's `value` leads to is no number",
+        "no_time" => "what the route's `time` leads to is no time, or not one of its `time_format`",
+        "no_zone" => "its time has no zone, nor has the route",
+        _ => "it cannot be read",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(routes: &[Route], topic: &str, payload: &str) -> String {
+        let decoded = Ingest::new(routes.to_vec(), ClockState::new(true)).decode(
+            topic,
+            payload.as_bytes(),
+            0,
+            &mut Readings::default(),
+        );
+        let Decoded::Undecodable { reason } = decoded else { panic!("{payload}: {decoded:?}") };
+        hint(routes, topic, payload.as_bytes(), reason)
+    }
+
+    #[test]
+    fn the_hint_is_a_route_that_takes_the_payload() {
+        let routes = Ingest::default_routes();
+        let expected = "it holds no number; add to the configuration:\n[[route]]\ntopic = \"devices/{device}/{metric...}\"\n\
+                        numbers = \"lenient\"";
+        assert_eq!(of(&routes, "devices/a/t", "{\"value\":\"22.5\"}"), expected);
+        assert!(of(&routes, "devices/a/t", "22,5").ends_with("numbers = \"lenient\"\ndecimal_separator = \",\""));
+        assert_eq!(of(&routes, "devices/a/t", "offline"), "it is neither a number nor JSON");
+        let own = Route::parse("cold/{device}", Format::Json, None, None).expect("a template");
+        let decoded = hint(&[own], "cold/a", &[0x38, 0x63], "not_json");
+        assert_eq!(decoded, "it is neither a number nor JSON; add to the route \"cold/{device}\":\nformat = \"cbor\"");
+        assert!(hint_unrouted("plant/pump/t").ends_with("topic = \"plant/{device}/{metric...}\""));
+    }
+
+    #[test]
+    fn every_reason_has_words() {
+        let sources = ["located.rs", "flatten.rs", "readings.rs", "document.rs", "value.rs"];
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ingest/");
+        for source in sources {
+            let text = std::fs::read_to_string(format!("{folder}{source}")).expect("a source");
+            let reasons = text.split("Err(\"").skip(1).chain(text.split("ok_or(\"").skip(1));
+            for reason in reasons.filter_map(|rest| rest.split('"').next()) {
+                assert_ne!(why(reason), why(""), "{source}: {reason}");
+            }
+        }
+    }
+}
