@@ -3,12 +3,21 @@
 use crate::core::detection::alert;
 use crate::core::path::{Path, Root, Text};
 use crate::ingest::places::Places;
-use crate::ingest::{Format, Numbers, Route, TimeFormat, parse_zone};
+use crate::ingest::{Format, Numbers, Route, TimeFormat, formats, parse_zone};
 use crate::keys::section::Section;
 
 /// `None` if it says too little, which is blamed.
 pub fn read(section: &mut Section<'_>, topic: Option<String>) -> Option<Route> {
-    let formats = [("auto", Format::Auto), ("json", Format::Json), ("cbor", Format::Cbor)];
+    let formats = [
+        ("auto", Format::Auto),
+        ("json", Format::Json),
+        ("cbor", Format::Cbor),
+        ("number", Format::Number),
+        ("csv", Format::Csv),
+        ("senml_json", Format::SenmlJson),
+        ("senml_cbor", Format::SenmlCbor),
+        ("influx", Format::Influx),
+    ];
     let format = section.choice("format", &formats).unwrap_or(Format::Auto);
     let (device, metric) = (text(section, "device"), text(section, "metric"));
     let literal = |text: &Option<Text>| text.as_ref().and_then(Text::literal).map(str::to_owned);
@@ -19,7 +28,10 @@ pub fn read(section: &mut Section<'_>, topic: Option<String>) -> Option<Route> {
     if fixed_metric.as_deref().is_some_and(alert::is_own_metric) {
         section.blame("metric", "this name is the gateway's own");
     }
-    let places = places(section, &device, &metric);
+    let places = places(section, format, &device, &metric).or(formats::places(format));
+    if format != Format::Csv && (places.columns.is_some() || places.separator.is_some()) {
+        section.blame_section("`columns` and `separator` are of format = \"csv\"");
+    }
     let has_device = device.is_some();
     // A device that is filled in needs no level of the topic.
     let known_device = fixed_device.clone().or(device.as_ref().map(|_| String::new()));
@@ -38,7 +50,8 @@ pub fn read(section: &mut Section<'_>, topic: Option<String>) -> Option<Route> {
                 }
             }
             assert!(has_device || route.names_device(), "checked with the template");
-            Some(if places.is_any() { route.with_places(places) } else { route })
+            let is_plain = matches!(format, Format::Auto | Format::Json | Format::Cbor) && !places.is_any();
+            Some(if is_plain { route } else { route.with_places(places) })
         }
         Err(error) => {
             section.blame("topic", error.to_string());
@@ -47,7 +60,7 @@ pub fn read(section: &mut Section<'_>, topic: Option<String>) -> Option<Route> {
     }
 }
 
-fn places(section: &mut Section<'_>, device: &Option<Text>, metric: &Option<Text>) -> Places {
+fn places(section: &mut Section<'_>, format: Format, device: &Option<Text>, metric: &Option<Text>) -> Places {
     let filled = |text: &Option<Text>| text.clone().filter(|text| text.literal().is_none());
     let has_comma = section.choice("decimal_separator", &[(".", false), (",", true)]).unwrap_or(false);
     let numbers = [("strict", Numbers::Strict), ("lenient", Numbers::Lenient { has_comma })];
@@ -63,7 +76,13 @@ fn places(section: &mut Section<'_>, device: &Option<Text>, metric: &Option<Text
         metrics: section.measures("metrics"),
         attributes: section.attributes("attributes"),
         ignore: section.paths("ignore").unwrap_or_default(),
-        numbers: section.choice("numbers", &numbers).unwrap_or_default(),
+        // A number is written in text there, and nothing else.
+        numbers: match section.choice("numbers", &numbers).unwrap_or_default() {
+            Numbers::Strict if format == Format::Number => Numbers::Lenient { has_comma },
+            numbers => numbers,
+        },
+        columns: Some(section.texts("columns")).filter(|columns| !columns.is_empty()),
+        separator: section.choice("separator", &[(",", ','), (";", ';'), ("tab", '\t')]).filter(|it| *it != ','),
     };
     if has_comma && places.numbers == Numbers::Strict {
         section.blame("decimal_separator", "it needs numbers = \"lenient\": numbers of JSON have a point");

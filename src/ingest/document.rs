@@ -77,6 +77,14 @@ impl Document {
         }
     }
 
+    /// A number or a boolean, as a double.
+    pub fn number(&self, node: NodeId) -> Option<f64> {
+        match self.content(node) {
+            Content::Scalar(value) => value.number().map(|(number, _)| number),
+            _ => None,
+        }
+    }
+
     pub fn children(&self, node: NodeId) -> impl Iterator<Item = NodeId> {
         let end = self.nodes[node].end;
         let mut next = node + 1;
@@ -199,16 +207,12 @@ impl Document {
     }
 }
 
-/// Reads a payload; the reason if that is not possible, in one word.
+/// Reads JSON or CBOR; the reason if that is not possible, in one word.
 pub fn read(payload: &[u8], format: Format, document: &mut Document) -> Result<(), &'static str> {
-    document.clear();
-    if payload.is_empty() {
-        return Err("empty");
-    }
     let is_json = match format {
         Format::Json => true,
         Format::Cbor => false,
-        Format::Auto => mend::trimmed(payload).first().is_some_and(|byte| begins_json(*byte)),
+        _ => mend::trimmed(payload).first().is_some_and(|byte| begins_json(*byte)),
     };
     match is_json {
         true => match read_json(payload, document) {

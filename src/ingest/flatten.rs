@@ -140,7 +140,7 @@ pub fn flatten(payload: &[u8], format: Format, flat: &mut FlatPayload) -> Result
     let json = match format {
         Format::Json => true,
         Format::Cbor => false,
-        Format::Auto => payload.first().is_some_and(|byte| begins_json(*byte)),
+        _ => payload.first().is_some_and(|byte| begins_json(*byte)),
     };
     if json {
         match read_json(payload, flat) {

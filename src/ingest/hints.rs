@@ -94,6 +94,10 @@ fn why(reason: &str) -> &'static str {
             "the texts beside its numbers take more than 16 KiB; `attributes` or `ignore` can leave some out"
         }
         "expands" => "its texts would be repeated in so many readings that they take more than 16 times its size",
+        "not_csv" => "it is not CSV, or a line has not as many cells as there are columns",
+        "no_header" => "the first line of CSV does not name the columns; `columns` can",
+        "not_senml" => "it is not SenML, or has a field that must be understood and is not known",
+        "not_influx" => "it is not the line protocol of InfluxDB",
         "no_element" => "there is nothing where the route's `each` leads",
         "no_device" => "there is nothing where the route's `device` leads, or no text",
         "no_metric" => "there is nothing where the route's `metric` leads, or no text",

@@ -8,6 +8,7 @@ mod bare_cbor;
 mod document;
 pub mod explain;
 mod flatten;
+pub mod formats;
 mod hints;
 mod located;
 mod mend;
@@ -116,11 +117,12 @@ impl Ingest {
         let format = self.cbor_topics.format(route.format, topic, payload);
         let time_quality = self.clock.time_quality();
         let result = match &route.places {
-            Some(places) => document::read(payload, format, &mut self.locator.document).and_then(|()| {
-                let publish =
-                    Publish { places, topic: &matched, payload_bytes: payload.len(), received_at_ms, time_quality };
-                self.locator.make(&publish, readings)
-            }),
+            Some(places) => formats::read(payload, format, places, received_at_ms, &mut self.locator.document)
+                .and_then(|()| {
+                    let publish =
+                        Publish { places, topic: &matched, payload_bytes: payload.len(), received_at_ms, time_quality };
+                    self.locator.make(&publish, readings)
+                }),
             None => flatten::flatten(payload, format, &mut self.flat).and_then(|()| {
                 let mut maker = readings::Maker {
                     route: &matched,

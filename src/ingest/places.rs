@@ -38,9 +38,33 @@ pub struct Places {
     pub attributes: Option<Vec<Attribute>>,
     pub ignore: Vec<Path>,
     pub numbers: Numbers,
+    /// Names of the columns of CSV; without them its first line names them.
+    pub columns: Option<Vec<String>>,
+    pub separator: Option<char>,
 }
 
 impl Places {
+    /// With what `defaults` say where this says nothing.
+    pub fn or(self, defaults: Places) -> Places {
+        let is_timed = self.time.is_some() || self.time_format != TimeFormat::Auto;
+        Places {
+            each: self.each.or(defaults.each),
+            device: self.device.or(defaults.device),
+            metric: self.metric.or(defaults.metric),
+            value: self.value.or(defaults.value),
+            time: self.time.or(defaults.time),
+            time_format: if is_timed { self.time_format } else { defaults.time_format },
+            zone_s: self.zone_s.or(defaults.zone_s),
+            sequence: self.sequence.or(defaults.sequence),
+            metrics: self.metrics.or(defaults.metrics),
+            attributes: self.attributes.or(defaults.attributes),
+            ignore: if self.ignore.is_empty() { defaults.ignore } else { self.ignore },
+            numbers: if self.numbers == Numbers::Strict { defaults.numbers } else { self.numbers },
+            columns: self.columns.or(defaults.columns),
+            separator: self.separator.or(defaults.separator),
+        }
+    }
+
     /// Whether it says anything: otherwise payloads need not become documents.
     pub fn is_any(&self) -> bool {
         *self != Places::default()

@@ -12,6 +12,13 @@ pub enum Format {
     Auto,
     Json,
     Cbor,
+    /// A bare number, perhaps with its unit.
+    Number,
+    Csv,
+    SenmlJson,
+    SenmlCbor,
+    /// The line protocol of InfluxDB.
+    Influx,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

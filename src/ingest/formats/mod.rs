@@ -1,0 +1,67 @@
+//! Formats by name: each turns bytes into a document, and says where things are in it unless the route does.
+
+mod csv;
+mod influx;
+mod senml;
+
+use super::document::{self, Document};
+use super::mend;
+use super::numbers::Numbers;
+use super::places::Places;
+use super::route::Format;
+use super::value::Value;
+
+/// Reads a payload; the reason if that is not possible, in one word.
+pub fn read(
+    payload: &[u8],
+    format: Format,
+    places: &Places,
+    received_at_ms: i64,
+    document: &mut Document,
+) -> Result<(), &'static str> {
+    document.clear();
+    if payload.is_empty() {
+        return Err("empty");
+    }
+    match format {
+        Format::Auto | Format::Json | Format::Cbor => document::read(payload, format, document),
+        Format::Number => read_number(payload, document),
+        Format::Csv => csv::read(text(payload, "not_csv")?, places, document),
+        Format::SenmlJson => senml::read(payload, Format::Json, received_at_ms, document),
+        Format::SenmlCbor => senml::read(payload, Format::Cbor, received_at_ms, document),
+        Format::Influx => influx::read(text(payload, "not_influx")?, document),
+    }
+}
+
+/// Where things are in the documents of a format.
+pub fn places(format: Format) -> Places {
+    match format {
+        Format::Auto | Format::Json | Format::Cbor | Format::Csv => Places::default(),
+        Format::Number => Places { numbers: Numbers::Lenient { has_comma: false }, ..Places::default() },
+        Format::SenmlJson | Format::SenmlCbor => senml::places(),
+        Format::Influx => influx::places(),
+    }
+}
+
+fn text<'a>(payload: &'a [u8], fault: &'static str) -> Result<&'a str, &'static str> {
+    std::str::from_utf8(mend::trimmed(payload)).map_err(|_| fault)
+}
+
+/// A number and nothing else, perhaps with its unit.
+fn read_number(payload: &[u8], document: &mut Document) -> Result<(), &'static str> {
+    let text = text(payload, "no_number")?.trim();
+    match plain_number(text) {
+        Some(value) => document.add("", value),
+        None => document.add_text("", text),
+    }
+}
+
+/// A number as programs write it, with all the digits of an integer.
+fn plain_number(text: &str) -> Option<Value> {
+    if let Ok(integer) = text.parse::<i128>() {
+        return Value::of_integer(integer);
+    }
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+    let number: f64 = text.parse().ok().filter(|number: &f64| is_number && number.is_finite())?;
+    Some(Value::Number(number))
+}
