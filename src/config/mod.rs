@@ -9,6 +9,7 @@
 //! [`Sources`].
 
 pub mod host;
+mod presets;
 pub mod reference;
 mod routes;
 mod sections;

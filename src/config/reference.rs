@@ -103,6 +103,9 @@ const KEYS: &[Key] = &[
 
     key_of(Group::Route, "topic", Kind::Text(Shape::TopicTemplate), Required { example: "\"plant/{device}/{metric...}\"" },
         "Topics whose publishes are readings; {metric...} takes the remaining levels, another {name} becomes an attribute."),
+    key_of(Group::Route, "preset", Kind::Choice(&super::presets::NAMES),
+        Otherwise { meaning: "the section says everything itself", example: "\"openxc\"" },
+        "The routes of a known device family, with their topics; other keys of the section come before those of the preset."),
     key_of(Group::Route, "format", Kind::Choice(&["auto", "json", "cbor", "number", "csv", "senml_json", "senml_cbor", "influx"]), Literal("\"auto\""),
         "How payloads are written; auto decides between JSON and CBOR for each payload. number is a bare number with or without its unit; influx is the line protocol."),
     key_of(Group::Route, "columns", Kind::Texts { shape: Shape::Name, count_max: 256 }, Literal("[]"),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::host::Host;
 use super::reference;
-use super::{Configuration, StoreConfiguration, routes, sinks};
+use super::{Configuration, StoreConfiguration, presets, routes, sinks};
 use crate::core::detection::alert::{AlertTimes, Severity};
 use crate::core::detection::detectors::limit::{Bounds, LIMITS_A_METRIC_MAX, Limits};
 use crate::core::detection::detectors::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
@@ -196,8 +196,22 @@ impl Reader<'_> {
         let has_builtin = self.has_builtin_routes();
         let mut topics: Vec<String> = Vec::new();
         let (mut routes, mut tests) = (Vec::new(), Vec::new());
-        let mut index = 0;
-        self.each(Group::Route, |mut section| {
+        let group = Group::Route;
+        let tables = self.document.lists.remove(group.section()).unwrap_or_default().into_iter().enumerate();
+        let expanded = tables.flat_map(|(index, table)| {
+            let has_one_topic_for_several = presets::has_one_topic_for_several(&table);
+            presets::expand(table).into_iter().map(move |table| (index, table, has_one_topic_for_several))
+        });
+        for (index, table, has_one_topic_for_several) in expanded {
+            let mut section =
+                Section::new(table, format!("{}[{index}]", group.section()), group, reference::all(), self.problems);
+            section.choice("preset", &presets::NAMES.map(|name| (name, ())));
+            if has_one_topic_for_several {
+                section.blame(
+                    "topic",
+                    "the preset has several topics; leave it out, or write the routes without the preset",
+                );
+            }
             let topic = section.text("topic");
             if let Some(topic) = &topic {
                 if topics.contains(topic) {
@@ -206,11 +220,10 @@ impl Reader<'_> {
                 topics.push(topic.clone());
             }
             let name = format!("route[{index}].test");
-            index += 1;
             tests.extend(section.route_tests("test").into_iter().map(|test| (name.clone(), test)));
             routes.extend(routes::read(&mut section, topic));
             section.finish();
-        });
+        }
         let is_free = |route: &Route| !topics.contains(&route.to_string());
         routes.extend(Ingest::default_routes().into_iter().filter(|route| has_builtin && is_free(route)));
         (routes, tests)

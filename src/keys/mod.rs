@@ -11,4 +11,4 @@ pub mod raw;
 mod route_test;
 pub mod section;
 pub mod units;
-mod value;
+pub mod value;

@@ -193,6 +193,25 @@ impl Document {
     }
 }
 
+/// All lists of sections of a text, by their names, which need not be known ones.
+pub fn lists(file: &Path, text: &str, problems: &mut Problems) -> BTreeMap<String, Vec<Table>> {
+    let source = Source { file, text, keys: &[] };
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        problems.add_broken(&source.origin(error.span().map_or(0, |span| span.start)), error.message().to_owned());
+    }
+    let mut lists = BTreeMap::new();
+    for (name, value) in root.get_ref().iter() {
+        let DeValue::Array(items) = value.get_ref() else { continue };
+        let tables = items.iter().filter_map(|item| match item.get_ref() {
+            DeValue::Table(table) => Some(source.table(source.origin(item.span().start), table)),
+            _ => None,
+        });
+        lists.insert(name.get_ref().to_string(), tables.collect());
+    }
+    lists
+}
+
 impl Table {
     pub fn new(origin: Origin) -> Table {
         Table { origin, entries: BTreeMap::new() }
