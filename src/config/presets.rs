@@ -8,13 +8,14 @@ use crate::keys::raw::{self, Entry, Table};
 use crate::keys::value::Value;
 
 /// Names of the presets, as the table of keys shows them.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 16] = [
     "aws-shadow",
     "chirpstack",
     "homie",
     "openxc",
     "owntracks",
     "shelly",
+    "sparkplug",
     "tasmota",
     "teltonika",
     "thin-edge",

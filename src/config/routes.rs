@@ -17,6 +17,7 @@ pub fn read(section: &mut Section<'_>, topic: Option<String>) -> Option<Route> {
         ("senml_json", Format::SenmlJson),
         ("senml_cbor", Format::SenmlCbor),
         ("influx", Format::Influx),
+        ("sparkplug", Format::Sparkplug),
     ];
     let format = section.choice("format", &formats).unwrap_or(Format::Auto);
     let (device, metric) = (text(section, "device"), text(section, "metric"));
@@ -83,6 +84,7 @@ fn places(section: &mut Section<'_>, format: Format, device: &Option<Text>, metr
         },
         columns: Some(section.texts("columns")).filter(|columns| !columns.is_empty()),
         separator: section.choice("separator", &[(",", ','), (";", ';'), ("tab", '\t')]).filter(|it| *it != ','),
+        may_be_empty: false,
     };
     if has_comma && places.numbers == Numbers::Strict {
         section.blame("decimal_separator", "it needs numbers = \"lenient\": numbers of JSON have a point");

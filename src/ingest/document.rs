@@ -176,7 +176,7 @@ impl Document {
     }
 
     /// Leaves each name once in each object, see [`super::repeats`].
-    fn settle_repeats(&mut self) -> Result<(), &'static str> {
+    pub fn settle_repeats(&mut self) -> Result<(), &'static str> {
         let mut children: Vec<NodeId> = Vec::new();
         for node in 0..self.nodes.len() {
             if self.content(node) != Content::Object {

@@ -98,6 +98,9 @@ fn why(reason: &str) -> &'static str {
         "no_header" => "the first line of CSV does not name the columns; `columns` can",
         "not_senml" => "it is not SenML, or has a field that must be understood and is not known",
         "not_influx" => "it is not the line protocol of InfluxDB",
+        "not_sparkplug" => "it is not Sparkplug B, or its topic has no type of message such as DDATA",
+        "no_birth" => "it refers to a metric by an alias, and no birth has said which; ask the edge node for a rebirth",
+        "too_many_aliases" => "births name more than 50,000 metrics",
         "no_element" => "there is nothing where the route's `each` leads",
         "no_device" => "there is nothing where the route's `device` leads, or no text",
         "no_metric" => "there is nothing where the route's `metric` leads, or no text",
@@ -140,7 +143,18 @@ mod tests {
 
     #[test]
     fn every_reason_has_words() {
-        let sources = ["located.rs", "flatten.rs", "readings.rs", "document.rs", "value.rs"];
+        let sources = [
+            "located.rs",
+            "flatten.rs",
+            "readings.rs",
+            "document.rs",
+            "value.rs",
+            "formats/mod.rs",
+            "formats/csv.rs",
+            "formats/influx.rs",
+            "formats/senml.rs",
+            "formats/sparkplug.rs",
+        ];
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ingest/");
         for source in sources {
             let text = std::fs::read_to_string(format!("{folder}{source}")).expect("a source");

@@ -2,8 +2,9 @@
 
 use super::NAME_BYTES_MAX;
 use super::document::{Content, Document, NodeId};
+use super::formats::Source;
 use super::numbers::Numbers;
-use super::places::{Measure, Places};
+use super::places::Measure;
 use super::readings::{self, ATTRIBUTES_BYTES_MAX, RESERVED_NAME, UNNAMED_METRIC};
 use super::roles::{self, Role, Times};
 use super::route::Matched;
@@ -14,13 +15,11 @@ use crate::core::detection::alert;
 use crate::core::path::{Part, Path, Root, Text};
 use crate::core::reading::{Attributes, Reading, Readings, Rounding, TimeQuality, pack_attribute};
 
-/// What is known of a publish beside its payload.
+/// A publish, and what its topic says.
 #[derive(Clone, Copy)]
 pub struct Publish<'a> {
-    pub places: &'a Places,
+    pub source: Source<'a>,
     pub topic: &'a Matched<'a>,
-    pub payload_bytes: usize,
-    pub received_at_ms: i64,
     pub time_quality: TimeQuality,
 }
 
@@ -54,7 +53,7 @@ impl Locator {
         is_used.clear();
         is_used.resize(document.len(), false);
         elements.clear();
-        match &publish.places.each {
+        match &publish.source.places.each {
             Some(path) => document.find_all(Document::ROOT, &path.steps, None, elements),
             // As everywhere, a list at the top is several publishes in one.
             None if document.content(Document::ROOT) == Content::List => {
@@ -63,14 +62,14 @@ impl Locator {
             None => elements.push((Document::ROOT, None)),
         }
         if elements.is_empty() {
-            return Err("no_element");
+            return if publish.source.places.may_be_empty { Ok(()) } else { Err("no_element") };
         }
         let (before, mark) = (readings.len(), readings.mark());
         for &(node, key) in elements.iter() {
-            let payload = if publish.places.each.is_some() { Document::ROOT } else { node };
+            let payload = if publish.source.places.each.is_some() { Document::ROOT } else { node };
             let mut element = Element { document, publish, is_used, scratch, payload, node, key };
             element.make(readings)?;
-            if readings.repeated_bytes_since(mark) > readings::repeated_bytes_max(publish.payload_bytes) {
+            if readings.repeated_bytes_since(mark) > readings::repeated_bytes_max(publish.source.payload.len()) {
                 return Err("expands");
             }
         }
@@ -102,7 +101,7 @@ struct Common {
 
 impl Element<'_> {
     fn make(&mut self, readings: &mut Readings) -> Result<(), &'static str> {
-        let places = self.publish.places;
+        let places = self.publish.source.places;
         self.name_device()?;
         let is_named = self.name_metric()?;
         for path in &places.ignore {
@@ -135,7 +134,7 @@ impl Element<'_> {
     fn name_device(&mut self) -> Result<(), &'static str> {
         let mut device = std::mem::take(&mut self.scratch.device);
         device.clear();
-        let is_filled = match &self.publish.places.device {
+        let is_filled = match &self.publish.source.places.device {
             Some(text) => self.fill(text, &mut device),
             None => {
                 device.push_str(self.publish.topic.device);
@@ -157,7 +156,7 @@ impl Element<'_> {
     fn name_metric(&mut self) -> Result<bool, &'static str> {
         let mut prefix = std::mem::take(&mut self.scratch.prefix);
         prefix.clear();
-        let is_filled = match &self.publish.places.metric {
+        let is_filled = match &self.publish.source.places.metric {
             Some(text) => self.fill(text, &mut prefix),
             None => {
                 push_levels(&mut prefix, self.publish.topic.metric);
@@ -166,7 +165,11 @@ impl Element<'_> {
         };
         let is_named = !prefix.is_empty();
         self.scratch.prefix = prefix;
-        if is_filled && (is_named || self.publish.places.metric.is_none()) { Ok(is_named) } else { Err("no_metric") }
+        if is_filled && (is_named || self.publish.source.places.metric.is_none()) {
+            Ok(is_named)
+        } else {
+            Err("no_metric")
+        }
     }
 
     /// Appends the text with everything filled in. Returns whether all of it was there.
@@ -223,7 +226,7 @@ impl Element<'_> {
 
     /// What is named elsewhere is no attribute of its own.
     fn use_paths(&mut self) {
-        for measure in self.publish.places.metrics.iter().flatten() {
+        for measure in self.publish.source.places.metrics.iter().flatten() {
             self.find_all(&measure.path);
             for &(node, _) in &self.scratch.found {
                 self.is_used[node] |= matches!(self.document.content(node), Content::Scalar(_));
@@ -234,7 +237,7 @@ impl Element<'_> {
     /// The number that a node holds, or that its text stands for.
     fn number(&self, node: NodeId) -> Option<(f64, Option<Rounding>)> {
         match self.document.text(node) {
-            Some(text) => self.publish.places.numbers.read(text).map(|number| (number, None)),
+            Some(text) => self.publish.source.places.numbers.read(text).map(|number| (number, None)),
             None => scalar(self.document, node)?.number(),
         }
     }
@@ -242,7 +245,7 @@ impl Element<'_> {
     /// Times under the usual names, if the route names none.
     fn times(&self) -> Times {
         let mut times = Times::default();
-        if self.publish.places.time.is_none() {
+        if self.publish.source.places.time.is_none() {
             self.walk(&mut |name, node, value| {
                 times.note(name, value, self.document.text(node).unwrap_or_default());
                 Ok(())
@@ -253,8 +256,8 @@ impl Element<'_> {
     }
 
     fn time(&mut self, times: &Times) -> Result<i64, &'static str> {
-        let received_at_ms = self.publish.received_at_ms;
-        let Publish { places, .. } = *self.publish;
+        let received_at_ms = self.publish.source.received_at_ms;
+        let Source { places, .. } = self.publish.source;
         let found = match (&places.time, times.of_item()) {
             (Some(path), _) => self.find(path),
             (None, Some(ms)) => return Ok(ms),
@@ -289,7 +292,7 @@ impl Element<'_> {
         for (name, text) in &self.publish.topic.attributes {
             pack_attribute(&mut packed, name, text);
         }
-        let result = match &self.publish.places.attributes {
+        let result = match &self.publish.source.places.attributes {
             Some(_) => self.pack_named(&mut packed),
             None => self.pack_texts(&mut packed, times),
         };
@@ -298,7 +301,7 @@ impl Element<'_> {
     }
 
     fn pack_named(&mut self, packed: &mut Vec<u8>) -> Result<(), &'static str> {
-        let Publish { places, topic, .. } = *self.publish;
+        let Publish { source: Source { places, .. }, topic, .. } = *self.publish;
         for attribute in places.attributes.iter().flatten() {
             self.find_all(&attribute.path);
             for &(node, key) in &self.scratch.found {
@@ -316,7 +319,7 @@ impl Element<'_> {
 
     /// Everything that is neither a number nor used otherwise.
     fn pack_texts(&self, packed: &mut Vec<u8>, times: &Times) -> Result<(), &'static str> {
-        let Publish { places, topic, .. } = *self.publish;
+        let Publish { source: Source { places, .. }, topic, .. } = *self.publish;
         self.walk(&mut |name, node, value| {
             let text = self.document.text(node).unwrap_or_default();
             let is_number = matches!(value, Value::Text { .. }) && places.numbers.read(text).is_some();
@@ -342,7 +345,7 @@ impl Element<'_> {
             Some(_) => None,
             None => self.only_metric(common.is_named),
         };
-        let (document, numbers) = (self.document, self.publish.places.numbers);
+        let (document, numbers) = (self.document, self.publish.source.places.numbers);
         walk_below(document, self.node, &mut String::new(), &mut |name, node, value| {
             let text = document.text(node).unwrap_or_default();
             let role = roles::role(name, value, text, times);
@@ -456,7 +459,7 @@ impl Element<'_> {
             value,
             rounding,
             measured_at_ms: common.measured_at_ms,
-            received_at_ms: self.publish.received_at_ms,
+            received_at_ms: self.publish.source.received_at_ms,
             time_quality: self.publish.time_quality,
             device_time: None,
             sequence: common.sequence,

@@ -35,6 +35,7 @@ pub use time_format::{TimeFormat, parse_zone};
 use crate::core::reading::{Readings, TimeQuality};
 use bare_cbor::BareCborTopics;
 use flatten::FlatPayload;
+use formats::{Births, Source};
 use located::{Locator, Publish};
 
 /// Longest name of a device or a metric, in bytes.
@@ -82,6 +83,7 @@ pub struct Ingest {
     metric: String,
     cbor_topics: BareCborTopics,
     locator: Locator,
+    births: Births,
 }
 
 impl Ingest {
@@ -94,6 +96,7 @@ impl Ingest {
             metric: String::new(),
             cbor_topics: BareCborTopics::default(),
             locator: Locator::default(),
+            births: Births::default(),
         }
     }
 
@@ -117,12 +120,12 @@ impl Ingest {
         let format = self.cbor_topics.format(route.format, topic, payload);
         let time_quality = self.clock.time_quality();
         let result = match &route.places {
-            Some(places) => formats::read(payload, format, places, received_at_ms, &mut self.locator.document)
-                .and_then(|()| {
-                    let publish =
-                        Publish { places, topic: &matched, payload_bytes: payload.len(), received_at_ms, time_quality };
-                    self.locator.make(&publish, readings)
-                }),
+            Some(places) => {
+                let source = Source { topic, payload, format, places, received_at_ms };
+                let publish = Publish { source, topic: &matched, time_quality };
+                formats::read(&source, &mut self.births, &mut self.locator.document)
+                    .and_then(|()| self.locator.make(&publish, readings))
+            }
             None => flatten::flatten(payload, format, &mut self.flat).and_then(|()| {
                 let mut maker = readings::Maker {
                     route: &matched,

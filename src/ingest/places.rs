@@ -41,6 +41,8 @@ pub struct Places {
     /// Names of the columns of CSV; without them its first line names them.
     pub columns: Option<Vec<String>>,
     pub separator: Option<char>,
+    /// Messages without a reading belong to the format.
+    pub may_be_empty: bool,
 }
 
 impl Places {
@@ -62,6 +64,7 @@ impl Places {
             numbers: if self.numbers == Numbers::Strict { defaults.numbers } else { self.numbers },
             columns: self.columns.or(defaults.columns),
             separator: self.separator.or(defaults.separator),
+            may_be_empty: self.may_be_empty || defaults.may_be_empty,
         }
     }
 

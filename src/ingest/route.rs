@@ -19,6 +19,8 @@ pub enum Format {
     SenmlCbor,
     /// The line protocol of InfluxDB.
     Influx,
+    /// Sparkplug B.
+    Sparkplug,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,11 @@
 
 mod csv;
 mod influx;
+mod protobuf;
 mod senml;
+mod sparkplug;
+
+pub use sparkplug::Births;
 
 use super::document::{self, Document};
 use super::mend;
@@ -11,16 +15,22 @@ use super::places::Places;
 use super::route::Format;
 use super::value::Value;
 
+/// A publish as it came, and how it is to be read.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    pub topic: &'a str,
+    pub payload: &'a [u8],
+    pub format: Format,
+    pub places: &'a Places,
+    pub received_at_ms: i64,
+}
+
 /// Reads a payload; the reason if that is not possible, in one word.
-pub fn read(
-    payload: &[u8],
-    format: Format,
-    places: &Places,
-    received_at_ms: i64,
-    document: &mut Document,
-) -> Result<(), &'static str> {
+pub fn read(source: &Source<'_>, births: &mut Births, document: &mut Document) -> Result<(), &'static str> {
+    let &Source { topic, payload, format, places, received_at_ms } = source;
     document.clear();
-    if payload.is_empty() {
+    // A message of Protocol Buffers in which everything is left out has no bytes.
+    if payload.is_empty() && format != Format::Sparkplug {
         return Err("empty");
     }
     match format {
@@ -30,6 +40,12 @@ pub fn read(
         Format::SenmlJson => senml::read(payload, Format::Json, received_at_ms, document),
         Format::SenmlCbor => senml::read(payload, Format::Cbor, received_at_ms, document),
         Format::Influx => influx::read(text(payload, "not_influx")?, document),
+        Format::Sparkplug => sparkplug::read(payload, topic, births, document),
+    }?;
+    match format {
+        // These have done so.
+        Format::Auto | Format::Json | Format::Cbor => Ok(()),
+        _ => document.settle_repeats(),
     }
 }
 
@@ -40,6 +56,7 @@ pub fn places(format: Format) -> Places {
         Format::Number => Places { numbers: Numbers::Lenient { has_comma: false }, ..Places::default() },
         Format::SenmlJson | Format::SenmlCbor => senml::places(),
         Format::Influx => influx::places(),
+        Format::Sparkplug => sparkplug::places(),
     }
 }
 
