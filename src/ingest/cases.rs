@@ -49,7 +49,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// The routes of a configuration with this `[[route]]`.
-fn routes(route: &str) -> Result<Vec<Route>, String> {
+pub fn routes(route: &str) -> Result<Vec<Route>, String> {
     let text = if route.is_empty() { String::new() } else { format!("[[route]]\n{route}\n") };
     let sources = Sources { variables: vec![("OUTRIDER__STORE__PATH".into(), "/state".into())], ..Sources::default() };
     let configuration = Configuration::parse(Path::new("file"), &text, &sources, &Host::read());

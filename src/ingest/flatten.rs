@@ -263,7 +263,7 @@ impl<'de> Visitor<'de> for Place<'_> {
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
-        self.scalar(Value::Integer(i64::from(value)))
+        self.scalar(Value::Boolean(value))
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {

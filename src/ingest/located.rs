@@ -111,9 +111,14 @@ impl Element<'_> {
         let times = self.times();
         let measured_at_ms = self.time(&times)?;
         let sequence = match &places.sequence {
-            Some(path) => self.find(path).and_then(|node| scalar(self.document, node)).and_then(roles::as_sequence),
-            None => self.child("seq").and_then(|node| scalar(self.document, node)).and_then(roles::as_sequence),
+            Some(path) => self.document.find(self.root(path), &path.steps),
+            None => self.child("seq"),
         };
+        let is_sequence = |node: &NodeId| scalar(self.document, *node).and_then(roles::as_sequence).is_some();
+        let sequence = sequence.filter(is_sequence).and_then(|node| {
+            self.is_used[node] = true;
+            scalar(self.document, node).and_then(roles::as_sequence)
+        });
         let common = Common { measured_at_ms, sequence, is_named };
         self.use_paths();
         self.pack_attributes(&times)?;
@@ -267,7 +272,8 @@ impl Element<'_> {
         };
         // A device that has no time yet leaves it out.
         let Some(node) = found else { return Ok(received_at_ms) };
-        let read = match (self.document.text(node), scalar(self.document, node).and_then(Value::number)) {
+        let number = scalar(self.document, node).filter(|value| !matches!(value, Value::Boolean(_)));
+        let read = match (self.document.text(node), number.and_then(Value::number)) {
             (Some(text), _) => places.time_format.read_text(text, places.zone_s),
             (None, Some((number, _))) => places.time_format.read_number(number),
             (None, None) => Err(Unread::NoTime),

@@ -156,6 +156,8 @@ impl Ingest {
 
 #[cfg(test)]
 mod cases;
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {

@@ -72,7 +72,7 @@ fn as_time(name: &str, value: Value, text: &str) -> Option<i64> {
     match value {
         Value::Integer(integer) => time::from_number(integer as f64, unit),
         Value::Number(number) => time::from_number(number, unit),
-        Value::Wide { .. } => None,
+        Value::Boolean(_) | Value::Wide { .. } => None,
         Value::Text { .. } => time::from_rfc_3339(text),
     }
 }

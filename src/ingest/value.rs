@@ -10,6 +10,8 @@ pub enum Value {
     Number(f64),
     /// Separate from numbers: a double cannot hold every sequence, or every time in microseconds, exactly.
     Integer(i64),
+    /// As a metric it is 0 or 1.
+    Boolean(bool),
     /// An integer that `Integer` cannot hold: less than nothing it is `-1 - beyond`, as CBOR writes it.
     Wide {
         beyond: u64,
@@ -38,6 +40,7 @@ impl Value {
         match self {
             Value::Number(number) => out.push_str(ryu::Buffer::new().format(number)),
             Value::Integer(integer) => out.push_str(itoa::Buffer::new().format(integer)),
+            Value::Boolean(is_true) => out.push_str(if is_true { "true" } else { "false" }),
             Value::Wide { beyond, is_negative: false } => out.push_str(itoa::Buffer::new().format(beyond)),
             Value::Wide { beyond, is_negative: true } => {
                 out.push_str(itoa::Buffer::new().format(-1 - i128::from(beyond)));
@@ -51,6 +54,7 @@ impl Value {
         match self {
             Value::Number(number) => Some((number, None)),
             Value::Integer(integer) => Some(Rounding::of(integer.into())),
+            Value::Boolean(is_true) => Some((f64::from(u8::from(is_true)), None)),
             Value::Wide { beyond, is_negative: false } => Some(Rounding::of(beyond.into())),
             Value::Wide { beyond, is_negative: true } => Some(Rounding::of(-1 - i128::from(beyond))),
             Value::Text { .. } => None,

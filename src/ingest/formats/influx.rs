@@ -78,8 +78,8 @@ fn field(value: &str) -> Result<Field<'_>, &'static str> {
         return Ok(Field::Text(text));
     }
     let number = match value {
-        "t" | "T" | "true" | "True" | "TRUE" => Some(Value::Integer(1)),
-        "f" | "F" | "false" | "False" | "FALSE" => Some(Value::Integer(0)),
+        "t" | "T" | "true" | "True" | "TRUE" => Some(Value::Boolean(true)),
+        "f" | "F" | "false" | "False" | "FALSE" => Some(Value::Boolean(false)),
         _ => match value.strip_suffix(['i', 'u']) {
             Some(integer) => integer.parse().ok().and_then(Value::of_integer),
             None => plain_number(value),

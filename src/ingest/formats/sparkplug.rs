@@ -192,7 +192,7 @@ fn value(field: u64, wire: Wire<'_>, datatype: Option<u64>) -> Result<Value, &'s
         // A float has seven digits: as the nearest double it would seem to have sixteen.
         (12, Wire::Fixed32(bits)) => Value::Number(f32::from_bits(bits).to_string().parse().map_err(|_| FAULT)?),
         (13, Wire::Fixed64(bits)) => Value::Number(f64::from_bits(bits)),
-        (14, Wire::Varint(is_on)) => Value::Integer(i64::from(is_on != 0)),
+        (14, Wire::Varint(is_on)) => Value::Boolean(is_on != 0),
         _ => return Err(FAULT),
     };
     Ok(value)
