@@ -14,7 +14,7 @@ use crate::counter::HistogramView;
 use crate::disk::{self, DiskSpace};
 use crate::heartbeat::Watcher;
 use crate::ingest::{self, ClockState};
-use crate::mqtt::{EdgeCounters, Phase};
+use crate::mqtt::{EdgeCounters, Phase, UndecodableKind};
 use crate::pipeline::StoreCounters;
 use crate::sinks::status::{KeysSetAside, SinkSource};
 use crate::store::reader::Reader;
@@ -68,6 +68,8 @@ pub struct Status {
     pub alerts: Vec<serde_json::Value>,
     pub alerts_total: u64,
     pub unrouted: Unrouted,
+    /// A kind for each reason and topic since the start, with the line of configuration that would take it.
+    pub undecodable: Vec<UndecodableKind>,
     pub rejected_samples: Vec<RejectedSample>,
     pub disk: Option<DiskStatus>,
     pub cost: Cost,
@@ -271,6 +273,7 @@ impl Sources {
                 acknowledgements_unknown: self.store.acknowledgements_unknown.get(),
             },
             unrouted: unrouted(&self.edge),
+            undecodable: self.edge.undecodable_kinds(),
             disk: disk::space(&self.state_folder)
                 .ok()
                 .map(|DiskSpace { total_bytes, free_bytes }| DiskStatus { free_bytes, total_bytes }),

@@ -252,7 +252,7 @@ impl Element<'_> {
         let mut times = Times::default();
         if self.publish.source.places.time.is_none() {
             self.walk(&mut |name, node, value| {
-                times.note(name, value, self.document.text(node).unwrap_or_default());
+                times.note(node, name, value, self.document.text(node).unwrap_or_default());
                 Ok(())
             })
             .expect("taking note cannot fail");
@@ -329,7 +329,7 @@ impl Element<'_> {
         self.walk(&mut |name, node, value| {
             let text = self.document.text(node).unwrap_or_default();
             let is_number = matches!(value, Value::Text { .. }) && places.numbers.read(text).is_some();
-            if self.is_used[node] || is_number || roles::role(name, value, text, times) != Role::Attribute {
+            if self.is_used[node] || is_number || roles::role(node, name, value, text, times) != Role::Attribute {
                 return Ok(());
             }
             let mut shown = String::new();
@@ -354,7 +354,7 @@ impl Element<'_> {
         let (document, numbers) = (self.document, self.publish.source.places.numbers);
         walk_below(document, self.node, &mut String::new(), &mut |name, node, value| {
             let text = document.text(node).unwrap_or_default();
-            let role = roles::role(name, value, text, times);
+            let role = roles::role(node, name, value, text, times);
             let is_metric = match value {
                 Value::Text { .. } => numbers != Numbers::Strict && role == Role::Attribute,
                 _ => role == Role::Metric,

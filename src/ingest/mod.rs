@@ -146,6 +146,11 @@ impl Ingest {
         }
     }
 
+    /// For people: why a publish was refused for this reason, and what would take it.
+    pub fn hint(&self, topic: &str, payload: &[u8], reason: &str) -> String {
+        hints::hint(&self.routes, topic, payload, reason)
+    }
+
     /// Whether a payload that no route takes holds a number to store.
     pub fn carries_number(&mut self, payload: &[u8]) -> bool {
         let flat = &mut self.flat;

@@ -77,7 +77,7 @@ impl Maker<'_> {
         for (at, field) in item.iter().enumerate() {
             let name = flat.name(field);
             let Some((value, rounding)) = field.value.number() else { continue };
-            if Some(at) != only && role(flat, field, &times) != Role::Metric {
+            if Some(at) != only && role(flat, at, field, &times) != Role::Metric {
                 continue;
             }
             name_metric(self.route.metric, if only == Some(at) { "" } else { name }, self.metric)?;
@@ -127,7 +127,7 @@ impl Maker<'_> {
         }
         for (at, field) in item.iter().enumerate() {
             let name = flat.name(field);
-            match role(flat, field, times) {
+            match role(flat, at, field, times) {
                 _ if Some(at) == only => {}
                 Role::Sequence => sequence = roles::as_sequence(field.value),
                 Role::Attribute => match field.value {
@@ -166,12 +166,14 @@ pub fn pack_own(attributes: &mut Vec<u8>, route: &Matched<'_>, device: &str, nam
 
 fn times_of(flat: &FlatPayload, item: &[Field]) -> Times {
     let mut times = Times::default();
-    item.iter().for_each(|field| times.note(flat.name(field), field.value, flat.text_of(field)));
+    for (at, field) in item.iter().enumerate() {
+        times.note(at, flat.name(field), field.value, flat.text_of(field));
+    }
     times
 }
 
-fn role(flat: &FlatPayload, field: &Field, times: &Times) -> Role {
-    roles::role(flat.name(field), field.value, flat.text_of(field), times)
+fn role(flat: &FlatPayload, at: usize, field: &Field, times: &Times) -> Role {
+    roles::role(at, flat.name(field), field.value, flat.text_of(field), times)
 }
 
 /// The metric's full name: the topic's levels, then the field's, all joined with dots.
@@ -200,5 +202,5 @@ fn is_joined(levels: &str, name: &str) -> bool {
 
 /// Whether a field is a number that is neither a time nor a sequence.
 pub fn is_measured(flat: &FlatPayload, field: &Field) -> bool {
-    role(flat, field, &Times::default()) == Role::Metric
+    role(flat, 0, field, &Times::default()) == Role::Metric
 }

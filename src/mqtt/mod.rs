@@ -19,6 +19,7 @@ mod router;
 mod seats;
 mod sessions;
 mod subscriber;
+mod undecodable;
 mod unrouted;
 
 use std::cell::{Cell, RefCell};
@@ -46,6 +47,8 @@ use router::Envelope;
 pub use router::RouterDead;
 use seats::{Seats, Told};
 use sessions::Sessions;
+pub use undecodable::UndecodableKind;
+use undecodable::UndecodableKinds;
 use unrouted::UnroutedPublishes;
 
 /// All limits of the MQTT side.
@@ -146,9 +149,15 @@ pub struct EdgeCounters {
     pub filters_refused: Counter,
     pub retained_refused: Counter,
     pub unrouted_topics: Mutex<VecDeque<String>>,
+    undecodable: Mutex<UndecodableKinds>,
 }
 
 impl EdgeCounters {
+    /// Kinds of publishes that could not be decoded since the start, with what would take them.
+    pub fn undecodable_kinds(&self) -> Vec<UndecodableKind> {
+        self.undecodable.lock().map(|kinds| kinds.list()).unwrap_or_default()
+    }
+
     fn note_unrouted(&self, topic: &str) {
         self.publishes_unrouted.add(1);
         let mut topics = self.unrouted_topics.lock().expect("nothing panics while it is held");

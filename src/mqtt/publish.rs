@@ -61,6 +61,7 @@ impl<T: From<Input> + 'static> Edge<T> {
                 self.settings.unrouted == super::Unrouted::Pass
             }
             Decoded::Undecodable { reason } => {
+                self.note_undecodable(reason, topic, payload);
                 batch.undecodable.push(Undecodable {
                     reason,
                     topic: topic.to_owned(),
@@ -69,6 +70,16 @@ impl<T: From<Input> + 'static> Edge<T> {
                 });
                 true
             }
+        }
+    }
+
+    /// The first of each kind is examined: the status and the log say what would take it.
+    fn note_undecodable(&self, reason: &'static str, topic: &str, payload: &[u8]) {
+        let mut kinds = self.counters.undecodable.lock().expect("nothing panics while it is held");
+        let hint = || self.ingest.borrow().hint(topic, payload, reason);
+        let Some(kind) = kinds.note((reason, topic, payload), Instant::now(), hint) else { return };
+        if kind.hint.contains('\n') {
+            tracing::warn!("a publish to \"{}\" is not stored: {}", topic.escape_debug(), kind.hint);
         }
     }
 

@@ -26,6 +26,7 @@ mod demo;
 mod descriptors;
 mod detection;
 mod docs;
+mod devices;
 mod durability;
 mod ending;
 mod from_store;

@@ -1,0 +1,92 @@
+//! Devices as they come: the presets that the README shows, and a refusal whose advice is followed.
+
+use serde_json::Value;
+
+use crate::archive;
+use crate::client::Client;
+use crate::gateway::Gateway;
+
+/// The configuration of the README's part on connecting devices.
+fn readme_presets() -> String {
+    let readme = include_str!("../../README.md");
+    let part = readme.split("## Connect your devices").nth(1).expect("the part");
+    part.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example").to_owned()
+}
+
+/// Device, metric and value of each record.
+fn stored(folder: &std::path::Path) -> Vec<(String, String, f64)> {
+    let text = |record: &Value, name: &str| record[name].as_str().unwrap().to_owned();
+    let records = archive::records(&folder.join("state/archive"), "raw");
+    records.iter().map(|it| (text(it, "device"), text(it, "metric"), it["value"].as_f64().unwrap())).collect()
+}
+
+fn expect(folder: &std::path::Path, expected: &[(&str, &str, f64)]) {
+    let stored = stored(folder);
+    for (device, metric, value) in expected {
+        let is_there = stored.iter().any(|it| (it.0.as_str(), it.1.as_str(), it.2) == (*device, *metric, *value));
+        assert!(is_there, "{device} {metric} {value} is not among {stored:?}");
+    }
+}
+
+#[test]
+fn the_presets_of_the_readme_connect_their_devices() {
+    let folder = tempfile::tempdir().unwrap();
+    let presets = readme_presets();
+    assert_eq!(presets.matches("preset = ").count(), 5);
+    let gateway = Gateway::start_configured(folder.path(), &presets, &[], &[]);
+    let mut client = Client::connect(gateway.mqtt, "bridge");
+    for (topic, payload) in [
+        (
+            "tele/attic/SENSOR",
+            r#"{"Time":"2026-11-24T18:25:03","AM2301":{"Temperature":22.6,"Humidity":32.4},"TempUnit":"C"}"#,
+        ),
+        (
+            "shellyplus1pm-1/events/rpc",
+            r#"{"src":"x","method":"NotifyStatus","params":{"ts":1795465865.1,"switch:0":{"id":0,"apower":8.9}}}"#,
+        ),
+        ("zigbee2mqtt/door", r#"{"contact":false,"battery":97}"#),
+        (
+            "application/a/device/0101/event/up",
+            r#"{"time":"2026-11-24T18:25:03+00:00","deviceInfo":{"deviceName":"cellar"},"fCnt":4,"object":{"temperature":7.5},"rxInfo":[{"rssi":-36}]}"#,
+        ),
+        ("3520930/data", r#"{"state":{"reported":{"66":12000,"ts":1795465865000,"sp":63}}}"#),
+    ] {
+        client.publish(topic, payload);
+    }
+    assert!(gateway.stop().success());
+    expect(
+        folder.path(),
+        &[
+            ("attic", "AM2301.Temperature", 22.6),
+            ("attic", "AM2301.Humidity", 32.4),
+            ("shellyplus1pm-1", "switch:0.apower", 8.9),
+            ("door", "contact", 0.0),
+            ("door", "battery", 97.0),
+            ("0101", "temperature", 7.5),
+            ("0101", "rssi", -36.0),
+            ("3520930", "speed", 63.0),
+            ("3520930", "supply_volts", 12.0),
+        ],
+    );
+}
+
+#[test]
+fn whoever_follows_the_advice_on_a_refused_payload_gets_it_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let payload = r#"{"value":"317.3988","rate":"0.000330"}"#;
+    let gateway = Gateway::start_configured(folder.path(), "", &[], &[]);
+    Client::connect(gateway.mqtt, "meter").publish("devices/gas/main", payload);
+    let status = gateway.status();
+    let [kind] = status["undecodable"].as_array().unwrap().as_slice() else { panic!("one kind: {status}") };
+    assert_eq!(
+        (&kind["reason"], &kind["topic"], &kind["count"]),
+        (&"no_number".into(), &"devices/gas/main".into(), &1.into())
+    );
+    assert_eq!(kind["sample"], payload);
+    let advice = kind["hint"].as_str().unwrap().split_once(":\n").unwrap().1.to_owned();
+    assert!(gateway.stop().success());
+    let gateway = Gateway::start_configured(folder.path(), &advice, &[], &[]);
+    Client::connect(gateway.mqtt, "meter").publish("devices/gas/main", payload);
+    assert!(gateway.stop().success());
+    expect(folder.path(), &[("gas", "main", 317.3988), ("gas", "main.rate", 0.00033)]);
+}
