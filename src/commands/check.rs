@@ -106,7 +106,7 @@ fn explain(configuration: &Configuration, topic: &str, file: &Path) -> ExitCode 
         }
     };
     let explained = explain::explain(&configuration.routes, topic, &payload, crate::gateway::now_ms());
-    let _ = io::stdout().write_all(&explained.lines());
+    let _ = io::stdout().write_all(&explained.lines(&configuration.monitor.profiles));
     match explained {
         Explained::Readings(_) => ExitCode::SUCCESS,
         Explained::Refused { .. } => Exit::RunTime.into(),

@@ -1,6 +1,7 @@
 //! What becomes of one publish, as lines of JSON for people and scripts.
 
 use super::{ClockState, Decoded, Ingest, Route, hints};
+use crate::core::detection::detectors::profile::Profiles;
 use crate::core::json::write_text;
 use crate::core::reading::{Reading, Readings};
 use crate::core::record::{write_f64, write_i64};
@@ -27,11 +28,13 @@ pub fn explain(routes: &[Route], topic: &str, payload: &[u8], received_at_ms: i6
 }
 
 impl Explained {
-    /// A line for each reading, or one for the refusal.
-    pub fn lines(&self) -> Vec<u8> {
+    /// A line for each reading, with the profile by which it would be watched and the word that decides so, or one for the refusal.
+    pub fn lines(&self, profiles: &Profiles) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
-            Explained::Readings(readings) => readings.iter().for_each(|reading| write_reading(&mut out, &reading)),
+            Explained::Readings(readings) => {
+                readings.iter().for_each(|reading| write_reading(&mut out, &reading, profiles));
+            }
             Explained::Refused { reason, hint } => {
                 out.extend_from_slice(b"{\"refused\":");
                 write_text(&mut out, reason);
@@ -44,7 +47,7 @@ impl Explained {
     }
 }
 
-fn write_reading(out: &mut Vec<u8>, reading: &Reading<'_>) {
+fn write_reading(out: &mut Vec<u8>, reading: &Reading<'_>, profiles: &Profiles) {
     out.extend_from_slice(b"{\"device\":");
     write_text(out, reading.device);
     out.extend_from_slice(b",\"metric\":");
@@ -69,7 +72,14 @@ fn write_reading(out: &mut Vec<u8>, reading: &Reading<'_>) {
         out.push(b':');
         write_text(out, text);
     }
-    out.extend_from_slice(b"}}\n");
+    let (profile, word) = profiles.reason(reading.metric);
+    out.extend_from_slice(b"},\"profile\":");
+    write_text(out, profile);
+    if let Some(word) = word {
+        out.extend_from_slice(b",\"profile_word\":");
+        write_text(out, word);
+    }
+    out.extend_from_slice(b"}\n");
 }
 
 #[cfg(test)]
@@ -80,17 +90,19 @@ mod tests {
     fn a_line_for_each_reading_or_for_the_refusal() {
         let lines = |topic: &str, payload: &str| {
             let explained = explain(&Ingest::default_routes(), topic, payload.as_bytes(), 1_795_465_865_131);
-            String::from_utf8(explained.lines()).expect("text")
+            String::from_utf8(explained.lines(&Profiles::default())).expect("text")
         };
         assert_eq!(
             lines("devices/a", "{\"t\":22.5,\"n\":9007199254740993,\"ts\":1769610760,\"fw\":\"2\"}"),
-            "{\"device\":\"a\",\"metric\":\"t\",\"value\":22.5,\"measured_at_ms\":1769610760000,\"attributes\":{\"fw\":\"2\"}}\n\
+            "{\"device\":\"a\",\"metric\":\"t\",\"value\":22.5,\"measured_at_ms\":1769610760000,\"attributes\":{\"fw\":\"2\"},\
+             \"profile\":\"generic\"}\n\
              {\"device\":\"a\",\"metric\":\"n\",\"value\":9007199254740992.0,\"value_exact\":\"9007199254740993\",\
-             \"measured_at_ms\":1769610760000,\"attributes\":{\"fw\":\"2\"}}\n"
+             \"measured_at_ms\":1769610760000,\"attributes\":{\"fw\":\"2\"},\"profile\":\"generic\"}\n"
         );
         assert_eq!(
-            lines("devices/a/t", "nan"),
-            "{\"device\":\"a\",\"metric\":\"t\",\"value\":null,\"measured_at_ms\":null,\"attributes\":{}}\n"
+            lines("devices/a/temp", "nan"),
+            "{\"device\":\"a\",\"metric\":\"temp\",\"value\":null,\"measured_at_ms\":null,\"attributes\":{},\
+             \"profile\":\"temperature\",\"profile_word\":\"temp\"}\n"
         );
         assert_eq!(
             lines("devices/a/t", "on"),

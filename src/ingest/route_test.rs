@@ -2,6 +2,7 @@
 
 use super::explain::{Explained, explain};
 use super::route::Route;
+use crate::core::detection::detectors::profile::Profiles;
 use crate::core::reading::Reading;
 
 /// A publish, and what should come of it.
@@ -41,7 +42,7 @@ impl RouteTest {
         };
         match is_right {
             true => Ok(()),
-            false => Err(String::from_utf8_lossy(&explained.lines()).trim_end().to_owned()),
+            false => Err(String::from_utf8_lossy(&explained.lines(&Profiles::default())).trim_end().to_owned()),
         }
     }
 }

@@ -90,3 +90,21 @@ fn whoever_follows_the_advice_on_a_refused_payload_gets_it_stored() {
     assert!(gateway.stop().success());
     expect(folder.path(), &[("gas", "main", 317.3988), ("gas", "main.rate", 0.00033)]);
 }
+
+#[test]
+fn a_buffer_that_is_sent_from_its_end_is_flagged_late() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start_configured(folder.path(), "", &[], &[]);
+    let start_ms = outrider::gateway::now_ms() - 600_000;
+    let reading = |second: i64| {
+        let value = if second == 100 { 60.0 } else { 20.0 + 0.1 * (second * 7919 % 5) as f64 };
+        format!("{{\"temperature\":{value},\"ts\":{}}}", start_ms + second * 1_000)
+    };
+    let buffer: Vec<String> = (0..120).rev().map(reading).collect();
+    Client::connect(gateway.mqtt, "truck").publish("vehicles/truck", format!("[{}]", buffer.join(",")));
+    assert!(gateway.stop().success());
+    let flagged = archive::records(&folder.path().join("state/archive"), "anomalies");
+    let overheated = flagged.iter().find(|record| record["type"] == "anomaly" && record["value"] == 60.0);
+    assert_eq!(overheated.expect("flagged")["late"], true);
+    assert!(flagged.iter().all(|record| record["type"] != "alert"), "nobody is woken for what is over");
+}

@@ -181,6 +181,16 @@ impl Profiles {
         self.0.iter().position(holds).expect("the last rule holds for every metric") as u8
     }
 
+    /// Name of the profile that holds for a metric, and the word of its name that decided so; `None` for what no word decides.
+    pub fn reason(&self, metric: &str) -> (&'static str, Option<&str>) {
+        let rule = &self.0[usize::from(self.of_metric(metric))];
+        let quantity = quantity(metric);
+        let decides = |word: &&String| {
+            metric.eq_ignore_ascii_case(word) || tokens(quantity).any(|token| token.eq_ignore_ascii_case(word))
+        };
+        (rule.profile.name, rule.words.iter().find(decides).map(String::as_str))
+    }
+
     /// The profile of a rule that [`Self::of_metric`] gave.
     ///
     /// # Panics
@@ -258,6 +268,9 @@ mod tests {
         ] {
             assert_eq!(profiles.get(profiles.of_metric(metric)).name, profile, "{metric}");
         }
+        assert_eq!(profiles.reason("state.reported.oilTemp"), ("temperature", Some("temp")));
+        assert_eq!(profiles.reason("temp_count"), ("off", Some("count")));
+        assert_eq!(profiles.reason("plate"), ("generic", None));
     }
 
     #[test]
