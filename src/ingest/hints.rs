@@ -145,6 +145,8 @@ mod tests {
     fn every_reason_has_words() {
         let sources = [
             "located.rs",
+            "located/naming.rs",
+            "located/metrics.rs",
             "flatten.rs",
             "readings.rs",
             "document.rs",

@@ -1,19 +1,19 @@
 //! Turns a document into readings, by what the route says of where things are in it.
 
+mod metrics;
+mod naming;
+
 use super::NAME_BYTES_MAX;
 use super::document::{Content, Document, NodeId};
 use super::formats::Source;
-use super::numbers::Numbers;
-use super::places::Measure;
-use super::readings::{self, ATTRIBUTES_BYTES_MAX, RESERVED_NAME, UNNAMED_METRIC};
+use super::readings::{self, ATTRIBUTES_BYTES_MAX, UNNAMED_METRIC};
 use super::roles::{self, Role, Times};
 use super::route::Matched;
 use super::time;
 use super::time_format::{TimeFormat, Unread};
 use super::value::Value;
-use crate::core::detection::alert;
-use crate::core::path::{Part, Path, Root, Text};
-use crate::core::reading::{Attributes, Reading, Readings, Rounding, TimeQuality, pack_attribute};
+use crate::core::path::{Path, Root};
+use crate::core::reading::{Readings, Rounding, TimeQuality, pack_attribute};
 
 /// A publish, and what its topic says.
 #[derive(Clone, Copy)]
@@ -134,63 +134,6 @@ impl Element<'_> {
             Some(metrics) => metrics.iter().try_for_each(|measure| self.make_measure(common, measure, readings)),
             None => self.make_all(common, value, &times, readings),
         }
-    }
-
-    fn name_device(&mut self) -> Result<(), &'static str> {
-        let mut device = std::mem::take(&mut self.scratch.device);
-        device.clear();
-        let is_filled = match &self.publish.source.places.device {
-            Some(text) => self.fill(text, &mut device),
-            None => {
-                device.push_str(self.publish.topic.device);
-                true
-            }
-        };
-        self.scratch.device = device;
-        match self.scratch.device.as_str() {
-            "" => Err("no_device"),
-            _ if !is_filled => Err("no_device"),
-            device if device.len() > NAME_BYTES_MAX => Err("name_too_long"),
-            device if device.chars().any(char::is_control) => Err("no_device"),
-            device if alert::is_own_device(device) => Err(RESERVED_NAME),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether there is a name of the metric, or one that all names of metrics begin with.
-    fn name_metric(&mut self) -> Result<bool, &'static str> {
-        let mut prefix = std::mem::take(&mut self.scratch.prefix);
-        prefix.clear();
-        let is_filled = match &self.publish.source.places.metric {
-            Some(text) => self.fill(text, &mut prefix),
-            None => {
-                push_levels(&mut prefix, self.publish.topic.metric);
-                true
-            }
-        };
-        let is_named = !prefix.is_empty();
-        self.scratch.prefix = prefix;
-        if is_filled && (is_named || self.publish.source.places.metric.is_none()) {
-            Ok(is_named)
-        } else {
-            Err("no_metric")
-        }
-    }
-
-    /// Appends the text with everything filled in. Returns whether all of it was there.
-    fn fill(&mut self, text: &Text, out: &mut String) -> bool {
-        text.0.iter().all(|part| match part {
-            Part::Literal(literal) => {
-                out.push_str(literal);
-                true
-            }
-            Part::Level(name) => push_level(out, self.publish.topic, name),
-            Part::Key => self.key.is_some_and(|key| {
-                out.push_str(self.document.name(key));
-                true
-            }),
-            Part::Place(path) => self.find(path).is_some_and(|node| push_scalar(out, self.document, node)),
-        })
     }
 
     /// What a path without `*` leads to; it is used then.
@@ -339,141 +282,6 @@ impl Element<'_> {
         })
     }
 
-    /// Every number that has no other meaning.
-    fn make_all(
-        &mut self,
-        common: Common,
-        value: Option<NodeId>,
-        times: &Times,
-        readings: &mut Readings,
-    ) -> Result<(), &'static str> {
-        let only = match value {
-            Some(_) => None,
-            None => self.only_metric(common.is_named),
-        };
-        let (document, numbers) = (self.document, self.publish.source.places.numbers);
-        walk_below(document, self.node, &mut String::new(), &mut |name, node, value| {
-            let text = document.text(node).unwrap_or_default();
-            let role = roles::role(node, name, value, text, times);
-            let is_metric = match value {
-                Value::Text { .. } => numbers != Numbers::Strict && role == Role::Attribute,
-                _ => role == Role::Metric,
-            };
-            if self.is_used[node] || !(is_metric || only == Some(node)) {
-                return Ok(());
-            }
-            let Some((number, rounding)) = self.number(node) else { return Ok(()) };
-            self.name_below(common.is_named, if only == Some(node) { "" } else { name });
-            self.push(common, number, rounding, readings)
-        })
-    }
-
-    /// If the metric has a name, the field that is its value.
-    fn only_metric(&self, is_named: bool) -> Option<NodeId> {
-        if !is_named || matches!(self.document.content(self.node), Content::Scalar(_)) {
-            return None;
-        }
-        let prefix = self.scratch.prefix.as_str();
-        let is_number = |node: &NodeId| !self.is_used[*node] && self.number(*node).is_some();
-        let mut named = [Some("value"), Some(prefix), prefix.rsplit('.').next()].into_iter().flatten();
-        named.find_map(|name| self.child(name).filter(is_number))
-    }
-
-    fn make_measure(&mut self, common: Common, measure: &Measure, readings: &mut Readings) -> Result<(), &'static str> {
-        self.find_all(&measure.path);
-        let found = std::mem::take(&mut self.scratch.found);
-        let result = found.iter().try_for_each(|&(node, key)| self.make_found(common, measure, (node, key), readings));
-        self.scratch.found = found;
-        result
-    }
-
-    fn make_found(
-        &mut self,
-        common: Common,
-        measure: &Measure,
-        (node, key): Found,
-        readings: &mut Readings,
-    ) -> Result<(), &'static str> {
-        if !matches!(self.document.content(node), Content::Scalar(_)) {
-            return self.make_group(common, measure, node, readings);
-        }
-        let Some(number) = self.number(node) else { return Ok(()) };
-        let (number, rounding) = measure.scaled(number);
-        let own = key.map(|key| self.document.name(key)).or(measure.path.last_name()).unwrap_or("");
-        match &measure.name {
-            Some(name) => {
-                self.scratch.metric.clear();
-                self.scratch.metric.push_str(name);
-            }
-            None => self.name_below(common.is_named, own),
-        }
-        self.push(common, number, rounding, readings)
-    }
-
-    /// All numbers below a node.
-    fn make_group(
-        &mut self,
-        common: Common,
-        measure: &Measure,
-        node: NodeId,
-        readings: &mut Readings,
-    ) -> Result<(), &'static str> {
-        walk_below(self.document, node, &mut String::new(), &mut |name, node, _| {
-            let Some(number) = self.number(node).filter(|_| !self.is_used[node]) else { return Ok(()) };
-            let (number, rounding) = measure.scaled(number);
-            self.name_below(common.is_named, name);
-            self.push(common, number, rounding, readings)
-        })
-    }
-
-    /// The metric's full name: that of topic or route, if there is one, then that of the field.
-    fn name_below(&mut self, is_named: bool, own: &str) {
-        let Scratch { metric, prefix, .. } = &mut *self.scratch;
-        metric.clear();
-        if is_named {
-            metric.push_str(prefix);
-        }
-        if !metric.is_empty() && !own.is_empty() {
-            metric.push('.');
-        }
-        metric.push_str(own);
-        if metric.is_empty() {
-            metric.push_str(UNNAMED_METRIC);
-        }
-    }
-
-    fn push(
-        &self,
-        common: Common,
-        value: f64,
-        rounding: Option<Rounding>,
-        readings: &mut Readings,
-    ) -> Result<(), &'static str> {
-        let Scratch { device, metric, attributes, .. } = &*self.scratch;
-        if metric.is_empty() || metric.chars().any(char::is_control) {
-            return Err("no_metric");
-        }
-        if metric.len() > NAME_BYTES_MAX {
-            return Err("name_too_long");
-        }
-        if alert::is_own_metric(metric) {
-            return Err(RESERVED_NAME);
-        }
-        readings.push(&Reading {
-            device,
-            metric,
-            value,
-            rounding,
-            measured_at_ms: common.measured_at_ms,
-            received_at_ms: self.publish.source.received_at_ms,
-            time_quality: self.publish.time_quality,
-            device_time: None,
-            sequence: common.sequence,
-            attributes: Attributes::from_packed(attributes).expect("packed here"),
-        });
-        Ok(())
-    }
-
     /// Each scalar of the element, under its dotted name.
     fn walk(&self, see: &mut See<'_>) -> Result<(), &'static str> {
         walk_below(self.document, self.node, &mut String::new(), see)
@@ -504,42 +312,11 @@ fn walk_below(document: &Document, node: NodeId, name: &mut String, see: &mut Se
     }
 }
 
-impl Measure {
-    fn scaled(&self, (number, rounding): (f64, Option<Rounding>)) -> (f64, Option<Rounding>) {
-        match self.factor == 1.0 && self.offset == 0.0 {
-            true => (number, rounding),
-            false => (number * self.factor + self.offset, None),
-        }
-    }
-}
-
 fn scalar(document: &Document, node: NodeId) -> Option<Value> {
     match document.content(node) {
         Content::Scalar(value) => Some(value),
         _ => None,
     }
-}
-
-fn push_levels(out: &mut String, levels: Option<&str>) {
-    for (at, level) in levels.into_iter().flat_map(|levels| levels.split('/')).enumerate() {
-        if at > 0 {
-            out.push('.');
-        }
-        out.push_str(level);
-    }
-}
-
-/// Appends a level of the topic, by its name in the route. Returns whether there is one.
-fn push_level(out: &mut String, topic: &Matched<'_>, name: &str) -> bool {
-    match name {
-        "device" => out.push_str(topic.device),
-        "metric" => push_levels(out, topic.metric),
-        name => match topic.attributes.iter().find(|(known, _)| *known == name) {
-            Some((_, level)) => out.push_str(level),
-            None => return false,
-        },
-    }
-    true
 }
 
 /// Appends a scalar as a text. Returns whether it is one.
