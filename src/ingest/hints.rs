@@ -150,6 +150,7 @@ mod tests {
             "flatten.rs",
             "readings.rs",
             "document.rs",
+            "document/read.rs",
             "value.rs",
             "formats/mod.rs",
             "formats/csv.rs",
