@@ -77,7 +77,8 @@ fn takes(route: Route, topic: &str, payload: &[u8]) -> bool {
     matches!(decoded, Decoded::Stored { .. }) && readings.iter().all(|reading| reading.value.is_finite())
 }
 
-fn why(reason: &str) -> &'static str {
+/// The reason in words.
+pub fn why(reason: &str) -> &'static str {
     match reason {
         "empty" => "the payload is empty",
         "not_json" => "it is neither a number nor JSON",

@@ -41,6 +41,9 @@ use located::{Locator, Publish};
 /// Longest name of a device or a metric, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// Payloads up to this size are decoded again to find what would take them.
+const TRIED_BYTES_MAX: usize = 16 * 1024;
+
 /// Whether the gateway's clock is synchronised now; shared with the thread that finds out.
 #[derive(Clone, Debug)]
 pub struct ClockState(Arc<AtomicBool>);
@@ -146,9 +149,13 @@ impl Ingest {
         }
     }
 
-    /// For people: why a publish was refused for this reason, and what would take it.
+    /// For people: why a publish was refused for this reason, and what would take it. For a large one that is not tried: whoever is served
+    /// by this thread would wait for it.
     pub fn hint(&self, topic: &str, payload: &[u8], reason: &str) -> String {
-        hints::hint(&self.routes, topic, payload, reason)
+        match payload.len() <= TRIED_BYTES_MAX {
+            true => hints::hint(&self.routes, topic, payload, reason),
+            false => hints::why(reason).to_owned(),
+        }
     }
 
     /// Whether a payload that no route takes holds a number to store.
@@ -297,6 +304,16 @@ mod tests {
         assert_eq!(decode("other/a/t", b"1"), Err(Decoded::Unrouted));
         assert_eq!(decode("devices//t", b"1"), Err(Decoded::Unrouted));
         assert_eq!(decode("devices/a/t/", b"1"), Err(Decoded::Unrouted));
+    }
+
+    #[test]
+    fn what_would_take_a_large_payload_is_not_tried() {
+        let hint = |texts: usize| {
+            let payload = format!("{{\"value\":\"22.5\"{}}}", ",\"a\":\"b\"".repeat(texts));
+            ingest().hint("devices/a/t", payload.as_bytes(), "no_number")
+        };
+        assert!(hint(0).ends_with("numbers = \"lenient\""));
+        assert_eq!(hint(3_000), "it holds no number");
     }
 
     #[test]
