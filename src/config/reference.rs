@@ -107,7 +107,7 @@ const KEYS: &[Key] = &[
         Otherwise { meaning: "the section says everything itself", example: "\"openxc\"" },
         "The routes of a known device family, with their topics; other keys of the section come before those of the preset."),
     key_of(Group::Route, "format", Kind::Choice(&["auto", "json", "cbor", "number", "csv", "senml_json", "senml_cbor", "influx", "sparkplug"]), Literal("\"auto\""),
-        "How payloads are written; auto decides between JSON and CBOR for each payload. number is a bare number with or without its unit; influx is the line protocol, sparkplug is Sparkplug B."),
+        "How payloads are written; auto decides between JSON and CBOR for each payload, and refuses a bare number that could be either, such as 1 or 9.5, until its topic has sent one that could not, such as 12. number is a bare number with or without its unit; influx is the line protocol, sparkplug is Sparkplug B."),
     key_of(Group::Route, "columns", Kind::Texts { shape: Shape::Name, count_max: 256 }, Literal("[]"),
         "Names of the columns, for format = \"csv\"; without them the first line of each payload names them."),
     key_of(Group::Route, "separator", Kind::Choice(&[",", ";", "tab"]), Literal("\",\""),

@@ -105,7 +105,7 @@ fn every_kind_of_value_arrives() {
     let mut ingest = Ingest::new(configuration.routes, ClockState::new(true));
     let mut readings = Readings::default();
     assert_eq!(ingest.decode("plant/3/oven/temp", &[0x18, 42], 0, &mut readings), Decoded::Stored { readings: 1 });
-    assert_eq!(ingest.decode("devices/a/temp", b"1", 0, &mut readings), Decoded::Stored { readings: 1 }, "built in");
+    assert_eq!(ingest.decode("devices/a/temp", b"12", 0, &mut readings), Decoded::Stored { readings: 1 }, "built in");
     let names: Vec<_> = configuration.sinks.iter().map(|sink| sink.name.as_str()).collect();
     assert_eq!(names, ["files", "cloud"]);
     assert_eq!(configuration.sinks[0].sink.folder(), Some(Path::new("/data/archive")));

@@ -77,7 +77,7 @@ fn placeholder(at: usize) -> String {
 }
 
 /// A one-line TOML string that shows what it holds: invisible characters and those that change the writing direction are escaped.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {
@@ -115,7 +115,7 @@ mod tests {
         let text = format!("[mqtt]\nunrouted = \"reject\"\n[[route]]\ntopic = \"own/{{device}}\"\n{advice}\n");
         let routes = checked(&text).unwrap_or_else(|problems| panic!("{topic:?}: {advice}: {problems}"));
         let mut ingest = Ingest::new(routes, ClockState::new(true));
-        let decoded = ingest.decode(topic, b"1", 0, &mut Default::default());
+        let decoded = ingest.decode(topic, b"12", 0, &mut Default::default());
         assert_ne!(decoded, Decoded::Unrouted, "{topic:?}: {advice}");
     }
 

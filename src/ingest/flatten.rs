@@ -152,14 +152,15 @@ pub fn flatten(payload: &[u8], format: Format, flat: &mut FlatPayload) -> Result
             }
             read => read,
         }
+    } else if format == Format::Auto && is_plain_text(payload) {
+        Err("not_json")
     } else {
-        let unread = if format == Format::Auto && is_plain_text(payload) { "not_json" } else { "not_cbor" };
         let mut rest = payload;
-        *flat = ciborium::from_reader(&mut rest).map_err(|_| unread)?;
+        *flat = ciborium::from_reader(&mut rest).map_err(|_| "not_cbor")?;
         match flat.fault {
             Some(fault) => Err(fault),
             None if rest.is_empty() => flat.settle_repeats(),
-            None => Err(unread),
+            None => Err("not_cbor"),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What a refused publish needs: why it was refused, and the line of configuration that would take it, which is tried before it is shown.
 
+mod either;
+
+use super::bare::JSON_OR_CBOR;
 use super::places::Places;
 use super::{ClockState, Decoded, Format, Ingest, Numbers, Route, advice};
 use crate::core::reading::Readings;
@@ -44,7 +47,11 @@ fn lenient(route: &mut Route, has_comma: bool) {
 /// For people: why `reason` is given, and what would help. `routes` are those that refused it.
 pub fn hint(routes: &[Route], topic: &str, payload: &[u8], reason: &str) -> String {
     let why = why(reason);
-    match lines_that_take(routes, topic, payload) {
+    let lines = match reason {
+        JSON_OR_CBOR => either::lines_that_settle(routes, topic, payload),
+        _ => lines_that_take(routes, topic, payload),
+    };
+    match lines {
         Some(lines) => format!("{why}; {lines}"),
         None => why.to_owned(),
     }
@@ -83,6 +90,9 @@ pub fn why(reason: &str) -> &'static str {
         "empty" => "the payload is empty",
         "not_json" => "it is neither a number nor JSON",
         "not_cbor" => "it is not CBOR",
+        JSON_OR_CBOR => {
+            "text and CBOR both claim it, and bare numbers on this topic have not shown which the device sends"
+        }
         "no_number" => "it holds no number",
         "key_twice" => "one name stands for two different values, of which one cannot be chosen",
         "integer_too_long" => "an integer has more than 64 bits, so digits of it would be lost",
@@ -145,6 +155,7 @@ mod tests {
     #[test]
     fn every_reason_has_words() {
         let sources = [
+            "bare.rs",
             "located.rs",
             "located/naming.rs",
             "located/metrics.rs",

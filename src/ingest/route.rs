@@ -8,7 +8,7 @@ use crate::core::mqtt::topic::{self, TOPIC_BYTES_MAX};
 /// How a payload is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Decided by the first byte: what can begin a JSON text is JSON.
+    /// Decided by the first byte: what can begin a JSON text is JSON. Bare numbers that could be either wait for what their topic sends.
     Auto,
     Json,
     Cbor,

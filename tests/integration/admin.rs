@@ -38,10 +38,10 @@ fn health_metrics_and_status_tell_the_same() {
     assert_eq!(gateway.get("/nothing").0, 404);
     let mut client = Client::connect(gateway.mqtt, "device");
     for value in 0..5 {
-        client.publish("devices/tank-1/temperature", format!("{value}").as_bytes());
+        client.publish("devices/tank-1/temperature", format!("{value}.0").as_bytes());
     }
     client.publish("devices/tank-1/temperature", b"{");
-    client.publish("elsewhere/x", b"1");
+    client.publish("elsewhere/x", b"1.0");
     // The store's numbers are read after the commit that the acknowledgements waited for.
     let status = gateway.status();
     let metrics = metrics_of(&gateway.get("/metrics").1);
@@ -136,7 +136,7 @@ fn answers_that_nobody_reads_take_bounded_memory() {
     let mut client = Client::connect(gateway.mqtt, "d");
     let alerts = 1500;
     for number in 0..alerts {
-        client.send(&publish_packet(&format!("devices/{}-{number}/m", "x".repeat(100)), b"5", 0, false, false, 0));
+        client.send(&publish_packet(&format!("devices/{}-{number}/m", "x".repeat(100)), b"5.0", 0, false, false, 0));
     }
     client.ping();
     wait_until("the alerts are stored", || gateway.status()["alerts_total"].as_u64() >= Some(1000));

@@ -24,8 +24,8 @@ fn assert_alive(gateway: &mut Gateway) {
     let mut subscriber = Client::connect(gateway.mqtt, "witness-subscriber");
     assert_eq!(subscriber.subscribe(&[("devices/witness/t", 1)]), [1]);
     let mut publisher = Client::connect(gateway.mqtt, "witness-publisher");
-    publisher.publish("devices/witness/t", b"1");
-    assert_eq!(subscriber.receive().payload, b"1");
+    publisher.publish("devices/witness/t", b"1.0");
+    assert_eq!(subscriber.receive().payload, b"1.0");
 }
 
 fn assert_grown_less_than(gateway: &Gateway, before: u64, mib: u64) {
@@ -169,7 +169,7 @@ fn a_will_to_a_topic_of_the_gateways_own_is_refused_and_counted() {
         drop(Client::connect_with(gateway.mqtt, &Options { will, ..options(&format!("ghost-{at}")) }).0);
         wait_until("the refusal", || gateway.status()["mqtt"]["publishes_refused"] == at + 1);
     }
-    Client::connect(gateway.mqtt, "alive").publish("elsewhere/x", "1");
+    Client::connect(gateway.mqtt, "alive").publish("elsewhere/x", "1.0");
     // The gateway's own messages may come before.
     loop {
         let message = watcher.receive();
@@ -301,12 +301,12 @@ fn unrouted_topics_are_counted_and_listed_and_do_not_flood_the_log() {
     watcher.subscribe(&[("plant/#", 1)]);
     client.publish("plant/pump/temperature", b"not a reading");
     assert_eq!(watcher.receive().payload, b"not a reading");
-    client.publish("plant/pump/pressure", b"1");
-    client.publish("evil\nERROR forged/x", b"1");
+    client.publish("plant/pump/pressure", b"1.0");
+    client.publish("evil\nERROR forged/x", b"1.0");
     for n in 0..1000 {
-        client.send(&publish_packet(&format!("root-{n}/x/y"), b"1", 0, false, false, 0));
+        client.send(&publish_packet(&format!("root-{n}/x/y"), b"1.0", 0, false, false, 0));
     }
-    client.publish("root-0/x/y", b"1");
+    client.publish("root-0/x/y", b"1.0");
     let status = gateway.status();
     assert_eq!(status["unrouted"]["count"], 1004);
     let topics: Vec<_> = status["unrouted"]["topics"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
@@ -353,9 +353,9 @@ fn unrouted_publishes_can_be_rejected() {
     watcher.subscribe(&[("plant/#", 1), ("devices/#", 1)]);
     let mut client = Client::connect(gateway.mqtt, "client");
     let id = client.next_packet_id();
-    client.send(&publish_packet("plant/x", b"1", 1, true, false, id));
+    client.send(&publish_packet("plant/x", b"1.0", 1, true, false, id));
     assert_eq!(client.packet().unwrap().first, 0x40, "acknowledged, so that it is not repeated");
-    client.publish("devices/a/t", b"1");
+    client.publish("devices/a/t", b"1.0");
     assert_eq!(watcher.receive().topic, "devices/a/t");
     assert_eq!(watcher.subscribe(&[("plant/x", 1)]), [1]);
     watcher.ping();
@@ -391,7 +391,7 @@ fn a_budget_that_some_use_up_is_shared() {
         }
         let mut other = Client::connect(address, "other");
         for _ in 0..30 {
-            other.publish("devices/other/t", b"1");
+            other.publish("devices/other/t", b"1.0");
         }
         // A publish larger than the whole budget is accepted too, when its turn comes.
         other.publish("devices/other", format!("[{}1]", "1,".repeat(9000)));

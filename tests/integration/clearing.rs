@@ -19,7 +19,7 @@ fn clear(gateway: &Gateway, watcher: &mut Client) -> Value {
     let mut device = Client::connect(gateway.mqtt, "freezer");
     let started = Instant::now();
     while started.elapsed() < DEADLINE {
-        device.publish("devices/freezer/temperature", "5");
+        device.publish("devices/freezer/temperature", "5.0");
         if watcher.wait_readable(Duration::from_millis(500)) {
             let alert = next(watcher);
             if alert["state"] == "cleared" {

@@ -97,11 +97,11 @@ fn mosquitto_gets_what_it_missed() {
     let arguments = ["-i", "keeper", "-c", "-t", "devices/#", "-q", "1"];
     drop(Subscriber::start(&gateway, &arguments));
     wait_until("its end", || gateway.status()["mqtt"]["connections"] == 0);
-    for value in ["1", "2", "3"] {
+    for value in ["1.0", "2.0", "3.0"] {
         publish(&gateway, &["-t", "devices/a/t", "-m", value, "-q", "1"]);
     }
     let output = run(mosquitto("mosquitto_sub", &gateway, &[&arguments[..], &["-C", "3", "-W", "30"]].concat()));
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "1\n2\n3\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "1.0\n2.0\n3.0\n");
     let second = Subscriber::start(&gateway, &["-i", "keeper", "-t", "devices/#", "-q", "1"]);
     let mut taker = Client::connect(gateway.mqtt, "keeper");
     taker.ping();
@@ -111,7 +111,7 @@ fn mosquitto_gets_what_it_missed() {
 #[test]
 fn what_is_not_served_tells_mosquitto_so() {
     let (_folder, gateway) = start();
-    let mut five = mosquitto("mosquitto_pub", &gateway, &["-t", "devices/a/t", "-m", "1"]);
+    let mut five = mosquitto("mosquitto_pub", &gateway, &["-t", "devices/a/t", "-m", "1.0"]);
     five.args(["-V", "5"]);
     let output = run(five);
     assert!(!output.status.success());
@@ -124,12 +124,12 @@ fn what_is_not_served_tells_mosquitto_so() {
     // The log has at most one line per second about refused publishes.
     for id in 1..=20 {
         let mut exactly_once = Client::connect(gateway.mqtt, "exactly-once");
-        exactly_once.send(&crate::client::publish_packet("devices/a/t", b"1", 2, false, false, id));
+        exactly_once.send(&crate::client::publish_packet("devices/a/t", b"1.0", 2, false, false, id));
         exactly_once.expect_close();
     }
     wait_until("a line in the log", || {
         let mut exactly_once = Client::connect(gateway.mqtt, "exactly-once");
-        exactly_once.send(&crate::client::publish_packet("devices/a/t", b"1", 2, false, false, 1));
+        exactly_once.send(&crate::client::publish_packet("devices/a/t", b"1.0", 2, false, false, 1));
         exactly_once.expect_close();
         log().contains("QoS 2, which is not served")
     });

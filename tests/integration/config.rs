@@ -140,7 +140,7 @@ fn a_sink_that_left_the_configuration_is_pointed_out() {
     let config = "[[sink]]\nname = 'old'\ntype = 'kinesis'\nregion = 'eu-central-1'\nendpoint = 'http://127.0.0.1:9'\nraw = 'r'\n";
     let credentials = [("AWS_ACCESS_KEY_ID", "k"), ("AWS_SECRET_ACCESS_KEY", "s")];
     let gateway = Gateway::start_configured(folder.path(), config, &[], &credentials);
-    Client::connect(gateway.mqtt, "d").publish("devices/d/t", "1");
+    Client::connect(gateway.mqtt, "d").publish("devices/d/t", "1.0");
     assert!(gateway.stop().success());
     let told = |output: &str| output.lines().filter(|line| line.contains("no longer names the sink old")).count();
     let same = check(folder.path(), config);
@@ -249,7 +249,7 @@ fn what_the_configuration_says_holds() {
     let gateway = Gateway::start_configured(folder.path(), config, &["--log-format", "json"], &variables);
     let mut client = Client::connect(gateway.mqtt, "c");
     client.publish("hall/north", "21.5");
-    client.publish("devices/d/t", "1");
+    client.publish("devices/d/t", "1.0");
     wait_until("the record is stored", || gateway.status()["received"]["accepted"] == 1);
     assert_eq!(gateway.status()["alerts"][0]["kind"], "limit");
     let log = std::fs::read_to_string(&gateway.log).unwrap();
@@ -275,7 +275,7 @@ fn a_named_route_leaves_the_built_in_ones_there() {
         Gateway::start_configured(folder.path(), "[[route]]\ntopic = '/plant/{device}/{metric...}'\n", &[], &[]);
     let mut client = Client::connect(gateway.mqtt, "c");
     client.publish("/plant/pump/pressure", "2.5");
-    client.publish("devices/d/t", "1");
+    client.publish("devices/d/t", "1.0");
     wait_until("both are stored", || gateway.status()["received"]["accepted"] == 2);
     assert_eq!(gateway.status()["unrouted"]["count"], 0);
 }
@@ -297,7 +297,7 @@ fn without_credentials_it_is_said_what_to_set() {
     let with = end(check_command(folder.path(), config).envs(nowhere).env("AWS_ACCESS_KEY_ID", "k"));
     assert!(!with.output.contains("no AWS credentials"), "{}", with.output);
     let gateway = Gateway::start_configured(folder.path(), config, &[], &nowhere);
-    Client::connect(gateway.mqtt, "d").publish("devices/d/t", "1");
+    Client::connect(gateway.mqtt, "d").publish("devices/d/t", "1.0");
     let last_error = || gateway.status()["sinks"][0]["last_error"].as_str().unwrap_or_default().to_owned();
     wait_until("the sink has looked for credentials", || !last_error().is_empty());
     assert!(last_error().contains("no AWS credentials found; set AWS_ACCESS_KEY_ID"), "{}", last_error());

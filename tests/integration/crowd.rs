@@ -78,7 +78,7 @@ fn puback_p99_under(
 ) -> Duration {
     let stop = AtomicBool::new(false);
     let mut device = Client::connect(gateway.mqtt, "well-behaved");
-    device.publish("devices/good/t", "0");
+    device.publish("devices/good/t", "0.0");
     std::thread::scope(|scope| {
         for n in 0..clients {
             let (packets, stop) = (packets(n), &stop);
@@ -106,7 +106,7 @@ fn wildcard_trees(gateway: &Gateway, publishes: usize) -> Duration {
         })
         .collect();
     let topic = format!("{}y", "a/".repeat(12));
-    let packets = publish_packet(&topic, b"1", 0, false, false, 0).repeat(2048);
+    let packets = publish_packet(&topic, b"1.0", 0, false, false, 0).repeat(2048);
     puback_p99_under(gateway, 8, |_| packets.clone(), publishes)
 }
 
@@ -129,7 +129,7 @@ fn unread_subscribers(gateway: &Gateway, publishes: usize) -> Duration {
             client
         })
         .collect();
-    let packets = publish_packet("flood/x/y", b"1", 0, false, false, 0).repeat(2048);
+    let packets = publish_packet("flood/x/y", b"1.0", 0, false, false, 0).repeat(2048);
     puback_p99_under(gateway, 8, |_| packets.clone(), publishes)
 }
 
@@ -286,7 +286,7 @@ fn sessions_of_clients_that_stay_away_expire() {
     let (mut client, _) = Client::connect_with(gateway.mqtt, &persistent("stays"));
     client.subscribe(&[("devices/a/#", 1)]);
     std::thread::sleep(Duration::from_millis(1500));
-    Client::connect(gateway.mqtt, "publisher").publish("devices/a/t", "1");
+    Client::connect(gateway.mqtt, "publisher").publish("devices/a/t", "1.0");
     assert_eq!(client.receive().topic, "devices/a/t");
 }
 

@@ -108,3 +108,20 @@ fn a_buffer_that_is_sent_from_its_end_is_flagged_late() {
     assert_eq!(overheated.expect("flagged")["late"], true);
     assert!(flagged.iter().all(|record| record["type"] != "alert"), "nobody is woken for what is over");
 }
+
+#[test]
+fn a_switch_that_sends_one_digit_is_stored_once_its_route_says_how() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start_configured(folder.path(), "", &[], &[]);
+    Client::connect(gateway.mqtt, "switch").publish("devices/a/relay", "1");
+    let status = gateway.status();
+    assert_eq!(status["received"]["accepted"], 0, "not guessed");
+    let kind = &status["undecodable"][0];
+    assert_eq!((&kind["reason"], &kind["sample"]), (&"json_or_cbor".into(), &"1".into()));
+    let advice = kind["hint"].as_str().unwrap().split_once(":\n").unwrap().1.to_owned();
+    assert!(gateway.stop().success());
+    let gateway = Gateway::start_configured(folder.path(), &advice, &[], &[]);
+    Client::connect(gateway.mqtt, "switch").publish("devices/a/relay", "1");
+    assert!(gateway.stop().success());
+    expect(folder.path(), &[("a", "relay", 1.0)]);
+}

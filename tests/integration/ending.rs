@@ -17,7 +17,7 @@ fn a_subscriber_that_does_not_read_does_not_hold_up_the_end() {
     }
     let mut stuck = Client::connect(gateway.mqtt, "stuck");
     stuck.subscribe(&[("other/#", 0)]);
-    publisher.publish("devices/a/t", "1");
+    publisher.publish("devices/a/t", "1.0");
     let log = gateway.log.clone();
     let status = gateway.stop();
     let log = std::fs::read_to_string(log).unwrap();
@@ -37,7 +37,7 @@ fn a_cloud_that_does_not_answer_within_the_grace_is_no_failure() {
     let folder = tempfile::tempdir().unwrap();
     let credentials = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
     let gateway = Gateway::start_configured(folder.path(), &config, &[], &credentials);
-    Client::connect(gateway.mqtt, "device").publish("devices/a/t", "1");
+    Client::connect(gateway.mqtt, "device").publish("devices/a/t", "1.0");
     let mut connection = None;
     wait_until("a request", || {
         connection = silent.accept().ok();

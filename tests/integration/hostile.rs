@@ -19,8 +19,8 @@ fn assert_alive(gateway: &mut Gateway) {
     let mut subscriber = Client::connect(gateway.mqtt, "witness-subscriber");
     subscriber.subscribe(&[("devices/witness/t", 1)]);
     let mut publisher = Client::connect(gateway.mqtt, "witness-publisher");
-    publisher.publish("devices/witness/t", b"1");
-    assert_eq!(subscriber.receive().payload, b"1");
+    publisher.publish("devices/witness/t", b"1.0");
+    assert_eq!(subscriber.receive().payload, b"1.0");
 }
 
 #[test]
@@ -39,14 +39,14 @@ fn what_kills_a_stock_broker_does_not_kill_this_one() {
     let will = Some(("λ/will", &b"gone"[..], 1, false));
     drop(Client::connect_with(gateway.mqtt, &Options { client_id: "odd-will", clean: true, keep_alive_s: 0, will }));
     assert_eq!(greek.receive().topic, "λ/will");
-    Client::connect(gateway.mqtt, "odd-topic").publish("λ/b", b"1");
+    Client::connect(gateway.mqtt, "odd-topic").publish("λ/b", b"1.0");
     assert_eq!(greek.receive().topic, "λ/b");
 
     for topic in ["", "a/#", "+", "$SYS/x", "a\0b"] {
         let mut client = Client::connect(gateway.mqtt, "odd-topic");
-        client.send(&publish_packet(topic, b"1", 1, false, false, 1));
+        client.send(&publish_packet(topic, b"1.0", 1, false, false, 1));
         client.expect_close();
-        let will = Some((topic, &b"1"[..], 1, false));
+        let will = Some((topic, &b"1.0"[..], 1, false));
         drop(Client::connect_with(
             gateway.mqtt,
             &Options { client_id: "odd-will", clean: true, keep_alive_s: 0, will },
@@ -59,7 +59,7 @@ fn what_kills_a_stock_broker_does_not_kill_this_one() {
         subscriber.subscribe(&[("devices/#", 0)]);
         let mut publisher = Client::connect(gateway.mqtt, "load");
         for n in 0..500u16 {
-            publisher.send(&publish_packet("devices/load/t", b"1", 1, false, false, n + 1));
+            publisher.send(&publish_packet("devices/load/t", b"1.0", 1, false, false, n + 1));
         }
         subscriber.disconnect();
         for _ in 0..500 {
@@ -73,10 +73,10 @@ fn what_kills_a_stock_broker_does_not_kill_this_one() {
     assert_eq!(shared.subscribe(&[("$share/group/devices/#", 1)]), [0x80]);
     assert_eq!(shared.subscribe(&[("devices/#", 1)]), [1]);
     let mut publisher = Client::connect(gateway.mqtt, "publisher");
-    publisher.publish("devices/a/t", b"1");
+    publisher.publish("devices/a/t", b"1.0");
     shared.receive_unacknowledged();
     drop(shared);
-    publisher.publish("devices/a/t", b"2");
+    publisher.publish("devices/a/t", b"2.0");
     assert_alive(&mut gateway);
 
     for _ in 0..20 {
@@ -200,14 +200,14 @@ fn a_flood_of_new_topics_and_client_ids_is_bounded() {
         let options = Options { client_id: &format!("flood-{n}"), clean: false, keep_alive_s: 0, will: None };
         let (mut client, _) = Client::connect_with(gateway.mqtt, &options);
         let id = client.next_packet_id();
-        client.send(&publish_packet(&format!("flood/{n}/topic"), b"1", 1, true, false, id));
+        client.send(&publish_packet(&format!("flood/{n}/topic"), b"1.0", 1, true, false, id));
         client.packet().unwrap();
     }
     let mut publisher = Client::connect(gateway.mqtt, "publisher");
     for n in 0..20_000 {
-        publisher.send(&publish_packet(&format!("devices/flood-{n}/t"), b"1", 0, false, false, 0));
+        publisher.send(&publish_packet(&format!("devices/flood-{n}/t"), b"1.0", 0, false, false, 0));
     }
-    publisher.publish("devices/end/t", b"1");
+    publisher.publish("devices/end/t", b"1.0");
     let mut greedy = Client::connect(gateway.mqtt, "greedy");
     let granted: Vec<u8> = (0..400).map(|n| greedy.subscribe(&[(&format!("greedy/{n}"), 1)])[0]).collect();
     assert!(granted.contains(&0x80), "filters are capped");

@@ -59,12 +59,12 @@ fn a_limit_is_as_grave_as_was_said_and_clears_where_was_said() {
     // Within the limit, but not yet below the value at which it clears.
     let state = || alert(&gateway, "freezer-1/temperature/limit").map(|alert| alert["state"].clone());
     for _ in 0..30 {
-        device.publish("devices/freezer-1/temperature", "7");
+        device.publish("devices/freezer-1/temperature", "7.0");
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(state(), Some(json!("raised")));
     wait_until("it is below what clears it", || {
-        device.publish("devices/freezer-1/temperature", "6");
+        device.publish("devices/freezer-1/temperature", "6.0");
         state() == Some(json!("cleared"))
     });
 }
@@ -79,7 +79,7 @@ fn a_limit_that_waits_raises_after_a_while_and_each_reading_beyond_it_is_an_anom
         alert(&gateway, "tank/pressure/limit").map(|alert| alert["severity"].clone())
     };
     assert_eq!(publish("9"), None);
-    assert_eq!(publish("7"), None, "well in between");
+    assert_eq!(publish("7.0"), None, "well in between");
     let (since, mut beyond) = (Instant::now(), 1);
     wait_until("it has been beyond its limit for so long", || {
         beyond += 1;

@@ -29,7 +29,7 @@ fn each_change_of_an_alert_is_a_line_and_a_storm_is_few() {
     let minor = of(&["alert raised: humidity of freezer"]);
     assert!(minor.len() == 1 && minor[0].contains("INFO"), "{minor:?}");
     wait_until("it is cleared in the log", || {
-        device.publish("devices/freezer/temperature", "5");
+        device.publish("devices/freezer/temperature", "5.0");
         of(&["INFO", "alert cleared: temperature of freezer"]).len() == 1
     });
 

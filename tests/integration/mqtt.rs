@@ -26,14 +26,14 @@ fn both_qualities_of_service_go_both_ways() {
         [1, 0, 1, 0x80, 0x80]
     );
     let mut publisher = Client::connect(gateway.mqtt, "publisher");
-    publisher.publish("devices/a/t", b"1");
-    assert!(same(&subscriber.receive(), &publish("devices/a/t", b"1", 1, false)));
-    publisher.send(&publish_packet("devices/a/t", b"2", 0, false, false, 0));
-    assert!(same(&subscriber.receive(), &publish("devices/a/t", b"2", 0, false)));
+    publisher.publish("devices/a/t", b"1.0");
+    assert!(same(&subscriber.receive(), &publish("devices/a/t", b"1.0", 1, false)));
+    publisher.send(&publish_packet("devices/a/t", b"2.0", 0, false, false, 0));
+    assert!(same(&subscriber.receive(), &publish("devices/a/t", b"2.0", 0, false)));
     publisher.publish("other/x", b"hello");
     assert!(same(&subscriber.receive(), &publish("other/x", b"hello", 0, false)));
     subscriber.unsubscribe("devices/+/t");
-    publisher.publish("devices/a/t", b"3");
+    publisher.publish("devices/a/t", b"3.0");
     publisher.publish("two", b"end");
     assert!(same(&subscriber.receive(), &publish("two", b"end", 1, false)), "unsubscribed means nothing more comes");
     publisher.ping();
@@ -82,21 +82,21 @@ fn a_persistent_session_gets_what_it_missed_and_again_what_it_did_not_acknowledg
     let mut publisher = Client::connect(gateway.mqtt, "publisher");
     let mut watcher = Client::connect(gateway.mqtt, "watcher");
     watcher.subscribe(&[("devices/#", 1)]);
-    publisher.publish("devices/a/t", b"1");
+    publisher.publish("devices/a/t", b"1.0");
     let first = keeper.receive_unacknowledged();
-    assert_eq!((first.payload.as_slice(), first.dup), (&b"1"[..], false));
+    assert_eq!((first.payload.as_slice(), first.dup), (&b"1.0"[..], false));
     drop(keeper);
     wait_until("the gateway to notice", || gateway.status()["mqtt"]["connections"] == 2);
-    publisher.publish("devices/a/t", b"2");
+    publisher.publish("devices/a/t", b"2.0");
     publisher.send(&publish_packet("devices/a/t", b"lost", 0, false, false, 0));
-    publisher.publish("devices/a/t", b"3");
-    while watcher.receive().payload != b"3" {}
+    publisher.publish("devices/a/t", b"3.0");
+    while watcher.receive().payload != b"3.0" {}
     let (mut keeper, present) = Client::connect_with(gateway.mqtt, &options);
     assert!(present);
     let again = keeper.receive();
-    assert_eq!((again.payload.as_slice(), again.dup, again.packet_id), (&b"1"[..], true, first.packet_id));
-    assert_eq!(keeper.receive().payload, b"2");
-    assert_eq!(keeper.receive().payload, b"3");
+    assert_eq!((again.payload.as_slice(), again.dup, again.packet_id), (&b"1.0"[..], true, first.packet_id));
+    assert_eq!(keeper.receive().payload, b"2.0");
+    assert_eq!(keeper.receive().payload, b"3.0");
     drop(keeper);
     let (mut clean, present) = Client::connect_with(gateway.mqtt, &Options { clean: true, ..options });
     assert!(!present, "a clean session forgets");
@@ -130,7 +130,7 @@ fn a_client_id_is_taken_over() {
     let mut second = Client::connect(gateway.mqtt, "same");
     first.expect_close();
     second.ping();
-    second.publish("devices/a/t", b"1");
+    second.publish("devices/a/t", b"1.0");
 }
 
 #[test]
@@ -149,11 +149,11 @@ fn what_is_not_served_is_refused_and_harms_nobody() {
     old.expect_close();
 
     let mut exactly_once = Client::connect(gateway.mqtt, "exactly-once");
-    exactly_once.send(&publish_packet("devices/a/t", b"1", 2, false, false, 1));
+    exactly_once.send(&publish_packet("devices/a/t", b"1.0", 2, false, false, 1));
     exactly_once.expect_close();
 
     let mut early = Client::raw(gateway.mqtt);
-    early.send(&publish_packet("devices/a/t", b"1", 1, false, false, 1));
+    early.send(&publish_packet("devices/a/t", b"1.0", 1, false, false, 1));
     early.expect_close();
 
     let mut pretender = Client::connect(gateway.mqtt, "pretender");
@@ -161,7 +161,7 @@ fn what_is_not_served_is_refused_and_harms_nobody() {
     watcher.subscribe(&[("#", 1)]);
     pretender.publish("alerts/a/t/anomaly", b"{}");
     pretender.publish("outrider/status", b"{}");
-    pretender.publish("devices/a/t", b"5");
+    pretender.publish("devices/a/t", b"5.0");
     loop {
         let message = watcher.receive();
         assert_ne!(message.payload, b"{}", "the gateway's own topics are not fanned out for others");
@@ -176,7 +176,7 @@ fn what_is_not_served_is_refused_and_harms_nobody() {
     liar.expect_close();
 
     other.ping();
-    other.publish("devices/a/t", b"6");
+    other.publish("devices/a/t", b"6.0");
 }
 
 fn options(client_id: &str, clean: bool) -> Options<'_> {
@@ -202,14 +202,14 @@ fn overlapping_subscriptions_give_one_copy_at_the_best_quality() {
     let mut subscriber = Client::connect(gateway.mqtt, "subscriber");
     subscriber.subscribe(&[("devices/#", 0), ("devices/+/t", 1), ("devices/a/t", 0), ("+/+/t", 0)]);
     let mut publisher = Client::connect(gateway.mqtt, "publisher");
-    publisher.publish("devices/a/t", b"1");
-    publisher.publish("devices/b/x", b"2");
-    assert!(same(&subscriber.receive(), &publish("devices/a/t", b"1", 1, false)));
-    assert!(same(&subscriber.receive(), &publish("devices/b/x", b"2", 0, false)));
+    publisher.publish("devices/a/t", b"1.0");
+    publisher.publish("devices/b/x", b"2.0");
+    assert!(same(&subscriber.receive(), &publish("devices/a/t", b"1.0", 1, false)));
+    assert!(same(&subscriber.receive(), &publish("devices/b/x", b"2.0", 0, false)));
     subscriber.unsubscribe("devices/+/t");
     assert_eq!(subscriber.subscribe(&[("devices/#", 1)]), [1], "granted anew");
-    publisher.publish("devices/a/t", b"3");
-    assert!(same(&subscriber.receive(), &publish("devices/a/t", b"3", 1, false)));
+    publisher.publish("devices/a/t", b"3.0");
+    assert!(same(&subscriber.receive(), &publish("devices/a/t", b"3.0", 1, false)));
 }
 
 #[test]
@@ -236,15 +236,15 @@ fn retained_messages_come_at_the_lower_quality_and_live_ones_are_not_marked() {
     let mut watcher = Client::connect(gateway.mqtt, "watcher");
     watcher.subscribe(&[("state/#", 1)]);
     let mut publisher = Client::connect(gateway.mqtt, "publisher");
-    retain(&mut publisher, "state/one", b"1", 1);
-    retain(&mut publisher, "state/zero", b"0", 0);
-    assert!(same(&watcher.receive(), &publish("state/one", b"1", 1, false)));
-    assert!(same(&watcher.receive(), &publish("state/zero", b"0", 0, false)));
+    retain(&mut publisher, "state/one", b"1.0", 1);
+    retain(&mut publisher, "state/zero", b"0.0", 0);
+    assert!(same(&watcher.receive(), &publish("state/one", b"1.0", 1, false)));
+    assert!(same(&watcher.receive(), &publish("state/zero", b"0.0", 0, false)));
     for (asked, expected) in [(1, [1, 0]), (0, [0, 0])] {
         let mut late = Client::connect(gateway.mqtt, "late");
         late.subscribe(&[("state/+", asked)]);
-        assert!(same(&late.receive(), &publish("state/one", b"1", expected[0], true)));
-        assert!(same(&late.receive(), &publish("state/zero", b"0", expected[1], true)));
+        assert!(same(&late.receive(), &publish("state/one", b"1.0", expected[0], true)));
+        assert!(same(&late.receive(), &publish("state/zero", b"0.0", expected[1], true)));
         assert_eq!(late.subscribe(&[("state/one", asked)]), [asked]);
         assert!(late.receive().retain, "every SUBSCRIBE gets what is retained");
     }
@@ -317,8 +317,8 @@ fn acknowledgements_keep_the_order_of_publishes_whatever_becomes_of_them() {
     let (_folder, gateway) = start();
     let mut client = Client::connect(gateway.mqtt, "mixed");
     let kinds = [
-        ("devices/a/t", &b"1"[..]),
-        ("elsewhere/x", b"1"),
+        ("devices/a/t", &b"1.0"[..]),
+        ("elsewhere/x", b"1.0"),
         ("devices/a/t", b"{"),
         ("alerts/a/t/anomaly", b"{}"),
         ("alerts/a/t/anomaly/ack", b"{}"),
@@ -384,7 +384,7 @@ fn wills_tell_of_every_end_but_a_goodbye() {
     let _first = connect("wills/takeover");
     let mut second = connect("wills/offence");
     assert_eq!(watcher.receive().topic, "wills/takeover");
-    second.send(&publish_packet("", b"1", 1, false, false, 1));
+    second.send(&publish_packet("", b"1.0", 1, false, false, 1));
     second.expect_close();
     assert_eq!(watcher.receive().topic, "wills/offence");
     connect("wills/goodbye").disconnect();
@@ -430,7 +430,7 @@ fn a_login_is_accepted_and_said_to_be_unchecked() {
         let mut client = Client::raw(gateway.mqtt);
         client.send(&frame(0x10, &body));
         assert_eq!(client.packet().unwrap().body, [0, 0]);
-        client.publish("devices/plug/power", b"1");
+        client.publish("devices/plug/power", b"1.0");
     }
     drop(Client::connect(gateway.mqtt, "without"));
     assert_eq!(gateway.status()["mqtt"]["logins_unchecked"], 3);

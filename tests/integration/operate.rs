@@ -33,7 +33,7 @@ fn series_are_forgotten_and_alerts_cleared() {
     driver.subscribe(&[("alerts/#", 1)]);
     let mut device = Client::connect(gateway.mqtt, "device");
     device.publish("devices/tank", "{\"a b\":1,\"temp\":2}");
-    device.publish("devices/other/temp", "1");
+    device.publish("devices/other/temp", "1.0");
     wait_until("three series", || gateway.status()["detection"]["series"] == 3);
     assert_eq!(said(folder.path(), &["series", "forget", "tank/a b"]), (0, "forgot 1 series".to_owned()));
     device.publish("devices/tank/level", "nan");
@@ -76,12 +76,12 @@ const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS
 fn a_sink_that_left_the_configuration_is_named_and_can_be_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Gateway::start(folder.path(), &[], &[]);
-    Client::connect(gateway.mqtt, "device").publish("devices/tank/temp", "1");
+    Client::connect(gateway.mqtt, "device").publish("devices/tank/temp", "1.0");
     assert!(gateway.stop().success());
 
     let gateway = Gateway::start_configured(folder.path(), CLOUD, &[], &KEYS);
     let mut device = Client::connect(gateway.mqtt, "device");
-    (0..5).for_each(|_| device.publish("devices/tank/temp", "2"));
+    (0..5).for_each(|_| device.publish("devices/tank/temp", "2.0"));
     let log = std::fs::read_to_string(&gateway.log).unwrap();
     assert!(log.contains("outrider sinks drop archive"), "{log}");
     let status = gateway.status();
@@ -118,7 +118,7 @@ fn a_hangup_is_a_line_in_the_log_and_no_end() {
     wait_until("a line in the log", || {
         std::fs::read_to_string(&gateway.log).unwrap().contains("SIGHUP: nothing to reload yet")
     });
-    Client::connect(gateway.mqtt, "device").publish("devices/tank/temp", "1");
+    Client::connect(gateway.mqtt, "device").publish("devices/tank/temp", "1.0");
     assert!(gateway.is_running());
     assert!(gateway.stop().success());
 }

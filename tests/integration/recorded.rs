@@ -15,7 +15,7 @@ fn detect_reads_the_archive() {
     let gateway = Gateway::start(folder.path(), &[], &[]);
     let mut client = Client::connect(gateway.mqtt, "d");
     for value in 0..5 {
-        client.publish("devices/tank/level", format!("{value}").as_bytes());
+        client.publish("devices/tank/level", format!("{value}.0").as_bytes());
     }
     client.publish("devices/tank/level", b"nan");
     assert!(gateway.stop().success());

@@ -92,7 +92,7 @@ fn large_packets_that_waited_for_the_disk_all_go_on_when_it_answers() {
         .map(|(n, client)| publish_all(client, format!("devices/large-{n}/t"), payload.clone(), 20))
         .collect();
     hung.wait_until_it_reads_no_more();
-    waiting.push(publish_all(small, "devices/small/t".to_owned(), b"1".to_vec(), 1));
+    waiting.push(publish_all(small, "devices/small/t".to_owned(), b"1.0".to_vec(), 1));
     let released = Instant::now();
     hung.disk.release();
     for client in waiting {
@@ -100,7 +100,7 @@ fn large_packets_that_waited_for_the_disk_all_go_on_when_it_answers() {
         assert!(took < FLOWS_AGAIN_WITHIN, "acknowledged only after {took:?}");
     }
     hung.assert_idle();
-    Client::connect(hung.gateway.mqtt, "afterwards").publish("devices/afterwards/t", b"1");
+    Client::connect(hung.gateway.mqtt, "afterwards").publish("devices/afterwards/t", b"1.0");
     hung.gateway.stop();
 }
 
@@ -144,7 +144,7 @@ fn devices_that_waited_for_the_disk_all_go_on_when_it_answers() {
         assert!(took < FLOWS_AGAIN_WITHIN, "acknowledged only after {took:?}");
     }
     hung.assert_idle();
-    Client::connect(hung.gateway.mqtt, "afterwards").publish("devices/afterwards/t", b"1");
+    Client::connect(hung.gateway.mqtt, "afterwards").publish("devices/afterwards/t", b"1.0");
     hung.gateway.stop();
 }
 
@@ -164,7 +164,7 @@ fn a_thread_that_does_not_move_is_named_and_raises_an_alert() {
     let (release, released) = mpsc::channel::<()>();
     let blocking = spawn(move || link.send_modify(|_| assert!(released.recv().is_err(), "dropped")));
     // It is stored and acknowledged although the sink is blocked.
-    Client::connect(gateway.mqtt, "other").publish("devices/other/t", b"1");
+    Client::connect(gateway.mqtt, "other").publish("devices/other/t", b"1.0");
     let stalled = (503, "stalled:sink-archive\n".to_owned());
     wait_until("the sink is named", || answer(&gateway, "/healthz") == stalled);
     assert_eq!(answer(&gateway, "/readyz"), stalled);

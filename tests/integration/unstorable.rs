@@ -321,7 +321,7 @@ fn gateway_on_a_disk_that_fails() {
 fn a_flood_over_a_failing_disk_costs_bounded_memory_and_the_end_says_what_was_left() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Gateway::start_test(folder.path(), "unstorable::gateway_on_a_disk_that_fails");
-    Client::connect(gateway.mqtt, "tank").publish(TOPIC, "5");
+    Client::connect(gateway.mqtt, "tank").publish(TOPIC, "5.0");
     std::fs::write(folder.path().join(FAILS), "").unwrap();
     let before = gateway.rss_bytes();
     let started = Instant::now();
@@ -342,7 +342,7 @@ fn a_flood_over_a_failing_disk_costs_bounded_memory_and_the_end_says_what_was_le
     assert!(grown < 48 << 20, "{} MiB for {} MiB", grown >> 20, bytes >> 20);
     let mut device = Client::connect(gateway.mqtt, "tank");
     let id = device.next_packet_id();
-    device.send(&publish_packet(TOPIC, b"6", 1, false, false, id));
+    device.send(&publish_packet(TOPIC, b"6.0", 1, false, false, id));
     let stopping = Instant::now();
     let log = gateway.log.clone();
     let status = gateway.stop();
@@ -359,10 +359,10 @@ fn end_of(fault: Fault, is_known: bool) -> (Result<(), GatewayError>, Duration) 
     let disk = Disk::register(&folder.path().join("state"));
     let gateway = InProcess::start(folder.path(), |settings| settings.vfs = Some(disk.name.clone()));
     let mut device = Client::connect(gateway.mqtt, "tank");
-    device.publish(TOPIC, "5");
+    device.publish(TOPIC, "5.0");
     fault.begin(disk);
     let id = device.next_packet_id();
-    device.send(&publish_packet(TOPIC, b"6", 1, false, false, id));
+    device.send(&publish_packet(TOPIC, b"6.0", 1, false, false, id));
     if is_known {
         wait_until("a gateway that knows", || get(gateway.admin, "/readyz").0 == 503);
     }
@@ -395,7 +395,7 @@ fn a_gateway_whose_disk_recovers_ends_in_order() {
     disk.sync_delay_ms.store(300, Ordering::SeqCst);
     let mut device = Client::connect(gateway.mqtt, "tank");
     let id = device.next_packet_id();
-    device.send(&publish_packet(TOPIC, b"6", 1, false, false, id));
+    device.send(&publish_packet(TOPIC, b"6.0", 1, false, false, id));
     wait_until("the reading", || gateway.status()["mqtt"]["publishes_qos_1"] == 1);
     assert!(gateway.end().is_ok());
     assert_eq!(device.packet().unwrap().first, 0x40, "slow is not hung");
@@ -430,7 +430,7 @@ fn a_dead_disk_silences_no_alert_of_clients_that_do_not_wait_and_the_end_is_soon
     });
     let mut driver = Client::connect(gateway.mqtt, "driver");
     driver.subscribe(&[("alerts/+/level/limit", 1)]);
-    Client::connect(gateway.mqtt, "tank").publish(TOPIC, "5");
+    Client::connect(gateway.mqtt, "tank").publish(TOPIC, "5.0");
     disk.fails.store(true, Ordering::SeqCst);
     let broken = Instant::now();
     for window in [1000, 20, 1] {
@@ -446,7 +446,7 @@ fn a_dead_disk_silences_no_alert_of_clients_that_do_not_wait_and_the_end_is_soon
             let options = crate::client::Options { client_id: "flood", clean: true, keep_alive_s: 0, will: None };
             let Ok((mut client, _)) = Client::try_over(stream, &options) else { continue };
             for id in 1..=2000_u16 {
-                let packet = publish_packet("devices/flood/level", b"5", u8::from(id % 2 == 0), false, false, id);
+                let packet = publish_packet("devices/flood/level", b"5.0", u8::from(id % 2 == 0), false, false, id);
                 if std::io::Write::write_all(&mut client.stream, &packet).is_err() {
                     break;
                 }
@@ -552,7 +552,7 @@ fn a_gateway_that_waits_for_its_store_ends_when_it_is_told_to() {
     let gateway = InProcess::start(folder.path(), |settings| settings.vfs = Some(disk.name.clone()));
     let mut device = Client::connect(gateway.mqtt, "tank");
     let id = device.next_packet_id();
-    device.send(&publish_packet(TOPIC, b"5", 1, false, false, id));
+    device.send(&publish_packet(TOPIC, b"5.0", 1, false, false, id));
     let stopping = Instant::now();
     let result = gateway.end();
     assert!(matches!(result, Err(GatewayError::Unstored { readings: 0, .. })), "{result:?}");

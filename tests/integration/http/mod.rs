@@ -226,7 +226,7 @@ fn the_webhook_posts_one_raised_and_one_cleared_alert() {
     wait_until("it is raised", || receiver.records().len() == 1);
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while receiver.records().len() < 2 && std::time::Instant::now() < until {
-        device.publish("devices/a/temperature", "5");
+        device.publish("devices/a/temperature", "5.0");
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     let records = receiver.records();
