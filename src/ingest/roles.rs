@@ -61,6 +61,12 @@ pub fn role(at: usize, name: &str, value: Value, text: &str, times: &Times) -> R
     }
 }
 
+/// Whether a field, of which this is the dotted name, is a time and can be nothing else.
+pub fn is_time(name: &str, value: Value, text: &str) -> bool {
+    let last = name.rsplit_once('.').map_or(name, |(_, last)| last);
+    as_time(last, value, text).is_some_and(|ms| ms >= UNSET_BEFORE_MS)
+}
+
 pub fn as_sequence(value: Value) -> Option<u64> {
     match value {
         Value::Integer(integer) => u64::try_from(integer).ok(),

@@ -137,6 +137,7 @@ impl Route {
         self.levels.iter().any(|level| matches!(level, Level::Metric | Level::MetricRest))
     }
 
+    /// What the levels of a topic are; `None` if it is not of this route.
     pub fn matches<'a>(&'a self, topic: &'a str) -> Option<Matched<'a>> {
         let mut matched = Matched {
             device: self.device.as_deref().unwrap_or_default(),
@@ -154,11 +155,11 @@ impl Route {
             match level {
                 Level::Literal(literal) if literal == text => {}
                 Level::Literal(_) => return None,
-                _ if text.is_empty() => return None,
+                _ if text.is_empty() || is_mark(text) => return None,
                 Level::Device => matched.device = text,
                 Level::Metric => matched.metric = Some(text),
                 Level::MetricRest => {
-                    if whole.split('/').any(str::is_empty) {
+                    if whole.split('/').any(|level| level.is_empty() || is_mark(level)) {
                         return None;
                     }
                     matched.metric = Some(whole);
@@ -216,6 +217,12 @@ pub(super) fn is_literal(level: &str) -> bool {
     !level.contains(['{', '}']) && !level.chars().any(char::is_control)
 }
 
+/// Whether a level is taken only where a template has it: with a `$` at the beginning, conventions mark what describes a device and is no
+/// reading.
+fn is_mark(level: &str) -> bool {
+    level.starts_with('$') && is_literal(level)
+}
+
 fn parse_level(text: &str) -> Result<Level, TemplateError> {
     let Some(name) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
         return if text.contains(['{', '}']) {
@@ -259,6 +266,9 @@ mod tests {
         assert_eq!(rooted.matches("/plant/pump/").map(|matched| matched.device), Some("pump"));
         assert_eq!((rooted.matches("plant/pump/"), rooted.matches("/plant/pump")), (None, None));
         assert_eq!(rooted.matches("/plant//"), None, "no device has an empty name");
+        assert_eq!(rooted.matches("/plant/$stats/"), None);
+        assert_eq!(route.matches("sites/berlin/pump/a/$name"), None);
+        assert!(parse("plant/{device}/$stats/{metric}").expect("a template").matches("plant/a/$stats/up").is_some());
     }
 
     #[test]

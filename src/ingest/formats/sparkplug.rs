@@ -1,6 +1,7 @@
 //! Sparkplug B: births name the metrics of an edge node and its devices, data may refer to them by an alias, and a death ends that.
 //!
-//! A payload becomes an object of `metrics` (each with `name`, `value` and `time`) and `texts`. Data sets, templates and bytes are left out.
+//! A payload becomes an object of `metrics` (each with `name`, `value` and `time`) and `texts`. Data sets, templates and bytes are left out,
+//! and so is what measures nothing: dates, the number of a session, and the controls of a node.
 //! What births have said is forgotten when the gateway stops: data with an alias is refused until the next birth.
 
 use std::collections::HashMap;
@@ -19,7 +20,14 @@ const NO_BIRTH: &str = "no_birth";
 /// Most metrics that are remembered of all births together.
 const KNOWN_MAX: usize = 50_000;
 
-const TYPES: [&str; 6] = ["NBIRTH", "NDATA", "NDEATH", "DBIRTH", "DDATA", "DDEATH"];
+/// The body is compressed, as some client libraries do it; how is in no standard.
+const COMPRESSED: &str = "compressed";
+/// What those libraries write into a payload's `uuid` then.
+const COMPRESSED_MARK: &str = "SPBV1.0_COMPRESSED";
+/// The data type of a date.
+const DATE_TIME: u64 = 13;
+
+const TYPES: [&str; 8] = ["NBIRTH", "NDATA", "NDEATH", "DBIRTH", "DDATA", "DDEATH", "NCMD", "DCMD"];
 
 pub fn places() -> Places {
     let path = |text: &str| Path::parse(text).expect("a path");
@@ -100,12 +108,13 @@ pub fn read(payload: &[u8], topic: &str, births: &mut Births, out: &mut Document
     if kind == "NBIRTH" || kind == "NDEATH" {
         births.forget(&node);
     }
-    let is_death = kind.ends_with("DEATH");
+    let has_readings = kind.ends_with("BIRTH") || kind.ends_with("DATA");
     let (mut sent_ms, mut metrics) = (None, Vec::new());
     for field in protobuf::fields(payload) {
         match field.ok_or(FAULT)? {
             (1, Wire::Varint(ms)) => sent_ms = Some(ms),
-            (2, Wire::Bytes(bytes)) if !is_death => metrics.push(read_metric(bytes)?),
+            (2, Wire::Bytes(bytes)) if has_readings => metrics.push(read_metric(bytes)?),
+            (4, wire) if wire.text() == Some(COMPRESSED_MARK) => return Err(COMPRESSED),
             _ => {}
         }
     }
@@ -158,6 +167,10 @@ fn add(
 ) -> Result<(), &'static str> {
     let Some((field, wire)) = metric.value else { return Ok(()) };
     let name = metric.name.or(known.map(|known| known.name.as_str())).ok_or(NO_BIRTH)?;
+    let datatype = metric.datatype.or(known.map(|known| known.datatype));
+    if name == "bdSeq" || name.starts_with("Node Control/") || datatype == Some(DATE_TIME) {
+        return Ok(());
+    }
     if field == 15 {
         let text = wire.text().ok_or(FAULT)?;
         return if is_text { out.add_text(name, text) } else { Ok(()) };
@@ -165,7 +178,6 @@ fn add(
     if is_text {
         return Ok(());
     }
-    let datatype = metric.datatype.or(known.map(|known| known.datatype));
     let node = out.open("", Content::Object)?;
     out.add_text("name", name)?;
     out.add("value", value(field, wire, datatype)?)?;
@@ -246,7 +258,7 @@ mod tests {
         assert_eq!(after(&mut births, "spBv1.0/plant/NDEATH/edge", &[]), Ok(Vec::new()));
         assert_eq!(after(&mut births, sent, &[data]), Err("no_birth"));
         assert_eq!(births.count, 0);
-        assert_eq!(after(&mut births, "spBv1.0/plant/NCMD/edge", &[]), Err("not_sparkplug"));
+        assert_eq!(after(&mut births, "spBv1.0/plant/OTHER/edge", &[]), Err("not_sparkplug"));
     }
 
     #[test]
@@ -266,6 +278,13 @@ mod tests {
         ] {
             let read = after(&mut Births::default(), "spBv1.0/g/NDATA/e", &[metric]);
             assert_eq!(read, Ok(vec![("m".to_owned(), expected)]));
+        }
+        for nothing in [
+            metric(DATE_TIME, varint(11, 1_769_610_760_000)),
+            [field(1, b"bdSeq"), varint(4, 8), varint(11, 3)].concat(),
+            [field(1, b"Node Control/Rebirth"), varint(4, 11), varint(14, 0)].concat(),
+        ] {
+            assert_eq!(after(&mut Births::default(), "spBv1.0/g/NBIRTH/e", &[nothing]), Ok(Vec::new()));
         }
         let null = [field(1, b"m"), varint(4, 3), varint(7, 1), varint(10, 5)].concat();
         assert_eq!(after(&mut Births::default(), "spBv1.0/g/NDATA/e", &[null]), Ok(Vec::new()));

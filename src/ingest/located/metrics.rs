@@ -88,7 +88,7 @@ impl Element<'_> {
         self.push(common, number, rounding, readings)
     }
 
-    /// All numbers below a node.
+    /// All numbers below a node, except those that are times by their name and size.
     fn make_group(
         &mut self,
         common: Common,
@@ -96,7 +96,10 @@ impl Element<'_> {
         node: NodeId,
         readings: &mut Readings,
     ) -> Result<(), &'static str> {
-        walk_below(self.document, node, &mut String::new(), &mut |name, node, _| {
+        walk_below(self.document, node, &mut String::new(), &mut |name, node, value| {
+            if roles::is_time(name, value, self.document.text(node).unwrap_or("")) {
+                return Ok(());
+            }
             let Some(number) = self.number(node).filter(|_| !self.is_used[node]) else { return Ok(()) };
             let (number, rounding) = measure.scaled(number);
             self.name_below(common.is_named, name);
