@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
+use super::meaning::Meaning;
 use super::route::Format;
 use super::value::{Field, INTEGER_TOO_LONG, Value};
 use super::{NAME_BYTES_MAX, mend, repeats};
@@ -80,7 +81,8 @@ impl FlatPayload {
         }
         let name_start = self.texts.len();
         self.texts.push_str(&self.path);
-        self.fields.push(Field { name_start, name_end: self.texts.len(), value });
+        let meaning = Meaning::of(&self.path);
+        self.fields.push(Field { name_start, name_end: self.texts.len(), meaning, value });
         Ok(())
     }
 
@@ -108,7 +110,7 @@ impl FlatPayload {
     /// Leaves each name once in each item.
     fn settle_repeats(&mut self) -> Result<(), &'static str> {
         let mut order = std::mem::take(&mut self.order);
-        let is_any = self.items().any(|item| repeats::is_any(item, |field| self.name(field), &mut order));
+        let is_any = self.items().any(|item| repeats::is_any(item, &self.texts, &mut order));
         let result = if is_any { self.without_repeats(&mut order) } else { Ok(()) };
         self.order = order;
         result
@@ -133,7 +135,7 @@ pub fn flatten(payload: &[u8], format: Format, flat: &mut FlatPayload) -> Result
     }
     let payload = if format == Format::Cbor { payload } else { mend::trimmed(payload) };
     if let Some(number) = bare_non_finite(payload).filter(|_| format != Format::Cbor) {
-        flat.fields.push(Field { name_start: 0, name_end: 0, value: Value::Number(number) });
+        flat.fields.push(Field { name_start: 0, name_end: 0, meaning: Meaning::Nothing, value: Value::Number(number) });
         flat.end_item();
         return Ok(());
     }

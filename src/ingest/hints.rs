@@ -110,7 +110,9 @@ pub fn why(reason: &str) -> &'static str {
         "not_senml" => "it is not SenML, or has a field that must be understood and is not known",
         "not_influx" => "it is not the line protocol of InfluxDB",
         "not_sparkplug" => "it is not Sparkplug B, or its topic has no type of message such as DDATA",
-        "no_birth" => "it leaves to a birth what a metric is called or of which type it is; ask the edge node for a rebirth",
+        "no_birth" => {
+            "it leaves to a birth what a metric is called or of which type it is; ask the edge node for a rebirth"
+        }
         "compressed" => "its body is compressed; switch that off in the edge node",
         "too_many_aliases" => "births name more than 50,000 metrics",
         "no_element" => "there is nothing where the route's `each` leads",

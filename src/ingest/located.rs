@@ -6,6 +6,7 @@ mod naming;
 use super::NAME_BYTES_MAX;
 use super::document::{Content, Document, NodeId};
 use super::formats::Source;
+use super::meaning::Meaning;
 use super::readings::{self, ATTRIBUTES_BYTES_MAX, UNNAMED_METRIC};
 use super::roles::{self, Role, Times};
 use super::route::Matched;
@@ -195,7 +196,7 @@ impl Element<'_> {
         let mut times = Times::default();
         if self.publish.source.places.time.is_none() {
             self.walk(&mut |name, node, value| {
-                times.note(node, name, value, self.document.text(node).unwrap_or_default());
+                times.note(node, Meaning::of(name), value, self.document.text(node).unwrap_or_default());
                 Ok(())
             })
             .expect("taking note cannot fail");
@@ -272,7 +273,10 @@ impl Element<'_> {
         self.walk(&mut |name, node, value| {
             let text = self.document.text(node).unwrap_or_default();
             let is_number = matches!(value, Value::Text { .. }) && places.numbers.read(text).is_some();
-            if self.is_used[node] || is_number || roles::role(node, name, value, text, times) != Role::Attribute {
+            if self.is_used[node]
+                || is_number
+                || roles::role(node, Meaning::of(name), value, text, times) != Role::Attribute
+            {
                 return Ok(());
             }
             let mut shown = String::new();

@@ -11,6 +11,7 @@ mod flatten;
 pub mod formats;
 mod hints;
 mod located;
+mod meaning;
 mod mend;
 mod numbers;
 pub mod places;

@@ -75,12 +75,12 @@ impl Maker<'_> {
         let attributes = Attributes::from_packed(self.attributes).expect("packed above");
         let before = readings.len();
         for (at, field) in item.iter().enumerate() {
-            let name = flat.name(field);
             let Some((value, rounding)) = field.value.number() else { continue };
             if Some(at) != only && role(flat, at, field, &times) != Role::Metric {
                 continue;
             }
-            name_metric(self.route.metric, if only == Some(at) { "" } else { name }, self.metric)?;
+            let name = if only == Some(at) { "" } else { flat.name(field) };
+            name_metric(self.route.metric, name, self.metric)?;
             readings.push(&Reading {
                 device: self.route.device,
                 metric: self.metric,
@@ -106,7 +106,8 @@ impl Maker<'_> {
         let named = |matches: &dyn Fn(&str) -> bool| {
             item.iter().position(|field| is_number(field) && matches(flat.name(field)))
         };
-        named(&|name| name.is_empty())
+        item.iter()
+            .position(|field| is_number(field) && field.name_start == field.name_end)
             .or_else(|| named(&|name| name == "value"))
             .or_else(|| named(&|name| is_joined(wanted, name)))
             .or_else(|| named(&|name| Some(name) == last_level))
@@ -167,13 +168,13 @@ pub fn pack_own(attributes: &mut Vec<u8>, route: &Matched<'_>, device: &str, nam
 fn times_of(flat: &FlatPayload, item: &[Field]) -> Times {
     let mut times = Times::default();
     for (at, field) in item.iter().enumerate() {
-        times.note(at, flat.name(field), field.value, flat.text_of(field));
+        times.note(at, field.meaning, field.value, flat.text_of(field));
     }
     times
 }
 
 fn role(flat: &FlatPayload, at: usize, field: &Field, times: &Times) -> Role {
-    roles::role(at, flat.name(field), field.value, flat.text_of(field), times)
+    roles::role(at, field.meaning, field.value, flat.text_of(field), times)
 }
 
 /// The metric's full name: the topic's levels, then the field's, all joined with dots.

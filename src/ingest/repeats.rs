@@ -11,18 +11,21 @@ const COMPARED_MAX: usize = 16;
 pub struct Contradiction;
 
 /// Whether a name stands twice among the fields of an item.
-pub fn is_any<'a>(item: &'a [Field], name: impl Fn(&'a Field) -> &'a str, order: &mut Vec<u32>) -> bool {
+pub fn is_any(item: &[Field], names: &str, order: &mut Vec<u32>) -> bool {
+    let name = |field: &Field| &names.as_bytes()[field.name_start..field.name_end];
     if item.len() <= COMPARED_MAX {
-        return item.iter().enumerate().any(|(at, field)| item[..at].iter().any(|other| name(other) == name(field)));
+        let len = |field: &Field| field.name_end - field.name_start;
+        let is_same = |a: &Field, b: &Field| len(a) == len(b) && name(a) == name(b);
+        return item.iter().enumerate().any(|(at, field)| item[..at].iter().any(|other| is_same(other, field)));
     }
-    sort(item, &name, order);
+    sort(item, names, order);
     order.windows(2).any(|pair| name(&item[pair[0] as usize]) == name(&item[pair[1] as usize]))
 }
 
 /// Keeps one field of each name.
 pub fn settle(item: &[Field], names: &str, order: &mut Vec<u32>) -> Result<Vec<Field>, Contradiction> {
     let name = |field: &Field| field.name_in(names);
-    sort(item, &name, order);
+    sort(item, names, order);
     let mut is_superseded = vec![false; item.len()];
     for pair in order.windows(2) {
         let (earlier, later) = (&item[pair[0] as usize], &item[pair[1] as usize]);
@@ -40,11 +43,11 @@ pub fn settle(item: &[Field], names: &str, order: &mut Vec<u32>) -> Result<Vec<F
 }
 
 /// By name, and equal names in the order of the payload.
-fn sort<'a>(item: &'a [Field], name: &impl Fn(&'a Field) -> &'a str, order: &mut Vec<u32>) {
+fn sort(item: &[Field], names: &str, order: &mut Vec<u32>) {
     order.clear();
     order.extend(0..item.len() as u32);
     order.sort_unstable_by(|a, b| {
-        let (left, right) = (name(&item[*a as usize]), name(&item[*b as usize]));
+        let (left, right) = (item[*a as usize].name_in(names), item[*b as usize].name_in(names));
         left.cmp(right).then(a.cmp(b))
     });
 }

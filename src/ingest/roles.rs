@@ -1,6 +1,7 @@
 //! What a field is where no path of the route says so: by its name, its value, and what else its item holds.
 
-use super::time;
+use super::meaning::Meaning;
+use super::time::{self, Unit};
 use super::value::Value;
 use crate::core::device_clock::UNSET_BEFORE_MS;
 
@@ -29,42 +30,43 @@ impl Times {
     }
 
     /// Takes note of a field that may be a time. `at` tells it from the others; `text` is that of a text.
-    pub fn note(&mut self, at: usize, name: &str, value: Value, text: &str) {
-        if let Some((_, last)) = name.rsplit_once('.') {
-            let Some(ms) = as_time(last, value, text).filter(|ms| *ms >= UNSET_BEFORE_MS) else { return };
+    pub fn note(&mut self, at: usize, meaning: Meaning, value: Value, text: &str) {
+        let Meaning::Time { unit, is_nested } = meaning else { return };
+        if is_nested {
+            let Some(ms) = as_time(unit, value, text).filter(|ms| *ms >= UNSET_BEFORE_MS) else { return };
             self.is_contradicted |= self.nested_ms.is_some_and(|known_ms| known_ms != ms);
             self.nested_ms = self.nested_ms.or(Some(ms));
         } else if self.top.is_none() {
-            self.top = as_time(name, value, text).map(|ms| (at, ms));
+            self.top = as_time(unit, value, text).map(|ms| (at, ms));
         }
     }
 }
 
 /// Below the top of an item, a name such as `time` may stand for anything (a running time, say), so only a value that can be a date makes
 /// it a time. `at` is what [`Times::note`] was given, `text` that of a text.
-pub fn role(at: usize, name: &str, value: Value, text: &str, times: &Times) -> Role {
-    if name == "seq" {
-        return if as_sequence(value).is_some() { Role::Sequence } else { Role::Attribute };
-    }
+pub fn role(at: usize, meaning: Meaning, value: Value, text: &str, times: &Times) -> Role {
     let other = if matches!(value, Value::Text { .. }) { Role::Attribute } else { Role::Metric };
-    let Some((_, last)) = name.rsplit_once('.') else {
-        return match time::time_field(name) {
-            Some(_) if times.top.is_some_and(|(top, _)| top == at) => Role::Time,
+    match meaning {
+        Meaning::Nothing => other,
+        Meaning::Sequence if as_sequence(value).is_some() => Role::Sequence,
+        Meaning::Sequence => Role::Attribute,
+        Meaning::Time { is_nested: false, .. } => match times.top.is_some_and(|(top, _)| top == at) {
+            true => Role::Time,
+            false => Role::Attribute,
+        },
+        Meaning::Time { unit, is_nested: true } => match as_time(unit, value, text).filter(|ms| *ms >= UNSET_BEFORE_MS)
+        {
+            Some(ms) if times.of_item() == Some(ms) => Role::Time,
             Some(_) => Role::Attribute,
             None => other,
-        };
-    };
-    match as_time(last, value, text).filter(|ms| *ms >= UNSET_BEFORE_MS) {
-        Some(ms) if times.of_item() == Some(ms) => Role::Time,
-        Some(_) => Role::Attribute,
-        None => other,
+        },
     }
 }
 
 /// Whether a field, of which this is the dotted name, is a time and can be nothing else.
 pub fn is_time(name: &str, value: Value, text: &str) -> bool {
-    let last = name.rsplit_once('.').map_or(name, |(_, last)| last);
-    as_time(last, value, text).is_some_and(|ms| ms >= UNSET_BEFORE_MS)
+    let Meaning::Time { unit, .. } = Meaning::of(name) else { return false };
+    as_time(unit, value, text).is_some_and(|ms| ms >= UNSET_BEFORE_MS)
 }
 
 pub fn as_sequence(value: Value) -> Option<u64> {
@@ -75,8 +77,7 @@ pub fn as_sequence(value: Value) -> Option<u64> {
     }
 }
 
-fn as_time(name: &str, value: Value, text: &str) -> Option<i64> {
-    let unit = time::time_field(name)?;
+fn as_time(unit: Option<Unit>, value: Value, text: &str) -> Option<i64> {
     match value {
         Value::Integer(integer) => time::from_number(integer as f64, unit),
         Value::Number(number) => time::from_number(number, unit),

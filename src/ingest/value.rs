@@ -1,5 +1,6 @@
 //! Values of a payload's fields, whatever it is written in.
 
+use super::meaning::Meaning;
 use crate::core::reading::Rounding;
 
 /// Of its digits some would be lost, and nothing would say so.
@@ -66,6 +67,7 @@ impl Value {
 pub struct Field {
     pub name_start: usize,
     pub name_end: usize,
+    pub meaning: Meaning,
     pub value: Value,
 }
 

@@ -5,6 +5,7 @@ use crate::core::detection::alert;
 use crate::core::reading::{Attributes, Reading, Readings, Rounding};
 use crate::ingest::NAME_BYTES_MAX;
 use crate::ingest::document::{Content, NodeId};
+use crate::ingest::meaning::Meaning;
 use crate::ingest::numbers::Numbers;
 use crate::ingest::places::Measure;
 use crate::ingest::readings::{RESERVED_NAME, UNNAMED_METRIC};
@@ -27,7 +28,7 @@ impl Element<'_> {
         let (document, numbers) = (self.document, self.publish.source.places.numbers);
         walk_below(document, self.node, &mut String::new(), &mut |name, node, value| {
             let text = document.text(node).unwrap_or_default();
-            let role = roles::role(node, name, value, text, times);
+            let role = roles::role(node, Meaning::of(name), value, text, times);
             let is_metric = match value {
                 Value::Text { .. } => numbers != Numbers::Strict && role == Role::Attribute,
                 _ => role == Role::Metric,
