@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use super::identity::RunId;
 use super::json::{HEX_DIGITS, write_text};
-use super::reading::{DeviceTime, Reading, TimeQuality};
+use super::reading::{Attributes, DeviceTime, Reading, TimeQuality};
 
 /// What makes a reading an anomaly.
 #[derive(Clone, Copy, Debug)]
@@ -95,17 +95,8 @@ pub fn write_start(out: &mut Vec<u8>, kind: &str, gateway: &str, run: RunId, pos
 }
 
 fn write_reading_fields(out: &mut Vec<u8>, reading: &Reading<'_>) {
-    out.extend_from_slice(b",\"device\":");
-    write_text(out, reading.device);
-    out.extend_from_slice(b",\"metric\":");
-    write_text(out, reading.metric);
-    out.extend_from_slice(b",\"value\":");
-    write_f64(out, reading.value);
-    if let Some(rounding) = reading.rounding {
-        out.extend_from_slice(b",\"value_exact\":\"");
-        let _ = write!(out, "{}", rounding.exact(reading.value));
-        out.push(b'"');
-    }
+    out.push(b',');
+    write_series_and_value(out, reading);
     out.extend_from_slice(b",\"measured_at_ms\":");
     write_i64(out, reading.measured_at_ms);
     out.extend_from_slice(b",\"received_at_ms\":");
@@ -125,17 +116,37 @@ fn write_reading_fields(out: &mut Vec<u8>, reading: &Reading<'_>) {
         write_u64(out, sequence);
     }
     if !reading.attributes.is_empty() {
-        out.extend_from_slice(b",\"attributes\":{");
-        for (at, (key, value)) in reading.attributes.iter().enumerate() {
-            if at > 0 {
-                out.push(b',');
-            }
-            write_text(out, key);
-            out.push(b':');
-            write_text(out, value);
-        }
-        out.push(b'}');
+        write_attributes(out, reading.attributes);
     }
+}
+
+/// Appends the device, the metric and the value, with no comma before them.
+pub fn write_series_and_value(out: &mut Vec<u8>, reading: &Reading<'_>) {
+    out.extend_from_slice(b"\"device\":");
+    write_text(out, reading.device);
+    out.extend_from_slice(b",\"metric\":");
+    write_text(out, reading.metric);
+    out.extend_from_slice(b",\"value\":");
+    write_f64(out, reading.value);
+    if let Some(rounding) = reading.rounding {
+        out.extend_from_slice(b",\"value_exact\":\"");
+        let _ = write!(out, "{}", rounding.exact(reading.value));
+        out.push(b'"');
+    }
+}
+
+/// Appends the attributes, with a comma before them.
+pub fn write_attributes(out: &mut Vec<u8>, attributes: Attributes<'_>) {
+    out.extend_from_slice(b",\"attributes\":{");
+    for (at, (key, value)) in attributes.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_text(out, key);
+        out.push(b':');
+        write_text(out, value);
+    }
+    out.push(b'}');
 }
 
 fn write_hex(out: &mut Vec<u8>, run: RunId) {
@@ -171,7 +182,7 @@ fn write_optional(out: &mut Vec<u8>, number: Option<f64>) {
 mod tests {
     use super::*;
     use crate::core::json::text_bytes;
-    use crate::core::reading::{Attributes, ClockFault, pack_attribute};
+    use crate::core::reading::{ClockFault, pack_attribute};
     use proptest::prelude::*;
 
     const RUN: RunId = RunId([0x7f, 0x3c, 0x9a, 0x1e, 0x5b, 0x20, 0xd4, 0xc8]);

@@ -4,7 +4,7 @@ use super::{ClockState, Decoded, Ingest, Route, hints};
 use crate::core::detection::detectors::profile::Profiles;
 use crate::core::json::write_text;
 use crate::core::reading::{Reading, Readings};
-use crate::core::record::{write_f64, write_i64};
+use crate::core::record::{write_attributes, write_i64, write_series_and_value};
 
 /// What became of a publish.
 #[derive(Debug)]
@@ -48,32 +48,17 @@ impl Explained {
 }
 
 fn write_reading(out: &mut Vec<u8>, reading: &Reading<'_>, profiles: &Profiles) {
-    out.extend_from_slice(b"{\"device\":");
-    write_text(out, reading.device);
-    out.extend_from_slice(b",\"metric\":");
-    write_text(out, reading.metric);
-    out.extend_from_slice(b",\"value\":");
-    write_f64(out, reading.value);
-    if let Some(rounding) = reading.rounding {
-        out.extend_from_slice(format!(",\"value_exact\":\"{}\"", rounding.exact(reading.value)).as_bytes());
-    }
+    out.push(b'{');
+    write_series_and_value(out, reading);
     out.extend_from_slice(b",\"measured_at_ms\":");
     // Without a time of its own, that of receipt would be taken.
     match reading.measured_at_ms == reading.received_at_ms {
         true => out.extend_from_slice(b"null"),
         false => write_i64(out, reading.measured_at_ms),
     }
-    out.extend_from_slice(b",\"attributes\":{");
-    for (at, (name, text)) in reading.attributes.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write_text(out, name);
-        out.push(b':');
-        write_text(out, text);
-    }
+    write_attributes(out, reading.attributes);
     let (profile, word) = profiles.reason(reading.metric);
-    out.extend_from_slice(b"},\"profile\":");
+    out.extend_from_slice(b",\"profile\":");
     write_text(out, profile);
     if let Some(word) = word {
         out.extend_from_slice(b",\"profile_word\":");
