@@ -9,6 +9,7 @@ pub mod ledger;
 mod metrics;
 pub mod origin;
 mod places;
+mod series;
 pub mod status;
 
 use std::borrow::Cow;
@@ -186,7 +187,7 @@ async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender
         return reply(StatusCode::MISDIRECTED_REQUEST, TEXT, text);
     }
     let Some(key) = acknowledge::target(request.uri().path()) else {
-        return answer_question(&request, sources);
+        return answer_question(&request, sources, pipeline).await;
     };
     if *request.method() != Method::POST {
         return refuse_method("POST");
@@ -209,25 +210,33 @@ async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender
     reply(status, TEXT, text)
 }
 
-fn answer_question(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes>> {
+async fn answer_question(
+    request: &Request<Incoming>,
+    sources: &Sources,
+    pipeline: &Sender<Message>,
+) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return refuse_method("GET, HEAD");
     }
-    let with_status = |kind, write: &dyn Fn(&Status) -> String| match sources.status() {
-        Ok(status) => reply(StatusCode::OK, kind, write(&status)),
+    let with_status = |kind, write: &dyn Fn(Status) -> String| match sources.status() {
+        Ok(status) => reply(StatusCode::OK, kind, write(status)),
         Err(error) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, unreadable(&error)),
     };
     match request.uri().path() {
         "/" => reply(StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned()),
         "/healthz" => health("ok", sources.unhealthy().map(Cow::Owned)),
         "/readyz" => health("ready", sources.unready()),
-        "/metrics" => with_status("text/plain; version=0.0.4; charset=utf-8", &metrics::write),
-        "/api/status" => with_status("application/json", &|status| pretty(status)),
+        "/metrics" => with_status("text/plain; version=0.0.4; charset=utf-8", &|status| metrics::write(&status)),
+        "/api/status" => {
+            let overview = series::overview(pipeline).await;
+            with_status("application/json", &|status| pretty(&Status { series: overview.clone(), ..status }))
+        }
+        "/api/series" => series::answer(request.uri().query(), pipeline).await,
         "/api/alerts" => list_alerts(request.uri().query(), sources),
         _ => reply(
             StatusCode::NOT_FOUND,
             TEXT,
-            "served here: / /api/status /api/alerts /metrics /healthz /readyz\n".to_owned(),
+            "served here: / /api/status /api/alerts /api/series /metrics /healthz /readyz\n".to_owned(),
         ),
     }
 }

@@ -16,6 +16,7 @@ use crate::heartbeat::Watcher;
 use crate::ingest::{self, ClockState};
 use crate::mqtt::{EdgeCounters, Phase, UndecodableKind};
 use crate::pipeline::StoreCounters;
+use crate::pipeline::overview::Overview;
 use crate::sinks::status::{KeysSetAside, SinkSource};
 use crate::store::reader::Reader;
 use crate::store::totals::EXPIRED_WITH_SINK;
@@ -64,6 +65,8 @@ pub struct Status {
     pub dropped_sinks: Vec<DroppedSink>,
     pub mqtt: MqttStatus,
     pub detection: DetectionStatus,
+    /// What is watched, how and why, and what is not; `None` if it was not asked for, or the pipeline did not answer in time.
+    pub series: Option<Overview>,
     /// The first hundred: raised before cleared, then the most severe, then the latest. `/api/alerts` has all.
     pub alerts: Vec<serde_json::Value>,
     pub alerts_total: u64,
@@ -272,6 +275,7 @@ impl Sources {
                 alerts_unraised: self.store.alerts_unraised.get(),
                 acknowledgements_unknown: self.store.acknowledgements_unknown.get(),
             },
+            series: None,
             unrouted: unrouted(&self.edge),
             undecodable: self.edge.undecodable_kinds(),
             disk: disk::space(&self.state_folder)

@@ -8,6 +8,7 @@ mod logging;
 mod operate;
 mod port_holder;
 pub mod run;
+mod status;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ Examples:
     outrider run
   What would this configuration do, or what is wrong with it?
     outrider check --config outrider.toml
+  What does the running gateway store, watch and refuse?
+    outrider status
   Which readings of a file stand out?
     outrider detect readings.csv
 
@@ -45,6 +48,8 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Find anomalies in a file of series,timestamp_ms,value lines, with the gateway's own detectors
     Detect(detect::DetectArguments),
+    /// Show what the running gateway stores, watches and refuses, and why
+    Status(status::StatusArguments),
     /// Forget series of the running gateway
     #[command(subcommand)]
     Series(operate::SeriesCommand),
@@ -78,6 +83,7 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Check(arguments) => check::command(&arguments),
         Command::Demo(arguments) => demo::command(&arguments),
         Command::Detect(arguments) => detect::command(&arguments),
+        Command::Status(arguments) => status::command(&arguments),
         Command::Series(command) => operate::series(&command),
         Command::Alerts(command) => operate::alerts(&command),
         Command::Sinks(command) => operate::sinks(&command),
@@ -97,7 +103,7 @@ mod tests {
     #[test]
     fn the_examples_of_the_help_are_understood() {
         let lines: Vec<_> = EXAMPLES.lines().filter(|line| line.starts_with("    outrider")).collect();
-        assert_eq!(lines.len(), 4);
+        assert_eq!(lines.len(), 5);
         for line in lines {
             let parsed = Arguments::try_parse_from(line.split_whitespace());
             assert!(parsed.is_ok(), "{line}: {parsed:?}");

@@ -1,4 +1,4 @@
-//! An operator's requests to the running gateway over its control socket: `outrider series forget`, `alerts clear`, `sinks drop`.
+//! Requests to the running gateway over its control socket: `outrider series forget`, `alerts clear`, `sinks drop`, and `status`.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -16,6 +16,12 @@ use crate::core::mqtt::topic;
 /// Longer than the gateway itself waits for its disk.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+
+/// What is asked for.
+pub enum Method {
+    Get { bytes_max: u64 },
+    Delete,
+}
 
 /// Which gateway: the one that has this state folder.
 #[derive(Debug, Args)]
@@ -81,29 +87,35 @@ pub fn sinks(command: &SinksCommand) -> ExitCode {
 }
 
 fn delete(place: &Place, what: &str, levels: &[&str]) -> ExitCode {
-    let configuration = match ConfigArguments::of(place.config.clone(), place.state.clone()).load() {
-        Ok(configuration) => configuration,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return Exit::Configuration.into();
-        }
-    };
     let mut path = format!("/api/{what}");
     for level in levels {
         path.push('/');
         path.push_str(&alerts::encode(&topic::percent_decode(level)));
     }
-    match ask(&configuration.store.folder, &path) {
-        Ok((200, text)) => {
+    match ask(place, &Method::Delete, &path) {
+        Ok(text) => {
             println!("{text}");
             ExitCode::SUCCESS
         }
-        Ok((_, text)) => failed(&text),
-        Err(error) => failed(&explained(&error, &configuration.store.folder)),
+        Err(exit) => exit,
     }
 }
 
-fn failed(text: &str) -> ExitCode {
+/// The answer of the gateway, if it is a good one. Any other is told, and leads to an exit code.
+pub fn ask(place: &Place, method: &Method, path: &str) -> Result<String, ExitCode> {
+    let configuration = ConfigArguments::of(place.config.clone(), place.state.clone()).load().map_err(|problems| {
+        eprintln!("{problems}");
+        ExitCode::from(Exit::Configuration)
+    })?;
+    let folder = &configuration.store.folder;
+    match exchange(folder, method, path) {
+        Ok((200, text)) => Ok(text),
+        Ok((_, text)) => Err(failed(&text)),
+        Err(error) => Err(failed(&explained(&error, folder))),
+    }
+}
+
+pub fn failed(text: &str) -> ExitCode {
     eprintln!("{text}");
     Exit::RunTime.into()
 }
@@ -123,13 +135,17 @@ fn explained(error: &io::Error, folder: &Path) -> String {
 }
 
 /// The status code and text of the response.
-fn ask(folder: &Path, path: &str) -> io::Result<(u16, String)> {
+fn exchange(folder: &Path, method: &Method, path: &str) -> io::Result<(u16, String)> {
+    let (verb, bytes_max) = match method {
+        Method::Get { bytes_max } => ("GET", *bytes_max),
+        Method::Delete => ("DELETE", ANSWER_BYTES_MAX),
+    };
     let mut stream = UnixStream::connect(control::socket_path(folder))?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-    write!(stream, "DELETE {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;
+    write!(stream, "{verb} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;
     let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    stream.take(bytes_max).read_to_string(&mut answer)?;
     let broken = || io::Error::new(io::ErrorKind::InvalidData, "its response is not understood");
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(broken)?;

@@ -84,6 +84,16 @@ pub fn is_plausible(device_ms: i64, received_ms: i64) -> bool {
     (-AHEAD_MS..=LATE_AFTER_MS).contains(&received_ms.saturating_sub(device_ms))
 }
 
+/// What is wrong with a clock, and by how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongTime {
+    /// In which way it is wrong.
+    pub fault: ClockFault,
+    /// Receipt less device time, in milliseconds: the steady offset, or before there is one that of the newest reading. Negative if the clock
+    /// is ahead.
+    pub offset_ms: i64,
+}
+
 /// What is known of the clock by which one client publishes for the device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Source {
@@ -100,7 +110,8 @@ struct Source {
     /// Whether its last reading was judged by the offset.
     is_by_offset: bool,
     is_late: bool,
-    is_wrong: bool,
+    /// What its last reading showed.
+    wrong: Option<WrongTime>,
 }
 
 impl Source {
@@ -115,7 +126,7 @@ impl Source {
             heard_ms: i64::MIN,
             is_by_offset: false,
             is_late: false,
-            is_wrong: false,
+            wrong: None,
         }
     }
 
@@ -235,7 +246,14 @@ impl DeviceClock {
 
     /// Whether the newest reading of a client that was heard lately showed that the clock is wrong.
     pub fn is_wrong(&self, now_ms: i64) -> bool {
-        self.sources.iter().any(|source| source.is_wrong && !source.is_stale(now_ms))
+        self.sources.iter().any(|source| source.wrong.is_some() && !source.is_stale(now_ms))
+    }
+
+    /// How wrong the clock is by the newest reading of each client, and when that came by the listener's steady clock. Of several clients
+    /// whose readings are wrong, the one that was heard last; `None` if all are right.
+    pub fn wrong(&self) -> Option<(WrongTime, i64)> {
+        let wrong = self.sources.iter().filter_map(|source| Some((source.wrong?, source.heard_ms)));
+        wrong.max_by_key(|(_, heard_ms)| *heard_ms)
     }
 
     /// Judges the time of a reading, and learns from it.
@@ -254,7 +272,7 @@ impl DeviceClock {
             (false, false) => source.judge_unsynced(heard, &mut self.lead),
         };
         source.is_late = judged.is_late;
-        source.is_wrong = judged.device_time.is_some();
+        source.wrong = judged.device_time.map(|time| source.wrong_time(time.fault, heard));
         source.heard_ms = heard.now_ms;
         judged
     }
@@ -297,6 +315,13 @@ impl DeviceClock {
 }
 
 impl Source {
+    /// How wrong the clock is by a reading that showed it. A steady offset counts only if the reading was judged by it.
+    fn wrong_time(&self, fault: ClockFault, heard: &Heard) -> WrongTime {
+        let is_by_offset = self.is_by_offset && fault != ClockFault::Unset;
+        let steady_ms = self.offset.steady_ms.filter(|ms| is_by_offset && !(-AHEAD_MS..=LATE_AFTER_MS).contains(ms));
+        WrongTime { fault, offset_ms: steady_ms.unwrap_or_else(|| heard.delay_ms()) }
+    }
+
     fn is_steady(&self) -> bool {
         self.offset.steady_ms.or(self.unsynced_offset.steady_ms).is_some()
     }

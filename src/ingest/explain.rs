@@ -1,7 +1,7 @@
 //! What becomes of one publish, as lines of JSON for people and scripts.
 
 use super::{ClockState, Decoded, Ingest, Route, hints};
-use crate::core::detection::detectors::profile::Profiles;
+use crate::core::detection::detectors::profile::{ProfileChoice, Profiles};
 use crate::core::json::write_text;
 use crate::core::reading::{Reading, Readings};
 use crate::core::record::{write_attributes, write_i64, write_series_and_value};
@@ -57,7 +57,7 @@ fn write_reading(out: &mut Vec<u8>, reading: &Reading<'_>, profiles: &Profiles) 
         false => write_i64(out, reading.measured_at_ms),
     }
     write_attributes(out, reading.attributes);
-    let (profile, word) = profiles.reason(reading.metric);
+    let ProfileChoice { profile, word, .. } = profiles.choice(reading.metric);
     out.extend_from_slice(b",\"profile\":");
     write_text(out, profile);
     if let Some(word) = word {

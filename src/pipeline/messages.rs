@@ -3,7 +3,10 @@
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
+use tokio::sync::oneshot;
+
 use super::operation::{Answer, Operation};
+use super::overview::{Overview, SeriesLine};
 use crate::handoff::Input;
 use crate::store::cursors::CursorChange;
 use crate::store::reader::FileId;
@@ -32,6 +35,16 @@ pub enum Message {
     Operate {
         operation: Operation,
         answer: Answer,
+    },
+    /// What is watched, and why.
+    Overview {
+        answer: oneshot::Sender<Overview>,
+    },
+    /// The series after this device and metric, in the order of their names.
+    ListSeries {
+        device: String,
+        metric: String,
+        answer: oneshot::Sender<Vec<SeriesLine>>,
     },
     /// The process is to end by then: clients that cannot be answered in time are turned away.
     Draining {

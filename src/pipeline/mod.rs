@@ -16,6 +16,7 @@ mod counters;
 mod intake;
 mod messages;
 pub mod operation;
+pub mod overview;
 mod pacing;
 mod reactions;
 mod salvaging;

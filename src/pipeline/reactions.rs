@@ -78,6 +78,9 @@ impl PipelineLoop {
                 self.hurry();
             }
             Message::Operate { operation, answer } => self.operate(operation, answer),
+            // Whoever asked may have gone.
+            Message::Overview { answer } => drop(answer.send(self.overview())),
+            Message::ListSeries { device, metric, answer } => drop(answer.send(self.series_after(&device, &metric))),
             Message::Draining { until } => {
                 let now = clock::instant();
                 self.ending.grace = Some(until.saturating_duration_since(now));

@@ -62,6 +62,44 @@ fn health_metrics_and_status_tell_the_same() {
     assert!(page.contains("Ledger") && page.contains("/api/status"));
 }
 
+#[test]
+fn each_series_is_listed_with_what_decided_how_it_is_watched() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[[profile]]\nmetrics = 'door'\nlike = 'off'\n[[limit]]\nmetric = 'odometer'\nmax = 9\n";
+    let gateway = Gateway::start_configured(folder.path(), config, &[], &[]);
+    let mut client = Client::connect(gateway.mqtt, "device");
+    client.publish("vehicles/truck", r#"{"state":{"oilTemp":80},"odometer":7,"door":1,"foo":2}"#);
+    client.publish("vehicles/van/temp", "20");
+    let status = gateway.status();
+    let series = &status["series"];
+    let line = |line: &serde_json::Value| {
+        let text = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
+        format!("{} {}: {} {} {}", text("device"), text("metric"), text("profile"), text("profile_word"), line["limit"])
+    };
+    let lines = |list: &serde_json::Value| list.as_array().unwrap().iter().map(line).collect::<Vec<_>>();
+    let [foo, oil, van, door, odometer] = [
+        "truck foo: generic - false",
+        "truck state.oilTemp: temperature temp false",
+        "van temp: temperature temp false",
+        "truck door: off door false",
+        "truck odometer: off odometer true",
+    ];
+    assert_eq!(
+        (lines(&series["watched"]), &series["watched_total"]),
+        (vec![foo.into(), oil.into(), van.into()], &3.into())
+    );
+    assert_eq!(
+        (lines(&series["unwatched"]), &series["unwatched_total"]),
+        (vec![door.into(), odometer.into()], &2.into())
+    );
+    let reason = series["unwatched"][0]["reason"].as_str().unwrap();
+    assert_eq!(reason, "a [[profile]] with the word \"door\" of its name turns it off");
+    let all = |path: &str| lines(&serde_json::from_str(&gateway.get(path).1).unwrap());
+    assert_eq!(all("/api/series"), [door, foo, odometer, oil, van]);
+    assert_eq!(all("/api/series?after=truck/odometer"), [oil, van]);
+    assert_eq!(gateway.get("/api/series?from=truck").0, 400);
+}
+
 /// The gateway's own record is retained on its topic and stored on the second stream: a consumer can prove that nothing is missing.
 #[test]
 fn the_gateway_tells_of_itself() {

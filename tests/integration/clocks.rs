@@ -123,6 +123,18 @@ fn alerts(gateway: &InProcess) -> Vec<Value> {
     gateway.status()["alerts"].as_array().unwrap().clone()
 }
 
+/// The status names the tank and by how much its clock is behind, unless the gateway's own clock proves nothing.
+fn check_told(gateway: &InProcess, is_synchronised: bool, behind_ms: i64) {
+    let series = &gateway.status()["series"];
+    let clocks = series["device_clocks"].as_array().unwrap();
+    assert_eq!((clocks.len(), &series["device_clocks_total"]), (usize::from(is_synchronised), &clocks.len().into()));
+    if let [clock] = clocks.as_slice() {
+        assert_eq!((&clock["device"], &clock["device_clock"]), (&"tank".into(), &"behind".into()));
+        let offset_ms = clock["offset_ms"].as_i64().unwrap();
+        assert!((behind_ms - 1_000..behind_ms + 2_000).contains(&offset_ms), "{offset_ms}");
+    }
+}
+
 const EITHER_CLOCK: [fn() -> bool; 2] = [|| true, || false];
 
 #[test]
@@ -184,6 +196,7 @@ fn a_clock_that_is_behind_mutes_nothing_also_after_a_restart() {
             let mut site = Site::start(is_synchronised, off_ms);
             site.live_until_known(off_ms);
             site.must_raise(off_ms);
+            check_told(&site.gateway, is_synchronised(), -off_ms);
             let folder = site.folder;
             site.gateway.stop();
 

@@ -68,6 +68,33 @@ fn series_are_forgotten_and_alerts_cleared() {
     assert!(!folder.path().join("state/control.sock").exists());
 }
 
+#[test]
+fn the_status_says_what_is_watched_and_what_would_take_what_is_not_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, text) = said(folder.path(), &["status"]);
+    assert!(code != 0 && !text.is_empty(), "there is no gateway, and no configuration yet");
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    let mut device = Client::connect(gateway.mqtt, "device");
+    device.publish("devices/tank", "{\"temp\":2,\"count\":1}");
+    device.publish("devices/tank/level", "{\"value\":\"22.5\"}");
+    device.publish("plant/oven/temp", "200");
+    let (code, text) = said(folder.path(), &["status"]);
+    assert_eq!(code, 0, "{text}");
+    for part in [
+        "2 readings stored; publishes not stored: 1 undecodable, 1 unrouted",
+        "watched series: 1\n  tank temp: temperature (the word \"temp\" is in its name)",
+        "series that are not watched: 1\n  tank count: off (the word \"count\" in its name says",
+        "topic = \"plant/{device}/{metric...}\"",
+        "    [[route]]\n    topic = \"devices/{device}/{metric...}\"\n    numbers = \"lenient\"",
+    ] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+    let (code, text) = said(folder.path(), &["status", "--json"]);
+    let status: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &status["series"]["watched_total"]), (0, &1.into()));
+    assert!(gateway.stop().success());
+}
+
 const CLOUD: &str =
     "[[sink]]\nname = 'cloud'\ntype = 'kinesis'\nregion = 'eu-west-1'\nendpoint = 'http://127.0.0.1:9'\nraw = 'r'\n";
 const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "x")];

@@ -5,16 +5,20 @@
 //! those that matter least give way (`shares`).
 
 mod clocks;
+mod listing;
 mod names;
 mod shares;
 mod silences;
 mod snapshot;
 mod table;
+mod unwatched;
 
 pub use crate::core::device_clock::LATE_AFTER_MS;
 pub use clocks::{Place, TimeVerdict};
+pub use listing::{ListedSeries, WrongDeviceClock};
 pub use silences::Missed;
 pub use snapshot::{CHUNK_SERIES, RestoreError};
+pub use unwatched::UnwatchedReason;
 
 use super::alert::{Alert, AlertKey, GATEWAY_KIND, Holder, Moment, Severity};
 use super::detectors::hold::Holds;
@@ -28,6 +32,7 @@ use crate::core::detection::devices::{DEVICE_METRIC, Publisher};
 use crate::core::reading::Reading;
 use shares::Shares;
 use table::{Newcomer, Table};
+use unwatched::Unwatched;
 
 /// After a start devices have so long to come back before any is reported as silent.
 pub const GRACE_MS: i64 = 60_000;
@@ -76,6 +81,7 @@ pub struct Monitor {
     table: Table,
     /// Of devices that have no series.
     unwatched_clocks: clocks::UnwatchedClocks,
+    unwatched: Unwatched,
     /// Of each place of the table: apart, because ticks look at all of them.
     rhythms: Vec<Rhythm>,
     shares: Shares,
@@ -96,6 +102,7 @@ impl Monitor {
             settings,
             table: Table::default(),
             unwatched_clocks: clocks::UnwatchedClocks::default(),
+            unwatched: Unwatched::default(),
             rhythms: Vec::new(),
             shares: Shares::default(),
             over_cap_readings: 0,
@@ -195,6 +202,9 @@ impl Monitor {
             }
         }
         let is_limited = self.judge_alone(reading, &profile, now_ms, findings);
+        if !profile.is_watched {
+            self.unwatched.note(reading.device, reading.metric, UnwatchedReason::Profile, now_ms);
+        }
         if !profile.is_watched && !is_limited {
             return Verdict::Unwatched;
         }
@@ -225,9 +235,10 @@ impl Monitor {
                 }
                 None if is_usable => {
                     self.over_cap_readings += 1;
+                    self.unwatched.note(reading.device, reading.metric, UnwatchedReason::Crowded, now_ms);
                     verdict = Verdict::Unwatched;
                 }
-                None => {}
+                None => self.unwatched.note(reading.device, reading.metric, UnwatchedReason::Valueless, now_ms),
             }
         }
         // It was judged when it first came, so it does not count as a good reading now.
@@ -310,6 +321,7 @@ impl Monitor {
         if self.table.count() >= self.settings.series_max {
             return None;
         }
+        self.unwatched.remove(device, metric);
         let profile = self.settings.profiles.get(rule);
         let index = self.table.add(Newcomer { device, metric, rule, series: Series::new(profile) });
         let place = self.table.get(index).device;
@@ -329,6 +341,7 @@ impl Monitor {
 
     /// Forgets a series of a device, or all of them, as if nobody had ever heard of them. `gone` gets the metric of each.
     pub fn forget_series(&mut self, device: &str, metric: Option<&str>, mut gone: impl FnMut(&str)) {
+        self.unwatched.forget(device, metric);
         for index in 0..self.rhythms.len() {
             if !self.table.is_used(index) {
                 continue;
@@ -354,6 +367,7 @@ impl Monitor {
         }
         self.next_sweep_ms = now_ms.saturating_add(SWEEP_EVERY_MS);
         self.holds.sweep(now_ms, FORGET_MS);
+        self.unwatched.sweep(now_ms, FORGET_MS);
         for index in 0..self.rhythms.len() {
             let Rhythm { arrivals, heard_ms, .. } = self.rhythms[index];
             if arrivals > 0 && now_ms.saturating_sub(heard_ms) >= FORGET_MS {

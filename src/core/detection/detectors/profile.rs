@@ -123,6 +123,17 @@ pub struct Rule {
     pub profile: Profile,
 }
 
+/// Which profile holds for a metric, and what decided so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProfileChoice<'a> {
+    /// Its name, or that of the one which it is like.
+    pub profile: &'static str,
+    /// The word in the metric's name that decided; `None` if no word did.
+    pub word: Option<&'a str>,
+    /// Whether the configuration decided, and not the table that is built in.
+    pub is_configured: bool,
+}
+
 /// Most rules of the configuration: a series keeps the number of its rule in a byte.
 pub const PROFILES_MAX: usize = 200;
 const BUILT_IN: usize = 5;
@@ -174,21 +185,19 @@ impl Profiles {
     /// Number of the first rule that holds for a metric, for [`Self::get`].
     pub fn of_metric(&self, metric: &str) -> u8 {
         let quantity = quantity(metric);
-        let has = |word: &String| {
-            metric.eq_ignore_ascii_case(word) || tokens(quantity).any(|token| token.eq_ignore_ascii_case(word))
-        };
-        let holds = |rule: &Rule| rule.words.is_empty() || rule.words.iter().any(has);
+        let holds = |rule: &Rule| rule.words.is_empty() || rule.words.iter().any(|word| has(metric, quantity, word));
         self.0.iter().position(holds).expect("the last rule holds for every metric") as u8
     }
 
-    /// Name of the profile that holds for a metric, and the word of its name that decided so; `None` for what no word decides.
-    pub fn reason(&self, metric: &str) -> (&'static str, Option<&str>) {
-        let rule = &self.0[usize::from(self.of_metric(metric))];
-        let quantity = quantity(metric);
-        let decides = |word: &&String| {
-            metric.eq_ignore_ascii_case(word) || tokens(quantity).any(|token| token.eq_ignore_ascii_case(word))
-        };
-        (rule.profile.name, rule.words.iter().find(decides).map(String::as_str))
+    /// Why a metric is watched as it is.
+    pub fn choice(&self, metric: &str) -> ProfileChoice<'_> {
+        let number = usize::from(self.of_metric(metric));
+        let (rule, quantity) = (&self.0[number], quantity(metric));
+        ProfileChoice {
+            profile: rule.profile.name,
+            word: rule.words.iter().find(|word| has(metric, quantity, word)).map(String::as_str),
+            is_configured: number < self.own().len(),
+        }
     }
 
     /// The profile of a rule that [`Self::of_metric`] gave.
@@ -199,6 +208,11 @@ impl Profiles {
     pub fn get(&self, rule: u8) -> &Profile {
         &self.0[usize::from(rule)].profile
     }
+}
+
+/// Whether a metric, whose name says this quantity, has a word or is called by it.
+fn has(metric: &str, quantity: &str, word: &str) -> bool {
+    metric.eq_ignore_ascii_case(word) || tokens(quantity).any(|token| token.eq_ignore_ascii_case(word))
 }
 
 /// The part of a dotted name that says what is measured: the last one, or the one before it where the last only says that it is a value. What
@@ -268,9 +282,10 @@ mod tests {
         ] {
             assert_eq!(profiles.get(profiles.of_metric(metric)).name, profile, "{metric}");
         }
-        assert_eq!(profiles.reason("state.reported.oilTemp"), ("temperature", Some("temp")));
-        assert_eq!(profiles.reason("temp_count"), ("off", Some("count")));
-        assert_eq!(profiles.reason("plate"), ("generic", None));
+        let choice = |metric| (profiles.choice(metric).profile, profiles.choice(metric).word);
+        assert_eq!(choice("state.reported.oilTemp"), ("temperature", Some("temp")));
+        assert_eq!(choice("temp_count"), ("off", Some("count")));
+        assert_eq!(choice("plate"), ("generic", None));
     }
 
     #[test]
@@ -280,6 +295,8 @@ mod tests {
         let name = |metric| profiles.get(profiles.of_metric(metric)).name;
         assert_eq!((name("pump_temp"), name("pumps"), name("lat")), ("plant", "generic", "off"));
         assert_eq!((name("oil_temp"), name("engine.oil_temp")), ("plant", "temperature"), "or whole names");
+        let is_configured = |metric| profiles.choice(metric).is_configured;
+        assert_eq!((is_configured("pump_temp"), is_configured("temp"), is_configured("x")), (true, false, false));
         let all = Profiles::always(Profile::by_name("plant").expect("a profile"));
         assert_eq!(all.get(all.of_metric("lat")).name, "plant");
     }

@@ -115,13 +115,14 @@ impl Gateway {
 
 const LIMIT: &str = "tank/temperature/limit";
 const ANOMALY: &str = "tank/temperature/anomaly";
+const SILENCE: &str = "tank/_device/gap";
 const CLOCK: &str = "_gateway/clock/gateway";
 
 fn noise(second: i64) -> f64 {
     ((second * 7919) % 5) as f64 / 10.0
 }
 
-/// A device by this clock, and an attack: a rise and a broken limit must raise, whether our own clock is synchronised or not.
+/// A device by this clock, and an attack: a rise, a broken limit and a silence must raise, whether our own clock is synchronised or not.
 fn must_raise(clock: &dyn Fn(i64) -> i64, attack: &dyn Fn(&mut Gateway, i64)) -> Gateway {
     let unsynced = raises(false, clock, attack);
     assert!(!unsynced.alerts.contains_key(CLOCK));
@@ -143,6 +144,8 @@ fn raises(is_synced: bool, clock: &dyn Fn(i64) -> i64, attack: &dyn Fn(&mut Gate
     assert!(gateway.alerts.contains_key(ANOMALY), "{:?}", gateway.alerts);
     gateway.publish(1, "temperature", 95.0, clock(gateway.now_ms()));
     assert!(gateway.is_raised(LIMIT), "{:?}", gateway.alerts);
+    gateway.advance(15_000);
+    assert!(gateway.is_raised(SILENCE), "{:?}", gateway.alerts);
     gateway
 }
 
@@ -152,9 +155,10 @@ fn nobody(_: &mut Gateway, _: i64) {}
 fn a_device_with_any_clock_raises_what_it_should() {
     let gateway = must_raise(&|now_ms| now_ms, &nobody);
     assert!(!gateway.alerts.contains_key(CLOCK));
-    let clocks: [(&str, &dyn Fn(i64) -> i64); 6] = [
+    let clocks: [(&str, &dyn Fn(i64) -> i64); 7] = [
         ("tank is not set", &|now_ms| now_ms - WALL_MS),
         ("tank is not set", &|now_ms| now_ms - WALL_MS + 946_684_800_000),
+        ("tank is 90 s behind", &|now_ms| now_ms - 90_000),
         ("tank is 5 min behind", &|now_ms| now_ms - 300_000),
         ("tank is 5 h behind", &|now_ms| now_ms - 5 * HOUR_MS),
         ("tank is 58 s ahead", &|now_ms| now_ms + 58_000),
@@ -164,6 +168,27 @@ fn a_device_with_any_clock_raises_what_it_should() {
         let gateway = must_raise(clock, &nobody);
         let told = gateway.alerts[CLOCK]["message"].as_str().expect("a text");
         assert!(told.contains(text), "{told}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_broken_from_the_first_reading_on_raises_within_seconds() {
+    let seconds_since_boot = |now_ms: i64| now_ms - WALL_MS + 188_000;
+    let clocks: [&dyn Fn(i64) -> i64; 5] = [
+        &seconds_since_boot,
+        &|now_ms| seconds_since_boot(now_ms) + 946_684_800_000,
+        &|now_ms| now_ms - 90_000,
+        &|now_ms| now_ms - 48 * HOUR_MS,
+        &|now_ms| now_ms + HOUR_MS,
+    ];
+    for (at, clock) in clocks.iter().enumerate() {
+        let mut gateway = Gateway::start();
+        for _ in 0..12 {
+            gateway.publish(1, "temperature", 95.0, clock(gateway.now_ms()));
+            gateway.advance(1_000);
+        }
+        assert!(gateway.is_raised(LIMIT), "clock {at}: {:?}", gateway.alerts);
+        assert_eq!(gateway.pipeline.monitor().wrong_clocks().count(), 1, "clock {at}");
     }
 }
 

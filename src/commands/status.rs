@@ -1,0 +1,244 @@
+//! `outrider status`: what the running gateway says of itself, for people.
+
+use std::fmt::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Deserialize;
+
+use super::operate::{Method, Place, ask, failed};
+
+/// More than the status takes, whatever devices are called.
+const STATUS_BYTES_MAX: u64 = 16 << 20;
+
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    /// Print /api/status as it is
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub fn command(arguments: &StatusArguments) -> ExitCode {
+    let text = match ask(&arguments.place, &Method::Get { bytes_max: STATUS_BYTES_MAX }, "/api/status") {
+        Ok(text) => text,
+        Err(exit) => return exit,
+    };
+    if arguments.json {
+        println!("{text}");
+        return ExitCode::SUCCESS;
+    }
+    match serde_json::from_str::<Status>(&text) {
+        Ok(status) => {
+            print!("{status}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&format!("the gateway's answer is not understood: {error}")),
+    }
+}
+
+/// What is shown of `/api/status`.
+#[derive(Debug, Deserialize)]
+struct Status {
+    version: String,
+    gateway: String,
+    state: String,
+    clock: String,
+    uptime_s: u64,
+    received: Received,
+    unrouted: Unrouted,
+    undecodable: Vec<Undecodable>,
+    series: Option<Series>,
+    alerts: Vec<Alert>,
+    alerts_total: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct Received {
+    accepted: u64,
+    undecodable: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Unrouted {
+    count: u64,
+    topics: Vec<String>,
+    routes: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Undecodable {
+    topic: String,
+    hint: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Series {
+    watched: Vec<Line>,
+    watched_total: usize,
+    unwatched: Vec<Line>,
+    unwatched_total: usize,
+    device_clocks: Vec<DeviceClock>,
+    device_clocks_total: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct Line {
+    device: String,
+    metric: String,
+    profile: String,
+    reason: String,
+    limit: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct DeviceClock {
+    device: String,
+    device_clock: String,
+    offset_ms: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Alert {
+    device: String,
+    state: String,
+    severity: String,
+    message: String,
+}
+
+/// Names come from devices: whatever they hold, they must not control a terminal.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|letter| match letter.is_control() {
+            true => write!(f, "{}", letter.escape_debug()),
+            false => f.write_char(letter),
+        })
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Status { version, gateway, state, clock, uptime_s, received, unrouted, undecodable, .. } = self;
+        writeln!(f, "Outrider {version} on {}: {state}, up {uptime_s} s, clock {clock}", Plain(gateway))?;
+        let Received { accepted, undecodable: refused } = received;
+        writeln!(
+            f,
+            "{accepted} readings stored; publishes not stored: {refused} undecodable, {} unrouted",
+            unrouted.count
+        )?;
+        let alerts = self.alerts.iter().map(|Alert { device, state, severity, message }| {
+            format!("{state}, {severity}: {} ({})", Plain(message), Plain(device))
+        });
+        section(f, "alerts", alerts, self.alerts_total)?;
+        if let Some(series) = &self.series {
+            write!(f, "{series}")?;
+        } else {
+            writeln!(f, "\nwhat is watched is not known at present")?;
+        }
+        let topics = unrouted.topics.iter().map(|topic| Plain(topic).to_string());
+        section(f, "topics without a route", topics, unrouted.topics.len())?;
+        unrouted.routes.iter().try_for_each(|route| advice(f, "to store them, add to the configuration:", route))?;
+        section(f, "payloads that could not be decoded", std::iter::empty::<String>(), undecodable.len())?;
+        undecodable.iter().try_for_each(|Undecodable { topic, hint }| {
+            let (why, lines) = hint.split_once('\n').unwrap_or((hint, ""));
+            advice(f, &format!("{}: {}", Plain(topic), Plain(why)), lines)
+        })
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |Line { device, metric, profile, reason, limit }: &Line| {
+            let limit = if *limit { ", and a limit" } else { "" };
+            format!("{} {}: {profile}{limit} ({})", Plain(device), Plain(metric), Plain(reason))
+        };
+        section(f, "watched series", self.watched.iter().map(line), self.watched_total)?;
+        section(f, "series that are not watched", self.unwatched.iter().map(line), self.unwatched_total)?;
+        let clocks = self.device_clocks.iter().map(|DeviceClock { device, device_clock, offset_ms }| {
+            let seconds = offset_ms.unsigned_abs() as f64 / 1e3;
+            match device_clock.as_str() {
+                "unset" => format!("{}: not set", Plain(device)),
+                _ => format!("{}: {seconds:.1} s {device_clock}", Plain(device)),
+            }
+        });
+        section(f, "devices with a wrong clock", clocks, self.device_clocks_total)
+    }
+}
+
+/// A list with its length; nothing for an empty one.
+fn section(f: &mut fmt::Formatter<'_>, what: &str, lines: impl Iterator<Item = String>, total: usize) -> fmt::Result {
+    if total == 0 {
+        return Ok(());
+    }
+    writeln!(f, "\n{what}: {total}")?;
+    let mut shown = 0;
+    for line in lines {
+        writeln!(f, "  {line}")?;
+        shown += 1;
+    }
+    match shown > 0 && shown < total {
+        true => writeln!(f, "  and {} more", total - shown),
+        false => Ok(()),
+    }
+}
+
+/// Lines of a configuration, to be copied.
+fn advice(f: &mut fmt::Formatter<'_>, what: &str, lines: &str) -> fmt::Result {
+    writeln!(f, "  {what}")?;
+    lines.lines().try_for_each(|line| writeln!(f, "    {}", Plain(line)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_matters_is_shown_and_nothing_controls_the_terminal() {
+        let line = |metric: &str, profile: &str, limit: bool, reason: &str| serde_json::json!({ "device": "t\u{1b}[2J", "metric": metric, "profile": profile, "limit": limit, "reason": reason });
+        let status = serde_json::json!({
+            "version": "1", "gateway": "g", "state": "running", "clock": "synced", "uptime_s": 5, "new": "ignored",
+            "received": { "accepted": 7, "undecodable": 1 },
+            "unrouted": { "count": 2, "topics": ["a/b"], "routes": ["[[route]]\ntopic = \"a/{device}\""] },
+            "undecodable": [{ "topic": "c", "hint": "no number; add:\nnumbers = \"lenient\"" }],
+            "series": {
+                "watched": [line("temp", "temperature", true, "the word")], "watched_total": 3,
+                "unwatched": [line("lat", "off", false, "a position")], "unwatched_total": 1,
+                "device_clocks": [
+                    { "device": "x", "device_clock": "behind", "offset_ms": 90_000 },
+                    { "device": "y", "device_clock": "unset", "offset_ms": 1 },
+                ],
+                "device_clocks_total": 2,
+            },
+            "alerts": [], "alerts_total": 0,
+        });
+        let status: Status = serde_json::from_value(status).expect("as it is sent");
+        let expected = r#"Outrider 1 on g: running, up 5 s, clock synced
+7 readings stored; publishes not stored: 1 undecodable, 2 unrouted
+
+watched series: 3
+  t\u{1b}[2J temp: temperature, and a limit (the word)
+  and 2 more
+
+series that are not watched: 1
+  t\u{1b}[2J lat: off (a position)
+
+devices with a wrong clock: 2
+  x: 90.0 s behind
+  y: not set
+
+topics without a route: 1
+  a/b
+  to store them, add to the configuration:
+    [[route]]
+    topic = "a/{device}"
+
+payloads that could not be decoded: 1
+  c: no number; add:
+    numbers = "lenient"
+"#;
+        assert_eq!(status.to_string(), expected);
+    }
+}
