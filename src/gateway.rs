@@ -28,7 +28,7 @@ use tokio::task::LocalSet;
 use self::ending::edge_result;
 use self::storeless::Opening;
 use crate::admin::control::{self, ControlSocket};
-use crate::admin::{self, origin::Hosts, status::Sources};
+use crate::admin::{self, origin::Hosts, status::Sources, undecodable::SampleHints};
 pub use crate::clock::now_ms;
 use crate::core::detection::alert::AlertTimes;
 use crate::core::detection::monitor::MonitorSettings;
@@ -176,6 +176,7 @@ impl Parts {
             store_bytes_max: settings.capacity.bytes_max,
             reader: RefCell::new(reader),
             looked: RefCell::default(),
+            sample_hints: RefCell::new(SampleHints::new(settings.routes.clone())),
             hosts: Hosts::new(settings.admin_hosts.clone()),
             edge: Arc::clone(edge),
             store: Arc::clone(&self.counters),

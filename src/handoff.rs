@@ -134,7 +134,7 @@ impl SessionProgress {
 pub struct Undecodable {
     pub reason: &'static str,
     pub topic: String,
-    /// At most the first 1 KiB of the payload.
+    /// At most the first 4 KiB of the payload.
     pub sample: Vec<u8>,
     pub received_at_ms: i64,
 }

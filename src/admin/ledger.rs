@@ -47,12 +47,27 @@ pub struct StreamContent {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RejectedSample {
+    #[serde(skip)]
+    pub id: i64,
     pub received_at_ms: i64,
     pub reason: String,
     pub topic: String,
-    /// Bytes that are not text are replaced.
+    /// The beginning; bytes that are not text are replaced.
     pub sample: String,
+    /// All that is kept.
+    #[serde(skip)]
+    pub bytes: Vec<u8>,
 }
+
+impl RejectedSample {
+    /// Tells it from any other.
+    pub fn key(&self) -> (i64, i64) {
+        (self.id, self.received_at_ms)
+    }
+}
+
+/// This much of a sample is shown.
+const SHOWN_BYTES_MAX: usize = 1024;
 
 /// Everything that one look into the store gives.
 #[derive(Clone, Debug, Default)]
@@ -176,16 +191,19 @@ fn totals(db: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
 }
 
 fn rejected_samples(db: &Connection) -> rusqlite::Result<Vec<RejectedSample>> {
-    let mut select =
-        db.prepare_cached("SELECT received_ms, reason, topic, sample FROM rejected_sample ORDER BY id DESC LIMIT ?1")?;
+    let mut select = db.prepare_cached(
+        "SELECT id, received_ms, reason, topic, sample FROM rejected_sample ORDER BY id DESC LIMIT ?1",
+    )?;
     select
         .query_map([LISTED_MAX as i64], |row| {
-            let sample: Vec<u8> = row.get(3)?;
+            let bytes: Vec<u8> = row.get(4)?;
             Ok(RejectedSample {
-                received_at_ms: row.get(0)?,
-                reason: row.get(1)?,
-                topic: row.get(2)?,
-                sample: String::from_utf8_lossy(&sample).into_owned(),
+                id: row.get(0)?,
+                received_at_ms: row.get(1)?,
+                reason: row.get(2)?,
+                topic: row.get(3)?,
+                sample: String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)]).into_owned(),
+                bytes,
             })
         })?
         .collect()

@@ -11,6 +11,7 @@ pub mod origin;
 mod places;
 mod series;
 pub mod status;
+pub mod undecodable;
 
 use std::borrow::Cow;
 use std::convert::Infallible;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::ledger::{self, LedgerLine, RejectedSample, StoreView, StreamContent};
 use super::origin::Hosts;
+use super::undecodable::SampleHints;
 use crate::core::identity::{RunId, Stream};
 use crate::counter::HistogramView;
 use crate::disk::{self, DiskSpace};
@@ -34,6 +35,8 @@ pub struct Sources {
     pub reader: RefCell<Option<Reader>>,
     /// The last look into the store, and when it was taken.
     pub looked: RefCell<Option<(Instant, Arc<StoreView>)>>,
+    /// What would take samples of earlier runs.
+    pub sample_hints: RefCell<SampleHints>,
     /// The host names that it answers to.
     pub hosts: Hosts,
     pub edge: Arc<EdgeCounters>,
@@ -71,7 +74,8 @@ pub struct Status {
     pub alerts: Vec<serde_json::Value>,
     pub alerts_total: u64,
     pub unrouted: Unrouted,
-    /// A kind for each reason and topic since the start, with the line of configuration that would take it.
+    /// A kind for each reason and topic, with the line of configuration that would take it: those since the start, and others of which the
+    /// store still has a sample.
     pub undecodable: Vec<UndecodableKind>,
     pub rejected_samples: Vec<RejectedSample>,
     pub disk: Option<DiskStatus>,
@@ -277,7 +281,10 @@ impl Sources {
             },
             series: None,
             unrouted: unrouted(&self.edge),
-            undecodable: self.edge.undecodable_kinds(),
+            undecodable: {
+                let kinds = self.edge.undecodable_kinds();
+                self.sample_hints.borrow_mut().with_stored(kinds, &view.rejected_samples)
+            },
             disk: disk::space(&self.state_folder)
                 .ok()
                 .map(|DiskSpace { total_bytes, free_bytes }| DiskStatus { free_bytes, total_bytes }),

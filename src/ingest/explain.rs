@@ -1,6 +1,6 @@
 //! What becomes of one publish, as lines of JSON for people and scripts.
 
-use super::{ClockState, Decoded, Ingest, Route, hints};
+use super::{ClockState, Decoded, Ingest, Route, SAMPLE_BYTES_MAX, hints};
 use crate::core::detection::detectors::profile::{ProfileChoice, Profiles};
 use crate::core::json::write_text;
 use crate::core::reading::{Reading, Readings};
@@ -24,6 +24,18 @@ pub fn explain(routes: &[Route], topic: &str, payload: &[u8], received_at_ms: i6
         Decoded::Undecodable { reason } => {
             Explained::Refused { reason, hint: hints::hint(routes, topic, payload, reason) }
         }
+    }
+}
+
+/// For people: what would take a publish of which a sample is kept. The routes are tried on the sample, unless it is only the beginning
+/// of the payload.
+pub fn hint_of_sample(routes: &[Route], topic: &str, sample: &[u8], reason: &str) -> String {
+    if sample.len() >= SAMPLE_BYTES_MAX {
+        return hints::why(reason).to_owned();
+    }
+    match explain(routes, topic, sample, 0) {
+        Explained::Readings(_) => "the present configuration takes it".to_owned(),
+        Explained::Refused { hint, .. } => hint,
     }
 }
 

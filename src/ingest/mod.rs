@@ -42,6 +42,9 @@ use located::{Locator, Publish};
 /// Longest name of a device or a metric, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// This much of a payload that cannot be decoded is kept.
+pub const SAMPLE_BYTES_MAX: usize = 4 * 1024;
+
 /// Payloads up to this size are decoded again to find what would take them.
 const TRIED_BYTES_MAX: usize = 16 * 1024;
 

@@ -47,8 +47,8 @@ use router::Envelope;
 pub use router::RouterDead;
 use seats::{Seats, Told};
 use sessions::Sessions;
-pub use undecodable::UndecodableKind;
 use undecodable::UndecodableKinds;
+pub use undecodable::{SAMPLE_CHARS, UndecodableKind};
 use unrouted::UnroutedPublishes;
 
 /// All limits of the MQTT side.

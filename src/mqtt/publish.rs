@@ -12,10 +12,7 @@ use crate::core::mqtt::session::Will;
 use crate::core::mqtt::topic;
 use crate::core::reading::Readings;
 use crate::handoff::{AlertAcknowledgement, Input, PipelineGone, SessionProgress, Submission, Undecodable};
-use crate::ingest::Decoded;
-
-/// This much of a payload that cannot be decoded is kept.
-const SAMPLE_BYTES: usize = 1024;
+use crate::ingest::{Decoded, SAMPLE_BYTES_MAX};
 
 /// The publishes of one socket read.
 #[derive(Default)]
@@ -65,7 +62,7 @@ impl<T: From<Input> + 'static> Edge<T> {
                 batch.undecodable.push(Undecodable {
                     reason,
                     topic: topic.to_owned(),
-                    sample: payload[..payload.len().min(SAMPLE_BYTES)].to_vec(),
+                    sample: payload[..payload.len().min(SAMPLE_BYTES_MAX)].to_vec(),
                     received_at_ms: now_ms,
                 });
                 true
@@ -73,13 +70,12 @@ impl<T: From<Input> + 'static> Edge<T> {
         }
     }
 
-    /// The first of each kind is examined: the status and the log say what would take it.
+    /// The first of each kind is examined: the status says what would take it, and so does the log, once for each line of configuration.
     fn note_undecodable(&self, reason: &'static str, topic: &str, payload: &[u8]) {
         let mut kinds = self.counters.undecodable.lock().expect("nothing panics while it is held");
         let hint = || self.ingest.borrow().hint(topic, payload, reason);
-        let Some(kind) = kinds.note((reason, topic, payload), Instant::now(), hint) else { return };
-        if kind.hint.contains('\n') {
-            tracing::warn!("a publish to \"{}\" is not stored: {}", topic.escape_debug(), kind.hint);
+        if let Some(advice) = kinds.note((reason, topic, payload), Instant::now(), hint) {
+            tracing::warn!("a publish to \"{}\" is not stored: {advice}", topic.escape_debug());
         }
     }
 

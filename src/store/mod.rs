@@ -14,6 +14,7 @@ pub mod opening;
 mod pages;
 pub mod reader;
 pub mod recovery;
+mod rejected;
 pub mod retention;
 mod rows;
 pub mod runs;

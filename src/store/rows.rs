@@ -8,17 +8,13 @@ use super::commit::CommitInput;
 use super::cursors::Cursors;
 use super::header::BatchHeader;
 use super::held;
+use super::rejected;
 use super::retention::Needed;
 use super::runs::{self, Run};
 use super::salvage::Salvaged;
 use super::schema::{CODEC_LZ4, PAGE_BYTES};
-use super::totals;
 use crate::core::identity::{Keep, Stream};
 use crate::core::pipeline::{AlertRow, Sealed, SealedBatch};
-use crate::handoff::Undecodable;
-
-/// Samples kept of what could not be decoded; the oldest are deleted first.
-const REJECTED_SAMPLES_MAX: i64 = 100;
 
 /// A batch as it is stored.
 pub(super) struct BatchRow<'a> {
@@ -73,8 +69,7 @@ pub(super) fn needed(input: &CommitInput, rows: &[BatchRow<'_>]) -> Needed {
     let Sealed { alerts, snapshot, .. } = &input.sealed;
     let alerts: usize = alerts.iter().filter_map(|alert| alert.body.as_ref()).map(Vec::len).sum();
     let snapshot: usize = snapshot.iter().map(|chunk| chunk.state.len()).sum();
-    let undecodable: usize =
-        kept_samples(&input.undecodable).iter().map(|one| one.sample.len() + one.topic.len()).sum();
+    let undecodable: usize = rejected::kept(&input.undecodable).into_iter().map(rejected::size).sum();
     let letters = input.cursors.iter().flat_map(|change| &change.dead_letters);
     let letters: usize = letters.map(|letter| letter.line.len()).sum();
     let other = (alerts + undecodable + letters) as u64;
@@ -83,29 +78,6 @@ pub(super) fn needed(input: &CommitInput, rows: &[BatchRow<'_>]) -> Needed {
 
 /// Bytes of a blob that one overflow page holds.
 const OVERFLOW_BYTES: u64 = PAGE_BYTES - 4;
-
-/// The samples that are kept: the newest.
-pub(super) fn kept_samples(undecodable: &[Undecodable]) -> &[Undecodable] {
-    &undecodable[undecodable.len().saturating_sub(REJECTED_SAMPLES_MAX as usize)..]
-}
-
-pub(super) fn write_undecodable(transaction: &Transaction<'_>, undecodable: &[Undecodable]) -> rusqlite::Result<()> {
-    if undecodable.is_empty() {
-        return Ok(());
-    }
-    for one in undecodable {
-        totals::add(transaction, &format!("undecodable:{}", one.reason), 1)?;
-    }
-    let mut keep = transaction
-        .prepare_cached("INSERT INTO rejected_sample(received_ms, reason, topic, sample) VALUES (?1, ?2, ?3, ?4)")?;
-    for one in kept_samples(undecodable) {
-        keep.execute(params![one.received_at_ms, one.reason, one.topic, one.sample])?;
-    }
-    transaction
-        .prepare_cached("DELETE FROM rejected_sample WHERE id <= (SELECT max(id) FROM rejected_sample) - ?1")?
-        .execute([REJECTED_SAMPLES_MAX])?;
-    Ok(())
-}
 
 /// Bytes of what alerts and snapshot chunks replace, in the store and in the same commit.
 pub(super) fn replaced_bytes(db: &Connection, sealed: &Sealed) -> rusqlite::Result<u64> {

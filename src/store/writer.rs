@@ -12,6 +12,7 @@ use super::ballast::Ballast;
 use super::commit::CommitInput;
 use super::cursors::{Cursors, DroppedSink};
 use super::reader::FileId;
+use super::rejected;
 use super::retention::{self, Capacity, Deleted, Room};
 use super::rows::{self, BatchRow};
 use super::runs::{self, Run};
@@ -304,7 +305,7 @@ impl Writer {
             report.lost += if salvaged.is_end { cursors.missing(salvaged.stream) } else { 0 };
         }
         totals::add_all(&transaction, &input.sealed.received)?;
-        rows::write_undecodable(&transaction, &input.undecodable)?;
+        rejected::write(&transaction, &input.undecodable)?;
         if with_snapshot {
             rows::write_snapshot(&transaction, &input.sealed)?;
         }

@@ -92,6 +92,31 @@ fn whoever_follows_the_advice_on_a_refused_payload_gets_it_stored() {
 }
 
 #[test]
+fn a_refused_payload_and_its_advice_are_known_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start_configured(folder.path(), "", &[], &[]);
+    let mut meter = Client::connect(gateway.mqtt, "meter");
+    meter.publish("devices/gas/main", r#"{"value":"317.3988"}"#);
+    meter.publish("devices/gas/main", r#"{"value":"318.0000"}"#);
+    meter.publish("plant/gas/main", "5");
+    assert_eq!(gateway.status()["undecodable"][0]["count"], 2);
+    let log = std::fs::read_to_string(&gateway.log).unwrap();
+    assert_eq!(log.matches("numbers = \"lenient\"").count(), 1, "{log}");
+    gateway.kill();
+
+    let gateway = Gateway::start_configured(folder.path(), "", &[], &[]);
+    let status = gateway.status();
+    let [kind] = status["undecodable"].as_array().unwrap().as_slice() else { panic!("one kind: {status}") };
+    assert_eq!((&kind["count"], &kind["sample"]), (&0.into(), &r#"{"value":"317.3988"}"#.into()));
+    let advice = kind["hint"].as_str().unwrap().split_once(":\n").unwrap().1.to_owned();
+    assert!(gateway.stop().success());
+
+    let gateway = Gateway::start_configured(folder.path(), &advice, &[], &[]);
+    assert_eq!(gateway.status()["undecodable"][0]["hint"], "the present configuration takes it");
+    assert!(gateway.stop().success());
+}
+
+#[test]
 fn a_buffer_that_is_sent_from_its_end_is_flagged_late() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Gateway::start_configured(folder.path(), "", &[], &[]);
