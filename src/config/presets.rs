@@ -8,7 +8,7 @@ use crate::keys::raw::{self, Entry, Table};
 use crate::keys::value::Value;
 
 /// Names of the presets, as the table of keys shows them.
-pub const NAMES: [&str; 16] = [
+pub const NAMES: [&str; 15] = [
     "aws-shadow",
     "chirpstack",
     "homie",
@@ -21,7 +21,6 @@ pub const NAMES: [&str; 16] = [
     "thin-edge",
     "thingsboard",
     "thingsboard-device",
-    "thingsboard-plain",
     "ttn",
     "wirenboard",
     "zigbee2mqtt",

@@ -77,16 +77,15 @@ fn places(section: &mut Section<'_>, format: Format, device: &Option<Text>, metr
         metrics: section.measures("metrics"),
         attributes: section.attributes("attributes"),
         ignore: section.paths("ignore").unwrap_or_default(),
-        // A number is written in text there, and nothing else.
-        numbers: match section.choice("numbers", &numbers).unwrap_or_default() {
-            Numbers::Strict if format == Format::Number => Numbers::Lenient { has_comma },
-            numbers => numbers,
-        },
+        // A bare number often has its unit, and there is nothing else that it could be.
+        numbers: section
+            .choice("numbers", &numbers)
+            .or((format == Format::Number).then_some(Numbers::Lenient { has_comma })),
         columns: Some(section.texts("columns")).filter(|columns| !columns.is_empty()),
         separator: section.choice("separator", &[(",", ','), (";", ';'), ("tab", '\t')]).filter(|it| *it != ','),
         may_be_empty: false,
     };
-    if has_comma && places.numbers == Numbers::Strict {
+    if has_comma && places.numbers() == Numbers::Strict {
         section.blame("decimal_separator", "it needs numbers = \"lenient\": numbers of JSON have a point");
     }
     if places.each.as_ref().is_some_and(|path| path.root == Root::Element) {

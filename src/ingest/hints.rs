@@ -41,7 +41,7 @@ fn places(route: &mut Route) -> &mut Places {
 }
 
 fn lenient(route: &mut Route, has_comma: bool) {
-    places(route).numbers = Numbers::Lenient { has_comma };
+    places(route).numbers = Some(Numbers::Lenient { has_comma });
 }
 
 /// For people: why `reason` is given, and what would help. `routes` are those that refused it.

@@ -186,7 +186,7 @@ impl Element<'_> {
     /// The number that a node holds, or that its text stands for.
     fn number(&self, node: NodeId) -> Option<(f64, Option<Rounding>)> {
         match self.document.text(node) {
-            Some(text) => self.publish.source.places.numbers.read(text).map(|number| (number, None)),
+            Some(text) => self.publish.source.places.numbers().read(text).map(|number| (number, None)),
             None => scalar(self.document, node)?.number(),
         }
     }
@@ -272,7 +272,7 @@ impl Element<'_> {
         let Publish { source: Source { places, .. }, topic, .. } = *self.publish;
         self.walk(&mut |name, node, value| {
             let text = self.document.text(node).unwrap_or_default();
-            let is_number = matches!(value, Value::Text { .. }) && places.numbers.read(text).is_some();
+            let is_number = matches!(value, Value::Text { .. }) && places.numbers().read(text).is_some();
             if self.is_used[node]
                 || is_number
                 || roles::role(node, Meaning::of(name), value, text, times) != Role::Attribute

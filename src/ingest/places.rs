@@ -37,7 +37,7 @@ pub struct Places {
     pub metrics: Option<Vec<Measure>>,
     pub attributes: Option<Vec<Attribute>>,
     pub ignore: Vec<Path>,
-    pub numbers: Numbers,
+    pub numbers: Option<Numbers>,
     /// Names of the columns of CSV; without them its first line names them.
     pub columns: Option<Vec<String>>,
     pub separator: Option<char>,
@@ -61,11 +61,16 @@ impl Places {
             metrics: self.metrics.or(defaults.metrics),
             attributes: self.attributes.or(defaults.attributes),
             ignore: if self.ignore.is_empty() { defaults.ignore } else { self.ignore },
-            numbers: if self.numbers == Numbers::Strict { defaults.numbers } else { self.numbers },
+            numbers: self.numbers.or(defaults.numbers),
             columns: self.columns.or(defaults.columns),
             separator: self.separator.or(defaults.separator),
             may_be_empty: self.may_be_empty || defaults.may_be_empty,
         }
+    }
+
+    /// Which texts are numbers.
+    pub fn numbers(&self) -> Numbers {
+        self.numbers.unwrap_or_default()
     }
 
     /// Whether it says anything: otherwise payloads need not become documents.

@@ -5,6 +5,8 @@ use time::format_description::well_known::Rfc3339;
 
 /// Year 2200: a larger number is not a time.
 const LATEST_MS: i64 = 7_258_118_400_000;
+/// A clock that was never set says the first moment of 1970, which in its own zone may be a day before.
+const EARLIEST_MS: i64 = -86_400_000;
 
 /// Unit of a time field, by its name. `Some(None)` means that the unit is guessed from the magnitude.
 ///
@@ -59,7 +61,7 @@ pub fn from_number(number: f64, unit: Option<Unit>) -> Option<i64> {
         Unit::Microseconds => number / 1e3,
         Unit::Nanoseconds => number / 1e6,
     };
-    (ms > 0.0 && ms <= LATEST_MS as f64).then_some(ms as i64)
+    (ms >= 0.0 && ms <= LATEST_MS as f64).then_some(ms as i64)
 }
 
 /// Epoch milliseconds of an RFC 3339 time; a space may stand for the `T`. `None` if it is not one.
@@ -85,7 +87,7 @@ pub fn from_rfc_3339(text: &str) -> Option<i64> {
 
 /// `None` for milliseconds that cannot be a time.
 pub fn checked_ms(ms: i64) -> Option<i64> {
-    (ms > 0 && ms <= LATEST_MS).then_some(ms)
+    (EARLIEST_MS..=LATEST_MS).contains(&ms).then_some(ms)
 }
 
 /// ISO 8601 also allows `+0100`, and many devices write it.
@@ -128,13 +130,17 @@ mod tests {
             assert_eq!(from_number(number, None), Some(1_795_465_865_000));
         }
         assert_eq!(from_number(12.5, Some(Unit::Seconds)), Some(12_500));
-        assert_eq!((from_number(-1.0, None), from_number(0.0, None), from_number(f64::NAN, None)), (None, None, None));
+        assert_eq!(
+            (from_number(-1.0, None), from_number(0.0, None), from_number(f64::NAN, None)),
+            (None, Some(0), None)
+        );
         assert_eq!(from_number(1e300, Some(Unit::Seconds)), None);
     }
 
     #[test]
     fn rfc_3339_is_read() {
         assert_eq!(from_rfc_3339("1970-01-01T00:00:01Z"), Some(1000));
+        assert_eq!(from_rfc_3339("1970-01-01T00:00:00+02:00"), Some(-7_200_000), "a clock that was never set");
         assert_eq!(from_rfc_3339("2026-11-24T10:46:05.120Z"), Some(1_795_517_165_120));
         assert_eq!(from_rfc_3339("2026-11-24 12:46:05.1200009+02:00"), Some(1_795_517_165_120));
         assert_eq!(from_rfc_3339("2000-02-29t00:00:00z"), Some(951_782_400_000));
@@ -158,8 +164,7 @@ mod tests {
             "-026-11-24T10:46:05Z",
             "-2026-11-24T10:46:05Z",
             "+002026-11-24T10:46:05Z",
-            "1969-12-31T23:59:59Z",
-            "1970-01-01T00:00:00Z",
+            "1969-12-30T23:59:59Z",
             "2200-01-01T00:00:00.001Z",
             "9999-12-31T23:59:60-23:59",
             "2026-11-24T10:46:05\u{e9}",

@@ -53,7 +53,7 @@ pub fn read(source: &Source<'_>, births: &mut Births, document: &mut Document) -
 pub fn places(format: Format) -> Places {
     match format {
         Format::Auto | Format::Json | Format::Cbor | Format::Csv => Places::default(),
-        Format::Number => Places { numbers: Numbers::Lenient { has_comma: false }, ..Places::default() },
+        Format::Number => Places { numbers: Some(Numbers::Lenient { has_comma: false }), ..Places::default() },
         Format::SenmlJson | Format::SenmlCbor => senml::places(),
         Format::Influx => influx::places(),
         Format::Sparkplug => sparkplug::places(),

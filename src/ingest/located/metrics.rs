@@ -25,7 +25,7 @@ impl Element<'_> {
             Some(_) => None,
             None => self.only_metric(common.is_named),
         };
-        let (document, numbers) = (self.document, self.publish.source.places.numbers);
+        let (document, numbers) = (self.document, self.publish.source.places.numbers());
         walk_below(document, self.node, &mut String::new(), &mut |name, node, value| {
             let text = document.text(node).unwrap_or_default();
             let role = roles::role(node, Meaning::of(name), value, text, times);
@@ -89,7 +89,7 @@ impl Element<'_> {
         self.push(common, number, rounding, readings)
     }
 
-    /// All numbers below a node, except those that are times by their name and size.
+    /// All numbers below a node, except those that are times by their name and size, and those that a path before this one has taken.
     fn make_group(
         &mut self,
         common: Common,
@@ -103,6 +103,7 @@ impl Element<'_> {
             }
             let Some(number) = self.number(node).filter(|_| !self.is_used[node]) else { return Ok(()) };
             let (number, rounding) = measure.scaled(number);
+            self.is_used[node] = true;
             self.name_below(common.is_named, name);
             self.push(common, number, rounding, readings)
         })
