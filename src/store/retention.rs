@@ -106,6 +106,12 @@ impl Room {
         self.raw.saturating_sub(used + SLACK_BYTES)
     }
 
+    /// Whether what is needed fits beside what is used.
+    fn fits(&self, used: u64, needed: Needed) -> bool {
+        let all = if needed.bulk > 0 { self.raw } else { self.all };
+        used + needed.bytes() <= all
+    }
+
     /// What is kept free where that costs nobody anything.
     fn headroom(&self) -> u64 {
         HEADROOM_BYTES_MAX.min(self.raw / 8)
@@ -220,8 +226,7 @@ pub struct Deleted {
 ///
 /// If the store cannot be read.
 pub fn has_room(db: &Connection, room: &Room, needed: Needed) -> rusqlite::Result<bool> {
-    let all = if needed.bulk > 0 { room.raw } else { room.all };
-    Ok(used_bytes(db)? + needed.bytes() <= all)
+    Ok(room.fits(used_bytes(db)?, needed))
 }
 
 /// What was removed to make room.
@@ -256,8 +261,8 @@ pub fn make_room(
 ) -> rusqlite::Result<MadeRoom> {
     let mut made = MadeRoom::default();
     let used_before = used_bytes(transaction)?;
-    let mut drops = 0;
-    while used_bytes(transaction)? + needed.bytes() + room.headroom() > room.raw {
+    let (mut used, mut drops) = (used_before, 0);
+    while used + needed.bytes() + room.headroom() > room.raw {
         made.has_more = drops >= DROPS_A_COMMIT;
         if made.has_more {
             break;
@@ -265,12 +270,13 @@ pub fn make_room(
         let Some((_, lost)) = drop_unwanted(transaction, cursors)? else { break };
         made.given_up += lost;
         drops += 1;
+        used = used_bytes(transaction)?;
     }
     loop {
-        let after = used_bytes(transaction)? + needed.bytes();
+        let after = used + needed.bytes();
         made.fits_snapshot = after <= room.all;
         let is_enough = drops >= DROPS_A_COMMIT && used_before >= after;
-        if is_enough || has_room(transaction, room, needed)? {
+        if is_enough || room.fits(used, needed) {
             return Ok(made);
         }
         let mut dropped = None;
@@ -284,6 +290,7 @@ pub fn make_room(
             return Ok(made);
         };
         drops += 1;
+        used = used_bytes(transaction)?;
         match made.expired.iter_mut().find(|(known, _)| *known == stream) {
             Some((_, count)) => *count += lost,
             None => made.expired.push((stream, lost)),

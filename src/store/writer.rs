@@ -411,4 +411,6 @@ fn open_limited(settings: &WriterSettings) -> Result<Connection, OpenError> {
 }
 
 #[cfg(test)]
+mod prepared;
+#[cfg(test)]
 mod tests;
