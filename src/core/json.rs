@@ -5,9 +5,29 @@ pub(super) const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Appends the text as a JSON string, quotes included.
 pub fn write_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
+    let (blocks, rest) = text.as_bytes().as_chunks::<BLOCK_BYTES>();
+    match blocks.iter().any(|block| has_escapes(block)) || has_escapes(rest) {
+        true => write_escaped(out, text),
+        false => out.extend_from_slice(text.as_bytes()),
+    }
+    out.push(b'"');
+}
+
+/// So many bytes are compared at once.
+const BLOCK_BYTES: usize = 16;
+
+fn has_escapes(bytes: &[u8]) -> bool {
+    bytes.iter().fold(false, |is_any, byte| is_any | is_escaped(*byte))
+}
+
+fn is_escaped(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+}
+
+fn write_escaped(out: &mut Vec<u8>, text: &str) {
     let mut plain_from = 0;
     for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+        if !is_escaped(byte) {
             continue;
         }
         out.extend_from_slice(&text.as_bytes()[plain_from..at]);
@@ -28,7 +48,6 @@ pub fn write_text(out: &mut Vec<u8>, text: &str) {
         plain_from = at + 1;
     }
     out.extend_from_slice(&text.as_bytes()[plain_from..]);
-    out.push(b'"');
 }
 
 /// How many bytes [`write_text`] appends.

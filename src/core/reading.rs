@@ -147,6 +147,12 @@ impl<'a> Attributes<'a> {
         Some(Attributes(packed))
     }
 
+    /// Takes bytes that only [`pack_attribute`] has written. Of any others, what is not well formed is left out.
+    pub fn from_own(packed: &'a [u8]) -> Self {
+        debug_assert!(Attributes::from_packed(packed).is_some());
+        Attributes(packed)
+    }
+
     /// The bytes that [`Self::from_packed`] takes.
     pub fn packed(self) -> &'a [u8] {
         self.0

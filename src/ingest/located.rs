@@ -196,7 +196,7 @@ impl Element<'_> {
         let mut times = Times::default();
         if self.publish.source.places.time.is_none() {
             self.walk(&mut |name, node, value| {
-                times.note(node, Meaning::of(name), value, self.document.text(node).unwrap_or_default());
+                times.note(node, Meaning::of(name), value, || self.document.text(node).unwrap_or_default());
                 Ok(())
             })
             .expect("taking note cannot fail");
@@ -275,7 +275,7 @@ impl Element<'_> {
             let is_number = matches!(value, Value::Text { .. }) && places.numbers().read(text).is_some();
             if self.is_used[node]
                 || is_number
-                || roles::role(node, Meaning::of(name), value, text, times) != Role::Attribute
+                || roles::role(node, Meaning::of(name), value, || text, times) != Role::Attribute
             {
                 return Ok(());
             }

@@ -15,6 +15,9 @@ impl Meaning {
         if name == "seq" {
             return Meaning::Sequence;
         }
+        if !time::may_be_time_field(name) {
+            return Meaning::Nothing;
+        }
         let dot = name.bytes().rposition(|byte| byte == b'.');
         let last = dot.map_or(name, |dot| &name[dot + 1..]);
         match time::time_field(last) {

@@ -38,6 +38,7 @@ use bare::BareNumbers;
 use flatten::FlatPayload;
 use formats::{Births, Source};
 use located::{Locator, Publish};
+use readings::Scratch;
 
 /// Longest name of a device or a metric, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
@@ -86,8 +87,7 @@ pub struct Ingest {
     routes: Vec<Route>,
     clock: ClockState,
     flat: FlatPayload,
-    attributes: Vec<u8>,
-    metric: String,
+    scratch: Scratch,
     bare_numbers: BareNumbers,
     locator: Locator,
     births: Births,
@@ -99,8 +99,7 @@ impl Ingest {
             routes,
             clock,
             flat: FlatPayload::default(),
-            attributes: Vec::new(),
-            metric: String::new(),
+            scratch: Scratch::default(),
             bare_numbers: BareNumbers::default(),
             locator: Locator::default(),
             births: Births::default(),
@@ -137,13 +136,8 @@ impl Ingest {
                     .and_then(|()| self.locator.make(&publish, readings))
             }
             None => flatten::flatten(payload, format, &mut self.flat).and_then(|()| {
-                let mut maker = readings::Maker {
-                    route: &matched,
-                    received_at_ms,
-                    time_quality,
-                    attributes: &mut self.attributes,
-                    metric: &mut self.metric,
-                };
+                let mut maker =
+                    readings::Maker { route: &matched, received_at_ms, time_quality, scratch: &mut self.scratch };
                 maker.make(&self.flat, payload.len(), readings)
             }),
         };

@@ -6,6 +6,7 @@ use super::roles::{self, Role, Times};
 use super::route::Matched;
 use super::value::{Field, Value};
 use crate::core::detection::alert;
+use crate::core::mqtt::topic;
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality, pack_attribute};
 
 /// Most bytes of attributes for one reading; more are refused.
@@ -31,9 +32,18 @@ pub struct Maker<'a> {
     pub route: &'a Matched<'a>,
     pub received_at_ms: i64,
     pub time_quality: TimeQuality,
-    /// Scratch buffers: the packed attributes of the current item, and the metric's full name.
-    pub attributes: &'a mut Vec<u8>,
-    pub metric: &'a mut String,
+    pub scratch: &'a mut Scratch,
+}
+
+/// Buffers that are used again for every item.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// What each field is.
+    roles: Vec<Role>,
+    /// The packed attributes.
+    attributes: Vec<u8>,
+    /// The metric's full name.
+    metric: String,
 }
 
 /// What the fields of an item say that are not metrics.
@@ -70,20 +80,19 @@ impl Maker<'_> {
 
     fn make_item(&mut self, flat: &FlatPayload, item: &[Field], readings: &mut Readings) -> Result<(), &'static str> {
         let only = self.only_metric(flat, item);
-        let times = times_of(flat, item);
-        let about = self.read_about(flat, item, only, &times)?;
-        let attributes = Attributes::from_packed(self.attributes).expect("packed above");
+        let about = self.read_about(flat, item, only)?;
+        let attributes = Attributes::from_own(&self.scratch.attributes);
         let before = readings.len();
-        for (at, field) in item.iter().enumerate() {
-            let Some((value, rounding)) = field.value.number() else { continue };
-            if Some(at) != only && role(flat, at, field, &times) != Role::Metric {
+        for (at, (field, role)) in item.iter().zip(&self.scratch.roles).enumerate() {
+            if Some(at) != only && *role != Role::Metric {
                 continue;
             }
+            let Some((value, rounding)) = field.value.number() else { continue };
             let name = if only == Some(at) { "" } else { flat.name(field) };
-            name_metric(self.route.metric, name, self.metric)?;
+            name_metric(self.route.metric, name, &mut self.scratch.metric)?;
             readings.push(&Reading {
                 device: self.route.device,
-                metric: self.metric,
+                metric: &self.scratch.metric,
                 value,
                 rounding,
                 measured_at_ms: about.measured_at_ms,
@@ -97,59 +106,59 @@ impl Maker<'_> {
         if readings.len() == before { Err("no_number") } else { Ok(()) }
     }
 
-    /// If the topic names the metric, the field that is its value: `value`, or one with the metric's name. Other numbers are metrics below
-    /// that name.
+    /// If the topic names the metric, the field that is its value: one without a name, `value`, or one with the metric's name. Other numbers
+    /// are metrics below that name.
     fn only_metric(&self, flat: &FlatPayload, item: &[Field]) -> Option<usize> {
         let wanted = self.route.metric?;
         let last_level = wanted.rsplit('/').next();
-        let is_number = |field: &Field| !matches!(field.value, Value::Text { .. });
-        let named = |matches: &dyn Fn(&str) -> bool| {
-            item.iter().position(|field| is_number(field) && matches(flat.name(field)))
+        let rank = |field: &Field| match flat.name(field) {
+            "" => Some(0),
+            "value" => Some(1),
+            name if is_joined(wanted, name) => Some(2),
+            name if Some(name) == last_level => Some(3),
+            _ => None,
         };
-        item.iter()
-            .position(|field| is_number(field) && field.name_start == field.name_end)
-            .or_else(|| named(&|name| name == "value"))
-            .or_else(|| named(&|name| is_joined(wanted, name)))
-            .or_else(|| named(&|name| Some(name) == last_level))
+        let numbers = item.iter().enumerate().filter(|(_, field)| !matches!(field.value, Value::Text { .. }));
+        numbers.filter_map(|(at, field)| Some((rank(field)?, at))).min().map(|(_, at)| at)
     }
 
-    /// Reads time and sequence, and packs the attributes.
-    fn read_about(
-        &mut self,
-        flat: &FlatPayload,
-        item: &[Field],
-        only: Option<usize>,
-        times: &Times,
-    ) -> Result<About, &'static str> {
+    /// Reads time and sequence, says what each field is, and packs the attributes.
+    fn read_about(&mut self, flat: &FlatPayload, item: &[Field], only: Option<usize>) -> Result<About, &'static str> {
+        let mut times = Times::default();
+        for (at, field) in item.iter().enumerate() {
+            times.note(at, field.meaning, field.value, || flat.text_of(field));
+        }
         let mut sequence = None;
-        self.attributes.clear();
+        self.scratch.roles.clear();
+        self.scratch.attributes.clear();
         for (name, value) in &self.route.attributes {
-            pack_attribute(self.attributes, name, value);
+            pack_attribute(&mut self.scratch.attributes, name, value);
         }
         for (at, field) in item.iter().enumerate() {
-            let name = flat.name(field);
-            match role(flat, at, field, times) {
+            let role = roles::role(at, field.meaning, field.value, || flat.text_of(field), &times);
+            self.scratch.roles.push(role);
+            match role {
                 _ if Some(at) == only => {}
                 Role::Sequence => sequence = roles::as_sequence(field.value),
                 Role::Attribute => match field.value {
-                    Value::Text { start, end } => self.pack(name, flat.text(start, end)),
+                    Value::Text { start, end } => self.pack(flat.name(field), flat.text(start, end)),
                     value => {
                         let mut number = String::new();
                         value.push_number(&mut number);
-                        self.pack(name, &number);
+                        self.pack(flat.name(field), &number);
                     }
                 },
                 Role::Metric | Role::Time => {}
             }
         }
-        if self.attributes.len() > ATTRIBUTES_BYTES_MAX {
+        if self.scratch.attributes.len() > ATTRIBUTES_BYTES_MAX {
             return Err("attributes_too_long");
         }
         Ok(About { measured_at_ms: times.of_item().unwrap_or(self.received_at_ms), sequence })
     }
 
     fn pack(&mut self, name: &str, text: &str) {
-        pack_own(self.attributes, self.route, self.route.device, name, text);
+        pack_own(&mut self.scratch.attributes, self.route, self.route.device, name, text);
     }
 }
 
@@ -165,26 +174,17 @@ pub fn pack_own(attributes: &mut Vec<u8>, route: &Matched<'_>, device: &str, nam
     }
 }
 
-fn times_of(flat: &FlatPayload, item: &[Field]) -> Times {
-    let mut times = Times::default();
-    for (at, field) in item.iter().enumerate() {
-        times.note(at, field.meaning, field.value, flat.text_of(field));
-    }
-    times
-}
-
-fn role(flat: &FlatPayload, at: usize, field: &Field, times: &Times) -> Role {
-    roles::role(at, field.meaning, field.value, flat.text_of(field), times)
-}
-
 /// The metric's full name: the topic's levels, then the field's, all joined with dots.
 pub fn name_metric(levels: Option<&str>, field: &str, metric: &mut String) -> Result<(), &'static str> {
     metric.clear();
-    for level in levels.into_iter().flat_map(|levels| levels.split('/')).chain((!field.is_empty()).then_some(field)) {
-        if !metric.is_empty() {
-            metric.push('.');
-        }
-        metric.push_str(level);
+    let mut rest = levels;
+    while let Some(remaining) = rest {
+        let level;
+        (level, rest) = topic::split_level(remaining);
+        join(metric, level);
+    }
+    if !field.is_empty() {
+        join(metric, field);
     }
     if metric.is_empty() {
         metric.push_str(UNNAMED_METRIC);
@@ -196,6 +196,13 @@ pub fn name_metric(levels: Option<&str>, field: &str, metric: &mut String) -> Re
     }
 }
 
+fn join(metric: &mut String, level: &str) {
+    if !metric.is_empty() {
+        metric.push('.');
+    }
+    metric.push_str(level);
+}
+
 /// Whether `name` is `levels` joined with dots.
 fn is_joined(levels: &str, name: &str) -> bool {
     levels.len() == name.len() && levels.bytes().zip(name.bytes()).all(|(a, b)| a == b || (a == b'/' && b == b'.'))
@@ -203,5 +210,5 @@ fn is_joined(levels: &str, name: &str) -> bool {
 
 /// Whether a field is a number that is neither a time nor a sequence.
 pub fn is_measured(flat: &FlatPayload, field: &Field) -> bool {
-    role(flat, 0, field, &Times::default()) == Role::Metric
+    roles::role(0, field.meaning, field.value, || flat.text_of(field), &Times::default()) == Role::Metric
 }

@@ -29,22 +29,22 @@ impl Times {
         self.top.map(|(_, ms)| ms).or(self.nested_ms.filter(|_| !self.is_contradicted))
     }
 
-    /// Takes note of a field that may be a time. `at` tells it from the others; `text` is that of a text.
-    pub fn note(&mut self, at: usize, meaning: Meaning, value: Value, text: &str) {
+    /// Takes note of a field that may be a time. `at` tells it from the others; `text` gives that of a text.
+    pub fn note<'a>(&mut self, at: usize, meaning: Meaning, value: Value, text: impl FnOnce() -> &'a str) {
         let Meaning::Time { unit, is_nested } = meaning else { return };
         if is_nested {
-            let Some(ms) = as_time(unit, value, text).filter(|ms| *ms >= UNSET_BEFORE_MS) else { return };
+            let Some(ms) = as_time(unit, value, text()).filter(|ms| *ms >= UNSET_BEFORE_MS) else { return };
             self.is_contradicted |= self.nested_ms.is_some_and(|known_ms| known_ms != ms);
             self.nested_ms = self.nested_ms.or(Some(ms));
         } else if self.top.is_none() {
-            self.top = as_time(unit, value, text).map(|ms| (at, ms));
+            self.top = as_time(unit, value, text()).map(|ms| (at, ms));
         }
     }
 }
 
 /// Below the top of an item, a name such as `time` may stand for anything (a running time, say), so only a value that can be a date makes
-/// it a time. `at` is what [`Times::note`] was given, `text` that of a text.
-pub fn role(at: usize, meaning: Meaning, value: Value, text: &str, times: &Times) -> Role {
+/// it a time. `at` is what [`Times::note`] was given; `text` gives that of a text.
+pub fn role<'a>(at: usize, meaning: Meaning, value: Value, text: impl FnOnce() -> &'a str, times: &Times) -> Role {
     let other = if matches!(value, Value::Text { .. }) { Role::Attribute } else { Role::Metric };
     match meaning {
         Meaning::Nothing => other,
@@ -54,12 +54,13 @@ pub fn role(at: usize, meaning: Meaning, value: Value, text: &str, times: &Times
             true => Role::Time,
             false => Role::Attribute,
         },
-        Meaning::Time { unit, is_nested: true } => match as_time(unit, value, text).filter(|ms| *ms >= UNSET_BEFORE_MS)
-        {
-            Some(ms) if times.of_item() == Some(ms) => Role::Time,
-            Some(_) => Role::Attribute,
-            None => other,
-        },
+        Meaning::Time { unit, is_nested: true } => {
+            match as_time(unit, value, text()).filter(|ms| *ms >= UNSET_BEFORE_MS) {
+                Some(ms) if times.of_item() == Some(ms) => Role::Time,
+                Some(_) => Role::Attribute,
+                None => other,
+            }
+        }
     }
 }
 

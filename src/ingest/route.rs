@@ -147,11 +147,8 @@ impl Route {
         let mut rest = Some(topic);
         for level in &self.levels {
             let whole = rest?;
-            let (text, after) = match whole.split_once('/') {
-                Some((text, after)) => (text, Some(after)),
-                None => (whole, None),
-            };
-            rest = after;
+            let text;
+            (text, rest) = topic::split_level(whole);
             match level {
                 Level::Literal(literal) if literal == text => {}
                 Level::Literal(_) => return None,
@@ -159,8 +156,13 @@ impl Route {
                 Level::Device => matched.device = text,
                 Level::Metric => matched.metric = Some(text),
                 Level::MetricRest => {
-                    if whole.split('/').any(|level| level.is_empty() || is_mark(level)) {
-                        return None;
+                    let mut levels = Some(whole);
+                    while let Some(remaining) = levels {
+                        let level;
+                        (level, levels) = topic::split_level(remaining);
+                        if level.is_empty() || is_mark(level) {
+                            return None;
+                        }
                     }
                     matched.metric = Some(whole);
                     rest = None;

@@ -14,13 +14,7 @@ const EARLIEST_MS: i64 = -86_400_000;
 /// `timestampMs`.
 pub fn time_field(name: &str) -> Option<Option<Unit>> {
     const NAME_BYTES_MAX: usize = 16;
-    // Nearly every field is something else, which the first two letters show.
-    let begins = |a: u8, b: &[u8]| {
-        let bytes = name.as_bytes();
-        bytes[0].eq_ignore_ascii_case(&a) && b.contains(&bytes[1].to_ascii_lowercase())
-    };
-    if !(2..=NAME_BYTES_MAX).contains(&name.len()) || !(begins(b't', b"si") || begins(b'd', b"a") || begins(b'm', b"e"))
-    {
+    if name.len() > NAME_BYTES_MAX || !may_be_time_field(name) {
         return None;
     }
     let mut lower = [0; NAME_BYTES_MAX];
@@ -37,6 +31,16 @@ pub fn time_field(name: &str) -> Option<Option<Unit>> {
     let base = if unit.is_some() { base.strip_suffix(b"_").unwrap_or(base) } else { base };
     let is_time = matches!(base, b"ts" | b"tst" | b"time" | b"timestamp" | b"datetime" | b"date_time" | b"measured_at");
     is_time.then_some(unit)
+}
+
+/// Nearly every name is something else, which its last two letters show: they are those of `ts`, `tst`, `time`, `timestamp`,
+/// `measured_at`, or of a unit. The parts before, if it is dotted, do not matter.
+pub fn may_be_time_field(name: &str) -> bool {
+    let Some(last) = name.as_bytes().last_chunk::<2>() else { return false };
+    matches!(
+        &last.map(|byte| byte.to_ascii_lowercase()),
+        b"ts" | b"st" | b"me" | b"mp" | b"at" | b"_s" | b"ms" | b"us" | b"ns"
+    )
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +117,11 @@ mod tests {
             ("timestampMs", Some(Unit::Milliseconds)),
             ("time_us", Some(Unit::Microseconds)),
             ("ts_ns", Some(Unit::Nanoseconds)),
+            ("measured_at", None),
             ("measured_at_ms", Some(Unit::Milliseconds)),
+            ("TIME", None),
+            ("datetime", None),
+            ("date_time_ns", Some(Unit::Nanoseconds)),
         ] {
             assert_eq!(time_field(name), Some(unit), "{name}");
         }

@@ -112,9 +112,18 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     levels.next().is_none()
 }
 
+/// The first level of a topic or filter, and what comes after its slash; `None` if there is none. Levels are short: to look at each byte
+/// costs less than a search that is made for long texts.
+pub fn split_level(text: &str) -> (&str, Option<&str>) {
+    match text.bytes().position(|byte| byte == b'/') {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    }
+}
+
 /// Topics of the gateway's own: clients do not publish there.
 pub fn is_reserved(topic: &str) -> bool {
-    let root = topic.split('/').next().unwrap_or(topic);
+    let (root, _) = split_level(topic);
     root == "alerts" || root == "outrider"
 }
 

@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use super::topic::split_level;
+
 /// `S` names a subscriber.
 #[derive(Debug)]
 pub struct TopicTree<S> {
@@ -195,13 +197,6 @@ fn take<S: PartialEq>(list: &mut Vec<(S, u8)>, subscriber: &S) -> bool {
         list.swap_remove(at);
     }
     at.is_some()
-}
-
-fn split_level(text: &str) -> (&str, Option<&str>) {
-    match text.split_once('/') {
-        Some((level, after)) => (level, Some(after)),
-        None => (text, None),
-    }
 }
 
 fn ends_below(filter: &str) -> bool {

@@ -27,8 +27,7 @@ impl Element<'_> {
         };
         let (document, numbers) = (self.document, self.publish.source.places.numbers());
         walk_below(document, self.node, &mut String::new(), &mut |name, node, value| {
-            let text = document.text(node).unwrap_or_default();
-            let role = roles::role(node, Meaning::of(name), value, text, times);
+            let role = roles::role(node, Meaning::of(name), value, || document.text(node).unwrap_or_default(), times);
             let is_metric = match value {
                 Value::Text { .. } => numbers != Numbers::Strict && role == Role::Attribute,
                 _ => role == Role::Metric,
@@ -152,7 +151,7 @@ impl Element<'_> {
             time_quality: self.publish.time_quality,
             device_time: None,
             sequence: common.sequence,
-            attributes: Attributes::from_packed(attributes).expect("packed here"),
+            attributes: Attributes::from_own(attributes),
         });
         Ok(())
     }
