@@ -7,6 +7,7 @@ mod read;
 pub use read::read;
 
 use super::flatten::KEPT_BYTES_MAX;
+use super::repeats::COMPARED_MAX;
 use super::value::Value;
 use crate::core::path::Step;
 
@@ -175,7 +176,7 @@ impl Document {
     pub fn settle_repeats(&mut self) -> Result<(), &'static str> {
         let mut children: Vec<NodeId> = Vec::new();
         for node in 0..self.nodes.len() {
-            if self.content(node) != Content::Object {
+            if self.content(node) != Content::Object || self.has_few_and_distinct(node) {
                 continue;
             }
             children.clear();
@@ -189,6 +190,19 @@ impl Document {
             }
         }
         Ok(())
+    }
+
+    /// Whether an object has only a few members, each of another name: they are compared with each other, which needs no memory.
+    fn has_few_and_distinct(&self, object: NodeId) -> bool {
+        let mut names: [&str; COMPARED_MAX] = [""; COMPARED_MAX];
+        for (at, child) in self.children(object).enumerate() {
+            let name = self.name(child);
+            if at == COMPARED_MAX || names[..at].contains(&name) {
+                return false;
+            }
+            names[at] = name;
+        }
+        true
     }
 
     fn supersede(&mut self, earlier: NodeId, later: NodeId) -> Result<(), &'static str> {

@@ -271,12 +271,12 @@ impl Element<'_> {
     fn pack_texts(&self, packed: &mut Vec<u8>, times: &Times) -> Result<(), &'static str> {
         let Publish { source: Source { places, .. }, topic, .. } = *self.publish;
         self.walk(&mut |name, node, value| {
+            if self.is_used[node] {
+                return Ok(());
+            }
             let text = self.document.text(node).unwrap_or_default();
             let is_number = matches!(value, Value::Text { .. }) && places.numbers().read(text).is_some();
-            if self.is_used[node]
-                || is_number
-                || roles::role(node, Meaning::of(name), value, || text, times) != Role::Attribute
-            {
+            if is_number || roles::role(node, Meaning::of(name), value, || text, times) != Role::Attribute {
                 return Ok(());
             }
             let mut shown = String::new();

@@ -4,7 +4,7 @@
 use super::value::{Field, Value};
 
 /// Up to so many fields are compared with each other; more are sorted first, so that a hostile payload costs no more than that.
-const COMPARED_MAX: usize = 16;
+pub const COMPARED_MAX: usize = 16;
 
 /// Two fields of one name say different things, and at least one is a number.
 #[derive(Debug)]

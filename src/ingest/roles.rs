@@ -65,9 +65,9 @@ pub fn role<'a>(at: usize, meaning: Meaning, value: Value, text: impl FnOnce() -
 }
 
 /// Whether a field, of which this is the dotted name, is a time and can be nothing else.
-pub fn is_time(name: &str, value: Value, text: &str) -> bool {
+pub fn is_time<'a>(name: &str, value: Value, text: impl FnOnce() -> &'a str) -> bool {
     let Meaning::Time { unit, .. } = Meaning::of(name) else { return false };
-    as_time(unit, value, text).is_some_and(|ms| ms >= UNSET_BEFORE_MS)
+    as_time(unit, value, text()).is_some_and(|ms| ms >= UNSET_BEFORE_MS)
 }
 
 pub fn as_sequence(value: Value) -> Option<u64> {

@@ -27,12 +27,15 @@ impl Element<'_> {
         };
         let (document, numbers) = (self.document, self.publish.source.places.numbers());
         walk_below(document, self.node, &mut String::new(), &mut |name, node, value| {
+            if self.is_used[node] {
+                return Ok(());
+            }
             let role = roles::role(node, Meaning::of(name), value, || document.text(node).unwrap_or_default(), times);
             let is_metric = match value {
                 Value::Text { .. } => numbers != Numbers::Strict && role == Role::Attribute,
                 _ => role == Role::Metric,
             };
-            if self.is_used[node] || !(is_metric || only == Some(node)) {
+            if !(is_metric || only == Some(node)) {
                 return Ok(());
             }
             let Some((number, rounding)) = self.number(node) else { return Ok(()) };
@@ -97,10 +100,10 @@ impl Element<'_> {
         readings: &mut Readings,
     ) -> Result<(), &'static str> {
         walk_below(self.document, node, &mut String::new(), &mut |name, node, value| {
-            if roles::is_time(name, value, self.document.text(node).unwrap_or("")) {
+            if self.is_used[node] || roles::is_time(name, value, || self.document.text(node).unwrap_or_default()) {
                 return Ok(());
             }
-            let Some(number) = self.number(node).filter(|_| !self.is_used[node]) else { return Ok(()) };
+            let Some(number) = self.number(node) else { return Ok(()) };
             let (number, rounding) = measure.scaled(number);
             self.is_used[node] = true;
             self.name_below(common.is_named, name);
