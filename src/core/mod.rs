@@ -14,3 +14,4 @@ pub mod pipeline;
 pub mod ranges;
 pub mod reading;
 pub mod record;
+pub mod rules;

@@ -1,0 +1,128 @@
+//! What comes in with a message besides its payload, and the bound on what an evaluation may do.
+
+use super::document::Document;
+use super::problem::EvaluationError;
+use super::value::Value;
+
+/// Steps of an evaluation at most: a few milliseconds. A step is an operation, an element that a query looks at, or 64 bytes of text.
+pub const STEPS_MAX: u32 = 250_000;
+const STEP_BYTES: usize = 64;
+/// Of a topic that a message came by without a rule's filter: Basic Ingest names the rule, and the topic begins behind it.
+const BASIC_INGEST: &str = "$aws/rules/";
+
+/// Who sent a message, where to, and when.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context<'v> {
+    /// The topic, as it was published to.
+    pub topic: Option<&'v str>,
+    /// The MQTT client; `None` if the message came otherwise.
+    pub client_id: Option<&'v str>,
+    /// The user or the certificate that the client was admitted by.
+    pub principal: Option<&'v str>,
+    /// An id of the message.
+    pub trace_id: Option<&'v str>,
+    /// The client's address, without its port.
+    pub source_ip: Option<&'v str>,
+    /// The account, where one is configured.
+    pub account_id: Option<&'v str>,
+    /// Now, in milliseconds since 1970.
+    pub now_ms: i64,
+    /// What `rand` and `newuuid` are made of: another one for each message and rule.
+    pub seed: u64,
+}
+
+impl<'v> Context<'v> {
+    /// The topic as rules see it: without the name of a rule that it may begin with.
+    pub fn visible_topic(&self) -> Option<&'v str> {
+        let topic = self.topic?;
+        match topic.strip_prefix(BASIC_INGEST) {
+            Some(rest) => Some(rest.split_once('/').map_or("", |(_, rest)| rest)),
+            None => Some(topic),
+        }
+    }
+}
+
+/// Whether a topic names a rule, and so needs no filter to match it.
+pub fn is_basic_ingest(topic: &str) -> bool {
+    topic.starts_with(BASIC_INGEST)
+}
+
+/// What the names of an expression stand for: fields of a payload, or the latest readings of a device.
+pub trait Names {
+    /// The value of a name that stands alone or before a dot.
+    fn name<'v>(&'v self, name: &str) -> Value<'v>;
+
+    /// What `*` stands for.
+    fn whole(&self) -> Value<'_>;
+
+    /// The result of a function that the expression was parsed with in addition to those of the language, by its place among them.
+    fn call<'v>(&'v self, _function: usize, _arguments: &[Value<'v>]) -> Value<'v> {
+        Value::Undefined
+    }
+}
+
+/// The payload of a message, which all rules share: it is parsed when the first of them looks into it.
+#[derive(Debug)]
+pub struct Payload<'p> {
+    bytes: &'p [u8],
+    document: std::cell::OnceCell<Option<Document<'p>>>,
+}
+
+impl<'p> Payload<'p> {
+    /// Of these bytes.
+    pub fn new(bytes: &'p [u8]) -> Payload<'p> {
+        Payload { bytes, document: std::cell::OnceCell::new() }
+    }
+
+    fn document(&self) -> Option<&Document<'p>> {
+        self.document.get_or_init(|| Document::read_object(self.bytes)).as_ref()
+    }
+}
+
+impl Names for Payload<'_> {
+    fn name<'v>(&'v self, name: &str) -> Value<'v> {
+        let member = self.document().and_then(|document| document.root().member(name));
+        member.map_or(Value::Undefined, Value::from)
+    }
+
+    fn whole(&self) -> Value<'_> {
+        self.document().map_or(Value::Bytes(self.bytes), |document| Value::Node(document.root()))
+    }
+}
+
+/// Steps that are left, and the state of what is random.
+#[derive(Debug)]
+pub(super) struct Budget {
+    steps_left: u32,
+    random: u64,
+}
+
+impl Budget {
+    pub(super) fn new(seed: u64) -> Budget {
+        Budget { steps_left: STEPS_MAX, random: seed }
+    }
+
+    /// Takes steps.
+    pub(super) fn take(&mut self, steps: u32) -> Result<(), EvaluationError> {
+        match self.steps_left.checked_sub(steps) {
+            Some(left) => {
+                self.steps_left = left;
+                Ok(())
+            }
+            None => Err(EvaluationError::TooManySteps { max: STEPS_MAX }),
+        }
+    }
+
+    /// Takes the steps for so many bytes of text.
+    pub(super) fn take_bytes(&mut self, bytes: usize) -> Result<(), EvaluationError> {
+        self.take(u32::try_from(bytes / STEP_BYTES).unwrap_or(u32::MAX))
+    }
+
+    /// The next random bits, by splitmix64.
+    pub(super) fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
