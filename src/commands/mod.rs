@@ -7,6 +7,7 @@ pub mod detect;
 mod logging;
 mod operate;
 mod port_holder;
+mod rules;
 pub mod run;
 mod status;
 
@@ -59,6 +60,9 @@ enum Command {
     /// Drop sinks that the running gateway's configuration no longer names
     #[command(subcommand)]
     Sinks(operate::SinksCommand),
+    /// Try rules
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
 }
 
 /// Exit codes other than 0; clap uses 2 for usage errors.
@@ -87,6 +91,7 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Series(command) => operate::series(&command),
         Command::Alerts(command) => operate::alerts(&command),
         Command::Sinks(command) => operate::sinks(&command),
+        Command::Rules(command) => rules::command(&command),
     }
 }
 

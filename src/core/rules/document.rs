@@ -354,7 +354,7 @@ mod tests {
         let next = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(u64::from(depth) | 1);
         match (seed >> 33) % if depth < 4 { 8 } else { 6 } {
             0 => serde_json::Value::Null,
-            1 => (seed % 2 == 0).into(),
+            1 => seed.is_multiple_of(2).into(),
             2 => (seed as i64).into(),
             3 => ((seed as i32) as f64 / 8.0 + 0.0625).into(),
             4 => format!("a\"\n\\ü{}", seed % 100).into(),

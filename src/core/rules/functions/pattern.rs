@@ -108,7 +108,7 @@ fn push_literal(parts: &mut Vec<Part>, literal: &mut String) {
 /// A text in quotes, the first of which were read; two of them are one in the text. Returns what follows it.
 fn quoted<'a>(quotes: usize, after: &'a str, literal: &mut String) -> Result<&'a str, String> {
     literal.push_str(&"'".repeat(quotes / 2));
-    if quotes % 2 == 0 {
+    if quotes.is_multiple_of(2) {
         return Ok(after);
     }
     let mut rest = after;
