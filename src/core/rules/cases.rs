@@ -13,7 +13,7 @@ const FILES: [&str; 5] = [
 /// What cases are evaluated on unless they say otherwise; `q` is missing.
 const PAYLOAD: &str = r#"{"t":21.5,"n":7,"s":"50","b":true,"y":"TRUE","z":null,"w":10.0,"o":{"k":"v","x-y":3},"a":[4,5,"six",null],"e":[{"m":"rpm","v":900},{"m":"oil","v":3.5}]}"#;
 const TOPIC: &str = "site/7/truck";
-/// Two of a JSON text stand for `*`, which the payload is then.
+/// Stands for that payload as it is printed.
 const THE_PAYLOAD: &str = "P";
 
 #[derive(serde::Deserialize)]

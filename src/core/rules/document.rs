@@ -72,9 +72,10 @@ const NULL: Node<'static> = Node::Null;
 impl<'p> Document<'p> {
     /// Reads a payload that is a JSON object, or a CBOR map. Neither can be taken for the other: no text begins as a CBOR map does.
     pub fn read_object(payload: &'p [u8]) -> Option<Document<'p>> {
-        match payload.trim_ascii_start().first()? {
-            b'{' => json::read(payload),
-            0xa0..=0xbf | 0xd9 => cbor::read(payload),
+        match payload.trim_ascii_start() {
+            [b'{', ..] => json::read(payload),
+            // A map, or the tag that says that this is CBOR: neither byte may begin a character of UTF-8 so.
+            [0xa0..=0xbf, ..] | [0xd9, 0xd9, 0xf7, ..] => cbor::read(payload),
             _ => None,
         }
         .filter(|document| document.root().content() == Content::Object)

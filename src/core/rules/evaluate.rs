@@ -43,10 +43,22 @@ impl<'v> Evaluation<'v> {
         Ok(match self.syntax.node(id) {
             Node::Constant(value) => value.borrowed(),
             Node::Whole(scope) => self.whole(*scope),
-            Node::Name { name, scope: 0 } => self.names.name(name),
-            Node::Name { name, scope } => self.whole(*scope).member(name),
+            Node::Name { name, scope: 0 } => {
+                let count = self.names.whole().count();
+                self.take_names(count)?;
+                self.names.name(name)
+            }
+            Node::Name { name, scope } => {
+                let whole = self.whole(*scope);
+                self.take_names(whole.count())?;
+                whole.member(name)
+            }
             Node::Variable(index) => self.variables.get(usize::from(*index)).cloned().unwrap_or_default(),
-            Node::Member { of, name } => self.value(*of)?.member(name),
+            Node::Member { of, name } => {
+                let object = self.value(*of)?;
+                self.take_names(object.count())?;
+                object.member(name)
+            }
             Node::Object(members) => {
                 let mut object = Vec::with_capacity(members.len());
                 for (name, value) in members {
@@ -86,6 +98,11 @@ impl<'v> Evaluation<'v> {
             }
             Node::Query(query) => self.query(query)?,
         })
+    }
+
+    /// Takes the steps for finding a name among so many.
+    fn take_names(&mut self, count: usize) -> Result<(), EvaluationError> {
+        self.budget.take(u32::try_from(count / NAMES_A_STEP).unwrap_or(u32::MAX))
     }
 
     /// Whether a condition lets the message pass: only what is true does.
@@ -217,13 +234,13 @@ impl<'v> Evaluation<'v> {
             let value = self.value(item.value)?;
             match &item.path {
                 None => {
-                    self.budget.take((value.count() / NAMES_A_STEP) as u32)?;
+                    self.take_names(value.count())?;
                     members.reserve(value.count() + items.len());
                     extend(&mut members, &value);
                 }
                 Some(_) if value.is_undefined() => {}
                 Some(path) => {
-                    self.budget.take((members.len() / NAMES_A_STEP) as u32)?;
+                    self.take_names(members.len())?;
                     insert(&mut members, path, value);
                 }
             }

@@ -25,6 +25,8 @@ mod value;
 
 #[cfg(test)]
 mod cases;
+#[cfg(test)]
+mod tests;
 
 pub use context::{Context, Names, Payload, STEPS_MAX, is_basic_ingest};
 pub use document::{Content, DEPTH_MAX, NODES_MAX, NodeRef};

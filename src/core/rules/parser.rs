@@ -6,7 +6,7 @@ mod select;
 mod value_word;
 
 use super::lexer::{Kind, Lexer, Token};
-use super::problem::{ParseError, ParseFault, Warning};
+use super::problem::{ParseError, ParseFault, Place, Warning};
 use super::syntax::{NodeId, Scope, Selection, Syntax};
 
 /// Longest statement, in bytes.
@@ -101,11 +101,12 @@ impl<'s> Parser<'s> {
         let variables = self.set_clause()?;
         self.expect_word("SELECT")?;
         let selection = self.selection()?;
-        let first = 0;
         let (filter, alias) = self.topic_source()?;
         let condition = self.condition()?;
         self.expect_end()?;
-        self.settle_alias(first, alias);
+        if let Some(alias) = alias {
+            self.resolve(0..self.syntax.nodes.len(), alias);
+        }
         let Parser { syntax, warnings, .. } = self;
         Ok(Parsed { syntax, variables, selection, filter, condition, warnings })
     }
@@ -178,7 +179,7 @@ impl<'s> Parser<'s> {
     }
 
     fn warn(&mut self, offset: usize, text: String) {
-        let ParseError { line, column, .. } = ParseError::at(self.text, offset, ParseFault::OpenTemplate);
+        let Place { line, column } = Place::of(self.text, offset);
         self.warnings.push(Warning { line, column, text });
     }
 

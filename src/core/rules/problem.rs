@@ -12,13 +12,27 @@ pub struct ParseError {
     pub fault: ParseFault,
 }
 
-impl ParseError {
-    /// With the place given by the bytes of the text before it.
-    pub(super) fn at(text: &str, offset: usize, fault: ParseFault) -> ParseError {
+/// A place in a text, counted from 1.
+pub(super) struct Place {
+    pub line: usize,
+    pub column: usize,
+}
+
+impl Place {
+    /// Of the character that so many bytes stand before.
+    pub(super) fn of(text: &str, offset: usize) -> Place {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
-        ParseError { line: before.matches('\n').count() + 1, column, fault }
+        Place { line: before.matches('\n').count() + 1, column }
+    }
+}
+
+impl ParseError {
+    /// With the place given by the bytes of the text before it.
+    pub(super) fn at(text: &str, offset: usize, fault: ParseFault) -> ParseError {
+        let Place { line, column } = Place::of(text, offset);
+        ParseError { line, column, fault }
     }
 
     /// What is written instead, where that is known.

@@ -134,6 +134,11 @@ impl Expression {
         &self.warnings
     }
 
+    /// Whether it is worth the same for every message.
+    pub fn is_constant(&self) -> bool {
+        self.syntax.constant(self.root).is_some()
+    }
+
     /// The names that it looks up, in the order of the text, each once.
     pub fn names(&self) -> Vec<&str> {
         self.syntax.names()

@@ -1,4 +1,4 @@
-//! Functions of arrays and objects.
+//! Functions of arrays and objects, and of what is missing.
 
 use std::sync::Arc;
 
@@ -10,7 +10,9 @@ use crate::core::rules::value::{TEXT_BYTES_MAX, Value};
 /// Largest result of `transform`, in bytes of JSON.
 const TRANSFORMED_BYTES_MAX: usize = 128 * 1024;
 
-pub(super) static FUNCTIONS: [Function; 4] = [
+pub(super) static FUNCTIONS: [Function; 6] = [
+    constant("isnull", 1, 1, |_, arguments| Ok(Value::Boolean(matches!(argument(arguments, 0), Value::Null)))),
+    constant("isundefined", 1, 1, |_, arguments| Ok(Value::Boolean(argument(arguments, 0).is_undefined()))),
     constant("get", 2, 2, get),
     constant("get_or_default", 2, 2, get_or_default),
     constant("concat", 0, MANY, concat),
@@ -20,6 +22,7 @@ pub(super) static FUNCTIONS: [Function; 4] = [
 fn get<'v>(frame: &mut Frame<'_, 'v>, arguments: &[Value<'v>]) -> Answer<'v> {
     let (collection, key) = (argument(arguments, 0), argument(arguments, 1));
     if collection.is_object() {
+        frame.budget.take(collection.count() as u32 / 16)?;
         return Ok(match key {
             Value::Text(name) => collection.member(name),
             _ => Value::Undefined,

@@ -7,7 +7,7 @@ use crate::core::rules::value::Value;
 /// Places behind the point that `trunc` knows.
 const PLACES_MAX: i64 = 34;
 
-pub(super) static FUNCTIONS: [Function; 27] = [
+pub(super) static FUNCTIONS: [Function; 25] = [
     constant("abs", 1, 1, |_, arguments| exact(arguments, |number| Some(number.abs()))),
     constant("ceil", 1, 1, |_, arguments| exact(arguments, |number| Some(number.to_whole(Rounding::Ceil)))),
     constant("floor", 1, 1, |_, arguments| exact(arguments, |number| Some(number.to_whole(Rounding::Floor)))),
@@ -33,8 +33,6 @@ pub(super) static FUNCTIONS: [Function; 27] = [
     constant("atan2", 2, 2, |_, arguments| double_of_two(arguments, f64::atan2)),
     constant("power", 2, 2, |_, arguments| double_of_two(arguments, f64::powf)),
     varying("rand", 0, 0, rand),
-    constant("isnull", 1, 1, |_, arguments| Ok(Value::Boolean(matches!(argument(arguments, 0), Value::Null)))),
-    constant("isundefined", 1, 1, |_, arguments| Ok(Value::Boolean(argument(arguments, 0).is_undefined()))),
 ];
 
 fn exact<'v>(arguments: &[Value<'v>], function: fn(Number) -> Option<Number>) -> Answer<'v> {

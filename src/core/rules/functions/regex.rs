@@ -16,8 +16,8 @@ const COMPILED_BYTES_MAX: usize = 64 * 1024;
 const NEST_MAX: u32 = 32;
 /// Steps for compiling an expression that is not constant.
 const COMPILE_STEPS: u32 = 5_000;
-/// Matching takes longer than copying: so many times the steps of a text.
-const MATCH_FACTOR: usize = 16;
+/// Matching may take a microsecond for a byte: so many times the steps of a text.
+const MATCH_FACTOR: usize = 256;
 
 pub(super) static FUNCTIONS: [Function; 3] = [
     prepared("regexp_matches", (2, 2), matches, 1, prepare),

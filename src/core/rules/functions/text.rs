@@ -87,22 +87,10 @@ fn replace<'v>(frame: &mut Frame<'_, 'v>, arguments: &[Value<'v>]) -> Answer<'v>
 fn indexof<'v>(frame: &mut Frame<'_, 'v>, arguments: &[Value<'v>]) -> Answer<'v> {
     let both = text(frame, arguments, 0)?.zip(text(frame, arguments, 1)?);
     let index = both.map(|(text, part)| match text.find(&*part) {
-        Some(at) => Number::from(text.chars().take_while_bytes(at)),
+        Some(at) => Number::from(text.get(..at).unwrap_or_default().chars().count()),
         None => Number::from(-1_i64),
     });
     Ok(index.into())
-}
-
-/// How many characters stand before a byte.
-trait CharsBefore {
-    fn take_while_bytes(self, bytes: usize) -> usize;
-}
-
-impl CharsBefore for std::str::Chars<'_> {
-    fn take_while_bytes(self, bytes: usize) -> usize {
-        let rest = self.as_str();
-        rest.get(..bytes).unwrap_or(rest).chars().count()
-    }
 }
 
 fn substring<'v>(frame: &mut Frame<'_, 'v>, arguments: &[Value<'v>]) -> Answer<'v> {

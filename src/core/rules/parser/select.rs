@@ -161,15 +161,8 @@ impl<'s> Parser<'s> {
         })
     }
 
-    /// Makes an alias of the payload stand for it, in the whole statement.
-    pub(super) fn settle_alias(&mut self, first: usize, alias: Option<&str>) {
-        if let Some(alias) = alias {
-            self.resolve(first..self.syntax.nodes.len(), alias);
-        }
-    }
-
     /// Names that are the alias of the present scope stand for its element. The alias stands behind them in the text.
-    fn resolve(&mut self, nodes: std::ops::Range<usize>, alias: &str) {
+    pub(super) fn resolve(&mut self, nodes: std::ops::Range<usize>, alias: &str) {
         let scope = self.scope;
         for node in self.syntax.nodes.get_mut(nodes).unwrap_or_default() {
             if matches!(node, Node::Name { name, .. } if **name == *alias) {
