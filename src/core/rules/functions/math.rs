@@ -32,7 +32,7 @@ pub(super) static FUNCTIONS: [Function; 25] = [
     constant("tanh", 1, 1, |_, arguments| double(arguments, f64::tanh)),
     constant("atan2", 2, 2, |_, arguments| double_of_two(arguments, f64::atan2)),
     constant("power", 2, 2, |_, arguments| double_of_two(arguments, f64::powf)),
-    varying("rand", 0, 0, rand),
+    varying("rand", 0, 0, random),
 ];
 
 fn exact<'v>(arguments: &[Value<'v>], function: fn(Number) -> Option<Number>) -> Answer<'v> {
@@ -74,7 +74,7 @@ fn nanvl<'v>(_: &mut Frame<'_, 'v>, arguments: &[Value<'v>]) -> Answer<'v> {
 }
 
 /// From 0 on, and below 1.
-fn rand<'v>(frame: &mut Frame<'_, 'v>, _: &[Value<'v>]) -> Answer<'v> {
+fn random<'v>(frame: &mut Frame<'_, 'v>, _: &[Value<'v>]) -> Answer<'v> {
     let bits = frame.budget.random() >> 11;
     Ok(Number::from_double(bits as f64 / (1_u64 << 53) as f64).into())
 }

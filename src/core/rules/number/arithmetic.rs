@@ -107,6 +107,12 @@ impl Number {
     /// What is left of the number when the divisor is taken off as often as possible; it has the sign of the number. `None` if the
     /// divisor is 0, or fits in more often than a number of 34 digits can say.
     pub fn remainder(self, divisor: Number) -> Option<Number> {
+        if divisor.is_zero() {
+            return None;
+        }
+        if self.is_zero() {
+            return Some(Number::ZERO);
+        }
         let is_negative = self.coefficient < 0;
         let apart = i32::from(self.exponent) - i32::from(divisor.exponent);
         if apart < 0 {

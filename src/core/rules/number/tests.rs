@@ -104,6 +104,8 @@ fn products_quotients_and_remainders() {
         ("1E30", "7", "1"),
         ("1E-20", "1E20", "1E-20"),
         ("1E90", "7", "-"),
+        ("0", "1E-90", "0"),
+        ("1E-90", "0", "-"),
         ("7", "0", "-"),
     ] {
         assert_eq!(printed(number(a).remainder(number(b))), rest, "{a} % {b}");
