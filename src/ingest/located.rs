@@ -109,7 +109,7 @@ impl Element<'_> {
             self.use_all(path);
         }
         let value = places.value.as_ref().map(|path| self.find(path).ok_or("no_value")).transpose()?;
-        let times = self.times();
+        let times = self.times()?;
         let measured_at_ms = self.time(&times)?;
         let sequence = match &places.sequence {
             Some(path) => self.document.find(self.root(path), &path.steps),
@@ -192,16 +192,15 @@ impl Element<'_> {
     }
 
     /// Times under the usual names, if the route names none.
-    fn times(&self) -> Times {
+    fn times(&self) -> Result<Times, &'static str> {
         let mut times = Times::default();
         if self.publish.source.places.time.is_none() {
             self.walk(&mut |name, node, value| {
                 times.note(node, Meaning::of(name), value, || self.document.text(node).unwrap_or_default());
                 Ok(())
-            })
-            .expect("taking note cannot fail");
+            })?;
         }
-        times
+        Ok(times)
     }
 
     fn time(&mut self, times: &Times) -> Result<i64, &'static str> {
