@@ -177,14 +177,11 @@ pub fn pack_own(attributes: &mut Vec<u8>, route: &Matched<'_>, device: &str, nam
 /// The metric's full name: the topic's levels, then the field's, all joined with dots.
 pub fn name_metric(levels: Option<&str>, field: &str, metric: &mut String) -> Result<(), &'static str> {
     metric.clear();
-    let mut rest = levels;
-    while let Some(remaining) = rest {
-        let level;
-        (level, rest) = topic::split_level(remaining);
-        join(metric, level);
-    }
-    if !field.is_empty() {
-        join(metric, field);
+    for part in levels.into_iter().flat_map(topic::levels).chain((!field.is_empty()).then_some(field)) {
+        if !metric.is_empty() {
+            metric.push('.');
+        }
+        metric.push_str(part);
     }
     if metric.is_empty() {
         metric.push_str(UNNAMED_METRIC);
@@ -194,13 +191,6 @@ pub fn name_metric(levels: Option<&str>, field: &str, metric: &mut String) -> Re
         name if alert::is_own_metric(name) => Err(RESERVED_NAME),
         _ => Ok(()),
     }
-}
-
-fn join(metric: &mut String, level: &str) {
-    if !metric.is_empty() {
-        metric.push('.');
-    }
-    metric.push_str(level);
 }
 
 /// Whether `name` is `levels` joined with dots.

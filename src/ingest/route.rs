@@ -156,13 +156,8 @@ impl Route {
                 Level::Device => matched.device = text,
                 Level::Metric => matched.metric = Some(text),
                 Level::MetricRest => {
-                    let mut levels = Some(whole);
-                    while let Some(remaining) = levels {
-                        let level;
-                        (level, levels) = topic::split_level(remaining);
-                        if level.is_empty() || is_mark(level) {
-                            return None;
-                        }
+                    if topic::levels(whole).any(|level| level.is_empty() || is_mark(level)) {
+                        return None;
                     }
                     matched.metric = Some(whole);
                     rest = None;

@@ -51,14 +51,8 @@ fn ways() -> Vec<Way> {
 }
 
 fn ingest(routes: &str) -> Ingest {
-    let host = Host {
-        hostname: "bench".to_owned(),
-        machine_id: None,
-        home: None,
-        state_directory: Some("/state".into()),
-        system_file: "/nowhere".into(),
-    };
-    let configuration = Configuration::parse(Path::new("file"), routes, &Sources::default(), &host).expect("routes");
+    let sources = Sources { variables: vec![("OUTRIDER__STORE__PATH".into(), "/state".into())], ..Sources::default() };
+    let configuration = Configuration::parse(Path::new("file"), routes, &sources, &Host::read()).expect("routes");
     Ingest::new(configuration.routes, ClockState::new(true))
 }
 

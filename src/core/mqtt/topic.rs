@@ -121,6 +121,16 @@ pub fn split_level(text: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// The levels of a topic or filter.
+pub fn levels(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let level;
+        (level, rest) = split_level(rest?);
+        Some(level)
+    })
+}
+
 /// Topics of the gateway's own: clients do not publish there.
 pub fn is_reserved(topic: &str) -> bool {
     let (root, _) = split_level(topic);

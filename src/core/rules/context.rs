@@ -4,9 +4,11 @@ use super::document::Document;
 use super::problem::EvaluationError;
 use super::value::Value;
 
-/// Steps of an evaluation at most: a few milliseconds. A step is an operation, an element that a query looks at, or 64 bytes of text.
+/// Steps of an evaluation at most. A step is an operation, an element that a query looks at, or 64 bytes of text.
 pub const STEPS_MAX: u32 = 250_000;
 const STEP_BYTES: usize = 64;
+/// Names of an object that are compared in a step.
+const NAMES_A_STEP: usize = 16;
 /// Of a topic that a message came by without a rule's filter: Basic Ingest names the rule, and the topic begins behind it.
 const BASIC_INGEST: &str = "$aws/rules/";
 
@@ -111,6 +113,11 @@ impl Budget {
             }
             None => Err(EvaluationError::TooManySteps { max: STEPS_MAX }),
         }
+    }
+
+    /// Takes the steps for finding a name, or an element, among so many.
+    pub(super) fn take_names(&mut self, count: usize) -> Result<(), EvaluationError> {
+        self.take(u32::try_from(count / NAMES_A_STEP).unwrap_or(u32::MAX))
     }
 
     /// Takes the steps for so many bytes of text.

@@ -14,8 +14,6 @@ use super::value::Value;
 
 /// Arguments that are kept without an allocation.
 const FEW_ARGUMENTS: usize = 3;
-/// Names of an object that are compared in a step.
-const NAMES_A_STEP: usize = 16;
 
 type Members<'v> = Vec<(Cow<'v, str>, Value<'v>)>;
 
@@ -45,18 +43,18 @@ impl<'v> Evaluation<'v> {
             Node::Whole(scope) => self.whole(*scope),
             Node::Name { name, scope: 0 } => {
                 let count = self.names.whole().count();
-                self.take_names(count)?;
+                self.budget.take_names(count)?;
                 self.names.name(name)
             }
             Node::Name { name, scope } => {
                 let whole = self.whole(*scope);
-                self.take_names(whole.count())?;
+                self.budget.take_names(whole.count())?;
                 whole.member(name)
             }
             Node::Variable(index) => self.variables.get(usize::from(*index)).cloned().unwrap_or_default(),
             Node::Member { of, name } => {
                 let object = self.value(*of)?;
-                self.take_names(object.count())?;
+                self.budget.take_names(object.count())?;
                 object.member(name)
             }
             Node::Object(members) => {
@@ -98,11 +96,6 @@ impl<'v> Evaluation<'v> {
             }
             Node::Query(query) => self.query(query)?,
         })
-    }
-
-    /// Takes the steps for finding a name among so many.
-    fn take_names(&mut self, count: usize) -> Result<(), EvaluationError> {
-        self.budget.take(u32::try_from(count / NAMES_A_STEP).unwrap_or(u32::MAX))
     }
 
     /// Whether a condition lets the message pass: only what is true does.
@@ -234,13 +227,13 @@ impl<'v> Evaluation<'v> {
             let value = self.value(item.value)?;
             match &item.path {
                 None => {
-                    self.take_names(value.count())?;
+                    self.budget.take_names(value.count())?;
                     members.reserve(value.count() + items.len());
                     extend(&mut members, &value);
                 }
                 Some(_) if value.is_undefined() => {}
                 Some(path) => {
-                    self.take_names(members.len())?;
+                    self.budget.take_names(members.len())?;
                     insert(&mut members, path, value);
                 }
             }

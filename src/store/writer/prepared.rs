@@ -56,7 +56,7 @@ fn prepared_in_commits(is_plan_stable: bool) -> Vec<(String, c_int)> {
     writer.register_sink("cloud", Stream::RAW).expect("a cursor");
     (1..=20).for_each(|at| commit(at, &mut writer, &mut pipeline));
     let mut again = prepared_again(&writer);
-    // SQLite prepares this one for each execution.
+    // The setting expires all statements once, and the pragma is prepared for each of its executions.
     again.retain(|(sql, times)| *times > 1 && sql != "PRAGMA page_count");
     again
 }

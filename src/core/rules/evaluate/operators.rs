@@ -83,7 +83,7 @@ fn are_elements_equal(left: &Value<'_>, right: &Value<'_>, budget: &mut Budget) 
 
 fn are_members_equal(left: &Value<'_>, right: &Value<'_>, budget: &mut Budget) -> Result<bool, EvaluationError> {
     for (name, a) in left.members() {
-        budget.take(right.count() as u32 / 16)?;
+        budget.take_names(right.count())?;
         if equal(&a, &right.member(&name), budget)? != Some(true) {
             return Ok(false);
         }

@@ -22,7 +22,7 @@ pub(super) static FUNCTIONS: [Function; 6] = [
 fn get<'v>(frame: &mut Frame<'_, 'v>, arguments: &[Value<'v>]) -> Answer<'v> {
     let (collection, key) = (argument(arguments, 0), argument(arguments, 1));
     if collection.is_object() {
-        frame.budget.take(collection.count() as u32 / 16)?;
+        frame.budget.take_names(collection.count())?;
         return Ok(match key {
             Value::Text(name) => collection.member(name),
             _ => Value::Undefined,
@@ -35,7 +35,7 @@ fn get<'v>(frame: &mut Frame<'_, 'v>, arguments: &[Value<'v>]) -> Answer<'v> {
             text.chars().nth(index).map(|c| Value::from(c.to_string())).unwrap_or_default()
         }
         array => {
-            frame.budget.take(array.count().min(index) as u32 / 16)?;
+            frame.budget.take_names(array.count().min(index))?;
             array.element(index)
         }
     })
@@ -97,7 +97,7 @@ fn transform<'v>(frame: &mut Frame<'_, 'v>, arguments: &[Value<'v>]) -> Answer<'
         frame.budget.take(u32::try_from(members.len().saturating_add(added.len())).unwrap_or(u32::MAX))?;
         let own_count = members.len();
         for (name, value) in &added {
-            frame.budget.take(own_count as u32 / 16)?;
+            frame.budget.take_names(own_count)?;
             if !members.iter().take(own_count).any(|(own, _)| own == name) {
                 members.push((name.clone(), value.clone()));
             }

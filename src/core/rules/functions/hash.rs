@@ -6,9 +6,9 @@ use sha2::Digest;
 
 use super::text::{bounded, text};
 use super::{Answer, Frame, Function, argument, constant};
+use crate::core::json::HEX_DIGITS;
 use crate::core::rules::value::{TEXT_BYTES_MAX, Value};
 
-const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Hashing takes longer than copying: so many times the steps of a text.
 const HASH_FACTOR: usize = 8;
 
