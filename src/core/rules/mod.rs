@@ -22,6 +22,7 @@ mod statement;
 mod syntax;
 mod template;
 mod value;
+mod window;
 
 #[cfg(test)]
 mod cases;
@@ -36,3 +37,4 @@ pub use problem::{EvaluationError, ParseError, ParseFault, Warning};
 pub use statement::{Expression, Match, Statement};
 pub use template::{Rendered, Template};
 pub use value::{RESULT_BYTES_MAX, TEXT_BYTES_MAX, Value};
+pub use window::{SAMPLES_MAX, SampleWindow, Statistic};
