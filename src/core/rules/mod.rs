@@ -14,6 +14,7 @@ mod context;
 mod document;
 mod evaluate;
 mod functions;
+mod geofence;
 mod lexer;
 mod number;
 mod parser;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use context::{Context, Names, Payload, STEPS_MAX, is_basic_ingest};
 pub use document::{Content, DEPTH_MAX, NODES_MAX, NodeRef};
+pub use geofence::{Crossing, POINTS_MAX, Place, Side, ZONES_BYTES_MAX, ZONES_MAX, ZoneFault, Zones, ZonesError};
 pub use number::{Number, Rounding};
 pub use parser::{EXPRESSION_DEPTH_MAX, ExtraFunction, NESTING_MAX, STATEMENT_BYTES_MAX};
 pub use problem::{EvaluationError, ParseError, ParseFault, Warning};
