@@ -1,26 +1,19 @@
-//! Tries rules: a statement and a message a line, an answer a line.
+//! `outrider rules eval`: a statement and a message a line, an answer a line.
 
 use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::Exit;
+use super::with_hint;
 use crate::clock;
+use crate::commands::Exit;
 use crate::core::rules::{Context, ParseError, Payload, Statement};
 
 /// Longest line that is read, in bytes: a message of a MiB, with its escapes.
 const LINE_BYTES_MAX: u64 = 8 * 1024 * 1024;
-
-#[derive(Debug, Subcommand)]
-pub enum RulesCommand {
-    /// Evaluate statements: reads lines of JSON with `sql`, `topic`, `payload` or `payload_base64`, and if wanted `client_id` and
-    /// `timestamp_ms`, and answers each with a line
-    Eval,
-}
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,15 +43,8 @@ enum Refusal {
     Evaluation(#[from] crate::core::rules::EvaluationError),
 }
 
-fn with_hint(error: &ParseError) -> String {
-    match error.hint() {
-        Some(hint) => format!("{}: {hint}", error.fault),
-        None => error.fault.to_string(),
-    }
-}
-
-pub fn command(command: &RulesCommand) -> ExitCode {
-    let RulesCommand::Eval = command;
+/// Answers standard input on standard output.
+pub fn command() -> ExitCode {
     match eval(&mut io::stdin().lock(), &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads the answers has seen enough.

@@ -1,0 +1,34 @@
+//! Tries rules, and takes over those of AWS IoT.
+
+mod eval;
+mod import;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::core::rules::ParseError;
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// Evaluate statements: reads lines of JSON with `sql`, `topic`, `payload` or `payload_base64`, and if wanted `client_id` and
+    /// `timestamp_ms`, and answers each with a line
+    Eval,
+    /// Print rules of AWS IoT Core as configuration
+    Import(import::ImportArguments),
+}
+
+pub fn command(command: &RulesCommand) -> ExitCode {
+    match command {
+        RulesCommand::Eval => eval::command(),
+        RulesCommand::Import(arguments) => import::command(arguments),
+    }
+}
+
+/// What is wrong with a statement, without its place.
+fn with_hint(error: &ParseError) -> String {
+    match error.hint() {
+        Some(hint) => format!("{}: {hint}", error.fault),
+        None => error.fault.to_string(),
+    }
+}
