@@ -4,8 +4,10 @@ use std::io;
 
 /// For the store, its readers, the listeners, the runtimes, and all connections of the administration interface.
 const OWN: u64 = 96;
-/// For a sink's readers, files and connections.
+/// For a sink's readers, files and connections of the two streams that every store has.
 const A_SINK: u64 = 32;
+/// For those of one more stream.
+const A_STREAM_OF_A_SINK: u64 = 16;
 
 /// How many connections fit besides what the gateway needs for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +18,9 @@ pub struct Room {
 
 impl Room {
     /// Raises this process's limit as far as the system allows.
-    pub fn make(sinks: usize) -> io::Result<Room> {
+    ///
+    /// `streams`: those that the configuration names.
+    pub fn make(sinks: usize, streams: usize) -> io::Result<Room> {
         let mut limit = read()?;
         if limit.rlim_cur < limit.rlim_max {
             let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
@@ -25,18 +29,19 @@ impl Room {
                 limit = raised;
             }
         }
-        Ok(Room::new(limit.rlim_cur, sinks))
+        Ok(Room::new(limit.rlim_cur, sinks, streams))
     }
 
     /// What [`Room::make`] would find, without raising the limit.
-    pub fn look(sinks: usize) -> io::Result<Room> {
-        read().map(|limit| Room::new(limit.rlim_max, sinks))
+    pub fn look(sinks: usize, streams: usize) -> io::Result<Room> {
+        read().map(|limit| Room::new(limit.rlim_max, sinks, streams))
     }
 
     // Its width differs between platforms.
     #[allow(clippy::unnecessary_cast)]
-    fn new(limit: libc::rlim_t, sinks: usize) -> Room {
-        Room { limit: limit as u64, own: OWN + A_SINK * sinks as u64 }
+    fn new(limit: libc::rlim_t, sinks: usize, streams: usize) -> Room {
+        let a_sink = A_SINK + A_STREAM_OF_A_SINK * streams as u64;
+        Room { limit: limit as u64, own: OWN + a_sink * sinks as u64 }
     }
 
     /// How many of the wanted connections fit. At least one, or there would be no gateway.
@@ -75,12 +80,13 @@ mod tests {
 
     #[test]
     fn connections_leave_room_for_ourselves() {
-        let room = Room::new(1024, 1);
+        assert_eq!(Room::new(1024, 2, 3).own, 96 + 2 * (32 + 48));
+        let room = Room::new(1024, 1, 0);
         assert_eq!((room.own, room.connections(4096), room.connections(100)), (128, 896, 100));
         let said = room.shortage(4096).expect("too few");
         assert!(["4096,", "896", "1024", "4224"].iter().all(|number| said.contains(number)), "{said}");
         assert_eq!(room.shortage(896), None);
-        assert_eq!(Room::new(64, 3).connections(10), 1);
-        assert_eq!(Room::new(libc::RLIM_INFINITY, 3).connections(100_000), 100_000);
+        assert_eq!(Room::new(64, 3, 0).connections(10), 1);
+        assert_eq!(Room::new(libc::RLIM_INFINITY, 3, 0).connections(100_000), 100_000);
     }
 }

@@ -32,7 +32,7 @@ use crate::admin::{self, origin::Hosts, status::Sources, undecodable::SampleHint
 pub use crate::clock::now_ms;
 use crate::core::detection::alert::AlertTimes;
 use crate::core::detection::monitor::MonitorSettings;
-use crate::core::identity::RunId;
+use crate::core::identity::{NamedStream, RunId};
 use crate::counter::many;
 use crate::descriptors;
 use crate::disk;
@@ -79,6 +79,8 @@ pub struct GatewaySettings {
     pub is_synchronised: fn() -> bool,
     /// Most bytes that may wait for their commit, over all connections.
     pub uncommitted_bytes_max: u32,
+    /// Streams besides the built-in ones.
+    pub streams: Vec<NamedStream>,
     pub sinks: Vec<SinkSettings>,
     /// How long sinks may take to flush when the process ends.
     pub grace: Duration,
@@ -218,13 +220,18 @@ fn bind_control(folder: &Path) -> Option<ControlSocket> {
     }
 }
 
-/// A sink that is no longer configured keeps its cursor, in case this is a mistake, and with it all records from there on, until their room
-/// is needed.
-fn warn_of_left_sinks(writer: &Writer) -> rusqlite::Result<()> {
+/// A sink that is no longer configured, or not for a stream, keeps its cursor, in case this is a mistake, and with it all records from there
+/// on, until their room is needed.
+fn warn_of_left_sinks(writer: &Writer, sinks: &[SinkSettings]) -> rusqlite::Result<()> {
     for (sink, waiting) in writer.left_sinks()? {
+        let is_configured = sinks.iter().any(|known| known.name == sink);
+        if is_configured && waiting == 0 {
+            continue;
+        }
+        let what = if is_configured { "no longer configured for each of its streams" } else { "no longer configured" };
         tracing::warn!(
             waiting,
-            "the sink {sink} is no longer configured; what is not delivered to it is kept until its room is needed, then it goes \
+            "the sink {sink} is {what}; what is not delivered to it is kept until its room is needed, then it goes \
              first and is counted as expired; to drop it now: {}",
             admin::status::drop_command(&sink)
         );
@@ -399,18 +406,20 @@ fn start(
     };
     let last_sequences = writer.as_ref().map(Writer::last_sequences).transpose().map_err(GatewayError::Sqlite)?;
     let last_sequences = last_sequences.unwrap_or_default();
-    let committed = CommittedSequences::new(|stream| watch::Sender::new(*last_sequences.of(stream)));
+    let committed: CommittedSequences = last_sequences.map(|_, last| watch::Sender::new(*last));
     let (pipeline, receiver) = mpsc::channel();
     let heartbeat = Heartbeat::default();
     let beats = StoreBeats { pipeline: heartbeat.beat("pipeline"), committer: heartbeat.beat("committer") };
     let mut sinks = Vec::new();
     if let Some(writer) = &mut writer {
+        let streams = writer.streams_in_use().map_err(GatewayError::Sqlite)?;
         let mut parts = SinkParts {
             gateway_id: &settings.gateway_id,
             store: &store_path(&settings.state_folder),
             vfs: settings.vfs.as_deref(),
             grace: settings.grace,
             writer,
+            streams: &streams,
             committed: &committed,
             link: &link,
             pipeline: &pipeline,
@@ -418,7 +427,7 @@ fn start(
         };
         let started = settings.sinks.iter().map(|sink| sink.sink.start(&mut parts.starting(&sink.name, sink.kind)));
         sinks = started.collect::<Result<Vec<_>, _>>().map_err(GatewayError::Sink)?;
-        warn_of_left_sinks(writer).map_err(GatewayError::Sqlite)?;
+        warn_of_left_sinks(writer, &settings.sinks).map_err(GatewayError::Sqlite)?;
     }
     if recovered.series > 0 || recovered.replayed > 0 {
         let Recovered { series, replayed, alerts } = &recovered;
@@ -448,7 +457,7 @@ fn start(
 
 /// Connections must not use up the descriptors that the gateway needs for itself.
 fn leave_descriptors(settings: &mut GatewaySettings) -> std::io::Result<()> {
-    let room = descriptors::Room::make(settings.sinks.len())?;
+    let room = descriptors::Room::make(settings.sinks.len(), settings.streams.len())?;
     let wanted = settings.edge.connections_max;
     if let Some(shortage) = room.shortage(wanted) {
         tracing::warn!("{shortage}");

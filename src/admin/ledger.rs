@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::core::cursor::CursorState;
 use crate::core::detection::alert::{Severity, State};
-use crate::core::identity::Stream;
-use crate::store::{held, held_keys};
+use crate::core::identity::{Stream, StreamRow};
+use crate::store::{held, held_keys, streams};
 
 /// What became of one stream's records for one sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -116,8 +116,8 @@ pub fn look(db: &Connection) -> rusqlite::Result<StoreView> {
         dead_letters_held: transaction.query_row("SELECT count(*) FROM dead_letter", [], |row| unsigned(row, 0))?,
         held: Vec::new(),
     };
-    for stream in Stream::all() {
-        view.held.push(content(&transaction, stream)?);
+    for row in streams::load(&transaction)?.rows() {
+        view.held.push(content(&transaction, row)?);
     }
     Ok(view)
 }
@@ -133,27 +133,28 @@ fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
 /// If the store cannot be read.
 pub(crate) fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
     let mut select = db.prepare_cached(
-        "SELECT stream, sink, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined,
+        "SELECT s.id, s.name, p.name, value, acknowledged, accepted, delivered, expired, dead_lettered, quarantined,
            coalesce(passed_over, 0)
-         FROM cursor ORDER BY stream DESC, sink",
+         FROM progress p JOIN stream s ON s.id = p.stream WHERE p.name <> '' ORDER BY s.id, p.name",
     )?;
     let mut rows = select.query([])?;
     let mut lines = Vec::new();
     while let Some(row) = rows.next()? {
-        let cursor = unsigned(row, 2)?;
-        let ranges: Vec<u8> = row.get(3)?;
+        let cursor = unsigned(row, 3)?;
+        let ranges: Vec<u8> = row.get(4)?;
         let state = CursorState::decode(cursor, &ranges).unwrap_or_else(|| CursorState::at(cursor));
-        let (stream, sink): (String, String) = (row.get(0)?, row.get(1)?);
+        let Some(stream) = Stream::from_id(row.get(0)?) else { continue };
+        let sink: String = row.get(2)?;
         lines.push(LedgerLine {
-            buffered: buffered(db, &sink, &stream, &state)?,
-            stream,
+            buffered: buffered(db, &sink, stream, &state)?,
+            stream: row.get(1)?,
             sink,
-            accepted: unsigned(row, 4)?,
-            delivered: unsigned(row, 5)?,
-            expired: unsigned(row, 6)?,
-            dead_lettered: unsigned(row, 7)?,
-            quarantined: unsigned(row, 8)?,
-            passed_over: unsigned(row, 9)?,
+            accepted: unsigned(row, 5)?,
+            delivered: unsigned(row, 6)?,
+            expired: unsigned(row, 7)?,
+            dead_lettered: unsigned(row, 8)?,
+            quarantined: unsigned(row, 9)?,
+            passed_over: unsigned(row, 10)?,
             cursor,
         });
     }
@@ -162,8 +163,7 @@ pub(crate) fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
 
 /// Records held beyond the cursor that are not acknowledged, and those that it has passed over for keys that are set aside. Does not read
 /// payloads.
-fn buffered(db: &Connection, sink: &str, stream: &str, state: &CursorState) -> rusqlite::Result<u64> {
-    let Some(stream) = Stream::from_name(stream) else { return Ok(0) };
+fn buffered(db: &Connection, sink: &str, stream: Stream, state: &CursorState) -> rusqlite::Result<u64> {
     let beyond = held::sum_behind(db, stream, state.cursor)?.records;
     // The first batch may begin below the cursor.
     let first = held::first_behind(db, stream, state.cursor)?;
@@ -173,10 +173,11 @@ fn buffered(db: &Connection, sink: &str, stream: &str, state: &CursorState) -> r
     Ok(beyond.saturating_sub(done_of_first).saturating_sub(acknowledged) + set_aside)
 }
 
-fn content(db: &Connection, stream: Stream) -> rusqlite::Result<StreamContent> {
+fn content(db: &Connection, StreamRow { stream, name, .. }: &StreamRow) -> rusqlite::Result<StreamContent> {
+    let stream = *stream;
     let held::Sum { records, batches, first_ms } = held::sum_behind(db, stream, 0)?;
     Ok(StreamContent {
-        stream: stream.name().to_owned(),
+        stream: name.to_string(),
         records,
         batches,
         oldest_ms: first_ms,

@@ -200,7 +200,7 @@ fn write_sinks(text: &mut Text, status: &Status) {
     for sink in &status.sinks {
         text.sample(
             "sink_records_sent_total",
-            &[("stream", sink.stream), ("sink", &sink.name)],
+            &[("stream", &sink.stream), ("sink", &sink.name)],
             sink.records_sent as f64,
         );
     }
@@ -210,13 +210,13 @@ fn write_sinks(text: &mut Text, status: &Status) {
         "bytes of request bodies since the start, or of an archive's files",
     );
     for sink in &status.sinks {
-        text.sample("sink_sent_bytes_total", &[("stream", sink.stream), ("sink", &sink.name)], sink.sent_bytes as f64);
+        text.sample("sink_sent_bytes_total", &[("stream", &sink.stream), ("sink", &sink.name)], sink.sent_bytes as f64);
     }
     text.family("sink_records_retried_total", "counter", "records that had to be sent again since the start");
     for sink in &status.sinks {
         text.sample(
             "sink_records_retried_total",
-            &[("stream", sink.stream), ("sink", &sink.name)],
+            &[("stream", &sink.stream), ("sink", &sink.name)],
             sink.records_retried as f64,
         );
     }
@@ -224,7 +224,7 @@ fn write_sinks(text: &mut Text, status: &Status) {
     for sink in &status.sinks {
         text.sample(
             "sink_files_removed_total",
-            &[("stream", sink.stream), ("sink", &sink.name)],
+            &[("stream", &sink.stream), ("sink", &sink.name)],
             sink.files_removed as f64,
         );
     }
@@ -234,13 +234,13 @@ fn write_sinks(text: &mut Text, status: &Status) {
         "records in the files of an archive that were removed to make room, since the start",
     );
     for sink in &status.sinks {
-        let labels = [("stream", sink.stream), ("sink", sink.name.as_str())];
+        let labels = [("stream", sink.stream.as_str()), ("sink", sink.name.as_str())];
         text.sample("archive_removed_records_total", &labels, sink.records_removed as f64);
     }
     text.family("sink_up", "gauge", "0 while the sink fails");
     for sink in &status.sinks {
         let up = f64::from(u8::from(sink.last_error.is_none()));
-        text.sample("sink_up", &[("stream", sink.stream), ("sink", &sink.name)], up);
+        text.sample("sink_up", &[("stream", &sink.stream), ("sink", &sink.name)], up);
     }
     text.single(
         "ledger_adds_up",

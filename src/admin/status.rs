@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::ledger::{self, LedgerLine, RejectedSample, StoreView, StreamContent};
 use super::origin::Hosts;
 use super::undecodable::SampleHints;
-use crate::core::identity::{RunId, Stream};
+use crate::core::identity::RunId;
 use crate::counter::HistogramView;
 use crate::disk::{self, DiskSpace};
 use crate::heartbeat::Watcher;
@@ -129,7 +129,7 @@ pub struct StoreStatus {
 #[derive(Debug, Serialize)]
 pub struct SinkStatus {
     pub name: String,
-    pub stream: &'static str,
+    pub stream: String,
     pub kind: &'static str,
     /// Whether the configuration still names it; if not, its cursor and data are kept as long as there is room.
     pub configured: bool,
@@ -313,28 +313,25 @@ impl Sources {
     /// Sinks that have a cursor but are no longer configured.
     fn left_sinks(&self, view: &StoreView) -> Vec<SinkStatus> {
         let is_named = |line: &LedgerLine| {
-            self.sinks.iter().any(|sink| sink.sink == line.sink && sink.stream.name() == line.stream)
+            self.sinks.iter().any(|sink| sink.sink == line.sink && *sink.stream_name == *line.stream)
         };
         let left = view.ledger.iter().filter(|line| !is_named(line));
-        let status = |line: &LedgerLine| {
-            let stream = Stream::from_name(&line.stream)?;
-            Some(SinkStatus {
-                name: line.sink.clone(),
-                stream: stream.name(),
-                kind: "unknown",
-                configured: false,
-                drop_with: Some(drop_command(&line.sink)),
-                records_sent: 0,
-                records_retried: 0,
-                records_rejected: 0,
-                sent_bytes: 0,
-                files_removed: 0,
-                keys_set_aside: KeysSetAside::default(),
-                records_removed: 0,
-                last_error: None,
-            })
+        let status = |line: &LedgerLine| SinkStatus {
+            name: line.sink.clone(),
+            stream: line.stream.clone(),
+            kind: "unknown",
+            configured: false,
+            drop_with: Some(drop_command(&line.sink)),
+            records_sent: 0,
+            records_retried: 0,
+            records_rejected: 0,
+            sent_bytes: 0,
+            files_removed: 0,
+            keys_set_aside: KeysSetAside::default(),
+            records_removed: 0,
+            last_error: None,
         };
-        left.filter_map(status).collect()
+        left.map(status).collect()
     }
 
     /// Checks for stalled threads; call it about every second. Returns the thread that has newly stalled, if any.
@@ -475,7 +472,7 @@ fn received(view: &StoreView) -> Received {
 fn sink_status(source: &SinkSource) -> SinkStatus {
     SinkStatus {
         name: source.sink.clone(),
-        stream: source.stream.name(),
+        stream: source.stream_name.to_string(),
         kind: source.kind,
         configured: true,
         drop_with: None,

@@ -14,7 +14,7 @@ use crate::admin::ledger::{self, LedgerLine, StoreView};
 use crate::config::Configuration;
 use crate::core::detection::detectors::limit::Bounds;
 use crate::core::detection::detectors::profile::Rule;
-use crate::core::identity::Stream;
+use crate::core::identity::NamedStream;
 use crate::descriptors::Room;
 use crate::errors::with_causes;
 use crate::ingest::Ingest;
@@ -176,6 +176,9 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     for rule in configuration.monitor.profiles.own() {
         row("profiles", profile(rule));
     }
+    for NamedStream { name, keep } in &configuration.streams {
+        row("streams", format!("{name}, kept in {}", keep.name()));
+    }
     for one in &configuration.sinks {
         row("sinks", format!("{}: {}", one.name, one.sink.describe()));
     }
@@ -265,7 +268,7 @@ fn profile(rule: &Rule) -> String {
 
 /// Warnings about settings that are allowed but may surprise.
 fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> Vec<String> {
-    let room = Room::look(configuration.sinks.len());
+    let room = Room::look(configuration.sinks.len(), configuration.streams.len());
     let shortage = room.ok().and_then(|room| room.shortage(configuration.edge.connections_max));
     let mut warnings: Vec<String> = shortage.into_iter().collect();
     for note in configuration.sinks.iter().flat_map(|sink| sink.sink.notes()) {
@@ -284,10 +287,8 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> 
                 .to_owned(),
         );
     }
-    let is_named = |line: &&LedgerLine| {
-        let stream = Stream::from_name(&line.stream);
-        configuration.sinks.iter().any(|sink| sink.name == line.sink && stream.is_some_and(|stream| sink.takes(stream)))
-    };
+    let is_named =
+        |line: &&LedgerLine| configuration.sinks.iter().any(|sink| sink.name == line.sink && sink.takes(&line.stream));
     for line in view.ledger.iter().filter(|line| !is_named(line)) {
         let LedgerLine { sink, stream, buffered, .. } = line;
         let waiting = if *buffered == 1 { "1 record waits".to_owned() } else { format!("{buffered} records wait") };

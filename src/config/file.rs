@@ -35,12 +35,16 @@ const PROFILE: &str =
     "How metrics are watched, by words in their names, where the built-in profiles do not fit. There may be several.";
 const LIMIT: &str = "Absolute bounds of a metric. There may be several.";
 
+const STREAM: &str = "\
+Streams that rules write to, besides raw and anomalies, which every gateway has. There may be up to 16. Some sink has to take each: the \
+archive takes every stream.";
+
 const SINK: &str = "\
 Where records go. Without any [[sink]] they go to files on this machine, in an archive named \"archive\". There may be several: each \
 has its own position in the store, which keeps whatever one of them has not taken yet.";
 
 /// In the order of the file, with the introduction of each.
-const PARTS: [(Group, &str); 10] = [
+const PARTS: [(Group, &str); 11] = [
     (Group::Gateway, ""),
     (Group::Store, ""),
     (Group::Mqtt, ""),
@@ -51,6 +55,7 @@ const PARTS: [(Group, &str); 10] = [
     (Group::Route, ROUTE),
     (Group::Limit, LIMIT),
     (Group::Profile, PROFILE),
+    (Group::Stream, STREAM),
 ];
 
 /// All parts, the kinds of sinks last.

@@ -15,6 +15,7 @@ mod routes;
 mod sections;
 mod settings;
 mod sinks;
+mod streams;
 
 use std::fs::File;
 use std::io::Read;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use crate::core::detection::alert::AlertTimes;
 use crate::core::detection::monitor::MonitorSettings;
+use crate::core::identity::NamedStream;
 use crate::ingest::Route;
 use crate::ingest::route_test::RouteTest;
 use crate::keys::problem::{Origin, Problem, Problems};
@@ -79,6 +81,8 @@ pub struct Configuration {
     pub routes: Vec<Route>,
     /// Each with the name of its section.
     pub route_tests: Vec<(String, RouteTest)>,
+    /// Besides the built-in ones.
+    pub streams: Vec<NamedStream>,
     pub sinks: Vec<SinkSettings>,
 }
 

@@ -196,6 +196,11 @@ const KEYS: &[Key] = &[
         Otherwise { meaning: "as in that profile", example: "\"warning\"" },
         "No alert of these metrics is more severe than this; the built-in maximum of a profile does not apply to those of a [[limit]]."),
 
+    key_of(Group::Stream, "name", Kind::Text(Shape::LogStream), Required { example: "\"trips\"" },
+        "A stream that rules write to, besides raw and anomalies. Sinks take it by this name; the archive has a folder of it."),
+    key_of(Group::Stream, "keep", Kind::Choice(&["bulk", "reserve"]), Literal("\"bulk\""),
+        "When the store has no more room: bulk is dropped when no raw readings are left, reserve only after all that."),
+
     key_of(Group::Sink, "name", Kind::Text(Shape::SinkName), Required { example: "\"cloud\"" },
         "Its progress is stored under this name: under a new one, everything that is still held is sent again."),
     key_of(Group::Sink, "type", Kind::Choice(registry::NAMES), Required { example: "\"kinesis\"" },

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use super::host::Host;
 use super::reference;
-use super::{Configuration, StoreConfiguration, presets, routes, sinks};
+use super::{Configuration, StoreConfiguration, presets, routes, sinks, streams};
 use crate::core::detection::alert::{AlertTimes, Severity};
 use crate::core::detection::detectors::limit::{Bounds, LIMITS_A_METRIC_MAX, Limits};
 use crate::core::detection::detectors::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
 use crate::core::detection::monitor::MonitorSettings;
+use crate::core::identity::NamedStream;
 use crate::core::pipeline::commit_clock::CommitDelays;
 use crate::ingest::route_test::RouteTest;
 use crate::ingest::{Ingest, Route};
@@ -19,7 +20,7 @@ use crate::keys::raw::{Document, Table};
 use crate::keys::section::Section;
 use crate::mqtt::{EdgeSettings, Unrouted};
 use crate::pipeline::CommitPacing;
-use crate::sinks::kind::SinkSettings;
+use crate::sinks::kind::{SinkSettings, Surroundings};
 use crate::store::retention::WhenFull;
 
 pub struct Reader<'a> {
@@ -45,7 +46,7 @@ impl Reader<'_> {
         let (admin_listen, admin_hosts) = self.admin(&mqtt);
         let (series_max, alerts) = (self.detection(), self.alert());
         let ((routes, route_tests), limits, profiles) = (self.routes(), self.limits(), self.profiles());
-        let sinks = self.sinks(store.as_ref());
+        let (streams, sinks) = self.streams_and_sinks(store.as_ref());
         let monitor = MonitorSettings { series_max, limits, profiles, ..MonitorSettings::default() };
         Some(Configuration {
             file,
@@ -62,6 +63,7 @@ impl Reader<'_> {
             alerts,
             routes,
             route_tests,
+            streams,
             sinks,
         })
     }
@@ -280,14 +282,23 @@ impl Reader<'_> {
         Profiles::new(rules)
     }
 
-    fn sinks(&mut self, store: Option<&StoreConfiguration>) -> Vec<SinkSettings> {
+    fn streams_and_sinks(&mut self, store: Option<&StoreConfiguration>) -> (Vec<NamedStream>, Vec<SinkSettings>) {
+        let mut named = Vec::new();
+        self.each(Group::Stream, |section| streams::read(section, &mut named));
+        let streams: Vec<NamedStream> = named.iter().map(|named| named.stream.clone()).collect();
         let state_folder = store.map(|store| store.folder.clone()).unwrap_or_default();
-        if !self.document.lists.contains_key(Group::Sink.section()) {
-            return vec![sinks::built_in(&state_folder)];
-        }
+        let surroundings = Surroundings { state_folder: &state_folder, streams: &streams };
+        let Some(sections) = self.document.lists.get(Group::Sink.section()).map(Vec::len) else {
+            let sinks = vec![sinks::built_in(&surroundings)];
+            return (streams, sinks);
+        };
         let mut found = Vec::new();
-        self.each(Group::Sink, |section| sinks::read(section, &state_folder, &mut found));
-        found
+        self.each(Group::Sink, |section| sinks::read(section, &surroundings, &mut found));
+        // What a sink takes that could not be read is not known.
+        if found.len() == sections {
+            streams::expect_sinks(&named, &found, self.problems);
+        }
+        (streams, found)
     }
 }
 

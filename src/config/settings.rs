@@ -40,6 +40,7 @@ impl Configuration {
             alerts: self.alerts,
             is_synchronised: crate::clock::is_synchronised,
             uncommitted_bytes_max: self.uncommitted_bytes_max,
+            streams: self.streams,
             sinks: self.sinks,
             grace: self.grace,
         })

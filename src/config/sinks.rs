@@ -1,7 +1,5 @@
 //! One `[[sink]]`: its keys depend on its type, and are read by the type's folder.
 
-use std::path::Path;
-
 use super::reference;
 use crate::keys::key::Group;
 use crate::keys::problem::Problems;
@@ -15,17 +13,17 @@ use crate::sinks::registry;
 const SINKS_MAX: usize = 16;
 
 /// The archive that is used if the configuration names no sink.
-pub fn built_in(state_folder: &Path) -> SinkSettings {
+pub fn built_in(surroundings: &Surroundings<'_>) -> SinkSettings {
     let kind = &archive::sink::KIND;
     let mut problems = Problems::default();
     let (table, group) = (Table::new(super::Origin::BuiltIn), Group::SinkOf(kind.name));
     let mut section = Section::new(table, String::new(), group, reference::all(), &mut problems);
-    let sink = (kind.read)(&mut section, &Surroundings { state_folder });
+    let sink = (kind.read)(&mut section, surroundings);
     SinkSettings { name: "archive".to_owned(), kind: kind.name, sink }
 }
 
 /// Adds the sink of a section to those found before it.
-pub fn read(mut section: Section<'_>, state_folder: &Path, found: &mut Vec<SinkSettings>) {
+pub fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>, found: &mut Vec<SinkSettings>) {
     if found.len() == SINKS_MAX {
         section.blame_section(format!("more than {SINKS_MAX} sinks"));
     }
@@ -39,7 +37,7 @@ pub fn read(mut section: Section<'_>, state_folder: &Path, found: &mut Vec<SinkS
     // Without a type it is unknown which keys are allowed, so none is blamed.
     let Some(kind) = section.choice("type", &kinds) else { return };
     section.extend(Group::SinkOf(kind.name));
-    let sink = (kind.read)(&mut section, &Surroundings { state_folder });
+    let sink = (kind.read)(&mut section, surroundings);
     if let Some(folder) = sink.folder()
         && found.iter().any(|other| other.sink.folder() == Some(folder))
     {

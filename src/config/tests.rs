@@ -1,5 +1,6 @@
 use super::*;
 use crate::core::delivery::{DeliverySettings, Grouping};
+use crate::core::identity::Keep;
 use crate::core::reading::Readings;
 use crate::ingest::{ClockState, Decoded, Ingest};
 use crate::keys::key::{Group, Key};
@@ -113,7 +114,7 @@ fn every_kind_of_value_arrives() {
     let KinesisStreams { connection, delivery, targets, compression } = any.downcast_ref().expect("Kinesis");
     assert_eq!(connection.region.as_deref(), Some("eu-central-1"));
     assert_eq!((connection.endpoint.as_deref(), connection.request_timeout), (None, Duration::from_secs(3)));
-    assert_eq!(targets.iter().map(|(_, target)| target.as_deref()).collect::<Vec<_>>(), [Some("telemetry-raw"), None]);
+    assert_eq!(targets.iter().collect::<Vec<_>>(), [(&"raw".to_owned(), &"telemetry-raw".to_owned())]);
     assert_eq!(*compression, Compression::None);
     assert_eq!(*delivery, DeliverySettings { grouping: Grouping::Single, ..DeliverySettings::default() });
 }
@@ -384,4 +385,96 @@ fn metrics_have_profiles_of_their_own() {
     let is_like = |key: &&&Key| key.group == Group::Profile && key.name == "like";
     let like = reference::all().iter().find(is_like).expect("a key");
     assert!(names.iter().all(|name| like.kind.to_string().contains(&format!("\"{name}\""))), "{}", like.kind);
+}
+
+#[test]
+fn streams_are_named_and_taken_by_sinks() {
+    let configuration = right(
+        r#"
+        [[stream]]
+        name = "trips"
+        [[stream]]
+        name = "door_events-2"
+        keep = "reserve"
+        [[sink]]
+        name = "cloud"
+        type = "kinesis"
+        raw = "fleet-raw"
+        streams = { trips = "fleet-trips", anomalies = "fleet-anomalies" }
+        [[sink]]
+        name = "web"
+        type = "http"
+        url = "https://example.com/"
+        streams = ["door_events-2", "raw"]
+        "#,
+    );
+    let named = |name: &str, keep| NamedStream { name: name.to_owned(), keep };
+    assert_eq!(configuration.streams, [named("trips", Keep::Bulk), named("door_events-2", Keep::Reserve)]);
+    let taken = |sink: usize| {
+        let names = ["raw", "anomalies", "trips", "door_events-2"];
+        names.into_iter().filter(|name| configuration.sinks[sink].takes(name)).collect::<Vec<_>>()
+    };
+    assert_eq!((taken(0), taken(1)), (vec!["raw", "anomalies", "trips"], vec!["raw", "door_events-2"]));
+    let described = configuration.sinks[0].sink.describe();
+    assert!(
+        described
+            .ends_with("raw to stream fleet-raw, anomalies to stream fleet-anomalies, trips to stream fleet-trips")
+    );
+    let all = right("[[stream]]\nname = \"trips\"\n[[sink]]\nname = \"web\"\ntype = \"http\"\nurl = \"https://a.b/\"");
+    assert!(all.sinks[0].takes("trips"), "every stream, if none is named");
+    assert!(right("[[stream]]\nname = \"trips\"").sinks[0].takes("trips"), "the built-in archive takes every stream");
+}
+
+#[test]
+fn a_stream_that_nobody_takes_or_has_is_a_problem() {
+    let problems = wrong(
+        r#"
+        [[stream]]
+        name = "trips"
+        [[stream]]
+        name = "raw"
+        [[stream]]
+        name = "trips"
+        watched = true
+        [[stream]]
+        name = "Doors"
+        [[stream]]
+        name = "doors"
+        keep = "all"
+        [[sink]]
+        name = "cloud"
+        type = "kinesis"
+        streams = { trip = "x", raw = "y", other = "z" }
+        raw = "r"
+        [[sink]]
+        name = "web"
+        type = "http"
+        url = "https://example.com/"
+        take = "alerts"
+        streams = ["doors"]
+        "#,
+    );
+    let expected = [
+        "file:2: stream[0]: no sink takes the stream trips, so its records would be kept nowhere for ever",
+        "file:5: stream[1].name = \"raw\": every gateway has this stream",
+        "file:7: stream[2].name = \"trips\": another [[stream]] has the same name",
+        "file:8: stream[2].watched = true: unknown key; there are name, keep",
+        "file:10: stream[3].name = \"Doors\": not allowed here; 1 to 64 characters of a-z, 0-9, _ and -",
+        "file:11: stream[4]: no sink takes the stream doors",
+        "file:13: stream[4].keep = \"all\": not a choice",
+        "file:17: sink[0].streams = { trip = \"x\", raw = \"y\", other = \"z\" }: there is no stream other; add a [[stream]]",
+        "file:17: sink[0].streams = { trip = \"x\", raw = \"y\", other = \"z\" }: raw is a key of its own",
+        "file:17: sink[0].streams = { trip = \"x\", raw = \"y\", other = \"z\" }: there is no stream trip; did you mean `trips`?",
+        "file:24: sink[1].streams = [\"doors\"]: alerts are in one stream",
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, expected) in problems.iter().zip(expected) {
+        assert!(problem.starts_with(expected), "{problem}\n{expected}");
+    }
+    let many: String = (0..17).map(|number| format!("[[stream]]\nname = \"s{number}\"\n")).collect();
+    assert_eq!(wrong(&many), ["file:33: stream[16]: more than 16 streams"]);
+    let targets = "[[sink]]\nname = \"a\"\ntype = \"kinesis\"\nstreams = { raw = \"not allowed\" }";
+    assert!(wrong(targets)[0].starts_with("file:4: sink[0].streams = "));
+    let none = "[[sink]]\nname = \"a\"\ntype = \"http\"\nurl = \"https://a.b\"\nstreams = []";
+    assert!(wrong(none)[0].contains("names no stream"));
 }

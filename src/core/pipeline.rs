@@ -3,12 +3,14 @@
 
 pub mod commit_clock;
 mod open;
+mod records;
 mod sealed;
 mod snapshot;
 mod ticks;
 mod times;
 mod unstored;
 
+pub use records::RecordRefusal;
 pub use sealed::{AlertRow, Sealed, SealedBatch, SnapshotChunk};
 pub use snapshot::RestoredPart;
 pub use times::ClockNotice;
@@ -105,12 +107,13 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline without any state; restoring comes next. `last_sequences`: of the newest records in the store; 0 where there is none.
+    /// A pipeline without any state; restoring comes next. `last_sequences`: of the newest records in the store; 0 where there is none. It has
+    /// the streams that these have.
     pub fn new(settings: PipelineSettings, last_sequences: &PerStream<u64>) -> Pipeline {
         Pipeline {
             run: settings.run,
             gateway: json::escape(&settings.gateway),
-            open: PerStream::new(|stream| OpenBatch::new(stream, *last_sequences.of(stream))),
+            open: last_sequences.map(|stream, last_sequence| OpenBatch::new(stream, *last_sequence)),
             monitor: Monitor::new(settings.monitor),
             receipts: Receipts::default(),
             wrong_clocks: WrongClocks::default(),
@@ -412,7 +415,7 @@ impl Pipeline {
         let accepted = std::mem::take(&mut self.accepted);
         let unraised = self.book.unraised() - std::mem::replace(&mut self.unraised_sealed, self.book.unraised());
         let received = [("accepted", accepted), ("unraised", unraised)];
-        let batches = Stream::all().flat_map(|stream| self.open.of_mut(stream).seal()).collect();
+        let batches = self.open.iter_mut().flat_map(|(_, open)| open.seal()).collect();
         Sealed {
             batches,
             alerts: std::mem::take(&mut self.alerts),

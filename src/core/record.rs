@@ -4,6 +4,9 @@
 
 use std::io::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::identity::RunId;
 use super::json::{HEX_DIGITS, write_text};
 use super::reading::{Attributes, DeviceTime, Reading, TimeQuality};
@@ -27,6 +30,64 @@ pub struct AnomalyPart<'a> {
     pub reason: &'a str,
     /// The reading was measured long before it was received.
     pub late: bool,
+}
+
+/// What a rule wrote to a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleRecord<'a> {
+    /// Name of the stream that it goes to.
+    pub stream: &'a str,
+    /// Name of the rule.
+    pub rule: &'a str,
+    /// The device of the message that the rule saw; `None` if it has none.
+    pub device: Option<&'a str>,
+    /// The topic of that message.
+    pub topic: &'a str,
+    /// When it was received, in milliseconds since 1970 (UTC).
+    pub received_at_ms: i64,
+    /// What the rule made of it.
+    pub payload: RulePayload<'a>,
+}
+
+/// The payload of a rule's record.
+#[derive(Clone, Copy, Debug)]
+pub enum RulePayload<'a> {
+    /// A valid JSON text; whoever makes the record has made sure of that.
+    Json(&'a [u8]),
+    /// Anything else.
+    Binary(&'a [u8]),
+}
+
+/// Appends a rule's record. `gateway` is escaped beforehand.
+pub fn write_rule_record(out: &mut Vec<u8>, gateway: &str, run: RunId, position: u64, record: &RuleRecord<'_>) {
+    write_start(out, "record", gateway, run, position);
+    out.extend_from_slice(b",\"stream\":");
+    write_text(out, record.stream);
+    out.extend_from_slice(b",\"rule\":");
+    write_text(out, record.rule);
+    out.extend_from_slice(b",\"device\":");
+    match record.device {
+        Some(device) => write_text(out, device),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(b",\"topic\":");
+    write_text(out, record.topic);
+    out.extend_from_slice(b",\"received_at_ms\":");
+    write_i64(out, record.received_at_ms);
+    match record.payload {
+        RulePayload::Json(json) => {
+            out.extend_from_slice(b",\"payload\":");
+            // Between the tokens of a JSON text there may be line ends, but the record is one line.
+            let in_one_line = |byte: &u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte };
+            out.extend(json.iter().map(in_one_line));
+        }
+        RulePayload::Binary(bytes) => {
+            out.extend_from_slice(b",\"payload_base64\":\"");
+            out.extend_from_slice(BASE64.encode(bytes).as_bytes());
+            out.push(b'"');
+        }
+    }
+    out.extend_from_slice(b"}\n");
 }
 
 /// Appends a reading. `gateway` is escaped by [`super::json::escape`] beforehand, because it is the same in every record.
@@ -246,6 +307,35 @@ mod tests {
         assert_eq!(line["value"], serde_json::Value::Null);
         assert_eq!((&line["position"], &line["raw_position"]), (&3.into(), &9.into()));
         assert_eq!((&line["also"][0], &line["reason"]), (&"spike".into(), &"not \"finite\"".into()));
+    }
+
+    #[test]
+    fn a_record_of_a_rule_is_the_line_that_is_documented() {
+        let record = RuleRecord {
+            stream: "trips",
+            rule: "doors",
+            device: None,
+            topic: "a/\"b\"",
+            received_at_ms: 5,
+            payload: RulePayload::Json(b"{\n  \"a\": \"x\\ny\"\r\n}"),
+        };
+        let text = |record: &RuleRecord<'_>| {
+            let mut out = Vec::new();
+            write_rule_record(&mut out, "truck-0042", RUN, 7, record);
+            String::from_utf8(out).expect("text")
+        };
+        assert_eq!(
+            text(&record),
+            concat!(
+                r#"{"v":1,"type":"record","gateway":"truck-0042","run":"7f3c9a1e5b20d4c8","position":7,"stream":"trips","#,
+                r#""rule":"doors","device":null,"topic":"a/\"b\"","received_at_ms":5,"payload":{   "a": "x\ny"  }}"#,
+                "\n"
+            )
+        );
+        let binary = RuleRecord { device: Some("tank-1"), payload: RulePayload::Binary(&[0, 255, 10]), ..record };
+        let line: serde_json::Value = serde_json::from_str(&text(&binary)).expect("JSON");
+        assert_eq!((&line["device"], &line["payload_base64"]), (&"tank-1".into(), &"AP8K".into()));
+        assert_eq!(line.get("payload"), None);
     }
 
     proptest! {

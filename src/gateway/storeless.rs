@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{GatewayError, GatewaySettings};
 use crate::clock::now_ms;
 use crate::core::detection::alert::Moment;
-use crate::core::identity::{PerStream, RunId};
+use crate::core::identity::{PerStream, RunId, Streams};
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::errors::with_causes;
 use crate::store::lock::FolderLock;
@@ -36,6 +36,7 @@ impl Opening {
             synchronous: settings.synchronous,
             vfs: settings.vfs.clone(),
             capacity: settings.capacity,
+            streams: settings.streams.clone(),
         };
         let (pipeline, lock) = (pipeline_settings(settings)?, Arc::clone(lock));
         let ((sender, opened), (delays, delayed)) = (oneshot::channel(), oneshot::channel());
@@ -104,9 +105,14 @@ fn pipeline_settings(settings: &GatewaySettings) -> Result<PipelineSettings, Gat
     })
 }
 
+/// The streams while there is no store, under numbers of their own.
+fn streams(settings: &GatewaySettings) -> Streams {
+    Streams::default().with(&settings.streams).expect("there are not so many as numbers")
+}
+
 /// One that knows nothing of what is stored. It gives no positions: nothing can be stored.
 pub(super) fn pipeline(settings: &GatewaySettings) -> Result<Pipeline, GatewayError> {
-    let mut pipeline = Pipeline::new(pipeline_settings(settings)?, &PerStream::default());
+    let mut pipeline = Pipeline::new(pipeline_settings(settings)?, &PerStream::new(&streams(settings), |_| 0));
     pipeline.listen_from(Moment { wall_ms: now_ms(), steady_ms: 0 });
     Ok(pipeline)
 }

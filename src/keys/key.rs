@@ -13,7 +13,7 @@ pub enum Form {
     List,
 }
 
-pub const SECTIONS: [(&str, Form); 11] = [
+pub const SECTIONS: [(&str, Form); 12] = [
     ("gateway", Form::Single),
     ("store", Form::Single),
     ("mqtt", Form::Single),
@@ -24,6 +24,7 @@ pub const SECTIONS: [(&str, Form); 11] = [
     ("route", Form::List),
     ("limit", Form::List),
     ("profile", Form::List),
+    ("stream", Form::List),
     ("sink", Form::List),
 ];
 
@@ -40,6 +41,7 @@ pub enum Group {
     Route,
     Limit,
     Profile,
+    Stream,
     Sink,
     /// Those of one type of sink, by the type's name.
     SinkOf(&'static str),
@@ -58,6 +60,7 @@ impl Group {
             Group::Route => "route",
             Group::Limit => "limit",
             Group::Profile => "profile",
+            Group::Stream => "stream",
             Group::Sink | Group::SinkOf(_) => "sink",
         }
     }

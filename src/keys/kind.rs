@@ -20,6 +20,8 @@ pub enum Shape {
     /// Becomes part of a path and of a table's key.
     SinkName,
     StreamName,
+    /// A stream of the store; becomes a folder's name.
+    LogStream,
     Region,
     Endpoint,
     /// A URL that may hold a token, as those of webhooks do.
@@ -75,6 +77,8 @@ pub enum Kind {
     Headers {
         count_max: usize,
     },
+    /// Names of streams of the store, each with a stream of the service.
+    StreamTargets,
     /// A list of places in the payload.
     Paths,
     /// A list of places in the payload, or names of metrics with the place of each.
@@ -91,6 +95,7 @@ pub enum Checked {
     Text(String),
     Texts(Vec<String>),
     Headers(Vec<(String, String)>),
+    StreamTargets(Vec<(String, String)>),
     Paths(Vec<Path>),
     Measures(Vec<Measure>),
     Attributes(Vec<Attribute>),
@@ -162,6 +167,12 @@ impl Kind {
                 }
                 _ => Err(format!("not allowed here; {self}")),
             },
+            Kind::StreamTargets => match value.table() {
+                Some(targets) if targets.len() <= STREAM_TARGETS_MAX && targets.iter().all(is_stream_target) => {
+                    Ok(Checked::StreamTargets(targets))
+                }
+                _ => Err(format!("not allowed here; {self}")),
+            },
             Kind::Paths => places::paths(value).map(Checked::Paths),
             Kind::Measures => places::measures(value).map(Checked::Measures),
             Kind::Attributes => places::attributes(value).map(Checked::Attributes),
@@ -183,6 +194,7 @@ impl fmt::Display for Kind {
             Kind::Text(shape) => f.write_str(match shape {
                 Shape::Name => "a text of 1 to 128 bytes without control characters",
                 Shape::SinkName => "1 to 64 characters of a-z, 0-9 and -",
+                Shape::LogStream => "1 to 64 characters of a-z, 0-9, _ and -",
                 Shape::StreamName => "1 to 128 characters of A-Z, a-z, 0-9, _, . and -",
                 Shape::Region => "the name of an AWS region, such as eu-central-1",
                 Shape::Secret => "a text of 1 to 128 bytes without control characters",
@@ -221,6 +233,9 @@ impl fmt::Display for Kind {
             }
             Kind::Headers { count_max } => {
                 write!(f, "at most {count_max} names of headers, each with a text of one line")
+            }
+            Kind::StreamTargets => {
+                write!(f, "names of streams, each with its target, which has {}", Kind::Text(Shape::StreamName))
             }
             Kind::Paths => f.write_str("a list of paths"),
             Kind::Measures => f.write_str(
@@ -271,6 +286,7 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
         // Checked after filling in, because placeholders may be longer than their values.
         Shape::GatewayId => readable(1024),
         Shape::SinkName => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+        Shape::LogStream => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_'),
         Shape::StreamName => only(128, |b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)),
         Shape::Region => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
         Shape::Endpoint | Shape::SecretUrl => is_endpoint(text),
@@ -290,6 +306,13 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
         }
     };
     if is_right { Ok(Checked::Text(text.to_owned())) } else { Err(format!("not allowed here; {}", Kind::Text(shape))) }
+}
+
+/// More streams than a configuration can have.
+const STREAM_TARGETS_MAX: usize = 32;
+
+fn is_stream_target((name, target): &(String, String)) -> bool {
+    check_text(Shape::LogStream, name).is_ok() && check_text(Shape::StreamName, target).is_ok()
 }
 
 fn is_header((name, value): &(String, String)) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::key::{Fallback, Group, Key};
 use super::kind::Checked;
-use super::problem::{Problems, near_miss, shown};
+use super::problem::{Origin, Problems, near_miss, shown};
 use super::raw::{Entry, Table};
 use super::value::Value;
 use crate::core::path::Path;
@@ -68,6 +68,23 @@ impl<'a> Section<'a> {
         match self.defaulted(name) {
             Checked::Texts(texts) => texts,
             other => wrong_kind(name, &other),
+        }
+    }
+
+    /// For a key whose absence means something else than an empty list.
+    pub fn texts_if_there(&mut self, name: &str) -> Option<Vec<String>> {
+        match self.value(name)? {
+            Checked::Texts(texts) => Some(texts),
+            other => wrong_kind(name, &other),
+        }
+    }
+
+    /// Names of streams, and where each goes; empty if the key is absent.
+    pub fn stream_targets(&mut self, name: &str) -> Vec<(String, String)> {
+        match self.value(name) {
+            Some(Checked::StreamTargets(targets)) => targets,
+            None => Vec::new(),
+            Some(other) => wrong_kind(name, &other),
         }
     }
 
@@ -191,6 +208,11 @@ impl<'a> Section<'a> {
             }
             None => self.blame_section(message),
         }
+    }
+
+    /// Where it is in the file, and what it is called in problems.
+    pub fn place(&self) -> (Origin, String) {
+        (self.table.origin.clone(), self.at.clone())
     }
 
     pub fn blame_section(&mut self, message: impl Into<String>) {

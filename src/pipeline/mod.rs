@@ -295,6 +295,11 @@ impl PipelineLoop {
     }
 
     #[cfg(test)]
+    pub fn pipeline(&mut self) -> &mut Pipeline {
+        &mut self.pipeline
+    }
+
+    #[cfg(test)]
     pub fn open_bytes(&self) -> usize {
         self.pipeline.open_bytes()
     }

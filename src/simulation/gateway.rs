@@ -7,13 +7,13 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 
 use tokio::sync::watch;
 
-use super::scenario::Config;
+use super::scenario::{self, Config};
 use crate::clock;
 use crate::core::delivery::{DeliverySettings, Event, Grouping};
 use crate::core::detection::alert::Moment;
 use crate::core::detection::detectors::limit::{Bounds, Limits};
 use crate::core::detection::monitor::MonitorSettings;
-use crate::core::identity::{PerStream, RunId, Stream};
+use crate::core::identity::{PerStream, RunId, Stream, StreamRow};
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::handoff::{Input, PipelineHandle};
 use crate::ingest::{ClockState, Ingest};
@@ -131,6 +131,7 @@ impl Site<'_> {
             synchronous: Synchronous::Full,
             vfs: Some(self.vfs.to_owned()),
             capacity: self.config.capacity,
+            streams: scenario::named_streams(),
         };
         opening::open(&settings, &self.pipeline_settings(), Moment { wall_ms: clock::now_ms(), steady_ms: 0 })
     }
@@ -150,7 +151,7 @@ impl Site<'_> {
                 (judge, Some(store))
             }
             None => {
-                let mut judge = Pipeline::new(self.pipeline_settings(), &PerStream::default());
+                let mut judge = Pipeline::new(self.pipeline_settings(), &PerStream::new(&scenario::streams(), |_| 0));
                 judge.listen_from(Moment { wall_ms: clock::now_ms(), steady_ms: 0 });
                 (judge, None)
             }
@@ -194,15 +195,18 @@ impl Site<'_> {
     ) -> Result<(Pipeline, StoreSide), StartError> {
         let Opened { mut writer, pipeline, recovered, doubt } = opened;
         let last_sequences = writer.last_sequences().map_err(StartError::Sqlite)?;
-        let committed = CommittedSequences::new(|stream| watch::Sender::new(*last_sequences.of(stream)));
+        let committed: CommittedSequences = last_sequences.map(|_, last| watch::Sender::new(*last));
+        let streams = writer.streams_in_use().map_err(StartError::Sqlite)?;
         let mut forwarders = Vec::new();
         for sink in self.config.sinks.iter().copied() {
-            for stream in Stream::all() {
+            for StreamRow { stream, name: stream_name, .. } in &streams {
+                let (stream, stream_name) = (*stream, Arc::clone(stream_name));
                 let name = super::scenario::SINKS[sink];
                 let cursor = writer.register_sink(name, stream).map_err(StartError::Sqlite)?;
                 let parts = StreamParts {
                     sink: name.to_owned(),
                     stream,
+                    stream_name,
                     reader: Reader::open(&store_path(self.folder), Some(self.vfs)).map_err(StartError::Open)?,
                     cursor,
                     passed_over: writer.passed_over(name, stream),

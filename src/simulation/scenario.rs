@@ -2,10 +2,24 @@
 
 use super::disk::{Call, Cut};
 use super::random::Random;
+use crate::core::identity::{Keep, NamedStream, Streams};
 use crate::store::retention::{Capacity, WhenFull};
 
 /// The sinks that a configuration may have.
 pub(super) const SINKS: [&str; 3] = ["ample", "tight", "single"];
+
+/// The stream that a rule writes to.
+pub(super) const TRIPS: &str = "trips";
+
+/// The streams of the configuration.
+pub(super) fn named_streams() -> Vec<NamedStream> {
+    vec![NamedStream { name: TRIPS.to_owned(), keep: Keep::Bulk }]
+}
+
+/// All streams.
+pub(super) fn streams() -> Streams {
+    Streams::default().with(&named_streams()).expect("few")
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {

@@ -11,7 +11,7 @@ use super::devices::Device;
 use super::disk::Disk;
 use super::gateway::{self, Gateway};
 use super::random::Random;
-use super::scenario::{Config, Fault, SINKS, Sabotage, Scenario};
+use super::scenario::{Config, Fault, SINKS, Sabotage, Scenario, streams};
 use crate::core::delivery::{OutgoingRecord, Reply, RequestId};
 use crate::core::identity::Stream;
 use crate::{clock, disk};
@@ -374,9 +374,10 @@ impl World {
     fn what_is_left(&self) -> String {
         let devices: Vec<_> = self.devices.iter().map(|device| device.readings.len() - device.acknowledged).collect();
         let has_store = self.gateway.as_ref().map(|gateway| gateway.store.is_some());
+        let streams = streams();
         let lines: Vec<_> = SINKS
             .iter()
-            .flat_map(|sink| Stream::all().filter_map(|stream| self.checks.line(sink, stream).ok()))
+            .flat_map(|sink| streams.all().filter_map(|stream| self.checks.line(sink, stream).ok()))
             .collect();
         let unstorable = self.gateway.as_ref().and_then(|gateway| gateway.counters.unstorable());
         let salvaging =

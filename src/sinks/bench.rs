@@ -92,6 +92,7 @@ impl Bench {
         StreamParts {
             sink: sink.to_owned(),
             stream: Stream::RAW,
+            stream_name: "raw".into(),
             reader: Reader::open(&store_path(self.folder.path()), None).expect("a reader"),
             cursor: self.writer.register_sink(sink, Stream::RAW).expect("a cursor"),
             passed_over: self.writer.passed_over(sink, Stream::RAW),

@@ -48,6 +48,7 @@ const SALVAGE_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Forwarder {
     name: String,
     stream: Stream,
+    stream_name: Arc<str>,
     delivery: Delivery,
     /// What was passed over before this delivery was created.
     passed_over_before: u64,
@@ -166,6 +167,7 @@ impl Forwarder {
         let mut forwarder = Forwarder {
             name: parts.sink,
             stream: parts.stream,
+            stream_name: parts.stream_name,
             delivery: Delivery::new(delivery, &parts.cursor, seed),
             passed_over_before: parts.passed_over,
             source: Source::new(parts.reader, parts.stream),
@@ -342,7 +344,7 @@ impl Forwarder {
                 self.unreadable_since.is_over();
                 self.store_pause_until = self.is_salvaging.then(|| clock::instant() + SALVAGE_PAUSE);
                 if self.store_error.take().is_some() {
-                    tracing::info!(sink = self.name, stream = self.stream.name(), "the store is readable again");
+                    tracing::info!(sink = self.name, stream = &*self.stream_name, "the store is readable again");
                 }
                 read
             }
@@ -355,7 +357,7 @@ impl Forwarder {
 
     fn store_fails(&mut self, error: &rusqlite::Error) {
         if self.store_error.is_none() {
-            tracing::error!(sink = self.name, stream = self.stream.name(), "cannot read the store: {error}");
+            tracing::error!(sink = self.name, stream = &*self.stream_name, "cannot read the store: {error}");
         }
         if self.unreadable_since.is_damage(error, clock::instant()) {
             // Without a pipeline the process is ending; the next start detects the damage too.
@@ -401,7 +403,7 @@ impl Forwarder {
         self.status.records_sent.add(status.records_sent - self.shown.records_sent);
         self.status.records_retried.add(status.records_retried - self.shown.records_retried);
         self.status.records_rejected.add(status.records_rejected - self.shown.records_rejected);
-        let (sink, stream) = (&self.name, self.stream.name());
+        let (sink, stream) = (&self.name, &*self.stream_name);
         match (&status.halted, &status.failing) {
             (Some(halted), _) if status.halted != self.shown.halted => {
                 tracing::error!(sink, stream, "halted: {halted}; readings are buffered, and sending is retried");
@@ -437,7 +439,7 @@ impl Forwarder {
         if status.keys_aside == before.keys_aside && status.is_crowded == before.is_crowded {
             return;
         }
-        let (sink, stream, keys) = (&self.name, self.stream.name(), status.keys_aside);
+        let (sink, stream, keys) = (&self.name, &*self.stream_name, status.keys_aside);
         let first = status.keys_aside_named.clone();
         if status.is_crowded && !before.is_crowded {
             tracing::error!(

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::start::{SinkThread, StartError, Starting};
-use crate::core::identity::Stream;
+use crate::core::identity::{NamedStream, Stream};
 use crate::keys::key::Key;
+use crate::keys::problem::near_miss;
 use crate::keys::section::Section;
 
 /// One kind of sink, as its folder declares it.
@@ -25,12 +26,35 @@ pub struct SinkKind {
 /// What a sink may need to know besides its own section.
 pub struct Surroundings<'a> {
     pub state_folder: &'a Path,
+    /// Streams of the configuration, besides the built-in ones.
+    pub streams: &'a [NamedStream],
+}
+
+impl Surroundings<'_> {
+    /// Reports a stream that a section names in this key, if the configuration has none of that name.
+    pub fn expect_stream(&self, section: &mut Section<'_>, key: &str, name: &str) {
+        let built_in = Stream::BUILT_IN.map(|(_, name)| name);
+        let known: Vec<&str> = built_in.into_iter().chain(self.streams.iter().map(|stream| &*stream.name)).collect();
+        if known.contains(&name) {
+            return;
+        }
+        section.blame(
+            key,
+            match near_miss(name, known.iter().copied()) {
+                Some(meant) => format!("there is no stream {name}; did you mean `{meant}`?"),
+                None => format!(
+                    "there is no stream {name}; add a [[stream]] with name = \"{name}\", or name one of {}",
+                    known.join(", ")
+                ),
+            },
+        );
+    }
 }
 
 /// A sink as it is configured.
 pub trait ConfiguredSink: Any + fmt::Debug + Send + Sync {
-    /// Whether it reads this stream of the store.
-    fn takes(&self, stream: Stream) -> bool;
+    /// Whether it reads the stream of this name.
+    fn takes(&self, stream: &str) -> bool;
 
     /// What `check` prints about it, after its name.
     fn describe(&self) -> String;
@@ -61,8 +85,8 @@ impl SinkSettings {
     pub const NO_ARCHIVE: &str = "no files are written: the built-in archive is there only while the configuration names no [[sink]]; to \
                                   keep it, add a [[sink]] with name = \"archive\" and type = \"archive\"";
 
-    /// Whether it reads this stream of the store.
-    pub fn takes(&self, stream: Stream) -> bool {
+    /// Whether it reads the stream of this name.
+    pub fn takes(&self, stream: &str) -> bool {
         self.sink.takes(stream)
     }
 }

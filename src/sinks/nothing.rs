@@ -8,7 +8,6 @@ use super::Sink;
 use super::kind::{ConfiguredSink, SinkKind, Surroundings};
 use super::start::{SinkThread, StartError, Starting};
 use crate::core::delivery::{DeliverySettings, Grouping, Outcome, OutgoingRecord, Partition, Patience, Reply};
-use crate::core::identity::Stream;
 use crate::keys::key::Fallback::Literal;
 use crate::keys::key::{Group, Key, count, key_of};
 use crate::keys::section::Section;
@@ -35,8 +34,8 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
 }
 
 impl ConfiguredSink for Nothing {
-    fn takes(&self, stream: Stream) -> bool {
-        stream == Stream::RAW
+    fn takes(&self, stream: &str) -> bool {
+        stream == "raw"
     }
 
     fn describe(&self) -> String {
@@ -56,7 +55,7 @@ impl ConfiguredSink for Nothing {
             linger_us: 0,
             patience: Patience::default(),
         };
-        starting.forward(&[Stream::RAW], &delivery, |_| Rc::new(Taker))
+        starting.forward(|stream| self.takes(stream), &delivery, |_| Rc::new(Taker))
     }
 }
 
@@ -73,7 +72,6 @@ mod tests {
 
     use crate::config::host::Host;
     use crate::config::{Configuration, Sources};
-    use crate::core::identity::Stream;
 
     #[test]
     fn a_sink_is_one_file_and_a_line_of_the_registry() {
@@ -83,7 +81,7 @@ mod tests {
         let sink = &sinks[0];
         assert_eq!((sink.kind, sink.sink.describe().as_str()), ("nothing", "nowhere"));
         assert_eq!(format!("{:?}", sink.sink), "Nothing { requests_in_flight: 7 }");
-        assert!(sink.takes(Stream::RAW) && !sink.takes(Stream::ANOMALIES));
+        assert!(sink.takes("raw") && !sink.takes("anomalies"));
         let wrong = read(&text.replace("= 7", "= 65")).expect_err("out of range").to_string();
         assert!(wrong.contains("f:5: sink[0].requests_in_flight = 65: out of range"), "{wrong}");
     }

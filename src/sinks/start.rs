@@ -15,7 +15,7 @@ use super::forwarder::{self, ForwarderParts};
 use super::status::{ForwardStatus, Link, SinkSource};
 use super::stream::StreamParts;
 use crate::core::delivery::DeliverySettings;
-use crate::core::identity::{Keep, Stream};
+use crate::core::identity::{Keep, StreamRow};
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::pipeline::{CommittedSequences, Message};
 use crate::store::reader::Reader;
@@ -37,6 +37,8 @@ pub struct SinkParts<'a> {
     /// How long sinks may take to flush when the process ends.
     pub grace: Duration,
     pub writer: &'a mut Writer,
+    /// The streams that there are to read.
+    pub streams: &'a [StreamRow],
     pub committed: &'a CommittedSequences,
     pub link: &'a watch::Sender<Link>,
     pub pipeline: &'a mpsc::Sender<Message>,
@@ -52,6 +54,7 @@ pub struct Starting<'a> {
     vfs: Option<&'a str>,
     grace: Duration,
     writer: &'a mut Writer,
+    streams: &'a [StreamRow],
     committed: &'a CommittedSequences,
     link: &'a watch::Sender<Link>,
     pipeline: &'a mpsc::Sender<Message>,
@@ -83,6 +86,7 @@ impl SinkParts<'_> {
             vfs: self.vfs,
             grace: self.grace,
             writer: self.writer,
+            streams: self.streams,
             committed: self.committed,
             link: self.link,
             pipeline: self.pipeline,
@@ -95,7 +99,17 @@ impl SinkParts<'_> {
 /// Long enough for what is committed together to be sent together, without waiting for more.
 const LINGER_US_OF_RESERVE: u64 = 2_000;
 
-impl Starting<'_> {
+impl<'a> Starting<'a> {
+    /// The streams that there are to read.
+    pub fn streams(&self) -> &'a [StreamRow] {
+        self.streams
+    }
+
+    /// Names of all streams that the store has or had something of.
+    pub fn stream_names(&self) -> Vec<Arc<str>> {
+        self.writer.streams().rows().iter().map(|row| Arc::clone(&row.name)).collect()
+    }
+
     pub fn gateway_id(&self) -> &str {
         self.gateway_id
     }
@@ -106,14 +120,22 @@ impl Starting<'_> {
     }
 
     /// Registers the sink for a stream, which a task has to read from now on.
-    pub fn stream(&mut self, stream: Stream) -> Result<StreamParts, StartError> {
+    pub fn stream(&mut self, row: &StreamRow) -> Result<StreamParts, StartError> {
+        let (stream, stream_name) = (row.stream, Arc::clone(&row.name));
         let cursor = self.writer.register_sink(self.name, stream).map_err(StartError::Sqlite)?;
         let status = Arc::new(ForwardStatus::default());
-        let source = SinkSource { sink: self.name.to_owned(), stream, kind: self.kind, status: Arc::clone(&status) };
+        let source = SinkSource {
+            sink: self.name.to_owned(),
+            stream,
+            stream_name: Arc::clone(&stream_name),
+            kind: self.kind,
+            status: Arc::clone(&status),
+        };
         self.sources.push(source);
         Ok(StreamParts {
             sink: self.name.to_owned(),
             stream,
+            stream_name,
             reader: Reader::open(self.store, self.vfs).map_err(StartError::Store)?,
             cursor,
             passed_over: self.writer.passed_over(self.name, stream),
@@ -126,19 +148,19 @@ impl Starting<'_> {
         })
     }
 
-    /// Starts a record sink: a forwarder for each stream, with a sink that `make` creates on the sink's thread. Only the bulk streams
-    /// linger as long as `delivery` says: the reserve streams report trouble.
+    /// Starts a record sink: a forwarder for each stream that it takes, with a sink that `make` creates on the sink's thread. Only the bulk
+    /// streams linger as long as `delivery` says: the reserve streams report trouble.
     pub fn forward<S: Sink + 'static>(
         &mut self,
-        streams: &[Stream],
+        takes: impl Fn(&str) -> bool,
         delivery: &DeliverySettings,
         mut make: impl FnMut(&StreamParts) -> Rc<S> + Send + 'static,
     ) -> Result<SinkThread, StartError> {
         let mut forwarders = Vec::new();
-        for stream in streams {
+        for row in self.streams.iter().filter(|row| takes(&row.name)) {
             forwarders.push(ForwarderParts {
-                stream: self.stream(*stream)?,
-                delivery: match stream.keep() {
+                stream: self.stream(row)?,
+                delivery: match row.keep {
                     Keep::Bulk => delivery.clone(),
                     Keep::Reserve => {
                         DeliverySettings { linger_us: delivery.linger_us.min(LINGER_US_OF_RESERVE), ..delivery.clone() }

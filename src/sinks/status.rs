@@ -10,6 +10,7 @@ use crate::counter::Counter;
 pub struct SinkSource {
     pub sink: String,
     pub stream: Stream,
+    pub stream_name: Arc<str>,
     pub kind: &'static str,
     pub status: Arc<ForwardStatus>,
 }

@@ -15,6 +15,7 @@ use crate::store::reader::Reader;
 pub struct StreamParts {
     pub sink: String,
     pub stream: Stream,
+    pub stream_name: Arc<str>,
     pub reader: Reader,
     pub cursor: CursorState,
     /// What the sink did not take, of all that the cursor says it is done with.

@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, params};
 
-use super::held;
 use super::held_keys::{self, BatchDevices, HeldKeyChange, HeldKeys};
 use super::totals::{self, EXPIRED_WITH_SINK};
+use super::{held, streams};
 use crate::core::cursor::CursorState;
 use crate::core::identity::Stream;
 use crate::core::ranges::Ranges;
@@ -103,21 +103,27 @@ impl Cursors {
         db: &Connection,
         held_keys: impl Fn(&Connection, &str, Stream) -> rusqlite::Result<HeldKeys>,
     ) -> rusqlite::Result<Cursors> {
-        let mut select = db.prepare(
-            "SELECT sink, stream, seq, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing, cursor.*
-             FROM cursor",
-        )?;
-        // A store of version 1 that was set aside has no such column.
-        let passed_over = select.column_index("passed_over").ok();
+        // By number, because names are in another table, which may be damaged.
+        let present = db.prepare(
+            "SELECT name, stream, value, acknowledged, accepted, delivered, expired, dead_lettered, quarantined, missing,
+               coalesce(passed_over, 0)
+             FROM progress WHERE name <> ''",
+        );
+        // A store of version 1 that was set aside has no such table.
+        let of_1 = "SELECT sink, CASE stream WHEN 'raw' THEN 1 WHEN 'anomalies' THEN 2 END, seq, acknowledged, accepted, delivered, expired,
+               dead_lettered, quarantined, missing, 0
+             FROM cursor";
+        let mut select = present.or_else(|_| db.prepare(of_1))?;
         let mut rows = select.query([])?;
         let mut entries = Vec::new();
         while let Some(row) = rows.next()? {
             let number = |column| row.get::<_, i64>(column).map(|number| number as u64);
-            let (sink, stream): (String, String) = (row.get(0)?, row.get(1)?);
+            // Those of stream 0 are totals.
+            let Some(stream) = Stream::from_id(row.get(1)?) else { continue };
+            let sink: String = row.get(0)?;
             let (cursor, ranges): (u64, Vec<u8>) = (number(2)?, row.get(3)?);
             // Unreadable ranges cost duplicates, which their identity reveals; refusing to start would cost data.
             let state = CursorState::decode(cursor, &ranges).unwrap_or_else(|| CursorState::at(cursor));
-            let Some(stream) = Stream::from_name(&stream) else { continue };
             if entries.iter().any(|known: &Entry| known.sink == sink && known.stream == stream) {
                 continue;
             }
@@ -127,8 +133,7 @@ impl Cursors {
                 dead_lettered: number(7)?,
                 quarantined: number(8)?,
                 missing_count: number(9)?,
-                passed_over: passed_over
-                    .map_or(Ok(0), |column| row.get::<_, Option<i64>>(column).map(|n| n.unwrap_or(0) as u64))?,
+                passed_over: number(10)?,
                 configured: false,
                 held_keys: held_keys(db, &sink, stream)?,
                 ..Entry::at(&sink, stream, state, number(4)?)
@@ -214,12 +219,14 @@ impl Cursors {
         entry.state.advance_to(behind.max(entry.expired_through));
         entry.passed_over = entry.passed_over.max(change.passed_over);
         entry.changed = true;
-        let mut insert =
-            db.prepare_cached("INSERT INTO dead_letter(sink, stream, seq, reason, line) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        let mut insert = db.prepare_cached(
+            "INSERT INTO dead_letter(sink, stream, seq, reason, line)
+                 VALUES (?1, (SELECT name FROM stream WHERE id = ?2), ?3, ?4, ?5)",
+        )?;
         for letter in &change.dead_letters {
             insert.execute(params![
                 change.sink,
-                change.stream.name(),
+                change.stream.id(),
                 letter.sequence as i64,
                 letter.reason,
                 letter.line
@@ -309,7 +316,7 @@ impl Cursors {
             let (stream, waiting) = (entry.stream, entry.waiting(db)?);
             held_keys::forget(db, sink, stream)?;
             db.execute("DELETE FROM progress WHERE stream = ?1 AND name = ?2", params![stream.id(), sink])?;
-            let total = format!("{EXPIRED_WITH_SINK}:{}:{sink}", stream.name());
+            let total = format!("{EXPIRED_WITH_SINK}:{}:{sink}", streams::name(db, stream)?);
             totals::add(db, &total, waiting + entry.expired)?;
             dropped.push((stream, waiting));
         }

@@ -13,13 +13,18 @@ use crate::core::identity::Stream;
 const SEQUENCE_BITS: u32 = 48;
 const SEQUENCE_MAX: u64 = (1 << SEQUENCE_BITS) - 1;
 /// Subtracted from, so that the lowest stream has the highest ids.
-const STREAM_MAX: i64 = i16::MAX as i64;
+const STREAM_MAX: i64 = Stream::ID_MAX as i64;
 /// Once so many batches are not in `held`, they are added to it together.
 pub(super) const UNLISTED_MAX: usize = 64;
 
 /// The id of the batch that ends with this record.
 pub(super) fn id(stream: Stream, sequence: u64) -> i64 {
     ((STREAM_MAX - i64::from(stream.id())) << SEQUENCE_BITS) | sequence.min(SEQUENCE_MAX) as i64
+}
+
+/// The stream of a batch; `None` if no batch has such an id.
+pub(super) fn stream(id: i64) -> Option<Stream> {
+    Stream::from_id(STREAM_MAX - (id >> SEQUENCE_BITS))
 }
 
 pub(super) fn sequence(id: i64) -> u64 {
@@ -219,8 +224,8 @@ impl StreamProgress {
 
 /// How far the first damaged store has been read that may still have something of a stream; `None` if there is none.
 pub(super) fn salvaged_through(db: &Connection, stream: Stream) -> rusqlite::Result<Option<u64>> {
-    let sql = "SELECT min(seq) FROM salvage WHERE stream = ?1 AND NOT done";
-    let through: Option<i64> = db.prepare_cached(sql)?.query_row([stream.name()], |row| row.get(0))?;
+    let sql = "SELECT min(seq) FROM salvage WHERE stream = (SELECT name FROM stream WHERE id = ?1) AND NOT done";
+    let through: Option<i64> = db.prepare_cached(sql)?.query_row([stream.id()], |row| row.get(0))?;
     Ok(through.map(|through| through.max(0).cast_unsigned()))
 }
 
@@ -285,7 +290,7 @@ mod tests {
             assert_eq!(each, (records, batches), "counted one by one");
             (records, batches, first_ms)
         };
-        Stream::all().map(of).collect()
+        [Stream::RAW, Stream::ANOMALIES].map(of).into()
     }
 
     #[test]

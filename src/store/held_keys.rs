@@ -128,7 +128,7 @@ impl HeldKeys {
         let expected = expected(db, sink, stream).unwrap_or(0);
         if read.is_err() || expected != held_keys.pending() {
             held_keys.expected = Some(expected);
-            tracing::warn!(sink, stream = stream.name(), "not all of the keys that were set aside can be read");
+            tracing::warn!(sink, ?stream, "not all of the keys that were set aside can be read");
         }
         held_keys
     }

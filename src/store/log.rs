@@ -8,7 +8,7 @@ use super::header::BatchHeader;
 use super::held::StreamProgress;
 use super::reader::{LogRun, Reader, Runs};
 use super::schema::{self, CODEC_LZ4};
-use super::{held, version_1};
+use super::{held, streams, version_1};
 use crate::core::batch::{Decoder, PAYLOAD_BYTES_MAX, Stored};
 use crate::core::identity::{RunId, Stream};
 use crate::core::record;
@@ -143,7 +143,10 @@ impl Reader {
             *block = Block::default();
         }
         match next? {
-            Next::Missing => Err(schema::corrupt(format!("{} records after {after} are missing", stream.name()))),
+            Next::Missing => {
+                let name = streams::name(self.connection(), stream)?;
+                Err(schema::corrupt(format!("{name} records after {after} are missing")))
+            }
             next => Ok(next),
         }
     }
@@ -152,8 +155,9 @@ impl Reader {
         let (db, layout, runs) = self.parts();
         if !layout.of_1.is_empty() || !layout.has_batch {
             // Batches that are still in a table of version 1 come after the migrated ones.
+            let table_of_1 = version_1::table(stream).filter(|_| layout.of_1.contains(&stream));
             let is_found = layout.has_batch && block.read_next(db, runs, stream, after)?
-                || layout.of_1.contains(&stream) && block.read_next_of_1(db, runs, stream, after)?;
+                || table_of_1.map_or(Ok(false), |table| block.read_next_of_1(db, runs, table, after))?;
             return Ok(if is_found { Next::Block } else { Next::End });
         }
         if block.read_next(db, runs, stream, after)? && block.batch.first_sequence() <= after + 1 {
@@ -193,9 +197,9 @@ impl Reader {
             before = held::first_behind(db, stream, 0)?.map(|first| first.before_first());
             last = held::last_sequence(db, stream)?;
         }
-        if layout.of_1.contains(&stream) {
-            before = before.or(version_1::before_first(db, stream)?);
-            last = last.max(version_1::last_sequence(db, stream)?);
+        if let Some(table) = version_1::table(stream).filter(|_| layout.of_1.contains(&stream)) {
+            before = before.or(version_1::before_first(db, table)?);
+            last = last.max(version_1::last_sequence(db, table)?);
         }
         Ok((before.unwrap_or(last), last))
     }
@@ -223,14 +227,8 @@ impl Block {
         Ok(true)
     }
 
-    fn read_next_of_1(
-        &mut self,
-        db: &Connection,
-        runs: &mut Runs,
-        stream: Stream,
-        after: u64,
-    ) -> rusqlite::Result<bool> {
-        let mut select = db.prepare_cached(&version_1::select_next(stream))?;
+    fn read_next_of_1(&mut self, db: &Connection, runs: &mut Runs, table: &str, after: u64) -> rusqlite::Result<bool> {
+        let mut select = db.prepare_cached(&version_1::select_next(table))?;
         let mut rows = select.query([after as i64])?;
         let Some(row) = rows.next()? else { return Ok(false) };
         self.begin(row.get::<_, i64>(0)? as u64, after)?;

@@ -59,21 +59,17 @@ pub(super) fn migrate(db: &mut Connection, gateway: &str, ballast: &Ballast) -> 
     let began = Instant::now();
     let mut reported = began;
     let mut batches = 0;
-    for stream in Stream::all() {
+    for (stream, table) in Stream::BUILT_IN {
         let mut steps = 0;
-        while has_table(db, stream.name())? {
-            batches += with_room(db, ballast, |db, bytes| move_batches(db, stream, gateway, bytes))?;
+        while has_table(db, table)? {
+            batches += with_room(db, ballast, |db, bytes| move_batches(db, (stream, table), gateway, bytes))?;
             steps += 1;
             if steps % STEPS_A_CHECKPOINT == 0 {
                 checkpoint(db)?;
             }
             if reported.elapsed() >= REPORT_EVERY {
                 reported = Instant::now();
-                tracing::info!(
-                    batches,
-                    stream = stream.name(),
-                    "the store is being migrated to version {SCHEMA_VERSION}"
-                );
+                tracing::info!(batches, stream = table, "the store is being migrated to version {SCHEMA_VERSION}");
             }
         }
     }
@@ -85,7 +81,7 @@ pub(super) fn migrate(db: &mut Connection, gateway: &str, ballast: &Ballast) -> 
 }
 
 /// Tries a step; if the disk is full, deletes the ballast and tries once more with little data.
-fn with_room<T>(
+pub(super) fn with_room<T>(
     db: &mut Connection,
     ballast: &Ballast,
     step: impl Fn(&mut Connection, usize) -> rusqlite::Result<T>,
@@ -118,7 +114,7 @@ fn change_small_tables(db: &mut Connection) -> rusqlite::Result<()> {
             transaction.execute_batch(statement)?;
         }
     }
-    transaction.execute_batch(&schema::insert_streams())?;
+    transaction.execute_batch(&schema::insert_built_in_streams())?;
     transaction.execute_batch(TAKE_OVER)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()
@@ -133,15 +129,20 @@ struct Moving {
 }
 
 /// Moves the oldest batches, at least one, and returns how many. If there is none left, drops the table.
-fn move_batches(db: &mut Connection, stream: Stream, gateway: &str, bytes_max: usize) -> rusqlite::Result<u64> {
+fn move_batches(
+    db: &mut Connection,
+    (stream, table): (Stream, &str),
+    gateway: &str,
+    bytes_max: usize,
+) -> rusqlite::Result<u64> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let moving = take_oldest(&transaction, stream, bytes_max)?;
+    let moving = take_oldest(&transaction, (stream, table), bytes_max)?;
     let Some(last) = moving.last() else {
-        transaction.execute_batch(&format!("DROP TABLE {}", stream.name()))?;
+        transaction.execute_batch(&format!("DROP TABLE {table}"))?;
         transaction.commit()?;
         return Ok(0);
     };
-    let delete = format!("DELETE FROM {} WHERE seq <= ?1", stream.name());
+    let delete = format!("DELETE FROM {table} WHERE seq <= ?1");
     transaction.prepare_cached(&delete)?.execute([last.sequence as i64])?;
     for Moving { sequence, header, payload, is_intact } in &moving {
         let header = BatchHeader { id: held::id(stream, *sequence), ..*header };
@@ -162,12 +163,12 @@ fn move_batches(db: &mut Connection, stream: Stream, gateway: &str, bytes_max: u
 /// A number that no run has.
 const NO_RUN: i64 = 0;
 
-fn take_oldest(db: &Connection, stream: Stream, bytes_max: usize) -> rusqlite::Result<Vec<Moving>> {
+fn take_oldest(db: &Connection, (stream, table): (Stream, &str), bytes_max: usize) -> rusqlite::Result<Vec<Moving>> {
     let mut moving: Vec<Moving> = Vec::new();
     let mut bytes = 0;
     while bytes < bytes_max {
         let before = moving.last().map_or(0, |last| last.sequence);
-        let mut select = db.prepare_cached(&version_1::select_next(stream))?;
+        let mut select = db.prepare_cached(&version_1::select_next(table))?;
         let mut rows = select.query([before as i64])?;
         let Some(row) = rows.next()? else { break };
         let next = match version_1::Row::read(row) {

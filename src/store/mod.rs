@@ -23,6 +23,7 @@ mod scan;
 pub mod schema;
 pub mod set_aside;
 mod space;
+pub mod streams;
 pub mod totals;
 pub mod unreadable;
 mod version_1;

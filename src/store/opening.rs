@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -14,12 +15,13 @@ use super::recovery::{self, Recovered};
 use super::scan::Scan;
 use super::schema::{self, OpenError, SCHEMA_VERSION};
 use super::set_aside;
+use super::streams::KnownStreams;
 use super::unreadable::{TRIAL, disk_works};
 use super::witness::{Testimony, Witness};
 use super::writer::{Writer, WriterSettings};
 use crate::clock;
 use crate::core::detection::alert::{Moment, Report, Trouble};
-use crate::core::identity::{PerStream, Stream};
+use crate::core::identity::{PerStream, StreamRow};
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::disk;
 use crate::errors::with_causes;
@@ -123,24 +125,35 @@ fn open_if_whole(
         }
         result => result?,
     };
-    for stream in Stream::all() {
-        let known = testimony.map_or(0, |testimony| testimony.last_sequence(stream.name()));
+    for known in testimony.into_iter().flat_map(Testimony::named_streams) {
+        let present = writer.streams().rows().get(usize::from(known.stream.id()) - 1);
+        if present.is_none_or(|row| row.name != known.name) {
+            return Err(failed(schema::corrupt(format!("its stream {} was {}", known.stream.id(), known.name))));
+        }
+    }
+    for StreamRow { stream, name, .. } in writer.streams().rows() {
+        let stream = *stream;
+        let known = testimony.map_or(0, |testimony| testimony.last_sequence(name));
         let last = writer.last_sequence(stream).map_err(failed)?;
         let progress = held::assigned(writer.connection(), stream).map_err(failed)?;
         if progress.is_some_and(|progress| progress < last) {
-            let text = format!("it holds record {last} of {}, and does not know of it", stream.name());
+            let text = format!("it holds record {last} of {name}, and does not know of it");
             return Err(failed(schema::corrupt(text)));
         }
         if last < known {
-            let text = format!("it ends with record {last} of {}, and record {known} was accepted", stream.name());
+            let text = format!("it ends with record {last} of {name}, and record {known} was accepted");
             return Err(failed(schema::corrupt(text)));
         }
     }
     if file_bytes <= CHECKED_BYTES_MAX {
         check(writer.connection()).map_err(failed)?;
     }
-    if let Some((folder, through)) = &log.kept {
-        writer.expect_more(folder, through).map_err(failed)?;
+    if let Some(KeptLog { folder, through }) = &log.kept {
+        let last = |stream| {
+            through.iter().find(|(name, _)| name == writer.streams().name(stream)).map_or(0, |(_, last)| *last)
+        };
+        let through = PerStream::new(writer.streams(), last);
+        writer.expect_more(folder, &through).map_err(failed)?;
     }
     recover(writer, pipeline, now)
 }
@@ -171,13 +184,20 @@ pub fn check(db: &Connection) -> rusqlite::Result<()> {
     }
 }
 
+/// A copy of a log that has batches behind its damage.
+struct KeptLog {
+    /// Name of its folder.
+    folder: String,
+    /// Names of the streams, and up to where each has batches.
+    through: Vec<(Arc<str>, u64)>,
+}
+
 /// What was found of the log before SQLite has seen it.
 #[derive(Default)]
 struct LogFinding {
     /// Something that was committed may be gone.
     is_doubtful: bool,
-    /// A folder with a copy of the log, because there are batches behind its damage, up to these sequences.
-    kept: Option<(String, PerStream<u64>)>,
+    kept: Option<KeptLog>,
 }
 
 impl LogFinding {
@@ -215,19 +235,23 @@ impl LogFinding {
 }
 
 /// Copies the log, if it has batches that SQLite will not see.
-fn keep_log(settings: &WriterSettings, testimony: &Testimony) -> io::Result<Option<(String, PerStream<u64>)>> {
-    let mut scan = Scan::open(&settings.path, &testimony.runs())?;
-    let mut through = PerStream::default();
-    for stream in Stream::all() {
-        *through.of_mut(stream) = scan.last_sequence(stream, testimony.last_sequence(stream.name()))?;
+fn keep_log(settings: &WriterSettings, testimony: &Testimony) -> io::Result<Option<KeptLog>> {
+    let scan = Scan::open(&settings.path, &testimony.runs())?;
+    let mut known = KnownStreams::default();
+    testimony.named_streams().for_each(|row| known.note(row));
+    let (streams, mut scan) = scan.name_streams(known)?;
+    let mut through = Vec::new();
+    for StreamRow { stream, name, .. } in streams.rows() {
+        through.push((Arc::clone(name), scan.last_sequence(*stream, testimony.last_sequence(name))?));
     }
-    Ok(Some((set_aside::copy_log(&settings.path)?, through)))
+    Ok(Some(KeptLog { folder: set_aside::copy_log(&settings.path)?, through }))
 }
 
 /// Says what may be lost, and since when.
 fn doubt(writer: &Writer, testimony: &Testimony) -> Report {
-    let last = Stream::all().map(|stream| writer.last_sequence(stream).unwrap_or(0)).sum::<u64>();
-    let known = Stream::all().map(|stream| testimony.last_sequence(stream.name())).sum::<u64>();
+    let rows = writer.streams().rows();
+    let last = rows.iter().map(|row| writer.last_sequence(row.stream).unwrap_or(0)).sum::<u64>();
+    let known = rows.iter().map(|row| testimony.last_sequence(&row.name)).sum::<u64>();
     let at_most = testimony.records_until_next.saturating_sub(last.saturating_sub(known));
     let since = clock::rfc3339(testimony.written_ms);
     let text = format!(

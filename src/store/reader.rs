@@ -35,8 +35,8 @@ impl Layout {
     fn of(db: &Connection) -> rusqlite::Result<Layout> {
         let mut select = db.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?;
         let mut layout = Layout { has_batch: select.exists(["batch"])?, of_1: Vec::new() };
-        for stream in Stream::all() {
-            if select.exists([stream.name()])? {
+        for (stream, name) in Stream::BUILT_IN {
+            if select.exists([name])? {
                 layout.of_1.push(stream);
             }
         }

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use super::held;
 use super::log::{Block, Entry, Next};
 use super::reader::Reader;
+use super::streams;
 use crate::core::batch::Stored;
 use crate::core::detection::alert::{self, Moment};
 use crate::core::identity::Stream;
@@ -43,7 +44,7 @@ pub fn recover(reader: &mut Reader, pipeline: &mut Pipeline, now: Moment) -> rus
 /// When the store's newest batches were received. The clock may have been wrong before, but that is no reason to read all batches.
 fn newest_receipt_ms(db: &Connection) -> rusqlite::Result<i64> {
     let newest = |stream| Ok(held::newest(db, stream)?.map_or(0, |newest| newest.last_ms));
-    Stream::all().try_fold(0, |latest, stream| newest(stream).map(|ms: i64| latest.max(ms)))
+    streams::load(db)?.all().try_fold(0, |latest, stream| newest(stream).map(|ms: i64| latest.max(ms)))
 }
 
 /// A restored chunk: its series come before `end` in the monitor, and have seen everything up to `sequence`.

@@ -6,7 +6,7 @@ use super::cursors::Cursors;
 use super::held;
 use super::held_keys::BatchDevices;
 use super::schema::PAGE_BYTES;
-use crate::core::identity::{Keep, Stream};
+use crate::core::identity::{Keep, Stream, Streams};
 
 /// The store's size in bytes, including the WAL and the ballast. Raw readings may fill all of it except the reserve, which is kept for
 /// anomalies, alerts and snapshots: a full store never stops detection.
@@ -193,18 +193,18 @@ pub fn used_bytes(db: &Connection) -> rusqlite::Result<u64> {
 /// If the store cannot be read or written.
 pub fn delete_delivered(
     transaction: &Transaction<'_>,
-    cursors: &Cursors,
+    (streams, cursors): (&Streams, &Cursors),
     room: &Room,
     snapshot_covers: u64,
 ) -> rusqlite::Result<Deleted> {
     let mut deleted = Deleted::default();
-    for stream in Stream::all() {
+    for stream in streams.all() {
         let mut through = match cursors.delivered_through(stream) {
             Some(through) => through,
             None if used_bytes(transaction)? > room.raw / 2 => i64::MAX as u64,
             None => continue,
         };
-        if stream.is_watched() {
+        if streams.is_watched(stream) {
             through = through.min(snapshot_covers);
         }
         let batches = held::delete_oldest(transaction, stream, through, DELETES_A_COMMIT)?;
@@ -245,16 +245,17 @@ pub struct MadeRoom {
 /// Removes batches until what is needed fits: within the room for raw readings if it has any, else within all of it.
 ///
 /// Removed first is what costs no configured sink anything, and some more of it for what comes next: history that is delivered, whether or
-/// not a snapshot covers it, then what only sinks want that are no longer configured. Then the oldest raw readings; anomalies only when no
-/// raw ones are left. Under `refuse` room was ensured before the readings were judged, so of what configured sinks want only anomalies are
-/// removed, and only when the reserve is used up. No anomaly is removed for a snapshot. What a sink had not got is counted as expired.
+/// not a snapshot covers it, then what only sinks want that are no longer configured. Then the oldest raw readings; when none are left, the
+/// oldest records of the other streams that are kept in bulk; and at last the oldest of those in reserve, such as anomalies. Under `refuse`
+/// room was ensured before the readings were judged, so of what configured sinks want only what is in reserve is removed, and only when the
+/// reserve is used up. Nothing of it is removed for a snapshot. What a sink had not got is counted as expired.
 ///
 /// # Errors
 ///
 /// If the store cannot be read or written.
 pub fn make_room(
     transaction: &Transaction<'_>,
-    cursors: &mut Cursors,
+    (streams, cursors): (&Streams, &mut Cursors),
     room: &Room,
     when_full: WhenFull,
     needed: Needed,
@@ -267,7 +268,7 @@ pub fn make_room(
         if made.has_more {
             break;
         }
-        let Some((_, lost)) = drop_unwanted(transaction, cursors)? else { break };
+        let Some((_, lost)) = drop_unwanted(transaction, streams, cursors)? else { break };
         made.given_up += lost;
         drops += 1;
         used = used_bytes(transaction)?;
@@ -281,10 +282,10 @@ pub fn make_room(
         }
         let mut dropped = None;
         if when_full == WhenFull::DropOldest {
-            dropped = drop_oldest_of(transaction, cursors, Keep::Bulk)?;
+            dropped = drop_oldest_of(transaction, streams, cursors, Keep::Bulk)?;
         }
         if dropped.is_none() && after - needed.snapshot > room.all {
-            dropped = drop_oldest_of(transaction, cursors, Keep::Reserve)?;
+            dropped = drop_oldest_of(transaction, streams, cursors, Keep::Reserve)?;
         }
         let Some((stream, lost)) = dropped else {
             return Ok(made);
@@ -299,14 +300,18 @@ pub fn make_room(
 }
 
 /// Removes the oldest batch of the first stream whose oldest no configured sink wants; of those, one that no sink wants at all.
-fn drop_unwanted(transaction: &Transaction<'_>, cursors: &mut Cursors) -> rusqlite::Result<Option<(Stream, u64)>> {
-    for stream in Stream::all() {
+fn drop_unwanted(
+    transaction: &Transaction<'_>,
+    streams: &Streams,
+    cursors: &mut Cursors,
+) -> rusqlite::Result<Option<(Stream, u64)>> {
+    for stream in streams.all() {
         let delivered = cursors.delivered_through(stream).unwrap_or(0);
         if let Some(dropped) = drop_oldest(transaction, cursors, stream, delivered)? {
             return Ok(Some(dropped));
         }
     }
-    for stream in Stream::all() {
+    for stream in streams.all() {
         let through = cursors.unwanted_through(stream);
         if let Some(dropped) = drop_oldest(transaction, cursors, stream, through)? {
             return Ok(Some(dropped));
@@ -315,18 +320,23 @@ fn drop_unwanted(transaction: &Transaction<'_>, cursors: &mut Cursors) -> rusqli
     Ok(None)
 }
 
-/// Removes the oldest batch of the first stream that is kept in this way and holds one.
+/// Removes the oldest batch of all streams that are kept in this way; but raw readings as long as there are any.
 fn drop_oldest_of(
     transaction: &Transaction<'_>,
+    streams: &Streams,
     cursors: &mut Cursors,
     keep: Keep,
 ) -> rusqlite::Result<Option<(Stream, u64)>> {
-    for stream in Stream::all().filter(|stream| stream.keep() == keep) {
-        if let Some(dropped) = drop_oldest(transaction, cursors, stream, u64::MAX)? {
-            return Ok(Some(dropped));
-        }
+    let mut oldest: Option<(bool, i64, Stream)> = None;
+    for stream in streams.all().filter(|stream| streams.keep(*stream) == keep) {
+        let first = held::first_behind(transaction, stream, 0)?;
+        let found = first.map(|first| (stream != Stream::RAW, first.first_ms, stream));
+        oldest = oldest.into_iter().chain(found).min();
     }
-    Ok(None)
+    match oldest {
+        Some((_, _, stream)) => drop_oldest(transaction, cursors, stream, u64::MAX),
+        None => Ok(None),
+    }
 }
 
 /// Removes the oldest batch of a stream, if it ends at or before `through`.

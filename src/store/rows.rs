@@ -13,7 +13,7 @@ use super::retention::Needed;
 use super::runs::{self, Run};
 use super::salvage::Salvaged;
 use super::schema::{CODEC_LZ4, PAGE_BYTES};
-use crate::core::identity::{Keep, Stream};
+use crate::core::identity::{Keep, Stream, StreamRow, Streams};
 use crate::core::pipeline::{AlertRow, Sealed, SealedBatch};
 
 /// A batch as it is stored.
@@ -64,8 +64,10 @@ impl BatchRow<'_> {
 }
 
 /// Bytes that a commit needs, with its batches compressed.
-pub(super) fn needed(input: &CommitInput, rows: &[BatchRow<'_>]) -> Needed {
-    let kept = |keep| rows.iter().filter(move |row| row.batch.stream.keep() == keep).map(BatchRow::stored_bytes).sum();
+pub(super) fn needed(input: &CommitInput, rows: &[BatchRow<'_>], streams: &Streams) -> Needed {
+    let kept = |keep| {
+        rows.iter().filter(|row| streams.keep(row.batch.stream) == keep).map(BatchRow::stored_bytes).sum::<u64>()
+    };
     let Sealed { alerts, snapshot, .. } = &input.sealed;
     let alerts: usize = alerts.iter().filter_map(|alert| alert.body.as_ref()).map(Vec::len).sum();
     let snapshot: usize = snapshot.iter().map(|chunk| chunk.state.len()).sum();
@@ -128,10 +130,15 @@ pub(super) fn write_alerts(transaction: &Transaction<'_>, sealed: &Sealed) -> ru
 }
 
 /// Registers a damaged store to be salvaged, each stream from after the sequence that `passed` returns.
-pub(super) fn note_salvage(db: &Connection, folder: &str, passed: impl Fn(Stream) -> u64) -> rusqlite::Result<()> {
-    for stream in Stream::all() {
+pub(super) fn note_salvage(
+    db: &Connection,
+    folder: &str,
+    streams: &Streams,
+    passed: impl Fn(Stream) -> u64,
+) -> rusqlite::Result<()> {
+    for StreamRow { stream, name, .. } in streams.rows() {
         db.prepare_cached("INSERT OR IGNORE INTO salvage(folder, stream, seq) VALUES (?1, ?2, ?3)")?
-            .execute(params![folder, stream.name(), passed(stream) as i64])?;
+            .execute(params![folder, name, passed(*stream) as i64])?;
     }
     Ok(())
 }
@@ -143,12 +150,10 @@ pub(super) fn knows_salvage(db: &Connection, folder: &str) -> rusqlite::Result<b
 
 /// Records how far the damaged store has been read.
 pub(super) fn write_salvage(db: &Connection, salvaged: &Salvaged) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE salvage SET seq = ?3, done = ?4 WHERE folder = ?1 AND stream = ?2")?.execute(params![
-        salvaged.folder,
-        salvaged.stream.name(),
-        salvaged.through as i64,
-        salvaged.is_end
-    ])?;
+    db.prepare_cached(
+        "UPDATE salvage SET seq = ?3, done = ?4 WHERE folder = ?1 AND stream = (SELECT name FROM stream WHERE id = ?2)",
+    )?
+    .execute(params![salvaged.folder, salvaged.stream.id(), salvaged.through as i64, salvaged.is_end])?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::held;
-use crate::core::identity::{RunId, Stream};
+use crate::core::identity::{RunId, Streams};
 
 /// Beyond so many rows, those that no batch refers to are deleted.
 const RUNS_MAX: i64 = 1_000;
@@ -56,12 +56,12 @@ pub(super) fn find(db: &Connection, number: i64) -> rusqlite::Result<Option<Run>
 }
 
 /// Deletes runs without batches, once there are many.
-pub(super) fn prune(db: &Connection) -> rusqlite::Result<()> {
+pub(super) fn prune(db: &Connection, streams: &Streams) -> rusqlite::Result<()> {
     let runs: i64 = db.query_row("SELECT count(*) FROM run", [], |row| row.get(0))?;
     if runs <= RUNS_MAX {
         return Ok(());
     }
-    Stream::all().try_for_each(|stream| held::list(db, stream))?;
+    streams.all().try_for_each(|stream| held::list(db, stream))?;
     db.execute(
         "DELETE FROM run WHERE id <= (SELECT max(id) FROM run) - ?1 AND id NOT IN (SELECT run FROM held)",
         [RUNS_MAX / 2],

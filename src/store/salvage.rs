@@ -13,8 +13,8 @@ use super::retention::Capacity;
 use super::runs::{self, Run};
 use super::scan::Scan;
 use super::schema::{self, store_path};
-use super::set_aside;
-use crate::core::identity::Stream;
+use super::{set_aside, streams};
+use crate::core::identity::{Stream, Streams};
 use crate::core::pipeline::SealedBatch;
 use crate::disk;
 
@@ -207,7 +207,7 @@ impl StreamReading {
         let Unfinished { folder, stream, .. } = &self.unfinished;
         tracing::info!(
             folder,
-            stream = stream.name(),
+            ?stream,
             records = self.records,
             "a stream of the damaged store is salvaged as far as it could be read"
         );
@@ -226,10 +226,9 @@ struct Found {
 impl Found {
     /// `present`: the store that took its place, which has its runs as far as they were known.
     fn open(store: &Path, present: &Path, stream: Stream) -> Found {
-        let runs = Reader::open(present, None).ok().and_then(|mut reader| runs::all(reader.connection()).ok());
-        let runs = runs.unwrap_or_default();
+        let (runs, streams) = known(present).unwrap_or_default();
         let reader = if schema::has_pages(store) { Reader::open(store, None).ok() } else { None };
-        let scan = Scan::open(store, &runs);
+        let scan = Scan::open(store, &runs).map(|scan| scan.named(&streams));
         if let Err(error) = &scan {
             tracing::warn!(%error, "the pages of the damaged store cannot be read");
         }
@@ -248,6 +247,12 @@ impl Found {
         }
         self.probe.as_mut()?.next(after)
     }
+}
+
+/// The runs and the streams of a store.
+fn known(store: &Path) -> Option<(Vec<(i64, Run)>, Streams)> {
+    let mut reader = Reader::open(store, None).ok()?;
+    Some((runs::all(reader.connection()).ok()?, streams::load(reader.connection()).ok()?))
 }
 
 /// Finds the intact batches in a damaged table.

@@ -4,7 +4,7 @@
 //! A row is believed only if its check agrees. Where several versions are found, what is committed comes first, and nothing that overlaps
 //! it is taken beside it: the rest may be what a power cut left of a commit that never was.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use super::log::HeldBatch;
 use super::pages::{Pages, Place, View};
 use super::reader::LogRun;
 use super::runs::Run;
-use crate::core::identity::{RunId, Stream};
+use super::streams::{self, KnownStreams};
+use crate::core::identity::{Keep, RunId, Stream, StreamRow, Streams};
 use crate::core::json;
 
 /// Batches of which the places are in memory at a time. Where there are more, the pages are looked at again.
@@ -40,6 +41,8 @@ pub(super) struct Scan {
     pages: Pages,
     runs: HashMap<i64, Vec<Arc<LogRun>>>,
     window: Window,
+    /// A batch whose records say that they are of another stream is of another store.
+    streams: Option<Streams>,
 }
 
 /// Batches of a stream that were found intact: all of them behind a sequence, and up to another one.
@@ -58,7 +61,7 @@ impl Scan {
     pub fn open(store: &Path, known: &[(i64, Run)]) -> io::Result<Scan> {
         let pages = Pages::open(store)?;
         let window = Window { stream: Stream::RAW, after: u64::MAX, through: None, found: Vec::new() };
-        let mut scan = Scan { pages, runs: HashMap::new(), window };
+        let mut scan = Scan { pages, runs: HashMap::new(), window, streams: None };
         known.iter().for_each(|(number, run)| scan.know_run(*number, run.clone()));
         scan.each_row(|scan, _, cell| {
             if let Some((number, run)) = run_of(&cell) {
@@ -66,6 +69,29 @@ impl Scan {
             }
         })?;
         Ok(scan)
+    }
+
+    /// Believes only batches of these streams.
+    pub fn named(self, streams: &Streams) -> Scan {
+        Scan { streams: Some(streams.clone()), ..self }
+    }
+
+    /// The same with all streams that are found: those that are not known have the name that their own records have for them.
+    pub fn name_streams(mut self, mut known: KnownStreams) -> io::Result<(Streams, Scan)> {
+        let mut found = BTreeSet::new();
+        self.each_row(|_, _, cell| found.extend(header_of(&cell).and_then(|header| held::stream(header.id))))?;
+        let mut last = Stream::ANOMALIES;
+        for stream in found {
+            // That it is intact shows that there is such a stream.
+            let Some(batch) = self.next(stream, 0)? else { continue };
+            last = last.max(stream);
+            if let Some(name) = streams::named_by_records(&batch.payload).filter(|_| !known.has(stream)) {
+                known.note(StreamRow { stream, name: name.into(), keep: Keep::default(), is_watched: false });
+            }
+        }
+        let streams = known.through(last);
+        let scan = self.named(&streams);
+        Ok((streams, scan))
     }
 
     fn know_run(&mut self, number: i64, run: Run) {
@@ -145,7 +171,7 @@ impl Scan {
         for view in [own, View::File, View::Log, View::Committed] {
             let record = self.record(&cell, view)?;
             if let Some(batch) = record.and_then(|record| self.batch_of(id, &record)) {
-                return Ok(Some(batch));
+                return Ok(Some(batch).filter(|batch| self.is_of_its_stream(id, batch)));
             }
         }
         Ok(None)
@@ -175,6 +201,12 @@ impl Scan {
         };
         let run = self.runs.get(&run_number)?.iter().find(is_right)?;
         HeldBatch::decompress(Arc::clone(run), &BatchHeader { run: run.run, ..header }, payload)
+    }
+
+    fn is_of_its_stream(&self, id: i64, batch: &HeldBatch) -> bool {
+        let Some((stream, streams)) = held::stream(id).zip(self.streams.as_ref()) else { return true };
+        let name = streams::named_by_records(&batch.payload);
+        name.is_none_or(|name| streams.has(stream) && *name == **streams.name(stream))
     }
 
     /// Calls `each` with every cell of every page that is a leaf of a table, and where it lies.
@@ -210,7 +242,7 @@ pub fn pages_of_batches(store: &Path) -> io::Result<HashMap<usize, Vec<BatchName
     })?;
     let mut page = Vec::new();
     for (mut place, mut next, mut left, header) in rows {
-        let Some(stream) = Stream::all().find(|stream| held::behind(*stream, 0).contains(&header.id)) else { continue };
+        let Some(stream) = held::stream(header.id) else { continue };
         loop {
             if let Place::File(number) = place {
                 let batch = (stream, held::sequence(header.id), u64::from(header.count));

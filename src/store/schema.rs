@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use crate::core::identity::Stream;
+use crate::core::identity::{StreamRow, Streams};
 
 /// "outr" in ASCII.
 const APPLICATION_ID: i32 = 0x6f75_7472;
@@ -72,6 +72,8 @@ pub enum OpenError {
         path.display()
     )]
     Newer { path: PathBuf, found: i32 },
+    #[error("the store {} has had more streams than there are numbers for them; begin a new one", path.display())]
+    TooManyStreams { path: PathBuf },
     /// Not even the index of the log would find its blocks.
     #[error("cannot open the store {}: the disk has no free space", path.display())]
     NoSpace { path: PathBuf },
@@ -131,7 +133,7 @@ pub fn open_writer(path: &Path, synchronous: Synchronous, vfs: Option<&str>) -> 
     ))
     .map_err(failed)?;
     if is_new {
-        make_tables(&db, &[TABLES, HELD_KEY, &insert_streams()].concat(), SCHEMA_VERSION).map_err(failed)?;
+        make_tables(&db, &[TABLES, HELD_KEY, &insert_built_in_streams()].concat(), SCHEMA_VERSION).map_err(failed)?;
     }
     Ok(db)
 }
@@ -142,13 +144,12 @@ pub(super) fn make_tables(db: &Connection, tables: &str, version: i32) -> rusqli
     ))
 }
 
-/// SQL that inserts the rows of the streams.
-pub(super) fn insert_streams() -> String {
-    let row = |stream: Stream| {
-        let (id, name, keep) = (stream.id(), stream.name(), stream.keep().name());
-        format!("INSERT INTO stream VALUES ({id}, '{name}', '{keep}', {});", i32::from(stream.is_watched()))
+/// SQL that inserts the streams that every store has.
+pub(super) fn insert_built_in_streams() -> String {
+    let insert = |StreamRow { stream, name, keep, is_watched }: &StreamRow| {
+        format!("INSERT INTO stream VALUES ({}, '{name}', '{}', {is_watched});", stream.id(), keep.name())
     };
-    Stream::all().map(row).collect()
+    Streams::default().rows().iter().map(insert).collect()
 }
 
 /// State of a file that may be opened.

@@ -11,9 +11,10 @@ use super::held::StreamProgress;
 use super::runs::{self, Run};
 use super::scan::Scan;
 use super::schema::{self, PAGE_BYTES, Synchronous, has_pages, log_of, store_path, with_suffix};
+use super::streams::{self, KnownStreams};
 use super::witness::Testimony;
 use super::{totals, version_1};
-use crate::core::identity::{PerStream, Stream};
+use crate::core::identity::{PerStream, Stream, StreamRow, Streams};
 use crate::{clock, disk};
 
 /// Most damaged stores that are kept; the oldest is deleted when another one comes.
@@ -43,7 +44,11 @@ pub fn folder_of(store: &Path) -> PathBuf {
 
 /// Names of the damaged stores that are kept, oldest first.
 pub fn kept(store: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(folder_of(store)) else { return Vec::new() };
+    kept_in(&folder_of(store))
+}
+
+fn kept_in(all: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(all) else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<String> = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect();
     names.sort();
@@ -230,6 +235,10 @@ fn put_first_page(store: &Path, page: &[u8]) -> io::Result<()> {
 pub struct Head {
     pub cursors: Option<Cursors>,
     pub progress: PerStream<StreamProgress>,
+    /// All streams of which something is known, once [`Head::read_with`] has looked for them.
+    pub streams: Streams,
+    /// As its table has them.
+    table: Vec<StreamRow>,
     totals: Vec<(String, i64)>,
     runs: Vec<(i64, Run)>,
     alerts: Vec<(String, String, String, Vec<u8>)>,
@@ -253,18 +262,23 @@ impl Head {
             rows(&db, "SELECT chunk, seq, state FROM snapshot", |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
         // New readings must get sequences after the snapshot's, or the detectors would take them for ones that they have seen.
         let seen = snapshot.iter().map(|(_, sequence, _)| *sequence).max().unwrap_or(0);
-        let progress = PerStream::new(|stream| {
+        let table = streams::load_damaged(&db);
+        let mut known = KnownStreams::default();
+        known.note_all(table.clone());
+        let progress = PerStream::new(&known.through(Stream::ANOMALIES), |stream| {
             let known = StreamProgress::read(&db, stream).unwrap_or_default();
-            let of_1 = version_1::last_sequence(&db, stream).unwrap_or(0);
+            let of_1 = version_1::table(stream).map_or(Ok(0), |table| version_1::last_sequence(&db, table));
             let passed = cursors.as_ref().map_or(0, |cursors| cursors.furthest(stream));
-            let seen = if stream.is_watched() { seen.max(0) as u64 } else { 0 };
-            let last_sequence = known.last_sequence.max(of_1).max(passed).max(seen);
+            let seen = if stream == Stream::RAW { seen.max(0) as u64 } else { 0 };
+            let last_sequence = known.last_sequence.max(of_1.unwrap_or(0)).max(passed).max(seen);
             let delivered = cursors.as_ref().and_then(|cursors| cursors.delivered_through(stream)).unwrap_or(0);
             let removed_through = known.removed_through.min(delivered);
             StreamProgress { last_sequence, removed_through, ..known }
         });
         Head {
             progress,
+            streams: Streams::default(),
+            table,
             totals: rows(&db, "SELECT name, value FROM total", |row| Ok((row.get(0)?, row.get(1)?))),
             runs: runs::all(&db).unwrap_or_default(),
             alerts: rows(&db, "SELECT device, metric, kind, body FROM alert", |row| {
@@ -287,22 +301,60 @@ impl Head {
         }
     }
 
+    /// Reads what there is in a damaged store, with what was known beside it.
+    pub(super) fn read_with(folder: &Path, testimony: Option<&Testimony>) -> Head {
+        let mut head = Head::read(folder);
+        head.name_streams(folder, testimony);
+        if let Some(testimony) = testimony {
+            head.add(testimony);
+        }
+        // Others may still be salvaged too, and new records must get sequences behind all of them.
+        let all = folder.parent().unwrap_or(Path::new("."));
+        for folder in kept_in(all) {
+            if let Err(error) = head.look_further(&all.join(folder)) {
+                tracing::warn!(%error, "the pages of a damaged store cannot be read");
+            }
+        }
+        head
+    }
+
+    /// Finds out which streams there were. What was known beside the store has a checksum, and so have the records; the table has none.
+    fn name_streams(&mut self, folder: &Path, testimony: Option<&Testimony>) {
+        let mut known = KnownStreams::default();
+        testimony.into_iter().flat_map(Testimony::named_streams).for_each(|row| known.note(row));
+        let named = Scan::open(&store_path(folder), &self.runs).and_then(|scan| scan.name_streams(known.clone()));
+        if let Ok((streams, _)) = &named {
+            streams.rows().iter().for_each(|row| known.note(row.clone()));
+        }
+        known.note_all(std::mem::take(&mut self.table));
+        let last =
+            named.map_or(Stream::ANOMALIES, |(streams, _)| streams.all().last().expect("there are built-in ones"));
+        self.streams = known.through(last);
+        if let Some(cursors) = &mut self.cursors {
+            cursors.keep_of(&self.streams);
+        }
+        let passed = |stream| self.cursors.as_ref().map_or(0, |cursors| cursors.furthest(stream));
+        self.progress = PerStream::new(&self.streams, |stream| {
+            let unknown = || StreamProgress { last_sequence: passed(stream), ..StreamProgress::default() };
+            self.progress.get(stream).copied().unwrap_or_else(unknown)
+        });
+    }
+
     /// Looks for batches that were committed after all that is known: in the log, most likely.
-    pub(super) fn look_further(&mut self, folder: &Path) -> io::Result<()> {
-        let mut scan = Scan::open(&store_path(folder), &self.runs)?;
-        for stream in Stream::all() {
-            let last_sequence = &mut self.progress.of_mut(stream).last_sequence;
-            *last_sequence = scan.last_sequence(stream, *last_sequence)?;
+    fn look_further(&mut self, folder: &Path) -> io::Result<()> {
+        let mut scan = Scan::open(&store_path(folder), &self.runs)?.named(&self.streams);
+        for (stream, progress) in self.progress.iter_mut() {
+            progress.last_sequence = scan.last_sequence(stream, progress.last_sequence)?;
         }
         Ok(())
     }
 
     /// Takes over what was known beside the store, where that is more.
-    pub(super) fn add(&mut self, testimony: &Testimony) {
-        self.cursors.get_or_insert_default().take_over(&testimony.cursors);
-        for stream in Stream::all() {
-            let last_sequence = &mut self.progress.of_mut(stream).last_sequence;
-            *last_sequence = testimony.last_sequence(stream.name()).max(*last_sequence);
+    fn add(&mut self, testimony: &Testimony) {
+        self.cursors.get_or_insert_default().take_over(&testimony.cursors, &self.streams);
+        for (stream, progress) in self.progress.iter_mut() {
+            let known = testimony.last_sequence(self.streams.name(stream));
+            progress.last_sequence = known.max(progress.last_sequence);
         }
         for (name, value) in &testimony.totals {
             match self.totals.iter_mut().find(|(known, _)| known == name) {

@@ -47,8 +47,13 @@ pub(super) fn create(path: &Path) -> Result<(), OpenError> {
 
 const COLUMNS: &str = "seq, run, first_position, count, first_ms, last_ms, raw_len, codec, crc, payload";
 
-pub(super) fn select_next(stream: Stream) -> String {
-    format!("SELECT {COLUMNS} FROM {} WHERE seq > ?1 ORDER BY seq LIMIT 1", stream.name())
+/// Name of a stream's table; `None` if this version has no such stream.
+pub(super) fn table(stream: Stream) -> Option<&'static str> {
+    Stream::BUILT_IN.iter().find(|(known, _)| *known == stream).map(|(_, name)| *name)
+}
+
+pub(super) fn select_next(table: &str) -> String {
+    format!("SELECT {COLUMNS} FROM {table} WHERE seq > ?1 ORDER BY seq LIMIT 1")
 }
 
 /// A row of one of its batch tables.
@@ -86,17 +91,16 @@ impl<'a> Row<'a> {
 }
 
 /// The last sequence that was assigned in a stream.
-pub(super) fn last_sequence(db: &Connection, stream: Stream) -> rusqlite::Result<u64> {
+pub(super) fn last_sequence(db: &Connection, table: &str) -> rusqlite::Result<u64> {
     let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).optional();
-    let name = stream.name();
-    let given = number(&format!("SELECT seq FROM sqlite_sequence WHERE name = '{name}'"))?;
-    let held = number(&format!("SELECT seq FROM {name} ORDER BY seq DESC LIMIT 1"))?;
+    let given = number(&format!("SELECT seq FROM sqlite_sequence WHERE name = '{table}'"))?;
+    let held = number(&format!("SELECT seq FROM {table} ORDER BY seq DESC LIMIT 1"))?;
     Ok(given.max(held).unwrap_or(0).max(0) as u64)
 }
 
 /// The sequence before the first record that is held.
-pub(super) fn before_first(db: &Connection, stream: Stream) -> rusqlite::Result<Option<u64>> {
-    let sql = format!("SELECT seq - count FROM {} ORDER BY seq LIMIT 1", stream.name());
+pub(super) fn before_first(db: &Connection, table: &str) -> rusqlite::Result<Option<u64>> {
+    let sql = format!("SELECT seq - count FROM {table} ORDER BY seq LIMIT 1");
     let before = db.query_row(&sql, [], |row| row.get::<_, i64>(0)).optional()?;
     Ok(before.map(|before| before.max(0) as u64))
 }

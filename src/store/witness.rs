@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::cursors::CursorRow;
 use super::runs::Run;
 use super::schema::with_suffix;
-use crate::core::identity::RunId;
+use crate::core::identity::{Keep, RunId, Stream, StreamRow};
 use crate::disk;
 
 const SLOT_BYTES: u64 = 64 << 10;
@@ -45,6 +45,11 @@ pub struct Testimony {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamTestimony {
     pub stream: String,
+    /// 0 if an earlier version has written it, which knew the built-in streams only.
+    #[serde(default)]
+    pub id: u16,
+    #[serde(default)]
+    pub keep: String,
     pub last_sequence: u64,
 }
 
@@ -59,6 +64,15 @@ pub(super) struct RunTestimony {
 impl Testimony {
     pub fn last_sequence(&self, stream: &str) -> u64 {
         self.streams.iter().find(|known| known.stream == stream).map_or(0, |known| known.last_sequence)
+    }
+
+    /// The streams of the configuration, as they were.
+    pub fn named_streams(&self) -> impl Iterator<Item = StreamRow> {
+        self.streams.iter().filter_map(|known| {
+            let stream = Stream::from_id(known.id.into()).filter(|stream| !stream.is_built_in())?;
+            let keep = Keep::from_name(&known.keep).unwrap_or_default();
+            Some(StreamRow { stream, name: known.stream.as_str().into(), keep, is_watched: false })
+        })
     }
 
     pub fn runs(&self) -> Vec<(i64, Run)> {
@@ -163,7 +177,11 @@ mod tests {
     use super::*;
 
     fn testimony(number: u64) -> Testimony {
-        let streams = vec![StreamTestimony { stream: "raw".to_owned(), last_sequence: 10 * number }];
+        let streams = vec![StreamTestimony {
+            stream: "raw".to_owned(),
+            last_sequence: 10 * number,
+            ..StreamTestimony::default()
+        }];
         Testimony { number, streams, ..Testimony::default() }
     }
 

@@ -20,9 +20,9 @@ use super::schema::{self, OpenError, Synchronous};
 use super::set_aside;
 use super::space::Space;
 use super::witness::Witness;
-use super::{held, migration, totals};
+use super::{held, migration, streams, totals};
 use crate::clock;
-use crate::core::identity::{PerStream, RunId, Stream};
+use crate::core::identity::{NamedStream, PerStream, RunId, Stream, StreamRow, Streams};
 
 mod renewal;
 mod stream_state;
@@ -39,6 +39,8 @@ pub struct WriterSettings {
     pub synchronous: Synchronous,
     pub vfs: Option<String>,
     pub capacity: Capacity,
+    /// Streams of the configuration, besides the built-in ones.
+    pub streams: Vec<NamedStream>,
 }
 
 impl WriterSettings {
@@ -50,6 +52,7 @@ impl WriterSettings {
             synchronous: Synchronous::Full,
             vfs: None,
             capacity: Capacity::new(64 << 20),
+            streams: Vec::new(),
         }
     }
 }
@@ -87,7 +90,9 @@ pub struct Writer {
     aside: Option<String>,
     /// The disk has answered with an error since the log last began.
     has_failed: bool,
-    streams: PerStream<StreamState>,
+    /// All streams of the store.
+    streams: Streams,
+    states: PerStream<StreamState>,
     witness: WitnessState,
 }
 
@@ -98,13 +103,17 @@ impl Writer {
     ///
     /// If the store cannot be opened or created, or is not one that this program can read.
     pub fn open(settings: &WriterSettings, run: RunId) -> Result<Writer, OpenError> {
-        let db = open_limited(settings)?;
+        let mut db = open_limited(settings)?;
         let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
+        let streams = add_streams(&mut db, settings)?;
         let mut cursors = Cursors::load(&db).map_err(failed)?;
-        let streams = StreamState::load_all(&db).map_err(failed)?;
-        let examined = PerStream::new(|stream| streams.of(stream).progress.examined_through);
+        if !cursors.are_of(&streams) {
+            return Err(failed(schema::corrupt("a cursor is of no stream".to_owned())));
+        }
+        let states = StreamState::load_all(&db, &streams).map_err(failed)?;
+        let examined = states.map(|_, state| state.progress.examined_through);
         cursors.find_missing(&db, &examined).map_err(failed)?;
-        runs::prune(&db).map_err(failed)?;
+        runs::prune(&db, &streams).map_err(failed)?;
         // A process that ended after a failed sync leaves frames in the log that the disk does not have and that are never written again.
         // They would be missing under all that is added: so what the log has goes into the file first.
         match schema::restart_log(&db) {
@@ -129,6 +138,7 @@ impl Writer {
             aside: None,
             has_failed: false,
             streams,
+            states,
             witness: WitnessState {
                 number: testimony.as_ref().map_or(0, |testimony| testimony.number),
                 file: witness,
@@ -150,6 +160,35 @@ impl Writer {
         FileId::of(&self.settings.path)
     }
 
+    /// All streams of the store, whether or not they are still configured.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    /// The streams that sinks have to read: those that are configured, and others as long as the store holds anything of them.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn streams_in_use(&self) -> rusqlite::Result<Vec<StreamRow>> {
+        let mut in_use = self.streams.rows().to_vec();
+        let mut held = Ok(());
+        in_use.retain(|row| {
+            let is_configured = |row: &StreamRow| self.settings.streams.iter().any(|named| *named.name == *row.name);
+            if row.stream.is_built_in() || is_configured(row) {
+                return true;
+            }
+            match held::first_behind(&self.db, row.stream, 0) {
+                Ok(first) => first.is_some(),
+                Err(error) => {
+                    held = Err(error);
+                    true
+                }
+            }
+        });
+        held.map(|()| in_use)
+    }
+
     /// Local sequence of the last record of a stream, even if it is no longer held.
     ///
     /// # Errors
@@ -166,8 +205,8 @@ impl Writer {
     /// If the store cannot be read.
     pub fn last_sequences(&self) -> rusqlite::Result<PerStream<u64>> {
         let mut last_sequences = PerStream::default();
-        for stream in Stream::all() {
-            *last_sequences.of_mut(stream) = self.last_sequence(stream)?;
+        for stream in self.streams.all() {
+            *last_sequences.entry(stream) = self.last_sequence(stream)?;
         }
         Ok(last_sequences)
     }
@@ -264,21 +303,22 @@ impl Writer {
         for sink in &input.dropped_sinks {
             report.dropped_sinks.push((sink.clone(), cursors.drop_sink(&transaction, sink)?));
         }
-        report.deleted = retention::delete_delivered(&transaction, &cursors, &report.room, covered.0)?;
+        report.deleted = retention::delete_delivered(&transaction, (&self.streams, &cursors), &report.room, covered.0)?;
         let when_full = self.settings.capacity.when_full;
-        let mut needed = rows::needed(input, batches);
+        let mut needed = rows::needed(input, batches, &self.streams);
         if !retention::has_room(&transaction, &report.room, needed)? {
             // Alerts and snapshots mostly replace earlier ones: nothing has to be removed for that.
             needed.replaces(rows::replaced_bytes(&transaction, &input.sealed)?);
         }
-        let made = retention::make_room(&transaction, &mut cursors, &report.room, when_full, needed)?;
+        let of_all = (&self.streams, &mut cursors);
+        let made = retention::make_room(&transaction, of_all, &report.room, when_full, needed)?;
         (report.expired, report.given_up) = (made.expired, made.given_up);
         report.deleted.has_more |= made.has_more;
         // A snapshot can wait; what sinks are still to get does not give way to it.
         let with_snapshot = with_snapshot && made.fits_snapshot;
-        let mut streams = self.streams.clone();
+        let mut states = self.states.clone();
         if report.deleted.batches > 0 || !report.expired.is_empty() {
-            Stream::all().try_for_each(|stream| streams.of_mut(stream).removed(&transaction, &cursors, stream))?;
+            states.iter_mut().try_for_each(|(stream, state)| state.removed(&transaction, &cursors, stream))?;
         }
         for row in batches {
             if row.is_salvaged && !rows::is_wanted(&transaction, &cursors, row.batch)? {
@@ -287,7 +327,7 @@ impl Writer {
             if row.is_salvaged {
                 // Behind what is listed no batch counts that is not.
                 held::list(&transaction, row.batch.stream)?;
-                streams.of_mut(row.batch.stream).unlisted = 0;
+                states.of_mut(row.batch.stream).unlisted = 0;
             }
             row.insert(&transaction)?;
             report.payload_bytes += row.payload.len() as u64;
@@ -297,7 +337,7 @@ impl Writer {
                 cursors.recover(batch.stream, batch.first_sequence(), batch.last_sequence);
             } else {
                 cursors.accept(batch.stream, batch.count.into());
-                streams.of_mut(batch.stream).append(&transaction, batch.stream, batch.last_sequence)?;
+                states.of_mut(batch.stream).append(&transaction, batch.stream, batch.last_sequence)?;
             }
         }
         for salvaged in &input.salvaged {
@@ -311,8 +351,8 @@ impl Writer {
         }
         rows::write_alerts(&transaction, &input.sealed)?;
         cursors.save(&transaction)?;
-        for (stream, state) in streams.iter() {
-            if state.progress != self.streams.of(stream).progress {
+        for (stream, state) in states.iter() {
+            if state.progress != self.states.of(stream).progress {
                 state.progress.write(&transaction, stream)?;
             }
         }
@@ -321,7 +361,7 @@ impl Writer {
         transaction.commit()?;
         self.cursors = cursors;
         (self.snapshot_covers, self.snapshot_broken) = if with_snapshot { covered } else { covered_without };
-        self.streams = streams;
+        self.states = states;
         Ok(report)
     }
 
@@ -329,7 +369,7 @@ impl Writer {
     fn covered(&self, input: &CommitInput, with_snapshot: bool) -> (u64, u64) {
         let mut broken = self.snapshot_broken;
         if !with_snapshot && !input.sealed.snapshot.is_empty() {
-            let last_stored = self.streams.of(Stream::RAW).progress.last_sequence;
+            let last_stored = self.states.of(Stream::RAW).progress.last_sequence;
             broken = input.sealed.of(Stream::RAW).last().map_or(last_stored, |raw| raw.last_sequence);
         }
         match input.sealed.snapshot_covers {
@@ -397,6 +437,17 @@ impl Writer {
 fn ballast(settings: &WriterSettings) -> Ballast {
     let folder = settings.path.parent().unwrap_or(Path::new("."));
     Ballast::new(folder, settings.capacity.ballast_bytes())
+}
+
+/// Adds the streams that are configured for the first time.
+fn add_streams(db: &mut Connection, settings: &WriterSettings) -> Result<Streams, OpenError> {
+    let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
+    let known = streams::load(db).map_err(failed)?;
+    let all = known.with(&settings.streams).ok_or(OpenError::TooManyStreams { path: settings.path.clone() })?;
+    if all != known {
+        migration::with_room(db, &ballast(settings), |db, _| streams::write(db, &all)).map_err(failed)?;
+    }
+    Ok(all)
 }
 
 fn open_limited(settings: &WriterSettings) -> Result<Connection, OpenError> {

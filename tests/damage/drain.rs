@@ -25,7 +25,7 @@ use outrider::store::writer::Writer;
 
 use crate::Sabotage;
 use crate::kinds::Kind;
-use crate::template::{Image, SICK, SINKS, is_of, pipeline_settings, settings};
+use crate::template::{Image, SICK, SINKS, is_of, pipeline_settings, push_records, settings, streams};
 
 /// Run and position.
 pub type Identity = (RunId, u64);
@@ -144,8 +144,9 @@ impl Destination for IntoBench {
 pub fn run(folder: &Path, image: &Image, sabotage: Option<Sabotage>) -> Result<Outcome, String> {
     let until = Instant::now() + DEADLINE;
     let now = Moment { wall_ms: 1_100_000_000, steady_ms: 0 };
-    let opened =
-        opening::open(&settings(folder), &pipeline_settings(RUN), now).map_err(|error| format!("start: {error}"))?;
+    let mut settings = settings(folder);
+    settings.streams.reverse();
+    let opened = opening::open(&settings, &pipeline_settings(RUN), now).map_err(|error| format!("start: {error}"))?;
     let Opened { writer, pipeline, doubt, .. } = opened;
     let sinks = SINKS.map(|name| SinkModel { name, delivered: HashSet::new() });
     let mut bench = Bench {
@@ -165,7 +166,7 @@ pub fn run(folder: &Path, image: &Image, sabotage: Option<Sabotage>) -> Result<O
     let mut states: HashMap<(usize, Stream), CursorState> = HashMap::new();
     let mut asides = Vec::new();
     for (place, sink) in SINKS.into_iter().enumerate() {
-        for stream in Stream::all() {
+        for stream in streams().all() {
             let state = bench.writer.register_sink(sink, stream).map_err(failed)?;
             let keys = bench.writer.held_keys(sink, stream);
             for (key, done) in keys.into_iter().filter(|_| sabotage != Some(Sabotage::KeysAreForgotten)) {
@@ -208,6 +209,7 @@ impl Bench<'_> {
             let mut reading = Reading::at(now.wall_ms, "new", "speed_over_ground", 1.0);
             reading.sequence = Some(number);
             readings.push(&reading);
+            push_records(&mut self.pipeline, "new", number, now.wall_ms);
         }
         self.pipeline.take(&readings, now);
         let sealed = self.pipeline.seal();
@@ -244,7 +246,7 @@ impl Bench<'_> {
     ) -> Result<(), String> {
         let mut readers = HashMap::new();
         for place in 0..SINKS.len() {
-            for stream in Stream::all() {
+            for stream in streams().all() {
                 let reader = Reader::open(&store_path(self.folder), None).map_err(|error| error.to_string())?;
                 readers.insert((place, stream), reader);
             }
@@ -264,7 +266,7 @@ impl Bench<'_> {
             }
             let mut is_idle = chunk.is_none() && !is_salvaging;
             for place in 0..SINKS.len() {
-                for stream in Stream::all() {
+                for stream in streams().all() {
                     let (reader, state) =
                         (readers.get_mut(&(place, stream)).unwrap(), states.get_mut(&(place, stream)).unwrap());
                     is_idle &= !self.deliver(place, stream, reader, state)?;

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use outrider::core::cursor::CursorState;
 use outrider::core::detection::alert::Moment;
-use outrider::core::identity::{PerStream, RunId, Stream};
+use outrider::core::identity::{Keep, NamedStream, PerStream, RunId, Stream, StreamRow, Streams};
 use outrider::core::pipeline::{Pipeline, PipelineSettings};
 use outrider::core::ranges::Ranges;
 use outrider::core::reading::{Attributes, Reading, Readings, pack_attribute};
+use outrider::core::record::{RulePayload, RuleRecord};
 use outrider::store::commit::CommitInput;
 use outrider::store::cursors::{CursorChange, DeadLetter};
 use outrider::store::held_keys::HeldKeyChange;
@@ -57,6 +58,35 @@ pub struct Template {
     pub foreign_log: Vec<u8>,
 }
 
+/// Streams that the configuration names. The process that finds the damage has them the other way round.
+const STREAMS: [(&str, Keep); 2] = [("trips", Keep::Bulk), ("doors", Keep::Reserve)];
+
+/// Those that rules write to.
+pub fn named_streams() -> Vec<NamedStream> {
+    STREAMS.map(|(name, keep)| NamedStream { name: name.to_owned(), keep }).to_vec()
+}
+
+/// All streams, under the numbers that they keep.
+pub fn streams() -> Streams {
+    Streams::default().with(&named_streams()).unwrap()
+}
+
+/// As rules do: a record in each of their streams.
+pub fn push_records(pipeline: &mut Pipeline, device: &str, number: u64, received_at_ms: i64) {
+    let payload = number.to_string();
+    for StreamRow { stream, name, .. } in &streams().rows()[2..] {
+        let record = RuleRecord {
+            stream: name,
+            rule: "every-one",
+            device: Some(device),
+            topic: "a/b",
+            received_at_ms,
+            payload: RulePayload::Json(payload.as_bytes()),
+        };
+        pipeline.push_record(*stream, &record).unwrap();
+    }
+}
+
 pub fn settings(folder: &Path) -> WriterSettings {
     WriterSettings {
         path: store_path(folder),
@@ -64,6 +94,7 @@ pub fn settings(folder: &Path) -> WriterSettings {
         synchronous: Synchronous::Off,
         vfs: None,
         capacity: Capacity::new(64 << 20),
+        streams: named_streams(),
     }
 }
 
@@ -169,11 +200,11 @@ impl<'a> Maker<'a> {
     fn new(folder: &'a Path, run: u8) -> Maker<'a> {
         let mut writer = Writer::open(&settings(folder), RunId([run; 8])).unwrap();
         for sink in SINKS {
-            for stream in Stream::all() {
+            for stream in streams().all() {
                 writer.register_sink(sink, stream).unwrap();
             }
         }
-        let pipeline = Pipeline::new(pipeline_settings(run), &PerStream::default());
+        let pipeline = Pipeline::new(pipeline_settings(run), &PerStream::new(writer.streams(), |_| 0));
         Maker { folder, writer, pipeline, random: Random::new(run.into()), commits: 0, delivered: HashMap::new() }
     }
 
@@ -203,6 +234,9 @@ impl<'a> Maker<'a> {
                 reading.attributes = Attributes::from_packed(&packed).unwrap();
             }
             readings.push(&reading);
+            if number % 4 == 0 {
+                push_records(&mut self.pipeline, &device, number, now.wall_ms);
+            }
         }
         self.pipeline.take(&readings, now);
         self.pipeline.tick(now);
@@ -217,7 +251,7 @@ impl<'a> Maker<'a> {
     /// One sink has a half, and some beyond, of one device only a quarter; the other one a little more. Both have dead letters.
     fn deliver(&mut self) {
         for (sink, share) in SINKS.into_iter().zip([(1, 2), (3, 4)]) {
-            for stream in Stream::all() {
+            for stream in streams().all() {
                 let last = self.writer.last_sequence(stream).unwrap();
                 let cursor = last * share.0 / share.1;
                 let acknowledged = if last > cursor + 6 { vec![(cursor + 3, cursor + 5)] } else { Vec::new() };
@@ -254,7 +288,7 @@ impl<'a> Maker<'a> {
     }
 
     fn accepted(&self) -> u64 {
-        Stream::all().map(|stream| self.writer.last_sequence(stream).unwrap()).sum()
+        streams().all().map(|stream| self.writer.last_sequence(stream).unwrap()).sum()
     }
 
     /// As it is done at least once a minute.
@@ -273,7 +307,7 @@ impl<'a> Maker<'a> {
         let names = ["outrider.sqlite", "outrider.sqlite-wal", "outrider.sqlite-witness", "outrider.sqlite-first-page"];
         let read = |name: &str| Some((name.to_owned(), std::fs::read(self.folder.join(name)).ok()?));
         let mut accepted = HashMap::new();
-        for stream in Stream::all() {
+        for stream in streams().all() {
             for (_, identity, line) in read_all(self.folder, stream) {
                 accepted.insert((stream, identity), line);
             }

@@ -46,7 +46,7 @@ fn taken(clients: &mut [Client]) -> usize {
 
 #[test]
 fn a_thousand_idle_connections_leave_the_gateway_its_descriptors() {
-    outrider::descriptors::Room::make(0).unwrap();
+    outrider::descriptors::Room::make(0, 0).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let config = "[[sink]]\nname = \"archive\"\ntype = \"archive\"\nrotate_after = \"1s\"\n";
     let gateway = Gateway::spawn(folder.path(), limited(run_command(folder.path(), config, &[], &[])));

@@ -48,5 +48,6 @@ mod shares;
 mod silence;
 mod source;
 mod stalls;
+mod streams;
 mod unstorable;
 mod version_1;

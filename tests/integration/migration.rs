@@ -35,7 +35,7 @@ fn open(folder: &Path, vfs: Option<&Disk>) -> Result<Writer, outrider::store::sc
 fn content(folder: &Path) -> Result<Vec<String>, String> {
     let mut content = Vec::new();
     let mut reader = Reader::open(&store_path(folder), None).map_err(|error| with_causes(&error))?;
-    for stream in Stream::all() {
+    for (stream, name) in Stream::BUILT_IN {
         let (mut block, mut after) = (Block::default(), 0);
         while reader.read(stream, after, &mut block).map_err(|error| error.to_string())? {
             for entry in block.entries(after) {
@@ -47,14 +47,14 @@ fn content(folder: &Path) -> Result<Vec<String>, String> {
                         let line = String::from_utf8(line)
                             .unwrap()
                             .replace(&format!("\"gateway\":\"{GATEWAY}\""), "\"gateway\":\"\"");
-                        format!("{} {} {line}", stream.name(), record.sequence)
+                        format!("{} {} {line}", name, record.sequence)
                     }
-                    other => format!("{} {other:?}", stream.name()),
+                    other => format!("{} {other:?}", name),
                 });
             }
             after = block.last_sequence();
         }
-        content.push(format!("{} {:?}", stream.name(), reader.extent(stream).unwrap()));
+        content.push(format!("{} {:?}", name, reader.extent(stream).unwrap()));
     }
     let db = reader.connection();
     for sql in [

@@ -8,7 +8,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use outrider::core::identity::{Keep, NamedStream, RunId};
+use outrider::core::pipeline::{Pipeline, PipelineSettings};
+use outrider::core::record::{RulePayload, RuleRecord};
+use outrider::store::commit::CommitInput;
 use outrider::store::schema::{self, Synchronous, store_path};
+use outrider::store::writer::{Writer, WriterSettings};
 use serde_json::{Value, json};
 
 use crate::archive;
@@ -16,7 +21,7 @@ use crate::client::Client;
 use crate::gateway::Gateway;
 use crate::in_process::InProcess;
 
-const SCHEMAS: [&str; 5] = ["reading", "anomaly", "alert", "gateway", "ready"];
+const SCHEMAS: [&str; 6] = ["reading", "anomaly", "alert", "gateway", "record", "ready"];
 
 /// A schema, and which of its properties have been seen.
 struct Schema {
@@ -44,7 +49,7 @@ impl Schema {
 }
 
 /// The schemas of all records, and what was seen of them.
-pub struct Schemas([Schema; 5]);
+pub struct Schemas([Schema; 6]);
 
 impl Schemas {
     pub fn load() -> Schemas {
@@ -158,11 +163,42 @@ fn sent(folder: &Path) -> Vec<Value> {
         until(&mut of_the_next, &mut sent, "limit", "raised");
     }
     gateway.stop();
+    write_records(&folder.join("state"));
     forget(folder, &mut sent);
-    for stream in ["raw", "anomalies"] {
+    for stream in ["raw", "anomalies", STREAM] {
         sent.extend(archive::records(&folder.join("state/archive"), stream));
     }
     sent
+}
+
+/// The stream of the records of rules.
+const STREAM: &str = "trips";
+
+/// As rules write them. The stream is not configured any more when the gateway starts again, and is archived all the same.
+fn write_records(state: &Path) {
+    let streams = vec![NamedStream { name: STREAM.to_owned(), keep: Keep::Bulk }];
+    let mut writer =
+        Writer::open(&WriterSettings { streams, ..WriterSettings::for_tests(state) }, RunId([9; 8])).unwrap();
+    let settings = PipelineSettings {
+        gateway: "g".to_owned(),
+        run: RunId([9; 8]),
+        monitor: Default::default(),
+        alerts: Default::default(),
+    };
+    let mut pipeline = Pipeline::new(settings, &writer.last_sequences().unwrap());
+    let stream = writer.streams().find(STREAM).unwrap();
+    let record = RuleRecord {
+        stream: STREAM,
+        rule: "doors",
+        device: Some("tank"),
+        topic: "devices/tank/door",
+        received_at_ms: now_ms(),
+        payload: RulePayload::Json(br#"{"open": true}"#),
+    };
+    pipeline.push_record(stream, &record).unwrap();
+    let binary = RuleRecord { device: None, payload: RulePayload::Binary(&[255]), ..record };
+    pipeline.push_record(stream, &binary).unwrap();
+    writer.commit(&CommitInput { sealed: pipeline.seal(), ..CommitInput::default() }).unwrap();
 }
 
 /// A silence takes a minute to be detected and a week to be forgotten, so the raised alert is turned into one, and the week is shortened.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use outrider::core::detection::alert::{self, Moment};
-use outrider::core::identity::{PerStream, RunId};
+use outrider::core::identity::{PerStream, RunId, Stream};
 use outrider::core::pipeline::{Pipeline, PipelineSettings, Sealed, SealedBatch};
 use outrider::core::reading::{Reading, Readings};
 use outrider::store::schema::store_path;
@@ -87,7 +87,7 @@ pub fn write(folder: &Path, devices: usize, padding: usize) -> Old {
             sealed
                 .batches
                 .iter()
-                .filter(|batch| batch.stream.name() == stream)
+                .filter(|batch| name(batch.stream) == stream)
                 .map(|batch| u64::from(batch.count))
                 .sum::<u64>()
         };
@@ -157,12 +157,17 @@ fn insert(db: &Connection, sealed: &Sealed) {
     transaction.commit().unwrap();
 }
 
+/// Version 1 has a table for each stream.
+fn name(stream: Stream) -> &'static str {
+    Stream::BUILT_IN.into_iter().find(|(known, _)| *known == stream).unwrap().1
+}
+
 fn insert_batch(db: &Connection, batch: &SealedBatch) {
     let payload = lz4_flex::block::compress(&batch.payload);
     let sql = format!(
         "INSERT INTO {}(seq, run, first_position, count, first_ms, last_ms, raw_len, codec, crc, payload)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?9)",
-        batch.stream.name()
+        name(batch.stream)
     );
     db.execute(
         &sql,

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use crate::admin::ledger;
-use crate::core::identity::Stream;
 use crate::store::reader::Reader;
 use crate::store::schema::{OpenError, store_path};
 
@@ -25,7 +24,7 @@ impl FiguresReader {
 
     pub fn read(&mut self) -> rusqlite::Result<Figures> {
         let view = ledger::look(self.0.connection())?;
-        let line = view.ledger.into_iter().find(|line| line.stream == Stream::RAW.name()).unwrap_or_default();
+        let line = view.ledger.into_iter().find(|line| line.stream == "raw").unwrap_or_default();
         Ok(Figures { stored: line.accepted, buffered: line.buffered, delivered: line.delivered })
     }
 }

@@ -48,11 +48,13 @@ pub enum Tag {
     Alert = 3,
     /// A record of the gateway about itself.
     Gateway = 4,
+    /// A line of a stream that rules write to.
+    Record = 5,
 }
 
 impl Tag {
     fn from_byte(byte: u8) -> Option<Tag> {
-        [Tag::Reading, Tag::Anomaly, Tag::Alert, Tag::Gateway].into_iter().find(|tag| *tag as u8 == byte)
+        [Tag::Reading, Tag::Anomaly, Tag::Alert, Tag::Gateway, Tag::Record].into_iter().find(|tag| *tag as u8 == byte)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::batch::{CLOSED_AT_BYTES, Decoder, RECORD_BYTES_MAX};
+use crate::core::identity::Streams;
 use crate::core::reading::{Attributes, pack_attribute};
 
 fn pipeline() -> Pipeline {
@@ -12,7 +13,7 @@ fn pipeline() -> Pipeline {
             monitor: MonitorSettings::default(),
             alerts: AlertTimes::default(),
         },
-        &PerStream::new(|stream| if stream == Stream::RAW { 7 } else { 9 }),
+        &PerStream::new(&Streams::default(), |stream| if stream == Stream::RAW { 7 } else { 9 }),
     )
 }
 

@@ -23,7 +23,7 @@ fn a_record_that_was_given_up_is_counted_once_where_its_commit_failed_first() {
     let mut writer = Writer::open(&settings, RUN).expect("a new store");
     writer.register_sink("cloud", Stream::RAW).expect("a cursor");
     let (sender, _messages) = mpsc::channel();
-    let committed = CommittedSequences::new(|_| watch::Sender::new(0));
+    let committed = CommittedSequences::new(writer.streams(), |_| watch::Sender::new(0));
     let mut committer = Committer::start(writer, sender, committed, Arc::default(), Beat::default(), Salvage::spawn);
     let mut readings = Readings::default();
     (0..3).for_each(|at| readings.push(&Reading::at(at, "tank", "t", 1.0)));

@@ -4,12 +4,14 @@ use super::{Happening, MS, SECOND, World};
 use crate::admin::ledger;
 use crate::core::delivery::{Event, Outcome, Reply, Request, RequestId, RetryReason};
 use crate::core::identity::Stream;
+use crate::core::pipeline::RecordRefusal;
+use crate::core::record::{RulePayload, RuleRecord};
 use crate::pipeline::committer::{Attempt, RETRY_PAUSE};
 use crate::pipeline::{self, Message};
 use crate::simulation::cloud::Exchange;
 use crate::simulation::devices::{Edge, Reading};
 use crate::simulation::gateway::{self, Gateway};
-use crate::simulation::scenario::{SINKS, Sabotage};
+use crate::simulation::scenario::{self, SINKS, Sabotage, TRIPS};
 use crate::sinks::forwarder::{Next, Wait};
 
 /// More turns than that at one moment are turns for nothing.
@@ -252,7 +254,7 @@ impl World {
         };
         let Exchange { reply, reply_us, unheard_us } = exchange;
         let (records, outcome) = (request.records.len(), format!("{:?}", reply.outcomes.first()));
-        self.note(format_args!("{} {} sends {records}: {outcome}", SINKS[sink], stream.name()));
+        self.note(format_args!("{} {stream:?} sends {records}: {outcome}", SINKS[sink]));
         if let Some(arrives_us) = unheard_us {
             self.schedule(arrives_us, Happening::Arrive { sink, stream, records: request.records });
         }
@@ -302,8 +304,27 @@ impl World {
         // A reading that is late, or whose time is in doubt, raises nothing.
         let is_timely =
             |reading: &&Reading| reading.is_beyond_limit() && offset_ms == 0 && now_ms - reading.measured_at_ms < 5_000;
-        if new.iter().any(|reading| is_timely(&reading)) {
+        let is_beyond = new.iter().any(|reading| is_timely(&reading));
+        // As a rule would that matches every third reading.
+        let matching = new.iter().filter(|reading| reading.measured_at_ms % 3 == 0);
+        let matching: Vec<bool> = matching.map(|reading| reading.is_poison).collect();
+        if is_beyond {
             self.checks.expect_alert(&self.devices[at].name, now_us);
+        }
+        for is_poison in matching {
+            let record = RuleRecord {
+                stream: TRIPS,
+                rule: "third",
+                device: Some(&self.devices[at].name),
+                topic: "a/b",
+                received_at_ms: now_ms,
+                payload: RulePayload::Json(if is_poison { br#""poison""# } else { b"1" }),
+            };
+            let stream = scenario::streams().find(TRIPS).expect("one of them");
+            match gateway.pipeline.pipeline().push_record(stream, &record) {
+                Ok(_) | Err(RecordRefusal::NothingStored) => {}
+                Err(refusal) => panic!("{refusal}"),
+            }
         }
         true
     }

@@ -9,10 +9,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
-use crate::core::identity::{RunId, Stream};
+use crate::core::identity::RunId;
 use crate::disk;
 
 pub const SUFFIX: &str = ".ndjson.zst";
@@ -56,9 +57,9 @@ impl FileName {
 }
 
 /// `raw/dt=YYYY-MM-DD/hour=HH`, by receive time in UTC.
-pub fn partition(stream: Stream, received_ms: i64) -> PathBuf {
+pub fn partition(stream: &str, received_ms: i64) -> PathBuf {
     let at = clock::utc(received_ms);
-    PathBuf::from(format!("{}/dt={}/hour={:02}", stream.name(), at.date(), at.hour()))
+    PathBuf::from(format!("{stream}/dt={}/hour={:02}", at.date(), at.hour()))
 }
 
 /// How much of the disk an archive may use.
@@ -77,6 +78,8 @@ pub struct ArchiveLimits {
 #[derive(Debug)]
 pub struct ArchiveFolder {
     root: PathBuf,
+    /// Names of the streams that are written or were; each has a folder.
+    streams: Vec<Arc<str>>,
     limits: ArchiveLimits,
     bytes: u64,
     /// Removed since the start to keep within the limits.
@@ -98,10 +101,10 @@ struct Oldest {
 
 impl ArchiveFolder {
     /// Counts the existing files and removes those that a crash left unfinished.
-    pub fn open(root: &Path, limits: ArchiveLimits) -> io::Result<ArchiveFolder> {
+    pub fn open(root: &Path, streams: Vec<Arc<str>>, limits: ArchiveLimits) -> io::Result<ArchiveFolder> {
         let mut bytes = 0;
-        for stream in Stream::all() {
-            for hour in hours(&root.join(stream.name()))? {
+        for stream in &streams {
+            for hour in hours(&root.join(&**stream))? {
                 for entry in std::fs::read_dir(&hour)? {
                     let entry = entry?;
                     let name = entry.file_name();
@@ -118,7 +121,7 @@ impl ArchiveFolder {
             Err(error) if error.kind() != io::ErrorKind::StorageFull => return Err(error),
             _ => {}
         }
-        Ok(ArchiveFolder { root: root.to_owned(), limits, bytes, removed: Removed::default() })
+        Ok(ArchiveFolder { root: root.to_owned(), streams, limits, bytes, removed: Removed::default() })
     }
 
     pub fn root(&self) -> &Path {
@@ -170,8 +173,8 @@ impl ArchiveFolder {
     /// The oldest finished file of all streams.
     fn oldest(&self) -> io::Result<Option<Oldest>> {
         let mut oldest: Option<(String, PathBuf)> = None;
-        for stream in Stream::all() {
-            let Some(hour) = hours(&self.root.join(stream.name()))?.into_iter().next() else {
+        for stream in &self.streams {
+            let Some(hour) = hours(&self.root.join(&**stream))?.into_iter().next() else {
                 continue;
             };
             let mut names: Vec<String> = std::fs::read_dir(&hour)?
@@ -192,7 +195,7 @@ impl ArchiveFolder {
     }
 
     /// The last sequence of the file that starts exactly at the cursor: it was finished before a crash, but the cursor was not saved.
-    pub fn find(&self, stream: Stream, wanted: &FileName) -> io::Result<Option<u64>> {
+    pub fn find(&self, stream: &str, wanted: &FileName) -> io::Result<Option<u64>> {
         let hour = self.root.join(partition(stream, wanted.received_ms));
         let entries = match std::fs::read_dir(&hour) {
             Ok(entries) => entries,
@@ -238,6 +241,12 @@ fn folders(parent: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Names of the streams that every store has.
+#[cfg(test)]
+pub(super) fn built_in() -> Vec<Arc<str>> {
+    crate::core::identity::Stream::BUILT_IN.map(|(_, name)| name.into()).to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,7 +265,7 @@ mod tests {
 
     #[test]
     fn partitions_are_by_hour_in_utc() {
-        let text = |ms| partition(Stream::RAW, ms).display().to_string();
+        let text = |ms| partition("raw", ms).display().to_string();
         assert_eq!(text(1_795_517_165_120), "raw/dt=2026-11-24/hour=10");
         assert_eq!(text(0), "raw/dt=1970-01-01/hour=00");
         assert_eq!(text(951_782_399_999), "raw/dt=2000-02-28/hour=23");
@@ -266,13 +275,13 @@ mod tests {
     #[test]
     fn a_file_is_found_by_where_it_begins() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let archive = ArchiveFolder::open(folder.path(), limits(u64::MAX, 0)).expect("a folder");
-        let hour = folder.path().join(partition(Stream::RAW, NAME.received_ms));
+        let archive = ArchiveFolder::open(folder.path(), built_in(), limits(u64::MAX, 0)).expect("a folder");
+        let hour = folder.path().join(partition("raw", NAME.received_ms));
         std::fs::create_dir_all(&hour).expect("a folder");
         std::fs::write(hour.join(NAME.format()), b"x").expect("a file");
-        assert_eq!(archive.find(Stream::RAW, &FileName { last_sequence: 0, ..NAME }).expect("readable"), Some(9));
-        assert_eq!(archive.find(Stream::RAW, &FileName { run: RunId([2; 8]), ..NAME }).expect("readable"), None);
-        assert_eq!(archive.find(Stream::ANOMALIES, &NAME).expect("readable"), None);
+        assert_eq!(archive.find("raw", &FileName { last_sequence: 0, ..NAME }).expect("readable"), Some(9));
+        assert_eq!(archive.find("raw", &FileName { run: RunId([2; 8]), ..NAME }).expect("readable"), None);
+        assert_eq!(archive.find("anomalies", &NAME).expect("readable"), None);
     }
 
     #[test]
@@ -286,13 +295,13 @@ mod tests {
             path
         };
         let name = |received_ms| FileName { received_ms, ..NAME }.format();
-        let first = write(1_000_000_000_000, Stream::ANOMALIES, &name(1_000_000_000_000));
-        let second = write(1_000_009_000_000, Stream::RAW, &name(1_000_009_000_000));
-        let left = write(1_000_009_000_000, Stream::RAW, &format!("x{UNFINISHED}"));
-        let mut archive = ArchiveFolder::open(folder.path(), limits(150, 0)).expect("a folder");
+        let first = write(1_000_000_000_000, "anomalies", &name(1_000_000_000_000));
+        let second = write(1_000_009_000_000, "raw", &name(1_000_009_000_000));
+        let left = write(1_000_009_000_000, "raw", &format!("x{UNFINISHED}"));
+        let mut archive = ArchiveFolder::open(folder.path(), built_in(), limits(150, 0)).expect("a folder");
         assert!(!left.exists());
         assert_eq!(archive.bytes(), 200);
-        let third = write(1_000_019_000_000, Stream::RAW, &name(1_000_019_000_000));
+        let third = write(1_000_019_000_000, "raw", &name(1_000_019_000_000));
         archive.added(&third, 100, 0).expect("a folder");
         assert!(!first.exists() && !second.exists() && third.exists());
         assert_eq!((archive.bytes(), archive.removed), (100, Removed { files: 2, records: 4 }));
@@ -309,7 +318,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let day_ms = 86_400_000;
         let write = |received_ms: i64| {
-            let hour = folder.path().join(partition(Stream::RAW, received_ms));
+            let hour = folder.path().join(partition("raw", received_ms));
             std::fs::create_dir_all(&hour).expect("a folder");
             let path = hour.join(FileName { received_ms, ..NAME }.format());
             std::fs::write(&path, [0; 100]).expect("a file");
@@ -317,7 +326,7 @@ mod tests {
             path
         };
         let files = [10 * day_ms, 10 * day_ms + 1, 11 * day_ms - 5, 11 * day_ms].map(write);
-        let mut archive = ArchiveFolder::open(folder.path(), limits(u64::MAX, 100)).expect("a folder");
+        let mut archive = ArchiveFolder::open(folder.path(), built_in(), limits(u64::MAX, 100)).expect("a folder");
         assert!(archive.is_tight().expect("a disk") && !archive.is_out_of_space().expect("a disk"));
         archive.added(&files[3], 100, 11 * day_ms).expect("a folder");
         assert_eq!(files.each_ref().map(|file| file.exists()), [false, true, true, true], "a day old");

@@ -102,7 +102,7 @@ pub async fn run(parts: ArchiverParts) {
         match step {
             Ok(Step::Again) => {
                 unreadable_since.is_over();
-                // One thread serves both streams: let the other one run.
+                // One thread serves all streams: let the others run.
                 tokio::task::yield_now().await;
             }
             Ok(Step::CaughtUp) => {
@@ -185,10 +185,10 @@ impl Archiver {
         let Some(name) = self.next_name()? else {
             return Ok(Step::CaughtUp);
         };
-        let found = self.lock_folder().find(self.parts.source.stream, &name)?;
+        let found = self.lock_folder().find(&self.parts.source.stream_name, &name)?;
         match found.filter(|last| *last > self.written) {
             Some(last) => {
-                let hour = partition(self.parts.source.stream, name.received_ms);
+                let hour = partition(&self.parts.source.stream_name, name.received_ms);
                 sync_names(&self.lock_folder().root().join(hour))?;
                 self.written = last;
                 self.move_cursor();
@@ -279,7 +279,7 @@ impl Archiver {
 
     /// Makes sure that a file of the right hour with room is open.
     fn make_room_for(&mut self, name: &FileName) -> Result<(), StepError> {
-        let hour = partition(self.parts.source.stream, name.received_ms);
+        let hour = partition(&self.parts.source.stream_name, name.received_ms);
         let fits = self
             .open
             .as_ref()

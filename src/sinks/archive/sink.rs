@@ -9,7 +9,6 @@ use tokio::task::LocalSet;
 
 use super::ArchiverParts;
 use super::folder::{ArchiveFolder, ArchiveLimits};
-use crate::core::identity::Stream;
 use crate::keys::key::Fallback::{Literal, Otherwise};
 use crate::keys::key::{Group, Key, count, key_of, seconds, size};
 use crate::keys::kind::{Kind, Shape};
@@ -83,7 +82,7 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
 }
 
 impl ConfiguredSink for ArchiveSink {
-    fn takes(&self, _: Stream) -> bool {
+    fn takes(&self, _: &str) -> bool {
         true
     }
 
@@ -107,16 +106,16 @@ impl ConfiguredSink for ArchiveSink {
             keep_min: self.keep_min,
             free_bytes_min: starting.free_bytes_min(),
         };
-        let folder = ArchiveFolder::open(&self.folder, limits)
+        let folder = ArchiveFolder::open(&self.folder, starting.stream_names(), limits)
             .map_err(|source| StartError::Archive { folder: self.folder.clone(), source })?;
         let folder = Arc::new(Mutex::new(folder));
         let mut archivers = Vec::new();
-        for stream in Stream::all() {
+        for row in starting.streams() {
             archivers.push(ArchiverParts {
                 rotate_after: self.rotate_after,
                 rotate_bytes: self.rotate_bytes,
                 folder: Arc::clone(&folder),
-                source: starting.stream(stream)?,
+                source: starting.stream(row)?,
                 now_ms: crate::clock::now_ms,
             });
         }

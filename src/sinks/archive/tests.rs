@@ -5,7 +5,6 @@ use std::sync::mpsc::{Receiver, channel};
 use super::folder::ArchiveLimits;
 use super::*;
 use crate::core::cursor::CursorState;
-use crate::core::identity::Stream;
 use crate::sinks::bench::Bench;
 
 struct Archive {
@@ -20,7 +19,8 @@ impl Archive {
         let (pipeline, words) = channel();
         let keep_min = Duration::from_secs(86_400);
         let limits = ArchiveLimits { bytes_max, free_percent_min: 0, keep_min, free_bytes_min: 0 };
-        let folder = ArchiveFolder::open(&store.folder.path().join("archive"), limits).expect("a folder");
+        let folder =
+            ArchiveFolder::open(&store.folder.path().join("archive"), folder::built_in(), limits).expect("a folder");
         let archiver = Archiver::new(ArchiverParts {
             rotate_after: Duration::from_secs(3600),
             rotate_bytes: 1 << 20,
@@ -51,7 +51,7 @@ fn what_was_removed_before_it_was_archived_is_not_waited_for() {
 #[test]
 fn what_is_archived_is_not_written_again_because_the_cap_cannot_be_kept() {
     let mut archive = Archive::new(0);
-    let hour = archive.store.folder.path().join("archive").join(partition(Stream::RAW, 0));
+    let hour = archive.store.folder.path().join("archive").join(partition("raw", 0));
     // Sorts first, so it is taken for the oldest file, but it is a folder and cannot be removed like a file.
     std::fs::create_dir_all(hour.join(format!("!{SUFFIX}"))).expect("a folder");
     archive.store.commit(3);
@@ -81,14 +81,15 @@ fn on_a_disk_without_space_what_was_read_is_finished_and_the_rest_stays_in_the_s
     let limits =
         ArchiveLimits { bytes_max: u64::MAX, free_percent_min: 0, keep_min: Duration::ZERO, free_bytes_min: u64::MAX };
     let root = archive.store.folder.path().join("archive");
-    *archive.archiver.lock_folder() = ArchiveFolder::open(&root.join("none"), limits).expect("a folder");
+    *archive.archiver.lock_folder() =
+        ArchiveFolder::open(&root.join("none"), folder::built_in(), limits).expect("a folder");
     archive.store.commit(2);
     assert!(matches!(archive.archiver.step(), Err(StepError::NoSpace)));
     archive.archiver.give_up_file();
     let cursor = archive.archiver.parts.source.cursor.cursor;
     assert_eq!((cursor, archive.archiver.written, archive.archiver.is_behind()), (3, 3, true));
     let limits = ArchiveLimits { free_bytes_min: 0, ..limits };
-    *archive.archiver.lock_folder() = ArchiveFolder::open(&root, limits).expect("a folder");
+    *archive.archiver.lock_folder() = ArchiveFolder::open(&root, folder::built_in(), limits).expect("a folder");
     assert_eq!(archive.archiver.step().expect("the control"), Step::Again);
 }
 

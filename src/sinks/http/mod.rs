@@ -37,7 +37,7 @@ impl HttpSink {
     fn body(&self, records: &[OutgoingRecord]) -> (Option<(Vec<u8>, &'static str)>, u64) {
         let lines = || records.iter().flat_map(|record| record.data.split_inclusive(|byte| *byte == b'\n'));
         match &self.take {
-            Take::All => (Some((self.framing.body(lines()), self.framing.content_type())), 0),
+            Take::All { .. } => (Some((self.framing.body(lines()), self.framing.content_type())), 0),
             Take::Alerts(format) => {
                 let alerts: Vec<&[u8]> = lines().filter(|line| alerts::is_alert(line)).collect();
                 let passed_over = lines().count() - alerts.len();

@@ -10,7 +10,6 @@ use super::client::Client;
 use super::secret::Secret;
 use super::target::{HttpTarget, Take};
 use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
-use crate::core::identity::Stream;
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
 use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
 use crate::keys::kind::{Kind, Shape};
@@ -45,7 +44,10 @@ const KEYS: &[Key] = &[
     key_of(GROUP, "compression", Kind::Choice(Compression::NAMES), Literal("\"none\""),
         "How bodies are compressed."),
     key_of(GROUP, "take", Kind::Choice(&["all", "alerts"]), Literal("\"all\""),
-        "Post every record of both streams, or alerts alone."),
+        "Post every record of its streams, or alerts alone."),
+    key_of(GROUP, "streams", Kind::Texts { shape: Shape::LogStream, count_max: 32 },
+        Otherwise { meaning: "every stream", example: "[\"trips\"]" },
+        "With take = \"all\": the streams that are posted, those of [[stream]] among them; raw has the readings, anomalies the anomalies, alerts and the gateway's own state."),
     key_of(GROUP, "alert_format", Kind::Choice(&["outrider", "alertmanager", "pagerduty"]), Literal("\"outrider\""),
         "With take = \"alerts\": as Outrider's records, for Alertmanager's /api/v2/alerts, or for PagerDuty's Events API v2."),
     key_of(GROUP, "routing_key", Kind::Text(Shape::Secret),
@@ -65,7 +67,7 @@ const KEYS: &[Key] = &[
         "Time limit for the response; after it the request is sent again."),
 ];
 
-fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
+fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
     let url = section.text("url").unwrap_or_default();
     let mut headers = Vec::new();
     for (name, value) in section.headers("headers") {
@@ -91,7 +93,20 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
     if is_all && !matches!(format, AlertFormat::Outrider) {
         section.blame("alert_format", "only alerts have another format; set take = \"alerts\"");
     }
-    let take = if is_all { Take::All } else { Take::Alerts(format) };
+    let streams = section.texts_if_there("streams");
+    for name in streams.iter().flatten() {
+        surroundings.expect_stream(section, "streams", name);
+    }
+    match &streams {
+        Some(_) if !is_all => {
+            section.blame("streams", "alerts are in one stream; leave this away, or set take = \"all\"")
+        }
+        Some(streams) if streams.is_empty() => {
+            section.blame("streams", "names no stream; without this key, every stream is posted")
+        }
+        _ => {}
+    }
+    let take = if is_all { Take::All { streams } } else { Take::Alerts(format) };
     let request_bytes_max = section.bytes("request_size_max");
     // PagerDuty takes one event per request.
     let is_single = matches!(take, Take::Alerts(AlertFormat::PagerDuty { .. }));
@@ -131,28 +146,36 @@ fn from_environment(section: &mut Section<'_>, key: &str, text: String) -> Optio
 }
 
 impl ConfiguredSink for HttpTarget {
-    fn takes(&self, stream: Stream) -> bool {
-        matches!(self.take, Take::All) || stream == Stream::ANOMALIES
+    fn takes(&self, stream: &str) -> bool {
+        match &self.take {
+            Take::All { streams: None } => true,
+            Take::All { streams: Some(streams) } => streams.iter().any(|name| name == stream),
+            Take::Alerts(_) => stream == "anomalies",
+        }
     }
 
     fn describe(&self) -> String {
         let what = match &self.take {
-            Take::All => "readings, anomalies and alerts",
-            Take::Alerts(_) => "alerts",
+            Take::All { streams: None } => "every stream".to_owned(),
+            Take::All { streams: Some(streams) } => streams.join(", "),
+            Take::Alerts(_) => "alerts".to_owned(),
         };
         format!("{what} posted to {}", self.origin())
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
-        let streams: Vec<Stream> = Stream::all().filter(|stream| self.takes(*stream)).collect();
         let target = self.clone();
         // All streams share the connections.
         let mut network = None;
-        starting.forward(&streams, &self.delivery, move |parts| {
-            let is_plain = target.url.0.starts_with("http://");
-            let network = network.get_or_insert_with(|| network::connector(target.connect_timeout, !is_plain));
-            let client = Client::new(&target, Counted::connector(network.clone(), &parts.status));
-            Rc::new(HttpSink::new(client, &target))
-        })
+        starting.forward(
+            |stream| self.takes(stream),
+            &self.delivery,
+            move |parts| {
+                let is_plain = target.url.0.starts_with("http://");
+                let network = network.get_or_insert_with(|| network::connector(target.connect_timeout, !is_plain));
+                let client = Client::new(&target, Counted::connector(network.clone(), &parts.status));
+                Rc::new(HttpSink::new(client, &target))
+            },
+        )
     }
 }

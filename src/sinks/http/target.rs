@@ -11,7 +11,10 @@ use crate::sinks::compression::Compression;
 /// What is posted.
 #[derive(Clone, Debug)]
 pub enum Take {
-    All,
+    All {
+        /// Names of the streams; `None` is every stream.
+        streams: Option<Vec<String>>,
+    },
     Alerts(AlertFormat),
 }
 

@@ -1,12 +1,13 @@
 //! Kinesis as a kind of sink: its keys, how its section is read, its limits, and how it is started.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::credentials;
 use super::{KinesisConnection, KinesisSink, KinesisTarget, connector};
 use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
-use crate::core::identity::{PerStream, Stream};
+use crate::core::identity::Stream;
 use crate::keys::key::Fallback::{Literal, Otherwise};
 use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
 use crate::keys::kind::{Kind, Shape};
@@ -35,11 +36,14 @@ const KEYS: &[Key] = &[
         Otherwise { meaning: "AWS_ENDPOINT_URL, else the region's own", example: "\"http://127.0.0.1:4568\"" },
         "The address of the service, for emulators and private links."),
     key_of(GROUP, "raw", Kind::Text(Shape::StreamName),
-        Otherwise { meaning: "not sent; raw or anomalies has to be set", example: "\"telemetry-raw\"" },
+        Otherwise { meaning: "not sent; some stream has to be named", example: "\"telemetry-raw\"" },
         "The stream that gets every reading."),
     key_of(GROUP, "anomalies", Kind::Text(Shape::StreamName),
-        Otherwise { meaning: "not sent; raw or anomalies has to be set", example: "\"telemetry-anomalies\"" },
+        Otherwise { meaning: "not sent; some stream has to be named", example: "\"telemetry-anomalies\"" },
         "The stream that gets anomalies, alerts and the gateway's own state."),
+    key_of(GROUP, "streams", Kind::StreamTargets,
+        Otherwise { meaning: "none", example: "{ trips = \"fleet-trips\" }" },
+        "Names of streams, each with the Kinesis stream that gets its records: those of [[stream]], and raw and anomalies, if these have no key of their own."),
     key_of(GROUP, "record", Kind::Choice(&["lines", "single"]), Literal("\"lines\""),
         "A Kinesis record holds many readings, one per line, or a single reading."),
     key_of(GROUP, "partition", Kind::Choice(&["device", "gateway"]), Literal("\"device\""),
@@ -70,22 +74,18 @@ pub struct KinesisStreams {
     pub connection: KinesisConnection,
     pub delivery: DeliverySettings,
     pub compression: Compression,
-    /// Streams of Kinesis; a stream of the store without one is not sent.
-    pub targets: PerStream<Option<String>>,
+    /// Names of streams, each with its stream of Kinesis; others are not sent.
+    pub targets: BTreeMap<String, String>,
 }
 
-fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
+fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
     let connection = KinesisConnection {
         region: section.text("region"),
         endpoint: section.text("endpoint"),
         connect_timeout: section.duration("connect_timeout"),
         request_timeout: section.duration("timeout"),
     };
-    let is_any_named = Stream::all().any(|stream| section.has(stream.name()));
-    let targets = PerStream::new(|stream| section.text(stream.name()));
-    if !is_any_named {
-        section.blame_section("names no stream; give it raw, anomalies or both, for example raw = \"telemetry-raw\"");
-    }
+    let targets = targets(section, surroundings);
     let groupings = [("lines", Grouping::Lines), ("single", Grouping::Single)];
     let partitions = [("device", Partition::Device), ("gateway", Partition::Gateway)];
     let compression = section.choice("compression", &Compression::CHOICES).unwrap_or(Compression::None);
@@ -115,19 +115,43 @@ fn read(section: &mut Section<'_>, _: &Surroundings<'_>) -> Arc<dyn ConfiguredSi
     Arc::new(KinesisStreams { connection, delivery, compression, targets })
 }
 
+/// The names of the streams that are sent, and where to.
+fn targets(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> BTreeMap<String, String> {
+    let built_in = Stream::BUILT_IN.map(|(_, name)| name);
+    let mut targets = BTreeMap::new();
+    for (name, target) in section.stream_targets("streams") {
+        surroundings.expect_stream(section, "streams", &name);
+        if built_in.contains(&&*name) && section.has(&name) {
+            section.blame("streams", format!("{name} is a key of its own, and has a target there"));
+        }
+        targets.insert(name, target);
+    }
+    let is_any_named = ["streams"].into_iter().chain(built_in).any(|key| section.has(key));
+    for name in built_in {
+        targets.extend(section.text(name).map(|target| (name.to_owned(), target)));
+    }
+    if !is_any_named {
+        section.blame_section("names no stream; give it raw, anomalies or both, for example raw = \"telemetry-raw\"");
+    }
+    targets
+}
+
 impl ConfiguredSink for KinesisStreams {
-    fn takes(&self, stream: Stream) -> bool {
-        self.targets.of(stream).is_some()
+    fn takes(&self, stream: &str) -> bool {
+        self.targets.contains_key(stream)
     }
 
     fn describe(&self) -> String {
         let region = self.connection.region.as_deref().unwrap_or("the region of AWS_REGION or the AWS profile");
         let endpoint = self.connection.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
-        let target = |(stream, target): (Stream, &Option<String>)| {
-            let target = target.as_ref().map_or("no stream".to_owned(), |name| format!("stream {name}"));
-            format!(", {} to {target}", stream.name())
+        let built_in = Stream::BUILT_IN.map(|(_, name)| name);
+        let named = self.targets.keys().map(|name| &**name).filter(|name| !built_in.contains(name));
+        let target = |name: &str| match self.targets.get(name) {
+            Some(target) => format!(", {name} to stream {target}"),
+            None => format!(", {name} to no stream"),
         };
-        format!("Kinesis in {region}{endpoint}{}", self.targets.iter().map(target).collect::<String>())
+        let targets: String = built_in.into_iter().chain(named).map(target).collect();
+        format!("Kinesis in {region}{endpoint}{targets}")
     }
 
     fn notes(&self) -> Vec<String> {
@@ -135,17 +159,20 @@ impl ConfiguredSink for KinesisStreams {
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
-        let streams: Vec<Stream> = Stream::all().filter(|stream| self.takes(*stream)).collect();
         let (settings, gateway) = (self.clone(), starting.gateway_id().to_owned());
         // All streams share the connections.
         let mut network = None;
-        starting.forward(&streams, &self.delivery, move |parts| {
-            let KinesisStreams { connection, compression, .. } = &settings;
-            let network = network.get_or_insert_with(|| connector(connection)).clone();
-            let stream =
-                settings.targets.of(parts.stream).as_ref().expect("only streams with a target are forwarded").clone();
-            let target = KinesisTarget { stream, gateway: gateway.clone(), compression: *compression };
-            Rc::new(KinesisSink::new(connection.clone(), Counted::client(network, &parts.status), target))
-        })
+        starting.forward(
+            |stream| self.takes(stream),
+            &self.delivery,
+            move |parts| {
+                let KinesisStreams { connection, compression, .. } = &settings;
+                let network = network.get_or_insert_with(|| connector(connection)).clone();
+                let stream = settings.targets.get(&*parts.stream_name);
+                let stream = stream.expect("only streams with a target are forwarded").clone();
+                let target = KinesisTarget { stream, gateway: gateway.clone(), compression: *compression };
+                Rc::new(KinesisSink::new(connection.clone(), Counted::client(network, &parts.status), target))
+            },
+        )
     }
 }

@@ -6,17 +6,27 @@ use super::super::held;
 use super::super::held_keys::HeldKeys;
 use super::Cursors;
 use super::entry::{CursorRow, Entry};
-use crate::core::identity::{PerStream, Stream};
+use crate::core::identity::{PerStream, Stream, Streams};
 
 impl Cursors {
     /// The cursors as they are kept beside the store.
-    pub fn rows(&self) -> Vec<CursorRow> {
-        self.entries.iter().map(Entry::row).collect()
+    pub fn rows(&self, streams: &Streams) -> Vec<CursorRow> {
+        self.entries.iter().map(|entry| entry.row(streams)).collect()
+    }
+
+    /// The cursors of streams that are not known are left out.
+    pub fn keep_of(&mut self, streams: &Streams) {
+        self.entries.retain(|entry| streams.has(entry.stream));
+    }
+
+    /// Whether each has a stream.
+    pub fn are_of(&self, streams: &Streams) -> bool {
+        self.entries.iter().all(|entry| streams.has(entry.stream))
     }
 
     /// Takes over those that are newer, or not known here.
-    pub fn take_over(&mut self, rows: &[CursorRow]) {
-        for (row, mut other) in rows.iter().filter_map(|row| Some((row, Entry::from_row(row)?))) {
+    pub fn take_over(&mut self, rows: &[CursorRow], streams: &Streams) {
+        for (row, mut other) in rows.iter().filter_map(|row| Some((row, Entry::from_row(row, streams)?))) {
             let known = self.entries.iter_mut().find(|entry| entry.sink == other.sink && entry.stream == other.stream);
             match known {
                 Some(entry) if entry.accepted < other.accepted => {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::super::held;
 use super::super::held_keys::{HeldKeyRow, HeldKeys};
 use crate::core::cursor::CursorState;
-use crate::core::identity::Stream;
+use crate::core::identity::{Stream, Streams};
 use crate::core::ranges::Ranges;
 
 #[derive(Clone, Debug)]
@@ -55,10 +55,10 @@ pub struct CursorRow {
 }
 
 impl Entry {
-    pub(super) fn row(&self) -> CursorRow {
+    pub(super) fn row(&self, streams: &Streams) -> CursorRow {
         CursorRow {
             sink: self.sink.clone(),
-            stream: self.stream.name().to_owned(),
+            stream: streams.name(self.stream).to_string(),
             cursor: self.state.cursor,
             acknowledged: self.state.acknowledged.clone(),
             accepted: self.accepted,
@@ -73,7 +73,7 @@ impl Entry {
         }
     }
 
-    pub(super) fn from_row(row: &CursorRow) -> Option<Entry> {
+    pub(super) fn from_row(row: &CursorRow, streams: &Streams) -> Option<Entry> {
         let CursorRow { sink, cursor, acknowledged, accepted, .. } = row;
         let state = CursorState { cursor: *cursor, acknowledged: acknowledged.clone() };
         Some(Entry {
@@ -84,7 +84,7 @@ impl Entry {
             missing_count: row.missing,
             passed_over: row.passed_over,
             configured: false,
-            ..Entry::at(sink, Stream::from_name(&row.stream)?, state, *accepted)
+            ..Entry::at(sink, streams.find(&row.stream)?, state, *accepted)
         })
     }
 

@@ -22,6 +22,7 @@ fn open(folder: &std::path::Path) -> Writer {
         synchronous: Synchronous::Off,
         vfs: None,
         capacity: Capacity::new(64 << 20),
+        streams: Vec::new(),
     };
     Writer::open(&settings, RunId([1; 8])).expect("a store")
 }

@@ -6,6 +6,7 @@ use super::super::retention::Capacity;
 use super::super::schema::{Synchronous, log_of, store_path};
 use super::*;
 use crate::core::identity::RunId;
+use crate::core::identity::Stream;
 use crate::core::reading::{Reading, Readings};
 
 const NOW: Moment = Moment { wall_ms: 1_000_000_000, steady_ms: 0 };

@@ -9,10 +9,10 @@ use super::super::scan::Scan;
 use super::super::schema::{OpenError, store_path};
 use super::super::set_aside::{self, Head};
 use super::super::witness::Witness;
-use super::super::{rows, runs, totals};
+use super::super::{rows, runs, streams as stream_rows, totals};
 use super::stream_state::StreamState;
 use super::{Writer, WriterSettings, open_limited};
-use crate::core::identity::{PerStream, RunId, Stream};
+use crate::core::identity::{PerStream, RunId, Streams};
 
 impl Writer {
     /// Sets the damaged store aside and begins a new one.
@@ -31,18 +31,9 @@ impl Writer {
             None => set_aside::move_store(&settings.path).map_err(failed)?,
         };
         let folder = set_aside::folder_of(&settings.path).join(&aside);
-        let mut head = Head::read(&folder);
-        if let Some(testimony) = testimony {
-            head.add(&testimony);
-        }
-        // Others may still be salvaged too, and new records must get sequences behind all of them.
-        for kept in set_aside::kept(&settings.path) {
-            if let Err(error) = head.look_further(&set_aside::folder_of(&settings.path).join(kept)) {
-                tracing::warn!(%error, "the pages of a damaged store cannot be read");
-            }
-        }
+        let head = Head::read_with(&folder, testimony.as_ref());
         let cursors = head.cursors.clone().unwrap_or_default();
-        begin_anew(settings, &aside, &head, cursors, &head.progress)
+        begin_anew(settings, &aside, &head, cursors, (&head.streams, &head.progress))
             .inspect_err(|_| set_aside::remove_unfinished(&settings.path))?;
         Writer::open(settings, run)
     }
@@ -63,11 +54,11 @@ impl Writer {
         }
         let aside = self.aside.clone().expect("just set");
         let head = Head::read(&set_aside::folder_of(&path).join(&aside));
-        let progress = PerStream::new(|stream| self.streams.of(stream).progress);
-        let begun = begin_anew(&self.settings, &aside, &head, self.cursors.clone(), &progress);
+        let progress = self.states.map(|_, state| state.progress);
+        let begun = begin_anew(&self.settings, &aside, &head, self.cursors.clone(), (&self.streams, &progress));
         // What a sync that failed has lost would not be written again.
         (self.db, self.cursors) = begun.inspect_err(|_| set_aside::remove_unfinished(&path))?;
-        self.streams = StreamState::load_all(&self.db).map_err(failed)?;
+        self.states = StreamState::load_all(&self.db, &self.streams).map_err(failed)?;
         self.space.renew(&self.db);
         self.aside = None;
         // At once: the next start would take the new store's log for that of another store.
@@ -92,18 +83,18 @@ impl Writer {
         let damaged = store_path(&set_aside::folder_of(&self.settings.path).join(folder));
         let known = runs::all(&self.db)?;
         let last_sequences = || -> std::io::Result<PerStream<u64>> {
-            let mut scan = Scan::open(&damaged, &known)?;
-            let mut through = PerStream::default();
-            for stream in Stream::all() {
-                *through.of_mut(stream) = scan.last_sequence(stream, self.streams.of(stream).progress.last_sequence)?;
+            let mut scan = Scan::open(&damaged, &known)?.named(&self.streams);
+            let mut through = PerStream::new(&self.streams, |_| 0);
+            for (stream, through) in through.iter_mut() {
+                *through = scan.last_sequence(stream, self.states.of(stream).progress.last_sequence)?;
             }
             Ok(through)
         };
         let through = last_sequences().unwrap_or_else(|error| {
             tracing::warn!(%error, "the pages of a damaged store cannot be read");
-            PerStream::default()
+            PerStream::new(&self.streams, |_| 0)
         });
-        let delivered = PerStream::new(|stream| self.cursors.delivered_through(stream).unwrap_or(0));
+        let delivered = PerStream::new(&self.streams, |stream| self.cursors.delivered_through(stream).unwrap_or(0));
         self.expect(folder, &delivered, &through)
     }
 
@@ -120,7 +111,7 @@ impl Writer {
         let mut unfinished = Vec::new();
         while let Some(row) = rows.next()? {
             let (folder, stream): (String, String) = (row.get(0)?, row.get(1)?);
-            if let Some(stream) = Stream::from_name(&stream).filter(|_| kept.contains(&folder)) {
+            if let Some(stream) = self.streams.find(&stream).filter(|_| kept.contains(&folder)) {
                 unfinished.push(Unfinished { folder, stream, through: row.get::<_, i64>(2)? as u64 });
             }
         }
@@ -133,20 +124,20 @@ impl Writer {
     ///
     /// If the store cannot be written.
     pub(in crate::store) fn expect_more(&mut self, folder: &str, through: &PerStream<u64>) -> rusqlite::Result<()> {
-        let ends = PerStream::new(|stream| self.streams.of(stream).progress.last_sequence);
+        let ends = self.states.map(|_, state| state.progress.last_sequence);
         self.expect(folder, &ends, through)
     }
 
     /// Behind `after` and up to `through` there may be something to be salvaged.
     fn expect(&mut self, folder: &str, after: &PerStream<u64>, through: &PerStream<u64>) -> rusqlite::Result<()> {
         let transaction = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let (mut cursors, mut streams) = (self.cursors.clone(), self.streams.clone());
-        rows::note_salvage(&transaction, folder, |stream| *after.of(stream))?;
-        for stream in Stream::all() {
+        let (mut cursors, mut states) = (self.cursors.clone(), self.states.clone());
+        rows::note_salvage(&transaction, folder, &self.streams, |stream| *after.of(stream))?;
+        for (stream, state) in states.iter_mut() {
             // What is salvaged is listed one by one, and behind what is listed no batch counts that is not.
             held::list(&transaction, stream)?;
-            streams.of_mut(stream).unlisted = 0;
-            let progress = &mut streams.of_mut(stream).progress;
+            state.unlisted = 0;
+            let progress = &mut state.progress;
             let last = progress.last_sequence.max(*through.of(stream));
             cursors.extend(stream, progress.last_sequence, last);
             (progress.last_sequence, progress.examined_through) = (last, last);
@@ -154,7 +145,7 @@ impl Writer {
         }
         cursors.save(&transaction)?;
         transaction.commit()?;
-        (self.cursors, self.streams) = (cursors, streams);
+        (self.cursors, self.states) = (cursors, states);
         Ok(())
     }
 }
@@ -166,14 +157,16 @@ fn begin_anew(
     aside: &str,
     head: &Head,
     mut cursors: Cursors,
-    progress: &PerStream<StreamProgress>,
+    (streams, progress): (&Streams, &PerStream<StreamProgress>),
 ) -> Result<(Connection, Cursors), OpenError> {
     let failed = |source| OpenError::Sqlite { path: settings.path.clone(), source };
     let mut db = open_limited(settings)?;
     let fill = |db: &mut Connection, cursors: &mut Cursors| -> rusqlite::Result<()> {
         let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        // Under the numbers that they had.
+        stream_rows::write(&transaction, streams)?;
         head.write(&transaction)?;
-        rows::note_salvage(&transaction, aside, |stream| cursors.delivered_through(stream).unwrap_or(0))?;
+        rows::note_salvage(&transaction, aside, streams, |stream| cursors.delivered_through(stream).unwrap_or(0))?;
         for (stream, before) in progress.iter() {
             let progress = StreamProgress { examined_through: before.last_sequence, ..*before };
             progress.write(&transaction, stream)?;

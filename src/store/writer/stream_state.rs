@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::super::cursors::Cursors;
 use super::super::held;
 use super::super::held::StreamProgress;
-use crate::core::identity::{PerStream, Stream};
+use crate::core::identity::{PerStream, Stream, Streams};
 
 /// How far a stream has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -16,11 +16,11 @@ pub(super) struct StreamState {
 }
 
 impl StreamState {
-    pub(super) fn load_all(db: &Connection) -> rusqlite::Result<PerStream<StreamState>> {
+    pub(super) fn load_all(db: &Connection, streams: &Streams) -> rusqlite::Result<PerStream<StreamState>> {
         let mut states = PerStream::default();
-        for stream in Stream::all() {
+        for stream in streams.all() {
             let progress = StreamProgress::read(db, stream)?;
-            *states.of_mut(stream) = StreamState { progress, unlisted: held::unlisted(db, stream)? };
+            *states.entry(stream) = StreamState { progress, unlisted: held::unlisted(db, stream)? };
         }
         Ok(states)
     }

@@ -511,8 +511,8 @@ fn what_is_salvaged_behind_the_end_hides_no_batch_from_the_ledger() {
     for number in 0..5 {
         commit(&mut writer, &mut pipeline, &readings(number, 1, ""));
     }
-    writer.expect_more("1", &PerStream::new(|_| 7)).expect("a working disk");
-    let mut lost = new_pipeline(RUN, &PerStream::new(|_| 5));
+    writer.expect_more("1", &PerStream::default().map(|_, _: &u64| 7)).expect("a working disk");
+    let mut lost = new_pipeline(RUN, &PerStream::default().map(|_, _: &u64| 5));
     lost.take(&readings(5, 2, ""), Default::default());
     let batch = lost.seal().batches.remove(0);
     let run = Run { run: RUN, gateway: "g".to_owned(), started_ms: 0 };

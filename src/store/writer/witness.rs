@@ -7,6 +7,7 @@ use super::super::witness::{StreamTestimony, Testimony, Witness};
 use super::super::{runs, totals};
 use super::Writer;
 use crate::clock;
+use crate::core::identity::StreamRow;
 
 /// What is written beside the store, and when next.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ pub(super) enum Moment {
 impl Writer {
     /// Records that were accepted, of all streams, since the store began.
     pub(super) fn accepted(&self) -> u64 {
-        self.streams.iter().map(|(_, state)| state.progress.last_sequence).sum()
+        self.states.iter().map(|(_, state)| state.progress.last_sequence).sum()
     }
 
     /// The store is whole, and everything that was known beside it is in it: from here on it is written beside it.
@@ -56,9 +57,11 @@ impl Writer {
             Moment::Running => (4 * growth).max(RECORDS_UNTIL_NEXT_MIN),
             Moment::Start | Moment::End => RECORDS_UNTIL_NEXT_MIN,
         };
-        let streams = self.streams.iter().map(|(stream, state)| StreamTestimony {
-            stream: stream.name().to_owned(),
-            last_sequence: state.progress.last_sequence,
+        let streams = self.streams.rows().iter().map(|StreamRow { stream, name, keep, .. }| StreamTestimony {
+            stream: name.to_string(),
+            id: stream.id(),
+            keep: keep.name().to_owned(),
+            last_sequence: self.states.of(*stream).progress.last_sequence,
         });
         let log = LogState::of_header(&self.settings.path).unwrap_or_default();
         let mut testimony = Testimony {
@@ -69,7 +72,7 @@ impl Writer {
             log_bytes: log.bytes,
             records_until_next,
             streams: streams.collect(),
-            cursors: self.cursors.rows(),
+            cursors: self.cursors.rows(&self.streams),
             totals: totals::all(&self.db).unwrap_or_default(),
             ..Testimony::default()
         };
