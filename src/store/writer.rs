@@ -165,28 +165,25 @@ impl Writer {
         &self.streams
     }
 
-    /// The streams that sinks have to read: those that are configured, and others as long as the store holds anything of them.
+    /// The streams that sinks have to read: those that are configured, and others as long as the store holds anything of them, or may still
+    /// take something over.
     ///
     /// # Errors
     ///
     /// If the store cannot be read.
     pub fn streams_in_use(&self) -> rusqlite::Result<Vec<StreamRow>> {
-        let mut in_use = self.streams.rows().to_vec();
-        let mut held = Ok(());
-        in_use.retain(|row| {
-            let is_configured = |row: &StreamRow| self.settings.streams.iter().any(|named| *named.name == *row.name);
-            if row.stream.is_built_in() || is_configured(row) {
-                return true;
+        let is_configured = |row: &StreamRow| self.settings.streams.iter().any(|named| *named.name == *row.name);
+        let mut in_use = Vec::new();
+        for row in self.streams.rows() {
+            if row.stream.is_built_in()
+                || is_configured(row)
+                || held::first_behind(&self.db, row.stream, 0)?.is_some()
+                || held::salvaged_through(&self.db, row.stream)?.is_some()
+            {
+                in_use.push(row.clone());
             }
-            match held::first_behind(&self.db, row.stream, 0) {
-                Ok(first) => first.is_some(),
-                Err(error) => {
-                    held = Err(error);
-                    true
-                }
-            }
-        });
-        held.map(|()| in_use)
+        }
+        Ok(in_use)
     }
 
     /// Local sequence of the last record of a stream, even if it is no longer held.

@@ -175,6 +175,14 @@ fn a_store_that_is_renewed_while_running_has_the_streams_under_their_numbers() {
     assert_eq!(ids(&load(opened.writer.connection()).expect("readable")), IDS);
     commit_in(&mut opened, &["trips", "doors"]);
     assert_eq!(opened.writer.last_sequence(Stream::from_id(4).expect("a number")), Ok(2));
+
+    let other = tempfile::tempdir().expect("a temporary folder");
+    let mut opened = open(other.path(), &BOTH);
+    commit_in(&mut opened, &["trips"]);
+    drop(opened);
+    let mut writer = open(other.path(), &[]).writer;
+    writer.renew().expect("a working disk");
+    assert_eq!(writer.streams_in_use().expect("readable").len(), 4, "what is salvaged of them is read, too");
 }
 
 /// A flipped bit in a name has no checksum: the records of one stream would go where those of another belong.
