@@ -1,5 +1,6 @@
 //! The clocks, the state of the system's, and the calendar. What runs in the simulation asks here for the time, and nowhere else.
 
+use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
@@ -29,6 +30,12 @@ pub fn instant() -> Instant {
         return now;
     }
     Instant::now()
+}
+
+/// Nanoseconds of the steady clock, to be compared with each other.
+pub fn nanoseconds() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Milliseconds since 1970 (UTC), by the system clock.

@@ -10,6 +10,7 @@
 //! ```
 
 mod ending;
+mod reloading;
 mod storeless;
 
 use std::borrow::Cow;
@@ -36,6 +37,7 @@ use crate::core::identity::{NamedStream, RunId};
 use crate::counter::many;
 use crate::descriptors;
 use crate::disk;
+use crate::handoff::rules::{CurrentRules, RuleSource};
 use crate::handoff::{Input, PipelineHandle};
 use crate::heartbeat::{Heartbeat, Watcher};
 use crate::ingest::{ClockState, Ingest, Route};
@@ -66,6 +68,10 @@ pub struct GatewaySettings {
     pub admin_hosts: Vec<String>,
     pub edge: EdgeSettings,
     pub routes: Vec<Route>,
+    /// The rules that it begins with, and those that take their place.
+    pub rules: CurrentRules,
+    /// `None` if they never change.
+    pub rule_source: Option<RuleSource>,
     pub capacity: Capacity,
     pub synchronous: Synchronous,
     /// Name of the SQLite VFS; the default one unless a test inserts its own.
@@ -184,6 +190,7 @@ impl Parts {
             store: Arc::clone(&self.counters),
             sinks: self.sinks.iter().flat_map(|sink| sink.sources.clone()).collect(),
             clock: clock.clone(),
+            rules: settings.rules.clone(),
             phase: phase.clone(),
             watcher: RefCell::new(Watcher::new(&self.heartbeat)),
             stalled: RefCell::default(),
@@ -351,6 +358,7 @@ impl Phases<'_> {
             settings: settings.edge.clone(),
             pipeline: PipelineHandle::new(parts.pipeline.clone(), settings.uncommitted_bytes_max),
             ingest: Ingest::new(settings.routes.clone(), clock.clone()),
+            rules: settings.rules.clone(),
             counters,
             now_ms,
             phase: phase_seen,
@@ -359,6 +367,8 @@ impl Phases<'_> {
         };
         let local = LocalSet::new();
         let mut edge = local.spawn_local(mqtt::run(listener, edge_parts));
+        let (source, rules) = (settings.rule_source.clone(), settings.rules.clone());
+        local.spawn_local(reloading::run(source, rules, parts.pipeline.clone()));
         on_ready(listeners.ready);
         local
             .run_until(async {

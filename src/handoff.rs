@@ -4,6 +4,7 @@
 //! queue is bounded in bytes by one budget that all sessions share: a submission holds its share until its commit.
 
 mod budget;
+pub mod rules;
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -18,6 +19,7 @@ pub use budget::{Budget, Place, Share};
 use crate::core::detection::alert::{AlertKey, Report};
 use crate::core::mqtt::pace::Urgency;
 use crate::core::reading::Readings;
+use crate::core::rulebook::{Effects, Rulebook};
 
 /// How far the commits of one session have come; shared by the session and the pipeline thread.
 #[derive(Debug)]
@@ -139,6 +141,16 @@ pub struct Undecodable {
     pub received_at_ms: i64,
 }
 
+/// What rules made of the publishes of one socket read.
+#[derive(Debug, Default)]
+pub struct Ruled {
+    pub effects: Effects,
+    /// Readings that were kept out of the raw stream, and are not among those of the submission.
+    pub dropped: u64,
+    /// How many of the submission's readings rules have made.
+    pub derived: u64,
+}
+
 /// Everything from one socket read of one session.
 #[derive(Debug)]
 pub struct Submission {
@@ -151,6 +163,8 @@ pub struct Submission {
     pub urgency: Urgency,
     pub readings: Readings,
     pub undecodable: Vec<Undecodable>,
+    /// What rules made of its publishes; `None` if nothing.
+    pub ruled: Option<Box<Ruled>>,
     /// Bytes that the session keeps until the commit, to fan them out then.
     pub held_bytes: usize,
     /// Share of the byte budget, given back when this is dropped after the commit.
@@ -187,6 +201,8 @@ pub enum Input {
     Acknowledge(AlertAcknowledgement),
     /// The client of the session with this number disconnected cleanly: its devices are not to be reported as silent.
     Farewell(u64),
+    /// These rules hold for all that comes after.
+    Rules(Arc<Rulebook>),
     /// Something is wrong with the gateway itself, or still is.
     Report(Report),
     Ping(Ping),
@@ -242,7 +258,9 @@ impl<T: From<Input>> PipelineHandle<T> {
     /// Queues what was decoded during a turn of [`Self::place`], and charges it to the budget.
     pub fn submit(&self, mut submission: Submission) -> Result<(), PipelineGone> {
         let samples: usize = submission.undecodable.iter().map(|u| u.topic.len() + u.sample.len()).sum();
-        submission.share = Some(self.charge(submission.readings.grown_bytes() + samples + submission.held_bytes));
+        let ruled = submission.ruled.as_ref().map_or(0, |ruled| ruled.effects.byte_size());
+        let bytes = submission.readings.grown_bytes() + samples + ruled + submission.held_bytes;
+        submission.share = Some(self.charge(bytes));
         self.send(Input::Submission(submission))
     }
 
@@ -256,6 +274,11 @@ impl<T: From<Input>> PipelineHandle<T> {
     /// The client of this session disconnected cleanly. Not charged: there is one for each connection that published, of a few bytes.
     pub fn farewell(&self, session: &SessionProgress) -> Result<(), PipelineGone> {
         self.send(Input::Farewell(session.number()))
+    }
+
+    /// Other rules hold from here on. Not charged: they are shared.
+    pub fn adopt_rules(&self, book: Arc<Rulebook>) -> Result<(), PipelineGone> {
+        self.send(Input::Rules(book))
     }
 
     /// Something is wrong with the gateway itself. Not charged: the reporter limits its rate, with

@@ -31,6 +31,9 @@ const CONNECTIONS_MAX: usize = 8;
 /// An answer comes with the next commit; if it takes longer than this, the disk hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
+/// What a request to load the rules again asks for.
+pub const RELOAD_PATH: &str = "/api/reload";
+
 /// The socket's file in a state folder.
 pub fn socket_path(folder: &Path) -> PathBuf {
     folder.join("control.sock")
@@ -98,6 +101,10 @@ pub(super) async fn serve(socket: &ControlSocket, sources: &Rc<Sources>, pipelin
 }
 
 async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender<Message>) -> Response<Full<Bytes>> {
+    if request.uri().path() == RELOAD_PATH && *request.method() == Method::POST {
+        let (status, text) = reload(sources).await;
+        return reply(status, TEXT, format!("{text}\n"));
+    }
     match operation(request.uri().path()) {
         Some(operation) if *request.method() == Method::DELETE => {
             let (status, text) = operate(operation, pipeline).await;
@@ -121,6 +128,16 @@ fn operation(path: &str) -> Option<Operation> {
         }
         [what, name] if what == "sinks" => Some(Operation::DropSink(name.clone())),
         _ => None,
+    }
+}
+
+/// Loads the rules again.
+async fn reload(sources: &Sources) -> (StatusCode, String) {
+    match tokio::time::timeout(ANSWER_WITHIN, sources.rules.ask()).await {
+        Ok(Ok(Ok(text))) => (StatusCode::OK, text),
+        Ok(Ok(Err(text))) => (StatusCode::CONFLICT, format!("the rules before stay in force: {text}")),
+        Ok(Err(_)) => (StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping".to_owned()),
+        Err(_) => (StatusCode::GATEWAY_TIMEOUT, "the rules are not loaded yet".to_owned()),
     }
 }
 

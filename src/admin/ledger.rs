@@ -302,6 +302,7 @@ mod tests {
                 run: RunId([1; 8]),
                 monitor: Default::default(),
                 alerts: Default::default(),
+                rules: Default::default(),
             },
             &PerStream::default(),
         );

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::rules::RuleStatus;
 use super::status::Status;
 use crate::counter::{Histogram, HistogramView};
 
@@ -59,6 +60,7 @@ pub fn write(status: &Status) -> String {
     );
     write_sinks(&mut text, status);
     write_mqtt(&mut text, status);
+    write_rules(&mut text, status);
     text.single("detection_series", "gauge", "series that are watched", status.detection.series as f64);
     text.single(
         "detection_readings_unwatched_total",
@@ -92,6 +94,43 @@ pub fn write(status: &Status) -> String {
         status.detection.acknowledgements_unknown as f64,
     );
     text.0
+}
+
+fn write_rules(text: &mut Text, status: &Status) {
+    type Of = fn(&RuleStatus) -> u64;
+    let families: [(&str, &str, Of); 4] = [
+        ("rule_evaluations_total", "messages or readings that a rule was evaluated for", |rule| rule.evaluations),
+        ("rule_matches_total", "those for which it held", |rule| rule.matches),
+        ("rule_errors_total", "evaluations and actions of a rule that failed", |rule| rule.errors),
+        ("rule_loops_cut_total", "messages that a rule did not see because it had made them", |rule| rule.loops_cut),
+    ];
+    for (name, help, of) in families.into_iter().filter(|_| !status.rules.running.is_empty()) {
+        text.family(name, "counter", help);
+        for rule in &status.rules.running {
+            text.sample(name, &[("rule", &rule.name)], of(rule) as f64);
+        }
+    }
+    text.single(
+        "rules_refused",
+        "gauge",
+        "1 while what was loaded last is wrong, and the rules before stay in force",
+        f64::from(u8::from(status.rules.error.is_some())),
+    );
+    for (name, help, value) in [
+        (
+            "readings_dropped_by_rule_total",
+            "readings that rules kept out of the raw stream",
+            status.received.dropped_by_rule,
+        ),
+        (
+            "readings_summarised_by_rule_total",
+            "readings in whose place rules stored one for each span of time",
+            status.received.summarised_by_rule,
+        ),
+        ("readings_derived_total", "readings that rules made", status.received.derived),
+    ] {
+        text.single(name, "counter", &format!("{help}, over all runs"), value as f64);
+    }
 }
 
 fn write_ingest(text: &mut Text, status: &Status) {

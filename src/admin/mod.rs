@@ -9,6 +9,7 @@ pub mod ledger;
 mod metrics;
 pub mod origin;
 mod places;
+pub mod rules;
 mod series;
 pub mod status;
 pub mod undecodable;
@@ -233,11 +234,12 @@ async fn answer_question(
             with_status("application/json", &|status| pretty(&Status { series: overview.clone(), ..status }))
         }
         "/api/series" => series::answer(request.uri().query(), pipeline).await,
+        "/api/rules" => reply(StatusCode::OK, "application/json", pretty(&rules::status(&sources.rules))),
         "/api/alerts" => list_alerts(request.uri().query(), sources),
         _ => reply(
             StatusCode::NOT_FOUND,
             TEXT,
-            "served here: / /api/status /api/alerts /api/series /metrics /healthz /readyz\n".to_owned(),
+            "served here: / /api/status /api/alerts /api/series /api/rules /metrics /healthz /readyz\n".to_owned(),
         ),
     }
 }

@@ -9,10 +9,12 @@ use serde::Serialize;
 
 use super::ledger::{self, LedgerLine, RejectedSample, StoreView, StreamContent};
 use super::origin::Hosts;
+use super::rules::{self, RulesStatus};
 use super::undecodable::SampleHints;
 use crate::core::identity::RunId;
 use crate::counter::HistogramView;
 use crate::disk::{self, DiskSpace};
+use crate::handoff::rules::CurrentRules;
 use crate::heartbeat::Watcher;
 use crate::ingest::{self, ClockState};
 use crate::mqtt::{EdgeCounters, Phase, UndecodableKind};
@@ -43,6 +45,7 @@ pub struct Sources {
     pub store: Arc<StoreCounters>,
     pub sinks: Vec<SinkSource>,
     pub clock: ClockState,
+    pub rules: CurrentRules,
     pub phase: tokio::sync::watch::Receiver<Phase>,
     pub watcher: RefCell<Watcher>,
     /// The thread that was stalled at the last look.
@@ -73,6 +76,7 @@ pub struct Status {
     /// The first hundred: raised before cleared, then the most severe, then the latest. `/api/alerts` has all.
     pub alerts: Vec<serde_json::Value>,
     pub alerts_total: u64,
+    pub rules: RulesStatus,
     pub unrouted: Unrouted,
     /// A kind for each reason and topic, with the line of configuration that would take it: those since the start, and others of which the
     /// store still has a sample.
@@ -99,7 +103,12 @@ pub struct Received {
     pub undecodable: u64,
     pub undecodable_by_reason: std::collections::BTreeMap<String, u64>,
     pub duplicate: u64,
+    /// Readings that rules kept out of the raw stream.
     pub dropped_by_rule: u64,
+    /// Readings in whose place rules stored one for each span of time.
+    pub summarised_by_rule: u64,
+    /// Readings that rules made; they were not received.
+    pub derived: u64,
     /// Alerts that were raised while nothing could be stored.
     pub raised_unstored: u64,
     /// Flagged readings that raised no alert because there are too many alerts.
@@ -280,6 +289,7 @@ impl Sources {
                 acknowledgements_unknown: self.store.acknowledgements_unknown.get(),
             },
             series: None,
+            rules: rules::status(&self.rules),
             unrouted: unrouted(&self.edge),
             undecodable: {
                 let kinds = self.edge.undecodable_kinds();
@@ -460,6 +470,9 @@ fn received(view: &StoreView) -> Received {
                 received.undecodable_by_reason.insert(reason.to_owned(), *value);
             }
             _ if name == "accepted" => received.accepted = *value,
+            _ if name == "dropped_by_rule" => received.dropped_by_rule = *value,
+            _ if name == "summarised_by_rule" => received.summarised_by_rule = *value,
+            _ if name == "derived" => received.derived = *value,
             _ if name == "refused" => received.refused = *value,
             _ if name == "raised_unstored" => received.raised_unstored = *value,
             _ if name == "unraised" => received.unraised = *value,

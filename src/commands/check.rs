@@ -179,6 +179,9 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     for NamedStream { name, keep } in &configuration.streams {
         row("streams", format!("{name}, kept in {}", keep.name()));
     }
+    for rule in configuration.rules.book.rules() {
+        row("rules", rule_line(rule));
+    }
     for one in &configuration.sinks {
         row("sinks", format!("{}: {}", one.name, one.sink.describe()));
     }
@@ -235,6 +238,15 @@ fn store(capacity: &Capacity, held: &Held) -> String {
     format!("{held}, at most {size}; {when_full}; leaves {free} of the disk free")
 }
 
+fn rule_line(rule: &crate::core::rulebook::Rule) -> String {
+    let sees = match (rule.sees_messages(), rule.filter()) {
+        (true, Some(filter)) => format!("messages of {filter}"),
+        (true, None) => format!("messages of $aws/rules/{}/...", rule.name),
+        (false, _) => "readings".to_owned(),
+    };
+    format!("{}: sees {sees}; {}", rule.name, rule.does().join(", "))
+}
+
 fn limit(bounds: &Bounds) -> String {
     let mut parts = Vec::new();
     match (bounds.low, bounds.high) {
@@ -280,6 +292,7 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> 
     if !configuration.has_archive() {
         warnings.push(SinkSettings::NO_ARCHIVE.to_owned());
     }
+    warnings.extend(configuration.rules.warnings.iter().map(|warning| format!("rule {warning}")));
     let Held::View(view) = held else { return warnings };
     if view.used_bytes > capacity.bytes_max {
         warnings.push(

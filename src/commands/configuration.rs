@@ -8,7 +8,7 @@ use crate::config::host::Host;
 use crate::config::{Argument, Configuration, Sources};
 use crate::keys::problem::Problems;
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ConfigArguments {
     /// The configuration file [default: /etc/outrider/outrider.toml if it exists, else built-in defaults]
     #[arg(long, value_name = "FILE")]

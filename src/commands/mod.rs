@@ -60,9 +60,11 @@ enum Command {
     /// Drop sinks that the running gateway's configuration no longer names
     #[command(subcommand)]
     Sinks(operate::SinksCommand),
-    /// Try rules
+    /// Try rules, and list those of the running gateway
     #[command(subcommand)]
     Rules(rules::RulesCommand),
+    /// Load the rules of the running gateway again
+    Reload(operate::Place),
 }
 
 /// Exit codes other than 0; clap uses 2 for usage errors.
@@ -92,6 +94,7 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Alerts(command) => operate::alerts(&command),
         Command::Sinks(command) => operate::sinks(&command),
         Command::Rules(command) => rules::command(&command),
+        Command::Reload(place) => operate::reload(&place),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Requests to the running gateway over its control socket: `outrider series forget`, `alerts clear`, `sinks drop`, and `status`.
+//! Requests to the running gateway over its control socket: `outrider series forget`, `alerts clear`, `sinks drop`, `reload`, `rules list`
+//! and `status`.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -20,6 +21,7 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// What is asked for.
 pub enum Method {
     Get { bytes_max: u64 },
+    Post,
     Delete,
 }
 
@@ -92,7 +94,16 @@ fn delete(place: &Place, what: &str, levels: &[&str]) -> ExitCode {
         path.push('/');
         path.push_str(&alerts::encode(&topic::percent_decode(level)));
     }
-    match ask(place, &Method::Delete, &path) {
+    tell(ask(place, &Method::Delete, &path))
+}
+
+/// Loads the rules again.
+pub fn reload(place: &Place) -> ExitCode {
+    tell(ask(place, &Method::Post, control::RELOAD_PATH))
+}
+
+fn tell(answer: Result<String, ExitCode>) -> ExitCode {
+    match answer {
         Ok(text) => {
             println!("{text}");
             ExitCode::SUCCESS
@@ -138,6 +149,7 @@ fn explained(error: &io::Error, folder: &Path) -> String {
 fn exchange(folder: &Path, method: &Method, path: &str) -> io::Result<(u16, String)> {
     let (verb, bytes_max) = match method {
         Method::Get { bytes_max } => ("GET", *bytes_max),
+        Method::Post => ("POST", ANSWER_BYTES_MAX),
         Method::Delete => ("DELETE", ANSWER_BYTES_MAX),
     };
     let mut stream = UnixStream::connect(control::socket_path(folder))?;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,8 +13,10 @@ use super::configuration::ConfigArguments;
 use super::logging::LogArguments;
 use super::{Exit, port_holder};
 use crate::config::Configuration;
+use crate::config::rules::RulesConfiguration;
 use crate::errors::with_causes;
 use crate::gateway::{self, GatewayError, GatewaySettings, Ready};
+use crate::handoff::rules::{LoadedRules, RuleSource};
 use crate::mqtt;
 use crate::sinks::kind::SinkSettings;
 use crate::sinks::status::Link;
@@ -36,7 +39,8 @@ Every key of the configuration can be given as a variable, too:
 When it is ready it prints one line on standard output:
   {\"event\":\"ready\",\"mqtt\":\"IP:PORT\",\"admin\":\"IP:PORT\"}
 SIGTERM or SIGINT shuts it down cleanly, a second one ends it at once. What was
-acknowledged is stored in either case.
+acknowledged is stored in either case. SIGHUP loads the rules again, as does a
+change of their files.
 
 Exit codes:
    0  shut down cleanly
@@ -55,8 +59,10 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
         }
     };
     log_start(&configuration);
+    let source = rule_source(arguments.config.clone(), configuration.clone());
     let look = format!("look at the state folder {}", configuration.store.folder.display());
-    let result = configuration.settings().map_err(GatewayError::system(look)).and_then(run);
+    let settings = configuration.settings().map(|settings| GatewaySettings { rule_source: Some(source), ..settings });
+    let result = settings.map_err(GatewayError::system(look)).and_then(run);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -64,6 +70,19 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
             exit_of(&error).into()
         }
     }
+}
+
+/// Rules are loaded again as they were loaded at the start, with the same file, variables and arguments.
+fn rule_source(arguments: ConfigArguments, started_with: Configuration) -> RuleSource {
+    let watched = started_with.rules.watched.clone();
+    let load = move || {
+        let configuration = arguments.load().map_err(|problems| problems.to_string())?;
+        let needs_restart = started_with.differences(&configuration);
+        let RulesConfiguration { book, watched, .. } = configuration.rules;
+        let book = Arc::into_inner(book).expect("nobody else has what was just loaded");
+        Ok(LoadedRules { book: Box::new(book), watched, needs_restart })
+    };
+    RuleSource { load: Arc::new(load), watched }
 }
 
 fn log_start(configuration: &Configuration) {
@@ -117,7 +136,6 @@ pub fn run(settings: GatewaySettings) -> Result<(), GatewayError> {
     let runtime = mqtt::runtime().map_err(GatewayError::system("wait for sockets and timers"))?;
     runtime.block_on(async {
         let stop = first_signal().map_err(GatewayError::system("catch SIGTERM and SIGINT"))?;
-        heed_hangups().map_err(GatewayError::system("catch SIGHUP"))?;
         gateway::run(settings, watch::Sender::new(Link::Up), print_ready, stop).await
     })
 }
@@ -150,17 +168,6 @@ fn log_ready(ready: Ready) {
         Some(admin) => tracing::warn!("status page on http://{admin}/, open to the network, without a password"),
         None => tracing::info!("no status page: admin.listen is off"),
     }
-}
-
-/// SIGHUP usually asks a daemon to reload its configuration. That is not supported yet, but must not end the process.
-fn heed_hangups() -> io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP: nothing to reload yet; a changed configuration holds from the next start");
-        }
-    });
-    Ok(())
 }
 
 /// Ready at the first SIGTERM or SIGINT; a second one exits the process.

@@ -12,6 +12,7 @@ pub mod host;
 mod presets;
 pub mod reference;
 mod routes;
+pub mod rules;
 mod sections;
 mod settings;
 mod sinks;
@@ -37,6 +38,7 @@ use crate::sinks::archive::sink::ArchiveSink;
 use crate::sinks::kind::SinkSettings;
 use crate::store::retention::WhenFull;
 use host::Host;
+use rules::RulesConfiguration;
 
 /// A longer file is not a configuration.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -83,6 +85,7 @@ pub struct Configuration {
     pub route_tests: Vec<(String, RouteTest)>,
     /// Besides the built-in ones.
     pub streams: Vec<NamedStream>,
+    pub rules: RulesConfiguration,
     pub sinks: Vec<SinkSettings>,
 }
 
@@ -100,6 +103,22 @@ impl Configuration {
     /// Whether files are written on this machine.
     pub fn has_archive(&self) -> bool {
         self.sinks.iter().any(|sink| ArchiveSink::of(sink).is_some())
+    }
+
+    /// What another configuration says differently, apart from rules: it holds from the next start only.
+    pub fn differences(&self, other: &Configuration) -> Vec<&'static str> {
+        let is_other = |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| format!("{a:?}") != format!("{b:?}");
+        let parts = [
+            ("gateway", is_other(&(&self.gateway_id, self.grace), &(&other.gateway_id, other.grace))),
+            ("store", is_other(&self.store, &other.store)),
+            ("mqtt", is_other(&(self.mqtt_listen, &self.edge), &(other.mqtt_listen, &other.edge))),
+            ("admin", is_other(&(self.admin_listen, &self.admin_hosts), &(other.admin_listen, &other.admin_hosts))),
+            ("detection, limit and profile", self.monitor != other.monitor),
+            ("alert", self.alerts != other.alerts),
+            ("route and ingest", is_other(&self.routes, &other.routes)),
+            ("sink", is_other(&self.sinks, &other.sinks)),
+        ];
+        parts.into_iter().filter(|(_, is_other)| *is_other).map(|(name, _)| name).collect()
     }
 
     pub fn load(sources: &Sources, host: &Host) -> Result<Configuration, Problems> {

@@ -47,6 +47,8 @@ impl Reader<'_> {
         let (series_max, alerts) = (self.detection(), self.alert());
         let ((routes, route_tests), limits, profiles) = (self.routes(), self.limits(), self.profiles());
         let (streams, sinks) = self.streams_and_sinks(store.as_ref());
+        let names = streams.iter().map(|stream| stream.name.clone()).collect();
+        let rules = self.rules(file.as_deref(), &routes, names);
         let monitor = MonitorSettings { series_max, limits, profiles, ..MonitorSettings::default() };
         Some(Configuration {
             file,
@@ -64,18 +66,19 @@ impl Reader<'_> {
             routes,
             route_tests,
             streams,
+            rules,
             sinks,
         })
     }
 
-    fn single(&mut self, group: Group) -> Section<'_> {
+    pub(super) fn single(&mut self, group: Group) -> Section<'_> {
         let name = group.section();
         let table = self.document.sections.remove(name).unwrap_or_else(|| Table::new(self.origin.clone()));
         Section::new(table, name.to_owned(), group, reference::all(), self.problems)
     }
 
     /// Calls `read` for each item of a list, in the order of the file.
-    fn each(&mut self, group: Group, mut read: impl FnMut(Section<'_>)) {
+    pub(super) fn each(&mut self, group: Group, mut read: impl FnMut(Section<'_>)) {
         let name = group.section();
         for (index, table) in self.document.lists.remove(name).unwrap_or_default().into_iter().enumerate() {
             read(Section::new(table, format!("{name}[{index}]"), group, reference::all(), self.problems));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Configuration;
 use crate::disk::{self, DiskSpace};
 use crate::gateway::GatewaySettings;
+use crate::handoff::rules::CurrentRules;
 use crate::keys::units::{GIB, MIB};
 use crate::store::ballast::ballast_path;
 use crate::store::retention::Capacity;
@@ -31,6 +32,8 @@ impl Configuration {
             admin_hosts: self.admin_hosts,
             edge: self.edge,
             routes: self.routes,
+            rules: CurrentRules::new(self.rules.book),
+            rule_source: None,
             capacity,
             synchronous: Synchronous::Full,
             vfs: None,

@@ -4,6 +4,7 @@
 pub mod commit_clock;
 mod open;
 mod records;
+mod ruling;
 mod sealed;
 mod snapshot;
 mod ticks;
@@ -16,19 +17,23 @@ pub use snapshot::RestoredPart;
 pub use times::ClockNotice;
 pub use unstored::Storing;
 
+use std::sync::Arc;
+
 use super::batch::Tag;
 use super::identity::{PerStream, RunId, Stream};
 use super::json;
 use super::reading::{Reading, Readings};
 use super::record::{self, AnomalyPart};
+use super::rulebook::Rulebook;
 use crate::core::detection::alert::{
-    self, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, Flag, Heard, Holder, Moment, Report, ReportPacer,
-    Severity,
+    self, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, ClearedReason, Flag, Heard, Holder, Moment, Report,
+    ReportPacer, Severity,
 };
 use crate::core::detection::detectors::{Detector, Findings, Kinds, Verdict};
 use crate::core::detection::devices::{DEVICE_METRIC, Publisher};
 use crate::core::detection::monitor::{Arrival, LATE_AFTER_MS, Monitor, MonitorSettings, Place};
 use open::OpenBatch;
+use ruling::Ruling;
 use snapshot::{SnapshotPace, SnapshotRound};
 use times::{Receipts, WrongClocks};
 use unstored::Unstored;
@@ -67,6 +72,23 @@ pub struct PipelineSettings {
     pub monitor: MonitorSettings,
     /// Durations of an alert's life.
     pub alerts: AlertTimes,
+    /// Rules that see readings, and raise alerts.
+    pub rules: RuleSettings,
+}
+
+/// The rules that a pipeline begins with.
+#[derive(Clone, Debug)]
+pub struct RuleSettings {
+    /// All rules.
+    pub book: Arc<Rulebook>,
+    /// Counts nanoseconds, for what is shown of each rule.
+    pub stopwatch: fn() -> u64,
+}
+
+impl Default for RuleSettings {
+    fn default() -> RuleSettings {
+        RuleSettings { book: Arc::default(), stopwatch: || 0 }
+    }
 }
 
 /// One owner, no locks: the pipeline thread drives it, and so can a test.
@@ -93,6 +115,7 @@ pub struct Pipeline {
     news: Vec<AlertNews>,
     news_left_out: u64,
     unstored: Unstored,
+    ruling: Ruling,
     findings: Findings,
     changes: Vec<AlertChange>,
     line: Vec<u8>,
@@ -128,6 +151,7 @@ impl Pipeline {
             news: Vec::new(),
             news_left_out: 0,
             unstored: Unstored::default(),
+            ruling: Ruling::new(settings.rules),
             findings: Findings::default(),
             changes: Vec::new(),
             line: Vec::new(),
@@ -193,6 +217,7 @@ impl Pipeline {
     pub fn listen_from(&mut self, now: Moment) {
         self.now = now;
         self.monitor.listen_from(now.signed_steady_ms());
+        self.ruling.conditions.listen_from(now);
         self.book.listen_from(now);
     }
 
@@ -224,7 +249,8 @@ impl Pipeline {
                 self.open.of_mut(Stream::RAW).encoder.push_reading(&reading);
                 continue;
             }
-            bytes_left = bytes_left.saturating_sub(self.take_one(place, &reading, arrival, now));
+            bytes_left = bytes_left.saturating_sub(self.take_one(place, &reading, &[], arrival, now));
+            self.take_derived(arrival, now);
             if bytes_left == 0 {
                 break;
             }
@@ -238,25 +264,37 @@ impl Pipeline {
         let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher: 0 };
         let place = self.monitor.locate(reading.device, reading.metric);
         self.findings.late = reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
-        self.take_one(place, reading, arrival, now);
+        self.take_one(place, reading, &[], arrival, now);
+        self.take_derived(arrival, now);
         self.accepted += 1;
     }
 
-    /// Numbers, judges and encodes a reading; whether it is late has been decided. Returns how many bytes the records of its anomaly and
-    /// alerts take, because they are what costs time.
-    fn take_one(&mut self, place: Place, reading: &Reading<'_>, arrival: Arrival, now: Moment) -> usize {
-        let mut bytes = 0;
-        let raw_position = self.open.of_mut(Stream::RAW).number(reading.received_at_ms);
-        self.open.of_mut(Stream::RAW).encoder.push_reading(reading);
-        if self.monitor.judge_at(place, reading, arrival, &mut self.findings) == Verdict::Anomalous {
-            let before = self.open.of(Stream::ANOMALIES).byte_size();
+    /// Judges, numbers and encodes a reading; whether it is late has been decided. `made_by`: the rules that made it. Returns how many bytes
+    /// the records of its anomaly and alerts take, because they are what costs time.
+    fn take_one(
+        &mut self,
+        place: Place,
+        reading: &Reading<'_>,
+        made_by: &[u16],
+        arrival: Arrival,
+        now: Moment,
+    ) -> usize {
+        let before = self.open.of(Stream::ANOMALIES).byte_size();
+        let verdict = self.monitor.judge_at(place, reading, arrival, &mut self.findings);
+        let is_kept = self.ruling.book.sees_no_reading() || self.let_rules_see(reading, verdict, made_by, now);
+        let raw_position = is_kept.then(|| {
+            let raw = self.open.of_mut(Stream::RAW);
+            let position = raw.number(reading.received_at_ms);
+            raw.encoder.push_reading(reading);
+            position
+        });
+        if verdict == Verdict::Anomalous {
             self.flag(reading, raw_position, arrival.publisher, now);
-            bytes = self.open.of(Stream::ANOMALIES).byte_size() - before;
         }
         if self.findings.series_may_have_alert || self.findings.device_may_have_alert {
             self.hear(reading, now);
         }
-        bytes
+        self.open.of(Stream::ANOMALIES).byte_size() - before
     }
 
     /// Lets the alerts of its series, and of its device as a whole, hear of a reading: it may clear them.
@@ -274,13 +312,13 @@ impl Pipeline {
     }
 
     /// Makes an anomaly a record of the second stream, and raises an alert unless the reading is late.
-    fn flag(&mut self, reading: &Reading<'_>, raw_position: u64, publisher: Publisher, now: Moment) {
+    fn flag(&mut self, reading: &Reading<'_>, raw_position: Option<u64>, publisher: Publisher, now: Moment) {
         self.flagged += 1;
         let findings = std::mem::take(&mut self.findings);
         let first = findings.list.first().expect("anomalous means at least one finding");
         let also: Vec<&str> = findings.list[1..].iter().map(|finding| finding.detector.name()).collect();
         let part = AnomalyPart {
-            raw_position: Some(raw_position),
+            raw_position,
             detector: first.detector.name(),
             also: &also,
             score: first.score,
@@ -295,7 +333,8 @@ impl Pipeline {
         self.open.of_mut(Stream::ANOMALIES).encoder.push_line(Tag::Anomaly, reading.device, &self.line);
         if !findings.late {
             let holder = self.monitor.holder_of(reading.device, reading.metric, publisher);
-            self.raise(reading, raw_position, &findings, holder, now);
+            // A reading that a rule keeps out of the raw stream is known by its record in the second.
+            self.raise(reading, raw_position.unwrap_or(position), &findings, holder, now);
         }
         self.findings = findings;
     }
@@ -325,6 +364,7 @@ impl Pipeline {
                 severity,
                 severity_max,
                 value: reading.value,
+                text: None,
                 expected: limit.map_or(finding.expected, |limit| limit.bound),
                 score: limit.map_or(score, |limit| limit.score),
                 run: self.run,
@@ -414,7 +454,7 @@ impl Pipeline {
         let (snapshot, snapshot_chunks) = self.next_chunks(self.chunks_a_commit);
         let accepted = std::mem::take(&mut self.accepted);
         let unraised = self.book.unraised() - std::mem::replace(&mut self.unraised_sealed, self.book.unraised());
-        let received = [("accepted", accepted), ("unraised", unraised)];
+        let received = self.ruling.totals(accepted).into_iter().chain([("unraised", unraised)]);
         let batches = self.open.iter_mut().flat_map(|(_, open)| open.seal()).collect();
         Sealed {
             batches,
@@ -422,7 +462,7 @@ impl Pipeline {
             snapshot,
             snapshot_chunks,
             snapshot_covers: self.snapshot_covers,
-            received: received.into_iter().chain(self.unstored.totals()).filter(|(_, count)| *count > 0).collect(),
+            received: received.chain(self.unstored.totals()).filter(|(_, count)| *count > 0).collect(),
         }
     }
 }

@@ -3,6 +3,9 @@
 
 use super::json::text_bytes;
 
+/// Longest name of a device or a metric, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+
 /// How far the time of a reading can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeQuality {

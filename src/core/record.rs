@@ -41,8 +41,8 @@ pub struct RuleRecord<'a> {
     pub rule: &'a str,
     /// The device of the message that the rule saw; `None` if it has none.
     pub device: Option<&'a str>,
-    /// The topic of that message.
-    pub topic: &'a str,
+    /// The topic of that message; `None` if the rule saw a reading.
+    pub topic: Option<&'a str>,
     /// When it was received, in milliseconds since 1970 (UTC).
     pub received_at_ms: i64,
     /// What the rule made of it.
@@ -71,7 +71,10 @@ pub fn write_rule_record(out: &mut Vec<u8>, gateway: &str, run: RunId, position:
         None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b",\"topic\":");
-    write_text(out, record.topic);
+    match record.topic {
+        Some(topic) => write_text(out, topic),
+        None => out.extend_from_slice(b"null"),
+    }
     out.extend_from_slice(b",\"received_at_ms\":");
     write_i64(out, record.received_at_ms);
     match record.payload {
@@ -315,7 +318,7 @@ mod tests {
             stream: "trips",
             rule: "doors",
             device: None,
-            topic: "a/\"b\"",
+            topic: Some("a/\"b\""),
             received_at_ms: 5,
             payload: RulePayload::Json(b"{\n  \"a\": \"x\\ny\"\r\n}"),
         };

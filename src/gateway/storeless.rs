@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{GatewayError, GatewaySettings};
-use crate::clock::now_ms;
+use crate::clock::{self, now_ms};
 use crate::core::detection::alert::Moment;
 use crate::core::identity::{PerStream, RunId, Streams};
-use crate::core::pipeline::{Pipeline, PipelineSettings};
+use crate::core::pipeline::{Pipeline, PipelineSettings, RuleSettings};
 use crate::errors::with_causes;
 use crate::store::lock::FolderLock;
 use crate::store::opening::{self, Opened};
@@ -102,6 +102,7 @@ fn pipeline_settings(settings: &GatewaySettings) -> Result<PipelineSettings, Gat
         run: RunId(run),
         monitor: settings.monitor.clone(),
         alerts: settings.alerts,
+        rules: RuleSettings { book: settings.rules.book(), stopwatch: clock::nanoseconds },
     })
 }
 

@@ -30,18 +30,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use advice::route_for;
 pub use numbers::Numbers;
 pub use readings::ATTRIBUTES_BYTES_MAX;
+use route::Matched;
 pub use route::{Format, Route, TemplateError};
 pub use time_format::{TimeFormat, parse_zone};
 
+pub use crate::core::reading::NAME_BYTES_MAX;
 use crate::core::reading::{Readings, TimeQuality};
 use bare::BareNumbers;
 use flatten::FlatPayload;
 use formats::{Births, Source};
 use located::{Locator, Publish};
 use readings::Scratch;
-
-/// Longest name of a device or a metric, in bytes.
-pub const NAME_BYTES_MAX: usize = 128;
 
 /// This much of a payload that cannot be decoded is kept.
 pub const SAMPLE_BYTES_MAX: usize = 4 * 1024;
@@ -142,6 +141,25 @@ impl Ingest {
             }),
         };
         match result {
+            Ok(()) => Decoded::Stored { readings: readings.len() - before },
+            Err(reason) => {
+                readings.drop_from(mark);
+                Decoded::Undecodable { reason }
+            }
+        }
+    }
+
+    /// Appends the readings of a payload that names no route: they are of this device.
+    pub fn decode_of(&mut self, device: &str, payload: &[u8], received_at_ms: i64, readings: &mut Readings) -> Decoded {
+        let (before, mark) = (readings.len(), readings.mark());
+        let matched = Matched { device, metric: None, attributes: Vec::new() };
+        let time_quality = self.clock.time_quality();
+        let made = flatten::flatten(payload, Format::Json, &mut self.flat).and_then(|()| {
+            let scratch = &mut self.scratch;
+            let mut maker = readings::Maker { route: &matched, received_at_ms, time_quality, scratch };
+            maker.make(&self.flat, payload.len(), readings)
+        });
+        match made {
             Ok(()) => Decoded::Stored { readings: readings.len() - before },
             Err(reason) => {
                 readings.drop_from(mark);

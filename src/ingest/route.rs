@@ -137,6 +137,24 @@ impl Route {
         self.levels.iter().any(|level| matches!(level, Level::Metric | Level::MetricRest))
     }
 
+    /// Whether some topic is taken by this route and matches the filter, too.
+    pub fn may_meet(&self, filter: &str) -> bool {
+        let mut rest = Some(filter);
+        for level in &self.levels {
+            let Some(text) = rest else { return false };
+            let (wanted, after) = topic::split_level(text);
+            match (wanted, level) {
+                ("#", _) => return true,
+                (_, Level::MetricRest) => return true,
+                ("+", _) => {}
+                (text, Level::Literal(literal)) if literal != text => return false,
+                _ => {}
+            }
+            rest = after;
+        }
+        rest.is_none_or(|rest| rest == "#")
+    }
+
     /// What the levels of a topic are; `None` if it is not of this route.
     pub fn matches<'a>(&'a self, topic: &'a str) -> Option<Matched<'a>> {
         let mut matched = Matched {

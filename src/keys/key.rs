@@ -13,7 +13,7 @@ pub enum Form {
     List,
 }
 
-pub const SECTIONS: [(&str, Form); 12] = [
+pub const SECTIONS: [(&str, Form); 15] = [
     ("gateway", Form::Single),
     ("store", Form::Single),
     ("mqtt", Form::Single),
@@ -25,6 +25,9 @@ pub const SECTIONS: [(&str, Form); 12] = [
     ("limit", Form::List),
     ("profile", Form::List),
     ("stream", Form::List),
+    ("rules", Form::Single),
+    ("table", Form::List),
+    ("rule", Form::List),
     ("sink", Form::List),
 ];
 
@@ -42,6 +45,9 @@ pub enum Group {
     Limit,
     Profile,
     Stream,
+    Rules,
+    Table,
+    Rule,
     Sink,
     /// Those of one type of sink, by the type's name.
     SinkOf(&'static str),
@@ -61,6 +67,9 @@ impl Group {
             Group::Limit => "limit",
             Group::Profile => "profile",
             Group::Stream => "stream",
+            Group::Rules => "rules",
+            Group::Table => "table",
+            Group::Rule => "rule",
             Group::Sink | Group::SinkOf(_) => "sink",
         }
     }

@@ -4,10 +4,13 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::actions::{self, ActionKind};
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::value::Value;
 use super::{places, route_test};
+use crate::core::detection::alert;
 use crate::core::path::{Path, Text};
+use crate::core::rulebook::ActionDefinition;
 use crate::ingest::places::{Attribute, Measure};
 use crate::ingest::route_test::RouteTest;
 use crate::ingest::{Format, Route, TimeFormat, parse_zone};
@@ -19,6 +22,11 @@ pub enum Shape {
     Name,
     /// Becomes part of a path and of a table's key.
     SinkName,
+    /// Also the kind of alerts.
+    RuleName,
+    /// A statement or an expression, checked as a whole later.
+    Rule,
+    Pattern,
     StreamName,
     /// A stream of the store; becomes a folder's name.
     LogStream,
@@ -87,6 +95,8 @@ pub enum Kind {
     Attributes,
     /// One example of a publish, or several, and what comes of each.
     RouteTests,
+    /// What a rule does.
+    Actions(ActionKind),
 }
 
 /// A value that was checked by its kind.
@@ -100,6 +110,7 @@ pub enum Checked {
     Measures(Vec<Measure>),
     Attributes(Vec<Attribute>),
     RouteTests(Vec<RouteTest>),
+    Actions(Vec<ActionDefinition>),
     Choice(&'static str),
     Boolean(bool),
     Integer(u64),
@@ -177,6 +188,7 @@ impl Kind {
             Kind::Measures => places::measures(value).map(Checked::Measures),
             Kind::Attributes => places::attributes(value).map(Checked::Attributes),
             Kind::RouteTests => route_test::tests(value).map(Checked::RouteTests),
+            Kind::Actions(kind) => actions::actions(kind, value).map(Checked::Actions),
             Kind::Listen { off: true } if value.text() == Some("off") => Ok(Checked::Off),
             Kind::Listen { .. } => value
                 .text()
@@ -195,6 +207,11 @@ impl fmt::Display for Kind {
                 Shape::Name => "a text of 1 to 128 bytes without control characters",
                 Shape::SinkName => "1 to 64 characters of a-z, 0-9 and -",
                 Shape::LogStream => "1 to 64 characters of a-z, 0-9, _ and -",
+                Shape::RuleName => {
+                    "1 to 128 characters of A-Z, a-z, 0-9, _ and -, and none of limit, gap, stuck, anomaly and gateway"
+                }
+                Shape::Rule => "a text of 1 to 32768 bytes",
+                Shape::Pattern => "a text of 1 to 128 bytes without control characters, in which * stands for any text",
                 Shape::StreamName => "1 to 128 characters of A-Z, a-z, 0-9, _, . and -",
                 Shape::Region => "the name of an AWS region, such as eu-central-1",
                 Shape::Secret => "a text of 1 to 128 bytes without control characters",
@@ -242,6 +259,7 @@ impl fmt::Display for Kind {
                 "a list of paths, or a table of names, each with its path or with { path, factor, offset }",
             ),
             Kind::RouteTests => f.write_str("a table of topic, payload (or payload_hex) and expect, or a list of them"),
+            Kind::Actions(kind) => f.write_str(kind.description()),
             Kind::Attributes => f.write_str("a list of paths, or a table of names, each with its path"),
             Kind::Listen { off } => {
                 let or_off = if off { ", or \"off\"" } else { "" };
@@ -288,6 +306,11 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
         Shape::SinkName => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
         Shape::LogStream => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_'),
         Shape::StreamName => only(128, |b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)),
+        Shape::RuleName => {
+            only(128, |b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') && alert::is_of_rule(text)
+        }
+        Shape::Rule => (1..=32_768).contains(&text.len()),
+        Shape::Pattern => readable(128),
         Shape::Region => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
         Shape::Endpoint | Shape::SecretUrl => is_endpoint(text),
         Shape::HostName => {

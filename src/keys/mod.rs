@@ -3,6 +3,7 @@
 //! The keys themselves are declared in [`crate::config::reference`], and those of a sink in its folder. This is a separate module because
 //! the configuration depends on the sinks, and both depend on this.
 
+pub mod actions;
 pub mod key;
 pub mod kind;
 mod places;

@@ -16,6 +16,7 @@ mod ping;
 mod publish;
 mod retained;
 mod router;
+mod ruling;
 mod seats;
 mod sessions;
 mod subscriber;
@@ -34,17 +35,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::core::detection::alert::{Report, ReportPacer, Trouble};
+use crate::core::rulebook::RuleMessage;
 use crate::counter::{Counter, Histogram};
+use crate::handoff::rules::CurrentRules;
 use crate::handoff::{Input, PipelineHandle};
 use crate::ingest::Ingest;
 use fanout::Fanout;
 use input::ReadBuffer;
 use lane::Lane;
 pub use moderation::runtime;
-use outbox::Outbox;
+use outbox::{Outbox, Outgoing};
 pub use ping::EdgeBeats;
 use router::Envelope;
 pub use router::RouterDead;
+use ruling::EdgeRules;
 use seats::{Seats, Told};
 use sessions::Sessions;
 use undecodable::UndecodableKinds;
@@ -183,6 +187,7 @@ struct Edge<T: From<Input>> {
     settings: Rc<EdgeSettings>,
     pipeline: PipelineHandle<T>,
     ingest: RefCell<Ingest>,
+    rules: RefCell<EdgeRules>,
     fanout: Fanout,
     sessions: Sessions,
     counters: Arc<EdgeCounters>,
@@ -239,6 +244,7 @@ pub struct EdgeParts<T: From<Input>> {
     pub settings: EdgeSettings,
     pub pipeline: PipelineHandle<T>,
     pub ingest: Ingest,
+    pub rules: CurrentRules,
     pub counters: Arc<EdgeCounters>,
     pub now_ms: fn() -> i64,
     pub phase: watch::Receiver<Phase>,
@@ -249,7 +255,7 @@ pub struct EdgeParts<T: From<Input>> {
 
 /// Serves until the phase is [`Phase::Draining`] and every connection has ended, or until the router dies. Must run in a `LocalSet`.
 pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgeParts<T>) -> Result<(), RouterDead> {
-    let EdgeParts { settings, pipeline, ingest, counters, now_ms, phase, outbox, beats } = parts;
+    let EdgeParts { settings, pipeline, ingest, rules, counters, now_ms, phase, outbox, beats } = parts;
     let settings = Rc::new(settings);
     let fanout = Fanout::start(Rc::clone(&settings), Arc::clone(&counters))?;
     tokio::task::spawn_local(publish_own(outbox, fanout.clone()));
@@ -262,6 +268,7 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
         settings,
         pipeline,
         ingest: RefCell::new(ingest),
+        rules: RefCell::new(EdgeRules::new(rules)),
         fanout,
         sessions,
         counters,
@@ -291,6 +298,8 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
                     return Err(RouterDead);
                 }
                 edge.sessions.expire();
+                // Rules see readings also when nothing is published any more. Without a pipeline the process is ending.
+                let _ = edge.renew_rules();
                 if edge.fanout.was_short() {
                     edge.report(Trouble::Sessions, SESSIONS_SHORT.to_owned());
                 }
@@ -309,11 +318,20 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
     Ok(())
 }
 
-/// Publishes alerts and the status as long as the router lives; the listener notices if it dies.
+/// Publishes alerts, the status, and what rules publish, as long as the router lives; the listener notices if it dies.
 async fn publish_own(outbox: Outbox, fanout: Fanout) {
     loop {
-        let own = outbox.next().await;
-        if fanout.publish_own(Envelope::new(&own.topic, &own.payload, 1), own.retain).await.is_err() {
+        let published = match outbox.next().await {
+            Outgoing::Own(own) => fanout.publish_own(Envelope::new(&own.topic, &own.payload, 1), own.retain).await,
+            Outgoing::OfRule(RuleMessage { topic, payload, qos, retain, .. }) => {
+                match fanout.pass_on(Envelope::new(&topic, &payload, qos), retain) {
+                    Ok(Some(passing_on)) => passing_on.await,
+                    Ok(None) => Ok(()),
+                    Err(dead) => Err(dead),
+                }
+            }
+        };
+        if published.is_err() {
             return;
         }
     }

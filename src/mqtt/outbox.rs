@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
+use crate::core::rulebook::RuleMessage;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnMessage {
     pub topic: String,
@@ -26,10 +28,21 @@ impl OwnMessage {
     }
 }
 
+/// Most messages of rules that wait. Each is an event of its own: none replaces another one.
+const OF_RULES_MAX: usize = 4_096;
+
 #[derive(Debug, Default)]
 struct Waiting {
     order: VecDeque<String>,
     messages: HashMap<String, OwnMessage>,
+    of_rules: VecDeque<RuleMessage>,
+}
+
+/// What is to be published next.
+#[derive(Debug)]
+pub enum Outgoing {
+    Own(OwnMessage),
+    OfRule(RuleMessage),
 }
 
 /// Cheap to clone. Any thread adds messages; the MQTT thread takes them.
@@ -50,17 +63,35 @@ impl Outbox {
         self.changed.notify_one();
     }
 
+    /// Adds what rules publish, in order. Returns how many of the messages find no room.
+    pub fn put_of_rules(&self, messages: Vec<RuleMessage>) -> usize {
+        let mut waiting = self.waiting.lock().expect("nothing panics while it is held");
+        let room = OF_RULES_MAX.saturating_sub(waiting.of_rules.len());
+        let left_out = messages.len().saturating_sub(room);
+        waiting.of_rules.extend(messages.into_iter().take(room));
+        drop(waiting);
+        self.changed.notify_one();
+        left_out
+    }
+
+    fn take_of_rule(&self) -> Option<RuleMessage> {
+        self.waiting.lock().expect("nothing panics while it is held").of_rules.pop_front()
+    }
+
     pub fn take(&self) -> Option<OwnMessage> {
         let mut waiting = self.waiting.lock().expect("nothing panics while it is held");
         let topic = waiting.order.pop_front()?;
         Some(waiting.messages.remove(&topic).expect("each topic in the order has a message"))
     }
 
-    /// Waits for the next message. Only one task may wait.
-    pub async fn next(&self) -> OwnMessage {
+    /// Waits for the next message; alerts and the status come first. Only one task may wait.
+    pub async fn next(&self) -> Outgoing {
         loop {
             if let Some(message) = self.take() {
-                return message;
+                return Outgoing::Own(message);
+            }
+            if let Some(message) = self.take_of_rule() {
+                return Outgoing::OfRule(message);
             }
             self.changed.notified().await;
         }

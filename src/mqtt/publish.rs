@@ -10,9 +10,34 @@ use crate::core::mqtt::pace::Urgency;
 use crate::core::mqtt::publishing::{self, PublishVerdict, Voice};
 use crate::core::mqtt::session::Will;
 use crate::core::mqtt::topic;
-use crate::core::reading::Readings;
-use crate::handoff::{AlertAcknowledgement, Input, PipelineGone, SessionProgress, Submission, Undecodable};
+use crate::core::reading::{Mark, Readings};
+use crate::core::rulebook::Effects;
+use crate::handoff::{AlertAcknowledgement, Input, PipelineGone, Ruled, SessionProgress, Submission, Undecodable};
 use crate::ingest::{Decoded, SAMPLE_BYTES_MAX};
+
+/// A message, as it was published.
+#[derive(Clone, Copy)]
+pub(super) struct Published<'a> {
+    pub topic: &'a str,
+    pub payload: &'a [u8],
+    pub qos: u8,
+    /// `None` if a rule publishes it.
+    pub client_id: Option<&'a str>,
+    pub received_at_ms: i64,
+}
+
+/// Where the readings of a publish begin in its batch.
+pub(super) struct Decoding {
+    pub before: usize,
+    pub mark: Mark,
+}
+
+/// A message that is passed on once the publish that it comes from is stored.
+pub(super) struct Republished {
+    pub envelope: Envelope,
+    pub retain: bool,
+    pub may_have_receivers: bool,
+}
 
 /// The publishes of one socket read.
 #[derive(Default)]
@@ -24,6 +49,14 @@ pub(super) struct Batch {
     pub readings: Readings,
     pub undecodable: Vec<Undecodable>,
     pub held_bytes: usize,
+    /// What rules want done with the publishes.
+    pub effects: Effects,
+    /// Readings that rules kept out of the raw stream.
+    pub dropped: u64,
+    /// Readings that rules have made.
+    pub derived: u64,
+    /// What rules have made of the last publish, to be passed on behind it.
+    pub republished: Vec<Republished>,
 }
 
 impl Batch {
@@ -32,6 +65,8 @@ impl Batch {
     }
 
     pub fn submission(self, session: &Arc<SessionProgress>, through: u64) -> Submission {
+        let Batch { effects, dropped, derived, .. } = self;
+        let is_ruled = !effects.is_empty() || dropped > 0 || derived > 0;
         Submission {
             session: Arc::clone(session),
             through,
@@ -40,6 +75,7 @@ impl Batch {
             urgency: self.urgency,
             readings: self.readings,
             undecodable: self.undecodable,
+            ruled: is_ruled.then(|| Box::new(Ruled { effects, dropped, derived })),
             held_bytes: self.held_bytes,
             share: None,
         }
@@ -47,11 +83,21 @@ impl Batch {
 }
 
 impl<T: From<Input> + 'static> Edge<T> {
-    /// Decodes one publish into the batch. Returns whether it may be fanned out.
-    pub(super) fn decode(&self, topic: &str, qos: u8, payload: &[u8], now_ms: i64, batch: &mut Batch) -> bool {
-        let decoded = self.ingest.borrow_mut().decode(topic, payload, now_ms, &mut batch.readings);
+    /// Decodes one publish into the batch, and lets the rules see it. Returns whether it may be fanned out.
+    pub(super) fn decode(&self, published: &Published<'_>, batch: &mut Batch) -> bool {
+        self.decode_made_by(published, &[], batch)
+    }
+
+    /// The same for a publish that rules have made.
+    pub(super) fn decode_made_by(&self, published: &Published<'_>, made_by: &[u16], batch: &mut Batch) -> bool {
+        let &Published { topic, payload, qos, received_at_ms, .. } = published;
+        let (before, mark) = (batch.readings.len(), batch.readings.mark());
+        let decoded = self.ingest.borrow_mut().decode(topic, payload, received_at_ms, &mut batch.readings);
+        let is_ruled = self.let_rules_see(published, Decoding { before, mark }, made_by, batch);
         match decoded {
             Decoded::Stored { .. } => true,
+            // A rule takes it, or has made it.
+            Decoded::Unrouted if is_ruled || !made_by.is_empty() => true,
             Decoded::Unrouted => {
                 self.counters.note_unrouted(topic);
                 self.note_unrouted(topic, qos, payload);
@@ -63,7 +109,7 @@ impl<T: From<Input> + 'static> Edge<T> {
                     reason,
                     topic: topic.to_owned(),
                     sample: payload[..payload.len().min(SAMPLE_BYTES_MAX)].to_vec(),
-                    received_at_ms: now_ms,
+                    received_at_ms,
                 });
                 true
             }
@@ -118,9 +164,22 @@ impl<T: From<Input> + 'static> Edge<T> {
         }
         let mut place = self.pipeline.place();
         place.turn().await;
-        let mut batch = Batch { publishes: 1, urgency: Urgency::Urgent, ..Batch::default() };
-        if !self.decode(&will.topic, will.qos, &will.payload, (self.now_ms)(), &mut batch) {
+        if self.renew_rules().is_err() {
             return;
+        }
+        let mut batch = Batch { publishes: 1, urgency: Urgency::Urgent, ..Batch::default() };
+        let published = Published {
+            topic: &will.topic,
+            payload: &will.payload,
+            qos: will.qos,
+            client_id: Some(client_id),
+            received_at_ms: (self.now_ms)(),
+        };
+        let is_taken = self.decode(&published, &mut batch);
+        let mut passed_on = std::mem::take(&mut batch.republished);
+        if is_taken {
+            let envelope = Envelope::new(&will.topic, &will.payload, will.qos.min(1));
+            passed_on.insert(0, Republished { envelope, retain: will.retain, may_have_receivers: true });
         }
         let progress = Arc::<SessionProgress>::default();
         if self.pipeline.submit(batch.submission(&progress, 1)).is_err() {
@@ -131,10 +190,11 @@ impl<T: From<Input> + 'static> Edge<T> {
             progress.changed().await;
         }
         if progress.committed() >= 1 {
-            let envelope = Envelope::new(&will.topic, &will.payload, will.qos.min(1));
-            // The listener notices a dead router and ends the process.
-            if let Ok(Some(passing_on)) = self.fanout.pass_on(envelope, will.retain) {
-                let _ = passing_on.await;
+            for Republished { envelope, retain, .. } in passed_on {
+                // The listener notices a dead router and ends the process.
+                if let Ok(Some(passing_on)) = self.fanout.pass_on(envelope, retain) {
+                    let _ = passing_on.await;
+                }
             }
         }
     }

@@ -117,6 +117,17 @@ impl AlertLog {
         }
     }
 
+    /// Logs the first failure of each kind of a rule.
+    pub fn rule_failed(&mut self, rule: &str, failure: &str, now_ms: u64) {
+        if self.first.len() >= FIRST_MAX {
+            self.first.clear();
+        }
+        let is_new = self.first.insert(self.hasher.hash_one((rule, failure)));
+        if is_new && self.other.permit(now_ms) {
+            tracing::warn!(rule, "a rule failed: {}", escape(failure));
+        }
+    }
+
     /// Logs the summaries that are due, or all of them when the process ends.
     pub fn tick(&mut self, now_ms: u64) {
         let of_alerts = [self.grave.summary(now_ms), self.other.summary(now_ms)];

@@ -44,6 +44,7 @@ use crate::core::identity::Stream;
 use crate::core::mqtt::pace::Urgency;
 use crate::core::pipeline::commit_clock::CommitClock;
 use crate::core::pipeline::{Pipeline, Storing};
+use crate::core::rulebook::RuleMessage;
 use crate::handoff::Input;
 use crate::heartbeat::Beat;
 use crate::mqtt::outbox::Outbox;
@@ -147,6 +148,8 @@ struct Committing {
     waiting: Arc<Waiting>,
     bytes: u64,
     readings: u64,
+    /// What rules publish once it has returned.
+    messages: Vec<RuleMessage>,
     /// It deletes what was left over from the commit before.
     is_deleting: bool,
     /// It takes too long: clients that wait for it have been turned away.
@@ -373,6 +376,7 @@ impl PipelineLoop {
         self.pipeline.open_count() > 0
             || self.pipeline.is_snapshot_open()
             || !self.pipeline.open_alerts().is_empty()
+            || self.pipeline.has_rule_messages()
             || !self.open.input.is_empty()
             || self.open.damaged.is_some()
             || self.has_more_to_delete
@@ -410,8 +414,9 @@ impl PipelineLoop {
         let waiting = Arc::new(waiting);
         let readings = input.sealed.of(Stream::RAW).map(|batch| u64::from(batch.count)).sum();
         let is_deleting = std::mem::take(&mut self.has_more_to_delete);
+        let messages = self.pipeline.take_rule_messages();
         self.committing =
-            Committing { waiting: Arc::clone(&waiting), bytes, readings, is_deleting, is_given_up: false };
+            Committing { waiting: Arc::clone(&waiting), bytes, readings, messages, is_deleting, is_given_up: false };
         self.intake.sealed();
         self.announcer.sealed();
         self.clock.sealed(self.elapsed(), bytes);

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use super::committer::{Pending, damage};
 use super::messages::Message;
 use super::operation::{Answer, Operation, Outcome};
-use super::{Committing, PipelineLoop, announce};
+use super::{PipelineLoop, announce};
 use crate::clock;
 use crate::core::pipeline::Storing;
+use crate::core::rulebook::RuleMessage;
 use crate::handoff::Input;
 use crate::mqtt::outbox::OwnMessage;
 use crate::store::cursors::CursorChange;
@@ -19,7 +20,7 @@ impl PipelineLoop {
     pub(super) fn take(&mut self, message: Message) {
         self.look_at_store();
         match message {
-            Message::Input(input @ (Input::Submission(_) | Input::Farewell(_))) => {
+            Message::Input(input @ (Input::Submission(_) | Input::Farewell(_) | Input::Rules(_))) => {
                 self.backlog.push_back(input);
                 self.work();
             }
@@ -37,7 +38,8 @@ impl PipelineLoop {
                 self.clock.returned(self.elapsed());
                 let unsaved = std::mem::take(&mut *self.committing.waiting.lock_cursors());
                 self.open.input.cursors.splice(..0, unsaved);
-                self.committing = Committing::default();
+                let committed = std::mem::take(&mut self.committing);
+                self.publish_of_rules(committed.messages);
                 if self.counters.hung.swap(false, Ordering::Relaxed) {
                     tracing::info!("the disk answers again");
                 }
@@ -84,6 +86,8 @@ impl PipelineLoop {
             Message::Draining { until } => {
                 let now = clock::instant();
                 self.ending.grace = Some(until.saturating_duration_since(now));
+                // While sinks still run.
+                self.pipeline.close_spans(self.moment());
                 self.turn_away(now);
             }
             Message::Shutdown { until } => {
@@ -94,6 +98,16 @@ impl PipelineLoop {
                 }
                 self.counters.ending.store(true, Ordering::Relaxed);
             }
+        }
+    }
+
+    fn publish_of_rules(&self, messages: Vec<RuleMessage>) {
+        if messages.is_empty() {
+            return;
+        }
+        let left_out = self.outbox.put_of_rules(messages);
+        if left_out > 0 {
+            tracing::warn!(left_out, "rules publish more than subscribers take: messages are left out");
         }
     }
 

@@ -32,11 +32,12 @@ impl PipelineLoop {
         match self.backlog.pop_front() {
             Some(Input::Submission(submission)) => self.submission(submission),
             Some(Input::Farewell(publisher)) => self.pipeline.sleep(publisher),
+            Some(Input::Rules(book)) => self.pipeline.adopt_rules(book, self.moment()),
             _ => {}
         }
     }
 
-    fn submission(&mut self, submission: Submission) {
+    fn submission(&mut self, mut submission: Submission) {
         let taken = match self.begun.take() {
             Some(taken) => taken,
             None => match self.admit(&submission) {
@@ -49,9 +50,17 @@ impl PipelineLoop {
                 Admission::Refused | Admission::Done => return,
             },
         };
+        if let Some(mut ruled) = submission.ruled.take() {
+            let now = self.moment();
+            self.pipeline.carry_out(&mut ruled.effects, now);
+            self.pipeline.count_ruled(ruled.dropped, ruled.derived);
+        }
         let Submission { session, readings, urgency, .. } = &submission;
         let taken = self.pipeline.take_turn(readings, taken, session.number(), self.moment());
         self.clock.received(self.elapsed(), session.number(), *urgency);
+        if self.pipeline.has_rule_messages() {
+            self.hurry();
+        }
         if taken < readings.len() {
             self.begun = Some(taken);
             self.backlog.push_front(Input::Submission(submission));
@@ -76,14 +85,17 @@ impl PipelineLoop {
 
     /// Whether there is something to be taken, and the store takes it. A submission that is refused, or needs no storing, is finished here.
     fn admit(&mut self, submission: &Submission) -> Admission {
-        let Submission { session, through, readings, undecodable, .. } = submission;
-        let stores_something = !readings.is_empty() || !undecodable.is_empty();
+        let Submission { session, through, readings, undecodable, ruled, .. } = submission;
+        let stores_something = !readings.is_empty() || !undecodable.is_empty() || ruled.is_some();
         let is_answered = !session.is_unanswered() && !session.is_failed() && self.storing != Storing::Nothing;
         let makes_room = self.has_more_to_delete || self.committing.is_deleting;
         let admission = match (is_answered, stores_something) {
             (false, _) => Admission::Refused,
             (true, false) => Admission::Taken,
-            (true, true) => self.intake.admit(readings, undecodable, makes_room),
+            (true, true) => {
+                let ruled_bytes = ruled.as_ref().map_or(0, |ruled| ruled.effects.byte_size());
+                self.intake.admit(readings, undecodable, ruled_bytes, makes_room)
+            }
         };
         if admission != Admission::Later && !undecodable.is_empty() {
             self.log.undecodable(undecodable, self.moment().steady_ms);

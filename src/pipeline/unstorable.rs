@@ -14,8 +14,11 @@ use crate::pipeline::unanswered::ANSWER_WITHIN;
 impl PipelineLoop {
     /// Judges readings that cannot be stored; nothing of them is kept, and their client gets no answer.
     pub(super) fn refuse(&mut self, submission: &Submission) {
-        let Submission { session, through, publishes, wants_answer, readings, .. } = submission;
+        let Submission { session, through, publishes, wants_answer, readings, ruled, .. } = submission;
         let now = self.moment();
+        if let Some(ruled) = ruled {
+            self.pipeline.say_unstored(&ruled.effects.words, now);
+        }
         self.pipeline.judge_unstored(readings, session.number(), *wants_answer, now);
         self.counters.readings_refused.add(readings.len() as u64);
         self.counters.raised_unstored.set(self.pipeline.raised_unstored());

@@ -153,6 +153,7 @@ impl Device {
             urgency: pace.published(since, true),
             readings,
             undecodable: Vec::new(),
+            ruled: None,
             held_bytes: 0,
             share: None,
         };

@@ -121,6 +121,7 @@ impl Site<'_> {
             run: self.run,
             monitor: MonitorSettings { limits, ..MonitorSettings::default() },
             alerts: Default::default(),
+            rules: Default::default(),
         }
     }
 

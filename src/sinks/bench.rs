@@ -31,7 +31,13 @@ impl Bench {
         let run = RunId([7; 8]);
         let settings = WriterSettings { synchronous: Synchronous::Off, ..WriterSettings::for_tests(folder.path()) };
         let pipeline = Pipeline::new(
-            PipelineSettings { gateway: "g".to_owned(), run, monitor: Default::default(), alerts: Default::default() },
+            PipelineSettings {
+                gateway: "g".to_owned(),
+                run,
+                monitor: Default::default(),
+                alerts: Default::default(),
+                rules: Default::default(),
+            },
             &PerStream::default(),
         );
         Bench {

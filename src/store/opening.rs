@@ -264,6 +264,7 @@ fn recover(writer: Writer, settings: &PipelineSettings, now: Moment) -> Result<O
     let WriterSettings { path, vfs, .. } = writer.settings();
     let failed = |source| OpenError::Sqlite { path: path.clone(), source };
     let mut pipeline = Pipeline::new(settings.clone(), &writer.last_sequences().map_err(failed)?);
+    pipeline.name_streams(writer.streams().clone());
     let mut reader = Reader::open(path, vfs.as_deref())?;
     let recovered = recovery::recover(&mut reader, &mut pipeline, now).map_err(failed)?;
     Ok(Opened { writer, pipeline, recovered, doubt: None })

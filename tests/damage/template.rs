@@ -79,7 +79,7 @@ pub fn push_records(pipeline: &mut Pipeline, device: &str, number: u64, received
             stream: name,
             rule: "every-one",
             device: Some(device),
-            topic: "a/b",
+            topic: Some("a/b"),
             received_at_ms,
             payload: RulePayload::Json(payload.as_bytes()),
         };
@@ -104,6 +104,7 @@ pub fn pipeline_settings(run: u8) -> PipelineSettings {
         run: RunId([run; 8]),
         monitor: Default::default(),
         alerts: Default::default(),
+        rules: Default::default(),
     }
 }
 

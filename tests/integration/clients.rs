@@ -25,20 +25,20 @@ fn run(mut command: Command) -> Output {
     command.output().unwrap_or_else(|error| panic!("{:?} {SETUP}: {error}", command.get_program()))
 }
 
-fn publish(gateway: &Gateway, arguments: &[&str]) {
+pub fn publish(gateway: &Gateway, arguments: &[&str]) {
     let output = run(mosquitto("mosquitto_pub", gateway, arguments));
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A `mosquitto_sub` that prints `topic retain qos payload` of each message.
-struct Subscriber {
+pub struct Subscriber {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Subscriber {
     /// Returns when it is subscribed, according to its debug output.
-    fn start(gateway: &Gateway, arguments: &[&str]) -> Subscriber {
+    pub fn start(gateway: &Gateway, arguments: &[&str]) -> Subscriber {
         let subscribe = mosquitto("mosquitto_sub", gateway, &["-F", "%t %r %q %p", "-d"]);
         // Line-buffered: otherwise the message about its subscription would stay in its buffer.
         let mut command = Command::new("stdbuf");
@@ -52,7 +52,7 @@ impl Subscriber {
         Subscriber { child, lines }
     }
 
-    fn next(&mut self) -> String {
+    pub fn next(&mut self) -> String {
         let is_message = |line: &String| !line.starts_with("Client ") && !line.starts_with("Subscribed");
         self.lines.by_ref().map(|line| line.unwrap()).find(is_message).expect("a message")
     }

@@ -113,7 +113,13 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
     let mut writer = Writer::open(&settings, run).unwrap();
     writer.register_sink("sink", Stream::RAW).unwrap();
     let mut pipeline = Pipeline::new(
-        PipelineSettings { gateway: "g".to_owned(), run, monitor: Default::default(), alerts: Default::default() },
+        PipelineSettings {
+            gateway: "g".to_owned(),
+            run,
+            monitor: Default::default(),
+            alerts: Default::default(),
+            rules: Default::default(),
+        },
         &PerStream::default(),
     );
     let mut recorded = Recorded { log: Vec::new(), acknowledged: vec![(disk.log_len(), 0)], delivered: vec![(0, 0)] };

@@ -43,6 +43,7 @@ mod mqtt;
 mod operate;
 mod profiles;
 mod recorded;
+mod rules;
 mod schema;
 mod shares;
 mod silence;

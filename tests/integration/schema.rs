@@ -184,6 +184,7 @@ fn write_records(state: &Path) {
         run: RunId([9; 8]),
         monitor: Default::default(),
         alerts: Default::default(),
+        rules: Default::default(),
     };
     let mut pipeline = Pipeline::new(settings, &writer.last_sequences().unwrap());
     let stream = writer.streams().find(STREAM).unwrap();
@@ -191,7 +192,7 @@ fn write_records(state: &Path) {
         stream: STREAM,
         rule: "doors",
         device: Some("tank"),
-        topic: "devices/tank/door",
+        topic: Some("devices/tank/door"),
         received_at_ms: now_ms(),
         payload: RulePayload::Json(br#"{"open": true}"#),
     };

@@ -28,6 +28,7 @@ fn write(state: &Path, run: u8) {
         run: RunId([run; 8]),
         monitor: Default::default(),
         alerts: Default::default(),
+        rules: Default::default(),
     };
     let mut pipeline = Pipeline::new(settings, &writer.last_sequences().unwrap());
     for number in 0..COMMITS {
@@ -38,7 +39,7 @@ fn write(state: &Path, run: u8) {
                     stream,
                     rule: "all",
                     device: Some(device),
-                    topic: "devices/x",
+                    topic: Some("devices/x"),
                     received_at_ms: 1_700_000_000_000,
                     payload: RulePayload::Json(payload.as_bytes()),
                 };

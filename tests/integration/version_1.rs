@@ -61,6 +61,7 @@ pub fn write(folder: &Path, devices: usize, padding: usize) -> Old {
             run: RUN,
             monitor: Default::default(),
             alerts: Default::default(),
+            rules: Default::default(),
         },
         &PerStream::default(),
     );

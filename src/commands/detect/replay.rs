@@ -151,6 +151,7 @@ impl Device {
                     run: RunId([0; 8]),
                     monitor: setting.monitor.clone(),
                     alerts: setting.alerts,
+                    rules: Default::default(),
                 },
                 &PerStream::default(),
             )

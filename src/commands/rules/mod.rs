@@ -1,16 +1,26 @@
-//! Tries rules, and takes over those of AWS IoT.
+//! `outrider rules`: tries rules, takes over those of AWS IoT, and lists those of the running gateway.
 
 mod eval;
 mod import;
+mod list;
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::operate::Place;
 use crate::core::rules::ParseError;
 
 #[derive(Debug, Subcommand)]
 pub enum RulesCommand {
+    /// List the rules of the running gateway, with what each has done since its start
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Evaluate statements: reads lines of JSON with `sql`, `topic`, `payload` or `payload_base64`, and if wanted `client_id` and
     /// `timestamp_ms`, and answers each with a line
     Eval,
@@ -20,6 +30,7 @@ pub enum RulesCommand {
 
 pub fn command(command: &RulesCommand) -> ExitCode {
     match command {
+        RulesCommand::List { json, place } => list::command(place, *json),
         RulesCommand::Eval => eval::command(),
         RulesCommand::Import(arguments) => import::command(arguments),
     }

@@ -14,8 +14,8 @@ pub use acknowledgement::{BY_BYTES_MAX, ByError, read_by};
 pub use book::snapshot::VERSION as ALERTS_VERSION;
 pub use book::{AlertBook, AlertTimes, Heard};
 pub use own::{
-    GATEWAY_DEVICE, GATEWAY_KIND, OVER_AFTER_MS, REPORT_EVERY_MS, Report, ReportPacer, Trouble, is_own_device,
-    is_own_metric,
+    GATEWAY_DEVICE, GATEWAY_KIND, OVER_AFTER_MS, REPORT_EVERY_MS, RULE_METRIC, Report, ReportPacer, Trouble,
+    is_own_device, is_own_metric,
 };
 pub use record::{STORED, UNSTORED, read_alert, write_alert};
 pub use shares::{ALERTS_MAX, Holder};
@@ -110,8 +110,8 @@ pub struct Alert {
     pub stale_since_ms: Option<i64>,
     /// How often it was raised again before the earlier time was forgotten; 0 the first time.
     pub returns: u32,
-    /// Its message, where that does not follow from the rest: of the gateway's own alerts, and of an anomaly that has become the new
-    /// normal.
+    /// Its message, where that does not follow from the rest: of the gateway's own alerts, of those of rules, and of an anomaly that has
+    /// become the new normal.
     pub text: Option<String>,
 }
 
@@ -165,6 +165,8 @@ pub struct Flag<'a> {
     pub severity_max: Severity,
     /// `NaN` if it is not about a value.
     pub value: f64,
+    /// What a rule says of it.
+    pub text: Option<&'a str>,
     /// As in [`Alert::expected`].
     pub expected: Option<f64>,
     /// How many times its threshold the statistic is.
@@ -285,9 +287,14 @@ impl Alert {
             cleared_reason: None,
             stale_since_ms: None,
             returns: 0,
-            text: None,
+            text: flag.text.map(str::to_owned),
         }
     }
+}
+
+/// Whether alerts of this kind are those of a rule.
+pub fn is_of_rule(kind: &str) -> bool {
+    kind != GATEWAY_KIND && !Detector::ALERT_KINDS.contains(&kind)
 }
 
 /// An id that is the same for the same reading, whoever computes it: FNV-1a over what raised the alert.
@@ -341,6 +348,7 @@ fn raised(key: &AlertKey, alert: &Alert) -> String {
 fn cleared(key: &AlertKey, alert: &Alert) -> String {
     match key.kind.as_str() {
         GATEWAY_KIND => format!("{RESOLVED}{}", alert.text.as_deref().unwrap_or(&key.metric)),
+        kind if is_of_rule(kind) => format!("{RESOLVED}{}", raised(key, alert)),
         kind if kind == Detector::Gap.alert_kind() => format!("{} is reporting again", subject(key)),
         _ => alert.text.clone().unwrap_or_else(|| format!("{} is back to normal", subject(key))),
     }
@@ -367,10 +375,18 @@ fn cleared_because(key: &AlertKey, alert: &Alert, reason: ClearedReason) -> Stri
     }
 }
 
+/// What the alert of a rule says that has no message of its own.
+pub fn rule_text(rule: &str, device: &str, metric: &str, value: f64) -> String {
+    match metric == RULE_METRIC || !value.is_finite() {
+        true => format!("{rule} of {device}"),
+        false => format!("{metric} of {device} is {} ({rule})", round(value)),
+    }
+}
+
 /// A series, or a device as a whole.
 fn subject(key: &AlertKey) -> String {
     match key.metric.as_str() {
-        DEVICE_METRIC => key.device.clone(),
+        DEVICE_METRIC | RULE_METRIC => key.device.clone(),
         metric => format!("{metric} of {}", key.device),
     }
 }

@@ -12,6 +12,7 @@ fn pipeline() -> Pipeline {
             run: RunId([1; 8]),
             monitor: MonitorSettings::default(),
             alerts: AlertTimes::default(),
+            rules: Default::default(),
         },
         &PerStream::new(&Streams::default(), |stream| if stream == Stream::RAW { 7 } else { 9 }),
     )

@@ -2,7 +2,8 @@
 
 use super::{Pipeline, SnapshotChunk, Stream, heard};
 use crate::core::batch::varint::{self, Cursor};
-use crate::core::detection::alert::{ALERTS_VERSION, Alert, AlertKey, ClearedReason, Moment};
+use crate::core::detection::alert::{ALERTS_VERSION, Alert, AlertKey, ClearedReason, Moment, is_of_rule};
+use crate::core::detection::detectors::Verdict;
 use crate::core::detection::detectors::hold::Holds;
 use crate::core::detection::monitor::{Arrival, LATE_AFTER_MS, RestoreError};
 use crate::core::reading::{Reading, TimeQuality};
@@ -24,8 +25,6 @@ pub enum RestoredPart {
 pub(super) struct SnapshotRound {
     next: usize,
     end: usize,
-    /// Number when the round began. Series that came since could add chunks; those are not mistaken for the part that follows the series.
-    series_chunks: usize,
     /// Sequence of the last raw record when it began: every chunk of the round includes at least that.
     covers: u64,
 }
@@ -82,38 +81,57 @@ impl Pipeline {
         if are_limits_known {
             self.monitor.restore_holds(holds);
         }
-        Some(())
+        // Earlier versions end here.
+        match cursor.rest.is_empty() {
+            true => Some(()),
+            false => self.ruling.conditions.decode(cursor, &self.ruling.book, now),
+        }
     }
 
-    /// What was heard of alerts, and of limits that wait before they raise one.
+    /// What was heard of alerts, of limits that wait before they raise one, and where the conditions of rules stand.
     fn alerts_part(&self) -> Vec<u8> {
         let (holds, limits) = self.monitor.holds();
         let mut out = vec![ALERTS_VERSION];
         varint::put(&mut out, limits);
         self.book.snapshot(self.now, &mut out);
         holds.encode(&mut out);
+        self.encode_rules(&mut out);
         out
     }
 
-    /// Replays a reading that came after the snapshot: the detectors learn from it, and nothing is emitted. `is_news`: it also came after
-    /// the snapshot of the alerts.
-    pub fn replay(&mut self, reading: &Reading<'_>, is_news: bool, now: Moment) {
+    /// Replays a stored reading, of which nothing is emitted. `is_new_to_series`: the detectors have not learned from it. `is_news`: it came
+    /// after what the snapshot says of alerts and rules.
+    pub fn replay(&mut self, reading: &Reading<'_>, is_new_to_series: bool, is_news: bool, now: Moment) {
+        if Pipeline::is_summary(reading) {
+            return;
+        }
         let arrival = Arrival { now_ms: now.signed_steady_ms(), publisher: 0 };
-        let place = self.monitor.locate(reading.device, reading.metric);
-        self.monitor.relearn_clock(place, reading, arrival);
         let is_synced = reading.time_quality == TimeQuality::Synced;
         self.findings.late = is_synced && reading.received_at_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS;
-        self.monitor.judge_at(place, reading, arrival, &mut self.findings);
-        if is_news && self.findings.series_may_have_alert {
-            let received = Moment { wall_ms: reading.received_at_ms, ..now };
-            self.book.hear_again(received, &heard(reading, &self.findings));
+        let received = Moment { wall_ms: reading.received_at_ms, ..now };
+        let mut verdict = Verdict::Unjudged;
+        if is_new_to_series {
+            let place = self.monitor.locate(reading.device, reading.metric);
+            self.monitor.relearn_clock(place, reading, arrival);
+            verdict = self.monitor.judge_at(place, reading, arrival, &mut self.findings);
+            if is_news && self.findings.series_may_have_alert {
+                self.book.hear_again(received, &heard(reading, &self.findings));
+            }
+        } else {
+            self.findings.list.clear();
+        }
+        if is_news {
+            self.replay_to_rules(reading, verdict, received);
         }
     }
 
     /// Restores an alert from the store. To be called after the snapshot is restored and before readings are replayed.
     pub fn restore_alert(&mut self, key: AlertKey, alert: Alert, now: Moment) {
         let rhythm = self.monitor.rhythm_of(&key.device, &key.metric);
-        let is_obsolete = !self.monitor.can_raise(&key, &alert);
+        let is_obsolete = match is_of_rule(&key.kind) {
+            true => !self.ruling.book.raises(&key.kind),
+            false => !self.monitor.can_raise(&key, &alert),
+        };
         self.book.restore(key.clone(), alert, rhythm, now);
         self.book.restore_holder(&key, self.monitor.holder_of(&key.device, &key.metric, 0));
         if is_obsolete {
@@ -127,18 +145,20 @@ impl Pipeline {
         for (device, metric) in self.book.restored() {
             self.monitor.restore_missed(device, metric);
         }
+        self.note_rule_alerts();
     }
 
     pub(super) fn begin_snapshot(&mut self) {
         self.snapshots.begin(self.now.steady_ms, self.open.of(Stream::RAW).sequence);
-        // After the series comes one part with what was heard of alerts, if there is anything to say.
-        let series_chunks = self.monitor.snapshot_chunks();
-        let end = series_chunks + usize::from(self.book.raised() > 0 || !self.monitor.holds().0.is_empty());
-        self.round = Some(SnapshotRound { next: 0, end, series_chunks, covers: self.open.of(Stream::RAW).sequence });
+        // One part says what was heard of alerts and where rules stand. It is the first, so that it is always in the same place: nothing but
+        // a newer one replaces it.
+        let end = 1 + self.monitor.snapshot_chunks();
+        self.round = Some(SnapshotRound { next: 0, end, covers: self.open.of(Stream::RAW).sequence });
     }
 
     /// To be called when the process ends: the next commit carries the whole state of the detectors.
     pub fn request_final_snapshot(&mut self) {
+        self.close_spans(self.now);
         self.begin_snapshot();
         self.chunks_a_commit = usize::MAX;
     }
@@ -151,9 +171,9 @@ impl Pipeline {
             .map(|index| SnapshotChunk {
                 index: index as u32,
                 sequence: self.open.of(Stream::RAW).sequence,
-                state: match index < round.series_chunks {
-                    true => self.monitor.snapshot_chunk(index, self.now.wall_ms),
-                    false => self.alerts_part(),
+                state: match index.checked_sub(1) {
+                    Some(series) => self.monitor.snapshot_chunk(series, self.now.wall_ms),
+                    None => self.alerts_part(),
                 },
             })
             .collect();

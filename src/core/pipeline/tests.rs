@@ -24,7 +24,13 @@ struct Gateway {
 
 fn pipeline(run: u8, monitor: MonitorSettings) -> Pipeline {
     Pipeline::new(
-        PipelineSettings { gateway: "g".to_owned(), run: RunId([run; 8]), monitor, alerts: AlertTimes::default() },
+        PipelineSettings {
+            gateway: "g".to_owned(),
+            run: RunId([run; 8]),
+            monitor,
+            alerts: AlertTimes::default(),
+            rules: Default::default(),
+        },
         &PerStream::default(),
     )
 }
@@ -541,7 +547,7 @@ fn series_that_come_during_a_snapshot_do_not_cost_it_the_alerts() {
     gateway.collect();
     assert!(!gateway.pipeline.is_snapshot_open());
     let parts: Vec<u8> = gateway.chunks.iter().map(|chunk| chunk.state[0]).collect();
-    assert_eq!((parts.len(), parts.last()), (2, Some(&ALERTS_VERSION)));
+    assert_eq!((parts.len(), parts.first()), (2, Some(&ALERTS_VERSION)));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What time alone brings: silences, too many series, the end of alerts, the next snapshot.
 
 use super::*;
-use crate::core::detection::alert::{ClearedReason, Trouble};
+use crate::core::detection::alert::Trouble;
 use crate::core::detection::monitor::Missed;
 
 impl Pipeline {
@@ -14,6 +14,7 @@ impl Pipeline {
         self.watch_crowd(now);
         self.watch_clocks(now);
         self.watch_suppressed(now);
+        self.tick_rules(now);
         self.book.tick(now, &mut self.changes);
         self.record_changes(now);
         if self.round.is_none()
@@ -94,6 +95,7 @@ impl Pipeline {
                 severity: if matches!(missed, Missed::Device(_)) { Severity::Major } else { Severity::Minor },
                 severity_max,
                 value: f64::NAN,
+                text: None,
                 expected: None,
                 score: finding.score,
                 run: self.run,

@@ -50,6 +50,11 @@ impl Unstored {
         self.storing == Storing::Nothing
     }
 
+    /// Whether the reading that is looked at is not stored.
+    pub fn judges_only(&self) -> bool {
+        self.is_judging
+    }
+
     /// Whether a change of this alert cannot be stored now, or only together with an earlier one that could not.
     pub fn concerns(&self, key: &AlertKey) -> bool {
         self.is_judging || self.stores_nothing() || self.alerts.contains(key)
@@ -133,7 +138,11 @@ impl Pipeline {
             }
             let mut place = self.monitor.locate(reading.device, reading.metric);
             self.findings.late = self.judge_times(&mut place, &mut reading, arrival);
-            if self.monitor.judge_at(place, &reading, arrival, &mut self.findings) == Verdict::Anomalous {
+            let verdict = self.monitor.judge_at(place, &reading, arrival, &mut self.findings);
+            if !self.ruling.book.sees_no_reading() {
+                self.let_rules_see(&reading, verdict, &[], now);
+            }
+            if verdict == Verdict::Anomalous {
                 self.flagged += 1;
                 let findings = std::mem::take(&mut self.findings);
                 if !findings.late {
@@ -149,6 +158,13 @@ impl Pipeline {
         }
         self.unstored.is_judging = false;
         self.unstored.refused_uncounted += readings.len() as u64;
+    }
+
+    /// Tells the changes of alerts by what is not stored.
+    pub(super) fn record_changes_unstored(&mut self, now: Moment) {
+        self.unstored.is_judging = true;
+        self.record_changes(now);
+        self.unstored.is_judging = false;
     }
 
     /// Says what can be stored from now on. Once it is everything, alerts that changed meanwhile are stored as they stand.

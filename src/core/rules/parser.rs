@@ -25,6 +25,17 @@ pub struct ExtraFunction {
     pub arguments_min: usize,
     /// Most arguments.
     pub arguments_max: usize,
+    /// How many of its arguments, from the first on, are names of metrics: of `avg(engine.temperature, 30)` one.
+    pub names: usize,
+}
+
+/// What an expression may use besides the language itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vocabulary<'s> {
+    /// Further functions.
+    pub functions: &'s [ExtraFunction],
+    /// A name may have dots: `engine.temperature` is a metric, and not a member of `engine`.
+    pub has_dotted_names: bool,
 }
 
 pub(super) struct Parser<'s> {
@@ -42,7 +53,7 @@ pub(super) struct Parser<'s> {
     variables: Vec<String>,
     /// What they are set to, if that is in this text.
     set_values: Vec<NodeId>,
-    extra: &'s [ExtraFunction],
+    vocabulary: Vocabulary<'s>,
     warnings: Vec<Warning>,
 }
 
@@ -58,7 +69,7 @@ pub(super) struct Parsed {
 
 impl<'s> Parser<'s> {
     /// Of a text from a byte on.
-    pub(super) fn new(text: &'s str, start: usize, extra: &'s [ExtraFunction]) -> Result<Parser<'s>, ParseError> {
+    pub(super) fn new(text: &'s str, start: usize, vocabulary: Vocabulary<'s>) -> Result<Parser<'s>, ParseError> {
         if text.len() > STATEMENT_BYTES_MAX {
             return Err(ParseError::at(text, 0, ParseFault::TooLong { max: STATEMENT_BYTES_MAX }));
         }
@@ -77,7 +88,7 @@ impl<'s> Parser<'s> {
             scope: 0,
             variables,
             set_values: Vec::new(),
-            extra,
+            vocabulary,
             warnings,
         })
     }

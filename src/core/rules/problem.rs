@@ -169,7 +169,8 @@ pub enum ParseFault {
 }
 
 /// Something that is allowed, and probably not meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {text}")]
 pub struct Warning {
     /// Counted from 1.
     pub line: usize,

@@ -2,9 +2,9 @@
 
 use super::context::{Context, Names, is_basic_ingest};
 use super::evaluate::Evaluation;
-use super::parser::{ExtraFunction, Parsed, Parser};
+use super::parser::{Parsed, Parser, Vocabulary};
 use super::problem::{EvaluationError, ParseError, Warning};
-use super::syntax::{NodeId, Selection, Syntax};
+use super::syntax::{ExtraCall, NodeId, Selection, Syntax};
 use super::value::{RESULT_BYTES_MAX, Value};
 use crate::core::mqtt::topic;
 
@@ -36,7 +36,7 @@ impl Statement {
     ///
     /// If it is no statement of the language, or beyond its bounds.
     pub fn parse(text: &str) -> Result<Statement, ParseError> {
-        Statement::parse_with(text, &[])
+        Statement::parse_with(text, Vocabulary::default())
     }
 
     /// Reads a statement that may use other functions, too.
@@ -44,9 +44,9 @@ impl Statement {
     /// # Errors
     ///
     /// If it is no statement of the language, or beyond its bounds.
-    pub fn parse_with(text: &str, extra: &[ExtraFunction]) -> Result<Statement, ParseError> {
+    pub fn parse_with(text: &str, vocabulary: Vocabulary<'_>) -> Result<Statement, ParseError> {
         let Parsed { syntax, variables, selection, filter, condition, warnings } =
-            Parser::new(text, 0, extra)?.statement()?;
+            Parser::new(text, 0, vocabulary)?.statement()?;
         let (variable_names, variables) = variables.into_iter().unzip();
         Ok(Statement { syntax, variable_names, variables, selection, filter, condition, warnings })
     }
@@ -69,6 +69,11 @@ impl Statement {
     /// Names of the variables that SET says.
     pub fn variable_names(&self) -> &[String] {
         &self.variable_names
+    }
+
+    /// The calls of functions that it was parsed with in addition to those of the language.
+    pub fn calls(&self) -> impl Iterator<Item = ExtraCall<'_>> {
+        self.syntax.calls()
     }
 
     /// What the statement makes of a message; `None` if its condition does not let it pass.
@@ -124,8 +129,8 @@ impl Expression {
     /// # Errors
     ///
     /// If it is no expression of the language, or beyond its bounds.
-    pub fn parse(text: &str, extra: &[ExtraFunction]) -> Result<Expression, ParseError> {
-        let (syntax, root, warnings) = Parser::new(text, 0, extra)?.lone_expression()?;
+    pub fn parse(text: &str, vocabulary: Vocabulary<'_>) -> Result<Expression, ParseError> {
+        let (syntax, root, warnings) = Parser::new(text, 0, vocabulary)?.lone_expression()?;
         Ok(Expression { syntax, root, warnings })
     }
 
@@ -142,6 +147,11 @@ impl Expression {
     /// The names that it looks up, in the order of the text, each once.
     pub fn names(&self) -> Vec<&str> {
         self.syntax.names()
+    }
+
+    /// The calls of functions that it was parsed with in addition to those of the language.
+    pub fn calls(&self) -> impl Iterator<Item = ExtraCall<'_>> {
+        self.syntax.calls()
     }
 
     /// What it is worth.

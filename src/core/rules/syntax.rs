@@ -119,6 +119,15 @@ pub(super) struct Item {
     pub path: Option<Vec<Box<str>>>,
 }
 
+/// A call of a function that is not of the language.
+#[derive(Clone, Debug)]
+pub struct ExtraCall<'s> {
+    /// Its place among those that were given.
+    pub function: usize,
+    /// `None` for an argument that is not the same for every message.
+    pub arguments: Vec<Option<&'s Value<'static>>>,
+}
+
 /// All nodes of a statement.
 #[derive(Debug, Default)]
 pub(super) struct Syntax {
@@ -143,6 +152,16 @@ impl Syntax {
             }
         }
         names
+    }
+
+    pub(super) fn calls(&self) -> impl Iterator<Item = ExtraCall<'_>> {
+        self.nodes.iter().filter_map(|node| match node {
+            Node::Extra { function, arguments } => Some(ExtraCall {
+                function: usize::from(*function),
+                arguments: arguments.iter().map(|argument| self.constant(*argument)).collect(),
+            }),
+            _ => None,
+        })
     }
 
     pub(super) fn constant(&self, id: NodeId) -> Option<&Value<'static>> {

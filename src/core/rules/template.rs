@@ -2,9 +2,9 @@
 
 use super::context::{Context, Names};
 use super::evaluate::Evaluation;
-use super::parser::{ExtraFunction, Parser};
+use super::parser::{Parser, Vocabulary};
 use super::problem::{EvaluationError, ParseError};
-use super::syntax::{NodeId, Syntax};
+use super::syntax::{ExtraCall, NodeId, Syntax};
 use super::value::{TEXT_BYTES_MAX, Value};
 
 const OPEN: &str = "${";
@@ -37,7 +37,7 @@ impl Template {
     /// # Errors
     ///
     /// If an expression in it is none, or beyond the bounds.
-    pub fn parse(text: &str, variable_names: &[String], extra: &[ExtraFunction]) -> Result<Template, ParseError> {
+    pub fn parse(text: &str, variable_names: &[String], vocabulary: Vocabulary<'_>) -> Result<Template, ParseError> {
         let mut parts = Vec::new();
         // The first token is read again where an expression begins.
         let mut parser: Option<Parser<'_>> = None;
@@ -52,7 +52,7 @@ impl Template {
                     parser.go_on(start)?;
                     parser
                 }
-                None => parser.insert(Parser::new(text, start, extra)?.with_variables(variable_names)),
+                None => parser.insert(Parser::new(text, start, vocabulary)?.with_variables(variable_names)),
             };
             let (id, end) = parser.template_expression()?;
             parts.push(Part::Expression(id));
@@ -73,6 +73,16 @@ impl Template {
             [Part::Literal(text)] => Some(text),
             _ => None,
         }
+    }
+
+    /// The names that it looks up, in the order of the text, each once.
+    pub fn names(&self) -> Vec<&str> {
+        self.syntax.names()
+    }
+
+    /// The calls of functions that it was parsed with in addition to those of the language.
+    pub fn calls(&self) -> impl Iterator<Item = ExtraCall<'_>> {
+        self.syntax.calls()
     }
 
     /// Fills in the text.

@@ -130,7 +130,7 @@ fn warnings_say_what_is_probably_not_meant() {
 
 #[test]
 fn constants_are_calculated_once() {
-    let is_constant = |text: &str| Expression::parse(text, &[]).expect("an expression").is_constant();
+    let is_constant = |text: &str| Expression::parse(text, Vocabulary::default()).expect("an expression").is_constant();
     for constant in ["1+2*3", "upper('a')+'b'", "get([1,2],1)", "CASE 1 WHEN 1 THEN 2 END", "NOT 'true'", "{'a':[1]}.a"]
     {
         assert!(is_constant(constant), "{constant}");
@@ -170,7 +170,8 @@ fn filters_say_which_topics_a_statement_is_for() {
 fn templates_are_filled_in() {
     let variables = ["unit".to_owned()];
     let rendered = |text: &str| {
-        let template = Template::parse(text, &variables, &[]).unwrap_or_else(|error| panic!("{error}"));
+        let template =
+            Template::parse(text, &variables, Vocabulary::default()).unwrap_or_else(|error| panic!("{error}"));
         let (payload, context) = (Payload::new(br#"{"n":7,"o":{"k":"v"},"z":null}"#), context());
         template.render(&payload, &context, &[Value::from("bar".to_owned())]).expect("bounded")
     };
@@ -180,9 +181,11 @@ fn templates_are_filled_in() {
     assert_eq!(rendered("${n}${@unit}: ${o} ${ {'a':'}'}.a }"), complete("7bar: {\"k\":\"v\"} }"));
     assert_eq!(rendered("a/${q}/b"), Rendered { text: "a//b".to_owned(), is_complete: false });
     assert_eq!(rendered("${z}"), Rendered { text: String::new(), is_complete: false });
-    assert_eq!(Template::parse("a/b", &[], &[]).expect("a template").literal(), Some("a/b"));
-    assert_eq!(Template::parse("${n}", &[], &[]).expect("a template").literal(), None);
-    let refused = |text: &str| Template::parse(text, &[], &[]).map_err(|error| (error.column, error.fault)).err();
+    assert_eq!(Template::parse("a/b", &[], Vocabulary::default()).expect("a template").literal(), Some("a/b"));
+    assert_eq!(Template::parse("${n}", &[], Vocabulary::default()).expect("a template").literal(), None);
+    let refused = |text: &str| {
+        Template::parse(text, &[], Vocabulary::default()).map_err(|error| (error.column, error.fault)).err()
+    };
     assert_eq!(refused("a ${n"), Some((6, ParseFault::OpenTemplate)));
     assert_eq!(refused("ä${@x}"), Some((4, ParseFault::UnknownVariable { name: "x".to_owned() })));
     assert!(matches!(refused("${n m}"), Some((5, ParseFault::Expected { .. }))));
@@ -212,9 +215,10 @@ impl Names for Readings {
 
 #[test]
 fn lone_expressions_see_other_names_and_functions() {
-    const EXTRA: [ExtraFunction; 1] = [ExtraFunction { name: "avg", arguments_min: 1, arguments_max: 2 }];
+    const AVG: ExtraFunction = ExtraFunction { name: "avg", arguments_min: 1, arguments_max: 2, names: 0 };
+    const EXTRA: Vocabulary<'_> = Vocabulary { functions: &[AVG], has_dotted_names: false };
     let worth = |text: &str| {
-        let expression = Expression::parse(text, &EXTRA).unwrap_or_else(|error| panic!("{error}"));
+        let expression = Expression::parse(text, EXTRA).unwrap_or_else(|error| panic!("{error}"));
         let context = context();
         expression.evaluate(&Readings, &context).expect("bounded").to_boolean()
     };
@@ -222,13 +226,31 @@ fn lone_expressions_see_other_names_and_functions() {
     assert_eq!(worth("engine_temperature > 110 AND NOT speed > 5"), None);
     assert_eq!(worth("AVG(engine_temperature, 30) > 111"), Some(true));
     assert_eq!(worth("avg() > 111"), None);
-    let expression = Expression::parse("b > 1 AND a.x < b OR avg(c) > (SELECT d FROM e AS f WHERE f > 1)", &EXTRA);
+    let expression = Expression::parse("b > 1 AND a.x < b OR avg(c) > (SELECT d FROM e AS f WHERE f > 1)", EXTRA);
     assert_eq!(expression.expect("an expression").names(), ["b", "a", "c", "e"]);
-    assert!(Expression::parse("a > 1 FROM 'x'", &[]).is_err());
+    assert!(Expression::parse("a > 1 FROM 'x'", Vocabulary::default()).is_err());
     assert!(matches!(
-        Expression::parse("avg(a) > 1", &[]).map_err(|error| error.fault),
+        Expression::parse("avg(a) > 1", Vocabulary::default()).map_err(|error| error.fault),
         Err(ParseFault::UnknownFunction { .. })
     ));
+}
+
+#[test]
+fn metrics_may_have_dots_and_be_given_by_name() {
+    const AVG: ExtraFunction = ExtraFunction { name: "avg", arguments_min: 2, arguments_max: 2, names: 1 };
+    let words = Vocabulary { functions: &[AVG], has_dotted_names: true };
+    let expression = Expression::parse("engine.temp > 5 AND avg(oil.temp.c, 30) > b OR AVG('x-y', b) > 1", words);
+    let expression = expression.expect("an expression");
+    assert_eq!(expression.names(), ["engine.temp", "b"]);
+    let texts = |call: ExtraCall<'_>| -> Vec<Option<String>> {
+        call.arguments.iter().map(|value| value.and_then(|value| Some(value.to_text().ok()??.into_owned()))).collect()
+    };
+    let calls: Vec<_> = expression.calls().map(texts).collect();
+    assert_eq!(calls[0], [Some("oil.temp.c".to_owned()), Some("30".to_owned())]);
+    assert_eq!(calls[1], [Some("x-y".to_owned()), None]);
+    for refused in ["avg(a + b, 3) > 1", "avg(3, a) > 1", "avg(a.*, 3)"] {
+        assert!(Expression::parse(refused, words).is_err(), "{refused}");
+    }
 }
 
 #[test]
@@ -327,7 +349,7 @@ proptest! {
                 }
                 Err(error) => prop_assert!(error.column <= text.chars().count() + 1),
             }
-            let _ = Template::parse(&format!("a${{{text}}}b"), &[], &[]);
+            let _ = Template::parse(&format!("a${{{text}}}b"), &[], Vocabulary::default());
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::mqtt::fanout::TooManyFilters;
 use crate::mqtt::input::{Arrived, Input, Taken};
 use crate::mqtt::lane::{Allowance, Turn};
 use crate::mqtt::moderation;
-use crate::mqtt::publish::Batch;
+use crate::mqtt::publish::{Batch, Published, Republished};
 use crate::mqtt::router::{Envelope, RouterDead};
 
 /// Most filters of one packet that are looked at, unless a client may have more: a packet is handled without interruption.
@@ -32,6 +32,9 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     }
 
     pub(super) fn packets(&mut self, bytes: &[u8], allowance: &mut Allowance) -> Taken<Result<(), End>> {
+        if let Err(gone) = self.edge.renew_rules() {
+            return Taken { used: 0, has_rest: false, result: Err(gone.into()) };
+        }
         let now_ms = (self.edge.now_ms)();
         let mut batch = Batch::for_read_of(if allowance.is_nothing() { 0 } else { bytes.len() });
         let mut rest = bytes;
@@ -99,7 +102,10 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let counters = &self.edge.counters;
         (if qos == 0 { &counters.publishes_qos_0 } else { &counters.publishes_qos_1 }).add(1);
         let is_taken = match verdict {
-            PublishVerdict::Take => self.edge.decode(topic, qos, payload, now_ms, batch),
+            PublishVerdict::Take => {
+                let client_id = Some(self.client_id.as_str());
+                self.edge.decode(&Published { topic, payload, qos, client_id, received_at_ms: now_ms }, batch)
+            }
             PublishVerdict::AcknowledgeAlert => self.edge.acknowledge_alert(topic, payload, &self.client_id)?,
             PublishVerdict::Refuse => {
                 self.edge.warn_of_topic(&self.client_id, topic);
@@ -121,7 +127,19 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             batch.held_bytes += topic.len() + payload.len();
             self.held.push_back(UncommittedPublish { ordinal: self.inbound.last_ordinal(), envelope, retain });
         }
+        self.hold_republished(batch);
         Ok(())
+    }
+
+    /// What rules have made of a publish is passed on right behind it.
+    fn hold_republished(&mut self, batch: &mut Batch) {
+        for Republished { envelope, retain, may_have_receivers } in batch.republished.drain(..) {
+            if may_have_receivers || retain {
+                batch.urgency = Urgency::Urgent;
+                batch.held_bytes += envelope.len();
+                self.held.push_back(UncommittedPublish { ordinal: self.inbound.last_ordinal(), envelope, retain });
+            }
+        }
     }
 
     pub(super) fn subscribe(&mut self, packet_id: u16, filters: &[(String, u8)]) {

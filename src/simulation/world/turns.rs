@@ -316,7 +316,7 @@ impl World {
                 stream: TRIPS,
                 rule: "third",
                 device: Some(&self.devices[at].name),
-                topic: "a/b",
+                topic: Some("a/b"),
                 received_at_ms: now_ms,
                 payload: RulePayload::Json(if is_poison { br#""poison""# } else { b"1" }),
             };

@@ -38,6 +38,7 @@ impl Store {
             run: RunId([1; 8]),
             monitor: Default::default(),
             alerts: Default::default(),
+            rules: Default::default(),
         };
         let mut pipeline = Pipeline::new(settings, &PerStream::default());
         for batch in 0..10 {

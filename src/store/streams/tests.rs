@@ -31,7 +31,13 @@ fn settings(folder: &Path, names: &[(&str, Keep)]) -> WriterSettings {
 }
 
 fn pipeline_settings() -> PipelineSettings {
-    PipelineSettings { gateway: "g".to_owned(), run: RUN, monitor: Default::default(), alerts: Default::default() }
+    PipelineSettings {
+        gateway: "g".to_owned(),
+        run: RUN,
+        monitor: Default::default(),
+        alerts: Default::default(),
+        rules: Default::default(),
+    }
 }
 
 fn open(folder: &Path, names: &[(&str, Keep)]) -> Opened {
@@ -47,7 +53,7 @@ fn push_at(pipeline: &mut Pipeline, streams: &Streams, name: &str, payload: &str
         stream: name,
         rule: "r",
         device: Some("tank"),
-        topic: "a/b",
+        topic: Some("a/b"),
         received_at_ms,
         payload: RulePayload::Json(payload.as_bytes()),
     };

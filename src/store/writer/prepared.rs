@@ -50,7 +50,13 @@ fn prepared_in_commits(is_plan_stable: bool) -> Vec<(String, c_int)> {
         .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, is_plan_stable)
         .expect("a setting that every connection has");
     let mut pipeline = Pipeline::new(
-        PipelineSettings { gateway: "g".to_owned(), run: RUN, monitor: Default::default(), alerts: Default::default() },
+        PipelineSettings {
+            gateway: "g".to_owned(),
+            run: RUN,
+            monitor: Default::default(),
+            alerts: Default::default(),
+            rules: Default::default(),
+        },
         &PerStream::default(),
     );
     writer.register_sink("cloud", Stream::RAW).expect("a cursor");

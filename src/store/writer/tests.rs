@@ -14,7 +14,13 @@ const RUN: RunId = RunId([7; 8]);
 
 fn new_pipeline(run: RunId, last_sequences: &PerStream<u64>) -> Pipeline {
     Pipeline::new(
-        PipelineSettings { gateway: "g".to_owned(), run, monitor: Default::default(), alerts: Default::default() },
+        PipelineSettings {
+            gateway: "g".to_owned(),
+            run,
+            monitor: Default::default(),
+            alerts: Default::default(),
+            rules: Default::default(),
+        },
         last_sequences,
     )
 }

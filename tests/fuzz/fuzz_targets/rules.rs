@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use outrider::core::rules::{Context, Expression, Payload, Statement, Template};
+use outrider::core::rules::{Context, Expression, Payload, Statement, Template, Vocabulary};
 
 fuzz_target!(|input: (&str, &[u8])| {
     let (text, payload) = input;
@@ -21,10 +21,10 @@ fuzz_target!(|input: (&str, &[u8])| {
         }
         Err(error) => assert!(error.line >= 1 && error.column >= 1 && error.column <= text.chars().count() + 1),
     }
-    if let Ok(expression) = Expression::parse(text, &[]) {
+    if let Ok(expression) = Expression::parse(text, Vocabulary::default()) {
         let _ = expression.evaluate(&payload, &context);
     }
-    if let Ok(template) = Template::parse(text, &[], &[]) {
+    if let Ok(template) = Template::parse(text, &[], Vocabulary::default()) {
         let _ = template.render(&payload, &context, &[]);
     }
 });

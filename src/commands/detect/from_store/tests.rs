@@ -45,6 +45,7 @@ fn gateway_runs(folder: &Path, run: u8, from: i64, until: i64, value: impl Fn(&s
         run: RunId([run; 8]),
         monitor: MonitorSettings::default(),
         alerts: Default::default(),
+        rules: Default::default(),
     };
     let Opened { mut writer, mut pipeline, .. } =
         opening::open(&writer_settings(folder), &pipeline, at(from)).expect("a store");

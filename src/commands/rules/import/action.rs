@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::source::field;
 use super::{RuleFault, intrinsic};
 use crate::core::mqtt::topic;
-use crate::core::rules::Template;
+use crate::core::rules::{Template, Vocabulary};
 
 /// Longest name of a stream that is made here, in bytes.
 const STREAM_NAME_BYTES_MAX: usize = 64;
@@ -187,7 +187,7 @@ impl Translator<'_> {
         // There, a topic that is reserved begins with two of them. The second one may also begin an expression.
         let reserved = written.strip_prefix("$$").filter(|rest| !rest.starts_with('{'));
         let topic = reserved.map(|rest| format!("${rest}")).unwrap_or(written);
-        let template = Template::parse(&topic, self.variable_names, &[]);
+        let template = Template::parse(&topic, self.variable_names, Vocabulary::default());
         let template = template.map_err(|error| ActionFault::Topic(format!("{error}")))?;
         if let Some(literal) = template.literal() {
             topic::check_topic(literal).map_err(|error| ActionFault::Topic(error.reason().to_owned()))?;

@@ -113,6 +113,11 @@ impl AlertBook {
         self.entries.values().filter(|entry| entry.is_raised()).count()
     }
 
+    /// Whether an alert of this kind is raised.
+    pub fn has_raised(&self, kind: &str) -> bool {
+        self.entries.iter().any(|(key, entry)| key.kind == kind && entry.is_raised())
+    }
+
     /// Flags that raised no alert, and alerts that were taken back for others, because there are too many.
     pub fn unraised(&self) -> u64 {
         self.unraised
@@ -213,6 +218,7 @@ impl AlertBook {
             severity,
             severity_max: severity,
             value: f64::NAN,
+            text: None,
             expected: None,
             score: 1.0,
             run: identity.0,

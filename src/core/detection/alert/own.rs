@@ -13,7 +13,7 @@ pub const GATEWAY_DEVICE: &str = "_gateway";
 /// The kind of its own alerts.
 pub const GATEWAY_KIND: &str = "gateway";
 /// Metric of an alert that a rule raises for a device as a whole.
-const RULE_METRIC: &str = "_rule";
+pub const RULE_METRIC: &str = "_rule";
 
 /// Whether alerts of this device could be mistaken for the gateway's own.
 pub fn is_own_device(device: &str) -> bool {
@@ -53,6 +53,8 @@ pub enum Trouble {
     Clock,
     /// A thread does not respond.
     Stalled,
+    /// Rules that were loaded again are wrong, and those before stay in force.
+    Rules,
     /// A sink, given by its name, fails.
     Sink(String),
 }
@@ -71,6 +73,7 @@ impl Trouble {
             Trouble::Damage => "damage",
             Trouble::Clock => "clock",
             Trouble::Stalled => "stalled",
+            Trouble::Rules => "rules",
             Trouble::Sink(name) => return Cow::Owned(format!("sink-{name}")),
         })
     }
@@ -79,7 +82,9 @@ impl Trouble {
     pub fn severity(&self) -> Severity {
         match self {
             Trouble::Clock | Trouble::Denied => Severity::Warning,
-            Trouble::Series | Trouble::Sessions | Trouble::Unrouted | Trouble::Sink(_) => Severity::Minor,
+            Trouble::Series | Trouble::Sessions | Trouble::Unrouted | Trouble::Rules | Trouble::Sink(_) => {
+                Severity::Minor
+            }
             Trouble::Alerts | Trouble::Store | Trouble::Damage => Severity::Major,
             Trouble::Disk | Trouble::Stalled => Severity::Critical,
         }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     ANOMALY, Alert, AlertKey, COMES_AND_GOES, ClearedReason, FLAPPING_RETURNS, GATEWAY_KIND, RESOLVED, Severity, State,
-    message,
+    is_of_rule, message,
 };
 use crate::core::identity::RunId;
 use crate::core::record;
@@ -139,7 +139,7 @@ impl Fields {
 /// Of a message the part that does not follow from the rest of the alert.
 fn own_text(key: &AlertKey, alert: &Alert, told: &str) -> Option<String> {
     let what = told.strip_suffix(COMES_AND_GOES).unwrap_or(told);
-    if key.kind == GATEWAY_KIND {
+    if key.kind == GATEWAY_KIND || is_of_rule(&key.kind) {
         return Some(what.strip_prefix(RESOLVED).filter(|_| alert.state == State::Cleared).unwrap_or(what).to_owned());
     }
     let may_differ = key.kind == ANOMALY && alert.state == State::Cleared && alert.cleared_reason.is_none();

@@ -286,6 +286,7 @@ mod tests {
             severity,
             severity_max: severity,
             value: 1.0,
+            text: None,
             expected: None,
             score: 1.0,
             run: RunId([1; 8]),

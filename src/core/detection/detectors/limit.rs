@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::profile::Profile;
 use super::{Detector, Finding, short};
 use crate::core::detection::alert::Severity;
+use crate::core::pattern;
 
 /// The squares of larger values overflow: such values are reported and kept out of all statistics.
 const MAGNITUDE_MAX: f64 = 1e100;
@@ -47,7 +48,7 @@ impl Bounds {
 
     /// Whether the limit holds for this device.
     pub fn is_for(&self, device: &str) -> bool {
-        self.device.as_deref().is_none_or(|pattern| is_like(device.as_bytes(), pattern.as_bytes()))
+        self.device.as_deref().is_none_or(|pattern| pattern::is_like(device, pattern))
     }
 
     /// The bound that a value is beyond.
@@ -60,28 +61,6 @@ impl Bounds {
         self.clear_low.or(self.low).is_none_or(|low| value >= low)
             && self.clear_high.or(self.high).is_none_or(|high| value <= high)
     }
-}
-
-/// Whether a name matches a pattern in which `*` stands for any text. Goes back to the last `*` only, so the cost is at most the product of
-/// their lengths.
-fn is_like(name: &[u8], pattern: &[u8]) -> bool {
-    let (mut at, mut pattern_at) = (0, 0);
-    let mut last_star = None;
-    while at < name.len() {
-        match pattern.get(pattern_at) {
-            Some(b'*') => {
-                last_star = Some((pattern_at, at));
-                pattern_at += 1;
-            }
-            Some(byte) if *byte == name[at] => (at, pattern_at) = (at + 1, pattern_at + 1),
-            _ => {
-                let Some((star, taken)) = last_star else { return false };
-                last_star = Some((star, taken + 1));
-                (at, pattern_at) = (taken + 1, star + 1);
-            }
-        }
-    }
-    pattern[pattern_at..].iter().all(|byte| *byte == b'*')
 }
 
 /// The configured limits by the whole name of their metric.
@@ -276,17 +255,5 @@ mod tests {
         assert_eq!(judged(6.0, "freezer-1"), (0, 0b100, None));
         assert_eq!(judged(13.0, "freezer-1"), (0b111, 0b111, Some((Severity::Critical, Some(12.0)))));
         assert_eq!(judged(13.0, "fridge"), (0b101, 0b101, Some((Severity::Minor, Some(8.0)))));
-    }
-
-    #[test]
-    fn a_star_stands_for_anything() {
-        let like = |name: &str, pattern: &str| is_like(name.as_bytes(), pattern.as_bytes());
-        for (name, pattern) in [("a", "*"), ("", "*"), ("freezer-1", "freezer-*"), ("a-b-c", "a*-c"), ("aab", "*ab")] {
-            assert!(like(name, pattern), "{name} {pattern}");
-        }
-        for (name, pattern) in [("freezer", "freezer-*"), ("x-freezer-1", "freezer-*"), ("ab", "a"), ("a", "")] {
-            assert!(!like(name, pattern), "{name} {pattern}");
-        }
-        assert!(!like(&"a".repeat(128), &format!("{}b", "*a".repeat(60))));
     }
 }

@@ -48,6 +48,14 @@ impl Detector {
         }
     }
 
+    /// Kinds of the alerts that detectors raise.
+    pub const ALERT_KINDS: [&'static str; 4] = [
+        Detector::Limit.alert_kind(),
+        Detector::Gap.alert_kind(),
+        Detector::Stuck.alert_kind(),
+        Detector::Spike.alert_kind(),
+    ];
+
     /// The kind of alert it raises: those that tell of the same trouble share one.
     pub const fn alert_kind(self) -> &'static str {
         match self {

@@ -18,13 +18,14 @@ fn pipeline() -> Pipeline {
         run: RunId([1; 8]),
         monitor: Default::default(),
         alerts: Default::default(),
+        rules: Default::default(),
     };
     Pipeline::new(settings, &last_sequences)
 }
 
 fn record(device: Option<&'static str>, payload: &'static [u8]) -> RuleRecord<'static> {
     let payload = RulePayload::Json(payload);
-    RuleRecord { stream: "s", rule: "the-rule", device, topic: "a", received_at_ms: 5, payload }
+    RuleRecord { stream: "s", rule: "the-rule", device, topic: Some("a"), received_at_ms: 5, payload }
 }
 
 /// Keys and positions of what is sealed of a stream.

@@ -41,6 +41,7 @@ impl Gateway {
                 run: RunId([1; 8]),
                 monitor: monitor_settings(),
                 alerts: AlertTimes::default(),
+                rules: Default::default(),
             },
             &PerStream::default(),
         );
@@ -304,7 +305,7 @@ fn raises_after_a_start(with_snapshot: bool, with_replay: bool) -> bool {
     }
     for &(measured_at_ms, received_at_ms, device_time) in gateway.readings.iter().filter(|_| with_replay) {
         let reading = Reading::at(received_at_ms, "tank", "temperature", 20.0);
-        next.pipeline.replay(&Reading { measured_at_ms, device_time, ..reading }, false, next.now());
+        next.pipeline.replay(&Reading { measured_at_ms, device_time, ..reading }, true, false, next.now());
     }
     next.publish(5, "temperature", 95.0, next.now_ms() - HOUR_MS);
     next.is_raised(LIMIT)

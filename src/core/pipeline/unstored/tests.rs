@@ -13,6 +13,7 @@ fn pipeline() -> Pipeline {
             run: RunId([1; 8]),
             monitor: MonitorSettings { limits, ..MonitorSettings::default() },
             alerts: AlertTimes::default(),
+            rules: Default::default(),
         },
         &PerStream::default(),
     )

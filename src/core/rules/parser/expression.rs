@@ -248,8 +248,40 @@ impl<'s> Parser<'s> {
         let literal = [("NULL", Value::Null), ("TRUE", Value::Boolean(true)), ("FALSE", Value::Boolean(false))];
         match literal.into_iter().find(|(name, _)| is(name)) {
             Some((_, value)) => self.constant(value),
-            None => self.add(Node::Name { name: word.into(), scope: self.scope }),
+            None => {
+                let name = if self.vocabulary.has_dotted_names { self.dotted(word)? } else { word.into() };
+                self.add(Node::Name { name, scope: self.scope })
+            }
         }
+    }
+
+    /// The rest of a name with dots, behind its first part.
+    fn dotted(&mut self, first: &str) -> Result<Box<str>, ParseError> {
+        let mut name = first.to_owned();
+        while self.skip_sign(".")? {
+            name.push('.');
+            name.push_str(&self.member_name()?);
+        }
+        Ok(name.into())
+    }
+
+    /// The name of a metric, bare or as a text.
+    fn metric_name(&mut self) -> Result<NodeId, ParseError> {
+        let name: Box<str> = match self.token.kind.clone() {
+            Kind::Text(text) => {
+                self.advance()?;
+                text.into()
+            }
+            Kind::Word(word) => {
+                self.advance()?;
+                self.dotted(word)?
+            }
+            _ => return Err(self.unexpected("the name of a metric")),
+        };
+        if !matches!(self.token.kind, Kind::Sign("," | ")")) {
+            return Err(self.unexpected(", or ) behind the name of a metric"));
+        }
+        self.constant(Value::from(String::from(name)))
     }
 
     fn case(&mut self) -> Result<NodeId, ParseError> {
@@ -293,13 +325,18 @@ impl<'s> Parser<'s> {
         self.add(Node::Exists(query))
     }
 
-    fn arguments(&mut self) -> Result<Vec<NodeId>, ParseError> {
+    /// Those of a call; the first `names` of them are names of metrics.
+    fn arguments(&mut self, names: usize) -> Result<Vec<NodeId>, ParseError> {
         let mut arguments = Vec::new();
         while !self.skip_sign(")")? {
             if !arguments.is_empty() {
                 self.expect_sign(",", ", or )")?;
             }
-            arguments.push(if self.token.kind.is_word("SELECT") { self.query()? } else { self.expression(0)? });
+            arguments.push(match () {
+                () if arguments.len() < names => self.metric_name()?,
+                () if self.token.kind.is_word("SELECT") => self.query()?,
+                () => self.expression(0)?,
+            });
         }
         Ok(arguments)
     }
@@ -309,9 +346,9 @@ impl<'s> Parser<'s> {
         if let Some(name) = functions::find_refused(name) {
             return Err(at_name(ParseFault::Network { name }));
         }
-        let extra = self.extra.iter().position(|extra| extra.name.eq_ignore_ascii_case(name));
-        if let Some((index, extra)) = extra.and_then(|index| Some((index, *self.extra.get(index)?))) {
-            let arguments = self.arguments()?;
+        let mut extras = self.vocabulary.functions.iter().enumerate();
+        if let Some((index, extra)) = extras.find(|(_, extra)| extra.name.eq_ignore_ascii_case(name)) {
+            let arguments = self.arguments(extra.names)?;
             let is_right = (extra.arguments_min..=extra.arguments_max).contains(&arguments.len());
             let function = u16::try_from(index).unwrap_or(u16::MAX);
             let node = Node::Extra { function, arguments: arguments.into() };
@@ -320,7 +357,7 @@ impl<'s> Parser<'s> {
         let Some(function) = functions::find(name) else {
             return Err(at_name(ParseFault::UnknownFunction { name: name.to_owned() }));
         };
-        let arguments = self.arguments()?;
+        let arguments = self.arguments(0)?;
         let count = u8::try_from(arguments.len()).unwrap_or(u8::MAX);
         if !(function.arguments_min..=function.arguments_max).contains(&count) {
             return self.wrong_count(token.start, function.name);

@@ -60,6 +60,7 @@ impl Entry {
         alert.count += 1;
         if !flag.is_pending && is_graver(alert, flag, severity) {
             alert.value = flag.value;
+            alert.text = flag.text.map(str::to_owned).or(alert.text.take());
             alert.expected = if flag.kind == LIMIT { flag.expected } else { alert.expected.or(flag.expected) };
         }
         alert.score = if flag.is_pending { alert.score } else { alert.score.max(flag.score) };

@@ -1,8 +1,8 @@
 //! What readings say of alerts: the book hears of each reading of a series that may have one.
 
 use super::super::hearing::Word;
-use super::super::new_normal;
-use super::{AlertBook, AlertChange, DEVICE_METRIC, Detector, KeyRef, Kinds, Moment, Rhythm, What};
+use super::super::{is_of_rule, new_normal};
+use super::{AlertBook, AlertChange, AlertKey, DEVICE_METRIC, Detector, KeyRef, Kinds, Moment, Rhythm, What};
 
 /// A reading of a series that may have alerts, and what it says of them.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,23 @@ impl AlertBook {
         has_alert
     }
 
+    /// Takes note of what a rule says of its alert, unless it raises it. Returns whether the alert is raised.
+    pub fn hear_rule(&mut self, now: Moment, key: &AlertKey, is_good: bool, changes: &mut Vec<AlertChange>) -> bool {
+        let wanted = KeyRef { device: &key.device, metric: &key.metric, kind: &key.kind };
+        let word = if is_good { Word::Good } else { Word::Bad };
+        self.hear_of(now, &wanted, (None, f64::NAN), |_| word, changes)
+    }
+
+    /// The same for a reading that came before the start: it counts as it did then, and nothing is told.
+    pub fn hear_rule_again(&mut self, received: Moment, key: &AlertKey, is_good: bool) {
+        let listener = self.listener();
+        if let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.is_raised())
+            && received.wall_ms >= entry.alert.raised_at_ms
+        {
+            entry.hearing.hear(received, listener, None, if is_good { Word::Good } else { Word::Bad });
+        }
+    }
+
     /// Takes note that a reading of a device has come. Returns whether the device as a whole still has an alert for its silence.
     pub fn hear_device(&mut self, now: Moment, device: &str, changes: &mut Vec<AlertChange>) -> bool {
         let key = KeyRef { device, metric: DEVICE_METRIC, kind: Detector::Gap.alert_kind() };
@@ -80,7 +97,9 @@ impl AlertBook {
         entry.hearing.hear(now, listener, rhythm, word);
         let is_over = word == Word::Good && entry.hearing.is_good_for(self.times.clear_after_ms(&entry.alert));
         if is_over {
-            entry.alert.text = new_normal(key, &entry.alert, value);
+            if !is_of_rule(&key.kind) {
+                entry.alert.text = new_normal(key, &entry.alert, value);
+            }
             entry.clear(now, None);
         } else if word != Word::Nothing && entry.alert.stale_since_ms.take().is_some() {
             entry.change(now);

@@ -20,6 +20,7 @@ fn flag<'a>(metric: &'a str, position: u64, severity: Severity, detectors: &'a [
         severity,
         severity_max: Severity::Critical,
         value: 25.8,
+        text: None,
         expected: Some(22.1),
         score: 1.8,
         run: RUN,

@@ -1,0 +1,52 @@
+//! What each rule has done so far, for the status, the metrics and `outrider rules list`.
+
+use serde::Serialize;
+
+use crate::core::rulebook::Counts;
+use crate::handoff::rules::CurrentRules;
+
+/// The rules that are in force.
+#[derive(Debug, Serialize)]
+pub struct RulesStatus {
+    /// In the order of the configuration.
+    pub running: Vec<RuleStatus>,
+    /// Why what was loaded last is not in force; `None` if it is.
+    pub error: Option<String>,
+}
+
+/// One rule, since the start of the process.
+#[derive(Debug, Serialize)]
+pub struct RuleStatus {
+    pub name: String,
+    /// `messages` or `readings`.
+    pub sees: &'static str,
+    /// The topic filter of a rule that sees messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Messages or readings that it was evaluated for.
+    pub evaluations: u64,
+    pub matches: u64,
+    pub errors: u64,
+    /// Messages and readings that it did not see, because it had made them.
+    pub loops_cut: u64,
+    /// Time that it takes for each, on average; `None` before there was one.
+    pub nanoseconds_a_message: Option<u64>,
+}
+
+pub fn status(rules: &CurrentRules) -> RulesStatus {
+    let book = rules.book();
+    let running = book.rules().iter().map(|rule| {
+        let Counts { evaluations, matches, errors, loops, nanoseconds } = rule.tally.counts();
+        RuleStatus {
+            name: rule.name.to_string(),
+            sees: if rule.sees_messages() { "messages" } else { "readings" },
+            from: rule.filter().map(str::to_owned),
+            evaluations,
+            matches,
+            errors,
+            loops_cut: loops,
+            nanoseconds_a_message: nanoseconds.checked_div(evaluations),
+        }
+    });
+    RulesStatus { running: running.collect(), error: rules.error() }
+}

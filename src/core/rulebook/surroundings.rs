@@ -1,0 +1,41 @@
+//! What rules may refer to besides messages and readings: zones on the map, lookup tables, and streams.
+
+use std::collections::HashMap;
+
+use crate::core::rules::{Table, Value, Zones};
+
+/// What rules may name.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// All zones.
+    pub zones: Zones,
+    /// Lookup tables by their names.
+    pub tables: HashMap<String, Table>,
+    /// Names of the streams that records may go to.
+    pub streams: Vec<String>,
+}
+
+impl Surroundings {
+    /// The row of a table; Undefined if there is none.
+    pub(super) fn row<'v>(&'v self, table: &Value<'_>, key: &Value<'_>) -> Value<'v> {
+        let (Ok(Some(table)), Ok(Some(key))) = (table.to_text(), key.to_text()) else { return Value::Undefined };
+        self.tables.get(&*table).map_or(Value::Undefined, |table| table.get(&key))
+    }
+
+    /// Whether a place is in a zone; `None` if there is no such zone, or no such place.
+    pub(super) fn is_inside(&self, zone: &Value<'_>, latitude: f64, longitude: f64) -> Option<bool> {
+        let zone = zone.to_text().ok()??;
+        is_place(latitude, longitude).then(|| self.zones.contains(&zone, longitude, latitude)).flatten()
+    }
+
+    /// The first zone that a place is in, in the order of their file; Undefined if there is none.
+    pub(super) fn zone(&self, latitude: f64, longitude: f64) -> Value<'_> {
+        let is_around = |zone: &&str| self.zones.contains(zone, longitude, latitude) == Some(true);
+        let found = self.zones.names().find(|zone| is_place(latitude, longitude) && is_around(zone));
+        found.map_or(Value::Undefined, |zone| Value::Text(zone.into()))
+    }
+}
+
+fn is_place(latitude: f64, longitude: f64) -> bool {
+    (-90.0..=90.0).contains(&latitude) && (-180.0..=180.0).contains(&longitude)
+}
