@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::Exit;
 use super::configuration::ConfigArguments;
+use super::rules;
 use crate::admin::ledger::{self, LedgerLine, StoreView};
 use crate::config::Configuration;
 use crate::core::detection::detectors::limit::Bounds;
@@ -113,14 +114,18 @@ fn explain(configuration: &Configuration, topic: &str, file: &Path) -> ExitCode 
     }
 }
 
-/// A paragraph for each test of a route from which something else comes than is expected.
+/// A paragraph for each test of a route, and a line for each of a rule, from which something else comes than is expected.
 fn failed_tests(configuration: &Configuration) -> String {
     let now_ms = crate::gateway::now_ms();
     let failed = configuration.route_tests.iter().filter_map(|(name, test)| {
         let found = test.run(&configuration.routes, now_ms).err()?;
         Some(format!("{name}: from the publish to {} comes not what is expected, but\n{found}\n", test.topic))
     });
-    failed.collect()
+    let of_rules = rules::test::run(configuration).into_iter().filter_map(|outcome| {
+        let failure = outcome.failure?;
+        Some(format!("rule {}: {failure}\n", outcome.name))
+    });
+    failed.chain(of_rules).collect()
 }
 
 /// Problems that the configuration did not cause but that would keep the gateway from starting.
@@ -167,6 +172,9 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     };
     if !configuration.route_tests.is_empty() {
         row("tests", format!("{} of routes, all as expected", configuration.route_tests.len()));
+    }
+    if !configuration.rules.tests.is_empty() {
+        row("tests", format!("{} of rules, all as expected", configuration.rules.tests.len()));
     }
     row("other topics", other_topics.to_owned());
     for (metric, bounds) in configuration.monitor.limits.iter() {

@@ -42,3 +42,12 @@ impl ConfigArguments {
 pub fn load_file(file: &Path) -> Result<Configuration, Problems> {
     Configuration::load(&Sources { file: Some(file.to_owned()), ..Sources::default() }, &Host::read())
 }
+
+/// Loads a file of rules: by itself, or with the zones, tables, routes and everything else of a configuration. Nothing else is looked at.
+pub fn load_rules(rules: &Path, config: Option<&Path>, state: Option<&str>) -> Result<Configuration, Problems> {
+    let state = state.map(|text| Argument { name: "--state", section: "store", key: "path", text: text.to_owned() });
+    let file = Some(config.unwrap_or(rules).to_owned());
+    let rules = config.map(|_| rules.to_owned());
+    let sources = Sources { file, rules, arguments: state.into_iter().collect(), ..Sources::default() };
+    Configuration::load(&sources, &Host::read())
+}

@@ -48,6 +48,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub struct Sources {
     /// The file that the user names; otherwise the system's if it exists, otherwise built-in defaults.
     pub file: Option<PathBuf>,
+    /// A file of rules that takes the place of all others: only its rules are read, with everything else of the configuration.
+    pub rules: Option<PathBuf>,
     /// `OUTRIDER__SECTION__KEY` and its text.
     pub variables: Vec<(String, String)>,
     pub arguments: Vec<Argument>,
@@ -56,7 +58,7 @@ pub struct Sources {
 impl Sources {
     /// Those of this process: its environment variables, and its command line.
     pub fn of_process(file: Option<PathBuf>, arguments: Vec<Argument>) -> Sources {
-        Sources { file, variables: host::environment(), arguments }
+        Sources { file, variables: host::environment(), arguments, rules: None }
     }
 }
 
@@ -150,7 +152,8 @@ impl Configuration {
         document.apply_variables(&sources.variables, &mut problems);
         sources.arguments.iter().for_each(|argument| document.apply_argument(argument));
         let origin = file.map_or(Origin::BuiltIn, |(file, _)| Origin::File { file: file.to_owned() });
-        let mut reader = sections::Reader { document, host, origin, problems: &mut problems };
+        let rules = sources.rules.clone();
+        let mut reader = sections::Reader { document, host, origin, rules, problems: &mut problems };
         let variables = sources.variables.iter().map(|(name, _)| name.clone()).collect();
         let configuration = reader.configuration(file.map(|(file, _)| file.to_owned()), variables);
         match configuration {

@@ -248,6 +248,10 @@ const KEYS: &[Key] = &[
     key_of(Group::Rule, "error", Kind::Actions(ActionKind::Error), Otherwise { meaning: "errors are only counted and logged", example: "{ republish = { topic = \"errors/rules\" } }" },
         "What is done about an error of the rule; the payload names the rule, the message and what failed, as AWS IoT has it."),
 
+    key_of(Group::Rule, "test", Kind::RuleTests,
+        Otherwise { meaning: "nothing is tried", example: "{ readings = [{ metric = \"engine_temperature\", value = 120.0, at = \"5s\" }], expect = \"5s\" }" },
+        "An example that `outrider rules test` and `outrider check` try: when the condition begins to hold, or what the statement makes of a message, or \"no match\". docs/RULES.md shows both."),
+
     key_of(Group::Sink, "name", Kind::Text(Shape::SinkName), Required { example: "\"cloud\"" },
         "Its progress is stored under this name: under a new one, everything that is still held is sent again."),
     key_of(Group::Sink, "type", Kind::Choice(registry::NAMES), Required { example: "\"kinesis\"" },

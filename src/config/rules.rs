@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::reference;
 use super::sections::Reader;
-use crate::core::rulebook::{ActionDefinition, Definition, RULES_MAX, Rule, RuleProblem, Rulebook, Surroundings};
+use crate::core::rulebook::{
+    ActionDefinition, Definition, Example, RULES_MAX, Rule, RuleProblem, RuleTest, Rulebook, Surroundings,
+};
 use crate::core::rules::{TABLE_BYTES_MAX, Table as LookupTable, ZONES_BYTES_MAX, Zones};
 use crate::ingest::Route;
 use crate::keys::key::Group;
@@ -26,6 +28,8 @@ pub struct RulesConfiguration {
     pub book: Arc<Rulebook>,
     /// Files and folders which, when they change, may say something else.
     pub watched: Vec<PathBuf>,
+    /// Each with the name of its rule.
+    pub tests: Vec<(String, RuleTest)>,
     /// What is allowed and probably not meant: the rule, its key, and what is to be said.
     pub warnings: Vec<String>,
 }
@@ -43,18 +47,26 @@ impl Reader<'_> {
         let tables = self.lookup_tables(&beside, &mut watched);
         let surroundings = Surroundings { zones, tables, streams };
         let mut tables: Vec<(usize, Table)> = self.tables_of(Group::Rule);
-        for file in folder.map(|folder| self.files_of(&folder)).unwrap_or_default() {
+        let files = match self.rules.clone() {
+            Some(only) => {
+                tables.clear();
+                vec![only]
+            }
+            None => folder.map(|folder| self.files_of(&folder)).unwrap_or_default(),
+        };
+        for file in files {
             match text_of(&file, FILE_BYTES_MAX) {
                 Ok(text) => tables.extend(self.tables_in(&file, &text)),
                 Err(message) => self.problem(&file, message),
             }
             watched.push(file);
         }
-        let (mut rules, mut warnings) = (Vec::new(), Vec::new());
+        let (mut rules, mut tests, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
         for (index, table) in tables {
             let at = format!("rule[{index}]");
             let section = Section::new(table, at, Group::Rule, reference::all(), self.problems);
-            if let Some(rule) = read(section, &surroundings, routes, &rules) {
+            if let Some((rule, tests_of_it)) = read(section, &surroundings, routes, &rules) {
+                tests.extend(tests_of_it.into_iter().map(|test| (rule.name.to_string(), test)));
                 let warning = |one: &RuleProblem| format!("{}: {}: {}", rule.name, one.key, one.message);
                 warnings.extend(rule.warnings.iter().map(warning));
                 rules.push(rule);
@@ -65,7 +77,7 @@ impl Reader<'_> {
             self.problems.add(&self.origin, "rule", None, message);
             rules.truncate(RULES_MAX);
         }
-        RulesConfiguration { book: Arc::new(Rulebook::new(rules, surroundings)), watched, warnings }
+        RulesConfiguration { book: Arc::new(Rulebook::new(rules, surroundings)), watched, tests, warnings }
     }
 
     fn lookup_tables(&mut self, beside: &Path, watched: &mut Vec<PathBuf>) -> HashMap<String, LookupTable> {
@@ -164,8 +176,13 @@ fn is_hidden(file: &Path) -> bool {
     file.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'))
 }
 
-/// One rule, compiled; `None` if it is switched off, or wrong, which is blamed.
-fn read(mut section: Section<'_>, surroundings: &Surroundings, routes: &[Route], others: &[Rule]) -> Option<Rule> {
+/// One rule, compiled, and its tests; `None` if it is switched off, or wrong, which is blamed.
+fn read(
+    mut section: Section<'_>,
+    surroundings: &Surroundings,
+    routes: &[Route],
+    others: &[Rule],
+) -> Option<(Rule, Vec<RuleTest>)> {
     let name = section.text("name");
     let is_enabled = section.boolean("enabled");
     let mut actions = Vec::new();
@@ -192,9 +209,11 @@ fn read(mut section: Section<'_>, surroundings: &Surroundings, routes: &[Route],
     if others.iter().any(|other| *other.name == *definition.name) {
         section.blame("name", "another [[rule]] has this name");
     }
+    let tests = section.rule_tests("test");
     let compiled = match Rule::compile(&definition, surroundings) {
         Ok(rule) => {
             check_route(&mut section, &rule, routes);
+            check_tests(&mut section, &rule, &tests);
             Some(rule)
         }
         Err(problems) => {
@@ -207,7 +226,19 @@ fn read(mut section: Section<'_>, surroundings: &Surroundings, routes: &[Route],
         }
     };
     section.finish();
-    compiled.filter(|_| name.is_some() && is_enabled)
+    compiled.filter(|_| name.is_some() && is_enabled).map(|rule| (rule, tests))
+}
+
+/// A test shows a rule what it looks at.
+fn check_tests(section: &mut Section<'_>, rule: &Rule, tests: &[RuleTest]) {
+    let is_of_messages = |test: &RuleTest| matches!(test.example, Example::Message { .. });
+    if tests.iter().any(|test| is_of_messages(test) != rule.sees_messages()) {
+        let message = match rule.sees_messages() {
+            true => "the rule sees messages, so a test has topic, payload and expect",
+            false => "the rule sees readings, so a test has readings and expect",
+        };
+        section.blame("test", message);
+    }
 }
 
 /// An alert is about a device: if no route can say which, the rule has to.

@@ -28,6 +28,8 @@ pub struct Reader<'a> {
     pub host: &'a Host,
     /// Blamed if a section does not exist.
     pub origin: Origin,
+    /// The only file that rules are read from, if one is named.
+    pub rules: Option<PathBuf>,
     pub problems: &'a mut Problems,
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::actions::{self, ActionKind};
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::value::Value;
-use super::{places, route_test};
+use super::{places, route_test, rule_test};
 use crate::core::detection::alert;
 use crate::core::path::{Path, Text};
-use crate::core::rulebook::ActionDefinition;
+use crate::core::rulebook::{ActionDefinition, RuleTest};
 use crate::ingest::places::{Attribute, Measure};
 use crate::ingest::route_test::RouteTest;
 use crate::ingest::{Format, Route, TimeFormat, parse_zone};
@@ -95,6 +95,8 @@ pub enum Kind {
     Attributes,
     /// One example of a publish, or several, and what comes of each.
     RouteTests,
+    /// One example of what a rule sees, or several, and what it makes of each.
+    RuleTests,
     /// What a rule does.
     Actions(ActionKind),
 }
@@ -110,6 +112,7 @@ pub enum Checked {
     Measures(Vec<Measure>),
     Attributes(Vec<Attribute>),
     RouteTests(Vec<RouteTest>),
+    RuleTests(Vec<RuleTest>),
     Actions(Vec<ActionDefinition>),
     Choice(&'static str),
     Boolean(bool),
@@ -188,6 +191,7 @@ impl Kind {
             Kind::Measures => places::measures(value).map(Checked::Measures),
             Kind::Attributes => places::attributes(value).map(Checked::Attributes),
             Kind::RouteTests => route_test::tests(value).map(Checked::RouteTests),
+            Kind::RuleTests => rule_test::tests(value).map(Checked::RuleTests),
             Kind::Actions(kind) => actions::actions(kind, value).map(Checked::Actions),
             Kind::Listen { off: true } if value.text() == Some("off") => Ok(Checked::Off),
             Kind::Listen { .. } => value
@@ -259,6 +263,9 @@ impl fmt::Display for Kind {
                 "a list of paths, or a table of names, each with its path or with { path, factor, offset }",
             ),
             Kind::RouteTests => f.write_str("a table of topic, payload (or payload_hex) and expect, or a list of them"),
+            Kind::RuleTests => f.write_str(
+                "a table of readings and expect (with `when`) or of topic, payload and expect (with `sql`), or a list of them",
+            ),
             Kind::Actions(kind) => f.write_str(kind.description()),
             Kind::Attributes => f.write_str("a list of paths, or a table of names, each with its path"),
             Kind::Listen { off } => {

@@ -10,6 +10,7 @@ mod places;
 pub mod problem;
 pub mod raw;
 mod route_test;
+mod rule_test;
 pub mod section;
 pub mod units;
 pub mod value;

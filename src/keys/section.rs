@@ -11,7 +11,7 @@ use super::problem::{Origin, Problems, near_miss, shown};
 use super::raw::{Entry, Table};
 use super::value::Value;
 use crate::core::path::Path;
-use crate::core::rulebook::ActionDefinition;
+use crate::core::rulebook::{ActionDefinition, RuleTest};
 use crate::ingest::places::{Attribute, Measure};
 use crate::ingest::route_test::RouteTest;
 
@@ -122,6 +122,14 @@ impl<'a> Section<'a> {
     pub fn route_tests(&mut self, name: &str) -> Vec<RouteTest> {
         match self.value(name) {
             Some(Checked::RouteTests(tests)) => tests,
+            None => Vec::new(),
+            Some(other) => wrong_kind(name, &other),
+        }
+    }
+
+    pub fn rule_tests(&mut self, name: &str) -> Vec<RuleTest> {
+        match self.value(name) {
+            Some(Checked::RuleTests(tests)) => tests,
             None => Vec::new(),
             Some(other) => wrong_kind(name, &other),
         }

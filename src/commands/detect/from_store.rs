@@ -186,7 +186,7 @@ pub fn compare(plan: &Plan, mut terminal: Option<&mut dyn Write>) -> Result<Foun
 }
 
 /// Opens for reading a store that must exist and be one of ours.
-fn open(path: &Path) -> Result<Reader, StoreError> {
+pub fn open(path: &Path) -> Result<Reader, StoreError> {
     // SQLite would only say that it cannot open it.
     match path.metadata() {
         Ok(found) if found.len() == 0 => return Err(StoreError::Empty { path: path.to_owned() }),

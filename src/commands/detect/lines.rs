@@ -14,8 +14,7 @@ use std::path::PathBuf;
 mod parse;
 mod print;
 
-pub use parse::Unit;
-use parse::{Line, Parsed, for_each_line, parse};
+pub use parse::{Line, Parsed, Unit, for_each_line, parse};
 use print::{write_row, write_statistics};
 
 use super::input::Files;

@@ -3,12 +3,12 @@
 //! Either over the lines of a file, with a row for each flagged reading; or over the readings in the local store, once as they are watched
 //! now and once as a changed configuration would watch them, to compare the alerts.
 
-mod clock;
+pub(super) mod clock;
 mod comparison;
-mod from_store;
-mod input;
-mod lines;
-mod progress;
+pub(super) mod from_store;
+pub(super) mod input;
+pub(super) mod lines;
+pub(super) mod progress;
 mod replay;
 mod report;
 

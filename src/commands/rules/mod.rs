@@ -1,8 +1,13 @@
-//! `outrider rules`: tries rules, takes over those of AWS IoT, and lists those of the running gateway.
+//! `outrider rules`: tries and tests rules, replays recorded data through them, takes over those of AWS IoT, and lists those of the running
+//! gateway.
 
+mod backtest;
 mod eval;
 mod import;
 mod list;
+mod recorded;
+mod replay;
+pub mod test;
 
 use std::process::ExitCode;
 
@@ -26,6 +31,10 @@ pub enum RulesCommand {
     Eval,
     /// Print rules of AWS IoT Core as configuration
     Import(import::ImportArguments),
+    /// Run the tests that files give with their rules
+    Test(test::TestArguments),
+    /// Replay recorded data through the rules of a file: how often would each have held, and which alerts would it have raised?
+    Backtest(backtest::BacktestArguments),
 }
 
 pub fn command(command: &RulesCommand) -> ExitCode {
@@ -33,6 +42,8 @@ pub fn command(command: &RulesCommand) -> ExitCode {
         RulesCommand::List { json, place } => list::command(place, *json),
         RulesCommand::Eval => eval::command(),
         RulesCommand::Import(arguments) => import::command(arguments),
+        RulesCommand::Test(arguments) => test::command(arguments),
+        RulesCommand::Backtest(arguments) => backtest::command(arguments),
     }
 }
 

@@ -302,6 +302,9 @@ impl Looked<'_> {
         };
         let step = state.step(holds, at.at_ms, condition.hold_ms);
         if matches!(step, Step::Begins | Step::GoesOn) {
+            if step == Step::Begins {
+                rule.tally.begun();
+            }
             if step == Step::Begins || condition.repeats {
                 rule.tally.matched();
             }

@@ -7,7 +7,7 @@ use super::functions::{self, MessageFunction};
 use super::rule::{Rule, Trigger};
 use super::surroundings::Surroundings;
 use crate::core::detection::alert::RULE_METRIC;
-use crate::core::rules::{Context, Names, Payload, Statement, Value, is_basic_ingest};
+use crate::core::rules::{Context, EvaluationError, Names, Payload, Statement, Value, is_basic_ingest};
 
 /// A message that the rules look at.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +78,32 @@ impl Rulebook {
         let name = topic.split('/').nth(2)?;
         let place = self.rules.iter().position(|rule| *rule.name == *name && rule.sees_messages())?;
         u16::try_from(place).ok()
+    }
+
+    /// What one statement makes of a message; nothing is done with it. `None` if the message does not pass, or the rule sees readings.
+    ///
+    /// # Errors
+    ///
+    /// If a bound is exceeded.
+    pub fn result_of(&self, rule: &Rule, message: &Message<'_>) -> Result<Option<Vec<u8>>, EvaluationError> {
+        let Trigger::Message(statement) = &rule.trigger else { return Ok(None) };
+        if !statement.is_for(message.topic) {
+            return Ok(None);
+        }
+        let names = MessageNames { payload: Payload::new(message.payload), surroundings: &self.surroundings };
+        let trace_id = trace_id(message.seed);
+        let context = Context {
+            topic: Some(message.topic),
+            client_id: message.client_id,
+            trace_id: Some(&trace_id),
+            now_ms: message.received_at_ms,
+            seed: message.seed,
+            ..Context::default()
+        };
+        let Some(found) = statement.evaluate(&names, &context)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        found.write(&mut bytes)?;
+        Ok(Some(bytes))
     }
 
     /// Lets the rules look at a message, in the order of the configuration. `stopwatch` counts nanoseconds.

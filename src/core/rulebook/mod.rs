@@ -22,6 +22,7 @@ mod functions;
 mod index;
 mod messages;
 mod rule;
+mod rule_test;
 mod snapshot;
 mod surroundings;
 mod tally;
@@ -38,6 +39,7 @@ pub use definition::{ActionDefinition, Definition, Keep};
 pub use effects::{AlertVerdict, AlertWord, Derived, DerivedReadings, Effects, Failure, RecordDraft, RuleMessage};
 pub use messages::Message;
 pub use rule::{Rule, RuleProblem};
+pub use rule_test::{Begin, Example, RuleTest, TestReading, is_same_payload};
 pub use surroundings::Surroundings;
 pub use tally::{Counts, Tally};
 

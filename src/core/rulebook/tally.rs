@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub struct Tally {
     evaluations: AtomicU64,
     matches: AtomicU64,
+    begins: AtomicU64,
     errors: AtomicU64,
     loops: AtomicU64,
     nanoseconds: AtomicU64,
@@ -54,6 +55,15 @@ impl Tally {
     pub(super) fn evaluated(&self, nanoseconds: u64) {
         self.evaluations.fetch_add(1, Ordering::Relaxed);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// How often its condition has begun to hold; 0 of a rule that sees messages.
+    pub fn begins(&self) -> u64 {
+        self.begins.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begun(&self) {
+        self.begins.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn matched(&self) {

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read};
 use clap::ValueEnum;
 
 /// A longer line is malformed, which bounds the memory whatever the file is.
-pub(super) const LINE_BYTES_MAX: usize = 1 << 20;
+pub const LINE_BYTES_MAX: usize = 1 << 20;
 /// The unit of timestamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Unit {
@@ -16,16 +16,16 @@ pub enum Unit {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Line<'a> {
-    pub(super) series: Cow<'a, str>,
+pub struct Line<'a> {
+    pub series: Cow<'a, str>,
     /// Length of the device's name in it; `None` for a recording of its own.
-    pub(super) device_len: Option<usize>,
-    pub(super) at_ms: i64,
-    pub(super) value: f64,
+    pub device_len: Option<usize>,
+    pub at_ms: i64,
+    pub value: f64,
 }
 
 impl Line<'_> {
-    pub(super) fn names(&self) -> (&str, &str) {
+    pub fn names(&self) -> (&str, &str) {
         match self.device_len {
             Some(len) => (&self.series[..len], &self.series[len + 1..]),
             None => ("", &self.series),
@@ -33,7 +33,7 @@ impl Line<'_> {
     }
 }
 
-pub(super) enum Parsed<'a> {
+pub enum Parsed<'a> {
     Line(Line<'a>),
     /// An empty line, or a record that is not a reading.
     Other,
@@ -41,7 +41,7 @@ pub(super) enum Parsed<'a> {
 }
 
 /// `None` stands for a line that is too long.
-pub(super) fn parse(line: Option<&[u8]>, unit: Unit) -> Parsed<'_> {
+pub fn parse(line: Option<&[u8]>, unit: Unit) -> Parsed<'_> {
     let Some(line) = line else { return Parsed::Malformed };
     // Spreadsheets write a byte order mark at the beginning.
     let Ok(text) = std::str::from_utf8(line) else { return Parsed::Malformed };
@@ -103,7 +103,7 @@ fn parse_record(text: &str) -> Parsed<'_> {
 }
 
 /// Calls `act` with each line and its length, and without the line's text if it is too long.
-pub(super) fn for_each_line(
+pub fn for_each_line(
     mut input: impl BufRead,
     mut act: impl FnMut(Option<&[u8]>, usize) -> io::Result<()>,
 ) -> io::Result<()> {
