@@ -71,7 +71,8 @@ impl Site {
             if took_ms > 1_500 {
                 steady_since_ms = next_ms;
             }
-            next_ms - steady_since_ms > 13_000
+            // Ten seconds until it is known, and some readings after that: the first by another time compare with nothing.
+            next_ms - steady_since_ms > 17_000
         });
     }
 
