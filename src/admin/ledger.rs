@@ -296,16 +296,7 @@ mod tests {
     /// 100 readings: 40 delivered, 5 dead letters, 5 quarantined, 20 delivered ahead, 30 held.
     fn fill(writer: &mut Writer) {
         writer.register_sink("sink", Stream::RAW).expect("a cursor");
-        let mut pipeline = Pipeline::new(
-            PipelineSettings {
-                gateway: "g".to_owned(),
-                run: RunId([1; 8]),
-                monitor: Default::default(),
-                alerts: Default::default(),
-                rules: Default::default(),
-            },
-            &PerStream::default(),
-        );
+        let mut pipeline = Pipeline::new(PipelineSettings::new("g", RunId([1; 8])), &PerStream::default());
         (0..10).for_each(|_| commit(writer, &mut pipeline, 10));
         let letter = |sequence| DeadLetter { sequence, reason: "too_large".to_owned(), line: vec![b'x'] };
         let mut unreadable = Ranges::default();

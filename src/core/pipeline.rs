@@ -76,6 +76,19 @@ pub struct PipelineSettings {
     pub rules: RuleSettings,
 }
 
+impl PipelineSettings {
+    /// With the defaults of everything else.
+    pub fn new(gateway: &str, run: RunId) -> PipelineSettings {
+        PipelineSettings {
+            gateway: gateway.to_owned(),
+            run,
+            monitor: MonitorSettings::default(),
+            alerts: AlertTimes::default(),
+            rules: RuleSettings::default(),
+        }
+    }
+}
+
 /// The rules that a pipeline begins with.
 #[derive(Clone, Debug)]
 pub struct RuleSettings {

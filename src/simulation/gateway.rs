@@ -117,11 +117,8 @@ impl Site<'_> {
         let bounds = Bounds { high: Some(super::devices::LIMIT), ..Bounds::NONE };
         let limits = Limits::new(vec![(super::devices::LIMITED.to_owned(), bounds)]);
         PipelineSettings {
-            gateway: GATEWAY.to_owned(),
-            run: self.run,
             monitor: MonitorSettings { limits, ..MonitorSettings::default() },
-            alerts: Default::default(),
-            rules: Default::default(),
+            ..PipelineSettings::new(GATEWAY, self.run)
         }
     }
 

@@ -30,16 +30,7 @@ impl Bench {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let run = RunId([7; 8]);
         let settings = WriterSettings { synchronous: Synchronous::Off, ..WriterSettings::for_tests(folder.path()) };
-        let pipeline = Pipeline::new(
-            PipelineSettings {
-                gateway: "g".to_owned(),
-                run,
-                monitor: Default::default(),
-                alerts: Default::default(),
-                rules: Default::default(),
-            },
-            &PerStream::default(),
-        );
+        let pipeline = Pipeline::new(PipelineSettings::new("g", run), &PerStream::default());
         Bench {
             writer: Writer::open(&settings, run).expect("a new store"),
             folder,

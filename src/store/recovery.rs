@@ -141,13 +141,7 @@ mod tests {
 
     fn pipeline_of(run: u8, writer: &Writer, monitor: MonitorSettings) -> Pipeline {
         Pipeline::new(
-            PipelineSettings {
-                gateway: "g".to_owned(),
-                run: RunId([run; 8]),
-                monitor,
-                alerts: Default::default(),
-                rules: Default::default(),
-            },
+            PipelineSettings { monitor, ..PipelineSettings::new("g", RunId([run; 8])) },
             &writer.last_sequences().expect("numbers"),
         )
     }

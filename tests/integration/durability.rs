@@ -112,16 +112,7 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
     let settings = WriterSettings { vfs: Some(disk.name.clone()), ..WriterSettings::for_tests(folder.path()) };
     let mut writer = Writer::open(&settings, run).unwrap();
     writer.register_sink("sink", Stream::RAW).unwrap();
-    let mut pipeline = Pipeline::new(
-        PipelineSettings {
-            gateway: "g".to_owned(),
-            run,
-            monitor: Default::default(),
-            alerts: Default::default(),
-            rules: Default::default(),
-        },
-        &PerStream::default(),
-    );
+    let mut pipeline = Pipeline::new(PipelineSettings::new("g", run), &PerStream::default());
     let mut recorded = Recorded { log: Vec::new(), acknowledged: vec![(disk.log_len(), 0)], delivered: vec![(0, 0)] };
     let (mut seed, mut sequence) = (0x0dd0_5eed_0dd0_5eed, 0);
     for commit in 0..COMMITS {

@@ -97,16 +97,7 @@ impl Filling {
         let run = RunId([1; 8]);
         let mut writer = Writer::open(&settings, run).unwrap();
         writer.register_sink("sink", Stream::RAW).unwrap();
-        let pipeline = Pipeline::new(
-            PipelineSettings {
-                gateway: "g".to_owned(),
-                run,
-                monitor: Default::default(),
-                alerts: Default::default(),
-                rules: Default::default(),
-            },
-            &PerStream::default(),
-        );
+        let pipeline = Pipeline::new(PipelineSettings::new("g", run), &PerStream::default());
         Filling { writer, pipeline, seed: 0x0123_4567_89ab_cdef, number: 1 }
     }
 

@@ -179,13 +179,7 @@ fn write_records(state: &Path) {
     let streams = vec![NamedStream { name: STREAM.to_owned(), keep: Keep::Bulk }];
     let mut writer =
         Writer::open(&WriterSettings { streams, ..WriterSettings::for_tests(state) }, RunId([9; 8])).unwrap();
-    let settings = PipelineSettings {
-        gateway: "g".to_owned(),
-        run: RunId([9; 8]),
-        monitor: Default::default(),
-        alerts: Default::default(),
-        rules: Default::default(),
-    };
+    let settings = PipelineSettings::new("g", RunId([9; 8]));
     let mut pipeline = Pipeline::new(settings, &writer.last_sequences().unwrap());
     let stream = writer.streams().find(STREAM).unwrap();
     let record = RuleRecord {

@@ -23,13 +23,7 @@ fn write(state: &Path, run: u8) {
     let streams = NAMES.map(|name| NamedStream { name: name.to_owned(), keep: Keep::Bulk }).to_vec();
     let settings = WriterSettings { streams, ..WriterSettings::for_tests(state) };
     let mut writer = Writer::open(&settings, RunId([run; 8])).unwrap();
-    let settings = PipelineSettings {
-        gateway: "truck-0042".to_owned(),
-        run: RunId([run; 8]),
-        monitor: Default::default(),
-        alerts: Default::default(),
-        rules: Default::default(),
-    };
+    let settings = PipelineSettings::new("truck-0042", RunId([run; 8]));
     let mut pipeline = Pipeline::new(settings, &writer.last_sequences().unwrap());
     for number in 0..COMMITS {
         for stream in ["doors", "trips", "doors"] {

@@ -55,16 +55,7 @@ pub fn write(folder: &Path, devices: usize, padding: usize) -> Old {
     std::fs::create_dir_all(folder).unwrap();
     let db = Connection::open(store_path(folder)).unwrap();
     db.execute_batch(TABLES).unwrap();
-    let mut pipeline = Pipeline::new(
-        PipelineSettings {
-            gateway: GATEWAY.to_owned(),
-            run: RUN,
-            monitor: Default::default(),
-            alerts: Default::default(),
-            rules: Default::default(),
-        },
-        &PerStream::default(),
-    );
+    let mut pipeline = Pipeline::new(PipelineSettings::new(GATEWAY, RUN), &PerStream::default());
     let mut old = Old { raw: 0, anomalies: 0, archived: 0, alert_id: String::new() };
     let mut seed = 0x5eed_0f01_5eed_0f01;
     for second in 0..SECONDS {

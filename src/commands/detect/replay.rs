@@ -6,18 +6,15 @@
 
 use std::collections::HashMap;
 
-use crate::core::detection::alert::{self, AlertTimes, Moment};
+use crate::core::detection::alert::{self, AlertTimes};
 use crate::core::detection::monitor::{LATE_AFTER_MS, MonitorSettings};
-use crate::core::detection::window::JUMP_MS;
 use crate::core::identity::{PerStream, RunId};
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::core::reading::Reading;
 
-use super::clock::{Clock, Passage};
+use super::clock::{Clock, Heard, Passed};
 use super::comparison::{Comparison, Side};
 
-/// How far the clock advances between two checks for silences, as in the gateway.
-const TICK_MS: u64 = 500;
 /// A long pause is divided into at most this many steps.
 const STEPS_MAX: u64 = 256;
 /// The open batch is emptied at this many records.
@@ -46,19 +43,11 @@ pub struct Replay {
     left_out: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Heard {
-    run: RunId,
-    since_ms: i64,
-    last_ms: i64,
-}
-
 /// One device, with a pipeline for each setting.
 #[derive(Debug)]
 struct Device {
     sides: [Pipeline; 2],
     clock: Clock,
-    ticked_ms: u64,
 }
 
 impl Replay {
@@ -80,10 +69,7 @@ impl Replay {
         self.readings += 1;
         let last_ms = reading.received_at_ms;
         self.late += u64::from(last_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS);
-        match &mut self.heard {
-            Some(heard) if heard.run == run => heard.last_ms = last_ms,
-            heard => *heard = Some(Heard { run, since_ms: last_ms, last_ms }),
-        }
+        Heard::note(&mut self.heard, run, last_ms);
         if !self.devices.contains_key(reading.device) {
             if self.devices.len() >= self.devices_max {
                 self.left_out += 1;
@@ -147,74 +133,54 @@ impl Device {
         let pipeline = |setting: &Setting| {
             Pipeline::new(
                 PipelineSettings {
-                    gateway: String::new(),
-                    run: RunId([0; 8]),
                     monitor: setting.monitor.clone(),
                     alerts: setting.alerts,
-                    rules: Default::default(),
+                    ..PipelineSettings::new("", RunId([0; 8]))
                 },
                 &PerStream::default(),
             )
         };
-        Device { sides: settings.each_ref().map(pipeline), clock: Clock::default(), ticked_ms: 0 }
+        Device { sides: settings.each_ref().map(pipeline), clock: Clock::default() }
     }
 
     fn take(&mut self, run: RunId, reading: &Reading<'_>, comparison: &mut Comparison) {
-        let Reading { measured_at_ms, received_at_ms, time_quality, .. } = *reading;
-        // A device clock that is ahead of ours is wrong.
-        let is_ahead = measured_at_ms > received_at_ms.saturating_add(JUMP_MS);
-        let at_ms = if is_ahead { received_at_ms } else { measured_at_ms };
-        let passage = self.clock.hear(run, at_ms, received_at_ms, time_quality);
-        self.pass(passage, comparison);
-        let now = self.clock.moment();
+        let Device { sides, clock } = self;
+        clock.pass_to(run, reading, STEPS_MAX, &mut |passed| pass(sides, passed, comparison));
+        let now = clock.moment();
         let reading = Reading { received_at_ms: now.wall_ms, ..*reading };
-        self.sides.iter_mut().for_each(|side| side.take_judged(&reading, now));
-        self.compare(comparison);
-    }
-
-    fn pass(&mut self, passage: Passage, comparison: &mut Comparison) {
-        let now = self.clock.moment();
-        let Passage::Elapsed { elapsed_ms } = passage else {
-            self.sides.iter_mut().for_each(|side| side.listen_from(now));
-            return;
-        };
-        let step_ms = TICK_MS.max(elapsed_ms / STEPS_MAX);
-        while now.steady_ms - self.ticked_ms >= step_ms {
-            self.ticked_ms += step_ms;
-            let before_ms = i64::try_from(now.steady_ms - self.ticked_ms).unwrap_or(i64::MAX);
-            let then = Moment { wall_ms: now.wall_ms.saturating_sub(before_ms), steady_ms: self.ticked_ms };
-            self.sides.iter_mut().for_each(|side| side.tick(then));
-            self.compare(comparison);
-        }
+        sides.iter_mut().for_each(|side| side.take_judged(&reading, now));
+        compare(sides, comparison);
     }
 
     fn end(&mut self, heard: Heard, comparison: &mut Comparison) {
-        let silent_from_ms = match self.clock.is_of(heard.run) {
-            true => self.clock.received_ms,
-            false => {
-                self.pass(Passage::Started, comparison);
-                heard.since_ms
-            }
-        };
-        let silent_ms = heard.last_ms.saturating_sub(silent_from_ms);
-        let passage = self.clock.go_on(u64::try_from(silent_ms).unwrap_or(0));
-        self.pass(passage, comparison);
+        let Device { sides, clock } = self;
+        clock.pass_to_end(heard, STEPS_MAX, &mut |passed| pass(sides, passed, comparison));
     }
+}
 
-    /// Empties the open batches, which are not needed, and compares the alerts that changed.
-    fn compare(&mut self, comparison: &mut Comparison) {
-        let is_quiet = self.sides.iter().all(|side| side.open_alerts().is_empty());
-        if is_quiet && self.sides[0].open_count() < OPEN_MAX {
-            return;
+fn pass(sides: &mut [Pipeline; 2], passed: Passed, comparison: &mut Comparison) {
+    match passed {
+        Passed::Started(now) => sides.iter_mut().for_each(|side| side.listen_from(now)),
+        Passed::Tick(now) => {
+            sides.iter_mut().for_each(|side| side.tick(now));
+            compare(sides, comparison);
         }
-        let changes = self.sides.each_mut().map(|side| {
-            let bodies = side.seal().alerts.into_iter().filter_map(|row| row.body);
-            let known = bodies.filter_map(|body| alert::read_alert(&body));
-            known.map(|(key, alert)| (key, alert.state)).collect()
-        });
-        if !is_quiet {
-            comparison.step(changes);
-        }
+    }
+}
+
+/// Empties the open batches, which are not needed, and compares the alerts that changed.
+fn compare(sides: &mut [Pipeline; 2], comparison: &mut Comparison) {
+    let is_quiet = sides.iter().all(|side| side.open_alerts().is_empty());
+    if is_quiet && sides[0].open_count() < OPEN_MAX {
+        return;
+    }
+    let changes = sides.each_mut().map(|side| {
+        let bodies = side.seal().alerts.into_iter().filter_map(|row| row.body);
+        let known = bodies.filter_map(|body| alert::read_alert(&body));
+        known.map(|(key, alert)| (key, alert.state)).collect()
+    });
+    if !is_quiet {
+        comparison.step(changes);
     }
 }
 

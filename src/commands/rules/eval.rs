@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::with_hint;
 use crate::clock;
 use crate::commands::Exit;
-use crate::core::rules::{Context, ParseError, Payload, Statement};
+use crate::core::rules::{Context, ParseError, Payload, Statement, trace_id};
 
 /// Longest line that is read, in bytes: a message of a MiB, with its escapes.
 const LINE_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -103,7 +103,7 @@ fn answer(line: &[u8]) -> Result<Value, Refusal> {
     }
     let payload = Payload::new(&payload);
     let seed = getrandom::u64().unwrap_or_default();
-    let trace_id = format!("{:08x}-0000-4000-8000-{:012x}", seed >> 32, seed & 0xffff_ffff);
+    let trace_id = trace_id(seed);
     let context = Context {
         topic: Some(&request.topic),
         client_id: request.client_id.as_deref(),

@@ -7,18 +7,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::clock;
-use crate::commands::detect::clock::{Clock, Passage};
+use crate::commands::detect::clock::{Clock, Heard, Passed};
 use crate::config::Configuration;
-use crate::core::detection::alert::{self, Moment, State};
+use crate::core::detection::alert::{self, State};
 use crate::core::detection::monitor::LATE_AFTER_MS;
-use crate::core::detection::window::JUMP_MS;
 use crate::core::identity::{PerStream, RunId};
 use crate::core::pipeline::{Pipeline, PipelineSettings, RuleSettings};
 use crate::core::reading::Reading;
 use crate::core::rulebook::Rulebook;
 
-/// How far the clock advances between two looks at what time alone brings, as in the gateway.
-const TICK_MS: u64 = 500;
 /// The open batch is emptied at this many records.
 const OPEN_MAX: u32 = 64;
 /// Most devices that are replayed; readings of further ones are counted.
@@ -66,19 +63,10 @@ pub struct Replay {
     pub left_out: u64,
 }
 
-/// A run of the gateway, and when it was first and last heard.
-#[derive(Clone, Copy, Debug)]
-struct Heard {
-    run: RunId,
-    since_ms: i64,
-    last_ms: i64,
-}
-
 #[derive(Debug)]
 struct Device {
     pipeline: Pipeline,
     clock: Clock,
-    ticked_ms: u64,
 }
 
 impl Replay {
@@ -109,29 +97,26 @@ impl Replay {
     /// Takes the next reading. `run` is the run of the gateway that took it: what it missed while it was off is no silence.
     pub fn take(&mut self, run: RunId, reading: &Reading<'_>, listener: &mut Listener<'_>) {
         self.readings += 1;
-        let last_ms = reading.received_at_ms;
-        match &mut self.heard {
-            Some(heard) if heard.run == run => heard.last_ms = heard.last_ms.max(last_ms),
-            heard => *heard = Some(Heard { run, since_ms: last_ms, last_ms }),
-        }
+        Heard::note(&mut self.heard, run, reading.received_at_ms);
         if !self.devices.contains_key(reading.device) {
             if self.devices.len() >= DEVICES_MAX {
                 self.left_out += 1;
                 return;
             }
             let pipeline = Pipeline::new(self.settings.clone(), &PerStream::default());
-            let device = Device { pipeline, clock: Clock::default(), ticked_ms: 0 };
+            let device = Device { pipeline, clock: Clock::default() };
             self.devices.insert(reading.device.into(), device);
         }
         let device = self.devices.get_mut(reading.device).expect("just inserted");
         let mut teller = Teller { book: &self.book, told: &mut self.told, device: reading.device, listener };
-        device.pass_to(run, reading, self.steps_max, &mut teller);
-        let now = device.clock.moment();
+        let Device { pipeline, clock } = device;
+        clock.pass_to(run, reading, self.steps_max, &mut |passed| teller.pass(pipeline, passed));
+        let now = clock.moment();
         self.disordered += u64::from(reading.measured_at_ms < now.wall_ms);
         let reading = Reading { received_at_ms: now.wall_ms, ..*reading };
         self.late += u64::from(now.wall_ms.saturating_sub(reading.measured_at_ms) > LATE_AFTER_MS);
-        device.pipeline.take_judged(&reading, now);
-        teller.tell(&mut device.pipeline, reading.measured_at_ms, Some(&reading));
+        pipeline.take_judged(&reading, now);
+        teller.tell(pipeline, reading.measured_at_ms, Some(&reading));
     }
 
     /// There are no further readings until `end_ms`, or until the last one of all devices.
@@ -142,7 +127,9 @@ impl Replay {
         devices.sort_unstable_by_key(|(name, _)| *name);
         for (name, device) in devices {
             let mut teller = Teller { book: &self.book, told: &mut self.told, device: name, listener };
-            device.end(Heard { last_ms, ..heard }, self.steps_max, &mut teller);
+            let Device { pipeline, clock } = device;
+            let heard = Heard { last_ms, ..heard };
+            clock.pass_to_end(heard, self.steps_max, &mut |passed| teller.pass(pipeline, passed));
         }
     }
 
@@ -156,47 +143,6 @@ impl Replay {
     }
 }
 
-impl Device {
-    /// Lets time pass up to a reading.
-    fn pass_to(&mut self, run: RunId, reading: &Reading<'_>, steps_max: u64, teller: &mut Teller<'_, '_>) {
-        let Reading { measured_at_ms, received_at_ms, time_quality, .. } = *reading;
-        // A device clock that is ahead of ours is wrong.
-        let is_ahead = measured_at_ms > received_at_ms.saturating_add(JUMP_MS);
-        let at_ms = if is_ahead { received_at_ms } else { measured_at_ms };
-        let passage = self.clock.hear(run, at_ms, received_at_ms, time_quality);
-        self.pass(passage, steps_max, teller);
-    }
-
-    fn pass(&mut self, passage: Passage, steps_max: u64, teller: &mut Teller<'_, '_>) {
-        let now = self.clock.moment();
-        let Passage::Elapsed { elapsed_ms } = passage else {
-            self.pipeline.listen_from(now);
-            return;
-        };
-        let step_ms = TICK_MS.max(elapsed_ms / steps_max);
-        while now.steady_ms - self.ticked_ms >= step_ms {
-            self.ticked_ms += step_ms;
-            let before_ms = i64::try_from(now.steady_ms - self.ticked_ms).unwrap_or(i64::MAX);
-            let then = Moment { wall_ms: now.wall_ms.saturating_sub(before_ms), steady_ms: self.ticked_ms };
-            self.pipeline.tick(then);
-            teller.tell(&mut self.pipeline, then.wall_ms, None);
-        }
-    }
-
-    fn end(&mut self, heard: Heard, steps_max: u64, teller: &mut Teller<'_, '_>) {
-        let silent_from_ms = match self.clock.is_of(heard.run) {
-            true => self.clock.received_ms,
-            false => {
-                self.pass(Passage::Started, steps_max, teller);
-                heard.since_ms
-            }
-        };
-        let silent_ms = heard.last_ms.saturating_sub(silent_from_ms);
-        let passage = self.clock.go_on(u64::try_from(silent_ms).unwrap_or(0));
-        self.pass(passage, steps_max, teller);
-    }
-}
-
 /// Finds out what has happened to a device's rules, and passes it on.
 struct Teller<'t, 'l> {
     book: &'t Rulebook,
@@ -206,6 +152,16 @@ struct Teller<'t, 'l> {
 }
 
 impl Teller<'_, '_> {
+    fn pass(&mut self, pipeline: &mut Pipeline, passed: Passed) {
+        match passed {
+            Passed::Started(now) => pipeline.listen_from(now),
+            Passed::Tick(now) => {
+                pipeline.tick(now);
+                self.tell(pipeline, now.wall_ms, None);
+            }
+        }
+    }
+
     fn tell(&mut self, pipeline: &mut Pipeline, at_ms: i64, reading: Option<&Reading<'_>>) {
         let device = self.device;
         let mut tell = |what, rule: &str, device: &str| {

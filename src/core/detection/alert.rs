@@ -26,6 +26,7 @@ use super::detectors::Detector;
 use super::devices::DEVICE_METRIC;
 pub use super::severity::Severity;
 use super::silence::Rhythm;
+use crate::core::fnv;
 use crate::core::identity::RunId;
 
 /// A moment on two clocks: the wall clock for people, and the steady clock for durations, which setting the wall clock does not change.
@@ -308,11 +309,8 @@ fn alert_id(gateway: &str, flag: &Flag<'_>) -> String {
         flag.kind.as_bytes(),
         &position,
     ];
-    let hash = |basis: u64| {
-        let bytes = parts.iter().flat_map(|part| part.iter().chain(&[0xff]));
-        bytes.fold(basis, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
-    };
-    format!("{:016x}{:016x}", hash(0xcbf2_9ce4_8422_2325), hash(0x8422_2325_cbf2_9ce4))
+    let hash = |basis: u64| parts.iter().fold(basis, |hash, part| fnv::fold(fnv::fold(hash, part), &[0xff]));
+    format!("{:016x}{:016x}", hash(fnv::BASIS), hash(fnv::BASIS.rotate_left(32)))
 }
 
 /// What an alert is about, in words.

@@ -7,13 +7,7 @@ use crate::core::reading::{Attributes, pack_attribute};
 
 fn pipeline() -> Pipeline {
     Pipeline::new(
-        PipelineSettings {
-            gateway: "g".to_owned(),
-            run: RunId([1; 8]),
-            monitor: MonitorSettings::default(),
-            alerts: AlertTimes::default(),
-            rules: Default::default(),
-        },
+        PipelineSettings::new("g", RunId([1; 8])),
         &PerStream::new(&Streams::default(), |stream| if stream == Stream::RAW { 7 } else { 9 }),
     )
 }

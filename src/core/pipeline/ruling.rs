@@ -1,5 +1,7 @@
 //! Rules that see readings, and what rules of both kinds want done.
 
+use std::collections::VecDeque;
+
 use super::*;
 use crate::core::detection::alert::rule_text;
 use crate::core::identity::Streams;
@@ -8,7 +10,6 @@ use crate::core::record::{RulePayload, RuleRecord};
 use crate::core::rulebook::{
     AlertVerdict, AlertWord, Conditions, Derived, DerivedReadings, Effects, RecordDraft, RuleMessage, Seen, Summary,
 };
-use std::collections::VecDeque;
 
 /// Most messages and failures that are kept until they are asked for.
 const KEPT_MAX: usize = 4_096;
@@ -111,11 +112,6 @@ impl Pipeline {
         self.ruling.streams = streams;
     }
 
-    /// The rules that see readings.
-    pub fn rules(&self) -> &Arc<Rulebook> {
-        &self.ruling.book
-    }
-
     /// Takes the messages that rules publish. To be sent once what is open now is stored.
     pub fn take_rule_messages(&mut self) -> Vec<RuleMessage> {
         std::mem::take(&mut self.ruling.messages)
@@ -159,8 +155,7 @@ impl Pipeline {
     ) -> bool {
         let book = Arc::clone(&self.ruling.book);
         let mut effects = std::mem::take(&mut self.ruling.effects);
-        let score = self.findings.list.iter().map(|finding| finding.score).fold(0.0, f64::max);
-        let seen = Seen { reading, verdict, score, is_late: self.findings.late, now, made_by };
+        let seen = self.seen(reading, verdict, made_by, now);
         self.ruling.conditions.see(&book, &seen, &self.ruling.stopwatch, &mut effects);
         // A reading that cannot be stored comes again: then it is decided what becomes of it.
         let is_kept = match (effects.drops, effects.downsampled_by) {
@@ -190,6 +185,11 @@ impl Pipeline {
         (effects.drops, effects.downsampled_by) = (false, None);
         self.ruling.effects = effects;
         is_kept
+    }
+
+    fn seen<'a>(&self, reading: &'a Reading<'a>, verdict: Verdict, made_by: &'a [u16], now: Moment) -> Seen<'a> {
+        let score = self.findings.list.iter().map(|finding| finding.score).fold(0.0, f64::max);
+        Seen { reading, verdict, score, is_late: self.findings.late, now, made_by }
     }
 
     fn derive(&mut self, derived: DerivedReadings, of: &Reading<'_>, made_by: &[u16]) {
@@ -329,8 +329,7 @@ impl Pipeline {
     fn say(&mut self, word: &AlertWord, now: Moment) {
         let book = Arc::clone(&self.ruling.book);
         let Some(rule) = book.rule(word.rule) else { return };
-        let key =
-            AlertKey { device: word.device.to_string(), metric: word.metric.to_string(), kind: rule.name.to_string() };
+        let key = key_of(word, &rule.name);
         let (severity, message, value) = match &word.verdict {
             AlertVerdict::Raised { severity, message, value } => (*severity, message.as_deref(), *value),
             verdict => {
@@ -375,18 +374,16 @@ impl Pipeline {
 
     /// Shows a stored reading to the rules again: they learn from it, and nothing is done.
     pub(super) fn replay_to_rules(&mut self, reading: &Reading<'_>, verdict: Verdict, received: Moment) {
-        if self.ruling.book.sees_no_reading() || Self::is_summary(reading) {
+        if self.ruling.book.sees_no_reading() {
             return;
         }
         let book = Arc::clone(&self.ruling.book);
         let mut effects = Effects::default();
-        let score = self.findings.list.iter().map(|finding| finding.score).fold(0.0, f64::max);
-        let seen = Seen { reading, verdict, score, is_late: self.findings.late, now: received, made_by: &[] };
+        let seen = self.seen(reading, verdict, &[], received);
         self.ruling.conditions.see(&book, &seen, &|| 0, &mut effects);
         for word in &effects.words {
             let Some(rule) = book.rule(word.rule) else { continue };
-            let (device, metric, kind) = (word.device.to_string(), word.metric.to_string(), rule.name.to_string());
-            self.book.hear_rule_again(received, &AlertKey { device, metric, kind }, word.verdict == AlertVerdict::Good);
+            self.book.hear_rule_again(received, &key_of(word, &rule.name), word.verdict == AlertVerdict::Good);
         }
     }
 
@@ -394,4 +391,9 @@ impl Pipeline {
     pub(super) fn encode_rules(&self, out: &mut Vec<u8>) {
         self.ruling.conditions.encode(&self.ruling.book, self.now, out);
     }
+}
+
+/// The alert that a rule speaks of.
+fn key_of(word: &AlertWord, rule: &str) -> AlertKey {
+    AlertKey { device: word.device.to_string(), metric: word.metric.to_string(), kind: rule.to_owned() }
 }

@@ -23,16 +23,7 @@ struct Gateway {
 }
 
 fn pipeline(run: u8, monitor: MonitorSettings) -> Pipeline {
-    Pipeline::new(
-        PipelineSettings {
-            gateway: "g".to_owned(),
-            run: RunId([run; 8]),
-            monitor,
-            alerts: AlertTimes::default(),
-            rules: Default::default(),
-        },
-        &PerStream::default(),
-    )
+    Pipeline::new(PipelineSettings { monitor, ..PipelineSettings::new("g", RunId([run; 8])) }, &PerStream::default())
 }
 
 impl Gateway {

@@ -1,8 +1,7 @@
 //! A rule as it is configured: texts and numbers, not yet compiled.
 
-use std::fmt::Write;
-
 use crate::core::detection::severity::Severity;
+use crate::core::fnv;
 
 /// A rule as it is configured.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -114,22 +113,9 @@ impl Keep {
 }
 
 impl Definition {
-    /// A number that is another one for each other definition: what was found out under one is nothing to another. FNV-1a.
+    /// A number that is another one for each other definition: what was found out under one is nothing to another.
     pub fn fingerprint(&self) -> u64 {
-        let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
-        write!(hash, "{self:?}").expect("it takes any text");
-        hash.0
-    }
-}
-
-struct Fnv(u64);
-
-impl Write for Fnv {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        Ok(())
+        fnv::of_debug(self)
     }
 }
 

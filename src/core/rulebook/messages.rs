@@ -7,7 +7,7 @@ use super::functions::{self, MessageFunction};
 use super::rule::{Rule, Trigger};
 use super::surroundings::Surroundings;
 use crate::core::detection::alert::RULE_METRIC;
-use crate::core::rules::{Context, EvaluationError, Names, Payload, Statement, Value, is_basic_ingest};
+use crate::core::rules::{Context, EvaluationError, Names, Payload, Statement, Value, is_basic_ingest, trace_id};
 
 /// A message that the rules look at.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,19 @@ pub struct Message<'m> {
     pub seed: u64,
     /// Rules that made it, each of a message that the one before it had made.
     pub made_by: &'m [u16],
+}
+
+impl<'m> Message<'m> {
+    fn context(&self, trace_id: &'m str) -> Context<'m> {
+        Context {
+            topic: Some(self.topic),
+            client_id: self.client_id,
+            trace_id: Some(trace_id),
+            now_ms: self.received_at_ms,
+            seed: self.seed,
+            ..Context::default()
+        }
+    }
 }
 
 /// What the names of a statement stand for.
@@ -92,14 +105,7 @@ impl Rulebook {
         }
         let names = MessageNames { payload: Payload::new(message.payload), surroundings: &self.surroundings };
         let trace_id = trace_id(message.seed);
-        let context = Context {
-            topic: Some(message.topic),
-            client_id: message.client_id,
-            trace_id: Some(&trace_id),
-            now_ms: message.received_at_ms,
-            seed: message.seed,
-            ..Context::default()
-        };
+        let context = message.context(&trace_id);
         let Some(found) = statement.evaluate(&names, &context)? else { return Ok(None) };
         let mut bytes = Vec::new();
         found.write(&mut bytes)?;
@@ -123,14 +129,9 @@ impl Rulebook {
             if self.cuts_loop(place, message.made_by) {
                 continue;
             }
-            let context = Context {
-                topic: Some(message.topic),
-                client_id: message.client_id,
-                trace_id: Some(&trace_id),
-                now_ms: message.received_at_ms,
-                seed: message.seed ^ u64::from(place).wrapping_mul(0x9e37_79b9_7f4a_7c15),
-                ..Context::default()
-            };
+            // What is random is another for each rule.
+            let seed = message.seed ^ u64::from(place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let context = Context { seed, ..message.context(&trace_id) };
             one(place, rule, statement, &names, &context, message, effects);
             let after = stopwatch();
             rule.tally.evaluated(after.saturating_sub(before));
@@ -176,9 +177,4 @@ fn one(
             Acting { variables: &found.variables, result: &result, ..acting }.act(|_| true, effects);
         }
     }
-}
-
-/// An id for a message, as an error action and `traceid()` have it.
-fn trace_id(seed: u64) -> String {
-    format!("{:08x}-0000-4000-8000-{:012x}", seed >> 32, seed & 0xffff_ffff)
 }

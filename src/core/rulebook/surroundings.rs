@@ -28,7 +28,7 @@ impl Surroundings {
         is_place(latitude, longitude).then(|| self.zones.contains(&zone, longitude, latitude)).flatten()
     }
 
-    /// The first zone that a place is in, in the order of their file; Undefined if there is none.
+    /// The first zone that a place is in, by name; Undefined if there is none.
     pub(super) fn zone(&self, latitude: f64, longitude: f64) -> Value<'_> {
         let is_around = |zone: &&str| self.zones.contains(zone, longitude, latitude) == Some(true);
         let found = self.zones.names().find(|zone| is_place(latitude, longitude) && is_around(zone));

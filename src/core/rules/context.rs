@@ -44,6 +44,11 @@ impl<'v> Context<'v> {
     }
 }
 
+/// An id for a message, of its random number.
+pub fn trace_id(seed: u64) -> String {
+    format!("{:08x}-0000-4000-8000-{:012x}", seed >> 32, seed & 0xffff_ffff)
+}
+
 /// Whether a topic names a rule, and so needs no filter to match it.
 pub fn is_basic_ingest(topic: &str) -> bool {
     topic.starts_with(BASIC_INGEST)

@@ -167,25 +167,8 @@ impl Zones {
     }
 
     /// How many zones there are.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.by_name.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
-    }
-
-    /// Memory that they take, in bytes.
-    pub fn byte_size(&self) -> usize {
-        let of_polygon = |polygon: &Polygon| {
-            let points = polygon.exterior.len() + polygon.holes.iter().map(|hole| hole.len()).sum::<usize>();
-            size_of::<Polygon>() + polygon.holes.len() * size_of::<Ring>() + points * size_of::<Point>()
-        };
-        let mut bytes = size_of::<Zones>();
-        for (name, polygons) in &self.by_name {
-            bytes += name.len() + size_of::<(Box<str>, Ring)>() + polygons.iter().map(of_polygon).sum::<usize>();
-        }
-        bytes
     }
 }

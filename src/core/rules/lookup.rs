@@ -190,19 +190,9 @@ impl Table {
     }
 
     /// How many rows there are.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.rows.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// Memory that it takes, in bytes.
-    pub fn byte_size(&self) -> usize {
-        let keys = self.rows.iter().map(|row| size_of::<Row>() + row.key.len()).sum::<usize>();
-        size_of::<Table>() + self.text.len() + keys
     }
 }
 

@@ -40,21 +40,6 @@ pub enum Statistic {
     Rate,
 }
 
-impl Statistic {
-    /// The statistic that a rule calls by this name, in any case.
-    pub fn from_name(name: &str) -> Option<Statistic> {
-        const NAMES: [(&str, Statistic); 6] = [
-            ("avg", Statistic::Average),
-            ("min", Statistic::Minimum),
-            ("max", Statistic::Maximum),
-            ("count", Statistic::Count),
-            ("stddev", Statistic::Deviation),
-            ("rate", Statistic::Rate),
-        ];
-        NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, statistic)| *statistic)
-    }
-}
-
 /// A reading.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Sample {
@@ -269,13 +254,9 @@ impl SampleWindow {
         result.is_finite().then_some(result)
     }
 
-    /// Whether there are no readings.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Memory that it takes, in bytes.
-    pub fn byte_size(&self) -> usize {
+    #[cfg(test)]
+    fn byte_size(&self) -> usize {
         let buckets = self.entries.iter().filter(|entry| matches!(entry, Entry::Many(_))).count();
         size_of::<SampleWindow>() + self.entries.capacity() * size_of::<Entry>() + buckets * size_of::<Bucket>()
     }

@@ -27,13 +27,7 @@ fn a_record_that_was_given_up_is_counted_once_where_its_commit_failed_first() {
     let mut committer = Committer::start(writer, sender, committed, Arc::default(), Beat::default(), Salvage::spawn);
     let mut readings = Readings::default();
     (0..3).for_each(|at| readings.push(&Reading::at(at, "tank", "t", 1.0)));
-    let pipeline = PipelineSettings {
-        gateway: "g".to_owned(),
-        run: RUN,
-        monitor: Default::default(),
-        alerts: Default::default(),
-        rules: Default::default(),
-    };
+    let pipeline = PipelineSettings::new("g", RUN);
     let mut pipeline = Pipeline::new(pipeline, &PerStream::default());
     pipeline.take(&readings, Default::default());
     let job = |input| Job { input, ..Job::default() };

@@ -33,13 +33,7 @@ impl Store {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut writer = open(folder.path());
         writer.register_sink("sink", Stream::RAW).expect("a cursor");
-        let settings = PipelineSettings {
-            gateway: "g".to_owned(),
-            run: RunId([1; 8]),
-            monitor: Default::default(),
-            alerts: Default::default(),
-            rules: Default::default(),
-        };
+        let settings = PipelineSettings::new("g", RunId([1; 8]));
         let mut pipeline = Pipeline::new(settings, &PerStream::default());
         for batch in 0..10 {
             let mut readings = Readings::default();

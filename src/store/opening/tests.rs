@@ -18,13 +18,7 @@ fn settings(folder: &Path) -> WriterSettings {
 
 fn open_in(folder: &Path) -> Opened {
     let (run, gateway) = (RunId([1; 8]), "g".to_owned());
-    let pipeline = PipelineSettings {
-        gateway,
-        run,
-        monitor: Default::default(),
-        alerts: Default::default(),
-        rules: Default::default(),
-    };
+    let pipeline = PipelineSettings::new(&gateway, run);
     open(&settings(folder), &pipeline, NOW).expect("a store")
 }
 

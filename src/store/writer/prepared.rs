@@ -49,16 +49,7 @@ fn prepared_in_commits(is_plan_stable: bool) -> Vec<(String, c_int)> {
         .connection()
         .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, is_plan_stable)
         .expect("a setting that every connection has");
-    let mut pipeline = Pipeline::new(
-        PipelineSettings {
-            gateway: "g".to_owned(),
-            run: RUN,
-            monitor: Default::default(),
-            alerts: Default::default(),
-            rules: Default::default(),
-        },
-        &PerStream::default(),
-    );
+    let mut pipeline = Pipeline::new(PipelineSettings::new("g", RUN), &PerStream::default());
     writer.register_sink("cloud", Stream::RAW).expect("a cursor");
     (1..=20).for_each(|at| commit(at, &mut writer, &mut pipeline));
     let mut again = prepared_again(&writer);

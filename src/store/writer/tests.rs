@@ -13,16 +13,7 @@ use crate::store::salvage::Salvaged;
 const RUN: RunId = RunId([7; 8]);
 
 fn new_pipeline(run: RunId, last_sequences: &PerStream<u64>) -> Pipeline {
-    Pipeline::new(
-        PipelineSettings {
-            gateway: "g".to_owned(),
-            run,
-            monitor: Default::default(),
-            alerts: Default::default(),
-            rules: Default::default(),
-        },
-        last_sequences,
-    )
+    Pipeline::new(PipelineSettings::new("g", run), last_sequences)
 }
 
 fn settings(folder: &Path, bytes_max: u64) -> WriterSettings {

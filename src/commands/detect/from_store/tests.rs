@@ -40,13 +40,7 @@ fn writer_settings(folder: &Path) -> WriterSettings {
 /// it keeps everything.
 fn gateway_runs(folder: &Path, run: u8, from: i64, until: i64, value: impl Fn(&str, i64) -> Option<f64>) {
     let at = |second: i64| Moment { wall_ms: second * 1000, steady_ms: (second - from) as u64 * 1000 };
-    let pipeline = PipelineSettings {
-        gateway: "g".to_owned(),
-        run: RunId([run; 8]),
-        monitor: MonitorSettings::default(),
-        alerts: Default::default(),
-        rules: Default::default(),
-    };
+    let pipeline = PipelineSettings::new("g", RunId([run; 8]));
     let Opened { mut writer, mut pipeline, .. } =
         opening::open(&writer_settings(folder), &pipeline, at(from)).expect("a store");
     let mut commit = |pipeline: &mut crate::core::pipeline::Pipeline| {

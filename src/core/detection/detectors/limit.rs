@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::profile::Profile;
 use super::{Detector, Finding, short};
 use crate::core::detection::alert::Severity;
-use crate::core::pattern;
+use crate::core::{fnv, pattern};
 
 /// The squares of larger values overflow: such values are reported and kept out of all statistics.
 const MAGNITUDE_MAX: f64 = 1e100;
@@ -88,9 +88,7 @@ impl Limits {
 
     /// A hash that changes with the configuration of limits.
     pub fn fingerprint(&self) -> u64 {
-        let text = format!("{self:?}");
-        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+        fnv::of_debug(self)
     }
 
     /// In the order of the metrics' names.

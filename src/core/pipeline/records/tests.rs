@@ -13,13 +13,7 @@ fn streams() -> [Stream; 2] {
 fn pipeline() -> Pipeline {
     let mut last_sequences = PerStream::default();
     streams().iter().for_each(|stream| *last_sequences.entry(*stream) = 10);
-    let settings = PipelineSettings {
-        gateway: "g".to_owned(),
-        run: RunId([1; 8]),
-        monitor: Default::default(),
-        alerts: Default::default(),
-        rules: Default::default(),
-    };
+    let settings = PipelineSettings::new("g", RunId([1; 8]));
     Pipeline::new(settings, &last_sequences)
 }
 

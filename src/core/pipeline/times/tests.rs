@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::batch::{Decoder, Stored};
-use crate::core::detection::alert::AlertTimes;
 use crate::core::detection::detectors::limit::{Bounds, Limits};
 
 const WALL_MS: i64 = 1_700_000_000_000;
@@ -36,13 +35,7 @@ fn monitor_settings() -> MonitorSettings {
 impl Gateway {
     fn start() -> Gateway {
         let mut pipeline = Pipeline::new(
-            PipelineSettings {
-                gateway: "g".to_owned(),
-                run: RunId([1; 8]),
-                monitor: monitor_settings(),
-                alerts: AlertTimes::default(),
-                rules: Default::default(),
-            },
+            PipelineSettings { monitor: monitor_settings(), ..PipelineSettings::new("g", RunId([1; 8])) },
             &PerStream::default(),
         );
         pipeline.listen_from(Moment { wall_ms: WALL_MS, steady_ms: 0 });

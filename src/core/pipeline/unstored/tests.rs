@@ -9,11 +9,8 @@ fn pipeline() -> Pipeline {
     let limits = Limits::new(vec![(METRIC.to_owned(), Bounds { high: Some(10.0), ..Bounds::NONE })]);
     Pipeline::new(
         PipelineSettings {
-            gateway: "g".to_owned(),
-            run: RunId([1; 8]),
             monitor: MonitorSettings { limits, ..MonitorSettings::default() },
-            alerts: AlertTimes::default(),
-            rules: Default::default(),
+            ..PipelineSettings::new("g", RunId([1; 8]))
         },
         &PerStream::default(),
     )

@@ -64,13 +64,12 @@ fn zones_come_in_all_forms() {
     ]});
     let read = Zones::parse(&format!("\u{feff}{collection}")).expect("zones");
     assert_eq!(read.names().collect::<Vec<_>>(), ["north", "yard"]);
-    assert_eq!((read.len(), read.is_empty()), (2, false));
-    assert!(read.byte_size() > 12 * size_of::<Point>());
+    assert_eq!(read.len(), 2);
     assert_eq!(read.contains("yard", 5.9, 5.1), Some(true));
     assert_eq!(read.contains("yard", 3.0, 3.0), Some(false));
     assert_eq!(read.contains("north", 0.9, 0.1), Some(true));
     let none = zones(&json!({ "type": "FeatureCollection", "features": [] }));
-    assert!(none.is_empty());
+    assert_eq!(none.len(), 0);
 }
 
 #[test]

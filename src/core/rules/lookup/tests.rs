@@ -33,8 +33,7 @@ fn rows_of_csv_are_found_by_their_key() {
     assert_eq!(row(&table, "x,y"), r#"{"id":"x,y","plate":" two\r\nlines ","limit":true}"#);
     assert!(table.get("8").is_undefined() && table.get("").is_undefined() && table.get("id").is_undefined());
     assert_eq!(shown(&table.get("7").member("limit")), "90");
-    assert!(table.byte_size() > 60 && !table.is_empty());
-    assert!(csv("\u{feff}id\n").is_empty());
+    assert_eq!(csv("\u{feff}id\n").len(), 0);
 }
 
 #[test]
@@ -120,7 +119,7 @@ fn rows_of_an_object_are_found_by_its_names() {
     assert_eq!(row(&table, "n"), "12345678901234567890.5");
     assert_eq!(row(&table, "z"), "null");
     assert!(table.get("a").is_undefined());
-    assert!(Table::from_json("{}", None).expect("a table").is_empty());
+    assert_eq!(Table::from_json("{}", None).expect("a table").len(), 0);
 }
 
 #[test]
@@ -202,7 +201,7 @@ proptest! {
     fn no_text_is_too_odd(text in "[id,\"\r\n{}\\[\\]:1e. ü]{0,40}") {
         for text in [text.clone(), format!("id,v\n{text}"), format!("{{\"a\":{text}")] {
             for table in [Table::from_csv(&text, "id"), Table::from_json(&text, None), Table::from_json(&text, Some("id"))].into_iter().flatten() {
-                let _ = (table.get("i"), table.get("1"), table.byte_size());
+                let _ = (table.get("i"), table.get("1"));
             }
         }
     }

@@ -69,13 +69,6 @@ fn are_close(ours: Option<f64>, theirs: Option<f64>, scale: f64) -> bool {
 }
 
 #[test]
-fn statistics_have_names() {
-    let names = ["avg", "min", "MAX", "Count", "stddev", "rate"];
-    assert_eq!(names.map(Statistic::from_name), ALL.map(Some));
-    assert_eq!(Statistic::from_name("median"), None);
-}
-
-#[test]
 fn the_span_is_open_at_its_beginning_and_closed_at_its_end() {
     let window = window(&[(1_000, 1.0), (2_000, 2.0), (3_000, 6.0)], 10_000);
     let ask = |statistic, now_ms, span_ms| window.statistic(statistic, now_ms, span_ms);
