@@ -111,6 +111,12 @@ fn write_rules(text: &mut Text, status: &Status) {
         }
     }
     text.single(
+        "rules_readings_left_out_total",
+        "counter",
+        "readings that no rule saw because there are too many devices, since the start",
+        status.rules.readings_left_out as f64,
+    );
+    text.single(
         "rules_refused",
         "gauge",
         "1 while what was loaded last is wrong, and the rules before stay in force",

@@ -234,7 +234,9 @@ async fn answer_question(
             with_status("application/json", &|status| pretty(&Status { series: overview.clone(), ..status }))
         }
         "/api/series" => series::answer(request.uri().query(), pipeline).await,
-        "/api/rules" => reply(StatusCode::OK, "application/json", pretty(&rules::status(&sources.rules))),
+        "/api/rules" => {
+            reply(StatusCode::OK, "application/json", pretty(&rules::status(&sources.rules, &sources.store)))
+        }
         "/api/alerts" => list_alerts(request.uri().query(), sources),
         _ => reply(
             StatusCode::NOT_FOUND,

@@ -4,12 +4,15 @@ use serde::Serialize;
 
 use crate::core::rulebook::Counts;
 use crate::handoff::rules::CurrentRules;
+use crate::pipeline::StoreCounters;
 
 /// The rules that are in force.
 #[derive(Debug, Serialize)]
 pub struct RulesStatus {
     /// In the order of the configuration.
     pub running: Vec<RuleStatus>,
+    /// Readings that no rule with `when` saw, because there are too many devices; since the start.
+    pub readings_left_out: u64,
     /// Why what was loaded last is not in force; `None` if it is.
     pub error: Option<String>,
 }
@@ -33,7 +36,7 @@ pub struct RuleStatus {
     pub nanoseconds_a_message: Option<u64>,
 }
 
-pub fn status(rules: &CurrentRules) -> RulesStatus {
+pub fn status(rules: &CurrentRules, counters: &StoreCounters) -> RulesStatus {
     let book = rules.book();
     let running = book.rules().iter().map(|rule| {
         let Counts { evaluations, matches, errors, loops, nanoseconds } = rule.tally.counts();
@@ -48,5 +51,6 @@ pub fn status(rules: &CurrentRules) -> RulesStatus {
             nanoseconds_a_message: nanoseconds.checked_div(evaluations),
         }
     });
-    RulesStatus { running: running.collect(), error: rules.error() }
+    let readings_left_out = counters.readings_no_rule_saw.get();
+    RulesStatus { running: running.collect(), readings_left_out, error: rules.error() }
 }

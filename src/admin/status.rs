@@ -289,7 +289,7 @@ impl Sources {
                 acknowledgements_unknown: self.store.acknowledgements_unknown.get(),
             },
             series: None,
-            rules: rules::status(&self.rules),
+            rules: rules::status(&self.rules, &self.store),
             unrouted: unrouted(&self.edge),
             undecodable: {
                 let kinds = self.edge.undecodable_kinds();

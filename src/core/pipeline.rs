@@ -295,6 +295,7 @@ impl Pipeline {
         let before = self.open.of(Stream::ANOMALIES).byte_size();
         let verdict = self.monitor.judge_at(place, reading, arrival, &mut self.findings);
         let is_kept = self.ruling.book.sees_no_reading() || self.let_rules_see(reading, verdict, made_by, now);
+        self.ruling.count_made(is_kept, made_by);
         let raw_position = is_kept.then(|| {
             let raw = self.open.of_mut(Stream::RAW);
             let position = raw.number(reading.received_at_ms);

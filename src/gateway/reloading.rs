@@ -22,7 +22,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves for as long as the gateway runs.
 pub(super) async fn run(source: Option<RuleSource>, rules: CurrentRules, pipeline: mpsc::Sender<Message>) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    let mut hangup = match signal(SignalKind::hangup()) {
+        Ok(hangup) => hangup,
+        Err(error) => return tracing::error!(%error, "rules are not loaded again: SIGHUP cannot be caught"),
+    };
     let Some(source) = source else {
         while hangup.recv().await.is_some() {
             tracing::info!("SIGHUP: there is nothing to load again");

@@ -39,6 +39,8 @@ pub struct StoreCounters {
     pub readings: Counter,
     pub series: Gauge,
     pub readings_unwatched: Gauge,
+    /// Readings that no condition of a rule saw, because there are too many devices.
+    pub readings_no_rule_saw: Gauge,
     pub anomalies: Gauge,
     pub alerts_unraised: Gauge,
     /// Acknowledgements of alerts that do not exist.

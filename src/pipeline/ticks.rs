@@ -39,6 +39,7 @@ impl PipelineLoop {
         self.intake.look_again();
         self.counters.series.set(self.pipeline.monitor().series_count() as u64);
         self.counters.readings_unwatched.set(self.pipeline.monitor().over_cap_readings());
+        self.counters.readings_no_rule_saw.set(self.pipeline.readings_no_rule_saw());
         self.counters.anomalies.set(self.pipeline.flagged());
         self.counters.alerts_unraised.set(self.pipeline.alerts_unraised());
         self.counters.raised_unstored.set(self.pipeline.raised_unstored());

@@ -76,6 +76,11 @@ impl Ruling {
         }
     }
 
+    /// Counts a reading that goes into the raw stream, if rules have made it.
+    pub fn count_made(&mut self, is_kept: bool, made_by: &[u16]) {
+        self.made += u64::from(is_kept && !made_by.is_empty());
+    }
+
     /// Takes the amounts to be added to the store's totals with the next commit. Of the readings that were accepted, those that are not
     /// stored as they are do not count as such.
     pub fn totals(&mut self, accepted: u64) -> [(&'static str, u64); 4] {
@@ -98,6 +103,8 @@ impl Pipeline {
         if Arc::ptr_eq(&book, &self.ruling.book) {
             return;
         }
+        // Nobody else would: their rules may be gone.
+        self.close_spans(now);
         let before = std::mem::replace(&mut self.ruling.book, book);
         self.ruling.conditions.adopt(&before, &self.ruling.book);
         let book = Arc::clone(&self.ruling.book);
@@ -115,6 +122,11 @@ impl Pipeline {
     /// Takes the messages that rules publish. To be sent once what is open now is stored.
     pub fn take_rule_messages(&mut self) -> Vec<RuleMessage> {
         std::mem::take(&mut self.ruling.messages)
+    }
+
+    /// Readings that no condition saw, because there are too many devices; since the start.
+    pub fn readings_no_rule_saw(&self) -> u64 {
+        self.ruling.conditions.left_out()
     }
 
     /// Whether rules publish something.
@@ -157,6 +169,8 @@ impl Pipeline {
         let mut effects = std::mem::take(&mut self.ruling.effects);
         let seen = self.seen(reading, verdict, made_by, now);
         self.ruling.conditions.see(&book, &seen, &self.ruling.stopwatch, &mut effects);
+        // One that a rule has made was not received, so it is not missing among what was.
+        let was_received = u64::from(made_by.is_empty());
         // A reading that cannot be stored comes again: then it is decided what becomes of it.
         let is_kept = match (effects.drops, effects.downsampled_by) {
             _ if self.unstored.judges_only() => {
@@ -164,11 +178,11 @@ impl Pipeline {
                 true
             }
             (true, _) => {
-                self.ruling.dropped += 1;
+                self.ruling.dropped += was_received;
                 false
             }
             (false, Some(place)) => {
-                self.ruling.summarised += 1;
+                self.ruling.summarised += was_received;
                 for summary in self.ruling.conditions.sample_down(&book, place, &seen) {
                     self.summarise(&summary, now);
                 }
@@ -224,7 +238,6 @@ impl Pipeline {
             let place = self.monitor.locate(reading.device, reading.metric);
             self.findings.late = false;
             self.take_one(place, &reading, &derived.made_by, arrival, now);
-            self.ruling.made += 1;
         }
     }
 
@@ -255,20 +268,25 @@ impl Pipeline {
         }
         let book = Arc::clone(&self.ruling.book);
         let mut effects = std::mem::take(&mut self.ruling.effects);
-        for summary in self.ruling.conditions.tick(&book, now, &mut effects) {
-            self.summarise(&summary, now);
-        }
+        self.ruling.conditions.tick(&book, now, &mut effects);
         self.carry_out_of(&mut effects, now);
+        self.close(now, |conditions| conditions.close_silent(&book, now));
         self.ruling.effects = effects;
         self.record_changes(now);
         self.note_rule_alerts();
     }
 
-    /// Closes the spans of time that rules hold back readings for: the process ends.
+    /// Closes the spans of time that rules hold back readings for: the process ends, or other rules come.
     pub fn close_spans(&mut self, now: Moment) {
         let book = Arc::clone(&self.ruling.book);
-        for summary in self.ruling.conditions.close_all(&book) {
-            self.summarise(&summary, now);
+        self.close(now, |conditions| conditions.close_all(&book));
+    }
+
+    /// Stores what was held back, unless no reading can be stored at present: then it goes on being held back.
+    fn close(&mut self, now: Moment, close: impl FnOnce(&mut Conditions) -> Vec<Summary>) {
+        if self.unstored.stores_readings() {
+            let summaries = close(&mut self.ruling.conditions);
+            summaries.iter().for_each(|summary| self.summarise(summary, now));
         }
     }
 
@@ -397,3 +415,6 @@ impl Pipeline {
 fn key_of(word: &AlertWord, rule: &str) -> AlertKey {
     AlertKey { device: word.device.to_string(), metric: word.metric.to_string(), kind: rule.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

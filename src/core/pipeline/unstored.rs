@@ -46,6 +46,10 @@ pub(super) struct Unstored {
 }
 
 impl Unstored {
+    pub fn stores_readings(&self) -> bool {
+        self.storing == Storing::Everything
+    }
+
     pub fn stores_nothing(&self) -> bool {
         self.storing == Storing::Nothing
     }

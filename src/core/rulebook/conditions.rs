@@ -117,21 +117,26 @@ impl Conditions {
         }
     }
 
-    /// Lets the rules look at what time alone brings. Spans of series that have fallen silent are closed.
-    pub fn tick(&mut self, book: &Rulebook, now: Moment, effects: &mut Effects) -> Vec<Summary> {
-        let now_ms = now.signed_steady_ms();
-        if !book.readings.ticking.is_empty() {
-            let mut names: Vec<Box<str>> = self.devices.keys().cloned().collect();
-            names.sort_unstable();
-            for name in names {
-                let Some(device) = self.devices.get_mut(&name) else { continue };
-                let (at_ms, listening_ms) = (device.time_ms(now_ms), self.listening_ms);
-                let at = At { reading: None, at_ms, now, listening_ms };
-                for number in &book.readings.ticking {
-                    evaluate(book, *number, &name, device, &at, effects);
-                }
+    /// Lets the rules look at what time alone brings.
+    pub fn tick(&mut self, book: &Rulebook, now: Moment, effects: &mut Effects) {
+        if book.readings.ticking.is_empty() {
+            return;
+        }
+        let mut names: Vec<Box<str>> = self.devices.keys().cloned().collect();
+        names.sort_unstable();
+        for name in names {
+            let Some(device) = self.devices.get_mut(&name) else { continue };
+            let (at_ms, listening_ms) = (device.time_ms(now.signed_steady_ms()), self.listening_ms);
+            let at = At { reading: None, at_ms, now, listening_ms };
+            for number in &book.readings.ticking {
+                evaluate(book, *number, &name, device, &at, effects);
             }
         }
+    }
+
+    /// Closes the spans of series that have fallen silent.
+    pub fn close_silent(&mut self, book: &Rulebook, now: Moment) -> Vec<Summary> {
+        let now_ms = now.signed_steady_ms();
         self.close(book, |span, every_ms| now_ms.saturating_sub(span.heard_ms) >= every_ms + SPAN_GRACE_MS)
     }
 
