@@ -26,7 +26,7 @@ pub struct RuleStatus {
     /// The topic filter of a rule that sees messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// Messages or readings that it was evaluated for.
+    /// How often it was evaluated: for a message, for a reading, or because time has passed.
     pub evaluations: u64,
     pub matches: u64,
     pub errors: u64,

@@ -1,5 +1,5 @@
 //! Loads the rules again: on SIGHUP, on request, and when their files change. New rules take the place of the old ones as a whole; if they
-//! are wrong, the old ones stay, and the log, the status and an alert say why.
+//! are wrong, the old ones stay, and the log, the status and an alert say why. The log and the alert also name rules that are slow.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::clock;
 use crate::core::detection::alert::{Report, Trouble};
-use crate::core::rulebook::Rulebook;
+use crate::core::rulebook::{Rulebook, SlowRules};
 use crate::handoff::Input;
 use crate::handoff::rules::{CurrentRules, LoadedRules, Reloaded, RuleSource};
 use crate::pipeline::Message;
@@ -33,6 +34,7 @@ pub(super) async fn run(source: Option<RuleSource>, rules: CurrentRules, pipelin
         return;
     };
     let mut files = Files::new(source.watched.clone());
+    let mut slow = SlowRules::default();
     loop {
         let is_asked = tokio::select! {
             asked = hangup.recv() => asked.is_some(),
@@ -51,8 +53,16 @@ pub(super) async fn run(source: Option<RuleSource>, rules: CurrentRules, pipelin
                 let _ = answer.send(reloaded.clone());
             }
         }
-        if let Some(error) = rules.error() {
-            let report = Report::new(Trouble::Rules, format!("the rules before stay in force: {error}"));
+        if slow.look(&rules.book(), clock::nanoseconds()) {
+            match slow.text() {
+                Some(text) => tracing::warn!("rules take much of the processor: {text}"),
+                None => tracing::info!("no rule takes much of the processor any more"),
+            }
+        }
+        let error = rules.error().map(|error| format!("the rules before stay in force: {error}"));
+        let troubles: Vec<String> = error.into_iter().chain(slow.text()).collect();
+        if !troubles.is_empty() {
+            let report = Report::new(Trouble::Rules, troubles.join("; "));
             // Without a pipeline the process is ending.
             let _ = pipeline.send(Message::Input(Input::Report(report)));
         }

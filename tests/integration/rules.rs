@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::clients::{self, Subscriber};
 use crate::gateway::{Gateway, wait_until};
 
@@ -143,8 +143,7 @@ fn a_kill_loses_no_record_of_a_message_that_was_acknowledged() {
         }
         gateway.kill();
     }
-    let gateway = start(folder.path(), config);
-    gateway.stop();
+    start(folder.path(), config).stop();
     let mut seen = BTreeMap::new();
     for record in crate::archive::records(&folder.path().join("state/archive"), "all") {
         let payload = &record["payload"];
@@ -152,6 +151,47 @@ fn a_kill_loses_no_record_of_a_message_that_was_acknowledged() {
         *seen.entry(n).or_insert(0) += 1;
     }
     assert_eq!(seen, (0..MESSAGES).map(|n| (n, 1)).collect());
+}
+
+/// The control: what is not acknowledged may be lost, so it is the acknowledgement that waits for the record.
+#[test]
+fn a_kill_loses_records_of_messages_that_nobody_waited_for() {
+    const MESSAGES: usize = 500;
+    let folder = tempfile::tempdir().unwrap();
+    let config =
+        "[[stream]]\nname = \"all\"\n[[rule]]\nname = \"every\"\nsql = \"SELECT n FROM 'in/#'\"\nstream = \"all\"\n";
+    let mut sent = 0;
+    wait_until("a kill in between", || {
+        let gateway = start(folder.path(), config);
+        let mut device = Client::connect(gateway.mqtt, "device");
+        let frames = (sent..sent + MESSAGES)
+            .flat_map(|n| client::publish_packet("in/a", json!({"n": n}).to_string().as_bytes(), 0, false, false, 0));
+        device.send(&frames.collect::<Vec<u8>>());
+        sent += MESSAGES;
+        gateway.kill();
+        start(folder.path(), config).stop();
+        crate::archive::records(&folder.path().join("state/archive"), "all").len() < sent
+    });
+}
+
+#[test]
+fn a_rule_that_takes_much_of_the_processor_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    // The first that looks into a payload has it parsed, which counts as its own time.
+    let config = "[[rule]]\nname = \"heavy\"\nsql = \"SELECT VALUE (SELECT VALUE i * i FROM a AS i WHERE i > 1) FROM 'in/#'\"\ncount = true\n\
+        [[rule]]\nname = \"quick\"\nsql = \"SELECT * FROM 'in/#'\"\ncount = true\n";
+    let gateway = start(folder.path(), config);
+    let mut device = Client::connect(gateway.mqtt, "device");
+    let payload = format!(r#"{{"a":[{}1]}}"#, "2,".repeat(20_000));
+    wait_until("the rule is named", || {
+        device.publish("in/a", &payload);
+        let alert = gateway.alerts().into_iter().find(|alert| alert["metric"] == "rules");
+        alert.is_some_and(|alert| {
+            let message = alert["message"].as_str().unwrap();
+            assert!(message.contains("heavy (") && !message.contains("quick ("), "{message}");
+            true
+        })
+    });
 }
 
 #[test]
@@ -495,7 +535,7 @@ fn recorded_readings_are_replayed_through_the_rules_of_a_file() {
     let (code, told, errors) = outrider(&["rules", "backtest", "--rule", &rules, "--csv", &csv]);
     assert_eq!((code, errors.as_str()), (Some(0), ""));
     let lines: Vec<&str> = told.lines().collect();
-    assert!(lines[0].starts_with("7201 readings of 1 devices, 2026-01-01T00:00:00Z to 2026-01-01T02:00:00Z"), "{told}");
+    assert!(lines[0].starts_with("7201 readings of 1 device, 2026-01-01T00:00:00Z to 2026-01-01T02:00:00Z"), "{told}");
     let cells: Vec<&str> = lines[3].split_whitespace().collect();
     assert_eq!(cells[..6], ["hot", "7201", "1", "1", "1", "12.0"], "{told}");
     assert_eq!(lines[4], "  2026-01-01T00:01:45Z  truck  engine_temperature 120.5");

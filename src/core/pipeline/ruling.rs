@@ -268,7 +268,7 @@ impl Pipeline {
         }
         let book = Arc::clone(&self.ruling.book);
         let mut effects = std::mem::take(&mut self.ruling.effects);
-        self.ruling.conditions.tick(&book, now, &mut effects);
+        self.ruling.conditions.tick(&book, now, &self.ruling.stopwatch, &mut effects);
         self.carry_out_of(&mut effects, now);
         self.close(now, |conditions| conditions.close_silent(&book, now));
         self.ruling.effects = effects;

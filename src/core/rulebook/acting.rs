@@ -99,18 +99,18 @@ impl Acting<'_> {
                 let topic = self.topic(topic)?;
                 let payload = match payload {
                     Some(payload) => self.render(payload, "republish")?.text.into_bytes(),
-                    None => (self.result)().map_err(|error| Fault::new("republish", error))?.0,
+                    None => self.made("republish")?.0,
                 };
                 let (qos, retain) = (*qos, *retain);
                 effects.messages.push(RuleMessage { rule: self.place, topic, payload: payload.into(), qos, retain });
             }
             Action::Record { stream } => {
-                let (payload, is_json) = (self.result)().map_err(|error| Fault::new("stream", error))?;
+                let (payload, is_json) = self.made("stream")?;
                 effects.records.push(self.record(stream, payload, is_json));
             }
             Action::Payload { device } => {
                 let device = self.device_of(Some(device), "readings")?;
-                let (payload, _) = (self.result)().map_err(|error| Fault::new("readings", error))?;
+                let (payload, _) = self.made("readings")?;
                 let what = Derived::Payload(payload.into());
                 effects.readings.push(DerivedReadings { rule: self.place, device, what });
             }
@@ -127,6 +127,16 @@ impl Acting<'_> {
             Action::Downsample { .. } => effects.downsampled_by = effects.downsampled_by.or(Some(self.place)),
         }
         Ok(())
+    }
+
+    /// The result, and whether it is JSON.
+    fn made(&self, action: &'static str) -> Result<(Vec<u8>, bool), Fault> {
+        let fault = |error| Fault::new(action, error);
+        let (payload, is_json) = (self.result)().map_err(fault)?;
+        if let Some(allowance) = self.context.allowance {
+            allowance.take_bytes(payload.len()).map_err(fault)?;
+        }
+        Ok((payload, is_json))
     }
 
     fn number(&self, value: &Expression) -> Result<Option<f64>, Fault> {

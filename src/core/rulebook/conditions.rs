@@ -12,12 +12,13 @@ use super::definition::Keep;
 use super::device::{Device, Span, State, Step};
 use super::effects::{AlertVerdict, Effects};
 use super::rule::{Action, Condition, Rule};
+use super::tally::laps;
 use super::view::{Crossings, View};
 use crate::core::detection::alert::{Moment, RULE_METRIC};
 use crate::core::detection::detectors::Verdict;
 use crate::core::json::write_text;
 use crate::core::reading::Reading;
-use crate::core::rules::{Context, EvaluationError, Names, RESULT_BYTES_MAX, Value};
+use crate::core::rules::{Allowance, Context, EvaluationError, Names, RESULT_BYTES_MAX, Value};
 
 /// Most that is kept of devices: latest readings and conditions, each of which counts as one.
 const CELLS_MAX: usize = 500_000;
@@ -103,33 +104,36 @@ impl Conditions {
             device.note(slot, span_ms, seen.reading, (seen.verdict, seen.score), now_ms);
         }
         let at_ms = seen.reading.measured_at_ms;
-        let at = At { reading: Some(seen.reading), at_ms, now: seen.now, listening_ms };
-        let mut before = stopwatch();
+        let allowance = Allowance::default();
+        let at = At { reading: Some(seen.reading), at_ms, now: seen.now, listening_ms, allowance: &allowance };
+        let mut lap = laps(stopwatch);
         for number in concerned {
             if index.place(*number).is_some_and(|place| book.cuts_loop(place, seen.made_by)) {
                 continue;
             }
             if let Some(rule) = evaluate(book, *number, name, device, &at, effects) {
-                let after = stopwatch();
-                rule.tally.evaluated(after.saturating_sub(before));
-                before = after;
+                rule.tally.evaluated(lap());
             }
         }
     }
 
     /// Lets the rules look at what time alone brings.
-    pub fn tick(&mut self, book: &Rulebook, now: Moment, effects: &mut Effects) {
+    pub fn tick(&mut self, book: &Rulebook, now: Moment, stopwatch: &dyn Fn() -> u64, effects: &mut Effects) {
         if book.readings.ticking.is_empty() {
             return;
         }
         let mut names: Vec<Box<str>> = self.devices.keys().cloned().collect();
         names.sort_unstable();
+        let mut lap = laps(stopwatch);
         for name in names {
             let Some(device) = self.devices.get_mut(&name) else { continue };
             let (at_ms, listening_ms) = (device.time_ms(now.signed_steady_ms()), self.listening_ms);
-            let at = At { reading: None, at_ms, now, listening_ms };
+            let allowance = Allowance::default();
+            let at = At { reading: None, at_ms, now, listening_ms, allowance: &allowance };
             for number in &book.readings.ticking {
-                evaluate(book, *number, &name, device, &at, effects);
+                if let Some(rule) = evaluate(book, *number, &name, device, &at, effects) {
+                    rule.tally.evaluated(lap());
+                }
             }
         }
     }
@@ -265,6 +269,7 @@ struct At<'a> {
     now: Moment,
     /// Since when we listen, by the steady clock.
     listening_ms: i64,
+    allowance: &'a Allowance,
 }
 
 /// A condition, and the device that it is looked at for.
@@ -281,7 +286,7 @@ impl Looked<'_> {
         let Looked { place, rule, condition, view, at } = self;
         let received_at_ms = at.reading.map_or(at.now.wall_ms, |reading| reading.received_at_ms);
         let seed = (at.at_ms as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(*place);
-        let context = Context { now_ms: received_at_ms, seed, ..Context::default() };
+        let context = Context { now_ms: received_at_ms, seed, allowance: Some(at.allowance), ..Context::default() };
         let about = condition.metric.as_deref().filter(|metric| is_metric(metric));
         let value = match about {
             Some(metric) => view.latest(metric).map_or(f64::NAN, |latest| latest.value),

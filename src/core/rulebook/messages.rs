@@ -6,8 +6,11 @@ use super::effects::Effects;
 use super::functions::{self, MessageFunction};
 use super::rule::{Rule, Trigger};
 use super::surroundings::Surroundings;
+use super::tally::laps;
 use crate::core::detection::alert::RULE_METRIC;
-use crate::core::rules::{Context, EvaluationError, Names, Payload, Statement, Value, is_basic_ingest, trace_id};
+use crate::core::rules::{
+    Allowance, Context, EvaluationError, Names, Payload, Statement, Value, is_basic_ingest, trace_id,
+};
 
 /// A message that the rules look at.
 #[derive(Clone, Copy, Debug)]
@@ -29,13 +32,14 @@ pub struct Message<'m> {
 }
 
 impl<'m> Message<'m> {
-    fn context(&self, trace_id: &'m str) -> Context<'m> {
+    fn context(&self, trace_id: &'m str, allowance: Option<&'m Allowance>) -> Context<'m> {
         Context {
             topic: Some(self.topic),
             client_id: self.client_id,
             trace_id: Some(trace_id),
             now_ms: self.received_at_ms,
             seed: self.seed,
+            allowance,
             ..Context::default()
         }
     }
@@ -105,7 +109,7 @@ impl Rulebook {
         }
         let names = MessageNames { payload: Payload::new(message.payload), surroundings: &self.surroundings };
         let trace_id = trace_id(message.seed);
-        let context = message.context(&trace_id);
+        let context = message.context(&trace_id, None);
         let Some(found) = statement.evaluate(&names, &context)? else { return Ok(None) };
         let mut bytes = Vec::new();
         found.write(&mut bytes)?;
@@ -122,7 +126,8 @@ impl Rulebook {
         places.sort_unstable();
         let names = MessageNames { payload: Payload::new(message.payload), surroundings: &self.surroundings };
         let trace_id = trace_id(message.seed);
-        let mut before = stopwatch();
+        let allowance = Allowance::default();
+        let mut lap = laps(stopwatch);
         for place in places {
             let Some(rule) = self.rules.get(usize::from(place)) else { continue };
             let Trigger::Message(statement) = &rule.trigger else { continue };
@@ -131,11 +136,9 @@ impl Rulebook {
             }
             // What is random is another for each rule.
             let seed = message.seed ^ u64::from(place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let context = Context { seed, ..message.context(&trace_id) };
+            let context = Context { seed, ..message.context(&trace_id, Some(&allowance)) };
             one(place, rule, statement, &names, &context, message, effects);
-            let after = stopwatch();
-            rule.tally.evaluated(after.saturating_sub(before));
-            before = after;
+            rule.tally.evaluated(lap());
         }
     }
 }

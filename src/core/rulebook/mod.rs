@@ -23,6 +23,7 @@ mod index;
 mod messages;
 mod rule;
 mod rule_test;
+mod slow;
 mod snapshot;
 mod surroundings;
 mod tally;
@@ -40,6 +41,7 @@ pub use effects::{AlertVerdict, AlertWord, Derived, DerivedReadings, Effects, Fa
 pub use messages::Message;
 pub use rule::{Rule, RuleProblem};
 pub use rule_test::{Begin, Example, RuleTest, TestReading, is_same_payload};
+pub use slow::SlowRules;
 pub use surroundings::Surroundings;
 pub use tally::{Counts, Tally};
 

@@ -17,7 +17,7 @@ pub struct Tally {
 /// The counts as they stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages or readings that it was evaluated for.
+    /// How often it was evaluated: for a message, for a reading, or because time has passed.
     pub evaluations: u64,
     /// Those for which it held.
     pub matches: u64,
@@ -77,5 +77,14 @@ impl Tally {
 
     pub(super) fn looped(&self) {
         self.loops.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Nanoseconds since the last lap, by a stopwatch that runs on.
+pub(super) fn laps<'s>(stopwatch: &'s dyn Fn() -> u64) -> impl FnMut() -> u64 + 's {
+    let mut before = stopwatch();
+    move || {
+        let now = stopwatch();
+        now.saturating_sub(std::mem::replace(&mut before, now))
     }
 }

@@ -73,6 +73,26 @@ fn a_message_passes_the_rules_for_its_topic_in_their_order() {
 }
 
 #[test]
+fn all_rules_of_a_message_together_have_a_bound() {
+    // Each takes about 100,000 steps, or makes about 6,000 steps of result: alone it may.
+    let payload = format!(r#"{{"a":[{}1],"s":"{}"}}"#, "1,".repeat(20_000), "x".repeat(60_000));
+    let slow = "SELECT VALUE (SELECT VALUE i FROM a AS i WHERE i = 2) FROM 'trucks/#'";
+    let large = "SELECT s, s AS s1, s AS s2, s AS s3, s AS s4, s AS s5 FROM 'trucks/#'";
+    for (about, count, actions) in [(slow, 100, vec![ActionDefinition::Count]), (large, 500, vec![republish("out")])] {
+        let definitions: Vec<Definition> = (0..count).map(|n| sql(&format!("r{n}"), about, actions.clone())).collect();
+        let book = book(&definitions);
+        let effects = applied(&book, &Message { payload: payload.as_bytes(), ..MESSAGE });
+        let passed = book.rules().iter().take_while(|rule| rule.tally.counts().errors == 0).count();
+        let failed = book.rules().iter().filter(|rule| rule.tally.counts().errors == 1).count();
+        assert!(passed > 5 && passed + failed == count && failed > 10, "{about}: {passed} passed, {failed} failed");
+        assert!(effects.failures.iter().all(|failure| failure.message.contains("all rules together")));
+        assert!(effects.messages.iter().map(|message| message.payload.len()).sum::<usize>() < 64_000_000);
+        let next = applied(&book, &MESSAGE);
+        assert!(next.failures.is_empty(), "the next message begins anew");
+    }
+}
+
+#[test]
 fn a_topic_of_basic_ingest_names_its_rule() {
     let book = book(&[
         sql("named", "SELECT topic() AS t FROM 'elsewhere'", vec![republish("out")]),
@@ -337,7 +357,7 @@ fn time_alone_brings_what_is_missing() {
     let tick = |life: &mut Life, seconds| {
         life.second += seconds;
         let mut effects = Effects::default();
-        life.conditions.tick(&life.book, life.at(), &mut effects);
+        life.conditions.tick(&life.book, life.at(), &|| 0, &mut effects);
         mark(&effects)
     };
     assert_eq!(tick(&mut life, 30), '+');

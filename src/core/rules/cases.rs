@@ -108,6 +108,7 @@ impl Group {
             account_id: Some("123456789012"),
             now_ms: 1_481_825_251_155,
             seed: 1,
+            allowance: None,
         };
         let result = parsed.evaluate(&payload, &context);
         match (self.form, result) {

@@ -1,4 +1,6 @@
-//! What comes in with a message besides its payload, and the bound on what an evaluation may do.
+//! What comes in with a message besides its payload, and the bounds on what an evaluation may do.
+
+use std::cell::Cell;
 
 use super::document::Document;
 use super::problem::EvaluationError;
@@ -6,6 +8,8 @@ use super::value::Value;
 
 /// Steps of an evaluation at most. A step is an operation, an element that a query looks at, or 64 bytes of text.
 pub const STEPS_MAX: u32 = 250_000;
+/// Steps of all rules that look at one message or reading, the making of their results included.
+pub const STEPS_TOGETHER_MAX: u32 = 1_000_000;
 const STEP_BYTES: usize = 64;
 /// Names of an object that are compared in a step.
 const NAMES_A_STEP: usize = 16;
@@ -31,6 +35,34 @@ pub struct Context<'v> {
     pub now_ms: i64,
     /// What `rand` and `newuuid` are made of: another one for each message and rule.
     pub seed: u64,
+    /// What all rules that look at this message may take together; `None` if only one does.
+    pub allowance: Option<&'v Allowance>,
+}
+
+/// Steps that are left for a message, whichever of its rules takes them: a thousand rules must not hold up the gateway a thousand times as
+/// long as one may.
+#[derive(Debug)]
+pub struct Allowance {
+    steps_left: Cell<u32>,
+}
+
+impl Default for Allowance {
+    fn default() -> Allowance {
+        Allowance { steps_left: Cell::new(STEPS_TOGETHER_MAX) }
+    }
+}
+
+impl Allowance {
+    /// Takes the steps for a result of so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// If no more are left.
+    pub fn take_bytes(&self, bytes: usize) -> Result<(), EvaluationError> {
+        let left = self.steps_left.get().checked_sub(steps_of(bytes));
+        self.steps_left.set(left.unwrap_or(0));
+        left.map(|_| ()).ok_or(EvaluationError::TooManyStepsTogether { max: STEPS_TOGETHER_MAX })
+    }
 }
 
 impl<'v> Context<'v> {
@@ -102,11 +134,22 @@ impl Names for Payload<'_> {
 pub(super) struct Budget {
     steps_left: u32,
     random: u64,
+    /// Other rules have used up so much that this one may take less than it otherwise could.
+    is_cut: bool,
 }
 
 impl Budget {
-    pub(super) fn new(seed: u64) -> Budget {
-        Budget { steps_left: STEPS_MAX, random: seed }
+    pub(super) fn new(context: &Context<'_>) -> Budget {
+        let allowed = context.allowance.map_or(STEPS_MAX, |allowance| allowance.steps_left.get());
+        Budget { steps_left: allowed.min(STEPS_MAX), random: context.seed, is_cut: allowed < STEPS_MAX }
+    }
+
+    /// The evaluation has ended: what it took is not there for others.
+    pub(super) fn settle(&self, context: &Context<'_>) {
+        if let Some(Allowance { steps_left }) = context.allowance {
+            let had = steps_left.get().min(STEPS_MAX);
+            steps_left.set(steps_left.get() - (had - self.steps_left.min(had)));
+        }
     }
 
     /// Takes steps.
@@ -116,7 +159,14 @@ impl Budget {
                 self.steps_left = left;
                 Ok(())
             }
-            None => Err(EvaluationError::TooManySteps { max: STEPS_MAX }),
+            None => {
+                // What it tried is what it took.
+                self.steps_left = 0;
+                Err(match self.is_cut {
+                    true => EvaluationError::TooManyStepsTogether { max: STEPS_TOGETHER_MAX },
+                    false => EvaluationError::TooManySteps { max: STEPS_MAX },
+                })
+            }
         }
     }
 
@@ -127,7 +177,7 @@ impl Budget {
 
     /// Takes the steps for so many bytes of text.
     pub(super) fn take_bytes(&mut self, bytes: usize) -> Result<(), EvaluationError> {
-        self.take(u32::try_from(bytes / STEP_BYTES).unwrap_or(u32::MAX))
+        self.take(steps_of(bytes))
     }
 
     /// The next random bits, by splitmix64.
@@ -137,4 +187,8 @@ impl Budget {
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
+}
+
+fn steps_of(bytes: usize) -> u32 {
+    u32::try_from(bytes / STEP_BYTES).unwrap_or(u32::MAX)
 }

@@ -29,9 +29,15 @@ pub(super) struct Evaluation<'v> {
     budget: Budget,
 }
 
+impl Drop for Evaluation<'_> {
+    fn drop(&mut self) {
+        self.budget.settle(self.context);
+    }
+}
+
 impl<'v> Evaluation<'v> {
     pub(super) fn new(syntax: &'v Syntax, names: &'v dyn Names, context: &'v Context<'v>) -> Evaluation<'v> {
-        let budget = Budget::new(context.seed);
+        let budget = Budget::new(context);
         Evaluation { syntax, names, context, variables: Vec::new(), elements: Vec::new(), budget }
     }
 

@@ -31,7 +31,7 @@ mod cases;
 #[cfg(test)]
 mod tests;
 
-pub use context::{Context, Names, Payload, STEPS_MAX, is_basic_ingest, trace_id};
+pub use context::{Allowance, Context, Names, Payload, STEPS_MAX, STEPS_TOGETHER_MAX, is_basic_ingest, trace_id};
 pub use document::{Content, DEPTH_MAX, NODES_MAX, NodeRef};
 pub use geofence::{Crossing, POINTS_MAX, Place, Side, ZONES_BYTES_MAX, ZONES_MAX, ZoneFault, Zones, ZonesError};
 pub use lookup::{ROW_BYTES_MAX, ROWS_MAX, TABLE_BYTES_MAX, Table, TableError};

@@ -189,6 +189,12 @@ pub enum EvaluationError {
         /// The limit.
         max: u32,
     },
+    /// All rules that look at one message take too long.
+    #[error("all rules together take more than {max} steps for one message")]
+    TooManyStepsTogether {
+        /// The limit.
+        max: u32,
+    },
     /// A text or a result would become too large.
     #[error("a text or the result is larger than {max} bytes")]
     TooLarge {

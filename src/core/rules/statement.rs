@@ -95,7 +95,7 @@ impl Statement {
             return Ok(None);
         }
         let value = evaluation.selection(&self.selection, 0)?;
-        Ok(Some(Match { value, variables: evaluation.variables }))
+        Ok(Some(Match { value, variables: std::mem::take(&mut evaluation.variables) }))
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{Found, Moment, RuleFound};
 use crate::clock::rfc3339;
+use crate::counter::many;
 use crate::keys::units::approximate_duration;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -20,7 +21,8 @@ pub fn text(found: &Found) -> String {
 }
 
 fn write_text(text: &mut String, found: &Found) -> std::fmt::Result {
-    write!(text, "{} readings of {} devices", found.readings, found.devices)?;
+    let (readings, devices) = (many(found.readings as u64, "reading"), many(found.devices as u64, "device"));
+    write!(text, "{readings} of {devices}")?;
     if let Some((first_ms, last_ms)) = found.recorded.within_ms {
         write!(text, ", {} to {}", rfc3339(first_ms), rfc3339(last_ms))?;
     }
@@ -128,7 +130,7 @@ mod tests {
         let lines: Vec<&str> = told.lines().collect();
         assert!(
             lines[0].starts_with(
-                "1000 readings of 1 devices, 1970-01-01T00:00:00Z to 1970-01-01T00:01:00Z; they cover 12 h"
+                "1000 readings of 1 device, 1970-01-01T00:00:00Z to 1970-01-01T00:01:00Z; they cover 12 h"
             )
         );
         let cells: Vec<&str> = lines[3].split_whitespace().collect();

@@ -53,7 +53,7 @@ pub enum Trouble {
     Clock,
     /// A thread does not respond.
     Stalled,
-    /// Rules that were loaded again are wrong, and those before stay in force.
+    /// Rules that were loaded again are wrong, and those before stay in force; or rules take much of the processor.
     Rules,
     /// A sink, given by its name, fails.
     Sink(String),
