@@ -301,13 +301,14 @@ fn write_mqtt(text: &mut Text, status: &Status) {
     text.family("mqtt_publishes_total", "counter", "publishes received since the start");
     text.sample("mqtt_publishes_total", &[("qos", "0")], mqtt.publishes_qos_0 as f64);
     text.sample("mqtt_publishes_total", &[("qos", "1")], mqtt.publishes_qos_1 as f64);
+    text.sample("mqtt_publishes_total", &[("qos", "2")], mqtt.publishes_qos_2 as f64);
     let counters = [
         ("mqtt_connections_total", "connections since the start", mqtt.connections_total),
         ("mqtt_connections_refused_total", "connections refused since the start", mqtt.connections_refused),
         ("mqtt_logins_unchecked_total", "connections that sent a login, which is not checked", mqtt.logins_unchecked),
         (
             "mqtt_publishes_refused_total",
-            "publishes to the gateway's own topics, and acknowledgements of alerts that do not say who acknowledges",
+            "publishes to the gateway's own topics and those of brokers, and acknowledgements of alerts that do not say who acknowledges",
             mqtt.publishes_refused,
         ),
         ("mqtt_received_bytes_total", "bytes read from clients", mqtt.bytes_received),
@@ -317,6 +318,11 @@ fn write_mqtt(text: &mut Text, status: &Status) {
             mqtt.subscribers_overrun,
         ),
         ("mqtt_messages_dropped_total", "messages that found a subscriber's queue full", mqtt.messages_dropped),
+        (
+            "mqtt_messages_left_out_total",
+            "messages that were too large for their subscriber, or had expired",
+            mqtt.messages_left_out,
+        ),
         (
             "mqtt_sessions_given_way_total",
             "sessions of clients that were away, ended to make room",

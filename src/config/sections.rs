@@ -137,6 +137,8 @@ impl Reader<'_> {
             packet_bytes_max: section.bytes("packet_size_max"),
             connect_timeout: section.duration("connect_timeout"),
             write_timeout: section.duration("write_timeout"),
+            keep_alive_max: section.given_duration("keep_alive_max"),
+            receive_maximum: section.given_count("receive_maximum"),
             uncommitted_max: section.integer("uncommitted_max"),
             packet_timeout: section.duration("packet_timeout"),
             packets_under_way_bytes_max: section.bytes("packets_size_max"),

@@ -188,6 +188,22 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A duration that has no default.
+    pub fn given_duration(&mut self, name: &str) -> Option<Duration> {
+        match self.value(name)? {
+            Checked::Duration(duration) => Some(duration),
+            other => wrong_kind(name, &other),
+        }
+    }
+
+    /// An integer that has no default, for a key whose range fits the type.
+    pub fn given_count<T: TryFrom<u64>>(&mut self, name: &str) -> Option<T> {
+        match self.value(name)? {
+            Checked::Integer(number) => Some(fitting(number)),
+            other => wrong_kind(name, &other),
+        }
+    }
+
     pub fn milliseconds(&mut self, name: &str) -> u64 {
         u64::try_from(self.duration(name).as_millis()).expect("ranges of durations fit a u64 of milliseconds")
     }

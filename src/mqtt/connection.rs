@@ -14,28 +14,33 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
-use super::Edge;
 use super::answers::AnswerTimes;
-use super::codec::{self};
 use super::end::End;
 use super::fanout::PassingOn;
 use super::input::{Arrived, Input, Lost};
 use super::lane::Turn;
+use super::publish::LeftWill;
 use super::router::{Envelope, RouterDead};
-use super::sessions::Attached;
+use super::sessions::{Attached, ClientIsBack};
+use super::{Edge, Phase};
+use crate::core::mqtt::inbound::Inbound;
+use crate::core::mqtt::outbound::Limits;
 use crate::core::mqtt::pace::PublishPace;
-use crate::core::mqtt::session::{self, Close, Inbound};
+use crate::core::mqtt::packet::{self, Version};
+use crate::core::mqtt::session::{self, Close};
 use crate::handoff::{self, PipelineHandle, SessionProgress};
 
 /// With this much to write nothing more is added: no messages are forwarded, and the socket is not read, so no acknowledgements arise.
 const OUTPUT_BYTES: usize = 16 * 1024;
 /// Write time limit while the gateway is stopping: a client that does not read must not delay the end.
 const DRAINING_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a client may take to read why its connection ends.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The timer is set this far ahead if there is nothing to watch for.
 const FAR_AHEAD: Duration = Duration::from_secs(86_400);
 
@@ -43,13 +48,15 @@ const FAR_AHEAD: Duration = Duration::from_secs(86_400);
 struct UncommittedPublish {
     ordinal: u64,
     envelope: Envelope,
-    retain: bool,
 }
 
 struct Connection<T: From<handoff::Input>> {
     edge: Rc<Edge<T>>,
     attached: Attached,
     client_id: String,
+    limits: Limits,
+    /// How long the session is kept when the connection has ended.
+    session_expiry: Duration,
     inbound: Inbound,
     pace: PublishPace,
     answers: AnswerTimes,
@@ -71,17 +78,23 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
     mut stream: TcpStream,
     peer: SocketAddr,
 ) {
-    let Some(Admitted { connect, client_id, input }) = admit(&edge, &mut stream, peer).await else { return };
-    let attached = edge.sessions.attach(&client_id, connect.clean_session, peer.ip()).await;
-    let mut connection = Connection::new(&edge, attached, client_id.clone(), connect.keep_alive_s);
-    let input = Input::new(Rc::clone(&edge.read_buffer), input.to_vec());
-    let end = connection.run(stream, input).await;
+    let Some(mut admitted) = admit(&edge, &mut stream, peer).await else { return };
+    let (will, client_id) = (admitted.will.take(), admitted.client_id.clone());
+    let attached = edge.sessions.attach(&client_id, admitted.clean_start, peer.ip()).await;
+    let mut connection = Connection::new(&edge, attached, &admitted);
+    let input = Input::new(Rc::clone(&edge.read_buffer), std::mem::take(&mut admitted.input).to_vec());
+    drop(admitted);
+    let end = connection.run(&mut stream, input).await;
+    connection.say_goodbye(&mut stream, &end).await;
+    // Whoever waits for its end sees it now.
+    drop(stream);
     connection.finish().await;
     if matches!(end, End::Disconnected) && connection.inbound.last_ordinal() > 0 {
         // Without a pipeline the process is ending and no longer watches for silent devices.
         let _ = edge.pipeline.farewell(&connection.progress);
     }
-    edge.sessions.detach(&client_id, connect.clean_session);
+    let expiry = connection.session_expiry;
+    edge.sessions.detach(&client_id, expiry);
     drop(connection);
     edge.counters.disconnections.add(1);
     if end.is_noteworthy() {
@@ -89,24 +102,54 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
     } else {
         tracing::debug!(%peer, client_id, "{}", end.reason());
     }
-    if let Some(will) = connect.will
+    if let Some(will) = will
         && !matches!(end, End::Disconnected | End::Draining)
     {
-        edge.publish_will(&client_id, will).await;
+        leave_will(edge, client_id, will, expiry).await;
     }
 }
 
+/// Publishes a will at once, or when its delay or its session is over, unless the client comes back before that.
+async fn leave_will<T: From<handoff::Input> + 'static>(
+    edge: Rc<Edge<T>>,
+    client_id: String,
+    will: LeftWill,
+    session_expiry: Duration,
+) {
+    let delay = will.delay.min(session_expiry);
+    if delay.is_zero() {
+        return edge.publish_will(&client_id, &will).await;
+    }
+    let back = edge.sessions.keep_will(&client_id);
+    // It must not keep the seat of its connection.
+    tokio::task::spawn_local(async move {
+        let mut phase = edge.phase.clone();
+        tokio::select! {
+            back = back => if let Ok(ClientIsBack) = back {
+                return;
+            },
+            () = sleep(delay) => {}
+            // With a stop it goes as those of connections do: the gateway has left, and not the client.
+            _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
+        }
+        edge.sessions.forget_will(&client_id);
+        edge.publish_will(&client_id, &will).await;
+    });
+}
+
 impl<T: From<handoff::Input> + 'static> Connection<T> {
-    /// Its output begins with the CONNACK, and with what the session had not acknowledged.
-    fn new(edge: &Rc<Edge<T>>, attached: Attached, client_id: String, keep_alive_s: u16) -> Connection<T> {
+    /// Its output begins with the CONNACK; what the session had not acknowledged comes behind it.
+    fn new(edge: &Rc<Edge<T>>, attached: Attached, admitted: &Admitted) -> Connection<T> {
         let mut output = Vec::new();
-        codec::encode_connack(attached.session_present, 0, &mut output);
-        attached.subscriber.resend(&mut output);
+        admitted.welcome(attached.session_present, &edge.settings, &mut output);
+        attached.subscriber.connect(admitted.limits);
         let now = Instant::now();
         Connection {
             attached,
-            client_id,
-            inbound: Inbound::default(),
+            client_id: admitted.client_id.clone(),
+            limits: admitted.limits,
+            session_expiry: admitted.session_expiry,
+            inbound: Inbound::new(admitted.version, edge.settings.receive_maximum),
             pace: PublishPace::default(),
             answers: AnswerTimes::default(),
             connected: now,
@@ -115,14 +158,14 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             passing_on: None,
             output,
             written: 0,
-            silence_max: session::silence_ms_max(keep_alive_s).map(Duration::from_millis),
+            silence_max: session::silence_ms_max(admitted.keep_alive_s).map(Duration::from_millis),
             last_heard: now,
             last_written: now,
             edge: Rc::clone(edge),
         }
     }
 
-    async fn run(&mut self, mut stream: TcpStream, mut input: Input) -> End {
+    async fn run(&mut self, stream: &mut TcpStream, mut input: Input) -> End {
         let (mut reader, mut writer) = stream.split();
         let mut timer = Box::pin(sleep_until(Instant::now() + FAR_AHEAD));
         let mut result = Ok(());
@@ -302,7 +345,18 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         .await;
     }
 
-    /// The connection is gone, but its publishes are still stored and then fanned out.
+    /// Tells a client that understands it why its connection ends.
+    async fn say_goodbye(&mut self, stream: &mut TcpStream, end: &End) {
+        let Some(reason) = end.code().filter(|_| self.limits.version == Version::V5) else { return };
+        let Limits { version, packet_bytes_max, .. } = self.limits;
+        packet::disconnect(version, reason, &end.reason(), packet_bytes_max, &mut self.output);
+        let _ = timeout(GOODBYE_TIMEOUT, stream.write_all(&self.output[self.written..])).await;
+        self.output.clear();
+        linger(stream).await;
+    }
+
+    /// The connection is gone, but its publishes are still stored and then fanned out. A session that is kept has to know which of those at
+    /// QoS 2 are stored.
     async fn finish(&mut self) {
         let mut turn = Turn::new(self.edge.read_buffer.lane());
         loop {
@@ -311,17 +365,31 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             {
                 return;
             }
-            if self.held.is_empty() || self.settle(&mut turn).is_err() {
-                return;
+            let is_storing =
+                || self.attached.subscriber.unreleased.borrow().is_storing() && self.inbound.uncommitted() > 0;
+            if self.held.is_empty() && !is_storing() || self.settle(&mut turn).is_err() {
+                return self.attached.subscriber.unreleased.borrow_mut().forget_unstored();
             }
             turn.pass_on(self.may_pass_on()).await;
             match (self.has_to_pass_on(), &self.passing_on) {
                 (true, None) => poll_fn(|context| turn.poll_wait(context)).await,
-                (false, None) if !self.held.is_empty() => self.progress.changed().await,
+                (false, None) if self.inbound.uncommitted() > 0 => self.progress.changed().await,
                 _ => {}
             }
         }
     }
+}
+
+/// Waits until the client has closed its side, for a while. If a socket is closed with unread input in it, the system tells the client at once,
+/// which then cannot read any more what it was sent last.
+async fn linger(stream: &mut TcpStream) {
+    let _ = timeout(GOODBYE_TIMEOUT, async {
+        stream.shutdown().await?;
+        let mut unread = [0; 1024];
+        while stream.read(&mut unread).await? > 0 {}
+        std::io::Result::Ok(())
+    })
+    .await;
 }
 
 /// Reads input if allowed; otherwise waits for a turn to pass on held publishes.

@@ -1,8 +1,8 @@
 //! How connections end, and which ends deserve a warning.
 
-use super::codec::DecodeError;
 use super::input::NoRoom;
 use super::router::RouterDead;
+use crate::core::mqtt::packet::{DecodeError, reason};
 use crate::core::mqtt::session::Close;
 use crate::handoff::PipelineGone;
 
@@ -11,6 +11,8 @@ use crate::handoff::PipelineGone;
 pub(super) enum End {
     /// The client sent DISCONNECT: its will is not published.
     Disconnected,
+    /// The client sent a DISCONNECT that leaves its will to be published.
+    LeftWithWill,
     /// The client or the network closed the connection.
     Lost,
     Broken(Close),
@@ -31,7 +33,7 @@ pub(super) enum End {
 impl End {
     pub fn reason(&self) -> String {
         match self {
-            End::Disconnected => "it said goodbye".to_owned(),
+            End::Disconnected | End::LeftWithWill => "it said goodbye".to_owned(),
             End::Lost => "the connection was lost".to_owned(),
             End::Broken(close) => close.to_string(),
             End::Undecodable(error) => error.to_string(),
@@ -46,10 +48,28 @@ impl End {
         }
     }
 
+    /// The reason code that a client of version 5 is told; `None` if there is nobody to be told.
+    pub fn code(&self) -> Option<u8> {
+        match self {
+            End::Disconnected | End::LeftWithWill | End::Lost | End::NotReading => None,
+            End::Broken(close) => Some(close.reason()),
+            End::Undecodable(error) => Some(error.reason()),
+            End::TakenOver => Some(reason::TAKEN_OVER),
+            End::Overrun | End::Slow | End::Crowded | End::Refused => Some(reason::QUOTA),
+            End::Draining | End::RouterDead => Some(reason::SHUTTING_DOWN),
+        }
+    }
+
     /// Clients come and go; only what somebody should fix deserves a warning. That nothing can be stored is logged once, not for each
     /// client.
     pub fn is_noteworthy(&self) -> bool {
-        !matches!(self, End::Disconnected | End::Lost | End::Draining | End::Refused)
+        !matches!(self, End::Disconnected | End::LeftWithWill | End::Lost | End::Draining | End::Refused)
+    }
+}
+
+impl From<Close> for End {
+    fn from(close: Close) -> End {
+        End::Broken(close)
     }
 }
 

@@ -7,13 +7,17 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
 use super::retained::{Retained, Scan, ScanStep};
 use super::router::{Envelope, RouterDead, RouterFeed, RouterLog};
-use super::subscriber::{Grant, Hosts, Message, Pool, Subscriber, host_part};
+use super::shared::{Groups, Member};
+use super::subscriber::{Grant, Handle, Hosts, Message, Pool, Subscriber, host_part};
 use super::{EdgeCounters, EdgeSettings};
+use crate::core::mqtt::outbound::Wants;
+use crate::core::mqtt::packet::RetainHandling;
 use crate::core::mqtt::topic;
 use crate::core::mqtt::topic_tree::{self, TopicTree};
 
@@ -41,20 +45,11 @@ const NODE_COST: usize = 32;
 /// that reads.
 const COST_A_TURN: usize = 64 * 1024;
 
-/// Two handles are equal if they belong to the same subscriber.
-#[derive(Clone)]
-struct Handle(Rc<Subscriber>);
-
-impl PartialEq for Handle {
-    fn eq(&self, other: &Handle) -> bool {
-        Rc::ptr_eq(&self.0, &other.0)
-    }
-}
-
 struct Inner {
-    tree: TopicTree<Handle>,
+    tree: TopicTree<Handle, Wants>,
     /// Filters on the gateway's own topics. Clients cannot publish there, so these filters cost a client's publish nothing.
-    own_tree: TopicTree<Handle>,
+    own_tree: TopicTree<Handle, Wants>,
+    groups: Groups,
     /// Levels of filters beyond those reserved for each client.
     levels: usize,
     retained: Retained,
@@ -76,6 +71,31 @@ pub struct Fanout {
     counters: Arc<EdgeCounters>,
     /// Whether something was refused or dropped for lack of room since this was last asked.
     is_short: Rc<Cell<bool>>,
+    started: Instant,
+}
+
+/// Who gets a message, and how.
+struct Receiver {
+    subscriber: Rc<Subscriber>,
+    qos: u8,
+    keeps_retain: bool,
+    identifiers: Vec<u32>,
+}
+
+impl Receiver {
+    fn new(subscriber: &Rc<Subscriber>, wants: Wants) -> Receiver {
+        let mut receiver =
+            Receiver { subscriber: Rc::clone(subscriber), qos: 0, keeps_retain: false, identifiers: Vec::new() };
+        receiver.also(wants);
+        receiver
+    }
+
+    /// Another of its filters matches too.
+    fn also(&mut self, wants: Wants) {
+        self.qos = self.qos.max(wants.qos);
+        self.keeps_retain |= wants.retain_as_published;
+        self.identifiers.extend((wants.identifier != 0).then_some(wants.identifier));
+    }
 }
 
 /// A filter that cannot be granted: there are too many, or this client has too many.
@@ -92,6 +112,7 @@ impl Fanout {
         let inner = Inner {
             tree: TopicTree::default(),
             own_tree: TopicTree::default(),
+            groups: Groups::default(),
             levels: 0,
             retained: Retained::new(settings.retained_max, settings.retained_bytes_max),
             dealt: 0,
@@ -107,6 +128,7 @@ impl Fanout {
             settings,
             counters,
             is_short: Rc::default(),
+            started: Instant::now(),
         };
         tokio::task::spawn_local(fanout.clone().deal_out(clients_log, false));
         tokio::task::spawn_local(fanout.clone().deal_out(own_log, true));
@@ -126,23 +148,29 @@ impl Fanout {
         self.is_short.set(true);
     }
 
-    pub fn subscriber(&self, address: IpAddr) -> Rc<Subscriber> {
+    /// Of the client with this number.
+    pub fn subscriber(&self, address: IpAddr, number: u64) -> Rc<Subscriber> {
         let host = self.inner.borrow_mut().hosts.get(address);
-        Rc::new(Subscriber::new(&self.pool, host))
+        Rc::new(Subscriber::new(&self.pool, host, number))
+    }
+
+    /// The steady clock by which messages become useless; never 0.
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     /// Whether anybody may have subscribed to this topic.
     pub fn may_reach(&self, topic: &str) -> bool {
-        self.inner.borrow().tree.may_match(topic, NODES_A_GLANCE)
+        self.inner.borrow().may_reach(topic)
     }
 
     /// Retains a client's message if requested, and passes it on. If there is no room for it at once, the returned future passes it on.
-    pub fn pass_on(&self, envelope: Envelope, retain: bool) -> Result<Option<PassingOn>, RouterDead> {
+    pub fn pass_on(&self, envelope: Envelope) -> Result<Option<PassingOn>, RouterDead> {
         let mut inner = self.inner.borrow_mut();
-        if retain && inner.retained.set(&envelope).is_err() {
+        if envelope.retain() && inner.retained.set(&envelope).is_err() {
             self.counters.retained_refused.add(1);
         }
-        if !inner.tree.may_match(envelope.topic(), NODES_A_GLANCE) {
+        if !inner.may_reach(envelope.topic()) {
             return Ok(None);
         }
         let envelope = self.clients.try_publish(envelope)?;
@@ -173,51 +201,76 @@ impl Fanout {
             if retain {
                 inner.retained.set_own(&envelope);
             }
-            inner.own_tree.may_match(envelope.topic(), NODES_A_GLANCE)
-                || inner.tree.may_match(envelope.topic(), NODES_A_GLANCE)
+            inner.own_tree.may_match(envelope.topic(), NODES_A_GLANCE) || inner.may_reach(envelope.topic())
         };
         if is_wanted { self.own.publish(envelope).await } else { Ok(()) }
     }
 
-    /// Grants a valid filter; retained messages that it matches follow as the client reads. Subscribing again grants it anew.
-    pub fn subscribe(&self, subscriber: &Rc<Subscriber>, filter: &str, qos: u8) -> Result<(), TooManyFilters> {
+    /// Grants a valid filter; retained messages that it matches follow as the client reads, if that is wanted. Subscribing again grants it
+    /// anew.
+    pub fn subscribe(
+        &self,
+        subscriber: &Rc<Subscriber>,
+        filter: &str,
+        wants: Wants,
+        retained: RetainHandling,
+    ) -> Result<(), TooManyFilters> {
+        let (group, pattern) = topic::split_shared(filter).map_err(|_| TooManyFilters)?;
         let inner = &mut *self.inner.borrow_mut();
         let mut filters = subscriber.filters.borrow_mut();
         let known = filters.get(filter).copied();
         let grant = match known {
-            Some(grant) => Grant { qos, ..grant },
+            Some(grant) => Grant { wants, ..grant },
             None if filters.len() < self.settings.filters_a_client_max => {
-                let (levels, shapes) = inner.charge(subscriber, filter, &self.settings)?;
-                Grant { qos, levels, shapes }
+                let (levels, shapes) = inner.charge(subscriber, pattern, group.is_some(), &self.settings)?;
+                Grant { wants, levels, shapes }
             }
             None => return Err(TooManyFilters),
         };
         if known.is_none() {
-            inner.count(subscriber, filter, &grant, usize::wrapping_add);
+            inner.count(subscriber, pattern, &grant, usize::wrapping_add);
         }
-        if known.is_none_or(|known| known.qos != qos) {
+        if known.is_none_or(|known| known.wants != wants) {
             filters.insert(filter.to_owned(), grant);
-            inner.tree_of(filter).insert(filter, Handle(Rc::clone(subscriber)), qos);
+            let handle = Handle(Rc::clone(subscriber));
+            match group {
+                Some(_) => inner.groups.join(filter, pattern, Member { handle, wants }),
+                None => _ = inner.tree_of(pattern).insert(pattern, handle, wants),
+            }
         }
-        let mut scans = subscriber.scans.borrow_mut();
-        scans.retain(|scan| scan.filter != filter);
-        scans.push_back(Scan::new(filter, qos));
+        let is_sent = match retained {
+            RetainHandling::Always => true,
+            RetainHandling::IfNew => known.is_none(),
+            RetainHandling::Never => false,
+        };
+        if is_sent && group.is_none() {
+            let mut scans = subscriber.scans.borrow_mut();
+            scans.retain(|scan| scan.filter != filter);
+            scans.push_back(Scan::new(filter, wants));
+        }
         subscriber.changed.notify_one();
         Ok(())
     }
 
-    pub fn unsubscribe(&self, subscriber: &Rc<Subscriber>, filter: &str) {
+    /// Returns whether there was such a subscription.
+    pub fn unsubscribe(&self, subscriber: &Rc<Subscriber>, filter: &str) -> bool {
         let grant = subscriber.filters.borrow_mut().remove(filter);
         if let Some(grant) = grant {
             self.remove(subscriber, filter, &grant);
         }
+        grant.is_some()
     }
 
     fn remove(&self, subscriber: &Rc<Subscriber>, filter: &str, grant: &Grant) {
         subscriber.scans.borrow_mut().retain(|scan| scan.filter != filter);
+        let Ok((group, pattern)) = topic::split_shared(filter) else { return };
         let inner = &mut *self.inner.borrow_mut();
-        inner.tree_of(filter).remove(filter, &Handle(Rc::clone(subscriber)));
-        inner.count(subscriber, filter, grant, usize::wrapping_sub);
+        let handle = Handle(Rc::clone(subscriber));
+        match group {
+            Some(_) => inner.groups.leave(filter, pattern, &handle),
+            None => _ = inner.tree_of(pattern).remove(pattern, &handle),
+        }
+        inner.count(subscriber, pattern, grant, usize::wrapping_sub);
     }
 
     /// Ends the session.
@@ -241,20 +294,24 @@ impl Fanout {
 
     /// Appends waiting messages to `out`, up to `bytes_max`. Returns whether there may be more once other tasks have run.
     pub fn fill(&self, subscriber: &Subscriber, out: &mut Vec<u8>, bytes_max: usize) -> bool {
-        subscriber.fill(out, bytes_max);
+        let now_ms = self.now_ms();
+        let mut left_out = subscriber.fill(out, bytes_max, now_ms);
         subscriber.make_up_for_missed();
-        if subscriber.scans.borrow().is_empty() {
-            return false;
+        let has_scans = !subscriber.scans.borrow().is_empty();
+        let is_paused = has_scans && self.queue_retained(subscriber);
+        if has_scans {
+            left_out += subscriber.fill(out, bytes_max, now_ms);
         }
-        let is_paused = self.queue_retained(subscriber);
-        subscriber.fill(out, bytes_max);
+        if left_out > 0 {
+            self.counters.messages_left_out.add(left_out as u64);
+        }
         is_paused
     }
 
     fn queue_retained(&self, subscriber: &Subscriber) -> bool {
         let inner = self.inner.borrow();
         let mut scans = subscriber.scans.borrow_mut();
-        let mut looks = LOOKS_A_TURN;
+        let (mut looks, now_ms) = (LOOKS_A_TURN, self.now_ms());
         while let Some(scan) = scans.front_mut() {
             let message_max = self.settings.packet_bytes_max;
             let (waiting, has_room) = match scan.is_own() {
@@ -267,7 +324,12 @@ impl Fanout {
             match inner.retained.advance(scan, &mut looks) {
                 ScanStep::Message(envelope) => {
                     let is_own = scan.is_own() && self.settings.reserves_own;
-                    let message = message(&envelope, scan.qos, true, is_own);
+                    let is_wanted = !(scan.wants.no_local && envelope.publisher() == subscriber.number);
+                    if !is_wanted || envelope.deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms) {
+                        continue;
+                    }
+                    let identifiers = Some(scan.wants.identifier).filter(|id| *id != 0).into_iter().collect();
+                    let message = message(&envelope, scan.wants.qos, true, identifiers, is_own);
                     if !message.is_own && !subscriber.has_room(message.cost()) && subscriber.waiting() == 0 {
                         subscriber.cut_off();
                         return false;
@@ -292,9 +354,10 @@ impl Fanout {
                 self.pinged.notify_one();
                 continue;
             }
-            cost += NODE_COST * self.find_receivers(envelope.topic(), is_own, &mut receivers);
-            for (subscriber, granted) in receivers.drain(..) {
-                self.queue(&subscriber, message(&envelope, granted, false, is_own && self.settings.reserves_own));
+            cost += NODE_COST * self.find_receivers(&envelope, is_own, &mut receivers);
+            for Receiver { subscriber, qos, keeps_retain, identifiers } in receivers.drain(..) {
+                let (retain, is_reserved) = (keeps_retain && envelope.retain(), is_own && self.settings.reserves_own);
+                self.queue(&subscriber, message(&envelope, qos, retain, identifiers.into(), is_reserved));
                 cost += MESSAGE_COST + envelope.len();
                 if cost >= COST_A_TURN {
                     cost = 0;
@@ -305,18 +368,27 @@ impl Fanout {
     }
 
     /// Returns how many tree nodes were visited.
-    fn find_receivers(&self, topic: &str, is_own: bool, receivers: &mut Vec<(Rc<Subscriber>, u8)>) -> usize {
-        let Inner { tree, own_tree, dealt, .. } = &mut *self.inner.borrow_mut();
+    fn find_receivers(&self, envelope: &Envelope, is_own: bool, receivers: &mut Vec<Receiver>) -> usize {
+        let Inner { tree, own_tree, groups, dealt, .. } = &mut *self.inner.borrow_mut();
         *dealt += 1;
-        let mut reach = |Handle(subscriber): &Handle, granted: u8| match subscriber.reached.get() {
-            (number, at) if number == *dealt => receivers[at].1 = receivers[at].1.max(granted),
+        let (topic, publisher) = (envelope.topic(), envelope.publisher());
+        let mut reach = |Handle(subscriber): &Handle, wants: Wants| match subscriber.reached.get() {
+            _ if wants.no_local && subscriber.number == publisher => {}
+            (number, at) if number == *dealt => receivers[at].also(wants),
             _ => {
                 subscriber.reached.set((*dealt, receivers.len()));
-                receivers.push((Rc::clone(subscriber), granted));
+                receivers.push(Receiver::new(subscriber, wants));
             }
         };
-        let nodes = tree.each_match(topic, &mut reach);
-        nodes + if is_own { own_tree.each_match(topic, &mut reach) } else { 0 }
+        let mut nodes = tree.each_match(topic, &mut reach);
+        if is_own {
+            nodes += own_tree.each_match(topic, &mut reach);
+        }
+        // One of each group, even if it gets the message by a filter of its own too.
+        nodes
+            + groups.each_match(topic, envelope.len(), |Member { handle, wants }| {
+                receivers.push(Receiver::new(&handle.0, *wants));
+            })
     }
 
     fn queue(&self, subscriber: &Rc<Subscriber>, message: Message) {
@@ -366,13 +438,25 @@ impl Fanout {
     }
 }
 
-fn message(envelope: &Envelope, granted: u8, retain: bool, is_own: bool) -> Message {
-    let qos = envelope.qos().min(granted);
-    Message { topic: envelope.topic_bytes(), payload: envelope.payload(), qos, retain, is_own }
+fn message(envelope: &Envelope, granted: u8, retain: bool, identifiers: Box<[u32]>, is_own: bool) -> Message {
+    Message {
+        topic: envelope.topic_bytes(),
+        payload: envelope.payload(),
+        passed_on: envelope.passed_on(),
+        deadline_ms: envelope.deadline_ms(),
+        identifiers,
+        qos: envelope.qos().min(granted),
+        retain,
+        is_own,
+    }
 }
 
 impl Inner {
-    fn tree_of(&mut self, filter: &str) -> &mut TopicTree<Handle> {
+    fn may_reach(&self, topic: &str) -> bool {
+        self.tree.may_match(topic, NODES_A_GLANCE) || self.groups.may_match(topic, NODES_A_GLANCE)
+    }
+
+    fn tree_of(&mut self, filter: &str) -> &mut TopicTree<Handle, Wants> {
         if topic::is_reserved(filter) { &mut self.own_tree } else { &mut self.tree }
     }
 
@@ -381,9 +465,11 @@ impl Inner {
         &self,
         subscriber: &Subscriber,
         filter: &str,
+        is_shared: bool,
         settings: &EdgeSettings,
     ) -> Result<(usize, usize), TooManyFilters> {
-        let (levels, is_own) = (topic_tree::levels(filter), topic::is_reserved(filter));
+        // A group's filter costs each publish a visit, whatever it is on.
+        let (levels, is_own) = (topic_tree::levels(filter), !is_shared && topic::is_reserved(filter));
         if is_own && settings.reserves_own && subscriber.own_levels.get() + levels <= OWN_LEVELS {
             return Ok((0, 0));
         }

@@ -1,10 +1,9 @@
-//! MQTT 3.1.1 for devices and local subscribers. The listener is our own, so that a PUBACK is held back until the publish is durable and
+//! MQTT 3.1.1 and 5 for devices and local subscribers. The listener is our own, so that a PUBACK is held back until the publish is durable and
 //! nothing that a client sends can end the process.
 //!
-//! Everything here runs on one thread. Each connection is a task, with its decisions made by [`crate::core::mqtt::session`].
+//! Everything here runs on one thread. Each connection is a task, with its decisions made by [`crate::core::mqtt`].
 
 mod answers;
-pub mod codec;
 mod connection;
 mod end;
 pub mod fanout;
@@ -19,6 +18,7 @@ mod router;
 mod ruling;
 mod seats;
 mod sessions;
+mod shared;
 mod subscriber;
 mod undecodable;
 mod unrouted;
@@ -46,8 +46,8 @@ use lane::Lane;
 pub use moderation::runtime;
 use outbox::{Outbox, Outgoing};
 pub use ping::EdgeBeats;
-use router::Envelope;
 pub use router::RouterDead;
+use router::{Draft, Envelope};
 use ruling::EdgeRules;
 use seats::{Seats, Told};
 use sessions::Sessions;
@@ -68,6 +68,10 @@ pub struct EdgeSettings {
     pub packet_timeout: Duration,
     /// Most bytes of such incomplete packets, over all connections.
     pub packets_under_way_bytes_max: usize,
+    /// Longest keep-alive of a client of version 5; `None` is as long as it likes, or none at all.
+    pub keep_alive_max: Option<Duration>,
+    /// Most publishes that a client may have unacknowledged: version 5 is told, and one that has more is disconnected.
+    pub receive_maximum: Option<u16>,
     /// Most publishes of one connection that may wait for their commit; beyond it its socket is not read.
     pub uncommitted_max: u64,
     /// Most levels of all filters together.
@@ -108,6 +112,8 @@ impl Default for EdgeSettings {
             write_timeout: Duration::from_secs(30),
             packet_timeout: Duration::from_secs(60),
             packets_under_way_bytes_max: 16 << 20,
+            keep_alive_max: None,
+            receive_maximum: None,
             uncommitted_max: 256,
             filter_levels_max: 65_536,
             filters_a_client_max: 64,
@@ -141,6 +147,7 @@ pub struct EdgeCounters {
     pub logins_unchecked: Counter,
     pub publishes_qos_0: Counter,
     pub publishes_qos_1: Counter,
+    pub publishes_qos_2: Counter,
     pub publishes_unrouted: Counter,
     pub publishes_refused: Counter,
     pub bytes_received: Counter,
@@ -148,6 +155,8 @@ pub struct EdgeCounters {
     pub puback: Histogram,
     pub subscribers_overrun: Counter,
     pub messages_dropped: Counter,
+    /// Messages that their receiver does not take, because they are too large, or that were of no use any more.
+    pub messages_left_out: Counter,
     pub sessions_given_way: Counter,
     pub sessions_expired: Counter,
     pub filters_refused: Counter,
@@ -260,8 +269,7 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
     let fanout = Fanout::start(Rc::clone(&settings), Arc::clone(&counters))?;
     tokio::task::spawn_local(publish_own(outbox, fanout.clone()));
     tokio::task::spawn_local(ping::run(pipeline.clone(), fanout.clone(), beats.clone()));
-    let (sessions_max, expiry_max) = (settings.persistent_sessions_max, settings.session_expiry_max);
-    let sessions = Sessions::new(fanout.clone(), Arc::clone(&counters), sessions_max, expiry_max);
+    let sessions = Sessions::new(fanout.clone(), Arc::clone(&counters), settings.persistent_sessions_max);
     let kept_max = settings.packets_under_way_bytes_max.max(4 * settings.packet_bytes_max);
     let read_buffer = Rc::new(ReadBuffer::new(kept_max, Lane::new(settings.takes_turns)));
     let edge = Rc::new(Edge {
@@ -324,7 +332,8 @@ async fn publish_own(outbox: Outbox, fanout: Fanout) {
         let published = match outbox.next().await {
             Outgoing::Own(own) => fanout.publish_own(Envelope::new(&own.topic, &own.payload, 1), own.retain).await,
             Outgoing::OfRule(RuleMessage { topic, payload, qos, retain, .. }) => {
-                match fanout.pass_on(Envelope::new(&topic, &payload, qos), retain) {
+                let draft = Draft { topic: &topic, payload: &payload, qos, retain, ..Draft::default() };
+                match fanout.pass_on(Envelope::of(&draft)) {
                     Ok(Some(passing_on)) => passing_on.await,
                     Ok(None) => Ok(()),
                     Err(dead) => Err(dead),

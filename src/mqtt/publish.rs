@@ -1,14 +1,15 @@
 //! What a publish becomes: readings, a sample of an undecodable payload, or an acknowledgement of an alert. A will is a publish too.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Edge;
-use super::router::Envelope;
+use super::router::{Draft, Envelope};
 use crate::core::detection::alert::{self, AlertKey};
 use crate::core::mqtt::pace::Urgency;
+use crate::core::mqtt::packet::{PassedOn, Will};
 use crate::core::mqtt::publishing::{self, PublishVerdict, Voice};
-use crate::core::mqtt::session::Will;
+use crate::core::mqtt::session::number_of;
 use crate::core::mqtt::topic;
 use crate::core::reading::{Mark, Readings};
 use crate::core::rulebook::Effects;
@@ -35,8 +36,32 @@ pub(super) struct Decoding {
 /// A message that is passed on once the publish that it comes from is stored.
 pub(super) struct Republished {
     pub envelope: Envelope,
-    pub retain: bool,
     pub may_have_receivers: bool,
+}
+
+/// A will that waits for the end of its connection, or for longer.
+pub(super) struct LeftWill {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub qos: u8,
+    pub retain: bool,
+    pub delay: Duration,
+    pub expiry_s: Option<u32>,
+    pub passed_on: Vec<u8>,
+}
+
+impl LeftWill {
+    pub fn new(will: &Will<'_>) -> LeftWill {
+        LeftWill {
+            topic: will.topic.to_owned(),
+            payload: will.payload.to_owned(),
+            qos: will.qos,
+            retain: will.retain,
+            delay: Duration::from_secs(will.delay_s.into()),
+            expiry_s: will.expiry_s,
+            passed_on: will.passed_on.each().flatten().copied().collect(),
+        }
+    }
 }
 
 /// The publishes of one socket read.
@@ -157,7 +182,7 @@ impl<T: From<Input> + 'static> Edge<T> {
     }
 
     /// A will is a publish like any other: stored, then fanned out.
-    pub(super) async fn publish_will(&self, client_id: &str, will: Will) {
+    pub(super) async fn publish_will(&self, client_id: &str, will: &LeftWill) {
         if publishing::judge(Voice::Will, &will.topic) != Ok(PublishVerdict::Take) {
             self.counters.publishes_refused.add(1);
             return self.warn_of_topic(client_id, &will.topic);
@@ -178,8 +203,16 @@ impl<T: From<Input> + 'static> Edge<T> {
         let is_taken = self.decode(&published, &mut batch);
         let mut passed_on = std::mem::take(&mut batch.republished);
         if is_taken {
-            let envelope = Envelope::new(&will.topic, &will.payload, will.qos.min(1));
-            passed_on.insert(0, Republished { envelope, retain: will.retain, may_have_receivers: true });
+            let envelope = Envelope::of(&Draft {
+                topic: &will.topic,
+                payload: &will.payload,
+                qos: will.qos,
+                retain: will.retain,
+                publisher: number_of(client_id),
+                deadline_ms: self.deadline_ms(will.expiry_s),
+                passed_on: PassedOn::from_own(&will.passed_on),
+            });
+            passed_on.insert(0, Republished { envelope, may_have_receivers: true });
         }
         let progress = Arc::<SessionProgress>::default();
         if self.pipeline.submit(batch.submission(&progress, 1)).is_err() {
@@ -190,18 +223,28 @@ impl<T: From<Input> + 'static> Edge<T> {
             progress.changed().await;
         }
         if progress.committed() >= 1 {
-            for Republished { envelope, retain, .. } in passed_on {
+            for Republished { envelope, .. } in passed_on {
                 // The listener notices a dead router and ends the process.
-                if let Ok(Some(passing_on)) = self.fanout.pass_on(envelope, retain) {
+                if let Ok(Some(passing_on)) = self.fanout.pass_on(envelope) {
                     let _ = passing_on.await;
                 }
             }
         }
     }
 
+    /// When a message is of no use any more, by the clock of the fan-out.
+    pub(super) fn deadline_ms(&self, expiry_s: Option<u32>) -> Option<u64> {
+        expiry_s.map(|seconds| self.fanout.now_ms() + u64::from(seconds) * 1_000)
+    }
+
     pub(super) fn warn_of_topic(&self, client_id: &str, topic: &str) {
         if let Some(more) = self.refusals.borrow_mut().permit((self.now_ms)()) {
-            tracing::warn!(client_id, topic, more, "publish dropped: alerts/ and outrider/ belong to the gateway");
+            tracing::warn!(
+                client_id,
+                topic,
+                more,
+                "publish dropped: alerts/, outrider/ and what begins with $ belong to the gateway"
+            );
         }
     }
 }

@@ -8,6 +8,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::router::Envelope;
+use crate::core::mqtt::outbound::Wants;
 use crate::core::mqtt::topic;
 
 /// Bounded in number and bytes. Beyond either, a new topic is refused; a known one can still be replaced by a message that is not larger.
@@ -31,7 +32,7 @@ pub struct RetainedFull;
 #[derive(Debug)]
 pub struct Scan {
     pub filter: String,
-    pub qos: u8,
+    pub wants: Wants,
     /// Whether only the gateway's own messages are scanned; they always come first.
     pub own_only: bool,
     is_past_own: bool,
@@ -40,13 +41,13 @@ pub struct Scan {
 }
 
 impl Scan {
-    pub fn new(filter: &str, qos: u8) -> Scan {
-        Scan { filter: filter.to_owned(), qos, own_only: false, is_past_own: false, after: None }
+    pub fn new(filter: &str, wants: Wants) -> Scan {
+        Scan { filter: filter.to_owned(), wants, own_only: false, is_past_own: false, after: None }
     }
 
     /// Scans the gateway's own messages only.
-    pub fn of_own(filter: &str, qos: u8) -> Scan {
-        Scan { own_only: true, ..Scan::new(filter, qos) }
+    pub fn of_own(filter: &str, wants: Wants) -> Scan {
+        Scan { own_only: true, ..Scan::new(filter, wants) }
     }
 
     /// Whether it is still among the gateway's own messages.
@@ -143,7 +144,7 @@ fn advance_in(messages: &Messages, scan: &mut Scan, looks: &mut usize) -> ScanSt
 }
 
 fn size(envelope: &Envelope) -> usize {
-    envelope.topic().len() + envelope.payload().len()
+    envelope.topic().len() + envelope.passed_on().len() + envelope.payload().len()
 }
 
 /// The literal text that every topic matched by the filter begins with.
@@ -164,7 +165,7 @@ mod tests {
     }
 
     fn topics(retained: &Retained, filter: &str) -> Vec<String> {
-        let mut scan = Scan::new(filter, 1);
+        let mut scan = Scan::new(filter, Wants::default());
         let mut found = Vec::new();
         loop {
             match retained.advance(&mut scan, &mut 1) {
@@ -206,7 +207,7 @@ mod tests {
         assert_eq!(topics(&retained, "a/b"), ["a/b"]);
         assert_eq!(topics(&retained, "#").len(), 7);
         let mut looks = 100;
-        while retained.advance(&mut Scan::new("b", 1), &mut looks) == ScanStep::Done {}
+        while retained.advance(&mut Scan::new("b", Wants::default()), &mut looks) == ScanStep::Done {}
         assert_eq!(looks, 99, "a plain topic is looked up, not searched for");
     }
 }

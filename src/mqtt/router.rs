@@ -13,6 +13,8 @@ use rumqttd::local::{LinkBuilder, LinkError, LinkRx, LinkTx};
 use rumqttd::{Notification, Router, RouterConfig};
 use tokio::sync::{Semaphore, TryAcquireError};
 
+use crate::core::mqtt::packet::PassedOn;
+
 /// The log holds at least one segment less than this: more than is ever in transit, so that nothing is overwritten unread.
 const SEGMENTS: usize = 3;
 const SEGMENT_BYTES: usize = 1024 * 1024;
@@ -25,21 +27,58 @@ const MESSAGE_BYTES_MIN: usize = 4 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub struct RouterDead;
 
-/// A message in one allocation: quality of service, length of the topic, topic, payload.
+/// A message in one allocation: quality of service and RETAIN, publisher, deadline, length of the topic and of the properties, topic,
+/// properties, payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope(Bytes);
 
-const TOPIC_START: usize = 3;
+const PUBLISHER: usize = 1;
+const DEADLINE: usize = 9;
+const TOPIC_LEN: usize = 17;
+const PASSED_ON_LEN: usize = 19;
+const TOPIC_START: usize = 23;
+const RETAIN: u8 = 4;
+
+/// What goes into an envelope.
+#[derive(Clone, Copy, Default)]
+pub struct Draft<'a> {
+    pub topic: &'a str,
+    pub payload: &'a [u8],
+    pub qos: u8,
+    pub retain: bool,
+    /// A number for the publisher's client id; 0 if it is no client.
+    pub publisher: u64,
+    /// By the steady clock of the edge.
+    pub deadline_ms: Option<u64>,
+    pub passed_on: PassedOn<'a>,
+}
 
 impl Envelope {
-    /// Copies the data: a slice of the read buffer would keep more than the message in memory. `topic` is valid, so its length fits.
+    /// A message without properties that no client has published.
     pub fn new(topic: &str, payload: &[u8], qos: u8) -> Envelope {
-        let mut bytes = BytesMut::with_capacity(TOPIC_START + topic.len() + payload.len());
-        bytes.put_u8(qos);
-        bytes.put_u16(topic.len() as u16);
-        bytes.put_slice(topic.as_bytes());
-        bytes.put_slice(payload);
+        Envelope::of(&Draft { topic, payload, qos, ..Draft::default() })
+    }
+
+    /// Copies the data: a slice of the read buffer would keep more than the message in memory. The topic is valid, so its length fits.
+    pub fn of(draft: &Draft<'_>) -> Envelope {
+        let passed_on_len = draft.passed_on.len();
+        let len = TOPIC_START + draft.topic.len() + passed_on_len + draft.payload.len();
+        let mut bytes = BytesMut::with_capacity(len);
+        bytes.put_u8(draft.qos | if draft.retain { RETAIN } else { 0 });
+        bytes.put_u64(draft.publisher);
+        bytes.put_u64(draft.deadline_ms.unwrap_or(0));
+        bytes.put_u16(draft.topic.len() as u16);
+        bytes.put_u32(passed_on_len as u32);
+        bytes.put_slice(draft.topic.as_bytes());
+        if passed_on_len > 0 {
+            draft.passed_on.each().for_each(|property| bytes.put_slice(property));
+        }
+        bytes.put_slice(draft.payload);
         Envelope(bytes.freeze())
+    }
+
+    fn number<const N: usize>(&self, at: usize) -> [u8; N] {
+        self.0[at..at + N].try_into().expect("so many bytes")
     }
 
     pub fn len(&self) -> usize {
@@ -57,11 +96,27 @@ impl Envelope {
     }
 
     pub fn qos(&self) -> u8 {
-        self.0[0]
+        self.0[0] & 3
+    }
+
+    pub fn retain(&self) -> bool {
+        self.0[0] & RETAIN != 0
+    }
+
+    pub fn publisher(&self) -> u64 {
+        u64::from_be_bytes(self.number(PUBLISHER))
+    }
+
+    pub fn deadline_ms(&self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.number(DEADLINE))).filter(|deadline_ms| *deadline_ms > 0)
     }
 
     fn topic_end(&self) -> usize {
-        TOPIC_START + usize::from(u16::from_be_bytes([self.0[1], self.0[2]]))
+        TOPIC_START + usize::from(u16::from_be_bytes(self.number(TOPIC_LEN)))
+    }
+
+    fn passed_on_end(&self) -> usize {
+        self.topic_end() + u32::from_be_bytes(self.number(PASSED_ON_LEN)) as usize
     }
 
     pub fn topic(&self) -> &str {
@@ -72,8 +127,13 @@ impl Envelope {
         self.0.slice(TOPIC_START..self.topic_end())
     }
 
+    /// Properties for the receivers, encoded.
+    pub fn passed_on(&self) -> Bytes {
+        self.0.slice(self.topic_end()..self.passed_on_end())
+    }
+
     pub fn payload(&self) -> Bytes {
-        self.0.slice(self.topic_end()..)
+        self.0.slice(self.passed_on_end()..)
     }
 
     fn share(&self) -> u32 {

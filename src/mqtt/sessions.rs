@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::EdgeCounters;
 use super::fanout::Fanout;
 use super::subscriber::{Host, Subscriber, host_part};
+use crate::core::mqtt::session::number_of;
 
 struct Entry {
     subscriber: Rc<Subscriber>,
@@ -26,7 +27,8 @@ type Departure = (bool, u64);
 
 struct Away {
     client_id: String,
-    since: Instant,
+    /// When its session ends.
+    until: Instant,
     host: Rc<Host>,
 }
 
@@ -37,14 +39,19 @@ pub struct Sessions {
     fanout: Fanout,
     counters: Arc<EdgeCounters>,
     persistent_max: usize,
-    expiry_max: Duration,
 }
 
 #[derive(Default)]
 struct Inner {
     entries: HashMap<String, Entry>,
     away: BTreeMap<Departure, Away>,
+    /// Wills that wait for the end of their sessions, or for their delays.
+    wills: HashMap<String, oneshot::Sender<ClientIsBack>>,
 }
+
+/// The client of a will that waits has come back in time: it is not published.
+#[derive(Debug)]
+pub struct ClientIsBack;
 
 /// A connection's hold on its client id.
 pub struct Attached {
@@ -53,12 +60,12 @@ pub struct Attached {
 }
 
 impl Sessions {
-    pub fn new(fanout: Fanout, counters: Arc<EdgeCounters>, persistent_max: usize, expiry_max: Duration) -> Sessions {
-        Sessions { inner: Rc::default(), departures: Rc::default(), fanout, counters, persistent_max, expiry_max }
+    pub fn new(fanout: Fanout, counters: Arc<EdgeCounters>, persistent_max: usize) -> Sessions {
+        Sessions { inner: Rc::default(), departures: Rc::default(), fanout, counters, persistent_max }
     }
 
     /// Takes the client id, after any connection that has it is gone.
-    pub async fn attach(&self, client_id: &str, clean_session: bool, address: IpAddr) -> Attached {
+    pub async fn attach(&self, client_id: &str, clean_start: bool, address: IpAddr) -> Attached {
         loop {
             let gone = match self.inner.borrow().entries.get(client_id) {
                 Some(Entry { away: None, subscriber, gone }) => {
@@ -69,16 +76,22 @@ impl Sessions {
             };
             gone.notified().await;
         }
-        self.expire();
         let mut inner = self.inner.borrow_mut();
+        let is_over = inner.is_over(client_id, Instant::now());
+        let will = inner.wills.remove(client_id);
         let kept = inner.remove(client_id);
+        let new = || self.fanout.subscriber(address, number_of(client_id));
         let (subscriber, session_present) = match kept {
-            Some(subscriber) if !clean_session && !subscriber.gave_way.get() => (subscriber, true),
+            Some(subscriber) if !clean_start && !is_over && !subscriber.gave_way.get() => {
+                // Otherwise its session has ended, which is when its will is published.
+                will.into_iter().for_each(|will| _ = will.send(ClientIsBack));
+                (subscriber, true)
+            }
             Some(subscriber) => {
                 self.fanout.forget(&subscriber);
-                (self.fanout.subscriber(address), false)
+                (new(), false)
             }
-            None => (self.fanout.subscriber(address), false),
+            None => (new(), false),
         };
         self.fanout.come_back(&subscriber);
         subscriber.set_connected(true);
@@ -87,8 +100,20 @@ impl Sessions {
         Attached { subscriber, session_present }
     }
 
-    /// The connection has ended. A persistent session is kept; if there are too many, another one is removed.
-    pub fn detach(&self, client_id: &str, clean_session: bool) {
+    /// A will is to be published when the receiver says that its session has ended, or after its delay.
+    pub fn keep_will(&self, client_id: &str) -> oneshot::Receiver<ClientIsBack> {
+        let (sender, receiver) = oneshot::channel();
+        self.inner.borrow_mut().wills.insert(client_id.to_owned(), sender);
+        receiver
+    }
+
+    /// The will is published.
+    pub fn forget_will(&self, client_id: &str) {
+        self.inner.borrow_mut().wills.retain(|known, will| known != client_id || !will.is_closed());
+    }
+
+    /// The connection has ended. Its session is kept for so long; if there are too many, another one is removed.
+    pub fn detach(&self, client_id: &str, expiry: Duration) {
         let inner = &mut *self.inner.borrow_mut();
         let Some(entry) = inner.entries.get_mut(client_id) else {
             return;
@@ -96,7 +121,7 @@ impl Sessions {
         let subscriber = Rc::clone(&entry.subscriber);
         subscriber.set_connected(false);
         let gone = Rc::clone(&entry.gone);
-        if clean_session {
+        if expiry.is_zero() {
             inner.entries.remove(client_id);
             self.fanout.forget(&subscriber);
         } else {
@@ -104,7 +129,8 @@ impl Sessions {
             self.departures.set(departure.1);
             entry.away = Some(departure);
             let host = Rc::clone(&subscriber.host);
-            inner.away.insert(departure, Away { client_id: client_id.to_owned(), since: Instant::now(), host });
+            let away = Away { client_id: client_id.to_owned(), until: Instant::now() + expiry, host };
+            inner.away.insert(departure, away);
             self.fanout.leave(&subscriber, departure.1);
         }
         self.keep_to_cap(inner, &subscriber.host);
@@ -121,6 +147,7 @@ impl Sessions {
         let is_host_greedy = of_host > host_part(self.persistent_max);
         let first = inner.away.values().find(|away| !is_host_greedy || Rc::ptr_eq(&away.host, host));
         let Some(client_id) = first.map(|away| away.client_id.clone()) else { return };
+        inner.wills.remove(&client_id);
         if let Some(subscriber) = inner.remove(&client_id) {
             if subscriber.has_filters() {
                 self.counters.sessions_given_way.add(1);
@@ -132,17 +159,13 @@ impl Sessions {
 
     /// Ends the sessions whose clients have been away for too long.
     pub fn expire(&self) {
-        let inner = &mut *self.inner.borrow_mut();
-        for has_filters in [false, true] {
-            // Within each kind, those that left first come first.
-            while let Some((_, first)) = inner.away.range((has_filters, 0)..=(has_filters, u64::MAX)).next()
-                && first.since.elapsed() >= self.expiry_max
-            {
-                let client_id = first.client_id.clone();
-                let Some(subscriber) = inner.remove(&client_id) else { return };
-                self.fanout.forget(&subscriber);
-                self.counters.sessions_expired.add(1);
-            }
+        let (now, inner) = (Instant::now(), &mut *self.inner.borrow_mut());
+        let over = inner.away.values().filter(|away| away.until <= now).map(|away| away.client_id.clone());
+        for client_id in over.collect::<Vec<_>>() {
+            inner.wills.remove(&client_id);
+            let Some(subscriber) = inner.remove(&client_id) else { continue };
+            self.fanout.forget(&subscriber);
+            self.counters.sessions_expired.add(1);
         }
     }
 
@@ -155,6 +178,12 @@ impl Sessions {
 }
 
 impl Inner {
+    /// Whether the session has lasted for as long as it was to be kept.
+    fn is_over(&self, client_id: &str, now: Instant) -> bool {
+        let away = self.entries.get(client_id).and_then(|entry| self.away.get(entry.away.as_ref()?));
+        away.is_some_and(|away| away.until <= now)
+    }
+
     fn remove(&mut self, client_id: &str) -> Option<Rc<Subscriber>> {
         let entry = self.entries.remove(client_id)?;
         if let Some(departure) = entry.away {

@@ -13,7 +13,9 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::retained::Scan;
-use crate::core::mqtt::session::{Close, Kept, Outbound};
+use crate::core::mqtt::inbound::Unreleased;
+use crate::core::mqtt::outbound::{Kept, Limits, Outbound, Wants};
+use crate::core::mqtt::session::Close;
 use crate::core::mqtt::topic;
 
 /// The gateway's own messages have this fraction of the pool.
@@ -105,7 +107,7 @@ pub fn host_address(address: IpAddr) -> IpAddr {
 /// A client's filter, and what it is charged for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Grant {
-    pub qos: u8,
+    pub wants: Wants,
     pub levels: usize,
     pub shapes: usize,
 }
@@ -113,6 +115,10 @@ pub struct Grant {
 /// A persistent session keeps it while the client is away.
 pub struct Subscriber {
     outbound: RefCell<Outbound<Bytes>>,
+    /// What the client has published at QoS 2 and may send again.
+    pub unreleased: RefCell<Unreleased>,
+    /// A number for its client id, by which its own messages are known.
+    pub number: u64,
     pub changed: Notify,
     /// It did not read fast enough; its connection closes and says so.
     pub overrun: Cell<bool>,
@@ -142,10 +148,22 @@ pub struct Subscriber {
     pub reached: Cell<(u64, usize)>,
 }
 
+/// Two handles are equal if they belong to the same subscriber.
+#[derive(Clone)]
+pub(super) struct Handle(pub Rc<Subscriber>);
+
+impl PartialEq for Handle {
+    fn eq(&self, other: &Handle) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 impl Subscriber {
-    pub fn new(pool: &Rc<Pool>, host: Rc<Host>) -> Subscriber {
+    pub fn new(pool: &Rc<Pool>, host: Rc<Host>, number: u64) -> Subscriber {
         Subscriber {
             outbound: RefCell::default(),
+            unreleased: RefCell::default(),
+            number,
             changed: Notify::new(),
             overrun: Cell::new(false),
             taken_over: Cell::new(false),
@@ -171,7 +189,7 @@ impl Subscriber {
             self.with_outbound(Outbound::drop_qos_0);
             self.note_output(0);
             self.overrun.set(false);
-        } else if self.filters.borrow().iter().any(|(filter, grant)| grant.qos == 0 && may_match_own(filter)) {
+        } else if self.filters.borrow().iter().any(|(filter, grant)| grant.wants.qos == 0 && may_match_own(filter)) {
             // Messages for it at QoS 0 are not kept while it is away.
             self.missed_own.set(true);
         }
@@ -195,12 +213,21 @@ impl Subscriber {
         self.changed.notify_one();
     }
 
-    pub fn acknowledge(&self, packet_id: u16) -> Result<(), Close> {
-        self.with_outbound(|outbound| outbound.acknowledge(packet_id))
+    /// Its client is there, and takes so much.
+    pub fn connect(&self, limits: Limits) {
+        self.with_outbound(|outbound| outbound.connect(limits));
     }
 
-    pub fn resend(&self, out: &mut Vec<u8>) {
-        self.outbound.borrow().resend(out);
+    pub fn acknowledged(&self, packet_id: u16) -> Result<(), Close> {
+        self.with_outbound(|outbound| outbound.acknowledged(packet_id))
+    }
+
+    pub fn received(&self, packet_id: u16, reason: u8, out: &mut Vec<u8>) -> Result<(), Close> {
+        self.with_outbound(|outbound| outbound.received(packet_id, reason, out))
+    }
+
+    pub fn completed(&self, packet_id: u16) -> Result<(), Close> {
+        self.with_outbound(|outbound| outbound.completed(packet_id))
     }
 
     /// Output that is ready to be written counts too: both are kept for a client that does not read.
@@ -209,11 +236,12 @@ impl Subscriber {
         self.count(before, bytes);
     }
 
-    /// Appends waiting messages to `out`, up to `bytes_max`.
-    pub fn fill(&self, out: &mut Vec<u8>, bytes_max: usize) {
-        self.with_outbound(|outbound| outbound.fill(out, bytes_max));
+    /// Appends waiting messages to `out`, up to `bytes_max`. Returns how many the client does not take, or are of no use any more.
+    pub fn fill(&self, out: &mut Vec<u8>, bytes_max: usize, now_ms: u64) -> usize {
+        let left_out = self.with_outbound(|outbound| outbound.fill(out, bytes_max, now_ms));
         let outbound = self.outbound.borrow();
         self.hungry.set(outbound.waiting() == 0 && outbound.own_waiting() == 0);
+        left_out
     }
 
     pub fn push(&self, message: Message) {
@@ -242,7 +270,7 @@ impl Subscriber {
         let mut scans = self.scans.borrow_mut();
         scans.retain(|scan| !scan.own_only);
         for (filter, grant) in self.filters.borrow().iter().filter(|(filter, _)| may_match_own(filter)) {
-            scans.push_front(Scan::of_own(filter, grant.qos));
+            scans.push_front(Scan::of_own(filter, grant.wants));
         }
     }
 
@@ -325,7 +353,7 @@ impl Drop for Subscriber {
     }
 }
 
-pub type Message = crate::core::mqtt::session::Message<Bytes>;
+pub type Message = crate::core::mqtt::outbound::Message<Bytes>;
 
 /// Whether a filter can match the gateway's own topics.
 fn may_match_own(filter: &str) -> bool {

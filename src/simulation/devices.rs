@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::random::Random;
+use crate::core::mqtt::inbound::{Inbound, Judged, Unreleased};
 use crate::core::mqtt::pace::PublishPace;
+use crate::core::mqtt::packet::Publish;
 use crate::core::mqtt::publishing::PublishVerdict;
-use crate::core::mqtt::session::Inbound;
 use crate::core::reading::Readings;
 use crate::handoff::{PipelineHandle, SessionProgress, Submission};
 use crate::ingest::{Decoded, Ingest};
@@ -47,6 +48,7 @@ impl Reading {
 /// The gateway's half of a connection.
 struct Session {
     inbound: Inbound,
+    unreleased: Unreleased,
     progress: Arc<SessionProgress>,
     pace: PublishPace,
     connected_us: u64,
@@ -112,6 +114,7 @@ impl Device {
         self.in_flight.clear();
         self.session = Some(Session {
             inbound: Inbound::default(),
+            unreleased: Unreleased::default(),
             progress: Arc::new(SessionProgress::numbered(session_number)),
             pace: PublishPace::default(),
             connected_us: now_us,
@@ -124,7 +127,7 @@ impl Device {
 
     /// Sends what its window allows, in one piece. Returns those of the readings that it had not sent before, if it sent any.
     pub fn publish(&mut self, edge: &mut Edge<'_>) -> Option<&[Reading]> {
-        let Session { inbound, progress, pace, connected_us } = self.session.as_mut()?;
+        let Session { inbound, unreleased, progress, pace, connected_us } = self.session.as_mut()?;
         let (mut readings, before) = (Readings::default(), inbound.last_ordinal());
         while self.sent < self.readings.len()
             && self.in_flight.len() < self.window
@@ -133,8 +136,9 @@ impl Device {
             self.sent += 1;
             self.last_packet_id = self.last_packet_id % u16::MAX + 1;
             let topic = format!("devices/{}/{LIMITED}", self.name);
-            let verdict = inbound.publish(&topic, 1, self.last_packet_id).expect("a valid publish");
-            assert_eq!(verdict, PublishVerdict::Take);
+            let publish = Publish { topic: &topic, qos: 1, packet_id: self.last_packet_id, ..Publish::default() };
+            let judged = inbound.publish(&publish, unreleased, &mut Vec::new()).expect("a valid publish");
+            assert_eq!(judged, Judged::New { verdict: PublishVerdict::Take, topic: None });
             let payload = self.readings[self.sent - 1].payload(self.sent);
             let decoded = edge.ingest.decode(&topic, &payload, edge.now_ms, &mut readings);
             assert!(matches!(decoded, Decoded::Stored { readings: 1 }), "{decoded:?}");
@@ -166,14 +170,16 @@ impl Device {
     /// Takes the acknowledgements that have become due. Returns how many, and whether the gateway turns the client away.
     pub fn settle(&mut self, now_us: u64) -> Settled {
         let mut settled = Settled::default();
-        let Some(Session { inbound, progress, pace, connected_us }) = &mut self.session else { return settled };
+        let Some(Session { inbound, unreleased, progress, pace, connected_us }) = &mut self.session else {
+            return settled;
+        };
         while let Some(refused) = progress.take_refused() {
-            inbound.refused(refused);
+            inbound.refused(refused, unreleased);
         }
         inbound.excuse(progress.excused());
         let mut packets = Vec::new();
         if inbound.is_waiting() {
-            inbound.committed(progress.committed(), &mut packets);
+            inbound.committed(progress.committed(), unreleased, &mut packets);
         }
         if !packets.is_empty() {
             pace.answered(Duration::from_micros(now_us - *connected_us), inbound.is_waiting());

@@ -302,13 +302,15 @@ fn unrouted_topics_are_counted_and_listed_and_do_not_flood_the_log() {
     client.publish("plant/pump/temperature", b"not a reading");
     assert_eq!(watcher.receive().payload, b"not a reading");
     client.publish("plant/pump/pressure", b"1.0");
-    client.publish("evil\nERROR forged/x", b"1.0");
+    let mut forger = Client::connect(gateway.mqtt, "forger");
+    forger.send(&publish_packet("evil\nERROR forged/x", b"1.0", 1, false, false, 1));
+    forger.expect_close();
     for n in 0..1000 {
         client.send(&publish_packet(&format!("root-{n}/x/y"), b"1.0", 0, false, false, 0));
     }
     client.publish("root-0/x/y", b"1.0");
     let status = gateway.status();
-    assert_eq!(status["unrouted"]["count"], 1004);
+    assert_eq!(status["unrouted"]["count"], 1003);
     let topics: Vec<_> = status["unrouted"]["topics"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
     assert_eq!(topics.len(), 16);
     assert_eq!((topics[0], topics[15]), ("root-985/x/y", "root-0/x/y"));

@@ -109,31 +109,38 @@ fn mosquitto_gets_what_it_missed() {
 }
 
 #[test]
-fn what_is_not_served_tells_mosquitto_so() {
+fn mosquitto_speaks_version_5_and_qos_2() {
     let (_folder, gateway) = start();
-    let mut five = mosquitto("mosquitto_pub", &gateway, &["-t", "devices/a/t", "-m", "1.0"]);
-    five.args(["-V", "5"]);
-    let output = run(five);
-    assert!(!output.status.success());
-    let told = String::from_utf8_lossy(&output.stderr).to_lowercase();
-    assert!(told.contains("protocol version"), "{told}");
-    let log = || std::fs::read_to_string(&gateway.log).unwrap();
-    wait_until("a line in the log", || log().contains("protocol level 5; MQTT 3.1.1 (level 4) is served"));
-    assert_eq!(log().matches("protocol level").count(), 1);
+    let of = |program: &str, arguments: &[&str]| {
+        let mut command = mosquitto(program, &gateway, arguments);
+        // The last of these counts.
+        command.args(["-V", "5"]);
+        command
+    };
+    let mut watcher = Subscriber::start(&gateway, &["-t", "devices/#", "-q", "2"]);
+    let said = ["-t", "devices/a/t", "-m", "21.5", "-q", "2", "-D", "publish", "user-property", "road", "dry"];
+    assert!(run(of("mosquitto_pub", &said)).status.success());
+    assert_eq!(watcher.next(), "devices/a/t 0 2 21.5");
+    publish(&gateway, &["-t", "devices/a/t", "-m", "22", "-q", "2", "-r"]);
+    assert_eq!(watcher.next(), "devices/a/t 0 2 22");
+    let found = run(of("mosquitto_sub", &["-t", "devices/#", "-q", "2", "-C", "1", "-F", "%t %r %q %p", "-W", "30"]));
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "devices/a/t 1 2 22\n");
+    wait_until("both readings", || gateway.status()["received"]["accepted"] == 2);
+}
 
-    // The log has at most one line per second about refused publishes.
-    for id in 1..=20 {
-        let mut exactly_once = Client::connect(gateway.mqtt, "exactly-once");
-        exactly_once.send(&crate::client::publish_packet("devices/a/t", b"1.0", 2, false, false, id));
-        exactly_once.expect_close();
+#[test]
+fn a_version_that_is_not_served_is_logged_once_a_second() {
+    let (_folder, gateway) = start();
+    let log = || std::fs::read_to_string(&gateway.log).unwrap();
+    for _ in 0..20 {
+        let mut other = Client::raw(gateway.mqtt);
+        other.send(b"\x10\x0f\x00\x04MQTT\x07\x02\x00\x3c\x00\x03abc");
+        assert_eq!(other.packet().unwrap().body[..2], [0, 0x84], "in the form of version 5");
+        other.expect_close();
     }
-    wait_until("a line in the log", || {
-        let mut exactly_once = Client::connect(gateway.mqtt, "exactly-once");
-        exactly_once.send(&crate::client::publish_packet("devices/a/t", b"1.0", 2, false, false, 1));
-        exactly_once.expect_close();
-        log().contains("QoS 2, which is not served")
-    });
-    assert!(log().matches("QoS 2").count() < 20);
+    let told = "protocol level 7; MQTT 3.1 (level 3), 3.1.1 (4) and 5 are served";
+    wait_until("a line in the log", || log().contains(told));
+    assert!(log().matches("protocol level").count() < 20);
 }
 
 #[test]

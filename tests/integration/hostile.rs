@@ -42,17 +42,17 @@ fn what_kills_a_stock_broker_does_not_kill_this_one() {
     Client::connect(gateway.mqtt, "odd-topic").publish("λ/b", b"1.0");
     assert_eq!(greek.receive().topic, "λ/b");
 
-    for topic in ["", "a/#", "+", "$SYS/x", "a\0b"] {
+    for topic in ["", "a/#", "+", "a\0b"] {
         let mut client = Client::connect(gateway.mqtt, "odd-topic");
         client.send(&publish_packet(topic, b"1.0", 1, false, false, 1));
         client.expect_close();
         let will = Some((topic, &b"1.0"[..], 1, false));
-        drop(Client::connect_with(
-            gateway.mqtt,
-            &Options { client_id: "odd-will", clean: true, keep_alive_s: 0, will },
-        ));
+        let options = Options { client_id: "odd-will", clean: true, keep_alive_s: 0, will };
+        let refused = Client::try_over(TcpStream::connect(gateway.mqtt).unwrap(), &options);
+        assert!(refused.is_err(), "a will for {topic:?}");
         assert_alive(&mut gateway);
     }
+    Client::connect(gateway.mqtt, "odd-topic").publish("$SYS/x", b"1.0");
 
     for _ in 0..3 {
         let mut subscriber = Client::connect(gateway.mqtt, "leaves-under-load");
@@ -70,8 +70,7 @@ fn what_kills_a_stock_broker_does_not_kill_this_one() {
 
     let keeper = Options { client_id: "keeper", clean: false, keep_alive_s: 0, will: None };
     let (mut shared, _) = Client::connect_with(gateway.mqtt, &keeper);
-    assert_eq!(shared.subscribe(&[("$share/group/devices/#", 1)]), [0x80]);
-    assert_eq!(shared.subscribe(&[("devices/#", 1)]), [1]);
+    assert_eq!(shared.subscribe(&[("$share/group/devices/#", 1)]), [1]);
     let mut publisher = Client::connect(gateway.mqtt, "publisher");
     publisher.publish("devices/a/t", b"1.0");
     shared.receive_unacknowledged();
@@ -89,8 +88,7 @@ fn what_kills_a_stock_broker_does_not_kill_this_one() {
     for _ in 0..2 {
         let mut slash = Client::raw(gateway.mqtt);
         slash.send(&connect_packet(&Options { client_id: "a/b", clean: true, keep_alive_s: 0, will: None }));
-        assert_eq!(slash.packet().unwrap().body, [0, 2]);
-        slash.expect_close();
+        assert_eq!(slash.packet().unwrap().body, [0, 0]);
     }
     for _ in 0..200 {
         Client::connect(gateway.mqtt, "quick").disconnect();

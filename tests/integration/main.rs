@@ -52,3 +52,4 @@ mod stalls;
 mod streams;
 mod unstorable;
 mod version_1;
+mod version_5;

@@ -1,6 +1,9 @@
 //! What MQTT demands of a server, without a socket: the session of one client, topics, and who is subscribed to them.
 
+pub mod inbound;
+pub mod outbound;
 pub mod pace;
+pub mod packet;
 pub mod publishing;
 pub mod session;
 pub mod topic;

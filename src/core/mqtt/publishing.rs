@@ -18,7 +18,7 @@ pub enum PublishVerdict {
     Take,
     /// An acknowledgement of an alert by a person.
     AcknowledgeAlert,
-    /// A topic of the gateway's own: acknowledged, so that the client does not repeat it, and dropped.
+    /// A topic of the gateway's own, or of brokers: acknowledged, so that the client does not repeat it, and dropped.
     Refuse,
 }
 
@@ -28,7 +28,10 @@ pub enum PublishVerdict {
 ///
 /// If MQTT does not allow the topic in a PUBLISH.
 pub fn judge(voice: Voice, topic: &str) -> Result<PublishVerdict, TopicError> {
-    topic::check_topic(topic)?;
+    match topic::check_topic(topic) {
+        Err(TopicError::Dollar) => return Ok(PublishVerdict::Refuse),
+        checked => checked?,
+    }
     let is_acknowledgement = || topic::alert_acknowledgement(topic).is_some();
     Ok(match voice {
         _ if !topic::is_reserved(topic) => PublishVerdict::Take,
@@ -50,6 +53,7 @@ mod tests {
         }
         let acknowledged = both("alerts/tank/temperature/limit/ack");
         assert_eq!(acknowledged, [Ok(PublishVerdict::AcknowledgeAlert), Ok(PublishVerdict::Refuse)]);
+        assert_eq!(both("$SYS/broker/uptime"), [Ok(PublishVerdict::Refuse); 2]);
         assert!(both("a/#").iter().all(Result::is_err));
     }
 }

@@ -1,4 +1,4 @@
-//! Topic names and filters of MQTT 3.1.1: what is valid, and what matches what.
+//! Topic names and filters: what is valid, and what matches what.
 
 /// Longest topic or filter taken, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 1024;
@@ -12,17 +12,17 @@ pub enum TopicError {
     Empty,
     /// It has more than [`TOPIC_BYTES_MAX`] bytes.
     TooLong,
-    /// It contains the character U+0000.
-    Nul,
+    /// It contains a control character, such as U+0000.
+    Control,
     /// A topic name contains `+` or `#`.
     Wildcard,
-    /// It begins with `$`: such topics belong to brokers, and clients may neither publish nor subscribe to them.
+    /// It begins with `$`: such topics belong to brokers, and clients do not publish to them.
     Dollar,
     /// A wildcard in a filter is not a whole level, or `#` is not the last one.
     MisplacedWildcard,
     /// A filter has more than [`FILTER_LEVELS_MAX`] levels.
     TooManyLevels,
-    /// A filter is a shared subscription (`$share/...`), which is not served.
+    /// A shared subscription is not `$share/{group}/{filter}`.
     Shared,
 }
 
@@ -32,12 +32,12 @@ impl TopicError {
         match self {
             TopicError::Empty => "is empty",
             TopicError::TooLong => "is too long",
-            TopicError::Nul => "holds a NUL",
+            TopicError::Control => "holds a control character",
             TopicError::Wildcard => "holds a wildcard",
             TopicError::Dollar => "starts with $",
             TopicError::TooManyLevels => "has too many levels",
             TopicError::MisplacedWildcard => "has a wildcard that is not a whole level, or # before the end",
-            TopicError::Shared => "is a shared subscription, which is not served",
+            TopicError::Shared => "is no shared subscription: $share, a group without wildcards, and a filter",
         }
     }
 }
@@ -52,7 +52,7 @@ pub fn check_topic(topic: &str) -> Result<(), TopicError> {
     if topic.bytes().any(|byte| byte == b'+' || byte == b'#') {
         return Err(TopicError::Wildcard);
     }
-    Ok(())
+    if topic.starts_with('$') { Err(TopicError::Dollar) } else { Ok(()) }
 }
 
 /// Checks a filter that a client subscribes to.
@@ -61,9 +61,7 @@ pub fn check_topic(topic: &str) -> Result<(), TopicError> {
 ///
 /// The first rule that it breaks.
 pub fn check_filter(filter: &str) -> Result<(), TopicError> {
-    if filter.starts_with("$share/") {
-        return Err(TopicError::Shared);
-    }
+    let (_, filter) = split_shared(filter)?;
     check_common(filter)?;
     if filter.split('/').count() > FILTER_LEVELS_MAX {
         return Err(TopicError::TooManyLevels);
@@ -78,25 +76,44 @@ pub fn check_filter(filter: &str) -> Result<(), TopicError> {
     Ok(())
 }
 
+/// The group of a shared subscription, and the filter.
+///
+/// # Errors
+///
+/// If there is no group, or no filter.
+pub fn split_shared(filter: &str) -> Result<(Option<&str>, &str), TopicError> {
+    let Some(shared) = filter.strip_prefix("$share/") else { return Ok((None, filter)) };
+    match shared.split_once('/') {
+        Some((group, filter)) if !group.is_empty() && !group.contains(['+', '#']) => Ok((Some(group), filter)),
+        _ => Err(TopicError::Shared),
+    }
+}
+
 fn check_common(text: &str) -> Result<(), TopicError> {
     let bytes = text.as_bytes();
-    match bytes.first() {
-        None => return Err(TopicError::Empty),
-        Some(b'$') => return Err(TopicError::Dollar),
-        Some(_) => {}
+    if bytes.is_empty() {
+        return Err(TopicError::Empty);
     }
     if bytes.len() > TOPIC_BYTES_MAX {
         return Err(TopicError::TooLong);
     }
-    if bytes.contains(&0) {
-        return Err(TopicError::Nul);
+    // Those beyond ASCII are two bytes, the first of which is rare.
+    let is_control = |byte: &u8| *byte < b' ' || *byte == 0x7f;
+    if bytes.iter().any(is_control) || bytes.contains(&0xc2) && text.chars().any(char::is_control) {
+        return Err(TopicError::Control);
     }
     Ok(())
 }
 
-/// Whether a valid filter matches a valid topic. A wildcard at the front matches nothing that begins with `$`.
+/// Whether a wildcard at the front of a filter does not match this topic: those that begin with `$`, and what the gateway says of itself. A
+/// client that asks for everything means what its kind has to say.
+pub fn is_asked_for_by_name(topic: &str) -> bool {
+    topic.starts_with('$') || split_level(topic).0 == "outrider"
+}
+
+/// Whether a valid filter matches a valid topic.
 pub fn matches(filter: &str, topic: &str) -> bool {
-    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+    if filter.starts_with(['+', '#']) && is_asked_for_by_name(topic) {
         return false;
     }
     let mut levels = topic.split('/');
@@ -206,6 +223,9 @@ mod tests {
             ("#", "$SYS/x", false),
             ("+/x", "$SYS/x", false),
             ("$SYS/#", "$SYS/x", true),
+            ("#", "outrider/status", false),
+            ("outrider/#", "outrider/status", true),
+            ("+/status", "outriders/status", true),
         ] {
             assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
         }
@@ -218,7 +238,9 @@ mod tests {
             ("a/+", Err(TopicError::Wildcard)),
             ("$SYS/x", Err(TopicError::Dollar)),
             ("é/x", Ok(())),
-            ("a/\0", Err(TopicError::Nul)),
+            ("a/\0", Err(TopicError::Control)),
+            ("a/\u{85}", Err(TopicError::Control)),
+            ("a/\u{a9}", Ok(())),
             ("a/é", Ok(())),
         ] {
             assert_eq!(check_topic(topic), expected, "{topic:?}");
@@ -226,7 +248,13 @@ mod tests {
         for (filter, expected) in [
             ("a/#/b", Err(TopicError::MisplacedWildcard)),
             ("a+/b", Err(TopicError::MisplacedWildcard)),
-            ("$share/g/a", Err(TopicError::Shared)),
+            ("$share/g/a/+", Ok(())),
+            ("$share/g/a#", Err(TopicError::MisplacedWildcard)),
+            ("$share/g/", Err(TopicError::Empty)),
+            ("$share//a", Err(TopicError::Shared)),
+            ("$share/g+/a", Err(TopicError::Shared)),
+            ("$share/g", Err(TopicError::Shared)),
+            ("$SYS/#", Ok(())),
             (&"a/".repeat(FILTER_LEVELS_MAX), Err(TopicError::TooManyLevels)),
             ("a/+/#", Ok(())),
             ("#", Ok(())),

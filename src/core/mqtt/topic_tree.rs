@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::topic::split_level;
+use super::topic::{is_asked_for_by_name, split_level};
 
-/// `S` names a subscriber.
+/// `S` names a subscriber, and `G` says what it was granted: its quality of service, for one.
 #[derive(Debug)]
-pub struct TopicTree<S> {
-    root: Node<S>,
+pub struct TopicTree<S, G = u8> {
+    root: Node<S, G>,
     levels: usize,
     /// How many filters have a path of this shape.
     shapes: HashMap<Shape, u32>,
@@ -22,23 +22,23 @@ pub struct TopicTree<S> {
 type Shape = (u8, u64);
 
 #[derive(Debug)]
-struct Node<S> {
-    children: HashMap<Box<str>, Node<S>>,
+struct Node<S, G> {
+    children: HashMap<Box<str>, Node<S, G>>,
     /// Below `+`.
-    any: Option<Box<Node<S>>>,
-    /// Filters that end here, with the quality of service granted.
-    here: Vec<(S, u8)>,
+    any: Option<Box<Node<S, G>>>,
+    /// Filters that end here.
+    here: Vec<(S, G)>,
     /// Filters that end here with `#`: this level and all below.
-    below: Vec<(S, u8)>,
+    below: Vec<(S, G)>,
 }
 
-impl<S> Default for Node<S> {
+impl<S, G> Default for Node<S, G> {
     fn default() -> Self {
         Node { children: HashMap::new(), any: None, here: Vec::new(), below: Vec::new() }
     }
 }
 
-impl<S> Default for TopicTree<S> {
+impl<S, G> Default for TopicTree<S, G> {
     fn default() -> Self {
         TopicTree { root: Node::default(), levels: 0, shapes: HashMap::new() }
     }
@@ -59,7 +59,7 @@ fn shapes(filter: &str) -> impl Iterator<Item = Shape> + '_ {
     paths.filter(|(_, plus)| *plus != 0)
 }
 
-impl<S: PartialEq> TopicTree<S> {
+impl<S: PartialEq, G: Copy> TopicTree<S, G> {
     /// Levels of all filters together: what bounds the tree's memory.
     pub fn levels(&self) -> usize {
         self.levels
@@ -75,8 +75,8 @@ impl<S: PartialEq> TopicTree<S> {
         shapes(filter).filter(|shape| !self.shapes.contains_key(shape)).count()
     }
 
-    /// Enters a valid filter with the QoS that is granted, or changes that of a known one. Returns whether it is new.
-    pub fn insert(&mut self, filter: &str, subscriber: S, qos: u8) -> bool {
+    /// Enters a valid filter with what is granted, or changes that of a known one. Returns whether it is new.
+    pub fn insert(&mut self, filter: &str, subscriber: S, grant: G) -> bool {
         let mut node = &mut self.root;
         let mut rest = Some(filter);
         while let Some(text) = rest {
@@ -93,11 +93,11 @@ impl<S: PartialEq> TopicTree<S> {
         let list = if ends_below(filter) { &mut node.below } else { &mut node.here };
         match list.iter_mut().find(|(known, _)| *known == subscriber) {
             Some((_, granted)) => {
-                *granted = qos;
+                *granted = grant;
                 false
             }
             None => {
-                list.push((subscriber, qos));
+                list.push((subscriber, grant));
                 self.levels += levels(filter);
                 shapes(filter).for_each(|shape| *self.shapes.entry(shape).or_default() += 1);
                 true
@@ -122,12 +122,12 @@ impl<S: PartialEq> TopicTree<S> {
         removed
     }
 
-    /// Calls `reach` with the subscriber and the granted QoS of each filter that matches, so a subscriber with several of them is reached
+    /// Calls `reach` with the subscriber and the grant of each filter that matches, so a subscriber with several of them is reached
     /// several times. Returns how many nodes were visited.
-    pub fn each_match<'a>(&'a self, topic: &str, mut reach: impl FnMut(&'a S, u8)) -> usize {
+    pub fn each_match<'a>(&'a self, topic: &str, mut reach: impl FnMut(&'a S, G)) -> usize {
         let mut nodes = usize::MAX;
-        self.visit(topic, &mut nodes, &mut |(subscriber, qos)| {
-            reach(subscriber, *qos);
+        self.visit(topic, &mut nodes, &mut |(subscriber, grant)| {
+            reach(subscriber, *grant);
             false
         });
         usize::MAX - nodes
@@ -138,20 +138,19 @@ impl<S: PartialEq> TopicTree<S> {
         self.visit(topic, &mut nodes_max.clone(), &mut |_| true)
     }
 
-    fn visit<'a>(&'a self, topic: &str, nodes: &mut usize, found: &mut impl FnMut(&'a (S, u8)) -> bool) -> bool {
-        if !topic.starts_with('$') {
+    fn visit<'a>(&'a self, topic: &str, nodes: &mut usize, found: &mut impl FnMut(&'a (S, G)) -> bool) -> bool {
+        if !is_asked_for_by_name(topic) {
             return self.root.visit(Some(topic), nodes, found);
         }
-        // A wildcard at the front matches nothing that begins with `$`.
         let (level, after) = split_level(topic);
         self.root.children.get(level).is_some_and(|child| child.visit(after, nodes, found))
     }
 }
 
-impl<S: PartialEq> Node<S> {
+impl<S: PartialEq, G: Copy> Node<S, G> {
     /// Walks what matches until `found` says that it is enough or `nodes` are used up. It goes as deep as the deepest filter, not as the
     /// topic.
-    fn visit<'a>(&'a self, rest: Option<&str>, nodes: &mut usize, found: &mut impl FnMut(&'a (S, u8)) -> bool) -> bool {
+    fn visit<'a>(&'a self, rest: Option<&str>, nodes: &mut usize, found: &mut impl FnMut(&'a (S, G)) -> bool) -> bool {
         if *nodes == 0 {
             return true;
         }
@@ -191,7 +190,7 @@ impl<S: PartialEq> Node<S> {
     }
 }
 
-fn take<S: PartialEq>(list: &mut Vec<(S, u8)>, subscriber: &S) -> bool {
+fn take<S: PartialEq, G>(list: &mut Vec<(S, G)>, subscriber: &S) -> bool {
     let at = list.iter().position(|(known, _)| known == subscriber);
     if let Some(at) = at {
         list.swap_remove(at);

@@ -9,10 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::core::mqtt::session::{self, Close, Connect};
+use crate::core::mqtt::outbound::Limits;
+use crate::core::mqtt::packet::{self, Connack, Connect, DecodeError, Version, reason};
+use crate::core::mqtt::publishing::{self, Voice};
+use crate::core::mqtt::session::{self, ALIASES_MAX, BadClientId, Close};
 use crate::handoff;
-use crate::mqtt::codec::{self, DecodeError, Packet};
-use crate::mqtt::{Edge, LOGIN_WARNINGS_MAX, Phase};
+use crate::mqtt::publish::LeftWill;
+use crate::mqtt::{Edge, EdgeSettings, LOGIN_WARNINGS_MAX, Phase};
 
 /// Room for a CONNECT with the longest client id and a large will. A will is kept as long as its connection.
 const CONNECT_BYTES_MAX: usize = 16 * 1024;
@@ -22,10 +25,72 @@ const TCP_KEEPALIVE: TcpKeepalive =
 
 /// A client that may have a session.
 pub(super) struct Admitted {
-    pub connect: Connect,
+    pub version: Version,
     pub client_id: String,
+    /// Whether the gateway chose the client id.
+    is_assigned: bool,
+    pub clean_start: bool,
+    pub keep_alive_s: u16,
+    /// How long its session is kept when it is gone.
+    pub session_expiry: Duration,
+    /// What it has to be told instead of what it asked for.
+    told_keep_alive_s: Option<u16>,
+    told_expiry_s: Option<u32>,
+    pub will: Option<LeftWill>,
+    pub limits: Limits,
     /// What it sent behind its CONNECT.
     pub input: BytesMut,
+}
+
+impl Admitted {
+    fn new(connect: &Connect<'_>, client_id: String, settings: &EdgeSettings) -> Admitted {
+        let asked_s = u64::from(connect.keep_alive_s);
+        let told_keep_alive_s = settings.keep_alive_max.map(|max| max.as_secs()).filter(|max_s| {
+            let is_longer = asked_s == 0 || asked_s > *max_s;
+            connect.version == Version::V5 && is_longer
+        });
+        let told_keep_alive_s = told_keep_alive_s.and_then(|seconds| u16::try_from(seconds).ok());
+        let expiry_max = settings.session_expiry_max;
+        let session_expiry = match connect.session_expiry_s {
+            Some(seconds) => expiry_max.min(Duration::from_secs(seconds.into())),
+            None if connect.clean_start => Duration::ZERO,
+            None => expiry_max,
+        };
+        let kept_s = u32::try_from(session_expiry.as_secs()).unwrap_or(u32::MAX);
+        Admitted {
+            version: connect.version,
+            is_assigned: connect.client_id.is_empty(),
+            client_id,
+            clean_start: connect.clean_start,
+            keep_alive_s: told_keep_alive_s.unwrap_or(connect.keep_alive_s),
+            session_expiry,
+            told_keep_alive_s,
+            told_expiry_s: connect.session_expiry_s.and_then(|asked_s| (asked_s > kept_s).then_some(kept_s)),
+            will: connect.will.as_ref().map(LeftWill::new),
+            limits: Limits {
+                version: connect.version,
+                receive_maximum: connect.receive_maximum.map_or(usize::from(u16::MAX), usize::from),
+                packet_bytes_max: connect.packet_bytes_max.map_or(usize::MAX, |bytes| bytes as usize),
+                aliases_max: connect.topic_alias_maximum,
+            },
+            input: BytesMut::new(),
+        }
+    }
+
+    /// The answer to CONNECT.
+    pub fn welcome(&self, session_present: bool, settings: &EdgeSettings, out: &mut Vec<u8>) {
+        let answer = Connack {
+            session_present,
+            session_expiry_s: self.told_expiry_s,
+            receive_maximum: settings.receive_maximum,
+            packet_bytes_max: u32::try_from(settings.packet_bytes_max).ok(),
+            assigned_client_id: self.is_assigned.then_some(&self.client_id),
+            topic_alias_maximum: ALIASES_MAX,
+            keep_alive_s: self.told_keep_alive_s,
+            ..Connack::default()
+        };
+        packet::connack(self.version, &answer, out);
+    }
 }
 
 /// Waits for the CONNECT and checks it. `None` if nothing comes of the connection; it is answered and logged then.
@@ -40,69 +105,111 @@ pub(super) async fn admit<T: From<handoff::Input> + 'static>(
     let mut input = BytesMut::new();
     let mut phase = edge.phase.clone();
     let first = tokio::select! {
-        first = timeout(edge.settings.connect_timeout, read_connect(edge, stream, &mut input)) => first,
+        first = timeout(edge.settings.connect_timeout, read_first(stream, &mut input)) => first,
         _ = phase.wait_for(|phase| *phase == Phase::Draining) => return None,
     };
-    let Ok(first) = first else {
-        edge.warn_of_client(peer, "", "no CONNECT within the time limit");
-        return None;
+    let refusal = match first {
+        Err(_) => Refusal::silent("", "no CONNECT within the time limit".to_owned()),
+        Ok(Ok(None)) => return None,
+        Ok(Err(error)) => Refusal::silent("", error.to_string()),
+        Ok(Ok(Some(frame))) => match judge(edge, &frame, peer) {
+            Ok(admitted) => {
+                edge.counters.connections.add(1);
+                return Some(Admitted { input, ..admitted });
+            }
+            Err(refusal) => refusal,
+        },
     };
-    let connect = first?;
-    let client_id = match session::check_connect(&connect, || edge.make_client_id()) {
-        Ok(client_id) => client_id,
-        Err(refusal) => {
-            let mut out = Vec::new();
-            codec::encode_connack(false, refusal as u8, &mut out);
-            let _ = timeout(edge.settings.write_timeout, stream.write_all(&out)).await;
-            edge.counters.connections_refused.add(1);
-            let reason = "refused: a client id has 1 to 128 bytes without + # $ / (an empty one needs a clean session)";
-            edge.warn_of_client(peer, &connect.client_id, reason);
-            return None;
+    edge.counters.connections_refused.add(1);
+    if let Some((version, reason)) = refusal.answer {
+        let mut out = Vec::new();
+        let answer = Connack { reason, ..Connack::default() };
+        packet::connack(version, &Connack { text: Some(&refusal.text), ..answer }, &mut out);
+        if out.len() > refusal.answer_bytes_max {
+            out.clear();
+            packet::connack(version, &answer, &mut out);
         }
-    };
-    edge.counters.connections.add(1);
-    if connect.has_login {
-        edge.note_login(peer, &client_id);
+        let _ = timeout(edge.settings.write_timeout, stream.write_all(&out)).await;
     }
-    Some(Admitted { connect, client_id, input })
+    edge.warn_of_client(peer, &refusal.client_id, &refusal.text);
+    None
 }
 
-/// Reads until the first packet is complete. Answers by itself if it is not a CONNECT of MQTT 3.1.1.
-async fn read_connect<T: From<handoff::Input> + 'static>(
-    edge: &Edge<T>,
-    stream: &mut TcpStream,
-    input: &mut BytesMut,
-) -> Option<Connect> {
-    loop {
-        let problem = match codec::frame_len(input, CONNECT_BYTES_MAX) {
-            Ok(Some(len)) if input.len() >= len => {
-                let frame = input.split_to(len);
-                match codec::decode(&frame) {
-                    Ok(Packet::Connect(connect)) => return Some(connect),
-                    Ok(_) => Close::NotConnected.to_string(),
-                    Err(error) => {
-                        let mut out = Vec::new();
-                        match error {
-                            DecodeError::ProtocolLevel(5) => codec::encode_connack_v5_unsupported(&mut out),
-                            DecodeError::ProtocolLevel(_) => codec::encode_connack(false, 1, &mut out),
-                            DecodeError::Malformed | DecodeError::TooLarge { .. } => {}
-                        }
-                        let _ = stream.write_all(&out).await;
-                        error.to_string()
-                    }
-                }
-            }
-            Ok(_) => match stream.read_buf(input).await {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => continue,
-            },
-            Err(error) => error.to_string(),
+/// Why a client is not admitted.
+struct Refusal {
+    client_id: String,
+    text: String,
+    /// How it is told; not at all if nobody would understand it.
+    answer: Option<(Version, u8)>,
+    /// The reason is told in words only if the answer is not longer than this.
+    answer_bytes_max: usize,
+}
+
+impl Refusal {
+    fn silent(client_id: &str, text: String) -> Refusal {
+        Refusal { client_id: client_id.to_owned(), text, answer: None, answer_bytes_max: 0 }
+    }
+
+    fn of(error: DecodeError, frame: &[u8]) -> Refusal {
+        let version = match (error, packet::version_of(frame)) {
+            // Bridges of Mosquitto set the highest bit at first.
+            (DecodeError::Level(level), _) => Some(if level & 0x7f < 5 { Version::V4 } else { Version::V5 }),
+            // Before version 5 there is no code for it.
+            (_, version) => version.filter(|version| *version == Version::V5),
         };
-        edge.counters.connections_refused.add(1);
-        if let Ok(peer) = stream.peer_addr() {
-            edge.warn_of_client(peer, "", &problem);
+        Refusal { answer: version.map(|version| (version, error.reason())), ..Refusal::silent("", error.to_string()) }
+    }
+}
+
+/// Checks the first packet.
+fn judge<T: From<handoff::Input> + 'static>(
+    edge: &Edge<T>,
+    frame: &[u8],
+    peer: SocketAddr,
+) -> Result<Admitted, Refusal> {
+    let connect = match packet::decode_connect(frame) {
+        Ok(Some(connect)) => connect,
+        Ok(None) => return Err(Refusal::silent("", Close::NotConnected.to_string())),
+        Err(error) => return Err(Refusal::of(error, frame)),
+    };
+    let refuse = |reason: u8, text: String| Refusal {
+        answer: Some((connect.version, reason)),
+        answer_bytes_max: connect.packet_bytes_max.map_or(usize::MAX, |bytes| bytes as usize),
+        ..Refusal::silent(connect.client_id, text)
+    };
+    let client_id = session::client_id(&connect, || edge.make_client_id()).map_err(|BadClientId| {
+        let text = "a client id has 1 to 128 bytes; before MQTT 5 an empty one needs a clean session";
+        refuse(reason::BAD_CLIENT_ID, text.to_owned())
+    })?;
+    if let Some(will) = &connect.will
+        && let Err(error) = publishing::judge(Voice::Will, will.topic)
+    {
+        let refusal = refuse(reason::BAD_TOPIC, format!("its will is for a topic that {}", error.reason()));
+        // Before version 5 there is no code for it.
+        return Err(Refusal { answer: refusal.answer.filter(|(version, _)| *version == Version::V5), ..refusal });
+    }
+    if connect.user_name.is_some() || connect.password.is_some() {
+        edge.note_login(peer, &client_id);
+    }
+    let admitted = Admitted::new(&connect, client_id, &edge.settings);
+    let mut welcome = Vec::new();
+    admitted.welcome(false, &edge.settings, &mut welcome);
+    match welcome.len() > admitted.limits.packet_bytes_max {
+        true => Err(Refusal::silent(connect.client_id, "it takes no packet as large as the answer".to_owned())),
+        false => Ok(admitted),
+    }
+}
+
+/// Reads until the first packet is complete. `None` if the connection ends before that.
+async fn read_first(stream: &mut TcpStream, input: &mut BytesMut) -> Result<Option<BytesMut>, DecodeError> {
+    loop {
+        match packet::frame_len(input, CONNECT_BYTES_MAX)? {
+            Some(len) if input.len() >= len => return Ok(Some(input.split_to(len))),
+            _ => match stream.read_buf(input).await {
+                Ok(0) | Err(_) => return Ok(None),
+                Ok(_) => {}
+            },
         }
-        return None;
     }
 }
 

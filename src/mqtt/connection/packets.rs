@@ -1,21 +1,25 @@
 //! Handles a client's packets, and its publishes once they are committed.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{Connection, UncommittedPublish};
+use crate::core::mqtt::inbound::Judged;
+use crate::core::mqtt::outbound::Wants;
 use crate::core::mqtt::pace::Urgency;
+use crate::core::mqtt::packet::{self, Ack, Packet, Publish, Subscribe, Subscription, reason};
 use crate::core::mqtt::publishing::PublishVerdict;
 use crate::core::mqtt::session::Close;
 use crate::core::mqtt::topic;
 use crate::handoff;
-use crate::mqtt::codec::{self, Packet};
 use crate::mqtt::end::End;
 use crate::mqtt::fanout::TooManyFilters;
 use crate::mqtt::input::{Arrived, Input, Taken};
 use crate::mqtt::lane::{Allowance, Turn};
 use crate::mqtt::moderation;
 use crate::mqtt::publish::{Batch, Published, Republished};
-use crate::mqtt::router::{Envelope, RouterDead};
+use crate::mqtt::router::{Draft, Envelope, RouterDead};
 
 /// Most filters of one packet that are looked at, unless a client may have more: a packet is handled without interruption.
 const FILTERS_A_PACKET: usize = 256;
@@ -41,7 +45,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let mut result = Ok(());
         let mut has_rest = false;
         while result.is_ok() && !rest.is_empty() {
-            result = match codec::frame_len(rest, self.edge.settings.packet_bytes_max) {
+            result = match packet::frame_len(rest, self.edge.settings.packet_bytes_max) {
                 Ok(Some(len)) if rest.len() >= len => {
                     if !allowance.permits(len) {
                         has_rest = true;
@@ -49,7 +53,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                     }
                     let (frame, after) = rest.split_at(len);
                     rest = after;
-                    match codec::decode(frame) {
+                    match packet::decode(self.limits.version, frame) {
                         Ok(packet) => self.packet(packet, now_ms, &mut batch),
                         Err(error) => Err(End::Undecodable(error)),
                     }
@@ -62,45 +66,57 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         Taken { used: bytes.len() - rest.len(), has_rest, result: submitted.and(result) }
     }
 
-    pub(super) fn packet(&mut self, packet: Packet<'_>, now_ms: i64, batch: &mut Batch) -> Result<(), End> {
+    fn packet(&mut self, packet: Packet<'_>, now_ms: i64, batch: &mut Batch) -> Result<(), End> {
+        let subscriber = &self.attached.subscriber;
         match packet {
-            Packet::Publish { topic, qos, retain, packet_id, payload } => {
-                let verdict = self.inbound.publish(topic, qos, packet_id).map_err(End::Broken)?;
-                batch.publishes += 1;
-                batch.answers += u64::from(qos > 0);
-                self.publish(verdict, (topic, payload), (qos, retain), now_ms, batch)
+            Packet::Publish(publish) => return self.publish(&publish, now_ms, batch),
+            Packet::PubAck(Ack { packet_id, .. }) => return Ok(subscriber.acknowledged(packet_id)?),
+            Packet::PubRec(Ack { packet_id, reason }) => {
+                return Ok(subscriber.received(packet_id, reason, &mut self.output)?);
             }
-            Packet::PubAck { packet_id } => self.attached.subscriber.acknowledge(packet_id).map_err(End::Broken),
-            Packet::Subscribe { packet_id, filters } => {
-                self.subscribe(packet_id, &filters);
-                Ok(())
+            Packet::PubComp(Ack { packet_id, .. }) => return Ok(subscriber.completed(packet_id)?),
+            Packet::PubRel(Ack { packet_id, .. }) => {
+                self.inbound.release(packet_id, &mut subscriber.unreleased.borrow_mut(), &mut self.output);
             }
+            Packet::Subscribe(subscribe) => self.subscribe(&subscribe),
             Packet::Unsubscribe { packet_id, filters } => {
-                for filter in &filters {
-                    self.edge.fanout.unsubscribe(&self.attached.subscriber, filter);
-                }
-                codec::encode_unsuback(packet_id, &mut self.output);
-                Ok(())
+                let code = |filter: &&str| match self.edge.fanout.unsubscribe(subscriber, filter) {
+                    true => reason::SUCCESS,
+                    false => reason::NO_SUBSCRIPTION,
+                };
+                let codes: Vec<u8> = filters.iter().map(code).collect();
+                packet::unsuback(self.limits.version, packet_id, &codes, &mut self.output);
             }
-            Packet::PingReq => {
-                self.output.extend_from_slice(&codec::PINGRESP);
-                Ok(())
-            }
-            Packet::Disconnect => Err(End::Disconnected),
-            Packet::Connect(_) => Err(End::Broken(Close::SecondConnect)),
+            Packet::PingReq => self.output.extend_from_slice(&packet::PINGRESP),
+            Packet::Disconnect { reason, session_expiry_s } => return Err(self.disconnect(reason, session_expiry_s)),
+            Packet::Connect(_) => return Err(End::Broken(Close::SecondConnect)),
+            Packet::Auth => return Err(End::Broken(Close::NoAuthentication)),
         }
+        Ok(())
     }
 
-    pub(super) fn publish(
-        &mut self,
-        verdict: PublishVerdict,
-        (topic, payload): (&str, &[u8]),
-        (qos, retain): (u8, bool),
-        now_ms: i64,
-        batch: &mut Batch,
-    ) -> Result<(), End> {
+    fn disconnect(&mut self, reason: u8, session_expiry_s: Option<u32>) -> End {
+        if let Some(seconds) = session_expiry_s {
+            if self.session_expiry.is_zero() && seconds > 0 {
+                return End::Broken(Close::SessionExpiry);
+            }
+            self.session_expiry = self.edge.settings.session_expiry_max.min(Duration::from_secs(seconds.into()));
+        }
+        if reason == reason::SUCCESS { End::Disconnected } else { End::LeftWithWill }
+    }
+
+    fn publish(&mut self, publish: &Publish<'_>, now_ms: i64, batch: &mut Batch) -> Result<(), End> {
+        let mut unreleased = self.attached.subscriber.unreleased.borrow_mut();
+        let judged = self.inbound.publish(publish, &mut unreleased, &mut self.output).map_err(End::Broken)?;
+        drop(unreleased);
         let counters = &self.edge.counters;
-        (if qos == 0 { &counters.publishes_qos_0 } else { &counters.publishes_qos_1 }).add(1);
+        let of_qos = [&counters.publishes_qos_0, &counters.publishes_qos_1, &counters.publishes_qos_2];
+        of_qos.get(usize::from(publish.qos)).into_iter().for_each(|counter| counter.add(1));
+        let Judged::New { verdict, topic } = judged else { return Ok(()) };
+        let topic = topic.as_deref().unwrap_or(publish.topic);
+        let &Publish { payload, qos, retain, .. } = publish;
+        batch.publishes += 1;
+        batch.answers += u64::from(qos > 0);
         let is_taken = match verdict {
             PublishVerdict::Take => {
                 let client_id = Some(self.client_id.as_str());
@@ -123,9 +139,17 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         }
         // Publishes without receivers need not be kept until the commit.
         if has_receivers || is_taken && retain {
-            let envelope = Envelope::new(topic, payload, qos);
-            batch.held_bytes += topic.len() + payload.len();
-            self.held.push_back(UncommittedPublish { ordinal: self.inbound.last_ordinal(), envelope, retain });
+            let envelope = Envelope::of(&Draft {
+                topic,
+                payload,
+                qos,
+                retain,
+                publisher: self.attached.subscriber.number,
+                deadline_ms: self.edge.deadline_ms(publish.expiry_s),
+                passed_on: publish.passed_on,
+            });
+            batch.held_bytes += envelope.len();
+            self.held.push_back(UncommittedPublish { ordinal: self.inbound.last_ordinal(), envelope });
         }
         self.hold_republished(batch);
         Ok(())
@@ -133,39 +157,40 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
 
     /// What rules have made of a publish is passed on right behind it.
     fn hold_republished(&mut self, batch: &mut Batch) {
-        for Republished { envelope, retain, may_have_receivers } in batch.republished.drain(..) {
-            if may_have_receivers || retain {
+        for Republished { envelope, may_have_receivers } in batch.republished.drain(..) {
+            if may_have_receivers || envelope.retain() {
                 batch.urgency = Urgency::Urgent;
                 batch.held_bytes += envelope.len();
-                self.held.push_back(UncommittedPublish { ordinal: self.inbound.last_ordinal(), envelope, retain });
+                self.held.push_back(UncommittedPublish { ordinal: self.inbound.last_ordinal(), envelope });
             }
         }
     }
 
-    pub(super) fn subscribe(&mut self, packet_id: u16, filters: &[(String, u8)]) {
-        let mut granted = Vec::with_capacity(filters.len());
+    fn subscribe(&mut self, subscribe: &Subscribe<'_>) {
         let filters_max = FILTERS_A_PACKET.max(self.edge.settings.filters_a_client_max);
-        for (at, (filter, qos)) in filters.iter().enumerate() {
-            // QoS 2 is not supported: the SUBACK tells the client which QoS it gets.
-            let qos = (*qos).min(1);
+        let mut codes = Vec::with_capacity(subscribe.filters.len());
+        for (at, subscription) in subscribe.filters.iter().enumerate() {
+            let &Subscription { filter, qos, no_local, retain_as_published, retained } = subscription;
+            let identifier = subscribe.identifier.unwrap_or(0);
+            let wants = Wants { qos, no_local, retain_as_published, identifier };
             let refusal = match topic::check_filter(filter) {
-                Err(error) => Some(error.reason()),
-                Ok(()) if at >= filters_max => Some("is one too many"),
-                Ok(()) => match self.edge.fanout.subscribe(&self.attached.subscriber, filter, qos) {
+                Err(error) => Some((reason::BAD_FILTER, error.reason())),
+                Ok(()) if at >= filters_max => Some((reason::QUOTA, "is one too many")),
+                Ok(()) => match self.edge.fanout.subscribe(&self.attached.subscriber, filter, wants, retained) {
                     Ok(()) => None,
                     Err(TooManyFilters) => {
                         self.edge.fanout.note_short();
-                        Some("is one too many")
+                        Some((reason::QUOTA, "is one too many"))
                     }
                 },
             };
-            if let Some(reason) = refusal {
+            if let Some((_, why)) = refusal {
                 self.edge.counters.filters_refused.add(1);
-                tracing::debug!(client_id = self.client_id, filter, "filter refused: it {reason}");
+                tracing::debug!(client_id = self.client_id, filter, "filter refused: it {why}");
             }
-            granted.push(if refusal.is_some() { 0x80 } else { qos });
+            codes.push(refusal.map_or(qos, |(code, _)| code));
         }
-        codec::encode_suback(packet_id, &granted, &mut self.output);
+        packet::suback(self.limits.version, subscribe.packet_id, &codes, &mut self.output);
     }
 
     pub(super) fn submit(&mut self, mut batch: Batch) -> Result<(), End> {
@@ -185,7 +210,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         while let Some(refused) = self.progress.take_refused() {
             self.held.retain(|held| !refused.contains(&held.ordinal));
             self.answers.refused(&refused);
-            self.inbound.refused(refused);
+            self.inbound.refused(refused, &mut self.attached.subscriber.unreleased.borrow_mut());
         }
         self.inbound.excuse(self.progress.excused());
         let was_full = !self.may_read();
@@ -193,7 +218,9 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         self.pass_on(committed, turn)?;
         if self.inbound.is_waiting() {
             let unwritten = self.output.len();
-            self.inbound.committed(committed, &mut self.output);
+            let mut unreleased = self.attached.subscriber.unreleased.borrow_mut();
+            self.inbound.committed(committed, &mut unreleased, &mut self.output);
+            drop(unreleased);
             if self.output.len() > unwritten {
                 let now = Instant::now();
                 self.pace.answered(now.saturating_duration_since(self.connected), self.inbound.is_waiting());
@@ -216,7 +243,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             && let Some(held) =
                 self.held.pop_front_if(|held| held.ordinal <= committed && allowance.permits(held.envelope.len()))
         {
-            self.passing_on = self.edge.fanout.pass_on(held.envelope, held.retain)?;
+            self.passing_on = self.edge.fanout.pass_on(held.envelope)?;
         }
         turn.note(&allowance, self.passing_on.is_some() || !self.has_to_pass_on());
         Ok(())

@@ -1,16 +1,18 @@
-//! A stream of bytes cut into packets as a connection does it, until one is refused.
+//! A stream of bytes cut into packets as a connection of each version does it, until one is refused.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use outrider::mqtt::codec;
+use outrider::core::mqtt::packet::{self, Version};
 
 fuzz_target!(|stream: &[u8]| {
-    let mut rest = stream;
-    while let Ok(Some(len)) = codec::frame_len(rest, 1 << 20) {
-        let Some((frame, behind)) = rest.split_at_checked(len) else { return };
-        if codec::decode(frame).is_err() {
-            return;
+    for version in [Version::V4, Version::V5] {
+        let mut rest = stream;
+        while let Ok(Some(len)) = packet::frame_len(rest, 1 << 20) {
+            let Some((frame, behind)) = rest.split_at_checked(len) else { break };
+            if packet::decode(version, frame).is_err() {
+                break;
+            }
+            rest = behind;
         }
-        rest = behind;
     }
 });

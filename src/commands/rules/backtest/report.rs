@@ -21,7 +21,7 @@ pub fn text(found: &Found) -> String {
 }
 
 fn write_text(text: &mut String, found: &Found) -> std::fmt::Result {
-    let (readings, devices) = (many(found.readings as u64, "reading"), many(found.devices as u64, "device"));
+    let (readings, devices) = (many(found.readings, "reading"), many(found.devices as u64, "device"));
     write!(text, "{readings} of {devices}")?;
     if let Some((first_ms, last_ms)) = found.recorded.within_ms {
         write!(text, ", {} to {}", rfc3339(first_ms), rfc3339(last_ms))?;

@@ -1,0 +1,206 @@
+//! Properties of version 5: one table says what each is, which packets of a client it may stand in, and what it may be.
+
+use super::DecodeError;
+use super::reader::Reader;
+
+/// Where properties stand, as bits of a set.
+pub mod place {
+    pub const CONNECT: u8 = 1;
+    pub const WILL: u8 = 2;
+    pub const PUBLISH: u8 = 4;
+    pub const ACK: u8 = 8;
+    pub const SUBSCRIBE: u8 = 16;
+    pub const UNSUBSCRIBE: u8 = 32;
+    pub const DISCONNECT: u8 = 64;
+    pub const AUTH: u8 = 128;
+    pub const ANY: u8 = 255;
+}
+
+pub const PAYLOAD_FORMAT: u8 = 0x01;
+pub const MESSAGE_EXPIRY: u8 = 0x02;
+const CONTENT_TYPE: u8 = 0x03;
+const RESPONSE_TOPIC: u8 = 0x08;
+const CORRELATION_DATA: u8 = 0x09;
+pub const SUBSCRIPTION_ID: u8 = 0x0b;
+pub const SESSION_EXPIRY: u8 = 0x11;
+pub const ASSIGNED_CLIENT_ID: u8 = 0x12;
+pub const SERVER_KEEP_ALIVE: u8 = 0x13;
+pub const AUTHENTICATION_METHOD: u8 = 0x15;
+const AUTHENTICATION_DATA: u8 = 0x16;
+pub const PROBLEM_INFORMATION: u8 = 0x17;
+pub const WILL_DELAY: u8 = 0x18;
+const RESPONSE_INFORMATION: u8 = 0x19;
+pub const REASON_STRING: u8 = 0x1f;
+pub const RECEIVE_MAXIMUM: u8 = 0x21;
+pub const TOPIC_ALIAS_MAXIMUM: u8 = 0x22;
+pub const TOPIC_ALIAS: u8 = 0x23;
+const USER_PROPERTY: u8 = 0x26;
+pub const PACKET_BYTES_MAX: u8 = 0x27;
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// 0 or 1.
+    Flag,
+    /// Two bytes, and the least that they may be.
+    Two(u16),
+    /// Four bytes, and the least that they may be.
+    Four(u32),
+    /// One to four bytes, not 0.
+    Varint,
+    Text,
+    /// A text that is the name of a topic.
+    Topic,
+    Binary,
+    Pair,
+}
+
+struct Known {
+    id: u8,
+    kind: Kind,
+    places: u8,
+}
+
+const fn known(id: u8, kind: Kind, places: u8) -> Known {
+    Known { id, kind, places }
+}
+
+/// All that the standard defines. Only user properties may stand twice.
+const TABLE: [Known; 27] = [
+    known(PAYLOAD_FORMAT, Kind::Flag, place::PUBLISH | place::WILL),
+    known(MESSAGE_EXPIRY, Kind::Four(0), place::PUBLISH | place::WILL),
+    known(CONTENT_TYPE, Kind::Text, place::PUBLISH | place::WILL),
+    known(RESPONSE_TOPIC, Kind::Topic, place::PUBLISH | place::WILL),
+    known(CORRELATION_DATA, Kind::Binary, place::PUBLISH | place::WILL),
+    known(SUBSCRIPTION_ID, Kind::Varint, place::SUBSCRIBE),
+    known(SESSION_EXPIRY, Kind::Four(0), place::CONNECT | place::DISCONNECT),
+    known(AUTHENTICATION_METHOD, Kind::Text, place::CONNECT | place::AUTH),
+    known(AUTHENTICATION_DATA, Kind::Binary, place::CONNECT | place::AUTH),
+    known(PROBLEM_INFORMATION, Kind::Flag, place::CONNECT),
+    known(WILL_DELAY, Kind::Four(0), place::WILL),
+    known(RESPONSE_INFORMATION, Kind::Flag, place::CONNECT),
+    known(REASON_STRING, Kind::Text, place::ACK | place::DISCONNECT | place::AUTH),
+    known(RECEIVE_MAXIMUM, Kind::Two(1), place::CONNECT),
+    known(TOPIC_ALIAS_MAXIMUM, Kind::Two(0), place::CONNECT),
+    // An alias of 0 has a reason code of its own, so it is looked at with those that are too high.
+    known(TOPIC_ALIAS, Kind::Two(0), place::PUBLISH),
+    known(USER_PROPERTY, Kind::Pair, place::ANY),
+    known(PACKET_BYTES_MAX, Kind::Four(1), place::CONNECT),
+    // What only servers send.
+    known(ASSIGNED_CLIENT_ID, Kind::Text, 0),
+    known(SERVER_KEEP_ALIVE, Kind::Two(0), 0),
+    known(0x1a, Kind::Text, 0),
+    known(0x1c, Kind::Text, 0),
+    known(0x24, Kind::Flag, 0),
+    known(0x25, Kind::Flag, 0),
+    known(0x28, Kind::Flag, 0),
+    known(0x29, Kind::Flag, 0),
+    known(0x2a, Kind::Flag, 0),
+];
+
+/// Reads the properties of a packet, and gives each number among them to `found`, with its id. Returns all of them as they stand.
+pub fn read<'a>(
+    reader: &mut Reader<'a>,
+    place: u8,
+    mut found: impl FnMut(u8, u32),
+) -> Result<PassedOn<'a>, DecodeError> {
+    let len = reader.varint()? as usize;
+    let all = reader.take(len)?;
+    let (mut rest, mut seen) = (Reader::new(all), 0u64);
+    while !rest.is_at_end() {
+        let id = rest.varint()?;
+        let known = TABLE.iter().find(|known| u32::from(known.id) == id);
+        let known = known.ok_or(DecodeError::Malformed("an unknown property"))?;
+        let number = value(&mut rest, known.kind)?;
+        if known.places & place == 0 {
+            return Err(match place {
+                place::SUBSCRIBE | place::UNSUBSCRIBE => {
+                    DecodeError::Malformed("a property that this packet cannot have")
+                }
+                _ => DecodeError::Protocol("a property that this packet cannot have"),
+            });
+        }
+        if seen & (1 << known.id) != 0 && known.id != USER_PROPERTY {
+            return Err(DecodeError::Protocol("a property that stands twice"));
+        }
+        seen |= 1 << known.id;
+        found(known.id, number);
+    }
+    if seen & (1 << AUTHENTICATION_DATA) != 0 && seen & (1 << AUTHENTICATION_METHOD) == 0 {
+        return Err(DecodeError::Protocol("authentication data without a method"));
+    }
+    Ok(PassedOn { all })
+}
+
+/// The number that it is; 0 of texts.
+fn value(rest: &mut Reader<'_>, kind: Kind) -> Result<u32, DecodeError> {
+    let out_of_range = Err(DecodeError::Protocol("a property that is out of its range"));
+    match kind {
+        Kind::Flag => match rest.byte()? {
+            flag @ 0..=1 => Ok(flag.into()),
+            _ => out_of_range,
+        },
+        Kind::Two(min) => match rest.two()? {
+            number if number >= min => Ok(number.into()),
+            _ => out_of_range,
+        },
+        Kind::Four(min) => match rest.four()? {
+            number if number >= min => Ok(number),
+            _ => out_of_range,
+        },
+        Kind::Varint => match rest.varint()? {
+            0 => out_of_range,
+            number => Ok(number),
+        },
+        Kind::Text => rest.text().map(|_| 0),
+        Kind::Topic => match rest.text()? {
+            topic if topic.is_empty() || topic.contains(['+', '#']) => {
+                Err(DecodeError::Protocol("a response topic that is empty or has a wildcard"))
+            }
+            _ => Ok(0),
+        },
+        Kind::Binary => rest.binary().map(|_| 0),
+        Kind::Pair => rest.text().and_then(|_| rest.text()).map(|_| 0),
+    }
+}
+
+/// Properties of a message, of which those are passed on that are for its receivers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassedOn<'a> {
+    /// They have been read once, so they can be read.
+    all: &'a [u8],
+}
+
+impl<'a> PassedOn<'a> {
+    /// Of what [`Self::each`] has given, one behind the other.
+    pub fn from_own(all: &'a [u8]) -> PassedOn<'a> {
+        PassedOn { all }
+    }
+
+    /// Those for the receivers, each as it stands in the packet, in order.
+    pub fn each(self) -> impl Iterator<Item = &'a [u8]> {
+        let mut reader = Reader::new(self.all);
+        std::iter::from_fn(move || {
+            while !reader.is_at_end() {
+                let before = reader.rest;
+                let id = reader.byte().ok()?;
+                let known = TABLE.iter().find(|known| known.id == id)?;
+                value(&mut reader, known.kind).ok()?;
+                let whole = before.get(..before.len() - reader.rest.len())?;
+                if matches!(id, PAYLOAD_FORMAT | CONTENT_TYPE | RESPONSE_TOPIC | CORRELATION_DATA | USER_PROPERTY) {
+                    return Some(whole);
+                }
+            }
+            None
+        })
+    }
+
+    /// Bytes of those for the receivers.
+    pub fn len(self) -> usize {
+        if self.all.is_empty() { 0 } else { self.each().map(<[u8]>::len).sum() }
+    }
+
+    /// Whether there is nothing for the receivers.
+    pub fn is_empty(self) -> bool {
+        self.all.is_empty() || self.each().next().is_none()
+    }
+}

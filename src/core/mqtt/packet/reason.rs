@@ -1,0 +1,42 @@
+//! Reason codes of version 5, as far as they are sent.
+
+/// All is well.
+pub const SUCCESS: u8 = 0x00;
+/// DISCONNECT: the will is to be published all the same.
+pub const WITH_WILL: u8 = 0x04;
+/// UNSUBACK: there was no such subscription.
+pub const NO_SUBSCRIPTION: u8 = 0x11;
+/// From here on codes say that something failed. SUBACK of 3.1.1: refused.
+pub const UNSPECIFIED: u8 = 0x80;
+/// It cannot be read.
+pub const MALFORMED: u8 = 0x81;
+/// It must not be sent, or not now.
+pub const PROTOCOL_ERROR: u8 = 0x82;
+/// The version is not served.
+pub const UNSUPPORTED_VERSION: u8 = 0x84;
+/// The client id is not taken.
+pub const BAD_CLIENT_ID: u8 = 0x85;
+/// The client may not do this.
+pub const NOT_AUTHORIZED: u8 = 0x87;
+/// The gateway is stopping.
+pub const SHUTTING_DOWN: u8 = 0x8b;
+/// The authentication method is not served.
+pub const BAD_METHOD: u8 = 0x8c;
+/// Nothing was heard for too long.
+pub const KEEP_ALIVE: u8 = 0x8d;
+/// Another connection has the client id now.
+pub const TAKEN_OVER: u8 = 0x8e;
+/// The filter is not valid.
+pub const BAD_FILTER: u8 = 0x8f;
+/// The topic is not valid, or not to be published to.
+pub const BAD_TOPIC: u8 = 0x90;
+/// No message has this id.
+pub const UNKNOWN_ID: u8 = 0x92;
+/// More messages are unacknowledged than is allowed.
+pub const RECEIVE_MAXIMUM: u8 = 0x93;
+/// The alias of a topic is not known, or higher than is allowed.
+pub const BAD_ALIAS: u8 = 0x94;
+/// The packet is larger than is taken.
+pub const PACKET_TOO_LARGE: u8 = 0x95;
+/// There is no room for it.
+pub const QUOTA: u8 = 0x97;
