@@ -241,6 +241,8 @@ const KEYS: &[Key] = &[
         "Publishes the result, or `payload` with ${...} filled in. What a rule with `sql` publishes is seen by routes and other rules."),
     key_of(Group::Rule, "stream", Kind::Actions(ActionKind::Stream), Otherwise { meaning: "nothing is recorded", example: "\"trips\"" },
         "Puts the result into a [[stream]], from which sinks take it."),
+    key_of(Group::Rule, "webhook", Kind::Actions(ActionKind::Webhook), Otherwise { meaning: "nothing is posted", example: "\"trips\"" },
+        "Puts the result into a [[stream]] that a [[sink]] of type \"http\" posts: tried until it succeeds, also after a restart."),
     key_of(Group::Rule, "readings", Kind::Actions(ActionKind::Readings), Otherwise { meaning: "no readings are made", example: "{ metric = \"power\", value = \"voltage * current\" }" },
         "Makes readings: with `sql` the result is read as a payload of `device`; with `when` it is `value`, an expression, under `metric`."),
     key_of(Group::Rule, "count", Kind::Boolean, Literal("false"),

@@ -16,6 +16,8 @@ use crate::keys::problem::{Origin, Problem};
 use crate::keys::raw::{Document, Table};
 use crate::keys::section::Section;
 use crate::keys::units::format_size;
+use crate::sinks::http;
+use crate::sinks::kind::SinkSettings;
 
 /// A larger file is none of rules.
 const FILE_BYTES_MAX: usize = 1 << 20;
@@ -36,7 +38,13 @@ pub struct RulesConfiguration {
 
 impl Reader<'_> {
     /// Reads and compiles all rules. `file` is that of the configuration: the folder of rules is beside it.
-    pub(super) fn rules(&mut self, file: Option<&Path>, routes: &[Route], streams: Vec<String>) -> RulesConfiguration {
+    pub(super) fn rules(
+        &mut self,
+        file: Option<&Path>,
+        routes: &[Route],
+        streams: Vec<String>,
+        sinks: &[SinkSettings],
+    ) -> RulesConfiguration {
         let beside = file.and_then(Path::parent).map(Path::to_owned);
         let mut section = self.single(Group::Rules);
         let folder = section.path("folder").zip(beside.clone()).map(|(folder, beside)| beside.join(folder));
@@ -65,7 +73,7 @@ impl Reader<'_> {
         for (index, table) in tables {
             let at = format!("rule[{index}]");
             let section = Section::new(table, at, Group::Rule, reference::all(), self.problems);
-            if let Some((rule, tests_of_it)) = read(section, &surroundings, routes, &rules) {
+            if let Some((rule, tests_of_it)) = read(section, &surroundings, (routes, sinks), &rules) {
                 tests.extend(tests_of_it.into_iter().map(|test| (rule.name.to_string(), test)));
                 let warning = |one: &RuleProblem| format!("{}: {}: {}", rule.name, one.key, one.message);
                 warnings.extend(rule.warnings.iter().map(warning));
@@ -180,7 +188,7 @@ fn is_hidden(file: &Path) -> bool {
 fn read(
     mut section: Section<'_>,
     surroundings: &Surroundings,
-    routes: &[Route],
+    (routes, sinks): (&[Route], &[SinkSettings]),
     others: &[Rule],
 ) -> Option<(Rule, Vec<RuleTest>)> {
     let name = section.text("name");
@@ -189,6 +197,9 @@ fn read(
     for key in ["alert", "republish", "stream", "readings"] {
         actions.extend(section.actions(key));
     }
+    let posted = section.actions("webhook");
+    check_posted(&mut section, &posted, &surroundings.streams, sinks);
+    actions.extend(posted);
     for (key, action) in [("count", ActionDefinition::Count), ("drop", ActionDefinition::Drop)] {
         if section.boolean(key) {
             actions.push(action);
@@ -227,6 +238,19 @@ fn read(
     };
     section.finish();
     compiled.filter(|_| name.is_some() && is_enabled).map(|rule| (rule, tests))
+}
+
+/// What is to be posted has to be in a stream that is posted. That a stream is not there at all is said elsewhere.
+fn check_posted(section: &mut Section<'_>, actions: &[ActionDefinition], streams: &[String], sinks: &[SinkSettings]) {
+    for action in actions {
+        let ActionDefinition::Record { stream } = action else { continue };
+        let is_posted = sinks.iter().any(|sink| sink.kind == http::sink::KIND.name && sink.takes(stream));
+        if streams.contains(stream) && !is_posted {
+            let message =
+                format!("no [[sink]] of type \"http\" takes the stream {stream}; add streams = [\"{stream}\"] to one");
+            section.blame("webhook", message);
+        }
+    }
 }
 
 /// A test shows a rule what it looks at.

@@ -50,7 +50,7 @@ impl Reader<'_> {
         let ((routes, route_tests), limits, profiles) = (self.routes(), self.limits(), self.profiles());
         let (streams, sinks) = self.streams_and_sinks(store.as_ref());
         let names = streams.iter().map(|stream| stream.name.clone()).collect();
-        let rules = self.rules(file.as_deref(), &routes, names);
+        let rules = self.rules(file.as_deref(), &routes, names, &sinks);
         let monitor = MonitorSettings { series_max, limits, profiles, ..MonitorSettings::default() };
         Some(Configuration {
             file,

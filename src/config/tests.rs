@@ -388,6 +388,20 @@ fn metrics_have_profiles_of_their_own() {
 }
 
 #[test]
+fn what_a_rule_posts_is_in_a_stream_that_is_posted() {
+    let with = |kind: &str| {
+        format!(
+            "[[stream]]\nname = \"calls\"\n[[sink]]\nname = \"a\"\n{kind}\n[[rule]]\nname = \"r\"\nwhen = \"t > 1\"\nwebhook = \"calls\""
+        )
+    };
+    let posted = right(&with("type = \"http\"\nurl = \"https://a.b/\"\nstreams = [\"calls\"]"));
+    assert_eq!(posted.rules.book.rules()[0].streams().collect::<Vec<_>>(), ["calls"]);
+    let filed = wrong(&with("type = \"archive\"\npath = \"x\""));
+    let expected = "rule[0].webhook = \"calls\": no [[sink]] of type \"http\" takes the stream calls; add streams = [\"calls\"] to one";
+    assert!(filed.len() == 1 && filed[0].ends_with(expected), "{filed:?}");
+}
+
+#[test]
 fn streams_are_named_and_taken_by_sinks() {
     let configuration = right(
         r#"

@@ -1,4 +1,4 @@
-//! What a `[[rule]]` does: `alert`, `republish`, `stream`, `readings`, `downsample`, and what is done about its errors. Each is a table, or
+//! What a `[[rule]]` does: `alert`, `republish`, `stream`, `webhook`, `readings`, `downsample`, and what is done about its errors. Each is a table, or
 //! a list of tables.
 
 use super::units::parse_duration;
@@ -12,6 +12,8 @@ pub enum ActionKind {
     Alert,
     Republish,
     Stream,
+    /// A stream that is posted by HTTP.
+    Webhook,
     Readings,
     Downsample,
     /// Those of errors.
@@ -29,7 +31,7 @@ impl ActionKind {
                 "\"warning\", \"minor\", \"major\" or \"critical\", or a table of severity, message and device"
             }
             ActionKind::Republish => "a table of topic, payload, qos (0 or 1) and retain, or a list of them",
-            ActionKind::Stream => "the name of a [[stream]], a table of name, or a list of them",
+            ActionKind::Stream | ActionKind::Webhook => "the name of a [[stream]], a table of name, or a list of them",
             ActionKind::Readings => "a table of device, metric and value, or a list of them",
             ActionKind::Downsample => {
                 "a table of every (a duration, \"100ms\" to \"1d\") and keep (a list of last, mean, min and max)"
@@ -42,7 +44,7 @@ impl ActionKind {
         match self {
             ActionKind::Alert => &["severity", "message", "device"],
             ActionKind::Republish => &["topic", "payload", "qos", "retain"],
-            ActionKind::Stream => &["name"],
+            ActionKind::Stream | ActionKind::Webhook => &["name"],
             ActionKind::Readings => &["device", "metric", "value"],
             ActionKind::Downsample => &["every", "keep"],
             ActionKind::Error => &["republish", "stream"],
@@ -75,7 +77,7 @@ fn action(kind: ActionKind, value: &Value) -> Result<ActionDefinition, String> {
         (ActionKind::Alert, Value::Text(word) | Value::Variable(word)) => {
             Ok(ActionDefinition::Alert { severity: severity(word)?, message: None, device: None })
         }
-        (ActionKind::Stream, Value::Text(name) | Value::Variable(name)) => {
+        (ActionKind::Stream | ActionKind::Webhook, Value::Text(name) | Value::Variable(name)) => {
             Ok(ActionDefinition::Record { stream: name.clone() })
         }
         _ => of_table(kind, &Fields::read(kind, value)?),
@@ -104,7 +106,9 @@ fn of_table(kind: ActionKind, table: &Fields) -> Result<ActionDefinition, String
                 Some(None) => return Err("`retain` is true or false, without quotes".to_owned()),
             },
         },
-        ActionKind::Stream => ActionDefinition::Record { stream: table.required("name", "\"trips\"")? },
+        ActionKind::Stream | ActionKind::Webhook => {
+            ActionDefinition::Record { stream: table.required("name", "\"trips\"")? }
+        }
         ActionKind::Readings => ActionDefinition::Readings {
             device: table.text("device")?,
             metric: table.text("metric")?,

@@ -105,6 +105,25 @@ fn fault_of_fleet(records: &[Value], count: u64) -> Option<String> {
     (!is_whole).then(|| format!("{last:?}"))
 }
 
+/// A rule calls a service, which is down at first, and the gateway is killed meanwhile.
+#[test]
+fn a_rule_calls_a_webhook_until_it_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start();
+    receiver.order("503", 3);
+    let keys = "streams = ['calls']\nbody = 'array'\n[[stream]]\nname = 'calls'\n[[rule]]\nname = 'door'\n\
+        sql = \"SELECT truck FROM 'doors/+' WHERE open\"\nwebhook = 'calls'";
+    let gateway = start(folder.path(), &receiver, keys);
+    let mut device = Client::connect(gateway.mqtt, "device");
+    device.publish("doors/a", r#"{"truck":"t-7","open":true}"#);
+    device.publish("doors/a", r#"{"truck":"t-8","open":false}"#);
+    gateway.kill();
+    let _gateway = start(folder.path(), &receiver, keys);
+    wait_until("the call", || receiver.records().len() == 1);
+    let call = receiver.records().remove(0);
+    assert_eq!((&call["rule"], &call["payload"]), (&"door".into(), &serde_json::json!({"truck": "t-7"})));
+}
+
 /// The control: one of the records that arrived is removed, or two are swapped.
 #[test]
 fn what_is_missing_or_out_of_order_is_noticed() {
