@@ -55,6 +55,7 @@ struct Connection<T: From<handoff::Input>> {
     attached: Attached,
     client_id: String,
     limits: Limits,
+    is_bridge: bool,
     /// How long the session is kept when the connection has ended.
     session_expiry: Duration,
     inbound: Inbound,
@@ -148,6 +149,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             attached,
             client_id: admitted.client_id.clone(),
             limits: admitted.limits,
+            is_bridge: admitted.is_bridge,
             session_expiry: admitted.session_expiry,
             inbound: Inbound::new(admitted.version, edge.settings.receive_maximum),
             pace: PublishPace::default(),

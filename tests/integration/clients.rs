@@ -1,6 +1,7 @@
 //! Other makers' clients: what their users do works. `tests/setup.d/mqtt-clients` installs them.
 
 use std::io::{BufRead, BufReader, Lines};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
@@ -126,6 +127,53 @@ fn mosquitto_speaks_version_5_and_qos_2() {
     let found = run(of("mosquitto_sub", &["-t", "devices/#", "-q", "2", "-C", "1", "-F", "%t %r %q %p", "-W", "30"]));
     assert_eq!(String::from_utf8_lossy(&found.stdout), "devices/a/t 1 2 22\n");
     wait_until("both readings", || gateway.status()["received"]["accepted"] == 2);
+}
+
+/// A broker of another maker in front, with the settings that it has by itself.
+#[test]
+fn a_bridge_of_mosquitto_brings_readings_in_and_messages_out() {
+    let (folder, gateway) = start();
+    let config = folder.path().join("bridge.conf");
+    // Mosquitto chooses none itself.
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let address = gateway.mqtt;
+    let text = format!(
+        "listener {port} 127.0.0.1\nallow_anonymous true\nconnection outrider\naddress {address}\ntopic devices/# both 1\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let broker = Path::new("/usr/sbin/mosquitto");
+    let mut bridge = Command::new(broker)
+        .args(["-c", config.to_str().unwrap()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{} {SETUP}: {error}", broker.display()));
+    wait_until("the bridge", || gateway.status()["mqtt"]["connections"] == 1);
+    let behind = |program: &str| {
+        let mut command = Command::new(program);
+        command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1"]);
+        command
+    };
+    wait_until("a reading", || {
+        let mut publisher = behind("mosquitto_pub");
+        publisher.args(["-t", "devices/a/t", "-m", "21.5"]);
+        run(publisher);
+        gateway.status()["received"]["accepted"].as_u64() >= Some(1)
+    });
+    let mut listener = behind("mosquitto_sub");
+    listener.args(["-t", "devices/out/#", "-C", "1", "-W", "30"]).stdout(Stdio::piped());
+    let listener = listener.spawn().unwrap();
+    let mut device = Client::connect(gateway.mqtt, "device");
+    let told = std::thread::spawn(move || listener.wait_with_output().unwrap().stdout);
+    wait_until("a message", || {
+        device.publish("devices/out/t", "1.5");
+        told.is_finished()
+    });
+    assert_eq!(told.join().unwrap(), b"1.5\n");
+    let accepted = gateway.status()["mqtt"]["publishes_qos_1"].as_u64().unwrap();
+    device.publish("devices/out/t", "2.5");
+    assert_eq!(gateway.status()["mqtt"]["publishes_qos_1"], accepted + 1, "nothing comes back");
+    bridge.kill().unwrap();
+    bridge.wait().unwrap();
 }
 
 #[test]

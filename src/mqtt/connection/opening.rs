@@ -26,6 +26,7 @@ const TCP_KEEPALIVE: TcpKeepalive =
 /// A client that may have a session.
 pub(super) struct Admitted {
     pub version: Version,
+    pub is_bridge: bool,
     pub client_id: String,
     /// Whether the gateway chose the client id.
     is_assigned: bool,
@@ -59,6 +60,7 @@ impl Admitted {
         let kept_s = u32::try_from(session_expiry.as_secs()).unwrap_or(u32::MAX);
         Admitted {
             version: connect.version,
+            is_bridge: connect.is_bridge,
             is_assigned: connect.client_id.is_empty(),
             client_id,
             clean_start: connect.clean_start,
@@ -152,8 +154,7 @@ impl Refusal {
 
     fn of(error: DecodeError, frame: &[u8]) -> Refusal {
         let version = match (error, packet::version_of(frame)) {
-            // Bridges of Mosquitto set the highest bit at first.
-            (DecodeError::Level(level), _) => Some(if level & 0x7f < 5 { Version::V4 } else { Version::V5 }),
+            (DecodeError::Level(level), _) => Some(if level < 5 { Version::V4 } else { Version::V5 }),
             // Before version 5 there is no code for it.
             (_, version) => version.filter(|version| *version == Version::V5),
         };

@@ -172,7 +172,12 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         for (at, subscription) in subscribe.filters.iter().enumerate() {
             let &Subscription { filter, qos, no_local, retain_as_published, retained } = subscription;
             let identifier = subscribe.identifier.unwrap_or(0);
-            let wants = Wants { qos, no_local, retain_as_published, identifier };
+            let wants = Wants {
+                qos,
+                no_local: no_local || self.is_bridge,
+                retain_as_published: retain_as_published || self.is_bridge,
+                identifier,
+            };
             let refusal = match topic::check_filter(filter) {
                 Err(error) => Some((reason::BAD_FILTER, error.reason())),
                 Ok(()) if at >= filters_max => Some((reason::QUOTA, "is one too many")),

@@ -40,14 +40,18 @@ fn body(frame: &[u8]) -> &[u8] {
 /// The version that a CONNECT asks for, whatever else is wrong with it; `None` if it is none that is served.
 pub fn version_of(frame: &[u8]) -> Option<Version> {
     let mut reader = Reader::new(body(frame));
-    protocol(&mut reader).ok().filter(|_| frame.first().is_some_and(|first| first >> 4 == 1))
+    protocol(&mut reader)
+        .ok()
+        .map(|(version, _)| version)
+        .filter(|_| frame.first().is_some_and(|first| first >> 4 == 1))
 }
 
-fn protocol(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
+/// The version, and whether it is marked as that of a bridge, as Mosquitto does.
+fn protocol(reader: &mut Reader<'_>) -> Result<(Version, bool), DecodeError> {
     match (reader.binary()?, reader.byte()?) {
-        (b"MQIsdp", 3) => Ok(Version::V3),
-        (b"MQTT", 4) => Ok(Version::V4),
-        (b"MQTT", 5) => Ok(Version::V5),
+        (b"MQIsdp", level @ (3 | 0x83)) => Ok((Version::V3, level > 0x80)),
+        (b"MQTT", level @ (4 | 0x84)) => Ok((Version::V4, level > 0x80)),
+        (b"MQTT", 5) => Ok((Version::V5, false)),
         (b"MQIsdp" | b"MQTT", level) => Err(DecodeError::Level(level)),
         _ => Err(DecodeError::Malformed("the name of another protocol")),
     }
@@ -219,7 +223,7 @@ fn auth(mut reader: Reader<'_>) -> Result<Packet<'static>, DecodeError> {
 }
 
 fn connect(mut reader: Reader<'_>) -> Result<Connect<'_>, DecodeError> {
-    let version = protocol(&mut reader)?;
+    let (version, is_bridge) = protocol(&mut reader)?;
     let flags = reader.byte()?;
     let is_set = |flag: u8| flags & flag != 0;
     let (has_will, will_qos) = (is_set(4), (flags >> 3) & 3);
@@ -231,7 +235,7 @@ fn connect(mut reader: Reader<'_>) -> Result<Connect<'_>, DecodeError> {
         return Err(DecodeError::Malformed("a password without a user name"));
     }
     let keep_alive_s = reader.two()?;
-    let mut connect = Connect { version, keep_alive_s, clean_start: is_set(2), ..Connect::default() };
+    let mut connect = Connect { version, is_bridge, keep_alive_s, clean_start: is_set(2), ..Connect::default() };
     if version == Version::V5 {
         connect_properties(&mut reader, &mut connect)?;
     }

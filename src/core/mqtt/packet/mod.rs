@@ -85,6 +85,8 @@ pub enum Packet<'a> {
 pub struct Connect<'a> {
     /// Of the connection.
     pub version: Version,
+    /// Before version 5 a bridge of Mosquitto says that it is one: it does not want back what it publishes, and keeps RETAIN flags.
+    pub is_bridge: bool,
     /// Empty if the gateway is to choose one.
     pub client_id: &'a str,
     /// Whether no earlier session is resumed.

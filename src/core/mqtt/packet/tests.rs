@@ -50,7 +50,7 @@ fn a_connect_says_who_it_is_and_what_it_wants() {
 
 #[test]
 fn other_protocols_are_told_apart() {
-    for level in [1, 6, 0x84] {
+    for level in [1, 6, 0x85] {
         let mut other = CONNECT.to_vec();
         other[8] = level;
         assert_eq!(decode_connect(&other), Err(DecodeError::Level(level)));
@@ -58,6 +58,10 @@ fn other_protocols_are_told_apart() {
     let mut other = CONNECT.to_vec();
     other[4] = b'X';
     assert_eq!(decode_connect(&other), Err(DecodeError::Malformed("the name of another protocol")));
+    let mut bridge = CONNECT.to_vec();
+    bridge[8] = 0x84;
+    let bridge = decode_connect(&bridge).expect("right").expect("a CONNECT");
+    assert_eq!((bridge.version, bridge.is_bridge), (Version::V4, true));
     assert_eq!([CONNECT, CONNECT_3, CONNECT_5].map(version_of), [Version::V4, Version::V3, Version::V5].map(Some));
     assert_eq!([&other[..], SUBSCRIBE, b"\x10\x00"].map(version_of), [None; 3]);
 }
