@@ -175,7 +175,7 @@ fn gateway_without_turns() {
 fn without_turns_a_flood_delays_everybody() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Gateway::start_test(folder.path(), "crowd::gateway_without_turns");
-    let p99 = retained_flood(&gateway, 192, 5);
+    let p99 = retained_flood(&gateway, 448, 5);
     assert!(p99 > PUBACK_P99_MAX, "the turns are not what the test is about: {p99:?}");
 }
 
