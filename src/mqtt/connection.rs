@@ -354,7 +354,10 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         packet::disconnect(version, reason, &end.reason(), packet_bytes_max, &mut self.output);
         let _ = timeout(GOODBYE_TIMEOUT, stream.write_all(&self.output[self.written..])).await;
         self.output.clear();
-        linger(stream).await;
+        // Whoever takes over the client id of a connection that is dead must not wait for it.
+        if matches!(end, End::Broken(_) | End::Undecodable(_)) {
+            linger(stream).await;
+        }
     }
 
     /// The connection is gone, but its publishes are still stored and then fanned out. A session that is kept has to know which of those at
