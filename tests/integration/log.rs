@@ -42,10 +42,12 @@ fn each_change_of_an_alert_is_a_line_and_a_storm_is_few() {
     assert_eq!((of(&["not_json"]).len(), of(&["secret"]).len()), (1, 0));
 
     // A name that tries to forge a line of its own.
-    device.publish("devices/x\n2026 ERROR forged\u{1b}[2J/temperature", "12");
-    wait_until("it is in the log", || !of(&["forged"]).is_empty());
-    let forged = of(&["forged"]);
-    assert!(forged.iter().all(|line| line.contains("alert raised") && !line.contains('\u{1b}')), "{forged:?}");
+    let mut forger = Client::connect(gateway.mqtt, "forger");
+    let topic = "devices/x\n2026 ERROR forged\u{1b}[2J/temperature";
+    forger.send(&publish_packet(topic, b"12", 1, false, false, 1));
+    forger.expect_close();
+    wait_until("its end is in the log", || of(&["a topic that holds a control character"]).len() == 1);
+    assert!(of(&["forged"]).is_empty());
 
     for number in 0..300 {
         let id = device.next_packet_id();
