@@ -148,8 +148,8 @@ fn a_subscription_says_which_message_is_for_it_and_how() {
     client.send(&frame(0x40, b"\x00\x01"));
     // Retained messages: always, if the subscription is new, never.
     expect(&mut other, 0x40, b"\x00\x01");
-    other.send(&frame(0x31, b"\x00\x03r/1\x00x"));
-    other.ping();
+    other.send(&frame(0x33, b"\x00\x03r/1\x00\x02\x00x"));
+    expect(&mut other, 0x40, b"\x00\x02");
     for (options, is_sent) in [(0x20, false), (0x10, false), (0x00, true)] {
         assert_eq!(subscribe(&mut client, b"", "r/#", options), 0);
         if is_sent {
