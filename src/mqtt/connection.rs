@@ -341,8 +341,12 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                     self.progress.changed().await;
                 }
             }
-            let _ = writer.write_all(&self.output[self.written..]).await;
-            self.output.clear();
+            while !self.output.is_empty() {
+                match writer.write(&self.output[self.written..]).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => self.wrote(count),
+                }
+            }
         })
         .await;
     }
@@ -353,7 +357,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let Limits { version, packet_bytes_max, .. } = self.limits;
         packet::disconnect(version, reason, &end.reason(), packet_bytes_max, &mut self.output);
         let _ = timeout(GOODBYE_TIMEOUT, stream.write_all(&self.output[self.written..])).await;
-        self.output.clear();
+        (self.output, self.written) = (Vec::new(), 0);
         // Whoever takes over the client id of a connection that is dead must not wait for it.
         if matches!(end, End::Broken(_) | End::Undecodable(_)) {
             linger(stream).await;
@@ -378,7 +382,10 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             turn.pass_on(self.may_pass_on()).await;
             match (self.has_to_pass_on(), &self.passing_on) {
                 (true, None) => poll_fn(|context| turn.poll_wait(context)).await,
-                (false, None) if self.inbound.uncommitted() > 0 => self.progress.changed().await,
+                // What is excused from waiting is still held, and comes back from the disk at some time.
+                (false, None) if self.inbound.uncommitted() > 0 || !self.held.is_empty() => {
+                    self.progress.changed().await
+                }
                 _ => {}
             }
         }

@@ -110,7 +110,8 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Outbound<P> {
     limits: Limits,
-    aliases: HashMap<P, u16>,
+    /// Copies: a topic may be a slice of its whole message, and would keep all of it.
+    aliases: HashMap<Box<[u8]>, u16>,
     own: VecDeque<Message<P>>,
     queue: VecDeque<Message<P>>,
     /// Cost of both queues, and of what is in flight.
@@ -239,7 +240,7 @@ impl<P: AsRef<[u8]> + Clone + Eq + Hash> Outbound<P> {
             alias: None,
             identifiers: &message.identifiers,
         };
-        let known = self.aliases.get(&message.topic).copied();
+        let known = self.aliases.get(message.topic.as_ref()).copied();
         let aliases_max = aliases_max.min(ALIASES_MAX);
         packet.alias = known.or_else(|| {
             let next = u16::try_from(self.aliases.len()).ok()? + 1;
@@ -253,7 +254,7 @@ impl<P: AsRef<[u8]> + Clone + Eq + Hash> Outbound<P> {
         }
         packet::publish(version, &packet, out);
         if let (None, Some(alias)) = (known, packet.alias) {
-            self.aliases.insert(message.topic.clone(), alias);
+            self.aliases.insert(message.topic.as_ref().into(), alias);
         }
         true
     }
