@@ -4,7 +4,6 @@
 //! its own [`Limits`], and begins with what was not acknowledged.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
 
 use super::packet::{self, Outgoing, Version, reason};
 use super::session::Close;
@@ -137,7 +136,7 @@ impl<P> Default for Outbound<P> {
     }
 }
 
-impl<P: AsRef<[u8]> + Clone + Eq + Hash> Outbound<P> {
+impl<P: AsRef<[u8]>> Outbound<P> {
     /// The client is there, over a new connection: what it has not acknowledged is sent again.
     pub fn connect(&mut self, limits: Limits) {
         self.limits = limits;

@@ -8,6 +8,10 @@ use super::{
 
 const UNEXPECTED_FLAGS: DecodeError = DecodeError::Malformed("flags that this packet cannot have");
 
+/// Reasons of PUBACK and PUBREC, and those of PUBREL and PUBCOMP.
+const OF_MESSAGES: [u8; 9] = [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99];
+const OF_IDS: [u8; 2] = [reason::SUCCESS, reason::UNKNOWN_ID];
+/// Mosquitto, too, calls this malformed in SUBSCRIBE and UNSUBSCRIBE.
 const NO_ID: DecodeError = DecodeError::Malformed("no packet id, or one of 0");
 
 /// Length of the first frame in `bytes`, or `None` until its fixed header is complete.
@@ -40,10 +44,8 @@ fn body(frame: &[u8]) -> &[u8] {
 /// The version that a CONNECT asks for, whatever else is wrong with it; `None` if it is none that is served.
 pub fn version_of(frame: &[u8]) -> Option<Version> {
     let mut reader = Reader::new(body(frame));
-    protocol(&mut reader)
-        .ok()
-        .map(|(version, _)| version)
-        .filter(|_| frame.first().is_some_and(|first| first >> 4 == 1))
+    let is_connect = frame.first().is_some_and(|first| first >> 4 == 1);
+    protocol(&mut reader).ok().filter(|_| is_connect).map(|(version, _)| version)
 }
 
 /// The version, and whether it is marked as that of a bridge, as Mosquitto does.
@@ -79,13 +81,12 @@ pub fn decode(version: Version, frame: &[u8]) -> Result<Packet<'_>, DecodeError>
     let (Some(first), reader) = (frame.first(), Reader::new(body(frame))) else {
         return Err(DecodeError::Malformed("nothing"));
     };
-    let acknowledges = |of_rec: bool, of_rel: bool| ack(version, reader, of_rec, of_rel);
     match first {
         0x30..=0x3f => publish(version, *first, reader).map(Packet::Publish),
-        0x40 => acknowledges(true, false).map(Packet::PubAck),
-        0x50 => acknowledges(true, false).map(Packet::PubRec),
-        0x62 => acknowledges(false, true).map(Packet::PubRel),
-        0x70 => acknowledges(false, true).map(Packet::PubComp),
+        0x40 => ack(version, reader, &OF_MESSAGES).map(Packet::PubAck),
+        0x50 => ack(version, reader, &OF_MESSAGES).map(Packet::PubRec),
+        0x62 => ack(version, reader, &OF_IDS).map(Packet::PubRel),
+        0x70 => ack(version, reader, &OF_IDS).map(Packet::PubComp),
         0x82 => subscribe(version, reader).map(Packet::Subscribe),
         0xa2 => unsubscribe(version, reader),
         0xc0 => reader.end().map(|()| Packet::PingReq),
@@ -118,19 +119,13 @@ fn publish(version: Version, first: u8, mut reader: Reader<'_>) -> Result<Publis
     Ok(Publish { payload: reader.rest, ..publish })
 }
 
-/// Of an acknowledgement whose reason may be one of PUBACK and PUBREC, or of PUBREL and PUBCOMP.
-fn ack(version: Version, mut reader: Reader<'_>, of_rec: bool, of_rel: bool) -> Result<Ack, DecodeError> {
+/// `reasons`: those that it may have.
+fn ack(version: Version, mut reader: Reader<'_>, reasons: &[u8]) -> Result<Ack, DecodeError> {
     let packet_id = reader.packet_id()?;
     let mut reason = reason::SUCCESS;
     if version == Version::V5 && !reader.is_at_end() {
         reason = reader.byte()?;
-        let is_known = match reason {
-            0x00 => true,
-            0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99 => of_rec,
-            0x92 => of_rel,
-            _ => false,
-        };
-        if !is_known {
+        if !reasons.contains(&reason) {
             return Err(DecodeError::Protocol("a reason code that this packet cannot have"));
         }
         if !reader.is_at_end() {
@@ -266,7 +261,6 @@ fn connect_properties(reader: &mut Reader<'_>, connect: &mut Connect<'_>) -> Res
         properties::RECEIVE_MAXIMUM => connect.receive_maximum = u16::try_from(number).ok(),
         properties::PACKET_BYTES_MAX => connect.packet_bytes_max = Some(number),
         properties::TOPIC_ALIAS_MAXIMUM => connect.topic_alias_maximum = u16::try_from(number).unwrap_or(0),
-        properties::PROBLEM_INFORMATION => connect.refuses_problem_information = number == 0,
         properties::AUTHENTICATION_METHOD => has_method = true,
         _ => {}
     })?;

@@ -32,19 +32,8 @@ pub enum Version {
     V5,
 }
 
-impl Version {
-    /// As people call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Version::V3 => "3.1",
-            Version::V4 => "3.1.1",
-            Version::V5 => "5",
-        }
-    }
-}
-
 /// A client's packet, borrowed from its frame.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
     /// Only the first packet of a connection may be one.
     Connect(Box<Connect<'a>>),
@@ -107,8 +96,6 @@ pub struct Connect<'a> {
     pub packet_bytes_max: Option<u32>,
     /// Most aliases of topics that the client keeps.
     pub topic_alias_maximum: u16,
-    /// Whether reasons may be sent in words with other packets than CONNACK and DISCONNECT.
-    pub refuses_problem_information: bool,
 }
 
 /// A will, as a client leaves it at CONNECT.
@@ -163,7 +150,7 @@ pub struct Ack {
 }
 
 /// Filters that a client subscribes to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribe<'a> {
     /// Not 0.
     pub packet_id: u16,

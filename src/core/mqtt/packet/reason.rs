@@ -2,8 +2,6 @@
 
 /// All is well.
 pub const SUCCESS: u8 = 0x00;
-/// DISCONNECT: the will is to be published all the same.
-pub const WITH_WILL: u8 = 0x04;
 /// UNSUBACK: there was no such subscription.
 pub const NO_SUBSCRIPTION: u8 = 0x11;
 /// From here on codes say that something failed. SUBACK of 3.1.1: refused.

@@ -20,10 +20,6 @@ const PUBLISH: &[u8] = b"\x33\x09\x00\x03a/b\x00\x05hi";
 const PUBLISH_5: &[u8] =
     b"\x3d\x1f\x00\x03a/b\x00\x05\x15\x26\x00\x01k\x00\x01v\x02\x00\x00\x00\x07\x26\x00\x01l\x00\x00\x23\x00\x02hi";
 
-fn malformed(what: &str) -> Result<Packet<'_>, DecodeError> {
-    Err(DecodeError::Malformed(Box::leak(what.to_owned().into_boxed_str())))
-}
-
 #[test]
 fn a_connect_says_who_it_is_and_what_it_wants() {
     let plain = Connect { client_id: "abc", clean_start: true, keep_alive_s: 60, ..Connect::default() };
@@ -37,7 +33,6 @@ fn a_connect_says_who_it_is_and_what_it_wants() {
         receive_maximum: Some(3),
         topic_alias_maximum: 4,
         packet_bytes_max: Some(500),
-        refuses_problem_information: true,
         ..plain
     };
     assert_eq!(decode_connect(CONNECT_5), Ok(Some(five)));
@@ -89,30 +84,8 @@ fn the_packets_of_3_1_1_are_decoded() {
         (b"\x70\x02\x01\x02", Packet::PubComp(Ack { packet_id: 0x102, reason: 0 })),
     ] {
         for version in [Version::V3, Version::V4] {
-            assert_eq!(decode(version, frame), Ok(expected_again(&expected)), "{frame:x?}");
+            assert_eq!(decode(version, frame), Ok(expected.clone()), "{frame:x?}");
         }
-    }
-}
-
-/// Packets are read once, and not copied.
-fn expected_again<'a>(packet: &Packet<'a>) -> Packet<'a> {
-    match packet {
-        Packet::Publish(publish) => Packet::Publish(*publish),
-        Packet::Subscribe(Subscribe { packet_id, identifier, filters }) => {
-            Packet::Subscribe(Subscribe { packet_id: *packet_id, identifier: *identifier, filters: filters.clone() })
-        }
-        Packet::Unsubscribe { packet_id, filters } => {
-            Packet::Unsubscribe { packet_id: *packet_id, filters: filters.clone() }
-        }
-        Packet::PubAck(ack) => Packet::PubAck(*ack),
-        Packet::PubRec(ack) => Packet::PubRec(*ack),
-        Packet::PubRel(ack) => Packet::PubRel(*ack),
-        Packet::PubComp(ack) => Packet::PubComp(*ack),
-        Packet::PingReq => Packet::PingReq,
-        Packet::Disconnect { reason, session_expiry_s } => {
-            Packet::Disconnect { reason: *reason, session_expiry_s: *session_expiry_s }
-        }
-        other => unreachable!("{other:?} is in no table"),
     }
 }
 
@@ -139,7 +112,7 @@ fn the_packets_of_5_are_decoded() {
     assert_eq!(decode(Version::V5, b"\xe0\x01\x04"), disconnect(4, None));
     assert_eq!(decode(Version::V5, b"\xe0\x07\x00\x05\x11\x00\x00\x00\x09"), disconnect(0, Some(9)));
     let with_reason = Packet::PubRec(Ack { packet_id: 1, reason: 0x97 });
-    assert_eq!(decode(Version::V5, b"\x50\x03\x00\x01\x97"), Ok(expected_again(&with_reason)));
+    assert_eq!(decode(Version::V5, b"\x50\x03\x00\x01\x97"), Ok(with_reason.clone()));
     assert_eq!(decode(Version::V5, b"\x50\x08\x00\x01\x97\x04\x1f\x00\x01x"), Ok(with_reason));
     assert_eq!(decode(Version::V5, b"\xf0\x00"), Ok(Packet::Auth));
 }
@@ -215,7 +188,7 @@ fn what_the_standards_forbid_is_refused() {
     ] {
         assert_eq!(decode_connect(&with(properties)).expect_err("wrong").reason(), code, "{properties:x?}");
     }
-    assert_eq!(decode(Version::V4, b""), malformed("nothing"));
+    assert_eq!(decode(Version::V4, b""), Err(DecodeError::Malformed("nothing")));
     assert_eq!(decode_connect(b"\x11\x00").expect_err("flags").reason(), 0x81);
 }
 
