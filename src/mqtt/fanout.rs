@@ -479,8 +479,12 @@ impl Inner {
         let host = &subscriber.host;
         let levels_free = free(settings.filter_levels_max, self.levels, host.filter_levels.get());
         // The gateway's own topics have few levels, which bounds the shapes of filters on them.
-        let shapes = if is_own { 0 } else { self.tree.new_shapes(filter) };
-        let shapes_free = free(SHAPES_MAX, self.tree.shapes(), host.shapes.get());
+        let shapes = match (is_own, is_shared) {
+            (true, _) => 0,
+            (false, true) => self.groups.new_shapes(filter),
+            (false, false) => self.tree.new_shapes(filter),
+        };
+        let shapes_free = free(SHAPES_MAX, self.tree.shapes() + self.groups.shapes(), host.shapes.get());
         let has_levels = subscriber.filter_levels.get() + levels <= levels_free / FILTER_SHARE;
         let has_shapes = shapes == 0 || subscriber.shapes.get() + shapes <= shapes_free / SHAPE_SHARE;
         if has_levels && has_shapes { Ok((levels, shapes)) } else { Err(TooManyFilters) }

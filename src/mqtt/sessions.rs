@@ -103,7 +103,11 @@ impl Sessions {
     /// A will is to be published when the receiver says that its session has ended, or after its delay.
     pub fn keep_will(&self, client_id: &str) -> oneshot::Receiver<ClientIsBack> {
         let (sender, receiver) = oneshot::channel();
-        self.inner.borrow_mut().wills.insert(client_id.to_owned(), sender);
+        let inner = &mut *self.inner.borrow_mut();
+        // A session that had to give way as soon as it was left has ended: its will is due, and those that wait are no more than the sessions.
+        if inner.entries.contains_key(client_id) {
+            inner.wills.insert(client_id.to_owned(), sender);
+        }
         receiver
     }
 

@@ -53,6 +53,15 @@ impl Groups {
         }
     }
 
+    /// As of any filter, see [`TopicTree::new_shapes`]: they bound what a publish visits.
+    pub fn new_shapes(&self, pattern: &str) -> usize {
+        self.tree.new_shapes(pattern)
+    }
+
+    pub fn shapes(&self) -> usize {
+        self.tree.shapes()
+    }
+
     pub fn may_match(&self, topic: &str, nodes_max: usize) -> bool {
         !self.groups.is_empty() && self.tree.may_match(topic, nodes_max)
     }

@@ -184,6 +184,40 @@ fn a_session_of_qos_2_survives_its_connections() {
     assert_eq!(gateway.status()["received"]["duplicate"], 0, "the session knows it, not the reading");
 }
 
+/// A shared filter costs a publish as much as any other, also if its shape is known from a plain one that is gone.
+#[test]
+fn shared_filters_have_the_limit_of_others() {
+    let (_folder, gateway) = start("[mqtt]\nfilters_per_client_max = 1000\n");
+    let mut client = five(&gateway, "client");
+    let mut granted = 0;
+    for mask in 1..512 {
+        let levels: Vec<&str> = (0..9).map(|at| if mask >> at & 1 == 1 { "+" } else { "a" }).collect();
+        let plain = levels.join("/");
+        subscribe(&mut client, b"", &plain, 0);
+        granted += usize::from(subscribe(&mut client, b"", &format!("$share/g/{plain}"), 0) == 0);
+        client.send(&frame(0xa2, &[&[0, 1, 0, 0, plain.len() as u8], plain.as_bytes()].concat()));
+        assert_eq!(client.packet().unwrap().first, 0xb0);
+    }
+    assert!(granted > 0 && granted < 64, "{granted} of 511");
+}
+
+/// The session of a client that leaves may have to give way at once: then its will is not kept for the day that it asked for.
+#[test]
+fn a_will_does_not_wait_for_a_session_that_is_gone() {
+    let (_folder, gateway) = start("[mqtt]\nsessions_max = 0\n");
+    let mut watcher = five(&gateway, "watcher");
+    assert_eq!(subscribe(&mut watcher, b"", "w", 0), 0);
+    let mut mortal = Client::raw(gateway.mqtt);
+    // Session expiry and will delay of a day.
+    let mut body = b"\x00\x04MQTT\x05\x06\x00\x00\x05\x11\x00\x01\x51\x80\x00\x01m\x05\x18\x00\x01\x51\x80".to_vec();
+    text(&mut body, b"w");
+    text(&mut body, b"gone");
+    mortal.send(&frame(0x10, &body));
+    assert_eq!(mortal.packet().unwrap().body[1], 0);
+    drop(mortal);
+    expect(&mut watcher, 0x30, b"\x00\x01w\x00gone");
+}
+
 /// What a connected client sends.
 enum Outcome {
     /// Its connection ends; version 5 is told this.
