@@ -24,6 +24,7 @@ use super::end::End;
 use super::fanout::PassingOn;
 use super::input::{Arrived, Input, Lost};
 use super::lane::Turn;
+use super::output::Output;
 use super::publish::LeftWill;
 use super::router::{Envelope, RouterDead};
 use super::sessions::{Attached, ClientIsBack};
@@ -66,8 +67,7 @@ struct Connection<T: From<handoff::Input>> {
     held: VecDeque<UncommittedPublish>,
     /// The first of them, while it waits for its place in the router's log.
     passing_on: Option<PassingOn>,
-    output: Vec<u8>,
-    written: usize,
+    output: Output,
     silence_max: Option<Duration>,
     last_heard: Instant,
     last_written: Instant,
@@ -158,8 +158,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             progress: Arc::default(),
             held: VecDeque::new(),
             passing_on: None,
-            output,
-            written: 0,
+            output: Output::of(output),
             silence_max: session::silence_ms_max(admitted.keep_alive_s).map(Duration::from_millis),
             last_heard: now,
             last_written: now,
@@ -190,7 +189,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             input.turn.pass_on(may_pass_on || may_read && input.has_rest()).await;
             self.arm(&mut timer, &input);
             tokio::select! {
-                result = writer.write(&self.output[self.written..]), if !self.output.is_empty() => match result {
+                result = writer.write(self.output.unwritten()), if !self.output.is_empty() => match result {
                     Ok(0) | Err(_) => return End::Lost,
                     Ok(count) => self.wrote(count),
                 },
@@ -236,7 +235,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         if self.output.is_empty() {
             return Ok(());
         }
-        match writer.try_write(&self.output[self.written..]) {
+        match writer.try_write(self.output.unwritten()) {
             Ok(0) => return Err(End::Lost),
             Ok(count) => self.wrote(count),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -273,7 +272,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         !self.edge.draining.get()
             && !self.has_to_pass_on()
             && self.inbound.uncommitted() < self.edge.settings.uncommitted_max
-            && self.output.len() < OUTPUT_BYTES
+            && self.output.bytes.len() < OUTPUT_BYTES
     }
 
     /// Returns whether other tasks should run before this continues.
@@ -282,8 +281,8 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             self.last_written = Instant::now();
         }
         let subscriber = &self.attached.subscriber;
-        let is_paused = self.edge.fanout.fill(subscriber, &mut self.output, OUTPUT_BYTES);
-        subscriber.note_output(self.output.len());
+        let is_paused = self.edge.fanout.fill(subscriber, &mut self.output.bytes, OUTPUT_BYTES);
+        subscriber.note_output(self.output.bytes.len());
         if is_paused {
             subscriber.changed.notify_one();
         }
@@ -291,13 +290,8 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     }
 
     fn wrote(&mut self, count: usize) {
-        self.written += count;
+        self.output.wrote(count, OUTPUT_BYTES);
         self.last_written = Instant::now();
-        if self.written == self.output.len() {
-            self.output.clear();
-            self.written = 0;
-            self.output.shrink_to(OUTPUT_BYTES);
-        }
     }
 
     fn write_timeout(&self) -> Duration {
@@ -342,7 +336,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 }
             }
             while !self.output.is_empty() {
-                match writer.write(&self.output[self.written..]).await {
+                match writer.write(self.output.unwritten()).await {
                     Ok(0) | Err(_) => break,
                     Ok(count) => self.wrote(count),
                 }
@@ -355,9 +349,9 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     async fn say_goodbye(&mut self, stream: &mut TcpStream, end: &End) {
         let Some(reason) = end.code().filter(|_| self.limits.version == Version::V5) else { return };
         let Limits { version, packet_bytes_max, .. } = self.limits;
-        packet::disconnect(version, reason, &end.reason(), packet_bytes_max, &mut self.output);
-        let _ = timeout(GOODBYE_TIMEOUT, stream.write_all(&self.output[self.written..])).await;
-        (self.output, self.written) = (Vec::new(), 0);
+        packet::disconnect(version, reason, &end.reason(), packet_bytes_max, &mut self.output.bytes);
+        let _ = timeout(GOODBYE_TIMEOUT, stream.write_all(self.output.unwritten())).await;
+        self.output = Output::default();
         // Whoever takes over the client id of a connection that is dead must not wait for it.
         if matches!(end, End::Broken(_) | End::Undecodable(_)) {
             linger(stream).await;

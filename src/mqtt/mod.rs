@@ -11,6 +11,7 @@ mod input;
 mod lane;
 mod moderation;
 pub mod outbox;
+mod output;
 mod ping;
 mod publish;
 mod retained;

@@ -72,11 +72,11 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             Packet::Publish(publish) => return self.publish(&publish, now_ms, batch),
             Packet::PubAck(Ack { packet_id, .. }) => return Ok(subscriber.acknowledged(packet_id)?),
             Packet::PubRec(Ack { packet_id, reason }) => {
-                return Ok(subscriber.received(packet_id, reason, &mut self.output)?);
+                return Ok(subscriber.received(packet_id, reason, &mut self.output.bytes)?);
             }
             Packet::PubComp(Ack { packet_id, .. }) => return Ok(subscriber.completed(packet_id)?),
             Packet::PubRel(Ack { packet_id, .. }) => {
-                self.inbound.release(packet_id, &mut subscriber.unreleased.borrow_mut(), &mut self.output);
+                self.inbound.release(packet_id, &mut subscriber.unreleased.borrow_mut(), &mut self.output.bytes);
             }
             Packet::Subscribe(subscribe) => self.subscribe(&subscribe),
             Packet::Unsubscribe { packet_id, filters } => {
@@ -85,9 +85,9 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                     false => reason::NO_SUBSCRIPTION,
                 };
                 let codes: Vec<u8> = filters.iter().map(code).collect();
-                packet::unsuback(self.limits.version, packet_id, &codes, &mut self.output);
+                packet::unsuback(self.limits.version, packet_id, &codes, &mut self.output.bytes);
             }
-            Packet::PingReq => self.output.extend_from_slice(&packet::PINGRESP),
+            Packet::PingReq => self.output.bytes.extend_from_slice(&packet::PINGRESP),
             Packet::Disconnect { reason, session_expiry_s } => return Err(self.disconnect(reason, session_expiry_s)),
             Packet::Connect(_) => return Err(End::Broken(Close::SecondConnect)),
             Packet::Auth => return Err(End::Broken(Close::NoAuthentication)),
@@ -107,7 +107,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
 
     fn publish(&mut self, publish: &Publish<'_>, now_ms: i64, batch: &mut Batch) -> Result<(), End> {
         let mut unreleased = self.attached.subscriber.unreleased.borrow_mut();
-        let judged = self.inbound.publish(publish, &mut unreleased, &mut self.output).map_err(End::Broken)?;
+        let judged = self.inbound.publish(publish, &mut unreleased, &mut self.output.bytes).map_err(End::Broken)?;
         drop(unreleased);
         let counters = &self.edge.counters;
         let of_qos = [&counters.publishes_qos_0, &counters.publishes_qos_1, &counters.publishes_qos_2];
@@ -195,7 +195,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             }
             codes.push(refusal.map_or(qos, |(code, _)| code));
         }
-        packet::suback(self.limits.version, subscribe.packet_id, &codes, &mut self.output);
+        packet::suback(self.limits.version, subscribe.packet_id, &codes, &mut self.output.bytes);
     }
 
     pub(super) fn submit(&mut self, mut batch: Batch) -> Result<(), End> {
@@ -222,11 +222,11 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let committed = self.progress.committed();
         self.pass_on(committed, turn)?;
         if self.inbound.is_waiting() {
-            let unwritten = self.output.len();
+            let unwritten = self.output.bytes.len();
             let mut unreleased = self.attached.subscriber.unreleased.borrow_mut();
-            self.inbound.committed(committed, &mut unreleased, &mut self.output);
+            self.inbound.committed(committed, &mut unreleased, &mut self.output.bytes);
             drop(unreleased);
-            if self.output.len() > unwritten {
+            if self.output.bytes.len() > unwritten {
                 let now = Instant::now();
                 self.pace.answered(now.saturating_duration_since(self.connected), self.inbound.is_waiting());
                 self.answers.answered(committed, now, &self.edge.counters.puback);
