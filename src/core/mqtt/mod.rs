@@ -1,5 +1,6 @@
 //! What MQTT demands of a server, without a socket: the session of one client, topics, and who is subscribed to them.
 
+pub mod access;
 pub mod inbound;
 pub mod outbound;
 pub mod pace;
@@ -8,3 +9,4 @@ pub mod publishing;
 pub mod session;
 pub mod topic;
 pub mod topic_tree;
+pub mod websocket;

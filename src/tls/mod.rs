@@ -1,0 +1,180 @@
+//! TLS of a listener: its certificate and key, and whom it lets in by certificate.
+//!
+//! A configuration is made of files as a whole or not at all. What only is inconvenient, such as a certificate that has expired, is a
+//! warning: many devices do not look, and the gateway has to start. Resuming a session checks no certificate, so where clients have
+//! certificates no session is resumed.
+
+mod authorities;
+mod clients;
+mod files;
+pub mod identity;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use time::OffsetDateTime;
+
+use clients::ClientVerifier;
+pub use files::{FileProblem, Part, TlsProblem};
+pub(crate) use files::{certificates, lists, read};
+
+/// The files of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate, and those between it and its CA.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The CAs of clients, of which each file may hold several. Without any, clients need no certificate.
+    pub client_ca: Vec<PathBuf>,
+    /// Which certificates of them are revoked. All certificates of a CA for which there is no list are let in.
+    pub client_crl: Vec<PathBuf>,
+}
+
+/// What a listener needs for TLS.
+#[derive(Debug)]
+pub struct Tls {
+    /// For handshakes.
+    pub config: Arc<ServerConfig>,
+    /// When the certificates end, and when the revocation lists were to be renewed.
+    pub expiries: Vec<Expiry>,
+    /// What works and should not stay so.
+    pub warnings: Vec<String>,
+    clients: Option<Arc<ClientVerifier>>,
+}
+
+/// When something that a file holds ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// The file that holds it.
+    pub file: PathBuf,
+    /// What it is called, for people.
+    pub what: String,
+    /// Milliseconds since 1970.
+    pub not_after_ms: i64,
+}
+
+/// Reads and checks all files.
+pub fn load(files: &TlsFiles) -> Result<Tls, TlsProblem> {
+    let provider = Arc::new(ring::default_provider());
+    let mut notes = Notes { now_s: now_s(), expiries: Vec::new(), warnings: Vec::new() };
+    let certified = certified_key(files, &provider, &mut notes)?;
+    let clients = authorities::client_verifier(files, &provider, &mut notes)?.map(Arc::new);
+    let verifier: Arc<dyn ClientCertVerifier> = match &clients {
+        Some(clients) => Arc::clone(clients) as Arc<dyn ClientCertVerifier>,
+        None => WebPkiClientVerifier::no_client_auth(),
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .expect("the provider has suites of both versions")
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    if clients.is_some() {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Ok(Tls { config: Arc::new(config), expiries: notes.expiries, warnings: notes.warnings, clients })
+}
+
+impl Tls {
+    /// Whether clients have to show a certificate.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.clients.is_some()
+    }
+
+    /// Whether a client that connected with these certificates, its own first, would be let in now: it may have expired or been revoked
+    /// since, or its CA be trusted no longer.
+    pub fn still_admits(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
+        match (&self.clients, chain) {
+            (None, _) => true,
+            (Some(_), []) => false,
+            (Some(clients), [own, others @ ..]) => clients.verify_client_cert(own, others, now).is_ok(),
+        }
+    }
+}
+
+/// What is found while the files are read.
+struct Notes {
+    now_s: i64,
+    expiries: Vec<Expiry>,
+    warnings: Vec<String>,
+}
+
+impl Notes {
+    fn warn(&mut self, file: &Path, text: &str) {
+        self.warnings.push(format!("{}: {text}", file.display()));
+    }
+
+    /// `consequence`: what it means if it has expired.
+    fn certificate(&mut self, file: &Path, certificate: &CertificateDer<'static>, consequence: &str) {
+        let Some(parsed) = identity::parsed(certificate) else { return };
+        let what = identity::subject(certificate);
+        let (from_s, to_s) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+        if self.now_s > to_s {
+            self.warn(file, &format!("{what} has expired on {}; {consequence}", day(to_s)));
+        } else if self.now_s < from_s {
+            self.warn(file, &format!("{what} is valid from {} on; the clock may be wrong", day(from_s)));
+        }
+        self.expiries.push(Expiry { file: file.to_owned(), what, not_after_ms: to_s.saturating_mul(1000) });
+    }
+}
+
+fn certified_key(files: &TlsFiles, provider: &CryptoProvider, notes: &mut Notes) -> Result<CertifiedKey, TlsProblem> {
+    let of_certificate = at(Part::Certificate, &files.certificate);
+    let of_key = at(Part::Key, &files.key);
+    let chain = read(&files.certificate).and_then(|content| certificates(&content)).map_err(&of_certificate)?;
+    let key = read(&files.key).and_then(|content| files::key(&content)).map_err(&of_key)?;
+    let key = provider.key_provider.load_private_key(key).map_err(|_| of_key(FileProblem::UnusableKey))?;
+    if let Some(public_key) = key.public_key() {
+        let belongs =
+            |certificate| identity::parsed(certificate).is_some_and(|own| own.public_key().raw == public_key.as_ref());
+        match chain.iter().position(belongs) {
+            Some(0) => {}
+            Some(index) => {
+                return Err(of_certificate(FileProblem::Order { key: files.key.clone(), position: index + 1 }));
+            }
+            None => return Err(of_key(FileProblem::OtherKey(files.certificate.clone()))),
+        }
+    }
+    for certificate in &chain {
+        notes.certificate(&files.certificate, certificate, "clients that check it refuse to connect");
+    }
+    let has_names =
+        |own| identity::parsed(own).is_some_and(|own| matches!(own.subject_alternative_name(), Ok(Some(_))));
+    if !chain.first().is_some_and(has_names) {
+        notes.warn(&files.certificate, "names no host (subjectAltName); many clients refuse to connect");
+    }
+    if std::fs::metadata(&files.key).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0) {
+        notes.warn(&files.key, "can be read by everybody; chmod 600");
+    }
+    Ok(CertifiedKey::new(chain, key))
+}
+
+fn at(part: Part, file: &Path) -> impl Fn(FileProblem) -> TlsProblem {
+    move |problem| TlsProblem { part, file: file.to_owned(), problem }
+}
+
+fn now_s() -> i64 {
+    i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX)
+}
+
+fn day(seconds: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(seconds).map_or_else(|_| "?".to_owned(), |time| time.date().to_string())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod testing;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod wrong_files_tests;
