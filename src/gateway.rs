@@ -9,6 +9,7 @@
 //! one thread a sink (tokio)       reads the store, delivers
 //! ```
 
+mod certificates;
 mod ending;
 mod reloading;
 mod storeless;
@@ -27,6 +28,8 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use self::ending::edge_result;
+use self::reloading::Reloading;
+pub use self::reloading::{ConfigurationSource, LoadError, Loaded};
 use self::storeless::Opening;
 use crate::admin::control::{self, ControlSocket};
 use crate::admin::{self, origin::Hosts, status::Sources, undecodable::SampleHints};
@@ -37,12 +40,13 @@ use crate::core::identity::{NamedStream, RunId};
 use crate::counter::many;
 use crate::descriptors;
 use crate::disk;
-use crate::handoff::rules::{CurrentRules, RuleSource};
+use crate::handoff::rules::CurrentRules;
 use crate::handoff::{Input, PipelineHandle};
 use crate::heartbeat::{Heartbeat, Watcher};
 use crate::ingest::{ClockState, Ingest, Route};
+use crate::mqtt::listener::{CurrentPolicies, ListenerSettings};
 use crate::mqtt::outbox::Outbox;
-use crate::mqtt::{self, EdgeBeats, EdgeCounters, EdgeParts, EdgeSettings, Phase};
+use crate::mqtt::{self, EdgeBeats, EdgeCounters, EdgeParts, EdgeSettings, Helpers, Phase};
 use crate::pipeline::announce;
 use crate::pipeline::{
     self, CommitPacing, CommittedSequences, Message, StoreBeats, StoreCounters, StoreParts, StoreThreads,
@@ -62,7 +66,10 @@ use crate::store::writer::Writer;
 pub struct GatewaySettings {
     pub gateway_id: String,
     pub state_folder: PathBuf,
-    pub mqtt_listen: SocketAddr,
+    /// At least one.
+    pub listeners: Vec<ListenerSettings>,
+    /// Who may do what on each.
+    pub policies: CurrentPolicies,
     pub admin_listen: Option<SocketAddr>,
     /// Names under which the administration interface answers, besides addresses.
     pub admin_hosts: Vec<String>,
@@ -70,8 +77,8 @@ pub struct GatewaySettings {
     pub routes: Vec<Route>,
     /// The rules that it begins with, and those that take their place.
     pub rules: CurrentRules,
-    /// `None` if they never change.
-    pub rule_source: Option<RuleSource>,
+    /// Where rules and policies come from; `None` if they never change.
+    pub source: Option<ConfigurationSource>,
     pub capacity: Capacity,
     pub synchronous: Synchronous,
     /// Name of the SQLite VFS; the default one unless a test inserts its own.
@@ -104,7 +111,7 @@ pub enum GatewayError {
     Listen {
         what: &'static str,
         /// Its key in the configuration.
-        key: &'static str,
+        key: String,
         address: SocketAddr,
         source: std::io::Error,
     },
@@ -145,9 +152,12 @@ impl GatewayError {
 }
 
 /// The addresses that it listens on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Ready {
+    /// The first listener's.
     pub mqtt: SocketAddr,
+    /// All listeners', in the order of the configuration.
+    pub listeners: Vec<SocketAddr>,
     pub admin: Option<SocketAddr>,
 }
 
@@ -211,8 +221,8 @@ fn lock_folder(folder: &Path) -> Result<FolderLock, GatewayError> {
 }
 
 fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, GatewayError> {
-    let (what, key) = ("the status page", "admin.listen");
-    admin::bind(address).map_err(|source| GatewayError::Listen { what, key, address, source })
+    let key = "admin.listen".to_owned();
+    admin::bind(address).map_err(|source| GatewayError::Listen { what: "the status page", key, address, source })
 }
 
 /// If this fails, the gateway runs all the same: readings from devices matter more.
@@ -262,7 +272,11 @@ pub async fn run(
     let listeners = Listeners::bind(&settings).await?;
     warn_of_writeback(&settings.state_folder);
     let (mut stop, mut on_ready) = (pin!(stop), Some(on_ready));
-    let mut on_ready = |ready| on_ready.take().into_iter().for_each(|on_ready| on_ready(ready));
+    let mut on_ready = |ready| {
+        if let Some(on_ready) = on_ready.take() {
+            on_ready(ready);
+        }
+    };
     let mut opening = Opening::start(&settings, &lock)?;
     let opened = tokio::select! {
         opened = opening.within(settings.open_within) => opened?,
@@ -289,20 +303,24 @@ pub async fn run(
 
 /// The sockets that are listened on.
 struct Listeners {
-    mqtt: std::net::TcpListener,
+    mqtt: Vec<std::net::TcpListener>,
     admin: Option<std::net::TcpListener>,
     ready: Ready,
 }
 
 impl Listeners {
     async fn bind(settings: &GatewaySettings) -> Result<Listeners, GatewayError> {
-        let address = settings.mqtt_listen;
-        let failed = |source| GatewayError::Listen { what: "MQTT", key: "mqtt.listen", address, source };
-        let mqtt = TcpListener::bind(address).await.and_then(TcpListener::into_std).map_err(failed)?;
+        let mut mqtt = Vec::new();
+        for ListenerSettings { key, listen: address, .. } in &settings.listeners {
+            let (key, address) = (key.clone(), *address);
+            let failed = |source| GatewayError::Listen { what: "MQTT", key, address, source };
+            mqtt.push(TcpListener::bind(address).await.and_then(TcpListener::into_std).map_err(failed)?);
+        }
         let admin = settings.admin_listen.map(bind_admin).transpose()?;
         let own_address = || -> std::io::Result<Ready> {
             let admin = admin.as_ref().map(|listener| listener.local_addr()).transpose()?;
-            Ok(Ready { mqtt: mqtt.local_addr()?, admin })
+            let listeners = mqtt.iter().map(|listener| listener.local_addr()).collect::<Result<Vec<_>, _>>()?;
+            Ok(Ready { mqtt: *listeners.first().expect("there is a listener"), listeners, admin })
         };
         let ready = own_address().map_err(GatewayError::system(OWN_ADDRESS))?;
         Ok(Listeners { mqtt, admin, ready })
@@ -337,8 +355,9 @@ impl Phases<'_> {
         stop: &mut Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Ended, GatewayError> {
         let Phases { settings, listeners, link } = self;
-        let listener = listeners.mqtt.try_clone().and_then(TcpListener::from_std);
-        let listener = listener.map_err(GatewayError::system(LISTEN))?;
+        let again = |listener: &std::net::TcpListener| listener.try_clone().and_then(TcpListener::from_std);
+        let sockets = listeners.mqtt.iter().map(again).collect::<Result<Vec<_>, _>>();
+        let sockets = sockets.map_err(GatewayError::system(LISTEN))?;
         let admin = listeners.admin.as_ref().map(|listener| listener.try_clone()).transpose();
         let admin = admin.map_err(GatewayError::system(LISTEN))?;
         let control = bind_control(&settings.state_folder);
@@ -356,6 +375,9 @@ impl Phases<'_> {
             .map_err(GatewayError::system("start the thread of the status page"))?;
         let edge_parts = EdgeParts {
             settings: settings.edge.clone(),
+            listeners: settings.listeners.clone(),
+            policies: settings.policies.clone(),
+            helpers: Helpers::start().map_err(GatewayError::system("start the threads of handshakes and logins"))?,
             pipeline: PipelineHandle::new(parts.pipeline.clone(), settings.uncommitted_bytes_max),
             ingest: Ingest::new(settings.routes.clone(), clock.clone()),
             rules: settings.rules.clone(),
@@ -366,10 +388,15 @@ impl Phases<'_> {
             beats: EdgeBeats::new(&parts.heartbeat, &parts.beats.committer),
         };
         let local = LocalSet::new();
-        let mut edge = local.spawn_local(mqtt::run(listener, edge_parts));
-        let (source, rules) = (settings.rule_source.clone(), settings.rules.clone());
-        local.spawn_local(reloading::run(source, rules, parts.pipeline.clone()));
-        on_ready(listeners.ready);
+        let mut edge = local.spawn_local(mqtt::run(sockets, edge_parts));
+        let reloading = Reloading {
+            listeners: settings.listeners.iter().map(|listener| listener.name.clone()).collect(),
+            policies: settings.policies.clone(),
+            rules: settings.rules.clone(),
+            pipeline: parts.pipeline.clone(),
+        };
+        local.spawn_local(reloading.run(settings.source.clone()));
+        on_ready(listeners.ready.clone());
         local
             .run_until(async {
                 let opened = tokio::select! {

@@ -23,3 +23,4 @@ pub mod heartbeat;
 mod limits;
 #[cfg(test)]
 mod simulation;
+pub mod tls;

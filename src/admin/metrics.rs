@@ -311,6 +311,13 @@ fn write_mqtt(text: &mut Text, status: &Status) {
             "publishes to the gateway's own topics and those of brokers, and acknowledgements of alerts that do not say who acknowledges",
             mqtt.publishes_refused,
         ),
+        (
+            "mqtt_publishes_denied_total",
+            "publishes that their clients had no right to: acknowledged and dropped",
+            mqtt.publishes_denied,
+        ),
+        ("mqtt_filters_denied_total", "subscriptions that their clients had no right to", mqtt.filters_denied),
+        ("mqtt_logins_refused_total", "logins that were wrong, or came too often", mqtt.logins_refused),
         ("mqtt_received_bytes_total", "bytes read from clients", mqtt.bytes_received),
         (
             "mqtt_subscribers_overrun_total",

@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::Exit;
 use super::configuration::ConfigArguments;
-use super::rules;
+use super::{rules, run};
 use crate::admin::ledger::{self, LedgerLine, StoreView};
 use crate::config::Configuration;
 use crate::core::detection::detectors::limit::Bounds;
@@ -157,8 +157,10 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
         row("variables", variable.clone());
     }
     row("gateway", configuration.gateway_id.clone());
-    row("MQTT", mqtt(configuration));
-    row("logins", "accepted and not checked".to_owned());
+    let listeners = &configuration.listeners;
+    for (listener, policy) in listeners.listeners.iter().zip(&listeners.policies) {
+        row("listeners", format!("{}: {}", listener.name, run::describe(listener.listen, listener, policy)));
+    }
     row("status page", status_page(configuration));
     row("state folder", configuration.store.folder.display().to_string());
     row("store", store(&capacity, &held));
@@ -216,12 +218,6 @@ fn look(configuration: &Configuration) -> Result<Held, CheckError> {
         FileState::Earlier => Ok(Held::Earlier),
         FileState::Present => ledger::look(&db).map(|view| Held::View(Box::new(view))).map_err(CheckError::Sqlite),
     }
-}
-
-fn mqtt(configuration: &Configuration) -> String {
-    let listen = configuration.mqtt_listen;
-    let whom = if listen.ip().is_loopback() { "this machine only" } else { "open to the network, without a password" };
-    format!("{listen}, {whom}")
 }
 
 fn status_page(configuration: &Configuration) -> String {
@@ -300,6 +296,7 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> 
     if !configuration.has_archive() {
         warnings.push(SinkSettings::NO_ARCHIVE.to_owned());
     }
+    warnings.extend(configuration.listeners.warnings.iter().cloned());
     warnings.extend(configuration.rules.warnings.iter().map(|warning| format!("rule {warning}")));
     let Held::View(view) = held else { return warnings };
     if view.used_bytes > capacity.bytes_max {

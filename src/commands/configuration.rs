@@ -16,6 +16,9 @@ pub struct ConfigArguments {
     /// Where devices connect, instead of mqtt.listen; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<String>,
+    /// Let --listen be open to the network: without TLS and passwords, whoever reaches it can publish, subscribe and read everything
+    #[arg(long)]
+    insecure: bool,
     /// The state folder, instead of store.path
     #[arg(long, value_name = "FOLDER")]
     state: Option<String>,
@@ -24,13 +27,15 @@ pub struct ConfigArguments {
 impl ConfigArguments {
     /// What `run` would load with this file and this state folder.
     pub fn of(config: Option<PathBuf>, state: Option<String>) -> ConfigArguments {
-        ConfigArguments { config, listen: None, state }
+        ConfigArguments { config, listen: None, insecure: false, state }
     }
 
     pub fn load(&self) -> Result<Configuration, Problems> {
         let listen = ("--listen", "mqtt", "listen", &self.listen);
         let state = ("--state", "store", "path", &self.state);
-        let given = [listen, state].into_iter().filter_map(|(name, section, key, text)| {
+        let is_insecure = self.insecure.then(|| "true".to_owned());
+        let insecure = ("--insecure", "mqtt", "insecure", &is_insecure);
+        let given = [listen, insecure, state].into_iter().filter_map(|(name, section, key, text)| {
             let text = text.clone()?;
             Some(Argument { name, section, key, text })
         });

@@ -1,11 +1,14 @@
 //! The program's commands and exit codes.
 
+mod acl;
+mod cert;
 mod check;
 mod configuration;
 pub mod demo;
 pub mod detect;
 mod logging;
 mod operate;
+mod passwd;
 mod port_holder;
 mod rules;
 pub mod run;
@@ -63,8 +66,16 @@ enum Command {
     /// Try rules, and list those of the running gateway
     #[command(subcommand)]
     Rules(rules::RulesCommand),
-    /// Load the rules of the running gateway again
+    /// Load rules, certificates, users and rights of the running gateway again
     Reload(operate::Place),
+    /// Make and revoke certificates for a gateway and its devices
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
+    /// Let a user log in, with a password or a token
+    Passwd(passwd::PasswdArguments),
+    /// Try what clients may do
+    #[command(subcommand)]
+    Acl(acl::AclCommand),
 }
 
 /// Exit codes other than 0; clap uses 2 for usage errors.
@@ -95,6 +106,9 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Sinks(command) => operate::sinks(&command),
         Command::Rules(command) => rules::command(&command),
         Command::Reload(place) => operate::reload(&place),
+        Command::Cert(command) => cert::command(&command),
+        Command::Passwd(arguments) => passwd::command(&arguments),
+        Command::Acl(command) => acl::command(&command),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,11 +15,11 @@ use super::configuration::ConfigArguments;
 use super::logging::LogArguments;
 use super::{Exit, port_holder};
 use crate::config::Configuration;
-use crate::config::rules::RulesConfiguration;
+use crate::config::listeners::ListenersConfiguration;
 use crate::errors::with_causes;
-use crate::gateway::{self, GatewayError, GatewaySettings, Ready};
-use crate::handoff::rules::{LoadedRules, RuleSource};
+use crate::gateway::{self, ConfigurationSource, GatewayError, GatewaySettings, LoadError, Loaded, Ready};
 use crate::mqtt;
+use crate::mqtt::listener::{ListenerSettings, Policy};
 use crate::sinks::kind::SinkSettings;
 use crate::sinks::status::Link;
 use crate::store::lock::LockError;
@@ -59,9 +61,9 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
         }
     };
     log_start(&configuration);
-    let source = rule_source(arguments.config.clone(), configuration.clone());
+    let source = source(arguments.config.clone(), configuration.clone());
     let look = format!("look at the state folder {}", configuration.store.folder.display());
-    let settings = configuration.settings().map(|settings| GatewaySettings { rule_source: Some(source), ..settings });
+    let settings = configuration.settings().map(|settings| GatewaySettings { source: Some(source), ..settings });
     let result = settings.map_err(GatewayError::system(look)).and_then(run);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,17 +74,25 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
     }
 }
 
-/// Rules are loaded again as they were loaded at the start, with the same file, variables and arguments.
-fn rule_source(arguments: ConfigArguments, started_with: Configuration) -> RuleSource {
-    let watched = started_with.rules.watched.clone();
+/// It is loaded again as it was at the start, with the same file, variables and arguments.
+fn source(arguments: ConfigArguments, started_with: Configuration) -> ConfigurationSource {
+    let files = watched(&started_with);
     let load = move || {
-        let configuration = arguments.load().map_err(|problems| problems.to_string())?;
-        let needs_restart = started_with.differences(&configuration);
-        let RulesConfiguration { book, watched, .. } = configuration.rules;
-        let book = Arc::into_inner(book).expect("nobody else has what was just loaded");
-        Ok(LoadedRules { book: Box::new(book), watched, needs_restart })
+        let configuration = arguments.load().map_err(|problems| LoadError {
+            text: problems.to_string(),
+            is_of_listener: problems.sections().any(|section| matches!(section, "listener" | "right")),
+        })?;
+        let (needs_restart, watched) = (started_with.differences(&configuration), watched(&configuration));
+        let ListenersConfiguration { listeners, policies, .. } = configuration.listeners;
+        let policies = listeners.into_iter().map(|listener| listener.name).zip(policies).collect();
+        let book = Arc::into_inner(configuration.rules.book).expect("nobody else has what was just loaded");
+        Ok(Loaded { book: Box::new(book), policies, watched, needs_restart })
     };
-    RuleSource { load: Arc::new(load), watched }
+    ConfigurationSource { load: Arc::new(load), watched: files }
+}
+
+fn watched(configuration: &Configuration) -> Vec<PathBuf> {
+    [configuration.rules.watched.as_slice(), &configuration.listeners.watched].concat()
 }
 
 fn log_start(configuration: &Configuration) {
@@ -136,38 +146,70 @@ pub fn run(settings: GatewaySettings) -> Result<(), GatewayError> {
     let runtime = mqtt::runtime().map_err(GatewayError::system("wait for sockets and timers"))?;
     runtime.block_on(async {
         let stop = first_signal().map_err(GatewayError::system("catch SIGTERM and SIGINT"))?;
-        gateway::run(settings, watch::Sender::new(Link::Up), print_ready, stop).await
+        let (listeners, policies) = (settings.listeners.clone(), settings.policies.all());
+        let on_ready = |ready: Ready| {
+            log_ready(&ready, &listeners, &policies);
+            print_ready(&ready);
+        };
+        gateway::run(settings, watch::Sender::new(Link::Up), on_ready, stop).await
     })
 }
 
 /// Prints one line on standard output, for the program that started us; people read the log.
-fn print_ready(ready: Ready) {
-    log_ready(ready);
-    let admin = ready.admin.map_or("null".to_owned(), |admin| format!("\"{admin}\""));
-    let line = format!("{{\"event\":\"ready\",\"mqtt\":\"{}\",\"admin\":{admin}}}\n", ready.mqtt);
+fn print_ready(ready: &Ready) {
+    let quoted = |address: &SocketAddr| format!("\"{address}\"");
+    let admin = ready.admin.as_ref().map_or("null".to_owned(), quoted);
+    let listeners: Vec<String> = ready.listeners.iter().map(quoted).collect();
+    let listeners = listeners.join(",");
+    let line = format!(
+        "{{\"event\":\"ready\",\"mqtt\":{},\"listeners\":[{listeners}],\"admin\":{admin}}}\n",
+        quoted(&ready.mqtt)
+    );
     // If nobody reads it, the gateway runs all the same.
     let _ = io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush());
 }
 
-fn log_ready(ready: Ready) {
-    let Ready { mqtt, admin } = ready;
-    if mqtt.ip().is_loopback() {
-        let port = mqtt.port();
-        tracing::info!(
-            "listening for MQTT on {mqtt}, for this machine only; --listen 0.0.0.0:{port}, or mqtt.listen in the configuration, \
-             opens it to the network: then whoever reaches the port can publish and subscribe, without a password, unencrypted"
-        );
-    } else {
-        tracing::warn!(
-            "listening for MQTT on {mqtt}, open to the network: whoever reaches the port can publish and subscribe, without a \
-             password, unencrypted"
-        );
+fn log_ready(ready: &Ready, listeners: &[ListenerSettings], policies: &[Arc<Policy>]) {
+    for ((address, listener), policy) in ready.listeners.iter().zip(listeners).zip(policies) {
+        log_listener(*address, listener, policy);
     }
-    match admin {
+    match ready.admin {
         Some(admin) if admin.ip().is_loopback() => tracing::info!("status page on http://{admin}/"),
         Some(admin) => tracing::warn!("status page on http://{admin}/, open to the network, without a password"),
         None => tracing::info!("no status page: admin.listen is off"),
     }
+}
+
+fn log_listener(address: SocketAddr, listener: &ListenerSettings, policy: &Policy) {
+    let described = describe(address, listener, policy);
+    let is_closed = policy.tls.is_some() && !policy.allows_anonymous;
+    if address.ip().is_loopback() {
+        let port = address.port();
+        tracing::info!(
+            "listening for {described}; a [[listener]] with certificates and users opens it to the network, --listen 0.0.0.0:{port} \
+             --insecure to whoever reaches the port"
+        );
+    } else if is_closed {
+        tracing::info!("listening for {described}");
+    } else {
+        tracing::warn!("listening for {described}: whoever reaches the port can connect, or read what others send");
+    }
+}
+
+/// Such as "MQTT on 0.0.0.0:8883, encrypted, with passwords, open to the network".
+pub(super) fn describe(address: SocketAddr, listener: &ListenerSettings, policy: &Policy) -> String {
+    let over = if listener.is_websocket { "MQTT over WebSocket" } else { "MQTT" };
+    let encrypted = if policy.tls.is_some() { "encrypted" } else { "unencrypted" };
+    let asks_for_certificates = policy.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates());
+    let whom = match (asks_for_certificates, policy.users.is_some(), policy.allows_anonymous) {
+        (true, false, _) => "with certificates",
+        (true, true, _) => "with certificates and, if they are sent, passwords",
+        (false, _, false) => "with passwords",
+        (false, true, true) => "with or without a password",
+        (false, false, true) => "without a password",
+    };
+    let reach = if address.ip().is_loopback() { "for this machine only" } else { "open to the network" };
+    format!("{over} on {address}, {encrypted}, {whom}, {reach}")
 }
 
 /// Ready at the first SIGTERM or SIGINT; a second one exits the process.

@@ -4,8 +4,10 @@ use std::fmt::Write;
 
 use super::*;
 use crate::keys::key::{Fallback, Form, Group, Key};
+use crate::mqtt::listener::{ClientLimits, ListenerSettings};
 use crate::sinks::kind::SinkKind;
 use crate::sinks::registry;
+use crate::tls::testing::TestAuthority;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/outrider.toml");
 const MINIMAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.toml");
@@ -25,6 +27,13 @@ Sizes are written \"512MiB\" (B, KiB, MiB, GiB, TiB, KB, MB, GB, TB), durations 
 file: OUTRIDER__STORE__SIZE_MAX=1GiB, and for the first of several sections OUTRIDER__SINK__0__NAME=cloud.
 
 `outrider check --config FILE` names every mistake with its line, or says what would run.";
+
+const LISTENER: &str = "\
+Where clients connect, each with its own certificates, users and limits. There may be several. Any of them takes the place of the one on \
+mqtt.listen, unless that is given too. Paths are beside this file if they are relative; the files are read again when they change.";
+const RIGHT: &str = "\
+What clients may do, on all listeners. The first [[right]] that matches decides; else the `acl` of the listener; else listeners with \
+anonymous = true allow, and others refuse.";
 
 const ROUTE: &str = "\
 Topics that carry readings; the first that matches takes the publish. The built-in ones come last: devices/{device}, \
@@ -50,10 +59,12 @@ Where records go. Without any [[sink]] they go to files on this machine, in an a
 has its own position in the store, which keeps whatever one of them has not taken yet.";
 
 /// In the order of the file, with the introduction of each.
-const PARTS: [(Group, &str); 14] = [
+const PARTS: [(Group, &str); 16] = [
     (Group::Gateway, ""),
     (Group::Store, ""),
     (Group::Mqtt, ""),
+    (Group::Listener, LISTENER),
+    (Group::Right, RIGHT),
     (Group::Admin, ""),
     (Group::Ingest, ""),
     (Group::Detection, ""),
@@ -173,8 +184,26 @@ fn read_in(folder: &tempfile::TempDir, text: &str) -> Result<Configuration, Stri
     for (name, text) in [("zones.geojson", zone), ("offers.csv", "zone,offer\ndepot,coffee\n")] {
         std::fs::write(folder.path().join(name), text).expect("a file");
     }
+    write_certificates(&folder.path().join("certificates"));
+    for name in ["users", "acl"] {
+        std::fs::write(folder.path().join(name), "").expect("a file");
+    }
     let parsed = Configuration::parse(&folder.path().join("file"), text, &sources, &host);
     parsed.map_err(|problems| problems.to_string())
+}
+
+fn write_certificates(folder: &std::path::Path) {
+    std::fs::create_dir_all(folder).expect("a folder");
+    let authority = TestAuthority::new("authority");
+    let server = authority.server();
+    for (name, text) in [
+        ("ca.pem", &authority.pem),
+        ("crl.pem", &authority.list(1, time::Duration::days(1), &[])),
+        ("server.pem", &server.pem),
+        ("server.key", &server.key.serialize_pem()),
+    ] {
+        std::fs::write(folder.join(name), text).expect("a file");
+    }
 }
 
 #[test]
@@ -210,12 +239,15 @@ fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
     let all = read(&text).expect("every key is known and every value allowed");
     let built_in = read("").expect("right");
     // These have no default: without them nothing is limited.
-    let has_limits = (all.edge.keep_alive_max.is_some(), all.edge.receive_maximum.is_some());
-    assert_eq!(has_limits, (true, true));
-    let edge = crate::mqtt::EdgeSettings { keep_alive_max: None, receive_maximum: None, ..all.edge };
-    assert_eq!(format!("{edge:?}"), format!("{:?}", built_in.edge));
+    let [first, built_in_first] = [&all, &built_in].map(|one| one.listeners.listeners[0].clone());
+    assert_eq!((first.client.keep_alive_max.is_some(), first.client.receive_maximum.is_some()), (true, true));
+    let client = ClientLimits { keep_alive_max: None, receive_maximum: None, ..first.client };
+    let first = ListenerSettings { client, ..first };
+    assert_eq!(format!("{first:?}"), format!("{built_in_first:?}"));
+    assert_eq!(all.listeners.listeners.len(), 2);
+    assert_eq!(format!("{:?}", all.edge), format!("{:?}", built_in.edge));
     assert_eq!(format!("{:?}", all.store), format!("{:?}", built_in.store));
-    assert_eq!((all.mqtt_listen, all.admin_listen), (built_in.mqtt_listen, built_in.admin_listen));
+    assert_eq!(all.admin_listen, built_in.admin_listen);
     assert_eq!((all.alerts, all.grace, all.gateway_id), (built_in.alerts, built_in.grace, built_in.gateway_id));
     assert_eq!((all.routes.len(), all.sinks.len(), all.monitor.limits.iter().count()), (5, documented().count(), 1));
     let known = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
@@ -227,11 +259,11 @@ fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
 }
 
 #[test]
-fn the_minimal_file_is_the_ten_lines_that_the_readme_shows() {
+fn the_minimal_file_is_the_few_lines_that_the_readme_shows() {
     let file = std::fs::read_to_string(MINIMAL).expect("the example");
     let configuration = read(&file).expect("right");
     let names: Vec<_> = configuration.sinks.iter().map(|sink| sink.name.as_str()).collect();
-    assert_eq!((names, file.lines().count()), (vec!["cloud"], 10));
+    assert_eq!((names, file.lines().count()), (vec!["cloud"], 11));
     let (_, shown) = file.split_once('\n').expect("a comment and the example");
     assert!(include_str!("../../README.md").contains(shown), "the README shows something else");
 }

@@ -8,7 +8,9 @@
 //! it. Nothing is read from the environment implicitly: the machine's names are passed in as a [`Host`], variables and arguments as
 //! [`Sources`].
 
+mod exposure;
 pub mod host;
+pub mod listeners;
 mod presets;
 pub mod reference;
 mod routes;
@@ -38,6 +40,7 @@ use crate::sinks::archive::sink::ArchiveSink;
 use crate::sinks::kind::SinkSettings;
 use crate::store::retention::WhenFull;
 use host::Host;
+use listeners::ListenersConfiguration;
 use rules::RulesConfiguration;
 
 /// A longer file is not a configuration.
@@ -73,7 +76,7 @@ pub struct Configuration {
     /// How long sinks may take to flush when the process ends.
     pub grace: Duration,
     pub store: StoreConfiguration,
-    pub mqtt_listen: SocketAddr,
+    pub listeners: ListenersConfiguration,
     pub admin_listen: Option<SocketAddr>,
     /// Names under which the administration interface answers, besides addresses.
     pub admin_hosts: Vec<String>,
@@ -113,7 +116,8 @@ impl Configuration {
         let parts = [
             ("gateway", is_other(&(&self.gateway_id, self.grace), &(&other.gateway_id, other.grace))),
             ("store", is_other(&self.store, &other.store)),
-            ("mqtt", is_other(&(self.mqtt_listen, &self.edge), &(other.mqtt_listen, &other.edge))),
+            ("mqtt", is_other(&self.edge, &other.edge)),
+            ("listener", is_other(&self.listeners.listeners, &other.listeners.listeners)),
             ("admin", is_other(&(self.admin_listen, &self.admin_hosts), &(other.admin_listen, &other.admin_hosts))),
             ("detection, limit and profile", self.monitor != other.monitor),
             ("alert", self.alerts != other.alerts),

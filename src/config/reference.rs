@@ -22,6 +22,11 @@ pub fn all() -> &'static [&'static Key] {
     &ALL
 }
 
+const AS_IN_MQTT: &str = "As the key of this name in [mqtt], for this listener.";
+const AS_IN_MQTT_SIZE: Fallback = Otherwise { meaning: "as in [mqtt]", example: "\"64KiB\"" };
+const AS_IN_MQTT_TIME: Fallback = Otherwise { meaning: "as in [mqtt]", example: "\"60s\"" };
+const AS_IN_MQTT_COUNT: Fallback = Otherwise { meaning: "as in [mqtt]", example: "20" };
+
 #[rustfmt::skip]
 const KEYS: &[Key] = &[
     key_of(Group::Gateway, "id", Kind::Text(Shape::GatewayId), Literal("\"{hostname}-{machine_id_short}\""),
@@ -46,7 +51,7 @@ const KEYS: &[Key] = &[
         "This many readings are made durable without waiting for more."),
 
     key_of(Group::Mqtt, "listen", Kind::Listen { off: false }, Literal("\"127.0.0.1:1883\""),
-        "Where devices connect; 0.0.0.0:1883 opens it to the network, without passwords or encryption."),
+        "Where devices connect; 0.0.0.0:1883 opens it to the network, which needs insecure = true: it has neither passwords nor encryption. A [[listener]] may have both."),
     key_of(Group::Mqtt, "connections_max", count(1, 100_000), Literal("4096"),
         "The most connections at one time; further ones are refused."),
     key_of(Group::Mqtt, "connections_per_address_percent", count(1, 100), Literal("75"),
@@ -87,6 +92,53 @@ const KEYS: &[Key] = &[
         "How long the session of a client that is away is kept."),
     key_of(Group::Mqtt, "unrouted", Kind::Choice(&["pass", "reject"]), Literal("\"pass\""),
         "What to do with a publish that no route takes: pass it on as ordinary MQTT, or drop it. It is stored in neither case."),
+
+    key_of(Group::Mqtt, "insecure", Kind::Boolean, Literal("false"),
+        "Whether `listen` may be open to the network although it has neither TLS nor passwords: whoever reaches it can publish, subscribe and read everything."),
+
+    key_of(Group::Listener, "name", Kind::Text(Shape::SinkName), Otherwise { meaning: "listener-1, listener-2 and so on", example: "\"devices\"" },
+        "Names it in logs, and in alerts about its certificates."),
+    key_of(Group::Listener, "listen", Kind::Listen { off: false }, Required { example: "\"127.0.0.1:8883\"" },
+        "Where clients connect; 0.0.0.0:8883 opens it to the network."),
+    key_of(Group::Listener, "websocket", Kind::Boolean, Literal("false"),
+        "Whether clients speak MQTT over WebSocket, as browsers do."),
+    key_of(Group::Listener, "websocket_origins", Kind::Texts { shape: Shape::Name, count_max: 32 }, Literal("[]"),
+        "Sites whose pages may connect, such as https://fleet.example.com, besides pages of the same host; \"*\" is every site."),
+    key_of(Group::Listener, "tls_certificate", Kind::Text(Shape::Path), Otherwise { meaning: "no TLS", example: "\"certificates/server.pem\"" },
+        "The certificate of this gateway in PEM, with those between it and its CA. `outrider cert init` makes one."),
+    key_of(Group::Listener, "tls_key", Kind::Text(Shape::Path), Otherwise { meaning: "no TLS", example: "\"certificates/server.key\"" },
+        "The private key that belongs to it."),
+    key_of(Group::Listener, "client_ca", Kind::Texts { shape: Shape::Path, count_max: 16 }, Otherwise { meaning: "clients need no certificate", example: "[\"certificates/ca.pem\"]" },
+        "Files with the CAs whose certificates clients have to show."),
+    key_of(Group::Listener, "client_crl", Kind::Texts { shape: Shape::Path, count_max: 16 }, Otherwise { meaning: "no certificate is revoked", example: "[\"certificates/crl.pem\"]" },
+        "Files with revocation lists of these CAs. Certificates of a CA without a list count as not revoked."),
+    key_of(Group::Listener, "identity", Kind::Text(Shape::Name), Literal("\"{cn}\""),
+        "What a client with a certificate is called: {cn}, {san_dns}, {san_uri}, {san_email} or {serial} of it, with text around it."),
+    key_of(Group::Listener, "users", Kind::Text(Shape::Path), Otherwise { meaning: "no passwords", example: "\"users\"" },
+        "A file with the users that may log in, made by `outrider passwd`; those of mosquitto are read too."),
+    key_of(Group::Listener, "acl", Kind::Text(Shape::Path), Otherwise { meaning: "only [[right]] applies", example: "\"acl\"" },
+        "A file in the format of mosquitto's acl_file, which decides where no [[right]] does."),
+    key_of(Group::Listener, "anonymous", Kind::Boolean, Literal("false"),
+        "Whether clients may connect without a login. Such a listener allows what nothing refuses."),
+    key_of(Group::Listener, "insecure", Kind::Boolean, Literal("false"),
+        "Whether it may be open to the network without TLS, or without authentication."),
+    key_of(Group::Listener, "packet_size_max", size(KIB, 16 * MIB), AS_IN_MQTT_SIZE, AS_IN_MQTT),
+    key_of(Group::Listener, "connect_timeout", seconds(1, 300), AS_IN_MQTT_TIME, AS_IN_MQTT),
+    key_of(Group::Listener, "write_timeout", seconds(1, 600), AS_IN_MQTT_TIME, AS_IN_MQTT),
+    key_of(Group::Listener, "packet_timeout", seconds(1, 3600), AS_IN_MQTT_TIME, AS_IN_MQTT),
+    key_of(Group::Listener, "keep_alive_max", seconds(1, 65_535), AS_IN_MQTT_TIME, AS_IN_MQTT),
+    key_of(Group::Listener, "receive_maximum", count(1, 65_535), AS_IN_MQTT_COUNT, AS_IN_MQTT),
+    key_of(Group::Listener, "uncommitted_max", count(1, 65_535), AS_IN_MQTT_COUNT, AS_IN_MQTT),
+    key_of(Group::Listener, "session_expiry_max", seconds(1, 365 * 86_400), AS_IN_MQTT_TIME, AS_IN_MQTT),
+
+    key_of(Group::Right, "who", Kind::Text(Shape::Name), Otherwise { meaning: "every client", example: "\"truck-*\"" },
+        "Whom it is for: names of users and of certificates, * stands for anything; \"anonymous\" is clients without a name."),
+    key_of(Group::Right, "topic", Kind::Text(Shape::Name), Required { example: "\"devices/{client_id}/#\"" },
+        "The topics, as in a filter. {client_id}, {user} and {cn} stand for what the client is called, {cn} for what its certificate says."),
+    key_of(Group::Right, "allow", Kind::Texts { shape: Shape::Name, count_max: 3 }, Required { example: "[\"publish\", \"subscribe\"]" },
+        "What is allowed there: \"publish\", \"subscribe\", which is to receive too, \"acknowledge\" for alerts; [] is nothing."),
+    key_of(Group::Right, "deny_code", Kind::Choice(&["not_authorized", "unspecified"]), Literal("\"not_authorized\""),
+        "What a client of version 5 is told if this right refuses: 0x87 or 0x80."),
 
     key_of(Group::Admin, "listen", Kind::Listen { off: true }, Literal("\"127.0.0.1:9464\""),
         "Where the status page, /api/status, /healthz, /readyz and /metrics are served."),

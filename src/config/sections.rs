@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::exposure::expect_closed;
 use super::host::Host;
 use super::reference;
 use super::{Configuration, StoreConfiguration, presets, routes, sinks, streams};
@@ -18,6 +19,7 @@ use crate::keys::key::Group;
 use crate::keys::problem::{Origin, Problems};
 use crate::keys::raw::{Document, Table};
 use crate::keys::section::Section;
+use crate::mqtt::listener::{ClientLimits, ListenerSettings};
 use crate::mqtt::{EdgeSettings, Unrouted};
 use crate::pipeline::CommitPacing;
 use crate::sinks::kind::{SinkSettings, Surroundings};
@@ -33,8 +35,11 @@ pub struct Reader<'a> {
     pub problems: &'a mut Problems,
 }
 
-struct Mqtt {
-    listen: SocketAddr,
+pub(super) struct Mqtt {
+    pub listen: SocketAddr,
+    /// Whether the address was given, and is not the built-in one.
+    pub is_listen_given: bool,
+    pub client: ClientLimits,
     edge: EdgeSettings,
     uncommitted_bytes_max: u32,
 }
@@ -45,23 +50,27 @@ impl Reader<'_> {
         let (gateway_id, grace) = self.gateway();
         let store = self.store();
         let mqtt = self.mqtt();
-        let (admin_listen, admin_hosts) = self.admin(&mqtt);
+        let listeners = self.listeners(file.as_deref(), &mqtt);
+        let (admin_listen, admin_hosts) = self.admin(&listeners.listeners);
         let (series_max, alerts) = (self.detection(), self.alert());
         let ((routes, route_tests), limits, profiles) = (self.routes(), self.limits(), self.profiles());
         let (streams, sinks) = self.streams_and_sinks(store.as_ref());
         let names = streams.iter().map(|stream| stream.name.clone()).collect();
         let rules = self.rules(file.as_deref(), &routes, names, &sinks);
         let monitor = MonitorSettings { series_max, limits, profiles, ..MonitorSettings::default() };
+        let packet_bytes_max = listeners.listeners.iter().map(|listener| listener.client.packet_bytes_max).max();
+        let edge =
+            EdgeSettings { packet_bytes_max: packet_bytes_max.unwrap_or(mqtt.edge.packet_bytes_max), ..mqtt.edge };
         Some(Configuration {
             file,
             variables,
             gateway_id: gateway_id?,
             grace,
             store: store?,
-            mqtt_listen: mqtt.listen,
+            listeners,
             admin_listen,
             admin_hosts,
-            edge: mqtt.edge,
+            edge,
             uncommitted_bytes_max: mqtt.uncommitted_bytes_max,
             monitor,
             alerts,
@@ -131,9 +140,11 @@ impl Reader<'_> {
         let mut section = self.single(Group::Mqtt);
         let listen = section.listen("listen").expect("off is not allowed");
         let unrouted = [("pass", Unrouted::Pass), ("reject", Unrouted::Reject)];
-        let edge = EdgeSettings {
-            connections_max: section.count("connections_max"),
-            connections_a_host_percent: section.count("connections_per_address_percent"),
+        let is_listen_given = section.has("listen");
+        if !section.boolean("insecure") {
+            expect_closed(&mut section, listen, false, false);
+        }
+        let client = ClientLimits {
             packet_bytes_max: section.bytes("packet_size_max"),
             connect_timeout: section.duration("connect_timeout"),
             write_timeout: section.duration("write_timeout"),
@@ -141,6 +152,12 @@ impl Reader<'_> {
             receive_maximum: section.given_count("receive_maximum"),
             uncommitted_max: section.integer("uncommitted_max"),
             packet_timeout: section.duration("packet_timeout"),
+            session_expiry_max: section.duration("session_expiry_max"),
+        };
+        let edge = EdgeSettings {
+            packet_bytes_max: client.packet_bytes_max,
+            connections_max: section.count("connections_max"),
+            connections_a_host_percent: section.count("connections_per_address_percent"),
             packets_under_way_bytes_max: section.bytes("packets_size_max"),
             filter_levels_max: section.count("filter_levels_max"),
             filters_a_client_max: section.count("filters_per_client_max"),
@@ -149,21 +166,21 @@ impl Reader<'_> {
             subscriber_bytes_max: section.bytes("subscriber_size_max"),
             subscribers_bytes_max: section.bytes("subscribers_size_max"),
             persistent_sessions_max: section.count("sessions_max"),
-            session_expiry_max: section.duration("session_expiry_max"),
             unrouted: section.choice("unrouted", &unrouted).unwrap_or(Unrouted::Pass),
             ..EdgeSettings::default()
         };
         let uncommitted_bytes_max = section.bytes("uncommitted_size_max");
         section.finish();
-        Mqtt { listen, edge, uncommitted_bytes_max }
+        Mqtt { listen, is_listen_given, client, edge, uncommitted_bytes_max }
     }
 
-    fn admin(&mut self, mqtt: &Mqtt) -> (Option<SocketAddr>, Vec<String>) {
+    fn admin(&mut self, listeners: &[ListenerSettings]) -> (Option<SocketAddr>, Vec<String>) {
         let hostname = self.host.hostname.clone();
         let mut section = self.single(Group::Admin);
         let listen = section.listen("listen");
-        if listen == Some(mqtt.listen) && mqtt.listen.port() != 0 {
-            section.blame("listen", "mqtt.listen is the same address");
+        let is_same = |listener: &&ListenerSettings| Some(listener.listen) == listen && listener.listen.port() != 0;
+        if let Some(listener) = listeners.iter().find(is_same) {
+            section.blame("listen", format!("{} is the same address", listener.key));
         }
         let mut hosts = section.texts("hosts");
         section.finish();

@@ -9,6 +9,7 @@ use crate::disk::{self, DiskSpace};
 use crate::gateway::GatewaySettings;
 use crate::handoff::rules::CurrentRules;
 use crate::keys::units::{GIB, MIB};
+use crate::mqtt::listener::CurrentPolicies;
 use crate::store::ballast::ballast_path;
 use crate::store::retention::Capacity;
 use crate::store::schema::{Synchronous, store_path};
@@ -27,13 +28,14 @@ impl Configuration {
         Ok(GatewaySettings {
             gateway_id: self.gateway_id,
             state_folder: self.store.folder,
-            mqtt_listen: self.mqtt_listen,
+            listeners: self.listeners.listeners,
+            policies: CurrentPolicies::new(self.listeners.policies),
             admin_listen: self.admin_listen,
             admin_hosts: self.admin_hosts,
             edge: self.edge,
             routes: self.routes,
             rules: CurrentRules::new(self.rules.book),
-            rule_source: None,
+            source: None,
             capacity,
             synchronous: Synchronous::Full,
             vfs: None,

@@ -41,7 +41,7 @@ fn nothing_said_is_what_the_parts_take_by_default() {
     assert_eq!(built_in.store.folder, Path::new("/home/pi/.local/state/outrider"));
     assert_eq!(built_in.store.when_full, WhenFull::DropOldest);
     assert_eq!((built_in.store.bytes_max, built_in.store.free_bytes_min), (None, None));
-    assert_eq!(built_in.mqtt_listen.to_string(), "127.0.0.1:1883");
+    assert_eq!(built_in.listeners.listeners[0].listen.to_string(), "127.0.0.1:1883");
     assert_eq!(built_in.admin_listen.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9464"));
     assert_eq!(format!("{:?}", built_in.edge), format!("{:?}", EdgeSettings::default()));
     assert_eq!(format!("{:?}", built_in.store.pacing), format!("{:?}", CommitPacing::default()));
@@ -68,6 +68,7 @@ fn every_kind_of_value_arrives() {
         commit_delay = "20ms"
         [mqtt]
         listen = "[::]:1883"
+        insecure = true
         unrouted = "reject"
         uncommitted_size_max = "1MiB"
         [admin]
@@ -97,7 +98,7 @@ fn every_kind_of_value_arrives() {
     assert_eq!(configuration.store.free_bytes_min, Some(0));
     assert_eq!(configuration.store.when_full, WhenFull::Refuse);
     assert_eq!(configuration.store.pacing.delays.delay, Duration::from_millis(20));
-    assert_eq!(configuration.mqtt_listen.to_string(), "[::]:1883");
+    assert_eq!(configuration.listeners.listeners[0].listen.to_string(), "[::]:1883");
     assert_eq!((configuration.admin_listen, configuration.edge.unrouted), (None, Unrouted::Reject));
     assert_eq!(configuration.uncommitted_bytes_max, 1 << 20);
     let bounds = configuration.monitor.limits.of("temp").first().expect("a limit");
@@ -268,12 +269,16 @@ fn variables_lie_over_the_file_and_lists_grow_from_their_end() {
     let mut variables: Vec<(&str, &str)> = sinks.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     variables.extend([
         ("OUTRIDER__MQTT__LISTEN", "0.0.0.0:7"),
+        ("OUTRIDER__MQTT__INSECURE", "true"),
         ("OUTRIDER__LIMIT__0__METRIC", "m"),
         ("OUTRIDER__LIMIT__0__SENTINEL", "1, 2.5"),
         ("OUTRIDER__DETECTION__SERIES_MAX", "77"),
     ]);
     let configuration = with("[mqtt]\nlisten = 'nonsense'\nconnections_max = 9", &variables).expect("right");
-    assert_eq!((configuration.mqtt_listen.to_string().as_str(), configuration.edge.connections_max), ("0.0.0.0:7", 9));
+    assert_eq!(
+        (configuration.listeners.listeners[0].listen.to_string().as_str(), configuration.edge.connections_max),
+        ("0.0.0.0:7", 9)
+    );
     assert_eq!(configuration.monitor.series_max, 77);
     assert_eq!(
         configuration.monitor.limits.of("m").first().and_then(|bounds| bounds.sentinels.clone()),
@@ -315,7 +320,7 @@ fn arguments_lie_over_everything() {
         ..Sources::default()
     };
     let read = |sources: &Sources| Configuration::parse(Path::new("file"), "", sources, &host());
-    assert_eq!(read(&sources).expect("right").mqtt_listen.port(), 5);
+    assert_eq!(read(&sources).expect("right").listeners.listeners[0].listen.port(), 5);
     sources.arguments[0].text = "5".to_owned();
     let problem = read(&sources).expect_err("wrong").iter().next().map(ToString::to_string).expect("a problem");
     assert!(problem.starts_with("--listen: mqtt.listen = \"5\": not an address to listen on"), "{problem}");
@@ -331,14 +336,14 @@ fn a_file_is_named_or_the_systems_or_none() {
     let load = |file: Option<&Path>| {
         Configuration::load(&Sources { file: file.map(Path::to_owned), ..Sources::default() }, &system)
     };
-    assert_eq!(load(None).expect("right").mqtt_listen.port(), 1);
-    assert_eq!(load(Some(&named)).expect("right").mqtt_listen.port(), 2);
+    assert_eq!(load(None).expect("right").listeners.listeners[0].listen.port(), 1);
+    assert_eq!(load(Some(&named)).expect("right").listeners.listeners[0].listen.port(), 2);
     let problem =
         |file: &Path| load(Some(file)).expect_err("wrong").iter().next().map(ToString::to_string).expect("one");
     assert!(problem(&folder.path().join("none.toml")).contains("none.toml: cannot be read"));
     assert!(problem(folder.path()).contains("cannot be read: Is a directory"), "{}", problem(folder.path()));
     assert!(problem(Path::new("/dev/zero")).contains("larger than 1MiB"), "{}", problem(Path::new("/dev/zero")));
-    assert_eq!(load(Some(Path::new("/dev/null"))).expect("right").mqtt_listen.port(), 1883);
+    assert_eq!(load(Some(Path::new("/dev/null"))).expect("right").listeners.listeners[0].listen.port(), 1883);
     std::fs::write(&named, b"a = 1\nb = '\xff'\n").expect("a file");
     assert!(problem(&named).ends_with("named.toml:2: not UTF-8"), "{}", problem(&named));
 }

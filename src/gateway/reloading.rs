@@ -1,7 +1,9 @@
-//! Loads the rules again: on SIGHUP, on request, and when their files change. New rules take the place of the old ones as a whole; if they
-//! are wrong, the old ones stay, and the log, the status and an alert say why. The log and the alert also name rules that are slow.
+//! Loads the configuration again: on SIGHUP, on request, and when its files change. Rules, certificates, users and rights take the place of the
+//! old ones as a whole; if anything is wrong, the old ones stay, and the log, the status and alerts say why. The log and the alerts also name
+//! rules that are slow, and certificates that are about to expire.
 
 use std::collections::hash_map::DefaultHasher;
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,95 +13,185 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::certificates::Expiries;
 use crate::clock;
 use crate::core::detection::alert::{Report, Trouble};
 use crate::core::rulebook::{Rulebook, SlowRules};
 use crate::handoff::Input;
-use crate::handoff::rules::{CurrentRules, LoadedRules, Reloaded, RuleSource};
+use crate::handoff::rules::{CurrentRules, Reloaded};
+use crate::mqtt::listener::{CurrentPolicies, Policy};
 use crate::pipeline::Message;
 
 /// How often it is looked whether files have changed. What has changed is loaded once it stays the same for as long: it may be half written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Serves for as long as the gateway runs.
-pub(super) async fn run(source: Option<RuleSource>, rules: CurrentRules, pipeline: mpsc::Sender<Message>) {
-    let mut hangup = match signal(SignalKind::hangup()) {
-        Ok(hangup) => hangup,
-        Err(error) => return tracing::error!(%error, "rules are not loaded again: SIGHUP cannot be caught"),
-    };
-    let Some(source) = source else {
-        while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP: there is nothing to load again");
-        }
-        return;
-    };
-    let mut files = Files::new(source.watched.clone());
-    let mut slow = SlowRules::default();
-    loop {
-        let is_asked = tokio::select! {
-            asked = hangup.recv() => asked.is_some(),
-            () = rules.asked() => true,
-            () = tokio::time::sleep(LOOK_EVERY) => false,
+/// What holds from now on.
+#[derive(Debug)]
+pub struct Loaded {
+    pub book: Box<Rulebook>,
+    /// Each with the name of its listener.
+    pub policies: Vec<(String, Arc<Policy>)>,
+    /// Files and folders which, when they change, may say something else.
+    pub watched: Vec<PathBuf>,
+    /// What else has changed, and holds from the next start only.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// Why nothing of it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadError {
+    /// For people.
+    pub text: String,
+    /// Whether it is about a listener.
+    pub is_of_listener: bool,
+}
+
+/// Where the configuration comes from.
+#[derive(Clone)]
+pub struct ConfigurationSource {
+    /// Loads it again.
+    pub load: Arc<dyn Fn() -> Result<Loaded, LoadError> + Send + Sync>,
+    /// As in [`Loaded::watched`].
+    pub watched: Vec<PathBuf>,
+}
+
+impl fmt::Debug for ConfigurationSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigurationSource").field("watched", &self.watched).finish_non_exhaustive()
+    }
+}
+
+/// What is replaced while the gateway runs.
+pub(super) struct Reloading {
+    /// Their names, in the order of their policies.
+    pub listeners: Vec<String>,
+    pub policies: CurrentPolicies,
+    pub rules: CurrentRules,
+    pub pipeline: mpsc::Sender<Message>,
+}
+
+impl Reloading {
+    /// Serves for as long as the gateway runs.
+    pub async fn run(self, source: Option<ConfigurationSource>) {
+        let mut hangup = match signal(SignalKind::hangup()) {
+            Ok(hangup) => hangup,
+            Err(error) => {
+                return tracing::error!(%error, "nothing is loaded again: SIGHUP cannot be caught");
+            }
         };
-        if is_asked || files.have_changed() {
-            let asking = rules.take_asking();
-            let loaded = load(&source).await;
-            if let Ok(loaded) = &loaded {
-                files = Files::new(loaded.watched.clone());
+        let Some(source) = source else {
+            while hangup.recv().await.is_some() {
+                tracing::info!("SIGHUP: there is nothing to load again");
             }
-            let reloaded = adopt(&rules, loaded);
-            for answer in asking {
-                // Whoever asked may have gone.
-                let _ = answer.send(reloaded.clone());
+            return;
+        };
+        let mut files = Files::new(source.watched.clone());
+        let (mut slow, mut expiries, mut failed) = (SlowRules::default(), Expiries::default(), None);
+        loop {
+            let is_asked = tokio::select! {
+                asked = hangup.recv() => asked.is_some(),
+                () = self.rules.asked() => true,
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+            };
+            if is_asked || files.have_changed() {
+                let asking = self.rules.take_asking();
+                let loaded = load(&source).await;
+                if let Ok(loaded) = &loaded {
+                    files = Files::new(loaded.watched.clone());
+                }
+                failed = loaded.as_ref().err().cloned();
+                let reloaded = self.adopt(loaded);
+                for answer in asking {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(reloaded.clone());
+                }
+            }
+            if slow.look(&self.rules.book(), clock::nanoseconds()) {
+                match slow.text() {
+                    Some(text) => tracing::warn!("rules take much of the processor: {text}"),
+                    None => tracing::info!("no rule takes much of the processor any more"),
+                }
+            }
+            self.report_rules(failed.as_ref(), slow.text());
+            self.report_listeners(failed.as_ref(), &mut expiries);
+        }
+    }
+
+    fn adopt(&self, loaded: Result<Loaded, LoadError>) -> Reloaded {
+        match loaded {
+            Ok(Loaded { mut book, policies, needs_restart, .. }) => {
+                let before = self.rules.book();
+                book.succeed(&before);
+                let mut text = changes(&before, &book);
+                if !needs_restart.is_empty() {
+                    let parts = needs_restart.join(", ");
+                    text.push_str(&format!("; also changed, for which a restart is needed: {parts}"));
+                }
+                tracing::info!("loaded again: {text}; certificates, users and rights are as their files are now");
+                self.rules.replace(Arc::from(book));
+                self.replace_policies(policies);
+                Ok(text)
+            }
+            Err(LoadError { text, .. }) => {
+                if self.rules.error().as_ref() != Some(&text) {
+                    tracing::error!("nothing is loaded again, what was in force before stays: {text}");
+                }
+                self.rules.refuse(text.clone());
+                Err(text)
             }
         }
-        if slow.look(&rules.book(), clock::nanoseconds()) {
-            match slow.text() {
-                Some(text) => tracing::warn!("rules take much of the processor: {text}"),
-                None => tracing::info!("no rule takes much of the processor any more"),
-            }
-        }
-        let error = rules.error().map(|error| format!("the rules before stay in force: {error}"));
-        let troubles: Vec<String> = error.into_iter().chain(slow.text()).collect();
+    }
+
+    /// A listener that is no longer configured keeps its policy until the restart that ends it.
+    fn replace_policies(&self, mut policies: Vec<(String, Arc<Policy>)>) {
+        let before = self.policies.all();
+        let mut policy_of = |name: &String, old: Arc<Policy>| {
+            let at = policies.iter().position(|(known, _)| known == name);
+            at.map_or(old, |at| policies.swap_remove(at).1)
+        };
+        let now = self.listeners.iter().zip(before).map(|(name, old)| policy_of(name, old)).collect();
+        self.policies.replace(now);
+    }
+
+    fn report_rules(&self, failed: Option<&LoadError>, slow: Option<String>) {
+        let error = failed.filter(|error| !error.is_of_listener);
+        let error = error.map(|error| format!("the rules before stay in force: {}", error.text));
+        let troubles: Vec<String> = error.into_iter().chain(slow).collect();
         if !troubles.is_empty() {
-            let report = Report::new(Trouble::Rules, troubles.join("; "));
-            // Without a pipeline the process is ending.
-            let _ = pipeline.send(Message::Input(Input::Report(report)));
+            self.report(Trouble::Rules, troubles.join("; "));
         }
+    }
+
+    /// Files that are wrong concern all listeners: none has been given what is new.
+    fn report_listeners(&self, failed: Option<&LoadError>, expiries: &mut Expiries) {
+        let failed = failed.filter(|error| error.is_of_listener);
+        for (name, policy) in self.listeners.iter().zip(self.policies.all()) {
+            let error = failed.filter(|_| policy.tls.is_some() || policy.users.is_some());
+            let error = error.map(|error| format!("what was in force before stays: {}", error.text));
+            let tls = policy.tls.as_deref();
+            let expiry = tls.and_then(|tls| expiries.look(name, &tls.expiries, clock::now_ms()));
+            let troubles: Vec<String> = error.into_iter().chain(expiry).collect();
+            if !troubles.is_empty() {
+                self.report(Trouble::Certificate(name.clone()), troubles.join("; "));
+            }
+        }
+    }
+
+    fn report(&self, trouble: Trouble, text: String) {
+        // Without a pipeline the process is ending.
+        let _ = self.pipeline.send(Message::Input(Input::Report(Report::new(trouble, text))));
     }
 }
 
 /// On a thread of its own: reading files must not hold up devices.
-async fn load(source: &RuleSource) -> Result<LoadedRules, String> {
+async fn load(source: &ConfigurationSource) -> Result<Loaded, LoadError> {
+    let failed = |text: String| LoadError { text, is_of_listener: false };
     let (sender, loaded) = oneshot::channel();
     let load = Arc::clone(&source.load);
-    let spawned = std::thread::Builder::new().name("rules".to_owned()).spawn(move || sender.send(load()));
+    let spawned = std::thread::Builder::new().name("reload".to_owned()).spawn(move || sender.send(load()));
     match spawned {
-        Ok(_) => loaded.await.unwrap_or_else(|_| Err("loading them ended unexpectedly".to_owned())),
-        Err(error) => Err(format!("no thread to load them: {error}")),
-    }
-}
-
-fn adopt(rules: &CurrentRules, loaded: Result<LoadedRules, String>) -> Reloaded {
-    match loaded {
-        Ok(LoadedRules { mut book, needs_restart, .. }) => {
-            let before = rules.book();
-            book.succeed(&before);
-            let mut text = changes(&before, &book);
-            if !needs_restart.is_empty() {
-                text.push_str(&format!("; also changed, for which a restart is needed: {}", needs_restart.join(", ")));
-            }
-            tracing::info!("rules loaded again: {text}");
-            rules.replace(Arc::from(book));
-            Ok(text)
-        }
-        Err(error) => {
-            if rules.error().as_ref() != Some(&error) {
-                tracing::error!("the rules are not loaded again, those before stay in force: {error}");
-            }
-            rules.refuse(error.clone());
-            Err(error)
-        }
+        Ok(_) => loaded.await.unwrap_or_else(|_| Err(failed("loading ended unexpectedly".to_owned()))),
+        Err(error) => Err(failed(format!("no thread to load with: {error}"))),
     }
 }
 

@@ -1,7 +1,5 @@
 //! The rules that are in force: one book, replaced as a whole.
 
-use std::fmt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -85,30 +83,5 @@ impl CurrentRules {
 
     pub fn take_asking(&self) -> Vec<oneshot::Sender<Reloaded>> {
         std::mem::take(&mut self.state().asking)
-    }
-}
-
-/// Rules as they were loaded.
-#[derive(Debug)]
-pub struct LoadedRules {
-    pub book: Box<Rulebook>,
-    /// Files and folders which, when they change, may say something else.
-    pub watched: Vec<PathBuf>,
-    /// What else has changed, and holds from the next start only.
-    pub needs_restart: Vec<&'static str>,
-}
-
-/// Where rules come from.
-#[derive(Clone)]
-pub struct RuleSource {
-    /// Loads them again; the error says what is wrong, for people.
-    pub load: Arc<dyn Fn() -> Result<LoadedRules, String> + Send + Sync>,
-    /// As in [`LoadedRules::watched`].
-    pub watched: Vec<PathBuf>,
-}
-
-impl fmt::Debug for RuleSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RuleSource").field("watched", &self.watched).finish_non_exhaustive()
     }
 }

@@ -13,10 +13,12 @@ pub enum Form {
     List,
 }
 
-pub const SECTIONS: [(&str, Form); 15] = [
+pub const SECTIONS: [(&str, Form); 17] = [
     ("gateway", Form::Single),
     ("store", Form::Single),
     ("mqtt", Form::Single),
+    ("listener", Form::List),
+    ("right", Form::List),
     ("admin", Form::Single),
     ("ingest", Form::Single),
     ("detection", Form::Single),
@@ -37,6 +39,8 @@ pub enum Group {
     Gateway,
     Store,
     Mqtt,
+    Listener,
+    Right,
     Admin,
     Ingest,
     Detection,
@@ -59,6 +63,8 @@ impl Group {
             Group::Gateway => "gateway",
             Group::Store => "store",
             Group::Mqtt => "mqtt",
+            Group::Listener => "listener",
+            Group::Right => "right",
             Group::Admin => "admin",
             Group::Ingest => "ingest",
             Group::Detection => "detection",

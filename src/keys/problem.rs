@@ -90,6 +90,11 @@ impl Problems {
         self.list.is_empty()
     }
 
+    /// The sections of the problems' keys.
+    pub fn sections(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().map(|problem| problem.key.split(['[', '.']).next().unwrap_or_default())
+    }
+
     pub fn push(&mut self, problem: Problem) {
         if !self.broken.contains(&problem.origin) {
             self.list.push(problem);

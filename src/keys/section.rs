@@ -217,6 +217,22 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// An address that has no default.
+    pub fn given_listen(&mut self, name: &str) -> Option<SocketAddr> {
+        match self.value(name)? {
+            Checked::Listen(address) => Some(address),
+            other => wrong_kind(name, &other),
+        }
+    }
+
+    /// A size that has no default, for a key whose range fits the type.
+    pub fn given_bytes<T: TryFrom<u64>>(&mut self, name: &str) -> Option<T> {
+        match self.value(name)? {
+            Checked::Size(bytes) => Some(fitting(bytes)),
+            other => wrong_kind(name, &other),
+        }
+    }
+
     pub fn numbers(&mut self, name: &str) -> Option<Vec<f64>> {
         match self.value(name)? {
             Checked::Numbers(numbers) => Some(numbers),

@@ -4,7 +4,8 @@
 mod opening;
 mod packets;
 
-use self::opening::{Admitted, admit};
+use self::opening::{Admitted, admit, refuse};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -14,20 +15,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::answers::AnswerTimes;
+use super::client::Client;
 use super::end::End;
 use super::fanout::PassingOn;
 use super::input::{Arrived, Input, Lost};
 use super::lane::Turn;
+use super::listener::{ClientLimits, Listener};
 use super::output::Output;
 use super::publish::LeftWill;
 use super::router::{Envelope, RouterDead};
 use super::sessions::{Attached, ClientIsBack};
+use super::transport::{Transport, write, write_all};
 use super::{Edge, Phase};
 use crate::core::mqtt::inbound::Inbound;
 use crate::core::mqtt::outbound::Limits;
@@ -54,7 +57,10 @@ struct UncommittedPublish {
 struct Connection<T: From<handoff::Input>> {
     edge: Rc<Edge<T>>,
     attached: Attached,
+    client: Rc<Client>,
     client_id: String,
+    /// The generation of the listener's policy by which the client is here.
+    generation: u64,
     limits: Limits,
     is_bridge: bool,
     /// How long the session is kept when the connection has ended.
@@ -76,19 +82,24 @@ struct Connection<T: From<handoff::Input>> {
 /// Serves one client until either side closes the connection.
 pub(super) async fn serve<T: From<handoff::Input> + 'static>(
     edge: Rc<Edge<T>>,
-    mut stream: TcpStream,
+    listener: Rc<Listener>,
+    stream: TcpStream,
     peer: SocketAddr,
 ) {
-    let Some(mut admitted) = admit(&edge, &mut stream, peer).await else { return };
-    let (will, client_id) = (admitted.will.take(), admitted.client_id.clone());
-    let attached = edge.sessions.attach(&client_id, admitted.clean_start, peer.ip()).await;
+    let Some((transport, mut admitted)) = admit(&edge, &listener, stream, peer).await else { return };
+    let transport = RefCell::new(transport);
+    let (will, client) = (admitted.will.take(), Rc::clone(&admitted.client));
+    let client_id = client.id().to_owned();
+    let Ok(attached) = edge.sessions.attach(&client, admitted.clean_start, peer.ip()).await else {
+        return refuse(&edge, &transport, &admitted, peer).await;
+    };
     let mut connection = Connection::new(&edge, attached, &admitted);
     let input = Input::new(Rc::clone(&edge.read_buffer), std::mem::take(&mut admitted.input).to_vec());
     drop(admitted);
-    let end = connection.run(&mut stream, input).await;
-    connection.say_goodbye(&mut stream, &end).await;
+    let end = connection.run(&transport, input).await;
+    connection.say_goodbye(&transport, &end).await;
     // Whoever waits for its end sees it now.
-    drop(stream);
+    drop(transport);
     connection.finish().await;
     if matches!(end, End::Disconnected) && connection.inbound.last_ordinal() > 0 {
         // Without a pipeline the process is ending and no longer watches for silent devices.
@@ -106,22 +117,22 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
     if let Some(will) = will
         && !matches!(end, End::Disconnected | End::Draining)
     {
-        leave_will(edge, client_id, will, expiry).await;
+        leave_will(edge, client, will, expiry).await;
     }
 }
 
 /// Publishes a will at once, or when its delay or its session is over, unless the client comes back before that.
 async fn leave_will<T: From<handoff::Input> + 'static>(
     edge: Rc<Edge<T>>,
-    client_id: String,
+    client: Rc<Client>,
     will: LeftWill,
     session_expiry: Duration,
 ) {
     let delay = will.delay.min(session_expiry);
     if delay.is_zero() {
-        return edge.publish_will(&client_id, &will).await;
+        return edge.publish_will(&client, &will).await;
     }
-    let back = edge.sessions.keep_will(&client_id);
+    let back = edge.sessions.keep_will(client.id());
     // It must not keep the seat of its connection.
     tokio::task::spawn_local(async move {
         let mut phase = edge.phase.clone();
@@ -133,8 +144,8 @@ async fn leave_will<T: From<handoff::Input> + 'static>(
             // With a stop it goes as those of connections do: the gateway has left, and not the client.
             _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
         }
-        edge.sessions.forget_will(&client_id);
-        edge.publish_will(&client_id, &will).await;
+        edge.sessions.forget_will(client.id());
+        edge.publish_will(&client, &will).await;
     });
 }
 
@@ -142,16 +153,19 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     /// Its output begins with the CONNACK; what the session had not acknowledged comes behind it.
     fn new(edge: &Rc<Edge<T>>, attached: Attached, admitted: &Admitted) -> Connection<T> {
         let mut output = Vec::new();
-        admitted.welcome(attached.session_present, &edge.settings, &mut output);
+        let client = Rc::clone(&admitted.client);
+        let client_limits = &client.listener.settings.client;
+        admitted.welcome(attached.session_present, client_limits, &mut output);
         attached.subscriber.connect(admitted.limits);
         let now = Instant::now();
         Connection {
             attached,
-            client_id: admitted.client_id.clone(),
+            client_id: client.id().to_owned(),
+            generation: client.listener.generation(),
             limits: admitted.limits,
             is_bridge: admitted.is_bridge,
             session_expiry: admitted.session_expiry,
-            inbound: Inbound::new(admitted.version, edge.settings.receive_maximum),
+            inbound: Inbound::new(admitted.version, client_limits.receive_maximum),
             pace: PublishPace::default(),
             answers: AnswerTimes::default(),
             connected: now,
@@ -163,11 +177,15 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             last_heard: now,
             last_written: now,
             edge: Rc::clone(edge),
+            client,
         }
     }
 
-    async fn run(&mut self, stream: &mut TcpStream, mut input: Input) -> End {
-        let (mut reader, mut writer) = stream.split();
+    fn client_limits(&self) -> &ClientLimits {
+        &self.client.listener.settings.client
+    }
+
+    async fn run(&mut self, transport: &RefCell<Transport>, mut input: Input) -> End {
         let mut timer = Box::pin(sleep_until(Instant::now() + FAR_AHEAD));
         let mut result = Ok(());
         loop {
@@ -175,11 +193,11 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 input.leave_line();
                 input.turn.pass_on(false).await;
                 // Packets received before the offending one are stored and acknowledged as usual.
-                self.flush(&mut writer).await;
+                self.flush(transport).await;
                 return end;
             }
             result = Ok(());
-            if let Err(end) = self.prepare(&mut input, &writer).await {
+            if let Err(end) = self.prepare(&mut input, transport).await {
                 return end;
             }
             let (may_read, may_pass_on) = (self.may_read(), self.may_pass_on());
@@ -189,11 +207,11 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             input.turn.pass_on(may_pass_on || may_read && input.has_rest()).await;
             self.arm(&mut timer, &input);
             tokio::select! {
-                result = writer.write(self.output.unwritten()), if !self.output.is_empty() => match result {
-                    Ok(0) | Err(_) => return End::Lost,
+                result = write(transport, self.output.unwritten()), if self.has_to_write(transport) => match result {
                     Ok(count) => self.wrote(count),
+                    Err(_) => return End::Lost,
                 },
-                arrived = next(&mut input, &mut reader, &self.edge.pipeline, may_read), if may_read || may_pass_on => match arrived {
+                arrived = next(&mut input, transport, &self.edge.pipeline, may_read), if may_read || may_pass_on => match arrived {
                     Ok(Some(arrived)) => result = self.take(&mut input, arrived),
                     // It is our turn in the lane to pass on held publishes.
                     Ok(None) => {}
@@ -217,25 +235,32 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     }
 
     /// What is to be done before it is waited for anything: acknowledgements of what is stored, messages, and whether to go on at all.
-    async fn prepare(&mut self, input: &mut Input, writer: &WriteHalf<'_>) -> Result<(), End> {
+    async fn prepare(&mut self, input: &mut Input, transport: &RefCell<Transport>) -> Result<(), End> {
         if let Err(end) = self.settle(&mut input.turn) {
             // Acknowledge what is already stored, or the client would send it again and it would be stored twice.
-            let _ = self.write_now(writer);
+            let _ = self.write_now(transport);
             return Err(end);
         }
-        self.write_now(writer)?;
+        self.write_now(transport)?;
         if self.fill_output() {
             tokio::task::yield_now().await;
+        }
+        let generation = self.client.listener.generation();
+        if std::mem::replace(&mut self.generation, generation) != generation
+            && !self.client.is_still_admitted(transport.borrow().certificates())
+        {
+            return Err(End::NoLongerAdmitted);
         }
         self.called_away().map_or(Ok(()), Err)
     }
 
     /// Writes as much output as the socket takes without waiting, which usually is all of it.
-    fn write_now(&mut self, writer: &WriteHalf<'_>) -> Result<(), End> {
+    fn write_now(&mut self, transport: &RefCell<Transport>) -> Result<(), End> {
         if self.output.is_empty() {
             return Ok(());
         }
-        match writer.try_write(self.output.unwritten()) {
+        let result = transport.borrow_mut().try_write(self.output.unwritten());
+        match result {
             Ok(0) => return Err(End::Lost),
             Ok(count) => self.wrote(count),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -258,6 +283,10 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         (self.edge.draining.get() && is_done).then_some(End::Draining)
     }
 
+    fn has_to_write(&self, transport: &RefCell<Transport>) -> bool {
+        !self.output.is_empty() || transport.borrow().has_unsent()
+    }
+
     /// Whether there are committed publishes that were not passed on to their receivers.
     fn has_to_pass_on(&self) -> bool {
         self.passing_on.is_some() || self.held.front().is_some_and(|held| held.ordinal <= self.progress.committed())
@@ -271,7 +300,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     fn may_read(&self) -> bool {
         !self.edge.draining.get()
             && !self.has_to_pass_on()
-            && self.inbound.uncommitted() < self.edge.settings.uncommitted_max
+            && self.inbound.uncommitted() < self.client_limits().uncommitted_max
             && self.output.bytes.len() < OUTPUT_BYTES
     }
 
@@ -295,7 +324,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     }
 
     fn write_timeout(&self) -> Duration {
-        let usual = self.edge.settings.write_timeout;
+        let usual = self.client_limits().write_timeout;
         if self.edge.draining.get() { usual.min(DRAINING_WRITE_TIMEOUT) } else { usual }
     }
 
@@ -303,7 +332,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     fn arm(&self, timer: &mut Pin<Box<Sleep>>, input: &Input) {
         let silence = self.silence_max.map(|max| self.last_heard + max);
         let unread = (!self.output.is_empty()).then(|| self.last_written + self.write_timeout());
-        let slow = input.large_since().map(|since| since + self.edge.settings.packet_timeout);
+        let slow = input.large_since().map(|since| since + self.client_limits().packet_timeout);
         let Some(deadline) = [silence, unread, slow].into_iter().flatten().min() else { return };
         if timer.is_elapsed() || deadline < timer.deadline() {
             timer.as_mut().reset(deadline);
@@ -319,15 +348,15 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             self.last_heard = now;
             input.excuse(now);
         }
-        if input.large_since().is_some_and(|since| now >= since + self.edge.settings.packet_timeout) {
+        if input.large_since().is_some_and(|since| now >= since + self.client_limits().packet_timeout) {
             return Some(End::Slow);
         }
         (now >= self.last_heard + self.silence_max?).then_some(End::Broken(Close::KeepAlive))
     }
 
     /// Waits for the commits of what was read, and writes the acknowledgements as long as the client reads them.
-    async fn flush(&mut self, writer: &mut WriteHalf<'_>) {
-        let limit = self.edge.settings.write_timeout;
+    async fn flush(&mut self, transport: &RefCell<Transport>) {
+        let limit = self.client_limits().write_timeout;
         let _ = timeout(limit, async {
             let mut turn = Turn::new(self.edge.read_buffer.lane());
             while self.inbound.is_answerable() && self.settle(&mut turn).is_ok() {
@@ -335,10 +364,10 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                     self.progress.changed().await;
                 }
             }
-            while !self.output.is_empty() {
-                match writer.write(self.output.unwritten()).await {
-                    Ok(0) | Err(_) => break,
+            while self.has_to_write(transport) {
+                match write(transport, self.output.unwritten()).await {
                     Ok(count) => self.wrote(count),
+                    Err(_) => break,
                 }
             }
         })
@@ -346,15 +375,19 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     }
 
     /// Tells a client that understands it why its connection ends.
-    async fn say_goodbye(&mut self, stream: &mut TcpStream, end: &End) {
-        let Some(reason) = end.code().filter(|_| self.limits.version == Version::V5) else { return };
-        let Limits { version, packet_bytes_max, .. } = self.limits;
-        packet::disconnect(version, reason, &end.reason(), packet_bytes_max, &mut self.output.bytes);
-        let _ = timeout(GOODBYE_TIMEOUT, stream.write_all(self.output.unwritten())).await;
+    async fn say_goodbye(&mut self, transport: &RefCell<Transport>, end: &End) {
+        let reason = end.code().filter(|_| self.limits.version == Version::V5);
+        if let Some(reason) = reason {
+            let Limits { version, packet_bytes_max, .. } = self.limits;
+            packet::disconnect(version, reason, &end.reason(), packet_bytes_max, &mut self.output.bytes);
+            let _ = timeout(GOODBYE_TIMEOUT, write_all(transport, self.output.unwritten())).await;
+        }
         self.output = Output::default();
         // Whoever takes over the client id of a connection that is dead must not wait for it.
-        if matches!(end, End::Broken(_) | End::Undecodable(_)) {
-            linger(stream).await;
+        match reason.is_some() && matches!(end, End::Broken(_) | End::Undecodable(_) | End::NoLongerAdmitted) {
+            true => linger(transport).await,
+            // The end of TLS and of WebSocket is said as far as the socket takes it.
+            false => transport.borrow_mut().try_shutdown(),
         }
     }
 
@@ -388,12 +421,17 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
 
 /// Waits until the client has closed its side, for a while. If a socket is closed with unread input in it, the system tells the client at once,
 /// which then cannot read any more what it was sent last.
-async fn linger(stream: &mut TcpStream) {
+async fn linger(transport: &RefCell<Transport>) {
     let _ = timeout(GOODBYE_TIMEOUT, async {
-        stream.shutdown().await?;
+        poll_fn(|context| transport.borrow_mut().poll_shutdown(context)).await?;
         let mut unread = [0; 1024];
-        while stream.read(&mut unread).await? > 0 {}
-        std::io::Result::Ok(())
+        loop {
+            let mut buffer = ReadBuf::new(&mut unread);
+            poll_fn(|context| transport.borrow_mut().poll_read(context, &mut buffer)).await?;
+            if buffer.filled().is_empty() {
+                return std::io::Result::Ok(());
+            }
+        }
     })
     .await;
 }
@@ -401,12 +439,12 @@ async fn linger(stream: &mut TcpStream) {
 /// Reads input if allowed; otherwise waits for a turn to pass on held publishes.
 async fn next<T: From<handoff::Input> + 'static>(
     input: &mut Input,
-    reader: &mut ReadHalf<'_>,
+    transport: &RefCell<Transport>,
     pipeline: &PipelineHandle<T>,
     may_read: bool,
 ) -> Result<Option<Arrived>, Lost> {
     if may_read {
-        return input.read(reader, pipeline).await.map(Some);
+        return input.read(transport, pipeline).await.map(Some);
     }
     poll_fn(|context| input.turn.poll_wait(context)).await;
     Ok(None)

@@ -28,6 +28,8 @@ pub(super) enum End {
     Refused,
     Draining,
     RouterDead,
+    /// Its certificate or its login is no longer good for this listener.
+    NoLongerAdmitted,
 }
 
 impl End {
@@ -45,6 +47,7 @@ impl End {
             End::Refused => "what it published could not be stored".to_owned(),
             End::Draining => "the gateway is stopping".to_owned(),
             End::RouterDead => "the router has ended".to_owned(),
+            End::NoLongerAdmitted => "its certificate or its login is no longer valid".to_owned(),
         }
     }
 
@@ -56,6 +59,7 @@ impl End {
             End::Undecodable(error) => Some(error.reason()),
             End::TakenOver => Some(reason::TAKEN_OVER),
             End::Overrun | End::Slow | End::Crowded | End::Refused => Some(reason::QUOTA),
+            End::NoLongerAdmitted => Some(reason::NOT_AUTHORIZED),
             End::Draining | End::RouterDead => Some(reason::SHUTTING_DOWN),
         }
     }

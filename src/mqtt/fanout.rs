@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::client::Client;
 use super::retained::{Retained, Scan, ScanStep};
 use super::router::{Envelope, RouterDead, RouterFeed, RouterLog};
 use super::shared::{Groups, Member};
@@ -148,10 +149,9 @@ impl Fanout {
         self.is_short.set(true);
     }
 
-    /// Of the client with this number.
-    pub fn subscriber(&self, address: IpAddr, number: u64) -> Rc<Subscriber> {
+    pub fn subscriber(&self, address: IpAddr, client: &Rc<Client>) -> Rc<Subscriber> {
         let host = self.inner.borrow_mut().hosts.get(address);
-        Rc::new(Subscriber::new(&self.pool, host, number))
+        Rc::new(Subscriber::new(&self.pool, host, client))
     }
 
     /// The steady clock by which messages become useless; never 0.
@@ -324,7 +324,8 @@ impl Fanout {
             match inner.retained.advance(scan, &mut looks) {
                 ScanStep::Message(envelope) => {
                     let is_own = scan.is_own() && self.settings.reserves_own;
-                    let is_wanted = !(scan.wants.no_local && envelope.publisher() == subscriber.number);
+                    let is_wanted = !(scan.wants.no_local && envelope.publisher() == subscriber.number)
+                        && subscriber.may_receive(envelope.topic());
                     if !is_wanted || envelope.deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms) {
                         continue;
                     }
@@ -374,6 +375,7 @@ impl Fanout {
         let (topic, publisher) = (envelope.topic(), envelope.publisher());
         let mut reach = |Handle(subscriber): &Handle, wants: Wants| match subscriber.reached.get() {
             _ if wants.no_local && subscriber.number == publisher => {}
+            _ if !subscriber.may_receive(topic) => {}
             (number, at) if number == *dealt => receivers[at].also(wants),
             _ => {
                 subscriber.reached.set((*dealt, receivers.len()));

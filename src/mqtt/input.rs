@@ -3,15 +3,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::tcp::ReadHalf;
+use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use super::lane::{Allowance, Lane, Turn};
+use super::transport::Transport;
 use crate::handoff::{Input as PipelineInput, PipelineHandle, Place};
 
 /// Most bytes of one socket read.
@@ -125,20 +124,20 @@ impl Input {
     /// be handled, with [`Self::handle`], before anything else is awaited: it is in the shared buffer.
     pub async fn read<T: From<PipelineInput>>(
         &mut self,
-        reader: &mut ReadHalf<'_>,
+        transport: &RefCell<Transport>,
         pipeline: &PipelineHandle<T>,
     ) -> Result<Arrived, Lost> {
-        poll_fn(|context| self.poll_read(context, reader, pipeline)).await
+        poll_fn(|context| self.poll_read(context, &mut transport.borrow_mut(), pipeline)).await
     }
 
     fn poll_read<T: From<PipelineInput>>(
         &mut self,
         context: &mut Context<'_>,
-        reader: &mut ReadHalf<'_>,
+        transport: &mut Transport,
         pipeline: &PipelineHandle<T>,
     ) -> Poll<Result<Arrived, Lost>> {
         let has_some = self.has_more || self.has_rest();
-        if !has_some && reader.as_ref().poll_read_ready(context).is_pending() {
+        if !has_some && transport.poll_readable(context).is_pending() {
             self.leave_line();
             return Poll::Pending;
         }
@@ -160,7 +159,7 @@ impl Input {
         let before = if self.kept.len() > READ_BYTES / 2 { 0 } else { self.kept.len() };
         let end = shared.len().min(before + bytes_max);
         let mut buffer = ReadBuf::new(&mut shared[before..end]);
-        ready!(Pin::new(reader).poll_read(context, &mut buffer)).map_err(|_| Lost)?;
+        ready!(transport.poll_read(context, &mut buffer)).map_err(|_| Lost)?;
         match buffer.filled().len() {
             0 => Poll::Ready(Err(Lost)),
             bytes => Poll::Ready(Ok(Arrived { bytes, before, _turn: turn })),

@@ -3,12 +3,18 @@
 //!
 //! Everything here runs on one thread. Each connection is a task, with its decisions made by [`crate::core::mqtt`].
 
+mod accepting;
 mod answers;
+mod client;
 mod connection;
 mod end;
 pub mod fanout;
+mod handshake;
+mod identify;
 mod input;
 mod lane;
+pub mod listener;
+mod login;
 mod moderation;
 pub mod outbox;
 mod output;
@@ -21,18 +27,20 @@ mod seats;
 mod sessions;
 mod shared;
 mod subscriber;
+mod transport;
 mod undecodable;
 mod unrouted;
+mod upgrade;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::core::detection::alert::{Report, ReportPacer, Trouble};
@@ -42,8 +50,11 @@ use crate::handoff::rules::CurrentRules;
 use crate::handoff::{Input, PipelineHandle};
 use crate::ingest::Ingest;
 use fanout::Fanout;
+use handshake::Handshakes;
 use input::ReadBuffer;
 use lane::Lane;
+use listener::{CurrentPolicies, ListenerSettings, RenewedPolicies};
+use login::Logins;
 pub use moderation::runtime;
 use outbox::{Outbox, Outgoing};
 pub use ping::EdgeBeats;
@@ -62,19 +73,10 @@ pub struct EdgeSettings {
     pub connections_max: usize,
     /// The part of the connections that one address may have, or one /64 of IPv6.
     pub connections_a_host_percent: usize,
+    /// The largest packet that any listener takes.
     pub packet_bytes_max: usize,
-    pub connect_timeout: Duration,
-    pub write_timeout: Duration,
-    /// Time limit for a packet larger than a few KiB to arrive completely.
-    pub packet_timeout: Duration,
-    /// Most bytes of such incomplete packets, over all connections.
+    /// Most bytes of incomplete packets that are larger than a few KiB, over all connections.
     pub packets_under_way_bytes_max: usize,
-    /// Longest keep-alive of a client of version 5; `None` is as long as it likes, or none at all.
-    pub keep_alive_max: Option<Duration>,
-    /// Most publishes that a client may have unacknowledged: version 5 is told, and one that has more is disconnected.
-    pub receive_maximum: Option<u16>,
-    /// Most publishes of one connection that may wait for their commit; beyond it its socket is not read.
-    pub uncommitted_max: u64,
     /// Most levels of all filters together.
     pub filter_levels_max: usize,
     pub filters_a_client_max: usize,
@@ -85,8 +87,6 @@ pub struct EdgeSettings {
     /// Most bytes that may wait for all subscribers together.
     pub subscribers_bytes_max: usize,
     pub persistent_sessions_max: usize,
-    /// How long persistent sessions are kept.
-    pub session_expiry_max: Duration,
     /// Connections with much work take turns. Without it, one could block all; only tests switch it off, to show that they would notice.
     pub takes_turns: bool,
     /// The gateway's own messages, and filters on them, have reserved room. Again, only tests switch it off.
@@ -109,13 +109,7 @@ impl Default for EdgeSettings {
             connections_max: 4096,
             connections_a_host_percent: 75,
             packet_bytes_max: 256 * 1024,
-            connect_timeout: Duration::from_secs(10),
-            write_timeout: Duration::from_secs(30),
-            packet_timeout: Duration::from_secs(60),
             packets_under_way_bytes_max: 16 << 20,
-            keep_alive_max: None,
-            receive_maximum: None,
-            uncommitted_max: 256,
             filter_levels_max: 65_536,
             filters_a_client_max: 64,
             retained_max: 10_000,
@@ -123,7 +117,6 @@ impl Default for EdgeSettings {
             subscriber_bytes_max: 1 << 20,
             subscribers_bytes_max: 64 << 20,
             persistent_sessions_max: 1024,
-            session_expiry_max: Duration::from_secs(86_400),
             takes_turns: true,
             reserves_own: true,
             unrouted: Unrouted::Pass,
@@ -151,6 +144,11 @@ pub struct EdgeCounters {
     pub publishes_qos_2: Counter,
     pub publishes_unrouted: Counter,
     pub publishes_refused: Counter,
+    /// Publishes that their client has no right to.
+    pub publishes_denied: Counter,
+    /// Filters that their client has no right to.
+    pub filters_denied: Counter,
+    pub logins_refused: Counter,
     pub bytes_received: Counter,
     /// Time from reading a publish to writing its PUBACK.
     pub puback: Histogram,
@@ -216,7 +214,8 @@ struct Edge<T: From<Input>> {
     unrouted: RefCell<UnroutedPublishes>,
     /// Hosts for which the log said that logins are not checked.
     told_of_logins: RefCell<HashSet<IpAddr>>,
-    made_client_ids: Cell<u64>,
+    client_ids: ClientIds,
+    helpers: Helpers,
 }
 
 impl<T: From<Input>> Edge<T> {
@@ -249,9 +248,45 @@ impl Throttle {
     }
 }
 
+/// Threads that spare the MQTT thread what takes long.
+pub struct Helpers {
+    handshakes: Handshakes,
+    logins: Logins,
+}
+
+impl Helpers {
+    pub fn start() -> std::io::Result<Helpers> {
+        Ok(Helpers { handshakes: Handshakes::start()?, logins: Logins::start()? })
+    }
+}
+
+/// Client ids that the gateway chooses: other ones after each start, or a client could meet the session of another.
+struct ClientIds {
+    start: u64,
+    last: Cell<u64>,
+}
+
+impl Default for ClientIds {
+    fn default() -> Self {
+        // Without randomness they are as good as before a restart.
+        ClientIds { start: getrandom::u64().unwrap_or_default(), last: Cell::new(0) }
+    }
+}
+
+impl ClientIds {
+    fn next(&self) -> String {
+        self.last.set(self.last.get() + 1);
+        format!("outrider-{:016x}-{}", self.start, self.last.get())
+    }
+}
+
 /// What the MQTT side needs from the rest of the gateway.
 pub struct EdgeParts<T: From<Input>> {
     pub settings: EdgeSettings,
+    /// In the order of their sockets.
+    pub listeners: Vec<ListenerSettings>,
+    pub policies: CurrentPolicies,
+    pub helpers: Helpers,
     pub pipeline: PipelineHandle<T>,
     pub ingest: Ingest,
     pub rules: CurrentRules,
@@ -264,8 +299,21 @@ pub struct EdgeParts<T: From<Input>> {
 }
 
 /// Serves until the phase is [`Phase::Draining`] and every connection has ended, or until the router dies. Must run in a `LocalSet`.
-pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgeParts<T>) -> Result<(), RouterDead> {
-    let EdgeParts { settings, pipeline, ingest, rules, counters, now_ms, phase, outbox, beats } = parts;
+pub async fn run<T: From<Input> + 'static>(sockets: Vec<TcpListener>, parts: EdgeParts<T>) -> Result<(), RouterDead> {
+    let EdgeParts {
+        settings,
+        listeners,
+        policies,
+        helpers,
+        pipeline,
+        ingest,
+        rules,
+        counters,
+        now_ms,
+        phase,
+        outbox,
+        beats,
+    } = parts;
     let settings = Rc::new(settings);
     let fanout = Fanout::start(Rc::clone(&settings), Arc::clone(&counters))?;
     tokio::task::spawn_local(publish_own(outbox, fanout.clone()));
@@ -293,20 +341,35 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
         started: Instant::now(),
         unrouted: RefCell::default(),
         told_of_logins: RefCell::default(),
-        made_client_ids: Cell::new(0),
+        client_ids: ClientIds::default(),
+        helpers,
     });
-    let seats = Seats::new(edge.settings.connections_max, edge.settings.connections_a_host_percent);
+    let seats = Rc::new(Seats::new(edge.settings.connections_max, edge.settings.connections_a_host_percent));
+    let mut policies = RenewedPolicies::new(policies, listeners);
+    let accepting: Vec<_> = policies
+        .listeners
+        .iter()
+        .zip(sockets)
+        .map(|(listener, socket)| {
+            let (edge, listener, seats) = (Rc::clone(&edge), Rc::clone(listener), Rc::clone(&seats));
+            tokio::task::spawn_local(accepting::run(edge, listener, socket, seats))
+        })
+        .collect();
     let mut phase = phase;
     let mut health = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
-            accepted = listener.accept() => accept(&edge, &seats, accepted).await,
             _ = health.tick() => {
                 beats.thread.moved();
                 if edge.fanout.is_dead() {
                     return Err(RouterDead);
                 }
                 edge.sessions.expire();
+                if policies.renew() {
+                    edge.helpers.logins.forget();
+                    edge.sessions.renew_permissions();
+                    edge.sessions.wake_all();
+                }
                 // Rules see readings also when nothing is published any more. Without a pipeline the process is ending.
                 let _ = edge.renew_rules();
                 if edge.fanout.was_short() {
@@ -320,7 +383,10 @@ pub async fn run<T: From<Input> + 'static>(listener: TcpListener, parts: EdgePar
             }
         }
     }
-    drop(listener);
+    // Their sockets are closed with them.
+    for accepting in accepting {
+        let _ = accepting.await;
+    }
     edge.draining.set(true);
     edge.sessions.wake_all();
     seats.all_free().await;
@@ -347,46 +413,14 @@ async fn publish_own(outbox: Outbox, fanout: Fanout) {
     }
 }
 
-async fn accept<T: From<Input> + 'static>(
-    edge: &Rc<Edge<T>>,
-    seats: &Seats,
-    accepted: std::io::Result<(TcpStream, SocketAddr)>,
-) {
-    let now_ms = (edge.now_ms)();
-    let (stream, peer) = match accepted {
-        Ok(accepted) => accepted,
-        Err(error) => {
-            let text = format!("no connection can be accepted: {error}");
-            if edge.out_of_descriptors.borrow_mut().turn_on(now_ms) {
-                tracing::error!("{text}");
-            }
-            edge.report(Trouble::Denied, text);
-            // Most likely out of file descriptors: accepting again at once would only spin.
-            return tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    if edge.out_of_descriptors.borrow_mut().turn_off() {
-        tracing::info!("connections can be accepted again");
-    }
-    match seats.take(peer.ip()) {
-        Ok(seat) => {
-            let is_over = edge.crowded_host.get().is_none_or(|host| host == seat.host());
-            if is_over && edge.crowded.borrow_mut().turn_off() {
-                tracing::info!("clients that were turned away can connect again");
-            }
-            let edge = Rc::clone(edge);
-            tokio::task::spawn_local(async move {
-                connection::serve(edge, stream, peer).await;
-                drop(seat);
-            });
-        }
-        Err(no_seat) => {
-            edge.counters.connections_refused.add(1);
-            if edge.crowded.borrow_mut().turn_on(now_ms) {
-                edge.crowded_host.set(no_seat.host());
-                tracing::warn!("{no_seat}");
-            }
-            edge.report(Trouble::Denied, no_seat.to_string());
-        }
+#[cfg(test)]
+mod tests {
+    use super::ClientIds;
+
+    #[test]
+    fn client_ids_that_are_chosen_are_others_after_a_restart() {
+        let (before, after) = (ClientIds::default(), ClientIds::default());
+        let ids = [before.next(), before.next(), after.next(), after.next()];
+        assert!((1..4).all(|at| !ids[..at].contains(&ids[at])), "{ids:?}");
     }
 }

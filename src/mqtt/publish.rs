@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Edge;
+use super::client::Client;
 use super::router::{Draft, Envelope};
-use crate::core::detection::alert::{self, AlertKey};
+use crate::core::detection::alert::{self, AlertKey, Trouble};
 use crate::core::mqtt::pace::Urgency;
 use crate::core::mqtt::packet::{PassedOn, Will};
 use crate::core::mqtt::publishing::{self, PublishVerdict, Voice};
@@ -182,10 +183,15 @@ impl<T: From<Input> + 'static> Edge<T> {
     }
 
     /// A will is a publish like any other: stored, then fanned out.
-    pub(super) async fn publish_will(&self, client_id: &str, will: &LeftWill) {
-        if publishing::judge(Voice::Will, &will.topic) != Ok(PublishVerdict::Take) {
-            self.counters.publishes_refused.add(1);
-            return self.warn_of_topic(client_id, &will.topic);
+    pub(super) async fn publish_will(&self, client: &Client, will: &LeftWill) {
+        let client_id = client.id();
+        match publishing::judge(Voice::Will, &will.topic, &client.permissions()) {
+            Ok(PublishVerdict::Take) => {}
+            Ok(PublishVerdict::Deny(_)) => return self.note_denied(client_id, &will.topic),
+            _ => {
+                self.counters.publishes_refused.add(1);
+                return self.warn_of_topic(client_id, &will.topic);
+            }
         }
         let mut place = self.pipeline.place();
         place.turn().await;
@@ -235,6 +241,30 @@ impl<T: From<Input> + 'static> Edge<T> {
     /// When a message is of no use any more, by the clock of the fan-out.
     pub(super) fn deadline_ms(&self, expiry_s: Option<u32>) -> Option<u64> {
         expiry_s.map(|seconds| self.fanout.now_ms() + u64::from(seconds) * 1_000)
+    }
+
+    /// A publish was dropped because its client has no right to it.
+    pub(super) fn note_denied(&self, client_id: &str, topic: &str) {
+        self.counters.publishes_denied.add(1);
+        self.warn_of_right(client_id, "publish to", topic);
+    }
+
+    /// The same for a subscription.
+    pub(super) fn note_denied_filter(&self, client_id: &str, filter: &str) {
+        self.counters.filters_denied.add(1);
+        self.warn_of_right(client_id, "subscribe to", filter);
+    }
+
+    fn warn_of_right(&self, client_id: &str, action: &str, topic: &str) {
+        if let Some(more) = self.refusals.borrow_mut().permit((self.now_ms)()) {
+            tracing::warn!(client_id, topic, more, "denied: it has no right to {action} this");
+        }
+        let text = format!(
+            "clients ask for what they have no right to: {} would {action} \"{}\"",
+            client_id.escape_debug(),
+            topic.escape_debug()
+        );
+        self.report(Trouble::Denied, text);
     }
 
     pub(super) fn warn_of_topic(&self, client_id: &str, topic: &str) {

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
 use super::EdgeCounters;
+use super::client::Client;
 use super::fanout::Fanout;
 use super::subscriber::{Host, Subscriber, host_part};
-use crate::core::mqtt::session::number_of;
 
 struct Entry {
     subscriber: Rc<Subscriber>,
@@ -53,6 +53,10 @@ struct Inner {
 #[derive(Debug)]
 pub struct ClientIsBack;
 
+/// Another client has begun the session.
+#[derive(Debug)]
+pub struct BelongsToAnother;
+
 /// A connection's hold on its client id.
 pub struct Attached {
     pub subscriber: Rc<Subscriber>,
@@ -65,22 +69,25 @@ impl Sessions {
     }
 
     /// Takes the client id, after any connection that has it is gone.
-    pub async fn attach(&self, client_id: &str, clean_start: bool, address: IpAddr) -> Attached {
-        loop {
-            let gone = match self.inner.borrow().entries.get(client_id) {
-                Some(Entry { away: None, subscriber, gone }) => {
-                    subscriber.take_over();
-                    Rc::clone(gone)
-                }
-                _ => break,
-            };
+    ///
+    /// # Errors
+    ///
+    /// If the session of this client id belongs to somebody else.
+    pub async fn attach(
+        &self,
+        client: &Rc<Client>,
+        clean_start: bool,
+        address: IpAddr,
+    ) -> Result<Attached, BelongsToAnother> {
+        let client_id = client.id();
+        while let Some(gone) = self.make_leave(client)? {
             gone.notified().await;
         }
         let mut inner = self.inner.borrow_mut();
         let is_over = inner.is_over(client_id, Instant::now());
         let will = inner.wills.remove(client_id);
         let kept = inner.remove(client_id);
-        let new = || self.fanout.subscriber(address, number_of(client_id));
+        let new = || self.fanout.subscriber(address, client);
         let (subscriber, session_present) = match kept {
             Some(subscriber) if !clean_start && !is_over && !subscriber.gave_way.get() => {
                 // Otherwise its session has ended, which is when its will is published.
@@ -94,10 +101,25 @@ impl Sessions {
             None => (new(), false),
         };
         self.fanout.come_back(&subscriber);
+        subscriber.set_client(client);
         subscriber.set_connected(true);
         let entry = Entry { subscriber: Rc::clone(&subscriber), away: None, gone: Rc::new(Notify::new()) };
         inner.entries.insert(client_id.to_owned(), entry);
-        Attached { subscriber, session_present }
+        Ok(Attached { subscriber, session_present })
+    }
+
+    /// Asks the connection that has the client id to end. Returns what tells that it has; `None` if there is no such connection.
+    fn make_leave(&self, client: &Client) -> Result<Option<Rc<Notify>>, BelongsToAnother> {
+        let inner = self.inner.borrow();
+        let Some(Entry { subscriber, away, gone }) = inner.entries.get(client.id()) else { return Ok(None) };
+        if !subscriber.belongs_to(client) && !inner.is_over(client.id(), Instant::now()) {
+            return Err(BelongsToAnother);
+        }
+        if away.is_some() {
+            return Ok(None);
+        }
+        subscriber.take_over();
+        Ok(Some(Rc::clone(gone)))
     }
 
     /// A will is to be published when the receiver says that its session has ended, or after its delay.
@@ -170,6 +192,13 @@ impl Sessions {
             let Some(subscriber) = inner.remove(&client_id) else { continue };
             self.fanout.forget(&subscriber);
             self.counters.sessions_expired.add(1);
+        }
+    }
+
+    /// What clients may do has changed.
+    pub fn renew_permissions(&self) {
+        for entry in self.inner.borrow().entries.values() {
+            entry.subscriber.renew_permissions();
         }
     }
 

@@ -72,7 +72,7 @@ impl Groups {
             return 0;
         }
         self.tree.each_match(topic, |name, ()| {
-            let chosen = self.groups.get(name).and_then(|group| group.choose(bytes));
+            let chosen = self.groups.get(name).and_then(|group| group.choose(topic, bytes));
             chosen.into_iter().for_each(&mut reach);
         })
     }
@@ -80,16 +80,18 @@ impl Groups {
 
 impl Group {
     /// The next member that is there and has room; else one whose session keeps it; else the next.
-    fn choose(&self, bytes: usize) -> Option<&Member> {
+    fn choose(&self, topic: &str, bytes: usize) -> Option<&Member> {
         let count = self.members.len();
         let first = self.next.get() % count.max(1);
         let in_turn = || (first..first + count).map(|at| at % count);
         let is_fit = |at: &usize, is_there: bool| {
             let Member { handle, wants } = &self.members[*at];
-            handle.0.is_connected() == is_there && (is_there || wants.qos > 0) && handle.0.has_room(bytes)
+            let may = handle.0.may_receive(topic);
+            may && handle.0.is_connected() == is_there && (is_there || wants.qos > 0) && handle.0.has_room(bytes)
         };
         let found = in_turn().find(|at| is_fit(at, true)).or_else(|| in_turn().find(|at| is_fit(at, false)));
-        let at = found.unwrap_or(first);
+        let may = |at: &usize| self.members[*at].handle.0.may_receive(topic);
+        let at = found.or_else(|| in_turn().find(may))?;
         self.next.set(at + 1);
         self.members.get(at)
     }

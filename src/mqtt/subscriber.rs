@@ -12,10 +12,12 @@ use std::rc::{Rc, Weak};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::client::Client;
 use super::retained::Scan;
+use crate::core::mqtt::access::Permissions;
 use crate::core::mqtt::inbound::Unreleased;
 use crate::core::mqtt::outbound::{Kept, Limits, Outbound, Wants};
-use crate::core::mqtt::session::Close;
+use crate::core::mqtt::session::{Close, number_of};
 use crate::core::mqtt::topic;
 
 /// The gateway's own messages have this fraction of the pool.
@@ -119,6 +121,9 @@ pub struct Subscriber {
     pub unreleased: RefCell<Unreleased>,
     /// A number for its client id, by which its own messages are known.
     pub number: u64,
+    /// Who it is, since it connected last.
+    client: RefCell<Rc<Client>>,
+    permissions: RefCell<Rc<Permissions>>,
     pub changed: Notify,
     /// It did not read fast enough; its connection closes and says so.
     pub overrun: Cell<bool>,
@@ -159,11 +164,13 @@ impl PartialEq for Handle {
 }
 
 impl Subscriber {
-    pub fn new(pool: &Rc<Pool>, host: Rc<Host>, number: u64) -> Subscriber {
+    pub fn new(pool: &Rc<Pool>, host: Rc<Host>, client: &Rc<Client>) -> Subscriber {
         Subscriber {
             outbound: RefCell::default(),
             unreleased: RefCell::default(),
-            number,
+            number: number_of(client.id()),
+            client: RefCell::new(Rc::clone(client)),
+            permissions: RefCell::new(Rc::new(client.permissions())),
             changed: Notify::new(),
             overrun: Cell::new(false),
             taken_over: Cell::new(false),
@@ -198,6 +205,31 @@ impl Subscriber {
         self.count(bytes, 0);
         self.connected.set(connected);
         self.count(0, bytes);
+    }
+
+    /// The client is here again, maybe by another listener.
+    pub fn set_client(&self, client: &Rc<Client>) {
+        self.client.replace(Rc::clone(client));
+        self.renew_permissions();
+    }
+
+    /// What its client may do has changed.
+    pub fn renew_permissions(&self) {
+        let permissions = self.client.borrow().permissions();
+        self.permissions.replace(Rc::new(permissions));
+    }
+
+    /// Whether the session is this client's.
+    pub fn belongs_to(&self, client: &Client) -> bool {
+        self.client.borrow().identity.name == client.identity.name
+    }
+
+    pub fn permissions(&self) -> Rc<Permissions> {
+        Rc::clone(&self.permissions.borrow())
+    }
+
+    pub fn may_receive(&self, topic: &str) -> bool {
+        self.permissions.borrow().receive(topic)
     }
 
     pub fn is_connected(&self) -> bool {

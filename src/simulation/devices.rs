@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::random::Random;
+use crate::core::mqtt::access::Permissions;
 use crate::core::mqtt::inbound::{Inbound, Judged, Unreleased};
 use crate::core::mqtt::pace::PublishPace;
 use crate::core::mqtt::packet::Publish;
@@ -137,7 +138,9 @@ impl Device {
             self.last_packet_id = self.last_packet_id % u16::MAX + 1;
             let topic = format!("devices/{}/{LIMITED}", self.name);
             let publish = Publish { topic: &topic, qos: 1, packet_id: self.last_packet_id, ..Publish::default() };
-            let judged = inbound.publish(&publish, unreleased, &mut Vec::new()).expect("a valid publish");
+            let judged = inbound
+                .publish(&publish, &Permissions::everything(), unreleased, &mut Vec::new())
+                .expect("a valid publish");
             assert_eq!(judged, Judged::New { verdict: PublishVerdict::Take, topic: None });
             let payload = self.readings[self.sent - 1].payload(self.sent);
             let decoded = edge.ingest.decode(&topic, &payload, edge.now_ms, &mut readings);

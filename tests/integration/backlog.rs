@@ -84,7 +84,7 @@ fn gateway_without_a_link() {
         }
         wire.send_replace(Link::Up);
     });
-    let ready = |Ready { mqtt, admin }| {
+    let ready = |Ready { mqtt, admin, .. }| {
         println!("{{\"event\":\"ready\",\"mqtt\":\"{mqtt}\",\"admin\":\"{}\"}}", admin.unwrap())
     };
     runtime

@@ -109,7 +109,7 @@ fn wrong_variables_arguments_and_files_have_their_own_codes() {
 #[test]
 fn check_says_what_would_run_and_begins_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let config = "mqtt.listen = '0.0.0.0:1883'\nstore.size_max = '64MiB'\nstore.when_full = 'refuse'\n\
+    let config = "mqtt.listen = '0.0.0.0:1883'\nmqtt.insecure = true\nstore.size_max = '64MiB'\nstore.when_full = 'refuse'\n\
                   [[limit]]\nmetric = 'temp'\nmax = 8.5\n\
                   [[limit]]\nmetric = 'temp'\ndevice = 'freezer-*'\nmax = 8\nclear_max = 6\nfor = '10m'\nseverity = 'minor'\n\
                   [[profile]]\nmetrics = 'door hatch'\ngap = 'off'\n\
@@ -120,7 +120,7 @@ fn check_says_what_would_run_and_begins_nothing() {
         "outrider.toml\n",
         "OUTRIDER__GATEWAY__ID\n",
         "truck-7\n",
-        "0.0.0.0:1883, open to the network, without a password\n",
+        "mqtt: MQTT on 0.0.0.0:1883, unencrypted, without a password, open to the network\n",
         "to be created, at most 64 MiB; when full, nothing more is acknowledged",
         "devices/{device}/{metric...}\n",
         "temp up to 8.5, major\n",

@@ -37,6 +37,7 @@ mod http;
 mod kill;
 mod kinesis;
 mod limits;
+mod listeners;
 mod log;
 mod migration;
 mod mqtt;

@@ -143,7 +143,7 @@ fn a_hangup_is_a_line_in_the_log_and_no_end() {
     let pid = gateway.pid().to_string();
     assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
     wait_until("a line in the log", || {
-        std::fs::read_to_string(&gateway.log).unwrap().contains("rules loaded again: 0 rules, as before")
+        std::fs::read_to_string(&gateway.log).unwrap().contains("loaded again: 0 rules, as before")
     });
     Client::connect(gateway.mqtt, "device").publish("devices/tank/temp", "1.0");
     assert!(gateway.is_running());

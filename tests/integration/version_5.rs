@@ -75,8 +75,11 @@ fn a_client_is_told_what_it_may_do() {
     };
     const ALWAYS: &[u8] = b"\x22\x00\x0a\x27\x00\x04\x00\x00\x21\x00\x14";
     // A session for ever, and a keep-alive of 120 s.
-    let all = [b"\x11\x00\x00\x0e\x10", ALWAYS, b"\x12\x00\x0foutrider-made-1\x13\x00\x3c"].concat();
-    told("", 120, b"\x11\xff\xff\xff\xff", &all);
+    let mut nameless = Client::raw(gateway.mqtt);
+    nameless.send(&connect("", 0, 120, b"\x11\xff\xff\xff\xff"));
+    let answer = nameless.packet().unwrap().body;
+    let before_id = [b"\x00\x00\x31\x11\x00\x00\x0e\x10", ALWAYS, b"\x12\x00\x1boutrider-"].concat();
+    assert!(answer.starts_with(&before_id) && answer.ends_with(b"-1\x13\x00\x3c"), "{answer:?}");
     told("content", 30, b"\x11\x00\x00\x00\x09", ALWAYS);
     told("endless", 0, b"", &[ALWAYS, b"\x13\x00\x3c"].concat());
 }

@@ -234,7 +234,7 @@ fn gateway_without_a_budget() {
     run_on_a_bad_disk(|settings| {
         settings.monitor = watch_with_a_limit();
         settings.uncommitted_bytes_max = u32::MAX;
-        settings.edge.uncommitted_max = u64::MAX;
+        settings.listeners[0].client.uncommitted_max = u64::MAX;
     });
 }
 

@@ -45,7 +45,7 @@ impl Stage {
                     if Some(address) == settings.admin_listen {
                         settings.admin_listen = Some(local(0));
                     } else if stage.or_any_port {
-                        settings.mqtt_listen = local(0);
+                        settings.listeners[0].listen = local(0);
                     } else {
                         return Err(GatewayError::Listen { what, key, address, source });
                     }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use super::packet::{Publish, Version, ack, reason};
 use super::publishing::{self, PublishVerdict, Voice};
 use super::session::{ALIASES_MAX, Close};
+use crate::core::mqtt::access::Permissions;
 
 /// Most messages of QoS 2 that a client may have sent and not released.
 pub const UNRELEASED_MAX: usize = 1_024;
@@ -102,12 +103,13 @@ impl Inbound {
     pub fn publish(
         &mut self,
         publish: &Publish<'_>,
+        permissions: &Permissions,
         unreleased: &mut Unreleased,
         out: &mut Vec<u8>,
     ) -> Result<Judged, Close> {
         let &Publish { qos, packet_id, .. } = publish;
         let topic = self.resolve(publish)?;
-        let verdict = publishing::judge(Voice::Publish, topic.as_deref().unwrap_or(publish.topic));
+        let verdict = publishing::judge(Voice::Publish, topic.as_deref().unwrap_or(publish.topic), permissions);
         let verdict = verdict.map_err(Close::Topic)?;
         if qos == 2
             && let Some(is_stored) = unreleased.ids.get(&packet_id)
@@ -123,6 +125,7 @@ impl Inbound {
             let reason = match verdict {
                 PublishVerdict::Take | PublishVerdict::AcknowledgeAlert => reason::SUCCESS,
                 PublishVerdict::Refuse => reason::NOT_AUTHORIZED,
+                PublishVerdict::Deny(code) => code.reason(),
             };
             let answer = if qos == 2 { PUBREC } else { PUBACK };
             self.waiting.push_back(Waiting { ordinal: self.last_ordinal, packet_id, answer, reason });
@@ -253,10 +256,13 @@ mod tests {
             alias: Option<u16>,
         ) -> Result<Option<PublishVerdict>, Close> {
             let publish = Publish { topic, qos, packet_id, alias, ..Publish::default() };
-            self.inbound.publish(&publish, &mut self.unreleased, &mut self.out).map(|judged| match judged {
-                Judged::New { verdict, .. } => Some(verdict),
-                Judged::Repeat => None,
-            })
+            let everything = Permissions::everything();
+            self.inbound.publish(&publish, &everything, &mut self.unreleased, &mut self.out).map(
+                |judged| match judged {
+                    Judged::New { verdict, .. } => Some(verdict),
+                    Judged::Repeat => None,
+                },
+            )
         }
 
         fn committed(&mut self, through: u64) -> Vec<u8> {
@@ -335,7 +341,8 @@ mod tests {
         assert_eq!(client.publish_by("", 0, 0, Some(1)), Err(Close::UnknownAlias));
         for (topic, stands_for) in [("a", None), ("", Some("a")), ("b", None), ("", Some("b"))] {
             let publish = Publish { topic, alias: Some(1), ..Publish::default() };
-            let judged = client.inbound.publish(&publish, &mut client.unreleased, &mut client.out);
+            let judged =
+                client.inbound.publish(&publish, &Permissions::everything(), &mut client.unreleased, &mut client.out);
             let topic = stands_for.map(Into::into);
             assert_eq!(judged, Ok(Judged::New { verdict: PublishVerdict::Take, topic }));
         }

@@ -1,6 +1,7 @@
 //! Decides what happens to a message that a client publishes, or leaves to be published as its will. All such questions are asked here.
 
 use super::topic::{self, TopicError};
+use crate::core::mqtt::access::{DenyCode, Permissions};
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,22 +21,28 @@ pub enum PublishVerdict {
     AcknowledgeAlert,
     /// A topic of the gateway's own, or of brokers: acknowledged, so that the client does not repeat it, and dropped.
     Refuse,
+    /// The client has no right to it: the same, and version 5 is told this code.
+    Deny(DenyCode),
 }
 
-/// Decides by the topic alone.
+/// Decides by the topic, and by what the client may do.
 ///
 /// # Errors
 ///
 /// If MQTT does not allow the topic in a PUBLISH.
-pub fn judge(voice: Voice, topic: &str) -> Result<PublishVerdict, TopicError> {
+pub fn judge(voice: Voice, topic: &str, permissions: &Permissions) -> Result<PublishVerdict, TopicError> {
     match topic::check_topic(topic) {
         Err(TopicError::Dollar) => return Ok(PublishVerdict::Refuse),
         checked => checked?,
     }
     let is_acknowledgement = || topic::alert_acknowledgement(topic).is_some();
     Ok(match voice {
-        _ if !topic::is_reserved(topic) => PublishVerdict::Take,
-        Voice::Publish if is_acknowledgement() => PublishVerdict::AcknowledgeAlert,
+        _ if !topic::is_reserved(topic) => {
+            permissions.publish(topic).map_or_else(PublishVerdict::Deny, |()| PublishVerdict::Take)
+        }
+        Voice::Publish if is_acknowledgement() => {
+            permissions.acknowledge(topic).map_or_else(PublishVerdict::Deny, |()| PublishVerdict::AcknowledgeAlert)
+        }
         Voice::Publish | Voice::Will => PublishVerdict::Refuse,
     })
 }
@@ -46,7 +53,7 @@ mod tests {
 
     #[test]
     fn the_gateways_own_topics_are_nobodys_and_only_the_living_acknowledge() {
-        let both = |topic| [Voice::Publish, Voice::Will].map(|voice| judge(voice, topic));
+        let both = |topic| [Voice::Publish, Voice::Will].map(|voice| judge(voice, topic, &Permissions::everything()));
         assert_eq!(both("devices/a"), [Ok(PublishVerdict::Take); 2]);
         for own in ["alerts/a", "outrider/status"] {
             assert_eq!(both(own), [Ok(PublishVerdict::Refuse); 2]);

@@ -8,7 +8,7 @@ use super::{Connection, UncommittedPublish};
 use crate::core::mqtt::inbound::Judged;
 use crate::core::mqtt::outbound::Wants;
 use crate::core::mqtt::pace::Urgency;
-use crate::core::mqtt::packet::{self, Ack, Packet, Publish, Subscribe, Subscription, reason};
+use crate::core::mqtt::packet::{self, Ack, Packet, Publish, RetainHandling, Subscribe, Subscription, reason};
 use crate::core::mqtt::publishing::PublishVerdict;
 use crate::core::mqtt::session::Close;
 use crate::core::mqtt::topic;
@@ -45,7 +45,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let mut result = Ok(());
         let mut has_rest = false;
         while result.is_ok() && !rest.is_empty() {
-            result = match packet::frame_len(rest, self.edge.settings.packet_bytes_max) {
+            result = match packet::frame_len(rest, self.client_limits().packet_bytes_max) {
                 Ok(Some(len)) if rest.len() >= len => {
                     if !allowance.permits(len) {
                         has_rest = true;
@@ -100,15 +100,17 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             if self.session_expiry.is_zero() && seconds > 0 {
                 return End::Broken(Close::SessionExpiry);
             }
-            self.session_expiry = self.edge.settings.session_expiry_max.min(Duration::from_secs(seconds.into()));
+            self.session_expiry = self.client_limits().session_expiry_max.min(Duration::from_secs(seconds.into()));
         }
         if reason == reason::SUCCESS { End::Disconnected } else { End::LeftWithWill }
     }
 
     fn publish(&mut self, publish: &Publish<'_>, now_ms: i64, batch: &mut Batch) -> Result<(), End> {
-        let mut unreleased = self.attached.subscriber.unreleased.borrow_mut();
-        let judged = self.inbound.publish(publish, &mut unreleased, &mut self.output.bytes).map_err(End::Broken)?;
-        drop(unreleased);
+        let subscriber = &self.attached.subscriber;
+        let (permissions, mut unreleased) = (subscriber.permissions(), subscriber.unreleased.borrow_mut());
+        let judged = self.inbound.publish(publish, &permissions, &mut unreleased, &mut self.output.bytes);
+        let judged = judged.map_err(End::Broken)?;
+        drop((permissions, unreleased));
         let counters = &self.edge.counters;
         let of_qos = [&counters.publishes_qos_0, &counters.publishes_qos_1, &counters.publishes_qos_2];
         of_qos.get(usize::from(publish.qos)).into_iter().for_each(|counter| counter.add(1));
@@ -126,6 +128,10 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             PublishVerdict::Refuse => {
                 self.edge.warn_of_topic(&self.client_id, topic);
                 false
+            }
+            PublishVerdict::Deny(_) => {
+                self.edge.note_denied(&self.client_id, topic);
+                return Ok(());
             }
         };
         if verdict != PublishVerdict::Take {
@@ -181,13 +187,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             let refusal = match topic::check_filter(filter) {
                 Err(error) => Some((reason::BAD_FILTER, error.reason())),
                 Ok(()) if at >= filters_max => Some((reason::QUOTA, "is one too many")),
-                Ok(()) => match self.edge.fanout.subscribe(&self.attached.subscriber, filter, wants, retained) {
-                    Ok(()) => None,
-                    Err(TooManyFilters) => {
-                        self.edge.fanout.note_short();
-                        Some((reason::QUOTA, "is one too many"))
-                    }
-                },
+                Ok(()) => self.grant(filter, wants, retained).err(),
             };
             if let Some((_, why)) = refusal {
                 self.edge.counters.filters_refused.add(1);
@@ -196,6 +196,19 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             codes.push(refusal.map_or(qos, |(code, _)| code));
         }
         packet::suback(self.limits.version, subscribe.packet_id, &codes, &mut self.output.bytes);
+    }
+
+    /// The error is a reason code, and why.
+    fn grant(&self, filter: &str, wants: Wants, retained: RetainHandling) -> Result<(), (u8, &'static str)> {
+        let subscriber = &self.attached.subscriber;
+        if let Err(code) = subscriber.permissions().subscribe(filter) {
+            self.edge.note_denied_filter(&self.client_id, filter);
+            return Err((code.reason(), "is for topics that the client has no right to"));
+        }
+        self.edge.fanout.subscribe(subscriber, filter, wants, retained).map_err(|TooManyFilters| {
+            self.edge.fanout.note_short();
+            (reason::QUOTA, "is one too many")
+        })
     }
 
     pub(super) fn submit(&mut self, mut batch: Batch) -> Result<(), End> {

@@ -55,6 +55,8 @@ pub enum Trouble {
     Stalled,
     /// Rules that were loaded again are wrong, and those before stay in force; or rules take much of the processor.
     Rules,
+    /// A certificate of a listener, given by its name, is about to expire, or new files of it are wrong.
+    Certificate(String),
     /// A sink, given by its name, fails.
     Sink(String),
 }
@@ -74,6 +76,7 @@ impl Trouble {
             Trouble::Clock => "clock",
             Trouble::Stalled => "stalled",
             Trouble::Rules => "rules",
+            Trouble::Certificate(listener) => return Cow::Owned(format!("certificate-{listener}")),
             Trouble::Sink(name) => return Cow::Owned(format!("sink-{name}")),
         })
     }
@@ -82,9 +85,12 @@ impl Trouble {
     pub fn severity(&self) -> Severity {
         match self {
             Trouble::Clock | Trouble::Denied => Severity::Warning,
-            Trouble::Series | Trouble::Sessions | Trouble::Unrouted | Trouble::Rules | Trouble::Sink(_) => {
-                Severity::Minor
-            }
+            Trouble::Series
+            | Trouble::Sessions
+            | Trouble::Unrouted
+            | Trouble::Rules
+            | Trouble::Certificate(_)
+            | Trouble::Sink(_) => Severity::Minor,
             Trouble::Alerts | Trouble::Store | Trouble::Damage => Severity::Major,
             Trouble::Disk | Trouble::Stalled => Severity::Critical,
         }

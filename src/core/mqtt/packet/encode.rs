@@ -36,7 +36,7 @@ pub fn connack(version: Version, answer: &Connack<'_>, out: &mut Vec<u8>) {
             reason::SUCCESS => 0,
             reason::UNSUPPORTED_VERSION => 1,
             reason::BAD_CLIENT_ID => 2,
-            0x86 => 4,
+            reason::BAD_LOGIN => 4,
             reason::NOT_AUTHORIZED => 5,
             _ => 3,
         };

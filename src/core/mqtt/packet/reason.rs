@@ -14,8 +14,12 @@ pub const PROTOCOL_ERROR: u8 = 0x82;
 pub const UNSUPPORTED_VERSION: u8 = 0x84;
 /// The client id is not taken.
 pub const BAD_CLIENT_ID: u8 = 0x85;
+/// The user name or the password is wrong.
+pub const BAD_LOGIN: u8 = 0x86;
 /// The client may not do this.
 pub const NOT_AUTHORIZED: u8 = 0x87;
+/// There is too much to do.
+pub const BUSY: u8 = 0x89;
 /// The gateway is stopping.
 pub const SHUTTING_DOWN: u8 = 0x8b;
 /// The authentication method is not served.
@@ -38,3 +42,5 @@ pub const BAD_ALIAS: u8 = 0x94;
 pub const PACKET_TOO_LARGE: u8 = 0x95;
 /// There is no room for it.
 pub const QUOTA: u8 = 0x97;
+/// The client tries too often.
+pub const RATE: u8 = 0x9f;
