@@ -19,6 +19,9 @@ const LISTENERS_MAX: usize = 32;
 /// A longer file is not one of users, nor of rights.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
+/// The key of the listener that is there without any section.
+const MQTT_LISTEN: &str = "mqtt.listen";
+
 /// What a right may allow.
 const ACTIONS: [&str; 3] = ["publish", "subscribe", "acknowledge"];
 
@@ -50,8 +53,10 @@ impl Reader<'_> {
         let mut all = ListenersConfiguration::default();
         let is_alone = !self.document.lists.contains_key(Group::Listener.section());
         if is_alone || mqtt.is_listen_given {
-            let settings =
-                ListenerSettings { client: mqtt.client.clone(), ..ListenerSettings::plain("mqtt", mqtt.listen) };
+            let settings = ListenerSettings {
+                client: mqtt.client.clone(),
+                ..ListenerSettings::plain("mqtt", MQTT_LISTEN, mqtt.listen)
+            };
             let access = Access::new(rights.clone(), None, true).expect("they are counted");
             all.add(settings, Policy { access, ..Policy::open() });
         }
@@ -90,7 +95,7 @@ fn allowed(section: &mut Section<'_>) -> Option<Allowed> {
 }
 
 fn read(mut section: Section<'_>, beside: &Path, mqtt: &Mqtt, rights: &[Right], all: &mut ListenersConfiguration) {
-    let number = all.listeners.len() + 1;
+    let number = all.listeners.iter().filter(|known| known.key != MQTT_LISTEN).count() + 1;
     let name = section.text("name").unwrap_or_else(|| format!("listener-{number}"));
     let listen = section.given_listen("listen");
     if number > LISTENERS_MAX {

@@ -63,11 +63,11 @@ pub struct ListenerSettings {
 }
 
 impl ListenerSettings {
-    /// Of this name and address, for MQTT over TCP.
-    pub fn plain(name: &str, listen: SocketAddr) -> ListenerSettings {
+    /// For MQTT over TCP.
+    pub fn plain(name: &str, key: &str, listen: SocketAddr) -> ListenerSettings {
         ListenerSettings {
             name: name.to_owned(),
-            key: "mqtt.listen".to_owned(),
+            key: key.to_owned(),
             listen,
             is_websocket: false,
             origins: Vec::new(),
