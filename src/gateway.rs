@@ -390,7 +390,7 @@ impl Phases<'_> {
         let local = LocalSet::new();
         let mut edge = local.spawn_local(mqtt::run(sockets, edge_parts));
         let reloading = Reloading {
-            listeners: settings.listeners.iter().map(|listener| listener.name.clone()).collect(),
+            listeners: settings.listeners.clone(),
             policies: settings.policies.clone(),
             rules: settings.rules.clone(),
             pipeline: parts.pipeline.clone(),

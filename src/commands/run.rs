@@ -84,7 +84,7 @@ fn source(arguments: ConfigArguments, started_with: Configuration) -> Configurat
         })?;
         let (needs_restart, watched) = (started_with.differences(&configuration), watched(&configuration));
         let ListenersConfiguration { listeners, policies, .. } = configuration.listeners;
-        let policies = listeners.into_iter().map(|listener| listener.name).zip(policies).collect();
+        let policies = listeners.into_iter().zip(policies).collect();
         let book = Arc::into_inner(configuration.rules.book).expect("nobody else has what was just loaded");
         Ok(Loaded { book: Box::new(book), policies, watched, needs_restart })
     };

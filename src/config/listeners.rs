@@ -1,5 +1,7 @@
 //! Reads `[[listener]]` and `[[right]]`, and the files that they name.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -253,9 +255,15 @@ impl Files<'_, '_> {
 
 fn text_of(path: &Path) -> Result<String, String> {
     let cannot = |error: &dyn std::fmt::Display| format!("{} cannot be read: {error}", path.display());
-    let length = std::fs::metadata(path).map_err(|error| cannot(&error))?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(format!("{} is larger than {}", path.display(), format_size(FILE_BYTES_MAX)));
+    if !std::fs::metadata(path).map_err(|error| cannot(&error))?.is_file() {
+        // A pipe would be waited for.
+        return Err(cannot(&"it is no file"));
     }
-    std::fs::read_to_string(path).map_err(|error| cannot(&error))
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| cannot(&error))?;
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| cannot(&error))?;
+    match text.len() as u64 > FILE_BYTES_MAX {
+        true => Err(cannot(&format!("it is larger than {}", format_size(FILE_BYTES_MAX)))),
+        false => Ok(text),
+    }
 }

@@ -19,7 +19,7 @@ use crate::core::detection::alert::{Report, Trouble};
 use crate::core::rulebook::{Rulebook, SlowRules};
 use crate::handoff::Input;
 use crate::handoff::rules::{CurrentRules, Reloaded};
-use crate::mqtt::listener::{CurrentPolicies, Policy};
+use crate::mqtt::listener::{CurrentPolicies, ListenerSettings, Policy};
 use crate::pipeline::Message;
 
 /// How often it is looked whether files have changed. What has changed is loaded once it stays the same for as long: it may be half written.
@@ -29,8 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Loaded {
     pub book: Box<Rulebook>,
-    /// Each with the name of its listener.
-    pub policies: Vec<(String, Arc<Policy>)>,
+    /// Each with its listener.
+    pub policies: Vec<(ListenerSettings, Arc<Policy>)>,
     /// Files and folders which, when they change, may say something else.
     pub watched: Vec<PathBuf>,
     /// What else has changed, and holds from the next start only.
@@ -63,8 +63,8 @@ impl fmt::Debug for ConfigurationSource {
 
 /// What is replaced while the gateway runs.
 pub(super) struct Reloading {
-    /// Their names, in the order of their policies.
-    pub listeners: Vec<String>,
+    /// In the order of their policies.
+    pub listeners: Vec<ListenerSettings>,
     pub policies: CurrentPolicies,
     pub rules: CurrentRules,
     pub pipeline: mpsc::Sender<Message>,
@@ -95,9 +95,11 @@ impl Reloading {
             };
             if is_asked || files.have_changed() {
                 let asking = self.rules.take_asking();
+                let before = look(&files.paths);
                 let loaded = load(&source).await;
                 if let Ok(loaded) = &loaded {
-                    files = Files::new(loaded.watched.clone());
+                    // What has changed while it was loaded is another change.
+                    files = Files { known: before, ..Files::new(loaded.watched.clone()) };
                 }
                 failed = loaded.as_ref().err().cloned();
                 let reloaded = self.adopt(loaded);
@@ -142,14 +144,25 @@ impl Reloading {
         }
     }
 
-    /// A listener that is no longer configured keeps its policy until the restart that ends it.
-    fn replace_policies(&self, mut policies: Vec<(String, Arc<Policy>)>) {
-        let before = self.policies.all();
-        let mut policy_of = |name: &String, old: Arc<Policy>| {
-            let at = policies.iter().position(|(known, _)| known == name);
-            at.map_or(old, |at| policies.swap_remove(at).1)
+    /// A policy is for the address that it was written for: a listener that is not configured as it runs keeps its own until a restart.
+    fn replace_policies(&self, mut policies: Vec<(ListenerSettings, Arc<Policy>)>) {
+        let mut policy_of = |listener: &ListenerSettings, old: Arc<Policy>| {
+            let is_for_it = |(other, new): &(ListenerSettings, Arc<Policy>)| {
+                let ListenerSettings { name, listen, is_websocket, .. } = other;
+                (name, listen, is_websocket) == (&listener.name, &listener.listen, &listener.is_websocket)
+                    && new.tls.is_some() == old.tls.is_some()
+            };
+            match policies.iter().position(is_for_it) {
+                Some(at) => policies.swap_remove(at).1,
+                None => {
+                    let name = &listener.name;
+                    tracing::warn!("listener {name} is configured otherwise: it stays as it is until a restart");
+                    old
+                }
+            }
         };
-        let now = self.listeners.iter().zip(before).map(|(name, old)| policy_of(name, old)).collect();
+        let before = self.policies.all();
+        let now = self.listeners.iter().zip(before).map(|(listener, old)| policy_of(listener, old)).collect();
         self.policies.replace(now);
     }
 
@@ -165,7 +178,7 @@ impl Reloading {
     /// Files that are wrong concern all listeners: none has been given what is new.
     fn report_listeners(&self, failed: Option<&LoadError>, expiries: &mut Expiries) {
         let failed = failed.filter(|error| error.is_of_listener);
-        for (name, policy) in self.listeners.iter().zip(self.policies.all()) {
+        for (ListenerSettings { name, .. }, policy) in self.listeners.iter().zip(self.policies.all()) {
             let error = failed.filter(|_| policy.tls.is_some() || policy.users.is_some());
             let error = error.map(|error| format!("what was in force before stays: {}", error.text));
             let tls = policy.tls.as_deref();

@@ -21,6 +21,13 @@ impl Client {
         &self.identity.client_id
     }
 
+    /// Whether its session is kept although it is no longer let in: it has a new password, and comes back by the same name.
+    pub fn comes_back(&self) -> bool {
+        let policy = self.listener.policy();
+        let secret = self.identity.user.as_ref().zip(policy.users.as_ref());
+        secret.is_some_and(|(user, users)| users.secret(user).is_some())
+    }
+
     pub fn permissions(&self) -> Permissions {
         self.listener.permissions(&self.identity)
     }
@@ -28,11 +35,12 @@ impl Client {
     /// Whether it would be let in now, with the certificates that it has shown and the login that it has given.
     pub fn is_still_admitted(&self, certificates: &[CertificateDer<'static>]) -> bool {
         let policy = self.listener.policy();
-        if let (Some(tls), Some(own)) = (&policy.tls, certificates.first()) {
-            let name = policy.identity.identity(own).ok();
-            if !tls.still_admits(certificates, UnixTime::now()) || name != self.identity.cn {
-                return false;
-            }
+        if policy.tls.as_ref().is_some_and(|tls| !tls.still_admits(certificates, UnixTime::now())) {
+            return false;
+        }
+        let cn = certificates.first().and_then(|own| policy.identity.identity(own).ok());
+        if cn != self.identity.cn {
+            return false;
         }
         let known = |name: &String| policy.users.as_ref()?.secret(name);
         match (&self.identity.user, &self.identity.cn) {

@@ -105,7 +105,8 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
         // Without a pipeline the process is ending and no longer watches for silent devices.
         let _ = edge.pipeline.farewell(&connection.progress);
     }
-    let expiry = connection.session_expiry;
+    let is_expelled = matches!(end, End::NoLongerAdmitted);
+    let expiry = if is_expelled && !client.comes_back() { Duration::ZERO } else { connection.session_expiry };
     edge.sessions.detach(&client_id, expiry);
     drop(connection);
     edge.counters.disconnections.add(1);
@@ -115,7 +116,7 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
         tracing::debug!(%peer, client_id, "{}", end.reason());
     }
     if let Some(will) = will
-        && !matches!(end, End::Disconnected | End::Draining)
+        && !matches!(end, End::Disconnected | End::Draining | End::NoLongerAdmitted)
     {
         leave_will(edge, client, will, expiry).await;
     }
@@ -161,7 +162,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         Connection {
             attached,
             client_id: client.id().to_owned(),
-            generation: client.listener.generation(),
+            generation: admitted.generation,
             limits: admitted.limits,
             is_bridge: admitted.is_bridge,
             session_expiry: admitted.session_expiry,
@@ -205,7 +206,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 input.leave_line();
             }
             input.turn.pass_on(may_pass_on || may_read && input.has_rest()).await;
-            self.arm(&mut timer, &input);
+            self.arm(&mut timer, &input, self.has_to_write(transport));
             tokio::select! {
                 result = write(transport, self.output.unwritten()), if self.has_to_write(transport) => match result {
                     Ok(count) => self.wrote(count),
@@ -226,7 +227,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 () = self.progress.changed() => {}
                 () = self.attached.subscriber.changed.notified() => {}
                 () = &mut timer => {
-                    if let Some(end) = self.judge_silence(may_read, &mut input) {
+                    if let Some(end) = self.judge_silence(may_read, &mut input, self.has_to_write(transport)) {
                         return end;
                     }
                 }
@@ -242,7 +243,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             return Err(end);
         }
         self.write_now(transport)?;
-        if self.fill_output() {
+        if self.fill_output(transport) {
             tokio::task::yield_now().await;
         }
         let generation = self.client.listener.generation();
@@ -251,7 +252,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         {
             return Err(End::NoLongerAdmitted);
         }
-        self.called_away().map_or(Ok(()), Err)
+        self.called_away(transport).map_or(Ok(()), Err)
     }
 
     /// Writes as much output as the socket takes without waiting, which usually is all of it.
@@ -270,7 +271,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     }
 
     /// Whether the connection must end for a reason other than the client's current packet.
-    fn called_away(&self) -> Option<End> {
+    fn called_away(&self, transport: &RefCell<Transport>) -> Option<End> {
         let subscriber = &self.attached.subscriber;
         if subscriber.overrun.get() {
             self.edge.counters.subscribers_overrun.add(1);
@@ -279,7 +280,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         if subscriber.taken_over.get() {
             return Some(End::TakenOver);
         }
-        let is_done = !self.inbound.is_waiting() && self.output.is_empty();
+        let is_done = !self.inbound.is_waiting() && !self.has_to_write(transport);
         (self.edge.draining.get() && is_done).then_some(End::Draining)
     }
 
@@ -305,8 +306,8 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     }
 
     /// Returns whether other tasks should run before this continues.
-    fn fill_output(&mut self) -> bool {
-        if self.output.is_empty() {
+    fn fill_output(&mut self, transport: &RefCell<Transport>) -> bool {
+        if !self.has_to_write(transport) {
             self.last_written = Instant::now();
         }
         let subscriber = &self.attached.subscriber;
@@ -329,9 +330,9 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     }
 
     /// Sets the timer to the earliest deadline, unless it fires before that anyway.
-    fn arm(&self, timer: &mut Pin<Box<Sleep>>, input: &Input) {
+    fn arm(&self, timer: &mut Pin<Box<Sleep>>, input: &Input, has_to_write: bool) {
         let silence = self.silence_max.map(|max| self.last_heard + max);
-        let unread = (!self.output.is_empty()).then(|| self.last_written + self.write_timeout());
+        let unread = has_to_write.then(|| self.last_written + self.write_timeout());
         let slow = input.large_since().map(|since| since + self.client_limits().packet_timeout);
         let Some(deadline) = [silence, unread, slow].into_iter().flatten().min() else { return };
         if timer.is_elapsed() || deadline < timer.deadline() {
@@ -339,9 +340,9 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         }
     }
 
-    fn judge_silence(&mut self, may_read: bool, input: &mut Input) -> Option<End> {
+    fn judge_silence(&mut self, may_read: bool, input: &mut Input, has_to_write: bool) -> Option<End> {
         let now = Instant::now();
-        if !self.output.is_empty() && now >= self.last_written + self.write_timeout() {
+        if has_to_write && now >= self.last_written + self.write_timeout() {
             return Some(End::NotReading);
         }
         if !may_read || input.is_in_line() {

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::subscriber::host_address;
 use crate::core::mqtt::access::password::{Memory, Secret};
-use crate::core::mqtt::access::users::Users;
+use crate::core::mqtt::access::users::{NAME_BYTES_MAX, Users};
 
 /// Logins that may wait for the thread.
 const WAITING_MAX: usize = 64;
@@ -89,6 +89,10 @@ impl Logins {
         name: &str,
         password: &[u8],
     ) -> Result<(), LoginRefusal> {
+        if name.len() > NAME_BYTES_MAX {
+            // No user is called so, and it is not to be remembered.
+            return Err(LoginRefusal::Wrong);
+        }
         let (host, digest) = (host_address(peer), self.digest(name, password));
         let is_known = self.state.borrow().right.get(&digest).is_some_and(|known| Arc::ptr_eq(known, users));
         if is_known {

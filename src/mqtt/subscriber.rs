@@ -221,7 +221,10 @@ impl Subscriber {
 
     /// Whether the session is this client's.
     pub fn belongs_to(&self, client: &Client) -> bool {
-        self.client.borrow().identity.name == client.identity.name
+        let own = self.client.borrow();
+        // Who is anonymous on one listener is not who is on another, where something else may be allowed.
+        let is_there = client.identity.name.is_some() || Rc::ptr_eq(&own.listener, &client.listener);
+        own.identity.name == client.identity.name && is_there
     }
 
     pub fn permissions(&self) -> Rc<Permissions> {

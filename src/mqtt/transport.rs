@@ -79,22 +79,25 @@ impl Transport {
 
     /// No bytes are the end of the connection.
     pub fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_closed() {
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
-        while !self.is_closed() {
-            ready!(self.socket.poll_read(context, buffer))?;
-            let Some(websocket) = &mut self.websocket else { break };
-            let arrived = &mut buffer.filled_mut()[before..];
-            if arrived.is_empty() {
-                break;
-            }
-            let bytes = websocket.take(arrived);
-            buffer.set_filled(before + bytes);
-            if let Poll::Ready(Err(error)) = websocket.poll_send(&mut self.socket, context) {
-                return Poll::Ready(Err(error));
-            }
-            if bytes > 0 {
-                break;
-            }
+        ready!(self.socket.poll_read(context, buffer))?;
+        let Some(websocket) = &mut self.websocket else { return Poll::Ready(Ok(())) };
+        let arrived = &mut buffer.filled_mut()[before..];
+        if arrived.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let bytes = websocket.take(arrived);
+        buffer.set_filled(before + bytes);
+        if let Poll::Ready(Err(error)) = websocket.poll_send(&mut self.socket, context) {
+            return Poll::Ready(Err(error));
+        }
+        if bytes == 0 && !self.is_closed() {
+            // Frames without a payload: others have their turn before more of them are looked at.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }
@@ -181,19 +184,23 @@ impl WebSocket {
 
     /// Sends all frames.
     fn poll_send(&mut self, socket: &mut Socket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Only whole frames are in `sent`, so that an answer may stand behind them.
-        self.sent.append(&mut self.replies);
-        while self.written < self.sent.len() {
-            let count = ready!(socket.poll_write(context, &self.sent[self.written..]))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        loop {
+            while self.written < self.sent.len() {
+                let count = ready!(socket.poll_write(context, &self.sent[self.written..]))?;
+                if count == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.written += count;
             }
-            self.written += count;
+            self.sent.clear();
+            self.sent.shrink_to(FRAME_BYTES_MAX);
+            self.written = 0;
+            if self.replies.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            // Only now: of a client that does not read, no more answers are kept than `Frames` allows.
+            std::mem::swap(&mut self.sent, &mut self.replies);
         }
-        self.sent.clear();
-        self.sent.shrink_to(FRAME_BYTES_MAX);
-        self.written = 0;
-        Poll::Ready(Ok(()))
     }
 }
 

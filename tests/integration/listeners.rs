@@ -1,5 +1,6 @@
 //! Listeners with certificates, users and rights.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -12,7 +13,7 @@ fn outrider(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outrider"));
     let mut child =
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -220,4 +221,49 @@ fn a_listener_that_is_open_to_the_network_says_so_in_plain_words() {
     command.env_remove("OUTRIDER__MQTT__LISTEN");
     let gateway = Gateway::spawn(folder.path(), command);
     assert!(gateway.mqtt.ip().is_unspecified());
+}
+
+#[test]
+fn a_policy_stays_with_the_address_that_it_was_written_for() {
+    let folder = tempfile::tempdir().unwrap();
+    make_users(&folder.path().join("users"), &["alice"]);
+    let closed = "[[listener]]\nlisten = '127.0.0.1:0'\nusers = 'users'\n";
+    let open = "[[listener]]\nlisten = '127.0.0.2:0'\nanonymous = true\n";
+    let gateway = Gateway::start_configured(folder.path(), &format!("{closed}{open}"), &[], &[]);
+    let nobody = login_packet(4, "nobody", None);
+    assert_eq!(answer(address(&gateway, 1), &nobody).1, 5);
+    // The open one is called as the closed one was.
+    std::fs::write(folder.path().join("outrider.toml"), open).unwrap();
+    // The ports that the gateway was started with are variables of its own.
+    expect_success(&["reload", "--state", folder.path().join("state").to_str().unwrap()], "");
+    assert_eq!(answer(address(&gateway, 1), &nobody).1, 5, "its address is still the closed one");
+}
+
+#[test]
+fn pings_of_websocket_that_nobody_reads_the_answers_of_take_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[[listener]]\nlisten = '127.0.0.1:0'\nwebsocket = true\nanonymous = true\n";
+    let gateway = Gateway::start_configured(folder.path(), config, &[], &[]);
+    let mut stream = TcpStream::connect(address(&gateway, 1)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let request = "GET /mqtt HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 101");
+    // A mask of zeros changes nothing.
+    let masked = |first: u8, payload: &[u8]| [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat();
+    stream.write_all(&masked(0x82, &login_packet(4, "page", None))).unwrap();
+    let pings = masked(0x89, &[7; 125]).repeat(4);
+    let flood = |stream: &mut TcpStream, bytes: usize| {
+        (0..bytes / pings.len()).for_each(|_| stream.write_all(&pings).unwrap());
+    };
+    // The buffers of the sockets are full of answers then.
+    flood(&mut stream, 16 << 20);
+    let before = gateway.rss_bytes();
+    flood(&mut stream, 16 << 20);
+    let grown = gateway.rss_bytes().saturating_sub(before);
+    assert!(grown < 4 << 20, "{grown} bytes more");
+    Client::connect(gateway.mqtt, "device").publish("devices/a/t", b"1.0");
 }

@@ -39,6 +39,8 @@ const TCP_KEEPALIVE: TcpKeepalive =
 /// A client that may have a session.
 pub(super) struct Admitted {
     pub client: Rc<Client>,
+    /// The generation of the listener's policy when its handshake began: what has changed since is looked at again.
+    pub generation: u64,
     pub version: Version,
     pub is_bridge: bool,
     /// Whether the gateway chose the client id.
@@ -89,6 +91,7 @@ impl Admitted {
                 aliases_max: connect.topic_alias_maximum,
             },
             input: BytesMut::new(),
+            generation: client.listener.generation(),
             client: Rc::new(client),
         }
     }
@@ -119,6 +122,7 @@ pub(super) async fn admit<T: From<handoff::Input> + 'static>(
     // A small packet must not wait for the TCP acknowledgement of another one. If the options cannot be set, it is only slower.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&TCP_KEEPALIVE);
+    let generation = listener.generation();
     let deadline = Instant::now() + listener.settings.client.connect_timeout;
     let mut phase = edge.phase.clone();
     let late = |of: &'static str| Refusal::silent("", format!("no {of} within the time limit"));
@@ -134,7 +138,7 @@ pub(super) async fn admit<T: From<handoff::Input> + 'static>(
             Ok(Ok(Some(frame))) => judge(edge, listener, &transport, &frame, peer).await,
         };
         match admitted {
-            Ok(admitted) => Ok(Some((transport.into_inner(), Admitted { input, ..admitted }))),
+            Ok(admitted) => Ok(Some((transport.into_inner(), Admitted { input, generation, ..admitted }))),
             Err(refusal) => {
                 answer(&transport, &refusal).await;
                 Err(refusal)

@@ -10,7 +10,8 @@ use std::collections::hash_map::Entry;
 use super::LineProblem;
 use super::password::{Secret, SecretProblem};
 
-const NAME_BYTES_MAX: usize = 128;
+/// Longest name of a user, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
 const USERS_MAX: usize = 100_000;
 const PROBLEMS_MAX: usize = 20;
 /// Stands for clients without a login where access is granted to users by name.
