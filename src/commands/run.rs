@@ -36,13 +36,13 @@ pub struct RunArguments {
 
 const HELP: &str = "\
 Every key of the configuration can be given as a variable, too:
-  OUTRIDER__MQTT__LISTEN=0.0.0.0:1883 outrider run
+  OUTRIDER__STORE__SIZE_MAX=1GiB outrider run
 
 When it is ready it prints one line on standard output:
-  {\"event\":\"ready\",\"mqtt\":\"IP:PORT\",\"admin\":\"IP:PORT\"}
+  {\"event\":\"ready\",\"mqtt\":\"IP:PORT\",\"listeners\":[\"IP:PORT\"],\"admin\":\"IP:PORT\"}
 SIGTERM or SIGINT shuts it down cleanly, a second one ends it at once. What was
-acknowledged is stored in either case. SIGHUP loads the rules again, as does a
-change of their files.
+acknowledged is stored in either case. SIGHUP loads rules, certificates, users
+and rights again, as does a change of their files.
 
 Exit codes:
    0  shut down cleanly
