@@ -24,6 +24,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
@@ -395,7 +396,7 @@ impl Phases<'_> {
             rules: settings.rules.clone(),
             pipeline: parts.pipeline.clone(),
         };
-        local.spawn_local(reloading.run(settings.source.clone()));
+        local.spawn_local(reloading.run(settings.source.clone(), signal(SignalKind::hangup())));
         on_ready(listeners.ready.clone());
         local
             .run_until(async {

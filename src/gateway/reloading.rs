@@ -5,12 +5,13 @@
 use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
 
 use super::certificates::Expiries;
@@ -72,8 +73,10 @@ pub(super) struct Reloading {
 
 impl Reloading {
     /// Serves for as long as the gateway runs.
-    pub async fn run(self, source: Option<ConfigurationSource>) {
-        let mut hangup = match signal(SignalKind::hangup()) {
+    ///
+    /// `hangup` is made before anybody is told that the gateway is ready: until then a SIGHUP ends the process.
+    pub async fn run(self, source: Option<ConfigurationSource>, hangup: io::Result<Signal>) {
+        let mut hangup = match hangup {
             Ok(hangup) => hangup,
             Err(error) => {
                 return tracing::error!(%error, "nothing is loaded again: SIGHUP cannot be caught");
