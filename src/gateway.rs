@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! edge thread (tokio, this one)   sessions, fan-out
+//! tls, logins                     handshakes, and passwords that are slow to check on purpose
 //! router thread                   the log between publishes and receivers
 //! pipeline thread                 judges, fills the open batch
 //! committer thread                one transaction after the other
