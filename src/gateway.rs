@@ -268,6 +268,7 @@ pub async fn run(
     on_ready: impl FnOnce(Ready),
     stop: impl Future<Output = ()>,
 ) -> Result<(), GatewayError> {
+    settings.edge.stored_bytes_max = stored_bytes_max(settings.capacity.bytes_max);
     leave_descriptors(&mut settings).map_err(GatewayError::system("find out how many files may be open"))?;
     // Before the ports: a second process on the same folder should report the first one, not its ports.
     let lock = Arc::new(lock_folder(&settings.state_folder)?);
@@ -371,6 +372,8 @@ impl Phases<'_> {
             Store::Open(opened) => (Some(*opened), None),
             Store::Awaited(awaited) => (None, Some(awaited)),
         };
+        let entries = opened.as_ref().map(|opened| opened.writer.entries()).transpose();
+        let entries = entries.map_err(GatewayError::Sqlite)?.unwrap_or_default();
         let mut parts = start(settings, opened, link, &outbox)?;
         let sources = parts.sources(settings, awaited.is_none(), &counters, &clock, &phase_seen)?;
         let admin_thread = admin::spawn((admin, control), sources, parts.pipeline.clone())
@@ -388,6 +391,7 @@ impl Phases<'_> {
             phase: phase_seen,
             outbox,
             beats: EdgeBeats::new(&parts.heartbeat, &parts.beats.committer),
+            entries,
         };
         let local = LocalSet::new();
         let mut edge = local.spawn_local(mqtt::run(sockets, edge_parts));
@@ -492,6 +496,11 @@ fn start(
     })
     .map_err(GatewayError::system("start the threads of the store"))?;
     Ok(Parts { threads, pipeline, sinks, link, run, counters, beats, heartbeat })
+}
+
+/// What clients leave with the gateway takes a part of the store, and leaves the rest to readings.
+fn stored_bytes_max(capacity_bytes: u64) -> usize {
+    usize::try_from(capacity_bytes / 8).unwrap_or(usize::MAX)
 }
 
 /// Connections must not use up the descriptors that the gateway needs for itself.

@@ -141,6 +141,27 @@ pub struct Undecodable {
     pub received_at_ms: i64,
 }
 
+/// A value that the MQTT side keeps in the store, for its next start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+}
+
+/// What is to become of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryChange {
+    pub key: Vec<u8>,
+    /// `None` deletes it.
+    pub value: Option<Vec<u8>>,
+}
+
+impl EntryChange {
+    pub fn byte_size(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Vec::len)
+    }
+}
+
 /// What rules made of the publishes of one socket read.
 #[derive(Debug, Default)]
 pub struct Ruled {
@@ -165,6 +186,10 @@ pub struct Submission {
     pub undecodable: Vec<Undecodable>,
     /// What rules made of its publishes; `None` if nothing.
     pub ruled: Option<Box<Ruled>>,
+    /// Changed in the same commit.
+    pub entries: Vec<EntryChange>,
+    /// It has no publishes, only entries, and changes them also where there is no room for publishes.
+    pub is_upkeep: bool,
     /// Bytes that the session keeps until the commit, to fan them out then.
     pub held_bytes: usize,
     /// Share of the byte budget, given back when this is dropped after the commit.
@@ -259,7 +284,8 @@ impl<T: From<Input>> PipelineHandle<T> {
     pub fn submit(&self, mut submission: Submission) -> Result<(), PipelineGone> {
         let samples: usize = submission.undecodable.iter().map(|u| u.topic.len() + u.sample.len()).sum();
         let ruled = submission.ruled.as_ref().map_or(0, |ruled| ruled.effects.byte_size());
-        let bytes = submission.readings.grown_bytes() + samples + ruled + submission.held_bytes;
+        let entries: usize = submission.entries.iter().map(EntryChange::byte_size).sum();
+        let bytes = submission.readings.grown_bytes() + samples + ruled + entries + submission.held_bytes;
         submission.share = Some(self.charge(bytes));
         self.send(Input::Submission(submission))
     }

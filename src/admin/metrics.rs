@@ -326,6 +326,11 @@ fn write_mqtt(text: &mut Text, status: &Status) {
         ),
         ("mqtt_messages_dropped_total", "messages that found a subscriber's queue full", mqtt.messages_dropped),
         (
+            "mqtt_messages_unstored_total",
+            "messages for sessions that are kept in memory only, for lack of room in the store",
+            mqtt.messages_unstored,
+        ),
+        (
             "mqtt_messages_left_out_total",
             "messages that were too large for their subscriber, or had expired",
             mqtt.messages_left_out,

@@ -186,6 +186,8 @@ pub struct MqttStatus {
     pub bytes_received: u64,
     pub subscribers_overrun: u64,
     pub messages_dropped: u64,
+    /// Messages for sessions that are kept in memory only, because there was no room in the store.
+    pub messages_unstored: u64,
     /// Messages that their subscriber does not take, because they are too large for it, or that were of no use any more.
     pub messages_left_out: u64,
     pub sessions_given_way: u64,
@@ -534,6 +536,7 @@ fn mqtt_status(edge: &EdgeCounters) -> MqttStatus {
         bytes_received: edge.bytes_received.get(),
         subscribers_overrun: edge.subscribers_overrun.get(),
         messages_dropped: edge.messages_dropped.get(),
+        messages_unstored: edge.messages_unstored.get(),
         messages_left_out: edge.messages_left_out.get(),
         sessions_given_way: edge.sessions_given_way.get(),
         sessions_expired: edge.sessions_expired.get(),

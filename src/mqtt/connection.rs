@@ -17,18 +17,21 @@ use std::time::Duration;
 
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::answers::AnswerTimes;
 use super::client::Client;
 use super::end::End;
 use super::fanout::PassingOn;
+use super::fanout::Prepared;
 use super::input::{Arrived, Input, Lost};
+use super::keeper::Ticket;
 use super::lane::Turn;
 use super::listener::{ClientLimits, Listener};
 use super::output::Output;
 use super::publish::LeftWill;
-use super::router::{Envelope, RouterDead};
+use super::router::RouterDead;
 use super::sessions::{Attached, ClientIsBack};
 use super::transport::{Transport, write, write_all};
 use super::{Edge, Phase};
@@ -41,6 +44,8 @@ use crate::handoff::{self, PipelineHandle, SessionProgress};
 
 /// With this much to write nothing more is added: no messages are forwarded, and the socket is not read, so no acknowledgements arise.
 const OUTPUT_BYTES: usize = 16 * 1024;
+/// With so many answers that wait for the store, nothing more is read.
+const ANSWERED_LATER_MAX: usize = 64;
 /// Write time limit while the gateway is stopping: a client that does not read must not delay the end.
 const DRAINING_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a client may take to read why its connection ends.
@@ -51,7 +56,7 @@ const FAR_AHEAD: Duration = Duration::from_secs(86_400);
 /// A publish that is fanned out after its commit.
 struct UncommittedPublish {
     ordinal: u64,
-    envelope: Envelope,
+    prepared: Prepared,
 }
 
 struct Connection<T: From<handoff::Input>> {
@@ -71,6 +76,8 @@ struct Connection<T: From<handoff::Input>> {
     connected: Instant,
     progress: Arc<SessionProgress>,
     held: VecDeque<UncommittedPublish>,
+    /// Answers to what the store has to know first.
+    answered_later: VecDeque<(Ticket, Vec<u8>)>,
     /// The first of them, while it waits for its place in the router's log.
     passing_on: Option<PassingOn>,
     output: Output,
@@ -88,11 +95,16 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
 ) {
     let Some((transport, mut admitted)) = admit(&edge, &listener, stream, peer).await else { return };
     let transport = RefCell::new(transport);
-    let (will, client) = (admitted.will.take(), Rc::clone(&admitted.client));
+    let (mut will, client) = (admitted.will.take(), Rc::clone(&admitted.client));
     let client_id = client.id().to_owned();
-    let Ok(attached) = edge.sessions.attach(&client, admitted.clean_start, peer.ip()).await else {
+    let attaching = edge.sessions.attach(&client, admitted.clean_start, admitted.session_expiry, peer.ip());
+    let Ok(attached) = attaching.await else {
         return refuse(&edge, &transport, &admitted, peer).await;
     };
+    will.iter_mut().for_each(|will| edge.store_will(&client, will));
+    if attached.is_changed || will.is_some() {
+        edge.keeper.settled(edge.keeper.ticket()).await;
+    }
     let mut connection = Connection::new(&edge, attached, &admitted);
     let input = Input::new(Rc::clone(&edge.read_buffer), std::mem::take(&mut admitted.input).to_vec());
     drop(admitted);
@@ -115,10 +127,11 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
     } else {
         tracing::debug!(%peer, client_id, "{}", end.reason());
     }
-    if let Some(will) = will
-        && !matches!(end, End::Disconnected | End::Draining | End::NoLongerAdmitted)
-    {
-        leave_will(edge, client, will, expiry).await;
+    match (will, end) {
+        // The gateway leaves, not the client: if the client does not come back, the next start publishes it.
+        (_, End::Draining) | (None, _) => {}
+        (Some(will), End::Disconnected | End::NoLongerAdmitted) => edge.forget_will(&will),
+        (Some(will), _) => leave_will(edge, client, will, expiry).await,
     }
 }
 
@@ -135,19 +148,28 @@ async fn leave_will<T: From<handoff::Input> + 'static>(
     }
     let back = edge.sessions.keep_will(client.id());
     // It must not keep the seat of its connection.
-    tokio::task::spawn_local(async move {
-        let mut phase = edge.phase.clone();
-        tokio::select! {
-            back = back => if let Ok(ClientIsBack) = back {
-                return;
-            },
-            () = sleep(delay) => {}
-            // With a stop it goes as those of connections do: the gateway has left, and not the client.
-            _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
-        }
-        edge.sessions.forget_will(client.id());
-        edge.publish_will(&client, &will).await;
-    });
+    tokio::task::spawn_local(wait_with_will(edge, client, will, delay, back));
+}
+
+/// Publishes a will after so long, or when its session has ended, unless the client comes back before that.
+pub(super) async fn wait_with_will<T: From<handoff::Input> + 'static>(
+    edge: Rc<Edge<T>>,
+    client: Rc<Client>,
+    will: LeftWill,
+    delay: Duration,
+    back: oneshot::Receiver<ClientIsBack>,
+) {
+    let mut phase = edge.phase.clone();
+    tokio::select! {
+        back = back => if let Ok(ClientIsBack) = back {
+            return edge.forget_will(&will);
+        },
+        () = sleep(delay) => {}
+        // As for those of connections: the next start has it.
+        _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
+    }
+    edge.sessions.forget_will(client.id());
+    edge.publish_will(&client, &will).await;
 }
 
 impl<T: From<handoff::Input> + 'static> Connection<T> {
@@ -172,6 +194,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             connected: now,
             progress: Arc::default(),
             held: VecDeque::new(),
+            answered_later: VecDeque::new(),
             passing_on: None,
             output: Output::of(output),
             silence_max: session::silence_ms_max(admitted.keep_alive_s).map(Duration::from_millis),
@@ -225,7 +248,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                     }
                 }
                 () = self.progress.changed() => {}
-                () = self.attached.subscriber.changed.notified() => {}
+                () = self.attached.subscriber.changed.rung() => {}
                 () = &mut timer => {
                     if let Some(end) = self.judge_silence(may_read, &mut input, self.has_to_write(transport)) {
                         return end;
@@ -280,7 +303,8 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         if subscriber.taken_over.get() {
             return Some(End::TakenOver);
         }
-        let is_done = !self.inbound.is_waiting() && !self.has_to_write(transport);
+        let is_answered = !self.inbound.is_waiting() && self.answered_later.is_empty();
+        let is_done = is_answered && !self.has_to_write(transport);
         (self.edge.draining.get() && is_done).then_some(End::Draining)
     }
 
@@ -303,6 +327,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             && !self.has_to_pass_on()
             && self.inbound.uncommitted() < self.client_limits().uncommitted_max
             && self.output.bytes.len() < OUTPUT_BYTES
+            && self.answered_later.len() < ANSWERED_LATER_MAX
     }
 
     /// Returns whether other tasks should run before this continues.
@@ -314,7 +339,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let is_paused = self.edge.fanout.fill(subscriber, &mut self.output.bytes, OUTPUT_BYTES);
         subscriber.note_output(self.output.bytes.len());
         if is_paused {
-            subscriber.changed.notify_one();
+            subscriber.changed.ring();
         }
         is_paused
     }
@@ -355,14 +380,21 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         (now >= self.last_heard + self.silence_max?).then_some(End::Broken(Close::KeepAlive))
     }
 
+    fn is_answerable(&self) -> bool {
+        self.inbound.is_answerable() || !self.answered_later.is_empty()
+    }
+
     /// Waits for the commits of what was read, and writes the acknowledgements as long as the client reads them.
     async fn flush(&mut self, transport: &RefCell<Transport>) {
         let limit = self.client_limits().write_timeout;
         let _ = timeout(limit, async {
             let mut turn = Turn::new(self.edge.read_buffer.lane());
-            while self.inbound.is_answerable() && self.settle(&mut turn).is_ok() {
-                if self.inbound.is_answerable() {
-                    self.progress.changed().await;
+            while self.is_answerable() && self.settle(&mut turn).is_ok() {
+                if self.is_answerable() {
+                    tokio::select! {
+                        () = self.progress.changed() => {}
+                        () = self.attached.subscriber.changed.rung() => {}
+                    }
                 }
             }
             while self.has_to_write(transport) {

@@ -1,5 +1,7 @@
 //! Local subscribers: who gets which message, in bounded memory. Runs on the MQTT thread only, so nothing needs a lock.
 
+mod storing;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,14 +13,19 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
+pub use storing::Prepared;
+use storing::{Coming, Expected, ExpectedMessage};
+
 use super::client::Client;
-use super::retained::{Retained, Scan, ScanStep};
+use super::keeper::Keeper;
+use super::retained::{Retained, RetainedFull, Scan, ScanStep};
 use super::router::{Envelope, RouterDead, RouterFeed, RouterLog};
-use super::shared::{Groups, Member};
+use super::shared::{Chosen, Groups, Member};
 use super::subscriber::{Grant, Handle, Hosts, Message, Pool, Subscriber, host_part};
 use super::{EdgeCounters, EdgeSettings};
-use crate::core::mqtt::outbound::Wants;
+use crate::core::mqtt::outbound::Stored;
 use crate::core::mqtt::packet::RetainHandling;
+use crate::core::mqtt::subscription::Wants;
 use crate::core::mqtt::topic;
 use crate::core::mqtt::topic_tree::{self, TopicTree};
 
@@ -51,10 +58,15 @@ struct Inner {
     /// Filters on the gateway's own topics. Clients cannot publish there, so these filters cost a client's publish nothing.
     own_tree: TopicTree<Handle, Wants>,
     groups: Groups,
+    /// Filters on clients' topics of sessions that are stored, at QoS 1 and 2: they are in the first tree, too.
+    stored_tree: TopicTree<Handle, Wants>,
+    expected: Expected,
     /// Levels of filters beyond those reserved for each client.
     levels: usize,
     retained: Retained,
     dealt: u64,
+    /// Walks through the trees, each of which reaches a subscriber once.
+    walks: u64,
     hosts: Hosts,
     /// Sessions whose clients are away, in order of departure.
     away: BTreeMap<u64, Weak<Subscriber>>,
@@ -64,6 +76,7 @@ struct Inner {
 #[derive(Clone)]
 pub struct Fanout {
     inner: Rc<RefCell<Inner>>,
+    keeper: Keeper,
     pool: Rc<Pool>,
     clients: RouterFeed,
     own: RouterFeed,
@@ -84,6 +97,17 @@ struct Receiver {
 }
 
 impl Receiver {
+    /// A walk through a tree comes to a subscriber's filter, maybe not to its first.
+    fn reach(receivers: &mut Vec<Receiver>, walk: u64, subscriber: &Rc<Subscriber>, wants: Wants) {
+        match subscriber.reached.get() {
+            (number, at) if number == walk => receivers[at].also(wants),
+            _ => {
+                subscriber.reached.set((walk, receivers.len()));
+                receivers.push(Receiver::new(subscriber, wants));
+            }
+        }
+    }
+
     fn new(subscriber: &Rc<Subscriber>, wants: Wants) -> Receiver {
         let mut receiver =
             Receiver { subscriber: Rc::clone(subscriber), qos: 0, keeps_retain: false, identifiers: Vec::new() };
@@ -108,20 +132,28 @@ pub type PassingOn = Pin<Box<dyn Future<Output = Result<(), RouterDead>>>>;
 
 impl Fanout {
     /// Starts the fan-out, which runs as long as the process. Must be called in a `LocalSet`.
-    pub fn start(settings: Rc<EdgeSettings>, counters: Arc<EdgeCounters>) -> Result<Fanout, RouterDead> {
+    pub fn start(
+        settings: Rc<EdgeSettings>,
+        counters: Arc<EdgeCounters>,
+        keeper: Keeper,
+    ) -> Result<Fanout, RouterDead> {
         let [(clients, clients_log), (own, own_log)] = super::router::start().map_err(|_| RouterDead)?;
         let inner = Inner {
             tree: TopicTree::default(),
             own_tree: TopicTree::default(),
             groups: Groups::default(),
+            stored_tree: TopicTree::default(),
+            expected: Expected::default(),
             levels: 0,
             retained: Retained::new(settings.retained_max, settings.retained_bytes_max),
             dealt: 0,
+            walks: 0,
             hosts: Hosts::default(),
             away: BTreeMap::new(),
         };
         let fanout = Fanout {
             inner: Rc::new(RefCell::new(inner)),
+            keeper,
             pool: Rc::new(Pool::new(settings.subscribers_bytes_max, settings.subscriber_bytes_max)),
             clients,
             own,
@@ -151,7 +183,7 @@ impl Fanout {
 
     pub fn subscriber(&self, address: IpAddr, client: &Rc<Client>) -> Rc<Subscriber> {
         let host = self.inner.borrow_mut().hosts.get(address);
-        Rc::new(Subscriber::new(&self.pool, host, client))
+        Rc::new(Subscriber::new(&self.pool, host, address, client))
     }
 
     /// The steady clock by which messages become useless; never 0.
@@ -165,19 +197,27 @@ impl Fanout {
     }
 
     /// Retains a client's message if requested, and passes it on. If there is no room for it at once, the returned future passes it on.
-    pub fn pass_on(&self, envelope: Envelope) -> Result<Option<PassingOn>, RouterDead> {
-        let mut inner = self.inner.borrow_mut();
-        if envelope.retain() && inner.retained.set(&envelope).is_err() {
+    pub fn pass_on(&self, prepared: Prepared) -> Result<Option<PassingOn>, RouterDead> {
+        let Prepared { envelope, coming } = prepared;
+        coming.iter().for_each(Coming::is_now_stored);
+        if envelope.retain() && self.retain(&envelope).is_err() {
             self.counters.retained_refused.add(1);
+            self.keep_as_retained(&envelope);
         }
-        if !inner.may_reach(envelope.topic()) {
+        if !self.may_reach(envelope.topic()) {
             return Ok(None);
         }
+        coming.into_iter().for_each(Coming::passes_on);
         let envelope = self.clients.try_publish(envelope)?;
         Ok(envelope.map(|envelope| -> PassingOn {
             let clients = self.clients.clone();
             Box::pin(async move { clients.publish(envelope).await })
         }))
+    }
+
+    /// Keeps a client's message for later subscribers.
+    pub(super) fn retain(&self, envelope: &Envelope) -> Result<(), RetainedFull> {
+        self.inner.borrow_mut().retained.set(envelope)
     }
 
     /// Messages dealt out since the start: if this grows, the fan-out makes progress.
@@ -207,49 +247,50 @@ impl Fanout {
     }
 
     /// Grants a valid filter; retained messages that it matches follow as the client reads, if that is wanted. Subscribing again grants it
-    /// anew.
+    /// anew. Returns whether the filter is new.
     pub fn subscribe(
         &self,
         subscriber: &Rc<Subscriber>,
         filter: &str,
         wants: Wants,
         retained: RetainHandling,
-    ) -> Result<(), TooManyFilters> {
+    ) -> Result<bool, TooManyFilters> {
         let (group, pattern) = topic::split_shared(filter).map_err(|_| TooManyFilters)?;
         let inner = &mut *self.inner.borrow_mut();
         let mut filters = subscriber.filters.borrow_mut();
         let known = filters.get(filter).copied();
+        let is_sent = match retained {
+            RetainHandling::Always => group.is_none(),
+            RetainHandling::IfNew => group.is_none() && known.is_none(),
+            RetainHandling::Never => false,
+        };
         let grant = match known {
-            Some(grant) => Grant { wants, ..grant },
+            Some(grant) => Grant { wants, is_scanned: grant.is_scanned || is_sent, ..grant },
             None if filters.len() < self.settings.filters_a_client_max => {
                 let (levels, shapes) = inner.charge(subscriber, pattern, group.is_some(), &self.settings)?;
-                Grant { wants, levels, shapes }
+                Grant { wants, levels, shapes, is_scanned: is_sent }
             }
             None => return Err(TooManyFilters),
         };
         if known.is_none() {
             inner.count(subscriber, pattern, &grant, usize::wrapping_add);
         }
-        if known.is_none_or(|known| known.wants != wants) {
+        if known.is_none_or(|known| known.wants != wants || known.is_scanned != grant.is_scanned) {
             filters.insert(filter.to_owned(), grant);
             let handle = Handle(Rc::clone(subscriber));
             match group {
                 Some(_) => inner.groups.join(filter, pattern, Member { handle, wants }),
                 None => _ = inner.tree_of(pattern).insert(pattern, handle, wants),
             }
+            inner.note_stored_filter(subscriber, filter, wants);
         }
-        let is_sent = match retained {
-            RetainHandling::Always => true,
-            RetainHandling::IfNew => known.is_none(),
-            RetainHandling::Never => false,
-        };
-        if is_sent && group.is_none() {
+        if is_sent {
             let mut scans = subscriber.scans.borrow_mut();
             scans.retain(|scan| scan.filter != filter);
             scans.push_back(Scan::new(filter, wants));
         }
-        subscriber.changed.notify_one();
-        Ok(())
+        subscriber.changed.ring();
+        Ok(known.is_none())
     }
 
     /// Returns whether there was such a subscription.
@@ -268,7 +309,10 @@ impl Fanout {
         let handle = Handle(Rc::clone(subscriber));
         match group {
             Some(_) => inner.groups.leave(filter, pattern, &handle),
-            None => _ = inner.tree_of(pattern).remove(pattern, &handle),
+            None => {
+                inner.tree_of(pattern).remove(pattern, &handle);
+                inner.stored_tree.remove(pattern, &handle);
+            }
         }
         inner.count(subscriber, pattern, grant, usize::wrapping_sub);
     }
@@ -293,14 +337,14 @@ impl Fanout {
     }
 
     /// Appends waiting messages to `out`, up to `bytes_max`. Returns whether there may be more once other tasks have run.
-    pub fn fill(&self, subscriber: &Subscriber, out: &mut Vec<u8>, bytes_max: usize) -> bool {
+    pub fn fill(&self, subscriber: &Rc<Subscriber>, out: &mut Vec<u8>, bytes_max: usize) -> bool {
         let now_ms = self.now_ms();
-        let mut left_out = subscriber.fill(out, bytes_max, now_ms);
+        let mut left_out = subscriber.fill(out, bytes_max, now_ms, &self.keeper);
         subscriber.make_up_for_missed();
         let has_scans = !subscriber.scans.borrow().is_empty();
         let is_paused = has_scans && self.queue_retained(subscriber);
         if has_scans {
-            left_out += subscriber.fill(out, bytes_max, now_ms);
+            left_out += subscriber.fill(out, bytes_max, now_ms, &self.keeper);
         }
         if left_out > 0 {
             self.counters.messages_left_out.add(left_out as u64);
@@ -330,7 +374,7 @@ impl Fanout {
                         continue;
                     }
                     let identifiers = Some(scan.wants.identifier).filter(|id| *id != 0).into_iter().collect();
-                    let message = message(&envelope, scan.wants.qos, true, identifiers, is_own);
+                    let message = message(&envelope, scan.wants.qos, true, identifiers, is_own, None);
                     if !message.is_own && !subscriber.has_room(message.cost()) && subscriber.waiting() == 0 {
                         subscriber.cut_off();
                         return false;
@@ -355,31 +399,39 @@ impl Fanout {
                 self.pinged.notify_one();
                 continue;
             }
-            cost += NODE_COST * self.find_receivers(&envelope, is_own, &mut receivers);
+            let mut expected = envelope.number().and_then(|number| self.take_expected(number));
+            let chosen = expected.as_ref().map_or(&[][..], |expected| &expected.chosen);
+            cost += NODE_COST * self.find_receivers(&envelope, is_own, chosen, &mut receivers);
             for Receiver { subscriber, qos, keeps_retain, identifiers } in receivers.drain(..) {
                 let (retain, is_reserved) = (keeps_retain && envelope.retain(), is_own && self.settings.reserves_own);
-                self.queue(&subscriber, message(&envelope, qos, retain, identifiers.into(), is_reserved));
+                let stored = expected.as_mut().filter(|_| qos > 0).and_then(|expected| expected.hold_of(&subscriber));
+                let message = message(&envelope, qos, retain, identifiers.into(), is_reserved, stored);
+                self.queue(&subscriber, message);
                 cost += MESSAGE_COST + envelope.len();
                 if cost >= COST_A_TURN {
                     cost = 0;
                     tokio::task::yield_now().await;
                 }
             }
+            expected.into_iter().for_each(ExpectedMessage::end);
         }
     }
 
     /// Returns how many tree nodes were visited.
-    fn find_receivers(&self, envelope: &Envelope, is_own: bool, receivers: &mut Vec<Receiver>) -> usize {
-        let Inner { tree, own_tree, groups, dealt, .. } = &mut *self.inner.borrow_mut();
+    fn find_receivers(
+        &self,
+        envelope: &Envelope,
+        is_own: bool,
+        chosen: &[Chosen],
+        receivers: &mut Vec<Receiver>,
+    ) -> usize {
+        let Inner { tree, own_tree, groups, dealt, walks, .. } = &mut *self.inner.borrow_mut();
         *dealt += 1;
+        *walks += 1;
         let (topic, publisher) = (envelope.topic(), envelope.publisher());
-        let mut reach = |Handle(subscriber): &Handle, wants: Wants| match subscriber.reached.get() {
-            _ if wants.no_local && subscriber.number == publisher => {}
-            _ if !subscriber.may_receive(topic) => {}
-            (number, at) if number == *dealt => receivers[at].also(wants),
-            _ => {
-                subscriber.reached.set((*dealt, receivers.len()));
-                receivers.push(Receiver::new(subscriber, wants));
+        let mut reach = |Handle(subscriber): &Handle, wants: Wants| {
+            if !(wants.no_local && subscriber.number == publisher) && subscriber.may_receive(topic) {
+                Receiver::reach(receivers, *walks, subscriber, wants);
             }
         };
         let mut nodes = tree.each_match(topic, &mut reach);
@@ -388,36 +440,56 @@ impl Fanout {
         }
         // One of each group, even if it gets the message by a filter of its own too.
         nodes
-            + groups.each_match(topic, envelope.len(), |Member { handle, wants }| {
+            + groups.each_match(topic, envelope.len(), chosen, |Member { handle, wants }| {
                 receivers.push(Receiver::new(&handle.0, *wants));
             })
     }
 
-    fn queue(&self, subscriber: &Rc<Subscriber>, message: Message) {
+    pub(super) fn queue(&self, subscriber: &Rc<Subscriber>, message: Message) {
+        let stored = message.stored.clone();
+        if !self.try_queue(subscriber, message) {
+            stored.into_iter().for_each(|stored| subscriber.miss(stored.number()));
+        }
+    }
+
+    /// Returns whether the message waits for the subscriber now.
+    fn try_queue(&self, subscriber: &Rc<Subscriber>, message: Message) -> bool {
         let (is_connected, cost) = (subscriber.is_connected(), message.cost());
         if subscriber.gave_way.get() {
-            return;
+            return false;
         }
         if message.is_own {
             let is_kept = is_connected || message.qos > 0;
-            return if is_kept && subscriber.has_own_room(cost) {
-                subscriber.push(message)
-            } else {
-                subscriber.miss_own()
-            };
+            let is_queued = is_kept && subscriber.has_own_room(cost);
+            match is_queued {
+                true => subscriber.push(message),
+                false => subscriber.miss_own(),
+            }
+            return is_queued;
         }
         if !is_connected && message.qos == 0 {
-            return;
+            return false;
         }
         if subscriber.has_room(cost) && (is_connected || self.make_away_room(subscriber, cost)) {
-            return subscriber.push(message);
+            subscriber.push(message);
+            return true;
         }
         self.counters.messages_dropped.add(1);
         if is_connected {
             subscriber.cut_off();
         } else {
-            self.note_short();
+            self.end_session(subscriber);
         }
+        false
+    }
+
+    /// Ends the session of a client that is away: it must not resume one with missing messages.
+    fn end_session(&self, subscriber: &Rc<Subscriber>) {
+        self.delete_stored(subscriber);
+        subscriber.give_way();
+        self.forget(subscriber);
+        self.counters.sessions_given_way.add(1);
+        self.note_short();
     }
 
     /// While the sessions that are away keep too much, ends the one that has been away for longest. If the subscriber's host has more than
@@ -431,16 +503,20 @@ impl Fanout {
             };
             let first = self.inner.borrow().away.values().filter_map(Weak::upgrade).find(gives_way);
             let Some(first) = first else { return cost == 0 };
-            first.give_way();
-            self.forget(&first);
-            self.counters.sessions_given_way.add(1);
-            self.note_short();
+            self.end_session(&first);
         }
         true
     }
 }
 
-fn message(envelope: &Envelope, granted: u8, retain: bool, identifiers: Box<[u32]>, is_own: bool) -> Message {
+pub(super) fn message(
+    envelope: &Envelope,
+    granted: u8,
+    retain: bool,
+    identifiers: Box<[u32]>,
+    is_own: bool,
+    stored: Option<Rc<Stored>>,
+) -> Message {
     Message {
         topic: envelope.topic_bytes(),
         payload: envelope.payload(),
@@ -450,6 +526,7 @@ fn message(envelope: &Envelope, granted: u8, retain: bool, identifiers: Box<[u32
         qos: envelope.qos().min(granted),
         retain,
         is_own,
+        stored,
     }
 }
 

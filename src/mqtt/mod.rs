@@ -12,6 +12,7 @@ pub mod fanout;
 mod handshake;
 mod identify;
 mod input;
+mod keeper;
 mod lane;
 pub mod listener;
 mod login;
@@ -20,6 +21,7 @@ pub mod outbox;
 mod output;
 mod ping;
 mod publish;
+mod restoring;
 mod retained;
 mod router;
 mod ruling;
@@ -47,11 +49,12 @@ use crate::core::detection::alert::{Report, ReportPacer, Trouble};
 use crate::core::rulebook::RuleMessage;
 use crate::counter::{Counter, Histogram};
 use crate::handoff::rules::CurrentRules;
-use crate::handoff::{Input, PipelineHandle};
+use crate::handoff::{Entry, Input, PipelineHandle};
 use crate::ingest::Ingest;
 use fanout::Fanout;
 use handshake::Handshakes;
 use input::ReadBuffer;
+use keeper::Keeper;
 use lane::Lane;
 use listener::{CurrentPolicies, ListenerSettings, RenewedPolicies};
 use login::Logins;
@@ -86,6 +89,8 @@ pub struct EdgeSettings {
     pub subscriber_bytes_max: usize,
     /// Most bytes that may wait for all subscribers together.
     pub subscribers_bytes_max: usize,
+    /// Most bytes of retained messages, and of messages for sessions that are stored, in the store.
+    pub stored_bytes_max: usize,
     pub persistent_sessions_max: usize,
     /// Connections with much work take turns. Without it, one could block all; only tests switch it off, to show that they would notice.
     pub takes_turns: bool,
@@ -116,6 +121,7 @@ impl Default for EdgeSettings {
             retained_bytes_max: 16 << 20,
             subscriber_bytes_max: 1 << 20,
             subscribers_bytes_max: 64 << 20,
+            stored_bytes_max: 80 << 20,
             persistent_sessions_max: 1024,
             takes_turns: true,
             reserves_own: true,
@@ -154,6 +160,8 @@ pub struct EdgeCounters {
     pub puback: Histogram,
     pub subscribers_overrun: Counter,
     pub messages_dropped: Counter,
+    /// Messages for sessions that did not fit into the store: they wait in memory only.
+    pub messages_unstored: Counter,
     /// Messages that their receiver does not take, because they are too large, or that were of no use any more.
     pub messages_left_out: Counter,
     pub sessions_given_way: Counter,
@@ -198,6 +206,7 @@ struct Edge<T: From<Input>> {
     rules: RefCell<EdgeRules>,
     fanout: Fanout,
     sessions: Sessions,
+    keeper: Keeper,
     counters: Arc<EdgeCounters>,
     now_ms: fn() -> i64,
     phase: watch::Receiver<Phase>,
@@ -296,6 +305,8 @@ pub struct EdgeParts<T: From<Input>> {
     /// The gateway's own messages: alerts and status.
     pub outbox: Outbox,
     pub beats: EdgeBeats,
+    /// What the store has of sessions, retained messages and wills.
+    pub entries: Vec<Entry>,
 }
 
 /// Serves until the phase is [`Phase::Draining`] and every connection has ended, or until the router dies. Must run in a `LocalSet`.
@@ -313,9 +324,12 @@ pub async fn run<T: From<Input> + 'static>(sockets: Vec<TcpListener>, parts: Edg
         phase,
         outbox,
         beats,
+        entries,
     } = parts;
     let settings = Rc::new(settings);
-    let fanout = Fanout::start(Rc::clone(&settings), Arc::clone(&counters))?;
+    let keeper = Keeper::default();
+    let fanout = Fanout::start(Rc::clone(&settings), Arc::clone(&counters), keeper.clone())?;
+    tokio::task::spawn_local(keeper.clone().run(pipeline.clone()));
     tokio::task::spawn_local(publish_own(outbox, fanout.clone()));
     tokio::task::spawn_local(ping::run(pipeline.clone(), fanout.clone(), beats.clone()));
     let sessions = Sessions::new(fanout.clone(), Arc::clone(&counters), settings.persistent_sessions_max);
@@ -328,6 +342,7 @@ pub async fn run<T: From<Input> + 'static>(sockets: Vec<TcpListener>, parts: Edg
         rules: RefCell::new(EdgeRules::new(rules)),
         fanout,
         sessions,
+        keeper,
         counters,
         now_ms,
         phase: phase.clone(),
@@ -346,6 +361,7 @@ pub async fn run<T: From<Input> + 'static>(sockets: Vec<TcpListener>, parts: Edg
     });
     let seats = Rc::new(Seats::new(edge.settings.connections_max, edge.settings.connections_a_host_percent));
     let mut policies = RenewedPolicies::new(policies, listeners);
+    edge.restore(entries, &policies.listeners);
     let accepting: Vec<_> = policies
         .listeners
         .iter()
@@ -365,6 +381,8 @@ pub async fn run<T: From<Input> + 'static>(sockets: Vec<TcpListener>, parts: Edg
                     return Err(RouterDead);
                 }
                 edge.sessions.expire();
+                edge.sessions.store_progress();
+                edge.keeper.flush();
                 if policies.renew() {
                     edge.helpers.logins.forget();
                     edge.sessions.renew_permissions();
@@ -390,17 +408,22 @@ pub async fn run<T: From<Input> + 'static>(sockets: Vec<TcpListener>, parts: Edg
     edge.draining.set(true);
     edge.sessions.wake_all();
     seats.all_free().await;
+    // Clients get less twice if all that they have acknowledged is stored.
+    edge.sessions.store_progress();
+    edge.keeper.settled(edge.keeper.ticket()).await;
     Ok(())
 }
 
 /// Publishes alerts, the status, and what rules publish, as long as the router lives; the listener notices if it dies.
+///
+/// What rules publish here is stored soon, and not waited for: it comes from readings that are stored already.
 async fn publish_own(outbox: Outbox, fanout: Fanout) {
     loop {
         let published = match outbox.next().await {
             Outgoing::Own(own) => fanout.publish_own(Envelope::new(&own.topic, &own.payload, 1), own.retain).await,
             Outgoing::OfRule(RuleMessage { topic, payload, qos, retain, .. }) => {
                 let draft = Draft { topic: &topic, payload: &payload, qos, retain, ..Draft::default() };
-                match fanout.pass_on(Envelope::of(&draft)) {
+                match fanout.pass_on(fanout.prepare_and_store(draft)) {
                     Ok(Some(passing_on)) => passing_on.await,
                     Ok(None) => Ok(()),
                     Err(dead) => Err(dead),

@@ -97,6 +97,7 @@ mod tests {
     use super::*;
     use crate::handoff::Budget;
     use crate::heartbeat::Watcher;
+    use crate::mqtt::keeper::Keeper;
 
     /// What the watcher reports once the ping is stuck and nothing has moved for long.
     async fn stalled(heartbeat: &Heartbeat) -> Option<String> {
@@ -159,7 +160,9 @@ mod tests {
         let (sender, receiver) = mpsc::channel::<Input>();
         let pipeline = PipelineHandle::new(sender, 1);
         let tasks = tokio::task::LocalSet::new();
-        let fanout = tasks.run_until(async { Fanout::start(Rc::default(), Arc::default()).expect("a router") }).await;
+        let fanout = tasks
+            .run_until(async { Fanout::start(Rc::default(), Arc::default(), Keeper::default()).expect("a router") })
+            .await;
         let pinging = run(pipeline, fanout, beats);
         let watching = async {
             for is_dealt_out in [false, true] {

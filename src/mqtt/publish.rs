@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::Edge;
 use super::client::Client;
-use super::router::{Draft, Envelope};
+use super::fanout::Prepared;
+use super::keeper::Known;
+use super::router::Draft;
 use crate::core::detection::alert::{self, AlertKey, Trouble};
+use crate::core::mqtt::keeping::{self, Blob, KeptClient, KeptWill, Key, SessionNumber};
 use crate::core::mqtt::pace::Urgency;
 use crate::core::mqtt::packet::{PassedOn, Will};
 use crate::core::mqtt::publishing::{self, PublishVerdict, Voice};
@@ -14,7 +17,9 @@ use crate::core::mqtt::session::number_of;
 use crate::core::mqtt::topic;
 use crate::core::reading::{Mark, Readings};
 use crate::core::rulebook::Effects;
-use crate::handoff::{AlertAcknowledgement, Input, PipelineGone, Ruled, SessionProgress, Submission, Undecodable};
+use crate::handoff::{
+    AlertAcknowledgement, EntryChange, Input, PipelineGone, Ruled, SessionProgress, Submission, Undecodable,
+};
 use crate::ingest::{Decoded, SAMPLE_BYTES_MAX};
 
 /// A message, as it was published.
@@ -36,7 +41,7 @@ pub(super) struct Decoding {
 
 /// A message that is passed on once the publish that it comes from is stored.
 pub(super) struct Republished {
-    pub envelope: Envelope,
+    pub prepared: Prepared,
     pub may_have_receivers: bool,
 }
 
@@ -49,6 +54,8 @@ pub(super) struct LeftWill {
     pub delay: Duration,
     pub expiry_s: Option<u32>,
     pub passed_on: Vec<u8>,
+    /// Under which it is stored.
+    pub number: Option<SessionNumber>,
 }
 
 impl LeftWill {
@@ -61,6 +68,34 @@ impl LeftWill {
             delay: Duration::from_secs(will.delay_s.into()),
             expiry_s: will.expiry_s,
             passed_on: will.passed_on.each().flatten().copied().collect(),
+            number: None,
+        }
+    }
+
+    /// One that was left before a restart.
+    pub fn restored(number: SessionNumber, kept: KeptWill) -> LeftWill {
+        LeftWill {
+            topic: kept.topic,
+            payload: kept.payload.0,
+            qos: kept.qos,
+            retain: kept.retain,
+            delay: Duration::from_millis(kept.delay_ms),
+            expiry_s: kept.expiry_s,
+            passed_on: kept.passed_on.0,
+            number: Some(number),
+        }
+    }
+
+    fn kept(&self, client: &Client) -> KeptWill {
+        KeptWill {
+            client: KeptClient::new(&client.identity, &client.listener.settings.name),
+            topic: self.topic.clone(),
+            payload: Blob(self.payload.clone()),
+            qos: self.qos,
+            retain: self.retain,
+            delay_ms: u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX),
+            expiry_s: self.expiry_s,
+            passed_on: Blob(self.passed_on.clone()),
         }
     }
 }
@@ -74,6 +109,8 @@ pub(super) struct Batch {
     pub urgency: Urgency,
     pub readings: Readings,
     pub undecodable: Vec<Undecodable>,
+    /// To be changed in the store with them.
+    pub entries: Vec<EntryChange>,
     pub held_bytes: usize,
     /// What rules want done with the publishes.
     pub effects: Effects,
@@ -102,6 +139,8 @@ impl Batch {
             readings: self.readings,
             undecodable: self.undecodable,
             ruled: is_ruled.then(|| Box::new(Ruled { effects, dropped, derived })),
+            entries: self.entries,
+            is_upkeep: false,
             held_bytes: self.held_bytes,
             share: None,
         }
@@ -182,13 +221,32 @@ impl<T: From<Input> + 'static> Edge<T> {
         Ok(true)
     }
 
+    /// The next start is to know of a will.
+    pub(super) fn store_will(&self, client: &Client, will: &mut LeftWill) {
+        let number = self.keeper.new_session();
+        will.number = Some(number);
+        self.keeper.put(&Key::Will(number), keeping::to_value(&will.kept(client)), Known::No);
+    }
+
+    /// A will is not published.
+    pub(super) fn forget_will(&self, will: &LeftWill) {
+        if let Some(number) = will.number {
+            self.keeper.delete(&Key::Will(number));
+            self.keeper.flush();
+        }
+    }
+
     /// A will is a publish like any other: stored, then fanned out.
     pub(super) async fn publish_will(&self, client: &Client, will: &LeftWill) {
         let client_id = client.id();
         match publishing::judge(Voice::Will, &will.topic, &client.permissions()) {
             Ok(PublishVerdict::Take) => {}
-            Ok(PublishVerdict::Deny(_)) => return self.note_denied(client_id, &will.topic),
+            Ok(PublishVerdict::Deny(_)) => {
+                self.forget_will(will);
+                return self.note_denied(client_id, &will.topic);
+            }
             _ => {
+                self.forget_will(will);
                 self.counters.publishes_refused.add(1);
                 return self.warn_of_topic(client_id, &will.topic);
             }
@@ -199,6 +257,8 @@ impl<T: From<Input> + 'static> Edge<T> {
             return;
         }
         let mut batch = Batch { publishes: 1, urgency: Urgency::Urgent, ..Batch::default() };
+        let key = will.number.map(|number| Key::Will(number).to_bytes());
+        batch.entries.extend(key.map(|key| EntryChange { key, value: None }));
         let published = Published {
             topic: &will.topic,
             payload: &will.payload,
@@ -209,17 +269,20 @@ impl<T: From<Input> + 'static> Edge<T> {
         let is_taken = self.decode(&published, &mut batch);
         let mut passed_on = std::mem::take(&mut batch.republished);
         if is_taken {
-            let envelope = Envelope::of(&Draft {
+            let draft = Draft {
                 topic: &will.topic,
                 payload: &will.payload,
                 qos: will.qos,
                 retain: will.retain,
                 publisher: number_of(client_id),
                 deadline_ms: self.deadline_ms(will.expiry_s),
+                number: None,
                 passed_on: PassedOn::from_own(&will.passed_on),
-            });
-            passed_on.insert(0, Republished { envelope, may_have_receivers: true });
+            };
+            let prepared = self.fanout.prepare(draft, &mut batch.entries);
+            passed_on.insert(0, Republished { prepared, may_have_receivers: true });
         }
+        batch.entries.extend(self.keeper.ended_sessions());
         let progress = Arc::<SessionProgress>::default();
         if self.pipeline.submit(batch.submission(&progress, 1)).is_err() {
             return;
@@ -229,9 +292,9 @@ impl<T: From<Input> + 'static> Edge<T> {
             progress.changed().await;
         }
         if progress.committed() >= 1 {
-            for Republished { envelope, .. } in passed_on {
+            for Republished { prepared, .. } in passed_on {
                 // The listener notices a dead router and ends the process.
-                if let Ok(Some(passing_on)) = self.fanout.pass_on(envelope) {
+                if let Ok(Some(passing_on)) = self.fanout.pass_on(prepared) {
                     let _ = passing_on.await;
                 }
             }

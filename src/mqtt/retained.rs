@@ -7,8 +7,8 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::router::Envelope;
-use crate::core::mqtt::outbound::Wants;
+use super::router::{Draft, Envelope};
+use crate::core::mqtt::subscription::Wants;
 use crate::core::mqtt::topic;
 
 /// Bounded in number and bytes. Beyond either, a new topic is refused; a known one can still be replaced by a message that is not larger.
@@ -80,14 +80,33 @@ impl Retained {
             }
             return Ok(());
         }
-        let after = self.bytes - old.unwrap_or(0) + len;
-        let grows = after > self.bytes;
-        if (old.is_none() && self.messages.len() >= self.count_max) || (grows && after > self.bytes_max) {
+        if !self.takes(old, len) {
             return Err(RetainedFull);
         }
-        self.bytes = after;
+        self.bytes = self.bytes - old.unwrap_or(0) + len;
         put(&mut self.messages, topic, envelope);
         Ok(())
+    }
+
+    pub fn byte_size(&self) -> usize {
+        self.bytes
+    }
+
+    /// What is retained on a client's topic.
+    pub fn get(&self, topic: &str) -> Option<&Envelope> {
+        self.messages.get(topic.as_bytes())
+    }
+
+    /// Whether [`Self::set`] would keep this message now.
+    pub fn has_room(&self, draft: &Draft<'_>) -> bool {
+        let old = self.messages.get(draft.topic.as_bytes()).map(size);
+        self.takes(old, draft.topic.len() + draft.passed_on.len() + draft.payload.len())
+    }
+
+    fn takes(&self, old: Option<usize>, len: usize) -> bool {
+        let after = self.bytes - old.unwrap_or(0) + len;
+        let is_over = after > self.bytes && after > self.bytes_max;
+        !is_over && (old.is_some() || self.messages.len() < self.count_max)
     }
 
     /// Keeps one of the gateway's own messages, or with an empty payload deletes it. Clients cannot publish to its topic.

@@ -13,7 +13,9 @@ use rumqttd::local::{LinkBuilder, LinkError, LinkRx, LinkTx};
 use rumqttd::{Notification, Router, RouterConfig};
 use tokio::sync::{Semaphore, TryAcquireError};
 
+use crate::core::mqtt::keeping::MessageNumber;
 use crate::core::mqtt::packet::PassedOn;
+use crate::core::mqtt::topic;
 
 /// The log holds at least one segment less than this: more than is ever in transit, so that nothing is overwritten unread.
 const SEGMENTS: usize = 3;
@@ -27,16 +29,17 @@ const MESSAGE_BYTES_MIN: usize = 4 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub struct RouterDead;
 
-/// A message in one allocation: quality of service and RETAIN, publisher, deadline, length of the topic and of the properties, topic,
-/// properties, payload.
+/// A message in one allocation: quality of service and RETAIN, publisher, deadline, its number in the store, length of the topic and of the
+/// properties, topic, properties, payload. It is stored like that, so changes must leave what is there readable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope(Bytes);
 
 const PUBLISHER: usize = 1;
 const DEADLINE: usize = 9;
-const TOPIC_LEN: usize = 17;
-const PASSED_ON_LEN: usize = 19;
-const TOPIC_START: usize = 23;
+const NUMBER: usize = 17;
+const TOPIC_LEN: usize = 25;
+const PASSED_ON_LEN: usize = 27;
+const TOPIC_START: usize = 31;
 const RETAIN: u8 = 4;
 
 /// What goes into an envelope.
@@ -50,7 +53,16 @@ pub struct Draft<'a> {
     pub publisher: u64,
     /// By the steady clock of the edge.
     pub deadline_ms: Option<u64>,
+    /// If it is stored for sessions.
+    pub number: Option<MessageNumber>,
     pub passed_on: PassedOn<'a>,
+}
+
+impl Draft<'_> {
+    /// Bytes of the envelope.
+    pub fn len(&self) -> usize {
+        TOPIC_START + self.topic.len() + self.passed_on.len() + self.payload.len()
+    }
 }
 
 impl Envelope {
@@ -62,11 +74,11 @@ impl Envelope {
     /// Copies the data: a slice of the read buffer would keep more than the message in memory. The topic is valid, so its length fits.
     pub fn of(draft: &Draft<'_>) -> Envelope {
         let passed_on_len = draft.passed_on.len();
-        let len = TOPIC_START + draft.topic.len() + passed_on_len + draft.payload.len();
-        let mut bytes = BytesMut::with_capacity(len);
+        let mut bytes = BytesMut::with_capacity(draft.len());
         bytes.put_u8(draft.qos | if draft.retain { RETAIN } else { 0 });
         bytes.put_u64(draft.publisher);
         bytes.put_u64(draft.deadline_ms.unwrap_or(0));
+        bytes.put_u64(draft.number.map_or(0, |number| number.0));
         bytes.put_u16(draft.topic.len() as u16);
         bytes.put_u32(passed_on_len as u32);
         bytes.put_slice(draft.topic.as_bytes());
@@ -77,7 +89,36 @@ impl Envelope {
         Envelope(bytes.freeze())
     }
 
-    fn number<const N: usize>(&self, at: usize) -> [u8; N] {
+    /// As it was stored; `None` if that cannot be read.
+    pub fn stored(bytes: Vec<u8>) -> Option<Envelope> {
+        if bytes.len() < TOPIC_START {
+            return None;
+        }
+        let envelope = Envelope(Bytes::from(bytes));
+        let is_whole = envelope.passed_on_end() <= envelope.len() && envelope.qos() <= 2;
+        let topic = is_whole.then(|| std::str::from_utf8(&envelope.0[TOPIC_START..envelope.topic_end()]))?;
+        topic.is_ok_and(|topic| topic::check_topic(topic).is_ok()).then_some(envelope)
+    }
+
+    /// The same with another deadline.
+    pub fn until(&self, deadline_ms: u64) -> Envelope {
+        let mut bytes = BytesMut::from(&self.0[..]);
+        bytes[DEADLINE..NUMBER].copy_from_slice(&deadline_ms.to_be_bytes());
+        Envelope(bytes.freeze())
+    }
+
+    /// The topic of what was stored, as far as there is one.
+    pub fn topic_of(stored: &[u8]) -> Option<Vec<u8>> {
+        let len = stored.get(TOPIC_LEN..TOPIC_LEN + 2)?;
+        let end = TOPIC_START + usize::from(u16::from_be_bytes([len[0], len[1]]));
+        stored.get(TOPIC_START..end).map(<[u8]>::to_vec)
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn bytes_at<const N: usize>(&self, at: usize) -> [u8; N] {
         self.0[at..at + N].try_into().expect("so many bytes")
     }
 
@@ -104,19 +145,24 @@ impl Envelope {
     }
 
     pub fn publisher(&self) -> u64 {
-        u64::from_be_bytes(self.number(PUBLISHER))
+        u64::from_be_bytes(self.bytes_at(PUBLISHER))
     }
 
     pub fn deadline_ms(&self) -> Option<u64> {
-        Some(u64::from_be_bytes(self.number(DEADLINE))).filter(|deadline_ms| *deadline_ms > 0)
+        Some(u64::from_be_bytes(self.bytes_at(DEADLINE))).filter(|deadline_ms| *deadline_ms > 0)
+    }
+
+    /// Its number, if it is stored for sessions.
+    pub fn number(&self) -> Option<MessageNumber> {
+        Some(MessageNumber(u64::from_be_bytes(self.bytes_at(NUMBER)))).filter(|number| number.0 > 0)
     }
 
     fn topic_end(&self) -> usize {
-        TOPIC_START + usize::from(u16::from_be_bytes(self.number(TOPIC_LEN)))
+        TOPIC_START + usize::from(u16::from_be_bytes(self.bytes_at(TOPIC_LEN)))
     }
 
     fn passed_on_end(&self) -> usize {
-        self.topic_end() + u32::from_be_bytes(self.number(PASSED_ON_LEN)) as usize
+        self.topic_end() + u32::from_be_bytes(self.bytes_at(PASSED_ON_LEN)) as usize
     }
 
     pub fn topic(&self) -> &str {
@@ -247,6 +293,25 @@ impl Drop for RouterLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_envelope_is_restored_as_it_was_and_a_broken_one_is_none() {
+        let draft =
+            Draft { topic: "a/b", payload: b"payload", qos: 2, retain: true, deadline_ms: Some(5), ..Draft::default() };
+        let envelope = Envelope::of(&Draft { publisher: 9, number: Some(MessageNumber(7)), ..draft });
+        let restored = Envelope::stored(envelope.as_bytes().to_vec()).expect("whole").until(8);
+        assert_eq!((restored.topic(), restored.payload(), restored.qos()), ("a/b", Bytes::from_static(b"payload"), 2));
+        assert_eq!(
+            (restored.publisher(), restored.number(), restored.deadline_ms()),
+            (9, Some(MessageNumber(7)), Some(8))
+        );
+        for (at, byte) in [(0, 3), (TOPIC_LEN, 200), (PASSED_ON_LEN, 200), (TOPIC_START, 0xff), (TOPIC_START, b'#')] {
+            let mut broken = envelope.as_bytes().to_vec();
+            broken[at] = byte;
+            assert_eq!(Envelope::stored(broken), None, "{at}");
+        }
+        assert_eq!(Envelope::stored(vec![0; TOPIC_START - 1]), None);
+    }
 
     async fn deal_out(sizes: &[usize]) {
         let [(feed, mut log), _own] = start().expect("a router");

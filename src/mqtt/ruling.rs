@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Edge;
 use super::publish::{Batch, Decoding, Published, Republished};
-use super::router::{Draft, Envelope};
+use super::router::Draft;
 use crate::clock;
 use crate::core::mqtt::pace::Urgency;
 use crate::core::rulebook::{Derived, Effects, Failure, Message, RuleMessage, Rulebook};
@@ -112,8 +112,9 @@ impl<T: From<Input> + 'static> Edge<T> {
             Published { topic: &topic, payload: &payload, qos, client_id: None, received_at_ms: of.received_at_ms };
         if self.decode_made_by(&published, &made_by, batch) {
             let may_have_receivers = self.fanout.may_reach(&topic);
-            let envelope = Envelope::of(&Draft { topic: &topic, payload: &payload, qos, retain, ..Draft::default() });
-            batch.republished.push(Republished { envelope, may_have_receivers });
+            let draft = Draft { topic: &topic, payload: &payload, qos, retain, ..Draft::default() };
+            let prepared = self.fanout.prepare(draft, &mut batch.entries);
+            batch.republished.push(Republished { prepared, may_have_receivers });
         }
     }
 }

@@ -13,6 +13,7 @@ use super::EdgeCounters;
 use super::client::Client;
 use super::fanout::Fanout;
 use super::subscriber::{Host, Subscriber, host_part};
+use crate::clock;
 
 struct Entry {
     subscriber: Rc<Subscriber>,
@@ -46,7 +47,13 @@ struct Inner {
     entries: HashMap<String, Entry>,
     away: BTreeMap<Departure, Away>,
     /// Wills that wait for the end of their sessions, or for their delays.
-    wills: HashMap<String, oneshot::Sender<ClientIsBack>>,
+    wills: HashMap<String, WaitingWill>,
+}
+
+struct WaitingWill {
+    back: oneshot::Sender<ClientIsBack>,
+    /// It was left before a restart: the client has not gone, the gateway has.
+    is_restored: bool,
 }
 
 /// The client of a will that waits has come back in time: it is not published.
@@ -61,6 +68,8 @@ pub struct BelongsToAnother;
 pub struct Attached {
     pub subscriber: Rc<Subscriber>,
     pub session_present: bool,
+    /// The session is begun, or another one ended: the client is told once that is stored.
+    pub is_changed: bool,
 }
 
 impl Sessions {
@@ -68,7 +77,7 @@ impl Sessions {
         Sessions { inner: Rc::default(), departures: Rc::default(), fanout, counters, persistent_max }
     }
 
-    /// Takes the client id, after any connection that has it is gone.
+    /// Takes the client id, after any connection that has it is gone. The session is kept for so long when its client is gone.
     ///
     /// # Errors
     ///
@@ -77,6 +86,7 @@ impl Sessions {
         &self,
         client: &Rc<Client>,
         clean_start: bool,
+        expiry: Duration,
         address: IpAddr,
     ) -> Result<Attached, BelongsToAnother> {
         let client_id = client.id();
@@ -88,24 +98,31 @@ impl Sessions {
         let will = inner.wills.remove(client_id);
         let kept = inner.remove(client_id);
         let new = || self.fanout.subscriber(address, client);
+        let mut is_changed = false;
         let (subscriber, session_present) = match kept {
             Some(subscriber) if !clean_start && !is_over && !subscriber.gave_way.get() => {
                 // Otherwise its session has ended, which is when its will is published.
-                will.into_iter().for_each(|will| _ = will.send(ClientIsBack));
+                will.into_iter().for_each(WaitingWill::cancel);
                 (subscriber, true)
             }
-            Some(subscriber) => {
-                self.fanout.forget(&subscriber);
+            kept => {
+                will.into_iter().filter(|will| will.is_restored).for_each(WaitingWill::cancel);
+                kept.iter().for_each(|subscriber| is_changed |= self.end(subscriber));
                 (new(), false)
             }
-            None => (new(), false),
         };
         self.fanout.come_back(&subscriber);
         subscriber.set_client(client);
         subscriber.set_connected(true);
+        if expiry.is_zero() {
+            self.fanout.delete_stored(&subscriber);
+        } else {
+            is_changed |= !session_present;
+            self.fanout.store_session(&subscriber, expiry, None);
+        }
         let entry = Entry { subscriber: Rc::clone(&subscriber), away: None, gone: Rc::new(Notify::new()) };
         inner.entries.insert(client_id.to_owned(), entry);
-        Ok(Attached { subscriber, session_present })
+        Ok(Attached { subscriber, session_present, is_changed })
     }
 
     /// Asks the connection that has the client id to end. Returns what tells that it has; `None` if there is no such connection.
@@ -128,14 +145,21 @@ impl Sessions {
         let inner = &mut *self.inner.borrow_mut();
         // A session that had to give way as soon as it was left has ended: its will is due, and those that wait are no more than the sessions.
         if inner.entries.contains_key(client_id) {
-            inner.wills.insert(client_id.to_owned(), sender);
+            inner.wills.insert(client_id.to_owned(), WaitingWill { back: sender, is_restored: false });
         }
+        receiver
+    }
+
+    /// The same for a will that was left before a restart: its client may have had no session.
+    pub fn keep_restored_will(&self, client_id: &str) -> oneshot::Receiver<ClientIsBack> {
+        let (back, receiver) = oneshot::channel();
+        self.inner.borrow_mut().wills.insert(client_id.to_owned(), WaitingWill { back, is_restored: true });
         receiver
     }
 
     /// The will is published.
     pub fn forget_will(&self, client_id: &str) {
-        self.inner.borrow_mut().wills.retain(|known, will| known != client_id || !will.is_closed());
+        self.inner.borrow_mut().wills.retain(|known, will| known != client_id || !will.back.is_closed());
     }
 
     /// The connection has ended. Its session is kept for so long; if there are too many, another one is removed.
@@ -149,19 +173,57 @@ impl Sessions {
         let gone = Rc::clone(&entry.gone);
         if expiry.is_zero() {
             inner.entries.remove(client_id);
-            self.fanout.forget(&subscriber);
+            self.end(&subscriber);
         } else {
-            let departure = (subscriber.has_filters(), self.departures.get() + 1);
-            self.departures.set(departure.1);
-            entry.away = Some(departure);
-            let host = Rc::clone(&subscriber.host);
-            let away = Away { client_id: client_id.to_owned(), until: Instant::now() + expiry, host };
-            inner.away.insert(departure, away);
-            self.fanout.leave(&subscriber, departure.1);
+            self.fanout.store_session(&subscriber, expiry, Some(clock::now_ms()));
+            entry.away = Some(self.depart(&mut inner.away, client_id, &subscriber, expiry));
         }
         self.keep_to_cap(inner, &subscriber.host);
         // All waiting connections look again, and one of them finds the client id free.
         gone.notify_waiters();
+    }
+
+    /// The session is kept without a connection.
+    fn depart(
+        &self,
+        all: &mut BTreeMap<Departure, Away>,
+        client_id: &str,
+        subscriber: &Rc<Subscriber>,
+        expiry: Duration,
+    ) -> Departure {
+        let departure = (subscriber.has_filters(), self.departures.get() + 1);
+        self.departures.set(departure.1);
+        let host = Rc::clone(&subscriber.host);
+        let away = Away { client_id: client_id.to_owned(), until: Instant::now() + expiry, host };
+        all.insert(departure, away);
+        self.fanout.leave(subscriber, departure.1);
+        departure
+    }
+
+    /// A session of before a restart, whose client is away. It ends after `left`, unless the client comes back.
+    pub fn restore(&self, subscriber: &Rc<Subscriber>, left: Duration) {
+        let inner = &mut *self.inner.borrow_mut();
+        let client = subscriber.client();
+        subscriber.set_connected(false);
+        let away = Some(self.depart(&mut inner.away, client.id(), subscriber, left));
+        let entry = Entry { subscriber: Rc::clone(subscriber), away, gone: Rc::new(Notify::new()) };
+        inner.entries.insert(client.id().to_owned(), entry);
+        self.keep_to_cap(inner, &subscriber.host);
+    }
+
+    /// Has stored what need not be stored at once, of all sessions.
+    pub fn store_progress(&self) {
+        for Entry { subscriber, .. } in self.inner.borrow().entries.values() {
+            self.fanout.store_progress(subscriber);
+        }
+    }
+
+    /// Ends a session. Returns whether it was stored.
+    fn end(&self, subscriber: &Rc<Subscriber>) -> bool {
+        let was_stored = subscriber.session().is_some();
+        self.fanout.delete_stored(subscriber);
+        self.fanout.forget(subscriber);
+        was_stored
     }
 
     /// If a host has more than its part of the sessions, one of its own is removed.
@@ -179,7 +241,7 @@ impl Sessions {
                 self.counters.sessions_given_way.add(1);
                 self.fanout.note_short();
             }
-            self.fanout.forget(&subscriber);
+            self.end(&subscriber);
         }
     }
 
@@ -190,7 +252,7 @@ impl Sessions {
         for client_id in over.collect::<Vec<_>>() {
             inner.wills.remove(&client_id);
             let Some(subscriber) = inner.remove(&client_id) else { continue };
-            self.fanout.forget(&subscriber);
+            self.end(&subscriber);
             self.counters.sessions_expired.add(1);
         }
     }
@@ -205,8 +267,16 @@ impl Sessions {
     /// Makes every connection check its state.
     pub fn wake_all(&self) {
         for entry in self.inner.borrow().entries.values() {
-            entry.subscriber.changed.notify_one();
+            entry.subscriber.changed.ring();
         }
+    }
+}
+
+impl WaitingWill {
+    /// Its client is back.
+    fn cancel(self) {
+        // Its task may have ended by now.
+        let _ = self.back.send(ClientIsBack);
     }
 }
 

@@ -1,11 +1,11 @@
 //! Shared subscriptions: of each group one member gets a message, in turns.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::subscriber::Handle;
-use crate::core::mqtt::outbound::Wants;
+use crate::core::mqtt::subscription::Wants;
 use crate::core::mqtt::topic_tree::TopicTree;
 
 /// A client in a group.
@@ -13,6 +13,12 @@ use crate::core::mqtt::topic_tree::TopicTree;
 pub struct Member {
     pub handle: Handle,
     pub wants: Wants,
+}
+
+/// A member that was chosen before a message is dealt out, of the group with this filter.
+pub struct Chosen {
+    pub group: Rc<str>,
+    pub member: Member,
 }
 
 /// The members of one group with one filter.
@@ -27,6 +33,8 @@ struct Group {
 pub struct Groups {
     groups: HashMap<Rc<str>, Group>,
     tree: TopicTree<Rc<str>, ()>,
+    /// Groups with a member whose session is stored, so that messages have to be stored for it.
+    stored: HashSet<Rc<str>>,
 }
 
 impl Groups {
@@ -36,12 +44,13 @@ impl Groups {
             let name: Rc<str> = filter.into();
             self.tree.insert(pattern, Rc::clone(&name), ());
             self.groups.insert(name, Group { members: vec![member], next: Cell::new(0) });
-            return;
+            return self.look_for_stored(filter);
         };
         match group.members.iter_mut().find(|known| known.handle == member.handle) {
             Some(known) => *known = member,
             None => group.members.push(member),
         }
+        self.look_for_stored(filter);
     }
 
     pub fn leave(&mut self, filter: &str, pattern: &str, handle: &Handle) {
@@ -51,6 +60,34 @@ impl Groups {
             self.groups.remove(filter);
             self.tree.remove(pattern, &Rc::from(filter));
         }
+        self.look_for_stored(filter);
+    }
+
+    /// The session of one of its members is stored from here on, or no longer.
+    pub fn look_for_stored(&mut self, filter: &str) {
+        let is_stored = |member: &Member| member.wants.qos > 0 && member.handle.0.session().is_some();
+        match self.groups.get_key_value(filter) {
+            Some((name, group)) if group.members.iter().any(is_stored) => _ = self.stored.insert(Rc::clone(name)),
+            _ => _ = self.stored.remove(filter),
+        }
+    }
+
+    /// Whether messages have to be stored for a member of a group.
+    pub fn has_stored(&self) -> bool {
+        !self.stored.is_empty()
+    }
+
+    /// Chooses a member of each group that matches and has one whose session is stored.
+    pub fn choose_for_stored(&self, topic: &str, bytes: usize) -> Vec<Chosen> {
+        let mut chosen = Vec::new();
+        if self.has_stored() {
+            self.tree.each_match(topic, |name, ()| {
+                let group = self.groups.get(name).filter(|_| self.stored.contains(name));
+                let member = group.and_then(|group| group.choose(topic, bytes)).cloned();
+                chosen.extend(member.map(|member| Chosen { group: Rc::clone(name), member }));
+            });
+        }
+        chosen
     }
 
     /// As of any filter, see [`TopicTree::new_shapes`]: they bound what a publish visits.
@@ -66,14 +103,19 @@ impl Groups {
         !self.groups.is_empty() && self.tree.may_match(topic, nodes_max)
     }
 
-    /// Calls `reach` with one member of each group that matches. Returns how many nodes of the tree were visited.
-    pub fn each_match(&self, topic: &str, bytes: usize, mut reach: impl FnMut(&Member)) -> usize {
+    /// Calls `reach` with one member of each group that matches: one that was chosen before, if it is still there. Returns how many nodes of
+    /// the tree were visited.
+    pub fn each_match(&self, topic: &str, bytes: usize, before: &[Chosen], mut reach: impl FnMut(&Member)) -> usize {
         if self.groups.is_empty() {
             return 0;
         }
         self.tree.each_match(topic, |name, ()| {
-            let chosen = self.groups.get(name).and_then(|group| group.choose(topic, bytes));
-            chosen.into_iter().for_each(&mut reach);
+            let before = before.iter().find(|before| before.group == *name);
+            let choose = |group: &'_ Group| {
+                let before = before.and_then(|before| group.members.iter().find(|m| m.handle == before.member.handle));
+                before.or_else(|| group.choose(topic, bytes)).cloned()
+            };
+            self.groups.get(name).and_then(choose).iter().for_each(&mut reach);
         })
     }
 }

@@ -9,16 +9,17 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::rc::{Rc, Weak};
 
-use bytes::Bytes;
-use tokio::sync::Notify;
-
 use super::client::Client;
+use super::keeper::{Bell, Keeper, Known, Ticket};
 use super::retained::Scan;
 use crate::core::mqtt::access::Permissions;
 use crate::core::mqtt::inbound::Unreleased;
-use crate::core::mqtt::outbound::{Kept, Limits, Outbound, Wants};
+use crate::core::mqtt::keeping::{self, Key, MessageNumber, SessionNumber};
+use crate::core::mqtt::outbound::{Kept, Limits, Outbound, Restored};
 use crate::core::mqtt::session::{Close, number_of};
+use crate::core::mqtt::subscription::Wants;
 use crate::core::mqtt::topic;
+use bytes::Bytes;
 
 /// The gateway's own messages have this fraction of the pool.
 const OWN_PART: usize = 8;
@@ -112,6 +113,8 @@ pub struct Grant {
     pub wants: Wants,
     pub levels: usize,
     pub shapes: usize,
+    /// Retained messages that it matches may not all have reached the client yet.
+    pub is_scanned: bool,
 }
 
 /// A persistent session keeps it while the client is away.
@@ -124,7 +127,13 @@ pub struct Subscriber {
     /// Who it is, since it connected last.
     client: RefCell<Rc<Client>>,
     permissions: RefCell<Rc<Permissions>>,
-    pub changed: Notify,
+    pub changed: Rc<Bell>,
+    /// The number under which its session is stored.
+    session: Cell<Option<SessionNumber>>,
+    /// Its progress has been stored at some time.
+    pub has_progress: Cell<bool>,
+    /// When revisions of its outbound half are stored.
+    revisions: RefCell<VecDeque<(Ticket, u64)>>,
     /// It did not read fast enough; its connection closes and says so.
     pub overrun: Cell<bool>,
     /// Another connection wants the client id.
@@ -149,6 +158,8 @@ pub struct Subscriber {
     output_bytes: Cell<usize>,
     pool: Rc<Pool>,
     pub host: Rc<Host>,
+    /// Where the client came from when the session began.
+    address: IpAddr,
     /// Number of the last message that reached it, and its place among that message's receivers: if it matches twice, it is sent once.
     pub reached: Cell<(u64, usize)>,
 }
@@ -164,14 +175,17 @@ impl PartialEq for Handle {
 }
 
 impl Subscriber {
-    pub fn new(pool: &Rc<Pool>, host: Rc<Host>, client: &Rc<Client>) -> Subscriber {
+    pub fn new(pool: &Rc<Pool>, host: Rc<Host>, address: IpAddr, client: &Rc<Client>) -> Subscriber {
         Subscriber {
             outbound: RefCell::default(),
             unreleased: RefCell::default(),
             number: number_of(client.id()),
             client: RefCell::new(Rc::clone(client)),
             permissions: RefCell::new(Rc::new(client.permissions())),
-            changed: Notify::new(),
+            changed: Rc::default(),
+            session: Cell::new(None),
+            has_progress: Cell::new(false),
+            revisions: RefCell::default(),
             overrun: Cell::new(false),
             taken_over: Cell::new(false),
             gave_way: Cell::new(false),
@@ -187,6 +201,7 @@ impl Subscriber {
             output_bytes: Cell::new(0),
             pool: Rc::clone(pool),
             host,
+            address,
             reached: Cell::new((0, 0)),
         }
     }
@@ -227,6 +242,97 @@ impl Subscriber {
         own.identity.name == client.identity.name && is_there
     }
 
+    /// Who has it, and by which listener.
+    pub fn client(&self) -> Rc<Client> {
+        Rc::clone(&self.client.borrow())
+    }
+
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// The number under which its session is stored, if it is.
+    pub fn session(&self) -> Option<SessionNumber> {
+        self.session.get()
+    }
+
+    pub fn set_session(&self, session: Option<SessionNumber>) {
+        self.session.set(session);
+        self.with_outbound(|outbound| outbound.set_stored(session.is_some()));
+    }
+
+    /// A message that is stored for it comes later.
+    pub fn expect(&self, number: MessageNumber) {
+        self.with_outbound(|outbound| outbound.expect(number));
+    }
+
+    /// It does not get this message, which was stored for it.
+    pub fn miss(&self, number: MessageNumber) {
+        self.with_outbound(|outbound| outbound.miss(number));
+    }
+
+    pub fn restore(&self, sent: Restored<Bytes>) {
+        self.with_outbound(|outbound| outbound.restore(sent));
+    }
+
+    /// See [`Outbound::may_have_sent`].
+    pub fn may_have_sent(&self, before: MessageNumber) {
+        self.outbound.borrow_mut().may_have_sent(before);
+    }
+
+    /// The client is to be sent the gateway's own retained messages again.
+    pub fn note_restored(&self) {
+        self.missed_own.set(true);
+    }
+
+    /// Lets the outbound half know what is stored by now.
+    fn note_stored(self: &Rc<Self>, keeper: &Keeper) {
+        let mut revisions = self.revisions.borrow_mut();
+        while let Some((_, revision)) = revisions.pop_front_if(|(ticket, _)| keeper.is_settled(*ticket)) {
+            self.outbound.borrow_mut().stored_through(revision);
+        }
+        if !revisions.is_empty() {
+            keeper.tell(&self.changed);
+        }
+    }
+
+    /// Has its progress stored if the next message or answer waits for that.
+    fn store_progress(self: &Rc<Self>, keeper: &Keeper) {
+        let (revision, stored) = self.outbound.borrow().revisions();
+        let asked_for = self.revisions.borrow().back().map_or(stored, |(_, revision)| *revision);
+        if self.session.get().is_none() || asked_for >= revision {
+            return;
+        }
+        self.put_progress(keeper);
+        self.revisions.borrow_mut().push_back((keeper.ticket(), revision));
+        keeper.tell(&self.changed);
+    }
+
+    /// Has its progress stored when there is time.
+    pub fn put_progress(&self, keeper: &Keeper) {
+        let Some(session) = self.session.get() else { return };
+        let progress = self.outbound.borrow_mut().progress(keeper.next_message());
+        let known = if self.has_progress.replace(true) { Known::Maybe } else { Known::No };
+        keeper.put(&Key::Progress(session), keeping::to_value(&progress), known);
+    }
+
+    /// Whether its progress has changed since it was stored.
+    pub fn has_come_further(&self) -> bool {
+        self.session.get().is_some() && self.outbound.borrow().is_changed()
+    }
+
+    /// Whether retained messages of a filter may not all have reached the client, as far as is stored.
+    pub fn has_scanned(&self) -> bool {
+        self.session.get().is_some() && self.filters.borrow().values().any(|grant| grant.is_scanned)
+    }
+
+    /// Whether nothing waits for the client and nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        let outbound = self.outbound.borrow();
+        let is_empty = outbound.waiting() == 0 && outbound.own_waiting() == 0 && !outbound.has_in_flight();
+        is_empty && self.scans.borrow().is_empty()
+    }
+
     pub fn permissions(&self) -> Rc<Permissions> {
         Rc::clone(&self.permissions.borrow())
     }
@@ -245,7 +351,7 @@ impl Subscriber {
 
     pub fn take_over(&self) {
         self.taken_over.set(true);
-        self.changed.notify_one();
+        self.changed.ring();
     }
 
     /// Its client is there, and takes so much.
@@ -272,8 +378,10 @@ impl Subscriber {
     }
 
     /// Appends waiting messages to `out`, up to `bytes_max`. Returns how many the client does not take, or are of no use any more.
-    pub fn fill(&self, out: &mut Vec<u8>, bytes_max: usize, now_ms: u64) -> usize {
+    pub fn fill(self: &Rc<Self>, out: &mut Vec<u8>, bytes_max: usize, now_ms: u64, keeper: &Keeper) -> usize {
+        self.note_stored(keeper);
         let left_out = self.with_outbound(|outbound| outbound.fill(out, bytes_max, now_ms));
+        self.store_progress(keeper);
         let outbound = self.outbound.borrow();
         self.hungry.set(outbound.waiting() == 0 && outbound.own_waiting() == 0);
         left_out
@@ -284,7 +392,7 @@ impl Subscriber {
         // While something waits, its connection looks again anyway. Waking it for each message would be costly with a thousand clients that
         // do not read.
         if self.hungry.replace(false) {
-            self.changed.notify_one();
+            self.changed.ring();
         }
     }
 
@@ -292,7 +400,7 @@ impl Subscriber {
     pub fn miss_own(&self) {
         self.missed_own.set(true);
         if self.own_waiting() == 0 {
-            self.changed.notify_one();
+            self.changed.ring();
         }
     }
 
@@ -346,7 +454,7 @@ impl Subscriber {
 
     pub fn cut_off(&self) {
         self.overrun.set(true);
-        self.changed.notify_one();
+        self.changed.ring();
     }
 
     /// Ends the session and drops its messages, to make room for others.

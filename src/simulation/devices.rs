@@ -161,6 +161,8 @@ impl Device {
             readings,
             undecodable: Vec::new(),
             ruled: None,
+            entries: Vec::new(),
+            is_upkeep: false,
             held_bytes: 0,
             share: None,
         };

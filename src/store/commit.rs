@@ -3,7 +3,7 @@
 use super::cursors::CursorChange;
 use super::salvage::Salvaged;
 use crate::core::pipeline::{Sealed, SealedBatch};
-use crate::handoff::Undecodable;
+use crate::handoff::{EntryChange, Undecodable};
 
 #[derive(Debug, Default)]
 pub struct CommitInput {
@@ -12,6 +12,8 @@ pub struct CommitInput {
     pub cursors: Vec<CursorChange>,
     /// Salvaged from a damaged store, with sequences assigned by the pipeline.
     pub salvaged: Vec<Salvaged>,
+    /// Kept for others.
+    pub entries: Vec<EntryChange>,
     /// Sinks whose cursors are to be deleted, unless they are configured.
     pub dropped_sinks: Vec<String>,
 }
@@ -22,6 +24,7 @@ impl CommitInput {
             && self.undecodable.is_empty()
             && self.cursors.is_empty()
             && self.salvaged.is_empty()
+            && self.entries.is_empty()
             && self.dropped_sinks.is_empty()
     }
 

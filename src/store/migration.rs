@@ -52,6 +52,9 @@ pub(super) fn migrate(db: &mut Connection, gateway: &str, ballast: &Ballast) -> 
     if !has_table(db, "held_key")? {
         with_room(db, ballast, |db, _| db.execute_batch(schema::HELD_KEY))?;
     }
+    if !has_table(db, "entry")? {
+        with_room(db, ballast, |db, _| db.execute_batch(schema::ENTRY))?;
+    }
     let column = "SELECT 1 FROM pragma_table_info('progress') WHERE name = 'set_aside'";
     if !db.prepare(column)?.exists([])? {
         with_room(db, ballast, |db, _| db.execute_batch(schema::SET_ASIDE))?;
@@ -108,7 +111,7 @@ fn change_small_tables(db: &mut Connection) -> rusqlite::Result<()> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(SMALL_TABLES)?;
     // Tables that stay as they were are left out.
-    for statement in schema::TABLES.split_inclusive(";\n").chain([schema::HELD_KEY]) {
+    for statement in schema::TABLES.split_inclusive(";\n").chain([schema::HELD_KEY, schema::ENTRY]) {
         let stays = ["salvage", "snapshot", "alert", "rejected_sample", "dead_letter"];
         if !stays.iter().any(|name| statement.contains(&format!("CREATE TABLE {name}("))) {
             transaction.execute_batch(statement)?;

@@ -4,6 +4,7 @@ pub mod ballast;
 mod cell;
 pub mod commit;
 pub mod cursors;
+mod entries;
 mod header;
 pub mod held;
 pub mod held_keys;

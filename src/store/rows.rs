@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::commit::CommitInput;
 use super::cursors::Cursors;
+use super::entries;
 use super::header::BatchHeader;
 use super::held;
 use super::rejected;
@@ -74,7 +75,7 @@ pub(super) fn needed(input: &CommitInput, rows: &[BatchRow<'_>], streams: &Strea
     let undecodable: usize = rejected::kept(&input.undecodable).into_iter().map(rejected::size).sum();
     let letters = input.cursors.iter().flat_map(|change| &change.dead_letters);
     let letters: usize = letters.map(|letter| letter.line.len()).sum();
-    let other = (alerts + undecodable + letters) as u64;
+    let other = (alerts + undecodable + letters + entries::needed(&input.entries)) as u64;
     Needed { bulk: kept(Keep::Bulk), other: kept(Keep::Reserve) + other, snapshot: snapshot as u64 }
 }
 

@@ -54,7 +54,11 @@ pub(super) const HELD_KEY: &str = "
 CREATE TABLE IF NOT EXISTS held_key(sink TEXT NOT NULL, stream INTEGER NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL,
   acknowledged BLOB NOT NULL, pending INTEGER NOT NULL, PRIMARY KEY(sink, stream, key)) WITHOUT ROWID;
 ";
-/// A column that was added with it: what is pending of all keys of a cursor. So damage to one of the two tables is noticed.
+/// Another one: values under keys, see [`super::entries`].
+pub(super) const ENTRY: &str = "
+CREATE TABLE IF NOT EXISTS entry(key BLOB PRIMARY KEY, value BLOB NOT NULL, \"check\" INTEGER NOT NULL) WITHOUT ROWID;
+";
+/// A column that was added with `held_key`: what is pending of all keys of a cursor. So damage to one of the two tables is noticed.
 pub(super) const SET_ASIDE: &str = "ALTER TABLE progress ADD COLUMN set_aside INTEGER;";
 
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +137,8 @@ pub fn open_writer(path: &Path, synchronous: Synchronous, vfs: Option<&str>) -> 
     ))
     .map_err(failed)?;
     if is_new {
-        make_tables(&db, &[TABLES, HELD_KEY, &insert_built_in_streams()].concat(), SCHEMA_VERSION).map_err(failed)?;
+        make_tables(&db, &[TABLES, HELD_KEY, ENTRY, &insert_built_in_streams()].concat(), SCHEMA_VERSION)
+            .map_err(failed)?;
     }
     Ok(db)
 }

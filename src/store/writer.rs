@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use super::ballast::Ballast;
 use super::commit::CommitInput;
 use super::cursors::{Cursors, DroppedSink};
+use super::entries;
 use super::reader::FileId;
 use super::rejected;
 use super::retention::{self, Capacity, Deleted, Room};
@@ -23,6 +24,7 @@ use super::witness::Witness;
 use super::{held, migration, streams, totals};
 use crate::clock;
 use crate::core::identity::{NamedStream, PerStream, RunId, Stream, StreamRow, Streams};
+use crate::handoff::Entry;
 
 mod renewal;
 mod stream_state;
@@ -236,6 +238,15 @@ impl Writer {
         self.cursors.left(&self.db)
     }
 
+    /// What is kept for others.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn entries(&self) -> rusqlite::Result<Vec<Entry>> {
+        entries::load(&self.db)
+    }
+
     pub fn connection(&self) -> &Connection {
         &self.db
     }
@@ -304,8 +315,9 @@ impl Writer {
         let when_full = self.settings.capacity.when_full;
         let mut needed = rows::needed(input, batches, &self.streams);
         if !retention::has_room(&transaction, &report.room, needed)? {
-            // Alerts and snapshots mostly replace earlier ones: nothing has to be removed for that.
-            needed.replaces(rows::replaced_bytes(&transaction, &input.sealed)?);
+            // Alerts, snapshots and entries mostly replace earlier ones: nothing has to be removed for that.
+            let replaced = rows::replaced_bytes(&transaction, &input.sealed)?;
+            needed.replaces(replaced + entries::replaced(&transaction, &input.entries)?);
         }
         let of_all = (&self.streams, &mut cursors);
         let made = retention::make_room(&transaction, of_all, &report.room, when_full, needed)?;
@@ -343,6 +355,7 @@ impl Writer {
         }
         totals::add_all(&transaction, &input.sealed.received)?;
         rejected::write(&transaction, &input.undecodable)?;
+        entries::write(&transaction, &input.entries)?;
         if with_snapshot {
             rows::write_snapshot(&transaction, &input.sealed)?;
         }

@@ -191,16 +191,30 @@ fn a_version_that_is_not_served_is_logged_once_a_second() {
     assert!(log().matches("protocol level").count() < 20);
 }
 
-#[test]
-fn paho_does_all_that_its_users_do() {
-    let (_folder, gateway) = start();
+/// Runs the scenarios of these names, or all.
+fn paho(gateway: &Gateway, scenarios: &[&str]) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let python = tests.join(".cache/venv/bin/python");
     assert!(python.exists(), "paho-mqtt in {} {SETUP}", python.display());
     let mut command = Command::new(python);
-    command.arg(tests.join("clients/paho_client.py")).arg(gateway.mqtt.port().to_string());
+    command.arg(tests.join("clients/paho_client.py")).arg(gateway.mqtt.port().to_string()).args(scenarios);
     let output = run(command);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}\n{}", std::fs::read_to_string(&gateway.log).unwrap());
+}
+
+#[test]
+fn paho_does_all_that_its_users_do() {
+    let (_folder, gateway) = start();
+    paho(&gateway, &[]);
     assert_eq!(gateway.status()["received"]["undecodable"], 0, "the CBOR payload is read");
+}
+
+#[test]
+fn paho_finds_its_sessions_after_a_kill() {
+    let (folder, gateway) = start();
+    paho(&gateway, &["before_a_kill"]);
+    gateway.kill();
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    paho(&gateway, &["after_a_kill"]);
 }

@@ -37,6 +37,16 @@ impl Unreleased {
         self.ids.retain(|_, is_stored| *is_stored);
     }
 
+    /// All of them.
+    pub fn ids(&self) -> impl Iterator<Item = u16> + '_ {
+        self.ids.keys().copied()
+    }
+
+    /// One that was stored before a restart.
+    pub fn restore(&mut self, packet_id: u16) {
+        self.ids.insert(packet_id, true);
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.ids.len()
@@ -161,13 +171,12 @@ impl Inbound {
         if is_over { Err(Close::ReceiveMaximum) } else { Ok(()) }
     }
 
-    /// Takes a PUBREL: the client will not send this message again, so its id is free.
-    pub fn release(&self, packet_id: u16, unreleased: &mut Unreleased, out: &mut Vec<u8>) {
-        let reason = match unreleased.ids.remove(&packet_id) {
-            Some(_) => reason::SUCCESS,
-            None => reason::UNKNOWN_ID,
-        };
+    /// Takes a PUBREL: the client will not send this message again, so its id is free. Returns whether there is such a message.
+    pub fn release(&self, packet_id: u16, unreleased: &mut Unreleased, out: &mut Vec<u8>) -> bool {
+        let is_known = unreleased.ids.remove(&packet_id).is_some();
+        let reason = if is_known { reason::SUCCESS } else { reason::UNKNOWN_ID };
         ack(self.version, PUBCOMP, packet_id, reason, out);
+        is_known
     }
 
     /// Ordinal of the newest publish that was not refused by [`Self::publish`]; the first is 1, and 0 means none.

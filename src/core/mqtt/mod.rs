@@ -2,11 +2,13 @@
 
 pub mod access;
 pub mod inbound;
+pub mod keeping;
 pub mod outbound;
 pub mod pace;
 pub mod packet;
 pub mod publishing;
 pub mod session;
+pub mod subscription;
 pub mod topic;
 pub mod topic_tree;
 pub mod websocket;

@@ -2,11 +2,27 @@
 //!
 //! A message of QoS 1 is kept until its PUBACK; one of QoS 2 until its PUBREC, and its id until its PUBCOMP. It outlives connections: each has
 //! its own [`Limits`], and begins with what was not acknowledged.
+//!
+//! A session that is stored can go on after a restart. For QoS 2 this takes order: it has to be stored under which id a message is sent before
+//! it is sent, and that the client has it before it is told to release the id. At QoS 1 a message may be sent again, so nothing waits.
+
+mod in_flight;
+mod message;
+mod unfinished;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 
+pub use in_flight::Restored;
+pub use message::{Message, Shelf, Stored};
+
+use super::keeping::{KeptProgress, MessageNumber};
 use super::packet::{self, Outgoing, Version, reason};
 use super::session::Close;
+use in_flight::InFlight;
+use unfinished::Unfinished;
 
 /// Most messages of QoS 1 and 2 that a client has been sent and not acknowledged.
 pub const IN_FLIGHT_MAX: usize = 64;
@@ -14,61 +30,6 @@ pub const IN_FLIGHT_MAX: usize = 64;
 const ALIASES_MAX: u16 = 64;
 
 const PUBREL: u8 = 0x62;
-
-/// What a client wants of the messages that match a filter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wants {
-    /// Highest quality of service.
-    pub qos: u8,
-    /// Not those that it has published itself.
-    pub no_local: bool,
-    /// Messages keep their RETAIN flag.
-    pub retain_as_published: bool,
-    /// Sent along; 0 if there is none.
-    pub identifier: u32,
-}
-
-/// A message for one client. `P` holds bytes, owned or shared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message<P> {
-    /// UTF-8, at most 65,535 bytes.
-    pub topic: P,
-    /// What was published.
-    pub payload: P,
-    /// Properties of version 5 that are passed on, encoded.
-    pub passed_on: P,
-    /// By the steady clock, in milliseconds: from then on it is of no use.
-    pub deadline_ms: Option<u64>,
-    /// Of the client's subscriptions that it matches.
-    pub identifiers: Box<[u32]>,
-    /// The lower of what was published and what was granted: 0 to 2.
-    pub qos: u8,
-    /// The RETAIN flag that the client is sent.
-    pub retain: bool,
-    /// One of the gateway's own: sent before those of clients, and counted separately.
-    pub is_own: bool,
-}
-
-impl<P: AsRef<[u8]>> Message<P> {
-    /// Bytes that it is counted as while it is kept: its own, and 64 for the bookkeeping.
-    pub fn cost(&self) -> usize {
-        let [topic, payload, passed_on] = [&self.topic, &self.payload, &self.passed_on].map(|part| part.as_ref().len());
-        topic + payload + passed_on + 64
-    }
-
-    fn is_over(&self, now_ms: u64) -> bool {
-        self.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms)
-    }
-}
-
-#[derive(Debug)]
-struct InFlight<P> {
-    packet_id: u16,
-    /// `None` once the client has said that it has it: it only has to release the id.
-    message: Option<Message<P>>,
-    /// Whether it was sent over this connection.
-    is_sent: bool,
-}
 
 /// Bytes that are kept for a client, see [`Message::cost`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,7 +79,19 @@ pub struct Outbound<P> {
     in_flight: VecDeque<InFlight<P>>,
     /// How many of those in flight were not sent over this connection yet.
     unsent: usize,
+    /// Messages that the client has, and whose ids it is told to release once that is stored.
+    unreleased: usize,
     last_packet_id: u16,
+    /// Messages with lower numbers may have been sent before a restart.
+    sent_before: Option<MessageNumber>,
+    /// What is needed after a restart is stored.
+    is_stored: bool,
+    unfinished: Unfinished,
+    /// Increases with each change that has to be stored before what follows from it is sent.
+    revision: u64,
+    stored_revision: u64,
+    /// Something has changed that is stored when there is time.
+    is_changed: bool,
 }
 
 impl<P> Default for Outbound<P> {
@@ -131,7 +104,14 @@ impl<P> Default for Outbound<P> {
             kept: Kept::default(),
             in_flight: VecDeque::new(),
             unsent: 0,
+            unreleased: 0,
             last_packet_id: 0,
+            sent_before: None,
+            is_stored: false,
+            unfinished: Unfinished::default(),
+            revision: 0,
+            stored_revision: 0,
+            is_changed: false,
         }
     }
 }
@@ -141,13 +121,14 @@ impl<P: AsRef<[u8]>> Outbound<P> {
     pub fn connect(&mut self, limits: Limits) {
         self.limits = limits;
         self.aliases.clear();
-        self.unsent = self.in_flight.len();
-        self.in_flight.iter_mut().for_each(|sent| sent.is_sent = false);
+        (self.unsent, self.unreleased) = (self.in_flight.len(), 0);
+        self.in_flight.iter_mut().for_each(InFlight::connection_ended);
     }
 
     /// Queues a message. Nothing bounds the queue here: the caller looks at [`Self::kept`].
     pub fn push(&mut self, message: Message<P>) {
         *self.kept.of(message.is_own) += message.cost();
+        message.number().into_iter().for_each(|number| self.unfinished.expect(number));
         if message.is_own { &mut self.own } else { &mut self.queue }.push_back(message);
     }
 
@@ -173,6 +154,7 @@ impl<P: AsRef<[u8]>> Outbound<P> {
     /// Appends packets until `out` holds `bytes_max` bytes or more, or as much is unacknowledged as may be. What is of no use any more, or
     /// larger than the client takes, is left out. Returns how many messages were.
     pub fn fill(&mut self, out: &mut Vec<u8>, bytes_max: usize, now_ms: u64) -> usize {
+        self.release_stored(out);
         let mut left_out = self.send_again(out, bytes_max, now_ms);
         while out.len() < bytes_max && self.unsent == 0 {
             let queue = if self.own.is_empty() { &self.queue } else { &self.own };
@@ -180,38 +162,80 @@ impl<P: AsRef<[u8]>> Outbound<P> {
             if next.qos > 0 && !self.has_window() {
                 break;
             }
+            if next.qos == 2 && self.is_stored {
+                self.assign();
+                break;
+            }
             let is_own = next.is_own;
             let queue = if is_own { &mut self.own } else { &mut self.queue };
             let Some(message) = queue.pop_front() else { break };
-            let packet_id = if message.qos > 0 { self.next_packet_id() } else { 0 };
-            let is_sent = !message.is_over(now_ms) && self.write(&message, packet_id, false, now_ms, out);
+            let packet_id = if message.qos > 0 { self.next_packet_id(message.number()) } else { 0 };
+            let dup = message.qos > 0 && message.number() < self.sent_before && message.number().is_some();
+            let is_sent = !message.is_over(now_ms) && self.write(&message, packet_id, dup, now_ms, out);
             left_out += usize::from(!is_sent);
             if is_sent && message.qos > 0 {
-                self.in_flight.push_back(InFlight { packet_id, message: Some(message), is_sent: true });
+                self.note_sent(&message);
+                self.in_flight.push_back(InFlight::sent(packet_id, message));
             } else {
-                *self.kept.of(is_own) -= message.cost();
+                self.let_go(Some(message));
             }
         }
         left_out
     }
 
-    /// Sends again what an earlier connection has sent, in the same order.
+    /// Gives ids to messages of QoS 2, as many as may be sent next.
+    fn assign(&mut self) {
+        let window = self.limits.receive_maximum.min(IN_FLIGHT_MAX);
+        self.revision += 1;
+        while self.in_flight.len() < window {
+            let queue = if self.own.is_empty() { &mut self.queue } else { &mut self.own };
+            let Some(message) = queue.pop_front_if(|next| next.qos == 2) else { break };
+            self.note_sent(&message);
+            let packet_id = self.next_packet_id(message.number());
+            self.in_flight.push_back(InFlight::assigned(packet_id, message, self.revision));
+            self.unsent += 1;
+        }
+    }
+
+    fn note_sent(&mut self, message: &Message<P>) {
+        self.is_changed = true;
+        message.number().into_iter().for_each(|number| self.unfinished.sent(number));
+    }
+
+    /// Tells the client to release the ids of what it is known to have.
+    fn release_stored(&mut self, out: &mut Vec<u8>) {
+        if self.unreleased == 0 {
+            return;
+        }
+        for sent in &mut self.in_flight {
+            if sent.owes_release && sent.revision <= self.stored_revision {
+                sent.owes_release = false;
+                self.unreleased -= 1;
+                packet::ack(self.limits.version, PUBREL, sent.packet_id, reason::SUCCESS, out);
+            }
+        }
+    }
+
+    /// Sends again what an earlier connection has sent, and what has got its id, in the same order.
     fn send_again(&mut self, out: &mut Vec<u8>, bytes_max: usize, now_ms: u64) -> usize {
         let mut left_out = 0;
         while self.unsent > 0 && out.len() < bytes_max && self.has_window() {
             let Some(at) = self.in_flight.iter().position(|sent| !sent.is_sent) else { break };
-            let InFlight { packet_id, message, .. } = &mut self.in_flight[at];
-            let (packet_id, message) = (*packet_id, message.take());
+            let sent = &mut self.in_flight[at];
+            if self.is_stored && sent.revision > self.stored_revision {
+                break;
+            }
+            let (packet_id, dup, message) = (sent.packet_id, sent.was_sent, sent.message.take());
             self.unsent -= 1;
             let is_sent = match &message {
-                Some(message) => self.write(message, packet_id, true, now_ms, out),
+                Some(message) => self.write(message, packet_id, dup, now_ms, out),
                 None => {
                     packet::ack(self.limits.version, PUBREL, packet_id, reason::SUCCESS, out);
                     true
                 }
             };
             if is_sent {
-                self.in_flight[at] = InFlight { packet_id, message, is_sent };
+                self.in_flight[at].sends(message);
             } else {
                 self.in_flight.remove(at);
                 self.let_go(message);
@@ -283,9 +307,20 @@ impl<P: AsRef<[u8]>> Outbound<P> {
             return Ok(());
         }
         let message = at.and_then(|at| self.in_flight[at].message.take());
+        let is_new = message.is_some();
         self.let_go(message);
-        let reason = if at.is_some() { reason::SUCCESS } else { reason::UNKNOWN_ID };
-        packet::ack(self.limits.version, PUBREL, packet_id, reason, out);
+        match at.map(|at| &mut self.in_flight[at]) {
+            Some(sent) if self.is_stored && is_new => {
+                self.revision += 1;
+                self.unreleased += 1;
+                (sent.owes_release, sent.revision) = (true, self.revision);
+            }
+            Some(sent) if sent.owes_release => {}
+            known => {
+                let reason = if known.is_some() { reason::SUCCESS } else { reason::UNKNOWN_ID };
+                packet::ack(self.limits.version, PUBREL, packet_id, reason, out);
+            }
+        }
         Ok(())
     }
 
@@ -313,14 +348,20 @@ impl<P: AsRef<[u8]>> Outbound<P> {
     }
 
     fn remove(&mut self, at: usize) {
-        let Some(InFlight { message, is_sent, .. }) = self.in_flight.remove(at) else { return };
+        let Some(InFlight { message, is_sent, owes_release, .. }) = self.in_flight.remove(at) else { return };
         self.unsent -= usize::from(!is_sent);
+        self.unreleased -= usize::from(owes_release);
+        self.is_changed = true;
         self.let_go(message);
     }
 
     fn let_go(&mut self, message: Option<Message<P>>) {
         if let Some(message) = message {
             *self.kept.of(message.is_own) -= message.cost();
+            if let Some(number) = message.number() {
+                self.is_changed = true;
+                self.unfinished.done(number);
+            }
         }
     }
 
@@ -335,140 +376,78 @@ impl<P: AsRef<[u8]>> Outbound<P> {
         }
     }
 
-    fn next_packet_id(&mut self) -> u16 {
+    /// Whether what is needed after a restart is stored.
+    pub fn set_stored(&mut self, is_stored: bool) {
+        self.is_stored = is_stored;
+    }
+
+    /// A message that is stored for the client is on its way to the queue.
+    pub fn expect(&mut self, number: MessageNumber) {
+        self.unfinished.expect(number);
+    }
+
+    /// It does not come.
+    pub fn miss(&mut self, number: MessageNumber) {
+        self.is_changed = true;
+        self.unfinished.done(number);
+    }
+
+    /// The revision that has to be stored before all is sent that could be, and the one that is stored.
+    pub fn revisions(&self) -> (u64, u64) {
+        (self.revision, self.stored_revision)
+    }
+
+    /// Whether anything was sent, or is about to be, and is not acknowledged.
+    pub fn has_in_flight(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// Everything up to this revision is stored.
+    pub fn stored_through(&mut self, revision: u64) {
+        self.stored_revision = self.stored_revision.max(revision);
+    }
+
+    /// Whether something has changed since [`Self::progress`] that it tells of.
+    pub fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// What is to be stored; `next` is the number that the next message gets.
+    pub fn progress(&mut self, next: MessageNumber) -> KeptProgress {
+        self.is_changed = false;
+        KeptProgress {
+            waiting_from: self.unfinished.waiting_from(next).0,
+            done: self.unfinished.done_after(),
+            in_flight: self.in_flight.iter().map(InFlight::kept).collect(),
+        }
+    }
+
+    /// What was in flight before a restart, in the order in which it was sent.
+    pub fn restore(&mut self, sent: Restored<P>) {
+        let Restored { packet_id, message } = sent;
+        message.iter().for_each(|message| *self.kept.of(message.is_own) += message.cost());
+        self.last_packet_id = packet_id;
+        self.in_flight.push_back(InFlight::restored(packet_id, message));
+        self.unsent += 1;
+    }
+
+    /// The client was there before a restart: messages up to the last number of then may have been sent to it, and not all of that was stored.
+    pub fn may_have_sent(&mut self, before: MessageNumber) {
+        self.sent_before = Some(before);
+    }
+
+    /// A message that is stored has an id by its number, so that it has the same one after a restart, if that is free.
+    fn next_packet_id(&mut self, number: Option<MessageNumber>) -> u16 {
+        let is_free = |id: u16| self.in_flight.iter().all(|sent| sent.packet_id != id);
+        let by_number = number.map(|number| (number.0 % u64::from(u16::MAX)) as u16 + 1);
+        if let Some(id) = by_number.filter(|id| is_free(*id)) {
+            return id;
+        }
         loop {
             self.last_packet_id = if self.last_packet_id == u16::MAX { 1 } else { self.last_packet_id + 1 };
-            if self.in_flight.iter().all(|sent| sent.packet_id != self.last_packet_id) {
+            if is_free(self.last_packet_id) {
                 return self.last_packet_id;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(topic: &str, payload: &[u8], qos: u8) -> Message<Vec<u8>> {
-        Message {
-            topic: topic.into(),
-            payload: payload.to_vec(),
-            passed_on: Vec::new(),
-            deadline_ms: None,
-            identifiers: Box::default(),
-            qos,
-            retain: false,
-            is_own: false,
-        }
-    }
-
-    fn filled(outbound: &mut Outbound<Vec<u8>>, now_ms: u64) -> Vec<u8> {
-        let mut out = Vec::new();
-        outbound.fill(&mut out, usize::MAX, now_ms);
-        out
-    }
-
-    #[test]
-    fn the_window_bounds_what_is_unacknowledged_and_ids_are_not_given_twice() {
-        let mut outbound = Outbound::default();
-        for n in 0..300u16 {
-            outbound.push(message("t", &n.to_be_bytes(), 1));
-        }
-        let mut seen = 0;
-        while seen < 300 {
-            let out = filled(&mut outbound, 0);
-            assert!(!out.is_empty());
-            for packet in out.chunks(9) {
-                assert_eq!(packet[7..9], (seen as u16).to_be_bytes());
-                outbound.acknowledged(u16::from_be_bytes([packet[5], packet[6]])).expect("sent");
-                seen += 1;
-            }
-        }
-        outbound.acknowledged(1).expect("nothing");
-        assert_eq!((outbound.kept(), outbound.waiting()), (Kept::default(), 0), "one too many means nothing");
-    }
-
-    #[test]
-    fn own_messages_go_first_and_are_counted_by_themselves() {
-        let mut outbound = Outbound::default();
-        for (topic, is_own) in [("a", false), ("b", true), ("c", false), ("d", true)] {
-            outbound.push(Message { is_own, ..message(topic, b"", 1) });
-        }
-        assert_eq!(outbound.kept(), Kept { bytes: 130, own_bytes: 130 });
-        assert_eq!((outbound.waiting(), outbound.own_waiting()), (2, 2));
-        let topics: Vec<u8> = filled(&mut outbound, 0).chunks(7).map(|packet| packet[4]).collect();
-        assert_eq!(topics, b"bdac");
-        outbound.acknowledged(1).expect("sent");
-        outbound.acknowledged(3).expect("sent");
-        assert_eq!(outbound.kept(), Kept { bytes: 65, own_bytes: 65 });
-    }
-
-    #[test]
-    fn a_client_that_returns_gets_the_unacknowledged_again_marked_as_duplicates() {
-        let mut outbound = Outbound::default();
-        outbound.push(message("t", b"x", 1));
-        outbound.push(message("t", b"y", 0));
-        let mut out = Vec::new();
-        outbound.fill(&mut out, 1, 0);
-        outbound.drop_qos_0();
-        outbound.connect(Limits::default());
-        assert_eq!(filled(&mut outbound, 0), [0x3a, 6, 0, 1, b't', 0, 1, b'x']);
-        assert!(filled(&mut outbound, 0).is_empty(), "once a connection");
-        assert_eq!((outbound.waiting(), outbound.kept().bytes), (0, 66), "what is in flight is counted too");
-    }
-
-    #[test]
-    fn a_message_of_qos_2_is_sent_until_the_client_has_it_and_released_until_it_says_so() {
-        let mut outbound = Outbound::default();
-        outbound.push(message("t", b"x", 2));
-        outbound.push(message("t", b"y", 2));
-        assert_eq!(filled(&mut outbound, 0).len(), 16);
-        let mut out = Vec::new();
-        let wrong = [outbound.acknowledged(1), outbound.completed(1)];
-        assert_eq!(wrong, [Err(Close::WrongAnswer); 2]);
-        for _ in 0..2 {
-            outbound.received(1, 0, &mut out).expect("sent");
-        }
-        assert_eq!(out, [0x62, 2, 0, 1, 0x62, 2, 0, 1], "PUBREL, as often as it is asked for");
-        assert_eq!(outbound.kept().bytes, 66);
-        let limits = Limits { receive_maximum: 1, version: Version::V5, ..Limits::default() };
-        outbound.connect(limits);
-        assert_eq!(filled(&mut outbound, 0), [0x62, 2, 0, 1], "released, and no more than the client takes");
-        outbound.completed(1).expect("released");
-        assert_eq!(filled(&mut outbound, 0), [0x3c, 7, 0, 1, b't', 0, 2, 0, b'y']);
-        out.clear();
-        outbound.received(2, 0x97, &mut out).expect("sent");
-        assert!(out.is_empty() && outbound.kept() == Kept::default(), "it refuses it, so nothing is released");
-        outbound.received(9, 0, &mut out).expect("nothing");
-        assert_eq!(out, [0x62, 3, 0, 9, 0x92]);
-    }
-
-    #[test]
-    fn version_5_is_sent_what_the_publisher_said_and_how_long_it_is_of_use() {
-        let mut outbound = Outbound::default();
-        outbound.connect(Limits { version: Version::V5, aliases_max: 1, packet_bytes_max: 30, ..Limits::default() });
-        let full = Message {
-            passed_on: vec![1, 1],
-            deadline_ms: Some(10_000),
-            identifiers: [5, 200].into(),
-            ..message("tt", b"x", 0)
-        };
-        outbound.push(full.clone());
-        outbound.push(Message { deadline_ms: None, ..full.clone() });
-        outbound.push(message("u", &[b'y'; 40], 1));
-        outbound.push(full);
-        let mut out = Vec::new();
-        assert_eq!(outbound.fill(&mut out, 30, 5_500), 0);
-        assert_eq!(out[..9], [0x30, 21, 0, 2, b't', b't', 15, 2, 0], "expiry");
-        assert_eq!(
-            out[9..],
-            [
-                0, 0, 5, 0x23, 0, 1, 11, 5, 11, 200, 1, 1, 1, b'x', 0x30, 14, 0, 0, 10, 0x23, 0, 1, 11, 5, 11, 200, 1,
-                1, 1, b'x'
-            ]
-        );
-        out.clear();
-        assert_eq!(outbound.fill(&mut out, usize::MAX, 10_000), 2, "too large for the client, and too late");
-        assert_eq!((out.len(), outbound.kept()), (0, Kept::default()));
     }
 }

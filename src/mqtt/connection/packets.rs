@@ -6,20 +6,23 @@ use tokio::time::Instant;
 
 use super::{Connection, UncommittedPublish};
 use crate::core::mqtt::inbound::Judged;
-use crate::core::mqtt::outbound::Wants;
+use crate::core::mqtt::keeping::Key;
 use crate::core::mqtt::pace::Urgency;
-use crate::core::mqtt::packet::{self, Ack, Packet, Publish, RetainHandling, Subscribe, Subscription, reason};
+use crate::core::mqtt::packet::{self, Ack, Packet, Publish, RetainHandling, Subscribe, Subscription, Version, reason};
 use crate::core::mqtt::publishing::PublishVerdict;
 use crate::core::mqtt::session::Close;
+use crate::core::mqtt::subscription::Wants;
 use crate::core::mqtt::topic;
-use crate::handoff;
+use crate::handoff::{self, EntryChange};
 use crate::mqtt::end::End;
+use crate::mqtt::fanout::Prepared;
 use crate::mqtt::fanout::TooManyFilters;
 use crate::mqtt::input::{Arrived, Input, Taken};
+use crate::mqtt::keeper::Known;
 use crate::mqtt::lane::{Allowance, Turn};
 use crate::mqtt::moderation;
 use crate::mqtt::publish::{Batch, Published, Republished};
-use crate::mqtt::router::{Draft, Envelope, RouterDead};
+use crate::mqtt::router::{Draft, RouterDead};
 
 /// Most filters of one packet that are looked at, unless a client may have more: a packet is handled without interruption.
 const FILTERS_A_PACKET: usize = 256;
@@ -75,17 +78,21 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 return Ok(subscriber.received(packet_id, reason, &mut self.output.bytes)?);
             }
             Packet::PubComp(Ack { packet_id, .. }) => return Ok(subscriber.completed(packet_id)?),
-            Packet::PubRel(Ack { packet_id, .. }) => {
-                self.inbound.release(packet_id, &mut subscriber.unreleased.borrow_mut(), &mut self.output.bytes);
-            }
+            Packet::PubRel(Ack { packet_id, .. }) => self.release(packet_id),
             Packet::Subscribe(subscribe) => self.subscribe(&subscribe),
             Packet::Unsubscribe { packet_id, filters } => {
                 let code = |filter: &&str| match self.edge.fanout.unsubscribe(subscriber, filter) {
-                    true => reason::SUCCESS,
+                    true => {
+                        let key = |session| Key::Filter(session, (*filter).to_owned());
+                        subscriber.session().into_iter().for_each(|session| self.edge.keeper.delete(&key(session)));
+                        reason::SUCCESS
+                    }
                     false => reason::NO_SUBSCRIPTION,
                 };
                 let codes: Vec<u8> = filters.iter().map(code).collect();
-                packet::unsuback(self.limits.version, packet_id, &codes, &mut self.output.bytes);
+                let mut answer = Vec::new();
+                packet::unsuback(self.limits.version, packet_id, &codes, &mut answer);
+                self.answer_once_stored(answer);
             }
             Packet::PingReq => self.output.bytes.extend_from_slice(&packet::PINGRESP),
             Packet::Disconnect { reason, session_expiry_s } => return Err(self.disconnect(reason, session_expiry_s)),
@@ -119,6 +126,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let &Publish { payload, qos, retain, .. } = publish;
         batch.publishes += 1;
         batch.answers += u64::from(qos > 0);
+        self.store_unreleased(publish, &verdict, batch);
         let is_taken = match verdict {
             PublishVerdict::Take => {
                 let client_id = Some(self.client_id.as_str());
@@ -145,17 +153,18 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         }
         // Publishes without receivers need not be kept until the commit.
         if has_receivers || is_taken && retain {
-            let envelope = Envelope::of(&Draft {
+            let draft = Draft {
                 topic,
                 payload,
                 qos,
                 retain,
                 publisher: self.attached.subscriber.number,
                 deadline_ms: self.edge.deadline_ms(publish.expiry_s),
+                number: None,
                 passed_on: publish.passed_on,
-            });
-            batch.held_bytes += envelope.len();
-            self.held.push_back(UncommittedPublish { ordinal: self.inbound.last_ordinal(), envelope });
+            };
+            let prepared = self.edge.fanout.prepare(draft, &mut batch.entries);
+            self.hold(prepared, batch);
         }
         self.hold_republished(batch);
         Ok(())
@@ -163,13 +172,17 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
 
     /// What rules have made of a publish is passed on right behind it.
     fn hold_republished(&mut self, batch: &mut Batch) {
-        for Republished { envelope, may_have_receivers } in batch.republished.drain(..) {
-            if may_have_receivers || envelope.retain() {
+        for Republished { prepared, may_have_receivers } in std::mem::take(&mut batch.republished) {
+            if may_have_receivers || prepared.envelope.retain() {
                 batch.urgency = Urgency::Urgent;
-                batch.held_bytes += envelope.len();
-                self.held.push_back(UncommittedPublish { ordinal: self.inbound.last_ordinal(), envelope });
+                self.hold(prepared, batch);
             }
         }
+    }
+
+    fn hold(&mut self, prepared: Prepared, batch: &mut Batch) {
+        batch.held_bytes += prepared.envelope.len();
+        self.held.push_back(UncommittedPublish { ordinal: self.inbound.last_ordinal(), prepared });
     }
 
     fn subscribe(&mut self, subscribe: &Subscribe<'_>) {
@@ -195,7 +208,42 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             }
             codes.push(refusal.map_or(qos, |(code, _)| code));
         }
-        packet::suback(self.limits.version, subscribe.packet_id, &codes, &mut self.output.bytes);
+        let mut answer = Vec::new();
+        packet::suback(self.limits.version, subscribe.packet_id, &codes, &mut answer);
+        self.answer_once_stored(answer);
+    }
+
+    /// A client with a session that is stored is answered once what it asked for is stored, too.
+    fn answer_once_stored(&mut self, answer: Vec<u8>) {
+        if self.attached.subscriber.session().is_none() {
+            return self.output.bytes.extend_from_slice(&answer);
+        }
+        self.answered_later.push_back((self.edge.keeper.ticket(), answer));
+    }
+
+    /// The id of a message of QoS 2 is stored in its commit, unless a refusal frees it.
+    fn store_unreleased(&self, publish: &Publish<'_>, verdict: &PublishVerdict, batch: &mut Batch) {
+        let Some(session) = self.attached.subscriber.session().filter(|_| publish.qos == 2) else { return };
+        let is_taken = matches!(verdict, PublishVerdict::Take | PublishVerdict::AcknowledgeAlert);
+        if is_taken || self.limits.version < Version::V5 {
+            let key = Key::Unreleased(session, publish.packet_id).to_bytes();
+            batch.entries.push(EntryChange { key, value: Some(Vec::new()) });
+        }
+    }
+
+    /// The client releases the id of a message of QoS 2. What is stored is deleted first: otherwise the next message with this id would be
+    /// taken for this one after a restart.
+    fn release(&mut self, packet_id: u16) {
+        let subscriber = &self.attached.subscriber;
+        let mut answer = Vec::new();
+        let was_known = self.inbound.release(packet_id, &mut subscriber.unreleased.borrow_mut(), &mut answer);
+        match subscriber.session().filter(|_| was_known) {
+            Some(session) => {
+                self.edge.keeper.delete(&Key::Unreleased(session, packet_id));
+                self.answer_once_stored(answer);
+            }
+            None => self.output.bytes.extend_from_slice(&answer),
+        }
     }
 
     /// The error is a reason code, and why.
@@ -205,10 +253,13 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             self.edge.note_denied_filter(&self.client_id, filter);
             return Err((code.reason(), "is for topics that the client has no right to"));
         }
-        self.edge.fanout.subscribe(subscriber, filter, wants, retained).map_err(|TooManyFilters| {
+        let granted = self.edge.fanout.subscribe(subscriber, filter, wants, retained);
+        let is_new = granted.map_err(|TooManyFilters| {
             self.edge.fanout.note_short();
             (reason::QUOTA, "is one too many")
-        })
+        })?;
+        self.edge.fanout.store_filter(subscriber, filter, if is_new { Known::No } else { Known::Maybe });
+        Ok(())
     }
 
     pub(super) fn submit(&mut self, mut batch: Batch) -> Result<(), End> {
@@ -219,6 +270,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         batch.urgency = batch.urgency.max(self.pace.published(now, batch.answers > 0));
         self.answers.read(self.inbound.last_ordinal(), self.last_heard, batch.answers);
         moderation::note(batch.publishes);
+        batch.entries.extend(self.edge.keeper.ended_sessions());
         Ok(self.edge.pipeline.submit(batch.submission(&self.progress, self.inbound.last_ordinal()))?)
     }
 
@@ -231,6 +283,14 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             self.inbound.refused(refused, &mut self.attached.subscriber.unreleased.borrow_mut());
         }
         self.inbound.excuse(self.progress.excused());
+        while let Some((_, answer)) =
+            self.answered_later.pop_front_if(|(ticket, _)| self.edge.keeper.is_settled(*ticket))
+        {
+            self.output.bytes.extend_from_slice(&answer);
+        }
+        if !self.answered_later.is_empty() {
+            self.edge.keeper.tell(&self.attached.subscriber.changed);
+        }
         let was_full = !self.may_read();
         let committed = self.progress.committed();
         self.pass_on(committed, turn)?;
@@ -258,10 +318,11 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         }
         let mut allowance = turn.allowance();
         while self.passing_on.is_none()
-            && let Some(held) =
-                self.held.pop_front_if(|held| held.ordinal <= committed && allowance.permits(held.envelope.len()))
+            && let Some(held) = self
+                .held
+                .pop_front_if(|held| held.ordinal <= committed && allowance.permits(held.prepared.envelope.len()))
         {
-            self.passing_on = self.edge.fanout.pass_on(held.envelope)?;
+            self.passing_on = self.edge.fanout.pass_on(held.prepared)?;
         }
         turn.note(&allowance, self.passing_on.is_some() || !self.has_to_pass_on());
         Ok(())

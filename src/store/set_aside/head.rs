@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, Row, params};
 
 use super::super::cursors::Cursors;
+use super::super::entries;
 use super::super::held::StreamProgress;
 use super::super::runs::{self, Run};
 use super::super::scan::Scan;
@@ -15,6 +16,7 @@ use super::super::witness::Testimony;
 use super::super::{totals, version_1};
 use super::{kept_in, mend_first_page};
 use crate::core::identity::{PerStream, Stream, StreamRow, Streams};
+use crate::handoff::Entry;
 
 /// Everything in a damaged store except its batches, as far as it can be read.
 #[derive(Debug, Default)]
@@ -32,6 +34,7 @@ pub struct Head {
     rejected_samples: Vec<(i64, String, String, Vec<u8>)>,
     dead_letters: Vec<(String, String, i64, String, Vec<u8>)>,
     salvage: Vec<(String, String, i64, bool)>,
+    entries: Vec<Entry>,
 }
 
 impl Head {
@@ -83,6 +86,7 @@ impl Head {
             salvage: rows(&db, "SELECT folder, stream, seq, done FROM salvage", |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             }),
+            entries: entries::load_damaged(&db),
             cursors,
         }
     }
@@ -188,7 +192,7 @@ impl Head {
             db.prepare_cached("INSERT OR IGNORE INTO salvage(folder, stream, seq, done) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![folder, stream, seq, done])?;
         }
-        Ok(())
+        entries::take_over(db, &self.entries)
     }
 }
 
