@@ -6,6 +6,7 @@ pub mod cursor;
 pub mod delivery;
 pub mod detection;
 pub mod device_clock;
+pub mod digest;
 pub mod fnv;
 pub mod identity;
 pub mod json;

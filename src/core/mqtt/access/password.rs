@@ -4,7 +4,6 @@
 //! bounded work and memory, so that a login costs a bounded time. Hashes are compared in constant time.
 
 use std::fmt;
-use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
@@ -13,8 +12,10 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD_NO_PAD;
-use ring::digest::{self, SHA256, SHA512};
+use ring::digest::{self, SHA512};
 use ring::pbkdf2::{self, PBKDF2_HMAC_SHA512};
+
+use crate::core::digest::{TokenDigest, is_equal};
 
 /// The longest password in bytes. A longer one is never right.
 pub const PASSWORD_MAX: usize = 64 * 1024;
@@ -89,7 +90,7 @@ enum Kind {
     Argon2id(Cost, Salted),
     Pbkdf2(NonZeroU32, Salted),
     Sha512(Salted),
-    Token([u8; 32]),
+    Token(TokenDigest),
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -136,7 +137,7 @@ impl Secret {
             "argon2id" => parse_argon2id(rest),
             "7" => parse_pbkdf2(rest),
             "6" => parse_sha512(rest),
-            "token" => parse_token(rest).map(Kind::Token).ok_or(SecretProblem::Form(TOKEN_FORM)),
+            "token" => TokenDigest::parse(rest).map(Kind::Token).ok_or(SecretProblem::Form(TOKEN_FORM)),
             _ => Err(SecretProblem::Kind),
         }
         .map(Self)
@@ -172,7 +173,7 @@ impl Secret {
                 context.update(salt);
                 is_equal(context.finish().as_ref(), hash)
             }
-            Kind::Token(hash) => is_equal(digest::digest(&SHA256, password).as_ref(), hash),
+            Kind::Token(hash) => hash.is_of(password),
         }
     }
 }
@@ -200,12 +201,7 @@ pub fn argon2id(password: &[u8], salt: [u8; 16], memory: &mut Memory) -> String 
 
 /// The secret for a token. It takes no guesses out of a weak one: a token must be random, of 128 bits or more.
 pub fn token(token: &str) -> String {
-    let hash = digest::digest(&SHA256, token.as_bytes());
-    let digits = hash.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.fold("$token$".to_owned(), |mut text, digit| {
-        text.extend(char::from_digit(digit.into(), 16));
-        text
-    })
+    format!("$token${}", TokenDigest::of(token.as_bytes()))
 }
 
 /// A token as people copy it: 32 letters and digits.
@@ -272,16 +268,6 @@ fn parse_sha512(text: &str) -> Result<Kind, SecretProblem> {
     Ok(Kind::Sha512(Salted::parse(salt, hash, SHA512_HASH_BYTES)?))
 }
 
-fn parse_token(text: &str) -> Option<[u8; 32]> {
-    let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks(2)) {
-        *byte = pair.iter().try_fold(0, |byte, &next| Some(byte << 4 | digit(next)?))?;
-    }
-    Some(hash)
-}
-
 /// The parts of a text that has exactly so many.
 fn parts<const COUNT: usize>(text: &str, separator: char) -> Option<[&str; COUNT]> {
     text.splitn(COUNT + 1, separator).collect::<Vec<_>>().try_into().ok()
@@ -318,12 +304,6 @@ fn words(allowed: &RangeInclusive<usize>) -> String {
         (least, most) if least == most => least.to_string(),
         (least, most) => format!("{least} to {most}"),
     }
-}
-
-/// Compares without leaving off at the first difference, which would tell how much of a guess is right.
-fn is_equal(left: &[u8], right: &[u8]) -> bool {
-    let difference = left.iter().zip(right).fold(0, |difference, (left, right)| black_box(difference | (left ^ right)));
-    left.len() == right.len() && black_box(difference) == 0
 }
 
 #[cfg(test)]

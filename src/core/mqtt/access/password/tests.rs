@@ -95,17 +95,6 @@ fn wrong_passwords_are_refused_by_each_kind_of_secret() {
 }
 
 #[test]
-fn a_hash_that_differs_in_any_byte_is_refused() {
-    let hash = digest::digest(&SHA256, TOKEN.as_bytes());
-    for place in 0..hash.as_ref().len() {
-        let mut other: [u8; 32] = hash.as_ref().try_into().unwrap();
-        other[place] ^= 1 << (place % 8);
-        assert!(!Secret(Kind::Token(other)).verify(TOKEN.as_bytes(), &mut Memory::new()), "{place}");
-    }
-    assert!(!is_equal(b"", b"a") && !is_equal(b"ab", b"a") && is_equal(b"ab", b"ab") && is_equal(b"", b""));
-}
-
-#[test]
 fn the_longest_password_is_verified_and_a_longer_one_is_refused() {
     let texts = [
         "$argon2id$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$zbaxZ76u0TPyEZd8lYpdWhlYTg0QQc5eEooF8pkR9EI",
