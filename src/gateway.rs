@@ -31,8 +31,9 @@ use tokio::task::LocalSet;
 
 use self::ending::edge_result;
 use self::reloading::Reloading;
-pub use self::reloading::{ConfigurationSource, LoadError, Loaded};
+pub use self::reloading::{Concern, ConfigurationSource, LoadError, Loaded};
 use self::storeless::Opening;
+use crate::admin::access::CurrentAccess;
 use crate::admin::control::{self, ControlSocket};
 use crate::admin::{self, origin::Hosts, status::Sources, undecodable::SampleHints};
 pub use crate::clock::now_ms;
@@ -75,6 +76,8 @@ pub struct GatewaySettings {
     pub admin_listen: Option<SocketAddr>,
     /// Names under which the administration interface answers, besides addresses.
     pub admin_hosts: Vec<String>,
+    /// Who may use it, and for what.
+    pub admin_access: CurrentAccess,
     pub edge: EdgeSettings,
     pub routes: Vec<Route>,
     /// The rules that it begins with, and those that take their place.
@@ -198,6 +201,7 @@ impl Parts {
             looked: RefCell::default(),
             sample_hints: RefCell::new(SampleHints::new(settings.routes.clone())),
             hosts: Hosts::new(settings.admin_hosts.clone()),
+            access: settings.admin_access.clone(),
             edge: Arc::clone(edge),
             store: Arc::clone(&self.counters),
             sinks: self.sinks.iter().flat_map(|sink| sink.sources.clone()).collect(),
@@ -398,6 +402,7 @@ impl Phases<'_> {
         let reloading = Reloading {
             listeners: settings.listeners.clone(),
             policies: settings.policies.clone(),
+            admin: (settings.admin_listen, settings.admin_access.clone()),
             rules: settings.rules.clone(),
             pipeline: parts.pipeline.clone(),
         };

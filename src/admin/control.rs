@@ -1,6 +1,6 @@
 //! The control socket, `{store.path}/control.sock`: what an operator may ask of the running gateway, beyond the administration interface.
-//! The file's mode admits only the user that the gateway runs as, so no login is needed. Over TCP, where there is no login either, nothing
-//! can be deleted.
+//! The file's mode admits only the user that the gateway runs as, so no login is needed. Over TCP it takes the role `operate`: without any
+//! login nothing can be deleted there.
 
 use std::convert::Infallible;
 use std::io;
@@ -100,7 +100,12 @@ pub(super) async fn serve(socket: &ControlSocket, sources: &Rc<Sources>, pipelin
     }
 }
 
-async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender<Message>) -> Response<Full<Bytes>> {
+/// Answers an operator.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    sources: &Sources,
+    pipeline: &Sender<Message>,
+) -> Response<Full<Bytes>> {
     if request.uri().path() == RELOAD_PATH && *request.method() == Method::POST {
         let (status, text) = reload(sources).await;
         return reply(status, TEXT, format!("{text}\n"));

@@ -60,6 +60,12 @@ pub fn write(status: &Status) -> String {
     );
     write_sinks(&mut text, status);
     write_mqtt(&mut text, status);
+    text.single(
+        "admin_logins_refused_total",
+        "counter",
+        "requests to the administration interface with a wrong token, since the start",
+        status.admin.logins_refused as f64,
+    );
     write_rules(&mut text, status);
     text.single("detection_series", "gauge", "series that are watched", status.detection.series as f64);
     text.single(

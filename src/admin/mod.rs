@@ -1,21 +1,25 @@
 //! The administration interface: health, metrics, status, and one page for people. HTTP on a thread of its own, so that clients with many
 //! requests slow down only this interface.
 
+pub mod access;
 mod acknowledge;
 pub mod alerts;
 pub mod control;
 mod failing_sinks;
 pub mod ledger;
+mod login;
 mod metrics;
 pub mod origin;
 mod places;
+pub mod role;
 pub mod rules;
 mod series;
+mod serving;
 pub mod status;
+pub mod tokens;
 pub mod undecodable;
 
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
@@ -24,9 +28,7 @@ use std::time::{Duration, Instant};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderValue;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use crate::core::detection::alert::{Report, ReportPacer, Trouble};
@@ -35,11 +37,12 @@ use crate::pipeline::Message;
 use crate::sinks::status::SinkSource;
 use control::ControlSocket;
 use failing_sinks::{FailingSinks, SinkError};
-use places::Places;
 use status::{Sources, Status};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PAGE: &str = include_str!("page.html");
+const PAGE_PATH: &str = "/";
+const FOREIGN: &str = "pages of other sites change nothing here\n";
 /// Most connections served at once; together with [`alerts::PAGE_BYTES`] and the size of the status this bounds the memory of responses.
 const CONNECTIONS_MAX: usize = 64;
 /// Time limit for a request to arrive.
@@ -63,7 +66,7 @@ pub async fn run(
     let records = tokio::task::spawn_local(send_records(Rc::clone(&sources), pipeline));
     let serving = async {
         match listener {
-            Some(listener) => serve(listener, &sources, &for_requests).await,
+            Some(listener) => serving::serve(listener, &sources, &for_requests).await,
             None => std::future::pending().await,
         }
     };
@@ -150,44 +153,8 @@ fn report_sinks(
     Ok(())
 }
 
-async fn serve(listener: TcpListener, sources: &Rc<Sources>, pipeline: &Sender<Message>) {
-    let places = Places::new(CONNECTIONS_MAX);
-    loop {
-        let Ok((stream, peer)) = listener.accept().await else {
-            // Most likely out of file descriptors: accepting again at once would only spin.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let place = Rc::new(places.take(peer.ip(), Instant::now()));
-        let (sources, pipeline) = (Rc::clone(sources), pipeline.clone());
-        tokio::task::spawn_local(async move {
-            let asked = Rc::clone(&place);
-            let service = service_fn(move |request| {
-                asked.note_question();
-                let (sources, pipeline) = (Rc::clone(&sources), pipeline.clone());
-                async move { Ok::<_, Infallible>(answer(request, &sources, &pipeline).await) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(QUESTION_TIME_MAX)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client may disconnect at any time; nothing needs to be done about that.
-            tokio::select! {
-                _ = tokio::time::timeout(CONNECTION_TIME_MAX, connection) => {}
-                () = place.given_away() => {}
-            }
-        });
-        // Connections that lost their place end before the next one is accepted, so there are never more sockets than places.
-        tokio::task::yield_now().await;
-    }
-}
-
+/// Answers whoever may ask.
 async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender<Message>) -> Response<Full<Bytes>> {
-    if !sources.hosts.is_asked_as_us(request.headers()) {
-        let text = "this name is not known here: ask for an IP address or localhost, or add the name to admin.hosts\n";
-        return reply(StatusCode::MISDIRECTED_REQUEST, TEXT, text);
-    }
     let Some(key) = acknowledge::target(request.uri().path()) else {
         return answer_question(&request, sources, pipeline).await;
     };
@@ -195,7 +162,7 @@ async fn answer(request: Request<Incoming>, sources: &Sources, pipeline: &Sender
         return refuse_method("POST");
     }
     if !sources.hosts.is_from_us(request.headers()) {
-        return reply(StatusCode::FORBIDDEN, TEXT, "pages of other sites change nothing here\n");
+        return reply(StatusCode::FORBIDDEN, TEXT, FOREIGN);
     }
     let is_known = match &mut *sources.reader.borrow_mut() {
         Some(reader) => alerts::is_known(reader.connection(), &key),
@@ -225,7 +192,7 @@ async fn answer_question(
         Err(error) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, unreadable(&error)),
     };
     match request.uri().path() {
-        "/" => reply(StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned()),
+        PAGE_PATH => html(StatusCode::OK, PAGE),
         "/healthz" => health("ok", sources.unhealthy().map(Cow::Owned)),
         "/readyz" => health("ready", sources.unready()),
         "/metrics" => with_status("text/plain; version=0.0.4; charset=utf-8", &|status| metrics::write(&status)),
@@ -285,6 +252,10 @@ fn pretty(value: &impl serde::Serialize) -> String {
     let mut json = serde_json::to_string_pretty(value).expect("plain data");
     json.push('\n');
     json
+}
+
+fn html(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    reply(status, "text/html; charset=utf-8", body)
 }
 
 fn reply(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::access::CurrentAccess;
 use super::ledger::{self, LedgerLine, RejectedSample, StoreView, StreamContent};
 use super::origin::Hosts;
 use super::rules::{self, RulesStatus};
@@ -41,6 +42,8 @@ pub struct Sources {
     pub sample_hints: RefCell<SampleHints>,
     /// The host names that it answers to.
     pub hosts: Hosts,
+    /// Who may ask for what.
+    pub access: CurrentAccess,
     pub edge: Arc<EdgeCounters>,
     pub store: Arc<StoreCounters>,
     pub sinks: Vec<SinkSource>,
@@ -76,6 +79,7 @@ pub struct Status {
     /// The first hundred: raised before cleared, then the most severe, then the latest. `/api/alerts` has all.
     pub alerts: Vec<serde_json::Value>,
     pub alerts_total: u64,
+    pub admin: AdminStatus,
     pub rules: RulesStatus,
     pub unrouted: Unrouted,
     /// A kind for each reason and topic, with the line of configuration that would take it: those since the start, and others of which the
@@ -197,6 +201,12 @@ pub struct MqttStatus {
 }
 
 #[derive(Debug, Serialize)]
+pub struct AdminStatus {
+    /// Requests with a wrong token since the start.
+    pub logins_refused: u64,
+}
+
+#[derive(Debug, Serialize)]
 pub struct DetectionStatus {
     pub series: u64,
     pub readings_unwatched: u64,
@@ -298,6 +308,7 @@ impl Sources {
                 acknowledgements_unknown: self.store.acknowledgements_unknown.get(),
             },
             series: None,
+            admin: AdminStatus { logins_refused: self.access.logins_refused().get() },
             rules: rules::status(&self.rules, &self.store),
             unrouted: unrouted(&self.edge),
             undecodable: {

@@ -221,9 +221,8 @@ fn look(configuration: &Configuration) -> Result<Held, CheckError> {
 }
 
 fn status_page(configuration: &Configuration) -> String {
-    match configuration.admin_listen {
-        Some(listen) if listen.ip().is_loopback() => format!("http://{listen}/"),
-        Some(listen) => format!("http://{listen}/, open to the network, without a password"),
+    match configuration.admin.listen {
+        Some(listen) => run::describe_page(listen, &configuration.admin.access),
         None => "off".to_owned(),
     }
 }
@@ -296,7 +295,7 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> 
     if !configuration.has_archive() {
         warnings.push(SinkSettings::NO_ARCHIVE.to_owned());
     }
-    warnings.extend(configuration.listeners.warnings.iter().cloned());
+    warnings.extend(configuration.listeners.warnings.iter().chain(&configuration.admin.warnings).cloned());
     warnings.extend(configuration.rules.warnings.iter().map(|warning| format!("rule {warning}")));
     let Held::View(view) = held else { return warnings };
     if view.used_bytes > capacity.bytes_max {

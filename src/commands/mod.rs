@@ -12,7 +12,9 @@ mod passwd;
 mod port_holder;
 mod rules;
 pub mod run;
+mod secrets;
 mod status;
+mod token;
 
 use std::process::ExitCode;
 
@@ -66,13 +68,16 @@ enum Command {
     /// Try rules, and list those of the running gateway
     #[command(subcommand)]
     Rules(rules::RulesCommand),
-    /// Load rules, certificates, users and rights of the running gateway again
+    /// Load rules, certificates, users, rights and tokens of the running gateway again
     Reload(operate::Place),
     /// Make and revoke certificates for a gateway and its devices
     #[command(subcommand)]
     Cert(cert::CertCommand),
     /// Let a user log in, with a password or a token
     Passwd(passwd::PasswdArguments),
+    /// Let somebody use the administration interface, with a token
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Try what clients may do
     #[command(subcommand)]
     Acl(acl::AclCommand),
@@ -108,6 +113,7 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Reload(place) => operate::reload(&place),
         Command::Cert(command) => cert::command(&command),
         Command::Passwd(arguments) => passwd::command(&arguments),
+        Command::Token(command) => token::command(&command),
         Command::Acl(command) => acl::command(&command),
     }
 }

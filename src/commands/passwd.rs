@@ -1,14 +1,14 @@
 //! `outrider passwd`: writes lines of a users file.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, IsTerminal, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, IsTerminal, Read as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::Exit;
+use super::secrets::{random, read_if_there, write};
 use crate::core::mqtt::access::password::{self, Memory, PASSWORD_MAX};
 use crate::core::mqtt::access::users::{self, Users};
 
@@ -58,11 +58,8 @@ pub fn command(arguments: &PasswdArguments) -> ExitCode {
 fn change(arguments: &PasswdArguments) -> Result<String, String> {
     let PasswdArguments { file, name, token, delete } = arguments;
     let shown = file.display();
-    let before = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !delete => String::new(),
-        Err(error) => return Err(format!("{shown} cannot be read: {error}")),
-    };
+    let before = if *delete { fs::read_to_string(file) } else { read_if_there(file) };
+    let before = before.map_err(|error| format!("{shown} cannot be read: {error}"))?;
     let (text, said) = match (*delete, *token) {
         (true, _) => {
             let text = users::without_user(&before, name).ok_or(format!("{shown} has no user {name}"))?;
@@ -89,12 +86,6 @@ fn change(arguments: &PasswdArguments) -> Result<String, String> {
     Ok(said)
 }
 
-fn random<const N: usize>() -> Result<[u8; N], String> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| format!("no random bytes: {error}"))?;
-    Ok(bytes)
-}
-
 fn ask(name: &str) -> Result<Vec<u8>, String> {
     let mut password = Vec::new();
     if io::stdin().is_terminal() {
@@ -118,21 +109,10 @@ fn ask(name: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-/// A gateway that reads it meanwhile sees the old or the new file. Others than its owner see none of both, unless they could before.
-fn write(file: &Path, text: &str) -> io::Result<()> {
-    let mode = fs::metadata(file).map_or(0o600, |before| before.permissions().mode() & 0o777);
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = file.with_file_name(name);
-    let mut open = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
-    open.set_permissions(fs::Permissions::from_mode(mode))?;
-    open.write_all(text.as_bytes())?;
-    open.sync_all()?;
-    fs::rename(&new, file)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

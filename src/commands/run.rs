@@ -14,10 +14,12 @@ use tokio::sync::watch;
 use super::configuration::ConfigArguments;
 use super::logging::LogArguments;
 use super::{Exit, port_holder};
+use crate::admin::access::Access;
 use crate::config::Configuration;
 use crate::config::listeners::ListenersConfiguration;
 use crate::errors::with_causes;
-use crate::gateway::{self, ConfigurationSource, GatewayError, GatewaySettings, LoadError, Loaded, Ready};
+use crate::gateway::{self, Concern, ConfigurationSource, GatewayError, GatewaySettings, LoadError, Loaded, Ready};
+use crate::keys::problem::Problems;
 use crate::mqtt;
 use crate::mqtt::listener::{ListenerSettings, Policy};
 use crate::sinks::kind::SinkSettings;
@@ -41,8 +43,8 @@ Every key of the configuration can be given as a variable, too:
 When it is ready it prints one line on standard output:
   {\"event\":\"ready\",\"mqtt\":\"IP:PORT\",\"listeners\":[\"IP:PORT\"],\"admin\":\"IP:PORT\"}
 SIGTERM or SIGINT shuts it down cleanly, a second one ends it at once. What was
-acknowledged is stored in either case. SIGHUP loads rules, certificates, users
-and rights again, as does a change of their files.
+acknowledged is stored in either case. SIGHUP loads rules, certificates, users,
+rights and tokens again, as does a change of their files.
 
 Exit codes:
    0  shut down cleanly
@@ -78,21 +80,30 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
 fn source(arguments: ConfigArguments, started_with: Configuration) -> ConfigurationSource {
     let files = watched(&started_with);
     let load = move || {
-        let configuration = arguments.load().map_err(|problems| LoadError {
-            text: problems.to_string(),
-            is_of_listener: problems.sections().any(|section| matches!(section, "listener" | "right")),
-        })?;
+        let configuration = arguments
+            .load()
+            .map_err(|problems| LoadError { text: problems.to_string(), concern: concern(&problems) })?;
         let (needs_restart, watched) = (started_with.differences(&configuration), watched(&configuration));
         let ListenersConfiguration { listeners, policies, .. } = configuration.listeners;
         let policies = listeners.into_iter().zip(policies).collect();
+        let admin = (configuration.admin.listen, configuration.admin.access);
         let book = Arc::into_inner(configuration.rules.book).expect("nobody else has what was just loaded");
-        Ok(Loaded { book: Box::new(book), policies, watched, needs_restart })
+        Ok(Loaded { book: Box::new(book), policies, admin, watched, needs_restart })
     };
     ConfigurationSource { load: Arc::new(load), watched: files }
 }
 
 fn watched(configuration: &Configuration) -> Vec<PathBuf> {
-    [configuration.rules.watched.as_slice(), &configuration.listeners.watched].concat()
+    [configuration.rules.watched.as_slice(), &configuration.listeners.watched, &configuration.admin.watched].concat()
+}
+
+fn concern(problems: &Problems) -> Concern {
+    let is_of = |names: &[&str]| problems.sections().any(|section| names.contains(&section));
+    match (is_of(&["listener", "right"]), is_of(&["admin"])) {
+        (true, _) => Concern::Listeners,
+        (false, true) => Concern::Admin,
+        (false, false) => Concern::Rules,
+    }
 }
 
 fn log_start(configuration: &Configuration) {
@@ -147,8 +158,9 @@ pub fn run(settings: GatewaySettings) -> Result<(), GatewayError> {
     runtime.block_on(async {
         let stop = first_signal().map_err(GatewayError::system("catch SIGTERM and SIGINT"))?;
         let (listeners, policies) = (settings.listeners.clone(), settings.policies.all());
+        let access = settings.admin_access.get();
         let on_ready = |ready: Ready| {
-            log_ready(&ready, &listeners, &policies);
+            log_ready(&ready, &listeners, &policies, &access);
             print_ready(&ready);
         };
         gateway::run(settings, watch::Sender::new(Link::Up), on_ready, stop).await
@@ -169,15 +181,39 @@ fn print_ready(ready: &Ready) {
     let _ = io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush());
 }
 
-fn log_ready(ready: &Ready, listeners: &[ListenerSettings], policies: &[Arc<Policy>]) {
+fn log_ready(ready: &Ready, listeners: &[ListenerSettings], policies: &[Arc<Policy>], access: &Access) {
     for ((address, listener), policy) in ready.listeners.iter().zip(listeners).zip(policies) {
         log_listener(*address, listener, policy);
     }
     match ready.admin {
-        Some(admin) if admin.ip().is_loopback() => tracing::info!("status page on http://{admin}/"),
-        Some(admin) => tracing::warn!("status page on http://{admin}/, open to the network, without a password"),
+        Some(admin) => log_page(admin, access),
         None => tracing::info!("no status page: admin.listen is off"),
     }
+}
+
+fn log_page(address: SocketAddr, access: &Access) {
+    let described = describe_page(address, access);
+    let is_closed = access.tls.is_some() && !access.is_open();
+    match address.ip().is_loopback() || is_closed {
+        true => tracing::info!("status page on {described}"),
+        false => {
+            tracing::warn!("status page on {described}: whoever reaches the port can look, or read what others send")
+        }
+    }
+}
+
+/// Such as "https://0.0.0.0:9464/, with tokens, open to the network".
+pub(super) fn describe_page(address: SocketAddr, access: &Access) -> String {
+    let scheme = if access.tls.is_some() { "https" } else { "http" };
+    let whom = match (access.tokens.is_some(), access.asks_for_certificates()) {
+        (true, true) => ", with tokens or certificates",
+        (true, false) => ", with tokens",
+        (false, true) => ", with certificates",
+        (false, false) if address.ip().is_loopback() => "",
+        (false, false) => ", without a password",
+    };
+    let reach = if address.ip().is_loopback() { "" } else { ", open to the network" };
+    format!("{scheme}://{address}/{whom}{reach}")
 }
 
 fn log_listener(address: SocketAddr, listener: &ListenerSettings, policy: &Policy) {

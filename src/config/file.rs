@@ -185,7 +185,7 @@ fn read_in(folder: &tempfile::TempDir, text: &str) -> Result<Configuration, Stri
         std::fs::write(folder.path().join(name), text).expect("a file");
     }
     write_certificates(&folder.path().join("certificates"));
-    for name in ["users", "acl"] {
+    for name in ["users", "acl", "tokens"] {
         std::fs::write(folder.path().join(name), "").expect("a file");
     }
     let parsed = Configuration::parse(&folder.path().join("file"), text, &sources, &host);
@@ -247,7 +247,9 @@ fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
     assert_eq!(all.listeners.listeners.len(), 2);
     assert_eq!(format!("{:?}", all.edge), format!("{:?}", built_in.edge));
     assert_eq!(format!("{:?}", all.store), format!("{:?}", built_in.store));
-    assert_eq!(all.admin_listen, built_in.admin_listen);
+    assert_eq!(all.admin.fixed().0, built_in.admin.fixed().0);
+    assert_eq!(all.admin.hosts, built_in.admin.hosts);
+    assert_eq!(all.admin.access.client_role, built_in.admin.access.client_role);
     assert_eq!((all.alerts, all.grace, all.gateway_id), (built_in.alerts, built_in.grace, built_in.gateway_id));
     assert_eq!((all.routes.len(), all.sinks.len(), all.monitor.limits.iter().count()), (5, documented().count(), 1));
     let known = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();

@@ -1,26 +1,21 @@
 //! Reads `[[listener]]` and `[[right]]`, and the files that they name.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::exposure::expect_closed;
+use super::exposure::{LISTENER_REMEDY, expect_closed};
+use super::files::Files;
 use super::sections::{Mqtt, Reader};
 use crate::core::mqtt::access::users::Users;
-use crate::core::mqtt::access::{Access, Acl, Allowed, DenyCode, LineProblem, RIGHTS_MAX, Right};
+use crate::core::mqtt::access::{Access, Acl, Allowed, DenyCode, RIGHTS_MAX, Right};
 use crate::keys::key::Group;
 use crate::keys::section::Section;
-use crate::keys::units::format_size;
 use crate::mqtt::listener::{ClientLimits, ListenerSettings, Policy};
 use crate::tls::identity::Template;
-use crate::tls::{self, Tls, TlsFiles};
+use crate::tls::{self, ClientCertificates};
 
 /// Most listeners: each is a socket.
 const LISTENERS_MAX: usize = 32;
-/// A longer file is not one of users, nor of rights.
-const FILE_BYTES_MAX: u64 = 16 << 20;
-
 /// The key of the listener that is there without any section.
 const MQTT_LISTEN: &str = "mqtt.listen";
 
@@ -121,7 +116,8 @@ fn read(mut section: Section<'_>, beside: &Path, mqtt: &Mqtt, rights: &[Right], 
         client: client_limits(&mut section, &mqtt.client),
     };
     let mut files = Files { section: &mut section, beside, watched: &mut all.watched };
-    let (tls, users, acl) = (files.tls(), files.users(), files.acl());
+    let tls = files.tls(ClientCertificates::Demanded);
+    let (users, acl) = (files.parsed("users", Users::parse), files.parsed("acl", Acl::parse));
     let identity = identity(&mut section);
     let allows_anonymous = section.boolean("anonymous");
     let has_client_ca = section.has("client_ca");
@@ -134,7 +130,7 @@ fn read(mut section: Section<'_>, beside: &Path, mqtt: &Mqtt, rights: &[Right], 
     if let Some(listen) = listen
         && !is_insecure
     {
-        expect_closed(&mut section, listen, is_encrypted, has_authentication);
+        expect_closed(&mut section, listen, is_encrypted, has_authentication, LISTENER_REMEDY);
     }
     if settings.is_websocket && !settings.origins.is_empty() && settings.origins.iter().any(|origin| origin == "*") {
         all.warnings.push(format!("listener {}: pages of every site may connect to it", settings.name));
@@ -166,104 +162,5 @@ fn client_limits(section: &mut Section<'_>, common: &ClientLimits) -> ClientLimi
         receive_maximum: section.given_count("receive_maximum").or(common.receive_maximum),
         uncommitted_max: section.given_count("uncommitted_max").unwrap_or(common.uncommitted_max),
         session_expiry_max: section.given_duration("session_expiry_max").unwrap_or(common.session_expiry_max),
-    }
-}
-
-/// Reads the files that a section names.
-struct Files<'a, 'b> {
-    section: &'a mut Section<'b>,
-    beside: &'a Path,
-    watched: &'a mut Vec<PathBuf>,
-}
-
-impl Files<'_, '_> {
-    fn path(&mut self, key: &'static str) -> Option<PathBuf> {
-        let path = self.section.path(key).map(|path| self.beside.join(path))?;
-        self.watched.push(path.clone());
-        Some(path)
-    }
-
-    fn paths(&mut self, key: &'static str) -> Vec<PathBuf> {
-        let paths: Vec<PathBuf> =
-            self.section.texts_if_there(key).unwrap_or_default().iter().map(|path| self.beside.join(path)).collect();
-        self.watched.extend(paths.iter().cloned());
-        paths
-    }
-
-    fn tls(&mut self) -> Option<Arc<Tls>> {
-        let (certificate, key) = (self.path("tls_certificate"), self.path("tls_key"));
-        let (client_ca, client_crl) = (self.paths("client_ca"), self.paths("client_crl"));
-        let (certificate, key) = match (certificate, key) {
-            (Some(certificate), Some(key)) => (certificate, key),
-            (Some(_), None) => {
-                self.section.blame("tls_certificate", "without `tls_key`, the key that belongs to it");
-                return None;
-            }
-            (None, Some(_)) => {
-                self.section.blame("tls_key", "without `tls_certificate`, the certificate that it belongs to");
-                return None;
-            }
-            (None, None) => {
-                for key in ["client_ca", "client_crl"] {
-                    if self.section.has(key) {
-                        self.section.blame(key, "certificates of clients need TLS: `tls_certificate` and `tls_key`");
-                    }
-                }
-                return None;
-            }
-        };
-        if client_ca.is_empty() && !client_crl.is_empty() {
-            self.section.blame("client_crl", "without `client_ca`, no client shows a certificate");
-        }
-        match tls::load(&TlsFiles { certificate, key, client_ca, client_crl }) {
-            Ok(tls) => Some(Arc::new(tls)),
-            Err(problem) => {
-                self.section.blame(problem.key(), problem.to_string());
-                None
-            }
-        }
-    }
-
-    fn users(&mut self) -> Option<Arc<Users>> {
-        self.parsed("users", Users::parse)
-    }
-
-    fn acl(&mut self) -> Option<Arc<Acl>> {
-        self.parsed("acl", Acl::parse)
-    }
-
-    /// What the lines of a file say; each that is wrong is a problem of its key.
-    fn parsed<T>(
-        &mut self,
-        key: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, Vec<LineProblem>>,
-    ) -> Option<Arc<T>> {
-        let path = self.path(key)?;
-        let of_line = |problem: LineProblem| format!("{}: {problem}", path.display());
-        let parsed = text_of(&path)
-            .map_err(|error| vec![error])
-            .and_then(|text| parse(&text).map_err(|problems| problems.into_iter().map(of_line).collect()));
-        match parsed {
-            Ok(parsed) => Some(Arc::new(parsed)),
-            Err(problems) => {
-                problems.into_iter().for_each(|problem| self.section.blame(key, problem));
-                None
-            }
-        }
-    }
-}
-
-fn text_of(path: &Path) -> Result<String, String> {
-    let cannot = |error: &dyn std::fmt::Display| format!("{} cannot be read: {error}", path.display());
-    if !std::fs::metadata(path).map_err(|error| cannot(&error))?.is_file() {
-        // A pipe would be waited for.
-        return Err(cannot(&"it is no file"));
-    }
-    let mut text = String::new();
-    let file = File::open(path).map_err(|error| cannot(&error))?;
-    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| cannot(&error))?;
-    match text.len() as u64 > FILE_BYTES_MAX {
-        true => Err(cannot(&format!("it is larger than {}", format_size(FILE_BYTES_MAX)))),
-        false => Ok(text),
     }
 }

@@ -8,7 +8,9 @@
 //! it. Nothing is read from the environment implicitly: the machine's names are passed in as a [`Host`], variables and arguments as
 //! [`Sources`].
 
+pub mod admin;
 mod exposure;
+mod files;
 pub mod host;
 pub mod listeners;
 mod presets;
@@ -22,7 +24,6 @@ mod streams;
 
 use std::fs::File;
 use std::io::Read;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use crate::pipeline::CommitPacing;
 use crate::sinks::archive::sink::ArchiveSink;
 use crate::sinks::kind::SinkSettings;
 use crate::store::retention::WhenFull;
+use admin::AdminConfiguration;
 use host::Host;
 use listeners::ListenersConfiguration;
 use rules::RulesConfiguration;
@@ -77,9 +79,7 @@ pub struct Configuration {
     pub grace: Duration,
     pub store: StoreConfiguration,
     pub listeners: ListenersConfiguration,
-    pub admin_listen: Option<SocketAddr>,
-    /// Names under which the administration interface answers, besides addresses.
-    pub admin_hosts: Vec<String>,
+    pub admin: AdminConfiguration,
     pub edge: EdgeSettings,
     /// Most bytes that may wait for their commit, over all connections.
     pub uncommitted_bytes_max: u32,
@@ -118,7 +118,7 @@ impl Configuration {
             ("store", is_other(&self.store, &other.store)),
             ("mqtt", is_other(&self.edge, &other.edge)),
             ("listener", is_other(&self.listeners.listeners, &other.listeners.listeners)),
-            ("admin", is_other(&(self.admin_listen, &self.admin_hosts), &(other.admin_listen, &other.admin_hosts))),
+            ("admin", is_other(&self.admin.fixed(), &other.admin.fixed())),
             ("detection, limit and profile", self.monitor != other.monitor),
             ("alert", self.alerts != other.alerts),
             ("route and ingest", is_other(&self.routes, &other.routes)),

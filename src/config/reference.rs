@@ -141,7 +141,25 @@ const KEYS: &[Key] = &[
         "What a client of version 5 is told if this right refuses: 0x87 or 0x80."),
 
     key_of(Group::Admin, "listen", Kind::Listen { off: true }, Literal("\"127.0.0.1:9464\""),
-        "Where the status page, /api/status, /healthz, /readyz and /metrics are served."),
+        "Where the status page, /api/status, /healthz, /readyz and /metrics are served; 0.0.0.0:9464 opens it to the network, which needs TLS, and tokens or \
+         client_ca."),
+    key_of(Group::Admin, "tls_certificate", Kind::Text(Shape::Path), Otherwise { meaning: "no TLS", example: "\"certificates/server.pem\"" },
+        "Its certificate in PEM, with those between it and its CA. A relative path is beside this file, as those below; the files are read again when \
+         they change."),
+    key_of(Group::Admin, "tls_key", Kind::Text(Shape::Path), Otherwise { meaning: "no TLS", example: "\"certificates/server.key\"" },
+        "The private key that belongs to it."),
+    key_of(Group::Admin, "tokens", Kind::Text(Shape::Path), Otherwise { meaning: "nobody needs a token", example: "\"tokens\"" },
+        "A file with the tokens that let in, made by `outrider token add`. Each has a role: view, acknowledge (alerts) or operate (forget, clear, drop and \
+         reload). Programs send it as Authorization: Bearer TOKEN, the page asks for it."),
+    key_of(Group::Admin, "client_ca", Kind::Texts { shape: Shape::Path, count_max: 16 }, Otherwise { meaning: "certificates let nobody in", example: "[\"certificates/ca.pem\"]" },
+        "Files with the CAs whose certificates let in: also those of devices, if it is the CA of devices. With tokens either is enough; without, there is no \
+         connection without a certificate."),
+    key_of(Group::Admin, "client_crl", Kind::Texts { shape: Shape::Path, count_max: 16 }, Otherwise { meaning: "no certificate is revoked", example: "[\"certificates/crl.pem\"]" },
+        "Files with revocation lists of these CAs. Certificates of a CA without a list count as not revoked."),
+    key_of(Group::Admin, "client_role", Kind::Choice(&["view", "acknowledge", "operate"]), Literal("\"view\""),
+        "What whoever shows such a certificate may do."),
+    key_of(Group::Admin, "insecure", Kind::Boolean, Literal("false"),
+        "Whether it may be open to the network without TLS, or without authentication."),
 
     key_of(Group::Admin, "hosts", Kind::Texts { shape: Shape::HostName, count_max: 32 }, Literal("[]"),
         "Further host names that it answers to, such as gateway.example.com; IP addresses, localhost, the machine's own name and names without \

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::exposure::expect_closed;
+use super::exposure::{LISTENER_REMEDY, expect_closed};
 use super::host::Host;
 use super::reference;
 use super::{Configuration, StoreConfiguration, presets, routes, sinks, streams};
@@ -19,7 +19,7 @@ use crate::keys::key::Group;
 use crate::keys::problem::{Origin, Problems};
 use crate::keys::raw::{Document, Table};
 use crate::keys::section::Section;
-use crate::mqtt::listener::{ClientLimits, ListenerSettings};
+use crate::mqtt::listener::ClientLimits;
 use crate::mqtt::{EdgeSettings, Unrouted};
 use crate::pipeline::CommitPacing;
 use crate::sinks::kind::{SinkSettings, Surroundings};
@@ -51,7 +51,7 @@ impl Reader<'_> {
         let store = self.store();
         let mqtt = self.mqtt();
         let listeners = self.listeners(file.as_deref(), &mqtt);
-        let (admin_listen, admin_hosts) = self.admin(&listeners.listeners);
+        let admin = self.admin(file.as_deref(), &listeners.listeners);
         let (series_max, alerts) = (self.detection(), self.alert());
         let ((routes, route_tests), limits, profiles) = (self.routes(), self.limits(), self.profiles());
         let (streams, sinks) = self.streams_and_sinks(store.as_ref());
@@ -68,8 +68,7 @@ impl Reader<'_> {
             grace,
             store: store?,
             listeners,
-            admin_listen,
-            admin_hosts,
+            admin,
             edge,
             uncommitted_bytes_max: mqtt.uncommitted_bytes_max,
             monitor,
@@ -142,7 +141,7 @@ impl Reader<'_> {
         let unrouted = [("pass", Unrouted::Pass), ("reject", Unrouted::Reject)];
         let is_listen_given = section.has("listen");
         if !section.boolean("insecure") {
-            expect_closed(&mut section, listen, false, false);
+            expect_closed(&mut section, listen, false, false, LISTENER_REMEDY);
         }
         let client = ClientLimits {
             packet_bytes_max: section.bytes("packet_size_max"),
@@ -172,20 +171,6 @@ impl Reader<'_> {
         let uncommitted_bytes_max = section.bytes("uncommitted_size_max");
         section.finish();
         Mqtt { listen, is_listen_given, client, edge, uncommitted_bytes_max }
-    }
-
-    fn admin(&mut self, listeners: &[ListenerSettings]) -> (Option<SocketAddr>, Vec<String>) {
-        let hostname = self.host.hostname.clone();
-        let mut section = self.single(Group::Admin);
-        let listen = section.listen("listen");
-        let is_same = |listener: &&ListenerSettings| Some(listener.listen) == listen && listener.listen.port() != 0;
-        if let Some(listener) = listeners.iter().find(is_same) {
-            section.blame("listen", format!("{} is the same address", listener.key));
-        }
-        let mut hosts = section.texts("hosts");
-        section.finish();
-        hosts.extend([format!("{hostname}.local"), hostname]);
-        (listen, hosts)
     }
 
     fn has_builtin_routes(&mut self) -> bool {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Configuration;
+use crate::admin::access::CurrentAccess;
 use crate::disk::{self, DiskSpace};
 use crate::gateway::GatewaySettings;
 use crate::handoff::rules::CurrentRules;
@@ -30,8 +31,9 @@ impl Configuration {
             state_folder: self.store.folder,
             listeners: self.listeners.listeners,
             policies: CurrentPolicies::new(self.listeners.policies),
-            admin_listen: self.admin_listen,
-            admin_hosts: self.admin_hosts,
+            admin_listen: self.admin.listen,
+            admin_hosts: self.admin.hosts,
+            admin_access: CurrentAccess::new(self.admin.access),
             edge: self.edge,
             routes: self.routes,
             rules: CurrentRules::new(self.rules.book),

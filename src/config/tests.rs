@@ -42,7 +42,7 @@ fn nothing_said_is_what_the_parts_take_by_default() {
     assert_eq!(built_in.store.when_full, WhenFull::DropOldest);
     assert_eq!((built_in.store.bytes_max, built_in.store.free_bytes_min), (None, None));
     assert_eq!(built_in.listeners.listeners[0].listen.to_string(), "127.0.0.1:1883");
-    assert_eq!(built_in.admin_listen.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9464"));
+    assert_eq!(built_in.admin.listen.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9464"));
     assert_eq!(format!("{:?}", built_in.edge), format!("{:?}", EdgeSettings::default()));
     assert_eq!(format!("{:?}", built_in.store.pacing), format!("{:?}", CommitPacing::default()));
     assert_eq!((built_in.monitor, built_in.alerts), (MonitorSettings::default(), AlertTimes::default()));
@@ -99,7 +99,7 @@ fn every_kind_of_value_arrives() {
     assert_eq!(configuration.store.when_full, WhenFull::Refuse);
     assert_eq!(configuration.store.pacing.delays.delay, Duration::from_millis(20));
     assert_eq!(configuration.listeners.listeners[0].listen.to_string(), "[::]:1883");
-    assert_eq!((configuration.admin_listen, configuration.edge.unrouted), (None, Unrouted::Reject));
+    assert_eq!((configuration.admin.listen, configuration.edge.unrouted), (None, Unrouted::Reject));
     assert_eq!(configuration.uncommitted_bytes_max, 1 << 20);
     let bounds = configuration.monitor.limits.of("temp").first().expect("a limit");
     assert_eq!((bounds.low, bounds.high), (None, Some(40.0)));

@@ -8,26 +8,27 @@ const DAY_MS: i64 = 86_400_000;
 /// So many days before, it is said again.
 const DAYS_AHEAD: [i64; 3] = [1, 7, 30];
 
-/// What was said of each listener.
+/// What was said of each interface.
 #[derive(Debug, Default)]
 pub(super) struct Expiries {
     said: HashMap<String, String>,
 }
 
 impl Expiries {
-    /// What is to be said of a listener's certificates now. It changes at 30, 7 and 1 days and at the end, and is logged then.
-    pub fn look(&mut self, listener: &str, expiries: &[Expiry], now_ms: i64) -> Option<String> {
+    /// What is to be said now of the certificates of an interface, such as `listener devices`. It changes at 30, 7 and 1 days and at the end,
+    /// and is logged then.
+    pub fn look(&mut self, interface: &str, expiries: &[Expiry], now_ms: i64) -> Option<String> {
         let texts: Vec<String> = expiries.iter().filter_map(|expiry| text(expiry, now_ms)).collect();
         let text = (!texts.is_empty()).then(|| texts.join("; "));
-        let said = self.said.get(listener);
+        let said = self.said.get(interface);
         if said != text.as_ref() {
             match &text {
-                Some(text) => tracing::warn!("listener {listener}: {text}"),
-                None => tracing::info!("listener {listener}: its certificates are good again"),
+                Some(text) => tracing::warn!("{interface}: {text}"),
+                None => tracing::info!("{interface}: its certificates are good again"),
             }
             match &text {
-                Some(text) => _ = self.said.insert(listener.to_owned(), text.clone()),
-                None => _ = self.said.remove(listener),
+                Some(text) => _ = self.said.insert(interface.to_owned(), text.clone()),
+                None => _ = self.said.remove(interface),
             }
         }
         text

@@ -1,11 +1,12 @@
-//! Loads the configuration again: on SIGHUP, on request, and when its files change. Rules, certificates, users and rights take the place of the
-//! old ones as a whole; if anything is wrong, the old ones stay, and the log, the status and alerts say why. The log and the alerts also name
-//! rules that are slow, and certificates that are about to expire.
+//! Loads the configuration again: on SIGHUP, on request, and when its files change. Rules, certificates, users, rights and tokens take the
+//! place of the old ones as a whole; if anything is wrong, the old ones stay, and the log, the status and alerts say why. The log and the
+//! alerts also name rules that are slow, and certificates that are about to expire.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -15,6 +16,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
 
 use super::certificates::Expiries;
+use crate::admin::access::{Access, CurrentAccess};
 use crate::clock;
 use crate::core::detection::alert::{Report, Trouble};
 use crate::core::rulebook::{Rulebook, SlowRules};
@@ -32,6 +34,8 @@ pub struct Loaded {
     pub book: Box<Rulebook>,
     /// Each with its listener.
     pub policies: Vec<(ListenerSettings, Arc<Policy>)>,
+    /// Of the administration interface, with its address.
+    pub admin: (Option<SocketAddr>, Arc<Access>),
     /// Files and folders which, when they change, may say something else.
     pub watched: Vec<PathBuf>,
     /// What else has changed, and holds from the next start only.
@@ -43,8 +47,15 @@ pub struct Loaded {
 pub struct LoadError {
     /// For people.
     pub text: String,
-    /// Whether it is about a listener.
-    pub is_of_listener: bool,
+    pub concern: Concern,
+}
+
+/// What a problem is about, by which it is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern {
+    Rules,
+    Listeners,
+    Admin,
 }
 
 /// Where the configuration comes from.
@@ -67,6 +78,8 @@ pub(super) struct Reloading {
     /// In the order of their policies.
     pub listeners: Vec<ListenerSettings>,
     pub policies: CurrentPolicies,
+    /// The administration interface: its address, and who may use it.
+    pub admin: (Option<SocketAddr>, CurrentAccess),
     pub rules: CurrentRules,
     pub pipeline: mpsc::Sender<Message>,
 }
@@ -119,12 +132,13 @@ impl Reloading {
             }
             self.report_rules(failed.as_ref(), slow.text());
             self.report_listeners(failed.as_ref(), &mut expiries);
+            self.report_admin(failed.as_ref(), &mut expiries);
         }
     }
 
     fn adopt(&self, loaded: Result<Loaded, LoadError>) -> Reloaded {
         match loaded {
-            Ok(Loaded { mut book, policies, needs_restart, .. }) => {
+            Ok(Loaded { mut book, policies, admin, needs_restart, .. }) => {
                 let before = self.rules.book();
                 book.succeed(&before);
                 let mut text = changes(&before, &book);
@@ -132,9 +146,12 @@ impl Reloading {
                     let parts = needs_restart.join(", ");
                     text.push_str(&format!("; also changed, for which a restart is needed: {parts}"));
                 }
-                tracing::info!("loaded again: {text}; certificates, users and rights are as their files are now");
+                tracing::info!(
+                    "loaded again: {text}; certificates, users, rights and tokens are as their files are now"
+                );
                 self.rules.replace(Arc::from(book));
                 self.replace_policies(policies);
+                self.replace_access(admin);
                 Ok(text)
             }
             Err(LoadError { text, .. }) => {
@@ -169,8 +186,21 @@ impl Reloading {
         self.policies.replace(now);
     }
 
+    /// As for listeners: who may use the interface was said for one address, with TLS or without it.
+    fn replace_access(&self, (listen, access): (Option<SocketAddr>, Arc<Access>)) {
+        let (own, current) = &self.admin;
+        match listen == *own && access.tls.is_some() == current.get().tls.is_some() {
+            true => current.replace(access),
+            false => {
+                tracing::warn!(
+                    "the administration interface is configured otherwise: it stays as it is until a restart"
+                );
+            }
+        }
+    }
+
     fn report_rules(&self, failed: Option<&LoadError>, slow: Option<String>) {
-        let error = failed.filter(|error| !error.is_of_listener);
+        let error = failed.filter(|error| error.concern == Concern::Rules);
         let error = error.map(|error| format!("the rules before stay in force: {}", error.text));
         let troubles: Vec<String> = error.into_iter().chain(slow).collect();
         if !troubles.is_empty() {
@@ -180,16 +210,27 @@ impl Reloading {
 
     /// Files that are wrong concern all listeners: none has been given what is new.
     fn report_listeners(&self, failed: Option<&LoadError>, expiries: &mut Expiries) {
-        let failed = failed.filter(|error| error.is_of_listener);
+        let failed = failed.filter(|error| error.concern == Concern::Listeners);
         for (ListenerSettings { name, .. }, policy) in self.listeners.iter().zip(self.policies.all()) {
             let error = failed.filter(|_| policy.tls.is_some() || policy.users.is_some());
-            let error = error.map(|error| format!("what was in force before stays: {}", error.text));
+            let error = error.map(stays);
             let tls = policy.tls.as_deref();
-            let expiry = tls.and_then(|tls| expiries.look(name, &tls.expiries, clock::now_ms()));
+            let expiry = tls.and_then(|tls| expiries.look(&format!("listener {name}"), &tls.expiries, clock::now_ms()));
             let troubles: Vec<String> = error.into_iter().chain(expiry).collect();
             if !troubles.is_empty() {
                 self.report(Trouble::Certificate(name.clone()), troubles.join("; "));
             }
+        }
+    }
+
+    fn report_admin(&self, failed: Option<&LoadError>, expiries: &mut Expiries) {
+        let error = failed.filter(|error| error.concern == Concern::Admin).map(stays);
+        let access = self.admin.1.get();
+        let tls = access.tls.as_deref();
+        let expiry = tls.and_then(|tls| expiries.look("administration interface", &tls.expiries, clock::now_ms()));
+        let troubles: Vec<String> = error.into_iter().chain(expiry).collect();
+        if !troubles.is_empty() {
+            self.report(Trouble::Admin, troubles.join("; "));
         }
     }
 
@@ -199,9 +240,13 @@ impl Reloading {
     }
 }
 
+fn stays(error: &LoadError) -> String {
+    format!("what was in force before stays: {}", error.text)
+}
+
 /// On a thread of its own: reading files must not hold up devices.
 async fn load(source: &ConfigurationSource) -> Result<Loaded, LoadError> {
-    let failed = |text: String| LoadError { text, is_of_listener: false };
+    let failed = |text: String| LoadError { text, concern: Concern::Rules };
     let (sender, loaded) = oneshot::channel();
     let load = Arc::clone(&source.load);
     let spawned = std::thread::Builder::new().name("reload".to_owned()).spawn(move || sender.send(load()));

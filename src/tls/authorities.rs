@@ -12,7 +12,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::clients::{Authority, ClientVerifier, RevocationList};
 use super::files::{self, FileProblem, Part, TlsProblem};
-use super::{Expiry, Notes, TlsFiles, at, day, identity};
+use super::{ClientCertificates, Expiry, Notes, TlsFiles, at, day, identity};
 
 /// Each handshake may look at all of them.
 const AUTHORITIES_MAX: usize = 256;
@@ -20,6 +20,7 @@ const AUTHORITIES_MAX: usize = 256;
 /// What checks the certificates of clients; `None` if they need none.
 pub(super) fn client_verifier(
     files: &TlsFiles,
+    certificates: ClientCertificates,
     provider: &Arc<CryptoProvider>,
     notes: &mut Notes,
 ) -> Result<Option<ClientVerifier>, TlsProblem> {
@@ -43,7 +44,7 @@ pub(super) fn client_verifier(
             lists.push(RevocationList { list, issuer, signers, issued_at });
         }
     }
-    let verifier = ClientVerifier::new(&authorities, lists, provider);
+    let verifier = ClientVerifier::new(&authorities, lists, certificates, provider);
     Ok(Some(verifier.expect("each CA and each list alone has been accepted")))
 }
 

@@ -13,6 +13,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
+use super::ClientCertificates;
+
 /// More names of CAs are not told to clients: they have to fit into one message.
 const HINT_BYTES_MAX: usize = 16 * 1024;
 
@@ -37,18 +39,20 @@ pub(super) struct ClientVerifier {
     /// In none of them there are two CAs with the same name and different keys.
     verifiers: Vec<Arc<dyn ClientCertVerifier>>,
     hints: Vec<DistinguishedName>,
+    certificates: ClientCertificates,
 }
 
 impl ClientVerifier {
     pub fn new(
         authorities: &[Authority],
         mut lists: Vec<RevocationList>,
+        certificates: ClientCertificates,
         provider: &Arc<CryptoProvider>,
     ) -> Result<ClientVerifier, VerifierBuilderError> {
         // Of several lists of a CA the first counts.
         lists.sort_by_key(|list| std::cmp::Reverse(list.issued_at));
         let verifiers = separate(authorities).into_iter().map(|members| verifier(&members, &lists, provider));
-        Ok(ClientVerifier { verifiers: verifiers.collect::<Result<_, _>>()?, hints: hints(authorities) })
+        Ok(ClientVerifier { verifiers: verifiers.collect::<Result<_, _>>()?, hints: hints(authorities), certificates })
     }
 }
 
@@ -95,6 +99,10 @@ fn hints(authorities: &[Authority]) -> Vec<DistinguishedName> {
 }
 
 impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.certificates == ClientCertificates::Demanded
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &self.hints
     }

@@ -61,12 +61,21 @@ pub struct Expiry {
     pub not_after_ms: i64,
 }
 
+/// Whether clients may come without a certificate where there are CAs of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// Who has none gets no connection.
+    Demanded,
+    /// Who has none is known by other means, or not at all. One that is shown has to be right all the same.
+    Optional,
+}
+
 /// Reads and checks all files.
-pub fn load(files: &TlsFiles) -> Result<Tls, TlsProblem> {
+pub fn load(files: &TlsFiles, certificates: ClientCertificates) -> Result<Tls, TlsProblem> {
     let provider = Arc::new(ring::default_provider());
     let mut notes = Notes { now_s: now_s(), expiries: Vec::new(), warnings: Vec::new() };
     let certified = certified_key(files, &provider, &mut notes)?;
-    let clients = authorities::client_verifier(files, &provider, &mut notes)?.map(Arc::new);
+    let clients = authorities::client_verifier(files, certificates, &provider, &mut notes)?.map(Arc::new);
     let verifier: Arc<dyn ClientCertVerifier> = match &clients {
         Some(clients) => Arc::clone(clients) as Arc<dyn ClientCertVerifier>,
         None => WebPkiClientVerifier::no_client_auth(),
@@ -84,7 +93,7 @@ pub fn load(files: &TlsFiles) -> Result<Tls, TlsProblem> {
 }
 
 impl Tls {
-    /// Whether clients have to show a certificate.
+    /// Whether clients are asked for a certificate.
     pub fn asks_for_certificates(&self) -> bool {
         self.clients.is_some()
     }

@@ -16,7 +16,7 @@ use rustls::{Connection, Error, HandshakeKind, ProtocolVersion, RootCertStore, S
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
-use super::{Tls, TlsFiles, TlsProblem, load};
+use super::{ClientCertificates, Tls, TlsFiles, TlsProblem, load};
 
 /// Both versions of TLS.
 pub(crate) static VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
@@ -210,7 +210,7 @@ impl Files {
     }
 
     pub fn load(&self) -> Result<Tls, TlsProblem> {
-        load(&self.files)
+        load(&self.files, ClientCertificates::Demanded)
     }
 }
 

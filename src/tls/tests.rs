@@ -55,6 +55,19 @@ fn with_cas_of_clients_only_their_clients_are_let_in() {
 }
 
 #[test]
+fn where_certificates_are_optional_only_a_wrong_one_is_refused() {
+    let (ca, other) = (TestAuthority::new("ca"), TestAuthority::new("other"));
+    let files = Files::new(&ca.server()).with_authorities(&[&ca]);
+    let tls = super::load(&files.files, ClientCertificates::Optional).unwrap();
+    for version in VERSIONS {
+        shake(&tls.config, &client(&ca.certificate, None, version), "localhost").unwrap();
+    }
+    assert!(tls.asks_for_certificates());
+    assert_eq!(refusal(&tls, &ca, &ca.client("a")), None);
+    assert_eq!(refusal(&tls, &ca, &other.client("a")), Some(CertificateError::UnknownIssuer));
+}
+
+#[test]
 fn a_revocation_list_of_one_ca_does_not_lock_out_the_clients_of_another() {
     let (first, second) = (TestAuthority::new("first"), TestAuthority::new("second"));
     let (revoked, good, other) = (first.client("revoked"), first.client("good"), second.client("other"));

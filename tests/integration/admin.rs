@@ -124,7 +124,8 @@ fn what_is_asked_in_the_name_of_another_site_is_not_answered() {
     for admin in ["127.0.0.1:0", "0.0.0.0:0"] {
         let folder = tempfile::tempdir().unwrap();
         let config = "admin.hosts = ['gateway.example.com']\n";
-        let gateway = Gateway::start_configured(folder.path(), config, &[], &[("OUTRIDER__ADMIN__LISTEN", admin)]);
+        let variables = [("OUTRIDER__ADMIN__LISTEN", admin), ("OUTRIDER__ADMIN__INSECURE", "true")];
+        let gateway = Gateway::start_configured(folder.path(), config, &[], &variables);
         let address = (std::net::Ipv4Addr::LOCALHOST, gateway.admin.unwrap().port());
         let status_of = |method: &str, path: &str, headers: &str| {
             let mut stream = TcpStream::connect(address).unwrap();

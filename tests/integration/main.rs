@@ -14,6 +14,7 @@ mod wire;
 
 mod acknowledge;
 mod admin;
+mod admin_login;
 mod alerts;
 mod attack;
 mod backlog;

@@ -13,7 +13,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::*;
 use crate::tls::testing::{self, Credentials, Refused, TestAuthority, VERSIONS, client, shake};
-use crate::tls::{self, Tls, TlsFiles};
+use crate::tls::{self, ClientCertificates, Tls, TlsFiles};
 
 #[derive(Debug, Parser)]
 struct CommandLine {
@@ -42,13 +42,13 @@ fn folder() -> TempDir {
 }
 
 fn load(folder: &Path, has_list: bool) -> Tls {
-    let tls = tls::load(&TlsFiles {
+    let files = TlsFiles {
         certificate: folder.join("server.pem"),
         key: folder.join("server.key"),
         client_ca: vec![folder.join("ca.pem")],
         client_crl: has_list.then(|| folder.join("crl.pem")).into_iter().collect(),
-    });
-    let tls = tls.unwrap();
+    };
+    let tls = tls::load(&files, ClientCertificates::Demanded).unwrap();
     assert_eq!(tls.warnings, [""; 0]);
     tls
 }

@@ -57,6 +57,8 @@ pub enum Trouble {
     Rules,
     /// A certificate of a listener, given by its name, is about to expire, or new files of it are wrong.
     Certificate(String),
+    /// A certificate of the administration interface is about to expire, or new files of it are wrong.
+    Admin,
     /// A sink, given by its name, fails.
     Sink(String),
 }
@@ -76,6 +78,7 @@ impl Trouble {
             Trouble::Clock => "clock",
             Trouble::Stalled => "stalled",
             Trouble::Rules => "rules",
+            Trouble::Admin => "admin",
             Trouble::Certificate(listener) => return Cow::Owned(format!("certificate-{listener}")),
             Trouble::Sink(name) => return Cow::Owned(format!("sink-{name}")),
         })
@@ -90,6 +93,7 @@ impl Trouble {
             | Trouble::Unrouted
             | Trouble::Rules
             | Trouble::Certificate(_)
+            | Trouble::Admin
             | Trouble::Sink(_) => Severity::Minor,
             Trouble::Alerts | Trouble::Store | Trouble::Damage => Severity::Major,
             Trouble::Disk | Trouble::Stalled => Severity::Critical,
