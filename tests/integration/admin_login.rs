@@ -62,9 +62,14 @@ impl Answer {
 }
 
 /// A request with these headers and a body; `None` if there is no response.
-fn exchange(mut stream: impl Read + Write, what: &str, headers: &str, body: &str) -> Option<Answer> {
+fn exchange(stream: impl Read + Write, what: &str, headers: &str, body: &str) -> Option<Answer> {
+    exchange_as("localhost", stream, what, headers, body)
+}
+
+/// The same, to a host of this name.
+fn exchange_as(host: &str, mut stream: impl Read + Write, what: &str, headers: &str, body: &str) -> Option<Answer> {
     let length = body.len();
-    let request = format!("{what} HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {length}\r\n\r\n{body}");
+    let request = format!("{what} HTTP/1.1\r\nhost: {host}\r\n{headers}content-length: {length}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = Vec::new();
     // The end of TLS may be missing.
@@ -117,7 +122,8 @@ fn each_token_may_do_what_its_role_says() {
     let folder = tempfile::tempdir().unwrap();
     let [viewer, acknowledger, operator] =
         [("anna", "view"), ("bob", "acknowledge"), ("carl", "operate")].map(|(n, r)| make_token(folder.path(), n, r));
-    let gateway = Gateway::start_configured(folder.path(), "admin.tokens = 'tokens'\n", &[], &[]);
+    let config = "admin.tokens = 'tokens'\nadmin.hosts = ['gateway.example.com']\n";
+    let gateway = Gateway::start_configured(folder.path(), config, &[], &[]);
     let mut device = Client::connect(gateway.mqtt, "device");
     device.publish("devices/tank/level", "nan");
     device.publish("devices/tank/temperature", "1.0");
@@ -170,6 +176,17 @@ fn each_token_may_do_what_its_role_says() {
     for what in ["POST /api/reload", "DELETE /api/series/tank"] {
         let cookie = format!("cookie: outrider_token={operator}\r\n");
         assert_eq!(ask(&gateway, what, &format!("{cookie}{foreign}"), "").status, 403, "{what}");
+    }
+    // A site that has its name point here (DNS rebinding) gets nothing, not even the form.
+    for (host, what, status) in [
+        ("gateway.example.com", "GET /api/status", 200),
+        ("rebound.example", "GET /api/status", 421),
+        ("rebound.example", "GET /", 421),
+        ("rebound.example", "POST /login", 421),
+    ] {
+        let stream = TcpStream::connect(gateway.admin.unwrap()).unwrap();
+        let answer = exchange_as(host, stream, what, &bearer(&operator), "").unwrap();
+        assert_eq!(answer.status, status, "{host} {what}");
     }
     let log = std::fs::read_to_string(&gateway.log).unwrap();
     assert!(log.contains("DELETE /api/series/tank by carl, as operate"), "{log}");
