@@ -311,6 +311,16 @@ fn write_mqtt(text: &mut Text, status: &Status) {
     let counters = [
         ("mqtt_connections_total", "connections since the start", mqtt.connections_total),
         ("mqtt_connections_refused_total", "connections refused since the start", mqtt.connections_refused),
+        (
+            "mqtt_connections_delayed_total",
+            "connections accepted later because too many came at once",
+            mqtt.connections_delayed,
+        ),
+        (
+            "mqtt_clients_slowed_total",
+            "how often a client was not read for a while because it had sent more than it may",
+            mqtt.clients_slowed,
+        ),
         ("mqtt_logins_unchecked_total", "connections that sent a login, which is not checked", mqtt.logins_unchecked),
         (
             "mqtt_publishes_refused_total",

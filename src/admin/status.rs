@@ -177,6 +177,9 @@ pub struct MqttStatus {
     pub connections: u64,
     pub connections_total: u64,
     pub connections_refused: u64,
+    pub connections_delayed: u64,
+    /// How often a client was not read for a while, because it had sent more than it may.
+    pub clients_slowed: u64,
     /// Connections since the start that sent a user name or a password, which is not checked.
     pub logins_unchecked: u64,
     pub publishes_qos_0: u64,
@@ -536,6 +539,8 @@ fn mqtt_status(edge: &EdgeCounters) -> MqttStatus {
         connections: edge.connections.get().saturating_sub(edge.disconnections.get()),
         connections_total: edge.connections.get(),
         connections_refused: edge.connections_refused.get(),
+        connections_delayed: edge.connections_delayed.get(),
+        clients_slowed: edge.clients_slowed.get(),
         logins_unchecked: edge.logins_unchecked.get(),
         publishes_qos_0: edge.publishes_qos_0.get(),
         publishes_qos_1: edge.publishes_qos_1.get(),

@@ -11,6 +11,7 @@ use crate::core::mqtt::access::{Access, Acl, Allowed, DenyCode, RIGHTS_MAX, Righ
 use crate::keys::key::Group;
 use crate::keys::section::Section;
 use crate::mqtt::listener::{ClientLimits, ListenerSettings, Policy};
+use crate::mqtt::quota::UserLimits;
 use crate::tls::identity::Template;
 use crate::tls::{self, ClientCertificates};
 
@@ -52,6 +53,7 @@ impl Reader<'_> {
         if is_alone || mqtt.is_listen_given {
             let settings = ListenerSettings {
                 client: mqtt.client.clone(),
+                connections_a_second_max: mqtt.connections_a_second_max,
                 ..ListenerSettings::plain("mqtt", MQTT_LISTEN, mqtt.listen)
             };
             let access = Access::new(rights.clone(), None, true).expect("they are counted");
@@ -113,6 +115,8 @@ fn read(mut section: Section<'_>, beside: &Path, mqtt: &Mqtt, rights: &[Right], 
         listen: listen.unwrap_or(mqtt.listen),
         is_websocket: section.boolean("websocket"),
         origins: section.texts("websocket_origins"),
+        connections_max: section.given_count("connections_max"),
+        connections_a_second_max: section.given_count("connections_per_second_max").or(mqtt.connections_a_second_max),
         client: client_limits(&mut section, &mqtt.client),
     };
     let mut files = Files { section: &mut section, beside, watched: &mut all.watched };
@@ -153,6 +157,7 @@ fn identity(section: &mut Section<'_>) -> Template {
 
 /// Those of `[mqtt]`, but for what the listener says itself.
 fn client_limits(section: &mut Section<'_>, common: &ClientLimits) -> ClientLimits {
+    let user = user_limits(section);
     ClientLimits {
         packet_bytes_max: section.given_bytes("packet_size_max").unwrap_or(common.packet_bytes_max),
         connect_timeout: section.given_duration("connect_timeout").unwrap_or(common.connect_timeout),
@@ -162,5 +167,21 @@ fn client_limits(section: &mut Section<'_>, common: &ClientLimits) -> ClientLimi
         receive_maximum: section.given_count("receive_maximum").or(common.receive_maximum),
         uncommitted_max: section.given_count("uncommitted_max").unwrap_or(common.uncommitted_max),
         session_expiry_max: section.given_duration("session_expiry_max").unwrap_or(common.session_expiry_max),
+        filters_max: section.given_count("filters_per_client_max").unwrap_or(common.filters_max),
+        subscriber_bytes_max: section.given_bytes("subscriber_size_max").unwrap_or(common.subscriber_bytes_max),
+        retained_max: section.given_count("retained_per_client_max").or(common.retained_max),
+        user: UserLimits {
+            connections_max: user.connections_max.or(common.user.connections_max),
+            messages_a_second_max: user.messages_a_second_max.or(common.user.messages_a_second_max),
+            bytes_a_second_max: user.bytes_a_second_max.or(common.user.bytes_a_second_max),
+        },
+    }
+}
+
+pub(super) fn user_limits(section: &mut Section<'_>) -> UserLimits {
+    UserLimits {
+        connections_max: section.given_count("connections_per_user_max"),
+        messages_a_second_max: section.given_count("messages_per_second_max"),
+        bytes_a_second_max: section.given_bytes("size_per_second_max"),
     }
 }

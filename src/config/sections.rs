@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::exposure::{LISTENER_REMEDY, expect_closed};
 use super::host::Host;
+use super::listeners::user_limits;
 use super::reference;
 use super::{Configuration, StoreConfiguration, presets, routes, sinks, streams};
 use crate::core::detection::alert::{AlertTimes, Severity};
@@ -40,6 +41,7 @@ pub(super) struct Mqtt {
     /// Whether the address was given, and is not the built-in one.
     pub is_listen_given: bool,
     pub client: ClientLimits,
+    pub connections_a_second_max: Option<u64>,
     edge: EdgeSettings,
     uncommitted_bytes_max: u32,
 }
@@ -152,17 +154,20 @@ impl Reader<'_> {
             uncommitted_max: section.integer("uncommitted_max"),
             packet_timeout: section.duration("packet_timeout"),
             session_expiry_max: section.duration("session_expiry_max"),
+            filters_max: section.count("filters_per_client_max"),
+            subscriber_bytes_max: section.bytes("subscriber_size_max"),
+            retained_max: section.given_count("retained_per_client_max"),
+            user: user_limits(&mut section),
         };
+        let connections_a_second_max = section.given_count("connections_per_second_max");
         let edge = EdgeSettings {
             packet_bytes_max: client.packet_bytes_max,
             connections_max: section.count("connections_max"),
             connections_a_host_percent: section.count("connections_per_address_percent"),
             packets_under_way_bytes_max: section.bytes("packets_size_max"),
             filter_levels_max: section.count("filter_levels_max"),
-            filters_a_client_max: section.count("filters_per_client_max"),
             retained_max: section.count("retained_max"),
             retained_bytes_max: section.bytes("retained_size_max"),
-            subscriber_bytes_max: section.bytes("subscriber_size_max"),
             subscribers_bytes_max: section.bytes("subscribers_size_max"),
             persistent_sessions_max: section.count("sessions_max"),
             unrouted: section.choice("unrouted", &unrouted).unwrap_or(Unrouted::Pass),
@@ -170,7 +175,7 @@ impl Reader<'_> {
         };
         let uncommitted_bytes_max = section.bytes("uncommitted_size_max");
         section.finish();
-        Mqtt { listen, is_listen_given, client, edge, uncommitted_bytes_max }
+        Mqtt { listen, is_listen_given, client, connections_a_second_max, edge, uncommitted_bytes_max }
     }
 
     fn has_builtin_routes(&mut self) -> bool {

@@ -1,16 +1,17 @@
 //! Accepts connections, as many as there are seats, and gives each to a task of its own.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 
 use super::listener::Listener;
-use super::seats::Seats;
-use super::{Edge, Phase, connection};
+use super::seats::{NoSeat, Seat, Seats};
+use super::{Edge, EdgeCounters, Phase, connection};
 use crate::core::detection::alert::Trouble;
+use crate::core::mqtt::rate::TokenBucket;
 use crate::handoff::Input;
 
 /// Accepts until the phase is [`Phase::Draining`].
@@ -21,19 +22,64 @@ pub(super) async fn run<T: From<Input> + 'static>(
     seats: Rc<Seats>,
 ) {
     let mut phase = edge.phase.clone();
+    let own = listener.settings.connections_max;
+    let own = own.map(Seats::of_listener);
+    let seats = Both { all: seats, own };
+    let mut pace = listener.settings.connections_a_second_max.map(AcceptPace::new);
     loop {
         tokio::select! {
-            accepted = socket.accept() => accept(&edge, &listener, &seats, accepted).await,
+            accepted = next(&socket, pace.as_mut(), &edge.counters) => accept(&edge, &listener, &seats, accepted).await,
             // A sender that is gone also means that the process is ending.
             _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
         }
     }
 }
 
+/// Seats among those of all listeners, and among those of one that has a limit of its own.
+struct Both {
+    all: Rc<Seats>,
+    own: Option<Seats>,
+}
+
+impl Both {
+    fn take(&self, peer: IpAddr) -> Result<(Seat, Option<Seat>), NoSeat> {
+        let own = self.own.as_ref().map(|own| own.take(peer)).transpose()?;
+        Ok((self.all.take(peer)?, own))
+    }
+}
+
+/// How fast a listener accepts.
+struct AcceptPace {
+    bucket: TokenBucket,
+    started: Instant,
+}
+
+impl AcceptPace {
+    fn new(per_second: u64) -> AcceptPace {
+        AcceptPace { bucket: TokenBucket::new(per_second), started: Instant::now() }
+    }
+}
+
+/// The next connection; those that come too fast wait in the system's queue.
+async fn next(
+    socket: &TcpListener,
+    pace: Option<&mut AcceptPace>,
+    counters: &EdgeCounters,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    let Some(AcceptPace { bucket, started }) = pace else { return socket.accept().await };
+    if !bucket.is_ready(started.elapsed()) {
+        tokio::time::sleep_until((*started + bucket.ready_at()).into()).await;
+        counters.connections_delayed.add(1);
+    }
+    let accepted = socket.accept().await;
+    bucket.take(1, started.elapsed());
+    accepted
+}
+
 async fn accept<T: From<Input> + 'static>(
     edge: &Rc<Edge<T>>,
     listener: &Rc<Listener>,
-    seats: &Seats,
+    seats: &Both,
     accepted: io::Result<(TcpStream, SocketAddr)>,
 ) {
     let now_ms = (edge.now_ms)();
@@ -53,7 +99,7 @@ async fn accept<T: From<Input> + 'static>(
         tracing::info!("connections can be accepted again");
     }
     match seats.take(peer.ip()) {
-        Ok(seat) => {
+        Ok((seat, own)) => {
             let is_over = edge.crowded_host.get().is_none_or(|host| host == seat.host());
             if is_over && edge.crowded.borrow_mut().turn_off() {
                 tracing::info!("clients that were turned away can connect again");
@@ -61,7 +107,7 @@ async fn accept<T: From<Input> + 'static>(
             let (edge, listener) = (Rc::clone(edge), Rc::clone(listener));
             tokio::task::spawn_local(async move {
                 connection::serve(edge, listener, stream, peer).await;
-                drop(seat);
+                drop((seat, own));
             });
         }
         Err(no_seat) => {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 
-use super::listener::Listener;
+use super::listener::{ClientLimits, Listener};
 use crate::core::mqtt::access::password::Secret;
 use crate::core::mqtt::access::{Identity, Permissions};
 
@@ -26,6 +26,10 @@ impl Client {
         let policy = self.listener.policy();
         let secret = self.identity.user.as_ref().zip(policy.users.as_ref());
         secret.is_some_and(|(user, users)| users.secret(user).is_some())
+    }
+
+    pub fn limits(&self) -> &ClientLimits {
+        &self.listener.settings.client
     }
 
     pub fn permissions(&self) -> Permissions {

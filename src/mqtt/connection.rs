@@ -31,6 +31,7 @@ use super::lane::Turn;
 use super::listener::{ClientLimits, Listener};
 use super::output::Output;
 use super::publish::LeftWill;
+use super::quota::QuotaSeat;
 use super::router::RouterDead;
 use super::sessions::{Attached, ClientIsBack};
 use super::transport::{Transport, write, write_all};
@@ -64,6 +65,7 @@ struct Connection<T: From<handoff::Input>> {
     attached: Attached,
     client: Rc<Client>,
     client_id: String,
+    quota: QuotaSeat,
     /// The generation of the listener's policy by which the client is here.
     generation: u64,
     limits: Limits,
@@ -105,9 +107,8 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
     if attached.is_changed || will.is_some() {
         edge.keeper.settled(edge.keeper.ticket()).await;
     }
-    let mut connection = Connection::new(&edge, attached, &admitted);
     let input = Input::new(Rc::clone(&edge.read_buffer), std::mem::take(&mut admitted.input).to_vec());
-    drop(admitted);
+    let mut connection = Connection::new(&edge, attached, admitted);
     let end = connection.run(&transport, input).await;
     connection.say_goodbye(&transport, &end).await;
     // Whoever waits for its end sees it now.
@@ -174,7 +175,7 @@ pub(super) async fn wait_with_will<T: From<handoff::Input> + 'static>(
 
 impl<T: From<handoff::Input> + 'static> Connection<T> {
     /// Its output begins with the CONNACK; what the session had not acknowledged comes behind it.
-    fn new(edge: &Rc<Edge<T>>, attached: Attached, admitted: &Admitted) -> Connection<T> {
+    fn new(edge: &Rc<Edge<T>>, attached: Attached, admitted: Admitted) -> Connection<T> {
         let mut output = Vec::new();
         let client = Rc::clone(&admitted.client);
         let client_limits = &client.listener.settings.client;
@@ -183,6 +184,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let now = Instant::now();
         Connection {
             attached,
+            quota: admitted.quota,
             client_id: client.id().to_owned(),
             generation: admitted.generation,
             limits: admitted.limits,
@@ -328,6 +330,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             && self.inbound.uncommitted() < self.client_limits().uncommitted_max
             && self.output.bytes.len() < OUTPUT_BYTES
             && self.answered_later.len() < ANSWERED_LATER_MAX
+            && self.quota.is_ready()
     }
 
     /// Returns whether other tasks should run before this continues.
@@ -359,7 +362,8 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         let silence = self.silence_max.map(|max| self.last_heard + max);
         let unread = has_to_write.then(|| self.last_written + self.write_timeout());
         let slow = input.large_since().map(|since| since + self.client_limits().packet_timeout);
-        let Some(deadline) = [silence, unread, slow].into_iter().flatten().min() else { return };
+        let over_rate = self.quota.wait().map(|wait| Instant::now() + wait);
+        let Some(deadline) = [silence, unread, slow, over_rate].into_iter().flatten().min() else { return };
         if timer.is_elapsed() || deadline < timer.deadline() {
             timer.as_mut().reset(deadline);
         }

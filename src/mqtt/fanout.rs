@@ -154,7 +154,7 @@ impl Fanout {
         let fanout = Fanout {
             inner: Rc::new(RefCell::new(inner)),
             keeper,
-            pool: Rc::new(Pool::new(settings.subscribers_bytes_max, settings.subscriber_bytes_max)),
+            pool: Rc::new(Pool::new(settings.subscribers_bytes_max)),
             clients,
             own,
             pinged: Rc::default(),
@@ -266,7 +266,7 @@ impl Fanout {
         };
         let grant = match known {
             Some(grant) => Grant { wants, is_scanned: grant.is_scanned || is_sent, ..grant },
-            None if filters.len() < self.settings.filters_a_client_max => {
+            None if filters.len() < subscriber.filters_max() => {
                 let (levels, shapes) = inner.charge(subscriber, pattern, group.is_some(), &self.settings)?;
                 Grant { wants, levels, shapes, is_scanned: is_sent }
             }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::quota::{Quotas, UserLimits};
 use crate::core::mqtt::access::users::Users;
 use crate::core::mqtt::access::{Access, Identity, Permissions};
 use crate::tls::Tls;
@@ -32,6 +33,13 @@ pub struct ClientLimits {
     pub uncommitted_max: u64,
     /// How long persistent sessions are kept.
     pub session_expiry_max: Duration,
+    /// Most filters.
+    pub filters_max: usize,
+    /// Most bytes that may wait for one subscriber; beyond it, it is disconnected, or its session ends while it is away.
+    pub subscriber_bytes_max: usize,
+    /// Most topics on which what one client has published last is retained.
+    pub retained_max: Option<usize>,
+    pub user: UserLimits,
 }
 
 impl Default for ClientLimits {
@@ -45,6 +53,10 @@ impl Default for ClientLimits {
             receive_maximum: None,
             uncommitted_max: 256,
             session_expiry_max: Duration::from_secs(86_400),
+            filters_max: 64,
+            subscriber_bytes_max: 1 << 20,
+            retained_max: None,
+            user: UserLimits::default(),
         }
     }
 }
@@ -59,6 +71,10 @@ pub struct ListenerSettings {
     pub is_websocket: bool,
     /// Sites whose pages may connect by WebSocket, besides those of the same host.
     pub origins: Vec<String>,
+    /// Most connections by this listener; all listeners together have a limit of their own.
+    pub connections_max: Option<usize>,
+    /// Most connections that are accepted in a second; others wait.
+    pub connections_a_second_max: Option<u64>,
     pub client: ClientLimits,
 }
 
@@ -71,6 +87,8 @@ impl ListenerSettings {
             listen,
             is_websocket: false,
             origins: Vec::new(),
+            connections_max: None,
+            connections_a_second_max: None,
             client: ClientLimits::default(),
         }
     }
@@ -140,11 +158,12 @@ pub struct Listener {
     policy: RefCell<Arc<Policy>>,
     /// How often its policy was replaced.
     generation: Cell<u64>,
+    pub quotas: Quotas,
 }
 
 impl Listener {
     pub fn new(settings: ListenerSettings, policy: Arc<Policy>) -> Listener {
-        Listener { settings, policy: RefCell::new(policy), generation: Cell::new(0) }
+        Listener { settings, policy: RefCell::new(policy), generation: Cell::new(0), quotas: Quotas::default() }
     }
 
     pub fn policy(&self) -> Arc<Policy> {

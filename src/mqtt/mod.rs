@@ -21,6 +21,7 @@ pub mod outbox;
 mod output;
 mod ping;
 mod publish;
+pub mod quota;
 mod restoring;
 mod retained;
 mod router;
@@ -82,11 +83,8 @@ pub struct EdgeSettings {
     pub packets_under_way_bytes_max: usize,
     /// Most levels of all filters together.
     pub filter_levels_max: usize,
-    pub filters_a_client_max: usize,
     pub retained_max: usize,
     pub retained_bytes_max: usize,
-    /// Most bytes that may wait for one subscriber; beyond it, it is disconnected, or loses messages while it is away.
-    pub subscriber_bytes_max: usize,
     /// Most bytes that may wait for all subscribers together.
     pub subscribers_bytes_max: usize,
     /// Most bytes of retained messages, and of messages for sessions that are stored, in the store.
@@ -116,10 +114,8 @@ impl Default for EdgeSettings {
             packet_bytes_max: 256 * 1024,
             packets_under_way_bytes_max: 16 << 20,
             filter_levels_max: 65_536,
-            filters_a_client_max: 64,
             retained_max: 10_000,
             retained_bytes_max: 16 << 20,
-            subscriber_bytes_max: 1 << 20,
             subscribers_bytes_max: 64 << 20,
             stored_bytes_max: 80 << 20,
             persistent_sessions_max: 1024,
@@ -143,6 +139,10 @@ pub struct EdgeCounters {
     pub connections: Counter,
     pub disconnections: Counter,
     pub connections_refused: Counter,
+    /// Connections that were accepted later, because too many came at once.
+    pub connections_delayed: Counter,
+    /// How often a client was not read for a while, because it had sent more than it may.
+    pub clients_slowed: Counter,
     /// Connections that sent a user name or a password, which is not checked.
     pub logins_unchecked: Counter,
     pub publishes_qos_0: Counter,

@@ -277,6 +277,7 @@ impl<T: From<Input> + 'static> Edge<T> {
                 publisher: number_of(client_id),
                 deadline_ms: self.deadline_ms(will.expiry_s),
                 number: None,
+                retained_max: client.limits().retained_max,
                 passed_on: PassedOn::from_own(&will.passed_on),
             };
             let prepared = self.fanout.prepare(draft, &mut batch.entries);

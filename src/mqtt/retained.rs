@@ -2,7 +2,7 @@
 //!
 //! A subscriber gets them gradually, as it reads: what waits for it is a position in this table, not a copy of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -18,6 +18,8 @@ pub struct Retained {
     own: Messages,
     messages: Messages,
     bytes: usize,
+    /// How many are of each publisher.
+    of_publishers: HashMap<u64, usize>,
     count_max: usize,
     bytes_max: usize,
 }
@@ -66,7 +68,14 @@ pub enum ScanStep {
 
 impl Retained {
     pub fn new(count_max: usize, bytes_max: usize) -> Retained {
-        Retained { own: BTreeMap::new(), messages: BTreeMap::new(), bytes: 0, count_max, bytes_max }
+        Retained {
+            own: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            bytes: 0,
+            of_publishers: HashMap::new(),
+            count_max,
+            bytes_max,
+        }
     }
 
     /// Keeps a client's message; one without a payload deletes.
@@ -74,9 +83,9 @@ impl Retained {
         let (topic, len) = (envelope.topic_bytes(), size(envelope));
         let old = self.messages.get(&topic).map(size);
         if envelope.payload().is_empty() {
-            if let Some(old) = old {
-                self.messages.remove(&topic);
-                self.bytes -= old;
+            if let Some(removed) = self.messages.remove(&topic) {
+                self.bytes -= size(&removed);
+                self.count_of(removed.publisher(), usize::wrapping_sub);
             }
             return Ok(());
         }
@@ -84,6 +93,10 @@ impl Retained {
             return Err(RetainedFull);
         }
         self.bytes = self.bytes - old.unwrap_or(0) + len;
+        if let Some(old) = self.messages.get(&topic).map(Envelope::publisher) {
+            self.count_of(old, usize::wrapping_sub);
+        }
+        self.count_of(envelope.publisher(), usize::wrapping_add);
         put(&mut self.messages, topic, envelope);
         Ok(())
     }
@@ -99,8 +112,21 @@ impl Retained {
 
     /// Whether [`Self::set`] would keep this message now.
     pub fn has_room(&self, draft: &Draft<'_>) -> bool {
-        let old = self.messages.get(draft.topic.as_bytes()).map(size);
-        self.takes(old, draft.topic.len() + draft.passed_on.len() + draft.payload.len())
+        let known = self.messages.get(draft.topic.as_bytes());
+        let is_own = known.is_some_and(|known| known.publisher() == draft.publisher);
+        let count = self.of_publishers.get(&draft.publisher).copied().unwrap_or(0);
+        if !is_own && draft.retained_max.is_some_and(|max| count >= max) {
+            return false;
+        }
+        self.takes(known.map(size), draft.topic.len() + draft.passed_on.len() + draft.payload.len())
+    }
+
+    fn count_of(&mut self, publisher: u64, change: fn(usize, usize) -> usize) {
+        let count = self.of_publishers.entry(publisher).or_default();
+        *count = change(*count, 1);
+        if *count == 0 {
+            self.of_publishers.remove(&publisher);
+        }
     }
 
     fn takes(&self, old: Option<usize>, len: usize) -> bool {

@@ -55,6 +55,8 @@ pub struct Draft<'a> {
     pub deadline_ms: Option<u64>,
     /// If it is stored for sessions.
     pub number: Option<MessageNumber>,
+    /// The most messages of its publisher that are retained.
+    pub retained_max: Option<usize>,
     pub passed_on: PassedOn<'a>,
 }
 

@@ -17,6 +17,8 @@ pub struct Seats {
     free: Arc<Semaphore>,
     count: usize,
     a_host_max: usize,
+    /// The key that says how many there are.
+    key: &'static str,
     taken: Rc<RefCell<HashMap<IpAddr, usize>>>,
 }
 
@@ -30,8 +32,8 @@ pub struct Seat {
 /// Why there is no free seat.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSeat {
-    #[error("all {count} connections are in use, so further clients are turned away (mqtt.connections_max)")]
-    AllTaken { count: usize },
+    #[error("all {count} connections are in use, so further clients are turned away ({key})")]
+    AllTaken { count: usize, key: &'static str },
     #[error(
         "{host} has {count} connections, so further ones of it are turned away (mqtt.connections_per_address_percent)"
     )]
@@ -50,7 +52,13 @@ impl NoSeat {
 impl Seats {
     pub fn new(count: usize, a_host_percent: usize) -> Seats {
         let a_host_max = (count * a_host_percent / 100).max(1);
-        Seats { free: Arc::new(Semaphore::new(count)), count, a_host_max, taken: Rc::default() }
+        let free = Arc::new(Semaphore::new(count));
+        Seats { free, count, a_host_max, key: "mqtt.connections_max", taken: Rc::default() }
+    }
+
+    /// Of one listener, beside those of all: its clients may be of one host.
+    pub fn of_listener(count: usize) -> Seats {
+        Seats { key: "connections_max of the listener", ..Seats::new(count, 100) }
     }
 
     pub fn take(&self, peer: IpAddr) -> Result<Seat, NoSeat> {
@@ -60,7 +68,7 @@ impl Seats {
             return Err(NoSeat::HostHasItsShare { host, count: self.a_host_max });
         }
         let permit = Arc::clone(&self.free).try_acquire_owned();
-        let permit = permit.map_err(|_| NoSeat::AllTaken { count: self.count })?;
+        let permit = permit.map_err(|_| NoSeat::AllTaken { count: self.count, key: self.key })?;
         *taken.entry(host).or_default() += 1;
         Ok(Seat { _permit: permit, host, taken: Rc::clone(&self.taken) })
     }
@@ -125,7 +133,7 @@ mod tests {
         let host = "10.0.0.1".parse().expect("an address");
         assert_eq!(take("10.0.0.1").err(), Some(NoSeat::HostHasItsShare { host, count: 3 }));
         held.push(take("10.0.0.2").expect("a seat"));
-        assert_eq!(take("10.0.0.3").err(), Some(NoSeat::AllTaken { count: 4 }));
+        assert_eq!(take("10.0.0.3").err(), Some(NoSeat::AllTaken { count: 4, key: "mqtt.connections_max" }));
         held.clear();
         assert!(take("10.0.0.1").is_ok());
         assert!(seats.taken.borrow().is_empty(), "who is gone costs nothing");

@@ -125,6 +125,13 @@ impl Sessions {
         Ok(Attached { subscriber, session_present, is_changed })
     }
 
+    /// Whether a connection of the same client is there.
+    pub fn has_connection(&self, client: &Client) -> bool {
+        let inner = self.inner.borrow();
+        let entry = inner.entries.get(client.id());
+        entry.is_some_and(|entry| entry.away.is_none() && entry.subscriber.belongs_to(client))
+    }
+
     /// Asks the connection that has the client id to end. Returns what tells that it has; `None` if there is no such connection.
     fn make_leave(&self, client: &Client) -> Result<Option<Rc<Notify>>, BelongsToAnother> {
         let inner = self.inner.borrow();

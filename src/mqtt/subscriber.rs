@@ -45,14 +45,13 @@ pub struct Pool {
     own: Cell<usize>,
     bytes_max: usize,
     own_max: usize,
-    one_max: usize,
 }
 
 impl Pool {
-    pub fn new(bytes_max: usize, one_max: usize) -> Pool {
+    pub fn new(bytes_max: usize) -> Pool {
         let own_max = bytes_max / OWN_PART;
         let [used, away, own] = [(); 3].map(|()| Cell::new(0));
-        Pool { used, away, own, bytes_max: bytes_max - own_max, own_max, one_max }
+        Pool { used, away, own, bytes_max: bytes_max - own_max, own_max }
     }
 
     fn free(&self) -> usize {
@@ -127,6 +126,8 @@ pub struct Subscriber {
     /// Who it is, since it connected last.
     client: RefCell<Rc<Client>>,
     permissions: RefCell<Rc<Permissions>>,
+    /// Most bytes of clients' messages that may wait for it.
+    bytes_max: Cell<usize>,
     pub changed: Rc<Bell>,
     /// The number under which its session is stored.
     session: Cell<Option<SessionNumber>>,
@@ -182,6 +183,7 @@ impl Subscriber {
             number: number_of(client.id()),
             client: RefCell::new(Rc::clone(client)),
             permissions: RefCell::new(Rc::new(client.permissions())),
+            bytes_max: Cell::new(client.limits().subscriber_bytes_max),
             changed: Rc::default(),
             session: Cell::new(None),
             has_progress: Cell::new(false),
@@ -225,6 +227,7 @@ impl Subscriber {
     /// The client is here again, maybe by another listener.
     pub fn set_client(&self, client: &Rc<Client>) {
         self.client.replace(Rc::clone(client));
+        self.bytes_max.set(client.limits().subscriber_bytes_max);
         self.renew_permissions();
     }
 
@@ -240,6 +243,10 @@ impl Subscriber {
         // Who is anonymous on one listener is not who is on another, where something else may be allowed.
         let is_there = client.identity.name.is_some() || Rc::ptr_eq(&own.listener, &client.listener);
         own.identity.name == client.identity.name && is_there
+    }
+
+    pub fn filters_max(&self) -> usize {
+        self.client.borrow().limits().filters_max
     }
 
     /// Who has it, and by which listener.
@@ -436,8 +443,8 @@ impl Subscriber {
         let free = pool.free().min(host_part(pool.bytes_max).saturating_sub(self.host.used.get()));
         match (self.connected.get(), bytes) {
             (_, 0) => cost <= free,
-            (true, _) => bytes + cost <= pool.one_max.min(free),
-            (false, _) => bytes + cost <= pool.one_max.min(free).min(pool.away_max() / AWAY_SHARE),
+            (true, _) => bytes + cost <= self.bytes_max.get().min(free),
+            (false, _) => bytes + cost <= self.bytes_max.get().min(free).min(pool.away_max() / AWAY_SHARE),
         }
     }
 

@@ -17,7 +17,7 @@ fn outrider(arguments: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn expect_success(arguments: &[&str], input: &str) -> String {
+pub fn expect_success(arguments: &[&str], input: &str) -> String {
     let output = outrider(arguments, input);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -35,7 +35,7 @@ fn password_of(name: &str) -> String {
 }
 
 /// The address of a listener; the first one is that of `[mqtt]`, open to all.
-fn address(gateway: &Gateway, at: usize) -> SocketAddr {
+pub fn address(gateway: &Gateway, at: usize) -> SocketAddr {
     gateway.ready["listeners"][at].as_str().unwrap().parse().unwrap()
 }
 

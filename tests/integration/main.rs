@@ -46,6 +46,7 @@ mod migration;
 mod mqtt;
 mod operate;
 mod profiles;
+mod quotas;
 mod recorded;
 mod rules;
 mod schema;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -48,17 +49,24 @@ pub struct Connect<'a> {
     /// Of version 5; before that, `clean` says whether there is a session that outlives the connection.
     pub expiry_s: u32,
     pub will: Option<Will<'a>>,
+    pub login: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> Connect<'a> {
     /// A new session that is kept.
     pub fn kept(version: Version, client_id: &'a str) -> Connect<'a> {
-        Connect { version, client_id, clean: version == Version::Five, expiry_s: 300, will: None }
+        Connect {
+            version,
+            client_id,
+            clean: version == Version::Five,
+            expiry_s: 300,
+            ..Connect::fleeting(version, client_id)
+        }
     }
 
     /// A session that ends with its connection.
     pub fn fleeting(version: Version, client_id: &'a str) -> Connect<'a> {
-        Connect { version, client_id, clean: true, expiry_s: 0, will: None }
+        Connect { version, client_id, clean: true, expiry_s: 0, will: None, login: None }
     }
 
     /// The same client comes back to its session.
@@ -69,6 +77,7 @@ impl<'a> Connect<'a> {
     fn bytes(&self) -> Vec<u8> {
         let mut flags = u8::from(self.clean) << 1;
         flags |= self.will.map_or(0, |will| 0x04 | 1 << 3 | u8::from(will.retain) << 5);
+        flags |= if self.login.is_some() { 0xc0 } else { 0 };
         let mut body = b"\x00\x04MQTT".to_vec();
         body.extend([self.version as u8, flags, 0, 0]);
         let is_five = self.version == Version::Five;
@@ -85,6 +94,9 @@ impl<'a> Connect<'a> {
             }
             text(&mut body, topic.as_bytes());
             text(&mut body, payload.as_bytes());
+        }
+        for part in self.login.into_iter().flat_map(|(name, password)| [name, password]) {
+            text(&mut body, part.as_bytes());
         }
         frame(0x10, &body)
     }
@@ -230,12 +242,28 @@ pub struct Wire {
 
 impl Wire {
     pub fn open(gateway: &Gateway, connect: &Connect<'_>) -> Wire {
-        let mut client = Client::raw(gateway.mqtt);
+        Wire::open_at(gateway.mqtt, connect)
+    }
+
+    /// By another listener than the first.
+    pub fn open_at(listener: SocketAddr, connect: &Connect<'_>) -> Wire {
+        let (client, [flags, code]) = Wire::connected(listener, connect);
+        assert_eq!(code, 0, "CONNACK of {}", connect.client_id);
+        Wire { client, version: connect.version, present: flags == 1, held: VecDeque::new() }
+    }
+
+    /// The code with which the client is refused.
+    pub fn refused_at(listener: SocketAddr, connect: &Connect<'_>) -> u8 {
+        Wire::connected(listener, connect).1[1]
+    }
+
+    fn connected(listener: SocketAddr, connect: &Connect<'_>) -> (Client, [u8; 2]) {
+        let mut client = Client::raw(listener);
         client.stream.set_read_timeout(Some(DEADLINE)).unwrap();
         client.send(&connect.bytes());
         let Packet { first, body } = client.packet().unwrap();
-        assert_eq!((first, body[1]), (0x20, 0), "CONNACK of {}", connect.client_id);
-        Wire { client, version: connect.version, present: body[0] == 1, held: VecDeque::new() }
+        assert_eq!(first, 0x20);
+        (client, [body[0], body[1]])
     }
 
     /// Comes back to a session that must be there.

@@ -7,6 +7,7 @@ pub mod outbound;
 pub mod pace;
 pub mod packet;
 pub mod publishing;
+pub mod rate;
 pub mod session;
 pub mod subscription;
 pub mod topic;

@@ -439,7 +439,7 @@ impl<P: AsRef<[u8]>> Outbound<P> {
     /// A message that is stored has an id by its number, so that it has the same one after a restart, if that is free.
     fn next_packet_id(&mut self, number: Option<MessageNumber>) -> u16 {
         let is_free = |id: u16| self.in_flight.iter().all(|sent| sent.packet_id != id);
-        let by_number = number.map(|number| (number.0 % u64::from(u16::MAX)) as u16 + 1);
+        let by_number = number.map(|number| (number.0.wrapping_sub(1) % u64::from(u16::MAX)) as u16 + 1);
         if let Some(id) = by_number.filter(|id| is_free(*id)) {
             return id;
         }

@@ -24,6 +24,7 @@ use crate::mqtt::client::Client;
 use crate::mqtt::identify::Login;
 use crate::mqtt::listener::{ClientLimits, Listener};
 use crate::mqtt::publish::LeftWill;
+use crate::mqtt::quota::QuotaSeat;
 use crate::mqtt::transport::{Socket, Transport, write_all};
 use crate::mqtt::{Edge, Phase, upgrade};
 
@@ -56,10 +57,12 @@ pub(super) struct Admitted {
     pub limits: Limits,
     /// What it sent behind its CONNECT.
     pub input: BytesMut,
+    /// Its part of what its user may take.
+    pub quota: QuotaSeat,
 }
 
 impl Admitted {
-    fn new(connect: &Connect<'_>, client: Client) -> Admitted {
+    fn new(connect: &Connect<'_>, client: Client, quota: QuotaSeat) -> Admitted {
         let settings = &client.listener.settings.client;
         let asked_s = u64::from(connect.keep_alive_s);
         let told_keep_alive_s = settings.keep_alive_max.map(|max| max.as_secs()).filter(|max_s| {
@@ -91,6 +94,7 @@ impl Admitted {
                 aliases_max: connect.topic_alias_maximum,
             },
             input: BytesMut::new(),
+            quota,
             generation: client.listener.generation(),
             client: Rc::new(client),
         }
@@ -256,7 +260,11 @@ async fn judge<T: From<handoff::Input> + 'static>(
     let login = Login { name: connect.user_name, password: connect.password, peer };
     let client = edge.identify(listener, transport, client_id, login).await;
     let client = client.map_err(|stranger| refuse(stranger.reason(), stranger.to_string()))?;
-    let admitted = Admitted::new(&connect, client);
+    // A client that comes again while its last connection is not known to be dead takes that one's place.
+    let takes_over = edge.sessions.has_connection(&client);
+    let seat = listener.quotas.seat(client.identity.name.as_deref(), &client.limits().user, takes_over);
+    let quota = seat.map_err(|too_many| refuse(reason::QUOTA, too_many.to_string()))?;
+    let admitted = Admitted::new(&connect, client, quota);
     let mut welcome = Vec::new();
     admitted.welcome(false, &listener.settings.client, &mut welcome);
     match welcome.len() > admitted.limits.packet_bytes_max {

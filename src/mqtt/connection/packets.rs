@@ -33,7 +33,10 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     pub(super) fn take(&mut self, input: &mut Input, arrived: Arrived) -> Result<(), End> {
         self.edge.counters.bytes_received.add(arrived.bytes as u64);
         self.last_heard = Instant::now();
+        let (bytes, before) = (arrived.bytes as u64, self.inbound.last_ordinal());
         let (kept, result) = input.handle(arrived, |bytes, allowance| self.packets(bytes, allowance));
+        let messages = self.inbound.last_ordinal() - before;
+        self.edge.counters.clients_slowed.add(u64::from(self.quota.charge(messages, bytes)));
         result?;
         Ok(kept?)
     }
@@ -161,6 +164,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 publisher: self.attached.subscriber.number,
                 deadline_ms: self.edge.deadline_ms(publish.expiry_s),
                 number: None,
+                retained_max: self.client_limits().retained_max,
                 passed_on: publish.passed_on,
             };
             let prepared = self.edge.fanout.prepare(draft, &mut batch.entries);
@@ -186,7 +190,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     }
 
     fn subscribe(&mut self, subscribe: &Subscribe<'_>) {
-        let filters_max = FILTERS_A_PACKET.max(self.edge.settings.filters_a_client_max);
+        let filters_max = FILTERS_A_PACKET.max(self.client_limits().filters_max);
         let mut codes = Vec::with_capacity(subscribe.filters.len());
         for (at, subscription) in subscribe.filters.iter().enumerate() {
             let &Subscription { filter, qos, no_local, retain_as_published, retained } = subscription;
