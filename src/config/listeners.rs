@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::exposure::{LISTENER_REMEDY, expect_closed};
 use super::files::Files;
-use super::sections::{Mqtt, Reader};
+use super::sections::{Mqtt, Reader, user_limits};
 use crate::core::mqtt::access::users::Users;
 use crate::core::mqtt::access::{Access, Acl, Allowed, DenyCode, RIGHTS_MAX, Right};
 use crate::keys::key::Group;
@@ -175,13 +175,5 @@ fn client_limits(section: &mut Section<'_>, common: &ClientLimits) -> ClientLimi
             messages_a_second_max: user.messages_a_second_max.or(common.user.messages_a_second_max),
             bytes_a_second_max: user.bytes_a_second_max.or(common.user.bytes_a_second_max),
         },
-    }
-}
-
-pub(super) fn user_limits(section: &mut Section<'_>) -> UserLimits {
-    UserLimits {
-        connections_max: section.given_count("connections_per_user_max"),
-        messages_a_second_max: section.given_count("messages_per_second_max"),
-        bytes_a_second_max: section.given_bytes("size_per_second_max"),
     }
 }

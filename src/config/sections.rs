@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use super::exposure::{LISTENER_REMEDY, expect_closed};
 use super::host::Host;
-use super::listeners::user_limits;
 use super::reference;
 use super::{Configuration, StoreConfiguration, presets, routes, sinks, streams};
 use crate::core::detection::alert::{AlertTimes, Severity};
@@ -21,6 +20,7 @@ use crate::keys::problem::{Origin, Problems};
 use crate::keys::raw::{Document, Table};
 use crate::keys::section::Section;
 use crate::mqtt::listener::ClientLimits;
+use crate::mqtt::quota::UserLimits;
 use crate::mqtt::{EdgeSettings, Unrouted};
 use crate::pipeline::CommitPacing;
 use crate::sinks::kind::{SinkSettings, Surroundings};
@@ -369,5 +369,13 @@ fn check_bounds(section: &mut Section<'_>, bounds: &Bounds) {
         && low <= high
     {
         section.blame_section("nothing would clear it: clear_min is above clear_max");
+    }
+}
+
+pub(super) fn user_limits(section: &mut Section<'_>) -> UserLimits {
+    UserLimits {
+        connections_max: section.given_count("connections_per_user_max"),
+        messages_a_second_max: section.given_count("messages_per_second_max"),
+        bytes_a_second_max: section.given_bytes("size_per_second_max"),
     }
 }
