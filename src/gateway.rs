@@ -61,7 +61,7 @@ use crate::store::lock::{FolderLock, LockError};
 use crate::store::opening::Opened;
 use crate::store::reader::Reader;
 use crate::store::recovery::Recovered;
-use crate::store::retention::Capacity;
+use crate::store::retention::{Capacity, WhenFull};
 use crate::store::schema::{OpenError, Synchronous, store_path};
 use crate::store::writer::Writer;
 
@@ -272,7 +272,7 @@ pub async fn run(
     on_ready: impl FnOnce(Ready),
     stop: impl Future<Output = ()>,
 ) -> Result<(), GatewayError> {
-    settings.edge.stored_bytes_max = stored_bytes_max(settings.capacity.bytes_max);
+    settings.edge.stored_bytes_max = stored_bytes_max(&settings.capacity);
     leave_descriptors(&mut settings).map_err(GatewayError::system("find out how many files may be open"))?;
     // Before the ports: a second process on the same folder should report the first one, not its ports.
     let lock = Arc::new(lock_folder(&settings.state_folder)?);
@@ -503,9 +503,13 @@ fn start(
     Ok(Parts { threads, pipeline, sinks, link, run, counters, beats, heartbeat })
 }
 
-/// What clients leave with the gateway takes a part of the store, and leaves the rest to readings.
-fn stored_bytes_max(capacity_bytes: u64) -> usize {
-    usize::try_from(capacity_bytes / 8).unwrap_or(usize::MAX)
+/// What clients leave with the gateway takes a part of the store: an eighth, or what readings that are refused leave free anyway.
+fn stored_bytes_max(capacity: &Capacity) -> usize {
+    let bytes = match capacity.when_full {
+        WhenFull::DropOldest => capacity.bytes_max / 8,
+        WhenFull::Refuse => (capacity.bytes_max / 8).min(capacity.reserve_bytes / 2),
+    };
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Connections must not use up the descriptors that the gateway needs for itself.

@@ -188,8 +188,6 @@ pub struct Submission {
     pub ruled: Option<Box<Ruled>>,
     /// Changed in the same commit.
     pub entries: Vec<EntryChange>,
-    /// It has no publishes, only entries, and changes them also where there is no room for publishes.
-    pub is_upkeep: bool,
     /// Bytes that the session keeps until the commit, to fan them out then.
     pub held_bytes: usize,
     /// Share of the byte budget, given back when this is dropped after the commit.

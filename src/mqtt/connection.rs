@@ -54,6 +54,9 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The timer is set this far ahead if there is nothing to watch for.
 const FAR_AHEAD: Duration = Duration::from_secs(86_400);
 
+/// Pause before a will that could not be stored is tried again.
+const WILL_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 /// A publish that is fanned out after its commit.
 struct UncommittedPublish {
     ordinal: u64,
@@ -144,33 +147,40 @@ async fn leave_will<T: From<handoff::Input> + 'static>(
     session_expiry: Duration,
 ) {
     let delay = will.delay.min(session_expiry);
-    if delay.is_zero() {
-        return edge.publish_will(&client, &will).await;
+    if delay.is_zero() && edge.publish_will(&client, &will).await {
+        return;
     }
     let back = edge.sessions.keep_will(client.id());
     // It must not keep the seat of its connection.
     tokio::task::spawn_local(wait_with_will(edge, client, will, delay, back));
 }
 
-/// Publishes a will after so long, or when its session has ended, unless the client comes back before that.
+/// Publishes a will after so long, or when its session has ended, unless the client comes back before that. As long as it cannot be stored, it
+/// waits.
 pub(super) async fn wait_with_will<T: From<handoff::Input> + 'static>(
     edge: Rc<Edge<T>>,
     client: Rc<Client>,
     will: LeftWill,
-    delay: Duration,
-    back: oneshot::Receiver<ClientIsBack>,
+    mut delay: Duration,
+    mut back: oneshot::Receiver<ClientIsBack>,
 ) {
     let mut phase = edge.phase.clone();
-    tokio::select! {
-        back = back => if let Ok(ClientIsBack) = back {
-            return edge.forget_will(&will);
-        },
-        () = sleep(delay) => {}
-        // As for those of connections: the next start has it.
-        _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
+    loop {
+        tokio::select! {
+            back = &mut back => if let Ok(ClientIsBack) = back {
+                return edge.forget_will(&will);
+            },
+            () = sleep(delay) => {}
+            // As for those of connections: the next start has it.
+            _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
+        }
+        edge.sessions.forget_will(client.id());
+        if edge.publish_will(&client, &will).await {
+            return;
+        }
+        delay = WILL_RETRY_PAUSE;
+        back = edge.sessions.keep_restored_will(client.id());
     }
-    edge.sessions.forget_will(client.id());
-    edge.publish_will(&client, &will).await;
 }
 
 impl<T: From<handoff::Input> + 'static> Connection<T> {
@@ -440,7 +450,9 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             }
             let is_storing =
                 || self.attached.subscriber.unreleased.borrow().is_storing() && self.inbound.uncommitted() > 0;
-            if self.held.is_empty() && !is_storing() || self.settle(&mut turn).is_err() {
+            let is_over = self.held.is_empty() && !is_storing();
+            if is_over || self.settle(&mut turn).is_err() {
+                self.pass_on_rest().await;
                 return self.attached.subscriber.unreleased.borrow_mut().forget_unstored();
             }
             turn.pass_on(self.may_pass_on()).await;
@@ -453,6 +465,28 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 _ => {}
             }
         }
+    }
+}
+
+impl<T: From<handoff::Input> + 'static> Connection<T> {
+    /// The client is turned away: what is committed reaches its receivers all the same.
+    async fn pass_on_rest(&mut self) {
+        let committed = self.progress.committed();
+        loop {
+            if let Some(passing_on) = self.passing_on.take()
+                && passing_on.await.is_err()
+            {
+                return;
+            }
+            let Some(held) = self.held.pop_front_if(|held| held.ordinal <= committed) else { break };
+            match self.edge.fanout.pass_on(held.prepared) {
+                Ok(passing_on) => self.passing_on = passing_on,
+                Err(_) => return,
+            }
+        }
+        // The disk may still take what it has not answered yet.
+        let excused = self.progress.excused();
+        self.held.iter().filter(|held| held.ordinal <= excused).for_each(|held| held.prepared.may_be_stored());
     }
 }
 

@@ -31,6 +31,9 @@ use crate::core::mqtt::topic_tree::{self, TopicTree};
 
 /// One client may take this fraction of the filter levels that are still free, so that no number of clients can take the last one.
 const FILTER_SHARE: usize = 64;
+/// Most bytes of all filters together; and the fraction of what may be stored that they may take.
+const FILTER_BYTES_MAX: usize = 16 << 20;
+const FILTERS_PART: usize = 4;
 /// Most distinct shapes of filters: bounds the tree nodes that a publish visits.
 const SHAPES_MAX: usize = 256;
 /// One client may add this fraction of the shapes that are still free.
@@ -63,6 +66,8 @@ struct Inner {
     expected: Expected,
     /// Levels of filters beyond those reserved for each client.
     levels: usize,
+    /// Bytes of all filters.
+    filter_bytes: usize,
     retained: Retained,
     dealt: u64,
     /// Walks through the trees, each of which reaches a subscriber once.
@@ -123,6 +128,18 @@ impl Receiver {
     }
 }
 
+/// Which fraction of what is free a client may take.
+#[derive(Clone, Copy)]
+struct Shares {
+    filters: usize,
+    shapes: usize,
+}
+
+impl Shares {
+    const OF_ONE: Shares = Shares { filters: FILTER_SHARE, shapes: SHAPE_SHARE };
+    const ALL: Shares = Shares { filters: 1, shapes: 1 };
+}
+
 /// A filter that cannot be granted: there are too many, or this client has too many.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooManyFilters;
@@ -145,6 +162,7 @@ impl Fanout {
             stored_tree: TopicTree::default(),
             expected: Expected::default(),
             levels: 0,
+            filter_bytes: 0,
             retained: Retained::new(settings.retained_max, settings.retained_bytes_max),
             dealt: 0,
             walks: 0,
@@ -255,6 +273,28 @@ impl Fanout {
         wants: Wants,
         retained: RetainHandling,
     ) -> Result<bool, TooManyFilters> {
+        self.grant(subscriber, filter, wants, retained, Shares::OF_ONE)
+    }
+
+    /// Grants a filter as before a restart, as long as there is room for it at all. Returns whether there is.
+    pub fn restore_filter(
+        &self,
+        subscriber: &Rc<Subscriber>,
+        filter: &str,
+        wants: Wants,
+        retained: RetainHandling,
+    ) -> bool {
+        self.grant(subscriber, filter, wants, retained, Shares::ALL).is_ok()
+    }
+
+    fn grant(
+        &self,
+        subscriber: &Rc<Subscriber>,
+        filter: &str,
+        wants: Wants,
+        retained: RetainHandling,
+        shares: Shares,
+    ) -> Result<bool, TooManyFilters> {
         let (group, pattern) = topic::split_shared(filter).map_err(|_| TooManyFilters)?;
         let inner = &mut *self.inner.borrow_mut();
         let mut filters = subscriber.filters.borrow_mut();
@@ -267,7 +307,7 @@ impl Fanout {
         let grant = match known {
             Some(grant) => Grant { wants, is_scanned: grant.is_scanned || is_sent, ..grant },
             None if filters.len() < subscriber.filters_max() => {
-                let (levels, shapes) = inner.charge(subscriber, pattern, group.is_some(), &self.settings)?;
+                let (levels, shapes) = inner.charge(subscriber, pattern, group.is_some(), (&self.settings, shares))?;
                 Grant { wants, levels, shapes, is_scanned: is_sent }
             }
             None => return Err(TooManyFilters),
@@ -475,11 +515,16 @@ impl Fanout {
             return true;
         }
         self.counters.messages_dropped.add(1);
-        if is_connected {
-            subscriber.cut_off();
-        } else {
+        if !is_connected {
             self.end_session(subscriber);
+            return false;
         }
+        if message.qos > 0 {
+            // Its session must not go on without the message. It ends with the connection; what of it is stored is deleted at once.
+            subscriber.has_gap.set(true);
+            self.delete_stored(subscriber);
+        }
+        subscriber.cut_off();
         false
     }
 
@@ -545,7 +590,7 @@ impl Inner {
         subscriber: &Subscriber,
         filter: &str,
         is_shared: bool,
-        settings: &EdgeSettings,
+        (settings, shares): (&EdgeSettings, Shares),
     ) -> Result<(usize, usize), TooManyFilters> {
         // A group's filter costs each publish a visit, whatever it is on.
         let (levels, is_own) = (topic_tree::levels(filter), !is_shared && topic::is_reserved(filter));
@@ -564,9 +609,13 @@ impl Inner {
             (false, false) => self.tree.new_shapes(filter),
         };
         let shapes_free = free(SHAPES_MAX, self.tree.shapes() + self.groups.shapes(), host.shapes.get());
-        let has_levels = subscriber.filter_levels.get() + levels <= levels_free / FILTER_SHARE;
-        let has_shapes = shapes == 0 || subscriber.shapes.get() + shapes <= shapes_free / SHAPE_SHARE;
-        if has_levels && has_shapes { Ok((levels, shapes)) } else { Err(TooManyFilters) }
+        // They are stored, too.
+        let bytes_max = FILTER_BYTES_MAX.min(settings.stored_bytes_max / FILTERS_PART);
+        let bytes_free = bytes_max.saturating_sub(self.filter_bytes);
+        let has_bytes = subscriber.filter_bytes.get() + filter.len() <= bytes_free / shares.filters;
+        let has_levels = subscriber.filter_levels.get() + levels <= levels_free / shares.filters;
+        let has_shapes = shapes == 0 || subscriber.shapes.get() + shapes <= shapes_free / shares.shapes;
+        if has_levels && has_shapes && has_bytes { Ok((levels, shapes)) } else { Err(TooManyFilters) }
     }
 
     fn count(&mut self, subscriber: &Subscriber, filter: &str, grant: &Grant, change: fn(usize, usize) -> usize) {
@@ -575,6 +624,8 @@ impl Inner {
             count(&subscriber.own_levels, topic_tree::levels(filter));
         }
         self.levels = change(self.levels, grant.levels);
+        self.filter_bytes = change(self.filter_bytes, filter.len());
+        count(&subscriber.filter_bytes, filter.len());
         for (levels, shapes) in
             [(&subscriber.filter_levels, &subscriber.shapes), (&subscriber.host.filter_levels, &subscriber.host.shapes)]
         {

@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,8 @@ use crate::handoff::{EntryChange, Input, PipelineGone, PipelineHandle, SessionPr
 
 /// Most times that changes are handed over before the first of them is stored: what is urgent does not wait behind what is not.
 const UNDER_WAY_MAX: usize = 8;
+/// Most ids of QoS 2 in the store, of all sessions together.
+const IDS_MAX: usize = 65_536;
 /// Pause before what was refused is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -38,8 +41,8 @@ struct Inner {
     /// How often changes were handed over, and up to which of these times nobody waits any more.
     handed_over: Cell<u64>,
     settled: Cell<u64>,
-    /// The last of these times that was refused.
-    refused: Cell<u64>,
+    /// Those of these times that were refused, as far as they are under way.
+    refused: RefCell<Vec<RangeInclusive<u64>>>,
     /// The last attempt was refused.
     is_refused: Cell<bool>,
     /// Somebody waits for what is collected.
@@ -50,11 +53,29 @@ struct Inner {
     told: RefCell<Vec<Rc<Bell>>>,
     last_message: Cell<u64>,
     last_session: Cell<u64>,
+    /// Ids of QoS 2 in the store, as counted last, and those that came since.
+    ids: Cell<usize>,
+    will_bytes: Rc<Cell<usize>>,
+}
+
+/// The room of a will in the store.
+#[derive(Debug)]
+pub struct WillRoom {
+    bytes: usize,
+    used: Rc<Cell<usize>>,
+}
+
+impl Drop for WillRoom {
+    fn drop(&mut self) {
+        self.used.set(self.used.get() - self.bytes);
+    }
 }
 
 /// Changes that were handed over.
 struct UnderWay {
     ordinal: u64,
+    /// A later time at which nothing was left to be handed over: it is over with this one.
+    settles: u64,
     changes: HashMap<Vec<u8>, Change>,
 }
 
@@ -101,6 +122,27 @@ impl Keeper {
         self.0.last_message.set(message.0);
     }
 
+    /// So many ids of QoS 2 are stored.
+    pub fn count_ids(&self, count: usize) {
+        self.0.ids.set(count);
+    }
+
+    /// Whether another id may be stored.
+    pub fn take_id(&self) -> bool {
+        let has_room = self.0.ids.get() < IDS_MAX;
+        self.0.ids.set(self.0.ids.get() + usize::from(has_room));
+        has_room
+    }
+
+    /// The room of a will; `None` if all of them together would take more than `bytes_max`.
+    pub fn will_room(&self, bytes: usize, bytes_max: usize) -> Option<WillRoom> {
+        let (used, after) = (&self.0.will_bytes, self.0.will_bytes.get() + bytes);
+        (after <= bytes_max).then(|| {
+            used.set(after);
+            WillRoom { bytes, used: Rc::clone(used) }
+        })
+    }
+
     pub fn new_session(&self) -> SessionNumber {
         self.0.last_session.set(self.0.last_session.get() + 1);
         SessionNumber(self.0.last_session.get())
@@ -134,6 +176,15 @@ impl Keeper {
         waiting.insert(key, Change { value: Some(value), is_new });
     }
 
+    /// A publish stores another value of this: what waits here must not come after it.
+    pub fn is_superseded(&self, key: &Key) {
+        let key = key.to_bytes();
+        self.0.waiting.borrow_mut().remove(&key);
+        for under_way in self.0.under_way.borrow_mut().iter_mut() {
+            under_way.changes.remove(&key);
+        }
+    }
+
     pub fn delete(&self, key: &Key) {
         let key = key.to_bytes();
         let mut waiting = self.0.waiting.borrow_mut();
@@ -152,9 +203,10 @@ impl Keeper {
         self.flush();
     }
 
-    /// What is stored with the next publishes, whoever they are from. All else that belongs to a session without this is deleted at a start.
-    pub fn ended_sessions(&self) -> Vec<EntryChange> {
-        let ended = self.0.ended.borrow();
+    /// What is stored with the next publishes, whoever they are from: commits are in order, so once is enough. All else that belongs to a
+    /// session without this is deleted at a start.
+    pub fn take_ended_sessions(&self) -> Vec<EntryChange> {
+        let ended = self.0.ended.take();
         ended.iter().map(|session| EntryChange { key: Key::Session(*session).to_bytes(), value: None }).collect()
     }
 
@@ -235,12 +287,25 @@ impl Keeper {
         let mut place = pipeline.place();
         place.turn().await;
         if self.0.waiting.borrow().is_empty() && !self.0.shelf.has_let_go() {
-            if self.0.under_way.borrow().is_empty() {
-                self.settle(self.0.handed_over.get());
-            }
+            self.hand_over_nothing();
             return Ok(());
         }
         pipeline.submit(self.submission(progress))
+    }
+
+    /// What was to be stored has been taken back: who waits for it waits for what is under way.
+    fn hand_over_nothing(&self) {
+        let ordinal = self.0.handed_over.get() + 1;
+        self.0.handed_over.set(ordinal);
+        self.0.is_refused.set(false);
+        let mut under_way = self.0.under_way.borrow_mut();
+        match under_way.back_mut() {
+            Some(last) => last.settles = ordinal,
+            None => {
+                drop(under_way);
+                self.settle(ordinal);
+            }
+        }
     }
 
     /// Looks what has become of what was handed over. Returns whether it was refused.
@@ -249,13 +314,16 @@ impl Keeper {
         loop {
             let Some(ordinal) = self.0.under_way.borrow().front().map(|first| first.ordinal) else { break };
             let in_vain = if progress.excused() >= ordinal { Outcome::Unknown } else { Outcome::Refused };
-            while let Some(refused) = progress.take_refused() {
-                self.0.refused.set(*refused.end());
-            }
-            let outcome = match () {
-                () if progress.committed() >= ordinal => Outcome::Stored,
-                () if self.0.refused.get() >= ordinal || progress.is_failed() => in_vain,
-                () => break,
+            let mut refused = self.0.refused.borrow_mut();
+            refused.extend(std::iter::from_fn(|| progress.take_refused()));
+            refused.retain(|range| *range.end() >= ordinal);
+            let is_in_vain = refused.iter().any(|range| range.contains(&ordinal)) || progress.is_failed();
+            drop(refused);
+            // What was refused may be followed by what is stored.
+            let outcome = match is_in_vain {
+                true => in_vain,
+                false if progress.committed() >= ordinal => Outcome::Stored,
+                false => break,
             };
             is_refused = outcome != Outcome::Stored;
             self.end(outcome);
@@ -270,11 +338,12 @@ impl Keeper {
         for number in inner.shelf.take_let_go() {
             self.delete(&Key::Message(number));
         }
+        inner.is_refused.set(false);
         inner.ended.borrow_mut().clear();
         let changes = inner.waiting.take();
         let change = |(key, change): (&Vec<u8>, &Change)| EntryChange { key: key.clone(), value: change.value.clone() };
         let entries = changes.iter().map(change).collect();
-        inner.under_way.borrow_mut().push_back(UnderWay { ordinal, changes });
+        inner.under_way.borrow_mut().push_back(UnderWay { ordinal, settles: ordinal, changes });
         let urgency = if inner.is_urgent.take() { Urgency::Urgent } else { Urgency::Relaxed };
         Submission {
             session: Arc::clone(progress),
@@ -286,7 +355,6 @@ impl Keeper {
             undecodable: Vec::new(),
             ruled: None,
             entries,
-            is_upkeep: true,
             held_bytes: 0,
             share: None,
         }
@@ -295,17 +363,20 @@ impl Keeper {
     /// The first of what is under way is stored, or not.
     fn end(&self, outcome: Outcome) {
         let inner = &self.0;
-        let Some(UnderWay { ordinal, changes }) = inner.under_way.borrow_mut().pop_front() else { return };
+        let Some(UnderWay { settles, changes, .. }) = inner.under_way.borrow_mut().pop_front() else { return };
         inner.is_refused.set(outcome != Outcome::Stored);
         if outcome != Outcome::Stored {
             self.take_back(changes, outcome);
         }
-        self.settle(ordinal);
+        self.settle(settles);
     }
 
     fn take_back(&self, changes: HashMap<Vec<u8>, Change>, outcome: Outcome) {
         let (mut waiting, mut under_way) = (self.0.waiting.borrow_mut(), self.0.under_way.borrow_mut());
         for (key, before) in changes {
+            if let (None, Some(Key::Session(session))) = (&before.value, Key::from_bytes(&key)) {
+                self.0.ended.borrow_mut().push(session);
+            }
             let is_new = before.is_new && outcome == Outcome::Refused;
             let later = under_way.iter_mut().find_map(|under_way| under_way.changes.get_mut(&key));
             match later.or(waiting.get_mut(&key)) {

@@ -332,7 +332,8 @@ pub async fn run<T: From<Input> + 'static>(sockets: Vec<TcpListener>, parts: Edg
     tokio::task::spawn_local(keeper.clone().run(pipeline.clone()));
     tokio::task::spawn_local(publish_own(outbox, fanout.clone()));
     tokio::task::spawn_local(ping::run(pipeline.clone(), fanout.clone(), beats.clone()));
-    let sessions = Sessions::new(fanout.clone(), Arc::clone(&counters), settings.persistent_sessions_max);
+    let sessions =
+        Sessions::new(fanout.clone(), keeper.clone(), Arc::clone(&counters), settings.persistent_sessions_max);
     let kept_max = settings.packets_under_way_bytes_max.max(4 * settings.packet_bytes_max);
     let read_buffer = Rc::new(ReadBuffer::new(kept_max, Lane::new(settings.takes_turns)));
     let edge = Rc::new(Edge {

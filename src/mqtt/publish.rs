@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Edge;
 use super::client::Client;
 use super::fanout::Prepared;
-use super::keeper::Known;
+use super::keeper::{Known, WillRoom};
 use super::router::Draft;
 use crate::core::detection::alert::{self, AlertKey, Trouble};
 use crate::core::mqtt::keeping::{self, Blob, KeptClient, KeptWill, Key, SessionNumber};
@@ -21,6 +21,9 @@ use crate::handoff::{
     AlertAcknowledgement, EntryChange, Input, PipelineGone, Ruled, SessionProgress, Submission, Undecodable,
 };
 use crate::ingest::{Decoded, SAMPLE_BYTES_MAX};
+
+/// Wills may take this fraction of what may be stored of clients.
+const WILLS_PART: usize = 8;
 
 /// A message, as it was published.
 #[derive(Clone, Copy)]
@@ -54,8 +57,9 @@ pub(super) struct LeftWill {
     pub delay: Duration,
     pub expiry_s: Option<u32>,
     pub passed_on: Vec<u8>,
-    /// Under which it is stored.
+    /// Under which it is stored, and its room there.
     pub number: Option<SessionNumber>,
+    room: Option<WillRoom>,
 }
 
 impl LeftWill {
@@ -69,6 +73,7 @@ impl LeftWill {
             expiry_s: will.expiry_s,
             passed_on: will.passed_on.each().flatten().copied().collect(),
             number: None,
+            room: None,
         }
     }
 
@@ -83,6 +88,7 @@ impl LeftWill {
             expiry_s: kept.expiry_s,
             passed_on: kept.passed_on.0,
             number: Some(number),
+            room: None,
         }
     }
 
@@ -140,7 +146,6 @@ impl Batch {
             undecodable: self.undecodable,
             ruled: is_ruled.then(|| Box::new(Ruled { effects, dropped, derived })),
             entries: self.entries,
-            is_upkeep: false,
             held_bytes: self.held_bytes,
             share: None,
         }
@@ -223,9 +228,14 @@ impl<T: From<Input> + 'static> Edge<T> {
 
     /// The next start is to know of a will.
     pub(super) fn store_will(&self, client: &Client, will: &mut LeftWill) {
+        let value = keeping::to_value(&will.kept(client));
+        will.room = self.keeper.will_room(value.len(), self.settings.stored_bytes_max / WILLS_PART);
+        if will.room.is_none() {
+            return self.fanout.note_short();
+        }
         let number = self.keeper.new_session();
         will.number = Some(number);
-        self.keeper.put(&Key::Will(number), keeping::to_value(&will.kept(client)), Known::No);
+        self.keeper.put(&Key::Will(number), value, Known::No);
     }
 
     /// A will is not published.
@@ -236,29 +246,34 @@ impl<T: From<Input> + 'static> Edge<T> {
         }
     }
 
-    /// A will is a publish like any other: stored, then fanned out.
-    pub(super) async fn publish_will(&self, client: &Client, will: &LeftWill) {
+    /// A will is a publish like any other: stored, then fanned out. Returns whether it is done with; if not, nothing can be stored at
+    /// present.
+    pub(super) async fn publish_will(&self, client: &Client, will: &LeftWill) -> bool {
         let client_id = client.id();
         match publishing::judge(Voice::Will, &will.topic, &client.permissions()) {
             Ok(PublishVerdict::Take) => {}
             Ok(PublishVerdict::Deny(_)) => {
                 self.forget_will(will);
-                return self.note_denied(client_id, &will.topic);
+                self.note_denied(client_id, &will.topic);
+                return true;
             }
             _ => {
                 self.forget_will(will);
                 self.counters.publishes_refused.add(1);
-                return self.warn_of_topic(client_id, &will.topic);
+                self.warn_of_topic(client_id, &will.topic);
+                return true;
             }
         }
         let mut place = self.pipeline.place();
         place.turn().await;
         if self.renew_rules().is_err() {
-            return;
+            return true;
         }
         let mut batch = Batch { publishes: 1, urgency: Urgency::Urgent, ..Batch::default() };
-        let key = will.number.map(|number| Key::Will(number).to_bytes());
-        batch.entries.extend(key.map(|key| EntryChange { key, value: None }));
+        if let Some(key) = will.number.map(Key::Will) {
+            self.keeper.is_superseded(&key);
+            batch.entries.push(EntryChange { key: key.to_bytes(), value: None });
+        }
         let published = Published {
             topic: &will.topic,
             payload: &will.payload,
@@ -283,23 +298,25 @@ impl<T: From<Input> + 'static> Edge<T> {
             let prepared = self.fanout.prepare(draft, &mut batch.entries);
             passed_on.insert(0, Republished { prepared, may_have_receivers: true });
         }
-        batch.entries.extend(self.keeper.ended_sessions());
+        batch.entries.extend(self.keeper.take_ended_sessions());
         let progress = Arc::<SessionProgress>::default();
         if self.pipeline.submit(batch.submission(&progress, 1)).is_err() {
-            return;
+            return true;
         }
         drop(place);
         while progress.committed() < 1 && !progress.is_failed() && progress.take_refused().is_none() {
             progress.changed().await;
         }
-        if progress.committed() >= 1 {
-            for Republished { prepared, .. } in passed_on {
-                // The listener notices a dead router and ends the process.
-                if let Ok(Some(passing_on)) = self.fanout.pass_on(prepared) {
-                    let _ = passing_on.await;
-                }
+        if progress.committed() < 1 {
+            return false;
+        }
+        for Republished { prepared, .. } in passed_on {
+            // The listener notices a dead router and ends the process.
+            if let Ok(Some(passing_on)) = self.fanout.pass_on(prepared) {
+                let _ = passing_on.await;
             }
         }
+        true
     }
 
     /// When a message is of no use any more, by the clock of the fan-out.

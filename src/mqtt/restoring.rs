@@ -2,7 +2,7 @@
 //!
 //! Who was connected counts as having left now. What cannot be read, is over, or belongs to a listener that is gone, is deleted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -69,8 +69,12 @@ impl Kept {
     fn take(&mut self, key: &Key, value: &[u8]) -> Option<()> {
         let of_session = match key {
             Key::Message(number) => {
+                let message: KeptMessage = keeping::from_value(value)?;
                 self.last_message = self.last_message.max(number.0);
-                self.messages.insert(*number, keeping::from_value(value)?);
+                // Of sessions that have ended, too: the number of one must not become that of another.
+                let sessions = message.receivers.iter().map(|receiver| receiver.session.0);
+                self.last_session = sessions.fold(self.last_session, u64::max);
+                self.messages.insert(*number, message);
                 return Some(());
             }
             Key::Retained(_) => {
@@ -92,7 +96,19 @@ impl Kept {
             Key::Session(_) => parts.session = Some(keeping::from_value(value)?),
             Key::Filter(_, filter) => parts.filters.push((filter.clone(), keeping::from_value(value)?)),
             Key::Unreleased(_, packet_id) => parts.unreleased.push(*packet_id),
-            _ => parts.progress = Some(keeping::from_value(value)?),
+            _ => {
+                let progress: KeptProgress = keeping::from_value(value)?;
+                // A session is done with numbers whose messages are there no more.
+                let in_flight = progress.in_flight.iter().filter_map(|sent| sent.message).map(|number| number.0);
+                let known = progress
+                    .done
+                    .iter()
+                    .copied()
+                    .chain(in_flight)
+                    .fold(progress.waiting_from.saturating_sub(1), u64::max);
+                self.last_message = self.last_message.max(known);
+                parts.progress = Some(progress);
+            }
         }
         Some(())
     }
@@ -120,9 +136,14 @@ impl<T: From<Input> + 'static> Edge<T> {
             let waiting = Waiting { messages: &messages, receivers };
             restored += usize::from(self.restore_session(number, parts, waiting, listeners));
         }
+        // The newest of each client: one before it was published, or came to nothing.
+        let mut newest = HashMap::new();
         for (number, will) in kept.wills {
-            self.restore_will(number, will, listeners);
+            if let Some((before, _)) = newest.insert(will.client.client_id.clone(), (number, will)) {
+                keeper.delete(&Key::Will(before));
+            }
         }
+        newest.into_values().for_each(|(number, will)| self.restore_will(number, will, listeners));
         keeper.flush();
         tracing::info!(
             sessions = restored,
@@ -191,19 +212,22 @@ impl<T: From<Input> + 'static> Edge<T> {
         subscriber.set_session(Some(number));
         subscriber.has_progress.set(progress.is_some());
         unreleased.iter().for_each(|packet_id| subscriber.unreleased.borrow_mut().restore(*packet_id));
+        let mut is_whole = true;
         for (filter, KeptFilter { wants, is_scanned }) in filters {
             let scan = if is_scanned { RetainHandling::Always } else { RetainHandling::Never };
-            if self.fanout.subscribe(&subscriber, &filter, wants, scan).is_err() {
-                self.fanout.note_short();
-                self.keeper.delete(&Key::Filter(number, filter));
-            }
+            is_whole &= self.fanout.restore_filter(&subscriber, &filter, wants, scan);
+        }
+        if !is_whole {
+            // Limits are lower than they were. A client that finds its session does not ask for its filters again.
+            self.fanout.note_short();
+            self.sessions.end(&subscriber);
+            return false;
         }
         subscriber.note_restored();
         waiting.restore_in_flight(&subscriber, progress.as_ref());
+        // What was there before is there now, even if it is more than those who leave later may keep.
+        waiting.queued(&progress.unwrap_or_default()).for_each(|message| subscriber.push(message));
         self.sessions.restore(&subscriber, left);
-        for message in waiting.queued(progress.unwrap_or_default()) {
-            self.fanout.queue(&subscriber, message);
-        }
         if session.left_at_ms.is_none() {
             subscriber.may_have_sent(self.keeper.next_message());
             self.fanout.store_session(&subscriber, Duration::from_millis(session.expiry_ms), Some(clock::now_ms()));
@@ -235,23 +259,26 @@ impl Waiting<'_> {
         Some(fanout::message(envelope, receiver.qos, receiver.retain, identifiers, false, Some(Rc::clone(stored))))
     }
 
-    /// What was sent. A message that is not there any more was of QoS 1, and may come to the client or not; or it was not stored.
+    /// What was sent. Of a message that is there no more the client has to release the id, at QoS 2; at QoS 1 it means nothing any more.
     fn restore_in_flight(&self, subscriber: &Subscriber, progress: Option<&KeptProgress>) {
         for sent in progress.iter().flat_map(|progress| &progress.in_flight) {
-            let find = |number| self.receivers.iter().find(|(known, _)| *known == number);
-            let message = sent.message.and_then(find).and_then(|(number, receiver)| self.message(*number, receiver));
-            if sent.is_received || message.is_some() {
+            let find = |number: MessageNumber| {
+                let at = self.receivers.binary_search_by_key(&number, |(known, _)| *known).ok()?;
+                self.message(number, &self.receivers[at].1)
+            };
+            let message = sent.message.and_then(find);
+            if sent.qos == 2 || message.is_some() {
                 subscriber.restore(Restored { packet_id: sent.packet_id, message });
             }
         }
     }
 
     /// What was not sent.
-    fn queued(&self, progress: KeptProgress) -> impl Iterator<Item = super::subscriber::Message> + '_ {
-        let waits = move |number: &MessageNumber| {
-            let is_in_flight = progress.in_flight.iter().any(|sent| sent.message == Some(*number));
-            number.0 >= progress.waiting_from && !progress.done.contains(&number.0) && !is_in_flight
-        };
+    fn queued(&self, progress: &KeptProgress) -> impl Iterator<Item = super::subscriber::Message> + '_ {
+        let in_flight = progress.in_flight.iter().filter_map(|sent| sent.message).map(|number| number.0);
+        let done: HashSet<u64> = progress.done.iter().copied().chain(in_flight).collect();
+        let from = progress.waiting_from;
+        let waits = move |number: &MessageNumber| number.0 >= from && !done.contains(&number.0);
         let waiting = self.receivers.iter().filter(move |(number, _)| waits(number));
         waiting.filter_map(|(number, receiver)| self.message(*number, receiver))
     }
@@ -259,9 +286,7 @@ impl Waiting<'_> {
 
 /// How long a session is still kept; `None` if it is over.
 fn left_of(session: &KeptSession) -> Option<Duration> {
-    let away_ms = session.left_at_ms.map_or(0, |left_at_ms| clock::now_ms().saturating_sub(left_at_ms));
-    // If the clock was set back, nothing is known of how long it was.
-    let left_ms = session.expiry_ms.saturating_sub(u64::try_from(away_ms).unwrap_or(0));
+    let left_ms = session.expiry_ms.saturating_sub(session.away_ms(clock::now_ms()));
     (left_ms > 0).then(|| Duration::from_millis(left_ms))
 }
 

@@ -121,6 +121,12 @@ impl Retained {
         self.takes(known.map(size), draft.topic.len() + draft.passed_on.len() + draft.payload.len())
     }
 
+    /// Bytes by which all would grow.
+    pub fn growth(&self, draft: &Draft<'_>) -> usize {
+        let old = self.messages.get(draft.topic.as_bytes()).map_or(0, size);
+        (draft.topic.len() + draft.passed_on.len() + draft.payload.len()).saturating_sub(old)
+    }
+
     fn count_of(&mut self, publisher: u64, change: fn(usize, usize) -> usize) {
         let count = self.of_publishers.entry(publisher).or_default();
         *count = change(*count, 1);

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use super::EdgeCounters;
 use super::client::Client;
 use super::fanout::Fanout;
+use super::keeper::Keeper;
 use super::subscriber::{Host, Subscriber, host_part};
 use crate::clock;
 
@@ -38,6 +39,7 @@ pub struct Sessions {
     inner: Rc<RefCell<Inner>>,
     departures: Rc<Cell<u64>>,
     fanout: Fanout,
+    keeper: Keeper,
     counters: Arc<EdgeCounters>,
     persistent_max: usize,
 }
@@ -73,8 +75,8 @@ pub struct Attached {
 }
 
 impl Sessions {
-    pub fn new(fanout: Fanout, counters: Arc<EdgeCounters>, persistent_max: usize) -> Sessions {
-        Sessions { inner: Rc::default(), departures: Rc::default(), fanout, counters, persistent_max }
+    pub fn new(fanout: Fanout, keeper: Keeper, counters: Arc<EdgeCounters>, persistent_max: usize) -> Sessions {
+        Sessions { inner: Rc::default(), departures: Rc::default(), fanout, keeper, counters, persistent_max }
     }
 
     /// Takes the client id, after any connection that has it is gone. The session is kept for so long when its client is gone.
@@ -117,8 +119,8 @@ impl Sessions {
         if expiry.is_zero() {
             self.fanout.delete_stored(&subscriber);
         } else {
-            is_changed |= !session_present;
             self.fanout.store_session(&subscriber, expiry, None);
+            is_changed |= !session_present;
         }
         let entry = Entry { subscriber: Rc::clone(&subscriber), away: None, gone: Rc::new(Notify::new()) };
         inner.entries.insert(client_id.to_owned(), entry);
@@ -178,11 +180,14 @@ impl Sessions {
         let subscriber = Rc::clone(&entry.subscriber);
         subscriber.set_connected(false);
         let gone = Rc::clone(&entry.gone);
-        if expiry.is_zero() {
+        let has_gap = subscriber.has_gap.get();
+        self.counters.sessions_given_way.add(u64::from(has_gap && !expiry.is_zero()));
+        if expiry.is_zero() || has_gap {
             inner.entries.remove(client_id);
             self.end(&subscriber);
         } else {
             self.fanout.store_session(&subscriber, expiry, Some(clock::now_ms()));
+
             entry.away = Some(self.depart(&mut inner.away, client_id, &subscriber, expiry));
         }
         self.keep_to_cap(inner, &subscriber.host);
@@ -214,19 +219,23 @@ impl Sessions {
         subscriber.set_connected(false);
         let away = Some(self.depart(&mut inner.away, client.id(), subscriber, left));
         let entry = Entry { subscriber: Rc::clone(subscriber), away, gone: Rc::new(Notify::new()) };
+        let before = inner.remove(client.id());
         inner.entries.insert(client.id().to_owned(), entry);
-        self.keep_to_cap(inner, &subscriber.host);
+        before.iter().for_each(|before| _ = self.end(before));
     }
 
     /// Has stored what need not be stored at once, of all sessions.
     pub fn store_progress(&self) {
+        let mut ids = 0;
         for Entry { subscriber, .. } in self.inner.borrow().entries.values() {
             self.fanout.store_progress(subscriber);
+            ids += subscriber.session().map_or(0, |_| subscriber.unreleased.borrow().len());
         }
+        self.keeper.count_ids(ids);
     }
 
     /// Ends a session. Returns whether it was stored.
-    fn end(&self, subscriber: &Rc<Subscriber>) -> bool {
+    pub fn end(&self, subscriber: &Rc<Subscriber>) -> bool {
         let was_stored = subscriber.session().is_some();
         self.fanout.delete_stored(subscriber);
         self.fanout.forget(subscriber);

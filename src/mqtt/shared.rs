@@ -17,8 +17,10 @@ pub struct Member {
 
 /// A member that was chosen before a message is dealt out, of the group with this filter.
 pub struct Chosen {
-    pub group: Rc<str>,
+    group: Rc<str>,
     pub member: Member,
+    /// Its place in the group.
+    at: usize,
 }
 
 /// The members of one group with one filter.
@@ -77,14 +79,17 @@ impl Groups {
         !self.stored.is_empty()
     }
 
-    /// Chooses a member of each group that matches and has one whose session is stored.
+    /// Chooses a member of each group that matches and has one whose session is stored. Whose turn it is changes with [`Self::take_turns`].
     pub fn choose_for_stored(&self, topic: &str, bytes: usize) -> Vec<Chosen> {
         let mut chosen = Vec::new();
         if self.has_stored() {
             self.tree.each_match(topic, |name, ()| {
                 let group = self.groups.get(name).filter(|_| self.stored.contains(name));
-                let member = group.and_then(|group| group.choose(topic, bytes)).cloned();
-                chosen.extend(member.map(|member| Chosen { group: Rc::clone(name), member }));
+                let choose = |group: &Group| {
+                    let at = group.choose(topic, bytes)?;
+                    Some(Chosen { group: Rc::clone(name), member: group.members.get(at)?.clone(), at })
+                };
+                chosen.extend(group.and_then(choose));
             });
         }
         chosen
@@ -103,6 +108,13 @@ impl Groups {
         !self.groups.is_empty() && self.tree.may_match(topic, nodes_max)
     }
 
+    /// The chosen members get their message: it is the turn of others.
+    pub fn take_turns(&self, chosen: &[Chosen]) {
+        for Chosen { group, at, .. } in chosen {
+            self.groups.get(group).into_iter().for_each(|group| group.next.set(at + 1));
+        }
+    }
+
     /// Calls `reach` with one member of each group that matches: one that was chosen before, if it is still there. Returns how many nodes of
     /// the tree were visited.
     pub fn each_match(&self, topic: &str, bytes: usize, before: &[Chosen], mut reach: impl FnMut(&Member)) -> usize {
@@ -113,7 +125,12 @@ impl Groups {
             let before = before.iter().find(|before| before.group == *name);
             let choose = |group: &'_ Group| {
                 let before = before.and_then(|before| group.members.iter().find(|m| m.handle == before.member.handle));
-                before.or_else(|| group.choose(topic, bytes)).cloned()
+                let choose = || {
+                    let at = group.choose(topic, bytes)?;
+                    group.next.set(at + 1);
+                    group.members.get(at)
+                };
+                before.or_else(choose).cloned()
             };
             self.groups.get(name).and_then(choose).iter().for_each(&mut reach);
         })
@@ -122,7 +139,7 @@ impl Groups {
 
 impl Group {
     /// The next member that is there and has room; else one whose session keeps it; else the next.
-    fn choose(&self, topic: &str, bytes: usize) -> Option<&Member> {
+    fn choose(&self, topic: &str, bytes: usize) -> Option<usize> {
         let count = self.members.len();
         let first = self.next.get() % count.max(1);
         let in_turn = || (first..first + count).map(|at| at % count);
@@ -133,8 +150,6 @@ impl Group {
         };
         let found = in_turn().find(|at| is_fit(at, true)).or_else(|| in_turn().find(|at| is_fit(at, false)));
         let may = |at: &usize| self.members[*at].handle.0.may_receive(topic);
-        let at = found.or_else(|| in_turn().find(may))?;
-        self.next.set(at + 1);
-        self.members.get(at)
+        found.or_else(|| in_turn().find(may))
     }
 }

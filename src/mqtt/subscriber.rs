@@ -131,12 +131,16 @@ pub struct Subscriber {
     pub changed: Rc<Bell>,
     /// The number under which its session is stored.
     session: Cell<Option<SessionNumber>>,
+    /// There was no room in the store for a message to it: it is not stored any more.
+    pub is_in_memory_only: Cell<bool>,
     /// Its progress has been stored at some time.
     pub has_progress: Cell<bool>,
     /// When revisions of its outbound half are stored.
     revisions: RefCell<VecDeque<(Ticket, u64)>>,
     /// It did not read fast enough; its connection closes and says so.
     pub overrun: Cell<bool>,
+    /// A message of QoS 1 or 2 found no room: the session ends with its connection.
+    pub has_gap: Cell<bool>,
     /// Another connection wants the client id.
     pub taken_over: Cell<bool>,
     /// While its client was away the session was ended to make room for others.
@@ -150,6 +154,7 @@ pub struct Subscriber {
     missed_own: Cell<bool>,
     pub filters: RefCell<HashMap<String, Grant>>,
     pub filter_levels: Cell<usize>,
+    pub filter_bytes: Cell<usize>,
     /// Levels of its filters on the gateway's own topics, within what is reserved for each client.
     pub own_levels: Cell<usize>,
     pub shapes: Cell<usize>,
@@ -186,9 +191,11 @@ impl Subscriber {
             bytes_max: Cell::new(client.limits().subscriber_bytes_max),
             changed: Rc::default(),
             session: Cell::new(None),
+            is_in_memory_only: Cell::new(false),
             has_progress: Cell::new(false),
             revisions: RefCell::default(),
             overrun: Cell::new(false),
+            has_gap: Cell::new(false),
             taken_over: Cell::new(false),
             gave_way: Cell::new(false),
             departure: Cell::new(0),
@@ -197,6 +204,7 @@ impl Subscriber {
             missed_own: Cell::new(false),
             filters: RefCell::default(),
             filter_levels: Cell::new(0),
+            filter_bytes: Cell::new(0),
             own_levels: Cell::new(0),
             shapes: Cell::new(0),
             scans: RefCell::default(),

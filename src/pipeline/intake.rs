@@ -40,16 +40,16 @@ impl Intake {
         Intake { when_full, counters, open_bytes: 0, committing_bytes: 0, begun_bytes: 0, refusing }
     }
 
-    /// `other_bytes`: of what is stored besides. `makes_room`: the store is removing what nobody wants any more.
+    /// `ruled_bytes`: of what rules want stored. `makes_room`: the store is removing what nobody wants any more.
     pub fn admit(
         &mut self,
         readings: &Readings,
         undecodable: &[Undecodable],
-        other_bytes: usize,
+        ruled_bytes: usize,
         makes_room: bool,
     ) -> Admission {
         let samples: usize = undecodable.iter().map(|one| one.topic.len() + one.sample.len()).sum();
-        let bytes = (readings.grown_bytes() + samples + other_bytes) as u64;
+        let bytes = (readings.grown_bytes() + samples + ruled_bytes) as u64;
         if self.when_full == WhenFull::Refuse && !self.counters.is_refusing() && !self.has_room(bytes) {
             // What is under way is counted as it came. Once it is stored, it is known what it takes.
             if makes_room || self.open_bytes + self.committing_bytes > 0 {

@@ -5,7 +5,7 @@ use super::PipelineLoop;
 use super::intake::Admission;
 use crate::core::batch::CLOSED_AT_BYTES;
 use crate::core::pipeline::Storing;
-use crate::handoff::{EntryChange, Input, Submission, Undecodable};
+use crate::handoff::{Input, Submission, Undecodable};
 use crate::pipeline::committer::WaitingSession;
 
 /// While a commit is under way the open batches take no more readings than this, before compression: what comes then waits in the backlog,
@@ -86,19 +86,19 @@ impl PipelineLoop {
 
     /// Whether there is something to be taken, and the store takes it. A submission that is refused, or needs no storing, is finished here.
     fn admit(&mut self, submission: &Submission) -> Admission {
-        let Submission { session, through, readings, undecodable, ruled, entries, is_upkeep, .. } = submission;
-        let stores_something =
-            !readings.is_empty() || !undecodable.is_empty() || ruled.is_some() || !entries.is_empty();
+        let Submission { session, through, readings, undecodable, ruled, entries, .. } = submission;
+        let has_records = !readings.is_empty() || !undecodable.is_empty() || ruled.is_some();
+        let stores_something = has_records || !entries.is_empty();
         let is_answered = !session.is_unanswered() && !session.is_failed() && self.storing != Storing::Nothing;
         let makes_room = self.has_more_to_delete || self.committing.is_deleting;
         let admission = match (is_answered, stores_something) {
             (false, _) => Admission::Refused,
             (true, false) => Admission::Taken,
-            (true, true) if *is_upkeep => Admission::Taken,
+            // Entries have a bound of their own, within what is kept free of readings.
+            (true, true) if !has_records => Admission::Taken,
             (true, true) => {
                 let ruled_bytes = ruled.as_ref().map_or(0, |ruled| ruled.effects.byte_size());
-                let entry_bytes: usize = entries.iter().map(EntryChange::byte_size).sum();
-                self.intake.admit(readings, undecodable, ruled_bytes + entry_bytes, makes_room)
+                self.intake.admit(readings, undecodable, ruled_bytes, makes_room)
             }
         };
         if admission != Admission::Later && !undecodable.is_empty() {

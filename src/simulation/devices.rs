@@ -162,7 +162,6 @@ impl Device {
             undecodable: Vec::new(),
             ruled: None,
             entries: Vec::new(),
-            is_upkeep: false,
             held_bytes: 0,
             share: None,
         };

@@ -52,6 +52,7 @@ mod rules;
 mod schema;
 mod sessions;
 mod sessions_controls;
+mod sessions_edges;
 mod sessions_qos2;
 mod sessions_queue;
 mod sessions_wills;

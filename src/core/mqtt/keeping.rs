@@ -12,6 +12,7 @@ pub use blob::Blob;
 
 use super::access::Identity;
 use super::subscription::Wants;
+use crate::core::device_clock::UNSET_BEFORE_MS;
 
 /// The number of a session that is kept, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -146,6 +147,8 @@ pub struct KeptInFlight {
     pub packet_id: u16,
     /// `None` if it is not kept, or if the client has it already, and has to release the id.
     pub message: Option<MessageNumber>,
+    /// Of the message: at 2, the client may have to release the id even if the message is there no more.
+    pub qos: u8,
     /// The client has said that it has it.
     pub is_received: bool,
 }
@@ -185,9 +188,24 @@ pub struct KeptMessage {
 }
 
 impl KeptMessage {
-    /// How long a message has been kept at `wall_ms`. If the clock was set back, nothing is known of that.
+    /// How long a message has been kept at `wall_ms`.
     pub fn age_ms(&self, wall_ms: i64) -> u64 {
-        u64::try_from(wall_ms.saturating_sub(self.wall_ms)).unwrap_or(0)
+        age_ms(self.wall_ms, wall_ms)
+    }
+}
+
+impl KeptSession {
+    /// How long the client has been away at `wall_ms`.
+    pub fn away_ms(&self, wall_ms: i64) -> u64 {
+        self.left_at_ms.map_or(0, |left_at_ms| age_ms(left_at_ms, wall_ms))
+    }
+}
+
+/// How long it is since something happened. If the clock was set back, or not set yet when it happened, nothing is known of that.
+fn age_ms(then_ms: i64, now_ms: i64) -> u64 {
+    match then_ms < UNSET_BEFORE_MS {
+        true => 0,
+        false => u64::try_from(now_ms.saturating_sub(then_ms)).unwrap_or(0),
     }
 }
 
@@ -247,11 +265,14 @@ mod tests {
         let message = KeptMessage {
             envelope: Blob(vec![0, 255, 7]),
             steady_ms: 5,
-            wall_ms: 1_000,
+            wall_ms: UNSET_BEFORE_MS + 1_000,
             receivers: vec![KeptReceiver { session: SessionNumber(3), qos: 2, retain: true, identifiers: vec![7] }],
         };
         assert_eq!(from_value(&to_value(&message)), Some(message.clone()));
-        assert_eq!([message.age_ms(1_500), message.age_ms(500)], [500, 0]);
+        let ages = [1_500, 500].map(|ms| message.age_ms(UNSET_BEFORE_MS + ms));
+        assert_eq!(ages, [500, 0], "a clock that was set back says nothing");
+        let unset = KeptMessage { wall_ms: 1_000, ..message.clone() };
+        assert_eq!(unset.age_ms(UNSET_BEFORE_MS + 1_500), 0, "nor does one that was not set");
         #[derive(Serialize)]
         struct Later {
             waiting_from: u64,

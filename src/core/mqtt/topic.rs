@@ -5,6 +5,9 @@ pub const TOPIC_BYTES_MAX: usize = 1024;
 /// Most levels of a filter. It bounds how deep the search for the receivers of a message goes.
 pub const FILTER_LEVELS_MAX: usize = 64;
 
+/// Longest name of a group of a shared subscription, in bytes.
+const GROUP_BYTES_MAX: usize = 256;
+
 /// Why a topic name or filter is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicError {
@@ -84,6 +87,7 @@ pub fn check_filter(filter: &str) -> Result<(), TopicError> {
 pub fn split_shared(filter: &str) -> Result<(Option<&str>, &str), TopicError> {
     let Some(shared) = filter.strip_prefix("$share/") else { return Ok((None, filter)) };
     match shared.split_once('/') {
+        Some((group, _)) if group.len() > GROUP_BYTES_MAX => Err(TopicError::TooLong),
         Some((group, filter)) if !group.is_empty() && !group.contains(['+', '#']) => Ok((Some(group), filter)),
         _ => Err(TopicError::Shared),
     }

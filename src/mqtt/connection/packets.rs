@@ -229,9 +229,15 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     fn store_unreleased(&self, publish: &Publish<'_>, verdict: &PublishVerdict, batch: &mut Batch) {
         let Some(session) = self.attached.subscriber.session().filter(|_| publish.qos == 2) else { return };
         let is_taken = matches!(verdict, PublishVerdict::Take | PublishVerdict::AcknowledgeAlert);
-        if is_taken || self.limits.version < Version::V5 {
-            let key = Key::Unreleased(session, publish.packet_id).to_bytes();
-            batch.entries.push(EntryChange { key, value: Some(Vec::new()) });
+        if !is_taken && self.limits.version == Version::V5 {
+            return;
+        }
+        if self.edge.keeper.take_id() {
+            let key = Key::Unreleased(session, publish.packet_id);
+            self.edge.keeper.is_superseded(&key);
+            batch.entries.push(EntryChange { key: key.to_bytes(), value: Some(Vec::new()) });
+        } else {
+            self.edge.counters.messages_unstored.add(1);
         }
     }
 
@@ -274,7 +280,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         batch.urgency = batch.urgency.max(self.pace.published(now, batch.answers > 0));
         self.answers.read(self.inbound.last_ordinal(), self.last_heard, batch.answers);
         moderation::note(batch.publishes);
-        batch.entries.extend(self.edge.keeper.ended_sessions());
+        batch.entries.extend(self.edge.keeper.take_ended_sessions());
         Ok(self.edge.pipeline.submit(batch.submission(&self.progress, self.inbound.last_ordinal()))?)
     }
 
@@ -282,7 +288,15 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     /// acknowledgement means that a publish is stored; it does not wait for subscribers.
     pub(super) fn settle(&mut self, turn: &mut Turn) -> Result<(), End> {
         while let Some(refused) = self.progress.take_refused() {
-            self.held.retain(|held| !refused.contains(&held.ordinal));
+            let excused = self.progress.excused();
+            self.held.retain(|held| {
+                let is_refused = refused.contains(&held.ordinal);
+                if is_refused && held.ordinal <= excused {
+                    // The disk does not answer, and may still take it.
+                    held.prepared.may_be_stored();
+                }
+                !is_refused
+            });
             self.answers.refused(&refused);
             self.inbound.refused(refused, &mut self.attached.subscriber.unreleased.borrow_mut());
         }

@@ -85,6 +85,13 @@ pub struct Prepared {
     pub coming: Option<Coming>,
 }
 
+impl Prepared {
+    /// If nobody gets it, it is to be deleted in the store.
+    pub fn may_be_stored(&self) {
+        self.coming.iter().for_each(Coming::is_now_stored);
+    }
+}
+
 impl Fanout {
     /// Prepares a client's message, or that of a rule; adds what is to be stored with it.
     pub fn prepare(&self, mut draft: Draft<'_>, entries: &mut Vec<EntryChange>) -> Prepared {
@@ -124,35 +131,45 @@ impl Fanout {
         self.inner.borrow_mut().expected.0.remove(&number)
     }
 
-    /// The sessions that a message has to be stored for; `None` if there are none, or there is no room in the store for it.
+    /// The sessions that a message has to be stored for; `None` if there are none.
     fn stored_receivers(&self, draft: &Draft<'_>) -> Option<StoredReceivers> {
         if draft.qos == 0 || !self.inner.borrow().may_reach_stored(draft.topic) {
             return None;
         }
-        let inner = &mut *self.inner.borrow_mut();
-        let mut all = Vec::new();
-        inner.find_stored_receivers(draft, &mut all);
-        let chosen = inner.groups.choose_for_stored(draft.topic, draft.payload.len());
+        let (mut all, chosen) = (Vec::new(), {
+            let inner = &mut *self.inner.borrow_mut();
+            inner.groups.choose_for_stored(draft.topic, draft.payload.len())
+        });
+        self.inner.borrow_mut().find_stored_receivers(draft, &mut all);
         all.extend(chosen.iter().map(|Chosen { member, .. }| Receiver::new(&member.handle.0, member.wants)));
-        if !all.iter().any(|receiver| receiver.subscriber.session().is_some() && receiver.qos > 0) {
+        all.retain(|receiver| receiver.subscriber.session().is_some() && receiver.qos > 0);
+        if all.is_empty() {
             return None;
         }
-        let bytes = inner.retained.byte_size() + self.keeper.shelf().byte_size() + draft.len();
-        if bytes > self.settings.stored_bytes_max {
+        if !self.fits(draft.len()) {
             self.counters.messages_unstored.add(1);
             self.note_short();
+            // They go on in memory. After a restart they are gone, rather than there without this message.
+            for Receiver { subscriber, .. } in all {
+                self.delete_stored(&subscriber);
+                subscriber.is_in_memory_only.set(true);
+            }
             return None;
         }
+        self.inner.borrow().groups.take_turns(&chosen);
         Some(StoredReceivers { all, chosen })
     }
 
+    /// Whether so much more may be in the store.
+    fn fits(&self, bytes: usize) -> bool {
+        let used = self.inner.borrow().retained.byte_size() + self.keeper.shelf().byte_size();
+        used + bytes <= self.settings.stored_bytes_max
+    }
+
     fn may_retain(&self, draft: &Draft<'_>) -> bool {
-        let inner = self.inner.borrow();
-        let is_within = || {
-            let bytes = inner.retained.byte_size() + self.keeper.shelf().byte_size() + draft.len();
-            bytes <= self.settings.stored_bytes_max
-        };
-        let may = draft.payload.is_empty() || inner.retained.has_room(draft) && is_within();
+        let growth = self.inner.borrow().retained.growth(draft);
+        let has_room = self.inner.borrow().retained.has_room(draft);
+        let may = draft.payload.is_empty() || has_room && (growth == 0 || self.fits(growth));
         if !may {
             self.counters.retained_refused.add(1);
         }
@@ -160,7 +177,9 @@ impl Fanout {
     }
 
     fn retained_entry(&self, draft: &Draft<'_>) -> EntryChange {
-        let key = Key::Retained(draft.topic.into()).to_bytes();
+        let key = Key::Retained(draft.topic.into());
+        self.keeper.is_superseded(&key);
+        let key = key.to_bytes();
         let value = (!draft.payload.is_empty()).then(|| self.entry_value(&Envelope::of(draft), Vec::new()));
         EntryChange { key, value }
     }
@@ -202,6 +221,9 @@ impl Fanout {
         expiry: Duration,
         left_at_ms: Option<i64>,
     ) {
+        if subscriber.is_in_memory_only.get() {
+            return;
+        }
         let (session, known) = match subscriber.session() {
             Some(session) => (session, Known::Maybe),
             None => (self.keeper.new_session(), Known::No),
@@ -217,6 +239,9 @@ impl Fanout {
             left_at_ms,
         };
         self.keeper.put(&Key::Session(session), keeping::to_value(&value), known);
+        if left_at_ms.is_some() {
+            subscriber.put_progress(&self.keeper);
+        }
         self.keeper.flush();
     }
 
@@ -266,8 +291,9 @@ impl Fanout {
 
 /// Who gets a message that is to be stored.
 struct StoredReceivers {
-    /// With members of shared subscriptions, of which some may not be stored.
+    /// Those whose sessions are stored.
     all: Vec<Receiver>,
+    /// Members of shared subscriptions, stored or not, as far as one of their group is.
     chosen: Vec<Chosen>,
 }
 

@@ -51,6 +51,7 @@ impl<P: AsRef<[u8]>> InFlight<P> {
 
     pub fn kept(&self) -> KeptInFlight {
         let message = self.message.as_ref().and_then(Message::number);
-        KeptInFlight { packet_id: self.packet_id, message, is_received: self.message.is_none() }
+        let qos = self.message.as_ref().map_or(2, |message| message.qos);
+        KeptInFlight { packet_id: self.packet_id, message, qos, is_received: self.message.is_none() }
     }
 }
