@@ -6,6 +6,9 @@ mod outbox;
 mod schedule;
 mod vehicle_client;
 
+pub use crate::access::Qos;
+
+use crate::access::{Access, Handshakes};
 use crate::fault::Fault;
 use crate::ground_truth::{GroundTruth, GroundTruthFile};
 use crate::ledger::Acknowledged;
@@ -23,16 +26,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use vehicle_client::VehicleClient;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Qos {
-    AtMostOnce,
-    #[default]
-    AtLeastOnce,
-}
-
 #[derive(Clone, Debug, PartialEq)]
 pub struct FleetSettings {
     pub broker: SocketAddr,
+    pub access: Access,
     /// They are named truck-01, truck-02, ...; 1 to 10,000.
     pub vehicles: u16,
     pub seed: u64,
@@ -60,6 +57,7 @@ impl FleetSettings {
     pub fn new(broker: SocketAddr) -> Self {
         FleetSettings {
             broker,
+            access: Access::default(),
             vehicles: 20,
             seed: 1,
             interval: Duration::from_secs(1),
@@ -86,6 +84,11 @@ pub enum FleetEvent {
     Disconnected {
         device: String,
     },
+    /// A connection was not accepted. Told again only for another reason.
+    NotConnected {
+        device: String,
+        reason: String,
+    },
     /// Every vehicle's history is acknowledged (with QoS 0: sent).
     HistoryDone {
         readings_acknowledged: u64,
@@ -103,8 +106,17 @@ pub struct FleetReport {
     pub readings_made: u64,
     pub publishes_acknowledged: u64,
     pub readings_acknowledged: u64,
+    /// Neither acknowledged nor refused; with QoS 0: not sent.
     pub readings_unacknowledged: u64,
+    /// With QoS 0 only: what left in publishes that nobody acknowledges.
+    pub readings_sent: u64,
+    /// Only version 5 refuses.
+    pub publishes_refused: u64,
+    pub readings_refused: u64,
+    /// Also those that were never accepted.
     pub connections_lost: u64,
+    /// Why a connection was lost, or a publish refused.
+    pub last_error: Option<String>,
     /// By vehicle: the sequence number of the last sample that it measured; 0 if it measured none.
     pub last_sequences: Vec<u64>,
     /// Faults that were made, ordered by their end; the end of the run also ends those still active.
@@ -147,6 +159,15 @@ impl Clock {
     }
 }
 
+/// What all vehicles of a run share.
+struct Shared {
+    clock: Clock,
+    history_done: mpsc::Sender<()>,
+    live_start: watch::Receiver<Option<i64>>,
+    stop: watch::Receiver<bool>,
+    handshakes: Handshakes,
+}
+
 #[derive(Debug)]
 pub struct Fleet {
     settings: Arc<FleetSettings>,
@@ -179,12 +200,13 @@ impl Fleet {
         let vehicles = self.settings.vehicles;
         let (history_done, mut histories) = mpsc::channel(vehicles.into());
         let (live, live_start) = watch::channel(None);
+        let handshakes = Handshakes::new(&self.settings.access);
+        let shared = Shared { clock, history_done, live_start, stop: stop.clone(), handshakes };
         let mut clients = JoinSet::new();
         for number in 1..=vehicles {
-            let client = self.vehicle_client(number, clock, history_done.clone(), live_start.clone(), stop.clone());
-            clients.spawn(client.run());
+            clients.spawn(self.vehicle_client(number, &shared).run());
         }
-        drop(history_done);
+        drop(shared);
         let mut made = Vec::new();
         let history = async {
             for _ in 0..vehicles {
@@ -207,7 +229,11 @@ impl Fleet {
             publishes_acknowledged: 0,
             readings_acknowledged: 0,
             readings_unacknowledged: 0,
+            readings_sent: 0,
+            publishes_refused: 0,
+            readings_refused: 0,
             connections_lost: 0,
+            last_error: None,
             last_sequences: vec![0; vehicles.into()],
             faults: made,
         };
@@ -216,33 +242,31 @@ impl Fleet {
             report.last_sequences[vehicle.place] = vehicle.last_sequence;
             report.readings_made += vehicle.readings_made;
             report.readings_unacknowledged += vehicle.readings_unacknowledged;
+            report.readings_sent += vehicle.readings_sent;
+            report.publishes_refused += vehicle.publishes_refused;
+            report.readings_refused += vehicle.readings_refused;
             report.connections_lost += vehicle.connections_lost;
+            report.last_error = vehicle.last_error.or(report.last_error);
         }
         report.publishes_acknowledged = self.ledger.publishes();
         report.readings_acknowledged = self.ledger.readings();
         Ok(report)
     }
 
-    fn vehicle_client(
-        &self,
-        number: u16,
-        clock: Clock,
-        history_done: mpsc::Sender<()>,
-        live_start: watch::Receiver<Option<i64>>,
-        stop: watch::Receiver<bool>,
-    ) -> VehicleClient {
-        let timeline = self.timeline(number, clock.start_ms);
+    fn vehicle_client(&self, number: u16, shared: &Shared) -> VehicleClient {
+        let timeline = self.timeline(number, shared.clock.start_ms);
         VehicleClient {
             settings: Arc::clone(&self.settings),
-            clock,
+            clock: shared.clock,
             place: usize::from(number) - 1,
             device: Vehicle::name(number),
             vehicle: Vehicle::new(self.settings.seed, number, self.settings.interval.as_secs_f64()),
             timeline,
-            history_end: timeline.first_at_or_after(clock.start_ms),
-            history_done,
-            live_start,
-            stop,
+            history_end: timeline.first_at_or_after(shared.clock.start_ms),
+            history_done: shared.history_done.clone(),
+            live_start: shared.live_start.clone(),
+            stop: shared.stop.clone(),
+            handshakes: shared.handshakes.clone(),
             ledger: self.ledger.clone(),
             events: self.events.clone(),
         }

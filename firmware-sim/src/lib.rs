@@ -1,4 +1,4 @@
-//! A simulated fleet, and a load generator, for a telemetry gateway that speaks MQTT 3.1.1.
+//! A simulated fleet, and a load generator, for a telemetry gateway that speaks MQTT 3.1.1 or 5.
 //!
 //! Constraints:
 //! - What a vehicle measures is a pure function of seed, vehicle and sample number ([`vehicle`], [`fault`]): the same
@@ -7,8 +7,11 @@
 //!   trusted.
 //! - Everything in flight is bounded by a window; a vehicle whose window is full makes no new publish.
 //!
-//! Deliberately absent: TLS, users, subscriptions, and any dependency on the gateway's code.
+//! Deliberately absent: subscriptions but for alerts, and any dependency on the gateway's code.
 
+pub mod access;
+pub mod cli;
+mod client;
 pub mod duration;
 pub mod fault;
 pub mod fleet;
@@ -19,4 +22,5 @@ pub mod payload;
 mod random;
 pub mod sequences;
 pub mod timeline;
+pub mod tls;
 pub mod vehicle;

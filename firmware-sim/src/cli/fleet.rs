@@ -1,14 +1,15 @@
 //! `firmware-sim fleet`: vehicles with buffered history, live readings and faults.
 
-use super::{Failure, parse_broker, print_line, run_failure, stop_on_signal};
+use super::reach::{Reach, ReachArguments};
+use super::{Failure, print_line, run_failure, stop_on_signal};
+use crate::access::{Qos, Version};
+use crate::duration::parse_duration;
+use crate::fault::Fault;
+use crate::fleet::{Fleet, FleetError, FleetEvent, FleetReport, FleetSettings};
+use crate::payload::{Format, Shape};
 use clap::{Args, ValueEnum};
-use firmware_sim::duration::parse_duration;
-use firmware_sim::fault::Fault;
-use firmware_sim::fleet::{Fleet, FleetError, FleetEvent, FleetReport, FleetSettings, Qos};
-use firmware_sim::payload::{Format, Shape};
 use serde_json::{Value, json};
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -18,9 +19,8 @@ use tokio::time::sleep;
 #[derive(Args, Debug)]
 #[command(after_help = FAULTS)]
 pub(super) struct FleetArguments {
-    /// The gateway's MQTT address
-    #[arg(long, default_value = "127.0.0.1:1883", value_name = "HOST:PORT", value_parser = parse_broker)]
-    broker: SocketAddr,
+    #[command(flatten)]
+    reach: ReachArguments,
     /// Number of vehicles
     #[arg(long, default_value_t = 20, value_name = "N")]
     vehicles: u16,
@@ -45,9 +45,6 @@ pub(super) struct FleetArguments {
     /// object: one publish per sample. metric: one publish per metric, on vehicles/truck-NN/METRIC
     #[arg(long, value_enum, default_value = "object")]
     shape: ShapeArgument,
-    /// 1: acknowledged by the gateway. 0: not acknowledged, nothing is counted
-    #[arg(long, default_value_t = 1, value_name = "QOS", value_parser = clap::value_parser!(u8).range(0..=1))]
-    qos: u8,
     /// Publishes that a vehicle may have unacknowledged
     #[arg(long, default_value_t = 16, value_name = "N")]
     window: u16,
@@ -68,7 +65,8 @@ pub(super) struct FleetArguments {
 // Paragraphs are single lines; the terminal wraps them.
 const FAULTS: &str = "\
 The vehicles are truck-01, truck-02, ... and publish on vehicles/truck-NN. They keep what is not acknowledged and send it again. \
-Events are printed on standard error; the summary is one JSON line on standard output.
+Events are printed on standard error; the summary is one JSON line on standard output. In MQTT 5 a gateway may refuse a publish, which \
+is then neither acknowledged nor sent again. With QoS 0 nothing is acknowledged: the summary says what was sent.
 
 Faults; times count from the moment when all history is delivered:
   spike:truck-03:engine_temperature:+39@19s          one reading is off
@@ -100,8 +98,9 @@ const EVENTS_WAITING_MAX: usize = 256;
 pub(super) async fn run(arguments: FleetArguments) -> Result<(), Failure> {
     let (events, told) = mpsc::channel(EVENTS_WAITING_MAX);
     let duration = arguments.duration;
-    let qos = arguments.qos;
-    let fleet = Fleet::new(settings(arguments), Some(events)).map_err(|error| match error {
+    let reach = arguments.reach.read()?;
+    let (version, qos) = (reach.access.version, reach.qos);
+    let fleet = Fleet::new(settings(arguments, reach), Some(events)).map_err(|error| match error {
         FleetError::Setting { .. } | FleetError::UnknownDevice { .. } => Failure::Usage(error.to_string()),
         _ => run_failure(error),
     })?;
@@ -113,11 +112,27 @@ pub(super) async fn run(arguments: FleetArguments) -> Result<(), Failure> {
         never = stop_after(duration, stop) => match never {},
     };
     let report = report.map_err(run_failure)?;
-    print_line(&summary(&report, ledger.repeats()));
-    match report.readings_unacknowledged {
-        0 if qos == 1 && report.readings_acknowledged == 0 => Err(Failure::Run("nothing was acknowledged".to_owned())),
-        0 => Ok(()),
-        missing => Err(Failure::Run(format!("{missing} readings were not acknowledged"))),
+    print_line(&summary(&report, version, qos, ledger.repeats()));
+    failure(&report, qos).map_or(Ok(()), |reason| Err(Failure::Run(reason)))
+}
+
+/// Why a run does not count as a success; `None` if it does.
+fn failure(report: &FleetReport, qos: Qos) -> Option<String> {
+    let last_error = report.last_error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default();
+    let is_unanswered = qos == Qos::AtMostOnce;
+    match report {
+        FleetReport { readings_refused: 1.., .. } => {
+            Some(format!("{} readings were refused{last_error}", report.readings_refused))
+        }
+        FleetReport { readings_unacknowledged: 1.., .. } => {
+            let what = if is_unanswered { "sent" } else { "acknowledged" };
+            Some(format!("{} readings were not {what}{last_error}", report.readings_unacknowledged))
+        }
+        FleetReport { readings_sent: 0, .. } if is_unanswered => Some(format!("nothing was sent{last_error}")),
+        FleetReport { readings_acknowledged: 0, .. } if !is_unanswered => {
+            Some(format!("nothing was acknowledged{last_error}"))
+        }
+        _ => None,
     }
 }
 
@@ -132,10 +147,17 @@ async fn stop_after(duration: Option<Duration>, stop: watch::Sender<bool>) -> In
 
 /// Prints events until the fleet is gone.
 async fn tell(mut events: mpsc::Receiver<FleetEvent>) {
+    // A gateway that accepts nobody has the same reason for each vehicle.
+    let mut last_reason = None;
     while let Some(event) = events.recv().await {
         match event {
             FleetEvent::Connected { .. } => {}
             FleetEvent::Disconnected { device } => eprintln!("{device} lost its connection, reconnecting"),
+            FleetEvent::NotConnected { reason, .. } if last_reason.as_ref() == Some(&reason) => {}
+            FleetEvent::NotConnected { device, reason } => {
+                eprintln!("{device} cannot connect, and tries again: {reason}");
+                last_reason = Some(reason);
+            }
             FleetEvent::HistoryDone { readings_acknowledged: 0 } => {}
             FleetEvent::HistoryDone { readings_acknowledged } => {
                 eprintln!("history of {readings_acknowledged} readings delivered");
@@ -151,21 +173,35 @@ async fn tell(mut events: mpsc::Receiver<FleetEvent>) {
     }
 }
 
-fn summary(report: &FleetReport, repeats: u64) -> Value {
-    json!({
+fn summary(report: &FleetReport, version: Version, qos: Qos, repeats: u64) -> Value {
+    // With QoS 0 there are no acknowledgements, and a zero would look as if there should have been some.
+    let acknowledged_by = qos.acknowledged_by();
+    let mut line = json!({
         "event": "fleet",
+        "mqtt": version.name(),
+        "qos": qos.level(),
+        "acknowledged_by": acknowledged_by,
         "readings_made": report.readings_made,
-        "readings_acknowledged": report.readings_acknowledged,
-        "readings_unacknowledged": report.readings_unacknowledged,
-        "publishes_acknowledged": report.publishes_acknowledged,
+        "readings_acknowledged": acknowledged_by.map(|_| report.readings_acknowledged),
+        "readings_unacknowledged": acknowledged_by.map(|_| report.readings_unacknowledged),
+        "readings_refused": report.readings_refused,
+        "publishes_acknowledged": acknowledged_by.map(|_| report.publishes_acknowledged),
+        "publishes_refused": report.publishes_refused,
         "repeats": repeats,
         "connections_lost": report.connections_lost,
+        "last_error": report.last_error,
         "faults": report.faults,
-    })
+    });
+    if acknowledged_by.is_none() {
+        line["readings_sent"] = report.readings_sent.into();
+        line["readings_unsent"] = report.readings_unacknowledged.into();
+    }
+    line
 }
 
-fn settings(arguments: FleetArguments) -> FleetSettings {
+fn settings(arguments: FleetArguments, reach: Reach) -> FleetSettings {
     FleetSettings {
+        access: reach.access,
         vehicles: arguments.vehicles,
         seed: arguments.seed,
         interval: arguments.interval,
@@ -178,14 +214,14 @@ fn settings(arguments: FleetArguments) -> FleetSettings {
             ShapeArgument::Object => Shape::Object,
             ShapeArgument::Metric => Shape::Metric,
         },
-        qos: if arguments.qos == 0 { Qos::AtMostOnce } else { Qos::AtLeastOnce },
+        qos: reach.qos,
         faults: arguments.faults,
         ground_truth: arguments.ground_truth,
         first_sequence: arguments.first_sequence,
         window: arguments.window,
         samples_per_publish_max: arguments.batch,
         drain_max: arguments.drain,
-        ..FleetSettings::new(arguments.broker)
+        ..FleetSettings::new(reach.broker)
     }
 }
 
@@ -198,7 +234,10 @@ mod tests {
     fn settings_of(words: &[&str]) -> FleetSettings {
         let words = ["firmware-sim", "fleet", "--broker", "127.0.0.1:1883"].iter().chain(words);
         match Arguments::parse_from(words).command {
-            Command::Fleet(arguments) => settings(arguments),
+            Command::Fleet(arguments) => {
+                let reach = arguments.reach.read().expect("no files are named");
+                settings(arguments, reach)
+            }
             Command::Load(_) => panic!("no fleet"),
         }
     }
@@ -217,5 +256,36 @@ mod tests {
             let fault = line.split_whitespace().next().expect("the line is not empty");
             assert_eq!(settings_of(&["--fault", fault]).faults.len(), 1);
         }
+    }
+
+    #[test]
+    fn the_summary_claims_no_acknowledgement_that_there_is_not() {
+        let report = FleetReport {
+            readings_made: 10,
+            publishes_acknowledged: 0,
+            readings_acknowledged: 0,
+            readings_unacknowledged: 0,
+            readings_sent: 10,
+            publishes_refused: 0,
+            readings_refused: 0,
+            connections_lost: 0,
+            last_error: None,
+            last_sequences: vec![10],
+            faults: Vec::new(),
+        };
+        let line = summary(&report, Version::V5, Qos::AtMostOnce, 0);
+        for key in ["acknowledged_by", "readings_acknowledged", "readings_unacknowledged", "publishes_acknowledged"] {
+            assert!(line.as_object().expect("an object").contains_key(key) && line[key].is_null(), "{key}: {line}");
+        }
+        assert_eq!([&line["readings_sent"], &line["readings_unsent"]], [10, 0]);
+        assert_eq!(failure(&report, Qos::AtMostOnce), None);
+        let nothing = FleetReport { last_error: Some("not authorised".to_owned()), ..report.clone() };
+        let told = failure(&nothing, Qos::AtLeastOnce).expect("a failure");
+        assert_eq!(told, "nothing was acknowledged (not authorised)");
+        let refused = FleetReport { readings_acknowledged: 6, readings_refused: 4, ..report };
+        let line = summary(&refused, Version::V5, Qos::ExactlyOnce, 0);
+        assert_eq!((&line["acknowledged_by"], &line["readings_acknowledged"]), (&"PUBCOMP".into(), &6.into()));
+        assert!(line.get("readings_sent").is_none());
+        assert_eq!(failure(&refused, Qos::ExactlyOnce).as_deref(), Some("4 readings were refused"));
     }
 }

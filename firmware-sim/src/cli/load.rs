@@ -1,12 +1,12 @@
 //! `firmware-sim load`: measures what a gateway acknowledges.
 
-use super::{Failure, parse_broker, print_line, run_failure, stop_on_signal};
+use super::reach::{Reach, ReachArguments};
+use super::{Failure, print_line, run_failure, stop_on_signal};
+use crate::duration::parse_duration;
+use crate::load::{Load, LoadError, LoadReport, LoadSettings, SpikeSettings, write_sequences};
 use clap::Args;
-use firmware_sim::duration::parse_duration;
-use firmware_sim::load::{Load, LoadError, LoadReport, LoadSettings, SpikeSettings, write_sequences};
 use std::fs::File;
 use std::io::BufWriter;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,9 +14,8 @@ use std::time::Duration;
 #[derive(Args, Debug)]
 #[command(after_help = OUTPUT)]
 pub(super) struct LoadArguments {
-    /// The gateway's MQTT address
-    #[arg(long, default_value = "127.0.0.1:1883", value_name = "HOST:PORT", value_parser = parse_broker)]
-    broker: SocketAddr,
+    #[command(flatten)]
+    pub(super) reach: ReachArguments,
     /// Number of devices, one connection each
     #[arg(long, default_value_t = 50, value_name = "N")]
     connections: u16,
@@ -63,12 +62,15 @@ pub(super) struct LoadArguments {
 
 // Paragraphs are single lines; the terminal wraps them.
 const OUTPUT: &str = "\
-Each connection is a device d00, d01, ... that publishes QoS 1 on devices/dNN/temperature. Without --rate every connection keeps \
-its window full: what the broker acknowledges sets the pace.
+Each connection is a device d00, d01, ... that publishes on devices/dNN/temperature. Without --rate every connection keeps \
+its window full: what the broker acknowledges sets the pace, with QoS 0 what the sockets take. Publishing begins when all are connected, \
+with TLS or a login a few at a time.
 
 The JSON line, on standard output:
+  mqtt, qos, acknowledged_by   PUBACK, with QoS 2 PUBCOMP, with QoS 0 null: what was acknowledged is null as well
   published, acknowledged, unacknowledged, redelivered   publishes
-  elapsed_s                first publish to last acknowledgement
+  refused                  of MQTT 5, with a reason of 0x80 or above; neither acknowledged nor unacknowledged
+  elapsed_s                first publish to last acknowledgement, with QoS 0 to the last publish
   acknowledged_per_second  acknowledged by elapsed_s
   puback_ms_p50/p99/max    from the publish to its acknowledgement
   cpu_s                    processor time of this program, not the gateway's
@@ -79,7 +81,7 @@ The JSON line, on standard output:
 TIME is a number with a unit: 200ms, 8s, 10m, 1h.";
 
 pub(super) async fn run(arguments: LoadArguments) -> Result<(), Failure> {
-    let load = Load::new(settings(&arguments)).map_err(|error| match error {
+    let load = Load::new(settings(&arguments, arguments.reach.read()?)).map_err(|error| match error {
         LoadError::Setting { .. } => Failure::Usage(error.to_string()),
         _ => run_failure(error),
     })?;
@@ -104,7 +106,7 @@ fn write_file(path: &Path, report: &LoadReport) -> Result<(), Failure> {
     write_sequences(&report.sequences, BufWriter::new(file)).map_err(failed)
 }
 
-fn settings(arguments: &LoadArguments) -> LoadSettings {
+fn settings(arguments: &LoadArguments, reach: Reach) -> LoadSettings {
     let usual = SpikeSettings::for_connections(arguments.connections);
     let spikes = arguments.alerts.then(|| SpikeSettings {
         first_after: arguments.spikes_after.unwrap_or(usual.first_after),
@@ -115,6 +117,8 @@ fn settings(arguments: &LoadArguments) -> LoadSettings {
         (duration, _) => duration,
     };
     LoadSettings {
+        access: reach.access,
+        qos: reach.qos,
         connections: arguments.connections,
         count_max: arguments.count,
         duration,
@@ -126,7 +130,7 @@ fn settings(arguments: &LoadArguments) -> LoadSettings {
         reconnect: arguments.reconnect,
         spikes,
         drain_max: arguments.drain,
-        ..LoadSettings::new(arguments.broker)
+        ..LoadSettings::new(reach.broker)
     }
 }
 
@@ -138,7 +142,7 @@ mod tests {
 
     fn settings_of(line: &str) -> LoadSettings {
         match Arguments::parse_from(line.split_whitespace()).command {
-            Command::Load(arguments) => settings(&arguments),
+            Command::Load(arguments) => settings(&arguments, arguments.reach.read().expect("no files are named")),
             Command::Fleet(_) => panic!("{line} is no load"),
         }
     }

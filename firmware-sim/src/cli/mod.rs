@@ -1,7 +1,10 @@
 //! The command line: its arguments, and what both commands share.
+//!
+//! It is part of the library so that tests of other programs can run it.
 
 mod fleet;
 mod load;
+mod reach;
 
 use clap::{Parser, Subcommand};
 use std::convert::Infallible;
@@ -10,7 +13,6 @@ use std::fmt;
 use std::future::Future;
 use std::io::{self, Write};
 use std::iter::successors;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -33,6 +35,8 @@ Examples:
     firmware-sim load --connections 50 --duration 30s
   How soon does the driver know, at 1,000 readings a second?
     firmware-sim load --rate 1000 --alerts
+  The same gateway over TLS, as a client with a certificate of its own, in MQTT 5 with QoS 2:
+    firmware-sim load --broker localhost:8883 --ca ca.pem --certificate device.pem --key device.key --mqtt 5 --qos 2
 
 Exit codes: 0 all was acknowledged, 1 the run failed, 2 usage.";
 
@@ -54,10 +58,21 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub fn exit_code(&self) -> ExitCode {
+    fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Usage(_) => ExitCode::from(2),
             Failure::Run(_) => ExitCode::from(1),
+        }
+    }
+}
+
+/// Prints why a run failed, if it did.
+pub fn exit_code(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("firmware-sim: {failure}");
+            failure.exit_code()
         }
     }
 }
@@ -73,16 +88,17 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     })
 }
 
-/// Of an error with its causes.
 fn run_failure(error: impl Error + 'static) -> Failure {
-    let causes = successors(Some(&error as &(dyn Error + 'static)), |&error| error.source());
-    Failure::Run(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+    Failure::Run(with_causes(&error))
 }
 
-/// Reads `host:port` or `ip:port`; a name is looked up once.
-fn parse_broker(text: &str) -> Result<SocketAddr, String> {
-    let mut found = text.to_socket_addrs().map_err(|error| format!("write host:port ({error})"))?;
-    found.next().ok_or_else(|| "the name has no address".to_owned())
+fn usage_failure(error: impl Error + 'static) -> Failure {
+    Failure::Usage(with_causes(&error))
+}
+
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let causes = successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Turns true at the first SIGINT or SIGTERM, so that the run ends cleanly; the second one exits at once.
@@ -122,7 +138,7 @@ mod tests {
     #[test]
     fn the_examples_of_the_help_are_understood() {
         let lines: Vec<_> = EXAMPLES.lines().filter(|line| line.starts_with("    firmware-sim")).collect();
-        assert_eq!(lines.len(), 3);
+        assert_eq!(lines.len(), 4);
         for line in lines {
             let parsed = Arguments::try_parse_from(line.split_whitespace());
             assert!(parsed.is_ok(), "{line}: {parsed:?}");
@@ -137,6 +153,8 @@ mod tests {
             "firmware-sim load --rate fast",
             "firmware-sim fleet --fault leap:truck-01:speed:1@1s",
             "firmware-sim fleet --format xml",
+            "firmware-sim fleet --qos 3",
+            "firmware-sim load --mqtt 4",
         ] {
             let error = Arguments::try_parse_from(line.split_whitespace()).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -5,19 +5,22 @@
 //! computed when they are sent, so a long outage costs no memory.
 
 use super::outbox::{Outbox, Publish};
-use super::{Clock, FleetEvent, FleetSettings, Qos};
+use super::{Clock, FleetEvent, FleetSettings};
+use crate::access::{Handshakes, Qos};
+use crate::client::{Client, Connecting, Happened};
 use crate::fault::{BoundFault, Fault, reported_value};
 use crate::ledger::{Acknowledged, MetricSet};
 use crate::payload::{Sample, Shape, encode_metric, encode_samples};
 use crate::timeline::Timeline;
 use crate::vehicle::{Metric, Vehicle};
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 const RECONNECT_WAIT: Duration = Duration::from_millis(100);
+/// After a connection that the broker did not accept: it would not accept the next one either.
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
 const GOODBYE_MAX: Duration = Duration::from_millis(500);
 
 pub(super) struct VehicleClient {
@@ -34,18 +37,24 @@ pub(super) struct VehicleClient {
     /// The start of the live phase in epoch milliseconds, once known.
     pub live_start: watch::Receiver<Option<i64>>,
     pub stop: watch::Receiver<bool>,
+    pub handshakes: Handshakes,
     pub ledger: Acknowledged,
     pub events: Option<mpsc::Sender<FleetEvent>>,
 }
 
 /// What one vehicle did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct VehicleReport {
     pub place: usize,
     pub last_sequence: u64,
     pub readings_made: u64,
+    /// With QoS 0.
+    pub readings_sent: u64,
     pub readings_unacknowledged: u64,
+    pub publishes_refused: u64,
+    pub readings_refused: u64,
     pub connections_lost: u64,
+    pub last_error: Option<String>,
 }
 
 struct Journey {
@@ -54,6 +63,8 @@ struct Journey {
     next_index: u64,
     faults: Option<Vec<BoundFault>>,
     history_told: bool,
+    /// Publishes in flight that the broker takes; 0 until it has accepted the connection.
+    in_flight_max: u16,
     /// Set once the vehicle stops measuring; until then it waits for outstanding acknowledgements.
     deadline: Option<Instant>,
     report: VehicleReport,
@@ -62,6 +73,8 @@ struct Journey {
 enum Ended {
     Finished,
     Lost,
+    /// There was no connection.
+    NotConnected,
 }
 
 impl VehicleClient {
@@ -73,12 +86,18 @@ impl VehicleClient {
             next_index: 0,
             faults: None,
             history_told: false,
+            in_flight_max: 0,
             deadline: None,
             report,
         };
-        while let Ended::Lost = journey.connection().await {
+        loop {
+            let wait = match journey.connection().await {
+                Ended::Finished => break,
+                Ended::Lost => RECONNECT_WAIT,
+                Ended::NotConnected => REFUSED_WAIT,
+            };
             journey.report.connections_lost += 1;
-            sleep(RECONNECT_WAIT).await;
+            journey.wait(wait).await;
         }
         while let Some(publish) = journey.outbox.pop() {
             journey.report.readings_unacknowledged += publish.reading_count();
@@ -92,58 +111,77 @@ impl VehicleClient {
 
 impl Journey {
     async fn connection(&mut self) -> Ended {
-        let (client, mut eventloop) = self.client();
-        let mut connected = false;
+        let mut client = Client::connect(self.connecting());
         let ended = loop {
-            if connected {
+            if self.is_connected() {
                 self.measure();
                 self.hand_over(&client).await;
             }
             let finished = self.outbox.is_empty() || self.deadline.is_some_and(|deadline| deadline <= Instant::now());
             if self.deadline.is_some() && finished {
-                goodbye(&client, &mut eventloop).await;
+                client.goodbye(GOODBYE_MAX).await;
                 break Ended::Finished;
             }
             let due = self.next_due();
             tokio::select! {
-                event = eventloop.poll() => match event {
-                    Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                        connected = true;
-                        self.tell(|device| FleetEvent::Connected { device });
-                    }
-                    Ok(event) => self.take(&event),
-                    Err(_) => break Ended::Lost,
+                happened = client.next() => match happened {
+                    Happened::Lost { reason } => break self.lost(reason),
+                    happened => self.take(happened),
                 },
-                () = sleep_until(due), if connected && self.has_room() => {}
-                () = stopped(&mut self.client.stop), if self.deadline.is_none() => {
-                    self.deadline = Some(Instant::now() + self.client.settings.drain_max);
-                }
+                () = sleep_until(due), if self.is_connected() && self.has_room() => {}
+                () = stopped(&mut self.client.stop), if self.deadline.is_none() => self.set_deadline(),
                 () = sleep_until(self.deadline.unwrap_or(due)), if self.deadline.is_some() => {}
             }
         };
-        // Acknowledgements that were read before the connection broke still count.
-        while let Some(event) = eventloop.state.events.pop_front() {
-            self.take(&event);
-        }
         self.outbox.connection_lost();
-        if connected && matches!(ended, Ended::Lost) {
-            self.tell(|device| FleetEvent::Disconnected { device });
-        }
+        self.in_flight_max = 0;
         ended
     }
 
-    fn client(&self) -> (AsyncClient, EventLoop) {
+    fn connecting(&self) -> Connecting {
         let settings = &self.client.settings;
-        let broker = settings.broker;
-        let mut options = MqttOptions::new(&self.client.device, broker.ip().to_string(), broker.port());
-        options.set_keep_alive(Duration::from_secs(30)).set_inflight(settings.window);
-        options.set_max_packet_size(64 * 1024, 1024 * 1024);
-        // The channel has room for everything in the outbox, so handing over never waits.
-        let (client, mut eventloop) = AsyncClient::new(options, outbox_max(settings));
-        let mut network = eventloop.network_options();
-        network.set_tcp_nodelay(true);
-        eventloop.set_network_options(network);
-        (client, eventloop)
+        Connecting {
+            broker: settings.broker,
+            access: settings.access.clone(),
+            client_id: self.client.device.clone(),
+            window: settings.window,
+            // Room for everything in the outbox, so handing over never waits.
+            requests_max: outbox_max(settings),
+            handshakes: self.client.handshakes.clone(),
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.in_flight_max > 0
+    }
+
+    fn lost(&mut self, reason: String) -> Ended {
+        let is_new = self.report.last_error.as_ref() != Some(&reason);
+        self.report.last_error = Some(reason.clone());
+        if self.is_connected() {
+            self.tell(|device| FleetEvent::Disconnected { device });
+            return Ended::Lost;
+        }
+        if is_new {
+            self.tell(|device| FleetEvent::NotConnected { device, reason });
+        }
+        Ended::NotConnected
+    }
+
+    fn set_deadline(&mut self) {
+        self.deadline = Some(Instant::now() + self.client.settings.drain_max);
+    }
+
+    /// Waits, but not beyond the end of the run.
+    async fn wait(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        if self.deadline.is_none() {
+            tokio::select! {
+                () = sleep_until(end) => return,
+                () = stopped(&mut self.client.stop) => self.set_deadline(),
+            }
+        }
+        sleep_until(self.deadline.map_or(end, |deadline| deadline.min(end))).await;
     }
 
     fn has_room(&self) -> bool {
@@ -221,29 +259,50 @@ impl Journey {
         }
     }
 
-    async fn hand_over(&mut self, client: &AsyncClient) {
-        let qos = self.client.settings.qos.into();
-        while let Some(publish) = self.outbox.hand_next() {
-            let handed = client.publish_bytes(publish.topic.as_str(), qos, false, publish.payload.clone()).await;
-            handed.expect("the event loop, which holds the other end, is alive");
+    async fn hand_over(&mut self, client: &Client) {
+        let qos = self.client.settings.qos;
+        // What is not acknowledged is not in flight.
+        let in_flight_max = if qos == Qos::AtMostOnce { u16::MAX } else { self.in_flight_max };
+        while let Some(publish) = self.outbox.hand_next(in_flight_max) {
+            client.publish(&publish.topic, qos, publish.payload.clone()).await;
         }
     }
 
-    fn take(&mut self, event: &Event) {
-        match event {
-            Event::Outgoing(Outgoing::Publish(packet_id)) => {
-                self.outbox.sent(*packet_id);
-                if self.client.settings.qos == Qos::AtMostOnce {
-                    // QoS 0 is never acknowledged: it is done when it is sent, and the ledger does not count it.
-                    self.outbox.acknowledged(*packet_id);
-                }
+    fn take(&mut self, happened: Happened) {
+        let acknowledged = match (self.client.settings.qos, happened) {
+            (_, Happened::Connected { in_flight_max }) => {
+                self.in_flight_max = in_flight_max;
+                self.tell(|device| FleetEvent::Connected { device });
+                return;
             }
-            Event::Incoming(Packet::PubAck(ack)) => {
-                if let Some(publish) = self.outbox.acknowledged(ack.pkid) {
-                    self.client.ledger.note(self.client.place, &publish.readings);
+            (qos, Happened::Sent { packet_id }) => {
+                self.outbox.sent(packet_id);
+                if qos == Qos::AtMostOnce
+                    && let Some(publish) = self.outbox.settled(packet_id)
+                {
+                    // It is done when it is sent, and the ledger does not count it.
+                    self.report.readings_sent += publish.reading_count();
                 }
+                None
+            }
+            (Qos::AtLeastOnce, Happened::Acknowledged { packet_id }) => self.outbox.settled(packet_id),
+            (Qos::ExactlyOnce, Happened::Received { packet_id }) => {
+                self.outbox.received(packet_id);
+                None
+            }
+            (Qos::ExactlyOnce, Happened::Completed { packet_id }) => self.outbox.completed(packet_id),
+            (Qos::AtLeastOnce | Qos::ExactlyOnce, Happened::Refused { packet_id, reason }) => {
+                if let Some(publish) = self.outbox.settled(packet_id) {
+                    self.report.publishes_refused += 1;
+                    self.report.readings_refused += publish.reading_count();
+                    self.report.last_error = Some(format!("a publish was refused: {reason}"));
+                }
+                None
             }
             _ => return,
+        };
+        if let Some(publish) = acknowledged {
+            self.client.ledger.note(self.client.place, &publish.readings);
         }
         self.tell_history();
     }
@@ -274,24 +333,4 @@ fn outbox_max(settings: &FleetSettings) -> usize {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // A sender that is gone can never stop us, so it counts as a stop.
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-async fn goodbye(client: &AsyncClient, eventloop: &mut EventLoop) {
-    let limit = Instant::now() + GOODBYE_MAX;
-    if timeout_at(limit, client.disconnect()).await.is_ok_and(|sent| sent.is_ok()) {
-        while let Ok(Ok(event)) = timeout_at(limit, eventloop.poll()).await {
-            if event == Event::Outgoing(Outgoing::Disconnect) {
-                break;
-            }
-        }
-    }
-}
-
-impl From<Qos> for QoS {
-    fn from(qos: Qos) -> Self {
-        match qos {
-            Qos::AtMostOnce => QoS::AtMostOnce,
-            Qos::AtLeastOnce => QoS::AtLeastOnce,
-        }
-    }
 }

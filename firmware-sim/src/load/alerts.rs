@@ -5,11 +5,11 @@
 use super::clock::Clock;
 use super::histogram::Histogram;
 use super::report::SpikeReport;
-use super::{AnomalyMade, LoadError};
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, SubscribeReasonCode};
+use super::{AnomalyMade, LoadError, LoadSettings};
+use crate::access::Handshakes;
+use crate::client::{Client, Connecting, Happened};
 use serde::Deserialize;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -35,23 +35,24 @@ struct Alert {
 }
 
 pub(super) struct Listener {
-    client: AsyncClient,
-    eventloop: EventLoop,
+    connecting: Connecting,
+    client: Client,
     clock: Clock,
 }
 
 impl Listener {
     /// Connects and subscribes: every alert from now on is received.
-    pub async fn subscribe(broker: SocketAddr, clock: Clock) -> Result<Self, LoadError> {
-        // The process id keeps two runs against one broker from taking over each other's connection.
-        let client_id = format!("load-alerts-{}", std::process::id());
-        let mut options = MqttOptions::new(client_id, broker.ip().to_string(), broker.port());
-        options.set_keep_alive(Duration::from_secs(30)).set_max_packet_size(64 * 1024, 1_024);
-        let (client, mut eventloop) = AsyncClient::new(options, 4);
-        let mut network = eventloop.network_options();
-        network.set_tcp_nodelay(true);
-        eventloop.set_network_options(network);
-        let mut listener = Listener { client, eventloop, clock };
+    pub async fn subscribe(settings: &LoadSettings, handshakes: Handshakes, clock: Clock) -> Result<Self, LoadError> {
+        let connecting = Connecting {
+            broker: settings.broker,
+            access: settings.access.clone(),
+            // The process id keeps two runs against one broker from taking over each other's connection.
+            client_id: format!("load-alerts-{}", std::process::id()),
+            window: 4,
+            requests_max: 4,
+            handshakes,
+        };
+        let mut listener = Listener { client: Client::connect(connecting.clone()), connecting, clock };
         match timeout(SUBSCRIBE_MAX, listener.subscribed()).await {
             Ok(Ok(())) => Ok(listener),
             Ok(Err(reason)) => Err(LoadError::Alerts { reason }),
@@ -60,46 +61,36 @@ impl Listener {
     }
 
     async fn subscribed(&mut self) -> Result<(), String> {
-        self.ask().await?;
         loop {
-            match self.eventloop.poll().await {
-                Ok(Event::Incoming(Packet::SubAck(ack))) => {
-                    return match ack.return_codes.first() {
-                        Some(SubscribeReasonCode::Success(_)) => Ok(()),
-                        _ => Err("the broker refused".to_owned()),
-                    };
-                }
-                Ok(_) => {}
-                Err(error) => return Err(error.to_string()),
+            match self.client.next().await {
+                Happened::Connected { .. } => self.client.subscribe(TOPIC_FILTER).await,
+                Happened::Subscribed { is_granted: true } => return Ok(()),
+                Happened::Subscribed { is_granted: false } => return Err("the broker refused".to_owned()),
+                Happened::Lost { reason } => return Err(reason),
+                _ => {}
             }
         }
-    }
-
-    async fn ask(&self) -> Result<(), String> {
-        self.client.subscribe(TOPIC_FILTER, QoS::AtLeastOnce).await.map_err(|error| error.to_string())
     }
 
     /// Receives alerts until the receiver of `seen` is gone, reconnecting as needed.
     pub async fn run(mut self, seen: mpsc::Sender<AlertSeen>) {
         loop {
-            match self.eventloop.poll().await {
-                Ok(Event::Incoming(Packet::Publish(publish))) => {
+            match self.client.next().await {
+                Happened::Message { payload, is_retained } => {
                     // A retained alert was raised in the past, at an unknown time.
-                    let alert = (!publish.retain).then(|| alert_of(&publish.payload, self.now_us())).flatten();
+                    let alert = (!is_retained).then(|| alert_of(&payload, self.now_us())).flatten();
                     if let Some(alert) = alert
                         && seen.send(alert).await.is_err()
                     {
                         return;
                     }
                 }
-                // If the session was lost, so was the subscription.
-                Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                    if self.client.try_subscribe(TOPIC_FILTER, QoS::AtLeastOnce).is_err() {
-                        return;
-                    }
+                Happened::Connected { .. } => self.client.subscribe(TOPIC_FILTER).await,
+                Happened::Lost { .. } => {
+                    sleep(RECONNECT_WAIT).await;
+                    self.client = Client::connect(self.connecting.clone());
                 }
-                Ok(_) => {}
-                Err(_) => sleep(RECONNECT_WAIT).await,
+                _ => {}
             }
         }
     }

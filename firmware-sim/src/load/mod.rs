@@ -5,14 +5,14 @@
 //!   acknowledgements are found by their position, and a runtime with one thread is enough.
 //! - A latency begins when a publish is written into memory. With a rate it does not begin when the publish was due: a
 //!   broker that falls behind shows in `acknowledged_per_second`, not in the latency.
-//!
-//! Deliberately absent: QoS 0 and 2 (nothing to measure, and nothing the gateway stores differently).
+//! - A run begins when all connections are made, a few at a time if the broker has more to do for each than to accept it.
 
 mod alerts;
 mod clock;
 mod connection;
 mod frame;
 mod histogram;
+mod link;
 mod publisher;
 mod report;
 mod settings;
@@ -22,13 +22,15 @@ pub use publisher::device_name;
 pub use report::{DeviceSequences, LoadReport, SpikeReport, write_sequences};
 pub use settings::{LoadError, LoadSettings, SpikeSettings};
 
+use crate::access::Handshakes;
 use alerts::{AlertSeen, Listener, Pairing};
 use clock::Clock;
 use connection::Connection;
+use frame::Wire;
 use publisher::{Plan, Publisher};
 use report::cpu_seconds;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -72,10 +74,28 @@ impl LoadProgress {
 /// What all connections of a run share.
 struct Shared {
     settings: LoadSettings,
-    clock: Clock,
     progress: Arc<LoadProgress>,
+    handshakes: Handshakes,
+    start: OnceLock<Start>,
+}
+
+/// When publishing began.
+#[derive(Clone, Copy)]
+struct Start {
+    clock: Clock,
     /// After this nothing new is published.
     end_at: Option<Instant>,
+}
+
+impl Shared {
+    fn clock(&self) -> Clock {
+        self.start.get().expect("connections run after the start").clock
+    }
+
+    /// Before the start there is no end.
+    fn end_at(&self) -> Option<Instant> {
+        self.start.get().and_then(|start| start.end_at)
+    }
 }
 
 /// A load run, checked and ready.
@@ -104,19 +124,29 @@ impl Load {
 
     /// Runs until its end, or until `stop` is true (or its sender is gone), then waits for outstanding acknowledgements.
     pub async fn run(self, stop: watch::Receiver<bool>) -> Result<LoadReport, LoadError> {
-        let clock = Clock::start();
         let cpu_before_s = cpu_seconds();
-        let mut alerts = match self.settings.spikes {
-            Some(_) => Some(Listener::subscribe(self.settings.broker, clock).await.map(Alerts::of)?),
-            None => None,
-        };
-        let end_at = self.settings.duration.map(|duration| Instant::now() + duration);
-        let shared = Arc::new(Shared { settings: self.settings, clock, progress: self.progress, end_at });
-        let mut running = JoinSet::new();
+        let handshakes = Handshakes::new(&self.settings.access);
+        let shared =
+            Arc::new(Shared { settings: self.settings, progress: self.progress, handshakes, start: OnceLock::new() });
+        let mut connecting = JoinSet::new();
         for place in 0..usize::from(shared.settings.connections) {
             let publisher = Publisher::new(plan(&shared.settings, place));
-            running.spawn(Connection::new(place, Arc::clone(&shared), publisher, stop.clone()).run());
+            connecting.spawn(Connection::new(place, Arc::clone(&shared), publisher, stop.clone()).prepared());
         }
+        let mut connections = Vec::new();
+        while let Some(connection) = connecting.join_next().await {
+            connections.push(connection.map_err(LoadError::Task)?);
+        }
+        let clock = Clock::start();
+        let mut alerts = match shared.settings.spikes {
+            Some(_) => {
+                Some(Listener::subscribe(&shared.settings, shared.handshakes.clone(), clock).await.map(Alerts::of)?)
+            }
+            None => None,
+        };
+        let end_at = shared.settings.duration.map(|duration| Instant::now() + duration);
+        shared.start.get_or_init(|| Start { clock, end_at });
+        let mut running: JoinSet<_> = connections.into_iter().map(Connection::run).collect();
         let mut ended = Vec::new();
         loop {
             tokio::select! {
@@ -187,6 +217,7 @@ fn plan(settings: &LoadSettings, place: usize) -> Plan {
     Plan {
         place,
         places,
+        wire: Wire { version: settings.access.version, qos: settings.qos },
         seed: settings.seed,
         first_sequence: settings.first_sequence,
         count_max: settings.count_max.map(share),
@@ -199,12 +230,14 @@ fn plan(settings: &LoadSettings, place: usize) -> Plan {
 }
 
 fn summary(settings: &LoadSettings, ended: Vec<Connection>) -> LoadReport {
-    let mut report = LoadReport { connections: settings.connections, ..LoadReport::default() };
+    let (connections, version, qos) = (settings.connections, settings.access.version, settings.qos);
+    let mut report = LoadReport { connections, version, qos, ..LoadReport::default() };
     let (mut first_us, mut last_us) = (u64::MAX, 0);
     for connection in ended {
         let publisher = connection.publisher;
         report.published += publisher.published;
         report.acknowledged += publisher.acknowledged.count();
+        report.refused += publisher.refused;
         report.redelivered += publisher.redelivered;
         report.puback_latency_us.add(&publisher.latency_us);
         report.errors += connection.errors;

@@ -1,11 +1,12 @@
 //! One connection's publishes as a pure machine: which to send now, which are unacknowledged, which to send again.
 //!
 //! A reading is kept as its numbers, and encoded again when it is redelivered: the same bytes except for the DUP flag, with the same
-//! sequence number and packet id.
+//! sequence number and packet id. With QoS 0 nothing is kept.
 
 use super::AnomalyMade;
-use super::frame::push_publish_header;
+use super::frame::{Answer, Step, Wire, push_publish_header, push_release};
 use super::histogram::Histogram;
+use crate::access::Qos;
 use crate::random::Random;
 use crate::sequences::SequenceSet;
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ pub struct Plan {
     /// Its index among the connections, from 0, and their number.
     pub place: usize,
     pub places: usize,
+    pub wire: Wire,
     pub seed: u64,
     pub first_sequence: u64,
     /// Most publishes.
@@ -37,8 +39,29 @@ struct Pending {
     published_at_us: u64,
     centidegrees: i64,
     packet_id: u16,
-    acknowledged: bool,
+    /// Between PUBREC and PUBCOMP.
+    is_received: bool,
+    is_redelivered: bool,
+    is_settled: bool,
 }
+
+/// What came of an answer of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Acknowledged,
+    /// With QoS 2: there is more to come.
+    Continued,
+    Refused {
+        reason: u8,
+    },
+    /// Nothing that was sent has this answer.
+    Unexpected,
+}
+
+/// In version 5 the reasons from here on are refusals.
+const REFUSALS_FROM: u8 = 0x80;
+/// The reason of a PUBCOMP for what the broker no longer knows.
+const PACKET_ID_NOT_FOUND: u8 = 0x92;
 
 /// Further anomalies are made but not listed.
 const ANOMALIES_LISTED_MAX: usize = 10_000;
@@ -54,11 +77,15 @@ pub struct Publisher {
     payload: Vec<u8>,
     pending: VecDeque<Pending>,
     unacknowledged: usize,
+    /// What the broker takes in flight, at most the plan's window.
+    window: usize,
     next_packet_id: u16,
     next_anomaly_us: Option<u64>,
     pub published: u64,
     pub redelivered: u64,
+    pub refused: u64,
     pub first_published_us: Option<u64>,
+    /// With QoS 0: when the last one was published.
     pub last_acknowledged_us: u64,
     pub acknowledged: SequenceSet,
     pub latency_us: Histogram,
@@ -77,10 +104,12 @@ impl Publisher {
             payload: Vec::with_capacity(plan.payload_bytes + 64),
             pending: VecDeque::with_capacity(plan.window),
             unacknowledged: 0,
+            window: plan.window,
             next_packet_id: 1,
             next_anomaly_us: first_anomaly_us,
             published: 0,
             redelivered: 0,
+            refused: 0,
             first_published_us: None,
             last_acknowledged_us: 0,
             acknowledged: SequenceSet::default(),
@@ -90,6 +119,11 @@ impl Publisher {
         }
     }
 
+    /// A connection begins, whose broker takes so many publishes in flight.
+    pub fn connected(&mut self, receive_max: u16) {
+        self.window = self.plan.window.min(receive_max.into());
+    }
+
     pub fn unacknowledged(&self) -> usize {
         self.unacknowledged
     }
@@ -97,7 +131,7 @@ impl Publisher {
     /// When the next publish is due; `None` if the window is full or nothing is left.
     pub fn next_due_us(&self) -> Option<u64> {
         // The window starts at the oldest unacknowledged publish, so packet ids in use are consecutive.
-        if self.pending.len() >= self.plan.window || self.plan.count_max.is_some_and(|max| self.published >= max) {
+        if self.pending.len() >= self.window || self.plan.count_max.is_some_and(|max| self.published >= max) {
             return None;
         }
         Some(match self.plan.interval_us {
@@ -116,7 +150,11 @@ impl Publisher {
 
     /// Appends every publish that is due, as far as the window allows.
     pub fn publish_due(&mut self, out: &mut Vec<u8>, now_us: u64, epoch_offset_us: u64) {
-        while self.next_due_us().is_some_and(|due_us| due_us <= now_us) {
+        // With QoS 0 the window bounds what is written at once.
+        for _ in 0..self.window {
+            if self.next_due_us().is_none_or(|due_us| due_us > now_us) {
+                break;
+            }
             let sequence = self.plan.first_sequence + self.published;
             let mut centidegrees = self.centidegrees(sequence, now_us);
             let published_at_us = epoch_offset_us + now_us;
@@ -126,48 +164,90 @@ impl Publisher {
             }
             let packet_id = self.next_packet_id;
             self.next_packet_id = if packet_id == u16::MAX { 1 } else { packet_id + 1 };
-            let pending = Pending { sequence, published_at_us, centidegrees, packet_id, acknowledged: false };
-            self.pending.push_back(pending);
-            self.unacknowledged += 1;
+            let pending = Pending {
+                sequence,
+                published_at_us,
+                centidegrees,
+                packet_id,
+                is_received: false,
+                is_redelivered: false,
+                is_settled: false,
+            };
+            if self.plan.wire.qos == Qos::AtMostOnce {
+                self.last_acknowledged_us = now_us;
+            } else {
+                self.pending.push_back(pending);
+                self.unacknowledged += 1;
+            }
             self.published += 1;
             self.first_published_us.get_or_insert(now_us);
-            self.write(out, pending, false);
+            self.write(out, pending);
         }
     }
 
-    /// Appends every unacknowledged publish again, on a new connection.
+    /// Appends everything again that is unacknowledged, on a new connection.
     pub fn redeliver(&mut self, out: &mut Vec<u8>) {
         for place in 0..self.pending.len() {
-            let pending = self.pending[place];
-            if !pending.acknowledged {
-                self.redelivered += 1;
-                self.write(out, pending, true);
+            let pending = &mut self.pending[place];
+            if pending.is_settled {
+                continue;
+            }
+            pending.is_redelivered = true;
+            let pending = *pending;
+            self.redelivered += 1;
+            if pending.is_received {
+                push_release(out, pending.packet_id);
+            } else {
+                self.write(out, pending);
             }
         }
     }
 
-    /// Records an acknowledgement; false if no publish with this packet id is pending.
-    pub fn acknowledge(&mut self, packet_id: u16, now_us: u64, epoch_offset_us: u64) -> bool {
-        let Some(oldest) = self.pending.front() else {
-            return false;
+    /// Takes an answer, and appends what is to be said to it.
+    pub fn take(&mut self, answer: Answer, out: &mut Vec<u8>, now_us: u64, epoch_offset_us: u64) -> Outcome {
+        let Answer::Acknowledgement { step, packet_id, reason } = answer else {
+            return Outcome::Continued;
         };
-        // Ids count from 1 to 65,535 and pending ones are consecutive, so the distance is the index.
-        let distance = (i32::from(packet_id) - i32::from(oldest.packet_id)).rem_euclid(i32::from(u16::MAX));
-        let Some(pending) = self.pending.get_mut(distance as usize) else {
-            return false;
+        let qos = self.plan.wire.qos;
+        let Some(pending) = self.pending_with(packet_id) else {
+            return Outcome::Unexpected;
         };
-        if packet_id == 0 || pending.acknowledged {
-            return false;
+        match (qos, step) {
+            _ if pending.is_settled => return Outcome::Unexpected,
+            (Qos::AtLeastOnce, Step::PubAck) => {}
+            (Qos::ExactlyOnce, Step::PubRec) if reason < REFUSALS_FROM => {
+                pending.is_received = true;
+                push_release(out, packet_id);
+                return Outcome::Continued;
+            }
+            (Qos::ExactlyOnce, Step::PubRec) if !pending.is_received => {}
+            (Qos::ExactlyOnce, Step::PubComp) if pending.is_received => {}
+            _ => return Outcome::Unexpected,
         }
-        pending.acknowledged = true;
+        // After a reconnect the broker may have forgotten the packet id of what it has taken.
+        let is_known_to_be_taken = step == Step::PubComp && pending.is_redelivered && reason == PACKET_ID_NOT_FOUND;
+        let is_refused = reason >= REFUSALS_FROM && !is_known_to_be_taken;
+        pending.is_settled = true;
+        let (sequence, published_at_us) = (pending.sequence, pending.published_at_us);
         self.unacknowledged -= 1;
-        self.acknowledged.insert(pending.sequence);
-        self.last_acknowledged_us = now_us;
-        self.latency_us.record((epoch_offset_us + now_us).saturating_sub(pending.published_at_us));
-        while self.pending.front().is_some_and(|oldest| oldest.acknowledged) {
+        while self.pending.front().is_some_and(|oldest| oldest.is_settled) {
             self.pending.pop_front();
         }
-        true
+        if is_refused {
+            self.refused += 1;
+            return Outcome::Refused { reason };
+        }
+        self.acknowledged.insert(sequence);
+        self.last_acknowledged_us = now_us;
+        self.latency_us.record((epoch_offset_us + now_us).saturating_sub(published_at_us));
+        Outcome::Acknowledged
+    }
+
+    fn pending_with(&mut self, packet_id: u16) -> Option<&mut Pending> {
+        let oldest = self.pending.front().filter(|_| packet_id != 0)?;
+        // Ids count from 1 to 65,535 and pending ones are consecutive, so the distance is the index.
+        let distance = (i32::from(packet_id) - i32::from(oldest.packet_id)).rem_euclid(i32::from(u16::MAX));
+        self.pending.get_mut(distance as usize)
     }
 
     fn note_anomaly(&mut self, sequence: u64, centidegrees: i64, ts_us: u64, now_us: u64) {
@@ -189,7 +269,7 @@ impl Publisher {
         ((level + 0.4 * (TAU * turns).sin() + 0.06 * self.random.bell(sequence)) * 100.0).round() as i64
     }
 
-    fn write(&mut self, out: &mut Vec<u8>, pending: Pending, duplicate: bool) {
+    fn write(&mut self, out: &mut Vec<u8>, pending: Pending) {
         let payload = &mut self.payload;
         payload.clear();
         payload.extend_from_slice(b"{\"device\":\"");
@@ -206,7 +286,8 @@ impl Publisher {
         let padded = self.plan.payload_bytes.saturating_sub(2).max(payload.len());
         payload.resize(padded, b'x');
         payload.extend_from_slice(b"\"}");
-        push_publish_header(out, &self.topic, pending.packet_id, duplicate, payload.len());
+        let (wire, duplicate) = (self.plan.wire, pending.is_redelivered);
+        push_publish_header(out, wire, &self.topic, pending.packet_id, duplicate, payload.len());
         out.extend_from_slice(payload);
     }
 }
@@ -231,112 +312,4 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const EPOCH_US: u64 = 1_795_465_865_120_000;
-
-    fn plan() -> Plan {
-        Plan {
-            place: 7,
-            places: 50,
-            seed: 1,
-            first_sequence: 100,
-            count_max: None,
-            interval_us: None,
-            window: 4,
-            payload_bytes: 150,
-            anomaly_first_us: None,
-            anomaly_every_us: None,
-        }
-    }
-
-    /// Packet ids, DUP flags and payloads in the bytes.
-    fn packets(mut bytes: &[u8]) -> Vec<(u16, bool, serde_json::Value, usize)> {
-        let mut packets = Vec::new();
-        while !bytes.is_empty() {
-            let len = usize::from(bytes[1] & 127) + (usize::from(bytes[2]) << 7);
-            let (packet, rest) = bytes.split_at(3 + len);
-            let topic_len = usize::from(packet[4]);
-            assert_eq!(&packet[5..5 + topic_len], b"devices/d07/temperature");
-            let (id, payload) = packet[5 + topic_len..].split_at(2);
-            let json = serde_json::from_slice(payload).expect("json");
-            packets.push((u16::from_be_bytes([id[0], id[1]]), packet[0] & 8 != 0, json, payload.len()));
-            bytes = rest;
-        }
-        packets
-    }
-
-    #[test]
-    fn a_publish_has_the_agreed_fields_and_size() {
-        let (mut publisher, mut out) = (Publisher::new(plan()), Vec::new());
-        publisher.publish_due(&mut out, 5, EPOCH_US);
-        let packets = packets(&out);
-        assert_eq!(packets.len(), 4, "a full window and no more");
-        let (packet_id, duplicate, payload, len) = &packets[0];
-        assert_eq!((*packet_id, *duplicate, *len), (1, false, 150));
-        assert_eq!((&payload["device"], &payload["seq"]), (&"d07".into(), &100.into()));
-        assert_eq!(payload["ts_us"], EPOCH_US + 5);
-        assert!((15.0..30.0).contains(&payload["temperature"].as_f64().expect("a number")));
-    }
-
-    #[test]
-    fn only_what_is_unacknowledged_is_sent_again_and_unchanged() {
-        let (mut publisher, mut out) = (Publisher::new(plan()), Vec::new());
-        publisher.publish_due(&mut out, 5, EPOCH_US);
-        let first = packets(&out);
-        assert!(publisher.acknowledge(3, 2_005, EPOCH_US));
-        assert!(publisher.acknowledge(1, 1_005, EPOCH_US));
-        for packet_id in [0, 1, 3, 9] {
-            assert!(!publisher.acknowledge(packet_id, 1_005, EPOCH_US), "{packet_id}");
-        }
-        assert_eq!(publisher.unacknowledged(), 2);
-        assert_eq!(publisher.acknowledged.iter().collect::<Vec<_>>(), [100, 102]);
-        assert_eq!((publisher.latency_us.count(), publisher.latency_us.max()), (2, 2_000));
-        out.clear();
-        publisher.redeliver(&mut out);
-        let again = packets(&out);
-        assert_eq!(again.len(), 2);
-        for (again, first) in again.iter().zip([&first[1], &first[3]]) {
-            assert_eq!((again.0, again.1, &again.2), (first.0, true, &first.2));
-        }
-    }
-
-    #[test]
-    fn packet_ids_wrap_without_zero() {
-        let (mut publisher, mut out) = (Publisher::new(Plan { window: 1_000, ..plan() }), Vec::new());
-        for _ in 0..200 {
-            out.clear();
-            publisher.publish_due(&mut out, 5, EPOCH_US);
-            for (packet_id, ..) in packets(&out) {
-                assert!(publisher.acknowledge(packet_id, 6, EPOCH_US));
-            }
-        }
-        assert_eq!((publisher.published, publisher.acknowledged.count()), (200_000, 200_000));
-    }
-
-    #[test]
-    fn a_rate_is_kept_and_a_count_is_the_end() {
-        let timed = Plan { interval_us: Some(25_000.0), window: 100, count_max: Some(5), place: 0, ..plan() };
-        let (mut publisher, mut out) = (Publisher::new(timed), Vec::new());
-        publisher.publish_due(&mut out, 60_000, EPOCH_US);
-        assert_eq!((publisher.published, publisher.next_due_us()), (3, Some(75_000)));
-        publisher.publish_due(&mut out, 1_000_000, EPOCH_US);
-        assert!(publisher.is_exhausted());
-        assert_eq!((publisher.published, publisher.next_due_us()), (5, None));
-    }
-
-    #[test]
-    fn an_anomaly_is_one_reading_of_one_device() {
-        let made = |place| {
-            let plan = Plan { place, places: 2, window: 10_000, anomaly_first_us: Some(1_000_000), ..plan() };
-            let plan = Plan { interval_us: Some(100_000.0), anomaly_every_us: Some(1_000_000), ..plan };
-            let (mut publisher, mut out) = (Publisher::new(plan), Vec::new());
-            for step in 0..45 {
-                publisher.publish_due(&mut out, step * 100_000, EPOCH_US);
-            }
-            publisher.anomalies.iter().map(|made| (made.ts_us - EPOCH_US) / 100_000).collect::<Vec<_>>()
-        };
-        assert_eq!((made(0), made(1)), (vec![10, 30], vec![20, 40]));
-    }
-}
+mod tests;

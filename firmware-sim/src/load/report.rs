@@ -1,6 +1,7 @@
 //! The results of a load run, and its one line for other programs.
 
 use super::histogram::Histogram;
+use crate::access::{Qos, Version};
 use crate::sequences::SequenceSet;
 use serde_json::{Value, json};
 use std::fs;
@@ -10,15 +11,19 @@ use std::io::{self, Read};
 #[derive(Clone, Debug, Default)]
 pub struct LoadReport {
     pub connections: u16,
+    pub version: Version,
+    pub qos: Qos,
     /// Publishes made, each counted once.
     pub published: u64,
-    /// Publishes that the broker acknowledged.
+    /// Publishes that the broker acknowledged, with QoS 2 by PUBCOMP; none with QoS 0.
     pub acknowledged: u64,
+    /// Publishes that a broker of version 5 refused.
+    pub refused: u64,
     /// Publishes sent again after a reconnect.
     pub redelivered: u64,
-    /// Seconds from the first publish to the last acknowledgement.
+    /// Seconds from the first publish to the last acknowledgement, with QoS 0 to the last publish.
     pub elapsed_s: f64,
-    /// From the publish in memory, before any wait for the socket, to its PUBACK; in microseconds.
+    /// From the publish in memory, before any wait for the socket, to its PUBACK or PUBCOMP; in microseconds.
     pub puback_latency_us: Histogram,
     /// Processor time used by this process, in seconds to 10 ms; `None` if the system does not tell.
     pub cpu_s: Option<f64>,
@@ -56,13 +61,23 @@ impl LoadReport {
         if self.elapsed_s > 0.0 { self.acknowledged as f64 / self.elapsed_s } else { 0.0 }
     }
 
+    fn unacknowledged(&self) -> u64 {
+        self.published - self.acknowledged - self.refused
+    }
+
     /// Why this run does not count as a success; `None` if it does.
     pub fn failure(&self) -> Option<String> {
         let last_error = self.last_error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default();
+        let is_unanswered = self.qos == Qos::AtMostOnce;
         match &self.spikes {
-            _ if self.acknowledged == 0 => Some(format!("nothing was acknowledged{last_error}")),
-            _ if self.acknowledged < self.published => {
-                let missing = self.published - self.acknowledged;
+            _ if self.published == 0 => Some(format!("nothing was published{last_error}")),
+            _ if is_unanswered && self.errors > 0 => Some(format!("not everything was sent{last_error}")),
+            _ if self.refused > 0 => {
+                Some(format!("{} of {} publishes were refused{last_error}", self.refused, self.published))
+            }
+            _ if !is_unanswered && self.acknowledged == 0 => Some(format!("nothing was acknowledged{last_error}")),
+            _ if !is_unanswered && self.unacknowledged() > 0 => {
+                let missing = self.unacknowledged();
                 Some(format!("{missing} of {} publishes were not acknowledged{last_error}", self.published))
             }
             Some(spikes) if spikes.made == 0 => Some("the run was too short for a single spike".to_owned()),
@@ -73,15 +88,21 @@ impl LoadReport {
 
     /// The summary as one JSON object.
     pub fn to_json(&self) -> Value {
+        // With QoS 0 there are no acknowledgements, and a zero would look as if there should have been some.
+        let acknowledged_by = self.qos.acknowledged_by();
         let mut line = json!({
             "event": "load",
+            "mqtt": self.version.name(),
+            "qos": self.qos.level(),
+            "acknowledged_by": acknowledged_by,
             "connections": self.connections,
             "published": self.published,
-            "acknowledged": self.acknowledged,
-            "unacknowledged": self.published - self.acknowledged,
+            "acknowledged": acknowledged_by.map(|_| self.acknowledged),
+            "unacknowledged": acknowledged_by.map(|_| self.unacknowledged()),
+            "refused": self.refused,
             "redelivered": self.redelivered,
             "elapsed_s": rounded(self.elapsed_s),
-            "acknowledged_per_second": rounded(self.acknowledged_per_second()),
+            "acknowledged_per_second": acknowledged_by.map(|_| rounded(self.acknowledged_per_second())),
             "puback_ms_p50": milliseconds(&self.puback_latency_us, 0.5),
             "puback_ms_p99": milliseconds(&self.puback_latency_us, 0.99),
             "puback_ms_max": milliseconds(&self.puback_latency_us, 1.0),
@@ -161,6 +182,10 @@ mod tests {
         for wrong in [
             LoadReport { published: 0, acknowledged: 0, ..report() },
             LoadReport { acknowledged: 999, ..report() },
+            LoadReport { acknowledged: 999, refused: 1, ..report() },
+            LoadReport { acknowledged: 0, refused: 1_000, ..report() },
+            LoadReport { qos: Qos::AtMostOnce, acknowledged: 0, errors: 1, ..report() },
+            LoadReport { qos: Qos::AtMostOnce, acknowledged: 0, published: 0, ..report() },
             LoadReport { spikes: spikes(0, 0), ..report() },
             LoadReport { spikes: spikes(3, 0), ..report() },
         ] {
@@ -176,6 +201,26 @@ mod tests {
         assert_eq!((&line["spikes"], &line["failure"]), (&Value::Null, &Value::Null));
         report.puback_latency_us.record(2_000);
         assert_eq!(report.to_json()["puback_ms_p99"], 2.0);
+    }
+
+    #[test]
+    fn without_acknowledgements_none_are_claimed_or_missed() {
+        let report = LoadReport { qos: Qos::AtMostOnce, acknowledged: 0, ..report() };
+        assert_eq!(report.failure(), None);
+        let line = report.to_json();
+        for key in ["acknowledged_by", "acknowledged", "unacknowledged", "acknowledged_per_second"] {
+            assert!(line.as_object().expect("an object").contains_key(key) && line[key].is_null(), "{key}: {line}");
+        }
+        let confirmed = LoadReport { qos: Qos::ExactlyOnce, version: Version::V5, ..report }.to_json();
+        assert_eq!((&confirmed["acknowledged_by"], &confirmed["mqtt"]), (&"PUBCOMP".into(), &"5".into()));
+    }
+
+    #[test]
+    fn what_is_refused_is_neither_acknowledged_nor_missing() {
+        let report = LoadReport { acknowledged: 990, refused: 10, ..report() };
+        let line = report.to_json();
+        assert_eq!([&line["acknowledged"], &line["refused"], &line["unacknowledged"]], [990, 10, 0]);
+        assert_eq!(report.failure().as_deref(), Some("10 of 1000 publishes were refused"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The settings of a load run, and their validation.
 
+use crate::access::{Access, Qos};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadSettings {
     pub broker: SocketAddr,
+    pub access: Access,
+    pub qos: Qos,
     /// 1 to 1,000.
     pub connections: u16,
     /// The run ends after this many publishes over all connections; `None` means without a limit.
@@ -15,7 +18,7 @@ pub struct LoadSettings {
     pub duration: Option<Duration>,
     /// Publishes per second over all connections; `None` means as fast as they are acknowledged.
     pub rate_per_second: Option<f64>,
-    /// Publishes a connection may have unacknowledged; 1 to 10,000.
+    /// Publishes a connection may have unacknowledged, with QoS 0 those that it writes at once; 1 to 10,000.
     pub window: u16,
     /// Size of a payload in bytes, reached by padding; up to 65,000. A longer payload stays as it is.
     pub payload_bytes: u16,
@@ -59,6 +62,8 @@ impl LoadSettings {
     pub fn new(broker: SocketAddr) -> Self {
         LoadSettings {
             broker,
+            access: Access::default(),
+            qos: Qos::default(),
             connections: 50,
             count_max: None,
             duration: Some(Duration::from_secs(10)),

@@ -109,7 +109,7 @@ impl<W: Write> Show<W> {
     pub fn fleet_event(&mut self, event: FleetEvent) {
         let now = self.screen.elapsed();
         match event {
-            FleetEvent::Connected { .. } => {}
+            FleetEvent::Connected { .. } | FleetEvent::NotConnected { .. } => {}
             FleetEvent::Disconnected { device } => {
                 self.screen.event("vehicle", &format!("{device} lost its connection"))
             }
