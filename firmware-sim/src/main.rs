@@ -6,5 +6,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Clap prints help and usage errors itself, the latter with exit code 2.
-    cli::exit_code(cli::run(cli::Arguments::parse()))
+    ExitCode::from(cli::exit_status(cli::run(cli::Arguments::parse())))
 }

@@ -245,7 +245,8 @@ fn alerts_of_a_returning_display(gateway: &Gateway, qos: u8, alerts: usize, drop
     wait_until("the alerts", || gateway.status()["detection"]["alerts_raised"] == alerts);
     wait_until("those that are dropped", || gateway.status()["mqtt"]["messages_dropped"].as_u64() >= Some(dropped));
     let (mut display, present) = Client::connect_with(gateway.mqtt, &persistent("display"));
-    assert!(present);
+    // Without a reserve alerts are messages like others: a session that cannot keep them ends.
+    assert!(present || dropped > 0);
     limit_alerts(&mut display, alerts)
 }
 

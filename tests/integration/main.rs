@@ -58,6 +58,7 @@ mod sessions_queue;
 mod sessions_wills;
 mod shares;
 mod silence;
+mod simulator;
 mod source;
 mod stalls;
 mod streams;

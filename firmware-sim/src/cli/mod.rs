@@ -13,7 +13,6 @@ use std::fmt;
 use std::future::Future;
 use std::io::{self, Write};
 use std::iter::successors;
-use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -58,21 +57,21 @@ pub enum Failure {
 }
 
 impl Failure {
-    fn exit_code(&self) -> ExitCode {
+    fn exit_status(&self) -> u8 {
         match self {
-            Failure::Usage(_) => ExitCode::from(2),
-            Failure::Run(_) => ExitCode::from(1),
+            Failure::Usage(_) => 2,
+            Failure::Run(_) => 1,
         }
     }
 }
 
 /// Prints why a run failed, if it did.
-pub fn exit_code(result: Result<(), Failure>) -> ExitCode {
+pub fn exit_status(result: Result<(), Failure>) -> u8 {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(failure) => {
             eprintln!("firmware-sim: {failure}");
-            failure.exit_code()
+            failure.exit_status()
         }
     }
 }

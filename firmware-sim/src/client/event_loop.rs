@@ -5,7 +5,7 @@ use rumqttc::v5::mqttbytes::v5 as packets;
 use rumqttc::{Outgoing, SubscribeReasonCode, v5};
 
 pub(super) enum EventLoop {
-    V3(rumqttc::EventLoop),
+    V3(Box<rumqttc::EventLoop>),
     V5(Box<v5::EventLoop>),
 }
 

@@ -111,7 +111,7 @@ impl Client {
         let (requests, event_loop) = match connecting.access.version {
             Version::V3_1_1 => {
                 let (client, event_loop) = version_3(&connecting, tunnel.as_ref());
-                (Requests::V3(client), EventLoop::V3(event_loop))
+                (Requests::V3(client), EventLoop::V3(Box::new(event_loop)))
             }
             Version::V5 => {
                 let (client, event_loop) = version_5(&connecting, tunnel.as_ref());

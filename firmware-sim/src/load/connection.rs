@@ -146,6 +146,10 @@ impl Connection {
                 self.shared.progress.published.fetch_add(self.publisher.published - before, Ordering::Relaxed);
             }
             traffic.write()?;
+            if self.deadline.is_none() && self.publisher.is_exhausted() {
+                // With QoS 0 no answer would wake us.
+                continue;
+            }
             if self.wait(&traffic).await? {
                 let read = traffic.read();
                 self.take(&mut traffic)?;
@@ -251,12 +255,12 @@ async fn connect(shared: &Shared, place: usize) -> io::Result<(Traffic, u16)> {
         push_connect(&mut traffic.out, access.version, &client_id, is_clean, access.login.as_ref());
         loop {
             traffic.write()?;
-            if traffic.link.ready(!traffic.is_written()).await?.is_readable() {
-                traffic.read()?;
-            }
+            let is_readable = traffic.link.ready(!traffic.is_written()).await?.is_readable();
+            // A broker that refuses closes the connection right behind its answer.
+            let read = if is_readable { traffic.read() } else { Ok(()) };
             let mut rest = &traffic.held[..];
             match take_answer(&mut rest, access.version).map_err(|error| refused(&error.to_string()))? {
-                None => {}
+                None => read?,
                 Some(Answer::ConnAck { code: 0, receive_max }) => {
                     let len = traffic.held.len() - rest.len();
                     traffic.held.drain(..len);

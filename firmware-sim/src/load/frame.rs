@@ -84,9 +84,12 @@ fn push_remaining_length(out: &mut Vec<u8>, mut len: usize) {
 /// Which packet of an acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    PubAck,
-    PubRec,
-    PubComp,
+    /// PUBACK.
+    Acknowledged,
+    /// PUBREC.
+    Received,
+    /// PUBCOMP.
+    Complete,
 }
 
 /// What the broker sends to a publisher.
@@ -142,9 +145,9 @@ pub fn take_answer(bytes: &mut &[u8], version: Version) -> Result<Option<Answer>
     let packet_type = first >> 4;
     let step = match packet_type {
         2 => return connack(body, version).map(Some),
-        4 => Step::PubAck,
-        5 => Step::PubRec,
-        7 => Step::PubComp,
+        4 => Step::Acknowledged,
+        5 => Step::Received,
+        7 => Step::Complete,
         14 if version == Version::V5 => {
             return Ok(Some(Answer::Disconnect { reason: body.first().copied().unwrap_or(0) }));
         }

@@ -214,18 +214,18 @@ impl Publisher {
         };
         match (qos, step) {
             _ if pending.is_settled => return Outcome::Unexpected,
-            (Qos::AtLeastOnce, Step::PubAck) => {}
-            (Qos::ExactlyOnce, Step::PubRec) if reason < REFUSALS_FROM => {
+            (Qos::AtLeastOnce, Step::Acknowledged) => {}
+            (Qos::ExactlyOnce, Step::Received) if reason < REFUSALS_FROM => {
                 pending.is_received = true;
                 push_release(out, packet_id);
                 return Outcome::Continued;
             }
-            (Qos::ExactlyOnce, Step::PubRec) if !pending.is_received => {}
-            (Qos::ExactlyOnce, Step::PubComp) if pending.is_received => {}
+            (Qos::ExactlyOnce, Step::Received) if !pending.is_received => {}
+            (Qos::ExactlyOnce, Step::Complete) if pending.is_received => {}
             _ => return Outcome::Unexpected,
         }
         // After a reconnect the broker may have forgotten the packet id of what it has taken.
-        let is_known_to_be_taken = step == Step::PubComp && pending.is_redelivered && reason == PACKET_ID_NOT_FOUND;
+        let is_known_to_be_taken = step == Step::Complete && pending.is_redelivered && reason == PACKET_ID_NOT_FOUND;
         let is_refused = reason >= REFUSALS_FROM && !is_known_to_be_taken;
         pending.is_settled = true;
         let (sequence, published_at_us) = (pending.sequence, pending.published_at_us);

@@ -46,18 +46,18 @@ fn answers_are_taken_whole_from_any_split() {
     let in_3 = b"\x20\x02\x00\x00\x40\x02\x00\x07\xd0\x00\x50\x02\x12\x34\x70\x02\x12\x34";
     let expected_in_3 = [
         Answer::ConnAck { code: 0, receive_max: u16::MAX },
-        acknowledged(Step::PubAck, 7, 0),
+        acknowledged(Step::Acknowledged, 7, 0),
         Answer::Other,
-        acknowledged(Step::PubRec, 0x1234, 0),
-        acknowledged(Step::PubComp, 0x1234, 0),
+        acknowledged(Step::Received, 0x1234, 0),
+        acknowledged(Step::Complete, 0x1234, 0),
     ];
     let in_5 = b"\x20\x0b\x00\x00\x08\x24\x01\x27\x00\x10\x00\x00\x22\
         \x20\x06\x00\x00\x03\x21\x00\x14\x40\x03\x00\x07\x87\x50\x09\x00\x08\x97\x05\x1f\x00\x02ab\xe0\x01\x8e\xe0\x00";
     // The first one is cut short within its properties.
     let expected_in_5 = [
         Answer::ConnAck { code: 0, receive_max: 20 },
-        acknowledged(Step::PubAck, 7, 0x87),
-        acknowledged(Step::PubRec, 8, 0x97),
+        acknowledged(Step::Acknowledged, 7, 0x87),
+        acknowledged(Step::Received, 8, 0x97),
         Answer::Disconnect { reason: 0x8e },
         Answer::Disconnect { reason: 0 },
     ];

@@ -42,7 +42,7 @@ fn take(publisher: &mut Publisher, step: Step, packet_id: u16, reason: u8, now_u
 }
 
 fn acknowledge(publisher: &mut Publisher, packet_id: u16, now_us: u64) -> Outcome {
-    take(publisher, Step::PubAck, packet_id, 0, now_us).0
+    take(publisher, Step::Acknowledged, packet_id, 0, now_us).0
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn only_what_is_unacknowledged_is_sent_again_and_unchanged() {
     for packet_id in [0, 1, 3, 9] {
         assert_eq!(acknowledge(&mut publisher, packet_id, 1_005), Outcome::Unexpected, "{packet_id}");
     }
-    for step in [Step::PubRec, Step::PubComp] {
+    for step in [Step::Received, Step::Complete] {
         assert_eq!(take(&mut publisher, step, 2, 0, 1_005).0, Outcome::Unexpected, "an answer of QoS 2");
     }
     assert_eq!(publisher.unacknowledged(), 2);
@@ -130,9 +130,9 @@ fn with_qos_2_a_publish_is_acknowledged_when_both_steps_are_done() {
     let (mut publisher, mut out) = (with(Version::V3_1_1, Qos::ExactlyOnce), Vec::new());
     publisher.publish_due(&mut out, 5, EPOCH_US);
     assert_eq!((out[0], publisher.unacknowledged()), (0x34, 4));
-    assert_eq!(take(&mut publisher, Step::PubAck, 1, 0, 10).0, Outcome::Unexpected);
-    assert_eq!(take(&mut publisher, Step::PubComp, 1, 0, 10).0, Outcome::Unexpected, "without PUBREC");
-    assert_eq!(take(&mut publisher, Step::PubRec, 1, 0, 10), (Outcome::Continued, b"\x62\x02\x00\x01".to_vec()));
+    assert_eq!(take(&mut publisher, Step::Acknowledged, 1, 0, 10).0, Outcome::Unexpected);
+    assert_eq!(take(&mut publisher, Step::Complete, 1, 0, 10).0, Outcome::Unexpected, "without PUBREC");
+    assert_eq!(take(&mut publisher, Step::Received, 1, 0, 10), (Outcome::Continued, b"\x62\x02\x00\x01".to_vec()));
     assert_eq!((publisher.acknowledged.count(), publisher.unacknowledged()), (0, 4));
     assert_eq!(publisher.next_due_us(), None, "its packet id is still in use");
     // After a reconnect: what the broker has is released, what it may not have is published again.
@@ -140,8 +140,8 @@ fn with_qos_2_a_publish_is_acknowledged_when_both_steps_are_done() {
     publisher.redeliver(&mut out);
     assert_eq!(out[..4], *b"\x62\x02\x00\x01");
     assert_eq!((out[4], publisher.redelivered), (0x3c, 4));
-    assert_eq!(take(&mut publisher, Step::PubComp, 1, 0, 10), (Outcome::Acknowledged, Vec::new()));
-    assert_eq!(take(&mut publisher, Step::PubComp, 1, 0, 10).0, Outcome::Unexpected, "again");
+    assert_eq!(take(&mut publisher, Step::Complete, 1, 0, 10), (Outcome::Acknowledged, Vec::new()));
+    assert_eq!(take(&mut publisher, Step::Complete, 1, 0, 10).0, Outcome::Unexpected, "again");
     assert_eq!((publisher.acknowledged.count(), publisher.unacknowledged()), (1, 3));
     assert_eq!(publisher.next_due_us(), Some(0));
 }
@@ -150,8 +150,8 @@ fn with_qos_2_a_publish_is_acknowledged_when_both_steps_are_done() {
 fn what_version_5_refuses_is_counted_apart() {
     let (mut publisher, mut out) = (with(Version::V5, Qos::AtLeastOnce), Vec::new());
     publisher.publish_due(&mut out, 5, EPOCH_US);
-    assert_eq!(take(&mut publisher, Step::PubAck, 1, 0x87, 10).0, Outcome::Refused { reason: 0x87 });
-    assert_eq!(take(&mut publisher, Step::PubAck, 2, 0x10, 10).0, Outcome::Acknowledged, "nobody has subscribed");
+    assert_eq!(take(&mut publisher, Step::Acknowledged, 1, 0x87, 10).0, Outcome::Refused { reason: 0x87 });
+    assert_eq!(take(&mut publisher, Step::Acknowledged, 2, 0x10, 10).0, Outcome::Acknowledged, "nobody has subscribed");
     assert_eq!((publisher.acknowledged.count(), publisher.refused, publisher.unacknowledged()), (1, 1, 2));
     assert_eq!(publisher.acknowledged.iter().collect::<Vec<_>>(), [101]);
     publisher.redeliver(&mut out);
@@ -159,13 +159,13 @@ fn what_version_5_refuses_is_counted_apart() {
 
     let (mut publisher, mut out) = (with(Version::V5, Qos::ExactlyOnce), Vec::new());
     publisher.publish_due(&mut out, 5, EPOCH_US);
-    assert_eq!(take(&mut publisher, Step::PubRec, 1, 0x97, 10), (Outcome::Refused { reason: 0x97 }, Vec::new()));
+    assert_eq!(take(&mut publisher, Step::Received, 1, 0x97, 10), (Outcome::Refused { reason: 0x97 }, Vec::new()));
     for packet_id in [2, 3] {
-        assert_eq!(take(&mut publisher, Step::PubRec, packet_id, 0, 10).0, Outcome::Continued);
+        assert_eq!(take(&mut publisher, Step::Received, packet_id, 0, 10).0, Outcome::Continued);
     }
-    assert_eq!(take(&mut publisher, Step::PubComp, 2, 0x92, 10).0, Outcome::Refused { reason: 0x92 });
+    assert_eq!(take(&mut publisher, Step::Complete, 2, 0x92, 10).0, Outcome::Refused { reason: 0x92 });
     publisher.redeliver(&mut out);
-    let forgotten = take(&mut publisher, Step::PubComp, 3, 0x92, 10).0;
+    let forgotten = take(&mut publisher, Step::Complete, 3, 0x92, 10).0;
     assert_eq!(forgotten, Outcome::Acknowledged, "a broker that has restarted has what it received");
     assert_eq!((publisher.acknowledged.count(), publisher.refused, publisher.unacknowledged()), (1, 2, 1));
 }
