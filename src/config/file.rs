@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::*;
 use crate::keys::key::{Fallback, Form, Group, Key};
 use crate::mqtt::listener::{ClientLimits, ListenerSettings};
+use crate::mqtt::quota::UserLimits;
 use crate::sinks::kind::SinkKind;
 use crate::sinks::registry;
 use crate::tls::testing::TestAuthority;
@@ -240,9 +241,19 @@ fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
     let built_in = read("").expect("right");
     // These have no default: without them nothing is limited.
     let [first, built_in_first] = [&all, &built_in].map(|one| one.listeners.listeners[0].clone());
-    assert_eq!((first.client.keep_alive_max.is_some(), first.client.receive_maximum.is_some()), (true, true));
-    let client = ClientLimits { keep_alive_max: None, receive_maximum: None, ..first.client };
-    let first = ListenerSettings { client, ..first };
+    let ClientLimits { keep_alive_max, receive_maximum, retained_max, user, .. } = &first.client;
+    let UserLimits { connections_max, messages_a_second_max, bytes_a_second_max } = user;
+    assert!(keep_alive_max.is_some() && receive_maximum.is_some() && retained_max.is_some());
+    assert!(connections_max.is_some() && messages_a_second_max.is_some() && bytes_a_second_max.is_some());
+    assert!(first.connections_a_second_max.is_some());
+    let client = ClientLimits {
+        keep_alive_max: None,
+        receive_maximum: None,
+        retained_max: None,
+        user: UserLimits::default(),
+        ..first.client
+    };
+    let first = ListenerSettings { client, connections_a_second_max: None, ..first };
     assert_eq!(format!("{first:?}"), format!("{built_in_first:?}"));
     assert_eq!(all.listeners.listeners.len(), 2);
     assert_eq!(format!("{:?}", all.edge), format!("{:?}", built_in.edge));

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
-use super::subscriber::host_address;
+use super::pool::host_address;
 use crate::core::mqtt::access::password::{Memory, Secret};
 use crate::core::mqtt::access::users::{NAME_BYTES_MAX, Users};
 

@@ -20,6 +20,7 @@ mod moderation;
 pub mod outbox;
 mod output;
 mod ping;
+mod pool;
 mod publish;
 pub mod quota;
 mod restoring;

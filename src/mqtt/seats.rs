@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::subscriber::host_address;
+use super::pool::host_address;
 
 /// The same log line is repeated at most this often.
 const SAID_EVERY_MS: i64 = 60_000;

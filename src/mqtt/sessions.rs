@@ -13,7 +13,8 @@ use super::EdgeCounters;
 use super::client::Client;
 use super::fanout::Fanout;
 use super::keeper::Keeper;
-use super::subscriber::{Host, Subscriber, host_part};
+use super::pool::{Host, host_part};
+use super::subscriber::Subscriber;
 use crate::clock;
 
 struct Entry {
@@ -188,7 +189,9 @@ impl Sessions {
         } else {
             self.fanout.store_session(&subscriber, expiry, Some(clock::now_ms()));
 
-            entry.away = Some(self.depart(&mut inner.away, client_id, &subscriber, expiry));
+            let departure = self.depart(&mut inner.away, client_id, &subscriber, expiry);
+            entry.away = Some(departure);
+            self.fanout.leave(&subscriber, departure.1);
         }
         self.keep_to_cap(inner, &subscriber.host);
         // All waiting connections look again, and one of them finds the client id free.
@@ -208,7 +211,6 @@ impl Sessions {
         let host = Rc::clone(&subscriber.host);
         let away = Away { client_id: client_id.to_owned(), until: Instant::now() + expiry, host };
         all.insert(departure, away);
-        self.fanout.leave(subscriber, departure.1);
         departure
     }
 
@@ -217,7 +219,9 @@ impl Sessions {
         let inner = &mut *self.inner.borrow_mut();
         let client = subscriber.client();
         subscriber.set_connected(false);
-        let away = Some(self.depart(&mut inner.away, client.id(), subscriber, left));
+        let departure = self.depart(&mut inner.away, client.id(), subscriber, left);
+        self.fanout.restore_away(subscriber, departure.1);
+        let away = Some(departure);
         let entry = Entry { subscriber: Rc::clone(subscriber), away, gone: Rc::new(Notify::new()) };
         let before = inner.remove(client.id());
         inner.entries.insert(client.id().to_owned(), entry);

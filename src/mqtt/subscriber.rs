@@ -6,11 +6,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
-use std::rc::{Rc, Weak};
+use std::net::IpAddr;
+use std::rc::Rc;
 
 use super::client::Client;
 use super::keeper::{Bell, Keeper, Known, Ticket};
+use super::pool::{Host, Pool, host_part};
 use super::retained::Scan;
 use crate::core::mqtt::access::Permissions;
 use crate::core::mqtt::inbound::Unreleased;
@@ -21,90 +22,12 @@ use crate::core::mqtt::subscription::Wants;
 use crate::core::mqtt::topic;
 use bytes::Bytes;
 
-/// The gateway's own messages have this fraction of the pool.
-const OWN_PART: usize = 8;
-/// Sessions that are away share this fraction of the rest.
-const AWAY_PART: usize = 4;
 /// Most bytes of the gateway's own messages that may wait for one subscriber.
 const OWN_BYTES_MAX: usize = 64 * 1024;
 /// One subscriber may take this fraction of the free room for the gateway's own messages.
 const OWN_SHARE: usize = 8;
 /// One session that is away may keep this fraction of what all of them may.
 const AWAY_SHARE: usize = 8;
-
-/// All subscribers of one host may take three quarters of any limit.
-pub fn host_part(of: usize) -> usize {
-    of - of / 4
-}
-
-/// Bytes that wait for subscribers, all together.
-#[derive(Debug)]
-pub struct Pool {
-    used: Cell<usize>,
-    away: Cell<usize>,
-    own: Cell<usize>,
-    bytes_max: usize,
-    own_max: usize,
-}
-
-impl Pool {
-    pub fn new(bytes_max: usize) -> Pool {
-        let own_max = bytes_max / OWN_PART;
-        let [used, away, own] = [(); 3].map(|()| Cell::new(0));
-        Pool { used, away, own, bytes_max: bytes_max - own_max, own_max }
-    }
-
-    fn free(&self) -> usize {
-        self.bytes_max.saturating_sub(self.used.get())
-    }
-
-    fn away_max(&self) -> usize {
-        self.bytes_max / AWAY_PART
-    }
-
-    pub fn is_away_full(&self, cost: usize) -> bool {
-        self.away.get() + cost > self.away_max()
-    }
-}
-
-/// The machine that a client runs on, as far as its address tells.
-#[derive(Debug, Default)]
-pub struct Host {
-    used: Cell<usize>,
-    away: Cell<usize>,
-    pub filter_levels: Cell<usize>,
-    pub shapes: Cell<usize>,
-}
-
-/// Hosts of the existing sessions.
-#[derive(Debug, Default)]
-pub struct Hosts {
-    known: HashMap<IpAddr, Weak<Host>>,
-    sweep_at: usize,
-}
-
-impl Hosts {
-    pub fn get(&mut self, address: IpAddr) -> Rc<Host> {
-        if self.known.len() >= self.sweep_at {
-            self.known.retain(|_, host| host.strong_count() > 0);
-            self.sweep_at = 64 + 2 * self.known.len();
-        }
-        let known = self.known.entry(host_address(address)).or_default();
-        known.upgrade().unwrap_or_else(|| {
-            let host = Rc::<Host>::default();
-            *known = Rc::downgrade(&host);
-            host
-        })
-    }
-}
-
-/// A whole /64 of IPv6 counts as one host.
-pub fn host_address(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
-    }
-}
 
 /// A client's filter, and what it is charged for it.
 #[derive(Clone, Copy, Debug)]
@@ -516,23 +439,4 @@ pub type Message = crate::core::mqtt::outbound::Message<Bytes>;
 /// Whether a filter can match the gateway's own topics.
 fn may_match_own(filter: &str) -> bool {
     topic::is_reserved(filter) || filter.starts_with(['+', '#'])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_an_address_or_a_network_of_ipv6() {
-        let mut hosts = Hosts::default();
-        let mut get = |address: &str| hosts.get(address.parse().expect("an address"));
-        let first = get("10.0.0.1");
-        assert!(Rc::ptr_eq(&first, &get("::ffff:10.0.0.1")) && !Rc::ptr_eq(&first, &get("10.0.0.2")));
-        let first = get("fd00::1:0:0:0:1");
-        assert!(Rc::ptr_eq(&first, &get("fd00::1:0:0:0:2")) && !Rc::ptr_eq(&first, &get("fd00::2:0:0:0:1")));
-        for n in 0..10_000u32 {
-            hosts.get(IpAddr::V4(n.into()));
-        }
-        assert!(hosts.known.len() < 200, "those that are gone are forgotten");
-    }
 }
