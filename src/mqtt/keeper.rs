@@ -258,6 +258,13 @@ impl Keeper {
 
     /// Hands over what is collected, as long as there is a pipeline.
     pub async fn run<T: From<Input>>(self, pipeline: PipelineHandle<T>) {
+        self.hand_over_all(pipeline).await;
+        // The process is ending: nobody waits for what is not stored any more.
+        self.0.is_refused.set(true);
+        self.settle(self.0.settled.get());
+    }
+
+    async fn hand_over_all<T: From<Input>>(&self, pipeline: PipelineHandle<T>) {
         let progress = Arc::<SessionProgress>::default();
         loop {
             let may_hand_over = self.0.under_way.borrow().len() < UNDER_WAY_MAX;
@@ -445,6 +452,55 @@ mod tests {
             let keeper = Keeper::default();
             tokio::task::spawn_local(keeper.clone().run(PipelineHandle::new(sender, 1 << 20)));
             run(Store { keeper, handed_over }).await;
+        });
+    }
+
+    #[test]
+    fn nobody_waits_for_a_pipeline_that_is_gone() {
+        with_store(|Store { keeper, handed_over }| async move {
+            keeper.put(&KEY, vec![1], Known::No);
+            drop(handed_over);
+            keeper.settled(keeper.ticket()).await;
+        });
+    }
+
+    #[test]
+    fn what_is_taken_back_before_it_is_handed_over_is_waited_for_by_nobody() {
+        with_store(|store| async move {
+            let keeper = &store.keeper;
+            keeper.put(&KEY, vec![1], Known::No);
+            let ticket = keeper.ticket();
+            keeper.delete(&KEY);
+            keeper.settled(ticket).await;
+            // The same behind something that is under way.
+            let other = Key::Session(SessionNumber(8));
+            keeper.put(&other, vec![1], Known::No);
+            keeper.ticket();
+            let submission = store.next().await;
+            keeper.put(&KEY, vec![1], Known::No);
+            let ticket = keeper.ticket();
+            keeper.delete(&KEY);
+            tokio::task::yield_now().await;
+            assert!(!keeper.is_settled(ticket));
+            submission.session.commit_through(submission.through);
+            keeper.settled(ticket).await;
+        });
+    }
+
+    #[test]
+    fn what_a_publish_stores_is_not_overtaken_by_what_waits_here() {
+        with_store(|store| async move {
+            let keeper = &store.keeper;
+            keeper.delete(&KEY);
+            let other = Key::Session(SessionNumber(8));
+            keeper.put(&other, vec![2], Known::No);
+            keeper.ticket();
+            let submission = store.next().await;
+            assert_eq!(submission.entries.len(), 2);
+            keeper.is_superseded(&KEY);
+            submission.session.refuse(1..=1);
+            let submission = store.next().await;
+            assert_eq!(Store::values(&submission), [Some(&[2][..])], "what was refused of the other is tried again");
         });
     }
 
