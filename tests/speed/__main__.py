@@ -28,6 +28,7 @@ SCENARIOS = {
     "throttled_records": lambda quick: scenarios.throttled_records(8 if quick else 20),
     # Longer than the time after which a snapshot is due in any case.
     "many_series": lambda quick: scenarios.many_series(660 if quick else 1_260),
+    "encrypted": lambda quick: scenarios.encrypted(10 if quick else 30),
     "waiting_client": lambda quick: scenarios.waiting_client(5 if quick else 20),
 }
 for rate in scenarios.VEHICLES:
@@ -65,6 +66,7 @@ ROWS = [
     ("link_10", "lean_body_bytes", "10 a second, lean link, request body bytes a reading", 100, 100, False),
     ("link_100", "lean_body_bytes", "100 a second, lean link, request body bytes a reading", 60, 60, False),
     ("link_2000", "lean_body_bytes", "2,000 a second, lean link, request body bytes a reading", 50, 50, False),
+    ("encrypted", "cpu_ratio", "2,000 a second, CPU of TLS, times that of plain", 1.5, 1.5, False),
     ("alerts_10", "alert_ms_p99", "10 a second, publish to alert p99 ms", 25, 50, False),
     ("alerts_100", "alert_ms_p99", "100 a second, publish to alert p99 ms", 25, 50, False),
 ]
@@ -87,6 +89,11 @@ BESIDE = [
     ("vehicle_10", "puback_ms_p50", "10 a second, publish to PUBACK p50 ms"),
     ("vehicle_100", "puback_ms_p50", "100 a second, publish to PUBACK p50 ms"),
     ("vehicle_100", "puback_ms_p99", "100 a second, publish to PUBACK p99 ms"),
+    ("encrypted", "plain_cpu_ms", "2,000 a second, CPU ms a reading in the clear"),
+    ("encrypted", "tls_cpu_ms", "2,000 a second, CPU ms a reading by TLS"),
+    ("encrypted", "tls_puback_ms_p99", "2,000 a second, publish to PUBACK p99 ms by TLS"),
+    ("encrypted", "mosquitto_cpu_ms", "Mosquitto with TLS and its database, CPU ms a message"),
+    ("encrypted", "mosquitto_puback_ms_p99", "Mosquitto with TLS, publish to PUBACK p99 ms"),
     ("mosquitto_10", "cpu_ms", "Mosquitto, 10 a second, CPU ms a message"),
     ("mosquitto_100", "cpu_ms", "Mosquitto, 100 a second, CPU ms a message"),
     ("mosquitto_2000", "cpu_ms", "Mosquitto, 2,000 a second, CPU ms a message"),

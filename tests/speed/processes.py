@@ -94,10 +94,25 @@ def finish_load(load):
     return report
 
 
-class Mosquitto:
-    """A well-known broker with one subscriber: what passing on a publish costs on this machine, without storing it."""
+class Certificates:
+    """A small CA, and certificates of a server and of one client, as both brokers take them."""
 
-    def __init__(self):
+    def __init__(self, folder):
+        self.folder = folder / "certificates"
+        made = [BINARIES / "outrider", "cert", "init", self.folder, "--host", "127.0.0.1", "--device", "load"]
+        subprocess.run([str(argument) for argument in made], check=True, stdout=subprocess.DEVNULL)
+        self.ca, self.server, self.server_key = (self.folder / name for name in ("ca.pem", "server.pem", "server.key"))
+        # How the load reaches a broker with them.
+        self.client = {"ca": self.ca, "certificate": self.folder / "load.pem", "key": self.folder / "load.key"}
+
+
+class Mosquitto:
+    """A well-known broker: what passing on a publish to one subscriber costs on this machine, without storing it.
+
+    With `encrypted`, clients come by mutual TLS, and it saves its database each second.
+    """
+
+    def __init__(self, encrypted=False):
         if not shutil.which("mosquitto") or not shutil.which("mosquitto_sub"):
             raise Failed("mosquitto and mosquitto_sub are not installed (Debian: mosquitto, mosquitto-clients)")
         self.folder = tempfile.TemporaryDirectory(prefix="mosquitto-speed-", dir=ROOT / "target")
@@ -108,12 +123,25 @@ class Mosquitto:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         config = path / "mosquitto.conf"
-        config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n")
+        lines = [f"listener {port} 127.0.0.1", "user root"]
+        self.access = {}
+        if encrypted:
+            made = Certificates(path)
+            self.access = made.client
+            lines += [f"cafile {made.ca}", f"certfile {made.server}", f"keyfile {made.server_key}"]
+            lines += ["require_certificate true", "use_identity_as_username true"]
+            lines += ["persistence true", f"persistence_location {path}/", "autosave_interval 1"]
+        else:
+            lines += ["allow_anonymous true", "persistence false"]
+        config.write_text("\n".join(lines) + "\n")
         self.address = f"127.0.0.1:{port}"
         try:
             self.processes.append(subprocess.Popen(["mosquitto", "-c", config], stdout=self.log, stderr=self.log))
             wait_for("mosquitto to listen", lambda: is_open(port), START_SECONDS_MAX)
-            subscriber = ["mosquitto_sub", "-p", str(port), "-q", "1", "-t", "devices/#"]
+            subscriber = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "-q", "1", "-t", "devices/#"]
+            if encrypted:
+                access = zip(("--cafile", "--cert", "--key"), self.access.values())
+                subscriber += [str(word) for pair in access for word in pair]
             self.processes.append(subprocess.Popen(subscriber, stdout=subprocess.DEVNULL, stderr=self.log))
         except BaseException:
             self.__exit__()
@@ -148,12 +176,13 @@ def cpu_seconds(pid):
 class Bench:
     """A gateway that forwards to a fake cloud, in a folder of their own."""
 
-    def __init__(self, shards=4, shard_records_per_second="unlimited", record="lines", **sink):
-        """`sink`: more keys of the sink's configuration, with texts as values."""
+    def __init__(self, shards=4, shard_records_per_second="unlimited", record="lines", encrypted=False, **sink):
+        """`encrypted`: clients come by mutual TLS. `sink`: more keys of the sink's configuration, with texts as values."""
         self.folder = tempfile.TemporaryDirectory(prefix="outrider-speed-", dir=ROOT / "target")
         path = Path(self.folder.name)
         self.log = open(path / "log", "w")
         self.cloud = self.gateway = None
+        self.access = {}
         try:
             self.cloud = Program(
                 [BINARIES / "fake-cloud", "--listen", "127.0.0.1:0", "--mode", "count"]
@@ -168,6 +197,7 @@ class Bench:
                 f'[admin]\nlisten = "127.0.0.1:0"\n[[sink]]\nname = "cloud"\ntype = "kinesis"\nregion = "eu-central-1"\n'
                 f'endpoint = "{self.cloud_url}"\nraw = "raw"\nanomalies = "anomalies"\nrecord = "{record}"\n'
                 + "".join(f'{key} = "{value}"\n' for key, value in sink.items())
+                + (self.listener(Certificates(path)) if encrypted else "")
             )
             self.gateway = Program([BINARIES / "outrider", "run", "--config", config], self.log, CREDENTIALS)
         except BaseException:
@@ -184,9 +214,16 @@ class Bench:
         self.log.close()
         self.folder.cleanup()
 
+    def listener(self, made):
+        self.access = made.client
+        return (
+            f'[[listener]]\nlisten = "127.0.0.1:0"\ntls_certificate = "{made.server}"\ntls_key = "{made.server_key}"\n'
+            f'client_ca = ["{made.ca}"]\n[[right]]\ntopic = "devices/#"\nallow = ["publish"]\n'
+        )
+
     def load(self, **options):
         """Starts the load generator; `finish` has its report."""
-        return start_load(self.gateway.ready["mqtt"], self.log, **options)
+        return start_load(self.gateway.ready["listeners"][-1], self.log, **self.access, **options)
 
     @staticmethod
     def finish(load):

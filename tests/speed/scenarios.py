@@ -118,6 +118,30 @@ def mosquitto(rate, seconds):
         }
 
 
+def encrypted(seconds, rate=PACED_RATE):
+    """The cost of a reading by mutual TLS beside that of one in the clear, and beside Mosquitto with TLS and its database."""
+    result = {}
+    for name, encrypts in (("plain", False), ("tls", True)):
+        with Bench(encrypted=encrypts) as bench:
+            warm = bench.finish(bench.load(duration="5s", rate=rate, connections=VEHICLES[rate]))
+            cpu = bench.gateway.cpu_seconds()
+            load = bench.load(duration=f"{seconds}s", rate=rate, connections=VEHICLES[rate], first_sequence=1_000_000)
+            report = bench.finish(load)
+            bench.wait_delivered(warm["acknowledged"] + report["acknowledged"])
+            result[f"{name}_cpu_ms"] = (bench.gateway.cpu_seconds() - cpu) * 1e3 / report["acknowledged"]
+            result[f"{name}_puback_ms_p99"] = report["puback_ms_p99"]
+    result["cpu_ratio"] = result["tls_cpu_ms"] / result["plain_cpu_ms"]
+    with Mosquitto(encrypted=True) as broker:
+        reach = broker.access
+        finish_load(start_load(broker.address, broker.log, duration="5s", rate=rate, connections=VEHICLES[rate], **reach))
+        cpu = broker.cpu_seconds()
+        load = start_load(broker.address, broker.log, duration=f"{seconds}s", rate=rate, connections=VEHICLES[rate], **reach)
+        report = finish_load(load)
+        result["mosquitto_cpu_ms"] = (broker.cpu_seconds() - cpu) * 1e3 / report["acknowledged"]
+        result["mosquitto_puback_ms_p99"] = report["puback_ms_p99"]
+    return result
+
+
 def waiting_client(seconds):
     """One client that waits for each PUBACK before it publishes again."""
     with Bench() as bench:
