@@ -18,7 +18,7 @@ mod tests;
 
 pub use decode::{decode, decode_connect, frame_len, version_of};
 pub use encode::{Connack, Outgoing, PINGRESP, ack, connack, disconnect, publish, suback, unsuback};
-pub use properties::PassedOn;
+pub use properties::{PassedOn, Property, encode as encode_properties};
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

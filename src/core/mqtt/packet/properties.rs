@@ -105,6 +105,12 @@ pub fn read<'a>(
 ) -> Result<PassedOn<'a>, DecodeError> {
     let len = reader.varint()? as usize;
     let all = reader.take(len)?;
+    check(all, place, &mut found)?;
+    Ok(PassedOn { all })
+}
+
+/// Whether these are properties that may stand there; gives each number among them to `found`, with its id.
+fn check(all: &[u8], place: u8, found: &mut impl FnMut(u8, u32)) -> Result<(), DecodeError> {
     let (mut rest, mut seen) = (Reader::new(all), 0u64);
     while !rest.is_at_end() {
         let id = rest.varint()?;
@@ -128,7 +134,7 @@ pub fn read<'a>(
     if seen & (1 << AUTHENTICATION_DATA) != 0 && seen & (1 << AUTHENTICATION_METHOD) == 0 {
         return Err(DecodeError::Protocol("authentication data without a method"));
     }
-    Ok(PassedOn { all })
+    Ok(())
 }
 
 /// The number that it is; 0 of texts.
@@ -163,6 +169,77 @@ fn value(rest: &mut Reader<'_>, kind: Kind) -> Result<u32, DecodeError> {
     }
 }
 
+/// A property that is for the receivers of a message, and what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Property<'a> {
+    /// What the payload is.
+    PayloadFormat {
+        /// UTF-8; otherwise nothing is said of its bytes.
+        is_utf8: bool,
+    },
+    /// What kind of content the payload is.
+    ContentType(&'a str),
+    /// Where an answer is to be published.
+    ResponseTopic(&'a str),
+    /// By which an answer is recognised.
+    CorrelationData(&'a [u8]),
+    /// Whatever the publisher says with it.
+    User {
+        /// May stand several times.
+        name: &'a str,
+        /// Of the name.
+        value: &'a str,
+    },
+}
+
+impl<'a> Property<'a> {
+    /// One that has been read before.
+    fn decode(whole: &'a [u8]) -> Option<Property<'a>> {
+        let mut reader = Reader::new(whole);
+        Some(match reader.byte().ok()? {
+            PAYLOAD_FORMAT => Property::PayloadFormat { is_utf8: reader.byte().ok()? == 1 },
+            CONTENT_TYPE => Property::ContentType(reader.text().ok()?),
+            RESPONSE_TOPIC => Property::ResponseTopic(reader.text().ok()?),
+            CORRELATION_DATA => Property::CorrelationData(reader.binary().ok()?),
+            USER_PROPERTY => Property::User { name: reader.text().ok()?, value: reader.text().ok()? },
+            _ => return None,
+        })
+    }
+
+    fn encode(self, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+        let (id, fields) = match self {
+            Property::PayloadFormat { is_utf8 } => {
+                out.extend_from_slice(&[PAYLOAD_FORMAT, u8::from(is_utf8)]);
+                return Ok(());
+            }
+            Property::ContentType(text) => (CONTENT_TYPE, [Some(text.as_bytes()), None]),
+            Property::ResponseTopic(text) => (RESPONSE_TOPIC, [Some(text.as_bytes()), None]),
+            Property::CorrelationData(data) => (CORRELATION_DATA, [Some(data), None]),
+            Property::User { name, value } => (USER_PROPERTY, [Some(name.as_bytes()), Some(value.as_bytes())]),
+        };
+        out.push(id);
+        for field in fields.into_iter().flatten() {
+            let len = u16::try_from(field.len());
+            let len = len.map_err(|_| DecodeError::Malformed("a property of more than 65535 bytes"))?;
+            out.extend_from_slice(&len.to_be_bytes());
+            out.extend_from_slice(field);
+        }
+        Ok(())
+    }
+}
+
+/// Encodes properties as they stand in a PUBLISH, one behind the other.
+///
+/// # Errors
+///
+/// If a PUBLISH cannot have them.
+pub fn encode(properties: &[Property<'_>]) -> Result<Vec<u8>, DecodeError> {
+    let mut out = Vec::new();
+    properties.iter().try_for_each(|property| property.encode(&mut out))?;
+    check(&out, place::PUBLISH, &mut |_, _| ())?;
+    Ok(out)
+}
+
 /// Properties of a message, of which those are passed on that are for its receivers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PassedOn<'a> {
@@ -171,8 +248,8 @@ pub struct PassedOn<'a> {
 }
 
 impl<'a> PassedOn<'a> {
-    /// Of what [`Self::each`] has given, one behind the other.
-    pub fn from_own(all: &'a [u8]) -> PassedOn<'a> {
+    /// Of what [`Self::each`] or [`encode`] has given, one behind the other.
+    pub const fn from_own(all: &'a [u8]) -> PassedOn<'a> {
         PassedOn { all }
     }
 
@@ -192,6 +269,16 @@ impl<'a> PassedOn<'a> {
             }
             None
         })
+    }
+
+    /// The same ones, with what each says.
+    pub fn properties(self) -> impl Iterator<Item = Property<'a>> {
+        self.each().filter_map(Property::decode)
+    }
+
+    /// Bytes that are looked at to find one of them: those for the receivers and the others.
+    pub fn bytes_looked_at(self) -> usize {
+        self.all.len()
     }
 
     /// Bytes of those for the receivers.

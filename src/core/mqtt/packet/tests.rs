@@ -239,6 +239,32 @@ fn answers_are_as_their_version_has_them() {
     assert_eq!(goodbye(Version::V5, 10), [0xe0, 1, 0x8e]);
 }
 
+#[test]
+fn properties_that_are_passed_on_say_what_they_are() {
+    let Ok(Packet::Publish(publish)) = decode(Version::V5, PUBLISH_5) else { panic!("not read") };
+    let user = |name, value| Property::User { name, value };
+    let said: Vec<_> = publish.passed_on.properties().collect();
+    assert_eq!(said, [user("k", "v"), user("l", "")], "neither the expiry nor the alias");
+    let all = [
+        Property::PayloadFormat { is_utf8: true },
+        Property::ContentType("c"),
+        Property::ResponseTopic("a/b"),
+        Property::CorrelationData(b"\x00\xff"),
+        user("k", "v"),
+        user("k", "w"),
+    ];
+    let encoded = encode_properties(&all).expect("right");
+    assert_eq!(
+        encoded,
+        b"\x01\x01\x03\x00\x01c\x08\x00\x03a/b\x09\x00\x02\x00\xff\x26\x00\x01k\x00\x01v\x26\x00\x01k\x00\x01w"
+    );
+    assert_eq!(PassedOn::from_own(&encoded).properties().collect::<Vec<_>>(), all);
+    let long = "x".repeat(65_536);
+    for wrong in [&[Property::ResponseTopic("+")][..], &[user("\0", "")], &[user("", &long)], &[all[1], all[1]]] {
+        assert!(encode_properties(wrong).is_err(), "{wrong:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(
@@ -263,6 +289,8 @@ proptest! {
                 if let Ok(Packet::Publish(publish)) = decode(version, frame) {
                     let passed_on: Vec<u8> = publish.passed_on.each().flatten().copied().collect();
                     prop_assert_eq!(passed_on.len(), publish.passed_on.len());
+                    let said: Vec<_> = publish.passed_on.properties().collect();
+                    prop_assert_eq!(encode_properties(&said), Ok(passed_on.clone()));
                     let again: Vec<u8> = PassedOn::from_own(&passed_on).each().flatten().copied().collect();
                     prop_assert_eq!(again, passed_on);
                 }
