@@ -7,9 +7,9 @@ use super::units::parse_duration;
 use super::value::Value;
 use crate::core::reading::NAME_BYTES_MAX;
 use crate::core::rulebook::{Begin, Example, RuleTest, TestReading};
+use crate::core::rules::GivenProperties;
 
-const KEYS: &str =
-    "topic, payload or payload_hex, client_id (of `sql`); readings, lasts (of `when`); timestamp_ms, expect";
+const KEYS: &str = "topic, payload or payload_hex, client_id, properties (of `sql`); readings, lasts (of `when`); timestamp_ms, expect";
 const READING_KEYS: &str = "device, metric, value, at";
 const BEGIN_KEYS: &str = "at, device";
 /// What is expected where nothing should come.
@@ -34,6 +34,7 @@ struct Given {
     topic: Option<String>,
     payload: Option<Vec<u8>>,
     client_id: Option<String>,
+    properties: Option<GivenProperties>,
     readings: Option<Vec<TestReading>>,
     lasts_ms: Option<i64>,
     at_ms: Option<i64>,
@@ -53,6 +54,7 @@ fn test(value: &Value) -> Result<RuleTest, String> {
                 given.payload = Some(digits);
             }
             "client_id" => given.client_id = Some(text()?),
+            "properties" => given.properties = Some(properties(&value)?),
             "readings" => given.readings = Some(readings(&value)?),
             "lasts" => given.lasts_ms = Some(moment(&value, "lasts")?),
             "timestamp_ms" => {
@@ -70,7 +72,8 @@ impl Given {
     fn whole(self) -> Result<RuleTest, String> {
         let at_ms = self.at_ms.unwrap_or(AT_MS);
         let expected = self.expected.ok_or("`expect` is missing")?;
-        let has_message = self.topic.is_some() || self.payload.is_some() || self.client_id.is_some();
+        let (has_payload, has_properties) = (self.payload.is_some(), self.properties.is_some());
+        let has_message = self.topic.is_some() || has_payload || self.client_id.is_some() || has_properties;
         let example = match (self.readings, self.topic, self.payload) {
             (Some(_), ..) if has_message => return Err("a test has either readings or a message, not both".to_owned()),
             (Some(readings), ..) => {
@@ -84,7 +87,8 @@ impl Given {
                     Some(NO_MATCH) => None,
                     _ => Some(self::payload(&expected, "expect")?),
                 };
-                Example::Message { topic, payload, client_id: self.client_id, expected }
+                let (client_id, properties) = (self.client_id, self.properties.unwrap_or_default());
+                Example::Message { topic, payload, client_id, properties, expected }
             }
             _ => {
                 return Err(format!(
@@ -104,6 +108,11 @@ fn payload(value: &Value, key: &str) -> Result<Vec<u8>, String> {
             .map(|json| json.to_string().into_bytes())
             .ok_or_else(|| format!("`{key}` holds something that JSON does not have, such as a date")),
     }
+}
+
+fn properties(value: &Value) -> Result<GivenProperties, String> {
+    let given = json(value).ok_or("`properties` is a table of texts")?;
+    serde_json::from_value(given).map_err(|error| format!("`properties`: {error}"))
 }
 
 fn json(value: &Value) -> Option<Json> {
@@ -251,6 +260,10 @@ mod tests {
         assert!(message(&[("topik", text("a"))]).contains("`topik` is unknown"));
         let both = [("topic", text("a")), ("readings", Value::List(Vec::new())), ("expect", text("1s"))];
         assert!(message(&both).contains("not both"));
+        let properties = [("properties", tree(&[])), ("readings", Value::List(Vec::new())), ("expect", text("1s"))];
+        assert!(message(&properties).contains("not both"));
+        let unknown = tree(&[("expiry", Value::Integer(1))]);
+        assert!(message(&[("properties", unknown)]).contains("`properties`: unknown field `expiry`"));
         assert!(of_readings(text("soon")).expect_err("wrong").contains("when the condition begins"));
         assert!(of_readings(text("2d")).is_err(), "too long");
         let no_value = Value::List(vec![tree(&[("metric", text("t"))])]);

@@ -33,6 +33,8 @@ pub(super) struct Published<'a> {
     pub qos: u8,
     /// `None` if a rule publishes it.
     pub client_id: Option<&'a str>,
+    /// Nothing before version 5, and of rules.
+    pub properties: PassedOn<'a>,
     pub received_at_ms: i64,
 }
 
@@ -279,6 +281,7 @@ impl<T: From<Input> + 'static> Edge<T> {
             payload: &will.payload,
             qos: will.qos,
             client_id: Some(client_id),
+            properties: PassedOn::from_own(&will.passed_on),
             received_at_ms: (self.now_ms)(),
         };
         let is_taken = self.decode(&published, &mut batch);

@@ -8,6 +8,7 @@ use super::publish::{Batch, Decoding, Published, Republished};
 use super::router::Draft;
 use crate::clock;
 use crate::core::mqtt::pace::Urgency;
+use crate::core::mqtt::packet::PassedOn;
 use crate::core::rulebook::{Derived, Effects, Failure, Message, RuleMessage, Rulebook};
 use crate::handoff::rules::CurrentRules;
 use crate::handoff::{Input, PipelineGone};
@@ -65,6 +66,7 @@ impl<T: From<Input> + 'static> Edge<T> {
             topic: published.topic,
             payload: published.payload,
             client_id: published.client_id,
+            properties: published.properties,
             received_at_ms: published.received_at_ms,
             device: device.as_deref(),
             seed,
@@ -108,8 +110,14 @@ impl<T: From<Input> + 'static> Edge<T> {
     fn republish(&self, of: &Published<'_>, message: RuleMessage, made_by: &[u16], batch: &mut Batch) {
         let RuleMessage { rule, topic, payload, qos, retain } = message;
         let made_by: Vec<u16> = made_by.iter().copied().chain([rule]).collect();
-        let published =
-            Published { topic: &topic, payload: &payload, qos, client_id: None, received_at_ms: of.received_at_ms };
+        let published = Published {
+            topic: &topic,
+            payload: &payload,
+            qos,
+            client_id: None,
+            properties: PassedOn::default(),
+            received_at_ms: of.received_at_ms,
+        };
         if self.decode_made_by(&published, &made_by, batch) {
             let may_have_receivers = self.fanout.may_reach(&topic);
             let draft = Draft { topic: &topic, payload: &payload, qos, retain, ..Draft::default() };

@@ -5,6 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use outrider::core::mqtt::packet::PassedOn;
 use outrider::core::rulebook::{ActionDefinition, Definition, Effects, Message, Rule, Rulebook, Surroundings};
 use outrider::core::rules::{Context, Payload, Statement};
 
@@ -82,6 +83,7 @@ fn whole_book(count: usize, matching: usize) {
         topic: TOPIC,
         payload: PAYLOAD.as_bytes(),
         client_id: Some("c"),
+        properties: PassedOn::default(),
         received_at_ms: 1_795_465_865_131,
         device: Some("truck"),
         seed: 1,

@@ -49,6 +49,7 @@ mod profiles;
 mod quotas;
 mod recorded;
 mod rules;
+mod rules_properties;
 mod schema;
 mod sessions;
 mod sessions_controls;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::with_hint;
 use crate::clock;
 use crate::commands::Exit;
-use crate::core::rules::{Context, ParseError, Payload, Statement, trace_id};
+use crate::core::rules::{Context, GivenProperties, ParseError, Payload, Statement, trace_id};
 
 /// Longest line that is read, in bytes: a message of a MiB, with its escapes.
 const LINE_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -23,6 +23,8 @@ struct Request {
     payload: Option<String>,
     payload_base64: Option<String>,
     client_id: Option<String>,
+    #[serde(default)]
+    properties: GivenProperties,
     timestamp_ms: Option<i64>,
 }
 
@@ -107,6 +109,7 @@ fn answer(line: &[u8]) -> Result<Value, Refusal> {
     let context = Context {
         topic: Some(&request.topic),
         client_id: request.client_id.as_deref(),
+        properties: request.properties.passed_on(),
         trace_id: Some(&trace_id),
         now_ms: request.timestamp_ms.unwrap_or_else(clock::now_ms),
         seed,
@@ -161,6 +164,20 @@ mod tests {
         assert!(answer_to(&request)["payload"].as_str().is_some_and(|text| text.starts_with(r#"["n/a",1"#)));
         let request = json!({ "sql": "SELECT topic() AS t", "topic": "$aws/rules/r/x", "payload": "{}" });
         assert_eq!(answer_to(&request), json!({ "matched": true, "payload": r#"{"t":"x"}"# }));
+    }
+
+    #[test]
+    fn properties_of_the_message_are_seen() {
+        let sql = "SELECT VALUE [get_mqtt_property('content_type'), get_user_properties('k')] FROM 'a'";
+        let ask = |properties: &Value| {
+            answer_to(&json!({ "sql": sql, "topic": "a", "payload": "", "properties": properties }))
+        };
+        let properties = json!({ "content_type": "c", "user_properties": [["k", "v"], ["l", "x"], ["k", "w"]] });
+        assert_eq!(ask(&properties), json!({ "matched": true, "payload": r#"["c",["v","w"]]"# }));
+        assert_eq!(ask(&json!({})), json!({ "matched": true, "payload": "[]" }));
+        let refusal = "the line is not understood: a response topic that is empty or has a wildcard";
+        let error = ask(&json!({ "response_topic": "+" }))["error"].as_str().map(str::to_owned);
+        assert!(error.as_deref().is_some_and(|error| error.starts_with(refusal)), "{error:?}");
     }
 
     #[test]

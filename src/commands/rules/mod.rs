@@ -26,8 +26,8 @@ pub enum RulesCommand {
         #[command(flatten)]
         place: Place,
     },
-    /// Evaluate statements: reads lines of JSON with `sql`, `topic`, `payload` or `payload_base64`, and if wanted `client_id` and
-    /// `timestamp_ms`, and answers each with a line
+    /// Evaluate statements: reads lines of JSON with `sql`, `topic`, `payload` or `payload_base64`, and if wanted `client_id`,
+    /// `timestamp_ms` and `properties`, and answers each with a line
     Eval,
     /// Print rules of AWS IoT Core as configuration
     Import(import::ImportArguments),

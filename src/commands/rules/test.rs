@@ -130,11 +130,12 @@ pub fn run(configuration: &Configuration) -> Vec<Outcome> {
 
 fn run_one(configuration: &Configuration, rule: &str, test: &RuleTest) -> Result<(), Failure> {
     match &test.example {
-        Example::Message { topic, payload, client_id, expected } => {
+        Example::Message { topic, payload, client_id, properties, expected } => {
             let message = Message {
                 topic,
                 payload,
                 client_id: client_id.as_deref(),
+                properties: properties.passed_on(),
                 received_at_ms: test.at_ms,
                 device: None,
                 seed: 1,
@@ -307,6 +308,11 @@ mod tests {
         assert!(passes.starts_with("expected no match, got {"), "{passes}");
         assert_eq!(of("SELECT * FROM 'out'", "payload = \"1\", expect = \"no match\""), None, "another topic");
         assert_eq!(of("SELECT * FROM '#'", "payload_hex = \"6f 6e\", expect = \"on\""), None);
+        let sql = "SELECT get_user_properties('k') AS k, get_mqtt_property('content_type') AS c FROM '#'";
+        let properties = "properties = { content_type = 'text/plain', user_properties = [['k', 'v'], ['k', 'w']] }";
+        let expect = "payload = \"on\", expect = { k = ['v', 'w'], c = 'text/plain' }";
+        assert_eq!(of(sql, &format!("{properties}, {expect}")), None);
+        assert!(of(sql, expect).is_some(), "without properties");
         assert_eq!(of("SELECT VALUE timestamp() FROM '#'", "payload = \"\", timestamp_ms = 7, expect = 7"), None);
     }
 

@@ -8,6 +8,7 @@ use super::rule::{Rule, Trigger};
 use super::surroundings::Surroundings;
 use super::tally::laps;
 use crate::core::detection::alert::RULE_METRIC;
+use crate::core::mqtt::packet::PassedOn;
 use crate::core::rules::{
     Allowance, Context, EvaluationError, Names, Payload, Statement, Value, is_basic_ingest, trace_id,
 };
@@ -21,6 +22,8 @@ pub struct Message<'m> {
     pub payload: &'m [u8],
     /// Who published it; `None` if a rule did.
     pub client_id: Option<&'m str>,
+    /// What it has besides, in MQTT 5; nothing if a rule published it.
+    pub properties: PassedOn<'m>,
     /// By the gateway's clock, in milliseconds since 1970.
     pub received_at_ms: i64,
     /// The device whose readings it carries, if a route says so.
@@ -36,6 +39,7 @@ impl<'m> Message<'m> {
         Context {
             topic: Some(self.topic),
             client_id: self.client_id,
+            properties: self.properties,
             trace_id: Some(trace_id),
             now_ms: self.received_at_ms,
             seed: self.seed,

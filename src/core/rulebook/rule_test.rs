@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::core::rules::GivenProperties;
+
 /// An example, and what is expected of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleTest {
@@ -22,6 +24,8 @@ pub enum Example {
         payload: Vec<u8>,
         /// Who publishes it.
         client_id: Option<String>,
+        /// What it has besides.
+        properties: GivenProperties,
         /// What the statement makes of it; `None` if it does not pass.
         expected: Option<Vec<u8>>,
     },

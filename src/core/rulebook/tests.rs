@@ -4,6 +4,7 @@ use super::*;
 use crate::core::detection::alert::{Moment, RULE_METRIC};
 use crate::core::detection::detectors::Verdict;
 use crate::core::detection::severity::Severity;
+use crate::core::mqtt::packet::PassedOn;
 use crate::core::reading::Reading;
 
 fn alert() -> ActionDefinition {
@@ -44,6 +45,7 @@ const MESSAGE: Message<'static> = Message {
     topic: "trucks/7/engine",
     payload: br#"{"temp":120.5,"id":"t7"}"#,
     client_id: Some("c"),
+    properties: PassedOn::from_own(b""),
     received_at_ms: 1_000,
     device: Some("truck-7"),
     seed: 1,

@@ -1,6 +1,6 @@
 //! Cases from the reference of the language, and what follows from it. The cases are data: `cases/*.toml`.
 
-use super::{Context, Match, Payload, Statement, Value};
+use super::{Context, GivenProperties, Match, Payload, Statement, Value};
 
 const FILES: [&str; 5] = [
     include_str!("cases/reference.toml"),
@@ -30,6 +30,9 @@ struct Group {
     form: Form,
     payload: Option<String>,
     topic: Option<String>,
+    /// What the message has besides; nothing if it did not come in MQTT 5.
+    #[serde(default)]
+    properties: GivenProperties,
     /// Stated or inferred, what is evaluated, and what comes of it.
     cases: Vec<(Basis, String, String)>,
 }
@@ -106,6 +109,7 @@ impl Group {
             trace_id: Some("12345678-1234-1234-1234-123456789012"),
             source_ip: Some("192.0.2.1"),
             account_id: Some("123456789012"),
+            properties: self.properties.passed_on(),
             now_ms: 1_481_825_251_155,
             seed: 1,
             allowance: None,

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use super::document::Document;
 use super::problem::EvaluationError;
 use super::value::Value;
+use crate::core::mqtt::packet::PassedOn;
 
 /// Steps of an evaluation at most. A step is an operation, an element that a query looks at, or 64 bytes of text.
 pub const STEPS_MAX: u32 = 250_000;
@@ -31,6 +32,8 @@ pub struct Context<'v> {
     pub source_ip: Option<&'v str>,
     /// The account, where one is configured.
     pub account_id: Option<&'v str>,
+    /// Properties of MQTT 5, as they came: they are decoded where a function asks for them.
+    pub properties: PassedOn<'v>,
     /// Now, in milliseconds since 1970.
     pub now_ms: i64,
     /// What `rand` and `newuuid` are made of: another one for each message and rule.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::mqtt::packet::PassedOn;
 
 fn context() -> Context<'static> {
     Context { topic: Some("a/b"), seed: 7, ..Context::default() }
@@ -97,6 +98,25 @@ fn what_loops_or_explodes_is_stopped() {
     assert_eq!(result(&hashes, payload), too_slow);
     let each = "SELECT VALUE (SELECT VALUE regexp_matches('x', '(a|b)*c' + i) FROM a AS i) FROM 'a'";
     assert_eq!(result(each, payload), too_slow);
+}
+
+#[test]
+fn many_properties_cost_steps_whether_they_are_taken_or_only_looked_at() {
+    let properties = b"\x26\x00\x00\x00\x00".repeat(60_000);
+    let context = Context { properties: PassedOn::from_own(&properties), ..context() };
+    let list = format!(r#"{{"a":[{}1]}}"#, "1,".repeat(100));
+    let payload = Payload::new(list.as_bytes());
+    let evaluated = |expression: &str| {
+        let statement = Statement::parse(&format!("SELECT VALUE {expression} FROM 'a/b'")).expect("a statement");
+        statement.evaluate(&payload, &context).map(|found| found.is_some())
+    };
+    let too_slow = Err(EvaluationError::TooManySteps { max: STEPS_MAX });
+    let all = |times: usize| format!("[{}]", vec!["get_user_properties()"; times].join(","));
+    assert_eq!((evaluated(&all(3)), evaluated(&all(5))), (Ok(true), too_slow));
+    for missing in ["get_user_properties('k')", "get_mqtt_property('content_type')"] {
+        let again = format!("(SELECT VALUE {missing} FROM a)");
+        assert_eq!((evaluated(missing), evaluated(&again)), (Ok(true), too_slow), "{missing}");
+    }
 }
 
 #[test]

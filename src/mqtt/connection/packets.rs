@@ -132,8 +132,9 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         self.store_unreleased(publish, &verdict, batch);
         let is_taken = match verdict {
             PublishVerdict::Take => {
-                let client_id = Some(self.client_id.as_str());
-                self.edge.decode(&Published { topic, payload, qos, client_id, received_at_ms: now_ms }, batch)
+                let (client_id, properties) = (Some(self.client_id.as_str()), publish.passed_on);
+                let published = Published { topic, payload, qos, client_id, properties, received_at_ms: now_ms };
+                self.edge.decode(&published, batch)
             }
             PublishVerdict::AcknowledgeAlert => self.edge.acknowledge_alert(topic, payload, &self.client_id)?,
             PublishVerdict::Refuse => {

@@ -1,9 +1,16 @@
 //! Functions that say what comes in with the message: its topic, its sender, its time.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::text::text;
 use super::{Answer, Frame, Function, argument, constant, varying};
+use crate::core::mqtt::packet::Property;
 use crate::core::rules::number::{Number, Rounding};
+use crate::core::rules::properties::{ANY_BYTES, UTF_8};
 use crate::core::rules::value::Value;
 
 const VERSION: &str = "2016-03-23";
@@ -20,8 +27,8 @@ pub(super) static FUNCTIONS: [Function; 11] = [
     varying("timestamp", 0, 0, |frame, _| Ok(Value::Number(Number::from(frame.context.now_ms)))),
     varying("newuuid", 0, 0, newuuid),
     constant("sql_version", 0, 0, |_, _| Ok(Value::Text(Cow::Borrowed(VERSION)))),
-    varying("get_mqtt_property", 1, 1, |_, _| Ok(Value::Undefined)),
-    varying("get_user_properties", 0, 1, |_, _| Ok(Value::Undefined)),
+    varying("get_mqtt_property", 1, 1, get_mqtt_property),
+    varying("get_user_properties", 0, 1, get_user_properties),
 ];
 
 fn borrowed(text: Option<&str>) -> Value<'_> {
@@ -46,4 +53,44 @@ fn newuuid<'v>(frame: &mut Frame<'_, 'v>, _: &[Value<'v>]) -> Answer<'v> {
     let low = (low & !(0b11 << 62)) | (0b10 << 62);
     let (a, b, c) = (high >> 32, (high >> 16) & 0xffff, high & 0xffff);
     Ok(format!("{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", low >> 48, low & 0xffff_ffff_ffff).into())
+}
+
+/// A property by its name in the language; Undefined if the message does not have it.
+fn get_mqtt_property<'v>(frame: &mut Frame<'_, 'v>, arguments: &[Value<'v>]) -> Answer<'v> {
+    let properties = frame.context.properties;
+    let Some(name) = text(frame, arguments, 0)? else { return Ok(Value::Undefined) };
+    frame.budget.take_bytes(properties.bytes_looked_at())?;
+    let found = properties.properties().find_map(|property| match (&*name, property) {
+        ("format_indicator", Property::PayloadFormat { is_utf8 }) => {
+            Some(Cow::Borrowed(if is_utf8 { UTF_8 } else { ANY_BYTES }))
+        }
+        ("content_type", Property::ContentType(text)) | ("response_topic", Property::ResponseTopic(text)) => {
+            Some(Cow::Borrowed(text))
+        }
+        ("correlation_data", Property::CorrelationData(data)) => Some(Cow::Owned(STANDARD.encode(data))),
+        _ => None,
+    });
+    Ok(found.into())
+}
+
+/// The values of the user properties of this name; without a name all of them, each as an object. Undefined if there are none.
+fn get_user_properties<'v>(frame: &mut Frame<'_, 'v>, arguments: &[Value<'v>]) -> Answer<'v> {
+    let properties = frame.context.properties;
+    let wanted = text(frame, arguments, 0)?;
+    if wanted.is_none() && !arguments.is_empty() {
+        return Ok(Value::Undefined);
+    }
+    frame.budget.take_bytes(properties.bytes_looked_at())?;
+    let mut found = Vec::new();
+    for property in properties.properties() {
+        let Property::User { name, value } = property else { continue };
+        let value = Value::Text(Cow::Borrowed(value));
+        found.push(match &wanted {
+            None => Value::Object(Arc::new(vec![(Cow::Borrowed(name), value)])),
+            Some(wanted) if **wanted == *name => value,
+            Some(_) => continue,
+        });
+        frame.budget.take(1)?;
+    }
+    Ok(if found.is_empty() { Value::Undefined } else { Value::Array(Arc::new(found)) })
 }
