@@ -272,7 +272,9 @@ pub fn is_corrupt(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
     // A page that cannot be read, because the file is too short or the disk has lost a sector, is as good as none.
     let is_unreadable = matches!(code, Some(ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_READ));
-    let is_malformed = matches!(code.map(|code| code & 0xff), Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB));
+    // Nothing as large as SQLite refuses is ever stored: a damaged length says so.
+    let of_damage = [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_TOOBIG];
+    let is_malformed = code.is_some_and(|code| of_damage.contains(&(code & 0xff)));
     is_malformed || is_unreadable || is_foreign(error)
 }
 
