@@ -48,6 +48,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::core::detection::alert::{Report, ReportPacer, Trouble};
+use crate::core::mqtt::rate::TokenBucket;
 use crate::core::rulebook::RuleMessage;
 use crate::counter::{Counter, Histogram};
 use crate::handoff::rules::CurrentRules;
@@ -132,6 +133,8 @@ const SESSIONS_SHORT: &str = "MQTT subscribers take more than there is room for:
      that are away are dropped";
 /// Most topics of unrouted publishes that the status lists.
 const UNROUTED_TOPICS: usize = 16;
+/// So many retained messages that are no readings are stored at once, and one a second.
+const STATES_IN_A_ROW: u32 = 8;
 /// Most hosts for which the log says that they sent a login.
 const LOGIN_WARNINGS_MAX: usize = 64;
 
@@ -226,9 +229,24 @@ struct Edge<T: From<Input>> {
     told_of_logins: RefCell<HashSet<IpAddr>>,
     client_ids: ClientIds,
     helpers: Helpers,
+    /// What is retained and no reading is stored soon, as far as that is seldom.
+    states: Cell<TokenBucket>,
 }
 
 impl<T: From<Input>> Edge<T> {
+    /// Whether a retained message that is no reading is stored, and so seen, at once. A client that says that it is there expects that; one that
+    /// retains many costs no commit for each.
+    fn is_state_urgent(&self) -> bool {
+        // The bucket's second is eight of ours: eight in a row, and one a second.
+        let (mut states, now) = (self.states.get(), self.started.elapsed() / STATES_IN_A_ROW);
+        let is_urgent = states.is_ready(now);
+        if is_urgent {
+            states.take(1, now);
+            self.states.set(states);
+        }
+        is_urgent
+    }
+
     /// Something is wrong; to be reported again for as long as it is.
     fn report(&self, trouble: Trouble, text: String) {
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -360,6 +378,7 @@ pub async fn run<T: From<Input> + 'static>(sockets: Vec<TcpListener>, parts: Edg
         told_of_logins: RefCell::default(),
         client_ids: ClientIds::default(),
         helpers,
+        states: Cell::new(TokenBucket::new(STATES_IN_A_ROW.into())),
     });
     let seats = Rc::new(Seats::new(edge.settings.connections_max, edge.settings.connections_a_host_percent));
     let mut policies = RenewedPolicies::new(policies, listeners);

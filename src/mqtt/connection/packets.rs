@@ -130,6 +130,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         batch.publishes += 1;
         batch.answers += u64::from(qos > 0);
         self.store_unreleased(publish, &verdict, batch);
+        let readings_before = batch.readings.len();
         let is_taken = match verdict {
             PublishVerdict::Take => {
                 let (client_id, properties) = (Some(self.client_id.as_str()), publish.passed_on);
@@ -152,7 +153,8 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
             return Ok(());
         }
         let has_receivers = is_taken && self.edge.fanout.may_reach(topic);
-        if has_receivers {
+        let is_state = is_taken && retain && batch.readings.len() == readings_before;
+        if has_receivers || is_state && self.edge.is_state_urgent() {
             batch.urgency = Urgency::Urgent;
         }
         // Publishes without receivers need not be kept until the commit.
