@@ -1,4 +1,5 @@
-//! A blocking MQTT 3.1.1 client that frames its packets itself, so that it shares no code with what it tests.
+//! A blocking MQTT 3.1.1 client that frames its packets itself, so that it shares no code with what it tests. Its stream is that of a socket,
+//! or one of TLS over it.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,8 +7,8 @@ use std::time::Duration;
 
 use crate::gateway::DEADLINE;
 
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     input: Vec<u8>,
     packet_id: u16,
 }
@@ -26,6 +27,27 @@ pub struct Publish {
     pub retain: bool,
     pub dup: bool,
     pub packet_id: u16,
+}
+
+impl Publish {
+    /// What a PUBLISH of version 3.1.1 says.
+    pub fn of(packet: &Packet) -> Publish {
+        assert_eq!(packet.first & 0xf0, 0x30, "{packet:?}");
+        let qos = (packet.first >> 1) & 3;
+        let topic_len = usize::from(u16::from_be_bytes([packet.body[0], packet.body[1]]));
+        let topic = String::from_utf8(packet.body[2..2 + topic_len].to_vec()).unwrap();
+        let rest = &packet.body[2 + topic_len..];
+        let (packet_id, payload) =
+            if qos > 0 { (u16::from_be_bytes([rest[0], rest[1]]), &rest[2..]) } else { (0, rest) };
+        Publish {
+            topic,
+            payload: payload.to_vec(),
+            qos,
+            retain: packet.first & 1 != 0,
+            dup: packet.first & 8 != 0,
+            packet_id,
+        }
+    }
 }
 
 pub fn frame(first: u8, body: &[u8]) -> Vec<u8> {
@@ -83,7 +105,7 @@ pub fn publish_packet(topic: &str, payload: &[u8], qos: u8, retain: bool, dup: b
     frame(0x30 | u8::from(dup) << 3 | qos << 1 | u8::from(retain), &body)
 }
 
-impl Client {
+impl Client<TcpStream> {
     pub fn raw(address: SocketAddr) -> Client {
         Client::of(TcpStream::connect(address).unwrap())
     }
@@ -91,7 +113,7 @@ impl Client {
     pub fn of(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        Client { stream, input: Vec::new(), packet_id: 0 }
+        Client::of_stream(stream)
     }
 
     /// Connects. Returns whether the broker had a session.
@@ -116,6 +138,24 @@ impl Client {
 
     pub fn connect(address: SocketAddr, client_id: &str) -> Client {
         Client::connect_with(address, &Options { client_id, clean: true, keep_alive_s: 0, will: None }).0
+    }
+
+    /// Whether anything arrives within this time.
+    pub fn wait_readable(&mut self, time: Duration) -> bool {
+        if !self.input.is_empty() {
+            return true;
+        }
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let is_readable = self.stream.peek(&mut [0]).is_ok_and(|count| count > 0);
+        self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        is_readable
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Over a connection that has its time limits.
+    pub fn of_stream(stream: S) -> Client<S> {
+        Client { stream, input: Vec::new(), packet_id: 0 }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -203,33 +243,7 @@ impl Client {
     }
 
     pub fn receive_unacknowledged(&mut self) -> Publish {
-        let packet = self.packet().unwrap();
-        assert_eq!(packet.first & 0xf0, 0x30, "{packet:?}");
-        let qos = (packet.first >> 1) & 3;
-        let topic_len = usize::from(u16::from_be_bytes([packet.body[0], packet.body[1]]));
-        let topic = String::from_utf8(packet.body[2..2 + topic_len].to_vec()).unwrap();
-        let rest = &packet.body[2 + topic_len..];
-        let (packet_id, payload) =
-            if qos > 0 { (u16::from_be_bytes([rest[0], rest[1]]), &rest[2..]) } else { (0, rest) };
-        Publish {
-            topic,
-            payload: payload.to_vec(),
-            qos,
-            retain: packet.first & 1 != 0,
-            dup: packet.first & 8 != 0,
-            packet_id,
-        }
-    }
-
-    /// Whether anything arrives within this time.
-    pub fn wait_readable(&mut self, time: Duration) -> bool {
-        if !self.input.is_empty() {
-            return true;
-        }
-        self.stream.set_read_timeout(Some(time)).unwrap();
-        let is_readable = self.stream.peek(&mut [0]).is_ok_and(|count| count > 0);
-        self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        is_readable
+        Publish::of(&self.packet().unwrap())
     }
 
     pub fn ping(&mut self) {

@@ -9,7 +9,7 @@ use crate::client::{Client, Packet, frame, text};
 use crate::gateway::{Gateway, run_command, wait_until};
 
 /// Runs the program, with this text on standard input.
-fn outrider(arguments: &[&str], input: &str) -> Output {
+pub fn outrider(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outrider"));
     let mut child =
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -24,13 +24,13 @@ pub fn expect_success(arguments: &[&str], input: &str) -> String {
 }
 
 /// Makes a users file with these users, whose passwords are their names backwards.
-fn make_users(file: &Path, names: &[&str]) {
+pub fn make_users(file: &Path, names: &[&str]) {
     for name in names {
         expect_success(&["passwd", file.to_str().unwrap(), name], &password_of(name));
     }
 }
 
-fn password_of(name: &str) -> String {
+pub fn password_of(name: &str) -> String {
     name.chars().rev().collect()
 }
 
@@ -40,7 +40,7 @@ pub fn address(gateway: &Gateway, at: usize) -> SocketAddr {
 }
 
 /// The CONNECT of a client of version 3.1.1 or 5, which logs in.
-fn login_packet(version: u8, client_id: &str, login: Option<(&str, &str)>) -> Vec<u8> {
+pub fn login_packet(version: u8, client_id: &str, login: Option<(&str, &str)>) -> Vec<u8> {
     let mut body = Vec::new();
     text(&mut body, b"MQTT");
     body.extend_from_slice(&[version, if login.is_some() { 0xc2 } else { 0x02 }, 0, 0]);
@@ -56,7 +56,7 @@ fn login_packet(version: u8, client_id: &str, login: Option<(&str, &str)>) -> Ve
 }
 
 /// Connects as a user with its own password. Returns the client, and the code of the answer.
-fn log_in(address: SocketAddr, version: u8, client_id: &str, name: &str) -> (Client, u8) {
+pub fn log_in(address: SocketAddr, version: u8, client_id: &str, name: &str) -> (Client, u8) {
     answer(address, &login_packet(version, client_id, Some((name, &password_of(name)))))
 }
 
