@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use rustls::pki_types::pem::PemObject;
@@ -65,8 +65,8 @@ struct Counts {
     allowed: AtomicU64,
     denied: AtomicU64,
     must_stop: AtomicBool,
-    /// The gateway has ended the connection.
-    has_ended: AtomicBool,
+    /// How the gateway has ended the connection.
+    end: OnceLock<String>,
 }
 
 /// A client that publishes 1, 2, 3, ... on a topic.
@@ -88,7 +88,7 @@ impl Publisher {
                     Ok(0) => _ = shared.allowed.fetch_add(1, Ordering::Relaxed),
                     Ok(0x87) => _ = shared.denied.fetch_add(1, Ordering::Relaxed),
                     Ok(other) => panic!("{own}: reason {other:#x}"),
-                    Err(_) => return shared.has_ended.store(true, Ordering::Release),
+                    Err(error) => return shared.end.set(format!("{error:?}")).unwrap(),
                 }
                 shared.acknowledged.store(number, Ordering::Release);
             }
@@ -109,13 +109,13 @@ impl Publisher {
     }
 
     pub fn has_ended(&self) -> bool {
-        self.counts.has_ended.load(Ordering::Acquire)
+        self.counts.end.get().is_some()
     }
 
     /// Waits until it has been acknowledged so often.
     pub fn reach(&self, number: u64) {
         wait_until(&format!("{number} acknowledgements of {}", self.topic), || {
-            assert!(!self.has_ended(), "{} is disconnected", self.topic);
+            assert_eq!(self.counts.end.get(), None, "{} is disconnected", self.topic);
             self.acknowledged() >= number
         });
     }
@@ -125,7 +125,7 @@ impl Publisher {
         self.counts.must_stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap();
         let counts = self.counts;
-        (counts.acknowledged.load(Ordering::Acquire), counts.has_ended.load(Ordering::Acquire))
+        (counts.acknowledged.load(Ordering::Acquire), counts.end.get().is_some())
     }
 }
 

@@ -39,6 +39,7 @@ mod hostile;
 mod http;
 mod kill;
 mod kinesis;
+mod languages;
 mod limits;
 mod listeners;
 mod load;
