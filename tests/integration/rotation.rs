@@ -29,7 +29,7 @@ struct Site {
 impl Site {
     fn new(trucks: usize) -> Site {
         let trucks: Vec<String> = (1..=trucks).map(|n| format!("truck-{n}")).collect();
-        let site = Site { folder: tempfile::tempdir().unwrap(), trucks };
+        let site = Site { folder: folder(), trucks };
         let mut arguments = vec!["cert", "init", site.text("pki")];
         site.trucks.iter().for_each(|truck| arguments.extend(["--device", truck]));
         expect_success(&arguments, "");
@@ -74,9 +74,14 @@ impl Site {
         };
         let mut load = Load::start(gateway);
         load.publishers.extend(self.trucks.iter().enumerate().map(publisher));
-        load.go_on(20);
+        load.go_on(10);
         load
     }
+}
+
+/// In memory, where there is such a place: a disk that hangs for seconds has clients disconnected, and these have to stay.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 fn listener(name: &str, more: &str) -> String {
@@ -161,14 +166,14 @@ fn a_new_certificate_of_the_server_costs_nobody_a_connection() {
                 let said = String::from_utf8(raised.payload).unwrap();
                 assert!(said.contains("what was in force before stays") && said.contains("server.pem"), "{said}");
                 assert_eq!(shown(&site, "broken"), serials[round]);
-                load.go_on(20);
+                load.go_on(10);
                 site.replace("pki/server.pem", certificate);
                 site.replace("pki/server.key", key);
             }
         }
         wait_until("the new certificate", || shown(&site, "looking") == number);
         serials.push(number);
-        load.go_on(20);
+        load.go_on(10);
     }
     let trucks = site.trucks.len();
     assert_eq!(caller.stop(), serials, "each attempt was answered, with one certificate after the other");
@@ -211,7 +216,7 @@ fn a_revoked_client_is_gone_and_stays_away_while_others_go_on() {
         }
         wait_until("its end", || load.publisher(&format!("devices/{truck}/n")).has_ended());
         assert!(started.elapsed() < A_FEW_SECONDS, "{:?}", started.elapsed());
-        load.go_on(50);
+        load.go_on(20);
         expect_locked_out(back.stop());
         assert!(site.enter(without_list, truck, 4, "again").is_ok());
     }
@@ -285,7 +290,7 @@ fn clients_of_another_ca_come_and_go_with_it() {
         wait_until("its end", || load.publisher(&topic).has_ended());
         assert!(started.elapsed() < A_FEW_SECONDS, "{:?}", started.elapsed());
         (0..5).for_each(|_| assert!(come(devices, "again").is_err()));
-        load.go_on(50);
+        load.go_on(20);
     }
     assert_eq!(load.finish(&gateway), site.trucks.len(), "of the others nobody was disconnected");
 }
@@ -299,7 +304,7 @@ fn acl(users: &[&str], reader: &str) -> String {
 
 #[test]
 fn rights_that_are_taken_away_end_at_once_for_publishes_and_messages() {
-    let site = Site { folder: tempfile::tempdir().unwrap(), trucks: Vec::new() };
+    let site = Site { folder: folder(), trucks: Vec::new() };
     make_users(&site.path("users"), &[&WRITERS[..], &["reader"]].concat());
     let wide = acl(&WRITERS, "topic read devices/steady/#\ntopic read devices/other/#\n");
     let narrow = acl(&WRITERS[..2], "topic read devices/other/#\n");
@@ -319,7 +324,7 @@ fn rights_that_are_taken_away_end_at_once_for_publishes_and_messages() {
     load.publishers.extend(WRITERS.map(publisher));
     let [steady, other, four, five] = WRITERS.map(|user| load.publisher(&format!("devices/{user}/n")));
     for by_request in [false, true] {
-        load.go_on(20);
+        load.go_on(10);
         site.replace("acl", &narrow);
         if by_request {
             site.reload();
@@ -329,7 +334,7 @@ fn rights_that_are_taken_away_end_at_once_for_publishes_and_messages() {
         // From here on it holds for all of them. One of each may have been under way before.
         let until = [steady.acknowledged() + 1, four.acknowledged() + 1];
         let accepted = five.allowed();
-        load.go_on(50);
+        load.go_on(20);
         let others = other.acknowledged();
         wait_until("what it may read", || reader.seen(&other.topic).last >= others);
         let came = [reader.seen(&steady.topic).last, load.watcher.seen(&four.topic).last];
@@ -350,5 +355,5 @@ fn rights_that_are_taken_away_end_at_once_for_publishes_and_messages() {
     let status = gateway.status();
     // Version 3.1.1 has no word for it: what it may not is acknowledged as well.
     assert_eq!(status["received"]["accepted"].as_u64(), Some(told - denied.1), "{denied:?}");
-    assert!(denied.0 > 100 && denied.1 - denied.0 > 100, "{denied:?}");
+    assert!(denied.0 > 30 && denied.1 - denied.0 > 30, "{denied:?}");
 }
