@@ -76,7 +76,7 @@ fn device_killed_after(step: Step, delays_ms: impl Iterator<Item = u64> + Clone)
 
 #[test]
 fn a_reading_of_qos_2_is_stored_once_if_a_kill_comes_before_its_pubrec() {
-    device_killed_after(Published, (0..10).map(|round| round * 4));
+    device_killed_after(Published, (0..6).map(|round| round * 7));
 }
 
 #[test]

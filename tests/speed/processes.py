@@ -103,7 +103,7 @@ class Certificates:
         subprocess.run([str(argument) for argument in made], check=True, stdout=subprocess.DEVNULL)
         self.ca, self.server, self.server_key = (self.folder / name for name in ("ca.pem", "server.pem", "server.key"))
         # How the load reaches a broker with them.
-        self.client = {"ca": self.ca, "certificate": self.folder / "load.pem", "key": self.folder / "load.key"}
+        self.client = {"ca": self.ca, "certificate": self.folder / "devices/load.pem", "key": self.folder / "devices/load.key"}
 
 
 class Mosquitto:
