@@ -191,7 +191,7 @@ impl Fanout {
     /// Retains a client's message if requested, and passes it on. If there is no room for it at once, the returned future passes it on.
     pub fn pass_on(&self, prepared: Prepared) -> Result<Option<PassingOn>, RouterDead> {
         let Prepared { envelope, coming } = prepared;
-        coming.iter().for_each(Coming::is_now_stored);
+        coming.iter().for_each(Coming::mark_stored);
         if envelope.retain() && self.retain(&envelope).is_err() {
             self.counters.retained_refused.add(1);
             self.keep_as_retained(&envelope);

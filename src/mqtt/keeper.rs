@@ -177,7 +177,7 @@ impl Keeper {
     }
 
     /// A publish stores another value of this: what waits here must not come after it.
-    pub fn is_superseded(&self, key: &Key) {
+    pub fn supersede(&self, key: &Key) {
         let key = key.to_bytes();
         self.0.waiting.borrow_mut().remove(&key);
         for under_way in self.0.under_way.borrow_mut().iter_mut() {
@@ -497,7 +497,7 @@ mod tests {
             keeper.ticket();
             let submission = store.next().await;
             assert_eq!(submission.entries.len(), 2);
-            keeper.is_superseded(&KEY);
+            keeper.supersede(&KEY);
             submission.session.refuse(1..=1);
             let submission = store.next().await;
             assert_eq!(Store::values(&submission), [Some(&[2][..])], "what was refused of the other is tried again");

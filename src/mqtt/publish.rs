@@ -273,7 +273,7 @@ impl<T: From<Input> + 'static> Edge<T> {
         }
         let mut batch = Batch { publishes: 1, urgency: Urgency::Urgent, ..Batch::default() };
         if let Some(key) = will.number.map(Key::Will) {
-            self.keeper.is_superseded(&key);
+            self.keeper.supersede(&key);
             batch.entries.push(EntryChange { key: key.to_bytes(), value: None });
         }
         let published = Published {

@@ -179,7 +179,7 @@ impl<T: From<Input> + 'static> Edge<T> {
         for (number, mut message) in kept {
             let of_message = std::mem::take(&mut message.receivers);
             let stored = self.keeper.shelf().hold(number, message.envelope.0.len());
-            stored.is_now_stored();
+            stored.mark_stored();
             let Some(envelope) = self.envelope_of(message) else { continue };
             for receiver in of_message {
                 receivers.entry(receiver.session).or_default().push((number, receiver));

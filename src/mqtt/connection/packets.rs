@@ -237,7 +237,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
         }
         if self.edge.keeper.take_id() {
             let key = Key::Unreleased(session, publish.packet_id);
-            self.edge.keeper.is_superseded(&key);
+            self.edge.keeper.supersede(&key);
             batch.entries.push(EntryChange { key: key.to_bytes(), value: Some(Vec::new()) });
         } else {
             self.edge.counters.messages_unstored.add(1);

@@ -59,10 +59,10 @@ pub struct Coming {
 
 impl Coming {
     /// The message is stored: if nobody gets it, it is deleted there.
-    pub fn is_now_stored(&self) {
+    pub fn mark_stored(&self) {
         let inner = self.fanout.inner.borrow();
         let message = self.number.and_then(|number| inner.expected.0.get(&number));
-        message.into_iter().for_each(|message| message.stored.is_now_stored());
+        message.into_iter().for_each(|message| message.stored.mark_stored());
     }
 
     /// It is on its way to those who expect it.
@@ -88,7 +88,7 @@ pub struct Prepared {
 impl Prepared {
     /// If nobody gets it, it is to be deleted in the store.
     pub fn may_be_stored(&self) {
-        self.coming.iter().for_each(Coming::is_now_stored);
+        self.coming.iter().for_each(Coming::mark_stored);
     }
 }
 
@@ -178,7 +178,7 @@ impl Fanout {
 
     fn retained_entry(&self, draft: &Draft<'_>) -> EntryChange {
         let key = Key::Retained(draft.topic.into());
-        self.keeper.is_superseded(&key);
+        self.keeper.supersede(&key);
         let key = key.to_bytes();
         let value = (!draft.payload.is_empty()).then(|| self.entry_value(&Envelope::of(draft), Vec::new()));
         EntryChange { key, value }

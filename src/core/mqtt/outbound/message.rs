@@ -91,7 +91,7 @@ impl Stored {
     }
 
     /// It is in the store by now, or on its way there whatever happens.
-    pub fn is_now_stored(&self) {
+    pub fn mark_stored(&self) {
         self.is_stored.set(true);
     }
 }

@@ -144,7 +144,7 @@ impl StoredSession {
 
     fn push(&mut self, number: u64, qos: u8) {
         let stored = self.shelf.hold(MessageNumber(number), 10);
-        stored.is_now_stored();
+        stored.mark_stored();
         self.outbound.push(Message { stored: Some(stored), ..message("t", &[number as u8], qos) });
     }
 
