@@ -1,12 +1,12 @@
 //! Other makers' clients: what their users do works. `tests/setup.d/mqtt-clients` installs them.
 
 use std::io::{BufRead, BufReader, Lines};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use crate::client::Client;
 use crate::gateway::{Gateway, wait_until};
+use crate::ports::free_port;
 
 const SETUP: &str = "is needed; tests/run installs it, or tests/setup.d/mqtt-clients alone";
 
@@ -134,8 +134,7 @@ fn mosquitto_speaks_version_5_and_qos_2() {
 fn a_bridge_of_mosquitto_brings_readings_in_and_messages_out() {
     let (folder, gateway) = start();
     let config = folder.path().join("bridge.conf");
-    // Mosquitto chooses none itself.
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let address = gateway.mqtt;
     let text = format!(
         "listener {port} 127.0.0.1\nallow_anonymous true\nconnection outrider\naddress {address}\ntopic devices/# both 1\n"

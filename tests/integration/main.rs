@@ -47,6 +47,7 @@ mod log;
 mod migration;
 mod mqtt;
 mod operate;
+mod ports;
 mod profiles;
 mod quotas;
 mod recorded;

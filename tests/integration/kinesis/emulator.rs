@@ -1,6 +1,6 @@
 //! Against somebody else's emulator: what the gateway sends is valid Kinesis for others too.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -11,6 +11,7 @@ use super::cloud::{ANOMALIES, RAW, config, start_gateway};
 use super::fleet::{DEVICES, Fleet, device};
 use super::found::{self, Found};
 use crate::gateway::wait_until;
+use crate::ports::free_port;
 
 const SHARDS: u64 = 2;
 
@@ -92,11 +93,6 @@ impl Drop for Emulator {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A port that was free a moment ago: the emulator does not support port 0.
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 #[test]
