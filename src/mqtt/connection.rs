@@ -1,6 +1,7 @@
 //! One connection: moves bytes between the socket and the session machine. It reads whenever it may and writes whenever it can; neither
 //! waits for the other.
 
+mod ending;
 mod opening;
 mod packets;
 
@@ -15,11 +16,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::Edge;
 use super::answers::AnswerTimes;
 use super::client::Client;
 use super::end::End;
@@ -27,19 +27,16 @@ use super::fanout::PassingOn;
 use super::fanout::Prepared;
 use super::input::{Arrived, Input, Lost};
 use super::keeper::Ticket;
-use super::lane::Turn;
 use super::listener::{ClientLimits, Listener};
 use super::output::Output;
-use super::publish::LeftWill;
 use super::quota::QuotaSeat;
 use super::router::RouterDead;
-use super::sessions::{Attached, ClientIsBack};
-use super::transport::{Transport, write, write_all};
-use super::{Edge, Phase};
+use super::sessions::Attached;
+use super::transport::{Transport, write};
+use super::wills::leave_will;
 use crate::core::mqtt::inbound::Inbound;
 use crate::core::mqtt::outbound::Limits;
 use crate::core::mqtt::pace::PublishPace;
-use crate::core::mqtt::packet::{self, Version};
 use crate::core::mqtt::session::{self, Close};
 use crate::handoff::{self, PipelineHandle, SessionProgress};
 
@@ -49,13 +46,8 @@ const OUTPUT_BYTES: usize = 16 * 1024;
 const ANSWERED_LATER_MAX: usize = 64;
 /// Write time limit while the gateway is stopping: a client that does not read must not delay the end.
 const DRAINING_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a client may take to read why its connection ends.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The timer is set this far ahead if there is nothing to watch for.
 const FAR_AHEAD: Duration = Duration::from_secs(86_400);
-
-/// Pause before a will that could not be stored is tried again.
-const WILL_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A publish that is fanned out after its commit.
 struct UncommittedPublish {
@@ -136,50 +128,6 @@ pub(super) async fn serve<T: From<handoff::Input> + 'static>(
         (_, End::Draining) | (None, _) => {}
         (Some(will), End::Disconnected | End::NoLongerAdmitted) => edge.forget_will(&will),
         (Some(will), _) => leave_will(edge, client, will, expiry).await,
-    }
-}
-
-/// Publishes a will at once, or when its delay or its session is over, unless the client comes back before that.
-async fn leave_will<T: From<handoff::Input> + 'static>(
-    edge: Rc<Edge<T>>,
-    client: Rc<Client>,
-    will: LeftWill,
-    session_expiry: Duration,
-) {
-    let delay = will.delay.min(session_expiry);
-    if delay.is_zero() && edge.publish_will(&client, &will).await {
-        return;
-    }
-    let back = edge.sessions.keep_will(client.id());
-    // It must not keep the seat of its connection.
-    tokio::task::spawn_local(wait_with_will(edge, client, will, delay, back));
-}
-
-/// Publishes a will after so long, or when its session has ended, unless the client comes back before that. As long as it cannot be stored, it
-/// waits.
-pub(super) async fn wait_with_will<T: From<handoff::Input> + 'static>(
-    edge: Rc<Edge<T>>,
-    client: Rc<Client>,
-    will: LeftWill,
-    mut delay: Duration,
-    mut back: oneshot::Receiver<ClientIsBack>,
-) {
-    let mut phase = edge.phase.clone();
-    loop {
-        tokio::select! {
-            back = &mut back => if let Ok(ClientIsBack) = back {
-                return edge.forget_will(&will);
-            },
-            () = sleep(delay) => {}
-            // As for those of connections: the next start has it.
-            _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
-        }
-        edge.sessions.forget_will(client.id());
-        if edge.publish_will(&client, &will).await {
-            return;
-        }
-        delay = WILL_RETRY_PAUSE;
-        back = edge.sessions.keep_restored_will(client.id());
     }
 }
 
@@ -397,114 +345,6 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     fn is_answerable(&self) -> bool {
         self.inbound.is_answerable() || !self.answered_later.is_empty()
     }
-
-    /// Waits for the commits of what was read, and writes the acknowledgements as long as the client reads them.
-    async fn flush(&mut self, transport: &RefCell<Transport>) {
-        let limit = self.client_limits().write_timeout;
-        let _ = timeout(limit, async {
-            let mut turn = Turn::new(self.edge.read_buffer.lane());
-            while self.is_answerable() && self.settle(&mut turn).is_ok() {
-                if self.is_answerable() {
-                    tokio::select! {
-                        () = self.progress.changed() => {}
-                        () = self.attached.subscriber.changed.rung() => {}
-                    }
-                }
-            }
-            while self.has_to_write(transport) {
-                match write(transport, self.output.unwritten()).await {
-                    Ok(count) => self.wrote(count),
-                    Err(_) => break,
-                }
-            }
-        })
-        .await;
-    }
-
-    /// Tells a client that understands it why its connection ends.
-    async fn say_goodbye(&mut self, transport: &RefCell<Transport>, end: &End) {
-        let reason = end.code().filter(|_| self.limits.version == Version::V5);
-        if let Some(reason) = reason {
-            let Limits { version, packet_bytes_max, .. } = self.limits;
-            packet::disconnect(version, reason, &end.reason(), packet_bytes_max, &mut self.output.bytes);
-            let _ = timeout(GOODBYE_TIMEOUT, write_all(transport, self.output.unwritten())).await;
-        }
-        self.output = Output::default();
-        // Whoever takes over the client id of a connection that is dead must not wait for it.
-        match reason.is_some() && matches!(end, End::Broken(_) | End::Undecodable(_) | End::NoLongerAdmitted) {
-            true => linger(transport).await,
-            // The end of TLS and of WebSocket is said as far as the socket takes it.
-            false => transport.borrow_mut().try_shutdown(),
-        }
-    }
-
-    /// The connection is gone, but its publishes are still stored and then fanned out. A session that is kept has to know which of those at
-    /// QoS 2 are stored.
-    async fn finish(&mut self) {
-        let mut turn = Turn::new(self.edge.read_buffer.lane());
-        loop {
-            if let Some(passing_on) = self.passing_on.take()
-                && passing_on.await.is_err()
-            {
-                return;
-            }
-            let is_storing =
-                || self.attached.subscriber.unreleased.borrow().is_storing() && self.inbound.uncommitted() > 0;
-            let is_over = self.held.is_empty() && !is_storing();
-            if is_over || self.settle(&mut turn).is_err() {
-                self.pass_on_rest().await;
-                return self.attached.subscriber.unreleased.borrow_mut().forget_unstored();
-            }
-            turn.pass_on(self.may_pass_on()).await;
-            match (self.has_to_pass_on(), &self.passing_on) {
-                (true, None) => poll_fn(|context| turn.poll_wait(context)).await,
-                // What is excused from waiting is still held, and comes back from the disk at some time.
-                (false, None) if self.inbound.uncommitted() > 0 || !self.held.is_empty() => {
-                    self.progress.changed().await
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-impl<T: From<handoff::Input> + 'static> Connection<T> {
-    /// The client is turned away: what is committed reaches its receivers all the same.
-    async fn pass_on_rest(&mut self) {
-        let committed = self.progress.committed();
-        loop {
-            if let Some(passing_on) = self.passing_on.take()
-                && passing_on.await.is_err()
-            {
-                return;
-            }
-            let Some(held) = self.held.pop_front_if(|held| held.ordinal <= committed) else { break };
-            match self.edge.fanout.pass_on(held.prepared) {
-                Ok(passing_on) => self.passing_on = passing_on,
-                Err(_) => return,
-            }
-        }
-        // The disk may still take what it has not answered yet.
-        let excused = self.progress.excused();
-        self.held.iter().filter(|held| held.ordinal <= excused).for_each(|held| held.prepared.may_be_stored());
-    }
-}
-
-/// Waits until the client has closed its side, for a while. If a socket is closed with unread input in it, the system tells the client at once,
-/// which then cannot read any more what it was sent last.
-async fn linger(transport: &RefCell<Transport>) {
-    let _ = timeout(GOODBYE_TIMEOUT, async {
-        poll_fn(|context| transport.borrow_mut().poll_shutdown(context)).await?;
-        let mut unread = [0; 1024];
-        loop {
-            let mut buffer = ReadBuf::new(&mut unread);
-            poll_fn(|context| transport.borrow_mut().poll_read(context, &mut buffer)).await?;
-            if buffer.filled().is_empty() {
-                return std::io::Result::Ok(());
-            }
-        }
-    })
-    .await;
 }
 
 /// Reads input if allowed; otherwise waits for a turn to pass on held publishes.

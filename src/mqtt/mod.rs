@@ -35,6 +35,7 @@ mod transport;
 mod undecodable;
 mod unrouted;
 mod upgrade;
+mod wills;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};

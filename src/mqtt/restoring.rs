@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use super::Edge;
 use super::client::Client;
-use super::connection::wait_with_will;
 use super::fanout;
 use super::listener::Listener;
-use super::publish::LeftWill;
 use super::router::Envelope;
 use super::subscriber::Subscriber;
+use super::wills::{LeftWill, wait_with_will};
 use crate::clock;
 use crate::core::mqtt::keeping::{
     self, KeptClient, KeptFilter, KeptMessage, KeptProgress, KeptReceiver, KeptSession, KeptWill, Key, MessageNumber,

@@ -23,9 +23,9 @@ use crate::handoff;
 use crate::mqtt::client::Client;
 use crate::mqtt::identify::Login;
 use crate::mqtt::listener::{ClientLimits, Listener};
-use crate::mqtt::publish::LeftWill;
 use crate::mqtt::quota::QuotaSeat;
 use crate::mqtt::transport::{Socket, Transport, write_all};
+use crate::mqtt::wills::LeftWill;
 use crate::mqtt::{Edge, Phase, upgrade};
 
 /// How long a client may take to read why it is not admitted.

@@ -296,7 +296,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 let is_refused = refused.contains(&held.ordinal);
                 if is_refused && held.ordinal <= excused {
                     // The disk does not answer, and may still take it.
-                    held.prepared.may_be_stored();
+                    held.prepared.mark_perhaps_stored();
                 }
                 !is_refused
             });

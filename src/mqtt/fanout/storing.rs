@@ -87,7 +87,7 @@ pub struct Prepared {
 
 impl Prepared {
     /// If nobody gets it, it is to be deleted in the store.
-    pub fn may_be_stored(&self) {
+    pub fn mark_perhaps_stored(&self) {
         self.coming.iter().for_each(Coming::mark_stored);
     }
 }
