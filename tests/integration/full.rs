@@ -22,7 +22,7 @@ use crate::vfs::{Disk, used_bytes};
 const READINGS_A_PUBLISH: u64 = 1000;
 
 /// Readings that do not compress, numbered from `first`.
-fn payload(first: u64, seed: &mut u64) -> String {
+pub fn payload(first: u64, seed: &mut u64) -> String {
     let item =
         |number| format!("{{\"value\":20.5,\"seq\":{number},\"tag\":\"{:016x}{:016x}\"}}", next(seed), next(seed));
     let items: Vec<String> = (first..first + READINGS_A_PUBLISH).map(item).collect();

@@ -58,6 +58,7 @@ mod schema;
 mod sessions;
 mod sessions_controls;
 mod sessions_edges;
+mod sessions_full;
 mod sessions_qos2;
 mod sessions_queue;
 mod sessions_wills;
