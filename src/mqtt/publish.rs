@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Edge;
+use super::client::Client;
 use super::fanout::Prepared;
 use crate::core::detection::alert::{self, AlertKey, Trouble};
 use crate::core::mqtt::pace::Urgency;
@@ -167,23 +168,26 @@ impl<T: From<Input> + 'static> Edge<T> {
     }
 
     /// A publish was dropped because its client has no right to it.
-    pub(super) fn note_denied(&self, client_id: &str, topic: &str) {
+    pub(super) fn note_denied(&self, client: &Client, topic: &str) {
         self.counters.publishes_denied.add(1);
-        self.warn_of_right(client_id, "publish to", topic);
+        self.warn_of_right(client, "publish to", topic);
     }
 
     /// The same for a subscription.
-    pub(super) fn note_denied_filter(&self, client_id: &str, filter: &str) {
+    pub(super) fn note_denied_filter(&self, client: &Client, filter: &str) {
         self.counters.filters_denied.add(1);
-        self.warn_of_right(client_id, "subscribe to", filter);
+        self.warn_of_right(client, "subscribe to", filter);
     }
 
-    fn warn_of_right(&self, client_id: &str, action: &str, topic: &str) {
+    /// Names the user, too: a client may call itself anything.
+    fn warn_of_right(&self, client: &Client, action: &str, topic: &str) {
+        let (client_id, user) = (client.id(), client.identity.name.as_deref());
         if let Some(more) = self.refusals.borrow_mut().permit((self.now_ms)()) {
-            tracing::warn!(client_id, topic, more, "denied: it has no right to {action} this");
+            tracing::warn!(client_id, user, topic, more, "denied: it has no right to {action} this");
         }
+        let of_user = user.map(|user| format!(" (user {})", user.escape_debug())).unwrap_or_default();
         let text = format!(
-            "clients ask for what they have no right to: {} would {action} \"{}\"",
+            "clients ask for what they have no right to: {}{of_user} would {action} \"{}\"",
             client_id.escape_debug(),
             topic.escape_debug()
         );

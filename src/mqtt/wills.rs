@@ -157,7 +157,7 @@ impl<T: From<Input> + 'static> Edge<T> {
             Ok(PublishVerdict::Take) => {}
             Ok(PublishVerdict::Deny(_)) => {
                 self.forget_will(will);
-                self.note_denied(client_id, &will.topic);
+                self.note_denied(client, &will.topic);
                 return true;
             }
             _ => {

@@ -153,6 +153,8 @@ fn rights_hold_at_publish_and_at_delivery_in_both_versions() {
         assert_eq!(answers, [denied, vec![0, 9]]);
         assert!(topic(reader.packet().unwrap()).starts_with("plant/writer/x"));
         assert_eq!(gateway.status()["mqtt"]["publishes_denied"], 1);
+        let alerts = || gateway.status()["alerts"].to_string();
+        wait_until("an alert that names the user", || alerts().contains("(user reader) would subscribe to"));
     }
 }
 

@@ -143,7 +143,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
                 false
             }
             PublishVerdict::Deny(_) => {
-                self.edge.note_denied(&self.client_id, topic);
+                self.edge.note_denied(&self.client, topic);
                 return Ok(());
             }
         };
@@ -263,7 +263,7 @@ impl<T: From<handoff::Input> + 'static> Connection<T> {
     fn grant(&self, filter: &str, wants: Wants, retained: RetainHandling) -> Result<(), (u8, &'static str)> {
         let subscriber = &self.attached.subscriber;
         if let Err(code) = subscriber.permissions().subscribe(filter) {
-            self.edge.note_denied_filter(&self.client_id, filter);
+            self.edge.note_denied_filter(&self.client, filter);
             return Err((code.reason(), "is for topics that the client has no right to"));
         }
         let granted = self.edge.fanout.subscribe(subscriber, filter, wants, retained);
