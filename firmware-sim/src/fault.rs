@@ -28,7 +28,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    const ALL: [FaultKind; 6] =
+    pub const ALL: [FaultKind; 6] =
         [FaultKind::Spike, FaultKind::Step, FaultKind::Drift, FaultKind::Stuck, FaultKind::Dropout, FaultKind::Noise];
 
     pub fn name(self) -> &'static str {

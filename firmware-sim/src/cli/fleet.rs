@@ -238,7 +238,7 @@ mod tests {
                 let reach = arguments.reach.read().expect("no files are named");
                 settings(arguments, reach)
             }
-            Command::Load(_) => panic!("no fleet"),
+            Command::Load(_) | Command::Record(_) => panic!("no fleet"),
         }
     }
 

@@ -143,7 +143,7 @@ mod tests {
     fn settings_of(line: &str) -> LoadSettings {
         match Arguments::parse_from(line.split_whitespace()).command {
             Command::Load(arguments) => settings(&arguments, arguments.reach.read().expect("no files are named")),
-            Command::Fleet(_) => panic!("{line} is no load"),
+            Command::Fleet(_) | Command::Record(_) => panic!("{line} is no load"),
         }
     }
 

@@ -1,10 +1,11 @@
-//! The command line: its arguments, and what both commands share.
+//! The command line: its arguments, and what the commands share.
 //!
 //! It is part of the library so that tests of other programs can run it.
 
 mod fleet;
 mod load;
 mod reach;
+mod record;
 
 use clap::{Parser, Subcommand};
 use std::convert::Infallible;
@@ -16,7 +17,7 @@ use std::iter::successors;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Simulated vehicles for a telemetry gateway that speaks MQTT: a fleet to look at, or load for measurements.
+/// Simulated vehicles for a telemetry gateway that speaks MQTT: a fleet to look at, load for measurements, or days of readings as lines.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, propagate_version = true)]
 pub struct Arguments {
@@ -25,7 +26,7 @@ pub struct Arguments {
 }
 
 const EXAMPLES: &str = "\
-Start a gateway first, for example `outrider run`, then one of these.
+Start a gateway first, for example `outrider run`, then one of these; `record` needs none.
 
 Examples:
   Twenty trucks that have ten minutes to catch up on, one of which gets a warm container:
@@ -36,13 +37,16 @@ Examples:
     firmware-sim load --rate 1000 --alerts
   The same gateway over TLS, as a client with a certificate of its own, in MQTT 5 with QoS 2:
     firmware-sim load --broker localhost:8883 --ca ca.pem --certificate device.pem --key device.key --mqtt 5 --qos 2
+  A month of a delivery van, to try detectors on, and the faults that are in it:
+    firmware-sim record --days 30 --faults-per-day 4 --ground-truth faults.csv
 
-Exit codes: 0 all was acknowledged, 1 the run failed, 2 usage.";
+Exit codes: 0 all was acknowledged or written, 1 the run failed, 2 usage.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Fleet(fleet::FleetArguments),
     Load(load::LoadArguments),
+    Record(record::RecordArguments),
 }
 
 /// Why the program fails.
@@ -83,6 +87,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         match arguments.command {
             Command::Fleet(arguments) => fleet::run(arguments).await,
             Command::Load(arguments) => load::run(arguments).await,
+            Command::Record(arguments) => record::run(&arguments),
         }
     })
 }
@@ -137,7 +142,7 @@ mod tests {
     #[test]
     fn the_examples_of_the_help_are_understood() {
         let lines: Vec<_> = EXAMPLES.lines().filter(|line| line.starts_with("    firmware-sim")).collect();
-        assert_eq!(lines.len(), 4);
+        assert_eq!(lines.len(), 5);
         for line in lines {
             let parsed = Arguments::try_parse_from(line.split_whitespace());
             assert!(parsed.is_ok(), "{line}: {parsed:?}");

@@ -98,7 +98,7 @@ mod tests {
         let words = ["firmware-sim", "load"].iter().chain(words);
         Arguments::try_parse_from(words).map(|arguments| match arguments.command {
             Command::Load(arguments) => arguments.reach,
-            Command::Fleet(_) => panic!("no load"),
+            Command::Fleet(_) | Command::Record(_) => panic!("no load"),
         })
     }
 
