@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use outrider::sinks::status::Link;
 use outrider::store::retention::{Capacity, WhenFull};
 
-use crate::client::{Client, publish_packet};
+use crate::client::{Client, Publish, publish_packet};
 use crate::full::{payload, publish_until_refused};
 use crate::gateway::{close_archives_soon, wait_until};
 use crate::in_process::InProcess;
 use crate::restart::{settle, start, start_again};
-use crate::wire::{Connect, Version, Will, Wire};
+use crate::wire::{Connect, Version, Will, Wire, answer};
 
 fn start_small(folder: &Path) -> InProcess {
     InProcess::start_with_link(folder, Link::Down, |settings| {
@@ -31,9 +31,9 @@ fn what_is_stored_of_a_client_that_is_turned_away_reaches_its_receivers() {
     subscriber.subscribe(&[("devices/d/temperature", 1)]);
     let got = Arc::<AtomicU64>::default();
     let counter = Arc::clone(&got);
-    std::thread::spawn(move || {
-        loop {
-            subscriber.receive();
+    let receiving = std::thread::spawn(move || {
+        while let Ok(packet) = subscriber.packet() {
+            let _ = subscriber.stream.write_all(&answer(0x40, Publish::of(&packet).packet_id));
             counter.fetch_add(1, Ordering::Relaxed);
         }
     });
@@ -55,6 +55,8 @@ fn what_is_stored_of_a_client_that_is_turned_away_reaches_its_receivers() {
     assert!(stored() > 10);
     wait_until("all that is stored", || got.load(Ordering::Relaxed) >= stored());
     assert_eq!(got.load(Ordering::Relaxed), stored());
+    gateway.stop();
+    receiving.join().unwrap();
 }
 
 #[test]
@@ -73,6 +75,7 @@ fn a_will_that_cannot_be_stored_is_published_when_there_is_room() {
     wait_until("the will to be tried again", || refused() >= before + 2);
     gateway.link.send_replace(Link::Up);
     assert_eq!(watcher.take().topic, topic);
+    gateway.stop();
 }
 
 /// A client that finds its session does not subscribe again, so it must not find one without some of its filters.

@@ -55,7 +55,7 @@ reports day and night, every 10 s or minute
   plant    a filling line in two shifts, on Saturday one and on Sunday none: motor, conveyor, pump, a tank filled and emptied in batches. Every 1 to 5 s
 
 Faults of sensors are spike, step, drift, stuck, dropout and noise; those of machines are overheating, undervoltage, leak, cooling_failure and \
-bearing_damage, as the kind can have them. Each is visible in a plot: a spike is 6 to 10 times as far off as the signal usually strays within minutes, a \
+bearing_damage, as the kind can have them. A spike is 6 to 10 times as far off as the signal usually strays within minutes, a \
 step 4 to 7 times, a drift 5 to 8 times at its end; noise has 2 to 3 times that as its standard deviation. Readings of the series in \
 [start_ms, end_ms) are affected. The size is the largest departure in the metric's unit, of noise its standard deviation, of a dropout 0; of a machine's \
 fault it is the largest excess beyond what a sound one reaches, of a leak what ran out. A machine's fault is listed with the metric that shows it best, \

@@ -1,7 +1,7 @@
 //! Faults at random times: of sensors, which change what is reported, and troubles, which change the machine.
 //!
 //! How many there are is a Poisson process over the time in which the machine reports. A series has one fault at a time, and rests
-//! afterwards; a machine has one trouble at a time. Each is at least so large that a person sees it in a plot.
+//! afterwards; a machine has one trouble at a time. Sizes are multiples of how far the signal usually strays within minutes.
 
 use super::machine::{Machine, TroubleType};
 use super::moment::{HOUR_SECONDS, Moment};
@@ -53,9 +53,9 @@ struct Active {
 pub struct Faults {
     random: Random,
     noise: Random,
-    /// A day, of a machine that always reports.
+    /// Probability that a fault begins in a second in which the machine reports.
     per_second: f64,
-    /// None before.
+    /// No fault begins before this second.
     quiet_until: u64,
     active: Vec<Active>,
     /// By channel: until when it rests.

@@ -25,7 +25,8 @@ pub struct Road {
     /// Of the present trip.
     seconds_left: u32,
     outside: f64,
-    volts: f64,
+    /// Of 12 V in series.
+    batteries: f64,
 }
 
 /// How a kind of vehicle drives, and with what.
@@ -57,6 +58,9 @@ pub const ROAD_SENSORS: [Sensor; 12] = [
     Sensor::new("catalyst_temperature", 0.1, 0.8, (-40.0, 1_200.0), 28.0),
 ];
 
+/// Its place among them.
+const BATTERY_VOLTAGE: usize = 10;
+
 /// The box keeps reporting the battery for this long after the ignition was switched off, once a minute, and sleeps then.
 const AWAKE_PARKED_SECONDS: u32 = 600;
 
@@ -74,7 +78,7 @@ impl Road {
             parked: AWAKE_PARKED_SECONDS + 1,
             seconds_left: 0,
             outside,
-            volts: kind.batteries,
+            batteries: kind.batteries,
         }
     }
 
@@ -108,17 +112,17 @@ impl Road {
             self.engine.load,
             self.engine.fuel_rate,
             self.tank.shown,
-            self.electrics.volts * self.volts,
+            self.electrics.volts * self.batteries,
             self.cooling.catalyst,
         ];
         let truth = &mut truth[..values.len()];
         truth.copy_from_slice(&values);
         if is_off {
             // The engine's control unit is off as well; the battery is measured by the box itself.
-            let battery = truth[10];
+            let battery = truth[BATTERY_VOLTAGE];
             truth.fill(f64::NAN);
             if self.parked <= AWAKE_PARKED_SECONDS && self.parked.is_multiple_of(60) {
-                truth[10] = battery;
+                truth[BATTERY_VOLTAGE] = battery;
             }
         }
         motion
@@ -152,7 +156,7 @@ impl Road {
             Trouble::Overheating => self.cooling.excess(),
             // Without its engine, a sound battery has less as well.
             Trouble::Undervoltage if self.engine.rpm < 500.0 => 0.0,
-            Trouble::Undervoltage => (self.electrics.volts - 13.5).min(0.0) * self.volts,
+            Trouble::Undervoltage => (self.electrics.volts - 13.5).min(0.0) * self.batteries,
             Trouble::Leak => -self.tank.leaked_percent,
             Trouble::CoolingFailure | Trouble::BearingDamage => 0.0,
         }
