@@ -38,7 +38,7 @@ max = 100
 fn feed() -> Vec<(i64, f64)> {
     let start_ms = outrider::gateway::now_ms() - 240_000;
     let usual = (0..240).map(|n| (start_ms + n * 1_000, 20.0 + 0.1 * ((n * 7919) % 5) as f64));
-    usual.chain([(start_ms + 240_000, 21.6), (start_ms + 241_000, 20.2), (start_ms + 242_000, 1_000.0)]).collect()
+    usual.chain([(start_ms + 240_000, 22.2), (start_ms + 241_000, 20.2), (start_ms + 242_000, 1_000.0)]).collect()
 }
 
 /// `metric/kind` of each alert, and its severity.
@@ -95,8 +95,8 @@ fn profiles_and_limits_of_the_configuration_hold_live_and_in_a_file() {
     ]);
     assert_eq!(alerts(CONFIG, &feed), expected);
     let expected = [
-        "weight 21.6 spike",
-        "weight.tare 21.6 spike",
+        "weight 22.2 spike",
+        "weight.tare 22.2 spike",
         "mass 1000 limit",
         "mass 1000 spike",
         "weight 1000 spike",
@@ -121,7 +121,7 @@ fn without_it_what_is_built_in_holds() {
     ];
     assert_eq!(built_in, expected);
     let expected = [
-        "coolant_temperature 21.6 spike",
+        "coolant_temperature 22.2 spike",
         "mass 1000 spike",
         "weight 1000 spike",
         "weight.tare 1000 spike",

@@ -11,12 +11,12 @@ fn detect(input: &str, stats: bool) -> (String, String) {
 
 #[test]
 fn flagged_readings_are_printed_in_order() {
-    let mut input: String = (0..100).map(|i| format!("t/engine_temp,{},{}\n", i * 1_000, 90 + i % 2)).collect();
-    input += "t/engine_temp,100000,nan\nt/engine_temp,101000,120\nt/lat,0,nan";
+    let mut input: String = (0..400).map(|i| format!("t/engine_temp,{},{}\n", i * 1_000, 90 + i % 2)).collect();
+    input += "t/engine_temp,400000,nan\nt/engine_temp,401000,120\nt/lat,0,nan";
     let (output, errors) = detect(&input, false);
     let rows: Vec<Vec<&str>> = output.lines().map(|row| row.split(',').collect()).collect();
-    assert_eq!(rows[0], ["t/engine_temp", "100000", "NaN", "limit", "1.0000", ""]);
-    assert_eq!(rows[1][..4], ["t/engine_temp", "101000", "120", "spike"]);
+    assert_eq!(rows[0], ["t/engine_temp", "400000", "NaN", "limit", "1.0000", ""]);
+    assert_eq!(rows[1][..4], ["t/engine_temp", "401000", "120", "spike"]);
     assert_eq!((rows[1][5], rows.len(), errors.as_str()), ("90.5", 2, ""));
 }
 

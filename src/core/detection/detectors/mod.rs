@@ -4,6 +4,7 @@
 //! [`state`] how it is kept across a restart.
 
 mod frozen;
+mod habit;
 pub mod hold;
 pub mod limit;
 mod pace;

@@ -7,6 +7,7 @@
 //! All times here are the series' own, see `pace`. Most series keep common time.
 
 use super::frozen::Frozen;
+use super::habit::{Habit, Side, Youth};
 use super::pace::Pace;
 use super::profile::{Baseline, Profile};
 use super::shift::Shift;
@@ -28,6 +29,10 @@ const SLOW_SHIFT_TIMES: f64 = 1.5;
 const BURST_READINGS: u8 = 2;
 /// A smaller part of the value is no step of a sensor but a rounding error.
 const ROUNDING: f64 = 64.0 * f64::EPSILON;
+/// The base of a level is short at first, and what is rough shows only after a while.
+const SPIKE_YOUTH: Youth = Youth { calm: 3.0, restless: 10.0 };
+const SHIFT_YOUTH: Youth = Youth { calm: 3.0, restless: 10.0 };
+const BURST_YOUTH: Youth = Youth { calm: 30.0, restless: 30.0 };
 /// After a silence of so long the level before it says nothing any more.
 const RELEARN_MS: i64 = 300_000;
 
@@ -52,6 +57,27 @@ pub struct Series {
     pub(super) shift: Shift,
     /// For the frozen baseline, used instead of `shift`.
     pub(super) frozen: Option<Box<Frozen>>,
+    pub(super) habits: Habits,
+}
+
+/// What each detector of a series finds usual.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Habits {
+    pub spike: Habit,
+    pub shift: Habit,
+    pub burst: Habit,
+}
+
+impl Habits {
+    pub const NEW: Habits = Habits { spike: Habit::NEW, shift: Habit::NEW, burst: Habit::NEW };
+
+    pub fn each(&self) -> [&Habit; 3] {
+        [&self.spike, &self.shift, &self.burst]
+    }
+
+    pub fn each_mut(&mut self) -> [&mut Habit; 3] {
+        [&mut self.spike, &mut self.shift, &mut self.burst]
+    }
 }
 
 impl Series {
@@ -70,6 +96,7 @@ impl Series {
             run: Run::NEW,
             shift: Shift::NEW,
             frozen: (profile.baseline == Baseline::Frozen).then(Box::default),
+            habits: Habits::NEW,
         }
     }
 
@@ -159,12 +186,15 @@ impl Series {
         }
     }
 
-    /// When the pace changes, everything is learned anew except the frozen baseline, which goes by the number of readings.
+    /// When the pace changes, everything is learned anew except habits and the frozen baseline, which goes by the number of readings.
     fn keep_pace(&mut self, at_ms: i64, profile: &Profile) {
         let Some(newest_ms) = self.window.newest_ms() else { return };
         if self.pace.observe(at_ms.saturating_sub(self.pace.common_ms(newest_ms))) {
             let frozen = self.frozen.take();
-            *self = Series { pace: self.pace, frozen, ..Series::new(profile) };
+            // Scores are the same at any pace, only the minutes are others.
+            let mut habits = self.habits;
+            habits.each_mut().into_iter().for_each(Habit::change_clock);
+            *self = Series { pace: self.pace, frozen, habits, ..Series::new(profile) };
         }
     }
 
@@ -255,10 +285,13 @@ impl Series {
         let step = reading.value - summary.last.value;
         let spread = self.residual.size(floor_square);
         let statistic = ratio(residual, spread).min(ratio(step, self.difference.size(2.0 * floor_square)));
-        if warm && statistic > threshold {
+        let score = statistic / threshold;
+        let is_found = warm && score > 1.0;
+        let hears = |habit: &mut Habit| habit.hear(reading.at_ms, score, Side::of(residual), is_found, SPIKE_YOUTH);
+        if let Some(score) = warm.then(|| hears(&mut self.habits.spike)).flatten() {
             found.push(Finding {
                 detector: Detector::Spike,
-                score: statistic / threshold,
+                score,
                 expected: Some(summary.median),
                 spread: Some(spread),
                 reason: format!(
@@ -288,7 +321,8 @@ impl Series {
             }
             None => {
                 let age_ms = self.judged_age_ms(reading.at_ms, profile);
-                self.shift.judge(
+                let found_before = found.len();
+                let judged = self.shift.judge(
                     reading,
                     summary,
                     floor_square,
@@ -296,6 +330,12 @@ impl Series {
                     self.pace.span_s(),
                     found,
                 );
+                let Some((score, distance)) = judged else { return };
+                let is_found = found.len() > found_before;
+                match self.habits.shift.hear(reading.at_ms, score, Side::of(distance), is_found, SHIFT_YOUTH) {
+                    Some(score) => found[found_before].score = score,
+                    None => found.truncate(found_before),
+                }
             }
         }
     }
@@ -314,7 +354,12 @@ impl Series {
         let roughness = summary.roughness.sqrt();
         let spread = self.roughness.size(2.0 * floor_square);
         let statistic = ratio(roughness, spread);
-        if !(warm && statistic > threshold) {
+        let score = statistic / threshold;
+        let is_rough = warm && score > 1.0;
+        let is_found = is_rough && self.burst_streak + 1 >= BURST_READINGS;
+        let hears = |habit: &mut Habit| habit.hear(reading.at_ms, score, Side::Above, is_found, BURST_YOUTH);
+        let told = warm.then(|| hears(&mut self.habits.burst)).flatten();
+        if !is_rough {
             self.burst_streak = 0;
             self.roughness.update(roughness, 2.0 * floor_square, CLIP, weight);
             return;
@@ -323,10 +368,10 @@ impl Series {
         // Clipped to what is usual, so that lasting noise becomes usual too, but only over hours.
         self.roughness.update(roughness, 2.0 * floor_square, 1.0, weight);
         self.burst_streak = (self.burst_streak + 1).min(BURST_READINGS);
-        if self.burst_streak == BURST_READINGS {
+        if let Some(score) = told {
             found.push(Finding {
                 detector: Detector::Burst,
-                score: statistic / threshold,
+                score,
                 expected: None,
                 spread: Some(spread),
                 reason: format!(

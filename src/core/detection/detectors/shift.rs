@@ -108,7 +108,8 @@ impl Shift {
         self.base_readings >= BASE_READINGS_MIN
     }
 
-    /// Judges the window before the newest reading; what is usual is learned.
+    /// Judges the window before the newest reading; what is usual is learned. Returns the score if it is old enough to have one, and how far
+    /// the window is from the base.
     pub fn judge(
         &mut self,
         reading: Sample,
@@ -117,9 +118,9 @@ impl Shift {
         (age_ms, threshold): (i64, f64),
         span_s: u32,
         found: &mut Vec<Finding>,
-    ) {
+    ) -> Option<(f64, f64)> {
         if !self.has_base() {
-            return;
+            return None;
         }
         let error = if summary.roughness.is_finite() { summary.roughness / (2.0 * summary.count as f64) } else { 0.0 };
         let floor_square_mean = floor_square + MEAN_ERROR_TIMES * error;
@@ -135,6 +136,7 @@ impl Shift {
             && (self.streak == 0 || reading.at_ms.saturating_sub(self.since_ms) < RETURN_MS);
         let score = if is_return { moved } else { look.outside / line };
         let hold = if self.streak >= READINGS { HOLD } else { 1.0 };
+        let told = (age_ms >= WARM_UP_MS).then_some((score, summary.mean - base));
         if age_ms < WARM_UP_MS || score <= hold {
             self.streak = 0;
             if age_ms >= WARM_UP_MS && moved > 1.0 && look.outside <= HOLD * line {
@@ -142,9 +144,10 @@ impl Shift {
             } else {
                 self.learn_departures(reading, summary, floor_square);
             }
-            return;
+            return told;
         }
         self.flag(reading, summary, (score, base, look.size), span_s, found);
+        told
     }
 
     fn flag(

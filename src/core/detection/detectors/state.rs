@@ -4,9 +4,10 @@
 //! Even so, no bytes make it panic or allocate more than their own size, and a state that breaks an invariant is refused.
 
 use super::frozen::Frozen;
+use super::habit::Habit;
 use super::pace::{EXPONENT_MAX, Pace};
 use super::profile::{Baseline, Profile};
-use super::series::Series;
+use super::series::{Habits, Series};
 use super::shift::Shift;
 use super::spread::Spread;
 use super::stuck::Run;
@@ -48,6 +49,30 @@ pub fn encode(series: &Series, out: &mut Vec<u8>) {
     if let Some(frozen) = &series.frozen {
         encode_frozen(frozen, out);
     }
+    series.habits.each().into_iter().for_each(|habit| encode_habit(habit, out));
+}
+
+fn encode_habit(habit: &Habit, out: &mut Vec<u8>) {
+    let Habit { bins, minute, highest, excursion, ended, crossed_ms, peaks, age, line, is_told } = habit;
+    bins.iter().for_each(|&count| varint::put(out, u64::from(count)));
+    varint::put_signed(out, *minute);
+    varint::put_signed(out, *crossed_ms);
+    varint::put(out, u64::from(*age));
+    out.push(u8::from(*is_told));
+    [highest, excursion, ended, line].into_iter().flatten().for_each(|&score| put_score(out, score));
+    for peaks in peaks {
+        let known = peaks.iter().take_while(|peak| **peak > 0.0).count();
+        varint::put(out, known as u64);
+        peaks[..known].iter().for_each(|&peak| put_score(out, peak));
+    }
+}
+
+/// The habits of a series that is new, as they are encoded.
+#[cfg(test)]
+pub fn new_habits() -> Vec<u8> {
+    let mut out = Vec::new();
+    Habits::NEW.each().into_iter().for_each(|habit| encode_habit(habit, &mut out));
+    out
 }
 
 fn encode_run(run: &Run, out: &mut Vec<u8>) {
@@ -86,8 +111,8 @@ fn encode_frozen(frozen: &Frozen, out: &mut Vec<u8>) {
 }
 
 /// Reads one state; `None` if it cannot have been written by [`encode`]. A frozen baseline that the profile no longer uses is dropped; one
-/// that the profile needs and the state lacks begins anew.
-pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile) -> Option<Series> {
+/// that the profile needs and the state lacks begins anew; and so do habits that an earlier version did not have.
+pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile, has_habits: bool) -> Option<Series> {
     let mut series = Series {
         pace: decode_pace(cursor)?,
         window: decode_window(cursor)?,
@@ -105,12 +130,42 @@ pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile) -> Option<Series> {
             1 => Some(Box::new(decode_frozen(cursor)?)),
             _ => return None,
         },
+        habits: Habits::NEW,
     };
+    if has_habits {
+        for habit in series.habits.each_mut() {
+            *habit = decode_habit(cursor)?;
+        }
+    }
     match profile.baseline {
         Baseline::Rolling => series.frozen = None,
         Baseline::Frozen => _ = series.frozen.get_or_insert_default(),
     }
     Some(series)
+}
+
+fn decode_habit(cursor: &mut Cursor<'_>) -> Option<Habit> {
+    let mut habit = Habit::NEW;
+    for count in &mut habit.bins {
+        *count = u16::try_from(cursor.number()?).ok()?;
+    }
+    habit.minute = cursor.signed()?;
+    habit.crossed_ms = cursor.signed()?;
+    habit.age = take_u32(cursor)?;
+    habit.is_told = cursor.byte()? != 0;
+    for score in [&mut habit.highest, &mut habit.excursion, &mut habit.ended, &mut habit.line].into_iter().flatten() {
+        *score = take_score(cursor)?;
+    }
+    for peaks in &mut habit.peaks {
+        let known = usize::try_from(cursor.number()?).ok()?;
+        for peak in peaks.get_mut(..known)? {
+            *peak = take_score(cursor)?;
+        }
+        if !peaks.is_sorted_by(|before, after| before >= after) {
+            return None;
+        }
+    }
+    habit.line.iter().all(|line| *line >= 1.0).then_some(habit)
 }
 
 fn decode_pace(cursor: &mut Cursor<'_>) -> Option<Pace> {
@@ -263,6 +318,15 @@ fn take_float(cursor: &mut Cursor<'_>) -> Option<f64> {
 
 fn take_size(cursor: &mut Cursor<'_>) -> Option<f64> {
     take_float(cursor).filter(|&value| value >= 0.0)
+}
+
+fn put_score(out: &mut Vec<u8>, score: f32) {
+    out.extend_from_slice(&score.to_bits().to_le_bytes());
+}
+
+fn take_score(cursor: &mut Cursor<'_>) -> Option<f32> {
+    let bytes = cursor.take(4)?.try_into().ok()?;
+    Some(f32::from_bits(u32::from_le_bytes(bytes))).filter(|score| score.is_finite() && *score >= 0.0)
 }
 
 fn take_u32(cursor: &mut Cursor<'_>) -> Option<u32> {

@@ -11,8 +11,10 @@ use crate::core::device_clock::DeviceClock;
 
 /// Most series in one chunk.
 pub const CHUNK_SERIES: usize = 256;
-pub(super) const VERSION: u8 = 4;
-/// The version before 4: it has no clocks of devices.
+pub(super) const VERSION: u8 = 5;
+/// The version before 5: it has no habits.
+const VERSION_WITHOUT_HABITS: u8 = 4;
+/// The version before that: it has no clocks of devices either.
 const VERSION_WITHOUT_CLOCKS: u8 = 3;
 
 /// A chunk that cannot have come from a snapshot, or came from another version. Nothing of it was restored.
@@ -64,14 +66,13 @@ impl Monitor {
     /// If the chunk is of an unknown version or damaged.
     pub fn restore(&mut self, chunk: &[u8], now: Moment) -> Result<usize, RestoreError> {
         let mut cursor = Cursor { rest: chunk };
-        let has_clocks = match cursor.byte() {
-            Some(VERSION) => true,
-            Some(VERSION_WITHOUT_CLOCKS) => false,
+        let version = match cursor.byte() {
+            Some(version @ (VERSION | VERSION_WITHOUT_HABITS | VERSION_WITHOUT_CLOCKS)) => version,
             Some(version) => return Err(RestoreError::UnknownVersion(version)),
             None => return Err(RestoreError::Damaged),
         };
         let now_ms = now.signed_steady_ms();
-        let restored = decode(&mut cursor, &self.settings.profiles, now, has_clocks)
+        let restored = decode(&mut cursor, &self.settings.profiles, now, version)
             .filter(|_| cursor.rest.is_empty())
             .ok_or(RestoreError::Damaged)?;
         self.now_ms = self.now_ms.max(now_ms);
@@ -112,12 +113,7 @@ struct Restored<'a> {
     clock: Option<DeviceClock>,
 }
 
-fn decode<'a>(
-    cursor: &mut Cursor<'a>,
-    profiles: &Profiles,
-    now: Moment,
-    has_clocks: bool,
-) -> Option<Vec<Restored<'a>>> {
+fn decode<'a>(cursor: &mut Cursor<'a>, profiles: &Profiles, now: Moment, version: u8) -> Option<Vec<Restored<'a>>> {
     // Bounded, because the wall clock may have been wrong: it must not make the series older than it takes to be forgotten, nor younger
     // than they were.
     let away_ms = now.wall_ms.saturating_sub(cursor.signed()?).clamp(0, FORGET_MS);
@@ -128,12 +124,12 @@ fn decode<'a>(
         let device = std::str::from_utf8(cursor.bytes()?).ok()?;
         let metric = std::str::from_utf8(cursor.bytes()?).ok()?;
         let rule = profiles.of_metric(metric);
-        let series = state::decode(cursor, profiles.get(rule))?;
+        let series = state::decode(cursor, profiles.get(rule), version >= VERSION)?;
         let rhythm = state::decode_rhythm(cursor, snapshot_ms)?;
         let device_rhythm = state::decode_rhythm(cursor, snapshot_ms)?;
         let is_asleep = cursor.byte()? != 0;
         let rewind_guard = state::decode_rewind_guard(cursor)?;
-        let clock = if has_clocks { state::decode_clock(cursor)? } else { None };
+        let clock = if version > VERSION_WITHOUT_CLOCKS { state::decode_clock(cursor)? } else { None };
         entries.push(Restored { device, metric, rule, series, rhythm, device_rhythm, is_asleep, rewind_guard, clock });
     }
     Some(entries)

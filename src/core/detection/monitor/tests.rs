@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::detection::detectors::Detector;
 use crate::core::detection::detectors::limit::Bounds;
+use crate::core::detection::detectors::state;
 
 fn reading<'a>(device: &'a str, metric: &'a str, at_ms: i64, value: f64) -> Reading<'a> {
     Reading::at(at_ms, device, metric, value)
@@ -183,16 +184,21 @@ fn chunks_are_bounded_and_all_series_are_in_one_of_them() {
 }
 
 #[test]
-fn a_snapshot_of_before_devices_had_clocks_is_read() {
+fn snapshots_of_before_there_were_habits_and_clocks_are_read() {
     let mut monitor = Monitor::new(MonitorSettings::default());
     monitor.judge(&reading("a", "temp", 0, 1.0), at(0), &mut Findings::default());
     let chunk = monitor.snapshot_chunk(0, 0);
-    // One series, of whose device's clock nothing is known.
-    let mut old = chunk.clone();
-    (old[0], _) = (3, old.pop());
-    let mut copy = Monitor::new(MonitorSettings::default());
-    assert_eq!(copy.restore(&old, steady(0)), Ok(0));
-    assert_eq!(copy.snapshot_chunk(0, 0), chunk);
+    // One series that has no habits yet, of whose device's clock nothing is known.
+    let habits = state::new_habits();
+    let at = chunk.windows(habits.len()).position(|bytes| bytes == habits).expect("its habits");
+    let without_habits = [&chunk[..at], &chunk[at + habits.len()..]].concat();
+    let without_clocks = without_habits[..without_habits.len() - 1].to_vec();
+    for (version, mut old) in [(4, without_habits), (3, without_clocks)] {
+        old[0] = version;
+        let mut copy = Monitor::new(MonitorSettings::default());
+        assert_eq!(copy.restore(&old, steady(0)), Ok(0));
+        assert_eq!(copy.snapshot_chunk(0, 0), chunk);
+    }
 }
 
 #[test]

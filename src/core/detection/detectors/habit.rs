@@ -1,0 +1,335 @@
+//! What a detector's statistic does when nothing is wrong.
+//!
+//! A threshold that is drawn on the noise of minutes is crossed by everything that a signal does by the hour: starts, cranks, defrosts, doors.
+//! So each detector of each series learns how high its own statistic goes, and its line is the highest of three:
+//!
+//! - a multiple of what most minutes stay below, for signals that move all the time. It is drawn further out the more the minutes differ;
+//! - a little more than excursions that came again: several of about the same size, or many whatever their size. A fault comes seldom, and
+//!   each time with another size. Only an excursion that has ended by itself teaches anything;
+//! - a line for the young, because a statistic of a few minutes says little of the next.
+//!
+//! Scores are in thresholds of the detector: 1 is where it would raise an alarm if nothing were learned. Time is the series' own, and only
+//! minutes in which it is heard count: a vehicle that stood still for a week has forgotten nothing.
+
+/// Bounds of the bins that minutes are counted in, by the highest score in them: half octaves.
+const BINS: usize = 17;
+const LOWEST: f32 = 0.5;
+/// Half a bin below the lowest bound stands for all that is lower.
+const QUIET: f32 = 0.35;
+/// Excursions that are remembered on each side.
+const PEAKS: usize = 6;
+/// So many minutes are remembered, a week; then all count half.
+const MINUTES_MAX: u32 = 10_080;
+/// Fewer minutes say nothing of what is usual.
+const MINUTES_MIN: u32 = 10;
+/// What most minutes stay below, and how far beyond the line is at least and at most.
+const MOST: f32 = 0.95;
+const FEW: f32 = 4.0;
+const BEYOND: f32 = 1.5;
+const WIDENING_MAX: f32 = 4.0;
+/// So many excursions within such a ratio are a habit; and so many of whatever size.
+const ALIKE: usize = 4;
+const ALIKE_RATIO: f32 = 1.75;
+const MANY: usize = 6;
+/// A series counts as at least so old, in minutes: it was watched while it warmed up.
+const YOUNGEST: u32 = 2;
+/// How much higher than a habit the line is.
+const MARGIN: f32 = 1.25;
+const MINUTE_MS: i64 = 60_000;
+/// So long below the line, and an excursion has ended.
+const ENDED_MS: i64 = 15_000;
+/// A reading that is so much older is of a clock that was set back, not a late one.
+const SET_BACK_MINUTES: i64 = 5;
+
+/// Excursions of a statistic that has a sign; others go up only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Above,
+    Below,
+}
+
+impl Side {
+    pub fn of(distance: f64) -> Side {
+        if distance < 0.0 { Side::Below } else { Side::Above }
+    }
+}
+
+/// For so many minutes, divided by its age in minutes, the line of a series is higher: in most minutes of which the statistic stays low, and
+/// of another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Youth {
+    pub calm: f32,
+    pub restless: f32,
+}
+
+/// What was learned of one detector of one series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Habit {
+    /// Minutes by their highest score.
+    pub bins: [u16; BINS],
+    /// The minute that is going on, and the highest scores in it by side.
+    pub minute: i64,
+    pub highest: [f32; 2],
+    /// The highest score of an excursion that is going on, by side; 0 if none is. And of those that have ended in this minute.
+    pub excursion: [f32; 2],
+    pub ended: [f32; 2],
+    /// When the line was crossed last.
+    pub crossed_ms: i64,
+    /// The highest excursions, in descending order.
+    pub peaks: [[f32; PEAKS]; 2],
+    /// Minutes that were ever learned from.
+    pub age: u32,
+    /// The line, by side; without that for the young.
+    pub line: [f32; 2],
+    /// An excursion beyond the line is going on.
+    pub is_told: bool,
+}
+
+impl Habit {
+    pub const NEW: Habit = Habit {
+        bins: [0; BINS],
+        minute: i64::MIN,
+        highest: [0.0; 2],
+        excursion: [0.0; 2],
+        ended: [0.0; 2],
+        crossed_ms: i64::MIN,
+        peaks: [[0.0; PEAKS]; 2],
+        age: 0,
+        line: [1.0; 2],
+        is_told: false,
+    };
+
+    /// Takes note of a score, and whether the detector found something. Returns how far beyond the line it is, as a ratio, if that is to be
+    /// told.
+    pub fn hear(&mut self, at_ms: i64, score: f64, side: Side, is_found: bool, youth: Youth) -> Option<f64> {
+        let minute = at_ms.div_euclid(MINUTE_MS);
+        let is_set_back = minute < self.minute.saturating_sub(SET_BACK_MINUTES);
+        if minute > self.minute || is_set_back {
+            self.end_minute();
+            self.minute = minute;
+        }
+        self.follow(at_ms, score as f32, side as usize);
+        let line = f64::from(self.line[side as usize] * self.caution(youth));
+        // Once told, an excursion is told until the detector itself finds nothing.
+        self.is_told = is_found && (score > line || self.is_told);
+        self.is_told.then(|| (score / line).max(1.0))
+    }
+
+    /// How much higher the line of a young series is.
+    fn caution(&self, youth: Youth) -> f32 {
+        let is_calm = 2 * u32::from(self.bins[0]) > self.minutes();
+        1.0 + if is_calm { youth.calm } else { youth.restless } / (self.age + YOUNGEST) as f32
+    }
+
+    /// Times are of another clock from now on.
+    pub fn change_clock(&mut self) {
+        (self.minute, self.crossed_ms) = (i64::MIN, i64::MIN);
+        (self.highest, self.excursion, self.ended, self.is_told) = ([0.0; 2], [0.0; 2], [0.0; 2], false);
+    }
+
+    fn follow(&mut self, at_ms: i64, score: f32, side: usize) {
+        self.highest[side] = self.highest[side].max(score);
+        if score > self.line[side] {
+            self.excursion[side] = self.excursion[side].max(score);
+            self.crossed_ms = at_ms;
+        } else if at_ms.saturating_sub(self.crossed_ms) >= ENDED_MS {
+            for (excursion, ended) in self.excursion.iter_mut().zip(&mut self.ended) {
+                *ended = ended.max(std::mem::take(excursion));
+            }
+        }
+    }
+
+    fn end_minute(&mut self) {
+        let [highest, ended] = [std::mem::take(&mut self.highest), std::mem::take(&mut self.ended)];
+        if self.minute == i64::MIN {
+            return;
+        }
+        self.age = self.age.saturating_add(1);
+        let has_ended = ended != [0.0; 2];
+        if has_ended {
+            self.count(ended[0].max(ended[1]));
+            (0..2).filter(|&side| ended[side] > 0.0).for_each(|side| self.remember(side, ended[side]));
+        } else if self.excursion == [0.0; 2] {
+            self.count(highest[0].max(highest[1]));
+        }
+        if has_ended || self.age < 60 || self.age.is_multiple_of(10) {
+            self.draw();
+        }
+    }
+
+    fn count(&mut self, score: f32) {
+        let steps = 2.0 * (score / LOWEST).log2();
+        let bin = if steps < 0.0 { 0 } else { (steps as usize + 1).min(BINS - 1) };
+        self.bins[bin] = self.bins[bin].saturating_add(1);
+        if self.minutes() > MINUTES_MAX {
+            self.bins.iter_mut().for_each(|count| *count /= 2);
+            // What does not come again is forgotten in the end.
+            self.peaks.iter_mut().for_each(|peaks| {
+                peaks.rotate_left(1);
+                peaks[PEAKS - 1] = 0.0;
+            });
+        }
+    }
+
+    fn minutes(&self) -> u32 {
+        self.bins.iter().map(|count| u32::from(*count)).sum()
+    }
+
+    fn remember(&mut self, side: usize, peak: f32) {
+        let peaks = &mut self.peaks[side];
+        let at = peaks.partition_point(|known| *known >= peak);
+        if at < PEAKS {
+            peaks[at..].rotate_right(1);
+            peaks[at] = peak;
+        }
+    }
+
+    /// The score that this share of the minutes stays below.
+    fn quantile(&self, share: f32) -> f32 {
+        let wanted = share * self.minutes() as f32;
+        let mut below = 0.0;
+        for (bin, &count) in self.bins.iter().enumerate() {
+            let count = f32::from(count);
+            if below + count >= wanted && count > 0.0 {
+                let bound = |bin: usize| LOWEST * (bin as f32 / 2.0).exp2();
+                let low = if bin == 0 { QUIET } else { bound(bin - 1) };
+                let high = bound(bin);
+                return low * (high / low).powf((wanted - below) / count);
+            }
+            below += count;
+        }
+        QUIET
+    }
+
+    fn draw(&mut self) {
+        if self.minutes() < MINUTES_MIN {
+            return;
+        }
+        // A single excursion in the first minutes is not what most of them do.
+        let most = self.quantile(MOST.min(1.0 - FEW / self.minutes() as f32));
+        let usual = BEYOND * most * (most / self.quantile(0.5)).min(WIDENING_MAX);
+        for (line, peaks) in self.line.iter_mut().zip(&self.peaks) {
+            let alike = peaks.windows(ALIKE).find(|peaks| peaks[0] <= ALIKE_RATIO * peaks[ALIKE - 1]);
+            let habit = alike.map_or(0.0, |peaks| peaks[0]).max(peaks[MANY - 1]);
+            *line = usual.max(MARGIN * habit).max(1.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YOUTH: Youth = Youth { calm: 10.0, restless: 10.0 };
+
+    /// A detector that is heard once a second: noise, and now and then an excursion of ten seconds.
+    struct Life {
+        habit: Habit,
+        second: i64,
+    }
+
+    impl Life {
+        fn new() -> Life {
+            let mut life = Life { habit: Habit::NEW, second: 0 };
+            life.go_on(24.0);
+            life
+        }
+
+        fn score(&mut self, score: f64, side: Side) -> bool {
+            self.second += 1;
+            self.habit.hear(self.second * 1_000, score, side, score > 1.0, YOUTH).is_some()
+        }
+
+        fn go_on(&mut self, hours: f64) {
+            for second in 0..(hours * 3_600.0) as i64 {
+                let noise = 0.2 + 0.2 * (second % 7) as f64 / 7.0;
+                assert!(!self.score(noise, Side::Above), "noise is told");
+            }
+        }
+
+        /// Returns whether an excursion is told, which goes so far beyond the threshold, hours after the one before.
+        fn excursion(&mut self, hours: f64, height: f64) -> bool {
+            self.go_on(hours);
+            let told: Vec<bool> = (0..10).map(|_| self.score(height, Side::Above)).collect();
+            assert!(told.iter().all(|is_told| *is_told == told[0]), "{told:?}");
+            told[0]
+        }
+    }
+
+    #[test]
+    fn what_comes_again_becomes_usual_and_what_is_larger_is_told() {
+        let mut life = Life::new();
+        let told: Vec<bool> = (0..8).map(|_| life.excursion(4.0, 3.0)).collect();
+        assert_eq!(told, [true, true, true, true, false, false, false, false]);
+        assert!(!life.excursion(4.0, 3.5), "about as large");
+        assert!(!life.excursion(1.0, 1.5), "smaller");
+        assert!(life.excursion(4.0, 4.5), "larger than ever");
+    }
+
+    #[test]
+    fn excursions_of_all_sizes_are_usual_only_when_there_were_many() {
+        let mut life = Life::new();
+        let heights = [2.0, 40.0, 5.0, 16.0, 3.0, 9.0];
+        assert!(heights.iter().all(|height| life.excursion(4.0, *height)));
+        // Six of them reach 2.0, and no four are alike.
+        assert!(!life.excursion(4.0, 2.4));
+        assert!(life.excursion(4.0, 6.0));
+    }
+
+    #[test]
+    fn the_other_side_is_another_habit() {
+        let mut life = Life::new();
+        (0..6).for_each(|_| _ = life.excursion(4.0, 3.0));
+        life.go_on(4.0);
+        assert!(life.score(3.0, Side::Below));
+    }
+
+    #[test]
+    fn what_stays_teaches_nothing_until_it_has_ended() {
+        let mut life = Life::new();
+        for _ in 0..3 {
+            life.excursion(4.0, 3.0);
+        }
+        life.go_on(4.0);
+        for _ in 0..6 * 3_600 {
+            assert!(life.score(3.0, Side::Above));
+        }
+        let line = life.habit.line;
+        assert_eq!(line, [1.0; 2]);
+    }
+
+    #[test]
+    fn a_signal_that_moves_all_the_time_is_usual_after_minutes() {
+        let mut habit = Habit::NEW;
+        let mut told = 0;
+        for second in 0..4 * 3_600_i64 {
+            // A burst of a driver every minute, of different sizes.
+            let score = if second % 60 == 0 { 1.5 + (second / 60 * 7 % 10) as f64 / 5.0 } else { 0.3 };
+            told += u32::from(habit.hear(second * 1_000, score, Side::Above, score > 1.0, YOUTH).is_some());
+        }
+        assert!(told <= 5, "{told}");
+        assert!(habit.line[0] < 10.0, "{:?}", habit.line);
+        assert!(habit.hear(4 * 3_600_000, 20.0, Side::Above, true, YOUTH).is_some());
+    }
+
+    #[test]
+    fn the_young_tell_only_what_is_large() {
+        let tells = |minutes: i64, score: f64| {
+            let mut habit = Habit::NEW;
+            for second in 0..minutes * 60 {
+                habit.hear(second * 1_000, 0.3, Side::Above, false, YOUTH);
+            }
+            habit.hear(minutes * 60_000, score, Side::Above, true, YOUTH).is_some()
+        };
+        assert_eq!([tells(4, 2.0), tells(4, 4.0), tells(60, 1.5), tells(6_000, 1.5)], [false, true, true, true]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_stop_the_minutes() {
+        let mut life = Life::new();
+        let age = life.habit.age;
+        life.second -= 86_400;
+        life.go_on(1.0);
+        assert!(life.habit.age >= age + 59, "{}", life.habit.age);
+    }
+}
