@@ -13,6 +13,7 @@ pub mod series;
 mod shift;
 mod spread;
 pub mod state;
+mod stay;
 mod stuck;
 
 use crate::core::detection::severity::Severity;
@@ -34,6 +35,8 @@ pub enum Detector {
     Burst,
     /// The same value has been repeated for much longer than usual.
     Stuck,
+    /// The level has been beyond its usual range for longer than it ever was.
+    Stay,
 }
 
 impl Detector {
@@ -46,6 +49,7 @@ impl Detector {
             Detector::Shift => "shift",
             Detector::Burst => "burst",
             Detector::Stuck => "stuck",
+            Detector::Stay => "stay",
         }
     }
 
@@ -63,7 +67,7 @@ impl Detector {
             Detector::Limit => "limit",
             Detector::Gap => "gap",
             Detector::Stuck => "stuck",
-            Detector::Spike | Detector::Shift | Detector::Burst => "anomaly",
+            Detector::Spike | Detector::Shift | Detector::Burst | Detector::Stay => "anomaly",
         }
     }
 }
@@ -88,7 +92,7 @@ impl Kinds {
             Detector::Limit => 1,
             Detector::Gap => 2,
             Detector::Stuck => 4,
-            Detector::Spike | Detector::Shift | Detector::Burst => 8,
+            Detector::Spike | Detector::Shift | Detector::Burst | Detector::Stay => 8,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::pace::Pace;
 use super::profile::{Baseline, Profile};
 use super::shift::Shift;
 use super::spread::{Spread, ratio, weight};
+use super::stay::{Mark, Stay};
 use super::stuck::{Run, RunState};
 use super::{Detector, Finding, Verdict, short, side};
 use crate::core::detection::window::{Admission, Sample, Summary, Window};
@@ -33,6 +34,10 @@ const ROUNDING: f64 = 64.0 * f64::EPSILON;
 const SPIKE_YOUTH: Youth = Youth { calm: 3.0, restless: 10.0 };
 const SHIFT_YOUTH: Youth = Youth { calm: 3.0, restless: 10.0 };
 const BURST_YOUTH: Youth = Youth { calm: 30.0, restless: 30.0 };
+/// A series that is rough for so long may be told for that alone, once it was heard for so long and was rough so often.
+const ROUGH_MIN_S: f32 = 60.0;
+const ROUGH_HEARD_MIN_S: u32 = 14_400;
+const ROUGH_STAYS_MIN: u8 = 8;
 /// After a silence of so long the level before it says nothing any more.
 const RELEARN_MS: i64 = 300_000;
 
@@ -58,6 +63,9 @@ pub struct Series {
     /// For the frozen baseline, used instead of `shift`.
     pub(super) frozen: Option<Box<Frozen>>,
     pub(super) habits: Habits,
+    pub(super) stay: Stay,
+    /// How long the windows are rough.
+    pub(super) rough: Mark,
 }
 
 /// What each detector of a series finds usual.
@@ -97,6 +105,8 @@ impl Series {
             shift: Shift::NEW,
             frozen: (profile.baseline == Baseline::Frozen).then(Box::default),
             habits: Habits::NEW,
+            stay: Stay::NEW,
+            rough: Mark::NEW,
         }
     }
 
@@ -157,6 +167,7 @@ impl Series {
                 self.epoch_start_ms = reading.at_ms;
                 self.shift = Shift { departure: self.shift.departure, ..Shift::NEW };
                 self.run.interrupt();
+                self.stay.interrupt();
             }
             Admission::Continues if self.window.has_seen(reading) => return Verdict::Unjudged,
             Admission::Resumes { silent_ms } => {
@@ -186,7 +197,8 @@ impl Series {
         }
     }
 
-    /// When the pace changes, everything is learned anew except habits and the frozen baseline, which goes by the number of readings.
+    /// When the pace changes, everything is learned anew except habits, stays, and the frozen baseline, which goes by the number of
+    /// readings.
     fn keep_pace(&mut self, at_ms: i64, profile: &Profile) {
         let Some(newest_ms) = self.window.newest_ms() else { return };
         if self.pace.observe(at_ms.saturating_sub(self.pace.common_ms(newest_ms))) {
@@ -194,7 +206,8 @@ impl Series {
             // Scores are the same at any pace, only the minutes are others.
             let mut habits = self.habits;
             habits.each_mut().into_iter().for_each(Habit::change_clock);
-            *self = Series { pace: self.pace, frozen, habits, ..Series::new(profile) };
+            *self =
+                Series { pace: self.pace, frozen, habits, stay: self.stay, rough: self.rough, ..Series::new(profile) };
         }
     }
 
@@ -218,6 +231,11 @@ impl Series {
         (warm, is_newest): (bool, bool),
         found: &mut Vec<Finding>,
     ) -> bool {
+        if is_newest {
+            // The mean of a slow series' window says what was an hour ago.
+            let level = if self.pace.seconds() == 1 { summary.mean } else { reading.value };
+            self.stay.judge(self.pace.common_ms(reading.at_ms), level, self.pace.interval_ms, found);
+        }
         let floor_square = self.floor_square(reading.value, summary);
         let spike = profile.spike * self.pace.caution(SLOW_SPIKE_TIMES);
         if profile.rests && is_newest && summary.is_still {
@@ -358,7 +376,7 @@ impl Series {
         let is_rough = warm && score > 1.0;
         let is_found = is_rough && self.burst_streak + 1 >= BURST_READINGS;
         let hears = |habit: &mut Habit| habit.hear(reading.at_ms, score, Side::Above, is_found, BURST_YOUTH);
-        let told = warm.then(|| hears(&mut self.habits.burst)).flatten();
+        let told = warm.then(|| hears(&mut self.habits.burst)).flatten().or(self.too_long_rough(is_rough));
         if !is_rough {
             self.burst_streak = 0;
             self.roughness.update(roughness, 2.0 * floor_square, CLIP, weight);
@@ -382,6 +400,14 @@ impl Series {
                 ),
             });
         }
+    }
+
+    /// How many times as long as usual the windows have been rough: starts and stops make them so for a moment, however high.
+    fn too_long_rough(&mut self, is_rough: bool) -> Option<f64> {
+        let heard_s = self.stay.heard_s;
+        let lasted_s = self.rough.follow(is_rough, heard_s);
+        let times = lasted_s as f32 / self.rough.limit_s(ROUGH_MIN_S);
+        (times > 1.0 && heard_s >= ROUGH_HEARD_MIN_S && self.rough.stays >= ROUGH_STAYS_MIN).then_some(times.into())
     }
 
     /// Inserts the reading; what leaves the window feeds the bases, unless it belongs to an alarm.

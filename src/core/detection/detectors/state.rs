@@ -10,6 +10,7 @@ use super::profile::{Baseline, Profile};
 use super::series::{Habits, Series};
 use super::shift::Shift;
 use super::spread::Spread;
+use super::stay::{Mark, Stay};
 use super::stuck::Run;
 use crate::core::batch::varint::{self, Cursor};
 use crate::core::detection::rewind_guard::RewindGuard;
@@ -50,6 +51,8 @@ pub fn encode(series: &Series, out: &mut Vec<u8>) {
         encode_frozen(frozen, out);
     }
     series.habits.each().into_iter().for_each(|habit| encode_habit(habit, out));
+    encode_stay(&series.stay, out);
+    encode_mark(&series.rough, out);
 }
 
 fn encode_habit(habit: &Habit, out: &mut Vec<u8>) {
@@ -67,11 +70,30 @@ fn encode_habit(habit: &Habit, out: &mut Vec<u8>) {
     }
 }
 
+fn encode_stay(stay: &Stay, out: &mut Vec<u8>) {
+    let Stay { low, high, looked_at_ms, heard_s, marks, told } = stay;
+    put_level(out, *low);
+    put_level(out, *high);
+    varint::put_signed(out, *looked_at_ms);
+    varint::put(out, u64::from(*heard_s));
+    out.push(*told);
+    marks.as_flattened().iter().for_each(|mark| encode_mark(mark, out));
+}
+
+fn encode_mark(mark: &Mark, out: &mut Vec<u8>) {
+    let Mark { since_s, longest, stays } = mark;
+    varint::put(out, u64::from(*since_s));
+    longest.iter().for_each(|&units| varint::put(out, u64::from(units)));
+    out.push(*stays);
+}
+
 /// The habits of a series that is new, as they are encoded.
 #[cfg(test)]
 pub fn new_habits() -> Vec<u8> {
     let mut out = Vec::new();
     Habits::NEW.each().into_iter().for_each(|habit| encode_habit(habit, &mut out));
+    encode_stay(&Stay::NEW, &mut out);
+    encode_mark(&Mark::NEW, &mut out);
     out
 }
 
@@ -131,11 +153,15 @@ pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile, has_habits: bool) -> O
             _ => return None,
         },
         habits: Habits::NEW,
+        stay: Stay::NEW,
+        rough: Mark::NEW,
     };
     if has_habits {
         for habit in series.habits.each_mut() {
             *habit = decode_habit(cursor)?;
         }
+        series.stay = decode_stay(cursor)?;
+        series.rough = decode_mark(cursor, series.stay.heard_s)?;
     }
     match profile.baseline {
         Baseline::Rolling => series.frozen = None,
@@ -166,6 +192,27 @@ fn decode_habit(cursor: &mut Cursor<'_>) -> Option<Habit> {
         }
     }
     habit.line.iter().all(|line| *line >= 1.0).then_some(habit)
+}
+
+fn decode_stay(cursor: &mut Cursor<'_>) -> Option<Stay> {
+    let mut stay = Stay { low: take_level(cursor)?, high: take_level(cursor)?, ..Stay::NEW };
+    stay.looked_at_ms = cursor.signed()?;
+    stay.heard_s = take_u32(cursor)?;
+    stay.told = cursor.byte()?;
+    for mark in stay.marks.as_flattened_mut() {
+        *mark = decode_mark(cursor, stay.heard_s)?;
+    }
+    let is_right = usize::from(stay.told) <= stay.marks.as_flattened().len() && stay.low <= stay.high;
+    is_right.then_some(stay)
+}
+
+fn decode_mark(cursor: &mut Cursor<'_>, heard_s: u32) -> Option<Mark> {
+    let mut mark = Mark { since_s: take_u32(cursor)?, ..Mark::NEW };
+    for units in &mut mark.longest {
+        *units = u16::try_from(cursor.number()?).ok()?;
+    }
+    mark.stays = cursor.byte()?;
+    (mark.since_s <= heard_s && mark.longest[0] >= mark.longest[1]).then_some(mark)
 }
 
 fn decode_pace(cursor: &mut Cursor<'_>) -> Option<Pace> {
@@ -318,6 +365,15 @@ fn take_float(cursor: &mut Cursor<'_>) -> Option<f64> {
 
 fn take_size(cursor: &mut Cursor<'_>) -> Option<f64> {
     take_float(cursor).filter(|&value| value >= 0.0)
+}
+
+fn put_level(out: &mut Vec<u8>, level: f32) {
+    out.extend_from_slice(&level.to_bits().to_le_bytes());
+}
+
+fn take_level(cursor: &mut Cursor<'_>) -> Option<f32> {
+    let bytes = cursor.take(4)?.try_into().ok()?;
+    Some(f32::from_bits(u32::from_le_bytes(bytes))).filter(|level| level.is_finite())
 }
 
 fn put_score(out: &mut Vec<u8>, score: f32) {

@@ -39,7 +39,7 @@ impl Heard<'_> {
             Detector::Limit if self.uncleared_limits & limits != 0 => Word::Bad,
             Detector::Limit => Word::Good,
             _ if !self.is_judged => Word::Present,
-            Detector::Spike | Detector::Shift | Detector::Burst if !self.has_level => Word::Present,
+            Detector::Spike | Detector::Shift | Detector::Burst | Detector::Stay if !self.has_level => Word::Present,
             _ => Word::Good,
         }
     }

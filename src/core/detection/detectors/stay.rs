@@ -1,0 +1,237 @@
+//! A level that stays beyond its usual range for longer than it ever did.
+//!
+//! What fails slowly departs from no level of the last minutes: a fridge whose compressor has stopped, a battery that is not charged, a tank
+//! that empties. But in days of regular life each height beyond the usual range has been reached for a while only: by defrosts, doors, loads.
+//! So three marks on each side of the range know how long the level has stayed beyond them at the longest, and a longer stay is told. A mark
+//! that was never reached is told after a few minutes.
+//!
+//! Time is common time here, and only time in which the series is heard counts: a vehicle parks for days.
+
+use super::{Detector, Finding, short};
+
+/// Marks on each side, and how far they are beyond the usual range, in its widths.
+const MARKS: usize = 3;
+const BEYOND: [f32; MARKS] = [0.1, 0.4, 0.8];
+/// A stay is told only if the level has gone so much farther, or a range that moves a little would put the usual beyond a new mark.
+const CLEARLY: f32 = 0.25;
+/// A stay ends when the level is so far back behind its mark, in widths of the range.
+const HYSTERESIS: f32 = 0.1;
+/// How often is looked, unless readings come less often.
+const LOOK_EVERY_MS: i64 = 10_000;
+/// A series must have been heard for so long, a day and a half: a day has a night.
+const HEARD_MIN_S: u32 = 130_000;
+/// And the level must have been beyond marks so often.
+const STAYS_MIN: u32 = 4;
+/// No shorter stay is told, and none of fewer readings.
+const STAY_MIN_S: f32 = 300.0;
+const INTERVALS_MIN: f32 = 0.9;
+/// A stay is told if it is so many times the second longest: at least, more the more the two longest differ, more if there were few; and at
+/// most.
+const TIMES: f32 = 1.5;
+const TIMES_UNLIKE: f32 = 2.0;
+const TIMES_FEW: f32 = 2.0;
+const TIMES_MAX: f32 = 2.0;
+/// Time constant in which long stays are forgotten, by the time spent beyond the mark.
+const FORGET_S: f32 = 14.0 * 86_400.0;
+/// After so long a silence, or so many intervals, it is unknown whether the level stayed.
+const SILENCE_MS: i64 = 300_000;
+const SILENCE_INTERVALS: f32 = 5.0;
+/// The range is between what the level is below for this share of the time, and above.
+const SHARE: f32 = 0.1;
+/// How fast its bounds move: widths a minute; for a short history more, the quotient of this and its minutes.
+const RATE: f32 = 0.003;
+const RATE_YOUNG: f32 = 2.0;
+const RATE_MAX: f32 = 0.5;
+/// A reading stands for so many minutes at the most.
+const MINUTES_MAX: f32 = 2.0;
+/// A distant level moves a bound by this share of the distance.
+const DISTANT: f32 = 0.05;
+/// In the first minutes the range is at least as wide as the level moves.
+const YOUNG_MINUTES: f32 = 60.0;
+/// While a stay is told, the range learns so many times as slowly: what stays becomes usual in the end.
+const TOLD_RATE: f32 = 0.1;
+/// So far the range can be computed with.
+const LEVEL_MAX: f32 = 1e30;
+/// Unit of remembered stays, in seconds.
+const UNIT_S: u32 = 10;
+
+/// How long something has lasted that usually ends by itself, such as a level beyond a mark. Times are seconds in which the series was heard.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Mark {
+    /// When it began this time; 0 if it is not going on.
+    pub since_s: u32,
+    /// The two longest times that have ended.
+    pub longest: [u16; 2],
+    pub stays: u8,
+}
+
+impl Mark {
+    pub const NEW: Mark = Mark { since_s: 0, longest: [0; 2], stays: 0 };
+
+    /// Takes note of whether it is going on. Returns for how long.
+    pub fn follow(&mut self, is_going_on: bool, heard_s: u32) -> u32 {
+        match (is_going_on, self.since_s > 0) {
+            (true, false) => self.since_s = heard_s,
+            (false, true) => self.end(heard_s),
+            _ => {}
+        }
+        if is_going_on { heard_s.saturating_sub(self.since_s) } else { 0 }
+    }
+
+    /// Seconds after which it is told. What lasted so long only once is no habit.
+    pub fn limit_s(&self, at_least_s: f32) -> f32 {
+        let [longest, second] = self.longest.map(|units| f32::from(units) * UNIT_S as f32);
+        let unlike = (longest - second) / longest.max(1.0);
+        let times = TIMES + TIMES_UNLIKE * unlike + TIMES_FEW / f32::from(self.stays.max(1));
+        (second * times.min(TIMES_MAX)).max(at_least_s)
+    }
+
+    fn end(&mut self, heard_s: u32) {
+        let lasted_s = heard_s.saturating_sub(self.since_s);
+        let keep = (1.0 - lasted_s as f32 / FORGET_S).max(0.0);
+        self.longest = self.longest.map(|units| (f32::from(units) * keep) as u16);
+        let units = u16::try_from(lasted_s / UNIT_S).unwrap_or(u16::MAX);
+        if units > self.longest[0] {
+            self.longest = [units, self.longest[0]];
+        } else {
+            self.longest[1] = self.longest[1].max(units);
+        }
+        self.stays = self.stays.saturating_add(1);
+        self.since_s = 0;
+    }
+}
+
+/// What was learned of a series' range, and of how long its level stays beyond it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Stay {
+    /// The usual range.
+    pub low: f32,
+    pub high: f32,
+    pub looked_at_ms: i64,
+    /// Seconds in which the series was heard; 0 before the first look.
+    pub heard_s: u32,
+    /// Below and above the range, from the nearest to the farthest.
+    pub marks: [[Mark; MARKS]; 2],
+    /// Number of the mark whose stay is told, counted from 1: those above after those below. 0 if none is.
+    pub told: u8,
+}
+
+impl Stay {
+    pub const NEW: Stay =
+        Stay { low: 0.0, high: 0.0, looked_at_ms: i64::MIN, heard_s: 0, marks: [[Mark::NEW; MARKS]; 2], told: 0 };
+
+    /// Takes note of the newest level, and tells of a stay that is too long. Readings usually come `interval_ms` apart.
+    pub fn judge(&mut self, at_ms: i64, level: f64, interval_ms: f32, found: &mut Vec<Finding>) {
+        let elapsed_ms = at_ms.saturating_sub(self.looked_at_ms);
+        if !(0..LOOK_EVERY_MS).contains(&elapsed_ms) {
+            self.look(at_ms, (level as f32).clamp(-LEVEL_MAX, LEVEL_MAX), interval_ms);
+        }
+        if self.told > 0 {
+            found.push(self.finding(interval_ms));
+        }
+    }
+
+    /// The series' time begins anew: it is unknown how long the level has stayed.
+    pub fn interrupt(&mut self) {
+        self.end_all();
+        self.looked_at_ms = i64::MIN;
+    }
+
+    fn end_all(&mut self) {
+        let heard_s = self.heard_s;
+        self.marks.as_flattened_mut().iter_mut().filter(|mark| mark.since_s > 0).for_each(|mark| mark.end(heard_s));
+        self.told = 0;
+    }
+
+    fn look(&mut self, at_ms: i64, level: f32, interval_ms: f32) {
+        if self.heard_s == 0 {
+            (self.low, self.high, self.heard_s, self.looked_at_ms) = (level, level, 1, at_ms);
+            return;
+        }
+        let elapsed_ms = at_ms.saturating_sub(self.looked_at_ms);
+        let is_first = std::mem::replace(&mut self.looked_at_ms, at_ms) == i64::MIN;
+        if is_first || elapsed_ms < 0 || elapsed_ms > SILENCE_MS.max((SILENCE_INTERVALS * interval_ms) as i64) {
+            self.end_all();
+            return;
+        }
+        self.heard_s = self.heard_s.saturating_add((elapsed_ms / 1_000) as u32);
+        self.learn_range(level, elapsed_ms);
+        self.compare(level, interval_ms);
+    }
+
+    fn learn_range(&mut self, level: f32, elapsed_ms: i64) {
+        let (minutes, age) = (elapsed_ms as f32 / 60_000.0, (self.heard_s as f32 / 60.0).max(1.0));
+        let slowly = if self.told > 0 { TOLD_RATE } else { 1.0 };
+        let rate = (minutes.min(MINUTES_MAX) * RATE).max(minutes * RATE_YOUNG / age).min(RATE_MAX) * slowly;
+        let moved = if age < YOUNG_MINUTES { (level - self.low).abs().max((level - self.high).abs()) } else { 0.0 };
+        let width = (self.high - self.low).max(moved);
+        let step = |bound: f32, below: f32| {
+            let size = rate * width.max(DISTANT * (level - bound).abs());
+            if level > bound { bound + size * (1.0 - below) } else { bound - size * below }
+        };
+        let (low, high) = (step(self.low, 1.0 - SHARE), step(self.high, SHARE));
+        (self.low, self.high) = (low, high.max(low));
+    }
+
+    fn compare(&mut self, level: f32, interval_ms: f32) {
+        let width = self.high - self.low;
+        let outside = [self.low - level, level - self.high];
+        let stays: u32 = self.marks.as_flattened().iter().map(|mark| u32::from(mark.stays)).sum();
+        let has_history = self.heard_s >= HEARD_MIN_S && stays >= STAYS_MIN;
+        let told_before = std::mem::take(&mut self.told);
+        for (side, marks) in self.marks.iter_mut().enumerate() {
+            for (place, mark) in marks.iter_mut().enumerate() {
+                let back = if mark.since_s > 0 { HYSTERESIS } else { 0.0 };
+                let lasted_s = mark.follow(outside[side] > (BEYOND[place] - back) * width, self.heard_s);
+                let number = (side * MARKS + place + 1) as u8;
+                let is_clear = outside[side] > (BEYOND[place] + CLEARLY) * width || number == told_before;
+                if has_history && is_clear && lasted_s as f32 > mark.limit_s(stay_min_s(interval_ms)) {
+                    self.told = number;
+                }
+            }
+        }
+    }
+
+    fn finding(&self, interval_ms: f32) -> Finding {
+        let number = usize::from(self.told) - 1;
+        let (is_above, mark) = (number >= MARKS, &self.marks.as_flattened()[number]);
+        let (bound, side) = if is_above { (self.high, "above") } else { (self.low, "below") };
+        let beyond = BEYOND[number % MARKS] * (self.high - self.low);
+        let lasted_s = self.heard_s.saturating_sub(mark.since_s);
+        let limit_s = mark.limit_s(stay_min_s(interval_ms));
+        let height = if is_above { bound + beyond } else { bound - beyond };
+        let longest = match mark.longest.map(|units| minutes(u32::from(units) * UNIT_S)) {
+            _ if mark.longest[0] == 0 => "it never was".to_owned(),
+            [once, _] if mark.longest[1] == 0 => format!("once it was for {once}"),
+            [once, usually] => format!("usually at most {usually}, once {once}"),
+        };
+        Finding {
+            detector: Detector::Stay,
+            score: f64::from(lasted_s as f32 / limit_s).max(1.0),
+            expected: Some(f64::from(bound)),
+            spread: None,
+            reason: format!(
+                "{side} {} for {}; {longest} in {}",
+                short(height.into()),
+                minutes(lasted_s),
+                days(self.heard_s)
+            ),
+        }
+    }
+}
+
+/// No shorter stay is told.
+fn stay_min_s(interval_ms: f32) -> f32 {
+    STAY_MIN_S.max(INTERVALS_MIN * interval_ms / 1_000.0)
+}
+
+fn minutes(seconds: u32) -> String {
+    if seconds < 120 { format!("{seconds} s") } else { format!("{} min", (seconds + 30) / 60) }
+}
+
+fn days(seconds: u32) -> String {
+    format!("{} days", short(f64::from(seconds / 8_640) / 10.0))
+}
+
+#[cfg(test)]
+mod tests;

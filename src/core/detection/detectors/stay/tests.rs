@@ -1,0 +1,132 @@
+use super::*;
+
+/// A cold room that is read at an interval: 4 degrees with noise, and what is added to it.
+struct Room {
+    stay: Stay,
+    at_s: i64,
+    interval_s: i64,
+}
+
+impl Room {
+    fn new(interval_s: i64) -> Room {
+        Room { stay: Stay::NEW, at_s: 0, interval_s }
+    }
+
+    /// Minutes after which the level is told for the first time, if it is.
+    fn go_on(&mut self, minutes: i64, added: f64) -> Option<i64> {
+        let start_s = self.at_s;
+        let mut first = None;
+        while self.at_s < start_s + 60 * minutes {
+            self.at_s += self.interval_s;
+            let noise = 0.2 * ((self.at_s / self.interval_s * 7919) % 11 - 5) as f64 / 5.0;
+            let mut found = Vec::new();
+            self.stay.judge(1_000 * self.at_s, 4.0 + noise + added, 1_000.0 * self.interval_s as f32, &mut found);
+            if !found.is_empty() {
+                first.get_or_insert((self.at_s - start_s) / 60);
+            }
+        }
+        first
+    }
+
+    /// Days with a defrost of so many minutes every six hours, in which nothing is told.
+    fn live(&mut self, days: i64, defrost_minutes: i64) {
+        for _ in 0..4 * days {
+            let told = [self.go_on(defrost_minutes, 4.0), self.go_on(360 - defrost_minutes, 0.0)];
+            assert_eq!(told, [None; 2], "at {} h", self.at_s / 3_600);
+        }
+    }
+}
+
+#[test]
+fn a_defrost_is_usual_and_one_that_does_not_end_is_told() {
+    for interval_s in [1, 10, 60] {
+        let mut room = Room::new(interval_s);
+        room.live(3, 30);
+        assert_eq!(room.go_on(30, 4.0), None);
+        let told = room.go_on(90, 4.0).expect("it does not end");
+        assert!((6..=30).contains(&told), "every {interval_s} s: after {} minutes", told + 30);
+    }
+}
+
+#[test]
+fn a_level_that_never_was_is_told_after_minutes() {
+    for added in [12.0, -3.0] {
+        let mut room = Room::new(10);
+        room.live(3, 30);
+        let told = room.go_on(60, added).expect("far beyond the range");
+        assert!((5..=6).contains(&told), "{added}: {told}");
+    }
+}
+
+#[test]
+fn a_fridge_that_is_read_every_quarter_of_an_hour_is_found_within_two_hours() {
+    let mut room = Room::new(900);
+    room.live(9, 30);
+    let warming = (0..8).map(|quarter| room.go_on(15, 1.0 + f64::from(quarter)));
+    let told = warming.into_iter().position(|told| told.is_some());
+    assert!(told.is_some_and(|quarter| quarter < 8), "{told:?}");
+}
+
+#[test]
+fn what_lasted_long_once_is_no_habit_and_twice_is() {
+    let mut room = Room::new(10);
+    room.live(3, 30);
+    let told: Vec<bool> = (0..4)
+        .map(|_| {
+            let told = room.go_on(180, 4.0).is_some();
+            room.go_on(360, 0.0);
+            told
+        })
+        .collect();
+    assert_eq!(told, [true, true, false, false]);
+    assert!(room.go_on(60, 12.0).is_some(), "higher than ever");
+}
+
+#[test]
+fn nothing_is_told_before_a_day_and_a_half_of_being_heard() {
+    let mut room = Room::new(10);
+    assert_eq!(room.go_on(24 * 60, 0.0), None);
+    assert_eq!(room.go_on(10 * 60, 9.0), None);
+    // A silence of a week is no time in which it was heard.
+    room.at_s += 7 * 86_400;
+    assert_eq!(room.go_on(60, 9.0), None);
+}
+
+#[test]
+fn a_silence_ends_a_stay() {
+    let mut room = Room::new(10);
+    room.live(3, 30);
+    for _ in 0..6 {
+        assert_eq!(room.go_on(25, 4.0), None);
+        room.at_s += 7_200;
+    }
+}
+
+#[test]
+fn what_stays_becomes_usual_in_the_end() {
+    let mut room = Room::new(60);
+    room.live(3, 30);
+    assert!(room.go_on(600, 6.0).is_some());
+    let days = (0..60).find(|_| room.go_on(1_440, 6.0).is_none());
+    assert!(days.is_some(), "told for ever");
+}
+
+#[test]
+fn reasons_say_what_is_usual() {
+    let mut room = Room::new(10);
+    room.live(3, 30);
+    room.go_on(90, 4.0);
+    let reason = room.stay.finding(10_000.0).reason;
+    let end = " for 90 min; usually at most 30 min, once 30 min in 3 days";
+    assert!(reason.starts_with("above 7.") && reason.ends_with(end), "{reason}");
+}
+
+#[test]
+fn wild_levels_leave_finite_bounds() {
+    let mut stay = Stay::NEW;
+    for second in 0..10_000_i64 {
+        let level = [f64::MAX, f64::MIN, 0.0, 1e-300][(second % 4) as usize];
+        stay.judge(second * 10_000, level, 10_000.0, &mut Vec::new());
+        assert!(stay.low.is_finite() && stay.high.is_finite() && stay.low <= stay.high);
+    }
+}
