@@ -9,7 +9,7 @@ use crate::random::Random;
 static SENSORS: [Sensor; 8] = [
     Sensor::new("room_temperature", 0.1, 0.06, (-40.0, 60.0), 1.2).every(10),
     Sensor::new("humidity", 0.5, 0.5, (0.0, 100.0), 4.0).every(30),
-    Sensor::new("compressor_power", 0.01, 0.03, (0.0, 60.0), 1.3).with_exact_zero(),
+    Sensor::new("compressor_power", 0.01, 0.03, (0.0, 60.0), 1.3).with_exact_zero().driven(),
     Sensor::new("suction_pressure", 0.02, 0.02, (-1.0, 30.0), 0.5).every(2),
     Sensor::new("discharge_pressure", 0.05, 0.05, (-1.0, 40.0), 1.6).every(2),
     Sensor::state("lighting", 1.0, 0.0, 1.0).every(10),

@@ -180,13 +180,13 @@ impl Faults {
         let kind = FaultKind::ALL[(draw.unit(2) * FaultKind::ALL.len() as f64) as usize];
         // Where one series of a device reports now and another does not, the last reading says so.
         let is_possible = match kind {
-            FaultKind::Dropout => true,
             // A sensor whose readings repeat anyway is not seen to be stuck.
             FaultKind::Stuck if sensor.is_zero_exact && self.last[channel] == 0.0 => false,
-            FaultKind::Stuck => !sensor.is_state() && sensor.noise >= 0.6 * sensor.resolution,
-            _ => !sensor.is_state(),
+            FaultKind::Stuck => sensor.noise >= 0.6 * sensor.resolution,
+            FaultKind::Step | FaultKind::Drift => !sensor.is_driven,
+            _ => true,
         };
-        if !is_possible || self.last[channel].is_nan() || !self.is_free(channel, at) {
+        if sensor.is_state() || !is_possible || self.last[channel].is_nan() || !self.is_free(channel, at) {
             return false;
         }
         let (minutes, times) = match kind {
@@ -202,7 +202,12 @@ impl Faults {
         let seconds = (60.0 * slow * draw.between(3, minutes.0, minutes.1)).min(f64::from(left));
         let sign = if draw.unit(4) < 0.5 { -1.0 } else { 1.0 };
         let size = sign * sensor.usual * draw.between(5, times.0, times.1);
-        let size = if kind == FaultKind::Noise { size.abs() } else { fitting(size, self.last[channel], &sensor) };
+        let size = match kind {
+            FaultKind::Noise => size.abs(),
+            // It moves as far as that by itself, so a glitch shows only at the end of the range.
+            FaultKind::Spike if sensor.is_driven => sensor.high - self.last[channel],
+            _ => fitting(size, self.last[channel], &sensor),
+        };
         self.active.push(Active::new(channel, What::Sensor(kind), at.0, at.0 + seconds as u64, size));
         true
     }

@@ -6,13 +6,13 @@ use super::sensor::Sensor;
 use crate::random::Random;
 
 static SENSORS: [Sensor; 7] = [
-    Sensor::new("motor_current", 0.1, 0.25, (0.0, 400.0), 3.5).with_exact_zero(),
+    Sensor::new("motor_current", 0.1, 0.25, (0.0, 400.0), 3.5).with_exact_zero().driven(),
     Sensor::new("vibration", 0.01, 0.05, (0.0, 50.0), 0.4),
     Sensor::new("bearing_temperature", 0.1, 0.08, (-40.0, 200.0), 2.0).every(5),
-    Sensor::new("flow", 0.1, 0.15, (0.0, 200.0), 5.0).with_exact_zero(),
-    Sensor::new("pressure", 0.01, 0.02, (0.0, 25.0), 0.5),
+    Sensor::new("flow", 0.1, 0.15, (0.0, 200.0), 5.0).with_exact_zero().driven(),
+    Sensor::new("pressure", 0.01, 0.02, (0.0, 25.0), 0.5).driven(),
     Sensor::new("tank_level", 0.1, 0.12, (0.0, 100.0), 4.0).every(2),
-    Sensor::new("conveyor_speed", 0.005, 0.004, (0.0, 5.0), 0.08).with_exact_zero(),
+    Sensor::new("conveyor_speed", 0.005, 0.004, (0.0, 5.0), 0.08).with_exact_zero().driven(),
 ];
 
 const TROUBLES: [TroubleType; 2] = [
@@ -22,7 +22,7 @@ const TROUBLES: [TroubleType; 2] = [
         seconds: (3_600.0, 9_000.0),
         tolerance: 0.0,
     },
-    TroubleType { trouble: Trouble::Leak, metric: "tank_level", seconds: (600.0, 1_500.0), tolerance: f64::INFINITY },
+    TroubleType { trouble: Trouble::Leak, metric: "tank_level", seconds: (1_800.0, 7_200.0), tolerance: f64::INFINITY },
 ];
 
 /// Products change after this time: another speed, another load.
@@ -172,7 +172,8 @@ impl Machine for Plant {
 
     fn set_trouble(&mut self, trouble: Trouble, severity: Option<f64>) {
         match trouble {
-            Trouble::Leak => self.leak = severity.map_or(0.0, |severity| 0.03 + 0.02 * severity),
+            // More than the pump gives.
+            Trouble::Leak => self.leak = severity.map_or(0.0, |severity| 0.12 + 0.06 * severity),
             _ => self.damage_target = severity.map_or(0.0, |severity| 0.6 + 0.4 * severity),
         }
     }

@@ -44,15 +44,15 @@ pub struct RoadType {
 
 /// In the order of the readings of [`Road::step`].
 pub const ROAD_SENSORS: [Sensor; 12] = [
-    Sensor::new("speed", 1.0, 0.25, (0.0, 255.0), 9.0).with_exact_zero(),
-    Sensor::new("engine_rpm", 0.25, 7.0, (0.0, 8_000.0), 260.0).with_exact_zero(),
+    Sensor::new("speed", 1.0, 0.25, (0.0, 255.0), 9.0).with_exact_zero().driven(),
+    Sensor::new("engine_rpm", 0.25, 7.0, (0.0, 8_000.0), 260.0).with_exact_zero().driven(),
     Sensor::new("coolant_temperature", 1.0, 0.25, (-40.0, 215.0), 2.5),
     Sensor::new("intake_temperature", 1.0, 0.3, (-40.0, 215.0), 4.0),
     Sensor::new("oil_pressure", 4.0, 4.0, (0.0, 1_000.0), 45.0),
-    Sensor::new("manifold_pressure", 1.0, 0.7, (0.0, 255.0), 12.0),
-    Sensor::new("throttle", 0.4, 0.3, (0.0, 100.0), 9.0),
-    Sensor::new("engine_load", 0.4, 0.6, (0.0, 100.0), 11.0),
-    Sensor::new("fuel_rate", 0.05, 0.05, (0.0, 200.0), 2.0).with_exact_zero(),
+    Sensor::new("manifold_pressure", 1.0, 0.7, (0.0, 255.0), 12.0).driven(),
+    Sensor::new("throttle", 0.4, 0.3, (0.0, 100.0), 9.0).driven(),
+    Sensor::new("engine_load", 0.4, 0.6, (0.0, 100.0), 11.0).driven(),
+    Sensor::new("fuel_rate", 0.05, 0.05, (0.0, 200.0), 2.0).with_exact_zero().driven(),
     Sensor::new("fuel_level", 0.4, 0.25, (0.0, 100.0), 2.0).every(10),
     Sensor::new("battery_voltage", 0.02, 0.015, (0.0, 36.0), 0.2),
     Sensor::new("catalyst_temperature", 0.1, 0.8, (-40.0, 1_200.0), 28.0),

@@ -14,8 +14,10 @@ pub struct Sensor {
     /// What the sensor can report.
     pub low: f64,
     pub high: f64,
-    /// How far the signal usually strays within some minutes; sizes of faults are multiples of it. 0 if it is a state: it only drops out.
+    /// How far the signal usually strays within some minutes; sizes of faults are multiples of it. 0 if it is a state: it has no faults.
     pub usual: f64,
+    /// Whether a driver or a load moves it at will within seconds: then it has no level of its own that could be off.
+    pub is_driven: bool,
     /// Whether a standstill is read as 0 without noise, as counters, current transformers and cut-offs of flow meters do.
     pub is_zero_exact: bool,
 }
@@ -23,11 +25,26 @@ pub struct Sensor {
 impl Sensor {
     /// A sensor that reads every second.
     pub const fn new(metric: &'static str, resolution: f64, noise: f64, range: (f64, f64), usual: f64) -> Self {
-        Sensor { metric, interval_s: 1, resolution, noise, low: range.0, high: range.1, usual, is_zero_exact: false }
+        Sensor {
+            metric,
+            interval_s: 1,
+            resolution,
+            noise,
+            low: range.0,
+            high: range.1,
+            usual,
+            is_driven: false,
+            is_zero_exact: false,
+        }
     }
 
     pub const fn with_exact_zero(mut self) -> Self {
         self.is_zero_exact = true;
+        self
+    }
+
+    pub const fn driven(mut self) -> Self {
+        self.is_driven = true;
         self
     }
 
@@ -36,7 +53,7 @@ impl Sensor {
         self
     }
 
-    /// A value without noise or faults but missing readings, such as a door.
+    /// A value without noise or faults, such as a door.
     pub const fn state(metric: &'static str, resolution: f64, low: f64, high: f64) -> Self {
         Sensor::new(metric, resolution, 0.0, (low, high), 0.0)
     }

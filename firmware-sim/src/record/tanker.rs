@@ -43,7 +43,7 @@ const COMPARTMENT: [Sensor; 5] = [
     Sensor::new("compartment_pressure", 0.5, 0.4, (-500.0, 500.0), 6.0).every(10),
     Sensor::new("compartment_level", 0.1, 0.06, (0.0, 100.0), 1.5).every(10),
     Sensor::state("pump_state", 1.0, 0.0, 1.0).every(10),
-    Sensor::new("pump_pressure", 0.01, 0.012, (0.0, 16.0), 0.25).every(10),
+    Sensor::new("pump_pressure", 0.01, 0.012, (0.0, 16.0), 0.25).every(10).driven(),
 ];
 
 const fn sensors() -> [Sensor; ROAD_SENSORS.len() + COMPARTMENT.len()] {
