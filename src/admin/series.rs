@@ -84,6 +84,7 @@ mod tests {
             watched: true,
             profile: "generic",
             profile_word: None,
+            maturity: None,
             limit: false,
             reason: reason.to_owned(),
         }

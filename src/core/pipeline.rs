@@ -29,6 +29,7 @@ use crate::core::detection::alert::{
     self, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, ClearedReason, Flag, Heard, Holder, Moment, Report,
     ReportPacer, Severity,
 };
+use crate::core::detection::detectors::maturity::Maturity;
 use crate::core::detection::detectors::{Detector, Findings, Kinds, Verdict};
 use crate::core::detection::devices::{DEVICE_METRIC, Publisher};
 use crate::core::detection::monitor::{Arrival, LATE_AFTER_MS, Monitor, MonitorSettings, Place};
@@ -340,6 +341,7 @@ impl Pipeline {
             spread: first.spread,
             reason: &first.reason,
             late: findings.late,
+            maturity: findings.maturity.map(Maturity::name),
         };
         let position = self.open.of_mut(Stream::ANOMALIES).number(reading.received_at_ms);
         self.line.clear();
@@ -387,6 +389,7 @@ impl Pipeline {
                 rhythm: findings.rhythm,
                 limits: if is_limit { findings.due_limits } else { 0 },
                 is_pending: is_limit && limit.is_none(),
+                maturity: findings.maturity.filter(|_| !is_limit),
                 holder: Holder { is_limit_set: is_limit && finding.expected.is_some(), ..holder },
             };
             self.book.flag(now, &flag, &mut self.changes);

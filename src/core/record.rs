@@ -30,6 +30,8 @@ pub struct AnomalyPart<'a> {
     pub reason: &'a str,
     /// The reading was measured long before it was received.
     pub late: bool,
+    /// How well its series is known, as it is called; left out if it is not watched.
+    pub maturity: Option<&'a str>,
 }
 
 /// What a rule wrote to a stream.
@@ -137,7 +139,13 @@ pub fn write_anomaly(
     write_optional(out, anomaly.spread);
     out.extend_from_slice(b",\"reason\":");
     write_text(out, anomaly.reason);
-    out.extend_from_slice(if anomaly.late { b",\"late\":true}\n".as_slice() } else { b",\"late\":false}\n" });
+    out.extend_from_slice(if anomaly.late { b",\"late\":true".as_slice() } else { b",\"late\":false" });
+    if let Some(maturity) = anomaly.maturity {
+        out.extend_from_slice(b",\"maturity\":\"");
+        out.extend_from_slice(maturity.as_bytes());
+        out.push(b'"');
+    }
+    out.extend_from_slice(b"}\n");
 }
 
 /// The position of a record that is shown without being stored; it is written as null. Real positions begin with 1.
@@ -303,6 +311,7 @@ mod tests {
             spread: None,
             reason: "not \"finite\"",
             late: false,
+            maturity: Some("learning"),
         };
         let mut out = Vec::new();
         write_anomaly(&mut out, "g", RUN, 3, &reading, &anomaly);
@@ -310,6 +319,10 @@ mod tests {
         assert_eq!(line["value"], serde_json::Value::Null);
         assert_eq!((&line["position"], &line["raw_position"]), (&3.into(), &9.into()));
         assert_eq!((&line["also"][0], &line["reason"]), (&"spike".into(), &"not \"finite\"".into()));
+        assert_eq!((&line["late"], &line["maturity"]), (&false.into(), &"learning".into()));
+        out.clear();
+        write_anomaly(&mut out, "g", RUN, 3, &reading, &AnomalyPart { maturity: None, late: true, ..anomaly });
+        assert!(out.ends_with(b",\"late\":true}\n"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::PipelineLoop;
+use crate::core::detection::detectors::maturity::Maturity;
 use crate::core::detection::detectors::profile::{Profile, ProfileChoice};
 use crate::core::detection::monitor::{ListedSeries, Monitor, UnwatchedReason};
 
@@ -33,6 +34,9 @@ pub struct SeriesLine {
     /// The word in the metric's name that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile_word: Option<String>,
+    /// How well it is known, if it is watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maturity: Option<Maturity>,
     /// Whether a `[[limit]]` holds for it, which it does whatever the profile.
     pub limit: bool,
     /// Why it is watched like this, or is not.
@@ -95,6 +99,7 @@ fn line(monitor: &Monitor, series: ListedSeries<'_>) -> SeriesLine {
         watched: unwatched.is_none(),
         profile: choice.profile,
         profile_word: choice.word.map(str::to_owned),
+        maturity: monitor.maturity(device, metric).filter(|_| unwatched.is_none()),
         limit: monitor.has_limit(device, metric),
         reason: match unwatched {
             Some(UnwatchedReason::Crowded) => crowded(monitor.series_max()),

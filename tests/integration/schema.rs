@@ -279,7 +279,8 @@ fn a_record_that_is_not_as_described_is_found_out() {
     let right = json!({
         "v": 1, "type": "anomaly", "gateway": "g", "run": "0123456789abcdef", "position": 1, "device": "d", "metric": "m", "value": null,
         "measured_at_ms": 1, "received_at_ms": 1, "time_quality": "synced", "attributes": {"a": "b"}, "raw_run": "0123456789abcdef",
-        "raw_position": 1, "detector": "spike", "also": ["shift"], "score": 1.5, "expected": null, "spread": null, "reason": "r", "late": false
+        "raw_position": 1, "detector": "spike", "also": ["shift"], "score": 1.5, "expected": null, "spread": null, "reason": "r", "late": false,
+        "maturity": "known"
     });
     schema.check(&right).unwrap();
     for (name, _) in right.as_object().unwrap() {
@@ -287,7 +288,7 @@ fn a_record_that_is_not_as_described_is_found_out() {
         other[name] = json!([[]]);
         assert!(schema.check(&other).is_err(), "{name} of another type");
         other.as_object_mut().unwrap().remove(name);
-        assert!(name == "attributes" || schema.check(&other).is_err(), "without {name}");
+        assert!(["attributes", "maturity"].contains(&name.as_str()) || schema.check(&other).is_err(), "without {name}");
     }
     for (name, value) in
         [("v", json!(2)), ("run", json!("0")), ("position", json!(0)), ("also", json!(["x"])), ("new", json!(1))]

@@ -15,7 +15,7 @@ mod parse;
 mod print;
 
 pub use parse::{Line, Parsed, Unit, for_each_line, parse};
-use print::{write_row, write_statistics};
+use print::{Row, write_row, write_statistics};
 
 use super::input::Files;
 use super::progress::Progress;
@@ -185,12 +185,12 @@ impl Replay {
         if device.is_empty()
             && let Some(index) = self.monitor.index_of(device, metric).filter(|&index| self.monitor.is_silent(index))
         {
-            let gap = self.monitor.gap_of(Missed::Series(index), now_ms);
-            write_row(output, self.json, (device, metric), at_ms, None, &gap)?;
+            write_gap(output, self.json, &self.monitor, index, now_ms, at_ms)?;
         }
         self.monitor.judge(&reading, Arrival { now_ms, publisher: 0 }, &mut self.findings);
         for finding in &self.findings.list {
-            write_row(output, self.json, (device, metric), at_ms, Some(value), finding)?;
+            let maturity = self.findings.maturity;
+            write_row(output, self.json, &Row { device, metric, at_ms, value: Some(value), finding, maturity })?;
         }
         Ok(())
     }
@@ -229,8 +229,7 @@ impl Replay {
         self.monitor.tick_series(now_ms, |monitor, index| {
             let (device, _) = monitor.name_of(index);
             if result.is_ok() && !device.is_empty() {
-                let gap = monitor.gap_of(Missed::Series(index), now_ms);
-                result = write_row(output, json, monitor.name_of(index), now_ms, None, &gap);
+                result = write_gap(output, json, monitor, index, now_ms, now_ms);
             }
         });
         result
@@ -242,6 +241,21 @@ impl Replay {
             None => Ok(()),
         }
     }
+}
+
+/// A silence that lasts until `now_ms`, in the row of the time `at_ms`.
+fn write_gap(
+    output: &mut impl Write,
+    json: bool,
+    monitor: &Monitor,
+    index: usize,
+    now_ms: i64,
+    at_ms: i64,
+) -> io::Result<()> {
+    let missed = Missed::Series(index);
+    let (device, metric) = monitor.name_of(index);
+    let (finding, maturity) = (monitor.gap_of(missed, now_ms), monitor.maturity_of(missed));
+    write_row(output, json, &Row { device, metric, at_ms, value: None, finding: &finding, maturity })
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub use shares::{ALERTS_MAX, Holder};
 use serde::{Deserialize, Serialize};
 
 use super::detectors::Detector;
+use super::detectors::maturity::Maturity;
 use super::devices::DEVICE_METRIC;
 pub use super::severity::Severity;
 use super::silence::Rhythm;
@@ -109,6 +110,8 @@ pub struct Alert {
     pub cleared_reason: Option<ClearedReason>,
     /// Set while it is raised and its series is silent: when the series was last heard.
     pub stale_since_ms: Option<i64>,
+    /// How well its series was known when it was last flagged; `None` of kinds that do not depend on that.
+    pub maturity: Option<Maturity>,
     /// How often it was raised again before the earlier time was forgotten; 0 the first time.
     pub returns: u32,
     /// Its message, where that does not follow from the rest: of the gateway's own alerts, of those of rules, and of an anomaly that has
@@ -184,6 +187,8 @@ pub struct Flag<'a> {
     pub limits: u64,
     /// A limit is exceeded, but not yet for long enough: it raises no alert, and none that is raised clears meanwhile.
     pub is_pending: bool,
+    /// How well the series is known, of kinds that depend on that.
+    pub maturity: Option<Maturity>,
     /// Whose share of the places the alert takes.
     pub holder: Holder,
 }
@@ -287,6 +292,7 @@ impl Alert {
             acknowledged_by: None,
             cleared_reason: None,
             stale_since_ms: None,
+            maturity: flag.maturity,
             returns: 0,
             text: flag.text.map(str::to_owned),
         }

@@ -182,7 +182,8 @@ impl Monitor {
         let Arrival { now_ms, publisher } = arrival;
         self.now_ms = self.now_ms.max(now_ms);
         findings.list.clear();
-        (findings.is_usable, findings.is_judged, findings.has_level, findings.rhythm) = (false, false, false, None);
+        (findings.is_usable, findings.is_judged, findings.has_level) = (false, false, false);
+        (findings.rhythm, findings.maturity) = (None, None);
         (findings.series_may_have_alert, findings.device_may_have_alert) = (false, false);
         (findings.limit, findings.due_limits, findings.uncleared_limits) = (None, 0, 0);
         let Place { series: known, device, is_doubtful } = place;
@@ -232,6 +233,7 @@ impl Monitor {
                         verdict = self.judge_value(index, reading, findings);
                         findings.is_judged = !matches!(verdict, Verdict::Unjudged | Verdict::WarmingUp);
                     }
+                    findings.maturity = Some(self.table.get(index).series.maturity());
                 }
                 None if is_usable => {
                     self.over_cap_readings += 1;

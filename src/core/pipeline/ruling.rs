@@ -377,6 +377,7 @@ impl Pipeline {
             rhythm: None,
             limits: 0,
             is_pending: false,
+            maturity: None,
             holder: self.monitor.holder_of(&key.device, &key.metric, 0),
         };
         self.book.flag(now, &flag, &mut self.changes);

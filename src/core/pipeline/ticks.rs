@@ -79,6 +79,7 @@ impl Pipeline {
                         spread: None,
                         reason: &finding.reason,
                         late: false,
+                        maturity: self.monitor.maturity_of(missed).map(Maturity::name),
                     };
                     let position = self.open.of_mut(Stream::ANOMALIES).number(reading.received_at_ms);
                     self.line.clear();
@@ -104,6 +105,7 @@ impl Pipeline {
                 rhythm: self.monitor.rhythm_of(device, metric),
                 limits: 0,
                 is_pending: false,
+                maturity: None,
                 holder: self.monitor.holder_of(device, metric, 0),
             };
             self.book.flag(now, &flag, &mut self.changes);

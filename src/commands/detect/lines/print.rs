@@ -5,20 +5,27 @@ use std::io::{self, Write};
 
 use super::parse::Line;
 use crate::core::detection::detectors::Finding;
+use crate::core::detection::detectors::maturity::Maturity;
 use crate::core::detection::window::{Admission, Sample, Window};
 use crate::core::{json, record};
 
 /// With `--stats`, windows are exact up to some four thousand readings per second.
 const STATS_SAMPLES_MAX: usize = 1 << 16;
 
-pub(super) fn write_row(
-    output: &mut impl Write,
-    json: bool,
-    (device, metric): (&str, &str),
-    at_ms: i64,
-    value: Option<f64>,
-    finding: &Finding,
-) -> io::Result<()> {
+/// What is printed of a finding.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub device: &'a str,
+    pub metric: &'a str,
+    pub at_ms: i64,
+    /// `None` of a silence.
+    pub value: Option<f64>,
+    pub finding: &'a Finding,
+    pub maturity: Option<Maturity>,
+}
+
+pub(super) fn write_row(output: &mut impl Write, json: bool, row: &Row<'_>) -> io::Result<()> {
+    let &Row { device, metric, at_ms, value, finding, maturity } = row;
     let name = finding.detector.name();
     if json {
         let mut row = b"{\"device\":".to_vec();
@@ -38,6 +45,9 @@ pub(super) fn write_row(
         }
         row.extend_from_slice(b",\"reason\":");
         json::write_text(&mut row, &finding.reason);
+        if let Some(maturity) = maturity {
+            row.extend_from_slice(format!(",\"maturity\":\"{}\"", maturity.name()).as_bytes());
+        }
         row.extend_from_slice(b"}\n");
         return output.write_all(&row);
     }

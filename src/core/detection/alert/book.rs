@@ -227,6 +227,7 @@ impl AlertBook {
             rhythm: None,
             limits: 0,
             is_pending: false,
+            maturity: None,
             holder: Holder::default(),
         };
         let returns = self.entries.get(&key).map_or(0, |entry| entry.alert.returns.saturating_add(1));

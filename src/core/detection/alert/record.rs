@@ -6,6 +6,7 @@ use super::{
     ANOMALY, Alert, AlertKey, COMES_AND_GOES, ClearedReason, FLAPPING_RETURNS, GATEWAY_KIND, RESOLVED, Severity, State,
     is_of_rule, message,
 };
+use crate::core::detection::detectors::maturity::Maturity;
 use crate::core::identity::RunId;
 use crate::core::record;
 
@@ -42,6 +43,8 @@ struct Fields {
     stale: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_reading_at_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    maturity: Option<Maturity>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     returns: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,6 +106,7 @@ impl Fields {
             cleared_reason: alert.cleared_reason,
             stale: alert.stale_since_ms.is_some(),
             last_reading_at_ms: alert.stale_since_ms,
+            maturity: alert.maturity,
             returns,
             flapping: returns.map(|returns| returns >= FLAPPING_RETURNS),
             message: message(key, alert),
@@ -128,6 +132,7 @@ impl Fields {
             acknowledged_by: self.acknowledged_by,
             cleared_reason: self.cleared_reason,
             stale_since_ms: self.last_reading_at_ms,
+            maturity: self.maturity,
             returns: self.returns.unwrap_or(0),
             text: None,
         };

@@ -295,6 +295,7 @@ mod tests {
             rhythm: None,
             limits: 0,
             is_pending: false,
+            maturity: None,
             holder,
         }
     }

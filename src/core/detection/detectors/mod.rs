@@ -7,6 +7,7 @@ mod frozen;
 mod habit;
 pub mod hold;
 pub mod limit;
+pub mod maturity;
 mod pace;
 pub mod profile;
 pub mod series;
@@ -19,6 +20,7 @@ mod stuck;
 use crate::core::detection::severity::Severity;
 use crate::core::detection::silence::Rhythm;
 use limit::Exceeded;
+use maturity::Maturity;
 
 /// Detectors, in the order in which the findings of one reading are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,6 +137,8 @@ pub struct Findings {
     pub device_may_have_alert: bool,
     /// How often the series is heard; `None` if it is not watched.
     pub rhythm: Option<Rhythm>,
+    /// How well the series is known; `None` if it is not watched.
+    pub maturity: Option<Maturity>,
     /// The gravest of the limits that raise an alert now. `None` while all that are exceeded have to be exceeded for longer first.
     pub limit: Option<Exceeded>,
     /// Limits that raise an alert now, a bit each, by their order in the metric's configuration.
@@ -156,6 +160,7 @@ impl Default for Findings {
             series_may_have_alert: false,
             device_may_have_alert: false,
             rhythm: None,
+            maturity: None,
             limit: None,
             due_limits: 0,
             uncleared_limits: 0,

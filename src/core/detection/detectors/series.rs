@@ -8,6 +8,7 @@
 
 use super::frozen::Frozen;
 use super::habit::{Habit, Side, Youth};
+use super::maturity::{HeardTime, Maturity};
 use super::pace::Pace;
 use super::profile::{Baseline, Profile};
 use super::shift::Shift;
@@ -66,6 +67,7 @@ pub struct Series {
     pub(super) stay: Stay,
     /// How long the windows are rough.
     pub(super) rough: Mark,
+    pub(super) heard: HeardTime,
 }
 
 /// What each detector of a series finds usual.
@@ -107,6 +109,7 @@ impl Series {
             habits: Habits::NEW,
             stay: Stay::NEW,
             rough: Mark::NEW,
+            heard: HeardTime::NONE,
         }
     }
 
@@ -123,6 +126,11 @@ impl Series {
     /// Newest time of the readings that are believed; `None` before the first.
     pub fn newest_ms(&self) -> Option<i64> {
         self.window.newest_ms().map(|own_ms| self.pace.common_ms(own_ms))
+    }
+
+    /// How well it is known.
+    pub fn maturity(&self) -> Maturity {
+        self.heard.maturity()
     }
 
     /// Whether the window holds exactly this reading.
@@ -179,6 +187,7 @@ impl Series {
             }
             Admission::Continues => {}
         }
+        self.heard.hear(reading.at_ms, self.pace);
         let warm = self.judged_age_ms(reading.at_ms, profile) >= WARM_UP_MS;
         let found_before = found.len();
         let is_newest = self.window.is_newest(reading.at_ms);
@@ -197,8 +206,8 @@ impl Series {
         }
     }
 
-    /// When the pace changes, everything is learned anew except habits, stays, and the frozen baseline, which goes by the number of
-    /// readings.
+    /// When the pace changes, everything is learned anew except habits, stays, how well it is known, and the frozen baseline, which goes by
+    /// the number of readings.
     fn keep_pace(&mut self, at_ms: i64, profile: &Profile) {
         let Some(newest_ms) = self.window.newest_ms() else { return };
         if self.pace.observe(at_ms.saturating_sub(self.pace.common_ms(newest_ms))) {
@@ -206,8 +215,10 @@ impl Series {
             // Scores are the same at any pace, only the minutes are others.
             let mut habits = self.habits;
             habits.each_mut().into_iter().for_each(Habit::change_clock);
-            *self =
-                Series { pace: self.pace, frozen, habits, stay: self.stay, rough: self.rough, ..Series::new(profile) };
+            let mut heard = self.heard;
+            heard.change_clock();
+            let Series { pace, stay, rough, .. } = *self;
+            *self = Series { pace, frozen, habits, stay, rough, heard, ..Series::new(profile) };
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::frozen::Frozen;
 use super::habit::Habit;
+use super::maturity::HeardTime;
 use super::pace::{EXPONENT_MAX, Pace};
 use super::profile::{Baseline, Profile};
 use super::series::{Habits, Series};
@@ -53,6 +54,13 @@ pub fn encode(series: &Series, out: &mut Vec<u8>) {
     series.habits.each().into_iter().for_each(|habit| encode_habit(habit, out));
     encode_stay(&series.stay, out);
     encode_mark(&series.rough, out);
+    encode_heard(&series.heard, out);
+}
+
+fn encode_heard(heard: &HeardTime, out: &mut Vec<u8>) {
+    let &HeardTime { since_ms, minute, minutes, readings } = heard;
+    [since_ms, minute].into_iter().for_each(|time| varint::put_signed(out, time));
+    [minutes, readings].into_iter().for_each(|count| varint::put(out, u64::from(count)));
 }
 
 fn encode_habit(habit: &Habit, out: &mut Vec<u8>) {
@@ -87,14 +95,18 @@ fn encode_mark(mark: &Mark, out: &mut Vec<u8>) {
     out.push(*stays);
 }
 
-/// The habits of a series that is new, as they are encoded.
+/// What version 5 added for a series, as it is encoded: of one that is new but for these times, and of one of which nothing is known.
 #[cfg(test)]
-pub fn new_habits() -> Vec<u8> {
-    let mut out = Vec::new();
-    Habits::NEW.each().into_iter().for_each(|habit| encode_habit(habit, &mut out));
-    encode_stay(&Stay::NEW, &mut out);
-    encode_mark(&Mark::NEW, &mut out);
-    out
+pub fn new_habits(since_ms: i64, minute: i64, readings: u32) -> [Vec<u8>; 2] {
+    let heard = HeardTime { since_ms, minute, readings, ..HeardTime::NONE };
+    [heard, HeardTime::NONE].map(|heard| {
+        let mut out = Vec::new();
+        Habits::NEW.each().into_iter().for_each(|habit| encode_habit(habit, &mut out));
+        encode_stay(&Stay::NEW, &mut out);
+        encode_mark(&Mark::NEW, &mut out);
+        encode_heard(&heard, &mut out);
+        out
+    })
 }
 
 fn encode_run(run: &Run, out: &mut Vec<u8>) {
@@ -133,7 +145,7 @@ fn encode_frozen(frozen: &Frozen, out: &mut Vec<u8>) {
 }
 
 /// Reads one state; `None` if it cannot have been written by [`encode`]. A frozen baseline that the profile no longer uses is dropped; one
-/// that the profile needs and the state lacks begins anew; and so do habits that an earlier version did not have.
+/// that the profile needs and the state lacks begins anew; and so do habits and the time of being heard, which an earlier version did not have.
 pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile, has_habits: bool) -> Option<Series> {
     let mut series = Series {
         pace: decode_pace(cursor)?,
@@ -155,6 +167,7 @@ pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile, has_habits: bool) -> O
         habits: Habits::NEW,
         stay: Stay::NEW,
         rough: Mark::NEW,
+        heard: HeardTime::NONE,
     };
     if has_habits {
         for habit in series.habits.each_mut() {
@@ -162,6 +175,7 @@ pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile, has_habits: bool) -> O
         }
         series.stay = decode_stay(cursor)?;
         series.rough = decode_mark(cursor, series.stay.heard_s)?;
+        series.heard = decode_heard(cursor)?;
     }
     match profile.baseline {
         Baseline::Rolling => series.frozen = None,
@@ -213,6 +227,11 @@ fn decode_mark(cursor: &mut Cursor<'_>, heard_s: u32) -> Option<Mark> {
     }
     mark.stays = cursor.byte()?;
     (mark.since_s <= heard_s && mark.longest[0] >= mark.longest[1]).then_some(mark)
+}
+
+fn decode_heard(cursor: &mut Cursor<'_>) -> Option<HeardTime> {
+    let (since_ms, minute) = (cursor.signed()?, cursor.signed()?);
+    Some(HeardTime { since_ms, minute, minutes: take_u32(cursor)?, readings: take_u32(cursor)? })
 }
 
 fn decode_pace(cursor: &mut Cursor<'_>) -> Option<Pace> {

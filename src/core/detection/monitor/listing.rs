@@ -3,6 +3,7 @@
 use std::collections::BinaryHeap;
 
 use super::{Monitor, UnwatchedReason};
+use crate::core::detection::detectors::maturity::Maturity;
 use crate::core::detection::detectors::profile::ProfileChoice;
 use crate::core::device_clock::{DeviceClock, WrongTime};
 
@@ -56,6 +57,11 @@ impl Monitor {
     /// Which profile holds for a metric, and what decided so.
     pub fn profile_choice(&self, metric: &str) -> ProfileChoice<'_> {
         self.settings.profiles.choice(metric)
+    }
+
+    /// How well a series is known; `None` if it is not watched.
+    pub fn maturity(&self, device: &str, metric: &str) -> Option<Maturity> {
+        Some(self.table.get(self.table.find(device, metric)?).series.maturity())
     }
 
     /// Whether a limit of the configuration holds for a series.

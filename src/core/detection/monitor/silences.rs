@@ -2,6 +2,7 @@
 
 use super::{GRACE_MS, Monitor, SWEEP_AFTER_MS};
 use crate::core::detection::alert::Severity;
+use crate::core::detection::detectors::maturity::Maturity;
 use crate::core::detection::detectors::{Detector, Finding, short};
 use crate::core::detection::devices::{DEVICE_METRIC, Publisher};
 use crate::core::detection::silence::Rhythm;
@@ -133,6 +134,14 @@ impl Monitor {
         match missed {
             Missed::Series(index) => self.profile_of(index).severity_max,
             Missed::Device(_) => Severity::Critical,
+        }
+    }
+
+    /// How well the silent series is known; `None` for a device as a whole.
+    pub fn maturity_of(&self, missed: Missed) -> Option<Maturity> {
+        match missed {
+            Missed::Series(index) => Some(self.table.get(index).series.maturity()),
+            Missed::Device(_) => None,
         }
     }
 

@@ -58,6 +58,7 @@ impl Entry {
     pub(super) fn update(&mut self, now: Moment, flag: &Flag<'_>, severity: Severity, every_ms: u64) -> bool {
         let alert = &mut self.alert;
         alert.count += 1;
+        alert.maturity = flag.maturity;
         if !flag.is_pending && is_graver(alert, flag, severity) {
             alert.value = flag.value;
             alert.text = flag.text.map(str::to_owned).or(alert.text.take());

@@ -29,6 +29,7 @@ fn flag<'a>(metric: &'a str, position: u64, severity: Severity, detectors: &'a [
         rhythm: None,
         limits: 0,
         is_pending: false,
+        maturity: None,
         holder: Holder::default(),
     }
 }

@@ -256,3 +256,21 @@ fn a_series_of_one_hertz_is_small() {
     let bytes = size_of::<Series>() + series.heap_bytes();
     assert!(bytes <= 900, "{bytes}");
 }
+
+#[test]
+fn how_well_a_series_is_known_follows_common_time_at_any_pace() {
+    // Seconds between readings, and after how many minutes of common time it is known.
+    for (every, learning, known) in [(1, 10..=11, 1_440..=1_441), (60, 10..=64, 1_440..=1_504)] {
+        let mut series = Series::new(&Profile::TEMPERATURE);
+        let mut reached = |wanted: Maturity| {
+            let readings = (0..).find(|_| {
+                let i = i64::from(series.heard.readings);
+                feed(&mut series, every * i, 4.0 + 0.1 * noise(i));
+                series.maturity() == wanted
+            });
+            readings.map(|_| every * i64::from(series.heard.readings) / 60).expect("at last")
+        };
+        let minutes = (reached(Maturity::Learning), reached(Maturity::Known));
+        assert!(learning.contains(&minutes.0) && known.contains(&minutes.1), "every {every} s: {minutes:?}");
+    }
+}
