@@ -27,7 +27,7 @@ use super::record::{self, AnomalyPart};
 use super::rulebook::Rulebook;
 use crate::core::detection::alert::{
     self, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, ClearedReason, Flag, Heard, Holder, Moment, Report,
-    ReportPacer, Severity,
+    ReportPacer, Severity, Weight,
 };
 use crate::core::detection::detectors::maturity::Maturity;
 use crate::core::detection::detectors::{Detector, Findings, Kinds, Verdict};
@@ -365,24 +365,20 @@ impl Pipeline {
             let of_kind: Vec<_> =
                 findings.list.iter().filter(|finding| finding.detector.alert_kind() == kind).collect();
             let detectors: Vec<&str> = of_kind.iter().map(|finding| finding.detector.name()).collect();
-            let score = of_kind.iter().map(|finding| finding.score).fold(finding.score, f64::max);
+            let gravest = of_kind.iter().fold(finding, |a, b| if b.score > a.score { b } else { a });
             let is_limit = finding.detector == Detector::Limit;
             let limit = findings.limit.filter(|_| is_limit);
-            let (severity, severity_max) = match is_limit {
-                true => (limit.map_or(Severity::Warning, |limit| limit.severity), findings.limit_severity_max),
-                false => (Severity::of_score(score), findings.severity_max),
-            };
             let flag = Flag {
                 device: reading.device,
                 metric: reading.metric,
                 kind,
                 detectors: &detectors,
-                severity,
-                severity_max,
+                // A limit that has to be exceeded for longer changes no severity.
+                weight: findings.weight_of(gravest).unwrap_or(Weight::just(Severity::Warning)),
                 value: reading.value,
                 text: None,
                 expected: limit.map_or(finding.expected, |limit| limit.bound),
-                score: limit.map_or(score, |limit| limit.score),
+                score: limit.map_or(gravest.score, |limit| limit.score),
                 run: self.run,
                 position: raw_position,
                 is_held: false,

@@ -19,8 +19,10 @@ use print::{Row, write_row, write_statistics};
 
 use super::input::Files;
 use super::progress::Progress;
+use crate::core::detection::alert::Company;
 use crate::core::detection::detectors::Findings;
 use crate::core::detection::monitor::{Arrival, Missed, Monitor, MonitorSettings};
+use crate::core::detection::severity::Severity;
 use crate::core::detection::window::JUMP_MS;
 use crate::core::reading::Reading;
 
@@ -31,7 +33,17 @@ const FAR_STEPS: i64 = 4;
 /// How far the lines' time advances between two checks for silences, as in the gateway.
 const TICK_MS: i64 = 500;
 
-/// What to print.
+/// What to print, and how the input is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub format: Format,
+    /// Findings that are less severe are left out.
+    pub severity_min: Option<Severity>,
+    /// Of timestamps; milliseconds if it is not said.
+    pub unit: Option<Unit>,
+}
+
+/// How findings are printed, or what instead of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Rows,
@@ -43,12 +55,7 @@ pub enum Format {
 const LIKE_SECONDS: std::ops::Range<i64> = 500_000_000..100_000_000_000;
 
 /// Reads the files one after the other, or standard input, and prints to standard output.
-pub fn run_files(
-    files: &[PathBuf],
-    settings: MonitorSettings,
-    format: Format,
-    unit: Option<Unit>,
-) -> Result<(), DetectError> {
+pub fn run_files(files: &[PathBuf], settings: MonitorSettings, options: Options) -> Result<(), DetectError> {
     let mut bytes = 0;
     let mut input: Box<dyn BufRead> = match files {
         [] => Box::new(io::stdin().lock()),
@@ -64,7 +71,7 @@ pub fn run_files(
     let is_watched = io::stderr().is_terminal() && !io::stdout().is_terminal();
     let mut progress = is_watched.then(|| Progress::new("lines", bytes));
     let outputs = (io::stdout().lock(), io::stderr().lock());
-    match run(&mut input, outputs, settings, format, unit, progress.as_mut()) {
+    match run(&mut input, outputs, settings, options, progress.as_mut()) {
         // The reader has closed the pipe.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(DetectError::Io(error)),
@@ -98,12 +105,12 @@ pub fn run(
     input: impl BufRead,
     (output, mut errors): (impl Write, impl Write),
     settings: MonitorSettings,
-    format: Format,
-    unit: Option<Unit>,
+    options: Options,
     mut progress: Option<&mut Progress>,
 ) -> io::Result<Seen> {
     let mut output = io::BufWriter::with_capacity(1 << 16, output);
-    let mut replay = Replay::new(settings, format == Format::Json);
+    let Options { format, severity_min, unit } = options;
+    let mut replay = Replay::new(settings, Choice { json: format == Format::Json, severity_min });
     let mut windows = HashMap::new();
     let mut seen = Seen::default();
     for_each_line(input, |line, bytes| {
@@ -147,11 +154,29 @@ pub fn run(
     Ok(seen)
 }
 
+/// Which rows are printed, and how.
+#[derive(Clone, Copy)]
+struct Choice {
+    json: bool,
+    severity_min: Option<Severity>,
+}
+
+impl Choice {
+    fn write(self, output: &mut impl Write, row: &Row<'_>) -> io::Result<()> {
+        match self.severity_min.is_some() && row.severity < self.severity_min {
+            true => Ok(()),
+            false => write_row(output, self.json, row),
+        }
+    }
+}
+
 /// The detectors, with the lines' time as their clock.
 struct Replay {
     monitor: Monitor,
     findings: Findings,
-    json: bool,
+    choice: Choice,
+    /// As in the gateway's book of alerts.
+    company: Company,
     now_ms: Option<i64>,
     ticked_ms: i64,
     /// A time far ahead of the others. It is accepted only if a second line confirms it; otherwise one wrong line would make all other
@@ -162,11 +187,12 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(settings: MonitorSettings, json: bool) -> Replay {
+    fn new(settings: MonitorSettings, choice: Choice) -> Replay {
         Replay {
             monitor: Monitor::new(settings),
             findings: Findings::default(),
-            json,
+            choice,
+            company: Company::default(),
             now_ms: None,
             ticked_ms: i64::MIN,
             suspect_ms: None,
@@ -185,12 +211,20 @@ impl Replay {
         if device.is_empty()
             && let Some(index) = self.monitor.index_of(device, metric).filter(|&index| self.monitor.is_silent(index))
         {
-            write_gap(output, self.json, &self.monitor, index, now_ms, at_ms)?;
+            write_gap(output, self.choice, &self.monitor, index, now_ms, at_ms)?;
         }
         self.monitor.judge(&reading, Arrival { now_ms, publisher: 0 }, &mut self.findings);
         for finding in &self.findings.list {
+            let weight = self.findings.weight_of(finding);
+            let kind = finding.detector.alert_kind();
+            let severity = weight.map(|weight| match device.is_empty() {
+                // A recording of its own keeps no company.
+                true => weight.alone(),
+                false => self.company.severity(now_ms, (device, metric), kind, weight),
+            });
             let maturity = self.findings.maturity;
-            write_row(output, self.json, &Row { device, metric, at_ms, value: Some(value), finding, maturity })?;
+            self.choice
+                .write(output, &Row { device, metric, at_ms, value: Some(value), finding, maturity, severity })?;
         }
         Ok(())
     }
@@ -224,12 +258,13 @@ impl Replay {
 
     fn tick(&mut self, now_ms: i64, output: &mut impl Write) -> io::Result<()> {
         self.ticked_ms = now_ms;
-        let json = self.json;
+        self.company.tick(now_ms);
+        let choice = self.choice;
         let mut result = Ok(());
         self.monitor.tick_series(now_ms, |monitor, index| {
             let (device, _) = monitor.name_of(index);
             if result.is_ok() && !device.is_empty() {
-                result = write_gap(output, json, monitor, index, now_ms, now_ms);
+                result = write_gap(output, choice, monitor, index, now_ms, now_ms);
             }
         });
         result
@@ -246,7 +281,7 @@ impl Replay {
 /// A silence that lasts until `now_ms`, in the row of the time `at_ms`.
 fn write_gap(
     output: &mut impl Write,
-    json: bool,
+    choice: Choice,
     monitor: &Monitor,
     index: usize,
     now_ms: i64,
@@ -255,7 +290,8 @@ fn write_gap(
     let missed = Missed::Series(index);
     let (device, metric) = monitor.name_of(index);
     let (finding, maturity) = (monitor.gap_of(missed, now_ms), monitor.maturity_of(missed));
-    write_row(output, json, &Row { device, metric, at_ms, value: None, finding: &finding, maturity })
+    let severity = Some(monitor.weight_of(missed).alone());
+    choice.write(output, &Row { device, metric, at_ms, value: None, finding: &finding, maturity, severity })
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ use clap::{ArgGroup, Args};
 use super::Exit;
 use super::configuration;
 use crate::core::detection::detectors::profile::{Profile, Profiles};
-pub use lines::{Format, Unit, run};
+use crate::core::detection::severity::Severity;
+pub use lines::{Format, Options, Unit, run};
 
 const HELP: &str = "\
 Reads lines of series,timestamp_ms,value, and the records that the gateway itself writes: files of its archive, also compressed, or the \
@@ -37,6 +38,7 @@ silent, on both sides.
 Examples:
   outrider detect readings.csv
   outrider detect ~/.local/state/outrider/archive
+  outrider detect --severity-min major readings.csv
   outrider detect --from-store --config changed.toml
   outrider detect --from-store --config changed.toml --against /etc/outrider/outrider.toml --json
 
@@ -65,9 +67,12 @@ pub struct DetectArguments {
     /// Monitor every series with this profile, whatever its name: off, temperature, slow, driven, generic, plant
     #[arg(long, value_name = "NAME", value_parser = profile_of)]
     profile: Option<Profile>,
-    /// Print one JSON object per line, with the spread and the reason
+    /// Print one JSON object per line, with the spread, the reason, the severity, and how well the series is known
     #[arg(long)]
     json: bool,
+    /// Print only what the gateway would raise an alert for that is at least so severe: warning, minor, major, critical
+    #[arg(long, value_name = "SEVERITY", value_parser = severity_of, conflicts_with_all = ["stats", "from_store"])]
+    severity_min: Option<Severity>,
     /// Monitor with the profiles and limits of this configuration [default: built-in ones]. With --from-store: the changed configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -85,6 +90,13 @@ pub struct DetectArguments {
 fn profile_of(name: &str) -> Result<Profile, String> {
     Profile::by_name(name).ok_or_else(|| {
         let names = Profile::ALL.map(|profile| profile.name).join(", ");
+        format!("there are {names}")
+    })
+}
+
+fn severity_of(name: &str) -> Result<Severity, String> {
+    Severity::ALL.into_iter().find(|severity| severity.name() == name).ok_or_else(|| {
+        let names = Severity::ALL.map(Severity::name).join(", ");
         format!("there are {names}")
     })
 }
@@ -111,7 +123,8 @@ fn detect(arguments: &DetectArguments) -> ExitCode {
         (false, true) => Format::Json,
         (false, false) => Format::Rows,
     };
-    ended(lines::run_files(&arguments.files, settings, format, arguments.unit))
+    let options = Options { format, severity_min: arguments.severity_min, unit: arguments.unit };
+    ended(lines::run_files(&arguments.files, settings, options))
 }
 
 fn compare(arguments: &DetectArguments) -> ExitCode {

@@ -5,6 +5,7 @@
 
 mod acknowledgement;
 mod book;
+mod company;
 mod hearing;
 mod own;
 mod record;
@@ -13,6 +14,7 @@ mod shares;
 pub use acknowledgement::{BY_BYTES_MAX, ByError, read_by};
 pub use book::snapshot::VERSION as ALERTS_VERSION;
 pub use book::{AlertBook, AlertTimes, Heard};
+pub use company::Company;
 pub use own::{
     GATEWAY_DEVICE, GATEWAY_KIND, OVER_AFTER_MS, REPORT_EVERY_MS, RULE_METRIC, Report, ReportPacer, Trouble,
     is_own_device, is_own_metric,
@@ -25,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::detectors::Detector;
 use super::detectors::maturity::Maturity;
 use super::devices::DEVICE_METRIC;
-pub use super::severity::Severity;
+pub use super::severity::{Severity, Weight};
 use super::silence::Rhythm;
 use crate::core::fnv;
 use crate::core::identity::RunId;
@@ -164,9 +166,7 @@ pub struct Flag<'a> {
     /// Names of the detectors of this kind that found something; none for the gateway's own alerts.
     pub detectors: &'a [&'a str],
     /// What the finding alone is worth: the alert's may be one higher if another series of the device is in trouble too.
-    pub severity: Severity,
-    /// The alert's severity is never higher, whatever else is wrong with the device.
-    pub severity_max: Severity,
+    pub weight: Weight,
     /// `NaN` if it is not about a value.
     pub value: f64,
     /// What a rule says of it.

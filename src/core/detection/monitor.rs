@@ -419,6 +419,12 @@ impl Monitor {
         self.settings.profiles.get(self.table.rule_of(index))
     }
 
+    /// As if all series had been heard for a day.
+    #[cfg(test)]
+    pub fn make_known(&mut self) {
+        (0..self.rhythms.len()).for_each(|index| self.table.get_mut(index).series.make_known());
+    }
+
     /// Device and metric of the series at this place.
     ///
     /// # Panics

@@ -49,3 +49,29 @@ impl Severity {
         }
     }
 }
+
+/// How severe a finding is, and how severe whatever else is wrong with its device may make it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// Of the finding by itself, but for the bound.
+    pub severity: Severity,
+    /// Never more than this.
+    pub severity_max: Severity,
+}
+
+impl Weight {
+    /// Just this severity, whatever the company.
+    pub fn just(severity: Severity) -> Weight {
+        Weight { severity, severity_max: severity }
+    }
+
+    /// The severity where nothing else is wrong.
+    pub fn alone(self) -> Severity {
+        self.severity.min(self.severity_max)
+    }
+
+    /// The severity where another series of the device is in trouble, too.
+    pub fn in_company(self) -> Severity {
+        self.severity.worse().min(self.severity_max)
+    }
+}

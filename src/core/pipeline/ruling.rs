@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::core::detection::alert::rule_text;
+use crate::core::detection::alert::{Weight, rule_text};
 use crate::core::identity::Streams;
 use crate::core::reading::{Attributes, TimeQuality, pack_attribute};
 use crate::core::record::{RulePayload, RuleRecord};
@@ -365,8 +365,7 @@ impl Pipeline {
             metric: &key.metric,
             kind: &key.kind,
             detectors: &[],
-            severity,
-            severity_max: severity,
+            weight: Weight::just(severity),
             value,
             text: Some(&text),
             expected: None,

@@ -9,6 +9,7 @@ use crate::commands::detect;
 use crate::core::batch::{Decoder, Stored};
 use crate::core::detection::alert::ALERTS_VERSION;
 use crate::core::detection::detectors::limit::{Bounds, Limits};
+use crate::core::detection::detectors::maturity::Maturity;
 use crate::core::detection::detectors::profile::{Profile, Profiles, Rule};
 
 struct Gateway {
@@ -340,8 +341,8 @@ fn live_and_replayed_the_verdicts_are_the_same_across_a_restart_too() {
             gateway.advance(1);
         }
         let (mut rows, mut errors) = (Vec::new(), Vec::new());
-        let format = detect::Format::Rows;
-        detect::run(file.as_bytes(), (&mut rows, &mut errors), MonitorSettings::default(), format, None, None)
+        let options = detect::Options { format: detect::Format::Rows, severity_min: None, unit: None };
+        detect::run(file.as_bytes(), (&mut rows, &mut errors), MonitorSettings::default(), options, None)
             .expect("memory");
         let rows = String::from_utf8(rows).expect("text");
         let replayed: BTreeSet<(String, i64, String)> = rows
@@ -392,21 +393,31 @@ fn healthy_vehicles_raise_nothing() {
 }
 
 #[test]
-fn two_series_of_a_device_in_trouble_are_worse_than_one() {
-    let severity = |both: bool| {
+fn two_series_of_a_device_in_trouble_are_worse_than_one_once_they_are_known() {
+    let raised = |both: bool, is_known: bool, value: f64| {
         let mut gateway = Gateway::start(WALL_MS);
-        drive(&mut gateway, 0..1, 400);
+        drive(&mut gateway, 0..1, 660);
+        if is_known {
+            gateway.pipeline.monitor.make_known();
+        }
         if both {
             gateway.publish(1, "d0", "oil_pressure", 30.0);
         }
-        gateway.publish(1, "d0", "engine_temp", 22.5);
+        gateway.publish(1, "d0", "engine_temp", value);
         let body = gateway.alerts.remove("d0/engine_temp/anomaly").expect("raised");
         let alert = alert::read_alert(body.as_bytes()).expect("an alert").1;
         assert!(both || gateway.raised.len() == 1);
-        alert.severity
+        (alert.severity, alert.maturity)
     };
-    assert_eq!(severity(true), severity(false).worse());
-    assert_ne!(severity(true), severity(false));
+    let [known, learning] = [Maturity::Known, Maturity::Learning].map(Some);
+    let (alone, in_company) = (raised(false, true, 22.5), raised(true, true, 22.5));
+    assert_eq!((in_company.0, in_company.1, alone.1), (alone.0.worse(), known, known));
+    assert_ne!(in_company, alone);
+    for both in [false, true] {
+        let (severity, maturity) = raised(both, false, 22.5);
+        assert!(severity <= Severity::Minor && maturity == learning, "{both}: {severity:?}, {maturity:?}");
+    }
+    assert_eq!(raised(false, false, 400.0), (Severity::Critical, learning), "no learned signal would do that");
 }
 
 /// Of a metric that nothing is known of; a limit that was set is meant, unless it was also said how severe it may be.

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::core::detection::alert::Trouble;
-use crate::core::detection::monitor::Missed;
 
 impl Pipeline {
     /// Does what is due at this time.
@@ -63,7 +62,6 @@ impl Pipeline {
         self.monitor.tick(now.signed_steady_ms(), |missed| all.push(missed));
         for missed in all {
             let finding = self.monitor.gap_of(missed, now.signed_steady_ms());
-            let severity_max = self.monitor.severity_max_of(missed);
             let (device, metric) = self.monitor.name_of_missed(missed);
             let position = match self.unstored.stores_nothing() {
                 true => self.unstored.next_identity(),
@@ -93,8 +91,7 @@ impl Pipeline {
                 metric,
                 kind: finding.detector.alert_kind(),
                 detectors: &[finding.detector.name()],
-                severity: if matches!(missed, Missed::Device(_)) { Severity::Major } else { Severity::Minor },
-                severity_max,
+                weight: self.monitor.weight_of(missed),
                 value: f64::NAN,
                 text: None,
                 expected: None,

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use super::parse::Line;
 use crate::core::detection::detectors::Finding;
 use crate::core::detection::detectors::maturity::Maturity;
+use crate::core::detection::severity::Severity;
 use crate::core::detection::window::{Admission, Sample, Window};
 use crate::core::{json, record};
 
@@ -22,10 +23,12 @@ pub(super) struct Row<'a> {
     pub value: Option<f64>,
     pub finding: &'a Finding,
     pub maturity: Option<Maturity>,
+    /// `None` if it raises no alert.
+    pub severity: Option<Severity>,
 }
 
 pub(super) fn write_row(output: &mut impl Write, json: bool, row: &Row<'_>) -> io::Result<()> {
-    let &Row { device, metric, at_ms, value, finding, maturity } = row;
+    let &Row { device, metric, at_ms, value, finding, maturity, severity } = row;
     let name = finding.detector.name();
     if json {
         let mut row = b"{\"device\":".to_vec();
@@ -45,8 +48,9 @@ pub(super) fn write_row(output: &mut impl Write, json: bool, row: &Row<'_>) -> i
         }
         row.extend_from_slice(b",\"reason\":");
         json::write_text(&mut row, &finding.reason);
-        if let Some(maturity) = maturity {
-            row.extend_from_slice(format!(",\"maturity\":\"{}\"", maturity.name()).as_bytes());
+        for (key, name) in [("severity", severity.map(Severity::name)), ("maturity", maturity.map(Maturity::name))] {
+            let name = name.map_or("null".to_owned(), |name| format!("\"{name}\""));
+            row.extend_from_slice(format!(",\"{key}\":{name}").as_bytes());
         }
         row.extend_from_slice(b"}\n");
         return output.write_all(&row);

@@ -4,7 +4,8 @@ use super::*;
 fn detect(input: &str, stats: bool) -> (String, String) {
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let format = if stats { Format::Statistics } else { Format::Rows };
-    run(input.as_bytes(), (&mut output, &mut errors), MonitorSettings::default(), format, None, None)
+    let options = Options { format, severity_min: None, unit: None };
+    run(input.as_bytes(), (&mut output, &mut errors), MonitorSettings::default(), options, None)
         .expect("memory takes everything");
     (String::from_utf8(output).expect("text"), String::from_utf8(errors).expect("text"))
 }
@@ -55,7 +56,8 @@ fn times_that_look_like_seconds_are_told_and_units_can_be_said() {
     let rows = |input: &str, unit| {
         let (mut output, mut errors) = (Vec::new(), Vec::new());
         let outputs = (&mut output, &mut errors);
-        run(input.as_bytes(), outputs, MonitorSettings::default(), Format::Statistics, unit, None).expect("memory");
+        let options = Options { format: Format::Statistics, severity_min: None, unit };
+        run(input.as_bytes(), outputs, MonitorSettings::default(), options, None).expect("memory");
         (String::from_utf8(output).expect("text"), String::from_utf8(errors).expect("text"))
     };
     let (output, errors) = rows("s,1795465865,1\ns,1795465866,1\n", None);
@@ -86,4 +88,43 @@ fn statistics_leave_the_reading_itself_out() {
     let expected = "s,0,0,nan,nan\ns,1000,1,1e0,nan\ns,2000,2,2e0,1.4142135623730951e0\n\
                     s,3000,2,2e0,1.4142135623730951e0\ns,10999,2,5.15e1,6.858935777509511e1\n";
     assert_eq!(output, expected);
+}
+
+#[test]
+fn rows_are_told_by_severity() {
+    let noise = |i: i64| (i * 7919 % 5) as f64 / 10.0;
+    // Heard for less than a day: a spike of ten times its line is exceptional, and another is minor at most.
+    let value = |i: i64| match i {
+        900 => 93.0,
+        1_100 => 400.0,
+        _ => 90.0 + noise(i),
+    };
+    let mut input: String = (0..1_200).map(|i| format!("t/engine_temp,{},{}\n", i * 1_000, value(i))).collect();
+    input += "t/engine_temp,1200000,nan\n";
+    let of = |min: Option<&str>, format| {
+        let min = min.map(|name| Severity::ALL.into_iter().find(|known| known.name() == name).expect("one of them"));
+        let options = Options { format, severity_min: min, unit: None };
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        run(input.as_bytes(), (&mut output, &mut errors), MonitorSettings::default(), options, None).expect("memory");
+        String::from_utf8(output).expect("text")
+    };
+    let times = |min: Option<&str>| -> Vec<String> {
+        of(min, Format::Rows).lines().map(|row| row.split(',').nth(1).expect("a time").to_owned()).collect()
+    };
+    let all = times(None);
+    assert_eq!(
+        (times(Some("warning")), all.as_slice()),
+        (all.clone(), ["900000", "1100000", "1200000"].map(str::to_owned).as_slice())
+    );
+    for (min, expected) in
+        [("minor", &["900000", "1100000", "1200000"][..]), ("major", &["1100000"]), ("critical", &["1100000"])]
+    {
+        assert_eq!(times(Some(min)), expected, "{min}");
+    }
+    let rows: Vec<serde_json::Value> =
+        of(Some("minor"), Format::Json).lines().map(|row| serde_json::from_str(row).expect("JSON")).collect();
+    let told: Vec<_> = rows.iter().map(|row| (&row["detector"], &row["severity"], &row["maturity"])).collect();
+    let name = serde_json::Value::from;
+    assert_eq!(told[1], (&name("spike"), &name("critical"), &name("learning")));
+    assert_eq!(told[2], (&name("limit"), &name("minor"), &name("learning")));
 }

@@ -12,24 +12,20 @@ mod times;
 pub use heard::Heard;
 pub use times::AlertTimes;
 
-use entry::{Entry, LIMIT, Phase};
+use entry::{Entry, Phase};
 use hashbrown::{Equivalent, HashMap};
 
 use super::hearing::{Hearing, Listener, Word, as_i64};
 use super::shares::{Place, Shares};
 use super::{
-    Alert, AlertChange, AlertKey, ClearedReason, Flag, GATEWAY_KIND, Holder, Moment, OVER_AFTER_MS, Report, Severity,
-    State, Trouble, What,
+    Alert, AlertChange, AlertKey, ClearedReason, Company, Flag, GATEWAY_KIND, Holder, Moment, OVER_AFTER_MS, Report,
+    Severity, State, Trouble, Weight, What,
 };
 use crate::core::detection::detectors::{Detector, Kinds};
 use crate::core::detection::devices::DEVICE_METRIC;
 use crate::core::detection::silence::Rhythm;
 use crate::core::identity::RunId;
 
-/// Series of one device that are in trouble within so long of each other are one trouble, which is more severe.
-const COMPANY_MS: u64 = 10_000;
-/// Most metrics of a device that are remembered for that.
-const COMPANY_MAX: usize = 8;
 /// After a start, series that were silent before it are not forgotten for so long.
 const FORGET_GRACE_MS: u64 = 3_600_000;
 
@@ -60,8 +56,7 @@ pub struct AlertBook {
     /// What a snapshot says of alerts that are not restored yet.
     remembered: HashMap<AlertKey, Hearing>,
     remembered_at_ms: i64,
-    /// Metrics of each device that were flagged within [`COMPANY_MS`], and when.
-    company: HashMap<String, Vec<(String, u64)>>,
+    company: Company,
 }
 
 impl AlertBook {
@@ -215,8 +210,7 @@ impl AlertBook {
             metric: &key.metric,
             kind: &key.kind,
             detectors: &[],
-            severity,
-            severity_max: severity,
+            weight: Weight::just(severity),
             value: f64::NAN,
             text: None,
             expected: None,
@@ -266,19 +260,12 @@ impl AlertBook {
         false
     }
 
-    /// The severity of the flag; one more if another series of the device is in trouble too; never more than the flag allows.
     fn severity(&mut self, now: Moment, flag: &Flag<'_>) -> Severity {
-        if flag.is_held {
-            return flag.severity.min(flag.severity_max);
+        let Flag { device, metric, kind, weight, is_held, .. } = *flag;
+        match is_held {
+            true => weight.alone(),
+            false => self.company.severity(now.signed_steady_ms(), (device, metric), kind, weight),
         }
-        let company = self.company.entry(flag.device.to_owned()).or_default();
-        company.retain(|(metric, at_ms)| metric != flag.metric && now.steady_ms <= at_ms + COMPANY_MS);
-        // The severity of a limit was configured, and stays as it is.
-        let is_worse = !company.is_empty() && flag.kind != LIMIT;
-        let severity = if is_worse { flag.severity.worse() } else { flag.severity };
-        company.truncate(COMPANY_MAX - 1);
-        company.push((flag.metric.to_owned(), now.steady_ms));
-        severity.min(flag.severity_max)
     }
 
     /// A person has seen an alert. The same name again changes nothing. Returns whether there is such an alert.
@@ -319,7 +306,7 @@ impl AlertBook {
     /// Does what time alone brings: alerts become stale or forgotten, and cleared ones are removed. In a fixed order, so that the same
     /// events give the same records.
     pub fn tick(&mut self, now: Moment, changes: &mut Vec<AlertChange>) {
-        self.company.retain(|_, metrics| metrics.iter().any(|(_, at_ms)| now.steady_ms <= at_ms + COMPANY_MS));
+        self.company.tick(now.signed_steady_ms());
         let strangers = self.entries.values().filter(|entry| entry.holder.is_stranger).count();
         self.shares.tick(now.steady_ms, strangers);
         let now_ms = now.signed_steady_ms();

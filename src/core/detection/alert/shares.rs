@@ -135,7 +135,7 @@ impl Shares {
         let load = self.load(flag.device, flag.holder);
         let load_of = |noted: &Noted| self.load(&noted.key.device, noted.holder);
         let has_more = |noted: &Noted| load_of(noted) > load + 1;
-        let is_lent = |noted: &Noted| noted.severity <= flag.severity && load_of(noted) > SHARE;
+        let is_lent = |noted: &Noted| noted.severity <= flag.weight.alone() && load_of(noted) > SHARE;
         let is_known = !flag.holder.is_stranger;
         let (known, stranger) = (self.noted_known.last(), self.noted_strangers.last());
         let known_gives_way = is_known && full == Full::All;
@@ -183,6 +183,7 @@ impl Shares {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Weight;
     use super::super::{Alert, AlertBook, AlertChange, AlertTimes, ClearedReason, Moment, State};
     use super::*;
     use crate::core::identity::RunId;
@@ -283,8 +284,7 @@ mod tests {
             metric: "m",
             kind,
             detectors: &["limit"],
-            severity,
-            severity_max: severity,
+            weight: Weight::just(severity),
             value: 1.0,
             text: None,
             expected: None,

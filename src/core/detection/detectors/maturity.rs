@@ -5,11 +5,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Detector;
 use super::pace::Pace;
+use crate::core::detection::severity::Severity;
 
 /// A series is new in its first minutes, and known after so many: a day.
 const NEW_MINUTES: u32 = 10;
 const KNOWN_MINUTES: u32 = 1_440;
+/// So many times as far as what was learned. On recordings of real vehicles in their first day the farthest went 10 times as far.
+const EXCEPTIONAL: f64 = 12.0;
 const MINUTE_MS: i64 = 60_000;
 /// A reading that is so much older is of a clock that was set back, not a late one.
 const SET_BACK_MINUTES: i64 = 5;
@@ -36,6 +40,13 @@ impl Maturity {
             Maturity::Learning => "learning",
             Maturity::Known => "known",
         }
+    }
+
+    /// How severe at most a finding may be of a series that is known so well. What is rare may not have been seen yet, so only what goes
+    /// far beyond anything is more than minor. A run of equal values is held against the longest one, which says nothing for so long.
+    pub(super) fn severity_max(self, detector: Detector, score: f64) -> Severity {
+        let is_exceptional = detector != Detector::Stuck && score >= EXCEPTIONAL;
+        if self == Maturity::Known || is_exceptional { Severity::Critical } else { Severity::Minor }
     }
 
     fn after(minutes: u32) -> Maturity {

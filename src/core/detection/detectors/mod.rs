@@ -17,7 +17,7 @@ pub mod state;
 mod stay;
 mod stuck;
 
-use crate::core::detection::severity::Severity;
+use crate::core::detection::severity::{Severity, Weight};
 use crate::core::detection::silence::Rhythm;
 use limit::Exceeded;
 use maturity::Maturity;
@@ -168,6 +168,26 @@ impl Default for Findings {
     }
 }
 
+impl Findings {
+    /// How severe a finding is; `None` if it raises no alert now: of a late reading, or of a limit that has to be exceeded for longer first.
+    pub fn weight_of(&self, finding: &Finding) -> Option<Weight> {
+        if self.late {
+            return None;
+        }
+        match finding.detector {
+            Detector::Limit => {
+                let severity = self.limit?.severity;
+                Some(Weight { severity, severity_max: self.limit_severity_max })
+            }
+            detector => {
+                let of_maturity = |maturity: Maturity| maturity.severity_max(detector, finding.score);
+                let severity_max = self.maturity.map_or(self.severity_max, of_maturity).min(self.severity_max);
+                Some(Weight { severity: Severity::of_score(finding.score), severity_max })
+            }
+        }
+    }
+}
+
 /// What the detectors say of a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -203,7 +223,44 @@ pub(super) fn short(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::short;
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_minor_unless_it_is_exceptional() {
+        use Severity::{Critical, Major, Minor, Warning};
+        let [new, learning, known] = [Maturity::New, Maturity::Learning, Maturity::Known].map(Some);
+        // Detector, score, bound of the profile, maturity; the severity alone and in company.
+        for (detector, score, severity_max, maturity, expected) in [
+            (Detector::Spike, 1.1, Critical, new, (Warning, Minor)),
+            (Detector::Shift, 1.3, Critical, new, (Minor, Minor)),
+            (Detector::Burst, 11.9, Critical, new, (Minor, Minor)),
+            (Detector::Spike, 11.9, Critical, learning, (Minor, Minor)),
+            (Detector::Spike, 12.0, Critical, learning, (Critical, Critical)),
+            (Detector::Stuck, 12.0, Critical, learning, (Minor, Minor)),
+            (Detector::Spike, 12.0, Warning, learning, (Warning, Warning)),
+            (Detector::Spike, 1.1, Critical, known, (Warning, Minor)),
+            (Detector::Stuck, 1.6, Critical, known, (Major, Critical)),
+            (Detector::Shift, 1.6, Major, known, (Major, Major)),
+            (Detector::Shift, 1.6, Critical, None, (Major, Critical)),
+        ] {
+            let findings = Findings { severity_max, maturity, ..Findings::default() };
+            let finding = Finding { detector, score, expected: None, spread: None, reason: String::new() };
+            let weight = findings.weight_of(&finding).expect("it raises an alert");
+            assert_eq!((weight.alone(), weight.in_company()), expected, "{detector:?} {score} {maturity:?}");
+        }
+    }
+
+    #[test]
+    fn limits_are_as_severe_as_was_said_however_little_is_known() {
+        let finding =
+            Finding { detector: Detector::Limit, score: 1.0, expected: None, spread: None, reason: String::new() };
+        let limit = Some(Exceeded { severity: Severity::Critical, score: 1.0, bound: None });
+        let findings = Findings { limit, maturity: Some(Maturity::New), ..Findings::default() };
+        assert_eq!(findings.weight_of(&finding), Some(Weight::just(Severity::Critical)));
+        let waits = Findings { limit: None, ..findings.clone() };
+        let late = Findings { late: true, ..findings };
+        assert_eq!([waits.weight_of(&finding), late.weight_of(&finding)], [None, None]);
+    }
 
     #[test]
     fn numbers_for_people_are_short() {

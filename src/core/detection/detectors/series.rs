@@ -133,6 +133,12 @@ impl Series {
         self.heard.maturity()
     }
 
+    /// As if it had been heard for a day.
+    #[cfg(test)]
+    pub fn make_known(&mut self) {
+        self.heard.minutes = 1_440;
+    }
+
     /// Whether the window holds exactly this reading.
     pub fn holds(&self, reading: Sample) -> bool {
         self.window.holds(Sample { at_ms: self.pace.own_ms(reading.at_ms), ..reading })

@@ -1,7 +1,7 @@
 //! Silences: series and devices that should have been heard.
 
 use super::{GRACE_MS, Monitor, SWEEP_AFTER_MS};
-use crate::core::detection::alert::Severity;
+use crate::core::detection::alert::{Severity, Weight};
 use crate::core::detection::detectors::maturity::Maturity;
 use crate::core::detection::detectors::{Detector, Finding, short};
 use crate::core::detection::devices::{DEVICE_METRIC, Publisher};
@@ -129,12 +129,13 @@ impl Monitor {
         self.rhythms[index].is_silent && self.profile_of(index).gap
     }
 
-    /// The highest severity of an alert for this silence.
-    pub fn severity_max_of(&self, missed: Missed) -> Severity {
-        match missed {
-            Missed::Series(index) => self.profile_of(index).severity_max,
-            Missed::Device(_) => Severity::Critical,
-        }
+    /// How severe this silence is.
+    pub fn weight_of(&self, missed: Missed) -> Weight {
+        let (severity, severity_max) = match missed {
+            Missed::Series(index) => (Severity::Minor, self.profile_of(index).severity_max),
+            Missed::Device(_) => (Severity::Major, Severity::Critical),
+        };
+        Weight { severity, severity_max }
     }
 
     /// How well the silent series is known; `None` for a device as a whole.

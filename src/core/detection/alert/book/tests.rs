@@ -17,8 +17,7 @@ fn flag<'a>(metric: &'a str, position: u64, severity: Severity, detectors: &'a [
         metric,
         kind: "anomaly",
         detectors,
-        severity,
-        severity_max: Severity::Critical,
+        weight: Weight { severity, severity_max: Severity::Critical },
         value: 25.8,
         text: None,
         expected: Some(22.1),
@@ -163,8 +162,8 @@ fn happen(life: &mut Life, second: u64, event: &str, changes: &mut Vec<AlertChan
         "c" => life.book.flag(now, &spike(Severity::Critical), changes),
         "s" => life.book.flag(now, &flag("temp", second, Severity::Minor, &["shift"]), changes),
         "o" => {
-            let severity_max = Severity::Warning;
-            let other = Flag { severity_max, ..flag("hum", second, Severity::Critical, &["spike"]) };
+            let weight = Weight { severity: Severity::Critical, severity_max: Severity::Warning };
+            let other = Flag { weight, ..flag("hum", second, Severity::Critical, &["spike"]) };
             life.book.flag(now, &other, changes);
         }
         "L" => {
