@@ -17,7 +17,7 @@ const LOWEST: f32 = 0.5;
 /// Half a bin below the lowest bound stands for all that is lower.
 const QUIET: f32 = 0.35;
 /// Excursions that are remembered on each side.
-const PEAKS: usize = 6;
+pub(super) const PEAKS: usize = 6;
 /// So many minutes are remembered, a week; then all count half.
 const MINUTES_MAX: u32 = 10_080;
 /// Fewer minutes say nothing of what is usual.
@@ -119,6 +119,11 @@ impl Habit {
     fn caution(&self, youth: Youth) -> f32 {
         let is_calm = 2 * u32::from(self.bins[0]) > self.minutes();
         1.0 + if is_calm { youth.calm } else { youth.restless } / (self.age + YOUNGEST) as f32
+    }
+
+    /// How many of the excursions that are remembered went about so far, or farther.
+    pub fn times_so_far(&self, score: f64, side: Side) -> usize {
+        self.peaks[side as usize].iter().take_while(|peak| **peak * MARGIN >= score as f32 && **peak > 0.0).count()
     }
 
     /// Times are of another clock from now on.
@@ -261,6 +266,8 @@ mod tests {
         let mut life = Life::new();
         let told: Vec<bool> = (0..8).map(|_| life.excursion(4.0, 3.0)).collect();
         assert_eq!(told, [true, true, true, true, false, false, false, false]);
+        let so_far = [0.5, 3.7, 3.8].map(|score| life.habit.times_so_far(score, Side::Above));
+        assert_eq!((so_far, life.habit.times_so_far(3.0, Side::Below)), ([4, 4, 0], 0));
         assert!(!life.excursion(4.0, 3.5), "about as large");
         assert!(!life.excursion(1.0, 1.5), "smaller");
         assert!(life.excursion(4.0, 4.5), "larger than ever");

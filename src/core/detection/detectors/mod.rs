@@ -6,6 +6,7 @@
 mod frozen;
 mod habit;
 pub mod hold;
+mod level_range;
 pub mod limit;
 pub mod maturity;
 mod pace;
@@ -16,6 +17,7 @@ mod spread;
 pub mod state;
 mod stay;
 mod stuck;
+mod usual;
 
 use crate::core::detection::severity::{Severity, Weight};
 use crate::core::detection::silence::Rhythm;

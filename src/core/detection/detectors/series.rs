@@ -8,13 +8,15 @@
 
 use super::frozen::Frozen;
 use super::habit::{Habit, Side, Youth};
+use super::level_range::LevelRange;
 use super::maturity::{HeardTime, Maturity};
 use super::pace::Pace;
 use super::profile::{Baseline, Profile};
-use super::shift::Shift;
+use super::shift::{READINGS as SHIFT_READINGS, Shift};
 use super::spread::{Spread, ratio, weight};
 use super::stay::{Mark, Stay};
 use super::stuck::{Run, RunState};
+use super::usual::{Before, usual};
 use super::{Detector, Finding, Verdict, short, side};
 use crate::core::detection::window::{Admission, Sample, Summary, Window};
 
@@ -68,6 +70,7 @@ pub struct Series {
     /// How long the windows are rough.
     pub(super) rough: Mark,
     pub(super) heard: HeardTime,
+    pub(super) range: LevelRange,
 }
 
 /// What each detector of a series finds usual.
@@ -110,6 +113,7 @@ impl Series {
             stay: Stay::NEW,
             rough: Mark::NEW,
             heard: HeardTime::NONE,
+            range: LevelRange::EMPTY,
         }
     }
 
@@ -193,13 +197,21 @@ impl Series {
             }
             Admission::Continues => {}
         }
+        let minutes_before = self.heard.minutes;
         self.heard.hear(reading.at_ms, self.pace);
+        self.range.age(minutes_before, self.heard.minutes);
         let warm = self.judged_age_ms(reading.at_ms, profile) >= WARM_UP_MS;
         let found_before = found.len();
         let is_newest = self.window.is_newest(reading.at_ms);
         let mut doubtful = false;
         match self.window.summary(reading.at_ms) {
-            Some(summary) => doubtful = self.judge_window(reading, &summary, profile, (warm, is_newest), found),
+            Some(summary) => {
+                doubtful = self.judge_window(reading, &summary, profile, (warm, is_newest), found);
+                if is_newest && summary.count >= READINGS_MIN {
+                    let is_found = found.len() > found_before || self.may_find_shift();
+                    self.range.take(reading.at_ms, summary.mean, is_found);
+                }
+            }
             None if is_newest => self.run.interrupt(),
             None => {}
         }
@@ -212,8 +224,8 @@ impl Series {
         }
     }
 
-    /// When the pace changes, everything is learned anew except habits, stays, how well it is known, and the frozen baseline, which goes by
-    /// the number of readings.
+    /// When the pace changes, everything is learned anew except habits, stays, how well it is known, the range of its level, and the frozen
+    /// baseline, which goes by the number of readings.
     fn keep_pace(&mut self, at_ms: i64, profile: &Profile) {
         let Some(newest_ms) = self.window.newest_ms() else { return };
         if self.pace.observe(at_ms.saturating_sub(self.pace.common_ms(newest_ms))) {
@@ -223,9 +235,22 @@ impl Series {
             habits.each_mut().into_iter().for_each(Habit::change_clock);
             let mut heard = self.heard;
             heard.change_clock();
+            let mut range = self.range;
+            range.change_clock();
             let Series { pace, stay, rough, .. } = *self;
-            *self = Series { pace, frozen, habits, stay, rough, heard, ..Series::new(profile) };
+            *self = Series { pace, frozen, habits, stay, rough, heard, range, ..Series::new(profile) };
         }
+    }
+
+    /// Whether a departure has begun that has not lasted long enough to be found.
+    fn may_find_shift(&self) -> bool {
+        let streak = self.frozen.as_ref().map_or(self.shift.streak, |frozen| frozen.streak);
+        (1..SHIFT_READINGS).contains(&streak)
+    }
+
+    /// What is usual, behind what a detector has found; a score beyond its threshold, of that side.
+    fn usual(&self, habit: &Habit, verb: &'static str, (score, side): (f64, Side)) -> String {
+        usual(&self.heard, &self.range, Some(Before { verb, times: habit.times_so_far(score, side) }))
     }
 
     fn age_ms(&self, at_ms: i64) -> i64 {
@@ -322,19 +347,21 @@ impl Series {
         let statistic = ratio(residual, spread).min(ratio(step, self.difference.size(2.0 * floor_square)));
         let score = statistic / threshold;
         let is_found = warm && score > 1.0;
-        let hears = |habit: &mut Habit| habit.hear(reading.at_ms, score, Side::of(residual), is_found, SPIKE_YOUTH);
-        if let Some(score) = warm.then(|| hears(&mut self.habits.spike)).flatten() {
+        let side_of = Side::of(residual);
+        let hears = |habit: &mut Habit| habit.hear(reading.at_ms, score, side_of, is_found, SPIKE_YOUTH);
+        if let Some(told) = warm.then(|| hears(&mut self.habits.spike)).flatten() {
             found.push(Finding {
                 detector: Detector::Spike,
-                score,
+                score: told,
                 expected: Some(summary.median),
                 spread: Some(spread),
                 reason: format!(
-                    "{} {} the {} s median, {} times the usual distance",
+                    "{} {} the {} s median, {} times the usual distance{}",
                     short(residual.abs()),
                     side(residual),
                     self.pace.span_s(),
-                    short(statistic)
+                    short(statistic),
+                    self.usual(&self.habits.spike, "jumped so far", (score, side_of))
                 ),
             });
         }
@@ -349,14 +376,17 @@ impl Series {
         profile: &Profile,
         found: &mut Vec<Finding>,
     ) {
+        let found_before = found.len();
         match &mut self.frozen {
             Some(frozen) => {
                 let at_ms = self.pace.common_ms(reading.at_ms);
                 frozen.judge(Sample { at_ms, ..reading }, summary, floor_square, profile.shift, found);
+                for finding in &mut found[found_before..] {
+                    finding.reason.push_str(&usual(&self.heard, &self.range, None));
+                }
             }
             None => {
                 let age_ms = self.judged_age_ms(reading.at_ms, profile);
-                let found_before = found.len();
                 let judged = self.shift.judge(
                     reading,
                     summary,
@@ -367,8 +397,14 @@ impl Series {
                 );
                 let Some((score, distance)) = judged else { return };
                 let is_found = found.len() > found_before;
-                match self.habits.shift.hear(reading.at_ms, score, Side::of(distance), is_found, SHIFT_YOUTH) {
-                    Some(score) => found[found_before].score = score,
+                let side_of = Side::of(distance);
+                match self.habits.shift.hear(reading.at_ms, score, side_of, is_found, SHIFT_YOUTH) {
+                    Some(told) => {
+                        let usual = self.usual(&self.habits.shift, "went so far", (score, side_of));
+                        let finding = &mut found[found_before];
+                        finding.score = told;
+                        finding.reason.push_str(&usual);
+                    }
                     None => found.truncate(found_before),
                 }
             }
@@ -403,17 +439,18 @@ impl Series {
         // Clipped to what is usual, so that lasting noise becomes usual too, but only over hours.
         self.roughness.update(roughness, 2.0 * floor_square, 1.0, weight);
         self.burst_streak = (self.burst_streak + 1).min(BURST_READINGS);
-        if let Some(score) = told {
+        if let Some(told) = told {
             found.push(Finding {
                 detector: Detector::Burst,
-                score,
+                score: told,
                 expected: None,
                 spread: Some(spread),
                 reason: format!(
-                    "readings of {} s differ by {}, {} is usual",
+                    "readings of {} s differ by {}, {} is usual{}",
                     self.pace.span_s(),
                     short(roughness),
-                    short(spread)
+                    short(spread),
+                    self.usual(&self.habits.burst, "was so rough", (score, Side::Above))
                 ),
             });
         }

@@ -5,6 +5,7 @@
 
 use super::frozen::Frozen;
 use super::habit::Habit;
+use super::level_range::{Bounds, LevelRange};
 use super::maturity::HeardTime;
 use super::pace::{EXPONENT_MAX, Pace};
 use super::profile::{Baseline, Profile};
@@ -55,6 +56,13 @@ pub fn encode(series: &Series, out: &mut Vec<u8>) {
     encode_stay(&series.stay, out);
     encode_mark(&series.rough, out);
     encode_heard(&series.heard, out);
+    encode_range(&series.range, out);
+}
+
+fn encode_range(range: &LevelRange, out: &mut Vec<u8>) {
+    let LevelRange { now, before, found_ms } = range;
+    [now, before].into_iter().flat_map(|bounds| [bounds.low, bounds.high]).for_each(|level| put_score(out, level));
+    varint::put_signed(out, *found_ms);
 }
 
 fn encode_heard(heard: &HeardTime, out: &mut Vec<u8>) {
@@ -80,8 +88,8 @@ fn encode_habit(habit: &Habit, out: &mut Vec<u8>) {
 
 fn encode_stay(stay: &Stay, out: &mut Vec<u8>) {
     let Stay { low, high, looked_at_ms, heard_s, marks, told } = stay;
-    put_level(out, *low);
-    put_level(out, *high);
+    put_score(out, *low);
+    put_score(out, *high);
     varint::put_signed(out, *looked_at_ms);
     varint::put(out, u64::from(*heard_s));
     out.push(*told);
@@ -105,6 +113,7 @@ pub fn new_habits(since_ms: i64, minute: i64, readings: u32) -> [Vec<u8>; 2] {
         encode_stay(&Stay::NEW, &mut out);
         encode_mark(&Mark::NEW, &mut out);
         encode_heard(&heard, &mut out);
+        encode_range(&LevelRange::EMPTY, &mut out);
         out
     })
 }
@@ -145,7 +154,8 @@ fn encode_frozen(frozen: &Frozen, out: &mut Vec<u8>) {
 }
 
 /// Reads one state; `None` if it cannot have been written by [`encode`]. A frozen baseline that the profile no longer uses is dropped; one
-/// that the profile needs and the state lacks begins anew; and so do habits and the time of being heard, which an earlier version did not have.
+/// that the profile needs and the state lacks begins anew; and so does what an earlier version did not have: habits, the time of being
+/// heard, and the range of the level.
 pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile, has_habits: bool) -> Option<Series> {
     let mut series = Series {
         pace: decode_pace(cursor)?,
@@ -168,6 +178,7 @@ pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile, has_habits: bool) -> O
         stay: Stay::NEW,
         rough: Mark::NEW,
         heard: HeardTime::NONE,
+        range: LevelRange::EMPTY,
     };
     if has_habits {
         for habit in series.habits.each_mut() {
@@ -176,6 +187,7 @@ pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile, has_habits: bool) -> O
         series.stay = decode_stay(cursor)?;
         series.rough = decode_mark(cursor, series.stay.heard_s)?;
         series.heard = decode_heard(cursor)?;
+        series.range = decode_range(cursor)?;
     }
     match profile.baseline {
         Baseline::Rolling => series.frozen = None,
@@ -232,6 +244,12 @@ fn decode_mark(cursor: &mut Cursor<'_>, heard_s: u32) -> Option<Mark> {
 fn decode_heard(cursor: &mut Cursor<'_>) -> Option<HeardTime> {
     let (since_ms, minute) = (cursor.signed()?, cursor.signed()?);
     Some(HeardTime { since_ms, minute, minutes: take_u32(cursor)?, readings: take_u32(cursor)? })
+}
+
+fn decode_range(cursor: &mut Cursor<'_>) -> Option<LevelRange> {
+    let mut bounds = || Some(Bounds { low: take_level(cursor)?, high: take_level(cursor)? });
+    let (now, before) = (bounds()?, bounds()?);
+    Some(LevelRange { now, before, found_ms: cursor.signed()? })
 }
 
 fn decode_pace(cursor: &mut Cursor<'_>) -> Option<Pace> {
@@ -386,22 +404,17 @@ fn take_size(cursor: &mut Cursor<'_>) -> Option<f64> {
     take_float(cursor).filter(|&value| value >= 0.0)
 }
 
-fn put_level(out: &mut Vec<u8>, level: f32) {
-    out.extend_from_slice(&level.to_bits().to_le_bytes());
-}
-
-fn take_level(cursor: &mut Cursor<'_>) -> Option<f32> {
-    let bytes = cursor.take(4)?.try_into().ok()?;
-    Some(f32::from_bits(u32::from_le_bytes(bytes))).filter(|level| level.is_finite())
-}
-
 fn put_score(out: &mut Vec<u8>, score: f32) {
     out.extend_from_slice(&score.to_bits().to_le_bytes());
 }
 
 fn take_score(cursor: &mut Cursor<'_>) -> Option<f32> {
+    take_level(cursor).filter(|score| *score >= 0.0)
+}
+
+fn take_level(cursor: &mut Cursor<'_>) -> Option<f32> {
     let bytes = cursor.take(4)?.try_into().ok()?;
-    Some(f32::from_bits(u32::from_le_bytes(bytes))).filter(|score| score.is_finite() && *score >= 0.0)
+    Some(f32::from_bits(u32::from_le_bytes(bytes))).filter(|level| level.is_finite())
 }
 
 fn take_u32(cursor: &mut Cursor<'_>) -> Option<u32> {

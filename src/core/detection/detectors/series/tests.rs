@@ -274,3 +274,57 @@ fn how_well_a_series_is_known_follows_common_time_at_any_pace() {
         assert!(learning.contains(&minutes.0) && known.contains(&minutes.1), "every {every} s: {minutes:?}");
     }
 }
+
+#[test]
+fn reasons_say_what_is_usual() {
+    let plant = Profile::PLANT;
+    // Profile, seconds before the trouble, the value of each second of it, and the end of what the detector says.
+    type Case = (Profile, i64, fn(i64) -> f64, Detector, &'static str);
+    let cases: [Case; 5] = [
+        (Profile::TEMPERATURE, 300, |_| 99.0, Detector::Spike, "usual distance; known for 5 minutes only"),
+        (
+            Profile::TEMPERATURE,
+            1_000,
+            |_| 99.0,
+            Detector::Spike,
+            "; in 16 minutes it was 90 to 90, and never jumped so far",
+        ),
+        (
+            Profile::TEMPERATURE,
+            1_000,
+            |_| 92.0,
+            Detector::Shift,
+            "; in 16 minutes it was 90 to 90, and never went so far",
+        ),
+        (
+            Profile::TEMPERATURE,
+            1_000,
+            |i| 90.0 + 1.5 * noise(i),
+            Detector::Burst,
+            "it was 90 to 90, and never was so rough",
+        ),
+        (plant, 1_000, |_| 120.0, Detector::Shift, "the first 400 readings; in 16 minutes it was 90 to 90"),
+    ];
+    for (profile, seconds, value, detector, expected) in cases {
+        let mut series = Series::new(&profile);
+        (0..seconds).for_each(|i| _ = feed_as(&mut series, &profile, i, 90.0 + 0.1 * noise(i)));
+        let (low, high) = series.range.bounds().expect("levels");
+        assert!((89.85..90.0).contains(&low) && (90.0..90.15).contains(&high), "{low} to {high}");
+        let all = (seconds..seconds + 60).flat_map(|i| feed_as(&mut series, &profile, i, value(i)));
+        let found = all.collect::<Vec<_>>().into_iter().find(|finding| finding.detector == detector).expect("found");
+        let reason = found.reason.replace(&super::super::usual::between(low, high), "90 to 90");
+        assert!(reason.ends_with(expected), "{reason}");
+    }
+}
+
+#[test]
+fn excursions_that_came_before_are_counted_in_the_reason() {
+    let mut series = warm();
+    let mut reasons = Vec::new();
+    for i in 1_000..10_000 {
+        let value = 90.0 + 0.1 * noise(i) + if i % 2_000 == 0 { 6.0 } else { 0.0 };
+        reasons.extend(feed(&mut series, i, value).into_iter().map(|finding| finding.reason));
+    }
+    let ends: Vec<&str> = reasons.iter().filter_map(|reason| reason.rsplit(", and ").next()).collect();
+    assert_eq!(ends, ["never jumped so far", "jumped so far once", "jumped so far 2 times", "jumped so far 3 times"]);
+}
