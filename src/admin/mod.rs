@@ -201,6 +201,7 @@ async fn answer_question(
             with_status("application/json", &|status| pretty(&Status { series: overview.clone(), ..status }))
         }
         "/api/series" => series::answer(request.uri().query(), pipeline).await,
+        path if path.starts_with(series::ONE) => series::explain(path, pipeline).await,
         "/api/rules" => {
             reply(StatusCode::OK, "application/json", pretty(&rules::status(&sources.rules, &sources.store)))
         }
@@ -208,7 +209,7 @@ async fn answer_question(
         _ => reply(
             StatusCode::NOT_FOUND,
             TEXT,
-            "served here: / /api/status /api/alerts /api/series /api/rules /metrics /healthz /readyz\n".to_owned(),
+            "served here: / /api/status /api/alerts /api/series /api/series/{device}/{metric} /api/rules /metrics /healthz /readyz\n".to_owned(),
         ),
     }
 }

@@ -1,5 +1,6 @@
 //! `GET /api/series`: the series that are watched, and those that are known not to be, each with the reason. In the order of device and
 //! metric, in pages like those of `/api/alerts`: the `link` header leads to the next one, as `?after={device}/{metric}`.
+//! `GET /api/series/{device}/{metric}` explains one: what has been learned of it, and what would be told.
 //!
 //! Only the pipeline knows. It is asked with a time limit, because it may be stalled, and then the rest of the status matters most.
 
@@ -12,13 +13,16 @@ use hyper::{Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::alerts::{PAGE_BYTES, encode};
-use super::{TEXT, reply};
+use super::{TEXT, pretty, reply};
 use crate::core::mqtt::topic;
 use crate::pipeline::Message;
 use crate::pipeline::overview::{Overview, PAGE_SERIES, SeriesLine};
 
+/// Beginning of the paths of single series.
+pub(super) const ONE: &str = "/api/series/";
 /// Longer than a busy pipeline needs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const UNKNOWN: &str = "the gateway does not know at present\n";
 
 /// What is watched; `None` if the pipeline does not answer in time.
 pub(super) async fn overview(pipeline: &Sender<Message>) -> Option<Overview> {
@@ -32,7 +36,23 @@ pub(super) async fn answer(query: Option<&str>, pipeline: &Sender<Message>) -> R
     };
     match ask(pipeline, ANSWER_WITHIN, |answer| Message::ListSeries { device, metric, answer }).await {
         Some(lines) => page(&lines),
-        None => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the gateway does not know at present\n"),
+        None => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, UNKNOWN),
+    }
+}
+
+/// Answers what is asked of one series.
+pub(super) async fn explain(path: &str, pipeline: &Sender<Message>) -> Response<Full<Bytes>> {
+    let Some((device, metric)) = path.strip_prefix(ONE).and_then(names) else {
+        return reply(StatusCode::NOT_FOUND, TEXT, "ask for /api/series/{device}/{metric}, a / in a name as %2F\n");
+    };
+    match ask(pipeline, ANSWER_WITHIN, |answer| Message::Explain { device, metric, answer }).await {
+        Some(Some(explanation)) => reply(StatusCode::OK, "application/json", pretty(&explanation)),
+        Some(None) => reply(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            "no such series is watched; /api/series lists those that are, and why others are not\n",
+        ),
+        None => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, UNKNOWN),
     }
 }
 
@@ -47,7 +67,12 @@ async fn ask<T>(
 }
 
 fn after(query: &str) -> Option<(String, String)> {
-    let (device, metric) = query.strip_prefix("after=")?.split_once('/')?;
+    names(query.strip_prefix("after=")?)
+}
+
+/// Device and metric of two levels, percent-encoded.
+fn names(levels: &str) -> Option<(String, String)> {
+    let (device, metric) = levels.split_once('/')?;
     (!metric.contains('/')).then(|| (topic::percent_decode(device), topic::percent_decode(metric)))
 }
 
@@ -119,6 +144,10 @@ mod tests {
         assert_eq!(ask(&pipeline, Duration::from_millis(1), question).await, None);
         assert_eq!(answer(Some("x"), &pipeline).await.status(), StatusCode::BAD_REQUEST);
         drop(receiver);
+        assert_eq!(explain("/api/series/a/b", &pipeline).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        for path in ["/api/series/a", "/api/series/a/b/c", "/api/series/"] {
+            assert_eq!(explain(path, &pipeline).await.status(), StatusCode::NOT_FOUND, "{path}");
+        }
         assert_eq!(answer(None, &pipeline).await.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 }

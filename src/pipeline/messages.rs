@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::operation::{Answer, Operation};
 use super::overview::{Overview, SeriesLine};
+use crate::core::detection::detectors::explanation::Explanation;
 use crate::handoff::Input;
 use crate::store::cursors::CursorChange;
 use crate::store::reader::FileId;
@@ -45,6 +46,12 @@ pub enum Message {
         device: String,
         metric: String,
         answer: oneshot::Sender<Vec<SeriesLine>>,
+    },
+    /// What has been learned of a series; `None` if it is not watched.
+    Explain {
+        device: String,
+        metric: String,
+        answer: oneshot::Sender<Option<Explanation>>,
     },
     /// The process is to end by then: clients that cannot be answered in time are turned away.
     Draining {

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::PipelineLoop;
+use crate::clock;
+use crate::core::detection::detectors::explanation::Explanation;
 use crate::core::detection::detectors::maturity::Maturity;
-use crate::core::detection::detectors::profile::{Profile, ProfileChoice};
 use crate::core::detection::monitor::{ListedSeries, Monitor, UnwatchedReason};
 
 /// Most entries of each list.
@@ -59,6 +60,11 @@ impl PipelineLoop {
         overview(self.pipeline.monitor(), self.moment().signed_steady_ms())
     }
 
+    /// What has been learned of a series; `None` if it is not watched.
+    pub(super) fn explain(&self, device: &str, metric: &str) -> Option<Explanation> {
+        self.pipeline.monitor().explain(device, metric, clock::rfc3339)
+    }
+
     /// The series after this device and metric, watched or not.
     pub(super) fn series_after(&self, device: &str, metric: &str) -> Vec<SeriesLine> {
         let monitor = self.pipeline.monitor();
@@ -104,7 +110,7 @@ fn line(monitor: &Monitor, series: ListedSeries<'_>) -> SeriesLine {
         reason: match unwatched {
             Some(UnwatchedReason::Crowded) => crowded(monitor.series_max()),
             Some(UnwatchedReason::Valueless) => "none of its readings had a value yet".to_owned(),
-            None | Some(UnwatchedReason::Profile) => decided_by(&choice),
+            None | Some(UnwatchedReason::Profile) => choice.reason(),
         },
     }
 }
@@ -116,29 +122,12 @@ fn crowded(series_max: usize) -> String {
     }
 }
 
-fn decided_by(choice: &ProfileChoice<'_>) -> String {
-    let is_off = choice.profile == Profile::OFF.name;
-    match (choice.word, choice.is_configured) {
-        (Some(word), true) if is_off => format!("a [[profile]] with the word \"{word}\" of its name turns it off"),
-        (None, true) if is_off => "a [[profile]] turns all metrics off".to_owned(),
-        (Some(word), true) => format!("the word \"{word}\" of a [[profile]] is in its name"),
-        (None, true) => "a [[profile]] holds for all metrics".to_owned(),
-        (Some(word), false) if is_off => format!(
-            "the word \"{word}\" in its name says that it is a position, a counter or a state; a [[profile]] can watch it"
-        ),
-        (Some(word), false) => format!("the word \"{word}\" is in its name"),
-        (None, false) => {
-            "no word in its name is known, so it raises warnings at most; a [[profile]] can say more".to_owned()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::detection::detectors::Findings;
     use crate::core::detection::detectors::limit::{Bounds, Limits};
-    use crate::core::detection::detectors::profile::{Profiles, Rule};
+    use crate::core::detection::detectors::profile::{Profile, Profiles, Rule};
     use crate::core::detection::monitor::{Arrival, MonitorSettings};
     use crate::core::reading::Reading;
 

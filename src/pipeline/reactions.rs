@@ -83,6 +83,7 @@ impl PipelineLoop {
             // Whoever asked may have gone.
             Message::Overview { answer } => drop(answer.send(self.overview())),
             Message::ListSeries { device, metric, answer } => drop(answer.send(self.series_after(&device, &metric))),
+            Message::Explain { device, metric, answer } => drop(answer.send(self.explain(&device, &metric))),
             Message::Draining { until } => {
                 let now = clock::instant();
                 self.ending.grace = Some(until.saturating_duration_since(now));

@@ -98,6 +98,25 @@ fn each_series_is_listed_with_what_decided_how_it_is_watched() {
     assert_eq!(all("/api/series"), [door, foo, odometer, oil, van]);
     assert_eq!(all("/api/series?after=truck/odometer"), [oil, van]);
     assert_eq!(gateway.get("/api/series?from=truck").0, 400);
+    let maturity: Vec<serde_json::Value> = serde_json::from_str(&gateway.get("/api/series").1).unwrap();
+    let maturity: Vec<Option<&str>> = maturity.iter().map(|line| line["maturity"].as_str()).collect();
+    assert_eq!(maturity, [None, Some("new"), None, Some("new"), Some("new")]);
+    let (status, explanation) = gateway.get("/api/series/truck/state%2EoilTemp");
+    let explanation: serde_json::Value = serde_json::from_str(&explanation).unwrap();
+    let of = |key: &str| explanation[key].as_str().unwrap_or_default().to_owned();
+    assert_eq!(
+        (status, of("metric"), of("profile"), of("maturity")),
+        (200, "state.oilTemp".into(), "temperature".into(), "new".into())
+    );
+    assert!(
+        of("text").starts_with("truck/state.oilTemp is new: heard for less than a minute since 20"),
+        "{}",
+        of("text")
+    );
+    for path in ["/api/series/truck/odometer", "/api/series/truck/none", "/api/series/truck", "/api/series/a/b/c"] {
+        assert_eq!(gateway.get(path).0, 404, "{path}");
+    }
+    assert!(gateway.get("/").1.contains("/api/series/"), "the page leads there");
 }
 
 /// The gateway's own record is retained on its topic and stored on the second stream: a consumer can prove that nothing is missing.

@@ -56,20 +56,7 @@ const LIKE_SECONDS: std::ops::Range<i64> = 500_000_000..100_000_000_000;
 
 /// Reads the files one after the other, or standard input, and prints to standard output.
 pub fn run_files(files: &[PathBuf], settings: MonitorSettings, options: Options) -> Result<(), DetectError> {
-    let mut bytes = 0;
-    let mut input: Box<dyn BufRead> = match files {
-        [] => Box::new(io::stdin().lock()),
-        paths => {
-            let files = Files::find(paths).map_err(DetectError::Io)?;
-            // The uncompressed length of compressed files is unknown.
-            bytes =
-                if paths.iter().all(|path| path.extension().is_some_and(|end| end == "csv")) { files.bytes } else { 0 };
-            Box::new(BufReader::with_capacity(1 << 16, files))
-        }
-    };
-    // If the rows are printed on a terminal, they show the progress.
-    let is_watched = io::stderr().is_terminal() && !io::stdout().is_terminal();
-    let mut progress = is_watched.then(|| Progress::new("lines", bytes));
+    let (mut input, mut progress) = open(files).map_err(DetectError::Io)?;
     let outputs = (io::stdout().lock(), io::stderr().lock());
     match run(&mut input, outputs, settings, options, progress.as_mut()) {
         // The reader has closed the pipe.
@@ -78,6 +65,24 @@ pub fn run_files(files: &[PathBuf], settings: MonitorSettings, options: Options)
         Ok(Seen { readings: 0, malformed: 1.. }) => Err(DetectError::NothingRead),
         Ok(_) => Ok(()),
     }
+}
+
+/// The input, and what shows the progress if somebody watches.
+pub(super) fn open(files: &[PathBuf]) -> io::Result<(Box<dyn BufRead>, Option<Progress>)> {
+    let mut bytes = 0;
+    let input: Box<dyn BufRead> = match files {
+        [] => Box::new(io::stdin().lock()),
+        paths => {
+            let files = Files::find(paths)?;
+            // The uncompressed length of compressed files is unknown.
+            bytes =
+                if paths.iter().all(|path| path.extension().is_some_and(|end| end == "csv")) { files.bytes } else { 0 };
+            Box::new(BufReader::with_capacity(1 << 16, files))
+        }
+    };
+    // If the rows are printed on a terminal, they show the progress.
+    let is_watched = io::stderr().is_terminal() && !io::stdout().is_terminal();
+    Ok((input, is_watched.then(|| Progress::new("lines", bytes))))
 }
 
 /// Why it stopped.
@@ -90,6 +95,8 @@ pub enum DetectError {
         "no line could be read; expected are lines of series,timestamp_ms,value without a header, or the gateway's own records"
     )]
     NothingRead,
+    #[error("{0}")]
+    UnknownSeries(String),
 }
 
 /// Counts of the input.
@@ -156,9 +163,9 @@ pub fn run(
 
 /// Which rows are printed, and how.
 #[derive(Clone, Copy)]
-struct Choice {
-    json: bool,
-    severity_min: Option<Severity>,
+pub(super) struct Choice {
+    pub json: bool,
+    pub severity_min: Option<Severity>,
 }
 
 impl Choice {
@@ -171,8 +178,8 @@ impl Choice {
 }
 
 /// The detectors, with the lines' time as their clock.
-struct Replay {
-    monitor: Monitor,
+pub(super) struct Replay {
+    pub monitor: Monitor,
     findings: Findings,
     choice: Choice,
     /// As in the gateway's book of alerts.
@@ -187,7 +194,7 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(settings: MonitorSettings, choice: Choice) -> Replay {
+    pub fn new(settings: MonitorSettings, choice: Choice) -> Replay {
         Replay {
             monitor: Monitor::new(settings),
             findings: Findings::default(),
@@ -200,7 +207,7 @@ impl Replay {
         }
     }
 
-    fn line(&mut self, line: &Line<'_>, output: &mut impl Write) -> io::Result<()> {
+    pub fn line(&mut self, line: &Line<'_>, output: &mut impl Write) -> io::Result<()> {
         let now_ms = self.advance(line.at_ms, output)?;
         if now_ms >= self.ticked_ms.saturating_add(TICK_MS) || now_ms < self.ticked_ms {
             self.tick(now_ms, output)?;

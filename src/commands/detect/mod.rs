@@ -5,6 +5,7 @@
 
 pub(super) mod clock;
 mod comparison;
+mod explain;
 pub(super) mod from_store;
 pub(super) mod input;
 pub(super) mod lines;
@@ -39,12 +40,13 @@ Examples:
   outrider detect readings.csv
   outrider detect ~/.local/state/outrider/archive
   outrider detect --severity-min major readings.csv
+  outrider detect --explain truck-7/engine_temp readings.csv
   outrider detect --from-store --config changed.toml
   outrider detect --from-store --config changed.toml --against /etc/outrider/outrider.toml --json
 
 Exit codes:
    0  all is well
-   1  the input or the store cannot be read, no line could be, or the store holds no readings
+   1  the input or the store cannot be read, no line could be, the store holds no readings, or there is no such series to explain
    2  usage
   78  a configuration is wrong";
 
@@ -73,6 +75,9 @@ pub struct DetectArguments {
     /// Print only what the gateway would raise an alert for that is at least so severe: warning, minor, major, critical
     #[arg(long, value_name = "SEVERITY", value_parser = severity_of, conflicts_with_all = ["stats", "from_store"])]
     severity_min: Option<Severity>,
+    /// Print what has been learned of one series, DEVICE/METRIC, at the end of the input, and what would be told of it
+    #[arg(long, value_name = "SERIES", conflicts_with_all = ["stats", "severity_min", "from_store"])]
+    explain: Option<String>,
     /// Monitor with the profiles and limits of this configuration [default: built-in ones]. With --from-store: the changed configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -117,6 +122,9 @@ fn detect(arguments: &DetectArguments) -> ExitCode {
     settings.series_max = lines::SERIES_MAX;
     if let Some(profile) = arguments.profile {
         settings.profiles = Profiles::always(profile);
+    }
+    if let Some(series) = &arguments.explain {
+        return ended(explain::run_files(series, &arguments.files, settings, (arguments.json, arguments.unit)));
     }
     let format = match (arguments.stats, arguments.json) {
         (true, _) => Format::Statistics,

@@ -9,7 +9,6 @@ use crate::commands::detect;
 use crate::core::batch::{Decoder, Stored};
 use crate::core::detection::alert::ALERTS_VERSION;
 use crate::core::detection::detectors::limit::{Bounds, Limits};
-use crate::core::detection::detectors::maturity::Maturity;
 use crate::core::detection::detectors::profile::{Profile, Profiles, Rule};
 
 struct Gateway {

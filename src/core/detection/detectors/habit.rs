@@ -62,6 +62,11 @@ pub(super) struct Youth {
     pub restless: f32,
 }
 
+impl Youth {
+    /// Nothing is asked of the young.
+    pub const NONE: Youth = Youth { calm: 0.0, restless: 0.0 };
+}
+
 /// What was learned of one detector of one series.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Habit {
@@ -109,7 +114,7 @@ impl Habit {
             self.minute = minute;
         }
         self.follow(at_ms, score as f32, side as usize);
-        let line = f64::from(self.line[side as usize] * self.caution(youth));
+        let line = self.told_from(side, youth);
         // Once told, an excursion is told until the detector itself finds nothing.
         self.is_told = is_found && (score > line || self.is_told);
         self.is_told.then(|| (score / line).max(1.0))
@@ -121,9 +126,19 @@ impl Habit {
         1.0 + if is_calm { youth.calm } else { youth.restless } / (self.age + YOUNGEST) as f32
     }
 
+    /// From which score on something is told.
+    pub fn told_from(&self, side: Side, youth: Youth) -> f64 {
+        f64::from(self.line[side as usize] * self.caution(youth))
+    }
+
+    /// The excursions that are remembered, the highest first.
+    pub fn excursions(&self, side: Side) -> impl Iterator<Item = f32> + '_ {
+        self.peaks[side as usize].iter().copied().take_while(|peak| *peak > 0.0)
+    }
+
     /// How many of the excursions that are remembered went about so far, or farther.
     pub fn times_so_far(&self, score: f64, side: Side) -> usize {
-        self.peaks[side as usize].iter().take_while(|peak| **peak * MARGIN >= score as f32 && **peak > 0.0).count()
+        self.excursions(side).take_while(|peak| *peak * MARGIN >= score as f32).count()
     }
 
     /// Times are of another clock from now on.

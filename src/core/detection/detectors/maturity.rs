@@ -93,6 +93,11 @@ impl HeardTime {
         self.minute = NEVER_MS;
     }
 
+    /// When it was first heard, if that is known.
+    pub fn since_ms(&self) -> Option<i64> {
+        Some(self.since_ms).filter(|since_ms| *since_ms != NEVER_MS)
+    }
+
     pub fn maturity(&self) -> Maturity {
         Maturity::after(self.minutes)
     }
@@ -127,7 +132,7 @@ mod tests {
             own_seconds.iter().for_each(|second| heard.hear(second * 1_000, pace));
             (heard.minutes, heard.readings, heard.since_ms)
         };
-        assert_eq!(heard(0, &[]), (0, 0, NEVER_MS));
+        assert_eq!((heard(0, &[]), HeardTime::NONE.since_ms()), ((0, 0, NEVER_MS), None));
         assert_eq!(heard(0, &[0, 1, 59]), (0, 3, 0), "the minute is not over");
         assert_eq!(heard(0, &[7, 60, 61, 125]), (2, 4, 7_000));
         assert_eq!(heard(0, &[0, 86_400, 86_460]), (2, 3, 0), "a night of silence counts for nothing");

@@ -3,6 +3,7 @@
 //! Pure: time comes with the reading. [`series`] is the state of one series, [`profile`] how sensitive it is by its metric's name,
 //! [`state`] how it is kept across a restart.
 
+pub mod explanation;
 mod frozen;
 mod habit;
 pub mod hold;

@@ -134,6 +134,26 @@ pub struct ProfileChoice<'a> {
     pub is_configured: bool,
 }
 
+impl ProfileChoice<'_> {
+    /// What decided, in words.
+    pub fn reason(&self) -> String {
+        let is_off = self.profile == Profile::OFF.name;
+        match (self.word, self.is_configured) {
+            (Some(word), true) if is_off => format!("a [[profile]] with the word \"{word}\" of its name turns it off"),
+            (None, true) if is_off => "a [[profile]] turns all metrics off".to_owned(),
+            (Some(word), true) => format!("the word \"{word}\" of a [[profile]] is in its name"),
+            (None, true) => "a [[profile]] holds for all metrics".to_owned(),
+            (Some(word), false) if is_off => format!(
+                "the word \"{word}\" in its name says that it is a position, a counter or a state; a [[profile]] can watch it"
+            ),
+            (Some(word), false) => format!("the word \"{word}\" is in its name"),
+            (None, false) => {
+                "no word in its name is known, so it raises warnings at most; a [[profile]] can say more".to_owned()
+            }
+        }
+    }
+}
+
 /// Most rules of the configuration: a series keeps the number of its rule in a byte.
 pub const PROFILES_MAX: usize = 200;
 const BUILT_IN: usize = 5;

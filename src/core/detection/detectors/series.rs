@@ -22,7 +22,7 @@ use crate::core::detection::window::{Admission, Sample, Summary, Window};
 
 /// How long a series is learned from before it is judged, in milliseconds of its own time.
 pub const WARM_UP_MS: i64 = 60_000;
-const READINGS_MIN: usize = 3;
+pub(super) const READINGS_MIN: usize = 3;
 /// Time constant of the usual sizes.
 const SPREAD_TAU_MS: f64 = 1_800_000.0;
 const CLIP: f64 = 4.0;
@@ -34,9 +34,9 @@ const BURST_READINGS: u8 = 2;
 /// A smaller part of the value is no step of a sensor but a rounding error.
 const ROUNDING: f64 = 64.0 * f64::EPSILON;
 /// The base of a level is short at first, and what is rough shows only after a while.
-const SPIKE_YOUTH: Youth = Youth { calm: 3.0, restless: 10.0 };
-const SHIFT_YOUTH: Youth = Youth { calm: 3.0, restless: 10.0 };
-const BURST_YOUTH: Youth = Youth { calm: 30.0, restless: 30.0 };
+pub(super) const SPIKE_YOUTH: Youth = Youth { calm: 3.0, restless: 10.0 };
+pub(super) const SHIFT_YOUTH: Youth = Youth { calm: 3.0, restless: 10.0 };
+pub(super) const BURST_YOUTH: Youth = Youth { calm: 30.0, restless: 30.0 };
 /// A series that is rough for so long may be told for that alone, once it was heard for so long and was rough so often.
 const ROUGH_MIN_S: f32 = 60.0;
 const ROUGH_HEARD_MIN_S: u32 = 14_400;
@@ -258,7 +258,7 @@ impl Series {
     }
 
     /// How long it has been learned from. Of a series that rests, only the time in which it moved counts.
-    fn judged_age_ms(&self, at_ms: i64, profile: &Profile) -> i64 {
+    pub(super) fn judged_age_ms(&self, at_ms: i64, profile: &Profile) -> i64 {
         let age_ms = self.age_ms(at_ms);
         if profile.rests { age_ms.min(i64::from(self.readings) * 1000) } else { age_ms }
     }
@@ -279,7 +279,7 @@ impl Series {
             self.stay.judge(self.pace.common_ms(reading.at_ms), level, self.pace.interval_ms, found);
         }
         let floor_square = self.floor_square(reading.value, summary);
-        let spike = profile.spike * self.pace.caution(SLOW_SPIKE_TIMES);
+        let spike = profile.spike * self.spike_caution();
         if profile.rests && is_newest && summary.is_still {
             // At rest: compared with how the series moves, and nothing is learned.
             if summary.count >= READINGS_MIN {
@@ -318,8 +318,16 @@ impl Series {
         doubtful
     }
 
+    pub(super) fn spike_caution(&self) -> f64 {
+        self.pace.caution(SLOW_SPIKE_TIMES)
+    }
+
+    pub(super) fn shift_caution(&self) -> f64 {
+        self.pace.caution(SLOW_SHIFT_TIMES)
+    }
+
     /// Square of the smallest size: the noise of rounding, or, until the resolution is known, 1 % of the value taken as six sizes.
-    fn floor_square(&self, value: f64, summary: &Summary) -> f64 {
+    pub(super) fn floor_square(&self, value: f64, summary: &Summary) -> f64 {
         if self.resolution > 0.0 {
             return self.resolution_square();
         }

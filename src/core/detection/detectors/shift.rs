@@ -122,9 +122,8 @@ impl Shift {
         if !self.has_base() {
             return None;
         }
-        let error = if summary.roughness.is_finite() { summary.roughness / (2.0 * summary.count as f64) } else { 0.0 };
-        let floor_square_mean = floor_square + MEAN_ERROR_TIMES * error;
-        let line = threshold * (1.0 + YOUNG_MS / age_ms.max(1) as f64);
+        let floor_square_mean = floor_square_of_mean(summary, floor_square);
+        let line = line(age_ms, threshold);
         let slow = Look::new(self.base, self.home, summary, self.departure.size(floor_square_mean));
         let quick = Look::new(self.quick, self.home, summary, self.quick_departure.size(floor_square_mean));
         // Both compare with their own usual size: the one that is further from its base is told.
@@ -148,6 +147,11 @@ impl Shift {
         }
         self.flag(reading, summary, (score, base, look.size), span_s, found);
         told
+    }
+
+    /// How far from the base the window would be a shift.
+    pub fn reach(&self, summary: &Summary, floor_square: f64, (age_ms, threshold): (i64, f64)) -> f64 {
+        line(age_ms.max(WARM_UP_MS), threshold) * self.departure.size(floor_square_of_mean(summary, floor_square))
     }
 
     fn flag(
@@ -237,6 +241,16 @@ impl Shift {
             self.home = self.base;
         }
     }
+}
+
+/// The threshold at this age.
+fn line(age_ms: i64, threshold: f64) -> f64 {
+    threshold * (1.0 + YOUNG_MS / age_ms.max(1) as f64)
+}
+
+fn floor_square_of_mean(summary: &Summary, floor_square: f64) -> f64 {
+    let error = if summary.roughness.is_finite() { summary.roughness / (2.0 * summary.count as f64) } else { 0.0 };
+    floor_square + MEAN_ERROR_TIMES * error
 }
 
 /// How a window stands to one base, in sizes.

@@ -97,6 +97,13 @@ impl Run {
         if score > DOUBT { RunState::Doubtful } else { RunState::Usual }
     }
 
+    /// After how many common seconds a run of equal values would be found; infinite if it always repeats its value.
+    pub fn told_after_s(&self, pace: Pace) -> f64 {
+        let surprising_readings = SURPRISE / -self.repeats.max(REPEATS_MIN).ln();
+        let limit_ms = f64::from(self.limit_ms()) * f64::from(pace.seconds());
+        limit_ms.max(f64::from(surprising_readings * pace.interval_ms)) / 1000.0
+    }
+
     fn limit_ms(&self) -> f32 {
         RUN_MIN_MS.max(TIMES * self.longest_ms)
     }

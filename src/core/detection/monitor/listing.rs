@@ -3,6 +3,7 @@
 use std::collections::BinaryHeap;
 
 use super::{Monitor, UnwatchedReason};
+use crate::core::detection::detectors::explanation::Explanation;
 use crate::core::detection::detectors::maturity::Maturity;
 use crate::core::detection::detectors::profile::ProfileChoice;
 use crate::core::device_clock::{DeviceClock, WrongTime};
@@ -62,6 +63,25 @@ impl Monitor {
     /// How well a series is known; `None` if it is not watched.
     pub fn maturity(&self, device: &str, metric: &str) -> Option<Maturity> {
         Some(self.table.get(self.table.find(device, metric)?).series.maturity())
+    }
+
+    /// What has been learned of a series and what would be told of it; `None` if it is not watched. `date` writes a time for people.
+    pub fn explain(&self, device: &str, metric: &str, date: fn(i64) -> String) -> Option<Explanation> {
+        let index = self.table.find(device, metric)?;
+        let (profile, rhythm) = (self.profile_of(index), &self.rhythms[index]);
+        let interval_ms = Some(rhythm.interval_ms).filter(|interval_ms| *interval_ms > 0.0).map(f64::from);
+        let mut explanation = Explanation {
+            device: device.to_owned(),
+            metric: metric.to_owned(),
+            profile: profile.name,
+            because: self.profile_choice(metric).reason(),
+            interval_ms: interval_ms.map(f64::round),
+            gap_after_s: interval_ms.filter(|_| profile.gap).map(|_| f64::from(rhythm.limit_ms() / 1000.0).round()),
+            learned: self.table.get(index).series.explain(profile),
+            text: String::new(),
+        };
+        explanation.text = explanation.write(date);
+        Some(explanation)
     }
 
     /// Whether a limit of the configuration holds for a series.
