@@ -190,6 +190,9 @@ const KEYS: &[Key] = &[
     key_of(Group::Detection, "series_max", count(0, 1_000_000), Literal("10000"),
         "The most series that are watched; further ones are stored and sent but not watched, and counted. 0 watches none."),
 
+    key_of(Group::Detection, "false_alarms_per_week", count(1, 3), Literal("3"),
+        "How many alarms of one kind that end by themselves a detector of a series gives in a week of being heard before it takes them for usual."),
+
     key_of(Group::Alert, "clear_after", seconds(1, 86_400), Literal("\"30s\""),
         "An alert clears when readings have been good for this time, at least two of them."),
     key_of(Group::Alert, "remove_after", seconds(1, 86_400), Literal("\"60s\""),

@@ -54,11 +54,12 @@ impl Reader<'_> {
         let mqtt = self.mqtt();
         let listeners = self.listeners(file.as_deref(), &mqtt);
         let admin = self.admin(file.as_deref(), &listeners.listeners);
-        let (series_max, alerts) = (self.detection(), self.alert());
+        let ((series_max, false_alarms_per_week), alerts) = (self.detection(), self.alert());
         let ((routes, route_tests), limits, profiles) = (self.routes(), self.limits(), self.profiles());
         let (streams, sinks) = self.streams_and_sinks(store.as_ref());
         let names = streams.iter().map(|stream| stream.name.clone()).collect();
         let rules = self.rules(file.as_deref(), &routes, names, &sinks);
+        let profiles = profiles.with_false_alarms_per_week(false_alarms_per_week);
         let monitor = MonitorSettings { series_max, limits, profiles, ..MonitorSettings::default() };
         let packet_bytes_max = listeners.listeners.iter().map(|listener| listener.client.packet_bytes_max).max();
         let edge =
@@ -189,11 +190,12 @@ impl Reader<'_> {
         is_on
     }
 
-    fn detection(&mut self) -> usize {
+    /// How many series are watched, and after how many alarms a detector has learned.
+    fn detection(&mut self) -> (usize, u8) {
         let mut section = self.single(Group::Detection);
-        let series_max = section.count("series_max");
+        let counts = (section.count("series_max"), section.count("false_alarms_per_week"));
         section.finish();
-        series_max
+        counts
     }
 
     fn alert(&mut self) -> AlertTimes {

@@ -273,13 +273,14 @@ fn variables_lie_over_the_file_and_lists_grow_from_their_end() {
         ("OUTRIDER__LIMIT__0__METRIC", "m"),
         ("OUTRIDER__LIMIT__0__SENTINEL", "1, 2.5"),
         ("OUTRIDER__DETECTION__SERIES_MAX", "77"),
+        ("OUTRIDER__DETECTION__FALSE_ALARMS_PER_WEEK", "2"),
     ]);
     let configuration = with("[mqtt]\nlisten = 'nonsense'\nconnections_max = 9", &variables).expect("right");
     assert_eq!(
         (configuration.listeners.listeners[0].listen.to_string().as_str(), configuration.edge.connections_max),
         ("0.0.0.0:7", 9)
     );
-    assert_eq!(configuration.monitor.series_max, 77);
+    assert_eq!((configuration.monitor.series_max, configuration.monitor.profiles.false_alarms_per_week()), (77, 2));
     assert_eq!(
         configuration.monitor.limits.of("m").first().and_then(|bounds| bounds.sentinels.clone()),
         Some(vec![1.0, 2.5])

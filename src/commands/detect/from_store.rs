@@ -68,7 +68,8 @@ impl Question {
         let mut changed =
             Named { name: name(&changed.file), setting: Setting { monitor: changed.monitor, alerts: changed.alerts } };
         if let Some(profile) = self.profile {
-            changed.setting.monitor.profiles = Profiles::always(profile);
+            let false_alarms = changed.setting.monitor.profiles.false_alarms_per_week();
+            changed.setting.monitor.profiles = Profiles::always(profile).with_false_alarms_per_week(false_alarms);
             changed.name = format!("{}, every series as {}", changed.name, profile.name);
         }
         Ok(Plan { store, present, changed })

@@ -121,7 +121,8 @@ fn detect(arguments: &DetectArguments) -> ExitCode {
     };
     settings.series_max = lines::SERIES_MAX;
     if let Some(profile) = arguments.profile {
-        settings.profiles = Profiles::always(profile);
+        let false_alarms = settings.profiles.false_alarms_per_week();
+        settings.profiles = Profiles::always(profile).with_false_alarms_per_week(false_alarms);
     }
     if let Some(series) = &arguments.explain {
         return ended(explain::run_files(series, &arguments.files, settings, (arguments.json, arguments.unit)));

@@ -27,10 +27,8 @@ const MOST: f32 = 0.95;
 const FEW: f32 = 4.0;
 const BEYOND: f32 = 1.5;
 const WIDENING_MAX: f32 = 4.0;
-/// So many excursions within such a ratio are a habit; and so many of whatever size.
-const ALIKE: usize = 4;
+/// Excursions within such a ratio are alike.
 const ALIKE_RATIO: f32 = 1.75;
-const MANY: usize = 6;
 /// A series counts as at least so old, in minutes: it was watched while it warmed up.
 const YOUNGEST: u32 = 2;
 /// How much higher than a habit the line is.
@@ -65,6 +63,26 @@ pub(super) struct Youth {
 impl Youth {
     /// Nothing is asked of the young.
     pub const NONE: Youth = Youth { calm: 0.0, restless: 0.0 };
+}
+
+/// How a detector learns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Manner {
+    pub youth: Youth,
+    /// Excursions that end by themselves are told so often in a week, before they are a habit.
+    pub false_alarms_per_week: u8,
+}
+
+impl Manner {
+    /// So many excursions that are alike are a habit.
+    fn alike(self) -> usize {
+        usize::from(self.false_alarms_per_week) + 1
+    }
+
+    /// And so many of whatever size.
+    fn many(self) -> usize {
+        (2 * usize::from(self.false_alarms_per_week)).clamp(1, PEAKS)
+    }
 }
 
 /// What was learned of one detector of one series.
@@ -106,15 +124,15 @@ impl Habit {
 
     /// Takes note of a score, and whether the detector found something. Returns how far beyond the line it is, as a ratio, if that is to be
     /// told.
-    pub fn hear(&mut self, at_ms: i64, score: f64, side: Side, is_found: bool, youth: Youth) -> Option<f64> {
+    pub fn hear(&mut self, at_ms: i64, score: f64, side: Side, is_found: bool, manner: Manner) -> Option<f64> {
         let minute = at_ms.div_euclid(MINUTE_MS);
         let is_set_back = minute < self.minute.saturating_sub(SET_BACK_MINUTES);
         if minute > self.minute || is_set_back {
-            self.end_minute();
+            self.end_minute(manner);
             self.minute = minute;
         }
         self.follow(at_ms, score as f32, side as usize);
-        let line = self.told_from(side, youth);
+        let line = self.told_from(side, manner.youth);
         // Once told, an excursion is told until the detector itself finds nothing.
         self.is_told = is_found && (score > line || self.is_told);
         self.is_told.then(|| (score / line).max(1.0))
@@ -159,7 +177,7 @@ impl Habit {
         }
     }
 
-    fn end_minute(&mut self) {
+    fn end_minute(&mut self, manner: Manner) {
         let [highest, ended] = [std::mem::take(&mut self.highest), std::mem::take(&mut self.ended)];
         if self.minute == i64::MIN {
             return;
@@ -173,7 +191,7 @@ impl Habit {
             self.count(highest[0].max(highest[1]));
         }
         if has_ended || self.age < 60 || self.age.is_multiple_of(10) {
-            self.draw();
+            self.draw(manner);
         }
     }
 
@@ -221,7 +239,7 @@ impl Habit {
         QUIET
     }
 
-    fn draw(&mut self) {
+    fn draw(&mut self, manner: Manner) {
         if self.minutes() < MINUTES_MIN {
             return;
         }
@@ -229,8 +247,9 @@ impl Habit {
         let most = self.quantile(MOST.min(1.0 - FEW / self.minutes() as f32));
         let usual = BEYOND * most * (most / self.quantile(0.5)).min(WIDENING_MAX);
         for (line, peaks) in self.line.iter_mut().zip(&self.peaks) {
-            let alike = peaks.windows(ALIKE).find(|peaks| peaks[0] <= ALIKE_RATIO * peaks[ALIKE - 1]);
-            let habit = alike.map_or(0.0, |peaks| peaks[0]).max(peaks[MANY - 1]);
+            let mut alike = peaks.windows(manner.alike());
+            let alike = alike.find(|peaks| peaks[0] <= ALIKE_RATIO * peaks[peaks.len() - 1]);
+            let habit = alike.map_or(0.0, |peaks| peaks[0]).max(peaks[manner.many() - 1]);
             *line = usual.max(MARGIN * habit).max(1.0);
         }
     }
@@ -240,24 +259,30 @@ impl Habit {
 mod tests {
     use super::*;
 
-    const YOUTH: Youth = Youth { calm: 10.0, restless: 10.0 };
+    const MANNER: Manner = Manner { youth: Youth { calm: 10.0, restless: 10.0 }, false_alarms_per_week: 3 };
 
     /// A detector that is heard once a second: noise, and now and then an excursion of ten seconds.
     struct Life {
         habit: Habit,
         second: i64,
+        manner: Manner,
     }
 
     impl Life {
         fn new() -> Life {
-            let mut life = Life { habit: Habit::NEW, second: 0 };
+            Life::with(3)
+        }
+
+        fn with(false_alarms_per_week: u8) -> Life {
+            let manner = Manner { false_alarms_per_week, ..MANNER };
+            let mut life = Life { habit: Habit::NEW, second: 0, manner };
             life.go_on(24.0);
             life
         }
 
         fn score(&mut self, score: f64, side: Side) -> bool {
             self.second += 1;
-            self.habit.hear(self.second * 1_000, score, side, score > 1.0, YOUTH).is_some()
+            self.habit.hear(self.second * 1_000, score, side, score > 1.0, self.manner).is_some()
         }
 
         fn go_on(&mut self, hours: f64) {
@@ -299,6 +324,22 @@ mod tests {
     }
 
     #[test]
+    fn how_many_alarms_teach_is_configured() {
+        // How many that are alike are told, and how many of all sizes.
+        for (false_alarms_per_week, alike, many) in [(1, 2, 2), (2, 3, 4), (3, 4, 6)] {
+            let count = |heights: &[f64]| {
+                let mut life = Life::with(false_alarms_per_week);
+                heights.iter().take_while(|height| life.excursion(4.0, **height)).count()
+            };
+            assert_eq!(count(&[3.0; 8]), alike, "{false_alarms_per_week}");
+            // The last one of them is no larger than the smallest before it.
+            let sizes = [[2.0, 40.0], [16.0, 5.0], [90.0, 9.0]].concat();
+            let wild = [&sizes[..many], &[2.0]].concat();
+            assert_eq!(count(&wild), many, "{false_alarms_per_week}");
+        }
+    }
+
+    #[test]
     fn the_other_side_is_another_habit() {
         let mut life = Life::new();
         (0..6).for_each(|_| _ = life.excursion(4.0, 3.0));
@@ -327,11 +368,11 @@ mod tests {
         for second in 0..4 * 3_600_i64 {
             // A burst of a driver every minute, of different sizes.
             let score = if second % 60 == 0 { 1.5 + (second / 60 * 7 % 10) as f64 / 5.0 } else { 0.3 };
-            told += u32::from(habit.hear(second * 1_000, score, Side::Above, score > 1.0, YOUTH).is_some());
+            told += u32::from(habit.hear(second * 1_000, score, Side::Above, score > 1.0, MANNER).is_some());
         }
         assert!(told <= 5, "{told}");
         assert!(habit.line[0] < 10.0, "{:?}", habit.line);
-        assert!(habit.hear(4 * 3_600_000, 20.0, Side::Above, true, YOUTH).is_some());
+        assert!(habit.hear(4 * 3_600_000, 20.0, Side::Above, true, MANNER).is_some());
     }
 
     #[test]
@@ -339,9 +380,9 @@ mod tests {
         let tells = |minutes: i64, score: f64| {
             let mut habit = Habit::NEW;
             for second in 0..minutes * 60 {
-                habit.hear(second * 1_000, 0.3, Side::Above, false, YOUTH);
+                habit.hear(second * 1_000, 0.3, Side::Above, false, MANNER);
             }
-            habit.hear(minutes * 60_000, score, Side::Above, true, YOUTH).is_some()
+            habit.hear(minutes * 60_000, score, Side::Above, true, MANNER).is_some()
         };
         assert_eq!([tells(4, 2.0), tells(4, 4.0), tells(60, 1.5), tells(6_000, 1.5)], [false, true, true, true]);
     }

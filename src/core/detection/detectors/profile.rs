@@ -6,7 +6,11 @@
 
 use std::sync::Arc;
 
+use super::habit::{Manner, Youth};
 use crate::core::detection::alert::Severity;
+
+/// Of all profiles, unless it is configured.
+const FALSE_ALARMS_PER_WEEK: u8 = 3;
 
 /// What the ten-second level is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub struct Profile {
     pub sentinels: &'static [f64],
     /// Values that sensors give once after they have powered up, whatever they measure: a single one of them is no news.
     pub startup: &'static [f64],
+    /// How many alarms of one kind that end by themselves a detector gives in a week of being heard, before it takes them for usual.
+    pub false_alarms_per_week: u8,
     /// The highest severity of alerts, except of configured limits.
     pub severity_max: Severity,
     /// The highest severity of alerts of configured limits: whoever sets one means it, however little is known of the metric.
@@ -67,6 +73,7 @@ impl Profile {
         baseline: Baseline::Rolling,
         sentinels: &[],
         startup: &[],
+        false_alarms_per_week: FALSE_ALARMS_PER_WEEK,
         severity_max: Severity::Critical,
         set_limit_severity_max: Severity::Critical,
     };
@@ -83,6 +90,10 @@ impl Profile {
     /// The profiles that the configuration can name.
     pub const ALL: [Profile; 6] =
         [Profile::OFF, Profile::TEMPERATURE, Profile::SLOW, Profile::DRIVEN, Profile::GENERIC, Profile::PLANT];
+
+    pub(super) fn manner(&self, youth: Youth) -> Manner {
+        Manner { youth, false_alarms_per_week: self.false_alarms_per_week }
+    }
 
     /// `None` if there is no such profile.
     pub fn by_name(name: &str) -> Option<Profile> {
@@ -202,6 +213,20 @@ impl Profiles {
         Profiles::new(vec![Rule { words: Vec::new(), profile }])
     }
 
+    /// The same rules, with profiles that allow so many alarms of one kind in a week.
+    pub fn with_false_alarms_per_week(self, false_alarms_per_week: u8) -> Profiles {
+        let with = |rule: &Rule| Rule {
+            words: rule.words.clone(),
+            profile: Profile { false_alarms_per_week, ..rule.profile },
+        };
+        Profiles(self.0.iter().map(with).collect())
+    }
+
+    /// How many alarms of one kind a detector gives in a week before it takes them for usual.
+    pub fn false_alarms_per_week(&self) -> u8 {
+        self.0.first().map_or(FALSE_ALARMS_PER_WEEK, |rule| rule.profile.false_alarms_per_week)
+    }
+
     /// Number of the first rule that holds for a metric, for [`Self::get`].
     pub fn of_metric(&self, metric: &str) -> u8 {
         let quantity = quantity(metric);
@@ -317,6 +342,14 @@ mod tests {
         assert_eq!((name("oil_temp"), name("engine.oil_temp")), ("plant", "temperature"), "or whole names");
         let is_configured = |metric| profiles.choice(metric).is_configured;
         assert_eq!((is_configured("pump_temp"), is_configured("temp"), is_configured("x")), (true, false, false));
+        let strict = profiles.clone().with_false_alarms_per_week(1);
+        let of_each =
+            |profiles: &Profiles| ["pump_temp", "pumps"].map(|it| profiles.get(profiles.of_metric(it)).clone());
+        assert_eq!(
+            of_each(&strict).map(|profile| (profile.name, profile.false_alarms_per_week)),
+            [("plant", 1), ("generic", 1)]
+        );
+        assert_eq!((profiles.false_alarms_per_week(), strict.false_alarms_per_week()), (3, 1));
         let all = Profiles::always(Profile::by_name("plant").expect("a profile"));
         assert_eq!(all.get(all.of_metric("lat")).name, "plant");
     }

@@ -279,11 +279,10 @@ impl Series {
             self.stay.judge(self.pace.common_ms(reading.at_ms), level, self.pace.interval_ms, found);
         }
         let floor_square = self.floor_square(reading.value, summary);
-        let spike = profile.spike * self.spike_caution();
         if profile.rests && is_newest && summary.is_still {
             // At rest: compared with how the series moves, and nothing is learned.
             if summary.count >= READINGS_MIN {
-                self.judge_spike(reading, summary, floor_square, spike, (warm, 0.0), found);
+                self.judge_spike(reading, summary, floor_square, profile, (warm, 0.0), found);
             }
             return true;
         }
@@ -300,10 +299,10 @@ impl Series {
         let weight = weight(elapsed_ms, SPREAD_TAU_MS, self.readings);
         self.readings = self.readings.saturating_add(1);
         if summary.count >= READINGS_MIN {
-            self.judge_spike(reading, summary, floor_square, spike, (warm, weight), found);
+            self.judge_spike(reading, summary, floor_square, profile, (warm, weight), found);
             if is_newest && !doubtful {
                 self.judge_level(reading, summary, floor_square, profile, found);
-                self.judge_burst(reading, summary, floor_square, profile.burst, (warm, weight), found);
+                self.judge_burst(reading, summary, floor_square, profile, (warm, weight), found);
             }
         }
         let step = reading.value - summary.last.value;
@@ -345,7 +344,7 @@ impl Series {
         reading: Sample,
         summary: &Summary,
         floor_square: f64,
-        threshold: f64,
+        profile: &Profile,
         (warm, weight): (bool, f64),
         found: &mut Vec<Finding>,
     ) {
@@ -353,10 +352,10 @@ impl Series {
         let step = reading.value - summary.last.value;
         let spread = self.residual.size(floor_square);
         let statistic = ratio(residual, spread).min(ratio(step, self.difference.size(2.0 * floor_square)));
-        let score = statistic / threshold;
+        let score = statistic / (profile.spike * self.spike_caution());
         let is_found = warm && score > 1.0;
-        let side_of = Side::of(residual);
-        let hears = |habit: &mut Habit| habit.hear(reading.at_ms, score, side_of, is_found, SPIKE_YOUTH);
+        let (side_of, manner) = (Side::of(residual), profile.manner(SPIKE_YOUTH));
+        let hears = |habit: &mut Habit| habit.hear(reading.at_ms, score, side_of, is_found, manner);
         if let Some(told) = warm.then(|| hears(&mut self.habits.spike)).flatten() {
             found.push(Finding {
                 detector: Detector::Spike,
@@ -405,8 +404,8 @@ impl Series {
                 );
                 let Some((score, distance)) = judged else { return };
                 let is_found = found.len() > found_before;
-                let side_of = Side::of(distance);
-                match self.habits.shift.hear(reading.at_ms, score, side_of, is_found, SHIFT_YOUTH) {
+                let (side_of, manner) = (Side::of(distance), profile.manner(SHIFT_YOUTH));
+                match self.habits.shift.hear(reading.at_ms, score, side_of, is_found, manner) {
                     Some(told) => {
                         let usual = self.usual(&self.habits.shift, "went so far", (score, side_of));
                         let finding = &mut found[found_before];
@@ -425,18 +424,19 @@ impl Series {
         reading: Sample,
         summary: &Summary,
         floor_square: f64,
-        threshold: Option<f64>,
+        profile: &Profile,
         (warm, weight): (bool, f64),
         found: &mut Vec<Finding>,
     ) {
-        let Some(threshold) = threshold.filter(|_| summary.roughness.is_finite()) else { return };
+        let Some(threshold) = profile.burst.filter(|_| summary.roughness.is_finite()) else { return };
         let roughness = summary.roughness.sqrt();
         let spread = self.roughness.size(2.0 * floor_square);
         let statistic = ratio(roughness, spread);
         let score = statistic / threshold;
         let is_rough = warm && score > 1.0;
         let is_found = is_rough && self.burst_streak + 1 >= BURST_READINGS;
-        let hears = |habit: &mut Habit| habit.hear(reading.at_ms, score, Side::Above, is_found, BURST_YOUTH);
+        let manner = profile.manner(BURST_YOUTH);
+        let hears = |habit: &mut Habit| habit.hear(reading.at_ms, score, Side::Above, is_found, manner);
         let told = warm.then(|| hears(&mut self.habits.burst)).flatten().or(self.too_long_rough(is_rough));
         if !is_rough {
             self.burst_streak = 0;
