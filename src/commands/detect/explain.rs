@@ -79,9 +79,9 @@ fn explain(
 
 fn unknown(wanted: &str, others: &BTreeSet<String>) -> DetectError {
     let comparable = others.iter().filter(|name| name.len().max(wanted.len()) <= NAME_BYTES_MAX);
-    let mut similar: Vec<(usize, &String)> =
-        comparable.map(|name| (strsim::osa_distance(&wanted.to_lowercase(), &name.to_lowercase()), name)).collect();
-    similar.sort_unstable();
+    let likeness = |name: &String| strsim::jaro_winkler(&wanted.to_lowercase(), &name.to_lowercase());
+    let mut similar: Vec<(f64, &String)> = comparable.map(|name| (likeness(name), name)).collect();
+    similar.sort_by(|(a, _), (b, _)| b.total_cmp(a));
     let names: Vec<&str> = similar.iter().take(SIMILAR_MAX).map(|(_, name)| name.as_str()).collect();
     DetectError::UnknownSeries(match names.is_empty() {
         true if others.is_empty() => format!("there is no series {wanted} in the input, nor any other"),
@@ -117,7 +117,7 @@ mod tests {
         for (wanted, expected) in [
             (
                 "truck/engin_temp",
-                "there is no series truck/engin_temp in the input; similar are truck/engine_temp, van/engine_temp, truck/lat",
+                "there is no series truck/engin_temp in the input; similar are truck/engine_temp, truck/speed, truck/lat",
             ),
             (
                 "truck/lat",

@@ -343,8 +343,7 @@ mod tests {
         let is_configured = |metric| profiles.choice(metric).is_configured;
         assert_eq!((is_configured("pump_temp"), is_configured("temp"), is_configured("x")), (true, false, false));
         let strict = profiles.clone().with_false_alarms_per_week(1);
-        let of_each =
-            |profiles: &Profiles| ["pump_temp", "pumps"].map(|it| profiles.get(profiles.of_metric(it)).clone());
+        let of_each = |profiles: &Profiles| ["pump_temp", "pumps"].map(|it| *profiles.get(profiles.of_metric(it)));
         assert_eq!(
             of_each(&strict).map(|profile| (profile.name, profile.false_alarms_per_week)),
             [("plant", 1), ("generic", 1)]

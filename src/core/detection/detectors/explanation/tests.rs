@@ -72,7 +72,8 @@ fn what_was_learned_is_what_the_series_did() {
     feed(&mut series, &profile, 1_000, 80.0);
     (1_001..1_200).for_each(|i| _ = feed(&mut series, &profile, i, 90.0 + noise(i)));
     let explained = series.explain(&profile);
-    let [above, below] = [&explained.detectors[0].above, &explained.detectors[0].below].map(|it| it.as_ref().unwrap());
+    let [above, below] =
+        [&explained.detectors[0].above, &explained.detectors[0].below].map(|it| it.as_ref().expect("a side"));
     assert_eq!((above.excursions.len(), below.excursions.len()), (0, 1));
     assert!(below.excursions[0] > 10.0);
 
@@ -85,7 +86,7 @@ fn what_was_learned_is_what_the_series_did() {
     assert_eq!(of(&Profile::DRIVEN), ["spike", "shift"]);
     assert_eq!(of(&Profile::SLOW), ["spike", "shift", "burst", "stuck"]);
     let plant = learned(&Profile::PLANT, 700).explain(&Profile::PLANT);
-    assert_eq!(plant.detectors[1].above.as_ref().unwrap().distance, None, "it follows from the first readings");
+    assert_eq!(plant.detectors[1].above.as_ref().expect("a side").distance, None, "it follows from the first readings");
 }
 
 #[test]
