@@ -16,7 +16,8 @@ use tokio::sync::{Notify, oneshot};
 
 pub use budget::{Budget, Place, Share};
 
-use crate::core::detection::alert::{AlertKey, Report};
+use crate::core::detection::alert::{Acknowledgement, AlertKey, Report};
+use crate::core::detection::detectors::Lesson;
 use crate::core::mqtt::pace::Urgency;
 use crate::core::reading::Readings;
 use crate::core::rulebook::{Effects, Rulebook};
@@ -198,7 +199,9 @@ pub struct Submission {
 #[derive(Debug)]
 pub struct AlertAcknowledgement {
     pub key: AlertKey,
-    pub by: String,
+    pub seen: Acknowledgement,
+    /// Gets to know what comes of it, or that there is no such alert.
+    pub answer: Option<oneshot::Sender<Option<Lesson>>>,
     /// Share of the byte budget, given back when this is dropped.
     pub share: Option<Share>,
 }
@@ -290,8 +293,8 @@ impl<T: From<Input>> PipelineHandle<T> {
 
     /// The same for an acknowledgement of an alert.
     pub fn acknowledge(&self, mut acknowledgement: AlertAcknowledgement) -> Result<(), PipelineGone> {
-        let AlertAcknowledgement { key: AlertKey { device, metric, kind }, by, .. } = &acknowledgement;
-        acknowledgement.share = Some(self.charge(device.len() + metric.len() + kind.len() + by.len()));
+        let AlertAcknowledgement { key: AlertKey { device, metric, kind }, seen, .. } = &acknowledgement;
+        acknowledgement.share = Some(self.charge(device.len() + metric.len() + kind.len() + seen.by.len()));
         self.send(Input::Acknowledge(acknowledgement))
     }
 

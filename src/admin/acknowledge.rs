@@ -1,19 +1,25 @@
-//! `POST /api/alerts/{device}/{metric}/{kind}/ack` with `{"by":"..."}`: a person has seen an alert.
+//! `POST /api/alerts/{device}/{metric}/{kind}/ack` with `{"by":"..."}`: a person has seen an alert; and with `"normal":true` or `false`, what
+//! it was.
 //!
 //! A page of another site in the user's browser can send simple requests here, but JSON only after a preflight request, which is never
 //! granted. So requiring JSON as the content type keeps other sites from acknowledging in the user's name.
 
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
+use tokio::sync::oneshot;
 
 use super::alerts;
 use crate::core::detection::alert::{self, AlertKey};
+use crate::core::detection::detectors::Lesson;
 use crate::handoff::{AlertAcknowledgement, Input};
 use crate::pipeline::Message;
 
+/// Longer than a busy pipeline needs.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const BODY_BYTES_MAX: usize = 4096;
 
 /// The alert that a request's path names.
@@ -21,7 +27,8 @@ pub fn target(path: &str) -> Option<AlertKey> {
     alerts::key(path.strip_prefix("/api/alerts/")?.strip_suffix("/ack")?)
 }
 
-/// Hands an acknowledgement of a known alert to the pipeline, which makes it the alert's new revision a moment later.
+/// Hands an acknowledgement of a known alert to the pipeline, which makes it the alert's new revision a moment later. Where it says what the
+/// alert was, the answer says what the detectors learn from that.
 pub async fn acknowledge(
     request: Request<Incoming>,
     key: AlertKey,
@@ -36,13 +43,24 @@ pub async fn acknowledge(
     let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
         return (StatusCode::PAYLOAD_TOO_LARGE, "too large\n".to_owned());
     };
-    let by = match alert::read_by(&body.to_bytes()) {
-        Ok(by) => by,
+    let seen = match alert::read_acknowledgement(&body.to_bytes()) {
+        Ok(seen) => seen,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")),
     };
-    match pipeline.send(Message::Input(Input::Acknowledge(AlertAcknowledgement { key, by, share: None }))) {
-        Ok(()) => (StatusCode::ACCEPTED, "acknowledged\n".to_owned()),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
+    let is_asked = seen.normal.is_some();
+    let (answer, answered) = oneshot::channel();
+    let acknowledgement = AlertAcknowledgement { key, seen, answer: is_asked.then_some(answer), share: None };
+    if pipeline.send(Message::Input(Input::Acknowledge(acknowledgement))).is_err() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
+    }
+    if !is_asked {
+        return (StatusCode::ACCEPTED, format!("{}\n", Lesson::Unasked));
+    }
+    match tokio::time::timeout(ANSWER_WITHIN, answered).await {
+        Ok(Ok(Some(lesson))) => (StatusCode::ACCEPTED, format!("{lesson}\n")),
+        // It has been removed just now.
+        Ok(Ok(None)) => (StatusCode::NOT_FOUND, "no such alert\n".to_owned()),
+        _ => (StatusCode::ACCEPTED, "accepted; the gateway is busy, and will act on it later\n".to_owned()),
     }
 }
 

@@ -117,8 +117,8 @@ impl Answering {
             Err(refusal) => return self.refuse(refusal, path == PAGE_PATH),
         };
         match method {
-            Method::GET | Method::HEAD if path == PAGE_PATH && access.tokens.is_some() => {
-                html(StatusCode::OK, PAGE.replace("<!--logout-->", LOGOUT))
+            Method::GET | Method::HEAD if path == PAGE_PATH => {
+                html(StatusCode::OK, page_of(&holder, access.tokens.is_some()))
             }
             Method::GET | Method::HEAD => answer(request, sources, pipeline).await,
             // A browser sends cookie and certificate along whoever asks it to.
@@ -150,5 +150,45 @@ impl Answering {
         let mut reply = reply(StatusCode::UNAUTHORIZED, TEXT, text);
         login::challenge(reply.headers_mut());
         reply
+    }
+}
+
+/// The page as somebody sees it who has logged in.
+fn page_of(Holder { name, role }: &Holder, can_log_out: bool) -> String {
+    let name = attribute(name);
+    let page = PAGE.replace("<body>", &format!("<body data-role=\"{role}\" data-name=\"{name}\">"));
+    if can_log_out { page.replace("<!--logout-->", LOGOUT) } else { page }
+}
+
+/// A text as the value of an attribute in quotes: the name in a certificate may be any text.
+fn attribute(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            char => out.push(char),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::role::Role;
+
+    #[test]
+    fn a_name_stays_a_name_on_the_page() {
+        let holder = |name: &str, role| Holder { name: name.to_owned(), role };
+        let page = page_of(&holder("CN=\"><script>'&<!--logout-->", Role::View), true);
+        let name = "CN=&quot;&gt;&lt;script&gt;&#39;&amp;&lt;!--logout--&gt;";
+        assert!(page.contains(&format!("<body data-role=\"view\" data-name=\"{name}\">")));
+        assert_eq!(page.matches("action=\"/logout\"").count(), 1);
+        let page = page_of(&holder("anna", Role::Acknowledge), false);
+        assert!(page.contains("<body data-role=\"acknowledge\" data-name=\"anna\">") && !page.contains("/logout"));
     }
 }

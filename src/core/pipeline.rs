@@ -7,6 +7,7 @@ mod records;
 mod ruling;
 mod sealed;
 mod snapshot;
+mod teaching;
 mod ticks;
 mod times;
 mod unstored;
@@ -36,6 +37,7 @@ use crate::core::detection::monitor::{Arrival, LATE_AFTER_MS, Monitor, MonitorSe
 use open::OpenBatch;
 use ruling::Ruling;
 use snapshot::{SnapshotPace, SnapshotRound};
+use teaching::TaughtChunks;
 use times::{Receipts, WrongClocks};
 use unstored::Unstored;
 
@@ -141,6 +143,7 @@ pub struct Pipeline {
     snapshots: SnapshotPace,
     /// Sequence of the last raw record in the last complete snapshot.
     snapshot_covers: u64,
+    taught: TaughtChunks,
 }
 
 impl Pipeline {
@@ -174,6 +177,7 @@ impl Pipeline {
             now: Moment::default(),
             snapshots: SnapshotPace::default(),
             snapshot_covers: 0,
+            taught: TaughtChunks::default(),
         }
     }
 
@@ -394,13 +398,6 @@ impl Pipeline {
         self.record_changes(now);
     }
 
-    /// A person, named by `by`, has seen an alert. Returns whether there is one.
-    pub fn acknowledge(&mut self, key: &AlertKey, by: &str, now: Moment) -> bool {
-        let is_known = self.book.acknowledge(now, key, by, &mut self.changes);
-        self.record_changes(now);
-        is_known
-    }
-
     /// Something is wrong with the gateway itself, or still is.
     pub fn report(&mut self, report: &Report, now: Moment) {
         let position = match self.unstored.stores_nothing() {
@@ -414,7 +411,7 @@ impl Pipeline {
 
     /// Whether the next commit has a part of a snapshot to carry.
     pub fn is_snapshot_open(&self) -> bool {
-        self.round.is_some()
+        self.round.is_some() || self.taught.is_open()
     }
 
     /// Alert changes become records of the second stream and rows of the alert table.
@@ -464,7 +461,7 @@ impl Pipeline {
 
     /// Takes everything that is open, for one commit.
     pub fn seal(&mut self) -> Sealed {
-        let (snapshot, snapshot_chunks) = self.next_chunks(self.chunks_a_commit);
+        let (snapshot, snapshot_chunks) = self.next_parts();
         let accepted = std::mem::take(&mut self.accepted);
         let unraised = self.book.unraised() - std::mem::replace(&mut self.unraised_sealed, self.book.unraised());
         let received = self.ruling.totals(accepted).into_iter().chain([("unraised", unraised)]);

@@ -147,8 +147,8 @@ impl<T: From<Input> + 'static> Edge<T> {
         let Some((device, metric, kind)) = topic::alert_acknowledgement(topic) else {
             return Ok(false);
         };
-        let by = match alert::read_by(payload) {
-            Ok(by) => by,
+        let seen = match alert::read_acknowledgement(payload) {
+            Ok(seen) => seen,
             Err(error) => {
                 if let Some(more) = self.refusals.borrow_mut().permit((self.now_ms)()) {
                     tracing::warn!(client_id, topic, more, "acknowledgement of an alert dropped: {error}");
@@ -158,7 +158,7 @@ impl<T: From<Input> + 'static> Edge<T> {
         };
         let [device, metric, kind] = [device, metric, kind].map(topic::percent_decode);
         let key = AlertKey { device, metric, kind };
-        self.pipeline.acknowledge(AlertAcknowledgement { key, by, share: None })?;
+        self.pipeline.acknowledge(AlertAcknowledgement { key, seen, answer: None, share: None })?;
         Ok(true)
     }
 

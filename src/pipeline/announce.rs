@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::core::detection::alert::{self, AlertKey};
+use crate::core::detection::alert::{self, Acknowledgement, AlertKey};
 use crate::core::json;
 use crate::core::mqtt::topic;
 use crate::core::pipeline::AlertRow;
@@ -93,11 +93,16 @@ pub fn message(row: &AlertRow) -> OwnMessage {
     OwnMessage::state(alert_topic(&row.device, &row.metric, &row.kind), payload)
 }
 
-/// Tells subscribers who has acknowledged an alert. The payload is the gateway's own: nothing else of the client's is passed on.
-pub fn acknowledgement(key: &AlertKey, by: &str) -> OwnMessage {
+/// Tells subscribers who has acknowledged an alert, and what was said of it. The payload is the gateway's own: nothing else of the client's
+/// is passed on.
+pub fn acknowledgement(key: &AlertKey, seen: &Acknowledgement) -> OwnMessage {
     let mut payload = b"{\"by\":".to_vec();
-    json::write_text(&mut payload, by);
-    payload.push(b'}');
+    json::write_text(&mut payload, &seen.by);
+    payload.extend_from_slice(match seen.normal {
+        None => b"}",
+        Some(true) => b",\"normal\":true}",
+        Some(false) => b",\"normal\":false}",
+    });
     OwnMessage::event(format!("{}/ack", alert_topic(&key.device, &key.metric, &key.kind)), payload)
 }
 

@@ -9,7 +9,7 @@ use super::{PipelineLoop, announce};
 use crate::clock;
 use crate::core::pipeline::Storing;
 use crate::core::rulebook::RuleMessage;
-use crate::handoff::Input;
+use crate::handoff::{AlertAcknowledgement, Input};
 use crate::mqtt::outbox::OwnMessage;
 use crate::store::cursors::CursorChange;
 
@@ -25,12 +25,16 @@ impl PipelineLoop {
                 self.work();
             }
             Message::Input(Input::Acknowledge(seen)) => {
-                if self.pipeline.acknowledge(&seen.key, &seen.by, self.moment()) {
-                    self.outbox.put(announce::acknowledgement(&seen.key, &seen.by));
+                let AlertAcknowledgement { key, seen, answer, share: _share } = seen;
+                let lesson = self.pipeline.acknowledge(&key, &seen, self.moment());
+                if lesson.is_some() {
+                    self.outbox.put(announce::acknowledgement(&key, &seen));
                     self.hurry();
                 } else {
                     self.counters.acknowledgements_unknown.add(1);
                 }
+                // Whoever asked may have gone.
+                let _ = answer.map(|answer| answer.send(lesson));
             }
             Message::Input(Input::Report(report)) => self.pipeline.report(&report, self.moment()),
             Message::Input(Input::Ping(ping)) => ping.answer(),

@@ -238,6 +238,30 @@ fn the_page_asks_for_a_token_and_keeps_it_in_a_cookie() {
 }
 
 #[test]
+fn the_page_knows_who_may_say_what_an_alert_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let [viewer, acknowledger] =
+        [("anna", "view"), ("bob", "acknowledge")].map(|(n, r)| make_token(folder.path(), n, r));
+    let gateway = Gateway::start_configured(folder.path(), "admin.tokens = 'tokens'\n", &[], &[]);
+    Client::connect(gateway.mqtt, "device").publish("devices/tank/level", "nan");
+    let cookie = |token: &str| format!("cookie: outrider_token={token}\r\n");
+    wait_until("an alert", || ask(&gateway, "GET /api/alerts", &cookie(&viewer), "").body.contains("tank"));
+    let body_of = |token: &str| ask(&gateway, "GET /", &cookie(token), "").body;
+    assert!(body_of(&viewer).contains("<body data-role=\"view\" data-name=\"anna\">"));
+    assert!(body_of(&acknowledger).contains("<body data-role=\"acknowledge\" data-name=\"bob\">"));
+    let say = |token: &str, origin: &str| {
+        let headers = format!("{JSON}{}origin: {origin}\r\n", cookie(token));
+        ask(&gateway, ACKNOWLEDGE, &headers, r#"{"by":"bob","normal":false}"#).status
+    };
+    assert_eq!(say(&viewer, "http://localhost"), 403);
+    assert_eq!(say(&acknowledger, "http://rebound.example"), 403);
+    let alerts = || ask(&gateway, "GET /api/alerts", &cookie(&viewer), "").body;
+    assert!(!alerts().contains("acknowledged_by"));
+    assert_eq!(say(&acknowledger, "http://localhost"), 202);
+    wait_until("the word", || alerts().contains("\"normal\":false"));
+}
+
+#[test]
 fn without_tokens_this_machine_is_served_as_ever() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Gateway::start(folder.path(), &[], &[]);

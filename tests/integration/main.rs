@@ -68,6 +68,7 @@ mod simulator;
 mod source;
 mod stalls;
 mod streams;
+mod teaching;
 mod unstorable;
 mod version_1;
 mod version_5;

@@ -147,7 +147,7 @@ fn sent(folder: &Path) -> Vec<Value> {
     device.publish("devices/tank/temperature", r#"{"value":9007199254740993,"seq":240,"road":"dry"}"#);
     device.publish("devices/tank/temperature", "{");
     until(&mut watcher, &mut sent, "anomaly", "raised");
-    device.publish("alerts/tank/temperature/anomaly/ack", r#"{"by":"driver"}"#);
+    device.publish("alerts/tank/temperature/anomaly/ack", r#"{"by":"driver","normal":false}"#);
     until_well(&mut watcher, &mut device, &mut sent, "anomaly");
     for returns in 0..3 {
         device.publish("devices/tank/temperature", [0xf9, 0x7e, 0x00]);

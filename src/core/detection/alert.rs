@@ -11,7 +11,7 @@ mod own;
 mod record;
 mod shares;
 
-pub use acknowledgement::{BY_BYTES_MAX, ByError, read_by};
+pub use acknowledgement::{Acknowledgement, BY_BYTES_MAX, ByError, read_acknowledgement};
 pub use book::snapshot::VERSION as ALERTS_VERSION;
 pub use book::{AlertBook, AlertTimes, Heard};
 pub use company::Company;
@@ -108,6 +108,8 @@ pub struct Alert {
     pub count: u64,
     /// Name of the person who acknowledged it last; `None` if nobody has.
     pub acknowledged_by: Option<String>,
+    /// Whether a person calls it normal, or a fault; `None` if nobody has said.
+    pub normal: Option<bool>,
     /// Why it was cleared, if neither good readings nor the end of the gateway's own trouble did it.
     pub cleared_reason: Option<ClearedReason>,
     /// Set while it is raised and its series is silent: when the series was last heard.
@@ -261,7 +263,11 @@ impl AlertNews {
     pub fn new(what: What, key: &AlertKey, alert: &Alert) -> AlertNews {
         let message = message(key, alert);
         let text = match (what, &alert.acknowledged_by) {
-            (What::Acknowledged, Some(by)) => format!("{message} (by {by})"),
+            (What::Acknowledged, Some(by)) => match alert.normal {
+                None => format!("{message} (by {by})"),
+                Some(true) => format!("{message} (by {by}: normal)"),
+                Some(false) => format!("{message} (by {by}: a fault)"),
+            },
             _ => message,
         };
         AlertNews { what, severity: alert.severity, key: key.clone(), text }
@@ -290,6 +296,7 @@ impl Alert {
             cleared_at_ms: None,
             count: 1,
             acknowledged_by: None,
+            normal: None,
             cleared_reason: None,
             stale_since_ms: None,
             maturity: flag.maturity,

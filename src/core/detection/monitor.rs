@@ -11,6 +11,7 @@ mod shares;
 mod silences;
 mod snapshot;
 mod table;
+mod teaching;
 mod unwatched;
 
 pub use crate::core::device_clock::LATE_AFTER_MS;

@@ -24,7 +24,7 @@ pub enum RestoredPart {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SnapshotRound {
     next: usize,
-    end: usize,
+    pub(super) end: usize,
     /// Sequence of the last raw record when it began: every chunk of the round includes at least that.
     covers: u64,
 }
@@ -167,16 +167,7 @@ impl Pipeline {
     pub(super) fn next_chunks(&mut self, count: usize) -> (Vec<SnapshotChunk>, Option<u32>) {
         let Some(mut round) = self.round else { return (Vec::new(), None) };
         let end = round.end.min(round.next.saturating_add(count));
-        let chunks = (round.next..end)
-            .map(|index| SnapshotChunk {
-                index: index as u32,
-                sequence: self.open.of(Stream::RAW).sequence,
-                state: match index.checked_sub(1) {
-                    Some(series) => self.monitor.snapshot_chunk(series, self.now.wall_ms),
-                    None => self.alerts_part(),
-                },
-            })
-            .collect();
+        let chunks = (round.next..end).map(|index| self.chunk(index)).collect();
         round.next = end;
         if round.next < round.end {
             self.round = Some(round);
@@ -185,6 +176,17 @@ impl Pipeline {
         self.snapshot_covers = round.covers;
         self.round = None;
         (chunks, Some(end as u32))
+    }
+
+    pub(super) fn chunk(&self, index: usize) -> SnapshotChunk {
+        SnapshotChunk {
+            index: index as u32,
+            sequence: self.open.of(Stream::RAW).sequence,
+            state: match index.checked_sub(1) {
+                Some(series) => self.monitor.snapshot_chunk(series, self.now.wall_ms),
+                None => self.alerts_part(),
+            },
+        }
     }
 }
 

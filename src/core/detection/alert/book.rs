@@ -18,8 +18,8 @@ use hashbrown::{Equivalent, HashMap};
 use super::hearing::{Hearing, Listener, Word, as_i64};
 use super::shares::{Place, Shares};
 use super::{
-    Alert, AlertChange, AlertKey, ClearedReason, Company, Flag, GATEWAY_KIND, Holder, Moment, OVER_AFTER_MS, Report,
-    Severity, State, Trouble, Weight, What,
+    Acknowledgement, Alert, AlertChange, AlertKey, ClearedReason, Company, Flag, GATEWAY_KIND, Holder, Moment,
+    OVER_AFTER_MS, Report, Severity, State, Trouble, Weight, What,
 };
 use crate::core::detection::detectors::{Detector, Kinds};
 use crate::core::detection::devices::DEVICE_METRIC;
@@ -268,13 +268,21 @@ impl AlertBook {
         }
     }
 
-    /// A person has seen an alert. The same name again changes nothing. Returns whether there is such an alert.
-    pub fn acknowledge(&mut self, now: Moment, key: &AlertKey, by: &str, changes: &mut Vec<AlertChange>) -> bool {
+    /// A person has seen an alert. The same name again changes nothing, unless it says something else of it. What one has said of it stays
+    /// until somebody says otherwise. Returns whether there is such an alert.
+    pub fn acknowledge(
+        &mut self,
+        now: Moment,
+        key: &AlertKey,
+        seen: &Acknowledgement,
+        changes: &mut Vec<AlertChange>,
+    ) -> bool {
         let Some(entry) = self.entries.get_mut(key).filter(|entry| !matches!(entry.phase, Phase::Gone { .. })) else {
             return false;
         };
-        if entry.alert.acknowledged_by.as_deref() != Some(by) {
-            entry.alert.acknowledged_by = Some(by.to_owned());
+        let normal = seen.normal.or(entry.alert.normal);
+        if entry.alert.acknowledged_by.as_ref() != Some(&seen.by) || entry.alert.normal != normal {
+            (entry.alert.acknowledged_by, entry.alert.normal) = (Some(seen.by.clone()), normal);
             if matches!(entry.phase, Phase::Reported { .. }) {
                 entry.phase = Phase::reported(false, now);
             }

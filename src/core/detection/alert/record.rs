@@ -38,6 +38,8 @@ struct Fields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     acknowledged_by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    normal: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     cleared_reason: Option<ClearedReason>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     stale: bool,
@@ -103,6 +105,7 @@ impl Fields {
             cleared_at_ms: alert.cleared_at_ms,
             count: alert.count,
             acknowledged_by: alert.acknowledged_by.clone(),
+            normal: alert.normal,
             cleared_reason: alert.cleared_reason,
             stale: alert.stale_since_ms.is_some(),
             last_reading_at_ms: alert.stale_since_ms,
@@ -130,6 +133,7 @@ impl Fields {
             cleared_at_ms: self.cleared_at_ms,
             count: self.count,
             acknowledged_by: self.acknowledged_by,
+            normal: self.normal,
             cleared_reason: self.cleared_reason,
             stale_since_ms: self.last_reading_at_ms,
             maturity: self.maturity,

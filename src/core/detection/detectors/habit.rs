@@ -11,6 +11,10 @@
 //! Scores are in thresholds of the detector: 1 is where it would raise an alarm if nothing were learned. Time is the series' own, and only
 //! minutes in which it is heard count: a vehicle that stood still for a week has forgotten nothing.
 
+mod teaching;
+
+use super::lesson::Said;
+
 /// Bounds of the bins that minutes are counted in, by the highest score in them: half octaves.
 const BINS: usize = 17;
 const LOWEST: f32 = 0.5;
@@ -18,6 +22,11 @@ const LOWEST: f32 = 0.5;
 const QUIET: f32 = 0.35;
 /// Excursions that are remembered on each side.
 pub(super) const PEAKS: usize = 6;
+/// As many bits as there are peaks.
+const FRESH_MASK: u8 = (1 << PEAKS) - 1;
+/// Beside them: the highest has come again since something was forgotten last.
+const CAME_AGAIN: u8 = 1 << PEAKS;
+pub(super) const FRESH_MAX: u8 = FRESH_MASK | CAME_AGAIN;
 /// So many minutes are remembered, a week; then all count half.
 const MINUTES_MAX: u32 = 10_080;
 /// Fewer minutes say nothing of what is usual.
@@ -37,7 +46,7 @@ const MINUTE_MS: i64 = 60_000;
 /// So long below the line, and an excursion has ended.
 const ENDED_MS: i64 = 15_000;
 /// A reading that is so much older is of a clock that was set back, not a late one.
-const SET_BACK_MINUTES: i64 = 5;
+const SET_BACK_MINUTES: i32 = 5;
 
 /// Excursions of a statistic that has a sign; others go up only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +100,7 @@ pub(super) struct Habit {
     /// Minutes by their highest score.
     pub bins: [u16; BINS],
     /// The minute that is going on, and the highest scores in it by side.
-    pub minute: i64,
+    pub minute: i32,
     pub highest: [f32; 2],
     /// The highest score of an excursion that is going on, by side; 0 if none is. And of those that have ended in this minute.
     pub excursion: [f32; 2],
@@ -106,12 +115,19 @@ pub(super) struct Habit {
     pub line: [f32; 2],
     /// An excursion beyond the line is going on.
     pub is_told: bool,
+    /// The highest score of the last trouble that was told, by side, and how many minutes ago that was.
+    pub told: [f32; 2],
+    pub since_told: u8,
+    /// Which of the peaks are of that trouble, a bit each; and [`CAME_AGAIN`].
+    pub fresh: [u8; 2],
+    /// What a person says of it.
+    pub said: Said,
 }
 
 impl Habit {
     pub const NEW: Habit = Habit {
         bins: [0; BINS],
-        minute: i64::MIN,
+        minute: i32::MIN,
         highest: [0.0; 2],
         excursion: [0.0; 2],
         ended: [0.0; 2],
@@ -120,12 +136,16 @@ impl Habit {
         age: 0,
         line: [1.0; 2],
         is_told: false,
+        told: [0.0; 2],
+        since_told: u8::MAX,
+        fresh: [0; 2],
+        said: Said::Nothing,
     };
 
     /// Takes note of a score, and whether the detector found something. Returns how far beyond the line it is, as a ratio, if that is to be
     /// told.
     pub fn hear(&mut self, at_ms: i64, score: f64, side: Side, is_found: bool, manner: Manner) -> Option<f64> {
-        let minute = at_ms.div_euclid(MINUTE_MS);
+        let minute = at_ms.div_euclid(MINUTE_MS).clamp(-i64::from(i32::MAX), i64::from(i32::MAX)) as i32;
         let is_set_back = minute < self.minute.saturating_sub(SET_BACK_MINUTES);
         if minute > self.minute || is_set_back {
             self.end_minute(manner);
@@ -134,7 +154,11 @@ impl Habit {
         self.follow(at_ms, score as f32, side as usize);
         let line = self.told_from(side, manner.youth);
         // Once told, an excursion is told until the detector itself finds nothing.
+        let goes_on = self.is_told;
         self.is_told = is_found && (score > line || self.is_told);
+        if self.is_told {
+            self.note_told(score as f32, side as usize, goes_on);
+        }
         self.is_told.then(|| (score / line).max(1.0))
     }
 
@@ -161,7 +185,7 @@ impl Habit {
 
     /// Times are of another clock from now on.
     pub fn change_clock(&mut self) {
-        (self.minute, self.crossed_ms) = (i64::MIN, i64::MIN);
+        (self.minute, self.crossed_ms) = (i32::MIN, i64::MIN);
         (self.highest, self.excursion, self.ended, self.is_told) = ([0.0; 2], [0.0; 2], [0.0; 2], false);
     }
 
@@ -179,47 +203,52 @@ impl Habit {
 
     fn end_minute(&mut self, manner: Manner) {
         let [highest, ended] = [std::mem::take(&mut self.highest), std::mem::take(&mut self.ended)];
-        if self.minute == i64::MIN {
+        if self.minute == i32::MIN {
             return;
         }
         self.age = self.age.saturating_add(1);
+        for ((highest, peaks), fresh) in highest.iter().zip(&self.peaks).zip(&mut self.fresh) {
+            // What is usual is below the line, and so it is no excursion any more.
+            let comes_again = *highest > 1.0 && *highest >= peaks[0] / ALIKE_RATIO;
+            *fresh |= if comes_again { CAME_AGAIN } else { 0 };
+        }
         let has_ended = ended != [0.0; 2];
-        if has_ended {
+        if has_ended && !self.is_of_fault() {
             self.count(ended[0].max(ended[1]));
             (0..2).filter(|&side| ended[side] > 0.0).for_each(|side| self.remember(side, ended[side]));
-        } else if self.excursion == [0.0; 2] {
+        } else if !has_ended && self.excursion == [0.0; 2] {
             self.count(highest[0].max(highest[1]));
         }
         if has_ended || self.age < 60 || self.age.is_multiple_of(10) {
             self.draw(manner);
         }
+        self.since_told = self.since_told.saturating_add(1);
+    }
+
+    fn bin_of(score: f32) -> usize {
+        let steps = 2.0 * (score / LOWEST).log2();
+        if steps < 0.0 { 0 } else { (steps as usize + 1).min(BINS - 1) }
     }
 
     fn count(&mut self, score: f32) {
-        let steps = 2.0 * (score / LOWEST).log2();
-        let bin = if steps < 0.0 { 0 } else { (steps as usize + 1).min(BINS - 1) };
+        let bin = Habit::bin_of(score);
         self.bins[bin] = self.bins[bin].saturating_add(1);
         if self.minutes() > MINUTES_MAX {
             self.bins.iter_mut().for_each(|count| *count /= 2);
             // What does not come again is forgotten in the end.
-            self.peaks.iter_mut().for_each(|peaks| {
-                peaks.rotate_left(1);
-                peaks[PEAKS - 1] = 0.0;
-            });
+            for (peaks, fresh) in self.peaks.iter_mut().zip(&mut self.fresh) {
+                if *fresh & CAME_AGAIN == 0 {
+                    peaks.rotate_left(1);
+                    peaks[PEAKS - 1] = 0.0;
+                    *fresh >>= 1;
+                }
+                *fresh &= FRESH_MASK;
+            }
         }
     }
 
     fn minutes(&self) -> u32 {
         self.bins.iter().map(|count| u32::from(*count)).sum()
-    }
-
-    fn remember(&mut self, side: usize, peak: f32) {
-        let peaks = &mut self.peaks[side];
-        let at = peaks.partition_point(|known| *known >= peak);
-        if at < PEAKS {
-            peaks[at..].rotate_right(1);
-            peaks[at] = peak;
-        }
     }
 
     /// The score that this share of the minutes stays below.

@@ -7,6 +7,7 @@ pub mod explanation;
 mod frozen;
 mod habit;
 pub mod hold;
+mod lesson;
 mod level_range;
 pub mod limit;
 pub mod maturity;
@@ -19,6 +20,8 @@ pub mod state;
 mod stay;
 mod stuck;
 mod usual;
+
+pub use lesson::Lesson;
 
 use crate::core::detection::severity::{Severity, Weight};
 use crate::core::detection::silence::Rhythm;

@@ -224,8 +224,20 @@ impl Series {
         }
     }
 
-    /// When the pace changes, everything is learned anew except habits, stays, how well it is known, the range of its level, and the frozen
-    /// baseline, which goes by the number of readings.
+    /// A person says whether what this detector told last is normal. Returns whether anything is known of that.
+    pub fn teach(&mut self, detector: &str, is_normal: bool, profile: &Profile) -> bool {
+        match detector {
+            "spike" => self.habits.spike.teach(is_normal, profile.manner(SPIKE_YOUTH)),
+            "shift" => self.habits.shift.teach(is_normal, profile.manner(SHIFT_YOUTH)),
+            "burst" => self.habits.burst.teach(is_normal, profile.manner(BURST_YOUTH)),
+            "stuck" => self.run.teach(is_normal),
+            "stay" => self.stay.teach(is_normal),
+            _ => false,
+        }
+    }
+
+    /// When the pace changes, everything is learned anew except habits, stays, how well it is known, the range of its level, what a person
+    /// has said, and the frozen baseline, which goes by the number of readings.
     fn keep_pace(&mut self, at_ms: i64, profile: &Profile) {
         let Some(newest_ms) = self.window.newest_ms() else { return };
         if self.pace.observe(at_ms.saturating_sub(self.pace.common_ms(newest_ms))) {
@@ -238,7 +250,8 @@ impl Series {
             let mut range = self.range;
             range.change_clock();
             let Series { pace, stay, rough, .. } = *self;
-            *self = Series { pace, frozen, habits, stay, rough, heard, range, ..Series::new(profile) };
+            let run = self.run.taught();
+            *self = Series { pace, frozen, habits, stay, rough, heard, range, run, ..Series::new(profile) };
         }
     }
 
@@ -467,7 +480,7 @@ impl Series {
     /// How many times as long as usual the windows have been rough: starts and stops make them so for a moment, however high.
     fn too_long_rough(&mut self, is_rough: bool) -> Option<f64> {
         let heard_s = self.stay.heard_s;
-        let lasted_s = self.rough.follow(is_rough, heard_s);
+        let lasted_s = self.rough.follow(is_rough, heard_s, false);
         let times = lasted_s as f32 / self.rough.limit_s(ROUGH_MIN_S);
         (times > 1.0 && heard_s >= ROUGH_HEARD_MIN_S && self.rough.stays >= ROUGH_STAYS_MIN).then_some(times.into())
     }

@@ -4,7 +4,8 @@
 //! Even so, no bytes make it panic or allocate more than their own size, and a state that breaks an invariant is refused.
 
 use super::frozen::Frozen;
-use super::habit::Habit;
+use super::habit::{FRESH_MAX, Habit};
+use super::lesson::Said;
 use super::level_range::{Bounds, LevelRange};
 use super::maturity::HeardTime;
 use super::pace::{EXPONENT_MAX, Pace};
@@ -57,6 +58,7 @@ pub fn encode(series: &Series, out: &mut Vec<u8>) {
     encode_mark(&series.rough, out);
     encode_heard(&series.heard, out);
     encode_range(&series.range, out);
+    encode_lesson(&series.run, out);
 }
 
 fn encode_range(range: &LevelRange, out: &mut Vec<u8>) {
@@ -72,9 +74,10 @@ fn encode_heard(heard: &HeardTime, out: &mut Vec<u8>) {
 }
 
 fn encode_habit(habit: &Habit, out: &mut Vec<u8>) {
-    let Habit { bins, minute, highest, excursion, ended, crossed_ms, peaks, age, line, is_told } = habit;
+    let Habit { bins, minute, highest, excursion, ended, crossed_ms, peaks, age, line, is_told, .. } = habit;
+    let Habit { told, since_told, fresh, said, .. } = habit;
     bins.iter().for_each(|&count| varint::put(out, u64::from(count)));
-    varint::put_signed(out, *minute);
+    varint::put_signed(out, i64::from(*minute));
     varint::put_signed(out, *crossed_ms);
     varint::put(out, u64::from(*age));
     out.push(u8::from(*is_told));
@@ -84,15 +87,31 @@ fn encode_habit(habit: &Habit, out: &mut Vec<u8>) {
         varint::put(out, known as u64);
         peaks[..known].iter().for_each(|&peak| put_score(out, peak));
     }
+    told.iter().for_each(|&score| put_score(out, score));
+    out.extend_from_slice(&[*since_told, fresh[0], fresh[1], said_code(*said)]);
+}
+
+/// What a person has said of runs of equal values.
+fn encode_lesson(run: &Run, out: &mut Vec<u8>) {
+    [run.told_ms, run.before_ms, run.taught_ms].into_iter().for_each(|length| put_score(out, length));
+    out.push(said_code(run.said));
+}
+
+fn said_code(said: Said) -> u8 {
+    match said {
+        Said::Nothing => 0,
+        Said::Normal => 1,
+        Said::Fault => 2,
+    }
 }
 
 fn encode_stay(stay: &Stay, out: &mut Vec<u8>) {
-    let Stay { low, high, looked_at_ms, heard_s, marks, told } = stay;
+    let Stay { low, high, looked_at_ms, heard_s, marks, told, fault } = stay;
     put_score(out, *low);
     put_score(out, *high);
     varint::put_signed(out, *looked_at_ms);
     varint::put(out, u64::from(*heard_s));
-    out.push(*told);
+    out.extend_from_slice(&[*told, *fault]);
     marks.as_flattened().iter().for_each(|mark| encode_mark(mark, out));
 }
 
@@ -114,12 +133,13 @@ pub fn new_habits(since_ms: i64, minute: i64, readings: u32) -> [Vec<u8>; 2] {
         encode_mark(&Mark::NEW, &mut out);
         encode_heard(&heard, &mut out);
         encode_range(&LevelRange::EMPTY, &mut out);
+        encode_lesson(&Run::NEW, &mut out);
         out
     })
 }
 
 fn encode_run(run: &Run, out: &mut Vec<u8>) {
-    let &Run { value, since_ms, len, longest_ms, repeats, readings, is_stuck } = run;
+    let &Run { value, since_ms, len, longest_ms, repeats, readings, is_stuck, .. } = run;
     put_float(out, value);
     varint::put_signed(out, since_ms);
     varint::put(out, u64::from(len));
@@ -188,6 +208,7 @@ pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile, has_habits: bool) -> O
         series.rough = decode_mark(cursor, series.stay.heard_s)?;
         series.heard = decode_heard(cursor)?;
         series.range = decode_range(cursor)?;
+        decode_lesson(&mut series.run, cursor)?;
     }
     match profile.baseline {
         Baseline::Rolling => series.frozen = None,
@@ -201,7 +222,7 @@ fn decode_habit(cursor: &mut Cursor<'_>) -> Option<Habit> {
     for count in &mut habit.bins {
         *count = u16::try_from(cursor.number()?).ok()?;
     }
-    habit.minute = cursor.signed()?;
+    habit.minute = i32::try_from(cursor.signed()?).ok()?;
     habit.crossed_ms = cursor.signed()?;
     habit.age = take_u32(cursor)?;
     habit.is_told = cursor.byte()? != 0;
@@ -217,6 +238,14 @@ fn decode_habit(cursor: &mut Cursor<'_>) -> Option<Habit> {
             return None;
         }
     }
+    for score in &mut habit.told {
+        *score = take_score(cursor)?;
+    }
+    habit.since_told = cursor.byte()?;
+    for fresh in &mut habit.fresh {
+        *fresh = cursor.byte().filter(|fresh| *fresh <= FRESH_MAX)?;
+    }
+    habit.said = take_said(cursor)?;
     habit.line.iter().all(|line| *line >= 1.0).then_some(habit)
 }
 
@@ -224,11 +253,12 @@ fn decode_stay(cursor: &mut Cursor<'_>) -> Option<Stay> {
     let mut stay = Stay { low: take_level(cursor)?, high: take_level(cursor)?, ..Stay::NEW };
     stay.looked_at_ms = cursor.signed()?;
     stay.heard_s = take_u32(cursor)?;
-    stay.told = cursor.byte()?;
+    (stay.told, stay.fault) = (cursor.byte()?, cursor.byte()?);
     for mark in stay.marks.as_flattened_mut() {
         *mark = decode_mark(cursor, stay.heard_s)?;
     }
-    let is_right = usize::from(stay.told) <= stay.marks.as_flattened().len() && stay.low <= stay.high;
+    let is_known = usize::from(stay.told) <= stay.marks.as_flattened().len() && stay.fault <= 2;
+    let is_right = is_known && stay.low <= stay.high;
     is_right.then_some(stay)
 }
 
@@ -252,6 +282,23 @@ fn decode_range(cursor: &mut Cursor<'_>) -> Option<LevelRange> {
     Some(LevelRange { now, before, found_ms: cursor.signed()? })
 }
 
+fn decode_lesson(run: &mut Run, cursor: &mut Cursor<'_>) -> Option<()> {
+    for length in [&mut run.told_ms, &mut run.before_ms, &mut run.taught_ms] {
+        *length = take_score(cursor)?;
+    }
+    run.said = take_said(cursor)?;
+    Some(())
+}
+
+fn take_said(cursor: &mut Cursor<'_>) -> Option<Said> {
+    match cursor.byte()? {
+        0 => Some(Said::Nothing),
+        1 => Some(Said::Normal),
+        2 => Some(Said::Fault),
+        _ => None,
+    }
+}
+
 fn decode_pace(cursor: &mut Cursor<'_>) -> Option<Pace> {
     let interval_ms = take_size(cursor)? as f32;
     let exponent = cursor.byte().filter(|&exponent| exponent <= EXPONENT_MAX)?;
@@ -267,6 +314,7 @@ fn decode_run(cursor: &mut Cursor<'_>) -> Option<Run> {
         repeats: take_size(cursor).filter(|share| *share <= 1.0)? as f32,
         readings: take_u32(cursor)?,
         is_stuck: cursor.byte()? != 0,
+        ..Run::NEW
     })
 }
 

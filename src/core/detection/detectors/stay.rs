@@ -68,10 +68,11 @@ pub(super) struct Mark {
 impl Mark {
     pub const NEW: Mark = Mark { since_s: 0, longest: [0; 2], stays: 0 };
 
-    /// Takes note of whether it is going on. Returns for how long.
-    pub fn follow(&mut self, is_going_on: bool, heard_s: u32) -> u32 {
+    /// Takes note of whether it is going on; the end of a fault teaches nothing. Returns for how long.
+    pub fn follow(&mut self, is_going_on: bool, heard_s: u32, is_fault: bool) -> u32 {
         match (is_going_on, self.since_s > 0) {
             (true, false) => self.since_s = heard_s,
+            (false, true) if is_fault => self.since_s = 0,
             (false, true) => self.end(heard_s),
             _ => {}
         }
@@ -114,11 +115,20 @@ pub(super) struct Stay {
     pub marks: [[Mark; MARKS]; 2],
     /// Number of the mark whose stay is told, counted from 1: those above after those below. 0 if none is.
     pub told: u8,
+    /// The side on which a person calls what goes on a fault, counted from 1: it teaches nothing. 0 if none is.
+    pub fault: u8,
 }
 
 impl Stay {
-    pub const NEW: Stay =
-        Stay { low: 0.0, high: 0.0, looked_at_ms: i64::MIN, heard_s: 0, marks: [[Mark::NEW; MARKS]; 2], told: 0 };
+    pub const NEW: Stay = Stay {
+        low: 0.0,
+        high: 0.0,
+        looked_at_ms: i64::MIN,
+        heard_s: 0,
+        marks: [[Mark::NEW; MARKS]; 2],
+        told: 0,
+        fault: 0,
+    };
 
     /// Takes note of the newest level, and tells of a stay that is too long. Readings usually come `interval_ms` apart.
     pub fn judge(&mut self, at_ms: i64, level: f64, interval_ms: f32, found: &mut Vec<Finding>) {
@@ -131,6 +141,20 @@ impl Stay {
         }
     }
 
+    /// A person says whether the stay that is told is normal. Returns whether one is.
+    pub fn teach(&mut self, is_normal: bool) -> bool {
+        let Some(side) = usize::from(self.told).checked_sub(1).map(|number| number / MARKS) else { return false };
+        self.fault = if is_normal { 0 } else { side as u8 + 1 };
+        if is_normal {
+            for mark in self.marks[side].iter_mut().filter(|mark| mark.since_s > 0) {
+                let units = u16::try_from(self.heard_s.saturating_sub(mark.since_s) / UNIT_S).unwrap_or(u16::MAX);
+                mark.longest = mark.longest.map(|known| known.max(units));
+            }
+            self.told = 0;
+        }
+        true
+    }
+
     /// The series' time begins anew: it is unknown how long the level has stayed.
     pub fn interrupt(&mut self) {
         self.end_all();
@@ -139,8 +163,11 @@ impl Stay {
 
     fn end_all(&mut self) {
         let heard_s = self.heard_s;
-        self.marks.as_flattened_mut().iter_mut().filter(|mark| mark.since_s > 0).for_each(|mark| mark.end(heard_s));
-        self.told = 0;
+        for (side, marks) in self.marks.iter_mut().enumerate() {
+            let is_fault = usize::from(self.fault) == side + 1;
+            marks.iter_mut().for_each(|mark| _ = mark.follow(false, heard_s, is_fault));
+        }
+        (self.told, self.fault) = (0, 0);
     }
 
     fn look(&mut self, at_ms: i64, level: f32, interval_ms: f32) {
@@ -180,14 +207,18 @@ impl Stay {
         let has_history = self.heard_s >= HEARD_MIN_S && stays >= STAYS_MIN;
         let told_before = std::mem::take(&mut self.told);
         for (side, marks) in self.marks.iter_mut().enumerate() {
+            let is_fault = usize::from(self.fault) == side + 1;
             for (place, mark) in marks.iter_mut().enumerate() {
                 let back = if mark.since_s > 0 { HYSTERESIS } else { 0.0 };
-                let lasted_s = mark.follow(outside[side] > (BEYOND[place] - back) * width, self.heard_s);
+                let lasted_s = mark.follow(outside[side] > (BEYOND[place] - back) * width, self.heard_s, is_fault);
                 let number = (side * MARKS + place + 1) as u8;
                 let is_clear = outside[side] > (BEYOND[place] + CLEARLY) * width || number == told_before;
                 if has_history && is_clear && lasted_s as f32 > mark.limit_s(stay_min_s(interval_ms)) {
                     self.told = number;
                 }
+            }
+            if is_fault && marks.iter().all(|mark| mark.since_s == 0) {
+                self.fault = 0;
             }
         }
     }

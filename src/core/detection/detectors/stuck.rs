@@ -3,6 +3,7 @@
 //! Quantised sensors repeat their value all the time, so a run is compared with the longest of the last half hour *and* with how often this
 //! series repeats its value. The history before a run must be longer than the run: a parked engine keeps one temperature for ever.
 
+use super::lesson::Said;
 use super::pace::Pace;
 use super::{Detector, Finding, short};
 use crate::core::detection::window::Sample;
@@ -25,6 +26,9 @@ const DOUBT: f32 = 0.4;
 /// Of a run that was found stuck, so many readings count as repeats.
 const STUCK_READINGS: u32 = 10;
 
+/// A run that a person called normal may be so many times as long the next time.
+const MARGIN: f32 = 1.25;
+
 /// The run of equal values that is going on, and what runs there were.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Run {
@@ -36,6 +40,12 @@ pub(super) struct Run {
     pub repeats: f32,
     pub readings: u32,
     pub is_stuck: bool,
+    /// How long the last run was that was found stuck, in common time; and the longest before it was learned from, 0 if it was not.
+    pub told_ms: f32,
+    pub before_ms: f32,
+    /// How long runs are by a person's word, in common time; and what was said of the last that was found.
+    pub taught_ms: f32,
+    pub said: Said,
 }
 
 /// What a reading says of the run.
@@ -56,12 +66,50 @@ impl Run {
         repeats: 1.0,
         readings: PRIOR_READINGS,
         is_stuck: false,
+        told_ms: 0.0,
+        before_ms: 0.0,
+        taught_ms: 0.0,
+        said: Said::Nothing,
     };
+
+    /// What outlives a change of pace.
+    pub fn taught(&self) -> Run {
+        Run { told_ms: self.told_ms, taught_ms: self.taught_ms, said: self.said, ..Run::NEW }
+    }
+
+    /// A person says whether the run is normal that was found last. Returns whether one is known. One that goes on is normal for as long as
+    /// it does.
+    pub fn teach(&mut self, is_normal: bool) -> bool {
+        if self.told_ms == 0.0 {
+            return false;
+        }
+        if is_normal {
+            self.taught_ms = self.taught_ms.max(self.told_ms);
+        } else {
+            if self.said == Said::Normal {
+                self.taught_ms = 0.0;
+            }
+            if self.before_ms > 0.0 {
+                self.longest_ms = self.longest_ms.min(self.before_ms);
+            }
+        }
+        self.before_ms = 0.0;
+        self.said = Said::of(is_normal);
+        true
+    }
 
     /// Ends the run: after a silence it is unknown whether the value stayed the same.
     pub fn interrupt(&mut self) {
+        self.note_normal();
         self.len = 0;
         self.is_stuck = false;
+    }
+
+    /// A run that a person called normal has ended: so long may others be.
+    fn note_normal(&mut self) {
+        if self.is_stuck && self.said == Said::Normal {
+            self.taught_ms = self.taught_ms.max(self.told_ms);
+        }
     }
 
     /// Judges the newest reading, then counts it.
@@ -74,17 +122,21 @@ impl Run {
         found: &mut Vec<Finding>,
     ) -> RunState {
         if self.len == 0 || self.value != reading.value {
-            return self.begin(reading);
+            return self.begin(reading, pace);
         }
         self.len = self.len.saturating_add(1);
         let lasted_ms = reading.at_ms.saturating_sub(self.since_ms) as f32;
         let history_ms = self.since_ms.saturating_sub(epoch_start_ms) as f32;
         let surprise = self.len as f32 * -self.repeats.max(REPEATS_MIN).ln();
-        let score = (lasted_ms / self.limit_ms()).min(surprise / SURPRISE);
-        if warm && score > 1.0 && history_ms > TIMES * lasted_ms {
+        let score = (lasted_ms / self.limit_ms(pace)).min(surprise / SURPRISE);
+        if warm && score > 1.0 && history_ms > TIMES * lasted_ms && !self.is_stuck {
             self.is_stuck = true;
+            (self.told_ms, self.before_ms, self.said) = (0.0, 0.0, Said::Nothing);
         }
         if self.is_stuck {
+            self.told_ms = lasted_ms * pace.seconds() as f32;
+        }
+        if self.is_stuck && self.said != Said::Normal {
             let seconds = |own_ms: f32| (f64::from(own_ms) / 1000.0 * f64::from(pace.seconds())).round();
             let reason = format!(
                 "the same value for {} s; {} s was the longest of late",
@@ -100,21 +152,25 @@ impl Run {
     /// After how many common seconds a run of equal values would be found; infinite if it always repeats its value.
     pub fn told_after_s(&self, pace: Pace) -> f64 {
         let surprising_readings = SURPRISE / -self.repeats.max(REPEATS_MIN).ln();
-        let limit_ms = f64::from(self.limit_ms()) * f64::from(pace.seconds());
+        let limit_ms = f64::from(self.limit_ms(pace)) * f64::from(pace.seconds());
         limit_ms.max(f64::from(surprising_readings * pace.interval_ms)) / 1000.0
     }
 
-    fn limit_ms(&self) -> f32 {
-        RUN_MIN_MS.max(TIMES * self.longest_ms)
+    fn limit_ms(&self, pace: Pace) -> f32 {
+        RUN_MIN_MS.max(TIMES * self.longest_ms).max(MARGIN * self.taught_ms / pace.seconds() as f32)
     }
 
-    fn begin(&mut self, reading: Sample) -> RunState {
+    fn begin(&mut self, reading: Sample, pace: Pace) -> RunState {
         let was_stuck = self.is_stuck;
-        if self.len > 0 {
+        self.note_normal();
+        if self.len > 0 && !(was_stuck && self.said == Said::Fault) {
+            if was_stuck {
+                self.before_ms = self.longest_ms;
+            }
             let lasted_ms = reading.at_ms.saturating_sub(self.since_ms).max(0) as f32;
             let share = 1.0 - (-lasted_ms / TAU_MS).exp();
-            let (len, counted_ms) = match was_stuck {
-                true => (self.len.min(STUCK_READINGS), lasted_ms.min(self.limit_ms())),
+            let (len, counted_ms) = match was_stuck && self.said != Said::Normal {
+                true => (self.len.min(STUCK_READINGS), lasted_ms.min(self.limit_ms(pace))),
                 false => (self.len, lasted_ms),
             };
             self.longest_ms = (self.longest_ms * (1.0 - share)).max(counted_ms);
@@ -172,5 +228,59 @@ mod tests {
         assert_eq!(judge(1501, 8.0), RunState::Usual);
         assert!(run.longest_ms <= RUN_MIN_MS, "{}", run.longest_ms);
         assert!(found[0].reason.starts_with("the same value for 31 s"), "{}", found[0].reason);
+    }
+
+    /// A sensor that moves all the time but for runs of these lengths in seconds, a quarter of an hour apart. A mark behind a length says
+    /// after how many seconds of the run its find is told (`-`: not at all); `y` and `n` are words that it was normal, or a fault: behind
+    /// the mark, once it has ended, or before it, at that second while it goes on.
+    fn live(timeline: &str) -> Run {
+        let (mut run, mut at) = (Run::NEW, 0);
+        let mut judge = |run: &mut Run, value: f64| {
+            let mut found = Vec::new();
+            at += 1;
+            run.judge(Sample { at_ms: at * 1000, value }, 0, true, Pace::NEW, &mut found);
+            !found.is_empty()
+        };
+        for event in timeline.split(' ') {
+            if let "y" | "n" = event {
+                assert!(run.teach(event == "y"), "{timeline}");
+                continue;
+            }
+            (0..900).for_each(|second| assert!(!judge(&mut run, f64::from(second)), "{timeline}"));
+            let mut parts = event.split(',');
+            let length: u32 = parts.next().and_then(|length| length.parse().ok()).expect("a length");
+            let told = parts.next().expect("when it is told").parse::<u32>().ok();
+            let word = parts.next().map(|word| {
+                let (word, second) = word.split_at(1);
+                (word == "y", second.parse::<u32>().expect("a second"))
+            });
+            for second in 0..length {
+                let is_after_word = word.is_some_and(|(is_normal, said)| is_normal && second > said);
+                let is_told = told.is_some_and(|told| second >= told) && !is_after_word;
+                assert_eq!(judge(&mut run, -1.0), is_told, "{event} at {second} in {timeline}");
+                if let Some((is_normal, _)) = word.filter(|(_, said)| *said == second) {
+                    assert!(run.teach(is_normal), "{timeline}");
+                }
+            }
+        }
+        run
+    }
+
+    #[test]
+    fn runs_are_taught() {
+        for timeline in [
+            // Without a word a run is found again a while later.
+            "200,31 200,55",
+            "200,31 y 200,- 230,- 240,- 40,- 40,- 40,- 40,- 200,-",
+            "200,31,y100 200,- 40,- 40,- 40,- 40,- 40,- 40,- 200,-",
+            "200,31 n 200,31",
+            "200,31,n100 200,31",
+            "200,31 n n 200,31 y y 200,-",
+            "200,31 y n 200,31",
+            "200,31 n y 200,-",
+        ] {
+            live(timeline);
+        }
+        assert!(!Run { ..Run::NEW }.teach(true), "nothing is known");
     }
 }

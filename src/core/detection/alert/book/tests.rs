@@ -185,7 +185,8 @@ fn happen(life: &mut Life, second: u64, event: &str, changes: &mut Vec<AlertChan
         "b" => hear(Heard { uncleared_limits: 1, ..good() }),
         "a" | "e" => {
             let by = if event == "a" { "anna" } else { "bea" };
-            life.book.acknowledge(now, &key("temp", "anomaly"), by, changes);
+            let seen = Acknowledgement { by: by.to_owned(), normal: None };
+            life.book.acknowledge(now, &key("temp", "anomaly"), &seen, changes);
         }
         "x" => life.restart(second, false),
         "X" => life.restart(second, true),
@@ -409,7 +410,8 @@ fn an_alert_is_read_back_and_goes_on_where_it_was() {
     let mut changes = Vec::new();
     book.flag(at(0), &flag("temp", 1, Severity::Major, &["shift"]), &mut changes);
     let change = changes.remove(0);
-    book.acknowledge(at(1), &change.key, "anna", &mut changes);
+    let seen = Acknowledgement { by: "anna".to_owned(), normal: None };
+    book.acknowledge(at(1), &change.key, &seen, &mut changes);
     let change = changes.remove(0);
     let (key, alert) = (change.key, change.alert.expect("acknowledged"));
     let mut line = Vec::new();
@@ -426,4 +428,37 @@ fn an_alert_is_read_back_and_goes_on_where_it_was() {
     restored.flag(at(1029), &flag("temp", 7, Severity::Major, &["shift"]), &mut changes);
     let again = changes.remove(0).alert.expect("updated");
     assert_eq!((again.id, again.revision, again.raised_at_ms), (alert.id, 3, alert.raised_at_ms));
+}
+
+#[test]
+fn what_a_person_says_of_an_alert_stays_until_somebody_says_otherwise() {
+    let mut book = AlertBook::new("g", AlertTimes::default());
+    let mut changes = Vec::new();
+    book.flag(at(0), &flag("temp", 1, Severity::Minor, &["shift"]), &mut changes);
+    let key = changes[0].key.clone();
+    let mut acknowledge = |by: &str, normal| {
+        let mut changes = Vec::new();
+        assert!(book.acknowledge(at(1), &key, &Acknowledgement { by: by.to_owned(), normal }, &mut changes));
+        changes.pop().map(|change| {
+            let alert = change.alert.expect("it is there");
+            let mut line = Vec::new();
+            write_alert(&mut line, "g", RUN, 1, &key, &alert);
+            assert_eq!(read_alert(&line), Some((key.clone(), alert.clone())));
+            let says = |text: &str| String::from_utf8_lossy(&line).contains(text);
+            assert_eq!(says("\"normal\":"), alert.normal.is_some());
+            (alert.acknowledged_by.expect("a name"), alert.normal)
+        })
+    };
+    let told = |by: &str, normal| Some((by.to_owned(), normal));
+    assert_eq!(acknowledge("anna", None), told("anna", None));
+    assert_eq!(acknowledge("anna", Some(true)), told("anna", Some(true)));
+    assert_eq!(acknowledge("anna", Some(true)), None);
+    assert_eq!(acknowledge("anna", None), None);
+    assert_eq!(acknowledge("bea", None), told("bea", Some(true)));
+    assert_eq!(acknowledge("bea", Some(false)), told("bea", Some(false)));
+    // Another time it is another trouble.
+    book.clear(at(2), &key, ClearedReason::Operator, &mut changes);
+    changes.clear();
+    book.flag(at(3), &flag("temp", 2, Severity::Minor, &["shift"]), &mut changes);
+    assert_eq!(changes[0].alert.as_ref().expect("raised").normal, None);
 }

@@ -122,6 +122,27 @@ fn reasons_say_what_is_usual() {
 }
 
 #[test]
+fn a_person_says_what_a_stay_was() {
+    // What is said of a stay of three hours, and whether the next one like it is told.
+    for (word, is_told) in [(None, true), (Some(true), false), (Some(false), true)] {
+        let mut room = Room::new(10);
+        room.live(3, 30);
+        assert!(room.go_on(180, 4.0).is_some());
+        if let Some(is_normal) = word {
+            assert!(room.stay.teach(is_normal), "{word:?}");
+        }
+        assert_eq!(room.go_on(10, 4.0).is_some(), word != Some(true), "{word:?}");
+        room.go_on(350, 0.0);
+        assert!(!room.stay.teach(true), "nothing is told");
+        assert_eq!(room.go_on(180, 4.0).is_some(), is_told, "{word:?}");
+        room.go_on(360, 0.0);
+        // The second of its kind was a habit, but for the fault.
+        assert_eq!(room.go_on(180, 4.0).is_some(), word == Some(false), "{word:?}");
+        room.go_on(360, 0.0);
+    }
+}
+
+#[test]
 fn wild_levels_leave_finite_bounds() {
     let mut stay = Stay::NEW;
     for second in 0..10_000_i64 {

@@ -1,0 +1,236 @@
+//! What people say of a trouble that was told: it is normal and to be usual at once, or it was a fault and teaches nothing.
+//!
+//! A trouble is what one alert is about: excursions that follow each other within minutes. Those that have ended are marked among the peaks,
+//! so that they can be taken out again.
+
+use super::*;
+
+/// Excursions with no more minutes between them are of one trouble, as an alert that is back so soon is a return of the former.
+const RETURN_MINUTES: u8 = 10;
+/// An excursion that has ended was told no longer ago than this, if it was.
+const ENDED_MINUTES: u8 = 1;
+
+impl Habit {
+    /// An excursion is told; `goes_on` if it was told before.
+    pub(super) fn note_told(&mut self, score: f32, side: usize, goes_on: bool) {
+        // What goes beyond the normal that a person has seen is another trouble, unless it follows at once.
+        let minutes_max = if self.said == Said::Normal { ENDED_MINUTES } else { RETURN_MINUTES };
+        if !goes_on && self.since_told > minutes_max {
+            (self.told, self.fresh, self.said) = ([0.0; 2], self.fresh.map(|fresh| fresh & CAME_AGAIN), Said::Nothing);
+        }
+        self.since_told = 0;
+        self.told[side] = self.told[side].max(score).max(self.excursion[side]);
+    }
+
+    /// Whether what ends now is part of what a person calls a fault.
+    pub(super) fn is_of_fault(&self) -> bool {
+        self.said == Said::Fault && self.since_told <= RETURN_MINUTES
+    }
+
+    /// Remembers an excursion that has ended.
+    pub(super) fn remember(&mut self, side: usize, peak: f32) {
+        let was_told = self.told[side] >= peak && self.since_told <= ENDED_MINUTES;
+        self.insert(side, peak, was_told);
+    }
+
+    /// A person says what the trouble is that was told last. Returns whether one is known.
+    pub fn teach(&mut self, is_normal: bool, manner: Manner) -> bool {
+        if self.told == [0.0; 2] {
+            return false;
+        }
+        for (side, told) in self.told.into_iter().enumerate().filter(|(_, told)| *told > 0.0) {
+            self.take_out(side, is_normal);
+            // Of a young series, for which no line is drawn yet.
+            self.line[side] = 1.0;
+            if is_normal {
+                (self.excursion[side], self.ended[side]) = (0.0, 0.0);
+                // As often as there is room, because one less is known each time that what does not come again is forgotten.
+                (0..PEAKS).for_each(|_| self.insert(side, told, true));
+                self.line[side] = (MARGIN * told).max(1.0);
+            }
+        }
+        self.is_told &= !is_normal;
+        self.said = Said::of(is_normal);
+        self.draw(manner);
+        true
+    }
+
+    /// Takes the trouble out of the peaks, and out of the minutes unless it stays.
+    fn take_out(&mut self, side: usize, stays: bool) {
+        let known = self.peaks[side];
+        let mut kept = 0;
+        self.peaks[side] = [0.0; PEAKS];
+        for (at, peak) in known.into_iter().enumerate() {
+            if self.fresh[side] & (1 << at) == 0 {
+                self.peaks[side][kept] = peak;
+                kept += 1;
+            } else if !stays && self.said != Said::Normal {
+                self.uncount(peak);
+            }
+        }
+        if !stays && self.said == Said::Normal {
+            self.uncount(self.told[side]);
+        }
+        self.fresh[side] &= CAME_AGAIN;
+    }
+
+    fn uncount(&mut self, score: f32) {
+        let count = &mut self.bins[Habit::bin_of(score)];
+        *count = count.saturating_sub(1);
+    }
+
+    fn insert(&mut self, side: usize, peak: f32, is_fresh: bool) {
+        let peaks = &mut self.peaks[side];
+        let at = peaks.partition_point(|known| *known >= peak);
+        if at < PEAKS {
+            peaks[at..].rotate_right(1);
+            peaks[at] = peak;
+            let fresh = &mut self.fresh[side];
+            let before = *fresh & ((1 << at) - 1);
+            let behind = ((*fresh & !before) << 1) & FRESH_MASK;
+            *fresh = before | (u8::from(is_fresh) << at) | behind | (*fresh & CAME_AGAIN);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::detection::detectors::habit::{Side, Youth};
+
+    const MANNER: Manner = Manner { youth: Youth { calm: 10.0, restless: 10.0 }, false_alarms_per_week: 3 };
+
+    struct Life {
+        habit: Habit,
+        second: i64,
+    }
+
+    impl Life {
+        fn calm(&mut self, minutes: i64) {
+            for _ in 0..3 * minutes {
+                self.second += 20;
+                assert!(!self.hear(0.3), "calm is told");
+            }
+        }
+
+        fn hear(&mut self, score: f64) -> bool {
+            self.habit.hear(self.second * 1_000, score, Side::Above, score > 1.0, MANNER).is_some()
+        }
+
+        /// `y` is the word that it was normal, `n` that it was a fault, `w9` are nine calm days. A number is an excursion of that height, four
+        /// hours after what was before, or two minutes with an apostrophe. Each mark behind it is five seconds of it, told (`!`) or not
+        /// (`:`); words may come in between.
+        fn live(&mut self, event: &str, timeline: &str) {
+            if event == "y" || event == "n" {
+                self.calm(2);
+                assert!(self.habit.teach(event == "y", MANNER), "nothing is known in {timeline}");
+                return;
+            }
+            if let Some(days) = event.strip_prefix('w') {
+                return self.calm(1_440 * days.parse::<i64>().expect("days"));
+            }
+            let (event, pause) = event.strip_prefix('\'').map_or((event, 240), |event| (event, 2));
+            self.calm(pause);
+            let marks = event.find(|c| "!:yn".contains(c)).expect("marks");
+            let height: f64 = event[..marks].parse().expect("a height");
+            for mark in event[marks..].chars() {
+                if let 'y' | 'n' = mark {
+                    assert!(self.habit.teach(mark == 'y', MANNER), "nothing is known in {timeline}");
+                    continue;
+                }
+                for _ in 0..5 {
+                    self.second += 1;
+                    assert_eq!(self.hear(height), mark == '!', "{event} in {timeline}");
+                }
+            }
+        }
+    }
+
+    /// A day of calm, then these events.
+    fn live(timeline: &str) -> Habit {
+        let mut life = Life { habit: Habit::NEW, second: 0 };
+        life.calm(1_440);
+        timeline.split(' ').for_each(|event| life.live(event, timeline));
+        life.habit
+    }
+
+    #[test]
+    fn timelines() {
+        for timeline in [
+            // Without a word: what comes again is learned, and what does not is forgotten.
+            "3! 3! 3! 3! 3: 3: 5!",
+            "3! 3! 3! 3! w3 3: w3 3: w3 3: w3 3: w3 3:",
+            "3! 3! 3! 3! w9 3!",
+            // Normal: after it ended, while it goes on, and what is larger.
+            "3! y 3: 3: 5!",
+            "3!y: 3: 5!",
+            "3!y: '3: '3.5: '5!",
+            "3! y w3 3: w3 3: w3 3: w3 3: w3 3: w3 3: w3 3:",
+            "3! y w5 3: w6 3: w16 3!",
+            // A fault: one less is remembered, and nothing of one that goes on.
+            "3! 3! 3! n 3! 3! 3:",
+            "3! 3! 3!n! 3! 3! 3:",
+            "3! 3! 3! 3!n! 3! 3:",
+            "3!n! 3!n! 3!n! 3!n! 3!n! 3!n!",
+            "3! 3! 3! 3! 3: 8! n 3: 8!",
+            // One that comes and goes is one.
+            "3! '3! '3! '3! '3: n 3! 3! 3! 3! 3:",
+            "3! n '3! '3! '3! '3! '3! '3! 3!",
+            // The same word twice.
+            "3! y y 3: 5!",
+            "3!yy: 3: 5!",
+            "3! 3! 3! n n 3! 3! 3:",
+            // The other word.
+            "3! y n 3! 3! 3! 3! 3:",
+            "3!y:n! 3! 3! 3! 3! 3:",
+            "3! n y 3: 5!",
+            "3!n!y: 3: 5!",
+            "3! n y n 3! 3! 3! 3! 3:",
+            // What is larger is another trouble, and has a word of its own.
+            "3! y 8! n 3: 8!",
+            "3! n 8! y 3: 8: 11!",
+            "3! y 8! y 8: 9: 11!",
+        ] {
+            live(timeline);
+        }
+    }
+
+    #[test]
+    fn both_sides_are_taught_and_only_those_that_were_told() {
+        let mut habit = live("3!");
+        let hear = |habit: &mut Habit, after_s: i64, score: f64, side: Side| {
+            habit
+                .hear(i64::from(habit.minute) * MINUTE_MS + 1_000 * after_s, score, side, score > 1.0, MANNER)
+                .is_some()
+        };
+        assert!(hear(&mut habit, 120, 4.0, Side::Below));
+        assert!(habit.teach(true, MANNER));
+        assert_eq!([hear(&mut habit, 200, 3.5, Side::Above), hear(&mut habit, 300, 4.5, Side::Below)], [false; 2]);
+        let mut habit = live("3! y");
+        assert!(hear(&mut habit, 120, 3.0, Side::Below));
+    }
+
+    #[test]
+    fn what_was_not_told_cannot_be_taught() {
+        let mut habit = Habit::NEW;
+        assert!(!habit.teach(true, MANNER) && !habit.teach(false, MANNER));
+        assert_eq!(habit, Habit::NEW);
+    }
+
+    #[test]
+    fn the_young_are_taught_too() {
+        let mut life = Life { habit: Habit::NEW, second: 0 };
+        life.calm(5);
+        for (word, is_told) in [(None, true), (Some(true), false), (Some(false), true)] {
+            _ = word.map(|is_normal| life.habit.teach(is_normal, MANNER));
+            assert_eq!(life.hear(6.0), is_told, "{word:?}");
+            life.calm(1);
+        }
+    }
+
+    #[test]
+    fn minutes_of_a_fault_do_not_count() {
+        let loud = |timeline: &str| live(timeline).bins[1..].iter().map(|count| u32::from(*count)).sum::<u32>();
+        assert_eq!(["3! w1", "3!n! w1", "3! n w1", "3! y n w1"].map(loud), [1, 0, 0, 0]);
+    }
+}
