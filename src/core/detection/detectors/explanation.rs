@@ -10,7 +10,9 @@ use super::maturity::Maturity;
 use super::profile::Profile;
 use super::series::{BURST_YOUTH, READINGS_MIN, SHIFT_YOUTH, SPIKE_YOUTH, Series, WARM_UP_MS};
 use super::usual::{between, span};
-use super::{Detector, short};
+use super::{Detector, rounded, short};
+
+pub use super::stay::{StayLearned, StayLimit};
 
 /// What has been learned of a series that is watched, and what would be told of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -63,6 +65,8 @@ pub struct Learned {
     pub noise: Option<f64>,
     /// Of each detector that watches it.
     pub detectors: Vec<DetectorLearned>,
+    /// How long its level may stay away; `None` while that is not told, in the first day and a half of being heard.
+    pub stay: Option<StayLearned>,
 }
 
 /// What one detector has learned.
@@ -136,6 +140,7 @@ impl Series {
             level_minutes: LevelRange::covered_minutes(self.heard.minutes),
             noise: summary.filter(|it| it.count >= READINGS_MIN).map(|_| rounded(self.residual.size(floor_square))),
             detectors,
+            stay: self.stay.explain(self.pace.interval_ms),
         }
     }
 }
@@ -151,10 +156,6 @@ fn two_sided(detector: Detector, habit: &Habit, youth: Youth, size: Option<f64>)
         })
     };
     DetectorLearned { detector: detector.name(), above: reach(Side::Above), below: reach(Side::Below), after_s: None }
-}
-
-fn rounded(value: f64) -> f64 {
-    short(value).parse().unwrap_or(value)
 }
 
 impl Explanation {
@@ -173,6 +174,7 @@ impl Explanation {
             lines.push("nothing is told yet: it is learned from for a minute first".to_owned());
         }
         lines.extend(self.learned.detectors.iter().map(|detector| detector.write(window_s)));
+        lines.extend(self.learned.stay.as_ref().map(StayLearned::write));
         lines.extend(self.gap_after_s.map(|after_s| format!("gap: told after {} s of silence", short(after_s))));
         if maturity != Maturity::Known {
             lines.push(

@@ -227,6 +227,11 @@ pub(super) fn short(value: f64) -> String {
     }
 }
 
+/// To as many digits.
+pub(super) fn rounded(value: f64) -> f64 {
+    short(value).parse().unwrap_or(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,10 @@
 //!
 //! Time is common time here, and only time in which the series is heard counts: a vehicle parks for days.
 
-use super::{Detector, Finding, short};
+use serde::Serialize;
+
+use super::usual::between;
+use super::{Detector, Finding, rounded, short};
 
 /// Marks on each side, and how far they are beyond the usual range, in its widths.
 const MARKS: usize = 3;
@@ -30,7 +33,9 @@ const INTERVALS_MIN: f32 = 0.9;
 const TIMES: f32 = 1.5;
 const TIMES_UNLIKE: f32 = 2.0;
 const TIMES_FEW: f32 = 2.0;
-const TIMES_MAX: f32 = 2.0;
+const TIMES_MAX: f32 = 3.0;
+/// Nor is a stay told before this share of the longest.
+const OF_LONGEST: f32 = 0.5;
 /// Time constant in which long stays are forgotten, by the time spent beyond the mark.
 const FORGET_S: f32 = 14.0 * 86_400.0;
 /// After so long a silence, or so many intervals, it is unknown whether the level stayed.
@@ -84,7 +89,7 @@ impl Mark {
         let [longest, second] = self.longest.map(|units| f32::from(units) * UNIT_S as f32);
         let unlike = (longest - second) / longest.max(1.0);
         let times = TIMES + TIMES_UNLIKE * unlike + TIMES_FEW / f32::from(self.stays.max(1));
-        (second * times.min(TIMES_MAX)).max(at_least_s)
+        (second * times.min(TIMES_MAX)).max(OF_LONGEST * longest).max(at_least_s)
     }
 
     fn end(&mut self, heard_s: u32) {
@@ -200,11 +205,33 @@ impl Stay {
         (self.low, self.high) = (low, high.max(low));
     }
 
+    fn has_history(&self) -> bool {
+        let stays: u32 = self.marks.as_flattened().iter().map(|mark| u32::from(mark.stays)).sum();
+        self.heard_s >= HEARD_MIN_S && stays >= STAYS_MIN
+    }
+
+    /// What would be told; `None` while nothing is.
+    pub fn explain(&self, interval_ms: f32) -> Option<StayLearned> {
+        let width = self.high - self.low;
+        let side = |marks: &[Mark], bound: f32, sign: f32| {
+            let limit = |(mark, beyond): (&Mark, f32)| StayLimit {
+                level: rounded((bound + sign * (beyond + CLEARLY) * width).into()),
+                after_s: f64::from(mark.limit_s(stay_min_s(interval_ms))).round(),
+            };
+            marks.iter().zip(BEYOND).map(limit).collect()
+        };
+        self.has_history().then(|| StayLearned {
+            usual_low: rounded(self.low.into()),
+            usual_high: rounded(self.high.into()),
+            below: side(&self.marks[0], self.low, -1.0),
+            above: side(&self.marks[1], self.high, 1.0),
+        })
+    }
+
     fn compare(&mut self, level: f32, interval_ms: f32) {
         let width = self.high - self.low;
         let outside = [self.low - level, level - self.high];
-        let stays: u32 = self.marks.as_flattened().iter().map(|mark| u32::from(mark.stays)).sum();
-        let has_history = self.heard_s >= HEARD_MIN_S && stays >= STAYS_MIN;
+        let has_history = self.has_history();
         let told_before = std::mem::take(&mut self.told);
         for (side, marks) in self.marks.iter_mut().enumerate() {
             let is_fault = usize::from(self.fault) == side + 1;
@@ -231,7 +258,7 @@ impl Stay {
         let lasted_s = self.heard_s.saturating_sub(mark.since_s);
         let limit_s = mark.limit_s(stay_min_s(interval_ms));
         let height = if is_above { bound + beyond } else { bound - beyond };
-        let longest = match mark.longest.map(|units| minutes(u32::from(units) * UNIT_S)) {
+        let longest = match mark.longest.map(|units| duration(u32::from(units) * UNIT_S)) {
             _ if mark.longest[0] == 0 => "it never was".to_owned(),
             [once, _] if mark.longest[1] == 0 => format!("once it was for {once}"),
             [once, usually] => format!("usually at most {usually}, once {once}"),
@@ -244,10 +271,49 @@ impl Stay {
             reason: format!(
                 "{side} {} for {}; {longest} in {}",
                 short(height.into()),
-                minutes(lasted_s),
+                duration(lasted_s),
                 days(self.heard_s)
             ),
         }
+    }
+}
+
+/// How long the level may stay beyond its usual range.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StayLearned {
+    /// The level is below this, and above `usual_high`, for a tenth of the time each.
+    pub usual_low: f64,
+    /// See `usual_low`.
+    pub usual_high: f64,
+    /// Below which levels it is told, from the nearest to the farthest.
+    pub below: Vec<StayLimit>,
+    /// Above which levels it is told, from the nearest to the farthest.
+    pub above: Vec<StayLimit>,
+}
+
+/// When a level that stays away is told.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StayLimit {
+    /// Beyond this level.
+    pub level: f64,
+    /// After so many seconds.
+    pub after_s: f64,
+}
+
+impl StayLearned {
+    /// In a line for people.
+    pub(super) fn write(&self) -> String {
+        let side = |name: &str, limits: &[StayLimit]| {
+            let limits =
+                limits.iter().map(|limit| format!("{} for {}", short(limit.level), duration(limit.after_s as u32)));
+            format!("{name} {}", limits.collect::<Vec<_>>().join(", "))
+        };
+        let (below, above) = (side("below", &self.below), side("above", &self.above));
+        format!(
+            "{}: usually {}; told {below}; {above}",
+            Detector::Stay.name(),
+            between(self.usual_low, self.usual_high)
+        )
     }
 }
 
@@ -256,7 +322,8 @@ fn stay_min_s(interval_ms: f32) -> f32 {
     STAY_MIN_S.max(INTERVALS_MIN * interval_ms / 1_000.0)
 }
 
-fn minutes(seconds: u32) -> String {
+/// In words.
+fn duration(seconds: u32) -> String {
     if seconds < 120 { format!("{seconds} s") } else { format!("{} min", (seconds + 30) / 60) }
 }
 

@@ -126,6 +126,12 @@ fn it_is_written_for_people() {
                 of(Detector::Burst, reach(1.5, Some(2.3), &[3.0]), None, None),
                 of(Detector::Stuck, None, None, Some(31.0)),
             ],
+            stay: Some(StayLearned {
+                usual_low: 80.0,
+                usual_high: 95.0,
+                below: vec![StayLimit { level: 74.8, after_s: 300.0 }],
+                above: vec![StayLimit { level: 100.25, after_s: 2_700.0 }, StayLimit { level: 104.8, after_s: 300.0 }],
+            }),
         },
         text: String::new(),
     };
@@ -138,6 +144,7 @@ spike: told from 1.2 above or 0.9 below the 10 s median, 2.1 and 1 thresholds; w
 shift: told above or below what the 10 s mean was, from 1 and 1 thresholds; never went so far
 burst: told when readings of 10 s differ by 2.3, 1.5 thresholds; went 3 before
 stuck: told after 31 s of the same value
+stay: usually 80 to 95; told below 74.8 for 5 min; above 100.2 for 45 min, 104.8 for 5 min
 gap: told after 5 s of silence
 until it has been heard for a day, only what goes very far beyond these is more than minor";
     assert_eq!(explanation.write(date), expected);
@@ -155,6 +162,7 @@ until it has been heard for a day, only what goes very far beyond these is more 
         level: None,
         level_low: None,
         noise: None,
+        stay: None,
         ..explanation.learned
     };
     let text = explanation.write(date);

@@ -135,11 +135,21 @@ fn a_person_says_what_a_stay_was() {
         room.go_on(350, 0.0);
         assert!(!room.stay.teach(true), "nothing is told");
         assert_eq!(room.go_on(180, 4.0).is_some(), is_told, "{word:?}");
-        room.go_on(360, 0.0);
-        // The second of its kind was a habit, but for the fault.
-        assert_eq!(room.go_on(180, 4.0).is_some(), word == Some(false), "{word:?}");
-        room.go_on(360, 0.0);
     }
+}
+
+#[test]
+fn what_is_explained_is_what_is_told() {
+    let mut room = Room::new(10);
+    assert_eq!(room.stay.explain(10_000.0), None);
+    room.live(3, 30);
+    let learned = room.stay.explain(10_000.0).expect("three days");
+    let nearest = &learned.above[0];
+    assert!(learned.usual_low < 4.0 && learned.usual_high < nearest.level && nearest.level < 8.0, "{learned:?}");
+    let minutes = nearest.after_s as i64 / 60;
+    assert!((30..60).contains(&minutes), "{learned:?}");
+    let told = room.go_on(2 * minutes, nearest.level - 3.7).expect("beyond the nearest mark only");
+    assert!((minutes - 1..=minutes + 1).contains(&told), "{told} of {learned:?}");
 }
 
 #[test]
