@@ -1,6 +1,6 @@
 //! All watched series: the one place that a reading is judged at.
 //!
-//! One slab of series, found by device and metric. A series costs about 500 bytes at 1 Hz. The number of series and the samples of each are
+//! One slab of series, found by device and metric. A series costs about 1,100 bytes at 1 Hz. The number of series and the samples of each are
 //! bounded; what is beyond the bound is counted, not watched. A series that was silent for a week is dropped; when there is no room left,
 //! those that matter least give way (`shares`).
 
