@@ -286,6 +286,7 @@ impl Series {
         (warm, is_newest): (bool, bool),
         found: &mut Vec<Finding>,
     ) -> bool {
+        let found_before = found.len();
         if is_newest {
             // The mean of a slow series' window says what was an hour ago.
             let level = if self.pace.seconds() == 1 { summary.mean } else { reading.value };
@@ -296,10 +297,10 @@ impl Series {
             // At rest: compared with how the series moves, and nothing is learned.
             if summary.count >= READINGS_MIN {
                 self.judge_spike(reading, summary, floor_square, profile, (warm, 0.0), found);
+                found[found_before..].sort_by_key(|finding| finding.detector);
             }
             return true;
         }
-        let found_before = found.len();
         let run = match is_newest && profile.stuck {
             true => self.run.judge(reading, self.epoch_start_ms, warm, self.pace, found),
             false => RunState::Usual,

@@ -2,14 +2,14 @@
 //!
 //! What fails slowly departs from no level of the last minutes: a fridge whose compressor has stopped, a battery that is not charged, a tank
 //! that empties. But in days of regular life each height beyond the usual range has been reached for a while only: by defrosts, doors, loads.
-//! So three marks on each side of the range know how long the level has stayed beyond them at the longest, and a longer stay is told. A mark
-//! that was never reached is told after a few minutes.
+//! So three marks on each side of the range know how long the level has stayed beyond them, and a stay that is longer than those that came
+//! more than once is told. A mark that was never reached is told after a few minutes.
 //!
 //! Time is common time here, and only time in which the series is heard counts: a vehicle parks for days.
 
 use serde::Serialize;
 
-use super::usual::between;
+use super::usual::{between, span};
 use super::{Detector, Finding, rounded, short};
 
 /// Marks on each side, and how far they are beyond the usual range, in its widths.
@@ -25,7 +25,7 @@ const LOOK_EVERY_MS: i64 = 10_000;
 const HEARD_MIN_S: u32 = 130_000;
 /// And the level must have been beyond marks so often.
 const STAYS_MIN: u32 = 4;
-/// No shorter stay is told, and none of fewer readings.
+/// No shorter stay is told, and none of fewer intervals between readings: at least two readings are beyond the mark.
 const STAY_MIN_S: f32 = 300.0;
 const INTERVALS_MIN: f32 = 0.9;
 /// A stay is told if it is so many times the second longest: at least, more the more the two longest differ, more if there were few; and at
@@ -272,7 +272,7 @@ impl Stay {
                 "{side} {} for {}; {longest} in {}",
                 short(height.into()),
                 duration(lasted_s),
-                days(self.heard_s)
+                duration(self.heard_s)
             ),
         }
     }
@@ -324,11 +324,7 @@ fn stay_min_s(interval_ms: f32) -> f32 {
 
 /// In words.
 fn duration(seconds: u32) -> String {
-    if seconds < 120 { format!("{seconds} s") } else { format!("{} min", (seconds + 30) / 60) }
-}
-
-fn days(seconds: u32) -> String {
-    format!("{} days", short(f64::from(seconds / 8_640) / 10.0))
+    if seconds < 120 { format!("{seconds} s") } else { span((seconds + 30) / 60) }
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ spike: told from 1.2 above or 0.9 below the 10 s median, 2.1 and 1 thresholds; w
 shift: told above or below what the 10 s mean was, from 1 and 1 thresholds; never went so far
 burst: told when readings of 10 s differ by 2.3, 1.5 thresholds; went 3 before
 stuck: told after 31 s of the same value
-stay: usually 80 to 95; told below 74.8 for 5 min; above 100.2 for 45 min, 104.8 for 5 min
+stay: usually 80 to 95; told below 74.8 for 5 minutes; above 100.2 for 45 minutes, 104.8 for 5 minutes
 gap: told after 5 s of silence
 until it has been heard for a day, only what goes very far beyond these is more than minor";
     assert_eq!(explanation.write(date), expected);

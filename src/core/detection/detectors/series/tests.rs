@@ -260,6 +260,43 @@ fn a_series_of_one_hertz_is_small() {
 }
 
 #[test]
+fn findings_are_in_the_order_of_the_detectors() {
+    for profile in [Profile::TEMPERATURE, Profile::DRIVEN] {
+        let mut series = Series::new(&profile);
+        // Of the second profile it rests at last.
+        let value = |i: i64| if i < 900 { 90.0 + 0.1 * noise(i) } else { 90.0 };
+        (0..960).for_each(|i| _ = feed_as(&mut series, &profile, i, value(i)));
+        // A stay that goes on, looked at just now.
+        (series.stay.told, series.stay.looked_at_ms) = (1, 959_000);
+        let found: Vec<Detector> =
+            feed_as(&mut series, &profile, 960, 140.0).iter().map(|finding| finding.detector).collect();
+        assert_eq!((found.first(), found.last()), (Some(&Detector::Spike), Some(&Detector::Stay)), "{}", profile.name);
+    }
+}
+
+#[test]
+fn starts_are_rough_for_a_moment_and_what_lasts_is_told() {
+    let mut series = Series::new(&Profile::TEMPERATURE);
+    let mut at_s = 0;
+    let mut rough = |seconds: i64, swing: f64| {
+        let found = (0..seconds).filter(|_| {
+            at_s += 1;
+            has(&feed(&mut series, at_s, 90.0 + swing * noise(at_s)), Detector::Burst)
+        });
+        found.count()
+    };
+    let starts: Vec<usize> = (0..30)
+        .map(|_| {
+            rough(1_200, 0.1);
+            rough(10, 3.0)
+        })
+        .collect();
+    assert!(starts[10..].iter().all(|&told| told == 0), "a start is usual: {starts:?}");
+    rough(1_200, 0.1);
+    assert!(rough(180, 3.0) > 60, "as rough as a start, and it does not end");
+}
+
+#[test]
 fn how_well_a_series_is_known_follows_common_time_at_any_pace() {
     // Seconds between readings, and after how many minutes of common time it is known.
     for (every, learning, known) in [(1, 10..=11, 1_440..=1_441), (60, 10..=64, 1_440..=1_504)] {

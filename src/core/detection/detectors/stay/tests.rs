@@ -117,7 +117,7 @@ fn reasons_say_what_is_usual() {
     room.live(3, 30);
     room.go_on(90, 4.0);
     let reason = room.stay.finding(10_000.0).reason;
-    let end = " for 90 min; usually at most 30 min, once 30 min in 3 days";
+    let end = " for 90 minutes; usually at most 30 minutes, once 30 minutes in 3 days";
     assert!(reason.starts_with("above 7.") && reason.ends_with(end), "{reason}");
 }
 
