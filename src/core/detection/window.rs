@@ -149,6 +149,12 @@ impl Window {
         self.samples.iter().map(|held| held.sample(self.newest_ms))
     }
 
+    /// The one before the newest held sample.
+    pub(super) fn before_last(&self) -> Option<Sample> {
+        let place = self.samples.len().checked_sub(2)?;
+        self.samples.get(place).map(|held| held.sample(self.newest_ms))
+    }
+
     /// Takes back what was held, in the same order.
     pub(super) fn restore_held(&mut self, samples: impl ExactSizeIterator<Item = Sample>) {
         self.samples = samples.map(PackedSample::new).collect();

@@ -5,7 +5,6 @@
 use serde::Serialize;
 
 use super::habit::{Habit, Side, Youth};
-use super::level_range::LevelRange;
 use super::maturity::Maturity;
 use super::profile::Profile;
 use super::series::{BURST_YOUTH, READINGS_MIN, SHIFT_YOUTH, SPIKE_YOUTH, Series, WARM_UP_MS};
@@ -55,17 +54,15 @@ pub struct Learned {
     pub resolution: Option<f64>,
     /// Mean of the newest window; `None` if it is empty.
     pub level: Option<f64>,
-    /// The lowest mean of a window while nothing was found.
+    /// The level is below this for a tenth of the time.
     pub level_low: Option<f64>,
-    /// The highest one.
+    /// And above this for a tenth.
     pub level_high: Option<f64>,
-    /// Minutes of being heard that these two are of.
-    pub level_minutes: u32,
     /// Usual distance of a reading from the median of the window before it.
     pub noise: Option<f64>,
     /// Of each detector that watches it.
     pub detectors: Vec<DetectorLearned>,
-    /// How long its level may stay away; `None` while that is not told, in the first day and a half of being heard.
+    /// How long its level may stay away; `None` while that is not told, in the first two days.
     pub stay: Option<StayLearned>,
 }
 
@@ -125,7 +122,7 @@ impl Series {
             let after_s = Some(self.run.told_after_s(self.pace)).filter(|after_s| after_s.is_finite()).map(f64::round);
             detectors.push(DetectorLearned { detector: Detector::Stuck.name(), above: None, below: None, after_s });
         }
-        let bounds = self.range.bounds();
+        let bounds = self.stay.usual();
         Learned {
             maturity: self.maturity(),
             since_ms: self.heard.since_ms(),
@@ -137,10 +134,9 @@ impl Series {
             level: summary.as_ref().map(|summary| rounded(summary.mean)),
             level_low: bounds.map(|(low, _)| rounded(low)),
             level_high: bounds.map(|(_, high)| rounded(high)),
-            level_minutes: LevelRange::covered_minutes(self.heard.minutes),
             noise: summary.filter(|it| it.count >= READINGS_MIN).map(|_| rounded(self.residual.size(floor_square))),
             detectors,
-            stay: self.stay.explain(self.pace.interval_ms),
+            stay: self.stay.explain(self.heard.since_ms, self.pace.interval_ms),
         }
     }
 }
@@ -191,11 +187,11 @@ impl Explanation {
     }
 
     fn levels(&self) -> String {
-        let Learned { level, level_low, level_high, level_minutes, noise, window_s, .. } = self.learned;
+        let Learned { level, level_low, level_high, heard_minutes, noise, window_s, .. } = self.learned;
         let now = level.map_or("no level now".to_owned(), |level| format!("level {}", short(level)));
-        let range = level_low
-            .zip(level_high)
-            .map_or(String::new(), |(low, high)| format!("; in {} it was {}", span(level_minutes), between(low, high)));
+        let range = level_low.zip(level_high).map_or(String::new(), |(low, high)| {
+            format!("; in {} it was usually {}", span(heard_minutes), between(low, high))
+        });
         let noise = noise.map_or(String::new(), |noise| {
             format!("; a reading is usually {} from the {window_s} s median", short(noise))
         });

@@ -11,13 +11,16 @@
 //! Scores are in thresholds of the detector: 1 is where it would raise an alarm if nothing were learned. Time is the series' own, and only
 //! minutes in which it is heard count: a vehicle that stood still for a week has forgotten nothing.
 
+mod score;
 mod teaching;
 
 use super::lesson::Said;
+pub(super) use score::Score;
 
-/// Bounds of the bins that minutes are counted in, by the highest score in them: half octaves.
-const BINS: usize = 17;
+/// The bins that minutes are counted in, by the highest score in them: half octaves from the lowest bound on, and octaves above the sixth.
+pub(super) const BINS: usize = 12;
 const LOWEST: f32 = 0.5;
+pub(super) const HALF_OCTAVES: usize = 6;
 /// Half a bin below the lowest bound stands for all that is lower.
 const QUIET: f32 = 0.35;
 /// Excursions that are remembered on each side.
@@ -39,12 +42,14 @@ const WIDENING_MAX: f32 = 4.0;
 /// Excursions within such a ratio are alike.
 const ALIKE_RATIO: f32 = 1.75;
 /// A series counts as at least so old, in minutes: it was watched while it warmed up.
-const YOUNGEST: u32 = 2;
+const YOUNGEST: f32 = 2.0;
 /// How much higher than a habit the line is.
 const MARGIN: f32 = 1.25;
 const MINUTE_MS: i64 = 60_000;
 /// So long below the line, and an excursion has ended.
-const ENDED_MS: i64 = 15_000;
+const ENDED_MS: u32 = 15_000;
+/// A reading is late by so much at the most.
+const LATE_MS: u32 = 300_000;
 /// A reading that is so much older is of a clock that was set back, not a late one.
 const SET_BACK_MINUTES: i32 = 5;
 
@@ -94,29 +99,36 @@ impl Manner {
     }
 }
 
-/// What was learned of one detector of one series.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What was learned of one detector of one series. Most series stay below their lines, so what is known of excursions has a place only if
+/// there was one.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Habit {
     /// Minutes by their highest score.
     pub bins: [u16; BINS],
     /// The minute that is going on, and the highest scores in it by side.
     pub minute: i32,
-    pub highest: [f32; 2],
-    /// The highest score of an excursion that is going on, by side; 0 if none is. And of those that have ended in this minute.
-    pub excursion: [f32; 2],
-    pub ended: [f32; 2],
-    /// When the line was crossed last.
-    pub crossed_ms: i64,
-    /// The highest excursions, in descending order.
-    pub peaks: [[f32; PEAKS]; 2],
+    pub highest: [Score; 2],
     /// Minutes that were ever learned from.
-    pub age: u32,
+    pub age: u16,
     /// The line, by side; without that for the young.
-    pub line: [f32; 2],
+    pub line: [Score; 2],
     /// An excursion beyond the line is going on.
     pub is_told: bool,
+    pub excursions: Option<Box<Excursions>>,
+}
+
+/// What is known of the excursions of a statistic beyond its line, by side.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Excursions {
+    /// The highest score of one that is going on; 0 if none is. And of those that have ended in this minute.
+    pub now: [Score; 2],
+    pub ended: [Score; 2],
+    /// When the line was crossed last: the low half of the time, which is enough for seconds.
+    pub crossed_ms: u32,
+    /// The highest, in descending order.
+    pub peaks: [[Score; PEAKS]; 2],
     /// The highest score of the last trouble that was told, by side, and how many minutes ago that was.
-    pub told: [f32; 2],
+    pub told: [Score; 2],
     pub since_told: u8,
     /// Which of the peaks are of that trouble, a bit each; and [`CAME_AGAIN`].
     pub fresh: [u8; 2],
@@ -124,58 +136,134 @@ pub(super) struct Habit {
     pub said: Said,
 }
 
-impl Habit {
-    pub const NEW: Habit = Habit {
-        bins: [0; BINS],
-        minute: i32::MIN,
-        highest: [0.0; 2],
-        excursion: [0.0; 2],
-        ended: [0.0; 2],
-        crossed_ms: i64::MIN,
-        peaks: [[0.0; PEAKS]; 2],
-        age: 0,
-        line: [1.0; 2],
-        is_told: false,
-        told: [0.0; 2],
+impl Excursions {
+    pub const NONE: Excursions = Excursions {
+        now: [Score::ZERO; 2],
+        ended: [Score::ZERO; 2],
+        crossed_ms: 0,
+        peaks: [[Score::ZERO; PEAKS]; 2],
+        told: [Score::ZERO; 2],
         since_told: u8::MAX,
         fresh: [0; 2],
         said: Said::Nothing,
     };
 
+    fn follow(&mut self, at_ms: i64, score: f32, side: usize, line: f32) {
+        let since_ms = (at_ms as u32).wrapping_sub(self.crossed_ms);
+        if score > line {
+            self.now[side] = self.now[side].max(Score::of(score));
+            self.crossed_ms = at_ms as u32;
+        } else if (ENDED_MS..u32::MAX - LATE_MS).contains(&since_ms) {
+            for (now, ended) in self.now.iter_mut().zip(&mut self.ended) {
+                *ended = (*ended).max(std::mem::replace(now, Score::ZERO));
+            }
+        }
+    }
+
+    /// Remembers what has ended in a minute in which scores were so high at most.
+    fn end_minute(&mut self, highest: [Score; 2]) -> Option<Ended> {
+        for ((highest, peaks), fresh) in highest.iter().zip(&self.peaks).zip(&mut self.fresh) {
+            // What is usual is below the line, and so it is no excursion any more.
+            let comes_again = *highest > Score::ONE && highest.get() >= peaks[0].get() / ALIKE_RATIO;
+            *fresh |= if comes_again { CAME_AGAIN } else { 0 };
+        }
+        let ended = std::mem::replace(&mut self.ended, [Score::ZERO; 2]);
+        let is_of_fault = self.is_of_fault();
+        if !is_of_fault {
+            (0..2).filter(|&side| ended[side] > Score::ZERO).for_each(|side| self.remember(side, ended[side]));
+        }
+        self.since_told = self.since_told.saturating_add(1);
+        let highest = ended[0].max(ended[1]);
+        (highest > Score::ZERO).then_some(Ended { highest, is_of_fault })
+    }
+
+    /// What does not come again is forgotten in the end.
+    fn forget(&mut self) {
+        for (peaks, fresh) in self.peaks.iter_mut().zip(&mut self.fresh) {
+            if *fresh & CAME_AGAIN == 0 {
+                peaks.rotate_left(1);
+                peaks[PEAKS - 1] = Score::ZERO;
+                *fresh >>= 1;
+            }
+            *fresh &= FRESH_MASK;
+        }
+    }
+
+    /// How far they go again and again.
+    fn usual(&self, side: usize, manner: Manner) -> f32 {
+        let peaks = self.peaks[side].map(Score::get);
+        let mut alike = peaks.windows(manner.alike());
+        let alike = alike.find(|peaks| peaks[0] <= ALIKE_RATIO * peaks[peaks.len() - 1]);
+        alike.map_or(0.0, |peaks| peaks[0]).max(peaks[manner.many() - 1])
+    }
+}
+
+/// Excursions that have ended in a minute.
+struct Ended {
+    highest: Score,
+    is_of_fault: bool,
+}
+
+impl Habit {
+    pub const NEW: Habit = Habit {
+        bins: [0; BINS],
+        minute: i32::MIN,
+        highest: [Score::ZERO; 2],
+        age: 0,
+        line: [Score::ONE; 2],
+        is_told: false,
+        excursions: None,
+    };
+
+    /// Of a statistic that stayed low for so many minutes up to now.
+    pub fn quiet_for(at_ms: i64, minutes: u32) -> Habit {
+        let mut habit =
+            Habit { minute: minute_of(at_ms), age: u16::try_from(minutes).unwrap_or(u16::MAX), ..Habit::NEW };
+        habit.bins[0] = minutes.min(MINUTES_MAX) as u16;
+        habit
+    }
+
+    /// How many minutes ago a trouble was told last; at most 255, also if none ever was.
+    pub fn minutes_since_told(&self) -> u8 {
+        self.excursions.as_ref().map_or(u8::MAX, |excursions| excursions.since_told)
+    }
+
     /// Takes note of a score, and whether the detector found something. Returns how far beyond the line it is, as a ratio, if that is to be
     /// told.
     pub fn hear(&mut self, at_ms: i64, score: f64, side: Side, is_found: bool, manner: Manner) -> Option<f64> {
-        let minute = at_ms.div_euclid(MINUTE_MS).clamp(-i64::from(i32::MAX), i64::from(i32::MAX)) as i32;
+        let minute = minute_of(at_ms);
         let is_set_back = minute < self.minute.saturating_sub(SET_BACK_MINUTES);
         if minute > self.minute || is_set_back {
             self.end_minute(manner);
             self.minute = minute;
         }
-        self.follow(at_ms, score as f32, side as usize);
+        let score = score as f32;
+        self.follow(at_ms, score, side as usize);
         let line = self.told_from(side, manner.youth);
         // Once told, an excursion is told until the detector itself finds nothing.
         let goes_on = self.is_told;
-        self.is_told = is_found && (score > line || self.is_told);
-        if self.is_told {
-            self.note_told(score as f32, side as usize, goes_on);
+        self.is_told = is_found && (f64::from(score) > line || self.is_told);
+        if let Some(excursions) = self.excursions.as_deref_mut().filter(|_| self.is_told) {
+            excursions.note_told(Score::of(score), side as usize, goes_on);
         }
-        self.is_told.then(|| (score / line).max(1.0))
+        self.is_told.then(|| (f64::from(score) / line).max(1.0))
     }
 
     /// How much higher the line of a young series is.
     fn caution(&self, youth: Youth) -> f32 {
         let is_calm = 2 * u32::from(self.bins[0]) > self.minutes();
-        1.0 + if is_calm { youth.calm } else { youth.restless } / (self.age + YOUNGEST) as f32
+        1.0 + if is_calm { youth.calm } else { youth.restless } / (f32::from(self.age) + YOUNGEST)
     }
 
     /// From which score on something is told.
     pub fn told_from(&self, side: Side, youth: Youth) -> f64 {
-        f64::from(self.line[side as usize] * self.caution(youth))
+        f64::from(self.line[side as usize].get() * self.caution(youth))
     }
 
     /// The excursions that are remembered, the highest first.
     pub fn excursions(&self, side: Side) -> impl Iterator<Item = f32> + '_ {
-        self.peaks[side as usize].iter().copied().take_while(|peak| *peak > 0.0)
+        let peaks = self.excursions.as_deref().map(|excursions| excursions.peaks[side as usize]);
+        peaks.into_iter().flatten().take_while(|peak| *peak > Score::ZERO).map(Score::get)
     }
 
     /// How many of the excursions that are remembered went about so far, or farther.
@@ -185,49 +273,72 @@ impl Habit {
 
     /// Times are of another clock from now on.
     pub fn change_clock(&mut self) {
-        (self.minute, self.crossed_ms) = (i32::MIN, i64::MIN);
-        (self.highest, self.excursion, self.ended, self.is_told) = ([0.0; 2], [0.0; 2], [0.0; 2], false);
+        (self.minute, self.highest, self.is_told) = (i32::MIN, [Score::ZERO; 2], false);
+        if let Some(excursions) = &mut self.excursions {
+            (excursions.now, excursions.ended) = ([Score::ZERO; 2], [Score::ZERO; 2]);
+        }
+    }
+
+    /// Bytes held beyond the struct itself.
+    pub fn heap_bytes(&self) -> usize {
+        self.excursions.as_ref().map_or(0, |_| size_of::<Excursions>())
     }
 
     fn follow(&mut self, at_ms: i64, score: f32, side: usize) {
-        self.highest[side] = self.highest[side].max(score);
-        if score > self.line[side] {
-            self.excursion[side] = self.excursion[side].max(score);
-            self.crossed_ms = at_ms;
-        } else if at_ms.saturating_sub(self.crossed_ms) >= ENDED_MS {
-            for (excursion, ended) in self.excursion.iter_mut().zip(&mut self.ended) {
-                *ended = ended.max(std::mem::take(excursion));
-            }
+        self.highest[side] = self.highest[side].max(Score::of(score));
+        let line = self.line[side].get();
+        if score > line {
+            self.excursions.get_or_insert_with(|| Box::new(Excursions::NONE));
+        }
+        if let Some(excursions) = &mut self.excursions {
+            excursions.follow(at_ms, score, side, line);
         }
     }
 
     fn end_minute(&mut self, manner: Manner) {
-        let [highest, ended] = [std::mem::take(&mut self.highest), std::mem::take(&mut self.ended)];
+        let highest = std::mem::replace(&mut self.highest, [Score::ZERO; 2]);
         if self.minute == i32::MIN {
             return;
         }
         self.age = self.age.saturating_add(1);
-        for ((highest, peaks), fresh) in highest.iter().zip(&self.peaks).zip(&mut self.fresh) {
-            // What is usual is below the line, and so it is no excursion any more.
-            let comes_again = *highest > 1.0 && *highest >= peaks[0] / ALIKE_RATIO;
-            *fresh |= if comes_again { CAME_AGAIN } else { 0 };
-        }
-        let has_ended = ended != [0.0; 2];
-        if has_ended && !self.is_of_fault() {
-            self.count(ended[0].max(ended[1]));
-            (0..2).filter(|&side| ended[side] > 0.0).for_each(|side| self.remember(side, ended[side]));
-        } else if !has_ended && self.excursion == [0.0; 2] {
-            self.count(highest[0].max(highest[1]));
-        }
-        if has_ended || self.age < 60 || self.age.is_multiple_of(10) {
+        let highest_of_both = highest[0].max(highest[1]).get();
+        let has_ended = match self.excursions.as_deref_mut() {
+            None => {
+                self.count(highest_of_both);
+                false
+            }
+            Some(excursions) => {
+                let ended = excursions.end_minute(highest);
+                let goes_on = excursions.now != [Score::ZERO; 2];
+                match &ended {
+                    Some(ended) if !ended.is_of_fault => self.count(ended.highest.get()),
+                    None if !goes_on => self.count(highest_of_both),
+                    _ => {}
+                }
+                ended.is_some()
+            }
+        };
+        if has_ended || self.age < 60 || self.minute % 10 == 0 {
             self.draw(manner);
         }
-        self.since_told = self.since_told.saturating_add(1);
     }
 
     fn bin_of(score: f32) -> usize {
         let steps = 2.0 * (score / LOWEST).log2();
-        if steps < 0.0 { 0 } else { (steps as usize + 1).min(BINS - 1) }
+        if steps < 0.0 {
+            return 0;
+        }
+        let steps = steps as usize;
+        match steps.checked_sub(HALF_OCTAVES) {
+            None => steps + 1,
+            Some(beyond) => (HALF_OCTAVES + 1 + beyond / 2).min(BINS - 1),
+        }
+    }
+
+    /// The scores of a bin are below this.
+    fn bound_of(bin: usize) -> f32 {
+        let half_octaves = bin + bin.saturating_sub(HALF_OCTAVES);
+        LOWEST * (half_octaves as f32 / 2.0).exp2()
     }
 
     fn count(&mut self, score: f32) {
@@ -235,14 +346,8 @@ impl Habit {
         self.bins[bin] = self.bins[bin].saturating_add(1);
         if self.minutes() > MINUTES_MAX {
             self.bins.iter_mut().for_each(|count| *count /= 2);
-            // What does not come again is forgotten in the end.
-            for (peaks, fresh) in self.peaks.iter_mut().zip(&mut self.fresh) {
-                if *fresh & CAME_AGAIN == 0 {
-                    peaks.rotate_left(1);
-                    peaks[PEAKS - 1] = 0.0;
-                    *fresh >>= 1;
-                }
-                *fresh &= FRESH_MASK;
+            if let Some(excursions) = &mut self.excursions {
+                excursions.forget();
             }
         }
     }
@@ -258,9 +363,8 @@ impl Habit {
         for (bin, &count) in self.bins.iter().enumerate() {
             let count = f32::from(count);
             if below + count >= wanted && count > 0.0 {
-                let bound = |bin: usize| LOWEST * (bin as f32 / 2.0).exp2();
-                let low = if bin == 0 { QUIET } else { bound(bin - 1) };
-                let high = bound(bin);
+                let low = if bin == 0 { QUIET } else { Habit::bound_of(bin - 1) };
+                let high = Habit::bound_of(bin);
                 return low * (high / low).powf((wanted - below) / count);
             }
             below += count;
@@ -275,13 +379,15 @@ impl Habit {
         // A single excursion in the first minutes is not what most of them do.
         let most = self.quantile(MOST.min(1.0 - FEW / self.minutes() as f32));
         let usual = BEYOND * most * (most / self.quantile(0.5)).min(WIDENING_MAX);
-        for (line, peaks) in self.line.iter_mut().zip(&self.peaks) {
-            let mut alike = peaks.windows(manner.alike());
-            let alike = alike.find(|peaks| peaks[0] <= ALIKE_RATIO * peaks[peaks.len() - 1]);
-            let habit = alike.map_or(0.0, |peaks| peaks[0]).max(peaks[manner.many() - 1]);
-            *line = usual.max(MARGIN * habit).max(1.0);
+        for (side, line) in self.line.iter_mut().enumerate() {
+            let habit = self.excursions.as_ref().map_or(0.0, |excursions| excursions.usual(side, manner));
+            *line = Score::of(usual.max(MARGIN * habit).max(1.0));
         }
     }
+}
+
+fn minute_of(at_ms: i64) -> i32 {
+    at_ms.div_euclid(MINUTE_MS).clamp(-i64::from(i32::MAX), i64::from(i32::MAX)) as i32
 }
 
 #[cfg(test)]
@@ -387,7 +493,18 @@ mod tests {
             assert!(life.score(3.0, Side::Above));
         }
         let line = life.habit.line;
-        assert_eq!(line, [1.0; 2]);
+        assert_eq!(line, [Score::ONE; 2]);
+    }
+
+    #[test]
+    fn minutes_are_counted_by_their_highest_score() {
+        for (score, bin) in
+            [(0.0, 0), (0.49, 0), (0.5, 1), (0.8, 2), (3.99, 6), (4.0, 7), (8.1, 8), (64.0, 11), (1e9, 11)]
+        {
+            assert_eq!(Habit::bin_of(score), bin, "{score}");
+            assert!(bin == BINS - 1 || score < Habit::bound_of(bin), "{score}");
+            assert!(bin == 0 || score >= Habit::bound_of(bin - 1), "{score}");
+        }
     }
 
     #[test]
@@ -400,7 +517,7 @@ mod tests {
             told += u32::from(habit.hear(second * 1_000, score, Side::Above, score > 1.0, MANNER).is_some());
         }
         assert!(told <= 5, "{told}");
-        assert!(habit.line[0] < 10.0, "{:?}", habit.line);
+        assert!(habit.line[0].get() < 10.0, "{:?}", habit.line);
         assert!(habit.hear(4 * 3_600_000, 20.0, Side::Above, true, MANNER).is_some());
     }
 

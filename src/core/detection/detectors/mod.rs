@@ -8,7 +8,6 @@ mod frozen;
 mod habit;
 pub mod hold;
 mod lesson;
-mod level_range;
 pub mod limit;
 pub mod maturity;
 mod pace;

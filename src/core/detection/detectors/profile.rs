@@ -36,6 +36,8 @@ pub struct Profile {
     pub burst: Option<f64>,
     /// Whether a value that stands still is trouble.
     pub stuck: bool,
+    /// It rests at the ends of its range, where it may repeat its value for as long as it wants.
+    pub rests_at_ends: bool,
     /// Whether the value stands still for hours and then moves. Nothing is learned while it rests, and a start is no trouble.
     pub rests: bool,
     /// Whether silence is trouble: not of metrics that report on change.
@@ -69,6 +71,7 @@ impl Profile {
         burst: Some(3.0),
         stuck: true,
         rests: false,
+        rests_at_ends: false,
         gap: true,
         baseline: Baseline::Rolling,
         sentinels: &[],
@@ -78,14 +81,28 @@ impl Profile {
         set_limit_severity_max: Severity::Critical,
     };
     /// Signals that a driver or a load moves within seconds, and that rest when nobody does.
-    pub const DRIVEN: Profile =
-        Profile { name: "driven", spike: 12.0, shift: 6.0, burst: None, stuck: false, rests: true, ..Profile::SLOW };
+    pub const DRIVEN: Profile = Profile {
+        name: "driven",
+        spike: 12.0,
+        shift: 6.0,
+        burst: Some(4.0),
+        rests: true,
+        rests_at_ends: true,
+        ..Profile::SLOW
+    };
     /// An unknown metric must not wake anybody.
     pub const GENERIC: Profile =
         Profile { name: "generic", severity_max: Severity::Warning, rests: false, ..Profile::DRIVEN };
     /// Stationary plant, which is meant to run as it did when it was first seen.
-    pub const PLANT: Profile =
-        Profile { name: "plant", baseline: Baseline::Frozen, shift: 6.5, rests: false, ..Profile::DRIVEN };
+    pub const PLANT: Profile = Profile {
+        name: "plant",
+        baseline: Baseline::Frozen,
+        shift: 6.5,
+        burst: None,
+        stuck: false,
+        rests: false,
+        ..Profile::DRIVEN
+    };
 
     /// The profiles that the configuration can name.
     pub const ALL: [Profile; 6] =

@@ -6,19 +6,22 @@
 //!
 //! All times here are the series' own, see `pace`. Most series keep common time.
 
+mod spike;
+
 use super::frozen::Frozen;
 use super::habit::{Habit, Side, Youth};
-use super::level_range::LevelRange;
 use super::maturity::{HeardTime, Maturity};
 use super::pace::Pace;
 use super::profile::{Baseline, Profile};
-use super::shift::{READINGS as SHIFT_READINGS, Shift};
+use super::shift::Shift;
 use super::spread::{Spread, ratio, weight};
 use super::stay::{Mark, Stay};
 use super::stuck::{Run, RunState};
 use super::usual::{Before, usual};
-use super::{Detector, Finding, Verdict, short, side};
+use super::{Detector, Finding, Verdict, short};
 use crate::core::detection::window::{Admission, Sample, Summary, Window};
+
+pub(super) use spike::SPIKE_YOUTH;
 
 /// How long a series is learned from before it is judged, in milliseconds of its own time.
 pub const WARM_UP_MS: i64 = 60_000;
@@ -26,18 +29,18 @@ pub(super) const READINGS_MIN: usize = 3;
 /// Time constant of the usual sizes.
 const SPREAD_TAU_MS: f64 = 1_800_000.0;
 const CLIP: f64 = 4.0;
-/// A slow series seems to jump where a faster one is seen to move: its thresholds are so many times as high.
-const SLOW_SPIKE_TIMES: f64 = 2.0;
+/// A slow series seems to move faster: its threshold is so many times as high.
 const SLOW_SHIFT_TIMES: f64 = 1.5;
 /// Windows in a row that a burst must last.
 const BURST_READINGS: u8 = 2;
 /// A smaller part of the value is no step of a sensor but a rounding error.
 const ROUNDING: f64 = 64.0 * f64::EPSILON;
 /// The base of a level is short at first, and what is rough shows only after a while.
-pub(super) const SPIKE_YOUTH: Youth = Youth { calm: 3.0, restless: 10.0 };
 pub(super) const SHIFT_YOUTH: Youth = Youth { calm: 3.0, restless: 10.0 };
 pub(super) const BURST_YOUTH: Youth = Youth { calm: 30.0, restless: 30.0 };
 /// A series that is rough for so long may be told for that alone, once it was heard for so long and was rough so often.
+const ROUGH_FROM: f64 = 2.0;
+const ROUGH_ENDS: f64 = 1.4;
 const ROUGH_MIN_S: f32 = 60.0;
 const ROUGH_HEARD_MIN_S: u32 = 14_400;
 const ROUGH_STAYS_MIN: u8 = 8;
@@ -70,26 +73,33 @@ pub struct Series {
     /// How long the windows are rough.
     pub(super) rough: Mark,
     pub(super) heard: HeardTime,
-    pub(super) range: LevelRange,
 }
 
 /// What each detector of a series finds usual.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Habits {
     pub spike: Habit,
     pub shift: Habit,
     pub burst: Habit,
+    /// Of a single reading that stands out; `None` as long as none has.
+    pub single: Option<Box<Habit>>,
 }
 
 impl Habits {
-    pub const NEW: Habits = Habits { spike: Habit::NEW, shift: Habit::NEW, burst: Habit::NEW };
+    pub const NEW: Habits = Habits { spike: Habit::NEW, shift: Habit::NEW, burst: Habit::NEW, single: None };
 
     pub fn each(&self) -> [&Habit; 3] {
         [&self.spike, &self.shift, &self.burst]
     }
 
-    pub fn each_mut(&mut self) -> [&mut Habit; 3] {
-        [&mut self.spike, &mut self.shift, &mut self.burst]
+    fn change_clock(&mut self) {
+        let Habits { spike, shift, burst, single } = self;
+        [spike, shift, burst].into_iter().chain(single.as_deref_mut()).for_each(Habit::change_clock);
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let single = self.single.as_ref().map_or(0, |habit| size_of::<Habit>() + habit.heap_bytes());
+        self.each().into_iter().map(Habit::heap_bytes).sum::<usize>() + single
     }
 }
 
@@ -113,13 +123,12 @@ impl Series {
             stay: Stay::NEW,
             rough: Mark::NEW,
             heard: HeardTime::NONE,
-            range: LevelRange::EMPTY,
         }
     }
 
     /// Bytes held beyond the struct itself.
     pub fn heap_bytes(&self) -> usize {
-        self.window.heap_bytes() + self.frozen.as_ref().map_or(0, |_| size_of::<Frozen>())
+        self.window.heap_bytes() + self.habits.heap_bytes() + self.frozen.as_ref().map_or(0, |_| size_of::<Frozen>())
     }
 
     /// Whether a reading of this time could only be judged if the clock had been set back.
@@ -197,9 +206,7 @@ impl Series {
             }
             Admission::Continues => {}
         }
-        let minutes_before = self.heard.minutes;
         self.heard.hear(reading.at_ms, self.pace);
-        self.range.age(minutes_before, self.heard.minutes);
         let warm = self.judged_age_ms(reading.at_ms, profile) >= WARM_UP_MS;
         let found_before = found.len();
         let is_newest = self.window.is_newest(reading.at_ms);
@@ -207,10 +214,6 @@ impl Series {
         match self.window.summary(reading.at_ms) {
             Some(summary) => {
                 doubtful = self.judge_window(reading, &summary, profile, (warm, is_newest), found);
-                if is_newest && summary.count >= READINGS_MIN {
-                    let is_found = found.len() > found_before || self.may_find_shift();
-                    self.range.take(reading.at_ms, summary.mean, is_found);
-                }
             }
             None if is_newest => self.run.interrupt(),
             None => {}
@@ -227,7 +230,7 @@ impl Series {
     /// A person says whether what this detector told last is normal. Returns whether anything is known of that.
     pub fn teach(&mut self, detector: &str, is_normal: bool, profile: &Profile) -> bool {
         match detector {
-            "spike" => self.habits.spike.teach(is_normal, profile.manner(SPIKE_YOUTH)),
+            "spike" => self.teach_spike(is_normal, profile),
             "shift" => self.habits.shift.teach(is_normal, profile.manner(SHIFT_YOUTH)),
             "burst" => self.habits.burst.teach(is_normal, profile.manner(BURST_YOUTH)),
             "stuck" => self.run.teach(is_normal),
@@ -236,34 +239,25 @@ impl Series {
         }
     }
 
-    /// When the pace changes, everything is learned anew except habits, stays, how well it is known, the range of its level, what a person
-    /// has said, and the frozen baseline, which goes by the number of readings.
+    /// When the pace changes, everything is learned anew except habits, stays, how well it is known, what a person has said, and the frozen baseline, which goes by the number of readings.
     fn keep_pace(&mut self, at_ms: i64, profile: &Profile) {
         let Some(newest_ms) = self.window.newest_ms() else { return };
         if self.pace.observe(at_ms.saturating_sub(self.pace.common_ms(newest_ms))) {
             let frozen = self.frozen.take();
             // Scores are the same at any pace, only the minutes are others.
-            let mut habits = self.habits;
-            habits.each_mut().into_iter().for_each(Habit::change_clock);
+            let mut habits = std::mem::replace(&mut self.habits, Habits::NEW);
+            habits.change_clock();
             let mut heard = self.heard;
             heard.change_clock();
-            let mut range = self.range;
-            range.change_clock();
             let Series { pace, stay, rough, .. } = *self;
             let run = self.run.taught();
-            *self = Series { pace, frozen, habits, stay, rough, heard, range, run, ..Series::new(profile) };
+            *self = Series { pace, frozen, habits, stay, rough, heard, run, ..Series::new(profile) };
         }
     }
 
-    /// Whether a departure has begun that has not lasted long enough to be found.
-    fn may_find_shift(&self) -> bool {
-        let streak = self.frozen.as_ref().map_or(self.shift.streak, |frozen| frozen.streak);
-        (1..SHIFT_READINGS).contains(&streak)
-    }
-
     /// What is usual, behind what a detector has found; a score beyond its threshold, of that side.
-    fn usual(&self, habit: &Habit, verb: &'static str, (score, side): (f64, Side)) -> String {
-        usual(&self.heard, &self.range, Some(Before { verb, times: habit.times_so_far(score, side) }))
+    pub(super) fn usual(&self, habit: &Habit, verb: &'static str, (score, side): (f64, Side)) -> String {
+        usual(&self.heard, self.stay.usual(), Some(Before { verb, times: habit.times_so_far(score, side) }))
     }
 
     fn age_ms(&self, at_ms: i64) -> i64 {
@@ -290,21 +284,22 @@ impl Series {
         if is_newest {
             // The mean of a slow series' window says what was an hour ago.
             let level = if self.pace.seconds() == 1 { summary.mean } else { reading.value };
-            self.stay.judge(self.pace.common_ms(reading.at_ms), level, self.pace.interval_ms, found);
+            let at_ms = self.pace.common_ms(reading.at_ms);
+            self.stay.judge(at_ms, self.heard.since_ms, level, self.pace.interval_ms, found);
         }
         let floor_square = self.floor_square(reading.value, summary);
+        let run = match is_newest && profile.stuck {
+            true => self.judge_run(reading, profile, warm, found),
+            false => RunState::Usual,
+        };
         if profile.rests && is_newest && summary.is_still {
             // At rest: compared with how the series moves, and nothing is learned.
             if summary.count >= READINGS_MIN {
-                self.judge_spike(reading, summary, floor_square, profile, (warm, 0.0), found);
-                found[found_before..].sort_by_key(|finding| finding.detector);
+                self.judge_spike(reading, summary, floor_square, profile, (warm, is_newest, 0.0), found);
             }
+            found[found_before..].sort_by_key(|finding| finding.detector);
             return true;
         }
-        let run = match is_newest && profile.stuck {
-            true => self.run.judge(reading, self.epoch_start_ms, warm, self.pace, found),
-            false => RunState::Usual,
-        };
         if run == RunState::Released {
             self.shift.forget(reading.at_ms);
         }
@@ -313,7 +308,7 @@ impl Series {
         let weight = weight(elapsed_ms, SPREAD_TAU_MS, self.readings);
         self.readings = self.readings.saturating_add(1);
         if summary.count >= READINGS_MIN {
-            self.judge_spike(reading, summary, floor_square, profile, (warm, weight), found);
+            self.judge_spike(reading, summary, floor_square, profile, (warm, is_newest, weight), found);
             if is_newest && !doubtful {
                 self.judge_level(reading, summary, floor_square, profile, found);
                 self.judge_burst(reading, summary, floor_square, profile, (warm, weight), found);
@@ -329,10 +324,6 @@ impl Series {
         }
         found[found_before..].sort_by_key(|finding| finding.detector);
         doubtful
-    }
-
-    pub(super) fn spike_caution(&self) -> f64 {
-        self.pace.caution(SLOW_SPIKE_TIMES)
     }
 
     pub(super) fn shift_caution(&self) -> f64 {
@@ -351,42 +342,13 @@ impl Series {
         self.resolution * self.resolution / 12.0
     }
 
-    /// Looks for a value that is far from the window's median *and* from the reading before; the second condition lets ramps pass. A
-    /// difference of two readings has the rounding noise of both, hence twice the floor.
-    fn judge_spike(
-        &mut self,
-        reading: Sample,
-        summary: &Summary,
-        floor_square: f64,
-        profile: &Profile,
-        (warm, weight): (bool, f64),
-        found: &mut Vec<Finding>,
-    ) {
-        let residual = reading.value - summary.median;
-        let step = reading.value - summary.last.value;
-        let spread = self.residual.size(floor_square);
-        let statistic = ratio(residual, spread).min(ratio(step, self.difference.size(2.0 * floor_square)));
-        let score = statistic / (profile.spike * self.spike_caution());
-        let is_found = warm && score > 1.0;
-        let (side_of, manner) = (Side::of(residual), profile.manner(SPIKE_YOUTH));
-        let hears = |habit: &mut Habit| habit.hear(reading.at_ms, score, side_of, is_found, manner);
-        if let Some(told) = warm.then(|| hears(&mut self.habits.spike)).flatten() {
-            found.push(Finding {
-                detector: Detector::Spike,
-                score: told,
-                expected: Some(summary.median),
-                spread: Some(spread),
-                reason: format!(
-                    "{} {} the {} s median, {} times the usual distance{}",
-                    short(residual.abs()),
-                    side(residual),
-                    self.pace.span_s(),
-                    short(statistic),
-                    self.usual(&self.habits.spike, "jumped so far", (score, side_of))
-                ),
-            });
+    /// Looks for a value that is repeated for too long.
+    fn judge_run(&mut self, reading: Sample, profile: &Profile, warm: bool, found: &mut Vec<Finding>) -> RunState {
+        if profile.rests_at_ends && !self.stay.is_inside(reading.value) {
+            self.run.interrupt();
+            return RunState::Usual;
         }
-        self.residual.update(residual, floor_square, CLIP, weight);
+        self.run.judge(reading, self.epoch_start_ms, warm, self.pace, found)
     }
 
     fn judge_level(
@@ -403,7 +365,7 @@ impl Series {
                 let at_ms = self.pace.common_ms(reading.at_ms);
                 frozen.judge(Sample { at_ms, ..reading }, summary, floor_square, profile.shift, found);
                 for finding in &mut found[found_before..] {
-                    finding.reason.push_str(&usual(&self.heard, &self.range, None));
+                    finding.reason.push_str(&usual(&self.heard, self.stay.usual(), None));
                 }
             }
             None => {
@@ -448,11 +410,13 @@ impl Series {
         let statistic = ratio(roughness, spread);
         let score = statistic / threshold;
         let is_rough = warm && score > 1.0;
-        let is_found = is_rough && self.burst_streak + 1 >= BURST_READINGS;
+        // What a driver does must have been heard for a while.
+        let is_known = !profile.rests_at_ends || self.stay.heard_s >= ROUGH_HEARD_MIN_S;
+        let is_found = is_rough && is_known && self.burst_streak + 1 >= BURST_READINGS;
         let manner = profile.manner(BURST_YOUTH);
         let hears = |habit: &mut Habit| habit.hear(reading.at_ms, score, Side::Above, is_found, manner);
-        let told = warm.then(|| hears(&mut self.habits.burst)).flatten().or(self.too_long_rough(is_rough));
-        if !is_rough {
+        let told = warm.then(|| hears(&mut self.habits.burst)).flatten().or(self.too_long_rough(statistic));
+        if !is_rough && told.is_none() {
             self.burst_streak = 0;
             self.roughness.update(roughness, 2.0 * floor_square, CLIP, weight);
             return;
@@ -479,7 +443,8 @@ impl Series {
     }
 
     /// How many times as long as usual the windows have been rough: starts and stops make them so for a moment, however high.
-    fn too_long_rough(&mut self, is_rough: bool) -> Option<f64> {
+    fn too_long_rough(&mut self, times: f64) -> Option<f64> {
+        let is_rough = times > if self.rough.is_going_on() { ROUGH_ENDS } else { ROUGH_FROM };
         let heard_s = self.stay.heard_s;
         let lasted_s = self.rough.follow(is_rough, heard_s, false);
         let times = lasted_s as f32 / self.rough.limit_s(ROUGH_MIN_S);

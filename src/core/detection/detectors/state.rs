@@ -3,10 +3,9 @@
 //! Exact to the bit: a restored series gives the verdicts that it would have given. There is no checksum here, because the store has one.
 //! Even so, no bytes make it panic or allocate more than their own size, and a state that breaks an invariant is refused.
 
+mod learned;
+
 use super::frozen::Frozen;
-use super::habit::{FRESH_MAX, Habit};
-use super::lesson::Said;
-use super::level_range::{Bounds, LevelRange};
 use super::maturity::HeardTime;
 use super::pace::{EXPONENT_MAX, Pace};
 use super::profile::{Baseline, Profile};
@@ -20,6 +19,9 @@ use crate::core::detection::rewind_guard::RewindGuard;
 use crate::core::detection::silence::Rhythm;
 use crate::core::detection::window::{HELD_MS, Sample, Window};
 use crate::core::device_clock::DeviceClock;
+
+#[cfg(test)]
+pub use learned::new_habits;
 
 /// Appends the state. The profile is not in it: it follows from the metric's name.
 pub fn encode(series: &Series, out: &mut Vec<u8>) {
@@ -53,89 +55,7 @@ pub fn encode(series: &Series, out: &mut Vec<u8>) {
     if let Some(frozen) = &series.frozen {
         encode_frozen(frozen, out);
     }
-    series.habits.each().into_iter().for_each(|habit| encode_habit(habit, out));
-    encode_stay(&series.stay, out);
-    encode_mark(&series.rough, out);
-    encode_heard(&series.heard, out);
-    encode_range(&series.range, out);
-    encode_lesson(&series.run, out);
-}
-
-fn encode_range(range: &LevelRange, out: &mut Vec<u8>) {
-    let LevelRange { now, before, found_ms } = range;
-    [now, before].into_iter().flat_map(|bounds| [bounds.low, bounds.high]).for_each(|level| put_score(out, level));
-    varint::put_signed(out, *found_ms);
-}
-
-fn encode_heard(heard: &HeardTime, out: &mut Vec<u8>) {
-    let &HeardTime { since_ms, minute, minutes, readings } = heard;
-    [since_ms, minute].into_iter().for_each(|time| varint::put_signed(out, time));
-    [minutes, readings].into_iter().for_each(|count| varint::put(out, u64::from(count)));
-}
-
-fn encode_habit(habit: &Habit, out: &mut Vec<u8>) {
-    let Habit { bins, minute, highest, excursion, ended, crossed_ms, peaks, age, line, is_told, .. } = habit;
-    let Habit { told, since_told, fresh, said, .. } = habit;
-    bins.iter().for_each(|&count| varint::put(out, u64::from(count)));
-    varint::put_signed(out, i64::from(*minute));
-    varint::put_signed(out, *crossed_ms);
-    varint::put(out, u64::from(*age));
-    out.push(u8::from(*is_told));
-    [highest, excursion, ended, line].into_iter().flatten().for_each(|&score| put_score(out, score));
-    for peaks in peaks {
-        let known = peaks.iter().take_while(|peak| **peak > 0.0).count();
-        varint::put(out, known as u64);
-        peaks[..known].iter().for_each(|&peak| put_score(out, peak));
-    }
-    told.iter().for_each(|&score| put_score(out, score));
-    out.extend_from_slice(&[*since_told, fresh[0], fresh[1], said_code(*said)]);
-}
-
-/// What a person has said of runs of equal values.
-fn encode_lesson(run: &Run, out: &mut Vec<u8>) {
-    [run.told_ms, run.before_ms, run.taught_ms].into_iter().for_each(|length| put_score(out, length));
-    out.push(said_code(run.said));
-}
-
-fn said_code(said: Said) -> u8 {
-    match said {
-        Said::Nothing => 0,
-        Said::Normal => 1,
-        Said::Fault => 2,
-    }
-}
-
-fn encode_stay(stay: &Stay, out: &mut Vec<u8>) {
-    let Stay { low, high, looked_at_ms, heard_s, marks, told, fault } = stay;
-    put_score(out, *low);
-    put_score(out, *high);
-    varint::put_signed(out, *looked_at_ms);
-    varint::put(out, u64::from(*heard_s));
-    out.extend_from_slice(&[*told, *fault]);
-    marks.as_flattened().iter().for_each(|mark| encode_mark(mark, out));
-}
-
-fn encode_mark(mark: &Mark, out: &mut Vec<u8>) {
-    let Mark { since_s, longest, stays } = mark;
-    varint::put(out, u64::from(*since_s));
-    longest.iter().for_each(|&units| varint::put(out, u64::from(units)));
-    out.push(*stays);
-}
-
-/// What version 5 added for a series, as it is encoded: of one that is new but for these times, and of one of which nothing is known.
-#[cfg(test)]
-pub fn new_habits(since_ms: i64, minute: i64, readings: u32) -> [Vec<u8>; 2] {
-    let heard = HeardTime { since_ms, minute, readings, ..HeardTime::NONE };
-    [heard, HeardTime::NONE].map(|heard| {
-        let mut out = Vec::new();
-        Habits::NEW.each().into_iter().for_each(|habit| encode_habit(habit, &mut out));
-        encode_stay(&Stay::NEW, &mut out);
-        encode_mark(&Mark::NEW, &mut out);
-        encode_heard(&heard, &mut out);
-        encode_range(&LevelRange::EMPTY, &mut out);
-        encode_lesson(&Run::NEW, &mut out);
-        out
-    })
+    learned::encode(series, out);
 }
 
 fn encode_run(run: &Run, out: &mut Vec<u8>) {
@@ -173,10 +93,20 @@ fn encode_frozen(frozen: &Frozen, out: &mut Vec<u8>) {
     out.push(frozen.streak);
 }
 
+/// What a state has of habits, stays, how long it was heard and what people said; it depends on the version that wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// Nothing: all of that begins anew.
+    Nothing,
+    /// As version 5 of snapshots has it.
+    Version5,
+    /// As it is written now.
+    All,
+}
+
 /// Reads one state; `None` if it cannot have been written by [`encode`]. A frozen baseline that the profile no longer uses is dropped; one
-/// that the profile needs and the state lacks begins anew; and so does what an earlier version did not have: habits, the time of being
-/// heard, and the range of the level.
-pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile, has_habits: bool) -> Option<Series> {
+/// that the profile needs and the state lacks begins anew.
+pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile, learned: Learned) -> Option<Series> {
     let mut series = Series {
         pace: decode_pace(cursor)?,
         window: decode_window(cursor)?,
@@ -198,105 +128,17 @@ pub fn decode(cursor: &mut Cursor<'_>, profile: &Profile, has_habits: bool) -> O
         stay: Stay::NEW,
         rough: Mark::NEW,
         heard: HeardTime::NONE,
-        range: LevelRange::EMPTY,
     };
-    if has_habits {
-        for habit in series.habits.each_mut() {
-            *habit = decode_habit(cursor)?;
-        }
-        series.stay = decode_stay(cursor)?;
-        series.rough = decode_mark(cursor, series.stay.heard_s)?;
-        series.heard = decode_heard(cursor)?;
-        series.range = decode_range(cursor)?;
-        decode_lesson(&mut series.run, cursor)?;
+    match learned {
+        Learned::Nothing => {}
+        Learned::Version5 => learned::decode_version_5(cursor, &mut series)?,
+        Learned::All => learned::decode(cursor, &mut series)?,
     }
     match profile.baseline {
         Baseline::Rolling => series.frozen = None,
         Baseline::Frozen => _ = series.frozen.get_or_insert_default(),
     }
     Some(series)
-}
-
-fn decode_habit(cursor: &mut Cursor<'_>) -> Option<Habit> {
-    let mut habit = Habit::NEW;
-    for count in &mut habit.bins {
-        *count = u16::try_from(cursor.number()?).ok()?;
-    }
-    habit.minute = i32::try_from(cursor.signed()?).ok()?;
-    habit.crossed_ms = cursor.signed()?;
-    habit.age = take_u32(cursor)?;
-    habit.is_told = cursor.byte()? != 0;
-    for score in [&mut habit.highest, &mut habit.excursion, &mut habit.ended, &mut habit.line].into_iter().flatten() {
-        *score = take_score(cursor)?;
-    }
-    for peaks in &mut habit.peaks {
-        let known = usize::try_from(cursor.number()?).ok()?;
-        for peak in peaks.get_mut(..known)? {
-            *peak = take_score(cursor)?;
-        }
-        if !peaks.is_sorted_by(|before, after| before >= after) {
-            return None;
-        }
-    }
-    for score in &mut habit.told {
-        *score = take_score(cursor)?;
-    }
-    habit.since_told = cursor.byte()?;
-    for fresh in &mut habit.fresh {
-        *fresh = cursor.byte().filter(|fresh| *fresh <= FRESH_MAX)?;
-    }
-    habit.said = take_said(cursor)?;
-    habit.line.iter().all(|line| *line >= 1.0).then_some(habit)
-}
-
-fn decode_stay(cursor: &mut Cursor<'_>) -> Option<Stay> {
-    let mut stay = Stay { low: take_level(cursor)?, high: take_level(cursor)?, ..Stay::NEW };
-    stay.looked_at_ms = cursor.signed()?;
-    stay.heard_s = take_u32(cursor)?;
-    (stay.told, stay.fault) = (cursor.byte()?, cursor.byte()?);
-    for mark in stay.marks.as_flattened_mut() {
-        *mark = decode_mark(cursor, stay.heard_s)?;
-    }
-    let is_known = usize::from(stay.told) <= stay.marks.as_flattened().len() && stay.fault <= 2;
-    let is_right = is_known && stay.low <= stay.high;
-    is_right.then_some(stay)
-}
-
-fn decode_mark(cursor: &mut Cursor<'_>, heard_s: u32) -> Option<Mark> {
-    let mut mark = Mark { since_s: take_u32(cursor)?, ..Mark::NEW };
-    for units in &mut mark.longest {
-        *units = u16::try_from(cursor.number()?).ok()?;
-    }
-    mark.stays = cursor.byte()?;
-    (mark.since_s <= heard_s && mark.longest[0] >= mark.longest[1]).then_some(mark)
-}
-
-fn decode_heard(cursor: &mut Cursor<'_>) -> Option<HeardTime> {
-    let (since_ms, minute) = (cursor.signed()?, cursor.signed()?);
-    Some(HeardTime { since_ms, minute, minutes: take_u32(cursor)?, readings: take_u32(cursor)? })
-}
-
-fn decode_range(cursor: &mut Cursor<'_>) -> Option<LevelRange> {
-    let mut bounds = || Some(Bounds { low: take_level(cursor)?, high: take_level(cursor)? });
-    let (now, before) = (bounds()?, bounds()?);
-    Some(LevelRange { now, before, found_ms: cursor.signed()? })
-}
-
-fn decode_lesson(run: &mut Run, cursor: &mut Cursor<'_>) -> Option<()> {
-    for length in [&mut run.told_ms, &mut run.before_ms, &mut run.taught_ms] {
-        *length = take_score(cursor)?;
-    }
-    run.said = take_said(cursor)?;
-    Some(())
-}
-
-fn take_said(cursor: &mut Cursor<'_>) -> Option<Said> {
-    match cursor.byte()? {
-        0 => Some(Said::Nothing),
-        1 => Some(Said::Normal),
-        2 => Some(Said::Fault),
-        _ => None,
-    }
 }
 
 fn decode_pace(cursor: &mut Cursor<'_>) -> Option<Pace> {

@@ -2,29 +2,40 @@
 //!
 //! What fails slowly departs from no level of the last minutes: a fridge whose compressor has stopped, a battery that is not charged, a tank
 //! that empties. But in days of regular life each height beyond the usual range has been reached for a while only: by defrosts, doors, loads.
-//! So three marks on each side of the range know how long the level has stayed beyond them, and a stay that is longer than those that came
-//! more than once is told. A mark that was never reached is told after a few minutes.
+//! So marks on each side of the range know how long the level has stayed beyond them, and a stay that is longer than those that came
+//! more than once is told. A mark that was never reached is told after a few minutes. A mark in the middle of the range knows machines that
+//! cycle day and night, such as compressors: one that stays off, or on, for longer than ever is told, too.
 //!
 //! Time is common time here, and only time in which the series is heard counts: a vehicle parks for days.
 
 use serde::Serialize;
 
-use super::usual::{between, span};
+use super::usual::span;
 use super::{Detector, Finding, rounded, short};
 
-/// Marks on each side, and how far they are beyond the usual range, in its widths.
-const MARKS: usize = 3;
-const BEYOND: [f32; MARKS] = [0.1, 0.4, 0.8];
+/// Marks on each side, and how far they are beyond the usual range, in its widths: the first is in its middle.
+pub(super) const MARKS: usize = 4;
+const MIDDLE: usize = 0;
+const BEYOND: [f32; MARKS] = [-0.5, 0.1, 0.4, 0.8];
 /// A stay is told only if the level has gone so much farther, or a range that moves a little would put the usual beyond a new mark.
 const CLEARLY: f32 = 0.25;
 /// A stay ends when the level is so far back behind its mark, in widths of the range.
 const HYSTERESIS: f32 = 0.1;
 /// How often is looked, unless readings come less often.
 const LOOK_EVERY_MS: i64 = 10_000;
-/// A series must have been heard for so long, a day and a half: a day has a night.
-const HEARD_MIN_S: u32 = 130_000;
+/// A series must be known for so long, two days because a day has a night, and have been heard for so long of that; for the farthest mark
+/// less is enough.
+const KNOWN_MS: i64 = 172_800_000;
+const HEARD_MIN_S: u32 = 129_600;
+const FAR_HEARD_MIN_S: u32 = 57_600;
+/// What was beyond the range before it was known for half of that says nothing.
+const RANGE_KNOWN_MS: i64 = KNOWN_MS / 2;
+const RANGE_HEARD_MIN_S: u32 = 28_800;
 /// And the level must have been beyond marks so often.
 const STAYS_MIN: u32 = 4;
+/// Or beyond the middle so often, and never for so long, in units, two hours: a machine that pauses for hours is switched off by people.
+const CYCLES_MIN: u8 = 20;
+const PAUSE_MAX: u16 = 720;
 /// No shorter stay is told, and none of fewer intervals between readings: at least two readings are beyond the mark.
 const STAY_MIN_S: f32 = 300.0;
 const INTERVALS_MIN: f32 = 0.9;
@@ -49,39 +60,65 @@ const RATE_YOUNG: f32 = 2.0;
 const RATE_MAX: f32 = 0.5;
 /// A reading stands for so many minutes at the most.
 const MINUTES_MAX: f32 = 2.0;
-/// A distant level moves a bound by this share of the distance.
+/// A distant level moves a bound by this share of the distance; by more in the first days, the quotient of this and the minutes.
 const DISTANT: f32 = 0.05;
+const DISTANT_YOUNG: f32 = 720.0;
+const DISTANT_MAX: f32 = 0.5;
 /// In the first minutes the range is at least as wide as the level moves.
 const YOUNG_MINUTES: f32 = 60.0;
 /// While a stay is told, the range learns so many times as slowly: what stays becomes usual in the end.
 const TOLD_RATE: f32 = 0.1;
 /// So far the range can be computed with.
 const LEVEL_MAX: f32 = 1e30;
-/// Unit of remembered stays, in seconds.
-const UNIT_S: u32 = 10;
+/// The ends of the range: a share of its width, known after so many seconds.
+const END: f32 = 0.05;
+const ENDS_KNOWN_S: u32 = 14_400;
+/// Unit of stays, in seconds; and how many of them one lasts at most, a week.
+pub(super) const UNIT_S: u32 = 10;
+const LASTED_MAX: u16 = 60_480;
 
-/// How long something has lasted that usually ends by itself, such as a level beyond a mark. Times are seconds in which the series was heard.
+/// How long something has lasted that usually ends by itself, such as a level beyond a mark. Times are units in which the series was heard.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Mark {
-    /// When it began this time; 0 if it is not going on.
-    pub since_s: u32,
+    /// When it began this time, the low half; 0 if it is not going on.
+    pub since: u16,
     /// The two longest times that have ended.
     pub longest: [u16; 2],
     pub stays: u8,
 }
 
 impl Mark {
-    pub const NEW: Mark = Mark { since_s: 0, longest: [0; 2], stays: 0 };
+    pub const NEW: Mark = Mark { since: 0, longest: [0; 2], stays: 0 };
 
-    /// Takes note of whether it is going on; the end of a fault teaches nothing. Returns for how long.
+    /// Takes note of whether it is going on; the end of a fault teaches nothing. Returns for how many seconds.
     pub fn follow(&mut self, is_going_on: bool, heard_s: u32, is_fault: bool) -> u32 {
-        match (is_going_on, self.since_s > 0) {
-            (true, false) => self.since_s = heard_s,
-            (false, true) if is_fault => self.since_s = 0,
+        match (is_going_on, self.is_going_on()) {
+            (true, false) => self.begin(heard_s),
+            (false, true) if is_fault => self.since = 0,
             (false, true) => self.end(heard_s),
             _ => {}
         }
-        if is_going_on { heard_s.saturating_sub(self.since_s) } else { 0 }
+        if self.lasted(heard_s) > LASTED_MAX {
+            self.since = unit(heard_s).wrapping_sub(LASTED_MAX).max(1);
+        }
+        self.lasted_s(heard_s)
+    }
+
+    pub fn is_going_on(&self) -> bool {
+        self.since > 0
+    }
+
+    pub fn begin(&mut self, heard_s: u32) {
+        self.since = unit(heard_s);
+    }
+
+    /// For how many seconds it goes on; 0 if it does not.
+    pub fn lasted_s(&self, heard_s: u32) -> u32 {
+        u32::from(self.lasted(heard_s)) * UNIT_S
+    }
+
+    fn lasted(&self, heard_s: u32) -> u16 {
+        if self.is_going_on() { unit(heard_s).wrapping_sub(self.since) } else { 0 }
     }
 
     /// Seconds after which it is told. What lasted so long only once is no habit.
@@ -93,18 +130,22 @@ impl Mark {
     }
 
     fn end(&mut self, heard_s: u32) {
-        let lasted_s = heard_s.saturating_sub(self.since_s);
-        let keep = (1.0 - lasted_s as f32 / FORGET_S).max(0.0);
-        self.longest = self.longest.map(|units| (f32::from(units) * keep) as u16);
-        let units = u16::try_from(lasted_s / UNIT_S).unwrap_or(u16::MAX);
-        if units > self.longest[0] {
-            self.longest = [units, self.longest[0]];
+        let lasted = self.lasted(heard_s);
+        let keep = (1.0 - self.lasted_s(heard_s) as f32 / FORGET_S).max(0.0);
+        self.longest = self.longest.map(|units| (f32::from(units) * keep).round() as u16);
+        if lasted > self.longest[0] {
+            self.longest = [lasted, self.longest[0]];
         } else {
-            self.longest[1] = self.longest[1].max(units);
+            self.longest[1] = self.longest[1].max(lasted);
         }
         self.stays = self.stays.saturating_add(1);
-        self.since_s = 0;
+        self.since = 0;
     }
+}
+
+/// The low half of a time in which the series was heard; never 0.
+fn unit(heard_s: u32) -> u16 {
+    ((heard_s / UNIT_S) as u16).max(1)
 }
 
 /// What was learned of a series' range, and of how long its level stays beyond it.
@@ -135,15 +176,27 @@ impl Stay {
         fault: 0,
     };
 
-    /// Takes note of the newest level, and tells of a stay that is too long. Readings usually come `interval_ms` apart.
-    pub fn judge(&mut self, at_ms: i64, level: f64, interval_ms: f32, found: &mut Vec<Finding>) {
+    /// Takes note of the newest level, and tells of a stay that is too long. Readings usually come `interval_ms` apart, the first came at
+    /// `first_ms`.
+    pub fn judge(&mut self, at_ms: i64, first_ms: i64, level: f64, interval_ms: f32, found: &mut Vec<Finding>) {
         let elapsed_ms = at_ms.saturating_sub(self.looked_at_ms);
         if !(0..LOOK_EVERY_MS).contains(&elapsed_ms) {
-            self.look(at_ms, (level as f32).clamp(-LEVEL_MAX, LEVEL_MAX), interval_ms);
+            self.look(at_ms, first_ms, (level as f32).clamp(-LEVEL_MAX, LEVEL_MAX), interval_ms);
         }
         if self.told > 0 {
             found.push(self.finding(interval_ms));
         }
+    }
+
+    /// What the level is between for most of the time; `None` before the first.
+    pub fn usual(&self) -> Option<(f64, f64)> {
+        (self.heard_s > 0).then(|| (self.low.into(), self.high.into()))
+    }
+
+    /// Whether a level is between the ends of the usual range, which must be known.
+    pub fn is_inside(&self, level: f64) -> bool {
+        let (level, end) = (level as f32, END * (self.high - self.low));
+        self.heard_s >= ENDS_KNOWN_S && level > self.low + end
     }
 
     /// A person says whether the stay that is told is normal. Returns whether one is.
@@ -151,9 +204,9 @@ impl Stay {
         let Some(side) = usize::from(self.told).checked_sub(1).map(|number| number / MARKS) else { return false };
         self.fault = if is_normal { 0 } else { side as u8 + 1 };
         if is_normal {
-            for mark in self.marks[side].iter_mut().filter(|mark| mark.since_s > 0) {
-                let units = u16::try_from(self.heard_s.saturating_sub(mark.since_s) / UNIT_S).unwrap_or(u16::MAX);
-                mark.longest = mark.longest.map(|known| known.max(units));
+            for mark in self.marks[side].iter_mut().filter(|mark| mark.is_going_on()) {
+                let lasted = mark.lasted(self.heard_s);
+                mark.longest = mark.longest.map(|known| known.max(lasted));
             }
             self.told = 0;
         }
@@ -175,7 +228,18 @@ impl Stay {
         (self.told, self.fault) = (0, 0);
     }
 
-    fn look(&mut self, at_ms: i64, level: f32, interval_ms: f32) {
+    /// What goes on beyond the range begins now, and what was before is forgotten.
+    fn begin_anew(&mut self) {
+        for mark in self.marks.iter_mut().flat_map(|marks| &mut marks[MIDDLE + 1..]) {
+            let goes_on = mark.is_going_on();
+            *mark = Mark::NEW;
+            if goes_on {
+                mark.begin(self.heard_s);
+            }
+        }
+    }
+
+    fn look(&mut self, at_ms: i64, first_ms: i64, level: f32, interval_ms: f32) {
         if self.heard_s == 0 {
             (self.low, self.high, self.heard_s, self.looked_at_ms) = (level, level, 1, at_ms);
             return;
@@ -186,9 +250,15 @@ impl Stay {
             self.end_all();
             return;
         }
+        let since_ms = at_ms.saturating_sub(first_ms);
+        let is_range_known = |since_ms, heard_s| since_ms >= RANGE_KNOWN_MS && heard_s >= RANGE_HEARD_MIN_S;
+        let was_known = is_range_known(since_ms.saturating_sub(elapsed_ms), self.heard_s);
         self.heard_s = self.heard_s.saturating_add((elapsed_ms / 1_000) as u32);
+        if !was_known && is_range_known(since_ms, self.heard_s) {
+            self.begin_anew();
+        }
         self.learn_range(level, elapsed_ms);
-        self.compare(level, interval_ms);
+        self.compare(level, since_ms, interval_ms);
     }
 
     fn learn_range(&mut self, level: f32, elapsed_ms: i64) {
@@ -197,57 +267,71 @@ impl Stay {
         let rate = (minutes.min(MINUTES_MAX) * RATE).max(minutes * RATE_YOUNG / age).min(RATE_MAX) * slowly;
         let moved = if age < YOUNG_MINUTES { (level - self.low).abs().max((level - self.high).abs()) } else { 0.0 };
         let width = (self.high - self.low).max(moved);
+        let distant = (DISTANT_YOUNG / age).clamp(DISTANT, DISTANT_MAX);
         let step = |bound: f32, below: f32| {
-            let size = rate * width.max(DISTANT * (level - bound).abs());
+            let size = rate * width.max(distant * (level - bound).abs());
             if level > bound { bound + size * (1.0 - below) } else { bound - size * below }
         };
         let (low, high) = (step(self.low, 1.0 - SHARE), step(self.high, SHARE));
         (self.low, self.high) = (low, high.max(low));
     }
 
-    fn has_history(&self) -> bool {
-        let stays: u32 = self.marks.as_flattened().iter().map(|mark| u32::from(mark.stays)).sum();
-        self.heard_s >= HEARD_MIN_S && stays >= STAYS_MIN
+    /// Whether a stay beyond this mark is told. A level that has never moved so far as the farthest one has no habits to hold it against.
+    fn is_told_of(&self, place: usize, mark: &Mark, since_ms: i64) -> bool {
+        let is_far = place + 1 == MARKS;
+        if since_ms < KNOWN_MS || self.heard_s < if is_far { FAR_HEARD_MIN_S } else { HEARD_MIN_S } {
+            return false;
+        }
+        match place {
+            MIDDLE => mark.stays >= CYCLES_MIN && mark.longest[0] < PAUSE_MAX,
+            _ => {
+                let beyond = self.marks.iter().flat_map(|marks| &marks[MIDDLE + 1..]);
+                is_far || beyond.map(|mark| u32::from(mark.stays)).sum::<u32>() >= STAYS_MIN
+            }
+        }
     }
 
     /// What would be told; `None` while nothing is.
-    pub fn explain(&self, interval_ms: f32) -> Option<StayLearned> {
-        let width = self.high - self.low;
+    pub fn explain(&self, first_ms: i64, interval_ms: f32) -> Option<StayLearned> {
+        let (width, since_ms) = (self.high - self.low, self.looked_at_ms.saturating_sub(first_ms));
         let side = |marks: &[Mark], bound: f32, sign: f32| {
-            let limit = |(mark, beyond): (&Mark, f32)| StayLimit {
-                level: rounded((bound + sign * (beyond + CLEARLY) * width).into()),
+            let marks = marks.iter().enumerate().filter(|(place, mark)| self.is_told_of(*place, mark, since_ms));
+            let limit = |(place, mark): (usize, &Mark)| StayLimit {
+                level: rounded((bound + sign * (BEYOND[place] + CLEARLY) * width).into()),
                 after_s: f64::from(mark.limit_s(stay_min_s(interval_ms))).round(),
             };
-            marks.iter().zip(BEYOND).map(limit).collect()
+            marks.map(limit).collect()
         };
-        self.has_history().then(|| StayLearned {
-            usual_low: rounded(self.low.into()),
-            usual_high: rounded(self.high.into()),
+        (since_ms >= KNOWN_MS && self.heard_s >= FAR_HEARD_MIN_S).then(|| StayLearned {
             below: side(&self.marks[0], self.low, -1.0),
             above: side(&self.marks[1], self.high, 1.0),
         })
     }
 
-    fn compare(&mut self, level: f32, interval_ms: f32) {
+    fn compare(&mut self, level: f32, since_ms: i64, interval_ms: f32) {
         let width = self.high - self.low;
         let outside = [self.low - level, level - self.high];
-        let has_history = self.has_history();
         let told_before = std::mem::take(&mut self.told);
-        for (side, marks) in self.marks.iter_mut().enumerate() {
+        let mut told = 0;
+        for side in 0..2 {
             let is_fault = usize::from(self.fault) == side + 1;
-            for (place, mark) in marks.iter_mut().enumerate() {
-                let back = if mark.since_s > 0 { HYSTERESIS } else { 0.0 };
+            for place in 0..MARKS {
+                let mark = &mut self.marks[side][place];
+                let back = if mark.is_going_on() { HYSTERESIS } else { 0.0 };
                 let lasted_s = mark.follow(outside[side] > (BEYOND[place] - back) * width, self.heard_s, is_fault);
+                let mark = *mark;
                 let number = (side * MARKS + place + 1) as u8;
                 let is_clear = outside[side] > (BEYOND[place] + CLEARLY) * width || number == told_before;
-                if has_history && is_clear && lasted_s as f32 > mark.limit_s(stay_min_s(interval_ms)) {
-                    self.told = number;
+                let is_long = lasted_s as f32 > mark.limit_s(stay_min_s(interval_ms));
+                if is_clear && is_long && self.is_told_of(place, &mark, since_ms) {
+                    told = number;
                 }
             }
-            if is_fault && marks.iter().all(|mark| mark.since_s == 0) {
+            if is_fault && self.marks[side].iter().all(|mark| !mark.is_going_on()) {
                 self.fault = 0;
             }
         }
+        self.told = told;
     }
 
     fn finding(&self, interval_ms: f32) -> Finding {
@@ -255,7 +339,7 @@ impl Stay {
         let (is_above, mark) = (number >= MARKS, &self.marks.as_flattened()[number]);
         let (bound, side) = if is_above { (self.high, "above") } else { (self.low, "below") };
         let beyond = BEYOND[number % MARKS] * (self.high - self.low);
-        let lasted_s = self.heard_s.saturating_sub(mark.since_s);
+        let lasted_s = mark.lasted_s(self.heard_s);
         let limit_s = mark.limit_s(stay_min_s(interval_ms));
         let height = if is_above { bound + beyond } else { bound - beyond };
         let longest = match mark.longest.map(|units| duration(u32::from(units) * UNIT_S)) {
@@ -266,7 +350,7 @@ impl Stay {
         Finding {
             detector: Detector::Stay,
             score: f64::from(lasted_s as f32 / limit_s).max(1.0),
-            expected: Some(f64::from(bound)),
+            expected: Some(f64::from(if number % MARKS == MIDDLE { height } else { bound })),
             spread: None,
             reason: format!(
                 "{side} {} for {}; {longest} in {}",
@@ -281,10 +365,6 @@ impl Stay {
 /// How long the level may stay beyond its usual range.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StayLearned {
-    /// The level is below this, and above `usual_high`, for a tenth of the time each.
-    pub usual_low: f64,
-    /// See `usual_low`.
-    pub usual_high: f64,
     /// Below which levels it is told, from the nearest to the farthest.
     pub below: Vec<StayLimit>,
     /// Above which levels it is told, from the nearest to the farthest.
@@ -309,11 +389,7 @@ impl StayLearned {
             format!("{name} {}", limits.collect::<Vec<_>>().join(", "))
         };
         let (below, above) = (side("below", &self.below), side("above", &self.above));
-        format!(
-            "{}: usually {}; told {below}; {above}",
-            Detector::Stay.name(),
-            between(self.usual_low, self.usual_high)
-        )
+        format!("{}: told {below}; {above}", Detector::Stay.name())
     }
 }
 

@@ -4,17 +4,17 @@ use super::{FORGET_MS, Moment, Monitor};
 use crate::core::batch::varint::{self, Cursor};
 use crate::core::detection::detectors::profile::Profiles;
 use crate::core::detection::detectors::series::Series;
-use crate::core::detection::detectors::state;
+use crate::core::detection::detectors::state::{self, Learned};
 use crate::core::detection::rewind_guard::RewindGuard;
 use crate::core::detection::silence::Rhythm;
 use crate::core::device_clock::DeviceClock;
 
 /// Most series in one chunk.
 pub const CHUNK_SERIES: usize = 256;
-pub(super) const VERSION: u8 = 5;
-/// The version before 5: it has no habits.
-const VERSION_WITHOUT_HABITS: u8 = 4;
-/// The version before that: it has no clocks of devices either.
+pub(super) const VERSION: u8 = 6;
+/// The version before 6: it has less of what was learned.
+const VERSION_5: u8 = 5;
+/// This one has no clocks of devices, and it and the one behind it have no habits.
 const VERSION_WITHOUT_CLOCKS: u8 = 3;
 
 /// A chunk that cannot have come from a snapshot, or came from another version. Nothing of it was restored.
@@ -67,7 +67,7 @@ impl Monitor {
     pub fn restore(&mut self, chunk: &[u8], now: Moment) -> Result<usize, RestoreError> {
         let mut cursor = Cursor { rest: chunk };
         let version = match cursor.byte() {
-            Some(version @ (VERSION | VERSION_WITHOUT_HABITS | VERSION_WITHOUT_CLOCKS)) => version,
+            Some(version @ VERSION_WITHOUT_CLOCKS..=VERSION) => version,
             Some(version) => return Err(RestoreError::UnknownVersion(version)),
             None => return Err(RestoreError::Damaged),
         };
@@ -119,12 +119,17 @@ fn decode<'a>(cursor: &mut Cursor<'a>, profiles: &Profiles, now: Moment, version
     let away_ms = now.wall_ms.saturating_sub(cursor.signed()?).clamp(0, FORGET_MS);
     let snapshot_ms = now.signed_steady_ms().saturating_sub(away_ms);
     let count = cursor.number().filter(|&count| count <= CHUNK_SERIES as u64)?;
+    let learned = match version {
+        VERSION => Learned::All,
+        VERSION_5 => Learned::Version5,
+        _ => Learned::Nothing,
+    };
     let mut entries = Vec::new();
     for _ in 0..count {
         let device = std::str::from_utf8(cursor.bytes()?).ok()?;
         let metric = std::str::from_utf8(cursor.bytes()?).ok()?;
         let rule = profiles.of_metric(metric);
-        let series = state::decode(cursor, profiles.get(rule), version >= VERSION)?;
+        let series = state::decode(cursor, profiles.get(rule), learned)?;
         let rhythm = state::decode_rhythm(cursor, snapshot_ms)?;
         let device_rhythm = state::decode_rhythm(cursor, snapshot_ms)?;
         let is_asleep = cursor.byte()? != 0;

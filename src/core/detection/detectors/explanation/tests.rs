@@ -83,8 +83,9 @@ fn what_was_learned_is_what_the_series_did() {
         let explained = learned(profile, 700).explain(profile);
         explained.detectors.iter().map(|learned| learned.detector).collect::<Vec<_>>()
     };
-    assert_eq!(of(&Profile::DRIVEN), ["spike", "shift"]);
+    assert_eq!(of(&Profile::DRIVEN), ["spike", "shift", "burst", "stuck"]);
     assert_eq!(of(&Profile::SLOW), ["spike", "shift", "burst", "stuck"]);
+    assert_eq!(of(&Profile::PLANT), ["spike", "shift"]);
     let plant = learned(&Profile::PLANT, 700).explain(&Profile::PLANT);
     assert_eq!(plant.detectors[1].above.as_ref().expect("a side").distance, None, "it follows from the first readings");
 }
@@ -118,7 +119,6 @@ fn it_is_written_for_people() {
             level: Some(90.12),
             level_low: Some(78.1),
             level_high: Some(96.4),
-            level_minutes: 310,
             noise: Some(0.08),
             detectors: vec![
                 of(Detector::Spike, reach(2.1, Some(1.2), &[2.0, 1.5]), reach(1.0, Some(0.9), &[]), None),
@@ -127,8 +127,6 @@ fn it_is_written_for_people() {
                 of(Detector::Stuck, None, None, Some(31.0)),
             ],
             stay: Some(StayLearned {
-                usual_low: 80.0,
-                usual_high: 95.0,
                 below: vec![StayLimit { level: 74.8, after_s: 300.0 }],
                 above: vec![StayLimit { level: 100.25, after_s: 2_700.0 }, StayLimit { level: 104.8, after_s: 300.0 }],
             }),
@@ -139,12 +137,12 @@ fn it_is_written_for_people() {
     let expected = "\
 truck-7/engine_temp is learning: heard for 5 hours since <7>, 18600 readings
 watched as temperature: the word \"temp\" is in its name; a reading every 1 s, in steps of 0.1
-level 90.12; in 5 hours it was 78.1 to 96.4; a reading is usually 0.08 from the 10 s median
+level 90.12; in 5 hours it was usually 78.1 to 96.4; a reading is usually 0.08 from the 10 s median
 spike: told from 1.2 above or 0.9 below the 10 s median, 2.1 and 1 thresholds; went 2 1.5 above before
 shift: told above or below what the 10 s mean was, from 1 and 1 thresholds; never went so far
 burst: told when readings of 10 s differ by 2.3, 1.5 thresholds; went 3 before
 stuck: told after 31 s of the same value
-stay: usually 80 to 95; told below 74.8 for 5 minutes; above 100.2 for 45 minutes, 104.8 for 5 minutes
+stay: told below 74.8 for 5 minutes; above 100.2 for 45 minutes, 104.8 for 5 minutes
 gap: told after 5 s of silence
 until it has been heard for a day, only what goes very far beyond these is more than minor";
     assert_eq!(explanation.write(date), expected);

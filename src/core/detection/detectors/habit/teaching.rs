@@ -10,16 +10,17 @@ const RETURN_MINUTES: u8 = 10;
 /// An excursion that has ended was told no longer ago than this, if it was.
 const ENDED_MINUTES: u8 = 1;
 
-impl Habit {
+impl Excursions {
     /// An excursion is told; `goes_on` if it was told before.
-    pub(super) fn note_told(&mut self, score: f32, side: usize, goes_on: bool) {
+    pub(super) fn note_told(&mut self, score: Score, side: usize, goes_on: bool) {
         // What goes beyond the normal that a person has seen is another trouble, unless it follows at once.
         let minutes_max = if self.said == Said::Normal { ENDED_MINUTES } else { RETURN_MINUTES };
         if !goes_on && self.since_told > minutes_max {
-            (self.told, self.fresh, self.said) = ([0.0; 2], self.fresh.map(|fresh| fresh & CAME_AGAIN), Said::Nothing);
+            (self.told, self.said) = ([Score::ZERO; 2], Said::Nothing);
+            self.fresh = self.fresh.map(|fresh| fresh & CAME_AGAIN);
         }
         self.since_told = 0;
-        self.told[side] = self.told[side].max(score).max(self.excursion[side]);
+        self.told[side] = self.told[side].max(score).max(self.now[side]);
     }
 
     /// Whether what ends now is part of what a person calls a fault.
@@ -28,58 +29,34 @@ impl Habit {
     }
 
     /// Remembers an excursion that has ended.
-    pub(super) fn remember(&mut self, side: usize, peak: f32) {
+    pub(super) fn remember(&mut self, side: usize, peak: Score) {
         let was_told = self.told[side] >= peak && self.since_told <= ENDED_MINUTES;
         self.insert(side, peak, was_told);
     }
 
-    /// A person says what the trouble is that was told last. Returns whether one is known.
-    pub fn teach(&mut self, is_normal: bool, manner: Manner) -> bool {
-        if self.told == [0.0; 2] {
-            return false;
-        }
-        for (side, told) in self.told.into_iter().enumerate().filter(|(_, told)| *told > 0.0) {
-            self.take_out(side, is_normal);
-            // Of a young series, for which no line is drawn yet.
-            self.line[side] = 1.0;
-            if is_normal {
-                (self.excursion[side], self.ended[side]) = (0.0, 0.0);
-                // As often as there is room, because one less is known each time that what does not come again is forgotten.
-                (0..PEAKS).for_each(|_| self.insert(side, told, true));
-                self.line[side] = (MARGIN * told).max(1.0);
-            }
-        }
-        self.is_told &= !is_normal;
-        self.said = Said::of(is_normal);
-        self.draw(manner);
-        true
-    }
-
-    /// Takes the trouble out of the peaks, and out of the minutes unless it stays.
-    fn take_out(&mut self, side: usize, stays: bool) {
+    /// Takes the trouble that was told last out of the peaks. Returns what is not to count among the minutes any more, if it was no fault
+    /// that `stays`.
+    fn take_out(&mut self, side: usize, stays: bool) -> ([Score; PEAKS], usize) {
         let known = self.peaks[side];
-        let mut kept = 0;
-        self.peaks[side] = [0.0; PEAKS];
+        let (mut kept, mut out) = (0, ([Score::ZERO; PEAKS], 0));
+        self.peaks[side] = [Score::ZERO; PEAKS];
         for (at, peak) in known.into_iter().enumerate() {
             if self.fresh[side] & (1 << at) == 0 {
                 self.peaks[side][kept] = peak;
                 kept += 1;
             } else if !stays && self.said != Said::Normal {
-                self.uncount(peak);
+                out.0[out.1] = peak;
+                out.1 += 1;
             }
         }
         if !stays && self.said == Said::Normal {
-            self.uncount(self.told[side]);
+            out = ([self.told[side]; PEAKS], 1);
         }
         self.fresh[side] &= CAME_AGAIN;
+        out
     }
 
-    fn uncount(&mut self, score: f32) {
-        let count = &mut self.bins[Habit::bin_of(score)];
-        *count = count.saturating_sub(1);
-    }
-
-    fn insert(&mut self, side: usize, peak: f32, is_fresh: bool) {
+    fn insert(&mut self, side: usize, peak: Score, is_fresh: bool) {
         let peaks = &mut self.peaks[side];
         let at = peaks.partition_point(|known| *known >= peak);
         if at < PEAKS {
@@ -91,6 +68,61 @@ impl Habit {
             *fresh = before | (u8::from(is_fresh) << at) | behind | (*fresh & CAME_AGAIN);
         }
     }
+}
+
+impl Habit {
+    /// The highest score of the last trouble that was told, by side.
+    pub fn told(&self) -> [Score; 2] {
+        self.excursions.as_ref().map_or([Score::ZERO; 2], |excursions| excursions.told)
+    }
+
+    /// Whether something about so high, or higher, was told on this side within the last minute.
+    pub fn has_just_told(&self, score: f64, side: Side) -> bool {
+        let is_recent = self.minutes_since_told() <= ENDED_MINUTES;
+        is_recent && f64::from(self.told()[side as usize].get() * MARGIN) >= score
+    }
+
+    /// A person says what a trouble is that another detector told, of which these are the scores here.
+    pub fn teach_as_told(&mut self, told: [Score; 2], is_normal: bool, manner: Manner) {
+        let excursions = self.excursions.get_or_insert_with(|| Box::new(Excursions::NONE));
+        if excursions.since_told > RETURN_MINUTES {
+            (excursions.told, excursions.said) = ([Score::ZERO; 2], Said::Nothing);
+            excursions.fresh = excursions.fresh.map(|fresh| fresh & CAME_AGAIN);
+        }
+        for (known, told) in excursions.told.iter_mut().zip(told) {
+            *known = (*known).max(told);
+        }
+        excursions.since_told = 0;
+        self.teach(is_normal, manner);
+    }
+
+    /// A person says what the trouble is that was told last. Returns whether one is known.
+    pub fn teach(&mut self, is_normal: bool, manner: Manner) -> bool {
+        let Some(excursions) = self.excursions.as_deref_mut().filter(|it| it.told != [Score::ZERO; 2]) else {
+            return false;
+        };
+        for (side, told) in excursions.told.into_iter().enumerate().filter(|(_, told)| *told > Score::ZERO) {
+            let (out, count) = excursions.take_out(side, is_normal);
+            out[..count].iter().for_each(|score| uncount(&mut self.bins, score.get()));
+            // Of a young series, for which no line is drawn yet.
+            self.line[side] = Score::ONE;
+            if is_normal {
+                (excursions.now[side], excursions.ended[side]) = (Score::ZERO, Score::ZERO);
+                // As often as there is room, because one less is known each time that what does not come again is forgotten.
+                (0..PEAKS).for_each(|_| excursions.insert(side, told, true));
+                self.line[side] = Score::of((MARGIN * told.get()).max(1.0));
+            }
+        }
+        self.is_told &= !is_normal;
+        excursions.said = Said::of(is_normal);
+        self.draw(manner);
+        true
+    }
+}
+
+fn uncount(bins: &mut [u16; BINS], score: f32) {
+    let count = &mut bins[Habit::bin_of(score)];
+    *count = count.saturating_sub(1);
 }
 
 #[cfg(test)]

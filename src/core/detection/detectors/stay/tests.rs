@@ -20,7 +20,8 @@ impl Room {
             self.at_s += self.interval_s;
             let noise = 0.2 * ((self.at_s / self.interval_s * 7919) % 11 - 5) as f64 / 5.0;
             let mut found = Vec::new();
-            self.stay.judge(1_000 * self.at_s, 4.0 + noise + added, 1_000.0 * self.interval_s as f32, &mut found);
+            let interval_ms = 1_000.0 * self.interval_s as f32;
+            self.stay.judge(1_000 * self.at_s, 0, 4.0 + noise + added, interval_ms, &mut found);
             if !found.is_empty() {
                 first.get_or_insert((self.at_s - start_s) / 60);
             }
@@ -83,13 +84,51 @@ fn what_lasted_long_once_is_no_habit_and_twice_is() {
 }
 
 #[test]
-fn nothing_is_told_before_a_day_and_a_half_of_being_heard() {
+fn nothing_is_told_before_two_days_of_which_most_were_heard() {
     let mut room = Room::new(10);
-    assert_eq!(room.go_on(24 * 60, 0.0), None);
-    assert_eq!(room.go_on(10 * 60, 9.0), None);
-    // A silence of a week is no time in which it was heard.
+    assert_eq!(room.go_on(34 * 60, 0.0), None);
+    assert_eq!(room.go_on(60, 30.0), None);
+    // A silence of a week is no time in which it was heard: only what is far beyond the range is told.
     room.at_s += 7 * 86_400;
-    assert_eq!(room.go_on(60, 9.0), None);
+    assert_eq!(room.go_on(30, 4.0), None);
+    assert!(room.go_on(60, 50.0).is_some());
+    let mut parked = Room::new(10);
+    assert_eq!(parked.go_on(8 * 60, 0.0), None);
+    parked.at_s += 7 * 86_400;
+    assert_eq!(parked.go_on(60, 30.0), None, "heard for eight hours only");
+}
+
+/// A machine that ran by day when its nights were all that was known of it, and one day gets hotter than ever.
+#[test]
+fn the_first_day_teaches_the_range_and_nothing_else() {
+    let mut room = Room::new(10);
+    let day = |room: &mut Room| {
+        let told = [room.go_on(480, 0.0), room.go_on(960, 40.0)];
+        assert_eq!(told, [None; 2], "at {} h", room.at_s / 3_600);
+    };
+    (0..4).for_each(|_| day(&mut room));
+    room.go_on(480, 0.0);
+    assert!(room.go_on(60, 95.0).is_some_and(|minutes| minutes < 10));
+}
+
+/// A compressor: on and off for a quarter of an hour each.
+#[test]
+fn what_cycles_day_and_night_is_told_when_it_stops() {
+    let cycle = |room: &mut Room, minutes: i64| [room.go_on(minutes, 6.0), room.go_on(minutes, 0.0)];
+    for level in [0.0, 6.0] {
+        let mut room = Room::new(10);
+        (0..200).for_each(|_| assert_eq!(cycle(&mut room, 15), [None; 2]));
+        // It was off for a quarter of an hour already.
+        let minutes = room.go_on(120, level).expect("it stays") + if level == 0.0 { 15 } else { 0 };
+        assert!((20..60).contains(&minutes), "{level}: {minutes}");
+    }
+    // Switched off by people for the night, it may stay off for a day as well.
+    let mut room = Room::new(10);
+    for _ in 0..4 {
+        (0..24).for_each(|_| _ = cycle(&mut room, 15));
+        assert_eq!(room.go_on(720, 0.0), None);
+    }
+    assert_eq!(room.go_on(2_000, 0.0), None);
 }
 
 #[test]
@@ -141,11 +180,13 @@ fn a_person_says_what_a_stay_was() {
 #[test]
 fn what_is_explained_is_what_is_told() {
     let mut room = Room::new(10);
-    assert_eq!(room.stay.explain(10_000.0), None);
+    assert_eq!(room.stay.explain(0, 10_000.0), None);
     room.live(3, 30);
-    let learned = room.stay.explain(10_000.0).expect("three days");
+    let learned = room.stay.explain(0, 10_000.0).expect("three days");
     let nearest = &learned.above[0];
-    assert!(learned.usual_low < 4.0 && learned.usual_high < nearest.level && nearest.level < 8.0, "{learned:?}");
+    let (low, high) = room.stay.usual().expect("levels");
+    assert!(low < 4.0 && low < nearest.level && nearest.level < learned.above[1].level, "{learned:?}");
+    assert!(high < learned.above[1].level && learned.above[1].level < 8.0, "{learned:?}");
     let minutes = nearest.after_s as i64 / 60;
     assert!((30..60).contains(&minutes), "{learned:?}");
     let told = room.go_on(2 * minutes, nearest.level - 3.7).expect("beyond the nearest mark only");
@@ -157,7 +198,7 @@ fn wild_levels_leave_finite_bounds() {
     let mut stay = Stay::NEW;
     for second in 0..10_000_i64 {
         let level = [f64::MAX, f64::MIN, 0.0, 1e-300][(second % 4) as usize];
-        stay.judge(second * 10_000, level, 10_000.0, &mut Vec::new());
+        stay.judge(second * 10_000, 0, level, 10_000.0, &mut Vec::new());
         assert!(stay.low.is_finite() && stay.high.is_finite() && stay.low <= stay.high);
     }
 }
