@@ -1,0 +1,1 @@
+"""Deploys and removes the stacks of CloudFormation."""
