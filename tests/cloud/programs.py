@@ -1,0 +1,104 @@
+"""Starts the emulator of AWS, the gateway and a fleet, and ends them by process id."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+
+ROOT = Path(__file__).resolve().parents[2]
+REGION = "eu-central-1"
+# Any credentials will do for the emulator.
+ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "cloud", "AWS_SECRET_ACCESS_KEY": "cloud", "AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true"}
+WAIT_SECONDS = 60
+
+Found = TypeVar("Found")
+
+
+def binary(name: str) -> str:
+    return str(Path(os.environ["OUTRIDER_BINARIES"]) / name)
+
+
+def wait_for(what: str, condition: Callable[[], Found], seconds: float = WAIT_SECONDS) -> Found:
+    """Returns the first true value of `condition`, or fails."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"waited {seconds} s in vain for: {what}")
+
+
+class Program:
+    """A process with its log in a file of its own."""
+
+    def __init__(self, arguments: list[str], log: Path, environment: dict[str, str], **options: Any) -> None:
+        with log.open("ab") as errors:
+            self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, env=os.environ | environment, text=True, **options)
+
+    def ready(self) -> dict[str, Any]:
+        """The line that a program prints when it is ready."""
+        line = self.process.stdout.readline()
+        assert line, f"{self.process.args[0]} did not start"
+        return json.loads(line)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process.stdout.close()
+
+
+class Emulator(Program):
+    """ministack on a free port, with its files in a folder of the test."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        own = {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "TMPDIR": str(folder), "S3_DATA_DIR": str(folder / "s3"), "MINISTACK_REGION": REGION}
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = folder / "emulator.log"
+        super().__init__(["/bin/sh", "-c", f'exec "{sys.executable}" -m ministack >&2'], self.log, ENVIRONMENT | own)
+        wait_for("the emulator", self._answers)
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, f"the emulator ended; see {self.log.read_text()[-2000:]}"
+        try:
+            with urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=2):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def client(self, service: str) -> Any:
+        session = boto3.session.Session(ENVIRONMENT["AWS_ACCESS_KEY_ID"], ENVIRONMENT["AWS_SECRET_ACCESS_KEY"], region_name=REGION)
+        return session.client(service, endpoint_url=self.url)
+
+
+def start_gateway(folder: Path, sink: str) -> tuple[Program, str]:
+    """A gateway with this sink, and where devices connect."""
+    configuration = folder / "outrider.toml"
+    configuration.write_text(
+        f'[gateway]\nid = "truck-0042"\n[store]\npath = "{folder / "state"}"\n'
+        f'[mqtt]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n{sink}'
+    )
+    gateway = Program([binary("outrider"), "run", "--config", str(configuration)], folder / "gateway.log", ENVIRONMENT)
+    return gateway, gateway.ready()["mqtt"]
+
+
+def run_fleet(address: str, *arguments: str) -> dict[str, Any]:
+    """A fleet from its start to its end, and its summary."""
+    done = subprocess.run([binary("firmware-sim"), "fleet", "--broker", address, *arguments], capture_output=True, text=True, timeout=300, check=True)
+    return json.loads(done.stdout)
