@@ -44,6 +44,10 @@ class Place:
         config = Config(connect_timeout=10, retries={"max_attempts": 4, "mode": "standard"}, s3={"addressing_style": "path"} if self.endpoint else {})
         return self.session.client(service, endpoint_url=self.endpoint, config=config)
 
+    @property
+    def engine_stack(self) -> str:
+        return f"{self.stack}-engine"
+
     @cached_property
     def code_bucket(self) -> str:
         account = self.client("sts").get_caller_identity()["Account"]

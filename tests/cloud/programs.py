@@ -1,18 +1,12 @@
-"""Starts the emulator of AWS, the gateway and a fleet, and ends them by process id."""
+"""Starts the gateway, a fleet and other programs, and ends them by process id."""
 
 import json
 import os
-import socket
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-
-import boto3
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "eu-central-1"
@@ -60,31 +54,6 @@ class Program:
                 self.process.kill()
                 self.process.wait()
         self.process.stdout.close()
-
-
-class Emulator(Program):
-    """ministack on a free port, with its files in a folder of the test."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        own = {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "TMPDIR": str(folder), "S3_DATA_DIR": str(folder / "s3"), "MINISTACK_REGION": REGION}
-        self.url = f"http://127.0.0.1:{port}"
-        self.log = folder / "emulator.log"
-        super().__init__(["/bin/sh", "-c", f'exec "{sys.executable}" -m ministack >&2'], self.log, ENVIRONMENT | own)
-        wait_for("the emulator", self._answers)
-
-    def _answers(self) -> bool:
-        assert self.process.poll() is None, f"the emulator ended; see {self.log.read_text()[-2000:]}"
-        try:
-            with urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=2):
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def client(self, service: str) -> Any:
-        session = boto3.session.Session(ENVIRONMENT["AWS_ACCESS_KEY_ID"], ENVIRONMENT["AWS_SECRET_ACCESS_KEY"], region_name=REGION)
-        return session.client(service, endpoint_url=self.url)
 
 
 def start_gateway(folder: Path, sink: str) -> tuple[Program, str]:

@@ -1,11 +1,13 @@
 """The template on an emulator of AWS, with a real gateway and a small fleet before it."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import tempfile
 import unittest
+import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from typing import Any
 import costs
 import template
 from alert_cases import alert
+from emulated import Emulator
 from lake import Lake, download
-from programs import ENVIRONMENT, ROOT, Emulator, run_fleet, start_gateway, wait_for
+from programs import ENVIRONMENT, ROOT, run_fleet, start_gateway, wait_for
 
 FLEET = ["--vehicles", "5", "--history", "90s", "--duration", "22s", "--fault", "step:truck-03:container_temperature:+9@3s..12s", "--fault", "spike:truck-02:engine_temperature:+60@5s"]
 RANKS = ["warning", "minor", "major", "critical"]
@@ -230,6 +233,28 @@ class Deploying(unittest.TestCase):
         cloud("deploy", *where)
         self.assertIn("is removed with all its files", cloud("destroy", *where, "--delete-data").stdout)
         self.assertEqual([entry["Name"] for entry in s3.list_buckets()["Buckets"]], [bucket])
+
+    def test_the_engine_is_deployed_beside_it_and_goes_with_it(self) -> None:
+        emulator = self.emulator()
+        connector = Path(self.enterContext(tempfile.TemporaryDirectory())) / "connector.jar"
+        connector.write_bytes(b"a connector")
+        engine = ["--endpoint", emulator.url, "--connector", connector]
+        self.assertIn("cloud/deploy comes first", cloud("flink/deploy", *engine).stderr)
+        self.assertEqual(cloud("deploy", "--endpoint", emulator.url).returncode, 0)
+        deployed = cloud("flink/deploy", *engine)
+        self.assertEqual(deployed.returncode, 0, deployed.stderr)
+        self.assertIn("findings are on the stream outrider-engine-findings", deployed.stdout)
+
+        application = emulator.client("kinesisanalyticsv2").describe_application(ApplicationName="outrider-engine")["ApplicationDetail"]
+        self.assertIn(application["ApplicationStatus"], ("STARTING", "RUNNING"))
+        location = application["ApplicationConfigurationDescription"]["ApplicationCodeConfigurationDescription"]["CodeContentDescription"]["S3ApplicationCodeLocationDescription"]
+        code = emulator.client("s3").get_object(Bucket="outrider-code-000000000000-eu-central-1", Key=location["FileKey"])["Body"].read()
+        names = zipfile.ZipFile(io.BytesIO(code)).namelist()
+        self.assertEqual([name for name in names if not name.startswith("sql/")], ["lib/connector.jar", "main.py"])
+        self.assertEqual(len(names), 2 + len(list((template.CLOUD / "flink" / "sql").iterdir())))
+
+        gone = cloud("destroy", "--endpoint", emulator.url)
+        self.assertIn("the stack outrider-engine is removed\nthe stack outrider is removed", gone.stdout)
 
     def test_what_does_not_work_is_said_in_a_line(self) -> None:
         wrong = {

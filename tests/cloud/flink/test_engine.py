@@ -1,0 +1,209 @@
+"""The fleet's engine over Kafka: its windows are the gateway's, it finds what was planted, and a backlog is judged right."""
+
+import json
+import os
+import sys
+import tempfile
+import time
+import unittest
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import fleet
+from broker import Broker
+from gateways import Gateway, series, statistics
+from programs import ROOT, Program, wait_for
+
+LIVE = ["--vehicles", "6", "--history", "2m", "--duration", "30s"]
+FAULTS = ["--fault", "spike:truck-02:engine_temperature:+60@8s", "--fault", "step:truck-03:container_temperature:+9@10s..18s", "--fault", "stuck:truck-04:engine_temperature@5s..20s"]
+BACKLOG = ["--vehicles", "1", "--history", "1h", "--duration", "2s", "--seed", "9"]
+# Some 64 KiB, which is what a record of the gateway's sinks holds.
+LINES_MAX = 190
+# Of the mean's size.
+TOLERANCE = 1e-9
+
+
+class Engine(unittest.TestCase):
+    """One run of everything; the tests look at what has come of it."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory(prefix="outrider-flink-")))
+        broker = Broker(cls.folder)
+        cls.addClassCleanup(broker.end)
+        broker.create_topics("raw", "anomalies")
+
+        live = Gateway(cls.folder / "live", "truck-0042", *LIVE, *FAULTS)
+        backlog = Gateway(cls.folder / "backlog", "truck-0043", *BACKLOG)
+        cls.now_ms = int(time.time() * 1000)
+        cls.vans = fleet.readings(cls.now_ms - 900_000)
+        # As if it had been live all the time: the fleet has sent the first two minutes at once.
+        live_lines = sorted(live.lines("raw"), key=lambda entry: entry[0]["measured_at_ms"])
+        backlog_lines = backlog.lines("raw")
+        half = len(backlog_lines) // 2
+        cls.live = [record for record, _ in live_lines]
+        cls.backlog = [record for record, _ in backlog_lines]
+        cls.anomalies = [record for record, _ in live.lines("anomalies") if record["type"] == "anomaly"]
+
+        job = start(cls.folder, broker.address)
+        cls.addClassCleanup(job.end)
+        broker.send("raw", map(fleet.line, cls.vans), 3)
+        broker.send("raw", (keyed(*entry) for entry in live_lines), 5)
+        broker.send("raw", (keyed(*entry) for entry in backlog_lines[:half]), LINES_MAX)
+        broker.send("anomalies", (keyed(*entry) for entry in live.lines("anomalies")), LINES_MAX)
+        cls.pass_time(broker, 60_000)
+        expected = len(cls.vans) + len(cls.live) + half
+        wait_for("windows", lambda: runs(job, cls.folder) and len(rows(cls.folder / "windows")) >= expected, 120)
+        broker.send("raw", (keyed(*entry) for entry in backlog_lines[half:]), LINES_MAX)
+        cls.pass_time(broker, 600_000)
+        expected += len(backlog_lines) - half
+        wait_for("the windows of all readings", lambda: len(rows(cls.folder / "windows")) >= expected)
+        wait_for("the comparison", lambda: len(comparisons(rows(cls.folder / "findings"))) >= len(judged(cls.anomalies)))
+        cls.windows = [window for window in rows(cls.folder / "windows") if window["gateway"] != "clock"]
+        cls.findings = rows(cls.folder / "findings")
+        cls.checkpoint_bytes = newest_checkpoint_bytes(cls.folder / "checkpoints")
+
+    @classmethod
+    def pass_time(cls, broker: Broker, later_ms: int) -> None:
+        """Tells the engine that all before this time has come."""
+        tick = fleet.readings(cls.now_ms + later_ms)[0] | {"gateway": "clock", "device": "clock", "metric": "id"}
+        broker.send("raw", [fleet.line(tick)], 1)
+        broker.send("anomalies", [fleet.line(tick | {"type": "anomaly", "raw_run": "0", "raw_position": 1, "late": False})], 1)
+
+    def test_windows_are_the_gateways_own(self) -> None:
+        self.assertGreater(len(self.live), 4_000)
+        self.assertEqual(self.differing(self.vans + self.live), [])
+
+    def test_a_backlog_of_an_hour_behind_live_readings_is_judged_but_for_where_time_went_on(self) -> None:
+        newest_live = max(reading["measured_at_ms"] for reading in self.live)
+        behind = [reading for reading in self.backlog if reading["measured_at_ms"] < newest_live - 60_000]
+        self.assertGreater(len(behind), 17_000)
+        differing = self.differing(self.backlog)
+        # The test lets time go on once in the middle; where the engine's watermark does so by itself, there is another cut.
+        self.assertTrue(differing)
+        self.assertLess(len(differing), len(self.backlog) * 0.02)
+        # Each lacks readings, none has others; and they come in runs of less than twenty seconds, each behind a cut.
+        self.assertTrue(all(found < expected for _, _, found, expected in differing), differing)
+        cuts = {name: min(at_ms for other, at_ms, _, _ in differing if other == name) for name, _, _, _ in differing}
+        for name, at_ms, _, _ in sorted(differing):
+            if at_ms - cuts[name] >= 20_000:
+                cuts[name] = at_ms
+                self.assertIn((name, at_ms, 0), [(other, when, found) for other, when, found, _ in differing])
+
+    def differing(self, readings: list[dict[str, Any]]) -> list[tuple[str, int, int, int]]:
+        """The windows with another number of readings than the gateway's; those with the same number must be equal."""
+        windows = {(series(window), window["measured_at_ms"]): window for window in self.windows}
+        self.assertEqual(len(windows), len(self.windows), "each reading once")
+        others = []
+        farthest = 0.0
+        for place, (n, mean, deviation) in statistics(readings).items():
+            window = windows[place]
+            if window["n"] != n:
+                others.append((*place, window["n"], n))
+                continue
+            self.assertEqual((window["mean"] is None, window["deviation"] is None), (n == 0, n < 2))
+            if n > 0:
+                farthest = max(farthest, abs(window["mean"] - mean) / abs(mean))
+            if n > 1:
+                farthest = max(farthest, abs(window["deviation"] - deviation) / abs(mean))
+        print(f"{len(readings)} windows, {len(others)} differ in number; the farthest is off by {farthest:.1e} of its mean")
+        self.assertLess(farthest, TOLERANCE)
+        return others
+
+    def test_the_planted_spike_is_found_by_both(self) -> None:
+        agreed = {(finding["device"], finding["metric"]) for finding in self.findings if finding["kind"] == "agree"}
+        self.assertIn(("truck-02", "engine_temperature"), agreed)
+        verdicts = Counter((finding["device"], finding["metric"]) for finding in self.findings if finding["kind"] == "verdict" and finding["gateway"] == "truck-0042")
+        self.assertGreaterEqual(verdicts["truck-03", "container_temperature"], 1)
+        self.assertLessEqual(verdicts.keys(), {("truck-02", "engine_temperature"), ("truck-03", "container_temperature"), ("truck-04", "engine_temperature")})
+
+    def test_the_comparison_has_each_verdict_of_either_side_once(self) -> None:
+        compared = comparisons(self.findings)
+        edge = {(record["raw_run"], record["raw_position"]) for record in judged(self.anomalies)}
+        cloud = {(finding["run"], finding["position"]) for finding in self.findings if finding["kind"] == "verdict" and finding["gateway"] == "truck-0042"}
+        by_kind = {kind: {(finding["run"], finding["position"]) for finding in compared if finding["kind"] == kind} for kind in ("agree", "edge_only", "cloud_only")}
+        self.assertEqual(by_kind, {"agree": edge & cloud, "edge_only": edge - cloud, "cloud_only": cloud - edge})
+        self.assertEqual(len(compared), len(edge | cloud))
+        print("compared:", dict(Counter((finding["kind"], finding["detail"]) for finding in compared)))
+
+    def test_vehicles_shaken_at_one_place_are_found_and_one_elsewhere_is_not(self) -> None:
+        places = [finding for finding in self.findings if finding["kind"] == "place"]
+        self.assertTrue(places)
+        start = self.vans[0]["measured_at_ms"]
+        for place in places:
+            self.assertEqual((place["score"], place["detail"].split(": ")[1]), (2, "van-01/van to van-02/van"))
+            self.assertLess(abs(place["at_ms"] - start - 1_000 * fleet.SHAKEN_AT), 13_000)
+
+    def test_the_outlier_of_its_model_is_found_and_no_other(self) -> None:
+        self.assertEqual({(finding["gateway"], finding["metric"]) for finding in self.findings if finding["kind"] == "outlier"}, {(fleet.HOT, "axle_load")})
+
+    def test_the_silent_truck_is_told_first(self) -> None:
+        silent = sorted((finding["at_ms"], finding["gateway"]) for finding in self.findings if finding["kind"] == "silent")
+        start = self.vans[0]["measured_at_ms"]
+        self.assertEqual(silent[0][1], fleet.SILENT)
+        self.assertLess(abs(silent[0][0] - start - 1_000 * (fleet.SILENT_AFTER + 60)), 5_000)
+        # The others go on for much longer, and are silent a minute after their last reading.
+        self.assertTrue(all(at_ms > start + 1_000 * (fleet.SECONDS + 50) for at_ms, _ in silent[1:]))
+
+    def test_state_is_small(self) -> None:
+        count = len({series(window) for window in self.windows})
+        print(f"a checkpoint of {count} series has {self.checkpoint_bytes:,} bytes")
+        self.assertGreater(self.checkpoint_bytes, 0)
+
+
+def keyed(record: dict[str, Any], line: bytes) -> tuple[str, bytes]:
+    """As the gateway's sinks: the partition key of a device, or of the gateway for what it says of itself."""
+    return f"{record['gateway']}/{record.get('device', '')}", line
+
+
+def judged(anomalies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record for record in anomalies if record["raw_position"] is not None and not record["late"] and record["value"] is not None]
+
+
+def comparisons(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [finding for finding in findings if finding["kind"] in ("agree", "edge_only", "cloud_only") and finding["gateway"] == "truck-0042"]
+
+
+def runs(job: Program, folder: Path) -> bool:
+    assert job.process.poll() is None, f"the job ended: {(folder / 'flink.log').read_text()[-3000:]}"
+    return True
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """What a sink of files has committed."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith((".", "_"))]
+    return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+
+
+def newest_checkpoint_bytes(folder: Path) -> int:
+    complete = [path.parent for path in folder.rglob("_metadata")]
+    newest = max(complete, key=lambda path: int(path.name.removeprefix("chk-")))
+    return sum(path.stat().st_size for path in newest.rglob("*") if path.is_file())
+
+
+def start(folder: Path, kafka: str) -> Program:
+    """The job, as a process of its own."""
+    def topic(name: str) -> dict[str, str]:
+        return {"connector": "kafka", "topic": name, "properties.bootstrap.servers": kafka, "scan.startup.mode": "earliest-offset"}
+
+    def files(name: str) -> dict[str, str]:
+        rolling = {"sink.rolling-policy.rollover-interval": "2 s", "sink.rolling-policy.check-interval": "1 s"}
+        return {"connector": "filesystem", "path": str(folder / name), "format": "json", **rolling}
+
+    flink = {
+        "parallelism.default": "2",
+        "table.exec.source.idle-timeout": "3 s",
+        "execution.checkpointing.interval": "3 s",
+        "execution.checkpointing.dir": f"file://{folder / 'checkpoints'}",
+        "execution.checkpointing.num-retained": "3",
+        "pipeline.jars": f"file://{next((Path(os.environ['FLINK_TESTS']) / 'connector').glob('*.jar'))}",
+    }
+    groups = {"source.raw": topic("raw"), "source.anomalies": topic("anomalies"), "sink.findings": files("findings"), "sink.windows": files("windows"), "flink": flink}
+    properties = folder / "properties.json"
+    properties.write_text(json.dumps([{"PropertyGroupId": name, "PropertyMap": options} for name, options in groups.items()]))
+    return Program([sys.executable, str(ROOT / "cloud/flink/main.py"), "--properties", str(properties)], folder / "flink.log", {})
+
+
+if __name__ == "__main__":
+    unittest.main()
