@@ -62,9 +62,9 @@ class Layout:
 
 LAYOUTS = [
     Layout("shards, as the gateway sends by default (8 lines a record)", 8),
-    Layout("shards, `batch_delay = \"30s\"` (240 lines a record)", 240),
-    Layout("on demand, `batch_delay = \"30s\"`", 240, on_demand=True),
-    Layout("readings by `type = \"s3\"` in Parquet, only anomalies by stream", 240, raw_stream=False),
+    Layout('shards, `batch_delay = "30s"` (240 lines a record)', 240),
+    Layout('on demand, `batch_delay = "30s"`', 240, on_demand=True),
+    Layout('readings by `type = "s3"` in Parquet, only anomalies by stream', 240, raw_stream=False),
 ]
 
 

@@ -57,9 +57,7 @@ class Aws:
                 Subject=subject(alert),
                 MessageStructure="json",
                 Message=json.dumps({"default": alert.text, "email": people, "sms": people}),
-                MessageAttributes={
-                    name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
-                },
+                MessageAttributes={name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()},
             )
 
     def keep(self, alert: Alert) -> None:

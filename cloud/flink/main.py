@@ -28,8 +28,12 @@ SETTINGS = {
     # What is kept of a series that has ended.
     "table.exec.state.ttl": "1 d",
 }
-FINDING_COLUMNS = "kind STRING, gateway STRING, device STRING, metric STRING, run STRING, `position` BIGINT, at_ms BIGINT, score DOUBLE, detail STRING"
-WINDOW_COLUMNS = "gateway STRING, run STRING, `position` BIGINT, device STRING, metric STRING, measured_at_ms BIGINT, n BIGINT, mean DOUBLE, deviation DOUBLE"
+FINDING_COLUMNS = (
+    "kind STRING, gateway STRING, device STRING, metric STRING, run STRING, `position` BIGINT, at_ms BIGINT, score DOUBLE, detail STRING"
+)
+WINDOW_COLUMNS = (
+    "gateway STRING, run STRING, `position` BIGINT, device STRING, metric STRING, measured_at_ms BIGINT, n BIGINT, mean DOUBLE, deviation DOUBLE"
+)
 
 Properties = dict[str, dict[str, str]]
 
@@ -61,12 +65,7 @@ def create_view(table: StreamTableEnvironment, name: str) -> None:
 def give_event_time(table: StreamTableEnvironment, parsed: str, name: str) -> None:
     """A table with `measured_at` as its time, which a view cannot declare: a record holds many readings, so it has no time itself."""
     create_view(table, name)
-    schema = (
-        Schema.new_builder()
-        .column_by_expression("rt", "measured_at")
-        .watermark("rt", f"rt - INTERVAL '{LATE_SECONDS_MAX}' SECOND")
-        .build()
-    )
+    schema = Schema.new_builder().column_by_expression("rt", "measured_at").watermark("rt", f"rt - INTERVAL '{LATE_SECONDS_MAX}' SECOND").build()
     rows = table.to_data_stream(table.from_path(parsed))
     table.create_temporary_view(name, table.from_data_stream(rows, schema))
 

@@ -43,7 +43,9 @@ def deploy() -> None:
     given = arguments()
     cold, deep = given.cold_after_days or 90, given.deep_after_days or 365
     if deep - cold < COLD_DAYS_MIN:
-        raise Failed(f"--deep-after-days {deep}: files stay for at least {COLD_DAYS_MIN} days in Glacier Instant Retrieval, so at least {cold + COLD_DAYS_MIN}")
+        raise Failed(
+            f"--deep-after-days {deep}: files stay for at least {COLD_DAYS_MIN} days in Glacier Instant Retrieval, so at least {cold + COLD_DAYS_MIN}"
+        )
     place = aws.Place.of(given)
     files = {f"alerts/{path.name}": path for path in (CLOUD / "alerts").glob("*.py")}
     uploaded = {"CodeBucket": place.code_bucket, "AlertsCodeKey": code.upload(place, "alerts", code.package(files))}
@@ -56,21 +58,22 @@ def deploy() -> None:
 
 def report(outputs: dict[str, str], place: aws.Place) -> str:
     """The lines for the gateway's configuration, and the names of the rest."""
+    credentials = place.client("iot").describe_endpoint(endpointType="iot:CredentialProvider")["endpointAddress"]
     endpoint = f'endpoint = "{place.endpoint}"\n' if place.endpoint else ""
     return f"""# Into the configuration of each gateway:
 [[sink]]
 name = "cloud"
 type = "kinesis"
-region = "{outputs['Region']}"
-streams = {{ raw = "{outputs['RawStreamName']}", anomalies = "{outputs['AnomaliesStreamName']}" }}
+region = "{outputs["Region"]}"
+streams = {{ raw = "{outputs["RawStreamName"]}", anomalies = "{outputs["AnomaliesStreamName"]}" }}
 {endpoint}
-# Files     s3://{outputs['BucketName']}
-# Queries   database {outputs['DatabaseName']}, workgroup {outputs['WorkGroupName']}
-# Drivers   {outputs['DriverTopicArn']}
-# Fleet     {outputs['FleetTopicArn']}
-# Operator  {outputs['OperatorTopicArn']}
-# Alerts    table {outputs['LatestAlertsTable']}, failures {outputs['FailureQueueUrl']}
-# Trucks    role alias {outputs['RoleAliasName']}, policy {outputs['TruckPolicyName']}, thing group {outputs['TruckGroupName']}"""
+# Files     s3://{outputs["BucketName"]}
+# Queries   database {outputs["DatabaseName"]}, workgroup {outputs["WorkGroupName"]}
+# Drivers   {outputs["DriverTopicArn"]}
+# Fleet     {outputs["FleetTopicArn"]}
+# Operator  {outputs["OperatorTopicArn"]}
+# Alerts    table {outputs["LatestAlertsTable"]}, failures {outputs["FailureQueueUrl"]}
+# Trucks    credentials from {credentials}, role alias {outputs["RoleAliasName"]}, policy {outputs["TruckPolicyName"]}, thing group {outputs["TruckGroupName"]}"""
 
 
 if __name__ == "__main__":

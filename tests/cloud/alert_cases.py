@@ -16,10 +16,28 @@ logging.disable(logging.ERROR)
 def alert(**fields: Any) -> dict[str, Any]:
     """An alert record with what matters to the test."""
     record = {
-        "v": 1, "type": "alert", "gateway": "truck-0042", "run": "7f3c9a1e5b20d4c8", "position": 7, "id": "one", "revision": 1,
-        "device": "tank-1", "metric": "container_temperature", "kind": "anomaly", "state": "raised", "severity": "minor",
-        "detectors": ["shift"], "value": 25.8, "expected": 22.1, "score": 1.8, "raised_at_ms": 1_000, "updated_at_ms": 1_000,
-        "cleared_at_ms": None, "count": 1, "message": "container_temperature of tank-1 is 25.8; 22.1 was normal", "stored": True,
+        "v": 1,
+        "type": "alert",
+        "gateway": "truck-0042",
+        "run": "7f3c9a1e5b20d4c8",
+        "position": 7,
+        "id": "one",
+        "revision": 1,
+        "device": "tank-1",
+        "metric": "container_temperature",
+        "kind": "anomaly",
+        "state": "raised",
+        "severity": "minor",
+        "detectors": ["shift"],
+        "value": 25.8,
+        "expected": 22.1,
+        "score": 1.8,
+        "raised_at_ms": 1_000,
+        "updated_at_ms": 1_000,
+        "cleared_at_ms": None,
+        "count": 1,
+        "message": "container_temperature of tank-1 is 25.8; 22.1 was normal",
+        "stored": True,
     }
     return record | fields
 

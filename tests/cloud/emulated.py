@@ -17,7 +17,13 @@ class Emulator(Program):
     def __init__(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        own = {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "TMPDIR": str(folder), "S3_DATA_DIR": str(folder / "s3"), "MINISTACK_REGION": REGION}
+        own = {
+            "GATEWAY_PORT": str(port),
+            "BIND_HOST": "127.0.0.1",
+            "TMPDIR": str(folder),
+            "S3_DATA_DIR": str(folder / "s3"),
+            "MINISTACK_REGION": REGION,
+        }
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / "emulator.log"
         super().__init__(["/bin/sh", "-c", f'exec "{sys.executable}" -m ministack >&2'], self.log, ENVIRONMENT | own)

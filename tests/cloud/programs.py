@@ -35,14 +35,17 @@ def wait_for(what: str, condition: Callable[[], Found], seconds: float = WAIT_SE
 class Program:
     """A process with its log in a file of its own."""
 
-    def __init__(self, arguments: list[str], log: Path, environment: dict[str, str], **options: Any) -> None:
+    def __init__(self, arguments: list[str], log: Path, environment: dict[str, str]) -> None:
         with log.open("ab") as errors:
-            self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, env=os.environ | environment, text=True, **options)
+            self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, env=os.environ | environment, text=True)
+        assert self.process.stdout is not None
+        self.output = self.process.stdout
+        self.name = arguments[0]
 
     def ready(self) -> dict[str, Any]:
         """The line that a program prints when it is ready."""
-        line = self.process.stdout.readline()
-        assert line, f"{self.process.args[0]} did not start"
+        line = self.output.readline()
+        assert line, f"{self.name} did not start"
         return json.loads(line)
 
     def end(self) -> None:
@@ -53,15 +56,14 @@ class Program:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        self.process.stdout.close()
+        self.output.close()
 
 
 def start_gateway(folder: Path, sink: str) -> tuple[Program, str]:
     """A gateway with this sink, and where devices connect."""
     configuration = folder / "outrider.toml"
     configuration.write_text(
-        f'[gateway]\nid = "truck-0042"\n[store]\npath = "{folder / "state"}"\n'
-        f'[mqtt]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n{sink}'
+        f'[gateway]\nid = "truck-0042"\n[store]\npath = "{folder / "state"}"\n[mqtt]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n{sink}'
     )
     gateway = Program([binary("outrider"), "run", "--config", str(configuration)], folder / "gateway.log", ENVIRONMENT)
     return gateway, gateway.ready()["mqtt"]

@@ -4,7 +4,7 @@ import json
 import unittest
 
 from alert_cases import Crashed, Memory, alert, deliver, failed, record
-from alerts.records import Key
+from alerts.records import Alert, Key, read
 
 
 class Notifying(unittest.TestCase):
@@ -25,7 +25,12 @@ class Notifying(unittest.TestCase):
         self.assertFalse(self.the_one().raised)
 
     def test_an_alert_that_is_raised_anew_is_told(self) -> None:
-        lines = [alert(), alert(revision=2, state="cleared"), alert(id="two", raised_at_ms=2_000), alert(id="two", raised_at_ms=2_000, revision=2, severity="major")]
+        lines = [
+            alert(),
+            alert(revision=2, state="cleared"),
+            alert(id="two", raised_at_ms=2_000),
+            alert(id="two", raised_at_ms=2_000, revision=2, severity="major"),
+        ]
         failed(self.services, record(1, *lines))
         self.assertEqual([notified[:2] for notified in self.services.notified], [("one", 1), ("two", 1), ("two", 2)])
 
@@ -76,6 +81,14 @@ class Failing(unittest.TestCase):
         self.services.crash_before = None
         failed(self.services, record(1, alert()))
         self.assertEqual((len(self.services.notified), len(self.services.table)), (2, 1))
+
+    def test_writing_first_would_lose_the_notification(self) -> None:
+        # The control: what is kept before it is told is known when it comes again.
+        (kept,) = read(json.dumps(alert()).encode())
+        assert isinstance(kept, Alert)
+        self.services.keep(kept)
+        failed(self.services, record(1, alert()))
+        self.assertEqual(self.services.notified, [])
 
     def test_dying_before_the_notification_loses_nothing(self) -> None:
         for call in ("kept", "notify"):

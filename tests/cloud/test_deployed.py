@@ -19,17 +19,37 @@ from emulated import Emulator
 from lake import Lake, download
 from programs import ENVIRONMENT, ROOT, run_fleet, start_gateway, wait_for
 
-FLEET = ["--vehicles", "5", "--history", "90s", "--duration", "22s", "--fault", "step:truck-03:container_temperature:+9@3s..12s", "--fault", "spike:truck-02:engine_temperature:+60@5s"]
+FLEET = [
+    "--vehicles",
+    "5",
+    "--history",
+    "90s",
+    "--duration",
+    "22s",
+    "--fault",
+    "step:truck-03:container_temperature:+9@3s..12s",
+    "--fault",
+    "spike:truck-02:engine_temperature:+60@5s",
+]
 RANKS = ["warning", "minor", "major", "critical"]
 YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
 
 
-def cloud(command: str, *arguments: str) -> subprocess.CompletedProcess:
+def cloud(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([ROOT / "cloud" / command, *arguments], env=os.environ | ENVIRONMENT, capture_output=True, text=True, timeout=120)
 
 
 class Deployed(unittest.TestCase):
     """One deployment and one run of the fleet; the tests look at what has come of them."""
+
+    folder: Path
+    files: Path
+    emulator: Emulator
+    outputs: dict[str, str]
+    queues: dict[str, str]
+    fleet: dict[str, Any]
+    alerts: list[dict[str, Any]]
+    lake: Lake
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -89,7 +109,9 @@ class Deployed(unittest.TestCase):
         )
         acknowledged = self.fleet["readings_acknowledged"]
         self.assertEqual(rows, [{"n": acknowledged, "identities": acknowledged, "said": acknowledged, "odd": 0}])
-        self.assertEqual([key for key in download(self.emulator.client("s3"), self.outputs["BucketName"], self.files) if key.startswith("errors/")], [])
+        self.assertEqual(
+            [key for key in download(self.emulator.client("s3"), self.outputs["BucketName"], self.files) if key.startswith("errors/")], []
+        )
 
     def test_nothing_is_missing_and_what_is_taken_away_is_found_missing(self) -> None:
         query = template.queries()["missing positions"]
@@ -145,35 +167,51 @@ class Deployed(unittest.TestCase):
     def test_athena_answers_in_the_workgroup(self) -> None:
         athena = self.emulator.client("athena")
         started = athena.start_query_execution(
-            QueryString=template.queries()["latest values"], WorkGroup=self.outputs["WorkGroupName"], QueryExecutionContext={"Database": self.outputs["DatabaseName"]}
+            QueryString=template.queries()["latest values"],
+            WorkGroup=self.outputs["WorkGroupName"],
+            QueryExecutionContext={"Database": self.outputs["DatabaseName"]},
         )["QueryExecutionId"]
-        state = lambda: athena.get_query_execution(QueryExecutionId=started)["QueryExecution"]["Status"]  # noqa: E731
-        status = wait_for("Athena", lambda: (status := state())["State"] in ("SUCCEEDED", "FAILED") and status)
-        self.assertEqual(status["State"], "SUCCEEDED", status)
+
+        def ended() -> str:
+            status = athena.get_query_execution(QueryExecutionId=started)["QueryExecution"]["Status"]
+            return f"{status['State']} {status.get('StateChangeReason', '')}".strip() if status["State"] in ("SUCCEEDED", "FAILED") else ""
+
+        self.assertEqual(wait_for("Athena", ended), "SUCCEEDED")
         self.assertEqual(len(athena.get_query_results(QueryExecutionId=started)["ResultSet"]["Rows"]), 1 + 25)
 
     def test_each_raised_alert_is_told_once_on_each_topic(self) -> None:
         expected = self.expected_notifications()
         self.assertGreaterEqual(len({identity for identity, _ in expected}), 2)
         for topic, queue in self.queues.items():
-            heard: list[dict[str, Any]] = []
-            wait_for(f"notifications of {topic}", lambda: heard.extend(self.receive(queue)) or len(heard) >= len(expected), 20)
-            heard += self.receive(queue)
+            heard = self.hear(queue, len(expected))
             told = [(record["id"], record["severity"]) for record in (json.loads(message["Message"]) for message in heard)]
             self.assertEqual(sorted(told), sorted(expected), topic)
             for message in heard:
                 record, attributes = json.loads(message["Message"]), message["MessageAttributes"]
-                self.assertEqual({name: attributes[name]["Value"] for name in attributes}, {name: record[name] for name in ("gateway", "device", "severity")})
+                self.assertEqual(
+                    {name: attributes[name]["Value"] for name in attributes}, {name: record[name] for name in ("gateway", "device", "severity")}
+                )
+
+    def hear(self, queue: str, count: int) -> list[dict[str, Any]]:
+        """So many messages, and what comes after them."""
+        heard: list[dict[str, Any]] = []
+
+        def enough() -> bool:
+            heard.extend(self.receive(queue))
+            return len(heard) >= count
+
+        wait_for(f"{count} notifications in {queue}", enough, 20)
+        return heard + self.receive(queue)
 
     def expected_notifications(self) -> list[tuple[str, str]]:
         """Of each alert its first severity, and each graver one."""
         gravest: dict[str, int] = {}
         expected = []
-        for alert in self.alerts:
-            rank = RANKS.index(alert["severity"])
-            if alert["state"] == "raised" and rank > gravest.get(alert["id"], -1):
-                gravest[alert["id"]] = rank
-                expected.append((alert["id"], alert["severity"]))
+        for sent in self.alerts:
+            rank = RANKS.index(sent["severity"])
+            if sent["state"] == "raised" and rank > gravest.get(sent["id"], -1):
+                gravest[sent["id"]] = rank
+                expected.append((sent["id"], sent["severity"]))
         return expected
 
     def receive(self, queue: str) -> list[dict[str, Any]]:
@@ -184,9 +222,12 @@ class Deployed(unittest.TestCase):
         return [json.loads(message["Body"]) for message in messages]
 
     def test_the_table_has_the_latest_of_each_alert(self) -> None:
-        latest = {(f"{alert['gateway']}/{alert['device']}", f"{alert['metric']}/{alert['kind']}"): alert for alert in self.alerts}
-        scan = self.emulator.client("dynamodb").scan
-        kept = lambda: {(item["source"]["S"], item["alert"]["S"]): json.loads(item["record"]["S"]) for item in scan(TableName=self.outputs["LatestAlertsTable"])["Items"]}  # noqa: E731
+        latest = {(f"{sent['gateway']}/{sent['device']}", f"{sent['metric']}/{sent['kind']}"): sent for sent in self.alerts}
+
+        def kept() -> dict[tuple[str, str], Any]:
+            items = self.emulator.client("dynamodb").scan(TableName=self.outputs["LatestAlertsTable"])["Items"]
+            return {(item["source"]["S"], item["alert"]["S"]): json.loads(item["record"]["S"]) for item in items}
+
         wait_for("the table", lambda: kept() == latest, 20)
 
 
@@ -238,7 +279,7 @@ class Deploying(unittest.TestCase):
         emulator = self.emulator()
         connector = Path(self.enterContext(tempfile.TemporaryDirectory())) / "connector.jar"
         connector.write_bytes(b"a connector")
-        engine = ["--endpoint", emulator.url, "--connector", connector]
+        engine = ["--endpoint", emulator.url, "--connector", str(connector)]
         self.assertIn("cloud/deploy comes first", cloud("flink/deploy", *engine).stderr)
         self.assertEqual(cloud("deploy", "--endpoint", emulator.url).returncode, 0)
         deployed = cloud("flink/deploy", *engine)
@@ -247,7 +288,9 @@ class Deploying(unittest.TestCase):
 
         application = emulator.client("kinesisanalyticsv2").describe_application(ApplicationName="outrider-engine")["ApplicationDetail"]
         self.assertIn(application["ApplicationStatus"], ("STARTING", "RUNNING"))
-        location = application["ApplicationConfigurationDescription"]["ApplicationCodeConfigurationDescription"]["CodeContentDescription"]["S3ApplicationCodeLocationDescription"]
+        location = application["ApplicationConfigurationDescription"]["ApplicationCodeConfigurationDescription"]["CodeContentDescription"][
+            "S3ApplicationCodeLocationDescription"
+        ]
         code = emulator.client("s3").get_object(Bucket="outrider-code-000000000000-eu-central-1", Key=location["FileKey"])["Body"].read()
         names = zipfile.ZipFile(io.BytesIO(code)).namelist()
         self.assertEqual([name for name in names if not name.startswith("sql/")], ["lib/connector.jar", "main.py"])

@@ -33,9 +33,18 @@ def readings(start_ms: int) -> list[dict[str, Any]]:
                 positions[van] += 1
                 records.append(
                     {
-                        "v": 1, "type": "reading", "gateway": van, "run": "0000000000000001", "position": positions[van],
-                        "device": "van", "metric": metric, "value": value, "measured_at_ms": start_ms + 1_000 * second + number,
-                        "received_at_ms": start_ms + 1_000 * second + number + 5, "time_quality": "synced", "attributes": {"model": "sprinter"},
+                        "v": 1,
+                        "type": "reading",
+                        "gateway": van,
+                        "run": "0000000000000001",
+                        "position": positions[van],
+                        "device": "van",
+                        "metric": metric,
+                        "value": value,
+                        "measured_at_ms": start_ms + 1_000 * second + number,
+                        "received_at_ms": start_ms + 1_000 * second + number + 5,
+                        "time_quality": "synced",
+                        "attributes": {"model": "sprinter"},
                     }
                 )
     return records

@@ -16,7 +16,14 @@ from gateways import Gateway, series, statistics
 from programs import ROOT, Program, wait_for
 
 LIVE = ["--vehicles", "6", "--history", "2m", "--duration", "30s"]
-FAULTS = ["--fault", "spike:truck-02:engine_temperature:+60@8s", "--fault", "step:truck-03:container_temperature:+9@10s..18s", "--fault", "stuck:truck-04:engine_temperature@5s..20s"]
+FAULTS = [
+    "--fault",
+    "spike:truck-02:engine_temperature:+60@8s",
+    "--fault",
+    "step:truck-03:container_temperature:+9@10s..18s",
+    "--fault",
+    "stuck:truck-04:engine_temperature@5s..20s",
+]
 BACKLOG = ["--vehicles", "1", "--history", "1h", "--duration", "2s", "--seed", "9"]
 # Some 64 KiB, which is what a record of the gateway's sinks holds.
 LINES_MAX = 190
@@ -26,6 +33,16 @@ TOLERANCE = 1e-9
 
 class Engine(unittest.TestCase):
     """One run of everything; the tests look at what has come of it."""
+
+    folder: Path
+    now_ms: int
+    vans: list[dict[str, Any]]
+    live: list[dict[str, Any]]
+    backlog: list[dict[str, Any]]
+    anomalies: list[dict[str, Any]]
+    windows: list[dict[str, Any]]
+    findings: list[dict[str, Any]]
+    checkpoint_bytes: int
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -114,15 +131,24 @@ class Engine(unittest.TestCase):
     def test_the_planted_spike_is_found_by_both(self) -> None:
         agreed = {(finding["device"], finding["metric"]) for finding in self.findings if finding["kind"] == "agree"}
         self.assertIn(("truck-02", "engine_temperature"), agreed)
-        verdicts = Counter((finding["device"], finding["metric"]) for finding in self.findings if finding["kind"] == "verdict" and finding["gateway"] == "truck-0042")
+        verdicts = Counter(
+            (finding["device"], finding["metric"]) for finding in self.findings if finding["kind"] == "verdict" and finding["gateway"] == "truck-0042"
+        )
         self.assertGreaterEqual(verdicts["truck-03", "container_temperature"], 1)
-        self.assertLessEqual(verdicts.keys(), {("truck-02", "engine_temperature"), ("truck-03", "container_temperature"), ("truck-04", "engine_temperature")})
+        self.assertLessEqual(
+            verdicts.keys(), {("truck-02", "engine_temperature"), ("truck-03", "container_temperature"), ("truck-04", "engine_temperature")}
+        )
 
     def test_the_comparison_has_each_verdict_of_either_side_once(self) -> None:
         compared = comparisons(self.findings)
         edge = {(record["raw_run"], record["raw_position"]) for record in judged(self.anomalies)}
-        cloud = {(finding["run"], finding["position"]) for finding in self.findings if finding["kind"] == "verdict" and finding["gateway"] == "truck-0042"}
-        by_kind = {kind: {(finding["run"], finding["position"]) for finding in compared if finding["kind"] == kind} for kind in ("agree", "edge_only", "cloud_only")}
+        cloud = {
+            (finding["run"], finding["position"]) for finding in self.findings if finding["kind"] == "verdict" and finding["gateway"] == "truck-0042"
+        }
+        by_kind = {
+            kind: {(finding["run"], finding["position"]) for finding in compared if finding["kind"] == kind}
+            for kind in ("agree", "edge_only", "cloud_only")
+        }
         self.assertEqual(by_kind, {"agree": edge & cloud, "edge_only": edge - cloud, "cloud_only": cloud - edge})
         self.assertEqual(len(compared), len(edge | cloud))
         print("compared:", dict(Counter((finding["kind"], finding["detail"]) for finding in compared)))
@@ -136,7 +162,9 @@ class Engine(unittest.TestCase):
             self.assertLess(abs(place["at_ms"] - start - 1_000 * fleet.SHAKEN_AT), 13_000)
 
     def test_the_outlier_of_its_model_is_found_and_no_other(self) -> None:
-        self.assertEqual({(finding["gateway"], finding["metric"]) for finding in self.findings if finding["kind"] == "outlier"}, {(fleet.HOT, "axle_load")})
+        self.assertEqual(
+            {(finding["gateway"], finding["metric"]) for finding in self.findings if finding["kind"] == "outlier"}, {(fleet.HOT, "axle_load")}
+        )
 
     def test_the_silent_truck_is_told_first(self) -> None:
         silent = sorted((finding["at_ms"], finding["gateway"]) for finding in self.findings if finding["kind"] == "silent")
@@ -184,6 +212,7 @@ def newest_checkpoint_bytes(folder: Path) -> int:
 
 def start(folder: Path, kafka: str) -> Program:
     """The job, as a process of its own."""
+
     def topic(name: str) -> dict[str, str]:
         return {"connector": "kafka", "topic": name, "properties.bootstrap.servers": kafka, "scan.startup.mode": "earliest-offset"}
 
@@ -199,7 +228,13 @@ def start(folder: Path, kafka: str) -> Program:
         "execution.checkpointing.num-retained": "3",
         "pipeline.jars": f"file://{next((Path(os.environ['FLINK_TESTS']) / 'connector').glob('*.jar'))}",
     }
-    groups = {"source.raw": topic("raw"), "source.anomalies": topic("anomalies"), "sink.findings": files("findings"), "sink.windows": files("windows"), "flink": flink}
+    groups = {
+        "source.raw": topic("raw"),
+        "source.anomalies": topic("anomalies"),
+        "sink.findings": files("findings"),
+        "sink.windows": files("windows"),
+        "flink": flink,
+    }
     properties = folder / "properties.json"
     properties.write_text(json.dumps([{"PropertyGroupId": name, "PropertyMap": options} for name, options in groups.items()]))
     return Program([sys.executable, str(ROOT / "cloud/flink/main.py"), "--properties", str(properties)], folder / "flink.log", {})
