@@ -14,13 +14,13 @@ SILENT_AFTER = 40
 VANS = 9
 
 
-def readings(start_ms: int) -> list[dict[str, Any]]:
+def readings(start_ms: int, vans: int = VANS, seconds: int = SECONDS) -> list[dict[str, Any]]:
     """In the order of their times. The vans stand some hundred metres apart; van-08 is shaken, too, far away."""
     chance = random.Random(3)
     records: list[dict[str, Any]] = []
     positions: Counter[str] = Counter()
-    for second in range(SECONDS):
-        for number in range(1, VANS + 1):
+    for second in range(seconds):
+        for number in range(1, vans + 1):
             van = f"van-{number:02}"
             if van == SILENT and second > SILENT_AFTER:
                 continue

@@ -1,8 +1,5 @@
 """The fleet's engine over Kafka: its windows are the gateway's, it finds what was planted, and a backlog is judged right."""
 
-import json
-import os
-import sys
 import tempfile
 import time
 import unittest
@@ -12,8 +9,9 @@ from typing import Any
 
 import fleet
 from broker import Broker
+from engine import newest_checkpoint_bytes, rows, runs, start
 from gateways import Gateway, series, statistics
-from programs import ROOT, Program, wait_for
+from programs import wait_for
 
 LIVE = ["--vehicles", "6", "--history", "2m", "--duration", "30s"]
 FAULTS = [
@@ -191,53 +189,6 @@ def judged(anomalies: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def comparisons(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [finding for finding in findings if finding["kind"] in ("agree", "edge_only", "cloud_only") and finding["gateway"] == "truck-0042"]
-
-
-def runs(job: Program, folder: Path) -> bool:
-    assert job.process.poll() is None, f"the job ended: {(folder / 'flink.log').read_text()[-3000:]}"
-    return True
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """What a sink of files has committed."""
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith((".", "_"))]
-    return [json.loads(line) for path in files for line in path.read_text().splitlines()]
-
-
-def newest_checkpoint_bytes(folder: Path) -> int:
-    complete = [path.parent for path in folder.rglob("_metadata")]
-    newest = max(complete, key=lambda path: int(path.name.removeprefix("chk-")))
-    return sum(path.stat().st_size for path in newest.rglob("*") if path.is_file())
-
-
-def start(folder: Path, kafka: str) -> Program:
-    """The job, as a process of its own."""
-
-    def topic(name: str) -> dict[str, str]:
-        return {"connector": "kafka", "topic": name, "properties.bootstrap.servers": kafka, "scan.startup.mode": "earliest-offset"}
-
-    def files(name: str) -> dict[str, str]:
-        rolling = {"sink.rolling-policy.rollover-interval": "2 s", "sink.rolling-policy.check-interval": "1 s"}
-        return {"connector": "filesystem", "path": str(folder / name), "format": "json", **rolling}
-
-    flink = {
-        "parallelism.default": "2",
-        "table.exec.source.idle-timeout": "3 s",
-        "execution.checkpointing.interval": "3 s",
-        "execution.checkpointing.dir": f"file://{folder / 'checkpoints'}",
-        "execution.checkpointing.num-retained": "3",
-        "pipeline.jars": f"file://{next((Path(os.environ['FLINK_TESTS']) / 'connector').glob('*.jar'))}",
-    }
-    groups = {
-        "source.raw": topic("raw"),
-        "source.anomalies": topic("anomalies"),
-        "sink.findings": files("findings"),
-        "sink.windows": files("windows"),
-        "flink": flink,
-    }
-    properties = folder / "properties.json"
-    properties.write_text(json.dumps([{"PropertyGroupId": name, "PropertyMap": options} for name, options in groups.items()]))
-    return Program([sys.executable, str(ROOT / "cloud/flink/main.py"), "--properties", str(properties)], folder / "flink.log", {})
 
 
 if __name__ == "__main__":
