@@ -49,7 +49,8 @@ fn nothing_said_is_what_the_parts_take_by_default() {
     assert_eq!(built_in.routes, Ingest::default_routes());
     assert_eq!(built_in.sinks.len(), 1);
     let archive = ArchiveSink::of(&built_in.sinks[0]).expect("an archive");
-    let ArchiveSink { folder, bytes_max, free_percent_min, keep_min, rotate_after, rotate_bytes } = archive;
+    let ArchiveSink { folder, bytes_max, free_percent_min, keep_min, rotate_after, rotate_bytes, format } = archive;
+    assert_eq!(format.suffix(), ".ndjson.zst");
     assert_eq!(folder, Path::new("/home/pi/.local/state/outrider/archive"));
     assert_eq!((*bytes_max, *free_percent_min, *rotate_bytes), (2 << 30, 10, 16 << 20));
     assert_eq!((*keep_min, *rotate_after), (Duration::from_secs(86_400), Duration::from_secs(60)));
@@ -240,7 +241,7 @@ fn what_is_right_alone_may_be_wrong_beside_others() {
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'kafka'\nbrokers = 'x'",
-            "file:3: sink[0].type = 'kafka': not a choice; one of \"archive\", \"kinesis\", \"http\", \"nothing\"",
+            "file:3: sink[0].type = 'kafka': not a choice; one of \"archive\", \"kinesis\", \"http\", \"s3\", \"nothing\"",
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'archive'\nraw = 'x'",

@@ -6,9 +6,11 @@
 //! The archive writes files in the order of the store, needs no such machine, and reads the store by itself.
 
 pub mod archive;
+pub mod aws;
 #[cfg(test)]
 mod bench;
 pub mod compression;
+pub mod files;
 pub mod forwarder;
 pub mod http;
 pub mod kind;
@@ -17,6 +19,7 @@ pub mod network;
 #[cfg(test)]
 mod nothing;
 pub mod registry;
+pub mod s3;
 mod source;
 pub mod start;
 pub mod status;

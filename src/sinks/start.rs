@@ -119,6 +119,24 @@ impl<'a> Starting<'a> {
         self.writer.settings().capacity.free_bytes_min
     }
 
+    /// How large the store may become.
+    pub fn store_bytes_max(&self) -> u64 {
+        self.writer.settings().capacity.bytes_max
+    }
+
+    /// How long sinks may take to flush when the process ends.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// Seeds the jitter: two gateways that lost the same link must not retry in step.
+    pub fn random_seed(&self) -> Result<u64, StartError> {
+        getrandom::u64().map_err(|error| StartError::System {
+            tried: "get random bytes from the system".to_owned(),
+            source: std::io::Error::other(error),
+        })
+    }
+
     /// Registers the sink for a stream, which a task has to read from now on.
     pub fn stream(&mut self, row: &StreamRow) -> Result<StreamParts, StartError> {
         let (stream, stream_name) = (row.stream, Arc::clone(&row.name));
@@ -166,7 +184,7 @@ impl<'a> Starting<'a> {
                         DeliverySettings { linger_us: delivery.linger_us.min(LINGER_US_OF_RESERVE), ..delivery.clone() }
                     }
                 },
-                seed: random_seed()?,
+                seed: self.random_seed()?,
                 flush_within: self.grace,
             });
         }
@@ -206,12 +224,4 @@ impl<'a> Starting<'a> {
 
 fn thread_name(sink: &str) -> String {
     format!("sink-{sink}")
-}
-
-/// Seeds the jitter: two gateways that lost the same link must not retry in step.
-fn random_seed() -> Result<u64, StartError> {
-    getrandom::u64().map_err(|error| StartError::System {
-        tried: "get random bytes from the system".to_owned(),
-        source: std::io::Error::other(error),
-    })
 }

@@ -54,6 +54,7 @@ mod recorded;
 mod rotation;
 mod rules;
 mod rules_properties;
+mod s3;
 mod schema;
 mod sessions;
 mod sessions_controls;

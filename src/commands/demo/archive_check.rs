@@ -16,7 +16,10 @@ use firmware_sim::vehicle::Metric;
 use serde::Deserialize;
 
 use crate::core::identity::{PerStream, Stream};
-use crate::sinks::archive::folder::SUFFIX;
+use crate::sinks::files::format::{FileFormat, Packing};
+
+/// The demo's archive has the built-in format.
+const SUFFIX: &str = FileFormat::Ndjson(Packing::Zstd).suffix();
 
 /// What the devices and the subscriber know.
 #[derive(Debug)]

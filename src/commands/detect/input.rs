@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// Our archive has three levels; a folder deeper than this is none.
 const DEPTH_MAX: usize = 8;
 const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 pub struct Files {
     waiting: VecDeque<PathBuf>,
@@ -43,14 +44,14 @@ impl Files {
         inside.sort();
         let is_data = |path: &PathBuf| {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            [".ndjson", ".ndjson.zst", ".csv"].iter().any(|suffix| name.ends_with(suffix))
+            [".ndjson", ".ndjson.zst", ".ndjson.gz", ".csv"].iter().any(|suffix| name.ends_with(suffix))
         };
         let before = self.waiting.len();
         for path in inside.iter().filter(|path| depth < DEPTH_MAX && (path.is_dir() || is_data(path))) {
             self.add(path, depth + 1)?;
         }
         if depth == 0 && self.waiting.len() == before {
-            return Err(io::Error::other("no file in this folder ends in .ndjson, .ndjson.zst or .csv"));
+            return Err(io::Error::other("no file in this folder ends in .ndjson, .ndjson.zst, .ndjson.gz or .csv"));
         }
         Ok(())
     }
@@ -60,6 +61,9 @@ fn open(path: &Path) -> io::Result<Box<dyn Read>> {
     let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
     if file.fill_buf()?.starts_with(&ZSTD_MAGIC) {
         return Ok(Box::new(zstd::stream::read::Decoder::with_buffer(file)?));
+    }
+    if file.fill_buf()?.starts_with(&GZIP_MAGIC) {
+        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(file)));
     }
     Ok(Box::new(file))
 }

@@ -5,6 +5,7 @@
 pub struct Jitter(u64);
 
 impl Jitter {
+    /// The same seed gives the same pauses.
     pub fn new(seed: u64) -> Self {
         // The state must not be zero, or it stays there.
         Jitter(seed | 1)

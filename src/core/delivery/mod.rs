@@ -35,6 +35,7 @@ use bytes::Bytes;
 
 use super::cursor::CursorState;
 
+pub use backoff::Jitter;
 pub use machine::{Delivery, PARTITION_KEY_BYTES_MAX};
 
 /// What a service takes, what may be held for it, and how patient its delivery is.

@@ -15,8 +15,8 @@ use std::time::Duration;
 use crate::clock;
 use crate::core::identity::RunId;
 use crate::disk;
+use crate::sinks::files::format::FileFormat;
 
-pub const SUFFIX: &str = ".ndjson.zst";
 /// Suffix of unfinished files. They are removed at the next start; their records are still in the store.
 pub const UNFINISHED: &str = ".unfinished";
 
@@ -32,24 +32,25 @@ pub struct FileName {
 }
 
 impl FileName {
+    /// Without the suffix of a format.
     pub fn format(&self) -> String {
         format!(
-            "{}-{}-{:012}-{:012}-{:012}{SUFFIX}",
+            "{}-{}-{:012}-{:012}-{:012}",
             self.received_ms, self.run, self.position, self.first_sequence, self.last_sequence
         )
     }
 
     /// When the first record of a file of this name was received, and how many records it holds.
     fn contents_of(name: &str) -> Option<(i64, u64)> {
-        let mut parts = name.strip_suffix(SUFFIX)?.rsplitn(5, '-');
+        let mut parts = FileFormat::without_suffix(name)?.rsplitn(5, '-');
         let (last, first): (u64, u64) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         let received_ms = parts.nth(2)?.parse().ok()?;
         Some((received_ms, (last + 1).saturating_sub(first)))
     }
 
-    /// The last sequence, if `name` starts at the same record as `self`.
+    /// The last sequence, if `name` starts at the same record as `self`, in whichever format.
     fn last_sequence_of(&self, name: &str) -> Option<u64> {
-        let (head, last) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
+        let (head, last) = FileFormat::without_suffix(name)?.rsplit_once('-')?;
         let wanted = FileName { last_sequence: 0, ..*self }.format();
         let (wanted, _) = wanted.rsplit_once('-')?;
         if head == wanted { last.parse().ok() } else { None }
@@ -179,7 +180,7 @@ impl ArchiveFolder {
             };
             let mut names: Vec<String> = std::fs::read_dir(&hour)?
                 .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-                .filter(|name| name.ends_with(SUFFIX))
+                .filter(|name| FileFormat::without_suffix(name).is_some())
                 .collect();
             names.sort();
             let Some(name) = names.into_iter().next() else { continue };
@@ -250,7 +251,9 @@ pub(super) fn built_in() -> Vec<Arc<str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sinks::files::format::Packing;
 
+    const SUFFIX: &str = FileFormat::Ndjson(Packing::Zstd).suffix();
     const NAME: FileName = FileName {
         received_ms: 1_795_517_165_120,
         run: RunId([1; 8]),
@@ -278,7 +281,7 @@ mod tests {
         let archive = ArchiveFolder::open(folder.path(), built_in(), limits(u64::MAX, 0)).expect("a folder");
         let hour = folder.path().join(partition("raw", NAME.received_ms));
         std::fs::create_dir_all(&hour).expect("a folder");
-        std::fs::write(hour.join(NAME.format()), b"x").expect("a file");
+        std::fs::write(hour.join(NAME.format() + SUFFIX), b"x").expect("a file");
         assert_eq!(archive.find("raw", &FileName { last_sequence: 0, ..NAME }).expect("readable"), Some(9));
         assert_eq!(archive.find("raw", &FileName { run: RunId([2; 8]), ..NAME }).expect("readable"), None);
         assert_eq!(archive.find("anomalies", &NAME).expect("readable"), None);
@@ -294,7 +297,7 @@ mod tests {
             std::fs::write(&path, [0; 100]).expect("a file");
             path
         };
-        let name = |received_ms| FileName { received_ms, ..NAME }.format();
+        let name = |received_ms| FileName { received_ms, ..NAME }.format() + SUFFIX;
         let first = write(1_000_000_000_000, "anomalies", &name(1_000_000_000_000));
         let second = write(1_000_009_000_000, "raw", &name(1_000_009_000_000));
         let left = write(1_000_009_000_000, "raw", &format!("x{UNFINISHED}"));
@@ -320,7 +323,7 @@ mod tests {
         let write = |received_ms: i64| {
             let hour = folder.path().join(partition("raw", received_ms));
             std::fs::create_dir_all(&hour).expect("a folder");
-            let path = hour.join(FileName { received_ms, ..NAME }.format());
+            let path = hour.join(FileName { received_ms, ..NAME }.format() + SUFFIX);
             std::fs::write(&path, [0; 100]).expect("a file");
             set_age(&path, received_ms);
             path

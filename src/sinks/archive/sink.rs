@@ -14,6 +14,7 @@ use crate::keys::key::{Group, Key, count, key_of, seconds, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB, approximate_size, format_duration};
+use crate::sinks::files::format::{FileFormat, compression_key, format_key};
 use crate::sinks::kind::{ConfiguredSink, SinkKind, SinkSettings, Surroundings};
 use crate::sinks::start::{SinkThread, StartError, Starting};
 
@@ -39,6 +40,8 @@ const KEYS: &[Key] = &[
         "A file is closed when it is this old."),
     key_of(GROUP, "rotate_size", size(64 * KIB, GIB), Literal("\"16MiB\""),
         "A file is closed when it is this large."),
+    format_key(GROUP),
+    compression_key(GROUP),
 ];
 
 /// Writes files on this machine.
@@ -52,6 +55,7 @@ pub struct ArchiveSink {
     pub keep_min: Duration,
     pub rotate_after: Duration,
     pub rotate_bytes: u64,
+    pub format: FileFormat,
 }
 
 impl ArchiveSink {
@@ -78,6 +82,7 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         keep_min: section.duration("keep_min"),
         rotate_after: section.duration("rotate_after"),
         rotate_bytes: section.size("rotate_size"),
+        format: FileFormat::read(section),
     })
 }
 
@@ -88,8 +93,9 @@ impl ConfiguredSink for ArchiveSink {
 
     fn describe(&self) -> String {
         format!(
-            "files in {}, a new one every {}, at most {}",
+            "files in {}, {}, a new one every {}, at most {}",
             self.folder.display(),
+            self.format.describe(),
             format_duration(self.rotate_after),
             approximate_size(self.bytes_max)
         )
@@ -112,6 +118,7 @@ impl ConfiguredSink for ArchiveSink {
         let mut archivers = Vec::new();
         for row in starting.streams() {
             archivers.push(ArchiverParts {
+                format: self.format,
                 rotate_after: self.rotate_after,
                 rotate_bytes: self.rotate_bytes,
                 folder: Arc::clone(&folder),

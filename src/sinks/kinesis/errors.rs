@@ -8,9 +8,9 @@ use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::put_records::PutRecordsError;
 use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
 
-use super::credentials;
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::errors::{causes, with_causes};
+use crate::sinks::aws::credentials;
 use crate::sinks::network::{self, REQUEST_TOO_LARGE};
 
 /// The SDK's error for a failed request.

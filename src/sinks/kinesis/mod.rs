@@ -1,47 +1,27 @@
 //! Amazon Kinesis data streams, by PutRecords. The SDK's own retries are disabled: `core::delivery` decides record by record what is sent
 //! again.
 
-mod clock;
-pub mod credentials;
 mod errors;
 pub mod sink;
 
 use std::cell::RefCell;
-use std::time::Duration;
 
-use aws_config::retry::RetryConfig;
-use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::SharedHttpClient;
 use aws_sdk_kinesis::operation::put_records::PutRecordsOutput;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use aws_smithy_async::time::TimeSource;
-use aws_smithy_runtime_api::client::http::SharedHttpConnector;
-
-use clock::{ServiceClock, epoch_seconds};
 
 use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason, Scope};
+use crate::sinks::Sink;
+use crate::sinks::aws::AwsConnection;
+use crate::sinks::aws::clock::{ServiceClock, epoch_seconds};
 use crate::sinks::compression::Compression;
-use crate::sinks::{Sink, network};
-
-/// How to reach the service. Credentials come from the SDK's own chain: environment, profile, container, instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KinesisConnection {
-    /// If absent, that of the environment or the profile.
-    pub region: Option<String>,
-    /// Overrides the region's address, for example with a VPC endpoint or an emulator.
-    pub endpoint: Option<String>,
-    pub connect_timeout: Duration,
-    /// Time limit of one request, from its start to the complete response.
-    pub request_timeout: Duration,
-}
 
 /// One stream of Kinesis.
 pub struct KinesisSink {
-    connection: KinesisConnection,
+    connection: AwsConnection,
     http: SharedHttpClient,
     /// Rebuilt when the credentials have expired or somebody may have to fix them: the SDK caches credentials for as long as it believes
     /// them to be valid, and never looks again if it found none.
@@ -62,7 +42,7 @@ pub struct KinesisTarget {
 
 impl KinesisSink {
     /// Connects with the first request.
-    pub fn new(connection: KinesisConnection, http: SharedHttpClient, target: KinesisTarget) -> Self {
+    pub fn new(connection: AwsConnection, http: SharedHttpClient, target: KinesisTarget) -> Self {
         let (client, clock) = (RefCell::new(None), ServiceClock::default());
         KinesisSink { connection, http, client, clock, target }
     }
@@ -77,23 +57,7 @@ impl KinesisSink {
     }
 
     async fn build_client(&self) -> Client {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(self.connection.connect_timeout)
-            .operation_timeout(self.connection.request_timeout)
-            .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(self.http.clone())
-            .time_source(self.clock.clone())
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts)
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        if let Some(region) = &self.connection.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        if let Some(endpoint) = &self.connection.endpoint {
-            loader = loader.endpoint_url(endpoint);
-        }
-        Client::new(&loader.load().await)
+        Client::new(&self.connection.load(self.http.clone(), &self.clock).await)
     }
 
     fn entry(&self, record: &OutgoingRecord) -> std::io::Result<PutRecordsRequestEntry> {
@@ -106,12 +70,6 @@ impl KinesisSink {
         let entry = PutRecordsRequestEntry::builder().data(Blob::new(data)).partition_key(key).build();
         Ok(entry.expect("data and partition key are set"))
     }
-}
-
-/// The network connector, shared by all streams of a sink. Without TLS if the endpoint uses none.
-pub fn connector(connection: &KinesisConnection) -> SharedHttpConnector {
-    let is_plain = connection.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-    network::connector(connection.connect_timeout, !is_plain)
 }
 
 impl Sink for KinesisSink {

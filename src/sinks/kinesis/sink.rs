@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::credentials;
-use super::{KinesisConnection, KinesisSink, KinesisTarget, connector};
+use super::{KinesisSink, KinesisTarget};
 use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
 use crate::core::identity::Stream;
 use crate::keys::key::Fallback::{Literal, Otherwise};
@@ -13,6 +12,7 @@ use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB, format_size};
+use crate::sinks::aws::{AwsConnection, credentials};
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::Counted;
@@ -71,7 +71,7 @@ const KEYS: &[Key] = &[
 /// Sends to streams of Amazon Kinesis.
 #[derive(Clone, Debug)]
 pub struct KinesisStreams {
-    pub connection: KinesisConnection,
+    pub connection: AwsConnection,
     pub delivery: DeliverySettings,
     pub compression: Compression,
     /// Names of streams, each with its stream of Kinesis; others are not sent.
@@ -79,7 +79,7 @@ pub struct KinesisStreams {
 }
 
 fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
-    let connection = KinesisConnection {
+    let connection = AwsConnection {
         region: section.text("region"),
         endpoint: section.text("endpoint"),
         connect_timeout: section.duration("connect_timeout"),
@@ -167,7 +167,7 @@ impl ConfiguredSink for KinesisStreams {
             &self.delivery,
             move |parts| {
                 let KinesisStreams { connection, compression, .. } = &settings;
-                let network = network.get_or_insert_with(|| connector(connection)).clone();
+                let network = network.get_or_insert_with(|| connection.connector()).clone();
                 let stream = settings.targets.get(&*parts.stream_name);
                 let stream = stream.expect("only streams with a target are forwarded").clone();
                 let target = KinesisTarget { stream, gateway: gateway.clone(), compression: *compression };

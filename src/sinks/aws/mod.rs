@@ -1,0 +1,56 @@
+//! What sinks to services of AWS share: where the service is, credentials, and the time that requests are signed with.
+
+pub mod clock;
+pub mod credentials;
+
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector};
+
+use super::network;
+use clock::ServiceClock;
+
+/// How to reach a service. Credentials come from the SDK's own chain: environment, profile, container, instance.
+#[derive(Clone, Debug)]
+pub struct AwsConnection {
+    /// `None`: as the SDK finds it.
+    pub region: Option<String>,
+    /// `None`: the region's own.
+    pub endpoint: Option<String>,
+    pub connect_timeout: Duration,
+    /// Time limit of one request, from its start to the complete response; for uploads, how long one may stand still.
+    pub request_timeout: Duration,
+}
+
+impl AwsConnection {
+    /// The network connector, shared by all streams of a sink. Without TLS if the endpoint uses none.
+    pub fn connector(&self) -> SharedHttpConnector {
+        let is_plain = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        network::connector(self.connect_timeout, !is_plain)
+    }
+
+    /// What the environment and the profile say, as far as the configuration does not.
+    pub async fn load(&self, http: SharedHttpClient, clock: &ServiceClock) -> SdkConfig {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(self.connect_timeout)
+            .operation_timeout(self.request_timeout)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .time_source(clock.clone())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        if let Some(region) = &self.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(endpoint) = &self.endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
+        loader.load().await
+    }
+}

@@ -1,0 +1,244 @@
+//! Files as objects in a bucket of Amazon S3, or of any server that speaks its protocol.
+//!
+//! A file is built from the log when it is due and sent as one object, by one request. The cursor moves when the object is stored; what was
+//! built and not sent is built again after a restart. An object's name is that of its first record, and it is stored only where there is none
+//! of this name (`If-None-Match`). So a request whose reply was lost stores nothing twice: the object that is there says up to which position
+//! it holds everything, and the sink goes on behind it.
+//!
+//! The file has a place on the disk that has no name, so that nothing is left of it. It is never synced, because it can be built again. Where
+//! the disk has no room, small files are built in memory. Deliberately absent: multipart uploads, which leave parts behind that cost money,
+//! and are not needed below 5 GB.
+
+mod building;
+mod client;
+mod outcome;
+mod pace;
+mod place;
+pub mod sink;
+mod upload;
+
+use std::time::{Duration, Instant};
+
+use building::{Building, BuildingSettings, Built, Step};
+use client::Client;
+use outcome::{Found, Stored};
+use pace::Pace;
+
+use crate::core::delivery::Outcome;
+use crate::errors::with_causes;
+use crate::sinks::status::Link;
+use crate::sinks::stream::StreamParts;
+
+/// What the uploader of one stream works with.
+pub struct UploaderParts {
+    pub source: StreamParts,
+    pub building: BuildingSettings,
+    pub client: Client,
+    /// What names of objects begin with.
+    pub prefix: String,
+    /// The stream's name in names of objects.
+    pub folder: String,
+    /// How long to go on sending when the process ends.
+    pub flush_within: Duration,
+    /// Seeds the jitter of retries.
+    pub seed: u64,
+}
+
+/// How long to wait before reading a store again that could not be read, or building a file again that could not be written.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Once everything is read, new records are read in steps of this length: nobody waits for them.
+const READ_EVERY: Duration = Duration::from_secs(1);
+
+struct Uploader {
+    building: Building,
+    client: Client,
+    prefix: String,
+    folder: String,
+    pace: Pace,
+    /// A file that is to be sent.
+    built: Option<Built>,
+    flush_within: Duration,
+    flush_until: Option<Instant>,
+}
+
+/// Runs until the process ends, and then until everything committed is sent or the time for it is over.
+pub async fn run(parts: UploaderParts) {
+    let status = std::sync::Arc::clone(&parts.source.status);
+    let pace = Pace::new(&parts.source.sink, &parts.source.stream_name, status, parts.seed);
+    let mut uploader = Uploader {
+        building: Building::new(parts.source, parts.building),
+        client: parts.client,
+        prefix: parts.prefix,
+        folder: parts.folder,
+        pace,
+        built: None,
+        flush_within: parts.flush_within,
+        flush_until: None,
+    };
+    while uploader.turn().await {}
+}
+
+impl Uploader {
+    /// Does what is next; `false` if the process may end.
+    async fn turn(&mut self) -> bool {
+        if self.is_ending() && self.is_out_of_time() {
+            return false;
+        }
+        if let Some(built) = self.built.take() {
+            self.send(built).await;
+            return true;
+        }
+        match self.building.step() {
+            // One thread serves all streams: let the others run.
+            Ok(Step::Again) => tokio::task::yield_now().await,
+            Ok(Step::Due) => self.finish(),
+            Ok(Step::CaughtUp) if self.is_ending() => match self.building.is_empty() {
+                true => return false,
+                false => self.finish(),
+            },
+            Ok(Step::CaughtUp) => self.wait_for_records().await,
+            Err(error) => {
+                self.fails_to_build(&with_causes(&error)).await;
+                return !self.is_ending();
+            }
+        }
+        true
+    }
+
+    fn finish(&mut self) {
+        match self.building.finish() {
+            Ok(built) => self.built = built,
+            Err(error) => self.pace.cannot_build(&with_causes(&error)),
+        }
+    }
+
+    async fn fails_to_build(&mut self, text: &str) {
+        self.pace.cannot_build(text);
+        self.building.give_up();
+        self.pause(RETRY_PAUSE).await;
+    }
+
+    /// Tries once to store a file. It is kept until it is known what became of it.
+    async fn send(&mut self, built: Built) {
+        if self.link().is_down() {
+            self.built = Some(built);
+            // The gateway keeps the sender until this task has ended.
+            let _ = self.building.tail.source.link.changed().await;
+            return;
+        }
+        let key = built.first.key(&self.prefix, &self.folder, built.format.suffix());
+        let until = self.flush_until;
+        let attempt = async {
+            match self.client.put(&key, &built.upload, built.format.content_type(), built.last).await {
+                Stored::Now => Ok(Stored::Now),
+                Stored::Before => Ok(Stored::Before),
+                Stored::Not(outcome) => Err(outcome),
+            }
+        };
+        let stored = match until {
+            Some(until) => match tokio::time::timeout_at(until.into(), attempt).await {
+                Ok(stored) => stored,
+                // The next start builds the file again.
+                Err(_) => return self.built = Some(built),
+            },
+            None => attempt.await,
+        };
+        match stored {
+            Ok(Stored::Now) => self.is_stored(&built),
+            Ok(_) => self.is_there_already(built, &key).await,
+            Err(outcome) => self.is_refused(built, outcome).await,
+        }
+    }
+
+    fn is_stored(&mut self, built: &Built) {
+        self.building.delivered();
+        self.building.tail.source.status.records_sent.add(built.records);
+        self.pace.works();
+    }
+
+    /// An object of this name is there: of an attempt whose reply was lost, or of the process that ran before.
+    async fn is_there_already(&mut self, built: Built, key: &str) {
+        match self.client.find(key).await {
+            Found::Through(last) if last == built.last => self.is_stored(&built),
+            Found::Through(last) if last >= built.first.position => {
+                tracing::info!(sink = self.building.tail.source.sink, key, "an earlier process has stored this object");
+                self.building.is_known_through(built.first.run, last);
+                self.pace.works();
+            }
+            Found::Through(last) => {
+                let outcome =
+                    Outcome::Halt(format!("the object {key} ends with position {last}, before its own first"));
+                self.is_refused(built, outcome).await;
+            }
+            Found::Nothing => {
+                let reason = format!("the object {key} was there, and is gone");
+                self.is_refused(built, Outcome::Later { reason, after_us: None }).await;
+            }
+            Found::Unknown(outcome) => self.is_refused(built, outcome).await,
+        }
+    }
+
+    async fn is_refused(&mut self, built: Built, outcome: Outcome) {
+        self.building.tail.source.status.records_retried.add(built.records);
+        let bytes = built.upload.bytes;
+        if matches!(outcome, Outcome::TooLarge(_)) && self.building.make_smaller(bytes) {
+            // Nothing was stored under this name, so that the records can be in another file.
+            self.building.give_up();
+        } else {
+            self.built = Some(built);
+        }
+        let pause = self.pace.after(&outcome, bytes);
+        if self.is_ending() {
+            // A service that does not work now will not work within the grace period.
+            self.flush_until = Some(Instant::now());
+            return;
+        }
+        self.pause(pause).await;
+    }
+
+    /// Waits for so long, or until the link changes.
+    async fn pause(&mut self, pause: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = self.building.tail.source.link.changed() => {}
+        }
+    }
+
+    /// Waits until there is something to read, or the file is due, or the link changes.
+    async fn wait_for_records(&mut self) {
+        let due = self.building.due();
+        let source = &mut self.building.tail.source;
+        let news = async {
+            let _ = source.committed.changed().await;
+            tokio::time::sleep(READ_EVERY).await;
+        };
+        tokio::select! {
+            () = news => {}
+            () = sleep_until(due) => {}
+            _ = source.link.changed() => {}
+        }
+    }
+
+    fn link(&self) -> Link {
+        *self.building.tail.source.link.borrow()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.link() == Link::Ending
+    }
+
+    fn is_out_of_time(&mut self) -> bool {
+        let now = Instant::now();
+        now >= *self.flush_until.get_or_insert(now + self.flush_within)
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! S3 as a kind of sink: its keys, how its section is read, and how it is started.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+
+use super::UploaderParts;
+use super::building::BuildingSettings;
+use super::client::Client;
+use crate::core::identity::Stream;
+use crate::keys::key::Fallback::{Literal, Otherwise, Required};
+use crate::keys::key::{Group, Key, key_of, seconds, size};
+use crate::keys::kind::{Kind, Shape};
+use crate::keys::section::Section;
+use crate::keys::units::{GIB, KIB, format_duration, format_size};
+use crate::sinks::aws::{AwsConnection, credentials};
+use crate::sinks::files::format::{FileFormat, compression_key, format_key};
+use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
+use crate::sinks::network::Counted;
+use crate::sinks::start::{SinkThread, StartError, Starting};
+
+pub const NAME: &str = "s3";
+
+pub static KIND: SinkKind = SinkKind { name: NAME, example: "lake", keys: KEYS, read };
+
+const GROUP: Group = Group::SinkOf(NAME);
+
+#[rustfmt::skip]
+const KEYS: &[Key] = &[
+    key_of(GROUP, "bucket", Kind::Text(Shape::StreamName), Required { example: "\"fleet-telemetry\"" },
+        "The bucket. Its policy and that of the credentials have to allow s3:PutObject and s3:GetObject."),
+    key_of(GROUP, "region", Kind::Text(Shape::Region),
+        Otherwise { meaning: "AWS_REGION, else the AWS profile's", example: "\"eu-central-1\"" },
+        "The region of the bucket."),
+    key_of(GROUP, "endpoint", Kind::Text(Shape::Endpoint),
+        Otherwise { meaning: "AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, else the region's own", example: "\"http://127.0.0.1:9000\"" },
+        "The address of another server that speaks the protocol of S3; it has to know conditional writes (If-None-Match)."),
+    key_of(GROUP, "prefix", Kind::Text(Shape::Name),
+        Otherwise { meaning: "none", example: "\"fleet/\"" },
+        "What the names of all objects begin with. They go on with the stream, dt=YYYY-MM-DD/hour=HH (of receipt, in UTC), and {gateway}-{run}-{position} of the first record."),
+    key_of(GROUP, "raw", Kind::Text(Shape::StreamName),
+        Otherwise { meaning: "not sent, if another stream is named; else as raw", example: "\"raw\"" },
+        "The name in the names of objects of the stream with every reading."),
+    key_of(GROUP, "anomalies", Kind::Text(Shape::StreamName),
+        Otherwise { meaning: "not sent, if another stream is named; else as anomalies", example: "\"anomalies\"" },
+        "The same of the stream with anomalies, alerts and the gateway's own state."),
+    key_of(GROUP, "streams", Kind::StreamTargets,
+        Otherwise { meaning: "every stream under its own name, if neither raw nor anomalies is given", example: "{ trips = \"trips\" }" },
+        "Names of streams, each with its name in the names of objects: those of [[stream]], and raw and anomalies, if these have no key of their own."),
+    format_key(GROUP),
+    compression_key(GROUP),
+    key_of(GROUP, "rotate_after", seconds(1, 86_400), Literal("\"15m\""),
+        "An object is sent so long after its first record was received. Each costs a request, whatever its size."),
+    key_of(GROUP, "rotate_size", size(64 * KIB, GIB), Literal("\"64MiB\""),
+        "Or when it is this large. It is built on the disk of the state folder; where that has no room, objects of at most 1MiB are built in memory."),
+    key_of(GROUP, "connect_timeout", seconds(1, 60), Literal("\"5s\""),
+        "Time limit for connecting."),
+    key_of(GROUP, "timeout", seconds(1, 600), Literal("\"60s\""),
+        "How long an upload may stand still; after it the object is sent again."),
+];
+
+/// Sends files to a bucket.
+#[derive(Clone, Debug)]
+pub struct S3Bucket {
+    pub bucket: String,
+    pub connection: AwsConnection,
+    pub prefix: String,
+    /// Names of streams, each with its name in the bucket; `None` is every stream under its own name.
+    pub targets: Option<BTreeMap<String, String>>,
+    pub format: FileFormat,
+    pub rotate_after: Duration,
+    pub rotate_bytes: u64,
+    /// Where files are built.
+    pub folder: PathBuf,
+}
+
+fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
+    let prefix = section.text("prefix").unwrap_or_default();
+    if prefix.starts_with('/') {
+        section.blame("prefix", "names of objects begin without a slash");
+    }
+    Arc::new(S3Bucket {
+        bucket: section.text("bucket").unwrap_or_default(),
+        connection: AwsConnection {
+            region: section.text("region"),
+            endpoint: section.text("endpoint"),
+            connect_timeout: section.duration("connect_timeout"),
+            request_timeout: section.duration("timeout"),
+        },
+        prefix,
+        targets: targets(section, surroundings),
+        format: FileFormat::read(section),
+        rotate_after: section.duration("rotate_after"),
+        rotate_bytes: section.size("rotate_size"),
+        folder: surroundings.state_folder.join("uploads"),
+    })
+}
+
+fn targets(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Option<BTreeMap<String, String>> {
+    let built_in = Stream::BUILT_IN.map(|(_, name)| name);
+    let is_any_named = ["streams"].into_iter().chain(built_in).any(|key| section.has(key));
+    let mut targets = BTreeMap::new();
+    for (name, target) in section.stream_targets("streams") {
+        surroundings.expect_stream(section, "streams", &name);
+        if built_in.contains(&&*name) && section.has(&name) {
+            section.blame("streams", format!("{name} is a key of its own, and has a target there"));
+        }
+        targets.insert(name, target);
+    }
+    for name in built_in {
+        targets.extend(section.text(name).map(|target| (name.to_owned(), target)));
+    }
+    if is_any_named && targets.is_empty() {
+        section.blame("streams", "names no stream; without this key, every stream is sent");
+    }
+    let mut folders: Vec<&String> = targets.values().collect();
+    folders.sort();
+    if folders.windows(2).any(|pair| pair[0] == pair[1]) {
+        section.blame_section("two streams have one name in the bucket: their objects could not be told apart");
+    }
+    is_any_named.then_some(targets)
+}
+
+impl S3Bucket {
+    fn target(&self, stream: &str) -> Option<String> {
+        match &self.targets {
+            Some(targets) => targets.get(stream).cloned(),
+            None => Some(stream.to_owned()),
+        }
+    }
+}
+
+impl ConfiguredSink for S3Bucket {
+    fn takes(&self, stream: &str) -> bool {
+        self.targets.as_ref().is_none_or(|targets| targets.contains_key(stream))
+    }
+
+    fn describe(&self) -> String {
+        let region = self.connection.region.as_deref().unwrap_or("the region of AWS_REGION or the AWS profile");
+        let endpoint = self.connection.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+        let streams = match &self.targets {
+            None => "every stream".to_owned(),
+            Some(targets) => {
+                targets.iter().map(|(name, target)| format!("{name} as {target}")).collect::<Vec<_>>().join(", ")
+            }
+        };
+        format!(
+            "objects in the bucket {} in {region}{endpoint}, {}, {streams}, a new one every {} or {}",
+            self.bucket,
+            self.format.describe(),
+            format_duration(self.rotate_after),
+            format_size(self.rotate_bytes)
+        )
+    }
+
+    fn notes(&self) -> Vec<String> {
+        if credentials::is_any_configured() { Vec::new() } else { vec![credentials::REMEDY.to_owned()] }
+    }
+
+    fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
+        let mut parts = Vec::new();
+        for row in starting.streams() {
+            let Some(folder) = self.target(&row.name) else { continue };
+            let building = BuildingSettings {
+                format: self.format,
+                rotate_after: self.rotate_after,
+                rotate_bytes: self.rotate_bytes,
+                folder: self.folder.clone(),
+                free_bytes_min: starting.free_bytes_min(),
+                held_bytes_max: starting.store_bytes_max() / 4,
+            };
+            parts.push((starting.stream(row)?, building, folder, starting.random_seed()?));
+        }
+        let (settings, flush_within) = (self.clone(), starting.grace());
+        starting.spawn(move || async move {
+            // All streams share the connections.
+            let network = settings.connection.connector();
+            let tasks = LocalSet::new();
+            for (source, building, folder, seed) in parts {
+                let http = Counted::connector(network.clone(), &source.status);
+                let client = Client::new(&settings.bucket, settings.connection.clone(), http);
+                let prefix = settings.prefix.clone();
+                tasks.spawn_local(super::run(UploaderParts {
+                    source,
+                    building,
+                    client,
+                    prefix,
+                    folder,
+                    flush_within,
+                    seed,
+                }));
+            }
+            tasks.await;
+        })
+    }
+}
