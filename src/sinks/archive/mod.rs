@@ -219,8 +219,7 @@ impl Archiver {
     /// Makes sure that a file of the right hour with room is open.
     fn make_room_for(&mut self, name: &FileName) -> Result<(), StepError> {
         let hour = partition(&self.tail.source.stream_name, name.received_ms);
-        let fits =
-            self.open.as_ref().is_some_and(|open| open.hour == hour && open.file.bytes() < self.settings.rotate_bytes);
+        let fits = self.open.as_ref().is_some_and(|open| open.hour == hour && !self.is_full(open));
         if fits {
             return Ok(());
         }
@@ -229,15 +228,18 @@ impl Archiver {
         std::fs::create_dir_all(&folder)?;
         let unfinished = folder.join(format!("{}{UNFINISHED}", name.format()));
         let file = File::create(&unfinished)?;
-        let file = RecordFile::begin(self.settings.format, Output::plain(Target::File(file)))?;
+        let file =
+            RecordFile::begin(self.settings.format, &self.tail.source.stream_name, Output::plain(Target::File(file)))?;
         self.open = Some(OpenFile { file, unfinished, name: *name, hour, opened: Instant::now() });
         Ok(())
     }
 
+    fn is_full(&self, open: &OpenFile) -> bool {
+        open.file.is_full() || open.file.bytes() >= self.settings.rotate_bytes
+    }
+
     fn is_due(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| {
-            open.opened.elapsed() >= self.settings.rotate_after || open.file.bytes() >= self.settings.rotate_bytes
-        })
+        self.open.as_ref().is_some_and(|open| open.opened.elapsed() >= self.settings.rotate_after || self.is_full(open))
     }
 
     /// Finishes the open file, which makes its records delivered.

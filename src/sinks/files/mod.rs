@@ -1,13 +1,18 @@
 //! What sinks that write files share: the formats, and how they read the log. The archive keeps its files here, `s3` sends them away.
 
+pub mod columns;
+mod fields;
 pub mod format;
 pub mod output;
+mod parquet;
+mod rows;
 pub mod tail;
 
 use std::io::{self, Write};
 
 use flate2::write::GzEncoder;
 
+use self::parquet::{ParquetFile, ROW_GROUP_ROWS};
 use crate::store::log::Record;
 use format::{FileFormat, Packing};
 use output::Output;
@@ -25,13 +30,23 @@ pub struct RecordFile {
 enum Encoder {
     Gzip(GzEncoder<Output>),
     Zstd(zstd::Encoder<'static, Output>),
+    Parquet(Box<ParquetFile>),
 }
 
 impl RecordFile {
     /// # Errors
     ///
     /// If memory for a compressor cannot be had, or the output fails.
-    pub fn begin(format: FileFormat, output: Output) -> io::Result<RecordFile> {
+    pub fn begin(format: FileFormat, stream: &str, output: Output) -> io::Result<RecordFile> {
+        RecordFile::begin_with(format, stream, output, ROW_GROUP_ROWS)
+    }
+
+    /// The same with another size of Parquet's row groups.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub fn begin_with(format: FileFormat, stream: &str, output: Output, group_rows: u32) -> io::Result<RecordFile> {
         let encoder = match format {
             FileFormat::Ndjson(Packing::Gzip) => Encoder::Gzip(GzEncoder::new(output, flate2::Compression::default())),
             FileFormat::Ndjson(Packing::Zstd) => {
@@ -39,6 +54,7 @@ impl RecordFile {
                 encoder.window_log(ZSTD_WINDOW_LOG)?;
                 Encoder::Zstd(encoder)
             }
+            FileFormat::Parquet => Encoder::Parquet(Box::new(ParquetFile::begin(stream, output, group_rows)?)),
         };
         Ok(RecordFile { encoder, line: Vec::new() })
     }
@@ -47,12 +63,21 @@ impl RecordFile {
     ///
     /// If the output fails. What the file holds is unknown then.
     pub fn write(&mut self, record: &Record<'_>) -> io::Result<()> {
+        if let Encoder::Parquet(file) = &mut self.encoder {
+            return file.write(record);
+        }
         self.line.clear();
         record.write(&mut self.line);
         match &mut self.encoder {
             Encoder::Gzip(encoder) => encoder.write_all(&self.line),
             Encoder::Zstd(encoder) => encoder.write_all(&self.line),
+            Encoder::Parquet(_) => unreachable!("written above"),
         }
+    }
+
+    /// It takes no more, whatever its size is.
+    pub fn is_full(&self) -> bool {
+        matches!(&self.encoder, Encoder::Parquet(file) if file.is_full())
     }
 
     /// How large it is, as far as that is known before its end.
@@ -60,6 +85,7 @@ impl RecordFile {
         match &self.encoder {
             Encoder::Gzip(encoder) => encoder.get_ref().bytes,
             Encoder::Zstd(encoder) => encoder.get_ref().bytes,
+            Encoder::Parquet(file) => file.bytes(),
         }
     }
 
@@ -70,6 +96,7 @@ impl RecordFile {
         match self.encoder {
             Encoder::Gzip(encoder) => encoder.finish(),
             Encoder::Zstd(encoder) => encoder.finish(),
+            Encoder::Parquet(file) => file.finish(),
         }
     }
 }

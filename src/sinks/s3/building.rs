@@ -70,6 +70,8 @@ pub struct Building {
     known: Option<(RunId, u64)>,
     /// What something on the way has refused is halved.
     bytes_max: u64,
+    /// The disk did not take the last file: the next one is built in memory.
+    disk_failed: bool,
 }
 
 struct Open {
@@ -94,7 +96,15 @@ impl Open {
 impl Building {
     pub fn new(source: StreamParts, settings: BuildingSettings) -> Building {
         let bytes_max = settings.rotate_bytes;
-        Building { tail: Tail::new(source), settings, open: None, block: Block::default(), known: None, bytes_max }
+        Building {
+            tail: Tail::new(source),
+            settings,
+            open: None,
+            block: Block::default(),
+            known: None,
+            bytes_max,
+            disk_failed: false,
+        }
     }
 
     /// Nothing is read that is not delivered.
@@ -122,6 +132,7 @@ impl Building {
         let block = std::mem::take(&mut self.block);
         let result = self.add(&block);
         self.block = block;
+        self.disk_failed |= result.is_err();
         Ok(if result? { Step::Again } else { Step::Due })
     }
 
@@ -145,7 +156,10 @@ impl Building {
                 }
                 let open = match &mut self.open {
                     Some(open) => open,
-                    None => self.open.insert(begin(&self.settings, self.bytes_max, record)?),
+                    None => {
+                        let stream = &self.tail.source.stream_name;
+                        self.open.insert(begin(&self.settings, stream, !self.disk_failed, self.bytes_max, record)?)
+                    }
                 };
                 open.held_bytes += std::mem::take(&mut held_bytes);
                 open.file.write(record)?;
@@ -176,6 +190,7 @@ impl Building {
     fn is_full(&self) -> bool {
         self.open.as_ref().is_some_and(|open| {
             open.file.bytes() >= open.bytes_max
+                || open.file.is_full()
                 || open.held_bytes >= self.settings.held_bytes_max
                 || open.opened.elapsed() >= self.settings.rotate_after
         })
@@ -202,6 +217,7 @@ impl Building {
                 Ok(Some(Built { first, last, records, format, upload }))
             }
             Err(error) => {
+                self.disk_failed = true;
                 self.give_up();
                 Err(error)
             }
@@ -210,6 +226,7 @@ impl Building {
 
     /// Everything that was read is where it belongs.
     pub fn delivered(&mut self) {
+        self.disk_failed = false;
         if self.tail.read > self.tail.source.cursor.cursor {
             self.tail.move_cursor();
         }
@@ -243,11 +260,17 @@ impl Building {
     }
 }
 
-fn begin(settings: &BuildingSettings, bytes_max: u64, record: &Record<'_>) -> io::Result<Open> {
-    let (target, bytes_max) = match nameless(&settings.folder, settings.free_bytes_min) {
-        Ok(Some(file)) => (Target::File(file), bytes_max),
-        Ok(None) => (Target::Memory(Vec::new()), bytes_max.min(IN_MEMORY_BYTES_MAX)),
-        Err(error) => return Err(error),
+fn begin(
+    settings: &BuildingSettings,
+    stream: &str,
+    on_disk: bool,
+    bytes_max: u64,
+    record: &Record<'_>,
+) -> io::Result<Open> {
+    let file = if on_disk { nameless(&settings.folder, settings.free_bytes_min)? } else { None };
+    let (target, bytes_max) = match file {
+        Some(file) => (Target::File(file), bytes_max),
+        None => (Target::Memory(Vec::new()), bytes_max.min(IN_MEMORY_BYTES_MAX)),
     };
     let first = First {
         gateway: record.gateway.to_owned(),
@@ -256,7 +279,7 @@ fn begin(settings: &BuildingSettings, bytes_max: u64, record: &Record<'_>) -> io
         received_ms: record.received_ms,
     };
     Ok(Open {
-        file: RecordFile::begin(settings.format, Output::with_sums(target))?,
+        file: RecordFile::begin(settings.format, stream, Output::with_sums(target))?,
         hour: first.hour(),
         first,
         last: record.position,

@@ -61,7 +61,7 @@ impl Lake {
         let server = Server::start(kind);
         let proxy = Faulty::start(server.address);
         let config = format!(
-            "[gateway]\nid = \"{gateway}\"\n\n[[sink]]\nname = \"lake\"\ntype = \"s3\"\nendpoint = \"{}\"\nbucket = \"{bucket}\"\nprefix = \"fleet/\"\ntimeout = \"2s\"\n{keys}\n{}",
+            "[gateway]\nid = \"{gateway}\"\n\n[[sink]]\nname = \"lake\"\ntype = \"s3\"\nendpoint = \"{}\"\nbucket = \"{bucket}\"\nprefix = \"fleet/\"\ntimeout = \"2s\"\n{}{keys}\n",
             proxy.url(),
             if keys.contains("region") { "" } else { "region = \"us-east-1\"\n" }
         );

@@ -2,6 +2,7 @@
 
 mod faulty;
 mod lake;
+mod parquet;
 mod servers;
 
 use std::io::Write;
