@@ -55,12 +55,16 @@ const RULE: &str = "\
 A rule has either `when`, which sees readings, or `sql`, which sees messages, and at least one action: alert, republish, stream, \
 readings, drop or downsample. There may be several.";
 
+const AWS: &str = "\
+Credentials for sinks to AWS by the certificate of this device: AWS IoT gives those of a role to who shows it. Without this section they come from \
+where the tools of AWS find them.";
+
 const SINK: &str = "\
 Where records go. Without any [[sink]] they go to files on this machine, in an archive named \"archive\". There may be several: each \
 has its own position in the store, which keeps whatever one of them has not taken yet.";
 
 /// In the order of the file, with the introduction of each.
-const PARTS: [(Group, &str); 16] = [
+const PARTS: [(Group, &str); 17] = [
     (Group::Gateway, ""),
     (Group::Store, ""),
     (Group::Mqtt, ""),
@@ -77,6 +81,7 @@ const PARTS: [(Group, &str); 16] = [
     (Group::Rules, RULES),
     (Group::Table, TABLE),
     (Group::Rule, RULE),
+    (Group::Aws, AWS),
 ];
 
 /// All parts, the kinds of sinks last.
@@ -196,12 +201,14 @@ fn read_in(folder: &tempfile::TempDir, text: &str) -> Result<Configuration, Stri
 fn write_certificates(folder: &std::path::Path) {
     std::fs::create_dir_all(folder).expect("a folder");
     let authority = TestAuthority::new("authority");
-    let server = authority.server();
+    let (server, device) = (authority.server(), authority.client_for("truck-0042", time::Duration::days(1)));
     for (name, text) in [
         ("ca.pem", &authority.pem),
         ("crl.pem", &authority.list(1, time::Duration::days(1), &[])),
         ("server.pem", &server.pem),
         ("server.key", &server.key.serialize_pem()),
+        ("device.pem", &device.pem),
+        ("device.key", &device.key.serialize_pem()),
     ] {
         std::fs::write(folder.join(name), text).expect("a file");
     }

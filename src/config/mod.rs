@@ -9,6 +9,7 @@
 //! [`Sources`].
 
 pub mod admin;
+mod aws;
 mod exposure;
 mod files;
 pub mod host;

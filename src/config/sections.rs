@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::exposure::{LISTENER_REMEDY, expect_closed};
 use super::host::Host;
@@ -23,6 +24,7 @@ use crate::mqtt::listener::ClientLimits;
 use crate::mqtt::quota::UserLimits;
 use crate::mqtt::{EdgeSettings, Unrouted};
 use crate::pipeline::CommitPacing;
+use crate::sinks::aws::role_alias::RoleAlias;
 use crate::sinks::kind::{SinkSettings, Surroundings};
 use crate::store::retention::WhenFull;
 
@@ -56,7 +58,8 @@ impl Reader<'_> {
         let admin = self.admin(file.as_deref(), &listeners.listeners);
         let ((series_max, false_alarms_per_week), alerts) = (self.detection(), self.alert());
         let ((routes, route_tests), limits, profiles) = (self.routes(), self.limits(), self.profiles());
-        let (streams, sinks) = self.streams_and_sinks(store.as_ref());
+        let role_alias = self.aws(file.as_deref());
+        let (streams, sinks) = self.streams_and_sinks(store.as_ref(), role_alias);
         let names = streams.iter().map(|stream| stream.name.clone()).collect();
         let rules = self.rules(file.as_deref(), &routes, names, &sinks);
         let profiles = profiles.with_false_alarms_per_week(false_alarms_per_week);
@@ -298,12 +301,16 @@ impl Reader<'_> {
         Profiles::new(rules)
     }
 
-    fn streams_and_sinks(&mut self, store: Option<&StoreConfiguration>) -> (Vec<NamedStream>, Vec<SinkSettings>) {
+    fn streams_and_sinks(
+        &mut self,
+        store: Option<&StoreConfiguration>,
+        role_alias: Option<Arc<RoleAlias>>,
+    ) -> (Vec<NamedStream>, Vec<SinkSettings>) {
         let mut named = Vec::new();
         self.each(Group::Stream, |section| streams::read(section, &mut named));
         let streams: Vec<NamedStream> = named.iter().map(|named| named.stream.clone()).collect();
         let state_folder = store.map(|store| store.folder.clone()).unwrap_or_default();
-        let surroundings = Surroundings { state_folder: &state_folder, streams: &streams };
+        let surroundings = Surroundings { state_folder: &state_folder, streams: &streams, role_alias };
         let Some(sections) = self.document.lists.get(Group::Sink.section()).map(Vec::len) else {
             let sinks = vec![sinks::built_in(&surroundings)];
             return (streams, sinks);

@@ -13,7 +13,7 @@ pub enum Form {
     List,
 }
 
-pub const SECTIONS: [(&str, Form); 17] = [
+pub const SECTIONS: [(&str, Form); 18] = [
     ("gateway", Form::Single),
     ("store", Form::Single),
     ("mqtt", Form::Single),
@@ -30,6 +30,7 @@ pub const SECTIONS: [(&str, Form); 17] = [
     ("rules", Form::Single),
     ("table", Form::List),
     ("rule", Form::List),
+    ("aws", Form::Single),
     ("sink", Form::List),
 ];
 
@@ -52,6 +53,7 @@ pub enum Group {
     Rules,
     Table,
     Rule,
+    Aws,
     Sink,
     /// Those of one type of sink, by the type's name.
     SinkOf(&'static str),
@@ -76,6 +78,7 @@ impl Group {
             Group::Rules => "rules",
             Group::Table => "table",
             Group::Rule => "rule",
+            Group::Aws => "aws",
             Group::Sink | Group::SinkOf(_) => "sink",
         }
     }

@@ -47,6 +47,12 @@ pub enum Shape {
     GatewayId,
     /// A host name or IP address, without a port.
     HostName,
+    /// A host name with or without a port.
+    HostAndPort,
+    /// A name of AWS IoT; becomes part of a URL's path.
+    RoleAlias,
+    /// Another one, of wider rules.
+    ThingName,
 }
 
 /// The values that a key allows. All bounds are inclusive.
@@ -229,6 +235,9 @@ impl fmt::Display for Kind {
                 Shape::TimeFormat => "auto, unix_s, unix_ms, unix_us, unix_ns, rfc3339, or a pattern such as %d.%m.%Y %H:%M:%S",
                 Shape::TimeZone => "UTC, or an offset such as +02:00",
                 Shape::HostName => "a name or an IP address without a port, such as gateway.example.com",
+                Shape::HostAndPort => "the name of a host without https://, with or without a port, such as host.example.com:443",
+                Shape::RoleAlias => "1 to 128 characters of A-Z, a-z, 0-9, =, @, _ and -",
+                Shape::ThingName => "1 to 128 characters of A-Z, a-z, 0-9, :, _ and -",
                 Shape::GatewayId => {
                     "1 to 127 bytes without control characters; {hostname}, {machine_id} and {machine_id_short} are filled in"
                 }
@@ -324,6 +333,14 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
             only(253, |b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
                 || text.parse::<std::net::Ipv6Addr>().is_ok()
         }
+        Shape::HostAndPort => {
+            let (host, port) = text.split_once(':').unwrap_or((text, "443"));
+            only(253, |b| b.is_ascii_alphanumeric() || b"-.:".contains(&b))
+                && !host.is_empty()
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
+        }
+        Shape::RoleAlias => only(128, |b| b.is_ascii_alphanumeric() || b"=@_-".contains(&b)),
+        Shape::ThingName => only(128, |b| b.is_ascii_alphanumeric() || b":_-".contains(&b)),
         Shape::Path if text == "~" || text.starts_with("~/") => {
             return Err("~ is not expanded; write the whole path".to_owned());
         }

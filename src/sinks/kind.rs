@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::aws::role_alias::RoleAlias;
 use super::start::{SinkThread, StartError, Starting};
 use crate::core::identity::{NamedStream, Stream};
 use crate::keys::key::Key;
@@ -28,6 +29,8 @@ pub struct Surroundings<'a> {
     pub state_folder: &'a Path,
     /// Streams of the configuration, besides the built-in ones.
     pub streams: &'a [NamedStream],
+    /// Where credentials for services of AWS come from, if not from where the tools of AWS find them.
+    pub role_alias: Option<Arc<RoleAlias>>,
 }
 
 impl Surroundings<'_> {

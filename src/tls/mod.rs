@@ -1,4 +1,4 @@
-//! TLS of a listener: its certificate and key, and whom it lets in by certificate.
+//! TLS of a listener: its certificate and key, and whom it lets in by certificate; and that of connections on which we show a certificate.
 //!
 //! A configuration is made of files as a whole or not at all. What only is inconvenient, such as a certificate that has expired, is a
 //! warning: many devices do not look, and the gateway has to start. Resuming a session checks no certificate, so where clients have
@@ -13,12 +13,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use time::OffsetDateTime;
 
 use clients::ClientVerifier;
@@ -135,11 +135,28 @@ impl Notes {
     }
 }
 
-fn certified_key(files: &TlsFiles, provider: &CryptoProvider, notes: &mut Notes) -> Result<CertifiedKey, TlsProblem> {
-    let of_certificate = at(Part::Certificate, &files.certificate);
-    let of_key = at(Part::Key, &files.key);
-    let chain = read(&files.certificate).and_then(|content| certificates(&content)).map_err(&of_certificate)?;
-    let key = read(&files.key).and_then(|content| files::key(&content)).map_err(&of_key)?;
+/// For connections to a server that has a certificate of one of these CAs and asks for ours.
+pub fn client_config(certificate: &Path, key: &Path, roots: RootCertStore) -> Result<ClientConfig, TlsProblem> {
+    let provider = Arc::new(ring::default_provider());
+    let certified = chain_and_key(certificate, key, &provider)?;
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .expect("the provider has suites of both versions")
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
+}
+
+/// Whether these files can be used for [`client_config`].
+pub fn check_client(certificate: &Path, key: &Path) -> Result<(), TlsProblem> {
+    chain_and_key(certificate, key, &ring::default_provider()).map(|_| ())
+}
+
+/// A certificate with what leads to its CA, and the key that belongs to it.
+fn chain_and_key(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, TlsProblem> {
+    let of_certificate = at(Part::Certificate, certificate);
+    let (key_file, of_key) = (key, at(Part::Key, key));
+    let chain = read(certificate).and_then(|content| certificates(&content)).map_err(&of_certificate)?;
+    let key = read(key).and_then(|content| files::key(&content)).map_err(&of_key)?;
     let key = provider.key_provider.load_private_key(key).map_err(|_| of_key(FileProblem::UnusableKey))?;
     if let Some(public_key) = key.public_key() {
         let belongs =
@@ -147,12 +164,18 @@ fn certified_key(files: &TlsFiles, provider: &CryptoProvider, notes: &mut Notes)
         match chain.iter().position(belongs) {
             Some(0) => {}
             Some(index) => {
-                return Err(of_certificate(FileProblem::Order { key: files.key.clone(), position: index + 1 }));
+                return Err(of_certificate(FileProblem::Order { key: key_file.to_owned(), position: index + 1 }));
             }
-            None => return Err(of_key(FileProblem::OtherKey(files.certificate.clone()))),
+            None => return Err(of_key(FileProblem::OtherKey(certificate.to_owned()))),
         }
     }
-    for certificate in &chain {
+    Ok(CertifiedKey::new(chain, key))
+}
+
+fn certified_key(files: &TlsFiles, provider: &CryptoProvider, notes: &mut Notes) -> Result<CertifiedKey, TlsProblem> {
+    let certified = chain_and_key(&files.certificate, &files.key, provider)?;
+    let chain = &certified.cert;
+    for certificate in chain {
         notes.certificate(&files.certificate, certificate, "clients that check it refuse to connect");
     }
     let has_names =
@@ -163,7 +186,7 @@ fn certified_key(files: &TlsFiles, provider: &CryptoProvider, notes: &mut Notes)
     if std::fs::metadata(&files.key).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0) {
         notes.warn(&files.key, "can be read by everybody; chmod 600");
     }
-    Ok(CertifiedKey::new(chain, key))
+    Ok(certified)
 }
 
 fn at(part: Part, file: &Path) -> impl Fn(FileProblem) -> TlsProblem {

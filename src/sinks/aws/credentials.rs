@@ -1,11 +1,17 @@
 //! Where AWS credentials may come from, without a network request: tells a configuration without any credentials from one whose credentials
 //! are wrong.
 
+use std::error::Error;
 use std::path::PathBuf;
+
+use super::role_alias::RoleAliasError;
+use crate::core::delivery::Outcome;
+use crate::errors::{causes, with_causes};
 
 /// The advice given if there are none.
 pub const REMEDY: &str = "no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE to a profile of \
-                          ~/.aws/credentials or ~/.aws/config, or run where an instance or container role is";
+                          ~/.aws/credentials or ~/.aws/config, or credentials_endpoint and role_alias in [aws], or run where an instance or container \
+                          role is";
 
 /// Environment variables, each of which names a source.
 const VARIABLES: [&str; 5] = [
@@ -20,6 +26,13 @@ const PROFILE_KEYS: [&str; 6] =
     ["aws_access_key_id", "credential_process", "sso_", "role_arn", "credential_source", "web_identity_token_file"];
 /// A longer file is not taken for a profile.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The outcome of a failure that is, or is because of, one of a role alias.
+pub fn of_role_alias(error: &(dyn Error + 'static)) -> Option<Outcome> {
+    let error = causes(error).find_map(|cause| cause.downcast_ref::<RoleAliasError>())?;
+    let text = with_causes(error);
+    Some(if error.is_passing() { Outcome::Unreachable(text) } else { Outcome::Halt(text) })
+}
 
 /// Whether the environment or the profile files name a source. An instance role can only be found by asking the network.
 pub fn is_any_configured() -> bool {

@@ -2,19 +2,23 @@
 
 pub mod clock;
 pub mod credentials;
+pub mod role_alias;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector};
 
 use super::network;
 use clock::ServiceClock;
+use role_alias::RoleAlias;
 
-/// How to reach a service. Credentials come from the SDK's own chain: environment, profile, container, instance.
+/// How to reach a service.
 #[derive(Clone, Debug)]
 pub struct AwsConnection {
     /// `None`: as the SDK finds it.
@@ -24,6 +28,8 @@ pub struct AwsConnection {
     pub connect_timeout: Duration,
     /// Time limit of one request, from its start to the complete response; for uploads, how long one may stand still.
     pub request_timeout: Duration,
+    /// `None`: credentials come from the SDK's own chain, environment, profile, container and instance.
+    pub role_alias: Option<Arc<RoleAlias>>,
 }
 
 impl AwsConnection {
@@ -51,6 +57,36 @@ impl AwsConnection {
         if let Some(endpoint) = &self.endpoint {
             loader = loader.endpoint_url(endpoint);
         }
+        if let Some(role_alias) = &self.role_alias {
+            loader = loader.credentials_provider(SharedCredentialsProvider::new(role_alias.provider(clock)));
+        }
         loader.load().await
+    }
+
+    /// The service does not take the credentials any more.
+    pub async fn forget_credentials(&self) {
+        if let Some(role_alias) = &self.role_alias {
+            role_alias.forget().await;
+        }
+    }
+
+    /// What `check` says of where credentials come from, if it is to be said.
+    pub fn describe_credentials(&self) -> String {
+        match &self.role_alias {
+            Some(role_alias) => {
+                format!(
+                    ", credentials of the role alias {} at {}",
+                    role_alias.settings().role_alias,
+                    role_alias.settings().host
+                )
+            }
+            None => String::new(),
+        }
+    }
+
+    /// What `check` notes if there are no credentials.
+    pub fn notes(&self) -> Vec<String> {
+        let is_known = self.role_alias.is_some() || credentials::is_any_configured();
+        if is_known { Vec::new() } else { vec![credentials::REMEDY.to_owned()] }
     }
 }

@@ -36,6 +36,9 @@ pub fn of_request(error: &RequestError, stream: &str, signed_at_seconds: i64) ->
     {
         return Outcome::TooLarge("the request is too large (413)".to_owned());
     }
+    if let Some(outcome) = credentials::of_role_alias(error) {
+        return outcome;
+    }
     match error {
         SdkError::TimeoutError(_) => Outcome::Retry(RetryReason::TimedOut),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => Outcome::Retry(RetryReason::TimedOut),

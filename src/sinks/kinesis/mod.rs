@@ -90,7 +90,10 @@ impl Sink for KinesisSink {
             Err(error) => {
                 let outcome = errors::of_request(&error, &self.target.stream, epoch_seconds(self.clock.now()));
                 match (&outcome, errors::service_seconds(&error)) {
-                    (Outcome::Retry(RetryReason::Credentials) | Outcome::Halt(_), _) => drop(self.client.replace(None)),
+                    (Outcome::Retry(RetryReason::Credentials) | Outcome::Halt(_), _) => {
+                        self.client.replace(None);
+                        self.connection.forget_credentials().await;
+                    }
                     (Outcome::Retry(RetryReason::Clock), Some(seconds)) => self.clock.adopt(seconds),
                     _ => {}
                 }

@@ -12,7 +12,7 @@ use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB, format_size};
-use crate::sinks::aws::{AwsConnection, credentials};
+use crate::sinks::aws::AwsConnection;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::Counted;
@@ -84,6 +84,7 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         endpoint: section.text("endpoint"),
         connect_timeout: section.duration("connect_timeout"),
         request_timeout: section.duration("timeout"),
+        role_alias: surroundings.role_alias.clone(),
     };
     let targets = targets(section, surroundings);
     let groupings = [("lines", Grouping::Lines), ("single", Grouping::Single)];
@@ -151,11 +152,11 @@ impl ConfiguredSink for KinesisStreams {
             None => format!(", {name} to no stream"),
         };
         let targets: String = built_in.into_iter().chain(named).map(target).collect();
-        format!("Kinesis in {region}{endpoint}{targets}")
+        format!("Kinesis in {region}{endpoint}{targets}{}", self.connection.describe_credentials())
     }
 
     fn notes(&self) -> Vec<String> {
-        if credentials::is_any_configured() { Vec::new() } else { vec![credentials::REMEDY.to_owned()] }
+        self.connection.notes()
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {

@@ -75,47 +75,45 @@ impl Client {
             (LAST, last.to_string()),
         ];
         let head = Head { method: "PUT", key, headers, body_sha256: hex(&upload.sums.sha256) };
-        match self.ask(&head, Some(upload)).await {
-            Ok((response, session)) => self.heed(
-                outcome::of_put(&response, Asked { bucket: &self.bucket, region: &session.region }),
-                &response,
-                |stored| match stored {
-                    Stored::Not(outcome) => Some(outcome),
-                    _ => None,
-                },
-            ),
-            Err(outcome) => Stored::Not(outcome),
+        let (response, session) = match self.ask(&head, Some(upload)).await {
+            Ok(answered) => answered,
+            Err(outcome) => return Stored::Not(outcome),
+        };
+        let stored = outcome::of_put(&response, Asked { bucket: &self.bucket, region: &session.region });
+        if let Stored::Not(outcome) = &stored {
+            self.heed(outcome, &response).await;
         }
+        stored
     }
 
     /// What an object holds that is there.
     pub async fn find(&mut self, key: &str) -> Found {
         let head = Head { method: "HEAD", key, headers: Vec::new(), body_sha256: EMPTY_SHA256.to_owned() };
-        match self.ask(&head, None).await {
-            Ok((response, session)) => self.heed(
-                outcome::of_head(&response, key, Asked { bucket: &self.bucket, region: &session.region }),
-                &response,
-                |found| match found {
-                    Found::Unknown(outcome) => Some(outcome),
-                    _ => None,
-                },
-            ),
-            Err(outcome) => Found::Unknown(outcome),
+        let (response, session) = match self.ask(&head, None).await {
+            Ok(answered) => answered,
+            Err(outcome) => return Found::Unknown(outcome),
+        };
+        let found = outcome::of_head(&response, key, Asked { bucket: &self.bucket, region: &session.region });
+        if let Found::Unknown(outcome) = &found {
+            self.heed(outcome, &response).await;
         }
+        found
     }
 
-    /// Draws the conclusions for the next request.
-    fn heed<T>(&mut self, result: T, response: &Response, failure: impl Fn(&T) -> Option<&Outcome>) -> T {
-        match failure(&result) {
-            Some(Outcome::Retry(RetryReason::Credentials) | Outcome::Halt(_)) => self.session = None,
-            Some(Outcome::Retry(RetryReason::Clock)) => {
+    /// Draws the conclusions of a failure for the next request.
+    async fn heed(&mut self, outcome: &Outcome, response: &Response) {
+        match outcome {
+            Outcome::Retry(RetryReason::Credentials) | Outcome::Halt(_) => {
+                self.session = None;
+                self.connection.forget_credentials().await;
+            }
+            Outcome::Retry(RetryReason::Clock) => {
                 if let Some(ahead) = response.ahead_seconds {
                     self.clock.adopt(epoch_seconds(self.clock.now()).saturating_add(ahead));
                 }
             }
             _ => {}
         }
-        result
     }
 
     async fn ask(&mut self, head: &Head<'_>, upload: Option<&Upload>) -> Result<(Response, Session), Outcome> {
@@ -200,6 +198,9 @@ impl Client {
 
 /// If no source of credentials is configured, the SDK's error is about the last one that it tried, the instance's, and explains nothing.
 fn of_credentials(error: &CredentialsError) -> Outcome {
+    if let Some(outcome) = credentials::of_role_alias(error) {
+        return outcome;
+    }
     match credentials::is_any_configured() {
         false => Outcome::Halt(credentials::REMEDY.to_owned()),
         true => Outcome::Halt(format!("the AWS credentials cannot be loaded: {}", with_causes(error))),

@@ -16,7 +16,7 @@ use crate::keys::key::{Group, Key, key_of, seconds, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, format_duration, format_size};
-use crate::sinks::aws::{AwsConnection, credentials};
+use crate::sinks::aws::AwsConnection;
 use crate::sinks::files::format::{FileFormat, compression_key, format_key};
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::Counted;
@@ -89,6 +89,7 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
             endpoint: section.text("endpoint"),
             connect_timeout: section.duration("connect_timeout"),
             request_timeout: section.duration("timeout"),
+            role_alias: surroundings.role_alias.clone(),
         },
         prefix,
         targets: targets(section, surroundings),
@@ -148,16 +149,17 @@ impl ConfiguredSink for S3Bucket {
             }
         };
         format!(
-            "objects in the bucket {} in {region}{endpoint}, {}, {streams}, a new one every {} or {}",
+            "objects in the bucket {} in {region}{endpoint}, {}, {streams}, a new one every {} or {}{}",
             self.bucket,
             self.format.describe(),
             format_duration(self.rotate_after),
-            format_size(self.rotate_bytes)
+            format_size(self.rotate_bytes),
+            self.connection.describe_credentials()
         )
     }
 
     fn notes(&self) -> Vec<String> {
-        if credentials::is_any_configured() { Vec::new() } else { vec![credentials::REMEDY.to_owned()] }
+        self.connection.notes()
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {

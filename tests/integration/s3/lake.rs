@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
+use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -24,6 +25,8 @@ pub struct Lake {
     fleet: Fleet,
     config: String,
     bucket: String,
+    /// Variables of the gateway's environment.
+    environment: Vec<(&'static str, String)>,
     folder: TempDir,
 }
 
@@ -48,6 +51,16 @@ impl Lake {
         Lake::start_with("truck-0042", BUCKET, kind, keys)
     }
 
+    /// Trusts the CAs of this file alone, and has no credentials of its own.
+    pub fn start_trusting(authorities: &Path, keys: &str) -> Lake {
+        let environment = vec![("SSL_CERT_FILE", authorities.to_str().unwrap().to_owned())];
+        Lake::start_within(environment, "truck-0042", BUCKET, Kind::Gofakes3, keys)
+    }
+
+    pub fn start_without_credentials(keys: &str) -> Lake {
+        Lake::start_within(Vec::new(), "truck-0042", BUCKET, Kind::Gofakes3, keys)
+    }
+
     pub fn start_in(bucket: &str, kind: Kind, keys: &str) -> Lake {
         Lake::start_with("truck-0042", bucket, kind, keys)
     }
@@ -57,6 +70,19 @@ impl Lake {
     }
 
     fn start_with(gateway: &str, bucket: &str, kind: Kind, keys: &str) -> Lake {
+        let credentials =
+            [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY), ("AWS_SESSION_TOKEN", TOKEN)];
+        let environment = credentials.map(|(name, value)| (name, value.to_owned())).to_vec();
+        Lake::start_within(environment, gateway, bucket, kind, keys)
+    }
+
+    fn start_within(
+        environment: Vec<(&'static str, String)>,
+        gateway: &str,
+        bucket: &str,
+        kind: Kind,
+        keys: &str,
+    ) -> Lake {
         let folder = tempfile::tempdir().unwrap();
         let server = Server::start(kind);
         let proxy = Faulty::start(server.address);
@@ -65,19 +91,31 @@ impl Lake {
             proxy.url(),
             if keys.contains("region") { "" } else { "region = \"us-east-1\"\n" }
         );
-        let mut lake =
-            Lake { server, proxy, gateway: None, fleet: Fleet::default(), config, bucket: bucket.to_owned(), folder };
+        let mut lake = Lake {
+            server,
+            proxy,
+            gateway: None,
+            fleet: Fleet::default(),
+            config,
+            bucket: bucket.to_owned(),
+            environment,
+            folder,
+        };
         lake.run();
         lake
     }
 
     fn run(&mut self) {
-        let environment = [
-            ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
-            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
-            ("AWS_SESSION_TOKEN", TOKEN),
+        let path = |name: &str| self.folder.path().join(name).to_str().unwrap().to_owned();
+        // Nothing of this machine's own.
+        let none = ["credentials", "config"].map(path);
+        let mut environment = vec![
+            ("AWS_ACCESS_KEY_ID", ""),
+            ("AWS_SHARED_CREDENTIALS_FILE", &*none[0]),
+            ("AWS_CONFIG_FILE", &*none[1]),
             ("AWS_EC2_METADATA_DISABLED", "true"),
         ];
+        environment.extend(self.environment.iter().map(|(name, value)| (*name, value.as_str())));
         self.gateway = Some(Gateway::start_configured(self.folder.path(), &self.config, &[], &environment));
     }
 

@@ -1,5 +1,6 @@
 //! Delivery to a bucket, on servers that others wrote, with a proxy between that does wrong on purpose: each record is in the objects once.
 
+mod credentials;
 mod faulty;
 mod lake;
 mod parquet;
@@ -7,8 +8,12 @@ mod servers;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::gateway::wait_until;
+use crate::kinesis::cloud;
+use crate::kinesis::fleet::Fleet;
+use credentials::Endpoint;
 use faulty::{Fault, header};
 use lake::{Lake, SOON};
 use servers::{BUCKET, Kind};
@@ -156,4 +161,109 @@ fn signatures_are_those_of_the_sdk_for_python() {
     assert!(output.status.success(), "{heads:?}");
     assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), heads.len().to_string());
     assert!(lake.server.keys("fleet/raw/dt=").iter().all(|key| key.contains("/tr%C3%A4ger%207%2Fa%2Bb-")), "{BUCKET}");
+}
+
+/// `[aws]` for the certificate of this name.
+fn aws(folder: &std::path::Path, endpoint: &Endpoint, certificate: &str) -> String {
+    let folder = folder.display();
+    format!(
+        "[aws]\ncredentials_endpoint = \"localhost:{}\"\nrole_alias = \"fleet\"\nthing = \"truck-0042\"\n\
+         certificate = \"{folder}/{certificate}.pem\"\nkey = \"{folder}/{certificate}.key\"\n",
+        endpoint.address.port()
+    )
+}
+
+#[test]
+fn a_certificate_is_exchanged_for_credentials_which_are_renewed_before_they_end() {
+    let folder = tempfile::tempdir().unwrap();
+    // Renewed five minutes before their end, which is after two seconds.
+    let endpoint = Endpoint::start(folder.path(), Duration::from_secs(302));
+    let mut lake = Lake::start_trusting(
+        &folder.path().join("ca.pem"),
+        &format!("{SOON}\n{}", aws(folder.path(), &endpoint, "device")),
+    );
+    lake.publish(1);
+    wait_until("the first object", || lake.is_delivered());
+    let asked = endpoint.heads().len();
+    assert!((1..=2).contains(&asked), "two streams share the credentials: {asked}");
+    wait_until("a renewal", || {
+        lake.publish(1);
+        endpoint.heads().len() > asked
+    });
+    lake.publish(1);
+    lake.expect_all();
+    let head = &endpoint.heads()[0];
+    assert!(head.starts_with("GET /role-aliases/fleet/credentials HTTP/1.1\r\n"), "{head}");
+    assert_eq!((header(head, "host"), header(head, "x-amzn-iot-thingname")), (Some("localhost"), Some("truck-0042")));
+    let heads = lake.proxy.heads();
+    let keys: std::collections::BTreeSet<&str> =
+        heads.iter().map(|head| header(head, "authorization").unwrap().split(['=', '/']).nth(1).unwrap()).collect();
+    assert!(keys.len() > 1 && keys.iter().all(|key| key.starts_with("ASIA")), "{keys:?}");
+    assert!(heads.iter().all(|head| header(head, "x-amz-security-token") == Some("token")));
+}
+
+#[test]
+fn credentials_that_are_refused_or_not_to_be_had_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::start(folder.path(), Duration::from_secs(3600));
+    endpoint.answer_with(403);
+    let mut lake = Lake::start_trusting(
+        &folder.path().join("ca.pem"),
+        &format!("{SOON}\n{}", aws(folder.path(), &endpoint, "device")),
+    );
+    lake.publish(1);
+    lake.expect_error(
+        "refuses the role alias fleet (HTTP status 403: Access Denied); look at the policy of the certificate",
+    );
+    endpoint.answer_with(503);
+    lake.expect_error("answers with HTTP status 503");
+    endpoint.answer_with(200);
+    lake.expect_all();
+    // The service does not take them any more: they are asked for again.
+    let asked = endpoint.heads().len();
+    lake.proxy.next(&[Fault::Answer(400, "ExpiredToken")]);
+    lake.publish(1);
+    lake.expect_all();
+    assert!(endpoint.heads().len() > asked);
+}
+
+/// The stream takes neither the credentials of the environment nor the first ones of the endpoint.
+#[test]
+fn kinesis_has_the_same_credentials() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::start(folder.path(), Duration::from_secs(3600));
+    let settings = fake_cloud::Settings::default().stream(cloud::RAW, 1).stream(cloud::ANOMALIES, 1);
+    let fake = fake_cloud::FakeCloud::start_blocking(settings).unwrap();
+    let expired_access_keys = vec![cloud::ACCESS_KEY.to_owned(), "ASIA1".to_owned()];
+    fake.set_faults(fake_cloud::Faults { expired_access_keys, ..fake_cloud::Faults::default() });
+    let config = cloud::config(&fake.endpoint(), &aws(folder.path(), &endpoint, "device"));
+    let authorities = folder.path().join("ca.pem");
+    let trusts = [("SSL_CERT_FILE", authorities.to_str().unwrap())];
+    let gateway = cloud::start_gateway_in(&folder, &config, &trusts);
+    let mut fleet = Fleet::default();
+    fleet.publish(gateway.mqtt, 5);
+    wait_until("every reading", || fake.stats().streams[cloud::RAW].distinct == fleet.published());
+    assert!(endpoint.heads().len() > 1);
+}
+
+/// The control: the endpoint looks at the certificate.
+#[test]
+fn a_certificate_of_another_authority_gets_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::start(folder.path(), Duration::from_secs(3600));
+    let mut lake = Lake::start_trusting(
+        &folder.path().join("ca.pem"),
+        &format!("{SOON}\n{}", aws(folder.path(), &endpoint, "other")),
+    );
+    lake.publish(1);
+    lake.expect_error("cannot reach the credentials endpoint localhost");
+    wait_until("handshakes that fail", || endpoint.handshakes_failed() > 1);
+    assert!(endpoint.heads().is_empty() && !lake.is_delivered());
+}
+
+#[test]
+fn missing_credentials_are_said_in_words() {
+    let mut lake = Lake::start_without_credentials(SOON);
+    lake.publish(1);
+    lake.expect_error("no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
 }
