@@ -23,6 +23,7 @@ use building::{Building, BuildingSettings, Built, Step};
 use client::Client;
 use outcome::{Found, Stored};
 use pace::Pace;
+use tokio::sync::watch;
 
 use crate::core::delivery::Outcome;
 use crate::errors::with_causes;
@@ -88,7 +89,11 @@ impl Uploader {
             self.send(built).await;
             return true;
         }
-        match self.building.step() {
+        let step = self.building.step();
+        if step.is_ok() {
+            self.pace.can_build();
+        }
+        match step {
             // One thread serves all streams: let the others run.
             Ok(Step::Again) => tokio::task::yield_now().await,
             Ok(Step::Due) => self.finish(),
@@ -108,6 +113,7 @@ impl Uploader {
     fn finish(&mut self) {
         match self.building.finish() {
             Ok(built) => self.built = built,
+            // It is built again, in memory.
             Err(error) => self.pace.cannot_build(&with_causes(&error)),
         }
     }
@@ -127,26 +133,32 @@ impl Uploader {
             return;
         }
         let key = built.first.key(&self.prefix, &self.folder, built.format.suffix());
-        let until = self.flush_until;
-        let attempt = async {
-            match self.client.put(&key, &built.upload, built.format.content_type(), built.last).await {
-                Stored::Now => Ok(Stored::Now),
-                Stored::Before => Ok(Stored::Before),
-                Stored::Not(outcome) => Err(outcome),
+        let attempt = attempt(&mut self.client, &key, &built);
+        let ending = end_of_time(&mut self.building.tail.source.link, &mut self.flush_until, self.flush_within);
+        let attempted = tokio::select! {
+            attempted = attempt => attempted,
+            // The next start builds the file again, and finds the object if there is one.
+            () = ending => return self.built = Some(built),
+        };
+        match attempted {
+            Attempted::Stored => self.is_stored(&built),
+            Attempted::Found(Found::Through(last)) if last == built.last => self.is_stored(&built),
+            Attempted::Found(Found::Through(last)) if last >= built.first.position => {
+                tracing::info!(sink = self.building.tail.source.sink, key, "an earlier process has stored this object");
+                self.building.is_known_through(built.first.run, last);
+                self.pace.works();
             }
-        };
-        let stored = match until {
-            Some(until) => match tokio::time::timeout_at(until.into(), attempt).await {
-                Ok(stored) => stored,
-                // The next start builds the file again.
-                Err(_) => return self.built = Some(built),
-            },
-            None => attempt.await,
-        };
-        match stored {
-            Ok(Stored::Now) => self.is_stored(&built),
-            Ok(_) => self.is_there_already(built, &key).await,
-            Err(outcome) => self.is_refused(built, outcome).await,
+            Attempted::Found(Found::Through(last)) => {
+                let text = format!("the object {key} ends with position {last}, before its own first");
+                self.is_refused(built, Outcome::Halt(text)).await;
+            }
+            Attempted::Found(Found::Nothing) => {
+                let reason = format!("the object {key} was there, and is gone");
+                self.is_refused(built, Outcome::Later { reason, after_us: None }).await;
+            }
+            Attempted::Found(Found::Unknown(outcome)) | Attempted::Refused(outcome) => {
+                self.is_refused(built, outcome).await;
+            }
         }
     }
 
@@ -154,28 +166,6 @@ impl Uploader {
         self.building.delivered();
         self.building.tail.source.status.records_sent.add(built.records);
         self.pace.works();
-    }
-
-    /// An object of this name is there: of an attempt whose reply was lost, or of the process that ran before.
-    async fn is_there_already(&mut self, built: Built, key: &str) {
-        match self.client.find(key).await {
-            Found::Through(last) if last == built.last => self.is_stored(&built),
-            Found::Through(last) if last >= built.first.position => {
-                tracing::info!(sink = self.building.tail.source.sink, key, "an earlier process has stored this object");
-                self.building.is_known_through(built.first.run, last);
-                self.pace.works();
-            }
-            Found::Through(last) => {
-                let outcome =
-                    Outcome::Halt(format!("the object {key} ends with position {last}, before its own first"));
-                self.is_refused(built, outcome).await;
-            }
-            Found::Nothing => {
-                let reason = format!("the object {key} was there, and is gone");
-                self.is_refused(built, Outcome::Later { reason, after_us: None }).await;
-            }
-            Found::Unknown(outcome) => self.is_refused(built, outcome).await,
-        }
     }
 
     async fn is_refused(&mut self, built: Built, outcome: Outcome) {
@@ -231,6 +221,31 @@ impl Uploader {
         let now = Instant::now();
         now >= *self.flush_until.get_or_insert(now + self.flush_within)
     }
+}
+
+/// What became of an upload.
+enum Attempted {
+    Stored,
+    /// There is an object of this name: of an attempt whose reply was lost, or of the process that ran before.
+    Found(Found),
+    Refused(Outcome),
+}
+
+async fn attempt(client: &mut Client, key: &str, built: &Built) -> Attempted {
+    match client.put(key, &built.upload, built.format.content_type(), built.last).await {
+        Stored::Now => Attempted::Stored,
+        Stored::Before => Attempted::Found(client.find(key).await),
+        Stored::Not(outcome) => Attempted::Refused(outcome),
+    }
+}
+
+/// Returns when the process is ending and the time for it is over.
+async fn end_of_time(link: &mut watch::Receiver<Link>, until: &mut Option<Instant>, within: Duration) {
+    while *link.borrow_and_update() != Link::Ending {
+        // The gateway keeps the sender until this task has ended.
+        let _ = link.changed().await;
+    }
+    sleep_until(Some(*until.get_or_insert_with(|| Instant::now() + within))).await;
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -24,6 +24,7 @@ pub struct Pace {
 
 #[derive(Clone, PartialEq, Eq)]
 enum Said {
+    CannotBuild,
     Failing,
     Halted(String),
 }
@@ -46,8 +47,15 @@ impl Pace {
     /// The store cannot be read, or the file not written.
     pub fn cannot_build(&mut self, text: &str) {
         self.status.set_error(Some(text.to_owned()));
-        if self.said.replace(Said::Failing).is_none() {
+        if self.said.replace(Said::CannotBuild).is_none() {
             tracing::error!(sink = self.sink, stream = self.stream, "{text}; retrying until it works");
+        }
+    }
+
+    /// It can again.
+    pub fn can_build(&mut self) {
+        if self.said == Some(Said::CannotBuild) {
+            self.works();
         }
     }
 
@@ -103,7 +111,7 @@ impl Pace {
             Said::Halted(text) => {
                 tracing::error!(sink, stream, "halted: {text}; readings are buffered, and sending is retried");
             }
-            Said::Failing => {
+            Said::Failing | Said::CannotBuild => {
                 tracing::warn!(sink, stream, "not delivering: {text}; readings are buffered, and sending is retried");
             }
         }
@@ -132,5 +140,10 @@ mod tests {
         assert!(small <= Duration::from_secs(30) && large > Duration::from_secs(200), "{small:?} {large:?}");
         let asked = Outcome::Later { reason: "later".to_owned(), after_us: Some(9) };
         assert_eq!(pace.after(&asked, 1), Duration::from_micros(9));
+        pace.can_build();
+        assert!(status.last_error().is_some(), "what failed is the service");
+        pace.cannot_build("no disk");
+        pace.can_build();
+        assert_eq!(status.last_error(), None);
     }
 }

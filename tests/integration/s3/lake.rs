@@ -45,6 +45,12 @@ impl Found {
     }
 }
 
+fn credentials() -> Vec<(&'static str, String)> {
+    let names =
+        [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY), ("AWS_SESSION_TOKEN", TOKEN)];
+    names.map(|(name, value)| (name, value.to_owned())).to_vec()
+}
+
 impl Lake {
     /// `keys` holds further keys of the sink.
     pub fn start(kind: Kind, keys: &str) -> Lake {
@@ -69,11 +75,14 @@ impl Lake {
         Lake::start_with(gateway, BUCKET, kind, keys)
     }
 
+    pub fn start_with_grace(grace: &str, keys: &str) -> Lake {
+        let mut environment = credentials();
+        environment.push(("OUTRIDER__GATEWAY__SHUTDOWN_GRACE", grace.to_owned()));
+        Lake::start_within(environment, "truck-0042", BUCKET, Kind::Gofakes3, keys)
+    }
+
     fn start_with(gateway: &str, bucket: &str, kind: Kind, keys: &str) -> Lake {
-        let credentials =
-            [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY), ("AWS_SESSION_TOKEN", TOKEN)];
-        let environment = credentials.map(|(name, value)| (name, value.to_owned())).to_vec();
-        Lake::start_within(environment, gateway, bucket, kind, keys)
+        Lake::start_within(credentials(), gateway, bucket, kind, keys)
     }
 
     fn start_within(
@@ -87,8 +96,9 @@ impl Lake {
         let server = Server::start(kind);
         let proxy = Faulty::start(server.address);
         let config = format!(
-            "[gateway]\nid = \"{gateway}\"\n\n[[sink]]\nname = \"lake\"\ntype = \"s3\"\nendpoint = \"{}\"\nbucket = \"{bucket}\"\nprefix = \"fleet/\"\ntimeout = \"2s\"\n{}{keys}\n",
+            "gateway.id = \"{gateway}\"\n\n[[sink]]\nname = \"lake\"\ntype = \"s3\"\nendpoint = \"{}\"\nbucket = \"{bucket}\"\nprefix = \"fleet/\"\n{}{}{keys}\n",
             proxy.url(),
+            if keys.contains("timeout") { "" } else { "timeout = \"2s\"\n" },
             if keys.contains("region") { "" } else { "region = \"us-east-1\"\n" }
         );
         let mut lake = Lake {
@@ -125,6 +135,10 @@ impl Lake {
 
     pub fn kill_and_restart(&mut self) {
         self.gateway.take().unwrap().kill();
+        self.run();
+    }
+
+    pub fn restart(&mut self) {
         self.run();
     }
 

@@ -106,6 +106,18 @@ fn what_is_open_is_sent_when_the_process_ends() {
 }
 
 #[test]
+fn an_upload_that_hangs_does_not_keep_the_process_from_ending() {
+    let mut lake = Lake::start_with_grace("1s", &format!("timeout = \"60s\"\n{SOON}"));
+    lake.proxy.next(&[Fault::ReplyHeld]);
+    lake.publish(5);
+    wait_until("an upload that nobody knows of", || lake.proxy.stored() == 1);
+    lake.stop();
+    lake.restart();
+    lake.publish(5);
+    lake.expect_all();
+}
+
+#[test]
 fn what_somebody_has_to_mend_is_named_and_nothing_is_lost() {
     let mut lake = Lake::start_in("not-there", Kind::Ministack, SOON);
     lake.publish(10);
