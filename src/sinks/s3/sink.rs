@@ -199,3 +199,58 @@ impl ConfiguredSink for S3Bucket {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::host::Host;
+    use crate::config::{Configuration, Sources};
+
+    fn read(keys: &str) -> Result<Configuration, String> {
+        let text = format!("store.path = '/s'\n[[sink]]\nname = 'lake'\ntype = 's3'\n{keys}");
+        Configuration::parse(Path::new("f"), &text, &Sources::default(), &Host::read())
+            .map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn a_bucket_is_enough_and_streams_can_be_chosen() {
+        let all = read("bucket = 'b'\nregion = 'eu-central-1'\n").expect("right");
+        let sink = &all.sinks[0];
+        assert!(sink.takes("raw") && sink.takes("anomalies") && sink.takes("trips"));
+        assert_eq!(
+            sink.sink.describe(),
+            "objects in the bucket b in eu-central-1, NDJSON with zstd, every stream, a new one every 15m or 64MiB"
+        );
+        let some = read("bucket = 'b'\nraw = 'readings'\nformat = 'parquet'\nendpoint = 'http://x'\n").expect("right");
+        let sink = &some.sinks[0];
+        assert!(sink.takes("raw") && !sink.takes("anomalies"));
+        let described = sink.sink.describe();
+        assert!(described.contains(" at http://x, Parquet, raw as readings, "), "{described}");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_said() {
+        for (keys, problem) in [
+            ("", "`bucket` is missing"),
+            ("bucket = 'b'\nprefix = '/x'\n", "names of objects begin without a slash"),
+            ("bucket = 'b'\nstreams = {}\n", "names no stream"),
+            ("bucket = 'b'\nraw = 'x'\nanomalies = 'x'\n", "two streams have one name in the bucket"),
+            ("bucket = 'b'\nraw = 'x'\nstreams = { raw = 'y' }\n", "raw is a key of its own"),
+            ("bucket = 'b'\nstreams = { trips = 'y' }\n", "there is no stream trips"),
+            ("bucket = 'b'\nformat = 'parquet'\ncompression = 'gzip'\n", "Parquet files are compressed with zstd"),
+            (
+                "bucket = 'b'\n[aws]\nrole_alias = 'x'\n",
+                "`credentials_endpoint` is missing; credentials by a certificate need",
+            ),
+            ("bucket = 'b'\n[aws]\ncredentials_endpoint = 'https://x'\n", "the name of a host without https://"),
+            (
+                "bucket = 'b'\n[aws]\ncredentials_endpoint = 'x'\nrole_alias = 'x'\ncertificate = '/none/c'\nkey = '/none/k'\n",
+                "aws.certificate = '/none/c': /none/c: cannot be read",
+            ),
+        ] {
+            let said = read(keys).expect_err(keys);
+            assert!(said.contains(problem), "{keys}: {said}");
+        }
+    }
+}
