@@ -63,15 +63,10 @@ impl RecordFile {
     ///
     /// If the output fails. What the file holds is unknown then.
     pub fn write(&mut self, record: &Record<'_>) -> io::Result<()> {
-        if let Encoder::Parquet(file) = &mut self.encoder {
-            return file.write(record);
-        }
-        self.line.clear();
-        record.write(&mut self.line);
         match &mut self.encoder {
-            Encoder::Gzip(encoder) => encoder.write_all(&self.line),
-            Encoder::Zstd(encoder) => encoder.write_all(&self.line),
-            Encoder::Parquet(_) => unreachable!("written above"),
+            Encoder::Gzip(encoder) => encoder.write_all(written(record, &mut self.line)),
+            Encoder::Zstd(encoder) => encoder.write_all(written(record, &mut self.line)),
+            Encoder::Parquet(file) => file.write(record),
         }
     }
 
@@ -99,4 +94,11 @@ impl RecordFile {
             Encoder::Parquet(file) => file.finish(),
         }
     }
+}
+
+/// The record as a line.
+fn written<'a>(record: &Record<'_>, line: &'a mut Vec<u8>) -> &'a [u8] {
+    line.clear();
+    record.write(line);
+    line
 }
