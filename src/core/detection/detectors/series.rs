@@ -447,6 +447,9 @@ impl Series {
         let is_rough = times > if self.rough.is_going_on() { ROUGH_ENDS } else { ROUGH_FROM };
         let heard_s = self.stay.heard_s;
         let lasted_s = self.rough.follow(is_rough, heard_s, false);
+        if (lasted_s as f32) < ROUGH_MIN_S {
+            return None;
+        }
         let times = lasted_s as f32 / self.rough.limit_s(ROUGH_MIN_S);
         (times > 1.0 && heard_s >= ROUGH_HEARD_MIN_S && self.rough.stays >= ROUGH_STAYS_MIN).then_some(times.into())
     }

@@ -313,15 +313,15 @@ impl Stay {
         let outside = [self.low - level, level - self.high];
         let told_before = std::mem::take(&mut self.told);
         let mut told = 0;
-        for side in 0..2 {
+        for (side, outside) in outside.into_iter().enumerate() {
             let is_fault = usize::from(self.fault) == side + 1;
-            for place in 0..MARKS {
+            for (place, beyond) in BEYOND.into_iter().enumerate() {
                 let mark = &mut self.marks[side][place];
                 let back = if mark.is_going_on() { HYSTERESIS } else { 0.0 };
-                let lasted_s = mark.follow(outside[side] > (BEYOND[place] - back) * width, self.heard_s, is_fault);
+                let lasted_s = mark.follow(outside > (beyond - back) * width, self.heard_s, is_fault);
                 let mark = *mark;
                 let number = (side * MARKS + place + 1) as u8;
-                let is_clear = outside[side] > (BEYOND[place] + CLEARLY) * width || number == told_before;
+                let is_clear = outside > (beyond + CLEARLY) * width || number == told_before;
                 let is_long = lasted_s as f32 > mark.limit_s(stay_min_s(interval_ms));
                 if is_clear && is_long && self.is_told_of(place, &mark, since_ms) {
                     told = number;

@@ -82,6 +82,9 @@ impl Series {
         let residual = single.value - summary.median;
         let steps = [single.value - reading.value, single.value - before.value];
         let stands_out = steps.iter().all(|step| step * residual > 0.0);
+        if self.habits.single.is_none() && !stands_out {
+            return;
+        }
         let step = steps[0].abs().min(steps[1].abs());
         let spread = self.residual.size(floor_square);
         let statistic = ratio(residual, spread).min(ratio(step, self.difference.size(2.0 * floor_square)));
