@@ -67,13 +67,21 @@ type = "kinesis"
 region = "{outputs["Region"]}"
 streams = {{ raw = "{outputs["RawStreamName"]}", anomalies = "{outputs["AnomaliesStreamName"]}" }}
 {endpoint}
+# A truck that has a certificate of AWS IoT and no keys, beside that:
+# [aws]
+# credentials_endpoint = "{credentials}"
+# role_alias = "{outputs["RoleAliasName"]}"
+# thing = "truck-0042"
+# certificate = "certificates/device.pem"
+# key = "certificates/device.key"
+
 # Files     s3://{outputs["BucketName"]}
 # Queries   database {outputs["DatabaseName"]}, workgroup {outputs["WorkGroupName"]}
 # Drivers   {outputs["DriverTopicArn"]}
 # Fleet     {outputs["FleetTopicArn"]}
 # Operator  {outputs["OperatorTopicArn"]}
 # Alerts    table {outputs["LatestAlertsTable"]}, failures {outputs["FailureQueueUrl"]}
-# Trucks    credentials from {credentials}, role alias {outputs["RoleAliasName"]}, policy {outputs["TruckPolicyName"]}, thing group {outputs["TruckGroupName"]}"""
+# Trucks    policy {outputs["TruckPolicyName"]}, thing group {outputs["TruckGroupName"]}"""
 
 
 if __name__ == "__main__":
