@@ -63,10 +63,11 @@ impl AwsConnection {
         loader.load().await
     }
 
-    /// The service does not take the credentials any more.
-    pub async fn forget_credentials(&self) {
+    /// The service does not take the credentials any more, if they `have_ended`; else somebody may have to mend something, and others may be
+    /// better.
+    pub async fn doubt_credentials(&self, have_ended: bool) {
         if let Some(role_alias) = &self.role_alias {
-            role_alias.forget().await;
+            role_alias.doubt(have_ended).await;
         }
     }
 

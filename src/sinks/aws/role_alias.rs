@@ -4,6 +4,7 @@
 //! read for each renewal, so a certificate may be replaced while the gateway runs. Deliberately absent: a proxy, which would have to be asked
 //! for a tunnel.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -69,6 +70,11 @@ struct Held {
 pub enum RoleAliasError {
     #[error("cannot reach the credentials endpoint {host}")]
     Unreachable { host: String, source: io::Error },
+    #[error(
+        "the TLS handshake with the credentials endpoint {host} fails; look at certificate and key of [aws], whether they have expired or are \
+         revoked, and at the CAs that the system trusts"
+    )]
+    Handshake { host: String, source: io::Error },
     #[error("the credentials endpoint {host} does not answer in time")]
     TimedOut { host: String },
     #[error("the credentials endpoint {host} answers with HTTP status {status}")]
@@ -130,9 +136,14 @@ impl RoleAlias {
         RoleAliasProvider { role_alias: Arc::clone(self), clock: clock.clone() }
     }
 
-    /// The service does not take them any more.
-    pub async fn forget(&self) {
-        *self.held.lock().await = None;
+    /// A service does not take them any more, if they `have_ended`; else they are renewed, and used to their end where that fails: other sinks
+    /// share them.
+    pub async fn doubt(&self, have_ended: bool) {
+        let mut held = self.held.lock().await;
+        match held.as_mut() {
+            Some(held) if !have_ended => held.renewed = Instant::now(),
+            _ => *held = None,
+        }
     }
 
     /// Sinks that ask at the same time wait for one renewal.
@@ -161,7 +172,10 @@ impl RoleAlias {
 
     async fn fetch(&self) -> Result<Held, RoleAliasError> {
         let RoleAliasSettings { host, port, role_alias, thing, certificate, key } = &self.settings;
-        let unreachable = |source| RoleAliasError::Unreachable { host: host.clone(), source };
+        let unreachable = |source: io::Error| match is_of_tls(&source) {
+            true => RoleAliasError::Handshake { host: host.clone(), source },
+            false => RoleAliasError::Unreachable { host: host.clone(), source },
+        };
         let malformed = || RoleAliasError::Malformed { host: host.clone() };
         let roots = authorities()?;
         let config = tls::client_config(certificate, key, roots)?;
@@ -202,6 +216,21 @@ impl RoleAlias {
             }
         }
     }
+}
+
+/// The certificates or their authorities are at fault, not the link.
+fn is_of_tls(error: &io::Error) -> bool {
+    let mut next = error.get_ref().map(|inner| inner as &(dyn Error + 'static));
+    while let Some(error) = next {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// How long they last is said by the endpoint's own clock, because ours may be wrong.

@@ -50,7 +50,7 @@ impl ParquetFile {
     }
 
     pub fn bytes(&self) -> u64 {
-        self.writer.bytes_written() as u64 + u64::from(self.rows.count) * ROW_BYTES
+        self.writer.bytes_written() as u64 + u64::from(self.rows.count) * ROW_BYTES + self.rows.text_bytes()
     }
 
     pub fn is_full(&self) -> bool {

@@ -77,6 +77,11 @@ impl Rows {
         self.count >= rows || self.texts.bytes >= TEXT_BYTES_MAX
     }
 
+    /// Texts may be of any size, so that they count as they are.
+    pub fn text_bytes(&self) -> u64 {
+        self.texts.bytes as u64
+    }
+
     pub fn clear(&mut self) {
         for values in &mut self.values {
             values.rows.clear();

@@ -16,7 +16,7 @@ pub struct Tail {
     /// Missing records since the cursor last moved.
     lost: Ranges,
     /// What comes next may still be taken over from a damaged store.
-    is_salvaging: bool,
+    pub is_salvaging: bool,
     unreadable_since: Unreadable,
 }
 
@@ -34,7 +34,12 @@ impl Tail {
     }
 
     pub fn is_behind(&self) -> bool {
-        !self.is_salvaging && *self.source.committed.borrow() > self.read
+        !self.is_salvaging && self.has_more()
+    }
+
+    /// There may be something to read.
+    pub fn has_more(&self) -> bool {
+        *self.source.committed.borrow() > self.read
     }
 
     /// Reads what comes next; `false` if there is nothing for now.

@@ -92,7 +92,8 @@ impl Sink for KinesisSink {
                 match (&outcome, errors::service_seconds(&error)) {
                     (Outcome::Retry(RetryReason::Credentials) | Outcome::Halt(_), _) => {
                         self.client.replace(None);
-                        self.connection.forget_credentials().await;
+                        let have_ended = matches!(outcome, Outcome::Retry(_));
+                        self.connection.doubt_credentials(have_ended).await;
                     }
                     (Outcome::Retry(RetryReason::Clock), Some(seconds)) => self.clock.adopt(seconds),
                     _ => {}

@@ -28,7 +28,7 @@ pub struct BuildingSettings {
     pub rotate_bytes: u64,
     /// The folder of the file while it is built.
     pub folder: PathBuf,
-    /// With less than this free, nothing more is written there.
+    /// So much stays free beside the largest file.
     pub free_bytes_min: u64,
     /// A file holds no more of the store than this, before its compression: what is not sent must not make the store full.
     pub held_bytes_max: u64,
@@ -118,7 +118,7 @@ impl Building {
             return Ok(Step::Due);
         }
         let call = self.tail.source.beat.at_disk();
-        let is_found = self.tail.is_behind() && self.read_block()?;
+        let is_found = self.tail.has_more() && self.read_block()?;
         if !is_found {
             drop(call);
             self.is_known_no_more();
@@ -238,6 +238,12 @@ impl Building {
         self.known = Some((run, last));
     }
 
+    /// The file cannot be read as it was written: builds it anew, elsewhere.
+    pub fn is_damaged(&mut self) {
+        self.give_up();
+        self.disk_failed = true;
+    }
+
     /// Builds it anew.
     pub fn give_up(&mut self) {
         self.open = None;
@@ -267,7 +273,8 @@ fn begin(
     bytes_max: u64,
     record: &Record<'_>,
 ) -> io::Result<Open> {
-    let file = if on_disk { nameless(&settings.folder, settings.free_bytes_min)? } else { None };
+    let file =
+        if on_disk { nameless(&settings.folder, settings.free_bytes_min.saturating_add(bytes_max))? } else { None };
     let (target, bytes_max) = match file {
         Some(file) => (Target::File(file), bytes_max),
         None => (Target::Memory(Vec::new()), bytes_max.min(IN_MEMORY_BYTES_MAX)),

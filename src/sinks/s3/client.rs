@@ -80,7 +80,7 @@ impl Client {
             Err(outcome) => return Stored::Not(outcome),
         };
         let stored = outcome::of_put(&response, Asked { bucket: &self.bucket, region: &session.region });
-        if let Stored::Not(outcome) = &stored {
+        if let Stored::Not(outcome) | Stored::Damaged(outcome) = &stored {
             self.heed(outcome, &response).await;
         }
         stored
@@ -105,7 +105,7 @@ impl Client {
         match outcome {
             Outcome::Retry(RetryReason::Credentials) | Outcome::Halt(_) => {
                 self.session = None;
-                self.connection.forget_credentials().await;
+                self.connection.doubt_credentials(matches!(outcome, Outcome::Retry(_))).await;
             }
             Outcome::Retry(RetryReason::Clock) => {
                 if let Some(ahead) = response.ahead_seconds {
@@ -240,6 +240,7 @@ async fn exchange(
     request: HttpRequest,
     signed_at: SystemTime,
 ) -> Result<Response, Outcome> {
+    let asked = std::time::Instant::now();
     let mut answer = http.call(request).await.map_err(|error| {
         if error.is_timeout() {
             Outcome::Retry(RetryReason::TimedOut)
@@ -254,8 +255,10 @@ async fn exchange(
     let mut response = Response {
         status: answer.status().as_u16(),
         region: header("x-amz-bucket-region"),
-        ahead_seconds: there.map(|there| there.secs() - epoch_seconds(signed_at)),
+        // An upload may take minutes, which are no difference of clocks.
+        ahead_seconds: there.map(|there| there.secs() - epoch_seconds(signed_at + asked.elapsed())),
         retry_after_seconds: header("retry-after").and_then(|text| text.trim().parse().ok()),
+        has_etag: header("etag").is_some(),
         last: header(LAST).and_then(|text| text.trim().parse().ok()),
         text: String::new(),
     };

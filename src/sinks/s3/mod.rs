@@ -132,6 +132,7 @@ impl Uploader {
             let _ = self.building.tail.source.link.changed().await;
             return;
         }
+        let taken_before = built.upload.taken();
         let key = built.first.key(&self.prefix, &self.folder, built.format.suffix());
         let attempt = attempt(&mut self.client, &key, &built);
         let ending = end_of_time(&mut self.building.tail.source.link, &mut self.flush_until, self.flush_within);
@@ -150,15 +151,16 @@ impl Uploader {
             }
             Attempted::Found(Found::Through(last)) => {
                 let text = format!("the object {key} ends with position {last}, before its own first");
-                self.is_refused(built, Outcome::Halt(text)).await;
+                self.is_refused(built, Outcome::Halt(text), taken_before).await;
             }
             Attempted::Found(Found::Nothing) => {
                 let reason = format!("the object {key} was there, and is gone");
-                self.is_refused(built, Outcome::Later { reason, after_us: None }).await;
+                self.is_refused(built, Outcome::Later { reason, after_us: None }, taken_before).await;
             }
             Attempted::Found(Found::Unknown(outcome)) | Attempted::Refused(outcome) => {
-                self.is_refused(built, outcome).await;
+                self.is_refused(built, outcome, taken_before).await;
             }
+            Attempted::Damaged(outcome) => self.is_damaged(&built, &outcome).await,
         }
     }
 
@@ -168,16 +170,31 @@ impl Uploader {
         self.pace.works();
     }
 
-    async fn is_refused(&mut self, built: Built, outcome: Outcome) {
+    /// The file may have become bad on the disk. Its name stays the same when it is built again.
+    async fn is_damaged(&mut self, built: &Built, outcome: &Outcome) {
+        self.building.tail.source.status.records_retried.add(built.records);
+        self.building.is_damaged();
+        let pause = self.pace.after(outcome, 0);
+        self.pause(pause).await;
+    }
+
+    /// `taken_before`: what the connection had taken of the file before this attempt.
+    async fn is_refused(&mut self, built: Built, outcome: Outcome, taken_before: u64) {
+        if built.upload.is_unreadable() {
+            let reason = "the file cannot be read again, and is built anew".to_owned();
+            return self.is_damaged(&built, &Outcome::Later { reason, after_us: None }).await;
+        }
         self.building.tail.source.status.records_retried.add(built.records);
         let bytes = built.upload.bytes;
+        // What was not sent has cost nothing.
+        let sent_bytes = if built.upload.taken() > taken_before { bytes } else { 0 };
         if matches!(outcome, Outcome::TooLarge(_)) && self.building.make_smaller(bytes) {
             // Nothing was stored under this name, so that the records can be in another file.
             self.building.give_up();
         } else {
             self.built = Some(built);
         }
-        let pause = self.pace.after(&outcome, bytes);
+        let pause = self.pace.after(&outcome, sent_bytes);
         if self.is_ending() {
             // A service that does not work now will not work within the grace period.
             self.flush_until = Some(Instant::now());
@@ -197,6 +214,8 @@ impl Uploader {
     /// Waits until there is something to read, or the file is due, or the link changes.
     async fn wait_for_records(&mut self) {
         let due = self.building.due();
+        // What is taken over from a damaged store is no news of the log.
+        let salvaged = self.building.tail.is_salvaging.then(|| Instant::now() + READ_EVERY);
         let source = &mut self.building.tail.source;
         let news = async {
             let _ = source.committed.changed().await;
@@ -205,6 +224,7 @@ impl Uploader {
         tokio::select! {
             () = news => {}
             () = sleep_until(due) => {}
+            () = sleep_until(salvaged) => {}
             _ = source.link.changed() => {}
         }
     }
@@ -228,6 +248,7 @@ enum Attempted {
     Stored,
     /// There is an object of this name: of an attempt whose reply was lost, or of the process that ran before.
     Found(Found),
+    Damaged(Outcome),
     Refused(Outcome),
 }
 
@@ -235,6 +256,7 @@ async fn attempt(client: &mut Client, key: &str, built: &Built) -> Attempted {
     match client.put(key, &built.upload, built.format.content_type(), built.last).await {
         Stored::Now => Attempted::Stored,
         Stored::Before => Attempted::Found(client.find(key).await),
+        Stored::Damaged(outcome) => Attempted::Damaged(outcome),
         Stored::Not(outcome) => Attempted::Refused(outcome),
     }
 }

@@ -4,6 +4,8 @@ use crate::core::delivery::{Outcome, RetryReason};
 
 /// From this difference on, the clock is blamed for a refused signature; the SDK uses the same limit.
 const CLOCK_SKEW_SECONDS_MIN: u64 = 240;
+/// Nobody waits longer than this, whatever a service says.
+const RETRY_AFTER_SECONDS_MAX: u64 = 3600;
 /// At most this much of a service's message is shown.
 const SHOWN_CHARS_MAX: usize = 200;
 
@@ -18,6 +20,8 @@ pub struct Response {
     pub retry_after_seconds: Option<u64>,
     /// The position of the last record, as an object of ours carries it.
     pub last: Option<u64>,
+    /// It names the version of an object, as all servers of the protocol do.
+    pub has_etag: bool,
     pub text: String,
 }
 
@@ -34,6 +38,8 @@ pub enum Stored {
     Now,
     /// There is an object of this name.
     Before,
+    /// What came is not what was meant to be sent.
+    Damaged(Outcome),
     Not(Outcome),
 }
 
@@ -49,8 +55,16 @@ pub enum Found {
 
 pub fn of_put(response: &Response, asked: Asked<'_>) -> Stored {
     match (response.status, code(response)) {
-        (200..=299, _) => Stored::Now,
+        (200..=299, _) if response.has_etag => Stored::Now,
+        (200..=299, _) => Stored::Not(Outcome::Halt(format!(
+            "what answers for the bucket {} is no server of objects: it says HTTP status {} and names no ETag; look at endpoint",
+            asked.bucket, response.status
+        ))),
         (412, _) | (_, "PreconditionFailed") => Stored::Before,
+        (_, "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody" | "XAmzContentChecksumMismatch") => {
+            let reason = format!("the object arrived damaged: {}", said(response));
+            Stored::Damaged(Outcome::Later { reason, after_us: None })
+        }
         _ => Stored::Not(of_error(response, asked)),
     }
 }
@@ -78,7 +92,8 @@ fn of_error(response: &Response, asked: Asked<'_>) -> Outcome {
     let Response { status, region, ahead_seconds, retry_after_seconds, .. } = response;
     let Asked { bucket, region: ours } = asked;
     let is_skewed = ahead_seconds.is_some_and(|ahead| ahead.unsigned_abs() >= CLOCK_SKEW_SECONDS_MIN);
-    let later = |reason| Outcome::Later { reason, after_us: retry_after_seconds.map(|seconds| seconds * 1_000_000) };
+    let after_us = retry_after_seconds.map(|seconds| seconds.min(RETRY_AFTER_SECONDS_MAX) * 1_000_000);
+    let later = |reason| Outcome::Later { reason, after_us };
     match (code(response), *status) {
         ("RequestTimeTooSkewed" | "RequestExpired" | "SignatureDoesNotMatch" | "AccessDenied" | "", 403 | 400)
             if is_skewed =>
@@ -89,9 +104,6 @@ fn of_error(response: &Response, asked: Asked<'_>) -> Outcome {
             Outcome::Retry(RetryReason::Credentials)
         }
         ("RequestTimeout", _) | (_, 408) => Outcome::Retry(RetryReason::TimedOut),
-        ("BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody" | "XAmzContentChecksumMismatch", _) => {
-            later(format!("the object arrived damaged: {}", said(response)))
-        }
         ("EntityTooLarge", _) | (_, 413) => Outcome::TooLarge(said(response)),
         ("NoSuchBucket", _) => {
             Outcome::Halt(format!("there is no bucket {bucket:?} (or it is in another region or account)"))
@@ -166,7 +178,7 @@ mod tests {
             "" => String::new(),
             code => format!("<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><Message>it is\nso</Message></Error>"),
         };
-        Response { status, text, ..Response::default() }
+        Response { status, text, has_etag: status == 200, ..Response::default() }
     }
 
     fn refused(response: &Response) -> Outcome {
@@ -179,6 +191,8 @@ mod tests {
     #[test]
     fn what_is_there_is_told_from_what_failed() {
         assert_eq!(of_put(&response(200, ""), ASKED), Stored::Now);
+        let portal = Response { has_etag: false, ..response(200, "") };
+        assert!(matches!(refused(&portal), Outcome::Halt(said) if said.contains("no server of objects")));
         assert_eq!(of_put(&response(412, "PreconditionFailed"), ASKED), Stored::Before);
         let there = Response { last: Some(9), ..response(200, "") };
         assert_eq!(of_head(&there, "k", ASKED), Found::Through(9));
@@ -205,14 +219,13 @@ mod tests {
         ] {
             assert_eq!(refused(&response(status, code)), Outcome::Retry(reason), "{status} {code}");
         }
-        for (status, code) in
-            [(409, "ConditionalRequestConflict"), (400, "BadDigest"), (400, "XAmzContentSHA256Mismatch")]
-        {
-            assert!(
-                matches!(refused(&response(status, code)), Outcome::Later { after_us: None, .. }),
-                "{status} {code}"
-            );
+        let conflict = response(409, "ConditionalRequestConflict");
+        assert!(matches!(refused(&conflict), Outcome::Later { after_us: None, .. }));
+        for code in ["BadDigest", "XAmzContentSHA256Mismatch"] {
+            assert!(matches!(of_put(&response(400, code), ASKED), Stored::Damaged(Outcome::Later { .. })), "{code}");
         }
+        let for_ever = Response { retry_after_seconds: Some(u64::MAX), ..response(503, "SlowDown") };
+        assert!(matches!(refused(&for_ever), Outcome::Later { after_us: Some(3_600_000_000), .. }));
         let asks = Response { retry_after_seconds: Some(7), ..response(503, "SlowDown") };
         assert_eq!(
             refused(&asks),

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -23,6 +23,8 @@ pub struct Upload {
     pub sums: Sums,
     /// How many bytes of it the connection has taken, over all attempts.
     taken: Arc<AtomicU64>,
+    /// It could not be read.
+    is_unreadable: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,12 +42,22 @@ impl Upload {
             Target::File(file) => Content::File(Arc::new(file)),
             Target::Memory(memory) => Content::Memory(Bytes::from(memory)),
         };
-        Upload { content, bytes, sums: sums.expect("uploads have digests"), taken: Arc::default() }
+        Upload {
+            content,
+            bytes,
+            sums: sums.expect("uploads have digests"),
+            taken: Arc::default(),
+            is_unreadable: Arc::default(),
+        }
     }
 
     /// A body for one attempt.
     pub fn body(&self) -> UploadBody {
         UploadBody { upload: self.clone(), at: 0 }
+    }
+
+    pub fn is_unreadable(&self) -> bool {
+        self.is_unreadable.load(Ordering::Relaxed)
     }
 
     pub fn taken(&self) -> u64 {
@@ -81,7 +93,9 @@ impl Body for UploadBody {
         if self.is_end_stream() {
             return Poll::Ready(None);
         }
-        Poll::Ready(Some(self.read().map(|chunk| {
+        let read = self.read();
+        self.upload.is_unreadable.fetch_or(read.is_err(), Ordering::Relaxed);
+        Poll::Ready(Some(read.map(|chunk| {
             self.at += chunk.len() as u64;
             self.upload.taken.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             Frame::data(chunk)
@@ -112,10 +126,21 @@ mod tests {
             let mut output = Output::with_sums(target);
             output.write_all(&content).expect("room");
             let upload = Upload::new(output);
+            assert!(!upload.is_unreadable());
             for attempt in 1..=2 {
                 let sent = upload.body().collect().await.expect("readable").to_bytes();
                 assert_eq!((sent[..] == content, upload.taken()), (true, attempt * upload.bytes));
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_any_more_says_so() {
+        let file = tempfile::tempfile().expect("a file");
+        let mut output = Output::with_sums(Target::File(file.try_clone().expect("a handle")));
+        output.write_all(&[7; 100_000]).expect("room");
+        let upload = Upload::new(output);
+        file.set_len(70_000).expect("shorter");
+        assert!(upload.body().collect().await.is_err() && upload.is_unreadable());
     }
 }

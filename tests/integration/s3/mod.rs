@@ -274,7 +274,7 @@ fn a_certificate_of_another_authority_gets_nothing() {
         &format!("{SOON}\n{}", aws(folder.path(), &endpoint, "other")),
     );
     lake.publish(1);
-    lake.expect_error("cannot reach the credentials endpoint localhost");
+    lake.expect_error("the TLS handshake with the credentials endpoint localhost fails");
     wait_until("handshakes that fail", || endpoint.handshakes_failed() > 1);
     assert!(endpoint.heads().is_empty() && !lake.is_delivered());
 }
