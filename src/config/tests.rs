@@ -1,5 +1,5 @@
 use super::*;
-use crate::core::delivery::{DeliverySettings, Grouping};
+use crate::core::delivery::{DeliverySettings, Grouping, Partition};
 use crate::core::identity::Keep;
 use crate::core::reading::Readings;
 use crate::ingest::{ClockState, Decoded, Ingest};
@@ -7,6 +7,7 @@ use crate::keys::key::{Group, Key};
 use crate::mqtt::Unrouted;
 use crate::sinks::archive::sink::ArchiveSink;
 use crate::sinks::compression::Compression;
+use crate::sinks::firehose::sink::FirehoseStreams;
 use crate::sinks::kinesis::sink::KinesisStreams;
 
 fn host() -> Host {
@@ -241,7 +242,7 @@ fn what_is_right_alone_may_be_wrong_beside_others() {
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'kafka'\nbrokers = 'x'",
-            "file:3: sink[0].type = 'kafka': not a choice; one of \"archive\", \"kinesis\", \"http\", \"s3\", \"nothing\"",
+            "file:3: sink[0].type = 'kafka': not a choice; one of \"archive\", \"kinesis\", \"firehose\", \"http\", \"s3\", \"nothing\"",
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'archive'\nraw = 'x'",
@@ -498,4 +499,30 @@ fn a_stream_that_nobody_takes_or_has_is_a_problem() {
     assert!(wrong(targets)[0].starts_with("file:4: sink[0].streams = "));
     let none = "[[sink]]\nname = \"a\"\ntype = \"http\"\nurl = \"https://a.b\"\nstreams = []";
     assert!(wrong(none)[0].contains("names no stream"));
+}
+
+#[test]
+fn firehose_has_limits_of_its_own() {
+    let sink = |keys: &str| format!("[[sink]]\nname = \"a\"\ntype = \"firehose\"\n{keys}\n");
+    let configuration = right(&sink("raw = \"fleet-raw\""));
+    let read: &dyn std::any::Any = &*configuration.sinks[0].sink;
+    let delivery = &read.downcast_ref::<FirehoseStreams>().expect("a sink to Firehose").delivery;
+    assert_eq!((delivery.request_records_max, delivery.record_bytes_max), (500, 1_000 << 10));
+    assert_eq!((delivery.grouping, delivery.partition), (Grouping::Lines, Partition::Gateway));
+    assert_eq!((delivery.record_bytes_soft, delivery.request_bytes_max), (256 << 10, 1 << 20));
+    // Data that cannot be compressed becomes longer; a small request bounds its records.
+    let packed = right(&sink("raw = \"r\"\ncompression = \"zstd\"\nrequest_size_max = \"512KiB\""));
+    let read: &dyn std::any::Any = &*packed.sinks[0].sink;
+    let most = read.downcast_ref::<FirehoseStreams>().expect("a sink to Firehose").delivery.record_bytes_max;
+    assert!(most < 512 << 10 && most > 500 << 10, "{most}");
+    for (keys, expected) in [
+        ("record_size = \"1KiB\"", "names no stream"),
+        ("raw = \"r\"\nrecord_size = \"1001KiB\"", "record_size"),
+        ("raw = \"r\"\nrequest_size_max = \"5MiB\"", "request_size_max"),
+        ("raw = \"r\"\nrequest_size_max = \"128KiB\"", "record_size is 256KiB, more than request_size_max"),
+        (&format!("raw = \"{}\"", "x".repeat(65)), "at most 64 characters"),
+    ] {
+        let problems = wrong(&sink(keys));
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{keys}: {problems:?}");
+    }
 }

@@ -11,6 +11,7 @@ pub mod aws;
 mod bench;
 pub mod compression;
 pub mod files;
+pub mod firehose;
 pub mod forwarder;
 pub mod http;
 pub mod kind;

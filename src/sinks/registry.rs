@@ -18,6 +18,7 @@ use super::kind::SinkKind;
 pub const KINDS: &[&SinkKind] = &[
     &super::archive::sink::KIND,
     &super::kinesis::sink::KIND,
+    &super::firehose::sink::KIND,
     &super::http::sink::KIND,
     &super::s3::sink::KIND,
     #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Delivery to Kinesis, against a cloud that misbehaves on purpose: everything arrives, in order for each device, repeated only where that
 //! is unavoidable, and the ledger is exact.
 
-mod api;
+pub mod api;
 pub mod cloud;
 mod emulator;
 pub mod fleet;
-mod found;
+pub mod found;
 mod killed;
 
 use std::collections::{HashMap, HashSet};

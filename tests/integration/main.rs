@@ -32,6 +32,7 @@ mod devices;
 mod docs;
 mod durability;
 mod ending;
+mod firehose;
 mod from_store;
 mod full;
 mod growth;

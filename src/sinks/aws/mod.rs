@@ -1,8 +1,12 @@
-//! What sinks to services of AWS share: where the service is, credentials, and the time that requests are signed with.
+//! What sinks to services of AWS share: where the service is, credentials, the time that requests are signed with, signed requests, error codes,
+//! and the keys of sinks to streams.
 
 pub mod clock;
 pub mod credentials;
+pub mod errors;
 pub mod role_alias;
+pub mod service;
+pub mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +73,13 @@ impl AwsConnection {
         if let Some(role_alias) = &self.role_alias {
             role_alias.doubt(have_ended).await;
         }
+    }
+
+    /// What `check` says of where the service is.
+    pub fn describe_place(&self) -> String {
+        let region = self.region.as_deref().unwrap_or("the region of AWS_REGION or the AWS profile");
+        let endpoint = self.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+        format!("{region}{endpoint}")
     }
 
     /// What `check` says of where credentials come from, if it is to be said.

@@ -10,23 +10,11 @@ use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
 
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::errors::{causes, with_causes};
-use crate::sinks::aws::credentials;
+use crate::sinks::aws::{credentials, errors};
 use crate::sinks::network::{self, REQUEST_TOO_LARGE};
 
 /// The SDK's error for a failed request.
 pub type RequestError = SdkError<PutRecordsError, HttpResponse>;
-
-/// From this difference on, the clock is blamed for a refused signature; the SDK uses the same limit.
-const CLOCK_SKEW_SECONDS_MIN: u64 = 240;
-
-/// What the error code of one record means. An unknown code is retried, because it may be temporary.
-pub fn of_record(code: &str, message: &str) -> Outcome {
-    match code {
-        "ProvisionedThroughputExceededException" => Outcome::Retry(RetryReason::Throttled),
-        _ if is_halting(code) => Outcome::Halt(format!("{code}: {message}")),
-        _ => Outcome::Retry(RetryReason::Internal),
-    }
-}
 
 /// What a failed request means for all of its records. It was signed about `signed_at_seconds` after the epoch.
 pub fn of_request(error: &RequestError, stream: &str, signed_at_seconds: i64) -> Outcome {
@@ -56,46 +44,10 @@ pub fn of_request(error: &RequestError, stream: &str, signed_at_seconds: i64) ->
 }
 
 fn of_service(code: &str, message: &str, status: u16, skew_seconds: u64, stream: &str) -> Outcome {
-    let is_skewed = skew_seconds >= CLOCK_SKEW_SECONDS_MIN;
     match code {
-        "ProvisionedThroughputExceededException"
-        | "LimitExceededException"
-        | "KMSThrottlingException"
-        | "ThrottlingException"
-        | "Throttling"
-        | "RequestLimitExceeded" => Outcome::Retry(RetryReason::Throttled),
-        "ExpiredTokenException" | "ExpiredToken" => Outcome::Retry(RetryReason::Credentials),
-        "InvalidSignatureException" | "RequestExpired" | "RequestTimeTooSkewed" | "SignatureDoesNotMatch"
-            if is_skewed =>
-        {
-            Outcome::Retry(RetryReason::Clock)
-        }
-        "RequestExpired" => Outcome::Retry(RetryReason::Credentials),
-        "ResourceNotFoundException" => {
-            Outcome::Halt(format!("there is no stream {stream:?} (or it is in another region or account): {message}"))
-        }
-        "RequestEntityTooLargeException" | "RequestTooLargeException" | "PayloadTooLargeException" => {
-            Outcome::TooLarge(format!("{code}: {message}"))
-        }
-        "InvalidArgumentException" | "ValidationException" | "SerializationException" => {
-            Outcome::Reject(format!("{code}: {message}"))
-        }
-        _ if is_halting(code) || (400..500).contains(&status) => Outcome::Halt(format!("{code}: {message}")),
-        _ => Outcome::Retry(RetryReason::Internal),
+        "ResourceNotFoundException" => errors::no_stream(stream, message),
+        _ => errors::of_request(code, message, status, skew_seconds),
     }
-}
-
-/// Errors that last until somebody grants, pays for or enables something.
-fn is_halting(code: &str) -> bool {
-    matches!(
-        code,
-        "AccessDeniedException"
-            | "KMSAccessDeniedException"
-            | "KMSDisabledException"
-            | "KMSInvalidStateException"
-            | "KMSNotFoundException"
-            | "KMSOptInRequired"
-    )
 }
 
 /// The service's time according to its response, in seconds since the epoch.
@@ -130,20 +82,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_code_has_its_meaning() {
-        let of = |code: &str, status, skew| of_service(code, "m", status, skew, "s");
-        assert_eq!(of("LimitExceededException", 400, 0), Outcome::Retry(RetryReason::Throttled));
-        assert_eq!(of("ExpiredTokenException", 400, 0), Outcome::Retry(RetryReason::Credentials));
-        assert_eq!(of("InvalidSignatureException", 400, 3600), Outcome::Retry(RetryReason::Clock));
-        assert_eq!(of("InternalFailure", 500, 0), Outcome::Retry(RetryReason::Internal));
-        assert_eq!(of("", 503, 0), Outcome::Retry(RetryReason::Internal));
-        assert!(matches!(of("ValidationException", 400, 0), Outcome::Reject(_)));
-        assert!(matches!(of("RequestEntityTooLargeException", 400, 0), Outcome::TooLarge(_)));
-        // A wrong signature at the right time means a wrong key, which waiting does not fix.
-        for code in ["InvalidSignatureException", "ResourceNotFoundException", "KMSDisabledException", "NeverHeardOf"] {
-            assert!(matches!(of(code, 400, 3), Outcome::Halt(_)), "{code}");
-        }
-        assert_eq!(of_record("InternalFailure", ""), Outcome::Retry(RetryReason::Internal));
-        assert!(matches!(of_record("KMSAccessDeniedException", ""), Outcome::Halt(_)));
+    fn a_stream_that_is_not_there_is_named() {
+        let Outcome::Halt(said) = of_service("ResourceNotFoundException", "m", 400, 0, "fleet") else { panic!() };
+        assert!(said.contains("there is no stream \"fleet\""), "{said}");
+        assert!(matches!(of_service("ValidationException", "m", 400, 0, "fleet"), Outcome::Reject(_)));
     }
 }

@@ -15,8 +15,8 @@ use aws_smithy_async::time::TimeSource;
 
 use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason, Scope};
 use crate::sinks::Sink;
-use crate::sinks::aws::AwsConnection;
 use crate::sinks::aws::clock::{ServiceClock, epoch_seconds};
+use crate::sinks::aws::{self, AwsConnection};
 use crate::sinks::compression::Compression;
 
 /// One stream of Kinesis.
@@ -116,7 +116,7 @@ fn reply(output: &PutRecordsOutput, count: usize) -> Reply {
 fn outcome(result: &PutRecordsResultEntry) -> Outcome {
     match (result.error_code(), result.sequence_number()) {
         (None, Some(_)) => Outcome::Accepted { shard: result.shard_id().map(str::to_owned) },
-        (Some(code), _) => errors::of_record(code, result.error_message().unwrap_or_default()),
+        (Some(code), _) => aws::errors::of_record(code, result.error_message().unwrap_or_default()),
         (None, None) => Outcome::Retry(RetryReason::Internal),
     }
 }

@@ -134,7 +134,7 @@ impl Uploader {
         }
         let taken_before = built.upload.taken();
         let key = built.first.key(&self.prefix, &self.folder, built.format.suffix());
-        let attempt = attempt(&mut self.client, &key, &built);
+        let attempt = attempt(&self.client, &key, &built);
         let ending = end_of_time(&mut self.building.tail.source.link, &mut self.flush_until, self.flush_within);
         let attempted = tokio::select! {
             attempted = attempt => attempted,
@@ -252,7 +252,7 @@ enum Attempted {
     Refused(Outcome),
 }
 
-async fn attempt(client: &mut Client, key: &str, built: &Built) -> Attempted {
+async fn attempt(client: &Client, key: &str, built: &Built) -> Attempted {
     match client.put(key, &built.upload, built.format.content_type(), built.last).await {
         Stored::Now => Attempted::Stored,
         Stored::Before => Attempted::Found(client.find(key).await),

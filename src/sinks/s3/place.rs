@@ -6,6 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::clock;
 use crate::core::identity::RunId;
+use crate::sinks::aws::service::domain;
 
 /// What a name of a gateway may have besides letters and digits: anything else would begin a folder, or be taken for a wildcard somewhere.
 const IN_NAMES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -57,7 +58,7 @@ impl Address<'_> {
         let mut url = match self.endpoint {
             Some(endpoint) => format!("{}/{}", endpoint.trim_end_matches('/'), self.bucket),
             None => {
-                let domain = if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+                let domain = domain(self.region);
                 match self.bucket.contains('.') {
                     true => format!("https://s3.{}.{domain}/{}", self.region, self.bucket),
                     false => format!("https://{}.s3.{}.{domain}", self.bucket, self.region),

@@ -10,13 +10,12 @@ use tokio::task::LocalSet;
 use super::UploaderParts;
 use super::building::BuildingSettings;
 use super::client::Client;
-use crate::core::identity::Stream;
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
 use crate::keys::key::{Group, Key, key_of, seconds, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, format_duration, format_size};
-use crate::sinks::aws::AwsConnection;
+use crate::sinks::aws::{AwsConnection, streams};
 use crate::sinks::files::format::{FileFormat, compression_key, format_key};
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::Counted;
@@ -84,13 +83,7 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
     }
     Arc::new(S3Bucket {
         bucket: section.text("bucket").unwrap_or_default(),
-        connection: AwsConnection {
-            region: section.text("region"),
-            endpoint: section.text("endpoint"),
-            connect_timeout: section.duration("connect_timeout"),
-            request_timeout: section.duration("timeout"),
-            role_alias: surroundings.role_alias.clone(),
-        },
+        connection: streams::connection(section, surroundings),
         prefix,
         targets: targets(section, surroundings),
         format: FileFormat::read(section),
@@ -101,20 +94,8 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
 }
 
 fn targets(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Option<BTreeMap<String, String>> {
-    let built_in = Stream::BUILT_IN.map(|(_, name)| name);
-    let is_any_named = ["streams"].into_iter().chain(built_in).any(|key| section.has(key));
-    let mut targets = BTreeMap::new();
-    for (name, target) in section.stream_targets("streams") {
-        surroundings.expect_stream(section, "streams", &name);
-        if built_in.contains(&&*name) && section.has(&name) {
-            section.blame("streams", format!("{name} is a key of its own, and has a target there"));
-        }
-        targets.insert(name, target);
-    }
-    for name in built_in {
-        targets.extend(section.text(name).map(|target| (name.to_owned(), target)));
-    }
-    if is_any_named && targets.is_empty() {
+    let targets = streams::targets(section, surroundings)?;
+    if targets.is_empty() {
         section.blame("streams", "names no stream; without this key, every stream is sent");
     }
     let mut folders: Vec<&String> = targets.values().collect();
@@ -122,7 +103,7 @@ fn targets(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Option
     if folders.windows(2).any(|pair| pair[0] == pair[1]) {
         section.blame_section("two streams have one name in the bucket: their objects could not be told apart");
     }
-    is_any_named.then_some(targets)
+    Some(targets)
 }
 
 impl S3Bucket {
@@ -140,8 +121,6 @@ impl ConfiguredSink for S3Bucket {
     }
 
     fn describe(&self) -> String {
-        let region = self.connection.region.as_deref().unwrap_or("the region of AWS_REGION or the AWS profile");
-        let endpoint = self.connection.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
         let streams = match &self.targets {
             None => "every stream".to_owned(),
             Some(targets) => {
@@ -149,8 +128,9 @@ impl ConfiguredSink for S3Bucket {
             }
         };
         format!(
-            "objects in the bucket {} in {region}{endpoint}, {}, {streams}, a new one every {} or {}{}",
+            "objects in the bucket {} in {}, {}, {streams}, a new one every {} or {}{}",
             self.bucket,
+            self.connection.describe_place(),
             self.format.describe(),
             format_duration(self.rotate_after),
             format_size(self.rotate_bytes),

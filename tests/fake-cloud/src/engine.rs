@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::faults::{EXPIRED_TOKEN, Faults};
 use crate::operations;
 use crate::put;
+use crate::put_batch;
 use crate::random::Random;
 use crate::settings::{Limits, Mode, Settings, ShardLimits, StreamSettings};
 use crate::stream::{Record, Stream};
@@ -13,6 +14,9 @@ use crate::stream::{Record, Stream};
 const CLOCK_SKEW_MAX_SECONDS: i64 = 300;
 /// More streams than any test makes; further CreateStream calls are refused.
 pub(crate) const STREAMS_MAX: usize = 1_000;
+
+/// Firehose's operation; all others are those of Kinesis.
+pub(crate) const PUT_RECORD_BATCH: &str = "PutRecordBatch";
 
 /// The times of one call: since the start of the cloud, and by the machine's clock.
 #[derive(Clone, Copy, Debug)]
@@ -124,10 +128,10 @@ impl Engine {
         if let Err(error) = self.refuse(call, now) {
             return Answer::Reply { status: error.status, body: error.body() };
         }
-        let result = if call.operation == "PutRecords" {
-            put::put_records(self, call.body, now)
-        } else {
-            operations::perform(self, call.operation, call.body, now)
+        let result = match call.operation {
+            "PutRecords" => put::put_records(self, call.body, now),
+            PUT_RECORD_BATCH => put_batch::put_record_batch(self, call.body, now),
+            operation => operations::perform(self, operation, call.body, now),
         };
         match result {
             Ok(_) if self.random.happens(self.faults.reply_lost) => {
@@ -149,6 +153,7 @@ impl Engine {
         for (fraction, fault) in self.faults.request_faults() {
             if self.random.happens(fraction) {
                 self.count_fault(fault.name);
+                let fault = if call.operation == PUT_RECORD_BATCH { fault.of_firehose() } else { fault };
                 let message = fault.message.to_owned();
                 return Err(ApiError { status: fault.status, code: fault.code, message });
             }

@@ -40,6 +40,10 @@ pub struct Faults {
     pub kms_throttled: f64,
     pub kms_access_denied: f64,
     pub kms_disabled: f64,
+    /// Requests refused with Firehose's InvalidKMSResourceException.
+    pub invalid_kms_resource: f64,
+    /// Requests refused with Firehose's InvalidSourceException: the stream's source is not DirectPut.
+    pub invalid_source: f64,
     /// A request with this text in the data of any record is refused as invalid.
     pub poison_marker: Option<String>,
     /// A request with a longer body is refused with 413 and an HTML page, as by a proxy.
@@ -79,7 +83,7 @@ const fn request_fault(name: &'static str, status: u16, code: &'static str, mess
 const SERVER_ERROR: RequestFault = request_fault("server_error", 500, "InternalFailure", "an internal failure");
 const UNAVAILABLE: RequestFault = request_fault("service_unavailable", 503, "ServiceUnavailable", "try again later");
 const ACCESS_DENIED: RequestFault =
-    request_fault("access_denied", 400, "AccessDeniedException", "not authorized to perform kinesis:PutRecords");
+    request_fault("access_denied", 400, "AccessDeniedException", "not authorized to perform this operation");
 const THROTTLED: RequestFault =
     request_fault("request_throttled", 400, "ProvisionedThroughputExceededException", "rate exceeded for the stream");
 const LIMIT: RequestFault = request_fault("limit_exceeded", 400, "LimitExceededException", "rate exceeded");
@@ -88,6 +92,10 @@ const KMS_DENIED: RequestFault =
     request_fault("kms_access_denied", 400, "KMSAccessDeniedException", "access to the KMS key is denied");
 const KMS_DISABLED: RequestFault =
     request_fault("kms_disabled", 400, "KMSDisabledException", "the KMS key is disabled");
+const INVALID_KMS: RequestFault =
+    request_fault("invalid_kms_resource", 400, "InvalidKMSResourceException", "the KMS key is disabled");
+const INVALID_SOURCE: RequestFault =
+    request_fault("invalid_source", 400, "InvalidSourceException", "only records of a Kinesis stream are accepted");
 pub(crate) const EXPIRED_TOKEN: RequestFault = request_fault(
     "expired_token",
     400,
@@ -95,9 +103,21 @@ pub(crate) const EXPIRED_TOKEN: RequestFault = request_fault(
     "The security token included in the request is expired",
 );
 
+impl RequestFault {
+    /// The same as Firehose says it.
+    pub(crate) fn of_firehose(self) -> RequestFault {
+        match self.name {
+            "request_throttled" | "service_unavailable" => {
+                RequestFault { status: 503, code: "ServiceUnavailableException", message: "Slow down.", ..self }
+            }
+            _ => self,
+        }
+    }
+}
+
 impl Faults {
     /// In the order in which a service would detect them: the server, the caller, the key, the load.
-    pub(crate) fn request_faults(&self) -> [(f64, RequestFault); 9] {
+    pub(crate) fn request_faults(&self) -> [(f64, RequestFault); 11] {
         [
             (self.server_error, SERVER_ERROR),
             (self.service_unavailable, UNAVAILABLE),
@@ -106,6 +126,8 @@ impl Faults {
             (self.kms_access_denied, KMS_DENIED),
             (self.kms_disabled, KMS_DISABLED),
             (self.kms_throttled, KMS_THROTTLED),
+            (self.invalid_kms_resource, INVALID_KMS),
+            (self.invalid_source, INVALID_SOURCE),
             (self.limit_exceeded, LIMIT),
             (self.request_throttled, THROTTLED),
         ]

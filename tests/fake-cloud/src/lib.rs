@@ -1,4 +1,4 @@
-//! A strict Kinesis for tests and benchmarks: real HTTP/1.1 on a loopback port, the limits of the service enforced,
+//! A strict Kinesis, and Firehose's PutRecordBatch, for tests and benchmarks: real HTTP/1.1 on a loopback port, the limits of the service enforced,
 //! faults on demand, and a tally of what arrived.
 //!
 //! It speaks the protocol of `aws-sdk-kinesis` (awsJson1_1), so `curl` can be used as well. Other emulators enforce no shard limits, inject
@@ -27,6 +27,7 @@ mod line;
 mod operations;
 mod plain;
 mod put;
+mod put_batch;
 mod random;
 mod server;
 mod settings;

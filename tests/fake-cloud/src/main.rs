@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use fake_cloud::{FakeCloud, Faults, Limits, Mode, Settings, ShardLimits, StreamSettings};
 use serde_json::{Map, Value, json};
 
-/// A strict Kinesis on this machine: enforces the limits of the service, injects faults, counts what arrives.
+/// A strict Kinesis (and Firehose, for PutRecordBatch) on this machine: enforces the limits of the service, injects faults, counts what arrives.
 ///
 /// Point a producer at it with AWS_ENDPOINT_URL=http://127.0.0.1:4567 and any credentials. When it listens it prints
 /// one line, {"event":"ready","address":"IP:PORT"}, and serves until SIGINT or SIGTERM.
@@ -46,7 +46,8 @@ const HELP: &str = "\
 Faults (fractions from 0 to 1, default 0):
   of records   record_throttled, record_internal_failure
   of requests  request_throttled, limit_exceeded, reply_lost, server_error, service_unavailable, hang,
-               expired_token, access_denied, kms_throttled, kms_access_denied, kms_disabled
+               expired_token, access_denied, kms_throttled, kms_access_denied, kms_disabled,
+               invalid_kms_resource, invalid_source
   others       hang_ms=N, latency_ms=N, clock_offset_ms=N, skew_code=InvalidSignatureException|RequestExpired,
                poison_marker=TEXT, expired_access_keys=[\"AKID\"], reset_connections=true, shuffle_records=true
 

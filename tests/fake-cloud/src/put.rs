@@ -39,10 +39,10 @@ struct Entry<'a> {
 }
 
 /// A record that passed the checks of the request.
-struct Checked<'a> {
-    partition_key: &'a str,
-    data: Range<usize>,
-    hash_key: u128,
+pub(crate) struct Checked<'a> {
+    pub(crate) partition_key: &'a str,
+    pub(crate) data: Range<usize>,
+    pub(crate) hash_key: u128,
 }
 
 impl Checked<'_> {
@@ -52,16 +52,21 @@ impl Checked<'_> {
 }
 
 #[derive(Clone, Copy)]
-enum Outcome {
+pub(crate) enum Outcome {
     Accepted { shard: u32, sequence: u64 },
     Throttled { shard: u32 },
     Failed,
 }
 
 pub(crate) fn put_records(engine: &mut Engine, body: &[u8], now: Now) -> Result<Vec<u8>, ApiError> {
+    with_scratch(engine, |engine, decoded| put_decoded(engine, body, decoded, now))
+}
+
+/// Lends the engine's buffer for decoded data.
+pub(crate) fn with_scratch<T>(engine: &mut Engine, put: impl FnOnce(&mut Engine, &mut Vec<u8>) -> T) -> T {
     let mut decoded = std::mem::take(&mut engine.scratch);
     decoded.clear();
-    let result = put_decoded(engine, body, &mut decoded, now);
+    let result = put(engine, &mut decoded);
     if engine.scratch.capacity() == 0 {
         engine.scratch = decoded;
     }
@@ -72,8 +77,22 @@ fn put_decoded(engine: &mut Engine, body: &[u8], decoded: &mut Vec<u8>, now: Now
     let request: PutRecords<'_> = parse(body)?;
     let name = stream_name(request.stream_name.as_deref(), request.stream_arn.as_deref())?;
     let records = check(&request.records, &engine.limits, decoded).inspect_err(|_| engine.count_fault("limits"))?;
+    let outcomes = carry_out(engine, name, "ValidationException", &records, body.len(), decoded, now)?;
+    Ok(reply(&outcomes, name))
+}
+
+/// What follows once the request itself is found to be right; `invalid` is the code for one that holds the poison marker.
+pub(crate) fn carry_out(
+    engine: &mut Engine,
+    name: &str,
+    invalid: &'static str,
+    records: &[Checked<'_>],
+    body_bytes: usize,
+    decoded: &mut Vec<u8>,
+    now: Now,
+) -> Result<Vec<Outcome>, ApiError> {
     match engine.stream(name, now) {
-        Ok(stream) => stream.body_bytes += body.len() as u64,
+        Ok(stream) => stream.body_bytes += body_bytes as u64,
         Err(unknown) => {
             engine.count_fault("unknown_stream");
             return Err(unknown);
@@ -84,18 +103,21 @@ fn put_decoded(engine: &mut Engine, body: &[u8], decoded: &mut Vec<u8>, now: Now
             records.iter().position(|record| holds(&plain(&decoded[record.data.clone()]), marker.as_bytes()))
     {
         engine.count_fault("poison");
-        return Err(invalid(index, "data", "Member must not hold the poison marker"));
+        return Err(ApiError {
+            code: invalid,
+            ..invalid_member(index, "data", "Member must not hold the poison marker")
+        });
     }
-    let outcomes = decide(engine, name, &records, now)?;
-    store(engine, name, &records, &outcomes, decoded, now)?;
-    Ok(reply(&outcomes, name))
+    let outcomes = decide(engine, name, records, now)?;
+    store(engine, name, records, &outcomes, decoded, now)?;
+    Ok(outcomes)
 }
 
 fn holds(data: &[u8], marker: &[u8]) -> bool {
     memchr::memmem::find(data, marker).is_some()
 }
 
-fn invalid(index: usize, member: &str, constraint: &str) -> ApiError {
+fn invalid_member(index: usize, member: &str, constraint: &str) -> ApiError {
     let place = format!("records.{}.member.{member}", index + 1);
     let message = format!("1 validation error detected: Value at '{place}' failed to satisfy constraint: {constraint}");
     ApiError::new("ValidationException", message)
@@ -103,8 +125,18 @@ fn invalid(index: usize, member: &str, constraint: &str) -> ApiError {
 
 /// Decodes the records one after the other; a request with one invalid record is refused as a whole.
 fn check<'a>(entries: &'a [Entry<'_>], limits: &Limits, decoded: &mut Vec<u8>) -> Result<Vec<Checked<'a>>, ApiError> {
-    if entries.is_empty() || entries.len() > limits.records_a_request {
-        let bound = if entries.is_empty() {
+    check_count(entries.len(), limits)?;
+    let mut records = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.iter().enumerate() {
+        records.push(check_record(index, entry, limits, decoded)?);
+    }
+    check_total(&records, limits)?;
+    Ok(records)
+}
+
+pub(crate) fn check_count(count: usize, limits: &Limits) -> Result<(), ApiError> {
+    if count == 0 || count > limits.records_a_request {
+        let bound = if count == 0 {
             "greater than or equal to 1".to_owned()
         } else {
             format!("less than or equal to {}", limits.records_a_request)
@@ -114,16 +146,35 @@ fn check<'a>(entries: &'a [Entry<'_>], limits: &Limits, decoded: &mut Vec<u8>) -
         );
         return Err(ApiError::new("ValidationException", message));
     }
-    let mut records = Vec::with_capacity(entries.len());
-    for (index, entry) in entries.iter().enumerate() {
-        records.push(check_record(index, entry, limits, decoded)?);
-    }
+    Ok(())
+}
+
+pub(crate) fn check_total(records: &[Checked<'_>], limits: &Limits) -> Result<(), ApiError> {
     let total: u64 = records.iter().map(Checked::bytes).sum();
     if total > limits.request_bytes as u64 {
         let message = format!("Records size exceeds {} bytes limit", limits.request_bytes);
         return Err(ApiError::new("InvalidArgumentException", message));
     }
-    Ok(records)
+    Ok(())
+}
+
+/// Where the data of one record lies in `decoded`; a key of `key_bytes` counts as well.
+pub(crate) fn decode(
+    index: usize,
+    data: &str,
+    key_bytes: usize,
+    limits: &Limits,
+    decoded: &mut Vec<u8>,
+) -> Result<Range<usize>, ApiError> {
+    let start = decoded.len();
+    STANDARD
+        .decode_vec(data.as_bytes(), decoded)
+        .map_err(|_| ApiError::new("SerializationException", format!("the data of record {index} is not base64")))?;
+    if decoded.len() - start + key_bytes > limits.record_bytes {
+        let constraint = format!("Member must have length less than or equal to {}", limits.record_bytes);
+        return Err(invalid_member(index, "data", &constraint));
+    }
+    Ok(start..decoded.len())
 }
 
 fn check_record<'a>(
@@ -135,16 +186,9 @@ fn check_record<'a>(
     let key = entry.partition_key.as_ref();
     if key.is_empty() || key.chars().count() > limits.partition_key_chars {
         let constraint = format!("Member must have length from 1 to {}", limits.partition_key_chars);
-        return Err(invalid(index, "partitionKey", &constraint));
+        return Err(invalid_member(index, "partitionKey", &constraint));
     }
-    let start = decoded.len();
-    STANDARD
-        .decode_vec(entry.data.as_bytes(), decoded)
-        .map_err(|_| ApiError::new("SerializationException", format!("the data of record {index} is not base64")))?;
-    if decoded.len() - start + key.len() > limits.record_bytes {
-        let constraint = format!("Member must have length less than or equal to {}", limits.record_bytes);
-        return Err(invalid(index, "data", &constraint));
-    }
+    let data = decode(index, &entry.data, key.len(), limits, decoded)?;
     let hash_key = match &entry.explicit_hash_key {
         // How Kinesis maps a partition key to a shard.
         None => u128::from_be_bytes(Md5::digest(key.as_bytes()).into()),
@@ -152,7 +196,7 @@ fn check_record<'a>(
             ApiError::new("InvalidArgumentException", format!("the ExplicitHashKey of record {index} is no hash key"))
         })?,
     };
-    Ok(Checked { partition_key: key, data: start..decoded.len(), hash_key })
+    Ok(Checked { partition_key: key, data, hash_key })
 }
 
 /// Accepts or fails each record, in order of arrival or shuffled; the outcomes are in the order of the request.

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{http_date, parse_amz_date};
-use crate::engine::{Answer, Call, Engine, Now};
+use crate::engine::{Answer, Call, Engine, Now, PUT_RECORD_BATCH};
 use crate::faults::Faults;
 use crate::settings::Settings;
 use crate::stats::Stats;
@@ -244,7 +244,7 @@ async fn respond(
     let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let target = header("x-amz-target").unwrap_or_default();
     let call = Call {
-        operation: target.strip_prefix("Kinesis_20131202.").unwrap_or_default(),
+        operation: operation(target),
         body: &body,
         signed_at: header("x-amz-date").and_then(parse_amz_date),
         access_key: header("authorization").and_then(access_key),
@@ -267,6 +267,15 @@ async fn respond(
     match answer {
         Answer::Reply { status, body } => Ok(build(status, body, JSON, shared)),
         Answer::Lost => Err(ReplyLost),
+    }
+}
+
+/// Empty if the service that is named has no such operation.
+fn operation(target: &str) -> &str {
+    match target.split_once('.') {
+        Some(("Kinesis_20131202", operation)) if operation != PUT_RECORD_BATCH => operation,
+        Some(("Firehose_20150804", PUT_RECORD_BATCH)) => PUT_RECORD_BATCH,
+        _ => "",
     }
 }
 

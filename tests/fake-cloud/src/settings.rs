@@ -43,6 +43,16 @@ pub struct Limits {
     pub partition_key_chars: usize,
 }
 
+impl Limits {
+    /// The limits of one PutRecordBatch request, whose records have no keys.
+    pub const FIREHOSE: Limits = Limits {
+        records_a_request: 500,
+        record_bytes: 1_000 * 1024,
+        request_bytes: 4 * 1024 * 1024,
+        partition_key_chars: 0,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {

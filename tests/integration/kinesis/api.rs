@@ -1,4 +1,4 @@
-//! The API of Kinesis by hand, so that the code that reads the streams shares nothing with the code that fills them.
+//! The APIs of Kinesis and Firehose by hand, so that the code that reads the streams shares nothing with the code that fills them.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,15 +7,30 @@ use serde_json::{Value, json};
 
 use crate::gateway::DEADLINE;
 
-/// Calls an operation. Returns the response's status code and body.
+/// Calls an operation of Kinesis. Returns the response's status code and body.
 pub fn call(address: SocketAddr, operation: &str, input: &Value) -> io::Result<(u16, Value)> {
+    call_of("kinesis", "Kinesis_20131202", address, operation, input)
+}
+
+/// The same of Firehose.
+pub fn call_firehose(address: SocketAddr, operation: &str, input: &Value) -> io::Result<(u16, Value)> {
+    call_of("firehose", "Firehose_20150804", address, operation, input)
+}
+
+fn call_of(
+    service: &str,
+    interface: &str,
+    address: SocketAddr,
+    operation: &str,
+    input: &Value,
+) -> io::Result<(u16, Value)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(DEADLINE))?;
     let body = input.to_string();
     write!(
         stream,
         "POST / HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/x-amz-json-1.1\r\n\
-         x-amz-target: Kinesis_20131202.{operation}\r\nauthorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/kinesis/\
+         x-amz-target: {interface}.{operation}\r\nauthorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{service}/\
          aws4_request, SignedHeaders=host, Signature=0\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )?;
@@ -51,7 +66,20 @@ pub fn put(address: SocketAddr, stream: &str, lines: &[String]) -> Vec<usize> {
         lines.iter().map(|line| json!({"Data": encode_base64(line.as_bytes()), "PartitionKey": "g/d00"})).collect();
     let (code, body) = call(address, "PutRecords", &json!({"StreamName": stream, "Records": records})).unwrap();
     assert_eq!(code, 200, "{body}");
-    let results = body["Records"].as_array().unwrap();
+    failed(&body["Records"])
+}
+
+/// The same by PutRecordBatch.
+pub fn put_batch(address: SocketAddr, stream: &str, lines: &[String]) -> Vec<usize> {
+    let records: Vec<Value> = lines.iter().map(|line| json!({"Data": encode_base64(line.as_bytes())})).collect();
+    let input = json!({"DeliveryStreamName": stream, "Records": records});
+    let (code, body) = call_firehose(address, "PutRecordBatch", &input).unwrap();
+    assert_eq!(code, 200, "{body}");
+    failed(&body["RequestResponses"])
+}
+
+fn failed(results: &Value) -> Vec<usize> {
+    let results = results.as_array().unwrap();
     results.iter().enumerate().filter(|(_, result)| result["ErrorCode"].is_string()).map(|(at, _)| at).collect()
 }
 

@@ -24,6 +24,8 @@ pub struct Cloud {
     /// Additional readings, not of the fleet, that must arrive, and those that must not.
     pub others: u64,
     pub dead: u64,
+    /// The type of the sink.
+    kind: &'static str,
     folder: TempDir,
 }
 
@@ -39,8 +41,12 @@ pub fn environment(folder: &TempDir) -> Vec<(&'static str, String)> {
 }
 
 pub fn config(endpoint: &str, sink: &str) -> String {
+    config_of("kinesis", endpoint, sink)
+}
+
+pub fn config_of(kind: &str, endpoint: &str, sink: &str) -> String {
     format!(
-        "[gateway]\nid = \"truck-0042\"\n\n[[sink]]\nname = \"cloud\"\ntype = \"kinesis\"\nregion = \"us-east-1\"\n\
+        "[gateway]\nid = \"truck-0042\"\n\n[[sink]]\nname = \"cloud\"\ntype = \"{kind}\"\nregion = \"us-east-1\"\n\
          endpoint = \"{endpoint}\"\nraw = \"{RAW}\"\nanomalies = \"{ANOMALIES}\"\ntimeout = \"1s\"\n{sink}\n"
     )
 }
@@ -66,10 +72,15 @@ fn write_credentials(folder: &TempDir, access_key: &str) {
 impl Cloud {
     /// `sink` holds further keys of the sink.
     pub fn start(settings: Settings, sink: &str) -> Cloud {
+        Cloud::start_of("kinesis", settings, sink)
+    }
+
+    /// With a sink of this type.
+    pub fn start_of(kind: &'static str, settings: Settings, sink: &str) -> Cloud {
         let folder = tempfile::tempdir().unwrap();
         let fake = FakeCloud::start_blocking(settings).unwrap();
-        let gateway = start_gateway(&folder, &config(&fake.endpoint(), sink));
-        Cloud { fake, gateway, fleet: Fleet::default(), others: 0, dead: 0, folder }
+        let gateway = start_gateway(&folder, &config_of(kind, &fake.endpoint(), sink));
+        Cloud { fake, gateway, fleet: Fleet::default(), others: 0, dead: 0, kind, folder }
     }
 
     /// Ends the gateway as suddenly as a power cut does, and starts it again.
@@ -77,7 +88,7 @@ impl Cloud {
         let pid = self.gateway.pid().to_string();
         assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
         wait_until("it is dead", || !self.gateway.is_running());
-        self.gateway = start_gateway(&self.folder, &config(&self.fake.endpoint(), sink));
+        self.gateway = start_gateway(&self.folder, &config_of(self.kind, &self.fake.endpoint(), sink));
     }
 
     pub fn write_credentials(&self, access_key: &str) {

@@ -4,7 +4,7 @@ mod credentials;
 mod faulty;
 mod lake;
 mod parquet;
-mod servers;
+pub mod servers;
 
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -50,7 +50,7 @@ impl Server {
                 command
                     .env("BIND_HOST", "127.0.0.1")
                     .env("GATEWAY_PORT", address.port().to_string())
-                    .env("SERVICES", "s3");
+                    .env("SERVICES", "s3,firehose");
                 command
             }
             Kind::Gofakes3 => {
@@ -107,10 +107,16 @@ impl Server {
         keys
     }
 
-    fn object(&self, bucket: &str, key: &str) -> Object {
+    /// The head of the response, and what the object holds.
+    pub fn content(&self, bucket: &str, key: &str) -> (String, Vec<u8>) {
         let path = key.replace('%', "%25").replace('=', "%3D");
         let (head, content) = self.ask("GET", &format!("/{bucket}/{path}")).unwrap();
         assert!(head.starts_with("HTTP/1.1 200"), "{key}: {head}");
+        (head, content)
+    }
+
+    fn object(&self, bucket: &str, key: &str) -> Object {
+        let (head, content) = self.content(bucket, key);
         let last = super::faulty::header(&head, "x-amz-meta-last").unwrap().parse().unwrap();
         Object { key: key.to_owned(), last, content }
     }
