@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod aws;
+pub mod aws_streams;
 #[cfg(test)]
 mod bench;
 pub mod compression;

@@ -74,7 +74,7 @@ fn throttling_and_failures_of_whole_requests_delay_and_lose_nothing() {
         server_error: 0.1,
         ..Faults::default()
     });
-    cloud.publish(50);
+    cloud.publish(20);
     cloud.expect_all();
     assert_eq!((cloud.stats(RAW).duplicates, cloud.stats(ANOMALIES).duplicates), (0, 0));
     let faults = cloud.fake.stats().faults;
@@ -89,7 +89,7 @@ fn throttling_and_failures_of_whole_requests_delay_and_lose_nothing() {
 fn requests_that_hang_are_given_up_and_sent_again() {
     let mut cloud = start(SINGLE);
     cloud.fake.set_faults(Faults { hang: 0.05, hang_ms: 600_000, ..Faults::default() });
-    while cloud.fake.stats().faults.get("hang").is_none() {
+    while !cloud.fake.stats().faults.contains_key("hang") {
         cloud.publish(5);
     }
     cloud.expect_all();
@@ -99,19 +99,28 @@ fn requests_that_hang_are_given_up_and_sent_again() {
 #[test]
 fn what_somebody_has_to_mend_is_named_and_nothing_is_given_up() {
     let off = Faults::default;
-    for (faults, said) in [
-        (Faults { invalid_source: 1.0, ..off() }, "made with DirectPut as its source"),
-        (Faults { invalid_kms_resource: 1.0, ..off() }, "enable the key"),
-        (Faults { access_denied: 1.0, ..off() }, "allow firehose:PutRecordBatch"),
-    ] {
-        let mut cloud = start(LINES);
-        cloud.fake.set_faults(faults);
-        cloud.publish(10);
-        cloud.expect_error(RAW, said);
-        cloud.fake.set_faults(Faults::default());
-        cloud.expect_all();
-        assert_eq!(cloud.sink(RAW)["records_rejected"], 0, "{said}");
-    }
+    // Each waits for the pauses of a halted sink.
+    std::thread::scope(|scope| {
+        for (faults, said) in [
+            (Faults { invalid_source: 1.0, ..off() }, "made with DirectPut as its source"),
+            (Faults { invalid_kms_resource: 1.0, ..off() }, "enable the key"),
+            (Faults { access_denied: 1.0, ..off() }, "allow firehose:PutRecordBatch"),
+        ] {
+            scope.spawn(move || {
+                let mut cloud = start(LINES);
+                cloud.fake.set_faults(faults);
+                cloud.publish(10);
+                cloud.expect_error(RAW, said);
+                cloud.fake.set_faults(Faults::default());
+                cloud.expect_all();
+                assert_eq!(cloud.sink(RAW)["records_rejected"], 0, "{said}");
+            });
+        }
+        scope.spawn(a_stream_that_is_not_there_is_waited_for);
+    });
+}
+
+fn a_stream_that_is_not_there_is_waited_for() {
     let settings = Settings { shard_limits: ShardLimits::UNLIMITED, ..Settings::default() }.stream(ANOMALIES, 1);
     let mut cloud = Cloud::start_of("firehose", settings, LINES);
     cloud.publish(10);

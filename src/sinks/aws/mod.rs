@@ -1,12 +1,11 @@
-//! What sinks to services of AWS share: where the service is, credentials, the time that requests are signed with, signed requests, error codes,
-//! and the keys of sinks to streams.
+//! What sinks to services of AWS share: where the service is, credentials, the time that requests are signed with, signed requests
+//! and error codes.
 
 pub mod clock;
 pub mod credentials;
 pub mod errors;
 pub mod role_alias;
 pub mod service;
-pub mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;

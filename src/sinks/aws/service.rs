@@ -62,6 +62,8 @@ pub struct Answer {
     /// The service's time less the time that the request was signed with.
     pub ahead_seconds: Option<i64>,
     pub body: Vec<u8>,
+    /// Whether it came to its end, and was not shortened.
+    pub is_whole: bool,
     headers: Headers,
 }
 
@@ -157,18 +159,25 @@ impl Service {
         let there = answer.headers().get("date").and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
         let mut body = Vec::new();
         // A short response is read to its end, so that the connection can be used again.
-        while let Some(Ok(frame)) = answer.body_mut().frame().await {
-            if let Ok(data) = frame.into_data() {
-                body.extend_from_slice(&data[..data.len().min(answer_bytes_max - body.len())]);
+        let is_whole = loop {
+            match answer.body_mut().frame().await {
+                None => break true,
+                Some(Err(_)) => break false,
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        body.extend_from_slice(&data[..data.len().min(answer_bytes_max - body.len())]);
+                    }
+                    if body.len() == answer_bytes_max {
+                        break false;
+                    }
+                }
             }
-            if body.len() == answer_bytes_max {
-                break;
-            }
-        }
+        };
         Ok(Answer {
             status: answer.status().as_u16(),
             ahead_seconds: there.map(|there| there.secs() - epoch_seconds(meant_at)),
             body,
+            is_whole,
             headers: std::mem::take(answer.headers_mut()),
         })
     }

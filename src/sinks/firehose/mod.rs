@@ -62,7 +62,12 @@ impl FirehoseSink {
         let headers = [("content-type", CONTENT_TYPE.to_owned()), ("x-amz-target", ACTION.to_owned())];
         let body_sha256 = hex(&Sha256::digest(body.as_bytes()));
         let head = Head { method: "POST", url: &url, headers: &headers, body_sha256: &body_sha256 };
-        self.service.exchange(&head, SdkBody::from(body), &session, ANSWER_BYTES_MAX).await
+        let exchange = self.service.exchange(&head, SdkBody::from(body), &session, ANSWER_BYTES_MAX);
+        match tokio::time::timeout(self.service.request_timeout(), exchange).await {
+            Ok(Ok(answer)) if !answer.is_whole => Err(Outcome::Retry(RetryReason::Internal)),
+            Ok(answered) => answered,
+            Err(_) => Err(Outcome::Retry(RetryReason::TimedOut)),
+        }
     }
 }
 
@@ -78,12 +83,10 @@ impl Sink for FirehoseSink {
         };
         // The body owns the bytes now; the delivery machine keeps its own copy for a retry.
         drop(records);
-        let (outcome, ahead_seconds) = match tokio::time::timeout(self.service.request_timeout(), self.ask(body)).await
-        {
-            Err(_) => (Outcome::Retry(RetryReason::TimedOut), None),
-            Ok(Err(outcome)) => (outcome, None),
-            Ok(Ok(answer)) if (200..300).contains(&answer.status) => return outcome::of_records(&answer.body, count),
-            Ok(Ok(answer)) => (outcome::of_request(&answer, &self.stream), answer.ahead_seconds),
+        let (outcome, ahead_seconds) = match self.ask(body).await {
+            Ok(answer) if (200..300).contains(&answer.status) => return outcome::of_records(&answer.body, count),
+            Ok(answer) => (outcome::of_request(&answer, &self.stream), answer.ahead_seconds),
+            Err(outcome) => (outcome, None),
         };
         self.service.heed(&outcome, ahead_seconds).await;
         Reply::whole(outcome, count)

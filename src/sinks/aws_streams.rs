@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::AwsConnection;
 use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
 use crate::core::identity::Stream;
 use crate::keys::key::Fallback::{Literal, Otherwise};
@@ -10,6 +9,7 @@ use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::format_size;
+use crate::sinks::aws::AwsConnection;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::Surroundings;
 
