@@ -38,9 +38,10 @@ const ROUNDING: f64 = 64.0 * f64::EPSILON;
 /// The base of a level is short at first, and what is rough shows only after a while.
 pub(super) const SHIFT_YOUTH: Youth = Youth { calm: 3.0, restless: 10.0 };
 pub(super) const BURST_YOUTH: Youth = Youth { calm: 30.0, restless: 30.0 };
-/// A series that is rough for so long may be told for that alone, once it was heard for so long and was rough so often.
+/// Roughness that lasts begins at so many times the usual, and ends below so many.
 const ROUGH_FROM: f64 = 2.0;
 const ROUGH_ENDS: f64 = 1.4;
+/// It may be told for that alone if it has lasted for so long, and the series was heard for so long and was rough so often.
 const ROUGH_MIN_S: f32 = 60.0;
 const ROUGH_HEARD_MIN_S: u32 = 14_400;
 const ROUGH_STAYS_MIN: u8 = 8;

@@ -16,11 +16,16 @@ impl Excursions {
         // What goes beyond the normal that a person has seen is another trouble, unless it follows at once.
         let minutes_max = if self.said == Said::Normal { ENDED_MINUTES } else { RETURN_MINUTES };
         if !goes_on && self.since_told > minutes_max {
-            (self.told, self.said) = ([Score::ZERO; 2], Said::Nothing);
-            self.fresh = self.fresh.map(|fresh| fresh & CAME_AGAIN);
+            self.begin_trouble();
         }
         self.since_told = 0;
         self.told[side] = self.told[side].max(score).max(self.now[side]);
+    }
+
+    /// What was told and said before is of another trouble.
+    fn begin_trouble(&mut self) {
+        (self.told, self.said) = ([Score::ZERO; 2], Said::Nothing);
+        self.fresh = self.fresh.map(|fresh| fresh & CAME_AGAIN);
     }
 
     /// Whether what ends now is part of what a person calls a fault.
@@ -36,21 +41,20 @@ impl Excursions {
 
     /// Takes the trouble that was told last out of the peaks. Returns what is not to count among the minutes any more, if it was no fault
     /// that `stays`.
-    fn take_out(&mut self, side: usize, stays: bool) -> ([Score; PEAKS], usize) {
+    fn take_out(&mut self, side: usize, stays: bool) -> Vec<Score> {
         let known = self.peaks[side];
-        let (mut kept, mut out) = (0, ([Score::ZERO; PEAKS], 0));
+        let (mut kept, mut out) = (0, Vec::new());
         self.peaks[side] = [Score::ZERO; PEAKS];
         for (at, peak) in known.into_iter().enumerate() {
             if self.fresh[side] & (1 << at) == 0 {
                 self.peaks[side][kept] = peak;
                 kept += 1;
             } else if !stays && self.said != Said::Normal {
-                out.0[out.1] = peak;
-                out.1 += 1;
+                out.push(peak);
             }
         }
         if !stays && self.said == Said::Normal {
-            out = ([self.told[side]; PEAKS], 1);
+            out = vec![self.told[side]];
         }
         self.fresh[side] &= CAME_AGAIN;
         out
@@ -86,8 +90,7 @@ impl Habit {
     pub fn teach_as_told(&mut self, told: [Score; 2], is_normal: bool, manner: Manner) {
         let excursions = self.excursions.get_or_insert_with(|| Box::new(Excursions::NONE));
         if excursions.since_told > RETURN_MINUTES {
-            (excursions.told, excursions.said) = ([Score::ZERO; 2], Said::Nothing);
-            excursions.fresh = excursions.fresh.map(|fresh| fresh & CAME_AGAIN);
+            excursions.begin_trouble();
         }
         for (known, told) in excursions.told.iter_mut().zip(told) {
             *known = (*known).max(told);
@@ -102,8 +105,8 @@ impl Habit {
             return false;
         };
         for (side, told) in excursions.told.into_iter().enumerate().filter(|(_, told)| *told > Score::ZERO) {
-            let (out, count) = excursions.take_out(side, is_normal);
-            out[..count].iter().for_each(|score| uncount(&mut self.bins, score.get()));
+            let out = excursions.take_out(side, is_normal);
+            out.into_iter().for_each(|score| uncount(&mut self.bins, score.get()));
             // Of a young series, for which no line is drawn yet.
             self.line[side] = Score::ONE;
             if is_normal {
