@@ -310,6 +310,7 @@ mod tests {
             lost: Ranges::default(),
             passed_over: 0,
             held_keys: vec![],
+            save: None,
         };
         writer.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() }).expect("a working disk");
     }

@@ -11,9 +11,8 @@ use crate::tls::{self, Part};
 const HTTPS_PORT: u16 = 443;
 
 impl Reader<'_> {
-    /// `file` is that of the configuration: relative paths begin beside it.
-    pub(super) fn aws(&mut self, file: Option<&Path>) -> Option<Arc<RoleAlias>> {
-        let beside = file.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+    /// Relative paths begin in the folder of the configuration.
+    pub(super) fn aws(&mut self, beside: &Path) -> Option<Arc<RoleAlias>> {
         let mut section = self.single(Group::Aws);
         let endpoint = section.text("credentials_endpoint");
         let (role_alias, thing) = (section.text("role_alias"), section.text("thing"));

@@ -1,7 +1,7 @@
 //! Turns the sections of a document into checked values, including what keys mean for each other.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::exposure::{LISTENER_REMEDY, expect_closed};
@@ -58,8 +58,9 @@ impl Reader<'_> {
         let admin = self.admin(file.as_deref(), &listeners.listeners);
         let ((series_max, false_alarms_per_week), alerts) = (self.detection(), self.alert());
         let ((routes, route_tests), limits, profiles) = (self.routes(), self.limits(), self.profiles());
-        let role_alias = self.aws(file.as_deref());
-        let (streams, sinks) = self.streams_and_sinks(store.as_ref(), role_alias);
+        let beside = file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        let role_alias = self.aws(beside);
+        let (streams, sinks) = self.streams_and_sinks(store.as_ref(), role_alias, beside);
         let names = streams.iter().map(|stream| stream.name.clone()).collect();
         let rules = self.rules(file.as_deref(), &routes, names, &sinks);
         let profiles = profiles.with_false_alarms_per_week(false_alarms_per_week);
@@ -305,12 +306,13 @@ impl Reader<'_> {
         &mut self,
         store: Option<&StoreConfiguration>,
         role_alias: Option<Arc<RoleAlias>>,
+        beside: &Path,
     ) -> (Vec<NamedStream>, Vec<SinkSettings>) {
         let mut named = Vec::new();
         self.each(Group::Stream, |section| streams::read(section, &mut named));
         let streams: Vec<NamedStream> = named.iter().map(|named| named.stream.clone()).collect();
         let state_folder = store.map(|store| store.folder.clone()).unwrap_or_default();
-        let surroundings = Surroundings { state_folder: &state_folder, streams: &streams, role_alias };
+        let surroundings = Surroundings { state_folder: &state_folder, beside, streams: &streams, role_alias };
         let Some(sections) = self.document.lists.get(Group::Sink.section()).map(Vec::len) else {
             let sinks = vec![sinks::built_in(&surroundings)];
             return (streams, sinks);

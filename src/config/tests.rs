@@ -241,8 +241,8 @@ fn what_is_right_alone_may_be_wrong_beside_others() {
             "file:1: sink[0]: record_size_max is 1MiB, more than request_size_max, which is 512KiB",
         ),
         (
-            "[[sink]]\nname = 'a'\ntype = 'kafka'\nbrokers = 'x'",
-            "file:3: sink[0].type = 'kafka': not a choice; one of \"archive\", \"kinesis\", \"firehose\", \"http\", \"s3\", \"nothing\"",
+            "[[sink]]\nname = 'a'\ntype = 'pulsar'\nbrokers = 'x'",
+            "file:3: sink[0].type = 'pulsar': not a choice; one of \"archive\", \"kinesis\", \"firehose\", \"kafka\", \"http\", \"s3\", \"nothing\"",
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'archive'\nraw = 'x'",

@@ -204,6 +204,13 @@ impl<'a> Section<'a> {
         }
     }
 
+    pub fn given_boolean(&mut self, name: &str) -> Option<bool> {
+        match self.value(name)? {
+            Checked::Boolean(is_on) => Some(is_on),
+            other => wrong_kind(name, &other),
+        }
+    }
+
     pub fn milliseconds(&mut self, name: &str) -> u64 {
         u64::try_from(self.duration(name).as_millis()).expect("ranges of durations fit a u64 of milliseconds")
     }

@@ -212,6 +212,7 @@ impl Site<'_> {
                     committed: committed.of(stream).subscribe(),
                     link: links[sink].subscribe(),
                     pipeline: sender.clone(),
+                    saves: Default::default(),
                     status: Arc::new(ForwardStatus::default()),
                     beat: Default::default(),
                 };

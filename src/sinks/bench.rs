@@ -97,6 +97,7 @@ impl Bench {
             committed: self.committed.subscribe(),
             link: self.link.subscribe(),
             pipeline,
+            saves: Default::default(),
             status: Arc::clone(&self.status),
             beat: Default::default(),
         }

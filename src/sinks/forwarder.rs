@@ -23,7 +23,7 @@ use crate::core::delivery::{
 use crate::core::identity::Stream;
 use crate::heartbeat::Beat;
 use crate::pipeline::Message;
-use crate::store::cursors::{CursorChange, DeadLetter};
+use crate::store::cursors::{CursorChange, DeadLetter, Saves};
 use crate::store::held_keys::HeldKeyChange;
 use crate::store::unreadable::Unreadable;
 
@@ -57,6 +57,7 @@ pub(crate) struct Forwarder {
     committed: watch::Receiver<u64>,
     link: watch::Receiver<Link>,
     pipeline: Sender<Message>,
+    saves: Arc<Saves>,
     status: Arc<ForwardStatus>,
     beat: Beat,
     started: Instant,
@@ -175,6 +176,7 @@ impl Forwarder {
             committed: parts.committed,
             link: parts.link,
             pipeline: parts.pipeline,
+            saves: parts.saves,
             status: parts.status,
             beat: parts.beat,
             started: clock::instant(),
@@ -385,6 +387,7 @@ impl Forwarder {
             lost: damage.lost,
             passed_over: self.passed_over_before + persist.passed_over,
             held_keys,
+            save: Some(self.saves.begin()),
         };
         // Without a pipeline the process is ending; what was not saved is sent again under the same identities.
         let _ = self.pipeline.send(Message::Cursor(change));

@@ -27,6 +27,8 @@ pub struct SinkKind {
 /// What a sink may need to know besides its own section.
 pub struct Surroundings<'a> {
     pub state_folder: &'a Path,
+    /// The folder of the configuration, where relative paths of certificates begin.
+    pub beside: &'a Path,
     /// Streams of the configuration, besides the built-in ones.
     pub streams: &'a [NamedStream],
     /// Where credentials for services of AWS come from, if not from where the tools of AWS find them.

@@ -7,14 +7,15 @@
 
 pub mod archive;
 pub mod aws;
-pub mod aws_streams;
 #[cfg(test)]
 mod bench;
+pub mod cloud_streams;
 pub mod compression;
 pub mod files;
 pub mod firehose;
 pub mod forwarder;
 pub mod http;
+pub mod kafka;
 pub mod kind;
 pub mod kinesis;
 pub mod network;
@@ -22,6 +23,7 @@ pub mod network;
 mod nothing;
 pub mod registry;
 pub mod s3;
+pub mod secret;
 mod source;
 pub mod start;
 pub mod status;

@@ -19,6 +19,7 @@ pub const KINDS: &[&SinkKind] = &[
     &super::archive::sink::KIND,
     &super::kinesis::sink::KIND,
     &super::firehose::sink::KIND,
+    &super::kafka::sink::KIND,
     &super::http::sink::KIND,
     &super::s3::sink::KIND,
     #[cfg(test)]

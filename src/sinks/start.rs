@@ -161,6 +161,7 @@ impl<'a> Starting<'a> {
             committed: self.committed.of(stream).subscribe(),
             link: self.link.subscribe(),
             pipeline: self.pipeline.clone(),
+            saves: Arc::default(),
             status,
             beat: self.beat.clone(),
         })

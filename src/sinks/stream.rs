@@ -10,6 +10,7 @@ use crate::core::cursor::CursorState;
 use crate::core::identity::Stream;
 use crate::heartbeat::Beat;
 use crate::pipeline::Message;
+use crate::store::cursors::Saves;
 use crate::store::reader::Reader;
 
 pub struct StreamParts {
@@ -25,6 +26,8 @@ pub struct StreamParts {
     pub committed: watch::Receiver<u64>,
     pub link: watch::Receiver<Link>,
     pub pipeline: Sender<Message>,
+    /// Of the progress that is sent there.
+    pub saves: Arc<Saves>,
     pub status: Arc<ForwardStatus>,
     /// The heartbeat of the sink's thread.
     pub beat: Beat,

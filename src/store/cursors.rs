@@ -1,5 +1,8 @@
 //! The cursors: how far each sink is in each stream, and what became of every record that it was to get.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rusqlite::{Connection, params};
 
 use super::held_keys::{self, BatchDevices, HeldKeyChange, HeldKeys};
@@ -23,6 +26,43 @@ pub struct DeadLetter {
     pub line: Vec<u8>,
 }
 
+/// The saves of one sink's progress in one stream, for a sink that keeps something until its progress is durable.
+#[derive(Debug, Default)]
+pub struct Saves {
+    begun: AtomicU64,
+    durable: AtomicU64,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct Save {
+    saves: Arc<Saves>,
+    number: u64,
+}
+
+impl Saves {
+    /// A save of everything that is done with by now.
+    pub fn begin(self: &Arc<Saves>) -> Save {
+        Save { saves: Arc::clone(self), number: self.begun.fetch_add(1, Ordering::AcqRel) + 1 }
+    }
+
+    /// How many have begun. What was done with before is durable once [`Self::durable`] is more.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// The last one that is durable, and all before it; 0 if none is.
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+}
+
+impl Save {
+    pub fn is_durable(&self) {
+        self.saves.durable.fetch_max(self.number, Ordering::AcqRel);
+    }
+}
+
 /// Where a sink stands now: the whole state, so that only the latest change matters.
 #[derive(Clone, Debug)]
 pub struct CursorChange {
@@ -38,6 +78,8 @@ pub struct CursorChange {
     pub passed_over: u64,
     /// Keys that are set aside, as far as they have changed. Their dead letters are in the list as well.
     pub held_keys: Vec<HeldKeyChange>,
+    /// Told when it is durable.
+    pub save: Option<Save>,
 }
 
 impl CursorChange {
@@ -53,6 +95,7 @@ impl CursorChange {
             lost: Ranges::default(),
             passed_over: 0,
             held_keys: Vec::new(),
+            save: None,
         }
     }
 

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::ballast::Ballast;
 use super::commit::CommitInput;
-use super::cursors::{Cursors, DroppedSink};
+use super::cursors::{Cursors, DroppedSink, Save};
 use super::entries;
 use super::reader::FileId;
 use super::rejected;
@@ -261,24 +261,30 @@ impl Writer {
         let run = self.run.clone();
         let rows = rows::compress(&run, input);
         self.begin_log_anew_after_failure()?;
-        match self.try_commit(input, &rows, true) {
-            Err(error) if schema::is_full(&error) => {}
-            result => return self.noting_failure(result),
-        }
-        self.space.squeeze(&self.db);
-        match self.try_commit(input, &rows, true) {
-            // A snapshot can wait; readings that are judged cannot.
-            Err(error) if schema::is_full(&error) && !input.sealed.snapshot.is_empty() => {
-                let result = self.try_commit(input, &rows, false);
-                self.noting_failure(result)
-            }
-            result => self.noting_failure(result),
-        }
+        let result = self.commit_squeezing(input, &rows);
+        let report = self.noting_failure(result)?;
+        input.cursors.iter().filter_map(|change| change.save.as_ref()).for_each(Save::is_durable);
+        Ok(report)
     }
 
     fn noting_failure<T>(&mut self, result: rusqlite::Result<T>) -> rusqlite::Result<T> {
         self.has_failed |= result.as_ref().is_err_and(|error| schema::is_of_the_disk(error) && !schema::is_full(error));
         result
+    }
+
+    fn commit_squeezing(&mut self, input: &CommitInput, rows: &[BatchRow<'_>]) -> rusqlite::Result<CommitReport> {
+        match self.try_commit(input, rows, true) {
+            Err(error) if schema::is_full(&error) => {}
+            result => return result,
+        }
+        self.space.squeeze(&self.db);
+        match self.try_commit(input, rows, true) {
+            // A snapshot can wait; readings that are judged cannot.
+            Err(error) if schema::is_full(&error) && !input.sealed.snapshot.is_empty() => {
+                self.try_commit(input, rows, false)
+            }
+            result => result,
+        }
     }
 
     /// A sync that fails may lose bytes that were written before: Linux then takes them for stored, and SQLite does not write again what it

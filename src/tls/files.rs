@@ -17,6 +17,8 @@ pub enum Part {
     Certificate,
     /// The key of the server's certificate.
     Key,
+    /// The CAs of servers.
+    ServerCa,
     /// The CAs whose clients are let in.
     ClientCa,
     /// The lists of revoked certificates.
@@ -41,6 +43,7 @@ impl TlsProblem {
         match self.part {
             Part::Certificate => "tls_certificate",
             Part::Key => "tls_key",
+            Part::ServerCa => "ca",
             Part::ClientCa => "client_ca",
             Part::ClientCrl => "client_crl",
         }

@@ -9,6 +9,8 @@ mod clients;
 mod files;
 pub mod identity;
 
+use std::error::Error;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -135,15 +137,53 @@ impl Notes {
     }
 }
 
-/// For connections to a server that has a certificate of one of these CAs and asks for ours.
-pub fn client_config(certificate: &Path, key: &Path, roots: RootCertStore) -> Result<ClientConfig, TlsProblem> {
+/// For connections to a server that has a certificate of one of these CAs. If it asks for ours, it is shown this one, with its key.
+pub fn client_config(identity: Option<(&Path, &Path)>, roots: RootCertStore) -> Result<ClientConfig, TlsProblem> {
     let provider = Arc::new(ring::default_provider());
-    let certified = chain_and_key(certificate, key, &provider)?;
-    Ok(ClientConfig::builder_with_provider(provider)
+    let certified = identity.map(|(certificate, key)| chain_and_key(certificate, key, &provider)).transpose()?;
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .expect("the provider has suites of both versions")
-        .with_root_certificates(roots)
-        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
+        .with_root_certificates(roots);
+    Ok(match certified {
+        Some(certified) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified))),
+        None => builder.with_no_client_auth(),
+    })
+}
+
+/// The CAs that the system trusts; `None` if there are none.
+pub fn roots_of_system() -> Option<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    // One that cannot be read is not needed, if others can.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() { None } else { Some(roots) }
+}
+
+/// The CAs of a file, for servers.
+pub fn roots_of_file(file: &Path) -> Result<RootCertStore, TlsProblem> {
+    let of_file = at(Part::ServerCa, file);
+    let mut roots = RootCertStore::empty();
+    for (index, certificate) in
+        read(file).and_then(|content| certificates(&content)).map_err(&of_file)?.into_iter().enumerate()
+    {
+        roots.add(certificate).map_err(|_| of_file(FileProblem::Certificate(index + 1)))?;
+    }
+    Ok(roots)
+}
+
+/// The certificates or their authorities are at fault, not the link.
+pub fn is_of_tls(error: &io::Error) -> bool {
+    let mut next = error.get_ref().map(|inner| inner as &(dyn Error + 'static));
+    while let Some(error) = next {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// Whether these files can be used for [`client_config`].

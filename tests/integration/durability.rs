@@ -132,6 +132,7 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
                 lost: Ranges::default(),
                 passed_over: 0,
                 held_keys: Vec::new(),
+                save: None,
             });
         }
         writer.commit(&input).unwrap();

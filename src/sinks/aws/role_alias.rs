@@ -4,7 +4,6 @@
 //! read for each renewal, so a certificate may be replaced while the gateway runs. Deliberately absent: a proxy, which would have to be asked
 //! for a tunnel.
 
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -21,7 +20,6 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -172,13 +170,13 @@ impl RoleAlias {
 
     async fn fetch(&self) -> Result<Held, RoleAliasError> {
         let RoleAliasSettings { host, port, role_alias, thing, certificate, key } = &self.settings;
-        let unreachable = |source: io::Error| match is_of_tls(&source) {
+        let unreachable = |source: io::Error| match tls::is_of_tls(&source) {
             true => RoleAliasError::Handshake { host: host.clone(), source },
             false => RoleAliasError::Unreachable { host: host.clone(), source },
         };
         let malformed = || RoleAliasError::Malformed { host: host.clone() };
-        let roots = authorities()?;
-        let config = tls::client_config(certificate, key, roots)?;
+        let roots = tls::roots_of_system().ok_or(RoleAliasError::NoAuthorities)?;
+        let config = tls::client_config(Some((certificate, key)), roots)?;
         let name = ServerName::try_from(host.clone()).map_err(|error| unreachable(io::Error::other(error)))?;
         let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(unreachable)?;
@@ -218,21 +216,6 @@ impl RoleAlias {
     }
 }
 
-/// The certificates or their authorities are at fault, not the link.
-fn is_of_tls(error: &io::Error) -> bool {
-    let mut next = error.get_ref().map(|inner| inner as &(dyn Error + 'static));
-    while let Some(error) = next {
-        if error.is::<rustls::Error>() {
-            return true;
-        }
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
-}
-
 /// How long they last is said by the endpoint's own clock, because ours may be wrong.
 fn held(body: &[u8], date: Option<&str>) -> Option<Held> {
     let Answer { credentials } = serde_json::from_slice(body).ok()?;
@@ -246,13 +229,6 @@ fn held(body: &[u8], date: Option<&str>) -> Option<Held> {
         ends: now + lasts,
         renewed: now + lasts.saturating_sub(RENEWED_BEFORE),
     })
-}
-
-fn authorities() -> Result<RootCertStore, RoleAliasError> {
-    let mut roots = RootCertStore::empty();
-    // One that cannot be read is not needed, if others can.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() { Err(RoleAliasError::NoAuthorities) } else { Ok(roots) }
 }
 
 /// What is secret is not shown, and what changes while the gateway runs is not part of its configuration.

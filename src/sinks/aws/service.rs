@@ -7,8 +7,8 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
-    sign,
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation, SigningSettings,
+    UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
 use aws_smithy_async::time::TimeSource;
@@ -45,6 +45,13 @@ pub struct Session {
     pub region: String,
     /// If it is not the region's own.
     pub endpoint: Option<String>,
+}
+
+#[cfg(test)]
+impl Session {
+    pub fn of(credentials: Credentials, region: &str) -> Session {
+        Session { credentials, region: region.to_owned(), endpoint: None }
+    }
 }
 
 /// What is sent, without its body.
@@ -180,6 +187,36 @@ impl Service {
             is_whole,
             headers: std::mem::take(answer.headers_mut()),
         })
+    }
+
+    /// The time that requests are signed with.
+    pub fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    /// The parameters that make a request without a body valid for so long: names and values, those of the URL excepted.
+    pub fn sign_query(
+        &self,
+        url: &str,
+        host: &str,
+        session: &Session,
+        (at, lasts): (SystemTime, Duration),
+    ) -> Option<Vec<(String, String)>> {
+        let mut settings = SigningSettings::default();
+        settings.signature_location = SignatureLocation::QueryParams;
+        settings.expires_in = Some(lasts);
+        let identity = session.credentials.clone().into();
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&session.region)
+            .name(self.name)
+            .time(at)
+            .settings(settings)
+            .build()
+            .ok()?;
+        let signable = SignableRequest::new("GET", url, [("host", host)].into_iter(), SignableBody::Bytes(&[])).ok()?;
+        let (signing, _) = sign(signable, &params.into()).ok()?.into_parts();
+        Some(signing.params().iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
     }
 
     fn request(&self, head: &Head<'_>, body: SdkBody, session: &Session, at: SystemTime) -> Option<HttpRequest> {

@@ -1,7 +1,7 @@
 //! What sinks that write files share: the formats, and how they read the log. The archive keeps its files here, `s3` sends them away.
 
 pub mod columns;
-mod fields;
+pub mod fields;
 pub mod format;
 pub mod output;
 mod parquet;

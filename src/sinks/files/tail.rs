@@ -80,6 +80,7 @@ impl Tail {
             lost: std::mem::take(&mut self.lost),
             passed_over: 0,
             held_keys: vec![],
+            save: None,
         };
         // Without a pipeline the process is ending; at the next start the file's name says what it holds.
         let _ = self.source.pipeline.send(Message::Cursor(change));

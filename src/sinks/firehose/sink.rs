@@ -12,7 +12,7 @@ use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB};
 use crate::sinks::aws::AwsConnection;
-use crate::sinks::aws_streams as streams;
+use crate::sinks::cloud_streams as streams;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::Counted;
@@ -79,7 +79,12 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         }
     }
     let compression = section.choice("compression", &Compression::CHOICES).unwrap_or(Compression::None);
-    let delivery = streams::delivery(section, compression, RECORD_BYTES_MAX as usize, REQUEST_RECORDS_MAX);
+    let limits = streams::Limits {
+        record_bytes_max: RECORD_BYTES_MAX as usize,
+        request_records_max: REQUEST_RECORDS_MAX,
+        requests_in_flight_max: section.count("requests_in_flight"),
+    };
+    let delivery = streams::delivery(section, compression, limits);
     let sizes = ("record_size", delivery.record_bytes_soft, "request_size_max", delivery.request_bytes_max);
     streams::expect_sizes(section, [sizes]);
     Arc::new(FirehoseStreams { connection, delivery, compression, targets })

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::Framing;
-use super::secret::Secret;
+use crate::sinks::secret::Secret;
 
 #[derive(Clone, Debug)]
 pub enum AlertFormat {

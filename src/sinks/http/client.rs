@@ -8,10 +8,10 @@ use aws_smithy_types::body::SdkBody;
 use http_body_util::BodyExt;
 
 use super::outcome::{self, Answer};
-use super::secret::Secret;
 use super::target::HttpTarget;
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::sinks::network;
+use crate::sinks::secret::Secret;
 
 /// At most this much of a response body is looked at.
 const ANSWER_BYTES_MAX: usize = 2 << 10;

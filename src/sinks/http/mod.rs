@@ -7,7 +7,6 @@ pub mod alerts;
 pub mod body;
 mod client;
 mod outcome;
-mod secret;
 pub mod sink;
 pub mod target;
 

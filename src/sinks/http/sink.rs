@@ -7,7 +7,6 @@ use super::HttpSink;
 use super::alerts::AlertFormat;
 use super::body::Framing;
 use super::client::Client;
-use super::secret::Secret;
 use super::target::{HttpTarget, Take};
 use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
@@ -18,6 +17,7 @@ use crate::keys::units::{GIB, KIB, MIB};
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::{self, Counted};
+use crate::sinks::secret::{Secret, from_environment};
 use crate::sinks::start::{SinkThread, StartError, Starting};
 
 pub const NAME: &str = "http";
@@ -28,9 +28,6 @@ const GROUP: Group = Group::SinkOf(NAME);
 
 /// Most records in one request.
 const REQUEST_RECORDS_MAX: usize = 500;
-
-/// Prefix of a value that is taken from an environment variable.
-const FROM_ENVIRONMENT: &str = "env:";
 
 #[rustfmt::skip]
 const KEYS: &[Key] = &[
@@ -133,16 +130,6 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         request_timeout: section.duration("timeout"),
         delivery,
     })
-}
-
-/// The text itself, or the value of the environment variable that it names.
-fn from_environment(section: &mut Section<'_>, key: &str, text: String) -> Option<Secret> {
-    let Some(variable) = text.strip_prefix(FROM_ENVIRONMENT) else { return Some(Secret(text)) };
-    let value = std::env::var(variable).ok().filter(|value| !value.is_empty() && !value.contains(['\r', '\n']));
-    if value.is_none() {
-        section.blame(key, format!("the environment variable {variable} is not set to a text of one line"));
-    }
-    value.map(Secret)
 }
 
 impl ConfiguredSink for HttpTarget {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::alerts::AlertFormat;
 use super::body::Framing;
-use super::secret::Secret;
 use crate::core::delivery::DeliverySettings;
 use crate::sinks::compression::Compression;
+use crate::sinks::secret::Secret;
 
 /// What is posted.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB};
 use crate::sinks::aws::AwsConnection;
-use crate::sinks::aws_streams as streams;
+use crate::sinks::cloud_streams as streams;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::Counted;
@@ -73,7 +73,12 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
     let targets = streams::targets_of_some(section, surroundings);
     let compression = section.choice("compression", &Compression::CHOICES).unwrap_or(Compression::None);
     let record_bytes_max = section.bytes("record_size_max");
-    let delivery = streams::delivery(section, compression, record_bytes_max, REQUEST_RECORDS_MAX);
+    let limits = streams::Limits {
+        record_bytes_max,
+        request_records_max: REQUEST_RECORDS_MAX,
+        requests_in_flight_max: section.count("requests_in_flight"),
+    };
+    let delivery = streams::delivery(section, compression, limits);
     streams::expect_sizes(
         section,
         [

@@ -16,7 +16,7 @@ use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, format_duration, format_size};
 use crate::sinks::aws::AwsConnection;
-use crate::sinks::aws_streams as streams;
+use crate::sinks::cloud_streams as streams;
 use crate::sinks::files::format::{FileFormat, compression_key, format_key};
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::Counted;

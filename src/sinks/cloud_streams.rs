@@ -1,4 +1,5 @@
-//! What the sections of sinks to AWS have in common: the connection, which stream goes where, and how lines become records of a cloud stream.
+//! What the sections of sinks to streams of a cloud have in common: the connection to AWS, which stream goes where, and how lines become
+//! records.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::sinks::aws::AwsConnection;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::Surroundings;
 
-const NOT_SENT: &str = "not sent; some stream has to be named";
+pub const NOT_SENT: &str = "not sent; some stream has to be named";
 
 pub const fn region(group: Group) -> Key {
     let otherwise = Otherwise { meaning: "AWS_REGION, else the AWS profile's", example: "\"eu-central-1\"" };
@@ -86,16 +87,19 @@ pub fn targets_of_some(section: &mut Section<'_>, surroundings: &Surroundings<'_
     })
 }
 
-/// How lines become records, which with their compression are no larger than `record_bytes_max`, and than a request.
-pub fn delivery(
-    section: &mut Section<'_>,
-    compression: Compression,
-    record_bytes_max: usize,
-    request_records_max: usize,
-) -> DeliverySettings {
+/// What a service takes.
+pub struct Limits {
+    pub record_bytes_max: usize,
+    pub request_records_max: usize,
+    pub requests_in_flight_max: usize,
+}
+
+/// How lines become records, which with their compression are no larger than the service takes, and than a request.
+pub fn delivery(section: &mut Section<'_>, compression: Compression, limits: Limits) -> DeliverySettings {
     let groupings = [("lines", Grouping::Lines), ("single", Grouping::Single)];
     let partitions = [("device", Partition::Device), ("gateway", Partition::Gateway)];
     let request_bytes_max = section.bytes("request_size_max");
+    let Limits { record_bytes_max, request_records_max, requests_in_flight_max } = limits;
     let record_bytes_max = record_bytes_max.min(request_bytes_max);
     DeliverySettings {
         grouping: section.choice("record", &groupings).unwrap_or(Grouping::Lines),
@@ -105,7 +109,7 @@ pub fn delivery(
         record_bytes_max: record_bytes_max - compression.frame_bytes_max(record_bytes_max),
         request_records_max,
         request_bytes_max,
-        requests_in_flight_max: section.count("requests_in_flight"),
+        requests_in_flight_max,
         held_bytes_max: section.bytes("held_size_max"),
         patience: Patience::default(),
     }

@@ -1,0 +1,286 @@
+//! A connection to one broker: TLS, login, and one request at a time.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader, SaslAuthenticateRequest,
+    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes, encode_request_header_into_buffer};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::outcome;
+use super::sasl::{Login, Step};
+use crate::core::delivery::{Outcome, RetryReason};
+use crate::errors::with_causes;
+use crate::tls;
+
+/// No answer to what is asked here is larger.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// A session is ended by the client, and begun anew, when this much of its time is over.
+const SESSION_SHARE: f64 = 0.8;
+
+/// The host and the port of a broker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    pub host: String,
+    pub port: u16,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// How brokers are spoken to.
+#[derive(Debug)]
+pub struct Access {
+    pub client_id: String,
+    pub tls: Option<TlsFiles>,
+    pub login: Login,
+    pub connect_timeout: Duration,
+    pub request_timeout: Duration,
+}
+
+/// Files of the client's side of TLS; they are read for each connection, so they may be replaced.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// `None`: the CAs that the system trusts.
+    pub ca: Option<PathBuf>,
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+trait Stream: AsyncRead + AsyncWrite {}
+impl<T: AsyncRead + AsyncWrite> Stream for T {}
+
+pub struct Connection {
+    pub address: Address,
+    stream: Pin<Box<dyn Stream>>,
+    client_id: StrBytes,
+    /// By API key, the lowest and the highest version that the broker takes.
+    versions: HashMap<i16, (i16, i16)>,
+    requests: i32,
+    request_timeout: Duration,
+    /// The broker closes it then.
+    ends: Option<Instant>,
+}
+
+/// What is asked of brokers: its key, and the versions that this client knows to be enough.
+pub trait Ask: Encodable + HeaderVersion {
+    const KEY: ApiKey;
+    const VERSIONS: (i16, i16);
+    type Answer: Decodable + HeaderVersion;
+}
+
+impl Ask for ApiVersionsRequest {
+    const KEY: ApiKey = ApiKey::ApiVersions;
+    const VERSIONS: (i16, i16) = (0, 0);
+    type Answer = ApiVersionsResponse;
+}
+
+impl Ask for SaslHandshakeRequest {
+    const KEY: ApiKey = ApiKey::SaslHandshake;
+    const VERSIONS: (i16, i16) = (1, 1);
+    type Answer = SaslHandshakeResponse;
+}
+
+impl Ask for SaslAuthenticateRequest {
+    const KEY: ApiKey = ApiKey::SaslAuthenticate;
+    const VERSIONS: (i16, i16) = (0, 1);
+    type Answer = SaslAuthenticateResponse;
+}
+
+impl Connection {
+    /// Connects, logs in, and asks which versions the broker speaks.
+    pub async fn open(address: &Address, access: &Access) -> Result<Connection, Outcome> {
+        let opening = tokio::time::timeout(access.connect_timeout, secured(address, access));
+        let stream = opening
+            .await
+            .unwrap_or_else(|_| Err(Outcome::Unreachable(format!("{address} does not answer in time"))))?;
+        let mut connection = Connection {
+            address: address.clone(),
+            stream,
+            client_id: StrBytes::from_string(access.client_id.clone()),
+            versions: HashMap::from([(ApiKey::ApiVersions as i16, ApiVersionsRequest::VERSIONS)]),
+            requests: 0,
+            request_timeout: access.request_timeout,
+            ends: None,
+        };
+        let answer = connection.ask(&ApiVersionsRequest::default()).await?;
+        if answer.error_code != 0 {
+            return Err(unclear(address, &outcome::words(answer.error_code, None)));
+        }
+        let known = answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version)));
+        connection.versions = known.collect();
+        connection.log_in(&access.login).await?;
+        Ok(connection)
+    }
+
+    async fn log_in(&mut self, login: &Login) -> Result<(), Outcome> {
+        let Some(mechanism) = login.mechanism() else { return Ok(()) };
+        let handshake = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
+        let answer = self.ask(&handshake).await?;
+        if answer.error_code != 0 {
+            let offered: Vec<&str> = answer.mechanisms.iter().map(|name| name.as_str()).collect();
+            return Err(Outcome::Halt(format!(
+                "{} offers no login by {mechanism}, but by: {}; set sasl in the [[sink]]",
+                self.address,
+                offered.join(", ")
+            )));
+        }
+        let mut conversation = login.begin(&self.address.host).await?;
+        let mut step = conversation.first();
+        loop {
+            let (message, is_last) = match step {
+                Step::Say(message) => (message, false),
+                Step::SayLast(message) => (message, true),
+                Step::Done => return Ok(()),
+            };
+            let request = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
+            let answer = self.ask(&request).await?;
+            if answer.error_code != 0 {
+                let words = outcome::words(answer.error_code, answer.error_message.as_deref());
+                return Err(login.refused(&self.address.to_string(), &words).await);
+            }
+            if answer.session_lifetime_ms > 0 {
+                let lifetime = Duration::from_millis(answer.session_lifetime_ms.unsigned_abs());
+                self.ends = Instant::now().checked_add(lifetime.mul_f64(SESSION_SHARE));
+            }
+            step = match is_last {
+                true => Step::Done,
+                false => conversation.next(&answer.auth_bytes).map_err(|problem| {
+                    Outcome::Halt(format!("the login at {} by {mechanism} fails: {problem}", self.address))
+                })?,
+            };
+        }
+    }
+
+    /// The highest version that both sides know.
+    fn version<A: Ask>(&self) -> Result<i16, Outcome> {
+        let (lowest, highest) = self.versions.get(&(A::KEY as i16)).copied().unwrap_or((0, -1));
+        let version = highest.min(A::VERSIONS.1);
+        if version < lowest.max(A::VERSIONS.0) {
+            return Err(Outcome::Halt(format!(
+                "{} does not speak a version of {:?} that this program knows; Kafka 1.0 and later do",
+                self.address,
+                A::KEY
+            )));
+        }
+        Ok(version)
+    }
+
+    /// One exchange. After an error the connection is not to be used again.
+    pub async fn ask<A: Ask>(&mut self, request: &A) -> Result<A::Answer, Outcome> {
+        let version = self.version::<A>()?;
+        self.requests = self.requests.wrapping_add(1);
+        let header = RequestHeader::default()
+            .with_request_api_key(A::KEY as i16)
+            .with_request_api_version(version)
+            .with_correlation_id(self.requests)
+            .with_client_id(Some(self.client_id.clone()));
+        let mut frame = BytesMut::new();
+        frame.put_u32(0);
+        let encoded =
+            encode_request_header_into_buffer(&mut frame, &header).and_then(|()| request.encode(&mut frame, version));
+        encoded.map_err(|error| Outcome::Halt(format!("a request cannot be encoded: {error}")))?;
+        let length = u32::try_from(frame.len() - 4).map_err(|_| Outcome::TooLarge("more than 4 GiB".to_owned()))?;
+        frame[..4].copy_from_slice(&length.to_be_bytes());
+        let exchange = tokio::time::timeout(self.request_timeout, exchange(&mut self.stream, &frame));
+        let mut answer = match exchange.await {
+            Err(_) => return Err(Outcome::Retry(RetryReason::TimedOut)),
+            Ok(Err(error)) => return Err(self.broken::<A>(&error)),
+            Ok(Ok(answer)) => answer,
+        };
+        let header_version = A::Answer::header_version(version);
+        let decoded = ResponseHeader::decode(&mut answer, header_version)
+            .and_then(|header| A::Answer::decode(&mut answer, version).map(|answer| (header.correlation_id, answer)));
+        match decoded {
+            Ok((number, answer)) if number == self.requests => Ok(answer),
+            Ok(_) => Err(unclear(&self.address, "an answer to another request")),
+            Err(error) => Err(unclear(&self.address, &error.to_string())),
+        }
+    }
+
+    fn broken<A: Ask>(&self, error: &io::Error) -> Outcome {
+        let address = &self.address;
+        let is_closed = error.kind() == io::ErrorKind::UnexpectedEof;
+        Outcome::Unreachable(match is_closed && A::KEY == ApiKey::ApiVersions {
+            // So does a listener that expects TLS.
+            true => format!("{address} closes the connection at once; does this port need tls = true?"),
+            false => format!("the connection to {address} breaks: {error}"),
+        })
+    }
+
+    /// Whether it can be used: the broker closes it when it was idle for long, or when it ends itself.
+    pub fn is_alive(&mut self) -> bool {
+        if self.ends.is_some_and(|ends| ends <= Instant::now()) {
+            return false;
+        }
+        let mut byte = [0];
+        let polled =
+            self.stream.as_mut().poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte));
+        // Nothing has been asked, so there is nothing to read either.
+        matches!(polled, Poll::Pending)
+    }
+}
+
+async fn exchange(stream: &mut Pin<Box<dyn Stream>>, frame: &[u8]) -> io::Result<Bytes> {
+    stream.write_all(frame).await?;
+    stream.flush().await?;
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await?;
+    let length = (&length[..]).get_u32() as usize;
+    if length > ANSWER_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is none of Kafka's"));
+    }
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await?;
+    Ok(answer.into())
+}
+
+async fn secured(address: &Address, access: &Access) -> Result<Pin<Box<dyn Stream>>, Outcome> {
+    let Address { host, port } = address;
+    let unreachable = |error: io::Error| Outcome::Unreachable(format!("cannot connect to {address}: {error}"));
+    let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    let Some(files) = &access.tls else { return Ok(Box::pin(stream)) };
+    let roots = match &files.ca {
+        Some(ca) => tls::roots_of_file(ca).map_err(|problem| Outcome::Halt(problem.to_string()))?,
+        None => tls::roots_of_system().ok_or_else(|| {
+            Outcome::Halt("the system knows no CA; set ca in the [[sink]], or install ca-certificates".to_owned())
+        })?,
+    };
+    let identity = files.identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+    let config = tls::client_config(identity, roots).map_err(|problem| Outcome::Halt(problem.to_string()))?;
+    let name = ServerName::try_from(host.clone())
+        .map_err(|_| Outcome::Halt(format!("{host} is no name that a certificate could have")))?;
+    let stream =
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| {
+            match tls::is_of_tls(&error) {
+                true => Outcome::Halt(format!(
+                    "the TLS handshake with {address} fails: {}; look at tls, ca, certificate and key of the [[sink]]",
+                    with_causes(&error)
+                )),
+                false => unreachable(error),
+            }
+        })?;
+    Ok(Box::pin(stream))
+}
+
+fn unclear(address: &Address, what: &str) -> Outcome {
+    Outcome::Later { reason: format!("what {address} answers is not understood: {what}"), after_us: None }
+}

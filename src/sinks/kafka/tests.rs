@@ -1,0 +1,280 @@
+mod broker;
+mod random;
+
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::task::LocalSet;
+
+use super::known::line;
+use super::sasl::Login;
+use super::*;
+use crate::sinks::secret::Secret;
+use broker::{Brokers, Fault, TOPIC};
+
+/// A gateway's side, whose sink may be killed.
+struct World {
+    folder: TempDir,
+    brokers: Brokers,
+    sink: KafkaSink,
+    saves: Arc<Saves>,
+}
+
+impl World {
+    async fn new(nodes: usize, partitions: usize) -> World {
+        let (folder, brokers) = (tempfile::tempdir().unwrap(), Brokers::start(nodes, partitions).await);
+        let saves = Arc::default();
+        let sink = sink(&folder, &brokers, &saves, Login::None);
+        World { folder, brokers, sink, saves }
+    }
+
+    fn kill(&mut self) {
+        self.saves = Arc::default();
+        self.sink = sink(&self.folder, &self.brokers, &self.saves, Login::None);
+    }
+
+    async fn send(&self, records: &[(&str, &[u64])]) -> Vec<Outcome> {
+        self.reply(records).await.outcomes
+    }
+
+    async fn reply(&self, records: &[(&str, &[u64])]) -> Reply {
+        let records = records.iter().map(|(device, positions)| record(device, positions)).collect();
+        tokio::time::timeout(Duration::from_secs(20), self.sink.send(records)).await.expect("an answer")
+    }
+
+    /// Until everything is accepted.
+    async fn deliver(&self, records: &[(&str, &[u64])]) {
+        for _ in 0..10 {
+            if self.send(records).await.iter().all(|outcome| !is_failure(outcome)) {
+                return;
+            }
+        }
+        panic!("{records:?} is not accepted");
+    }
+
+    /// Positions of a device as the topic has them.
+    fn positions(&self, device: &str) -> Vec<u64> {
+        let values = self.brokers.values(&format!("g/{device}"));
+        let position =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["position"].as_u64().unwrap();
+        values.iter().flat_map(|value| value.lines().map(position).collect::<Vec<_>>()).collect()
+    }
+}
+
+fn record(device: &str, positions: &[u64]) -> OutgoingRecord {
+    let lines: String = positions.iter().map(|position| line("a", *position)).collect();
+    OutgoingRecord { device: device.into(), data: lines.into() }
+}
+
+fn sink(folder: &TempDir, brokers: &Brokers, saves: &Arc<Saves>, login: Login) -> KafkaSink {
+    let access = Access {
+        client_id: "test".to_owned(),
+        tls: None,
+        login,
+        connect_timeout: Duration::from_secs(10),
+        request_timeout: Duration::from_secs(10),
+    };
+    let target = KafkaTarget {
+        topic: TOPIC.to_owned(),
+        gateway: "g".to_owned(),
+        compression: Compression::None,
+        journal: folder.path().join("test.journal"),
+        saves: Arc::clone(saves),
+        status: Arc::default(),
+    };
+    KafkaSink::new(Rc::new(access), brokers.addresses.clone(), target)
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, test);
+}
+
+#[test]
+fn records_go_to_the_partitions_of_their_keys_in_order() {
+    run(async {
+        let world = World::new(2, 8).await;
+        world.deliver(&[("tank", &[1, 2]), ("axle", &[3]), ("door", &[4, 5, 6])]).await;
+        world.deliver(&[("axle", &[7]), ("tank", &[8])]).await;
+        assert_eq!((world.positions("tank"), world.positions("axle")), (vec![1, 2, 8], vec![3, 7]));
+        let state = world.brokers.state.borrow();
+        let home = partition_of(b"g/door", 8) as usize;
+        assert_eq!(state.logs[home].records.iter().filter(|(key, _)| key == "g/door").count(), 1);
+    });
+}
+
+#[test]
+fn a_lost_answer_is_no_repeat_however_the_records_come_again() {
+    run(async {
+        let world = World::new(1, 1).await;
+        world.brokers.fail([Fault::LostAnswer]);
+        let outcomes = world.send(&[("tank", &[1, 2]), ("axle", &[3])]).await;
+        assert!(outcomes.iter().all(is_failure), "{outcomes:?}");
+        // Alone, and beside another one.
+        world.deliver(&[("axle", &[3]), ("door", &[4])]).await;
+        world.deliver(&[("tank", &[1, 2])]).await;
+        world.deliver(&[("tank", &[5])]).await;
+        assert_eq!((world.positions("tank"), world.positions("axle")), (vec![1, 2, 5], vec![3]));
+        assert_eq!(world.positions("door"), [4]);
+    });
+}
+
+#[test]
+fn a_kill_between_storing_and_answering_is_no_repeat_and_no_loss() {
+    for (has_journal, expected) in [(true, vec![1, 2, 3, 4, 5]), (false, vec![1, 2, 1, 2, 3, 4, 5])] {
+        run(async {
+            let mut world = World::new(1, 1).await;
+            world.brokers.fail([Fault::LostAnswer]);
+            world.send(&[("tank", &[1, 2])]).await;
+            world.kill();
+            if !has_journal {
+                std::fs::remove_file(world.folder.path().join("test.journal")).unwrap();
+            }
+            // The next process gathers lines otherwise.
+            world.deliver(&[("tank", &[1, 2, 3, 4, 5])]).await;
+            assert_eq!(world.positions("tank"), expected);
+        });
+    }
+}
+
+#[test]
+fn what_was_answered_but_not_saved_is_not_sent_again_after_a_kill() {
+    run(async {
+        let mut world = World::new(1, 4).await;
+        for n in 0..10 {
+            world.deliver(&[("tank", &[2 * n]), ("axle", &[2 * n + 1])]).await;
+        }
+        world.kill();
+        world.deliver(&[("tank", &[4, 6, 8, 10, 12, 14, 16, 18, 20])]).await;
+        world.kill();
+        world.deliver(&[("tank", &[12, 14, 16]), ("axle", &[15, 17, 19, 21])]).await;
+        world.deliver(&[("tank", &[18, 20, 22])]).await;
+        assert_eq!(world.positions("tank"), (0..12).map(|n| 2 * n).collect::<Vec<_>>());
+        assert_eq!(world.positions("axle"), (0..11).map(|n| 2 * n + 1).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_record_that_is_too_large_is_found_among_others() {
+    run(async {
+        let world = World::new(1, 2).await;
+        assert!([b"g/a", b"g/b", b"g/d", b"g/e"].iter().any(|key| partition_of(*key, 2) != partition_of(b"g/c", 2)));
+        world.brokers.state.borrow_mut().batch_bytes_max = 800;
+        let large: Vec<u64> = (100..120).collect();
+        let outcomes = world.send(&[("a", &[1]), ("b", &[2]), ("c", &large), ("d", &[3]), ("e", &[4])]).await;
+        assert!(matches!(outcomes[2], Outcome::TooLarge(_)), "{outcomes:?}");
+        for (n, outcome) in outcomes.iter().enumerate().filter(|(n, _)| *n != 2) {
+            assert!(!is_failure(outcome), "{n}: {outcome:?}");
+        }
+        world.deliver(&[("c", &[5]), ("a", &[6])]).await;
+        assert_eq!((world.positions("c"), world.positions("a")), (vec![5], vec![1, 6]));
+        let reply = world.reply(&[("c", &large)]).await;
+        assert_eq!(reply.scope, Scope::Request, "where all is refused, the delivery looks for what is to blame");
+    });
+}
+
+#[test]
+fn a_producer_that_a_broker_has_lost_track_of_begins_anew() {
+    run(async {
+        for code in [45, 47, 59] {
+            let world = World::new(1, 1).await;
+            world.deliver(&[("tank", &[1])]).await;
+            world.brokers.fail([Fault::Code(code)]);
+            assert!(world.send(&[("tank", &[2])]).await.iter().all(is_failure));
+            world.deliver(&[("tank", &[2])]).await;
+            assert_eq!(world.positions("tank"), [1, 2]);
+        }
+    });
+}
+
+#[test]
+fn a_new_leader_is_looked_up() {
+    run(async {
+        let world = World::new(2, 2).await;
+        world.deliver(&[("tank", &[1]), ("axle", &[2]), ("door", &[3])]).await;
+        world.brokers.state.borrow_mut().leaders = vec![1, 0];
+        world.deliver(&[("tank", &[4]), ("axle", &[5]), ("door", &[6])]).await;
+        assert_eq!((world.positions("tank"), world.positions("door")), (vec![1, 4], vec![3, 6]));
+    });
+}
+
+#[test]
+fn a_topic_may_appear_later_and_grow() {
+    run(async {
+        let world = World::new(1, 1).await;
+        world.brokers.state.borrow_mut().has_topic = false;
+        let outcome = world.send(&[("tank", &[1])]).await.remove(0);
+        assert!(
+            matches!(&outcome, Outcome::Later { reason, .. } if reason.contains("there is no topic readings")),
+            "{outcome:?}"
+        );
+        world.brokers.state.borrow_mut().has_topic = true;
+        world.deliver(&[("tank", &[1])]).await;
+        assert_eq!(world.positions("tank"), [1]);
+    });
+}
+
+#[test]
+fn a_broker_that_asks_for_a_pause_gets_it() {
+    run(async {
+        let world = World::new(1, 1).await;
+        world.brokers.fail([Fault::Throttle(300)]);
+        world.deliver(&[("tank", &[1])]).await;
+        let answered = Instant::now();
+        world.deliver(&[("tank", &[2])]).await;
+        let second = world.brokers.state.borrow().produced_at[1];
+        assert!(second.duration_since(answered) > Duration::from_millis(250), "it was sent too early");
+    });
+}
+
+#[test]
+fn a_connection_that_was_closed_while_idle_is_no_failure() {
+    run(async {
+        let world = World::new(1, 1).await;
+        world.deliver(&[("tank", &[1])]).await;
+        world.brokers.close_connections().await;
+        let outcomes = world.send(&[("tank", &[2])]).await;
+        assert!(!outcomes.iter().any(is_failure), "{outcomes:?}");
+    });
+}
+
+#[test]
+fn a_login_is_made_and_its_failure_is_said() {
+    run(async {
+        let world = World::new(1, 1).await;
+        let plain = |password: &str| Login::Plain { username: "box".to_owned(), password: Secret(password.to_owned()) };
+        world.brokers.state.borrow_mut().login = Some(("PLAIN", b"\0box\0right".to_vec()));
+        let outcome = async |login| {
+            let sink = sink(&world.folder, &world.brokers, &world.saves, login);
+            sink.send(vec![record("tank", &[1])]).await.outcomes.remove(0)
+        };
+        assert!(!is_failure(&outcome(plain("right")).await));
+        let refused = outcome(plain("wrong")).await;
+        assert!(
+            matches!(&refused, Outcome::Halt(text) if text.contains("refuses the login") && !text.contains("wrong")),
+            "{refused:?}"
+        );
+        world.brokers.state.borrow_mut().login = Some(("SCRAM-SHA-512", Vec::new()));
+        let unknown = outcome(plain("right")).await;
+        assert!(matches!(&unknown, Outcome::Halt(text) if text.contains("but by: SCRAM-SHA-512")), "{unknown:?}");
+    });
+}
+
+#[test]
+fn where_nobody_listens_or_something_else_does_it_is_said() {
+    run(async {
+        let mut world = World::new(1, 1).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        world.brokers.addresses[0].port = listener.local_addr().unwrap().port();
+        world.kill();
+        let closing = async { drop(listener.accept().await.unwrap()) };
+        let (reply, ()) = tokio::join!(world.send(&[("tank", &[1])]), closing);
+        assert!(matches!(&reply[0], Outcome::Unreachable(text) if text.contains("tls = true")), "{reply:?}");
+        drop(listener);
+        let outcome = world.send(&[("tank", &[1])]).await.remove(0);
+        assert!(
+            matches!(&outcome, Outcome::Unreachable(text) if text.contains("cannot connect to 127.0.0.1")),
+            "{outcome:?}"
+        );
+    });
+}
