@@ -75,8 +75,13 @@ impl Known {
         left.freeze()
     }
 
-    /// The delivery is told of this record, so it never comes again. Returns the batches of the spans that end with it.
-    pub fn told(&mut self, key: &str, data: &[u8]) -> Vec<u64> {
+    /// The delivery is told of this record, so it never comes again. Returns the batches of the spans that it is done with.
+    ///
+    /// What a key has comes in order, so if some of this record `was_sent` now, all that was stored before lies behind.
+    pub fn told(&mut self, key: &str, data: &[u8], was_sent: bool) -> Vec<u64> {
+        if was_sent {
+            return self.spans.remove(key).into_iter().flatten().map(|(_, batch)| batch).collect();
+        }
         let Some(known) = self.spans.get_mut(key) else { return Vec::new() };
         let mut told = Vec::new();
         for (run, position) in lines(data).filter_map(identity) {
@@ -128,10 +133,20 @@ mod tests {
         let mut known = Known::default();
         known.add("tank", &spans(&data("a", &[3, 7])), 1);
         known.add("tank", &spans(&data("a", &[9, 12])), 2);
-        assert_eq!(known.told("tank", &data("a", &[3])), [] as [u64; 0], "more of the span may come");
-        assert_eq!(known.told("tank", &data("a", &[7, 9])), [1]);
-        assert_eq!(known.told("tank", &data("a", &[12])), [2]);
+        assert_eq!(known.told("tank", &data("a", &[3]), false), [] as [u64; 0], "more of the span may come");
+        assert_eq!(known.told("tank", &data("a", &[7, 9]), false), [1]);
+        assert_eq!(known.told("tank", &data("a", &[12]), false), [2]);
         assert!(known.spans.is_empty());
+    }
+
+    #[test]
+    fn what_lies_behind_is_forgotten_also_if_it_never_comes_again() {
+        let mut known = Known::default();
+        known.add("tank", &spans(&data("a", &[3, 7])), 1);
+        known.add("tank", &spans(&data("b", &[2])), 2);
+        known.add("axle", &spans(&data("a", &[4])), 3);
+        assert_eq!(known.told("tank", &data("c", &[1]), true), [1, 2]);
+        assert_eq!(known.spans.len(), 1);
     }
 
     #[test]

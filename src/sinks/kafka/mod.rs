@@ -344,7 +344,7 @@ impl Producer {
     fn reply(&mut self, parcels: Vec<Parcel>) -> Reply {
         for parcel in &parcels {
             if let Some(Outcome::Accepted { .. }) = parcel.outcome {
-                let told = self.known.told(&parcel.record.device, &parcel.record.data);
+                let told = self.known.told(&parcel.record.device, &parcel.record.data, !parcel.left.is_empty());
                 self.journal().told(told);
             }
         }

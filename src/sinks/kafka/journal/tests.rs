@@ -103,7 +103,7 @@ fn what_the_delivery_is_not_told_of_stays_over_several_kills() {
     }
     let (mut journal, mut found) = world.open();
     assert!(found.doubts.is_empty(), "it was found to be stored");
-    journal.told(found.known.told("tank", line("a", 2).as_bytes()));
+    journal.told(found.known.told("tank", line("a", 2).as_bytes(), false));
     journal.settle();
     world.save();
     journal.settle();
