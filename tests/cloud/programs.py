@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -30,6 +31,14 @@ def wait_for(what: str, condition: Callable[[], Found], seconds: float = WAIT_SE
             return found
         time.sleep(0.2)
     raise AssertionError(f"waited {seconds} s in vain for: {what}")
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
 
 
 class Program:

@@ -1,7 +1,8 @@
 """What the engine keeps: prints the size of a full checkpoint, and the processor time of a reading, for a number of series at one reading a second.
 
 tests/cloud/flink/run has installed what it needs; then
-FLINK_TESTS=tests/.cache/flink PYTHONPATH=tests/cloud:tests/cloud/flink tests/.cache/flink/venv/bin/python tests/cloud/flink/state.py 3000
+FLINK_TESTS=tests/.cache/flink KAFKA_JARS=tests/.cache/kafka/jars PYTHONPATH=tests/cloud:tests/cloud/kafka:tests/cloud/flink \
+tests/.cache/flink/venv/bin/python tests/cloud/flink/state.py 3000
 """
 
 import os

@@ -1,7 +1,6 @@
 """A Kafka broker (KRaft) on free ports, and what puts a gateway's lines into its topics."""
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,22 +8,14 @@ from pathlib import Path
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError
-from programs import Program, wait_for
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
+from programs import Program, free_ports, wait_for
 
 
 class Broker(Program):
     """One node, which is broker and controller."""
 
     def __init__(self, folder: Path) -> None:
-        port, controller = _free_ports(2)
+        port, controller = free_ports(2)
         self.address = f"127.0.0.1:{port}"
         settings = folder / "server.properties"
         settings.write_text(
@@ -33,7 +24,7 @@ class Broker(Program):
             f"controller.quorum.bootstrap.servers=127.0.0.1:{controller}\nlog.dirs={folder / 'kafka'}\n"
             "offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n"
         )
-        java = ["java", "-Xmx512m", "-cp", f"{os.environ['FLINK_TESTS']}/kafka/*"]
+        java = ["java", "-Xmx512m", "-cp", f"{os.environ['KAFKA_JARS']}/*"]
         log = folder / "kafka.log"
         with log.open("wb") as output:
             format_storage = [*java, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", str(settings), "--standalone"]
@@ -49,10 +40,10 @@ class Broker(Program):
         except KafkaError:
             return False
 
-    def create_topics(self, *names: str) -> None:
+    def create_topics(self, *names: str, partitions: int = 1) -> None:
         admin = KafkaAdminClient(bootstrap_servers=self.address)
         # With one partition, what is sent later is read later: a backlog is behind the live readings.
-        admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1) for name in names])
+        admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1) for name in names])
         admin.close()
 
     def send(self, topic: str, keyed_lines: Iterable[tuple[str, bytes]], lines_max: int) -> None:
