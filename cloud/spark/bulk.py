@@ -51,11 +51,15 @@ class Client:
 
     def __init__(self, target: Target, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._target = target
+        self._parts = urlsplit(target.url)
+        if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
+            raise Halt(f"{target.url} is no address of OpenSearch; it is like https://search.example.com:9200")
         self._timeout_seconds = timeout_seconds
         self._connection: http.client.HTTPConnection | None = None
         self._session: Any = None
 
     def request(self, method: str, path: str, body: bytes | None = None, content: str = "application/json") -> Reply:
+        path = self._parts.path.rstrip("/") + path
         headers = {"Content-Type": content} if body is not None else {}
         if self._target.user is not None:
             headers["Authorization"] = "Basic " + base64.b64encode(f"{self._target.user}:{self._target.password or ''}".encode()).decode()
@@ -77,11 +81,11 @@ class Client:
             self._connection = None
 
     def _open(self) -> http.client.HTTPConnection:
-        parts = urlsplit(self._target.url)
-        if parts.scheme == "https":
+        host, port = self._parts.hostname or "", self._parts.port
+        if self._parts.scheme == "https":
             context = ssl.create_default_context(cadata=self._target.ca)
-            return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=self._timeout_seconds, context=context)
-        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=self._timeout_seconds)
+            return http.client.HTTPSConnection(host, port, timeout=self._timeout_seconds, context=context)
+        return http.client.HTTPConnection(host, port, timeout=self._timeout_seconds)
 
     def _signed(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> dict[str, str]:
         """For a domain of the Amazon OpenSearch Service that asks for a role of IAM."""
@@ -96,7 +100,7 @@ class Client:
         credentials = self._session.get_credentials()
         if credentials is None:
             raise Halt("no AWS credentials found; give the machines a role that may write to the domain")
-        request = AWSRequest(method, self._target.url.rstrip("/") + path, headers=headers, data=body)
+        request = AWSRequest(method, f"{self._parts.scheme}://{self._parts.netloc}{path}", headers=headers, data=body)
         SigV4Auth(credentials.get_frozen_credentials(), "es", self._target.aws_region).add_auth(request)
         return dict(request.headers.items())
 

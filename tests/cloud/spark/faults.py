@@ -1,5 +1,6 @@
 """What may stand between the job and OpenSearch: passes requests on, and does to those of _bulk what it is told."""
 
+import itertools
 import json
 import random
 import threading
@@ -50,15 +51,17 @@ def throttled(body: bytes, forward: Callable[[bytes], Answer]) -> Answer | None:
 
 
 class Trouble:
-    """Each of these in turn, by chance."""
+    """Each of these in turn, and a request that passes between two of them."""
 
     def __init__(self) -> None:
-        self._chance = random.Random(5)
+        self._turns = itertools.cycle([busy, passing, lost, passing, throttled, passing])
+        self._lock = threading.Lock()
         self.seen: Counter[str] = Counter()
 
     def __call__(self, body: bytes, forward: Callable[[bytes], Answer]) -> Answer | None:
-        fault = self._chance.choice([passing, busy, lost, throttled])
-        self.seen[fault.__name__] += 1
+        with self._lock:
+            fault = next(self._turns)
+            self.seen[fault.__name__] += 1
         return fault(body, forward)
 
 

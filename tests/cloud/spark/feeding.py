@@ -1,5 +1,6 @@
 """What comes into Kafka: the records of a real gateway, by key, many lines a record, as its sinks send them."""
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,14 @@ class Feed:
     def __init__(self, folder: Path) -> None:
         gateway = Gateway(folder, "truck-0042", *FLEET, *FAULTS)
         self.raw = _lines(gateway, "raw")
-        self.anomalies = _lines(gateway, "anomalies")
+        self.anomalies = [*_lines(gateway, "anomalies"), _later(gateway)]
+
+
+def _later(gateway: Gateway) -> Line:
+    """What the gateway would say of itself after a minute, of which the run is too short."""
+    first, _ = next(entry for entry in gateway.lines("anomalies") if entry[0]["type"] == "gateway")
+    later = first | {"position": 10**6, "at_ms": first["at_ms"] + 60_000, "store_oldest_age_s": 60}
+    return Line(f"{later['gateway']}/", f"{later['gateway']}.{later['run']}.{later['position']}", json.dumps(later).encode() + b"\n")
 
 
 def _lines(gateway: Gateway, stream: str) -> list[Line]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from programs import ROOT
+from programs import ROOT, wait_for
 
 SPARK = {
     "spark.ui.enabled": "false",
@@ -22,28 +22,25 @@ SPARK = {
 
 class Job:
     def __init__(self, folder: Path, kafka: str, opensearch: str, *more: str) -> None:
-        self._log = folder / "spark.log"
+        self._log = folder / f"spark-{len(list(folder.glob('spark-*.log')))}.log"
         jars = ",".join(str(path) for path in (Path(os.environ["SPARK_TESTS"]) / "connector").glob("*.jar"))
         settings = [part for name, value in SPARK.items() for part in ("--conf", f"{name}={value}")]
         submit = [str(Path(sys.executable).parent / "spark-submit"), "--master", "local[2]", "--jars", jars, *settings]
         options = ["--kafka", kafka, "--topics", "raw,anomalies", "--opensearch", opensearch, "--checkpoint", str(folder / "checkpoint")]
         often = ["--every", "0.5", "--look-every", "0.5", "--metrics", "127.0.0.1:0"]
         environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_DIRS": str(folder / "local")}
-        with self._log.open("ab") as errors:
-            self.process = subprocess.Popen(
-                [*submit, str(ROOT / "cloud/spark/main.py"), *options, *often, *more],
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=environment,
-                text=True,
-                # Spark is several processes.
-                start_new_session=True,
-            )
-        assert self.process.stdout is not None
-        self._output = self.process.stdout
-        line = self._output.readline()
-        assert line, f"the job did not start: {self.log()}"
-        self._metrics = json.loads(line)["metrics"]
+        with self._log.open("wb") as output:
+            # Spark is several processes, and what the program says comes out with what Spark says.
+            command = [*submit, str(ROOT / "cloud/spark/main.py"), *options, *often, *more]
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+        self._metrics = json.loads(wait_for("the job's start", self._ready))["metrics"]
+
+    def _ready(self) -> str | None:
+        assert self.process.poll() is None, f"the job ended: {self.log()}"
+        return next((line for line in self.said() if line.startswith('{"event": "ready"')), None)
+
+    def said(self) -> list[str]:
+        return self._log.read_text().splitlines()
 
     def log(self) -> str:
         return self._log.read_text()[-5_000:]
@@ -60,33 +57,43 @@ class Job:
             found[key] = found.get(key, 0) + float(value)
         return found
 
-    def memory_bytes(self) -> dict[str, int]:
-        """What each process of the job has at most used, by what it is."""
-        found: dict[str, int] = {}
+    def processes(self) -> list[Path]:
+        """Spark's and Python's, in /proc. Python's workers leave the group of processes, but not the session."""
+        found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
-                if os.getsid(int(path.name)) != self.process.pid:
-                    continue
-                status = dict(line.split(":", 1) for line in (path / "status").read_text().splitlines())
-                found[f"{status['Name'].strip()} {path.name}"] = int(status["VmHWM"].split()[0]) * 1024
-            except (OSError, KeyError):
+                if os.getsid(int(path.name)) == self.process.pid:
+                    found.append(path)
+            except ProcessLookupError:
                 continue
         return found
 
+    def memory_bytes(self) -> dict[str, int]:
+        """What each process of the job has at most used, by name and id."""
+        found = {}
+        for path in self.processes():
+            status = dict(line.split(":", 1) for line in (path / "status").read_text().splitlines())
+            if "VmHWM" in status:
+                found[f"{status['Name'].strip()} {path.name}"] = int(status["VmHWM"].split()[0]) * 1024
+        return found
+
+    def cpu_seconds(self) -> float:
+        fields = [(path / "stat").read_text().rsplit(")", 1)[1].split() for path in self.processes()]
+        return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
     def kill(self) -> None:
         """All of its processes at once, as when the power goes."""
-        self._signal(signal.SIGKILL)
+        for path in self.processes():
+            try:
+                os.kill(int(path.name), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.wait()
 
     def end(self) -> None:
-        self._signal(signal.SIGTERM)
-
-    def _signal(self, number: int) -> None:
+        self.process.terminate()
         try:
-            os.killpg(self.process.pid, number)
             self.process.wait(30)
-        except ProcessLookupError:
-            pass
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._output.close()
+            pass
+        self.kill()
