@@ -71,6 +71,9 @@ class Client:
             self._connection.request(method, path, body, headers)
             response = self._connection.getresponse()
             return Reply(response.status, response.read())
+        except ssl.SSLCertVerificationError as error:
+            self.close()
+            raise Halt(f"the certificate of OpenSearch is not to be trusted (--ca): {error}") from None
         except BaseException:
             self.close()
             raise
@@ -235,8 +238,6 @@ class Store:
         body = b"".join(map(_lines, sent))
         try:
             return judge(sent, self._client.request("POST", BULK, body, "application/x-ndjson"))
-        except ssl.SSLCertVerificationError as error:
-            raise Halt(f"the certificate of OpenSearch is not to be trusted (--ca): {error}") from None
         except (OSError, http.client.HTTPException) as error:
             # Perhaps all of it is stored: then it is known next time.
             return Verdict(again=sent, trouble=f"{type(error).__name__}: {error}")

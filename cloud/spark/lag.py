@@ -15,8 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Protocol
 
 from bulk import Client, Counts
-
-STATUS = "outrider-status"
+from records import STATUS
 
 
 class Place(NamedTuple):

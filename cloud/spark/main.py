@@ -14,10 +14,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-import bulk
 import lag
 import options
-import prepare
 import records
 from bulk import Client, Counts, Halt, Store, Target
 from consumer import Consumer
@@ -72,17 +70,17 @@ def store(target: Target, rows: Iterable[Any]) -> Iterator[Counts]:
 
 
 class Templates:
-    """Looks whether they are there, once, and before anything is stored."""
+    """Looks whether they are there, once, and before anything is stored: without them OpenSearch would guess what fields are."""
 
-    def __init__(self, target: Target) -> None:
-        self._client = Client(target, REQUEST_TIMEOUT_SECONDS)
+    def __init__(self, client: Client) -> None:
+        self._client = client
         self._found = False
 
     def wait(self) -> None:
         """While OpenSearch cannot be asked, this waits."""
         while not self._found:
             try:
-                lacking = prepare.lacking(self._client)
+                lacking = [name for name in records.TEMPLATES if not self._is_there(name)]
             except (OSError, HTTPException) as error:
                 say(f"OpenSearch cannot be asked for its templates now: {error}")
                 time.sleep(PAUSE_SECONDS)
@@ -91,6 +89,15 @@ class Templates:
                 raise Halt(f"OpenSearch has no template for {', '.join(lacking)}; run prepare.py first")
             self._found = True
 
+    def _is_there(self, name: str) -> bool:
+        status, body = self._client.request("GET", f"/_index_template/{name}")
+        said = f"{status}: {body[:300].decode(errors='replace')}"
+        if status == 429 or status >= 500:
+            raise OSError(said)
+        if status not in (200, 404):
+            raise Halt(f"OpenSearch does not show its templates, {said}")
+        return status == 200
+
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
@@ -98,11 +105,9 @@ def say(text: str) -> None:
 
 def run(given: argparse.Namespace) -> None:
     target = options.target(given)
-    templates = Templates(target)
+    templates = Templates(Client(target, REQUEST_TIMEOUT_SECONDS))
     spark = SparkSession.builder.appName("outrider-search").getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
-    for module in (records, bulk):
-        spark.sparkContext.addPyFile(str(module.__file__))
     settings = kafka_settings(given)
 
     def store_batch(batch: DataFrame, _: int) -> None:

@@ -24,17 +24,6 @@ def templates() -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text()) for path in sorted((HERE / "templates").glob("*.json"))}
 
 
-def lacking(client: Client) -> list[str]:
-    """The templates that are not there. Without them OpenSearch would guess what fields are."""
-    replies = {name: client.request("GET", f"/_index_template/{name}") for name in templates()}
-    for reply in replies.values():
-        if reply.status == 429 or reply.status >= 500:
-            raise OSError(f"{reply.status}: {reply.body[:300].decode(errors='replace')}")
-        if reply.status != 404:
-            _expect(reply, "does not show its templates")
-    return [name for name, reply in replies.items() if reply.status == 404]
-
-
 def put_templates(client: Client, shards: int) -> None:
     for name, template in templates().items():
         if name == READINGS:

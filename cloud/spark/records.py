@@ -23,6 +23,14 @@ ID_BYTES_MAX = 512
 COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+# Python would take NaN and infinity, which JSON does not have.
+DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
 class Kind(NamedTuple):
     """How records of a type are kept."""
 
@@ -51,6 +59,8 @@ KINDS = {
     "gateway": Kind("outrider-gateways", "at_ms", MONTH, frozenset(COMMON + GATEWAY)),
 }
 FAILED = "outrider-failed"
+STATUS = "outrider-status"
+TEMPLATES = sorted({kind.index for kind in KINDS.values()} | {FAILED, STATUS})
 
 
 class Origin(NamedTuple):
@@ -110,22 +120,18 @@ def document(line: bytes, origin: Origin) -> Document:
 
 
 def _parse(line: bytes) -> dict[str, Any]:
-    compression = _compression(line)
-    if compression:
-        raise Unfit(f'compressed by {compression}; the sink of the gateway must have compression = "none"')
     try:
-        record = json.loads(line.decode(), parse_constant=_refuse)
+        record = DECODER.decode(line.decode())
     except UnicodeDecodeError:
-        raise Unfit("no UTF-8") from None
+        # Neither form of compressed data begins like UTF-8.
+        compression = _compression(line)
+        told = f'compressed by {compression}; the sink of the gateway must have compression = "none"' if compression else "no UTF-8"
+        raise Unfit(told) from None
     except (ValueError, RecursionError) as error:
         raise Unfit(f"no JSON: {error}") from None
     if not isinstance(record, dict):
         raise Unfit("no object of JSON")
     return record
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _identity(record: dict[str, Any]) -> str:

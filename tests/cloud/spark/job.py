@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from urllib.request import urlopen
 
 from programs import ROOT, wait_for
 
+# As the README has it: on a cluster, the program is there without its folder.
+PARTS = ["records", "bulk", "options", "lag", "consumer"]
 SPARK = {
     "spark.ui.enabled": "false",
     "spark.driver.host": "127.0.0.1",
@@ -24,14 +27,17 @@ class Job:
     def __init__(self, folder: Path, kafka: str, opensearch: str, *more: str) -> None:
         self._log = folder / f"spark-{len(list(folder.glob('spark-*.log')))}.log"
         jars = ",".join(str(path) for path in (Path(os.environ["SPARK_TESTS"]) / "connector").glob("*.jar"))
+        parts = ",".join(str(ROOT / f"cloud/spark/{name}.py") for name in PARTS)
+        program = shutil.copy(ROOT / "cloud/spark/main.py", folder)
         settings = [part for name, value in SPARK.items() for part in ("--conf", f"{name}={value}")]
-        submit = [str(Path(sys.executable).parent / "spark-submit"), "--master", "local[2]", "--jars", jars, *settings]
+        submit = [str(Path(sys.executable).parent / "spark-submit"), "--master", "local[2]", "--jars", jars, "--py-files", parts, *settings]
         options = ["--kafka", kafka, "--topics", "raw,anomalies", "--opensearch", opensearch, "--checkpoint", str(folder / "checkpoint")]
         often = ["--every", "0.5", "--look-every", "0.5", "--metrics", "127.0.0.1:0"]
-        environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_DIRS": str(folder / "local")}
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment |= {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_DIRS": str(folder / "local")}
         with self._log.open("wb") as output:
             # Spark is several processes, and what the program says comes out with what Spark says.
-            command = [*submit, str(ROOT / "cloud/spark/main.py"), *options, *often, *more]
+            command = [*submit, program, *options, *often, *more]
             self.process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
         self._metrics = json.loads(wait_for("the job's start", self._ready))["metrics"]
 

@@ -16,7 +16,7 @@ import feeding
 import main
 import panels
 from broker import Broker
-from bulk import Halt, Target
+from bulk import Client, Halt, Target
 from faults import Holding, Proxy, Trouble
 from feeding import Line
 from job import Job
@@ -63,9 +63,9 @@ class Outcome(unittest.TestCase):
         cls.addClassCleanup(cls.proxy.end)
         feed = feeding.Feed(cls.folder / "gateway")
         cls.sent = feed.raw + feed.anomalies
-        cls.unprepared = refusal(lambda: main.Templates(Target(cls.opensearch.url)).wait())
+        cls.unprepared = refusal(lambda: templates(cls.opensearch.url).wait())
         prepare(cls.proxy.url)
-        main.Templates(Target(cls.opensearch.url)).wait()
+        templates(cls.opensearch.url).wait()
 
         half = len(feed.raw) // 2
         feeding.send(broker, "raw", feed.raw[:half])
@@ -235,6 +235,10 @@ def unmapped(line: Line) -> bytes:
     """A record of which we cannot tell that it does not fit, and OpenSearch can."""
     record = json.loads(line.text)
     return json.dumps(record | {"position": 10**12, "value": "warm"}).encode() + b"\n"
+
+
+def templates(url: str) -> main.Templates:
+    return main.Templates(Client(Target(url)))
 
 
 def refusal(action: Callable[[], None]) -> str:

@@ -105,7 +105,7 @@ class Records(unittest.TestCase):
             self.assertEqual(mapping.keys(), fields.keys())
             for field, schema in fields.items():
                 self.assertIn(mapping[field]["type"], mapped_types(schema), f"{field} of {name}")
-        self.assertEqual(templates.keys(), {kind.index for kind in KINDS.values()} | {"outrider-failed", "outrider-status"})
+        self.assertEqual(sorted(templates), records.TEMPLATES)
         for name, template in templates.items():
             self.assertEqual(template["index_patterns"], [f"{name}-*"])
             # A newer gateway may add a field: it is kept, and no reason to refuse a reading.
