@@ -169,7 +169,7 @@ def _judge_item(verdict: Verdict, document: Document, status: int, error: dict[s
     elif status == 400 and error.get("type") not in BLAMELESS:
         verdict.refused.append((document, _reason(error)))
     elif status in (401, 403, 404):
-        raise Halt(_words(status, f"{document.index}: {_reason(error)}"))
+        raise Halt(_words(status, f"{document.index_name}: {_reason(error)}"))
     else:
         verdict.again.append(document)
         verdict.trouble = f"{status}: {_reason(error)}"
@@ -209,7 +209,7 @@ def requests(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 def _lines(document: Document) -> bytes:
-    return b'{"create":{"_index":"%b","_id":%b}}\n%b\n' % (document.index.encode(), json.dumps(document.id).encode(), document.source)
+    return b'{"create":{"_index":"%b","_id":%b}}\n%b\n' % (document.index_name.encode(), json.dumps(document.id).encode(), document.source)
 
 
 class Store:

@@ -52,7 +52,12 @@ def chart(kind: str, stacked: bool) -> dict[str, Any]:
             }
         ],
         "valueAxes": [
-            {**axis, "scale": {"type": "linear", "mode": "normal"}, "labels": {"show": True, "rotate": 0, "filter": False, "truncate": 100}, "title": {}}
+            {
+                **axis,
+                "scale": {"type": "linear", "mode": "normal"},
+                "labels": {"show": True, "rotate": 0, "filter": False, "truncate": 100},
+                "title": {},
+            }
         ],
         "seriesParams": [
             {
@@ -67,7 +72,9 @@ def chart(kind: str, stacked: bool) -> dict[str, Any]:
 TABLE = {"perPage": 10, "showPartialRows": False, "showMetricsAtAllLevels": False, "showTotal": False, "totalFunc": "sum", "percentageCol": ""}
 
 
-def visualization(name: str, title: str, pattern: str, kind: str, params: dict[str, Any], aggregations: list[Aggregation], query: str = "") -> dict[str, Any]:
+def visualization(
+    name: str, title: str, pattern: str, kind: str, params: dict[str, Any], aggregations: list[Aggregation], query: str = ""
+) -> dict[str, Any]:
     state = {"title": title, "type": kind, "params": params, "aggs": [{"id": str(number), **each} for number, each in enumerate(aggregations, 1)]}
     search = {"query": {"query": query, "language": "kuery"}, "filter": [], "indexRefName": INDEX_REFERENCE}
     return {

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Protocol
 
@@ -173,7 +172,7 @@ class Monitor:
             return Look(now_ms, waiting(self._kafka, self._kafka.committed(), self._known))
         done = offsets(progress)
         look = Look(now_ms, waiting(self._kafka, done, self._known))
-        self._try("Kafka does not take the group's offsets", lambda: self._kafka.commit(done) or True)
+        self._try("Kafka does not take the group's offsets", lambda: self._kafka.commit(done))
         return look
 
     def _send(self, document: bytes) -> bool:

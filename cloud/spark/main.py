@@ -29,10 +29,14 @@ PAUSE_SECONDS = 2
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kafka", required=True, metavar="HOST:PORT,...", help="brokers to begin with")
-    parser.add_argument("--kafka-properties", type=Path, metavar="FILE", help="settings of a client of Kafka, such as security.protocol, a NAME=VALUE a line")
+    parser.add_argument(
+        "--kafka-properties", type=Path, metavar="FILE", help="settings of a client of Kafka, such as security.protocol, a NAME=VALUE a line"
+    )
     parser.add_argument("--topics", required=True, metavar="TOPIC,...", help="what the gateways send to: readings, anomalies or both")
     options.add_target(parser)
-    parser.add_argument("--checkpoint", required=True, metavar="URI", help="where Spark keeps how far it is; must outlive the machine: s3://, hdfs://")
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="URI", help="where Spark keeps how far it is; must outlive the machine: s3://, hdfs://"
+    )
     parser.add_argument("--group", default="outrider-search", help="consumer group whose offsets tell the lag (%(default)s)")
     parser.add_argument("--every", type=float, default=5, metavar="SECONDS", help="a batch, at most (%(default)s)")
     parser.add_argument("--records-max", type=int, default=5_000, metavar="N", help="records of Kafka in a batch (%(default)s)")

@@ -34,7 +34,7 @@ DECODER = json.JSONDecoder(parse_constant=_refuse)
 class Kind(NamedTuple):
     """How records of a type are kept."""
 
-    index: str
+    prefix: str
     time: str
     pattern: str
     required: frozenset[str]
@@ -60,7 +60,7 @@ KINDS = {
 }
 FAILED = "outrider-failed"
 STATUS = "outrider-status"
-TEMPLATES = sorted({kind.index for kind in KINDS.values()} | {FAILED, STATUS})
+TEMPLATES = sorted({kind.prefix for kind in KINDS.values()} | {FAILED, STATUS})
 
 
 class Origin(NamedTuple):
@@ -76,7 +76,7 @@ class Origin(NamedTuple):
 class Document(NamedTuple):
     """What is to be stored. One of the failed documents stands for a line that is not, so it has no origin of its own."""
 
-    index: str
+    index_name: str
     id: str
     source: bytes
     origin: Origin | None
@@ -116,7 +116,7 @@ def document(line: bytes, origin: Origin) -> Document:
     missing = kind.required - record.keys()
     if missing:
         raise Unfit(f"{', '.join(sorted(missing))} is missing")
-    return Document(_index(kind.index, kind.pattern, _number(record, kind.time, 0, TIME_MS_MAX) // DAY_MS), _identity(record), line, origin)
+    return Document(_index(kind.prefix, kind.pattern, _number(record, kind.time, 0, TIME_MS_MAX) // DAY_MS), _identity(record), line, origin)
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -168,12 +168,13 @@ def _index(name: str, pattern: str, day: int) -> str:
 
 def failed(line: bytes, origin: Origin, refused_by: str, reason: str) -> Document:
     """Stands for a line that could not be stored. The same line of the same place is the same document again."""
+    kafka_at_ms = min(max(origin.time_ms, 0), TIME_MS_MAX)
     found = {
         "topic": origin.topic,
         "partition": origin.partition,
         "offset": origin.offset,
         "line": origin.line,
-        "kafka_at_ms": min(max(origin.time_ms, 0), TIME_MS_MAX),
+        "kafka_at_ms": kafka_at_ms,
         "refused_by": refused_by,
         "reason": reason[:2_000],
     }
@@ -183,4 +184,4 @@ def failed(line: bytes, origin: Origin, refused_by: str, reason: str) -> Documen
         text = {"base64": base64.b64encode(line).decode()}
     place = json.dumps([origin.topic, origin.partition, origin.offset, origin.line]).encode()
     identity = hashlib.sha256(place + line).hexdigest()[:40]
-    return Document(_index(FAILED, MONTH, found["kafka_at_ms"] // DAY_MS), identity, json.dumps(found | text).encode(), None)
+    return Document(_index(FAILED, MONTH, kafka_at_ms // DAY_MS), identity, json.dumps(found | text).encode(), None)

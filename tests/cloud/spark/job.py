@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from urllib.request import urlopen
 
 from programs import ROOT, wait_for
@@ -39,7 +38,7 @@ class Job:
             # Spark is several processes, and what the program says comes out with what Spark says.
             command = [*submit, program, *options, *often, *more]
             self.process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
-        self._metrics = json.loads(wait_for("the job's start", self._ready))["metrics"]
+        self._metrics = json.loads(wait_for("the job's start", self._ready) or "")["metrics"]
 
     def _ready(self) -> str | None:
         assert self.process.poll() is None, f"the job ended: {self.log()}"

@@ -104,8 +104,16 @@ class Bulk(unittest.TestCase):
 
     def test_an_answer_that_says_nothing_repeats_the_request(self) -> None:
         half = Reply(200, b'{"errors":false,"items":[{"create":{"status":201}}]}')
-        answers = [Reply(503, b""), Reply(429, b"slow"), Reply(408, b""), Reply(200, b'{"errors":fal'), Reply(200, b"[]"), half]
-        for answer in [*answers, ConnectionResetError(), TimeoutError(), http.client.IncompleteRead(b"")]:
+        answers: list[Reply | Exception] = [
+            Reply(503, b""),
+            Reply(429, b"slow"),
+            Reply(408, b""),
+            Reply(200, b'{"errors":fal'),
+            Reply(200, b"[]"),
+            half,
+        ]
+        answers += [ConnectionResetError(), TimeoutError(), http.client.IncompleteRead(b"")]
+        for answer in answers:
             memory = Memory(first_time(answer))
             counts, said, pauses = store(memory, lines_from(1, 4))
             self.assertEqual(counts, Counts(stored=4), answer)

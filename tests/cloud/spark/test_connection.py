@@ -81,12 +81,16 @@ class Signing(unittest.TestCase):
     def test_requests_to_amazon_are_signed_for_their_region(self) -> None:
         keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
         with mock.patch.dict("os.environ", keys):
-            headers = Client(Target("https://search.example.com", aws_region="eu-central-1"))._signed("POST", bulk.BULK, b"body", {"Content-Type": "x"})
+            headers = Client(Target("https://search.example.com", aws_region="eu-central-1"))._signed(
+                "POST", bulk.BULK, b"body", {"Content-Type": "x"}
+            )
         self.assertTrue(re.match(r"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/\d{8}/eu-central-1/es/aws4_request, ", headers["Authorization"]))
         self.assertEqual((headers["X-Amz-Security-Token"], headers["Content-Type"]), ("token", "x"))
 
     def test_without_credentials_it_says_so(self) -> None:
-        with mock.patch.dict("os.environ", {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}):
+        with mock.patch.dict(
+            "os.environ", {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
+        ):
             with self.assertRaisesRegex(Halt, "no AWS credentials"):
                 Client(Target("https://search.example.com", aws_region="eu-central-1"))._signed("GET", "/", None, {})
 

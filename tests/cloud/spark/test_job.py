@@ -129,8 +129,11 @@ class Outcome(unittest.TestCase):
         cls.group_lag_at_end = group_lag(broker)
 
     def test_every_record_is_there_once(self) -> None:
-        found = [document["_id"] for document in self.opensearch.documents("outrider-readings-*,outrider-anomalies-*,outrider-alerts-*,outrider-gateways-*")]
-        expected = {"readings": set(), "others": set()}
+        found = [
+            document["_id"]
+            for document in self.opensearch.documents("outrider-readings-*,outrider-anomalies-*,outrider-alerts-*,outrider-gateways-*")
+        ]
+        expected: dict[str, set[str]] = {"readings": set(), "others": set()}
         for line in self.sent:
             expected["readings" if b'"type":"reading"' in line.text else "others"].add(line.identity)
         self.assertGreater(len(expected["readings"]), 30_000)

@@ -37,7 +37,9 @@ class Prepare(unittest.TestCase):
     def test_shards_are_those_of_readings(self) -> None:
         search = Search(*[Reply(200, b"{}")] * 6)
         prepare.put_templates(search, 12)  # type: ignore[arg-type]
-        shards = {path.removeprefix("/_index_template/"): body["template"]["settings"]["index"]["number_of_shards"] for _, path, body in search.sent if body}
+        shards = {
+            path.removeprefix("/_index_template/"): body["template"]["settings"]["index"]["number_of_shards"] for _, path, body in search.sent if body
+        }
         self.assertEqual({name for name, count in shards.items() if count == 12}, {"outrider-readings"})
         self.assertEqual(len(shards), 6)
 

@@ -36,7 +36,7 @@ def made(value: bytes | None) -> list[Document]:
 
 def reason(value: bytes) -> str:
     (document,) = made(value)
-    assert document.index == "outrider-failed-2026.11", document
+    assert document.index_name == "outrider-failed-2026.11", document
     return json.loads(document.source)["reason"]
 
 
@@ -44,7 +44,7 @@ class Records(unittest.TestCase):
     def test_a_record_of_kafka_is_many_documents_with_their_lines_as_they_are(self) -> None:
         found = made(line() + b"\n\n" + line(position=6) + b"\r\n" + line(position=7))
         self.assertEqual([document.id for document in found], [f"truck.7.0123456789abcdef.{position}" for position in (5, 6, 7)])
-        self.assertEqual({document.index for document in found}, {"outrider-readings-2026.11.29"})
+        self.assertEqual({document.index_name for document in found}, {"outrider-readings-2026.11.29"})
         self.assertEqual(json.loads(found[1].source)["position"], 6)
         self.assertEqual([document.origin.line for document in found if document.origin], [0, 1, 2])
 
@@ -54,9 +54,9 @@ class Records(unittest.TestCase):
     def test_index_and_id_follow_from_the_record_and_from_nothing_else(self) -> None:
         here = list(documents("raw", 0, 1, NOON_MS, line()))[0]
         later = list(documents("again", 3, 9, NOON_MS + 90 * records.DAY_MS, line()))[0]
-        self.assertEqual((here.index, here.id), (later.index, later.id))
+        self.assertEqual((here.index_name, here.id), (later.index_name, later.id))
         before_midnight, midnight = line(received_at_ms=NOON_MS + records.DAY_MS // 2 - 1), line(received_at_ms=NOON_MS + records.DAY_MS // 2)
-        self.assertEqual([made(each)[0].index[-2:] for each in (before_midnight, midnight)], ["29", "30"])
+        self.assertEqual([made(each)[0].index_name[-2:] for each in (before_midnight, midnight)], ["29", "30"])
 
     def test_what_is_no_record_says_why_and_where_it_was(self) -> None:
         for broken, said in [
@@ -91,7 +91,7 @@ class Records(unittest.TestCase):
         self.assertEqual(len({document.id for document in made(b"x\nx\ny")}), 3)
         # A topic that was deleted and made again counts anew.
         self.assertNotEqual(made(b"x")[0].id, made(b"y")[0].id)
-        self.assertEqual([each.index for each in documents("raw", 0, 0, -1, b"x")], ["outrider-failed-1970.01"])
+        self.assertEqual([each.index_name for each in documents("raw", 0, 0, -1, b"x")], ["outrider-failed-1970.01"])
 
     def test_required_fields_are_those_of_the_schemas(self) -> None:
         for name, kind in KINDS.items():
@@ -101,7 +101,7 @@ class Records(unittest.TestCase):
         templates = prepare.templates()
         for name, kind in KINDS.items():
             fields = json.loads((SCHEMAS / f"{name}.json").read_text())["properties"]
-            mapping = templates[kind.index]["template"]["mappings"]["properties"]
+            mapping = templates[kind.prefix]["template"]["mappings"]["properties"]
             self.assertEqual(mapping.keys(), fields.keys())
             for field, schema in fields.items():
                 self.assertIn(mapping[field]["type"], mapped_types(schema), f"{field} of {name}")
