@@ -38,7 +38,7 @@ class Job:
             # Spark is several processes, and what the program says comes out with what Spark says.
             command = [*submit, program, *options, *often, *more]
             self.process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
-        self._metrics = json.loads(wait_for("the job's start", self._ready) or "")["metrics"]
+        self._metrics = json.loads(wait_for("the job's start", self._ready, 180) or "")["metrics"]
 
     def _ready(self) -> str | None:
         assert self.process.poll() is None, f"the job ended: {self.log()}"
@@ -53,7 +53,7 @@ class Job:
     def metrics(self) -> dict[str, float]:
         """By name, with lag summed up over partitions; empty as long as nothing has been seen."""
         assert self.process.poll() is None, f"the job ended: {self.log()}"
-        with urlopen(f"http://{self._metrics}/metrics", timeout=10) as answer:
+        with urlopen(f"http://{self._metrics}/metrics", timeout=60) as answer:
             text = answer.read().decode()
         found: dict[str, float] = {}
         for name, labels, value in re.findall(r"^outrider_search_(\w+)(\{.*\})? (.*)$", text, re.MULTILINE):

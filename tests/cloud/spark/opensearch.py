@@ -45,7 +45,7 @@ class OpenSearch:
         environment = {"OPENSEARCH_JAVA_HOME": home, "OPENSEARCH_JAVA_OPTS": "-Xms512m -Xmx512m", "HOME": str(self._home)}
         program = ["/bin/sh", "-c", 'exec "$@" >&2', "sh", *self._user, "bash", str(self._home / "bin/opensearch")]
         self._program = Program(program, self._log, environment)
-        wait_for("OpenSearch", self._answers)
+        wait_for("OpenSearch", self._answers, 180)
 
     def _answers(self) -> bool:
         assert self._program.process.poll() is None, f"OpenSearch ended: {self._log.read_text()[-3000:]}"
