@@ -334,6 +334,7 @@ impl Bench<'_> {
             lost: Ranges::default(),
             passed_over: 0,
             held_keys: vec![key],
+            save: None,
         };
         self.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() })?;
         Ok((!is_through).then_some(true))
@@ -398,6 +399,7 @@ impl Bench<'_> {
             lost,
             passed_over: 0,
             held_keys: Vec::new(),
+            save: None,
         };
         self.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() })?;
         Ok(true)

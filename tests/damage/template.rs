@@ -282,6 +282,7 @@ impl<'a> Maker<'a> {
                     lost: Ranges::default(),
                     passed_over: 0,
                     held_keys,
+                    save: None,
                 };
                 self.write(vec![change]);
             }

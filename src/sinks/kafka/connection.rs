@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader, SaslAuthenticateRequest,
-    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+    ApiKey, ApiVersionsRequest, RequestHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes, encode_request_header_into_buffer};
+use kafka_protocol::protocol::{StrBytes, encode_request_header_into_buffer};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::outcome;
+use super::outcome::{self, later};
+use super::protocol::{Ask, Reader};
 use super::sasl::{Login, Step};
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::errors::with_causes;
@@ -79,31 +79,6 @@ pub struct Connection {
     ends: Option<Instant>,
 }
 
-/// What is asked of brokers: its key, and the versions that this client knows to be enough.
-pub trait Ask: Encodable + HeaderVersion {
-    const KEY: ApiKey;
-    const VERSIONS: (i16, i16);
-    type Answer: Decodable + HeaderVersion;
-}
-
-impl Ask for ApiVersionsRequest {
-    const KEY: ApiKey = ApiKey::ApiVersions;
-    const VERSIONS: (i16, i16) = (0, 0);
-    type Answer = ApiVersionsResponse;
-}
-
-impl Ask for SaslHandshakeRequest {
-    const KEY: ApiKey = ApiKey::SaslHandshake;
-    const VERSIONS: (i16, i16) = (1, 1);
-    type Answer = SaslHandshakeResponse;
-}
-
-impl Ask for SaslAuthenticateRequest {
-    const KEY: ApiKey = ApiKey::SaslAuthenticate;
-    const VERSIONS: (i16, i16) = (0, 1);
-    type Answer = SaslAuthenticateResponse;
-}
-
 impl Connection {
     /// Connects, logs in, and asks which versions the broker speaks.
     pub async fn open(address: &Address, access: &Access) -> Result<Connection, Outcome> {
@@ -121,11 +96,10 @@ impl Connection {
             ends: None,
         };
         let answer = connection.ask(&ApiVersionsRequest::default()).await?;
-        if answer.error_code != 0 {
-            return Err(unclear(address, &outcome::words(answer.error_code, None)));
+        if answer.code != 0 {
+            return Err(unclear(address, &outcome::words(answer.code, None)));
         }
-        let known = answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version)));
-        connection.versions = known.collect();
+        connection.versions = answer.versions.into_iter().collect();
         connection.log_in(&access.login).await?;
         Ok(connection)
     }
@@ -134,12 +108,11 @@ impl Connection {
         let Some(mechanism) = login.mechanism() else { return Ok(()) };
         let handshake = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
         let answer = self.ask(&handshake).await?;
-        if answer.error_code != 0 {
-            let offered: Vec<&str> = answer.mechanisms.iter().map(|name| name.as_str()).collect();
+        if answer.code != 0 {
             return Err(Outcome::Halt(format!(
                 "{} offers no login by {mechanism}, but by: {}; set sasl in the [[sink]]",
                 self.address,
-                offered.join(", ")
+                answer.mechanisms.join(", ")
             )));
         }
         let mut conversation = login.begin(&self.address.host).await?;
@@ -152,17 +125,17 @@ impl Connection {
             };
             let request = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
             let answer = self.ask(&request).await?;
-            if answer.error_code != 0 {
-                let words = outcome::words(answer.error_code, answer.error_message.as_deref());
+            if answer.code != 0 {
+                let words = outcome::words(answer.code, Some(&answer.message));
                 return Err(login.refused(&self.address.to_string(), &words).await);
             }
-            if answer.session_lifetime_ms > 0 {
-                let lifetime = Duration::from_millis(answer.session_lifetime_ms.unsigned_abs());
+            if answer.lifetime_ms > 0 {
+                let lifetime = Duration::from_millis(answer.lifetime_ms.unsigned_abs());
                 self.ends = Instant::now().checked_add(lifetime.mul_f64(SESSION_SHARE));
             }
             step = match is_last {
                 true => Step::Done,
-                false => conversation.next(&answer.auth_bytes).map_err(|problem| {
+                false => conversation.next(&answer.said).map_err(|problem| {
                     Outcome::Halt(format!("the login at {} by {mechanism} fails: {problem}", self.address))
                 })?,
             };
@@ -200,18 +173,16 @@ impl Connection {
         let length = u32::try_from(frame.len() - 4).map_err(|_| Outcome::TooLarge("more than 4 GiB".to_owned()))?;
         frame[..4].copy_from_slice(&length.to_be_bytes());
         let exchange = tokio::time::timeout(self.request_timeout, exchange(&mut self.stream, &frame));
-        let mut answer = match exchange.await {
+        let answer = match exchange.await {
             Err(_) => return Err(Outcome::Retry(RetryReason::TimedOut)),
             Ok(Err(error)) => return Err(self.broken::<A>(&error)),
             Ok(Ok(answer)) => answer,
         };
-        let header_version = A::Answer::header_version(version);
-        let decoded = ResponseHeader::decode(&mut answer, header_version)
-            .and_then(|header| A::Answer::decode(&mut answer, version).map(|answer| (header.correlation_id, answer)));
-        match decoded {
-            Ok((number, answer)) if number == self.requests => Ok(answer),
-            Ok(_) => Err(unclear(&self.address, "an answer to another request")),
-            Err(error) => Err(unclear(&self.address, &error.to_string())),
+        let mut answer = Reader::new(&answer);
+        match answer.i32() {
+            Some(number) if number == self.requests => A::read(&mut answer, version)
+                .ok_or_else(|| unclear(&self.address, &format!("an answer to {:?} that is not complete", A::KEY))),
+            _ => Err(unclear(&self.address, "an answer to another request")),
         }
     }
 
@@ -282,5 +253,5 @@ async fn secured(address: &Address, access: &Access) -> Result<Pin<Box<dyn Strea
 }
 
 fn unclear(address: &Address, what: &str) -> Outcome {
-    Outcome::Later { reason: format!("what {address} answers is not understood: {what}"), after_us: None }
+    later(format!("what {address} answers is not understood: {what}"))
 }

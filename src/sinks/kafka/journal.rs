@@ -28,6 +28,8 @@ const REWRITTEN_BYTES_MIN: u64 = 64 << 10;
 const FILE_BYTES_MAX: u64 = 256 << 20;
 /// Most batches that are taken over from earlier processes.
 const TAKEN_OVER_MAX: usize = 10_000;
+/// Most batches that wait for a save of the progress; on a disk that takes nothing there may be none.
+const WAITING_MAX: usize = 10_000;
 /// Before each part of the file: how long its head and its body are, and the checksum of both.
 const FRAME_BYTES: usize = 12;
 
@@ -39,13 +41,16 @@ pub struct Scope {
     boot: String,
     cluster: String,
     topic: String,
+    /// Which lines share a record, and in which form.
+    form: String,
 }
 
 impl Scope {
     /// `None` where it is not known whether the system was started anew.
-    pub fn of(cluster: &str, topic: &str) -> Option<Scope> {
+    pub fn of(cluster: &str, topic: &str, form: &str) -> Option<Scope> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
-        Some(Scope { version: 1, boot, cluster: cluster.to_owned(), topic: topic.to_owned() })
+        let [cluster, topic, form] = [cluster, topic, form].map(str::to_owned);
+        Some(Scope { version: 1, boot, cluster, topic, form })
     }
 }
 
@@ -224,10 +229,9 @@ impl Journal {
         let begun = self.saves.begun();
         self.waiting.extend(self.told.drain(..).map(|entry| (begun, entry)));
         let durable = self.saves.durable();
-        while let Some((begun, entry)) = self.waiting.front().filter(|(begun, _)| durable > *begun).copied() {
-            self.waiting.pop_front();
-            debug_assert!(begun < durable);
-            self.entries.remove(&entry);
+        while self.waiting.front().is_some_and(|(begun, _)| durable > *begun) || self.waiting.len() > WAITING_MAX {
+            let oldest = self.waiting.pop_front();
+            oldest.and_then(|(_, entry)| self.entries.remove(&entry));
         }
         let is_long = self.file_bytes > REWRITTEN_BYTES_MIN.max(4 * self.bytes_left());
         if self.file.is_some()
@@ -344,9 +348,12 @@ fn read(path: &Path, scope: &Scope) -> BTreeMap<u64, Entry> {
             }
         }
     }
-    while entries.len() > TAKEN_OVER_MAX {
-        entries.pop_first();
-    }
+    let mut surplus = entries.len().saturating_sub(TAKEN_OVER_MAX);
+    entries.retain(|_, entry| {
+        let is_surplus = surplus > 0 && entry.bytes.is_none();
+        surplus -= usize::from(is_surplus);
+        !is_surplus
+    });
     entries
 }
 

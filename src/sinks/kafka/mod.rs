@@ -14,6 +14,7 @@ mod connection;
 mod journal;
 mod known;
 mod outcome;
+mod protocol;
 mod sasl;
 pub mod sink;
 #[cfg(test)]
@@ -39,7 +40,7 @@ use cluster::Cluster;
 use connection::{Access, Address};
 use journal::{Doubt, Journal};
 use known::Known;
-use outcome::Verdict;
+use outcome::{Verdict, later};
 
 /// One topic.
 pub struct KafkaSink {
@@ -53,6 +54,8 @@ pub struct KafkaTarget {
     /// The prefix of each key, or the key itself.
     pub gateway: String,
     pub compression: Compression,
+    /// Of the configuration, what decides which lines share a record: a journal is of use only to the same.
+    pub form: String,
     pub journal: PathBuf,
     pub saves: Arc<Saves>,
     pub status: Arc<ForwardStatus>,
@@ -126,7 +129,7 @@ impl Producer {
     async fn prepare(&mut self) -> Result<(), Outcome> {
         self.cluster.look_up().await?;
         if self.journal.is_none() {
-            let scope = journal::Scope::of(self.cluster.id(), &self.target.topic);
+            let scope = journal::Scope::of(self.cluster.id(), &self.target.topic, &self.target.form);
             let (journal, left) = Journal::open(self.target.journal.clone(), scope, Arc::clone(&self.target.saves));
             self.journal = Some(journal);
             self.known = left.known;
@@ -162,18 +165,21 @@ impl Producer {
             partitions.contains(&doubt.batch.partition) || doubt.keys.iter().any(has_key)
         };
         let doubts: Vec<Doubt> = self.doubts.values().filter(|doubt| is_of_them(doubt)).cloned().collect();
-        let mut batches = Vec::new();
-        let mut waiting = Vec::new();
-        for doubt in doubts {
-            match self.cluster.reach(doubt.batch.partition).await {
-                Ok(()) => batches.push((doubt.batch.partition, doubt.batch.bytes)),
-                Err(outcome) => waiting.push((doubt.batch.partition, outcome)),
-            }
+        let partitions_there = self.cluster.partitions();
+        let is_there =
+            |doubt: &Doubt| usize::try_from(doubt.batch.partition).is_ok_and(|index| index < partitions_there);
+        let (doubts, gone): (Vec<Doubt>, Vec<Doubt>) = doubts.into_iter().partition(is_there);
+        for doubt in gone {
+            // The topic is another one of the same name.
+            self.give_up_doubt(doubt.batch.partition);
         }
+        let mut waiting = self.cluster.reach(doubts.iter().map(|doubt| doubt.batch.partition)).await;
+        let batches = doubts.into_iter().filter(|doubt| !waiting.contains_key(&doubt.batch.partition));
+        let batches: Vec<_> = batches.map(|doubt| (doubt.batch.partition, doubt.batch.bytes)).collect();
         if !batches.is_empty() {
             for (partition, verdict) in self.produce(batches).await {
                 if let Some(outcome) = self.judge_doubt(partition, verdict) {
-                    waiting.push((partition, outcome));
+                    waiting.insert(partition, outcome);
                 }
             }
         }
@@ -188,26 +194,28 @@ impl Producer {
 
     /// What has become of a doubt; the outcome for who waits for it, if it stays one.
     fn judge_doubt(&mut self, partition: i32, verdict: Verdict) -> Option<Outcome> {
-        let is_stored = match verdict {
-            Verdict::Doubt(outcome) => return Some(outcome),
-            Verdict::Stored => true,
-            // Its records are batched anew, and then it shows what is to be said of each.
-            Verdict::Refused(_) | Verdict::NotStored(_) => false,
-            Verdict::OutOfStep => {
-                self.id = None;
-                false
+        match verdict {
+            Verdict::Doubt(outcome) | Verdict::Forbidden(outcome) => return Some(outcome),
+            Verdict::Stored => {}
+            // It may be stored all the same, so its sequence numbers must not be used for anything else. Its records are batched anew, under
+            // another producer.
+            Verdict::Refused(_) | Verdict::Unfit(_) | Verdict::OutOfStep(_) => {
+                self.give_up_doubt(partition);
+                return None;
             }
-        };
+        }
         let Doubt { entry, batch, .. } = self.doubts.remove(&partition)?;
         let journal = self.journal.as_mut().expect("it was opened before anything was sent");
-        match is_stored {
-            true => journal.stored_untold(entry, &mut self.known),
-            false => journal.dropped(entry),
-        }
-        if is_stored {
-            self.advance(&batch);
-        }
+        journal.stored_untold(entry, &mut self.known);
+        self.advance(&batch);
         None
+    }
+
+    fn give_up_doubt(&mut self, partition: i32) {
+        if let Some(doubt) = self.doubts.remove(&partition) {
+            self.journal().dropped(doubt.entry);
+            self.id = None;
+        }
     }
 
     fn advance(&mut self, batch: &Batch) {
@@ -232,24 +240,22 @@ impl Producer {
             let groups = work.entry(parcel.partition).or_insert_with(|| VecDeque::from([Vec::new()]));
             groups[0].push(number);
         }
-        for partition in work.keys().copied().collect::<Vec<_>>() {
-            if let Err(outcome) = self.cluster.reach(partition).await {
-                fail(parcels, work.remove(&partition), &outcome);
-            }
+        for (partition, outcome) in self.cluster.reach(work.keys().copied()).await {
+            fail(parcels, work.remove(&partition), &outcome);
         }
-        let mut is_first = true;
+        // Where everything is refused at once, the delivery looks for what is to blame; it also knows when no record is.
+        let is_all = parcels.iter().all(|parcel| parcel.outcome.is_none());
+        let mut is_first = is_all;
         while !work.is_empty() {
             // Another partition's batch may have shown that this producer's numbers are void.
             let Some(producer) = self.id else {
-                std::mem::take(&mut work)
-                    .into_values()
-                    .for_each(|groups| fail(parcels, Some(groups), &Outcome::Retry(RetryReason::Internal)));
-                return;
+                let anew = later("another producer id is needed".to_owned());
+                return work.into_values().for_each(|groups| fail(parcels, Some(groups), &anew));
             };
             let sent = match self.next_batches(producer, &mut work, parcels) {
                 Ok(sent) => sent,
                 Err(error) => {
-                    let outcome = Outcome::Later { reason: format!("cannot compress: {error}"), after_us: None };
+                    let outcome = later(format!("cannot compress: {error}"));
                     let open = parcels.iter_mut().filter(|parcel| parcel.outcome.is_none());
                     return open.for_each(|parcel| parcel.outcome = Some(outcome.clone()));
                 }
@@ -316,18 +322,18 @@ impl Producer {
                 fail(parcels, work.remove(&partition), &outcome);
                 outcome
             }
-            Verdict::NotStored(outcome) => {
+            Verdict::Forbidden(outcome) | Verdict::Unfit(outcome) => {
+                self.journal().dropped(doubt.entry);
+                fail(parcels, work.remove(&partition), &outcome);
+                outcome
+            }
+            Verdict::OutOfStep(outcome) => {
+                self.id = None;
                 self.journal().dropped(doubt.entry);
                 outcome
             }
-            Verdict::OutOfStep => {
-                self.id = None;
-                self.journal().dropped(doubt.entry);
-                Outcome::Retry(RetryReason::Internal)
-            }
             Verdict::Refused(outcome) => {
                 self.journal().dropped(doubt.entry);
-                // Where everything is refused, the delivery looks for the one that is to blame.
                 if group.len() > 1 && !is_all_refused {
                     let (first, second) = group.split_at(group.len() / 2);
                     let groups = work.entry(partition).or_default();
@@ -349,7 +355,17 @@ impl Producer {
             }
         }
         let outcome = |parcel: Parcel| parcel.outcome.unwrap_or(Outcome::Retry(RetryReason::Internal));
-        let outcomes: Vec<Outcome> = parcels.into_iter().map(outcome).collect();
+        let is_taken =
+            |parcel: &Parcel| !parcel.left.is_empty() && matches!(parcel.outcome, Some(Outcome::Accepted { .. }));
+        let was_any_taken = parcels.iter().any(is_taken);
+        let mut outcomes: Vec<Outcome> = parcels.into_iter().map(outcome).collect();
+        // A refusal is to be believed if something was accepted beside it, or if it was of everything.
+        let has_refusals = outcomes.iter().any(is_refusal) && !outcomes.iter().all(is_refusal);
+        if has_refusals && !was_any_taken {
+            for outcome in outcomes.iter_mut().filter(|outcome| is_refusal(outcome)) {
+                *outcome = Outcome::Retry(RetryReason::Internal);
+            }
+        }
         // What fails everywhere for one reason is no fault of any key.
         match outcomes.first() {
             Some(first) if is_failure(first) && outcomes.iter().all(|outcome| outcome == first) => {

@@ -4,18 +4,21 @@ use std::fmt;
 
 use crate::core::delivery::{Outcome, RetryReason};
 
-/// What became of one batch.
+/// What became of one batch. Brokers look at a batch before they look whether it is a repeat, so only of a first attempt a refusal says that it is
+/// not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Stored,
     /// Perhaps stored, perhaps not: the same batch has to be sent again before anything else of its partition.
     Doubt(Outcome),
-    /// Certainly not stored.
-    NotStored(Outcome),
-    /// Not stored, because of what is in it.
+    /// Refused for what is around it: the same batch may be taken later.
+    Forbidden(Outcome),
+    /// Refused for the way it is made: the same records may be taken in another one.
+    Unfit(Outcome),
+    /// Refused for what is in it.
     Refused(Outcome),
     /// The broker does not know what this producer sent before: nothing may be sent under its sequence numbers any more.
-    OutOfStep,
+    OutOfStep(Outcome),
 }
 
 /// A topic, for texts.
@@ -49,18 +52,27 @@ pub fn of_produce(code: i16, message: Option<&str>, place: &Place) -> Verdict {
             "the broker takes no batch of this size for {place} ({words}); see max.message.bytes of the topic"
         ))),
         87 => Verdict::Refused(Outcome::Reject(format!("the broker refuses a record for {place} ({words})"))),
-        32 => Verdict::NotStored(Outcome::Halt(format!(
+        32 => Verdict::Unfit(Outcome::Halt(format!(
             "the broker refuses the time of records for {place} ({words}): look at the clock here and at the topic's message.timestamp limits"
         ))),
-        45 | 47 | 49 | 59 | 90 => Verdict::OutOfStep,
+        45 | 47 | 49 | 59 | 90 => {
+            Verdict::OutOfStep(later(format!("the broker has lost track of what was sent to {place} ({words})")))
+        }
         89 => Verdict::Doubt(Outcome::Retry(RetryReason::Throttled)),
         7 | 13 => Verdict::Doubt(Outcome::Retry(RetryReason::TimedOut)),
-        3 | 5 | 6 | 9 | 19 | 20 | 56 | 72 | 74 | 75 => Verdict::Doubt(Outcome::Later {
-            reason: format!("{place} takes nothing at present ({words})"),
-            after_us: None,
-        }),
-        _ => Verdict::Doubt(of_any(code, message, &place.topic).unwrap_or(Outcome::Retry(RetryReason::Internal))),
+        3 | 5 | 6 | 9 | 19 | 20 | 56 | 72 | 74 | 75 => {
+            Verdict::Doubt(later(format!("{place} takes nothing at present ({words})")))
+        }
+        _ => match of_any(code, message, &place.topic) {
+            Some(outcome) if matches!(code, 35 | 43 | 76) => Verdict::Unfit(outcome),
+            Some(outcome) => Verdict::Forbidden(outcome),
+            None => Verdict::Doubt(later(format!("{place} takes nothing at present ({words})"))),
+        },
     }
+}
+
+pub fn later(reason: String) -> Outcome {
+    Outcome::Later { reason, after_us: None }
 }
 
 /// Errors that every request may meet, and that somebody has to mend. `None` for others.
@@ -68,8 +80,12 @@ pub fn of_any(code: i16, message: Option<&str>, topic: &str) -> Option<Outcome> 
     let words = words(code, message);
     let text = match code {
         17 => format!("{topic} is no name of a topic ({words})"),
-        29 => format!("no permission to write to the topic {topic} ({words}); allow Write and Describe on it"),
-        31 => format!("no permission to write with idempotence ({words}); allow IdempotentWrite on the cluster"),
+        29 => format!(
+            "no permission to write to the topic {topic} ({words}); allow Write and Describe on it, at MSK kafka-cluster:WriteData and DescribeTopic"
+        ),
+        31 => format!(
+            "no permission to write with idempotence ({words}); allow IdempotentWrite on the cluster, at MSK kafka-cluster:WriteDataIdempotently"
+        ),
         33 | 34 | 58 => format!("the login fails ({words})"),
         35 | 43 => {
             format!("the broker is too old: it does not take idempotent writes ({words}); Kafka 1.0 and later do")
@@ -110,25 +126,25 @@ mod tests {
             assert!(matches!(of(code), Verdict::Refused(Outcome::TooLarge(_))), "{code}");
         }
         assert!(matches!(of(87), Verdict::Refused(Outcome::Reject(_))));
-        assert!(matches!(of(32), Verdict::NotStored(Outcome::Halt(_))));
-        for code in [45, 47, 59] {
-            assert_eq!(of(code), Verdict::OutOfStep, "{code}");
+        for code in [32, 35, 76] {
+            assert!(matches!(of(code), Verdict::Unfit(Outcome::Halt(_))), "{code}");
         }
-        for code in [3, 5, 6, 19, 20, 56] {
+        for code in [45, 47, 59] {
+            assert!(matches!(of(code), Verdict::OutOfStep(_)), "{code}");
+        }
+        for code in [3, 5, 6, 19, 20, 56, -1, 12_345] {
             assert!(matches!(of(code), Verdict::Doubt(Outcome::Later { .. })), "{code}");
         }
-        for code in [29, 31, 33, 35, 44, 58, 76] {
-            assert!(matches!(of(code), Verdict::Doubt(Outcome::Halt(_))), "{code}");
+        for code in [29, 31, 33, 44, 58] {
+            assert!(matches!(of(code), Verdict::Forbidden(Outcome::Halt(_))), "{code}");
         }
         assert_eq!(of(89), Verdict::Doubt(Outcome::Retry(RetryReason::Throttled)));
-        assert_eq!(of(-1), Verdict::Doubt(Outcome::Retry(RetryReason::Internal)));
-        assert_eq!(of(12_345), Verdict::Doubt(Outcome::Retry(RetryReason::Internal)));
     }
 
     #[test]
     fn a_broker_is_quoted_within_limits() {
         let place = Place { topic: "readings".to_owned(), partition: 3 };
-        let Verdict::Doubt(Outcome::Halt(text)) = of_produce(29, Some(&"no\u{7}".repeat(1_000)), &place) else {
+        let Verdict::Forbidden(Outcome::Halt(text)) = of_produce(29, Some(&"no\u{7}".repeat(1_000)), &place) else {
             panic!("a permission is missing")
         };
         assert!(text.contains("the topic readings") && text.contains("nono") && text.len() < 400, "{text}");

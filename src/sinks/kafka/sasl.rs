@@ -1,6 +1,7 @@
 //! Logins: PLAIN, SCRAM (RFC 5802 and 7677) and IAM of Amazon MSK.
 
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -12,8 +13,8 @@ use crate::core::delivery::{Outcome, RetryReason};
 use crate::sinks::aws::service::{Service, Session};
 use crate::sinks::secret::Secret;
 
-/// More would hold up the sink for seconds; Kafka's default is 4,096.
-const ITERATIONS_MAX: u32 = 1_000_000;
+/// Fewer would make the proof of the password cheap to attack, more would hold up the sink for seconds. Kafka's default is the least.
+const ITERATIONS: RangeInclusive<u32> = 4_096..=1_000_000;
 const NONCE_BYTES: usize = 24;
 /// How long a login's signature is valid. The session that it begins is not bound to that.
 const TOKEN_LASTS: Duration = Duration::from_secs(900);
@@ -158,7 +159,7 @@ impl Scram {
         let nonce = field("r").filter(|nonce| nonce.starts_with(&self.nonce) && nonce.len() > self.nonce.len());
         let nonce = nonce.ok_or("the answer is to another login")?;
         let salt = field("s").and_then(|salt| BASE64_STANDARD.decode(salt).ok()).ok_or("there is no salt")?;
-        let iterations = field("i").and_then(|count| count.parse().ok()).filter(|count| *count <= ITERATIONS_MAX);
+        let iterations = field("i").and_then(|count| count.parse().ok()).filter(|count| ITERATIONS.contains(count));
         let iterations = iterations.and_then(NonZeroU32::new).ok_or("the number of iterations is out of range")?;
         let unproved = format!("c=biws,r={nonce}");
         let signed = format!("{},{answer},{unproved}", self.first_bare());
@@ -243,7 +244,7 @@ mod tests {
             "r=other1,s=AAAA,i=4096",
             "r=nonce,s=AAAA,i=4096",
             "r=nonce1,s=?,i=4096",
-            "r=nonce1,s=AAAA,i=0",
+            "r=nonce1,s=AAAA,i=1",
             "r=nonce1,s=AAAA,i=99999999",
         ] {
             assert!(new().next(answer.as_bytes()).is_err(), "{answer}");

@@ -287,7 +287,8 @@ impl ConfiguredSink for KafkaTopics {
                     topic: topic.clone(),
                     gateway: gateway.clone(),
                     compression: settings.compression,
-                    journal: journal(&settings.state_folder, &parts.sink, &parts.stream_name),
+                    form: format!("{gateway} {:?} {:?}", settings.compression, settings.delivery),
+                    journal: settings.state_folder.join(format!("kafka.{}.{}.journal", parts.sink, parts.stream_name)),
                     saves: Arc::clone(&parts.saves),
                     status: Arc::clone(&parts.status),
                 };
@@ -295,11 +296,4 @@ impl ConfiguredSink for KafkaTopics {
             },
         )
     }
-}
-
-/// Where it costs no flash, if systemd has made such a folder, because it need not outlive the system.
-fn journal(state_folder: &Path, sink: &str, stream: &str) -> PathBuf {
-    let volatile = std::env::var_os("RUNTIME_DIRECTORY").filter(|folder| !folder.is_empty());
-    let volatile = volatile.and_then(|folders| std::env::split_paths(&folders).next());
-    volatile.unwrap_or_else(|| state_folder.to_owned()).join(format!("kafka-{sink}-{stream}.journal"))
 }

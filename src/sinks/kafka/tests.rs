@@ -78,6 +78,7 @@ fn sink(folder: &TempDir, brokers: &Brokers, saves: &Arc<Saves>, login: Login) -
         topic: TOPIC.to_owned(),
         gateway: "g".to_owned(),
         compression: Compression::None,
+        form: String::new(),
         journal: folder.path().join("test.journal"),
         saves: Arc::clone(saves),
         status: Arc::default(),
@@ -184,6 +185,83 @@ fn a_producer_that_a_broker_has_lost_track_of_begins_anew() {
             world.deliver(&[("tank", &[2])]).await;
             assert_eq!(world.positions("tank"), [1, 2]);
         }
+    });
+}
+
+#[test]
+fn a_repeat_that_is_refused_does_not_give_its_sequence_numbers_to_others() {
+    run(async {
+        // Of what was stored: a broker looks at size and time of a batch before it looks whether it is a repeat.
+        for code in [10, 32, 45, 76, 87] {
+            let world = World::new(1, 1).await;
+            world.brokers.fail([Fault::LostAnswer, Fault::Code(code)]);
+            assert!(world.send(&[("tank", &[1])]).await.iter().all(is_failure));
+            world.deliver(&[("axle", &[2])]).await;
+            world.deliver(&[("tank", &[1])]).await;
+            assert_eq!(world.positions("axle"), [2], "code {code}: taken for a repeat, and lost");
+            assert_eq!(world.positions("tank"), [1, 1], "code {code}: it may have been stored, or not");
+        }
+    });
+}
+
+#[test]
+fn what_is_forbidden_for_now_is_no_repeat_afterwards() {
+    run(async {
+        let world = World::new(1, 1).await;
+        world.brokers.fail([Fault::LostAnswer, Fault::Code(29), Fault::Code(29)]);
+        for _ in 0..3 {
+            assert!(world.send(&[("tank", &[1])]).await.iter().all(is_failure));
+        }
+        world.deliver(&[("tank", &[1]), ("axle", &[2])]).await;
+        assert_eq!((world.positions("tank"), world.positions("axle")), (vec![1], vec![2]));
+    });
+}
+
+#[test]
+fn a_refusal_beside_a_leader_that_is_away_gives_nothing_up() {
+    run(async {
+        let world = World::new(2, 2).await;
+        let [here, away] = if partition_of(b"g/tank", 2) == 0 { ["tank", "axle"] } else { ["axle", "tank"] };
+        assert_ne!(partition_of(b"g/tank", 2), partition_of(b"g/axle", 2));
+        world.deliver(&[("tank", &[1]), ("axle", &[2])]).await;
+        world.brokers.state.borrow_mut().leaders[1] = -1;
+        world.brokers.fail([Fault::Code(6)]);
+        assert!(world.send(&[(away, &[3])]).await.iter().all(is_failure));
+        world.brokers.state.borrow_mut().batch_bytes_max = 10;
+        let outcomes = world.send(&[(here, &[4]), (away, &[3])]).await;
+        assert!(!outcomes.iter().any(is_refusal), "a single line would be given up: {outcomes:?}");
+    });
+}
+
+#[test]
+fn a_topic_that_was_made_anew_with_fewer_partitions_holds_nobody_up() {
+    run(async {
+        let world = World::new(1, 8).await;
+        world.brokers.fail([Fault::LostAnswer]);
+        assert!(world.send(&[("tank", &[1])]).await.iter().all(is_failure));
+        {
+            let mut state = world.brokers.state.borrow_mut();
+            state.logs = vec![broker::Log::default()];
+            state.leaders = vec![0];
+        }
+        world.deliver(&[("tank", &[1]), ("axle", &[2])]).await;
+        assert_eq!((world.positions("tank"), world.positions("axle")), (vec![1], vec![2]));
+    });
+}
+
+#[test]
+fn a_broker_that_nobody_reaches_does_not_stop_the_others() {
+    run(async {
+        let mut world = World::new(3, 3).await;
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let of_0 = names.iter().filter(|name| partition_of(format!("g/{name}").as_bytes(), 3) == 0).count();
+        assert!(of_0 > 0 && of_0 < names.len());
+        // The one with the lowest number, which metadata goes on naming.
+        world.brokers.forget(0).await;
+        world.kill();
+        let records: Vec<(&str, &[u64])> = names.iter().map(|name| (*name, &[1_u64][..])).collect();
+        let outcomes = world.send(&records).await;
+        assert_eq!(outcomes.iter().filter(|outcome| is_failure(outcome)).count(), of_0, "{outcomes:?}");
     });
 }
 

@@ -18,7 +18,7 @@ impl World {
 
     /// As after a kill: nothing of the former one is in memory any more.
     fn open(&mut self) -> (Journal, Left) {
-        self.open_in(Scope::of("cluster", "topic").unwrap())
+        self.open_in(Scope::of("cluster", "topic", "form").unwrap())
     }
 
     fn open_in(&mut self, scope: Scope) -> (Journal, Left) {
@@ -113,11 +113,12 @@ fn what_the_delivery_is_not_told_of_stays_over_several_kills() {
 #[test]
 fn a_journal_of_another_topic_or_another_start_of_the_system_is_not_used() {
     let mut world = World::new();
-    let here = Scope::of("cluster", "topic").unwrap();
+    let here = Scope::of("cluster", "topic", "form").unwrap();
     let others = [
         Scope { topic: "other".to_owned(), ..here.clone() },
         Scope { cluster: "other".to_owned(), ..here.clone() },
         Scope { boot: "other".to_owned(), ..here.clone() },
+        Scope { form: "other".to_owned(), ..here.clone() },
     ];
     for other in others {
         let (mut journal, _) = world.open_in(here.clone());

@@ -50,6 +50,8 @@ pub struct State {
     pub produced_at: Vec<Instant>,
     /// Mechanism, and the message that logs in.
     pub login: Option<(&'static str, Vec<u8>)>,
+    /// Nodes whose port is told to be another one.
+    pub moved: HashMap<usize, u16>,
     producers: i64,
 }
 
@@ -127,6 +129,13 @@ impl Brokers {
         brokers
     }
 
+    /// Nobody listens at a node's address any more.
+    pub async fn forget(&mut self, node: usize) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.state.borrow_mut().moved.insert(node, listener.local_addr().unwrap().port());
+        self.addresses.rotate_left(1);
+    }
+
     /// As brokers do with connections that were idle for long.
     pub async fn close_connections(&self) {
         self.connections.send_replace(());
@@ -186,10 +195,11 @@ impl Node {
     fn metadata(&self) -> MetadataResponse {
         let state = self.state.borrow();
         let broker = |(id, address): (i32, &Address)| {
+            let port = state.moved.get(&(id as usize)).copied().unwrap_or(address.port);
             MetadataResponseBroker::default()
                 .with_node_id(id.into())
                 .with_host(StrBytes::from_string(address.host.clone()))
-                .with_port(address.port.into())
+                .with_port(port.into())
         };
         let partition = |(index, leader): (i32, &i32)| {
             MetadataResponsePartition::default().with_partition_index(index).with_leader_id((*leader).into())
