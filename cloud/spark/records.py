@@ -51,12 +51,14 @@ GATEWAY = [
     *("version", "at_ms", "state", "clock", "uptime_s", "received", "ledger", "streams", "store_bytes", "damaged_stores", "store_oldest_age_s"),
     *("sinks", "dropped_sinks", "alerts_raised", "disk"),
 ]
+OF_RULE = ["stream", "rule", "device", "topic", "received_at_ms"]
 # Readings are many, so each day has an index; a day of the others would be an index of a few kilobytes.
 KINDS = {
     "reading": Kind("outrider-readings", "received_at_ms", DAY, frozenset(COMMON + MEASURED)),
     "anomaly": Kind("outrider-anomalies", "received_at_ms", MONTH, frozenset(COMMON + MEASURED + FLAGGED)),
     "alert": Kind("outrider-alerts", "updated_at_ms", MONTH, frozenset(COMMON + ALERT)),
     "gateway": Kind("outrider-gateways", "at_ms", MONTH, frozenset(COMMON + GATEWAY)),
+    "record": Kind("outrider-records", "received_at_ms", MONTH, frozenset(COMMON + OF_RULE)),
 }
 FAILED = "outrider-failed"
 STATUS = "outrider-status"
@@ -138,7 +140,9 @@ def _identity(record: dict[str, Any]) -> str:
     gateway, run = _text(record, "gateway"), _text(record, "run")
     if len(run) != 16:
         raise Unfit("run has not 16 characters")
-    identity = f"{gateway}.{run}.{_number(record, 'position', 1, POSITION_MAX)}"
+    # Positions count within a stream. Readings are of one, and so is all else but what rules write, which names its own.
+    stream = f".{_text(record, 'stream')}" if record["type"] == "record" else ""
+    identity = f"{gateway}.{run}{stream}.{_number(record, 'position', 1, POSITION_MAX)}"
     try:
         if len(identity.encode()) > ID_BYTES_MAX:
             raise Unfit(f"gateway, run and position have more than {ID_BYTES_MAX} bytes")

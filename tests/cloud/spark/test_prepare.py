@@ -35,13 +35,13 @@ class Prepare(unittest.TestCase):
         self.assertEqual(search.sent[1][1], "/_plugins/_ism/policies/outrider-readings?if_seq_no=7&if_primary_term=2")
 
     def test_shards_are_those_of_readings(self) -> None:
-        search = Search(*[Reply(200, b"{}")] * 6)
+        search = Search(*[Reply(200, b"{}")] * 7)
         prepare.put_templates(search, 12)  # type: ignore[arg-type]
         shards = {
             path.removeprefix("/_index_template/"): body["template"]["settings"]["index"]["number_of_shards"] for _, path, body in search.sent if body
         }
         self.assertEqual({name for name, count in shards.items() if count == 12}, {"outrider-readings"})
-        self.assertEqual(len(shards), 6)
+        self.assertEqual(len(shards), 7)
 
     def test_what_is_refused_is_told(self) -> None:
         with self.assertRaisesRegex(Halt, "template outrider-alerts: 403 no"):

@@ -58,6 +58,12 @@ class Records(unittest.TestCase):
         before_midnight, midnight = line(received_at_ms=NOON_MS + records.DAY_MS // 2 - 1), line(received_at_ms=NOON_MS + records.DAY_MS // 2)
         self.assertEqual([made(each)[0].index_name[-2:] for each in (before_midnight, midnight)], ["29", "30"])
 
+    def test_what_rules_write_is_known_by_its_stream_too(self) -> None:
+        of_rule = {"type": "record", "stream": "trips", "rule": "r", "topic": None, "payload": [1, {"any": "shape"}]}
+        found = made(line(**of_rule) + b"\n" + line(**of_rule | {"stream": "stops"}))
+        self.assertEqual([document.id for document in found], [f"truck.7.0123456789abcdef.{stream}.5" for stream in ("trips", "stops")])
+        self.assertEqual({document.index_name for document in found}, {"outrider-records-2026.11"})
+
     def test_what_is_no_record_says_why_and_where_it_was(self) -> None:
         for broken, said in [
             (b"{", "no JSON"),
@@ -118,6 +124,8 @@ def mapped_types(schema: dict[str, Any]) -> set[str]:
         return {"boolean"} if isinstance(schema["const"], bool) else {"integer"} if isinstance(schema["const"], int) else {"keyword"}
     if "enum" in schema:
         return {"keyword"}
+    if "type" not in schema:
+        return {"object"}
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     return next(MAPPED[kind] for kind in kinds if kind != "null")
 
