@@ -31,6 +31,11 @@ impl ConfigArguments {
     }
 
     pub fn load(&self) -> Result<Configuration, Problems> {
+        Configuration::load(&self.sources(), &Host::read())
+    }
+
+    /// What a file, the variables and the arguments set.
+    pub fn sources(&self) -> Sources {
         let listen = ("--listen", "mqtt", "listen", &self.listen);
         let state = ("--state", "store", "path", &self.state);
         let is_insecure = self.insecure.then(|| "true".to_owned());
@@ -39,7 +44,7 @@ impl ConfigArguments {
             let text = text.clone()?;
             Some(Argument { name, section, key, text })
         });
-        Configuration::load(&Sources::of_process(self.config.clone(), given.collect()), &Host::read())
+        Sources::of_process(self.config.clone(), given.collect())
     }
 }
 

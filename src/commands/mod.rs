@@ -3,6 +3,7 @@
 mod acl;
 mod cert;
 mod check;
+mod config;
 mod configuration;
 pub mod demo;
 pub mod detect;
@@ -70,6 +71,9 @@ enum Command {
     Rules(rules::RulesCommand),
     /// Load rules, certificates, users, rights and tokens of the running gateway again
     Reload(operate::Place),
+    /// Show the configuration, each value with where it comes from
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Make and revoke certificates for a gateway and its devices
     #[command(subcommand)]
     Cert(cert::CertCommand),
@@ -111,6 +115,7 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Sinks(command) => operate::sinks(&command),
         Command::Rules(command) => rules::command(&command),
         Command::Reload(place) => operate::reload(&place),
+        Command::Config(command) => config::command(&command),
         Command::Cert(command) => cert::command(&command),
         Command::Passwd(arguments) => passwd::command(&arguments),
         Command::Token(command) => token::command(&command),

@@ -10,6 +10,7 @@
 
 pub mod admin;
 mod aws;
+pub mod effective;
 mod exposure;
 mod files;
 pub mod host;
@@ -129,18 +130,39 @@ impl Configuration {
     }
 
     pub fn load(sources: &Sources, host: &Host) -> Result<Configuration, Problems> {
+        let file = Configuration::text(sources, host)?;
+        Configuration::read(file.as_ref().map(|(file, text)| (file.as_path(), text.as_str())), sources, host)
+    }
+
+    /// The file that is to be read, with its text.
+    fn text(sources: &Sources, host: &Host) -> Result<Option<(PathBuf, String)>, Problems> {
         let system_file = || Some(host.system_file.clone()).filter(|file| file.exists());
-        let Some(file) = sources.file.clone().or_else(system_file) else {
-            return Configuration::read(None, sources, host);
-        };
+        let Some(file) = sources.file.clone().or_else(system_file) else { return Ok(None) };
         match read_file(&file) {
-            Ok(text) => Configuration::read(Some((&file, &text)), sources, host),
+            Ok(text) => Ok(Some((file, text))),
             Err(problem) => {
                 let mut problems = Problems::default();
                 problems.push(problem);
                 Err(problems)
             }
         }
+    }
+
+    /// What the file, the variables and the arguments set, in that order.
+    fn document(sources: &Sources, host: &Host) -> Result<Document, Problems> {
+        let file = Configuration::text(sources, host)?;
+        let file = file.as_ref().map(|(file, text)| (file.as_path(), text.as_str()));
+        Ok(Configuration::merged(file, sources, &mut Problems::default()))
+    }
+
+    fn merged(file: Option<(&Path, &str)>, sources: &Sources, problems: &mut Problems) -> Document {
+        let mut document = match file {
+            Some((file, text)) => Document::parse(file, text, reference::all(), problems),
+            None => Document::default(),
+        };
+        document.apply_variables(&sources.variables, problems);
+        sources.arguments.iter().for_each(|argument| document.apply_argument(argument));
+        document
     }
 
     /// Parses the text of a file, overridden by the variables and arguments.
@@ -150,12 +172,7 @@ impl Configuration {
 
     fn read(file: Option<(&Path, &str)>, sources: &Sources, host: &Host) -> Result<Configuration, Problems> {
         let mut problems = Problems::default();
-        let mut document = match file {
-            Some((file, text)) => Document::parse(file, text, reference::all(), &mut problems),
-            None => Document::default(),
-        };
-        document.apply_variables(&sources.variables, &mut problems);
-        sources.arguments.iter().for_each(|argument| document.apply_argument(argument));
+        let document = Configuration::merged(file, sources, &mut problems);
         let origin = file.map_or(Origin::BuiltIn, |(file, _)| Origin::File { file: file.to_owned() });
         let rules = sources.rules.clone();
         let mut reader = sections::Reader { document, host, origin, rules, problems: &mut problems };
