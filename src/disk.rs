@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 #[cfg(test)]
 pub mod simulated;
+pub mod slots;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskSpace {

@@ -1,13 +1,9 @@
 //! A second place that knows what was accepted: a small file beside the store, written each time that the log has been moved into the store's
 //! file, at least once a minute. What the store lacks of it was lost, and is told with its number, or at most with as much as may have been
 //! committed since.
-//!
-//! The file has two slots that are written in turn, so that a power cut spoils one of them at most.
 
-use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,11 +11,9 @@ use super::cursors::CursorRow;
 use super::runs::Run;
 use super::schema::with_suffix;
 use crate::core::identity::{Keep, RunId, Stream, StreamRow};
-use crate::disk;
+use crate::disk::slots::Slots;
 
-const SLOT_BYTES: u64 = 64 << 10;
-/// Length and checksum of what follows.
-const SLOT_HEADER: usize = 8;
+const SLOT_BYTES: usize = 64 << 10;
 
 /// What the store held when this was written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -97,89 +91,70 @@ impl Testimony {
 /// The file.
 #[derive(Clone, Debug)]
 pub struct Witness {
-    path: PathBuf,
+    slots: Slots,
 }
 
 impl Witness {
     pub fn of(store: &Path) -> Witness {
-        Witness { path: with_suffix(store, "-witness") }
+        Witness { slots: Slots::new(with_suffix(store, "-witness"), SLOT_BYTES) }
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        self.slots.path()
     }
 
     /// The newest testimony that is intact; `None` if there is none.
     pub fn read(&self) -> Option<Testimony> {
-        let bytes = fs::read(&self.path).ok()?;
-        let slots = bytes.chunks(SLOT_BYTES as usize).filter_map(read_slot);
-        slots.max_by_key(|testimony| testimony.number)
+        let written = self.slots.read();
+        let testimonies = written.iter().filter_map(|body| serde_json::from_slice::<Testimony>(body).ok());
+        testimonies.max_by_key(|testimony| testimony.number)
     }
 
     /// # Errors
     ///
     /// If the file cannot be written. What was written before still holds then.
     pub fn write(&self, testimony: &Testimony) -> io::Result<()> {
-        let is_new = !self.path.exists();
-        let body = fitting(testimony)?;
-        let mut slot = Vec::with_capacity(SLOT_HEADER + body.len());
-        slot.extend_from_slice(&(body.len() as u32).to_le_bytes());
-        slot.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
-        slot.extend_from_slice(&body);
-        let file = File::options().create(true).truncate(false).write(true).open(&self.path)?;
-        file.write_all_at(&slot, testimony.number % 2 * SLOT_BYTES)?;
-        file.sync_data()?;
-        if is_new {
-            disk::sync_folder(self.path.parent().unwrap_or(Path::new(".")))?;
-        }
-        Ok(())
+        self.slots.write(testimony.number, &self.fitting(testimony)?)
     }
-}
 
-/// As JSON that fits into a slot: what may be left out is left out first.
-fn fitting(testimony: &Testimony) -> io::Result<Vec<u8>> {
-    let fits = |body: &Vec<u8>| SLOT_HEADER + body.len() <= SLOT_BYTES as usize;
-    let mut testimony = testimony.clone();
-    let mut body = serde_json::to_vec(&testimony)?;
-    if !fits(&body) {
-        // Without its ranges a cursor repeats what was delivered beyond it.
-        for cursor in &mut testimony.cursors {
-            cursor.acknowledged.clear();
-            cursor.held_keys.iter_mut().for_each(|key| key.acknowledged.clear());
+    /// As JSON that fits into a slot: what may be left out is left out first.
+    fn fitting(&self, testimony: &Testimony) -> io::Result<Vec<u8>> {
+        let fits = |body: &Vec<u8>| self.slots.fits(body);
+        let mut testimony = testimony.clone();
+        let mut body = serde_json::to_vec(&testimony)?;
+        if !fits(&body) {
+            // Without its ranges a cursor repeats what was delivered beyond it.
+            for cursor in &mut testimony.cursors {
+                cursor.acknowledged.clear();
+                cursor.held_keys.iter_mut().for_each(|key| key.acknowledged.clear());
+            }
+            body = serde_json::to_vec(&testimony)?;
         }
-        body = serde_json::to_vec(&testimony)?;
+        if !fits(&body) {
+            // How many records wait for them is still known.
+            testimony.cursors.iter_mut().for_each(|cursor| cursor.held_keys.clear());
+            body = serde_json::to_vec(&testimony)?;
+        }
+        if !fits(&body) {
+            testimony.totals.clear();
+            testimony.runs.clear();
+            body = serde_json::to_vec(&testimony)?;
+        }
+        if !fits(&body) {
+            // Many sinks that take many streams. The store has the cursors as well; what it held, and under which numbers, is known here only.
+            testimony.cursors.clear();
+            body = serde_json::to_vec(&testimony)?;
+        }
+        if fits(&body) { Ok(body) } else { Err(io::ErrorKind::FileTooLarge.into()) }
     }
-    if !fits(&body) {
-        // How many records wait for them is still known.
-        testimony.cursors.iter_mut().for_each(|cursor| cursor.held_keys.clear());
-        body = serde_json::to_vec(&testimony)?;
-    }
-    if !fits(&body) {
-        testimony.totals.clear();
-        testimony.runs.clear();
-        body = serde_json::to_vec(&testimony)?;
-    }
-    if !fits(&body) {
-        // Many sinks that take many streams. The store has the cursors as well; what it held, and under which numbers, is known here only.
-        testimony.cursors.clear();
-        body = serde_json::to_vec(&testimony)?;
-    }
-    if fits(&body) { Ok(body) } else { Err(io::ErrorKind::FileTooLarge.into()) }
-}
-
-fn read_slot(slot: &[u8]) -> Option<Testimony> {
-    let number = |at: usize| Some(u32::from_le_bytes(slot.get(at..at + 4)?.try_into().ok()?));
-    let (length, check) = (number(0)? as usize, number(4)?);
-    let body = slot.get(SLOT_HEADER..SLOT_HEADER.checked_add(length)?)?;
-    if crc32fast::hash(body) != check {
-        return None;
-    }
-    serde_json::from_slice(body).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::disk::slots::HEADER_BYTES;
 
     fn testimony(number: u64) -> Testimony {
         let streams = vec![StreamTestimony {
@@ -200,7 +175,7 @@ mod tests {
             assert_eq!(witness.read(), Some(testimony(number)));
         }
         let mut bytes = fs::read(witness.path()).expect("a file");
-        bytes[SLOT_BYTES as usize + SLOT_HEADER + 5] ^= 1;
+        bytes[SLOT_BYTES + HEADER_BYTES + 5] ^= 1;
         fs::write(witness.path(), &bytes).expect("a working disk");
         assert_eq!(witness.read(), Some(testimony(2)), "the third is damaged");
         fs::write(witness.path(), &bytes[..5]).expect("a working disk");
