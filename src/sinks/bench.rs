@@ -1,5 +1,6 @@
 //! For tests: a store that can be filled, and what a sink's task needs to read it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -7,7 +8,7 @@ use tokio::sync::watch;
 
 use super::status::{ForwardStatus, Link};
 use super::stream::StreamParts;
-use crate::core::identity::{PerStream, RunId, Stream};
+use crate::core::identity::{RunId, Stream};
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
 use crate::pipeline::Message;
@@ -15,6 +16,14 @@ use crate::store::commit::CommitInput;
 use crate::store::reader::Reader;
 use crate::store::schema::{Synchronous, store_path};
 use crate::store::writer::{Writer, WriterSettings};
+
+fn open(folder: &Path, run: RunId) -> (Writer, Pipeline) {
+    let settings = WriterSettings { synchronous: Synchronous::Off, ..WriterSettings::for_tests(folder) };
+    let writer = Writer::open(&settings, run).expect("a store");
+    let pipeline =
+        Pipeline::new(PipelineSettings::new("g", run), &writer.last_sequences().expect("a store that can be read"));
+    (writer, pipeline)
+}
 
 pub struct Bench {
     pub folder: tempfile::TempDir,
@@ -28,17 +37,20 @@ pub struct Bench {
 impl Bench {
     pub fn new() -> Bench {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let run = RunId([7; 8]);
-        let settings = WriterSettings { synchronous: Synchronous::Off, ..WriterSettings::for_tests(folder.path()) };
-        let pipeline = Pipeline::new(PipelineSettings::new("g", run), &PerStream::default());
+        let (writer, pipeline) = open(folder.path(), RunId([7; 8]));
         Bench {
-            writer: Writer::open(&settings, run).expect("a new store"),
+            writer,
             folder,
             committed: watch::Sender::new(0),
             link: watch::Sender::new(Link::Up),
             status: Arc::default(),
             pipeline,
         }
+    }
+
+    /// Opens the store again, as the next process does.
+    pub fn begin_run(&mut self, run: RunId) {
+        (self.writer, self.pipeline) = open(self.folder.path(), run);
     }
 
     /// Commits this many readings of one device.
@@ -48,15 +60,25 @@ impl Bench {
 
     /// Commits a batch that claims to hold more readings than it does.
     pub fn commit_saying(&mut self, said: u64, count: u64) {
+        self.commit_received(&vec![0; count as usize], said);
+    }
+
+    /// Commits a reading for each of these times of receipt.
+    pub fn commit_at(&mut self, received_ms: &[i64]) {
+        self.commit_received(received_ms, received_ms.len() as u64);
+    }
+
+    fn commit_received(&mut self, received_ms: &[i64], said: u64) {
+        let count = received_ms.len() as u64;
         let mut readings = Readings::default();
-        for number in 0..count {
+        for (number, received_at_ms) in (0..).zip(received_ms) {
             readings.push(&Reading {
                 device: "tank",
                 metric: "t",
                 value: 1.0,
                 rounding: None,
-                measured_at_ms: 0,
-                received_at_ms: 0,
+                measured_at_ms: *received_at_ms,
+                received_at_ms: *received_at_ms,
                 time_quality: TimeQuality::Synced,
                 device_time: None,
                 sequence: Some(number),

@@ -85,6 +85,24 @@ impl Service {
         Service { name, connection, http, clock: ServiceClock::default(), session: RefCell::new(None) }
     }
 
+    /// With credentials that it keeps until something is to be mended.
+    #[cfg(test)]
+    pub fn for_tests(name: &'static str, http: SharedHttpConnector) -> Service {
+        let connection = AwsConnection {
+            region: Some("eu-central-1".to_owned()),
+            endpoint: Some("http://127.0.0.1".to_owned()),
+            connect_timeout: Duration::from_secs(60),
+            request_timeout: Duration::from_secs(60),
+            role_alias: None,
+        };
+        let session = Session {
+            credentials: Credentials::new("key", "secret", None, None, "tests"),
+            region: "eu-central-1".to_owned(),
+            endpoint: connection.endpoint.clone(),
+        };
+        Service { session: RefCell::new(Some(session)), ..Service::new(name, connection, http) }
+    }
+
     pub fn request_timeout(&self) -> Duration {
         self.connection.request_timeout
     }

@@ -33,6 +33,11 @@ impl FileFormat {
         }
     }
 
+    /// The format of files that end so.
+    pub fn of_suffix(suffix: &str) -> Option<FileFormat> {
+        FileFormat::ALL.into_iter().find(|format| format.suffix() == suffix)
+    }
+
     /// The name without the suffix of a format; `None` if it has none of them.
     pub fn without_suffix(name: &str) -> Option<&str> {
         FileFormat::ALL.iter().find_map(|format| name.strip_suffix(format.suffix()))

@@ -5,11 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::names::Names;
 use super::place::{First, hour};
 use super::upload::Upload;
 use crate::clock;
 use crate::core::identity::RunId;
 use crate::disk;
+use crate::errors::with_causes;
 use crate::sinks::files::RecordFile;
 use crate::sinks::files::format::FileFormat;
 use crate::sinks::files::output::{Output, Target};
@@ -68,6 +70,10 @@ pub struct Building {
     block: Block,
     /// Of which run everything up to a position is stored already.
     known: Option<(RunId, u64)>,
+    /// Under which names files may have been stored.
+    names: Names,
+    /// It has been said that the names cannot be kept.
+    is_forgetful: bool,
     /// What something on the way has refused is halved.
     bytes_max: u64,
     /// The disk did not take the last file: the next one is built in memory.
@@ -77,6 +83,7 @@ pub struct Building {
 struct Open {
     file: RecordFile,
     first: First,
+    format: FileFormat,
     hour: String,
     last: u64,
     records: u64,
@@ -96,9 +103,14 @@ impl Open {
 impl Building {
     pub fn new(source: StreamParts, settings: BuildingSettings) -> Building {
         let bytes_max = settings.rotate_bytes;
+        let call = source.beat.at_disk();
+        let names = Names::open(&settings.folder, &source.sink, &source.stream_name);
+        drop(call);
         Building {
             tail: Tail::new(source),
             settings,
+            names,
+            is_forgetful: false,
             open: None,
             block: Block::default(),
             known: None,
@@ -158,7 +170,9 @@ impl Building {
                     Some(open) => open,
                     None => {
                         let stream = &self.tail.source.stream_name;
-                        self.open.insert(begin(&self.settings, stream, !self.disk_failed, self.bytes_max, record)?)
+                        let name =
+                            self.names.given(record).unwrap_or_else(|| (First::of(record), self.settings.format));
+                        self.open.insert(begin(&self.settings, stream, !self.disk_failed, self.bytes_max, name)?)
                     }
                 };
                 open.held_bytes += std::mem::take(&mut held_bytes);
@@ -207,15 +221,12 @@ impl Building {
 
     /// Finishes the file; `None` if only damaged batches were read.
     pub fn finish(&mut self) -> io::Result<Option<Built>> {
-        let Some(Open { file, first, last, records, .. }) = self.open.take() else {
+        let Some(Open { file, first, format, last, records, .. }) = self.open.take() else {
             self.delivered();
             return Ok(None);
         };
         match file.finish() {
-            Ok(output) => {
-                let (format, upload) = (self.settings.format, Upload::new(output));
-                Ok(Some(Built { first, last, records, format, upload }))
-            }
+            Ok(output) => Ok(Some(Built { first, last, records, format, upload: Upload::new(output) })),
             Err(error) => {
                 self.disk_failed = true;
                 self.give_up();
@@ -224,18 +235,45 @@ impl Building {
         }
     }
 
+    /// To be called before an attempt to store the file: from then on nobody may know whether it is there.
+    pub fn is_to_be_stored(&mut self, built: &Built) {
+        let call = self.tail.source.beat.at_disk();
+        let kept = self.names.is_to_be_stored(&built.first, built.last, built.format);
+        drop(call);
+        match kept {
+            Ok(()) => self.is_forgetful = false,
+            // It is sent all the same: the store may have no other way to get room.
+            Err(error) if !self.is_forgetful => {
+                self.is_forgetful = true;
+                tracing::warn!(
+                    sink = self.tail.source.sink,
+                    "cannot write down the names of objects, which a next start may need to store nothing twice: {}",
+                    with_causes(&error)
+                );
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The file is stored.
+    pub fn is_stored(&mut self, built: &Built) {
+        self.names.is_stored(&built.first, built.last);
+        self.delivered();
+    }
+
     /// Everything that was read is where it belongs.
-    pub fn delivered(&mut self) {
+    fn delivered(&mut self) {
         self.disk_failed = false;
         if self.tail.read > self.tail.source.cursor.cursor {
             self.tail.move_cursor();
         }
     }
 
-    /// Everything of this run up to a position is in an object: goes on behind it.
-    pub fn is_known_through(&mut self, run: RunId, last: u64) {
+    /// The object of this name is there already, and holds everything of its run up to a position: goes on behind it.
+    pub fn is_known_through(&mut self, first: &First, last: u64) {
+        self.names.is_stored(first, last);
         self.give_up();
-        self.known = Some((run, last));
+        self.known = Some((first.run, last));
     }
 
     /// The file cannot be read as it was written: builds it anew, elsewhere.
@@ -271,7 +309,7 @@ fn begin(
     stream: &str,
     on_disk: bool,
     bytes_max: u64,
-    record: &Record<'_>,
+    (first, format): (First, FileFormat),
 ) -> io::Result<Open> {
     let file =
         if on_disk { nameless(&settings.folder, settings.free_bytes_min.saturating_add(bytes_max))? } else { None };
@@ -279,17 +317,12 @@ fn begin(
         Some(file) => (Target::File(file), bytes_max),
         None => (Target::Memory(Vec::new()), bytes_max.min(IN_MEMORY_BYTES_MAX)),
     };
-    let first = First {
-        gateway: record.gateway.to_owned(),
-        run: record.run,
-        position: record.position,
-        received_ms: record.received_ms,
-    };
     Ok(Open {
-        file: RecordFile::begin(settings.format, stream, Output::with_sums(target))?,
+        file: RecordFile::begin(format, stream, Output::with_sums(target))?,
         hour: first.hour(),
+        last: first.position,
         first,
-        last: record.position,
+        format,
         records: 0,
         bytes_max,
         held_bytes: 0,

@@ -3,7 +3,8 @@
 //! A file is built from the log when it is due and sent as one object, by one request. The cursor moves when the object is stored; what was
 //! built and not sent is built again after a restart. An object's name is that of its first record, and it is stored only where there is none
 //! of this name (`If-None-Match`). So a request whose reply was lost stores nothing twice: the object that is there says up to which position
-//! it holds everything, and the sink goes on behind it.
+//! it holds everything, and the sink goes on behind it. `names` has later processes use the same name, whatever became of the first record
+//! and of the format.
 //!
 //! The file has a place on the disk that has no name, so that nothing is left of it. It is never synced, because it can be built again. Where
 //! the disk has no room, small files are built in memory. Deliberately absent: multipart uploads, which leave parts behind that cost money,
@@ -11,6 +12,7 @@
 
 mod building;
 mod client;
+mod names;
 mod outcome;
 mod pace;
 mod place;
@@ -64,22 +66,26 @@ struct Uploader {
 
 /// Runs until the process ends, and then until everything committed is sent or the time for it is over.
 pub async fn run(parts: UploaderParts) {
-    let status = std::sync::Arc::clone(&parts.source.status);
-    let pace = Pace::new(&parts.source.sink, &parts.source.stream_name, status, parts.seed);
-    let mut uploader = Uploader {
-        building: Building::new(parts.source, parts.building),
-        client: parts.client,
-        prefix: parts.prefix,
-        folder: parts.folder,
-        pace,
-        built: None,
-        flush_within: parts.flush_within,
-        flush_until: None,
-    };
+    let mut uploader = Uploader::new(parts);
     while uploader.turn().await {}
 }
 
 impl Uploader {
+    fn new(parts: UploaderParts) -> Uploader {
+        let status = std::sync::Arc::clone(&parts.source.status);
+        let pace = Pace::new(&parts.source.sink, &parts.source.stream_name, status, parts.seed);
+        Uploader {
+            building: Building::new(parts.source, parts.building),
+            client: parts.client,
+            prefix: parts.prefix,
+            folder: parts.folder,
+            pace,
+            built: None,
+            flush_within: parts.flush_within,
+            flush_until: None,
+        }
+    }
+
     /// Does what is next; `false` if the process may end.
     async fn turn(&mut self) -> bool {
         if self.is_ending() && self.is_out_of_time() {
@@ -132,6 +138,7 @@ impl Uploader {
             let _ = self.building.tail.source.link.changed().await;
             return;
         }
+        self.building.is_to_be_stored(&built);
         let taken_before = built.upload.taken();
         let key = built.first.key(&self.prefix, &self.folder, built.format.suffix());
         let attempt = attempt(&self.client, &key, &built);
@@ -146,7 +153,7 @@ impl Uploader {
             Attempted::Found(Found::Through(last)) if last == built.last => self.is_stored(&built),
             Attempted::Found(Found::Through(last)) if last >= built.first.position => {
                 tracing::info!(sink = self.building.tail.source.sink, key, "an earlier process has stored this object");
-                self.building.is_known_through(built.first.run, last);
+                self.building.is_known_through(&built.first, last);
                 self.pace.works();
             }
             Attempted::Found(Found::Through(last)) => {
@@ -165,7 +172,7 @@ impl Uploader {
     }
 
     fn is_stored(&mut self, built: &Built) {
-        self.building.delivered();
+        self.building.is_stored(built);
         self.building.tail.source.status.records_sent.add(built.records);
         self.pace.works();
     }

@@ -35,6 +35,13 @@ impl Pace {
         Pace { sink, stream, status, patience: Patience::default(), jitter: Jitter::new(seed), failures: 0, said: None }
     }
 
+    /// Pauses are as short as they can be.
+    #[cfg(test)]
+    pub fn hurry(&mut self) {
+        let Patience { sink_backoff_base_us, throttled_pause_us, .. } = &mut self.patience;
+        (*sink_backoff_base_us, *throttled_pause_us) = (1, 1);
+    }
+
     /// Something was stored.
     pub fn works(&mut self) {
         self.failures = 0;

@@ -7,6 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::clock;
 use crate::core::identity::RunId;
 use crate::sinks::aws::service::domain;
+use crate::store::log::Record;
 
 /// What a name of a gateway may have besides letters and digits: anything else would begin a folder, or be taken for a wildcard somewhere.
 const IN_NAMES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -24,6 +25,15 @@ pub struct First {
 }
 
 impl First {
+    pub fn of(record: &Record<'_>) -> First {
+        First {
+            gateway: record.gateway.to_owned(),
+            run: record.run,
+            position: record.position,
+            received_ms: record.received_ms,
+        }
+    }
+
     /// `dt=YYYY-MM-DD/hour=HH`, by receive time in UTC.
     pub fn hour(&self) -> String {
         hour(self.received_ms)

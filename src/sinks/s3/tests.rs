@@ -1,12 +1,17 @@
 //! Builds files from a store of its own, step by step.
 
+mod bucket;
+mod uploads;
+
 use std::io::Read;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 
 use super::building::{Building, BuildingSettings, Built, Step};
+use super::place::First;
 use crate::core::identity::RunId;
 use crate::pipeline::Message;
 use crate::sinks::bench::Bench;
@@ -18,18 +23,22 @@ struct Builder {
     building: Building,
 }
 
+fn settings(state_folder: &Path) -> BuildingSettings {
+    BuildingSettings {
+        format: FileFormat::Ndjson(Packing::Zstd),
+        rotate_after: Duration::from_secs(3600),
+        rotate_bytes: 1 << 20,
+        folder: state_folder.join("uploads"),
+        free_bytes_min: 0,
+        held_bytes_max: u64::MAX,
+    }
+}
+
 impl Builder {
     fn new(change: impl FnOnce(&mut BuildingSettings)) -> Builder {
         let mut store = Bench::new();
         let (pipeline, words) = channel();
-        let mut settings = BuildingSettings {
-            format: FileFormat::Ndjson(Packing::Zstd),
-            rotate_after: Duration::from_secs(3600),
-            rotate_bytes: 1 << 20,
-            folder: store.folder.path().join("uploads"),
-            free_bytes_min: 0,
-            held_bytes_max: u64::MAX,
-        };
+        let mut settings = settings(store.folder.path());
         change(&mut settings);
         let building = Building::new(store.stream_parts("lake", pipeline), settings);
         Builder { store, words, building }
@@ -61,6 +70,12 @@ fn lines(built: &Built) -> usize {
     text.lines().count()
 }
 
+/// Files that are being built and can be seen.
+fn files_in(folder: &Path) -> usize {
+    let names = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    names.filter(|name| !name.to_string_lossy().ends_with(".names")).count()
+}
+
 #[test]
 fn a_file_is_due_so_long_after_its_first_record_was_received_and_the_cursor_moves_when_it_is_stored() {
     let mut builder = Builder::new(|_| {});
@@ -70,10 +85,10 @@ fn a_file_is_due_so_long_after_its_first_record_was_received_and_the_cursor_move
     let built = builder.finish();
     assert_eq!((lines(&built), built.first.position, built.last, built.records), (5, 1, 5, 5));
     assert_eq!((builder.cursor(), builder.building.is_empty()), (0, false));
-    builder.building.delivered();
+    builder.building.is_stored(&built);
     assert_eq!((builder.cursor(), builder.building.is_empty()), (5, true));
     let uploads = builder.store.folder.path().join("uploads");
-    assert_eq!(std::fs::read_dir(uploads).expect("a folder").count(), 0, "the file has no name");
+    assert_eq!(files_in(&uploads), 0, "the file has no name");
 }
 
 #[test]
@@ -102,7 +117,7 @@ fn a_full_file_is_due_and_a_store_that_would_become_full_makes_it_full_sooner() 
         assert_eq!(builder.all(), Step::Due);
         let built = builder.finish();
         assert!(built.records < 6, "{}", built.records);
-        builder.building.delivered();
+        builder.building.is_stored(&built);
         builder.all();
         assert_eq!(builder.finish().first.position, built.last + 1);
     }
@@ -114,19 +129,20 @@ fn what_an_object_holds_already_is_passed() {
     builder.store.commit(5);
     builder.all();
     builder.finish();
-    builder.building.is_known_through(RunId([7; 8]), 3);
+    let first = |run| First { gateway: "g".to_owned(), run: RunId([run; 8]), position: 1, received_ms: 0 };
+    builder.building.is_known_through(&first(7), 3);
     builder.store.commit(1);
     builder.all();
     assert_eq!(builder.cursor(), 3);
     let built = builder.finish();
     assert_eq!((lines(&built), built.first.position, built.last), (3, 4, 6));
-    builder.building.delivered();
+    builder.building.is_stored(&built);
     // All of it: the cursor moves though nothing is left to be built.
     builder.store.commit(2);
-    builder.building.is_known_through(RunId([7; 8]), 8);
+    builder.building.is_known_through(&first(7), 8);
     assert_eq!((builder.all(), builder.cursor()), (Step::CaughtUp, 8));
     // Another run's positions say nothing.
-    builder.building.is_known_through(RunId([8; 8]), 99);
+    builder.building.is_known_through(&first(8), 99);
     builder.store.commit(2);
     builder.all();
     assert_eq!(builder.finish().first.position, 9);
@@ -152,12 +168,5 @@ fn a_disk_without_room_makes_small_files_in_memory() {
     builder.store.commit(5);
     builder.all();
     assert_eq!(lines(&builder.finish()), 5);
-    assert!(!builder.store.folder.path().join("uploads").read_dir().expect("a folder").any(|_| true));
-}
-
-#[test]
-fn a_file_that_is_too_large_makes_the_next_ones_smaller() {
-    let mut builder = Builder::new(|_| {});
-    assert!(builder.building.make_smaller(1 << 20));
-    assert!(!builder.building.make_smaller(64 << 10), "there is a limit");
+    assert_eq!(files_in(&builder.store.folder.path().join("uploads")), 0);
 }
