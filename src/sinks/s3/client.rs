@@ -104,6 +104,8 @@ async fn within(
     let mut deadline = started + standstill;
     loop {
         tokio::select! {
+            // After a standstill of our own, what has come meanwhile counts.
+            biased;
             response = &mut exchange => return response,
             () = tokio::time::sleep_until(deadline) => {}
         }
@@ -129,5 +131,73 @@ fn response(answer: &Answer) -> Response {
         last: number(LAST),
         has_etag: answer.header("etag").is_some(),
         text: String::from_utf8_lossy(&answer.body).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::sinks::files::output::{Output, Target};
+
+    const STANDSTILL: Duration = Duration::from_millis(20);
+
+    /// Of eight chunks.
+    fn upload() -> Upload {
+        let mut output = Output::with_sums(Target::Memory(Vec::new()));
+        std::io::Write::write_all(&mut output, &vec![7; 8 * (64 << 10)]).expect("memory");
+        Upload::new(output)
+    }
+
+    /// The connection takes some chunks, one within each half of the limit.
+    async fn take(upload: &Upload, chunks: usize) {
+        let mut body = upload.body();
+        for _ in 0..chunks {
+            tokio::time::sleep(STANDSTILL / 2).await;
+            body.frame().await.expect("there are more").expect("readable");
+        }
+    }
+
+    async fn timed_out(exchange: impl Future<Output = Result<Answer, Outcome>>, upload: Option<&Upload>) -> bool {
+        matches!(within(STANDSTILL, upload, exchange).await, Err(Outcome::Retry(RetryReason::TimedOut)))
+    }
+
+    /// What an exchange that comes to its end says.
+    fn end() -> Result<Answer, Outcome> {
+        Err(Outcome::Halt("the end".to_owned()))
+    }
+
+    #[tokio::test]
+    async fn an_exchange_that_stands_still_ends_and_one_that_goes_on_does_not() {
+        assert!(timed_out(std::future::pending(), None).await);
+        let upload = upload();
+        assert!(timed_out(std::future::pending(), Some(&upload)).await);
+        let goes_on = async {
+            take(&upload, 7).await;
+            end()
+        };
+        assert!(!timed_out(goes_on, Some(&upload)).await);
+        let stops = async {
+            take(&upload, 4).await;
+            std::future::pending().await
+        };
+        assert!(timed_out(stops, Some(&upload)).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_in_buffers_may_take_as_long_as_the_rest_has_taken() {
+        let upload = upload();
+        let slow_end = async {
+            take(&upload, 8).await;
+            tokio::time::sleep(2 * STANDSTILL).await;
+            end()
+        };
+        assert!(!timed_out(slow_end, Some(&upload)).await);
+        let no_end = async {
+            take(&upload, 8).await;
+            std::future::pending().await
+        };
+        assert!(timed_out(no_end, Some(&upload)).await);
     }
 }

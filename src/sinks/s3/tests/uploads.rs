@@ -18,6 +18,8 @@ use crate::sinks::s3::client::Client;
 use crate::sinks::s3::{Uploader, UploaderParts};
 use crate::store::commit::CommitInput;
 
+const HOUR_MS: i64 = 3_600_000;
+
 struct Lake {
     store: Bench,
     bucket: Bucket,
@@ -274,4 +276,69 @@ fn any_lives_store_each_record_once() {
         assert!(found.iter().all(|record| committed.contains(record)), "{seed}");
         assert!(committed[dropped as usize..].iter().all(|record| found.contains(record)), "{seed}: {found:?}");
     }
+}
+
+/// Also where one batch holds readings of both.
+#[test]
+fn each_hour_and_each_run_has_files_of_its_own() {
+    let mut lake = Lake::new();
+    lake.store.commit_at(&[0, 0]);
+    lake.store.commit_at(&[HOUR_MS - 1, HOUR_MS, 25 * HOUR_MS]);
+    lake.store.begin_run(RunId([8; 8]));
+    lake.store.commit_at(&[25 * HOUR_MS, 25 * HOUR_MS]);
+    let mut life = lake.start();
+    lake.deliver(&mut life);
+    let name = |object: &Object| object.key.split_once("/fleet/fleet/raw/").expect("our key").1.to_owned();
+    let found: Vec<_> =
+        lake.bucket.objects().iter().map(|object| (name(object), object.last, object.records().len())).collect();
+    let file = |hour: &str, run: &str, position: u64| format!("{hour}/g-{}-{position}.ndjson.zst", run.repeat(8));
+    assert_eq!(
+        found,
+        [
+            (file("dt%3D1970-01-01/hour%3D00", "07", 1), 3, 3),
+            (file("dt%3D1970-01-01/hour%3D01", "07", 4), 4, 1),
+            (file("dt%3D1970-01-02/hour%3D01", "07", 5), 5, 1),
+            (file("dt%3D1970-01-02/hour%3D01", "08", 1), 2, 2),
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_is_too_large_makes_the_next_ones_smaller() {
+    const TAKEN_BYTES: usize = 150_000;
+    let mut lake = Lake::new();
+    let mut noise = Jitter::new(7);
+    for _ in 0..16 {
+        let devices: Vec<String> =
+            (0..500).map(|_| (0..4).map(|_| format!("{:016x}", noise.half_pause_us(u64::MAX))).collect()).collect();
+        lake.store.commit_of(&devices.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    lake.bucket.take_at_most(TAKEN_BYTES);
+    let mut life = lake.start();
+    lake.deliver(&mut life);
+    assert_eq!(lake.positions(), through(8000));
+    let objects = lake.bucket.objects();
+    let bytes: usize = objects.iter().map(|object| object.content.len()).sum();
+    assert!(bytes > 2 * TAKEN_BYTES && objects.iter().all(|object| object.content.len() <= TAKEN_BYTES), "{bytes}");
+    let refused = lake.bucket.uploads() - objects.len() as u64;
+    assert!((1..=3).contains(&refused), "the limit is learnt once: {refused} of {}", lake.bucket.uploads());
+    assert!(!life.uploader.building.make_smaller(64 << 10), "there is a limit to it");
+}
+
+/// Nothing is committed when what was missing has been taken over: no news of the log comes.
+#[test]
+fn a_stream_goes_on_by_itself_when_its_store_has_been_salvaged() {
+    let mut lake = Lake::new();
+    lake.store.commit(3);
+    let mut life = lake.start();
+    let columns = "id, run, first_position, count, first_ms, last_ms, raw_len, codec, \"check\", payload";
+    lake.execute(&format!("CREATE TABLE away AS SELECT {columns} FROM batch; DELETE FROM batch;"));
+    lake.has_removed_through(0);
+    lake.execute("INSERT INTO salvage(folder, stream, seq) VALUES ('1', 'raw', 0)");
+    lake.run_until(&mut life, |uploader| uploader.building.tail.is_salvaging);
+    assert_eq!(lake.bucket.uploads(), 0);
+    let back = format!("INSERT INTO batch({columns}) SELECT {columns} FROM away; UPDATE salvage SET done = 1;");
+    lake.execute(&format!("BEGIN; {back} COMMIT;"));
+    lake.deliver(&mut life);
+    assert_eq!(lake.positions(), through(3));
 }
