@@ -17,6 +17,10 @@ pub enum Fault {
     Answer(u16, &'static str),
     /// Half of the body is passed on, then both connections end.
     CutUpload,
+    /// Half of the body is passed on, and nothing more before the gateway has gone.
+    HalfHeld,
+    /// The reply comes without the object's ETag.
+    NoEtag,
     /// All of it is passed on, and the reply is lost.
     ReplyLost,
     /// The reply is held back until the gateway has gone.
@@ -37,6 +41,8 @@ struct State {
     faults: Mutex<VecDeque<Fault>>,
     /// Faults that have struck.
     struck: AtomicU64,
+    /// Uploads of which half has been passed on and is held.
+    held: AtomicU64,
     /// Uploads of the raw stream that the server has answered with success.
     stored: AtomicU64,
     /// Each attempt is passed on under a name of its own.
@@ -79,6 +85,10 @@ impl Faulty {
         self.state.struck.load(Ordering::SeqCst)
     }
 
+    pub fn held(&self) -> u64 {
+        self.state.held.load(Ordering::SeqCst)
+    }
+
     pub fn stored(&self) -> u64 {
         self.state.stored.load(Ordering::SeqCst)
     }
@@ -103,6 +113,9 @@ fn serve(mut client: TcpStream, to: SocketAddr, state: &State) -> std::io::Resul
     state.struck.fetch_add(u64::from(fault != Fault::None), Ordering::SeqCst);
     if fault == Fault::Reset {
         return client.shutdown(Shutdown::Both);
+    }
+    if fault == Fault::HalfHeld {
+        return hold(client, to, state, &head, length);
     }
     let mut body = vec![0; length];
     client.read_exact(&mut body)?;
@@ -148,11 +161,31 @@ fn serve(mut client: TcpStream, to: SocketAddr, state: &State) -> std::io::Resul
     let mut reply = Vec::new();
     server.read_to_end(&mut reply)?;
     state.stored.fetch_add(u64::from(is_put && reply.starts_with(b"HTTP/1.1 200")), Ordering::SeqCst);
+    if fault == Fault::NoEtag {
+        reply = without_etag(&reply);
+    }
     match fault {
         Fault::ReplyLost => client.shutdown(Shutdown::Both),
         Fault::ReplyHeld => client.read(&mut byte).map(|_| ()),
         _ => client.write_all(&reply),
     }
+}
+
+/// Passes on half of the body as it comes. The server's connection ends with the client's.
+fn hold(mut client: TcpStream, to: SocketAddr, state: &State, head: &str, length: usize) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(to)?;
+    server.write_all(head.as_bytes())?;
+    let half = std::io::copy(&mut (&mut client).take(length as u64 / 2), &mut server)?;
+    assert!(half > 0 && half < length as u64);
+    state.held.fetch_add(1, Ordering::SeqCst);
+    std::io::copy(&mut client, &mut std::io::sink()).map(|_| ())
+}
+
+fn without_etag(reply: &[u8]) -> Vec<u8> {
+    let reply = String::from_utf8(reply.to_vec()).unwrap();
+    let lines: Vec<&str> = reply.split("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("etag:")).collect();
+    assert!(lines.len() < reply.split("\r\n").count(), "{reply}");
+    lines.join("\r\n").into_bytes()
 }
 
 /// A header of a request.

@@ -133,8 +133,10 @@ impl Lake {
         self.gateway.as_ref().unwrap()
     }
 
-    pub fn kill_and_restart(&mut self) {
+    /// `keys` holds further keys of the sink.
+    pub fn kill_and_restart_with(&mut self, keys: &str) {
         self.gateway.take().unwrap().kill();
+        self.config.push_str(keys);
         self.run();
     }
 

@@ -58,33 +58,48 @@ fn uploads_fail_in_every_way(kind: Kind, format: &str) {
     assert!(!log.contains("ERROR") && !log.contains("halted"), "{log}");
 }
 
-/// The process ends when the object is stored and nobody knows; then more records of that run follow.
+/// The process ends when the object is stored and nobody knows; then more records of that run follow, and files of the next process have
+/// another format.
 #[test]
 fn a_kill_between_upload_and_cursor_repeats_nothing() {
-    for kind in KINDS {
+    for (kind, keys) in KINDS.into_iter().zip(["", "compression = \"gzip\"\n"]) {
         let mut lake = Lake::start(kind, SOON);
         lake.proxy.next(&[Fault::ReplyHeld]);
         lake.publish(30);
         wait_until("an upload that nobody knows of", || lake.proxy.stored() == 1);
         lake.publish(20);
-        lake.kill_and_restart();
+        lake.kill_and_restart_with(keys);
         lake.publish(10);
         lake.expect_all();
         let log = std::fs::read_to_string(&lake.gateway().log).unwrap();
         assert!(log.contains("an earlier process has stored this object"), "{kind:?}: {log}");
+        let names = lake.server.keys("fleet/raw/");
+        assert_eq!(names.iter().any(|name| name.ends_with(".gz")), !keys.is_empty(), "{names:?}");
     }
 }
 
+/// Half of the body is with the server when the gateway is killed, and it gets no more of it.
 #[test]
 fn a_kill_in_the_middle_of_an_upload_loses_nothing() {
     let mut lake = Lake::start(Kind::Gofakes3, SOON);
-    for _ in 0..3 {
-        lake.proxy.next(&[Fault::Slow, Fault::Slow]);
+    for held in 1..=2 {
+        lake.proxy.next(&[Fault::HalfHeld]);
         lake.publish(20);
-        let before = lake.proxy.heads().len();
-        wait_until("an upload", || lake.proxy.heads().len() > before);
-        lake.kill_and_restart();
+        wait_until("half of an upload", || lake.proxy.held() == held);
+        lake.kill_and_restart_with(if held == 1 { "compression = \"gzip\"\n" } else { "" });
     }
+    lake.publish(10);
+    lake.expect_all();
+}
+
+/// Whatever answered, it may have stored the object.
+#[test]
+fn an_answer_without_an_etag_is_named_and_repeats_nothing() {
+    let mut lake = Lake::start(Kind::Gofakes3, SOON);
+    lake.proxy.next(&[Fault::NoEtag]);
+    lake.publish(10);
+    lake.expect_error("is no server of objects: it says HTTP status 200 and names no ETag");
+    assert_eq!(lake.proxy.stored(), 1);
     lake.publish(10);
     lake.expect_all();
 }
