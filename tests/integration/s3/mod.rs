@@ -169,8 +169,9 @@ fn a_wrong_clock_of_ours_is_no_obstacle() {
     let heads = lake.proxy.heads();
     let puts = heads.iter().filter(|head| head.starts_with("PUT ") && head.contains("/raw/"));
     let signed: Vec<&str> = puts.map(|head| header(head, "x-amz-date").unwrap()).collect();
-    // The server itself looks at the time, and says the right one.
-    assert!(signed.len() == 3 && signed[1].starts_with("20300101T"), "{signed:?}");
+    let is_wrong: Vec<bool> = signed.iter().map(|time| time.starts_with("20300101T")).collect();
+    // The server itself looks at the time, and says the right one. It does so before it has read the object, so that the reply may be lost.
+    assert!(!is_wrong[0] && is_wrong[1] && is_wrong.last() == Some(&false), "{signed:?}");
 }
 
 /// The servers above look at no signature.
