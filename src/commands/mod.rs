@@ -3,6 +3,7 @@
 mod acl;
 mod cert;
 mod check;
+mod completions;
 mod config;
 mod configuration;
 pub mod demo;
@@ -74,6 +75,8 @@ enum Command {
     /// Show the configuration, each value with where it comes from
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Print a script with which a shell completes commands and options
+    Completions(completions::CompletionsArguments),
     /// Make and revoke certificates for a gateway and its devices
     #[command(subcommand)]
     Cert(cert::CertCommand),
@@ -115,6 +118,7 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Sinks(command) => operate::sinks(&command),
         Command::Rules(command) => rules::command(&command),
         Command::Reload(place) => operate::reload(&place),
+        Command::Completions(arguments) => completions::command(&arguments),
         Command::Config(command) => config::command(&command),
         Command::Cert(command) => cert::command(&command),
         Command::Passwd(arguments) => passwd::command(&arguments),
