@@ -71,6 +71,8 @@ pub struct Connection {
     pub address: Address,
     stream: Pin<Box<dyn Stream>>,
     client_id: StrBytes,
+    has_tls: bool,
+    has_login: bool,
     /// By API key, the lowest and the highest version that the broker takes.
     versions: HashMap<i16, (i16, i16)>,
     requests: i32,
@@ -90,6 +92,8 @@ impl Connection {
             address: address.clone(),
             stream,
             client_id: StrBytes::from_string(access.client_id.clone()),
+            has_tls: access.tls.is_some(),
+            has_login: access.login.mechanism().is_some(),
             versions: HashMap::from([(ApiKey::ApiVersions as i16, ApiVersionsRequest::VERSIONS)]),
             requests: 0,
             request_timeout: access.request_timeout,
@@ -108,6 +112,10 @@ impl Connection {
         let Some(mechanism) = login.mechanism() else { return Ok(()) };
         let handshake = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
         let answer = self.ask(&handshake).await?;
+        if answer.code != 0 && answer.mechanisms.is_empty() {
+            let text = "takes no login at this port; take sasl out of the [[sink]], or correct the port";
+            return Err(Outcome::Halt(format!("{} {text}", self.address)));
+        }
         if answer.code != 0 {
             return Err(Outcome::Halt(format!(
                 "{} offers no login by {mechanism}, but by: {}; set sasl in the [[sink]]",
@@ -175,7 +183,7 @@ impl Connection {
         let exchange = tokio::time::timeout(self.request_timeout, exchange(&mut self.stream, &frame));
         let answer = match exchange.await {
             Err(_) => return Err(Outcome::Retry(RetryReason::TimedOut)),
-            Ok(Err(error)) => return Err(self.broken::<A>(&error)),
+            Ok(Err(error)) => return Err(self.broken(&error)),
             Ok(Ok(answer)) => answer,
         };
         let mut answer = Reader::new(&answer);
@@ -186,13 +194,26 @@ impl Connection {
         }
     }
 
-    fn broken<A: Ask>(&self, error: &io::Error) -> Outcome {
+    fn broken(&self, error: &io::Error) -> Outcome {
         let address = &self.address;
-        let is_closed = error.kind() == io::ErrorKind::UnexpectedEof;
-        Outcome::Unreachable(match is_closed && A::KEY == ApiKey::ApiVersions {
-            // So does a listener that expects TLS.
-            true => format!("{address} closes the connection at once; does this port need tls = true?"),
-            false => format!("the connection to {address} breaks: {error}"),
+        // The first request is for the versions; a broker that wants a login takes no other before it.
+        let (is_first, is_second) = (self.requests == 1, self.requests == 2);
+        if error.get_ref().is_some_and(|error| error.is::<SpeaksTls>()) {
+            let text = format!("{address} speaks TLS; set tls = true in the [[sink]], or correct the port");
+            return Outcome::Halt(text);
+        }
+        // In TLS 1.3 the broker looks at the client's certificate when the client takes the handshake for done.
+        if is_first && tls::is_of_tls(error) {
+            return refused_by_tls(address, error);
+        }
+        Outcome::Unreachable(match is_closed(error) {
+            true if is_first && !self.has_tls => {
+                format!("{address} closes the connection at once; does this port need tls = true?")
+            }
+            true if is_second && !self.has_login => {
+                format!("{address} closes the connection at the first request; does this port need a login, by sasl?")
+            }
+            _ => format!("the connection to {address} breaks: {error}"),
         })
     }
 
@@ -209,11 +230,34 @@ impl Connection {
     }
 }
 
+/// What a listener that expects TLS says to anything else. As the length of an answer it would be too large.
+const TLS_ALERT: [u8; 2] = [21, 3];
+
+#[derive(Debug, thiserror::Error)]
+#[error("it speaks TLS")]
+struct SpeaksTls;
+
+/// By the other side: in order, or before it had read everything.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+}
+
+fn refused_by_tls(address: &Address, error: &io::Error) -> Outcome {
+    let problem = with_causes(error);
+    Outcome::Halt(format!(
+        "the TLS handshake with {address} fails: {problem}; look at tls, ca, certificate and key of the [[sink]]"
+    ))
+}
+
 async fn exchange(stream: &mut Pin<Box<dyn Stream>>, frame: &[u8]) -> io::Result<Bytes> {
     stream.write_all(frame).await?;
     stream.flush().await?;
     let mut length = [0; 4];
     stream.read_exact(&mut length).await?;
+    if length.starts_with(&TLS_ALERT) {
+        return Err(io::Error::other(SpeaksTls));
+    }
     let length = (&length[..]).get_u32() as usize;
     if length > ANSWER_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is none of Kafka's"));
@@ -239,16 +283,16 @@ async fn secured(address: &Address, access: &Access) -> Result<Pin<Box<dyn Strea
     let config = tls::client_config(identity, roots).map_err(|problem| Outcome::Halt(problem.to_string()))?;
     let name = ServerName::try_from(host.clone())
         .map_err(|_| Outcome::Halt(format!("{host} is no name that a certificate could have")))?;
-    let stream =
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| {
-            match tls::is_of_tls(&error) {
-                true => Outcome::Halt(format!(
-                    "the TLS handshake with {address} fails: {}; look at tls, ca, certificate and key of the [[sink]]",
-                    with_causes(&error)
-                )),
-                false => unreachable(error),
-            }
-        })?;
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| {
+        match is_closed(&error) {
+            // So does a listener that is spoken to by TLS and does not expect it.
+            true => Outcome::Unreachable(format!(
+                "{address} closes the connection in the TLS handshake; does this port speak TLS?"
+            )),
+            false if tls::is_of_tls(&error) => refused_by_tls(address, &error),
+            false => unreachable(error),
+        }
+    })?;
     Ok(Box::pin(stream))
 }
 

@@ -4,8 +4,10 @@ mod random;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::LocalSet;
 
+use super::connection::TlsFiles;
 use super::known::line;
 use super::sasl::Login;
 use super::*;
@@ -66,14 +68,16 @@ fn record(device: &str, positions: &[u64]) -> OutgoingRecord {
     OutgoingRecord { device: device.into(), data: lines.into() }
 }
 
+fn access(login: Login, tls: Option<TlsFiles>) -> Access {
+    let (connect_timeout, request_timeout) = (Duration::from_secs(10), Duration::from_secs(10));
+    Access { client_id: "test".to_owned(), tls, login, connect_timeout, request_timeout }
+}
+
 fn sink(folder: &TempDir, brokers: &Brokers, saves: &Arc<Saves>, login: Login) -> KafkaSink {
-    let access = Access {
-        client_id: "test".to_owned(),
-        tls: None,
-        login,
-        connect_timeout: Duration::from_secs(10),
-        request_timeout: Duration::from_secs(10),
-    };
+    sink_with(folder, brokers, saves, access(login, None))
+}
+
+fn sink_with(folder: &TempDir, brokers: &Brokers, saves: &Arc<Saves>, access: Access) -> KafkaSink {
     let target = KafkaTarget {
         topic: TOPIC.to_owned(),
         gateway: "g".to_owned(),
@@ -338,21 +342,80 @@ fn a_login_is_made_and_its_failure_is_said() {
     });
 }
 
+/// Accepts connections one after another; to the first bytes of each it says this, and closes.
+async fn other_server(answers: Vec<Vec<u8>>) -> Address {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::task::spawn_local(async move {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_buf(&mut Vec::new()).await.unwrap();
+            stream.write_all(&answer).await.unwrap();
+        }
+    });
+    Address { host: "127.0.0.1".to_owned(), port }
+}
+
 #[test]
 fn where_nobody_listens_or_something_else_does_it_is_said() {
     run(async {
         let mut world = World::new(1, 1).await;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        world.brokers.addresses[0].port = listener.local_addr().unwrap().port();
+        // Nothing; the alert of a listener that expects TLS; and something of HTTP.
+        let alert = vec![21, 3, 3, 0, 2, 2, 80];
+        world.brokers.addresses[0] = other_server(vec![Vec::new(), alert, b"HTTP/1.1 400\r\n\r\n".to_vec()]).await;
         world.kill();
-        let closing = async { drop(listener.accept().await.unwrap()) };
-        let (reply, ()) = tokio::join!(world.send(&[("tank", &[1])]), closing);
-        assert!(matches!(&reply[0], Outcome::Unreachable(text) if text.contains("tls = true")), "{reply:?}");
-        drop(listener);
-        let outcome = world.send(&[("tank", &[1])]).await.remove(0);
+        let outcome = async || world.send(&[("tank", &[1])]).await.remove(0);
+        let closed = outcome().await;
+        assert!(matches!(&closed, Outcome::Unreachable(text) if text.contains("tls = true")), "{closed:?}");
+        let alerted = outcome().await;
+        assert!(matches!(&alerted, Outcome::Halt(text) if text.contains("speaks TLS; set tls = true")), "{alerted:?}");
+        let other = outcome().await;
+        assert!(matches!(&other, Outcome::Unreachable(text) if text.contains("none of Kafka's")), "{other:?}");
+        let nobody = outcome().await;
         assert!(
-            matches!(&outcome, Outcome::Unreachable(text) if text.contains("cannot connect to 127.0.0.1")),
+            matches!(&nobody, Outcome::Unreachable(text) if text.contains("cannot connect to 127.0.0.1")),
+            "{nobody:?}"
+        );
+    });
+}
+
+#[test]
+fn tls_is_not_expected_everywhere() {
+    run(async {
+        let mut world = World::new(1, 1).await;
+        world.brokers.addresses[0] = other_server(vec![Vec::new()]).await;
+        let authority = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let ca = world.folder.path().join("ca.pem");
+        std::fs::write(&ca, authority.cert.pem()).unwrap();
+        let files = TlsFiles { ca: Some(ca), identity: None };
+        let sink = sink_with(&world.folder, &world.brokers, &world.saves, access(Login::None, Some(files)));
+        let outcome = sink.send(vec![record("tank", &[1])]).await.outcomes.remove(0);
+        assert!(
+            matches!(&outcome, Outcome::Unreachable(text) if text.contains("does this port speak TLS?")),
             "{outcome:?}"
+        );
+    });
+}
+
+#[test]
+fn a_login_that_is_wanted_or_not_is_asked_for() {
+    run(async {
+        let world = World::new(1, 1).await;
+        let outcome = async |login| {
+            let sink = sink(&world.folder, &world.brokers, &world.saves, login);
+            sink.send(vec![record("tank", &[1])]).await.outcomes.remove(0)
+        };
+        let login = Login::Plain { username: "box".to_owned(), password: Secret("right".to_owned()) };
+        let needless = outcome(login).await;
+        assert!(
+            matches!(&needless, Outcome::Halt(text) if text.contains("takes no login at this port")),
+            "{needless:?}"
+        );
+        world.brokers.state.borrow_mut().login = Some(("PLAIN", b"\0box\0right".to_vec()));
+        let missing = outcome(Login::None).await;
+        assert!(
+            matches!(&missing, Outcome::Unreachable(text) if text.contains("need a login, by sasl?")),
+            "{missing:?}"
         );
     });
 }

@@ -163,6 +163,7 @@ struct Node {
 impl Node {
     /// `None` when the connection ends.
     async fn serve(&self, mut stream: TcpStream) -> Option<()> {
+        let mut is_let_in = self.state.borrow().login.is_none();
         loop {
             let length = stream.read_u32().await.ok()?;
             let mut frame = vec![0; length as usize];
@@ -174,12 +175,15 @@ impl Node {
             let number = header.correlation_id;
             match ApiKey::try_from(header.request_api_key).unwrap() {
                 ApiKey::ApiVersions => write(&mut out, number, version, &versions()),
+                ApiKey::Metadata if !is_let_in => return None,
                 ApiKey::Metadata => write(&mut out, number, version, &self.metadata()),
                 ApiKey::InitProducerId => write(&mut out, number, version, &self.new_producer()),
                 ApiKey::SaslHandshake => write(&mut out, number, version, &self.handshake(&frame)),
                 ApiKey::SaslAuthenticate => {
                     let request = SaslAuthenticateRequest::decode(&mut frame, version).unwrap();
-                    write(&mut out, number, version, &self.authenticate(&request));
+                    let answer = self.authenticate(&request);
+                    is_let_in = answer.error_code == 0;
+                    write(&mut out, number, version, &answer);
                 }
                 ApiKey::Produce => {
                     let request = ProduceRequest::decode(&mut frame, version).unwrap();
@@ -223,7 +227,9 @@ impl Node {
 
     fn handshake(&self, request: &Bytes) -> SaslHandshakeResponse {
         let state = self.state.borrow();
-        let (mechanism, _) = state.login.as_ref().unwrap();
+        let Some((mechanism, _)) = &state.login else {
+            return SaslHandshakeResponse::default().with_error_code(34);
+        };
         let is_known = request[2..] == *mechanism.as_bytes();
         SaslHandshakeResponse::default()
             .with_error_code(if is_known { 0 } else { 33 })
