@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import socket
 import subprocess
 import time
@@ -34,10 +35,21 @@ def wait_for(what: str, condition: Callable[[], Found], seconds: float = WAIT_SE
 
 
 def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    """Ports on which nobody listens. They are none of those that the system gives to outgoing connections, which might take one before it is
+    listened on, or while what listens there is started again."""
+    first_of_system = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    held: list[socket.socket] = []
+    for port in random.SystemRandom().sample(range(10_000, first_of_system), 50 * count):
+        try:
+            held.append(socket.create_server(("127.0.0.1", port)))
+        except OSError:
+            continue
+        if len(held) == count:
+            break
     ports = [each.getsockname()[1] for each in held]
     for each in held:
         each.close()
+    assert len(ports) == count, "there are no free ports"
     return ports
 
 
