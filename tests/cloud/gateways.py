@@ -1,4 +1,4 @@
-"""Real gateways with an archive: what they have kept, and what their detectors say of each window."""
+"""Real gateways with an archive, and other sinks beside it: what they have kept, and what their detectors say of each window."""
 
 import io
 import json
@@ -16,13 +16,13 @@ Line = tuple[dict[str, Any], bytes]
 class Gateway:
     """One run of a gateway with a fleet before it, to its clean end."""
 
-    def __init__(self, folder: Path, name: str, *fleet: str) -> None:
+    def __init__(self, folder: Path, name: str, *fleet: str, sinks: str = "") -> None:
         self.archive = folder / "archive"
         folder.mkdir()
         configuration = folder / "outrider.toml"
         configuration.write_text(
             f'[gateway]\nid = "{name}"\n[store]\npath = "{folder / "state"}"\n[mqtt]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n'
-            f'[[sink]]\nname = "files"\ntype = "archive"\npath = "{self.archive}"\n'
+            f'[[sink]]\nname = "files"\ntype = "archive"\npath = "{self.archive}"\n{sinks}'
         )
         program = Program([binary("outrider"), "run", "--config", str(configuration)], folder / "gateway.log", {})
         try:

@@ -1,5 +1,6 @@
 """The fleet's engine over Kafka: its windows are the gateway's, it finds what was planted, and a backlog is judged right."""
 
+import json
 import tempfile
 import time
 import unittest
@@ -8,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import fleet
-from broker import Broker
+from broker import Broker, read
 from engine import newest_checkpoint_bytes, rows, runs, start
 from gateways import Gateway, series, statistics
 from programs import wait_for
 
-LIVE = ["--vehicles", "6", "--history", "2m", "--duration", "30s"]
+# The gateway watches each series from its second minute on.
+LIVE = ["--vehicles", "6", "--interval", "500ms", "--duration", "84s"]
 FAULTS = [
     "--fault",
-    "spike:truck-02:engine_temperature:+60@8s",
+    "spike:truck-02:engine_temperature:+60@68s",
     "--fault",
-    "step:truck-03:container_temperature:+9@10s..18s",
+    "step:truck-03:container_temperature:+9@70s..78s",
     "--fault",
-    "stuck:truck-04:engine_temperature@5s..20s",
+    "stuck:truck-04:engine_temperature@65s..80s",
 ]
 BACKLOG = ["--vehicles", "1", "--history", "1h", "--duration", "2s", "--seed", "9"]
 # Some 64 KiB, which is what a record of the gateway's sinks holds.
@@ -38,6 +40,9 @@ class Engine(unittest.TestCase):
     live: list[dict[str, Any]]
     backlog: list[dict[str, Any]]
     anomalies: list[dict[str, Any]]
+    # By stream, the lines of the live gateway: in its archive, and in Kafka.
+    archived: dict[str, list[bytes]]
+    sent: dict[str, list[bytes]]
     windows: list[dict[str, Any]]
     findings: list[dict[str, Any]]
     checkpoint_bytes: int
@@ -49,24 +54,24 @@ class Engine(unittest.TestCase):
         cls.addClassCleanup(broker.end)
         broker.create_topics("raw", "anomalies")
 
-        live = Gateway(cls.folder / "live", "truck-0042", *LIVE, *FAULTS)
         backlog = Gateway(cls.folder / "backlog", "truck-0043", *BACKLOG)
-        cls.now_ms = int(time.time() * 1000)
-        cls.vans = fleet.readings(cls.now_ms - 900_000)
-        # As if it had been live all the time: the fleet has sent the first two minutes at once.
-        live_lines = sorted(live.lines("raw"), key=lambda entry: entry[0]["measured_at_ms"])
         backlog_lines = backlog.lines("raw")
         half = len(backlog_lines) // 2
-        cls.live = [record for record, _ in live_lines]
         cls.backlog = [record for record, _ in backlog_lines]
-        cls.anomalies = [record for record, _ in live.lines("anomalies") if record["type"] == "anomaly"]
+        cls.vans = fleet.readings(int(time.time() * 1000) - 900_000)
 
         job = start(cls.folder, broker.address)
         cls.addClassCleanup(job.end)
         broker.send("raw", map(fleet.line, cls.vans), 3)
-        broker.send("raw", (keyed(*entry) for entry in live_lines), 5)
+        sink = f'[[sink]]\nname = "kafka"\ntype = "kafka"\nbrokers = ["{broker.address}"]\nraw = "raw"\nanomalies = "anomalies"\n'
+        live = Gateway(cls.folder / "live", "truck-0042", *LIVE, *FAULTS, sinks=sink)
+        cls.now_ms = int(time.time() * 1000)
+        cls.live = [record for record, _ in live.lines("raw")]
+        cls.anomalies = [record for record, _ in live.lines("anomalies") if record["type"] == "anomaly"]
+        cls.archived = {stream: [line for _, line in live.lines(stream)] for stream in ("raw", "anomalies")}
+        cls.sent = {stream: lines_of(broker, stream, "truck-0042") for stream in ("raw", "anomalies")}
+
         broker.send("raw", (keyed(*entry) for entry in backlog_lines[:half]), LINES_MAX)
-        broker.send("anomalies", (keyed(*entry) for entry in live.lines("anomalies")), LINES_MAX)
         cls.pass_time(broker, 60_000)
         expected = len(cls.vans) + len(cls.live) + half
         wait_for("windows", lambda: runs(job, cls.folder) and len(rows(cls.folder / "windows")) >= expected, 120)
@@ -85,6 +90,14 @@ class Engine(unittest.TestCase):
         tick = fleet.readings(cls.now_ms + later_ms)[0] | {"gateway": "clock", "device": "clock", "metric": "id"}
         broker.send("raw", [fleet.line(tick)], 1)
         broker.send("anomalies", [fleet.line(tick | {"type": "anomaly", "raw_run": "0", "raw_position": 1, "late": False})], 1)
+
+    def test_the_gateways_sink_has_sent_each_line_once_and_in_order(self) -> None:
+        for stream, lines in self.sent.items():
+            positions: dict[str, list[int]] = {}
+            for record in map(json.loads, lines):
+                positions.setdefault(record.get("device", ""), []).append(record["position"])
+            self.assertTrue(all(found == sorted(found) for found in positions.values()))
+            self.assertEqual(sorted(lines), sorted(self.archived[stream]))
 
     def test_windows_are_the_gateways_own(self) -> None:
         self.assertGreater(len(self.live), 4_000)
@@ -178,6 +191,11 @@ class Engine(unittest.TestCase):
         count = len({series(window) for window in self.windows})
         print(f"a checkpoint of {count} series has {self.checkpoint_bytes:,} bytes")
         self.assertGreater(self.checkpoint_bytes, 0)
+
+
+def lines_of(broker: Broker, topic: str, gateway: str) -> list[bytes]:
+    records = [record for record in read(broker.address, topic) if record.key.split("/")[0] == gateway]
+    return [line for record in records for line in record.value.splitlines(keepends=True)]
 
 
 def keyed(record: dict[str, Any], line: bytes) -> tuple[str, bytes]:
