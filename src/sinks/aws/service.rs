@@ -7,8 +7,8 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation, SigningSettings,
-    UriPathNormalizationMode, sign,
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation, SigningInstructions,
+    SigningSettings, UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
 use aws_smithy_async::time::TimeSource;
@@ -223,6 +223,18 @@ impl Service {
         let mut settings = SigningSettings::default();
         settings.signature_location = SignatureLocation::QueryParams;
         settings.expires_in = Some(lasts);
+        let signable = SignableRequest::new("GET", url, [("host", host)].into_iter(), SignableBody::Bytes(&[])).ok()?;
+        let signing = self.signed(signable, session, at, settings)?;
+        Some(signing.params().iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
+    }
+
+    fn signed(
+        &self,
+        signable: SignableRequest<'_>,
+        session: &Session,
+        at: SystemTime,
+        settings: SigningSettings,
+    ) -> Option<SigningInstructions> {
         let identity = session.credentials.clone().into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
@@ -232,9 +244,7 @@ impl Service {
             .settings(settings)
             .build()
             .ok()?;
-        let signable = SignableRequest::new("GET", url, [("host", host)].into_iter(), SignableBody::Bytes(&[])).ok()?;
-        let (signing, _) = sign(signable, &params.into()).ok()?.into_parts();
-        Some(signing.params().iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
+        Some(sign(signable, &params.into()).ok()?.into_parts().0)
     }
 
     fn request(&self, head: &Head<'_>, body: SdkBody, session: &Session, at: SystemTime) -> Option<HttpRequest> {
@@ -242,19 +252,10 @@ impl Service {
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
         settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-        let identity = session.credentials.clone().into();
-        let params = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&session.region)
-            .name(self.name)
-            .time(at)
-            .settings(settings)
-            .build()
-            .ok()?;
         let headers = head.headers.iter().map(|(name, value)| (*name, value.as_str()));
         let body_sha256 = SignableBody::Precomputed(head.body_sha256.to_owned());
         let signable = SignableRequest::new(head.method, head.url, headers, body_sha256).ok()?;
-        let (signing, _) = sign(signable, &params.into()).ok()?.into_parts();
+        let signing = self.signed(signable, session, at, settings)?;
         let mut request = HttpRequest::new(body);
         request.set_method(head.method).ok()?;
         request.set_uri(head.url).ok()?;
