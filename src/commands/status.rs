@@ -1,40 +1,67 @@
 //! `outrider status`: what the running gateway says of itself, for people.
 
 use std::fmt::{self, Write};
+use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
 
 use super::operate::{Method, Place, ask, failed};
+use crate::keys::units::{approximate_duration, approximate_size};
 
 /// More than the status takes, whatever devices are called.
 const STATUS_BYTES_MAX: u64 = 16 << 20;
+/// How often `--watch` looks.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+/// On a terminal: to the first place of an empty screen.
+const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 
 #[derive(Debug, Args)]
 pub struct StatusArguments {
     /// Print /api/status as it is
     #[arg(long)]
     json: bool,
+    /// Look again every two seconds, until it is interrupted; also while the gateway is away
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     place: Place,
 }
 
 pub fn command(arguments: &StatusArguments) -> ExitCode {
-    let text = match ask(&arguments.place, &Method::Get { bytes_max: STATUS_BYTES_MAX }, "/api/status") {
-        Ok(text) => text,
-        Err(exit) => return exit,
-    };
+    if !arguments.watch {
+        return match look(arguments) {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(exit) => exit,
+        };
+    }
+    let before = if io::stdout().is_terminal() { CLEAR } else { "\n" };
+    loop {
+        // What is wrong is on standard error.
+        let text = look(arguments).unwrap_or_default();
+        let mut out = io::stdout().lock();
+        // Whoever reads it may have gone.
+        if write!(out, "{before}{text}").and_then(|()| out.flush()).is_err() {
+            return ExitCode::SUCCESS;
+        }
+        drop(out);
+        std::thread::sleep(WATCH_EVERY);
+    }
+}
+
+fn look(arguments: &StatusArguments) -> Result<String, ExitCode> {
+    let text = ask(&arguments.place, &Method::Get { bytes_max: STATUS_BYTES_MAX }, "/api/status")?;
     if arguments.json {
-        println!("{text}");
-        return ExitCode::SUCCESS;
+        return Ok(text + "\n");
     }
     match serde_json::from_str::<Status>(&text) {
-        Ok(status) => {
-            print!("{status}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => failed(&format!("the gateway's answer is not understood: {error}")),
+        Ok(status) => Ok(status.to_string()),
+        Err(error) => Err(failed(&format!("the gateway's answer is not understood: {error}"))),
     }
 }
 
@@ -47,6 +74,11 @@ struct Status {
     clock: String,
     uptime_s: u64,
     received: Received,
+    store: Store,
+    disk: Option<Disk>,
+    ledger: Vec<Flow>,
+    ledger_adds_up: bool,
+    sinks: Vec<Sink>,
     unrouted: Unrouted,
     undecodable: Vec<Undecodable>,
     series: Option<Series>,
@@ -58,6 +90,39 @@ struct Status {
 struct Received {
     accepted: u64,
     undecodable: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Store {
+    bytes: u64,
+    bytes_max: u64,
+    oldest_age_s: Option<u64>,
+    holds_days: Option<f64>,
+    writing: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Disk {
+    free_bytes: u64,
+}
+
+/// What became of what a sink is to get of one stream.
+#[derive(Debug, Deserialize)]
+struct Flow {
+    sink: String,
+    stream: String,
+    delivered: u64,
+    buffered: u64,
+    expired: u64,
+    dead_lettered: u64,
+    quarantined: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sink {
+    name: String,
+    stream: String,
+    last_error: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -122,13 +187,19 @@ impl fmt::Display for Plain<'_> {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Status { version, gateway, state, clock, uptime_s, received, unrouted, undecodable, .. } = self;
-        writeln!(f, "Outrider {version} on {}: {state}, up {uptime_s} s, clock {clock}", Plain(gateway))?;
+        let up = approximate_duration(Duration::from_secs(*uptime_s));
+        writeln!(f, "Outrider {version} on {}: {state}, up {up}, clock {clock}", Plain(gateway))?;
         let Received { accepted, undecodable: refused } = received;
         writeln!(
             f,
             "{accepted} readings stored; publishes not stored: {refused} undecodable, {} unrouted",
             unrouted.count
         )?;
+        self.store.write(f, self.disk.as_ref())?;
+        if !self.ledger_adds_up {
+            writeln!(f, "the ledger does not add up: see `ledger` of --json")?;
+        }
+        section(f, "sinks", self.ledger.iter().map(|flow| flow.text(&self.sinks)), self.ledger.len())?;
         let alerts = self.alerts.iter().map(|Alert { device, state, severity, message }| {
             format!("{state}, {severity}: {} ({})", Plain(message), Plain(device))
         });
@@ -146,6 +217,39 @@ impl fmt::Display for Status {
             let (why, lines) = hint.split_once('\n').unwrap_or((hint, ""));
             advice(f, &format!("{}: {}", Plain(topic), Plain(why)), lines)
         })
+    }
+}
+
+impl Store {
+    fn write(&self, f: &mut fmt::Formatter<'_>, disk: Option<&Disk>) -> fmt::Result {
+        let Store { bytes, bytes_max, oldest_age_s, holds_days, writing } = self;
+        write!(f, "store: {} of {}", approximate_size(*bytes), approximate_size(*bytes_max))?;
+        if let Some(age_s) = oldest_age_s {
+            write!(f, ", the oldest record is {} old", approximate_duration(Duration::from_secs(*age_s)))?;
+        }
+        if let Some(days) = holds_days {
+            write!(f, ", holds {days:.1} days")?;
+        }
+        if let Some(Disk { free_bytes }) = disk {
+            write!(f, "; {} of the disk are free", approximate_size(*free_bytes))?;
+        }
+        f.write_str(if *writing { "\n" } else { "; nothing can be written at present\n" })
+    }
+}
+
+impl Flow {
+    fn text(&self, sinks: &[Sink]) -> String {
+        let Flow { sink, stream, delivered, buffered, expired, dead_lettered, quarantined } = self;
+        let mut text = format!("{sink} {stream}: {delivered} delivered, {buffered} buffered");
+        let losses = [(expired, "expired"), (dead_lettered, "dead letters"), (quarantined, "lost to damage")];
+        for (count, what) in losses.into_iter().filter(|(count, _)| **count > 0) {
+            let _ = write!(text, ", {count} {what}");
+        }
+        let of_it = sinks.iter().find(|one| one.name == *sink && one.stream == *stream);
+        if let Some(error) = of_it.and_then(|sink| sink.last_error.as_ref()) {
+            let _ = write!(text, "; {}", Plain(error));
+        }
+        text
     }
 }
 
@@ -201,6 +305,17 @@ mod tests {
         let status = serde_json::json!({
             "version": "1", "gateway": "g", "state": "running", "clock": "synced", "uptime_s": 5, "new": "ignored",
             "received": { "accepted": 7, "undecodable": 1 },
+            "store": { "bytes": 1 << 20, "bytes_max": 1_u64 << 32, "oldest_age_s": 90, "holds_days": 12.34, "writing": true },
+            "disk": { "free_bytes": 3_u64 << 30 },
+            "ledger": [
+                { "sink": "cloud", "stream": "raw", "delivered": 4, "buffered": 2, "expired": 1, "dead_lettered": 0, "quarantined": 0 },
+                { "sink": "cloud", "stream": "trips", "delivered": 1, "buffered": 0, "expired": 0, "dead_lettered": 0, "quarantined": 0 },
+            ],
+            "ledger_adds_up": true,
+            "sinks": [
+                { "name": "cloud", "stream": "raw", "last_error": "no connection\u{1b}" },
+                { "name": "cloud", "stream": "trips", "last_error": null },
+            ],
             "unrouted": { "count": 2, "topics": ["a/b"], "routes": ["[[route]]\ntopic = \"a/{device}\""] },
             "undecodable": [{ "topic": "c", "hint": "no number; add:\nnumbers = \"lenient\"" }],
             "series": {
@@ -217,6 +332,11 @@ mod tests {
         let status: Status = serde_json::from_value(status).expect("as it is sent");
         let expected = r#"Outrider 1 on g: running, up 5 s, clock synced
 7 readings stored; publishes not stored: 1 undecodable, 2 unrouted
+store: 1 MiB of 4 GiB, the oldest record is 1.5 m old, holds 12.3 days; 3 GiB of the disk are free
+
+sinks: 2
+  cloud raw: 4 delivered, 2 buffered, 1 expired; no connection\u{1b}
+  cloud trips: 1 delivered, 0 buffered
 
 watched series: 3
   t\u{1b}[2J temp: temperature, and a limit (the word)

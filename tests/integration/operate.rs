@@ -1,7 +1,8 @@
 //! An operator's requests to the running gateway, with the program's own commands over the control socket.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -81,7 +82,8 @@ fn the_status_says_what_is_watched_and_what_would_take_what_is_not_stored() {
     let (code, text) = said(folder.path(), &["status"]);
     assert_eq!(code, 0, "{text}");
     for part in [
-        "2 readings stored; publishes not stored: 1 undecodable, 1 unrouted",
+        "2 readings stored; publishes not stored: 1 undecodable, 1 unrouted\nstore: ",
+        "\n  archive raw: ",
         "watched series: 1\n  tank temp: temperature (the word \"temp\" is in its name)",
         "series that are not watched: 1\n  tank count: off (the word \"count\" in its name says",
         "topic = \"plant/{device}/{metric...}\"",
@@ -92,6 +94,32 @@ fn the_status_says_what_is_watched_and_what_would_take_what_is_not_stored() {
     let (code, text) = said(folder.path(), &["status", "--json"]);
     let status: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &status["series"]["watched_total"]), (0, &1.into()));
+    assert!(gateway.stop().success());
+}
+
+#[test]
+fn the_status_is_watched_also_while_the_gateway_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    let state = folder.path().join("state");
+    let mut watching = Command::new(env!("CARGO_BIN_EXE_outrider"))
+        .args(["status", "--watch", "--state"])
+        .arg(&state)
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut looks = BufReader::new(watching.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut next = || looks.find(|line| line.starts_with("Outrider ")).unwrap();
+    assert!(next().contains(": running, up ") && next().contains(": running, up "));
+    assert!(gateway.stop().success());
+    let mut trouble = BufReader::new(watching.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(trouble.any(|line| line.starts_with("no gateway is running")));
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    assert!(next().contains(": running, up "));
+    watching.kill().unwrap();
+    watching.wait().unwrap();
     assert!(gateway.stop().success());
 }
 
