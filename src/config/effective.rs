@@ -23,8 +23,11 @@ pub enum Shown {
 impl Configuration {
     /// Keys with their values, each with its origin. Secrets are left out.
     pub fn show(sources: &Sources, host: &Host, shown: Shown) -> Result<String, Problems> {
-        let configuration = Configuration::load(sources, host)?;
-        let document = Configuration::document(sources, host)?;
+        // Once: what comes through a pipe is there only once.
+        let file = Configuration::text(sources, host)?;
+        let file = file.as_ref().map(|(file, text)| (file.as_path(), text.as_str()));
+        let configuration = Configuration::read(file, sources, host)?;
+        let document = Configuration::merged(file, sources, &mut Problems::default());
         let mut out = String::new();
         for (name, form) in SECTIONS {
             match form {
@@ -46,7 +49,10 @@ impl Configuration {
                 let _ = writeln!(out, "\n# Without a [[sink]]: {}, {}", sink.name, sink.sink.describe());
             }
         }
-        Ok(out.trim_start().to_owned())
+        Ok(match out.trim_start() {
+            "" => "# Nothing is set: the defaults apply, which --effective shows.\n".to_owned(),
+            out => out.to_owned(),
+        })
     }
 }
 
@@ -219,6 +225,22 @@ headers = { Authorization = "Bearer secret" }
     }
 
     #[test]
+    fn a_file_that_can_be_read_only_once_is_enough() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let writer = pipe.clone();
+        // Whoever reads it a second time gets nothing.
+        std::thread::spawn(move || {
+            ["[gateway]\nid = \"piped\"\n", ""].into_iter().for_each(|text| std::fs::write(&writer, text).unwrap());
+        });
+        let given = Sources { file: Some(pipe), ..Sources::default() };
+        let out = Configuration::show(&given, &host(), Shown::Set).unwrap();
+        assert!(out.contains("id = \"piped\""), "{out}");
+    }
+
+    #[test]
     fn each_value_says_where_it_is_from_and_secrets_say_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let given = sources(folder.path(), TEXT, &[("OUTRIDER__STORE__SIZE_MAX", "2GiB")]);
@@ -234,6 +256,8 @@ headers = { Authorization = "Bearer secret" }
         let set = Configuration::show(&given, &host(), Shown::Set).unwrap();
         assert!(!set.contains("# default") && !set.contains("[admin]") && set.contains("[gateway]"), "{set}");
         let nothing = Sources::default();
+        let set = Configuration::show(&nothing, &host(), Shown::Set).unwrap();
+        assert!(set.starts_with("# Nothing is set"), "{set}");
         let built_in = Configuration::show(&nothing, &host(), Shown::Effective).unwrap();
         assert!(built_in.contains("# Without a [[sink]]: archive, "), "{built_in}");
     }

@@ -149,12 +149,6 @@ impl Configuration {
     }
 
     /// What the file, the variables and the arguments set, in that order.
-    fn document(sources: &Sources, host: &Host) -> Result<Document, Problems> {
-        let file = Configuration::text(sources, host)?;
-        let file = file.as_ref().map(|(file, text)| (file.as_path(), text.as_str()));
-        Ok(Configuration::merged(file, sources, &mut Problems::default()))
-    }
-
     fn merged(file: Option<(&Path, &str)>, sources: &Sources, problems: &mut Problems) -> Document {
         let mut document = match file {
             Some((file, text)) => Document::parse(file, text, reference::all(), problems),

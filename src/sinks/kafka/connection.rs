@@ -82,7 +82,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects, logs in, and asks which versions the broker speaks.
+    /// Connects, asks which versions the broker speaks, and logs in.
     pub async fn open(address: &Address, access: &Access) -> Result<Connection, Outcome> {
         let opening = tokio::time::timeout(access.connect_timeout, secured(address, access));
         let stream = opening

@@ -244,8 +244,7 @@ impl Producer {
             fail(parcels, work.remove(&partition), &outcome);
         }
         // Where everything is refused at once, the delivery looks for what is to blame; it also knows when no record is.
-        let is_all = parcels.iter().all(|parcel| parcel.outcome.is_none());
-        let mut is_first = is_all;
+        let mut is_everything = parcels.iter().all(|parcel| parcel.outcome.is_none());
         while !work.is_empty() {
             // Another partition's batch may have shown that this producer's numbers are void.
             let Some(producer) = self.id else {
@@ -262,14 +261,15 @@ impl Producer {
             };
             let batches = sent.iter().map(|(doubt, _)| (doubt.batch.partition, doubt.batch.bytes.clone())).collect();
             let mut verdicts = self.produce(batches).await;
-            let is_all_refused = is_first && verdicts.values().all(|verdict| matches!(verdict, Verdict::Refused(_)));
+            let is_all_refused =
+                is_everything && verdicts.values().all(|verdict| matches!(verdict, Verdict::Refused(_)));
             for (doubt, group) in sent {
                 let internal = Verdict::Doubt(Outcome::Retry(RetryReason::Internal));
                 let verdict = verdicts.remove(&doubt.batch.partition).unwrap_or(internal);
                 self.judge(doubt, verdict, (&group, is_all_refused), &mut work, parcels);
             }
             work.retain(|_, groups| !groups.is_empty());
-            is_first = false;
+            is_everything = false;
         }
     }
 
