@@ -35,6 +35,7 @@ pub use self::reloading::{Concern, ConfigurationSource, LoadError, Loaded};
 use self::storeless::Opening;
 use crate::admin::access::CurrentAccess;
 use crate::admin::control::{self, ControlSocket};
+use crate::admin::history::HistorySource;
 use crate::admin::{self, origin::Hosts, status::Sources, undecodable::SampleHints};
 pub use crate::clock::now_ms;
 use crate::core::detection::alert::AlertTimes;
@@ -198,6 +199,7 @@ impl Parts {
             state_folder: settings.state_folder.clone(),
             store_bytes_max: settings.capacity.bytes_max,
             reader: RefCell::new(reader),
+            history: HistorySource::new(store_path(&settings.state_folder), settings.vfs.clone()),
             looked: RefCell::default(),
             sample_hints: RefCell::new(SampleHints::new(settings.routes.clone())),
             hosts: Hosts::new(settings.admin_hosts.clone()),

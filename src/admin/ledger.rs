@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::core::cursor::CursorState;
 use crate::core::detection::alert::{Severity, State};
 use crate::core::identity::{Stream, StreamRow};
+use crate::store::history::History;
 use crate::store::{held, held_keys, streams};
 
 /// What became of one stream's records for one sink.
@@ -37,9 +38,13 @@ impl LedgerLine {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StreamContent {
     pub stream: String,
+    /// Held for sinks, as the next two.
     pub records: u64,
     pub batches: u64,
     pub oldest_ms: Option<i64>,
+    /// Held though every sink has them.
+    pub history_records: u64,
+    pub history_from_ms: Option<i64>,
     pub last_sequence: u64,
     /// Position of the newest batch that is held.
     pub last_position: Option<u64>,
@@ -92,6 +97,14 @@ const LARGE_FROM: u64 = 2_000;
 impl StoreView {
     pub fn is_large(&self) -> bool {
         self.alerts_total + self.held.iter().map(|held| held.batches).sum::<u64>() >= LARGE_FROM
+    }
+
+    /// Bytes in use, less what history takes, which gives way: as if all records were of one size.
+    pub fn used_for_sinks(&self) -> u64 {
+        let for_sinks: u64 = self.held.iter().map(|held| held.records).sum();
+        let history: u64 = self.held.iter().map(|held| held.history_records).sum();
+        let share = for_sinks as f64 / (for_sinks + history).max(1) as f64;
+        if history == 0 { self.used_bytes } else { (self.used_bytes as f64 * share) as u64 }
     }
 
     pub fn total(&self, name: &str) -> u64 {
@@ -175,12 +188,15 @@ fn buffered(db: &Connection, sink: &str, stream: Stream, state: &CursorState) ->
 
 fn content(db: &Connection, StreamRow { stream, name, .. }: &StreamRow) -> rusqlite::Result<StreamContent> {
     let stream = *stream;
-    let held::Sum { records, batches, first_ms } = held::sum_behind(db, stream, 0)?;
+    let history = History::of(db, stream)?;
+    let held::Sum { records, batches, first_ms } = held::sum_behind(db, stream, history.through)?;
     Ok(StreamContent {
         stream: name.to_string(),
         records,
         batches,
         oldest_ms: first_ms,
+        history_records: history.records,
+        history_from_ms: history.from_ms,
         last_sequence: held::last_sequence(db, stream)?,
         last_position: held::newest(db, stream)?.map(|newest| newest.last_position),
     })

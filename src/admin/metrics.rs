@@ -184,7 +184,7 @@ fn write_store(text: &mut Text, status: &Status) {
     text.single(
         "buffer_oldest_seconds",
         "gauge",
-        "age of the oldest record held",
+        "age of the oldest record that is held for a sink",
         status.store.oldest_age_s.unwrap_or(0) as f64,
     );
     text.family("buffer_events", "gauge", "records held and not delivered, by stream and sink");

@@ -6,6 +6,7 @@ mod acknowledge;
 pub mod alerts;
 pub mod control;
 mod failing_sinks;
+pub mod history;
 pub mod ledger;
 mod login;
 mod metrics;
@@ -201,6 +202,10 @@ async fn answer_question(
             with_status("application/json", &|status| pretty(&Status { series: overview.clone(), ..status }))
         }
         "/api/series" => series::answer(request.uri().query(), pipeline).await,
+        path if history::target(path).is_some() => {
+            let series = history::target(path).expect("just looked at");
+            history::answer(series, request.uri().query(), (sources.now_ms)(), &sources.history).await
+        }
         path if path.starts_with(series::ONE) => series::explain(path, pipeline).await,
         "/api/rules" => {
             reply(StatusCode::OK, "application/json", pretty(&rules::status(&sources.rules, &sources.store)))

@@ -71,7 +71,7 @@ fn after(query: &str) -> Option<(String, String)> {
 }
 
 /// Device and metric of two levels, percent-encoded.
-fn names(levels: &str) -> Option<(String, String)> {
+pub(super) fn names(levels: &str) -> Option<(String, String)> {
     let (device, metric) = levels.split_once('/')?;
     (!metric.contains('/')).then(|| (topic::percent_decode(device), topic::percent_decode(metric)))
 }

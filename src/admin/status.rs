@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::access::CurrentAccess;
+use super::history::HistorySource;
 use super::ledger::{self, LedgerLine, RejectedSample, StoreView, StreamContent};
 use super::origin::Hosts;
 use super::rules::{self, RulesStatus};
@@ -36,6 +37,7 @@ pub struct Sources {
     pub store_bytes_max: u64,
     /// `None` as long as the store cannot be opened.
     pub reader: RefCell<Option<Reader>>,
+    pub history: HistorySource,
     /// The last look into the store, and when it was taken.
     pub looked: RefCell<Option<(Instant, Arc<StoreView>)>>,
     /// What would take samples of earlier runs.
@@ -405,7 +407,7 @@ impl Sources {
         let oldest_ms = view.held.iter().filter_map(|held| held.oldest_ms).min();
         let written = self.store.payload_bytes.get() as f64;
         let uptime = self.started.elapsed().max(Duration::from_secs(1)).as_secs_f64();
-        let free = self.store_bytes_max.saturating_sub(view.used_bytes) as f64;
+        let free = self.store_bytes_max.saturating_sub(view.used_for_sinks()) as f64;
         StoreStatus {
             bytes: view.used_bytes,
             bytes_max: self.store_bytes_max,

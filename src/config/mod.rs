@@ -103,6 +103,8 @@ pub struct StoreConfiguration {
     pub bytes_max: Option<u64>,
     pub free_bytes_min: Option<u64>,
     pub when_full: WhenFull,
+    /// How long what every sink has stays readable.
+    pub history: Duration,
     pub pacing: CommitPacing,
 }
 

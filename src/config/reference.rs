@@ -43,6 +43,8 @@ const KEYS: &[Key] = &[
         "When size_max is reached: drop the oldest readings, counted, or acknowledge nothing more until there is room."),
     key_of(Group::Store, "free_space_min", size_or_auto(0, 1024 * GIB), Literal("\"auto\""),
         "How much of the disk the store leaves free; auto is the smaller of 512 MiB and a tenth of the disk."),
+    key_of(Group::Store, "history", seconds(0, 366 * 86_400), Literal("\"24h\""),
+        "How long delivered data stays readable here, for charts and detect --from-store. It takes at most half of the store, and is the first to give way; 0 keeps nothing."),
     key_of(Group::Store, "commit_delay", milliseconds(1, 1000), Literal("\"40ms\""),
         "How long a reading that somebody waits for may be held back, so that several are made durable together; a quarter of this while only one client is sending."),
     key_of(Group::Store, "commit_delay_max", milliseconds(1, 10_000), Literal("\"1s\""),

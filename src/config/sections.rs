@@ -138,8 +138,9 @@ impl Reader<'_> {
             ..defaults.delays
         };
         let pacing = CommitPacing { delays, ..defaults };
+        let history = section.duration("history");
         section.finish();
-        Some(StoreConfiguration { folder: folder?, bytes_max, free_bytes_min, when_full, pacing })
+        Some(StoreConfiguration { folder: folder?, bytes_max, free_bytes_min, when_full, history, pacing })
     }
 
     fn mqtt(&mut self) -> Mqtt {

@@ -62,6 +62,7 @@ impl Configuration {
         Ok(Capacity {
             free_bytes_min: self.store.free_bytes_min.unwrap_or(FREE_BYTES_AUTO_MAX.min(space.total_bytes / 10)),
             when_full: self.store.when_full,
+            history_ms: u64::try_from(self.store.history.as_millis()).unwrap_or(u64::MAX),
             ..Capacity::new(bytes_max)
         })
     }

@@ -62,7 +62,9 @@ impl Config {
         // The smallest has room for about half of what large readings take.
         let bytes_max = if is_small { random.within(4, 7) << 20 } else { 64 << 20 };
         let when_full = if random.percent(50) { WhenFull::Refuse } else { WhenFull::DropOldest };
-        Config { sinks, capacity: Capacity { when_full, ..Capacity::new(bytes_max) } }
+        // With some, what is delivered stays; without, deletion follows delivery.
+        let history_ms = if sinks.len().is_multiple_of(2) { 60_000 } else { 0 };
+        Config { sinks, capacity: Capacity { when_full, history_ms, ..Capacity::new(bytes_max) } }
     }
 }
 

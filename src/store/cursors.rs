@@ -197,8 +197,9 @@ impl Cursors {
         entry.map_or(Vec::new(), |entry| entry.held_keys.states())
     }
 
-    /// Marks a sink as configured, and returns where it stands. A new sink starts at the oldest held batch; what is held by then
-    /// counts as accepted for it.
+    /// Marks a sink as configured, and returns where it stands. A new sink starts at the oldest batch that another one still waits for, or
+    /// without another one at the oldest held: it is not sent history that all others have. What is held from there on counts as accepted
+    /// for it.
     ///
     /// # Errors
     ///
@@ -208,11 +209,12 @@ impl Cursors {
             entry.configured = true;
             return Ok(entry.state.clone());
         }
-        let count = held::sum_behind(db, stream, 0)?.records;
-        let start = match held::first_behind(db, stream, 0)? {
+        let history = self.delivered_through(stream).unwrap_or(0);
+        let start = match held::first_behind(db, stream, history)? {
             Some(first) => first.before_first(),
             None => held::last_sequence(db, stream)?,
         };
+        let count = held::sum_behind(db, stream, start)?.records;
         let entry = Entry::at(sink, stream, CursorState::at(start), count);
         entry.insert(db)?;
         self.entries.push(entry);
@@ -404,6 +406,20 @@ impl Cursors {
         }
         Ok(())
     }
+}
+
+/// Every sink that a stream of this store has or had has finished everything up to here; `None` if there is none.
+///
+/// # Errors
+///
+/// If the store cannot be read.
+pub fn delivered_through(db: &Connection, stream: Stream) -> rusqlite::Result<Option<u64>> {
+    let of_sinks: Option<i64> = db
+        .prepare_cached("SELECT min(value) FROM progress WHERE stream = ?1 AND name <> ''")?
+        .query_row([stream.id()], |row| row.get(0))?;
+    let of_sinks = of_sinks.map(|through| through.max(0).cast_unsigned());
+    let of_keys = held_keys::done_through(db, stream)?;
+    Ok(of_sinks.map(|through| of_keys.map_or(through, |of_keys| of_keys.min(through))))
 }
 
 /// How many of some records there are, and how many of these were missing.

@@ -122,11 +122,43 @@ pub fn first_behind(db: &Connection, stream: Stream, after: u64) -> rusqlite::Re
         .optional()
 }
 
-/// The newest batch: its end, position and time.
+/// The newest batch that ends before a sequence and began to be received by a time. Where the clock was put back, batches in between may be
+/// passed over.
+///
+/// # Errors
+///
+/// If the store cannot be read.
+pub fn newest_before(
+    db: &Connection,
+    stream: Stream,
+    before: u64,
+    received_by_ms: i64,
+) -> rusqlite::Result<Option<Newest>> {
+    let newest = newest_through(db, stream, before.saturating_sub(1))?;
+    let is_later = |newest: &Newest| newest.first_ms > received_by_ms;
+    let Some(later) = newest.filter(is_later) else { return Ok(newest) };
+    // Many may have to be passed over: those that are listed are much smaller.
+    let (first, last) = (*behind(stream, 0).start(), id(stream, later.last_sequence));
+    let listed: Option<i64> = db
+        .prepare_cached("SELECT id FROM held WHERE id BETWEEN ?1 AND ?2 AND first_ms <= ?3 ORDER BY id DESC LIMIT 1")?
+        .query_row([first, last, received_by_ms], |row| row.get(0))
+        .optional()?;
+    let unlisted: Option<i64> = db
+        .prepare_cached("SELECT id FROM batch WHERE id > ?1 AND id <= ?2 AND first_ms <= ?3 ORDER BY id DESC LIMIT 1")?
+        .query_row([last_listed(db, stream)?, last, received_by_ms], |row| row.get(0))
+        .optional()?;
+    match unlisted.or(listed) {
+        Some(found) => newest_through(db, stream, sequence(found)),
+        None => Ok(None),
+    }
+}
+
+/// The newest batch: its end, position and times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Newest {
     pub last_sequence: u64,
     pub last_position: u64,
+    pub first_ms: i64,
     pub last_ms: i64,
 }
 
@@ -136,15 +168,19 @@ pub struct Newest {
 ///
 /// If the store cannot be read.
 pub fn newest(db: &Connection, stream: Stream) -> rusqlite::Result<Option<Newest>> {
-    let wanted = behind(stream, 0);
-    let sql =
-        "SELECT id, first_position + count - 1, last_ms FROM batch WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT 1";
+    newest_through(db, stream, SEQUENCE_MAX)
+}
+
+fn newest_through(db: &Connection, stream: Stream, through: u64) -> rusqlite::Result<Option<Newest>> {
+    let wanted = *behind(stream, 0).start()..=id(stream, through);
+    let sql = "SELECT id, first_position + count - 1, first_ms, last_ms FROM batch WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT 1";
     let read = |row: &rusqlite::Row<'_>| {
         let id = row.get(0)?;
         let newest = Newest {
             last_sequence: sequence(id),
             last_position: row.get::<_, i64>(1)?.max(0) as u64,
-            last_ms: row.get(2)?,
+            first_ms: row.get(2)?,
+            last_ms: row.get(3)?,
         };
         // SQLite looks at one end of the range only: in a damaged tree this may be a row of another stream.
         Ok(wanted.contains(&id).then_some(newest))
@@ -248,6 +284,29 @@ pub(super) fn delete_oldest(db: &Connection, stream: Stream, through: u64, limit
         "DELETE FROM batch WHERE id IN (SELECT id FROM batch WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3)",
     )?
     .execute(params![first, id(stream, through), limit as i64])
+}
+
+/// The end of the longest run of the oldest batches, of at most `limit` that end at or before `through`, whose last receive times all are
+/// `wanted`.
+pub(super) fn prefix(
+    db: &Connection,
+    stream: Stream,
+    through: u64,
+    limit: usize,
+    wanted: impl Fn(i64) -> bool,
+) -> rusqlite::Result<Option<u64>> {
+    let first = *behind(stream, 0).start();
+    let mut select =
+        db.prepare_cached("SELECT id, last_ms FROM batch WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3")?;
+    let mut rows = select.query(params![first, id(stream, through), limit as i64])?;
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        if !wanted(row.get(1)?) {
+            break;
+        }
+        last = Some(sequence(row.get(0)?));
+    }
+    Ok(last)
 }
 
 /// How many of the newest batches are not in `held`.

@@ -80,6 +80,16 @@ pub fn pending(db: &Connection, sink: &str, stream: Stream) -> rusqlite::Result<
         .map(|pending| pending.max(0) as u64)
 }
 
+/// Everything of a stream up to here is done with, as far as keys go that any sink has set aside; `None` if there are none.
+pub fn done_through(db: &Connection, stream: Stream) -> rusqlite::Result<Option<u64>> {
+    if !has_table(db)? {
+        return Ok(None);
+    }
+    db.prepare_cached("SELECT min(seq) FROM held_key WHERE stream = ?1")?
+        .query_row([stream.id()], |row| row.get::<_, Option<i64>>(0))
+        .map(|through| through.map(|through| through.max(0).cast_unsigned()))
+}
+
 pub fn forget(db: &Connection, sink: &str, stream: Stream) -> rusqlite::Result<()> {
     if has_table(db)? {
         db.execute("DELETE FROM held_key WHERE sink = ?1 AND stream = ?2", params![sink, stream.id()])?;

@@ -8,6 +8,7 @@ mod entries;
 mod header;
 pub mod held;
 pub mod held_keys;
+pub mod history;
 pub mod lock;
 pub mod log;
 mod migration;

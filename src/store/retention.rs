@@ -17,6 +17,8 @@ pub struct Capacity {
     /// Disk space left to others: the store does not grow into it.
     pub free_bytes_min: u64,
     pub when_full: WhenFull,
+    /// For so long, records that every sink has stay readable, as long as they leave half of the room to others.
+    pub history_ms: u64,
 }
 
 /// What happens when the capacity is reached.
@@ -34,6 +36,8 @@ const LOG_PAGES: u64 = 1000;
 const SLACK_BYTES: u64 = 64 * 1024;
 /// Batches deleted with one commit: enough to keep up with any ingest, few enough not to stall it.
 const DELETES_A_COMMIT: usize = 64;
+/// As many of them at a time where they are history that gives way.
+const HISTORY_DELETES: usize = 4;
 /// After removing so many batches a commit stops, if it does not make the store grow: a lowered capacity is reached in steps.
 const DROPS_A_COMMIT: usize = 256;
 /// What the store may always use, if the disk has it at all: without any room each reading would displace the one before.
@@ -46,10 +50,10 @@ const LOG_CLAIM_BYTES_MAX: u64 = 1 << 20;
 const HEADROOM_BYTES_MAX: u64 = 2 << 20;
 
 impl Capacity {
-    /// A twentieth in reserve, at least 1 MiB; the oldest readings are dropped first, and the disk may be filled.
+    /// A twentieth in reserve, at least 1 MiB; the oldest readings are dropped first, the disk may be filled, and there is no history.
     pub fn new(bytes_max: u64) -> Capacity {
         let reserve_bytes = (bytes_max / 20).max(1 << 20);
-        Capacity { bytes_max, reserve_bytes, free_bytes_min: 0, when_full: WhenFull::DropOldest }
+        Capacity { bytes_max, reserve_bytes, free_bytes_min: 0, when_full: WhenFull::DropOldest, history_ms: 0 }
     }
 
     pub fn ballast_bytes(&self) -> u64 {
@@ -185,8 +189,8 @@ pub fn used_bytes(db: &Connection) -> rusqlite::Result<u64> {
     Ok(file_bytes(db)?.saturating_sub(free.max(0) as u64 * PAGE_BYTES))
 }
 
-/// Deletes a bounded number of batches that every sink has finished; raw ones only once a snapshot covers them. A stream that no sink has
-/// a cursor in is kept for a later one, as long as the store is less than half full.
+/// Deletes a bounded number of batches that every sink has finished and that are no history; of watched streams only once a snapshot covers
+/// them. Neither history nor a stream that no sink has a cursor in, which is kept for a later one, takes more than half of the room.
 ///
 /// # Errors
 ///
@@ -194,24 +198,77 @@ pub fn used_bytes(db: &Connection) -> rusqlite::Result<u64> {
 pub fn delete_delivered(
     transaction: &Transaction<'_>,
     (streams, cursors): (&Streams, &Cursors),
-    room: &Room,
+    (room, history_ms): (&Room, u64),
     snapshot_covers: u64,
 ) -> rusqlite::Result<Deleted> {
     let mut deleted = Deleted::default();
+    let half = room.raw / 2;
+    let is_half_full = used_bytes(transaction)? > half;
+    let history = match history_ms {
+        0 => None,
+        _ => History::until_newest(transaction, streams, history_ms)?,
+    };
     for stream in streams.all() {
         let mut through = match cursors.delivered_through(stream) {
             Some(through) => through,
-            None if used_bytes(transaction)? > room.raw / 2 => i64::MAX as u64,
+            None if is_half_full => i64::MAX as u64,
             None => continue,
         };
         if streams.is_watched(stream) {
             through = through.min(snapshot_covers);
         }
-        let batches = held::delete_oldest(transaction, stream, through, DELETES_A_COMMIT)?;
+        let mut batches = match &history {
+            None => held::delete_oldest(transaction, stream, through, DELETES_A_COMMIT)?,
+            Some(history) => {
+                let is_old = |last_ms| !history.has(last_ms);
+                match held::prefix(transaction, stream, through, DELETES_A_COMMIT, is_old)? {
+                    Some(last_old) => held::delete_oldest(transaction, stream, last_old, DELETES_A_COMMIT)?,
+                    None => 0,
+                }
+            }
+        };
+        // Not more than it takes: the rest is worth reading. Readings come first here, and go first.
+        while history.is_some() && batches < DELETES_A_COMMIT && used_bytes(transaction)? > half {
+            match held::delete_oldest(transaction, stream, through, HISTORY_DELETES)? {
+                0 => break,
+                more => batches += more,
+            }
+        }
         deleted.batches += batches;
-        deleted.has_more |= batches == DELETES_A_COMMIT;
+        deleted.has_more |= batches >= DELETES_A_COMMIT;
+        if history.is_some() && batches >= DELETES_A_COMMIT {
+            break;
+        }
     }
     Ok(deleted)
+}
+
+/// The receive times that count as history. It ends with the newest record, not with the clock: one that is not set yet must not make all of
+/// it look old, or like something from the future.
+struct History {
+    from_ms: i64,
+    through_ms: i64,
+}
+
+/// What a clock that was put right may have been ahead. Of records that were received later than this, nobody knows when they become old.
+const AHEAD_MS: i64 = 3_600_000;
+
+impl History {
+    fn until_newest(db: &Connection, streams: &Streams, history_ms: u64) -> rusqlite::Result<Option<History>> {
+        let mut newest = None;
+        for stream in streams.all() {
+            newest = newest.max(held::newest(db, stream)?.map(|newest| newest.last_ms));
+        }
+        let history_ms = i64::try_from(history_ms).unwrap_or(i64::MAX);
+        Ok(newest.map(|newest_ms| History {
+            from_ms: newest_ms.saturating_sub(history_ms),
+            through_ms: newest_ms.saturating_add(AHEAD_MS),
+        }))
+    }
+
+    fn has(&self, last_ms: i64) -> bool {
+        (self.from_ms..=self.through_ms).contains(&last_ms)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

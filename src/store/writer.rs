@@ -317,7 +317,9 @@ impl Writer {
         for sink in &input.dropped_sinks {
             report.dropped_sinks.push((sink.clone(), cursors.drop_sink(&transaction, sink)?));
         }
-        report.deleted = retention::delete_delivered(&transaction, (&self.streams, &cursors), &report.room, covered.0)?;
+        let of_all = (&self.streams, &cursors);
+        let history_ms = self.settings.capacity.history_ms;
+        report.deleted = retention::delete_delivered(&transaction, of_all, (&report.room, history_ms), covered.0)?;
         let when_full = self.settings.capacity.when_full;
         let mut needed = rows::needed(input, batches, &self.streams);
         if !retention::has_room(&transaction, &report.room, needed)? {

@@ -36,6 +36,7 @@ mod firehose;
 mod from_store;
 mod full;
 mod growth;
+mod history;
 mod hostile;
 mod http;
 mod kill;
