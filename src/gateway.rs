@@ -204,6 +204,8 @@ impl Parts {
             sample_hints: RefCell::new(SampleHints::new(settings.routes.clone())),
             hosts: Hosts::new(settings.admin_hosts.clone()),
             access: settings.admin_access.clone(),
+            listeners: settings.listeners.iter().map(|listener| listener.name.clone()).collect(),
+            policies: settings.policies.clone(),
             edge: Arc::clone(edge),
             store: Arc::clone(&self.counters),
             sinks: self.sinks.iter().flat_map(|sink| sink.sources.clone()).collect(),

@@ -25,6 +25,9 @@ pub struct LedgerLine {
     pub passed_over: u64,
     /// Local sequence up to which every record is settled.
     pub cursor: u64,
+    /// When the oldest of the buffered records was received. Shown with the flow, and no part of the gateway's own records.
+    #[serde(skip)]
+    pub oldest_ms: Option<i64>,
 }
 
 impl LedgerLine {
@@ -86,6 +89,7 @@ pub struct StoreView {
     pub alerts: Vec<serde_json::Value>,
     /// Counts all alerts, not only those listed.
     pub alerts_raised: u64,
+    pub alerts_by_severity: [u64; Severity::ALL.len()],
     pub alerts_total: u64,
     pub used_bytes: u64,
     pub dead_letters_held: u64,
@@ -124,6 +128,7 @@ pub fn look(db: &Connection) -> rusqlite::Result<StoreView> {
         rejected_samples: rejected_samples(&transaction)?,
         alerts: alerts.listed(),
         alerts_raised: alerts.raised,
+        alerts_by_severity: alerts.by_severity,
         alerts_total: alerts.total,
         used_bytes: crate::store::retention::used_bytes(&transaction)?,
         dead_letters_held: transaction.query_row("SELECT count(*) FROM dead_letter", [], |row| unsigned(row, 0))?,
@@ -158,8 +163,10 @@ pub(crate) fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
         let state = CursorState::decode(cursor, &ranges).unwrap_or_else(|| CursorState::at(cursor));
         let Some(stream) = Stream::from_id(row.get(0)?) else { continue };
         let sink: String = row.get(2)?;
+        let (buffered, oldest_ms) = buffered(db, &sink, stream, &state)?;
         lines.push(LedgerLine {
-            buffered: buffered(db, &sink, stream, &state)?,
+            buffered,
+            oldest_ms,
             stream: row.get(1)?,
             sink,
             accepted: unsigned(row, 5)?,
@@ -175,15 +182,16 @@ pub(crate) fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
 }
 
 /// Records held beyond the cursor that are not acknowledged, and those that it has passed over for keys that are set aside. Does not read
-/// payloads.
-fn buffered(db: &Connection, sink: &str, stream: Stream, state: &CursorState) -> rusqlite::Result<u64> {
+/// payloads. Beside it, when the oldest of those beyond the cursor was received.
+fn buffered(db: &Connection, sink: &str, stream: Stream, state: &CursorState) -> rusqlite::Result<(u64, Option<i64>)> {
     let beyond = held::sum_behind(db, stream, state.cursor)?.records;
     // The first batch may begin below the cursor.
     let first = held::first_behind(db, stream, state.cursor)?;
     let done_of_first = first.map_or(0, |first| state.cursor.saturating_sub(first.before_first()));
     let acknowledged: u64 = state.acknowledged.iter().map(|(first, last)| last - first + 1).sum();
     let set_aside = held_keys::pending(db, sink, stream)?;
-    Ok(beyond.saturating_sub(done_of_first).saturating_sub(acknowledged) + set_aside)
+    let buffered = beyond.saturating_sub(done_of_first).saturating_sub(acknowledged) + set_aside;
+    Ok((buffered, first.filter(|_| buffered > 0).map(|first| first.first_ms)))
 }
 
 fn content(db: &Connection, StreamRow { stream, name, .. }: &StreamRow) -> rusqlite::Result<StreamContent> {
@@ -230,6 +238,7 @@ fn rejected_samples(db: &Connection) -> rusqlite::Result<Vec<RejectedSample>> {
 #[derive(Default)]
 struct Alerts {
     raised: u64,
+    by_severity: [u64; Severity::ALL.len()],
     total: u64,
     first: Vec<(Rank, Vec<u8>)>,
 }
@@ -254,6 +263,9 @@ impl Alerts {
         let rank = rank(body, is_raised);
         self.total += 1;
         self.raised += u64::from(rank.0);
+        if let (true, Some(severity), _) = rank {
+            self.by_severity[severity as usize] += 1;
+        }
         if self.first.len() >= 4 * LISTED_MAX {
             self.shorten();
         }
@@ -347,6 +359,7 @@ mod tests {
             quarantined: 5,
             passed_over: 0,
             cursor: 50,
+            oldest_ms: Some(0),
         };
         let before = look(writer.connection()).expect("readable");
         assert_eq!(before.ledger, [expected]);

@@ -1,49 +1,26 @@
-//! The status in Prometheus' text format. The names of all metrics are in this file.
+//! The status in Prometheus' text format. The names of all metrics are in this file, and `docs/METRICS.md` is written from what it writes.
 
-use std::fmt::Write;
+use std::collections::BTreeMap;
 
 use super::rules::RuleStatus;
-use super::status::Status;
-use crate::counter::{Histogram, HistogramView};
+use super::status::{SinkStatus, Status};
+use crate::core::detection::alert::Severity;
+use crate::ingest::REASONS;
+use crate::tls::Expiry;
 
-struct Text(String);
+mod process;
+mod text;
 
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = write!(self.0, "# HELP outrider_{name} {help}\n# TYPE outrider_{name} {kind}\n");
-    }
+use process::Process;
+use text::Text;
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        let _ = write!(self.0, "outrider_{name}");
-        for (at, (label, text)) in labels.iter().enumerate() {
-            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.0, "{}{label}=\"{text}\"", if at == 0 { '{' } else { ',' });
-        }
-        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
-    }
-
-    fn histogram(&mut self, name: &str, help: &str, view: &HistogramView) {
-        self.family(name, "histogram", help);
-        let bucket = format!("{name}_bucket");
-        for (bound_ms, count) in Histogram::BOUNDS_MS.iter().zip(&view.at_most) {
-            self.sample(&bucket, &[("le", &(*bound_ms as f64 / 1e3).to_string())], *count as f64);
-        }
-        self.sample(&bucket, &[("le", "+Inf")], view.count as f64);
-        self.sample(&format!("{name}_sum"), &[], view.sum_us as f64 / 1e6);
-        self.sample(&format!("{name}_count"), &[], view.count as f64);
-    }
-
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
-        self.family(name, kind, help);
-        self.sample(name, &[], value);
-    }
-}
-
-pub fn write(status: &Status) -> String {
+pub fn write(status: &Status, certificates: &[(String, Expiry)]) -> String {
     let mut text = Text(String::with_capacity(8192));
     text.family("info", "gauge", "version and identity of this gateway");
     text.sample("info", &[("version", status.version), ("gateway", &status.gateway), ("run", &status.run)], 1.0);
     text.single("uptime_seconds", "gauge", "since the start of the process", status.uptime_s as f64);
+    text.family("state", "gauge", "1 for the state that the gateway is in, in one word: running, or what is wrong");
+    text.sample("state", &[("state", &status.state)], 1.0);
     text.single(
         "clock_synced",
         "gauge",
@@ -66,6 +43,8 @@ pub fn write(status: &Status) -> String {
         "requests to the administration interface with a wrong token, since the start",
         status.admin.logins_refused as f64,
     );
+    write_certificates(&mut text, certificates);
+    write_process(&mut text, status);
     write_rules(&mut text, status);
     text.single("detection_series", "gauge", "series that are watched", status.detection.series as f64);
     text.single(
@@ -81,6 +60,11 @@ pub fn write(status: &Status) -> String {
         status.detection.anomalies as f64,
     );
     text.single("alerts_raised", "gauge", "alerts that are raised now", status.detection.alerts_raised as f64);
+    text.family("alerts_raised_by_severity", "gauge", "those of them that are stored, by severity");
+    for severity in Severity::ALL {
+        let count = status.alerts_by_severity[severity as usize];
+        text.sample("alerts_raised_by_severity", &[("severity", severity.name())], count as f64);
+    }
     text.single(
         "alerts_unraised_total",
         "counter",
@@ -100,6 +84,29 @@ pub fn write(status: &Status) -> String {
         status.detection.acknowledgements_unknown as f64,
     );
     text.0
+}
+
+fn write_certificates(text: &mut Text, certificates: &[(String, Expiry)]) {
+    text.family(
+        "certificate_expiry_timestamp_seconds",
+        "gauge",
+        "when a certificate or revocation list ends, since 1970",
+    );
+    for (interface, expiry) in certificates {
+        let file = expiry.file.display().to_string();
+        let labels = [("interface", interface.as_str()), ("file", &file), ("what", &expiry.what)];
+        text.sample("certificate_expiry_timestamp_seconds", &labels, (expiry.not_after_ms / 1000) as f64);
+    }
+}
+
+fn write_process(text: &mut Text, status: &Status) {
+    let start = status.started_at_ms as f64 / 1e3;
+    text.of_the_process("start_time_seconds", "gauge", "start of the process since 1970", start);
+    let Some(process) = Process::look() else { return };
+    text.of_the_process("cpu_seconds_total", "counter", "processor time of all threads", process.cpu_s);
+    text.of_the_process("resident_memory_bytes", "gauge", "memory in use", process.resident_bytes as f64);
+    text.of_the_process("open_fds", "gauge", "file descriptors in use", process.descriptors as f64);
+    text.of_the_process("max_fds", "gauge", "most file descriptors", process.descriptors_max as f64);
 }
 
 fn write_rules(text: &mut Text, status: &Status) {
@@ -158,9 +165,19 @@ fn write_ingest(text: &mut Text, status: &Status) {
         "readings that could not be stored and were not acknowledged, over all runs",
         status.received.refused as f64,
     );
+    text.single(
+        "readings_duplicate_total",
+        "counter",
+        "readings that came again, were acknowledged, and were stored once, over all runs",
+        status.received.duplicate as f64,
+    );
     text.family("publishes_undecodable_total", "counter", "publishes that could not be decoded, over all runs");
-    for (reason, count) in &status.received.undecodable_by_reason {
-        text.sample("publishes_undecodable_total", &[("reason", reason)], *count as f64);
+    // What grows from zero is noticed, and what appears is not.
+    let counted = &status.received.undecodable_by_reason;
+    let known: BTreeMap<&str, u64> = REASONS.iter().map(|(reason, _)| (*reason, 0)).collect();
+    let by_reason = known.into_iter().chain(counted.iter().map(|(reason, count)| (reason.as_str(), *count)));
+    for (reason, count) in by_reason.collect::<BTreeMap<_, _>>() {
+        text.sample("publishes_undecodable_total", &[("reason", reason)], count as f64);
     }
     text.single(
         "publishes_unrouted_total",
@@ -191,6 +208,27 @@ fn write_store(text: &mut Text, status: &Status) {
     for line in &status.ledger {
         text.sample("buffer_events", &[("stream", &line.stream), ("sink", &line.sink)], line.buffered as f64);
     }
+    text.family("history_events", "gauge", "records held though every sink has them, by stream");
+    for stream in &status.store.streams {
+        text.sample("history_events", &[("stream", &stream.stream)], stream.history_records as f64);
+    }
+    text.family("history_seconds", "gauge", "age of the oldest of these");
+    for stream in &status.store.streams {
+        let age_ms = stream.history_from_ms.map_or(0, |from_ms| (status.now_ms - from_ms).max(0));
+        text.sample("history_seconds", &[("stream", &stream.stream)], age_ms as f64 / 1e3);
+    }
+    text.single(
+        "dead_letters_held",
+        "gauge",
+        "refused records that are kept to be looked at",
+        status.store.dead_letters_held as f64,
+    );
+    text.single(
+        "store_salvaging",
+        "gauge",
+        "1 while records are taken over from a damaged store",
+        f64::from(u8::from(status.store.salvaging)),
+    );
     text.single("store_commits_total", "counter", "transactions since the start", status.store.commits as f64);
     text.single(
         "store_commit_seconds_last",
@@ -224,8 +262,37 @@ fn write_store(text: &mut Text, status: &Status) {
     );
     if let Some(disk) = &status.disk {
         text.single("disk_free_bytes", "gauge", "free bytes of the state folder's disk", disk.free_bytes as f64);
+        text.single("disk_size_bytes", "gauge", "size of the state folder's disk", disk.total_bytes as f64);
     }
 }
+
+/// Name, kind, help and value of a metric of each sink and stream.
+type OfSink = (&'static str, &'static str, &'static str, fn(&SinkStatus) -> f64);
+
+const OF_SINKS: [OfSink; 7] = [
+    ("sink_records_sent_total", "counter", "records sent since the start, repeats included", |sink| {
+        sink.records_sent as f64
+    }),
+    ("sink_sent_bytes_total", "counter", "bytes of request bodies since the start, or of an archive's files", |sink| {
+        sink.sent_bytes as f64
+    }),
+    ("sink_records_retried_total", "counter", "records that had to be sent again since the start", |sink| {
+        sink.records_retried as f64
+    }),
+    ("sink_files_removed_total", "counter", "files of an archive removed to make room, since the start", |sink| {
+        sink.files_removed as f64
+    }),
+    (
+        "archive_removed_records_total",
+        "counter",
+        "records in the files of an archive that were removed to make room, since the start",
+        |sink| sink.records_removed as f64,
+    ),
+    ("sink_keys_set_aside", "gauge", "partition keys whose records fail while others are accepted", |sink| {
+        sink.keys_set_aside.count as f64
+    }),
+    ("sink_up", "gauge", "0 while the sink fails", |sink| f64::from(u8::from(sink.last_error.is_none()))),
+];
 
 fn write_sinks(text: &mut Text, status: &Status) {
     type Term = fn(&super::ledger::LedgerLine) -> u64;
@@ -247,51 +314,16 @@ fn write_sinks(text: &mut Text, status: &Status) {
             text.sample(name, &[("stream", &line.stream), ("sink", &line.sink)], term(line) as f64);
         }
     }
-    text.family("sink_records_sent_total", "counter", "records sent since the start, repeats included");
-    for sink in &status.sinks {
-        text.sample(
-            "sink_records_sent_total",
-            &[("stream", &sink.stream), ("sink", &sink.name)],
-            sink.records_sent as f64,
-        );
+    for (name, kind, help, value) in OF_SINKS {
+        text.family(name, kind, help);
+        for sink in &status.sinks {
+            text.sample(name, &[("stream", &sink.stream), ("sink", &sink.name)], value(sink));
+        }
     }
-    text.family(
-        "sink_sent_bytes_total",
-        "counter",
-        "bytes of request bodies since the start, or of an archive's files",
-    );
-    for sink in &status.sinks {
-        text.sample("sink_sent_bytes_total", &[("stream", &sink.stream), ("sink", &sink.name)], sink.sent_bytes as f64);
-    }
-    text.family("sink_records_retried_total", "counter", "records that had to be sent again since the start");
-    for sink in &status.sinks {
-        text.sample(
-            "sink_records_retried_total",
-            &[("stream", &sink.stream), ("sink", &sink.name)],
-            sink.records_retried as f64,
-        );
-    }
-    text.family("sink_files_removed_total", "counter", "files of an archive removed to make room, since the start");
-    for sink in &status.sinks {
-        text.sample(
-            "sink_files_removed_total",
-            &[("stream", &sink.stream), ("sink", &sink.name)],
-            sink.files_removed as f64,
-        );
-    }
-    text.family(
-        "archive_removed_records_total",
-        "counter",
-        "records in the files of an archive that were removed to make room, since the start",
-    );
-    for sink in &status.sinks {
-        let labels = [("stream", sink.stream.as_str()), ("sink", sink.name.as_str())];
-        text.sample("archive_removed_records_total", &labels, sink.records_removed as f64);
-    }
-    text.family("sink_up", "gauge", "0 while the sink fails");
-    for sink in &status.sinks {
-        let up = f64::from(u8::from(sink.last_error.is_none()));
-        text.sample("sink_up", &[("stream", &sink.stream), ("sink", &sink.name)], up);
+    text.family("sink_oldest_seconds", "gauge", "age of the oldest record that the sink has not got, 0 if it has all");
+    for line in &status.ledger {
+        let age_ms = line.oldest_ms.map_or(0, |oldest_ms| (status.now_ms - oldest_ms).max(0));
+        text.sample("sink_oldest_seconds", &[("stream", &line.stream), ("sink", &line.sink)], age_ms as f64 / 1e3);
     }
     text.single(
         "ledger_adds_up",

@@ -196,7 +196,9 @@ async fn answer_question(
         PAGE_PATH => html(StatusCode::OK, PAGE),
         "/healthz" => health("ok", sources.unhealthy().map(Cow::Owned)),
         "/readyz" => health("ready", sources.unready()),
-        "/metrics" => with_status("text/plain; version=0.0.4; charset=utf-8", &|status| metrics::write(&status)),
+        "/metrics" => with_status("text/plain; version=0.0.4; charset=utf-8", &|status| {
+            metrics::write(&status, &sources.certificates())
+        }),
         "/api/status" => {
             let overview = series::overview(pipeline).await;
             with_status("application/json", &|status| pretty(&Status { series: overview.clone(), ..status }))

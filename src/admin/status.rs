@@ -13,18 +13,21 @@ use super::ledger::{self, LedgerLine, RejectedSample, StoreView, StreamContent};
 use super::origin::Hosts;
 use super::rules::{self, RulesStatus};
 use super::undecodable::SampleHints;
+use crate::core::detection::alert::Severity;
 use crate::core::identity::RunId;
 use crate::counter::HistogramView;
 use crate::disk::{self, DiskSpace};
 use crate::handoff::rules::CurrentRules;
 use crate::heartbeat::Watcher;
 use crate::ingest::{self, ClockState};
+use crate::mqtt::listener::CurrentPolicies;
 use crate::mqtt::{EdgeCounters, Phase, UndecodableKind};
 use crate::pipeline::StoreCounters;
 use crate::pipeline::overview::Overview;
 use crate::sinks::status::{KeysSetAside, SinkSource};
 use crate::store::reader::Reader;
 use crate::store::totals::EXPIRED_WITH_SINK;
+use crate::tls::Expiry;
 
 /// Where the figures come from.
 #[derive(Debug)]
@@ -46,6 +49,9 @@ pub struct Sources {
     pub hosts: Hosts,
     /// Who may ask for what.
     pub access: CurrentAccess,
+    /// The listeners' names, and their certificates.
+    pub listeners: Vec<String>,
+    pub policies: CurrentPolicies,
     pub edge: Arc<EdgeCounters>,
     pub store: Arc<StoreCounters>,
     pub sinks: Vec<SinkSource>,
@@ -90,7 +96,9 @@ pub struct Status {
     pub rejected_samples: Vec<RejectedSample>,
     pub disk: Option<DiskStatus>,
     pub cost: Cost,
-    /// For the metrics.
+    /// The rest is for the metrics only. Alerts that are raised, by severity.
+    #[serde(skip)]
+    pub alerts_by_severity: [u64; Severity::ALL.len()],
     #[serde(skip)]
     pub histograms: Histograms,
 }
@@ -324,12 +332,26 @@ impl Sources {
                 .ok()
                 .map(|DiskSpace { total_bytes, free_bytes }| DiskStatus { free_bytes, total_bytes }),
             cost: self.cost(),
+            alerts_by_severity: view.alerts_by_severity,
             histograms: Histograms { commit: self.store.commit.view(), puback: self.edge.puback.view() },
             ledger: view.ledger.clone(),
             alerts: view.alerts.clone(),
             alerts_total: view.alerts_total,
             rejected_samples: view.rejected_samples.clone(),
         })
+    }
+
+    /// What expires of the listeners and of this interface, with their names.
+    pub fn certificates(&self) -> Vec<(String, Expiry)> {
+        let of_listeners = self
+            .listeners
+            .iter()
+            .zip(self.policies.all())
+            .map(|(name, policy)| (format!("listener {name}"), policy.tls.clone()));
+        let own = ("administration interface".to_owned(), self.access.get().tls.clone());
+        let all = of_listeners.chain([own]).filter_map(|(name, tls)| Some((name, tls?)));
+        all.flat_map(|(name, tls)| tls.expiries.iter().map(|expiry| (name.clone(), expiry.clone())).collect::<Vec<_>>())
+            .collect()
     }
 
     fn cost(&self) -> Cost {

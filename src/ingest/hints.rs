@@ -84,46 +84,48 @@ fn takes(route: Route, topic: &str, payload: &[u8]) -> bool {
     matches!(decoded, Decoded::Stored { .. }) && readings.iter().all(|reading| reading.value.is_finite())
 }
 
+/// Why a payload cannot be decoded: the word that counts it, and what that means.
+pub const REASONS: &[(&str, &str)] = &[
+    ("empty", "the payload is empty"),
+    ("not_json", "it is neither a number nor JSON"),
+    ("not_cbor", "it is not CBOR"),
+    (JSON_OR_CBOR, "text and CBOR both claim it, and bare numbers on this topic have not shown which the device sends"),
+    ("no_number", "it holds no number"),
+    ("key_twice", "one name stands for two different values, of which one cannot be chosen"),
+    ("integer_too_long", "an integer has more than 64 bits, so digits of it would be lost"),
+    ("name_too_long", "a name of a device or a metric, with the levels above it, is longer than 128 bytes"),
+    ("reserved_name", "the gateway keeps this name for its own alerts"),
+    ("nested_array", "a list stands directly in another one; a route with `each` says which of them are readings"),
+    ("too_deep", "it is nested more deeply than 16 levels"),
+    ("too_many_fields", "it has more than 20,000 values"),
+    (
+        "attributes_too_long",
+        "the texts beside its numbers take more than 16 KiB; `attributes` or `ignore` can leave some out",
+    ),
+    ("expands", "its texts would be repeated in so many readings that they take more than 16 times its size"),
+    ("not_csv", "it is not CSV, or a line has not as many cells as there are columns"),
+    ("no_header", "the first line of CSV does not name the columns; `columns` can"),
+    ("not_senml", "it is not SenML, or has a field that must be understood and is not known"),
+    ("not_influx", "it is not the line protocol of InfluxDB"),
+    ("not_sparkplug", "it is not Sparkplug B, or its topic has no type of message such as DDATA"),
+    (
+        "no_birth",
+        "it leaves to a birth what a metric is called or of which type it is; ask the edge node for a rebirth",
+    ),
+    ("compressed", "its body is compressed; switch that off in the edge node"),
+    ("too_many_aliases", "births name more than 50,000 metrics"),
+    ("no_element", "there is nothing where the route's `each` leads"),
+    ("no_device", "there is nothing where the route's `device` leads, or no text"),
+    ("no_metric", "there is nothing where the route's `metric` leads, or no text"),
+    ("no_value", "there is nothing where the route's `value` leads"),
+    ("not_a_number", "what the route's `value` leads to is no number"),
+    ("no_time", "what the route's `time` leads to is no time, or not one of its `time_format`"),
+    ("no_zone", "its time has no zone, nor has the route"),
+];
+
 /// The reason in words.
 pub fn why(reason: &str) -> &'static str {
-    match reason {
-        "empty" => "the payload is empty",
-        "not_json" => "it is neither a number nor JSON",
-        "not_cbor" => "it is not CBOR",
-        JSON_OR_CBOR => {
-            "text and CBOR both claim it, and bare numbers on this topic have not shown which the device sends"
-        }
-        "no_number" => "it holds no number",
-        "key_twice" => "one name stands for two different values, of which one cannot be chosen",
-        "integer_too_long" => "an integer has more than 64 bits, so digits of it would be lost",
-        "name_too_long" => "a name of a device or a metric, with the levels above it, is longer than 128 bytes",
-        "reserved_name" => "the gateway keeps this name for its own alerts",
-        "nested_array" => "a list stands directly in another one; a route with `each` says which of them are readings",
-        "too_deep" => "it is nested more deeply than 16 levels",
-        "too_many_fields" => "it has more than 20,000 values",
-        "attributes_too_long" => {
-            "the texts beside its numbers take more than 16 KiB; `attributes` or `ignore` can leave some out"
-        }
-        "expands" => "its texts would be repeated in so many readings that they take more than 16 times its size",
-        "not_csv" => "it is not CSV, or a line has not as many cells as there are columns",
-        "no_header" => "the first line of CSV does not name the columns; `columns` can",
-        "not_senml" => "it is not SenML, or has a field that must be understood and is not known",
-        "not_influx" => "it is not the line protocol of InfluxDB",
-        "not_sparkplug" => "it is not Sparkplug B, or its topic has no type of message such as DDATA",
-        "no_birth" => {
-            "it leaves to a birth what a metric is called or of which type it is; ask the edge node for a rebirth"
-        }
-        "compressed" => "its body is compressed; switch that off in the edge node",
-        "too_many_aliases" => "births name more than 50,000 metrics",
-        "no_element" => "there is nothing where the route's `each` leads",
-        "no_device" => "there is nothing where the route's `device` leads, or no text",
-        "no_metric" => "there is nothing where the route's `metric` leads, or no text",
-        "no_value" => "there is nothing where the route's `value` leads",
-        "not_a_number" => "what the route's `value` leads to is no number",
-        "no_time" => "what the route's `time` leads to is no time, or not one of its `time_format`",
-        "no_zone" => "its time has no zone, nor has the route",
-        _ => "it cannot be read",
-    }
+    REASONS.iter().find(|(known, _)| *known == reason).map_or("it cannot be read", |(_, words)| words)
 }
 
 #[cfg(test)]

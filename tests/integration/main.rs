@@ -46,6 +46,7 @@ mod limits;
 mod listeners;
 mod load;
 mod log;
+mod metrics;
 mod migration;
 mod mqtt;
 mod operate;
