@@ -10,9 +10,11 @@ use clap::{Args, ValueEnum};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::log_limit::Limited;
 use crate::keys::problem::Problems;
 
 /// Directives such as `outrider::mqtt=debug`, to investigate something in particular.
@@ -61,12 +63,18 @@ impl LogArguments {
         let (filter, error) = self.filter(std::env::var(VARIABLE).ok());
         let logs = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).with_target(false);
         match self.log_format {
-            LogFormat::Json => logs.json().flatten_event(true).with_target(true).init(),
+            LogFormat::Json => {
+                let logs = logs.json().flatten_event(true).with_target(true);
+                logs.map_event_format(|format| Limited::new(format, note_json)).init();
+            }
             LogFormat::Text if is_journal() => {
                 let lines = Format::default().without_time().with_target(false).with_level(false).with_ansi(false);
-                logs.with_ansi(false).event_format(JournalLines(lines)).init();
+                logs.with_ansi(false).event_format(Limited::new(JournalLines(lines), note_journal)).init();
             }
-            LogFormat::Text => logs.with_ansi(io::stderr().is_terminal() && !is_colour_unwanted()).init(),
+            LogFormat::Text => {
+                let logs = logs.with_ansi(io::stderr().is_terminal() && !is_colour_unwanted());
+                logs.map_event_format(|format| Limited::new(format, note_text)).init();
+            }
         }
         if let Some(error) = error {
             tracing::warn!("{VARIABLE} is not understood and is ignored: {error}");
@@ -108,6 +116,23 @@ fn is_journal() -> bool {
     errors.is_ok_and(|errors| stream == format!("{}:{}", errors.dev(), errors.ino()))
 }
 
+const LEFT_OUT: &str = "lines like the next one were left out";
+
+fn note_text(writer: &mut Writer<'_>, level: Level, count: u64) -> fmt::Result {
+    SystemTime.format_time(writer)?;
+    writeln!(writer, " {level:>5} {count} {LEFT_OUT}")
+}
+
+fn note_journal(writer: &mut Writer<'_>, level: Level, count: u64) -> fmt::Result {
+    writeln!(writer, "<{}>{count} {LEFT_OUT}", priority(level))
+}
+
+fn note_json(writer: &mut Writer<'_>, level: Level, count: u64) -> fmt::Result {
+    writer.write_str("{\"timestamp\":\"")?;
+    SystemTime.format_time(writer)?;
+    writeln!(writer, "\",\"level\":\"{level}\",\"message\":\"{LEFT_OUT}\",\"left_out\":{count}}}")
+}
+
 /// Each line begins with the level in the journal's format, `<6>`.
 struct JournalLines(Format<Full, ()>);
 
@@ -117,14 +142,17 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let priority = match *event.metadata().level() {
-            Level::ERROR => 3,
-            Level::WARN => 4,
-            Level::INFO => 6,
-            Level::DEBUG | Level::TRACE => 7,
-        };
-        write!(writer, "<{priority}>")?;
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
         self.0.format_event(context, writer, event)
+    }
+}
+
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
     }
 }
 
@@ -147,5 +175,49 @@ mod tests {
         );
         assert_eq!(filter(None, Some("outrider::mqtt=trace")), ("outrider::mqtt=trace".to_owned(), false));
         assert_eq!(filter(None, Some("=&%")), ("aws_config=error,outrider=info,warn".to_owned(), true));
+    }
+
+    /// Where a subscriber of the test writes to.
+    #[derive(Clone, Default)]
+    struct Written(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("one writer").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        fn lines(&self) -> Vec<String> {
+            let text = String::from_utf8(self.0.lock().expect("one writer").clone()).expect("text");
+            text.lines().map(str::to_owned).collect()
+        }
+    }
+
+    #[test]
+    fn what_repeats_itself_hides_nothing_else() {
+        let written = Written::default();
+        let to = written.clone();
+        let logs = tracing_subscriber::fmt().with_writer(move || to.clone()).json().flatten_event(true);
+        let logs = logs.map_event_format(|format| Limited::new(format, note_json)).finish();
+        tracing::subscriber::with_default(logs, || {
+            for number in 0..1_000 {
+                tracing::warn!(number, "again");
+                tracing::debug!("only on demand");
+            }
+            tracing::error!("something else");
+        });
+        let lines = written.lines();
+        assert_eq!(lines.len(), 51, "{lines:?}");
+        assert!(lines[50].contains("something else"));
+        let mut note = String::new();
+        note_json(&mut Writer::new(&mut note), Level::WARN, 7).expect("a string takes it");
+        let note: serde_json::Value = serde_json::from_str(&note).expect("JSON");
+        assert_eq!((&note["left_out"], &note["level"]), (&7.into(), &"WARN".into()));
     }
 }

@@ -8,6 +8,7 @@ mod config;
 mod configuration;
 pub mod demo;
 pub mod detect;
+mod log_limit;
 mod logging;
 mod operate;
 mod passwd;
