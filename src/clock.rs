@@ -38,6 +38,16 @@ pub fn nanoseconds() -> u64 {
     u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Microseconds of the system's monotonic clock, which all processes share.
+pub fn monotonic_us() -> u64 {
+    // SAFETY: all zeroes is a valid `timespec`.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: `time` is a valid `timespec`, and every system has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    // Never negative.
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000
+}
+
 /// Milliseconds since 1970 (UTC), by the system clock.
 pub fn now_ms() -> i64 {
     #[cfg(test)]

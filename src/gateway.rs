@@ -12,6 +12,7 @@
 
 mod certificates;
 mod ending;
+mod feeding;
 mod reloading;
 mod storeless;
 
@@ -65,6 +66,7 @@ use crate::store::recovery::Recovered;
 use crate::store::retention::{Capacity, WhenFull};
 use crate::store::schema::{OpenError, Synchronous, store_path};
 use crate::store::writer::Writer;
+use crate::systemd::Notifier;
 
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
@@ -85,6 +87,8 @@ pub struct GatewaySettings {
     pub rules: CurrentRules,
     /// Where rules and policies come from; `None` if they never change.
     pub source: Option<ConfigurationSource>,
+    /// Tells systemd how the gateway is doing.
+    pub notifier: Notifier,
     pub capacity: Capacity,
     pub synchronous: Synchronous,
     /// Name of the SQLite VFS; the default one unless a test inserts its own.
@@ -409,6 +413,7 @@ impl Phases<'_> {
             admin: (settings.admin_listen, settings.admin_access.clone()),
             rules: settings.rules.clone(),
             pipeline: parts.pipeline.clone(),
+            notifier: settings.notifier.clone(),
         };
         local.spawn_local(reloading.run(settings.source.clone(), signal(SignalKind::hangup())));
         on_ready(listeners.ready.clone());
@@ -417,11 +422,13 @@ impl Phases<'_> {
                 let opened = tokio::select! {
                     ended = &mut edge => return edge_result(ended).map(|()| Ended::Stopped),
                     error = watch_threads(&parts, &clock, settings.is_synchronised) => return Err(error),
+                    () = feeding::feed(&settings.notifier, &parts.heartbeat, &parts.counters) => unreachable!("it has no end"),
                     () = &mut *stop => None,
                     opened = store_opened(awaited) => Some(opened),
                 };
                 let grace = if opened.is_none() { settings.grace } else { settings.grace.min(SWITCH_WITHIN) };
                 if opened.is_none() {
+                    settings.notifier.stopping();
                     tracing::info!("stopping: no new connections; what was received is stored and acknowledged first");
                 }
                 let result = ending::drain_and_end(parts, edge, (phase, admin_thread), grace).await;

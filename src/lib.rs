@@ -23,4 +23,5 @@ pub mod heartbeat;
 mod limits;
 #[cfg(test)]
 mod simulation;
+pub mod systemd;
 pub mod tls;

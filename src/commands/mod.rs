@@ -6,10 +6,12 @@ mod check;
 mod completions;
 mod config;
 mod configuration;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod detect;
 mod log_limit;
 mod logging;
+mod manual;
 mod operate;
 mod passwd;
 mod port_holder;
@@ -26,17 +28,22 @@ use clap::{Parser, Subcommand};
 /// IoT edge-to-cloud telemetry gateway: takes readings over MQTT, keeps them in SQLite until they are delivered, watches each series
 /// over ten seconds, alerts over MQTT, and forwards everything to cloud streams.
 #[derive(Debug, Parser)]
-#[command(name = "outrider", version, after_help = EXAMPLES)]
+#[command(name = "outrider", version, after_help = examples())]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  What does it do? Half a minute with a simulated fleet:
+fn examples() -> String {
+    let demo = if cfg!(feature = "demo") { EXAMPLE_OF_DEMO } else { "" };
+    format!("Examples:\n{demo}{EXAMPLES}")
+}
+
+const EXAMPLE_OF_DEMO: &str = "  What does it do? Half a minute with a simulated fleet:
     outrider demo --for 30s
-  The gateway on port 1883 of this machine, with nothing to set up:
+";
+
+const EXAMPLES: &str = "  The gateway on port 1883 of this machine, with nothing to set up:
     outrider run
   What would this configuration do, or what is wrong with it?
     outrider check --config outrider.toml
@@ -54,6 +61,7 @@ enum Command {
     /// Show what is wrong with a configuration, or what it would run
     Check(check::CheckArguments),
     /// Demonstrate the gateway with a simulated fleet, faults, a cut link, and a summary
+    #[cfg(feature = "demo")]
     Demo(demo::DemoArguments),
     /// Find anomalies in a file of series,timestamp_ms,value lines, with the gateway's own detectors
     Detect(detect::DetectArguments),
@@ -78,6 +86,9 @@ enum Command {
     Config(config::ConfigCommand),
     /// Print a script with which a shell completes commands and options
     Completions(completions::CompletionsArguments),
+    /// Write the pages for man into a folder
+    #[command(hide = true)]
+    Manual(manual::ManualArguments),
     /// Make and revoke certificates for a gateway and its devices
     #[command(subcommand)]
     Cert(cert::CertCommand),
@@ -111,6 +122,7 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Run(arguments) => run::command(&arguments),
         Command::Check(arguments) => check::command(&arguments),
+        #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::command(&arguments),
         Command::Detect(arguments) => detect::command(&arguments),
         Command::Status(arguments) => status::command(&arguments),
@@ -120,6 +132,7 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Rules(command) => rules::command(&command),
         Command::Reload(place) => operate::reload(&place),
         Command::Completions(arguments) => completions::command(&arguments),
+        Command::Manual(arguments) => manual::command(&arguments),
         Command::Config(command) => config::command(&command),
         Command::Cert(command) => cert::command(&command),
         Command::Passwd(arguments) => passwd::command(&arguments),
@@ -140,8 +153,9 @@ mod tests {
 
     #[test]
     fn the_examples_of_the_help_are_understood() {
-        let lines: Vec<_> = EXAMPLES.lines().filter(|line| line.starts_with("    outrider")).collect();
-        assert_eq!(lines.len(), 5);
+        let examples = examples();
+        let lines: Vec<_> = examples.lines().filter(|line| line.starts_with("    outrider")).collect();
+        assert_eq!(lines.len(), if cfg!(feature = "demo") { 5 } else { 4 });
         for line in lines {
             let parsed = Arguments::try_parse_from(line.split_whitespace());
             assert!(parsed.is_ok(), "{line}: {parsed:?}");

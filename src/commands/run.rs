@@ -26,6 +26,7 @@ use crate::sinks::kind::SinkSettings;
 use crate::sinks::status::Link;
 use crate::store::lock::LockError;
 use crate::store::schema::OpenError;
+use crate::systemd::Notifier;
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -65,7 +66,11 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
     log_start(&configuration);
     let source = source(arguments.config.clone(), configuration.clone());
     let look = format!("look at the state folder {}", configuration.store.folder.display());
-    let settings = configuration.settings().map(|settings| GatewaySettings { source: Some(source), ..settings });
+    let settings = configuration.settings().map(|settings| GatewaySettings {
+        source: Some(source),
+        notifier: Notifier::from_environment(),
+        ..settings
+    });
     let result = settings.map_err(GatewayError::system(look)).and_then(run);
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -158,10 +163,11 @@ pub fn run(settings: GatewaySettings) -> Result<(), GatewayError> {
     runtime.block_on(async {
         let stop = first_signal().map_err(GatewayError::system("catch SIGTERM and SIGINT"))?;
         let (listeners, policies) = (settings.listeners.clone(), settings.policies.all());
-        let access = settings.admin_access.get();
+        let (access, notifier) = (settings.admin_access.get(), settings.notifier.clone());
         let on_ready = |ready: Ready| {
             log_ready(&ready, &listeners, &policies, &access);
             print_ready(&ready);
+            notifier.ready();
         };
         gateway::run(settings, watch::Sender::new(Link::Up), on_ready, stop).await
     })

@@ -14,6 +14,7 @@ use crate::mqtt::listener::CurrentPolicies;
 use crate::store::ballast::ballast_path;
 use crate::store::retention::Capacity;
 use crate::store::schema::{Synchronous, store_path};
+use crate::systemd::Notifier;
 
 const STORE_BYTES_AUTO_MAX: u64 = 4 * GIB;
 /// A service manager waits 90 s for a gateway to be ready.
@@ -38,6 +39,7 @@ impl Configuration {
             routes: self.routes,
             rules: CurrentRules::new(self.rules.book),
             source: None,
+            notifier: Notifier::default(),
             capacity,
             synchronous: Synchronous::Full,
             vfs: None,

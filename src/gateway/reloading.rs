@@ -24,6 +24,7 @@ use crate::handoff::Input;
 use crate::handoff::rules::{CurrentRules, Reloaded};
 use crate::mqtt::listener::{CurrentPolicies, ListenerSettings, Policy};
 use crate::pipeline::Message;
+use crate::systemd::Notifier;
 
 /// How often it is looked whether files have changed. What has changed is loaded once it stays the same for as long: it may be half written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -82,6 +83,7 @@ pub(super) struct Reloading {
     pub admin: (Option<SocketAddr>, CurrentAccess),
     pub rules: CurrentRules,
     pub pipeline: mpsc::Sender<Message>,
+    pub notifier: Notifier,
 }
 
 impl Reloading {
@@ -97,7 +99,10 @@ impl Reloading {
         };
         let Some(source) = source else {
             while hangup.recv().await.is_some() {
+                // Whoever sent it through systemd waits for an answer.
+                self.notifier.reloading();
                 tracing::info!("SIGHUP: there is nothing to load again");
+                self.notifier.ready();
             }
             return;
         };
@@ -112,6 +117,7 @@ impl Reloading {
             if is_asked || files.have_changed() {
                 let asking = self.rules.take_asking();
                 let before = look(&files.paths);
+                self.notifier.reloading();
                 let loaded = load(&source).await;
                 if let Ok(loaded) = &loaded {
                     // What has changed while it was loaded is another change.
@@ -119,6 +125,7 @@ impl Reloading {
                 }
                 failed = loaded.as_ref().err().cloned();
                 let reloaded = self.adopt(loaded);
+                self.notifier.ready();
                 for answer in asking {
                     // Whoever asked may have gone.
                     let _ = answer.send(reloaded.clone());

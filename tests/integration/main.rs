@@ -25,6 +25,7 @@ mod commits;
 mod config;
 mod crowd;
 mod damaged;
+#[cfg(feature = "demo")]
 mod demo;
 mod descriptors;
 mod detection;
@@ -72,6 +73,7 @@ mod simulator;
 mod source;
 mod stalls;
 mod streams;
+mod systemd;
 mod teaching;
 mod unstorable;
 mod version_1;
