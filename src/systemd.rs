@@ -143,9 +143,8 @@ mod tests {
 
     #[test]
     fn the_watchdog_is_fed_if_it_waits_for_this_process() {
-        let fed = |variables: &[(&str, &str)]| {
-            notifier(&[&[("NOTIFY_SOCKET", "@nobody")], variables].concat()).feed_every()
-        };
+        let fed =
+            |variables: &[(&str, &str)]| notifier(&[&[("NOTIFY_SOCKET", "@nobody")], variables].concat()).feed_every();
         assert_eq!(fed(&[]), None);
         assert_eq!(fed(&[("WATCHDOG_USEC", "30000000")]), Some(Duration::from_secs(10)));
         assert_eq!(fed(&[("WATCHDOG_USEC", "30000000"), ("WATCHDOG_PID", "42")]), Some(Duration::from_secs(10)));
