@@ -93,7 +93,7 @@ pub fn settings(folder: &Path) -> WriterSettings {
         gateway: "g".to_owned(),
         synchronous: Synchronous::Off,
         vfs: None,
-        capacity: Capacity::new(64 << 20),
+        capacity: Capacity { history_ms: 3_600_000, ..Capacity::new(64 << 20) },
         streams: named_streams(),
     }
 }
