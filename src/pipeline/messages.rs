@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::operation::{Answer, Operation};
 use super::overview::{Overview, SeriesLine};
+use super::values::{DeviceLine, HeardQuestion, HeardValues, ValueLine};
 use crate::core::detection::detectors::explanation::Explanation;
 use crate::handoff::Input;
 use crate::store::cursors::CursorChange;
@@ -52,6 +53,23 @@ pub enum Message {
         device: String,
         metric: String,
         answer: oneshot::Sender<Option<Explanation>>,
+    },
+    /// The devices after this one whose names contain a text.
+    ListDevices {
+        after: String,
+        part: String,
+        answer: oneshot::Sender<Vec<DeviceLine>>,
+    },
+    /// The newest values of the series after this device and metric, of one device or of all.
+    ListValues {
+        after: (String, String),
+        device: Option<String>,
+        answer: oneshot::Sender<Vec<ValueLine>>,
+    },
+    /// What has come since the last look.
+    Heard {
+        question: HeardQuestion,
+        answer: oneshot::Sender<HeardValues>,
     },
     /// The process is to end by then: clients that cannot be answered in time are turned away.
     Draining {

@@ -25,6 +25,7 @@ mod ticks;
 mod turns;
 mod unanswered;
 mod unstorable;
+pub mod values;
 
 use self::alert_log::AlertLog;
 use self::announce::Announcer;

@@ -88,6 +88,11 @@ impl PipelineLoop {
             Message::Overview { answer } => drop(answer.send(self.overview())),
             Message::ListSeries { device, metric, answer } => drop(answer.send(self.series_after(&device, &metric))),
             Message::Explain { device, metric, answer } => drop(answer.send(self.explain(&device, &metric))),
+            Message::ListDevices { after, part, answer } => drop(answer.send(self.devices_after(&after, &part))),
+            Message::ListValues { after: (device, metric), device: only, answer } => {
+                drop(answer.send(self.values_after(&device, &metric, only.as_deref())));
+            }
+            Message::Heard { question, answer } => drop(answer.send(self.heard(&question))),
             Message::Draining { until } => {
                 let now = clock::instant();
                 self.ending.grace = Some(until.saturating_duration_since(now));

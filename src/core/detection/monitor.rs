@@ -13,6 +13,7 @@ mod snapshot;
 mod table;
 mod teaching;
 mod unwatched;
+mod values;
 
 pub use crate::core::device_clock::LATE_AFTER_MS;
 pub use clocks::{Place, TimeVerdict};
@@ -20,6 +21,7 @@ pub use listing::{ListedSeries, WrongDeviceClock};
 pub use silences::Missed;
 pub use snapshot::{CHUNK_SERIES, RestoreError};
 pub use unwatched::UnwatchedReason;
+pub use values::{DeviceSummary, LastValue};
 
 use super::alert::{Alert, AlertKey, GATEWAY_KIND, Holder, Moment, Severity};
 use super::detectors::hold::Holds;
@@ -205,7 +207,7 @@ impl Monitor {
         }
         let is_limited = self.judge_alone(reading, &profile, now_ms, findings);
         if !profile.is_watched {
-            self.unwatched.note(reading.device, reading.metric, UnwatchedReason::Profile, now_ms);
+            self.unwatched.note(reading, UnwatchedReason::Profile, now_ms);
         }
         if !profile.is_watched && !is_limited {
             return Verdict::Unwatched;
@@ -238,10 +240,10 @@ impl Monitor {
                 }
                 None if is_usable => {
                     self.over_cap_readings += 1;
-                    self.unwatched.note(reading.device, reading.metric, UnwatchedReason::Crowded, now_ms);
+                    self.unwatched.note(reading, UnwatchedReason::Crowded, now_ms);
                     verdict = Verdict::Unwatched;
                 }
-                None => self.unwatched.note(reading.device, reading.metric, UnwatchedReason::Valueless, now_ms),
+                None => self.unwatched.note(reading, UnwatchedReason::Valueless, now_ms),
             }
         }
         // It was judged when it first came, so it does not count as a good reading now.

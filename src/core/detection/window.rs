@@ -170,6 +170,11 @@ impl Window {
         (self.newest_ms != NEVER_MS).then_some(self.newest_ms)
     }
 
+    /// The newest reading that is held.
+    pub fn newest(&self) -> Option<Sample> {
+        self.samples.back().map(|held| held.sample(self.newest_ms))
+    }
+
     /// Whether no held reading is newer than this time.
     pub fn is_newest(&self, at_ms: i64) -> bool {
         at_ms >= self.newest_ms

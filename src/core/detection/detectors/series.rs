@@ -158,6 +158,12 @@ impl Series {
         self.window.holds(Sample { at_ms: self.pace.own_ms(reading.at_ms), ..reading })
     }
 
+    /// The newest reading of the window.
+    pub fn newest(&self) -> Option<Sample> {
+        let newest = self.window.newest()?;
+        Some(Sample { at_ms: self.pace.common_ms(newest.at_ms), ..newest })
+    }
+
     /// Whether the newest reading of the window has this value.
     pub fn is_last(&self, value: f64) -> bool {
         self.window.held().last().is_some_and(|sample| sample.value == value)

@@ -6,6 +6,9 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use crate::core::detection::window::Sample;
+use crate::core::reading::Reading;
+
 /// Most series that are known by name.
 const LISTED_MAX: usize = 512;
 /// A full list makes room for others by leaving out those that were silent for so long ...
@@ -33,8 +36,16 @@ pub(super) struct UnwatchedSeries {
     pub metric: Box<str>,
     /// Why its newest reading was not watched.
     pub reason: UnwatchedReason,
-    heard_ms: i64,
+    /// Its newest reading; the value may be none.
+    pub newest: Sample,
+    /// When that came, by the listener's steady clock.
+    pub heard_ms: i64,
+    /// Usual time between two arrivals; 0 before there were two.
+    pub interval_ms: f32,
 }
+
+/// How many arrivals the usual interval remembers.
+const INTERVAL_MEMORY: f32 = 8.0;
 
 #[derive(Debug, Default)]
 pub(super) struct Unwatched {
@@ -45,16 +56,20 @@ pub(super) struct Unwatched {
 
 impl Unwatched {
     /// Takes note of a reading that is not watched.
-    pub fn note(&mut self, device: &str, metric: &str, reason: UnwatchedReason, now_ms: i64) {
+    pub fn note(&mut self, reading: &Reading<'_>, reason: UnwatchedReason, now_ms: i64) {
+        let &Reading { device, metric, value, measured_at_ms: at_ms, .. } = reading;
         let hash = self.hasher.hash_one((device, metric));
+        let newest = Sample { at_ms, value };
         if let Some(known) = self.series.find_mut(hash, |known| known.is(device, metric)) {
-            (known.reason, known.heard_ms) = (reason, now_ms);
+            known.reason = reason;
+            known.hear(newest, now_ms);
             return;
         }
         if self.series.len() >= LISTED_MAX && !self.makes_room(now_ms) {
             return;
         }
-        let new = UnwatchedSeries { device: device.into(), metric: metric.into(), reason, heard_ms: now_ms };
+        let (device, metric) = (device.into(), metric.into());
+        let new = UnwatchedSeries { device, metric, reason, newest, heard_ms: now_ms, interval_ms: 0.0 };
         let hasher = &self.hasher;
         self.series.insert_unique(hash, new, |known| hasher.hash_one((&*known.device, &*known.metric)));
     }
@@ -77,6 +92,12 @@ impl Unwatched {
         self.series.retain(|known| now_ms.saturating_sub(known.heard_ms) < silent_ms);
     }
 
+    /// A series by its name.
+    pub fn find(&self, device: &str, metric: &str) -> Option<&UnwatchedSeries> {
+        let hash = self.hasher.hash_one((device, metric));
+        self.series.find(hash, |known| known.is(device, metric))
+    }
+
     /// In no order.
     pub fn iter(&self) -> impl Iterator<Item = &UnwatchedSeries> {
         self.series.iter()
@@ -96,6 +117,16 @@ impl UnwatchedSeries {
     fn is(&self, device: &str, metric: &str) -> bool {
         *self.device == *device && *self.metric == *metric
     }
+
+    fn hear(&mut self, reading: Sample, now_ms: i64) {
+        let elapsed_ms = now_ms.saturating_sub(self.heard_ms) as f32;
+        let memory = if self.interval_ms == 0.0 { 1.0 } else { INTERVAL_MEMORY };
+        self.interval_ms += (elapsed_ms - self.interval_ms) / memory;
+        self.heard_ms = now_ms;
+        if reading.at_ms >= self.newest.at_ms {
+            self.newest = reading;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -105,10 +136,11 @@ mod tests {
     #[test]
     fn each_is_listed_once_with_its_newest_reason() {
         let mut unwatched = Unwatched::default();
-        unwatched.note("a", "lat", UnwatchedReason::Profile, 0);
-        unwatched.note("a", "temp", UnwatchedReason::Valueless, 1);
-        unwatched.note("a", "temp", UnwatchedReason::Crowded, 2);
-        unwatched.note("b", "temp", UnwatchedReason::Crowded, 2);
+        let at = |device, metric| Reading::at(0, device, metric, 1.0);
+        unwatched.note(&at("a", "lat"), UnwatchedReason::Profile, 0);
+        unwatched.note(&at("a", "temp"), UnwatchedReason::Valueless, 1);
+        unwatched.note(&at("a", "temp"), UnwatchedReason::Crowded, 2);
+        unwatched.note(&at("b", "temp"), UnwatchedReason::Crowded, 2);
         let reason = |unwatched: &Unwatched, device: &str, metric: &str| {
             unwatched.iter().find(|known| known.is(device, metric)).map(|known| known.reason)
         };
@@ -128,7 +160,7 @@ mod tests {
     fn a_full_list_makes_room_for_those_that_still_report() {
         let mut unwatched = Unwatched::default();
         let note = |unwatched: &mut Unwatched, number: usize, now_ms: i64| {
-            unwatched.note("d", &format!("id{number}"), UnwatchedReason::Profile, now_ms);
+            unwatched.note(&Reading::at(0, "d", &format!("id{number}"), 1.0), UnwatchedReason::Profile, now_ms);
         };
         (0..LISTED_MAX + 100).for_each(|number| note(&mut unwatched, number, 0));
         assert_eq!(unwatched.iter().count(), LISTED_MAX, "what else comes is not kept");
