@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
 use self::ending::edge_result;
@@ -190,7 +190,7 @@ impl Parts {
         settings: &GatewaySettings,
         has_store: bool,
         edge: &Arc<EdgeCounters>,
-        clock: &ClockState,
+        (clock, outbox): (&ClockState, &Outbox),
         phase: &watch::Receiver<Phase>,
     ) -> Result<Sources, GatewayError> {
         let open = || Reader::open(&store_path(&settings.state_folder), settings.vfs.as_deref());
@@ -205,6 +205,9 @@ impl Parts {
             reader: RefCell::new(reader),
             history: HistorySource::new(store_path(&settings.state_folder), settings.vfs.clone()),
             looked: RefCell::default(),
+            flow: RefCell::default(),
+            alerts: outbox.alerts(),
+            questions: Semaphore::new(1),
             sample_hints: RefCell::new(SampleHints::new(settings.routes.clone())),
             hosts: Hosts::new(settings.admin_hosts.clone()),
             access: settings.admin_access.clone(),
@@ -387,7 +390,7 @@ impl Phases<'_> {
         let entries = opened.as_ref().map(|opened| opened.writer.entries()).transpose();
         let entries = entries.map_err(GatewayError::Sqlite)?.unwrap_or_default();
         let mut parts = start(settings, opened, link, &outbox)?;
-        let sources = parts.sources(settings, awaited.is_none(), &counters, &clock, &phase_seen)?;
+        let sources = parts.sources(settings, awaited.is_none(), &counters, (&clock, &outbox), &phase_seen)?;
         let admin_thread = admin::spawn((admin, control), sources, parts.pipeline.clone())
             .map_err(GatewayError::system("start the thread of the status page"))?;
         let edge_parts = EdgeParts {

@@ -1,7 +1,7 @@
 //! Who may use the administration interface, and for what: tokens, and certificates of clients.
 //!
 //! Without either everybody may look and acknowledge, which is right for a machine of one's own. With one of them every request needs a role,
-//! but for `/healthz` and `/readyz`: what probes them has nowhere to keep a secret, and learns a word. The cookie of the page is the token
+//! but for `/healthz` and `/readyz`: what probes them has nowhere to keep a secret, and learns a word; and for the files of the pages. The cookie of the page is the token
 //! itself, so there are no sessions that could fill memory or outlive a token that is taken from the file.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +11,7 @@ use hyper::{HeaderMap, Method};
 use rustls::pki_types::CertificateDer;
 
 use super::acknowledge;
+use super::web;
 use super::role::Role;
 use super::tokens::{Holder, Tokens};
 use crate::counter::Counter;
@@ -72,6 +73,7 @@ pub enum Refusal {
 /// The role that a request needs, whatever comes of it; `None` if none. What is not known needs the highest.
 pub fn needed(method: &Method, path: &str) -> Option<Role> {
     match *method {
+        Method::GET | Method::HEAD if path.starts_with(web::FILES) => None,
         Method::GET | Method::HEAD => (!matches!(path, "/healthz" | "/readyz")).then_some(Role::View),
         Method::POST if acknowledge::target(path).is_some() => Some(Role::Acknowledge),
         _ => Some(Role::Operate),
@@ -164,6 +166,10 @@ mod tests {
             ("GET", "/healthz", None),
             ("HEAD", "/readyz", None),
             ("GET", "/", Some(View)),
+            ("GET", "/driver", Some(View)),
+            ("GET", "/web/chart.js", None),
+            ("POST", "/web/chart.js", Some(Operate)),
+            ("GET", "/api/events", Some(View)),
             ("GET", "/api/status", Some(View)),
             ("GET", "/api/alerts", Some(View)),
             ("GET", "/api/series", Some(View)),

@@ -9,11 +9,17 @@ use percent_encoding::percent_decode_str;
 use super::access::{Access, COOKIE_NAME, CurrentAccess};
 use super::origin::Hosts;
 use super::tokens::Tokens;
+use super::web::Page;
 use super::{FOREIGN, TEXT, html, refuse_method, reply};
 
 const FORM_PAGE: &str = include_str!("login.html");
 const FORM_BYTES_MAX: usize = 4096;
 const UNKNOWN: &str = "<p class=\"bad\">This token is not known here.</p>";
+
+/// Whether somebody wants to be told nothing any more.
+pub(super) fn is_logout(request: &Request<Incoming>, hosts: &Hosts) -> bool {
+    *request.method() == Method::POST && request.uri().path() == "/logout" && hosts.is_from_us(request.headers())
+}
 
 /// Answers `/login` and `/logout`, where there are tokens; gives any other request back.
 pub(super) async fn answer(
@@ -30,10 +36,10 @@ pub(super) async fn answer(
     };
     Ok(match *request.method() {
         // Where a browser is after a wrong token, or by its history.
-        Method::GET | Method::HEAD => to_page(None),
+        Method::GET | Method::HEAD => to_page(Page::Dashboard, None),
         Method::POST if !hosts.is_from_us(request.headers()) => reply(StatusCode::FORBIDDEN, TEXT, FOREIGN),
         Method::POST if is_login => log_in(request, access, tokens, current).await,
-        Method::POST => to_page(Some(&cookie("", access.tls.is_some()))),
+        Method::POST => to_page(Page::Dashboard, Some(&cookie("", access.tls.is_some()))),
         _ => refuse_method("GET, HEAD, POST"),
     })
 }
@@ -47,20 +53,23 @@ async fn log_in(
     let Ok(body) = Limited::new(request.into_body(), FORM_BYTES_MAX).collect().await else {
         return reply(StatusCode::PAYLOAD_TOO_LARGE, TEXT, "too large\n");
     };
-    let token = token_of(&body.to_bytes()).unwrap_or_default();
+    let body = body.to_bytes();
+    let token = field_of(&body, "token").unwrap_or_default();
+    let page = field_of(&body, "page").and_then(|path| Page::at(&path)).unwrap_or(Page::Dashboard);
     match tokens.holder(&token) {
-        Some(_) => to_page(Some(&cookie(&token, access.tls.is_some()))),
+        Some(_) => to_page(page, Some(&cookie(&token, access.tls.is_some()))),
         None => {
             current.logins_refused().add(1);
-            form(true, access)
+            form(true, page, access)
         }
     }
 }
 
 /// The page on which a token is asked for; after a wrong one it says so, and the browser forgets it.
-pub(super) fn form(is_after_wrong_one: bool, access: &Access) -> Response<Full<Bytes>> {
+pub(super) fn form(is_after_wrong_one: bool, page: Page, access: &Access) -> Response<Full<Bytes>> {
     let problem = if is_after_wrong_one { UNKNOWN } else { "" };
-    let mut reply = html(StatusCode::UNAUTHORIZED, FORM_PAGE.replace("<!--problem-->", problem));
+    let form = FORM_PAGE.replace("<!--problem-->", problem).replace("<!--page-->", page.path());
+    let mut reply = html(StatusCode::UNAUTHORIZED, form);
     challenge(reply.headers_mut());
     if is_after_wrong_one {
         set_cookie(&mut reply, &cookie("", access.tls.is_some()));
@@ -73,9 +82,9 @@ pub(super) fn challenge(headers: &mut HeaderMap) {
     headers.insert("www-authenticate", HeaderValue::from_static("Bearer"));
 }
 
-fn to_page(cookie: Option<&str>) -> Response<Full<Bytes>> {
-    let mut reply = reply(StatusCode::SEE_OTHER, TEXT, "see /\n");
-    reply.headers_mut().insert("location", HeaderValue::from_static("/"));
+fn to_page(page: Page, cookie: Option<&str>) -> Response<Full<Bytes>> {
+    let mut reply = reply(StatusCode::SEE_OTHER, TEXT, format!("see {}\n", page.path()));
+    reply.headers_mut().insert("location", HeaderValue::from_static(page.path()));
     if let Some(cookie) = cookie {
         set_cookie(&mut reply, cookie);
     }
@@ -94,10 +103,10 @@ fn cookie(token: &str, is_encrypted: bool) -> String {
     format!("{COOKIE_NAME}={token}; HttpOnly; SameSite=Strict; Path=/{age}{secure}")
 }
 
-/// The field `token` of a form (application/x-www-form-urlencoded), without what came along when it was copied.
-fn token_of(form: &[u8]) -> Option<String> {
+/// A field of a form (application/x-www-form-urlencoded), without what came along when it was copied.
+fn field_of(form: &[u8], name: &str) -> Option<String> {
     let form = std::str::from_utf8(form).ok()?;
-    let value = form.split('&').find_map(|field| field.strip_prefix("token="))?.replace('+', " ");
+    let value = form.split('&').find_map(|field| field.strip_prefix(name)?.strip_prefix('='))?.replace('+', " ");
     Some(percent_decode_str(&value).decode_utf8().ok()?.trim().to_owned())
 }
 
@@ -123,7 +132,7 @@ mod tests {
             ("{\"token\":\"abc\"}", None),
             ("token=%ff", None),
         ] {
-            assert_eq!(token_of(form.as_bytes()).as_deref(), token, "{form}");
+            assert_eq!(field_of(form.as_bytes(), "token").as_deref(), token, "{form}");
         }
     }
 }

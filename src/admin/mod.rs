@@ -1,24 +1,30 @@
-//! The administration interface: health, metrics, status, and one page for people. HTTP on a thread of its own, so that clients with many
-//! requests slow down only this interface.
+//! The administration interface: health, metrics, status, what changes as it changes, and pages for people. HTTP on a thread of its own, so that
+//! clients with many requests slow down only this interface.
 
 pub mod access;
 mod acknowledge;
 pub mod alerts;
+mod body;
 pub mod control;
 mod failing_sinks;
+pub mod flow;
 pub mod history;
 pub mod ledger;
+mod live;
 mod login;
 mod metrics;
 pub mod origin;
 mod places;
 pub mod role;
+pub mod routes;
 pub mod rules;
 mod series;
 mod serving;
 pub mod status;
 pub mod tokens;
 pub mod undecodable;
+mod values;
+mod web;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -37,18 +43,25 @@ use crate::handoff::{Input, PipelineGone};
 use crate::pipeline::Message;
 use crate::sinks::status::SinkSource;
 use control::ControlSocket;
+use live::Live;
+use routes::Route;
 use failing_sinks::{FailingSinks, SinkError};
 use status::{Sources, Status};
+use web::Page;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const PAGE: &str = include_str!("page.html");
-const PAGE_PATH: &str = "/";
+/// What may be asked here, and what comes back; in the form of OpenAPI 3.1.
+pub const OPENAPI: &str = include_str!("../../config/schema/openapi.json");
 const FOREIGN: &str = "pages of other sites change nothing here\n";
-/// Most connections served at once; together with [`alerts::PAGE_BYTES`] and the size of the status this bounds the memory of responses.
+/// Pages load what belongs to them from here, and nothing else; no script stands in a page.
+const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// Most connections served at once; together with [`alerts::PAGE_BYTES`], the size of the status and what waits for
+/// each client of events, this bounds the memory of responses.
 const CONNECTIONS_MAX: usize = 64;
 /// Time limit for a request to arrive.
 const QUESTION_TIME_MAX: Duration = Duration::from_secs(5);
-/// Time limit for a whole connection, which is one request and its response.
+/// Time limit for a whole connection, which is one request and its response; who is told of events stays.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(45);
 /// How often the gateway records its own state when nothing changes.
 const RECORD_EVERY: Duration = Duration::from_secs(60);
@@ -62,12 +75,12 @@ pub async fn run(
     pipeline: Sender<Message>,
 ) {
     let mut phase = sources.phase.clone();
-    let sources = Rc::new(sources);
+    let (sources, live) = (Rc::new(sources), Rc::new(Live::default()));
     let for_requests = pipeline.clone();
     let records = tokio::task::spawn_local(send_records(Rc::clone(&sources), pipeline));
     let serving = async {
         match listener {
-            Some(listener) => serving::serve(listener, &sources, &for_requests).await,
+            Some(listener) => serving::serve(listener, &sources, &live, &for_requests).await,
             None => std::future::pending().await,
         }
     };
@@ -78,6 +91,7 @@ pub async fn run(
         }
     };
     tokio::select! {
+        () = live::run(&live, &sources, &for_requests) => {}
         () = serving => {}
         () = operating => {}
         // An error means that the sender, and with it the gateway, is gone.
@@ -192,33 +206,43 @@ async fn answer_question(
         Ok(status) => reply(StatusCode::OK, kind, write(status)),
         Err(error) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, unreadable(&error)),
     };
-    match request.uri().path() {
-        PAGE_PATH => html(StatusCode::OK, PAGE),
-        "/healthz" => health("ok", sources.unhealthy().map(Cow::Owned)),
-        "/readyz" => health("ready", sources.unready()),
-        "/metrics" => with_status("text/plain; version=0.0.4; charset=utf-8", &|status| {
+    let (path, query) = (request.uri().path(), request.uri().query());
+    let Some(route) = routes::find(path) else { return not_found() };
+    match route {
+        Route::Dashboard => html(StatusCode::OK, Page::Dashboard.html(None, false)),
+        Route::Driver => html(StatusCode::OK, Page::Driver.html(None, false)),
+        Route::File => web::file(path, request.headers()),
+        Route::Health => health("ok", sources.unhealthy().map(Cow::Owned)),
+        Route::Ready => health("ready", sources.unready()),
+        Route::Metrics => with_status("text/plain; version=0.0.4; charset=utf-8", &|status| {
             metrics::write(&status, &sources.certificates())
         }),
-        "/api/status" => {
+        Route::OpenApi => reply(StatusCode::OK, "application/json", OPENAPI),
+        Route::Status => {
             let overview = series::overview(pipeline).await;
             with_status("application/json", &|status| pretty(&Status { series: overview.clone(), ..status }))
         }
-        "/api/series" => series::answer(request.uri().query(), pipeline).await,
-        path if history::target(path).is_some() => {
-            let series = history::target(path).expect("just looked at");
-            history::answer(series, request.uri().query(), (sources.now_ms)(), &sources.history).await
+        Route::ListSeries => series::answer(query, pipeline).await,
+        Route::ExplainSeries => series::explain(path, pipeline).await,
+        Route::History => {
+            let series = history::target(path).expect("the route's path names a series");
+            history::answer(series, query, (sources.now_ms)(), &sources.history).await
         }
-        path if path.starts_with(series::ONE) => series::explain(path, pipeline).await,
-        "/api/rules" => {
+        Route::Devices => values::devices(query, sources, pipeline).await,
+        Route::Values => values::values(query, sources, pipeline).await,
+        Route::Rules => {
             reply(StatusCode::OK, "application/json", pretty(&rules::status(&sources.rules, &sources.store)))
         }
-        "/api/alerts" => list_alerts(request.uri().query(), sources),
-        _ => reply(
-            StatusCode::NOT_FOUND,
-            TEXT,
-            "served here: / /api/status /api/alerts /api/series /api/series/{device}/{metric} /api/rules /metrics /healthz /readyz\n".to_owned(),
-        ),
+        Route::Alerts => list_alerts(query, sources),
+        // Events are for connections over TCP, which are served apart.
+        Route::Events | Route::Other => not_found(),
     }
+}
+
+fn not_found() -> Response<Full<Bytes>> {
+    let served: Vec<&str> =
+        routes::served().filter(|(method, _)| *method == "GET").map(|(_, template)| template).collect();
+    reply(StatusCode::NOT_FOUND, TEXT, format!("served here: {}\n", served.join(" ")))
 }
 
 fn health(well: &str, trouble: Option<Cow<'static, str>>) -> Response<Full<Bytes>> {
@@ -272,7 +296,7 @@ fn reply(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Response<Ful
         .header("content-type", kind)
         .header("cache-control", "no-store")
         .header("x-content-type-options", "nosniff")
-        .header("content-security-policy", "default-src 'self' 'unsafe-inline'")
+        .header("content-security-policy", CONTENT_POLICY)
         .body(Full::new(body.into()))
         .expect("fixed headers")
 }

@@ -1,7 +1,8 @@
 //! Limits the connections served at one time: a new one always gets a place, taken from one that only occupies it.
 //!
 //! A connection is one request and its response, so none may stay idle. When all places are taken, the one to go is one that has sent no
-//! request, of the address with the most places, and the oldest of these; if there is none, one whose response is read slowly.
+//! request, of the address with the most places, and the oldest of these; if there is none, one whose response is read slowly. Who is told of
+//! events keeps the place until the end.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -31,6 +32,7 @@ struct Place {
     address: IpAddr,
     since: Instant,
     has_asked: Cell<bool>,
+    is_stream: Cell<bool>,
     leave: Notify,
 }
 
@@ -43,7 +45,7 @@ impl Places {
         if self.taken.borrow().len() >= self.max {
             self.clear_one(now);
         }
-        let place = Rc::new(Place { address, since: now, has_asked: Cell::new(false), leave: Notify::new() });
+        let place = Rc::new(Place { address, since: now, has_asked: Cell::new(false), is_stream: Cell::new(false), leave: Notify::new() });
         self.taken.borrow_mut().push(Rc::clone(&place));
         Taken { places: Rc::clone(self), place }
     }
@@ -53,7 +55,7 @@ impl Places {
         let places_of = |address: IpAddr| taken.iter().filter(|place| place.address == address).count();
         let rank = |place: &Rc<Place>| {
             let is_young = now.duration_since(place.since) < GRACE;
-            (is_young, place.has_asked.get(), usize::MAX - places_of(place.address), place.since)
+            (is_young, place.has_asked.get(), place.is_stream.get(), usize::MAX - places_of(place.address), place.since)
         };
         let Some(at) = (0..taken.len()).min_by_key(|&at| rank(&taken[at])) else { return };
         taken.remove(at).leave.notify_one();
@@ -63,6 +65,19 @@ impl Places {
 impl Taken {
     pub fn note_question(&self) {
         self.place.has_asked.set(true);
+    }
+
+    /// It is told of events for as long as it likes; there is a limit to such connections of its own.
+    pub fn note_stream(&self) {
+        self.place.is_stream.set(true);
+    }
+
+    pub fn is_stream(&self) -> bool {
+        self.place.is_stream.get()
+    }
+
+    pub fn address(&self) -> IpAddr {
+        self.place.address
     }
 
     /// Ready when the place is given to another connection.

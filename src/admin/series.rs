@@ -21,8 +21,8 @@ use crate::pipeline::overview::{Overview, PAGE_SERIES, SeriesLine};
 /// Beginning of the paths of single series.
 pub(super) const ONE: &str = "/api/series/";
 /// Longer than a busy pipeline needs.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-const UNKNOWN: &str = "the gateway does not know at present\n";
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const UNKNOWN: &str = "the gateway does not know at present\n";
 
 /// What is watched; `None` if the pipeline does not answer in time.
 pub(super) async fn overview(pipeline: &Sender<Message>) -> Option<Overview> {
@@ -56,7 +56,7 @@ pub(super) async fn explain(path: &str, pipeline: &Sender<Message>) -> Response<
     }
 }
 
-async fn ask<T>(
+pub(super) async fn ask<T>(
     pipeline: &Sender<Message>,
     within: Duration,
     question: impl FnOnce(oneshot::Sender<T>) -> Message,

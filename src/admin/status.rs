@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::access::CurrentAccess;
+use super::flow::{FlowLine, FlowMeter};
 use super::history::HistorySource;
 use super::ledger::{self, LedgerLine, RejectedSample, StoreView, StreamContent};
 use super::origin::Hosts;
@@ -20,6 +21,7 @@ use crate::disk::{self, DiskSpace};
 use crate::handoff::rules::CurrentRules;
 use crate::heartbeat::Watcher;
 use crate::ingest::{self, ClockState};
+use crate::mqtt::alert_feed::AlertFeed;
 use crate::mqtt::listener::CurrentPolicies;
 use crate::mqtt::{EdgeCounters, Phase, UndecodableKind};
 use crate::pipeline::StoreCounters;
@@ -43,6 +45,11 @@ pub struct Sources {
     pub history: HistorySource,
     /// The last look into the store, and when it was taken.
     pub looked: RefCell<Option<(Instant, Arc<StoreView>)>>,
+    pub flow: RefCell<FlowMeter>,
+    /// What becomes of alerts.
+    pub alerts: AlertFeed,
+    /// One of the longer questions is with the pipeline at a time.
+    pub questions: tokio::sync::Semaphore,
     /// What would take samples of earlier runs.
     pub sample_hints: RefCell<SampleHints>,
     /// The host names that it answers to.
@@ -77,6 +84,8 @@ pub struct Status {
     pub received: Received,
     pub ledger: Vec<LedgerLine>,
     pub ledger_adds_up: bool,
+    /// Each line of the ledger as it flows now: rates, age and end of what is buffered.
+    pub flow: Vec<FlowLine>,
     pub store: StoreStatus,
     pub sinks: Vec<SinkStatus>,
     pub dropped_sinks: Vec<DroppedSink>,
@@ -303,6 +312,7 @@ impl Sources {
             now_ms,
             received: received(&view),
             ledger_adds_up: view.ledger.iter().all(LedgerLine::adds_up),
+            flow: self.flow(&view, now_ms),
             store: self.store_status(&view, now_ms),
             sinks: self.sinks.iter().map(sink_status).chain(self.left_sinks(&view)).collect(),
             dropped_sinks: dropped_sinks(&view),
@@ -352,6 +362,21 @@ impl Sources {
         let all = of_listeners.chain([own]).filter_map(|(name, tls)| Some((name, tls?)));
         all.flat_map(|(name, tls)| tls.expiries.iter().map(|expiry| (name.clone(), expiry.clone())).collect::<Vec<_>>())
             .collect()
+    }
+
+    /// All alerts that people should see first, as they are stored now.
+    pub(super) fn look_at_alerts(&self) -> rusqlite::Result<Arc<StoreView>> {
+        self.looked.replace(None);
+        self.look()
+    }
+
+    fn flow(&self, view: &StoreView, now_ms: i64) -> Vec<FlowLine> {
+        let (now, mut meter) = (Instant::now(), self.flow.borrow_mut());
+        meter.note(&view.ledger, now);
+        meter.lines(&view.ledger, (now, now_ms), |line| {
+            let is_it = |sink: &&SinkSource| sink.sink == line.sink && *sink.stream_name == *line.stream;
+            self.sinks.iter().find(is_it)?.status.last_error()
+        })
     }
 
     fn cost(&self) -> Cost {

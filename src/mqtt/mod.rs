@@ -4,6 +4,7 @@
 //! Everything here runs on one thread. Each connection is a task, with its decisions made by [`crate::core::mqtt`].
 
 mod accepting;
+pub mod alert_feed;
 mod answers;
 mod client;
 mod connection;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
+use super::alert_feed::AlertFeed;
 use crate::core::rulebook::RuleMessage;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,10 +51,19 @@ pub enum Outgoing {
 pub struct Outbox {
     waiting: Arc<Mutex<Waiting>>,
     changed: Arc<Notify>,
+    alerts: AlertFeed,
 }
 
 impl Outbox {
+    /// Where what becomes of alerts can be seen, besides here.
+    pub fn alerts(&self) -> AlertFeed {
+        self.alerts.clone()
+    }
+
     pub fn put(&self, message: OwnMessage) {
+        if message.retain {
+            self.alerts.note(&message.topic, &message.payload);
+        }
         let mut waiting = self.waiting.lock().expect("nothing panics while it is held");
         let topic = message.topic.clone();
         if waiting.messages.insert(topic.clone(), message).is_none() {

@@ -132,7 +132,8 @@ mod tests {
         const NOW_MS: i64 = 2_000_000_000_000;
         let mut monitor = Monitor::new(MonitorSettings::default());
         for number in 0..1_000 {
-            let reading = Reading::at(NOW_MS, &format!("d{number:04}"), "temp", f64::from(number));
+            let device = format!("d{number:04}");
+            let reading = Reading::at(NOW_MS, &device, "temp", f64::from(number));
             monitor.judge(&reading, Arrival { now_ms: 5_000, publisher: 1 }, &mut Findings::default());
         }
         let now = Moment { wall_ms: NOW_MS + 1_000, steady_ms: 6_000 };

@@ -71,7 +71,7 @@ impl Monitor {
                 continue;
             }
             if is_wanted(self.table.name_of(index).0) && !each(self.value_at(index)) {
-                return Some(index + 1);
+                return Some(index + 1).filter(|next| *next < self.rhythms.len());
             }
         }
         (end < self.rhythms.len()).then_some(end)

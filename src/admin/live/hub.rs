@@ -1,0 +1,282 @@
+//! The task that looks for what has changed, for all clients together.
+//!
+//! Four times a second it takes the changes of alerts; once a second it asks the pipeline for the values that came, if the answer before has
+//! arrived; every two seconds it reads the status. Without a client it sleeps.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use hyper::body::Bytes;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::brief::Brief;
+use super::stream::Stream;
+use super::Live;
+use crate::admin::alerts;
+use crate::admin::role::Role;
+use crate::admin::status::Sources;
+use crate::mqtt::alert_feed::AlertChanges;
+use crate::pipeline::Message;
+use crate::pipeline::values::{HeardQuestion, HeardValues, ValueLine};
+
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+const ASK_EVERY: Duration = Duration::from_secs(1);
+const STATUS_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked whether clients still may be told.
+const ADMIT_EVERY: Duration = Duration::from_secs(2);
+/// How soon a browser connects again after a connection is lost.
+const RETRY: &[u8] = b"retry: 1000\n\n";
+
+/// Tells all clients until dropped.
+pub(in crate::admin) async fn run(live: &Live, sources: &Sources, pipeline: &Sender<Message>) {
+    loop {
+        live.opened.notified().await;
+        sources.alerts.watch(true);
+        let mut hub = Hub::new(sources, pipeline);
+        loop {
+            let streams = live.present();
+            if streams.is_empty() {
+                break;
+            }
+            hub.look(&streams, Instant::now());
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = live.opened.notified() => {}
+            }
+        }
+        sources.alerts.watch(false);
+    }
+}
+
+struct Hub<'a> {
+    sources: &'a Sources,
+    pipeline: &'a Sender<Message>,
+    heard: Heard,
+    answer: Option<oneshot::Receiver<HeardValues>>,
+    asked: Option<Instant>,
+    told_status: Option<(Instant, String)>,
+    admitted: Instant,
+}
+
+/// How far the table of series has been looked at.
+#[derive(Debug, PartialEq, Eq)]
+struct Heard {
+    since_ms: i64,
+    from: usize,
+    /// When this round through the table began.
+    began_ms: i64,
+}
+
+impl Heard {
+    /// The first look only tells what time it is.
+    const NEW: Heard = Heard { since_ms: i64::MAX, from: 0, began_ms: i64::MAX };
+
+    fn answered(&mut self, at_ms: i64, next: Option<usize>) {
+        if self.from == 0 {
+            self.began_ms = at_ms;
+        }
+        self.from = next.unwrap_or(0);
+        if next.is_none() {
+            self.since_ms = self.began_ms;
+        }
+    }
+}
+
+impl<'a> Hub<'a> {
+    fn new(sources: &'a Sources, pipeline: &'a Sender<Message>) -> Hub<'a> {
+        let (heard, admitted) = (Heard::NEW, Instant::now());
+        Hub { sources, pipeline, heard, answer: None, asked: None, told_status: None, admitted }
+    }
+
+    fn look(&mut self, streams: &[Rc<Stream>], now: Instant) {
+        if now.saturating_duration_since(self.admitted) >= ADMIT_EVERY {
+            self.admitted = now;
+            self.admit(streams);
+        }
+        streams.iter().filter(|stream| stream.is_new.get()).for_each(|stream| {
+            stream.tell(&Bytes::from_static(RETRY), now);
+        });
+        // Before all alerts are read from the store: then these are in it.
+        self.tell_alerts(streams, now);
+        if streams.iter().any(|stream| stream.needs_alerts()) {
+            self.tell_all_alerts(streams, now);
+        }
+        self.tell_status(streams, now);
+        self.tell_values(streams, now);
+        self.ask_for_values(streams, now);
+        for stream in streams {
+            stream.is_new.set(false);
+            stream.keep_alive(now);
+        }
+    }
+
+    /// Ends those who may not look any more.
+    fn admit(&self, streams: &[Rc<Stream>]) {
+        let access = self.sources.access.get();
+        for stream in streams.iter().filter(|_| !access.is_open()) {
+            let client = &stream.client;
+            if access.admit(&client.headers, client.certificate.as_ref(), Role::View).is_err() {
+                stream.end();
+            }
+        }
+    }
+
+    fn tell_alerts(&self, streams: &[Rc<Stream>], now: Instant) {
+        let AlertChanges { messages, is_incomplete } = self.sources.alerts.take();
+        let wanting = || streams.iter().filter(|stream| stream.wants.alerts && !stream.is_new.get());
+        for (topic, payload) in messages {
+            let Some(frame) = frame_of_alert(&topic, payload) else { continue };
+            wanting().for_each(|stream| stream.tell_alert(&frame, now));
+        }
+        if is_incomplete {
+            wanting().for_each(|stream| stream.miss_alerts());
+        }
+    }
+
+    fn tell_all_alerts(&self, streams: &[Rc<Stream>], now: Instant) {
+        #[derive(Serialize)]
+        struct All {
+            alerts: Vec<serde_json::Value>,
+            raised: u64,
+            total: u64,
+        }
+        // A store that cannot be read is tried again with the next look.
+        let Ok(view) = self.sources.look_at_alerts() else { return };
+        let unstored = self.sources.alerts.unstored();
+        let unstored: Vec<_> = unstored.iter().filter_map(|alert| serde_json::from_slice(alert).ok()).collect();
+        let unstored_count = unstored.len() as u64;
+        let all = All {
+            alerts: view.alerts.iter().cloned().chain(unstored).collect(),
+            raised: view.alerts_raised.max(unstored_count),
+            total: view.alerts_total.max(unstored_count),
+        };
+        let frame = frame("alerts", &all);
+        streams.iter().filter(|stream| stream.needs_alerts()).for_each(|stream| stream.tell_alerts(&frame, now));
+    }
+
+    fn tell_status(&mut self, streams: &[Rc<Stream>], now: Instant) {
+        let state = self.sources.state_name();
+        let is_due = self.told_status.as_ref().is_none_or(|(at, known)| {
+            now.saturating_duration_since(*at) >= STATUS_EVERY || *known != *state
+        });
+        let wanting = || streams.iter().filter(|stream| stream.wants.status && (is_due || stream.is_new.get()));
+        if wanting().next().is_none() {
+            return;
+        }
+        let Ok(status) = self.sources.status() else { return };
+        if is_due {
+            self.told_status = Some((now, state.into_owned()));
+        }
+        let frame = frame("status", &Brief::from(status));
+        wanting().for_each(|stream| stream.tell(&frame, now));
+    }
+
+    fn ask_for_values(&mut self, streams: &[Rc<Stream>], now: Instant) {
+        let mut wanting = streams.iter().filter(|stream| stream.wants.values).peekable();
+        let is_due = self.asked.is_none_or(|at| now.saturating_duration_since(at) >= ASK_EVERY);
+        if self.answer.is_some() || !is_due || wanting.peek().is_none() {
+            return;
+        }
+        let devices: Option<Vec<_>> = wanting.map(|stream| stream.wants.devices.as_ref()).collect();
+        let devices = devices.map(|sets| Arc::new(sets.into_iter().flatten().cloned().collect()));
+        let question = HeardQuestion { since_ms: self.heard.since_ms, from: self.heard.from, devices };
+        let (answer, answered) = oneshot::channel();
+        if self.pipeline.send(Message::Heard { question, answer }).is_ok() {
+            (self.asked, self.answer) = (Some(now), Some(answered));
+        }
+    }
+
+    fn tell_values(&mut self, streams: &[Rc<Stream>], now: Instant) {
+        let Some(answer) = &mut self.answer else { return };
+        let HeardValues { values, next, at_ms } = match answer.try_recv() {
+            Ok(heard) => heard,
+            // A stalled pipeline is asked once, however long it takes.
+            Err(oneshot::error::TryRecvError::Empty) => return,
+            Err(oneshot::error::TryRecvError::Closed) => return self.answer = None,
+        };
+        self.answer = None;
+        self.heard.answered(at_ms, next);
+        let now_ms = (self.sources.now_ms)();
+        let mut of_all = None;
+        for stream in streams.iter().filter(|stream| stream.wants.values) {
+            let frame = match &stream.wants.devices {
+                None => of_all.get_or_insert_with(|| frame_of_values(now_ms, values.iter().collect())).clone(),
+                Some(devices) => {
+                    frame_of_values(now_ms, values.iter().filter(|value| devices.contains(&value.device)).collect())
+                }
+            };
+            if let Some(frame) = frame {
+                stream.tell(&frame, now);
+            }
+        }
+    }
+}
+
+fn frame(event: &str, data: &impl Serialize) -> Bytes {
+    let mut frame = format!("event: {event}\ndata: ").into_bytes();
+    serde_json::to_writer(&mut frame, data).expect("plain data");
+    frame.extend_from_slice(b"\n\n");
+    frame.into()
+}
+
+/// The record of an alert, or which one was removed.
+fn frame_of_alert(topic: &str, payload: Vec<u8>) -> Option<Bytes> {
+    if !payload.is_empty() {
+        return Some([b"event: alert\ndata: ".as_slice(), &payload, b"\n\n"].concat().into());
+    }
+    let key = alerts::key(topic.strip_prefix("alerts/")?)?;
+    let removed = serde_json::json!({"device": key.device, "metric": key.metric, "kind": key.kind, "state": "removed"});
+    Some(frame("alert", &removed))
+}
+
+fn frame_of_values(now_ms: i64, values: Vec<&ValueLine>) -> Option<Bytes> {
+    #[derive(Serialize)]
+    struct Values<'a> {
+        now_ms: i64,
+        values: Vec<&'a ValueLine>,
+    }
+    (!values.is_empty()).then(|| frame("values", &Values { now_ms, values }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_round_through_the_table_begins_where_the_one_before_began() {
+        let mut heard = Heard::NEW;
+        heard.answered(1_000, None);
+        assert_eq!((heard.since_ms, heard.from), (1_000, 0), "what came before anybody looked is not told");
+        heard.answered(2_000, Some(40));
+        assert_eq!((heard.since_ms, heard.from), (1_000, 40));
+        heard.answered(3_000, Some(80));
+        heard.answered(4_000, None);
+        assert_eq!((heard.since_ms, heard.from), (2_000, 0), "places that were looked at first are looked at from there");
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_a_device_is_called() {
+        let text = |frame: Bytes| String::from_utf8(frame.to_vec()).expect("a text");
+        let removed = frame_of_alert("alerts/a%2Fb\nevent: x/t/gap", Vec::new()).expect("an alert");
+        assert_eq!(
+            text(removed),
+            "event: alert\ndata: {\"device\":\"a/b\\nevent: x\",\"kind\":\"gap\",\"metric\":\"t\",\"state\":\"removed\"}\n\n"
+        );
+        let value = ValueLine {
+            device: "a\n\nb".to_owned(),
+            metric: "t".to_owned(),
+            value: Some(1.5),
+            measured_at_ms: Some(1),
+            heard_at_ms: 2,
+            stale_after_ms: 3,
+            watched: true,
+        };
+        let frame = text(frame_of_values(7, vec![&value]).expect("values"));
+        assert!(frame.starts_with("event: values\ndata: {\"now_ms\":7,\"values\":[{\"device\":\"a\\n\\nb\""), "{frame}");
+        assert_eq!(frame.lines().count(), 3);
+        assert_eq!(frame_of_values(7, Vec::new()), None);
+    }
+}

@@ -1,0 +1,206 @@
+// One series in a dialog: its chart over hours of local history with what comes live, the same as a table, and what is usual.
+
+import { Chart } from "./chart.js";
+import { byId, canBeAsked, element, seriesPath, setText, short, span, spoken, utc } from "./text.js";
+
+const POINTS = 600;
+const LIVE_MAX = 4000;
+// An answer of history takes a limited time, and says where to go on.
+const ANSWERS_MAX = 12;
+const LOAD_EVERY_MS = 30_000;
+const ROWS_MAX = 200;
+
+const dialog = byId("series");
+const emptyHistory = () => ({ points: [], anomalies: [], alerts: [] });
+
+export class SeriesView {
+  #link; #shown = null; #history = emptyHistory(); #live = []; #alerts = []; #explanation = null; #isFollowing = true; #spanMs = 600_000; #loading = 0; #timer = 0; #onChange; #last = null;
+
+  // onChange(): another series is shown, or none.
+  constructor(link, onChange) {
+    this.#link = link;
+    this.#onChange = onChange;
+    this.chart = new Chart(byId("chart"), (from, to) => this.#moved(from, to));
+    byId("series-close").addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => this.#closed());
+    dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
+    for (const button of dialog.querySelectorAll("[data-minutes]")) button.addEventListener("click", () => this.#follow(button.dataset.minutes * 60_000));
+    byId("series-live").addEventListener("click", () => this.#follow(this.#spanMs));
+    byId("series-back").addEventListener("click", () => this.chart.pan(-.5));
+    byId("series-forth").addEventListener("click", () => this.chart.pan(.5));
+    byId("series-table").addEventListener("toggle", () => this.#showTable());
+    addEventListener("hashchange", () => this.#openFromAddress());
+    setInterval(() => this.#tick(), 1000);
+  }
+
+  get device() { return this.#shown?.device; }
+
+  // A link to a series is an address that can be kept.
+  open(device, metric) { location.hash = "series=" + encodeURIComponent(device) + "/" + encodeURIComponent(metric); this.#openFromAddress(); }
+
+  #openFromAddress() {
+    const names = /^#series=([^/]+)\/([^/]+)$/.exec(location.hash);
+    if (!names) { if (dialog.open) dialog.close(); return; }
+    let device, metric;
+    try { [device, metric] = [decodeURIComponent(names[1]), decodeURIComponent(names[2])]; } catch { return; }
+    if (this.#shown?.device === device && this.#shown?.metric === metric) return;
+    this.#shown = { device, metric };
+    this.#history = emptyHistory();
+    [this.#live, this.#explanation, this.#last] = [[], null, null];
+    setText("series-title", spoken(metric));
+    setText("series-device", device + " · " + metric);
+    for (const id of ["series-value", "series-age", "series-said", "series-text"]) setText(id, "");
+    if (!dialog.open) dialog.showModal();
+    this.#follow(this.#spanMs);
+    this.#explain();
+    this.#onChange();
+  }
+
+  start() { this.#openFromAddress(); }
+
+  #closed() {
+    this.#shown = null;
+    if (location.hash.startsWith("#series=")) history.replaceState(null, "", location.pathname);
+    this.#onChange();
+  }
+
+  #follow(spanMs) {
+    [this.#spanMs, this.#isFollowing] = [spanMs, true];
+    const now = this.#link.now();
+    this.chart.show(now - spanMs, now);
+    this.#showRange();
+    this.#load();
+  }
+
+  #moved(from, to) {
+    const now = this.#link.now();
+    this.#spanMs = to - from;
+    this.#isFollowing = to >= now - this.#spanMs * .02 && to <= now + this.#spanMs * .1;
+    this.#showRange();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#load(), 250);
+  }
+
+  #showRange() {
+    for (const button of dialog.querySelectorAll("[data-minutes]")) button.setAttribute("aria-pressed", String(Math.abs(button.dataset.minutes * 60_000 - this.#spanMs) < 1000));
+    byId("series-live").setAttribute("aria-pressed", String(this.#isFollowing));
+  }
+
+  #tick() {
+    if (!this.#shown) return;
+    const now = this.#link.now();
+    if (this.#isFollowing) this.chart.show(now - this.#spanMs, now);
+    if (this.#last) {
+      const silentMs = now - this.#last.heard_at_ms;
+      setText("series-age", (silentMs > this.#last.stale_after_ms ? "no data for " : "") + span(silentMs) + (silentMs > this.#last.stale_after_ms ? "" : " ago"));
+    }
+    if (now - this.#loading > LOAD_EVERY_MS && this.#isFollowing) { this.#load(); this.#explain(); }
+  }
+
+  // Values as they come; the newest of each second.
+  takeValues(values) {
+    for (const value of values) {
+      if (value.device !== this.#shown?.device || value.metric !== this.#shown?.metric) continue;
+      this.#last = value;
+      setText("series-value", short(value.value));
+      if (value.value === null || this.#live.at(-1)?.at_ms >= value.measured_at_ms) continue;
+      this.#live.push({ at_ms: value.measured_at_ms, min: value.value, mean: value.value, max: value.value, count: 1 });
+      if (this.#live.length > LIVE_MAX) this.#live.shift();
+      this.#show();
+    }
+  }
+
+  takeAlerts(alerts) {
+    this.#alerts = alerts;
+    if (this.#shown) this.#show();
+  }
+
+  async #explain() {
+    const shown = this.#shown;
+    const answer = await this.#ask(seriesPath(shown.device, shown.metric));
+    if (shown !== this.#shown) return;
+    this.#explanation = answer;
+    setText("series-text", answer ? answer.text : "This series is not watched: nothing is learned of it.");
+    this.#show();
+  }
+
+  async #ask(path) {
+    if (!canBeAsked([this.#shown.device, this.#shown.metric])) return null;
+    try {
+      const answer = await fetch(path);
+      return answer.ok ? await answer.json() : null;
+    } catch {
+      return null;
+    }
+  }
+
+  async #load() {
+    const shown = this.#shown, { from, to } = this.chart.range;
+    this.#loading = this.#link.now();
+    const round = this.#loading;
+    const wanted = { from: Math.floor(from - (to - from) * .1), to: Math.ceil(Math.min(to + (to - from) * .1, this.#link.now() + 1000)) };
+    let [found, until] = [emptyHistory(), wanted.to];
+    for (let answers = 0; answers < ANSWERS_MAX && until > wanted.from; answers++) {
+      const points = Math.max(20, Math.ceil(POINTS * (until - wanted.from) / (wanted.to - wanted.from)));
+      const part = await this.#ask(seriesPath(shown.device, shown.metric) + "/history?from_ms=" + wanted.from + "&to_ms=" + until + "&points=" + points);
+      // Somebody has moved on meanwhile.
+      if (shown !== this.#shown || round !== this.#loading) return;
+      if (!part) {
+        setText("series-said", answers ? "" : "No history can be read now; what comes live is shown.");
+        break;
+      }
+      setText("series-said", part.next_to_ms === null ? "" : "Reading older history …");
+      found = { points: part.points.concat(found.points), anomalies: part.anomalies.concat(found.anomalies), alerts: part.alerts.concat(found.alerts) };
+      this.#history = found;
+      this.#show();
+      if (part.next_to_ms === null) break;
+      until = part.next_to_ms;
+    }
+    if (until < wanted.to) setText("series-said", "");
+  }
+
+  // From where to where most values are; what is told begins farther out.
+  #band() {
+    const learned = this.#explanation;
+    if (!learned) return null;
+    const { level, level_low, level_high, noise } = learned, about = 2 * (noise || 0);
+    if (level_low !== null && level_high !== null) return { low: level_low - about, high: level_high + about };
+    return level === null || !noise ? null : { low: level - 3 * noise, high: level + 3 * noise };
+  }
+
+  #points() {
+    const { points } = this.#history, newest = points.at(-1)?.at_ms ?? -Infinity;
+    return points.concat(this.#live.filter(point => point.at_ms > newest));
+  }
+
+  #show() {
+    const { device, metric } = this.#shown;
+    const isOfIt = alert => alert.device === device && (alert.metric === metric || alert.metric === "_device");
+    // One that goes on is told by its newest state.
+    const alerts = new Map([...this.#history.alerts, ...this.#alerts.filter(isOfIt)].map(alert => [alert.id, alert]));
+    const data = { points: this.#points(), anomalies: this.#history.anomalies, alerts: [...alerts.values()], band: this.#band() };
+    this.chart.set(data);
+    const { from, to } = this.chart.range, seen = data.points.filter(point => point.at_ms >= from && point.at_ms <= to);
+    const low = Math.min(...seen.map(point => point.min)), high = Math.max(...seen.map(point => point.max));
+    const label = seen.length ? "from " + short(low) + " to " + short(high) + ", last " + short(seen.at(-1).mean) : "no data";
+    const found = data.anomalies.filter(it => it.measured_at_ms >= from && it.measured_at_ms <= to).length;
+    byId("chart").setAttribute("aria-label", spoken(metric) + " of " + device + " over " + span(to - from) + ": " + label + ", " + found + " anomalies");
+    byId("chart").dataset.points = seen.length;
+    byId("chart").dataset.anomalies = found;
+    byId("chart").dataset.band = String(data.band !== null);
+    this.#showTable(data);
+  }
+
+  #showTable(data = { points: this.#points(), anomalies: this.#history.anomalies }) {
+    if (!byId("series-table").open) return;
+    const { from, to } = this.chart.range, isSeen = ms => ms >= from && ms <= to;
+    const told = data.anomalies.filter(it => isSeen(it.measured_at_ms)).map(it => [it.measured_at_ms, [utc(it.measured_at_ms), short(it.value), "anomaly: " + it.reason]]);
+    const seen = data.points.filter(point => isSeen(point.at_ms));
+    const each = Math.ceil(seen.length / ROWS_MAX) || 1;
+    const rows = seen.filter((_, at) => at % each === 0).map(point => [point.at_ms, [utc(point.at_ms), short(point.mean), point.max > point.min ? short(point.min) + " to " + short(point.max) : ""]]);
+    const all = rows.concat(told).sort((a, b) => b[0] - a[0]);
+    const table = element("table", {}, element("thead", {}, element("tr", {}, ...["time (UTC)", "value", "range, or what was told"].map(text => element("th", { text, scope: "col" })))));
+    table.append(element("tbody", {}, ...all.map(([, cells]) => element("tr", {}, ...cells.map((text, at) => element("td", { text, class: at === 1 ? "number" : "" }))))));
+    byId("series-rows").replaceChildren(table);
+  }
+}
