@@ -34,6 +34,8 @@ pub struct RuleStatus {
     pub loops_cut: u64,
     /// Time that it takes for each, on average; `None` before there was one.
     pub nanoseconds_a_message: Option<u64>,
+    /// How it has failed last; `None` if it has not.
+    pub last_error: Option<String>,
 }
 
 pub fn status(rules: &CurrentRules, counters: &StoreCounters) -> RulesStatus {
@@ -49,6 +51,7 @@ pub fn status(rules: &CurrentRules, counters: &StoreCounters) -> RulesStatus {
             errors,
             loops_cut: loops,
             nanoseconds_a_message: nanoseconds.checked_div(evaluations),
+            last_error: counters.rule_failure(&rule.name),
         }
     });
     let readings_left_out = counters.readings_no_rule_saw.get();

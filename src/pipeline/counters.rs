@@ -1,6 +1,8 @@
 //! Counters and states of the pipeline and the committer.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::counter::{Counter, Gauge, Histogram};
 
@@ -24,6 +26,10 @@ impl Unstorable {
         }
     }
 }
+
+/// Most rules of which the last failure is kept; those that were replaced count as well.
+const RULE_FAILURES_MAX: usize = 1_024;
+const FAILURE_CHARS_MAX: usize = 300;
 
 /// Counters and states that the two threads publish.
 #[derive(Debug, Default)]
@@ -65,9 +71,26 @@ pub struct StoreCounters {
     pub(crate) ending: AtomicBool,
     abandoned: AtomicBool,
     readings_abandoned: Gauge,
+    rule_failures: Mutex<HashMap<Arc<str>, String>>,
 }
 
 impl StoreCounters {
+    /// How a rule has failed last, if it has.
+    pub fn rule_failure(&self, rule: &str) -> Option<String> {
+        self.rule_failures().get(rule).cloned()
+    }
+
+    pub(super) fn note_rule_failure(&self, rule: Arc<str>, failure: &str) {
+        let mut failures = self.rule_failures();
+        if failures.len() < RULE_FAILURES_MAX || failures.contains_key(&rule) {
+            failures.insert(rule, failure.chars().take(FAILURE_CHARS_MAX).collect());
+        }
+    }
+
+    fn rule_failures(&self) -> MutexGuard<'_, HashMap<Arc<str>, String>> {
+        self.rule_failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn unstorable(&self) -> Option<Unstorable> {
         if self.is_failing() {
             Some(Unstorable::DiskFailing)

@@ -69,6 +69,7 @@ impl PipelineLoop {
     pub(super) fn tell_log(&mut self) {
         for (rule, failure) in self.pipeline.take_rule_failures() {
             self.log.rule_failed(&rule, &failure, self.moment().steady_ms);
+            self.counters.note_rule_failure(rule, &failure);
         }
         let (news, more) = self.pipeline.take_news();
         if more > 0 || !news.is_empty() {

@@ -1,6 +1,6 @@
 // Says who has seen an alert, and what it was.
 
-import { key, canBeAsked, subject } from "./text.js";
+import { canBeAsked, key, ofDevice, subject } from "./text.js";
 
 export const mayAcknowledge = document.body.dataset.role !== "view";
 
@@ -28,7 +28,7 @@ export async function acknowledge(alert, by, normal) {
       { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ by, normal }) });
     if (answer.status === 401) location.reload();
     const text = (await answer.text()).trim();
-    return { isTaken: answer.ok, text: subject(alert) + ", " + alert.device + ": " + text };
+    return { isTaken: answer.ok, text: subject(alert) + (ofDevice(alert) ? ", " + ofDevice(alert) : "") + ": " + text };
   } catch {
     return { isTaken: false, text: "no answer from the gateway; try again when the link is back" };
   }

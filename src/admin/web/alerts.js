@@ -1,12 +1,12 @@
 // The list of alerts: raised ones first, the most severe first, with what can be said of each.
 
 import { acknowledge, canAcknowledge, canTeach, givenName, mayAcknowledge, remembered } from "./acknowledge.js";
-import { byId, bySeverity, clockTime, element, isOwn, key, kindInWords, setText, span, subject, utc } from "./text.js";
+import { byId, bySeverity, clockTime, element, isOwn, key, kindInWords, many, ofDevice, setText, showNodes, span, subject, utc, whenReleased } from "./text.js";
 
 const LISTED_MAX = 60;
 
 export class AlertList {
-  #shown = ""; #openSeries; #now; #known = null;
+  #rows = new Map(); #openSeries; #now; #known = null; #newest = [[], 0]; #show = () => this.#showNow();
 
   constructor(openSeries, now) {
     [this.#openSeries, this.#now] = [openSeries, now];
@@ -16,19 +16,29 @@ export class AlertList {
 
   show(all, raised) {
     this.#announce(all);
+    this.#newest = [all, raised];
+    whenReleased(this.#show);
+  }
+
+  #showNow() {
+    const [all, raised] = this.#newest;
     const alerts = all.filter(alert => alert.state === "raised").sort(bySeverity).concat(all.filter(alert => alert.state !== "raised"));
     const more = Math.max(raised, all.length) - Math.min(alerts.length, LISTED_MAX);
     byId("more-alerts").hidden = more <= 0;
-    setText("more-alerts", "and " + more + " more, less severe or older: /api/alerts lists all of them");
-    // A list that is the same stays, and so does the focus in it. Times go on by the minute.
-    const shown = JSON.stringify(alerts.slice(0, LISTED_MAX)) + Math.floor(this.#now() / 30_000);
-    if (shown === this.#shown) return;
-    this.#shown = shown;
-    const focused = document.activeElement?.dataset?.key;
-    const rows = alerts.slice(0, LISTED_MAX).map(alert => this.#row(alert));
-    byId("alert-list").replaceChildren(...(rows.length ? rows : [element("p", { class: "empty", text: "No alerts. Everything that is watched is as usual." })]));
-    if (focused) [...byId("alert-list").querySelectorAll("button")].find(button => button.dataset.key === focused)?.focus({ preventScroll: true });
+    setText("more-alerts", "and " + many(more, "more", "more") + ", less severe or older: /api/alerts lists all of them");
+    const before = this.#rows;
+    this.#rows = new Map();
+    for (const alert of alerts.slice(0, LISTED_MAX)) {
+      // Times go on, a little at a time.
+      const name = key(alert), text = JSON.stringify(alert) + Math.floor(this.#now() / 20_000), known = before.get(name);
+      this.#rows.set(name, known?.text === text ? known : { text, node: this.#row(alert) });
+    }
+    const nodes = [...this.#rows.values()].map(row => row.node);
+    this.#empty ??= element("p", { class: "empty", text: "No alerts. Everything that is watched is as usual." });
+    showNodes(byId("alert-list"), nodes.length ? nodes : [this.#empty]);
   }
+
+  #empty = null;
 
   // What is new is read aloud; what was there when the page was opened is not.
   #announce(all) {
@@ -49,7 +59,7 @@ export class AlertList {
     if (alert.acknowledged_by) facts.push("seen by " + alert.acknowledged_by + (alert.normal === true ? ": normal" : alert.normal === false ? ": a fault" : ""));
     if (alert.stored === false) facts.push("not stored yet");
     const title = element("h3", {}, subject(alert), element("span", { text: words ? " " + words : "" }));
-    if (!isOwn(alert)) title.append(element("span", { text: " · " + alert.device }));
+    if (ofDevice(alert)) title.append(element("span", { text: " · " + ofDevice(alert) }));
     const text = element("div", {}, title, element("p", { text: alert.message }), element("p", { class: "quiet", text: facts.join(" · "), title: utc(alert.raised_at_ms) }));
     return element("article", { class: "alert", "data-alert": key(alert) },
       element("span", { class: "severity " + severity, text: severity }), text, this.#buttons(alert));
@@ -57,7 +67,7 @@ export class AlertList {
 
   #buttons(alert) {
     const place = element("div", { class: "buttons" });
-    const about = subject(alert) + " of " + alert.device;
+    const about = subject(alert) + (ofDevice(alert) ? " of " + ofDevice(alert) : "");
     if (!isOwn(alert) && !alert.metric.startsWith("_")) place.append(element("button", { type: "button", text: "Chart", "data-key": key(alert) + " chart", "aria-label": "Chart: " + about, onclick: () => this.#openSeries(alert.device, alert.metric) }));
     if (!canAcknowledge(alert)) return place;
     const add = (text, word, isSaid) => place.append(element("button", {

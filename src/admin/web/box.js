@@ -1,6 +1,6 @@
 // What concerns the box: flow to the sinks, what was refused, rules, clock, disk and cost.
 
-import { byId, bytes, element, setText, span, utc, whole } from "./text.js";
+import { byId, bytes, element, many, setText, span, utc, whole } from "./text.js";
 
 const STATES = {
   running: ["All is well", "good"], sink_failing: ["A sink does not deliver", "warn"], salvaging: ["Restoring a damaged store", "warn"], expiring: ["Full: the oldest readings expire", "bad"],
@@ -21,7 +21,7 @@ const rate = n => (n === null ? "–" : n >= 10 ? whole(n) : String(Math.round(n
 
 function ends(line) {
   if (!line.buffered) return "nothing waits";
-  return line.drains_in_s === null ? (line.delivered_a_s === null ? "–" : "not at this rate") : "in " + span(line.drains_in_s * 1000);
+  return line.drains_in_s === null ? (line.last_error ? "not while it fails" : "–") : "in " + span(line.drains_in_s * 1000);
 }
 
 export function showState({ state, gateway, version, clock, ledger_adds_up }) {
@@ -36,14 +36,15 @@ export function showState({ state, gateway, version, clock, ledger_adds_up }) {
 let tilesShown = null;
 
 export function showTiles(status, devices) {
-  const waiting = status.flow.reduce((most, line) => (line.buffered > (most?.buffered ?? 0) ? line : most), null);
-  const failing = status.flow.find(line => line.last_error);
+  const isMore = (line, most) => Boolean(line.last_error) - Boolean(most?.last_error) || line.buffered - (most?.buffered ?? 0);
+  const waiting = status.flow.filter(line => line.buffered).reduce((most, line) => (isMore(line, most) > 0 ? line : most), null);
+  const failing = status.flow.some(line => line.last_error);
   const alerts = status.alerts_raised;
   const tiles = [
     [whole(alerts), alerts === 1 ? "alert is raised" : "alerts are raised", alerts ? "bad" : ""],
     [devices, whole(status.series) + " series are watched", ""],
     [whole(status.readings_accepted), "readings stored in all", ""],
-    [waiting ? whole(waiting.buffered) : "0", waiting ? "wait for " + waiting.sink + (failing ? ", which fails" : "") : "waiting: all is delivered", failing ? "warn" : ""],
+    [waiting ? whole(waiting.buffered) : "0", waiting ? "wait for " + waiting.sink + (waiting.last_error ? ", which fails" : "") : "waiting: all is delivered", failing ? "warn" : ""],
     [bytes(status.store_bytes), "of " + bytes(status.store_bytes_max) + (status.holds_days === null ? " in the store" : ", lasts " + span(status.holds_days * 86_400_000)), status.store_bytes > .95 * status.store_bytes_max ? "warn" : ""],
     [bytes(status.cost.sent.a_day), "a day over the link", ""],
   ];
@@ -74,7 +75,7 @@ function route(text) {
 function refusals({ unrouted, undecodable, mqtt }) {
   const made = [];
   if (unrouted.topics.length) {
-    const block = element("div", { class: "refusal" }, element("h3", { text: whole(unrouted.count) + " publishes were passed on and not stored: no route takes their topics" }), element("p", { class: "quiet", text: unrouted.topics.join(", ") }));
+    const block = element("div", { class: "refusal" }, element("h3", { text: many(unrouted.count, "publish was", "publishes were") + " passed on and not stored: no route takes " + (unrouted.count === 1 ? "its topic" : "their topics") }), element("p", { class: "quiet", text: unrouted.topics.join(", ") }));
     if (unrouted.routes.length) block.append(element("p", { text: "To store them, add to the configuration:" }), route(unrouted.routes.join("\n")));
     made.push(block);
   }
@@ -82,9 +83,9 @@ function refusals({ unrouted, undecodable, mqtt }) {
     made.push(element("div", { class: "refusal" }, element("h3", { text: topic + ": " + reason.replaceAll("_", " ") + (count ? ", " + whole(count) + " since the start" : ", before the start") }),
       element("p", { class: "quiet", text: "payload: " + sample.slice(0, 120) }), element("pre", { text: hint })));
   }
-  const denied = [[mqtt.publishes_denied, "publishes were denied by the rights"], [mqtt.filters_denied, "subscriptions were denied by the rights"], [mqtt.logins_refused, "logins were refused"], [mqtt.publishes_refused, "publishes to the gateway's own topics were refused"], [mqtt.connections_refused, "connections were refused"]].filter(([count]) => count);
-  if (denied.length) made.push(element("div", { class: "refusal" }, ...denied.map(([count, text]) => element("p", { text: whole(count) + " " + text }))));
-  if (mqtt.logins_unchecked) made.push(element("div", { class: "refusal" }, element("p", { class: "bad", text: "Logins are not checked: " + whole(mqtt.logins_unchecked) + " connections sent one, and anyone who reaches the port can publish and subscribe." })));
+  const denied = [[mqtt.publishes_denied, "publish", "publishes", "denied by the rights"], [mqtt.filters_denied, "subscription", "subscriptions", "denied by the rights"], [mqtt.logins_refused, "login", "logins", "refused"], [mqtt.publishes_refused, "publish to the gateway's own topics", "publishes to the gateway's own topics", "refused"], [mqtt.connections_refused, "connection", "connections", "refused"]].filter(([count]) => count);
+  if (denied.length) made.push(element("div", { class: "refusal" }, ...denied.map(([count, one, more, what]) => element("p", { text: many(count, one, more) + " " + what }))));
+  if (mqtt.logins_unchecked) made.push(element("div", { class: "refusal" }, element("p", { class: "bad", text: "Logins are not checked: " + many(mqtt.logins_unchecked, "connection") + " sent one, and anyone who reaches the port can publish and subscribe." })));
   return made;
 }
 
@@ -108,7 +109,7 @@ function showBox(status) {
   const { store, disk, cost, mqtt } = status;
   const facts = [
     ["Clock", status.clock === "synced" ? "synchronised, " + utc(status.now_ms) : "not synchronised: times are those of a clock that nobody has set"],
-    ["Running for", span(status.uptime_s * 1000) + ", " + whole(mqtt.connections) + " clients"],
+    ["Running for", span(status.uptime_s * 1000) + ", " + many(mqtt.connections, "client")],
     ["Store", bytes(store.bytes) + " of " + bytes(store.bytes_max) + (store.oldest_age_s === null ? "" : ", oldest record " + span(store.oldest_age_s * 1000) + " old")],
     ["Lasts without a link", store.holds_days === null ? "not known yet" : span(store.holds_days * 86_400_000) + " at this rate"],
     ["Disk", disk ? bytes(disk.free_bytes) + " free of " + bytes(disk.total_bytes) : "not known"],

@@ -164,7 +164,7 @@ export class Chart {
     this.#drawGrid({ x, y, low, high, bottom, inner });
     context.save();
     context.beginPath();
-    context.rect(PAD.left, 0, inner.width, height);
+    context.rect(PAD.left, 0, inner.width + 5, height);
     context.clip();
     for (const { raised_at_ms, cleared_at_ms } of this.#data.alerts) {
       const left = x(raised_at_ms), right = Math.max(left + 3, x(cleared_at_ms ?? Date.now()));
@@ -210,7 +210,7 @@ export class Chart {
       const text = Math.abs(tick) >= 1e6 ? tick.toExponential(1) : tick.toFixed(digits);
       context.fillText(text, PAD.left + inner.width + 8, y(tick), PAD.right - 10);
     }
-    const spanS = (to - from) / 1000, wanted = spanS / Math.max(2, inner.width / 90);
+    const spanS = (to - from) / 1000, wanted = spanS / Math.max(2, inner.width / 72);
     const step = NICE_STEPS_S.find(step => step >= wanted) ?? NICE_STEPS_S.at(-1);
     const zone = new Date(to).getTimezoneOffset() * 60_000;
     context.textAlign = "center";

@@ -2,7 +2,7 @@
 
 import { acknowledge, canAcknowledge, givenName } from "./acknowledge.js";
 import { Alerts, Link } from "./link.js";
-import { byId, bySeverity, clockTime, element, isOwn, key, kindInWords, setText, span, subject } from "./text.js";
+import { byId, bySeverity, clockTime, element, isOwn, key, kindInWords, ofDevice, setText, showNodes, span, subject, whenReleased } from "./text.js";
 
 const DRIVER = givenName || "driver";
 // What nobody has seen is told again.
@@ -85,10 +85,17 @@ async function keepAwake() {
 }
 document.addEventListener("visibilitychange", keepAwake);
 
+// What the gateway says of itself, as far as it concerns whoever drives.
+const OWN = {
+  sink: "What was measured is kept here until it can be sent", store: "New data may not be stored", disk: "New data may not be stored", damage: "Some data may be lost", stalled: "The box does not work properly",
+  unrouted: "Something sends data that is not stored", denied: "Something is not allowed to send its data", clock: "The time of a device is wrong", rules: "A rule does not work", certificate: "Tell the workshop",
+  series: "Not everything is watched", alerts: "Not every alert is shown", sessions: "A display may have missed messages",
+};
+
 // The words of the alert without its numbers, which say little at a glance.
 function inWords(alert) {
   const what = kindInWords(alert);
-  if (isOwn(alert)) return alert.message;
+  if (isOwn(alert)) return OWN[alert.metric.split("-")[0]] ?? alert.message;
   if (alert.stale) return "Nothing is heard of it any more";
   if (alert.kind === "gap") return "No data";
   if (alert.kind === "anomaly" && Number.isFinite(alert.value) && Number.isFinite(alert.expected)) {
@@ -102,42 +109,46 @@ function inWords(alert) {
 
 function row(alert) {
   const isSeen = Boolean(alert.acknowledged_by);
-  const title = subject(alert) + (isOwn(alert) ? "" : " · " + alert.device);
-  const since = "since " + clockTime(alert.raised_at_ms, link.now()) + ", " + span(link.now() - alert.raised_at_ms) + (isSeen ? " · seen by " + alert.acknowledged_by : "");
-  const made = element("article", { class: "alert " + alert.severity + (isSeen ? " is-seen" : ""), "data-alert": key(alert) },
+  const title = subject(alert) + (ofDevice(alert) ? " · " + ofDevice(alert) : "");
+  const since = "since " + clockTime(alert.raised_at_ms, link.now()) + ", for " + span(link.now() - alert.raised_at_ms) + (isSeen ? " · seen by " + alert.acknowledged_by : "");
+  const made = element("article", { class: "alert " + alert.severity + (isSeen ? " is-seen" : "") + (isOwn(alert) ? " is-own" : ""), "data-alert": key(alert) },
     element("div", {}, element("h2", { text: title }), element("p", { class: "what", text: inWords(alert) }), element("p", { class: "since", text: since })));
   if (canAcknowledge(alert) && !isSeen) {
     made.append(element("button", { type: "button", text: "Seen", "data-key": key(alert), "aria-label": "Seen: " + title, onclick: async event => {
       event.currentTarget.disabled = true;
       const { isTaken, text } = await acknowledge(alert, DRIVER);
       setText("said", isTaken ? "" : text);
-      if (!isTaken) { shown = ""; show(); }
+      if (!isTaken) { rows.delete(key(alert)); show(); }
     } }));
   }
   return made;
 }
 
-let shown = "";
+let rows = new Map();
 
 function show() {
-  const raised = alerts.list().filter(alert => alert.state === "raised").sort((a, b) => Boolean(a.acknowledged_by) - Boolean(b.acknowledged_by) || bySeverity(a, b));
+  const raised = alerts.list().filter(alert => alert.state === "raised").sort((a, b) => Boolean(a.acknowledged_by) - Boolean(b.acknowledged_by) || isOwn(a) - isOwn(b) || bySeverity(a, b));
   byId("well").hidden = raised.length > 0 || known === null;
   if (known !== null) sound.alerts(isLinked ? raised : []);
-  const text = JSON.stringify(raised.map(alert => [alert.id, alert.revision, alert.acknowledged_by])) + Math.floor(link.now() / 20_000);
-  if (text === shown) return;
-  shown = text;
   const news = raised.filter(alert => known && !known.has(alert.id));
-  if (news.length) setText("news", news.map(alert => subject(alert) + ", " + alert.device + ": " + inWords(alert)).join(". "));
+  if (news.length) setText("news", news.map(alert => subject(alert) + (ofDevice(alert) ? ", " + ofDevice(alert) : "") + ": " + inWords(alert)).join(". "));
   if (known) known = new Set(raised.map(alert => alert.id));
-  const focused = document.activeElement?.dataset?.key;
+  const before = rows;
+  rows = new Map();
+  for (const alert of raised.slice(0, SHOWN_MAX)) {
+    const text = JSON.stringify(alert) + Math.floor(link.now() / 10_000), known = before.get(key(alert));
+    rows.set(key(alert), known?.text === text ? known : { text, node: row(alert) });
+  }
   const more = raised.length - SHOWN_MAX;
-  byId("alerts").replaceChildren(...raised.slice(0, SHOWN_MAX).map(row), ...(more > 0 ? [element("p", { text: "and " + more + " more" })] : []));
-  if (focused) [...byId("alerts").querySelectorAll("button")].find(button => button.dataset.key === focused)?.focus();
+  const last = more > 0 ? [element("p", { text: "and " + more + " more" })] : [];
+  showNodes(byId("alerts"), [...rows.values()].map(row => row.node).concat(last));
 }
 
+const showSoon = () => whenReleased(show);
+
 const link = new Link("events=alerts,status", {
-  alerts: data => { alerts.take("alerts", data); known ??= new Set(alerts.list().map(alert => alert.id)); show(); },
-  alert: data => { alerts.take("alert", data); show(); },
+  alerts: data => { alerts.take("alerts", data); known ??= new Set(alerts.list().map(alert => alert.id)); showSoon(); },
+  alert: data => { alerts.take("alert", data); showSoon(); },
   link: (isUp, heardAtMs) => {
     const wasUp = isLinked;
     isLinked = isUp;
@@ -149,6 +160,6 @@ const link = new Link("events=alerts,status", {
   },
 });
 
-setInterval(show, 1000);
+setInterval(showSoon, 1000);
 showSound();
 keepAwake();

@@ -82,8 +82,11 @@ export function subject({ device, metric }) {
     if (metric.startsWith("certificate-")) return "A certificate expires";
     return OWN[metric] || "The gateway";
   }
-  return metric === "_device" ? "The device" : metric === "_rule" ? "A rule" : spoken(metric);
+  return metric === "_device" ? device : metric === "_rule" ? "A rule" : spoken(metric);
 }
+
+// The device, where that does not say it already.
+export const ofDevice = ({ device, metric }) => (device === "_gateway" || metric === "_device" ? "" : device);
 
 const KINDS = { anomaly: "unusual", stuck: "stands still", gap: "no data", limit: "beyond its limit", gateway: "" };
 
@@ -102,4 +105,26 @@ export const canBeAsked = levels => levels.every(level => level !== "" && level 
 export const seriesPath = (device, metric) => "/api/series/" + encodeURIComponent(device) + "/" + encodeURIComponent(metric);
 
 export const SEVERITIES = ["critical", "major", "minor", "warning"];
+export const many = (n, one, more = one + "s") => whole(n) + " " + (n === 1 ? one : more);
+
+// Nodes that are there already stay where they are: somebody may be in them.
+export function showNodes(place, nodes) {
+  const focused = document.activeElement, key = focused?.dataset?.key, isIn = place.contains(focused);
+  if (nodes.length === place.children.length) nodes.forEach((node, at) => { if (place.children[at] !== node) place.children[at].replaceWith(node); });
+  if (nodes.some((node, at) => place.children[at] !== node) || nodes.length !== place.children.length) place.replaceChildren(...nodes);
+  if (!isIn || document.activeElement === focused) return;
+  if (focused.isConnected) focused.focus({ preventScroll: true });
+  else if (key) [...place.querySelectorAll("button")].find(button => button.dataset.key === key)?.focus({ preventScroll: true });
+}
+
+// What is under a finger does not change until it is lifted.
+let isPressed = false;
+let waiting = new Set();
+addEventListener("pointerdown", () => { isPressed = true; }, true);
+for (const name of ["pointerup", "pointercancel"]) {
+  // After the click that follows.
+  addEventListener(name, () => setTimeout(() => { isPressed = false; const all = waiting; waiting = new Set(); all.forEach(show => show()); }), true);
+}
+export const whenReleased = show => { if (isPressed) waiting.add(show); else show(); };
+
 export const bySeverity = (a, b) => SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity) || b.raised_at_ms - a.raised_at_ms;
