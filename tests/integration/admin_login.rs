@@ -56,7 +56,7 @@ impl Answer {
         lines.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
-    fn cookie(&self) -> Option<&str> {
+    pub fn cookie(&self) -> Option<&str> {
         self.header("set-cookie")?.split(';').next()
     }
 }
@@ -208,7 +208,10 @@ fn the_page_asks_for_a_token_and_keeps_it_in_a_cookie() {
     let gateway = Gateway::start_configured(folder.path(), "admin.tokens = 'tokens'\n", &[], &[]);
     let form = ask(&gateway, "GET /", "", "");
     assert_eq!((form.status, form.header("www-authenticate")), (401, Some("Bearer")));
-    assert!(form.body.contains("<form method=\"post\" action=\"/login\">") && !form.body.contains("Ledger"));
+    assert!(form.body.contains("<form method=\"post\" action=\"/login\">") && !form.body.contains("Fleet"));
+    let driver = ask(&gateway, "GET /driver", "", "");
+    assert!(driver.status == 401 && driver.body.contains("name=\"page\" value=\"/driver\""));
+    assert_eq!(ask(&gateway, "GET /web/base.css", "", "").status, 200, "the form needs it");
     assert_eq!(form.cookie(), None);
     let log_in = |token: &str, headers: &str| {
         let headers = format!("content-type: application/x-www-form-urlencoded\r\n{headers}");
@@ -226,7 +229,11 @@ fn the_page_asks_for_a_token_and_keeps_it_in_a_cookie() {
     let cookie = format!("cookie: other=1; {}\r\n", right.cookie().unwrap());
     let page = ask(&gateway, "GET /", &cookie, "");
     assert_eq!(page.status, 200);
-    assert!(page.body.contains("Ledger") && page.body.contains("action=\"/logout\""));
+    assert!(page.body.contains("Fleet") && page.body.contains("action=\"/logout\""));
+    let to_driver = ask(&gateway, "POST /login", "", &format!("page=%2Fdriver&token={token}"));
+    assert_eq!(to_driver.header("location"), Some("/driver"));
+    let elsewhere = ask(&gateway, "POST /login", "", &format!("page=http://x.example/&token={token}"));
+    assert_eq!(elsewhere.header("location"), Some("/"));
     assert_eq!(ask(&gateway, "GET /api/status", &cookie, "").status, 200);
     assert_eq!(ask(&gateway, "POST /logout", "origin: http://rebound.example\r\n", "").status, 403);
     let out = ask(&gateway, "POST /logout", &cookie, "");
@@ -247,8 +254,8 @@ fn the_page_knows_who_may_say_what_an_alert_was() {
     let cookie = |token: &str| format!("cookie: outrider_token={token}\r\n");
     wait_until("an alert", || ask(&gateway, "GET /api/alerts", &cookie(&viewer), "").body.contains("tank"));
     let body_of = |token: &str| ask(&gateway, "GET /", &cookie(token), "").body;
-    assert!(body_of(&viewer).contains("<body data-role=\"view\" data-name=\"anna\">"));
-    assert!(body_of(&acknowledger).contains("<body data-role=\"acknowledge\" data-name=\"bob\">"));
+    assert!(body_of(&viewer).contains("<body data-role=\"view\" data-name=\"anna\""));
+    assert!(body_of(&acknowledger).contains("<body data-role=\"acknowledge\" data-name=\"bob\""));
     let say = |token: &str, origin: &str| {
         let headers = format!("{JSON}{}origin: {origin}\r\n", cookie(token));
         ask(&gateway, ACKNOWLEDGE, &headers, r#"{"by":"bob","normal":false}"#).status
@@ -266,7 +273,7 @@ fn without_tokens_this_machine_is_served_as_ever() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Gateway::start(folder.path(), &[], &[]);
     let page = ask(&gateway, "GET /", "", "");
-    assert!(page.status == 200 && page.body.contains("Ledger") && !page.body.contains("/logout"));
+    assert!(page.status == 200 && page.body.contains("Fleet") && !page.body.contains("/logout"));
     for (what, status) in [
         ("GET /api/status", 200),
         ("GET /login", 404),

@@ -75,8 +75,12 @@ fn collect(schema: &Value, at: &str, described: &mut BTreeSet<String>) {
     }
 }
 
-fn check(schema: &Value, value: &Value, at: &str, seen: &mut BTreeSet<String>) -> Result<(), String> {
+pub fn check(schema: &Value, value: &Value, at: &str, seen: &mut BTreeSet<String>) -> Result<(), String> {
     let wrong = |why: String| Err(format!("{at}: {why}: {value}"));
+    if let Some(any) = schema["anyOf"].as_array() {
+        let tried: Vec<_> = any.iter().map(|one| check(one, value, at, seen)).collect();
+        return if tried.iter().any(Result::is_ok) { Ok(()) } else { wrong(format!("none of {tried:?}")) };
+    }
     for (keyword, allowed) in schema.as_object().unwrap() {
         let is_met = match keyword.as_str() {
             "$schema" | "title" | "description" | "properties" => true,

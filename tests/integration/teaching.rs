@@ -1,14 +1,13 @@
 //! An acknowledgement that says what the alert was: what the detectors learn from it, by each way, and that this outlives a kill.
 
 use std::path::Path;
-use std::process::Command;
 
 use outrider::store::schema::store_path;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::gateway::{Gateway, request, wait_until};
+use crate::gateway::{Gateway, wait_until};
 
 const CONFIG: &str = "[[limit]]\nmetric = 'level'\nmax = 10\n";
 const ALERT: &str = "alerts/tank 1/temperature/anomaly";
@@ -223,37 +222,4 @@ fn what_a_person_says_is_told_everywhere_and_what_is_no_clear_word_is_refused() 
     late.subscribe(&[(ALERT, 1)]);
     let retained: Value = serde_json::from_slice(&late.receive().payload).unwrap();
     assert_eq!((&retained["normal"], &retained["acknowledged_by"]), (&json!(true), &json!("anna")));
-}
-
-/// The page's own script is run on a small DOM, and its buttons are clicked.
-#[test]
-fn the_buttons_of_the_page_say_what_an_alert_was() {
-    let folder = tempfile::tempdir().unwrap();
-    let gateway = start(folder.path());
-    let mut tank = Tank::warm(&gateway);
-    tank.spike(45.0);
-    wait_until("an alert", || alert(&gateway, "anomaly").is_some());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/page.cjs");
-    let address = format!("http://{}", gateway.admin.unwrap());
-    let output = Command::new("node").arg(script).arg(address).output().expect("node is needed");
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    let steps: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let said = |what: &str| format!("anomaly of temperature of tank 1: acknowledged{what}");
-    let of_it = |what: &str| format!("{what}: anomaly of temperature of tank 1");
-    assert_eq!(
-        steps,
-        [
-            json!(["Seen", "That is normal", "That was a fault"].map(of_it)),
-            json!(["Say who you are first.", true, 0]),
-            json!([said(""), "true false false", "anna", true]),
-            json!([said("; from now on this counts as normal"), "true true false", "anna: normal", true]),
-            json!([said("; nothing is learned from this fault"), "true false true", "anna: a fault", true]),
-        ]
-    );
-    // Not for a page of somebody else's.
-    let kind = "application/json\r\norigin: http://elsewhere.example";
-    assert_eq!(request(gateway.admin.unwrap(), &format!("POST {PATH}"), kind, NORMAL).status, 403);
-    tank.spike(45.0);
-    assert_eq!(anomalies(&gateway), 2);
 }

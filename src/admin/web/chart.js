@@ -21,8 +21,9 @@ export function niceTicks(low, high, count) {
   const raw = (high - low) / Math.max(1, count);
   const size = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map(n => n * size).find(step => step >= raw);
-  const ticks = [];
-  for (let at = Math.ceil(low / step) * step; at <= high + step / 1e6; at += step) ticks.push(Number(at.toPrecision(12)));
+  const ticks = [], first = Math.ceil(low / step);
+  // Counted: a step may be too small to be added to large values.
+  for (let n = 0; n <= 2 * count + 2 && (first + n) * step <= high + step / 1e6; n++) ticks.push(Number(((first + n) * step).toPrecision(12)));
   return { ticks, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
 }
 

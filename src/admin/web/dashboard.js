@@ -63,6 +63,8 @@ async function readStatus() {
 }
 
 setInterval(() => { if (!document.hidden) readStatus(); }, STATUS_EVERY_MS);
+// A page that nobody sees asks for nothing, and is up to date when somebody does.
+document.addEventListener("visibilitychange", () => { if (!document.hidden) { fleet.read(); readStatus(); } });
 fleet.read();
 readStatus();
 series.start();

@@ -110,7 +110,8 @@ function inWords(alert) {
 function row(alert) {
   const isSeen = Boolean(alert.acknowledged_by);
   const title = subject(alert) + (ofDevice(alert) ? " · " + ofDevice(alert) : "");
-  const since = "since " + clockTime(alert.raised_at_ms, link.now()) + ", for " + span(link.now() - alert.raised_at_ms) + (isSeen ? " · seen by " + alert.acknowledged_by : "");
+  const ageMs = link.now() - alert.raised_at_ms;
+  const since = "since " + clockTime(alert.raised_at_ms, link.now()) + ", " + (ageMs < 10_000 ? "just now" : "for " + span(ageMs)) + (isSeen ? " · seen by " + alert.acknowledged_by : "");
   const made = element("article", { class: "alert " + alert.severity + (isSeen ? " is-seen" : "") + (isOwn(alert) ? " is-own" : ""), "data-alert": key(alert) },
     element("div", {}, element("h2", { text: title }), element("p", { class: "what", text: inWords(alert) }), element("p", { class: "since", text: since })));
   if (canAcknowledge(alert) && !isSeen) {

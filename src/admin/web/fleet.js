@@ -171,11 +171,11 @@ export class Fleet {
       const cells = { value: element("td", { class: "number", "data-label": "value" }), age: element("td", { "data-label": "last" }) };
       row.cells.set(metric, cells);
       const button = element("button", { type: "button", class: "link", text: metric, "aria-label": "Chart of " + metric, onclick: () => this.#openSeries(device, metric), disabled: !canBeAsked([device, metric]) });
-      const line = element("tr", {}, element("td", { "data-label": "series" }, button), cells.value, cells.age, element("td", { class: "quiet", text: value.watched ? "" : "not watched" }));
+      const line = element("tr", {}, element("td", { "data-label": "series" }, button), cells.value, cells.age, element("td", { class: "quiet", "data-label": "note", text: value.watched ? "" : "not watched" }));
       setText(cells.value, short(value.value));
       return line;
     });
-    const head = ["series", "value", "last", ""].map((text, at) => element("th", { scope: "col", class: at === 1 ? "number" : "", text: text || "\u00a0" }));
+    const head = ["series", "value", "last", "note"].map((text, at) => element("th", { scope: "col", class: at === 1 ? "number" : "", text }));
     row.place.replaceChildren(element("table", { class: "stack" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...lines)));
     this.#age();
   }

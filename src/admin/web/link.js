@@ -2,6 +2,8 @@
 
 // The box tells its status every two seconds: without a word for so long, something is wrong.
 const LOST_AFTER_MS = 5000;
+// A connection that was closed is back within this time, or something is wrong.
+const CUT_AFTER_MS = 2500;
 const CONNECT_EVERY_MS = 2000;
 
 // Whoever is not logged in any more gets the form, with the page itself.
@@ -18,6 +20,7 @@ export class Link {
   #heard = performance.now();
   #began = performance.now();
   #heardAtMs = Date.now();
+  #cut = Infinity;
   #isUp = null;
   #version = null;
   #query;
@@ -57,6 +60,7 @@ export class Link {
       });
     }
     source.onerror = async () => {
+      if (source === this.#source) this.#cut = Math.min(this.#cut, performance.now());
       // A browser tries again by itself unless the answer was a refusal.
       if (source.readyState === EventSource.CLOSED && await isLoggedOut()) location.reload();
     };
@@ -73,13 +77,14 @@ export class Link {
   #hear() {
     this.#heard = performance.now();
     this.#heardAtMs = Date.now();
+    this.#cut = Infinity;
     this.#tell(true);
   }
 
   #watch() {
     const now = performance.now();
     const silentMs = now - this.#heard;
-    if (silentMs > LOST_AFTER_MS) this.#tell(false);
+    if (silentMs > LOST_AFTER_MS || now - this.#cut > CUT_AFTER_MS) this.#tell(false);
     // A connection that was cut without a word looks open for ever.
     const isRefused = this.#source.readyState === EventSource.CLOSED;
     if (now - this.#began > CONNECT_EVERY_MS && (isRefused || silentMs > LOST_AFTER_MS && now - this.#began > LOST_AFTER_MS)) this.#connect();

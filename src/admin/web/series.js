@@ -59,6 +59,7 @@ export class SeriesView {
   start() { this.#openFromAddress(); }
 
   #closed() {
+    clearTimeout(this.#timer);
     this.#shown = null;
     if (location.hash.startsWith("#series=")) history.replaceState(null, "", location.pathname);
     this.#onChange();

@@ -110,8 +110,9 @@ export const many = (n, one, more = one + "s") => whole(n) + " " + (n === 1 ? on
 // Nodes that are there already stay where they are: somebody may be in them.
 export function showNodes(place, nodes) {
   const focused = document.activeElement, key = focused?.dataset?.key, isIn = place.contains(focused);
-  if (nodes.length === place.children.length) nodes.forEach((node, at) => { if (place.children[at] !== node) place.children[at].replaceWith(node); });
-  if (nodes.some((node, at) => place.children[at] !== node) || nodes.length !== place.children.length) place.replaceChildren(...nodes);
+  const gone = [...place.children].filter(child => !nodes.includes(child));
+  gone.forEach(child => child.remove());
+  nodes.forEach((node, at) => { if (place.children[at] !== node) place.insertBefore(node, place.children[at] ?? null); });
   if (!isIn || document.activeElement === focused) return;
   if (focused.isConnected) focused.focus({ preventScroll: true });
   else if (key) [...place.querySelectorAll("button")].find(button => button.dataset.key === key)?.focus({ preventScroll: true });
