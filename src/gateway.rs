@@ -207,7 +207,7 @@ impl Parts {
             looked: RefCell::default(),
             flow: RefCell::default(),
             alerts: outbox.alerts(),
-            questions: Semaphore::new(1),
+            questions: Arc::new(Semaphore::new(1)),
             sample_hints: RefCell::new(SampleHints::new(settings.routes.clone())),
             hosts: Hosts::new(settings.admin_hosts.clone()),
             access: settings.admin_access.clone(),

@@ -78,7 +78,7 @@ pub(super) async fn serve(
         tokio::task::spawn_local(async move {
             // A client may disconnect at any time; nothing needs to be done about that.
             tokio::select! {
-                () = within_its_time(connect(stream, answering), &place) => {}
+                () = within_its_time(CONNECTION_TIME_MAX, connect(stream, answering), &place) => {}
                 () = place.given_away() => {}
             }
         });
@@ -88,9 +88,9 @@ pub(super) async fn serve(
 }
 
 /// A connection has a time limit, unless its client is told of events.
-async fn within_its_time(connection: impl Future<Output = ()>, place: &Taken) {
+async fn within_its_time(time_max: Duration, connection: impl Future<Output = ()>, place: &Taken) {
     let mut connection = pin!(connection);
-    if tokio::time::timeout(CONNECTION_TIME_MAX, &mut connection).await.is_err() && place.is_stream() {
+    if tokio::time::timeout(time_max, &mut connection).await.is_err() && place.is_stream() {
         connection.await;
     }
 }
@@ -227,5 +227,28 @@ impl Answering {
         let mut reply = reply(StatusCode::UNAUTHORIZED, TEXT, text);
         login::challenge(reply.headers_mut());
         reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_who_is_told_of_events_may_stay() {
+        let places = Places::new(2);
+        let take = || places.take(std::net::IpAddr::from([10, 0, 0, 1]), Instant::now());
+        let [ordinary, stream] = [take(), take()];
+        stream.note_stream();
+        let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        let time_max = Duration::from_millis(1);
+        within_its_time(time_max, std::future::pending(), &ordinary).await;
+        // It goes on until it ends by itself.
+        let staying = within_its_time(time_max, async { drop(end.await) }, &stream);
+        let ending = async {
+            within_its_time(5 * time_max, std::future::pending(), &ordinary).await;
+            drop(ended);
+        };
+        tokio::join!(staying, ending);
     }
 }

@@ -49,7 +49,7 @@ pub struct Sources {
     /// What becomes of alerts.
     pub alerts: AlertFeed,
     /// One of the longer questions is with the pipeline at a time.
-    pub questions: tokio::sync::Semaphore,
+    pub questions: Arc<tokio::sync::Semaphore>,
     /// What would take samples of earlier runs.
     pub sample_hints: RefCell<SampleHints>,
     /// The host names that it answers to.

@@ -2,14 +2,17 @@
 //! `?search=TEXT` leaves out those whose names do not contain it. `GET /api/values`: the newest value of each series, `?device=NAME` of one device
 //! only. The `link` header leads to the next page.
 //!
-//! Only the pipeline knows. One of these questions is with it at a time, however many ask.
+//! Only the pipeline knows. One of these questions is with it at a time, with a rest behind it, however many ask.
 
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use tokio::sync::oneshot;
 
 use super::alerts::{PAGE_BYTES, encode};
 use super::series::{ANSWER_WITHIN, UNKNOWN, ask};
@@ -18,6 +21,24 @@ use super::{TEXT, reply};
 use crate::core::mqtt::topic;
 use crate::pipeline::Message;
 use crate::pipeline::values::{PAGE_DEVICES, PAGE_VALUES};
+
+/// After each answer the pipeline is left alone for so long: many times what an answer takes it.
+const REST: Duration = Duration::from_millis(20);
+
+/// Asks the pipeline in turn; `None` if it does not answer in time.
+async fn ask_in_turn<T>(
+    sources: &Sources,
+    pipeline: &Sender<Message>,
+    question: impl FnOnce(oneshot::Sender<T>) -> Message,
+) -> Option<T> {
+    let turn = tokio::time::timeout(ANSWER_WITHIN, Arc::clone(&sources.questions).acquire_owned()).await.ok()?.ok()?;
+    let answer = ask(pipeline, ANSWER_WITHIN, question).await;
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(REST).await;
+        drop(turn);
+    });
+    answer
+}
 
 /// Fields of a query, percent-decoded; `None` if there is one that is not known here.
 fn fields<const COUNT: usize>(query: Option<&str>, known: [&str; COUNT]) -> Option<[Option<String>; COUNT]> {
@@ -40,9 +61,8 @@ pub(super) async fn devices(
     };
     let decoded = |text: &Option<String>| topic::percent_decode(text.as_deref().unwrap_or_default());
     let question = (decoded(&after), decoded(&search));
-    let Ok(_turn) = sources.questions.acquire().await else { return unknown() };
     let message = |answer| Message::ListDevices { after: question.0, part: question.1, answer };
-    let Some(lines) = ask(pipeline, ANSWER_WITHIN, message).await else { return unknown() };
+    let Some(lines) = ask_in_turn(sources, pipeline, message).await else { return unknown() };
     let search = search.map_or(String::new(), |search| format!("&search={}", encode(&topic::percent_decode(&search))));
     page(&lines, lines.len() == PAGE_DEVICES, |last| format!("/api/devices?after={}{search}", encode(&last.device)))
 }
@@ -60,10 +80,8 @@ pub(super) async fn values(
         return reply(StatusCode::BAD_REQUEST, TEXT, "ask for ?after={device}/{metric}&device={device}\n");
     };
     let only = device.as_ref().map_or(String::new(), |device| format!("&device={}", encode(device)));
-    let Ok(_turn) = sources.questions.acquire().await else { return unknown() };
-    let Some(lines) = ask(pipeline, ANSWER_WITHIN, |answer| Message::ListValues { after, device, answer }).await else {
-        return unknown();
-    };
+    let message = |answer| Message::ListValues { after, device, answer };
+    let Some(lines) = ask_in_turn(sources, pipeline, message).await else { return unknown() };
     page(&lines, lines.len() == PAGE_VALUES, |last| {
         format!("/api/values?after={}/{}{only}", encode(&last.device), encode(&last.metric))
     })

@@ -44,9 +44,9 @@ const link = new Link(query(), {
     document.body.classList.toggle("is-lost", !isUp);
     setText("lost", isUp ? "" : "Link to the box lost. What is shown is from " + clockTime(heardAtMs) + "; it connects again by itself.");
     if (!isUp) { setText("state", "No link"); byId("state").className = "pill bad"; }
-    if (isUp) { fleet.read(); readStatus(); }
+    if (isUp) { fleet.read(true); readStatus(); }
   },
-});
+}, true);
 
 const openSeries = (device, metric) => series.open(device, metric);
 fleet = new Fleet(link, openSeries, () => link.ask(query()));
@@ -64,7 +64,7 @@ async function readStatus() {
 
 setInterval(() => { if (!document.hidden) readStatus(); }, STATUS_EVERY_MS);
 // A page that nobody sees asks for nothing, and is up to date when somebody does.
-document.addEventListener("visibilitychange", () => { if (!document.hidden) { fleet.read(); readStatus(); } });
+document.addEventListener("visibilitychange", () => { if (!document.hidden) { fleet.read(true); readStatus(); } });
 fleet.read();
 readStatus();
 series.start();

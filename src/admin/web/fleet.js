@@ -41,7 +41,8 @@ export class Fleet {
     }
   }
 
-  async read() {
+  // isAnew: events may have been missed.
+  async read(isAnew = false) {
     const round = ++this.#round;
     const page = await this.#ask("/api/devices" + (this.#search ? "?search=" + encodeURIComponent(this.#search) : ""));
     if (!page || round !== this.#round) return;
@@ -54,7 +55,7 @@ export class Fleet {
     this.#isHere = true;
     this.#show();
     this.#onChange();
-    await this.readValues();
+    for (const device of this.#open) if (isAnew || !this.#values.has(device)) await this.#readValues(device);
   }
 
   async #readMore() {
@@ -65,15 +66,13 @@ export class Fleet {
     this.#show();
   }
 
-  // Of all series of the open devices: events only tell what comes.
-  async readValues(device = null) {
-    for (const open of device === null ? [...this.#open] : [device]) {
-      for (let path = "/api/values?device=" + encodeURIComponent(open), pages = 0; path && pages < 4; pages++) {
-        const page = await this.#ask(path);
-        if (!page) break;
-        this.takeValues(page.lines, false);
-        path = page.next;
-      }
+  // Of all series of an open device: events only tell what comes.
+  async #readValues(device) {
+    for (let path = "/api/values?device=" + encodeURIComponent(device), pages = 0; path && pages < 4; pages++) {
+      const page = await this.#ask(path);
+      if (!page) break;
+      this.takeValues(page.lines, false);
+      path = page.next;
     }
   }
 
@@ -108,7 +107,7 @@ export class Fleet {
     if (!this.#open.has(device)) this.#values.delete(device);
     this.#show();
     this.#onChange();
-    if (this.#open.has(device)) this.readValues(device);
+    if (this.#open.has(device)) this.#readValues(device);
   }
 
   #show() {

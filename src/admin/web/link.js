@@ -5,6 +5,8 @@ const LOST_AFTER_MS = 5000;
 // A connection that was closed is back within this time, or something is wrong.
 const CUT_AFTER_MS = 2500;
 const CONNECT_EVERY_MS = 2000;
+// A browser has few connections to one host, and each page that is open takes one.
+const PAUSE_AFTER_MS = 60_000;
 
 // Whoever is not logged in any more gets the form, with the page itself.
 async function isLoggedOut() {
@@ -23,16 +25,19 @@ export class Link {
   #cut = Infinity;
   #isUp = null;
   #version = null;
+  #hidden = 0;
+  #isPaused = false;
   #query;
   #handlers;
   offsetMs = 0;
 
-  // handlers: alerts, alert, status, values, and link(isUp, sinceMs).
-  constructor(query, handlers) {
+  // handlers: alerts, alert, status, values, and link(isUp, sinceMs). pauses: while nobody sees the page for a minute, it is told nothing.
+  constructor(query, handlers, pauses = false) {
     this.#query = query;
     this.#handlers = handlers;
     this.#connect();
     setInterval(() => this.#watch(), 500);
+    if (pauses) document.addEventListener("visibilitychange", () => this.#see());
     addEventListener("pageshow", event => { if (event.persisted) this.#connect(); });
   }
 
@@ -45,7 +50,18 @@ export class Link {
 
   now() { return Date.now() + this.offsetMs; }
 
+  #see() {
+    clearTimeout(this.#hidden);
+    if (document.hidden) {
+      this.#hidden = setTimeout(() => { this.#isPaused = true; this.#source.close(); }, PAUSE_AFTER_MS);
+    } else if (this.#isPaused) {
+      [this.#isPaused, this.#heard, this.#cut] = [false, performance.now(), Infinity];
+      this.#connect();
+    }
+  }
+
   #connect() {
+    if (this.#isPaused) return;
     this.#source?.close();
     this.#began = performance.now();
     const source = new EventSource("/api/events?" + this.#query);
@@ -82,6 +98,7 @@ export class Link {
   }
 
   #watch() {
+    if (this.#isPaused) return;
     const now = performance.now();
     const silentMs = now - this.#heard;
     if (silentMs > LOST_AFTER_MS || now - this.#cut > CUT_AFTER_MS) this.#tell(false);
