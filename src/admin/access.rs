@@ -11,9 +11,9 @@ use hyper::{HeaderMap, Method};
 use rustls::pki_types::CertificateDer;
 
 use super::acknowledge;
-use super::web;
 use super::role::Role;
 use super::tokens::{Holder, Tokens};
+use super::web;
 use crate::counter::Counter;
 use crate::tls::{Tls, identity};
 

@@ -114,7 +114,15 @@ mod tests {
         let names = ("raw".to_owned(), "cloud".to_owned());
         let buffered = accepted - delivered;
         let oldest_ms = (buffered > 0).then_some(5_000);
-        [LedgerLine { stream: names.0, sink: names.1, accepted, delivered, buffered, oldest_ms, ..LedgerLine::default() }]
+        [LedgerLine {
+            stream: names.0,
+            sink: names.1,
+            accepted,
+            delivered,
+            buffered,
+            oldest_ms,
+            ..LedgerLine::default()
+        }]
     }
 
     fn line(meter: &FlowMeter, ledger: &[LedgerLine], now: Instant) -> FlowLine {

@@ -43,9 +43,9 @@ use crate::handoff::{Input, PipelineGone};
 use crate::pipeline::Message;
 use crate::sinks::status::SinkSource;
 use control::ControlSocket;
+use failing_sinks::{FailingSinks, SinkError};
 use live::Live;
 use routes::Route;
-use failing_sinks::{FailingSinks, SinkError};
 use status::{Sources, Status};
 use web::Page;
 

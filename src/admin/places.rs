@@ -45,7 +45,13 @@ impl Places {
         if self.taken.borrow().len() >= self.max {
             self.clear_one(now);
         }
-        let place = Rc::new(Place { address, since: now, has_asked: Cell::new(false), is_stream: Cell::new(false), leave: Notify::new() });
+        let place = Rc::new(Place {
+            address,
+            since: now,
+            has_asked: Cell::new(false),
+            is_stream: Cell::new(false),
+            leave: Notify::new(),
+        });
         self.taken.borrow_mut().push(Rc::clone(&place));
         Taken { places: Rc::clone(self), place }
     }

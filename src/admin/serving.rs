@@ -51,12 +51,7 @@ struct Answering {
 }
 
 /// Serves until dropped. Must run in a `LocalSet`.
-pub(super) async fn serve(
-    listener: TcpListener,
-    sources: &Rc<Sources>,
-    live: &Rc<Live>,
-    pipeline: &Sender<Message>,
-) {
+pub(super) async fn serve(listener: TcpListener, sources: &Rc<Sources>, live: &Rc<Live>, pipeline: &Sender<Message>) {
     let places = Places::new(CONNECTIONS_MAX);
     loop {
         let Ok((stream, peer)) = listener.accept().await else {

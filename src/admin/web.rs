@@ -149,7 +149,10 @@ mod tests {
     #[test]
     fn a_browser_that_has_a_file_is_not_sent_it_again() {
         let first = file("/web/link.js", &HeaderMap::new());
-        assert_eq!((first.status(), &first.headers()["cache-control"]), (StatusCode::OK, &HeaderValue::from_static("no-cache")));
+        assert_eq!(
+            (first.status(), &first.headers()["cache-control"]),
+            (StatusCode::OK, &HeaderValue::from_static("no-cache"))
+        );
         let mut headers = HeaderMap::new();
         headers.insert("if-none-match", first.headers()["etag"].clone());
         assert_eq!(file("/web/link.js", &headers).status(), StatusCode::NOT_MODIFIED);

@@ -115,13 +115,8 @@ fn answers_are_as_described() {
     let ask = |what: &str, body: &str| -> Answer { request(admin, what, &bearer, body) };
     wait_until("an alert", || ask("GET /api/alerts", "").body.contains("\"tank\""));
     let description = Description::load();
-    let examples = [
-        ("{device}", "tank"),
-        ("{metric}", "temp"),
-        ("{kind}", "limit"),
-        ("{name}", "left"),
-        ("{file}", "link.js"),
-    ];
+    let examples =
+        [("{device}", "tank"), ("{metric}", "temp"), ("{kind}", "limit"), ("{name}", "left"), ("{file}", "link.js")];
     // What deletes comes last, because the others ask for it.
     let mut operations: Vec<_> = description.operations().filter(|it| (it.0.as_str(), it.1) != AWAITED).collect();
     operations.sort_by_key(|(method, _, _)| method == "DELETE");

@@ -12,9 +12,9 @@ use hyper::body::Bytes;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::Live;
 use super::brief::Brief;
 use super::stream::Stream;
-use super::Live;
 use crate::admin::alerts;
 use crate::admin::role::Role;
 use crate::admin::status::Sources;
@@ -29,6 +29,8 @@ const STATUS_EVERY: Duration = Duration::from_secs(2);
 const ADMIT_EVERY: Duration = Duration::from_secs(2);
 /// How soon a browser connects again after a connection is lost.
 const RETRY: &[u8] = b"retry: 1000\n\n";
+/// Most alerts that are told with all others although they are not stored.
+const UNSTORED_MAX: usize = 200;
 
 /// Tells all clients until dropped.
 pub(in crate::admin) async fn run(live: &Live, sources: &Sources, pipeline: &Sender<Message>) {
@@ -146,8 +148,9 @@ impl<'a> Hub<'a> {
         // A store that cannot be read is tried again with the next look.
         let Ok(view) = self.sources.look_at_alerts() else { return };
         let unstored = self.sources.alerts.unstored();
-        let unstored: Vec<_> = unstored.iter().filter_map(|alert| serde_json::from_slice(alert).ok()).collect();
         let unstored_count = unstored.len() as u64;
+        let unstored = unstored.iter().take(UNSTORED_MAX);
+        let unstored: Vec<_> = unstored.filter_map(|alert| serde_json::from_slice(alert).ok()).collect();
         let all = All {
             alerts: view.alerts.iter().cloned().chain(unstored).collect(),
             raised: view.alerts_raised.max(unstored_count),
@@ -159,9 +162,10 @@ impl<'a> Hub<'a> {
 
     fn tell_status(&mut self, streams: &[Rc<Stream>], now: Instant) {
         let state = self.sources.state_name();
-        let is_due = self.told_status.as_ref().is_none_or(|(at, known)| {
-            now.saturating_duration_since(*at) >= STATUS_EVERY || *known != *state
-        });
+        let is_due = self
+            .told_status
+            .as_ref()
+            .is_none_or(|(at, known)| now.saturating_duration_since(*at) >= STATUS_EVERY || *known != *state);
         let wanting = || streams.iter().filter(|stream| stream.wants.status && (is_due || stream.is_new.get()));
         if wanting().next().is_none() {
             return;
@@ -254,7 +258,11 @@ mod tests {
         assert_eq!((heard.since_ms, heard.from), (1_000, 40));
         heard.answered(3_000, Some(80));
         heard.answered(4_000, None);
-        assert_eq!((heard.since_ms, heard.from), (2_000, 0), "places that were looked at first are looked at from there");
+        assert_eq!(
+            (heard.since_ms, heard.from),
+            (2_000, 0),
+            "places that were looked at first are looked at from there"
+        );
     }
 
     #[test]
@@ -275,7 +283,10 @@ mod tests {
             watched: true,
         };
         let frame = text(frame_of_values(7, vec![&value]).expect("values"));
-        assert!(frame.starts_with("event: values\ndata: {\"now_ms\":7,\"values\":[{\"device\":\"a\\n\\nb\""), "{frame}");
+        assert!(
+            frame.starts_with("event: values\ndata: {\"now_ms\":7,\"values\":[{\"device\":\"a\\n\\nb\""),
+            "{frame}"
+        );
         assert_eq!(frame.lines().count(), 3);
         assert_eq!(frame_of_values(7, Vec::new()), None);
     }

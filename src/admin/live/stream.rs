@@ -105,14 +105,7 @@ struct Waiting {
 
 impl Stream {
     pub fn new(wants: Wants, client: Client, now: Instant) -> Rc<Stream> {
-        let waiting = Waiting {
-            frames: VecDeque::new(),
-            bytes: 0,
-            is_ended: false,
-            waker: None,
-            read: now,
-            told: now,
-        };
+        let waiting = Waiting { frames: VecDeque::new(), bytes: 0, is_ended: false, waker: None, read: now, told: now };
         Rc::new(Stream {
             wants,
             client,

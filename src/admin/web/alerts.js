@@ -23,9 +23,9 @@ export class AlertList {
   #showNow() {
     const [all, raised] = this.#newest;
     const alerts = all.filter(alert => alert.state === "raised").sort(bySeverity).concat(all.filter(alert => alert.state !== "raised"));
-    const more = Math.max(raised, all.length) - Math.min(alerts.length, LISTED_MAX);
+    const more = raised - alerts.slice(0, LISTED_MAX).filter(alert => alert.state === "raised").length;
     byId("more-alerts").hidden = more <= 0;
-    setText("more-alerts", "and " + many(more, "more", "more") + ", less severe or older: /api/alerts lists all of them");
+    setText("more-alerts", "and " + many(more, "more", "more") + " raised, less severe or older: /api/alerts lists all of them");
     const before = this.#rows;
     this.#rows = new Map();
     for (const alert of alerts.slice(0, LISTED_MAX)) {

@@ -11,6 +11,7 @@ import { byId, clockTime, setText, whole } from "./text.js";
 const STATUS_EVERY_MS = 10_000;
 
 const alerts = new Alerts();
+// In all, of which the list has those that people should see first.
 let raised = 0;
 
 function query() {
@@ -30,12 +31,13 @@ function show() {
 
 let fleet, series;
 const link = new Link(query(), {
-  alerts: data => { raised = data.total; alerts.take("alerts", data); show(); },
+  alerts: data => { raised = data.raised; alerts.take("alerts", data); show(); },
   alert: data => { alerts.take("alert", data); show(); },
   status: status => {
     showState(status);
     showTiles(status, whole(fleet.size) + (fleet.isComplete ? "" : "+") + (fleet.size === 1 ? " device" : " devices"));
     showFlow(status.flow);
+    raised = status.alerts_raised;
     alertList.show(alerts.list(), raised);
   },
   values: ({ values }) => { fleet.takeValues(values); series.takeValues(values); },

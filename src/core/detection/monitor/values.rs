@@ -223,7 +223,10 @@ mod tests {
         hear(&mut monitor, "only", "odometer", 1.0, 3);
         let list = |after: &str, part: &str, count_max: usize| -> Vec<String> {
             let devices = monitor.devices_after(after, part, count_max);
-            devices.iter().map(|(device, it)| format!("{device} {} {} {}", it.series, it.heard_ms, it.stale_after_ms)).collect()
+            devices
+                .iter()
+                .map(|(device, it)| format!("{device} {} {} {}", it.series, it.heard_ms, it.stale_after_ms))
+                .collect()
         };
         let [tank, only, truck] = ["Tank/ä 1 580000 100000", "only 1 3000 30000", "truck-1 2 29000 30000"];
         assert_eq!(list("", "", 9), [tank, only, truck]);
