@@ -28,7 +28,7 @@ export function check(what, isRight) {
 
 // A page that notes what goes wrong in it.
 export class View {
-  static async open(browser, address, { width, scheme = "light", history } = {}) {
+  static async open(browser, address, { width, scheme = "light" } = {}) {
     const view = new View();
     const page = await browser.newPage();
     Object.assign(view, { page, problems: [], mayLoseLink: false });
@@ -38,7 +38,6 @@ export class View {
     page.on("pageerror", error => view.note(error.stack));
     page.on("dialog", dialog => { view.note("a dialog: " + dialog.message()); dialog.dismiss(); });
     page.on("request", request => { if (!request.url().startsWith(new URL(address).origin) && !request.url().startsWith("data:")) view.note("asks elsewhere: " + request.url()); });
-    if (history) await view.answerHistory(history);
     await page.goto(address);
     return view;
   }
@@ -47,15 +46,6 @@ export class View {
     // What a browser says of a connection that was cut on purpose.
     if (this.mayLoseLink && /ERR_(CONNECTION|INCOMPLETE|EMPTY|NETWORK)/.test(problem)) return;
     this.problems.push(problem);
-  }
-
-  async answerHistory(history) {
-    await this.page.setRequestInterception(true);
-    this.page.on("request", request => {
-      const url = new URL(request.url());
-      if (!url.pathname.endsWith("/history")) return request.continue();
-      request.respond({ contentType: "application/json", body: JSON.stringify(history(url.searchParams)) });
-    });
   }
 
   text(selector) { return this.page.$eval(selector, element => element.innerText); }

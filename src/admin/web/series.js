@@ -11,7 +11,19 @@ const LOAD_EVERY_MS = 30_000;
 const ROWS_MAX = 200;
 
 const dialog = byId("series");
-const emptyHistory = () => ({ points: [], anomalies: [], alerts: [] });
+const emptyHistory = () => ({ points: [], anomalies: [], alerts: [], pointMs: 0 });
+
+// Points of two answers, in the order of time. One in the middle of which the first answer stopped is in both.
+function together(older, newer) {
+  const all = new Map(older.map(point => [point.at_ms, point]));
+  for (const point of newer) {
+    const other = all.get(point.at_ms);
+    if (!other) { all.set(point.at_ms, point); continue; }
+    const count = point.count + other.count;
+    all.set(point.at_ms, { at_ms: point.at_ms, min: Math.min(point.min, other.min), max: Math.max(point.max, other.max), mean: (point.mean * point.count + other.mean * other.count) / count, count });
+  }
+  return [...all.values()].sort((a, b) => a.at_ms - b.at_ms);
+}
 
 export class SeriesView {
   #link; #shown = null; #history = emptyHistory(); #live = []; #alerts = []; #explanation = null; #isFollowing = true; #spanMs = 600_000; #loading = 0; #timer = 0; #onChange; #last = null;
@@ -140,24 +152,23 @@ export class SeriesView {
     this.#loading = this.#link.now();
     const round = this.#loading;
     const wanted = { from: Math.floor(from - (to - from) * .1), to: Math.ceil(Math.min(to + (to - from) * .1, this.#link.now() + 1000)) };
-    let [found, until] = [emptyHistory(), wanted.to];
-    for (let answers = 0; answers < ANSWERS_MAX && until > wanted.from; answers++) {
-      const points = Math.max(20, Math.ceil(POINTS * (until - wanted.from) / (wanted.to - wanted.from)));
-      const part = await this.#ask(seriesPath(shown.device, shown.metric) + "/history?from_ms=" + wanted.from + "&to_ms=" + until + "&points=" + points);
+    let found = emptyHistory(), query = "from_ms=" + wanted.from + "&to_ms=" + wanted.to + "&points=" + POINTS;
+    for (let answers = 0; answers < ANSWERS_MAX && query; answers++) {
+      const part = await this.#ask(seriesPath(shown.device, shown.metric) + "/history?" + query);
       // Somebody has moved on meanwhile.
       if (shown !== this.#shown || round !== this.#loading) return;
       if (!part) {
         setText("series-said", answers ? "" : "No history can be read now; what comes live is shown.");
         break;
       }
-      setText("series-said", part.next_to_ms === null ? "" : "Reading older history …");
-      found = { points: part.points.concat(found.points), anomalies: part.anomalies.concat(found.anomalies), alerts: part.alerts.concat(found.alerts) };
-      this.#history = found;
+      query = part.next;
+      setText("series-said", query ? "Reading older history …" : "");
+      found = { points: together(part.points, found.points), anomalies: found.anomalies.concat(part.anomalies), alerts: found.alerts.concat(part.alerts), pointMs: part.point_ms };
+      // What was shown before stays until there is as much of the new.
+      if (!query || found.points.length > this.#history.points.length) this.#history = found;
       this.#show();
-      if (part.next_to_ms === null) break;
-      until = part.next_to_ms;
     }
-    if (until < wanted.to) setText("series-said", "");
+    setText("series-said", query && byId("series-said").textContent.startsWith("Reading") ? "Older history takes long to read; it is left out." : byId("series-said").textContent);
   }
 
   // From where to where most values are; what is told begins farther out.
@@ -170,15 +181,16 @@ export class SeriesView {
   }
 
   #points() {
-    const { points } = this.#history, newest = points.at(-1)?.at_ms ?? -Infinity;
-    return points.concat(this.#live.filter(point => point.at_ms > newest));
+    const { points, pointMs } = this.#history, end = points.length ? points.at(-1).at_ms + pointMs : -Infinity;
+    return points.concat(this.#live.filter(point => point.at_ms >= end));
   }
 
   #show() {
     const { device, metric } = this.#shown;
     const isOfIt = alert => alert.device === device && (alert.metric === metric || alert.metric === "_device");
-    // One that goes on is told by its newest state.
-    const alerts = new Map([...this.#history.alerts, ...this.#alerts.filter(isOfIt)].map(alert => [alert.id, alert]));
+    // Of several records of an alert the newest counts.
+    const alerts = new Map();
+    for (const alert of [...this.#history.alerts, ...this.#alerts.filter(isOfIt)]) if (!(alerts.get(alert.id)?.revision > alert.revision)) alerts.set(alert.id, alert);
     const data = { points: this.#points(), anomalies: this.#history.anomalies, alerts: [...alerts.values()], band: this.#band() };
     this.chart.set(data);
     const { from, to } = this.chart.range, seen = data.points.filter(point => point.at_ms >= from && point.at_ms <= to);
