@@ -1,5 +1,6 @@
 // The dashboard and the driver's page, as people use them. Each step says what it shows; the first that fails ends the run.
 
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -213,6 +214,35 @@ try {
     await driver.until("a new alert", async () => (await driver.text("#alerts")).includes("trailer"));
     check("sound is still on", (await driver.text("#sound")) === "Sound is on");
     again.end();
+  });
+
+  await step("with tokens a page asks for one, and is gone with it", async () => {
+    const shut = new Gateway(process.env.OUTRIDER, join(folder, "shut"), "admin.tokens = 'tokens'\n[[limit]]\nmetric = 'level'\nmax = 1\n");
+    const tokens = join(folder, "shut", "tokens");
+    const run = (...words) => execFileSync(process.env.OUTRIDER, words, { encoding: "utf8" }).trim();
+    const token = run("token", "add", tokens, "anna", "--role", "view");
+    await shut.start();
+    try {
+      const tank = await Device.connect(shut.ports.mqtt, "tank");
+      await tank.publish("devices/tank/level", { value: 2 });
+      const view = await View.open(browser, shut.address + "/driver", { width: "phone", isRefused: true });
+      await view.until("the form", () => view.isShown("#token"));
+      await view.checkLayout("the form");
+      await view.checkAccess("the form");
+      await view.shot("login-phone-light");
+      await view.tap("#token");
+      await view.page.keyboard.type(token);
+      await view.press("Enter");
+      await view.until("the driver's page", async () => (await view.text("#alerts")).includes("Level"));
+      check("who may only look has no button", !(await view.page.$("#alerts button")));
+      run("token", "remove", tokens, "anna");
+      run("reload", "--state", join(folder, "shut", "state"));
+      await view.until("the form again", () => view.isShown("#token"));
+      await view.close();
+      tank.end();
+    } finally {
+      await shut.stop("SIGKILL");
+    }
   });
 
   await step("a policy keeps scripts out, and nothing went wrong in any page", async () => {

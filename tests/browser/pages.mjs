@@ -28,10 +28,10 @@ export function check(what, isRight) {
 
 // A page that notes what goes wrong in it.
 export class View {
-  static async open(browser, address, { width, scheme = "light" } = {}) {
+  static async open(browser, address, { width, scheme = "light", isRefused = false } = {}) {
     const view = new View();
     const page = await browser.newPage();
-    Object.assign(view, { page, problems: [], mayLoseLink: false });
+    Object.assign(view, { page, problems: [], mayLoseLink: false, isRefused });
     await page.setViewport({ deviceScaleFactor: 1, ...WIDTHS[width] });
     await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }, { name: "prefers-reduced-motion", value: "reduce" }]);
     page.on("console", message => { if (["error", "warn"].includes(message.type())) view.note(message.text() + " " + (message.location()?.url ?? "")); });
@@ -45,6 +45,8 @@ export class View {
   note(problem) {
     // What a browser says of a connection that was cut on purpose.
     if (this.mayLoseLink && /ERR_(CONNECTION|INCOMPLETE|EMPTY|NETWORK)/.test(problem)) return;
+    // And of an answer that asks for a token.
+    if (this.isRefused && /status of 401|ERR_ABORTED/.test(problem)) return;
     this.problems.push(problem);
   }
 

@@ -169,7 +169,7 @@ export class Fleet {
       const value = series.get(metric);
       const cells = { value: element("td", { class: "number", "data-label": "value" }), age: element("td", { "data-label": "last" }) };
       row.cells.set(metric, cells);
-      const button = element("button", { type: "button", class: "link", text: metric, "aria-label": "Chart of " + metric, onclick: () => this.#openSeries(device, metric), disabled: !canBeAsked([device, metric]) });
+      const button = element("button", { type: "button", class: "link", text: metric, "data-key": nameOf(device, metric), "aria-label": "Chart of " + metric, onclick: () => this.#openSeries(device, metric), disabled: !canBeAsked([device, metric]) });
       const line = element("tr", {}, element("td", { "data-label": "series" }, button), cells.value, cells.age, element("td", { class: "quiet", "data-label": "note", text: value.watched ? "" : "not watched" }));
       setText(cells.value, short(value.value));
       return line;

@@ -26,7 +26,7 @@ function together(older, newer) {
 }
 
 export class SeriesView {
-  #link; #shown = null; #history = emptyHistory(); #live = []; #alerts = []; #explanation = null; #isFollowing = true; #spanMs = 600_000; #loading = 0; #timer = 0; #onChange; #last = null;
+  #link; #shown = null; #history = emptyHistory(); #live = []; #alerts = []; #explanation = null; #isFollowing = true; #spanMs = 600_000; #loading = 0; #timer = 0; #onChange; #last = null; #opener = null;
 
   // onChange(): another series is shown, or none.
   constructor(link, onChange) {
@@ -62,10 +62,21 @@ export class SeriesView {
     setText("series-title", spoken(metric));
     setText("series-device", device + " · " + metric);
     for (const id of ["series-value", "series-age", "series-said", "series-text"]) setText(id, "");
-    if (!dialog.open) dialog.showModal();
+    if (!dialog.open) {
+      this.#opener = document.activeElement?.dataset?.key;
+      dialog.showModal();
+    }
     this.#follow(this.#spanMs);
     this.#explain();
+    this.#readValue();
     this.#onChange();
+  }
+
+  // Events only tell what comes.
+  async #readValue() {
+    const { device } = this.#shown;
+    const values = await this.#ask("/api/values?device=" + encodeURIComponent(device));
+    if (values) this.takeValues(values);
   }
 
   start() { this.#openFromAddress(); }
@@ -73,6 +84,8 @@ export class SeriesView {
   #closed() {
     clearTimeout(this.#timer);
     this.#shown = null;
+    // What had the focus may have been drawn anew meanwhile.
+    if (this.#opener && document.activeElement === document.body) [...document.querySelectorAll("[data-key]")].find(it => it.dataset.key === this.#opener)?.focus({ preventScroll: true });
     if (location.hash.startsWith("#series=")) history.replaceState(null, "", location.pathname);
     this.#onChange();
   }
