@@ -17,7 +17,10 @@ export class Gateway {
     writeFileSync(file, this.config);
     const log = openSync(this.folder + "/log", "a");
     const environment = { PATH: process.env.PATH, OUTRIDER__MQTT__LISTEN: this.ports.mqtt, OUTRIDER__ADMIN__LISTEN: this.ports.admin };
-    this.child = spawn(this.program, ["run", "--config", file, "--state", this.folder + "/state"], { env: environment, stdio: ["ignore", "pipe", log] });
+    this.child = spawn(this.program, ["run", "--config", file, "--state", this.folder + "/state"], {
+      env: environment,
+      stdio: ["ignore", "pipe", log],
+    });
     const ended = new Promise(resolve => this.child.on("exit", resolve));
     this.ended = ended;
     for await (const line of createInterface({ input: this.child.stdout })) {
@@ -28,7 +31,9 @@ export class Gateway {
     throw new Error("the gateway did not start; see " + this.folder + "/log");
   }
 
-  get address() { return "http://" + this.ports.admin; }
+  get address() {
+    return "http://" + this.ports.admin;
+  }
 
   async get(path) {
     const answer = await fetch(this.address + path);
@@ -49,13 +54,19 @@ function text(text) {
 function packet(first, body) {
   const length = [];
   let left = body.length;
-  do { length.push((left & 127) | (left > 127 ? 128 : 0)); left >>= 7; } while (left);
+  do {
+    length.push((left & 127) | (left > 127 ? 128 : 0));
+    left >>= 7;
+  } while (left);
   return Buffer.concat([Buffer.from([first, ...length]), body]);
 }
 
 // Publishes with QoS 1 over MQTT 3.1.1, and waits for each PUBACK.
 export class Device {
-  #socket; #waiting = []; #id = 0; #read = Buffer.alloc(0);
+  #socket;
+  #waiting = [];
+  #id = 0;
+  #read = Buffer.alloc(0);
 
   static async connect(address, name) {
     const device = new Device();
@@ -70,20 +81,30 @@ export class Device {
   }
 
   #send(bytes) {
-    return new Promise(resolve => { this.#waiting.push(resolve); this.#socket.write(bytes); });
+    return new Promise(resolve => {
+      this.#waiting.push(resolve);
+      this.#socket.write(bytes);
+    });
   }
 
   // All packets that a publisher gets (CONNACK, PUBACK) take four bytes.
   #take(data) {
     this.#read = Buffer.concat([this.#read, data]);
-    while (this.#read.length >= 4) { this.#read = this.#read.subarray(4); this.#waiting.shift()?.(); }
+    while (this.#read.length >= 4) {
+      this.#read = this.#read.subarray(4);
+      this.#waiting.shift()?.();
+    }
   }
 
   publish(topic, payload) {
     this.#id = (this.#id % 65_535) + 1;
     const id = Buffer.from([this.#id >> 8, this.#id & 255]);
-    return this.#send(packet(0x32, Buffer.concat([text(topic), id, Buffer.from(typeof payload === "string" ? payload : JSON.stringify(payload))])));
+    return this.#send(
+      packet(0x32, Buffer.concat([text(topic), id, Buffer.from(typeof payload === "string" ? payload : JSON.stringify(payload))])),
+    );
   }
 
-  end() { this.#socket.destroy(); }
+  end() {
+    this.#socket.destroy();
+  }
 }

@@ -39,12 +39,14 @@ async function fill(device) {
 }
 
 const browser = await launch();
-let failure = null, hum = null;
+let failure = null,
+  hum = null;
 try {
   await gateway.start();
   const device = await Device.connect(gateway.ports.mqtt, "truck");
   await fill(device);
-  let n = 600, brakes = 7;
+  let n = 600,
+    brakes = 7;
   hum = setInterval(() => {
     device.publish("devices/truck-0042", { cargo_temperature: usual(n++), ts: Date.now(), seq: n });
     device.publish("devices/brakes/brake_pressure", { value: brakes + 0.05 * (n % 3) });
@@ -54,9 +56,16 @@ try {
   await step("calm pages, as screenshots of both widths, light and dark", async () => {
     for (const scheme of ["light", "dark"]) {
       for (const width of ["phone", "desktop"]) {
-        for (const [name, path] of [["dashboard", "/"], ["driver", "/driver"]]) {
+        for (const [name, path] of [
+          ["dashboard", "/"],
+          ["driver", "/driver"],
+        ]) {
           const view = await open(path, width, scheme);
-          await view.until("the page is filled", async () => name === "driver" ? await view.isShown("#well") : (await view.text("#devices")).includes("truck-0042") && (await view.text("#box-list")).includes("Clock"));
+          await view.until("the page is filled", async () =>
+            name === "driver"
+              ? await view.isShown("#well")
+              : (await view.text("#devices")).includes("truck-0042") && (await view.text("#box-list")).includes("Clock"),
+          );
           await view.checkLayout(name);
           await view.checkAccess(name + " " + width + " " + scheme);
           await view.shot(name + "-before-" + width + "-" + scheme);
@@ -80,10 +89,14 @@ try {
   await step("an alert appears on all pages without asking, and is read aloud", async () => {
     await driver.until("all is well", () => driver.isShown("#well"));
     await device.publish("devices/truck-0042", { cargo_temperature: 45, ts: Date.now(), seq: n++ });
-    for (const view of [desktop, phone]) await view.until("the alert", async () => (await view.text("#alert-list")).includes("cargo_temperature of truck-0042 is 45"));
+    for (const view of [desktop, phone])
+      await view.until("the alert", async () => (await view.text("#alert-list")).includes("cargo_temperature of truck-0042 is 45"));
     await driver.until("the alert", async () => (await driver.text("#alerts")).includes("Cargo temperature"));
     check("it is read aloud", (await desktop.page.$eval("#news", it => it.textContent)).startsWith("New alert"));
-    check("the driver is told in words", (await driver.text("#alerts")).includes("Higher than usual") && !(await driver.text("#alerts")).includes("45"));
+    check(
+      "the driver is told in words",
+      (await driver.text("#alerts")).includes("Higher than usual") && !(await driver.text("#alerts")).includes("45"),
+    );
   });
 
   await step("the chart shows points, the usual range, the anomaly and older history", async () => {
@@ -101,9 +114,9 @@ try {
       await view.page.bringToFront();
       await view.page.focus("#chart");
       await view.press("ArrowLeft", 3);
-      await view.until("the past", async () => await view.page.$eval("#series-live", it => it.getAttribute("aria-pressed")) === "false");
+      await view.until("the past", async () => (await view.page.$eval("#series-live", it => it.getAttribute("aria-pressed"))) === "false");
       await view.press("End");
-      await view.until("live again", async () => await view.page.$eval("#series-live", it => it.getAttribute("aria-pressed")) === "true");
+      await view.until("live again", async () => (await view.page.$eval("#series-live", it => it.getAttribute("aria-pressed"))) === "true");
       await view.press("+", 4);
       await view.tap("#series-table summary");
       await view.until("the table", async () => (await view.text("#series-rows")).includes("anomaly: "));
@@ -119,29 +132,36 @@ try {
     const keys = await open("/", "desktop");
     await keys.until("the alert", async () => (await keys.text("#alert-list")).includes("Cargo temperature"));
     await keys.press("Tab");
-    check("the first stop skips to the alerts: " + await keys.focused(), (await keys.focused()) === "To the alerts");
+    check("the first stop skips to the alerts: " + (await keys.focused()), (await keys.focused()) === "To the alerts");
     await keys.press("Enter");
     await keys.press("Tab");
-    check("then comes the name: " + await keys.focused(), (await keys.focused()) === "by");
-    for (let stops = 0; !(await keys.focused()).startsWith("Seen"); stops++) { check("the button is reached", stops < 9); await keys.press("Tab"); }
+    check("then comes the name: " + (await keys.focused()), (await keys.focused()) === "by");
+    for (let stops = 0; !(await keys.focused()).startsWith("Seen"); stops++) {
+      check("the button is reached", stops < 9);
+      await keys.press("Tab");
+    }
     await keys.press("Enter");
     await keys.until("it asks who", async () => (await keys.text("#said")) === "Say who you are first." && (await keys.focused()) === "by");
     await keys.page.keyboard.type("anna");
-    for (let stops = 0; !(await keys.focused()).startsWith("Seen"); stops++) { check("the button is reached again", stops < 9); await keys.press("Tab"); }
+    for (let stops = 0; !(await keys.focused()).startsWith("Seen"); stops++) {
+      check("the button is reached again", stops < 9);
+      await keys.press("Tab");
+    }
     await keys.press("Enter");
-    for (const view of [keys, desktop, phone]) await view.until("who has seen it", async () => (await view.text("#alert-list")).includes("seen by anna"));
+    for (const view of [keys, desktop, phone])
+      await view.until("who has seen it", async () => (await view.text("#alert-list")).includes("seen by anna"));
     await keys.until("the focus stays on the button", async () => (await keys.focused()).startsWith("Seen"));
     await driver.until("the driver sees who", async () => (await driver.text("#alerts")).includes("seen by anna"));
     await keys.close();
   });
 
-  await step("\"this is normal\" is learned", async () => {
+  await step('"this is normal" is learned', async () => {
     await phone.tap("#by");
     await phone.page.keyboard.type("bob");
     await phone.click("#alert-list", "This is normal");
     await phone.until("the answer", async () => (await phone.text("#said")).includes("from now on this counts as normal"));
     await desktop.until("the word", async () => (await desktop.text("#alert-list")).includes("seen by bob: normal"));
-    check("the box knows it", (await gateway.get("/api/alerts")).body.includes("\"normal\":true"));
+    check("the box knows it", (await gateway.get("/api/alerts")).body.includes('"normal":true'));
   });
 
   await step("names of devices stay text", async () => {
@@ -159,7 +179,9 @@ try {
     }
     await driver.until("the driver's alert", async () => (await driver.text("#alerts")).includes(HOSTILE));
     check("no image was made for the driver", !(await driver.page.$("main img")));
-    await desktop.page.evaluate(path => { location.hash = "series=" + path; }, topic + "/brake_pressure");
+    await desktop.page.evaluate(path => {
+      location.hash = "series=" + path;
+    }, topic + "/brake_pressure");
     await desktop.until("its chart", async () => (await desktop.text("#series-device")).includes(HOSTILE));
     await desktop.press("Escape");
   });
@@ -170,7 +192,10 @@ try {
     check("it says that sound is off", (await driver.text("#sound")).startsWith("Sound is off"));
     await driver.tap("#sound");
     await driver.until("sound is on", async () => (await driver.text("#sound")) === "Sound is on");
-    for (const [name, view] of [["dashboard", desktop], ["driver", driver]]) {
+    for (const [name, view] of [
+      ["dashboard", desktop],
+      ["driver", driver],
+    ]) {
       for (const scheme of ["dark", "light"]) {
         await view.page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
         await view.page.evaluate(() => scrollTo(0, 0));
@@ -184,7 +209,10 @@ try {
     await phone.checkAccess("the phone with alerts");
     const before = (await driver.texts("#alerts button")).length;
     await driver.click("#alerts", "Seen");
-    await driver.until("it is seen", async () => (await driver.texts("#alerts button")).length < before && (await driver.text("#alerts")).includes("seen by driver"));
+    await driver.until(
+      "it is seen",
+      async () => (await driver.texts("#alerts button")).length < before && (await driver.text("#alerts")).includes("seen by driver"),
+    );
     const small = await open("/driver", "phone", "dark");
     await small.until("alerts", async () => (await small.texts("#alerts h2")).length > 0);
     await small.checkLayout("the driver's phone");
@@ -193,17 +221,27 @@ try {
   });
 
   await step("a lost link is told within seconds, and everything goes on after a restart", async () => {
-    views.forEach(view => { view.mayLoseLink = true; });
+    views.forEach(view => {
+      view.mayLoseLink = true;
+    });
     clearInterval(hum);
     device.end();
     await gateway.stop("SIGKILL");
     const lost = Date.now();
     for (const view of views) await view.until("the link is lost", () => view.isShown("#lost"), 9_000);
     console.log("   told " + ((Date.now() - lost) / 1000).toFixed(1) + " s after the kill");
-    check("what is lost is said", (await driver.text("#lost")).startsWith("Link to the box lost") && (await desktop.text("#lost")).startsWith("Link to the box lost"));
+    check(
+      "what is lost is said",
+      (await driver.text("#lost")).startsWith("Link to the box lost") && (await desktop.text("#lost")).startsWith("Link to the box lost"),
+    );
     await driver.checkAccess("the driver's page without a link");
     await desktop.page.evaluate(() => scrollTo(0, 0));
-    for (const [name, view] of [["dashboard-lost-desktop", desktop], ["dashboard-lost-phone", phone], ["driver-lost-desktop", driver]]) await view.shot(name + "-light");
+    for (const [name, view] of [
+      ["dashboard-lost-desktop", desktop],
+      ["dashboard-lost-phone", phone],
+      ["driver-lost-desktop", driver],
+    ])
+      await view.shot(name + "-light");
     await gateway.start();
     for (const view of views) await view.until("the link is back", async () => !(await view.isShown("#lost")));
     // What was raised before is there, and what is raised now comes.

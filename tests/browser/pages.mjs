@@ -11,12 +11,21 @@ const DEADLINE_MS = 30_000;
 
 export const WIDTHS = { phone: { width: 390, height: 844, isMobile: true, hasTouch: true }, desktop: { width: 1280, height: 860 } };
 
-export const launch = () => puppeteer.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: ["--no-sandbox", "--autoplay-policy=document-user-activation-required"] });
+export const launch = () =>
+  puppeteer.launch({
+    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    args: ["--no-sandbox", "--autoplay-policy=document-user-activation-required"],
+  });
 
 export async function until(what, condition, deadlineMs = DEADLINE_MS) {
   const end = Date.now() + deadlineMs;
   for (let found; ; await new Promise(resolve => setTimeout(resolve, 50))) {
-    try { found = await condition(); } catch (error) { if (Date.now() > end) throw error; found = null; }
+    try {
+      found = await condition();
+    } catch (error) {
+      if (Date.now() > end) throw error;
+      found = null;
+    }
     if (found) return found;
     if (Date.now() > end) throw new Error("waited in vain for: " + what);
   }
@@ -33,11 +42,22 @@ export class View {
     const page = await browser.newPage();
     Object.assign(view, { page, problems: [], mayLoseLink: false, isRefused });
     await page.setViewport({ deviceScaleFactor: 1, ...WIDTHS[width] });
-    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }, { name: "prefers-reduced-motion", value: "reduce" }]);
-    page.on("console", message => { if (["error", "warn"].includes(message.type())) view.note(message.text() + " " + (message.location()?.url ?? "")); });
+    await page.emulateMediaFeatures([
+      { name: "prefers-color-scheme", value: scheme },
+      { name: "prefers-reduced-motion", value: "reduce" },
+    ]);
+    page.on("console", message => {
+      if (["error", "warn"].includes(message.type())) view.note(message.text() + " " + (message.location()?.url ?? ""));
+    });
     page.on("pageerror", error => view.note(error.stack));
-    page.on("dialog", dialog => { view.note("a dialog: " + dialog.message()); dialog.dismiss(); });
-    page.on("request", request => { if (!request.url().startsWith(new URL(address).origin) && !request.url().startsWith("data:")) view.note("asks elsewhere: " + request.url()); });
+    page.on("dialog", dialog => {
+      view.note("a dialog: " + dialog.message());
+      dialog.dismiss();
+    });
+    page.on("request", request => {
+      if (!request.url().startsWith(new URL(address).origin) && !request.url().startsWith("data:"))
+        view.note("asks elsewhere: " + request.url());
+    });
     await page.goto(address);
     return view;
   }
@@ -50,14 +70,31 @@ export class View {
     this.problems.push(problem);
   }
 
-  text(selector) { return this.page.$eval(selector, element => element.innerText); }
-  texts(selector) { return this.page.$$eval(selector, elements => elements.map(element => element.innerText)); }
-  isShown(selector) { return this.page.$eval(selector, element => element.checkVisibility()); }
-  until(what, condition, deadlineMs) { return until(what, condition, deadlineMs); }
+  text(selector) {
+    return this.page.$eval(selector, element => element.innerText);
+  }
+  texts(selector) {
+    return this.page.$$eval(selector, elements => elements.map(element => element.innerText));
+  }
+  isShown(selector) {
+    return this.page.$eval(selector, element => element.checkVisibility());
+  }
+  until(what, condition, deadlineMs) {
+    return until(what, condition, deadlineMs);
+  }
 
   // By its words, in the first place where they are.
   async click(within, words) {
-    const button = await this.until("the button " + words, () => this.page.evaluateHandle((within, words) => [...document.querySelectorAll(within + " button")].find(it => it.textContent.trim() === words && it.checkVisibility()) ?? null, within, words).then(handle => handle.asElement()));
+    const button = await this.until("the button " + words, () =>
+      this.page
+        .evaluateHandle(
+          (within, words) =>
+            [...document.querySelectorAll(within + " button")].find(it => it.textContent.trim() === words && it.checkVisibility()) ?? null,
+          within,
+          words,
+        )
+        .then(handle => handle.asElement()),
+    );
     // A browser draws nothing in a page that is behind another one.
     await this.page.bringToFront();
     await button.evaluate(element => element.scrollIntoView({ block: "center" }));
@@ -74,7 +111,11 @@ export class View {
     for (let time = 0; time < times; time++) await this.page.keyboard.press(key);
   }
 
-  focused() { return this.page.evaluate(() => document.activeElement.getAttribute("aria-label") || document.activeElement.textContent.trim() || document.activeElement.id); }
+  focused() {
+    return this.page.evaluate(
+      () => document.activeElement.getAttribute("aria-label") || document.activeElement.textContent.trim() || document.activeElement.id,
+    );
+  }
 
   async shot(name) {
     mkdirSync(SCREENSHOTS, { recursive: true });
@@ -93,7 +134,9 @@ export class View {
     // Its own script, past the policy of the page; the page's own are not touched by that.
     await this.page.evaluate(axe);
     const { violations } = await this.page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-    const found = violations.map(it => it.id + ": " + it.help + "\n  " + it.nodes.map(node => node.html + " " + (node.any[0]?.message ?? "")).join("\n  "));
+    const found = violations.map(
+      it => it.id + ": " + it.help + "\n  " + it.nodes.map(node => node.html + " " + (node.any[0]?.message ?? "")).join("\n  "),
+    );
     check(name + " is accessible:\n" + found.join("\n"), !found.length);
   }
 

@@ -24,8 +24,11 @@ export const canTeach = alert => alert.kind === "anomaly" || alert.kind === "stu
 // Returns what the gateway says, and whether it took it.
 export async function acknowledge(alert, by, normal) {
   try {
-    const answer = await fetch("/api/alerts/" + key(alert) + "/ack",
-      { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ by, normal }) });
+    const answer = await fetch("/api/alerts/" + key(alert) + "/ack", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ by, normal }),
+    });
     if (answer.status === 401) location.reload();
     const text = (await answer.text()).trim();
     return { isTaken: answer.ok, text: subject(alert) + (ofDevice(alert) ? ", " + ofDevice(alert) : "") + ": " + text };

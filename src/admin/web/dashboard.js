@@ -30,25 +30,45 @@ function show() {
 }
 
 let fleet, series;
-const link = new Link(query(), {
-  alerts: data => { raised = data.raised; alerts.take("alerts", data); show(); },
-  alert: data => { alerts.take("alert", data); show(); },
-  status: status => {
-    showState(status);
-    showTiles(status, whole(fleet.size) + (fleet.isComplete ? "" : "+") + (fleet.size === 1 ? " device" : " devices"));
-    showFlow(status.flow);
-    raised = status.alerts_raised;
-    alertList.show(alerts.list(), raised);
+const link = new Link(
+  query(),
+  {
+    alerts: data => {
+      raised = data.raised;
+      alerts.take("alerts", data);
+      show();
+    },
+    alert: data => {
+      alerts.take("alert", data);
+      show();
+    },
+    status: status => {
+      showState(status);
+      showTiles(status, whole(fleet.size) + (fleet.isComplete ? "" : "+") + (fleet.size === 1 ? " device" : " devices"));
+      showFlow(status.flow);
+      raised = status.alerts_raised;
+      alertList.show(alerts.list(), raised);
+    },
+    values: ({ values }) => {
+      fleet.takeValues(values);
+      series.takeValues(values);
+    },
+    link: (isUp, heardAtMs) => {
+      byId("lost").hidden = isUp;
+      document.body.classList.toggle("is-lost", !isUp);
+      setText("lost", isUp ? "" : "Link to the box lost. What is shown is from " + clockTime(heardAtMs) + "; it connects again by itself.");
+      if (!isUp) {
+        setText("state", "No link");
+        byId("state").className = "pill bad";
+      }
+      if (isUp) {
+        fleet.read(true);
+        readStatus();
+      }
+    },
   },
-  values: ({ values }) => { fleet.takeValues(values); series.takeValues(values); },
-  link: (isUp, heardAtMs) => {
-    byId("lost").hidden = isUp;
-    document.body.classList.toggle("is-lost", !isUp);
-    setText("lost", isUp ? "" : "Link to the box lost. What is shown is from " + clockTime(heardAtMs) + "; it connects again by itself.");
-    if (!isUp) { setText("state", "No link"); byId("state").className = "pill bad"; }
-    if (isUp) { fleet.read(true); readStatus(); }
-  },
-}, true);
+  true,
+);
 
 const openSeries = (device, metric) => series.open(device, metric);
 fleet = new Fleet(link, openSeries, () => link.ask(query()));
@@ -64,9 +84,16 @@ async function readStatus() {
   }
 }
 
-setInterval(() => { if (!document.hidden) readStatus(); }, STATUS_EVERY_MS);
+setInterval(() => {
+  if (!document.hidden) readStatus();
+}, STATUS_EVERY_MS);
 // A page that nobody sees asks for nothing, and is up to date when somebody does.
-document.addEventListener("visibilitychange", () => { if (!document.hidden) { fleet.read(true); readStatus(); } });
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) {
+    fleet.read(true);
+    readStatus();
+  }
+});
 fleet.read();
 readStatus();
 series.start();

@@ -11,7 +11,20 @@ const FEW = 3;
 const nameOf = (device, metric) => JSON.stringify([device, metric]);
 
 export class Fleet {
-  #devices = new Map(); #next = null; #limit = STEP; #open = new Set(); #values = new Map(); #rows = new Map(); #link; #openSeries; #onChange; #search = ""; #isFirst = true; #isHere = false; #round = 0; #raised = new Map();
+  #devices = new Map();
+  #next = null;
+  #limit = STEP;
+  #open = new Set();
+  #values = new Map();
+  #rows = new Map();
+  #link;
+  #openSeries;
+  #onChange;
+  #search = "";
+  #isFirst = true;
+  #isHere = false;
+  #round = 0;
+  #raised = new Map();
 
   // onChange(): other devices are open.
   constructor(link, openSeries, onChange) {
@@ -19,16 +32,30 @@ export class Fleet {
     let timer = 0;
     byId("search").addEventListener("input", event => {
       clearTimeout(timer);
-      timer = setTimeout(() => { [this.#search, this.#limit] = [event.target.value.trim(), STEP]; this.read(); }, 250);
+      timer = setTimeout(() => {
+        [this.#search, this.#limit] = [event.target.value.trim(), STEP];
+        this.read();
+      }, 250);
     });
-    byId("more-devices").addEventListener("click", () => { this.#limit += STEP; this.#limit > this.#devices.size && this.#next ? this.#readMore() : this.#show(); });
-    setInterval(() => { if (!document.hidden) this.read(); }, READ_EVERY_MS);
+    byId("more-devices").addEventListener("click", () => {
+      this.#limit += STEP;
+      this.#limit > this.#devices.size && this.#next ? this.#readMore() : this.#show();
+    });
+    setInterval(() => {
+      if (!document.hidden) this.read();
+    }, READ_EVERY_MS);
     setInterval(() => this.#age(), 1000);
   }
 
-  get open() { return [...this.#open]; }
-  get size() { return this.#devices.size; }
-  get isComplete() { return this.#next === null; }
+  get open() {
+    return [...this.#open];
+  }
+  get size() {
+    return this.#devices.size;
+  }
+  get isComplete() {
+    return this.#next === null;
+  }
 
   async #ask(path) {
     try {
@@ -85,7 +112,8 @@ export class Fleet {
       this.#values.set(value.device, series);
       const isNew = !series.has(value.metric);
       series.set(value.metric, value);
-      if (isNew) this.#showSeries(value.device); else this.#showValue(value, isNews);
+      if (isNew) this.#showSeries(value.device);
+      else this.#showValue(value, isNews);
     }
   }
 
@@ -102,7 +130,8 @@ export class Fleet {
   }
 
   #toggle(device) {
-    if (this.#open.has(device)) this.#open.delete(device); else this.#open.add(device);
+    if (this.#open.has(device)) this.#open.delete(device);
+    else this.#open.add(device);
     if (this.#open.size > OPEN_MAX) this.#open.delete(this.#open.values().next().value);
     if (!this.#open.has(device)) this.#values.delete(device);
     this.#show();
@@ -114,20 +143,38 @@ export class Fleet {
     const lines = [...this.#devices.values()].slice(0, this.#limit);
     const more = this.#devices.size - lines.length;
     byId("more-devices").hidden = more <= 0 && !this.#next;
-    for (const device of this.#open) if (!lines.some(line => line.device === device)) { this.#open.delete(device); this.#values.delete(device); }
+    for (const device of this.#open)
+      if (!lines.some(line => line.device === device)) {
+        this.#open.delete(device);
+        this.#values.delete(device);
+      }
     if (!lines.length) {
       this.#rows.clear();
-      byId("devices").replaceChildren(element("p", { class: "empty", text: this.#search ? "No device has this in its name." : this.#isHere ? "No device was heard yet. Publish to devices/NAME/METRIC." : "reading …" }));
+      byId("devices").replaceChildren(
+        element("p", {
+          class: "empty",
+          text: this.#search
+            ? "No device has this in its name."
+            : this.#isHere
+              ? "No device was heard yet. Publish to devices/NAME/METRIC."
+              : "reading …",
+        }),
+      );
       return;
     }
     let body = byId("devices").querySelector("tbody");
     if (!body) {
-      const head = ["device", "series", "last heard", "alerts"].map((text, at) => element("th", { text, scope: "col", class: at === 1 ? "number" : "" }));
+      const head = ["device", "series", "last heard", "alerts"].map((text, at) =>
+        element("th", { text, scope: "col", class: at === 1 ? "number" : "" }),
+      );
       body = element("tbody");
       byId("devices").replaceChildren(element("table", { class: "stack" }, element("thead", {}, element("tr", {}, ...head)), body));
     }
     // Rows that are there stay: somebody may be in them.
-    const wanted = lines.flatMap(line => { const row = this.#row(line); return row.inner ? [row.outer, row.inner] : [row.outer]; });
+    const wanted = lines.flatMap(line => {
+      const row = this.#row(line);
+      return row.inner ? [row.outer, row.inner] : [row.outer];
+    });
     for (const [device] of this.#rows) if (!lines.some(line => line.device === device)) this.#rows.delete(device);
     if (wanted.length !== body.children.length || wanted.some((row, at) => row !== body.children[at])) {
       const focused = document.activeElement;
@@ -138,11 +185,19 @@ export class Fleet {
   }
 
   #row(line) {
-    const { device } = line, isOpen = this.#open.has(device);
+    const { device } = line,
+      isOpen = this.#open.has(device);
     let row = this.#rows.get(device);
     if (!row) {
       const button = element("button", { type: "button", text: device, onclick: () => this.#toggle(device) });
-      row = { button, heard: element("td", { "data-label": "last heard" }), series: element("td", { class: "number", "data-label": "series" }), alerts: element("td", { "data-label": "alerts" }), inner: null, cells: new Map() };
+      row = {
+        button,
+        heard: element("td", { "data-label": "last heard" }),
+        series: element("td", { class: "number", "data-label": "series" }),
+        alerts: element("td", { "data-label": "alerts" }),
+        inner: null,
+        cells: new Map(),
+      };
       row.outer = element("tr", {}, element("td", { class: "device" }, button), row.series, row.heard, row.alerts);
       this.#rows.set(device, row);
     }
@@ -169,20 +224,40 @@ export class Fleet {
       const value = series.get(metric);
       const cells = { value: element("td", { class: "number", "data-label": "value" }), age: element("td", { "data-label": "last" }) };
       row.cells.set(metric, cells);
-      const button = element("button", { type: "button", class: "link", text: metric, "data-key": nameOf(device, metric), "aria-label": "Chart of " + metric, onclick: () => this.#openSeries(device, metric), disabled: !canBeAsked([device, metric]) });
-      const line = element("tr", {}, element("td", { "data-label": "series" }, button), cells.value, cells.age, element("td", { class: "quiet", "data-label": "note", text: value.watched ? "" : "not watched" }));
+      const button = element("button", {
+        type: "button",
+        class: "link",
+        text: metric,
+        "data-key": nameOf(device, metric),
+        "aria-label": "Chart of " + metric,
+        onclick: () => this.#openSeries(device, metric),
+        disabled: !canBeAsked([device, metric]),
+      });
+      const line = element(
+        "tr",
+        {},
+        element("td", { "data-label": "series" }, button),
+        cells.value,
+        cells.age,
+        element("td", { class: "quiet", "data-label": "note", text: value.watched ? "" : "not watched" }),
+      );
       setText(cells.value, short(value.value));
       return line;
     });
-    const head = ["series", "value", "last", "note"].map((text, at) => element("th", { scope: "col", class: at === 1 ? "number" : "", text }));
-    row.place.replaceChildren(element("table", { class: "stack" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...lines)));
+    const head = ["series", "value", "last", "note"].map((text, at) =>
+      element("th", { scope: "col", class: at === 1 ? "number" : "", text }),
+    );
+    row.place.replaceChildren(
+      element("table", { class: "stack" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...lines)),
+    );
     this.#age();
   }
 
   #showValue(value, isNews) {
     const cells = this.#rows.get(value.device)?.cells.get(value.metric);
     if (!cells) return;
-    const text = short(value.value), isOther = cells.value.textContent !== text;
+    const text = short(value.value),
+      isOther = cells.value.textContent !== text;
     setText(cells.value, text);
     if (isNews && isOther) {
       cells.value.classList.remove("fresh");
@@ -201,10 +276,18 @@ export class Fleet {
 
   #showAge(cell, it, now) {
     if (!it) return;
-    const silentMs = now - it.heard_at_ms, isStale = silentMs > it.stale_after_ms;
+    const silentMs = now - it.heard_at_ms,
+      isStale = silentMs > it.stale_after_ms;
     const text = isStale ? "no data for " + span(silentMs) : silentMs < 2500 ? "now" : span(silentMs) + " ago";
     if (cell.dataset.stale === String(isStale) && cell.textContent === text) return;
     cell.dataset.stale = String(isStale);
-    cell.replaceChildren(element("span", {}, element("i", { class: "dot" + (isStale ? " stale" : "") }), element("span", { class: isStale ? "stale-text" : "", text })));
+    cell.replaceChildren(
+      element(
+        "span",
+        {},
+        element("i", { class: "dot" + (isStale ? " stale" : "") }),
+        element("span", { class: isStale ? "stale-text" : "", text }),
+      ),
+    );
   }
 }

@@ -38,7 +38,9 @@ export class Link {
     this.#connect();
     setInterval(() => this.#watch(), 500);
     if (pauses) document.addEventListener("visibilitychange", () => this.#see());
-    addEventListener("pageshow", event => { if (event.persisted) this.#connect(); });
+    addEventListener("pageshow", event => {
+      if (event.persisted) this.#connect();
+    });
   }
 
   // Something else is wanted.
@@ -48,12 +50,17 @@ export class Link {
     this.#connect();
   }
 
-  now() { return Date.now() + this.offsetMs; }
+  now() {
+    return Date.now() + this.offsetMs;
+  }
 
   #see() {
     clearTimeout(this.#hidden);
     if (document.hidden) {
-      this.#hidden = setTimeout(() => { this.#isPaused = true; this.#source.close(); }, PAUSE_AFTER_MS);
+      this.#hidden = setTimeout(() => {
+        this.#isPaused = true;
+        this.#source.close();
+      }, PAUSE_AFTER_MS);
     } else if (this.#isPaused) {
       [this.#isPaused, this.#heard, this.#cut] = [false, performance.now(), Infinity];
       this.#connect();
@@ -78,7 +85,7 @@ export class Link {
     source.onerror = async () => {
       if (source === this.#source) this.#cut = Math.min(this.#cut, performance.now());
       // A browser tries again by itself unless the answer was a refusal.
-      if (source.readyState === EventSource.CLOSED && await isLoggedOut()) location.reload();
+      if (source.readyState === EventSource.CLOSED && (await isLoggedOut())) location.reload();
     };
   }
 
@@ -104,7 +111,8 @@ export class Link {
     if (silentMs > LOST_AFTER_MS || now - this.#cut > CUT_AFTER_MS) this.#tell(false);
     // A connection that was cut without a word looks open for ever.
     const isRefused = this.#source.readyState === EventSource.CLOSED;
-    if (now - this.#began > CONNECT_EVERY_MS && (isRefused || silentMs > LOST_AFTER_MS && now - this.#began > LOST_AFTER_MS)) this.#connect();
+    if (now - this.#began > CONNECT_EVERY_MS && (isRefused || (silentMs > LOST_AFTER_MS && now - this.#began > LOST_AFTER_MS)))
+      this.#connect();
   }
 
   #tell(isUp) {
@@ -122,9 +130,12 @@ export class Alerts {
     if (event === "alerts") this.#all.clear();
     for (const alert of event === "alerts" ? data.alerts : [data]) {
       const name = JSON.stringify([alert.device, alert.metric, alert.kind]);
-      if (alert.state === "removed") this.#all.delete(name); else this.#all.set(name, alert);
+      if (alert.state === "removed") this.#all.delete(name);
+      else this.#all.set(name, alert);
     }
   }
 
-  list() { return [...this.#all.values()]; }
+  list() {
+    return [...this.#all.values()];
+  }
 }

@@ -18,15 +18,36 @@ function together(older, newer) {
   const all = new Map(older.map(point => [point.at_ms, point]));
   for (const point of newer) {
     const other = all.get(point.at_ms);
-    if (!other) { all.set(point.at_ms, point); continue; }
+    if (!other) {
+      all.set(point.at_ms, point);
+      continue;
+    }
     const count = point.count + other.count;
-    all.set(point.at_ms, { at_ms: point.at_ms, min: Math.min(point.min, other.min), max: Math.max(point.max, other.max), mean: (point.mean * point.count + other.mean * other.count) / count, count });
+    all.set(point.at_ms, {
+      at_ms: point.at_ms,
+      min: Math.min(point.min, other.min),
+      max: Math.max(point.max, other.max),
+      mean: (point.mean * point.count + other.mean * other.count) / count,
+      count,
+    });
   }
   return [...all.values()].sort((a, b) => a.at_ms - b.at_ms);
 }
 
 export class SeriesView {
-  #link; #shown = null; #history = emptyHistory(); #live = []; #alerts = []; #explanation = null; #isFollowing = true; #spanMs = 600_000; #loading = 0; #timer = 0; #onChange; #last = null; #opener = null;
+  #link;
+  #shown = null;
+  #history = emptyHistory();
+  #live = [];
+  #alerts = [];
+  #explanation = null;
+  #isFollowing = true;
+  #spanMs = 600_000;
+  #loading = 0;
+  #timer = 0;
+  #onChange;
+  #last = null;
+  #opener = null;
 
   // onChange(): another series is shown, or none.
   constructor(link, onChange) {
@@ -35,26 +56,41 @@ export class SeriesView {
     this.chart = new Chart(byId("chart"), (from, to) => this.#moved(from, to));
     byId("series-close").addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => this.#closed());
-    dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
-    for (const button of dialog.querySelectorAll("[data-minutes]")) button.addEventListener("click", () => this.#follow(button.dataset.minutes * 60_000));
+    dialog.addEventListener("click", event => {
+      if (event.target === dialog) dialog.close();
+    });
+    for (const button of dialog.querySelectorAll("[data-minutes]"))
+      button.addEventListener("click", () => this.#follow(button.dataset.minutes * 60_000));
     byId("series-live").addEventListener("click", () => this.#follow(this.#spanMs));
-    byId("series-back").addEventListener("click", () => this.chart.pan(-.5));
-    byId("series-forth").addEventListener("click", () => this.chart.pan(.5));
+    byId("series-back").addEventListener("click", () => this.chart.pan(-0.5));
+    byId("series-forth").addEventListener("click", () => this.chart.pan(0.5));
     byId("series-table").addEventListener("toggle", () => this.#showTable());
     addEventListener("hashchange", () => this.#openFromAddress());
     setInterval(() => this.#tick(), 1000);
   }
 
-  get device() { return this.#shown?.device; }
+  get device() {
+    return this.#shown?.device;
+  }
 
   // A link to a series is an address that can be kept.
-  open(device, metric) { location.hash = "series=" + encodeURIComponent(device) + "/" + encodeURIComponent(metric); this.#openFromAddress(); }
+  open(device, metric) {
+    location.hash = "series=" + encodeURIComponent(device) + "/" + encodeURIComponent(metric);
+    this.#openFromAddress();
+  }
 
   #openFromAddress() {
     const names = /^#series=([^/]+)\/([^/]+)$/.exec(location.hash);
-    if (!names) { if (dialog.open) dialog.close(); return; }
+    if (!names) {
+      if (dialog.open) dialog.close();
+      return;
+    }
     let device, metric;
-    try { [device, metric] = [decodeURIComponent(names[1]), decodeURIComponent(names[2])]; } catch { return; }
+    try {
+      [device, metric] = [decodeURIComponent(names[1]), decodeURIComponent(names[2])];
+    } catch {
+      return;
+    }
     if (this.#shown?.device === device && this.#shown?.metric === metric) return;
     this.#shown = { device, metric };
     this.#history = emptyHistory();
@@ -79,13 +115,16 @@ export class SeriesView {
     if (values) this.takeValues(values);
   }
 
-  start() { this.#openFromAddress(); }
+  start() {
+    this.#openFromAddress();
+  }
 
   #closed() {
     clearTimeout(this.#timer);
     this.#shown = null;
     // What had the focus may have been drawn anew meanwhile.
-    if (this.#opener && document.activeElement === document.body) [...document.querySelectorAll("[data-key]")].find(it => it.dataset.key === this.#opener)?.focus({ preventScroll: true });
+    if (this.#opener && document.activeElement === document.body)
+      [...document.querySelectorAll("[data-key]")].find(it => it.dataset.key === this.#opener)?.focus({ preventScroll: true });
     if (location.hash.startsWith("#series=")) history.replaceState(null, "", location.pathname);
     this.#onChange();
   }
@@ -101,14 +140,15 @@ export class SeriesView {
   #moved(from, to) {
     const now = this.#link.now();
     this.#spanMs = to - from;
-    this.#isFollowing = to >= now - this.#spanMs * .02 && to <= now + this.#spanMs * .1;
+    this.#isFollowing = to >= now - this.#spanMs * 0.02 && to <= now + this.#spanMs * 0.1;
     this.#showRange();
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#load(), 250);
   }
 
   #showRange() {
-    for (const button of dialog.querySelectorAll("[data-minutes]")) button.setAttribute("aria-pressed", String(Math.abs(button.dataset.minutes * 60_000 - this.#spanMs) < 1000));
+    for (const button of dialog.querySelectorAll("[data-minutes]"))
+      button.setAttribute("aria-pressed", String(Math.abs(button.dataset.minutes * 60_000 - this.#spanMs) < 1000));
     byId("series-live").setAttribute("aria-pressed", String(this.#isFollowing));
   }
 
@@ -118,9 +158,17 @@ export class SeriesView {
     if (this.#isFollowing) this.chart.show(now - this.#spanMs, now);
     if (this.#last) {
       const silentMs = now - this.#last.heard_at_ms;
-      setText("series-age", (silentMs > this.#last.stale_after_ms ? "no data for " : "") + span(silentMs) + (silentMs > this.#last.stale_after_ms ? "" : " ago"));
+      setText(
+        "series-age",
+        (silentMs > this.#last.stale_after_ms ? "no data for " : "") +
+          span(silentMs) +
+          (silentMs > this.#last.stale_after_ms ? "" : " ago"),
+      );
     }
-    if (now - this.#loading > LOAD_EVERY_MS && this.#isFollowing) { this.#load(); this.#explain(); }
+    if (now - this.#loading > LOAD_EVERY_MS && this.#isFollowing) {
+      this.#load();
+      this.#explain();
+    }
   }
 
   // Values as they come; the newest of each second.
@@ -161,11 +209,13 @@ export class SeriesView {
   }
 
   async #load() {
-    const shown = this.#shown, { from, to } = this.chart.range;
+    const shown = this.#shown,
+      { from, to } = this.chart.range;
     this.#loading = this.#link.now();
     const round = this.#loading;
-    const wanted = { from: Math.floor(from - (to - from) * .1), to: Math.ceil(Math.min(to + (to - from) * .1, this.#link.now() + 1000)) };
-    let found = emptyHistory(), query = "from_ms=" + wanted.from + "&to_ms=" + wanted.to + "&points=" + POINTS;
+    const wanted = { from: Math.floor(from - (to - from) * 0.1), to: Math.ceil(Math.min(to + (to - from) * 0.1, this.#link.now() + 1000)) };
+    let found = emptyHistory(),
+      query = "from_ms=" + wanted.from + "&to_ms=" + wanted.to + "&points=" + POINTS;
     for (let answers = 0; answers < ANSWERS_MAX && query; answers++) {
       const part = await this.#ask(seriesPath(shown.device, shown.metric) + "/history?" + query);
       // Somebody has moved on meanwhile.
@@ -176,25 +226,37 @@ export class SeriesView {
       }
       query = part.next;
       setText("series-said", query ? "Reading older history …" : "");
-      found = { points: together(part.points, found.points), anomalies: found.anomalies.concat(part.anomalies), alerts: found.alerts.concat(part.alerts), pointMs: part.point_ms };
+      found = {
+        points: together(part.points, found.points),
+        anomalies: found.anomalies.concat(part.anomalies),
+        alerts: found.alerts.concat(part.alerts),
+        pointMs: part.point_ms,
+      };
       // What was shown before stays until there is as much of the new.
       if (!query || found.points.length > this.#history.points.length) this.#history = found;
       this.#show();
     }
-    setText("series-said", query && byId("series-said").textContent.startsWith("Reading") ? "Older history takes long to read; it is left out." : byId("series-said").textContent);
+    setText(
+      "series-said",
+      query && byId("series-said").textContent.startsWith("Reading")
+        ? "Older history takes long to read; it is left out."
+        : byId("series-said").textContent,
+    );
   }
 
   // From where to where most values are; what is told begins farther out.
   #band() {
     const learned = this.#explanation;
     if (!learned) return null;
-    const { level, level_low, level_high, noise } = learned, about = 2 * (noise || 0);
+    const { level, level_low, level_high, noise } = learned,
+      about = 2 * (noise || 0);
     if (level_low !== null && level_high !== null) return { low: level_low - about, high: level_high + about };
     return level === null || !noise ? null : { low: level - 3 * noise, high: level + 3 * noise };
   }
 
   #points() {
-    const { points, pointMs } = this.#history, end = points.length ? points.at(-1).at_ms + pointMs : -Infinity;
+    const { points, pointMs } = this.#history,
+      end = points.length ? points.at(-1).at_ms + pointMs : -Infinity;
     return points.concat(this.#live.filter(point => point.at_ms >= end));
   }
 
@@ -203,14 +265,20 @@ export class SeriesView {
     const isOfIt = alert => alert.device === device && (alert.metric === metric || alert.metric === "_device");
     // Of several records of an alert the newest counts.
     const alerts = new Map();
-    for (const alert of [...this.#history.alerts, ...this.#alerts.filter(isOfIt)]) if (!(alerts.get(alert.id)?.revision > alert.revision)) alerts.set(alert.id, alert);
+    for (const alert of [...this.#history.alerts, ...this.#alerts.filter(isOfIt)])
+      if (!(alerts.get(alert.id)?.revision > alert.revision)) alerts.set(alert.id, alert);
     const data = { points: this.#points(), anomalies: this.#history.anomalies, alerts: [...alerts.values()], band: this.#band() };
     this.chart.set(data);
-    const { from, to } = this.chart.range, seen = data.points.filter(point => point.at_ms >= from && point.at_ms <= to);
-    const low = Math.min(...seen.map(point => point.min)), high = Math.max(...seen.map(point => point.max));
+    const { from, to } = this.chart.range,
+      seen = data.points.filter(point => point.at_ms >= from && point.at_ms <= to);
+    const low = Math.min(...seen.map(point => point.min)),
+      high = Math.max(...seen.map(point => point.max));
     const label = seen.length ? "from " + short(low) + " to " + short(high) + ", last " + short(seen.at(-1).mean) : "no data";
     const found = data.anomalies.filter(it => it.measured_at_ms >= from && it.measured_at_ms <= to).length;
-    byId("chart").setAttribute("aria-label", spoken(metric) + " of " + device + " over " + span(to - from) + ": " + label + ", " + found + " anomalies");
+    byId("chart").setAttribute(
+      "aria-label",
+      spoken(metric) + " of " + device + " over " + span(to - from) + ": " + label + ", " + found + " anomalies",
+    );
     byId("chart").dataset.points = seen.length;
     byId("chart").dataset.anomalies = found;
     byId("chart").dataset.band = String(data.band !== null);
@@ -219,14 +287,36 @@ export class SeriesView {
 
   #showTable(data = { points: this.#points(), anomalies: this.#history.anomalies }) {
     if (!byId("series-table").open) return;
-    const { from, to } = this.chart.range, isSeen = ms => ms >= from && ms <= to;
-    const told = data.anomalies.filter(it => isSeen(it.measured_at_ms)).map(it => [it.measured_at_ms, [utc(it.measured_at_ms), short(it.value), "anomaly: " + it.reason]]);
+    const { from, to } = this.chart.range,
+      isSeen = ms => ms >= from && ms <= to;
+    const told = data.anomalies
+      .filter(it => isSeen(it.measured_at_ms))
+      .map(it => [it.measured_at_ms, [utc(it.measured_at_ms), short(it.value), "anomaly: " + it.reason]]);
     const seen = data.points.filter(point => isSeen(point.at_ms));
     const each = Math.ceil(seen.length / ROWS_MAX) || 1;
-    const rows = seen.filter((_, at) => at % each === 0).map(point => [point.at_ms, [utc(point.at_ms), short(point.mean), point.max > point.min ? short(point.min) + " to " + short(point.max) : ""]]);
+    const rows = seen
+      .filter((_, at) => at % each === 0)
+      .map(point => [
+        point.at_ms,
+        [utc(point.at_ms), short(point.mean), point.max > point.min ? short(point.min) + " to " + short(point.max) : ""],
+      ]);
     const all = rows.concat(told).sort((a, b) => b[0] - a[0]);
-    const table = element("table", {}, element("thead", {}, element("tr", {}, ...["time (UTC)", "value", "range, or what was told"].map(text => element("th", { text, scope: "col" })))));
-    table.append(element("tbody", {}, ...all.map(([, cells]) => element("tr", {}, ...cells.map((text, at) => element("td", { text, class: at === 1 ? "number" : "" }))))));
+    const table = element(
+      "table",
+      {},
+      element(
+        "thead",
+        {},
+        element("tr", {}, ...["time (UTC)", "value", "range, or what was told"].map(text => element("th", { text, scope: "col" }))),
+      ),
+    );
+    table.append(
+      element(
+        "tbody",
+        {},
+        ...all.map(([, cells]) => element("tr", {}, ...cells.map((text, at) => element("td", { text, class: at === 1 ? "number" : "" })))),
+      ),
+    );
     byId("series-rows").replaceChildren(table);
   }
 }

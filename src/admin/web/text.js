@@ -37,7 +37,10 @@ export function bytes(n) {
   if (n === null || n === undefined) return "–";
   const units = ["B", "KB", "MB", "GB", "TB"];
   let at = 0;
-  while (n >= 1000 && at < 4) { n /= 1000; at++; }
+  while (n >= 1000 && at < 4) {
+    n /= 1000;
+    at++;
+  }
   return (at && n < 100 ? n.toFixed(1) : Math.round(n)) + "\u00a0" + units[at];
 }
 
@@ -65,13 +68,27 @@ export const utc = ms => new Date(ms).toISOString().slice(0, 19) + "Z";
 // "cargo.container_temperature" as people say it.
 export function spoken(name) {
   const last = name.split(".").pop();
-  const words = last.replace(/([a-z0-9])([A-Z])/g, "$1 $2").replace(/[_\-]+/g, " ").trim() || name;
+  const words =
+    last
+      .replace(/([a-z0-9])([A-Z])/g, "$1 $2")
+      .replace(/[_\-]+/g, " ")
+      .trim() || name;
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 const OWN = {
-  series: "Too many series", alerts: "Too many alerts", sessions: "A session was lost", unrouted: "Data that is not stored", denied: "A client was refused",
-  store: "The store", disk: "The disk", damage: "The store was damaged", clock: "A clock is wrong", stalled: "The gateway is stalled", rules: "Rules", };
+  series: "Too many series",
+  alerts: "Too many alerts",
+  sessions: "A session was lost",
+  unrouted: "Data that is not stored",
+  denied: "A client was refused",
+  store: "The store",
+  disk: "The disk",
+  damage: "The store was damaged",
+  clock: "A clock is wrong",
+  stalled: "The gateway is stalled",
+  rules: "Rules",
+};
 
 export const isOwn = alert => alert.device === "_gateway";
 
@@ -109,10 +126,14 @@ export const many = (n, one, more = one + "s") => whole(n) + " " + (n === 1 ? on
 
 // Nodes that are there already stay where they are: somebody may be in them.
 export function showNodes(place, nodes) {
-  const focused = document.activeElement, key = focused?.dataset?.key, isIn = place.contains(focused);
+  const focused = document.activeElement,
+    key = focused?.dataset?.key,
+    isIn = place.contains(focused);
   const gone = [...place.children].filter(child => !nodes.includes(child));
   gone.forEach(child => child.remove());
-  nodes.forEach((node, at) => { if (place.children[at] !== node) place.insertBefore(node, place.children[at] ?? null); });
+  nodes.forEach((node, at) => {
+    if (place.children[at] !== node) place.insertBefore(node, place.children[at] ?? null);
+  });
   if (!isIn || document.activeElement === focused) return;
   if (focused.isConnected) focused.focus({ preventScroll: true });
   else if (key) [...place.querySelectorAll("button")].find(button => button.dataset.key === key)?.focus({ preventScroll: true });
@@ -121,11 +142,30 @@ export function showNodes(place, nodes) {
 // What is under a finger does not change until it is lifted.
 let isPressed = false;
 let waiting = new Set();
-addEventListener("pointerdown", () => { isPressed = true; }, true);
+addEventListener(
+  "pointerdown",
+  () => {
+    isPressed = true;
+  },
+  true,
+);
 for (const name of ["pointerup", "pointercancel"]) {
   // After the click that follows.
-  addEventListener(name, () => setTimeout(() => { isPressed = false; const all = waiting; waiting = new Set(); all.forEach(show => show()); }), true);
+  addEventListener(
+    name,
+    () =>
+      setTimeout(() => {
+        isPressed = false;
+        const all = waiting;
+        waiting = new Set();
+        all.forEach(show => show());
+      }),
+    true,
+  );
 }
-export const whenReleased = show => { if (isPressed) waiting.add(show); else show(); };
+export const whenReleased = show => {
+  if (isPressed) waiting.add(show);
+  else show();
+};
 
 export const bySeverity = (a, b) => SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity) || b.raised_at_ms - a.raised_at_ms;
