@@ -124,7 +124,7 @@ try {
       await view.until("what is usual", async () => (await view.text("#series-text")).includes("watched as temperature"));
       await view.press("Escape");
       await view.until("it is closed", async () => !(await view.isShown("#series")));
-      check("the focus is back", (await view.focused()).startsWith("Chart"));
+      await view.until("the focus is back", async () => (await view.focused()).startsWith("Chart"));
     }
   });
 
