@@ -40,8 +40,13 @@ impl Room {
     // Its width differs between platforms.
     #[allow(clippy::unnecessary_cast)]
     fn new(limit: libc::rlim_t, sinks: usize, streams: usize) -> Room {
+        Room::with_limit(limit as u64, sinks, streams)
+    }
+
+    /// Of a process that has this limit.
+    pub fn with_limit(limit: u64, sinks: usize, streams: usize) -> Room {
         let a_sink = A_SINK + A_STREAM_OF_A_SINK * streams as u64;
-        Room { limit: limit as u64, own: OWN + a_sink * sinks as u64 }
+        Room { limit, own: OWN + a_sink * sinks as u64 }
     }
 
     /// How many of the wanted connections fit. At least one, or there would be no gateway.

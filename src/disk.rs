@@ -65,6 +65,25 @@ pub fn stores(trial: &Path) -> bool {
     result.is_ok()
 }
 
+/// The existing folder whose file system a new folder will be on.
+pub fn existing_part(folder: &Path) -> &Path {
+    let named = folder.ancestors().filter(|part| !part.as_os_str().is_empty());
+    named.into_iter().find(|part| part.exists()).unwrap_or(Path::new("."))
+}
+
+/// Whether this process may make files in a folder, as far as that can be told without making one.
+pub fn may_write(folder: &Path) -> io::Result<()> {
+    if !std::fs::metadata(folder)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let path = CString::new(folder.as_os_str().as_bytes())?;
+    // SAFETY: `path` ends in a NUL.
+    match unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Makes a rename or a new name in a folder durable.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
@@ -82,29 +101,55 @@ pub fn sync_folders(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Where the file system of `folder` is mounted, if that is ext4 or ext3 with `data=writeback`.
-pub fn writeback_mount(folder: &Path) -> io::Result<Option<PathBuf>> {
+/// The mounted file system that a folder is on; `None` if the system does not say.
+pub fn mount(folder: &Path) -> io::Result<Option<Mount>> {
     let folder = std::fs::canonicalize(folder)?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(mount_of(&mounts, &folder).filter(|mount| mount.is_writeback).map(|mount| mount.path))
+    Ok(mount_of(&mounts, &folder))
 }
 
+/// A mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
-    path: PathBuf,
-    is_writeback: bool,
+pub struct Mount {
+    /// Where it is mounted.
+    pub path: PathBuf,
+    /// Such as `ext4`.
+    pub kind: String,
+    /// What is mounted, such as `/dev/mmcblk0p2`.
+    pub source: String,
+    /// Those of the mount, and those of the file system itself.
+    pub options: Vec<String>,
+    /// The numbers of its device, such as `179:2`.
+    pub device: String,
+}
+
+impl Mount {
+    pub fn has(&self, option: &str) -> bool {
+        self.options.iter().any(|known| known == option)
+    }
+
+    /// Whether it may write a file's metadata before its content.
+    pub fn is_writeback(&self) -> bool {
+        matches!(self.kind.as_str(), "ext4" | "ext3") && self.has("data=writeback")
+    }
 }
 
 /// The mount that contains a path: the longest matching one, and of several at one place the last.
 fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
     let mounts = mountinfo.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
-        let point = PathBuf::from(unescape(before.split(' ').nth(4)?));
+        let before: Vec<&str> = before.split(' ').collect();
+        let point = PathBuf::from(unescape(before.get(4)?));
         let mut after = after.split(' ');
-        let (kind, options) = (after.next()?, after.nth(1)?);
-        let is_writeback =
-            matches!(kind, "ext4" | "ext3") && options.split(',').any(|option| option == "data=writeback");
-        path.starts_with(&point).then_some(Mount { path: point, is_writeback })
+        let (kind, source, options) = (after.next()?, after.next()?, after.next()?);
+        let options = before.get(5)?.split(',').chain(options.split(',')).map(str::to_owned).collect();
+        path.starts_with(&point).then(|| Mount {
+            path: point,
+            kind: kind.to_owned(),
+            source: unescape(source),
+            options,
+            device: before[2].to_owned(),
+        })
     });
     mounts.max_by_key(|mount| mount.path.components().count())
 }
@@ -133,10 +178,27 @@ mod tests {
             30 22 8:2 / /var/lib/my\\040data rw shared:2 - ext4 /dev/sda2 rw,data=writeback\n\
             31 22 0:5 / /tmp rw - tmpfs tmpfs rw\n";
         let mount = |path: &str| mount_of(mountinfo, Path::new(path)).expect("/ is mounted");
-        assert_eq!(mount("/var/lib/my data/outrider"), Mount { path: "/var/lib/my data".into(), is_writeback: true });
-        assert_eq!(mount("/var/lib/my"), Mount { path: "/".into(), is_writeback: false });
-        assert_eq!(mount("/tmp/x").path, Path::new("/tmp"));
-        writeback_mount(&std::env::temp_dir()).expect("readable");
+        let data = mount("/var/lib/my data/outrider");
+        assert_eq!((data.path.as_path(), data.is_writeback()), (Path::new("/var/lib/my data"), true));
+        assert_eq!((data.source.as_str(), data.device.as_str()), ("/dev/sda2", "8:2"));
+        let root = mount("/var/lib/my");
+        assert_eq!((root.path.as_path(), root.is_writeback()), (Path::new("/"), false));
+        assert!(root.has("relatime") && root.has("data=ordered") && !root.has("ro"));
+        assert_eq!((mount("/tmp/x").path.as_path(), mount("/tmp/x").kind.as_str()), (Path::new("/tmp"), "tmpfs"));
+        super::mount(&std::env::temp_dir()).expect("readable");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_on_the_disk_of_the_one_above() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert_eq!(existing_part(&folder.path().join("a/b")), folder.path());
+        assert_eq!(existing_part(Path::new("not/there")), Path::new("."));
+        assert!(may_write(folder.path()).is_ok() && may_write(&folder.path().join("a")).is_err());
+        std::fs::write(folder.path().join("file"), "").expect("written");
+        assert_eq!(
+            may_write(&folder.path().join("file")).map_err(|error| error.kind()),
+            Err(io::ErrorKind::NotADirectory)
+        );
     }
 
     #[test]

@@ -37,7 +37,8 @@ use self::storeless::Opening;
 use crate::admin::access::CurrentAccess;
 use crate::admin::control::{self, ControlSocket};
 use crate::admin::history::HistorySource;
-use crate::admin::{self, origin::Hosts, status::Sources, undecodable::SampleHints};
+use crate::admin::status::{ListenerStatus, Sources};
+use crate::admin::{self, origin::Hosts, undecodable::SampleHints};
 pub use crate::clock::now_ms;
 use crate::core::detection::alert::AlertTimes;
 use crate::core::detection::monitor::MonitorSettings;
@@ -171,6 +172,13 @@ pub struct Ready {
     pub admin: Option<SocketAddr>,
 }
 
+impl Ready {
+    fn listeners(&self, settings: &[ListenerSettings]) -> Vec<ListenerStatus> {
+        let named = settings.iter().zip(&self.listeners);
+        named.map(|(listener, listen)| ListenerStatus { name: listener.name.clone(), listen: *listen }).collect()
+    }
+}
+
 /// The running parts other than the MQTT side.
 struct Parts {
     threads: StoreThreads,
@@ -188,6 +196,7 @@ impl Parts {
     fn sources(
         &mut self,
         settings: &GatewaySettings,
+        ready: &Ready,
         has_store: bool,
         edge: &Arc<EdgeCounters>,
         (clock, outbox): (&ClockState, &Outbox),
@@ -198,6 +207,8 @@ impl Parts {
         Ok(Sources {
             gateway_id: settings.gateway_id.clone(),
             run: self.run,
+            listeners: ready.listeners(&settings.listeners),
+            admin_listen: ready.admin,
             started: Instant::now(),
             started_at_ms: now_ms(),
             state_folder: settings.state_folder.clone(),
@@ -211,7 +222,6 @@ impl Parts {
             sample_hints: RefCell::new(SampleHints::new(settings.routes.clone())),
             hosts: Hosts::new(settings.admin_hosts.clone()),
             access: settings.admin_access.clone(),
-            listeners: settings.listeners.iter().map(|listener| listener.name.clone()).collect(),
             policies: settings.policies.clone(),
             edge: Arc::clone(edge),
             store: Arc::clone(&self.counters),
@@ -390,7 +400,8 @@ impl Phases<'_> {
         let entries = opened.as_ref().map(|opened| opened.writer.entries()).transpose();
         let entries = entries.map_err(GatewayError::Sqlite)?.unwrap_or_default();
         let mut parts = start(settings, opened, link, &outbox)?;
-        let sources = parts.sources(settings, awaited.is_none(), &counters, (&clock, &outbox), &phase_seen)?;
+        let sources =
+            parts.sources(settings, &listeners.ready, awaited.is_none(), &counters, (&clock, &outbox), &phase_seen)?;
         let admin_thread = admin::spawn((admin, control), sources, parts.pipeline.clone())
             .map_err(GatewayError::system("start the thread of the status page"))?;
         let edge_parts = EdgeParts {
@@ -539,10 +550,12 @@ fn leave_descriptors(settings: &mut GatewaySettings) -> std::io::Result<()> {
 
 /// A file system that may write a file's metadata before its content is known to damage databases at a power cut.
 fn warn_of_writeback(folder: &Path) {
-    if let Ok(Some(mount)) = disk::writeback_mount(folder) {
+    if let Ok(Some(mount)) = disk::mount(folder)
+        && mount.is_writeback()
+    {
         tracing::warn!(
             "{} is mounted with data=writeback: a power cut may damage the store; mount it with data=ordered",
-            mount.display()
+            mount.path.display()
         );
     }
 }

@@ -19,6 +19,7 @@ pub mod counter;
 pub mod descriptors;
 pub mod disk;
 pub mod errors;
+pub mod finding;
 pub mod heartbeat;
 mod limits;
 #[cfg(test)]

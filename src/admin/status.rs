@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,10 @@ use crate::tls::Expiry;
 pub struct Sources {
     pub gateway_id: String,
     pub run: RunId,
+    /// Where clients connect.
+    pub listeners: Vec<ListenerStatus>,
+    /// Where the administration interface answers, if it does by TCP.
+    pub admin_listen: Option<SocketAddr>,
     pub started: Instant,
     pub started_at_ms: i64,
     pub state_folder: std::path::PathBuf,
@@ -56,8 +61,7 @@ pub struct Sources {
     pub hosts: Hosts,
     /// Who may ask for what.
     pub access: CurrentAccess,
-    /// The listeners' names, and their certificates.
-    pub listeners: Vec<String>,
+    /// Of the listeners: their certificates.
     pub policies: CurrentPolicies,
     pub edge: Arc<EdgeCounters>,
     pub store: Arc<StoreCounters>,
@@ -89,6 +93,7 @@ pub struct Status {
     pub store: StoreStatus,
     pub sinks: Vec<SinkStatus>,
     pub dropped_sinks: Vec<DroppedSink>,
+    pub listeners: Vec<ListenerStatus>,
     pub mqtt: MqttStatus,
     pub detection: DetectionStatus,
     /// What is watched, how and why, and what is not; `None` if it was not asked for, or the pipeline did not answer in time.
@@ -191,6 +196,13 @@ pub struct DroppedSink {
     pub expired: u64,
 }
 
+/// A listener, with the address that it has.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListenerStatus {
+    pub name: String,
+    pub listen: SocketAddr,
+}
+
 #[derive(Debug, Serialize)]
 pub struct MqttStatus {
     pub connections: u64,
@@ -224,6 +236,8 @@ pub struct MqttStatus {
 
 #[derive(Debug, Serialize)]
 pub struct AdminStatus {
+    /// `None` without an interface by TCP.
+    pub listen: Option<SocketAddr>,
     /// Requests with a wrong token since the start.
     pub logins_refused: u64,
 }
@@ -316,6 +330,7 @@ impl Sources {
             store: self.store_status(&view, now_ms),
             sinks: self.sinks.iter().map(sink_status).chain(self.left_sinks(&view)).collect(),
             dropped_sinks: dropped_sinks(&view),
+            listeners: self.listeners.clone(),
             mqtt: mqtt_status(&self.edge),
             detection: DetectionStatus {
                 series: self.store.series.get(),
@@ -331,7 +346,7 @@ impl Sources {
                 acknowledgements_unknown: self.store.acknowledgements_unknown.get(),
             },
             series: None,
-            admin: AdminStatus { logins_refused: self.access.logins_refused().get() },
+            admin: AdminStatus { listen: self.admin_listen, logins_refused: self.access.logins_refused().get() },
             rules: rules::status(&self.rules, &self.store),
             unrouted: unrouted(&self.edge),
             undecodable: {

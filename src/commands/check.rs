@@ -115,7 +115,7 @@ fn explain(configuration: &Configuration, topic: &str, file: &Path) -> ExitCode 
 }
 
 /// A paragraph for each test of a route, and a line for each of a rule, from which something else comes than is expected.
-fn failed_tests(configuration: &Configuration) -> String {
+pub(super) fn failed_tests(configuration: &Configuration) -> String {
     let now_ms = crate::gateway::now_ms();
     let failed = configuration.route_tests.iter().filter_map(|(name, test)| {
         let found = test.run(&configuration.routes, now_ms).err()?;

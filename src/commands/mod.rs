@@ -9,6 +9,7 @@ mod configuration;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod detect;
+mod doctor;
 mod log_limit;
 mod logging;
 mod manual;
@@ -49,6 +50,8 @@ const EXAMPLES: &str = "  The gateway on port 1883 of this machine, with nothing
     outrider check --config outrider.toml
   What does the running gateway store, watch and refuse?
     outrider status
+  Is everything well, and if not, what is to be done?
+    outrider doctor
   Which readings of a file stand out?
     outrider detect readings.csv
 
@@ -67,6 +70,8 @@ enum Command {
     Detect(detect::DetectArguments),
     /// Show what the running gateway stores, watches and refuses, and why
     Status(status::StatusArguments),
+    /// Look at everything that a gateway needs, and say what is not well and what to do about it
+    Doctor(doctor::DoctorArguments),
     /// Forget series of the running gateway
     #[command(subcommand)]
     Series(operate::SeriesCommand),
@@ -126,6 +131,7 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Demo(arguments) => demo::command(&arguments),
         Command::Detect(arguments) => detect::command(&arguments),
         Command::Status(arguments) => status::command(&arguments),
+        Command::Doctor(arguments) => doctor::command(&arguments),
         Command::Series(command) => operate::series(&command),
         Command::Alerts(command) => operate::alerts(&command),
         Command::Sinks(command) => operate::sinks(&command),
@@ -155,7 +161,7 @@ mod tests {
     fn the_examples_of_the_help_are_understood() {
         let examples = examples();
         let lines: Vec<_> = examples.lines().filter(|line| line.starts_with("    outrider")).collect();
-        assert_eq!(lines.len(), if cfg!(feature = "demo") { 5 } else { 4 });
+        assert_eq!(lines.len(), if cfg!(feature = "demo") { 6 } else { 5 });
         for line in lines {
             let parsed = Arguments::try_parse_from(line.split_whitespace());
             assert!(parsed.is_ok(), "{line}: {parsed:?}");

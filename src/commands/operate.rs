@@ -119,7 +119,7 @@ pub fn ask(place: &Place, method: &Method, path: &str) -> Result<String, ExitCod
         ExitCode::from(Exit::Configuration)
     })?;
     let folder = &configuration.store.folder;
-    match exchange(folder, method, path) {
+    match exchange(folder, method, path, ANSWER_WITHIN) {
         Ok((200, text)) => Ok(text),
         Ok((_, text)) => Err(failed(&text)),
         Err(error) => Err(failed(&explained(&error, folder))),
@@ -131,7 +131,8 @@ pub fn failed(text: &str) -> ExitCode {
     Exit::RunTime.into()
 }
 
-fn explained(error: &io::Error, folder: &Path) -> String {
+/// What it means that the gateway with this state folder was not reached.
+pub fn explained(error: &io::Error, folder: &Path) -> String {
     let folder = folder.display();
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -145,16 +146,16 @@ fn explained(error: &io::Error, folder: &Path) -> String {
     }
 }
 
-/// The status code and text of the response.
-fn exchange(folder: &Path, method: &Method, path: &str) -> io::Result<(u16, String)> {
+/// The status code and text of the response, if each part of it comes in time.
+pub fn exchange(folder: &Path, method: &Method, path: &str, within: Duration) -> io::Result<(u16, String)> {
     let (verb, bytes_max) = match method {
         Method::Get { bytes_max } => ("GET", *bytes_max),
         Method::Post => ("POST", ANSWER_BYTES_MAX),
         Method::Delete => ("DELETE", ANSWER_BYTES_MAX),
     };
     let mut stream = UnixStream::connect(control::socket_path(folder))?;
-    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+    stream.set_read_timeout(Some(within))?;
+    stream.set_write_timeout(Some(within))?;
     write!(stream, "{verb} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(bytes_max).read_to_string(&mut answer)?;

@@ -56,7 +56,7 @@ impl Configuration {
     }
 
     pub fn capacity(&self) -> io::Result<Capacity> {
-        let space = disk::space(existing_part(&self.store.folder))?;
+        let space = disk::space(disk::existing_part(&self.store.folder))?;
         let bytes_max = match self.store.bytes_max {
             Some(bytes_max) => bytes_max,
             None => automatic_size(space, self.store_bytes()?),
@@ -104,12 +104,6 @@ fn automatic_size(space: DiskSpace, store: StoreBytes) -> u64 {
     half.clamp(STORE_BYTES_AUTO_MIN, STORE_BYTES_AUTO_MAX).max(least)
 }
 
-/// The existing folder whose file system a new folder will be on.
-fn existing_part(folder: &Path) -> &Path {
-    let named = folder.ancestors().filter(|part| !part.as_os_str().is_empty());
-    named.into_iter().find(|part| part.exists()).unwrap_or(Path::new("."))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,12 +127,5 @@ mod tests {
         let before = automatic_size(space(86 * MIB), of(0));
         let ballast = Capacity::new(before).ballast_bytes();
         assert_eq!(automatic_size(space(0), StoreBytes { held: 100_000, ballast }), before);
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_is_on_the_disk_of_the_one_above() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        assert_eq!(existing_part(&folder.path().join("a/b")), folder.path());
-        assert_eq!(existing_part(Path::new("not/there")), Path::new("."));
     }
 }

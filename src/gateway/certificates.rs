@@ -36,7 +36,7 @@ impl Expiries {
 }
 
 fn text(expiry: &Expiry, now_ms: i64) -> Option<String> {
-    let Expiry { file, what, not_after_ms } = expiry;
+    let Expiry { file, what, not_after_ms, .. } = expiry;
     let left_ms = not_after_ms - now_ms;
     let file = file.display();
     if left_ms <= 0 {
@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn a_certificate_is_named_thirty_seven_and_one_days_before_it_expires() {
-        let expiry = Expiry { file: "server.pem".into(), what: "CN=gateway".to_owned(), not_after_ms: 100 * DAY_MS };
+        let (file, what) = ("server.pem".into(), "CN=gateway".to_owned());
+        let expiry = Expiry { file, what, not_before_ms: 0, not_after_ms: 100 * DAY_MS };
         let mut expiries = Expiries::default();
         let mut look = |day: i64| expiries.look("tls", std::slice::from_ref(&expiry), day * DAY_MS);
         assert_eq!(look(69), None);

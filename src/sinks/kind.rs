@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::aws::role_alias::RoleAlias;
+use super::probe::{Probe, Probing};
 use super::start::{SinkThread, StartError, Starting};
 use crate::core::identity::{NamedStream, Stream};
 use crate::keys::key::Key;
@@ -75,6 +76,10 @@ pub trait ConfiguredSink: Any + fmt::Debug + Send + Sync {
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError>;
+
+    /// Tries whether it can be reached and would be let in, without sending it anything that it keeps. Takes as long as the time limits of its
+    /// section say, at most.
+    fn probe<'a>(&'a self, probing: &'a Probing) -> Probe<'a>;
 }
 
 /// One `[[sink]]`.

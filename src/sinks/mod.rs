@@ -21,6 +21,7 @@ pub mod kinesis;
 pub mod network;
 #[cfg(test)]
 mod nothing;
+pub mod probe;
 pub mod registry;
 pub mod s3;
 pub mod secret;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use super::Sink;
 use super::kind::{ConfiguredSink, SinkKind, Surroundings};
+use super::probe::{Probe, Probing};
 use super::start::{SinkThread, StartError, Starting};
 use crate::core::delivery::{DeliverySettings, Grouping, Outcome, OutgoingRecord, Partition, Patience, Reply};
+use crate::finding::Finding;
 use crate::keys::key::Fallback::Literal;
 use crate::keys::key::{Group, Key, count, key_of};
 use crate::keys::section::Section;
@@ -56,6 +58,10 @@ impl ConfiguredSink for Nothing {
             patience: Patience::default(),
         };
         starting.forward(|stream| self.takes(stream), &delivery, |_| Rc::new(Taker))
+    }
+
+    fn probe<'a>(&'a self, _: &'a Probing) -> Probe<'a> {
+        Box::pin(async { vec![Finding::well("there is nothing to reach")] })
     }
 }
 

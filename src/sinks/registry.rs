@@ -8,8 +8,9 @@
 //!    [`Starting::forward`](super::start::Starting::forward), which leaves order, repeats and pauses to `core::delivery`. An *object sink*,
 //!    which writes files, reads the store by itself: take [`Starting::stream`](super::start::Starting::stream) and run a task on it with
 //!    [`Starting::spawn`](super::start::Starting::spawn), as the archive does.
-//! 3. Add it to [`KINDS`], and its module to `sinks/mod.rs`.
-//! 4. Run `OUTRIDER_WRITE_CONFIG=1 cargo test --lib the_file_says`, which writes its keys to `config/outrider.toml`.
+//! 3. Let [`probe`](super::kind::ConfiguredSink::probe) try, for `outrider doctor`, whether it would be let in.
+//! 4. Add it to [`KINDS`], and its module to `sinks/mod.rs`.
+//! 5. Run `OUTRIDER_WRITE_CONFIG=1 cargo test --lib the_file_says`, which writes its keys to `config/outrider.toml`.
 //!
 //! `sinks/nothing.rs` is the smallest example; it exists for tests only.
 

@@ -115,13 +115,13 @@ fn check_list(
         let renewal_s = next_update.timestamp();
         if notes.now_s > renewal_s {
             let renewal = day(renewal_s);
-            notes.warn(
+            notes.warn_of_time(
                 path,
                 &format!("the revocation list of {name} was to be renewed on {renewal}; it holds nevertheless"),
             );
         }
         let what = format!("revocation list of {name}");
-        notes.expiries.push(Expiry { file: path.to_owned(), what, not_after_ms: renewal_s.saturating_mul(1000) });
+        notes.expiries.push(Expiry::of(path, what, (list.last_update().timestamp(), renewal_s)));
     }
     Ok(signers)
 }

@@ -8,6 +8,7 @@ mod authorities;
 mod clients;
 mod files;
 pub mod identity;
+mod pinned;
 
 use std::error::Error;
 use std::io;
@@ -26,6 +27,7 @@ use time::OffsetDateTime;
 use clients::ClientVerifier;
 pub use files::{FileProblem, Part, TlsProblem};
 pub(crate) use files::{certificates, lists, read};
+pub use pinned::{name_of, pinned_client_config};
 
 /// The files of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,10 +47,14 @@ pub struct TlsFiles {
 pub struct Tls {
     /// For handshakes.
     pub config: Arc<ServerConfig>,
+    /// The server's own certificate.
+    pub certificate: CertificateDer<'static>,
     /// When the certificates end, and when the revocation lists were to be renewed.
     pub expiries: Vec<Expiry>,
     /// What works and should not stay so.
     pub warnings: Vec<String>,
+    /// Those of them that are not about time.
+    pub flaws: Vec<String>,
     clients: Option<Arc<ClientVerifier>>,
 }
 
@@ -59,6 +65,8 @@ pub struct Expiry {
     pub file: PathBuf,
     /// What it is called, for people.
     pub what: String,
+    /// From when on it is valid, in milliseconds since 1970.
+    pub not_before_ms: i64,
     /// Milliseconds since 1970.
     pub not_after_ms: i64,
 }
@@ -75,8 +83,9 @@ pub enum ClientCertificates {
 /// Reads and checks all files.
 pub fn load(files: &TlsFiles, certificates: ClientCertificates) -> Result<Tls, TlsProblem> {
     let provider = Arc::new(ring::default_provider());
-    let mut notes = Notes { now_s: now_s(), expiries: Vec::new(), warnings: Vec::new() };
+    let mut notes = Notes { now_s: now_s(), expiries: Vec::new(), warnings: Vec::new(), flaws: Vec::new() };
     let certified = certified_key(files, &provider, &mut notes)?;
+    let certificate = certified.cert[0].clone();
     let clients = authorities::client_verifier(files, certificates, &provider, &mut notes)?.map(Arc::new);
     let verifier: Arc<dyn ClientCertVerifier> = match &clients {
         Some(clients) => Arc::clone(clients) as Arc<dyn ClientCertVerifier>,
@@ -91,7 +100,8 @@ pub fn load(files: &TlsFiles, certificates: ClientCertificates) -> Result<Tls, T
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     }
-    Ok(Tls { config: Arc::new(config), expiries: notes.expiries, warnings: notes.warnings, clients })
+    let Notes { expiries, warnings, flaws, .. } = notes;
+    Ok(Tls { config: Arc::new(config), certificate, expiries, warnings, flaws, clients })
 }
 
 impl Tls {
@@ -116,10 +126,16 @@ struct Notes {
     now_s: i64,
     expiries: Vec<Expiry>,
     warnings: Vec<String>,
+    flaws: Vec<String>,
 }
 
 impl Notes {
     fn warn(&mut self, file: &Path, text: &str) {
+        self.flaws.push(format!("{}: {text}", file.display()));
+        self.warn_of_time(file, text);
+    }
+
+    fn warn_of_time(&mut self, file: &Path, text: &str) {
         self.warnings.push(format!("{}: {text}", file.display()));
     }
 
@@ -129,12 +145,31 @@ impl Notes {
         let what = identity::subject(certificate);
         let (from_s, to_s) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
         if self.now_s > to_s {
-            self.warn(file, &format!("{what} has expired on {}; {consequence}", day(to_s)));
+            self.warn_of_time(file, &format!("{what} has expired on {}; {consequence}", day(to_s)));
         } else if self.now_s < from_s {
-            self.warn(file, &format!("{what} is valid from {} on; the clock may be wrong", day(from_s)));
+            self.warn_of_time(file, &format!("{what} is valid from {} on; the clock may be wrong", day(from_s)));
         }
-        self.expiries.push(Expiry { file: file.to_owned(), what, not_after_ms: to_s.saturating_mul(1000) });
+        self.expiries.push(Expiry::of(file, what, (from_s, to_s)));
     }
+}
+
+impl Expiry {
+    /// Of something that is valid between these seconds since 1970.
+    fn of(file: &Path, what: String, (from_s, to_s): (i64, i64)) -> Expiry {
+        let ms = |seconds: i64| seconds.saturating_mul(1000);
+        Expiry { file: file.to_owned(), what, not_before_ms: ms(from_s), not_after_ms: ms(to_s) }
+    }
+}
+
+/// From when on until when each certificate of a file is valid.
+pub fn expiries_of_file(file: &Path) -> Result<Vec<Expiry>, FileProblem> {
+    let certificates = read(file).and_then(|content| certificates(&content))?;
+    let expiry = |certificate: &CertificateDer<'static>| {
+        let parsed = identity::parsed(certificate)?;
+        let validity = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+        Some(Expiry::of(file, identity::subject(certificate), validity))
+    };
+    Ok(certificates.iter().filter_map(expiry).collect())
 }
 
 /// For connections to a server that has a certificate of one of these CAs. If it asks for ours, it is shown this one, with its key.

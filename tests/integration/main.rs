@@ -31,6 +31,7 @@ mod descriptors;
 mod detection;
 mod devices;
 mod docs;
+mod doctor;
 mod durability;
 mod ending;
 mod events;

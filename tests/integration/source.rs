@@ -81,7 +81,7 @@ fn impure_lines_are_found_out() {
 /// From the bottom up: a module may use its own layer and those below it.
 const LAYERS: [&[&str]; 10] = [
     &["core"],
-    &["clock", "counter", "descriptors", "disk", "errors", "heartbeat", "systemd", "tls"],
+    &["clock", "counter", "descriptors", "disk", "errors", "finding", "heartbeat", "systemd", "tls"],
     &["handoff"],
     &["mqtt", "ingest", "store"],
     &["keys"],

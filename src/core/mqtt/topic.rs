@@ -158,6 +158,14 @@ pub fn is_reserved(topic: &str) -> bool {
     root == "alerts" || root == "outrider"
 }
 
+/// Below this, `outrider doctor` publishes to itself: nothing there is a reading, whatever routes and rules say.
+pub const ECHO_ROOT: &str = "outrider-doctor";
+
+/// Whether a topic is for trying the broker only.
+pub fn is_echo(topic: &str) -> bool {
+    split_level(topic).0 == ECHO_ROOT
+}
+
 /// Device, metric and kind of `alerts/{device}/{metric}/{kind}/ack`, the only topic below `alerts/` that clients may publish to. They are
 /// still percent-encoded. `None` for any other topic.
 pub fn alert_acknowledgement(topic: &str) -> Option<(&str, &str, &str)> {
@@ -270,6 +278,7 @@ mod tests {
     #[test]
     fn the_gateways_own_topics_are_known() {
         assert!(is_reserved("alerts/a") && is_reserved("outrider/status") && is_reserved("alerts"));
+        assert!(is_echo("outrider-doctor/1") && !is_echo("outrider-doctors/1") && !is_reserved("outrider-doctor/1"));
         assert!(!is_reserved("alertsx/a") && !is_reserved("devices/alerts"));
         assert_eq!(alert_acknowledgement("alerts/d/m/gap/ack"), Some(("d", "m", "gap")));
         assert_eq!(alert_acknowledgement("alerts/d/m/gap"), None);

@@ -9,6 +9,8 @@ use tokio::task::LocalSet;
 
 use super::ArchiverParts;
 use super::folder::{ArchiveFolder, ArchiveLimits};
+use crate::disk::{self, DiskSpace};
+use crate::finding::Finding;
 use crate::keys::key::Fallback::{Literal, Otherwise};
 use crate::keys::key::{Group, Key, count, key_of, seconds, size};
 use crate::keys::kind::{Kind, Shape};
@@ -16,6 +18,7 @@ use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB, approximate_size, format_duration};
 use crate::sinks::files::format::{FileFormat, compression_key, format_key};
 use crate::sinks::kind::{ConfiguredSink, SinkKind, SinkSettings, Surroundings};
+use crate::sinks::probe::{Probe, Probing};
 use crate::sinks::start::{SinkThread, StartError, Starting};
 
 pub const NAME: &str = "archive";
@@ -133,5 +136,41 @@ impl ConfiguredSink for ArchiveSink {
             }
             tasks.await;
         })
+    }
+
+    fn probe<'a>(&'a self, probing: &'a Probing) -> Probe<'a> {
+        Box::pin(async { vec![self.look(probing)] })
+    }
+}
+
+impl ArchiveSink {
+    fn look(&self, Probing { free_bytes_min, .. }: &Probing) -> Finding {
+        let folder = self.folder.display();
+        let there = disk::existing_part(&self.folder);
+        if let Err(error) = disk::may_write(there) {
+            let found = format!("no files can be written to {folder}: {}: {error}", there.display());
+            return Finding::bad(found, "let the user of the gateway write there, or set path of the [[sink]]");
+        }
+        let DiskSpace { total_bytes, free_bytes } = match disk::space(there) {
+            Ok(space) => space,
+            Err(error) => {
+                let found = format!("the free space of {} is not known: {error}", there.display());
+                return Finding::bad(found, "look at the disk");
+            }
+        };
+        let free = approximate_size(free_bytes);
+        if free_bytes < *free_bytes_min {
+            return Finding::bad(
+                format!("{folder}: only {free} free, so that nothing is written, and the store holds what comes"),
+                "free some space; store.free_space_min says how much has to stay free",
+            );
+        }
+        if free_bytes < total_bytes / 100 * self.free_percent_min {
+            return Finding::warning(
+                format!("{folder}: only {free} free, so that the oldest files are removed"),
+                "free some space, copy files elsewhere, or lower free_percent_min of the [[sink]]",
+            );
+        }
+        Finding::well(format!("files can be written to {folder}, {free} free"))
     }
 }

@@ -1,9 +1,40 @@
 //! What the error codes mean that services with an interface in JSON have in common.
 
+use serde_json::Value;
+
+use super::service::Answer;
 use crate::core::delivery::{Outcome, RetryReason};
 
 /// From this difference on, the clock is blamed for a refused signature; the SDK uses the same limit.
 const CLOCK_SKEW_SECONDS_MIN: u64 = 240;
+
+/// What an answer says that refuses a request.
+pub struct Refusal {
+    /// Empty if it says none.
+    pub code: String,
+    pub message: String,
+    /// How far our clock and the service's differ.
+    pub skew_seconds: u64,
+}
+
+impl Refusal {
+    pub fn of(answer: &Answer) -> Refusal {
+        let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let text = |names: [&str; 2]| names.iter().find_map(|name| told[name].as_str()).unwrap_or_default();
+        let code = answer.header("x-amzn-errortype").unwrap_or_else(|| text(["__type", "code"]));
+        Refusal {
+            code: plain(code).to_owned(),
+            message: text(["message", "Message"]).to_owned(),
+            skew_seconds: answer.ahead_seconds.map_or(0, i64::unsigned_abs),
+        }
+    }
+}
+
+/// A code without the name space before it, and without what a proxy of the service writes behind it.
+fn plain(code: &str) -> &str {
+    let code = code.rsplit_once('#').map_or(code, |(_, code)| code);
+    code.split_once(':').map_or(code, |(code, _)| code)
+}
 
 /// What the code of a refused request means for all of its records; `skew_seconds` is how far our clock and the service's differ.
 pub fn of_request(code: &str, message: &str, status: u16, skew_seconds: u64) -> Outcome {
@@ -83,5 +114,6 @@ mod tests {
         assert_eq!(of_record("InternalFailure", ""), Outcome::Retry(RetryReason::Internal));
         assert_eq!(of_record("ServiceUnavailableException", ""), Outcome::Retry(RetryReason::Throttled));
         assert!(matches!(of_record("KMSAccessDeniedException", ""), Outcome::Halt(_)));
+        assert_eq!(plain("com.amazonaws.firehose#InvalidSourceException:http://x/"), "InvalidSourceException");
     }
 }

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod credentials;
 pub mod errors;
+pub mod probe;
 pub mod role_alias;
 pub mod service;
 

@@ -18,6 +18,7 @@ use aws_smithy_runtime_api::http::Headers;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::{DateTime, Format};
 use http_body_util::BodyExt;
+use sha2::{Digest as _, Sha256};
 
 use super::clock::{ServiceClock, epoch_seconds};
 use super::{AwsConnection, credentials};
@@ -47,6 +48,13 @@ pub struct Session {
     pub endpoint: Option<String>,
 }
 
+impl Session {
+    /// How long the credentials last; `None` if they do not expire.
+    pub fn lasts(&self, now: SystemTime) -> Option<Duration> {
+        self.credentials.expiry().map(|end| end.duration_since(now).unwrap_or_default())
+    }
+}
+
 #[cfg(test)]
 impl Session {
     pub fn of(credentials: Credentials, region: &str) -> Session {
@@ -62,6 +70,16 @@ pub struct Head<'a> {
     /// In hexadecimal.
     pub body_sha256: &'a str,
 }
+
+/// What is asked of a service that speaks JSON.
+pub struct Question<'a> {
+    /// As `x-amz-target` has it.
+    pub action: &'a str,
+    pub body: String,
+    pub answer_bytes_max: usize,
+}
+
+const JSON: &str = "application/x-amz-json-1.1";
 
 /// A response, with its body shortened.
 pub struct Answer {
@@ -152,6 +170,25 @@ impl Service {
         let provider = config.credentials_provider().ok_or_else(|| Outcome::Halt(credentials::REMEDY.to_owned()))?;
         let credentials = provider.provide_credentials().await.map_err(|error| of_credentials(&error))?;
         Ok(Session { credentials, region, endpoint })
+    }
+
+    /// Asks a service that speaks JSON, at its host in the region unless it has an endpoint.
+    pub async fn ask(&self, question: Question<'_>) -> Result<Answer, Outcome> {
+        let Question { action, body, answer_bytes_max } = question;
+        let session = self.session().await?;
+        let url = match &session.endpoint {
+            Some(endpoint) => format!("{}/", endpoint.trim_end_matches('/')),
+            None => format!("https://{}.{}.{}/", self.name, session.region, domain(&session.region)),
+        };
+        let headers = [("content-type", JSON.to_owned()), ("x-amz-target", action.to_owned())];
+        let body_sha256 = hex(&Sha256::digest(body.as_bytes()));
+        let head = Head { method: "POST", url: &url, headers: &headers, body_sha256: &body_sha256 };
+        let exchange = self.exchange(&head, SdkBody::from(body), &session, answer_bytes_max);
+        match tokio::time::timeout(self.request_timeout(), exchange).await {
+            Ok(Ok(answer)) if !answer.is_whole => Err(Outcome::Retry(RetryReason::Internal)),
+            Ok(answered) => answered,
+            Err(_) => Err(Outcome::Retry(RetryReason::TimedOut)),
+        }
     }
 
     /// One exchange, without a limit of its own for the time that it takes.

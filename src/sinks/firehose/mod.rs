@@ -4,21 +4,18 @@ mod outcome;
 pub mod sink;
 
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
-use aws_smithy_types::body::SdkBody;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use sha2::{Digest as _, Sha256};
 
-use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason};
+use crate::core::delivery::{Outcome, OutgoingRecord, Reply};
 use crate::sinks::Sink;
 use crate::sinks::aws::AwsConnection;
-use crate::sinks::aws::service::{Answer, Head, Service, domain, hex};
+use crate::sinks::aws::service::{Question, Service};
 use crate::sinks::compression::Compression;
 
 /// A reply names each of 500 records by some 220 characters.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 const ACTION: &str = "Firehose_20150804.PutRecordBatch";
-const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 
 /// One delivery stream.
 pub struct FirehoseSink {
@@ -52,23 +49,6 @@ impl FirehoseSink {
         body.push_str("]}");
         Ok(body)
     }
-
-    async fn ask(&self, body: String) -> Result<Answer, Outcome> {
-        let session = self.service.session().await?;
-        let url = match &session.endpoint {
-            Some(endpoint) => format!("{}/", endpoint.trim_end_matches('/')),
-            None => format!("https://firehose.{}.{}/", session.region, domain(&session.region)),
-        };
-        let headers = [("content-type", CONTENT_TYPE.to_owned()), ("x-amz-target", ACTION.to_owned())];
-        let body_sha256 = hex(&Sha256::digest(body.as_bytes()));
-        let head = Head { method: "POST", url: &url, headers: &headers, body_sha256: &body_sha256 };
-        let exchange = self.service.exchange(&head, SdkBody::from(body), &session, ANSWER_BYTES_MAX);
-        match tokio::time::timeout(self.service.request_timeout(), exchange).await {
-            Ok(Ok(answer)) if !answer.is_whole => Err(Outcome::Retry(RetryReason::Internal)),
-            Ok(answered) => answered,
-            Err(_) => Err(Outcome::Retry(RetryReason::TimedOut)),
-        }
-    }
 }
 
 impl Sink for FirehoseSink {
@@ -83,11 +63,12 @@ impl Sink for FirehoseSink {
         };
         // The body owns the bytes now; the delivery machine keeps its own copy for a retry.
         drop(records);
-        let (outcome, ahead_seconds) = match self.ask(body).await {
-            Ok(answer) if (200..300).contains(&answer.status) => return outcome::of_records(&answer.body, count),
-            Ok(answer) => (outcome::of_request(&answer, &self.stream), answer.ahead_seconds),
-            Err(outcome) => (outcome, None),
-        };
+        let (outcome, ahead_seconds) =
+            match self.service.ask(Question { action: ACTION, body, answer_bytes_max: ANSWER_BYTES_MAX }).await {
+                Ok(answer) if (200..300).contains(&answer.status) => return outcome::of_records(&answer.body, count),
+                Ok(answer) => (outcome::of_request(&answer, &self.stream), answer.ahead_seconds),
+                Err(outcome) => (outcome, None),
+            };
         self.service.heed(&outcome, ahead_seconds).await;
         Reply::whole(outcome, count)
     }

@@ -2,10 +2,9 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 
 use crate::core::delivery::{Outcome, Reply, RetryReason, Scope};
-use crate::sinks::aws::errors;
+use crate::sinks::aws::errors::{self, Refusal};
 use crate::sinks::aws::service::Answer;
 use crate::sinks::network::REQUEST_TOO_LARGE;
 
@@ -44,17 +43,8 @@ fn of_record(result: &RecordResult) -> Outcome {
 
 /// What a request that was not taken means for all of its records.
 pub fn of_request(answer: &Answer, stream: &str) -> Outcome {
-    let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let text = |names: [&str; 2]| names.iter().find_map(|name| told[name].as_str()).unwrap_or_default();
-    let code = answer.header("x-amzn-errortype").unwrap_or_else(|| text(["__type", "code"]));
-    let skew_seconds = answer.ahead_seconds.map_or(0, i64::unsigned_abs);
-    of_code(plain(code), text(["message", "Message"]), answer.status, skew_seconds, stream)
-}
-
-/// A code without the name space before it, and without what a proxy of the service writes behind it.
-fn plain(code: &str) -> &str {
-    let code = code.rsplit_once('#').map_or(code, |(_, code)| code);
-    code.split_once(':').map_or(code, |(code, _)| code)
+    let Refusal { code, message, skew_seconds } = Refusal::of(answer);
+    of_code(&code, &message, answer.status, skew_seconds, stream)
 }
 
 fn of_code(code: &str, message: &str, status: u16, skew_seconds: u64, stream: &str) -> Outcome {
@@ -109,7 +99,6 @@ mod tests {
         }
         assert!(matches!(of("InvalidArgumentException", 400, 0), Outcome::Reject(_)));
         assert!(matches!(of("", 413, 0), Outcome::TooLarge(_)));
-        assert_eq!(plain("com.amazonaws.firehose#InvalidSourceException:http://x/"), "InvalidSourceException");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::FirehoseSink;
+use super::{FirehoseSink, outcome};
 use crate::core::delivery::DeliverySettings;
 use crate::keys::key::Fallback::{Literal, Otherwise};
 use crate::keys::key::{Group, Key, key_of, size};
@@ -12,10 +12,12 @@ use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB};
 use crate::sinks::aws::AwsConnection;
+use crate::sinks::aws::probe::{Empty, try_empty};
 use crate::sinks::cloud_streams as streams;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::Counted;
+use crate::sinks::probe::{Probe, Probing};
 use crate::sinks::start::{SinkThread, StartError, Starting};
 
 pub const NAME: &str = "firehose";
@@ -118,5 +120,19 @@ impl ConfiguredSink for FirehoseStreams {
                 Rc::new(FirehoseSink::new(connection.clone(), http, stream.clone(), *compression))
             },
         )
+    }
+
+    fn probe<'a>(&'a self, _: &'a Probing) -> Probe<'a> {
+        Box::pin(try_empty(
+            &self.connection,
+            Empty {
+                service: "firehose",
+                action: super::ACTION,
+                targets: self.targets.iter().map(|(stream, target)| (stream.as_str(), target.as_str())).collect(),
+                describe: ("Firehose_20150804.DescribeDeliveryStream", "firehose:DescribeDeliveryStream"),
+                stream_key: "DeliveryStreamName",
+                of_refusal: outcome::of_request,
+            },
+        ))
     }
 }

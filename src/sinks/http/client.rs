@@ -40,6 +40,30 @@ impl Client {
         }
     }
 
+    /// Asks for nothing but the status, with all headers. Nothing is posted by it.
+    pub async fn head(&self) -> Result<u16, Outcome> {
+        let mut request = HttpRequest::new(SdkBody::empty());
+        let prepared = request.set_method("HEAD").is_ok()
+            && request.set_uri(self.url.0.as_str()).is_ok()
+            && self.add_headers(&mut request).is_some();
+        if !prepared {
+            return Err(Outcome::Halt("the URL or a header cannot be sent".to_owned()));
+        }
+        match tokio::time::timeout(self.timeout, self.exchange(request)).await {
+            Ok(answered) => answered.map(|answer| answer.status),
+            Err(_) => Err(Outcome::Retry(RetryReason::TimedOut)),
+        }
+    }
+
+    fn add_headers(&self, request: &mut HttpRequest) -> Option<()> {
+        let headers = request.headers_mut();
+        headers.try_insert("user-agent", concat!("outrider/", env!("CARGO_PKG_VERSION"))).ok()?;
+        for (name, value) in &self.headers {
+            headers.try_insert(name.to_ascii_lowercase(), value.0.clone()).ok()?;
+        }
+        Some(())
+    }
+
     /// Removes secrets from the response: a service may echo what it was sent.
     fn without_secrets(&self, answer: Answer) -> Answer {
         let mut text = String::from_utf8_lossy(&answer.text).into_owned();
@@ -55,13 +79,10 @@ impl Client {
         request.set_uri(self.url.0.as_str()).ok()?;
         let headers = request.headers_mut();
         headers.try_insert("content-type", content_type.to_owned()).ok()?;
-        headers.try_insert("user-agent", concat!("outrider/", env!("CARGO_PKG_VERSION"))).ok()?;
         if let Some(encoding) = encoding {
             headers.try_insert("content-encoding", encoding).ok()?;
         }
-        for (name, value) in &self.headers {
-            headers.try_insert(name.to_ascii_lowercase(), value.0.clone()).ok()?;
-        }
+        self.add_headers(&mut request)?;
         Some(request)
     }
 

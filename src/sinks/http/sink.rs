@@ -9,6 +9,7 @@ use super::body::Framing;
 use super::client::Client;
 use super::target::{HttpTarget, Take};
 use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
+use crate::finding::Finding;
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
 use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
 use crate::keys::kind::{Kind, Shape};
@@ -17,6 +18,7 @@ use crate::keys::units::{GIB, KIB, MIB};
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::{self, Counted};
+use crate::sinks::probe::{Probe, Probing, of_outcome};
 use crate::sinks::secret::{Secret, from_environment};
 use crate::sinks::start::{SinkThread, StartError, Starting};
 
@@ -164,5 +166,25 @@ impl ConfiguredSink for HttpTarget {
                 Rc::new(HttpSink::new(client, &target))
             },
         )
+    }
+
+    fn probe<'a>(&'a self, _: &'a Probing) -> Probe<'a> {
+        Box::pin(async {
+            let network = network::connector(self.connect_timeout, !self.url.0.starts_with("http://"));
+            let asked = format!("HEAD at {}", self.origin());
+            vec![match Client::new(self, network).head().await {
+                Ok(status @ (401 | 403 | 407)) => Finding::warning(
+                    format!("{asked}: it answers with HTTP status {status}, and may refuse what is posted, too"),
+                    "look at url and headers of the [[sink]]",
+                ),
+                Ok(status @ 500..) => Finding::warning(
+                    format!("{asked}: it answers with HTTP status {status}"),
+                    "look at the service; what it does not take waits in the store meanwhile",
+                ),
+                // What it says to a request that it does not know tells nothing of one that it knows.
+                Ok(status) => Finding::well(format!("{asked}: it answers, with HTTP status {status}")),
+                Err(outcome) => of_outcome(&asked, &outcome),
+            }]
+        })
     }
 }

@@ -6,20 +6,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cluster::Cluster;
 use super::connection::{Access, Address, TlsFiles};
 use super::sasl::{Hash, Login};
 use super::{KafkaSink, KafkaTarget};
 use crate::core::delivery::DeliverySettings;
+use crate::counter::many;
+use crate::finding::Finding;
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
 use crate::keys::key::{Group, Key, key_of, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB};
 use crate::sinks::aws::AwsConnection;
+use crate::sinks::aws::probe::of_role_alias;
 use crate::sinks::aws::service::Service;
 use crate::sinks::cloud_streams as streams;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
+use crate::sinks::probe::{Probe, Probing, of_certificates, of_outcome};
 use crate::sinks::secret::{Secret, from_environment};
 use crate::sinks::start::{SinkThread, StartError, Starting};
 use crate::tls::{self, Part};
@@ -219,6 +224,19 @@ fn read_login(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Log
 }
 
 impl KafkaTopics {
+    /// Certificates that are worth a word.
+    fn of_files(&self) -> Vec<Finding> {
+        let mut findings = match &self.login {
+            LoginSettings::MskIam(connection) => of_role_alias(connection),
+            _ => Vec::new(),
+        };
+        if let Some(TlsFiles { ca, identity }) = &self.tls {
+            let files = ca.iter().chain(identity.iter().map(|(certificate, _)| certificate));
+            findings.extend(files.flat_map(|file| of_certificates(file)));
+        }
+        findings
+    }
+
     fn access(&self, gateway: &str) -> Access {
         let login = match &self.login {
             LoginSettings::None => Login::None,
@@ -295,5 +313,24 @@ impl ConfiguredSink for KafkaTopics {
                 Rc::new(KafkaSink::new(Rc::new(settings.access(&gateway)), settings.brokers.clone(), target))
             },
         )
+    }
+
+    fn probe<'a>(&'a self, probing: &'a Probing) -> Probe<'a> {
+        Box::pin(async {
+            let mut findings = self.of_files();
+            let access = Rc::new(self.access(&probing.gateway_id));
+            for (stream, topic) in &self.targets {
+                let mut cluster = Cluster::new(Rc::clone(&access), topic.clone(), self.brokers.clone());
+                let asked = format!("{stream} to the topic {topic}");
+                findings.push(match cluster.look_up().await {
+                    Ok(()) => {
+                        let partitions = many(cluster.partitions() as u64, "partition");
+                        Finding::well(format!("{asked}: the brokers answer; it has {partitions}"))
+                    }
+                    Err(outcome) => of_outcome(&asked, &outcome),
+                });
+            }
+            findings
+        })
     }
 }

@@ -12,10 +12,13 @@ use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, MIB};
 use crate::sinks::aws::AwsConnection;
+use crate::sinks::aws::errors::{self, Refusal};
+use crate::sinks::aws::probe::{Empty, try_empty};
 use crate::sinks::cloud_streams as streams;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::Counted;
+use crate::sinks::probe::{Probe, Probing};
 use crate::sinks::start::{SinkThread, StartError, Starting};
 
 pub const NAME: &str = "kinesis";
@@ -118,5 +121,25 @@ impl ConfiguredSink for KinesisStreams {
                 Rc::new(KinesisSink::new(connection.clone(), Counted::client(network, &parts.status), target))
             },
         )
+    }
+
+    fn probe<'a>(&'a self, _: &'a Probing) -> Probe<'a> {
+        Box::pin(try_empty(
+            &self.connection,
+            Empty {
+                service: "kinesis",
+                action: "Kinesis_20131202.PutRecords",
+                targets: self.targets.iter().map(|(stream, target)| (stream.as_str(), target.as_str())).collect(),
+                describe: ("Kinesis_20131202.DescribeStreamSummary", "kinesis:DescribeStreamSummary"),
+                stream_key: "StreamName",
+                of_refusal: |answer, target| {
+                    let Refusal { code, message, skew_seconds } = Refusal::of(answer);
+                    match code.as_str() {
+                        "ResourceNotFoundException" => errors::no_stream(target, &message),
+                        _ => errors::of_request(&code, &message, answer.status, skew_seconds),
+                    }
+                },
+            },
+        ))
     }
 }

@@ -1,4 +1,4 @@
-//! The two requests that are needed: PutObject, and HeadObject for what is there already.
+//! The requests that are needed: PutObject, HeadObject for what is there already, and GetObject for who wants to know whether any of it would be let in.
 
 use std::time::Duration;
 
@@ -11,8 +11,11 @@ use super::outcome::{self, Asked, Found, Response, Stored};
 use super::place::Address;
 use super::upload::Upload;
 use crate::core::delivery::{Outcome, RetryReason};
+use crate::finding::Finding;
 use crate::sinks::aws::AwsConnection;
+use crate::sinks::aws::probe;
 use crate::sinks::aws::service::{Answer, Head, Service, Session, hex};
+use crate::sinks::probe::of_outcome;
 
 /// At most this much of a response body is looked at.
 const ANSWER_BYTES_MAX: usize = 4 << 10;
@@ -77,6 +80,22 @@ impl Client {
             self.service.heed(outcome, response.ahead_seconds).await;
         }
         found
+    }
+
+    pub async fn credentials(&self) -> Result<String, Finding> {
+        probe::credentials(&self.service).await
+    }
+
+    /// Reads an object that is not there: the answer says in its body why it is not given.
+    pub async fn try_to_read(&self, key: &str) -> Finding {
+        let request = Request { method: "GET", key, headers: Vec::new(), body_sha256: EMPTY_SHA256.to_owned() };
+        let asked = format!("the bucket {}", self.bucket);
+        match self.ask(&request, None).await {
+            Ok((response, session)) => {
+                outcome::of_get(&response, &asked, Asked { bucket: &self.bucket, region: &session.region })
+            }
+            Err(outcome) => of_outcome(&asked, &outcome),
+        }
     }
 
     async fn ask(&self, request: &Request<'_>, upload: Option<&Upload>) -> Result<(Response, Session), Outcome> {

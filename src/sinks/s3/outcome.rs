@@ -1,6 +1,8 @@
 //! What a response of the service means: decided by its status and its error code, never by the text of a message.
 
 use crate::core::delivery::{Outcome, RetryReason};
+use crate::finding::Finding;
+use crate::sinks::probe::of_outcome;
 
 /// From this difference on, the clock is blamed for a refused signature; the SDK uses the same limit.
 const CLOCK_SKEW_SECONDS_MIN: u64 = 240;
@@ -85,6 +87,19 @@ pub fn of_head(response: &Response, key: &str, asked: Asked<'_>) -> Found {
             )))
         }
         _ => Found::Unknown(of_error(response, asked)),
+    }
+}
+
+/// What the answer says to somebody who asked for an object that is not there. Without s3:ListBucket, which nothing else needs, that it is not
+/// there is not said, but only that it is not given.
+pub fn of_get(response: &Response, what: &str, asked: Asked<'_>) -> Finding {
+    let is_skewed = response.ahead_seconds.is_some_and(|ahead| ahead.unsigned_abs() >= CLOCK_SKEW_SECONDS_MIN);
+    match (response.status, code(response)) {
+        (200..=299, _) | (_, "NoSuchKey") | (404, "") => Finding::well(format!("{what}: it answers")),
+        (403, "AccessDenied") if !is_skewed => Finding::skipped(format!(
+            "{what}: it answers and knows the key; whether it would take objects cannot be told without s3:ListBucket, which is not needed"
+        )),
+        _ => of_outcome(what, &of_error(response, asked)),
     }
 }
 

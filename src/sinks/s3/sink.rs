@@ -10,16 +10,19 @@ use tokio::task::LocalSet;
 use super::UploaderParts;
 use super::building::BuildingSettings;
 use super::client::Client;
+use crate::finding::Finding;
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
 use crate::keys::key::{Group, Key, key_of, seconds, size};
 use crate::keys::kind::{Kind, Shape};
 use crate::keys::section::Section;
 use crate::keys::units::{GIB, KIB, format_duration, format_size};
 use crate::sinks::aws::AwsConnection;
+use crate::sinks::aws::probe::of_role_alias;
 use crate::sinks::cloud_streams as streams;
 use crate::sinks::files::format::{FileFormat, compression_key, format_key};
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::network::Counted;
+use crate::sinks::probe::{Probe, Probing};
 use crate::sinks::start::{SinkThread, StartError, Starting};
 
 pub const NAME: &str = "s3";
@@ -177,6 +180,23 @@ impl ConfiguredSink for S3Bucket {
                 }));
             }
             tasks.await;
+        })
+    }
+
+    fn probe<'a>(&'a self, _: &'a Probing) -> Probe<'a> {
+        Box::pin(async {
+            let client = Client::new(&self.bucket, self.connection.clone(), self.connection.connector());
+            let mut findings = of_role_alias(&self.connection);
+            match client.credentials().await {
+                Ok(text) => findings.push(Finding::well(text)),
+                Err(finding) => {
+                    findings.push(finding);
+                    return findings;
+                }
+            }
+            // No object has this name: those of records are in folders of their streams.
+            findings.push(client.try_to_read(&format!("{}outrider-doctor", self.prefix)).await);
+            findings
         })
     }
 }

@@ -119,6 +119,22 @@ impl Access {
         Ok(Access { rights: rights.into(), acl, is_open })
     }
 
+    /// Whether there may be a client that may do this with anything.
+    pub fn allows_somebody(&self, action: Action) -> bool {
+        for right in self.rights.iter() {
+            if right.allows(action) {
+                return true;
+            }
+            if right.is_about_everything() {
+                return false;
+            }
+        }
+        match &self.acl {
+            Some(acl) => acl.allows_somebody(action),
+            None => self.is_open,
+        }
+    }
+
     /// What is for this client.
     pub fn permissions(&self, identity: &Identity) -> Permissions {
         let mut rights = Vec::new();

@@ -159,6 +159,15 @@ impl Line {
     }
 }
 
+impl Acl {
+    /// Whether a line of it allows this to anybody.
+    pub(super) fn allows_somebody(&self, action: Action) -> bool {
+        let lines = self.users.values().chain([&self.anonymous]).flat_map(|lines| lines.iter());
+        let effects = lines.map(|line| line.effect).chain(self.patterns.iter().map(|pattern| pattern.effect));
+        effects.into_iter().any(|effect| effect.allows(action))
+    }
+}
+
 impl Effect {
     const NAMES: [(&'static str, Effect); 4] =
         [("read", Effect::Read), ("write", Effect::Write), ("readwrite", Effect::ReadWrite), ("deny", Effect::Deny)];

@@ -90,6 +90,16 @@ impl Right {
         Ok(Right { who, topic: Template::with_braces(topic)?, allow, deny_code })
     }
 
+    /// Whether it allows this to whom it is for.
+    pub(super) fn allows(&self, action: Action) -> bool {
+        self.allow.allows(action)
+    }
+
+    /// Whether nothing is left to those behind it.
+    pub(super) fn is_about_everything(&self) -> bool {
+        matches!(self.who, Who::Everyone) && *self.topic.text() == *"#"
+    }
+
     /// The right as it is for a client; `None` if it is not for it.
     pub(super) fn for_client(&self, index: usize, identity: &Identity) -> Option<ClientRight> {
         let is_for_it = match (&self.who, &identity.name) {
