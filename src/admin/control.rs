@@ -23,8 +23,11 @@ use tokio::sync::{Semaphore, oneshot};
 use super::status::Sources;
 use super::{CONNECTION_TIME_MAX, TEXT, alerts, reply};
 use crate::core::mqtt::topic;
+use crate::counter::many;
 use crate::pipeline::Message;
 use crate::pipeline::operation::{Operation, Outcome};
+use crate::sinks::resend::{Resent, Wish};
+use crate::store::letters::{self, Selection};
 
 /// Most connections served at once; further ones wait.
 const CONNECTIONS_MAX: usize = 8;
@@ -33,6 +36,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a request to load the rules again asks for.
 pub const RELOAD_PATH: &str = "/api/reload";
+
+/// What a request to send dead letters again begins with, before the sink's name and perhaps the letter's number.
+pub const LETTERS_PATH: &str = "/api/dead-letters/";
 
 /// The socket's file in a state folder.
 pub fn socket_path(folder: &Path) -> PathBuf {
@@ -110,6 +116,12 @@ pub(super) async fn answer(
         let (status, text) = reload(sources).await;
         return reply(status, TEXT, format!("{text}\n"));
     }
+    if let Some(what) = request.uri().path().strip_prefix(LETTERS_PATH)
+        && *request.method() == Method::POST
+    {
+        let (status, text) = resend(what, sources).await;
+        return reply(status, TEXT, format!("{text}\n"));
+    }
     match operation(request.uri().path()) {
         Some(operation) if *request.method() == Method::DELETE => {
             let (status, text) = operate(operation, pipeline).await;
@@ -143,6 +155,67 @@ async fn reload(sources: &Sources) -> (StatusCode, String) {
         Ok(Ok(Err(text))) => (StatusCode::CONFLICT, format!("the rules before stay in force: {text}")),
         Ok(Err(_)) => (StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping".to_owned()),
         Err(_) => (StatusCode::GATEWAY_TIMEOUT, "the rules are not loaded yet".to_owned()),
+    }
+}
+
+/// Has dead letters sent again: `{sink}` or `{sink}/{id}`.
+async fn resend(what: &str, sources: &Sources) -> (StatusCode, String) {
+    let (sink, id) = what.split_once('/').map_or((what, None), |(sink, id)| (sink, Some(id)));
+    let sink = topic::percent_decode(sink);
+    let id = match id.map(str::parse::<i64>).transpose() {
+        Ok(id) => id,
+        Err(_) => return (StatusCode::BAD_REQUEST, "the number of a dead letter is not a number".to_owned()),
+    };
+    let of_sink: Vec<_> = sources.sinks.iter().filter(|source| source.sink == sink).collect();
+    if of_sink.is_empty() {
+        return (StatusCode::NOT_FOUND, format!("the gateway runs no sink {sink}"));
+    }
+    let mut answers = Vec::new();
+    for source in of_sink {
+        let selection = Selection { sink: Some(sink.clone()), stream: Some(source.stream_name.to_string()), id };
+        let counted = match &mut *sources.reader.borrow_mut() {
+            Some(reader) => letters::count(reader.connection(), &selection),
+            None => Ok((0, 0)),
+        };
+        let through = match counted {
+            Ok((0, _)) => continue,
+            Ok((_, last)) => last,
+            Err(error) => return (StatusCode::SERVICE_UNAVAILABLE, format!("cannot read the store: {error}")),
+        };
+        let (answer, answered) = oneshot::channel();
+        if !source.status.wishes.ask(Wish { id, through, answer }) {
+            return (StatusCode::CONFLICT, format!("dead letters of {sink} are being sent already"));
+        }
+        answers.push(answered);
+    }
+    if answers.is_empty() {
+        return (StatusCode::NOT_FOUND, format!("no such dead letters of {sink} are kept"));
+    }
+    tracing::info!("request of the operator: send dead letters of {sink:?} again");
+    let all = async {
+        let mut all = Resent::default();
+        for answer in answers {
+            let Resent { delivered, refused, stopped } = answer.await.ok()?;
+            (all.delivered, all.refused) = (all.delivered + delivered, all.refused + refused);
+            all.stopped = all.stopped.or(stopped);
+        }
+        Some(all)
+    };
+    match tokio::time::timeout(ANSWER_WITHIN, all).await {
+        Ok(Some(resent)) => of_resent(&resent),
+        Ok(None) => (StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping".to_owned()),
+        Err(_) => (
+            StatusCode::OK,
+            "they are still being sent; outrider buffer dead-letters list shows what is left".to_owned(),
+        ),
+    }
+}
+
+fn of_resent(Resent { delivered, refused, stopped }: &Resent) -> (StatusCode, String) {
+    let text = format!("{} delivered, {refused} refused again", many(*delivered, "dead letter"));
+    match stopped {
+        Some(why) => (StatusCode::CONFLICT, format!("{text}; the others were not tried: {why}")),
+        None => (StatusCode::OK, text),
     }
 }
 

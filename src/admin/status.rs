@@ -372,7 +372,7 @@ impl Sources {
             .listeners
             .iter()
             .zip(self.policies.all())
-            .map(|(name, policy)| (format!("listener {name}"), policy.tls.clone()));
+            .map(|(listener, policy)| (format!("listener {}", listener.name), policy.tls.clone()));
         let own = ("administration interface".to_owned(), self.access.get().tls.clone());
         let all = of_listeners.chain([own]).filter_map(|(name, tls)| Some((name, tls?)));
         all.flat_map(|(name, tls)| tls.expiries.iter().map(|expiry| (name.clone(), expiry.clone())).collect::<Vec<_>>())

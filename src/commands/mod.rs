@@ -1,6 +1,7 @@
 //! The program's commands and exit codes.
 
 mod acl;
+mod buffer;
 mod cert;
 mod check;
 mod completions;
@@ -78,6 +79,9 @@ enum Command {
     /// Clear alerts of the running gateway
     #[command(subcommand)]
     Alerts(operate::AlertsCommand),
+    /// Look at what the store holds, check it, print it, and send again what sinks have refused
+    #[command(subcommand)]
+    Buffer(buffer::BufferCommand),
     /// Drop sinks that the running gateway's configuration no longer names
     #[command(subcommand)]
     Sinks(operate::SinksCommand),
@@ -134,6 +138,7 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Doctor(arguments) => doctor::command(&arguments),
         Command::Series(command) => operate::series(&command),
         Command::Alerts(command) => operate::alerts(&command),
+        Command::Buffer(command) => buffer::command(&command),
         Command::Sinks(command) => operate::sinks(&command),
         Command::Rules(command) => rules::command(&command),
         Command::Reload(place) => operate::reload(&place),

@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use super::Exit;
 use super::configuration::ConfigArguments;
 use crate::admin::{alerts, control};
+use crate::config::Configuration;
 use crate::core::mqtt::topic;
 
 /// Longer than the gateway itself waits for its disk.
@@ -85,6 +86,10 @@ pub fn alerts(command: &AlertsCommand) -> ExitCode {
 
 pub fn sinks(command: &SinksCommand) -> ExitCode {
     let SinksCommand::Drop { name, place } = command;
+    drop_sink(place, name)
+}
+
+pub fn drop_sink(place: &Place, name: &str) -> ExitCode {
     delete(place, "sinks", &[name])
 }
 
@@ -102,7 +107,7 @@ pub fn reload(place: &Place) -> ExitCode {
     tell(ask(place, &Method::Post, control::RELOAD_PATH))
 }
 
-fn tell(answer: Result<String, ExitCode>) -> ExitCode {
+pub fn tell(answer: Result<String, ExitCode>) -> ExitCode {
     match answer {
         Ok(text) => {
             println!("{text}");
@@ -112,12 +117,19 @@ fn tell(answer: Result<String, ExitCode>) -> ExitCode {
     }
 }
 
+impl Place {
+    /// The configuration. What is wrong with it is told, and leads to an exit code.
+    pub fn load(&self) -> Result<Configuration, ExitCode> {
+        ConfigArguments::of(self.config.clone(), self.state.clone()).load().map_err(|problems| {
+            eprintln!("{problems}");
+            ExitCode::from(Exit::Configuration)
+        })
+    }
+}
+
 /// The answer of the gateway, if it is a good one. Any other is told, and leads to an exit code.
 pub fn ask(place: &Place, method: &Method, path: &str) -> Result<String, ExitCode> {
-    let configuration = ConfigArguments::of(place.config.clone(), place.state.clone()).load().map_err(|problems| {
-        eprintln!("{problems}");
-        ExitCode::from(Exit::Configuration)
-    })?;
+    let configuration = place.load()?;
     let folder = &configuration.store.folder;
     match exchange(folder, method, path, ANSWER_WITHIN) {
         Ok((200, text)) => Ok(text),

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::core::detection::alert::AlertKey;
 use crate::counter::many;
-use crate::store::cursors::DroppedSink;
+use crate::store::cursors::{DeliveredLetter, DroppedSink};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -18,6 +18,8 @@ pub enum Operation {
     ClearAlert(AlertKey),
     /// Drops the cursors of a sink that is no longer configured.
     DropSink(String),
+    /// A dead letter that was sent again was taken.
+    LetterDelivered(DeliveredLetter),
 }
 
 impl fmt::Display for Operation {
@@ -29,6 +31,7 @@ impl fmt::Display for Operation {
                 write!(f, "clear the alert {kind:?} of {metric:?} of {device:?}")
             }
             Operation::DropSink(name) => write!(f, "drop the sink {name:?}"),
+            Operation::LetterDelivered(letter) => write!(f, "count a dead letter of {:?} as delivered", letter.sink),
         }
     }
 }

@@ -141,7 +141,10 @@ impl PipelineLoop {
 
     /// The operator is answered after the commit that makes it durable.
     fn operate(&mut self, operation: Operation, answer: Answer) {
-        tracing::info!("request of the operator: {operation}");
+        // There may be thousands of letters, and the wish to send them is in the log.
+        if !matches!(operation, Operation::LetterDelivered(_)) {
+            tracing::info!("request of the operator: {operation}");
+        }
         let now = self.moment();
         let pending = match &operation {
             Operation::ForgetSeries { device, metric } => {
@@ -159,6 +162,10 @@ impl PipelineLoop {
             Operation::DropSink(name) => {
                 self.open.input.dropped_sinks.push(name.clone());
                 Pending::DroppedSink(name.clone())
+            }
+            Operation::LetterDelivered(letter) => {
+                self.open.input.letters.push(letter.clone());
+                Pending::Outcome(Outcome::Done(String::new()))
             }
         };
         self.open.answers.push((answer, pending));

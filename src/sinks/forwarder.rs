@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Sink;
+use super::resend::{Owner, Resending};
 use super::source::{Read, Source};
 use super::status::{ForwardStatus, KeysSetAside, Link};
 use super::stream::StreamParts;
@@ -75,6 +76,9 @@ pub(crate) struct Forwarder {
     aside_pause_until: Option<Instant>,
     flush_within: Duration,
     flush_until: Option<Instant>,
+    letters: Owner,
+    /// Dead letters that are being sent again.
+    resending: Option<Resending>,
 }
 
 /// What a turn leaves to do.
@@ -111,9 +115,18 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
     let mut forwarder = Forwarder::new(parts);
     let mut flights = JoinSet::new();
     let mut event = Event::Tick { behind: false };
+    let mut waiting: Vec<Request> = Vec::new();
     loop {
         let turn = forwarder.turn(event);
-        for request in turn.send {
+        waiting.extend(turn.send);
+        if forwarder.has_letters() && flights.is_empty() {
+            forwarder.send_letter(&*sink).await;
+        } else if forwarder.has_letters() && !matches!(turn.next, Next::Ended) {
+            // What is under way comes first; nothing is added to it.
+            event = landed_next(&mut flights).await;
+            continue;
+        }
+        for request in waiting.drain(..) {
             let refusal = forwarder.refusal(&request);
             let (sink, Request { id, records }) = (Rc::clone(&sink), request);
             flights.spawn_local(async move {
@@ -125,6 +138,10 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
         }
         event = match turn.next {
             Next::Ended => return,
+            Next::Waits { .. } if forwarder.has_letters() && flights.is_empty() => {
+                tokio::task::yield_now().await;
+                forwarder.tick()
+            }
             Next::Soon { is_behind } => {
                 // Lets replies and requests be handled in between.
                 tokio::task::yield_now().await;
@@ -141,6 +158,12 @@ fn landed(flights: &mut JoinSet<(RequestId, Reply)>) -> Option<Event> {
     Some(Event::Replied { id, reply })
 }
 
+/// The event of the next reply; there are requests under way.
+async fn landed_next(flights: &mut JoinSet<(RequestId, Reply)>) -> Event {
+    let (id, reply) = flights.join_next().await.expect("there is one").expect("a sink does not panic");
+    Event::Replied { id, reply }
+}
+
 async fn wait(forwarder: &mut Forwarder, flights: &mut JoinSet<(RequestId, Reply)>, until_us: Option<u64>) -> Event {
     loop {
         let (deadline, notices_commits) = match forwarder.wait(until_us) {
@@ -148,7 +171,9 @@ async fn wait(forwarder: &mut Forwarder, flights: &mut JoinSet<(RequestId, Reply
             Wait::Until { deadline, notices_commits } => (deadline, notices_commits),
         };
         let has_flights = !flights.is_empty();
+        let status = Arc::clone(&forwarder.status);
         return tokio::select! {
+            () = status.wishes.asked() => forwarder.tick(),
             Some(landed) = flights.join_next(), if has_flights => {
                 let (id, reply) = landed.expect("a sink does not panic");
                 Event::Replied { id, reply }
@@ -165,6 +190,7 @@ impl Forwarder {
     pub fn new(parts: ForwarderParts) -> Forwarder {
         let ForwarderParts { stream: parts, delivery, seed, flush_within } = parts;
         let linger_us = delivery.linger_us;
+        let letters = Owner::new(&parts.sink, parts.stream, &delivery, &parts.pipeline);
         let mut forwarder = Forwarder {
             name: parts.sink,
             stream: parts.stream,
@@ -190,6 +216,8 @@ impl Forwarder {
             aside_pause_until: None,
             flush_within,
             flush_until: None,
+            letters,
+            resending: None,
         };
         forwarder.delivery.restore_aside(&parts.held_keys);
         // If nothing is waiting at the start, the first records are as new as all later ones.
@@ -231,6 +259,36 @@ impl Forwarder {
         let deadline = [machine_due, read_due, self.flush_until].into_iter().chain(pauses).flatten().min();
         let notices_commits = wants_more && (read_due.is_none() || self.is_wait_long());
         Wait::Until { deadline, notices_commits }
+    }
+
+    /// Whether an operator wants dead letters to be sent again.
+    fn has_letters(&mut self) -> bool {
+        if self.resending.is_none() {
+            let wish = self.status.wishes.take();
+            self.resending = wish.map(|wish| Resending::new(wish, &self.name, &self.stream_name));
+        }
+        self.resending.is_some()
+    }
+
+    /// Sends one of them.
+    async fn send_letter<S: Sink>(&mut self, sink: &S) {
+        let Some(mut resending) = self.resending.take() else { return };
+        let link = *self.link.borrow();
+        if link != Link::Up {
+            resending.stop("nothing is sent at present");
+            return resending.end();
+        }
+        match self.source.next_letter(resending.selection(), resending.after) {
+            Ok(Some(letter)) if resending.is_meant(&letter) => {
+                if resending.send(&self.letters, sink, &letter).await {
+                    self.resending = Some(resending);
+                    return;
+                }
+            }
+            Ok(_) => {}
+            Err(error) => resending.stop(&format!("cannot read the store: {error}")),
+        }
+        resending.end();
     }
 
     /// The event of a deadline.

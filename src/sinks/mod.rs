@@ -23,6 +23,7 @@ pub mod network;
 mod nothing;
 pub mod probe;
 pub mod registry;
+pub mod resend;
 pub mod s3;
 pub mod secret;
 mod source;

@@ -3,6 +3,7 @@
 use crate::core::delivery::Delivery;
 use crate::core::identity::Stream;
 use crate::core::ranges::Ranges;
+use crate::store::letters::{self, Letter, Selection};
 use crate::store::log::{Block, Entry, Next};
 use crate::store::reader::{FileId, Reader};
 
@@ -55,6 +56,11 @@ impl Source {
     /// The store's file that is being read.
     pub fn file(&self) -> FileId {
         self.reader.file()
+    }
+
+    /// The first dead letter of a selection behind this id.
+    pub fn next_letter(&mut self, selection: &Selection, after: i64) -> rusqlite::Result<Option<Letter>> {
+        letters::next(self.reader.connection(), selection, after)
     }
 
     /// What could not be offered since the last call.

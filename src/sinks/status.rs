@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::resend::Wishes;
 use crate::core::identity::Stream;
 use crate::counter::Counter;
 
@@ -43,6 +44,8 @@ pub struct ForwardStatus {
     pub files_removed: Counter,
     /// Records in them.
     pub records_removed: Counter,
+    /// Dead letters that an operator wants to have sent again.
+    pub wishes: Wishes,
     last_error: Mutex<Option<String>>,
     keys_set_aside: Mutex<KeysSetAside>,
 }

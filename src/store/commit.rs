@@ -1,6 +1,6 @@
 //! The input of one transaction.
 
-use super::cursors::CursorChange;
+use super::cursors::{CursorChange, DeliveredLetter};
 use super::salvage::Salvaged;
 use crate::core::pipeline::{Sealed, SealedBatch};
 use crate::handoff::{EntryChange, Undecodable};
@@ -14,6 +14,8 @@ pub struct CommitInput {
     pub salvaged: Vec<Salvaged>,
     /// Kept for others.
     pub entries: Vec<EntryChange>,
+    /// Dead letters that were delivered after all.
+    pub letters: Vec<DeliveredLetter>,
     /// Sinks whose cursors are to be deleted, unless they are configured.
     pub dropped_sinks: Vec<String>,
 }
@@ -25,6 +27,7 @@ impl CommitInput {
             && self.cursors.is_empty()
             && self.salvaged.is_empty()
             && self.entries.is_empty()
+            && self.letters.is_empty()
             && self.dropped_sinks.is_empty()
     }
 

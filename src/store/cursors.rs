@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::held_keys::{self, BatchDevices, HeldKeyChange, HeldKeys};
 use super::totals::{self, EXPIRED_WITH_SINK};
-use super::{held, streams};
+use super::{held, letters, streams};
 use crate::core::cursor::CursorState;
 use crate::core::identity::Stream;
 use crate::core::ranges::Ranges;
@@ -24,6 +24,14 @@ pub struct DeadLetter {
     pub sequence: u64,
     pub reason: String,
     pub line: Vec<u8>,
+}
+
+/// A dead letter that its sink has taken after all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveredLetter {
+    pub sink: String,
+    pub stream: Stream,
+    pub id: i64,
 }
 
 /// The saves of one sink's progress in one stream, for a sink that keeps something until its progress is durable.
@@ -268,7 +276,8 @@ impl Cursors {
             "INSERT INTO dead_letter(sink, stream, seq, reason, line)
                  VALUES (?1, (SELECT name FROM stream WHERE id = ?2), ?3, ?4, ?5)",
         )?;
-        for letter in &change.dead_letters {
+        // What has expired is counted so, and is not given up once more.
+        for letter in change.dead_letters.iter().filter(|letter| letter.sequence > entry.expired_through) {
             insert.execute(params![
                 change.sink,
                 change.stream.id(),
@@ -284,6 +293,24 @@ impl Cursors {
                              WHERE bytes > ?2)",
                 [DEAD_LETTER_ROWS_MAX, DEAD_LETTER_BYTES_MAX],
             )?;
+        }
+        Ok(())
+    }
+
+    /// A dead letter was delivered. Only one that is still there is counted, so that it is counted once.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub fn deliver_letter(&mut self, db: &Connection, letter: &DeliveredLetter) -> rusqlite::Result<()> {
+        let mut entries = self.entries.iter_mut();
+        let entry = entries.find(|entry| entry.sink == letter.sink && entry.stream == letter.stream);
+        if let Some(entry) = entry.filter(|entry| entry.dead_lettered > 0)
+            && letters::delete(db, &letter.sink, letter.id)?
+        {
+            entry.dead_lettered -= 1;
+            entry.delivered += 1;
+            entry.changed = true;
         }
         Ok(())
     }

@@ -110,6 +110,57 @@ pub fn sum_behind(db: &Connection, stream: Stream, after: u64) -> rusqlite::Resu
     Ok(sum)
 }
 
+/// What a range of batches takes, and when it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Extent {
+    pub records: u64,
+    pub batches: u64,
+    /// Compressed.
+    pub bytes: u64,
+    /// Receive times of the first and the last record.
+    pub first_ms: Option<i64>,
+    pub last_ms: Option<i64>,
+}
+
+/// Batches that are looked at in one transaction.
+const EXTENT_STEP: i64 = 1_000;
+
+/// What all batches take that end after the sequence `after`. It reads them in steps, so that the log can be checkpointed meanwhile.
+///
+/// # Errors
+///
+/// If the store cannot be read.
+pub fn extent_behind(db: &Connection, stream: Stream, after: u64) -> rusqlite::Result<Extent> {
+    let wanted = behind(stream, after);
+    let (mut next, mut extent) = (*wanted.start(), Extent::default());
+    let mut select = db.prepare_cached(
+        "SELECT coalesce(max(id), 0), coalesce(sum(count), 0), count(*), coalesce(sum(bytes), 0), min(first_ms), max(last_ms)
+         FROM (SELECT id, count, length(payload) AS bytes, first_ms, last_ms FROM batch WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3)",
+    )?;
+    loop {
+        let unsigned = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(|number| number.max(0) as u64);
+        let (last, step) = select.query_row([next, *wanted.end(), EXTENT_STEP], |row| {
+            let step = Extent {
+                records: unsigned(row, 1)?,
+                batches: unsigned(row, 2)?,
+                bytes: unsigned(row, 3)?,
+                first_ms: row.get(4)?,
+                last_ms: row.get(5)?,
+            };
+            Ok((row.get::<_, i64>(0)?, step))
+        })?;
+        extent.records += step.records;
+        extent.batches += step.batches;
+        extent.bytes += step.bytes;
+        extent.first_ms = extent.first_ms.into_iter().chain(step.first_ms).min();
+        extent.last_ms = extent.last_ms.max(step.last_ms);
+        if step.batches < EXTENT_STEP.cast_unsigned() {
+            return Ok(extent);
+        }
+        next = last + 1;
+    }
+}
+
 /// The first batch that ends after the sequence `after`.
 ///
 /// # Errors

@@ -314,6 +314,9 @@ impl Writer {
         for change in &input.cursors {
             cursors.apply(&transaction, change)?;
         }
+        for letter in &input.letters {
+            cursors.deliver_letter(&transaction, letter)?;
+        }
         for sink in &input.dropped_sinks {
             report.dropped_sinks.push((sink.clone(), cursors.drop_sink(&transaction, sink)?));
         }

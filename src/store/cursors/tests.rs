@@ -66,3 +66,27 @@ fn dead_letters_are_bounded_in_bytes_and_all_of_them_are_counted() {
     assert_eq!(kept, (60, 100, 4_100_000), "the newest that fit");
     assert_eq!(cursors.entries[0].dead_lettered, 100);
 }
+
+#[test]
+fn a_letter_that_is_delivered_is_counted_once_and_one_that_is_gone_not_at_all() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
+    let mut cursors = Cursors::default();
+    cursors.register(&db, "sink", Stream::RAW).expect("a cursor");
+    cursors.accept(Stream::RAW, 10);
+    let letter = |sequence| DeadLetter { sequence, reason: "refused".to_owned(), line: b"{}\n".to_vec() };
+    let change = CursorChange {
+        dead_letters: vec![letter(3), letter(7)],
+        ..CursorChange::to("sink", Stream::RAW, CursorState::at(10))
+    };
+    cursors.apply(&db, &change).expect("a working disk");
+    let delivered = |sink: &str, id| DeliveredLetter { sink: sink.to_owned(), stream: Stream::RAW, id };
+    let counts = |cursors: &Cursors| (cursors.entries[0].delivered, cursors.entries[0].dead_lettered);
+    assert_eq!(counts(&cursors), (8, 2));
+    for (sink, id, expected) in [("other", 1, (8, 2)), ("sink", 1, (9, 1)), ("sink", 1, (9, 1)), ("sink", 99, (9, 1))] {
+        cursors.deliver_letter(&db, &delivered(sink, id)).expect("a working disk");
+        assert_eq!(counts(&cursors), expected, "{sink} {id}");
+    }
+    let left = letters::next(&db, &letters::Selection::default(), 0).expect("readable").expect("one");
+    assert_eq!((left.id, left.sequence), (2, 7));
+}
