@@ -123,6 +123,9 @@ fn mistakes_of_the_configuration_are_told_all_at_once() {
     assert_eq!((said.code, said.of("configuration").len()), (78, 2));
     said.expect("configuration", "bad", &["store.size_mx", "did you mean `size_max`?"]);
     said.expect("store", "skipped", &["the configuration comes first"]);
+    let said = doctor_of(folder.path(), "[[sink]]\nname = 'k'\ntype = 'kafka'\nraw = 'r'\n");
+    assert_eq!(said.code, 78);
+    said.expect("configuration", "bad", &["`brokers` is missing"]);
     assert!(!said.of("CAs of the system").is_empty());
     let test = "[[route]]\ntopic = 'a/{device}'\nmetric = 't'\n\
                 test = { topic = 'a/b', payload = '1.25', expect = [{ metric = 't', value = 2 }] }\n";

@@ -131,7 +131,8 @@ enum Sasl {
 }
 
 fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
-    let brokers: Vec<Address> = section.texts("brokers").iter().map(|text| address(text)).collect();
+    let brokers: Vec<Address> =
+        section.texts_if_there("brokers").unwrap_or_default().iter().map(|text| address(text)).collect();
     if brokers.is_empty() && section.has("brokers") {
         section.blame("brokers", "names no broker");
     }
