@@ -10,7 +10,9 @@ mod configuration;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod detect;
+mod diag;
 mod doctor;
+mod init;
 mod log_limit;
 mod logging;
 mod manual;
@@ -62,6 +64,8 @@ const EXAMPLES: &str = "  The gateway on port 1883 of this machine, with nothing
 enum Command {
     /// Run the gateway until a signal stops it
     Run(run::RunArguments),
+    /// Write a first configuration, by questions or by options
+    Init(init::InitArguments),
     /// Show what is wrong with a configuration, or what it would run
     Check(check::CheckArguments),
     /// Demonstrate the gateway with a simulated fleet, faults, a cut link, and a summary
@@ -73,6 +77,9 @@ enum Command {
     Status(status::StatusArguments),
     /// Look at everything that a gateway needs, and say what is not well and what to do about it
     Doctor(doctor::DoctorArguments),
+    /// Collect what is needed to find out what is wrong
+    #[command(subcommand)]
+    Diag(diag::DiagCommand),
     /// Forget series of the running gateway
     #[command(subcommand)]
     Series(operate::SeriesCommand),
@@ -130,11 +137,13 @@ impl From<Exit> for ExitCode {
 pub fn dispatch(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Run(arguments) => run::command(&arguments),
+        Command::Init(arguments) => init::command(&arguments),
         Command::Check(arguments) => check::command(&arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::command(&arguments),
         Command::Detect(arguments) => detect::command(&arguments),
         Command::Status(arguments) => status::command(&arguments),
+        Command::Diag(command) => diag::command(&command),
         Command::Doctor(arguments) => doctor::command(&arguments),
         Command::Series(command) => operate::series(&command),
         Command::Alerts(command) => operate::alerts(&command),

@@ -56,6 +56,32 @@ impl Configuration {
     }
 }
 
+impl Configuration {
+    /// Every text that a file, a variable or an argument sets for a key whose value is secret; also of a configuration that is wrong. Of a value
+    /// that names a variable of the environment, what that holds.
+    pub fn secrets(sources: &Sources, host: &Host) -> Vec<String> {
+        let Ok(file) = Configuration::text(sources, host) else { return Vec::new() };
+        let file = file.as_ref().map(|(file, text)| (file.as_path(), text.as_str()));
+        let document = Configuration::merged(file, sources, &mut Problems::default());
+        let is_secret = |name: &str| reference::all().iter().any(|key| key.name == name && key.kind.is_secret());
+        let tables = document.sections.values().chain(document.lists.values().flatten());
+        let values =
+            tables.flat_map(|table| &table.entries).filter(|(name, _)| is_secret(name)).map(|(_, entry)| &entry.value);
+        let mut texts: Vec<String> = Vec::new();
+        for value in values {
+            match value {
+                Value::Text(text) | Value::Variable(text) => texts.push(text.clone()),
+                Value::Table(entries) => texts.extend(entries.iter().map(|(_, text)| text.clone())),
+                _ => {}
+            }
+        }
+        let named = texts.iter().filter_map(|text| std::env::var(text.strip_prefix("env:")?).ok());
+        let named: Vec<String> = named.collect();
+        texts.extend(named);
+        texts
+    }
+}
+
 fn section(out: &mut String, (header, name): (&str, &'static str), table: Option<&Table>, shown: Shown) {
     let _ = writeln!(out, "\n{header}");
     let kind = table.and_then(|table| table.entries.get("type")).and_then(|entry| entry.value.text());
