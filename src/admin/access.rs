@@ -183,6 +183,7 @@ mod tests {
             ("POST", "/api/alerts/a/b/ack", Some(Operate)),
             ("PUT", "/api/alerts/a/b/c/ack", Some(Operate)),
             ("POST", "/api/reload", Some(Operate)),
+            ("POST", "/api/dead-letters/cloud", Some(Operate)),
             ("DELETE", "/api/series/a", Some(Operate)),
             ("DELETE", "/api/alerts/a/b/c", Some(Operate)),
             ("DELETE", "/api/sinks/a", Some(Operate)),

@@ -230,3 +230,25 @@ fn letters_are_sent_while_others_are_under_way() {
     refused.expect(&gateway, (306, 0));
     assert_eq!(refused.cloud.stats().streams["fleet"].duplicates, 0);
 }
+
+/// The sink has the letter, and the process is gone before that is stored.
+#[test]
+fn a_kill_while_a_letter_is_under_way_leaves_it_to_be_sent_again() {
+    let (refused, gateway) = start();
+    refused.cloud.set_faults(Faults { latency_ms: 1_500, ..Faults::default() });
+    let records = || refused.cloud.stats().streams["fleet"].records;
+    let before = records();
+    std::thread::scope(|scope| {
+        let retry = scope.spawn(|| refused.letters(&["retry", "cloud"]));
+        wait_until("the cloud has one", || records() > before);
+        gateway.kill();
+        assert_eq!(retry.join().unwrap().0, 1);
+    });
+    refused.cloud.set_faults(Faults::default());
+    let gateway = refused.start();
+    refused.expect(&gateway, (3, 3));
+    assert_eq!(refused.letters(&["retry", "cloud"]).1, "3 dead letters delivered, 0 refused again");
+    refused.expect(&gateway, (6, 0));
+    let there = refused.cloud.stats().streams["fleet"].clone();
+    assert_eq!((there.distinct, there.duplicates), (6, 1));
+}

@@ -126,6 +126,8 @@ struct Export<'a> {
     out: Box<dyn Write>,
     printed: u64,
     damaged: u64,
+    /// Records that are not there yet, because a damaged store is being salvaged.
+    salvaging: u64,
     shows_progress: bool,
 }
 
@@ -136,7 +138,7 @@ impl Export<'_> {
             None => Box::new(BufWriter::new(io::stdout().lock())),
         };
         let shows_progress = io::stderr().is_terminal() && (arguments.output.is_some() || !io::stdout().is_terminal());
-        Ok(Export { arguments, out, printed: 0, damaged: 0, shows_progress })
+        Ok(Export { arguments, out, printed: 0, damaged: 0, salvaging: 0, shows_progress })
     }
 
     /// Up to the record that is the last one at the beginning: a running gateway adds more.
@@ -164,6 +166,7 @@ impl Export<'_> {
             }
             after = block.last_sequence();
         }
+        self.salvaging = last.saturating_sub(after);
         self.out.flush()?;
         if self.shows_progress {
             let _ = progress.end(&mut terminal);
@@ -184,6 +187,11 @@ impl Export<'_> {
     fn end(&self) -> ExitCode {
         if self.shows_progress || self.arguments.output.is_some() {
             eprintln!("{} written", many(self.printed, "record"));
+        }
+        if self.salvaging > 0 {
+            let later = many(self.salvaging, "record");
+            eprintln!("outrider: {later} are not there yet: a damaged store is being salvaged; try again later");
+            return Exit::RunTime.into();
         }
         if self.damaged > 0 {
             eprintln!("outrider: {} cannot be read: outrider buffer verify says where", many(self.damaged, "record"));

@@ -47,6 +47,8 @@ struct Found {
     damage: Vec<Damage>,
     /// Places that are not listed.
     more: u64,
+    /// Records that are not there yet, because a damaged store is being salvaged.
+    salvaging: u64,
 }
 
 /// One place.
@@ -112,6 +114,7 @@ impl Found {
                     let _ = progress.note(done, records, &mut terminal);
                 }
             }
+            self.salvaging += last.saturating_sub(after);
         }
         if shows_progress {
             let _ = progress.end(&mut terminal);
@@ -177,6 +180,10 @@ impl Found {
                 Some((first, last)) => writeln!(text, "{of} {first} to {last}: {what}"),
                 None => writeln!(text, "{of}: {what}"),
             };
+        }
+        if self.salvaging > 0 {
+            let later = many(self.salvaging, "record");
+            let _ = writeln!(text, "{later} are not looked at: a damaged store is being salvaged; look again later");
         }
         if self.more > 0 {
             let _ = writeln!(text, "and {} more places", self.more);
