@@ -1,13 +1,13 @@
 //! The ledger, read from the store in one transaction, with every term counted independently.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 
 use crate::core::cursor::CursorState;
 use crate::core::detection::alert::{Severity, State};
 use crate::core::identity::{Stream, StreamRow};
 use crate::store::history::History;
-use crate::store::{held, held_keys, streams};
+use crate::store::{held, held_keys, streams, totals};
 
 /// What became of one stream's records for one sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -28,6 +28,9 @@ pub struct LedgerLine {
     /// When the oldest of the buffered records was received. Shown with the flow, and no part of the gateway's own records.
     #[serde(skip)]
     pub oldest_ms: Option<i64>,
+    /// Of the delivered records, those that were dead letters before: for the metrics, whose counters do not go back.
+    #[serde(skip)]
+    pub letters_delivered: u64,
 }
 
 impl LedgerLine {
@@ -144,6 +147,12 @@ fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(|number| number.max(0) as u64)
 }
 
+fn letters_delivered(db: &Connection, stream: &str, sink: &str) -> rusqlite::Result<u64> {
+    let mut select = db.prepare_cached("SELECT value FROM progress WHERE stream = 0 AND name = ?1")?;
+    let found = select.query_row([totals::letters_delivered(stream, sink)], |row| unsigned(row, 0)).optional()?;
+    Ok(found.unwrap_or(0))
+}
+
 /// What became of every record, for each sink and stream.
 ///
 /// # Errors
@@ -162,12 +171,13 @@ pub(crate) fn ledger(db: &Connection) -> rusqlite::Result<Vec<LedgerLine>> {
         let ranges: Vec<u8> = row.get(4)?;
         let state = CursorState::decode(cursor, &ranges).unwrap_or_else(|| CursorState::at(cursor));
         let Some(stream) = Stream::from_id(row.get(0)?) else { continue };
-        let sink: String = row.get(2)?;
+        let (name, sink): (String, String) = (row.get(1)?, row.get(2)?);
         let (buffered, oldest_ms) = buffered(db, &sink, stream, &state)?;
         lines.push(LedgerLine {
             buffered,
             oldest_ms,
-            stream: row.get(1)?,
+            letters_delivered: letters_delivered(db, &name, &sink)?,
+            stream: name,
             sink,
             accepted: unsigned(row, 5)?,
             delivered: unsigned(row, 6)?,
@@ -360,6 +370,7 @@ mod tests {
             passed_over: 0,
             cursor: 50,
             oldest_ms: Some(0),
+            letters_delivered: 0,
         };
         let before = look(writer.connection()).expect("readable");
         assert_eq!(before.ledger, [expected]);

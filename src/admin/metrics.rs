@@ -300,7 +300,11 @@ fn write_sinks(text: &mut Text, status: &Status) {
         ("sink_records_accepted_total", "records that the sink is to get", |line| line.accepted),
         ("sink_records_delivered_total", "records that the sink has", |line| line.delivered),
         ("sink_records_expired_total", "records removed to make room before the sink had them", |line| line.expired),
-        ("sink_records_dead_lettered_total", "records that the sink permanently refused", |line| line.dead_lettered),
+        (
+            "sink_records_dead_lettered_total",
+            "records that the sink permanently refused, also those that it took later",
+            |line| line.dead_lettered + line.letters_delivered,
+        ),
         ("sink_records_quarantined_total", "records of damaged batches", |line| line.quarantined),
         (
             "sink_records_passed_over_total",

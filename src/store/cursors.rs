@@ -311,6 +311,8 @@ impl Cursors {
             entry.dead_lettered -= 1;
             entry.delivered += 1;
             entry.changed = true;
+            let stream = streams::name(db, letter.stream)?;
+            totals::add(db, &totals::letters_delivered(&stream, &letter.sink), 1)?;
         }
         Ok(())
     }

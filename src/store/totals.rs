@@ -5,6 +5,14 @@ use rusqlite::{Connection, params};
 /// Prefix, followed by stream and sink: records that had expired for a sink when it was dropped.
 pub const EXPIRED_WITH_SINK: &str = "expired_with_sink";
 
+/// Prefix, followed by stream and sink: dead letters that were delivered later.
+pub const LETTERS_DELIVERED: &str = "letters_delivered";
+
+/// The name of such a total.
+pub fn letters_delivered(stream: &str, sink: &str) -> String {
+    format!("{LETTERS_DELIVERED}:{stream}:{sink}")
+}
+
 pub(super) fn add_all(db: &Connection, totals: &[(&'static str, u64)]) -> rusqlite::Result<()> {
     totals.iter().filter(|(_, more)| *more > 0).try_for_each(|(name, more)| add(db, name, *more))
 }

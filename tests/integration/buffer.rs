@@ -190,6 +190,8 @@ fn dead_letters_are_listed_exported_and_sent_again() {
     assert_eq!(refused.letters(&["retry", "cloud"]).1, "2 dead letters delivered, 0 refused again");
     refused.expect(&gateway, (6, 0));
     assert_eq!(refused.letters(&["list"]).1, "no dead letters are kept");
+    let metric = "outrider_sink_records_dead_lettered_total{stream=\"raw\",sink=\"cloud\"} 3";
+    assert!(gateway.get("/metrics").1.contains(metric), "a counter does not go back");
     let there = refused.cloud.stats().streams["fleet"].clone();
     assert_eq!((there.distinct, there.duplicates), (6, 0));
     assert_eq!(refused.letters(&["retry", "nobody"]), (1, "the gateway runs no sink nobody".to_owned()));

@@ -94,7 +94,7 @@ fn a_gateway_that_is_well_is_said_to_be_and_nothing_is_left_of_the_trial() {
         ("gateway", &format!("is ready (process {})", gateway.pid())),
         ("alerts", "none about itself"),
         ("state folder", "as everything in it"),
-        ("store", "of it are used"),
+        ("store", " used; "),
         ("listener mqtt", &format!("has taken {}", gateway.mqtt)),
         ("rights", "somebody may publish"),
         ("broker by mqtt", "came back after"),
@@ -151,7 +151,7 @@ fn a_gateway_that_is_gone_and_a_port_that_another_has_are_bad() {
     let holder = format!("(process {})", std::process::id());
     said.expect("listener mqtt", "bad", &[&address, "in use", &holder, "set mqtt.listen to another address"]);
     said.expect("broker", "skipped", &["does not answer"]);
-    said.expect("store", "well", &["of it are used"]);
+    said.expect("store", "well", &[" used; "]);
     assert_eq!(std::fs::read(&store).unwrap(), before, "it only looks");
     let away = doctor(folder.path(), &["--listen", "192.0.2.7:1883", "--insecure"], &[]);
     away.expect("listener mqtt", "bad", &["this machine has no address 192.0.2.7", "correct mqtt.listen"]);
@@ -197,7 +197,7 @@ fn the_newest_records_of_the_store_are_read() {
     let mut client = Client::connect(gateway.mqtt, "device");
     (0..20).for_each(|_| client.publish("devices/tank/temp", "1.0"));
     assert!(gateway.stop().success());
-    doctor_of(folder.path(), config).expect("store", "well", &["are whole"]);
+    doctor_of(folder.path(), config).expect("store", "well", &["all of the newest 2"]);
     let store = outrider::store::schema::store_path(&folder.path().join("state"));
     let db = rusqlite::Connection::open(&store).unwrap();
     let newest = "SELECT max(id) FROM batch";

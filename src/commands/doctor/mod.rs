@@ -27,6 +27,7 @@ use serde::Serialize;
 use super::configuration::ConfigArguments;
 use super::{Exit, check};
 use crate::config::Configuration;
+use crate::counter::many;
 use crate::finding::{Finding, Verdict};
 use crate::keys::problem::Problems;
 use gateway::Running;
@@ -300,7 +301,8 @@ impl Report {
             }
         }
         let [well, skipped, warnings, bad] = counts;
-        text += &format!("{bad} bad, {warnings} warnings, {well} well, {skipped} skipped\n");
+        let warnings = many(warnings as u64, "warning");
+        text += &format!("{bad} bad, {warnings}, {well} well, {skipped} skipped\n");
         text
     }
 }
@@ -350,7 +352,7 @@ mod tests {
         assert_eq!(
             report.text(false),
             "well     clock: it is set\nwarning  sink a: slow and\\u{1b}[2J\n         -> wait\nskipped  sink a: no\n\
-             0 bad, 1 warnings, 1 well, 1 skipped\n"
+             0 bad, 1 warning, 1 well, 1 skipped\n"
         );
         let json: serde_json::Value = serde_json::from_str(&report.json()).expect("JSON");
         assert_eq!((&json["verdict"], &json["findings"][1]["remedy"]), (&"warning".into(), &"wait".into()));

@@ -77,9 +77,9 @@ fn read(case: &Case, path: &Path) -> Result<Finding, OpenError> {
     }
     let read = match records {
         0 => "nothing is held back in it".to_owned(),
-        _ => format!("the newest {} are whole", many(records, "record")),
+        _ => format!("all of the newest {} can be read", many(records, "record")),
     };
-    let found = format!("{used} of it are used; {read} (SQLite {})", rusqlite::version());
+    let found = format!("{used} used; {read} (SQLite {})", rusqlite::version());
     Ok(match used_bytes > cap {
         true => Finding::warning(
             format!("{found}; store.size_max allows {} only", approximate_size(cap)),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{KinesisSink, KinesisTarget};
-use crate::core::delivery::DeliverySettings;
+use crate::core::delivery::{DeliverySettings, Outcome};
 use crate::keys::key::Fallback::{Literal, Otherwise};
 use crate::keys::key::{Group, Key, key_of, size};
 use crate::keys::kind::{Kind, Shape};
@@ -136,6 +136,9 @@ impl ConfiguredSink for KinesisStreams {
                     let Refusal { code, message, skew_seconds } = Refusal::of(answer);
                     match code.as_str() {
                         "ResourceNotFoundException" => errors::no_stream(target, &message),
+                        "" if (400..500).contains(&answer.status) => {
+                            Outcome::Halt(format!("HTTP status {}, without an error of Kinesis", answer.status))
+                        }
                         _ => errors::of_request(&code, &message, answer.status, skew_seconds),
                     }
                 },
