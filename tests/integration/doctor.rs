@@ -117,6 +117,21 @@ fn a_gateway_that_is_well_is_said_to_be_and_nothing_is_left_of_the_trial() {
 }
 
 #[test]
+fn what_the_broker_is_tried_with_is_no_reading_whatever_routes_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "mqtt.unrouted = 'reject'\n[[route]]\ntopic = '{device}/{metric}'\n";
+    let gateway = Gateway::start_configured(folder.path(), config, &[], &[]);
+    let said = doctor(folder.path(), &[], &[FREE_PORT]);
+    said.expect("broker by mqtt", "well", &["came back after"]);
+    // The control: the route takes topics like that.
+    Client::connect(gateway.mqtt, "device").publish("outrider-doctors/1", "{\"value\":1}");
+    wait_until("it is stored", || gateway.status()["received"]["accepted"] == 1);
+    let status = gateway.status();
+    assert_eq!((&status["received"]["undecodable"], &status["unrouted"]["count"]), (&0.into(), &0.into()));
+    assert!(gateway.stop().success());
+}
+
+#[test]
 fn mistakes_of_the_configuration_are_told_all_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let said = doctor_of(folder.path(), "store.size_mx = '1GiB'\nmqtt.uncommitted_max = 0\n");

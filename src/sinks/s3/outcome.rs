@@ -185,6 +185,7 @@ fn said(response: &Response) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Verdict;
 
     const ASKED: Asked<'_> = Asked { bucket: "fleet", region: "eu-central-1" };
 
@@ -271,6 +272,23 @@ mod tests {
             let Outcome::Halt(said) = refused(&response) else { panic!("{response:?}") };
             assert!(said.contains("set region = \"us-east-1\""), "{said}");
         }
+    }
+
+    #[test]
+    fn who_asks_for_an_object_that_is_not_there_learns_whether_keys_and_bucket_are_right() {
+        for (status, code, verdict) in [
+            (404, "NoSuchKey", Verdict::Well),
+            (404, "", Verdict::Well),
+            (403, "AccessDenied", Verdict::Skipped),
+            (404, "NoSuchBucket", Verdict::Bad),
+            (403, "InvalidAccessKeyId", Verdict::Bad),
+            (403, "SignatureDoesNotMatch", Verdict::Bad),
+            (400, "ExpiredToken", Verdict::Bad),
+        ] {
+            assert_eq!(of_get(&response(status, code), "the bucket", ASKED).verdict, verdict, "{status} {code}");
+        }
+        let skewed = Response { ahead_seconds: Some(3600), ..response(403, "AccessDenied") };
+        assert_eq!(of_get(&skewed, "the bucket", ASKED).verdict, Verdict::Warning, "the clock is to blame");
     }
 
     #[test]

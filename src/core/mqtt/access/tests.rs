@@ -354,3 +354,20 @@ fn a_subscription_that_an_acl_refuses_would_be_sent_nothing() {
     }
     assert!(refused > 1_000 && sent > 1_000, "{refused} {sent}");
 }
+
+#[test]
+fn rights_that_leave_nobody_anything_are_found() {
+    for (text, may) in [
+        ("open", true),
+        ("closed", false),
+        ("closed | - a/# s", false),
+        ("closed | - a/# s | ann a/{user} p", true),
+        ("open | ann # -", true),
+        ("open | - # - | ann a/# p", false),
+        ("closed | acl | user ann | topic read a/#", false),
+        ("closed | acl | user ann | topic write a/#", true),
+        ("closed | acl | pattern readwrite a/%u", true),
+    ] {
+        assert_eq!(access(text).allows_somebody(Action::Publish), may, "{text}");
+    }
+}
