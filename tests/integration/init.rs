@@ -68,7 +68,8 @@ fn a_listener_for_the_network_is_in_force_once_its_files_are_there() {
         [("certificates", "encrypted, with certificates"), ("passwords", "encrypted, with passwords")]
     {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(outrider(folder.path(), &["init", "--who", who]).0, 0);
+        let (code, said) = outrider(folder.path(), &["init", "--who", who]);
+        assert!(code == 0 && said.contains("only this machine connects"), "{said}");
         let before = check(folder.path());
         assert!(before.contains("for this machine only") && !before.contains("open to the network"), "{before}");
         let certificates = folder.path().join("certificates");

@@ -139,6 +139,9 @@ fn write(arguments: &InitArguments, text: &str) -> io::Result<()> {
     open.open(file).and_then(|mut open| open.write_all(text.as_bytes()))?;
     let shown = file.display();
     eprintln!("{shown} is written; look through it, then:");
+    if text.contains("\n# [[listener]]") {
+        eprintln!("  make what the comments before [[listener]] name: without it only this machine connects");
+    }
     eprintln!("  outrider check --config {shown}     what it would run");
     eprintln!("  outrider run --config {shown}");
     eprintln!("  outrider doctor --config {shown}    whether all is well");
