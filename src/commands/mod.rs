@@ -1,6 +1,8 @@
 //! The program's commands and exit codes.
 
 mod acl;
+#[cfg(test)]
+mod book;
 mod buffer;
 mod cert;
 mod check;

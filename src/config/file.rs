@@ -16,7 +16,7 @@ const MINIMAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.toml"
 const WRITE_VARIABLE: &str = "OUTRIDER_WRITE_CONFIG";
 const WIDTH: usize = 100;
 /// A kind of sink that exists for tests only.
-const TEST_SINK: &str = "nothing";
+pub(super) const TEST_SINK: &str = "nothing";
 
 const HEAD: &str = "\
 Every key of Outrider's configuration: its purpose, its allowed values and its default.
@@ -85,7 +85,7 @@ const PARTS: [(Group, &str); 17] = [
 ];
 
 /// All parts, the kinds of sinks last.
-fn parts() -> Vec<(Group, &'static str)> {
+pub(super) fn parts() -> Vec<(Group, &'static str)> {
     let abouts = std::iter::once(SINK).chain(std::iter::repeat(""));
     let sinks = documented().map(|kind| Group::SinkOf(kind.name)).zip(abouts);
     PARTS.into_iter().chain(sinks).collect()
@@ -128,7 +128,7 @@ fn rendered() -> String {
     file
 }
 
-fn keys(group: Group) -> impl Iterator<Item = &'static Key> {
+pub(super) fn keys(group: Group) -> impl Iterator<Item = &'static Key> {
     documented_keys().filter(move |key| key.group == group)
 }
 
@@ -279,11 +279,11 @@ fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
 }
 
 #[test]
-fn the_minimal_file_is_the_few_lines_that_the_readme_shows() {
+fn the_minimal_file_is_the_few_lines_that_the_book_shows() {
     let file = std::fs::read_to_string(MINIMAL).expect("the example");
     let configuration = read(&file).expect("right");
     let names: Vec<_> = configuration.sinks.iter().map(|sink| sink.name.as_str()).collect();
     assert_eq!((names, file.lines().count()), (vec!["cloud"], 11));
     let (_, shown) = file.split_once('\n').expect("a comment and the example");
-    assert!(include_str!("../../README.md").contains(shown), "the README shows something else");
+    assert!(include_str!("../../docs/how-to/kinesis.md").contains(shown), "the book shows something else");
 }

@@ -207,6 +207,8 @@ fn read_file(file: &Path) -> Result<String, Problem> {
 }
 
 #[cfg(test)]
+mod book;
+#[cfg(test)]
 mod file;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Devices as they come: the presets that the README shows, and a refusal whose advice is followed.
+//! Devices as they come: the presets that the book shows, and a refusal whose advice is followed.
 
 use serde_json::Value;
 
@@ -6,11 +6,10 @@ use crate::archive;
 use crate::client::Client;
 use crate::gateway::Gateway;
 
-/// The configuration of the README's part on connecting devices.
-fn readme_presets() -> String {
-    let readme = include_str!("../../README.md");
-    let part = readme.split("## Connect your devices").nth(1).expect("the part");
-    part.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example").to_owned()
+/// The configuration of the book's page on connecting devices.
+fn presets_of_the_book() -> String {
+    let page = include_str!("../../docs/how-to/connect-devices.md");
+    page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example").to_owned()
 }
 
 /// Device, metric and value of each record.
@@ -29,9 +28,9 @@ fn expect(folder: &std::path::Path, expected: &[(&str, &str, f64)]) {
 }
 
 #[test]
-fn the_presets_of_the_readme_connect_their_devices() {
+fn the_presets_of_the_book_connect_their_devices() {
     let folder = tempfile::tempdir().unwrap();
-    let presets = readme_presets();
+    let presets = presets_of_the_book();
     assert_eq!(presets.matches("preset = ").count(), 5);
     let gateway = Gateway::start_configured(folder.path(), &presets, &[], &[]);
     let mut client = Client::connect(gateway.mqtt, "bridge");
