@@ -52,7 +52,6 @@ What `--help` says of each command. This page is written by a test from the prog
 | code | when |
 |---|---|
 | 0 | all is well |
-| 2 | the arguments are wrong; usage goes to standard error |
 "
     .to_owned();
     for exit in [Exit::RunTime, Exit::Temporary, Exit::Configuration] {
@@ -68,6 +67,9 @@ What `--help` says of each command. This page is written by a test from the prog
             }
         };
         writeln!(page, "| {} | {when} |", exit as u8).expect("a text");
+        if exit == Exit::RunTime {
+            page.push_str("| 2 | the arguments are wrong; what is wrong with them goes to standard error |\n");
+        }
     }
     // As wide on every machine, whatever terminal the test has.
     let mut program = Arguments::command().term_width(120).disable_help_subcommand(true);
@@ -126,11 +128,13 @@ written by a test from the schemas in [config/schema](../../config/schema), whic
     page
 }
 
-/// The fields of an object, those of objects within it by their whole path.
+/// The fields of an object, those of objects within it by their whole path. What is always there comes first, in the order of the schema.
 fn fields(page: &mut String, schema: &Value, above: &str) {
     let none = Map::new();
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    for (name, field) in schema["properties"].as_object().unwrap_or(&none) {
+    let mut named: Vec<_> = schema["properties"].as_object().unwrap_or(&none).iter().collect();
+    named.sort_by_key(|(name, _)| required.iter().position(|it| it == name).unwrap_or(usize::MAX));
+    for (name, field) in named {
         let path = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
         let optional = if required.contains(&name.as_str()) { "" } else { ", may be absent" };
         let about = field["description"].as_str().unwrap_or_default();
