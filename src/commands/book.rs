@@ -114,7 +114,7 @@ fn records() -> String {
 What the streams carry: a line of JSON each, which ends in a line feed, the last too. All times are milliseconds since 1970, UTC. Within `v`, fields are only added:
 consumers ignore those that they do not know. `(gateway, run, position)` is the identity of a record, within its stream; a record that comes twice is told by it.
 Which topics readings come from is in [Topics, payloads and routes](routes.md); those of the gateway are in [MQTT](mqtt.md#topics-of-the-gateway). This page is
-written by a test from the schemas in [config/schema](../../config/schema), which another test compares with what is sent.
+written by a test from the JSON Schemas in `config/schema`, which another test compares with what is sent.
 "
     .to_owned();
     for name in SCHEMAS {
@@ -166,7 +166,12 @@ fn kind(field: &Value) -> String {
 /// Names carry their units last.
 fn unit(name: &str) -> &'static str {
     match name.rsplit('_').next() {
-        Some("ms") if name.ends_with("at_ms") || name.ends_with("time_ms") || name.ends_with("from_ms") || name == "oldest_ms" => {
+        Some("ms")
+            if name.ends_with("at_ms")
+                || name.ends_with("time_ms")
+                || name.ends_with("from_ms")
+                || name == "oldest_ms" =>
+        {
             "ms since 1970"
         }
         Some("ms") => "ms",

@@ -24,14 +24,16 @@ class Session:
         self.notes = Path(tempfile.mkdtemp(prefix="outrider-book-notes-"))
         environment = {
             "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(self.folder), "LANG": "C.UTF-8", "TERM": "dumb",
+            "TMPDIR": str(self.notes),
         }
-        # So that pages may have the usual ports, and nothing that they start is reached from elsewhere.
-        network = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
+        # So that pages may have the usual ports, and nothing that they start is reached from elsewhere or writes elsewhere.
+        apart = ["unshare", "--net", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
         self.shell = subprocess.Popen(
-            [*network, "bash", "--noprofile", "--norc"], cwd=self.folder, env=environment, stdin=subprocess.PIPE,
+            [*apart, "bash", "--noprofile", "--norc"], cwd=self.folder, env=environment, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
         self.count = 0
-        self.tell("ip link set lo up || exit 1; set -e")
+        self.tell(f"set -e; ip link set lo up; for own in {self.folder} {self.notes}; do mount --bind $own $own; done")
+        self.tell(f"mount -o remount,bind,ro /; cd {self.folder}")
 
     def tell(self, line):
         self.shell.stdin.write(line + "\n")
