@@ -48,6 +48,8 @@ const ROUTES: &[(Method, &str, Route)] = &[
     (Method::DELETE, "/api/series/{device}", Route::Other),
     (Method::DELETE, "/api/series/{device}/{metric}", Route::Other),
     (Method::DELETE, "/api/sinks/{name}", Route::Other),
+    (Method::POST, "/api/dead-letters/{sink}", Route::Other),
+    (Method::POST, "/api/dead-letters/{sink}/{id}", Route::Other),
     (Method::POST, "/api/reload", Route::Other),
     (Method::GET, "/login", Route::Other),
     (Method::POST, "/login", Route::Other),

@@ -172,7 +172,7 @@ impl Answering {
             (method, _) => {
                 let reply = control::answer(request, sources, pipeline).await;
                 if reply.status().is_success() {
-                    tracing::info!("{method} {path} by {}, as {}", holder.name, holder.role);
+                    tracing::info!(target: "outrider::audit", "{method} {path} by {}, as {}", holder.name, holder.role);
                 }
                 reply
             }

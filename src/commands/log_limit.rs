@@ -1,4 +1,4 @@
-//! Repeated log lines are limited: of each place in the program a number of lines at once, then a few in a minute. What is left out is counted
+//! Repeated log lines are limited: of each place in the program (and sink that it is about) a number of lines at once, then a few in a minute. What is left out is counted
 //! in the next line from there. A client or a disk that repeats itself must neither hide other lines nor wear out the flash that the journal
 //! is on.
 
@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::callsite::Identifier;
+use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -17,6 +18,26 @@ use tracing_subscriber::registry::LookupSpan;
 const BURST: u32 = 50;
 /// After that, one more for each time of this length.
 const REFILL: Duration = Duration::from_secs(5);
+
+/// Who did what is never left out: others must not be able to hide it behind what is harmless.
+const AUDIT: &str = "outrider::audit";
+
+/// Where a line comes from: a place in the program, and the sink that it is about, if it is about one.
+type Origin = (Identifier, Option<String>);
+
+/// Finds the name of the sink among the fields of a line.
+#[derive(Default)]
+struct SinkName(Option<String>);
+
+impl Visit for SinkName {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "sink" {
+            self.0 = Some(value.to_owned());
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+}
 
 /// What one place in the program may still write.
 #[derive(Clone, Copy, Debug)]
@@ -58,17 +79,22 @@ pub type Note = fn(&mut Writer<'_>, Level, u64) -> fmt::Result;
 pub struct Limited<F> {
     format: F,
     note: Note,
-    places: Mutex<HashMap<Identifier, Budget>>,
+    origins: Mutex<HashMap<Origin, Budget>>,
 }
 
 impl<F> Limited<F> {
     pub fn new(format: F, note: Note) -> Limited<F> {
-        Limited { format, note, places: Mutex::default() }
+        Limited { format, note, origins: Mutex::default() }
     }
 
-    fn admit(&self, place: Identifier, now: Instant) -> Option<u64> {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.entry(place).or_insert_with(|| Budget::new(now)).admit(now)
+    fn admit(&self, event: &Event<'_>, now: Instant) -> Option<u64> {
+        if event.metadata().target() == AUDIT {
+            return Some(0);
+        }
+        let mut sink = SinkName::default();
+        event.record(&mut sink);
+        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        origins.entry((event.metadata().callsite(), sink.0)).or_insert_with(|| Budget::new(now)).admit(now)
     }
 }
 
@@ -82,7 +108,7 @@ where
         let level = *event.metadata().level();
         // Whoever asks for details wants all of them.
         if level <= Level::INFO {
-            let Some(left_out) = self.admit(event.metadata().callsite(), Instant::now()) else { return Ok(()) };
+            let Some(left_out) = self.admit(event, Instant::now()) else { return Ok(()) };
             if left_out > 0 {
                 (self.note)(&mut writer, level, left_out)?;
             }

@@ -210,11 +210,19 @@ mod tests {
                 tracing::warn!(number, "again");
                 tracing::debug!("only on demand");
             }
-            tracing::error!("something else");
+            for sink in ["one", "two"] {
+                for _ in 0..100 {
+                    tracing::error!(sink, "halted");
+                }
+            }
+            for _ in 0..100 {
+                tracing::info!(target: "outrider::audit", "somebody did something");
+            }
         });
         let lines = written.lines();
-        assert_eq!(lines.len(), 51, "{lines:?}");
-        assert!(lines[50].contains("something else"));
+        let count = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+        assert_eq!([count("again"), count("\"sink\":\"one\""), count("\"sink\":\"two\"")], [50, 50, 50]);
+        assert_eq!(count("somebody"), 100, "who did what is there, always");
         let mut note = String::new();
         note_json(&mut Writer::new(&mut note), Level::WARN, 7).expect("a string takes it");
         let note: serde_json::Value = serde_json::from_str(&note).expect("JSON");

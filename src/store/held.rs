@@ -173,8 +173,8 @@ pub fn first_behind(db: &Connection, stream: Stream, after: u64) -> rusqlite::Re
         .optional()
 }
 
-/// The newest batch that ends before a sequence and began to be received by a time. Where the clock was put back, batches in between may be
-/// passed over.
+/// The newest batch that ends before a sequence and whose receipt began within a range of times. Those of a clock that was wrong for a while
+/// are passed over.
 ///
 /// # Errors
 ///
@@ -183,22 +183,23 @@ pub fn newest_before(
     db: &Connection,
     stream: Stream,
     before: u64,
-    received_by_ms: i64,
+    received_ms: &RangeInclusive<i64>,
 ) -> rusqlite::Result<Option<Newest>> {
     let newest = newest_through(db, stream, before.saturating_sub(1))?;
-    let is_later = |newest: &Newest| newest.first_ms > received_by_ms;
-    let Some(later) = newest.filter(is_later) else { return Ok(newest) };
+    let is_outside = |newest: &Newest| !received_ms.contains(&newest.first_ms);
+    let Some(outside) = newest.filter(is_outside) else { return Ok(newest) };
     // Many may have to be passed over: those that are listed are much smaller.
-    let (first, last) = (*behind(stream, 0).start(), id(stream, later.last_sequence));
-    let listed: Option<i64> = db
-        .prepare_cached("SELECT id FROM held WHERE id BETWEEN ?1 AND ?2 AND first_ms <= ?3 ORDER BY id DESC LIMIT 1")?
-        .query_row([first, last, received_by_ms], |row| row.get(0))
-        .optional()?;
-    let unlisted: Option<i64> = db
-        .prepare_cached("SELECT id FROM batch WHERE id > ?1 AND id <= ?2 AND first_ms <= ?3 ORDER BY id DESC LIMIT 1")?
-        .query_row([last_listed(db, stream)?, last, received_by_ms], |row| row.get(0))
-        .optional()?;
-    match unlisted.or(listed) {
+    let (first, last) = (*behind(stream, 0).start(), id(stream, outside.last_sequence));
+    let find = |table: &str, after: i64| {
+        let sql = format!(
+            "SELECT id FROM {table} WHERE id > ?1 AND id <= ?2 AND first_ms BETWEEN ?3 AND ?4 ORDER BY id DESC LIMIT 1"
+        );
+        db.prepare_cached(&sql)?
+            .query_row([after, last, *received_ms.start(), *received_ms.end()], |row| row.get::<_, i64>(0))
+            .optional()
+    };
+    let found = find("batch", last_listed(db, stream)?)?;
+    match found.map_or_else(|| find("held", first - 1), |found| Ok(Some(found)))? {
         Some(found) => newest_through(db, stream, sequence(found)),
         None => Ok(None),
     }

@@ -108,6 +108,8 @@ pub struct Answer {
 const LATE_MS: i64 = 3_600_000;
 /// How far the time of a reading may be ahead of its receipt.
 const AHEAD_MS: i64 = 5_000;
+/// Longer than readings of one batch are received.
+const BATCH_MS: i64 = 60_000;
 /// Most records of anomalies and of alerts in one answer.
 const RECORDS_MAX: usize = 500;
 
@@ -144,13 +146,11 @@ impl Question {
         (stream, before): (Stream, u64),
         answer: &mut Answer,
     ) -> rusqlite::Result<ControlFlow<(), u64>> {
-        let received_by_ms = self.times_ms.end.saturating_add(LATE_MS);
-        let Some(newest) = held::newest_before(reader.connection(), stream, before, received_by_ms)? else {
+        let Range { start, end } = self.times_ms;
+        let received_ms = start.saturating_sub(AHEAD_MS + BATCH_MS)..=end.saturating_add(LATE_MS);
+        let Some(newest) = held::newest_before(reader.connection(), stream, before, &received_ms)? else {
             return Ok(ControlFlow::Break(()));
         };
-        if newest.last_ms < self.times_ms.start.saturating_sub(AHEAD_MS) {
-            return Ok(ControlFlow::Break(()));
-        }
         let mut block = Block::default();
         // It may have been deleted meanwhile.
         if reader.read(stream, newest.last_sequence - 1, &mut block)? && block.last_sequence() == newest.last_sequence {

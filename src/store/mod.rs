@@ -9,6 +9,7 @@ mod header;
 pub mod held;
 pub mod held_keys;
 pub mod history;
+mod kept;
 pub mod letters;
 pub mod lock;
 pub mod log;

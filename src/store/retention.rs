@@ -5,6 +5,7 @@ use rusqlite::{Connection, Transaction};
 use super::cursors::Cursors;
 use super::held;
 use super::held_keys::BatchDevices;
+use super::kept::Kept;
 use super::schema::PAGE_BYTES;
 use crate::core::identity::{Keep, Stream, Streams};
 
@@ -198,16 +199,12 @@ pub fn used_bytes(db: &Connection) -> rusqlite::Result<u64> {
 pub fn delete_delivered(
     transaction: &Transaction<'_>,
     (streams, cursors): (&Streams, &Cursors),
-    (room, history_ms): (&Room, u64),
+    (room, history): (&Room, Option<&Kept>),
     snapshot_covers: u64,
 ) -> rusqlite::Result<Deleted> {
     let mut deleted = Deleted::default();
     let half = room.raw / 2;
     let is_half_full = used_bytes(transaction)? > half;
-    let history = match history_ms {
-        0 => None,
-        _ => History::until_newest(transaction, streams, history_ms)?,
-    };
     for stream in streams.all() {
         let mut through = match cursors.delivered_through(stream) {
             Some(through) => through,
@@ -217,7 +214,7 @@ pub fn delete_delivered(
         if streams.is_watched(stream) {
             through = through.min(snapshot_covers);
         }
-        let mut batches = match &history {
+        let mut batches = match history {
             None => held::delete_oldest(transaction, stream, through, DELETES_A_COMMIT)?,
             Some(history) => {
                 let is_old = |last_ms| !history.has(last_ms);
@@ -241,34 +238,6 @@ pub fn delete_delivered(
         }
     }
     Ok(deleted)
-}
-
-/// The receive times that count as history. It ends with the newest record, not with the clock: one that is not set yet must not make all of
-/// it look old, or like something from the future.
-struct History {
-    from_ms: i64,
-    through_ms: i64,
-}
-
-/// What a clock that was put right may have been ahead. Of records that were received later than this, nobody knows when they become old.
-const AHEAD_MS: i64 = 3_600_000;
-
-impl History {
-    fn until_newest(db: &Connection, streams: &Streams, history_ms: u64) -> rusqlite::Result<Option<History>> {
-        let mut newest = None;
-        for stream in streams.all() {
-            newest = newest.max(held::newest(db, stream)?.map(|newest| newest.last_ms));
-        }
-        let history_ms = i64::try_from(history_ms).unwrap_or(i64::MAX);
-        Ok(newest.map(|newest_ms| History {
-            from_ms: newest_ms.saturating_sub(history_ms),
-            through_ms: newest_ms.saturating_add(AHEAD_MS),
-        }))
-    }
-
-    fn has(&self, last_ms: i64) -> bool {
-        (self.from_ms..=self.through_ms).contains(&last_ms)
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

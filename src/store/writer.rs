@@ -12,6 +12,7 @@ use super::ballast::Ballast;
 use super::commit::CommitInput;
 use super::cursors::{Cursors, DroppedSink, Save};
 use super::entries;
+use super::kept::HistoryEnd;
 use super::reader::FileId;
 use super::rejected;
 use super::retention::{self, Capacity, Deleted, Room};
@@ -88,6 +89,7 @@ pub struct Writer {
     /// The last raw record when a part of a snapshot was left out: a snapshot that began before that covers nothing.
     snapshot_broken: u64,
     space: Space,
+    history_end: HistoryEnd,
     /// Name of a damaged store that was set aside, while there is no new one yet.
     aside: Option<String>,
     /// The disk has answered with an error since the log last began.
@@ -137,6 +139,7 @@ impl Writer {
             snapshot_covers: 0,
             snapshot_broken: 0,
             space,
+            history_end: HistoryEnd::new(settings.capacity.history_ms, clock::instant()),
             aside: None,
             has_failed: false,
             streams,
@@ -309,6 +312,7 @@ impl Writer {
     ) -> rusqlite::Result<CommitReport> {
         let mut report = CommitReport { room: self.room()?, ..CommitReport::default() };
         let [covered, covered_without] = [with_snapshot, false].map(|with_snapshot| self.covered(input, with_snapshot));
+        let history = self.history_end.look(&self.db, &self.streams, clock::instant())?;
         let transaction = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let mut cursors = self.cursors.clone();
         for change in &input.cursors {
@@ -321,8 +325,8 @@ impl Writer {
             report.dropped_sinks.push((sink.clone(), cursors.drop_sink(&transaction, sink)?));
         }
         let of_all = (&self.streams, &cursors);
-        let history_ms = self.settings.capacity.history_ms;
-        report.deleted = retention::delete_delivered(&transaction, of_all, (&report.room, history_ms), covered.0)?;
+        let kept = (&report.room, history.as_ref());
+        report.deleted = retention::delete_delivered(&transaction, of_all, kept, covered.0)?;
         let when_full = self.settings.capacity.when_full;
         let mut needed = rows::needed(input, batches, &self.streams);
         if !retention::has_room(&transaction, &report.room, needed)? {

@@ -105,14 +105,17 @@ fn a_clock_that_was_wrong_neither_ends_history_nor_keeps_it_for_years() {
     let mut store = Store::new(capacity(HOUR_MS));
     let now_ms = 1_700_000_000_000;
     store.commit(&[reading(now_ms, 20.0)]);
-    // The clock was years ahead for a moment, and was put right.
+    store.deliver(1);
+    // The clock is years ahead for a moment, in which everything is delivered, and is put right.
     store.commit(&[reading(now_ms + 10_000 * HOUR_MS, 20.0)]);
+    store.deliver(2);
+    assert_eq!(store.history().records, 2, "the first one is not old");
     store.commit(&[reading(now_ms + MINUTE_MS, 20.0)]);
     store.deliver(3);
-    assert_eq!(store.history().records, 3, "the first one is not old");
-    store.commit(&[reading(now_ms + 2 * HOUR_MS, 20.0)]);
+    assert_eq!(store.history().records, 3);
+    store.commit(&[reading(now_ms + HOUR_MS + MINUTE_MS / 2, 20.0)]);
     store.deliver(4);
-    assert_eq!(store.history().records, 1, "what is from the future went with what became old before it");
+    assert_eq!(store.history().records, 2, "what is from the future went with what became old before it");
 }
 
 #[test]
@@ -167,6 +170,21 @@ fn a_new_sink_is_not_sent_history() {
     let sql = "SELECT accepted FROM cursor WHERE sink = 'second'";
     let accepted: i64 = store.writer.connection().query_row(sql, [], |row| row.get(0)).expect("a number");
     assert_eq!(accepted, 3);
+}
+
+#[test]
+fn what_was_received_under_a_clock_that_was_not_set_hides_nothing_before_it() {
+    let mut store = Store::new(capacity(HOUR_MS));
+    let at = |minute: i64| 1_700_000_400_000 + minute * MINUTE_MS;
+    (0..3).for_each(|minute| {
+        store.commit(&[reading(at(minute), 1.0)]);
+    });
+    // Its time is judged by the clock, which says 1970.
+    store.commit(&[reading(5_000, 2.0)]);
+    store.commit(&[reading(at(3), 3.0)]);
+    let mut reader = Reader::open(&store_path(store.path()), None).expect("a reader");
+    let found = question(at(0)..at(10), 10 * MINUTE_MS as u64).answer(&mut reader, || false).expect("readable");
+    assert_eq!(found.points.values().map(|point| point.count).sum::<u64>(), 4);
 }
 
 fn question(times_ms: Range<i64>, point_ms: u64) -> Question {
