@@ -292,6 +292,8 @@ pub struct DiskStatus {
 /// More frequent requests get the same look again if the store is large. Otherwise its write-ahead log would hardly ever be without a
 /// reader, and grow.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The state that clients of events are told while the store cannot be read.
+const UNREADABLE: &str = "store_unreadable";
 
 impl Sources {
     fn look(&self) -> rusqlite::Result<Arc<StoreView>> {
@@ -301,6 +303,11 @@ impl Sources {
         {
             return Ok(Arc::clone(view));
         }
+        self.look_anew()
+    }
+
+    /// What is stored now.
+    pub(super) fn look_anew(&self) -> rusqlite::Result<Arc<StoreView>> {
         let view = match &mut *self.reader.borrow_mut() {
             Some(reader) => Arc::new(ledger::look(reader.connection())?),
             None => Arc::default(),
@@ -311,8 +318,21 @@ impl Sources {
 
     pub fn status(&self) -> rusqlite::Result<Status> {
         let view = self.look()?;
+        Ok(self.status_of(&view))
+    }
+
+    /// With what was last read if the store cannot be read now; then its state says so.
+    pub(super) fn status_in_any_case(&self) -> Status {
+        self.status().unwrap_or_else(|_| {
+            let known = self.looked.borrow().as_ref().map(|(_, view)| Arc::clone(view)).unwrap_or_default();
+            let state = self.unready().unwrap_or(UNREADABLE.into());
+            Status { state, ..self.status_of(&known) }
+        })
+    }
+
+    fn status_of(&self, view: &StoreView) -> Status {
         let now_ms = (self.now_ms)();
-        Ok(Status {
+        Status {
             version: env!("CARGO_PKG_VERSION"),
             gateway: self.gateway_id.clone(),
             run: self.run.to_string(),
@@ -324,12 +344,12 @@ impl Sources {
             started_at_ms: self.started_at_ms,
             uptime_s: self.started.elapsed().as_secs(),
             now_ms,
-            received: received(&view),
+            received: received(view),
             ledger_adds_up: view.ledger.iter().all(LedgerLine::adds_up),
-            flow: self.flow(&view, now_ms),
-            store: self.store_status(&view, now_ms),
-            sinks: self.sinks.iter().map(sink_status).chain(self.left_sinks(&view)).collect(),
-            dropped_sinks: dropped_sinks(&view),
+            flow: self.flow(view, now_ms),
+            store: self.store_status(view, now_ms),
+            sinks: self.sinks.iter().map(sink_status).chain(self.left_sinks(view)).collect(),
+            dropped_sinks: dropped_sinks(view),
             listeners: self.listeners.clone(),
             mqtt: mqtt_status(&self.edge),
             detection: DetectionStatus {
@@ -363,7 +383,7 @@ impl Sources {
             alerts: view.alerts.clone(),
             alerts_total: view.alerts_total,
             rejected_samples: view.rejected_samples.clone(),
-        })
+        }
     }
 
     /// What expires of the listeners and of this interface, with their names.
@@ -377,12 +397,6 @@ impl Sources {
         let all = of_listeners.chain([own]).filter_map(|(name, tls)| Some((name, tls?)));
         all.flat_map(|(name, tls)| tls.expiries.iter().map(|expiry| (name.clone(), expiry.clone())).collect::<Vec<_>>())
             .collect()
-    }
-
-    /// All alerts that people should see first, as they are stored now.
-    pub(super) fn look_at_alerts(&self) -> rusqlite::Result<Arc<StoreView>> {
-        self.looked.replace(None);
-        self.look()
     }
 
     fn flow(&self, view: &StoreView, now_ms: i64) -> Vec<FlowLine> {

@@ -40,7 +40,7 @@ impl AlertFeed {
     }
 
     /// Takes note of a retained message if it is an alert's state.
-    pub(super) fn note(&self, topic: &str, payload: &[u8]) {
+    pub(crate) fn note(&self, topic: &str, payload: &[u8]) {
         if !topic.starts_with(TOPIC) {
             return;
         }

@@ -25,6 +25,10 @@ use crate::pipeline::values::{HeardQuestion, HeardValues, ValueLine};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const ASK_EVERY: Duration = Duration::from_secs(1);
 const STATUS_EVERY: Duration = Duration::from_secs(2);
+/// A large store is not read for each who comes, but for all together who came meanwhile.
+const LARGE_STORE_EVERY: Duration = Duration::from_millis(500);
+/// How soon a store that could not be read is tried again.
+const UNREADABLE_EVERY: Duration = Duration::from_secs(2);
 /// How often it is looked whether clients still may be told.
 const ADMIT_EVERY: Duration = Duration::from_secs(2);
 /// How soon a browser connects again after a connection is lost.
@@ -34,10 +38,12 @@ const UNSTORED_MAX: usize = 200;
 
 /// Tells all clients until dropped.
 pub(in crate::admin) async fn run(live: &Live, sources: &Sources, pipeline: &Sender<Message>) {
+    let mut hub = Hub::new(sources, pipeline);
     loop {
         live.opened.notified().await;
         sources.alerts.watch(true);
-        let mut hub = Hub::new(sources, pipeline);
+        // Whoever comes and goes makes it read the store no sooner.
+        hub = Hub { store_rests: hub.store_rests, ..Hub::new(sources, pipeline) };
         loop {
             let streams = live.present();
             if streams.is_empty() {
@@ -61,6 +67,10 @@ struct Hub<'a> {
     asked: Option<Instant>,
     told_status: Option<(Instant, String)>,
     admitted: Instant,
+    /// Alerts are not read from the store before.
+    store_rests: Option<Instant>,
+    /// They could not be read when it was last tried.
+    is_unreadable: bool,
 }
 
 /// How far the table of series has been looked at.
@@ -90,7 +100,17 @@ impl Heard {
 impl<'a> Hub<'a> {
     fn new(sources: &'a Sources, pipeline: &'a Sender<Message>) -> Hub<'a> {
         let (heard, admitted) = (Heard::NEW, Instant::now());
-        Hub { sources, pipeline, heard, answer: None, asked: None, told_status: None, admitted }
+        Hub {
+            sources,
+            pipeline,
+            heard,
+            answer: None,
+            asked: None,
+            told_status: None,
+            admitted,
+            store_rests: None,
+            is_unreadable: false,
+        }
     }
 
     fn look(&mut self, streams: &[Rc<Stream>], now: Instant) {
@@ -128,26 +148,44 @@ impl<'a> Hub<'a> {
 
     fn tell_alerts(&self, streams: &[Rc<Stream>], now: Instant) {
         let AlertChanges { messages, is_incomplete } = self.sources.alerts.take();
-        let wanting = || streams.iter().filter(|stream| stream.wants.alerts && !stream.is_new.get());
+        let wanting = || streams.iter().filter(|stream| stream.wants.alerts);
         for (topic, payload) in messages {
-            let Some(frame) = frame_of_alert(&topic, payload) else { continue };
-            wanting().for_each(|stream| stream.tell_alert(&frame, now));
+            let Some(frame) = frame_of_alert(&topic, &payload) else { continue };
+            for stream in wanting() {
+                // Who waits for all of them hears of the new ones at least.
+                match self.is_unreadable && stream.has_missed_alerts() {
+                    true => stream.tell(&frame, now),
+                    false => stream.tell_alert(&frame, now),
+                }
+            }
         }
         if is_incomplete {
             wanting().for_each(|stream| stream.miss_alerts());
         }
     }
 
-    fn tell_all_alerts(&self, streams: &[Rc<Stream>], now: Instant) {
+    fn tell_all_alerts(&mut self, streams: &[Rc<Stream>], now: Instant) {
         #[derive(Serialize)]
         struct All {
             alerts: Vec<serde_json::Value>,
             raised: u64,
             total: u64,
         }
-        // A store that cannot be read is tried again with the next look.
-        let Ok(view) = self.sources.look_at_alerts() else { return };
+        if self.store_rests.is_some_and(|until| now < until) {
+            return;
+        }
+        let waiting = || streams.iter().filter(|stream| stream.needs_alerts());
+        let view = self.sources.look_anew();
         let unstored = self.sources.alerts.unstored();
+        self.is_unreadable = view.is_err();
+        let Ok(view) = view else {
+            // Each by itself: that these were all would be wrong.
+            self.store_rests = Some(now + UNREADABLE_EVERY);
+            let frames: Vec<_> = unstored.iter().take(UNSTORED_MAX).map(|alert| frame_of_record(alert)).collect();
+            waiting().for_each(|stream| frames.iter().for_each(|frame| stream.tell(frame, now)));
+            return;
+        };
+        self.store_rests = view.is_large().then(|| now + LARGE_STORE_EVERY);
         let unstored_count = unstored.len() as u64;
         let unstored = unstored.iter().take(UNSTORED_MAX);
         let unstored: Vec<_> = unstored.filter_map(|alert| serde_json::from_slice(alert).ok()).collect();
@@ -157,7 +195,7 @@ impl<'a> Hub<'a> {
             total: view.alerts_total.max(unstored_count),
         };
         let frame = frame("alerts", &all);
-        streams.iter().filter(|stream| stream.needs_alerts()).for_each(|stream| stream.tell_alerts(&frame, now));
+        waiting().for_each(|stream| stream.tell_alerts(&frame, now));
     }
 
     fn tell_status(&mut self, streams: &[Rc<Stream>], now: Instant) {
@@ -170,7 +208,7 @@ impl<'a> Hub<'a> {
         if wanting().next().is_none() {
             return;
         }
-        let Ok(status) = self.sources.status() else { return };
+        let status = self.sources.status_in_any_case();
         if is_due {
             self.told_status = Some((now, state.into_owned()));
         }
@@ -226,10 +264,14 @@ fn frame(event: &str, data: &impl Serialize) -> Bytes {
     frame.into()
 }
 
+fn frame_of_record(alert: &[u8]) -> Bytes {
+    [b"event: alert\ndata: ".as_slice(), alert, b"\n\n"].concat().into()
+}
+
 /// The record of an alert, or which one was removed.
-fn frame_of_alert(topic: &str, payload: Vec<u8>) -> Option<Bytes> {
+fn frame_of_alert(topic: &str, payload: &[u8]) -> Option<Bytes> {
     if !payload.is_empty() {
-        return Some([b"event: alert\ndata: ".as_slice(), &payload, b"\n\n"].concat().into());
+        return Some(frame_of_record(payload));
     }
     let key = alerts::key(topic.strip_prefix("alerts/")?)?;
     let removed = serde_json::json!({"device": key.device, "metric": key.metric, "kind": key.kind, "state": "removed"});
@@ -246,48 +288,4 @@ fn frame_of_values(now_ms: i64, values: Vec<&ValueLine>) -> Option<Bytes> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_round_through_the_table_begins_where_the_one_before_began() {
-        let mut heard = Heard::NEW;
-        heard.answered(1_000, None);
-        assert_eq!((heard.since_ms, heard.from), (1_000, 0), "what came before anybody looked is not told");
-        heard.answered(2_000, Some(40));
-        assert_eq!((heard.since_ms, heard.from), (1_000, 40));
-        heard.answered(3_000, Some(80));
-        heard.answered(4_000, None);
-        assert_eq!(
-            (heard.since_ms, heard.from),
-            (2_000, 0),
-            "places that were looked at first are looked at from there"
-        );
-    }
-
-    #[test]
-    fn an_event_is_one_line_whatever_a_device_is_called() {
-        let text = |frame: Bytes| String::from_utf8(frame.to_vec()).expect("a text");
-        let removed = frame_of_alert("alerts/a%2Fb\nevent: x/t/gap", Vec::new()).expect("an alert");
-        assert_eq!(
-            text(removed),
-            "event: alert\ndata: {\"device\":\"a/b\\nevent: x\",\"kind\":\"gap\",\"metric\":\"t\",\"state\":\"removed\"}\n\n"
-        );
-        let value = ValueLine {
-            device: "a\n\nb".to_owned(),
-            metric: "t".to_owned(),
-            value: Some(1.5),
-            measured_at_ms: Some(1),
-            heard_at_ms: 2,
-            stale_after_ms: 3,
-            watched: true,
-        };
-        let frame = text(frame_of_values(7, vec![&value]).expect("values"));
-        assert!(
-            frame.starts_with("event: values\ndata: {\"now_ms\":7,\"values\":[{\"device\":\"a\\n\\nb\""),
-            "{frame}"
-        );
-        assert_eq!(frame.lines().count(), 3);
-        assert_eq!(frame_of_values(7, Vec::new()), None);
-    }
-}
+mod tests;

@@ -86,8 +86,9 @@ pub struct Stream {
     pub wants: Wants,
     pub client: Client,
     waiting: RefCell<Waiting>,
-    /// It is to get all alerts and the status at once.
+    /// It is to get the status at once, and all alerts.
     pub is_new: Cell<bool>,
+    /// All alerts are told anew. So it is from the beginning, until they wait for it to be read.
     has_missed_alerts: Cell<bool>,
 }
 
@@ -106,13 +107,8 @@ struct Waiting {
 impl Stream {
     pub fn new(wants: Wants, client: Client, now: Instant) -> Rc<Stream> {
         let waiting = Waiting { frames: VecDeque::new(), bytes: 0, is_ended: false, waker: None, read: now, told: now };
-        Rc::new(Stream {
-            wants,
-            client,
-            waiting: RefCell::new(waiting),
-            is_new: Cell::new(true),
-            has_missed_alerts: Cell::new(false),
-        })
+        let has_missed_alerts = Cell::new(wants.alerts);
+        Rc::new(Stream { wants, client, waiting: RefCell::new(waiting), is_new: Cell::new(true), has_missed_alerts })
     }
 
     /// Tells what may be left out.
@@ -135,13 +131,17 @@ impl Stream {
     /// Whether it is to get all alerts anew, and can.
     pub fn needs_alerts(&self) -> bool {
         let has_room = self.waiting.borrow().frames.is_empty();
-        self.wants.alerts && (self.is_new.get() || self.has_missed_alerts.get() && has_room)
+        self.has_missed_alerts.get() && (self.is_new.get() || has_room)
     }
 
-    /// Tells all alerts.
+    /// Whether it waits for all alerts.
+    pub fn has_missed_alerts(&self) -> bool {
+        self.has_missed_alerts.get()
+    }
+
+    /// Tells all alerts, if there is room.
     pub fn tell_alerts(&self, frame: &Bytes, now: Instant) {
-        self.has_missed_alerts.set(false);
-        self.waiting.borrow_mut().add(frame, now);
+        self.has_missed_alerts.set(!self.waiting.borrow_mut().add(frame, now));
     }
 
     /// A comment if nothing was sent for a while; ends a client that reads nothing.
@@ -233,7 +233,8 @@ pub mod tests {
         Client { address, headers: HeaderMap::new(), certificate: None, holder: None }
     }
 
-    fn read(body: &mut EventBody) -> Option<Bytes> {
+    /// What comes next, if anything waits.
+    pub fn read(body: &mut EventBody) -> Option<Bytes> {
         match body.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(frame) => frame,
             Poll::Pending => None,

@@ -10,6 +10,7 @@ const STATES = {
   store_full: ["The store is full", "bad"],
   disk_failing: ["The disk answers with errors", "bad"],
   disk_hung: ["The disk hangs", "bad"],
+  store_unreadable: ["The store cannot be read", "bad"],
   stopping: ["Stopping", "warn"],
 };
 
