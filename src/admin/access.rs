@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::header::{AUTHORIZATION, COOKIE};
 use hyper::{HeaderMap, Method};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::acknowledge;
 use super::role::Role;
@@ -112,6 +112,19 @@ impl Access {
         Ok(holder)
     }
 
+    /// The same later on: what it has shown in the handshake may have been revoked or have expired meanwhile.
+    pub fn admit_again(
+        &self,
+        headers: &HeaderMap,
+        certificates: &[CertificateDer<'_>],
+        needed: Role,
+        now: UnixTime,
+    ) -> Result<Holder, Refusal> {
+        let is_right =
+            |_: &&CertificateDer<'_>| self.tls.as_ref().is_some_and(|tls| tls.still_admits(certificates, now));
+        self.admit(headers, certificates.first().filter(is_right), needed)
+    }
+
     fn holder_of_token(&self, headers: &HeaderMap) -> Result<Option<&Holder>, Refusal> {
         let Some(tokens) = &self.tokens else { return Ok(None) };
         if let Some(token) = bearer_token(headers) {
@@ -139,8 +152,11 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::admin::tokens;
+    use crate::tls::testing::{Credentials, Files, TestAuthority};
 
     fn access() -> Access {
         let people = [("anna", Role::View), ("bob", Role::Acknowledge), ("carl", Role::Operate)];
@@ -253,5 +269,28 @@ mod tests {
         let none = HeaderMap::new();
         assert_eq!(access().admit(&none, Some(&certificate), Role::View), Err(Refusal::Nobody));
         assert!(Access::default().is_open() && !access().is_open());
+    }
+
+    #[test]
+    fn a_certificate_counts_only_as_long_as_it_is_neither_expired_nor_revoked() {
+        let ca = TestAuthority::new("ca");
+        let [own, other] = ["own", "other"].map(|name| ca.client(name));
+        let with_lists = |lists: &[String]| {
+            let tls = Files::new(&ca.server()).with_authorities(&[&ca]).with_lists(lists).load().expect("right");
+            Access { tls: Some(Arc::new(tls)), ..access() }
+        };
+        let (now, none) = (UnixTime::now(), HeaderMap::new());
+        let later = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs() + 2 * 86_400));
+        let with_token = headers(&[("authorization", "Bearer token-of-anna")]);
+        let admit = |access: &Access, shown: &Credentials, headers: &HeaderMap, now| {
+            access.admit_again(headers, &shown.chain, Role::View, now).map(|_| ())
+        };
+        let nobody = Err(Refusal::Nobody);
+        assert_eq!(admit(&with_lists(&[]), &own, &none, now), Ok(()));
+        assert_eq!(admit(&with_lists(&[]), &own, &none, later), nobody, "expired");
+        let revoked = with_lists(&[ca.list(1, time::Duration::days(1), &[&own])]);
+        assert_eq!(admit(&revoked, &own, &none, now), nobody);
+        assert_eq!(admit(&revoked, &other, &none, now), Ok(()));
+        assert_eq!(admit(&revoked, &own, &with_token, now), Ok(()), "the token still counts");
     }
 }

@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 
 /// Younger connections have had no time to send a request.
 const GRACE: Duration = Duration::from_secs(1);
+/// In this time a connection whose stream has ended sends what is left; a client that reads nothing would hold it for ever.
+const LEAVING_TIME_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub struct Places {
@@ -28,12 +30,25 @@ pub struct Taken {
 }
 
 #[derive(Debug)]
-struct Place {
+pub struct Place {
     address: IpAddr,
     since: Instant,
     has_asked: Cell<bool>,
     is_stream: Cell<bool>,
     leave: Notify,
+    stream_ended: Notify,
+}
+
+impl Place {
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// It is told of events no longer, and ends soon.
+    pub fn end_stream(&self) {
+        self.is_stream.set(false);
+        self.stream_ended.notify_one();
+    }
 }
 
 impl Places {
@@ -51,6 +66,7 @@ impl Places {
             has_asked: Cell::new(false),
             is_stream: Cell::new(false),
             leave: Notify::new(),
+            stream_ended: Notify::new(),
         });
         self.taken.borrow_mut().push(Rc::clone(&place));
         Taken { places: Rc::clone(self), place }
@@ -82,13 +98,20 @@ impl Taken {
         self.place.is_stream.get()
     }
 
-    pub fn address(&self) -> IpAddr {
-        self.place.address
+    pub fn place(&self) -> Rc<Place> {
+        Rc::clone(&self.place)
     }
 
-    /// Ready when the place is given to another connection.
+    /// Ready when the place is given to another connection, or is to be left soon after a stream.
     pub async fn given_away(&self) {
-        self.place.leave.notified().await;
+        let after_stream = async {
+            self.place.stream_ended.notified().await;
+            tokio::time::sleep(LEAVING_TIME_MAX).await;
+        };
+        tokio::select! {
+            () = self.place.leave.notified() => {}
+            () = after_stream => {}
+        }
     }
 }
 

@@ -46,8 +46,8 @@ struct Answering {
     pipeline: Sender<Message>,
     access: Arc<Access>,
     place: Rc<Taken>,
-    /// What the client has shown in the handshake.
-    certificate: Option<CertificateDer<'static>>,
+    /// What the client has shown in the handshake, its own first.
+    certificates: Rc<[CertificateDer<'static>]>,
 }
 
 /// Serves until dropped. Must run in a `LocalSet`.
@@ -68,7 +68,7 @@ pub(super) async fn serve(listener: TcpListener, sources: &Rc<Sources>, live: &R
             pipeline: pipeline.clone(),
             access,
             place: Rc::clone(&place),
-            certificate: None,
+            certificates: Rc::default(),
         };
         tokio::task::spawn_local(async move {
             // A client may disconnect at any time; nothing needs to be done about that.
@@ -97,8 +97,8 @@ async fn connect(stream: TcpStream, mut answering: Answering) {
     let accepting = TlsAcceptor::from(config)
         .accept_with(stream, |connection| connection.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX)));
     let Ok(Ok(stream)) = tokio::time::timeout(QUESTION_TIME_MAX, accepting).await else { return };
-    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    answering.certificate = shown.map(|certificate| certificate.clone().into_owned());
+    let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    answering.certificates = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
     converse(stream, answering).await;
 }
 
@@ -132,7 +132,7 @@ impl Answering {
         &self,
         request: Request<Incoming>,
     ) -> Result<(Request<Incoming>, Option<Holder>), Response<Full<Bytes>>> {
-        let Answering { sources, access, certificate, .. } = self;
+        let Answering { sources, access, certificates, .. } = self;
         if !sources.hosts.is_asked_as_us(request.headers()) {
             let text =
                 "this name is not known here: ask for an IP address or localhost, or add the name to admin.hosts\n";
@@ -142,7 +142,7 @@ impl Answering {
             return Ok((request, None));
         }
         if login::is_logout(&request, &sources.hosts)
-            && let Ok(holder) = access.admit(request.headers(), certificate.as_ref(), Role::View)
+            && let Ok(holder) = access.admit(request.headers(), certificates.first(), Role::View)
         {
             self.live.log_out(&holder.name);
         }
@@ -152,7 +152,7 @@ impl Answering {
         };
         let (method, path) = (request.method(), request.uri().path());
         let Some(needed) = access::needed(method, path) else { return Ok((request, None)) };
-        match access.admit(request.headers(), certificate.as_ref(), needed) {
+        match access.admit(request.headers(), certificates.first(), needed) {
             Ok(holder) => Ok((request, Some(holder))),
             Err(refusal) => Err(self.refuse(refusal, Page::at(path))),
         }
@@ -188,9 +188,9 @@ impl Answering {
             return reply(StatusCode::BAD_REQUEST, TEXT, text).map(Body::Whole);
         };
         let client = Client {
-            address: self.place.address(),
+            place: self.place.place(),
             headers: request.headers().clone(),
-            certificate: self.certificate.clone(),
+            certificates: Rc::clone(&self.certificates),
             holder,
         };
         let Some(events) = self.live.open(wants, client, Instant::now()) else {

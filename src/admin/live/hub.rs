@@ -9,6 +9,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
+use rustls::pki_types::UnixTime;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -116,7 +117,7 @@ impl<'a> Hub<'a> {
     fn look(&mut self, streams: &[Rc<Stream>], now: Instant) {
         if now.saturating_duration_since(self.admitted) >= ADMIT_EVERY {
             self.admitted = now;
-            self.admit(streams);
+            self.admit(streams, UnixTime::now());
         }
         streams.iter().filter(|stream| stream.is_new.get()).for_each(|stream| {
             stream.tell(&Bytes::from_static(RETRY), now);
@@ -136,11 +137,11 @@ impl<'a> Hub<'a> {
     }
 
     /// Ends those who may not look any more.
-    fn admit(&self, streams: &[Rc<Stream>]) {
+    fn admit(&self, streams: &[Rc<Stream>], now: UnixTime) {
         let access = self.sources.access.get();
         for stream in streams.iter().filter(|_| !access.is_open()) {
             let client = &stream.client;
-            if access.admit(&client.headers, client.certificate.as_ref(), Role::View).is_err() {
+            if access.admit_again(&client.headers, &client.certificates, Role::View, now).is_err() {
                 stream.end();
             }
         }

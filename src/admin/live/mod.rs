@@ -31,7 +31,8 @@ impl Live {
     pub fn open(&self, wants: Wants, client: Client, now: Instant) -> Option<EventBody> {
         let mut streams = self.streams.borrow_mut();
         streams.retain(|stream| !stream.is_ended());
-        let of_address = streams.iter().filter(|stream| stream.client.address == client.address).count();
+        let of_address =
+            streams.iter().filter(|stream| stream.client.place.address() == client.place.address()).count();
         if streams.len() >= STREAMS_MAX || of_address >= STREAMS_MAX_OF_ADDRESS {
             return None;
         }

@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use hyper::HeaderMap;
 use hyper::body::Bytes;
 use rustls::pki_types::CertificateDer;
 
+use crate::admin::places::Place;
 use crate::admin::tokens::Holder;
 use crate::core::mqtt::topic;
 
@@ -73,9 +73,11 @@ impl Wants {
 /// Who asked, to be asked again whether it still may.
 #[derive(Debug)]
 pub struct Client {
-    pub address: IpAddr,
+    /// Where it is connected.
+    pub place: Rc<Place>,
     pub headers: HeaderMap,
-    pub certificate: Option<CertificateDer<'static>>,
+    /// What it has shown in the handshake, its own first.
+    pub certificates: Rc<[CertificateDer<'static>]>,
     /// `None` where nobody logs in.
     pub holder: Option<Holder>,
 }
@@ -148,15 +150,17 @@ impl Stream {
     pub fn keep_alive(&self, now: Instant) {
         let mut waiting = self.waiting.borrow_mut();
         if !waiting.frames.is_empty() && now.saturating_duration_since(waiting.read) >= UNREAD_MAX {
-            waiting.end();
+            drop(waiting);
+            self.end();
         } else if now.saturating_duration_since(waiting.told) >= COMMENT_EVERY {
             waiting.add(&Bytes::from_static(COMMENT), now);
         }
     }
 
-    /// Ends it: what waits is not sent any more.
+    /// Ends it: what waits is not sent any more. With it ends its connection, which nobody would poll while its client reads nothing.
     pub fn end(&self) {
         self.waiting.borrow_mut().end();
+        self.client.place.end_stream();
     }
 
     pub fn is_ended(&self) -> bool {
@@ -226,11 +230,17 @@ impl Drop for EventBody {
 
 #[cfg(test)]
 pub mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+    use crate::admin::places::{Places, Taken};
+
+    fn taken(address: u8) -> Taken {
+        Places::new(1).take(IpAddr::from([10, 0, 0, address]), Instant::now())
+    }
 
     pub fn client(address: u8) -> Client {
-        let address = IpAddr::from([10, 0, 0, address]);
-        Client { address, headers: HeaderMap::new(), certificate: None, holder: None }
+        Client { place: taken(address).place(), headers: HeaderMap::new(), certificates: Rc::default(), holder: None }
     }
 
     /// What comes next, if anything waits.
@@ -294,5 +304,19 @@ pub mod tests {
         let other = Stream::new(Wants::EVERYTHING, client(1), now);
         drop(EventBody(Rc::clone(&other)));
         assert!(other.is_ended(), "the client is gone");
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_with_its_stream_though_its_client_reads_nothing() {
+        let (now, taken) = (Instant::now(), taken(1));
+        taken.note_stream();
+        let stream = Stream::new(Wants::EVERYTHING, Client { place: taken.place(), ..client(1) }, now);
+        let _body = EventBody(Rc::clone(&stream));
+        stream.tell(&Bytes::from_static(b"x"), now);
+        stream.keep_alive(now + UNREAD_MAX - Duration::from_millis(1));
+        assert!(taken.is_stream());
+        stream.keep_alive(now + UNREAD_MAX);
+        assert!(!taken.is_stream());
+        taken.given_away().await;
     }
 }

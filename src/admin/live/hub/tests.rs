@@ -4,7 +4,9 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::*;
+use crate::admin::access::Access;
 use crate::admin::history::HistorySource;
+use crate::admin::live::stream::Client;
 use crate::admin::live::stream::tests::{client, read};
 use crate::admin::live::stream::{EventBody, Wants};
 use crate::admin::origin::Hosts;
@@ -15,6 +17,7 @@ use crate::ingest::ClockState;
 use crate::mqtt::Phase;
 use crate::store::reader::Reader;
 use crate::store::writer::{Writer, WriterSettings};
+use crate::tls::testing::{Files, TestAuthority};
 
 /// A gateway with a store, as this interface sees it.
 fn sources(settings: &WriterSettings) -> Sources {
@@ -185,4 +188,26 @@ fn an_event_is_one_line_whatever_a_device_is_called() {
     assert!(frame.starts_with("event: values\ndata: {\"now_ms\":7,\"values\":[{\"device\":\"a\\n\\nb\""), "{frame}");
     assert_eq!(frame.lines().count(), 3);
     assert_eq!(frame_of_values(7, Vec::new()), None);
+}
+
+#[test]
+fn a_client_whose_certificate_is_revoked_is_told_nothing_any_more() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let settings = WriterSettings::for_tests(folder.path());
+    let _writer = Writer::open(&settings, RunId([1; 8])).expect("a store");
+    let (sources, ca) = (sources(&settings), TestAuthority::new("ca"));
+    let pipeline = std::sync::mpsc::channel().0;
+    let hub = Hub::new(&sources, &pipeline);
+    let [own, other] = ["own", "other"].map(|name| ca.client(name));
+    let streams = [&own, &other].map(|shown| {
+        let client = Client { certificates: shown.chain.clone().into(), ..client(1) };
+        Stream::new(Wants::parse(None).expect("everything"), client, Instant::now())
+    });
+    let lists = [ca.list(1, time::Duration::days(1), &[&own])];
+    for (lists, expected) in [(&[][..], [false, false]), (&lists, [true, false])] {
+        let tls = Files::new(&ca.server()).with_authorities(&[&ca]).with_lists(lists).load().expect("right");
+        sources.access.replace(Arc::new(Access { tls: Some(Arc::new(tls)), ..Access::default() }));
+        hub.admit(&streams, UnixTime::now());
+        assert_eq!([0, 1].map(|at| streams[at].is_ended()), expected);
+    }
 }
