@@ -288,7 +288,8 @@ impl Alerts {
     }
 
     fn listed(&self) -> Vec<serde_json::Value> {
-        self.first.iter().map(|(_, body)| serde_json::from_slice(body).unwrap_or(serde_json::Value::Null)).collect()
+        // Of a row that is damaged there is nothing to show.
+        self.first.iter().filter_map(|(_, body)| serde_json::from_slice(body).ok()).collect()
     }
 }
 
@@ -414,6 +415,20 @@ mod tests {
         let listed = look(writer.connection()).expect("readable").alerts;
         let devices: Vec<_> = listed.iter().map(|alert| alert["device"].as_str().expect("a name")).collect();
         assert_eq!((&devices[..3], devices.len()), (&["z-critical", "z-late", "a0999"][..], LISTED_MAX));
+    }
+
+    #[test]
+    fn an_alert_that_cannot_be_read_hides_no_other() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let writer = open(folder.path());
+        for (device, body) in
+            [("a", &b"{\"device\":\"\xff\",\"state\":\"raised\"}"[..]), ("b", b"{\"state\":\"raised\"}")]
+        {
+            let insert = "INSERT INTO alert(device, metric, kind, body) VALUES (?1, 'm', 'k', ?2)";
+            writer.connection().execute(insert, rusqlite::params![device, body]).expect("a row");
+        }
+        let view = look(writer.connection()).expect("readable");
+        assert_eq!((view.alerts, view.alerts_total), (vec![serde_json::json!({"state": "raised"})], 2));
     }
 
     #[test]

@@ -33,6 +33,7 @@ export class Chart {
   #canvas;
   #context;
   #onRange;
+  #now;
   #data = { points: [], anomalies: [], alerts: [], band: null };
   #range = { from: 0, to: 1 };
   #hover = null;
@@ -40,11 +41,11 @@ export class Chart {
   #colors = {};
   #asked = false;
 
-  // onRange(from, to): somebody has moved or zoomed.
-  constructor(canvas, onRange) {
+  // onRange(from, to): somebody has moved or zoomed. now(): the time of the box, of which the points are.
+  constructor(canvas, onRange, now) {
     this.#canvas = canvas;
     this.#context = canvas.getContext("2d");
-    this.#onRange = onRange;
+    [this.#onRange, this.#now] = [onRange, now];
     new ResizeObserver(() => this.draw()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     canvas.addEventListener("pointerdown", event => this.#down(event));
@@ -120,7 +121,7 @@ export class Chart {
       "+": () => this.#zoom(0.7, to),
       "=": () => this.#zoom(0.7, to),
       "-": () => this.#zoom(1.4, to),
-      End: () => this.#moveTo(Date.now() - (to - from), Date.now()),
+      End: () => this.#moveTo(this.#now() - (to - from), this.#now()),
     };
     const step = steps[event.key];
     if (!step) return;
@@ -218,7 +219,7 @@ export class Chart {
     context.clip();
     for (const { raised_at_ms, cleared_at_ms } of this.#data.alerts) {
       const left = x(raised_at_ms),
-        right = Math.max(left + 3, x(cleared_at_ms ?? Date.now()));
+        right = Math.max(left + 3, x(cleared_at_ms ?? this.#now()));
       context.fillStyle = colors["critical-soft"];
       context.fillRect(left, PAD.top, right - left, inner.height);
       context.fillStyle = colors.critical;

@@ -53,7 +53,11 @@ export class SeriesView {
   constructor(link, onChange) {
     this.#link = link;
     this.#onChange = onChange;
-    this.chart = new Chart(byId("chart"), (from, to) => this.#moved(from, to));
+    this.chart = new Chart(
+      byId("chart"),
+      (from, to) => this.#moved(from, to),
+      () => link.now(),
+    );
     byId("series-close").addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => this.#closed());
     dialog.addEventListener("click", event => {
