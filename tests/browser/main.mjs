@@ -15,6 +15,10 @@ alert.clear_after = "20s"
 metric = "brake_pressure"
 min = 4
 severity = "critical"
+[[limit]]
+metric = "oil_level"
+min = 4
+severity = "minor"
 `;
 
 const folder = mkdtempSync(join(tmpdir(), "outrider-browser-"));
@@ -192,6 +196,23 @@ try {
     check("it says that sound is off", (await driver.text("#sound")).startsWith("Sound is off"));
     await driver.tap("#sound");
     await driver.until("sound is on", async () => (await driver.text("#sound")) === "Sound is on");
+    // Minor alerts that come one after the other do not silence the critical one.
+    await driver.page.evaluate(() => {
+      const make = AudioContext.prototype.createOscillator;
+      window.critical = 0;
+      AudioContext.prototype.createOscillator = function () {
+        const tone = make.call(this);
+        Object.defineProperty(tone.frequency, "value", { set: hertz => (window.critical += hertz === 988) });
+        return tone;
+      };
+    });
+    let minor = 0;
+    const minors = setInterval(() => device.publish("devices/tank-" + minor++ + "/oil_level", { value: 1 }), 3_000);
+    try {
+      await driver.until("the critical sound, and again", () => driver.page.evaluate(() => window.critical >= 4), 40_000);
+    } finally {
+      clearInterval(minors);
+    }
     for (const [name, view] of [
       ["dashboard", desktop],
       ["driver", driver],

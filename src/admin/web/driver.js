@@ -100,7 +100,7 @@ class Sound {
     for (const id of this.#told.keys()) if (!unseen.some(alert => alert.id === id)) this.#told.delete(id);
     const due = unseen.filter(({ id, severity }) => !this.#told.has(id) || now - this.#told.get(id) > (REPEAT_MS[severity] ?? Infinity));
     if (!due.length || !this.isOn) return;
-    unseen.forEach(({ id }) => this.#told.set(id, now));
+    due.forEach(({ id }) => this.#told.set(id, now));
     const { severity } = due[0];
     if (severity === "critical")
       this.#play(
@@ -235,7 +235,7 @@ function show() {
     .filter(alert => alert.state === "raised")
     .sort((a, b) => Boolean(a.acknowledged_by) - Boolean(b.acknowledged_by) || isOwn(a) - isOwn(b) || bySeverity(a, b));
   byId("well").hidden = raised.length > 0 || known === null;
-  if (known !== null) sound.alerts(isLinked ? raised : []);
+  sound.alerts(isLinked ? raised : []);
   const news = raised.filter(alert => known && !known.has(alert.id));
   if (news.length)
     setText("news", news.map(alert => subject(alert) + (ofDevice(alert) ? ", " + ofDevice(alert) : "") + ": " + inWords(alert)).join(". "));
