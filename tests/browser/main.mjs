@@ -113,6 +113,14 @@ try {
       await view.shot("series-" + (view === phone ? "phone" : "desktop") + "-light");
       await view.checkLayout("the chart");
       await view.checkAccess("the chart");
+      // What is known is not read again.
+      const [again] = await Promise.all([
+        view.page.waitForRequest(request => request.url().includes("/history?")),
+        view.click("#series", "10 min"),
+      ]);
+      const fromMs = Number(new URL(again.url()).searchParams.get("from_ms"));
+      check("only the last minutes are read", Date.now() - fromMs < 200_000);
+      await view.until("as many points", async () => Number(await data("points")) > 50);
       await view.click("#series", "1 h");
       await view.until("an hour", async () => (await view.page.$eval("#chart", it => it.getAttribute("aria-label"))).includes("over 60"));
       await view.page.bringToFront();

@@ -8,10 +8,13 @@ const LIVE_MAX = 4000;
 // An answer of history takes a limited time, and says where to go on.
 const ANSWERS_MAX = 12;
 const LOAD_EVERY_MS = 30_000;
+// What was measured so long before it was read comes into a chart that follows.
+const LATE_MS = 60_000;
 const ROWS_MAX = 200;
 
 const dialog = byId("series");
-const emptyHistory = () => ({ points: [], anomalies: [], alerts: [], pointMs: 0 });
+// next: the query for what is older and not read yet; readMs: up to when everything was read; knownFromMs: from when on it was read again.
+const emptyHistory = () => ({ points: [], anomalies: [], alerts: [], pointMs: 0, next: null, readMs: -Infinity, knownFromMs: Infinity });
 
 // Points of two answers, in the order of time. One in the middle of which the first answer stopped is in both.
 function together(older, newer) {
@@ -32,6 +35,22 @@ function together(older, newer) {
     });
   }
   return [...all.values()].sort((a, b) => a.at_ms - b.at_ms);
+}
+
+// With an answer that has what is older.
+function joined(part, found) {
+  const isOlder = ms => ms < found.knownFromMs;
+  return {
+    ...found,
+    points: together(
+      part.points.filter(point => isOlder(point.at_ms)),
+      found.points,
+    ),
+    anomalies: found.anomalies.concat(part.anomalies.filter(it => isOlder(it.measured_at_ms))),
+    alerts: found.alerts.concat(part.alerts),
+    pointMs: part.point_ms,
+    next: part.next,
+  };
 }
 
 export class SeriesView {
@@ -169,7 +188,7 @@ export class SeriesView {
           (silentMs > this.#last.stale_after_ms ? "" : " ago"),
       );
     }
-    if (now - this.#loading > LOAD_EVERY_MS && this.#isFollowing) {
+    if (now - this.#loading > LOAD_EVERY_MS && (this.#isFollowing || this.#history.next)) {
       this.#load();
       this.#explain();
     }
@@ -212,40 +231,80 @@ export class SeriesView {
     }
   }
 
+  // All of the range, or what is not known of it yet.
   async #load() {
     const shown = this.#shown,
-      { from, to } = this.chart.range;
-    this.#loading = this.#link.now();
-    const round = this.#loading;
-    const wanted = { from: Math.floor(from - (to - from) * 0.1), to: Math.ceil(Math.min(to + (to - from) * 0.1, this.#link.now() + 1000)) };
-    let found = emptyHistory(),
-      query = "from_ms=" + wanted.from + "&to_ms=" + wanted.to + "&points=" + POINTS;
-    for (let answers = 0; answers < ANSWERS_MAX && query; answers++) {
-      const part = await this.#ask(seriesPath(shown.device, shown.metric) + "/history?" + query);
-      // Somebody has moved on meanwhile.
-      if (shown !== this.#shown || round !== this.#loading) return;
-      if (!part) {
-        setText("series-said", answers ? "" : "No history can be read now; what comes live is shown.");
-        break;
-      }
-      query = part.next;
-      setText("series-said", query ? "Reading older history …" : "");
-      found = {
-        points: together(part.points, found.points),
-        anomalies: found.anomalies.concat(part.anomalies),
-        alerts: found.alerts.concat(part.alerts),
-        pointMs: part.point_ms,
-      };
-      // What was shown before stays until there is as much of the new.
-      if (!query || found.points.length > this.#history.points.length) this.#history = found;
+      range = this.chart.range,
+      now = this.#link.now();
+    this.#loading = now;
+    // Somebody may move on meanwhile.
+    const isCurrent = () => shown === this.#shown && now === this.#loading;
+    const spanMs = range.to - range.from,
+      wanted = { from: Math.floor(range.from - spanMs * 0.1), to: Math.ceil(Math.min(range.to + spanMs * 0.1, now + 1000)) };
+    let found = this.#history;
+    const isSame = this.#isFollowing ? this.#canGoOn(spanMs, now) : found.range === range;
+    if (!isSame) {
+      const next = "from_ms=" + wanted.from + "&to_ms=" + wanted.to + "&points=" + POINTS;
+      found = { ...emptyHistory(), next, range, spanMs, readMs: wanted.to >= now ? now : -Infinity };
+    } else if (this.#isFollowing) {
+      found = await this.#withNewest(found, wanted.from, now, isCurrent);
+      if (!isCurrent()) return;
+      this.#history = found;
       this.#show();
     }
-    setText(
-      "series-said",
-      query && byId("series-said").textContent.startsWith("Reading")
-        ? "Older history takes long to read; it is left out."
-        : byId("series-said").textContent,
-    );
+    for await (const part of this.#answers(found.next, isCurrent)) {
+      setText("series-said", part.next ? "Reading older history …" : "");
+      found = joined(part, found);
+      // What was shown before stays until there is as much of the new.
+      if (isSame || !found.next || found.points.length > this.#history.points.length) this.#history = found;
+      this.#show();
+    }
+    if (!isCurrent()) return;
+    if (found.pointMs) this.#history = found;
+    this.#show();
+    if (byId("series-said").textContent.startsWith("Reading")) setText("series-said", "Older history takes long to read; more of it follows.");
+  }
+
+  // Whether only what came since the last time is to be read.
+  #canGoOn(spanMs, now) {
+    const { pointMs, spanMs: known, readMs } = this.#history;
+    return pointMs > 0 && Math.abs(known - spanMs) < 1 && now - readMs < spanMs / 2;
+  }
+
+  // What came since, and a little before. It is read in whole points, which take the place of those that are known.
+  async #withNewest(known, oldestMs, now, isCurrent) {
+    const width = known.pointMs,
+      from = Math.floor((known.readMs - LATE_MS) / width) * width,
+      count = Math.ceil((now + 1000 - from) / width);
+    let newest = emptyHistory();
+    newest.next = "from_ms=" + from + "&to_ms=" + (from + count * width) + "&points=" + count;
+    for await (const part of this.#answers(newest.next, isCurrent)) newest = joined(part, newest);
+    // What was not read to its end is read again the next time.
+    if (newest.next) return known;
+    const isNewer = alert => newest.alerts.some(({ id, revision }) => id === alert.id && revision >= alert.revision);
+    return {
+      ...known,
+      points: known.points.filter(point => point.at_ms >= oldestMs - width && point.at_ms < from).concat(newest.points),
+      anomalies: known.anomalies.filter(it => it.measured_at_ms >= oldestMs && it.measured_at_ms < from).concat(newest.anomalies),
+      alerts: known.alerts.filter(alert => !isNewer(alert)).concat(newest.alerts),
+      readMs: now,
+      knownFromMs: Math.min(known.knownFromMs, from),
+    };
+  }
+
+  // One answer after the other, as far as that goes now.
+  async *#answers(query, isCurrent) {
+    const { device, metric } = this.#shown;
+    for (let answers = 0; answers < ANSWERS_MAX && query; answers++) {
+      const part = await this.#ask(seriesPath(device, metric) + "/history?" + query);
+      if (!isCurrent()) return;
+      if (!part) {
+        setText("series-said", answers ? "" : "No history can be read now; what comes live is shown.");
+        return;
+      }
+      yield part;
+      query = part.next;
+    }
   }
 
   // From where to where most values are; what is told begins farther out.
