@@ -1,7 +1,7 @@
 //! `GET /api/series/{device}/{metric}/history?from_ms=&to_ms=&points=`: what the store still holds of a series, as points for a chart.
 //!
 //! Reading it takes time, so it is done beside this thread, one request after the other, and an answer has what was found within
-//! [`ANSWER_WITHIN`]: `next` is the query that goes on from there.
+//! 0.4 s: `next` is the query that goes on from there.
 
 use std::path::PathBuf;
 use std::sync::Arc;
