@@ -26,7 +26,7 @@ use crate::core::mqtt::topic;
 use crate::counter::many;
 use crate::pipeline::Message;
 use crate::pipeline::operation::{Operation, Outcome};
-use crate::sinks::resend::{Resent, Wish};
+use crate::sinks::resend::{NoWish, Resent, Wish};
 use crate::store::letters::{self, Selection};
 
 /// Most connections served at once; further ones wait.
@@ -183,8 +183,14 @@ async fn resend(what: &str, sources: &Sources) -> (StatusCode, String) {
             Err(error) => return (StatusCode::SERVICE_UNAVAILABLE, format!("cannot read the store: {error}")),
         };
         let (answer, answered) = oneshot::channel();
-        if !source.status.wishes.ask(Wish { id, through, answer }) {
-            return (StatusCode::CONFLICT, format!("dead letters of {sink} are being sent already"));
+        if let Err(why) = source.status.wishes.ask(Wish { id, through, answer }) {
+            let why = match why {
+                NoWish::Busy => format!("dead letters of {sink} are being sent already"),
+                NoWish::Unserved => {
+                    format!("{sink} is {} now, to which dead letters cannot be sent: export them", source.kind)
+                }
+            };
+            return (StatusCode::CONFLICT, why);
         }
         answers.push(answered);
     }

@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 
 use crate::core::detection::alert::AlertKey;
 use crate::counter::many;
-use crate::store::cursors::{DeliveredLetter, DroppedSink};
+use crate::store::cursors::DroppedSink;
+use crate::store::letters::DeliveredLetter;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {

@@ -81,6 +81,8 @@ pub(crate) struct Forwarder {
     resending: Option<Resending>,
 }
 
+const LINK_IS_DOWN: &str = "nothing is sent at present";
+
 /// What a turn leaves to do.
 pub(crate) struct Turn {
     pub send: Vec<Request>,
@@ -123,7 +125,10 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
             forwarder.send_letter(&*sink).await;
         } else if forwarder.has_letters() && !matches!(turn.next, Next::Ended) {
             // What is under way comes first; nothing is added to it.
-            event = landed_next(&mut flights).await;
+            event = tokio::select! {
+                event = landed_next(&mut flights) => event,
+                Ok(()) = forwarder.link.changed() => forwarder.link_event(),
+            };
             continue;
         }
         for request in waiting.drain(..) {
@@ -191,6 +196,7 @@ impl Forwarder {
         let ForwarderParts { stream: parts, delivery, seed, flush_within } = parts;
         let linger_us = delivery.linger_us;
         let letters = Owner::new(&parts.sink, parts.stream, &delivery, &parts.pipeline);
+        parts.status.wishes.serve();
         let mut forwarder = Forwarder {
             name: parts.sink,
             stream: parts.stream,
@@ -267,22 +273,36 @@ impl Forwarder {
             let wish = self.status.wishes.take();
             self.resending = wish.map(|wish| Resending::new(wish, &self.name, &self.stream_name));
         }
+        if *self.link.borrow() != Link::Up
+            && let Some(mut resending) = self.resending.take()
+        {
+            resending.stop(LINK_IS_DOWN);
+            resending.end();
+        }
         self.resending.is_some()
     }
 
     /// Sends one of them.
     async fn send_letter<S: Sink>(&mut self, sink: &S) {
         let Some(mut resending) = self.resending.take() else { return };
-        let link = *self.link.borrow();
-        if link != Link::Up {
-            resending.stop("nothing is sent at present");
-            return resending.end();
-        }
-        match self.source.next_letter(resending.selection(), resending.after) {
+        let call = self.beat.at_disk();
+        let letter = self.source.next_letter(resending.selection(), resending.after);
+        drop(call);
+        match letter {
             Ok(Some(letter)) if resending.is_meant(&letter) => {
-                if resending.send(&self.letters, sink, &letter).await {
-                    self.resending = Some(resending);
-                    return;
+                let mut link = self.link.clone();
+                let goes_on = tokio::select! {
+                    goes_on = resending.send(&self.letters, sink, &letter) => Some(goes_on),
+                    // The end of the process waits for nothing that is not urgent.
+                    _ = link.wait_for(|link| *link != Link::Up) => None,
+                };
+                match goes_on {
+                    Some(true) => {
+                        self.resending = Some(resending);
+                        return;
+                    }
+                    Some(false) => {}
+                    None => resending.stop(LINK_IS_DOWN),
                 }
             }
             Ok(_) => {}

@@ -38,4 +38,9 @@ use crate::core::delivery::{OutgoingRecord, Reply};
 pub trait Sink {
     /// Sends the records at once. The reply has an outcome for each of them, in their order.
     fn send(&self, records: Vec<OutgoingRecord>) -> impl Future<Output = Reply>;
+
+    /// The same for records that come behind later ones of their key.
+    fn send_late(&self, records: Vec<OutgoingRecord>) -> impl Future<Output = Reply> {
+        self.send(records)
+    }
 }

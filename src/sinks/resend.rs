@@ -6,6 +6,7 @@
 //! is under way; between two of them the others get a turn. They come late, so a letter is not in the order of its device.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -18,8 +19,7 @@ use crate::core::delivery::{DeliverySettings, Outcome, OutgoingRecord, Partition
 use crate::core::identity::Stream;
 use crate::pipeline::Message;
 use crate::pipeline::operation::{self, Operation};
-use crate::store::cursors::DeliveredLetter;
-use crate::store::letters::{Letter, Selection};
+use crate::store::letters::{DeliveredLetter, Letter, Selection};
 
 /// A commit that takes longer is a disk that hangs.
 const STORED_WITHIN: Duration = Duration::from_secs(30);
@@ -29,6 +29,16 @@ const STORED_WITHIN: Duration = Duration::from_secs(30);
 pub struct Wishes {
     wish: Mutex<Option<Wish>>,
     asked: Notify,
+    /// There is a forwarder that looks for wishes: sinks that write files have none.
+    is_served: AtomicBool,
+}
+
+/// Why a wish cannot be left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoWish {
+    /// Another one waits.
+    Busy,
+    Unserved,
 }
 
 /// What is to be sent again.
@@ -52,15 +62,26 @@ pub struct Resent {
 }
 
 impl Wishes {
-    /// Leaves a wish; `false` if another one waits.
-    pub fn ask(&self, wish: Wish) -> bool {
+    /// Leaves a wish.
+    ///
+    /// # Errors
+    ///
+    /// If nobody would grant it now.
+    pub fn ask(&self, wish: Wish) -> Result<(), NoWish> {
+        if !self.is_served.load(Ordering::Relaxed) {
+            return Err(NoWish::Unserved);
+        }
         let mut place = self.wish.lock().expect("nothing panics while it is held");
         if place.is_some() {
-            return false;
+            return Err(NoWish::Busy);
         }
         *place = Some(wish);
         self.asked.notify_one();
-        true
+        Ok(())
+    }
+
+    pub(super) fn serve(&self) {
+        self.is_served.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn take(&self) -> Option<Wish> {
@@ -118,8 +139,9 @@ impl Owner {
     }
 
     /// The commit that counts it has come when this returns; `false` if it did not come in time, or the process is ending.
-    async fn is_delivered(&self, id: i64) -> bool {
-        let letter = DeliveredLetter { sink: self.sink.clone(), stream: self.stream, id };
+    async fn is_delivered(&self, letter: &Letter) -> bool {
+        let Letter { id, sequence, .. } = *letter;
+        let letter = DeliveredLetter { sink: self.sink.clone(), stream: self.stream, id, sequence };
         let (answer, answered) = oneshot::channel();
         let operation = Operation::LetterDelivered(letter);
         if self.pipeline.send(Message::Operate { operation, answer }).is_err() {
@@ -152,11 +174,11 @@ impl Resending {
             self.resent.refused += 1;
             return true;
         }
-        let reply = sink.send(vec![owner.record(letter)]).await;
+        let reply = sink.send_late(vec![owner.record(letter)]).await;
         let outcome = reply.outcomes.into_iter().next().expect("an outcome for each record");
         match outcome {
             Outcome::Accepted { .. } => {
-                if !owner.is_delivered(letter.id).await {
+                if !owner.is_delivered(letter).await {
                     self.stop("the store does not answer");
                     return false;
                 }

@@ -1,6 +1,7 @@
 //! The input of one transaction.
 
-use super::cursors::{CursorChange, DeliveredLetter};
+use super::cursors::CursorChange;
+use super::letters::DeliveredLetter;
 use super::salvage::Salvaged;
 use crate::core::pipeline::{Sealed, SealedBatch};
 use crate::handoff::{EntryChange, Undecodable};

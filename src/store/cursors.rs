@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::{Connection, params};
 
 use super::held_keys::{self, BatchDevices, HeldKeyChange, HeldKeys};
+use super::letters::{self, DeliveredLetter};
 use super::totals::{self, EXPIRED_WITH_SINK};
-use super::{held, letters, streams};
+use super::{held, streams};
 use crate::core::cursor::CursorState;
 use crate::core::identity::Stream;
 use crate::core::ranges::Ranges;
@@ -24,14 +25,6 @@ pub struct DeadLetter {
     pub sequence: u64,
     pub reason: String,
     pub line: Vec<u8>,
-}
-
-/// A dead letter that its sink has taken after all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeliveredLetter {
-    pub sink: String,
-    pub stream: Stream,
-    pub id: i64,
 }
 
 /// The saves of one sink's progress in one stream, for a sink that keeps something until its progress is durable.
@@ -306,7 +299,7 @@ impl Cursors {
         let mut entries = self.entries.iter_mut();
         let entry = entries.find(|entry| entry.sink == letter.sink && entry.stream == letter.stream);
         if let Some(entry) = entry.filter(|entry| entry.dead_lettered > 0)
-            && letters::delete(db, &letter.sink, letter.id)?
+            && letters::delete(db, letter)?
         {
             entry.dead_lettered -= 1;
             entry.delivered += 1;

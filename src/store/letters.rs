@@ -3,6 +3,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::core::identity::Stream;
+
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
@@ -14,6 +16,15 @@ pub struct Letter {
     pub reason: String,
     /// As it was to be sent, with its line feed.
     pub line: Vec<u8>,
+}
+
+/// One that its sink has taken after all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveredLetter {
+    pub sink: String,
+    pub stream: Stream,
+    pub id: i64,
+    pub sequence: u64,
 }
 
 /// Which letters are meant.
@@ -67,9 +78,14 @@ pub fn count(db: &Connection, selection: &Selection) -> rusqlite::Result<(u64, i
     )
 }
 
-/// Deletes a letter of this sink; returns whether it was there.
-pub(super) fn delete(db: &Connection, sink: &str, id: i64) -> rusqlite::Result<bool> {
-    let deleted =
-        db.prepare_cached("DELETE FROM dead_letter WHERE id = ?1 AND sink = ?2")?.execute(params![id, sink])?;
+/// Deletes a letter; returns whether it was there. Its id may have become another letter's, so it is not enough.
+pub(super) fn delete(db: &Connection, letter: &DeliveredLetter) -> rusqlite::Result<bool> {
+    let DeliveredLetter { sink, stream, id, sequence } = letter;
+    let deleted = db
+        .prepare_cached(
+            "DELETE FROM dead_letter
+             WHERE id = ?1 AND sink = ?2 AND stream = (SELECT name FROM stream WHERE id = ?3) AND seq = ?4",
+        )?
+        .execute(params![id, sink, stream.id(), sequence.cast_signed()])?;
     Ok(deleted > 0)
 }

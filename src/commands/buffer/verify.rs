@@ -34,7 +34,7 @@ decoded; small tables are checked as a whole. A running gateway goes on.
 
 Exit codes:
    0  everything is whole
-   1  something is damaged, or the store cannot be read
+   1  something is damaged or not there yet, or the store cannot be read
    2  usage
   78  the configuration is wrong, or the store is of a newer version or of another program";
 
@@ -85,12 +85,23 @@ pub fn command(arguments: &VerifyArguments) -> ExitCode {
         false => found.text(),
     };
     print!("{text}");
-    if found.damage.is_empty() { ExitCode::SUCCESS } else { Exit::RunTime.into() }
+    if found.damage.is_empty() && found.salvaging == 0 { ExitCode::SUCCESS } else { Exit::RunTime.into() }
 }
 
 /// Tables that are small enough to be read in one transaction.
-const SMALL: [&str; 8] =
-    ["stream", "run", "progress", "salvage", "snapshot", "alert", "rejected_sample", "dead_letter"];
+const SMALL: [&str; 11] = [
+    "stream",
+    "run",
+    "progress",
+    "salvage",
+    "snapshot",
+    "alert",
+    "rejected_sample",
+    "dead_letter",
+    "held",
+    "held_key",
+    "entry",
+];
 
 impl Found {
     fn look(&mut self, reader: &mut Reader, shows_progress: bool) -> rusqlite::Result<()> {
@@ -190,6 +201,7 @@ impl Found {
         }
         let read = format!("{} in {}", many(self.records, "record"), many(self.batches, "piece"));
         let _ = match self.damage.is_empty() {
+            true if self.salvaging > 0 => writeln!(text, "{read}, whole as far as they are there"),
             true => writeln!(text, "{read}, all whole"),
             false => writeln!(
                 text,

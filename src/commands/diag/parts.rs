@@ -157,10 +157,10 @@ fn files(folder: &Path) -> String {
 
 fn journal(pid: Option<u32>) -> String {
     let mut command = Command::new("journalctl");
-    command.args(["--no-pager", "--quiet", "-o", "short-iso", "-n", JOURNAL_LINES, "-u", "outrider"]);
+    command.args(["--no-pager", "--quiet", "-o", "short-iso", "-n", JOURNAL_LINES, "-b", "-u", "outrider"]);
     if let Some(pid) = pid {
-        // Also if the unit is called otherwise.
-        command.arg("+").arg(format!("_PID={pid}"));
+        // Also if the unit is called otherwise; never what another process had to say that had this number.
+        command.args(["+", "_COMM=outrider"]).arg(format!("_PID={pid}"));
     }
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = match spawned {

@@ -2,6 +2,7 @@
 
 use crate::config::host::Host;
 use crate::config::{Configuration, Sources};
+use crate::sinks::secret::parts_of_url;
 
 /// Variables of the environment that are secret, besides those that the configuration names.
 const VARIABLES: [&str; 3] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID"];
@@ -19,6 +20,10 @@ impl Secrets {
 
     fn new(texts: impl Iterator<Item = String>) -> Secrets {
         let mut all: Vec<String> = texts
+            .flat_map(|text| match text.contains("://") {
+                true => parts_of_url(&text).into_iter().map(str::to_owned).collect(),
+                false => vec![text],
+            })
             // As JSON writes them, too.
             .flat_map(|text| {
                 let json = serde_json::Value::from(text.as_str()).to_string();

@@ -61,6 +61,9 @@ fn of_place(place: &Place, running: &Running) -> Finding {
     let Place { listen, described, .. } = place;
     let found = match running.answers() {
         Some(answers) => of_running(place, &answers.status, answers.pid),
+        None if matches!(running, Running::Silent { .. }) => {
+            Finding::skipped(format!("{described}: the gateway runs and does not say what it has"))
+        }
         None => of_port(place),
     };
     // What is wrong with the port comes first.

@@ -10,6 +10,7 @@ mod text;
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -131,7 +132,8 @@ fn write(arguments: &InitArguments, text: &str) -> io::Result<()> {
         return Ok(());
     }
     let mut open = OpenOptions::new();
-    open.write(true);
+    // It may name passwords and tokens.
+    open.write(true).mode(0o640);
     match force {
         true => open.create(true).truncate(true),
         false => open.create_new(true),

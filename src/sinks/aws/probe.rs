@@ -83,7 +83,10 @@ async fn ask(service: &Service, asked: &Empty<'_>, action: &str, body: &Value, t
 pub async fn credentials(service: &Service) -> Result<String, Finding> {
     let session = service.session().await.map_err(|outcome| of_outcome("credentials", &outcome))?;
     Ok(match session.lasts(service.now()) {
-        Some(Duration::ZERO) => "credentials are there, and have expired".to_owned(),
+        Some(Duration::ZERO) => {
+            let found = "credentials are there, and have expired";
+            return Err(Finding::bad(found, "renew them; if they should renew themselves, look at the clock"));
+        }
         Some(left) => format!("credentials are there, and last for {}", approximate_duration(left)),
         None => "credentials are there, and do not expire".to_owned(),
     })

@@ -11,7 +11,7 @@ use super::outcome::{self, Answer};
 use super::target::HttpTarget;
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::sinks::network;
-use crate::sinks::secret::Secret;
+use crate::sinks::secret::{Secret, parts_of_url};
 
 /// At most this much of a response body is looked at.
 const ANSWER_BYTES_MAX: usize = 2 << 10;
@@ -67,7 +67,8 @@ impl Client {
     /// Removes secrets from the response: a service may echo what it was sent.
     fn without_secrets(&self, answer: Answer) -> Answer {
         let mut text = String::from_utf8_lossy(&answer.text).into_owned();
-        for (_, Secret(secret)) in self.headers.iter().filter(|(_, secret)| !secret.0.is_empty()) {
+        let of_headers = self.headers.iter().map(|(_, secret)| secret.0.as_str()).filter(|secret| !secret.is_empty());
+        for secret in of_headers.chain(parts_of_url(&self.url.0)) {
             text = text.replace(secret, "(not shown)");
         }
         Answer { text: text.into_bytes(), ..answer }

@@ -77,9 +77,10 @@ impl Known {
 
     /// The delivery is told of this record, so it never comes again. Returns the batches of the spans that it is done with.
     ///
-    /// What a key has comes in order, so if some of this record `was_sent` now, all that was stored before lies behind.
-    pub fn told(&mut self, key: &str, data: &[u8], was_sent: bool) -> Vec<u64> {
-        if was_sent {
+    /// What a key has comes in order, so if some of this record was sent now, all that was stored before `lies_behind`; but not behind a
+    /// record that comes late.
+    pub fn told(&mut self, key: &str, data: &[u8], lies_behind: bool) -> Vec<u64> {
+        if lies_behind {
             return self.spans.remove(key).into_iter().flatten().map(|(_, batch)| batch).collect();
         }
         let Some(known) = self.spans.get_mut(key) else { return Vec::new() };
@@ -147,6 +148,15 @@ mod tests {
         known.add("axle", &spans(&data("a", &[4])), 3);
         assert_eq!(known.told("tank", &data("c", &[1]), true), [1, 2]);
         assert_eq!(known.spans.len(), 1);
+    }
+
+    #[test]
+    fn a_record_that_comes_late_forgets_nothing_that_is_still_to_come() {
+        let mut known = Known::default();
+        known.add("tank", &spans(&data("a", &[9, 12])), 1);
+        assert_eq!(known.told("tank", &data("a", &[5]), false), [] as [u64; 0]);
+        assert_eq!(known.left_of("tank", &data("a", &[9, 12, 13])), data("a", &[13]));
+        assert_eq!(known.told("tank", &data("a", &[5]), true), [1], "the control: as if it came in order");
     }
 
     #[test]

@@ -74,6 +74,14 @@ struct Producer {
     sequences: HashMap<i32, i32>,
 }
 
+/// Where records are among those of their key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    InOrder,
+    /// Later ones have been sent, or are in doubt.
+    Late,
+}
+
 /// A record on its way.
 struct Parcel {
     record: OutgoingRecord,
@@ -106,12 +114,16 @@ impl KafkaSink {
 
 impl Sink for KafkaSink {
     async fn send(&self, records: Vec<OutgoingRecord>) -> Reply {
-        self.producer.lock().await.send(records).await
+        self.producer.lock().await.send(records, Place::InOrder).await
+    }
+
+    async fn send_late(&self, records: Vec<OutgoingRecord>) -> Reply {
+        self.producer.lock().await.send(records, Place::Late).await
     }
 }
 
 impl Producer {
-    async fn send(&mut self, records: Vec<OutgoingRecord>) -> Reply {
+    async fn send(&mut self, records: Vec<OutgoingRecord>, place: Place) -> Reply {
         if let Some(journal) = &mut self.journal {
             journal.settle();
         }
@@ -122,7 +134,7 @@ impl Producer {
         self.settle_doubts(&mut parcels).await;
         self.take_out_known(&mut parcels);
         self.deliver(&mut parcels).await;
-        self.reply(parcels)
+        self.reply(parcels, place)
     }
 
     /// The cluster, the journal and the producer's id.
@@ -347,10 +359,11 @@ impl Producer {
         group.iter().for_each(|number| parcels[*number].outcome = Some(outcome.clone()));
     }
 
-    fn reply(&mut self, parcels: Vec<Parcel>) -> Reply {
+    fn reply(&mut self, parcels: Vec<Parcel>, place: Place) -> Reply {
         for parcel in &parcels {
             if let Some(Outcome::Accepted { .. }) = parcel.outcome {
-                let told = self.known.told(&parcel.record.device, &parcel.record.data, !parcel.left.is_empty());
+                let lies_behind = place == Place::InOrder && !parcel.left.is_empty();
+                let told = self.known.told(&parcel.record.device, &parcel.record.data, lies_behind);
                 self.journal().told(told);
             }
         }

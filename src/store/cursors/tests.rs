@@ -80,12 +80,20 @@ fn a_letter_that_is_delivered_is_counted_once_and_one_that_is_gone_not_at_all() 
         ..CursorChange::to("sink", Stream::RAW, CursorState::at(10))
     };
     cursors.apply(&db, &change).expect("a working disk");
-    let delivered = |sink: &str, id| DeliveredLetter { sink: sink.to_owned(), stream: Stream::RAW, id };
+    let delivered =
+        |sink: &str, id, sequence| DeliveredLetter { sink: sink.to_owned(), stream: Stream::RAW, id, sequence };
     let counts = |cursors: &Cursors| (cursors.entries[0].delivered, cursors.entries[0].dead_lettered);
     assert_eq!(counts(&cursors), (8, 2));
-    for (sink, id, expected) in [("other", 1, (8, 2)), ("sink", 1, (9, 1)), ("sink", 1, (9, 1)), ("sink", 99, (9, 1))] {
-        cursors.deliver_letter(&db, &delivered(sink, id)).expect("a working disk");
-        assert_eq!(counts(&cursors), expected, "{sink} {id}");
+    for (sink, id, sequence, expected) in [
+        ("other", 1, 3, (8, 2)),
+        // The id has become another letter's.
+        ("sink", 1, 2, (8, 2)),
+        ("sink", 1, 3, (9, 1)),
+        ("sink", 1, 3, (9, 1)),
+        ("sink", 99, 7, (9, 1)),
+    ] {
+        cursors.deliver_letter(&db, &delivered(sink, id, sequence)).expect("a working disk");
+        assert_eq!(counts(&cursors), expected, "{sink} {id} {sequence}");
     }
     let left = letters::next(&db, &letters::Selection::default(), 0).expect("readable").expect("one");
     assert_eq!((left.id, left.sequence), (2, 7));
