@@ -259,18 +259,18 @@ type Rank = (bool, Option<Severity>, i64);
 impl Alerts {
     fn read(db: &Connection) -> rusqlite::Result<Alerts> {
         let mut alerts = Alerts::default();
-        let mut select = db.prepare_cached("SELECT body, state FROM alert")?;
+        // The column `state` is computed from the body, and a damaged one would be an error for all of them.
+        let mut select = db.prepare_cached("SELECT body FROM alert")?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
-            let is_raised = row.get_ref(1)?.as_str_or_null()? == Some(State::Raised.name());
-            alerts.add(row.get_ref(0)?.as_blob()?, is_raised);
+            alerts.add(row.get_ref(0)?.as_blob()?);
         }
         alerts.shorten();
         Ok(alerts)
     }
 
-    fn add(&mut self, body: &[u8], is_raised: bool) {
-        let rank = rank(body, is_raised);
+    fn add(&mut self, body: &[u8]) {
+        let rank = rank(body);
         self.total += 1;
         self.raised += u64::from(rank.0);
         if let (true, Some(severity), _) = rank {
@@ -293,15 +293,17 @@ impl Alerts {
     }
 }
 
-fn rank(body: &[u8], is_raised: bool) -> Rank {
+fn rank(body: &[u8]) -> Rank {
     #[derive(Default, serde::Deserialize)]
     #[serde(default)]
-    struct Brief {
+    struct Brief<'a> {
+        #[serde(borrow)]
+        state: Option<&'a str>,
         severity: Option<Severity>,
         raised_at_ms: i64,
     }
-    let brief: Brief = serde_json::from_slice(body).unwrap_or_default();
-    (is_raised, brief.severity, brief.raised_at_ms)
+    let brief: Brief<'_> = serde_json::from_slice(body).unwrap_or_default();
+    (brief.state == Some(State::Raised.name()), brief.severity, brief.raised_at_ms)
 }
 
 #[cfg(test)]
@@ -421,14 +423,18 @@ mod tests {
     fn an_alert_that_cannot_be_read_hides_no_other() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let writer = open(folder.path());
-        for (device, body) in
-            [("a", &b"{\"device\":\"\xff\",\"state\":\"raised\"}"[..]), ("b", b"{\"state\":\"raised\"}")]
-        {
+        // With the column, SQLite does not even take what damage to the disk may leave.
+        writer.connection().execute_batch("ALTER TABLE alert DROP COLUMN state").expect("a column");
+        for (device, body) in [
+            ("a", &b"{\"device\":\"\xff\",\"state\":\"raised\"}"[..]),
+            ("b", b"{\"state\":\"raised\"}"),
+            ("c", b"no JSON"),
+        ] {
             let insert = "INSERT INTO alert(device, metric, kind, body) VALUES (?1, 'm', 'k', ?2)";
             writer.connection().execute(insert, rusqlite::params![device, body]).expect("a row");
         }
         let view = look(writer.connection()).expect("readable");
-        assert_eq!((view.alerts, view.alerts_total), (vec![serde_json::json!({"state": "raised"})], 2));
+        assert_eq!((view.alerts, view.alerts_total), (vec![serde_json::json!({"state": "raised"})], 3));
     }
 
     #[test]
