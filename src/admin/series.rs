@@ -10,6 +10,7 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::alerts::{PAGE_BYTES, encode};
@@ -35,7 +36,7 @@ pub(super) async fn answer(query: Option<&str>, pipeline: &Sender<Message>) -> R
         return reply(StatusCode::BAD_REQUEST, TEXT, "ask for ?after={device}/{metric}\n");
     };
     match ask(pipeline, ANSWER_WITHIN, |answer| Message::ListSeries { device, metric, answer }).await {
-        Some(lines) => page(&lines),
+        Some(lines) => page_of_series(&lines),
         None => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, UNKNOWN),
     }
 }
@@ -76,8 +77,14 @@ pub(super) fn names(levels: &str) -> Option<(String, String)> {
     (!metric.contains('/')).then(|| (topic::percent_decode(device), topic::percent_decode(metric)))
 }
 
-/// As many of the series as a page holds, at least one.
-fn page(lines: &[SeriesLine]) -> Response<Full<Bytes>> {
+fn page_of_series(lines: &[SeriesLine]) -> Response<Full<Bytes>> {
+    page(lines, lines.len() == PAGE_SERIES, |last| {
+        format!("/api/series?after={}/{}", encode(&last.device), encode(&last.metric))
+    })
+}
+
+/// As many of the lines as a page holds, at least one; if there may be more, with a link to where the `next` ones are.
+pub(super) fn page<T: Serialize>(lines: &[T], has_more: bool, next: impl Fn(&T) -> String) -> Response<Full<Bytes>> {
     let mut json = b"[".to_vec();
     let mut written = 0;
     for line in lines {
@@ -90,9 +97,9 @@ fn page(lines: &[SeriesLine]) -> Response<Full<Bytes>> {
     }
     json.extend_from_slice(b"\n]\n");
     let mut reply = reply(StatusCode::OK, "application/json", json);
-    let has_more = written < lines.len() || lines.len() == PAGE_SERIES;
+    let has_more = has_more || written < lines.len();
     if let Some(last) = lines[..written].last().filter(|_| has_more) {
-        let link = format!("</api/series?after={}/{}>; rel=\"next\"", encode(&last.device), encode(&last.metric));
+        let link = format!("<{}>; rel=\"next\"", next(last));
         reply.headers_mut().insert("link", link.try_into().expect("encoded for a header"));
     }
     reply
@@ -128,12 +135,12 @@ mod tests {
     #[test]
     fn a_page_that_is_full_leads_to_the_next() {
         let lines: Vec<SeriesLine> = (0..PAGE_SERIES).map(|number| line(number, "")).collect();
-        assert_eq!(next(&page(&lines[..3])), None);
-        let link = next(&page(&lines)).expect("there may be more");
+        assert_eq!(next(&page_of_series(&lines[..3])), None);
+        let link = next(&page_of_series(&lines)).expect("there may be more");
         assert_eq!(after(&link), Some(("a/0499".to_owned(), "x y".to_owned())));
         let long: Vec<SeriesLine> = (0..5).map(|number| line(number, &"r".repeat(PAGE_BYTES / 2))).collect();
-        assert_eq!(after(&next(&page(&long)).expect("there are more")).expect("a place").0, "a/0001");
-        assert_eq!(next(&page(&[])), None);
+        assert_eq!(after(&next(&page_of_series(&long)).expect("there are more")).expect("a place").0, "a/0001");
+        assert_eq!(next(&page_of_series(&[])), None);
         assert_eq!([after("before=a/b"), after("after=a"), after("after=a/b/c")], [None, None, None]);
     }
 

@@ -11,11 +11,10 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
-use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::alerts::{PAGE_BYTES, encode};
-use super::series::{ANSWER_WITHIN, UNKNOWN, ask};
+use super::alerts::encode;
+use super::series::{ANSWER_WITHIN, UNKNOWN, ask, page};
 use super::status::Sources;
 use super::{TEXT, reply};
 use crate::core::mqtt::topic;
@@ -91,31 +90,10 @@ fn unknown() -> Response<Full<Bytes>> {
     reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, UNKNOWN)
 }
 
-/// As many of the lines as a page holds, at least one.
-fn page<T: Serialize>(lines: &[T], has_more: bool, next: impl Fn(&T) -> String) -> Response<Full<Bytes>> {
-    let mut json = b"[".to_vec();
-    let mut written = 0;
-    for line in lines {
-        if json.len() >= PAGE_BYTES {
-            break;
-        }
-        json.extend_from_slice(if written == 0 { b"\n" } else { b",\n" });
-        serde_json::to_writer(&mut json, line).expect("plain data");
-        written += 1;
-    }
-    json.extend_from_slice(b"\n]\n");
-    let mut reply = reply(StatusCode::OK, "application/json", json);
-    let has_more = has_more || written < lines.len();
-    if let Some(last) = lines[..written].last().filter(|_| has_more) {
-        let link = format!("<{}>; rel=\"next\"", next(last));
-        reply.headers_mut().insert("link", link.try_into().expect("encoded for a header"));
-    }
-    reply
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::alerts::PAGE_BYTES;
 
     #[test]
     fn a_query_is_taken_apart_and_a_mistake_in_it_is_told() {
