@@ -293,7 +293,7 @@ impl Forwarder {
                 let mut link = self.link.clone();
                 let goes_on = tokio::select! {
                     goes_on = resending.send(&self.letters, sink, &letter) => Some(goes_on),
-                    // The end of the process waits for nothing that is not urgent.
+                    // Neither the end of the process nor a link that is cut on purpose waits for a letter.
                     _ = link.wait_for(|link| *link != Link::Up) => None,
                 };
                 match goes_on {

@@ -139,7 +139,7 @@ impl Question {
         Ok(answer)
     }
 
-    /// Reads the newest batch that begins before a sequence, if there is one that may hold anything of the range.
+    /// Reads the newest batch that ends before a sequence, if there is one that may hold anything of the range.
     fn read_one(
         &self,
         reader: &mut Reader,
