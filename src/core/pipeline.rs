@@ -26,14 +26,14 @@ use super::json;
 use super::reading::{Reading, Readings};
 use super::record::{self, AnomalyPart};
 use super::rulebook::Rulebook;
-use crate::core::detection::alert::{
+use crate::detection::alert::{
     self, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, ClearedReason, Flag, Heard, Holder, Moment, Report,
     ReportPacer, Severity, Weight,
 };
-use crate::core::detection::detectors::maturity::Maturity;
-use crate::core::detection::detectors::{Detector, Findings, Kinds, Verdict};
-use crate::core::detection::devices::{DEVICE_METRIC, Publisher};
-use crate::core::detection::monitor::{Arrival, LATE_AFTER_MS, Monitor, MonitorSettings, Place};
+use crate::detection::detectors::maturity::Maturity;
+use crate::detection::detectors::{Detector, Findings, Kinds, Verdict};
+use crate::detection::devices::{DEVICE_METRIC, Publisher};
+use crate::detection::monitor::{Arrival, LATE_AFTER_MS, Monitor, MonitorSettings, Place};
 use open::OpenBatch;
 use ruling::Ruling;
 use snapshot::{SnapshotPace, SnapshotRound};

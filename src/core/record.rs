@@ -253,8 +253,8 @@ fn write_optional(out: &mut Vec<u8>, number: Option<f64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::json::text_bytes;
-    use crate::core::reading::{ClockFault, pack_attribute};
+    use crate::json::text_bytes;
+    use crate::reading::{ClockFault, pack_attribute};
     use proptest::prelude::*;
 
     const RUN: RunId = RunId([0x7f, 0x3c, 0x9a, 0x1e, 0x5b, 0x20, 0xd4, 0xc8]);
@@ -391,7 +391,7 @@ mod tests {
 
     #[test]
     fn an_integer_that_a_double_rounds_is_written_exactly_too() {
-        let (value, rounding) = crate::core::reading::Rounding::of(8_121_069_193_333_309_404);
+        let (value, rounding) = crate::reading::Rounding::of(8_121_069_193_333_309_404);
         let mut out = Vec::new();
         write_reading(&mut out, "g", RUN, 1, &Reading { rounding, ..Reading::at(1, "d", "m", value) });
         let line: serde_json::Value = serde_json::from_slice(&out).expect("JSON");

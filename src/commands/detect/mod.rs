@@ -9,6 +9,8 @@ mod explain;
 pub(super) mod from_store;
 pub(super) mod input;
 pub(super) mod lines;
+#[cfg(test)]
+mod live;
 pub(super) mod progress;
 mod replay;
 mod report;

@@ -1,6 +1,6 @@
 use super::varint::Cursor;
 use super::{FLAG_DEVICE_TIME, FLAG_ROUNDING, FLAG_SEQUENCE, FLAG_SYNCED, Tag, VERSION};
-use crate::core::reading::{Attributes, ClockFault, DeviceTime, Reading, Rounding, TimeQuality};
+use crate::reading::{Attributes, ClockFault, DeviceTime, Reading, Rounding, TimeQuality};
 
 /// A record as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]

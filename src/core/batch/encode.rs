@@ -3,7 +3,7 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{FLAG_DEVICE_TIME, FLAG_ROUNDING, FLAG_SEQUENCE, FLAG_SYNCED, Tag, VERSION, varint};
-use crate::core::reading::{DeviceTime, Reading, TimeQuality};
+use crate::reading::{DeviceTime, Reading, TimeQuality};
 
 /// Builds one payload after another; its buffers are kept, so a busy writer allocates once.
 #[derive(Debug, Default)]

@@ -61,7 +61,7 @@ impl Tag {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::reading::{Attributes, ClockFault, DeviceTime, Reading, Rounding, TimeQuality, pack_attribute};
+    use crate::reading::{Attributes, ClockFault, DeviceTime, Reading, Rounding, TimeQuality, pack_attribute};
     use proptest::prelude::*;
 
     #[derive(Clone, Debug)]

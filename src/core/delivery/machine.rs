@@ -8,7 +8,7 @@ use super::pacing::{Pacer, Shards, UNKNOWN_SHARD};
 use super::progress::Progress;
 use super::queue::{Content, KeyState, Keys, RECORD_OVERHEAD_BYTES, RUN_BYTES, Record};
 use super::{Actions, DeliverySettings, DeliveryStatus, Event, Grouping, Partition, Refused, RequestId, RetryReason};
-use crate::core::cursor::CursorState;
+use crate::cursor::CursorState;
 
 mod aside;
 mod replies;

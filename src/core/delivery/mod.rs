@@ -119,9 +119,8 @@ impl Default for Patience {
     }
 }
 
-#[cfg(test)]
 impl Default for DeliverySettings {
-    /// Limits for tests, of the size that cloud streams have.
+    /// Limits of the size that cloud streams have.
     fn default() -> Self {
         DeliverySettings {
             grouping: Grouping::Lines,

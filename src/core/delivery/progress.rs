@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::cursor::CursorState;
+use crate::cursor::CursorState;
 
 #[derive(Clone, Debug)]
 pub struct Progress {

@@ -29,8 +29,8 @@ use super::detectors::maturity::Maturity;
 use super::devices::DEVICE_METRIC;
 pub use super::severity::{Severity, Weight};
 use super::silence::Rhythm;
-use crate::core::fnv;
-use crate::core::identity::RunId;
+use crate::fnv;
+use crate::identity::RunId;
 
 /// A moment on two clocks: the wall clock for people, and the steady clock for durations, which setting the wall clock does not change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

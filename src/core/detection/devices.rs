@@ -3,9 +3,9 @@
 //! A device that goes away takes all its series with it: that is reported once, not for each of them. A device whose client has
 //! disconnected in order is asleep, and its silence is not reported.
 
-use crate::core::detection::rewind_guard::RewindGuard;
-use crate::core::detection::silence::Rhythm;
-use crate::core::device_clock::DeviceClock;
+use crate::detection::rewind_guard::RewindGuard;
+use crate::detection::silence::Rhythm;
+use crate::device_clock::DeviceClock;
 
 /// Stands for the metric in findings and alerts about a device as a whole.
 pub const DEVICE_METRIC: &str = "_device";

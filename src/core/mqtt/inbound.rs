@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::packet::{Publish, Version, ack, reason};
 use super::publishing::{self, PublishVerdict, Voice};
 use super::session::{ALIASES_MAX, Close};
-use crate::core::mqtt::access::Permissions;
+use crate::mqtt::access::Permissions;
 
 /// Most messages of QoS 2 that a client may have sent and not released.
 pub const UNRELEASED_MAX: usize = 1_024;
@@ -238,7 +238,7 @@ impl Inbound {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::mqtt::topic::TopicError;
+    use crate::mqtt::topic::TopicError;
 
     /// A client, and what it was answered.
     #[derive(Default)]

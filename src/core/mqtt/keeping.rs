@@ -12,7 +12,7 @@ pub use blob::Blob;
 
 use super::access::Identity;
 use super::subscription::Wants;
-use crate::core::device_clock::UNSET_BEFORE_MS;
+use crate::device_clock::UNSET_BEFORE_MS;
 
 /// The number of a session that is kept, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! Decides what happens to a message that a client publishes, or leaves to be published as its will. All such questions are asked here.
 
 use super::topic::{self, TopicError};
-use crate::core::mqtt::access::{DenyCode, Permissions};
+use crate::mqtt::access::{DenyCode, Permissions};
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Its two halves are [`super::inbound`], what the client publishes, and [`super::outbound`], what it is sent. Neither does any I/O: packets,
 //! commits and messages in; verdicts and bytes out.
 
-use crate::core::fnv;
+use crate::fnv;
 
 use super::packet::{Connect, Version, reason};
 use super::topic::TopicError;

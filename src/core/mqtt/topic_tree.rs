@@ -205,7 +205,7 @@ fn ends_below(filter: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::mqtt::topic;
+    use crate::mqtt::topic;
     use proptest::prelude::*;
 
     fn matched(tree: &TopicTree<usize>, topic: &str) -> Vec<(usize, u8)> {

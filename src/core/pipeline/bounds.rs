@@ -1,9 +1,9 @@
 //! However much comes at once, batches and turns stay bounded.
 
 use super::*;
-use crate::core::batch::{CLOSED_AT_BYTES, Decoder, RECORD_BYTES_MAX};
-use crate::core::identity::Streams;
-use crate::core::reading::{Attributes, pack_attribute};
+use crate::batch::{CLOSED_AT_BYTES, Decoder, RECORD_BYTES_MAX};
+use crate::identity::Streams;
+use crate::reading::{Attributes, pack_attribute};
 
 fn pipeline() -> Pipeline {
     Pipeline::new(

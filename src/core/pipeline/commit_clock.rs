@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::core::mqtt::pace::Urgency;
+use crate::mqtt::pace::Urgency;
 
 /// How long the open batch may wait for its commit.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,8 @@
 //! The batches of a stream for the next commit: the one being filled, and those that are full.
 
 use super::SealedBatch;
-use crate::core::batch::{BatchEncoder, CLOSED_AT_BYTES};
-use crate::core::identity::Stream;
+use crate::batch::{BatchEncoder, CLOSED_AT_BYTES};
+use crate::identity::Stream;
 
 /// The open batch of one stream, those that were full before it, and the next numbers to give.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! Records that rules write to streams of their own.
 
 use super::Pipeline;
-use crate::core::batch::{RECORD_BYTES_MAX, Tag};
-use crate::core::identity::Stream;
-use crate::core::record::{self, RuleRecord};
+use crate::batch::{RECORD_BYTES_MAX, Tag};
+use crate::identity::Stream;
+use crate::record::{self, RuleRecord};
 
 /// Why a record of a rule was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

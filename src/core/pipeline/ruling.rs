@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::core::detection::alert::{Weight, rule_text};
-use crate::core::identity::Streams;
-use crate::core::reading::{Attributes, TimeQuality, pack_attribute};
-use crate::core::record::{RulePayload, RuleRecord};
-use crate::core::rulebook::{
+use crate::detection::alert::{Weight, rule_text};
+use crate::identity::Streams;
+use crate::reading::{Attributes, TimeQuality, pack_attribute};
+use crate::record::{RulePayload, RuleRecord};
+use crate::rulebook::{
     AlertVerdict, AlertWord, Conditions, Derived, DerivedReadings, Effects, RecordDraft, RuleMessage, Seen, Summary,
 };
 

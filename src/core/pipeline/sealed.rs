@@ -1,6 +1,6 @@
 //! What a commit makes durable, as the store takes it.
 
-use crate::core::identity::Stream;
+use crate::identity::Stream;
 
 /// A batch as the store takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct SealedBatch {
     pub first_ms: i64,
     /// When its last record was received, in milliseconds since 1970 (UTC).
     pub last_ms: i64,
-    /// As [`BatchEncoder::finish`](crate::core::batch::BatchEncoder::finish) gives it; not compressed.
+    /// As [`BatchEncoder::finish`](crate::batch::BatchEncoder::finish) gives it; not compressed.
     pub payload: Vec<u8>,
 }
 
@@ -35,11 +35,11 @@ pub struct SnapshotChunk {
 /// An alert as it stands after this commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertRow {
-    /// As in [`AlertKey::device`](crate::core::detection::alert::AlertKey::device).
+    /// As in [`AlertKey::device`](crate::detection::alert::AlertKey::device).
     pub device: String,
-    /// As in [`AlertKey::metric`](crate::core::detection::alert::AlertKey::metric).
+    /// As in [`AlertKey::metric`](crate::detection::alert::AlertKey::metric).
     pub metric: String,
-    /// As in [`AlertKey::kind`](crate::core::detection::alert::AlertKey::kind).
+    /// As in [`AlertKey::kind`](crate::detection::alert::AlertKey::kind).
     pub kind: String,
     /// Its record, which is its retained message too. `None` if the alert is gone.
     pub body: Option<Vec<u8>>,

@@ -1,12 +1,12 @@
 //! How the state of the detectors is kept across a restart: chunk by chunk with the commits, and back into a new pipeline.
 
 use super::{Pipeline, SnapshotChunk, Stream, heard};
-use crate::core::batch::varint::{self, Cursor};
-use crate::core::detection::alert::{ALERTS_VERSION, Alert, AlertKey, ClearedReason, Moment, is_of_rule};
-use crate::core::detection::detectors::Verdict;
-use crate::core::detection::detectors::hold::Holds;
-use crate::core::detection::monitor::{Arrival, LATE_AFTER_MS, RestoreError};
-use crate::core::reading::{Reading, TimeQuality};
+use crate::batch::varint::{self, Cursor};
+use crate::detection::alert::{ALERTS_VERSION, Alert, AlertKey, ClearedReason, Moment, is_of_rule};
+use crate::detection::detectors::Verdict;
+use crate::detection::detectors::hold::Holds;
+use crate::detection::monitor::{Arrival, LATE_AFTER_MS, RestoreError};
+use crate::reading::{Reading, TimeQuality};
 
 /// What a restored part of a snapshot held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

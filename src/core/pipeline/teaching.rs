@@ -4,9 +4,9 @@
 //! it back.
 
 use super::{AlertKey, Moment, Pipeline, SnapshotChunk};
-use crate::core::detection::alert::Acknowledgement;
-use crate::core::detection::detectors::Lesson;
-use crate::core::detection::monitor::CHUNK_SERIES;
+use crate::detection::alert::Acknowledgement;
+use crate::detection::detectors::Lesson;
+use crate::detection::monitor::CHUNK_SERIES;
 
 /// Chunks of the snapshot that go with the next commit because somebody taught a series of theirs.
 #[derive(Clone, Debug, Default)]
@@ -69,10 +69,10 @@ impl Pipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::detection::alert::{AlertTimes, State};
-    use crate::core::identity::{PerStream, RunId, Streams};
-    use crate::core::pipeline::{PipelineSettings, RestoredPart, Sealed};
-    use crate::core::reading::{Reading, Readings};
+    use crate::detection::alert::{AlertTimes, State};
+    use crate::identity::{PerStream, RunId, Streams};
+    use crate::pipeline::{PipelineSettings, RestoredPart, Sealed};
+    use crate::reading::{Reading, Readings};
 
     fn at(second: u64) -> Moment {
         Moment { wall_ms: 1_700_000_000_000 + 1_000 * second as i64, steady_ms: 1_000 * second }

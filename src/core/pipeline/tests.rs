@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use firmware_sim::vehicle::{Metric, Vehicle};
 
 use super::*;
-use crate::commands::detect;
-use crate::core::batch::{Decoder, Stored};
-use crate::core::detection::alert::ALERTS_VERSION;
-use crate::core::detection::detectors::limit::{Bounds, Limits};
-use crate::core::detection::detectors::profile::{Profile, Profiles, Rule};
+use crate::batch::{Decoder, Stored};
+use crate::detection::alert::ALERTS_VERSION;
+use crate::detection::detectors::limit::{Bounds, Limits};
+use crate::detection::detectors::profile::{Profile, Profiles, Rule};
 
 struct Gateway {
     pipeline: Pipeline,
@@ -305,67 +304,6 @@ fn a_week_of_silence_is_forgotten() {
     assert_eq!(gateway.raised.len(), 1);
 }
 
-/// A vehicle's readings, with a spike, a step, a stuck stretch and a silence in its engine's temperature.
-fn reported(vehicle: &Vehicle, metric: Metric, second: u64) -> Option<f64> {
-    let value = vehicle.value(metric, second);
-    if metric != Metric::EngineTemperature {
-        return Some(value);
-    }
-    match second {
-        700 => Some(value + 30.0),
-        900..1_000 => Some(value + 12.0),
-        1_400..1_500 => Some(vehicle.value(metric, 1_400)),
-        1_700..1_730 => None,
-        _ => Some(value),
-    }
-}
-
-#[test]
-fn live_and_replayed_the_verdicts_are_the_same_across_a_restart_too() {
-    let vehicle = Vehicle::new(7, 3, 1.0);
-    let metrics = [Metric::EngineTemperature, Metric::ContainerTemperature, Metric::Speed];
-    for restart_at in [None, Some(705), Some(950), Some(1_450)] {
-        let mut gateway = Gateway::start(WALL_MS);
-        let mut file = String::new();
-        for second in 0..2_000 {
-            if restart_at == Some(second) {
-                gateway.restart(0);
-            }
-            for metric in metrics {
-                if let Some(value) = reported(&vehicle, metric, second) {
-                    gateway.publish(1, "truck", metric.name(), value);
-                    file += &format!("truck/{},{},{value}\n", metric.name(), gateway.now().wall_ms);
-                }
-            }
-            gateway.advance(1);
-        }
-        let (mut rows, mut errors) = (Vec::new(), Vec::new());
-        let options = detect::Options { format: detect::Format::Rows, severity_min: None, unit: None };
-        detect::run(file.as_bytes(), (&mut rows, &mut errors), MonitorSettings::default(), options, None)
-            .expect("memory");
-        let rows = String::from_utf8(rows).expect("text");
-        let replayed: BTreeSet<(String, i64, String)> = rows
-            .lines()
-            .map(|row| {
-                let fields: Vec<&str> = row.split(',').collect();
-                (fields[0].to_owned(), fields[1].parse().expect("a time"), fields[3].to_owned())
-            })
-            .collect();
-        let found: BTreeSet<&str> = replayed.iter().map(|(_, _, detector)| detector.as_str()).collect();
-        assert_eq!(found, BTreeSet::from(["gap", "shift", "spike", "stuck"]), "the test says something");
-        // A file has no ticks between its lines: a silence is told by the next line.
-        let without_gaps = |all: &BTreeSet<(String, i64, String)>| -> BTreeSet<_> {
-            all.iter().filter(|(_, _, detector)| detector != "gap").cloned().collect()
-        };
-        assert_eq!(without_gaps(&gateway.flagged), without_gaps(&replayed), "restarted at {restart_at:?}");
-        let gaps = |all: &BTreeSet<(String, i64, String)>| -> Vec<i64> {
-            all.iter().filter(|(_, _, detector)| detector == "gap").map(|(_, at_ms, _)| *at_ms).collect()
-        };
-        let (live, file) = (gaps(&gateway.flagged), gaps(&replayed));
-        assert!(live.len() == 1 && file.len() == 1 && (live[0] - file[0]).abs() <= 1_000, "{live:?} {file:?}");
-    }
-}
-
 #[test]
 fn healthy_vehicles_raise_nothing() {
     for number in 1..=6 {
@@ -537,7 +475,7 @@ fn series_that_come_during_a_snapshot_do_not_cost_it_the_alerts() {
     gateway.chunks.clear();
     gateway.pipeline.tick(gateway.now());
     gateway.pipeline.begin_snapshot();
-    for n in 0..crate::core::detection::monitor::CHUNK_SERIES {
+    for n in 0..crate::detection::monitor::CHUNK_SERIES {
         let now = gateway.now();
         let mut readings = Readings::default();
         readings.push(&Reading::at(now.wall_ms, "truck", &format!("m{n}"), 1.0));

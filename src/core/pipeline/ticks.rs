@@ -1,7 +1,7 @@
 //! What time alone brings: silences, too many series, the end of alerts, the next snapshot.
 
 use super::*;
-use crate::core::detection::alert::Trouble;
+use crate::detection::alert::Trouble;
 
 impl Pipeline {
     /// Does what is due at this time.

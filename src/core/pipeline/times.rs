@@ -1,9 +1,9 @@
 //! Times that cannot be true: those of devices, and the gateway's own.
 
 use super::*;
-use crate::core::detection::alert::{REPORT_EVERY_MS, Trouble};
-use crate::core::detection::monitor::Place;
-use crate::core::reading::{ClockFault, DeviceTime, TimeQuality};
+use crate::detection::alert::{REPORT_EVERY_MS, Trouble};
+use crate::detection::monitor::Place;
+use crate::reading::{ClockFault, DeviceTime, TimeQuality};
 
 /// Most devices whose wrong clocks are reported by name.
 const TOLD_MAX: usize = 16;

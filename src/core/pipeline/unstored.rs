@@ -6,7 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::*;
-use crate::core::detection::alert::ALERTS_MAX;
+use crate::detection::alert::ALERTS_MAX;
 
 /// What can be stored at present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

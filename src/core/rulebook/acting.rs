@@ -9,10 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use super::compile::topic_problem;
 use super::effects::{AlertVerdict, AlertWord, Derived, DerivedReadings, Effects, Failure, RecordDraft, RuleMessage};
 use super::rule::{Action, Rule};
-use crate::core::detection::alert::{is_own_device, is_own_metric};
-use crate::core::json::write_text;
-use crate::core::reading::NAME_BYTES_MAX;
-use crate::core::rules::{Context, EvaluationError, Expression, Names, Template, Value};
+use crate::detection::alert::{is_own_device, is_own_metric};
+use crate::json::write_text;
+use crate::reading::NAME_BYTES_MAX;
+use crate::rules::{Context, EvaluationError, Expression, Names, Template, Value};
 
 /// Longest message of an alert, in bytes.
 const MESSAGE_BYTES_MAX: usize = 512;
@@ -156,7 +156,7 @@ impl Acting<'_> {
         }
     }
 
-    fn render(&self, template: &Template, action: &'static str) -> Result<crate::core::rules::Rendered, Fault> {
+    fn render(&self, template: &Template, action: &'static str) -> Result<crate::rules::Rendered, Fault> {
         template.render(self.names, self.context, self.variables).map_err(|error| Fault::new(action, error))
     }
 

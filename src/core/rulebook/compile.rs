@@ -6,8 +6,8 @@ use super::definition::{ActionDefinition, Definition};
 use super::functions::{self, MESSAGE_FUNCTIONS, MessageFunction, READING_FUNCTIONS, ReadingFunction};
 use super::rule::{Action, Condition, Rule, RuleProblem, Trigger};
 use super::surroundings::Surroundings;
-use crate::core::mqtt::topic;
-use crate::core::rules::{Expression, ExtraCall, ParseError, Statement, Template, Vocabulary};
+use crate::mqtt::topic;
+use crate::rules::{Expression, ExtraCall, ParseError, Statement, Template, Vocabulary};
 
 /// Longest span of a window, and longest time that a condition has to hold, in milliseconds.
 pub const SPAN_MS_MAX: i64 = 24 * 3_600_000;

@@ -14,11 +14,11 @@ use super::effects::{AlertVerdict, Effects};
 use super::rule::{Action, Condition, Rule};
 use super::tally::laps;
 use super::view::{Crossings, View};
-use crate::core::detection::alert::{Moment, RULE_METRIC};
-use crate::core::detection::detectors::Verdict;
-use crate::core::json::write_text;
-use crate::core::reading::Reading;
-use crate::core::rules::{Allowance, Context, EvaluationError, Names, RESULT_BYTES_MAX, Value};
+use crate::detection::alert::{Moment, RULE_METRIC};
+use crate::detection::detectors::Verdict;
+use crate::json::write_text;
+use crate::reading::Reading;
+use crate::rules::{Allowance, Context, EvaluationError, Names, RESULT_BYTES_MAX, Value};
 
 /// Most that is kept of devices: latest readings and conditions, each of which counts as one.
 const CELLS_MAX: usize = 500_000;

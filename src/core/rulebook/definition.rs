@@ -1,7 +1,7 @@
 //! A rule as it is configured: texts and numbers, not yet compiled.
 
-use crate::core::detection::severity::Severity;
-use crate::core::fnv;
+use crate::detection::severity::Severity;
+use crate::fnv;
 
 /// A rule as it is configured.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use super::Rulebook;
 use super::index::ReadingIndex;
-use crate::core::detection::detectors::Verdict;
-use crate::core::reading::{Reading, Rounding};
-use crate::core::rules::{Number, SampleWindow, Side, Value};
+use crate::detection::detectors::Verdict;
+use crate::reading::{Reading, Rounding};
+use crate::rules::{Number, SampleWindow, Side, Value};
 
 /// A metric that was not heard for so long, and for [`USUAL_INTERVALS`] of its usual intervals, is Undefined. Device time.
 const OLD_AFTER_MS: i64 = 60_000;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::core::detection::severity::Severity;
+use crate::detection::severity::Severity;
 
 /// What the rules that looked at a message, or at a reading, want done.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ pub struct AlertWord {
     pub rule: u16,
     /// Which device the alert is about.
     pub device: Box<str>,
-    /// Which of its metrics; [`crate::core::detection::alert::RULE_METRIC`] if none.
+    /// Which of its metrics; [`crate::detection::alert::RULE_METRIC`] if none.
     pub metric: Box<str>,
     /// What is said.
     pub verdict: AlertVerdict,

@@ -1,6 +1,6 @@
 //! Functions of rules that AWS IoT SQL does not have.
 
-use crate::core::rules::{ExtraFunction, Statistic};
+use crate::rules::{ExtraFunction, Statistic};
 
 /// A function of rules that see readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,11 +7,9 @@ use super::functions::{self, MessageFunction};
 use super::rule::{Rule, Trigger};
 use super::surroundings::Surroundings;
 use super::tally::laps;
-use crate::core::detection::alert::RULE_METRIC;
-use crate::core::mqtt::packet::PassedOn;
-use crate::core::rules::{
-    Allowance, Context, EvaluationError, Names, Payload, Statement, Value, is_basic_ingest, trace_id,
-};
+use crate::detection::alert::RULE_METRIC;
+use crate::mqtt::packet::PassedOn;
+use crate::rules::{Allowance, Context, EvaluationError, Names, Payload, Statement, Value, is_basic_ingest, trace_id};
 
 /// A message that the rules look at.
 #[derive(Clone, Copy, Debug)]

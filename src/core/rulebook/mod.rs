@@ -45,8 +45,8 @@ pub use slow::SlowRules;
 pub use surroundings::Surroundings;
 pub use tally::{Counts, Tally};
 
-use crate::core::mqtt::topic_tree::TopicTree;
-use crate::core::pattern;
+use crate::mqtt::topic_tree::TopicTree;
+use crate::pattern;
 use index::ReadingIndex;
 
 /// Most rules of a gateway.

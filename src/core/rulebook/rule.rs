@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::definition::Keep;
 use super::tally::Tally;
-use crate::core::detection::severity::Severity;
-use crate::core::rules::{Expression, ExtraCall, Statement, Template};
+use crate::detection::severity::Severity;
+use crate::rules::{Expression, ExtraCall, Statement, Template};
 
 /// A rule, compiled.
 #[derive(Debug)]

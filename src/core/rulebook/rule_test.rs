@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::core::rules::GivenProperties;
+use crate::rules::GivenProperties;
 
 /// An example, and what is expected of it.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,11 +5,11 @@
 use super::Rulebook;
 use super::conditions::Conditions;
 use super::device::{Device, Latest, Span, State};
-use crate::core::batch::varint::{self, Cursor};
-use crate::core::detection::alert::Moment;
-use crate::core::detection::detectors::Verdict;
-use crate::core::reading::Rounding;
-use crate::core::rules::{SampleWindow, Side};
+use crate::batch::varint::{self, Cursor};
+use crate::detection::alert::Moment;
+use crate::detection::detectors::Verdict;
+use crate::reading::Rounding;
+use crate::rules::{SampleWindow, Side};
 
 /// What is beyond is not kept: the devices that were heard last come first.
 const BYTES_MAX: usize = 4 << 20;

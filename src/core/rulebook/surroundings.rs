@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::core::rules::{Table, Value, Zones};
+use crate::rules::{Table, Value, Zones};
 
 /// What rules may name.
 #[derive(Debug, Default)]

@@ -1,11 +1,11 @@
 //! Rules on messages and on readings, as a whole.
 
 use super::*;
-use crate::core::detection::alert::{Moment, RULE_METRIC};
-use crate::core::detection::detectors::Verdict;
-use crate::core::detection::severity::Severity;
-use crate::core::mqtt::packet::PassedOn;
-use crate::core::reading::Reading;
+use crate::detection::alert::{Moment, RULE_METRIC};
+use crate::detection::detectors::Verdict;
+use crate::detection::severity::Severity;
+use crate::mqtt::packet::PassedOn;
+use crate::reading::Reading;
 
 fn alert() -> ActionDefinition {
     ActionDefinition::Alert { severity: Severity::Major, message: None, device: None }
@@ -404,7 +404,7 @@ fn where_conditions_stand_survives_a_restart_as_far_as_the_rules_are_the_same() 
     life.conditions.encode(&life.book, life.at(), &mut kept);
     let restored = |definitions: &[Definition]| {
         let mut next = Life { second: life.second, ..Life::new(definitions) };
-        let mut cursor = crate::core::batch::varint::Cursor { rest: &kept };
+        let mut cursor = crate::batch::varint::Cursor { rest: &kept };
         next.conditions.decode(&mut cursor, &next.book, next.at()).expect("as it was written");
         assert!(cursor.rest.is_empty());
         next
@@ -416,7 +416,7 @@ fn where_conditions_stand_survives_a_restart_as_far_as_the_rules_are_the_same() 
     assert_eq!(said(&mut restored(&definitions("t > 6"))), "!!", "both have held for ten seconds");
     assert_eq!(said(&mut restored(&definitions("t > 7"))), "!-", "the one that was edited begins anew");
     for end in 0..kept.len() {
-        let mut cursor = crate::core::batch::varint::Cursor { rest: &kept[..end] };
+        let mut cursor = crate::batch::varint::Cursor { rest: &kept[..end] };
         assert!(Conditions::default().decode(&mut cursor, &life.book, life.at()).is_none(), "cut at {end}");
     }
     let mut other = Life::new(&definitions("t > 7"));

@@ -6,9 +6,9 @@ use super::device::{Device, Latest};
 use super::functions::{self, ReadingFunction};
 use super::index::ReadingIndex;
 use super::surroundings::Surroundings;
-use crate::core::detection::detectors::Verdict;
-use crate::core::reading::Reading;
-use crate::core::rules::{Crossing, Names, Side, Statistic, Value};
+use crate::detection::detectors::Verdict;
+use crate::reading::Reading;
+use crate::rules::{Crossing, Names, Side, Statistic, Value};
 
 /// A crossing is looked for once in an evaluation, however often it is asked for.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl Names for View<'_> {
 }
 
 fn number<'v>(double: f64) -> Value<'v> {
-    crate::core::rules::Number::from_double(double).into()
+    crate::rules::Number::from_double(double).into()
 }
 
 fn text(text: Option<&str>) -> Value<'_> {

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::document::Document;
 use super::problem::EvaluationError;
 use super::value::Value;
-use crate::core::mqtt::packet::PassedOn;
+use crate::mqtt::packet::PassedOn;
 
 /// Steps of an evaluation at most. A step is an operation, an element that a query looks at, or 64 bytes of text.
 pub const STEPS_MAX: u32 = 250_000;

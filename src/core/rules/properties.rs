@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::core::mqtt::packet::{DecodeError, PassedOn, Property, encode_properties};
+use crate::mqtt::packet::{DecodeError, PassedOn, Property, encode_properties};
 
 /// What `get_mqtt_property('format_indicator')` gives of a payload that is UTF-8.
 pub(super) const UTF_8: &str = "UTF8_DATA";

@@ -6,7 +6,7 @@ use super::parser::{Parsed, Parser, Vocabulary};
 use super::problem::{EvaluationError, ParseError, Warning};
 use super::syntax::{ExtraCall, NodeId, Selection, Syntax};
 use super::value::{RESULT_BYTES_MAX, Value};
-use crate::core::mqtt::topic;
+use crate::mqtt::topic;
 
 /// `SELECT ... FROM ... WHERE ...`
 #[derive(Debug)]

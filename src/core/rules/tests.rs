@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::mqtt::packet::PassedOn;
+use crate::mqtt::packet::PassedOn;
 
 fn context() -> Context<'static> {
     Context { topic: Some("a/b"), seed: 7, ..Context::default() }

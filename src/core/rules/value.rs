@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::document::{Content, Document, NodeRef};
 use super::number::{Number, Rounding};
 use super::problem::EvaluationError;
-use crate::core::json;
+use crate::json;
 
 /// Longest text that a function makes, in bytes.
 pub const TEXT_BYTES_MAX: usize = 256 * 1024;

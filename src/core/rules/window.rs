@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use crate::core::batch::varint::{self, Cursor};
+use crate::batch::varint::{self, Cursor};
 
 /// Readings and buckets of a window at most.
 pub const SAMPLES_MAX: usize = 1_024;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::super::queue::{KeyState, Record};
 use super::super::{KeyChange, RetryReason};
 use super::{Delivery, Partition, SINK_FAILS_US};
-use crate::core::cursor::CursorState;
+use crate::cursor::CursorState;
 
 /// Of the memory for lines, keys that are set aside have one part in so many: the others are not to wait for them.
 const MEMORY_PARTS: usize = 4;

@@ -6,7 +6,7 @@
 
 mod entry;
 mod heard;
-pub(in crate::core) mod snapshot;
+pub(crate) mod snapshot;
 mod times;
 
 pub use heard::Heard;
@@ -21,10 +21,10 @@ use super::{
     Acknowledgement, Alert, AlertChange, AlertKey, ClearedReason, Company, Flag, GATEWAY_KIND, Holder, Moment,
     OVER_AFTER_MS, Report, Severity, State, Trouble, Weight, What,
 };
-use crate::core::detection::detectors::{Detector, Kinds};
-use crate::core::detection::devices::DEVICE_METRIC;
-use crate::core::detection::silence::Rhythm;
-use crate::core::identity::RunId;
+use crate::detection::detectors::{Detector, Kinds};
+use crate::detection::devices::DEVICE_METRIC;
+use crate::detection::silence::Rhythm;
+use crate::identity::RunId;
 
 /// After a start, series that were silent before it are not forgotten for so long.
 const FORGET_GRACE_MS: u64 = 3_600_000;

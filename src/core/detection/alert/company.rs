@@ -2,8 +2,8 @@
 
 use hashbrown::HashMap;
 
-use crate::core::detection::detectors::Detector;
-use crate::core::detection::severity::{Severity, Weight};
+use crate::detection::detectors::Detector;
+use crate::detection::severity::{Severity, Weight};
 
 /// Series of one device that are in trouble within so long of each other are one trouble.
 const COMPANY_MS: i64 = 10_000;

@@ -4,9 +4,9 @@
 //! not count, nor does silence.
 
 use super::Moment;
-use crate::core::batch::varint::{self, Cursor};
-use crate::core::detection::detectors::state::{decode_rhythm, encode_rhythm};
-use crate::core::detection::silence::Rhythm;
+use crate::batch::varint::{self, Cursor};
+use crate::detection::detectors::state::{decode_rhythm, encode_rhythm};
+use crate::detection::silence::Rhythm;
 
 /// After a silence of so many of its usual intervals, what is known of a series says nothing of the present.
 const STALE_INTERVALS: f32 = 5.0;

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::{AlertKey, Severity};
-use crate::core::detection::devices::DEVICE_METRIC;
+use crate::detection::devices::DEVICE_METRIC;
 
 /// The gateway as a device of its own.
 pub const GATEWAY_DEVICE: &str = "_gateway";

@@ -6,9 +6,9 @@ use super::{
     ANOMALY, Alert, AlertKey, COMES_AND_GOES, ClearedReason, FLAPPING_RETURNS, GATEWAY_KIND, RESOLVED, Severity, State,
     is_of_rule, message,
 };
-use crate::core::detection::detectors::maturity::Maturity;
-use crate::core::identity::RunId;
-use crate::core::record;
+use crate::detection::detectors::maturity::Maturity;
+use crate::identity::RunId;
+use crate::record;
 
 /// End of the line of an alert that is stored, or is about to be.
 pub const STORED: &[u8] = b",\"stored\":true}\n";

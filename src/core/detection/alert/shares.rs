@@ -10,8 +10,8 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::{AlertKey, Flag, Severity};
-use crate::core::detection::detectors::Detector;
-use crate::core::detection::devices::Publisher;
+use crate::detection::detectors::Detector;
+use crate::detection::devices::Publisher;
 
 /// Most alerts at one time, those that are cleared and not yet forgotten included.
 pub const ALERTS_MAX: usize = 10_000;
@@ -32,7 +32,7 @@ const FORGET_AFTER_MS: u64 = 10_000;
 pub struct Holder {
     /// The client that published for the device; 0 if none is known, as after a start.
     pub client: Publisher,
-    /// The device has no history yet, see [`Rhythm::has_history`](crate::core::detection::silence::Rhythm::has_history).
+    /// The device has no history yet, see [`Rhythm::has_history`](crate::detection::silence::Rhythm::has_history).
     pub is_stranger: bool,
     /// It is an alert of a configured limit.
     pub is_limit_set: bool,
@@ -186,7 +186,7 @@ mod tests {
     use super::super::Weight;
     use super::super::{Alert, AlertBook, AlertChange, AlertTimes, ClearedReason, Moment, State};
     use super::*;
-    use crate::core::identity::RunId;
+    use crate::identity::RunId;
 
     const KNOWN: Holder = Holder { client: 0, is_stranger: false, is_limit_set: false };
     const STRANGER: Holder = Holder { client: 0, is_stranger: true, is_limit_set: false };

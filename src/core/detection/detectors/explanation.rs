@@ -156,7 +156,7 @@ fn two_sided(detector: Detector, habit: &Habit, youth: Youth, size: Option<f64>)
 
 impl Explanation {
     /// The lines for people; `date` writes a time.
-    pub(in crate::core::detection) fn write(&self, date: fn(i64) -> String) -> String {
+    pub(in crate::detection) fn write(&self, date: fn(i64) -> String) -> String {
         let Learned { maturity, since_ms, heard_minutes, readings, window_s, .. } = self.learned;
         let name =
             if self.device.is_empty() { self.metric.clone() } else { format!("{}/{}", self.device, self.metric) };

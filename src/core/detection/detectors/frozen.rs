@@ -6,7 +6,7 @@
 use super::shift::READINGS as SHIFT_READINGS;
 use super::spread::ratio;
 use super::{Detector, Finding, short, side};
-use crate::core::detection::window::{Sample, Summary};
+use crate::detection::window::{Sample, Summary};
 
 /// How many readings are learned from.
 pub(super) const TRAINING_READINGS: u32 = 400;

@@ -4,8 +4,8 @@
 use hashbrown::{Equivalent, HashMap};
 
 use super::limit::{Bounds, Judged};
-use crate::core::batch::varint::{self, Cursor};
-use crate::core::detection::window::JUMP_MS;
+use crate::batch::varint::{self, Cursor};
+use crate::detection::window::JUMP_MS;
 
 /// Most series that are kept. For any further one such a limit raises at once: too early rather than never.
 const SERIES_MAX: usize = 10_000;
@@ -163,8 +163,8 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::detection::detectors::limit;
-    use crate::core::detection::detectors::profile::Profile;
+    use crate::detection::detectors::limit;
+    use crate::detection::detectors::profile::Profile;
 
     fn bounds() -> [Bounds; 2] {
         let wait = Bounds { high: Some(8.0), hold_ms: 60_000, clear_high: Some(6.0), ..Bounds::NONE };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::profile::Profile;
 use super::{Detector, Finding, short};
-use crate::core::detection::alert::Severity;
-use crate::core::{fnv, pattern};
+use crate::detection::alert::Severity;
+use crate::{fnv, pattern};
 
 /// The squares of larger values overflow: such values are reported and kept out of all statistics.
 const MAGNITUDE_MAX: f64 = 1e100;

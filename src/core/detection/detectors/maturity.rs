@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Detector;
 use super::pace::Pace;
-use crate::core::detection::severity::Severity;
+use crate::detection::severity::Severity;
 
 /// A series is new in its first minutes, and known after so many: a day.
 const NEW_MINUTES: u32 = 10;

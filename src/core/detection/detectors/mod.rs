@@ -22,8 +22,8 @@ mod usual;
 
 pub use lesson::Lesson;
 
-use crate::core::detection::severity::{Severity, Weight};
-use crate::core::detection::silence::Rhythm;
+use crate::detection::severity::{Severity, Weight};
+use crate::detection::silence::Rhythm;
 use limit::Exceeded;
 use maturity::Maturity;
 

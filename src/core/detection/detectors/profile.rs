@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::habit::{Manner, Youth};
-use crate::core::detection::alert::Severity;
+use crate::detection::alert::Severity;
 
 /// Of all profiles, unless it is configured.
 const FALSE_ALARMS_PER_WEEK: u8 = 3;

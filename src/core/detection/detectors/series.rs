@@ -19,7 +19,7 @@ use super::stay::{Mark, Stay};
 use super::stuck::{Run, RunState};
 use super::usual::{Before, usual};
 use super::{Detector, Finding, Verdict, short};
-use crate::core::detection::window::{Admission, Sample, Summary, Window};
+use crate::detection::window::{Admission, Sample, Summary, Window};
 
 pub(super) use spike::SPIKE_YOUTH;
 

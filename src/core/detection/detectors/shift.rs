@@ -9,7 +9,7 @@
 
 use super::spread::{Spread, ratio, weight};
 use super::{Detector, Finding, short, side};
-use crate::core::detection::window::{Sample, Summary};
+use crate::detection::window::{Sample, Summary};
 
 const BASE_TAU_MS: f64 = 300_000.0;
 const QUICK_TAU_MS: f64 = 30_000.0;

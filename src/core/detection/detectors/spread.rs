@@ -1,6 +1,6 @@
 //! Exponentially weighted sizes and levels: by the time between readings, and a plain mean until there are enough of them.
 
-use crate::core::detection::window::SPAN_MS;
+use crate::detection::window::SPAN_MS;
 
 /// No ratio is larger: beyond it a larger number would say nothing more.
 const RATIO_MAX: f64 = 1e9;

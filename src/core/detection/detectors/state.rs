@@ -14,11 +14,11 @@ use super::shift::Shift;
 use super::spread::Spread;
 use super::stay::{Mark, Stay};
 use super::stuck::Run;
-use crate::core::batch::varint::{self, Cursor};
-use crate::core::detection::rewind_guard::RewindGuard;
-use crate::core::detection::silence::Rhythm;
-use crate::core::detection::window::{HELD_MS, Sample, Window};
-use crate::core::device_clock::DeviceClock;
+use crate::batch::varint::{self, Cursor};
+use crate::detection::rewind_guard::RewindGuard;
+use crate::detection::silence::Rhythm;
+use crate::detection::window::{HELD_MS, Sample, Window};
+use crate::device_clock::DeviceClock;
 
 #[cfg(test)]
 pub use learned::new_habits;

@@ -6,7 +6,7 @@
 use super::lesson::Said;
 use super::pace::Pace;
 use super::{Detector, Finding, short};
-use crate::core::detection::window::Sample;
+use crate::detection::window::Sample;
 
 /// A shorter run is never found stuck.
 const RUN_MIN_MS: f32 = 30_000.0;

@@ -1,8 +1,8 @@
 //! The clocks of devices. What is known of one is kept with its device; of devices that have no series here, a few are kept apart.
 
 use super::{Arrival, Monitor};
-use crate::core::device_clock::{AHEAD_MS, DeviceClock, Heard, is_plausible};
-use crate::core::reading::{Reading, TimeQuality};
+use crate::device_clock::{AHEAD_MS, DeviceClock, Heard, is_plausible};
+use crate::reading::{Reading, TimeQuality};
 
 /// Devices without a series whose clocks are known.
 const UNWATCHED_MAX: usize = 1_024;

@@ -3,10 +3,10 @@
 use std::collections::BinaryHeap;
 
 use super::{Monitor, UnwatchedReason};
-use crate::core::detection::detectors::explanation::Explanation;
-use crate::core::detection::detectors::maturity::Maturity;
-use crate::core::detection::detectors::profile::ProfileChoice;
-use crate::core::device_clock::{DeviceClock, WrongTime};
+use crate::detection::detectors::explanation::Explanation;
+use crate::detection::detectors::maturity::Maturity;
+use crate::detection::detectors::profile::ProfileChoice;
+use crate::device_clock::{DeviceClock, WrongTime};
 
 /// A series, watched or not. Their order is that of their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,9 +119,9 @@ impl Monitor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::detection::detectors::Findings;
-    use crate::core::detection::monitor::{Arrival, MonitorSettings};
-    use crate::core::reading::{ClockFault, Reading};
+    use crate::detection::detectors::Findings;
+    use crate::detection::monitor::{Arrival, MonitorSettings};
+    use crate::reading::{ClockFault, Reading};
 
     fn judge(monitor: &mut Monitor, metric: &str, value: f64, device_ms: i64, received_at_ms: i64) {
         let arrival = Arrival { now_ms: received_at_ms, publisher: 1 };

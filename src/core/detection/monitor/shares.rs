@@ -9,8 +9,8 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::{Arrival, Monitor};
-use crate::core::detection::devices::Publisher;
-use crate::core::detection::silence::Rhythm;
+use crate::detection::devices::Publisher;
+use crate::detection::silence::Rhythm;
 
 /// A device or client may keep this part of the table: one in so many places.
 const SHARE_PART: usize = 8;
@@ -174,9 +174,9 @@ impl Monitor {
 mod tests {
     use super::super::{Missed, MonitorSettings};
     use super::*;
-    use crate::core::detection::alert::Moment;
-    use crate::core::detection::detectors::{Findings, Verdict};
-    use crate::core::reading::Reading;
+    use crate::detection::alert::Moment;
+    use crate::detection::detectors::{Findings, Verdict};
+    use crate::reading::Reading;
 
     const SERIES_MAX: usize = 80;
 

@@ -1,11 +1,11 @@
 //! Silences: series and devices that should have been heard.
 
 use super::{GRACE_MS, Monitor, SWEEP_AFTER_MS};
-use crate::core::detection::alert::{Severity, Weight};
-use crate::core::detection::detectors::maturity::Maturity;
-use crate::core::detection::detectors::{Detector, Finding, short};
-use crate::core::detection::devices::{DEVICE_METRIC, Publisher};
-use crate::core::detection::silence::Rhythm;
+use crate::detection::alert::{Severity, Weight};
+use crate::detection::detectors::maturity::Maturity;
+use crate::detection::detectors::{Detector, Finding, short};
+use crate::detection::devices::{DEVICE_METRIC, Publisher};
+use crate::detection::silence::Rhythm;
 
 /// A silence that is to be reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

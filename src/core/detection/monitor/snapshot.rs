@@ -1,13 +1,13 @@
 //! The state of all series in chunks of bounded size, so that a restart needs no new warm-up and no commit is large.
 
 use super::{FORGET_MS, Moment, Monitor};
-use crate::core::batch::varint::{self, Cursor};
-use crate::core::detection::detectors::profile::Profiles;
-use crate::core::detection::detectors::series::Series;
-use crate::core::detection::detectors::state::{self, Learned};
-use crate::core::detection::rewind_guard::RewindGuard;
-use crate::core::detection::silence::Rhythm;
-use crate::core::device_clock::DeviceClock;
+use crate::batch::varint::{self, Cursor};
+use crate::detection::detectors::profile::Profiles;
+use crate::detection::detectors::series::Series;
+use crate::detection::detectors::state::{self, Learned};
+use crate::detection::rewind_guard::RewindGuard;
+use crate::detection::silence::Rhythm;
+use crate::device_clock::DeviceClock;
 
 /// Most series in one chunk.
 pub const CHUNK_SERIES: usize = 256;

@@ -6,8 +6,8 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::names::Names;
-use crate::core::detection::detectors::series::Series;
-use crate::core::detection::devices::Device;
+use crate::detection::detectors::series::Series;
+use crate::detection::devices::Device;
 
 #[derive(Debug)]
 pub(super) struct Entry {

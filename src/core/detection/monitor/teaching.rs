@@ -1,8 +1,8 @@
 //! What a person says of an alert reaches the detectors of its series.
 
 use super::Monitor;
-use crate::core::detection::alert::AlertKey;
-use crate::core::detection::detectors::{Detector, Lesson};
+use crate::detection::alert::AlertKey;
+use crate::detection::detectors::{Detector, Lesson};
 
 impl Monitor {
     /// A person says whether what an alert is about is normal. `detectors`: those that have flagged it.

@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::detection::detectors::Detector;
-use crate::core::detection::detectors::limit::Bounds;
-use crate::core::detection::detectors::state;
+use crate::detection::detectors::Detector;
+use crate::detection::detectors::limit::Bounds;
+use crate::detection::detectors::state;
 
 fn reading<'a>(device: &'a str, metric: &'a str, at_ms: i64, value: f64) -> Reading<'a> {
     Reading::at(at_ms, device, metric, value)
@@ -163,7 +163,7 @@ fn a_value_that_is_no_number_is_a_limit_finding_and_leaves_no_trace() {
     assert_eq!(monitor.judge(&late, at(0), &mut findings), Verdict::Anomalous);
     assert_eq!(findings.list[0].detector, Detector::Limit);
     assert!(findings.late);
-    assert_eq!(findings.severity_max, crate::core::detection::alert::Severity::Warning);
+    assert_eq!(findings.severity_max, crate::detection::alert::Severity::Warning);
     assert_eq!(monitor.snapshot_chunk(0, 0), before);
 }
 
@@ -244,7 +244,7 @@ fn a_long_repeat_is_not_judged_and_a_clock_that_was_set_back_is_believed() {
 /// Of a device without series: whether a reading that was measured so long ago by its clock is late.
 fn is_unwatched_late(monitor: &mut Monitor, device: &str, behind_ms: i64, now_ms: i64) -> bool {
     let received_at_ms = 1_700_000_000_000 + now_ms;
-    let quality = crate::core::reading::TimeQuality::Synced;
+    let quality = crate::reading::TimeQuality::Synced;
     let reading = reading(device, "depth", received_at_ms - behind_ms, 1.0);
     let mut reading = Reading { received_at_ms, time_quality: quality, ..reading };
     let mut place = monitor.locate(device, "depth");

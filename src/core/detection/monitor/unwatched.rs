@@ -6,8 +6,8 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::core::detection::window::Sample;
-use crate::core::reading::Reading;
+use crate::detection::window::Sample;
+use crate::reading::Reading;
 
 /// Most series that are known by name.
 const LISTED_MAX: usize = 512;

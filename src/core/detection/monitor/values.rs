@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::unwatched::UnwatchedSeries;
 use super::{ListedSeries, Monitor, Rhythm, UnwatchedReason};
-use crate::core::detection::window::Sample;
+use crate::detection::window::Sample;
 
 /// What has been silent for less is not stale, whatever its rhythm; the same as of alerts.
 const STALE_MIN_MS: f32 = 30_000.0;
@@ -142,9 +142,9 @@ fn of_unwatched(known: &UnwatchedSeries) -> LastValue<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::detection::detectors::Findings;
-    use crate::core::detection::monitor::{Arrival, MonitorSettings};
-    use crate::core::reading::Reading;
+    use crate::detection::detectors::Findings;
+    use crate::detection::monitor::{Arrival, MonitorSettings};
+    use crate::reading::Reading;
 
     fn hear(monitor: &mut Monitor, device: &str, metric: &str, value: f64, second: i64) {
         let reading = Reading::at(second * 1_000, device, metric, value);

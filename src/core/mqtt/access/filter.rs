@@ -1,7 +1,7 @@
 //! How filters stand to topics and to each other, for rights. Unlike in subscriptions, a wildcard at the front stands for any level here,
 //! also for `$SYS` and `outrider`: a right on `#` is one on everything. All filters and topics are valid ones, without `$share/{group}/`.
 
-use crate::core::mqtt::topic::levels;
+use crate::mqtt::topic::levels;
 
 /// Whether a filter matches a topic.
 pub fn matches(filter: &str, topic: &str) -> bool {
@@ -52,8 +52,8 @@ pub fn overlaps(one: &str, other: &str) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::core::mqtt::access::tests::texts_of_levels;
-    use crate::core::mqtt::topic;
+    use crate::mqtt::access::tests::texts_of_levels;
+    use crate::mqtt::topic;
 
     fn filters() -> Vec<String> {
         let mut filters = texts_of_levels(&["a", "b", "+", "#"], 3);

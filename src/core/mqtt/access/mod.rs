@@ -27,7 +27,7 @@ pub use problem::LineProblem;
 pub use right::{Allowed, DenyCode, RIGHTS_MAX, Right, RightError, WHO_BYTES_MAX};
 pub use template::TemplateError;
 
-use crate::core::mqtt::topic::{self, TopicError};
+use crate::mqtt::topic::{self, TopicError};
 use mosquitto::ClientLines;
 use right::ClientRight;
 use template::Placeholder;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::template::{Template, TemplateError, shown};
 use super::{Action, By, Decision, Identity, LineProblem, filter};
-use crate::core::mqtt::topic;
+use crate::mqtt::topic;
 
 /// Most lines of a file.
 pub const LINES_MAX: usize = 100_000;

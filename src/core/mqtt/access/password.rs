@@ -15,7 +15,7 @@ use base64::prelude::BASE64_STANDARD_NO_PAD;
 use ring::digest::{self, SHA512};
 use ring::pbkdf2::{self, PBKDF2_HMAC_SHA512};
 
-use crate::core::digest::{TokenDigest, is_equal};
+use crate::digest::{TokenDigest, is_equal};
 
 /// The longest password in bytes. A longer one is never right.
 pub const PASSWORD_MAX: usize = 64 * 1024;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::filter;
 use super::template::{Template, TemplateError};
 use super::{Action, Identity};
-use crate::core::pattern;
+use crate::pattern;
 
 /// Most rights of a listener: each message may be held against all of them.
 pub const RIGHTS_MAX: usize = 1_000;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Identity;
-use crate::core::mqtt::topic::{self, TOPIC_BYTES_MAX, TopicError};
+use crate::mqtt::topic::{self, TOPIC_BYTES_MAX, TopicError};
 
 /// How much of a wrong word an error shows.
 const SHOWN_CHARS_MAX: usize = 40;

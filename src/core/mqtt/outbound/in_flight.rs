@@ -1,7 +1,7 @@
 //! Messages that have an id, because they were sent, or are about to be.
 
 use super::message::Message;
-use crate::core::mqtt::keeping::KeptInFlight;
+use crate::mqtt::keeping::KeptInFlight;
 
 #[derive(Debug)]
 pub(super) struct InFlight<P> {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::core::mqtt::keeping::MessageNumber;
+use crate::mqtt::keeping::MessageNumber;
 
 /// A message for one client. `P` holds bytes, owned or shared.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::core::mqtt::keeping::MessageNumber;
+use crate::mqtt::keeping::MessageNumber;
 
 /// Most messages that are named as done with although an earlier one waits. Beyond it some may be sent again after a restart.
 const DONE_MAX: usize = 4_096;

@@ -1,8 +1,8 @@
 use super::super::{Moment, PerStream, PipelineSettings, Sealed, Storing};
 use super::*;
-use crate::core::batch::{Decoder, Stored};
-use crate::core::identity::RunId;
-use crate::core::record::RulePayload;
+use crate::batch::{Decoder, Stored};
+use crate::identity::RunId;
+use crate::record::RulePayload;
 
 const NOW: Moment = Moment { wall_ms: 1_000, steady_ms: 0 };
 
@@ -77,8 +77,6 @@ fn many_records_make_several_batches_none_of_which_is_too_large() {
     }
     let sealed = pipeline.seal();
     assert!(sealed.of(first).count() > 1);
-    assert!(
-        sealed.of(first).all(|batch| batch.payload.len() <= crate::core::batch::CLOSED_AT_BYTES + RECORD_BYTES_MAX)
-    );
+    assert!(sealed.of(first).all(|batch| batch.payload.len() <= crate::batch::CLOSED_AT_BYTES + RECORD_BYTES_MAX));
     assert_eq!(sealed_of(&sealed, first).len(), 20);
 }

@@ -1,8 +1,8 @@
 //! What rules do to the raw stream is counted, and held back readings are lost neither by other rules nor on a full disk.
 
 use super::*;
-use crate::core::identity::PerStream;
-use crate::core::rulebook::{ActionDefinition, Definition, Keep, Rule, Surroundings};
+use crate::identity::PerStream;
+use crate::rulebook::{ActionDefinition, Definition, Keep, Rule, Surroundings};
 
 const START_MS: i64 = 1_700_000_000_000;
 

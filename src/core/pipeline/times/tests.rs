@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::batch::{Decoder, Stored};
-use crate::core::detection::detectors::limit::{Bounds, Limits};
+use crate::batch::{Decoder, Stored};
+use crate::detection::detectors::limit::{Bounds, Limits};
 
 const WALL_MS: i64 = 1_700_000_000_000;
 const HOUR_MS: i64 = 3_600_000;

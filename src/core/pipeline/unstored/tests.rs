@@ -1,7 +1,7 @@
 use super::*;
-use crate::core::batch::{Decoder, Stored};
-use crate::core::detection::detectors::limit::{Bounds, Limits};
-use crate::core::reading::Reading;
+use crate::batch::{Decoder, Stored};
+use crate::detection::detectors::limit::{Bounds, Limits};
+use crate::reading::Reading;
 
 const METRIC: &str = "level";
 

@@ -1,11 +1,11 @@
 //! What operators make of values.
 
-use crate::core::rules::context::Budget;
-use crate::core::rules::functions::Answer;
-use crate::core::rules::number::{Number, Rounding};
-use crate::core::rules::problem::EvaluationError;
-use crate::core::rules::syntax::{Arithmetic, Comparison, Type};
-use crate::core::rules::value::{TEXT_BYTES_MAX, Value};
+use crate::rules::context::Budget;
+use crate::rules::functions::Answer;
+use crate::rules::number::{Number, Rounding};
+use crate::rules::problem::EvaluationError;
+use crate::rules::syntax::{Arithmetic, Comparison, Type};
+use crate::rules::value::{TEXT_BYTES_MAX, Value};
 
 /// Sum, difference, product, quotient or remainder; with a text on a side, `+` joins texts.
 pub(super) fn arithmetic<'v>(

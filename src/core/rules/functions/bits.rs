@@ -1,8 +1,8 @@
 //! Functions of the bits of Ints. A Decimal is rounded down.
 
 use super::{Answer, Frame, Function, argument, constant};
-use crate::core::rules::number::{Number, Rounding};
-use crate::core::rules::value::Value;
+use crate::rules::number::{Number, Rounding};
+use crate::rules::value::Value;
 
 pub(super) static FUNCTIONS: [Function; 4] = [
     constant("bitand", 2, 2, |_, arguments| of_two(arguments, |a, b| a & b)),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::text::bounded;
 use super::{Answer, Frame, Function, MANY, argument, constant};
-use crate::core::rules::problem::EvaluationError;
-use crate::core::rules::value::{TEXT_BYTES_MAX, Value};
+use crate::rules::problem::EvaluationError;
+use crate::rules::value::{TEXT_BYTES_MAX, Value};
 
 /// Largest result of `transform`, in bytes of JSON.
 const TRANSFORMED_BYTES_MAX: usize = 128 * 1024;

@@ -6,8 +6,8 @@ use sha2::Digest;
 
 use super::text::{bounded, text};
 use super::{Answer, Frame, Function, argument, constant};
-use crate::core::json::HEX_DIGITS;
-use crate::core::rules::value::{TEXT_BYTES_MAX, Value};
+use crate::json::HEX_DIGITS;
+use crate::rules::value::{TEXT_BYTES_MAX, Value};
 
 /// Hashing takes longer than copying: so many times the steps of a text.
 const HASH_FACTOR: usize = 8;

@@ -1,8 +1,8 @@
 //! Functions of numbers. Those of the school's mathematics are calculated with doubles, as the reference says.
 
 use super::{Answer, Frame, Function, argument, constant, varying};
-use crate::core::rules::number::{Number, Rounding};
-use crate::core::rules::value::Value;
+use crate::rules::number::{Number, Rounding};
+use crate::rules::value::Value;
 
 /// Places behind the point that `trunc` knows.
 const PLACES_MAX: i64 = 34;

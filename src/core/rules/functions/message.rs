@@ -8,10 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::text::text;
 use super::{Answer, Frame, Function, argument, constant, varying};
-use crate::core::mqtt::packet::Property;
-use crate::core::rules::number::{Number, Rounding};
-use crate::core::rules::properties::{ANY_BYTES, UTF_8};
-use crate::core::rules::value::Value;
+use crate::mqtt::packet::Property;
+use crate::rules::number::{Number, Rounding};
+use crate::rules::properties::{ANY_BYTES, UTF_8};
+use crate::rules::value::Value;
 
 const VERSION: &str = "2016-03-23";
 /// Of a message that did not come over MQTT.

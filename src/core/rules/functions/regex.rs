@@ -5,8 +5,8 @@ use regex::{Captures, Regex, RegexBuilder};
 
 use super::text::{bounded, text};
 use super::{Answer, Frame, Function, Prepared, argument, prepared};
-use crate::core::rules::problem::EvaluationError;
-use crate::core::rules::value::{TEXT_BYTES_MAX, Value};
+use crate::rules::problem::EvaluationError;
+use crate::rules::value::{TEXT_BYTES_MAX, Value};
 
 /// Longest regular expression, in bytes.
 const PATTERN_BYTES_MAX: usize = 1024;

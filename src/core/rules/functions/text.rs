@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use super::{Answer, Frame, Function, argument, constant};
-use crate::core::rules::number::Number;
-use crate::core::rules::problem::EvaluationError;
-use crate::core::rules::value::{TEXT_BYTES_MAX, Value};
+use crate::rules::number::Number;
+use crate::rules::problem::EvaluationError;
+use crate::rules::value::{TEXT_BYTES_MAX, Value};
 
 /// Blanks that `lpad` and `rpad` add at most.
 const PAD_MAX: i64 = 1000;

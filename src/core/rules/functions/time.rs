@@ -9,8 +9,8 @@ use jiff::tz::{Offset, TimeZone, TimeZoneDatabase};
 use super::pattern::{Dialect, Part, Pattern, Unit};
 use super::text::{bounded, text};
 use super::{Answer, Frame, Function, Prepared, argument, prepared};
-use crate::core::rules::number::Number;
-use crate::core::rules::value::Value;
+use crate::rules::number::Number;
+use crate::rules::value::Value;
 
 const MONTHS: [&str; 12] = [
     "January",

@@ -1,6 +1,6 @@
 //! On which side of a zone a device is, once it has stayed there.
 
-use crate::core::batch::varint::{self, Cursor};
+use crate::batch::varint::{self, Cursor};
 
 /// What a fix says of a device and a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Format, ROW_BYTES_MAX, Rows, Table, TableError};
-use crate::core::rules::number::{DIGITS_MAX, Number};
-use crate::core::rules::value::Value;
+use crate::rules::number::{DIGITS_MAX, Number};
+use crate::rules::value::Value;
 
 pub(super) fn read(text: &str, key_column: &str) -> Result<Table, TableError> {
     let mut rows = Rows::new(text)?;

@@ -5,8 +5,8 @@
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::{Format, Rows, Table, TableError};
-use crate::core::rules::document::{Content, Document, NodeRef};
-use crate::core::rules::value::Value;
+use crate::rules::document::{Content, Document, NodeRef};
+use crate::rules::value::Value;
 
 pub(super) fn read(text: &str, key_column: Option<&str>) -> Result<Table, TableError> {
     let mut rows = Rows::new(text)?;

@@ -1,12 +1,12 @@
 //! Adds nodes, and folds those that consist of constants.
 
 use super::Parser;
-use crate::core::rules::context::{Context, Names};
-use crate::core::rules::evaluate::Evaluation;
-use crate::core::rules::functions::{Function, Prepared};
-use crate::core::rules::problem::{ParseError, ParseFault};
-use crate::core::rules::syntax::{Call, Item, Node, NodeId, Selection, Syntax};
-use crate::core::rules::value::Value;
+use crate::rules::context::{Context, Names};
+use crate::rules::evaluate::Evaluation;
+use crate::rules::functions::{Function, Prepared};
+use crate::rules::problem::{ParseError, ParseFault};
+use crate::rules::syntax::{Call, Item, Node, NodeId, Selection, Syntax};
+use crate::rules::value::Value;
 
 use super::EXPRESSION_DEPTH_MAX;
 

@@ -12,12 +12,12 @@
 //! ```
 
 use super::Parser;
-use crate::core::rules::functions;
-use crate::core::rules::lexer::{Kind, Token};
-use crate::core::rules::number::Number;
-use crate::core::rules::problem::{ParseError, ParseFault};
-use crate::core::rules::syntax::{Arithmetic, Call, Case, Comparison, Logic, Node, NodeId, Type};
-use crate::core::rules::value::Value;
+use crate::rules::functions;
+use crate::rules::lexer::{Kind, Token};
+use crate::rules::number::Number;
+use crate::rules::problem::{ParseError, ParseFault};
+use crate::rules::syntax::{Arithmetic, Call, Case, Comparison, Logic, Node, NodeId, Type};
+use crate::rules::value::Value;
 
 const OR: u8 = 1;
 const AND: u8 = 2;

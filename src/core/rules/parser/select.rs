@@ -1,10 +1,10 @@
 //! The clauses of a statement, and nested queries.
 
 use super::Parser;
-use crate::core::mqtt::topic;
-use crate::core::rules::lexer::Kind;
-use crate::core::rules::problem::{ParseError, ParseFault};
-use crate::core::rules::syntax::{Item, Node, NodeId, Query, Selection};
+use crate::mqtt::topic;
+use crate::rules::lexer::Kind;
+use crate::rules::problem::{ParseError, ParseFault};
+use crate::rules::syntax::{Item, Node, NodeId, Query, Selection};
 
 /// Longest name of a variable, in characters.
 const VARIABLE_CHARS_MAX: usize = 64;

@@ -1,8 +1,8 @@
 //! `VALUE` behind SELECT is a word of the language, and a name that many payloads have: `SELECT VALUE a`, but `SELECT value, unit`.
 
 use super::Parser;
-use crate::core::rules::lexer::Kind;
-use crate::core::rules::problem::ParseError;
+use crate::rules::lexer::Kind;
+use crate::rules::problem::ParseError;
 
 impl Parser<'_> {
     /// Whether the present token is the word: something follows that an expression begins with.

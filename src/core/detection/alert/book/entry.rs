@@ -1,8 +1,8 @@
 //! One alert of the book, and where it is in its life.
 
-use crate::core::detection::alert::hearing::Hearing;
-use crate::core::detection::alert::{Alert, ClearedReason, Flag, Holder, Moment, OVER_AFTER_MS, Severity, State};
-use crate::core::detection::detectors::Detector;
+use crate::detection::alert::hearing::Hearing;
+use crate::detection::alert::{Alert, ClearedReason, Flag, Holder, Moment, OVER_AFTER_MS, Severity, State};
+use crate::detection::detectors::Detector;
 
 /// The kind of an alert whose expected value is a bound.
 pub(super) const LIMIT: &str = Detector::Limit.alert_kind();

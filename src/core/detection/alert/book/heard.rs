@@ -19,7 +19,7 @@ pub struct Heard<'a> {
     pub flagged: Kinds,
     /// It was measured long before it was received, so it says nothing of the present.
     pub is_late: bool,
-    /// The value is possible, see [`Findings::is_usable`](crate::core::detection::detectors::Findings::is_usable).
+    /// The value is possible, see [`Findings::is_usable`](crate::detection::detectors::Findings::is_usable).
     pub is_usable: bool,
     /// The value was compared with what is usual.
     pub is_judged: bool,

@@ -2,7 +2,7 @@
 //! The alerts themselves have a table of their own.
 
 use super::{AlertBook, AlertKey, Hearing, Moment, as_i64};
-use crate::core::batch::varint::{self, Cursor};
+use crate::batch::varint::{self, Cursor};
 
 /// First byte of such a part. It differs from that of the chunks of series, among which it is stored.
 pub const VERSION: u8 = 0xb2;

@@ -1,9 +1,9 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::core::batch::varint::Cursor;
-use crate::core::detection::alert::{ALERTS_MAX, read_alert, write_alert};
-use crate::core::identity::RunId;
+use crate::batch::varint::Cursor;
+use crate::detection::alert::{ALERTS_MAX, read_alert, write_alert};
+use crate::identity::RunId;
 
 const RUN: RunId = RunId([3; 8]);
 
@@ -369,7 +369,7 @@ fn an_alert_tells_of_the_gravest_reading_and_of_what_was_normal_before() {
     book.flag(at(20), &high, &mut changes);
     book.flag(at(26), &Flag { value: -1.0, expected: Some(1.5), score: 2.7, ..high }, &mut changes);
     let AlertChange { key, alert, .. } = changes.pop().expect("updated");
-    let text = crate::core::detection::alert::message(&key, &alert.expect("raised"));
+    let text = crate::detection::alert::message(&key, &alert.expect("raised"));
     assert_eq!(text, "oil of tank is -1; the limit is 1.5");
 }
 
@@ -385,7 +385,7 @@ fn a_level_that_has_become_normal_is_not_said_to_be_back() {
         let mut line = Vec::new();
         write_alert(&mut line, "g", RUN, 1, &key, &alert);
         assert_eq!(read_alert(&line), Some((key.clone(), alert.clone())), "what is written is read back");
-        crate::core::detection::alert::message(&key, &alert)
+        crate::detection::alert::message(&key, &alert)
     };
     assert_eq!(cleared_at(119.5, Some(90.0)), "temp of tank stays at 119.5; 90 was normal before");
     assert_eq!(cleared_at(91.0, Some(90.0)), "temp of tank is back to normal");

@@ -1,6 +1,6 @@
 //! How long what lasts in an alert's life.
 
-use crate::core::detection::alert::Alert;
+use crate::detection::alert::Alert;
 
 /// Each return doubles how long good readings must come to clear an alert; at most so often.
 const DOUBLINGS_MAX: u32 = 4;

@@ -1,6 +1,6 @@
 use super::*;
-use crate::core::detection::detectors::Finding;
-use crate::core::detection::window::Sample;
+use crate::detection::detectors::Finding;
+use crate::detection::window::Sample;
 
 fn noise(i: i64) -> f64 {
     (i * 7919 % 101) as f64 / 505.0 - 0.1

@@ -131,7 +131,7 @@ fn uncount(bins: &mut [u16; BINS], score: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::detection::detectors::habit::{Side, Youth};
+    use crate::detection::detectors::habit::{Side, Youth};
 
     const MANNER: Manner = Manner { youth: Youth { calm: 10.0, restless: 10.0 }, false_alarms_per_week: 3 };
 

@@ -5,11 +5,11 @@
 //! reading later.
 
 use super::{CLIP, Series};
-use crate::core::detection::detectors::habit::{Habit, Score, Side, Youth};
-use crate::core::detection::detectors::profile::Profile;
-use crate::core::detection::detectors::spread::ratio;
-use crate::core::detection::detectors::{Detector, Finding, short, side};
-use crate::core::detection::window::{SPAN_MS, Sample, Summary};
+use crate::detection::detectors::habit::{Habit, Score, Side, Youth};
+use crate::detection::detectors::profile::Profile;
+use crate::detection::detectors::spread::ratio;
+use crate::detection::detectors::{Detector, Finding, short, side};
+use crate::detection::window::{SPAN_MS, Sample, Summary};
 
 /// A slow series seems to jump where a faster one is seen to move: its threshold is so many times as high.
 const SLOW_TIMES: f64 = 2.0;

@@ -1,6 +1,6 @@
 use super::*;
-use crate::core::batch::varint::Cursor;
-use crate::core::detection::detectors::state;
+use crate::batch::varint::Cursor;
+use crate::detection::detectors::state;
 
 /// Deterministic noise of about one unit.
 fn noise(i: i64) -> f64 {

@@ -1,15 +1,15 @@
 //! What was learned of a series over days, as bytes: habits, stays, how long it was heard, and what people said.
 
 use super::{put_score, take_level, take_score, take_u32};
-use crate::core::batch::varint::{self, Cursor};
-use crate::core::detection::detectors::habit::{BINS, Excursions, FRESH_MAX, HALF_OCTAVES, Habit, Score};
-use crate::core::detection::detectors::lesson::Said;
-use crate::core::detection::detectors::maturity::HeardTime;
+use crate::batch::varint::{self, Cursor};
+use crate::detection::detectors::habit::{BINS, Excursions, FRESH_MAX, HALF_OCTAVES, Habit, Score};
+use crate::detection::detectors::lesson::Said;
+use crate::detection::detectors::maturity::HeardTime;
 #[cfg(test)]
-use crate::core::detection::detectors::profile::Profile;
-use crate::core::detection::detectors::series::{Habits, Series};
-use crate::core::detection::detectors::stay::{Mark, Stay};
-use crate::core::detection::detectors::stuck::Run;
+use crate::detection::detectors::profile::Profile;
+use crate::detection::detectors::series::{Habits, Series};
+use crate::detection::detectors::stay::{Mark, Stay};
+use crate::detection::detectors::stuck::Run;
 
 /// What was different in earlier versions.
 #[derive(Clone, Copy)]

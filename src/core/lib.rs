@@ -1,6 +1,8 @@
 //! Decisions, and nothing else: no tokio, no SQLite, no router, no SDK, no clock, no randomness.
 //! Time and seeds are arguments. A test reads this folder's source and holds it to that.
 
+#![deny(missing_docs)]
+
 pub mod batch;
 pub mod cursor;
 pub mod delivery;
