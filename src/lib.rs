@@ -1,8 +1,7 @@
 //! Outrider: an IoT edge-to-cloud telemetry gateway. Modules are listed in the order in which data flows.
 
 pub mod admin;
-#[deny(missing_docs)]
-pub mod core;
+pub use outrider_core as core;
 pub mod gateway;
 pub mod handoff;
 pub mod ingest;
@@ -22,6 +21,7 @@ pub mod errors;
 pub mod finding;
 pub mod heartbeat;
 mod limits;
+pub mod program_pages;
 #[cfg(test)]
 mod simulation;
 pub mod systemd;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,6 +23,7 @@ use crate::gateway::{self, Concern, ConfigurationSource, GatewayError, GatewaySe
 use crate::keys::problem::Problems;
 use crate::mqtt;
 use crate::mqtt::listener::{ListenerSettings, Policy};
+use crate::program_pages;
 use crate::sinks::kind::SinkSettings;
 use crate::sinks::status::Link;
 use crate::store::lock::LockError;
@@ -36,6 +38,9 @@ pub struct RunArguments {
     #[command(flatten)]
     logs: LogArguments,
 }
+
+/// After this time the start of a gateway is over.
+const START: Duration = Duration::from_secs(3);
 
 const HELP: &str = "\
 Every key of the configuration can be given as a variable, too:
@@ -168,9 +173,16 @@ pub fn run(settings: GatewaySettings) -> Result<(), GatewayError> {
             log_ready(&ready, &listeners, &policies, &access);
             print_ready(&ready);
             notifier.ready();
+            tokio::spawn(give_back_start());
         };
         gateway::run(settings, watch::Sender::new(Link::Up), on_ready, stop).await
     })
+}
+
+/// By then the sinks, too, have begun.
+async fn give_back_start() {
+    tokio::time::sleep(START).await;
+    program_pages::give_back();
 }
 
 /// Prints one line on standard output, for the program that started us; people read the log.
