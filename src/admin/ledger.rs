@@ -101,6 +101,9 @@ pub struct StoreView {
 /// With this many alerts and batches a look takes some milliseconds, so it is not repeated for each request.
 const LARGE_FROM: u64 = 2_000;
 
+/// The file grows by pages and with a fixed part: with fewer readings these would count for too much.
+const TELLING_FROM: u64 = 10_000;
+
 impl StoreView {
     pub fn is_large(&self) -> bool {
         self.alerts_total + self.held.iter().map(|held| held.batches).sum::<u64>() >= LARGE_FROM
@@ -112,6 +115,13 @@ impl StoreView {
         let history: u64 = self.held.iter().map(|held| held.history_records).sum();
         let share = for_sinks as f64 / (for_sinks + history).max(1) as f64;
         if history == 0 { self.used_bytes } else { (self.used_bytes as f64 * share) as u64 }
+    }
+
+    /// What a reading takes in the file, with its part of all else that is there; `None` while too few are held to tell.
+    pub fn bytes_a_reading(&self) -> Option<f64> {
+        let raw = self.held.iter().find(|held| held.stream == "raw")?;
+        let readings = raw.records + raw.history_records;
+        (readings >= TELLING_FROM).then(|| self.used_bytes as f64 / readings as f64)
     }
 
     pub fn total(&self, name: &str) -> u64 {
@@ -381,6 +391,24 @@ mod tests {
         drop(writer);
         let after = look(open(folder.path()).connection()).expect("readable");
         assert_eq!((after.ledger, after.totals), (before.ledger, before.totals));
+    }
+
+    #[test]
+    fn what_a_reading_takes_is_what_the_file_grows_by() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut writer = open(folder.path());
+        writer.register_sink("sink", Stream::RAW).expect("a cursor");
+        let mut pipeline = Pipeline::new(PipelineSettings::new("g", RunId([1; 8])), &PerStream::default());
+        assert_eq!(look(writer.connection()).expect("readable").bytes_a_reading(), None, "nothing is known yet");
+        let mut fill = || {
+            (0..TELLING_FROM / 10).for_each(|_| commit(&mut writer, &mut pipeline, 10));
+            look(writer.connection()).expect("readable")
+        };
+        let (first, second) = (fill(), fill());
+        let grown = (second.used_bytes - first.used_bytes) as f64 / TELLING_FROM as f64;
+        let told = first.bytes_a_reading().expect("enough to tell");
+        // The fixed part of a store is half of so small a one.
+        assert!((0.9..1.7).contains(&(told / grown)), "{told} B a reading, {grown} in truth");
     }
 
     #[test]

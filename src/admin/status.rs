@@ -481,7 +481,8 @@ impl Sources {
 
     fn store_status(&self, view: &StoreView, now_ms: i64) -> StoreStatus {
         let oldest_ms = view.held.iter().filter_map(|held| held.oldest_ms).min();
-        let written = self.store.payload_bytes.get() as f64;
+        let payloads = self.store.payload_bytes.get() as f64;
+        let written = view.bytes_a_reading().map_or(payloads, |bytes| bytes * self.store.readings.get() as f64);
         let uptime = self.started.elapsed().max(Duration::from_secs(1)).as_secs_f64();
         let free = self.store_bytes_max.saturating_sub(view.used_for_sinks()) as f64;
         StoreStatus {

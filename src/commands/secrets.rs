@@ -1,4 +1,4 @@
-//! Files with secrets, which commands change, and randomness for new ones.
+//! Files that may hold secrets, which commands change, and randomness for new ones.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -7,7 +7,12 @@ use std::path::Path;
 
 /// A gateway that reads it meanwhile sees the old or the new file. Others than its owner see none of both, unless they could before.
 pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
-    let mode = fs::metadata(file).map_or(0o600, |before| before.permissions().mode() & 0o777);
+    write_with(file, text, 0o600)
+}
+
+/// The same, with the rights that the file gets if it is new.
+pub(super) fn write_with(file: &Path, text: &str, mode_if_new: u32) -> io::Result<()> {
+    let mode = fs::metadata(file).map_or(mode_if_new, |before| before.permissions().mode() & 0o777);
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = file.with_file_name(name);

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Exit;
+use super::{Exit, secrets};
 use crate::config::host::Host;
 use crate::config::{Configuration, Sources};
 use crate::keys::problem::{Problem, Problems};
@@ -124,6 +124,9 @@ fn try_text(answers: &Answers, file: &Path, text: &str) -> Result<(), String> {
     Err(told.collect::<Vec<_>>().join("\n"))
 }
 
+/// It may name passwords and tokens.
+const MODE: u32 = 0o640;
+
 fn write(arguments: &InitArguments, text: &str) -> io::Result<()> {
     let InitArguments { file, force, .. } = arguments;
     if *file == Path::new("-") {
@@ -131,14 +134,13 @@ fn write(arguments: &InitArguments, text: &str) -> io::Result<()> {
         let _ = io::stdout().write_all(text.as_bytes());
         return Ok(());
     }
-    let mut open = OpenOptions::new();
-    // It may name passwords and tokens.
-    open.write(true).mode(0o640);
     match force {
-        true => open.create(true).truncate(true),
-        false => open.create_new(true),
-    };
-    open.open(file).and_then(|mut open| open.write_all(text.as_bytes()))?;
+        true => secrets::write_with(file, text, MODE)?,
+        false => {
+            let mut open = OpenOptions::new();
+            open.write(true).create_new(true).mode(MODE).open(file)?.write_all(text.as_bytes())?;
+        }
+    }
     let shown = file.display();
     eprintln!("{shown} is written; look through it, then:");
     if text.contains("\n# [[listener]]") {
