@@ -158,6 +158,8 @@ fn describe_use(folder: &Folder, host: &str, device: Option<&DeviceName>, report
             if folder.has("crl.pem") {
                 let _ = writeln!(report, "  client_crl = [{}]", text("crl.pem"));
             }
+            report.push_str("  [[right]]        # each device on its own topics, and nowhere else\n");
+            report.push_str("  topic = \"devices/{cn}/#\"\n  allow = [\"publish\"]\n");
             let (own, key) = (format!("devices/{device}.pem"), format!("devices/{device}.key"));
             (format!(" --cert {} --key {}", word(&own), word(&key)), format!("devices/{device}"))
         }

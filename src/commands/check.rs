@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Exit;
-use super::configuration::ConfigArguments;
+use super::configuration::{ConfigArguments, absolute, no_file};
 use super::{rules, run};
 use crate::admin::ledger::{self, LedgerLine, StoreView};
 use crate::config::Configuration;
@@ -152,7 +152,7 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
         writeln!(text, "{shown:<16}{value}").expect("a text takes everything");
     };
     let file = configuration.file.as_ref().map(|file| file.display().to_string());
-    row("configuration", file.unwrap_or_else(|| "no file; the defaults apply".to_owned()));
+    row("configuration", file.unwrap_or_else(no_file));
     for variable in &configuration.variables {
         row("variables", variable.clone());
     }
@@ -162,7 +162,7 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
         row("listeners", format!("{}: {}", listener.name, run::describe(listener.listen, listener, policy)));
     }
     row("status page", status_page(configuration));
-    row("state folder", configuration.store.folder.display().to_string());
+    row("state folder", absolute(&configuration.store.folder).display().to_string());
     row("store", store(&capacity, &held));
     let builtin = Ingest::default_routes();
     for route in &configuration.routes {

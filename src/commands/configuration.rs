@@ -24,6 +24,20 @@ pub struct ConfigArguments {
     state: Option<String>,
 }
 
+/// What is said in place of the file's name. One that lies at hand was perhaps meant.
+pub(super) fn no_file() -> String {
+    let hint = match Path::new("outrider.toml").is_file() {
+        true => " (./outrider.toml is not read without --config outrider.toml)",
+        false => "",
+    };
+    format!("no file; the defaults apply{hint}")
+}
+
+/// Where this path is, whatever the working directory will be.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 impl ConfigArguments {
     /// What `run` would load with this file and this state folder.
     pub fn of(config: Option<PathBuf>, state: Option<String>) -> ConfigArguments {

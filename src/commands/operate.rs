@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::Exit;
-use super::configuration::ConfigArguments;
+use super::configuration::{ConfigArguments, absolute};
 use crate::admin::{alerts, control};
 use crate::config::Configuration;
 use crate::core::mqtt::topic;
@@ -145,6 +145,7 @@ pub fn failed(text: &str) -> ExitCode {
 
 /// What it means that the gateway with this state folder was not reached.
 pub fn explained(error: &io::Error, folder: &Path) -> String {
+    let folder = absolute(folder);
     let folder = folder.display();
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {

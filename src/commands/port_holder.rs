@@ -50,6 +50,16 @@ fn has_one_of(pid: u32, links: &[String]) -> bool {
         .any(|target| links.iter().any(|link| target.as_os_str() == link.as_str()))
 }
 
+/// What else may be done when the port is in use that this key names.
+pub fn another_address(key: &str) -> String {
+    let short = match key {
+        "mqtt.listen" => " (--listen)",
+        "admin.listen" => " (OUTRIDER__ADMIN__LISTEN)",
+        _ => "",
+    };
+    format!("set {key}{short} to another address")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

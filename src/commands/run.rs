@@ -12,7 +12,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::configuration::ConfigArguments;
+use super::configuration::{ConfigArguments, absolute, no_file};
 use super::logging::LogArguments;
 use super::{Exit, port_holder};
 use crate::admin::access::Access;
@@ -92,7 +92,7 @@ fn source(arguments: ConfigArguments, started_with: Configuration) -> Configurat
     let load = move || {
         let configuration = arguments
             .load()
-            .map_err(|problems| LoadError { text: problems.to_string(), concern: concern(&problems) })?;
+            .map_err(|problems| LoadError { text: problems.in_one_line(), concern: concern(&problems) })?;
         let (needs_restart, watched) = (started_with.differences(&configuration), watched(&configuration));
         let ListenersConfiguration { listeners, policies, .. } = configuration.listeners;
         let policies = listeners.into_iter().zip(policies).collect();
@@ -119,13 +119,14 @@ fn concern(problems: &Problems) -> Concern {
 fn log_start(configuration: &Configuration) {
     let file = match &configuration.file {
         Some(file) => format!("configuration from {}", file.display()),
-        None => "no configuration file, so the defaults apply".to_owned(),
+        None => format!("configuration: {}", no_file()),
     };
     let variables = match configuration.variables.as_slice() {
         [] => String::new(),
         variables => format!(", and from {}", variables.join(", ")),
     };
-    let folder = configuration.store.folder.display();
+    let folder = absolute(&configuration.store.folder);
+    let folder = folder.display();
     tracing::info!("outrider {}, {file}{variables}; state in {folder}", env!("CARGO_PKG_VERSION"));
     if !configuration.has_archive() {
         tracing::info!("{}", SinkSettings::NO_ARCHIVE);
@@ -145,7 +146,7 @@ pub(super) fn exit_of(error: &GatewayError) -> Exit {
 fn explained(error: &GatewayError) -> String {
     match error {
         GatewayError::Listen { key, .. } => {
-            format!("{}; stop that, or set {key} to another address", with_holder(error))
+            format!("{}; stop that, or {}", with_holder(error), port_holder::another_address(key))
         }
         _ => with_causes(error),
     }
@@ -239,10 +240,13 @@ fn log_listener(address: SocketAddr, listener: &ListenerSettings, policy: &Polic
     let is_closed = policy.tls.is_some() && !policy.allows_anonymous;
     if address.ip().is_loopback() {
         let port = address.port();
-        tracing::info!(
-            "listening for {described}; a [[listener]] with certificates and users opens it to the network, --listen 0.0.0.0:{port} \
-             --insecure to whoever reaches the port"
-        );
+        match is_closed {
+            true => tracing::info!("listening for {described}; listen = \"0.0.0.0:{port}\" opens it to the network"),
+            false => tracing::info!(
+                "listening for {described}; a [[listener]] with certificates and users opens it to the network, --listen \
+                 0.0.0.0:{port} --insecure to whoever reaches the port"
+            ),
+        }
     } else if is_closed {
         tracing::info!("listening for {described}");
     } else {

@@ -74,6 +74,7 @@ struct Status {
     clock: String,
     uptime_s: u64,
     received: Received,
+    mqtt: Mqtt,
     store: Store,
     disk: Option<Disk>,
     ledger: Vec<Flow>,
@@ -84,6 +85,11 @@ struct Status {
     series: Option<Series>,
     alerts: Vec<Alert>,
     alerts_total: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct Mqtt {
+    publishes_denied: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -190,11 +196,13 @@ impl fmt::Display for Status {
         let up = approximate_duration(Duration::from_secs(*uptime_s));
         writeln!(f, "Outrider {version} on {}: {state}, up {up}, clock {clock}", Plain(gateway))?;
         let Received { accepted, undecodable: refused } = received;
-        writeln!(
-            f,
-            "{accepted} readings stored; publishes not stored: {refused} undecodable, {} unrouted",
-            unrouted.count
-        )?;
+        let lost = unrouted.count;
+        write!(f, "{accepted} readings stored; publishes not stored: {refused} undecodable, {lost} unrouted")?;
+        let denied = self.mqtt.publishes_denied;
+        if denied > 0 {
+            write!(f, ", {denied} denied for want of a right")?;
+        }
+        writeln!(f)?;
         self.store.write(f, self.disk.as_ref())?;
         if !self.ledger_adds_up {
             writeln!(f, "the ledger does not add up: see `ledger` of --json")?;
@@ -211,8 +219,10 @@ impl fmt::Display for Status {
         }
         let topics = unrouted.topics.iter().map(|topic| Plain(topic).to_string());
         section(f, "topics without a route", topics, unrouted.topics.len())?;
-        unrouted.routes.iter().try_for_each(|route| advice(f, "to store them, add to the configuration:", route))?;
-        section(f, "payloads that could not be decoded", std::iter::empty::<String>(), undecodable.len())?;
+        unrouted.routes.iter().try_for_each(|route| {
+            advice(f, "to store what is a number or JSON there, add to the configuration, and restart:", route)
+        })?;
+        section(f, "kinds of payloads that could not be decoded", std::iter::empty::<String>(), undecodable.len())?;
         undecodable.iter().try_for_each(|Undecodable { topic, hint }| {
             let (why, lines) = hint.split_once('\n').unwrap_or((hint, ""));
             advice(f, &format!("{}: {}", Plain(topic), Plain(why)), lines)
@@ -228,7 +238,10 @@ impl Store {
             write!(f, ", the oldest record is {} old", approximate_duration(Duration::from_secs(*age_s)))?;
         }
         if let Some(days) = holds_days {
-            write!(f, ", holds {days:.1} days")?;
+            match *days {
+                days if days < 10.0 => write!(f, ", room for {days:.1} days at this rate")?,
+                days => write!(f, ", room for {days:.0} days at this rate")?,
+            }
         }
         if let Some(Disk { free_bytes }) = disk {
             write!(f, "; {} of the disk are free", approximate_size(*free_bytes))?;
@@ -304,7 +317,7 @@ mod tests {
         let line = |metric: &str, profile: &str, limit: bool, reason: &str| serde_json::json!({ "device": "t\u{1b}[2J", "metric": metric, "profile": profile, "limit": limit, "reason": reason });
         let status = serde_json::json!({
             "version": "1", "gateway": "g", "state": "running", "clock": "synced", "uptime_s": 5, "new": "ignored",
-            "received": { "accepted": 7, "undecodable": 1 },
+            "received": { "accepted": 7, "undecodable": 1 }, "mqtt": { "publishes_denied": 3 },
             "store": { "bytes": 1 << 20, "bytes_max": 1_u64 << 32, "oldest_age_s": 90, "holds_days": 12.34, "writing": true },
             "disk": { "free_bytes": 3_u64 << 30 },
             "ledger": [
@@ -331,8 +344,8 @@ mod tests {
         });
         let status: Status = serde_json::from_value(status).expect("as it is sent");
         let expected = r#"Outrider 1 on g: running, up 5 s, clock synced
-7 readings stored; publishes not stored: 1 undecodable, 2 unrouted
-store: 1 MiB of 4 GiB, the oldest record is 1.5 m old, holds 12.3 days; 3 GiB of the disk are free
+7 readings stored; publishes not stored: 1 undecodable, 2 unrouted, 3 denied for want of a right
+store: 1 MiB of 4 GiB, the oldest record is 1.5 m old, room for 12 days at this rate; 3 GiB of the disk are free
 
 sinks: 2
   cloud raw: 4 delivered, 2 buffered, 1 expired; no connection\u{1b}
@@ -351,11 +364,11 @@ devices with a wrong clock: 2
 
 topics without a route: 1
   a/b
-  to store them, add to the configuration:
+  to store what is a number or JSON there, add to the configuration, and restart:
     [[route]]
     topic = "a/{device}"
 
-payloads that could not be decoded: 1
+kinds of payloads that could not be decoded: 1
   c: no number; add:
     numbers = "lenient"
 "#;

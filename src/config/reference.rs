@@ -34,7 +34,7 @@ const KEYS: &[Key] = &[
     key_of(Group::Gateway, "shutdown_grace", seconds(0, 600), Literal("\"10s\""),
         "How long sinks may go on sending after the signal to stop; what is left is sent after the next start."),
 
-    key_of(Group::Store, "path", Kind::Text(Shape::Path),
+    key_of(Group::Store, "path", Kind::Text(Shape::Folder),
         Otherwise { meaning: "$STATE_DIRECTORY, else ~/.local/state/outrider", example: "\"/var/lib/outrider\"" },
         "The state folder: the store, its lock and the local archive."),
     key_of(Group::Store, "size_max", size_or_auto(16 * MIB, 1024 * GIB), Literal("\"auto\""),

@@ -36,7 +36,10 @@ pub enum Shape {
     SecretUrl,
     /// A text that grants access to whoever has it.
     Secret,
+    /// A file or a folder that belongs to the configuration, beside whose file it is.
     Path,
+    /// Where the gateway works.
+    Folder,
     TopicTemplate,
     /// A text with places of the payload and levels of the topic in it.
     PlaceText,
@@ -226,7 +229,8 @@ impl fmt::Display for Kind {
                 Shape::Region => "the name of an AWS region, such as eu-central-1",
                 Shape::Secret => "a text of 1 to 128 bytes without control characters",
                 Shape::Endpoint | Shape::SecretUrl => "a URL that starts with http:// or https://",
-                Shape::Path => "a path; a relative one starts at the working directory",
+                Shape::Path => "a path; a relative one starts at the folder of this file",
+                Shape::Folder => "a path; a relative one starts at the working directory",
                 Shape::TopicTemplate => "a topic with {device}, {metric} or {metric...} as whole levels, without + and #",
                 Shape::PlaceText => {
                     "a text of 1 to 128 bytes, in which {level} of the topic, {$.path} of the payload and, within each, {@.path} and {@key} are filled in"
@@ -341,10 +345,10 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
         }
         Shape::RoleAlias => only(128, |b| b.is_ascii_alphanumeric() || b"=@_-".contains(&b)),
         Shape::ThingName => only(128, |b| b.is_ascii_alphanumeric() || b":_-".contains(&b)),
-        Shape::Path if text == "~" || text.starts_with("~/") => {
+        Shape::Path | Shape::Folder if text == "~" || text.starts_with("~/") => {
             return Err("~ is not expanded; write the whole path".to_owned());
         }
-        Shape::Path => readable(4096),
+        Shape::Path | Shape::Folder => readable(4096),
         Shape::TopicTemplate => {
             // Whether a device is missing depends on the other keys of the section.
             let device = Some(String::new());

@@ -82,6 +82,11 @@ impl Problems {
         self.list.iter()
     }
 
+    /// For the log and alerts.
+    pub fn in_one_line(&self) -> String {
+        self.list.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
+    }
+
     pub fn len(&self) -> usize {
         self.list.len()
     }

@@ -293,7 +293,12 @@ fn unknown_section(name: &str) -> String {
 /// The message for a key above the first section header.
 fn misplaced_key(keys: &[&'static Key], name: &str) -> String {
     match key::near_key(keys, name) {
-        Some(key) => format!("stands in no section; did you mean `{}` in {}?", key.name, key.group.header()),
+        Some(key) => {
+            let mut headers: Vec<_> =
+                keys.iter().filter(|other| other.name == key.name).map(|other| other.group.header()).collect();
+            headers.dedup();
+            format!("stands in no section; did you mean `{}` in {}?", key.name, headers.join(" or "))
+        }
         None => "a key that stands in no section, and no section has one like it".to_owned(),
     }
 }

@@ -32,8 +32,8 @@ impl UnroutedPublishes {
             let topic = topic.escape_debug();
             match &route {
                 Some(route) => tracing::warn!(
-                    "publishes to \"{topic}\" are acknowledged but not stored: no route takes this topic; to store them, add to the \
-                     configuration:\n{route}"
+                    "publishes to \"{topic}\" are acknowledged but not stored: no route takes this topic; to store what is a number or \
+                     JSON of them, add to the configuration, and restart:\n{route}"
                 ),
                 None => tracing::warn!(
                     "publishes to \"{topic}\" are acknowledged but not stored: no route can take this topic"
@@ -63,7 +63,7 @@ impl UnroutedPublishes {
         let remedy = match ingest::route_for(named) {
             Some(route) => {
                 let keys: Vec<&str> = route.lines().skip(1).collect();
-                format!("add a [[route]] with {} to the configuration", keys.join(" and "))
+                format!("add a [[route]] with {} to the configuration, and restart", keys.join(" and "))
             }
             None => "no route can take it; publish to another one".to_owned(),
         };

@@ -160,10 +160,10 @@ fn a_port_in_use_names_its_holder() {
     let expected = format!("cannot listen for MQTT on {address}: the port is in use, most likely by ");
     assert_eq!(mqtt.code, 1);
     assert!(mqtt.errors.contains(&expected) && mqtt.errors.contains(&holder), "{}", mqtt.errors);
-    assert!(mqtt.errors.contains("set mqtt.listen to another address"));
+    assert!(mqtt.errors.contains("set mqtt.listen (--listen) to another address"));
     let admin = end(&mut run_command(folder.path(), "", &[], &[("OUTRIDER__ADMIN__LISTEN", &address)]));
     assert_eq!(
-        (admin.code, admin.errors.contains("set admin.listen to another address")),
+        (admin.code, admin.errors.contains("set admin.listen (OUTRIDER__ADMIN__LISTEN) to another address")),
         (1, true),
         "{}",
         admin.errors

@@ -164,7 +164,11 @@ fn a_gateway_that_is_gone_and_a_port_that_another_has_are_bad() {
     assert_eq!(said.code, 1);
     said.expect("gateway", "bad", &["no gateway is running with its state in", "start it"]);
     let holder = format!("(process {})", std::process::id());
-    said.expect("listener mqtt", "bad", &[&address, "in use", &holder, "set mqtt.listen to another address"]);
+    said.expect(
+        "listener mqtt",
+        "bad",
+        &[&address, "in use", &holder, "set mqtt.listen (--listen) to another address"],
+    );
     said.expect("broker", "skipped", &["does not answer"]);
     said.expect("store", "well", &[" used; "]);
     assert_eq!(std::fs::read(&store).unwrap(), before, "it only looks");

@@ -139,7 +139,7 @@ function refusals({ unrouted, undecodable, mqtt }) {
       element("p", { class: "quiet", text: unrouted.topics.join(", ") }),
     );
     if (unrouted.routes.length)
-      block.append(element("p", { text: "To store them, add to the configuration:" }), route(unrouted.routes.join("\n")));
+      block.append(element("p", { text: "To store what is a number or JSON there, add to the configuration, and restart:" }), route(unrouted.routes.join("\n")));
     made.push(block);
   }
   for (const { reason, topic, count, sample, hint } of undecodable) {

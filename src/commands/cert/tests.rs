@@ -153,6 +153,9 @@ In the configuration of the gateway, whose user must be able to read server.key:
   tls_certificate = \"FOLDER/server.pem\"
   tls_key = \"FOLDER/server.key\"
   client_ca = [\"FOLDER/ca.pem\"]
+  [[right]]        # each device on its own topics, and nowhere else
+  topic = \"devices/{{cn}}/#\"
+  allow = [\"publish\"]
 
 A client:
   mosquitto_pub -h gate.example -p 8883 --cafile FOLDER/ca.pem --cert FOLDER/devices/a.pem --key FOLDER/devices/a.key \

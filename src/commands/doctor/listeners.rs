@@ -112,7 +112,7 @@ fn of_port(Place { key, listen, described, .. }: &Place) -> Finding {
         Ok(_) => Finding::well(format!("{described}; nobody listens there now")),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let holder = port_holder::find(*listen).map_or("another process".to_owned(), |holder| holder.to_string());
-            let remedy = format!("stop that, or set {key} to another address");
+            let remedy = format!("stop that, or {}", port_holder::another_address(key));
             Finding::bad(format!("{listen} is in use, most likely by {holder}"), remedy)
         }
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {

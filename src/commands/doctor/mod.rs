@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use super::configuration::ConfigArguments;
+use super::configuration::{ConfigArguments, no_file};
 use super::{Exit, check};
 use crate::config::Configuration;
 use crate::counter::many;
@@ -234,7 +234,7 @@ fn of_configuration(configuration: &Configuration) -> Vec<Finding> {
         findings.push(Finding::bad(found, "correct the route, the rule or its test; `outrider check` says the same"));
     }
     let file = configuration.file.as_ref().map(|file| file.display().to_string());
-    let mut found = file.unwrap_or_else(|| "no file; the defaults apply".to_owned());
+    let mut found = file.unwrap_or_else(no_file);
     if !configuration.variables.is_empty() {
         found += &format!(", and {}", configuration.variables.join(", "));
     }

@@ -29,7 +29,7 @@ const GROUP: Group = Group::SinkOf(NAME);
 
 #[rustfmt::skip]
 const KEYS: &[Key] = &[
-    key_of(GROUP, "path", Kind::Text(Shape::Path),
+    key_of(GROUP, "path", Kind::Text(Shape::Folder),
         Otherwise { meaning: "the folder archive in the state folder", example: "\"/var/lib/outrider/archive\"" },
         "The folder that the files are written to."),
     key_of(GROUP, "size_max", size(MIB, 1024 * GIB), Literal("\"2GiB\""),

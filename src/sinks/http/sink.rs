@@ -177,7 +177,8 @@ impl ConfiguredSink for HttpTarget {
                     format!("{asked}: it answers with HTTP status {status}, and may refuse what is posted, too"),
                     "look at url and headers of the [[sink]]",
                 ),
-                Ok(status @ 500..) => Finding::warning(
+                // Those that take what is posted need not know HEAD.
+                Ok(status @ 500..) if status != 501 => Finding::warning(
                     format!("{asked}: it answers with HTTP status {status}"),
                     "look at the service; what it does not take waits in the store meanwhile",
                 ),
