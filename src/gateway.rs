@@ -12,11 +12,12 @@
 
 mod certificates;
 mod ending;
+mod error;
 mod feeding;
+mod listening;
 mod reloading;
 mod storeless;
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -31,19 +32,20 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
 use self::ending::edge_result;
+pub use self::error::GatewayError;
+pub use self::listening::Ready;
+use self::listening::{Listeners, bind_control};
 use self::reloading::Reloading;
 pub use self::reloading::{Concern, ConfigurationSource, LoadError, Loaded};
 use self::storeless::Opening;
 use crate::admin::access::CurrentAccess;
-use crate::admin::control::{self, ControlSocket};
 use crate::admin::history::HistorySource;
-use crate::admin::status::{ListenerStatus, Sources};
+use crate::admin::status::Sources;
 use crate::admin::{self, origin::Hosts, undecodable::SampleHints};
 pub use crate::clock::now_ms;
 use crate::core::detection::alert::AlertTimes;
 use crate::core::detection::monitor::MonitorSettings;
 use crate::core::identity::{NamedStream, RunId};
-use crate::counter::many;
 use crate::descriptors;
 use crate::disk;
 use crate::handoff::rules::CurrentRules;
@@ -58,9 +60,9 @@ use crate::pipeline::{
     self, CommitPacing, CommittedSequences, Message, StoreBeats, StoreCounters, StoreParts, StoreThreads,
 };
 use crate::sinks::kind::SinkSettings;
-use crate::sinks::start::{SinkParts, SinkThread, StartError};
+use crate::sinks::start::{SinkParts, SinkThread};
 use crate::sinks::status::Link;
-use crate::store::lock::{FolderLock, LockError};
+use crate::store::lock::FolderLock;
 use crate::store::opening::Opened;
 use crate::store::reader::Reader;
 use crate::store::recovery::Recovered;
@@ -108,75 +110,6 @@ pub struct GatewaySettings {
     pub sinks: Vec<SinkSettings>,
     /// How long sinks may take to flush when the process ends.
     pub grace: Duration,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum GatewayError {
-    #[error(transparent)]
-    Locked(LockError),
-    #[error(transparent)]
-    Store(OpenError),
-    #[error("cannot use the store")]
-    Sqlite(#[source] rusqlite::Error),
-    #[error("cannot listen for {what} on {address}")]
-    Listen {
-        what: &'static str,
-        /// Its key in the configuration.
-        key: String,
-        address: SocketAddr,
-        source: std::io::Error,
-    },
-    #[error(transparent)]
-    Sink(StartError),
-    /// The operating system refused something: a verb and its object.
-    #[error("cannot {tried}")]
-    System { tried: Cow<'static, str>, source: std::io::Error },
-    #[error("the router of local subscriptions has ended")]
-    RouterDead,
-    /// A thread that should live as long as the process has ended.
-    #[error("the {thread} thread has ended unexpectedly")]
-    Ended { thread: &'static str },
-    /// Threads that were still working when the grace period was over.
-    #[error("stopped before these had finished: {}; nothing is lost", .0.join(", "))]
-    Stragglers(Vec<String>),
-    /// The disk did not accept the last readings, which were not acknowledged.
-    #[error("stopped, but the disk {trouble}: {}", what_is_unstored(*readings))]
-    Unstored { readings: u64, trouble: &'static str },
-}
-
-fn what_is_unstored(readings: u64) -> String {
-    match readings {
-        0 => "no readings are lost; the progress of the sinks and the state of the detectors could not be saved"
-            .to_owned(),
-        _ => format!(
-            "{} could not be stored; not acknowledged, so that devices that publish at QoS 1 send again",
-            many(readings, "reading")
-        ),
-    }
-}
-
-impl GatewayError {
-    /// Makes an error for what failed: `cannot {tried}`.
-    pub fn system(tried: impl Into<Cow<'static, str>>) -> impl FnOnce(std::io::Error) -> GatewayError {
-        move |source| GatewayError::System { tried: tried.into(), source }
-    }
-}
-
-/// The addresses that it listens on.
-#[derive(Clone, Debug)]
-pub struct Ready {
-    /// The first listener's.
-    pub mqtt: SocketAddr,
-    /// All listeners', in the order of the configuration.
-    pub listeners: Vec<SocketAddr>,
-    pub admin: Option<SocketAddr>,
-}
-
-impl Ready {
-    fn listeners(&self, settings: &[ListenerSettings]) -> Vec<ListenerStatus> {
-        let named = settings.iter().zip(&self.listeners);
-        named.map(|(listener, listen)| ListenerStatus { name: listener.name.clone(), listen: *listen }).collect()
-    }
 }
 
 /// The running parts other than the MQTT side.
@@ -236,7 +169,6 @@ impl Parts {
     }
 }
 
-const OWN_ADDRESS: &str = "find out the address that is listened on";
 const LISTEN: &str = "listen";
 
 fn lock_folder(folder: &Path) -> Result<FolderLock, GatewayError> {
@@ -245,23 +177,6 @@ fn lock_folder(folder: &Path) -> Result<FolderLock, GatewayError> {
     let tried = || format!("make the state folder {} durable", folder.display());
     disk::sync_folders(folder).map_err(|source| GatewayError::system(tried())(source))?;
     FolderLock::acquire(folder).map_err(GatewayError::Locked)
-}
-
-fn bind_admin(address: SocketAddr) -> Result<std::net::TcpListener, GatewayError> {
-    let key = "admin.listen".to_owned();
-    admin::bind(address).map_err(|source| GatewayError::Listen { what: "the status page", key, address, source })
-}
-
-/// If this fails, the gateway runs all the same: readings from devices matter more.
-fn bind_control(folder: &Path) -> Option<ControlSocket> {
-    match ControlSocket::bind(folder) {
-        Ok(socket) => Some(socket),
-        Err(error) => {
-            let path = control::socket_path(folder);
-            tracing::warn!(%error, "no control socket {}: series, alerts and sinks cannot be managed", path.display());
-            None
-        }
-    }
 }
 
 /// A sink that is no longer configured, or not for a stream, keeps its cursor, in case this is a mistake, and with it all records from there
@@ -327,32 +242,6 @@ pub async fn run(
     let with = Phases { settings: &settings, listeners: &listeners, link };
     with.serve(store, &mut on_ready, &mut stop).await?;
     Ok(())
-}
-
-/// The sockets that are listened on.
-struct Listeners {
-    mqtt: Vec<std::net::TcpListener>,
-    admin: Option<std::net::TcpListener>,
-    ready: Ready,
-}
-
-impl Listeners {
-    async fn bind(settings: &GatewaySettings) -> Result<Listeners, GatewayError> {
-        let mut mqtt = Vec::new();
-        for ListenerSettings { key, listen: address, .. } in &settings.listeners {
-            let (key, address) = (key.clone(), *address);
-            let failed = |source| GatewayError::Listen { what: "MQTT", key, address, source };
-            mqtt.push(TcpListener::bind(address).await.and_then(TcpListener::into_std).map_err(failed)?);
-        }
-        let admin = settings.admin_listen.map(bind_admin).transpose()?;
-        let own_address = || -> std::io::Result<Ready> {
-            let admin = admin.as_ref().map(|listener| listener.local_addr()).transpose()?;
-            let listeners = mqtt.iter().map(|listener| listener.local_addr()).collect::<Result<Vec<_>, _>>()?;
-            Ok(Ready { mqtt: *listeners.first().expect("there is a listener"), listeners, admin })
-        };
-        let ready = own_address().map_err(GatewayError::system(OWN_ADDRESS))?;
-        Ok(Listeners { mqtt, admin, ready })
-    }
 }
 
 /// What the gateway has of its store.

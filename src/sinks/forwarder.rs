@@ -3,6 +3,10 @@
 //! A `Forwarder` works in turns and waits for nothing by itself; [`run`] sends its requests, and waits until the next turn. The simulation
 //! does the same in virtual time.
 
+mod reading;
+mod saving;
+mod showing;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -14,18 +18,16 @@ use tokio::task::JoinSet;
 use super::Sink;
 use super::resend::{Owner, Resending};
 use super::source::{Read, Source};
-use super::status::{ForwardStatus, KeysSetAside, Link};
+use super::status::{ForwardStatus, Link};
 use super::stream::StreamParts;
 use crate::clock;
 use crate::core::delivery::{
-    Actions, Delivery, DeliverySettings, DeliveryStatus, Event, KeyChange, Outcome, Persist, Reply, Request, RequestId,
-    RetryReason,
+    Actions, Delivery, DeliverySettings, DeliveryStatus, Event, Outcome, Reply, Request, RequestId, RetryReason,
 };
 use crate::core::identity::Stream;
 use crate::heartbeat::Beat;
 use crate::pipeline::Message;
-use crate::store::cursors::{CursorChange, DeadLetter, Saves};
-use crate::store::held_keys::HeldKeyChange;
+use crate::store::cursors::Saves;
 use crate::store::unreadable::Unreadable;
 
 pub struct ForwarderParts {
@@ -368,180 +370,6 @@ impl Forwarder {
         self.linger_us > LONG_WAIT_US
     }
 
-    /// When to read what has been committed since everything was read. Commits are far more frequent than requests need to be, so they are
-    /// read together, once the first of them has waited as long as a line may.
-    fn read_due_us(&mut self) -> Option<u64> {
-        // After an error always read again: only that shows whether it is over.
-        if !self.is_behind() && self.store_error.is_none() {
-            return None;
-        }
-        let waiting = self.committed.borrow().saturating_sub(self.delivery.offered_through());
-        let is_urgent = !self.caught_up || waiting >= WAITING_MAX || *self.link.borrow() == Link::Ending;
-        let now_us = self.now_us();
-        let noticed_us = *self.noticed_us.get_or_insert(now_us);
-        Some(if is_urgent { now_us } else { noticed_us + self.linger_us })
-    }
-
-    fn is_pausing(&self) -> bool {
-        self.store_pause_until.is_some_and(|until| until > clock::instant())
-    }
-
-    fn wants_aside(&self) -> bool {
-        !self.is_pausing() && self.aside_pause_until.is_none() && self.delivery.aside_wants().is_some()
-    }
-
-    /// A block of the log for the keys that are set aside.
-    fn read_aside(&mut self) {
-        self.aside_pause_until = self.aside_pause_until.filter(|until| *until > clock::instant());
-        if !self.wants_aside() {
-            return;
-        }
-        let now_us = self.now_us();
-        let call = self.beat.at_disk();
-        let offered = self.source.offer_aside_to(&mut self.delivery, now_us);
-        drop(call);
-        match offered {
-            Ok(read) => self.aside_pause_until = (read == Read::Salvaging).then(|| clock::instant() + SALVAGE_PAUSE),
-            Err(error) => self.store_fails(&error),
-        }
-    }
-
-    fn read(&mut self) -> Read {
-        let is_pausing = self.is_pausing();
-        let is_due = self.read_due_us().is_some_and(|due_us| due_us <= self.now_us());
-        if is_pausing || !is_due {
-            return Read::End;
-        }
-        let since_us = self.noticed_us.take().unwrap_or_else(|| self.now_us());
-        self.committed.mark_unchanged();
-        let call = self.beat.at_disk();
-        let offered = self.source.offer_to(&mut self.delivery, since_us);
-        drop(call);
-        match offered {
-            Ok(read) => {
-                self.caught_up = read == Read::End;
-                self.is_salvaging = read == Read::Salvaging;
-                self.unreadable_since.is_over();
-                self.store_pause_until = self.is_salvaging.then(|| clock::instant() + SALVAGE_PAUSE);
-                if self.store_error.take().is_some() {
-                    tracing::info!(sink = self.name, stream = &*self.stream_name, "the store is readable again");
-                }
-                read
-            }
-            Err(error) => {
-                self.store_fails(&error);
-                Read::End
-            }
-        }
-    }
-
-    fn store_fails(&mut self, error: &rusqlite::Error) {
-        if self.store_error.is_none() {
-            tracing::error!(sink = self.name, stream = &*self.stream_name, "cannot read the store: {error}");
-        }
-        if self.unreadable_since.is_damage(error, clock::instant()) {
-            // Without a pipeline the process is ending; the next start detects the damage too.
-            let _ = self.pipeline.send(Message::Damaged(self.source.file()));
-        }
-        self.store_error = Some(format!("cannot read the store: {error}"));
-        self.store_pause_until = Some(clock::instant() + STORE_PAUSE);
-        self.caught_up = false;
-    }
-
-    fn persist(&mut self, persist: Persist) {
-        let held_keys = held_key_changes(&persist);
-        let letter = |refused: crate::core::delivery::Refused| DeadLetter {
-            sequence: refused.sequence,
-            reason: refused.reason,
-            line: refused.line,
-        };
-        let damage = self.source.take_damage();
-        let change = CursorChange {
-            sink: self.name.clone(),
-            stream: self.stream,
-            state: persist.state,
-            dead_letters: persist.refused.into_iter().map(letter).collect(),
-            unreadable: damage.unreadable,
-            lost: damage.lost,
-            passed_over: self.passed_over_before + persist.passed_over,
-            held_keys,
-            save: Some(self.saves.begin()),
-        };
-        // Without a pipeline the process is ending; what was not saved is sent again under the same identities.
-        let _ = self.pipeline.send(Message::Cursor(change));
-    }
-
-    fn save(&mut self) {
-        let now_us = self.now_us();
-        if let Some(persist) = self.delivery.save(now_us) {
-            self.persist(persist);
-        }
-    }
-
-    /// Publishes the machine's state: numbers every time, a log line only when the state changes.
-    fn show(&mut self) {
-        let status = self.delivery.status();
-        self.status.records_sent.add(status.records_sent - self.shown.records_sent);
-        self.status.records_retried.add(status.records_retried - self.shown.records_retried);
-        self.status.records_rejected.add(status.records_rejected - self.shown.records_rejected);
-        let (sink, stream) = (&self.name, &*self.stream_name);
-        match (&status.halted, &status.failing) {
-            (Some(halted), _) if status.halted != self.shown.halted => {
-                tracing::error!(sink, stream, "halted: {halted}; readings are buffered, and sending is retried");
-            }
-            (None, Some(failing)) if self.shown.failing.is_none() || self.shown.halted.is_some() => {
-                tracing::warn!(
-                    sink,
-                    stream,
-                    "not delivering: {failing}; readings are buffered, and sending is retried"
-                );
-            }
-            (None, None) if self.shown.failing.is_some() => tracing::info!(sink, stream, "delivering again"),
-            _ => {}
-        }
-        if status.records_rejected > self.shown.records_rejected && self.shown.records_rejected == 0 {
-            tracing::error!(
-                sink,
-                stream,
-                "a record was permanently refused and is kept as a dead letter; further ones are only counted"
-            );
-        }
-        self.show_keys_aside(&status);
-        let error = status.halted.clone().or_else(|| status.failing.clone()).or_else(|| self.store_error.clone());
-        let error = error.or_else(|| keys_aside_text(&status));
-        if self.status.last_error() != error {
-            self.status.set_error(error);
-        }
-        self.shown = status;
-    }
-
-    fn show_keys_aside(&mut self, status: &DeliveryStatus) {
-        let before = &self.shown;
-        if status.keys_aside == before.keys_aside && status.is_crowded == before.is_crowded {
-            return;
-        }
-        let (sink, stream, keys) = (&self.name, &*self.stream_name, status.keys_aside);
-        let first = status.keys_aside_named.clone();
-        if status.is_crowded && !before.is_crowded {
-            tracing::error!(
-                sink,
-                stream,
-                keys,
-                "no more partition keys can be set aside: nothing more is read until one is accepted"
-            );
-        } else if keys > 0 && before.keys_aside == 0 {
-            tracing::warn!(
-                sink,
-                stream,
-                "records of {} fail while others are accepted: it is set aside and tried every few seconds; further ones are only counted",
-                first.join(", ")
-            );
-        } else if keys == 0 {
-            tracing::info!(sink, stream, "no partition key is set aside any more");
-        }
-        self.status.set_keys_aside(KeysSetAside { count: keys, first });
-    }
-
     fn is_finished(&mut self) -> bool {
         if *self.link.borrow() != Link::Ending {
             return false;
@@ -550,34 +378,6 @@ impl Forwarder {
         let is_flushed = self.delivery.is_drained() && (self.is_salvaging || !self.is_behind());
         // A cloud that is unreachable now will not be back within the grace period: what is stored is sent after the next start.
         is_flushed || self.shown.failing.is_some() || clock::instant() >= until
-    }
-}
-
-fn held_key_changes(persist: &Persist) -> Vec<HeldKeyChange> {
-    let dead: Vec<u64> = persist.refused.iter().filter(|one| one.is_aside).map(|one| one.sequence).collect();
-    let is_in =
-        |runs: &[(u64, u64)], sequence: u64| runs.iter().any(|(first, last)| (*first..=*last).contains(&sequence));
-    let change = |change: &KeyChange| HeldKeyChange {
-        key: change.key.clone(),
-        state: change.state.clone(),
-        passed: change.passed.clone(),
-        taken: change.taken.clone(),
-        dead: dead.iter().copied().filter(|sequence| is_in(&change.taken, *sequence)).collect(),
-    };
-    persist.keys.iter().map(change).collect()
-}
-
-/// What to say about keys that are set aside, if there are any.
-fn keys_aside_text(status: &DeliveryStatus) -> Option<String> {
-    let named = status.keys_aside_named.join(", ");
-    let dots = if status.keys_aside > status.keys_aside_named.len() { ", ..." } else { "" };
-    match status.keys_aside {
-        0 => None,
-        count if status.is_crowded => {
-            Some(format!("paused: {count} partition keys are set aside, and no more can be ({named}{dots})"))
-        }
-        1 => Some(format!("1 partition key is set aside because its records fail: {named}")),
-        count => Some(format!("{count} partition keys are set aside because their records fail: {named}{dots}")),
     }
 }
 

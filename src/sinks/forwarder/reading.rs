@@ -1,0 +1,89 @@
+//! When a forwarder reads the store, and what it does when that fails.
+
+use super::{Forwarder, SALVAGE_PAUSE, STORE_PAUSE, WAITING_MAX};
+use crate::clock;
+use crate::pipeline::Message;
+use crate::sinks::source::Read;
+use crate::sinks::status::Link;
+
+impl Forwarder {
+    /// When to read what has been committed since everything was read. Commits are far more frequent than requests need to be, so they are
+    /// read together, once the first of them has waited as long as a line may.
+    pub(super) fn read_due_us(&mut self) -> Option<u64> {
+        // After an error always read again: only that shows whether it is over.
+        if !self.is_behind() && self.store_error.is_none() {
+            return None;
+        }
+        let waiting = self.committed.borrow().saturating_sub(self.delivery.offered_through());
+        let is_urgent = !self.caught_up || waiting >= WAITING_MAX || *self.link.borrow() == Link::Ending;
+        let now_us = self.now_us();
+        let noticed_us = *self.noticed_us.get_or_insert(now_us);
+        Some(if is_urgent { now_us } else { noticed_us + self.linger_us })
+    }
+
+    pub(super) fn is_pausing(&self) -> bool {
+        self.store_pause_until.is_some_and(|until| until > clock::instant())
+    }
+
+    pub(super) fn wants_aside(&self) -> bool {
+        !self.is_pausing() && self.aside_pause_until.is_none() && self.delivery.aside_wants().is_some()
+    }
+
+    /// A block of the log for the keys that are set aside.
+    pub(super) fn read_aside(&mut self) {
+        self.aside_pause_until = self.aside_pause_until.filter(|until| *until > clock::instant());
+        if !self.wants_aside() {
+            return;
+        }
+        let now_us = self.now_us();
+        let call = self.beat.at_disk();
+        let offered = self.source.offer_aside_to(&mut self.delivery, now_us);
+        drop(call);
+        match offered {
+            Ok(read) => self.aside_pause_until = (read == Read::Salvaging).then(|| clock::instant() + SALVAGE_PAUSE),
+            Err(error) => self.store_fails(&error),
+        }
+    }
+
+    pub(super) fn read(&mut self) -> Read {
+        let is_pausing = self.is_pausing();
+        let is_due = self.read_due_us().is_some_and(|due_us| due_us <= self.now_us());
+        if is_pausing || !is_due {
+            return Read::End;
+        }
+        let since_us = self.noticed_us.take().unwrap_or_else(|| self.now_us());
+        self.committed.mark_unchanged();
+        let call = self.beat.at_disk();
+        let offered = self.source.offer_to(&mut self.delivery, since_us);
+        drop(call);
+        match offered {
+            Ok(read) => {
+                self.caught_up = read == Read::End;
+                self.is_salvaging = read == Read::Salvaging;
+                self.unreadable_since.is_over();
+                self.store_pause_until = self.is_salvaging.then(|| clock::instant() + SALVAGE_PAUSE);
+                if self.store_error.take().is_some() {
+                    tracing::info!(sink = self.name, stream = &*self.stream_name, "the store is readable again");
+                }
+                read
+            }
+            Err(error) => {
+                self.store_fails(&error);
+                Read::End
+            }
+        }
+    }
+
+    pub(super) fn store_fails(&mut self, error: &rusqlite::Error) {
+        if self.store_error.is_none() {
+            tracing::error!(sink = self.name, stream = &*self.stream_name, "cannot read the store: {error}");
+        }
+        if self.unreadable_since.is_damage(error, clock::instant()) {
+            // Without a pipeline the process is ending; the next start detects the damage too.
+            let _ = self.pipeline.send(Message::Damaged(self.source.file()));
+        }
+        self.store_error = Some(format!("cannot read the store: {error}"));
+        self.store_pause_until = Some(clock::instant() + STORE_PAUSE);
+        self.caught_up = false;
+    }
+}
