@@ -39,13 +39,13 @@ mod tests {
     #[test]
     fn only_code_of_the_program_itself_is_given_back() {
         let maps = "\
-55d0a0000000-55d0a0400000 r--p 00000000 fe:00 1234                       /opt/out rider/outrider
-55d0a0400000-55d0a0c00000 r-xp 00400000 fe:00 1234                       /opt/out rider/outrider
-55d0a0c00000-55d0a0d00000 rw-p 00c00000 fe:00 1234                       /opt/out rider/outrider
-7f0000000000-7f0000100000 r-xp 00000000 fe:00 99                         /usr/lib/libc.so.6
-7f0000200000-7f0000201000 r-xp 00000000 00:00 0                          [vdso]
+00400000-00800000 r--p 00000000 fe:00 1234                       /opt/out rider/outrider
+00800000-01000000 r-xp 00400000 fe:00 1234                       /opt/out rider/outrider
+01000000-01100000 rw-p 00c00000 fe:00 1234                       /opt/out rider/outrider
+70000000-70100000 r-xp 00000000 fe:00 99                         /usr/lib/libc.so.6
+70200000-70201000 r-xp 00000000 00:00 0                          [vdso]
 ";
-        assert_eq!(code(maps, Path::new("/opt/out rider/outrider")), vec![0x55d0_a040_0000..0x55d0_a0c0_0000]);
+        assert_eq!(code(maps, Path::new("/opt/out rider/outrider")), vec![0x0080_0000..0x0100_0000]);
         assert!(code(maps, Path::new("/opt/outrider")).is_empty());
     }
 
