@@ -1,6 +1,6 @@
 //! The gateway's clock is simulated: half a second a tick, as the pipeline's thread does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use firmware_sim::vehicle::{Metric, Vehicle};
 
@@ -17,7 +17,8 @@ struct Gateway {
     start_wall_ms: i64,
     alerts: BTreeMap<String, String>,
     raised: Vec<String>,
-    flagged: BTreeSet<(String, i64, String)>,
+    /// Lines of the anomalous stream that are about a reading or a gap.
+    flagged: usize,
     chunks: Vec<SnapshotChunk>,
 }
 
@@ -35,7 +36,7 @@ impl Gateway {
             start_wall_ms,
             alerts: BTreeMap::new(),
             raised: Vec::new(),
-            flagged: BTreeSet::new(),
+            flagged: 0,
             chunks: Vec::new(),
         }
     }
@@ -84,14 +85,8 @@ impl Gateway {
             let Ok(Stored::Line { line, .. }) = record else { panic!("a line") };
             let line: serde_json::Value = serde_json::from_slice(line).expect("JSON");
             if line["type"] == "anomaly" {
-                let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
-                let series = format!("{}/{}", text(&line["device"]), text(&line["metric"]));
-                let at_ms = line["measured_at_ms"].as_i64().expect("a time");
                 assert_eq!(line["raw_position"].is_null(), line["detector"] == "gap");
-                self.flagged.insert((series.clone(), at_ms, text(&line["detector"])));
-                for also in line["also"].as_array().expect("a list") {
-                    self.flagged.insert((series.clone(), at_ms, text(also)));
-                }
+                self.flagged += 1;
             }
         }
         self.chunks.extend(sealed.snapshot);
@@ -507,6 +502,6 @@ fn one_reading_of_a_sensor_that_has_just_powered_up_wakes_nobody() {
         }
         let is_grave = |body: &String| ["\"major\"", "\"critical\""].iter().any(|severity| body.contains(severity));
         assert_eq!(bodies.iter().any(is_grave), is_page, "{value} between {other}: {bodies:?}");
-        assert!(!gateway.flagged.is_empty(), "recorded all the same");
+        assert!(gateway.flagged > 0, "recorded all the same");
     }
 }
