@@ -2,9 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use outrider::commands::{self, Arguments};
-
 fn main() -> ExitCode {
-    commands::dispatch(Arguments::parse())
+    outrider::commands::run_command()
 }

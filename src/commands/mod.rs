@@ -14,6 +14,7 @@ pub mod demo;
 pub mod detect;
 mod diag;
 mod doctor;
+mod environment;
 mod init;
 mod log_limit;
 mod logging;
@@ -29,7 +30,7 @@ mod token;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// IoT edge-to-cloud telemetry gateway: takes readings over MQTT, keeps them in SQLite until they are delivered, watches each series
 /// over ten seconds, alerts over MQTT, and forwards everything to cloud streams.
@@ -136,7 +137,17 @@ impl From<Exit> for ExitCode {
     }
 }
 
-pub fn dispatch(arguments: Arguments) -> ExitCode {
+/// Parses the arguments, and runs the command.
+pub fn run_command() -> ExitCode {
+    let matches = Arguments::command().get_matches();
+    environment::take(&matches);
+    match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => dispatch(arguments),
+        Err(error) => error.exit(),
+    }
+}
+
+fn dispatch(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Run(arguments) => run::command(&arguments),
         Command::Init(arguments) => init::command(&arguments),
@@ -166,7 +177,6 @@ pub fn dispatch(arguments: Arguments) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {

@@ -20,7 +20,7 @@ pub fn from_environment(section: &mut Section<'_>, key: &str, text: String) -> O
     let Some(variable) = text.strip_prefix(FROM_ENVIRONMENT) else { return Some(Secret(text)) };
     let value = std::env::var(variable).ok().filter(|value| !value.is_empty() && !value.contains(['\r', '\n']));
     if value.is_none() {
-        section.blame(key, format!("the environment variable {variable} is not set to a text of one line"));
+        section.blame(key, format!("the environment variable {variable} is not set to a text of one line, nor in the file `environment` beside the configuration"));
     }
     value.map(Secret)
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::Case;
+use super::user::User;
 use crate::disk::{self, DiskSpace, Mount};
 use crate::finding::Finding;
 use crate::keys::units::approximate_size;
@@ -66,13 +67,7 @@ fn foreign_file(folder: &Path, there: &Metadata) -> Option<Finding> {
 
 /// The name of a user, as far as the system's own file has it.
 fn owner(uid: u32) -> String {
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    });
-    name.unwrap_or_else(|| uid.to_string())
+    User::of(uid).map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 pub fn space(case: &Case) -> Vec<Finding> {

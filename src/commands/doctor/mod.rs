@@ -13,6 +13,7 @@ mod listeners;
 mod sinks;
 mod store;
 mod system;
+mod user;
 
 use std::io::{self, IsTerminal, Write as _};
 use std::path::PathBuf;
@@ -71,8 +72,9 @@ const HELP: &str = "\
 Takes the same file, variables and arguments as `outrider run`, and looks at what
 a gateway needs with them, and at the running gateway that has the state folder:
   outrider doctor --config /etc/outrider/outrider.toml
-Run it as the user of the gateway, or as root. It sends the sinks nothing that
-they keep, and publishes to the broker below outrider-doctor/, which is not stored.
+Run it as the user of the gateway, or as root: it takes the rights of the user who
+owns the state folder then. It sends the sinks nothing that they keep, and publishes
+to the broker below outrider-doctor/, which is not stored.
 
 Exit codes:
    0  nothing is bad; there may be warnings
@@ -148,7 +150,10 @@ pub(super) struct Report {
 }
 
 pub fn command(arguments: &DoctorArguments) -> ExitCode {
-    let report = examine(&arguments.config, &arguments.login);
+    let user = user::become_gateways(&arguments.config);
+    let mut report = Report::new();
+    report.add("user", user.into_iter().collect());
+    report.examine(&arguments.config, &arguments.login);
     let text = match arguments.json {
         true => report.json(),
         false => report.text(io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()),
@@ -162,22 +167,10 @@ pub fn command(arguments: &DoctorArguments) -> ExitCode {
     }
 }
 
-/// Makes all checks.
+/// Makes all checks, with the rights that this process has.
 pub(super) fn examine(config: &ConfigArguments, login: &Login) -> Report {
-    let mut report = Report { verdict: Verdict::Well, findings: Vec::new(), is_configuration_wrong: false };
-    match config.load() {
-        Ok(configuration) => {
-            report.add("configuration", of_configuration(&configuration));
-            let running = gateway::ask(&configuration.store.folder);
-            let case = Arc::new(Case { configuration, running, login: login.clone() });
-            let begun: Vec<Vec<Begun>> = CHECKS.iter().map(|(name, look)| begin(name, look, &case)).collect();
-            let until = Instant::now() + CHECK_WITHIN;
-            for Begun { name, found } in begun.into_iter().flatten() {
-                report.add(&name, wait(&found, until));
-            }
-        }
-        Err(problems) => report.add_without_configuration(&problems),
-    }
+    let mut report = Report::new();
+    report.examine(config, login);
     report
 }
 
@@ -247,6 +240,25 @@ fn of_configuration(configuration: &Configuration) -> Vec<Finding> {
 }
 
 impl Report {
+    fn new() -> Report {
+        Report { verdict: Verdict::Well, findings: Vec::new(), is_configuration_wrong: false }
+    }
+
+    fn examine(&mut self, config: &ConfigArguments, login: &Login) {
+        let configuration = match config.load() {
+            Ok(configuration) => configuration,
+            Err(problems) => return self.add_without_configuration(&problems),
+        };
+        self.add("configuration", of_configuration(&configuration));
+        let running = gateway::ask(&configuration.store.folder);
+        let case = Arc::new(Case { configuration, running, login: login.clone() });
+        let begun: Vec<Vec<Begun>> = CHECKS.iter().map(|(name, look)| begin(name, look, &case)).collect();
+        let until = Instant::now() + CHECK_WITHIN;
+        for Begun { name, found } in begun.into_iter().flatten() {
+            self.add(&name, wait(&found, until));
+        }
+    }
+
     fn add(&mut self, check: &str, findings: Vec<Finding>) {
         for finding in findings {
             self.verdict = self.verdict.max(finding.verdict);
@@ -345,7 +357,7 @@ mod tests {
 
     #[test]
     fn the_worst_finding_decides_and_each_is_one_line_with_what_to_do_below() {
-        let mut report = Report { verdict: Verdict::Well, findings: Vec::new(), is_configuration_wrong: false };
+        let mut report = Report::new();
         report.add("clock", vec![Finding::well("it is set")]);
         report.add("sink a", vec![Finding::warning("slow\nand\x1b[2J", "wait"), Finding::skipped("no")]);
         assert_eq!(report.verdict, Verdict::Warning);
