@@ -423,6 +423,7 @@ fn a_server_by_http_and_brokers_of_kafka_are_tried() {
     for (answer, verdict, words) in [
         ("HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n", "well", "status 405"),
         ("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n", "warning", "status 401, and may refuse"),
+        ("HTTP/1.1 501 Not Implemented\r\ncontent-length: 0\r\n\r\n", "well", "status 501"),
         ("HTTP/1.1 503 Unavailable\r\ncontent-length: 0\r\n\r\n", "warning", "status 503"),
     ] {
         let said = doctor_of(folder.path(), &http(&serve(answer)));

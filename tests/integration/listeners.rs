@@ -207,6 +207,7 @@ fn users_and_certificates_and_rights_change_while_clients_are_connected() {
     let output = outrider(&["reload", "--state", folder.path().join("state").to_str().unwrap()], "");
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && told.contains("users") && told.contains("line 1"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
     alice.ping();
     wait_until("an alert", || gateway.alerts().iter().any(|alert| alert["metric"] == "certificate-devices"));
 }

@@ -177,3 +177,16 @@ fn a_hangup_is_a_line_in_the_log_and_no_end() {
     assert!(gateway.is_running());
     assert!(gateway.stop().success());
 }
+
+#[test]
+fn code_that_only_a_start_needs_is_given_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[], &[]);
+    // Nothing else takes pages of a program's file from it, as long as the machine has memory.
+    let mut most = gateway.rss_bytes();
+    wait_until("less memory", || {
+        let now = gateway.rss_bytes();
+        most = most.max(now);
+        now < most * 9 / 10
+    });
+}
