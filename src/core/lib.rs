@@ -12,6 +12,7 @@ pub mod digest;
 pub mod fnv;
 pub mod identity;
 pub mod json;
+pub mod models;
 pub mod mqtt;
 pub mod path;
 pub mod pattern;
