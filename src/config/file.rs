@@ -51,6 +51,9 @@ archive takes every stream.";
 const RULES: &str =
     "Rules: what is looked for in messages and readings, and what is done about it. docs/RULES.md is their language.";
 const TABLE: &str = "Rows that rules look up. There may be several.";
+const MODEL: &str = "\
+Models that were trained elsewhere, in files that outrider_models.export writes. Rules ask them, and with a threshold they raise alerts. \
+docs/MODELS.md has more. There may be up to 32.";
 const RULE: &str = "\
 A rule has either `when`, which sees readings, or `sql`, which sees messages, and at least one action: alert, republish, stream, \
 readings, drop or downsample. There may be several.";
@@ -64,7 +67,7 @@ Where records go. Without any [[sink]] they go to files on this machine, in an a
 has its own position in the store, which keeps whatever one of them has not taken yet.";
 
 /// In the order of the file, with the introduction of each.
-const PARTS: [(Group, &str); 17] = [
+const PARTS: [(Group, &str); 18] = [
     (Group::Gateway, ""),
     (Group::Store, ""),
     (Group::Mqtt, ""),
@@ -80,6 +83,7 @@ const PARTS: [(Group, &str); 17] = [
     (Group::Stream, STREAM),
     (Group::Rules, RULES),
     (Group::Table, TABLE),
+    (Group::Model, MODEL),
     (Group::Rule, RULE),
     (Group::Aws, AWS),
 ];
@@ -187,7 +191,7 @@ fn read_in(folder: &tempfile::TempDir, text: &str) -> Result<Configuration, Stri
     // The files that the examples name.
     let zone =
         r#"{"type":"Feature","id":"depot","geometry":{"type":"Polygon","coordinates":[[[0,0],[1,0],[1,1],[0,0]]]}}"#;
-    for (name, text) in [("zones.geojson", zone), ("offers.csv", "zone,offer\ndepot,coffee\n")] {
+    for (name, text) in [("zones.geojson", zone), ("offers.csv", "zone,offer\ndepot,coffee\n"), ("pump.json", PUMP)] {
         std::fs::write(folder.path().join(name), text).expect("a file");
     }
     write_certificates(&folder.path().join("certificates"));
@@ -197,6 +201,10 @@ fn read_in(folder: &tempfile::TempDir, text: &str) -> Result<Configuration, Stri
     let parsed = Configuration::parse(&folder.path().join("file"), text, &sources, &host);
     parsed.map_err(|problems| problems.to_string())
 }
+
+/// A model of the inputs of the example.
+const PUMP: &str = r#"{"format":"outrider-model","version":1,"inputs":[{"name":"a"},{"name":"b"}],"labels":["good","worn"],
+    "estimator":{"type":"dense","layers":[{"weights":[[1,2]],"bias":[0],"activation":"logistic"}]}}"#;
 
 fn write_certificates(folder: &std::path::Path) {
     std::fs::create_dir_all(folder).expect("a folder");

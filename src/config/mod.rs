@@ -15,6 +15,7 @@ mod exposure;
 mod files;
 pub mod host;
 pub mod listeners;
+mod models;
 mod presets;
 pub mod reference;
 mod routes;

@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+use crate::core::models::INPUTS_MAX;
 use crate::keys::actions::ActionKind;
 use crate::keys::key::{Fallback, Group, Key, count, key_of, milliseconds, seconds, size, size_or_auto};
 use crate::keys::kind::{Kind, Shape};
@@ -312,6 +313,28 @@ const KEYS: &[Key] = &[
         "A .csv file whose first line names the columns, or a .json file with an object of rows or a list of them; beside this one if its path is relative. Read again when it changes."),
     key_of(Group::Table, "key", Kind::Text(Shape::Name), Otherwise { meaning: "a .json file holds an object, whose names are the keys", example: "\"zone\"" },
         "The column that rows are found by."),
+
+    key_of(Group::Model, "name", Kind::Text(Shape::RuleName), Required { example: "\"pump\"" },
+        "As predict(pump) has it; also the kind of its alerts, alerts/{device}/{metric}/{name}, with the metric of its first input."),
+    key_of(Group::Model, "file", Kind::Text(Shape::Path), Required { example: "\"pump.json\"" },
+        "The file; beside this one if its path is relative. Read again when it changes; while it is wrong, the model that was read before stays."),
+    key_of(Group::Model, "window", seconds(1, 3_600), Literal("\"10s\""),
+        "The time that its features are about, as it was trained. Its metrics may be apart by half of it."),
+    key_of(Group::Model, "inputs", Kind::Texts { shape: Shape::Name, count_max: INPUTS_MAX },
+        Otherwise { meaning: "as the file says", example: "[\"vibration.deviation\", \"motor_current.mean\"]" },
+        "What its columns are here, in their order: a metric, a dot, and one of mean, deviation, minimum, maximum, slope, last, count."),
+    key_of(Group::Model, "threshold", Kind::Number, Otherwise { meaning: "only rules ask it", example: "0.6" },
+        "Above this an alert is raised: the value of a regression, the probability of a label, or how unusual an isolation forest finds it, from 0 to 1."),
+    key_of(Group::Model, "clear", Kind::Number, Otherwise { meaning: "as threshold", example: "0.5" },
+        "At most this is good again."),
+    key_of(Group::Model, "label", Kind::Text(Shape::Name), Otherwise { meaning: "the second of two", example: "\"worn\"" },
+        "Of a classifier, the label whose probability is compared with the threshold."),
+    key_of(Group::Model, "device", Kind::Text(Shape::Pattern), Otherwise { meaning: "every device", example: "\"pump-*\"" },
+        "The devices that the threshold is for; * stands for anything."),
+    key_of(Group::Model, "for", seconds(0, 86_400), Literal("\"0s\""),
+        "How long the threshold has to be exceeded, by the device's own times, before an alert is raised."),
+    key_of(Group::Model, "severity", Kind::Choice(&["warning", "minor", "major", "critical"]), Literal("\"major\""),
+        "The severity of its alerts."),
 
     key_of(Group::Rule, "name", Kind::Text(Shape::RuleName), Required { example: "\"overheated\"" },
         "Unique; also the kind of its alerts, alerts/{device}/{metric}/{name}."),

@@ -53,7 +53,8 @@ impl Reader<'_> {
         let zones = zones(&mut section, &beside, &mut watched);
         section.finish();
         let tables = self.lookup_tables(&beside, &mut watched);
-        let surroundings = Surroundings { zones, tables, streams };
+        let (models, detectors) = self.models(&beside, &mut watched);
+        let surroundings = Surroundings { zones, tables, models, streams };
         let mut tables: Vec<(usize, Table)> = self.tables_of(Group::Rule);
         let files = match self.rules.clone() {
             Some(only) => {
@@ -70,6 +71,17 @@ impl Reader<'_> {
             watched.push(file);
         }
         let (mut rules, mut tests, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+        for detector in detectors {
+            match Rule::compile(&detector, &surroundings) {
+                Ok(rule) => rules.push(rule),
+                // What is wrong with its section has been said there.
+                Err(_) if !self.problems.is_empty() => {}
+                Err(problems) => {
+                    let message = format!("{}: {}", detector.name, problems.first().map_or("", |one| &one.message));
+                    self.problems.add(&self.origin, "model", None, message);
+                }
+            }
+        }
         for (index, table) in tables {
             let at = format!("rule[{index}]");
             let section = Section::new(table, at, Group::Rule, reference::all(), self.problems);
@@ -172,12 +184,16 @@ fn lookup_table(file: &Path, key: Option<&str>) -> Result<LookupTable, (&'static
 }
 
 fn text_of(file: &Path, bytes_max: usize) -> Result<String, String> {
+    String::from_utf8(bytes_of(file, bytes_max)?).map_err(|_| "not UTF-8".to_owned())
+}
+
+pub(super) fn bytes_of(file: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
     let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
     let bytes = std::fs::metadata(file).map_err(unreadable)?.len();
     if bytes > bytes_max as u64 {
         return Err(format!("larger than {}", format_size(bytes_max as u64)));
     }
-    String::from_utf8(std::fs::read(file).map_err(unreadable)?).map_err(|_| "not UTF-8".to_owned())
+    std::fs::read(file).map_err(unreadable)
 }
 
 fn is_hidden(file: &Path) -> bool {
@@ -218,7 +234,7 @@ fn read(
         on_error: section.actions("error"),
     };
     if others.iter().any(|other| *other.name == *definition.name) {
-        section.blame("name", "another [[rule]] has this name");
+        section.blame("name", "another [[rule]], or a [[model]] with a threshold, has this name");
     }
     let tests = section.rule_tests("test");
     let compiled = match Rule::compile(&definition, surroundings) {

@@ -13,7 +13,7 @@ pub enum Form {
     List,
 }
 
-pub const SECTIONS: [(&str, Form); 18] = [
+pub const SECTIONS: [(&str, Form); 19] = [
     ("gateway", Form::Single),
     ("store", Form::Single),
     ("mqtt", Form::Single),
@@ -29,6 +29,7 @@ pub const SECTIONS: [(&str, Form); 18] = [
     ("stream", Form::List),
     ("rules", Form::Single),
     ("table", Form::List),
+    ("model", Form::List),
     ("rule", Form::List),
     ("aws", Form::Single),
     ("sink", Form::List),
@@ -52,6 +53,7 @@ pub enum Group {
     Stream,
     Rules,
     Table,
+    Model,
     Rule,
     Aws,
     Sink,
@@ -77,6 +79,7 @@ impl Group {
             Group::Stream => "stream",
             Group::Rules => "rules",
             Group::Table => "table",
+            Group::Model => "model",
             Group::Rule => "rule",
             Group::Aws => "aws",
             Group::Sink | Group::SinkOf(_) => "sink",

@@ -57,6 +57,13 @@ impl Rule {
     }
 }
 
+/// What a model is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    OfRecord,
+    OfWindows,
+}
+
 struct Compiler<'a> {
     surroundings: &'a Surroundings,
     is_sql: bool,
@@ -145,6 +152,9 @@ impl Compiler<'_> {
             }
             _ => None,
         });
+        let model = |call: ExtraCall<'_>| self.surroundings.models.get(&text(&call, 0)?);
+        let of_model = || Some(when.calls().find_map(model)?.metrics().first()?.to_string());
+        let named = named.or_else(of_model);
         let metric = when.names().first().map(|name| (*name).to_owned()).or(named).map(String::into_boxed_str);
         Some(Trigger::Readings(Box::new(Condition {
             from: definition.from.as_deref().map(Into::into),
@@ -218,12 +228,53 @@ impl Compiler<'_> {
         if is_zone && !self.surroundings.zones.names().any(|known| known == name) {
             self.blame(key, format!("there is no zone \"{name}\"; rules.zones names a GeoJSON file with all of them"));
         }
+        if let Some(asked) = self.model_call(call)
+            && let Some(problem) = self.model_problem(call, asked)
+        {
+            self.blame(key, problem);
+        }
         if is_window && span_ms(call, 1).is_none() {
             self.blame(key, "the span of a window is a number of seconds, from 0.001 to 86400, as in avg(speed, 30)");
         }
         if call.arguments.len() == 4 && stay_ms(call).is_none() {
             self.blame(key, "the stay is a number of seconds, from 0 to 86400, as in entered(depot, lat, lon, 60)");
         }
+    }
+
+    /// Whether a call asks a model, and whether of the windows of its metrics.
+    fn model_call(&self, call: &ExtraCall<'_>) -> Option<Asked> {
+        match self.is_sql {
+            true => matches!(functions::of_messages(call.function), Some(MessageFunction::PredictRecord))
+                .then_some(Asked::OfRecord),
+            false => match functions::of_readings(call.function)? {
+                ReadingFunction::Predict | ReadingFunction::ModelScore => Some(Asked::OfWindows),
+                ReadingFunction::PredictRecord => Some(Asked::OfRecord),
+                _ => None,
+            },
+        }
+    }
+
+    /// What is wrong with a call that asks a model.
+    fn model_problem(&self, call: &ExtraCall<'_>, asked: Asked) -> Option<String> {
+        let Some(name) = text(call, 0) else {
+            return Some("which model is asked has to be the same for every message, as in predict('pump')".to_owned());
+        };
+        let Some(model) = self.surroundings.models.get(&name) else {
+            return Some(format!("there is no model \"{name}\"; a [[model]] section names each of them, and its file"));
+        };
+        if let (Asked::OfRecord, _) | (_, None) = (asked, model.unknown_input()) {
+            let label = text(call, 1).filter(|_| asked == Asked::OfWindows)?;
+            let labels: Vec<&str> = model.model.labels().iter().map(|label| &**label).collect();
+            return (!labels.contains(&&*label)).then(|| match labels.is_empty() {
+                true => format!("the model \"{name}\" has no labels"),
+                false => format!("the model \"{name}\" has no label \"{label}\"; it has {}", labels.join(", ")),
+            });
+        }
+        let input = &model.unknown_input()?.name;
+        Some(format!(
+            "the input \"{input}\" of the model \"{name}\" is no feature of a metric; `inputs` of its [[model]] can say \
+             which it is, as in \"engine_temperature.mean\", or machinelearning_predict('{name}', '', {{...}}) gives it"
+        ))
     }
 
     fn action(&mut self, action: &ActionDefinition) -> Option<Action> {

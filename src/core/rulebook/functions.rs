@@ -25,6 +25,12 @@ pub(super) enum ReadingFunction {
     /// The zone that the device is in.
     Zone,
     Lookup,
+    /// What a model makes of the last readings of the device.
+    Predict,
+    /// The same as one number.
+    ModelScore,
+    /// What a model makes of a record.
+    PredictRecord,
 }
 
 /// A function of rules that see messages.
@@ -33,13 +39,18 @@ pub(super) enum MessageFunction {
     Lookup,
     Inside,
     Zone,
+    /// What a model makes of a record.
+    PredictRecord,
 }
 
 const fn function(name: &'static str, arguments_min: usize, arguments_max: usize, names: usize) -> ExtraFunction {
     ExtraFunction { name, arguments_min, arguments_max, names }
 }
 
-const READING: [(ReadingFunction, ExtraFunction); 17] = [
+/// As in AWS IoT: the model, a role, which means nothing here, and the record.
+const PREDICT_RECORD: ExtraFunction = function("machinelearning_predict", 3, 3, 1);
+
+const READING: [(ReadingFunction, ExtraFunction); 20] = [
     (ReadingFunction::Window(Statistic::Average), function("avg", 2, 2, 1)),
     (ReadingFunction::Window(Statistic::Minimum), function("min", 2, 2, 1)),
     (ReadingFunction::Window(Statistic::Maximum), function("max", 2, 2, 1)),
@@ -57,12 +68,16 @@ const READING: [(ReadingFunction, ExtraFunction); 17] = [
     (ReadingFunction::Left, function("left", 3, 4, 3)),
     (ReadingFunction::Zone, function("zone", 2, 2, 2)),
     (ReadingFunction::Lookup, function("lookup", 2, 2, 1)),
+    (ReadingFunction::Predict, function("predict", 1, 1, 1)),
+    (ReadingFunction::ModelScore, function("model_score", 1, 2, 1)),
+    (ReadingFunction::PredictRecord, PREDICT_RECORD),
 ];
 
-const MESSAGE: [(MessageFunction, ExtraFunction); 3] = [
+const MESSAGE: [(MessageFunction, ExtraFunction); 4] = [
     (MessageFunction::Lookup, function("lookup", 2, 2, 1)),
     (MessageFunction::Inside, function("inside", 3, 3, 1)),
     (MessageFunction::Zone, function("zone", 2, 2, 0)),
+    (MessageFunction::PredictRecord, PREDICT_RECORD),
 ];
 
 /// In the order of [`READING`].
@@ -77,7 +92,8 @@ pub(super) const READING_FUNCTIONS: [ExtraFunction; READING.len()] = {
 };
 
 /// In the order of [`MESSAGE`].
-pub(super) const MESSAGE_FUNCTIONS: [ExtraFunction; MESSAGE.len()] = [MESSAGE[0].1, MESSAGE[1].1, MESSAGE[2].1];
+pub(super) const MESSAGE_FUNCTIONS: [ExtraFunction; MESSAGE.len()] =
+    [MESSAGE[0].1, MESSAGE[1].1, MESSAGE[2].1, MESSAGE[3].1];
 
 pub(super) fn of_readings(place: usize) -> Option<ReadingFunction> {
     READING.get(place).map(|(function, _)| *function)

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use super::compile::{span_ms, text};
 use super::functions::{ReadingFunction, of_readings};
+use super::models::NamedModel;
 use super::rule::{LookedUp, Rule};
+use super::surroundings::Surroundings;
 
 /// Metrics that rules name get a slot each, conditions a number each.
 #[derive(Debug, Default)]
@@ -31,13 +33,13 @@ pub(super) struct Metric {
 }
 
 impl ReadingIndex {
-    pub fn new(rules: &[Rule]) -> ReadingIndex {
+    pub fn new(rules: &[Rule], surroundings: &Surroundings) -> ReadingIndex {
         let mut index = ReadingIndex::default();
         for (place, rule) in (0..).zip(rules) {
             if rule.condition().is_some() {
                 let number = index.conditions.len() as u16;
                 index.conditions.push(place);
-                index.add(rule, number);
+                index.add(rule, number, surroundings);
             }
         }
         for metric in &mut index.metrics {
@@ -48,10 +50,10 @@ impl ReadingIndex {
         index
     }
 
-    fn add(&mut self, rule: &Rule, number: u16) {
+    fn add(&mut self, rule: &Rule, number: u16, surroundings: &Surroundings) {
         let (asks, fills_in) = (rule.asks(), rule.fills_in());
-        self.look_up(&asks, Some(number));
-        self.look_up(&fills_in, None);
+        self.look_up(&asks, Some(number), surroundings);
+        self.look_up(&fills_in, None, surroundings);
         let functions = || asks.calls.iter().filter_map(|call| of_readings(call.function));
         if functions().any(|function| function == ReadingFunction::Age) {
             self.ticking.push(number);
@@ -64,11 +66,15 @@ impl ReadingIndex {
     }
 
     /// Gives all metrics that are named a slot. `asked_by`: the condition whose answer a reading of them may change.
-    fn look_up(&mut self, found: &LookedUp<'_>, asked_by: Option<u16>) {
+    fn look_up(&mut self, found: &LookedUp<'_>, asked_by: Option<u16>, surroundings: &Surroundings) {
         for name in &found.names {
             self.metric(name, asked_by);
         }
         for call in &found.calls {
+            if let Some(ReadingFunction::Predict | ReadingFunction::ModelScore) = of_readings(call.function) {
+                let model = text(call, 0).and_then(|name| surroundings.models.get(&name));
+                self.look_at_metrics_of(model, asked_by);
+            }
             let places = match of_readings(call.function) {
                 Some(ReadingFunction::Age | ReadingFunction::Verdict | ReadingFunction::Score) => 0..1,
                 Some(ReadingFunction::Window(_)) => 0..1,
@@ -84,6 +90,17 @@ impl ReadingIndex {
                 if let Some(metric) = self.metric(&name, asked_by) {
                     metric.span_ms = metric.span_ms.max(span_ms);
                 }
+            }
+        }
+    }
+
+    /// A model looks at windows of all its metrics.
+    fn look_at_metrics_of(&mut self, model: Option<&NamedModel>, asked_by: Option<u16>) {
+        for (metric, model) in
+            model.into_iter().flat_map(|model| model.metrics().into_iter().zip(std::iter::repeat(model)))
+        {
+            if let Some(metric) = self.metric(metric, asked_by) {
+                metric.span_ms = metric.span_ms.max(model.kept_ms());
             }
         }
     }

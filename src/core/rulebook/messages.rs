@@ -4,6 +4,7 @@ use super::Rulebook;
 use super::acting::Acting;
 use super::effects::Effects;
 use super::functions::{self, MessageFunction};
+use super::models::NamedModel;
 use super::rule::{Rule, Trigger};
 use super::surroundings::Surroundings;
 use super::tally::laps;
@@ -62,10 +63,20 @@ impl Names for MessageNames<'_> {
         self.payload.whole()
     }
 
+    fn steps(&self, function: usize, arguments: &[Value<'_>]) -> u32 {
+        match (functions::of_messages(function), arguments) {
+            (Some(MessageFunction::PredictRecord), [model, ..]) => {
+                self.surroundings.model(model).map_or(0, NamedModel::steps)
+            }
+            _ => 0,
+        }
+    }
+
     fn call<'v>(&'v self, function: usize, arguments: &[Value<'v>]) -> Value<'v> {
         let [first, rest @ ..] = arguments else { return Value::Undefined };
         match (functions::of_messages(function), rest) {
             (Some(MessageFunction::Lookup), [key]) => self.surroundings.row(first, key),
+            (Some(MessageFunction::PredictRecord), [_, record]) => self.surroundings.prediction(first, record),
             (Some(MessageFunction::Zone), [longitude]) => match (first.to_number(), longitude.to_number()) {
                 (Some(latitude), Some(longitude)) => {
                     self.surroundings.zone(latitude.to_double(), longitude.to_double())

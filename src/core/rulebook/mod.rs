@@ -21,6 +21,7 @@ mod effects;
 mod functions;
 mod index;
 mod messages;
+mod models;
 mod rule;
 mod rule_test;
 mod slow;
@@ -39,6 +40,7 @@ pub use conditions::{Conditions, Seen, Summary};
 pub use definition::{ActionDefinition, Definition, Keep};
 pub use effects::{AlertVerdict, AlertWord, Derived, DerivedReadings, Effects, Failure, RecordDraft, RuleMessage};
 pub use messages::Message;
+pub use models::{MODELS_MAX, NamedModel, Threshold};
 pub use rule::{Rule, RuleProblem};
 pub use rule_test::{Begin, Example, RuleTest, TestReading, is_same_payload};
 pub use slow::SlowRules;
@@ -79,7 +81,7 @@ impl Rulebook {
                 by_topic.insert(filter, place, 0);
             }
         }
-        let readings = ReadingIndex::new(&rules);
+        let readings = ReadingIndex::new(&rules, &surroundings);
         Rulebook { rules, surroundings, by_topic, readings }
     }
 

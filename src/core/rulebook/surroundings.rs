@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::models::NamedModel;
 use crate::rules::{Table, Value, Zones};
 
 /// What rules may name.
@@ -11,6 +12,8 @@ pub struct Surroundings {
     pub zones: Zones,
     /// Lookup tables by their names.
     pub tables: HashMap<String, Table>,
+    /// Models by their names.
+    pub models: HashMap<String, NamedModel>,
     /// Names of the streams that records may go to.
     pub streams: Vec<String>,
 }
@@ -20,6 +23,16 @@ impl Surroundings {
     pub(super) fn row<'v>(&'v self, table: &Value<'_>, key: &Value<'_>) -> Value<'v> {
         let (Ok(Some(table)), Ok(Some(key))) = (table.to_text(), key.to_text()) else { return Value::Undefined };
         self.tables.get(&*table).map_or(Value::Undefined, |table| table.get(&key))
+    }
+
+    /// The model of this name.
+    pub(super) fn model(&self, name: &Value<'_>) -> Option<&NamedModel> {
+        self.models.get(&*name.to_text().ok()??)
+    }
+
+    /// What a model makes of a record; Undefined without such a model, or if one of its inputs is missing.
+    pub(super) fn prediction(&self, model: &Value<'_>, record: &Value<'_>) -> Value<'static> {
+        self.model(model).map_or(Value::Undefined, |model| model.answer(model.of_record(record)))
     }
 
     /// Whether a place is in a zone; `None` if there is no such zone, or no such place.

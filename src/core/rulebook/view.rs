@@ -5,8 +5,10 @@ use std::cell::RefCell;
 use super::device::{Device, Latest};
 use super::functions::{self, ReadingFunction};
 use super::index::ReadingIndex;
+use super::models::NamedModel;
 use super::surroundings::Surroundings;
 use crate::detection::detectors::Verdict;
+use crate::models::Scores;
 use crate::reading::Reading;
 use crate::rules::{Crossing, Names, Side, Statistic, Value};
 
@@ -50,6 +52,31 @@ impl View<'_> {
         let slot = usize::from(self.index.slot(&metric)?);
         let span_ms = (seconds.to_number()?.to_double() * 1000.0).round() as i64;
         self.device.windows.get(slot)?.as_ref()?.statistic(statistic, self.at_ms, span_ms)
+    }
+
+    /// What a model makes of the windows that end where all of its metrics have come to.
+    fn scores(&self, model: &NamedModel) -> Option<Scores> {
+        let (mut until_ms, mut newest_ms) = (i64::MAX, i64::MIN);
+        for metric in model.metrics() {
+            let at_ms = self.latest(metric)?.at_ms;
+            (until_ms, newest_ms) = (until_ms.min(at_ms), newest_ms.max(at_ms));
+        }
+        if newest_ms.saturating_sub(until_ms) > model.apart_ms_max() {
+            return None;
+        }
+        model.of_windows(|metric, statistic| {
+            let slot = usize::from(self.index.slot(metric)?);
+            self.device.windows.get(slot)?.as_ref()?.statistic(statistic, until_ms, model.window_ms)
+        })
+    }
+
+    fn model_score(&self, model: &Value<'_>, label: Option<&Value<'_>>) -> Option<f64> {
+        let model = self.surroundings.model(model)?;
+        let label = match label {
+            Some(label) => Some(label.to_text().ok()??),
+            None => None,
+        };
+        model.number(self.scores(model), label.as_deref())
     }
 
     fn seconds_since(&self, metric: &Value<'_>) -> Option<f64> {
@@ -108,6 +135,16 @@ impl Names for View<'_> {
         Value::Undefined
     }
 
+    fn steps(&self, function: usize, arguments: &[Value<'_>]) -> u32 {
+        match (functions::of_readings(function), arguments) {
+            (
+                Some(ReadingFunction::Predict | ReadingFunction::ModelScore | ReadingFunction::PredictRecord),
+                [model, ..],
+            ) => self.surroundings.model(model).map_or(0, NamedModel::steps),
+            _ => 0,
+        }
+    }
+
     fn call<'v>(&'v self, function: usize, arguments: &[Value<'v>]) -> Value<'v> {
         let double = |value: Option<f64>| value.map_or(Value::Undefined, number);
         let function = functions::of_readings(function);
@@ -138,6 +175,11 @@ impl Names for View<'_> {
                 Some((latitude, longitude)) => self.surroundings.zone(latitude, longitude),
                 None => Value::Undefined,
             },
+            (Some(ReadingFunction::Predict), [model]) => {
+                self.surroundings.model(model).map_or(Value::Undefined, |model| model.answer(self.scores(model)))
+            }
+            (Some(ReadingFunction::ModelScore), [model, label @ ..]) => double(self.model_score(model, label.first())),
+            (Some(ReadingFunction::PredictRecord), [model, _, record]) => self.surroundings.prediction(model, record),
             (Some(ReadingFunction::Lookup), [table, key]) => self.surroundings.row(table, key),
             _ => Value::Undefined,
         }

@@ -97,6 +97,11 @@ pub trait Names {
     /// What `*` stands for.
     fn whole(&self) -> Value<'_>;
 
+    /// Steps that such a function takes besides those of any.
+    fn steps(&self, _function: usize, _arguments: &[Value<'_>]) -> u32 {
+        0
+    }
+
     /// The result of a function that the expression was parsed with in addition to those of the language, by its place among them.
     fn call<'v>(&'v self, _function: usize, _arguments: &[Value<'v>]) -> Value<'v> {
         Value::Undefined

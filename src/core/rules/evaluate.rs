@@ -98,7 +98,9 @@ impl<'v> Evaluation<'v> {
                 for argument in arguments {
                     values.push(self.value(*argument)?);
                 }
-                self.names.call(usize::from(*function), &values)
+                let function = usize::from(*function);
+                self.budget.take(self.names.steps(function, &values))?;
+                self.names.call(function, &values)
             }
             Node::Query(query) => self.query(query)?,
         })

@@ -38,6 +38,10 @@ pub enum Statistic {
     Deviation,
     /// `rate`: the last less the first, per second.
     Rate,
+    /// The change per second, of the straight line with the least squares; all readings of a bucket count as of its middle.
+    Slope,
+    /// The last.
+    Last,
 }
 
 /// A reading.
@@ -239,6 +243,7 @@ impl SampleWindow {
             Statistic::Average => average(),
             Statistic::Minimum => min(),
             Statistic::Maximum => max(),
+            Statistic::Last => asked().next_back()?.last().value,
             _ if count < 2 => return None,
             Statistic::Deviation if min() == max() => 0.0,
             Statistic::Deviation => {
@@ -250,6 +255,7 @@ impl SampleWindow {
                 let elapsed_ms = last.at_ms.checked_sub(first.at_ms).filter(|elapsed_ms| *elapsed_ms > 0)?;
                 (last.value - first.value) / (elapsed_ms as f64 / 1_000.0)
             }
+            Statistic::Slope => slope(asked())?,
         };
         result.is_finite().then_some(result)
     }
@@ -294,6 +300,26 @@ impl SampleWindow {
         }
         Some(SampleWindow { entries })
     }
+}
+
+/// The slope of the line with the least squares, per second; `None` of readings of one time.
+fn slope<'e>(entries: impl Iterator<Item = &'e Entry> + Clone) -> Option<f64> {
+    let first_ms = entries.clone().next()?.first().at_ms;
+    let second = |entry: &Entry| {
+        let (from_ms, to_ms) =
+            (entry.first().at_ms.saturating_sub(first_ms), entry.last().at_ms.saturating_sub(first_ms));
+        (from_ms as f64 + to_ms as f64) / 2_000.0
+    };
+    let count: f64 = entries.clone().map(|entry| entry.count() as f64).sum();
+    let mean_s = entries.clone().map(|entry| entry.count() as f64 * second(entry)).sum::<f64>() / count;
+    let mean = accurate_sum(entries.clone().map(Entry::sum)) / count;
+    let (mut products, mut squares) = (0.0, 0.0);
+    for entry in entries {
+        let apart_s = second(entry) - mean_s;
+        products += apart_s * (entry.sum() - entry.count() as f64 * mean);
+        squares += entry.count() as f64 * apart_s * apart_s;
+    }
+    (squares > 0.0).then(|| products / squares)
 }
 
 fn part(sample: Sample, part_ms: i64) -> i64 {

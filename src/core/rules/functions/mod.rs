@@ -102,8 +102,7 @@ static TABLE: [&[Function]; 8] = [
 ];
 
 /// Functions of the reference that need a service of the cloud.
-const NETWORK: [&str; 6] =
-    ["aws_lambda", "machinelearning_predict", "get_dynamodb", "get_secret", "get_thing_shadow", "get_registry_data"];
+const NETWORK: [&str; 5] = ["aws_lambda", "get_dynamodb", "get_secret", "get_thing_shadow", "get_registry_data"];
 
 /// The function of this name, in any case.
 pub(super) fn find(name: &str) -> Option<&'static Function> {

@@ -2,13 +2,15 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ALL: [Statistic; 6] = [
+const ALL: [Statistic; 8] = [
     Statistic::Average,
     Statistic::Minimum,
     Statistic::Maximum,
     Statistic::Count,
     Statistic::Deviation,
     Statistic::Rate,
+    Statistic::Slope,
+    Statistic::Last,
 ];
 
 fn window(samples: &[(i64, f64)], span_ms: i64) -> SampleWindow {
@@ -52,8 +54,16 @@ fn of(samples: &[(i64, f64)], statistic: Statistic) -> Option<f64> {
         Statistic::Average => first.map(|_| mean),
         Statistic::Minimum => values.into_iter().reduce(f64::min),
         Statistic::Maximum => values.into_iter().reduce(f64::max),
+        Statistic::Last => last.map(|last| last.1),
         _ if samples.len() < 2 => None,
         Statistic::Deviation => Some((values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt()),
+        Statistic::Slope => {
+            let times: Vec<f64> = samples.iter().map(|(at_ms, _)| *at_ms as f64 / 1e3).collect();
+            let middle = times.iter().sum::<f64>() / count;
+            let squares: f64 = times.iter().map(|time| (time - middle).powi(2)).sum();
+            let products: f64 = times.iter().zip(&values).map(|(time, value)| (time - middle) * (value - mean)).sum();
+            (times.first() < times.last()).then(|| products / squares)
+        }
         Statistic::Rate => {
             let seconds = (last?.0 - first?.0) as f64 / 1e3;
             (seconds > 0.0).then(|| (last.map_or(0.0, |last| last.1) - first.map_or(0.0, |first| first.1)) / seconds)
@@ -248,7 +258,8 @@ proptest! {
             prop_assert!(ask(Statistic::Maximum) <= of(&wide, Statistic::Maximum));
             let taken = oracle.within(i64::MIN / 2, newest_ms);
             let taken = taken.get(taken.len() - count as usize..).unwrap_or_default();
-            for statistic in ALL {
+            // Of a slope, merging keeps no more than what it would be if all of a bucket had come at once.
+            for statistic in ALL.into_iter().filter(|statistic| *statistic != Statistic::Slope) {
                 prop_assert!(are_close(ask(statistic), of(taken, statistic), 1e5), "{:?}", statistic);
             }
         }
@@ -266,4 +277,19 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn the_slope_of_merged_readings_is_nearly_that_of_all() {
+    let mut window = SampleWindow::new();
+    let mut all = Vec::new();
+    for at in 0..8_000_i64 {
+        let value = at as f64 * 0.03 + (at as f64 / 300.0).sin();
+        window.push(at * 2, value, 20_000);
+        all.push((at * 2, value));
+    }
+    assert!(window.entries.iter().any(|entry| matches!(entry, Entry::Many(_))));
+    let (found, exact) = (window.statistic(Statistic::Slope, 16_000, 20_000), of(&all, Statistic::Slope));
+    let (found, exact) = (found.expect("readings"), exact.expect("readings"));
+    assert!((found / exact - 1.0).abs() < 1e-4, "{found}, not {exact}");
 }
