@@ -54,6 +54,7 @@ mod load;
 mod log;
 mod metrics;
 mod migration;
+mod models;
 mod mqtt;
 mod openapi;
 mod operate;

@@ -119,13 +119,26 @@ impl Network {
         for layer in &self.layers {
             let rows = layer.weights.chunks_exact(layer.inputs);
             for ((sum, row), bias) in after.iter_mut().zip(rows).zip(&layer.bias) {
-                *sum = row.iter().zip(&before).map(|(weight, value)| weight * value).sum::<f64>() + bias;
+                *sum = product(row, &before) + bias;
             }
             layer.activation.apply(&mut after[..layer.bias.len()]);
             std::mem::swap(&mut before, &mut after);
         }
         outputs.copy_from_slice(&before[..OUTPUTS_MAX]);
     }
+}
+
+/// The sum of the products. Four sums at once, because each addition waits for the one before it in its sum.
+fn product(weights: &[f64], values: &[f64; WIDTH_MAX]) -> f64 {
+    let mut sums = [0.0; 4];
+    let (fours, rest) = weights.as_chunks::<4>();
+    for (weights, values) in fours.iter().zip(values.as_chunks::<4>().0) {
+        for ((sum, weight), value) in sums.iter_mut().zip(weights).zip(values) {
+            *sum += weight * value;
+        }
+    }
+    let rest = rest.iter().zip(&values[fours.len() * 4..]).map(|(weight, value)| weight * value).sum::<f64>();
+    (sums[0] + sums[1]) + (sums[2] + sums[3]) + rest
 }
 
 fn layer(reader: &mut Reader<'_>, inputs: usize) -> Read<Layer> {

@@ -90,7 +90,7 @@ fn a_threshold_raises_an_alert_that_names_the_score() {
     let score = (5.0 * 40.0 + 140.0) / 6.0 + 1.0;
     let [(metric, text)] = said.as_slice() else { panic!("{said:?}") };
     assert_eq!(metric, "heat");
-    assert!(text.starts_with("the model pump says 57.66") && text.ends_with(", above 50"), "{text}: {score}");
+    assert!(text.starts_with("the model pump says 57.666") && text.ends_with(", above 50"), "{text}: {score}");
 }
 
 /// The order in which the readings of a moment come is nothing to a model of several metrics.
