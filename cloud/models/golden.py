@@ -82,9 +82,33 @@ def on_the_edge(document, rows):
     return np.array(edges[:: max(1, len(edges) // ROWS_KEPT)]).reshape(-1, len(INPUTS))
 
 
+def windows():
+    """A model of all features of two metrics, readings of them that are neither regular nor in step, and what it makes of their windows."""
+    random = np.random.default_rng(21)
+    inputs = [f"heat.{feature}" for feature in outrider_models.FEATURES] + ["current.mean", "current.slope", "current.deviation"]
+    training = random.normal(size=(60, len(inputs)))
+    model = LinearRegression().fit(training, training @ np.arange(1.0, 1.0 + len(inputs)))
+    document = outrider_models.describe(model, inputs)
+    readings = {}
+    for metric, count, level in (("heat", 90, 80.0), ("current", 60, 12.0)):
+        # In whole milliseconds, as the gateway has them; some at one time, and a silence in the middle.
+        times = np.sort(random.integers(0, 40_000, count))
+        times[times > 20_000] += 9_000
+        readings[metric] = times, level + random.normal(size=count).cumsum()
+    times, rows = outrider_models.rows({metric: (at / 1000.0, values) for metric, (at, values) in readings.items()}, inputs)
+    scores = outrider_models.evaluate(document, rows)[:, 0]
+    listed = [[int(at), metric, value] for metric, (ats, values) in readings.items() for at, value in zip(ats, values, strict=True)]
+    return {
+        "model": document,
+        "readings": sorted(listed, key=lambda one: one[0]),
+        "scores": [[round(at * 1000.0), score] for at, score in zip(times, scores, strict=True)],
+    }
+
+
 def main():
     warnings.filterwarnings("ignore", message="Stochastic Optimizer")
     FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "windows.json").write_text(json.dumps(windows(), separators=(",", ":"), allow_nan=False) + "\n")
     rows, heat, grades = data()
     for name, model in models(rows, heat, grades):
         document = outrider_models.export(model, INPUTS, FOLDER / f"{name}.json", examples=rows[:4])

@@ -71,7 +71,8 @@ impl Reader<'_> {
             watched.push(file);
         }
         let (mut rules, mut tests, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-        for detector in detectors {
+        // A file of rules that takes the place of all others has no thresholds of models either.
+        for detector in detectors.into_iter().filter(|_| self.rules.is_none()) {
             match Rule::compile(&detector, &surroundings) {
                 Ok(rule) => rules.push(rule),
                 // What is wrong with its section has been said there.

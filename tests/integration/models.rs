@@ -19,7 +19,10 @@ fn root() -> &'static Path {
 /// Runs a script with the exporter at hand; what it prints.
 fn python(arguments: &[&str]) -> String {
     let python: PathBuf = root().join("tests/.cache/models/bin/python");
-    assert!(python.exists(), "scikit-learn is needed; tests/run installs what is missing, or tests/setup.d/models alone");
+    assert!(
+        python.exists(),
+        "scikit-learn is needed; tests/run installs what is missing, or tests/setup.d/models alone"
+    );
     let mut command = Command::new(python);
     command.args(arguments).current_dir(root()).env("PYTHONPATH", root().join("cloud/models"));
     let output = command.env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
@@ -45,8 +48,7 @@ fn publish(client: &mut Client, device: &str, is_failing: bool, seconds_ago: imp
         let swing = (ago % 3 - 1) as f64 * 0.3;
         let shaking = if is_failing { (ago % 2) as f64 * 12.0 - 3.0 } else { 0.0 };
         let current = if is_failing { 22.0 } else { 10.0 };
-        let reading =
-            json!({"vibration": 2.0 + swing + shaking, "motor_current": current + swing, "ts_ms": now_ms - ago * 1_000});
+        let reading = json!({"vibration": 2.0 + swing + shaking, "motor_current": current + swing, "ts_ms": now_ms - ago * 1_000});
         client.publish(&format!("devices/{device}"), reading.to_string());
     }
 }

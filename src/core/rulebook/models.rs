@@ -85,7 +85,9 @@ impl NamedModel {
         };
         let what = match &threshold.label {
             // As an expression: a label is anything.
-            Some(label) => format!("the model {name} sees ${{'{}'}} with ${{trunc({asked}, 3)}}", label.replace('\'', "''")),
+            Some(label) => {
+                format!("the model {name} sees ${{'{}'}} with ${{trunc({asked}, 3)}}", label.replace('\'', "''"))
+            }
             None => format!("the model {name} says ${{trunc({asked}, 3)}}"),
         };
         Definition {

@@ -233,3 +233,51 @@ fn a_label_with_marks_in_it_is_still_asked_about() {
         Some("the model worn sees it's worn")
     );
 }
+
+/// What the package for training makes of recorded readings, `cloud/models/golden.py`: rows at the same times, with the same features.
+#[test]
+fn windows_are_those_of_the_training() {
+    let golden: serde_json::Value =
+        serde_json::from_str(include_str!("../../models/golden/windows.json")).expect("golden windows");
+    let list = |name: &str| golden[name].as_array().expect("a list").clone();
+    let model = document(&golden["model"]);
+    let mut surroundings = Surroundings::default();
+    surroundings.models.insert("m".to_owned(), named(model));
+    let definition = Definition {
+        name: "rule".to_owned(),
+        when: Some("model_score('m') > -1000000".to_owned()),
+        actions: vec![ActionDefinition::Alert {
+            severity: Severity::Major,
+            message: Some("${model_score('m')}".to_owned()),
+            device: None,
+        }],
+        ..Definition::default()
+    };
+    let book = Rulebook::new(vec![Rule::compile(&definition, &surroundings).expect("a rule")], surroundings);
+    let mut conditions = Conditions::default();
+    let mut found: Vec<f64> = Vec::new();
+    let readings = list("readings");
+    for (place, reading) in readings.iter().enumerate() {
+        let (at_ms, metric) = (reading[0].as_f64().expect("a time"), reading[1].as_str().expect("a metric"));
+        let said = show(&book, &mut conditions, (metric, at_ms / 1_000.0, reading[2].as_f64().expect("a value")));
+        let is_last_of_its_time = readings.get(place + 1).is_none_or(|next| next[0] != reading[0]);
+        let score = said.first().filter(|_| is_last_of_its_time).map(|(_, text)| text.parse::<f64>().expect("a score"));
+        // The score of a time is the same until all metrics have come further.
+        found.extend(score.filter(|score| found.last() != Some(score)));
+    }
+    let expected: Vec<f64> = list("scores").iter().map(|score| score[1].as_f64().expect("a score")).collect();
+    assert!(expected.len() > 60 && found.len() == expected.len(), "{} of {}", found.len(), expected.len());
+    for (place, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert!((found - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{place}: {found}, not {expected}");
+    }
+}
+
+/// A document as its file has it: `serde_json` does not keep the order of members.
+fn document(value: &serde_json::Value) -> Model {
+    let member = |name: &str| format!("\"{name}\":{}", value[name]);
+    let estimator = &value["estimator"];
+    assert_eq!(estimator["type"], "dense");
+    let head = ["format", "version", "inputs"].map(member).join(",");
+    let text = format!("{{{head},\"estimator\":{{\"type\":\"dense\",\"layers\":{}}}}}", estimator["layers"]);
+    Model::parse(text.as_bytes()).expect("a model")
+}
