@@ -125,3 +125,66 @@ fn check_threshold(section: &mut Section<'_>, named: &NamedModel, threshold: &Th
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::host::Host;
+    use super::super::{Configuration, Sources};
+
+    const BINARY: &str = r#"{"format":"outrider-model","version":1,"inputs":[{"name":"a"},{"name":"b"}],"labels":["good","worn"],
+        "estimator":{"type":"dense","layers":[{"weights":[[1,2]],"bias":[0],"activation":"logistic"}]}}"#;
+    const VALUE: &str = r#"{"format":"outrider-model","version":1,"inputs":[{"name":"heat.mean","metric":"heat","feature":"mean"}],
+        "estimator":{"type":"dense","layers":[{"weights":[[1]],"bias":[0],"activation":"identity"}]}}"#;
+
+    fn read(text: &str) -> Result<Configuration, Vec<String>> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, text) in [("binary.json", BINARY), ("value.json", VALUE), ("bad.json", "{}")] {
+            std::fs::write(folder.path().join(name), text).expect("a file");
+        }
+        let host = Host { system_file: std::path::PathBuf::new(), ..Host::read() };
+        Configuration::parse(&folder.path().join("file"), text, &Sources::default(), &host)
+            .map_err(|problems| problems.iter().map(|problem| problem.message.clone()).collect())
+    }
+
+    fn wrong(text: &str) -> String {
+        read(text).expect_err(text).join("; ")
+    }
+
+    #[test]
+    fn a_threshold_becomes_a_rule_of_the_same_name() {
+        let asked_only = read("[[model]]\nname = 'm'\nfile = 'value.json'\n").expect("right");
+        assert_eq!(asked_only.rules.book.rules().len(), 0);
+        let config = "[[model]]\nname = 'm'\nfile = 'value.json'\nthreshold = -0.5\nseverity = 'minor'\n";
+        let with_threshold = read(config).expect("right");
+        let rules = with_threshold.rules.book.rules();
+        assert_eq!((&*rules[0].name, rules[0].does()), ("m", vec!["raises alerts (minor)".to_owned()]));
+        assert!(with_threshold.rules.watched.iter().any(|file| file.ends_with("value.json")));
+        let inputs = "[[model]]\nname = 'm'\nfile = 'binary.json'\nthreshold = 0.5\nlabel = 'good'\ninputs = ['x.last', 'y.z.mean']\n";
+        assert_eq!(read(inputs).expect("right").rules.book.rules().len(), 1);
+        let same = wrong(&format!("{config}[[rule]]\nname = 'm'\nwhen = 'heat > 1'\ncount = true\n"));
+        assert!(same.contains("another [[rule]], or a [[model]] with a threshold, has this name"), "{same}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_model_is_said() {
+        for (keys, expected) in [
+            ("file = 'bad.json'", "bad.json: $: expected a member \"format\""),
+            ("file = 'missing.json'", "missing.json: cannot be read"),
+            ("file = 'binary.json'\nthreshold = 0.5", "the input \"a\" is no feature of a metric"),
+            ("file = 'binary.json'\ninputs = ['x.mean']", "1 are named; the model has 2: a, b"),
+            ("file = 'binary.json'\ninputs = ['x.mean', 'x.mean']", "x.mean is there twice"),
+            ("file = 'value.json'\nthreshold = 1.0\nlabel = 'worn'", "the model has no labels"),
+            ("file = 'value.json'\nlabel = 'worn'", "it belongs to a threshold, which is missing"),
+            ("file = 'value.json'\nthreshold = 1.0\nclear = 2.0", "it is above the threshold"),
+            (
+                "file = 'binary.json'\ninputs = ['x.mean', 'y.mean']\nthreshold = 0.5\nlabel = 'old'",
+                "there is no label \"old\"; there are good, worn",
+            ),
+        ] {
+            let told = wrong(&format!("[[model]]\nname = 'm'\n{keys}\n"));
+            assert!(told.contains(expected), "{told} is not {expected}");
+        }
+        let twice = wrong("[[model]]\nname = 'm'\nfile = 'value.json'\n[[model]]\nname = 'm'\nfile = 'value.json'\n");
+        assert!(twice.contains("another [[model]] has this name"), "{twice}");
+    }
+}
