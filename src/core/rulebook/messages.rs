@@ -4,7 +4,6 @@ use super::Rulebook;
 use super::acting::Acting;
 use super::effects::Effects;
 use super::functions::{self, MessageFunction};
-use super::models::NamedModel;
 use super::rule::{Rule, Trigger};
 use super::surroundings::Surroundings;
 use super::tally::laps;
@@ -65,8 +64,8 @@ impl Names for MessageNames<'_> {
 
     fn steps(&self, function: usize, arguments: &[Value<'_>]) -> u32 {
         match (functions::of_messages(function), arguments) {
-            (Some(MessageFunction::PredictRecord), [model, ..]) => {
-                self.surroundings.model(model).map_or(0, NamedModel::steps)
+            (Some(MessageFunction::PredictRecord), [model, _, record]) => {
+                self.surroundings.model(model).map_or(0, |model| model.steps_of_record(record))
             }
             _ => 0,
         }

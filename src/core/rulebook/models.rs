@@ -16,6 +16,9 @@ use super::definition::{ActionDefinition, Definition};
 
 /// Most models of a gateway.
 pub const MODELS_MAX: usize = 32;
+/// What a step of the language is worth, in steps of a model and in names that are compared.
+const MODEL_STEPS_A_STEP: usize = 16;
+const NAMES_A_STEP: usize = 16;
 
 /// A model under its name, with what it is given here.
 #[derive(Clone, Debug)]
@@ -74,7 +77,13 @@ impl NamedModel {
 
     /// Steps of an evaluation: those of the language are larger than those of a model.
     pub(super) fn steps(&self) -> u32 {
-        u32::try_from(self.model.steps() / 16 + self.inputs.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.model.steps() / MODEL_STEPS_A_STEP + self.inputs.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The same for a record, among whose members each input is looked for.
+    pub(super) fn steps_of_record(&self, record: &Value<'_>) -> u32 {
+        let looking = self.inputs.len().saturating_mul(record.count() / NAMES_A_STEP);
+        self.steps().saturating_add(u32::try_from(looking).unwrap_or(u32::MAX))
     }
 
     /// The rule that raises its alerts. It is one like any other, so they have the life of others, and it can be tried on recorded readings.

@@ -137,10 +137,12 @@ impl Names for View<'_> {
 
     fn steps(&self, function: usize, arguments: &[Value<'_>]) -> u32 {
         match (functions::of_readings(function), arguments) {
-            (
-                Some(ReadingFunction::Predict | ReadingFunction::ModelScore | ReadingFunction::PredictRecord),
-                [model, ..],
-            ) => self.surroundings.model(model).map_or(0, NamedModel::steps),
+            (Some(ReadingFunction::Predict | ReadingFunction::ModelScore), [model, ..]) => {
+                self.surroundings.model(model).map_or(0, NamedModel::steps)
+            }
+            (Some(ReadingFunction::PredictRecord), [model, _, record]) => {
+                self.surroundings.model(model).map_or(0, |model| model.steps_of_record(record))
+            }
             _ => 0,
         }
     }

@@ -281,3 +281,38 @@ fn document(value: &serde_json::Value) -> Model {
     let text = format!("{{{head},\"estimator\":{{\"type\":\"dense\",\"layers\":{}}}}}", estimator["layers"]);
     Model::parse(text.as_bytes()).expect("a model")
 }
+
+/// Each input is looked for among all members of the record: without a bound, one message could hold up all others.
+#[test]
+fn a_large_record_for_a_model_of_many_inputs_exceeds_the_steps() {
+    let inputs: Vec<String> = (0..INPUTS_MAX).map(|at| format!(r#"{{"name":"i{at}"}}"#)).collect();
+    let weights = format!("{:?}", vec![1; INPUTS_MAX]);
+    let model = named(sum_of(&inputs.join(","), &weights[1..weights.len() - 1]));
+    let mut surroundings = Surroundings::default();
+    surroundings.models.insert("m".to_owned(), model);
+    let definition = Definition {
+        name: "rule".to_owned(),
+        sql: Some("SELECT machinelearning_predict('m', '', *).predictedValue AS v FROM 'a'".to_owned()),
+        actions: vec![ActionDefinition::Count],
+        ..Definition::default()
+    };
+    let rule = Rule::compile(&definition, &surroundings).expect("a rule");
+    let book = Rulebook::new(vec![rule], surroundings);
+    let asked = |members: usize| {
+        let members: Vec<String> = (0..members).map(|at| format!(r#""i{at}":1"#)).collect();
+        let payload = format!("{{{}}}", members.join(","));
+        let message = Message {
+            topic: "a",
+            payload: payload.as_bytes(),
+            client_id: None,
+            properties: PassedOn::from_own(b""),
+            received_at_ms: 1_000,
+            device: None,
+            seed: 1,
+            made_by: &[],
+        };
+        book.result_of(book.named("rule").expect("a rule"), &message)
+    };
+    assert_eq!(asked(INPUTS_MAX), Ok(Some(br#"{"v":128}"#.to_vec())));
+    assert!(asked(60_000).is_err());
+}
