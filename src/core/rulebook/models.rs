@@ -162,8 +162,8 @@ impl NamedModel {
         match model.kind() {
             Kind::Regression => {}
             Kind::Classification => {
-                let one = |(label, score): (&Box<str>, &f64)| (Cow::Owned(label.to_string()), number(*score));
-                let each = model.labels().iter().zip(scores.values()).map(one).collect();
+                let labels = model.labels().iter().map(|label| Cow::Owned(label.to_string()));
+                let each = labels.zip(scores.values().iter().map(|score| number(*score))).collect();
                 members.push(("predictedScores".into(), Value::Object(Arc::new(each))));
             }
             Kind::Outlier => {
