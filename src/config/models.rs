@@ -1,6 +1,7 @@
 //! Reads `[[model]]`: models of files, and the rules that raise their alerts.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use super::rules::bytes_of;
@@ -36,16 +37,19 @@ impl Reader<'_> {
             watched.extend(file);
             if models.len() >= MODELS_MAX {
                 section.blame_section(format!("more than {MODELS_MAX} models"));
-            } else if models.contains_key(&name) {
-                section.blame("name", "another [[model]] has this name");
             } else if let Some(model) = model {
                 let inputs = inputs_of(&mut section, &model, inputs);
                 let named = NamedModel { model, inputs, window_ms };
-                if let Some(threshold) = threshold {
-                    check_threshold(&mut section, &named, &threshold);
-                    detectors.push(named.detector(&name, &threshold));
+                match models.entry(name) {
+                    Entry::Occupied(_) => section.blame("name", "another [[model]] has this name"),
+                    Entry::Vacant(place) => {
+                        if let Some(threshold) = threshold {
+                            check_threshold(&mut section, &named, &threshold);
+                            detectors.push(named.detector(place.key(), &threshold));
+                        }
+                        place.insert(named);
+                    }
                 }
-                models.insert(name, named);
             }
             section.finish();
         });
