@@ -68,7 +68,7 @@ fn softmax(values: &mut [f64]) {
     values.iter_mut().for_each(|value| *value /= sum);
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Layer {
     /// Of each output, the weights of all inputs.
     weights: Box<[f64]>,
@@ -78,7 +78,7 @@ struct Layer {
 }
 
 /// Layers, each on top of the one before.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Network {
     layers: Box<[Layer]>,
 }

@@ -24,6 +24,8 @@ mod tests;
 use dense::{Activation, Network};
 use trees::Forest;
 
+pub(crate) use reader::shown;
+
 /// Longest file, in bytes.
 pub const MODEL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Inputs of a model at most.
@@ -158,13 +160,13 @@ pub enum Kind {
 }
 
 /// Brings each input to mean 0 and deviation 1.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Scaler {
     mean: Box<[f64]>,
     scale: Box<[f64]>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Estimator {
     /// `link` of the last layer is its activation.
     Dense(Network),
@@ -177,7 +179,7 @@ enum Estimator {
 }
 
 /// A model, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     about: Box<str>,
     inputs: Box<[Input]>,

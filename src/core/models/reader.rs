@@ -179,8 +179,8 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// A name as it is shown in an error.
-pub(super) fn shown(name: &str) -> String {
+/// A name as it is shown to people.
+pub(crate) fn shown(name: &str) -> String {
     name.chars().take(64).map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 

@@ -13,7 +13,7 @@ use super::{DEPTH_MAX, INPUTS_MAX, NODES_MAX, OUTPUTS_MAX, STEPS_MAX, TREES_MAX}
 /// Trees that are walked at once.
 const LANES: usize = 8;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Node {
     threshold: f32,
     input: u32,
@@ -22,7 +22,7 @@ struct Node {
 }
 
 /// Trees, and the values of their leaves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Forest {
     nodes: Box<[Node]>,
     /// Root and depth of each tree.
@@ -53,7 +53,7 @@ enum Target {
 impl Tree {
     /// An index that is not negative is a node, and -1, -2, ... are leaves.
     fn target(&self, index: f64, width: usize) -> Option<Target> {
-        if index.fract() != 0.0 || index.abs() > NODES_MAX as f64 {
+        if index.fract() != 0.0 || index.abs() > NODES_MAX as f64 + 1.0 {
             return None;
         }
         match index < 0.0 {

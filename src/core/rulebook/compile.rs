@@ -153,7 +153,7 @@ impl Compiler<'_> {
             _ => None,
         });
         let model = |call: ExtraCall<'_>| self.surroundings.models.get(&text(&call, 0)?);
-        let of_model = || Some(when.calls().find_map(model)?.metrics().first()?.to_string());
+        let of_model = || Some(when.calls().find_map(model)?.metrics().next()?.to_owned());
         let named = named.or_else(of_model);
         let metric = when.names().first().map(|name| (*name).to_owned()).or(named).map(String::into_boxed_str);
         Some(Trigger::Readings(Box::new(Condition {
@@ -247,8 +247,8 @@ impl Compiler<'_> {
             true => matches!(functions::of_messages(call.function), Some(MessageFunction::PredictRecord))
                 .then_some(Asked::OfRecord),
             false => match functions::of_readings(call.function)? {
-                ReadingFunction::Predict | ReadingFunction::ModelScore => Some(Asked::OfWindows),
                 ReadingFunction::PredictRecord => Some(Asked::OfRecord),
+                function if function.asks_model() => Some(Asked::OfWindows),
                 _ => None,
             },
         }
@@ -264,7 +264,7 @@ impl Compiler<'_> {
         };
         if let (Asked::OfRecord, _) | (_, None) = (asked, model.unknown_input()) {
             let label = text(call, 1).filter(|_| asked == Asked::OfWindows)?;
-            let labels: Vec<&str> = model.model.labels().iter().map(|label| &**label).collect();
+            let labels: Vec<&str> = model.model().labels().iter().map(|label| &**label).collect();
             return (!labels.contains(&&*label)).then(|| match labels.is_empty() {
                 true => format!("the model \"{name}\" has no labels"),
                 false => format!("the model \"{name}\" has no label \"{label}\"; it has {}", labels.join(", ")),

@@ -29,8 +29,17 @@ pub(super) enum ReadingFunction {
     Predict,
     /// The same as one number.
     ModelScore,
+    /// The same for people, with what the model was given.
+    ModelReason,
     /// What a model makes of a record.
     PredictRecord,
+}
+
+impl ReadingFunction {
+    /// Whether it asks a model about the last readings of the device.
+    pub fn asks_model(self) -> bool {
+        matches!(self, ReadingFunction::Predict | ReadingFunction::ModelScore | ReadingFunction::ModelReason)
+    }
 }
 
 /// A function of rules that see messages.
@@ -50,7 +59,7 @@ const fn function(name: &'static str, arguments_min: usize, arguments_max: usize
 /// As in AWS IoT: the model, a role, which means nothing here, and the record.
 const PREDICT_RECORD: ExtraFunction = function("machinelearning_predict", 3, 3, 1);
 
-const READING: [(ReadingFunction, ExtraFunction); 20] = [
+const READING: [(ReadingFunction, ExtraFunction); 21] = [
     (ReadingFunction::Window(Statistic::Average), function("avg", 2, 2, 1)),
     (ReadingFunction::Window(Statistic::Minimum), function("min", 2, 2, 1)),
     (ReadingFunction::Window(Statistic::Maximum), function("max", 2, 2, 1)),
@@ -70,6 +79,7 @@ const READING: [(ReadingFunction, ExtraFunction); 20] = [
     (ReadingFunction::Lookup, function("lookup", 2, 2, 1)),
     (ReadingFunction::Predict, function("predict", 1, 1, 1)),
     (ReadingFunction::ModelScore, function("model_score", 1, 2, 1)),
+    (ReadingFunction::ModelReason, function("model_reason", 1, 2, 1)),
     (ReadingFunction::PredictRecord, PREDICT_RECORD),
 ];
 

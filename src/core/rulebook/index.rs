@@ -71,8 +71,9 @@ impl ReadingIndex {
             self.metric(name, asked_by);
         }
         for call in &found.calls {
-            if let Some(ReadingFunction::Predict | ReadingFunction::ModelScore) = of_readings(call.function) {
-                let model = text(call, 0).and_then(|name| surroundings.models.get(&name));
+            if of_readings(call.function).is_some_and(ReadingFunction::asks_model)
+                && let Some(model) = text(call, 0).and_then(|name| surroundings.models.get(&name))
+            {
                 self.look_at_metrics_of(model, asked_by);
             }
             let places = match of_readings(call.function) {
@@ -95,10 +96,8 @@ impl ReadingIndex {
     }
 
     /// A model looks at windows of all its metrics.
-    fn look_at_metrics_of(&mut self, model: Option<&NamedModel>, asked_by: Option<u16>) {
-        for (metric, model) in
-            model.into_iter().flat_map(|model| model.metrics().into_iter().zip(std::iter::repeat(model)))
-        {
+    fn look_at_metrics_of(&mut self, model: &NamedModel, asked_by: Option<u16>) {
+        for metric in model.metrics() {
             if let Some(metric) = self.metric(metric, asked_by) {
                 metric.span_ms = metric.span_ms.max(model.kept_ms());
             }

@@ -13,9 +13,11 @@
 //! Deliberately absent: a clock (a stopwatch is an argument), the network, and files.
 
 mod acting;
+mod asking;
 mod compile;
 mod conditions;
 mod definition;
+mod detectors;
 mod device;
 mod effects;
 mod functions;
@@ -35,12 +37,14 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use asking::ModelWord;
 pub use compile::{ACTIONS_MAX, SPAN_MS_MAX};
 pub use conditions::{Conditions, Seen, Summary};
 pub use definition::{ActionDefinition, Definition, Keep};
+pub use detectors::{ModelDetectors, Threshold};
 pub use effects::{AlertVerdict, AlertWord, Derived, DerivedReadings, Effects, Failure, RecordDraft, RuleMessage};
 pub use messages::Message;
-pub use models::{MODELS_MAX, NamedModel, Threshold};
+pub use models::{MODELS_MAX, NamedModel};
 pub use rule::{Rule, RuleProblem};
 pub use rule_test::{Begin, Example, RuleTest, TestReading, is_same_payload};
 pub use slow::SlowRules;

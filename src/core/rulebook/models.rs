@@ -8,47 +8,74 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::detection::severity::Severity;
-use crate::models::{Feature, INPUTS_MAX, Input, Kind, Model, Scores};
+use crate::detection::detectors::short;
+use crate::models::{Feature, INPUTS_MAX, Input, Kind, Model, Scores, shown};
 use crate::rules::{Number, Statistic, Value};
-
-use super::definition::{ActionDefinition, Definition};
 
 /// Most models of a gateway.
 pub const MODELS_MAX: usize = 32;
 /// What a step of the language is worth, in steps of a model and in names that are compared.
 const MODEL_STEPS_A_STEP: usize = 16;
 const NAMES_A_STEP: usize = 16;
+/// Inputs that a text for people names: as many as fit into so many bytes, so that a threshold behind them fits into an alert.
+const REASON_BYTES_MAX: usize = 320;
 
 /// A model under its name, with what it is given here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NamedModel {
-    /// As it was trained.
-    pub model: Model,
+    model: Model,
     /// In the order of the model's columns.
-    pub inputs: Box<[Input]>,
-    /// The length of the windows, in milliseconds.
-    pub window_ms: i64,
+    inputs: Box<[Input]>,
+    /// Of its inputs, each once.
+    metrics: Box<[Box<str>]>,
+    window_ms: i64,
 }
 
-/// When a model raises alerts.
+/// What a model is given, in the order of its columns.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Threshold {
-    /// Above this.
-    pub above: f64,
-    /// Not until the score is at most this does an alert clear.
-    pub clear: Option<f64>,
-    /// Of a classifier, the label whose probability is meant.
-    pub label: Option<String>,
-    /// Which devices it is for; `None` means all.
-    pub from: Option<String>,
-    /// For how long the score has to be above, in milliseconds by the device's time.
-    pub hold_ms: i64,
-    /// How severe the alert is.
-    pub severity: Severity,
+pub(super) struct Given {
+    /// Where the windows end.
+    pub until_ms: i64,
+    values: [f64; INPUTS_MAX],
 }
 
 impl NamedModel {
+    /// A model as it was trained, with its inputs as they are called here, and the length of the windows in milliseconds.
+    pub fn new(model: Model, inputs: Box<[Input]>, window_ms: i64) -> NamedModel {
+        let mut metrics: Vec<Box<str>> = Vec::new();
+        for (metric, _) in inputs.iter().filter_map(|input| input.of.as_ref()) {
+            if !metrics.contains(metric) {
+                metrics.push(metric.clone());
+            }
+        }
+        NamedModel { model, inputs, metrics: metrics.into(), window_ms }
+    }
+
+    /// The model as it was trained.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What it is given, in the order of its columns.
+    pub fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+
+    /// The length of the windows, in milliseconds.
+    pub fn window_ms(&self) -> i64 {
+        self.window_ms
+    }
+
+    /// Metrics of its inputs, each once.
+    pub fn metrics(&self) -> impl Iterator<Item = &str> {
+        self.metrics.iter().map(|metric| &**metric)
+    }
+
+    /// An input that is no feature of a metric, so that only a rule can give it.
+    pub fn unknown_input(&self) -> Option<&Input> {
+        self.inputs.iter().find(|input| input.of.is_none())
+    }
+
     /// How far apart the newest readings of its metrics may be, in milliseconds.
     pub(super) fn apart_ms_max(&self) -> i64 {
         self.window_ms / 2
@@ -57,22 +84,6 @@ impl NamedModel {
     /// How long readings are kept for it, in milliseconds.
     pub(super) fn kept_ms(&self) -> i64 {
         self.window_ms + self.apart_ms_max()
-    }
-
-    /// Metrics of its inputs, each once.
-    pub fn metrics(&self) -> Vec<&str> {
-        let mut metrics: Vec<&str> = Vec::new();
-        for (metric, _) in self.inputs.iter().filter_map(|input| input.of.as_ref()) {
-            if !metrics.contains(&&**metric) {
-                metrics.push(metric);
-            }
-        }
-        metrics
-    }
-
-    /// An input that is no feature of a metric, so that only a rule can give it.
-    pub fn unknown_input(&self) -> Option<&Input> {
-        self.inputs.iter().find(|input| input.of.is_none())
     }
 
     /// Steps of an evaluation: those of the language are larger than those of a model.
@@ -86,61 +97,67 @@ impl NamedModel {
         self.steps().saturating_add(u32::try_from(looking).unwrap_or(u32::MAX))
     }
 
-    /// The rule that raises its alerts. It is one like any other, so they have the life of others, and it can be tried on recorded readings.
-    pub fn detector(&self, name: &str, threshold: &Threshold) -> Definition {
-        let asked = match &threshold.label {
-            Some(label) => format!("model_score('{name}', '{}')", label.replace('\'', "''")),
-            None => format!("model_score('{name}')"),
-        };
-        let what = match &threshold.label {
-            // As an expression: a label is anything.
-            Some(label) => {
-                format!("the model {name} sees ${{'{}'}} with ${{trunc({asked}, 3)}}", label.replace('\'', "''"))
-            }
-            None => format!("the model {name} says ${{trunc({asked}, 3)}}"),
-        };
-        Definition {
-            name: name.to_owned(),
-            when: Some(format!("{asked} > {}", threshold.above)),
-            until: threshold.clear.map(|clear| format!("{asked} <= {clear}")),
-            from: threshold.from.clone(),
-            hold_ms: threshold.hold_ms,
-            actions: vec![ActionDefinition::Alert {
-                severity: threshold.severity,
-                message: Some(format!("{what}, above {}", threshold.above)),
-                device: None,
-            }],
-            ..Definition::default()
-        }
-    }
-
     /// What it makes of the members of a record, which have the names of its inputs.
-    pub(super) fn of_record(&self, record: &Value<'_>) -> Option<Scores> {
-        self.of(|input| match record.member(&input.name) {
+    pub(super) fn of_record(&self, record: &Value<'_>) -> Option<Value<'static>> {
+        let given = self.given(0, |input| match record.member(&input.name) {
             Value::Boolean(is_true) => Some(f64::from(u8::from(is_true))),
             value => value.to_number().map(Number::to_double),
-        })
+        });
+        Some(self.answer(&self.scores(&given?)?))
     }
 
-    /// What it makes of windows: `statistic` looks at the readings of a metric.
-    pub(super) fn of_windows(&self, statistic: impl Fn(&str, Statistic) -> Option<f64>) -> Option<Scores> {
-        self.of(|input| {
+    /// What windows give it that end at a time: `statistic` looks at the readings of a metric.
+    pub(super) fn given_by_windows(
+        &self,
+        until_ms: i64,
+        statistic: impl Fn(&str, Statistic) -> Option<f64>,
+    ) -> Option<Given> {
+        self.given(until_ms, |input| {
             let (metric, feature) = input.of.as_ref()?;
             statistic(metric, statistic_of(*feature))
         })
     }
 
-    fn of(&self, value: impl Fn(&Input) -> Option<f64>) -> Option<Scores> {
+    fn given(&self, until_ms: i64, value: impl Fn(&Input) -> Option<f64>) -> Option<Given> {
         let mut values = [0.0; INPUTS_MAX];
         for (place, input) in values.iter_mut().zip(&self.inputs) {
             *place = value(input)?;
         }
-        self.model.scores(values.get(..self.inputs.len())?)
+        Some(Given { until_ms, values })
     }
 
-    /// The score as AWS IoT gives it to a rule.
-    pub(super) fn answer(&self, scores: Option<Scores>) -> Value<'static> {
-        let Some(scores) = scores else { return Value::Undefined };
+    /// Each input, with what it is given for it.
+    pub(super) fn named<'g>(&'g self, given: &'g Given) -> impl Iterator<Item = (&'g str, f64)> {
+        self.inputs.iter().map(|input| &*input.name).zip(given.values)
+    }
+
+    /// What it makes of what it is given.
+    pub(super) fn scores(&self, given: &Given) -> Option<Scores> {
+        self.model.scores(given.values.get(..self.inputs.len())?)
+    }
+
+    /// The number that a threshold is for.
+    pub(super) fn score(&self, given: &Given, label: Option<&str>) -> Option<f64> {
+        self.model.score(&self.scores(given)?, label)
+    }
+
+    /// The score and what it was made of, for people.
+    pub(super) fn reason(&self, given: &Given, label: Option<&str>) -> Option<String> {
+        let mut text = short(self.score(given, label)?);
+        for (place, (name, value)) in self.named(given).enumerate() {
+            let before = if place == 0 { " of " } else { ", " };
+            let one = format!("{before}{} {}", shown(name), short(value));
+            if text.len() + one.len() > REASON_BYTES_MAX {
+                text.push_str(&format!(" and {} more", self.inputs.len() - place));
+                break;
+            }
+            text.push_str(&one);
+        }
+        Some(text)
+    }
+
+    /// The scores as AWS IoT gives them to a rule.
+    pub(super) fn answer(&self, scores: &Scores) -> Value<'static> {
         let model = &self.model;
         let mut members: Vec<(Cow<'static, str>, Value<'static>)> = Vec::with_capacity(4);
         let (kind, label) = match model.kind() {
@@ -173,16 +190,11 @@ impl NamedModel {
             }
         }
         if model.kind() != Kind::Classification
-            && let Some(score) = model.score(&scores, None)
+            && let Some(score) = model.score(scores, None)
         {
             members.push(("predictedValue".into(), number(score)));
         }
         Value::Object(Arc::new(members))
-    }
-
-    /// The number that a threshold is for.
-    pub(super) fn number(&self, scores: Option<Scores>, label: Option<&str>) -> Option<f64> {
-        self.model.score(&scores?, label)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What rules may refer to besides messages and readings: zones on the map, lookup tables, and streams.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::models::NamedModel;
 use crate::rules::{Table, Value, Zones};
@@ -13,7 +14,7 @@ pub struct Surroundings {
     /// Lookup tables by their names.
     pub tables: HashMap<String, Table>,
     /// Models by their names.
-    pub models: HashMap<String, NamedModel>,
+    pub models: HashMap<String, Arc<NamedModel>>,
     /// Names of the streams that records may go to.
     pub streams: Vec<String>,
 }
@@ -27,12 +28,12 @@ impl Surroundings {
 
     /// The model of this name.
     pub(super) fn model(&self, name: &Value<'_>) -> Option<&NamedModel> {
-        self.models.get(&*name.to_text().ok()??)
+        self.models.get(&*name.to_text().ok()??).map(Arc::as_ref)
     }
 
     /// What a model makes of a record; Undefined without such a model, or if one of its inputs is missing.
     pub(super) fn prediction(&self, model: &Value<'_>, record: &Value<'_>) -> Value<'static> {
-        self.model(model).map_or(Value::Undefined, |model| model.answer(model.of_record(record)))
+        self.model(model).and_then(|model| model.of_record(record)).unwrap_or(Value::Undefined)
     }
 
     /// Whether a place is in a zone; `None` if there is no such zone, or no such place.

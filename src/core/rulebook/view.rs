@@ -5,10 +5,9 @@ use std::cell::RefCell;
 use super::device::{Device, Latest};
 use super::functions::{self, ReadingFunction};
 use super::index::ReadingIndex;
-use super::models::NamedModel;
+use super::models::{Given, NamedModel};
 use super::surroundings::Surroundings;
 use crate::detection::detectors::Verdict;
-use crate::models::Scores;
 use crate::reading::Reading;
 use crate::rules::{Crossing, Names, Side, Statistic, Value};
 
@@ -54,8 +53,8 @@ impl View<'_> {
         self.device.windows.get(slot)?.as_ref()?.statistic(statistic, self.at_ms, span_ms)
     }
 
-    /// What a model makes of the windows that end where all of its metrics have come to.
-    fn scores(&self, model: &NamedModel) -> Option<Scores> {
+    /// What a model is given: features of the windows that end where all of its metrics have come to.
+    pub fn given(&self, model: &NamedModel) -> Option<Given> {
         let (mut until_ms, mut newest_ms) = (i64::MAX, i64::MIN);
         for metric in model.metrics() {
             let at_ms = self.latest(metric)?.at_ms;
@@ -64,19 +63,25 @@ impl View<'_> {
         if newest_ms.saturating_sub(until_ms) > model.apart_ms_max() {
             return None;
         }
-        model.of_windows(|metric, statistic| {
+        model.given_by_windows(until_ms, |metric, statistic| {
             let slot = usize::from(self.index.slot(metric)?);
-            self.device.windows.get(slot)?.as_ref()?.statistic(statistic, until_ms, model.window_ms)
+            self.device.windows.get(slot)?.as_ref()?.statistic(statistic, until_ms, model.window_ms())
         })
     }
 
-    fn model_score(&self, model: &Value<'_>, label: Option<&Value<'_>>) -> Option<f64> {
+    /// What a model says of the device, which `say` makes of what it is given and of the label that is asked about.
+    fn ask<T>(
+        &self,
+        model: &Value<'_>,
+        label: Option<&Value<'_>>,
+        say: impl FnOnce(&NamedModel, &Given, Option<&str>) -> Option<T>,
+    ) -> Option<T> {
         let model = self.surroundings.model(model)?;
         let label = match label {
             Some(label) => Some(label.to_text().ok()??),
             None => None,
         };
-        model.number(self.scores(model), label.as_deref())
+        say(model, &self.given(model)?, label.as_deref())
     }
 
     fn seconds_since(&self, metric: &Value<'_>) -> Option<f64> {
@@ -137,11 +142,11 @@ impl Names for View<'_> {
 
     fn steps(&self, function: usize, arguments: &[Value<'_>]) -> u32 {
         match (functions::of_readings(function), arguments) {
-            (Some(ReadingFunction::Predict | ReadingFunction::ModelScore), [model, ..]) => {
-                self.surroundings.model(model).map_or(0, NamedModel::steps)
-            }
             (Some(ReadingFunction::PredictRecord), [model, _, record]) => {
                 self.surroundings.model(model).map_or(0, |model| model.steps_of_record(record))
+            }
+            (Some(function), [model, ..]) if function.asks_model() => {
+                self.surroundings.model(model).map_or(0, NamedModel::steps)
             }
             _ => 0,
         }
@@ -178,9 +183,16 @@ impl Names for View<'_> {
                 None => Value::Undefined,
             },
             (Some(ReadingFunction::Predict), [model]) => {
-                self.surroundings.model(model).map_or(Value::Undefined, |model| model.answer(self.scores(model)))
+                let answer = self.ask(model, None, |model, given, _| Some(model.answer(&model.scores(given)?)));
+                answer.unwrap_or(Value::Undefined)
             }
-            (Some(ReadingFunction::ModelScore), [model, label @ ..]) => double(self.model_score(model, label.first())),
+            (Some(ReadingFunction::ModelScore), [model, label @ ..]) => {
+                double(self.ask(model, label.first(), NamedModel::score))
+            }
+            (Some(ReadingFunction::ModelReason), [model, label @ ..]) => {
+                let reason = self.ask(model, label.first(), NamedModel::reason);
+                reason.map_or(Value::Undefined, |reason| Value::Text(reason.into()))
+            }
             (Some(ReadingFunction::PredictRecord), [model, _, record]) => self.surroundings.prediction(model, record),
             (Some(ReadingFunction::Lookup), [table, key]) => self.surroundings.row(table, key),
             _ => Value::Undefined,

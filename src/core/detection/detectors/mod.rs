@@ -213,7 +213,7 @@ fn side(distance: f64) -> &'static str {
 }
 
 /// Four significant digits, for a reason that people read.
-pub(super) fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     let magnitude = value.abs();
     if magnitude != 0.0 && !(1e-6..1e9).contains(&magnitude) {
         return format!("{value:.3e}");

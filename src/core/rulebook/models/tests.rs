@@ -5,9 +5,13 @@ use std::collections::HashMap;
 use super::*;
 use crate::detection::alert::Moment;
 use crate::detection::detectors::Verdict;
+use crate::detection::severity::Severity;
 use crate::mqtt::packet::PassedOn;
 use crate::reading::Reading;
-use crate::rulebook::{AlertVerdict, Conditions, Effects, Message, Rule, Rulebook, Seen, Surroundings};
+use crate::rulebook::{
+    ActionDefinition, AlertVerdict, Conditions, Definition, Effects, Message, ModelDetectors, Rule, Rulebook, Seen,
+    Surroundings, Threshold,
+};
 
 /// What the weights are multiplied with is added up.
 fn sum_of(inputs: &str, weights: &str) -> Model {
@@ -19,7 +23,8 @@ fn sum_of(inputs: &str, weights: &str) -> Model {
 }
 
 fn named(model: Model) -> NamedModel {
-    NamedModel { inputs: model.inputs().into(), model, window_ms: 10_000 }
+    let inputs = model.inputs().into();
+    NamedModel::new(model, inputs, 10_000)
 }
 
 /// Of two metrics: the mean of one, and ten times the slope of the other.
@@ -36,8 +41,8 @@ fn classifier() -> NamedModel {
 
 fn surroundings() -> Surroundings {
     let models = [("pump", pump()), ("worn", classifier())];
-    let models: HashMap<String, NamedModel> =
-        models.into_iter().map(|(name, model)| (name.to_owned(), model)).collect();
+    let models: HashMap<String, Arc<NamedModel>> =
+        models.into_iter().map(|(name, model)| (name.to_owned(), Arc::new(model))).collect();
     Surroundings { models, ..Surroundings::default() }
 }
 
@@ -77,8 +82,8 @@ fn show(
 }
 
 #[test]
-fn a_threshold_raises_an_alert_that_names_the_score() {
-    let book = book(&[pump().detector("pump", &threshold())]);
+fn a_threshold_raises_an_alert_that_names_score_threshold_and_inputs() {
+    let book = book(&[threshold().rule("pump")]);
     let mut conditions = Conditions::default();
     for second in 0..5 {
         let second = f64::from(second);
@@ -87,10 +92,9 @@ fn a_threshold_raises_an_alert_that_names_the_score() {
     }
     show(&book, &mut conditions, ("heat", 5.0, 140.0));
     let said = show(&book, &mut conditions, ("current", 5.0, 0.5));
-    let score = (5.0 * 40.0 + 140.0) / 6.0 + 1.0;
-    let [(metric, text)] = said.as_slice() else { panic!("{said:?}") };
-    assert_eq!(metric, "heat");
-    assert!(text.starts_with("the model pump says 57.666") && text.ends_with(", above 50"), "{text}: {score}");
+    // The mean of the heat, and ten times the slope of the current.
+    let text = "the model pump says 57.67 of a 56.67, b 0.1; its threshold is 50";
+    assert_eq!(said, [("heat".to_owned(), text.to_owned())]);
 }
 
 /// The order in which the readings of a moment come is nothing to a model of several metrics.
@@ -130,7 +134,7 @@ fn a_model_is_asked_about_the_time_that_all_its_metrics_have_reached() {
 
 #[test]
 fn a_metric_that_is_behind_leaves_a_model_without_an_answer() {
-    let book = book(&[pump().detector("pump", &threshold())]);
+    let book = book(&[threshold().rule("pump")]);
     let mut conditions = Conditions::default();
     for second in 0..3 {
         show(&book, &mut conditions, ("current", f64::from(second), 0.0));
@@ -145,7 +149,7 @@ fn a_metric_that_is_behind_leaves_a_model_without_an_answer() {
 
 #[test]
 fn an_alert_clears_below_its_own_line() {
-    let book = book(&[pump().detector("pump", &threshold())]);
+    let book = book(&[threshold().rule("pump")]);
     let mut conditions = Conditions::default();
     book.named("pump").expect("a rule").tally.set_alert(true);
     let said = |value: f64, second: f64, conditions: &mut Conditions| {
@@ -217,21 +221,18 @@ fn what_cannot_be_asked_is_said_when_rules_are_read() {
 
 #[test]
 fn a_label_with_marks_in_it_is_still_asked_about() {
-    let mut worn = classifier();
-    worn.inputs = ["heat.mean", "current.last"].map(Input::named).into();
+    let worn = NamedModel::new(classifier().model, ["heat.mean", "current.last"].map(Input::named).into(), 10_000);
     let threshold = Threshold { above: 0.6, clear: None, label: Some("it's worn".to_owned()), ..threshold() };
     let mut surroundings = surroundings();
-    let definition = worn.detector("worn", &threshold);
-    surroundings.models.insert("worn".to_owned(), worn);
+    let definition = threshold.rule("worn");
+    surroundings.models.insert("worn".to_owned(), Arc::new(worn));
     let rule = Rule::compile(&definition, &surroundings).expect("a rule");
     let book = Rulebook::new(vec![rule], surroundings);
     let mut conditions = Conditions::default();
     show(&book, &mut conditions, ("heat", 0.0, 0.0));
     let said = show(&book, &mut conditions, ("current", 0.0, 2.0));
-    assert_eq!(
-        said.first().map(|(_, text)| text.split(" with").next().unwrap_or_default()),
-        Some("the model worn sees it's worn")
-    );
+    let text = "the model worn sees it's worn with 0.982 of heat.mean 0, current.last 2; its threshold is 0.6";
+    assert_eq!(said.first().map(|(_, text)| text.as_str()), Some(text));
 }
 
 /// What the package for training makes of recorded readings, `cloud/models/golden.py`: rows at the same times, with the same features.
@@ -242,7 +243,7 @@ fn windows_are_those_of_the_training() {
     let list = |name: &str| golden[name].as_array().expect("a list").clone();
     let model = document(&golden["model"]);
     let mut surroundings = Surroundings::default();
-    surroundings.models.insert("m".to_owned(), named(model));
+    surroundings.models.insert("m".to_owned(), Arc::new(named(model)));
     let definition = Definition {
         name: "rule".to_owned(),
         when: Some("model_score('m') > -1000000".to_owned()),
@@ -287,9 +288,9 @@ fn document(value: &serde_json::Value) -> Model {
 fn a_large_record_for_a_model_of_many_inputs_exceeds_the_steps() {
     let inputs: Vec<String> = (0..INPUTS_MAX).map(|at| format!(r#"{{"name":"i{at}"}}"#)).collect();
     let weights = format!("{:?}", vec![1; INPUTS_MAX]);
-    let model = named(sum_of(&inputs.join(","), &weights[1..weights.len() - 1]));
+    let model = named(sum_of(&inputs.join(","), &weights));
     let mut surroundings = Surroundings::default();
-    surroundings.models.insert("m".to_owned(), model);
+    surroundings.models.insert("m".to_owned(), Arc::new(model));
     let definition = Definition {
         name: "rule".to_owned(),
         sql: Some("SELECT machinelearning_predict('m', '', *).predictedValue AS v FROM 'a'".to_owned()),
@@ -315,4 +316,53 @@ fn a_large_record_for_a_model_of_many_inputs_exceeds_the_steps() {
     };
     assert_eq!(asked(INPUTS_MAX), Ok(Some(br#"{"v":128}"#.to_vec())));
     assert!(asked(60_000).is_err());
+}
+
+#[test]
+fn a_text_names_as_many_inputs_as_have_room() {
+    let inputs: Vec<String> = (0..INPUTS_MAX)
+        .map(|at| format!(r#"{{"name":"a_rather_long_name_{at}","metric":"heat","feature":"mean"}}"#))
+        .collect();
+    let model = named(sum_of(&inputs.join(","), &format!("{:?}", vec![1; INPUTS_MAX])));
+    let models = HashMap::from([("m".to_owned(), Arc::new(model))]);
+    let thresholds = vec![("m".to_owned(), threshold())];
+    let book = ModelDetectors { models, thresholds }.book();
+    let mut conditions = Conditions::default();
+    let said = show(&book, &mut conditions, ("heat", 0.0, 1.5));
+    let [(_, text)] = said.as_slice() else { panic!("{said:?}") };
+    assert!(text.starts_with("the model m says 192 of a_rather_long_name_0 1.5, a_rather_long_name_1 1.5, "), "{text}");
+    assert!(text.ends_with(", a_rather_long_name_11 1.5 and 116 more; its threshold is 50"), "{text}");
+}
+
+#[test]
+fn a_threshold_of_any_size_is_compared_as_it_is() {
+    for above in [1e20, 1e-9, -2.5e-7, 0.1 + 0.2, -7.0, 1e300] {
+        let threshold = Threshold { above, clear: Some(above), ..threshold() };
+        let models = HashMap::from([("m".to_owned(), Arc::new(named(sum_of(HEAT, "[1]"))))]);
+        let book = ModelDetectors { models, thresholds: vec![("m".to_owned(), threshold)] }.book();
+        let is_raised = |value: f64| !show(&book, &mut Conditions::default(), ("heat", 0.0, value)).is_empty();
+        assert!(!is_raised(above), "{above}");
+        assert!(is_raised(above + above.abs() * 1e-6), "{above}");
+    }
+}
+
+const HEAT: &str = r#"{"name":"heat.last","metric":"heat","feature":"last"}"#;
+
+#[test]
+fn people_who_ask_are_told_what_a_model_says_of_a_device() {
+    let models = HashMap::from([("pump".to_owned(), Arc::new(pump()))]);
+    let book = ModelDetectors { models, thresholds: vec![("pump".to_owned(), threshold())] }.book();
+    let mut conditions = Conditions::default();
+    show(&book, &mut conditions, ("heat", 0.0, 20.0));
+    show(&book, &mut conditions, ("current", 0.0, 1.0));
+    assert_eq!(conditions.ask_model(&book, "truck", "pump", None), None, "a slope needs two readings");
+    show(&book, &mut conditions, ("heat", 1.0, 30.0));
+    show(&book, &mut conditions, ("current", 2.0, 2.0));
+    show(&book, &mut conditions, ("heat", 3.0, 40.0));
+    let word = conditions.ask_model(&book, "truck", "pump", None).expect("an answer");
+    assert_eq!((word.at_ms, word.score), (1_002_000, 30.0), "when both have come to 2 s");
+    assert_eq!(word.given, [("a".to_owned(), 25.0), ("b".to_owned(), 0.5)]);
+    assert_eq!(word.reason, "30 of a 25, b 0.5");
+    assert_eq!(conditions.ask_model(&book, "van", "pump", None), None);
+    assert_eq!(conditions.ask_model(&book, "truck", "fan", None), None);
 }
