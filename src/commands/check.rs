@@ -16,6 +16,7 @@ use crate::config::Configuration;
 use crate::core::detection::detectors::limit::Bounds;
 use crate::core::detection::detectors::profile::Rule;
 use crate::core::identity::NamedStream;
+use crate::core::rulebook::NamedModel;
 use crate::descriptors::Room;
 use crate::errors::with_causes;
 use crate::ingest::Ingest;
@@ -189,6 +190,11 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     for NamedStream { name, keep } in &configuration.streams {
         row("streams", format!("{name}, kept in {}", keep.name()));
     }
+    let mut models: Vec<_> = configuration.rules.models.models.iter().collect();
+    models.sort_unstable_by_key(|(name, _)| *name);
+    for (name, model) in models {
+        row("models", format!("{name}: {}", model_line(model)));
+    }
     for rule in configuration.rules.book.rules() {
         row("rules", rule_line(rule));
     }
@@ -239,6 +245,17 @@ fn store(capacity: &Capacity, held: &Held) -> String {
     };
     let (size, free) = (approximate_size(capacity.bytes_max), approximate_size(capacity.free_bytes_min));
     format!("{held}, at most {size}; {when_full}; leaves {free} of the disk free")
+}
+
+/// How a model computes, how large it is, and what it is given.
+fn model_line(model: &NamedModel) -> String {
+    let of = model.model();
+    let size = match of.size() {
+        (0, weights) => format!("{weights} weights"),
+        (trees, nodes) => format!("{trees} trees with {nodes} nodes"),
+    };
+    let window = format_duration(Duration::from_millis(model.window_ms().unsigned_abs()));
+    format!("{}, {size}, {} inputs over {window}", of.algorithm(), model.inputs().len())
 }
 
 fn rule_line(rule: &crate::core::rulebook::Rule) -> String {

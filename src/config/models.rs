@@ -1,28 +1,25 @@
 //! Reads `[[model]]`: models of files, and the rules that raise their alerts.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::rules::bytes_of;
 use super::sections::Reader;
 use crate::core::detection::severity::Severity;
 use crate::core::models::{Input, Kind, MODEL_BYTES_MAX, Model};
-use crate::core::rulebook::{Definition, MODELS_MAX, NamedModel, Threshold};
+use crate::core::rulebook::{MODELS_MAX, ModelDetectors, NamedModel, Threshold};
 use crate::keys::key::Group;
 use crate::keys::section::Section;
 use crate::keys::units::format_size;
 
-/// All files of models together: what they take of memory is about half of it.
+/// All files of models together. In memory they are about as large, and at most four times: a number takes two bytes of a file or more.
 const FILES_BYTES_MAX: usize = 64 << 20;
-
-/// Models by their names, and the rules of those with a threshold.
-pub(super) type Models = (HashMap<String, NamedModel>, Vec<Definition>);
 
 impl Reader<'_> {
     /// Reads all models. Files beside that of the configuration may be named without a folder; they are watched.
-    pub(super) fn models(&mut self, beside: &Path, watched: &mut Vec<PathBuf>) -> Models {
-        let (mut models, mut detectors): Models = Default::default();
+    pub(super) fn models(&mut self, beside: &Path, watched: &mut Vec<PathBuf>) -> ModelDetectors {
+        let mut found = ModelDetectors::default();
         let mut bytes = 0;
         self.each(Group::Model, |mut section| {
             let name = section.text("name").unwrap_or_default();
@@ -35,25 +32,25 @@ impl Reader<'_> {
                 loaded.map_err(|message| section.blame("file", format!("{}: {message}", file.display()))).ok()
             });
             watched.extend(file);
-            if models.len() >= MODELS_MAX {
+            if found.models.len() >= MODELS_MAX {
                 section.blame_section(format!("more than {MODELS_MAX} models"));
             } else if let Some(model) = model {
                 let inputs = inputs_of(&mut section, &model, inputs);
-                let named = NamedModel { model, inputs, window_ms };
-                match models.entry(name) {
+                let named = NamedModel::new(model, inputs, window_ms);
+                match found.models.entry(name) {
                     Entry::Occupied(_) => section.blame("name", "another [[model]] has this name"),
                     Entry::Vacant(place) => {
                         if let Some(threshold) = threshold {
                             check_threshold(&mut section, &named, &threshold);
-                            detectors.push(named.detector(place.key(), &threshold));
+                            found.thresholds.push((place.key().clone(), threshold));
                         }
-                        place.insert(named);
+                        place.insert(Arc::new(named));
                     }
                 }
             }
             section.finish();
         });
-        (models, detectors)
+        found
     }
 }
 
@@ -114,8 +111,8 @@ fn check_threshold(section: &mut Section<'_>, named: &NamedModel, threshold: &Th
     if threshold.clear.is_some_and(|clear| clear > threshold.above) {
         section.blame("clear", "it is above the threshold");
     }
-    let labels: Vec<&str> = named.model.labels().iter().map(|label| &**label).collect();
-    match (&threshold.label, named.model.kind()) {
+    let labels: Vec<&str> = named.model().labels().iter().map(|label| &**label).collect();
+    match (&threshold.label, named.model().kind()) {
         (None, Kind::Classification) if labels.len() > 2 => {
             section.blame(
                 "label",

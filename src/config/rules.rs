@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::reference;
 use super::sections::Reader;
 use crate::core::rulebook::{
-    ActionDefinition, Definition, Example, RULES_MAX, Rule, RuleProblem, RuleTest, Rulebook, Surroundings,
+    ActionDefinition, Definition, Example, ModelDetectors, RULES_MAX, Rule, RuleProblem, RuleTest, Rulebook,
+    Surroundings,
 };
 use crate::core::rules::{TABLE_BYTES_MAX, Table as LookupTable, ZONES_BYTES_MAX, Zones};
 use crate::ingest::Route;
@@ -28,6 +29,8 @@ const FILES_MAX: usize = 256;
 #[derive(Clone, Debug, Default)]
 pub struct RulesConfiguration {
     pub book: Arc<Rulebook>,
+    /// The rules of those with a threshold are in the book, too.
+    pub models: ModelDetectors,
     /// Files and folders which, when they change, may say something else.
     pub watched: Vec<PathBuf>,
     /// Each with the name of its rule.
@@ -53,8 +56,8 @@ impl Reader<'_> {
         let zones = zones(&mut section, &beside, &mut watched);
         section.finish();
         let tables = self.lookup_tables(&beside, &mut watched);
-        let (models, detectors) = self.models(&beside, &mut watched);
-        let surroundings = Surroundings { zones, tables, models, streams };
+        let models = self.models(&beside, &mut watched);
+        let surroundings = Surroundings { zones, tables, models: models.models.clone(), streams };
         let mut tables: Vec<(usize, Table)> = self.tables_of(Group::Rule);
         let files = match self.rules.clone() {
             Some(only) => {
@@ -72,7 +75,7 @@ impl Reader<'_> {
         }
         let (mut rules, mut tests, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
         // A file of rules that takes the place of all others has no thresholds of models either.
-        for detector in detectors.into_iter().filter(|_| self.rules.is_none()) {
+        for detector in models.rules().filter(|_| self.rules.is_none()) {
             match Rule::compile(&detector, &surroundings) {
                 Ok(rule) => rules.push(rule),
                 // What is wrong with its section has been said there.
@@ -98,7 +101,7 @@ impl Reader<'_> {
             self.problems.add(&self.origin, "rule", None, message);
             rules.truncate(RULES_MAX);
         }
-        RulesConfiguration { book: Arc::new(Rulebook::new(rules, surroundings)), watched, tests, warnings }
+        RulesConfiguration { book: Arc::new(Rulebook::new(rules, surroundings)), models, watched, tests, warnings }
     }
 
     fn lookup_tables(&mut self, beside: &Path, watched: &mut Vec<PathBuf>) -> HashMap<String, LookupTable> {

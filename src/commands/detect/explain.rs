@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 
-use super::lines::{Choice, DetectError, Parsed, Replay, Unit, for_each_line, open, parse};
+use serde::Serialize;
+
+use super::lines::{Choice, DetectError, Parsed, Replay, Unit, Watching, for_each_line, open, parse};
+use super::models::ModelExplained;
 use crate::clock;
 use crate::core::detection::detectors::explanation::Explanation;
-use crate::core::detection::monitor::MonitorSettings;
 
 /// Most names that are kept to find similar ones, and that are told.
 const NAMES_MAX: usize = 100_000;
@@ -21,14 +23,14 @@ const NAME_BYTES_MAX: usize = 256;
 pub fn run_files(
     series: &str,
     files: &[PathBuf],
-    settings: MonitorSettings,
+    watching: Watching,
     (json, unit): (bool, Option<Unit>),
 ) -> Result<(), DetectError> {
     let (mut input, _) = open(files).map_err(DetectError::Io)?;
-    let explanation = explain(series, &mut input, settings, unit.unwrap_or(Unit::Ms))?;
+    let explanation = explain(series, &mut input, watching, unit.unwrap_or(Unit::Ms))?;
     let text = match json {
         true => serde_json::to_string(&explanation).expect("plain data"),
-        false => explanation.text,
+        false => explanation.lines(),
     };
     match writeln!(io::stdout().lock(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(DetectError::Io(error)),
@@ -36,13 +38,25 @@ pub fn run_files(
     }
 }
 
-fn explain(
-    wanted: &str,
-    input: impl BufRead,
-    settings: MonitorSettings,
-    unit: Unit,
-) -> Result<Explanation, DetectError> {
-    let mut replay = Replay::new(settings, Choice { json: false, severity_min: None });
+/// What the detectors have learned of a series, and what models make of its device.
+#[derive(Debug, Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    series: Explanation,
+    /// Those with a threshold that are given something of the series.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    models: Vec<ModelExplained>,
+}
+
+impl Explained {
+    fn lines(&self) -> String {
+        let models = self.models.iter().map(|model| format!("\n{}", model.text));
+        self.series.text.clone() + &models.collect::<String>()
+    }
+}
+
+fn explain(wanted: &str, input: impl BufRead, watching: Watching, unit: Unit) -> Result<Explained, DetectError> {
+    let mut replay = Replay::new(watching, Choice { json: false, severity_min: None });
     let mut others = BTreeSet::new();
     let (mut names, mut seen, mut malformed) = (None, false, false);
     for_each_line(input, |line, _| {
@@ -71,10 +85,12 @@ fn explain(
     let Some((device, metric)) = names else {
         return Err(if malformed && !seen { DetectError::NothingRead } else { unknown(wanted, &others) });
     };
-    replay.monitor.explain(&device, &metric, clock::rfc3339).ok_or_else(|| {
+    let models = replay.models.explain(&device, &metric);
+    let series = replay.monitor.explain(&device, &metric, clock::rfc3339).ok_or_else(|| {
         let reason = replay.monitor.profile_choice(&metric).reason();
         DetectError::UnknownSeries(format!("{wanted} is not watched, or has no value that can be: {reason}"))
-    })
+    })?;
+    Ok(Explained { series, models })
 }
 
 fn unknown(wanted: &str, others: &BTreeSet<String>) -> DetectError {
@@ -94,8 +110,8 @@ fn unknown(wanted: &str, others: &BTreeSet<String>) -> DetectError {
 mod tests {
     use super::*;
 
-    fn told(wanted: &str, input: &str) -> Result<Explanation, String> {
-        explain(wanted, input.as_bytes(), MonitorSettings::default(), Unit::Ms).map_err(|error| error.to_string())
+    fn told(wanted: &str, input: &str) -> Result<Explained, String> {
+        explain(wanted, input.as_bytes(), Watching::default(), Unit::Ms).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -109,11 +125,12 @@ mod tests {
         };
         let input: String = (0..1_000).map(line).collect::<String>() + "truck/lat,0,1\n";
         let explanation = told("truck/engine_temp", &input).expect("it is there");
-        let lines: Vec<&str> = explanation.text.lines().collect();
+        let text = explanation.lines();
+        let lines: Vec<&str> = text.lines().collect();
         let first = "truck/engine_temp is learning: heard for 16 minutes since 1970-01-01T00:00:00Z, 1000 readings";
         assert_eq!(lines[0], first);
-        assert_eq!((explanation.learned.readings, explanation.learned.level), (1_000, Some(90.2)));
-        assert_eq!(told("alone", &input).expect("it is there").device, "");
+        assert_eq!((explanation.series.learned.readings, explanation.series.learned.level), (1_000, Some(90.2)));
+        assert_eq!(told("alone", &input).expect("it is there").series.device, "");
         for (wanted, expected) in [
             (
                 "truck/engin_temp",

@@ -26,6 +26,7 @@ use super::comparison::{Comparison, SIDES};
 use super::progress::Progress;
 use super::replay::{Replay, Setting};
 use crate::commands::configuration::ConfigArguments;
+use crate::config::Configuration;
 
 /// The arguments of the command line.
 #[derive(Debug)]
@@ -63,10 +64,11 @@ impl Question {
             None => "what is built in".to_owned(),
         };
         let store = store_path(&changed.store.folder);
-        let present =
-            Named { name: name(&present.file), setting: Setting { monitor: present.monitor, alerts: present.alerts } };
-        let mut changed =
-            Named { name: name(&changed.file), setting: Setting { monitor: changed.monitor, alerts: changed.alerts } };
+        let named = |configuration: Configuration| {
+            let Configuration { file, monitor, alerts, rules, .. } = configuration;
+            Named { name: name(&file), setting: Setting { monitor, alerts, models: rules.models } }
+        };
+        let (present, mut changed) = (named(present), named(changed));
         if let Some(profile) = self.profile {
             let false_alarms = changed.setting.monitor.profiles.false_alarms_per_week();
             changed.setting.monitor.profiles = Profiles::always(profile).with_false_alarms_per_week(false_alarms);

@@ -15,9 +15,10 @@ mod parse;
 mod print;
 
 pub use parse::{Line, Parsed, Unit, for_each_line, parse};
-use print::{Row, write_row, write_statistics};
+use print::{Row, Said, write_row, write_statistics};
 
 use super::input::Files;
+use super::models::Models;
 use super::progress::Progress;
 use crate::core::detection::alert::Company;
 use crate::core::detection::detectors::Findings;
@@ -25,6 +26,7 @@ use crate::core::detection::monitor::{Arrival, Missed, Monitor, MonitorSettings}
 use crate::core::detection::severity::Severity;
 use crate::core::detection::window::JUMP_MS;
 use crate::core::reading::Reading;
+use crate::core::rulebook::ModelDetectors;
 
 /// More than the gateway's limit: whoever passes a file wants all of it watched.
 pub const SERIES_MAX: usize = 1_000_000;
@@ -32,6 +34,13 @@ pub const SERIES_MAX: usize = 1_000_000;
 const FAR_STEPS: i64 = 4;
 /// How far the lines' time advances between two checks for silences, as in the gateway.
 const TICK_MS: i64 = 500;
+
+/// What looks at the readings.
+#[derive(Debug, Default)]
+pub struct Watching {
+    pub monitor: MonitorSettings,
+    pub models: ModelDetectors,
+}
 
 /// What to print, and how the input is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,10 +64,10 @@ pub enum Format {
 const LIKE_SECONDS: std::ops::Range<i64> = 500_000_000..100_000_000_000;
 
 /// Reads the files one after the other, or standard input, and prints to standard output.
-pub fn run_files(files: &[PathBuf], settings: MonitorSettings, options: Options) -> Result<(), DetectError> {
+pub fn run_files(files: &[PathBuf], watching: Watching, options: Options) -> Result<(), DetectError> {
     let (mut input, mut progress) = open(files).map_err(DetectError::Io)?;
     let outputs = (io::stdout().lock(), io::stderr().lock());
-    match run(&mut input, outputs, settings, options, progress.as_mut()) {
+    match run(&mut input, outputs, watching, options, progress.as_mut()) {
         // The reader has closed the pipe.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(DetectError::Io(error)),
@@ -111,13 +120,13 @@ pub struct Seen {
 pub fn run(
     input: impl BufRead,
     (output, mut errors): (impl Write, impl Write),
-    settings: MonitorSettings,
+    watching: Watching,
     options: Options,
     mut progress: Option<&mut Progress>,
 ) -> io::Result<Seen> {
     let mut output = io::BufWriter::with_capacity(1 << 16, output);
     let Options { format, severity_min, unit } = options;
-    let mut replay = Replay::new(settings, Choice { json: format == Format::Json, severity_min });
+    let mut replay = Replay::new(watching, Choice { json: format == Format::Json, severity_min });
     let mut windows = HashMap::new();
     let mut seen = Seen::default();
     for_each_line(input, |line, bytes| {
@@ -158,6 +167,9 @@ pub fn run(
     if replay.monitor.over_cap_readings() > 0 {
         writeln!(errors, "{} readings not watched: more than {SERIES_MAX} series", replay.monitor.over_cap_readings())?;
     }
+    if replay.models.left_out() > 0 {
+        writeln!(errors, "{} readings not shown to models: too many devices", replay.models.left_out())?;
+    }
     Ok(seen)
 }
 
@@ -180,6 +192,7 @@ impl Choice {
 /// The detectors, with the lines' time as their clock.
 pub(super) struct Replay {
     pub monitor: Monitor,
+    pub models: Models,
     findings: Findings,
     choice: Choice,
     /// As in the gateway's book of alerts.
@@ -194,9 +207,10 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub fn new(settings: MonitorSettings, choice: Choice) -> Replay {
+    pub fn new(watching: Watching, choice: Choice) -> Replay {
         Replay {
-            monitor: Monitor::new(settings),
+            monitor: Monitor::new(watching.monitor),
+            models: Models::new(watching.models),
             findings: Findings::default(),
             choice,
             company: Company::default(),
@@ -229,9 +243,13 @@ impl Replay {
                 true => weight.alone(),
                 false => self.company.severity(now_ms, (device, metric), kind, weight),
             });
-            let maturity = self.findings.maturity;
-            self.choice
-                .write(output, &Row { device, metric, at_ms, value: Some(value), finding, maturity, severity })?;
+            let (said, maturity) = (Said::by(finding), self.findings.maturity);
+            self.choice.write(output, &Row { device, metric, at_ms, value: Some(value), said, maturity, severity })?;
+        }
+        for word in self.models.see(&reading, self.findings.late, now_ms) {
+            let (said, severity) = (Said::by_model(&word.model, &word.said), Some(word.severity));
+            let row = Row { device, metric, at_ms, value: Some(value), said, maturity: None, severity };
+            self.choice.write(output, &row)?;
         }
         Ok(())
     }
@@ -298,7 +316,7 @@ fn write_gap(
     let (device, metric) = monitor.name_of(index);
     let (finding, maturity) = (monitor.gap_of(missed, now_ms), monitor.maturity_of(missed));
     let severity = Some(monitor.weight_of(missed).alone());
-    choice.write(output, &Row { device, metric, at_ms, value: None, finding: &finding, maturity, severity })
+    choice.write(output, &Row { device, metric, at_ms, value: None, said: Said::by(&finding), maturity, severity })
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firmware_sim::vehicle::{Metric, Vehicle};
 
+use super::lines::Watching;
 use super::{Format, Options, run};
 use crate::core::batch::{Decoder, Stored};
 use crate::core::detection::alert;
 use crate::core::detection::alert::Moment;
-use crate::core::detection::monitor::MonitorSettings;
 use crate::core::identity::{PerStream, RunId, Stream};
 use crate::core::pipeline::{Pipeline, PipelineSettings, SnapshotChunk};
 use crate::core::reading::{Reading, Readings};
@@ -107,7 +107,7 @@ fn flags(line: &serde_json::Value) -> Vec<Flag> {
 fn replayed(file: &str) -> BTreeSet<Flag> {
     let (mut rows, mut errors) = (Vec::new(), Vec::new());
     let options = Options { format: Format::Rows, severity_min: None, unit: None };
-    run(file.as_bytes(), (&mut rows, &mut errors), MonitorSettings::default(), options, None).expect("memory");
+    run(file.as_bytes(), (&mut rows, &mut errors), Watching::default(), options, None).expect("memory");
     let flag = |row: &str| {
         let fields: Vec<&str> = row.split(',').collect();
         (fields[0].to_owned(), fields[1].parse().expect("a time"), fields[3].to_owned())

@@ -11,6 +11,7 @@ pub(super) mod input;
 pub(super) mod lines;
 #[cfg(test)]
 mod live;
+mod models;
 pub(super) mod progress;
 mod replay;
 mod report;
@@ -24,16 +25,17 @@ use super::Exit;
 use super::configuration;
 use crate::core::detection::detectors::profile::{Profile, Profiles};
 use crate::core::detection::severity::Severity;
-pub use lines::{Format, Options, Unit, run};
+pub use lines::{Format, Options, Unit, Watching, run};
 
 const HELP: &str = "\
 Reads lines of series,timestamp_ms,value, and the records that the gateway itself writes: files of its archive, also compressed, or the \
 archive's folder. A series is DEVICE/METRIC; the metric's name decides how it is watched. Prints one row for each flagged reading and \
 detector, in the order of the input: series,timestamp_ms,value,detector,score,expected. A score of 1 is the detector's threshold. \
+Models of the configuration that have a threshold are detectors, too, under their names; their scores are their own. \
 Malformed lines are skipped and counted on standard error.
 
 With --from-store: which alerts would a changed configuration raise, and which no longer? The readings that the local store \
-holds are replayed twice, as the present configuration watches them and as the changed one would. The store is that of the \
+holds are replayed twice, as the present configuration watches them and as the changed one would, models with a threshold included. The store is that of the \
 changed configuration; it is only read, and a gateway may be running on it. It holds what some sink has not taken yet, \
 which may be minutes or days; the output says how much. Clean disconnects are not stored, so devices that disconnected count as \
 silent, on both sides.
@@ -77,10 +79,10 @@ pub struct DetectArguments {
     /// Print only what the gateway would raise an alert for that is at least so severe: warning, minor, major, critical
     #[arg(long, value_name = "SEVERITY", value_parser = severity_of, conflicts_with_all = ["stats", "from_store"])]
     severity_min: Option<Severity>,
-    /// Print what has been learned of one series, DEVICE/METRIC, at the end of the input, and what would be told of it
+    /// Print what has been learned of one series, DEVICE/METRIC, at the end of the input, what would be told of it, and what models say
     #[arg(long, value_name = "SERIES", conflicts_with_all = ["stats", "severity_min", "from_store"])]
     explain: Option<String>,
-    /// Monitor with the profiles and limits of this configuration [default: built-in ones]. With --from-store: the changed configuration
+    /// Monitor with the profiles, limits and models of this configuration [default: built-in ones]. With --from-store: the changed configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Replay what the local store holds, and show how the alerts would differ
@@ -114,8 +116,9 @@ pub fn command(arguments: &DetectArguments) -> ExitCode {
 
 fn detect(arguments: &DetectArguments) -> ExitCode {
     let configuration = arguments.config.as_deref().map(configuration::load_file).transpose();
-    let mut settings = match configuration {
-        Ok(configuration) => configuration.map(|configuration| configuration.monitor).unwrap_or_default(),
+    let (mut settings, models) = match configuration {
+        Ok(Some(configuration)) => (configuration.monitor, configuration.rules.models),
+        Ok(None) => Default::default(),
         Err(problems) => {
             eprintln!("{problems}");
             return Exit::Configuration.into();
@@ -126,8 +129,9 @@ fn detect(arguments: &DetectArguments) -> ExitCode {
         let false_alarms = settings.profiles.false_alarms_per_week();
         settings.profiles = Profiles::always(profile).with_false_alarms_per_week(false_alarms);
     }
+    let watching = Watching { monitor: settings, models };
     if let Some(series) = &arguments.explain {
-        return ended(explain::run_files(series, &arguments.files, settings, (arguments.json, arguments.unit)));
+        return ended(explain::run_files(series, &arguments.files, watching, (arguments.json, arguments.unit)));
     }
     let format = match (arguments.stats, arguments.json) {
         (true, _) => Format::Statistics,
@@ -135,7 +139,7 @@ fn detect(arguments: &DetectArguments) -> ExitCode {
         (false, false) => Format::Rows,
     };
     let options = Options { format, severity_min: arguments.severity_min, unit: arguments.unit };
-    ended(lines::run_files(&arguments.files, settings, options))
+    ended(lines::run_files(&arguments.files, watching, options))
 }
 
 fn compare(arguments: &DetectArguments) -> ExitCode {

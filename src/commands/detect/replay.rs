@@ -5,12 +5,14 @@
 //! counts neither as silence nor as a quiet time that would clear an alert.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::core::detection::alert::{self, AlertTimes};
 use crate::core::detection::monitor::{LATE_AFTER_MS, MonitorSettings};
 use crate::core::identity::{PerStream, RunId};
-use crate::core::pipeline::{Pipeline, PipelineSettings};
+use crate::core::pipeline::{Pipeline, PipelineSettings, RuleSettings};
 use crate::core::reading::Reading;
+use crate::core::rulebook::ModelDetectors;
 
 use super::clock::{Clock, Heard, Passed};
 use super::comparison::{Comparison, Side};
@@ -23,16 +25,17 @@ const OPEN_MAX: u32 = 64;
 const DEVICES_MAX: usize = 50_000;
 
 /// How readings are watched, and how alerts are handled.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Setting {
     pub monitor: MonitorSettings,
     pub alerts: AlertTimes,
+    pub models: ModelDetectors,
 }
 
 #[derive(Debug)]
 pub struct Replay {
     /// The present and the changed setting.
-    settings: [Setting; 2],
+    settings: [PipelineSettings; 2],
     devices: HashMap<Box<str>, Device>,
     devices_max: usize,
     comparison: Comparison,
@@ -41,6 +44,16 @@ pub struct Replay {
     readings: u64,
     late: u64,
     left_out: u64,
+}
+
+/// Of the rules, only those of models with a threshold: the others have `outrider rules backtest`.
+fn settings_of(setting: &Setting) -> PipelineSettings {
+    PipelineSettings {
+        monitor: setting.monitor.clone(),
+        alerts: setting.alerts,
+        rules: RuleSettings { book: Arc::new(setting.models.book()), ..RuleSettings::default() },
+        ..PipelineSettings::new("", RunId([0; 8]))
+    }
 }
 
 /// One device, with a pipeline for each setting.
@@ -53,7 +66,7 @@ struct Device {
 impl Replay {
     pub fn new(present: &Setting, changed: &Setting) -> Replay {
         Replay {
-            settings: [present.clone(), changed.clone()],
+            settings: [present, changed].map(settings_of),
             devices: HashMap::new(),
             devices_max: DEVICES_MAX,
             comparison: Comparison::default(),
@@ -129,17 +142,8 @@ impl Replay {
 }
 
 impl Device {
-    fn new(settings: &[Setting; 2]) -> Device {
-        let pipeline = |setting: &Setting| {
-            Pipeline::new(
-                PipelineSettings {
-                    monitor: setting.monitor.clone(),
-                    alerts: setting.alerts,
-                    ..PipelineSettings::new("", RunId([0; 8]))
-                },
-                &PerStream::default(),
-            )
-        };
+    fn new(settings: &[PipelineSettings; 2]) -> Device {
+        let pipeline = |settings: &PipelineSettings| Pipeline::new(settings.clone(), &PerStream::default());
         Device { sides: settings.each_ref().map(pipeline), clock: Clock::default() }
     }
 

@@ -3,9 +3,12 @@ use crate::commands::detect::report;
 use crate::core::detection::alert::Moment;
 use crate::core::detection::detectors::limit::{Bounds, Limits};
 use crate::core::detection::monitor::MonitorSettings;
+use crate::core::detection::severity::Severity;
 use crate::core::identity::RunId;
+use crate::core::models::Model;
 use crate::core::pipeline::{PipelineSettings, SealedBatch};
 use crate::core::reading::{Reading, Readings};
+use crate::core::rulebook::{ModelDetectors, NamedModel, Threshold};
 use crate::store::commit::CommitInput;
 use crate::store::opening::{self, Opened};
 use crate::store::runs::Run;
@@ -20,7 +23,7 @@ fn setting(limit: Option<f64>) -> Setting {
     if let Some(high) = limit {
         monitor.limits = Limits::new(vec![("temp".to_owned(), Bounds { high: Some(high), ..Bounds::NONE })]);
     }
-    Setting { monitor, alerts: Default::default() }
+    Setting { monitor, ..Setting::default() }
 }
 
 fn plan(folder: &Path, limit: Option<f64>) -> Plan {
@@ -105,6 +108,42 @@ fn what_a_limit_would_raise_is_counted_beside_what_was_raised() {
     assert_eq!(found.covered_ms, 7_199_000 + 3_599_000, "three hours in between it was off");
     assert_eq!((found.raised_since_ms, found.damaged_batches), (Some(0), 0));
     assert_eq!((found.series, found.left_out_readings), ([2, 2], 0));
+}
+
+/// What a model makes of the highest temperature of ten seconds: that temperature, times so much.
+fn model(weight: f64, above: f64, hold_ms: i64) -> ModelDetectors {
+    let file = format!(
+        r#"{{"format":"outrider-model","version":1,"inputs":[{{"name":"temp.maximum","metric":"temp","feature":"maximum"}}],
+           "estimator":{{"type":"dense","layers":[{{"weights":[[{weight}]],"bias":[0],"activation":"identity"}}]}}}}"#
+    );
+    let model = Model::parse(file.as_bytes()).expect("a model");
+    let inputs = model.inputs().into();
+    let named = std::sync::Arc::new(NamedModel::new(model, inputs, 10_000));
+    let threshold = Threshold { above, clear: None, label: None, from: None, hold_ms, severity: Severity::Minor };
+    ModelDetectors { models: [("hot".to_owned(), named)].into(), thresholds: vec![("hot".to_owned(), threshold)] }
+}
+
+#[test]
+fn what_a_model_would_raise_is_counted_like_what_a_limit_would() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fill(folder.path());
+    let look = |present: ModelDetectors, changed: ModelDetectors| {
+        let mut plan = plan(folder.path(), None);
+        (plan.present.setting.models, plan.changed.setting.models) = (present, changed);
+        let are_alike = plan.present.setting == plan.changed.setting;
+        let found = compare(&plan, None).expect("readable");
+        ([row(&found, "a", "hot"), row(&found, "b", "hot")], are_alike)
+    };
+    let without = ModelDetectors::default;
+    let model = |weight, hold_ms| model(weight, 183.8, hold_ms);
+    // The same moments as those above a limit of 91.9.
+    assert_eq!(look(without(), model(2.0, 0)), ([Some([0, 2, 2, 0, 0]), Some([0, 9, 9, 0, 0])], false));
+    assert_eq!(look(model(2.0, 0), without()), ([Some([2, 0, 0, 2, 0]), Some([9, 0, 0, 9, 0])], false));
+    assert_eq!(look(model(2.0, 0), model(2.0, 0)), ([Some([2, 2, 0, 0, 0]), Some([9, 9, 0, 0, 0])], true));
+    // Another file under the same name: what is above 122.5 now is the two spikes.
+    assert_eq!(look(model(2.0, 0), model(1.5, 0)), ([Some([2, 2, 0, 0, 0]), Some([9, 0, 0, 9, 0])], false));
+    // A window of ten seconds forgets a moment before a minute is over.
+    assert_eq!(look(without(), model(2.0, 60_000)), ([None, None], false));
 }
 
 #[test]

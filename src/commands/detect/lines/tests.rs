@@ -5,7 +5,7 @@ fn detect(input: &str, stats: bool) -> (String, String) {
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let format = if stats { Format::Statistics } else { Format::Rows };
     let options = Options { format, severity_min: None, unit: None };
-    run(input.as_bytes(), (&mut output, &mut errors), MonitorSettings::default(), options, None)
+    run(input.as_bytes(), (&mut output, &mut errors), Watching::default(), options, None)
         .expect("memory takes everything");
     (String::from_utf8(output).expect("text"), String::from_utf8(errors).expect("text"))
 }
@@ -57,7 +57,7 @@ fn times_that_look_like_seconds_are_told_and_units_can_be_said() {
         let (mut output, mut errors) = (Vec::new(), Vec::new());
         let outputs = (&mut output, &mut errors);
         let options = Options { format: Format::Statistics, severity_min: None, unit };
-        run(input.as_bytes(), outputs, MonitorSettings::default(), options, None).expect("memory");
+        run(input.as_bytes(), outputs, Watching::default(), options, None).expect("memory");
         (String::from_utf8(output).expect("text"), String::from_utf8(errors).expect("text"))
     };
     let (output, errors) = rows("s,1795465865,1\ns,1795465866,1\n", None);
@@ -105,7 +105,7 @@ fn rows_are_told_by_severity() {
         let min = min.map(|name| Severity::ALL.into_iter().find(|known| known.name() == name).expect("one of them"));
         let options = Options { format, severity_min: min, unit: None };
         let (mut output, mut errors) = (Vec::new(), Vec::new());
-        run(input.as_bytes(), (&mut output, &mut errors), MonitorSettings::default(), options, None).expect("memory");
+        run(input.as_bytes(), (&mut output, &mut errors), Watching::default(), options, None).expect("memory");
         String::from_utf8(output).expect("text")
     };
     let times = |min: Option<&str>| -> Vec<String> {

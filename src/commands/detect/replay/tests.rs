@@ -19,7 +19,7 @@ fn show(replay: &mut Replay, run: RunId, payload: &[u8]) -> Result<(), Damaged> 
 }
 
 fn setting() -> Setting {
-    Setting { monitor: MonitorSettings::default(), alerts: AlertTimes::default() }
+    Setting::default()
 }
 
 fn batch(readings: impl Iterator<Item = (i64, f64, TimeQuality)>) -> Vec<u8> {
