@@ -1,0 +1,144 @@
+//! One file from its first line to its last, whatever it is called in between.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Stat;
+use super::identity::{FileId, Print};
+use super::place::Place;
+
+/// The number of a generation, from 1: of two that a look finds, the one that was written to earlier has the lower number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct GenerationNumber(pub u64);
+
+/// A place in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Bytes before it.
+    pub offset: u64,
+    /// The last of these bytes.
+    pub tail: Print,
+    /// It is within a line that is too long: what follows is left out up to the next newline.
+    pub is_skipping: bool,
+}
+
+/// What a generation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It is read.
+    Reading,
+    /// It may be a copy of this one, or become one. Up to its mark they are known to be equal.
+    Copy { original: GenerationNumber },
+    /// What it was has been cut off. It is known for a moment, because a copy may be found.
+    Cut { at_ms: i64 },
+    /// No file of the glob is it.
+    Gone { since_ms: i64 },
+}
+
+#[derive(Debug)]
+pub(super) struct Generation<H> {
+    pub number: GenerationNumber,
+    pub path: String,
+    pub family: String,
+    pub file: FileId,
+    pub head: Print,
+    pub read: Mark,
+    pub committed: Mark,
+    pub header: Option<Arc<[u8]>>,
+    pub state: State,
+    pub size: u64,
+    pub modified_ns: i64,
+    /// Its time of writing and its size when it was last read to its end.
+    pub checked: Option<(i64, u64)>,
+    /// When a look found it changed.
+    pub changed_ms: i64,
+    /// Since when no path of the glob leads to it.
+    pub unlisted_since_ms: Option<i64>,
+    pub is_linked: bool,
+    /// It was given another name, or none.
+    pub is_rotated: bool,
+    /// The last look found it changed.
+    pub is_live: bool,
+    /// It is known to be no copy, or not to be one any more.
+    pub is_original: bool,
+    pub handle: Option<H>,
+    /// Its place is in the store.
+    pub is_stored: bool,
+}
+
+impl<H> Generation<H> {
+    pub fn new(number: GenerationNumber, path: String, family: String, stat: &Stat, now_ms: i64) -> Generation<H> {
+        Generation {
+            number,
+            path,
+            family,
+            file: stat.file,
+            head: Print::default(),
+            read: Mark::default(),
+            committed: Mark::default(),
+            header: None,
+            state: State::Reading,
+            size: stat.size,
+            modified_ns: stat.modified_ns,
+            checked: None,
+            changed_ms: now_ms,
+            unlisted_since_ms: None,
+            is_linked: true,
+            is_rotated: false,
+            is_live: false,
+            is_original: false,
+            handle: None,
+            is_stored: false,
+        }
+    }
+
+    pub fn restored(number: GenerationNumber, place: Place, family: String, now_ms: i64) -> Generation<H> {
+        let stat = Stat { file: place.file, size: place.mark.offset, modified_ns: 0, is_linked: true };
+        Generation {
+            head: place.head,
+            read: place.mark,
+            committed: place.mark,
+            state: State::Gone { since_ms: now_ms },
+            is_stored: true,
+            ..Generation::new(number, place.path, family, &stat, now_ms)
+        }
+    }
+
+    /// Notes what a look has found.
+    pub fn observe(&mut self, stat: &Stat, now_ms: i64) {
+        self.is_live = (self.size, self.modified_ns) != (stat.size, stat.modified_ns) && self.modified_ns != 0;
+        if (self.size, self.modified_ns) != (stat.size, stat.modified_ns) {
+            self.changed_ms = now_ms;
+        }
+        (self.size, self.modified_ns) = (stat.size, stat.modified_ns);
+    }
+
+    pub fn place(&self, mark: Mark) -> Place {
+        Place { path: self.path.clone(), file: self.file, head: self.head, mark }
+    }
+
+    /// Nothing of it is on its way to the store.
+    pub fn is_settled(&self) -> bool {
+        self.committed == self.read
+    }
+
+    pub fn is_listed(&self) -> bool {
+        self.unlisted_since_ms.is_none()
+    }
+
+    /// Bytes that were seen and not read.
+    pub fn unread_bytes(&self) -> u64 {
+        self.size.saturating_sub(self.read.offset)
+    }
+
+    /// All its bytes stay on the disk because it is open.
+    pub fn is_held(&self) -> bool {
+        self.handle.is_some() && !self.is_linked
+    }
+
+    /// What there is of a last line is taken.
+    pub fn is_last_line_due(&self, now_ms: i64, idle_ms: i64, grace_ms: i64) -> bool {
+        now_ms - self.changed_ms >= if self.is_rotated { grace_ms } else { idle_ms }
+    }
+}

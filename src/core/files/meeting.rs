@@ -1,0 +1,314 @@
+//! Files that are seen for the first time, or again: whether one is new, or was there under another name, or is a copy of another one.
+
+use super::follower::Follower;
+use super::generation::{Generation, GenerationNumber, Mark, State};
+use super::identity::{HEAD_BYTES_MAX, Print, TAIL_BYTES_MAX};
+use super::{Fault, FileSystem, Note, Seen, Start};
+
+/// What a comparison with another file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Likeness {
+    /// It begins with all that was read of the other one.
+    Copy,
+    /// It is shorter, and so far they are equal, or nobody can know.
+    Perhaps,
+    Differs,
+}
+
+impl<H> Follower<H> {
+    /// A file that was gone may be there again; or another one has got its inode.
+    pub(super) fn revive<F: FileSystem<Handle = H>>(
+        &mut self,
+        number: GenerationNumber,
+        one: &Seen,
+        now_ms: i64,
+        files: &mut F,
+    ) {
+        let opened = files.open(&one.path).and_then(|handle| files.stat(&handle).map(|stat| (handle, stat)));
+        let (handle, stat) = match opened {
+            Ok(opened) => opened,
+            Err(fault) => return self.fault(&one.path, fault),
+        };
+        let is_first_look = self.is_first_look;
+        let known = self.get(number);
+        if !known.file.may_be(&stat.file) {
+            // It was replaced just now. The next look finds what is there.
+            return;
+        }
+        match is_same(files, &handle, &known.head, &known.committed) {
+            Ok(true) => {
+                known.state = State::Reading;
+                known.observe(&stat, now_ms);
+                known.handle = Some(handle);
+                known.read = known.committed;
+                self.open += 1;
+                self.ready.insert(number);
+            }
+            Ok(false) => {
+                known.state = State::Cut { at_ms: now_ms };
+                known.size = known.committed.offset;
+                self.counts.cuts += u64::from(is_first_look);
+                let new = self.begin(&one.path, &stat, Some(handle), now_ms);
+                self.get(new).is_original = true;
+            }
+            Err(fault) => self.fault(&one.path, fault),
+        }
+    }
+
+    /// A file that is not known.
+    pub(super) fn meet<F: FileSystem<Handle = H>>(&mut self, one: &Seen, now_ms: i64, files: &mut F) {
+        let opened = files.open(&one.path).and_then(|handle| files.stat(&handle).map(|stat| (handle, stat)));
+        let (handle, stat) = match opened {
+            Ok(opened) => opened,
+            Err(fault) => return self.fault(&one.path, fault),
+        };
+        let is_known = |known: &&Generation<H>| {
+            !matches!(known.state, State::Cut { .. } | State::Gone { .. }) && known.file.may_be(&stat.file)
+        };
+        if self.generations.values().any(|known| is_known(&known)) {
+            // Renamed just now.
+            return;
+        }
+        let number = self.begin(&one.path, &stat, Some(handle), now_ms);
+        if !self.is_begun && self.settings.start == Start::End {
+            let handle = self.generations[&number].handle.as_ref().expect("it was opened");
+            match mark_at_end(files, handle, stat.size) {
+                Ok((head, mark)) => {
+                    let new = self.get(number);
+                    (new.head, new.read, new.committed, new.is_stored) = (head, mark, mark, true);
+                    let place = new.place(mark);
+                    self.changes.insert(number, Some(place));
+                }
+                Err(fault) => {
+                    self.remove(number);
+                    self.fault(&one.path, fault);
+                }
+            }
+        } else {
+            self.find_original(number, now_ms, files);
+        }
+        if self.open > self.settings.open_max && self.get(number).state == State::Reading {
+            self.close_file(number);
+        }
+    }
+
+    /// Whether a file of which nothing was read is a copy of another one of its family.
+    pub(super) fn find_original<F: FileSystem<Handle = H>>(&mut self, number: GenerationNumber, now_ms: i64, files: &mut F) {
+        let new = &self.generations[&number];
+        let is_candidate = |one: &&Generation<H>| {
+            one.number != number
+                && one.family == new.family
+                && one.read.offset > 0
+                && !matches!(one.state, State::Copy { .. })
+        };
+        let candidates: Vec<GenerationNumber> =
+            self.generations.values().rev().filter(is_candidate).map(|one| one.number).collect();
+        let mut perhaps = None;
+        for original in candidates {
+            match self.compare(number, original, now_ms, files) {
+                Ok(Likeness::Copy) => {
+                    let mark = self.generations[&original].committed;
+                    let head = self.generations[&original].head;
+                    let new = self.get(number);
+                    new.state = State::Copy { original };
+                    (new.head, new.read, new.committed) = (head, mark, mark);
+                    self.ready.remove(&number);
+                    self.counts.copies += 1;
+                    return;
+                }
+                Ok(Likeness::Perhaps) => perhaps = Some(original),
+                Ok(Likeness::Differs) => {}
+                Err(fault) => {
+                    let path = self.generations[&number].path.clone();
+                    self.fault(&path, fault);
+                }
+            }
+        }
+        if let Some(original) = perhaps {
+            self.get(number).state = State::Copy { original };
+            self.ready.remove(&number);
+        }
+    }
+
+    fn compare<F: FileSystem<Handle = H>>(
+        &mut self,
+        number: GenerationNumber,
+        original: GenerationNumber,
+        now_ms: i64,
+        files: &mut F,
+    ) -> Result<Likeness, Fault> {
+        let handle = self.generations[&number].handle.as_ref().expect("it was opened");
+        let size = files.stat(handle)?.size;
+        if matches!(self.generations[&original].state, State::Reading) {
+            // If there is another file by now, what is known of it has to do.
+            let _ = self.open(original, files);
+        }
+        let handle = self.generations[&number].handle.as_ref().expect("it was opened");
+        let known = &self.generations[&original];
+        if size >= known.read.offset {
+            let is_copy = is_same(files, handle, &known.head, &known.read)?;
+            return Ok(if is_copy { Likeness::Copy } else { Likeness::Differs });
+        }
+        match known.state {
+            // Cut only after it was copied, so the copy will be longer than what was read.
+            State::Cut { .. } if size < u64::from(known.head.length) => Ok(Likeness::Perhaps),
+            State::Cut { .. } => {
+                let beginning = bytes_at(files, handle, 0, known.head.bytes())?;
+                Ok(if known.head.is_of(&beginning) { Likeness::Perhaps } else { Likeness::Differs })
+            }
+            State::Reading if !known.is_rotated => {
+                let length = usize::try_from(size).unwrap_or(usize::MAX).min(HEAD_BYTES_MAX);
+                let Some(theirs) = &known.handle else { return Ok(Likeness::Perhaps) };
+                if bytes_at(files, handle, 0, length)? == bytes_at(files, theirs, 0, length)? {
+                    return Ok(Likeness::Perhaps);
+                }
+                if is_same(files, theirs, &known.head, &known.read)? {
+                    return Ok(Likeness::Differs);
+                }
+                // It was cut just now: this is why it begins with something else.
+                let stat = files.stat(theirs)?;
+                self.cut(original, &stat, now_ms);
+                Ok(Likeness::Perhaps)
+            }
+            // A file that was renamed is not copied, and one that is gone cannot be.
+            _ => Ok(Likeness::Differs),
+        }
+    }
+
+    /// Decides about copies where that is possible by now.
+    pub(super) fn settle_copies<F: FileSystem<Handle = H>>(&mut self, now_ms: i64, files: &mut F) {
+        let copies = self.generations.values().filter(|one| matches!(one.state, State::Copy { .. }));
+        let copies: Vec<GenerationNumber> = copies.map(|one| one.number).collect();
+        for number in copies {
+            if let Err(fault) = self.settle_copy(number, now_ms, files) {
+                let path = self.generations[&number].path.clone();
+                self.fault(&path, fault);
+            }
+        }
+    }
+
+    fn settle_copy<F: FileSystem<Handle = H>>(
+        &mut self,
+        number: GenerationNumber,
+        now_ms: i64,
+        files: &mut F,
+    ) -> Result<(), Fault> {
+        let copy = &self.generations[&number];
+        let State::Copy { original } = copy.state else { return Ok(()) };
+        let Some(handle) = &copy.handle else { return Ok(()) };
+        // Before the other one is looked at: a copy is never longer than what it is a copy of.
+        let size = files.stat(handle)?.size;
+        let is_stable = now_ms - copy.changed_ms >= self.settings.copy_wait_ms;
+        if self.generations.get(&original).is_some_and(|known| known.state == State::Reading) {
+            let _ = self.open(original, files);
+        }
+        let Some(handle) = &self.generations[&number].handle else { return Ok(()) };
+        let Some(known) = self.generations.get(&original) else {
+            return Ok(self.read_on_from(number, None, None));
+        };
+        let reached = known.committed;
+        let is_reached = size >= reached.offset;
+        let is_like = is_reached && is_same(files, handle, &known.head, &reached)?;
+        let is_alive = known.state == State::Reading;
+        if !is_alive {
+            // Readings on their way to the store may still be refused: then the copy is all that is left of them.
+            return match (is_like, is_stable) {
+                (true, _) if known.is_settled() => Ok(self.read_on_from(number, Some(reached), Some(original))),
+                (false, true) => Ok(self.read_on_from(number, None, None)),
+                _ => Ok(()),
+            };
+        }
+        let Some(theirs) = &known.handle else {
+            // By its name there is another one now.
+            return match is_stable {
+                true => Ok(self.read_on_from(number, is_like.then_some(reached), None)),
+                false => Ok(()),
+            };
+        };
+        let their_stat = files.stat(theirs)?;
+        if !is_same(files, theirs, &known.head, &reached)? {
+            return Ok(self.cut(original, &their_stat, now_ms));
+        }
+        if is_reached {
+            if !is_like {
+                return Ok(self.read_on_from(number, None, None));
+            }
+            let copy = self.get(number);
+            (copy.read, copy.committed) = (reached, reached);
+            if their_stat.size < size || is_stable && reached.offset == size {
+                self.read_on_from(number, Some(reached), None);
+            }
+            return Ok(());
+        }
+        let length = usize::try_from(size).unwrap_or(usize::MAX).min(TAIL_BYTES_MAX);
+        let ours = bytes_at(files, handle, size - length as u64, length)?;
+        let is_like = ours == bytes_at(files, theirs, size - length as u64, length)?;
+        if !is_like {
+            self.read_on_from(number, None, None);
+        } else if is_stable {
+            let mark = Mark { offset: size, tail: Print::of(&ours), is_skipping: false };
+            let length = usize::try_from(size).unwrap_or(usize::MAX).min(HEAD_BYTES_MAX);
+            let handle = self.generations[&number].handle.as_ref().expect("it was open");
+            let head = Print::of(&bytes_at(files, handle, 0, length)?);
+            self.get(number).head = head;
+            self.read_on_from(number, Some(mark), None);
+        }
+        Ok(())
+    }
+
+    /// It is read as a file of its own: from here, or from where it is known to be equal.
+    fn read_on_from(&mut self, number: GenerationNumber, mark: Option<Mark>, rescued: Option<GenerationNumber>) {
+        if let Some(original) = rescued {
+            let path = self.get(number).path.clone();
+            let known = self.get(original);
+            // What was not read of it is read here.
+            known.size = known.read.offset;
+            let original = known.path.clone();
+            self.note(Note::Copy { path, original });
+        }
+        let one = self.get(number);
+        (one.state, one.is_original) = (State::Reading, true);
+        if let Some(mark) = mark {
+            (one.read, one.committed) = (mark, mark);
+        }
+        if one.committed.offset > 0 {
+            one.is_stored = true;
+            let place = one.place(one.committed);
+            self.changes.insert(number, Some(place));
+        }
+        self.ready.insert(number);
+    }
+}
+
+/// Whether a file still begins, and goes on up to the mark, as it did.
+pub(super) fn is_same<F: FileSystem>(
+    files: &mut F,
+    handle: &F::Handle,
+    head: &Print,
+    mark: &Mark,
+) -> Result<bool, Fault> {
+    let tail = bytes_at(files, handle, mark.offset - u64::from(mark.tail.length), mark.tail.bytes())?;
+    Ok(mark.tail.is_of(&tail) && head.is_of(&bytes_at(files, handle, 0, head.bytes())?))
+}
+
+/// Up to so many bytes of a file.
+pub(super) fn bytes_at<F: FileSystem>(
+    files: &mut F,
+    handle: &F::Handle,
+    offset: u64,
+    length: usize,
+) -> Result<Vec<u8>, Fault> {
+    let mut bytes = vec![0; length];
+    let read = if length == 0 { 0 } else { files.read_at(handle, offset, &mut bytes)? };
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// The place behind all that is there. A line that is half there is not read.
+fn mark_at_end<F: FileSystem>(files: &mut F, handle: &F::Handle, size: u64) -> Result<(Print, Mark), Fault> {
+    let length = |max: usize| usize::try_from(size).unwrap_or(usize::MAX).min(max);
+    let head = Print::of(&bytes_at(files, handle, 0, length(HEAD_BYTES_MAX))?);
+    let tail = bytes_at(files, handle, size - length(TAIL_BYTES_MAX) as u64, length(TAIL_BYTES_MAX))?;
+    let is_skipping = tail.last().is_some_and(|byte| *byte != b'\n');
+    Ok((head, Mark { offset: size, tail: Print::of(&tail), is_skipping }))
+}

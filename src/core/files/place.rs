@@ -1,0 +1,73 @@
+//! What is stored of a file: its place, with all that it takes to find the file again.
+
+use serde::{Deserialize, Serialize};
+
+use super::generation::{GenerationNumber, Mark};
+use super::identity::{FileId, Print};
+
+/// How far a file has been read, and which file that is. Stored as CBOR with named fields, to which later versions may add.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Where it was seen last.
+    pub path: String,
+    /// Which file.
+    pub file: FileId,
+    /// What it begins with.
+    pub head: Print,
+    /// How far its readings are stored.
+    pub mark: Mark,
+}
+
+/// What is to be stored, or deleted, with the next commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaceChange {
+    /// Of which generation.
+    pub number: GenerationNumber,
+    /// `None` deletes it.
+    pub place: Option<Place>,
+}
+
+/// The letter that keys of places begin with.
+const LETTER: u8 = b'F';
+
+/// The key of a place in the store.
+pub fn place_key(number: GenerationNumber) -> Vec<u8> {
+    [&[LETTER], &number.0.to_be_bytes()[..]].concat()
+}
+
+/// Whose place a key is of.
+pub fn place_number(key: &[u8]) -> Option<GenerationNumber> {
+    let (letter, number) = key.split_first()?;
+    let number = number.try_into().ok().filter(|_| *letter == LETTER)?;
+    Some(GenerationNumber(u64::from_be_bytes(number)))
+}
+
+impl Place {
+    /// As it is stored.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(self, &mut bytes).expect("memory takes it");
+        bytes
+    }
+
+    /// What these bytes say; `None` if they are no place.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Place> {
+        ciborium::from_reader(bytes).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_was_written_and_anything_else_is_none() {
+        let file = FileId { device: 66_306, inode: 12, born_ns: Some(1_795_465_865_120_000_000) };
+        let mark = Mark { offset: 4_096, tail: Print::of(b"}\n"), is_skipping: false };
+        let place = Place { path: "/data/x.log".into(), file, head: Print::of(b"{\"value\":1}\n"), mark };
+        assert_eq!(Place::from_bytes(&place.to_bytes()), Some(place));
+        assert_eq!(Place::from_bytes(b"F"), None);
+        assert_eq!(place_number(&place_key(GenerationNumber(7))), Some(GenerationNumber(7)));
+        assert_eq!(place_number(b"m\0\0\0\0\0\0\0\x07"), None);
+    }
+}
