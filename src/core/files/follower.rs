@@ -26,6 +26,8 @@ pub struct Follower<H> {
     /// What is to be stored although nothing was read.
     pub(super) changes: BTreeMap<GenerationNumber, Option<Place>>,
     pub(super) open: usize,
+    /// Looks so far.
+    pub(super) look: u64,
     pub(super) counts: Counts,
     notes: Vec<Note>,
 }
@@ -56,6 +58,7 @@ impl<H> Follower<H> {
             is_first_look: true,
             changes: BTreeMap::new(),
             open: 0,
+            look: 0,
             counts: Counts::default(),
             notes: Vec::new(),
         }
@@ -69,21 +72,22 @@ impl<H> Follower<H> {
     pub fn look<F: FileSystem<Handle = H>>(&mut self, now_ms: i64, files: &mut F) -> Result<(), Fault> {
         let mut seen = files.list()?;
         seen.sort_by(|a, b| (a.stat.modified_ns, &a.path).cmp(&(b.stat.modified_ns, &b.path)));
+        self.look += 1;
         let index = self.index();
-        let (mut found, mut unknown) = (HashSet::new(), Vec::new());
+        let mut unknown = Vec::new();
         for one in seen {
             match self.known(&index, &one.stat) {
                 // A file with two names is one file.
-                Some(number) if found.insert(number) => self.see(number, &one, now_ms, files),
-                Some(_) => {}
+                Some(number) if self.get(number).look == self.look => {}
+                Some(number) => self.see(number, &one, now_ms, files),
                 None => unknown.push(one),
             }
         }
-        self.miss(&found, now_ms, files);
+        self.miss(now_ms, files);
         let index = self.index();
         for one in unknown {
             if self.known(&index, &one.stat).is_none() {
-                self.meet(&one, now_ms, files);
+                self.meet(&one.path, now_ms, files);
             }
         }
         self.settle_copies(now_ms, files);
@@ -108,7 +112,7 @@ impl<H> Follower<H> {
         for (number, generation) in &mut self.generations {
             if !generation.is_settled() {
                 generation.read = generation.committed;
-                generation.checked = None;
+                (generation.checked, generation.header) = (None, None);
                 if generation.state == State::Reading {
                     self.ready.insert(*number);
                 }
@@ -124,7 +128,9 @@ impl<H> Follower<H> {
     /// These changes could not be stored.
     pub fn return_changes(&mut self, changes: Vec<PlaceChange>) {
         for PlaceChange { number, place } in changes {
-            self.changes.entry(number).or_insert(place);
+            if place.is_none() || number == BEGUN || self.generations.contains_key(&number) {
+                self.changes.entry(number).or_insert(place);
+            }
         }
     }
 
@@ -180,7 +186,8 @@ impl<H> Follower<H> {
         self.last_number = GenerationNumber(self.last_number.0 + 1);
         self.open += usize::from(handle.is_some());
         let number = self.last_number;
-        let new = Generation { handle, ..Generation::new(number, path.to_owned(), family(path), stat, now_ms) };
+        let look = self.look;
+        let new = Generation { handle, look, ..Generation::new(number, path.to_owned(), family(path), stat, now_ms) };
         self.generations.insert(number, new);
         self.ready.insert(number);
         number
@@ -196,6 +203,8 @@ impl<H> Follower<H> {
     pub(super) fn cut(&mut self, number: GenerationNumber, stat: &Stat, now_ms: i64) {
         let handle = self.close_file(number);
         let old = self.get(number);
+        // By whoever writes to it, if it was open all the time. Else another file may have got its inode: perhaps a copy.
+        let is_original = handle.is_some() && !old.is_reopened;
         old.state = State::Cut { at_ms: now_ms };
         let (path, unlisted, is_rotated) = (old.path.clone(), old.unlisted_since_ms, old.is_rotated);
         self.ready.remove(&number);
@@ -203,8 +212,7 @@ impl<H> Follower<H> {
         let new = self.begin(&path, stat, handle, now_ms);
         let new = self.get(new);
         (new.unlisted_since_ms, new.is_rotated, new.is_linked) = (unlisted, is_rotated, stat.is_linked);
-        // Not made by copying, but by whoever writes to it.
-        new.is_original = true;
+        new.is_original = is_original;
     }
 
     /// The generations by what the system calls their files; of two in one file, the later one.
@@ -220,16 +228,12 @@ impl<H> Follower<H> {
 
     fn see<F: FileSystem<Handle = H>>(&mut self, number: GenerationNumber, one: &Seen, now_ms: i64, files: &mut F) {
         let (idle_ms, grace_ms) = (self.settings.idle_ms, self.settings.grace_ms);
+        let look = self.look;
         let known = self.get(number);
-        if known.path != one.path {
-            known.is_rotated = true;
-            known.path.clone_from(&one.path);
-            known.family = family(&one.path);
-        }
-        (known.unlisted_since_ms, known.is_linked) = (None, true);
         if matches!(known.state, State::Gone { .. }) {
-            return self.revive(number, one, now_ms, files);
+            return self.meet(&one.path, now_ms, files);
         }
+        known.is_at(&one.path, look);
         known.observe(&one.stat, now_ms);
         if one.stat.size < known.read.offset {
             return self.cut(number, &one.stat, now_ms);
@@ -242,11 +246,11 @@ impl<H> Follower<H> {
     }
 
     /// What no path leads to any more.
-    fn miss<F: FileSystem<Handle = H>>(&mut self, found: &HashSet<GenerationNumber>, now_ms: i64, files: &mut F) {
+    fn miss<F: FileSystem<Handle = H>>(&mut self, now_ms: i64, files: &mut F) {
         let gone: Vec<GenerationNumber> = self
             .generations
             .values()
-            .filter(|one| !found.contains(&one.number) && matches!(one.state, State::Reading | State::Copy { .. }))
+            .filter(|one| one.look != self.look && matches!(one.state, State::Reading | State::Copy { .. }))
             .map(|one| one.number)
             .collect();
         for number in gone {
@@ -293,7 +297,7 @@ impl<H> Follower<H> {
     fn end_first_look(&mut self) {
         if !std::mem::replace(&mut self.is_begun, true) && self.settings.start == Start::End {
             let file = super::FileId { device: 0, inode: 0, born_ns: None };
-            let place = Place { path: String::new(), file, head: Default::default(), mark: Mark::default() };
+            let place = Place { path: String::new(), file, mark: Mark::default() };
             self.changes.insert(BEGUN, Some(place));
         }
         let originals: HashSet<GenerationNumber> = self.originals();
@@ -344,6 +348,19 @@ impl<H> Follower<H> {
                 bytes -= size;
                 self.let_go(number, now_ms);
             }
+        }
+    }
+
+    /// Of more files than may be open, those that are not being rotated are opened again when they are read.
+    pub(super) fn close_surplus(&mut self) {
+        let is_closable = |one: &&Generation<H>| one.handle.is_some() && one.is_listed() && one.state == State::Reading;
+        let surplus = self.open.saturating_sub(self.settings.open_max);
+        if surplus == 0 {
+            return;
+        }
+        let numbers: Vec<_> = self.generations.values().filter(is_closable).map(|one| one.number).take(surplus).collect();
+        for number in numbers {
+            self.close_file(number);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Stat;
-use super::identity::{FileId, Print};
+use super::identity::{FileId, Print, family};
 use super::place::Place;
 
 /// The number of a generation, from 1: of two that a look finds, the one that was written to earlier has the lower number.
@@ -17,6 +17,8 @@ pub struct GenerationNumber(pub u64);
 pub struct Mark {
     /// Bytes before it.
     pub offset: u64,
+    /// The first of these bytes.
+    pub head: Print,
     /// The last of these bytes.
     pub tail: Print,
     /// It is within a line that is too long: what follows is left out up to the next newline.
@@ -42,7 +44,6 @@ pub(super) struct Generation<H> {
     pub path: String,
     pub family: String,
     pub file: FileId,
-    pub head: Print,
     pub read: Mark,
     pub committed: Mark,
     pub header: Option<Arc<[u8]>>,
@@ -55,6 +56,8 @@ pub(super) struct Generation<H> {
     pub changed_ms: i64,
     /// Since when no path of the glob leads to it.
     pub unlisted_since_ms: Option<i64>,
+    /// The last look that found it.
+    pub look: u64,
     pub is_linked: bool,
     /// It was given another name, or none.
     pub is_rotated: bool,
@@ -63,6 +66,8 @@ pub(super) struct Generation<H> {
     /// It is known to be no copy, or not to be one any more.
     pub is_original: bool,
     pub handle: Option<H>,
+    /// It was closed, and has not been compared with what is known since it was opened again.
+    pub is_reopened: bool,
     /// Its place is in the store.
     pub is_stored: bool,
 }
@@ -74,7 +79,6 @@ impl<H> Generation<H> {
             path,
             family,
             file: stat.file,
-            head: Print::default(),
             read: Mark::default(),
             committed: Mark::default(),
             header: None,
@@ -84,11 +88,13 @@ impl<H> Generation<H> {
             checked: None,
             changed_ms: now_ms,
             unlisted_since_ms: None,
+            look: 0,
             is_linked: true,
             is_rotated: false,
             is_live: false,
             is_original: false,
             handle: None,
+            is_reopened: false,
             is_stored: false,
         }
     }
@@ -96,13 +102,22 @@ impl<H> Generation<H> {
     pub fn restored(number: GenerationNumber, place: Place, family: String, now_ms: i64) -> Generation<H> {
         let stat = Stat { file: place.file, size: place.mark.offset, modified_ns: 0, is_linked: true };
         Generation {
-            head: place.head,
             read: place.mark,
             committed: place.mark,
             state: State::Gone { since_ms: now_ms },
             is_stored: true,
             ..Generation::new(number, place.path, family, &stat, now_ms)
         }
+    }
+
+    /// Notes where a look has found it.
+    pub fn is_at(&mut self, path: &str, look: u64) {
+        if self.path != path {
+            self.is_rotated = true;
+            path.clone_into(&mut self.path);
+            self.family = family(path);
+        }
+        (self.unlisted_since_ms, self.is_linked, self.look) = (None, true, look);
     }
 
     /// Notes what a look has found.
@@ -115,7 +130,7 @@ impl<H> Generation<H> {
     }
 
     pub fn place(&self, mark: Mark) -> Place {
-        Place { path: self.path.clone(), file: self.file, head: self.head, mark }
+        Place { path: self.path.clone(), file: self.file, mark }
     }
 
     /// Nothing of it is on its way to the store.

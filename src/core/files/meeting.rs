@@ -3,7 +3,7 @@
 use super::follower::Follower;
 use super::generation::{Generation, GenerationNumber, Mark, State};
 use super::identity::{HEAD_BYTES_MAX, Print, TAIL_BYTES_MAX};
-use super::{Fault, FileSystem, Note, Seen, Start};
+use super::{Fault, FileSystem, Note, Start, Stat};
 
 /// What a comparison with another file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,80 +16,84 @@ enum Likeness {
 }
 
 impl<H> Follower<H> {
-    /// A file that was gone may be there again; or another one has got its inode.
-    pub(super) fn revive<F: FileSystem<Handle = H>>(
-        &mut self,
-        number: GenerationNumber,
-        one: &Seen,
-        now_ms: i64,
-        files: &mut F,
-    ) {
-        let opened = files.open(&one.path).and_then(|handle| files.stat(&handle).map(|stat| (handle, stat)));
+    /// A file that is not known, or was gone. It may be another one by now than the one that was listed.
+    pub(super) fn meet<F: FileSystem<Handle = H>>(&mut self, path: &str, now_ms: i64, files: &mut F) {
+        let opened = files.open(path).and_then(|handle| files.stat(&handle).map(|stat| (handle, stat)));
         let (handle, stat) = match opened {
             Ok(opened) => opened,
-            Err(fault) => return self.fault(&one.path, fault),
+            Err(fault) => return self.fault(path, fault),
         };
-        let is_first_look = self.is_first_look;
-        let known = self.get(number);
-        if !known.file.may_be(&stat.file) {
-            // It was replaced just now. The next look finds what is there.
-            return;
-        }
-        match is_same(files, &handle, &known.head, &known.committed) {
-            Ok(true) => {
-                known.state = State::Reading;
-                known.observe(&stat, now_ms);
-                known.handle = Some(handle);
-                known.read = known.committed;
+        let is_known = |one: &&mut Generation<H>| !matches!(one.state, State::Cut { .. }) && one.file.may_be(&stat.file);
+        let result = match self.generations.values_mut().rev().find(is_known) {
+            None => self.meet_new(path, &stat, handle, now_ms, files),
+            Some(known) if matches!(known.state, State::Gone { .. }) => {
+                let number = known.number;
+                self.revive(number, path, &stat, handle, now_ms, files)
+            }
+            // Renamed just now.
+            Some(known) if known.handle.is_none() => {
+                (known.handle, known.is_reopened) = (Some(handle), true);
                 self.open += 1;
-                self.ready.insert(number);
+                Ok(())
             }
-            Ok(false) => {
-                known.state = State::Cut { at_ms: now_ms };
-                known.size = known.committed.offset;
-                self.counts.cuts += u64::from(is_first_look);
-                let new = self.begin(&one.path, &stat, Some(handle), now_ms);
-                self.get(new).is_original = true;
-            }
-            Err(fault) => self.fault(&one.path, fault),
+            Some(_) => Ok(()),
+        };
+        if let Err(fault) = result {
+            self.fault(path, fault);
         }
+        self.close_surplus();
     }
 
-    /// A file that is not known.
-    pub(super) fn meet<F: FileSystem<Handle = H>>(&mut self, one: &Seen, now_ms: i64, files: &mut F) {
-        let opened = files.open(&one.path).and_then(|handle| files.stat(&handle).map(|stat| (handle, stat)));
-        let (handle, stat) = match opened {
-            Ok(opened) => opened,
-            Err(fault) => return self.fault(&one.path, fault),
-        };
-        let is_known = |known: &&Generation<H>| {
-            !matches!(known.state, State::Cut { .. } | State::Gone { .. }) && known.file.may_be(&stat.file)
-        };
-        if self.generations.values().any(|known| is_known(&known)) {
-            // Renamed just now.
-            return;
+    /// A file that was gone may be there again; or another one has got its inode.
+    fn revive<F: FileSystem<Handle = H>>(
+        &mut self,
+        number: GenerationNumber,
+        path: &str,
+        stat: &Stat,
+        handle: H,
+        now_ms: i64,
+        files: &mut F,
+    ) -> Result<(), Fault> {
+        let (is_first_look, look) = (self.is_first_look, self.look);
+        let known = self.get(number);
+        if is_same(files, &handle, &known.committed)? {
+            known.state = State::Reading;
+            known.is_at(path, look);
+            known.observe(stat, now_ms);
+            known.handle = Some(handle);
+            known.read = known.committed;
+            self.open += 1;
+            self.ready.insert(number);
+            return Ok(());
         }
-        let number = self.begin(&one.path, &stat, Some(handle), now_ms);
+        known.state = State::Cut { at_ms: now_ms };
+        known.size = known.committed.offset;
+        self.counts.cuts += u64::from(is_first_look);
+        let new = self.begin(path, stat, Some(handle), now_ms);
+        self.find_original(new, now_ms, files);
+        Ok(())
+    }
+
+    fn meet_new<F: FileSystem<Handle = H>>(
+        &mut self,
+        path: &str,
+        stat: &Stat,
+        handle: H,
+        now_ms: i64,
+        files: &mut F,
+    ) -> Result<(), Fault> {
         if !self.is_begun && self.settings.start == Start::End {
-            let handle = self.generations[&number].handle.as_ref().expect("it was opened");
-            match mark_at_end(files, handle, stat.size) {
-                Ok((head, mark)) => {
-                    let new = self.get(number);
-                    (new.head, new.read, new.committed, new.is_stored) = (head, mark, mark, true);
-                    let place = new.place(mark);
-                    self.changes.insert(number, Some(place));
-                }
-                Err(fault) => {
-                    self.remove(number);
-                    self.fault(&one.path, fault);
-                }
-            }
+            let mark = mark_at_end(files, &handle, stat.size)?;
+            let number = self.begin(path, stat, Some(handle), now_ms);
+            let new = self.get(number);
+            (new.read, new.committed, new.is_stored) = (mark, mark, true);
+            let place = new.place(mark);
+            self.changes.insert(number, Some(place));
         } else {
+            let number = self.begin(path, stat, Some(handle), now_ms);
             self.find_original(number, now_ms, files);
         }
-        if self.open > self.settings.open_max && self.get(number).state == State::Reading {
-            self.close_file(number);
-        }
+        Ok(())
     }
 
     /// Whether a file of which nothing was read is a copy of another one of its family.
@@ -99,6 +103,7 @@ impl<H> Follower<H> {
             one.number != number
                 && one.family == new.family
                 && one.read.offset > 0
+                && !one.file.may_be(&new.file)
                 && !matches!(one.state, State::Copy { .. })
         };
         let candidates: Vec<GenerationNumber> =
@@ -108,10 +113,9 @@ impl<H> Follower<H> {
             match self.compare(number, original, now_ms, files) {
                 Ok(Likeness::Copy) => {
                     let mark = self.generations[&original].committed;
-                    let head = self.generations[&original].head;
                     let new = self.get(number);
                     new.state = State::Copy { original };
-                    (new.head, new.read, new.committed) = (head, mark, mark);
+                    (new.read, new.committed) = (mark, mark);
                     self.ready.remove(&number);
                     self.counts.copies += 1;
                     return;
@@ -146,15 +150,15 @@ impl<H> Follower<H> {
         let handle = self.generations[&number].handle.as_ref().expect("it was opened");
         let known = &self.generations[&original];
         if size >= known.read.offset {
-            let is_copy = is_same(files, handle, &known.head, &known.read)?;
+            let is_copy = is_same(files, handle, &known.read)?;
             return Ok(if is_copy { Likeness::Copy } else { Likeness::Differs });
         }
         match known.state {
             // Cut only after it was copied, so the copy will be longer than what was read.
-            State::Cut { .. } if size < u64::from(known.head.length) => Ok(Likeness::Perhaps),
+            State::Cut { .. } if size < u64::from(known.read.head.length) => Ok(Likeness::Perhaps),
             State::Cut { .. } => {
-                let beginning = bytes_at(files, handle, 0, known.head.bytes())?;
-                Ok(if known.head.is_of(&beginning) { Likeness::Perhaps } else { Likeness::Differs })
+                let beginning = bytes_at(files, handle, 0, known.read.head.bytes())?;
+                Ok(if known.read.head.is_of(&beginning) { Likeness::Perhaps } else { Likeness::Differs })
             }
             State::Reading if !known.is_rotated => {
                 let length = usize::try_from(size).unwrap_or(usize::MAX).min(HEAD_BYTES_MAX);
@@ -162,7 +166,7 @@ impl<H> Follower<H> {
                 if bytes_at(files, handle, 0, length)? == bytes_at(files, theirs, 0, length)? {
                     return Ok(Likeness::Perhaps);
                 }
-                if is_same(files, theirs, &known.head, &known.read)? {
+                if is_same(files, theirs, &known.read)? {
                     return Ok(Likeness::Differs);
                 }
                 // It was cut just now: this is why it begins with something else.
@@ -193,6 +197,9 @@ impl<H> Follower<H> {
         now_ms: i64,
         files: &mut F,
     ) -> Result<(), Fault> {
+        if !self.open(number, files)? {
+            return Ok(());
+        }
         let copy = &self.generations[&number];
         let State::Copy { original } = copy.state else { return Ok(()) };
         let Some(handle) = &copy.handle else { return Ok(()) };
@@ -208,7 +215,7 @@ impl<H> Follower<H> {
         };
         let reached = known.committed;
         let is_reached = size >= reached.offset;
-        let is_like = is_reached && is_same(files, handle, &known.head, &reached)?;
+        let is_like = is_reached && is_same(files, handle, &reached)?;
         let is_alive = known.state == State::Reading;
         if !is_alive {
             // Readings on their way to the store may still be refused: then the copy is all that is left of them.
@@ -226,8 +233,11 @@ impl<H> Follower<H> {
             };
         };
         let their_stat = files.stat(theirs)?;
-        if !is_same(files, theirs, &known.head, &reached)? {
+        if !is_same(files, theirs, &known.read)? {
             return Ok(self.cut(original, &their_stat, now_ms));
+        }
+        if !known.is_settled() {
+            return Ok(());
         }
         if is_reached {
             if !is_like {
@@ -246,11 +256,10 @@ impl<H> Follower<H> {
         if !is_like {
             self.read_on_from(number, None, None);
         } else if is_stable {
-            let mark = Mark { offset: size, tail: Print::of(&ours), is_skipping: false };
             let length = usize::try_from(size).unwrap_or(usize::MAX).min(HEAD_BYTES_MAX);
             let handle = self.generations[&number].handle.as_ref().expect("it was open");
             let head = Print::of(&bytes_at(files, handle, 0, length)?);
-            self.get(number).head = head;
+            let mark = Mark { offset: size, head, tail: Print::of(&ours), is_skipping: false };
             self.read_on_from(number, Some(mark), None);
         }
         Ok(())
@@ -284,11 +293,10 @@ impl<H> Follower<H> {
 pub(super) fn is_same<F: FileSystem>(
     files: &mut F,
     handle: &F::Handle,
-    head: &Print,
     mark: &Mark,
 ) -> Result<bool, Fault> {
     let tail = bytes_at(files, handle, mark.offset - u64::from(mark.tail.length), mark.tail.bytes())?;
-    Ok(mark.tail.is_of(&tail) && head.is_of(&bytes_at(files, handle, 0, head.bytes())?))
+    Ok(mark.tail.is_of(&tail) && mark.head.is_of(&bytes_at(files, handle, 0, mark.head.bytes())?))
 }
 
 /// Up to so many bytes of a file.
@@ -305,10 +313,10 @@ pub(super) fn bytes_at<F: FileSystem>(
 }
 
 /// The place behind all that is there. A line that is half there is not read.
-fn mark_at_end<F: FileSystem>(files: &mut F, handle: &F::Handle, size: u64) -> Result<(Print, Mark), Fault> {
+fn mark_at_end<F: FileSystem>(files: &mut F, handle: &F::Handle, size: u64) -> Result<Mark, Fault> {
     let length = |max: usize| usize::try_from(size).unwrap_or(usize::MAX).min(max);
     let head = Print::of(&bytes_at(files, handle, 0, length(HEAD_BYTES_MAX))?);
     let tail = bytes_at(files, handle, size - length(TAIL_BYTES_MAX) as u64, length(TAIL_BYTES_MAX))?;
     let is_skipping = tail.last().is_some_and(|byte| *byte != b'\n');
-    Ok((head, Mark { offset: size, tail: Print::of(&tail), is_skipping }))
+    Ok(Mark { offset: size, head, tail: Print::of(&tail), is_skipping })
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::generation::{GenerationNumber, Mark};
-use super::identity::{FileId, Print};
+use super::identity::FileId;
 
 /// How far a file has been read, and which file that is. Stored as CBOR with named fields, to which later versions may add.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,8 +12,6 @@ pub struct Place {
     pub path: String,
     /// Which file.
     pub file: FileId,
-    /// What it begins with.
-    pub head: Print,
     /// How far its readings are stored.
     pub mark: Mark,
 }
@@ -59,12 +57,13 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::Print;
 
     #[test]
     fn a_place_is_read_as_it_was_written_and_anything_else_is_none() {
         let file = FileId { device: 66_306, inode: 12, born_ns: Some(1_795_465_865_120_000_000) };
-        let mark = Mark { offset: 4_096, tail: Print::of(b"}\n"), is_skipping: false };
-        let place = Place { path: "/data/x.log".into(), file, head: Print::of(b"{\"value\":1}\n"), mark };
+        let mark = Mark { offset: 4_096, head: Print::of(b"{\"value\":1}\n"), tail: Print::of(b"}\n"), is_skipping: false };
+        let place = Place { path: "/data/x.log".into(), file, mark };
         assert_eq!(Place::from_bytes(&place.to_bytes()), Some(place));
         assert_eq!(Place::from_bytes(b"F"), None);
         assert_eq!(place_number(&place_key(GenerationNumber(7))), Some(GenerationNumber(7)));

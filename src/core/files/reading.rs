@@ -87,8 +87,8 @@ impl<H> Follower<H> {
     /// Nothing more is to be read of it until the next look.
     fn rest(&mut self, number: GenerationNumber) {
         self.ready.remove(&number);
-        let is_listed = self.get(number).is_listed();
-        if is_listed && self.open > self.settings.open_max {
+        let one = self.get(number);
+        if one.is_listed() && one.state == State::Reading && self.open > self.settings.open_max {
             self.close_file(number);
         }
     }
@@ -123,6 +123,8 @@ impl<H> Follower<H> {
             self.cut(number, &stat, now_ms);
             return Ok(Read::Cut);
         }
+        self.get(number).is_reopened = false;
+        let one = &self.generations[&number];
         let reaches_end = from + bytes.len() as u64 >= stat.size;
         let is_due = one.is_last_line_due(now_ms, self.settings.idle_ms, self.settings.grace_ms);
         let header = self.header(number, files)?;
@@ -134,22 +136,25 @@ impl<H> Follower<H> {
             line_bytes_max: self.settings.line_bytes_max,
         };
         let found = self.find_lines(number, &bytes, tail, header, situation);
-        let read = Mark { offset: from + found.end as u64, tail: Print::of_end(&bytes[..found.end]), is_skipping: found.is_skipping };
+        let offset = from + found.end as u64;
         if reaches_end {
             self.get(number).checked = Some((stat.modified_ns, stat.size));
         }
         if found.end == tail && found.is_skipping == mark.is_skipping {
             return Ok(Read::Nothing);
         }
-        let Some(head) = self.head(number, &bytes, read.offset, from, files)? else {
+        let Some(head) = self.head(number, &bytes, offset, from, files)? else {
             self.cut(number, &stat, now_ms);
             return Ok(Read::Cut);
         };
+        let read = Mark { offset, head, tail: Print::of_end(&bytes[..found.end]), is_skipping: found.is_skipping };
         self.counts.lines += found.lines.len() as u64;
         self.counts.bytes += read.offset - mark.offset;
         let one = self.get(number);
-        (one.size, one.read, one.head, one.header) = (stat.size.max(one.size), read, head, found.header.clone());
+        (one.size, one.read, one.header) = (stat.size.max(one.size), read, found.header.clone());
         let place = one.place(read);
+        // What is stored with these lines is newer.
+        self.changes.remove(&number);
         if reaches_end && found.end == bytes.len() {
             self.rest(number);
         }
@@ -165,7 +170,7 @@ impl<H> Follower<H> {
         let handle = files.open(&one.path)?;
         let is_same = files.stat(&handle)?.file.may_be(&one.file);
         if is_same {
-            one.handle = Some(handle);
+            (one.handle, one.is_reopened) = (Some(handle), true);
             self.open += 1;
         }
         Ok(is_same)
@@ -209,15 +214,15 @@ impl<H> Follower<H> {
     ) -> Result<Option<Print>, Fault> {
         let one = &self.generations[&number];
         let length = usize::try_from(through).unwrap_or(usize::MAX).min(HEAD_BYTES_MAX);
-        if one.head.bytes() >= length {
-            return Ok(Some(one.head));
+        if one.read.head.bytes() >= length {
+            return Ok(Some(one.read.head));
         }
         if from == 0 {
             return Ok(Some(Print::of(&bytes[..length])));
         }
         let handle = one.handle.as_ref().expect("it was opened");
         let beginning = bytes_at(files, handle, 0, length)?;
-        let is_same = beginning.len() == length && one.head.is_of(&beginning[..one.head.bytes()]);
+        let is_same = beginning.len() == length && one.read.head.is_of(&beginning[..one.read.head.bytes()]);
         Ok(is_same.then(|| Print::of(&beginning)))
     }
 
