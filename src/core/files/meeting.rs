@@ -62,6 +62,8 @@ impl<H> Follower<H> {
             known.observe(stat, now_ms);
             known.handle = Some(handle);
             known.read = known.committed;
+            // Nothing tells an empty file from another one that has got its inode.
+            known.is_original &= known.read.offset > 0;
             self.open += 1;
             self.ready.insert(number);
             return Ok(());
