@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod detection;
 pub mod device_clock;
 pub mod digest;
+pub mod files;
 pub mod fnv;
 pub mod identity;
 pub mod json;

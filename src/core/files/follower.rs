@@ -37,7 +37,11 @@ const BEGUN: GenerationNumber = GenerationNumber(0);
 
 impl<H> Follower<H> {
     /// Goes on with what is stored.
-    pub fn new(settings: Settings, places: impl IntoIterator<Item = (GenerationNumber, Place)>, now_ms: i64) -> Follower<H> {
+    pub fn new(
+        settings: Settings,
+        places: impl IntoIterator<Item = (GenerationNumber, Place)>,
+        now_ms: i64,
+    ) -> Follower<H> {
         let mut generations = BTreeMap::new();
         let (mut is_begun, mut last_number) = (false, BEGUN);
         for (number, place) in places {
@@ -302,7 +306,8 @@ impl<H> Follower<H> {
         }
         let originals: HashSet<GenerationNumber> = self.originals();
         let gone = self.generations.values().filter(|one| matches!(one.state, State::Gone { .. }));
-        let gone: Vec<String> = gone.filter(|one| !originals.contains(&one.number)).map(|one| one.path.clone()).collect();
+        let gone: Vec<String> =
+            gone.filter(|one| !originals.contains(&one.number)).map(|one| one.path.clone()).collect();
         for path in gone {
             self.counts.vanished += 1;
             self.note(Note::Vanished { path, unread_bytes: 0 });
@@ -358,7 +363,8 @@ impl<H> Follower<H> {
         if surplus == 0 {
             return;
         }
-        let numbers: Vec<_> = self.generations.values().filter(is_closable).map(|one| one.number).take(surplus).collect();
+        let numbers: Vec<_> =
+            self.generations.values().filter(is_closable).map(|one| one.number).take(surplus).collect();
         for number in numbers {
             self.close_file(number);
         }

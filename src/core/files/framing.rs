@@ -74,7 +74,8 @@ impl Framing {
                 Piece::Line { text: trim(bytes, end, situation.is_beginning), end }
             }
             Some(end) => Piece::TooLong { end: self.recovery(bytes, end).unwrap_or(end), is_open: false },
-            None if bytes.len() > situation.line_bytes_max.saturating_add(2) => match self.recovery(bytes, bytes.len()) {
+            None if bytes.len() > situation.line_bytes_max.saturating_add(2) => match self.recovery(bytes, bytes.len())
+            {
                 Some(end) => Piece::TooLong { end, is_open: false },
                 None => Piece::TooLong { end: bytes.len(), is_open: true },
             },

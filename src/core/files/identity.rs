@@ -65,7 +65,8 @@ pub fn family(path: &str) -> String {
     let mut name = name;
     loop {
         let shorter = name.trim_end_matches(|c: char| c.is_ascii_digit() || "._-~".contains(c));
-        let shorter = [".gz", ".old", ".bak", ".orig"].iter().fold(shorter, |name, end| name.strip_suffix(end).unwrap_or(name));
+        let shorter =
+            [".gz", ".old", ".bak", ".orig"].iter().fold(shorter, |name, end| name.strip_suffix(end).unwrap_or(name));
         if shorter == name {
             break;
         }
@@ -86,7 +87,9 @@ mod tests {
 
     #[test]
     fn rotations_of_a_file_are_of_its_family_and_other_files_are_not() {
-        for name in ["x.log", "x.log.1", "x.log.12", "x-20261130.log", "x.log-2026-11-30", "x.log.2.gz", "x.log.old", "x.log~"] {
+        for name in
+            ["x.log", "x.log.1", "x.log.12", "x-20261130.log", "x.log-2026-11-30", "x.log.2.gz", "x.log.old", "x.log~"]
+        {
             assert_eq!(family(&format!("/d/{name}")), "/d/x.log", "{name}");
         }
         for name in ["/d/y.log", "/e/x.log", "/d/x.csv", "/d/x"] {

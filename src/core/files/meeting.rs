@@ -23,7 +23,8 @@ impl<H> Follower<H> {
             Ok(opened) => opened,
             Err(fault) => return self.fault(path, fault),
         };
-        let is_known = |one: &&mut Generation<H>| !matches!(one.state, State::Cut { .. }) && one.file.may_be(&stat.file);
+        let is_known =
+            |one: &&mut Generation<H>| !matches!(one.state, State::Cut { .. }) && one.file.may_be(&stat.file);
         let result = match self.generations.values_mut().rev().find(is_known) {
             None => self.meet_new(path, &stat, handle, now_ms, files),
             Some(known) if matches!(known.state, State::Gone { .. }) => {
@@ -55,8 +56,9 @@ impl<H> Follower<H> {
         files: &mut F,
     ) -> Result<(), Fault> {
         let (is_first_look, look) = (self.is_first_look, self.look);
+        let trusts_inodes = self.settings.trusts_inodes;
         let known = self.get(number);
-        if is_same(files, &handle, &known.committed)? {
+        if trusts_inodes || is_same(files, &handle, &known.committed)? {
             known.state = State::Reading;
             known.is_at(path, look);
             known.observe(stat, now_ms);
@@ -99,7 +101,12 @@ impl<H> Follower<H> {
     }
 
     /// Whether a file of which nothing was read is a copy of another one of its family.
-    pub(super) fn find_original<F: FileSystem<Handle = H>>(&mut self, number: GenerationNumber, now_ms: i64, files: &mut F) {
+    pub(super) fn find_original<F: FileSystem<Handle = H>>(
+        &mut self,
+        number: GenerationNumber,
+        now_ms: i64,
+        files: &mut F,
+    ) {
         let new = &self.generations[&number];
         let is_candidate = |one: &&Generation<H>| {
             one.number != number
@@ -292,11 +299,7 @@ impl<H> Follower<H> {
 }
 
 /// Whether a file still begins, and goes on up to the mark, as it did.
-pub(super) fn is_same<F: FileSystem>(
-    files: &mut F,
-    handle: &F::Handle,
-    mark: &Mark,
-) -> Result<bool, Fault> {
+pub(super) fn is_same<F: FileSystem>(files: &mut F, handle: &F::Handle, mark: &Mark) -> Result<bool, Fault> {
     let tail = bytes_at(files, handle, mark.offset - u64::from(mark.tail.length), mark.tail.bytes())?;
     Ok(mark.tail.is_of(&tail) && mark.head.is_of(&bytes_at(files, handle, 0, mark.head.bytes())?))
 }

@@ -48,6 +48,10 @@ pub struct Disk {
     pub is_killing: bool,
     /// The reader may have so few files open that it closes one which it does not know to be deleted.
     pub is_narrow: bool,
+    /// This file may not be opened.
+    pub unreadable: Option<String>,
+    /// What begins like this is not of the glob.
+    pub hidden: Option<String>,
 }
 
 pub const NAMES: [&str; 2] = ["/d/a.log", "/d/b.log"];
@@ -241,12 +245,16 @@ impl FileSystem for View {
         let mut disk = self.0.borrow_mut();
         disk.called();
         let seen = |(path, number): (&String, &u64)| Seen { path: path.clone(), stat: disk.stat_of(*number) };
-        Ok(disk.names.iter().map(seen).collect())
+        let is_hidden = |path: &str| disk.hidden.as_deref().is_some_and(|hidden| path.starts_with(hidden));
+        Ok(disk.names.iter().filter(|(path, _)| !is_hidden(path)).map(seen).collect())
     }
 
     fn open(&mut self, path: &str) -> Result<Opened, Fault> {
         let mut disk = self.0.borrow_mut();
         disk.called();
+        if disk.unreadable.as_deref() == Some(path) {
+            return Err(Fault("permission denied".into()));
+        }
         let inode = *disk.names.get(path).ok_or(Fault("no such file".into()))?;
         disk.inodes.get_mut(&inode).expect("there").opens += 1;
         Ok(Opened { inode, disk: Rc::clone(&self.0) })

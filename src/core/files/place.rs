@@ -62,7 +62,8 @@ mod tests {
     #[test]
     fn a_place_is_read_as_it_was_written_and_anything_else_is_none() {
         let file = FileId { device: 66_306, inode: 12, born_ns: Some(1_795_465_865_120_000_000) };
-        let mark = Mark { offset: 4_096, head: Print::of(b"{\"value\":1}\n"), tail: Print::of(b"}\n"), is_skipping: false };
+        let mark =
+            Mark { offset: 4_096, head: Print::of(b"{\"value\":1}\n"), tail: Print::of(b"}\n"), is_skipping: false };
         let place = Place { path: "/data/x.log".into(), file, mark };
         assert_eq!(Place::from_bytes(&place.to_bytes()), Some(place));
         assert_eq!(Place::from_bytes(b"F"), None);

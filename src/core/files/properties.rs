@@ -1,11 +1,13 @@
 //! Every whole line exactly once, whatever a writer does to its files and whenever the reader is killed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
-use super::model::{Action, Opened, View};
-use super::{Counts, Follower, Framing, GenerationNumber, Mark, Place, PlaceChange, Settings};
+use super::Settings;
+use super::model::{Action, View};
+use super::reader::{Reader, settings};
 
 /// What happens.
 #[derive(Clone, Debug)]
@@ -23,130 +25,22 @@ enum Step {
     Pass(u16),
 }
 
-/// On its way to the store.
-enum Submission {
-    Portion { number: GenerationNumber, mark: Mark, place: Place, lines: Vec<String> },
-    Changes(Vec<PlaceChange>),
-}
-
-/// A reader with its store.
-pub struct Reader {
-    pub view: View,
-    pub settings: Settings,
-    pub follower: Follower<Opened>,
-    places: BTreeMap<GenerationNumber, Place>,
-    pub stored: Vec<String>,
-    submissions: VecDeque<Submission>,
-    pub now_ms: i64,
-    /// Of earlier lives.
-    pub told: Counts,
-}
-
-impl Reader {
-    pub fn new(view: View, settings: Settings) -> Reader {
-        let follower = Follower::new(settings.clone(), [], 0);
-        let (places, submissions) = (BTreeMap::new(), VecDeque::new());
-        let (stored, told) = (Vec::new(), Counts::default());
-        Reader { view, settings, follower, places, stored, submissions, now_ms: 0, told }
-    }
-
-    pub fn look(&mut self) {
-        self.follower.look(self.now_ms, &mut self.view).expect("it can be listed");
-        let changes = self.follower.take_changes();
-        self.submissions.push_back(Submission::Changes(changes));
-    }
-
-    pub fn read(&mut self, portions: usize) {
-        for _ in 0..portions {
-            let Some(portion) = self.follower.read(self.now_ms, &mut self.view) else { break };
-            let lines = portion.lines().map(|line| String::from_utf8_lossy(line).into_owned()).collect();
-            let (number, mark, place) = (portion.number, portion.mark, portion.place);
-            self.submissions.push_back(Submission::Portion { number, mark, place, lines });
+fn take(reader: &mut Reader, step: &Step) {
+    match *step {
+        Step::Write(base, action) => reader.view.0.borrow_mut().act(base, action),
+        Step::WriteDuring(base, action, calls) => {
+            reader.view.0.borrow_mut().planned.push_back((calls, base, action));
         }
-    }
-
-    pub fn commit(&mut self, count: usize, is_heard: bool) {
-        for _ in 0..count {
-            match self.submissions.pop_front() {
-                None => break,
-                Some(Submission::Portion { number, mark, place, lines }) => {
-                    self.stored.extend(lines);
-                    self.places.insert(number, place);
-                    if is_heard {
-                        self.follower.committed(number, mark);
-                    }
-                }
-                Some(Submission::Changes(changes)) => {
-                    for PlaceChange { number, place } in changes {
-                        match place {
-                            Some(place) => drop(self.places.insert(number, place)),
-                            None => drop(self.places.remove(&number)),
-                        }
-                    }
-                }
-            }
+        Step::Look => reader.look(),
+        Step::Read(portions) => reader.read(usize::from(portions)),
+        Step::Commit(count) => reader.commit(usize::from(count), true),
+        Step::Refuse => reader.refuse(),
+        Step::Kill(count) => {
+            reader.commit(usize::from(count), false);
+            reader.kill();
         }
+        Step::Pass(ms) => reader.pass(i64::from(ms)),
     }
-
-    pub fn refuse(&mut self) {
-        for submission in self.submissions.drain(..).rev() {
-            if let Submission::Changes(changes) = submission {
-                self.follower.return_changes(changes);
-            }
-        }
-        self.follower.rewind();
-    }
-
-    pub fn kill(&mut self) {
-        self.submissions.clear();
-        self.view.0.borrow_mut().is_killing = true;
-        self.told.cuts += self.follower.counts().cuts;
-        let places = self.places.clone();
-        self.follower = Follower::new(self.settings.clone(), places, self.now_ms);
-        self.view.0.borrow_mut().is_killing = false;
-    }
-
-    pub fn pass(&mut self, ms: i64) {
-        // No writer leaves a line half written for longer than `idle`.
-        self.view.0.borrow_mut().finish_halves();
-        self.now_ms += ms;
-        self.view.0.borrow_mut().now_ns += ms * 1_000_000;
-    }
-
-    /// Looks and reads until everything is stored and every grace is over.
-    pub fn finish(&mut self) {
-        while !self.view.0.borrow().planned.is_empty() {
-            self.look();
-        }
-        for _ in 0..24 {
-            self.look();
-            self.read(usize::MAX);
-            self.commit(usize::MAX, true);
-            self.pass(3_000);
-        }
-    }
-
-    fn step(&mut self, step: &Step) {
-        match *step {
-            Step::Write(base, action) => self.view.0.borrow_mut().act(base, action),
-            Step::WriteDuring(base, action, calls) => {
-                self.view.0.borrow_mut().planned.push_back((calls, base, action));
-            }
-            Step::Look => self.look(),
-            Step::Read(portions) => self.read(usize::from(portions)),
-            Step::Commit(count) => self.commit(usize::from(count), true),
-            Step::Refuse => self.refuse(),
-            Step::Kill(count) => {
-                self.commit(usize::from(count), false);
-                self.kill();
-            }
-            Step::Pass(ms) => self.pass(i64::from(ms)),
-        }
-    }
-}
-
-pub fn settings() -> Settings {
-    Settings { line_bytes_max: 40, turn_bytes: 50, ..Settings::new(Framing::Lines) }
 }
 
 /// What went wrong, in words.
@@ -161,7 +55,8 @@ fn verdict(reader: &Reader) -> Result<(), String> {
             return Err(format!("{line} was never written"));
         }
     }
-    let missing: Vec<_> = disk.written.iter().filter(|line| !stored.contains(*line) && !disk.lost.contains(*line)).collect();
+    let missing: Vec<_> =
+        disk.written.iter().filter(|line| !stored.contains(*line) && !disk.lost.contains(*line)).collect();
     if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} are missing")) }
 }
 
@@ -193,9 +88,12 @@ fn run(steps: &[Step], tells_births: bool, open_max: usize) -> Reader {
     let view = View::default();
     view.0.borrow_mut().tells_births = tells_births;
     view.0.borrow_mut().is_narrow = open_max < 100;
-    let mut reader = Reader::new(view, Settings { open_max, ..settings() });
+    finish(Reader::new(view, Settings { open_max, ..settings() }), steps)
+}
+
+fn finish(mut reader: Reader, steps: &[Step]) -> Reader {
     for step in steps {
-        reader.step(step);
+        take(&mut reader, step);
     }
     reader.view.0.borrow_mut().finish_halves();
     reader.finish();
@@ -215,4 +113,25 @@ proptest! {
         let verdict = verdict(&run(&steps, tells_births, 1));
         prop_assert!(verdict.is_ok(), "{verdict:?}");
     }
+}
+
+/// Whether random steps find that a reader of this kind loses lines or stores them twice.
+fn is_found_out(reader: impl Fn() -> Reader) -> bool {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let steps = prop::collection::vec(step(), 1..80);
+    (0..500).any(|_| {
+        let steps = steps.new_tree(&mut runner).expect("steps").current();
+        verdict(&finish(reader(), &steps)).is_err()
+    })
+}
+
+#[test]
+fn readers_without_one_of_the_safeties_are_found_out() {
+    assert!(!is_found_out(|| Reader::new(View::default(), settings())));
+    assert!(is_found_out(|| Reader::new(View::default(), Settings { trusts_inodes: true, ..settings() })));
+    assert!(is_found_out(|| {
+        let mut reader = Reader::new(View::default(), settings());
+        reader.stores_places_late = true;
+        reader
+    }));
 }
