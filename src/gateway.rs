@@ -48,8 +48,9 @@ use crate::core::detection::monitor::MonitorSettings;
 use crate::core::identity::{NamedStream, RunId};
 use crate::descriptors;
 use crate::disk;
+use crate::files::{self, FileSettings, FilesParts, FilesThread};
 use crate::handoff::rules::CurrentRules;
-use crate::handoff::{Input, PipelineHandle};
+use crate::handoff::{Entry, Input, PipelineHandle};
 use crate::heartbeat::{Heartbeat, Watcher};
 use crate::ingest::{ClockState, Ingest, Route};
 use crate::mqtt::listener::{CurrentPolicies, ListenerSettings};
@@ -86,6 +87,8 @@ pub struct GatewaySettings {
     pub admin_access: CurrentAccess,
     pub edge: EdgeSettings,
     pub routes: Vec<Route>,
+    /// Files that are read.
+    pub files: Vec<FileSettings>,
     /// The rules that it begins with, and those that take their place.
     pub rules: CurrentRules,
     /// Where rules and policies come from; `None` if they never change.
@@ -117,6 +120,8 @@ struct Parts {
     threads: StoreThreads,
     pipeline: mpsc::Sender<Message>,
     sinks: Vec<SinkThread>,
+    files: Vec<FilesThread>,
+    stop_files: watch::Sender<bool>,
     link: watch::Sender<Link>,
     run: RunId,
     counters: Arc<StoreCounters>,
@@ -125,6 +130,28 @@ struct Parts {
 }
 
 impl Parts {
+    /// Starts what reads files. Without a store nothing is read: it would only be refused.
+    fn start_files(
+        &mut self,
+        settings: &GatewaySettings,
+        pipeline: &PipelineHandle<Message>,
+        clock: &ClockState,
+        entries: &[Entry],
+    ) -> Result<(), GatewayError> {
+        for file in &settings.files {
+            let started = files::start(FilesParts {
+                settings: file.clone(),
+                ingest: Ingest::new(settings.routes.clone(), clock.clone()),
+                pipeline: pipeline.clone(),
+                entries,
+                now_ms,
+                stop: self.stop_files.subscribe(),
+            });
+            self.files.push(started.map_err(GatewayError::system("start a thread that reads files"))?);
+        }
+        Ok(())
+    }
+
     /// What the administration interface reads.
     fn sources(
         &mut self,
@@ -293,12 +320,16 @@ impl Phases<'_> {
             parts.sources(settings, &listeners.ready, awaited.is_none(), &counters, (&clock, &outbox), &phase_seen)?;
         let admin_thread = admin::spawn((admin, control), sources, parts.pipeline.clone())
             .map_err(GatewayError::system("start the thread of the status page"))?;
+        let pipeline = PipelineHandle::new(parts.pipeline.clone(), settings.uncommitted_bytes_max);
+        if awaited.is_none() {
+            parts.start_files(settings, &pipeline, &clock, &entries)?;
+        }
         let edge_parts = EdgeParts {
             settings: settings.edge.clone(),
             listeners: settings.listeners.clone(),
             policies: settings.policies.clone(),
             helpers: Helpers::start().map_err(GatewayError::system("start the threads of handshakes and logins"))?,
-            pipeline: PipelineHandle::new(parts.pipeline.clone(), settings.uncommitted_bytes_max),
+            pipeline,
             ingest: Ingest::new(settings.routes.clone(), clock.clone()),
             rules: settings.rules.clone(),
             counters,
@@ -414,7 +445,8 @@ fn start(
         now_ms,
     })
     .map_err(GatewayError::system("start the threads of the store"))?;
-    Ok(Parts { threads, pipeline, sinks, link, run, counters, beats, heartbeat })
+    let (files, stop_files) = (Vec::new(), watch::Sender::new(false));
+    Ok(Parts { threads, pipeline, sinks, files, stop_files, link, run, counters, beats, heartbeat })
 }
 
 /// What clients leave with the gateway takes a part of the store: an eighth, or what readings that are refused leave free anyway.
@@ -459,6 +491,9 @@ async fn watch_threads(parts: &Parts, clock: &ClockState, is_synchronised: fn() 
         }
         if parts.threads.committer.is_finished() {
             return GatewayError::Ended { thread: "committer" };
+        }
+        if parts.files.iter().any(|files| files.thread.is_finished()) {
+            return GatewayError::Ended { thread: "files" };
         }
         if parts.sinks.iter().any(|sink| sink.thread.is_finished()) {
             return GatewayError::Ended { thread: "sink" };

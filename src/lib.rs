@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub use outrider_core as core;
+pub mod files;
 pub mod gateway;
 pub mod handoff;
 pub mod ingest;

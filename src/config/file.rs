@@ -41,6 +41,10 @@ Topics that carry readings; the first that matches takes the publish. The built-
 devices/{device}/{metric...}, vehicles/{device} and vehicles/{device}/{metric...}. What no route takes is passed on to \
 subscribers and not stored.";
 
+const FILE_INPUT: &str = "\
+Files on this machine that lines are appended to. Each line is taken as if it had been published to `topic`, and stored once, also over \
+rotations and restarts: docs/FILES.md. There may be several.";
+
 const PROFILE: &str =
     "How metrics are watched, by words in their names, where the built-in profiles do not fit. There may be several.";
 const LIMIT: &str = "Absolute bounds of a metric. There may be several.";
@@ -78,6 +82,7 @@ const PARTS: [(Group, &str); 18] = [
     (Group::Detection, ""),
     (Group::Alert, ""),
     (Group::Route, ROUTE),
+    (Group::File, FILE_INPUT),
     (Group::Limit, LIMIT),
     (Group::Profile, PROFILE),
     (Group::Stream, STREAM),
@@ -248,8 +253,8 @@ fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
     let file = std::fs::read_to_string(FILE).expect("the reference");
     // A topic without placeholders for the device and the metric, so that the fixed ones are allowed.
     let text = uncommented(&file).replace("plant/{device}/{metric...}", "plant/{line}");
-    // A rule has one of both.
-    let is_left_out = |line: &&str| line.starts_with("sql = ");
+    // A rule has one of both; a pattern is of another format than the default one.
+    let is_left_out = |line: &&str| line.starts_with("sql = ") || line.starts_with("pattern = ");
     let left_out = text.lines().filter(is_left_out).count();
     let text: String = text.lines().filter(|line| !is_left_out(line)).map(|line| format!("{line}\n")).collect();
     let all = read(&text).expect("every key is known and every value allowed");

@@ -14,6 +14,7 @@ pub mod effective;
 mod exposure;
 mod files;
 pub mod host;
+mod inputs;
 pub mod listeners;
 mod models;
 mod presets;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use crate::core::detection::alert::AlertTimes;
 use crate::core::detection::monitor::MonitorSettings;
 use crate::core::identity::NamedStream;
+use crate::files::FileSettings;
 use crate::ingest::Route;
 use crate::ingest::route_test::RouteTest;
 use crate::keys::problem::{Origin, Problem, Problems};
@@ -91,6 +93,8 @@ pub struct Configuration {
     pub routes: Vec<Route>,
     /// Each with the name of its section.
     pub route_tests: Vec<(String, RouteTest)>,
+    /// Files that are read.
+    pub inputs: Vec<FileSettings>,
     /// Besides the built-in ones.
     pub streams: Vec<NamedStream>,
     pub rules: RulesConfiguration,
@@ -127,6 +131,7 @@ impl Configuration {
             ("detection, limit and profile", self.monitor != other.monitor),
             ("alert", self.alerts != other.alerts),
             ("route and ingest", is_other(&self.routes, &other.routes)),
+            ("file", is_other(&self.inputs, &other.inputs)),
             ("sink", is_other(&self.sinks, &other.sinks)),
         ];
         parts.into_iter().filter(|(_, is_other)| *is_other).map(|(name, _)| name).collect()

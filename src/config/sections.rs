@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::exposure::{LISTENER_REMEDY, expect_closed};
 use super::host::Host;
 use super::reference;
-use super::{Configuration, StoreConfiguration, presets, routes, sinks, streams};
+use super::{Configuration, StoreConfiguration, inputs, presets, routes, sinks, streams};
 use crate::core::detection::alert::{AlertTimes, Severity};
 use crate::core::detection::detectors::limit::{Bounds, LIMITS_A_METRIC_MAX, Limits};
 use crate::core::detection::detectors::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
@@ -58,6 +58,8 @@ impl Reader<'_> {
         let admin = self.admin(file.as_deref(), &listeners.listeners);
         let ((series_max, false_alarms_per_week), alerts) = (self.detection(), self.alert());
         let ((routes, route_tests), limits, profiles) = (self.routes(), self.limits(), self.profiles());
+        let mut files = Vec::new();
+        self.each(Group::File, |section| inputs::read(section, &routes, &mut files));
         let beside = file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let role_alias = self.aws(beside);
         let (streams, sinks) = self.streams_and_sinks(store.as_ref(), role_alias, beside);
@@ -82,6 +84,7 @@ impl Reader<'_> {
             alerts,
             routes,
             route_tests,
+            inputs: files,
             streams,
             rules,
             sinks,

@@ -37,6 +37,7 @@ impl Configuration {
             admin_access: CurrentAccess::new(self.admin.access),
             edge: self.edge,
             routes: self.routes,
+            files: self.inputs,
             rules: CurrentRules::new(self.rules.book),
             source: None,
             notifier: Notifier::default(),

@@ -121,6 +121,8 @@ pub const REASONS: &[(&str, &str)] = &[
     ("not_a_number", "what the route's `value` leads to is no number"),
     ("no_time", "what the route's `time` leads to is no time, or not one of its `time_format`"),
     ("no_zone", "its time has no zone, nor has the route"),
+    ("no_match", "the line of a file does not match the `pattern` of its [[file]]"),
+    ("unrouted", "no route takes the topic of the file that the line is from"),
 ];
 
 /// The reason in words.

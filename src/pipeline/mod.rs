@@ -280,7 +280,7 @@ impl PipelineLoop {
             self.ending.is_last = true;
             self.pipeline.request_final_snapshot();
         }
-        if !self.clock.is_busy() && (is_stopping || self.is_due(now)) {
+        if !self.clock.is_busy() && self.may_seal() && (is_stopping || self.is_due(now)) {
             if self.has_work() {
                 self.seal();
             } else if is_stopping && self.backlog.is_empty() {

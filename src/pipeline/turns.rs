@@ -24,6 +24,12 @@ impl PipelineLoop {
         self.clock.is_busy() && self.storing != Storing::Nothing && is_enough
     }
 
+    /// Whether no submission is half taken whose entries belong to all of its readings: they are stored in one commit, or neither.
+    pub(super) fn may_seal(&self) -> bool {
+        let begun = self.begun.and(self.backlog.front());
+        !matches!(begun, Some(Input::Submission(submission)) if !submission.entries.is_empty())
+    }
+
     /// Takes a turn's worth of what sessions sent: a large submission holds up neither ticks nor alerts.
     pub(super) fn work(&mut self) {
         if !self.may_work() {

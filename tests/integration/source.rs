@@ -85,7 +85,7 @@ const LAYERS: [&[&str]; 10] = [
     &["handoff"],
     &["mqtt", "ingest", "store"],
     &["keys"],
-    &["pipeline", "sinks", "admin"],
+    &["pipeline", "sinks", "admin", "files"],
     &["gateway"],
     &["config"],
     &["commands", "limits"],

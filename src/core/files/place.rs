@@ -28,14 +28,15 @@ pub struct PlaceChange {
 /// The letter that keys of places begin with.
 const LETTER: u8 = b'F';
 
-/// The key of a place in the store.
-pub fn place_key(number: GenerationNumber) -> Vec<u8> {
-    [&[LETTER], &number.0.to_be_bytes()[..]].concat()
+/// The key of a place in the store, of a file of this glob.
+pub fn place_key(glob: &str, number: GenerationNumber) -> Vec<u8> {
+    [&[LETTER], glob.as_bytes(), &[0], &number.0.to_be_bytes()].concat()
 }
 
-/// Whose place a key is of.
-pub fn place_number(key: &[u8]) -> Option<GenerationNumber> {
-    let (letter, number) = key.split_first()?;
+/// Whose place a key is of; `None` if it is of another glob, or of something else.
+pub fn place_number(glob: &str, key: &[u8]) -> Option<GenerationNumber> {
+    let (letter, rest) = key.split_first()?;
+    let number = rest.strip_prefix(glob.as_bytes())?.strip_prefix(&[0])?;
     let number = number.try_into().ok().filter(|_| *letter == LETTER)?;
     Some(GenerationNumber(u64::from_be_bytes(number)))
 }
@@ -67,7 +68,9 @@ mod tests {
         let place = Place { path: "/data/x.log".into(), file, mark };
         assert_eq!(Place::from_bytes(&place.to_bytes()), Some(place));
         assert_eq!(Place::from_bytes(b"F"), None);
-        assert_eq!(place_number(&place_key(GenerationNumber(7))), Some(GenerationNumber(7)));
-        assert_eq!(place_number(b"m\0\0\0\0\0\0\0\x07"), None);
+        let key = place_key("/data/*.log", GenerationNumber(7));
+        assert_eq!(place_number("/data/*.log", &key), Some(GenerationNumber(7)));
+        assert_eq!(place_number("/data/*", &key), None);
+        assert_eq!(place_number("", b"m\0\0\0\0\0\0\0\x07"), None);
     }
 }

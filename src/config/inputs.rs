@@ -1,0 +1,148 @@
+//! One `[[file]]`: files that lines are read from.
+
+use std::path::PathBuf;
+
+use crate::core::files::{Framing, Settings, Start};
+use crate::core::mqtt::topic;
+use crate::files::{Content, FileSettings, Pattern, TopicText, compile};
+use crate::ingest::Route;
+use crate::keys::section::Section;
+
+/// Each has a thread.
+const FILES_MAX: usize = 32;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Lines,
+    Csv,
+    Pattern,
+}
+
+/// Adds the files of a section to those found before it.
+pub fn read(mut section: Section<'_>, routes: &[Route], found: &mut Vec<FileSettings>) {
+    if found.len() == FILES_MAX {
+        section.blame_section(format!("more than {FILES_MAX} [[file]]"));
+    }
+    let glob = section.text("path");
+    let parts = glob.as_deref().and_then(|glob| split(&mut section, glob));
+    if found.iter().any(|other| Some(&other.path) == glob.as_ref()) {
+        section.blame("path", "another [[file]] reads the same files");
+    }
+    let topic = section.text("topic").map(TopicText);
+    if let Some(TopicText(text)) = &topic {
+        blame_topic(&mut section, text, routes);
+    }
+    let formats = [("lines", Format::Lines), ("csv", Format::Csv), ("pattern", Format::Pattern)];
+    let format = section.choice("format", &formats).unwrap_or(Format::Lines);
+    let content = content(&mut section, format);
+    let framing = framing(&mut section, format);
+    let starts = [("beginning", Start::Beginning), ("end", Start::End)];
+    let start = section.choice("start", &starts).unwrap_or(Start::Beginning);
+    let has_header = section.boolean("header") && format == Format::Csv;
+    let idle_ms = i64::try_from(section.milliseconds("idle")).unwrap_or(i64::MAX);
+    let line_bytes_max = section.bytes("line_size_max");
+    section.finish();
+    let (Some(path), Some((folder, names)), Some(topic), Some(content)) = (glob, parts, topic, content) else { return };
+    let follow = Settings { has_header, start, idle_ms, line_bytes_max, ..Settings::new(framing) };
+    found.push(FileSettings { path, folder, names, topic, content, follow });
+}
+
+/// The folder and the pattern of the names in it.
+fn split(section: &mut Section<'_>, glob: &str) -> Option<(PathBuf, String)> {
+    let (folder, names) = match glob.rsplit_once('/') {
+        Some(("", names)) => ("/", names),
+        Some((folder, names)) => (folder, names),
+        None => (".", glob),
+    };
+    if names.is_empty() || folder.contains('*') {
+        section.blame("path", "it is a folder and a name, and only the name may hold *");
+        return None;
+    }
+    Some((PathBuf::from(folder), names.to_owned()))
+}
+
+fn blame_topic(section: &mut Section<'_>, text: &str, routes: &[Route]) {
+    let example = TopicText(text.to_owned()).of("/x.log");
+    if let Err(wrong) = topic::check_topic(&example) {
+        section.blame("topic", format!("it {}", wrong.reason()));
+    } else if !routes.iter().any(|route| route.matches(&example).is_some()) {
+        section.blame("topic", "no [[route]] takes it, so no line would be stored");
+    }
+}
+
+fn content(section: &mut Section<'_>, format: Format) -> Option<Content> {
+    let pattern = section.text("pattern");
+    match (format, pattern) {
+        (Format::Pattern, Some(text)) => match Pattern::parse(&text) {
+            Ok(pattern) => Some(Content::Pattern(pattern)),
+            Err(error) => {
+                section.blame("pattern", error.to_string());
+                None
+            }
+        },
+        (Format::Pattern, None) => {
+            section.blame_section("format = \"pattern\" needs `pattern`");
+            None
+        }
+        (_, Some(_)) => {
+            section.blame("pattern", "it is of format = \"pattern\"");
+            None
+        }
+        (Format::Lines, None) => Some(Content::Payloads),
+        (Format::Csv, None) => Some(Content::Csv),
+    }
+}
+
+fn framing(section: &mut Section<'_>, format: Format) -> Framing {
+    let separator = section.choice("separator", &[(",", b','), (";", b';'), ("tab", b'\t')]).unwrap_or(b',');
+    let Some(start) = section.text("multiline_start") else {
+        return if format == Format::Csv { Framing::Csv { separator } } else { Framing::Lines };
+    };
+    if format == Format::Csv {
+        section.blame("multiline_start", "rows of CSV end with a newline that is not in quotes");
+    }
+    match compile(&start) {
+        Ok(start) => Framing::Start(start),
+        Err(error) => {
+            section.blame("multiline_start", error.to_string());
+            Framing::Lines
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::host::Host;
+    use crate::config::{Configuration, Sources};
+
+    fn problem(file: &str) -> String {
+        let sources =
+            Sources { variables: vec![("OUTRIDER__STORE__PATH".into(), "/state".into())], ..Sources::default() };
+        let text = format!("[[file]]\n{file}\n");
+        let read = Configuration::parse(std::path::Path::new("file"), &text, &sources, &Host::read());
+        read.map(|_| String::new()).unwrap_or_else(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn each_mistake_is_told_with_its_place() {
+        let right = "path = '/d/*.log'\ntopic = 'devices/{file}'\n";
+        assert_eq!(problem(right), "");
+        for (file, expected) in [
+            ("topic = 'devices/a'", "`path` is missing"),
+            ("path = '/*/x.log'\ntopic = 'devices/a'", "only the name may hold *"),
+            ("path = '/d/'\ntopic = 'devices/a'", "only the name may hold *"),
+            ("path = '/d/x'\ntopic = 'plant/a'", "no [[route]] takes it"),
+            ("path = '/d/x'\ntopic = 'devices/#'", "file[0].topic"),
+            ("path = '/d/x'\ntopic = 'devices/a'\nformat = 'pattern'", "needs `pattern`"),
+            ("path = '/d/x'\ntopic = 'devices/a'\nformat = 'pattern'\npattern = 'a'", "no group has a name"),
+            ("path = '/d/x'\ntopic = 'devices/a'\npattern = '(?<a>.)'", "it is of format = \"pattern\""),
+            ("path = '/d/x'\ntopic = 'devices/a'\nmultiline_start = '('", "file[0].multiline_start"),
+            ("path = '/d/x'\ntopic = 'devices/a'\nformat = 'csv'\nmultiline_start = 'a'", "not in quotes"),
+        ] {
+            let found = problem(file);
+            assert!(found.contains(expected), "{file}: {found}");
+        }
+        let twice = format!("{right}[[file]]\n{right}");
+        assert!(problem(&twice).contains("another [[file]] reads the same files"));
+    }
+}
