@@ -83,6 +83,8 @@ impl<H> Follower<H> {
             match self.known(&index, &one.stat) {
                 // A file with two names is one file.
                 Some(number) if self.get(number).look == self.look => {}
+                // It was found to be cut in this look, when another path led to it.
+                Some(number) if matches!(self.get(number).state, State::Cut { .. }) => {}
                 Some(number) => self.see(number, &one, now_ms, files),
                 None => unknown.push(one),
             }

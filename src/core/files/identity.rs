@@ -43,6 +43,17 @@ impl Print {
         Print { length: u32::try_from(bytes.len()).expect("a few hundred bytes"), hash: fnv::fold(fnv::BASIS, bytes) }
     }
 
+    /// Of the first 0, 1, 2 and so on of these bytes.
+    pub fn of_beginnings(bytes: &[u8]) -> Vec<Print> {
+        let next = |print: &Print, byte: &u8| Print { length: print.length + 1, hash: fnv::fold(print.hash, &[*byte]) };
+        let mut prints = vec![Print::of(b"")];
+        for byte in bytes {
+            let last = prints.last().expect("there is one");
+            prints.push(next(last, byte));
+        }
+        prints
+    }
+
     /// Of the last bytes of these.
     pub fn of_end(bytes: &[u8]) -> Print {
         Print::of(&bytes[bytes.len().saturating_sub(TAIL_BYTES_MAX)..])
@@ -101,6 +112,7 @@ mod tests {
     fn a_print_is_of_its_bytes_and_no_others() {
         let print = Print::of(b"abc");
         assert!(print.is_of(b"abc") && !print.is_of(b"abd") && !print.is_of(b"ab"));
+        assert_eq!(Print::of_beginnings(b"abc")[3], print);
         assert!(Print::default().is_of(b"") && Print::of(b"").is_of(b""));
     }
 

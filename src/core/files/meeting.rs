@@ -108,10 +108,20 @@ impl<H> Follower<H> {
         files: &mut F,
     ) {
         let new = &self.generations[&number];
+        let handle = new.handle.as_ref().expect("it was opened");
+        let beginnings = match bytes_at(files, handle, 0, HEAD_BYTES_MAX) {
+            Ok(beginning) => Print::of_beginnings(&beginning),
+            Err(fault) => {
+                let path = new.path.clone();
+                return self.fault(&path, fault);
+            }
+        };
+        let begins_like = |head: &Print| beginnings.get(head.bytes()).is_none_or(|beginning| beginning == head);
         let is_candidate = |one: &&Generation<H>| {
             one.number != number
                 && one.family == new.family
                 && one.read.offset > 0
+                && begins_like(&one.read.head)
                 && !one.file.may_be(&new.file)
                 && !matches!(one.state, State::Copy { .. })
         };
@@ -152,11 +162,6 @@ impl<H> Follower<H> {
     ) -> Result<Likeness, Fault> {
         let handle = self.generations[&number].handle.as_ref().expect("it was opened");
         let size = files.stat(handle)?.size;
-        if matches!(self.generations[&original].state, State::Reading) {
-            // If there is another file by now, what is known of it has to do.
-            let _ = self.open(original, files);
-        }
-        let handle = self.generations[&number].handle.as_ref().expect("it was opened");
         let known = &self.generations[&original];
         if size >= known.read.offset {
             let is_copy = is_same(files, handle, &known.read)?;
@@ -169,9 +174,10 @@ impl<H> Follower<H> {
                 let beginning = bytes_at(files, handle, 0, known.read.head.bytes())?;
                 Ok(if known.read.head.is_of(&beginning) { Likeness::Perhaps } else { Likeness::Differs })
             }
-            State::Reading if !known.is_rotated => {
+            // One that is closed is idle, and nobody is copying and cutting it.
+            State::Reading if !known.is_rotated && known.handle.is_some() => {
                 let length = usize::try_from(size).unwrap_or(usize::MAX).min(HEAD_BYTES_MAX);
-                let Some(theirs) = &known.handle else { return Ok(Likeness::Perhaps) };
+                let theirs = known.handle.as_ref().expect("it is open");
                 if bytes_at(files, handle, 0, length)? == bytes_at(files, theirs, 0, length)? {
                     return Ok(Likeness::Perhaps);
                 }
