@@ -20,8 +20,11 @@ use crate::handoff::{
 };
 use crate::ingest::{Decoded, Ingest, SAMPLE_BYTES_MAX};
 
-/// How often the files are looked at.
+/// How often the files are looked at, at rest and while they are written to.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Looks take no more than this part of the time, however many files there are.
+const LOOK_SHARE: u32 = 20;
 /// Text of one submission: its readings are stored in one commit.
 const SUBMISSION_BYTES: usize = 256 * 1024;
 /// Pause before what was refused is read again.
@@ -133,12 +136,14 @@ impl<T: From<Input>> Reader<T> {
         loop {
             let looked = Instant::now();
             self.look();
+            let took = looked.elapsed();
+            let mut has_read = false;
             loop {
                 let batch = self.batch();
                 if batch.is_empty() {
                     break;
                 }
-                ordinal += 1;
+                (ordinal, has_read) = (ordinal + 1, true);
                 if !self.store(batch, &progress, ordinal).await? {
                     // A session that was refused is answered no more.
                     (progress, ordinal) = (Arc::default(), 0);
@@ -146,7 +151,8 @@ impl<T: From<Input>> Reader<T> {
                     break;
                 }
             }
-            tokio::time::sleep(LOOK_EVERY.saturating_sub(looked.elapsed())).await;
+            let pause = if has_read { LOOK_AGAIN } else { LOOK_EVERY };
+            tokio::time::sleep(pause.saturating_sub(looked.elapsed()).max(took * LOOK_SHARE)).await;
         }
     }
 
@@ -273,7 +279,9 @@ fn tell(note: &Note) {
                 "{path} was deleted, and is let go before it is read: its bytes fill the disk"
             );
         }
-        Note::Copy { path, original } => tracing::info!("{path} is what {original} was before it was cut"),
+        Note::Copy { path, original } => tracing::info!(
+            "{path} is what {original} was before it was cut; what was written between copy and cut, if anything, is lost"
+        ),
         Note::TooLong { path, offset } => tracing::warn!(offset, "a line of {path} is too long, and is left out"),
         Note::Fault { path, why } => tracing::warn!("{path} cannot be read: {why}"),
     }

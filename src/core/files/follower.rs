@@ -9,6 +9,8 @@ use super::{Counts, Fault, FileSystem, Line, Note, Seen, Settings, Start, Stat};
 
 /// Notes beyond so many wait for nobody.
 const NOTES_MAX: usize = 64;
+/// A file that was not found at so many starts is forgotten.
+const MISSED_MAX: u32 = 8;
 
 /// Follows the files of one glob.
 #[derive(Debug)]
@@ -303,16 +305,29 @@ impl<H> Follower<H> {
     fn end_first_look(&mut self) {
         if !std::mem::replace(&mut self.is_begun, true) && self.settings.start == Start::End {
             let file = super::FileId { device: 0, inode: 0, born_ns: None };
-            let place = Place { path: String::new(), file, mark: Mark::default() };
+            let place = Place { path: String::new(), file, mark: Mark::default(), missed: 0 };
             self.changes.insert(BEGUN, Some(place));
         }
-        let originals: HashSet<GenerationNumber> = self.originals();
+        // Nobody knows whether a folder without any file is the right one: perhaps a disk is not mounted.
+        if self.generations.values().all(|one| matches!(one.state, State::Gone { .. })) {
+            return;
+        }
+        let originals = self.originals();
         let gone = self.generations.values().filter(|one| matches!(one.state, State::Gone { .. }));
-        let gone: Vec<String> =
-            gone.filter(|one| !originals.contains(&one.number)).map(|one| one.path.clone()).collect();
-        for path in gone {
-            self.counts.vanished += 1;
-            self.note(Note::Vanished { path, unread_bytes: 0 });
+        let gone: Vec<_> = gone.map(|one| one.number).filter(|number| !originals.contains(number)).collect();
+        for number in gone {
+            let one = self.get(number);
+            one.missed += 1;
+            let (path, place, missed) = (one.path.clone(), one.place(one.committed), one.missed);
+            if missed > MISSED_MAX {
+                self.remove(number);
+                continue;
+            }
+            self.changes.insert(number, Some(place));
+            if missed == 1 {
+                self.counts.vanished += 1;
+                self.note(Note::Vanished { path, unread_bytes: 0 });
+            }
         }
     }
 
@@ -395,9 +410,10 @@ impl<H> Follower<H> {
 
     /// What nobody will ask for any more.
     fn forget(&mut self, now_ms: i64) {
-        let Settings { grace_ms, forget_after_ms, known_max, .. } = self.settings;
+        let Settings { grace_ms, forget_after_ms, gone_max, .. } = self.settings;
         let originals = self.originals();
-        let mut surplus = self.generations.len().saturating_sub(known_max);
+        let is_gone = |one: &&Generation<H>| matches!(one.state, State::Gone { .. });
+        let mut surplus = self.generations.values().filter(is_gone).count().saturating_sub(gone_max);
         let mut old = Vec::new();
         for one in self.generations.values().filter(|one| one.is_settled() && !originals.contains(&one.number)) {
             let is_old = match one.state {
@@ -415,7 +431,8 @@ impl<H> Follower<H> {
         }
         for number in old {
             let one = &self.generations[&number];
-            if let State::Cut { .. } = one.state {
+            // Of one that is continued it was said when its copy was found.
+            if matches!(one.state, State::Cut { .. }) && !one.is_continued {
                 let (path, unread_bytes) = (one.path.clone(), one.unread_bytes());
                 self.counts.lost_bytes += unread_bytes;
                 self.note(Note::Cut { path, unread_bytes });

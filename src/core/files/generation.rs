@@ -65,6 +65,10 @@ pub(super) struct Generation<H> {
     pub is_live: bool,
     /// It is known to be no copy, or not to be one any more.
     pub is_original: bool,
+    /// Starts at which it was not found, one after the other.
+    pub missed: u32,
+    /// A copy goes on where it was cut.
+    pub is_continued: bool,
     pub handle: Option<H>,
     /// It was closed, and has not been compared with what is known since it was opened again.
     pub is_reopened: bool,
@@ -93,6 +97,8 @@ impl<H> Generation<H> {
             is_rotated: false,
             is_live: false,
             is_original: false,
+            missed: 0,
+            is_continued: false,
             handle: None,
             is_reopened: false,
             is_stored: false,
@@ -102,6 +108,7 @@ impl<H> Generation<H> {
     pub fn restored(number: GenerationNumber, place: Place, family: String, now_ms: i64) -> Generation<H> {
         let stat = Stat { file: place.file, size: place.mark.offset, modified_ns: 0, is_linked: true };
         Generation {
+            missed: place.missed,
             read: place.mark,
             committed: place.mark,
             state: State::Gone { since_ms: now_ms },
@@ -117,7 +124,7 @@ impl<H> Generation<H> {
             path.clone_into(&mut self.path);
             self.family = family(path);
         }
-        (self.unlisted_since_ms, self.is_linked, self.look) = (None, true, look);
+        (self.unlisted_since_ms, self.is_linked, self.look, self.missed) = (None, true, look, 0);
     }
 
     /// Notes what a look has found.
@@ -130,7 +137,7 @@ impl<H> Generation<H> {
     }
 
     pub fn place(&self, mark: Mark) -> Place {
-        Place { path: self.path.clone(), file: self.file, mark }
+        Place { path: self.path.clone(), file: self.file, mark, missed: self.missed }
     }
 
     /// Nothing of it is on its way to the store.

@@ -286,7 +286,7 @@ impl<H> Follower<H> {
             let path = self.get(number).path.clone();
             let known = self.get(original);
             // What was not read of it is read here.
-            known.size = known.read.offset;
+            (known.size, known.is_continued) = (known.read.offset, true);
             let original = known.path.clone();
             self.note(Note::Copy { path, original });
         }

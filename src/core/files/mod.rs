@@ -117,8 +117,8 @@ pub struct Settings {
     pub turn_bytes: usize,
     /// Files that are open at the same time.
     pub open_max: usize,
-    /// Files that are known, the ones that are gone included.
-    pub known_max: usize,
+    /// Files that are gone and are known all the same.
+    pub gone_max: usize,
     /// Bytes of deleted files that are kept on the disk by being open.
     pub held_bytes_max: u64,
     /// And for how long each.
@@ -138,11 +138,11 @@ impl Settings {
             grace_ms: 10_000,
             close_after_ms: 300_000,
             copy_wait_ms: 10_000,
-            forget_after_ms: 86_400_000,
+            forget_after_ms: 6 * 3_600_000,
             line_bytes_max: 64 * 1024,
             turn_bytes: 64 * 1024,
             open_max: 128,
-            known_max: 50_000,
+            gone_max: 4_096,
             held_bytes_max: 1 << 30,
             held_ms_max: 3_600_000,
             trusts_inodes: false,

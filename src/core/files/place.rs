@@ -14,6 +14,9 @@ pub struct Place {
     pub file: FileId,
     /// How far its readings are stored.
     pub mark: Mark,
+    /// Starts at which it was not found.
+    #[serde(default)]
+    pub missed: u32,
 }
 
 /// What is to be stored, or deleted, with the next commit.
@@ -65,7 +68,7 @@ mod tests {
         let file = FileId { device: 66_306, inode: 12, born_ns: Some(1_795_465_865_120_000_000) };
         let mark =
             Mark { offset: 4_096, head: Print::of(b"{\"value\":1}\n"), tail: Print::of(b"}\n"), is_skipping: false };
-        let place = Place { path: "/data/x.log".into(), file, mark };
+        let place = Place { path: "/data/x.log".into(), file, mark, missed: 0 };
         assert_eq!(Place::from_bytes(&place.to_bytes()), Some(place));
         assert_eq!(Place::from_bytes(b"F"), None);
         let key = place_key("/data/*.log", GenerationNumber(7));

@@ -16,7 +16,7 @@ pub struct Reader {
     pub view: View,
     pub settings: Settings,
     pub follower: Follower<Opened>,
-    places: BTreeMap<GenerationNumber, Place>,
+    pub places: BTreeMap<GenerationNumber, Place>,
     pub stored: Vec<String>,
     submissions: VecDeque<Submission>,
     pub now_ms: i64,

@@ -90,6 +90,11 @@ fn case_4_what_is_written_between_copy_and_cut_is_lost_and_counted() {
     let counts = reader.follower.counts();
     assert_eq!((counts.cuts, counts.copies), (1, 1));
     let notes = reader.follower.take_notes();
+    assert!(notes.iter().any(|note| matches!(note, Note::Copy { .. })), "{notes:?}");
+    // The same without a copy.
+    reader.view.0.borrow_mut().set(LOG, b"c\n");
+    reader.seconds(15);
+    let notes = reader.follower.take_notes();
     assert!(notes.iter().any(|note| matches!(note, Note::Cut { .. })), "{notes:?}");
 }
 
@@ -366,4 +371,44 @@ fn a_header_is_no_row_and_is_there_after_a_restart() {
     let portion = reader.follower.read(reader.now_ms, &mut reader.view).expect("a row");
     assert_eq!(portion.lines().collect::<Vec<_>>(), [b"2,\"b\nc\""]);
     assert_eq!(portion.header.as_deref(), Some(b"time,value".as_slice()));
+}
+
+#[test]
+fn a_file_that_is_missing_is_told_once_and_forgotten_after_some_starts() {
+    let mut reader = reader();
+    reader.append(LOG, "a\n");
+    reader.append("/d/y.log", "b\n");
+    reader.second();
+    reader.kill();
+    reader.view.0.borrow_mut().delete(LOG);
+    for start in 0..10 {
+        reader.second();
+        assert_eq!(reader.follower.counts().vanished, u64::from(start == 0), "{start}");
+        assert_eq!(reader.follower.lines().count(), if start < 8 { 2 } else { 1 }, "{start}");
+        reader.kill();
+    }
+    // A folder that is empty says nothing: perhaps it is not mounted.
+    reader.view.0.borrow_mut().hidden = Some("/d/".to_owned());
+    for _ in 0..10 {
+        reader.second();
+        reader.kill();
+    }
+    reader.view.0.borrow_mut().hidden = None;
+    reader.append("/d/y.log", "c\n");
+    assert_eq!(reader.seconds(1), "a b c");
+}
+
+#[test]
+fn a_file_a_second_leaves_nothing_behind() {
+    let mut reader = reader();
+    for file in 0..600 {
+        reader.append(LOG, &format!("{file}\n"));
+        reader.second();
+        reader.view.0.borrow_mut().rename("/d/x.log.1", "/d/x.log.2");
+        reader.view.0.borrow_mut().rename(LOG, "/d/x.log.1");
+    }
+    assert_eq!(reader.stored.len(), 600);
+    let known = reader.follower.lines().count();
+    assert!(known <= 16, "{known} are known");
+    assert!(reader.places.len() <= 16, "{} places are stored", reader.places.len());
 }
