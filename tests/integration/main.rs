@@ -37,6 +37,7 @@ mod doctor;
 mod durability;
 mod ending;
 mod events;
+mod files;
 mod firehose;
 mod from_store;
 mod full;
