@@ -49,6 +49,11 @@ impl Room {
         Room { limit, own: OWN + a_sink * sinks as u64 }
     }
 
+    /// The same with these needed besides.
+    pub fn besides(self, further: u64) -> Room {
+        Room { own: self.own + further, ..self }
+    }
+
     /// How many of the wanted connections fit. At least one, or there would be no gateway.
     pub fn connections(&self, wanted: usize) -> usize {
         let fitting = usize::try_from(self.limit.saturating_sub(self.own)).unwrap_or(usize::MAX);

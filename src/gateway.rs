@@ -460,7 +460,8 @@ fn stored_bytes_max(capacity: &Capacity) -> usize {
 
 /// Connections must not use up the descriptors that the gateway needs for itself.
 fn leave_descriptors(settings: &mut GatewaySettings) -> std::io::Result<()> {
-    let room = descriptors::Room::make(settings.sinks.len(), settings.streams.len())?;
+    let files = settings.files.iter().map(|files| files.follow.open_max + files.follow.held_files_max).sum::<usize>();
+    let room = descriptors::Room::make(settings.sinks.len(), settings.streams.len())?.besides(files as u64);
     let wanted = settings.edge.connections_max;
     if let Some(shortage) = room.shortage(wanted) {
         tracing::warn!("{shortage}");

@@ -341,7 +341,7 @@ impl<H> Follower<H> {
 
     /// Closes what is done with, and what has been held for too long.
     fn close(&mut self, now_ms: i64) {
-        let Settings { grace_ms, close_after_ms, held_bytes_max, held_ms_max, .. } = self.settings;
+        let Settings { grace_ms, close_after_ms, held_bytes_max, held_files_max, held_ms_max, .. } = self.settings;
         let mut held: Vec<(i64, GenerationNumber, u64)> = Vec::new();
         let numbers: Vec<GenerationNumber> =
             self.generations.values().filter(|one| one.handle.is_some()).map(|one| one.number).collect();
@@ -357,17 +357,18 @@ impl<H> Follower<H> {
                     let is_done = !is_ready && one.unread_bytes() == 0 && one.is_settled() && !is_copy;
                     if is_done && is_idle(grace_ms) && now_ms - since_ms >= grace_ms {
                         self.put_away(number, now_ms);
-                    } else if one.is_held() {
-                        held.push((since_ms, number, one.size));
+                    } else {
+                        held.push((since_ms, number, if one.is_linked { 0 } else { one.size }));
                     }
                 }
             }
         }
         held.sort_unstable();
         let mut bytes: u64 = held.iter().map(|(_, _, size)| size).sum();
+        let mut files = held.len();
         for (since_ms, number, size) in held {
-            if bytes > held_bytes_max || now_ms - since_ms >= held_ms_max {
-                bytes -= size;
+            if bytes > held_bytes_max || files > held_files_max || now_ms - since_ms >= held_ms_max {
+                (bytes, files) = (bytes - size, files - 1);
                 self.let_go(number, now_ms);
             }
         }

@@ -154,11 +154,6 @@ impl<H> Generation<H> {
         self.size.saturating_sub(self.read.offset)
     }
 
-    /// All its bytes stay on the disk because it is open.
-    pub fn is_held(&self) -> bool {
-        self.handle.is_some() && !self.is_linked
-    }
-
     /// What there is of a last line is taken.
     pub fn is_last_line_due(&self, now_ms: i64, idle_ms: i64, grace_ms: i64) -> bool {
         now_ms - self.changed_ms >= if self.is_rotated { grace_ms } else { idle_ms }

@@ -121,6 +121,8 @@ pub struct Settings {
     pub gone_max: usize,
     /// Bytes of deleted files that are kept on the disk by being open.
     pub held_bytes_max: u64,
+    /// How many files without a name in the glob stay open.
+    pub held_files_max: usize,
     /// And for how long each.
     pub held_ms_max: i64,
     /// For controls of tests only: what stands before a place is not compared, as if an inode told which file it is.
@@ -144,6 +146,7 @@ impl Settings {
             open_max: 128,
             gone_max: 4_096,
             held_bytes_max: 1 << 30,
+            held_files_max: 256,
             held_ms_max: 3_600_000,
             trusts_inodes: false,
         }

@@ -242,6 +242,7 @@ fn case_14_deleted_files_are_let_go_when_they_are_too_old_or_too_large() {
         (counts.let_go, counts.lost_bytes)
     };
     assert_eq!(held(Settings { held_bytes_max: 35, ..settings() }, 5, 1_000), (2, 20));
+    assert_eq!(held(Settings { held_files_max: 4, ..settings() }, 5, 1_000), (1, 10));
     assert_eq!(held(Settings { held_ms_max: 0, ..settings() }, 3, 1_000), (3, 30));
     assert_eq!(held(settings(), 5, 1_000), (0, 0));
 }
