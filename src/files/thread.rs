@@ -215,6 +215,8 @@ impl<T: From<Input>> Reader<T> {
         progress: &Arc<SessionProgress>,
         ordinal: u64,
     ) -> Result<bool, PipelineGone> {
+        // With more to come, this waits for the commit.
+        let urgency = if batch.bytes < SUBMISSION_BYTES { Urgency::Relaxed } else { Urgency::Urgent };
         let Batch { readings, undecodable, marks, places, changes, .. } = batch;
         let stored = places.into_iter().map(|(number, place)| PlaceChange { number, place: Some(place) });
         let entry = |change: &PlaceChange| EntryChange {
@@ -230,7 +232,7 @@ impl<T: From<Input>> Reader<T> {
             through: ordinal,
             publishes: 1,
             wants_answer: true,
-            urgency: Urgency::Relaxed,
+            urgency,
             readings,
             undecodable,
             ruled: None,
