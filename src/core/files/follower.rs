@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::generation::{Generation, GenerationNumber, Mark, State};
+use super::generation::{Generation, State};
 use super::identity::family;
-use super::place::{Place, PlaceChange};
+use super::place::{GenerationNumber, Mark, Place, PlaceChange};
 use super::{Counts, Fault, FileSystem, Line, Note, Seen, Settings, Start, Stat};
 
 /// Notes beyond so many wait for nobody.

@@ -2,28 +2,9 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::Stat;
-use super::identity::{FileId, Print, family};
-use super::place::Place;
-
-/// The number of a generation, from 1: of two that a look finds, the one that was written to earlier has the lower number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct GenerationNumber(pub u64);
-
-/// A place in a file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// Bytes before it.
-    pub offset: u64,
-    /// The first of these bytes.
-    pub head: Print,
-    /// The last of these bytes.
-    pub tail: Print,
-    /// It is within a line that is too long: what follows is left out up to the next newline.
-    pub is_skipping: bool,
-}
+use super::identity::{FileId, family};
+use super::place::{GenerationNumber, Mark, Place};
 
 /// What a generation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! Files that are seen for the first time, or again: whether one is new, or was there under another name, or is a copy of another one.
 
 use super::follower::Follower;
-use super::generation::{Generation, GenerationNumber, Mark, State};
+use super::generation::{Generation, State};
 use super::identity::{HEAD_BYTES_MAX, Print, TAIL_BYTES_MAX};
+use super::place::{GenerationNumber, Mark};
 use super::{Fault, FileSystem, Note, Start, Stat};
 
 /// What a comparison with another file says.

@@ -17,9 +17,8 @@ mod reading;
 
 pub use follower::Follower;
 pub use framing::Framing;
-pub use generation::{GenerationNumber, Mark};
 pub use identity::{FileId, Print, family};
-pub use place::{Place, PlaceChange, place_key, place_number};
+pub use place::{GenerationNumber, Mark, Place, PlaceChange, place_key, place_number};
 pub use reading::Portion;
 
 /// What a file is at this moment.

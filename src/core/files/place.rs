@@ -2,8 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::generation::{GenerationNumber, Mark};
-use super::identity::FileId;
+use super::identity::{FileId, Print};
+
+/// The number of a generation, from 1: of two that a look finds, the one that was written to earlier has the lower number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct GenerationNumber(pub u64);
+
+/// A place in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Bytes before it.
+    pub offset: u64,
+    /// The first of these bytes.
+    pub head: Print,
+    /// The last of these bytes.
+    pub tail: Print,
+    /// It is within a line that is too long: what follows is left out up to the next newline.
+    pub is_skipping: bool,
+}
 
 /// How far a file has been read, and which file that is. Stored as CBOR with named fields, to which later versions may add.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +77,6 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::Print;
 
     #[test]
     fn a_place_is_read_as_it_was_written_and_anything_else_is_none() {

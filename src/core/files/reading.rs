@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::follower::Follower;
 use super::framing::{Piece, Situation, newline};
-use super::generation::{Generation, GenerationNumber, Mark, State};
+use super::generation::{Generation, State};
 use super::identity::{HEAD_BYTES_MAX, Print};
 use super::meeting::bytes_at;
-use super::place::Place;
+use super::place::{GenerationNumber, Mark, Place};
 use super::{Fault, FileSystem, Note};
 
 /// Whole lines of one file.
