@@ -16,6 +16,18 @@ enum Likeness {
     Differs,
 }
 
+/// What is known of a file that may be a copy.
+enum Verdict {
+    /// Nothing yet.
+    Waits,
+    IsEqualUpTo(Mark),
+    /// It is no copy, or not of more than this.
+    ReadsOn(Option<Mark>),
+    /// Its original was cut or is gone: it goes on where that one was.
+    Rescues(Mark),
+    OriginalIsCut(Stat),
+}
+
 impl<H> Follower<H> {
     /// A file that is not known, or was gone. It may be another one by now than the one that was listed.
     pub(super) fn meet<F: FileSystem<Handle = H>>(&mut self, path: &str, now_ms: i64, files: &mut F) {
@@ -213,72 +225,69 @@ impl<H> Follower<H> {
         now_ms: i64,
         files: &mut F,
     ) -> Result<(), Fault> {
+        let State::Copy { original } = self.get(number).state else { return Ok(()) };
         if !self.open(number, files)? {
             return Ok(());
         }
+        if self.generations.get(&original).is_some_and(|known| known.state == State::Reading) {
+            // If it cannot be opened, there is another one by its name.
+            let _ = self.open(original, files);
+        }
+        match self.judge_copy(number, original, now_ms, files)? {
+            Verdict::Waits => {}
+            Verdict::IsEqualUpTo(mark) => {
+                let copy = self.get(number);
+                (copy.read, copy.committed) = (mark, mark);
+            }
+            Verdict::ReadsOn(mark) => self.read_on_from(number, mark, None),
+            Verdict::Rescues(mark) => self.read_on_from(number, Some(mark), Some(original)),
+            Verdict::OriginalIsCut(stat) => self.cut(original, &stat, now_ms),
+        }
+        Ok(())
+    }
+
+    fn judge_copy<F: FileSystem<Handle = H>>(
+        &self,
+        number: GenerationNumber,
+        original: GenerationNumber,
+        now_ms: i64,
+        files: &mut F,
+    ) -> Result<Verdict, Fault> {
         let copy = &self.generations[&number];
-        let State::Copy { original } = copy.state else { return Ok(()) };
-        let Some(handle) = &copy.handle else { return Ok(()) };
+        let handle = copy.handle.as_ref().expect("it was opened");
         // Before the other one is looked at: a copy is never longer than what it is a copy of.
         let size = files.stat(handle)?.size;
         let is_stable = now_ms - copy.changed_ms >= self.settings.copy_wait_ms;
-        if self.generations.get(&original).is_some_and(|known| known.state == State::Reading) {
-            let _ = self.open(original, files);
-        }
-        let Some(handle) = &self.generations[&number].handle else { return Ok(()) };
-        let Some(known) = self.generations.get(&original) else {
-            return Ok(self.read_on_from(number, None, None));
-        };
+        let Some(known) = self.generations.get(&original) else { return Ok(Verdict::ReadsOn(None)) };
         let reached = known.committed;
-        let is_reached = size >= reached.offset;
-        let is_like = is_reached && is_same(files, handle, &reached)?;
-        let is_alive = known.state == State::Reading;
-        if !is_alive {
+        let is_like = size >= reached.offset && is_same(files, handle, &reached)?;
+        if known.state != State::Reading {
             // Readings on their way to the store may still be refused: then the copy is all that is left of them.
-            return match (is_like, is_stable) {
-                (true, _) if known.is_settled() => Ok(self.read_on_from(number, Some(reached), Some(original))),
-                (false, true) => Ok(self.read_on_from(number, None, None)),
-                _ => Ok(()),
-            };
+            return Ok(match (is_like, is_stable) {
+                (true, _) if known.is_settled() => Verdict::Rescues(reached),
+                (false, true) => Verdict::ReadsOn(None),
+                _ => Verdict::Waits,
+            });
         }
         let Some(theirs) = &known.handle else {
-            // By its name there is another one now.
-            return match is_stable {
-                true => Ok(self.read_on_from(number, is_like.then_some(reached), None)),
-                false => Ok(()),
-            };
+            return Ok(if is_stable { Verdict::ReadsOn(is_like.then_some(reached)) } else { Verdict::Waits });
         };
         let their_stat = files.stat(theirs)?;
         if !is_same(files, theirs, &known.read)? {
-            return Ok(self.cut(original, &their_stat, now_ms));
+            return Ok(Verdict::OriginalIsCut(their_stat));
         }
         if !known.is_settled() {
-            return Ok(());
+            return Ok(Verdict::Waits);
         }
-        if is_reached {
-            if !is_like {
-                return Ok(self.read_on_from(number, None, None));
-            }
-            let copy = self.get(number);
-            (copy.read, copy.committed) = (reached, reached);
-            if their_stat.size < size || is_stable && reached.offset == size {
-                self.read_on_from(number, Some(reached), None);
-            }
-            return Ok(());
+        if size < reached.offset {
+            return is_part_of(files, handle, theirs, size, is_stable);
         }
-        let length = usize::try_from(size).unwrap_or(usize::MAX).min(TAIL_BYTES_MAX);
-        let ours = bytes_at(files, handle, size - length as u64, length)?;
-        let is_like = ours == bytes_at(files, theirs, size - length as u64, length)?;
-        if !is_like {
-            self.read_on_from(number, None, None);
-        } else if is_stable {
-            let length = usize::try_from(size).unwrap_or(usize::MAX).min(HEAD_BYTES_MAX);
-            let handle = self.generations[&number].handle.as_ref().expect("it was open");
-            let head = Print::of(&bytes_at(files, handle, 0, length)?);
-            let mark = Mark { offset: size, head, tail: Print::of(&ours), is_skipping: false };
-            self.read_on_from(number, Some(mark), None);
-        }
-        Ok(())
+        let is_all = their_stat.size < size || is_stable && reached.offset == size;
+        Ok(match (is_like, is_all) {
+            (false, _) => Verdict::ReadsOn(None),
+            (true, true) => Verdict::ReadsOn(Some(reached)),
+            (true, false) => Verdict::IsEqualUpTo(reached),
+        })
     }
 
     /// It is read as a file of its own: from here, or from where it is known to be equal.
@@ -303,6 +312,27 @@ impl<H> Follower<H> {
         }
         self.ready.insert(number);
     }
+}
+
+/// What becomes of a copy whose original has been read further than the copy goes.
+fn is_part_of<F: FileSystem>(
+    files: &mut F,
+    ours: &F::Handle,
+    theirs: &F::Handle,
+    size: u64,
+    is_stable: bool,
+) -> Result<Verdict, Fault> {
+    let length = |max: usize| usize::try_from(size).unwrap_or(usize::MAX).min(max);
+    let from = size - length(TAIL_BYTES_MAX) as u64;
+    let tail = bytes_at(files, ours, from, length(TAIL_BYTES_MAX))?;
+    if tail != bytes_at(files, theirs, from, length(TAIL_BYTES_MAX))? {
+        return Ok(Verdict::ReadsOn(None));
+    }
+    if !is_stable {
+        return Ok(Verdict::Waits);
+    }
+    let head = Print::of(&bytes_at(files, ours, 0, length(HEAD_BYTES_MAX))?);
+    Ok(Verdict::ReadsOn(Some(Mark { offset: size, head, tail: Print::of(&tail), is_skipping: false })))
 }
 
 /// Whether a file still begins, and goes on up to the mark, as it did.

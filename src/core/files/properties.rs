@@ -101,7 +101,7 @@ fn finish(mut reader: Reader, steps: &[Step]) -> Reader {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn every_whole_line_is_stored_exactly_once(steps in prop::collection::vec(step(), 1..80), tells_births in any::<bool>()) {
         let verdict = verdict(&run(&steps, tells_births, 100));

@@ -38,23 +38,14 @@ impl Portion {
     }
 }
 
-/// What a file says when it is asked for more.
-enum Read {
-    Portion(Portion),
-    Nothing,
-    /// It was cut: another generation begins.
-    Cut,
-}
-
 impl<H> Follower<H> {
     /// The next lines of whichever file has its turn; `None` if there is nothing more until the next look.
     pub fn read<F: FileSystem<Handle = H>>(&mut self, now_ms: i64, files: &mut F) -> Option<Portion> {
         while let Some(number) = self.next() {
             self.turn = number;
             match self.read_from(number, now_ms, files) {
-                Ok(Read::Portion(portion)) => return Some(portion),
-                Ok(Read::Nothing) => self.rest(number),
-                Ok(Read::Cut) => {}
+                Ok(Some(portion)) => return Some(portion),
+                Ok(None) => self.rest(number),
                 Err(fault) => {
                     let path = self.get(number).path.clone();
                     self.fault(&path, fault);
@@ -98,16 +89,16 @@ impl<H> Follower<H> {
         number: GenerationNumber,
         now_ms: i64,
         files: &mut F,
-    ) -> Result<Read, Fault> {
+    ) -> Result<Option<Portion>, Fault> {
         debug_assert_eq!(self.generations[&number].state, State::Reading, "others are not ready");
         if !self.open(number, files)? {
-            return Ok(Read::Nothing);
+            return Ok(None);
         }
         if self.get(number).read.offset == 0 && !self.get(number).is_original {
             // What it may be a copy of has perhaps been read since it was met.
             self.find_original(number, now_ms, files);
             if self.get(number).state != State::Reading {
-                return Ok(Read::Nothing);
+                return Ok(None);
             }
         }
         let one = &self.generations[&number];
@@ -122,7 +113,7 @@ impl<H> Follower<H> {
         let is_same = self.settings.trusts_inodes || bytes.len() >= tail && mark.tail.is_of(&bytes[..tail]);
         if stat.size < mark.offset || bytes.len() < tail || !is_same {
             self.cut(number, &stat, now_ms);
-            return Ok(Read::Cut);
+            return Ok(None);
         }
         self.get(number).is_reopened = false;
         let one = &self.generations[&number];
@@ -142,11 +133,11 @@ impl<H> Follower<H> {
             self.get(number).checked = Some((stat.modified_ns, stat.size));
         }
         if found.end == tail && found.is_skipping == mark.is_skipping {
-            return Ok(Read::Nothing);
+            return Ok(None);
         }
         let Some(head) = self.head(number, &bytes, offset, from, files)? else {
             self.cut(number, &stat, now_ms);
-            return Ok(Read::Cut);
+            return Ok(None);
         };
         let read = Mark { offset, head, tail: Print::of_end(&bytes[..found.end]), is_skipping: found.is_skipping };
         self.counts.lines += found.lines.len() as u64;
@@ -159,7 +150,7 @@ impl<H> Follower<H> {
         if reaches_end && found.end == bytes.len() {
             self.rest(number);
         }
-        Ok(Read::Portion(Portion { number, mark: read, place, header: found.header, bytes, lines: found.lines }))
+        Ok(Some(Portion { number, mark: read, place, header: found.header, bytes, lines: found.lines }))
     }
 
     /// Opens a file if it is not open. It may be another one by now: then the next look finds out.
