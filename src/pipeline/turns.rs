@@ -130,3 +130,71 @@ impl PipelineLoop {
         Admission::Taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc;
+
+    use crate::clock;
+    use crate::core::identity::{PerStream, RunId, Stream};
+    use crate::core::mqtt::pace::Urgency;
+    use crate::core::pipeline::{Pipeline, PipelineSettings};
+    use crate::core::reading::{Reading, Readings};
+    use crate::handoff::{EntryChange, Input, SessionProgress, Submission};
+    use crate::pipeline::committer::Job;
+    use crate::pipeline::{LoopParts, Message, PipelineLoop, StoreBeats, StoreCounters};
+    use crate::store::retention::WhenFull;
+
+    const READINGS: usize = 20_000;
+
+    /// The first commit of a submission that takes many turns: how many of its readings are in it, and how many entries.
+    fn first_commit(entries: Vec<EntryChange>) -> (usize, usize) {
+        let mut readings = Readings::default();
+        (0..READINGS).for_each(|at| readings.push(&Reading::at(at as i64, "tank", "t", 1.0)));
+        let submission = Submission {
+            session: Arc::<SessionProgress>::default(),
+            through: 1,
+            publishes: 1,
+            wants_answer: true,
+            urgency: Urgency::Urgent,
+            readings,
+            undecodable: Vec::new(),
+            ruled: None,
+            entries,
+            held_bytes: 0,
+            share: None,
+        };
+        let counters = Arc::new(StoreCounters::default());
+        counters.room_bytes.set(u64::MAX);
+        let (jobs, sealed) = mpsc::sync_channel::<Job>(1);
+        let mut pipeline = PipelineLoop::new(LoopParts {
+            pipeline: Pipeline::new(PipelineSettings::new("g", RunId([7; 8])), &PerStream::default()),
+            pacing: Default::default(),
+            jobs,
+            when_full: WhenFull::DropOldest,
+            counters,
+            outbox: Default::default(),
+            beats: StoreBeats::default(),
+            budget_bytes: 8 << 20,
+            now_ms: clock::now_ms,
+        });
+        let (_sender, receiver) = mpsc::channel();
+        let mut message = Some(Message::Input(Input::Submission(submission)));
+        loop {
+            pipeline.turn(message.take(), &receiver);
+            if let Ok(Job { input, .. }) = sealed.try_recv() {
+                let readings = input.sealed.of(Stream::RAW).map(|batch| batch.count as usize).sum();
+                return (readings, input.entries.len());
+            }
+        }
+    }
+
+    #[test]
+    fn entries_are_in_the_commit_of_all_the_readings_that_they_came_with() {
+        let (readings, entries) = first_commit(Vec::new());
+        assert!(readings < READINGS && entries == 0, "the control: without entries it is divided");
+        let place = EntryChange { key: b"F".to_vec(), value: Some(b"place".to_vec()) };
+        assert_eq!(first_commit(vec![place]), (READINGS, 1));
+    }
+}
