@@ -14,6 +14,7 @@ mod certificates;
 mod ending;
 mod error;
 mod feeding;
+mod inputs;
 mod listening;
 mod reloading;
 mod storeless;
@@ -48,9 +49,9 @@ use crate::core::detection::monitor::MonitorSettings;
 use crate::core::identity::{NamedStream, RunId};
 use crate::descriptors;
 use crate::disk;
-use crate::files::{self, FileSettings, FilesParts, FilesThread};
+use crate::files::{FileSettings, FilesThread};
 use crate::handoff::rules::CurrentRules;
-use crate::handoff::{Entry, Input, PipelineHandle};
+use crate::handoff::{Input, PipelineHandle};
 use crate::heartbeat::{Heartbeat, Watcher};
 use crate::ingest::{ClockState, Ingest, Route};
 use crate::mqtt::listener::{CurrentPolicies, ListenerSettings};
@@ -130,28 +131,6 @@ struct Parts {
 }
 
 impl Parts {
-    /// Starts what reads files. Without a store nothing is read: it would only be refused.
-    fn start_files(
-        &mut self,
-        settings: &GatewaySettings,
-        pipeline: &PipelineHandle<Message>,
-        clock: &ClockState,
-        entries: &[Entry],
-    ) -> Result<(), GatewayError> {
-        for file in &settings.files {
-            let started = files::start(FilesParts {
-                settings: file.clone(),
-                ingest: Ingest::new(settings.routes.clone(), clock.clone()),
-                pipeline: pipeline.clone(),
-                entries,
-                now_ms,
-                stop: self.stop_files.subscribe(),
-            });
-            self.files.push(started.map_err(GatewayError::system("start a thread that reads files"))?);
-        }
-        Ok(())
-    }
-
     /// What the administration interface reads.
     fn sources(
         &mut self,
@@ -186,6 +165,7 @@ impl Parts {
             edge: Arc::clone(edge),
             store: Arc::clone(&self.counters),
             sinks: self.sinks.iter().flat_map(|sink| sink.sources.clone()).collect(),
+            files: self.file_sources(settings),
             clock: clock.clone(),
             rules: settings.rules.clone(),
             phase: phase.clone(),
@@ -316,14 +296,14 @@ impl Phases<'_> {
         let entries = opened.as_ref().map(|opened| opened.writer.entries()).transpose();
         let entries = entries.map_err(GatewayError::Sqlite)?.unwrap_or_default();
         let mut parts = start(settings, opened, link, &outbox)?;
-        let sources =
-            parts.sources(settings, &listeners.ready, awaited.is_none(), &counters, (&clock, &outbox), &phase_seen)?;
-        let admin_thread = admin::spawn((admin, control), sources, parts.pipeline.clone())
-            .map_err(GatewayError::system("start the thread of the status page"))?;
         let pipeline = PipelineHandle::new(parts.pipeline.clone(), settings.uncommitted_bytes_max);
         if awaited.is_none() {
             parts.start_files(settings, &pipeline, &clock, &entries)?;
         }
+        let sources =
+            parts.sources(settings, &listeners.ready, awaited.is_none(), &counters, (&clock, &outbox), &phase_seen)?;
+        let admin_thread = admin::spawn((admin, control), sources, parts.pipeline.clone())
+            .map_err(GatewayError::system("start the thread of the status page"))?;
         let edge_parts = EdgeParts {
             settings: settings.edge.clone(),
             listeners: settings.listeners.clone(),
@@ -460,8 +440,8 @@ fn stored_bytes_max(capacity: &Capacity) -> usize {
 
 /// Connections must not use up the descriptors that the gateway needs for itself.
 fn leave_descriptors(settings: &mut GatewaySettings) -> std::io::Result<()> {
-    let files = settings.files.iter().map(|files| files.follow.open_max + files.follow.held_files_max).sum::<usize>();
-    let room = descriptors::Room::make(settings.sinks.len(), settings.streams.len())?.besides(files as u64);
+    let files = settings.files.iter().map(FileSettings::descriptors).sum();
+    let room = descriptors::Room::make(settings.sinks.len(), settings.streams.len())?.besides(files);
     let wanted = settings.edge.connections_max;
     if let Some(shortage) = room.shortage(wanted) {
         tracing::warn!("{shortage}");

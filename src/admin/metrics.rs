@@ -1,4 +1,4 @@
-//! The status in Prometheus' text format. The names of all metrics are in this file, and `docs/METRICS.md` is written from what it writes.
+//! The status in Prometheus' text format. The names of all metrics are in this file and its parts, and `docs/METRICS.md` is written from what it writes.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use crate::core::detection::alert::Severity;
 use crate::ingest::REASONS;
 use crate::tls::Expiry;
 
+mod files;
 mod process;
 mod text;
 
@@ -37,6 +38,7 @@ pub fn write(status: &Status, certificates: &[(String, Expiry)]) -> String {
     );
     write_sinks(&mut text, status);
     write_mqtt(&mut text, status);
+    files::write(&mut text, status);
     text.single(
         "admin_logins_refused_total",
         "counter",

@@ -1,11 +1,13 @@
 //! The gateway's status, for `/api/status`, its page, its own records and `outrider/status`.
 
 mod fields;
+mod inputs;
 
 pub use fields::{
     AdminStatus, Bytes, Cost, DetectionStatus, DiskStatus, DroppedSink, Histograms, ListenerStatus, MqttStatus,
     Received, SinkStatus, Status, StoreStatus, Unrouted,
 };
+pub use inputs::{FileStatus, InputStatus};
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -22,6 +24,7 @@ use super::rules;
 use super::undecodable::SampleHints;
 use crate::core::identity::RunId;
 use crate::disk::{self, DiskSpace};
+use crate::files::status::FilesSource;
 use crate::handoff::rules::CurrentRules;
 use crate::heartbeat::Watcher;
 use crate::ingest::ClockState;
@@ -67,6 +70,7 @@ pub struct Sources {
     pub edge: Arc<EdgeCounters>,
     pub store: Arc<StoreCounters>,
     pub sinks: Vec<SinkSource>,
+    pub files: Vec<FilesSource>,
     pub clock: ClockState,
     pub rules: CurrentRules,
     pub phase: tokio::sync::watch::Receiver<Phase>,
@@ -137,6 +141,7 @@ impl Sources {
             store: self.store_status(view, now_ms),
             sinks: self.sinks.iter().map(SinkStatus::of).chain(self.left_sinks(view)).collect(),
             dropped_sinks: DroppedSink::all(view),
+            files: self.files.iter().map(InputStatus::of).collect(),
             listeners: self.listeners.clone(),
             mqtt: MqttStatus::of(&self.edge),
             detection: DetectionStatus {

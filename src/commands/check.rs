@@ -16,9 +16,11 @@ use crate::config::Configuration;
 use crate::core::detection::detectors::limit::Bounds;
 use crate::core::detection::detectors::profile::Rule;
 use crate::core::identity::NamedStream;
+use crate::core::mqtt::topic;
 use crate::core::rulebook::NamedModel;
 use crate::descriptors::Room;
 use crate::errors::with_causes;
+use crate::files::FileSettings;
 use crate::ingest::Ingest;
 use crate::ingest::explain::{self, Explained};
 use crate::keys::units::{approximate_size, format_duration};
@@ -169,6 +171,9 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     for route in &configuration.routes {
         row(if builtin.contains(route) { "built-in routes" } else { "routes" }, route.to_string());
     }
+    for file in &configuration.inputs {
+        row("files", format!("{}, as if published to {}", file.path, file.topic.0));
+    }
     let other_topics = match configuration.edge.unrouted {
         Unrouted::Pass => "passed on to subscribers, acknowledged, not stored",
         Unrouted::Reject => "acknowledged, dropped",
@@ -298,10 +303,26 @@ fn profile(rule: &Rule) -> String {
     format!("{}: like {}, gap {}, stuck {}", words.join(" "), profile.name, on(profile.gap), on(profile.stuck))
 }
 
+/// Rules that look as if they saw lines of files: these are no messages.
+fn unseen_lines(configuration: &Configuration) -> impl Iterator<Item = String> + '_ {
+    let sees = |rule: &crate::core::rulebook::Rule, file: &FileSettings| {
+        rule.filter().is_some_and(|filter| topic::matches(filter, &file.topic.of(&file.path)))
+    };
+    configuration.rules.book.rules().iter().filter(|rule| rule.sees_messages()).filter_map(move |rule| {
+        let file = configuration.inputs.iter().find(|file| sees(rule, file))?;
+        Some(format!(
+            "rule {}: it has `sql`, so it sees messages only, and not the lines of {}; a rule with `when` sees their readings",
+            rule.name, file.path
+        ))
+    })
+}
+
 /// Warnings about settings that are allowed but may surprise.
 fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> Vec<String> {
     let room = Room::look(configuration.sinks.len(), configuration.streams.len());
-    let shortage = room.ok().and_then(|room| room.shortage(configuration.edge.connections_max));
+    let of_files = configuration.inputs.iter().map(FileSettings::descriptors).sum();
+    let room = room.ok().map(|room| room.besides(of_files));
+    let shortage = room.and_then(|room| room.shortage(configuration.edge.connections_max));
     let mut warnings: Vec<String> = shortage.into_iter().collect();
     for note in configuration.sinks.iter().flat_map(|sink| sink.sink.notes()) {
         // Several sinks may have the same note.
@@ -314,6 +335,7 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> 
     }
     warnings.extend(configuration.listeners.warnings.iter().chain(&configuration.admin.warnings).cloned());
     warnings.extend(configuration.rules.warnings.iter().map(|warning| format!("rule {warning}")));
+    warnings.extend(unseen_lines(configuration));
     let Held::View(view) = held else { return warnings };
     if view.used_bytes > capacity.bytes_max {
         warnings.push(

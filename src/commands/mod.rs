@@ -15,6 +15,7 @@ pub mod detect;
 mod diag;
 mod doctor;
 mod environment;
+mod file;
 mod init;
 mod log_limit;
 mod logging;
@@ -26,6 +27,7 @@ mod rules;
 pub mod run;
 mod secrets;
 mod status;
+mod text;
 mod token;
 
 use std::process::ExitCode;
@@ -89,6 +91,9 @@ enum Command {
     /// Clear alerts of the running gateway
     #[command(subcommand)]
     Alerts(operate::AlertsCommand),
+    /// Look at the files that the running gateway reads
+    #[command(subcommand)]
+    File(file::FileCommand),
     /// Look at what the store holds, check it, print it, and send again what sinks have refused
     #[command(subcommand)]
     Buffer(buffer::BufferCommand),
@@ -160,6 +165,7 @@ fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Doctor(arguments) => doctor::command(&arguments),
         Command::Series(command) => operate::series(&command),
         Command::Alerts(command) => operate::alerts(&command),
+        Command::File(command) => file::command(&command),
         Command::Buffer(command) => buffer::command(&command),
         Command::Sinks(command) => operate::sinks(&command),
         Command::Rules(command) => rules::command(&command),

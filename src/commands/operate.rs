@@ -18,6 +18,8 @@ use crate::core::mqtt::topic;
 /// Longer than the gateway itself waits for its disk.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// More than the status takes, whatever devices are called.
+pub const STATUS_BYTES_MAX: u64 = 16 << 20;
 
 /// What is asked for.
 pub enum Method {

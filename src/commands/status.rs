@@ -8,11 +8,11 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 
-use super::operate::{Method, Place, ask, failed};
+use super::file::Input;
+use super::operate::{Method, Place, STATUS_BYTES_MAX, ask, failed};
+use super::text::{Plain, section};
 use crate::keys::units::{approximate_duration, approximate_size};
 
-/// More than the status takes, whatever devices are called.
-const STATUS_BYTES_MAX: u64 = 16 << 20;
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// On a terminal: to the first place of an empty screen.
@@ -73,6 +73,7 @@ struct Status {
     state: String,
     clock: String,
     uptime_s: u64,
+    now_ms: i64,
     received: Received,
     mqtt: Mqtt,
     store: Store,
@@ -80,6 +81,7 @@ struct Status {
     ledger: Vec<Flow>,
     ledger_adds_up: bool,
     sinks: Vec<Sink>,
+    files: Vec<Input>,
     unrouted: Unrouted,
     undecodable: Vec<Undecodable>,
     series: Option<Series>,
@@ -178,18 +180,6 @@ struct Alert {
     message: String,
 }
 
-/// Names come from devices: whatever they hold, they must not control a terminal.
-struct Plain<'a>(&'a str);
-
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|letter| match letter.is_control() {
-            true => write!(f, "{}", letter.escape_debug()),
-            false => f.write_char(letter),
-        })
-    }
-}
-
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Status { version, gateway, state, clock, uptime_s, received, unrouted, undecodable, .. } = self;
@@ -208,6 +198,8 @@ impl fmt::Display for Status {
             writeln!(f, "the ledger does not add up: see `ledger` of --json")?;
         }
         section(f, "sinks", self.ledger.iter().map(|flow| flow.text(&self.sinks)), self.ledger.len())?;
+        let files = self.files.iter().map(|input| input.text(self.now_ms));
+        section(f, "files", files, self.files.len())?;
         let alerts = self.alerts.iter().map(|Alert { device, state, severity, message }| {
             format!("{state}, {severity}: {} ({})", Plain(message), Plain(device))
         });
@@ -285,23 +277,6 @@ impl fmt::Display for Series {
     }
 }
 
-/// A list with its length; nothing for an empty one.
-fn section(f: &mut fmt::Formatter<'_>, what: &str, lines: impl Iterator<Item = String>, total: usize) -> fmt::Result {
-    if total == 0 {
-        return Ok(());
-    }
-    writeln!(f, "\n{what}: {total}")?;
-    let mut shown = 0;
-    for line in lines {
-        writeln!(f, "  {line}")?;
-        shown += 1;
-    }
-    match shown > 0 && shown < total {
-        true => writeln!(f, "  and {} more", total - shown),
-        false => Ok(()),
-    }
-}
-
 /// Lines of a configuration, to be copied.
 fn advice(f: &mut fmt::Formatter<'_>, what: &str, lines: &str) -> fmt::Result {
     writeln!(f, "  {what}")?;
@@ -316,7 +291,7 @@ mod tests {
     fn what_matters_is_shown_and_nothing_controls_the_terminal() {
         let line = |metric: &str, profile: &str, limit: bool, reason: &str| serde_json::json!({ "device": "t\u{1b}[2J", "metric": metric, "profile": profile, "limit": limit, "reason": reason });
         let status = serde_json::json!({
-            "version": "1", "gateway": "g", "state": "running", "clock": "synced", "uptime_s": 5, "new": "ignored",
+            "version": "1", "gateway": "g", "state": "running", "clock": "synced", "uptime_s": 5, "now_ms": 1, "files": [], "new": "ignored",
             "received": { "accepted": 7, "undecodable": 1 }, "mqtt": { "publishes_denied": 3 },
             "store": { "bytes": 1 << 20, "bytes_max": 1_u64 << 32, "oldest_age_s": 90, "holds_days": 12.34, "writing": true },
             "disk": { "free_bytes": 3_u64 << 30 },

@@ -8,6 +8,8 @@ use crate::files::{Content, FileSettings, Pattern, TopicText, compile};
 use crate::ingest::Route;
 use crate::keys::section::Section;
 
+/// Compressing a file, and finding out what is in it, may take so long.
+const REMEMBER_DELETED_MS: i64 = 600_000;
 /// Each has a thread.
 const FILES_MAX: usize = 32;
 
@@ -43,7 +45,10 @@ pub fn read(mut section: Section<'_>, routes: &[Route], found: &mut Vec<FileSett
     let line_bytes_max = section.bytes("line_size_max");
     section.finish();
     let (Some(path), Some((folder, names)), Some(topic), Some(content)) = (glob, parts, topic, content) else { return };
-    let follow = Settings { has_header, start, idle_ms, line_bytes_max, ..Settings::new(framing) };
+    // Whether compressed rotations have names that match.
+    let remember_deleted_ms = if names.ends_with('*') || names.ends_with(".gz") { REMEMBER_DELETED_MS } else { 0 };
+    let limits = Settings::new(framing);
+    let follow = Settings { has_header, start, idle_ms, line_bytes_max, remember_deleted_ms, ..limits };
     found.push(FileSettings { path, folder, names, topic, content, follow });
 }
 

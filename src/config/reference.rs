@@ -254,7 +254,7 @@ const KEYS: &[Key] = &[
         "An example that `outrider check` tries: `expect` lists the readings that come of it, such as [{ device = \"a\", metric = \"t\", value = 1.5 }], or is the reason of a refusal."),
 
     key_of(Group::File, "path", Kind::Text(Shape::Path), Required { example: "\"/var/log/plant/*.log\"" },
-        "The files: a folder, and a name in which * stands for any text. Compressed files are left alone. Their places in the store are under this text."),
+        "The files: a folder, and a name in which * stands for any text. Files that end in .gz are read when they are finished. Their places in the store are under this text."),
     key_of(Group::File, "topic", Kind::Text(Shape::Name), Required { example: "\"devices/{file}\"" },
         "Where routes see the lines; {file} is the file's name up to its first dot."),
     key_of(Group::File, "format", Kind::Choice(&["lines", "csv", "pattern"]), Literal("\"lines\""),

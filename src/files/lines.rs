@@ -73,9 +73,9 @@ impl Pattern {
     }
 }
 
-/// A regular expression of bounded size.
+/// A regular expression of bounded size. Its classes are those of ASCII: tables of all of Unicode are not built in.
 pub fn compile(text: &str) -> Result<Regex, PatternError> {
-    let built = regex::bytes::RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build();
+    let built = regex::bytes::RegexBuilder::new(text).unicode(false).size_limit(PATTERN_BYTES_MAX).build();
     built.map_err(|error| PatternError::Wrong(error.to_string().lines().last().unwrap_or_default().to_owned()))
 }
 

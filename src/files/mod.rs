@@ -7,6 +7,10 @@
 
 mod folder;
 mod lines;
+mod packed;
+mod pread;
+pub mod status;
+mod telling;
 mod thread;
 
 use std::path::PathBuf;
@@ -27,4 +31,12 @@ pub struct FileSettings {
     pub topic: TopicText,
     pub content: Content,
     pub follow: Settings,
+}
+
+impl FileSettings {
+    /// How many file descriptors it may need.
+    pub fn descriptors(&self) -> u64 {
+        // One more for the folder, and two for what is being unpacked.
+        (self.follow.open_max + self.follow.held_files_max + 3) as u64
+    }
 }

@@ -8,16 +8,19 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::FileSettings;
-use super::folder::Folder;
+use super::folder::{Folder, Opened};
 use super::lines::Content;
+use super::status::{FILES_SHOWN, FilesSource, FilesView};
+use super::telling::tell;
 use crate::core::files::{
-    Follower, GenerationNumber, Mark, Note, Place, PlaceChange, Portion, place_key, place_number,
+    FileSystem, Follower, GenerationNumber, Mark, Place, PlaceChange, Portion, Start, place_key, place_number,
 };
 use crate::core::mqtt::pace::Urgency;
 use crate::core::reading::Readings;
 use crate::handoff::{
     Entry, EntryChange, Input, PipelineGone, PipelineHandle, SessionProgress, Submission, Undecodable,
 };
+use crate::heartbeat::Beat;
 use crate::ingest::{Decoded, Ingest, SAMPLE_BYTES_MAX};
 
 /// How often the files are looked at, at rest and while they are written to.
@@ -29,6 +32,9 @@ const LOOK_SHARE: u32 = 20;
 const SUBMISSION_BYTES: usize = 256 * 1024;
 /// Pause before what was refused is read again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// What is unpacked of new compressed files between two looks, and before the first one.
+const UNPACKED_BYTES: u64 = 8 << 20;
+const UNPACKED_BYTES_FIRST: u64 = 64 << 20;
 /// Samples of lines that cannot be decoded, in one submission. The others are counted all the same.
 const SAMPLED_BYTES_MAX: usize = 64 * 1024;
 
@@ -40,6 +46,8 @@ pub struct FilesParts<'a, T: From<Input>> {
     /// All that is kept in the store.
     pub entries: &'a [Entry],
     pub now_ms: fn() -> i64,
+    /// Of this thread.
+    pub beat: Beat,
     /// Set when the process is ending.
     pub stop: watch::Receiver<bool>,
 }
@@ -49,6 +57,7 @@ pub struct FilesParts<'a, T: From<Input>> {
 pub struct FilesThread {
     pub name: String,
     pub thread: JoinHandle<()>,
+    pub source: FilesSource,
 }
 
 /// Starts the thread of one `[[file]]`.
@@ -59,18 +68,20 @@ pub struct FilesThread {
 pub fn start<T: From<Input> + Send + 'static>(parts: FilesParts<'_, T>) -> std::io::Result<FilesThread> {
     let name = format!("file {}", parts.settings.path);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let mut stop = parts.stop.clone();
-    let reader = Reader::new(parts);
+    let (mut stop, beat) = (parts.stop.clone(), parts.beat.clone());
+    let source = FilesSource::new(parts.settings.path.clone());
+    let reader = Reader::new(parts, source.clone());
     let thread = std::thread::Builder::new().name("files".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
                 // Without a pipeline the process is ending.
                 _ = reader.run() => {}
+                () = beat.pulse() => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
         });
     })?;
-    Ok(FilesThread { name, thread })
+    Ok(FilesThread { name, thread, source })
 }
 
 struct Reader<T: From<Input>> {
@@ -78,11 +89,12 @@ struct Reader<T: From<Input>> {
     ingest: Ingest,
     pipeline: PipelineHandle<T>,
     now_ms: fn() -> i64,
-    follower: Follower<std::fs::File>,
+    follower: Follower<Opened>,
     files: Folder,
     started: Instant,
     payload: Vec<u8>,
-    is_unlistable: bool,
+    source: FilesSource,
+    view: FilesView,
 }
 
 /// What is stored in one commit.
@@ -92,6 +104,7 @@ struct Batch {
     readings: Readings,
     undecodable: Vec<Undecodable>,
     sampled_bytes: usize,
+    lines: u64,
     marks: Vec<(GenerationNumber, Mark)>,
     places: Vec<(GenerationNumber, Place)>,
     changes: Vec<PlaceChange>,
@@ -104,25 +117,27 @@ impl Batch {
 }
 
 impl<T: From<Input>> Reader<T> {
-    fn new(parts: FilesParts<'_, T>) -> Reader<T> {
-        let FilesParts { settings, ingest, pipeline, entries, now_ms, .. } = parts;
+    fn new(parts: FilesParts<'_, T>, source: FilesSource) -> Reader<T> {
+        let FilesParts { settings, ingest, pipeline, entries, now_ms, beat, .. } = parts;
         let place = |entry: &Entry| {
             let number = place_number(&settings.path, &entry.key)?;
             Some((number, Place::from_bytes(&entry.value)?))
         };
-        let follower = Follower::new(settings.follow.clone(), entries.iter().filter_map(place), 0);
-        let files = Folder { folder: settings.folder.clone(), names: settings.names.clone() };
-        let started = Instant::now();
+        let places: Vec<(GenerationNumber, Place)> = entries.iter().filter_map(place).collect();
+        let skips_packed = places.is_empty() && settings.follow.start == Start::End;
+        let known = places.iter().map(|(_, place)| place);
+        let files = Folder::new(settings.folder.clone(), settings.names.clone(), beat, known, skips_packed);
         Reader {
+            follower: Follower::new(settings.follow.clone(), places, 0),
             settings,
             ingest,
             pipeline,
             now_ms,
-            follower,
             files,
-            started,
+            started: Instant::now(),
             payload: Vec::new(),
-            is_unlistable: false,
+            source,
+            view: FilesView::default(),
         }
     }
 
@@ -133,11 +148,15 @@ impl<T: From<Input>> Reader<T> {
     async fn run(mut self) -> Result<(), PipelineGone> {
         let mut progress = Arc::<SessionProgress>::default();
         let mut ordinal = 0;
+        // So that what was compressed while nobody looked is there when its original is missed.
+        if self.files.list().is_ok() {
+            self.files.unpack(UNPACKED_BYTES_FIRST);
+        }
         loop {
             let looked = Instant::now();
             self.look();
-            let took = looked.elapsed();
-            let mut has_read = false;
+            let rest = looked.elapsed() * LOOK_SHARE;
+            let mut has_read = self.files.unpack(UNPACKED_BYTES);
             loop {
                 let batch = self.batch();
                 if batch.is_empty() {
@@ -150,24 +169,39 @@ impl<T: From<Input>> Reader<T> {
                     tokio::time::sleep(RETRY_PAUSE).await;
                     break;
                 }
+                // However much there is to be read, the files are looked at: they may be rotated away meanwhile.
+                if looked.elapsed() >= rest.max(LOOK_EVERY) {
+                    break;
+                }
             }
+            self.show();
             let pause = if has_read { LOOK_AGAIN } else { LOOK_EVERY };
-            tokio::time::sleep(pause.saturating_sub(looked.elapsed()).max(took * LOOK_SHARE)).await;
+            tokio::time::sleep(rest.max(pause).saturating_sub(looked.elapsed())).await;
         }
     }
 
     fn look(&mut self) {
         let now_ms = self.elapsed_ms();
-        let was_unlistable = self.is_unlistable;
         let looked = self.follower.look(now_ms, &mut self.files);
-        self.is_unlistable = looked.is_err();
         let folder = self.files.folder.display();
-        match looked {
-            Err(fault) if !was_unlistable => tracing::warn!("cannot list {folder}: {fault}; tried again each second"),
-            Ok(()) if was_unlistable => tracing::info!("{folder} can be listed again"),
+        match (&looked, &self.view.last_error) {
+            (Err(fault), None) => tracing::warn!("cannot list {folder}: {fault}; tried again each second"),
+            (Ok(()), Some(_)) => tracing::info!("{folder} can be listed again"),
             _ => {}
         }
+        self.view.last_error = looked.err().map(|fault| fault.to_string());
         self.follower.take_notes().iter().for_each(tell);
+        for (path, why) in self.files.take_damaged() {
+            self.view.damaged += 1;
+            tracing::error!("not all of {path} can be unpacked: {why}");
+        }
+        self.show();
+    }
+
+    /// Tells the administration interface.
+    fn show(&mut self) {
+        (self.view.overview, self.view.counts) = (self.follower.overview(FILES_SHOWN), self.follower.counts());
+        self.source.set(&self.view);
     }
 
     /// Reads and decodes what is stored next.
@@ -191,6 +225,7 @@ impl<T: From<Input>> Reader<T> {
         let received_at_ms = (self.now_ms)();
         let content: &Content = &self.settings.content;
         for line in portion.lines() {
+            batch.lines += 1;
             let is_made = content.payload(portion.header.as_deref(), line, &mut self.payload);
             let decoded = match is_made {
                 true => self.ingest.decode(&topic, &self.payload, received_at_ms, &mut batch.readings),
@@ -217,7 +252,8 @@ impl<T: From<Input>> Reader<T> {
     ) -> Result<bool, PipelineGone> {
         // With more to come, this waits for the commit.
         let urgency = if batch.bytes < SUBMISSION_BYTES { Urgency::Relaxed } else { Urgency::Urgent };
-        let Batch { readings, undecodable, marks, places, changes, .. } = batch;
+        let Batch { readings, undecodable, marks, places, changes, lines, .. } = batch;
+        let refused = undecodable.len() as u64;
         let stored = places.into_iter().map(|(number, place)| PlaceChange { number, place: Some(place) });
         let entry = |change: &PlaceChange| EntryChange {
             key: place_key(&self.settings.path, change.number),
@@ -243,6 +279,11 @@ impl<T: From<Input>> Reader<T> {
         drop(turn);
         if is_stored(progress, ordinal).await {
             marks.into_iter().for_each(|(number, mark)| self.follower.committed(number, mark));
+            self.view.lines += lines - refused;
+            self.view.lines_refused += refused;
+            if lines > 0 {
+                self.view.newest_line_ms = Some((self.now_ms)());
+            }
             Ok(true)
         } else {
             self.follower.return_changes(changes);
@@ -266,25 +307,5 @@ async fn is_stored(progress: &SessionProgress, ordinal: u64) -> bool {
     }
 }
 
-fn tell(note: &Note) {
-    match note {
-        Note::Cut { path, unread_bytes } => tracing::warn!(
-            unread_bytes,
-            "{path} was cut: what was written after the last look is lost; rename files to rotate them, and nothing is"
-        ),
-        Note::Vanished { path, unread_bytes } => {
-            tracing::warn!(unread_bytes, "{path} went away while it was not open: what was written last may be lost");
-        }
-        Note::LetGo { path, unread_bytes } => {
-            tracing::error!(
-                unread_bytes,
-                "{path} was deleted, and is let go before it is read: its bytes fill the disk"
-            );
-        }
-        Note::Copy { path, original } => tracing::info!(
-            "{path} is what {original} was before it was cut; what was written between copy and cut, if anything, is lost"
-        ),
-        Note::TooLong { path, offset } => tracing::warn!(offset, "a line of {path} is too long, and is left out"),
-        Note::Fault { path, why } => tracing::warn!("{path} cannot be read: {why}"),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,10 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<Vec<Entry>> {
         }
     }
     if damaged > 0 {
-        tracing::error!(damaged, "retained messages, or parts of MQTT sessions, are damaged and left out");
+        tracing::error!(
+            damaged,
+            "retained messages, parts of MQTT sessions, or places of files are damaged and left out"
+        );
     }
     Ok(entries)
 }

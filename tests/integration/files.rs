@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -42,6 +43,25 @@ impl Site {
 
     fn rename(&self, from: &str, to: &str) {
         std::fs::rename(self.path(from), self.path(to)).unwrap();
+    }
+
+    /// What a command says of the running gateway.
+    fn outrider(&self, arguments: &[&str]) -> String {
+        let state = self.folder.path().join("state");
+        let output = Command::new(env!("CARGO_BIN_EXE_outrider"))
+            .args(arguments)
+            .args(["--state", state.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// How many places of files are stored.
+    fn entries(&self) -> i64 {
+        let db = rusqlite::Connection::open(self.folder.path().join("state/outrider.sqlite")).unwrap();
+        db.query_row("SELECT count(*) FROM entry WHERE substr(key, 1, 1) = CAST('F' AS BLOB)", [], |row| row.get(0))
+            .unwrap()
     }
 
     /// Stops the gateway, and returns what its archive has: `device metric value` of each reading, in their order.
@@ -114,6 +134,68 @@ fn rows_of_csv_and_lines_that_a_pattern_takes_apart_are_readings() {
     let mut found = site.stop(gateway);
     found.sort();
     assert_eq!(found, ["c speed 1.5", "c speed 2.5", "p t -3.0", "p t 21.5"]);
+}
+
+fn gzip(path: &Path) {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&std::fs::read(path).unwrap()).unwrap();
+    let packed = PathBuf::from(format!("{}.gz", path.display()));
+    std::fs::write(packed, encoder.finish().unwrap()).unwrap();
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn compressed_rotations_are_read_on_and_what_is_known_of_files_is_shown() {
+    let site = Site::new(LINES);
+    site.append("a.log", "{\"value\":1}\n");
+    site.append("old.log.3", "{\"value\":7}\n");
+    gzip(&site.path("old.log.3"));
+    let gateway = site.start();
+    wait_for_readings(&gateway, 2);
+    // One that was read, and one that was not because nobody was there.
+    site.rename("a.log", "a.log.1");
+    site.append("a.log", "{\"value\":2}\n");
+    wait_for_readings(&gateway, 3);
+    gzip(&site.path("a.log.1"));
+    let files = |gateway: &Gateway| gateway.status()["files"][0].clone();
+    wait_until("the compressed one", || {
+        let files = files(&gateway)["files"].clone();
+        files.as_array().unwrap().iter().any(|file| file["path"].as_str().unwrap().ends_with("a.log.1.gz"))
+    });
+    gateway.kill();
+    site.append("a.log", "{\"value\":3}\nnothing\n");
+    site.rename("a.log", "a.log.2");
+    gzip(&site.path("a.log.2"));
+    std::fs::write(site.path("broken.log.gz"), b"no gzip").unwrap();
+    let gateway = site.start();
+    wait_for_readings(&gateway, 4);
+    wait_until("the damage", || files(&gateway)["damaged"] == 1);
+    let shown = files(&gateway);
+    assert_eq!((&shown["lines"], &shown["lines_refused"], &shown["vanished"]), (&1.into(), &1.into(), &0.into()));
+    assert_eq!((&shown["lag_bytes"], &shown["lost_bytes"]), (&0.into(), &0.into()));
+    let text = site.outrider(&["file", "status"]);
+    assert!(text.contains("1 lines stored") && text.contains("a.log.2.gz: read, 32 of 32 bytes"), "{text}");
+    assert!(site.outrider(&["status"]).contains("\nfiles: 1\n"));
+    let json: serde_json::Value = serde_json::from_str(&site.outrider(&["file", "status", "--json"])).unwrap();
+    assert_eq!(json[0]["damaged"], 1);
+    let mut found = site.stop(gateway);
+    found.sort();
+    assert_eq!(found, ["a n 1.0", "a n 2.0", "a n 3.0", "old n 7.0"]);
+}
+
+#[test]
+fn places_of_files_that_are_not_read_any_more_are_deleted() {
+    let site = Site::new(LINES);
+    site.append("a.log", "{\"value\":1}\n");
+    let gateway = site.start();
+    wait_for_readings(&gateway, 1);
+    site.stop(gateway);
+    let places = || site.entries();
+    assert_eq!(places(), 1);
+    let without = Gateway::start_configured(site.folder.path(), "", &[], &[]);
+    wait_until("it is deleted", || places() == 0);
+    assert_eq!(without.status()["files"], serde_json::json!([]));
+    assert!(without.stop().success());
 }
 
 /// How a writer rotates its file each second.
@@ -212,4 +294,41 @@ fn each_line_is_stored_once_however_files_are_rotated_and_whenever_the_gateway_i
         }
     }
     assert!(found.is_empty(), "{found:?}");
+}
+
+/// `OUTRIDER_FILES_ROTATIONS` is how many files there are, one after the other, and `OUTRIDER_FILES_LINES` how many lines each has: 3,600 of
+/// 10,000 are what an hour of a file a second is.
+#[test]
+fn memory_and_descriptors_do_not_grow_with_the_files_that_were_read() {
+    let from = |name: &str, usual: u64| std::env::var(name).map_or(usual, |value| value.parse().unwrap());
+    let (files, lines) = (from("OUTRIDER_FILES_ROTATIONS", 60), from("OUTRIDER_FILES_LINES", 200));
+    // Not even names of compressed files match, for which deleted ones are remembered.
+    let site = Site::new("[[file]]\npath = 'IN/*.log'\ntopic = 'devices/{file}/n'\n");
+    let gateway = site.start();
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count();
+    let mut settled = (0, 0);
+    let started = Instant::now();
+    for file in 0..files {
+        let text: String = (0..lines).map(|n| format!("{{\"value\":{}}}\n", (file * lines + n) % 97)).collect();
+        site.append("x.log", &text);
+        wait_for_readings(&gateway, (file + 1) * lines);
+        for number in (1..4).rev() {
+            let _ = std::fs::rename(site.path(&format!("x-{number}.log")), site.path(&format!("x-{}.log", number + 1)));
+        }
+        site.rename("x.log", "x-1.log");
+        if file == files / 3 {
+            settled = (gateway.rss_bytes(), descriptors());
+        }
+    }
+    // Those of the last seconds are open still.
+    wait_until("files are closed", || descriptors() < settled.1 + 8);
+    let ended = (gateway.rss_bytes(), descriptors());
+    println!(
+        "{files} files of {lines} lines in {:?}: memory and descriptors {settled:?}, then {ended:?}",
+        started.elapsed()
+    );
+    assert!(ended.0 < settled.0 + (16 << 20), "{settled:?}, then {ended:?}");
+    let known = gateway.status()["files"][0]["files_total"].as_u64().unwrap();
+    assert!(known < 40, "{known} files are known");
+    assert!(gateway.stop().success());
 }

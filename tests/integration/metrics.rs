@@ -29,6 +29,9 @@ type = \"archive\"
 name = \"hot\"
 when = \"temperature > 110\"
 alert = \"critical\"
+[[file]]
+path = \"IN/*.log\"
+topic = \"devices/{file}\"
 ";
 
 fn root() -> PathBuf {
@@ -43,7 +46,9 @@ fn read(path: &str) -> String {
 fn metrics(folder: &Path) -> String {
     let certificates = folder.join("certificates");
     expect_success(&["cert", "init", certificates.to_str().unwrap()], "");
-    let gateway = Gateway::start_configured(folder, CONFIG, &[], &[]);
+    std::fs::write(folder.join("a.log"), "{\"value\":1}\n").unwrap();
+    let config = CONFIG.replace("IN", folder.to_str().unwrap());
+    let gateway = Gateway::start_configured(folder, &config, &[], &[]);
     let mut client = Client::connect(gateway.mqtt, "device");
     for value in [20, 21, 120] {
         client.publish("devices/tank-1/temperature", format!("{{\"value\": {value}}}"));
@@ -51,6 +56,7 @@ fn metrics(folder: &Path) -> String {
     client.publish("devices/tank-1/temperature", "{");
     wait_until("the rule has found it", || {
         gateway.get("/metrics").1.contains("outrider_rule_matches_total{rule=\"hot\"} 1")
+            && gateway.get("/metrics").1.contains("outrider_file_newest_line_seconds{")
     });
     gateway.get("/metrics").1
 }

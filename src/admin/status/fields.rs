@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::admin::flow::FlowLine;
 use crate::admin::ledger::{LedgerLine, RejectedSample, StoreView, StreamContent};
 use crate::admin::rules::RulesStatus;
+use crate::admin::status::inputs::InputStatus;
 use crate::core::detection::alert::Severity;
 use crate::counter::HistogramView;
 use crate::ingest;
@@ -34,6 +35,8 @@ pub struct Status {
     pub store: StoreStatus,
     pub sinks: Vec<SinkStatus>,
     pub dropped_sinks: Vec<DroppedSink>,
+    /// Each `[[file]]`: how far it is read.
+    pub files: Vec<InputStatus>,
     pub listeners: Vec<ListenerStatus>,
     pub mqtt: MqttStatus,
     pub detection: DetectionStatus,

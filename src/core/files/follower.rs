@@ -1,11 +1,12 @@
 //! The files of one glob: what a look at them changes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::generation::{Generation, State};
-use super::identity::family;
+use super::identity::FileId;
 use super::place::{GenerationNumber, Mark, Place, PlaceChange};
-use super::{Counts, Fault, FileSystem, Line, Note, Seen, Settings, Start, Stat};
+use super::ready::{Index, Ready};
+use super::{Counts, Fault, FileSystem, Note, Seen, Settings, Start, Stat};
 
 /// Notes beyond so many wait for nobody.
 const NOTES_MAX: usize = 64;
@@ -17,8 +18,9 @@ const MISSED_MAX: u32 = 8;
 pub struct Follower<H> {
     pub(super) settings: Settings,
     pub(super) generations: BTreeMap<GenerationNumber, Generation<H>>,
+    pub(super) index: Index,
     /// Those that may have something to be read.
-    pub(super) ready: BTreeSet<GenerationNumber>,
+    pub(super) ready: Ready,
     /// The one that was read last.
     pub(super) turn: GenerationNumber,
     last_number: GenerationNumber,
@@ -27,7 +29,7 @@ pub struct Follower<H> {
     pub(super) is_first_look: bool,
     /// What is to be stored although nothing was read.
     pub(super) changes: BTreeMap<GenerationNumber, Option<Place>>,
-    pub(super) open: usize,
+    pub(super) open: BTreeSet<GenerationNumber>,
     /// Looks so far.
     pub(super) look: u64,
     pub(super) counts: Counts,
@@ -44,26 +46,28 @@ impl<H> Follower<H> {
         places: impl IntoIterator<Item = (GenerationNumber, Place)>,
         now_ms: i64,
     ) -> Follower<H> {
-        let mut generations = BTreeMap::new();
+        let (mut generations, mut index) = (BTreeMap::new(), Index::default());
         let (mut is_begun, mut last_number) = (false, BEGUN);
         for (number, place) in places {
             is_begun = true;
             last_number = last_number.max(number);
             if number != BEGUN {
-                let family = family(&place.path);
-                generations.insert(number, Generation::restored(number, place, family, now_ms));
+                let restored = Generation::restored(number, place, now_ms);
+                index.insert(&restored);
+                generations.insert(number, restored);
             }
         }
         Follower {
             settings,
             generations,
-            ready: BTreeSet::new(),
+            index,
+            ready: Ready::default(),
             turn: BEGUN,
             last_number,
             is_begun,
             is_first_look: true,
             changes: BTreeMap::new(),
-            open: 0,
+            open: BTreeSet::new(),
             look: 0,
             counts: Counts::default(),
             notes: Vec::new(),
@@ -79,22 +83,18 @@ impl<H> Follower<H> {
         let mut seen = files.list()?;
         seen.sort_by(|a, b| (a.stat.modified_ns, &a.path).cmp(&(b.stat.modified_ns, &b.path)));
         self.look += 1;
-        let index = self.index();
         let mut unknown = Vec::new();
         for one in seen {
-            match self.known(&index, &one.stat) {
+            match self.known(&one.stat.file) {
                 // A file with two names is one file.
                 Some(number) if self.get(number).look == self.look => {}
-                // It was found to be cut in this look, when another path led to it.
-                Some(number) if matches!(self.get(number).state, State::Cut { .. }) => {}
                 Some(number) => self.see(number, &one, now_ms, files),
                 None => unknown.push(one),
             }
         }
         self.miss(now_ms, files);
-        let index = self.index();
         for one in unknown {
-            if self.known(&index, &one.stat).is_none() {
+            if self.known(&one.stat.file).is_none() {
                 self.meet(&one.path, now_ms, files);
             }
         }
@@ -117,12 +117,17 @@ impl<H> Follower<H> {
 
     /// What is not committed could not be stored: it is read again.
     pub fn rewind(&mut self) {
-        for (number, generation) in &mut self.generations {
+        for generation in self.generations.values_mut() {
             if !generation.is_settled() {
                 generation.read = generation.committed;
                 (generation.checked, generation.header) = (None, None);
+                if generation.committed.offset > 0 {
+                    // It may have been dropped in favour of the one that was refused.
+                    let place = generation.place(generation.committed);
+                    self.changes.entry(generation.number).or_insert(Some(place));
+                }
                 if generation.state == State::Reading {
-                    self.ready.insert(*number);
+                    self.ready.insert(generation);
                 }
             }
         }
@@ -152,28 +157,6 @@ impl<H> Follower<H> {
         std::mem::take(&mut self.notes)
     }
 
-    /// Bytes that were seen and are not committed yet.
-    pub fn lag_bytes(&self) -> u64 {
-        let lag = |one: &Generation<H>| one.size.saturating_sub(one.committed.offset);
-        self.generations.values().filter(|one| matches!(one.state, State::Reading)).map(lag).sum()
-    }
-
-    /// All files that are known.
-    pub fn lines(&self) -> impl Iterator<Item = Line> + '_ {
-        self.generations.values().map(|one| Line {
-            path: one.path.clone(),
-            committed: one.committed.offset,
-            size: one.size,
-            state: match one.state {
-                State::Reading => "read",
-                State::Copy { .. } => "copy",
-                State::Cut { .. } => "cut",
-                State::Gone { .. } => "gone",
-            },
-            is_open: one.handle.is_some(),
-        })
-    }
-
     pub(super) fn note(&mut self, note: Note) {
         if self.notes.len() < NOTES_MAX {
             self.notes.push(note);
@@ -192,30 +175,55 @@ impl<H> Follower<H> {
     /// A new generation, with its open file.
     pub(super) fn begin(&mut self, path: &str, stat: &Stat, handle: Option<H>, now_ms: i64) -> GenerationNumber {
         self.last_number = GenerationNumber(self.last_number.0 + 1);
-        self.open += usize::from(handle.is_some());
-        let number = self.last_number;
-        let look = self.look;
-        let new = Generation { handle, look, ..Generation::new(number, path.to_owned(), family(path), stat, now_ms) };
+        let (number, look) = (self.last_number, self.look);
+        if handle.is_some() {
+            self.open.insert(number);
+        }
+        let new = Generation { handle, look, ..Generation::new(number, path.to_owned(), stat, now_ms) };
+        self.index.insert(&new);
+        self.ready.insert(&new);
         self.generations.insert(number, new);
-        self.ready.insert(number);
         number
     }
 
+    /// It may have something to be read.
+    pub(super) fn get_ready(&mut self, number: GenerationNumber) {
+        self.ready.insert(&self.generations[&number]);
+    }
+
+    /// Notes where a look has found it.
+    pub(super) fn arrive(&mut self, number: GenerationNumber, path: &str) {
+        let one = self.generations.get_mut(&number).expect("it was found");
+        if one.path != path {
+            self.index.remove(one);
+            one.is_called(path);
+            self.index.insert(one);
+        }
+        (one.unlisted_since_ms, one.is_linked, one.look, one.missed) = (None, true, self.look, 0);
+    }
+
+    /// Keeps the open file.
+    pub(super) fn keep_open(&mut self, number: GenerationNumber, handle: H) {
+        self.get(number).handle = Some(handle);
+        self.open.insert(number);
+    }
+
     pub(super) fn close_file(&mut self, number: GenerationNumber) -> Option<H> {
-        let handle = self.get(number).handle.take();
-        self.open -= usize::from(handle.is_some());
-        handle
+        self.open.remove(&number);
+        self.get(number).handle.take()
     }
 
     /// What was in this file is not there any more: what is there now is another generation.
     pub(super) fn cut(&mut self, number: GenerationNumber, stat: &Stat, now_ms: i64) {
         let handle = self.close_file(number);
+        // A compressed copy of what is in it now may have been read before.
+        let may_be_compressed = self.settings.remember_deleted_ms > 0 && !stat.is_linked;
         let old = self.get(number);
         // By whoever writes to it, if it was open all the time. Else another file may have got its inode: perhaps a copy.
-        let is_original = handle.is_some() && !old.is_reopened;
+        let is_original = handle.is_some() && !old.is_reopened && !may_be_compressed;
         old.state = State::Cut { at_ms: now_ms };
         let (path, unlisted, is_rotated) = (old.path.clone(), old.unlisted_since_ms, old.is_rotated);
-        self.ready.remove(&number);
+        self.ready.remove(number);
         self.counts.cuts += 1;
         let new = self.begin(&path, stat, handle, now_ms);
         let new = self.get(new);
@@ -223,25 +231,22 @@ impl<H> Follower<H> {
         new.is_original = is_original;
     }
 
-    /// The generations by what the system calls their files; of two in one file, the later one.
-    fn index(&self) -> HashMap<(u64, u64), GenerationNumber> {
-        let present = self.generations.values().filter(|one| !matches!(one.state, State::Cut { .. }));
-        present.map(|one| ((one.file.device, one.file.inode), one.number)).collect()
-    }
-
-    fn known(&self, index: &HashMap<(u64, u64), GenerationNumber>, stat: &Stat) -> Option<GenerationNumber> {
-        let number = index.get(&(stat.file.device, stat.file.inode))?;
-        self.generations[number].file.may_be(&stat.file).then_some(*number)
+    /// The generation that a file is; of two in one file, the later one.
+    pub(super) fn known(&self, file: &FileId) -> Option<GenerationNumber> {
+        let is_it = |number: &GenerationNumber| {
+            let one = &self.generations[number];
+            !matches!(one.state, State::Cut { .. }) && !one.is_remembered() && one.file.may_be(file)
+        };
+        self.index.of_file(file).find(is_it)
     }
 
     fn see<F: FileSystem<Handle = H>>(&mut self, number: GenerationNumber, one: &Seen, now_ms: i64, files: &mut F) {
         let (idle_ms, grace_ms) = (self.settings.idle_ms, self.settings.grace_ms);
-        let look = self.look;
-        let known = self.get(number);
-        if matches!(known.state, State::Gone { .. }) {
+        if matches!(self.get(number).state, State::Gone { .. }) {
             return self.meet(&one.path, now_ms, files);
         }
-        known.is_at(&one.path, look);
+        self.arrive(number, &one.path);
+        let known = self.get(number);
         known.observe(&one.stat, now_ms);
         if one.stat.size < known.read.offset {
             return self.cut(number, &one.stat, now_ms);
@@ -249,7 +254,7 @@ impl<H> Follower<H> {
         let is_checked = known.checked == Some((one.stat.modified_ns, one.stat.size));
         let is_due = known.unread_bytes() > 0 && known.is_last_line_due(now_ms, idle_ms, grace_ms);
         if known.state == State::Reading && (!is_checked || is_due) {
-            self.ready.insert(number);
+            self.get_ready(number);
         }
     }
 
@@ -271,7 +276,7 @@ impl<H> Follower<H> {
             let Some(handle) = &one.handle else {
                 one.state = State::Gone { since_ms: now_ms };
                 let (path, unread_bytes) = (one.path.clone(), one.unread_bytes());
-                self.ready.remove(&number);
+                self.ready.remove(number);
                 if unread_bytes > 0 || !was_rotated {
                     self.counts.vanished += 1;
                     self.counts.lost_bytes += unread_bytes;
@@ -290,7 +295,7 @@ impl<H> Follower<H> {
                     let is_checked = one.checked == Some((stat.modified_ns, stat.size));
                     let is_due = one.unread_bytes() > 0 && one.is_last_line_due(now_ms, idle_ms, grace_ms);
                     if one.state == State::Reading && (!is_checked || is_due) {
-                        self.ready.insert(number);
+                        self.get_ready(number);
                     }
                 }
                 Err(fault) => {
@@ -305,7 +310,8 @@ impl<H> Follower<H> {
     fn end_first_look(&mut self) {
         if !std::mem::replace(&mut self.is_begun, true) && self.settings.start == Start::End {
             let file = super::FileId { device: 0, inode: 0, born_ns: None };
-            let place = Place { path: String::new(), file, mark: Mark::default(), missed: 0 };
+            let place =
+                Place { path: String::new(), file, mark: Mark::default(), missed: 0, is_deleted: false, packed: None };
             self.changes.insert(BEGUN, Some(place));
         }
         // Nobody knows whether a folder without any file is the right one: perhaps a disk is not mounted.
@@ -314,7 +320,10 @@ impl<H> Follower<H> {
         }
         let originals = self.originals();
         let gone = self.generations.values().filter(|one| matches!(one.state, State::Gone { .. }));
-        let gone: Vec<_> = gone.map(|one| one.number).filter(|number| !originals.contains(number)).collect();
+        let is_missed = |one: &&Generation<H>| {
+            one.continued_by.is_none() && !one.is_remembered() && !originals.contains(&one.number)
+        };
+        let gone: Vec<_> = gone.filter(is_missed).map(|one| one.number).collect();
         for number in gone {
             let one = self.get(number);
             one.missed += 1;
@@ -331,124 +340,11 @@ impl<H> Follower<H> {
         }
     }
 
-    fn originals(&self) -> HashSet<GenerationNumber> {
+    pub(super) fn originals(&self) -> HashSet<GenerationNumber> {
         let original = |one: &Generation<H>| match one.state {
             State::Copy { original } => Some(original),
             _ => None,
         };
         self.generations.values().filter_map(original).collect()
-    }
-
-    /// Closes what is done with, and what has been held for too long.
-    fn close(&mut self, now_ms: i64) {
-        let Settings { grace_ms, close_after_ms, held_bytes_max, held_files_max, held_ms_max, .. } = self.settings;
-        let mut held: Vec<(i64, GenerationNumber, u64)> = Vec::new();
-        let numbers: Vec<GenerationNumber> =
-            self.generations.values().filter(|one| one.handle.is_some()).map(|one| one.number).collect();
-        for number in numbers {
-            let is_ready = self.ready.contains(&number);
-            let one = self.get(number);
-            let is_idle = |for_ms: i64| now_ms - one.changed_ms >= for_ms;
-            let is_copy = matches!(one.state, State::Copy { .. });
-            match one.unlisted_since_ms {
-                None if is_idle(close_after_ms) && !is_ready && !is_copy => drop(self.close_file(number)),
-                None => {}
-                Some(since_ms) => {
-                    let is_done = !is_ready && one.unread_bytes() == 0 && one.is_settled() && !is_copy;
-                    if is_done && is_idle(grace_ms) && now_ms - since_ms >= grace_ms {
-                        self.put_away(number, now_ms);
-                    } else {
-                        held.push((since_ms, number, if one.is_linked { 0 } else { one.size }));
-                    }
-                }
-            }
-        }
-        held.sort_unstable();
-        let mut bytes: u64 = held.iter().map(|(_, _, size)| size).sum();
-        let mut files = held.len();
-        for (since_ms, number, size) in held {
-            if bytes > held_bytes_max || files > held_files_max || now_ms - since_ms >= held_ms_max {
-                (bytes, files) = (bytes - size, files - 1);
-                self.let_go(number, now_ms);
-            }
-        }
-    }
-
-    /// Of more files than may be open, those that are not being rotated are opened again when they are read.
-    pub(super) fn close_surplus(&mut self) {
-        let is_closable = |one: &&Generation<H>| one.handle.is_some() && one.is_listed() && one.state == State::Reading;
-        let surplus = self.open.saturating_sub(self.settings.open_max);
-        if surplus == 0 {
-            return;
-        }
-        let numbers: Vec<_> =
-            self.generations.values().filter(is_closable).map(|one| one.number).take(surplus).collect();
-        for number in numbers {
-            self.close_file(number);
-        }
-    }
-
-    fn let_go(&mut self, number: GenerationNumber, now_ms: i64) {
-        let one = self.get(number);
-        let (path, unread_bytes) = (one.path.clone(), one.unread_bytes());
-        self.counts.let_go += 1;
-        self.counts.lost_bytes += unread_bytes;
-        self.note(Note::LetGo { path, unread_bytes });
-        self.put_away(number, now_ms);
-    }
-
-    /// A file that no path of the glob leads to is not looked at any more.
-    fn put_away(&mut self, number: GenerationNumber, now_ms: i64) {
-        self.close_file(number);
-        self.ready.remove(&number);
-        let one = self.get(number);
-        if one.is_linked || !one.is_settled() {
-            one.state = State::Gone { since_ms: now_ms };
-        } else {
-            self.remove(number);
-        }
-    }
-
-    /// What nobody will ask for any more.
-    fn forget(&mut self, now_ms: i64) {
-        let Settings { grace_ms, forget_after_ms, gone_max, .. } = self.settings;
-        let originals = self.originals();
-        let is_gone = |one: &&Generation<H>| matches!(one.state, State::Gone { .. });
-        let mut surplus = self.generations.values().filter(is_gone).count().saturating_sub(gone_max);
-        let mut old = Vec::new();
-        for one in self.generations.values().filter(|one| one.is_settled() && !originals.contains(&one.number)) {
-            let is_old = match one.state {
-                State::Cut { at_ms } => now_ms - at_ms >= grace_ms,
-                State::Gone { since_ms } => {
-                    let is_old = now_ms - since_ms >= forget_after_ms || surplus > 0;
-                    surplus -= usize::from(is_old && surplus > 0);
-                    is_old
-                }
-                _ => false,
-            };
-            if is_old {
-                old.push(one.number);
-            }
-        }
-        for number in old {
-            let one = &self.generations[&number];
-            // Of one that is continued it was said when its copy was found.
-            if matches!(one.state, State::Cut { .. }) && !one.is_continued {
-                let (path, unread_bytes) = (one.path.clone(), one.unread_bytes());
-                self.counts.lost_bytes += unread_bytes;
-                self.note(Note::Cut { path, unread_bytes });
-            }
-            self.remove(number);
-        }
-    }
-
-    pub(super) fn remove(&mut self, number: GenerationNumber) {
-        self.close_file(number);
-        self.ready.remove(&number);
-        let removed = self.generations.remove(&number).expect("it is known");
-        match removed.is_stored {
-            true => drop(self.changes.insert(number, None)),
-            false => drop(self.changes.remove(&number)),
-        }
     }
 }

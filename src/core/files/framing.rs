@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_record_ends_where_the_next_one_starts() {
-        let start = Framing::Start(Regex::new(r"^\d\d ").expect("a pattern"));
+        let start = Framing::Start(Regex::new(r"(?-u)^\d\d ").expect("a pattern"));
         let (records, rest) = split(&start, "01 a\n b\n c\n02 d\n03 e\n f\n", MIDDLE);
         assert_eq!((records, rest), (vec!["01 a\n b\n c".into(), "02 d".into()], "03 e\n f\n".into()));
         let (records, _) = split(&start, "01 a\n b\n", Situation { is_last: true, ..MIDDLE });

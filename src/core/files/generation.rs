@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Stat;
 use super::identity::{FileId, family};
-use super::place::{GenerationNumber, Mark, Place};
+use super::place::{GenerationNumber, Mark, Packed, Place};
 
 /// What a generation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,10 @@ pub(super) enum State {
 pub(super) struct Generation<H> {
     pub number: GenerationNumber,
     pub path: String,
-    pub family: String,
+    pub family: Arc<str>,
     pub file: FileId,
+    /// If it is compressed: what tells its content from any other. Sizes and places are those of what is in it.
+    pub packed: Option<u64>,
     pub read: Mark,
     pub committed: Mark,
     pub header: Option<Arc<[u8]>>,
@@ -48,8 +50,10 @@ pub(super) struct Generation<H> {
     pub is_original: bool,
     /// Starts at which it was not found, one after the other.
     pub missed: u32,
-    /// A copy goes on where it was cut.
-    pub is_continued: bool,
+    /// It was a copy, or could have been one.
+    pub was_judged: bool,
+    /// The copy that goes on where it was cut.
+    pub continued_by: Option<GenerationNumber>,
     pub handle: Option<H>,
     /// It was closed, and has not been compared with what is known since it was opened again.
     pub is_reopened: bool,
@@ -58,12 +62,13 @@ pub(super) struct Generation<H> {
 }
 
 impl<H> Generation<H> {
-    pub fn new(number: GenerationNumber, path: String, family: String, stat: &Stat, now_ms: i64) -> Generation<H> {
+    pub fn new(number: GenerationNumber, path: String, stat: &Stat, now_ms: i64) -> Generation<H> {
         Generation {
             number,
+            family: family(&path).into(),
             path,
-            family,
             file: stat.file,
+            packed: stat.packed,
             read: Mark::default(),
             committed: Mark::default(),
             header: None,
@@ -75,37 +80,38 @@ impl<H> Generation<H> {
             unlisted_since_ms: None,
             look: 0,
             is_linked: true,
-            is_rotated: false,
+            is_rotated: stat.packed.is_some(),
             is_live: false,
             is_original: false,
             missed: 0,
-            is_continued: false,
+            was_judged: false,
+            continued_by: None,
             handle: None,
             is_reopened: false,
             is_stored: false,
         }
     }
 
-    pub fn restored(number: GenerationNumber, place: Place, family: String, now_ms: i64) -> Generation<H> {
-        let stat = Stat { file: place.file, size: place.mark.offset, modified_ns: 0, is_linked: true };
+    pub fn restored(number: GenerationNumber, place: Place, now_ms: i64) -> Generation<H> {
+        let packed = place.packed.map(|packed| packed.seal);
+        let stat =
+            Stat { file: place.file, size: place.mark.offset, modified_ns: 0, is_linked: !place.is_deleted, packed };
         Generation {
             missed: place.missed,
+            is_linked: !place.is_deleted,
             read: place.mark,
             committed: place.mark,
             state: State::Gone { since_ms: now_ms },
             is_stored: true,
-            ..Generation::new(number, place.path, family, &stat, now_ms)
+            ..Generation::new(number, place.path, &stat, now_ms)
         }
     }
 
-    /// Notes where a look has found it.
-    pub fn is_at(&mut self, path: &str, look: u64) {
-        if self.path != path {
-            self.is_rotated = true;
-            path.clone_into(&mut self.path);
-            self.family = family(path);
-        }
-        (self.unlisted_since_ms, self.is_linked, self.look, self.missed) = (None, true, look, 0);
+    /// It has been given another name.
+    pub fn is_called(&mut self, path: &str) {
+        self.is_rotated = true;
+        path.clone_into(&mut self.path);
+        self.family = family(path).into();
     }
 
     /// Notes what a look has found.
@@ -114,11 +120,18 @@ impl<H> Generation<H> {
         if (self.size, self.modified_ns) != (stat.size, stat.modified_ns) {
             self.changed_ms = now_ms;
         }
-        (self.size, self.modified_ns) = (stat.size, stat.modified_ns);
+        (self.size, self.modified_ns, self.packed) = (stat.size, stat.modified_ns, stat.packed);
     }
 
     pub fn place(&self, mark: Mark) -> Place {
-        Place { path: self.path.clone(), file: self.file, mark, missed: self.missed }
+        let packed = self.packed.map(|seal| Packed { seal, size: self.size });
+        let is_deleted = self.is_remembered();
+        Place { path: self.path.clone(), file: self.file, mark, missed: self.missed, is_deleted, packed }
+    }
+
+    /// It was deleted after it had been read, and is known only because a compressed copy of it may come.
+    pub fn is_remembered(&self) -> bool {
+        !self.is_linked && self.is_settled() && matches!(self.state, State::Gone { .. })
     }
 
     /// Nothing of it is on its way to the store.

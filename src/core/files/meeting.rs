@@ -36,18 +36,15 @@ impl<H> Follower<H> {
             Ok(opened) => opened,
             Err(fault) => return self.fault(path, fault),
         };
-        let is_known =
-            |one: &&mut Generation<H>| !matches!(one.state, State::Cut { .. }) && one.file.may_be(&stat.file);
-        let result = match self.generations.values_mut().rev().find(is_known) {
+        let result = match self.known(&stat.file) {
             None => self.meet_new(path, &stat, handle, now_ms, files),
-            Some(known) if matches!(known.state, State::Gone { .. }) => {
-                let number = known.number;
+            Some(number) if matches!(self.get(number).state, State::Gone { .. }) => {
                 self.revive(number, path, &stat, handle, now_ms, files)
             }
             // Renamed just now.
-            Some(known) if known.handle.is_none() => {
-                (known.handle, known.is_reopened) = (Some(handle), true);
-                self.open += 1;
+            Some(number) if self.get(number).handle.is_none() => {
+                self.get(number).is_reopened = true;
+                self.keep_open(number, handle);
                 Ok(())
             }
             Some(_) => Ok(()),
@@ -68,19 +65,20 @@ impl<H> Follower<H> {
         now_ms: i64,
         files: &mut F,
     ) -> Result<(), Fault> {
-        let (is_first_look, look) = (self.is_first_look, self.look);
+        let is_first_look = self.is_first_look;
         let trusts_inodes = self.settings.trusts_inodes;
         let known = self.get(number);
-        if trusts_inodes || is_same(files, &handle, &known.committed)? {
+        // What is in a compressed file is not unpacked to be compared.
+        let is_sealed = known.packed.is_some() && known.packed == stat.packed;
+        if trusts_inodes || is_sealed || is_same(files, &handle, &known.committed)? {
             known.state = State::Reading;
-            known.is_at(path, look);
             known.observe(stat, now_ms);
-            known.handle = Some(handle);
             known.read = known.committed;
             // Nothing tells an empty file from another one that has got its inode.
             known.is_original &= known.read.offset > 0;
-            self.open += 1;
-            self.ready.insert(number);
+            self.arrive(number, path);
+            self.keep_open(number, handle);
+            self.get_ready(number);
             return Ok(());
         }
         known.state = State::Cut { at_ms: now_ms };
@@ -103,7 +101,7 @@ impl<H> Follower<H> {
             let mark = mark_at_end(files, &handle, stat.size)?;
             let number = self.begin(path, stat, Some(handle), now_ms);
             let new = self.get(number);
-            (new.read, new.committed, new.is_stored) = (mark, mark, true);
+            (new.read, new.committed, new.is_stored, new.is_original) = (mark, mark, true, true);
             let place = new.place(mark);
             self.changes.insert(number, Some(place));
         } else {
@@ -132,14 +130,16 @@ impl<H> Follower<H> {
         let begins_like = |head: &Print| beginnings.get(head.bytes()).is_none_or(|beginning| beginning == head);
         let is_candidate = |one: &&Generation<H>| {
             one.number != number
-                && one.family == new.family
                 && one.read.offset > 0
+                && one.continued_by.is_none()
                 && begins_like(&one.read.head)
                 && !one.file.may_be(&new.file)
                 && !matches!(one.state, State::Copy { .. })
+                // A file may well be written anew with the same beginning after it was deleted. Compressed ones are another matter.
+                && (new.packed.is_some() || !one.is_remembered())
         };
-        let candidates: Vec<GenerationNumber> =
-            self.generations.values().rev().filter(is_candidate).map(|one| one.number).collect();
+        let family = self.index.of_family(&new.family).map(|number| &self.generations[&number]);
+        let candidates: Vec<GenerationNumber> = family.filter(is_candidate).map(|one| one.number).collect();
         let mut perhaps = None;
         for original in candidates {
             match self.compare(number, original, now_ms, files) {
@@ -148,7 +148,7 @@ impl<H> Follower<H> {
                     let new = self.get(number);
                     new.state = State::Copy { original };
                     (new.read, new.committed) = (mark, mark);
-                    self.ready.remove(&number);
+                    self.ready.remove(number);
                     self.counts.copies += 1;
                     return;
                 }
@@ -162,7 +162,7 @@ impl<H> Follower<H> {
         }
         if let Some(original) = perhaps {
             self.get(number).state = State::Copy { original };
-            self.ready.remove(&number);
+            self.ready.remove(number);
         }
     }
 
@@ -181,6 +181,8 @@ impl<H> Follower<H> {
             return Ok(if is_copy { Likeness::Copy } else { Likeness::Differs });
         }
         match known.state {
+            // A finished file does not grow.
+            State::Cut { .. } if self.generations[&number].packed.is_some() => Ok(Likeness::Differs),
             // Cut only after it was copied, so the copy will be longer than what was read.
             State::Cut { .. } if size < u64::from(known.read.head.length) => Ok(Likeness::Perhaps),
             State::Cut { .. } => {
@@ -225,10 +227,10 @@ impl<H> Follower<H> {
         now_ms: i64,
         files: &mut F,
     ) -> Result<(), Fault> {
-        let State::Copy { original } = self.get(number).state else { return Ok(()) };
         if !self.open(number, files)? {
             return Ok(());
         }
+        let Some(original) = self.original(number) else { return Ok(()) };
         if self.generations.get(&original).is_some_and(|known| known.state == State::Reading) {
             // If it cannot be opened, there is another one by its name.
             let _ = self.open(original, files);
@@ -246,6 +248,17 @@ impl<H> Follower<H> {
         Ok(())
     }
 
+    /// If another copy goes on where its original was cut, it is a copy of that one.
+    fn original(&mut self, number: GenerationNumber) -> Option<GenerationNumber> {
+        let State::Copy { original } = self.get(number).state else { return None };
+        let continuing = self.generations.get(&original).and_then(|known| known.continued_by);
+        if let Some(original) = continuing.filter(|continuing| *continuing != number) {
+            self.get(number).state = State::Copy { original };
+            return Some(original);
+        }
+        Some(original)
+    }
+
     fn judge_copy<F: FileSystem<Handle = H>>(
         &self,
         number: GenerationNumber,
@@ -257,7 +270,7 @@ impl<H> Follower<H> {
         let handle = copy.handle.as_ref().expect("it was opened");
         // Before the other one is looked at: a copy is never longer than what it is a copy of.
         let size = files.stat(handle)?.size;
-        let is_stable = now_ms - copy.changed_ms >= self.settings.copy_wait_ms;
+        let is_stable = size == copy.size && now_ms - copy.changed_ms >= self.settings.copy_wait_ms;
         let Some(known) = self.generations.get(&original) else { return Ok(Verdict::ReadsOn(None)) };
         let reached = known.committed;
         let is_like = size >= reached.offset && is_same(files, handle, &reached)?;
@@ -293,15 +306,22 @@ impl<H> Follower<H> {
     /// It is read as a file of its own: from here, or from where it is known to be equal.
     fn read_on_from(&mut self, number: GenerationNumber, mark: Option<Mark>, rescued: Option<GenerationNumber>) {
         if let Some(original) = rescued {
-            let path = self.get(number).path.clone();
+            let (path, is_packed) = (self.get(number).path.clone(), self.get(number).packed.is_some());
             let known = self.get(original);
             // What was not read of it is read here.
-            (known.size, known.is_continued) = (known.read.offset, true);
-            let original = known.path.clone();
-            self.note(Note::Copy { path, original });
+            (known.size, known.continued_by) = (known.read.offset, Some(number));
+            if is_packed {
+                // Whoever compresses a file deletes it then.
+                known.is_linked = false;
+            } else {
+                let original = known.path.clone();
+                self.note(Note::Copy { path, original });
+            }
         }
         let one = self.get(number);
-        (one.state, one.is_original) = (State::Reading, true);
+        // A compressed file may be a copy of what was a copy itself until now: it is compared once more when it is read.
+        one.is_original = one.packed.is_none() || mark.is_some() || one.was_judged;
+        (one.state, one.was_judged) = (State::Reading, true);
         if let Some(mark) = mark {
             (one.read, one.committed) = (mark, mark);
         }
@@ -310,7 +330,7 @@ impl<H> Follower<H> {
             let place = one.place(one.committed);
             self.changes.insert(number, Some(place));
         }
-        self.ready.insert(number);
+        self.get_ready(number);
     }
 }
 

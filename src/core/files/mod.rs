@@ -7,18 +7,22 @@
 //! A generation is recognised by its inode and by what stands before its place, which is read and compared in the same call that reads what
 //! follows. Where nothing tells what was there (a file cut or deleted between two looks), that is counted.
 
+mod closing;
 mod follower;
 mod framing;
 mod generation;
 mod identity;
 mod meeting;
+mod overview;
 mod place;
 mod reading;
+mod ready;
 
 pub use follower::Follower;
 pub use framing::Framing;
 pub use identity::{FileId, Print, family};
-pub use place::{GenerationNumber, Mark, Place, PlaceChange, place_key, place_number};
+pub use overview::{FileLine, Overview};
+pub use place::{GenerationNumber, Mark, Packed, Place, PlaceChange, place_glob, place_key, place_number};
 pub use reading::Portion;
 
 /// What a file is at this moment.
@@ -32,6 +36,8 @@ pub struct Stat {
     pub modified_ns: i64,
     /// It has a name still.
     pub is_linked: bool,
+    /// If it is finished and compressed: what tells its content from any other. Size and bytes are those of what is in it.
+    pub packed: Option<u64>,
 }
 
 /// A file of the glob.
@@ -116,6 +122,8 @@ pub struct Settings {
     pub turn_bytes: usize,
     /// Files that are open at the same time.
     pub open_max: usize,
+    /// What is known of a deleted file is kept for so long, because a compressed copy of it may come.
+    pub remember_deleted_ms: i64,
     /// Files that are gone and are known all the same.
     pub gone_max: usize,
     /// Bytes of deleted files that are kept on the disk by being open.
@@ -140,6 +148,7 @@ impl Settings {
             close_after_ms: 300_000,
             copy_wait_ms: 10_000,
             forget_after_ms: 6 * 3_600_000,
+            remember_deleted_ms: 0,
             line_bytes_max: 64 * 1024,
             turn_bytes: 64 * 1024,
             open_max: 128,
@@ -155,10 +164,6 @@ impl Settings {
 /// What has happened, since the process began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Whole lines that were read. Those that could not be stored and are read again count again.
-    pub lines: u64,
-    /// Bytes of all that was read and is not looked at again, unless it could not be stored.
-    pub bytes: u64,
     /// Lines that were too long and are left out.
     pub too_long: u64,
     /// Files that were cut while they were followed, with whatever was written between the last look and the cut.
@@ -224,21 +229,8 @@ pub enum Note {
     },
 }
 
-/// A file that is known, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// Where it was seen last.
-    pub path: String,
-    /// Up to here its readings are stored.
-    pub committed: u64,
-    /// Its size at the last look.
-    pub size: u64,
-    /// In one word: `read`, `copy`, `cut` or `gone`.
-    pub state: &'static str,
-    /// Whether it is open.
-    pub is_open: bool,
-}
-
+#[cfg(test)]
+mod compressed;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

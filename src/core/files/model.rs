@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use super::{Fault, FileId, FileSystem, Seen, Stat};
+use super::{Fault, FileId, FileSystem, Print, Seen, Stat};
 
 #[derive(Debug, Default, Clone)]
 pub struct Inode {
@@ -13,6 +13,8 @@ pub struct Inode {
     opens: usize,
     modified_ns: i64,
     born_ns: i64,
+    /// It is compressed, and this is what is in it.
+    is_packed: bool,
 }
 
 /// What a writer does.
@@ -28,6 +30,8 @@ pub enum Action {
     DeleteCreate,
     /// The file that was rotated last gets another line.
     Late,
+    /// The file that was rotated last is compressed. Whatever has the old one open may be in time to read it.
+    Compress,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +56,8 @@ pub struct Disk {
     pub unreadable: Option<String>,
     /// What begins like this is not of the glob.
     pub hidden: Option<String>,
+    /// How often something was read.
+    pub reads: u64,
 }
 
 pub const NAMES: [&str; 2] = ["/d/a.log", "/d/b.log"];
@@ -59,7 +65,14 @@ pub const NAMES: [&str; 2] = ["/d/a.log", "/d/b.log"];
 impl Disk {
     pub fn create(&mut self, name: &str, bytes: &[u8]) {
         let inode = self.free.pop().unwrap_or(self.inodes.len() as u64 + 1);
-        let new = Inode { bytes: bytes.to_vec(), links: 1, modified_ns: self.tick(), born_ns: self.now_ns, opens: 0 };
+        let new = Inode {
+            bytes: bytes.to_vec(),
+            links: 1,
+            modified_ns: self.tick(),
+            born_ns: self.now_ns,
+            opens: 0,
+            is_packed: name.ends_with(".gz"),
+        };
         self.inodes.insert(inode, new);
         if let Some(old) = self.names.insert(name.to_owned(), inode) {
             self.release(old, |inode| inode.links -= 1);
@@ -194,6 +207,12 @@ impl Disk {
                 self.append(&rotated(1), format!("{line}\n").as_bytes());
             }
             Action::Late => {}
+            Action::Compress if self.names.contains_key(&rotated(1)) => {
+                let packed = rotated(4) + ".gz";
+                self.copy(&rotated(1), &packed);
+                self.delete(&rotated(1));
+            }
+            Action::Compress => {}
         }
     }
 
@@ -201,7 +220,9 @@ impl Disk {
         let inode = &self.inodes[&number];
         let born_ns = self.tells_births.then_some(inode.born_ns);
         let file = FileId { device: 1, inode: number, born_ns };
-        Stat { file, size: inode.bytes.len() as u64, modified_ns: inode.modified_ns, is_linked: inode.links > 0 }
+        let packed = inode.is_packed.then(|| Print::of(&inode.bytes).hash);
+        let (size, modified_ns) = (inode.bytes.len() as u64, inode.modified_ns);
+        Stat { file, size, modified_ns, is_linked: inode.links > 0, packed }
     }
 
     fn called(&mut self) {
@@ -269,6 +290,7 @@ impl FileSystem for View {
     fn read_at(&mut self, handle: &Opened, offset: u64, buffer: &mut [u8]) -> Result<usize, Fault> {
         let mut disk = self.0.borrow_mut();
         disk.called();
+        disk.reads += 1;
         let bytes = &disk.inodes[&handle.inode].bytes;
         let rest = bytes.get(usize::try_from(offset).expect("small")..).unwrap_or_default();
         let length = rest.len().min(buffer.len());

@@ -33,6 +33,21 @@ pub struct Place {
     /// Starts at which it was not found.
     #[serde(default)]
     pub missed: u32,
+    /// It was deleted after it had been read.
+    #[serde(default)]
+    pub is_deleted: bool,
+    /// If it is compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<Packed>,
+}
+
+/// What is known of a compressed file, so that it need not be unpacked to be known again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packed {
+    /// What tells its content from any other.
+    pub seal: u64,
+    /// Bytes of what is in it.
+    pub size: u64,
 }
 
 /// What is to be stored, or deleted, with the next commit.
@@ -60,6 +75,12 @@ pub fn place_number(glob: &str, key: &[u8]) -> Option<GenerationNumber> {
     Some(GenerationNumber(u64::from_be_bytes(number)))
 }
 
+/// Of which glob's files a key is; `None` if it is of something else.
+pub fn place_glob(key: &[u8]) -> Option<&str> {
+    let (glob, number) = key.strip_prefix(&[LETTER])?.split_last_chunk::<9>()?;
+    std::str::from_utf8(glob).ok().filter(|_| number[0] == 0)
+}
+
 impl Place {
     /// As it is stored.
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -83,12 +104,21 @@ mod tests {
         let file = FileId { device: 66_306, inode: 12, born_ns: Some(1_795_465_865_120_000_000) };
         let mark =
             Mark { offset: 4_096, head: Print::of(b"{\"value\":1}\n"), tail: Print::of(b"}\n"), is_skipping: false };
-        let place = Place { path: "/data/x.log".into(), file, mark, missed: 0 };
+        let place = Place {
+            path: "/data/x.log".into(),
+            file,
+            mark,
+            missed: 0,
+            is_deleted: false,
+            packed: Some(Packed { seal: 7, size: 8_192 }),
+        };
         assert_eq!(Place::from_bytes(&place.to_bytes()), Some(place));
         assert_eq!(Place::from_bytes(b"F"), None);
         let key = place_key("/data/*.log", GenerationNumber(7));
         assert_eq!(place_number("/data/*.log", &key), Some(GenerationNumber(7)));
         assert_eq!(place_number("/data/*", &key), None);
+        assert_eq!(place_glob(&key), Some("/data/*.log"));
+        assert_eq!(place_glob(b"m\0\0\0\0\0\0\0\x07"), None);
         assert_eq!(place_number("", b"m\0\0\0\0\0\0\0\x07"), None);
     }
 }

@@ -112,5 +112,5 @@ impl Reader {
 }
 
 pub fn settings() -> Settings {
-    Settings { line_bytes_max: 40, turn_bytes: 50, ..Settings::new(Framing::Lines) }
+    Settings { line_bytes_max: 40, turn_bytes: 50, remember_deleted_ms: 60_000, ..Settings::new(Framing::Lines) }
 }

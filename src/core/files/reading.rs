@@ -58,28 +58,40 @@ impl<H> Follower<H> {
 
     /// Whose turn is next.
     fn next(&self) -> Option<GenerationNumber> {
-        let after = self.ready.range((std::ops::Bound::Excluded(self.turn), std::ops::Bound::Unbounded));
-        let all = after.chain(self.ready.range(..=self.turn));
-        all.copied().find(|number| !self.waits(&self.generations[number]))
+        self.ready.after(self.turn).find(|number| !self.waits(&self.generations[number]))
     }
 
-    /// What is written to now waits for what was rotated; of the files that are not written to, the later for the earlier.
+    /// What is written to now waits for what was rotated; of the files that are not written to, the later for the earlier. Compressed files
+    /// are read one at a time, because a place in one is only reached by unpacking all that is before it.
     fn waits(&self, one: &Generation<H>) -> bool {
+        let mut packed = self.ready.packed().take_while(|number| one.packed.is_some() && *number < one.number);
+        if self.waits_for_copies(one) || packed.any(|number| !self.waits_for_copies(&self.generations[&number])) {
+            return true;
+        }
         let is_settled = |one: &Generation<H>| one.is_rotated || !one.is_live;
         let is_before = |other: &Generation<H>| {
-            other.number != one.number
-                && is_settled(other)
-                && (!is_settled(one) || other.number < one.number)
-                && other.family == one.family
+            let is_earlier = !is_settled(one) || other.number < one.number;
+            other.number != one.number && is_settled(other) && is_earlier && !self.waits_for_copies(other)
         };
-        self.ready.iter().any(|number| is_before(&self.generations[number]))
+        let family = self.ready.of_family(&one.family);
+        let until = |number: &GenerationNumber| !is_settled(one) || *number < one.number;
+        family.take_while(until).any(|number| is_before(&self.generations[&number]))
+    }
+
+    /// What a compressed file was made from may not be known to be a file of its own yet.
+    fn waits_for_copies(&self, one: &Generation<H>) -> bool {
+        let is_undecided = |number: GenerationNumber| {
+            let other = &self.generations[&number];
+            other.packed.is_none() && matches!(other.state, State::Copy { .. })
+        };
+        one.packed.is_some() && one.read.offset == 0 && self.index.of_family(&one.family).any(is_undecided)
     }
 
     /// Nothing more is to be read of it until the next look.
     fn rest(&mut self, number: GenerationNumber) {
-        self.ready.remove(&number);
+        self.ready.remove(number);
         let one = self.get(number);
-        if one.is_listed() && one.state == State::Reading && self.open > self.settings.open_max {
+        if one.is_listed() && one.state == State::Reading && self.open.len() > self.settings.open_max {
             self.close_file(number);
         }
     }
@@ -140,8 +152,6 @@ impl<H> Follower<H> {
             return Ok(None);
         };
         let read = Mark { offset, head, tail: Print::of_end(&bytes[..found.end]), is_skipping: found.is_skipping };
-        self.counts.lines += found.lines.len() as u64;
-        self.counts.bytes += read.offset - mark.offset;
         let one = self.get(number);
         (one.size, one.read, one.header) = (stat.size.max(one.size), read, found.header.clone());
         let place = one.place(read);
@@ -166,8 +176,8 @@ impl<H> Follower<H> {
         let handle = files.open(&one.path)?;
         let is_same = files.stat(&handle)?.file.may_be(&one.file);
         if is_same {
-            (one.handle, one.is_reopened) = (Some(handle), true);
-            self.open += 1;
+            one.is_reopened = true;
+            self.keep_open(number, handle);
         }
         Ok(is_same)
     }

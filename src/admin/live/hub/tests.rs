@@ -44,6 +44,7 @@ fn sources(settings: &WriterSettings) -> Sources {
         edge: Default::default(),
         store: Default::default(),
         sinks: Vec::new(),
+        files: Vec::new(),
         clock: ClockState::new(true),
         rules: Default::default(),
         phase: tokio::sync::watch::channel(Phase::Running).1,
