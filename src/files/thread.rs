@@ -72,6 +72,8 @@ pub fn start<T: From<Input> + Send + 'static>(parts: FilesParts<'_, T>) -> std::
     let source = FilesSource::new(parts.settings.path.clone());
     let reader = Reader::new(parts, source.clone());
     let thread = std::thread::Builder::new().name("files".to_owned()).spawn(move || {
+        // Whatever is polled first may already be where it stands still.
+        beat.moved();
         runtime.block_on(async {
             tokio::select! {
                 // Without a pipeline the process is ending.
