@@ -71,7 +71,7 @@ Where records go. Without any [[sink]] they go to files on this machine, in an a
 has its own position in the store, which keeps whatever one of them has not taken yet.";
 
 /// In the order of the file, with the introduction of each.
-const PARTS: [(Group, &str); 18] = [
+const PARTS: [(Group, &str); 19] = [
     (Group::Gateway, ""),
     (Group::Store, ""),
     (Group::Mqtt, ""),

@@ -13,7 +13,7 @@ pub enum Form {
     List,
 }
 
-pub const SECTIONS: [(&str, Form); 19] = [
+pub const SECTIONS: [(&str, Form); 20] = [
     ("gateway", Form::Single),
     ("store", Form::Single),
     ("mqtt", Form::Single),
