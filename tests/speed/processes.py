@@ -176,8 +176,9 @@ def cpu_seconds(pid):
 class Bench:
     """A gateway that forwards to a fake cloud, in a folder of their own."""
 
-    def __init__(self, shards=4, shard_records_per_second="unlimited", record="lines", encrypted=False, **sink):
-        """`encrypted`: clients come by mutual TLS. `sink`: more keys of the sink's configuration, with texts as values."""
+    def __init__(self, shards=4, shard_records_per_second="unlimited", record="lines", encrypted=False, lines=0, **sink):
+        """`encrypted`: clients come by mutual TLS. `lines`: of files that are there when the gateway starts, each what the load would publish.
+        `sink`: more keys of the sink's configuration, with texts as values."""
         self.folder = tempfile.TemporaryDirectory(prefix="outrider-speed-", dir=ROOT / "target")
         path = Path(self.folder.name)
         self.log = open(path / "log", "w")
@@ -198,6 +199,7 @@ class Bench:
                 f'endpoint = "{self.cloud_url}"\nraw = "raw"\nanomalies = "anomalies"\nrecord = "{record}"\n'
                 + "".join(f'{key} = "{value}"\n' for key, value in sink.items())
                 + (self.listener(Certificates(path)) if encrypted else "")
+                + (write_lines(path / "lines", lines) if lines else "")
             )
             self.gateway = Program([BINARIES / "outrider", "run", "--config", config], self.log, CREDENTIALS)
         except BaseException:
@@ -233,6 +235,10 @@ class Bench:
         with urllib.request.urlopen(f"http://{self.gateway.ready['admin']}/api/status", timeout=30) as answer:
             return json.loads(answer.read())
 
+    def accepted(self):
+        """Readings that are stored."""
+        return self.status()["received"]["accepted"]
+
     def cloud_request(self, path, body=None):
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(f"{self.cloud_url}/fake/{path}", data=data, timeout=30) as answer:
@@ -258,6 +264,17 @@ class Bench:
         if stream["position_regressions"]:
             raise Failed(f"{stream['position_regressions']} readings out of their device's order")
         return stream
+
+
+def write_lines(folder, lines, devices=50):
+    """Makes a file for each device, with what the load generator publishes; returns the configuration that reads them."""
+    folder.mkdir()
+    for device in (f"d{number:02}" for number in range(devices)):
+        with open(folder / f"{device}.log", "w") as file:
+            for sequence in range(1, lines // devices + 1):
+                line = f'{{"device":"{device}","seq":{sequence},"ts_us":{time.time_ns() // 1000},"temperature":{20 + sequence % 100 / 100},"fw":"'
+                file.write(line.ljust(148, "x") + '"}\n')
+    return f'[[file]]\npath = "{folder}/*.log"\ntopic = "devices/{{file}}"\n'
 
 
 def fsync_log(seconds=3.0, commit_bytes=500 * 150):

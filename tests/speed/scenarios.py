@@ -33,6 +33,19 @@ def saturated(seconds):
         }
 
 
+def files(seconds, lines):
+    """Lines of files, beside publishes of the same, each in a gateway of its own."""
+    with Bench() as bench:
+        published = bench.finish(bench.load(duration=f"{seconds}s"))["acknowledged_per_second"]
+    with Bench(lines=lines) as bench:
+        # Reading begins before the gateway is ready.
+        before, started = bench.accepted(), time.monotonic()
+        wait_for(f"{lines} lines", lambda: bench.accepted() >= lines, 120)
+        read = (lines - before) / (time.monotonic() - started)
+        bench.wait_delivered(lines)
+    return {"lines_per_second": read, "ratio": read / published}
+
+
 def paced(seconds):
     with Bench() as bench:
         cpu = bench.gateway.cpu_seconds()
