@@ -1,9 +1,14 @@
 //! What is closed, and what is forgotten.
 
+use std::collections::HashSet;
+
 use super::follower::Follower;
 use super::generation::{Generation, State};
 use super::place::GenerationNumber;
 use super::{Note, Settings};
+
+/// A copy that is compressed during one look is found by the next.
+const LOOKS_FOR_COPIES: u64 = 3;
 
 impl<H> Follower<H> {
     /// Closes what is done with, and what has been held for too long.
@@ -68,6 +73,7 @@ impl<H> Follower<H> {
         self.ready.remove(number);
         let remembers_deleted = self.settings.remember_deleted_ms > 0;
         let one = self.get(number);
+        one.trail.clear();
         // Its compressed copy may be still to come.
         let is_remembered = remembers_deleted && one.packed.is_none() && one.read.offset > 0;
         if one.is_linked || !one.is_settled() || is_remembered {
@@ -85,12 +91,22 @@ impl<H> Follower<H> {
     pub(super) fn forget(&mut self, now_ms: i64) {
         let Settings { grace_ms, forget_after_ms, gone_max, remember_deleted_ms, .. } = self.settings;
         let originals = self.originals();
+        // What may be a copy of one that was cut may turn out to be a copy of another one; what is not read is not compared yet.
+        let is_uncompared = |one: &Generation<H>| {
+            one.read.offset == 0 && !one.is_original && one.state == State::Reading && self.ready.contains(one.number)
+        };
+        let may_be_copy = |one: &&Generation<H>| matches!(one.state, State::Copy { .. }) || is_uncompared(one);
+        let copies = self.generations.values().filter(may_be_copy);
+        let undecided: HashSet<&str> = copies.map(|one| &*one.family).collect();
         let is_gone = |one: &&Generation<H>| matches!(one.state, State::Gone { .. });
         let mut surplus = self.generations.values().filter(is_gone).count().saturating_sub(gone_max);
         let mut old = Vec::new();
         for one in self.generations.values().filter(|one| one.is_settled() && !originals.contains(&one.number)) {
             let is_old = match one.state {
-                State::Cut { at_ms } => now_ms - at_ms >= grace_ms,
+                State::Cut { at_ms } => {
+                    let is_looked_for = self.look >= one.look + LOOKS_FOR_COPIES;
+                    is_looked_for && now_ms - at_ms >= grace_ms && !undecided.contains(&*one.family)
+                }
                 State::Gone { since_ms } => {
                     let forget_after_ms = if one.is_linked { forget_after_ms } else { remember_deleted_ms };
                     let is_done = one.continued_by.is_some() && !one.is_linked;

@@ -121,6 +121,7 @@ impl<H> Follower<H> {
             if !generation.is_settled() {
                 generation.read = generation.committed;
                 (generation.checked, generation.header) = (None, None);
+                generation.trail.return_to(generation.committed.offset);
                 if generation.committed.offset > 0 {
                     // It may have been dropped in favour of the one that was refused.
                     let place = generation.place(generation.committed);
@@ -222,6 +223,10 @@ impl<H> Follower<H> {
         // By whoever writes to it, if it was open all the time. Else another file may have got its inode: perhaps a copy.
         let is_original = handle.is_some() && !old.is_reopened && !may_be_compressed;
         old.state = State::Cut { at_ms: now_ms };
+        if stat.size >= old.size {
+            // The last look may have seen what was written after the cut.
+            old.size = old.size_before;
+        }
         let (path, unlisted, is_rotated) = (old.path.clone(), old.unlisted_since_ms, old.is_rotated);
         self.ready.remove(number);
         self.counts.cuts += 1;
@@ -241,7 +246,7 @@ impl<H> Follower<H> {
     }
 
     fn see<F: FileSystem<Handle = H>>(&mut self, number: GenerationNumber, one: &Seen, now_ms: i64, files: &mut F) {
-        let (idle_ms, grace_ms) = (self.settings.idle_ms, self.settings.grace_ms);
+        let Settings { idle_ms, grace_ms, close_after_ms, .. } = self.settings;
         if matches!(self.get(number).state, State::Gone { .. }) {
             return self.meet(&one.path, now_ms, files);
         }
@@ -250,6 +255,9 @@ impl<H> Follower<H> {
         known.observe(&one.stat, now_ms);
         if one.stat.size < known.read.offset {
             return self.cut(number, &one.stat, now_ms);
+        }
+        if now_ms - known.changed_ms >= close_after_ms {
+            known.trail.clear();
         }
         let is_checked = known.checked == Some((one.stat.modified_ns, one.stat.size));
         let is_due = known.unread_bytes() > 0 && known.is_last_line_due(now_ms, idle_ms, grace_ms);
@@ -275,6 +283,7 @@ impl<H> Follower<H> {
             }
             let Some(handle) = &one.handle else {
                 one.state = State::Gone { since_ms: now_ms };
+                one.trail.clear();
                 let (path, unread_bytes) = (one.path.clone(), one.unread_bytes());
                 self.ready.remove(number);
                 if unread_bytes > 0 || !was_rotated {

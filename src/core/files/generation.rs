@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Stat;
 use super::identity::{FileId, family};
 use super::place::{GenerationNumber, Mark, Packed, Place};
+use super::trail::Trail;
 
 /// What a generation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +31,12 @@ pub(super) struct Generation<H> {
     pub read: Mark,
     pub committed: Mark,
     pub header: Option<Arc<[u8]>>,
+    /// What stands before places up to the one that is read.
+    pub trail: Trail,
     pub state: State,
     pub size: u64,
+    /// The same before the last look, unless it was read since. If that look finds it cut, this is how much there was.
+    pub size_before: u64,
     pub modified_ns: i64,
     /// Its time of writing and its size when it was last read to its end.
     pub checked: Option<(i64, u64)>,
@@ -50,8 +55,8 @@ pub(super) struct Generation<H> {
     pub is_original: bool,
     /// Starts at which it was not found, one after the other.
     pub missed: u32,
-    /// It was a copy, or could have been one.
-    pub was_judged: bool,
+    /// It could have been a copy of these, and is none.
+    pub no_copy_of: Vec<GenerationNumber>,
     /// The copy that goes on where it was cut.
     pub continued_by: Option<GenerationNumber>,
     pub handle: Option<H>,
@@ -72,8 +77,10 @@ impl<H> Generation<H> {
             read: Mark::default(),
             committed: Mark::default(),
             header: None,
+            trail: Trail::default(),
             state: State::Reading,
             size: stat.size,
+            size_before: stat.size,
             modified_ns: stat.modified_ns,
             checked: None,
             changed_ms: now_ms,
@@ -84,7 +91,7 @@ impl<H> Generation<H> {
             is_live: false,
             is_original: false,
             missed: 0,
-            was_judged: false,
+            no_copy_of: Vec::new(),
             continued_by: None,
             handle: None,
             is_reopened: false,
@@ -120,6 +127,7 @@ impl<H> Generation<H> {
         if (self.size, self.modified_ns) != (stat.size, stat.modified_ns) {
             self.changed_ms = now_ms;
         }
+        self.size_before = self.size;
         (self.size, self.modified_ns, self.packed) = (stat.size, stat.modified_ns, stat.packed);
     }
 

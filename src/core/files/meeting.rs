@@ -4,28 +4,22 @@ use super::follower::Follower;
 use super::generation::{Generation, State};
 use super::identity::{HEAD_BYTES_MAX, Print, TAIL_BYTES_MAX};
 use super::place::{GenerationNumber, Mark};
-use super::{Fault, FileSystem, Note, Start, Stat};
+use super::trail::Footprint;
+use super::{Fault, FileSystem, Start, Stat};
+
+/// A gap in a trail is searched for an end of a line up to here.
+const REST_BYTES_MAX: usize = 64 * 1024;
 
 /// What a comparison with another file says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Likeness {
     /// It begins with all that was read of the other one.
     Copy,
+    /// It is a copy, made before the last of what was read was written.
+    Beginning,
     /// It is shorter, and so far they are equal, or nobody can know.
     Perhaps,
     Differs,
-}
-
-/// What is known of a file that may be a copy.
-enum Verdict {
-    /// Nothing yet.
-    Waits,
-    IsEqualUpTo(Mark),
-    /// It is no copy, or not of more than this.
-    ReadsOn(Option<Mark>),
-    /// Its original was cut or is gone: it goes on where that one was.
-    Rescues(Mark),
-    OriginalIsCut(Stat),
 }
 
 impl<H> Follower<H> {
@@ -74,6 +68,7 @@ impl<H> Follower<H> {
             known.state = State::Reading;
             known.observe(stat, now_ms);
             known.read = known.committed;
+            known.trail.return_to(known.committed.offset);
             // Nothing tells an empty file from another one that has got its inode.
             known.is_original &= known.read.offset > 0;
             self.arrive(number, path);
@@ -118,6 +113,7 @@ impl<H> Follower<H> {
         now_ms: i64,
         files: &mut F,
     ) {
+        self.find_cuts(number, now_ms, files);
         let new = &self.generations[&number];
         let handle = new.handle.as_ref().expect("it was opened");
         let beginnings = match bytes_at(files, handle, 0, HEAD_BYTES_MAX) {
@@ -127,11 +123,13 @@ impl<H> Follower<H> {
                 return self.fault(&path, fault);
             }
         };
-        let begins_like = |head: &Print| beginnings.get(head.bytes()).is_none_or(|beginning| beginning == head);
+        let begins_like =
+            |head: &Print| head.length == 0 || beginnings.get(head.bytes()).is_none_or(|beginning| beginning == head);
         let is_candidate = |one: &&Generation<H>| {
             one.number != number
-                && one.read.offset > 0
+                && (one.read.offset > 0 || one.is_original && one.packed.is_none() && one.state == State::Reading)
                 && one.continued_by.is_none()
+                && !new.no_copy_of.contains(&one.number)
                 && begins_like(&one.read.head)
                 && !one.file.may_be(&new.file)
                 && !matches!(one.state, State::Copy { .. })
@@ -140,29 +138,50 @@ impl<H> Follower<H> {
         };
         let family = self.index.of_family(&new.family).map(|number| &self.generations[&number]);
         let candidates: Vec<GenerationNumber> = family.filter(is_candidate).map(|one| one.number).collect();
-        let mut perhaps = None;
+        let mut best = None;
         for original in candidates {
+            if self.get(original).state == State::Reading && self.get(original).read.offset == 0 {
+                // If it cannot be opened, there is another one by its name.
+                let _ = self.open(original, files);
+            }
             match self.compare(number, original, now_ms, files) {
-                Ok(Likeness::Copy) => {
-                    let mark = self.generations[&original].committed;
-                    let new = self.get(number);
-                    new.state = State::Copy { original };
-                    (new.read, new.committed) = (mark, mark);
-                    self.ready.remove(number);
-                    self.counts.copies += 1;
-                    return;
-                }
-                Ok(Likeness::Perhaps) => perhaps = Some(original),
                 Ok(Likeness::Differs) => {}
+                // The one of which most was read: it may have been a copy of another one itself.
+                Ok(likeness) => {
+                    let rank = (likeness != Likeness::Perhaps, self.generations[&original].read.offset);
+                    best = best.max(Some((rank, original, likeness)));
+                }
                 Err(fault) => {
                     let path = self.generations[&number].path.clone();
                     self.fault(&path, fault);
                 }
             }
         }
-        if let Some(original) = perhaps {
-            self.get(number).state = State::Copy { original };
-            self.ready.remove(number);
+        let Some((_, original, likeness)) = best else { return };
+        let mark = self.generations[&original].committed;
+        let new = self.get(number);
+        new.state = State::Copy { original };
+        if likeness == Likeness::Copy {
+            (new.read, new.committed) = (mark, mark);
+            self.counts.copies += 1;
+        }
+        self.ready.remove(number);
+    }
+
+    /// Of a file that was cut and written to the same size, a copy is no copy of what was read.
+    fn find_cuts<F: FileSystem<Handle = H>>(&mut self, number: GenerationNumber, now_ms: i64, files: &mut F) {
+        let family = &self.generations[&number].family;
+        let may_be_cut = |other: &GenerationNumber| {
+            let known = &self.generations[other];
+            *other != number && known.read.offset > 0 && known.family == *family && self.ready.contains(*other)
+        };
+        let changed: Vec<GenerationNumber> = self.open.iter().copied().filter(may_be_cut).collect();
+        for other in changed {
+            let known = &self.generations[&other];
+            let Some(handle) = &known.handle else { continue };
+            if let (Ok(false), Ok(stat)) = (is_same(files, handle, &known.read), files.stat(handle)) {
+                self.cut(other, &stat, now_ms);
+            }
         }
     }
 
@@ -176,21 +195,38 @@ impl<H> Follower<H> {
         let handle = self.generations[&number].handle.as_ref().expect("it was opened");
         let size = files.stat(handle)?.size;
         let known = &self.generations[&original];
+        if known.read.offset == 0 {
+            // It was cut, and nothing of what was written since is read. What is equal waits until it is, because it is compared with nothing.
+            let Some(theirs) = &known.handle else { return Ok(Likeness::Differs) };
+            let length = usize::try_from(size).unwrap_or(usize::MAX).min(HEAD_BYTES_MAX);
+            let beginning = bytes_at(files, handle, 0, length)?;
+            let is_equal = !beginning.is_empty() && beginning == bytes_at(files, theirs, 0, length)?;
+            return Ok(if is_equal { Likeness::Perhaps } else { Likeness::Differs });
+        }
         if size >= known.read.offset {
             let is_copy = is_same(files, handle, &known.read)?;
             return Ok(if is_copy { Likeness::Copy } else { Likeness::Differs });
         }
+        let is_beginning = is_beginning(files, handle, size, known)?;
+        let may_be_copied =
+            matches!(known.state, State::Cut { .. }) || known.state == State::Reading && !known.is_rotated;
+        match is_beginning {
+            Some(true) if may_be_copied || known.trail.tells_much(size) => return Ok(Likeness::Beginning),
+            Some(false) => return Ok(Likeness::Differs),
+            // A file that was renamed is not copied, and one that is gone cannot be. What comes after it may well begin with the same lines.
+            _ if !may_be_copied => return Ok(Likeness::Differs),
+            _ => {}
+        }
         match known.state {
             // A finished file does not grow.
             State::Cut { .. } if self.generations[&number].packed.is_some() => Ok(Likeness::Differs),
-            // Cut only after it was copied, so the copy will be longer than what was read.
+            // What was read of the other one when the copy was made is not known any more.
             State::Cut { .. } if size < u64::from(known.read.head.length) => Ok(Likeness::Perhaps),
             State::Cut { .. } => {
                 let beginning = bytes_at(files, handle, 0, known.read.head.bytes())?;
                 Ok(if known.read.head.is_of(&beginning) { Likeness::Perhaps } else { Likeness::Differs })
             }
-            // One that is closed is idle, and nobody is copying and cutting it.
-            State::Reading if !known.is_rotated && known.handle.is_some() => {
+            State::Reading if known.handle.is_some() => {
                 let length = usize::try_from(size).unwrap_or(usize::MAX).min(HEAD_BYTES_MAX);
                 let theirs = known.handle.as_ref().expect("it is open");
                 if bytes_at(files, handle, 0, length)? == bytes_at(files, theirs, 0, length)? {
@@ -204,161 +240,38 @@ impl<H> Follower<H> {
                 self.cut(original, &stat, now_ms);
                 Ok(Likeness::Perhaps)
             }
-            // A file that was renamed is not copied, and one that is gone cannot be.
+            // One that is closed is idle, and nobody is copying and cutting it.
             _ => Ok(Likeness::Differs),
         }
     }
-
-    /// Decides about copies where that is possible by now.
-    pub(super) fn settle_copies<F: FileSystem<Handle = H>>(&mut self, now_ms: i64, files: &mut F) {
-        let copies = self.generations.values().filter(|one| matches!(one.state, State::Copy { .. }));
-        let copies: Vec<GenerationNumber> = copies.map(|one| one.number).collect();
-        for number in copies {
-            if let Err(fault) = self.settle_copy(number, now_ms, files) {
-                let path = self.generations[&number].path.clone();
-                self.fault(&path, fault);
-            }
-        }
-    }
-
-    fn settle_copy<F: FileSystem<Handle = H>>(
-        &mut self,
-        number: GenerationNumber,
-        now_ms: i64,
-        files: &mut F,
-    ) -> Result<(), Fault> {
-        if !self.open(number, files)? {
-            return Ok(());
-        }
-        let Some(original) = self.original(number) else { return Ok(()) };
-        if self.generations.get(&original).is_some_and(|known| known.state == State::Reading) {
-            // If it cannot be opened, there is another one by its name.
-            let _ = self.open(original, files);
-        }
-        match self.judge_copy(number, original, now_ms, files)? {
-            Verdict::Waits => {}
-            Verdict::IsEqualUpTo(mark) => {
-                let copy = self.get(number);
-                (copy.read, copy.committed) = (mark, mark);
-            }
-            Verdict::ReadsOn(mark) => self.read_on_from(number, mark, None),
-            Verdict::Rescues(mark) => self.read_on_from(number, Some(mark), Some(original)),
-            Verdict::OriginalIsCut(stat) => self.cut(original, &stat, now_ms),
-        }
-        Ok(())
-    }
-
-    /// If another copy goes on where its original was cut, it is a copy of that one.
-    fn original(&mut self, number: GenerationNumber) -> Option<GenerationNumber> {
-        let State::Copy { original } = self.get(number).state else { return None };
-        let continuing = self.generations.get(&original).and_then(|known| known.continued_by);
-        if let Some(original) = continuing.filter(|continuing| *continuing != number) {
-            self.get(number).state = State::Copy { original };
-            return Some(original);
-        }
-        Some(original)
-    }
-
-    fn judge_copy<F: FileSystem<Handle = H>>(
-        &self,
-        number: GenerationNumber,
-        original: GenerationNumber,
-        now_ms: i64,
-        files: &mut F,
-    ) -> Result<Verdict, Fault> {
-        let copy = &self.generations[&number];
-        let handle = copy.handle.as_ref().expect("it was opened");
-        // Before the other one is looked at: a copy is never longer than what it is a copy of.
-        let size = files.stat(handle)?.size;
-        let is_stable = size == copy.size && now_ms - copy.changed_ms >= self.settings.copy_wait_ms;
-        let Some(known) = self.generations.get(&original) else { return Ok(Verdict::ReadsOn(None)) };
-        let reached = known.committed;
-        let is_like = size >= reached.offset && is_same(files, handle, &reached)?;
-        if known.state != State::Reading {
-            // Readings on their way to the store may still be refused: then the copy is all that is left of them.
-            return Ok(match (is_like, is_stable) {
-                (true, _) if known.is_settled() => Verdict::Rescues(reached),
-                (false, true) => Verdict::ReadsOn(None),
-                _ => Verdict::Waits,
-            });
-        }
-        let Some(theirs) = &known.handle else {
-            return Ok(if is_stable { Verdict::ReadsOn(is_like.then_some(reached)) } else { Verdict::Waits });
-        };
-        let their_stat = files.stat(theirs)?;
-        if !is_same(files, theirs, &known.read)? {
-            return Ok(Verdict::OriginalIsCut(their_stat));
-        }
-        if !known.is_settled() {
-            return Ok(Verdict::Waits);
-        }
-        if size < reached.offset {
-            return is_part_of(files, handle, theirs, size, is_stable);
-        }
-        let is_all = their_stat.size < size || is_stable && reached.offset == size;
-        Ok(match (is_like, is_all) {
-            (false, _) => Verdict::ReadsOn(None),
-            (true, true) => Verdict::ReadsOn(Some(reached)),
-            (true, false) => Verdict::IsEqualUpTo(reached),
-        })
-    }
-
-    /// It is read as a file of its own: from here, or from where it is known to be equal.
-    fn read_on_from(&mut self, number: GenerationNumber, mark: Option<Mark>, rescued: Option<GenerationNumber>) {
-        if let Some(original) = rescued {
-            let (path, is_packed) = (self.get(number).path.clone(), self.get(number).packed.is_some());
-            let known = self.get(original);
-            // What was not read of it is read here.
-            (known.size, known.continued_by) = (known.read.offset, Some(number));
-            if is_packed {
-                // Whoever compresses a file deletes it then.
-                known.is_linked = false;
-            } else {
-                let original = known.path.clone();
-                self.note(Note::Copy { path, original });
-            }
-        }
-        let one = self.get(number);
-        // A compressed file may be a copy of what was a copy itself until now: it is compared once more when it is read.
-        one.is_original = one.packed.is_none() || mark.is_some() || one.was_judged;
-        (one.state, one.was_judged) = (State::Reading, true);
-        if let Some(mark) = mark {
-            (one.read, one.committed) = (mark, mark);
-        }
-        if one.committed.offset > 0 {
-            one.is_stored = true;
-            let place = one.place(one.committed);
-            self.changes.insert(number, Some(place));
-        }
-        self.get_ready(number);
-    }
-}
-
-/// What becomes of a copy whose original has been read further than the copy goes.
-fn is_part_of<F: FileSystem>(
-    files: &mut F,
-    ours: &F::Handle,
-    theirs: &F::Handle,
-    size: u64,
-    is_stable: bool,
-) -> Result<Verdict, Fault> {
-    let length = |max: usize| usize::try_from(size).unwrap_or(usize::MAX).min(max);
-    let from = size - length(TAIL_BYTES_MAX) as u64;
-    let tail = bytes_at(files, ours, from, length(TAIL_BYTES_MAX))?;
-    if tail != bytes_at(files, theirs, from, length(TAIL_BYTES_MAX))? {
-        return Ok(Verdict::ReadsOn(None));
-    }
-    if !is_stable {
-        return Ok(Verdict::Waits);
-    }
-    let head = Print::of(&bytes_at(files, ours, 0, length(HEAD_BYTES_MAX))?);
-    Ok(Verdict::ReadsOn(Some(Mark { offset: size, head, tail: Print::of(&tail), is_skipping: false })))
 }
 
 /// Whether a file still begins, and goes on up to the mark, as it did.
 pub(super) fn is_same<F: FileSystem>(files: &mut F, handle: &F::Handle, mark: &Mark) -> Result<bool, Fault> {
     let tail = bytes_at(files, handle, mark.offset - u64::from(mark.tail.length), mark.tail.bytes())?;
     Ok(mark.tail.is_of(&tail) && mark.head.is_of(&bytes_at(files, handle, 0, mark.head.bytes())?))
+}
+
+/// Whether a file that is shorter than what was read of another one is a copy of its beginning; `None` if that is not known. How far the
+/// other one had come then is told by the last end of a line that both have, if not a whole line follows, or so much is equal that no file but
+/// a copy has it.
+pub(super) fn is_beginning<F: FileSystem>(
+    files: &mut F,
+    handle: &F::Handle,
+    size: u64,
+    known: &Generation<F::Handle>,
+) -> Result<Option<bool>, Fault> {
+    let Some(Footprint { offset, tail }) = known.trail.last_within(size) else { return Ok(None) };
+    let head = if u64::from(known.read.head.length) <= size { known.read.head } else { Print::default() };
+    if !is_same(files, handle, &Mark { offset, head, tail, is_skipping: false })? {
+        return Ok(Some(false));
+    }
+    if known.trail.tells_much(size) {
+        return Ok(Some(true));
+    }
+    let rest =
+        bytes_at(files, handle, offset, usize::try_from(size - offset).unwrap_or(usize::MAX).min(REST_BYTES_MAX))?;
+    Ok((!rest.contains(&b'\n')).then_some(true))
 }
 
 /// Up to so many bytes of a file.
@@ -375,7 +288,7 @@ pub(super) fn bytes_at<F: FileSystem>(
 }
 
 /// The place behind all that is there. A line that is half there is not read.
-fn mark_at_end<F: FileSystem>(files: &mut F, handle: &F::Handle, size: u64) -> Result<Mark, Fault> {
+pub(super) fn mark_at_end<F: FileSystem>(files: &mut F, handle: &F::Handle, size: u64) -> Result<Mark, Fault> {
     let length = |max: usize| usize::try_from(size).unwrap_or(usize::MAX).min(max);
     let head = Print::of(&bytes_at(files, handle, 0, length(HEAD_BYTES_MAX))?);
     let tail = bytes_at(files, handle, size - length(TAIL_BYTES_MAX) as u64, length(TAIL_BYTES_MAX))?;

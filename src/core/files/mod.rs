@@ -8,6 +8,7 @@
 //! follows. Where nothing tells what was there (a file cut or deleted between two looks), that is counted.
 
 mod closing;
+mod copies;
 mod follower;
 mod framing;
 mod generation;
@@ -17,6 +18,7 @@ mod overview;
 mod place;
 mod reading;
 mod ready;
+mod trail;
 
 pub use follower::Follower;
 pub use framing::Framing;
@@ -134,6 +136,8 @@ pub struct Settings {
     pub held_ms_max: i64,
     /// For controls of tests only: what stands before a place is not compared, as if an inode told which file it is.
     pub trusts_inodes: bool,
+    /// The same: a copy is recognised by the last place of its original only.
+    pub keeps_no_trails: bool,
 }
 
 impl Settings {
@@ -157,6 +161,7 @@ impl Settings {
             held_files_max: 256,
             held_ms_max: 3_600_000,
             trusts_inodes: false,
+            keeps_no_trails: false,
         }
     }
 }
@@ -231,6 +236,8 @@ pub enum Note {
 
 #[cfg(test)]
 mod compressed;
+#[cfg(test)]
+mod copied;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

@@ -15,6 +15,10 @@ pub struct Inode {
     born_ns: i64,
     /// It is compressed, and this is what is in it.
     is_packed: bool,
+    /// It was made by copying this one, so that nobody appends to it.
+    copy_of: Option<u64>,
+    /// What it is a copy of was written to before it was cut, perhaps in sight of the reader.
+    is_overtaken: bool,
 }
 
 /// What a writer does.
@@ -27,6 +31,9 @@ pub enum Action {
     Rename,
     /// This many lines are written between the copy and the cut: nobody can save them.
     CopyTruncate(u8),
+    /// The first half of the same. What follows is written, looked at and read before the cut.
+    Copy,
+    Cut,
     DeleteCreate,
     /// The file that was rotated last gets another line.
     Late,
@@ -48,6 +55,10 @@ pub struct Disk {
     /// Done when so many calls more were made.
     pub planned: VecDeque<(u32, usize, Action)>,
     halves: BTreeMap<usize, String>,
+    /// Files that are copied and not cut yet, with their copies.
+    copied: BTreeMap<usize, u64>,
+    /// Lines of copies that were overtaken and of which no place was stored when the reader was killed: nothing tells that they were read.
+    pub perhaps_twice: BTreeSet<String>,
     /// The reader is being killed: what it held open goes away through no fault of its own.
     pub is_killing: bool,
     /// The reader may have so few files open that it closes one which it does not know to be deleted.
@@ -72,6 +83,7 @@ impl Disk {
             born_ns: self.now_ns,
             opens: 0,
             is_packed: name.ends_with(".gz"),
+            ..Inode::default()
         };
         self.inodes.insert(inode, new);
         if let Some(old) = self.names.insert(name.to_owned(), inode) {
@@ -122,8 +134,38 @@ impl Disk {
     }
 
     pub fn copy(&mut self, from: &str, to: &str) {
-        if let Some(bytes) = self.inode(from).map(|inode| inode.bytes.clone()) {
-            self.create(to, &bytes);
+        if let Some(number) = self.names.get(from).copied() {
+            let original = self.inodes[&number].clone();
+            self.create(to, &original.bytes);
+            let copy_of = original.copy_of.unwrap_or(number);
+            let copy = self.inode(to).expect("created");
+            (copy.copy_of, copy.is_overtaken) = (Some(copy_of), original.is_overtaken);
+        }
+    }
+
+    /// The reader is killed, and has places of the files of which this is true.
+    pub fn kill(&mut self, has_place: impl Fn(&FileId, &[u8]) -> bool) {
+        for (base, copy) in self.copied.clone() {
+            self.overtake(base, copy);
+        }
+        let overtaken = self.inodes.iter().filter(|(_, inode)| inode.is_overtaken);
+        for number in overtaken.map(|(number, _)| *number).collect::<Vec<_>>() {
+            if !has_place(&self.stat_of(number).file, &self.inodes[&number].bytes) {
+                self.perhaps_twice.extend(lines(&self.inodes[&number].bytes));
+            }
+        }
+    }
+
+    fn overtake(&mut self, base: usize, copy: u64) {
+        let size = self.inode(NAMES[base]).map_or(0, |inode| inode.bytes.len());
+        let copy = self.inodes.get_mut(&copy).expect("there");
+        copy.is_overtaken |= size > copy.bytes.len();
+    }
+
+    fn shift(&mut self, name: &str) {
+        self.delete(&format!("{name}.3"));
+        for number in [2, 1] {
+            self.rename(&format!("{name}.{number}"), &format!("{name}.{}", number + 1));
         }
     }
 
@@ -136,6 +178,11 @@ impl Disk {
             self.free.push(number);
             if had_no_reader || self.is_killing || self.is_narrow {
                 self.lose(&bytes);
+            }
+            // It may have been cut before, unseen because it was closed. Then it is known by its last place only.
+            let is_copy = |inode: &&Inode| inode.copy_of == Some(number) && inode.is_overtaken;
+            for copy in self.inodes.values().filter(|_| self.is_narrow).filter(is_copy) {
+                self.perhaps_twice.extend(lines(&copy.bytes));
             }
         }
     }
@@ -171,6 +218,14 @@ impl Disk {
         self.finish_half(base);
         let name = NAMES[base];
         let rotated = |number: usize| format!("{name}.{number}");
+        // Nobody rotates a file a second time before it is cut.
+        let is_rotation = |action: Action| !matches!(action, Action::Append(_) | Action::Half | Action::Late);
+        if is_rotation(action)
+            && let Some(copy) = self.copied.remove(&base)
+        {
+            self.overtake(base, copy);
+            self.set(name, b"");
+        }
         match action {
             Action::Append(count) => {
                 for _ in 0..count {
@@ -185,9 +240,7 @@ impl Disk {
                 self.halves.insert(base, rest.to_owned());
             }
             Action::Rename | Action::CopyTruncate(_) if self.names.contains_key(name) => {
-                self.delete(&rotated(3));
-                self.rename(&rotated(2), &rotated(3));
-                self.rename(&rotated(1), &rotated(2));
+                self.shift(name);
                 if let Action::CopyTruncate(count) = action {
                     self.copy(name, &rotated(1));
                     self.act(base, Action::Append(count));
@@ -197,12 +250,17 @@ impl Disk {
                     self.create(name, b"");
                 }
             }
-            Action::Rename | Action::CopyTruncate(_) => {}
+            Action::Copy if self.names.contains_key(name) => {
+                self.shift(name);
+                self.copy(name, &rotated(1));
+                self.copied.insert(base, self.names[&rotated(1)]);
+            }
+            Action::Rename | Action::CopyTruncate(_) | Action::Copy | Action::Cut => {}
             Action::DeleteCreate => {
                 self.delete(name);
                 self.create(name, b"");
             }
-            Action::Late if self.names.contains_key(&rotated(1)) => {
+            Action::Late if self.inode(&rotated(1)).is_some_and(|inode| inode.copy_of.is_none()) => {
                 let line = self.new_line(base);
                 self.append(&rotated(1), format!("{line}\n").as_bytes());
             }

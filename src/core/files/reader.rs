@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::model::{Opened, View};
-use super::{Follower, Framing, GenerationNumber, Mark, Place, PlaceChange, Settings};
+use super::{FileId, Follower, Framing, GenerationNumber, Mark, Place, PlaceChange, Settings};
 
 /// On its way to the store.
 enum Submission {
@@ -84,6 +84,12 @@ impl Reader {
     pub fn kill(&mut self) {
         self.submissions.clear();
         self.late.clear();
+        let is_of =
+            |mark: &Mark, bytes: &[u8]| bytes.get(..mark.head.bytes()).is_some_and(|head| mark.head.is_of(head));
+        let has_place = |file: &FileId, bytes: &[u8]| {
+            self.places.values().any(|place| place.file == *file && is_of(&place.mark, bytes))
+        };
+        self.view.0.borrow_mut().kill(has_place);
         self.view.0.borrow_mut().is_killing = true;
         let places = self.places.clone();
         self.follower = Follower::new(self.settings.clone(), places, self.now_ms);

@@ -152,8 +152,13 @@ impl<H> Follower<H> {
             return Ok(None);
         };
         let read = Mark { offset, head, tail: Print::of_end(&bytes[..found.end]), is_skipping: found.is_skipping };
+        let keeps_trail = !self.settings.keeps_no_trails;
         let one = self.get(number);
+        if keeps_trail {
+            one.trail.extend(&mark, &bytes[..found.end], from, tail);
+        }
         (one.size, one.read, one.header) = (stat.size.max(one.size), read, found.header.clone());
+        one.size_before = one.size;
         let place = one.place(read);
         // What is stored with these lines is newer.
         self.changes.remove(&number);
