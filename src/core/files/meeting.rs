@@ -146,9 +146,10 @@ impl<H> Follower<H> {
             }
             match self.compare(number, original, now_ms, files) {
                 Ok(Likeness::Differs) => {}
-                // The one of which most was read: it may have been a copy of another one itself.
+                // The one of which most was read, and which is read on: another one may have been a copy of it.
                 Ok(likeness) => {
-                    let rank = (likeness != Likeness::Perhaps, self.generations[&original].read.offset);
+                    let known = &self.generations[&original];
+                    let rank = (likeness != Likeness::Perhaps, known.read.offset, known.state == State::Reading);
                     best = best.max(Some((rank, original, likeness)));
                 }
                 Err(fault) => {
