@@ -39,7 +39,7 @@ class Daemon:
     def done(self, action: str) -> None:
         self._send({"action": "status", "responseFor": action})
 
-    def checkpoint(self, place: Place | None, pause: Callable[[float], None]) -> None:
+    def checkpoint(self, place: Place | None, pause: Callable[[float], object]) -> None:
         """Sets the checkpoint, at the end of the shard if there is no place. One that cannot be set is set the next time, or by the shard's next consumer."""
         for attempt in range(CHECKPOINT_TRIES):
             self._send({"action": "checkpoint"} | ({"sequenceNumber": str(place.sequence), "subSequenceNumber": place.subsequence} if place else {}))
@@ -58,9 +58,17 @@ class Daemon:
 class Consumer:
     """Does what the daemon says, for one shard."""
 
-    def __init__(self, daemon: Daemon, kept: Shelf, stream: str, every_seconds: float, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        kept: Shelf,
+        stream: str,
+        every_seconds: float,
+        now: Callable[[], float] = time.time,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._daemon, self._kept, self._stream = daemon, kept, stream
-        self._every_seconds, self._now = every_seconds, now
+        self._every_seconds, self._now, self._pause = every_seconds, now, pause
         self._shard = ""
         self._section = Section(None)
         self._read_to_ms = 0
@@ -118,7 +126,7 @@ class Consumer:
         self._kept.write(f"{self._shard}/at.json", {"read_to_ms": self._read_to_ms, "through": at and at.text(), "ended": ended})
         self._written_at = self._now()
         if through is not None or ended:
-            self._daemon.checkpoint(None if ended else through, time.sleep)
+            self._daemon.checkpoint(None if ended else through, self._pause)
 
     def _end_shard(self, _: dict[str, Any]) -> None:
         self._write(ended=True)
