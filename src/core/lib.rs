@@ -3,6 +3,7 @@
 
 #![deny(missing_docs)]
 
+pub mod aggregate;
 pub mod batch;
 pub mod cursor;
 pub mod delivery;

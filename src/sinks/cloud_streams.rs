@@ -96,7 +96,7 @@ pub struct Limits {
 
 /// How lines become records, which with their compression are no larger than the service takes, and than a request.
 pub fn delivery(section: &mut Section<'_>, compression: Compression, limits: Limits) -> DeliverySettings {
-    let groupings = [("lines", Grouping::Lines), ("single", Grouping::Single)];
+    let groupings = [("lines", Grouping::Lines), ("single", Grouping::Single), ("kpl", Grouping::Lines)];
     let partitions = [("device", Partition::Device), ("gateway", Partition::Gateway)];
     let request_bytes_max = section.bytes("request_size_max");
     let Limits { record_bytes_max, request_records_max, requests_in_flight_max } = limits;

@@ -13,6 +13,7 @@ use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use aws_smithy_async::time::TimeSource;
 
+use crate::core::aggregate;
 use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason, Scope};
 use crate::sinks::Sink;
 use crate::sinks::aws::clock::{ServiceClock, epoch_seconds};
@@ -38,6 +39,8 @@ pub struct KinesisTarget {
     pub gateway: String,
     /// How each record's data is compressed.
     pub compression: Compression,
+    /// Whether the lines of a record are records of their own within it, in the format of the KPL.
+    pub is_aggregated: bool,
 }
 
 impl KinesisSink {
@@ -61,12 +64,15 @@ impl KinesisSink {
     }
 
     fn entry(&self, record: &OutgoingRecord) -> std::io::Result<PutRecordsRequestEntry> {
-        let KinesisTarget { gateway, compression, .. } = &self.target;
+        let KinesisTarget { gateway, compression, is_aggregated, .. } = &self.target;
         let key = match &*record.device {
             "" => gateway.clone(),
             device => format!("{gateway}/{device}"),
         };
-        let data = compression.compress(record.data.to_vec())?;
+        let data = match is_aggregated {
+            true => aggregate::encode(&key, &record.data),
+            false => compression.compress(record.data.to_vec())?,
+        };
         let entry = PutRecordsRequestEntry::builder().data(Blob::new(data)).partition_key(key).build();
         Ok(entry.expect("data and partition key are set"))
     }

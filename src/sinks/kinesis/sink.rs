@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{KinesisSink, KinesisTarget};
+use crate::core::aggregate;
 use crate::core::delivery::{DeliverySettings, Outcome};
 use crate::keys::key::Fallback::{Literal, Otherwise};
 use crate::keys::key::{Group, Key, key_of, size};
@@ -27,6 +28,9 @@ pub static KIND: SinkKind = SinkKind { name: NAME, example: "cloud", keys: KEYS,
 
 const GROUP: Group = Group::SinkOf(NAME);
 
+/// What `check` notes of `record = "kpl"`.
+const SPLIT_BY: &str = "record = \"kpl\": the Kinesis Client Library, Firehose and Flink's older source (FlinkKinesisConsumer) split such a record into its readings; AWS Lambda without a library for it, Flink's newer source (KinesisStreamsSource) and Pinot do not, and would take it for one that cannot be read";
+
 /// The service's limit for one PutRecords request.
 const REQUEST_RECORDS_MAX: usize = 500;
 
@@ -41,8 +45,8 @@ const KEYS: &[Key] = &[
     key_of(GROUP, "streams", Kind::StreamTargets,
         Otherwise { meaning: "none", example: "{ trips = \"fleet-trips\" }" },
         "Names of streams, each with the Kinesis stream that gets its records: those of [[stream]], and raw and anomalies, if these have no key of their own."),
-    key_of(GROUP, "record", Kind::Choice(&["lines", "single"]), Literal("\"lines\""),
-        "A Kinesis record holds many readings, one per line, or a single reading."),
+    key_of(GROUP, "record", Kind::Choice(&["lines", "single", "kpl"]), Literal("\"lines\""),
+        "A Kinesis record holds many readings, one per line; a single reading; or many, each as a record of its own in the aggregated format of the Kinesis Producer Library, which not every consumer reads."),
     key_of(GROUP, "partition", Kind::Choice(&["device", "gateway"]), Literal("\"device\""),
         "The partition key: each device's own, or one for the whole gateway, whose records then hold readings of all its devices in order, one record at a time."),
     key_of(GROUP, "compression", Kind::Choice(Compression::NAMES), Literal("\"none\""),
@@ -67,6 +71,8 @@ pub struct KinesisStreams {
     pub connection: AwsConnection,
     pub delivery: DeliverySettings,
     pub compression: Compression,
+    /// `record = "kpl"`.
+    pub is_aggregated: bool,
     /// Names of streams, each with its stream of Kinesis; others are not sent.
     pub targets: BTreeMap<String, String>,
 }
@@ -81,7 +87,8 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         request_records_max: REQUEST_RECORDS_MAX,
         requests_in_flight_max: section.count("requests_in_flight"),
     };
-    let delivery = streams::delivery(section, compression, limits);
+    let is_aggregated = section.choice("record", &[("lines", false), ("single", false), ("kpl", true)]).unwrap_or(false);
+    let mut delivery = streams::delivery(section, compression, limits);
     streams::expect_sizes(
         section,
         [
@@ -89,7 +96,16 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
             ("record_size_max", record_bytes_max, "request_size_max", delivery.request_bytes_max),
         ],
     );
-    Arc::new(KinesisStreams { connection, delivery, compression, targets })
+    if is_aggregated {
+        if compression != Compression::None {
+            section.blame("compression", "is for record = \"lines\" or \"single\": nobody would know that a compressed record has others in it".to_owned());
+        }
+        for bytes in [&mut delivery.record_bytes_max, &mut delivery.request_bytes_max] {
+            *bytes = aggregate::lines_bytes_max(*bytes);
+        }
+        delivery.record_bytes_soft = delivery.record_bytes_soft.min(delivery.record_bytes_max);
+    }
+    Arc::new(KinesisStreams { connection, delivery, compression, is_aggregated, targets })
 }
 
 impl ConfiguredSink for KinesisStreams {
@@ -102,7 +118,11 @@ impl ConfiguredSink for KinesisStreams {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.connection.notes()
+        let mut notes = self.connection.notes();
+        if self.is_aggregated {
+            notes.push(SPLIT_BY.to_owned());
+        }
+        notes
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
@@ -113,11 +133,12 @@ impl ConfiguredSink for KinesisStreams {
             |stream| self.takes(stream),
             &self.delivery,
             move |parts| {
-                let KinesisStreams { connection, compression, .. } = &settings;
+                let KinesisStreams { connection, compression, is_aggregated, .. } = &settings;
                 let network = network.get_or_insert_with(|| connection.connector()).clone();
                 let stream = settings.targets.get(&*parts.stream_name);
                 let stream = stream.expect("only streams with a target are forwarded").clone();
-                let target = KinesisTarget { stream, gateway: gateway.clone(), compression: *compression };
+                let (compression, is_aggregated) = (*compression, *is_aggregated);
+                let target = KinesisTarget { stream, gateway: gateway.clone(), compression, is_aggregated };
                 Rc::new(KinesisSink::new(connection.clone(), Counted::client(network, &parts.status), target))
             },
         )
