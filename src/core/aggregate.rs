@@ -140,9 +140,10 @@ mod tests {
         #[test]
         fn every_line_comes_out_under_the_key_and_in_order(
             key in "[a-z/_-]{1,200}",
-            lines in prop::collection::vec("[ -~]{100,40000}", 2..8),
+            lines in prop::collection::vec(("[ -~]{100}", 0usize..300), 2..8),
         ) {
-            let lines: Vec<String> = lines.into_iter().map(|line| line + "\n").collect();
+            // Their lengths take one, two and three bytes.
+            let lines: Vec<String> = lines.into_iter().map(|(line, times)| line.repeat(1 + times) + "\n").collect();
             let together = lines.concat().into_bytes();
             let record = encode(&key, &together);
             let expected: Vec<(String, Vec<u8>)> = lines.into_iter().map(|line| (key.clone(), line.into_bytes())).collect();
