@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::aggregate;
 use crate::core::delivery::{DeliverySettings, Grouping, Partition};
 use crate::core::identity::Keep;
 use crate::core::reading::Readings;
@@ -525,4 +526,28 @@ fn firehose_has_limits_of_its_own() {
         let problems = wrong(&sink(keys));
         assert!(problems.len() == 1 && problems[0].contains(expected), "{keys}: {problems:?}");
     }
+}
+
+#[test]
+fn aggregated_records_leave_room_for_their_frames_and_are_not_compressed() {
+    let sink = |keys: &str| {
+        format!("[[sink]]\nname = \"a\"\ntype = \"kinesis\"\nraw = \"fleet-raw\"\nrecord = \"kpl\"\n{keys}\n")
+    };
+    let configuration = right(&sink("record_size = \"1MiB\""));
+    let read: &dyn std::any::Any = &*configuration.sinks[0].sink;
+    let streams = read.downcast_ref::<KinesisStreams>().expect("a sink to Kinesis");
+    let delivery = &streams.delivery;
+    assert_eq!((delivery.grouping, streams.is_aggregated), (Grouping::Lines, true));
+    assert_eq!(delivery.record_bytes_max, aggregate::lines_bytes_max(1 << 20));
+    assert_eq!(
+        (delivery.record_bytes_soft, delivery.request_bytes_max),
+        (delivery.record_bytes_max, delivery.record_bytes_max)
+    );
+    let notes = configuration.sinks[0].sink.notes();
+    assert!(notes.iter().any(|note| note.contains("AWS Lambda without a library")), "{notes:?}");
+    let problems = wrong(&sink("compression = \"gzip\""));
+    assert!(
+        problems.len() == 1 && problems[0].contains("nobody would know that a compressed record has others in it"),
+        "{problems:?}"
+    );
 }

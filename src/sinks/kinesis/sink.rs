@@ -87,7 +87,8 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         request_records_max: REQUEST_RECORDS_MAX,
         requests_in_flight_max: section.count("requests_in_flight"),
     };
-    let is_aggregated = section.choice("record", &[("lines", false), ("single", false), ("kpl", true)]).unwrap_or(false);
+    let is_aggregated =
+        section.choice("record", &[("lines", false), ("single", false), ("kpl", true)]).unwrap_or(false);
     let mut delivery = streams::delivery(section, compression, limits);
     streams::expect_sizes(
         section,
@@ -98,7 +99,10 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
     );
     if is_aggregated {
         if compression != Compression::None {
-            section.blame("compression", "is for record = \"lines\" or \"single\": nobody would know that a compressed record has others in it".to_owned());
+            section.blame(
+                "compression",
+                "is for record = \"lines\" or \"single\": nobody would know that a compressed record has others in it",
+            );
         }
         for bytes in [&mut delivery.record_bytes_max, &mut delivery.request_bytes_max] {
             *bytes = aggregate::lines_bytes_max(*bytes);
