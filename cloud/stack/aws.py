@@ -48,6 +48,10 @@ class Place:
     def engine_stack(self) -> str:
         return f"{self.stack}-engine"
 
+    @property
+    def prediction_stack(self) -> str:
+        return f"{self.stack}-predict"
+
     @cached_property
     def code_bucket(self) -> str:
         account = self.client("sts").get_caller_identity()["Account"]

@@ -27,9 +27,22 @@ def package(files: dict[str, Path]) -> bytes:
 
 def upload(place: Place, name: str, body: bytes) -> str:
     """Puts code into the bucket, which is made if need be, and returns its key: another one for other code."""
+    return _put(place, f"{name}-{_digest(body)}.zip", body)
+
+
+def upload_file(place: Place, path: Path) -> str:
+    """The same of a file that keeps its name; returns its address."""
+    body = path.read_bytes()
+    return f"s3://{place.code_bucket}/{_put(place, f'{_digest(body)}/{path.name}', body)}"
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:16]
+
+
+def _put(place: Place, key: str, body: bytes) -> str:
     s3 = place.client("s3")
     _make_bucket(place, s3)
-    key = f"{name}-{hashlib.sha256(body).hexdigest()[:16]}.zip"
     s3.put_object(Bucket=place.code_bucket, Key=key, Body=body)
     return key
 

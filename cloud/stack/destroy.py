@@ -16,9 +16,10 @@ def arguments() -> argparse.Namespace:
 def destroy() -> None:
     given = arguments()
     place = aws.Place.of(given)
-    # It reads the streams of the other one.
-    if formation.remove(place, place.engine_stack):
-        print(f"the stack {place.engine_stack} is removed")
+    # They read the streams of the other one.
+    for beside in (place.engine_stack, place.prediction_stack):
+        if formation.remove(place, beside):
+            print(f"the stack {beside} is removed")
     bucket = (formation.outputs(place, place.stack) or {}).get("BucketName")
     removed = formation.remove(place, place.stack)
     print(f"the stack {place.stack} is removed" if removed else f"there is no stack {place.stack}")
