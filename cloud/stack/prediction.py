@@ -1,6 +1,6 @@
 """Deploys what asks a model about each vehicle, beside the stack of cloud/deploy: a job on Glue, a table, a function. `cloud/destroy` removes it, too.
 
-The job is not started: it costs while it runs, some 0.11 USD an hour for two workers of G.025X. `aws glue start-job-run --job-name NAME` does that.
+The job is not started: it costs while it runs, some 0.22 USD an hour for two workers of G.025X. `aws glue start-job-run --job-name NAME` does that.
 """
 
 import argparse

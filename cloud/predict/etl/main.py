@@ -25,8 +25,12 @@ def on_kafka(given: dict[str, str], target: Target) -> None:
     vehicles = spark.read.json(given["vehicles"])
     stream = spark.readStream.format("kafka").option("kafka.bootstrap.servers", given["kafka"]).option("subscribe", given["topics"])
     rows = stream.option("startingOffsets", "earliest").load().selectExpr("key", "value AS data")
+
+    def each(batch: Any, _: int) -> None:
+        process(batch, vehicles, target)
+
     query = rows.writeStream.option("checkpointLocation", given["checkpoint"]).trigger(processingTime=given.get("every", "10 seconds"))
-    query.foreachBatch(lambda batch, _: process(batch, vehicles, target) and None).start().awaitTermination()
+    query.foreachBatch(each).start().awaitTermination()
 
 
 def on_glue(given: dict[str, str], target: Target) -> None:
