@@ -115,7 +115,7 @@ fn every_kind_of_value_arrives() {
     assert_eq!(names, ["files", "cloud"]);
     assert_eq!(configuration.sinks[0].sink.folder(), Some(Path::new("/data/archive")));
     let any: &dyn std::any::Any = &*configuration.sinks[1].sink;
-    let KinesisStreams { connection, delivery, targets, compression } = any.downcast_ref().expect("Kinesis");
+    let KinesisStreams { connection, delivery, targets, compression, .. } = any.downcast_ref().expect("Kinesis");
     assert_eq!(connection.region.as_deref(), Some("eu-central-1"));
     assert_eq!((connection.endpoint.as_deref(), connection.request_timeout), (None, Duration::from_secs(3)));
     assert_eq!(targets.iter().collect::<Vec<_>>(), [(&"raw".to_owned(), &"telemetry-raw".to_owned())]);
