@@ -69,7 +69,7 @@ COUNT = 400
 def positions() -> list[dict[str, Any]]:
     """Anywhere, and on corners, edges and their continuations, where rounding would tell two ways of computing apart."""
     draw = random.Random(7)
-    on = [8.0, 8.1, 8.2, 8.3, 8.4, 8.6, 7.0, 7.1, 7.35], [53.0, 53.1, 53.15, 53.2, 53.3, 53.4, 53.45, 53.6, 53.75]
+    on = [8.0, 8.1, 8.2, 8.3, 8.4, 8.6, 7.0, 7.05, 7.1, 7.35], [53.0, 53.1, 53.15, 53.2, 53.3, 53.4, 53.45, 53.6, 53.72, 53.75]
     anywhere = [{"latitude": draw.uniform(52.9, 53.9), "longitude": draw.uniform(6.9, 8.7)} for _ in range(COUNT // 2)]
     chosen = [{"latitude": draw.choice(on[1]), "longitude": draw.choice(on[0])} for _ in range(COUNT // 2 - 4)]
     odd = [{"latitude": 91, "longitude": 8.05}, {"latitude": "53.05", "longitude": 8.05}, {"latitude": 53.45000000049, "longitude": 8.45}, {"latitude": 53.05, "longitude": 8}]
