@@ -9,6 +9,7 @@ import base64
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -18,6 +19,10 @@ from shelf import Shelf, Taken, shelf
 # Kinesis allows some five writes a second to a row of the table of leases.
 CHECKPOINT_TRIES = 6
 PAUSE_SECONDS = 1.0
+# The client library reads ahead: at most so many batches were read and not handed over yet, by its queues of 11 and 8.
+READ_AHEAD_MAX = 20
+# Times of arrival within a shard are in order, but for so much.
+DISORDER_MS = 1_000
 
 
 class Ended(Exception):
@@ -55,6 +60,23 @@ class Daemon:
         self._replies.flush()
 
 
+class Recency:
+    """Up to when a shard is read. A batch says how far it was behind the newest record when it was read, and not when that was: it may have waited since. But it was read
+    after the one before all those that may have been read ahead was handed over."""
+
+    def __init__(self) -> None:
+        self._handed_over_ms: deque[int] = deque(maxlen=READ_AHEAD_MAX)
+        self.read_to_ms = 0
+
+    def take(self, now_ms: int, behind_ms: int, newest_arrived_ms: int | None) -> None:
+        """Each batch, also an empty one."""
+        if len(self._handed_over_ms) == READ_AHEAD_MAX:
+            self.read_to_ms = max(self.read_to_ms, self._handed_over_ms[0] - behind_ms)
+        if newest_arrived_ms is not None:
+            self.read_to_ms = max(self.read_to_ms, newest_arrived_ms - DISORDER_MS)
+        self._handed_over_ms.append(now_ms)
+
+
 class Consumer:
     """Does what the daemon says, for one shard."""
 
@@ -71,7 +93,7 @@ class Consumer:
         self._every_seconds, self._now, self._pause = every_seconds, now, pause
         self._shard = ""
         self._section = Section(None)
-        self._read_to_ms = 0
+        self._recency = Recency()
         self._written_at = 0.0
 
     def run(self) -> None:
@@ -96,6 +118,7 @@ class Consumer:
         checkpoint = Place.parse(request["sequenceNumber"], request.get("subSequenceNumber") or 0)
         # A checkpoint that could not be set any more is behind what is written down.
         written = [Place.of_text(name.rsplit("/", 1)[1].removesuffix(".json")) for name in self._kept.names(f"{self._shard}/sections")]
+        self._recency = Recency()
         self._section = Section(max([*written, *([checkpoint] if checkpoint else [])], default=None))
         self._written_at = self._now()
         say(f"{self._shard} from {request['sequenceNumber']}")
@@ -108,7 +131,8 @@ class Consumer:
             self._section.take(place, int(record["approximateArrivalTimestamp"]), base64.b64decode(record["data"]))
             if self._section.is_full:
                 self._write()
-        self._read_to_ms = int(self._now() * 1000) - int(request.get("millisBehindLatest") or 0)
+        newest = max((int(record["approximateArrivalTimestamp"]) for record in request["records"]), default=None)
+        self._recency.take(int(self._now() * 1000), int(request.get("millisBehindLatest") or 0), newest)
         if self._now() - self._written_at >= self._every_seconds:
             self._write()
 
@@ -123,7 +147,7 @@ class Consumer:
                 say(f"{self._shard}: another consumer has written down the same")
             self._section = Section(through)
         at = self._section.after
-        self._kept.write(f"{self._shard}/at.json", {"read_to_ms": self._read_to_ms, "through": at and at.text(), "ended": ended})
+        self._kept.write(f"{self._shard}/at.json", {"read_to_ms": self._recency.read_to_ms, "through": at and at.text(), "ended": ended})
         self._written_at = self._now()
         if through is not None or ended:
             self._daemon.checkpoint(None if ended else through, self._pause)

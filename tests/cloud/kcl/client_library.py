@@ -28,8 +28,3 @@ class Daemon(Program):
         environment = ENVIRONMENT | {"AWS_ENDPOINT_URL": emulator, "AWS_CBOR_DISABLE": "1"}
         # The daemon logs to standard output, which nobody reads.
         super().__init__(["/bin/sh", "-c", 'exec "$@" >&2', "sh", *command], self.log, environment)
-
-    def kill(self) -> None:
-        """The consumers, whose pipe is closed, end by themselves."""
-        self.process.kill()
-        self.process.wait()

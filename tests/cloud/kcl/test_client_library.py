@@ -114,8 +114,8 @@ class Verified(unittest.TestCase):
         self.assertEqual(blobs["seen"] + blobs["explained"], ledger["blobs"]["accepted"])
         self.assertEqual((told["raw"]["seen"] + told["raw"]["explained"], told["raw"]["repeats"]), (ledger["raw"]["accepted"], 0))
 
-        # The consumer is killed, and meanwhile comes what is aggregated, less one record.
-        fanout.kill()
+        # The consumer ends, and meanwhile comes what is aggregated, less one record.
+        fanout.end()
         ledger = robbed.ledger()
         wait_for("a word of the gateway", lambda: self.last_word("elsewhere-anomalies") >= ledger["raw"]["accepted"], 90)
         robbed.program.end()
@@ -127,7 +127,7 @@ class Verified(unittest.TestCase):
         self.assertEqual((code, report["alarms"]), (1, {"truck-0043/raw": 1}), report)
         self.assertEqual(told["raw"]["holes"], [[victim["run"], victim["position"], victim["position"]]])
         self.assertEqual((told["raw"]["seen"], told["raw"]["repeats"], told["anomalies"]["lost"]), (ledger["raw"]["accepted"] - 1, 0, 0))
-        self.assertEqual(report["gateways"]["truck-0042"]["raw"]["repeats"], 0, "what was written down before the kill was read again")
+        self.assertEqual(report["gateways"]["truck-0042"]["raw"]["repeats"], 0, "what was written down before the end was read again")
         self.assertIn("  1 record LOST: the gateway was told that Kinesis has them, or says nothing of them.", report["report"])
 
         # Somebody knows of it now.

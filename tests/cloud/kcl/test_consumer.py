@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from consumer import Consumer, Daemon, Ended
+from consumer import READ_AHEAD_MAX, Consumer, Daemon, Ended, Recency
 from lines import Line, Unreadable, read
 from seen import Place
 from shelf import Folder, Taken
@@ -82,7 +82,7 @@ class Talking(unittest.TestCase):
             ],
         )
         self.assertEqual(self.positions(), [[[1, 3]]])
-        self.assertEqual(self.shelf.read("fleet/shard-0/at.json"), {"read_to_ms": 2_000, "through": Place(8, 1).text(), "ended": False})
+        self.assertEqual(self.shelf.read("fleet/shard-0/at.json"), {"read_to_ms": 8, "through": Place(8, 1).text(), "ended": False})
 
     def test_what_was_seen_is_written_down_before_the_checkpoint(self) -> None:
         pipe = self.talk(initialize(), process(record(7, line(1))))
@@ -115,9 +115,21 @@ class Talking(unittest.TestCase):
         self.assertEqual([reply["action"] for reply in pipe.replies], ["status", "checkpoint", "status"])
 
     def test_nothing_but_time_goes_on_where_nothing_comes(self) -> None:
-        pipe = self.talk(initialize(), process(behind_ms=500))
-        self.assertEqual([reply["action"] for reply in pipe.replies], ["status", "status"])
+        pipe = self.talk(initialize(), *[process(behind_ms=500)] * (READ_AHEAD_MAX + 1))
+        self.assertEqual([reply["action"] for reply in pipe.replies], ["status"] * (READ_AHEAD_MAX + 2))
         self.assertEqual((self.shelf.read("fleet/shard-0/at.json") or {})["read_to_ms"], 1_500)
+
+    def test_a_batch_that_waited_does_not_say_that_what_came_meanwhile_was_read(self) -> None:
+        recency = Recency()
+        for number in range(READ_AHEAD_MAX):
+            recency.take(10_000 + number, 0, None)
+        self.assertEqual(recency.read_to_ms, 0, "nothing is known yet: all of these may have been read before the first was handed over")
+        recency.take(99_000, 0, None)
+        self.assertEqual(recency.read_to_ms, 10_000)
+        recency.take(99_500, 700, 50_000)
+        self.assertEqual(recency.read_to_ms, 49_000, "records say when they came")
+        recency.take(99_600, 0, None)
+        self.assertEqual(recency.read_to_ms, 49_000, "it never goes back")
 
     def test_lines_say_which_record_they_are(self) -> None:
         found = list(read(line(1) + b"no record\n" + line(2, type="record", stream="trips") + line(3).replace(b": 3}", b": null}") + line(4, type="other")))
