@@ -104,7 +104,7 @@ class Book:
 
     def _hear(self, ledger: dict[str, Any]) -> None:
         """Learns from a ledger what it tells at once, and keeps it until it can be judged."""
-        gateway = self.gateways[ledger["gateway"]]
+        gateway = self.gateways.setdefault(ledger["gateway"], Gateway())
         run, position = ledger["run"], ledger["position"]
         if position <= gateway.heard.get(run, 0):
             return

@@ -3,7 +3,11 @@
 import os
 import random
 import unittest
+from unittest.mock import patch
 
+import account
+from book import END_MS, Book
+from seen import Section
 from spans import Spans
 from world import STREAMS, World
 
@@ -78,6 +82,27 @@ class Worlds(unittest.TestCase):
                 hidden = sum(identity in world.sent[stream] or world.sequence_of(stream, *identity) <= told["base"] for identity in world.given_up[stream])
                 self.assertIn(told["lost"], range(lost - hidden, lost + 1), f"seed {seed}, {stream}: {made.lines}")
         self.assertGreater(losses, 100)
+
+    def alarms(self) -> int:
+        """In how many of a few worlds where nothing is lost somebody is alarmed."""
+        count = 0
+        for seed in range(12):
+            world = World(seed, is_lossy=False)
+            for number in range(STEPS):
+                world.step()
+                if number % 17 == 0 and world.verify().facts["alarms"]:
+                    count += 1
+                    break
+        return count
+
+    def test_controls(self) -> None:
+        self.assertEqual(self.alarms(), 0)
+        with patch.object(account, "LOST", ()):
+            self.assertGreater(self.alarms(), 0, "what the gateway explains makes no difference")
+        with patch.object(Book, "watermark_ms", lambda book: END_MS):
+            self.assertGreater(self.alarms(), 0, "that all shards are read makes no difference")
+        with patch.object(Section, "written", lambda section, written=Section.written: written(section) | {"runs": written(section)["runs"][:-1]}):
+            self.assertGreater(self.alarms(), 0, "what is written down makes no difference")
 
 
 if __name__ == "__main__":
