@@ -64,6 +64,8 @@ class Book:
     gateways: dict[str, Gateway] = field(default_factory=dict)
     # When the first records came that were read at all.
     began_ms: int | None = None
+    # Of which anything was seen of any gateway. Of others it is not known whether what Kinesis has of them is read at all.
+    streams: list[str] = field(default_factory=list)
     sections_missing: int = 0
     unreadable: int = 0
     unreadable_named: list[dict[str, str]] = field(default_factory=list)
@@ -86,6 +88,8 @@ class Book:
             self.sections_missing += 1
         shard.through = section["through"]
         for seen in section["runs"]:
+            if seen["stream"] not in self.streams:
+                self.streams.append(seen["stream"])
             account = self._account(seen["gateway"], seen["stream"], seen["run"])
             account.see(seen["run"], seen["positions"], seen["repeats"], seen["first_ms"], overlapping)
         for ledger in section["ledgers"]:
@@ -160,7 +164,7 @@ class Book:
         is_early = ledger["arrived_ms"] < began_ms + self.grace_ms
         for stream, account in gateway.accounts.items():
             told, last_sequence = self.of_sink(ledger, stream), ledger["streams"].get(stream, [0])[0]
-            if isinstance(told, str):
+            if isinstance(told, str) or stream not in self.streams:
                 continue
             # What had left the stream when it was first read, on one shard and not on another, is no loss.
             account.begin(None if is_early else told["cursor"], last_sequence, whole)
@@ -192,5 +196,6 @@ class Book:
                 told = self.of_sink(gateway.last, stream) if gateway.last else "none"
                 verdict = None if isinstance(told, str) else account.verdicts.get(told["sink"])
                 # A stream that nobody sends here is of no concern.
-                if account.runs and (account.base is not None or any(len(run.positions) for run in account.runs.values())):
+                has_any = any(len(run.positions) for run in account.runs.values()) or (isinstance(told, dict) and told["accepted"] > 0)
+                if account.base is not None or has_any:
                     yield name, stream, account, verdict

@@ -105,6 +105,8 @@ def _tell_account(made: Report, book: Book, name: str, stream: str, account: Acc
     if verdict is None or not facts["judged"]:
         last = book.gateways[name].last
         told = book.of_sink(last, stream) if last else "it has not said anything of itself"
+        if stream not in book.streams:
+            told = "is what Kinesis has of it read by any consumer"
         why = told if isinstance(told, str) else "it takes two of its own records, a minute apart, and all that was sent before them"
         made.doubt(f"{where}: {_number(seen, 'record')} seen, which cannot be judged yet: {why}.{repeats}")
         return facts

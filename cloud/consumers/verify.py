@@ -100,13 +100,15 @@ def shards_of(streams: set[str], given: argparse.Namespace) -> list[str]:
     import boto3
 
     kinesis = boto3.client("kinesis", region_name=given.region, endpoint_url=given.endpoint)
+    wanted = set(given.streams.split(",") if given.streams else [])
     names = []
-    for stream in streams | set(given.streams.split(",") if given.streams else []):
+    for stream in streams | wanted:
         try:
             pages = kinesis.get_paginator("list_shards").paginate(StreamName=stream)
             names += [f"{stream}/{shard['ShardId']}" for page in pages for shard in page["Shards"]]
         except kinesis.exceptions.ResourceNotFoundException:
-            continue
+            # It may be made yet; until then nothing can be judged.
+            names += [f"{stream}/none, because there is no such stream"] if stream in wanted else []
     return names
 
 
