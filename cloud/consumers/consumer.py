@@ -64,9 +64,9 @@ class Recency:
     """Up to when a shard is read. A batch says how far it was behind the newest record when it was read, and not when that was: it may have waited since. But it was read
     after the one before all those that may have been read ahead was handed over."""
 
-    def __init__(self) -> None:
+    def __init__(self, read_to_ms: int = 0) -> None:
         self._handed_over_ms: deque[int] = deque(maxlen=READ_AHEAD_MAX)
-        self.read_to_ms = 0
+        self.read_to_ms = read_to_ms
 
     def take(self, now_ms: int, behind_ms: int, newest_arrived_ms: int | None) -> None:
         """Each batch, also an empty one."""
@@ -118,7 +118,8 @@ class Consumer:
         checkpoint = Place.parse(request["sequenceNumber"], request.get("subSequenceNumber") or 0)
         # A checkpoint that could not be set any more is behind what is written down.
         written = [Place.of_text(name.rsplit("/", 1)[1].removesuffix(".json")) for name in self._kept.names(f"{self._shard}/sections")]
-        self._recency = Recency()
+        # What the shard's last consumer has said of that still holds.
+        self._recency = Recency((self._kept.read(f"{self._shard}/at.json") or {"read_to_ms": 0})["read_to_ms"])
         self._section = Section(max([*written, *([checkpoint] if checkpoint else [])], default=None))
         self._written_at = self._now()
         say(f"{self._shard} from {request['sequenceNumber']}")

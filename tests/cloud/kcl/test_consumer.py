@@ -96,6 +96,11 @@ class Talking(unittest.TestCase):
         self.assertEqual([section["runs"][0]["repeats"] for section in self.sections()], [0, 0])
         self.assertEqual(self.sections()[1]["after"], self.sections()[0]["through"])
 
+    def test_how_far_a_shard_was_read_holds_for_its_next_consumer(self) -> None:
+        self.talk(initialize(), process(record(7, line(1))))
+        self.talk(initialize(), process(), every=0)
+        self.assertEqual((self.shelf.read("fleet/shard-0/at.json") or {})["read_to_ms"], 7)
+
     def test_what_was_not_written_down_is_seen_by_the_next_one(self) -> None:
         self.talk(initialize(), process(record(7, line(1))), {"action": "leaseLost"}, every=60)
         self.assertEqual(self.sections(), [])
