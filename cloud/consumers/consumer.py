@@ -44,10 +44,10 @@ class Daemon:
     def done(self, action: str) -> None:
         self._send({"action": "status", "responseFor": action})
 
-    def checkpoint(self, place: Place | None, pause: Callable[[float], object]) -> None:
-        """Sets the checkpoint, at the end of the shard if there is no place. One that cannot be set is set the next time, or by the shard's next consumer."""
+    def checkpoint(self, at: dict[str, Any], pause: Callable[[float], object]) -> None:
+        """Sets the checkpoint; an empty one is the end of the shard. What cannot be set is set the next time, or by the shard's next consumer."""
         for attempt in range(CHECKPOINT_TRIES):
-            self._send({"action": "checkpoint"} | ({"sequenceNumber": str(place.sequence), "subSequenceNumber": place.subsequence} if place else {}))
+            self._send({"action": "checkpoint"} | at)
             error = self.next().get("error")
             if error != "ThrottlingException":
                 break
@@ -93,6 +93,8 @@ class Consumer:
         self._every_seconds, self._now, self._pause = every_seconds, now, pause
         self._shard = ""
         self._section = Section(None)
+        # The last record in the daemon's own words: whoever compares sequence numbers as texts gets the same text back.
+        self._last: dict[str, Any] = {}
         self._recency = Recency()
         self._written_at = 0.0
 
@@ -129,6 +131,7 @@ class Consumer:
             place = Place(int(record["sequenceNumber"]), record.get("subSequenceNumber") or 0)
             if self._section.after is not None and place <= self._section.after:
                 continue
+            self._last = {"sequenceNumber": record["sequenceNumber"], "subSequenceNumber": place.subsequence}
             self._section.take(place, int(record["approximateArrivalTimestamp"]), base64.b64decode(record["data"]))
             if self._section.is_full:
                 self._write()
@@ -151,7 +154,7 @@ class Consumer:
         self._kept.write(f"{self._shard}/at.json", {"read_to_ms": self._recency.read_to_ms, "through": at and at.text(), "ended": ended})
         self._written_at = self._now()
         if through is not None or ended:
-            self._daemon.checkpoint(None if ended else through, self._pause)
+            self._daemon.checkpoint({} if ended else self._last, self._pause)
 
     def _end_shard(self, _: dict[str, Any]) -> None:
         self._write(ended=True)

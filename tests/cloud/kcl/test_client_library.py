@@ -121,7 +121,7 @@ class Verified(unittest.TestCase):
         robbed.program.end()
         victim = self.copy_aggregated_but_one("elsewhere", "fleet")
         self.copy_aggregated_but_one("elsewhere-anomalies", "anomalies", takes=False)
-        self.start("fleet", "fanout.properties")
+        fanout = self.start("fleet", "fanout.properties")
         told = self.judged("truck-0043", {"raw": ledger["raw"]})
         code, report = self.verify()
         self.assertEqual((code, report["alarms"]), (1, {"truck-0043/raw": 1}), report)
@@ -134,7 +134,8 @@ class Verified(unittest.TestCase):
         self.verify("--accept")
         self.assertEqual(self.verify()[0], 0)
         self.assertGreater(max(self.checkpoints("fleet")), 0, "no checkpoint is within an aggregate")
-        self.assertIsNone(polling.process.poll(), polling.log.read_text()[-3000:])
+        for daemon in (polling, fanout):
+            self.assertIsNone(daemon.process.poll(), daemon.log.read_text()[-3000:])
 
     def last_word(self, stream: str) -> int:
         """Up to where readings were settled when the gateway last said so."""

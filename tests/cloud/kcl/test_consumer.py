@@ -84,6 +84,11 @@ class Talking(unittest.TestCase):
         self.assertEqual(self.positions(), [[[1, 3]]])
         self.assertEqual(self.shelf.read("fleet/shard-0/at.json"), {"read_to_ms": 8, "through": Place(8, 1).text(), "ended": False})
 
+    def test_a_checkpoint_has_the_sequence_number_as_it_was_told(self) -> None:
+        told = record(7, line(1)) | {"sequenceNumber": "0007"}
+        pipe = self.talk(initialize(), process(told))
+        self.assertEqual(pipe.replies[1], {"action": "checkpoint", "sequenceNumber": "0007", "subSequenceNumber": 0})
+
     def test_what_was_seen_is_written_down_before_the_checkpoint(self) -> None:
         pipe = self.talk(initialize(), process(record(7, line(1))))
         self.assertEqual(pipe.written_before, [[f"fleet/shard-0/sections/{Place(7, 0).text()}.json"]])
