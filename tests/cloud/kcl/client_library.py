@@ -7,8 +7,14 @@ from pathlib import Path
 from programs import ENVIRONMENT, REGION, ROOT, Program
 
 CONSUMERS = ROOT / "cloud" / "consumers"
-# What waits for other workers would take minutes.
-QUICKLY = {"failoverTimeMillis": "3000", "shardSyncIntervalMillis": "2000", "parentShardPollIntervalMillis": "1000", "metricsLevel": "NONE"}
+# What waits for other workers would take minutes. How far a shard is read is known twenty reads late.
+QUICKLY = {
+    "failoverTimeMillis": "3000",
+    "shardSyncIntervalMillis": "2000",
+    "parentShardPollIntervalMillis": "1000",
+    "idleTimeBetweenReadsInMillis": "250",
+    "metricsLevel": "NONE",
+}
 
 
 class Daemon(Program):

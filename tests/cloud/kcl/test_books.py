@@ -11,7 +11,7 @@ from seen import Section
 from spans import Spans
 from world import STREAMS, World
 
-WORLDS = int(os.environ.get("WORLDS", "60"))
+WORLDS = int(os.environ.get("WORLDS", "20"))
 STEPS = 400
 
 
@@ -81,28 +81,25 @@ class Worlds(unittest.TestCase):
                 # What was given up and is there all the same, or was given up before all is known, may hide a loss.
                 hidden = sum(identity in world.sent[stream] or world.sequence_of(stream, *identity) <= told["base"] for identity in world.given_up[stream])
                 self.assertIn(told["lost"], range(lost - hidden, lost + 1), f"seed {seed}, {stream}: {made.lines}")
-        self.assertGreater(losses, 100)
+        self.assertGreater(losses, 2 * WORLDS)
 
-    def alarms(self) -> int:
-        """In how many of a few worlds where nothing is lost somebody is alarmed."""
-        count = 0
-        for seed in range(12):
+    def is_alarmed(self) -> bool:
+        """Whether anybody is in the first of the worlds above in which nothing is lost, and nobody should be."""
+        for seed in range(min(WORLDS, 12)):
             world = World(seed, is_lossy=False)
             for number in range(STEPS):
                 world.step()
                 if number % 17 == 0 and world.verify().facts["alarms"]:
-                    count += 1
-                    break
-        return count
+                    return True
+        return False
 
     def test_controls(self) -> None:
-        self.assertEqual(self.alarms(), 0)
         with patch.object(account, "LOST", ()):
-            self.assertGreater(self.alarms(), 0, "what the gateway explains makes no difference")
+            self.assertTrue(self.is_alarmed(), "what the gateway explains makes no difference")
         with patch.object(Book, "watermark_ms", lambda book: END_MS):
-            self.assertGreater(self.alarms(), 0, "that all shards are read makes no difference")
+            self.assertTrue(self.is_alarmed(), "that all shards are read makes no difference")
         with patch.object(Section, "written", lambda section, written=Section.written: written(section) | {"runs": written(section)["runs"][:-1]}):
-            self.assertGreater(self.alarms(), 0, "what is written down makes no difference")
+            self.assertTrue(self.is_alarmed(), "what is written down makes no difference")
 
 
 if __name__ == "__main__":

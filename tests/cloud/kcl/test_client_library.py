@@ -1,179 +1,30 @@
-"""Consumers under the Kinesis Client Library, fed by real gateways, by enhanced fan-out and by polling: what the verification says of gateways that lost what they
-say, and of one whose record was taken out of the stream.
+"""Consumers that poll under the Kinesis Client Library, fed by real gateways: what the verification says of one that lost what it says, and of one whose record was
+taken out of the stream. long_client_library.py has more of it, and takes longer.
 """
 
-import json
-import os
-import secrets
-import subprocess
-import sys
-import tempfile
 import unittest
-from pathlib import Path
-from typing import Any
-from urllib.request import urlopen
 
-import aws_kinesis_agg.aggregator
-from client_library import CONSUMERS, Daemon
-from emulated import Emulator
-from programs import ENVIRONMENT, REGION, Program, binary, run_fleet, wait_for
-from publishing import publish
-
-# The gateway says how it is every minute, and the library looks for shards every few seconds.
-WAIT_SECONDS = 600
-BLOBS = """
-[[stream]]
-name = "blobs"
-[[rule]]
-name = "blobs"
-sql = "SELECT * FROM 'blobs/#'"
-stream = "blobs"
-"""
+from programs import wait_for
+from verification import WAIT_SECONDS, Verification
 
 
-class Gateway:
-    def __init__(self, folder: Path, name: str, emulator: Emulator, sink: str, more: str = "") -> None:
-        folder.mkdir()
-        configuration = folder / "outrider.toml"
-        configuration.write_text(
-            f'[gateway]\nid = "{name}"\n[store]\npath = "{folder / "state"}"\nsize_max = "16MiB"\n[mqtt]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n'
-            f'[[sink]]\nname = "cloud"\ntype = "kinesis"\nregion = "{REGION}"\nendpoint = "{emulator.url}"\n{sink}\n{more}'
-        )
-        self.program = Program([binary("outrider"), "run", "--config", str(configuration)], folder / "gateway.log", ENVIRONMENT)
-        ready = self.program.ready()
-        self.address, self._admin = ready["mqtt"], ready["admin"]
-
-    def ledger(self) -> dict[str, dict[str, int]]:
-        with urlopen(f"http://{self._admin}/api/status", timeout=60) as answer:
-            return {line["stream"]: line for line in json.load(answer)["ledger"]}
-
-    def is_delivered(self) -> bool:
-        return all(line["buffered"] == 0 for line in self.ledger().values())
-
-
-class Verified(unittest.TestCase):
-    def setUp(self) -> None:
-        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="outrider-kcl-")))
-        self.emulator = Emulator(self.folder)
-        self.addCleanup(self.emulator.end)
-        self.kinesis = self.emulator.client("kinesis")
-        self.seen = str(self.folder / "seen")
-
-    def start(self, stream: str, properties: str) -> Daemon:
-        daemon = Daemon(self.folder, self.emulator.url, stream, properties, self.seen)
-        self.addCleanup(daemon.end)
-        return daemon
-
-    def gateway(self, name: str, sink: str, more: str = "") -> Gateway:
-        gateway = Gateway(self.folder / name, name, self.emulator, sink, more)
-        self.addCleanup(gateway.program.end)
-        return gateway
-
-    def verify(self, *options: str) -> tuple[int, dict[str, Any]]:
-        where = ["--seen", self.seen, "--streams", "fleet,anomalies", "--region", REGION, "--endpoint", self.emulator.url]
-        command = [sys.executable, str(CONSUMERS / "verify.py"), *where, "--grace", "2", "--json", *options]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT)
-        assert done.stdout, done.stderr
-        return done.returncode, json.loads(done.stdout)
-
-    def judged(self, name: str, ledger: dict[str, dict[str, int]]) -> dict[str, Any]:
-        """Looks again and again until everything that this ledger had accepted is judged."""
-
-        def found() -> dict[str, Any] | None:
-            told = self.verify()[1].get("gateways", {}).get(name, {})
-            return told if all(told.get(stream, {}).get("cursor", 0) >= line["accepted"] for stream, line in ledger.items()) else None
-
-        return wait_for(f"a verdict on {name}", found, WAIT_SECONDS) or {}
-
-    def test_what_gateways_lost_is_explained_and_what_was_taken_out_of_the_stream_is_found(self) -> None:
-        # Both gateways make what they have at once; the second one is heard of later, through other hands.
-        self.kinesis.create_stream(StreamName="anomalies", ShardCount=1)
-        for stream in ("elsewhere", "elsewhere-anomalies"):
-            self.kinesis.create_stream(StreamName=stream, ShardCount=1)
-        polling = self.start("anomalies", "polling.properties")
-        honest = self.gateway("truck-0042", 'streams = { raw = "fleet", anomalies = "anomalies", blobs = "fleet" }\nrecord_size_max = "150KiB"', BLOBS)
-        robbed = self.gateway("truck-0043", 'raw = "elsewhere"\nanomalies = "elsewhere-anomalies"')
-        for gateway in (honest, robbed):
-            run_fleet(gateway.address, "--vehicles", "3", "--duration", "3s")
-        # Without a stream for them, the oldest of these give way, and one is longer than a record may be.
-        publish(honest.address, ((f"blobs/{number % 3}", blob(140_000)) for number in range(150)))
-        publish(honest.address, [("blobs/1", blob(170_000)), ("blobs/2", blob(100))])
-        self.kinesis.create_stream(StreamName="fleet", ShardCount=2)
-        fanout = self.start("fleet", "fanout.properties")
+class Polled(Verification):
+    def test_what_a_gateway_lost_is_explained_and_what_was_taken_out_of_the_stream_is_found(self) -> None:
+        honest, robbed = self.feed("kpl")
+        daemons = [self.start(stream, "polling.properties") for stream in ("fleet", "anomalies")]
         wait_for("all to be delivered", lambda: honest.is_delivered() and robbed.is_delivered(), WAIT_SECONDS)
-        ledger = honest.ledger()
-        self.assertGreater(ledger["blobs"]["expired"], 0)
-        self.assertEqual(ledger["blobs"]["dead_lettered"], 1)
+        explained, found = honest.ledger(), robbed.ledger()
+        for gateway in (honest, robbed):
+            gateway.restart()
+        self.assert_explained(explained)
 
-        told = self.judged("truck-0042", ledger)
-        code, report = self.verify()
-        self.assertEqual((code, report["alarms"]), (0, {}), report)
-        blobs = told["blobs"]
-        # What had been read from the store before it expired was sent all the same.
-        self.assertIn(blobs["explained"], range(2, ledger["blobs"]["expired"] + 2))
-        self.assertEqual(blobs["seen"] + blobs["explained"], ledger["blobs"]["accepted"])
-        self.assertEqual((told["raw"]["seen"] + told["raw"]["explained"], told["raw"]["repeats"]), (ledger["raw"]["accepted"], 0))
-
-        # The consumer ends, and meanwhile comes what is aggregated, less one record.
-        fanout.end()
-        ledger = robbed.ledger()
-        wait_for("a word of the gateway", lambda: self.last_word("elsewhere-anomalies") >= ledger["raw"]["accepted"], 90)
-        robbed.program.end()
+        self.wait_for_word("elsewhere-anomalies", found["raw"]["accepted"])
+        robbed.end()
         victim = self.copy_aggregated_but_one("elsewhere", "fleet")
         self.copy_aggregated_but_one("elsewhere-anomalies", "anomalies", takes=False)
-        fanout = self.start("fleet", "fanout.properties")
-        told = self.judged("truck-0043", {"raw": ledger["raw"]})
-        code, report = self.verify()
-        self.assertEqual((code, report["alarms"]), (1, {"truck-0043/raw": 1}), report)
-        self.assertEqual(told["raw"]["holes"], [[victim["run"], victim["position"], victim["position"]]])
-        self.assertEqual((told["raw"]["seen"], told["raw"]["repeats"], told["anomalies"]["lost"]), (ledger["raw"]["accepted"] - 1, 0, 0))
-        self.assertEqual(report["gateways"]["truck-0042"]["raw"]["repeats"], 0, "what was written down before the end was read again")
-        self.assertIn("  1 record LOST: the gateway was told that Kinesis has them, or says nothing of them.", report["report"])
-
-        # Somebody knows of it now.
-        self.verify("--accept")
-        self.assertEqual(self.verify()[0], 0)
-        self.assertGreater(max(self.checkpoints("fleet")), 0, "no checkpoint is within an aggregate")
-        for daemon in (polling, fanout):
+        self.assert_found(victim, found)
+        for daemon in daemons:
             self.assertIsNone(daemon.process.poll(), daemon.log.read_text()[-3000:])
-
-    def last_word(self, stream: str) -> int:
-        """Up to where readings were settled when the gateway last said so."""
-        told = [json.loads(line) for line in self.lines(stream)]
-        return max((entry["cursor"] for word in told if word["type"] == "gateway" for entry in word["ledger"] if entry["stream"] == "raw"), default=0)
-
-    def lines(self, stream: str) -> list[bytes]:
-        return [line for record in self.records(stream) for line in record["Data"].splitlines(keepends=True)]
-
-    def records(self, stream: str) -> list[dict[str, Any]]:
-        shard = {"StreamName": stream, "ShardId": "shardId-000000000000"}
-        iterator = self.kinesis.get_shard_iterator(ShardIteratorType="TRIM_HORIZON", **shard)["ShardIterator"]
-        return self.kinesis.get_records(ShardIterator=iterator, Limit=10_000)["Records"]
-
-    def copy_aggregated_but_one(self, source: str, target: str, takes: bool = True) -> dict[str, Any]:
-        """Each record becomes an aggregate by the library of the KPL's makers, under its key. Of the longest one, the line in the middle is left out."""
-        records = self.records(source)
-        robbed = max(records, key=lambda record: record["Data"].count(b"\n")) if takes else None
-        victim: dict[str, Any] = {}
-        for record in records:
-            lines = record["Data"].splitlines(keepends=True)
-            if record is robbed:
-                victim = json.loads(lines.pop(len(lines) // 2))
-            aggregator = aws_kinesis_agg.aggregator.RecordAggregator()
-            for line in lines:
-                aggregator.add_user_record(record["PartitionKey"], line)
-            key, _, data = aggregator.clear_and_get().get_contents()
-            self.kinesis.put_record(StreamName=target, PartitionKey=key, Data=data)
-        return victim
-
-    def checkpoints(self, stream: str) -> list[int]:
-        """The subsequence numbers of the checkpoints in the table of leases."""
-        items = self.emulator.client("dynamodb").scan(TableName=f"{stream}-consumer")["Items"]
-        return [int(item["checkpointSubSequenceNumber"]["N"]) for item in items if "checkpointSubSequenceNumber" in item]
-
-
-def blob(size: int) -> bytes:
-    return json.dumps({"blob": secrets.token_urlsafe(size * 3 // 4)}).encode()
 
 
 if __name__ == "__main__":
