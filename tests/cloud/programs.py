@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 REGION = "eu-central-1"
 # Any credentials will do for the emulator.
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "cloud", "AWS_SECRET_ACCESS_KEY": "cloud", "AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true"}
-WAIT_SECONDS = 60
+# Long enough for a machine that does much else.
+WAIT_SECONDS = 180
 
 Found = TypeVar("Found")
 

@@ -30,7 +30,7 @@ class Job:
         jars = ",".join(str(path) for path in (Path(os.environ["SPARK_TESTS"]) / "connector").glob("*.jar"))
         # On a cluster, the program is there without its folder.
         program = shutil.copy(ETL / "main.py", folder)
-        settings = ["spark.ui.enabled=false", "spark.driver.host=127.0.0.1", "spark.driver.bindAddress=127.0.0.1", "spark.driver.memory=600m"]
+        settings = ["spark.ui.enabled=false", "spark.driver.host=127.0.0.1", "spark.driver.bindAddress=127.0.0.1", "spark.driver.memory=600m", "spark.sql.shuffle.partitions=2"]
         submit = [str(Path(sys.executable).parent / "spark-submit"), "--master", "local[2]", "--jars", jars]
         submit += ["--py-files", f"{ETL / 'process.py'},{ETL / 'merging.py'}", *(part for each in settings for part in ("--conf", each))]
         options = {"kafka": kafka, "topics": "raw", "table": "states", "region": REGION, "endpoint": dynamodb, "every": "1 second"}
