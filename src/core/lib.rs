@@ -14,6 +14,7 @@ pub mod files;
 pub mod fnv;
 pub mod identity;
 pub mod json;
+pub mod link;
 pub mod models;
 pub mod mqtt;
 pub mod path;

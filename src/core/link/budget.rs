@@ -1,0 +1,345 @@
+//! The machine: who may send now, and what was spent.
+
+use serde::{Deserialize, Serialize};
+
+use super::calendar::{self, DAY_MS};
+use super::forecast::Forecast;
+use super::periods::{DAYS, MONTHS, Periods};
+use super::{Class, LinkSettings, Metered, Now};
+
+/// Who waits for a budget looks again after so long at the latest: it may have been raised, or the link may cost nothing any more.
+const LOOK_AGAIN_US: u64 = 5_000_000;
+/// A class is let first for so long after it was refused for the rate.
+const WANTED_US: u64 = 2_000_000;
+/// Between two classes that are to come again when the link is free.
+const TURN_US: u64 = 1_000;
+/// On a link with a rate a request is no longer than so many seconds of it, unless it is a single record.
+const REQUEST_SECONDS: u64 = 1;
+/// However low the rate is, a request may have so much.
+const REQUEST_BYTES_MIN: u64 = 4 << 10;
+
+/// Whether a request may be sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permit {
+    /// It may, with so many bytes of records at most.
+    Go {
+        /// A single record may be longer.
+        bytes_max: usize,
+    },
+    /// Others go first, or the rate is used up: to be asked again then, by the steady clock.
+    Later {
+        /// By the steady clock.
+        at_us: u64,
+    },
+    /// There is no budget for it, or the link does not carry it. No fault: to be asked again then.
+    Wait {
+        /// What is waited for.
+        waiting: Waiting,
+        /// By the steady clock.
+        at_us: u64,
+    },
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// The budget of the day is spent.
+    Day,
+    /// The budget of the month is spent.
+    Month,
+    /// What has waited may spend what an even pace would have spent by now: the rest is for what comes.
+    Pace,
+    /// The link carries nothing of this class while it is metered.
+    Unmetered,
+}
+
+impl Waiting {
+    /// For people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Waiting::Day => "waiting for the budget of the next day",
+            Waiting::Month => "waiting for the budget of the next month",
+            Waiting::Pace => "sent as slowly as the budget lasts",
+            Waiting::Unmetered => "waiting for a link that is not metered",
+        }
+    }
+}
+
+/// What is stored of a budget.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    days: Periods,
+    months: Periods,
+    /// Of all time: while it was metered, and while it was not.
+    metered_bytes: u64,
+    free_bytes: u64,
+    /// Of the former, by class.
+    by_class: [u64; Class::ALL.len()],
+}
+
+impl Kept {
+    /// Everything that was ever counted. Of two states, the one that has more is the later one.
+    pub fn counted(&self) -> u64 {
+        self.metered_bytes.saturating_add(self.free_bytes)
+    }
+}
+
+/// How a link stands, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// Whether it counts as metered now.
+    pub is_metered: bool,
+    /// Spent today and this month.
+    pub bytes_today: u64,
+    /// Spent in this month.
+    pub bytes_of_month: u64,
+    /// Of all time, while it was metered.
+    pub metered_bytes: u64,
+    /// Of all time, while it was not.
+    pub free_bytes: u64,
+    /// Spent while it was metered, by class.
+    pub by_class: [u64; Class::ALL.len()],
+    /// When the present month is over, in milliseconds since 1970; `None` while the clock is not set.
+    pub month_end_ms: Option<i64>,
+    /// `None` if there is not enough to tell, or the clock is not set.
+    pub forecast: Option<Forecast>,
+    /// What others than alerts wait for, if anything.
+    pub waiting: Option<Waiting>,
+    /// What even alerts wait for, if anything.
+    pub alerts_waiting: Option<Waiting>,
+}
+
+/// Decides for one link.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    settings: LinkSettings,
+    metered: Metered,
+    kept: Kept,
+    /// What is under way, by estimate.
+    reserved: u64,
+    backlog_under_way: u32,
+    /// When the bytes so far will have had their time, at the rate.
+    busy_until_us: u64,
+    /// When a class was last refused for the rate.
+    wanted_us: [Option<u64>; Class::ALL.len()],
+    advanced_us: Option<u64>,
+}
+
+impl Budget {
+    /// Goes on from what was stored, or begins.
+    pub fn new(settings: LinkSettings, kept: Option<Kept>) -> Budget {
+        let mut kept = kept.unwrap_or_default();
+        kept.days.begin();
+        kept.months.begin();
+        Budget {
+            settings,
+            metered: Metered::Unknown,
+            kept,
+            reserved: 0,
+            backlog_under_way: 0,
+            busy_until_us: 0,
+            wanted_us: [None; Class::ALL.len()],
+            advanced_us: None,
+        }
+    }
+
+    /// What is to be stored.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &LinkSettings {
+        &self.settings
+    }
+
+    /// Somebody has found out whether the link is metered.
+    pub fn set_metered(&mut self, metered: Metered) {
+        self.metered = metered;
+    }
+
+    /// Whether it counts as metered.
+    pub fn is_metered(&self) -> bool {
+        match self.metered {
+            Metered::Yes => true,
+            Metered::No => false,
+            Metered::Unknown => self.settings.has_budget(),
+        }
+    }
+
+    fn advance(&mut self, now: Now) {
+        let passed_us = now.steady_us.saturating_sub(self.advanced_us.unwrap_or(now.steady_us));
+        // What is less than a millisecond is passed on to the next time.
+        let passed_ms = passed_us / 1_000;
+        self.advanced_us = Some(now.steady_us.max(self.advanced_us.unwrap_or(0)) - passed_us % 1_000);
+        let day = now.wall_ms.map(calendar::day_of);
+        let month = now.wall_ms.map(|ms| calendar::month_of(ms, self.settings.reset_day));
+        self.kept.days.advance(&DAYS, day, passed_ms);
+        self.kept.months.advance(&MONTHS, month, passed_ms);
+    }
+
+    /// Whether a request of this class may be sent now. If it may, the caller sends one and says so by [`Self::sent`].
+    pub fn ask(&mut self, class: Class, now: Now) -> Permit {
+        self.advance(now);
+        if !self.is_metered() {
+            return Permit::Go { bytes_max: usize::MAX };
+        }
+        if let Some(waiting) = self.waits_for(class, now) {
+            return Permit::Wait { waiting, at_us: self.looks_again_us(waiting, now) };
+        }
+        // Of what can wait there is one request at a time, so what is urgent shares the link with one of them at most.
+        if class == Class::Backlog && self.backlog_under_way > 0 {
+            return Permit::Later { at_us: now.steady_us + 100 * TURN_US };
+        }
+        let Some(rate) = self.settings.rate else { return Permit::Go { bytes_max: usize::MAX } };
+        let bytes_max = usize::try_from((rate * REQUEST_SECONDS).max(REQUEST_BYTES_MIN)).unwrap_or(usize::MAX);
+        let turn_us = TURN_US * class.index() as u64;
+        let free_us = self.busy_until_us.max(now.steady_us);
+        if class != Class::Alerts && free_us > now.steady_us {
+            self.wanted_us[class.index()] = Some(free_us);
+            return Permit::Later { at_us: free_us + turn_us };
+        }
+        let is_wanted = |at: &Option<u64>| at.is_some_and(|at_us| now.steady_us < at_us + WANTED_US);
+        if self.wanted_us[..class.index()].iter().any(is_wanted) {
+            return Permit::Later { at_us: now.steady_us + turn_us.max(TURN_US) };
+        }
+        self.wanted_us[class.index()] = None;
+        Permit::Go { bytes_max }
+    }
+
+    /// A class has nothing to send any more: nobody has to wait for it.
+    pub fn wants_nothing(&mut self, class: Class) {
+        self.wanted_us[class.index()] = None;
+    }
+
+    /// A request is on its way that will take so many bytes, by an estimate that is rather too high.
+    pub fn sent(&mut self, class: Class, estimate: u64, now: Now) {
+        self.reserved = self.reserved.saturating_add(estimate);
+        self.backlog_under_way += u32::from(class == Class::Backlog);
+        self.use_rate(estimate, now);
+    }
+
+    /// Its answer has come, or it is known that none will, and so many bytes went over the socket since the last word.
+    pub fn done(&mut self, class: Class, estimate: u64, bytes: u64, now: Now) {
+        self.reserved = self.reserved.saturating_sub(estimate);
+        if class == Class::Backlog {
+            self.backlog_under_way = self.backlog_under_way.saturating_sub(1);
+        }
+        // The rate was charged with the estimate.
+        if let Some(rate) = self.settings.rate.filter(|rate| *rate > 0) {
+            let too_much = estimate.saturating_sub(bytes);
+            self.busy_until_us = self.busy_until_us.saturating_sub(micros(too_much, rate));
+            self.use_rate(bytes.saturating_sub(estimate), now);
+        }
+        self.spend(class, bytes, now);
+    }
+
+    /// So many bytes went over the socket.
+    pub fn spend(&mut self, class: Class, bytes: u64, now: Now) {
+        self.advance(now);
+        if !self.is_metered() {
+            self.kept.free_bytes = self.kept.free_bytes.saturating_add(bytes);
+            return;
+        }
+        self.kept.metered_bytes = self.kept.metered_bytes.saturating_add(bytes);
+        let of_class = &mut self.kept.by_class[class.index()];
+        *of_class = of_class.saturating_add(bytes);
+        self.kept.days.spend(bytes);
+        self.kept.months.spend(bytes);
+    }
+
+    fn use_rate(&mut self, bytes: u64, now: Now) {
+        if let Some(rate) = self.settings.rate.filter(|rate| *rate > 0) {
+            self.busy_until_us = self.busy_until_us.max(now.steady_us).saturating_add(micros(bytes, rate));
+        }
+    }
+
+    /// What a class waits for, as far as budgets go.
+    fn waits_for(&self, class: Class, now: Now) -> Option<Waiting> {
+        if !self.settings.carries.has(class) {
+            return Some(Waiting::Unmetered);
+        }
+        let is_spent = |limit: Option<u64>, spent: u64| {
+            limit.is_some_and(|limit| spent.saturating_add(self.reserved) >= self.limit_of(class, limit))
+        };
+        if is_spent(self.settings.bytes_per_month, self.kept.months.present().spent) {
+            return Some(Waiting::Month);
+        }
+        if is_spent(self.settings.bytes_per_day, self.kept.days.present().spent) {
+            return Some(Waiting::Day);
+        }
+        (class == Class::Backlog && self.is_ahead_of_pace(now)).then_some(Waiting::Pace)
+    }
+
+    /// Whether more was spent than an even pace would have spent by now. Without a clock that is set, nobody knows.
+    fn is_ahead_of_pace(&self, now: Now) -> bool {
+        let Some(now_ms) = now.wall_ms else { return false };
+        let reset_day = self.settings.reset_day;
+        let month = calendar::month_of(now_ms, reset_day);
+        let (month_ms, month_end_ms) =
+            (calendar::month_end_ms(month - 1, reset_day), calendar::month_end_ms(month, reset_day));
+        let day_ms = calendar::day_of(now_ms).saturating_mul(DAY_MS);
+        let is_ahead = |limit: Option<u64>, spent: u64, began_ms: i64, end_ms: i64| {
+            let Some(limit) = limit else { return false };
+            let passed = now_ms.saturating_sub(began_ms) as f64 / end_ms.saturating_sub(began_ms).max(1) as f64;
+            spent.saturating_add(self.reserved) as f64 >= self.limit_of(Class::Backlog, limit) as f64 * passed
+        };
+        is_ahead(self.settings.bytes_per_month, self.kept.months.present().spent, month_ms, month_end_ms)
+            || is_ahead(self.settings.bytes_per_day, self.kept.days.present().spent, day_ms, day_ms + DAY_MS)
+    }
+
+    /// Up to where a class may spend a budget.
+    fn limit_of(&self, class: Class, limit: u64) -> u64 {
+        let reserve = u128::from(limit) * u128::from(self.settings.alert_reserve_percent.min(100)) / 100;
+        match class {
+            Class::Alerts => limit,
+            _ => limit - u64::try_from(reserve).unwrap_or(limit),
+        }
+    }
+
+    fn looks_again_us(&self, waiting: Waiting, now: Now) -> u64 {
+        let end_ms = |now_ms: i64| match waiting {
+            Waiting::Day => (calendar::day_of(now_ms) + 1).saturating_mul(DAY_MS),
+            Waiting::Month => {
+                calendar::month_end_ms(calendar::month_of(now_ms, self.settings.reset_day), self.settings.reset_day)
+            }
+            Waiting::Pace | Waiting::Unmetered => i64::MAX,
+        };
+        let left_ms =
+            now.wall_ms.map_or(u64::MAX, |now_ms| end_ms(now_ms).saturating_sub(now_ms).max(1).unsigned_abs());
+        now.steady_us + left_ms.saturating_mul(1_000).min(LOOK_AGAIN_US)
+    }
+
+    /// How it stands.
+    pub fn status(&mut self, now: Now) -> LinkStatus {
+        self.advance(now);
+        let reset_day = self.settings.reset_day;
+        let month = self.kept.months.present();
+        let waits_for = |class| if self.is_metered() { self.waits_for(class, now) } else { None };
+        // Of what the link does not carry, nobody expects that it is sent.
+        let carried = Class::ALL.into_iter().filter(|class| self.settings.carries.has(*class));
+        let limit = self.settings.bytes_per_month;
+        LinkStatus {
+            is_metered: self.is_metered(),
+            bytes_today: self.kept.days.present().spent,
+            bytes_of_month: month.spent,
+            metered_bytes: self.kept.metered_bytes,
+            free_bytes: self.kept.free_bytes,
+            by_class: self.kept.by_class,
+            month_end_ms: now
+                .wall_ms
+                .map(|now_ms| calendar::month_end_ms(calendar::month_of(now_ms, reset_day), reset_day)),
+            forecast: now.wall_ms.and_then(|now_ms| Forecast::of(&self.kept.days, month, now_ms, reset_day, limit)),
+            waiting: carried
+                .filter(|class| *class != Class::Alerts)
+                .find_map(waits_for)
+                .filter(|waiting| *waiting != Waiting::Pace),
+            alerts_waiting: waits_for(Class::Alerts).filter(|waiting| *waiting != Waiting::Unmetered),
+        }
+    }
+}
+
+/// How long so many bytes take.
+fn micros(bytes: u64, rate: u64) -> u64 {
+    u64::try_from(u128::from(bytes) * 1_000_000 / u128::from(rate)).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,239 @@
+//! The budget, over whole days.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const DAY_MS: i64 = 86_400_000;
+const BEGAN_MS: i64 = 1_795_478_400_000 / DAY_MS * DAY_MS;
+
+fn at(ms: i64) -> Now {
+    Now { wall_ms: Some(BEGAN_MS + ms), steady_us: ms.unsigned_abs() * 1_000 }
+}
+
+fn settings() -> LinkSettings {
+    LinkSettings { bytes_per_day: Some(1_000), bytes_per_month: Some(10_000), ..LinkSettings::default() }
+}
+
+fn is_go(permit: Permit) -> bool {
+    matches!(permit, Permit::Go { .. })
+}
+
+/// Sends requests of `bytes` as long as it may.
+fn drain(budget: &mut Budget, class: Class, bytes: u64, now: Now) -> u64 {
+    let mut sent = 0;
+    while is_go(budget.ask(class, now)) {
+        budget.sent(class, bytes, now);
+        budget.done(class, bytes, bytes, now);
+        sent += bytes;
+        assert!(sent < 1_000_000, "it never ends");
+    }
+    sent
+}
+
+#[test]
+fn alerts_have_a_reserve_and_everything_waits_for_the_next_day() {
+    let mut budget = Budget::new(settings(), None);
+    assert_eq!(drain(&mut budget, Class::Live, 100, at(0)), 900);
+    for class in Class::ALL.into_iter().skip(1) {
+        assert!(matches!(budget.ask(class, at(1)), Permit::Wait { waiting: Waiting::Day, .. }), "{class:?}");
+    }
+    assert_eq!(budget.status(at(1)).waiting, Some(Waiting::Day));
+    assert_eq!(budget.status(at(1)).alerts_waiting, None);
+    assert_eq!(drain(&mut budget, Class::Alerts, 30, at(2)), 120, "never over by more than a request");
+    assert_eq!(budget.status(at(2)).alerts_waiting, Some(Waiting::Day));
+    let Permit::Wait { at_us, .. } = budget.ask(Class::Live, at(DAY_MS - 2_000)) else { panic!("it is spent") };
+    assert_eq!(at_us, DAY_MS.unsigned_abs() * 1_000, "when the day is over");
+    assert_eq!(drain(&mut budget, Class::Live, 100, at(DAY_MS)), 900);
+}
+
+#[test]
+fn what_has_waited_leaves_the_rest_of_the_day_to_what_comes() {
+    let mut budget = Budget::new(settings(), None);
+    assert!(matches!(budget.ask(Class::Backlog, at(0)), Permit::Wait { waiting: Waiting::Pace, .. }));
+    assert_eq!(budget.status(at(0)).waiting, None, "that is no news");
+    assert_eq!(drain(&mut budget, Class::Backlog, 50, at(DAY_MS / 3)), 300);
+    assert_eq!(drain(&mut budget, Class::Live, 100, at(DAY_MS / 2)), 600);
+    assert_eq!(drain(&mut budget, Class::Backlog, 100, at(DAY_MS - 1)), 0, "it is spent");
+    let mut month = Budget::new(LinkSettings { bytes_per_day: None, ..settings() }, None);
+    // Of its month, 23 days of 30 are over.
+    let sent = drain(&mut month, Class::Backlog, 10, at(0));
+    assert!((6_900..=6_910).contains(&sent), "{sent}");
+}
+
+#[test]
+fn a_month_ends_what_its_days_would_allow() {
+    let mut budget = Budget::new(settings(), None);
+    let sent: u64 = (0..31).map(|day| drain(&mut budget, Class::Live, 100, at(day * DAY_MS))).sum();
+    // Within 31 days one month begins at most.
+    assert!((9_000..=18_000).contains(&sent), "{sent}");
+    let mut month = Budget::new(LinkSettings { bytes_per_day: None, ..settings() }, None);
+    assert_eq!(drain(&mut month, Class::Live, 100, at(0)), 9_000);
+    assert!(matches!(month.ask(Class::Live, at(0)), Permit::Wait { waiting: Waiting::Month, .. }));
+}
+
+#[test]
+fn what_is_under_way_counts_before_it_is_answered() {
+    let mut budget = Budget::new(settings(), None);
+    let mut sent = 0;
+    while is_go(budget.ask(Class::Live, at(0))) {
+        budget.sent(Class::Live, 400, at(0));
+        sent += 400;
+    }
+    assert_eq!(sent, 1_200, "the last one is the one that may be too much");
+    budget.done(Class::Live, 400, 150, at(1));
+    budget.done(Class::Live, 400, 150, at(1));
+    assert!(is_go(budget.ask(Class::Live, at(1))), "they took less than was thought");
+}
+
+#[test]
+fn a_link_that_costs_nothing_lets_everything_go_and_counts_it_apart() {
+    let mut budget = Budget::new(settings(), None);
+    assert!(budget.is_metered(), "nobody knows, and it has a budget");
+    assert!(!Budget::new(LinkSettings::default(), None).is_metered(), "nobody knows, and it has none");
+    drain(&mut budget, Class::Live, 100, at(0));
+    budget.set_metered(Metered::No);
+    assert!(is_go(budget.ask(Class::Backlog, at(1))));
+    budget.spend(Class::Backlog, 5_000_000, at(1));
+    let status = budget.status(at(2));
+    assert_eq!((status.bytes_today, status.free_bytes, status.waiting), (900, 5_000_000, None));
+    budget.set_metered(Metered::Yes);
+    assert!(!is_go(budget.ask(Class::Live, at(3))), "the day is as it was");
+}
+
+#[test]
+fn a_link_carries_what_it_is_said_to() {
+    let carries = [Class::Alerts, Class::Anomalies].into_iter().collect();
+    let mut budget = Budget::new(LinkSettings { carries, ..LinkSettings::default() }, None);
+    budget.set_metered(Metered::Yes);
+    assert!(is_go(budget.ask(Class::Anomalies, at(0))));
+    assert!(matches!(budget.ask(Class::Live, at(0)), Permit::Wait { waiting: Waiting::Unmetered, .. }));
+    assert_eq!(budget.status(at(0)).waiting, None, "what it does not carry is no news");
+    budget.set_metered(Metered::No);
+    assert!(is_go(budget.ask(Class::Live, at(0))));
+}
+
+#[test]
+fn a_rate_is_kept_and_what_is_urgent_goes_first() {
+    let mut budget = Budget::new(LinkSettings { rate: Some(10_000), ..LinkSettings::default() }, None);
+    budget.set_metered(Metered::Yes);
+    assert_eq!(budget.ask(Class::Backlog, at(0)), Permit::Go { bytes_max: 10_000 });
+    budget.sent(Class::Backlog, 10_000, at(0));
+    assert!(is_go(budget.ask(Class::Alerts, at(10))), "alerts wait for no rate");
+    assert_eq!(budget.ask(Class::Backlog, at(10)), Permit::Later { at_us: 10_000 + 100_000 });
+    budget.done(Class::Backlog, 10_000, 10_000, at(20));
+    let Permit::Later { at_us: backlog_us } = budget.ask(Class::Backlog, at(30)) else { panic!("it is used up") };
+    let Permit::Later { at_us: live_us } = budget.ask(Class::Live, at(40)) else { panic!("it is used up") };
+    assert!((1_000_000..1_010_000).contains(&live_us) && live_us < backlog_us, "{live_us}, {backlog_us}");
+    assert!(!is_go(budget.ask(Class::Backlog, at(1_001))), "live readings wait");
+    assert!(is_go(budget.ask(Class::Live, at(1_004))));
+    assert!(is_go(budget.ask(Class::Backlog, at(1_005))));
+}
+
+#[test]
+fn a_class_that_went_away_holds_up_nobody() {
+    let mut budget = Budget::new(LinkSettings { rate: Some(1_000), ..LinkSettings::default() }, None);
+    budget.set_metered(Metered::Yes);
+    budget.sent(Class::Live, 1_000, at(0));
+    assert!(!is_go(budget.ask(Class::Live, at(10))));
+    assert!(!is_go(budget.ask(Class::Backlog, at(1_010))));
+    assert!(is_go(budget.clone().ask(Class::Backlog, at(3_010))), "after a while");
+    budget.wants_nothing(Class::Live);
+    assert!(is_go(budget.ask(Class::Backlog, at(1_020))), "at once, when it says so");
+}
+
+#[test]
+fn the_forecast_says_what_the_month_will_cost() {
+    let month = LinkSettings { bytes_per_month: Some(30_000), ..LinkSettings::default() };
+    let mut budget = Budget::new(month, None);
+    assert_eq!(budget.status(at(0)).forecast, None);
+    // From the first of a month on.
+    let first_ms = budget.status(at(0)).month_end_ms.expect("it is set") - BEGAN_MS;
+    for hour in 0..120 {
+        budget.spend(Class::Live, 100, at(first_ms + hour * 3_600_000));
+    }
+    let status = budget.status(at(first_ms + 5 * DAY_MS));
+    let forecast = status.forecast.expect("five days");
+    assert!((2_200..=2_400).contains(&forecast.bytes_per_day), "{forecast:?}");
+    let days = (status.month_end_ms.expect("set") - BEGAN_MS - first_ms) / DAY_MS;
+    let expected = 2_400 * days.unsigned_abs();
+    assert!(forecast.bytes_of_month.abs_diff(expected) < 3_000, "{forecast:?}, {expected}");
+    let spent_at_ms = forecast.spent_at_ms.expect("2,400 a day are too many") - BEGAN_MS - first_ms;
+    assert!((12 * DAY_MS..14 * DAY_MS).contains(&spent_at_ms), "{spent_at_ms}");
+}
+
+#[test]
+fn a_budget_of_an_unset_clock_is_one_budget() {
+    let mut budget = Budget::new(settings(), None);
+    let unset = |ms: u64| Now { wall_ms: None, steady_us: ms * 1_000 };
+    assert_eq!(drain(&mut budget, Class::Live, 100, unset(0)), 900);
+    assert_eq!(drain(&mut budget, Class::Live, 100, at(10_000)), 0, "the day that it is set to has the same budget");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Ask(usize, u64),
+    Spend(usize, u64),
+    Metered(u8),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..5_usize, 1..400_u64).prop_map(|(class, bytes)| Step::Ask(class, bytes)),
+        1 => (0..5_usize, 1..50_u64).prop_map(|(class, bytes)| Step::Spend(class, bytes)),
+        1 => (0..3_u8).prop_map(Step::Metered),
+        1 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    /// Over any steps, the budget of a day is passed by less than a request and what nobody asked for, and the reserve by nobody else.
+    #[test]
+    fn no_budget_is_passed_by_more_than_a_request(steps in prop::collection::vec((step(), 0..3_600_000_i64), 1..300)) {
+        let mut budget = Budget::new(settings(), None);
+        let (mut ms, mut unasked, mut day, mut steady_ms) = (0, 0, 0, 0_i64);
+        let mut metered = Metered::Unknown;
+        for (step, passed_ms) in steps {
+            ms += passed_ms;
+            steady_ms += passed_ms;
+            let now = Now { wall_ms: Some(BEGAN_MS + ms), steady_us: steady_ms.unsigned_abs() * 1_000 };
+            if ms / DAY_MS != day {
+                (day, unasked) = (ms / DAY_MS, 0);
+            }
+            match step {
+                Step::Ask(class, bytes) => {
+                    let class = Class::ALL[class];
+                    let before = budget.status(now).bytes_today;
+                    if is_go(budget.ask(class, now)) {
+                        let limit = if class == Class::Alerts { 1_000 } else { 900 };
+                        prop_assert!(before < limit || !budget.is_metered(), "{class:?} at {before}");
+                        budget.sent(class, bytes, now);
+                        budget.done(class, bytes, bytes, now);
+                    }
+                }
+                Step::Spend(class, bytes) => {
+                    budget.spend(Class::ALL[class], bytes, now);
+                    unasked += bytes;
+                }
+                Step::Metered(which) => {
+                    metered = [Metered::Yes, Metered::No, Metered::Unknown][usize::from(which)];
+                    budget.set_metered(metered);
+                }
+                Step::Restart => {
+                    let text = serde_json::to_string(budget.kept()).expect("plain data");
+                    let kept: Kept = serde_json::from_str(&text).expect("what was written");
+                    prop_assert_eq!(&kept, budget.kept());
+                    let before = budget.status(now);
+                    budget = Budget::new(settings(), Some(kept));
+                    budget.set_metered(metered);
+                    steady_ms = 0;
+                    let now = Now { steady_us: 0, ..now };
+                    prop_assert_eq!(before, budget.status(now), "restored exactly");
+                }
+            }
+            let spent = budget.status(Now { wall_ms: now.wall_ms, steady_us: steady_ms.unsigned_abs() * 1_000 }).bytes_today;
+            prop_assert!(spent < 1_000 + 400 + unasked, "{spent}");
+        }
+    }
+}
