@@ -62,6 +62,7 @@ use crate::pipeline::{
     self, CommitPacing, CommittedSequences, Message, StoreBeats, StoreCounters, StoreParts, StoreThreads,
 };
 use crate::sinks::kind::SinkSettings;
+use crate::sinks::links::{LinkConfiguration, SharedLink, metering};
 use crate::sinks::start::{SinkParts, SinkThread};
 use crate::sinks::status::Link;
 use crate::store::lock::FolderLock;
@@ -111,6 +112,8 @@ pub struct GatewaySettings {
     pub uncommitted_bytes_max: u32,
     /// Streams besides the built-in ones.
     pub streams: Vec<NamedStream>,
+    /// Links that are counted.
+    pub links: Vec<LinkConfiguration>,
     pub sinks: Vec<SinkSettings>,
     /// How long sinks may take to flush when the process ends.
     pub grace: Duration,
@@ -123,6 +126,7 @@ struct Parts {
     sinks: Vec<SinkThread>,
     files: Vec<FilesThread>,
     stop_files: watch::Sender<bool>,
+    links: Vec<Arc<SharedLink>>,
     link: watch::Sender<Link>,
     run: RunId,
     counters: Arc<StoreCounters>,
@@ -166,6 +170,7 @@ impl Parts {
             store: Arc::clone(&self.counters),
             sinks: self.sinks.iter().flat_map(|sink| sink.sources.clone()).collect(),
             files: self.file_sources(settings),
+            links: self.links.clone(),
             clock: clock.clone(),
             rules: settings.rules.clone(),
             phase: phase.clone(),
@@ -383,9 +388,14 @@ fn start(
     let (pipeline, receiver) = mpsc::channel();
     let heartbeat = Heartbeat::default();
     let beats = StoreBeats { pipeline: heartbeat.beat("pipeline"), committer: heartbeat.beat("committer") };
-    let mut sinks = Vec::new();
+    let (mut sinks, mut links) = (Vec::new(), Vec::new());
     if let Some(writer) = &mut writer {
         let streams = writer.streams_in_use().map_err(GatewayError::Sqlite)?;
+        for link in &settings.links {
+            let stored = writer.link_state(&link.name).map_err(GatewayError::Sqlite)?;
+            links.push(Arc::new(SharedLink::new(link, stored.as_deref())));
+        }
+        metering::watch(&links).map_err(GatewayError::system("start the thread that looks at links"))?;
         let mut parts = SinkParts {
             gateway_id: &settings.gateway_id,
             store: &store_path(&settings.state_folder),
@@ -397,8 +407,10 @@ fn start(
             link: &link,
             pipeline: &pipeline,
             heartbeat: &heartbeat,
+            links: &links,
         };
-        let started = settings.sinks.iter().map(|sink| sink.sink.start(&mut parts.starting(&sink.name, sink.kind)));
+        let start = |sink: &SinkSettings| sink.sink.start(&mut parts.starting(&sink.name, sink.kind, &sink.travel));
+        let started = settings.sinks.iter().map(start);
         sinks = started.collect::<Result<Vec<_>, _>>().map_err(GatewayError::Sink)?;
         warn_of_left_sinks(writer, &settings.sinks).map_err(GatewayError::Sqlite)?;
     }
@@ -426,7 +438,7 @@ fn start(
     })
     .map_err(GatewayError::system("start the threads of the store"))?;
     let (files, stop_files) = (Vec::new(), watch::Sender::new(false));
-    Ok(Parts { threads, pipeline, sinks, files, stop_files, link, run, counters, beats, heartbeat })
+    Ok(Parts { threads, pipeline, sinks, links, files, stop_files, link, run, counters, beats, heartbeat })
 }
 
 /// What clients leave with the gateway takes a part of the store: an eighth, or what readings that are refused leave free anyway.

@@ -29,6 +29,9 @@ pub struct FlowLine {
     /// When everything will be delivered at these rates; `None` if it does not become less.
     pub drains_in_s: Option<u64>,
     pub last_error: Option<String>,
+    /// What it waits for, such as the budget of a link. No fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +99,7 @@ impl FlowMeter {
                     buffered => (gained_a_s > 0.0).then(|| (buffered as f64 / gained_a_s).ceil() as u64),
                 },
                 last_error: error_of(line),
+                waiting: None,
             }
         };
         ledger.iter().map(line).collect()

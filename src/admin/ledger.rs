@@ -360,7 +360,9 @@ mod tests {
             unreadable,
             lost: Ranges::default(),
             passed_over: 0,
+            expired: vec![],
             held_keys: vec![],
+            link: None,
             save: None,
         };
         writer.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() }).expect("a working disk");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::rules::RuleStatus;
-use super::status::{SinkStatus, Status};
+use super::status::{LinkLine, SinkStatus, Status};
 use crate::core::detection::alert::Severity;
 use crate::ingest::REASONS;
 use crate::tls::Expiry;
@@ -37,6 +37,8 @@ pub fn write(status: &Status, certificates: &[(String, Expiry)]) -> String {
         &status.histograms.puback,
     );
     write_sinks(&mut text, status);
+    write_links(&mut text, status);
+    write_links(&mut text, status);
     write_mqtt(&mut text, status);
     files::write(&mut text, status);
     text.single(
@@ -271,7 +273,7 @@ fn write_store(text: &mut Text, status: &Status) {
 /// Name, kind, help and value of a metric of each sink and stream.
 type OfSink = (&'static str, &'static str, &'static str, fn(&SinkStatus) -> f64);
 
-const OF_SINKS: [OfSink; 7] = [
+const OF_SINKS: [OfSink; 8] = [
     ("sink_records_sent_total", "counter", "records sent since the start, repeats included", |sink| {
         sink.records_sent as f64
     }),
@@ -293,8 +295,55 @@ const OF_SINKS: [OfSink; 7] = [
     ("sink_keys_set_aside", "gauge", "partition keys whose records fail while others are accepted", |sink| {
         sink.keys_set_aside.count as f64
     }),
+    ("sink_waiting", "gauge", "1 while records wait for the budget of a link, which is no failure", |sink| {
+        f64::from(u8::from(sink.waiting.is_some()))
+    }),
     ("sink_up", "gauge", "0 while the sink fails", |sink| f64::from(u8::from(sink.last_error.is_none()))),
 ];
+
+fn write_links(text: &mut Text, status: &Status) {
+    type Of = fn(&LinkLine) -> Option<f64>;
+    let families: [(&str, &str, Of); 7] = [
+        ("link_metered", "1 while the link counts as metered", |link| Some(f64::from(u8::from(link.metered)))),
+        ("link_waiting", "1 while others than alerts wait for its budget", |link| {
+            Some(f64::from(u8::from(link.waiting.is_some())))
+        }),
+        ("link_bytes_today", "bytes on sockets today (UTC), while it was metered", |link| {
+            Some(link.bytes_today as f64)
+        }),
+        ("link_bytes_this_month", "the same in this month", |link| Some(link.bytes_this_month as f64)),
+        ("link_bytes_per_day_max", "the budget of a day", |link| link.bytes_per_day.map(|bytes| bytes as f64)),
+        ("link_bytes_per_month_max", "the budget of a month", |link| link.bytes_per_month.map(|bytes| bytes as f64)),
+        ("link_forecast_bytes_this_month", "bytes of the whole month at the pace of the last seven days", |link| {
+            link.forecast_bytes_this_month.map(|bytes| bytes as f64)
+        }),
+    ];
+    for (name, help, of) in families.into_iter().filter(|_| !status.links.is_empty()) {
+        text.family(name, "gauge", help);
+        for link in &status.links {
+            if let Some(value) = of(link) {
+                text.sample(name, &[("link", &link.name)], value);
+            }
+        }
+    }
+    if status.links.is_empty() {
+        return;
+    }
+    text.family(
+        "link_metered_bytes_total",
+        "counter",
+        "bytes on sockets while the link was metered, over all runs, by class",
+    );
+    for link in &status.links {
+        for (class, bytes) in &link.metered_bytes_by_class {
+            text.sample("link_metered_bytes_total", &[("link", &link.name), ("class", class)], *bytes as f64);
+        }
+    }
+    text.family("link_free_bytes_total", "counter", "bytes on sockets while the link was not metered, over all runs");
+    for link in &status.links {
+        text.sample("link_free_bytes_total", &[("link", &link.name)], link.free_bytes as f64);
+    }
+}
 
 fn write_sinks(text: &mut Text, status: &Status) {
     type Term = fn(&super::ledger::LedgerLine) -> u64;

@@ -4,8 +4,8 @@ mod fields;
 mod inputs;
 
 pub use fields::{
-    AdminStatus, Bytes, Cost, DetectionStatus, DiskStatus, DroppedSink, Histograms, ListenerStatus, MqttStatus,
-    Received, SinkStatus, Status, StoreStatus, Unrouted,
+    AdminStatus, Bytes, Cost, DetectionStatus, DiskStatus, DroppedSink, Histograms, LinkLine, ListenerStatus,
+    MqttStatus, Received, SinkStatus, Status, StoreStatus, Unrouted,
 };
 pub use inputs::{FileStatus, InputStatus};
 
@@ -32,6 +32,7 @@ use crate::mqtt::alert_feed::AlertFeed;
 use crate::mqtt::listener::CurrentPolicies;
 use crate::mqtt::{EdgeCounters, Phase};
 use crate::pipeline::StoreCounters;
+use crate::sinks::links::SharedLink;
 use crate::sinks::status::{KeysSetAside, SinkSource};
 use crate::store::reader::Reader;
 use crate::tls::Expiry;
@@ -71,6 +72,7 @@ pub struct Sources {
     pub store: Arc<StoreCounters>,
     pub sinks: Vec<SinkSource>,
     pub files: Vec<FilesSource>,
+    pub links: Vec<Arc<SharedLink>>,
     pub clock: ClockState,
     pub rules: CurrentRules,
     pub phase: tokio::sync::watch::Receiver<Phase>,
@@ -140,6 +142,7 @@ impl Sources {
             flow: self.flow(view, now_ms),
             store: self.store_status(view, now_ms),
             sinks: self.sinks.iter().map(SinkStatus::of).chain(self.left_sinks(view)).collect(),
+            links: self.links.iter().map(|link| LinkLine::of(link)).collect(),
             dropped_sinks: DroppedSink::all(view),
             files: self.files.iter().map(InputStatus::of).collect(),
             listeners: self.listeners.clone(),
@@ -194,10 +197,18 @@ impl Sources {
     fn flow(&self, view: &StoreView, now_ms: i64) -> Vec<FlowLine> {
         let (now, mut meter) = (Instant::now(), self.flow.borrow_mut());
         meter.note(&view.ledger, now);
-        meter.lines(&view.ledger, (now, now_ms), |line| {
-            let is_it = |sink: &&SinkSource| sink.sink == line.sink && *sink.stream_name == *line.stream;
-            self.sinks.iter().find(is_it)?.status.last_error()
-        })
+        let of = |sink: &str, stream: &str| {
+            self.sinks
+                .iter()
+                .find(|known| known.sink == sink && *known.stream_name == *stream)
+                .map(|known| &known.status)
+        };
+        let mut lines = meter
+            .lines(&view.ledger, (now, now_ms), |line| of(&line.sink, &line.stream).and_then(|it| it.last_error()));
+        for line in &mut lines {
+            line.waiting = of(&line.sink, &line.stream).and_then(|it| it.waiting());
+        }
+        lines
     }
 
     fn cost(&self) -> Cost {
@@ -233,6 +244,7 @@ impl Sources {
             keys_set_aside: KeysSetAside::default(),
             records_removed: 0,
             last_error: None,
+            waiting: None,
         };
         left.map(status).collect()
     }

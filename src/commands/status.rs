@@ -82,6 +82,8 @@ struct Status {
     ledger_adds_up: bool,
     sinks: Vec<Sink>,
     files: Vec<Input>,
+    #[serde(default)]
+    links: Vec<Link>,
     unrouted: Unrouted,
     undecodable: Vec<Undecodable>,
     series: Option<Series>,
@@ -131,6 +133,23 @@ struct Sink {
     name: String,
     stream: String,
     last_error: Option<String>,
+    #[serde(default)]
+    waiting: Option<String>,
+}
+
+/// A link that costs money.
+#[derive(Debug, Deserialize)]
+struct Link {
+    name: String,
+    metered: bool,
+    bytes_today: u64,
+    bytes_per_day: Option<u64>,
+    bytes_this_month: u64,
+    bytes_per_month: Option<u64>,
+    forecast_bytes_this_month: Option<u64>,
+    spent_at_ms: Option<i64>,
+    waiting: Option<String>,
+    alerts_waiting: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -200,6 +219,7 @@ impl fmt::Display for Status {
         section(f, "sinks", self.ledger.iter().map(|flow| flow.text(&self.sinks)), self.ledger.len())?;
         let files = self.files.iter().map(|input| input.text(self.now_ms));
         section(f, "files", files, self.files.len())?;
+        section(f, "links", self.links.iter().map(Link::text), self.links.len())?;
         let alerts = self.alerts.iter().map(|Alert { device, state, severity, message }| {
             format!("{state}, {severity}: {} ({})", Plain(message), Plain(device))
         });
@@ -253,6 +273,30 @@ impl Flow {
         let of_it = sinks.iter().find(|one| one.name == *sink && one.stream == *stream);
         if let Some(error) = of_it.and_then(|sink| sink.last_error.as_ref()) {
             let _ = write!(text, "; {}", Plain(error));
+        } else if let Some(waiting) = of_it.and_then(|sink| sink.waiting.as_ref()) {
+            let _ = write!(text, "; {}", Plain(waiting));
+        }
+        text
+    }
+}
+
+impl Link {
+    fn text(&self) -> String {
+        let size = approximate_size;
+        let of = |limit: Option<u64>| limit.map_or(String::new(), |limit| format!(" of {}", size(limit)));
+        let mut text = Plain(&self.name).to_string();
+        text.push_str(if self.metered { ": " } else { ": not metered now; " });
+        let (today, month) = (size(self.bytes_today), size(self.bytes_this_month));
+        let _ = write!(text, "{today}{} today, {month}{} this month", of(self.bytes_per_day), of(self.bytes_per_month));
+        if let Some(bytes) = self.forecast_bytes_this_month {
+            let _ = write!(text, ", {} by its end at this pace", size(bytes));
+        }
+        if let Some(ms) = self.spent_at_ms {
+            let _ = write!(text, ", spent by {}", crate::clock::utc(ms).date());
+        }
+        if let Some(waiting) = &self.waiting {
+            let _ = write!(text, "; {}", Plain(waiting));
+            text.push_str(if self.alerts_waiting.is_some() { ", alerts too" } else { ", alerts go on" });
         }
         text
     }
@@ -302,8 +346,13 @@ mod tests {
             "ledger_adds_up": true,
             "sinks": [
                 { "name": "cloud", "stream": "raw", "last_error": "no connection\u{1b}" },
-                { "name": "cloud", "stream": "trips", "last_error": null },
+                { "name": "cloud", "stream": "trips", "last_error": null, "waiting": "waiting for the budget of the next day" },
             ],
+            "links": [{
+                "name": "lte", "metered": true, "bytes_today": 20 << 20, "bytes_per_day": 20 << 20, "bytes_this_month": 1 << 30,
+                "bytes_per_month": 2_u64 << 30, "forecast_bytes_this_month": 3_u64 << 30, "spent_at_ms": 1_795_517_165_120_i64,
+                "waiting": "waiting for the budget of the next day", "alerts_waiting": null,
+            }],
             "unrouted": { "count": 2, "topics": ["a/b"], "routes": ["[[route]]\ntopic = \"a/{device}\""] },
             "undecodable": [{ "topic": "c", "hint": "no number; add:\nnumbers = \"lenient\"" }],
             "series": {
@@ -324,7 +373,10 @@ store: 1 MiB of 4 GiB, the oldest record is 1.5 m old, room for 12 days at this 
 
 sinks: 2
   cloud raw: 4 delivered, 2 buffered, 1 expired; no connection\u{1b}
-  cloud trips: 1 delivered, 0 buffered
+  cloud trips: 1 delivered, 0 buffered; waiting for the budget of the next day
+
+links: 1
+  lte: 20 MiB of 20 MiB today, 1 GiB of 2 GiB this month, 3 GiB by its end at this pace, spent by 2026-11-24; waiting for the budget of the next day, alerts go on
 
 watched series: 3
   t\u{1b}[2J temp: temperature, and a limit (the word)

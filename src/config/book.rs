@@ -22,6 +22,9 @@ several sections `OUTRIDER__SINK__0__NAME=cloud`.
 `outrider check --config FILE` names every mistake with its line, or says what would run; `outrider config show --effective` prints what holds in the end.
 ";
 
+/// Before the keys of sinks that send records.
+const TRAVEL: &str = "\nThose of every type but `archive` and `s3` have these as well:\n";
+
 #[test]
 fn the_book_says_what_the_table_of_keys_says() {
     let rendered = rendered();
@@ -45,6 +48,8 @@ fn rendered() -> String {
         if matches!(group, Group::SinkOf(_)) && !about.is_empty() {
             write!(page, "\n## `[[sink]]`\n\n{}\n", cell(about)).expect("a text");
             table(&mut page, keys(Group::Sink));
+            page.push_str(TRAVEL);
+            table(&mut page, keys(Group::Travel));
             write!(page, "\n## {heading}\n").expect("a text");
         } else {
             write!(page, "\n## {heading}\n").expect("a text");

@@ -66,12 +66,16 @@ const AWS: &str = "\
 Credentials for sinks to AWS by the certificate of this device: AWS IoT gives those of a role to who shows it. Without this section they come from \
 where the tools of AWS find them.";
 
+const LINK: &str = "\
+A link that costs money, for any sinks that name it. What goes over their sockets is counted, and when a budget is spent, what is not an \
+alert waits in the store. docs/LINKS.md has more.";
+
 const SINK: &str = "\
 Where records go. Without any [[sink]] they go to files on this machine, in an archive named \"archive\". There may be several: each \
 has its own position in the store, which keeps whatever one of them has not taken yet.";
 
 /// In the order of the file, with the introduction of each.
-const PARTS: [(Group, &str); 19] = [
+const PARTS: [(Group, &str); 20] = [
     (Group::Gateway, ""),
     (Group::Store, ""),
     (Group::Mqtt, ""),
@@ -91,6 +95,7 @@ const PARTS: [(Group, &str); 19] = [
     (Group::Model, MODEL),
     (Group::Rule, RULE),
     (Group::Aws, AWS),
+    (Group::Link, LINK),
 ];
 
 /// All parts, the kinds of sinks last.
@@ -103,6 +108,11 @@ pub(super) fn parts() -> Vec<(Group, &'static str)> {
 /// The kinds of sinks that exist outside tests.
 fn documented() -> impl Iterator<Item = &'static SinkKind> {
     registry::KINDS.iter().copied().filter(|kind| kind.name != TEST_SINK)
+}
+
+/// Whether it is the group of a kind that sends records.
+fn sends_records(group: Group) -> bool {
+    documented().any(|kind| kind.sends_records && Group::SinkOf(kind.name) == group)
 }
 
 fn documented_keys() -> impl Iterator<Item = &'static Key> {
@@ -127,8 +137,13 @@ fn rendered() -> String {
             Group::SinkOf(name) => documented().find(|kind| kind.name == name).map(|kind| [kind.example, kind.name]),
             _ => None,
         };
-        for (key, value) in keys(Group::Sink).zip(sink.into_iter().flatten()) {
-            describe(&mut file, key, &format!("\"{value}\""));
+        if let Some(sink) = sink {
+            for (key, value) in keys(Group::Sink).zip(sink) {
+                describe(&mut file, key, &format!("\"{value}\""));
+            }
+            for key in keys(Group::Travel).filter(|_| sends_records(group)) {
+                describe(&mut file, key, shown_value(key));
+            }
         }
         for key in keys(group) {
             describe(&mut file, key, shown_value(key));
@@ -236,7 +251,11 @@ fn the_file_says_what_the_table_of_keys_says() {
     let file = std::fs::read_to_string(FILE).expect("the reference");
     assert_eq!(file, rendered, "with {WRITE_VARIABLE}=1 this test writes the file anew");
     for key in documented_keys() {
-        assert!(key.group == Group::Sink || parts().iter().any(|(group, _)| *group == key.group), "{}", key.name);
+        assert!(
+            matches!(key.group, Group::Sink | Group::Travel) || parts().iter().any(|(group, _)| *group == key.group),
+            "{}",
+            key.name
+        );
     }
 }
 
@@ -286,8 +305,10 @@ fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
     let known = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
     assert_eq!(
         known + left_out,
-        documented_keys().count() + keys(Group::Sink).count() * (documented().count() - 1),
-        "the keys that all sinks have stand with each"
+        documented_keys().count()
+            + keys(Group::Sink).count() * (documented().count() - 1)
+            + keys(Group::Travel).count() * (documented().filter(|kind| kind.sends_records).count() - 1),
+        "the keys that several sinks have stand with each"
     );
 }
 

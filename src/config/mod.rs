@@ -15,6 +15,7 @@ mod exposure;
 mod files;
 pub mod host;
 mod inputs;
+mod links;
 pub mod listeners;
 mod models;
 mod presets;
@@ -44,6 +45,7 @@ use crate::mqtt::EdgeSettings;
 use crate::pipeline::CommitPacing;
 use crate::sinks::archive::sink::ArchiveSink;
 use crate::sinks::kind::SinkSettings;
+use crate::sinks::links::LinkConfiguration;
 use crate::store::retention::WhenFull;
 use admin::AdminConfiguration;
 use host::Host;
@@ -98,6 +100,7 @@ pub struct Configuration {
     /// Besides the built-in ones.
     pub streams: Vec<NamedStream>,
     pub rules: RulesConfiguration,
+    pub links: Vec<LinkConfiguration>,
     pub sinks: Vec<SinkSettings>,
 }
 
@@ -132,6 +135,7 @@ impl Configuration {
             ("alert", self.alerts != other.alerts),
             ("route and ingest", is_other(&self.routes, &other.routes)),
             ("file", is_other(&self.inputs, &other.inputs)),
+            ("link", is_other(&self.links, &other.links)),
             ("sink", is_other(&self.sinks, &other.sinks)),
         ];
         parts.into_iter().filter(|(_, is_other)| *is_other).map(|(name, _)| name).collect()

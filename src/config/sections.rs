@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::exposure::{LISTENER_REMEDY, expect_closed};
 use super::host::Host;
 use super::reference;
-use super::{Configuration, StoreConfiguration, inputs, presets, routes, sinks, streams};
+use super::{Configuration, StoreConfiguration, inputs, links, presets, routes, sinks, streams};
 use crate::core::detection::alert::{AlertTimes, Severity};
 use crate::core::detection::detectors::limit::{Bounds, LIMITS_A_METRIC_MAX, Limits};
 use crate::core::detection::detectors::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
@@ -26,6 +26,7 @@ use crate::mqtt::{EdgeSettings, Unrouted};
 use crate::pipeline::CommitPacing;
 use crate::sinks::aws::role_alias::RoleAlias;
 use crate::sinks::kind::{SinkSettings, Surroundings};
+use crate::sinks::links::LinkConfiguration;
 use crate::store::retention::WhenFull;
 
 pub struct Reader<'a> {
@@ -62,7 +63,8 @@ impl Reader<'_> {
         self.each(Group::File, |section| inputs::read(section, &routes, &mut files));
         let beside = file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let role_alias = self.aws(beside);
-        let (streams, sinks) = self.streams_and_sinks(store.as_ref(), role_alias, beside);
+        let links = self.links(beside);
+        let (streams, sinks) = self.streams_and_sinks(store.as_ref(), role_alias, (beside, &links));
         let names = streams.iter().map(|stream| stream.name.clone()).collect();
         let rules = self.rules(file.as_deref(), &routes, names, &sinks);
         let profiles = profiles.with_false_alarms_per_week(false_alarms_per_week);
@@ -87,6 +89,7 @@ impl Reader<'_> {
             inputs: files,
             streams,
             rules,
+            links,
             sinks,
         })
     }
@@ -306,11 +309,17 @@ impl Reader<'_> {
         Profiles::new(rules)
     }
 
+    fn links(&mut self, beside: &Path) -> Vec<LinkConfiguration> {
+        let mut found = Vec::new();
+        self.each(Group::Link, |section| links::read(section, beside, &mut found));
+        found
+    }
+
     fn streams_and_sinks(
         &mut self,
         store: Option<&StoreConfiguration>,
         role_alias: Option<Arc<RoleAlias>>,
-        beside: &Path,
+        (beside, links): (&Path, &[LinkConfiguration]),
     ) -> (Vec<NamedStream>, Vec<SinkSettings>) {
         let mut named = Vec::new();
         self.each(Group::Stream, |section| streams::read(section, &mut named));
@@ -322,7 +331,7 @@ impl Reader<'_> {
             return (streams, sinks);
         };
         let mut found = Vec::new();
-        self.each(Group::Sink, |section| sinks::read(section, &surroundings, &mut found));
+        self.each(Group::Sink, |section| sinks::read(section, &surroundings, links, &mut found));
         // What a sink takes that could not be read is not known.
         if found.len() == sections {
             streams::expect_sinks(&named, &found, self.problems);

@@ -51,6 +51,7 @@ impl Configuration {
             is_synchronised: crate::clock::is_synchronised,
             uncommitted_bytes_max: self.uncommitted_bytes_max,
             streams: self.streams,
+            links: self.links,
             sinks: self.sinks,
             grace: self.grace,
         })

@@ -7,6 +7,7 @@ use crate::keys::raw::Table;
 use crate::keys::section::Section;
 use crate::sinks::archive;
 use crate::sinks::kind::{SinkKind, SinkSettings, Surroundings};
+use crate::sinks::links::{LinkConfiguration, Travel};
 use crate::sinks::registry;
 
 /// Each has a thread, and a cursor in every commit.
@@ -19,11 +20,16 @@ pub fn built_in(surroundings: &Surroundings<'_>) -> SinkSettings {
     let (table, group) = (Table::new(super::Origin::BuiltIn), Group::SinkOf(kind.name));
     let mut section = Section::new(table, String::new(), group, reference::all(), &mut problems);
     let sink = (kind.read)(&mut section, surroundings);
-    SinkSettings { name: "archive".to_owned(), kind: kind.name, sink }
+    SinkSettings { name: "archive".to_owned(), kind: kind.name, sink, travel: Travel::default() }
 }
 
 /// Adds the sink of a section to those found before it.
-pub fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>, found: &mut Vec<SinkSettings>) {
+pub fn read(
+    mut section: Section<'_>,
+    surroundings: &Surroundings<'_>,
+    links: &[LinkConfiguration],
+    found: &mut Vec<SinkSettings>,
+) {
     if found.len() == SINKS_MAX {
         section.blame_section(format!("more than {SINKS_MAX} sinks"));
     }
@@ -43,6 +49,11 @@ pub fn read(mut section: Section<'_>, surroundings: &Surroundings<'_>, found: &m
     {
         section.blame("path", "another [[sink]] writes its files there");
     }
+    let mut travel = Travel::default();
+    if kind.sends_records {
+        section.extend(Group::Travel);
+        travel = super::links::travel(&mut section, links);
+    }
     section.finish();
-    found.extend(name.map(|name| SinkSettings { name, kind: kind.name, sink }));
+    found.extend(name.map(|name| SinkSettings { name, kind: kind.name, sink, travel }));
 }

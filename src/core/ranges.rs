@@ -23,6 +23,21 @@ impl Ranges {
         }
     }
 
+    /// Adds `first..=last`, wherever that is, and whatever of it is in the set; an empty range adds nothing.
+    pub fn insert(&mut self, first: u64, last: u64) {
+        if first > last {
+            return;
+        }
+        let from = self.0.partition_point(|(_, end)| end.saturating_add(1) < first);
+        let to = self.0.partition_point(|(begin, _)| *begin <= last.saturating_add(1));
+        let touched = self.0.get(from..to).unwrap_or_default();
+        let (mut begin, mut end) = (first, last);
+        if let (Some((low, _)), Some((_, high))) = (touched.first(), touched.last()) {
+            (begin, end) = (begin.min(*low), end.max(*high));
+        }
+        self.0.splice(from..to, [(begin, end)]);
+    }
+
     /// Removes `first..=last`. Returns how many of these were in the set.
     pub fn remove(&mut self, first: u64, last: u64) -> u64 {
         let before = self.count_within(first, last);
@@ -95,6 +110,19 @@ mod tests {
                 prop_assert_eq!(left, set.iter().copied().collect::<Vec<_>>());
             }
             prop_assert_eq!(ranges.count(), set.len() as u64);
+        }
+
+        #[test]
+        fn they_grow_in_any_order(added in prop::collection::vec((1_u64..60, 0_u64..9), 0..20)) {
+            let (mut ranges, mut set) = (Ranges::default(), BTreeSet::new());
+            for (first, len) in added {
+                ranges.insert(first, first + len);
+                set.extend(first..=first + len);
+                let apart = ranges.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0);
+                prop_assert!(apart, "{:?}", ranges);
+            }
+            let all: Vec<u64> = ranges.iter().flat_map(|(first, last)| first..=last).collect();
+            prop_assert_eq!(all, set.into_iter().collect::<Vec<_>>());
         }
     }
 }

@@ -13,7 +13,7 @@ pub enum Form {
     List,
 }
 
-pub const SECTIONS: [(&str, Form); 20] = [
+pub const SECTIONS: [(&str, Form); 21] = [
     ("gateway", Form::Single),
     ("store", Form::Single),
     ("mqtt", Form::Single),
@@ -33,6 +33,7 @@ pub const SECTIONS: [(&str, Form); 20] = [
     ("model", Form::List),
     ("rule", Form::List),
     ("aws", Form::Single),
+    ("link", Form::List),
     ("sink", Form::List),
 ];
 
@@ -58,7 +59,10 @@ pub enum Group {
     Model,
     Rule,
     Aws,
+    Link,
     Sink,
+    /// Those of every sink that sends records: how they travel.
+    Travel,
     /// Those of one type of sink, by the type's name.
     SinkOf(&'static str),
 }
@@ -85,7 +89,8 @@ impl Group {
             Group::Model => "model",
             Group::Rule => "rule",
             Group::Aws => "aws",
-            Group::Sink | Group::SinkOf(_) => "sink",
+            Group::Link => "link",
+            Group::Sink | Group::Travel | Group::SinkOf(_) => "sink",
         }
     }
 
@@ -93,6 +98,7 @@ impl Group {
     pub fn header(self) -> String {
         let name = self.section();
         match (self, section(name)) {
+            (Group::Travel, _) => "a [[sink]] that sends records".to_owned(),
             (Group::SinkOf(kind), _) => format!("[[sink]] of type \"{kind}\""),
             (_, Some((_, Form::List))) => format!("[[{name}]]"),
             _ => format!("[{name}]"),

@@ -9,11 +9,12 @@ use tokio::sync::watch;
 
 use super::scenario::{self, Config};
 use crate::clock;
-use crate::core::delivery::{DeliverySettings, Event, Grouping};
+use crate::core::delivery::{DeliverySettings, Event, Grouping, Plan};
 use crate::core::detection::alert::Moment;
 use crate::core::detection::detectors::limit::{Bounds, Limits};
 use crate::core::detection::monitor::MonitorSettings;
 use crate::core::identity::{PerStream, RunId, Stream, StreamRow};
+use crate::core::link::Class;
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::handoff::{Input, PipelineHandle};
 use crate::ingest::{ClockState, Ingest};
@@ -215,6 +216,9 @@ impl Site<'_> {
                     saves: Default::default(),
                     status: Arc::new(ForwardStatus::default()),
                     beat: Default::default(),
+                    plan: Plan::Whole { class: Class::Live },
+                    counted_link: None,
+                    socket: Default::default(),
                 };
                 let forwarder = Forwarder::new(ForwarderParts {
                     stream: parts,

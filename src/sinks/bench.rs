@@ -8,7 +8,9 @@ use tokio::sync::watch;
 
 use super::status::{ForwardStatus, Link};
 use super::stream::StreamParts;
+use crate::core::delivery::Plan;
 use crate::core::identity::{RunId, Stream};
+use crate::core::link::Class;
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
 use crate::pipeline::Message;
@@ -122,6 +124,9 @@ impl Bench {
             saves: Default::default(),
             status: Arc::clone(&self.status),
             beat: Default::default(),
+            plan: Plan::Whole { class: Class::Live },
+            counted_link: None,
+            socket: Default::default(),
         }
     }
 }

@@ -105,6 +105,7 @@ pub fn delivery(section: &mut Section<'_>, compression: Compression, limits: Lim
         grouping: section.choice("record", &groupings).unwrap_or(Grouping::Lines),
         partition: section.choice("partition", &partitions).unwrap_or(Partition::Device),
         linger_us: section.duration("batch_delay").as_micros() as u64,
+        age_us_max: None,
         record_bytes_soft: section.bytes("record_size"),
         record_bytes_max: record_bytes_max - compression.frame_bytes_max(record_bytes_max),
         request_records_max,

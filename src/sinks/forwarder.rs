@@ -16,15 +16,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Sink;
+use super::links::LinkGate;
 use super::resend::{Owner, Resending};
 use super::source::{Read, Source};
 use super::status::{ForwardStatus, Link};
 use super::stream::StreamParts;
 use crate::clock;
 use crate::core::delivery::{
-    Actions, Delivery, DeliverySettings, DeliveryStatus, Event, Outcome, Reply, Request, RequestId, RetryReason,
+    Actions, DeliverySettings, DeliveryStatus, Event, Outcome, Parts, Plan, Reply, Request, RequestId, RetryReason,
 };
 use crate::core::identity::Stream;
+use crate::core::link::Class;
 use crate::heartbeat::Beat;
 use crate::pipeline::Message;
 use crate::store::cursors::Saves;
@@ -52,7 +54,9 @@ pub(crate) struct Forwarder {
     name: String,
     stream: Stream,
     stream_name: Arc<str>,
-    delivery: Delivery,
+    delivery: Parts,
+    /// Lets requests go over the sink's link.
+    gate: LinkGate,
     /// What was passed over before this delivery was created.
     passed_over_before: u64,
     source: Source,
@@ -78,6 +82,8 @@ pub(crate) struct Forwarder {
     aside_pause_until: Option<Instant>,
     flush_within: Duration,
     flush_until: Option<Instant>,
+    /// It was said that records become too old.
+    has_expired: bool,
     letters: Owner,
     /// Dead letters that are being sent again.
     resending: Option<Resending>,
@@ -135,10 +141,11 @@ pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
         }
         for request in waiting.drain(..) {
             let refusal = forwarder.refusal(&request);
-            let (sink, Request { id, records }) = (Rc::clone(&sink), request);
+            let (sink, Request { id, records, is_late }) = (Rc::clone(&sink), request);
             flights.spawn_local(async move {
                 match refusal {
                     Some(reply) => (id, reply),
+                    None if is_late => (id, sink.send_late(records).await),
                     None => (id, sink.send(records).await),
                 }
             });
@@ -197,15 +204,23 @@ impl Forwarder {
     pub fn new(parts: ForwarderParts) -> Forwarder {
         let ForwarderParts { stream: parts, delivery, seed, flush_within } = parts;
         let linger_us = delivery.linger_us;
+        let head = *parts.committed.borrow();
+        // Keys that an earlier process has set aside are known to one delivery of everything only.
+        let plan = match parts.plan {
+            plan if parts.held_keys.is_empty() => plan,
+            Plan::ByClass => Plan::Whole { class: Class::Anomalies },
+            _ => Plan::Whole { class: Class::Live },
+        };
         let letters = Owner::new(&parts.sink, parts.stream, &delivery, &parts.pipeline);
         parts.status.wishes.serve();
         let mut forwarder = Forwarder {
             name: parts.sink,
             stream: parts.stream,
             stream_name: parts.stream_name,
-            delivery: Delivery::new(delivery, &parts.cursor, seed),
+            source: Source::new(parts.reader, parts.stream, plan.parts(), delivery.age_us_max.is_some()),
+            delivery: Parts::new(plan, delivery, &parts.cursor, head, seed),
+            gate: LinkGate::new(parts.counted_link, parts.socket),
             passed_over_before: parts.passed_over,
-            source: Source::new(parts.reader, parts.stream),
             linger_us,
             committed: parts.committed,
             link: parts.link,
@@ -224,10 +239,13 @@ impl Forwarder {
             aside_pause_until: None,
             flush_within,
             flush_until: None,
+            has_expired: false,
             letters,
             resending: None,
         };
-        forwarder.delivery.restore_aside(&parts.held_keys);
+        if let Some(whole) = forwarder.delivery.whole() {
+            whole.restore_aside(&parts.held_keys);
+        }
         // If nothing is waiting at the start, the first records are as new as all later ones.
         forwarder.caught_up = !forwarder.is_behind();
         forwarder
@@ -236,7 +254,11 @@ impl Forwarder {
     pub fn turn(&mut self, event: Event) -> Turn {
         let read = self.read();
         self.read_aside();
-        let Actions { send, persist, wait_until_us } = self.delivery.step(event, self.now_us());
+        let now_us = self.now_us();
+        if self.gate.link().is_some_and(|link| link.is_save_due()) {
+            self.delivery.touch(now_us);
+        }
+        let Actions { send, persist, wait_until_us } = self.delivery.step(event, &mut self.gate, now_us);
         if let Some(persist) = persist {
             self.persist(persist);
         }
@@ -244,8 +266,8 @@ impl Forwarder {
         let next = if self.is_finished() {
             self.save();
             Next::Ended
-        } else if read == Read::Enough && self.delivery.wants_more() {
-            Next::Soon { is_behind: true }
+        } else if read == Read::Enough && (0..self.delivery.count()).any(|part| self.can_read(part)) {
+            Next::Soon { is_behind: !self.caught_up }
         } else if self.wants_aside() {
             Next::Soon { is_behind: false }
         } else {
@@ -257,9 +279,14 @@ impl Forwarder {
     /// How long nothing has to be done, unless a reply comes or the link changes.
     pub fn wait(&mut self, until_us: Option<u64>) -> Wait {
         let machine_due = until_us.map(|until_us| self.started + Duration::from_micros(until_us));
-        let wants_more = self.delivery.wants_more() && self.store_pause_until.is_none();
-        if wants_more && self.has_backlog() {
+        let may_read = self.store_pause_until.is_none();
+        let wants_more = self.wants_more() && may_read;
+        let can_read = may_read && self.following().any(|part| self.can_read(part));
+        if can_read && self.has_backlog() {
             return Wait::Not(Event::Tick { behind: true });
+        }
+        if may_read && self.can_read_backlog() {
+            return Wait::Not(self.tick());
         }
         let read_due_us = if wants_more { self.read_due_us() } else { None };
         let read_due = read_due_us.map(|due_us| self.started + Duration::from_micros(due_us));
@@ -356,13 +383,34 @@ impl Forwarder {
         u64::try_from(clock::instant().saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// The parts of the delivery that get what comes, and not what has waited.
+    fn following(&self) -> impl Iterator<Item = usize> {
+        (0..self.delivery.count()).filter(|part| !self.delivery.is_backlog(*part))
+    }
+
+    /// Whether more of what comes is wanted.
+    fn wants_more(&self) -> bool {
+        self.following().any(|part| self.delivery.wants_more(part))
+    }
+
+    /// Whether a part wants more, and there is more.
+    fn can_read(&self, part: usize) -> bool {
+        self.delivery.unread_of(part, *self.committed.borrow()) > 0 && self.delivery.wants_more(part)
+    }
+
+    /// Whether there is more of what has waited, and it is wanted.
+    fn can_read_backlog(&self) -> bool {
+        (0..self.delivery.count()).any(|part| self.delivery.is_backlog(part) && self.can_read(part))
+    }
+
     fn is_behind(&self) -> bool {
-        *self.committed.borrow() > self.delivery.offered_through()
+        self.delivery.is_behind(*self.committed.borrow())
     }
 
     /// There is more to read, and it does not have to wait for more.
     fn has_backlog(&self) -> bool {
-        !self.caught_up && self.is_behind()
+        let head = *self.committed.borrow();
+        !self.caught_up && self.following().any(|part| self.delivery.unread_of(part, head) > 0)
     }
 
     /// The linger time is so long that much may arrive meanwhile, so every commit is looked at.

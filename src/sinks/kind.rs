@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::aws::role_alias::RoleAlias;
+use super::links::Travel;
 use super::probe::{Probe, Probing};
 use super::start::{SinkThread, StartError, Starting};
 use crate::core::identity::{NamedStream, Stream};
@@ -19,6 +20,8 @@ pub struct SinkKind {
     pub name: &'static str,
     /// The `name` of the example in the reference.
     pub example: &'static str,
+    /// Whether it sends requests of records, so that it has the keys of [`Group::Travel`](crate::keys::key::Group::Travel).
+    pub sends_records: bool,
     /// The keys of its group, `Group::SinkOf(name)`.
     pub keys: &'static [Key],
     /// Reads a section of this type. Problems are reported to the section; if there are any, the returned sink is not started.
@@ -88,6 +91,7 @@ pub struct SinkSettings {
     pub name: String,
     pub kind: &'static str,
     pub sink: Arc<dyn ConfiguredSink>,
+    pub travel: Travel,
 }
 
 impl SinkSettings {

@@ -5,6 +5,7 @@
 //!
 //! The archive writes files in the order of the store, needs no such machine, and reads the store by itself.
 
+mod ages;
 pub mod archive;
 pub mod aws;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub mod http;
 pub mod kafka;
 pub mod kind;
 pub mod kinesis;
+pub mod links;
 pub mod network;
 #[cfg(test)]
 mod nothing;

@@ -3,6 +3,8 @@
 //! The proxy comes from the environment: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper or lower case. Hosts on this
 //! machine or on its link are always reached without a proxy, because an instance's credentials come from there.
 
+mod counting;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +30,9 @@ struct Network {
     direct: SharedHttpConnector,
     proxied: SharedHttpConnector,
 }
+
+/// The same, where a link has to know what goes over the sockets.
+pub use counting::connector as counting_connector;
 
 /// Connects with the first request; `with_tls` for URLs that may begin with `https`.
 pub fn connector(connect_timeout: Duration, with_tls: bool) -> SharedHttpConnector {

@@ -16,7 +16,7 @@ use crate::keys::section::Section;
 
 pub const NAME: &str = "nothing";
 
-pub static KIND: SinkKind = SinkKind { name: NAME, example: "nowhere", keys: KEYS, read };
+pub static KIND: SinkKind = SinkKind { name: NAME, example: "nowhere", sends_records: true, keys: KEYS, read };
 
 const KEYS: &[Key] = &[key_of(
     Group::SinkOf(NAME),
@@ -55,6 +55,7 @@ impl ConfiguredSink for Nothing {
             held_bytes_max: 2 << 20,
             partition: Partition::Device,
             linger_us: 0,
+            age_us_max: None,
             patience: Patience::default(),
         };
         starting.forward(|stream| self.takes(stream), &delivery, |_| Rc::new(Taker))

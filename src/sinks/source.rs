@@ -1,7 +1,10 @@
 //! Reads one stream of the store in order, and offers its lines to the delivery machine.
 
-use crate::core::delivery::Delivery;
+use super::ages::Ages;
+use crate::core::batch::Stored;
+use crate::core::delivery::{Delivery, Offered, Parts};
 use crate::core::identity::Stream;
+use crate::core::link::Class;
 use crate::core::ranges::Ranges;
 use crate::store::letters::{self, Letter, Selection};
 use crate::store::log::{Block, Entry, Next};
@@ -13,8 +16,9 @@ const LINES_A_TURN: usize = 2_000;
 pub struct Source {
     reader: Reader,
     stream: Stream,
-    /// The block being read; nothing beyond it is in memory.
-    block: Block,
+    /// For each part, the block being read; nothing beyond it is in memory.
+    blocks: Vec<Block>,
+    ages: Ages,
     /// The block that is read for keys that are set aside, and behind which sequence it was looked for.
     aside: Block,
     aside_after: u64,
@@ -42,11 +46,13 @@ pub enum Read {
 }
 
 impl Source {
-    pub fn new(reader: Reader, stream: Stream) -> Self {
+    /// For so many parts; `has_ages` where lines may become too old.
+    pub fn new(reader: Reader, stream: Stream, parts: usize, has_ages: bool) -> Self {
         Source {
             reader,
             stream,
-            block: Block::default(),
+            blocks: std::iter::repeat_with(Block::default).take(parts).collect(),
+            ages: Ages::new(has_ages),
             aside: Block::default(),
             aside_after: 0,
             damage: Damage::default(),
@@ -68,19 +74,25 @@ impl Source {
         std::mem::take(&mut self.damage)
     }
 
-    /// Offers the next lines, as many as are wanted and a turn allows.
-    pub fn offer_to(&mut self, delivery: &mut Delivery, now_us: u64) -> rusqlite::Result<Read> {
+    /// Offers the next lines to a part, as many as are wanted and a turn allows.
+    pub fn offer_to(&mut self, parts: &mut Parts, part: usize, now_us: u64) -> rusqlite::Result<Read> {
         let mut lines_left = LINES_A_TURN;
-        while lines_left > 0 && delivery.wants_more() {
-            let after = delivery.offered_through();
-            if after >= self.block.last_sequence() {
-                match self.reader.read_strictly(self.stream, after, &mut self.block)? {
+        let is_whole = parts.count() == 1;
+        while lines_left > 0 && parts.wants_more(part) {
+            let after = parts.offered_through(part);
+            // What comes behind is another part's.
+            if !is_whole && parts.unread(part) == 0 {
+                return Ok(Read::End);
+            }
+            let block = &mut self.blocks[part];
+            if after >= block.last_sequence() {
+                match self.reader.read_strictly(self.stream, after, block)? {
                     Next::Block | Next::Missing => {}
                     Next::Salvaging => return Ok(Read::Salvaging),
                     Next::End => return Ok(Read::End),
                 }
             }
-            self.offer_block(delivery, now_us, &mut lines_left);
+            self.offer_block(parts, part, now_us, &mut lines_left);
         }
         Ok(Read::Enough)
     }
@@ -107,7 +119,10 @@ impl Source {
                 break;
             }
             if let Entry::Record(record) = &entry {
-                delivery.offer_aside(record.sequence, record.stored.device(), now_us, |out| record.write(out));
+                let age_us = self.ages.of(record.received_ms);
+                delivery.offer_aside_aged(record.sequence, record.stored.device(), age_us, now_us, |out| {
+                    record.write(out);
+                });
             }
             through = entry.through();
         }
@@ -116,26 +131,31 @@ impl Source {
     }
 
     /// Offers the lines of the current block; damaged ones are skipped and counted.
-    fn offer_block(&mut self, delivery: &mut Delivery, now_us: u64, lines_left: &mut usize) {
-        for entry in self.block.entries(delivery.offered_through()) {
-            if *lines_left == 0 || !delivery.wants_more() {
+    fn offer_block(&mut self, parts: &mut Parts, part: usize, now_us: u64, lines_left: &mut usize) {
+        let is_whole = parts.count() == 1;
+        for entry in self.blocks[part].entries(parts.offered_through(part)) {
+            if *lines_left == 0 || !parts.wants_more(part) || !is_whole && parts.unread(part) == 0 {
                 return;
             }
             match entry {
                 Entry::Record(record) => {
-                    delivery.offer(record.sequence, record.stored.device(), now_us, |out| {
-                        record.write(out);
-                    });
+                    let class = match &record.stored {
+                        Stored::Reading(_) => Class::Live,
+                        Stored::Line { line, .. } => Class::of_line(line),
+                    };
+                    let age_us = self.ages.of(record.received_ms);
+                    let (sequence, device) = (record.sequence, record.stored.device());
+                    parts.offer(part, Offered { sequence, device, class, age_us }, now_us, |out| record.write(out));
                     *lines_left -= 1;
                 }
                 Entry::Damaged { through, count } => {
                     tracing::error!(last_sequence = through, count, "a stored batch is damaged and is skipped");
-                    self.damage.unreadable.push(through + 1 - count, through);
-                    delivery.skip_through(through, now_us);
+                    self.damage.unreadable.insert(through + 1 - count, through);
+                    parts.skip_through(part, through, now_us);
                 }
                 Entry::Gap { through, lost } => {
-                    self.damage.lost.push(through + 1 - lost, through);
-                    delivery.skip_through(through, now_us);
+                    self.damage.lost.insert(through + 1 - lost, through);
+                    parts.skip_through(part, through, now_us);
                 }
             }
         }

@@ -12,10 +12,12 @@ use tokio::task::LocalSet;
 
 use super::Sink;
 use super::forwarder::{self, ForwarderParts};
+use super::links::{Order, SharedLink, SocketBytes, Travel};
 use super::status::{ForwardStatus, Link, SinkSource};
 use super::stream::StreamParts;
-use crate::core::delivery::DeliverySettings;
+use crate::core::delivery::{DeliverySettings, Plan};
 use crate::core::identity::{Keep, StreamRow};
+use crate::core::link::Class;
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::pipeline::{CommittedSequences, Message};
 use crate::store::reader::Reader;
@@ -43,6 +45,8 @@ pub struct SinkParts<'a> {
     pub link: &'a watch::Sender<Link>,
     pub pipeline: &'a mpsc::Sender<Message>,
     pub heartbeat: &'a Heartbeat,
+    /// Links that are counted.
+    pub links: &'a [Arc<SharedLink>],
 }
 
 /// One sink while it is being started.
@@ -59,6 +63,9 @@ pub struct Starting<'a> {
     link: &'a watch::Sender<Link>,
     pipeline: &'a mpsc::Sender<Message>,
     beat: Beat,
+    travel: Travel,
+    counted_link: Option<Arc<SharedLink>>,
+    socket: Arc<SocketBytes>,
     sources: Vec<SinkSource>,
 }
 
@@ -76,8 +83,8 @@ pub enum StartError {
 }
 
 impl SinkParts<'_> {
-    /// Starts one sink, given its name and kind.
-    pub fn starting<'b>(&'b mut self, name: &'b str, kind: &'static str) -> Starting<'b> {
+    /// Starts one sink, given its name and kind, and how its records travel.
+    pub fn starting<'b>(&'b mut self, name: &'b str, kind: &'static str, travel: &Travel) -> Starting<'b> {
         Starting {
             name,
             kind,
@@ -91,6 +98,9 @@ impl SinkParts<'_> {
             link: self.link,
             pipeline: self.pipeline,
             beat: self.heartbeat.beat(thread_name(name)),
+            travel: travel.clone(),
+            counted_link: self.links.iter().find(|link| Some(&*link.name) == travel.link.as_deref()).map(Arc::clone),
+            socket: Arc::default(),
             sources: Vec::new(),
         }
     }
@@ -98,6 +108,8 @@ impl SinkParts<'_> {
 
 /// Long enough for what is committed together to be sent together, without waiting for more.
 const LINGER_US_OF_RESERVE: u64 = 2_000;
+/// However slow a link is, lines share a record of so much.
+const RECORD_BYTES_MIN: usize = 4 << 10;
 
 impl<'a> Starting<'a> {
     /// The streams that there are to read.
@@ -150,6 +162,7 @@ impl<'a> Starting<'a> {
             status: Arc::clone(&status),
         };
         self.sources.push(source);
+        let plan = plan(&self.travel, row.keep);
         Ok(StreamParts {
             sink: self.name.to_owned(),
             stream,
@@ -164,6 +177,9 @@ impl<'a> Starting<'a> {
             saves: Arc::default(),
             status,
             beat: self.beat.clone(),
+            plan,
+            counted_link: self.counted_link.clone(),
+            socket: Arc::clone(&self.socket),
         })
     }
 
@@ -176,6 +192,7 @@ impl<'a> Starting<'a> {
         mut make: impl FnMut(&StreamParts) -> Rc<S> + Send + 'static,
     ) -> Result<SinkThread, StartError> {
         let mut forwarders = Vec::new();
+        let delivery = &self.bounded(delivery);
         for row in self.streams.iter().filter(|row| takes(&row.name)) {
             forwarders.push(ForwarderParts {
                 stream: self.stream(row)?,
@@ -199,6 +216,20 @@ impl<'a> Starting<'a> {
         })
     }
 
+    /// What its link and its age mean for a delivery.
+    fn bounded(&self, delivery: &DeliverySettings) -> DeliverySettings {
+        let rate = self.counted_link.as_ref().and_then(|link| link.settings.rate);
+        // A record cannot be divided, so none takes much longer than a second.
+        let record_bytes_max =
+            rate.map_or(usize::MAX, |rate| usize::try_from(rate).unwrap_or(usize::MAX).max(RECORD_BYTES_MIN));
+        let age_us = |age: Duration| u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+        DeliverySettings {
+            record_bytes_soft: delivery.record_bytes_soft.min(record_bytes_max),
+            age_us_max: self.travel.age_max.map(age_us),
+            ..delivery.clone()
+        }
+    }
+
     /// Each sink has a thread with a runtime of its own, so that one sink that blocks does not hold up the others.
     pub fn spawn<F: Future<Output = ()>>(
         &mut self,
@@ -220,6 +251,16 @@ impl<'a> Starting<'a> {
             })
             .map_err(failed)?;
         Ok(SinkThread { name: name.to_owned(), thread, sources: std::mem::take(&mut self.sources) })
+    }
+}
+
+/// Into which parts a stream is divided.
+fn plan(travel: &Travel, keep: Keep) -> Plan {
+    match (keep, travel.order) {
+        (Keep::Reserve, _) if travel.link.is_some() => Plan::ByClass,
+        (Keep::Bulk, Order::LiveFirst) => Plan::LiveFirst,
+        (Keep::Reserve, _) => Plan::Whole { class: Class::Anomalies },
+        (Keep::Bulk, Order::Oldest) => Plan::Whole { class: Class::Live },
     }
 }
 

@@ -47,6 +47,8 @@ pub struct ForwardStatus {
     /// Dead letters that an operator wants to have sent again.
     pub wishes: Wishes,
     last_error: Mutex<Option<String>>,
+    /// What is waited for, which is no fault.
+    waiting: Mutex<Option<&'static str>>,
     keys_set_aside: Mutex<KeysSetAside>,
 }
 
@@ -61,6 +63,15 @@ pub struct KeysSetAside {
 impl ForwardStatus {
     pub fn set_error(&self, error: Option<String>) {
         *self.last_error.lock().expect("nothing panics while it is held") = error;
+    }
+
+    pub fn set_waiting(&self, waiting: Option<&'static str>) {
+        *self.waiting.lock().expect("nothing panics while it is held") = waiting;
+    }
+
+    /// What is waited for, such as a budget.
+    pub fn waiting(&self) -> Option<&'static str> {
+        *self.waiting.lock().expect("nothing panics while it is held")
     }
 
     pub fn set_keys_aside(&self, keys: KeysSetAside) {

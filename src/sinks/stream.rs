@@ -5,8 +5,10 @@ use std::sync::mpsc::Sender;
 
 use tokio::sync::watch;
 
+use super::links::{SharedLink, SocketBytes};
 use super::status::{ForwardStatus, Link};
 use crate::core::cursor::CursorState;
+use crate::core::delivery::Plan;
 use crate::core::identity::Stream;
 use crate::heartbeat::Beat;
 use crate::pipeline::Message;
@@ -31,4 +33,16 @@ pub struct StreamParts {
     pub status: Arc<ForwardStatus>,
     /// The heartbeat of the sink's thread.
     pub beat: Beat,
+    /// How its records travel.
+    pub plan: Plan,
+    /// The link that they take, if it is counted, and what goes over the sink's sockets.
+    pub counted_link: Option<Arc<SharedLink>>,
+    pub socket: Arc<SocketBytes>,
+}
+
+impl StreamParts {
+    /// Where connections count their bytes, if the sink's link wants to know.
+    pub fn counts(&self) -> Option<Arc<SocketBytes>> {
+        self.counted_link.as_ref().map(|_| Arc::clone(&self.socket))
+    }
 }

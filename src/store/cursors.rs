@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::held_keys::{self, BatchDevices, HeldKeyChange, HeldKeys};
 use super::letters::{self, DeliveredLetter};
+use super::links::{self, LinkState};
 use super::totals::{self, EXPIRED_WITH_SINK};
 use super::{held, streams};
 use crate::core::cursor::CursorState;
@@ -77,8 +78,12 @@ pub struct CursorChange {
     pub lost: Ranges,
     /// Of all that `state` says is done with, so much the sink does not take: a total, so that saying it twice counts it once.
     pub passed_over: u64,
+    /// Those of the newly finished records that became too old to be sent, as runs of sequences, in no order.
+    pub expired: Vec<(u64, u64)>,
     /// Keys that are set aside, as far as they have changed. Their dead letters are in the list as well.
     pub held_keys: Vec<HeldKeyChange>,
+    /// What was spent on the link that the sink uses, if it has one that is counted.
+    pub link: Option<LinkState>,
     /// Told when it is durable.
     pub save: Option<Save>,
 }
@@ -95,14 +100,20 @@ impl CursorChange {
             unreadable: Ranges::default(),
             lost: Ranges::default(),
             passed_over: 0,
+            expired: Vec::new(),
             held_keys: Vec::new(),
+            link: None,
             save: None,
         }
     }
 
     /// Whether a later change of the same sink makes this one redundant.
     pub fn is_replaceable(&self) -> bool {
-        self.dead_letters.is_empty() && self.unreadable.is_empty() && self.lost.is_empty() && self.held_keys.is_empty()
+        self.dead_letters.is_empty()
+            && self.unreadable.is_empty()
+            && self.lost.is_empty()
+            && self.expired.is_empty()
+            && self.held_keys.is_empty()
     }
 }
 
@@ -235,6 +246,9 @@ impl Cursors {
     ///
     /// If the store cannot be written.
     pub fn apply(&mut self, db: &Connection, change: &CursorChange) -> rusqlite::Result<()> {
+        if let Some(link) = &change.link {
+            links::keep(db, link)?;
+        }
         let Some(entry) =
             self.entries.iter_mut().find(|entry| entry.sink == change.sink && entry.stream == change.stream)
         else {
@@ -247,6 +261,7 @@ impl Cursors {
             change.dead_letters.iter().filter(|letter| letter.sequence > entry.expired_through).count() as u64;
         let dead = all_dead.saturating_sub(of_keys.dead_lettered);
         let quarantined: u64 = change.unreadable.iter().map(|(first, last)| newly_done.count_within(first, last)).sum();
+        let expired: u64 = change.expired.iter().map(|(first, last)| newly_done.count_within(*first, *last)).sum();
         let mut lost = Tally::default();
         for (first, last) in change.lost.iter().flat_map(|(first, last)| newly_done.within(first, last)) {
             lost.all += last - first + 1;
@@ -258,7 +273,8 @@ impl Cursors {
         entry.quarantined =
             (entry.quarantined + quarantined + lost.all - lost.missing).saturating_sub(found) + of_keys.lost;
         // What the cursor has passed over for a key that is set aside is not done with.
-        let not_delivered = of_keys.passed + dead + quarantined + lost.all;
+        let not_delivered = of_keys.passed + dead + quarantined + lost.all + expired;
+        entry.expired += expired + of_keys.expired;
         entry.delivered += newly_done.count().saturating_sub(not_delivered) + of_keys.delivered;
         let behind = entry.state.cursor;
         entry.state = change.state.clone();

@@ -36,6 +36,8 @@ pub struct HeldKeyChange {
     pub taken: Vec<(u64, u64)>,
     /// How many of those are dead letters, by their sequences.
     pub dead: Vec<u64>,
+    /// Those of them that became too old to be sent, as runs of sequences.
+    pub expired: Vec<(u64, u64)>,
 }
 
 /// A key as it is kept beside the store.
@@ -62,6 +64,7 @@ pub struct Counts {
     pub passed: u64,
     pub delivered: u64,
     pub dead_lettered: u64,
+    pub expired: u64,
     /// Lines of keys that follow the cursor again and that could not be read any more.
     pub lost: u64,
 }
@@ -230,10 +233,12 @@ impl HeldKeys {
             let taken = count_beyond(&change.taken, expired_through).min(held.pending + passed);
             let dead = change.dead.iter().filter(|sequence| **sequence > expired_through).count() as u64;
             let dead = dead.min(taken);
+            let expired = count_beyond(&change.expired, expired_through).min(taken - dead);
             held.pending = held.pending + passed - taken;
             counts.passed += passed;
             counts.dead_lettered += dead;
-            counts.delivered += taken - dead;
+            counts.expired += expired;
+            counts.delivered += taken - dead - expired;
             match &change.state {
                 Some(state) => {
                     held.state = state.clone();

@@ -11,6 +11,7 @@ pub mod held_keys;
 pub mod history;
 mod kept;
 pub mod letters;
+pub mod links;
 pub mod lock;
 pub mod log;
 mod migration;

@@ -22,7 +22,7 @@ use super::schema::{self, OpenError, Synchronous};
 use super::set_aside;
 use super::space::Space;
 use super::witness::Witness;
-use super::{held, migration, streams, totals};
+use super::{held, links, migration, streams, totals};
 use crate::clock;
 use crate::core::identity::{NamedStream, PerStream, RunId, Stream, StreamRow, Streams};
 use crate::handoff::Entry;
@@ -230,6 +230,15 @@ impl Writer {
     /// The keys that a sink has set aside in a stream, and where each of them is.
     pub fn held_keys(&self, sink: &str, stream: Stream) -> Vec<(String, crate::core::cursor::CursorState)> {
         self.cursors.held_keys(sink, stream)
+    }
+
+    /// What was spent on a link, in the words of whoever counts it.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn link_state(&self, name: &str) -> rusqlite::Result<Option<String>> {
+        links::load(&self.db, name)
     }
 
     /// Sinks that are no longer configured, and how many records wait for each.

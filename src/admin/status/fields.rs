@@ -10,10 +10,12 @@ use crate::admin::ledger::{LedgerLine, RejectedSample, StoreView, StreamContent}
 use crate::admin::rules::RulesStatus;
 use crate::admin::status::inputs::InputStatus;
 use crate::core::detection::alert::Severity;
+use crate::core::link::{Class, Waiting};
 use crate::counter::HistogramView;
 use crate::ingest;
 use crate::mqtt::{EdgeCounters, UndecodableKind};
 use crate::pipeline::overview::Overview;
+use crate::sinks::links::SharedLink;
 use crate::sinks::status::{KeysSetAside, SinkSource};
 use crate::store::totals::EXPIRED_WITH_SINK;
 
@@ -34,6 +36,9 @@ pub struct Status {
     pub flow: Vec<FlowLine>,
     pub store: StoreStatus,
     pub sinks: Vec<SinkStatus>,
+    /// Links whose bytes are counted; left out if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkLine>,
     pub dropped_sinks: Vec<DroppedSink>,
     /// Each `[[file]]`: how far it is read.
     pub files: Vec<InputStatus>,
@@ -129,6 +134,9 @@ pub struct SinkStatus {
     /// Records in these files, as far as their names tell.
     pub records_removed: u64,
     pub last_error: Option<String>,
+    /// What is waited for, such as the budget of a link. No fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<&'static str>,
 }
 
 /// A sink that an operator has dropped.
@@ -329,6 +337,58 @@ impl SinkStatus {
             keys_set_aside: source.status.keys_set_aside(),
             records_removed: source.status.records_removed.get(),
             last_error: source.status.last_error(),
+            waiting: source.status.waiting(),
+        }
+    }
+}
+
+/// A link that costs money, and what it will cost.
+#[derive(Debug, Serialize)]
+pub struct LinkLine {
+    pub name: String,
+    pub metered: bool,
+    pub bytes_today: u64,
+    pub bytes_per_day: Option<u64>,
+    pub bytes_this_month: u64,
+    pub bytes_per_month: Option<u64>,
+    /// `None` while the clock is not set.
+    pub month_ends_at_ms: Option<i64>,
+    /// Of a whole day and the whole month, if it goes on as in the last seven days; `None` if too little is known.
+    pub forecast_bytes_per_day: Option<u64>,
+    pub forecast_bytes_this_month: Option<u64>,
+    /// When the month's budget is spent at this pace, if that is before its end.
+    pub spent_at_ms: Option<i64>,
+    /// What others than alerts wait for.
+    pub waiting: Option<&'static str>,
+    /// What even alerts wait for.
+    pub alerts_waiting: Option<&'static str>,
+    /// Of all time, while it was metered and while it was not.
+    pub metered_bytes: u64,
+    pub free_bytes: u64,
+    /// Of the metered ones, by class.
+    pub metered_bytes_by_class: std::collections::BTreeMap<&'static str, u64>,
+}
+
+impl LinkLine {
+    pub fn of(link: &SharedLink) -> LinkLine {
+        let status = link.status();
+        let forecast = status.forecast;
+        LinkLine {
+            name: link.name.to_string(),
+            metered: status.is_metered,
+            bytes_today: status.bytes_today,
+            bytes_per_day: link.settings.bytes_per_day,
+            bytes_this_month: status.bytes_of_month,
+            bytes_per_month: link.settings.bytes_per_month,
+            month_ends_at_ms: status.month_end_ms,
+            forecast_bytes_per_day: forecast.map(|forecast| forecast.bytes_per_day),
+            forecast_bytes_this_month: forecast.map(|forecast| forecast.bytes_of_month),
+            spent_at_ms: forecast.and_then(|forecast| forecast.spent_at_ms),
+            waiting: status.waiting.map(Waiting::text),
+            alerts_waiting: status.alerts_waiting.map(Waiting::text),
+            metered_bytes: status.metered_bytes,
+            free_bytes: status.free_bytes,
+            metered_bytes_by_class: Class::ALL.map(Class::name).into_iter().zip(status.by_class).collect(),
         }
     }
 }

@@ -97,7 +97,7 @@ export function showFlow(flow) {
     whole(line.buffered),
     line.oldest_age_s === null ? "–" : span(line.oldest_age_s * 1000),
     ends(line),
-    line.last_error ? element("span", { class: "bad", text: line.last_error }) : "none",
+    line.last_error ? element("span", { class: "bad", text: line.last_error }) : (line.waiting ?? "none"),
   ]);
   table(
     "flow-list",

@@ -7,10 +7,14 @@ use super::backoff::Jitter;
 use super::pacing::{Pacer, Shards, UNKNOWN_SHARD};
 use super::progress::Progress;
 use super::queue::{Content, KeyState, Keys, RECORD_OVERHEAD_BYTES, RUN_BYTES, Record};
-use super::{Actions, DeliverySettings, DeliveryStatus, Event, Grouping, Partition, Refused, RequestId, RetryReason};
+use super::{
+    Actions, DeliverySettings, DeliveryStatus, Event, Grouping, Partition, Refused, Request, RequestId, RetryReason,
+};
 use crate::cursor::CursorState;
 
+mod ageing;
 mod aside;
+mod releasing;
 mod replies;
 mod requests;
 mod saving;
@@ -46,6 +50,8 @@ pub struct Delivery {
     sink: SinkState,
     saving: saving::Saving,
     aside: aside::SetAside,
+    /// What is newly done with, for whoever wants to know.
+    finished: Option<Vec<(u64, u64)>>,
     /// When a record was accepted last.
     accepted_us: Option<u64>,
     /// Since when no record was accepted, although some were tried.
@@ -131,6 +137,7 @@ impl Delivery {
             sink,
             saving: saving::Saving::default(),
             aside: aside::SetAside::default(),
+            finished: None,
             accepted_us: None,
             records_failing_since_us: None,
             every_record_fails: None,
@@ -194,11 +201,31 @@ impl Delivery {
     ///
     /// If `sequence` is not above [`Self::offered_through`].
     pub fn offer(&mut self, sequence: u64, device: &str, now_us: u64, write: impl FnOnce(&mut Vec<u8>)) {
+        self.offer_aged(sequence, device, 0, now_us, write);
+    }
+
+    /// The same for a line that was received so long ago. One that is too old expires.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::offer`].
+    pub fn offer_aged(
+        &mut self,
+        sequence: u64,
+        device: &str,
+        age_us: u64,
+        now_us: u64,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         assert!(sequence > self.offered_through, "sequence {sequence} was offered before");
         self.skip_through(sequence - 1, now_us);
         self.offered_through = sequence;
         if self.progress.is_done(sequence) {
             self.note_refused_before(sequence, device);
+            return;
+        }
+        if self.is_too_old(age_us) {
+            self.expire_line(sequence, device, now_us);
             return;
         }
         if self.aside.count() > 0
@@ -211,7 +238,7 @@ impl Delivery {
             Partition::Device => device,
             Partition::Gateway => "",
         });
-        self.take_line(index, sequence, false, now_us, write);
+        self.take_line(index, sequence, false, (age_us, now_us), write);
     }
 
     /// Appends a line to the last record of its key, or refuses it.
@@ -220,10 +247,11 @@ impl Delivery {
         index: usize,
         sequence: u64,
         is_aside: bool,
-        now_us: u64,
+        (age_us, now_us): (u64, u64),
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        self.make_room(index, is_aside, now_us);
+        let received_us = ageing::received_us(age_us, now_us);
+        self.make_room(index, is_aside, received_us, now_us);
         let line_max = self.settings.record_bytes_max.saturating_sub(PARTITION_KEY_BYTES_MAX);
         let record = self.keys.get(index).records.back_mut().expect("room was made");
         let Content::Open(bytes) = &mut record.content else { unreachable!("room was made") };
@@ -238,7 +266,7 @@ impl Delivery {
         if bytes.len() > line_max {
             // The record was below its soft bound, but this line is long: it gets a record of its own.
             let line = bytes.split_off(before);
-            self.push_record(index, line, is_aside, now_us);
+            self.push_record(index, line, is_aside, received_us, now_us);
         }
         let mut held_bytes = line_bytes;
         let record = self.keys.get(index).records.back_mut().expect("just written");
@@ -257,18 +285,21 @@ impl Delivery {
     }
 
     /// The last record of the key is open and has room.
-    fn make_room(&mut self, index: usize, is_aside: bool, now_us: u64) {
+    fn make_room(&mut self, index: usize, is_aside: bool, received_us: i64, now_us: u64) {
         let record_bytes_soft = self.settings.record_bytes_soft.min(self.sink.request_bytes_max / 2);
+        let ages_together = self.settings.age_us_max.is_none();
         let has_room = self.settings.grouping == Grouping::Lines
-            && self.keys.get(index).records.back().is_some_and(
-                |record| matches!(&record.content, Content::Open(bytes) if bytes.len() < record_bytes_soft && record.is_aside == is_aside),
-            );
+            && self.keys.get(index).records.back().is_some_and(|record| {
+                matches!(&record.content, Content::Open(bytes) if bytes.len() < record_bytes_soft)
+                    && record.is_aside == is_aside
+                    && (ages_together || ageing::are_together(record.received_us, received_us))
+            });
         if !has_room {
-            self.push_record(index, Vec::new(), is_aside, now_us);
+            self.push_record(index, Vec::new(), is_aside, received_us, now_us);
         }
     }
 
-    fn push_record(&mut self, index: usize, bytes: Vec<u8>, is_aside: bool, now_us: u64) {
+    fn push_record(&mut self, index: usize, bytes: Vec<u8>, is_aside: bool, received_us: i64, now_us: u64) {
         let records = &mut self.keys.get(index).records;
         if let Some(full) = records.back_mut() {
             full.seal();
@@ -277,6 +308,7 @@ impl Delivery {
             content: Content::Open(bytes),
             runs: Vec::new(),
             opened_us: now_us,
+            received_us,
             failures: 0,
             is_suspect: false,
             is_aside,
@@ -307,12 +339,15 @@ impl Delivery {
 
     fn finish(&mut self, first: u64, last: u64, now_us: u64) {
         self.progress.finish(first, last);
+        if let Some(finished) = &mut self.finished {
+            finished.push((first, last));
+        }
         self.saving.unsaved_sequences += last - first + 1;
         self.touch(now_us);
     }
 
     /// There is something to be saved.
-    fn touch(&mut self, now_us: u64) {
+    pub(super) fn touch(&mut self, now_us: u64) {
         self.saving.unsaved_since_us.get_or_insert(now_us);
     }
 
@@ -322,6 +357,17 @@ impl Delivery {
     ///
     /// If a reply answers no request that is in flight, or has not one outcome for each of its records.
     pub fn step(&mut self, event: Event, now_us: u64) -> Actions {
+        self.take(event, now_us);
+        let mut send = Vec::new();
+        while let Some(request) = self.request(now_us, usize::MAX) {
+            send.push(request);
+        }
+        let persist = if self.is_save_due(now_us) { self.save(now_us) } else { None };
+        Actions { send, persist, wait_until_us: self.wait_until_us(now_us, true) }
+    }
+
+    /// Takes note of an event.
+    pub(super) fn take(&mut self, event: Event, now_us: u64) {
         match event {
             Event::Tick { behind } => self.behind = behind,
             Event::Replied { id, reply } => self.replied(id, reply, now_us),
@@ -335,14 +381,21 @@ impl Delivery {
             self.make_ready(index);
         }
         self.wake(now_us);
-        let mut send = Vec::new();
-        while self.may_send(now_us)
-            && let Some(request) = self.next_request(now_us)
-        {
-            send.push(request);
-        }
-        let persist = if self.is_save_due(now_us) { self.save(now_us) } else { None };
-        Actions { send, persist, wait_until_us: self.wait_until_us(now_us) }
+    }
+
+    /// The next request, if one is to be sent now, with so many bytes at most; a single record may be longer.
+    pub(super) fn request(&mut self, now_us: u64, bytes_max: usize) -> Option<Request> {
+        if self.may_send(now_us) { self.next_request(now_us, bytes_max) } else { None }
+    }
+
+    /// Whether there is something to be sent now.
+    pub(super) fn is_due(&self, now_us: u64) -> bool {
+        self.may_send(now_us) && self.next_send_us(now_us).is_some_and(|due_us| due_us <= now_us)
+    }
+
+    /// Whether something has waited long enough for more, whatever it waits for now.
+    pub(super) fn has_overdue(&self, now_us: u64) -> bool {
+        self.due_us().is_some_and(|due_us| due_us <= now_us)
     }
 
     fn make_ready(&mut self, index: usize) {
@@ -360,8 +413,9 @@ impl Delivery {
         self.waiting_since_us = Some(since_us);
     }
 
-    fn wait_until_us(&self, now_us: u64) -> Option<u64> {
-        let sending = if self.has_room_in_flight() { self.next_send_us(now_us) } else { None };
+    /// When to come back. If it may not send, that is when something else is due.
+    pub(super) fn wait_until_us(&self, now_us: u64, may_send: bool) -> Option<u64> {
+        let sending = if may_send && self.has_room_in_flight() { self.next_send_us(now_us) } else { None };
         let paused = self.pauses.peek().map(|Reverse((until_us, _))| *until_us);
         [sending, paused, self.save_due_us(), self.aside.next_wake_us()].into_iter().flatten().min()
     }

@@ -16,11 +16,12 @@
 //! - When line after line is refused and none is accepted in between, the lines are not to blame: the sink is halted.
 //!
 //! Times are microseconds of a monotonic clock; the seed of the jitter is an argument. Deliberately absent: regrouping of a record that
-//! was sent once and not refused (a resent record is byte for byte the first, so that a consumer can tell a repeat), and any time to live.
+//! was sent once and not refused (a resent record is byte for byte the first, so that a consumer can tell a repeat).
 
 mod backoff;
 mod machine;
 mod pacing;
+mod parts;
 mod progress;
 mod queue;
 #[cfg(test)]
@@ -34,9 +35,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cursor::CursorState;
+use super::link::Waiting;
 
 pub use backoff::Jitter;
 pub use machine::{Delivery, PARTITION_KEY_BYTES_MAX};
+pub use parts::{Gate, Offered, Open, Parts, Plan};
 
 /// What a service takes, what may be held for it, and how patient its delivery is.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +62,8 @@ pub struct DeliverySettings {
     pub held_bytes_max: usize,
     /// How long a line waits for others to share its request. While more lines are committed than were offered, none waits.
     pub linger_us: u64,
+    /// What is older is not sent any more, and counted as expired.
+    pub age_us_max: Option<u64>,
     /// How long to pause after failures, and how often progress is saved.
     pub patience: Patience,
 }
@@ -82,7 +87,8 @@ pub struct Patience {
     pub throttled_pause_us: u64,
     /// A key that has failed for so long, while others are accepted, is set aside.
     pub key_fails_us: u64,
-    /// Most keys that are set aside. If another one fails, nothing more is read until one of them has a place again.
+    /// Most keys that are set aside. If another one fails, nothing more is read until one of them has a place again. With 0, a key that
+    /// fails stays in memory.
     pub keys_aside_max: usize,
     /// Shortest pause before a key that is set aside is tried again; it doubles with each failure.
     pub probe_pause_us_min: u64,
@@ -132,6 +138,7 @@ impl Default for DeliverySettings {
             requests_in_flight_max: 4,
             held_bytes_max: 2 << 20,
             linger_us: 2_000,
+            age_us_max: None,
             patience: Patience::default(),
         }
     }
@@ -166,6 +173,8 @@ pub struct Request {
     pub id: RequestId,
     /// At least one.
     pub records: Vec<OutgoingRecord>,
+    /// Others of their keys may have been sent before, although they lie behind.
+    pub is_late: bool,
 }
 
 /// Lines of one partition key that travel together. When it is sent again it is byte for byte the same.
@@ -284,8 +293,10 @@ pub struct KeyChange {
     pub state: Option<CursorState>,
     /// Its lines that the cursor has passed over since the last save, as runs of sequences: they are not done with.
     pub passed: Vec<(u64, u64)>,
-    /// Its lines that were passed over and are done with since the last save, refused ones included.
+    /// Its lines that were passed over and are done with since the last save, refused and expired ones included.
     pub taken: Vec<(u64, u64)>,
+    /// Those of them that became too old.
+    pub expired: Vec<(u64, u64)>,
 }
 
 /// What happened.
@@ -328,6 +339,9 @@ pub struct Persist {
     pub state: CursorState,
     /// Lines given up since the last save.
     pub refused: Vec<Refused>,
+    /// Lines that became too old since the last save, as runs of sequences, in no order. They are done with. Those of keys that are set aside
+    /// are in [`KeyChange::expired`].
+    pub expired: Vec<(u64, u64)>,
     /// Of the sequences done with since the delivery was created, so many the sink does not take.
     pub passed_over: u64,
     /// What has changed of keys that are set aside.
@@ -357,4 +371,6 @@ pub struct DeliveryStatus {
     pub keys_aside_named: Vec<String>,
     /// Nothing more is read, because no more keys can be set aside.
     pub is_crowded: bool,
+    /// What is waited for, where a link has no budget for what is to be sent. No fault.
+    pub waiting: Option<Waiting>,
 }

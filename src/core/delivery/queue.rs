@@ -24,6 +24,8 @@ pub struct Record {
     /// Runs of local sequences, inclusive, ascending: one line each sequence.
     pub runs: Vec<(u64, u64)>,
     pub opened_us: u64,
+    /// When its first line was received, by the delivery's clock; before its time for what was read late.
+    pub received_us: i64,
     pub failures: u32,
     /// A part of a record that was refused: it goes alone, until it is known which part is to blame.
     pub is_suspect: bool,
@@ -75,8 +77,8 @@ impl Record {
         }
         (self.runs, self.content, self.is_suspect) = (first, Content::Sealed(data.slice(..cut)), true);
         let content = Content::Sealed(data.slice(cut..));
-        let (opened_us, is_aside) = (self.opened_us, self.is_aside);
-        Some(Record { content, runs: second, opened_us, failures: 0, is_suspect: true, is_aside })
+        let (opened_us, received_us, is_aside) = (self.opened_us, self.received_us, self.is_aside);
+        Some(Record { content, runs: second, opened_us, received_us, failures: 0, is_suspect: true, is_aside })
     }
 
     pub fn seal(&mut self) -> Bytes {
@@ -153,6 +155,21 @@ impl Keys {
 
     pub fn device(&self, index: usize) -> &str {
         &self.slots[index].device
+    }
+
+    /// When the oldest record that waits was opened.
+    pub fn waiting_since_us(&self) -> Option<u64> {
+        let waiting = self.slots.iter().filter(|key| key.state != KeyState::InFlight);
+        waiting.filter_map(|key| key.records.front()).map(|record| record.opened_us).min()
+    }
+
+    /// Nothing waits any more, for any of them.
+    pub fn forget_records(&mut self) {
+        for index in 0..self.slots.len() {
+            self.slots[index].records.clear();
+            self.slots[index].failing_since_us = None;
+            self.set_state(index, KeyState::Idle);
+        }
     }
 
     /// How many records wait or are on their way.
@@ -239,7 +256,8 @@ mod tests {
     fn a_record_is_cut_between_its_lines() {
         let content = Content::Open(b"1\n22\n333\n4\n5\n".to_vec());
         let runs = vec![(1, 3), (7, 7), (9, 9)];
-        let mut first = Record { content, runs, opened_us: 0, failures: 0, is_suspect: false, is_aside: false };
+        let (failures, opened_us, received_us) = (0, 0, 0);
+        let mut first = Record { content, runs, opened_us, received_us, failures, is_suspect: false, is_aside: false };
         let mut second = first.split().expect("five lines");
         assert_eq!((&first.seal()[..], &first.runs[..]), (&b"1\n22\n"[..], &[(1, 2)][..]));
         assert_eq!((&second.seal()[..], &second.runs[..]), (&b"333\n4\n5\n"[..], &[(3, 3), (7, 7), (9, 9)][..]));

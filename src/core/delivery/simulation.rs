@@ -7,7 +7,7 @@
 //! reading of errors.
 
 mod capacity;
-mod cloud;
+pub(super) mod cloud;
 mod scenario;
 mod world;
 

@@ -23,7 +23,7 @@ use crate::sinks::start::{SinkThread, StartError, Starting};
 
 pub const NAME: &str = "archive";
 
-pub static KIND: SinkKind = SinkKind { name: NAME, example: "files", keys: KEYS, read };
+pub static KIND: SinkKind = SinkKind { name: NAME, example: "files", sends_records: false, keys: KEYS, read };
 
 const GROUP: Group = Group::SinkOf(NAME);
 

@@ -19,6 +19,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector};
 
 use super::network;
+use super::stream::StreamParts;
 use clock::ServiceClock;
 use role_alias::RoleAlias;
 
@@ -41,6 +42,14 @@ impl AwsConnection {
     pub fn connector(&self) -> SharedHttpConnector {
         let is_plain = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
         network::connector(self.connect_timeout, !is_plain)
+    }
+
+    /// The same for a sink whose link may have to know what goes over the sockets.
+    pub fn connector_of(&self, parts: &StreamParts) -> SharedHttpConnector {
+        match parts.counts() {
+            Some(bytes) => network::counting_connector(self.connect_timeout, bytes),
+            None => self.connector(),
+        }
     }
 
     /// What the environment and the profile say, as far as the configuration does not.

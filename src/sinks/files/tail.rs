@@ -79,7 +79,9 @@ impl Tail {
             unreadable: std::mem::take(&mut self.unreadable),
             lost: std::mem::take(&mut self.lost),
             passed_over: 0,
+            expired: vec![],
             held_keys: vec![],
+            link: None,
             save: None,
         };
         // Without a pipeline the process is ending; at the next start the file's name says what it holds.

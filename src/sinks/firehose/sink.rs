@@ -22,7 +22,7 @@ use crate::sinks::start::{SinkThread, StartError, Starting};
 
 pub const NAME: &str = "firehose";
 
-pub static KIND: SinkKind = SinkKind { name: NAME, example: "delivery", keys: KEYS, read };
+pub static KIND: SinkKind = SinkKind { name: NAME, example: "delivery", sends_records: true, keys: KEYS, read };
 
 const GROUP: Group = Group::SinkOf(NAME);
 
@@ -114,7 +114,7 @@ impl ConfiguredSink for FirehoseStreams {
             &self.delivery,
             move |parts| {
                 let FirehoseStreams { connection, compression, targets, .. } = &settings;
-                let network = network.get_or_insert_with(|| connection.connector()).clone();
+                let network = network.get_or_insert_with(|| connection.connector_of(parts)).clone();
                 let stream = targets.get(&*parts.stream_name).expect("only streams with a target are forwarded");
                 let http = Counted::connector(network, &parts.status);
                 Rc::new(FirehoseSink::new(connection.clone(), http, stream.clone(), *compression))

@@ -11,12 +11,17 @@ impl Forwarder {
     /// read together, once the first of them has waited as long as a line may.
     pub(super) fn read_due_us(&mut self) -> Option<u64> {
         // After an error always read again: only that shows whether it is over.
-        if !self.is_behind() && self.store_error.is_none() {
+        let head = *self.committed.borrow();
+        let unread = self.following().map(|part| self.delivery.unread_of(part, head));
+        let waiting = unread.max().unwrap_or(0);
+        let now_us = self.now_us();
+        if self.can_read_backlog() {
+            return Some(now_us);
+        }
+        if waiting == 0 && self.store_error.is_none() {
             return None;
         }
-        let waiting = self.committed.borrow().saturating_sub(self.delivery.offered_through());
         let is_urgent = !self.caught_up || waiting >= WAITING_MAX || *self.link.borrow() == Link::Ending;
-        let now_us = self.now_us();
         let noticed_us = *self.noticed_us.get_or_insert(now_us);
         Some(if is_urgent { now_us } else { noticed_us + self.linger_us })
     }
@@ -26,7 +31,7 @@ impl Forwarder {
     }
 
     pub(super) fn wants_aside(&self) -> bool {
-        !self.is_pausing() && self.aside_pause_until.is_none() && self.delivery.aside_wants().is_some()
+        !self.is_pausing() && self.aside_pause_until.is_none() && self.delivery.aside_wants()
     }
 
     /// A block of the log for the keys that are set aside.
@@ -36,8 +41,9 @@ impl Forwarder {
             return;
         }
         let now_us = self.now_us();
+        let Some(whole) = self.delivery.whole() else { return };
         let call = self.beat.at_disk();
-        let offered = self.source.offer_aside_to(&mut self.delivery, now_us);
+        let offered = self.source.offer_aside_to(whole, now_us);
         drop(call);
         match offered {
             Ok(read) => self.aside_pause_until = (read == Read::Salvaging).then(|| clock::instant() + SALVAGE_PAUSE),
@@ -54,11 +60,10 @@ impl Forwarder {
         let since_us = self.noticed_us.take().unwrap_or_else(|| self.now_us());
         self.committed.mark_unchanged();
         let call = self.beat.at_disk();
-        let offered = self.source.offer_to(&mut self.delivery, since_us);
+        let offered = self.offer(since_us);
         drop(call);
         match offered {
             Ok(read) => {
-                self.caught_up = read == Read::End;
                 self.is_salvaging = read == Read::Salvaging;
                 self.unreadable_since.is_over();
                 self.store_pause_until = self.is_salvaging.then(|| clock::instant() + SALVAGE_PAUSE);
@@ -72,6 +77,31 @@ impl Forwarder {
                 Read::End
             }
         }
+    }
+
+    /// Offers what is stored to each part of the delivery.
+    fn offer(&mut self, since_us: u64) -> rusqlite::Result<Read> {
+        let head = *self.committed.borrow();
+        self.delivery.set_head(head);
+        let now_us = self.now_us();
+        let (mut all, mut caught_up) = (Read::End, true);
+        for part in 0..self.delivery.count() {
+            let is_backlog = self.delivery.is_backlog(part);
+            let since_us = if is_backlog { now_us } else { since_us };
+            let mut read = self.source.offer_to(&mut self.delivery, part, since_us)?;
+            if is_backlog && read == Read::End && self.delivery.unread(part) > 0 {
+                // What was committed is not there, and may be taken over from a store that was set aside.
+                read = Read::Salvaging;
+            }
+            caught_up &= is_backlog || read == Read::End;
+            all = match (all, read) {
+                (Read::Enough, _) | (_, Read::Enough) => Read::Enough,
+                (Read::Salvaging, _) | (_, Read::Salvaging) => Read::Salvaging,
+                _ => Read::End,
+            };
+        }
+        self.caught_up = caught_up;
+        Ok(all)
     }
 
     pub(super) fn store_fails(&mut self, error: &rusqlite::Error) {

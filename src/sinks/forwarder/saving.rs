@@ -8,6 +8,10 @@ use crate::store::held_keys::HeldKeyChange;
 
 impl Forwarder {
     pub(super) fn persist(&mut self, persist: Persist) {
+        if !persist.expired.is_empty() && !std::mem::replace(&mut self.has_expired, true) {
+            let (sink, stream) = (&self.name, &*self.stream_name);
+            tracing::warn!(sink, stream, "records are older than max_age: they are not sent, and counted as expired");
+        }
         let held_keys = held_key_changes(&persist);
         let letter = |refused: crate::core::delivery::Refused| DeadLetter {
             sequence: refused.sequence,
@@ -23,7 +27,9 @@ impl Forwarder {
             unreadable: damage.unreadable,
             lost: damage.lost,
             passed_over: self.passed_over_before + persist.passed_over,
+            expired: persist.expired,
             held_keys,
+            link: self.gate.link().map(|link| link.state()),
             save: Some(self.saves.begin()),
         };
         // Without a pipeline the process is ending; what was not saved is sent again under the same identities.
@@ -47,6 +53,7 @@ fn held_key_changes(persist: &Persist) -> Vec<HeldKeyChange> {
         state: change.state.clone(),
         passed: change.passed.clone(),
         taken: change.taken.clone(),
+        expired: change.expired.clone(),
         dead: dead.iter().copied().filter(|sequence| is_in(&change.taken, *sequence)).collect(),
     };
     persist.keys.iter().map(change).collect()

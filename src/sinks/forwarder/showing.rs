@@ -2,6 +2,7 @@
 
 use super::Forwarder;
 use crate::core::delivery::DeliveryStatus;
+use crate::core::link::Waiting;
 use crate::sinks::status::KeysSetAside;
 
 impl Forwarder {
@@ -33,6 +34,9 @@ impl Forwarder {
                 "a record was permanently refused and is kept as a dead letter; further ones are only counted"
             );
         }
+        if status.waiting != self.shown.waiting {
+            self.show_waiting(status.waiting);
+        }
         self.show_keys_aside(&status);
         let error = status.halted.clone().or_else(|| status.failing.clone()).or_else(|| self.store_error.clone());
         let error = error.or_else(|| keys_aside_text(&status));
@@ -40,6 +44,18 @@ impl Forwarder {
             self.status.set_error(error);
         }
         self.shown = status;
+    }
+
+    /// No fault: it is told, and is no error.
+    fn show_waiting(&mut self, waiting: Option<Waiting>) {
+        let (sink, stream) = (&self.name, &*self.stream_name);
+        let is_news = |waiting: Option<Waiting>| waiting.filter(|waiting| *waiting != Waiting::Pace);
+        match is_news(waiting) {
+            Some(waiting) => tracing::info!(sink, stream, "{}", waiting.text()),
+            None if is_news(self.shown.waiting).is_some() => tracing::info!(sink, stream, "sending again"),
+            None => {}
+        }
+        self.status.set_waiting(waiting.map(Waiting::text));
     }
 
     fn show_keys_aside(&mut self, status: &DeliveryStatus) {

@@ -361,3 +361,58 @@ fn a_key_that_fails_is_set_aside_survives_a_restart_and_catches_up_in_order() {
         accepted - sink.positions_of("well").len() as u64 - sink.positions_of("fine").len() as u64
     );
 }
+
+#[test]
+fn what_comes_now_and_what_has_waited_both_arrive_once() {
+    let mut bench = Bench::new();
+    bench.commit(5);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (sender, words) = mpsc::channel();
+    let mut parts = parts(&mut bench, sender, Duration::ZERO);
+    parts.stream.plan = Plan::LiveFirst;
+    let sink = Rc::new(Willing::default());
+    let local = tokio::task::LocalSet::new();
+    let task = local.spawn_local(run(parts, Rc::clone(&sink)));
+    local.block_on(&runtime, async {
+        let mut cursors = Cursors(words);
+        cursors.reach(5).await;
+        bench.commit(3);
+        cursors.reach(8).await;
+        bench.link.send_replace(Link::Ending);
+        task.await.expect("it ends by itself");
+    });
+    assert_eq!(sink.0.borrow().iter().sum::<usize>(), 8);
+}
+
+#[test]
+fn a_link_without_a_budget_is_waited_for_and_is_no_failure() {
+    use crate::core::link::{LinkSettings, Metered};
+    use crate::sinks::links::metering::MeteredBy;
+    use crate::sinks::links::{LinkConfiguration, SharedLink};
+
+    let mut bench = Bench::new();
+    let settings = LinkSettings { bytes_per_day: Some(1_000), ..LinkSettings::default() };
+    let configuration = LinkConfiguration { name: "lte".to_owned(), settings, metered: MeteredBy::Yes };
+    let link = Arc::new(SharedLink::new(&configuration, None));
+    link.spend(Class::Live, 1_000);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (sender, words) = mpsc::channel();
+    let mut parts = parts(&mut bench, sender, Duration::ZERO);
+    parts.stream.counted_link = Some(Arc::clone(&link));
+    let socket = Arc::clone(&parts.stream.socket);
+    let sink = Rc::new(Willing::default());
+    let local = tokio::task::LocalSet::new();
+    let task = local.spawn_local(run(parts, Rc::clone(&sink)));
+    local.block_on(&runtime, async {
+        bench.commit(3);
+        wait_until("a budget to be waited for", || bench.status.waiting().is_some()).await;
+        assert_eq!((bench.status.last_error(), sink.0.borrow().len()), (None, 0));
+        link.set_metered(Metered::No);
+        socket.add(700);
+        Cursors(words).reach(3).await;
+        wait_until("nothing to be waited for", || bench.status.waiting().is_none()).await;
+        bench.link.send_replace(Link::Ending);
+        task.await.expect("it ends by itself");
+    });
+    assert_eq!((link.status().bytes_today, link.status().free_bytes), (1_000, 700));
+}

@@ -24,7 +24,7 @@ use crate::sinks::start::{SinkThread, StartError, Starting};
 
 pub const NAME: &str = "http";
 
-pub static KIND: SinkKind = SinkKind { name: NAME, example: "web", keys: KEYS, read };
+pub static KIND: SinkKind = SinkKind { name: NAME, example: "web", sends_records: true, keys: KEYS, read };
 
 const GROUP: Group = Group::SinkOf(NAME);
 
@@ -113,6 +113,7 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         grouping: if is_single { Grouping::Single } else { Grouping::Lines },
         partition: Partition::Device,
         linger_us: section.duration("batch_delay").as_micros() as u64,
+        age_us_max: None,
         record_bytes_soft: (64 << 10).min(request_bytes_max),
         record_bytes_max: request_bytes_max,
         request_records_max: if is_single { 1 } else { REQUEST_RECORDS_MAX },
@@ -161,7 +162,10 @@ impl ConfiguredSink for HttpTarget {
             &self.delivery,
             move |parts| {
                 let is_plain = target.url.0.starts_with("http://");
-                let network = network.get_or_insert_with(|| network::connector(target.connect_timeout, !is_plain));
+                let network = network.get_or_insert_with(|| match parts.counts() {
+                    Some(bytes) => network::counting_connector(target.connect_timeout, bytes),
+                    None => network::connector(target.connect_timeout, !is_plain),
+                });
                 let client = Client::new(&target, Counted::connector(network.clone(), &parts.status));
                 Rc::new(HttpSink::new(client, &target))
             },

@@ -23,6 +23,7 @@ use super::protocol::{Ask, Reader};
 use super::sasl::{Login, Step};
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::errors::with_causes;
+use crate::sinks::links::{CountedStream, SocketBytes};
 use crate::tls;
 
 /// No answer to what is asked here is larger.
@@ -54,6 +55,8 @@ pub struct Access {
     pub login: Login,
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
+    /// Where bytes are counted, if anybody wants to know.
+    pub counts: Option<Arc<SocketBytes>>,
 }
 
 /// Files of the client's side of TLS; they are read for each connection, so they may be replaced.
@@ -272,6 +275,7 @@ async fn secured(address: &Address, access: &Access) -> Result<Pin<Box<dyn Strea
     let unreachable = |error: io::Error| Outcome::Unreachable(format!("cannot connect to {address}: {error}"));
     let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
+    let stream = CountedStream::new(stream, access.counts.clone());
     let Some(files) = &access.tls else { return Ok(Box::pin(stream)) };
     let roots = match &files.ca {
         Some(ca) => tls::roots_of_file(ca).map_err(|problem| Outcome::Halt(problem.to_string()))?,

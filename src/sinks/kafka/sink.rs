@@ -24,6 +24,7 @@ use crate::sinks::aws::service::Service;
 use crate::sinks::cloud_streams as streams;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
+use crate::sinks::links::SocketBytes;
 use crate::sinks::probe::{Probe, Probing, of_certificates, of_outcome};
 use crate::sinks::secret::{Secret, from_environment};
 use crate::sinks::start::{SinkThread, StartError, Starting};
@@ -31,7 +32,7 @@ use crate::tls::{self, Part};
 
 pub const NAME: &str = "kafka";
 
-pub static KIND: SinkKind = SinkKind { name: NAME, example: "kafka", keys: KEYS, read };
+pub static KIND: SinkKind = SinkKind { name: NAME, example: "kafka", sends_records: true, keys: KEYS, read };
 
 const GROUP: Group = Group::SinkOf(NAME);
 
@@ -238,7 +239,7 @@ impl KafkaTopics {
         findings
     }
 
-    fn access(&self, gateway: &str) -> Access {
+    fn access(&self, gateway: &str, counts: Option<Arc<SocketBytes>>) -> Access {
         let login = match &self.login {
             LoginSettings::None => Login::None,
             LoginSettings::Plain { username, password } => {
@@ -257,6 +258,7 @@ impl KafkaTopics {
             login,
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout,
+            counts,
         }
     }
 }
@@ -311,7 +313,11 @@ impl ConfiguredSink for KafkaTopics {
                     saves: Arc::clone(&parts.saves),
                     status: Arc::clone(&parts.status),
                 };
-                Rc::new(KafkaSink::new(Rc::new(settings.access(&gateway)), settings.brokers.clone(), target))
+                Rc::new(KafkaSink::new(
+                    Rc::new(settings.access(&gateway, parts.counts())),
+                    settings.brokers.clone(),
+                    target,
+                ))
             },
         )
     }
@@ -319,7 +325,7 @@ impl ConfiguredSink for KafkaTopics {
     fn probe<'a>(&'a self, probing: &'a Probing) -> Probe<'a> {
         Box::pin(async {
             let mut findings = self.of_files();
-            let access = Rc::new(self.access(&probing.gateway_id));
+            let access = Rc::new(self.access(&probing.gateway_id, None));
             for (stream, topic) in &self.targets {
                 let mut cluster = Cluster::new(Rc::clone(&access), topic.clone(), self.brokers.clone());
                 let asked = format!("{stream} to the topic {topic}");

@@ -70,7 +70,7 @@ fn record(device: &str, positions: &[u64]) -> OutgoingRecord {
 
 fn access(login: Login, tls: Option<TlsFiles>) -> Access {
     let (connect_timeout, request_timeout) = (Duration::from_secs(10), Duration::from_secs(10));
-    Access { client_id: "test".to_owned(), tls, login, connect_timeout, request_timeout }
+    Access { client_id: "test".to_owned(), tls, login, connect_timeout, request_timeout, counts: None }
 }
 
 fn sink(folder: &TempDir, brokers: &Brokers, saves: &Arc<Saves>, login: Login) -> KafkaSink {

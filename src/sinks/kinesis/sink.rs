@@ -24,7 +24,7 @@ use crate::sinks::start::{SinkThread, StartError, Starting};
 
 pub const NAME: &str = "kinesis";
 
-pub static KIND: SinkKind = SinkKind { name: NAME, example: "cloud", keys: KEYS, read };
+pub static KIND: SinkKind = SinkKind { name: NAME, example: "cloud", sends_records: true, keys: KEYS, read };
 
 const GROUP: Group = Group::SinkOf(NAME);
 
@@ -138,7 +138,7 @@ impl ConfiguredSink for KinesisStreams {
             &self.delivery,
             move |parts| {
                 let KinesisStreams { connection, compression, is_aggregated, .. } = &settings;
-                let network = network.get_or_insert_with(|| connection.connector()).clone();
+                let network = network.get_or_insert_with(|| connection.connector_of(parts)).clone();
                 let stream = settings.targets.get(&*parts.stream_name);
                 let stream = stream.expect("only streams with a target are forwarded").clone();
                 let (compression, is_aggregated) = (*compression, *is_aggregated);

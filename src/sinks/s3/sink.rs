@@ -27,7 +27,7 @@ use crate::sinks::start::{SinkThread, StartError, Starting};
 
 pub const NAME: &str = "s3";
 
-pub static KIND: SinkKind = SinkKind { name: NAME, example: "lake", keys: KEYS, read };
+pub static KIND: SinkKind = SinkKind { name: NAME, example: "lake", sends_records: false, keys: KEYS, read };
 
 const GROUP: Group = Group::SinkOf(NAME);
 

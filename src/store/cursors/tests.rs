@@ -98,3 +98,45 @@ fn a_letter_that_is_delivered_is_counted_once_and_one_that_is_gone_not_at_all() 
     let left = letters::next(&db, &letters::Selection::default(), 0).expect("readable").expect("one");
     assert_eq!((left.id, left.sequence), (2, 7));
 }
+
+#[test]
+fn what_is_too_old_to_be_sent_has_expired_for_that_sink_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
+    let mut cursors = Cursors::default();
+    for sink in ["old", "other"] {
+        cursors.register(&db, sink, Stream::RAW).expect("a cursor");
+    }
+    cursors.accept(Stream::RAW, 100);
+    let state = CursorState { cursor: 50, acknowledged: vec![(61, 80)] };
+    let change = CursorChange { expired: vec![(61, 63), (1, 10)], ..CursorChange::to("old", Stream::RAW, state) };
+    // It may be said again.
+    for _ in 0..2 {
+        cursors.apply(&db, &change).expect("a working disk");
+        let terms = cursors.entries.iter().map(|entry| (entry.accepted, entry.delivered, entry.expired));
+        assert_eq!(terms.collect::<Vec<_>>(), [(100, 57, 13), (100, 0, 0)]);
+    }
+    assert!(!change.is_replaceable());
+}
+
+#[test]
+fn what_a_link_has_spent_is_kept_with_the_cursor_or_not_at_all() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
+    let mut cursors = Cursors::default();
+    cursors.register(&db, "cloud", Stream::RAW).expect("a cursor");
+    let kept = |db: &Connection, name: &str| links::load(db, name).expect("readable");
+    let mut change = CursorChange::to("cloud", Stream::RAW, CursorState::at(0));
+    assert_eq!(kept(&db, "lte"), None);
+    for (counted, expected) in [(100, "state 100"), (90, "state 100"), (120, "state 120")] {
+        change.link = Some(LinkState { name: "lte".into(), counted, state: format!("state {counted}") });
+        cursors.apply(&db, &change).expect("a working disk");
+        assert_eq!(kept(&db, "lte").as_deref(), Some(expected));
+    }
+    let transaction = db.transaction().expect("a transaction");
+    change.link = Some(LinkState { name: "lte".into(), counted: 500, state: "state 500".to_owned() });
+    cursors.apply(&transaction, &change).expect("a working disk");
+    drop(transaction);
+    assert_eq!(kept(&db, "lte").as_deref(), Some("state 120"), "rolled back with the cursor");
+    assert_eq!(kept(&db, "wifi"), None);
+}

@@ -79,7 +79,7 @@ fn even(first: u64, last: u64) -> Vec<(u64, u64)> {
 
 fn sick(done_through: u64, passed: Vec<(u64, u64)>, taken: Vec<(u64, u64)>) -> HeldKeyChange {
     let state = Some(CursorState::at(done_through));
-    HeldKeyChange { key: "sick".to_owned(), state, passed, taken, dead: Vec::new() }
+    HeldKeyChange { key: "sick".to_owned(), state, passed, taken, dead: Vec::new(), expired: Vec::new() }
 }
 
 #[test]
@@ -201,4 +201,13 @@ fn a_store_without_the_table_gets_it_when_it_is_opened() {
     store.writer.register_sink("sink", Stream::RAW).expect("known");
     store.change(100, vec![], sick(1, even(1, 100), vec![]));
     assert_eq!(store.terms(), [50, 0, 0, 0, 50]);
+}
+
+#[test]
+fn what_became_too_old_for_a_key_has_expired() {
+    let mut store = Store::new();
+    store.change(100, vec![], sick(1, even(1, 100), vec![]));
+    let change = HeldKeyChange { state: None, expired: even(1, 20), ..sick(0, vec![], even(1, 100)) };
+    store.change(100, vec![], change);
+    assert_eq!(store.terms(), [90, 10, 0, 0, 0]);
 }

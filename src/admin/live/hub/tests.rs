@@ -43,6 +43,7 @@ fn sources(settings: &WriterSettings) -> Sources {
         policies: Default::default(),
         edge: Default::default(),
         store: Default::default(),
+        links: Vec::new(),
         sinks: Vec::new(),
         files: Vec::new(),
         clock: ClockState::new(true),

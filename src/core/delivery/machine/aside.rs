@@ -47,6 +47,7 @@ struct AsideKey {
     failures: u32,
     passed: Vec<(u64, u64)>,
     taken: Vec<(u64, u64)>,
+    expired: Vec<(u64, u64)>,
     is_changed: bool,
 }
 
@@ -72,6 +73,7 @@ impl AsideKey {
             failures: 0,
             passed: Vec::new(),
             taken: Vec::new(),
+            expired: Vec::new(),
             is_changed: false,
         }
     }
@@ -79,7 +81,7 @@ impl AsideKey {
     fn change(&mut self, key: &str, state: Option<CursorState>) -> KeyChange {
         self.is_changed = false;
         let (passed, taken) = (std::mem::take(&mut self.passed), std::mem::take(&mut self.taken));
-        KeyChange { key: key.to_owned(), state, passed, taken }
+        KeyChange { key: key.to_owned(), state, passed, taken, expired: std::mem::take(&mut self.expired) }
     }
 }
 
@@ -153,14 +155,30 @@ impl Delivery {
 
     /// Takes a line if it is of a key that is set aside and wants it. Only lines up to [`Self::offered_through`] are offered.
     pub fn offer_aside(&mut self, sequence: u64, device: &str, now_us: u64, write: impl FnOnce(&mut Vec<u8>)) {
+        self.offer_aside_aged(sequence, device, 0, now_us, write);
+    }
+
+    /// The same for a line that was received so long ago.
+    pub fn offer_aside_aged(
+        &mut self,
+        sequence: u64,
+        device: &str,
+        age_us: u64,
+        now_us: u64,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let Some(index) = self.keys.find_aside(device) else { return };
         let Some(aside) = self.aside.keys.get(&index) else { return };
         if aside.read_through >= sequence || sequence > self.offered_through || !self.is_reading(index, aside) {
             return;
         }
         self.aside.keys.get_mut(&index).expect("just seen").read_through = sequence;
-        if !self.keys.get(index).refused_ahead.contains(&sequence) {
-            self.take_line(index, sequence, true, now_us, write);
+        if self.keys.get(index).refused_ahead.contains(&sequence) {
+            return;
+        }
+        match self.is_too_old(age_us) {
+            true => self.expire_line_aside(index, sequence, now_us),
+            false => self.take_line(index, sequence, true, (age_us, now_us), write),
         }
     }
 
@@ -234,6 +252,12 @@ impl Delivery {
         aside.is_changed = true;
     }
 
+    /// What is taken, or about to be, is too old.
+    pub(super) fn expired_aside(&mut self, index: usize, runs: &[(u64, u64)]) {
+        let aside = self.aside.keys.get_mut(&index).expect("it is set aside");
+        runs.iter().for_each(|(first, last)| extend(&mut aside.expired, *first, *last));
+    }
+
     /// A line that was read for a key that is set aside is given up at once. Behind others of the key its place in the order is remembered
     /// by the caller, because those may be read again; where none is before it, everything up to it is done with.
     pub(super) fn refused_aside(&mut self, index: usize, sequence: u64, now_us: u64) {
@@ -256,7 +280,7 @@ impl Delivery {
         self.end_aside_if_done(index, now_us);
     }
 
-    fn end_aside_if_done(&mut self, index: usize, now_us: u64) {
+    pub(super) fn end_aside_if_done(&mut self, index: usize, now_us: u64) {
         let has_rejoined = self.aside.keys.get(&index).is_some_and(|aside| aside.phase == Phase::Rejoined);
         if has_rejoined && self.keys.get(index).records.front().is_none_or(|record| !record.is_aside) {
             let mut aside = self.aside.keys.remove(&index).expect("just seen");
@@ -308,7 +332,7 @@ impl Delivery {
                 is_one_of_many && is_long && (others_succeed || others_have_no_room)
             }
         };
-        if !is_due {
+        if !is_due || self.settings.patience.keys_aside_max == 0 {
             return false;
         }
         if !self.aside.keys.contains_key(&index) && self.aside.count() >= self.settings.patience.keys_aside_max {

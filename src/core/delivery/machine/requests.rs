@@ -25,12 +25,12 @@ impl Delivery {
         Some(if waits { since_us + self.settings.linger_us } else { since_us })
     }
 
-    pub(super) fn next_request(&mut self, now_us: u64) -> Option<Request> {
-        let suspects = if self.may_suspects_go() { self.suspects.pop_front() } else { None };
+    pub(super) fn next_request(&mut self, now_us: u64, bytes_max: usize) -> Option<Request> {
+        let suspects = if self.may_suspects_go() { self.next_suspects(now_us) } else { None };
         let is_due = self.due_us().is_some_and(|due_us| due_us <= now_us);
         let (keys, is_suspect) = match suspects {
             Some(keys) => (keys, true),
-            None if is_due => (self.collect(now_us), false),
+            None if is_due => (self.collect(now_us, bytes_max), false),
             None => return None,
         };
         if keys.is_empty() {
@@ -46,7 +46,7 @@ impl Delivery {
             records.push(OutgoingRecord { device: key.device.clone(), data });
         }
         self.in_flight.insert(id, InFlight { keys, epoch: self.sink.epoch, is_suspect });
-        Some(Request { id, records })
+        Some(Request { id, records, is_late: false })
     }
 
     /// Whether a suspected group may be sent, which it is alone. After many refusals in a row all other records go first and are waited
@@ -61,17 +61,23 @@ impl Delivery {
     }
 
     /// Takes keys from the lanes in turn, within the bounds of a request.
-    pub(super) fn collect(&mut self, now_us: u64) -> Vec<usize> {
+    pub(super) fn collect(&mut self, now_us: u64, bytes_max: usize) -> Vec<usize> {
+        let request_bytes_max = self.sink.request_bytes_max.min(bytes_max);
         let mut keys = Vec::new();
         let mut bytes = 0;
         let lanes = self.lanes.len();
         'lanes: for at in 0..lanes {
-            let lane = &mut self.lanes[(self.next_lane + at) % lanes];
-            while let Some(index) = lane.ready.front().copied() {
+            let lane = (self.next_lane + at) % lanes;
+            while let Some(index) = self.lanes[lane].ready.front().copied() {
+                if !self.expire_front(index, now_us) {
+                    self.lanes[lane].ready.pop_front();
+                    continue;
+                }
+                let lane = &mut self.lanes[lane];
                 let record = self.keys.get(index).records.front().expect("a key that is ready has a record");
                 let record_bytes = record.len() + PARTITION_KEY_BYTES_MAX;
                 let is_full = keys.len() == self.settings.request_records_max
-                    || (bytes + record_bytes > self.sink.request_bytes_max && !keys.is_empty());
+                    || (bytes + record_bytes > request_bytes_max && !keys.is_empty());
                 if is_full {
                     break 'lanes;
                 }

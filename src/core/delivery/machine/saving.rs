@@ -14,6 +14,7 @@ pub(super) struct Saving {
     pub refused: Vec<Refused>,
     pub refused_bytes: usize,
     pub passed_over: u64,
+    pub expired: Vec<(u64, u64)>,
 }
 
 impl Saving {
@@ -31,7 +32,8 @@ impl Delivery {
         self.saving.unsaved_sequences = 0;
         self.saving.refused_bytes = 0;
         let (refused, keys) = (std::mem::take(&mut self.saving.refused), self.aside_changes());
-        Some(Persist { state: self.progress.state(), refused, passed_over: self.saving.passed_over, keys })
+        let expired = std::mem::take(&mut self.saving.expired);
+        Some(Persist { state: self.progress.state(), refused, expired, passed_over: self.saving.passed_over, keys })
     }
 
     pub(super) fn save_due_us(&self) -> Option<u64> {
@@ -46,7 +48,7 @@ impl Delivery {
         }
     }
 
-    pub(super) fn is_save_due(&self, now_us: u64) -> bool {
+    pub(in super::super) fn is_save_due(&self, now_us: u64) -> bool {
         self.save_due_us().is_some_and(|due_us| due_us <= now_us)
     }
 }

@@ -1,0 +1,98 @@
+//! The gate between one stream of a sink and the link that the sink uses.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{SharedLink, SocketBytes};
+use crate::core::delivery::{Gate, Request, RequestId};
+use crate::core::link::{Class, Permit};
+
+/// What a request takes beside its records, at most: a handshake of TLS, its head, the answer.
+const OVERHEAD_BYTES: u64 = 6 << 10;
+
+/// Asks the link, if there is one; without it the gate is open.
+#[derive(Debug)]
+pub struct LinkGate {
+    link: Option<Arc<SharedLink>>,
+    socket: Arc<SocketBytes>,
+    under_way: BTreeMap<RequestId, (Class, u64)>,
+    /// Classes that were told to come again.
+    has_asked: Vec<Class>,
+}
+
+impl LinkGate {
+    pub fn new(link: Option<Arc<SharedLink>>, socket: Arc<SocketBytes>) -> LinkGate {
+        LinkGate { link, socket, under_way: BTreeMap::new(), has_asked: Vec::new() }
+    }
+
+    pub fn link(&self) -> Option<&Arc<SharedLink>> {
+        self.link.as_ref()
+    }
+
+    /// More than it will be, as a rule: records may be encoded as base64, and are often compressed.
+    fn estimate(request: &Request) -> u64 {
+        let bytes: u64 = request.records.iter().map(|record| record.data.len() as u64).sum();
+        bytes + bytes / 3 + OVERHEAD_BYTES
+    }
+}
+
+impl Gate for LinkGate {
+    fn ask(&mut self, class: Class, now_us: u64) -> Permit {
+        let Some(link) = &self.link else { return Permit::Go { bytes_max: usize::MAX } };
+        let now = link.now();
+        let mut budget = link.lock();
+        // What no request is answerable for: handshakes that failed, connections that were closed.
+        if self.under_way.is_empty() {
+            budget.spend(class, self.socket.take(), now);
+        }
+        let permit = budget.ask(class, now);
+        drop(budget);
+        // The clocks of link and delivery have begun at different times.
+        let mine = |at_us: u64| now_us + at_us.saturating_sub(now.steady_us);
+        if !matches!(permit, Permit::Go { .. }) && !self.has_asked.contains(&class) {
+            self.has_asked.push(class);
+        }
+        match permit {
+            Permit::Go { .. } => permit,
+            Permit::Later { at_us } => Permit::Later { at_us: mine(at_us) },
+            Permit::Wait { waiting, at_us } => Permit::Wait { waiting, at_us: mine(at_us) },
+        }
+    }
+
+    fn sent(&mut self, class: Class, request: &Request, _: u64) {
+        let Some(link) = &self.link else { return };
+        let estimate = LinkGate::estimate(request);
+        let now = link.now();
+        link.lock().sent(class, estimate, now);
+        self.under_way.insert(request.id, (class, estimate));
+    }
+
+    fn answered(&mut self, id: RequestId, _: u64) {
+        let Some(link) = &self.link else { return };
+        let Some((class, estimate)) = self.under_way.remove(&id) else { return };
+        let now = link.now();
+        link.lock().done(class, estimate, self.socket.take(), now);
+    }
+
+    fn wants_nothing(&mut self, class: Class) {
+        if let Some(link) = &self.link
+            && let Some(at) = self.has_asked.iter().position(|known| *known == class)
+        {
+            self.has_asked.swap_remove(at);
+            link.lock().wants_nothing(class);
+        }
+    }
+}
+
+impl Drop for LinkGate {
+    /// What is under way when the process ends is spent, whatever becomes of it.
+    fn drop(&mut self) {
+        if let Some(link) = &self.link {
+            let now = link.now();
+            let mut budget = link.lock();
+            for (class, estimate) in std::mem::take(&mut self.under_way).into_values() {
+                budget.done(class, estimate, self.socket.take(), now);
+            }
+        }
+    }
+}

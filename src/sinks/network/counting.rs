@@ -1,0 +1,305 @@
+//! Connections that count their bytes, for sinks whose link costs money.
+//!
+//! The SDK's own connections cannot be counted, because nothing of ours is between them and the socket. So these are made here: HTTP/1.1, one
+//! exchange at a time on each, reused as long as the service keeps them. Proxies are those of the SDK's connections; one that is itself spoken
+//! to by TLS is not supported.
+
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
+use hyper::http::uri::Scheme;
+use hyper::{Request, Uri};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::is_here;
+use crate::sinks::links::{CountedStream, SocketBytes};
+use crate::tls;
+
+/// Most connections that are kept for later.
+const IDLE_MAX: usize = 16;
+/// No answer of a proxy to the wish for a tunnel is longer.
+const TUNNEL_ANSWER_BYTES_MAX: usize = 8 << 10;
+
+#[derive(Debug)]
+struct CountingNetwork(Arc<Connections>);
+
+#[derive(Debug)]
+struct Connections {
+    connect_timeout: Duration,
+    bytes: Arc<SocketBytes>,
+    proxies: Matcher,
+    tls: OnceLock<Option<Arc<rustls::ClientConfig>>>,
+    /// With the origin that each leads to.
+    idle: Mutex<Vec<(String, SendRequest<SdkBody>)>>,
+}
+
+/// Connects with the first request, and counts what goes over the connections.
+pub fn connector(connect_timeout: Duration, bytes: Arc<SocketBytes>) -> SharedHttpConnector {
+    SharedHttpConnector::new(CountingNetwork(Arc::new(Connections {
+        connect_timeout,
+        bytes,
+        proxies: Matcher::from_env(),
+        tls: OnceLock::new(),
+        idle: Mutex::default(),
+    })))
+}
+
+impl HttpConnector for CountingNetwork {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let connections = Arc::clone(&self.0);
+        HttpConnectorFuture::new(async move { connections.exchange(request).await })
+    }
+}
+
+fn io(error: io::Error) -> ConnectorError {
+    ConnectorError::io(error.into())
+}
+
+fn of_hyper(error: hyper::Error) -> ConnectorError {
+    match error.is_user() {
+        true => ConnectorError::user(error.into()),
+        false => ConnectorError::io(error.into()),
+    }
+}
+
+impl Connections {
+    async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let mut request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+        let uri = request.uri().clone();
+        let proxy = if is_here(&uri.to_string()) { None } else { self.proxies.intercept(&uri) };
+        let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
+        prepare(&mut request, &uri, proxy.as_ref().filter(|_| !is_tls))?;
+        let origin =
+            format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |at| at.as_str()));
+        let mut sender = match self.idle_one(&origin) {
+            Some(sender) => sender,
+            None => tokio::time::timeout(self.connect_timeout, self.connect(&uri, proxy.as_ref(), is_tls))
+                .await
+                .map_err(|_| io(io::Error::new(io::ErrorKind::TimedOut, "no connection in time")))??,
+        };
+        let response = sender.send_request(request).await.map_err(of_hyper)?;
+        let mut idle = self.idle.lock().expect("nothing panics while it is held");
+        if idle.len() == IDLE_MAX {
+            idle.remove(0);
+        }
+        // Its answer is still to be read; until then it is not ready.
+        idle.push((origin, sender));
+        drop(idle);
+        HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
+            .map_err(|error| ConnectorError::other(error.into(), None))
+    }
+
+    /// A connection that the service has kept, and whose last answer was read.
+    fn idle_one(&self, origin: &str) -> Option<SendRequest<SdkBody>> {
+        let mut idle = self.idle.lock().expect("nothing panics while it is held");
+        idle.retain(|(_, sender)| !sender.is_closed());
+        let at = idle.iter().position(|(known, sender)| known == origin && sender.is_ready())?;
+        Some(idle.remove(at).1)
+    }
+
+    async fn connect(
+        &self,
+        uri: &Uri,
+        proxy: Option<&Intercept>,
+        is_tls: bool,
+    ) -> Result<SendRequest<SdkBody>, ConnectorError> {
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let (to_host, to_port) = match proxy.map(Intercept::uri) {
+            None => (host.to_owned(), port),
+            Some(proxy) if proxy.scheme() == Some(&Scheme::HTTP) => {
+                (proxy.host().unwrap_or_default().to_owned(), proxy.port_u16().unwrap_or(80))
+            }
+            Some(_) => {
+                let text = "a sink with a link takes proxies by http:// only";
+                return Err(io(io::Error::new(io::ErrorKind::Unsupported, text)));
+            }
+        };
+        let stream = TcpStream::connect((to_host.as_str(), to_port)).await.map_err(io)?;
+        stream.set_nodelay(true).map_err(io)?;
+        let mut stream = CountedStream::new(stream, Some(Arc::clone(&self.bytes)));
+        if !is_tls {
+            return speak(stream).await;
+        }
+        if let Some(proxy) = proxy {
+            open_tunnel(&mut stream, host, port, proxy.basic_auth()).await.map_err(io)?;
+        }
+        let config = self.tls.get_or_init(|| {
+            tls::roots_of_system().and_then(|roots| tls::client_config(None, roots).ok()).map(Arc::new)
+        });
+        let Some(config) = config else {
+            return Err(io(io::Error::other("the system knows no CA; install ca-certificates")));
+        };
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| ConnectorError::user(error.into()))?;
+        let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(io)?;
+        speak(stream).await
+    }
+}
+
+/// The request as it stands on the wire: with its host, and without the origin in its first line, except for a proxy.
+fn prepare(request: &mut Request<SdkBody>, uri: &Uri, proxy: Option<&Intercept>) -> Result<(), ConnectorError> {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = HeaderValue::from_str(host).map_err(|error| ConnectorError::user(error.into()))?;
+    request.headers_mut().entry(HOST).or_insert(host);
+    match proxy {
+        Some(proxy) => {
+            if let Some(login) = proxy.basic_auth() {
+                request.headers_mut().insert(PROXY_AUTHORIZATION, login.clone());
+            }
+        }
+        None => {
+            let path = uri.path_and_query().map_or("/", |path| path.as_str());
+            *request.uri_mut() =
+                path.parse().map_err(|error: hyper::http::uri::InvalidUri| ConnectorError::user(error.into()))?;
+        }
+    }
+    Ok(())
+}
+
+async fn speak<S>(stream: S) -> Result<SendRequest<SdkBody>, ConnectorError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(of_hyper)?;
+    // It ends when the sender is gone, or the service closes it; whoever sends is told.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender)
+}
+
+async fn open_tunnel<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    host: &str,
+    port: u16,
+    login: Option<&HeaderValue>,
+) -> io::Result<()> {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let mut wish = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n").into_bytes();
+    if let Some(login) = login {
+        wish.extend_from_slice(b"Proxy-Authorization: ");
+        wish.extend_from_slice(login.as_bytes());
+        wish.extend_from_slice(b"\r\n");
+    }
+    wish.extend_from_slice(b"\r\n");
+    stream.write_all(&wish).await?;
+    stream.flush().await?;
+    // Byte by byte, because what follows is no matter of the proxy.
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        if answer.len() == TUNNEL_ANSWER_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the proxy's answer has no end"));
+        }
+        answer.push(stream.read_u8().await?);
+    }
+    let status = answer.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    match status.first() {
+        Some(b'2') => Ok(()),
+        _ => {
+            let status = String::from_utf8_lossy(status).into_owned();
+            Err(io::Error::other(format!("the proxy opens no tunnel: it answers with HTTP status {status}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers each request on each connection, and counts what went over the sockets; a tunnel is answered like a request.
+    async fn serve(listener: TcpListener, answer: &'static str, seen: Arc<Mutex<(usize, u64, String)>>) {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            seen.lock().expect("no panic").0 += 1;
+            let seen = Arc::clone(&seen);
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                    let is_end = text.ends_with("END") || text.starts_with("CONNECT");
+                    {
+                        let mut seen = seen.lock().expect("no panic");
+                        seen.1 += read as u64 + if is_end { answer.len() as u64 } else { 0 };
+                        seen.2.push_str(&text);
+                    }
+                    if is_end {
+                        stream.write_all(answer.as_bytes()).await.expect("open");
+                    }
+                }
+            });
+        }
+    }
+
+    fn post(uri: &str) -> HttpRequest {
+        let mut request = HttpRequest::new(SdkBody::from("body END"));
+        request.set_method("POST").expect("known");
+        request.set_uri(uri).expect("right");
+        request
+    }
+
+    #[tokio::test]
+    async fn everything_on_the_socket_is_counted_and_a_connection_is_used_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let seen = Arc::new(Mutex::default());
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        tokio::spawn(serve(listener, answer, Arc::clone(&seen)));
+        let bytes = Arc::new(SocketBytes::default());
+        let connector = connector(Duration::from_secs(10), Arc::clone(&bytes));
+        for _ in 0..3 {
+            let mut response = connector.call(post(&format!("http://127.0.0.1:{port}/a?b"))).await.expect("an answer");
+            assert_eq!(response.status().as_u16(), 200);
+            let body = std::mem::replace(response.body_mut(), SdkBody::empty());
+            assert_eq!(&body.collect().await.expect("whole").to_bytes()[..], b"ok");
+            // The connection notices the end of the answer in a task of its own.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let (connections, served, text) = seen.lock().expect("no panic").clone();
+        assert_eq!(connections, 1);
+        assert_eq!(bytes.counted(), served);
+        assert!(
+            text.starts_with("POST /a?b HTTP/1.1\r\n") && text.contains(&format!("host: 127.0.0.1:{port}\r\n")),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_refused_tunnel_is_an_error_that_says_so() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let seen = Arc::new(Mutex::default());
+        tokio::spawn(serve(listener, "HTTP/1.1 407 No\r\n\r\n", Arc::clone(&seen)));
+        let mut stream = TcpStream::connect(address).await.expect("listening");
+        let login = HeaderValue::from_static("Basic eDp5");
+        let error = open_tunnel(&mut stream, "::1", 443, Some(&login)).await.expect_err("refused");
+        assert!(error.to_string().contains("407"), "{error}");
+        let text = seen.lock().expect("no panic").2.clone();
+        assert_eq!(text, "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nProxy-Authorization: Basic eDp5\r\n\r\n");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_an_error_of_the_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        drop(listener);
+        let connector = connector(Duration::from_secs(10), Arc::default());
+        let error = connector.call(post(&format!("http://127.0.0.1:{port}/"))).await.expect_err("nobody");
+        assert!(error.is_io(), "{error:?}");
+    }
+}

@@ -1,0 +1,40 @@
+//! What was spent on each link, kept with the cursors: what was delivered and what it cost are stored in one transaction.
+//!
+//! A link is a row among the totals: its value is everything that was ever counted, and beside it is the state as whoever counts wants it. A
+//! store that is set aside takes the state with it, and the new one has the total.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// Prefix, followed by the link's name: bytes on its sockets.
+pub const LINK_BYTES: &str = "link_bytes";
+
+/// A link as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkState {
+    pub name: Arc<str>,
+    /// Everything that was ever counted: of two states, the one that has more is the later one.
+    pub counted: u64,
+    pub state: String,
+}
+
+/// Keeps a state, unless a later one is kept: the threads of several sinks tell theirs in any order.
+pub(super) fn keep(db: &Connection, link: &LinkState) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO progress(stream, name, value, acknowledged) VALUES (0, ?1, ?2, ?3)
+         ON CONFLICT(stream, name) DO UPDATE SET value = excluded.value, acknowledged = excluded.acknowledged
+           WHERE excluded.value >= value OR acknowledged IS NULL",
+    )?
+    .execute(params![format!("{LINK_BYTES}:{}", link.name), link.counted.cast_signed(), link.state.as_bytes()])?;
+    Ok(())
+}
+
+/// The state of a link, if there is one.
+pub(super) fn load(db: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    let state: Option<Option<Vec<u8>>> = db
+        .prepare_cached("SELECT acknowledged FROM progress WHERE stream = 0 AND name = ?1")?
+        .query_row([format!("{LINK_BYTES}:{name}")], |row| row.get(0))
+        .optional()?;
+    Ok(state.flatten().and_then(|bytes| String::from_utf8(bytes).ok()))
+}
