@@ -85,6 +85,8 @@ impl World {
             record_bytes_soft: 2_000,
             request_bytes_max: 8_000,
             age_us_max: scenario.has_age.then_some(AGE_US_MAX),
+            // Keys that are set aside are a matter of the simulation of the whole.
+            patience: Patience { keys_aside_max: 0, ..Patience::default() },
             ..DeliverySettings::default()
         };
         let settings = match scenario.is_tight {
@@ -94,7 +96,7 @@ impl World {
                 request_records_max: 5,
                 requests_in_flight_max: 2,
                 held_bytes_max: 12_000,
-                patience: Patience { ranges_max: 40, ..Patience::default() },
+                patience: Patience { ranges_max: 40, ..ample.patience },
                 ..ample
             },
         };
@@ -179,6 +181,10 @@ impl World {
             return self.drive(Event::Tick { behind: false });
         }
         let Some(((at_us, _), happening)) = self.queue.pop_first() else {
+            if self.parts.is_drained() && !self.parts.is_behind(self.lines.len() as u64) {
+                self.now_us = CALM_FROM_US;
+                return Ok(());
+            }
             return Err(format!("nothing will ever happen again: {:?}", self.parts));
         };
         self.now_us = at_us;
