@@ -324,6 +324,7 @@ impl Bench<'_> {
             passed: Vec::new(),
             taken,
             dead: Vec::new(),
+            expired: Vec::new(),
         };
         let change = CursorChange {
             sink: self.sinks[*place].name.to_owned(),
@@ -333,7 +334,9 @@ impl Bench<'_> {
             unreadable: Ranges::default(),
             lost: Ranges::default(),
             passed_over: 0,
+            expired: Vec::new(),
             held_keys: vec![key],
+            link: None,
             save: None,
         };
         self.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() })?;
@@ -398,7 +401,9 @@ impl Bench<'_> {
             unreadable,
             lost,
             passed_over: 0,
+            expired: Vec::new(),
             held_keys: Vec::new(),
+            link: None,
             save: None,
         };
         self.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() })?;

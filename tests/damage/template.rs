@@ -271,7 +271,14 @@ impl<'a> Maker<'a> {
                     }
                 }
                 let at = Some(CursorState::at(cursor / 2));
-                let key = || HeldKeyChange { key: SICK.to_owned(), state: at, passed, taken: vec![], dead: vec![] };
+                let key = || HeldKeyChange {
+                    key: SICK.to_owned(),
+                    state: at,
+                    passed,
+                    taken: vec![],
+                    dead: vec![],
+                    expired: vec![],
+                };
                 let held_keys = if is_set_aside { vec![key()] } else { Vec::new() };
                 let change = CursorChange {
                     sink: sink.to_owned(),
@@ -281,7 +288,9 @@ impl<'a> Maker<'a> {
                     unreadable: Ranges::default(),
                     lost: Ranges::default(),
                     passed_over: 0,
+                    expired: Vec::new(),
                     held_keys,
+                    link: None,
                     save: None,
                 };
                 self.write(vec![change]);

@@ -131,7 +131,9 @@ fn record(prepare: impl FnOnce(&Disk)) -> Recorded {
                 unreadable: Ranges::default(),
                 lost: Ranges::default(),
                 passed_over: 0,
+                expired: Vec::new(),
                 held_keys: Vec::new(),
+                link: None,
                 save: None,
             });
         }
