@@ -211,6 +211,7 @@ impl Site<'_> {
                     passed_over: writer.passed_over(name, stream),
                     held_keys: writer.held_keys(name, stream),
                     committed: committed.of(stream).subscribe(),
+                    given_up: writer.given_up(stream),
                     link: links[sink].subscribe(),
                     pipeline: sender.clone(),
                     saves: Default::default(),

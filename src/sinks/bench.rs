@@ -119,6 +119,7 @@ impl Bench {
             passed_over: self.writer.passed_over(sink, Stream::RAW),
             held_keys: self.writer.held_keys(sink, Stream::RAW),
             committed: self.committed.subscribe(),
+            given_up: self.writer.given_up(Stream::RAW),
             link: self.link.subscribe(),
             pipeline,
             saves: Default::default(),

@@ -9,6 +9,7 @@ mod showing;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,8 @@ pub(crate) struct Forwarder {
     source: Source,
     linger_us: u64,
     committed: watch::Receiver<u64>,
+    /// Up to which sequence the store has given up what this sink had not got.
+    given_up: Arc<AtomicU64>,
     link: watch::Receiver<Link>,
     pipeline: Sender<Message>,
     saves: Arc<Saves>,
@@ -223,6 +226,7 @@ impl Forwarder {
             passed_over_before: parts.passed_over,
             linger_us,
             committed: parts.committed,
+            given_up: parts.given_up,
             link: parts.link,
             pipeline: parts.pipeline,
             saves: parts.saves,
@@ -258,6 +262,7 @@ impl Forwarder {
         if self.gate.link().is_some_and(|link| link.is_save_due()) {
             self.delivery.touch(now_us);
         }
+        self.delivery.give_up_through(self.given_up.load(Ordering::Acquire));
         let Actions { send, persist, wait_until_us } = self.delivery.step(event, &mut self.gate, now_us);
         if let Some(persist) = persist {
             self.persist(persist);

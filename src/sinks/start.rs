@@ -172,6 +172,7 @@ impl<'a> Starting<'a> {
             passed_over: self.writer.passed_over(self.name, stream),
             held_keys: self.writer.held_keys(self.name, stream),
             committed: self.committed.of(stream).subscribe(),
+            given_up: self.writer.given_up(stream),
             link: self.link.subscribe(),
             pipeline: self.pipeline.clone(),
             saves: Arc::default(),

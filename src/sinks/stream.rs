@@ -1,6 +1,7 @@
 //! What the task of one (sink, stream) works with.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
 
 use tokio::sync::watch;
@@ -26,6 +27,8 @@ pub struct StreamParts {
     /// Keys that are set aside, and where each of them is.
     pub held_keys: Vec<(String, CursorState)>,
     pub committed: watch::Receiver<u64>,
+    /// Up to which sequence the store has given up what this sink had not got.
+    pub given_up: Arc<AtomicU64>,
     pub link: watch::Receiver<Link>,
     pub pipeline: Sender<Message>,
     /// Of the progress that is sent there.

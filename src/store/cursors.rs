@@ -360,6 +360,12 @@ impl Cursors {
         Ok(most)
     }
 
+    /// Up to here what sinks had not got of a stream was removed, and counted as expired.
+    pub fn expired_through(&self, stream: Stream) -> u64 {
+        let of_stream = self.entries.iter().filter(|entry| entry.stream == stream);
+        of_stream.map(|entry| entry.expired_through).max().unwrap_or(0)
+    }
+
     /// Whether a sink has set aside keys of which the batch that ends with `last` may hold records.
     pub fn has_held_keys(&self, stream: Stream, last: u64) -> bool {
         self.entries.iter().any(|entry| entry.stream == stream && entry.held_keys.may_want(last))

@@ -4,6 +4,8 @@
 //! cursors, alerts, snapshot, deletions) is one transaction: the totals always agree with what they count.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rusqlite::Connection;
@@ -97,6 +99,7 @@ pub struct Writer {
     /// All streams of the store.
     streams: Streams,
     states: PerStream<StreamState>,
+    given_up: PerStream<Arc<AtomicU64>>,
     witness: WitnessState,
 }
 
@@ -142,6 +145,7 @@ impl Writer {
             history_end: HistoryEnd::new(settings.capacity.history_ms, clock::instant()),
             aside: None,
             has_failed: false,
+            given_up: PerStream::new(&streams, |_| Arc::default()),
             streams,
             states,
             witness: WitnessState {
@@ -225,6 +229,12 @@ impl Writer {
     /// Records of a stream that a sink did not take, and that are counted as delivered.
     pub fn passed_over(&self, sink: &str, stream: Stream) -> u64 {
         self.cursors.passed_over(sink, stream)
+    }
+
+    /// Up to which sequence of a stream this writer has given up what sinks had not got, to make room: it is counted as expired for them, so
+    /// they are not to send what they have read of it. Told once it is durable.
+    pub fn given_up(&self, stream: Stream) -> Arc<AtomicU64> {
+        Arc::clone(self.given_up.of(stream))
     }
 
     /// The keys that a sink has set aside in a stream, and where each of them is.
@@ -394,6 +404,9 @@ impl Writer {
         report.left_for_raw = self.space.left_for_raw(&report.room, report.used_bytes);
         transaction.commit()?;
         self.cursors = cursors;
+        for (stream, _) in &report.expired {
+            self.given_up.of(*stream).fetch_max(self.cursors.expired_through(*stream), Ordering::Release);
+        }
         (self.snapshot_covers, self.snapshot_broken) = if with_snapshot { covered } else { covered_without };
         self.states = states;
         Ok(report)

@@ -52,6 +52,8 @@ pub struct Delivery {
     aside: aside::SetAside,
     /// What is newly done with, for whoever wants to know.
     finished: Option<Vec<(u64, u64)>>,
+    /// The store has given up everything up to here.
+    given_up_through: u64,
     /// When a record was accepted last.
     accepted_us: Option<u64>,
     /// Since when no record was accepted, although some were tried.
@@ -138,6 +140,7 @@ impl Delivery {
             saving: saving::Saving::default(),
             aside: aside::SetAside::default(),
             finished: None,
+            given_up_through: 0,
             accepted_us: None,
             records_failing_since_us: None,
             every_record_fails: None,

@@ -183,6 +183,11 @@ impl Parts {
         matches!(self.plan, Plan::Whole { .. }) && self.parts[0].aside_wants().is_some()
     }
 
+    /// The store has given up everything up to a sequence, and has counted it: what waits of it is not sent any more.
+    pub fn give_up_through(&mut self, through: u64) {
+        self.parts.iter_mut().for_each(|part| part.give_up_through(through));
+    }
+
     /// The last sequence that is committed.
     pub fn set_head(&mut self, head: u64) {
         self.head = head;

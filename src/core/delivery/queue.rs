@@ -53,6 +53,41 @@ impl Record {
         self.len() + self.runs.len() * RUN_BYTES + RECORD_OVERHEAD_BYTES
     }
 
+    /// Its first sequence; one that has no line yet comes last.
+    pub fn first(&self) -> u64 {
+        self.runs.first().map_or(u64::MAX, |(first, _)| *first)
+    }
+
+    /// Cuts it behind a sequence, and returns what comes later, which may still take further lines; `None` if nothing does.
+    pub fn cut_behind(&mut self, through: u64) -> Option<Record> {
+        let (mut front, mut behind) = (Vec::new(), Vec::new());
+        for (first, last) in std::mem::take(&mut self.runs) {
+            if first <= through {
+                front.push((first, last.min(through)));
+            }
+            if last > through {
+                behind.push((first.max(through + 1), last));
+            }
+        }
+        self.runs = front;
+        if behind.is_empty() {
+            return None;
+        }
+        let lines: u64 = self.runs.iter().map(|(first, last)| last - first + 1).sum();
+        let data = match &self.content {
+            Content::Open(bytes) => &bytes[..],
+            Content::Sealed(bytes) => &bytes[..],
+        };
+        let ends = data.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        let cut = usize::try_from(lines).ok().and_then(|lines| ends.take(lines).last()).unwrap_or(0);
+        let content = match &mut self.content {
+            Content::Open(bytes) => Content::Open(bytes.split_off(cut)),
+            Content::Sealed(bytes) => Content::Sealed(bytes.split_off(cut)),
+        };
+        let Record { opened_us, received_us, failures, is_suspect, is_aside, .. } = *self;
+        Some(Record { content, runs: behind, opened_us, received_us, failures, is_suspect, is_aside })
+    }
+
     /// Cuts it in the middle, between two lines, and returns the second half; `None` if it is one line.
     pub fn split(&mut self) -> Option<Record> {
         let lines: u64 = self.runs.iter().map(|(first, last)| last - first + 1).sum();

@@ -1,5 +1,8 @@
 //! The `http` sink against a receiver that is not ours: a small server built on Python's standard library.
 
+mod given_up;
+mod meter;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;

@@ -1,9 +1,10 @@
-//! Lines that have become too old to be sent.
+//! Lines that are not sent any more: they have become too old, or the store has given them up to make room.
 //!
 //! Each line is looked at when it is offered, and each record once more before it is sent: what waited for the sink in between may have become
-//! too old meanwhile. A record holds lines of about the same age, and the oldest of them counts.
+//! too old meanwhile. A record holds lines of about the same age, and the oldest of them counts. What the store has given up it has counted
+//! as expired itself, so it is done with and not counted here.
 
-use super::super::queue::KeyState;
+use super::super::queue::{KeyState, Record};
 use super::Delivery;
 
 /// Lines of one record were received within so long, where they may become too old.
@@ -39,21 +40,24 @@ impl Delivery {
         self.refused_aside(index, sequence, now_us);
     }
 
-    /// Takes from a key, of which nothing is in flight, the records in front that have become too old. Whether something is left; otherwise
-    /// the key is idle.
+    /// The store has given up everything up to a sequence, and has counted it: what waits of it is not sent any more. A request that is under
+    /// way cannot be called back.
+    pub fn give_up_through(&mut self, through: u64) {
+        self.given_up_through = self.given_up_through.max(through);
+    }
+
+    /// Takes from a key, of which nothing is in flight, what is not to be sent any more of the records in front. Whether something is left;
+    /// otherwise the key is idle.
     pub(super) fn expire_front(&mut self, index: usize, now_us: u64) -> bool {
-        let Some(age_us_max) = self.settings.age_us_max else { return true };
-        let oldest_us = received_us(age_us_max, now_us);
+        self.drop_given_up(index, now_us);
+        let oldest_us = self.settings.age_us_max.map_or(i64::MIN, |age_us_max| received_us(age_us_max, now_us));
         while let Some(record) = self.keys.get(index).records.pop_front_if(|record| record.received_us < oldest_us) {
             self.forget_record(&record);
-            if record.is_aside {
-                self.expired_aside(index, &record.runs);
-                self.taken_aside(index, &record.runs, now_us);
-            } else {
-                self.saving.expired.extend_from_slice(&record.runs);
-                record.runs.iter().for_each(|(first, last)| self.finish(*first, *last, now_us));
+            match record.is_aside {
+                true => self.expired_aside(index, &record.runs),
+                false => self.saving.expired.extend_from_slice(&record.runs),
             }
-            self.end_aside_if_done(index, now_us);
+            self.is_done_with(index, &record, now_us);
         }
         let is_left = !self.keys.get(index).records.is_empty();
         if !is_left {
@@ -61,6 +65,27 @@ impl Delivery {
             self.keys.set_state(index, KeyState::Idle);
         }
         is_left
+    }
+
+    fn drop_given_up(&mut self, index: usize, now_us: u64) {
+        let through = self.given_up_through;
+        while let Some(mut record) = self.keys.get(index).records.pop_front_if(|record| record.first() <= through) {
+            self.forget_record(&record);
+            if let Some(rest) = record.cut_behind(through) {
+                self.remember_record(&rest);
+                self.keys.get(index).records.push_front(rest);
+            }
+            self.is_done_with(index, &record, now_us);
+        }
+    }
+
+    /// A record that was taken from the front of its key will not be sent.
+    fn is_done_with(&mut self, index: usize, record: &Record, now_us: u64) {
+        match record.is_aside {
+            true => self.taken_aside(index, &record.runs, now_us),
+            false => record.runs.iter().for_each(|(first, last)| self.finish(*first, *last, now_us)),
+        }
+        self.end_aside_if_done(index, now_us);
     }
 
     /// The next group of suspects, without what has become too old.

@@ -366,6 +366,13 @@ impl Delivery {
         }
     }
 
+    /// It is counted among what is held.
+    pub(super) fn remember_record(&mut self, record: &Record) {
+        self.records += 1;
+        self.outstanding_runs += record.runs.len();
+        self.hold(record.held_bytes(), record.is_aside);
+    }
+
     /// Its share of what is counted is taken back.
     pub(super) fn forget_record(&mut self, record: &Record) {
         self.records -= 1;
