@@ -259,17 +259,15 @@ impl Forwarder {
         let read = self.read();
         self.read_aside();
         let now_us = self.now_us();
-        if self.gate.link().is_some_and(|link| link.is_save_due()) {
-            self.delivery.touch(now_us);
-        }
         self.delivery.give_up_through(self.given_up.load(Ordering::Acquire));
         let Actions { send, persist, wait_until_us } = self.delivery.step(event, &mut self.gate, now_us);
         if let Some(persist) = persist {
             self.persist(persist);
         }
+        self.save_spending();
         self.show();
         let next = if self.is_finished() {
-            self.save();
+            self.save_all();
             Next::Ended
         } else if read == Read::Enough && (0..self.delivery.count()).any(|part| self.can_read(part)) {
             Next::Soon { is_behind: !self.caught_up }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::held_keys::{self, BatchDevices, HeldKeyChange, HeldKeys};
 use super::letters::{self, DeliveredLetter};
-use super::links::{self, LinkState};
+use super::links::{self, CountedLink};
 use super::totals::{self, EXPIRED_WITH_SINK};
 use super::{held, streams};
 use crate::core::cursor::CursorState;
@@ -83,7 +83,7 @@ pub struct CursorChange {
     /// Keys that are set aside, as far as they have changed. Their dead letters are in the list as well.
     pub held_keys: Vec<HeldKeyChange>,
     /// What was spent on the link that the sink uses, if it has one that is counted.
-    pub link: Option<LinkState>,
+    pub link: Option<Arc<dyn CountedLink>>,
     /// Told when it is durable.
     pub save: Option<Save>,
 }
@@ -247,7 +247,7 @@ impl Cursors {
     /// If the store cannot be written.
     pub fn apply(&mut self, db: &Connection, change: &CursorChange) -> rusqlite::Result<()> {
         if let Some(link) = &change.link {
-            links::keep(db, link)?;
+            links::keep(db, &link.state())?;
         }
         let Some(entry) =
             self.entries.iter_mut().find(|entry| entry.sink == change.sink && entry.stream == change.stream)

@@ -3,23 +3,31 @@
 //! A link is a row among the totals: its value is everything that was ever counted, and beside it is the state as whoever counts wants it. A
 //! store that is set aside takes the state with it, and the new one has the total.
 
-use std::sync::Arc;
+use std::fmt;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// Prefix, followed by the link's name: bytes on its sockets.
 pub const LINK_BYTES: &str = "link_bytes";
 
+/// A link that is counted. It is asked when it is stored, so that of two states the one that is stored later is the later one.
+pub trait CountedLink: fmt::Debug + Send + Sync {
+    /// As it is now.
+    fn state(&self) -> LinkState;
+    /// The state that it was asked for last is durable.
+    fn is_durable(&self);
+}
+
 /// A link as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkState {
-    pub name: Arc<str>,
-    /// Everything that was ever counted: of two states, the one that has more is the later one.
+    pub name: String,
+    /// Everything that was ever counted.
     pub counted: u64,
     pub state: String,
 }
 
-/// Keeps a state, unless a later one is kept: the threads of several sinks tell theirs in any order.
+/// Keeps a state, unless one is kept that has counted more.
 pub(super) fn keep(db: &Connection, link: &LinkState) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO progress(stream, name, value, acknowledged) VALUES (0, ?1, ?2, ?3)

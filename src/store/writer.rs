@@ -286,6 +286,7 @@ impl Writer {
         let result = self.commit_squeezing(input, &rows);
         let report = self.noting_failure(result)?;
         input.cursors.iter().filter_map(|change| change.save.as_ref()).for_each(Save::is_durable);
+        input.cursors.iter().filter_map(|change| change.link.as_ref()).for_each(|link| link.is_durable());
         Ok(report)
     }
 

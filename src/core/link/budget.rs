@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ahead::{self, Ahead};
 use super::calendar::{self, DAY_MS};
 use super::forecast::Forecast;
 use super::periods::{DAYS, MONTHS, Periods};
@@ -17,6 +18,10 @@ const TURN_US: u64 = 1_000;
 const REQUEST_SECONDS: u64 = 1;
 /// However low the rate is, a request may have so much.
 const REQUEST_BYTES_MIN: u64 = 4 << 10;
+/// What a request takes beside its records, at most: a handshake of TLS, its head, the answer.
+const OVERHEAD_BYTES: u64 = 6 << 10;
+/// How soon to ask again where what is to be spent is being stored.
+const STORED_SOON_US: u64 = 10_000;
 
 /// Whether a request may be sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +80,21 @@ pub struct Kept {
     free_bytes: u64,
     /// Of the former, by class.
     by_class: [u64; Class::ALL.len()],
+    /// What may have been spent since this was stored.
+    #[serde(default)]
+    pub(super) advance: u64,
 }
 
 impl Kept {
     /// Everything that was ever counted. Of two states, the one that has more is the later one.
     pub fn counted(&self) -> u64 {
         self.metered_bytes.saturating_add(self.free_bytes)
+    }
+
+    fn spend(&mut self, bytes: u64) {
+        self.metered_bytes = self.metered_bytes.saturating_add(bytes);
+        self.days.spend(bytes);
+        self.months.spend(bytes);
     }
 }
 
@@ -123,12 +137,23 @@ pub struct Budget {
     /// When a class was last refused for the rate.
     wanted_us: [Option<u64>; Class::ALL.len()],
     advanced_us: Option<u64>,
+    /// If spending is stored before it happens.
+    ahead: Option<Ahead>,
+}
+
+/// How many bytes a request will take on the socket, with so many bytes of records. More than it will be, as a rule: they may be encoded as
+/// base64, and are often compressed.
+pub fn estimate(bytes: u64) -> u64 {
+    bytes + bytes / 3 + OVERHEAD_BYTES
 }
 
 impl Budget {
     /// Goes on from what was stored, or begins.
     pub fn new(settings: LinkSettings, kept: Option<Kept>) -> Budget {
         let mut kept = kept.unwrap_or_default();
+        // Nobody was told how much of it was spent.
+        let advance = std::mem::take(&mut kept.advance);
+        kept.spend(advance);
         kept.days.begin();
         kept.months.begin();
         Budget {
@@ -140,12 +165,53 @@ impl Budget {
             busy_until_us: 0,
             wanted_us: [None; Class::ALL.len()],
             advanced_us: None,
+            ahead: None,
         }
     }
 
-    /// What is to be stored.
+    /// The same for who stores it: nothing is spent of a budget that is not stored yet.
+    pub fn stored_ahead(settings: LinkSettings, kept: Option<Kept>) -> Budget {
+        Budget { ahead: Some(Ahead::default()), ..Budget::new(settings, kept) }
+    }
+
+    /// What was counted.
     pub fn kept(&self) -> &Kept {
         &self.kept
+    }
+
+    /// What was counted and what is under way.
+    fn outlay(&self) -> u64 {
+        self.kept.counted().saturating_add(self.reserved)
+    }
+
+    /// How much is stored ahead, if there is anything that must not be overdrawn.
+    fn advance_bytes(&self) -> Option<u64> {
+        (self.is_metered() && self.settings.has_budget()).then(|| ahead::advance(&self.settings))
+    }
+
+    /// Whether [`Self::to_be_stored`] is to be called soon. It is said once, and again when that is durable.
+    pub fn wants_saving(&mut self) -> bool {
+        let (outlay, advance) = (self.outlay(), self.advance_bytes());
+        self.ahead.as_mut().is_some_and(|ahead| ahead.wants_saving(outlay, advance))
+    }
+
+    /// What is to be stored, in the order of the calls. `is_last`: nothing more will be spent.
+    pub fn to_be_stored(&mut self, is_last: bool) -> Kept {
+        let through = match self.advance_bytes().filter(|_| !is_last) {
+            Some(advance) => self.outlay().saturating_add(advance),
+            None => self.kept.counted(),
+        };
+        if let Some(ahead) = &mut self.ahead {
+            ahead.hand_over(through);
+        }
+        Kept { advance: through.saturating_sub(self.kept.counted()), ..self.kept.clone() }
+    }
+
+    /// What was to be stored last is durable.
+    pub fn is_stored(&mut self) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.is_stored();
+        }
     }
 
     /// What it was made with.
@@ -180,6 +246,21 @@ impl Budget {
 
     /// Whether a request of this class may be sent now. If it may, the caller sends one and says so by [`Self::sent`].
     pub fn ask(&mut self, class: Class, now: Now) -> Permit {
+        let permit = self.ask_budget(class, now);
+        let (Permit::Go { bytes_max }, Some(ahead)) = (permit, &self.ahead) else { return permit };
+        if self.advance_bytes().is_none() {
+            return permit;
+        }
+        let left = ahead.left(self.outlay());
+        match left.checked_sub(estimate(0)).map(|left| left / 4 * 3) {
+            Some(left) if left > 0 => {
+                Permit::Go { bytes_max: bytes_max.min(usize::try_from(left).unwrap_or(usize::MAX)) }
+            }
+            _ => Permit::Later { at_us: now.steady_us + STORED_SOON_US },
+        }
+    }
+
+    fn ask_budget(&mut self, class: Class, now: Now) -> Permit {
         self.advance(now);
         if !self.is_metered() {
             return Permit::Go { bytes_max: usize::MAX };
@@ -241,11 +322,9 @@ impl Budget {
             self.kept.free_bytes = self.kept.free_bytes.saturating_add(bytes);
             return;
         }
-        self.kept.metered_bytes = self.kept.metered_bytes.saturating_add(bytes);
         let of_class = &mut self.kept.by_class[class.index()];
         *of_class = of_class.saturating_add(bytes);
-        self.kept.days.spend(bytes);
-        self.kept.months.spend(bytes);
+        self.kept.spend(bytes);
     }
 
     fn use_rate(&mut self, bytes: u64, now: Now) {

@@ -12,6 +12,7 @@
 //! Deliberately absent: clocks and sockets. Times are arguments, the calendar's in milliseconds since 1970 and the steady one's in
 //! microseconds.
 
+mod ahead;
 mod budget;
 mod calendar;
 mod forecast;
@@ -19,7 +20,7 @@ mod periods;
 #[cfg(test)]
 mod tests;
 
-pub use budget::{Budget, Kept, LinkStatus, Permit, Waiting};
+pub use budget::{Budget, Kept, LinkStatus, Permit, Waiting, estimate};
 pub use forecast::Forecast;
 
 /// What is sent, the most urgent first.

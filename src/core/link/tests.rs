@@ -237,3 +237,57 @@ proptest! {
         }
     }
 }
+
+/// Lives that end with a kill at any moment: nothing but what is durable is known in the next one. Returns what was really spent.
+fn spend_in_lives(lives: u64, limit: u64, take: impl Fn(&mut Budget) -> Kept) -> u64 {
+    let settings = LinkSettings { bytes_per_day: Some(limit), ..LinkSettings::default() };
+    let (mut spent, mut durable, mut state) = (0, None::<Kept>, 0x0dd0_5eed_u64);
+    let mut random = move |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) % below
+    };
+    for _ in 0..lives {
+        let mut budget = Budget::stored_ahead(settings.clone(), durable.clone());
+        let mut handed = None;
+        for step in 0..40 + random(200) {
+            if budget.wants_saving() {
+                handed = Some((step + random(5), take(&mut budget)));
+            }
+            if let Some((_, kept)) = handed.take_if(|(due, _)| *due <= step) {
+                durable = Some(kept);
+                budget.is_stored();
+            }
+            let Permit::Go { bytes_max } = budget.ask(Class::Live, at(0)) else { continue };
+            let bytes = estimate(random(bytes_max.min(20_000) as u64 + 1));
+            budget.sent(Class::Live, bytes, at(0));
+            spent += bytes;
+            // Half of the time the answer comes.
+            if random(2) == 0 {
+                budget.done(Class::Live, bytes, bytes, at(0));
+            }
+        }
+    }
+    spent
+}
+
+#[test]
+fn kills_give_no_budget_twice() {
+    let limit = 4 << 20;
+    let spent = spend_in_lives(300, limit, |budget| budget.to_be_stored(false));
+    assert!(spent <= limit, "{spent}");
+    // It is not wasted either: a life may cost an advance.
+    let few = spend_in_lives(8, limit, |budget| budget.to_be_stored(false));
+    assert!(few > limit / 8, "{few}");
+}
+
+/// The control: what may have been spent since is not stored.
+#[test]
+fn without_an_advance_kills_give_a_budget_many_times() {
+    let limit = 4 << 20;
+    let spent = spend_in_lives(300, limit, |budget| {
+        let mut kept = budget.to_be_stored(false);
+        kept.advance = 0;
+        kept
+    });
+    assert!(spent > 2 * limit, "{spent}");
+}

@@ -1,10 +1,13 @@
 //! Has the progress of a delivery saved in the store.
 
+use std::sync::Arc;
+
 use super::Forwarder;
 use crate::core::delivery::{KeyChange, Persist};
 use crate::pipeline::Message;
 use crate::store::cursors::{CursorChange, DeadLetter};
 use crate::store::held_keys::HeldKeyChange;
+use crate::store::links::CountedLink;
 
 impl Forwarder {
     pub(super) fn persist(&mut self, persist: Persist) {
@@ -29,11 +32,28 @@ impl Forwarder {
             passed_over: self.passed_over_before + persist.passed_over,
             expired: persist.expired,
             held_keys,
-            link: self.gate.link().map(|link| link.state()),
+            link: self.gate.link().map(|link| Arc::clone(link) as Arc<dyn CountedLink>),
             save: Some(self.saves.begin()),
         };
         // Without a pipeline the process is ending; what was not saved is sent again under the same identities.
         let _ = self.pipeline.send(Message::Cursor(change));
+    }
+
+    /// What is spent of the link's budget is stored before it is spent.
+    pub(super) fn save_spending(&mut self) {
+        if self.gate.link().is_some_and(|link| link.wants_saving()) {
+            self.delivery.touch(self.now_us());
+            self.save();
+        }
+    }
+
+    /// Nothing more is sent, and what was spent is known.
+    pub(super) fn save_all(&mut self) {
+        self.gate.close();
+        if self.gate.link().is_some() {
+            self.delivery.touch(self.now_us());
+        }
+        self.save();
     }
 
     pub(super) fn save(&mut self) {

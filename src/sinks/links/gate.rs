@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use super::{SharedLink, SocketBytes};
 use crate::core::delivery::{Gate, Request, RequestId};
-use crate::core::link::{Class, Permit};
-
-/// What a request takes beside its records, at most: a handshake of TLS, its head, the answer.
-const OVERHEAD_BYTES: u64 = 6 << 10;
+use crate::core::link::{self, Class, Permit};
 
 /// Asks the link, if there is one; without it the gate is open.
 #[derive(Debug)]
@@ -18,21 +15,40 @@ pub struct LinkGate {
     under_way: BTreeMap<RequestId, (Class, u64)>,
     /// Classes that were told to come again.
     has_asked: Vec<Class>,
+    /// Nothing more is sent.
+    is_closed: bool,
 }
 
 impl LinkGate {
     pub fn new(link: Option<Arc<SharedLink>>, socket: Arc<SocketBytes>) -> LinkGate {
-        LinkGate { link, socket, under_way: BTreeMap::new(), has_asked: Vec::new() }
+        if let Some(link) = &link {
+            link.begins_to_use();
+        }
+        LinkGate { link, socket, under_way: BTreeMap::new(), has_asked: Vec::new(), is_closed: false }
     }
 
     pub fn link(&self) -> Option<&Arc<SharedLink>> {
         self.link.as_ref()
     }
 
-    /// More than it will be, as a rule: records may be encoded as base64, and are often compressed.
     fn estimate(request: &Request) -> u64 {
-        let bytes: u64 = request.records.iter().map(|record| record.data.len() as u64).sum();
-        bytes + bytes / 3 + OVERHEAD_BYTES
+        link::estimate(request.records.iter().map(|record| record.data.len() as u64).sum())
+    }
+
+    /// Nothing more is sent. What is under way is spent, whatever becomes of it.
+    pub fn close(&mut self) {
+        if let Some(link) = &self.link
+            && !std::mem::replace(&mut self.is_closed, true)
+        {
+            let now = link.now();
+            let mut budget = link.lock();
+            for (class, estimate) in std::mem::take(&mut self.under_way).into_values() {
+                budget.done(class, estimate, self.socket.take(), now);
+            }
+            budget.spend(Class::Backlog, self.socket.take(), now);
+            drop(budget);
+            link.ends_to_use();
+        }
     }
 }
 
@@ -85,14 +101,7 @@ impl Gate for LinkGate {
 }
 
 impl Drop for LinkGate {
-    /// What is under way when the process ends is spent, whatever becomes of it.
     fn drop(&mut self) {
-        if let Some(link) = &self.link {
-            let now = link.now();
-            let mut budget = link.lock();
-            for (class, estimate) in std::mem::take(&mut self.under_way).into_values() {
-                budget.done(class, estimate, self.socket.take(), now);
-            }
-        }
+        self.close();
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! Sinks run on threads of their own, so a budget is behind a lock, which is held for a decision only. What went over sockets is counted by
 //! the connections of a sink ([`SocketBytes`]), and charged when a request was answered, and before each decision. It is stored with the
-//! sink's cursor; a process that is killed forgets what was sent since, which is a second's at most, or [`UNSAVED_BYTES_MAX`].
+//! sink's cursor, and stored before it is spent: what a process that is killed may have spent is stored with it.
 
 mod gate;
 pub mod metering;
 mod socket;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,10 @@ pub use socket::CountedStream;
 
 use crate::clock;
 use crate::core::link::{Budget, Class, Kept, LinkSettings, LinkStatus, Metered, Now};
-use crate::store::links::LinkState;
+use crate::store::links::{CountedLink, LinkState};
 
 /// A clock that shows an earlier time is not set: 2020-01-01.
 const CLOCK_IS_SET_FROM_MS: i64 = 1_577_836_800_000;
-/// What was counted is saved at the latest when it is so much, even if nothing was delivered for it.
-pub const UNSAVED_BYTES_MAX: u64 = 64 << 10;
 
 /// One `[[link]]`.
 #[derive(Clone, Debug)]
@@ -90,8 +88,8 @@ pub struct SharedLink {
     pub settings: LinkSettings,
     began: Instant,
     budget: Mutex<Budget>,
-    /// What was counted when it was last handed over to be stored.
-    saved: AtomicU64,
+    /// So many send over it, or will.
+    users: AtomicUsize,
 }
 
 impl SharedLink {
@@ -105,8 +103,7 @@ impl SharedLink {
                 None
             }
         });
-        let saved = kept.as_ref().map_or(0, Kept::counted);
-        let mut budget = Budget::new(settings.clone(), kept);
+        let mut budget = Budget::stored_ahead(settings.clone(), kept);
         budget.set_metered(metered.at_start());
         SharedLink {
             name: name.as_str().into(),
@@ -114,7 +111,7 @@ impl SharedLink {
             settings: settings.clone(),
             began: clock::instant(),
             budget: Mutex::new(budget),
-            saved: AtomicU64::new(saved),
+            users: AtomicUsize::new(0),
         }
     }
 
@@ -153,29 +150,46 @@ impl SharedLink {
         self.lock().status(now)
     }
 
-    /// Whether so much was counted since it was last stored that it should be now.
-    pub fn is_save_due(&self) -> bool {
-        let counted = self.lock().kept().counted();
-        counted.saturating_sub(self.saved.load(Ordering::Relaxed)) >= UNSAVED_BYTES_MAX
+    fn begins_to_use(&self) {
+        self.users.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// What is to be stored with a cursor.
-    pub fn state(&self) -> LinkState {
-        let budget = self.lock();
-        let counted = budget.kept().counted();
-        self.saved.store(counted, Ordering::Relaxed);
-        let state = serde_json::to_string(budget.kept()).expect("plain data");
-        LinkState { name: Arc::clone(&self.name), counted, state }
+    fn ends_to_use(&self) {
+        self.users.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether what is spent is to be stored now, with any cursor. It is said to one of the sinks that ask.
+    pub fn wants_saving(&self) -> bool {
+        self.lock().wants_saving()
+    }
+}
+
+impl CountedLink for SharedLink {
+    fn state(&self) -> LinkState {
+        let is_last = self.users.load(Ordering::Acquire) == 0;
+        let kept = self.lock().to_be_stored(is_last);
+        let state = serde_json::to_string(&kept).expect("plain data");
+        LinkState { name: self.name.to_string(), counted: kept.counted(), state }
+    }
+
+    fn is_durable(&self) {
+        self.lock().is_stored();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::link::Permit;
 
-    fn link(stored: Option<&str>) -> SharedLink {
-        let settings = LinkSettings { bytes_per_day: Some(1_000), ..LinkSettings::default() };
-        SharedLink::new(&LinkConfiguration { name: "lte".to_owned(), settings, metered: MeteredBy::Yes }, stored)
+    fn shared(bytes_per_day: u64, stored: Option<&str>) -> Arc<SharedLink> {
+        let settings = LinkSettings { bytes_per_day: Some(bytes_per_day), ..LinkSettings::default() };
+        let link = LinkConfiguration { name: "lte".to_owned(), settings, metered: MeteredBy::Yes };
+        Arc::new(SharedLink::new(&link, stored))
+    }
+
+    fn link(stored: Option<&str>) -> Arc<SharedLink> {
+        shared(1_000, stored)
     }
 
     #[test]
@@ -187,10 +201,25 @@ mod tests {
         let second = link(Some(&state));
         assert_eq!(second.status().bytes_today, 950);
         assert!(second.status().waiting.is_some());
-        assert!(!second.is_save_due());
-        second.spend(Class::Live, UNSAVED_BYTES_MAX);
-        assert!(second.is_save_due());
         assert_eq!(link(Some("no JSON")).status().bytes_today, 0);
+    }
+
+    #[test]
+    fn nothing_goes_out_before_it_is_stored_and_a_kill_takes_that_for_spent() {
+        let link = shared(1 << 20, None);
+        let gate = LinkGate::new(Some(Arc::clone(&link)), Arc::default());
+        let is_go = || matches!(link.lock().ask(Class::Live, link.now()), Permit::Go { .. });
+        assert!(!is_go() && link.wants_saving() && !link.wants_saving(), "it is said once");
+        let killed = link.state();
+        assert!(!is_go());
+        link.is_durable();
+        assert!(is_go() && !link.wants_saving());
+        link.spend(Class::Live, 10 << 10);
+        assert!(link.wants_saving());
+        assert_eq!(shared(1 << 20, Some(&killed.state)).status().bytes_today, 16 << 10);
+        // Who ends in order says how much it was.
+        drop(gate);
+        assert_eq!(shared(1 << 20, Some(&link.state().state)).status().bytes_today, 10 << 10);
     }
 
     #[test]

@@ -1,7 +1,16 @@
 //! What becomes of a sink that is dropped, and of dead letters.
 
 use super::*;
+use crate::store::links::LinkState;
 use crate::store::schema::{self, Synchronous};
+
+impl CountedLink for LinkState {
+    fn state(&self) -> LinkState {
+        self.clone()
+    }
+
+    fn is_durable(&self) {}
+}
 
 #[test]
 fn only_a_sink_that_left_the_configuration_is_dropped_and_what_waited_is_counted() {
@@ -129,12 +138,12 @@ fn what_a_link_has_spent_is_kept_with_the_cursor_or_not_at_all() {
     let mut change = CursorChange::to("cloud", Stream::RAW, CursorState::at(0));
     assert_eq!(kept(&db, "lte"), None);
     for (counted, expected) in [(100, "state 100"), (90, "state 100"), (120, "state 120")] {
-        change.link = Some(LinkState { name: "lte".into(), counted, state: format!("state {counted}") });
+        change.link = Some(Arc::new(LinkState { name: "lte".into(), counted, state: format!("state {counted}") }));
         cursors.apply(&db, &change).expect("a working disk");
         assert_eq!(kept(&db, "lte").as_deref(), Some(expected));
     }
     let transaction = db.transaction().expect("a transaction");
-    change.link = Some(LinkState { name: "lte".into(), counted: 500, state: "state 500".to_owned() });
+    change.link = Some(Arc::new(LinkState { name: "lte".into(), counted: 500, state: "state 500".to_owned() }));
     cursors.apply(&transaction, &change).expect("a working disk");
     drop(transaction);
     assert_eq!(kept(&db, "lte").as_deref(), Some("state 120"), "rolled back with the cursor");

@@ -1,6 +1,7 @@
 //! The `http` sink against a receiver that is not ours: a small server built on Python's standard library.
 
 mod given_up;
+mod links;
 mod meter;
 
 use std::collections::{HashMap, HashSet};
