@@ -138,10 +138,12 @@ fn is_of_type(value: &Value, allowed: &Value) -> bool {
     }
 }
 
-/// Everything that a gateway sends in a short life with a spike, repeated values that are not numbers, an acknowledged alert, cleared
-/// alerts, a stale one, and one about a silence that is finally forgotten.
+/// Everything that a gateway sends in a short life with a sink that waits for its link, a spike, repeated values that are not numbers, an
+/// acknowledged alert, cleared alerts, a stale one, and one about a silence that is finally forgotten.
 fn sent(folder: &Path) -> Vec<Value> {
-    let config = "alert.clear_after = '1s'\n";
+    let config = "alert.clear_after = '1s'\n[[sink]]\nname = 'archive'\ntype = 'archive'\n\
+                  [[link]]\nname = 'sim'\nmetered = 'yes'\ncarries = ['state']\n\
+                  [[sink]]\nname = 'away'\ntype = 'http'\nurl = 'http://127.0.0.1:9/'\nstreams = ['raw']\nlink = 'sim'\n";
     let gateway = Gateway::start_configured(folder, config, &[], &[]);
     let mut sent = vec![gateway.ready.clone()];
     let mut watcher = watcher_of(gateway.mqtt);

@@ -282,12 +282,12 @@ fn kills_give_no_budget_twice() {
 
 /// The control: what may have been spent since is not stored.
 #[test]
-fn without_an_advance_kills_give_a_budget_many_times() {
+fn without_an_advance_kills_overdraw_a_budget() {
     let limit = 4 << 20;
     let spent = spend_in_lives(300, limit, |budget| {
         let mut kept = budget.to_be_stored(false);
         kept.advance = 0;
         kept
     });
-    assert!(spent > 2 * limit, "{spent}");
+    assert!(spent > limit / 2 * 3, "{spent}");
 }
