@@ -18,10 +18,10 @@ const TURN_US: u64 = 1_000;
 const REQUEST_SECONDS: u64 = 1;
 /// However low the rate is, a request may have so much.
 const REQUEST_BYTES_MIN: u64 = 4 << 10;
-/// What a request takes beside its records, at most: a handshake of TLS, its head, the answer.
-const OVERHEAD_BYTES: u64 = 6 << 10;
 /// How soon to ask again where what is to be spent is being stored.
 const STORED_SOON_US: u64 = 10_000;
+/// Where what is under way may turn out to leave room, it is asked again so soon: an answer gives back what was estimated too high.
+const ANSWER_US: u64 = 100_000;
 
 /// Whether a request may be sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,12 +141,6 @@ pub struct Budget {
     ahead: Option<Ahead>,
 }
 
-/// How many bytes a request will take on the socket, with so many bytes of records. More than it will be, as a rule: they may be encoded as
-/// base64, and are often compressed.
-pub fn estimate(bytes: u64) -> u64 {
-    bytes + bytes / 3 + OVERHEAD_BYTES
-}
-
 impl Budget {
     /// Goes on from what was stored, or begins.
     pub fn new(settings: LinkSettings, kept: Option<Kept>) -> Budget {
@@ -252,7 +246,7 @@ impl Budget {
             return permit;
         }
         let left = ahead.left(self.outlay());
-        match left.checked_sub(estimate(0)).map(|left| left / 4 * 3) {
+        match left.checked_sub(super::REQUEST_OVERHEAD_BYTES).map(|left| left / 4 * 3) {
             Some(left) if left > 0 => {
                 Permit::Go { bytes_max: bytes_max.min(usize::try_from(left).unwrap_or(usize::MAX)) }
             }
@@ -265,15 +259,21 @@ impl Budget {
         if !self.is_metered() {
             return Permit::Go { bytes_max: usize::MAX };
         }
-        if let Some(waiting) = self.waits_for(class, now) {
+        if let Some(waiting) = self.waits_for(class, 0, now) {
             return Permit::Wait { waiting, at_us: self.looks_again_us(waiting, now) };
+        }
+        // An estimate is no expense: what it leaves no room for waits for an answer, and not for another day.
+        if self.waits_for(class, self.reserved, now).is_some() {
+            return Permit::Later { at_us: now.steady_us + ANSWER_US };
         }
         // Of what can wait there is one request at a time, so what is urgent shares the link with one of them at most.
         if class == Class::Backlog && self.backlog_under_way > 0 {
             return Permit::Later { at_us: now.steady_us + 100 * TURN_US };
         }
-        let Some(rate) = self.settings.rate else { return Permit::Go { bytes_max: usize::MAX } };
-        let bytes_max = usize::try_from((rate * REQUEST_SECONDS).max(REQUEST_BYTES_MIN)).unwrap_or(usize::MAX);
+        let room = self.room(class);
+        let Some(rate) = self.settings.rate else { return Permit::Go { bytes_max: room } };
+        let of_rate = rate.saturating_mul(REQUEST_SECONDS).max(REQUEST_BYTES_MIN);
+        let bytes_max = usize::try_from(of_rate).unwrap_or(usize::MAX).min(room);
         let turn_us = TURN_US * class.index() as u64;
         let free_us = self.busy_until_us.max(now.steady_us);
         if class != Class::Alerts && free_us > now.steady_us {
@@ -333,13 +333,27 @@ impl Budget {
         }
     }
 
-    /// What a class waits for, as far as budgets go.
-    fn waits_for(&self, class: Class, now: Now) -> Option<Waiting> {
+    /// So many bytes of records a request of a class may have without passing what the class may spend.
+    fn room(&self, class: Class) -> usize {
+        let left = |limit: Option<u64>, spent: u64| {
+            let limit = self.limit_of(class, limit?);
+            Some(
+                limit.saturating_sub(spent).saturating_sub(self.reserved).saturating_sub(super::REQUEST_OVERHEAD_BYTES),
+            )
+        };
+        let of_month = left(self.settings.bytes_per_month, self.kept.months.present().spent);
+        let of_day = left(self.settings.bytes_per_day, self.kept.days.present().spent);
+        let Some(left) = of_month.into_iter().chain(of_day).min() else { return usize::MAX };
+        usize::try_from(left - left.div_ceil(4)).unwrap_or(usize::MAX)
+    }
+
+    /// What a class waits for, as far as budgets go, if so much is under way.
+    fn waits_for(&self, class: Class, under_way: u64, now: Now) -> Option<Waiting> {
         if !self.settings.carries.has(class) {
             return Some(Waiting::Unmetered);
         }
         let is_spent = |limit: Option<u64>, spent: u64| {
-            limit.is_some_and(|limit| spent.saturating_add(self.reserved) >= self.limit_of(class, limit))
+            limit.is_some_and(|limit| spent.saturating_add(under_way) >= self.limit_of(class, limit))
         };
         if is_spent(self.settings.bytes_per_month, self.kept.months.present().spent) {
             return Some(Waiting::Month);
@@ -347,11 +361,11 @@ impl Budget {
         if is_spent(self.settings.bytes_per_day, self.kept.days.present().spent) {
             return Some(Waiting::Day);
         }
-        (class == Class::Backlog && self.is_ahead_of_pace(now)).then_some(Waiting::Pace)
+        (class == Class::Backlog && self.is_ahead_of_pace(under_way, now)).then_some(Waiting::Pace)
     }
 
     /// Whether more was spent than an even pace would have spent by now. Without a clock that is set, nobody knows.
-    fn is_ahead_of_pace(&self, now: Now) -> bool {
+    fn is_ahead_of_pace(&self, under_way: u64, now: Now) -> bool {
         let Some(now_ms) = now.wall_ms else { return false };
         let reset_day = self.settings.reset_day;
         let month = calendar::month_of(now_ms, reset_day);
@@ -361,7 +375,7 @@ impl Budget {
         let is_ahead = |limit: Option<u64>, spent: u64, began_ms: i64, end_ms: i64| {
             let Some(limit) = limit else { return false };
             let passed = now_ms.saturating_sub(began_ms) as f64 / end_ms.saturating_sub(began_ms).max(1) as f64;
-            spent.saturating_add(self.reserved) as f64 >= self.limit_of(Class::Backlog, limit) as f64 * passed
+            spent.saturating_add(under_way) as f64 >= self.limit_of(Class::Backlog, limit) as f64 * passed
         };
         is_ahead(self.settings.bytes_per_month, self.kept.months.present().spent, month_ms, month_end_ms)
             || is_ahead(self.settings.bytes_per_day, self.kept.days.present().spent, day_ms, day_ms + DAY_MS)
@@ -394,7 +408,7 @@ impl Budget {
         self.advance(now);
         let reset_day = self.settings.reset_day;
         let month = self.kept.months.present();
-        let waits_for = |class| if self.is_metered() { self.waits_for(class, now) } else { None };
+        let waits_for = |class| if self.is_metered() { self.waits_for(class, 0, now) } else { None };
         // Of what the link does not carry, nobody expects that it is sent.
         let carried = Class::ALL.into_iter().filter(|class| self.settings.carries.has(*class));
         let limit = self.settings.bytes_per_month;

@@ -20,8 +20,16 @@ mod periods;
 #[cfg(test)]
 mod tests;
 
-pub use budget::{Budget, Kept, LinkStatus, Permit, Waiting, estimate};
+pub use budget::{Budget, Kept, LinkStatus, Permit, Waiting};
 pub use forecast::Forecast;
+
+/// What a request takes beside its records, at most: a handshake of TLS, its head, the answer.
+pub const REQUEST_OVERHEAD_BYTES: u64 = 6 << 10;
+
+/// On a socket, so many bytes of records take no more than this: they may be encoded as base64, and are often compressed.
+pub const fn on_socket(record_bytes: u64) -> u64 {
+    record_bytes.saturating_add(record_bytes / 3).saturating_add(REQUEST_OVERHEAD_BYTES)
+}
 
 /// What is sent, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -87,6 +87,53 @@ fn what_is_under_way_counts_before_it_is_answered() {
 }
 
 #[test]
+fn estimates_keep_nobody_waiting_for_another_day() {
+    let mut budget = Budget::new(settings(), None);
+    for _ in 0..4 {
+        budget.sent(Class::Live, 400, at(0));
+    }
+    for class in [Class::Alerts, Class::Live] {
+        assert_eq!(budget.ask(class, at(1)), Permit::Later { at_us: 1_000 + 100_000 }, "{class:?}");
+    }
+    assert_eq!(budget.status(at(1)).waiting, None, "nothing is spent");
+    for _ in 0..4 {
+        budget.done(Class::Live, 400, 100, at(2));
+    }
+    assert!(is_go(budget.ask(Class::Live, at(3))));
+}
+
+/// Without a rate, as much as is left goes out in requests of mebibytes, four at a time; an alert comes each minute.
+#[test]
+fn a_day_without_a_rate_leaves_the_reserve_to_alerts() {
+    const DAY: u64 = 20_000_000;
+    const WANTED: usize = 4 << 20;
+    let mut budget = Budget::new(LinkSettings { bytes_per_day: Some(DAY), ..LinkSettings::default() }, None);
+    let mut under_way = std::collections::VecDeque::new();
+    for minute in 0..1_440 {
+        let now = at(minute * 60_000);
+        while under_way.len() < 4
+            && let Permit::Go { bytes_max } = budget.ask(Class::Live, now)
+        {
+            // A single record may be longer.
+            let records = WANTED.min(bytes_max).max(200) as u64;
+            budget.sent(Class::Live, on_socket(records), now);
+            under_way.push_back(records);
+        }
+        assert!(
+            matches!(budget.ask(Class::Alerts, now), Permit::Go { bytes_max } if bytes_max > 700),
+            "minute {minute}"
+        );
+        budget.sent(Class::Alerts, on_socket(700), now);
+        budget.done(Class::Alerts, on_socket(700), 1_300, now);
+        if let Some(records) = under_way.pop_front() {
+            budget.done(Class::Live, on_socket(records), on_socket(records), now);
+        }
+    }
+    let spent = budget.status(at(DAY_MS - 1)).bytes_today;
+    assert!((DAY * 9 / 10 - 2 * REQUEST_OVERHEAD_BYTES..=DAY).contains(&spent), "{spent}");
+}
+
+#[test]
 fn a_link_that_costs_nothing_lets_everything_go_and_counts_it_apart() {
     let mut budget = Budget::new(settings(), None);
     assert!(budget.is_metered(), "nobody knows, and it has a budget");
@@ -258,7 +305,7 @@ fn spend_in_lives(lives: u64, limit: u64, take: impl Fn(&mut Budget) -> Kept) ->
                 budget.is_stored();
             }
             let Permit::Go { bytes_max } = budget.ask(Class::Live, at(0)) else { continue };
-            let bytes = estimate(random(bytes_max.min(20_000) as u64 + 1));
+            let bytes = on_socket(random(bytes_max.min(20_000) as u64 + 1));
             budget.sent(Class::Live, bytes, at(0));
             spent += bytes;
             // Half of the time the answer comes.

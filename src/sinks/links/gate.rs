@@ -31,8 +31,9 @@ impl LinkGate {
         self.link.as_ref()
     }
 
+    /// More than it will be, as a rule.
     fn estimate(request: &Request) -> u64 {
-        link::estimate(request.records.iter().map(|record| record.data.len() as u64).sum())
+        link::on_socket(request.records.iter().map(|record| record.data.len() as u64).sum())
     }
 
     /// Nothing more is sent. What is under way is spent, whatever becomes of it.
