@@ -32,6 +32,18 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
+/// Microseconds since the machine was started, those included in which it slept: the steady clock stands still meanwhile.
+pub fn since_boot_us() -> u64 {
+    #[cfg(test)]
+    if let Some(now) = simulated::instant() {
+        // In virtual time nothing sleeps.
+        static START: OnceLock<Instant> = OnceLock::new();
+        let passed = now.saturating_duration_since(*START.get_or_init(Instant::now));
+        return u64::try_from(passed.as_micros()).unwrap_or(u64::MAX);
+    }
+    system_us(libc::CLOCK_BOOTTIME)
+}
+
 /// Nanoseconds of the steady clock, to be compared with each other.
 pub fn nanoseconds() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
@@ -40,10 +52,14 @@ pub fn nanoseconds() -> u64 {
 
 /// Microseconds of the system's monotonic clock, which all processes share.
 pub fn monotonic_us() -> u64 {
+    system_us(libc::CLOCK_MONOTONIC)
+}
+
+fn system_us(clock: libc::clockid_t) -> u64 {
     // SAFETY: all zeroes is a valid `timespec`.
     let mut time: libc::timespec = unsafe { std::mem::zeroed() };
-    // SAFETY: `time` is a valid `timespec`, and every system has this clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    // SAFETY: `time` is a valid `timespec`, and every system has both clocks.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
     // Never negative.
     time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000
 }

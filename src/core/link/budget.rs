@@ -228,10 +228,10 @@ impl Budget {
     }
 
     fn advance(&mut self, now: Now) {
-        let passed_us = now.steady_us.saturating_sub(self.advanced_us.unwrap_or(now.steady_us));
+        let passed_us = now.passed_us.saturating_sub(self.advanced_us.unwrap_or(now.passed_us));
         // What is less than a millisecond is passed on to the next time.
         let passed_ms = passed_us / 1_000;
-        self.advanced_us = Some(now.steady_us.max(self.advanced_us.unwrap_or(0)) - passed_us % 1_000);
+        self.advanced_us = Some(now.passed_us.max(self.advanced_us.unwrap_or(0)) - passed_us % 1_000);
         let day = now.wall_ms.map(calendar::day_of);
         let month = now.wall_ms.map(|ms| calendar::month_of(ms, self.settings.reset_day));
         self.kept.days.advance(&DAYS, day, passed_ms);

@@ -152,4 +152,6 @@ pub struct Now {
     pub wall_ms: Option<i64>,
     /// By a clock that never jumps.
     pub steady_us: u64,
+    /// By one that goes on while the machine sleeps, too.
+    pub passed_us: u64,
 }

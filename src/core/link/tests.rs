@@ -8,7 +8,8 @@ const DAY_MS: i64 = 86_400_000;
 const BEGAN_MS: i64 = 1_795_478_400_000 / DAY_MS * DAY_MS;
 
 fn at(ms: i64) -> Now {
-    Now { wall_ms: Some(BEGAN_MS + ms), steady_us: ms.unsigned_abs() * 1_000 }
+    let passed_us = ms.unsigned_abs() * 1_000;
+    Now { wall_ms: Some(BEGAN_MS + ms), steady_us: passed_us, passed_us }
 }
 
 fn settings() -> LinkSettings {
@@ -212,9 +213,23 @@ fn the_forecast_says_what_the_month_will_cost() {
 #[test]
 fn a_budget_of_an_unset_clock_is_one_budget() {
     let mut budget = Budget::new(settings(), None);
-    let unset = |ms: u64| Now { wall_ms: None, steady_us: ms * 1_000 };
+    let unset = |ms: u64| Now { wall_ms: None, steady_us: ms * 1_000, passed_us: ms * 1_000 };
     assert_eq!(drain(&mut budget, Class::Live, 100, unset(0)), 900);
     assert_eq!(drain(&mut budget, Class::Live, 100, at(10_000)), 0, "the day that it is set to has the same budget");
+}
+
+/// It sleeps for the rest of the day, and its steady clock with it; nothing is started anew.
+#[test]
+fn a_vehicle_that_wakes_for_an_hour_a_day_gets_each_day() {
+    let mut budget = Budget::new(settings(), None);
+    let hour_us = DAY_MS.unsigned_abs() * 1_000 / 24;
+    for day in 0..60 {
+        let wakes = |hour: u64| Now { steady_us: (day + hour) * hour_us, ..at((day * 24 + hour) as i64 * DAY_MS / 24) };
+        let month = budget.status(wakes(0)).bytes_of_month;
+        let expected = 900.min(9_000 - month.min(9_000));
+        assert!(drain(&mut budget, Class::Live, 100, wakes(0)) >= expected, "day {day}, {month}");
+        assert_eq!(drain(&mut budget, Class::Live, 100, wakes(1)), 0, "day {day}");
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -244,7 +259,11 @@ proptest! {
         for (step, passed_ms) in steps {
             ms += passed_ms;
             steady_ms += passed_ms;
-            let now = Now { wall_ms: Some(BEGAN_MS + ms), steady_us: steady_ms.unsigned_abs() * 1_000 };
+            let clocks = |steady_ms: i64| {
+                let passed_us = steady_ms.unsigned_abs() * 1_000;
+                Now { wall_ms: Some(BEGAN_MS + ms), steady_us: passed_us, passed_us }
+            };
+            let now = clocks(steady_ms);
             if ms / DAY_MS != day {
                 (day, unasked) = (ms / DAY_MS, 0);
             }
@@ -275,11 +294,11 @@ proptest! {
                     budget = Budget::new(settings(), Some(kept));
                     budget.set_metered(metered);
                     steady_ms = 0;
-                    let now = Now { steady_us: 0, ..now };
+                    let now = clocks(0);
                     prop_assert_eq!(before, budget.status(now), "restored exactly");
                 }
             }
-            let spent = budget.status(Now { wall_ms: now.wall_ms, steady_us: steady_ms.unsigned_abs() * 1_000 }).bytes_today;
+            let spent = budget.status(clocks(steady_ms)).bytes_today;
             prop_assert!(spent < 1_000 + 400 + unasked, "{spent}");
         }
     }

@@ -124,6 +124,7 @@ impl SharedLink {
         Now {
             wall_ms: Some(clock::now_ms()).filter(|ms| *ms >= CLOCK_IS_SET_FROM_MS),
             steady_us: u64::try_from(passed.as_micros()).unwrap_or(u64::MAX),
+            passed_us: clock::since_boot_us(),
         }
     }
 

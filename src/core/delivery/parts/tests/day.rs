@@ -45,7 +45,7 @@ struct LinkGate<'a> {
 }
 
 fn at(now_us: u64) -> Now {
-    Now { wall_ms: Some(BEGAN_MS + (now_us / 1_000) as i64), steady_us: now_us }
+    Now { wall_ms: Some(BEGAN_MS + (now_us / 1_000) as i64), steady_us: now_us, passed_us: now_us }
 }
 
 fn bytes_of(request: &Request) -> u64 {
