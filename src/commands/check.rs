@@ -26,6 +26,7 @@ use crate::ingest::explain::{self, Explained};
 use crate::keys::units::{approximate_size, format_duration};
 use crate::mqtt::Unrouted;
 use crate::sinks::kind::SinkSettings;
+use crate::sinks::links::LinkConfiguration;
 use crate::store::retention::{Capacity, WhenFull};
 use crate::store::schema::{self, FileState, OpenError, store_path};
 
@@ -317,6 +318,17 @@ fn unseen_lines(configuration: &Configuration) -> impl Iterator<Item = String> +
     })
 }
 
+/// Links of which nothing says whether they are metered.
+fn unknown_links(links: &[LinkConfiguration]) -> impl Iterator<Item = String> + '_ {
+    links.iter().filter(|link| !link.metered.is_known()).map(|link| {
+        let then = match link.settings.has_limit() {
+            true => "it always counts as metered",
+            false => "it never counts as metered, and nothing is limited on it",
+        };
+        format!("link {}: without `metered`, `interface` and `state_file`, {then}", link.name)
+    })
+}
+
 /// Warnings about settings that are allowed but may surprise.
 fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> Vec<String> {
     let room = Room::look(configuration.sinks.len(), configuration.streams.len());
@@ -324,6 +336,7 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> 
     let room = room.ok().map(|room| room.besides(of_files));
     let shortage = room.and_then(|room| room.shortage(configuration.edge.connections_max));
     let mut warnings: Vec<String> = shortage.into_iter().collect();
+    warnings.extend(unknown_links(&configuration.links));
     for note in configuration.sinks.iter().flat_map(|sink| sink.sink.notes()) {
         // Several sinks may have the same note.
         if !warnings.contains(&note) {
@@ -354,4 +367,29 @@ fn warnings(configuration: &Configuration, capacity: &Capacity, held: &Held) -> 
         ));
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::link::LinkSettings;
+    use crate::sinks::links::metering::MeteredBy;
+
+    #[test]
+    fn a_link_of_which_nobody_can_know_whether_it_is_metered_is_noted() {
+        let link = |rate, metered| {
+            let settings = LinkSettings { rate, ..LinkSettings::default() };
+            LinkConfiguration { name: "lte".to_owned(), settings, metered }
+        };
+        let auto = |interface: Option<&str>| MeteredBy::Auto { file: None, interface: interface.map(str::to_owned) };
+        let links = [
+            link(Some(9), auto(None)),
+            link(None, auto(None)),
+            link(Some(9), auto(Some("wwan0"))),
+            link(Some(9), MeteredBy::Yes),
+        ];
+        let noted: Vec<String> = unknown_links(&links).collect();
+        assert_eq!(noted.len(), 2, "{noted:?}");
+        assert!(noted[0].contains("always counts") && noted[1].contains("nothing is limited"), "{noted:?}");
+    }
 }

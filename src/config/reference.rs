@@ -417,7 +417,7 @@ const KEYS: &[Key] = &[
     key_of(Group::Link, "name", Kind::Text(Shape::SinkName), Required { example: "\"lte\"" },
         "What [[sink]] sections name it by. What was spent is stored under this name."),
     key_of(Group::Link, "metered", Kind::Choice(&["auto", "yes", "no"]), Literal("\"auto\""),
-        "Whether it costs money. auto looks at state_file or asks NetworkManager for interface; as long as nobody knows, a link with a budget is metered."),
+        "Whether it costs money. auto looks at state_file or asks NetworkManager for interface; as long as nobody knows, a link is metered if anything is limited on it."),
     key_of(Group::Link, "interface", Kind::Text(Shape::Name), Otherwise { meaning: "NetworkManager is not asked", example: "\"wwan0\"" },
         "With metered = \"auto\": the network interface that NetworkManager is asked about, by nmcli."),
     key_of(Group::Link, "state_file", Kind::Text(Shape::Path), Otherwise { meaning: "no file is looked at", example: "\"/run/outrider/lte\"" },

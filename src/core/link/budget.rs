@@ -223,7 +223,7 @@ impl Budget {
         match self.metered {
             Metered::Yes => true,
             Metered::No => false,
-            Metered::Unknown => self.settings.has_budget(),
+            Metered::Unknown => self.settings.has_limit(),
         }
     }
 

@@ -7,7 +7,7 @@
 //! - A clock that jumps gives no day's budget twice, and one that was years ahead blocks nothing for years: see [`periods`].
 //! - What has waited may spend what an even pace would have spent by now, so that it leaves the rest of a day, or of a month, to what comes.
 //! - What is urgent goes first: a class waits as long as a more urgent one waits for the same link.
-//! - A link of which nobody knows whether it is metered is metered if it has a budget.
+//! - A link of which nobody knows whether it is metered is metered if anything is limited on it.
 //!
 //! Deliberately absent: clocks and sockets. Times are arguments, the calendar's in milliseconds since 1970 and the steady one's in
 //! microseconds.
@@ -130,6 +130,11 @@ impl LinkSettings {
     /// Whether anything is counted up.
     pub fn has_budget(&self) -> bool {
         self.bytes_per_day.is_some() || self.bytes_per_month.is_some()
+    }
+
+    /// Whether anything is not allowed.
+    pub fn has_limit(&self) -> bool {
+        self.has_budget() || self.rate.is_some() || self.carries != Classes::ALL
     }
 }
 

@@ -138,7 +138,12 @@ fn a_day_without_a_rate_leaves_the_reserve_to_alerts() {
 fn a_link_that_costs_nothing_lets_everything_go_and_counts_it_apart() {
     let mut budget = Budget::new(settings(), None);
     assert!(budget.is_metered(), "nobody knows, and it has a budget");
-    assert!(!Budget::new(LinkSettings::default(), None).is_metered(), "nobody knows, and it has none");
+    assert!(!Budget::new(LinkSettings::default(), None).is_metered(), "nobody knows, and nothing is limited");
+    let rate = LinkSettings { rate: Some(1), ..LinkSettings::default() };
+    let carries = LinkSettings { carries: [Class::Alerts].into_iter().collect(), ..LinkSettings::default() };
+    for limited in [rate, carries] {
+        assert!(Budget::new(limited.clone(), None).is_metered(), "nobody knows: {limited:?}");
+    }
     drain(&mut budget, Class::Live, 100, at(0));
     budget.set_metered(Metered::No);
     assert!(is_go(budget.ask(Class::Backlog, at(1))));

@@ -1,7 +1,7 @@
 //! Whether a link is metered: by the configuration, by a file that something else on the machine writes, or by NetworkManager.
 //!
 //! NetworkManager is asked by its own command, which needs no D-Bus here, every half minute and with a time limit. Where it is not there, hangs, or
-//! does not know, nobody knows, and a link with a budget counts as metered.
+//! does not know, nobody knows, and a link on which anything is limited counts as metered.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,11 @@ impl MeteredBy {
             MeteredBy::No => Metered::No,
             _ => Metered::Unknown,
         }
+    }
+
+    /// Whether somebody says so, or can be asked.
+    pub fn is_known(&self) -> bool {
+        matches!(self, MeteredBy::Yes | MeteredBy::No) || self.needs_looking()
     }
 
     fn needs_looking(&self) -> bool {
