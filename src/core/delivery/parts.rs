@@ -57,10 +57,12 @@ impl Plan {
 
 /// Says whether a request may be sent.
 pub trait Gate {
-    /// Whether one of this class may be sent now.
+    /// Whether one of this class may be sent now. If so, the next word is [`Self::sent`] or [`Self::unused`].
     fn ask(&mut self, class: Class, now_us: u64) -> Permit;
     /// One is sent.
     fn sent(&mut self, class: Class, request: &Request, now_us: u64);
+    /// None is sent, although one might be.
+    fn unused(&mut self, class: Class);
     /// One was answered.
     fn answered(&mut self, id: RequestId, now_us: u64);
     /// Nothing of this class is to be sent at present.
@@ -77,6 +79,8 @@ impl Gate for Open {
     }
 
     fn sent(&mut self, _: Class, _: &Request, _: u64) {}
+
+    fn unused(&mut self, _: Class) {}
 
     fn answered(&mut self, _: RequestId, _: u64) {}
 
@@ -273,7 +277,10 @@ impl Parts {
             while !is_held && self.parts[part].is_due(now_us) {
                 match gate.ask(class, now_us) {
                     Permit::Go { bytes_max } => {
-                        let Some(mut request) = self.parts[part].request(now_us, bytes_max) else { break };
+                        let Some(mut request) = self.parts[part].request(now_us, bytes_max) else {
+                            gate.unused(class);
+                            break;
+                        };
                         request.id = RequestId(request.id.0 * self.parts.len() as u64 + part as u64);
                         request.is_late = self.parts.len() > 1;
                         gate.sent(class, &request, now_us);

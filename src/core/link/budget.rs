@@ -288,6 +288,21 @@ impl Budget {
         Permit::Go { bytes_max }
     }
 
+    /// As [`Self::ask`], and if it may, what it may take is under way from now on, so that nobody else is told the same: until the caller
+    /// says by [`Self::give_back`] that it knows better.
+    pub fn reserve(&mut self, class: Class, now: Now) -> Permit {
+        let permit = self.ask(class, now);
+        if let Permit::Go { bytes_max } = permit {
+            self.sent(class, reserved(bytes_max), now);
+        }
+        permit
+    }
+
+    /// What was reserved with so many bytes is not under way, or is under way as something else, which the caller says next.
+    pub fn give_back(&mut self, class: Class, bytes_max: usize) {
+        self.settle(class, reserved(bytes_max), 0);
+    }
+
     /// A class has nothing to send any more: nobody has to wait for it.
     pub fn wants_nothing(&mut self, class: Class) {
         self.wanted_us[class.index()] = None;
@@ -302,17 +317,20 @@ impl Budget {
 
     /// Its answer has come, or it is known that none will, and so many bytes went over the socket since the last word.
     pub fn done(&mut self, class: Class, estimate: u64, bytes: u64, now: Now) {
+        self.settle(class, estimate, bytes);
+        self.use_rate(bytes.saturating_sub(estimate), now);
+        self.spend(class, bytes, now);
+    }
+
+    /// An estimate is over, of which so much has come true. The rate was charged with it.
+    fn settle(&mut self, class: Class, estimate: u64, bytes: u64) {
         self.reserved = self.reserved.saturating_sub(estimate);
         if class == Class::Backlog {
             self.backlog_under_way = self.backlog_under_way.saturating_sub(1);
         }
-        // The rate was charged with the estimate.
         if let Some(rate) = self.settings.rate.filter(|rate| *rate > 0) {
-            let too_much = estimate.saturating_sub(bytes);
-            self.busy_until_us = self.busy_until_us.saturating_sub(micros(too_much, rate));
-            self.use_rate(bytes.saturating_sub(estimate), now);
+            self.busy_until_us = self.busy_until_us.saturating_sub(micros(estimate.saturating_sub(bytes), rate));
         }
-        self.spend(class, bytes, now);
     }
 
     /// So many bytes went over the socket.
@@ -430,6 +448,11 @@ impl Budget {
             alerts_waiting: waits_for(Class::Alerts).filter(|waiting| *waiting != Waiting::Unmetered),
         }
     }
+}
+
+/// What a request with so many bytes at most takes. Where nothing bounds it, nothing is to be bounded by it.
+fn reserved(bytes_max: usize) -> u64 {
+    if bytes_max == usize::MAX { 0 } else { super::on_socket(bytes_max as u64) }
 }
 
 /// How long so many bytes take.

@@ -134,6 +134,25 @@ fn a_day_without_a_rate_leaves_the_reserve_to_alerts() {
     assert!((DAY * 9 / 10 - 2 * REQUEST_OVERHEAD_BYTES..=DAY).contains(&spent), "{spent}");
 }
 
+/// Two streams ask, and only then say what they send.
+#[test]
+fn what_may_be_sent_is_told_to_one_alone() {
+    let day = LinkSettings { bytes_per_day: Some(100_000), ..LinkSettings::default() };
+    let mut budget = Budget::new(day, None);
+    let Permit::Go { bytes_max } = budget.reserve(Class::Live, at(0)) else { panic!("it may") };
+    assert!(matches!(budget.reserve(Class::Live, at(0)), Permit::Later { .. }), "it has all that is left");
+    assert!(is_go(budget.clone().ask(Class::Alerts, at(0))), "but what is kept for alerts");
+    budget.give_back(Class::Live, bytes_max);
+    budget.sent(Class::Live, 20_000, at(0));
+    assert!(is_go(budget.ask(Class::Live, at(0))), "it is less");
+
+    let mut rated = Budget::new(LinkSettings { rate: Some(10_000), ..LinkSettings::default() }, None);
+    let Permit::Go { bytes_max } = rated.reserve(Class::Backlog, at(0)) else { panic!("it may") };
+    assert!(!is_go(rated.reserve(Class::Backlog, at(0))), "one at a time");
+    rated.give_back(Class::Backlog, bytes_max);
+    assert!(is_go(rated.reserve(Class::Backlog, at(0))), "as if nothing had been reserved");
+}
+
 #[test]
 fn a_link_that_costs_nothing_lets_everything_go_and_counts_it_apart() {
     let mut budget = Budget::new(settings(), None);

@@ -13,6 +13,8 @@ pub struct LinkGate {
     link: Option<Arc<SharedLink>>,
     socket: Arc<SocketBytes>,
     under_way: BTreeMap<RequestId, (Class, u64)>,
+    /// So many bytes are reserved for a request that is not known yet.
+    reserved: Option<usize>,
     /// Classes that were told to come again.
     has_asked: Vec<Class>,
     /// Nothing more is sent.
@@ -24,7 +26,7 @@ impl LinkGate {
         if let Some(link) = &link {
             link.begins_to_use();
         }
-        LinkGate { link, socket, under_way: BTreeMap::new(), has_asked: Vec::new(), is_closed: false }
+        LinkGate { link, socket, under_way: BTreeMap::new(), reserved: None, has_asked: Vec::new(), is_closed: false }
     }
 
     pub fn link(&self) -> Option<&Arc<SharedLink>> {
@@ -62,7 +64,8 @@ impl Gate for LinkGate {
         if self.under_way.is_empty() {
             budget.spend(class, self.socket.take(), now);
         }
-        let permit = budget.ask(class, now);
+        // Other streams share the budget, on other threads, and must not be told the same.
+        let permit = budget.reserve(class, now);
         drop(budget);
         // The clocks of link and delivery have begun at different times.
         let mine = |at_us: u64| now_us + at_us.saturating_sub(now.steady_us);
@@ -70,7 +73,10 @@ impl Gate for LinkGate {
             self.has_asked.push(class);
         }
         match permit {
-            Permit::Go { .. } => permit,
+            Permit::Go { bytes_max } => {
+                self.reserved = Some(bytes_max);
+                permit
+            }
             Permit::Later { at_us } => Permit::Later { at_us: mine(at_us) },
             Permit::Wait { waiting, at_us } => Permit::Wait { waiting, at_us: mine(at_us) },
         }
@@ -80,8 +86,19 @@ impl Gate for LinkGate {
         let Some(link) = &self.link else { return };
         let estimate = LinkGate::estimate(request);
         let now = link.now();
-        link.lock().sent(class, estimate, now);
+        let mut budget = link.lock();
+        if let Some(bytes_max) = self.reserved.take() {
+            budget.give_back(class, bytes_max);
+        }
+        budget.sent(class, estimate, now);
+        drop(budget);
         self.under_way.insert(request.id, (class, estimate));
+    }
+
+    fn unused(&mut self, class: Class) {
+        if let (Some(link), Some(bytes_max)) = (&self.link, self.reserved.take()) {
+            link.lock().give_back(class, bytes_max);
+        }
     }
 
     fn answered(&mut self, id: RequestId, _: u64) {

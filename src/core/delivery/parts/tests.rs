@@ -506,6 +506,7 @@ fn alerts_do_not_wait_for_anomalies() {
             }
         }
         fn sent(&mut self, _: Class, _: &Request, _: u64) {}
+        fn unused(&mut self, _: Class) {}
         fn answered(&mut self, _: RequestId, _: u64) {}
         fn wants_nothing(&mut self, _: Class) {}
     }

@@ -66,6 +66,8 @@ impl Gate for LinkGate<'_> {
         self.under_way.insert((self.stream, request.id), (class, bytes));
     }
 
+    fn unused(&mut self, _: Class) {}
+
     fn answered(&mut self, id: RequestId, now_us: u64) {
         let (class, bytes) = self.under_way.remove(&(self.stream, id)).expect("it was sent");
         self.budget.done(class, bytes, bytes, at(now_us));
