@@ -319,7 +319,7 @@ impl Budget {
     pub fn done(&mut self, class: Class, estimate: u64, bytes: u64, now: Now) {
         self.settle(class, estimate, bytes);
         self.use_rate(bytes.saturating_sub(estimate), now);
-        self.spend(class, bytes, now);
+        self.account(class, bytes, now);
     }
 
     /// An estimate is over, of which so much has come true. The rate was charged with it.
@@ -333,8 +333,13 @@ impl Budget {
         }
     }
 
-    /// So many bytes went over the socket.
+    /// So many bytes went over the socket for which nothing was reserved.
     pub fn spend(&mut self, class: Class, bytes: u64, now: Now) {
+        self.use_rate(bytes, now);
+        self.account(class, bytes, now);
+    }
+
+    fn account(&mut self, class: Class, bytes: u64, now: Now) {
         self.advance(now);
         if !self.is_metered() {
             self.kept.free_bytes = self.kept.free_bytes.saturating_add(bytes);

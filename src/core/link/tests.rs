@@ -203,6 +203,17 @@ fn a_rate_is_kept_and_what_is_urgent_goes_first() {
 }
 
 #[test]
+fn bytes_that_nobody_announced_use_the_rate_as_well() {
+    let mut budget = Budget::new(LinkSettings { rate: Some(10_000), ..LinkSettings::default() }, None);
+    budget.set_metered(Metered::Yes);
+    budget.sent(Class::Live, 10_000, at(0));
+    // Another stream's word comes first, and has all bytes in it.
+    budget.spend(Class::Anomalies, 10_000, at(500));
+    budget.done(Class::Live, 10_000, 0, at(600));
+    assert_eq!(budget.ask(Class::Anomalies, at(700)), Permit::Later { at_us: 1_000_000 + 2_000 });
+}
+
+#[test]
 fn a_class_that_went_away_holds_up_nobody() {
     let mut budget = Budget::new(LinkSettings { rate: Some(1_000), ..LinkSettings::default() }, None);
     budget.set_metered(Metered::Yes);

@@ -46,6 +46,7 @@ impl LinkGate {
             let now = link.now();
             let mut budget = link.lock();
             for (class, estimate) in std::mem::take(&mut self.under_way).into_values() {
+                self.socket.ends();
                 budget.done(class, estimate, self.socket.take(), now);
             }
             budget.spend(Class::Backlog, self.socket.take(), now);
@@ -61,7 +62,7 @@ impl Gate for LinkGate {
         let now = link.now();
         let mut budget = link.lock();
         // What no request is answerable for: handshakes that failed, connections that were closed.
-        if self.under_way.is_empty() {
+        if !self.socket.is_in_use() {
             budget.spend(class, self.socket.take(), now);
         }
         // Other streams share the budget, on other threads, and must not be told the same.
@@ -92,6 +93,7 @@ impl Gate for LinkGate {
         }
         budget.sent(class, estimate, now);
         drop(budget);
+        self.socket.begins();
         self.under_way.insert(request.id, (class, estimate));
     }
 
@@ -104,6 +106,7 @@ impl Gate for LinkGate {
     fn answered(&mut self, id: RequestId, _: u64) {
         let Some(link) = &self.link else { return };
         let Some((class, estimate)) = self.under_way.remove(&id) else { return };
+        self.socket.ends();
         let now = link.now();
         link.lock().done(class, estimate, self.socket.take(), now);
     }

@@ -61,6 +61,8 @@ pub struct Travel {
 pub struct SocketBytes {
     counted: AtomicU64,
     charged: AtomicU64,
+    /// Requests of all streams of the sink that await their answers.
+    under_way: AtomicU64,
 }
 
 impl SocketBytes {
@@ -71,6 +73,19 @@ impl SocketBytes {
     /// Of all time.
     pub fn counted(&self) -> u64 {
         self.counted.load(Ordering::Relaxed)
+    }
+
+    fn begins(&self) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn ends(&self) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a request will answer for what is counted.
+    fn is_in_use(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0
     }
 
     /// What was counted since the last call.
