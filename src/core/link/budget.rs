@@ -216,6 +216,10 @@ impl Budget {
     /// Somebody has found out whether the link is metered.
     pub fn set_metered(&mut self, metered: Metered) {
         self.metered = metered;
+        if !self.is_metered() {
+            // What has gone while it cost nothing is not waited for later.
+            self.busy_until_us = 0;
+        }
     }
 
     /// Whether it counts as metered.
@@ -351,7 +355,7 @@ impl Budget {
     }
 
     fn use_rate(&mut self, bytes: u64, now: Now) {
-        if let Some(rate) = self.settings.rate.filter(|rate| *rate > 0) {
+        if let Some(rate) = self.settings.rate.filter(|rate| *rate > 0 && self.is_metered()) {
             self.busy_until_us = self.busy_until_us.max(now.steady_us).saturating_add(micros(bytes, rate));
         }
     }

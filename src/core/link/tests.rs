@@ -203,6 +203,16 @@ fn a_rate_is_kept_and_what_is_urgent_goes_first() {
 }
 
 #[test]
+fn what_went_while_it_cost_nothing_is_not_waited_for() {
+    let mut budget = Budget::new(LinkSettings { rate: Some(10_000), ..LinkSettings::default() }, None);
+    budget.set_metered(Metered::No);
+    budget.sent(Class::Live, 500_000_000, at(0));
+    budget.done(Class::Live, 500_000_000, 600_000_000, at(10));
+    budget.set_metered(Metered::Yes);
+    assert!(is_go(budget.ask(Class::Live, at(20))));
+}
+
+#[test]
 fn bytes_that_nobody_announced_use_the_rate_as_well() {
     let mut budget = Budget::new(LinkSettings { rate: Some(10_000), ..LinkSettings::default() }, None);
     budget.set_metered(Metered::Yes);
