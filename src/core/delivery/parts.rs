@@ -14,6 +14,8 @@
 //! Deliberately absent: keys that are set aside, except in a whole. In parts a key that fails keeps its lines in memory; of the live part, they
 //! are left to the backlog like all others.
 
+use std::collections::VecDeque;
+
 use super::machine::Delivery;
 use super::progress::Progress;
 use super::{Actions, DeliverySettings, DeliveryStatus, Event, Patience, Persist, Request, RequestId};
@@ -23,7 +25,7 @@ use crate::link::{Class, Permit, Waiting};
 #[cfg(test)]
 mod tests;
 
-/// What is live has waited for less than this, beside the time that it waits for company.
+/// What is live was committed for less than this, beside the time that it waits for company.
 const LIVE_US: u64 = 10_000_000;
 /// How often it is looked whether something live has waited for longer.
 const LOOK_US: u64 = 1_000_000;
@@ -113,6 +115,8 @@ pub struct Parts {
     /// What is live is left to the backlog as soon as nothing of it is in flight.
     is_releasing: bool,
     looked_us: u64,
+    /// When so much was committed, at the looks of the last seconds: what is live ages before it is read, too.
+    heads: VecDeque<(u64, u64)>,
     /// The last sequence that is committed.
     head: u64,
     behind: bool,
@@ -152,6 +156,7 @@ impl Parts {
             split,
             is_releasing: false,
             looked_us: 0,
+            heads: VecDeque::new(),
             head,
             behind: false,
             linger_us,
@@ -310,7 +315,8 @@ impl Parts {
         let parts = self.parts.iter().zip(may_send);
         waits.extend(parts.filter_map(|(part, may_send)| part.wait_until_us(now_us, may_send)));
         // While it is being left to the backlog, the next reply decides.
-        if self.plan == Plan::LiveFirst && !self.is_releasing && !self.parts[0].is_drained() {
+        let has_live = !self.parts[0].is_drained() || self.unread(0) > 0;
+        if self.plan == Plan::LiveFirst && !self.is_releasing && has_live {
             waits.push(self.looked_us + LOOK_US);
         }
         Actions { send, persist, wait_until_us: waits.into_iter().min() }
@@ -353,13 +359,24 @@ impl Parts {
         if !self.is_releasing && now_us >= self.looked_us + LOOK_US {
             self.looked_us = now_us;
             let since_us = self.parts[0].waiting_since_us();
-            self.is_releasing = since_us.is_some_and(|since_us| since_us + LIVE_US + self.linger_us <= now_us);
+            let old_us = LIVE_US + self.linger_us;
+            self.is_releasing = since_us.is_some_and(|since_us| since_us + old_us <= now_us);
+            self.is_releasing |= self.parts[0].offered_through() < self.head_before(old_us, now_us);
         }
         if self.is_releasing && self.parts[0].is_grounded() {
             self.split = self.head.max(self.parts[0].offered_through());
             self.parts[0].release(self.split);
             self.is_releasing = false;
         }
+    }
+
+    /// What was committed so long ago at least. Looks that are no longer needed are forgotten.
+    fn head_before(&mut self, old_us: u64, now_us: u64) -> u64 {
+        self.heads.push_back((now_us, self.head));
+        while self.heads.get(1).is_some_and(|(at_us, _)| at_us + old_us <= now_us) {
+            self.heads.pop_front();
+        }
+        self.heads.front().filter(|(at_us, _)| at_us + old_us <= now_us).map_or(0, |(_, head)| *head)
     }
 
     /// Something beside the delivery is to be saved with it.

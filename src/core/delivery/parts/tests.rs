@@ -1,6 +1,6 @@
 //! Parts against a cloud that fails, through crashes, and a whole day on a link with a budget.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use proptest::prelude::*;
 
@@ -441,7 +441,7 @@ fn broken_promises_are_noticed_in_parts() {
 /// Delivers at once.
 fn deliver(parts: &mut Parts, requests: Vec<Request>, now_us: u64) -> Vec<u64> {
     let mut delivered = Vec::new();
-    let mut requests = std::collections::VecDeque::from(requests);
+    let mut requests = VecDeque::from(requests);
     while let Some(request) = requests.pop_front() {
         delivered.extend(request.records.iter().flat_map(|record| sequences(&record.data).collect::<Vec<u64>>()));
         let reply = Reply::whole(Outcome::Accepted { shard: None }, request.records.len());
@@ -492,6 +492,50 @@ fn what_waits_for_too_long_is_left_to_the_backlog() {
     offer(&mut parts, 1, 7, now_us);
     send = parts.step(Event::LinkUp, &mut Open, now_us).send;
     assert_eq!(deliver(&mut parts, send, now_us), [6, 7, 1, 2, 3, 4, 5]);
+}
+
+/// Half more comes than can be sent, and more than is held waits in the store: what is sent as live is live all the same.
+#[test]
+fn what_is_live_is_not_old_though_more_comes_than_can_be_sent() {
+    const EACH_US: u64 = 100 * MS;
+    let settings = DeliverySettings {
+        grouping: Grouping::Single,
+        linger_us: 0,
+        request_records_max: 10,
+        requests_in_flight_max: 1,
+        // Of each part, for some five seconds.
+        held_bytes_max: 2 * 50 * 290,
+        ..DeliverySettings::default()
+    };
+    let mut parts = Parts::new(Plan::LiveFirst, settings, &CursorState::at(0), 0, 1);
+    let (mut committed_us, mut free_us) = (Vec::new(), 0);
+    let mut on_the_way: VecDeque<(u64, u64, Vec<u64>)> = VecDeque::new();
+    let (mut oldest_us, mut live) = (0, 0);
+    for now_us in (0..300).flat_map(|second| (0..20).map(move |at| second * SECOND + at * 50 * MS)) {
+        let come = (now_us / 1_000 * 15 / 1_000) as usize;
+        committed_us.resize(come, now_us);
+        let mut event = Event::Tick { behind: false };
+        if let Some((_, id, lines)) = on_the_way.pop_front_if(|(at_us, ..)| *at_us <= now_us) {
+            if id % 2 == 0 {
+                live += lines.len();
+                let ages_us = lines.iter().map(|sequence| now_us - committed_us[*sequence as usize - 1]);
+                oldest_us = oldest_us.max(ages_us.max().unwrap_or(0));
+            }
+            let reply = Reply::whole(Outcome::Accepted { shard: None }, lines.len());
+            event = Event::Replied { id: RequestId(id), reply };
+        }
+        for part in [0, 1] {
+            offer(&mut parts, part, come as u64, now_us);
+        }
+        for request in parts.step(event, &mut Open, now_us).send {
+            let lines: Vec<u64> =
+                request.records.iter().flat_map(|one| sequences(&one.data).collect::<Vec<u64>>()).collect();
+            free_us = now_us.max(free_us) + EACH_US * lines.len() as u64;
+            on_the_way.push_back((free_us, request.id.0, lines));
+        }
+    }
+    assert!(live > 1_500, "{live}");
+    assert!(oldest_us < 20 * SECOND, "{oldest_us}");
 }
 
 #[test]
