@@ -50,6 +50,8 @@ pub struct Delivery {
     sink: SinkState,
     saving: saving::Saving,
     aside: aside::SetAside,
+    /// Its progress is a part's: who has made the parts counts the ranges.
+    is_part: bool,
     /// What is newly done with, for whoever wants to know.
     finished: Option<Vec<(u64, u64)>>,
     /// The store has given up everything up to here.
@@ -139,6 +141,7 @@ impl Delivery {
             sink,
             saving: saving::Saving::default(),
             aside: aside::SetAside::default(),
+            is_part: false,
             finished: None,
             given_up_through: 0,
             accepted_us: None,
@@ -151,7 +154,7 @@ impl Delivery {
 
     /// Whether the next line should be offered now; to be asked before each.
     pub fn wants_more(&self) -> bool {
-        let ranges = self.progress.ranges() + self.outstanding_runs;
+        let ranges = if self.is_part { 0 } else { self.progress.ranges() } + self.outstanding_runs;
         // Otherwise a cursor that was saved under a larger bound would block for ever: only the lines between its ranges reduce their
         // number.
         let has_ranges = ranges < self.settings.patience.ranges_max || self.outstanding_runs == 0;

@@ -145,7 +145,7 @@ impl Parts {
             let is_live = plan == Plan::LiveFirst && index == 0;
             let begins = if is_live { CursorState::at(split) } else { cursor.clone() };
             let mut part = Delivery::new(settings, &begins, seed.wrapping_add(index as u64));
-            part.collect_finished();
+            part.be_part();
             part
         };
         let parts = (0..count).map(part).collect();
@@ -225,10 +225,21 @@ impl Parts {
 
     /// Whether the next line should be offered to a part now; to be asked before each.
     pub fn wants_more(&self, part: usize) -> bool {
-        // The last part fills what is open between the ranges, so nothing may keep it from that.
-        let is_last = part + 1 == self.parts.len();
-        let has_ranges = is_last || self.done.ranges() < self.ranges_max || self.parts[part].is_drained();
-        has_ranges && !(part == 0 && self.is_releasing) && self.parts[part].wants_more()
+        self.has_ranges(part) && !(part == 0 && self.is_releasing) && self.parts[part].wants_more()
+    }
+
+    /// Whether a part may make more ranges. The one that is furthest behind fills what is open between them, so nothing may keep it from
+    /// that.
+    fn has_ranges(&self, part: usize) -> bool {
+        let through = self.offered_through(part);
+        let is_behind_all = self.parts.iter().all(|other| other.offered_through() >= through);
+        is_behind_all || self.done.ranges() + self.parts[part].outstanding_runs() < self.ranges_max
+    }
+
+    /// Whether something of a class waits until there are fewer ranges. What is live is left to the backlog instead.
+    fn waits_for_ranges(&self) -> bool {
+        let is_waiting = |part: usize| self.unread(part) > 0 && !self.has_ranges(part);
+        self.plan == Plan::ByClass && (0..self.parts.len()).any(is_waiting)
     }
 
     /// The last sequence that a part was offered or has skipped.
@@ -307,7 +318,7 @@ impl Parts {
             waits.extend(asks_again_us);
             may_send.push(!is_held && asks_again_us.is_none());
         }
-        self.waiting = waiting;
+        self.waiting = if self.waits_for_ranges() { Some(Waiting::Between) } else { waiting };
         // What was given up or has expired on the way.
         self.settle();
         let is_save_due = self.parts.iter().any(|part| part.is_save_due(now_us));
@@ -363,6 +374,8 @@ impl Parts {
             self.is_releasing = since_us.is_some_and(|since_us| since_us + old_us <= now_us);
             self.is_releasing |= self.parts[0].offered_through() < self.head_before(old_us, now_us);
         }
+        // There can be no more ranges, and the backlog makes them fewer.
+        self.is_releasing |= self.unread(0) > 0 && self.done.ranges() >= self.ranges_max;
         if self.is_releasing && self.parts[0].is_grounded() {
             self.split = self.head.max(self.parts[0].offered_through());
             self.parts[0].release(self.split);

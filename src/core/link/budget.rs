@@ -56,6 +56,8 @@ pub enum Waiting {
     Pace,
     /// The link carries nothing of this class while it is metered.
     Unmetered,
+    /// So much was sent ahead of what waits that no more can be told apart from it.
+    Between,
 }
 
 impl Waiting {
@@ -66,6 +68,7 @@ impl Waiting {
             Waiting::Month => "waiting for the budget of the next month",
             Waiting::Pace => "sent as slowly as the budget lasts",
             Waiting::Unmetered => "waiting for a link that is not metered",
+            Waiting::Between => "waiting until less waits between what was sent first",
         }
     }
 }
@@ -423,7 +426,7 @@ impl Budget {
             Waiting::Month => {
                 calendar::month_end_ms(calendar::month_of(now_ms, self.settings.reset_day), self.settings.reset_day)
             }
-            Waiting::Pace | Waiting::Unmetered => i64::MAX,
+            Waiting::Pace | Waiting::Unmetered | Waiting::Between => i64::MAX,
         };
         let left_ms =
             now.wall_ms.map_or(u64::MAX, |now_ms| end_ms(now_ms).saturating_sub(now_ms).max(1).unsigned_abs());

@@ -5,9 +5,14 @@ use super::Delivery;
 use crate::cursor::CursorState;
 
 impl Delivery {
-    /// From now on what is newly done with is collected for [`Self::take_finished`].
-    pub(in super::super) fn collect_finished(&mut self) {
-        self.finished = Some(Vec::new());
+    /// It is a part of a stream: what is newly done with is collected for [`Self::take_finished`], and ranges are counted by whoever takes it.
+    pub(in super::super) fn be_part(&mut self) {
+        (self.is_part, self.finished) = (true, Some(Vec::new()));
+    }
+
+    /// Runs of sequences that it holds.
+    pub(in super::super) fn outstanding_runs(&self) -> usize {
+        self.outstanding_runs
     }
 
     /// What is newly done with since the last call, as runs of sequences, in no order.

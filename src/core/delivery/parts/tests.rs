@@ -538,22 +538,100 @@ fn what_is_live_is_not_old_though_more_comes_than_can_be_sent() {
     assert!(oldest_us < 20 * SECOND, "{oldest_us}");
 }
 
+/// Lets alerts go.
+struct AlertsOnly;
+impl Gate for AlertsOnly {
+    fn ask(&mut self, class: Class, now_us: u64) -> Permit {
+        match class {
+            Class::Alerts => Permit::Go { bytes_max: usize::MAX },
+            _ => Permit::Wait { waiting: Waiting::Day, at_us: now_us + SECOND },
+        }
+    }
+    fn sent(&mut self, _: Class, _: &Request, _: u64) {}
+    fn unused(&mut self, _: Class) {}
+    fn answered(&mut self, _: RequestId, _: u64) {}
+    fn wants_nothing(&mut self, _: Class) {}
+}
+
+/// Many ranges are done with, as after a start.
+fn with_gaps(count: u64) -> CursorState {
+    CursorState { cursor: 0, acknowledged: (1..=count).map(|at| (2 * at, 2 * at)).collect() }
+}
+
+fn with_ranges(ranges_max: usize) -> DeliverySettings {
+    let patience = Patience { ranges_max, ..Patience::default() };
+    DeliverySettings { linger_us: 0, patience, ..DeliverySettings::default() }
+}
+
 #[test]
-fn alerts_do_not_wait_for_anomalies() {
-    /// Lets alerts go.
-    struct AlertsOnly;
-    impl Gate for AlertsOnly {
-        fn ask(&mut self, class: Class, now_us: u64) -> Permit {
-            match class {
-                Class::Alerts => Permit::Go { bytes_max: usize::MAX },
-                _ => Permit::Wait { waiting: Waiting::Day, at_us: now_us + SECOND },
+fn gaps_are_filled_together_however_many_there_are() {
+    for plan in [Plan::LiveFirst, Plan::ByClass] {
+        let mut parts = Parts::new(plan, with_ranges(50), &with_gaps(30), 60, 1);
+        let last = parts.count() - 1;
+        for part in 0..=last {
+            while parts.unread(part) > 0 && parts.wants_more(part) {
+                let sequence = parts.offered_through(part) + 1;
+                let line = Offered { sequence, device: "d", class: Class::Anomalies, age_us: 0 };
+                parts.offer(part, line, 0, |out| out.extend_from_slice(format!("{sequence} x\n").as_bytes()));
             }
         }
-        fn sent(&mut self, _: Class, _: &Request, _: u64) {}
-        fn unused(&mut self, _: Class) {}
-        fn answered(&mut self, _: RequestId, _: u64) {}
-        fn wants_nothing(&mut self, _: Class) {}
+        assert_eq!(parts.unread(last), 0, "{plan:?}");
+        let send = parts.step(Event::Tick { behind: false }, &mut Open, 0).send;
+        assert_eq!(send.len(), 1, "{plan:?}: they share a request");
     }
+}
+
+#[test]
+fn what_is_live_is_left_to_the_backlog_where_there_can_be_no_more_ranges() {
+    let mut parts = Parts::new(Plan::LiveFirst, with_ranges(30), &with_gaps(30), 60, 1);
+    offer(&mut parts, 0, 65, 0);
+    assert_eq!(parts.unread(0), 5, "it would be one more range");
+    parts.step(Event::Tick { behind: false }, &mut Open, 0);
+    offer(&mut parts, 1, 65, 0);
+    let send = parts.step(Event::Tick { behind: false }, &mut Open, 0).send;
+    assert_eq!(deliver(&mut parts, send, 0).len(), 30, "so much is held");
+    offer(&mut parts, 1, 65, 0);
+    let send = parts.step(Event::Tick { behind: false }, &mut Open, 0).send;
+    assert_eq!(deliver(&mut parts, send, 0), [61, 62, 63, 64, 65]);
+    assert_eq!(parts.save(1).expect("changed").state, CursorState::at(65));
+}
+
+/// As long as anomalies wait, each alert between them is one more range.
+#[test]
+fn the_number_of_ranges_has_a_bound_that_is_told() {
+    let mut parts = Parts::new(Plan::ByClass, with_ranges(20), &CursorState::at(0), 0, 1);
+    parts.set_head(200);
+    let read = |parts: &mut Parts| {
+        for part in 0..3 {
+            while parts.unread(part) > 0 && parts.wants_more(part) {
+                let sequence = parts.offered_through(part) + 1;
+                let class = if sequence.is_multiple_of(2) { Class::Alerts } else { Class::Anomalies };
+                let line = Offered { sequence, device: "d", class, age_us: 0 };
+                parts.offer(part, line, 0, |out| out.extend_from_slice(format!("{sequence} x\n").as_bytes()));
+            }
+        }
+    };
+    for _ in 0..200 {
+        read(&mut parts);
+        for request in parts.step(Event::Tick { behind: false }, &mut AlertsOnly, 0).send {
+            let reply = Reply::whole(Outcome::Accepted { shard: None }, request.records.len());
+            parts.step(Event::Replied { id: request.id, reply }, &mut AlertsOnly, 0);
+        }
+    }
+    let saved = parts.save(1).expect("changed").state;
+    assert_eq!((saved.cursor, saved.acknowledged.len()), (0, 20), "{saved:?}");
+    assert_eq!(parts.status().waiting, Some(Waiting::Between));
+    for _ in 0..20 {
+        read(&mut parts);
+        let send = parts.step(Event::Tick { behind: false }, &mut Open, 0).send;
+        deliver(&mut parts, send, 0);
+    }
+    assert_eq!(parts.save(1).expect("changed").state, CursorState::at(200));
+    assert_eq!(parts.status().waiting, None);
+}
+
+#[test]
+fn alerts_do_not_wait_for_anomalies() {
     let settings = DeliverySettings { linger_us: 0, held_bytes_max: 3_000, ..DeliverySettings::default() };
     let mut parts = Parts::new(Plan::ByClass, settings.clone(), &CursorState::at(0), 0, 1);
     parts.set_head(100);
