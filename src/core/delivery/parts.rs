@@ -288,7 +288,7 @@ impl Parts {
         let mut may_send = Vec::with_capacity(self.parts.len());
         for part in 0..self.parts.len() {
             let class = self.class(part);
-            let is_held = if part == 0 { self.is_releasing } else { self.live_is_overdue(now_us) };
+            let is_held = if part == 0 { self.is_releasing } else { self.is_backlog_held(now_us) };
             let mut asks_again_us = None;
             while !is_held && self.parts[part].is_due(now_us) {
                 match gate.ask(class, now_us) {
@@ -357,9 +357,9 @@ impl Parts {
         }
     }
 
-    /// What has waited goes after what comes now.
-    fn live_is_overdue(&self, now_us: u64) -> bool {
-        self.plan == Plan::LiveFirst && self.parts[0].has_overdue(now_us)
+    /// What has waited goes after what comes now, unless that is to be left to it as soon as the last reply has come.
+    fn is_backlog_held(&self, now_us: u64) -> bool {
+        self.plan == Plan::LiveFirst && !self.is_releasing && self.parts[0].has_overdue(now_us)
     }
 
     /// Leaves to the backlog what is not live any more.

@@ -298,7 +298,7 @@ impl World {
 
     fn send(&mut self, request: Request) -> Result<(), String> {
         let part = request.id.0 % self.parts.count() as u64;
-        if part == 1 && self.parts.live_is_overdue(self.own_us()) {
+        if part == 1 && self.parts.is_backlog_held(self.own_us()) {
             self.sent_while_live_waited += 1;
             return Err("what has waited goes before what comes now".to_owned());
         }
@@ -492,6 +492,38 @@ fn what_waits_for_too_long_is_left_to_the_backlog() {
     offer(&mut parts, 1, 7, now_us);
     send = parts.step(Event::LinkUp, &mut Open, now_us).send;
     assert_eq!(deliver(&mut parts, send, now_us), [6, 7, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn what_has_waited_is_sent_while_the_last_reply_is_waited_for() {
+    let settings = DeliverySettings {
+        grouping: Grouping::Single,
+        linger_us: 0,
+        request_records_max: 1,
+        requests_in_flight_max: 1,
+        ..DeliverySettings::default()
+    };
+    let mut parts = Parts::new(Plan::LiveFirst, settings, &CursorState::at(10), 100, 1);
+    parts.set_head(105);
+    for (sequence, device) in (101..=105).zip(["a", "b", "c", "d", "e"]) {
+        let line = Offered { sequence, device, class: Class::Live, age_us: 0 };
+        parts.offer(0, line, 0, |out| out.extend_from_slice(format!("{sequence} x\n").as_bytes()));
+    }
+    let live = parts.step(Event::Tick { behind: false }, &mut Open, 0).send;
+    assert_eq!(live.len(), 1, "its answer does not come");
+    offer(&mut parts, 1, 105, 0);
+    assert!(parts.step(Event::Tick { behind: false }, &mut Open, SECOND).send.is_empty(), "there is more that is live");
+    let send = parts.step(Event::Tick { behind: false }, &mut Open, 12 * SECOND).send;
+    let sent: Vec<u64> = send.iter().flat_map(|one| sequences(&one.records[0].data).collect::<Vec<u64>>()).collect();
+    assert_eq!(sent, [11]);
+    // When it comes, what is left of what was live is the backlog's.
+    let reply = Reply::whole(Outcome::Accepted { shard: None }, 1);
+    parts.step(Event::Replied { id: live[0].id, reply }, &mut Open, 13 * SECOND);
+    offer(&mut parts, 1, 105, 13 * SECOND);
+    assert_eq!(
+        deliver(&mut parts, send, 13 * SECOND),
+        [11..=100, 102..=105].into_iter().flatten().collect::<Vec<u64>>()
+    );
 }
 
 /// Half more comes than can be sent, and more than is held waits in the store: what is sent as live is live all the same.
