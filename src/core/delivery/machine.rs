@@ -399,9 +399,10 @@ impl Delivery {
         self.may_send(now_us) && self.next_send_us(now_us).is_some_and(|due_us| due_us <= now_us)
     }
 
-    /// Whether something has waited long enough for more, whatever it waits for now.
+    /// Whether something has waited long enough for more, and its shard would take it now.
     pub(super) fn has_overdue(&self, now_us: u64) -> bool {
-        self.due_us().is_some_and(|due_us| due_us <= now_us)
+        let would_go = |lane: &Lane| !lane.ready.is_empty() && lane.pacer.ready_at_us() <= now_us;
+        self.due_us().is_some_and(|due_us| due_us <= now_us) && self.lanes.iter().any(would_go)
     }
 
     fn make_ready(&mut self, index: usize) {

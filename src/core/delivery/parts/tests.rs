@@ -526,6 +526,33 @@ fn what_has_waited_is_sent_while_the_last_reply_is_waited_for() {
     );
 }
 
+#[test]
+fn a_shard_that_takes_nothing_does_not_hold_up_what_has_waited() {
+    let patience = Patience { throttled_pause_us: 60 * SECOND, ..Patience::default() };
+    let settings =
+        DeliverySettings { grouping: Grouping::Single, linger_us: 0, patience, ..DeliverySettings::default() };
+    let mut parts = Parts::new(Plan::LiveFirst, settings, &CursorState::at(0), 0, 1);
+    offer(&mut parts, 0, 100, 0);
+    let mut is_first = true;
+    for now_us in (0..5_000).map(|at| at * MS) {
+        let mut requests = VecDeque::from(parts.step(Event::Tick { behind: false }, &mut Open, now_us).send);
+        while let Some(request) = requests.pop_front() {
+            let shard = Some("s".to_owned());
+            let outcome = if is_first { Outcome::Accepted { shard } } else { Outcome::Retry(RetryReason::Throttled) };
+            is_first = false;
+            let outcomes = vec![outcome; request.records.len()];
+            let reply = Reply { scope: Scope::Records, outcomes, passed_over: 0 };
+            requests.extend(parts.step(Event::Replied { id: request.id, reply }, &mut Open, now_us).send);
+        }
+    }
+    parts.split = 200;
+    parts.head = 200;
+    parts.parts[1].skip_through(100, 5_000 * MS);
+    offer(&mut parts, 1, 200, 5_000 * MS);
+    let send = parts.step(Event::Tick { behind: false }, &mut Open, 5_000 * MS).send;
+    assert!(send.iter().any(|request| request.id.0 % 2 == 1), "{send:?}");
+}
+
 /// Half more comes than can be sent, and more than is held waits in the store: what is sent as live is live all the same.
 #[test]
 fn what_is_live_is_not_old_though_more_comes_than_can_be_sent() {
