@@ -51,6 +51,29 @@ impl Ranges {
         before
     }
 
+    /// Those of one set that are not in another, whose ranges come in order and do not overlap: in one go, whatever they are.
+    pub fn difference(&self, others: impl IntoIterator<Item = (u64, u64)>) -> Ranges {
+        let (mut left, mut others) = (Ranges::default(), others.into_iter().peekable());
+        for (first, last) in self.iter() {
+            let mut from = first;
+            while let Some((begin, end)) = others.peek().copied()
+                && begin <= last
+            {
+                if end >= first {
+                    left.push(from, begin.saturating_sub(1).min(last));
+                    from = from.max(end.saturating_add(1));
+                }
+                // One that goes on behind this range is looked at again.
+                if end > last {
+                    break;
+                }
+                others.next();
+            }
+            left.push(from, last);
+        }
+        left
+    }
+
     /// How many sequences of `first..=last` are in the set.
     pub fn count_within(&self, first: u64, last: u64) -> u64 {
         self.within(first, last).map(|(begin, end)| end - begin + 1).sum()
@@ -110,6 +133,24 @@ mod tests {
                 prop_assert_eq!(left, set.iter().copied().collect::<Vec<_>>());
             }
             prop_assert_eq!(ranges.count(), set.len() as u64);
+        }
+
+        #[test]
+        fn a_difference_is_what_is_left_when_each_is_removed(
+            one in prop::collection::vec((1_u64..60, 0_u64..9), 0..20),
+            other in prop::collection::vec((1_u64..60, 0_u64..9), 0..20),
+        ) {
+            let of = |added: Vec<(u64, u64)>| {
+                let mut ranges = Ranges::default();
+                added.into_iter().for_each(|(first, len)| ranges.insert(first, first + len));
+                ranges
+            };
+            let (mut one, other) = (of(one), of(other));
+            let difference = one.difference(other.iter());
+            for (first, last) in other.iter() {
+                one.remove(first, last);
+            }
+            prop_assert_eq!(difference, one);
         }
 
         #[test]

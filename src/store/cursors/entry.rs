@@ -124,10 +124,7 @@ impl Entry {
         for (first, last) in &state.acknowledged {
             newly_done.push((*first).max(passed + 1), *last);
         }
-        for (first, last) in &self.state.acknowledged {
-            newly_done.remove(*first, *last);
-        }
-        newly_done
+        newly_done.difference(self.state.acknowledged.iter().copied())
     }
 
     /// Everything up to a sequence that it is not done with.
