@@ -416,10 +416,10 @@ impl Cursors {
         Ok(DroppedSink::Dropped(dropped))
     }
 
-    /// The furthest cursor of any sink.
+    /// The last sequence that any sink is done with. Where what comes now goes first, that is far beyond its cursor.
     pub fn furthest(&self, stream: Stream) -> u64 {
-        let cursors = self.entries.iter().filter(|entry| entry.stream == stream).map(|entry| entry.state.cursor);
-        cursors.max().unwrap_or(0)
+        let of_stream = self.entries.iter().filter(|entry| entry.stream == stream).map(|entry| &entry.state);
+        of_stream.map(|state| state.acknowledged.last().map_or(state.cursor, |(_, last)| *last)).max().unwrap_or(0)
     }
 
     /// No configured sink needs anything up to here.

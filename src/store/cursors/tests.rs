@@ -129,6 +129,17 @@ fn what_is_too_old_to_be_sent_has_expired_for_that_sink_alone() {
 }
 
 #[test]
+fn what_was_sent_ahead_of_the_cursor_counts_as_how_far_a_sink_has_come() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
+    let mut cursors = Cursors::default();
+    cursors.register(&db, "cloud", Stream::RAW).expect("a cursor");
+    let state = CursorState { cursor: 10, acknowledged: vec![(20, 30), (500, 700)] };
+    cursors.apply(&db, &CursorChange::to("cloud", Stream::RAW, state)).expect("a working disk");
+    assert_eq!(cursors.furthest(Stream::RAW), 700);
+}
+
+#[test]
 fn what_a_link_has_spent_is_kept_with_the_cursor_or_not_at_all() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
