@@ -427,8 +427,9 @@ impl Forwarder {
         }
         let until = *self.flush_until.get_or_insert_with(|| clock::instant() + self.flush_within);
         let is_flushed = self.delivery.is_drained() && (self.is_salvaging || !self.is_behind());
-        // A cloud that is unreachable now will not be back within the grace period: what is stored is sent after the next start.
-        is_flushed || self.shown.failing.is_some() || clock::instant() >= until
+        // A cloud that is unreachable now will not be back within the grace period, nor will a budget: what is stored is sent after the next
+        // start.
+        is_flushed || self.delivery.is_stuck() || self.shown.failing.is_some() || clock::instant() >= until
     }
 }
 

@@ -123,6 +123,8 @@ pub struct Parts {
     linger_us: u64,
     ranges_max: usize,
     waiting: Option<Waiting>,
+    /// Nothing is in flight, and all that is left waits for a budget.
+    is_stuck: bool,
 }
 
 impl Parts {
@@ -162,6 +164,7 @@ impl Parts {
             linger_us,
             ranges_max,
             waiting: None,
+            is_stuck: false,
         }
     }
 
@@ -286,10 +289,12 @@ impl Parts {
         self.split_if_due(now_us);
         let (mut send, mut waits, mut waiting) = (Vec::new(), Vec::new(), None);
         let mut may_send = Vec::with_capacity(self.parts.len());
+        let mut is_stuck = true;
         for part in 0..self.parts.len() {
             let class = self.class(part);
             let is_held = if part == 0 { self.is_releasing } else { self.is_backlog_held(now_us) };
             let mut asks_again_us = None;
+            let mut has_no_budget = false;
             while !is_held && self.parts[part].is_due(now_us) {
                 match gate.ask(class, now_us) {
                     Permit::Go { bytes_max } => {
@@ -308,6 +313,7 @@ impl Parts {
                     }
                     Permit::Wait { waiting: what, at_us } => {
                         (asks_again_us, waiting) = (Some(at_us), waiting.or(Some(what)));
+                        has_no_budget = true;
                         break;
                     }
                 }
@@ -317,7 +323,10 @@ impl Parts {
             }
             waits.extend(asks_again_us);
             may_send.push(!is_held && asks_again_us.is_none());
+            let is_empty = self.parts[part].is_drained() && self.unread(part) == 0;
+            is_stuck &= self.parts[part].is_grounded() && (has_no_budget || is_empty);
         }
+        self.is_stuck = is_stuck && waiting.is_some();
         self.waiting = if self.waits_for_ranges() { Some(Waiting::Between) } else { waiting };
         // What was given up or has expired on the way.
         self.settle();
@@ -424,6 +433,11 @@ impl Parts {
     /// Whether everything that was offered is done with.
     pub fn is_drained(&self) -> bool {
         self.parts.iter().all(Delivery::is_drained)
+    }
+
+    /// Whether nothing is in flight and all that is left waits for a budget: nothing is to be waited for at the end of a process.
+    pub fn is_stuck(&self) -> bool {
+        self.is_stuck
     }
 
     /// How all parts together stand.

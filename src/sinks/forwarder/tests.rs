@@ -384,6 +384,33 @@ fn what_comes_now_and_what_has_waited_both_arrive_once() {
     assert_eq!(sink.0.borrow().iter().sum::<usize>(), 8);
 }
 
+fn spent_link() -> Arc<crate::sinks::links::SharedLink> {
+    use crate::core::link::LinkSettings;
+    use crate::sinks::links::metering::MeteredBy;
+    use crate::sinks::links::{LinkConfiguration, SharedLink};
+
+    let settings = LinkSettings { bytes_per_day: Some(1_000), ..LinkSettings::default() };
+    let configuration = LinkConfiguration { name: "lte".to_owned(), settings, metered: MeteredBy::Yes };
+    let link = Arc::new(SharedLink::new(&configuration, None));
+    link.spend(Class::Live, 1_000);
+    link
+}
+
+/// Without it, the end would wait for the grace period, which is a minute, and the test for less.
+#[test]
+fn the_end_of_a_process_waits_for_no_budget() {
+    let mut bench = Bench::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (sender, _words) = mpsc::channel();
+    let mut parts = parts(&mut bench, sender, Duration::ZERO);
+    parts.stream.counted_link = Some(spent_link());
+    bench.commit(3);
+    bench.link.send_replace(Link::Ending);
+    let local = tokio::task::LocalSet::new();
+    let ended = async { tokio::time::timeout(Duration::from_secs(30), run(parts, Rc::new(Willing::default()))).await };
+    local.block_on(&runtime, ended).expect("it ends by itself");
+}
+
 #[test]
 fn a_link_without_a_budget_is_waited_for_and_is_no_failure() {
     use crate::core::link::{LinkSettings, Metered};
