@@ -8,10 +8,11 @@ use tokio::sync::watch;
 
 use super::status::{ForwardStatus, Link};
 use super::stream::StreamParts;
+use crate::core::batch::{BatchEncoder, Tag};
 use crate::core::delivery::Plan;
 use crate::core::identity::{RunId, Stream};
 use crate::core::link::Class;
-use crate::core::pipeline::{Pipeline, PipelineSettings};
+use crate::core::pipeline::{Pipeline, PipelineSettings, Sealed, SealedBatch};
 use crate::core::reading::{Attributes, Reading, Readings, TimeQuality};
 use crate::pipeline::Message;
 use crate::store::commit::CommitInput;
@@ -106,6 +107,38 @@ impl Bench {
         let sealed = self.pipeline.seal();
         self.writer.commit(&CommitInput { sealed, ..CommitInput::default() }).expect("a working disk");
         self.committed.send_modify(|last| *last += devices.len() as u64);
+    }
+
+    /// Commits an anomaly for each of these lines.
+    pub fn commit_anomalies(&mut self, lines: &[String]) {
+        let mut encoder = BatchEncoder::default();
+        for line in lines {
+            encoder.push_line(Tag::Anomaly, "tank", line.as_bytes());
+        }
+        let before = *self.committed.borrow();
+        let batch = SealedBatch {
+            stream: Stream::ANOMALIES,
+            last_sequence: before + lines.len() as u64,
+            first_position: before,
+            count: lines.len() as u32,
+            first_ms: 0,
+            last_ms: 0,
+            payload: encoder.finish(),
+        };
+        let sealed = Sealed { batches: vec![batch], ..self.pipeline.seal() };
+        self.writer.commit(&CommitInput { sealed, ..CommitInput::default() }).expect("a working disk");
+        self.committed.send_modify(|last| *last += lines.len() as u64);
+    }
+
+    /// What a task needs to read the anomalies, of which alone something is committed.
+    pub fn anomaly_parts(&mut self, sink: &str, pipeline: Sender<Message>) -> StreamParts {
+        StreamParts {
+            stream: Stream::ANOMALIES,
+            stream_name: "anomalies".into(),
+            cursor: self.writer.register_sink(sink, Stream::ANOMALIES).expect("a cursor"),
+            plan: Plan::ByClass,
+            ..self.stream_parts(sink, pipeline)
+        }
     }
 
     /// What a task needs to read the raw stream.

@@ -71,8 +71,8 @@ pub(crate) struct Forwarder {
     status: Arc<ForwardStatus>,
     beat: Beat,
     started: Instant,
-    /// Everything committed has been read: what comes next is new and may wait for more.
-    caught_up: bool,
+    /// For each part of the delivery, whether everything committed has been read: what comes next is new and may wait for more.
+    caught_up: Vec<bool>,
     /// When something new was first noticed that is not read yet.
     noticed_us: Option<u64>,
     shown: DeliveryStatus,
@@ -233,7 +233,7 @@ impl Forwarder {
             status: parts.status,
             beat: parts.beat,
             started: clock::instant(),
-            caught_up: false,
+            caught_up: Vec::new(),
             noticed_us: None,
             shown: DeliveryStatus::default(),
             is_salvaging: false,
@@ -251,7 +251,7 @@ impl Forwarder {
             whole.restore_aside(&parts.held_keys);
         }
         // If nothing is waiting at the start, the first records are as new as all later ones.
-        forwarder.caught_up = !forwarder.is_behind();
+        forwarder.caught_up = vec![!forwarder.is_behind(); forwarder.delivery.count()];
         forwarder
     }
 
@@ -260,6 +260,8 @@ impl Forwarder {
         self.read_aside();
         let now_us = self.now_us();
         self.delivery.give_up_through(self.given_up.load(Ordering::Acquire));
+        // What is not read ages as well.
+        self.delivery.set_head(*self.committed.borrow());
         let Actions { send, persist, wait_until_us } = self.delivery.step(event, &mut self.gate, now_us);
         if let Some(persist) = persist {
             self.persist(persist);
@@ -270,7 +272,7 @@ impl Forwarder {
             self.save_all();
             Next::Ended
         } else if read == Read::Enough && (0..self.delivery.count()).any(|part| self.can_read(part)) {
-            Next::Soon { is_behind: !self.caught_up }
+            Next::Soon { is_behind: self.has_backlog() }
         } else if self.wants_aside() {
             Next::Soon { is_behind: false }
         } else {
@@ -412,8 +414,7 @@ impl Forwarder {
 
     /// There is more to read, and it does not have to wait for more.
     fn has_backlog(&self) -> bool {
-        let head = *self.committed.borrow();
-        !self.caught_up && self.following().any(|part| self.delivery.unread_of(part, head) > 0)
+        self.following().any(|part| !self.caught_up[part] && self.can_read(part))
     }
 
     /// The linger time is so long that much may arrive meanwhile, so every commit is looked at.

@@ -10,18 +10,21 @@ impl Forwarder {
     /// When to read what has been committed since everything was read. Commits are far more frequent than requests need to be, so they are
     /// read together, once the first of them has waited as long as a line may.
     pub(super) fn read_due_us(&mut self) -> Option<u64> {
-        // After an error always read again: only that shows whether it is over.
         let head = *self.committed.borrow();
-        let unread = self.following().map(|part| self.delivery.unread_of(part, head));
-        let waiting = unread.max().unwrap_or(0);
+        // A part that is full is read for when it has room: until then its lines are no reason to look.
+        let may_be_read = || self.following().filter(|part| self.can_read(*part));
+        let waiting = may_be_read().map(|part| self.delivery.unread_of(part, head)).max().unwrap_or(0);
+        let is_behind = may_be_read().any(|part| !self.caught_up[part]);
         let now_us = self.now_us();
         if self.can_read_backlog() {
             return Some(now_us);
         }
+        // After an error always read again: only that shows whether it is over.
         if waiting == 0 && self.store_error.is_none() {
             return None;
         }
-        let is_urgent = !self.caught_up || waiting >= WAITING_MAX || *self.link.borrow() == Link::Ending;
+        let is_urgent =
+            is_behind || self.store_error.is_some() || waiting >= WAITING_MAX || *self.link.borrow() == Link::Ending;
         let noticed_us = *self.noticed_us.get_or_insert(now_us);
         Some(if is_urgent { now_us } else { noticed_us + self.linger_us })
     }
@@ -84,7 +87,7 @@ impl Forwarder {
         let head = *self.committed.borrow();
         self.delivery.set_head(head);
         let now_us = self.now_us();
-        let (mut all, mut caught_up) = (Read::End, true);
+        let mut all = Read::End;
         for part in 0..self.delivery.count() {
             let is_backlog = self.delivery.is_backlog(part);
             let since_us = if is_backlog { now_us } else { since_us };
@@ -93,14 +96,13 @@ impl Forwarder {
                 // What was committed is not there, and may be taken over from a store that was set aside.
                 read = Read::Salvaging;
             }
-            caught_up &= is_backlog || read == Read::End;
+            self.caught_up[part] = is_backlog || read == Read::End;
             all = match (all, read) {
                 (Read::Enough, _) | (_, Read::Enough) => Read::Enough,
                 (Read::Salvaging, _) | (_, Read::Salvaging) => Read::Salvaging,
                 _ => Read::End,
             };
         }
-        self.caught_up = caught_up;
         Ok(all)
     }
 
@@ -114,6 +116,6 @@ impl Forwarder {
         }
         self.store_error = Some(format!("cannot read the store: {error}"));
         self.store_pause_until = Some(clock::instant() + STORE_PAUSE);
-        self.caught_up = false;
+        self.caught_up.fill(false);
     }
 }

@@ -411,6 +411,37 @@ fn the_end_of_a_process_waits_for_no_budget() {
     local.block_on(&runtime, ended).expect("it ends by itself");
 }
 
+/// More anomalies wait than are held, and alerts could be read: there are no turns but for what happens.
+#[test]
+fn a_forwarder_does_not_spin_while_a_full_part_waits_for_a_budget() {
+    let mut bench = Bench::new();
+    let (sender, _words) = mpsc::channel();
+    let delivery = DeliverySettings { linger_us: 0, held_bytes_max: 60_000, ..DeliverySettings::default() };
+    let stream = bench.anomaly_parts("cloud", sender);
+    let stream = StreamParts { counted_link: Some(spent_link()), ..stream };
+    let line = format!("{{\"v\":1,\"type\":\"anomaly\",\"text\":\"{}\"}}\n", "x".repeat(1_000));
+    bench.commit_anomalies(&vec![line; 200]);
+    let mut forwarder = Forwarder::new(ForwarderParts { stream, delivery, seed: 1, flush_within: Duration::ZERO });
+    let (mut turns, mut event) = (0, Event::Tick { behind: false });
+    let deadline = loop {
+        turns += 1;
+        assert!(turns < 100, "it spins");
+        let turn = forwarder.turn(event);
+        assert!(turn.send.is_empty());
+        event = match turn.next {
+            Next::Soon { is_behind } => Event::Tick { behind: is_behind },
+            Next::Ended => panic!("nobody ends it"),
+            Next::Waits { until_us } => match forwarder.wait(until_us) {
+                Wait::Not(event) => event,
+                Wait::Until { deadline: Some(deadline), .. } if deadline <= Instant::now() => forwarder.tick(),
+                Wait::Until { deadline, .. } => break deadline,
+            },
+        };
+    };
+    assert!(forwarder.is_behind(), "they are not all held");
+    assert!(deadline.is_none_or(|deadline| deadline > Instant::now() + Duration::from_secs(1)), "{deadline:?}");
+}
+
 #[test]
 fn a_link_without_a_budget_is_waited_for_and_is_no_failure() {
     use crate::core::link::{LinkSettings, Metered};
