@@ -393,7 +393,7 @@ fn start(
         let streams = writer.streams_in_use().map_err(GatewayError::Sqlite)?;
         for link in &settings.links {
             let stored = writer.link_state(&link.name).map_err(GatewayError::Sqlite)?;
-            links.push(Arc::new(SharedLink::new(link, stored.as_deref())));
+            links.push(Arc::new(SharedLink::new(link, stored)));
         }
         metering::watch(&links).map_err(GatewayError::system("start the thread that looks at links"))?;
         let mut parts = SinkParts {

@@ -27,6 +27,15 @@ pub struct LinkState {
     pub state: String,
 }
 
+/// What is stored of a link at a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLink {
+    /// Everything that was ever counted.
+    pub counted: u64,
+    /// `None` if the store in which it was has been set aside, or it is no text.
+    pub state: Option<String>,
+}
+
 /// Keeps a state, unless one is kept that has counted more.
 pub(super) fn keep(db: &Connection, link: &LinkState) -> rusqlite::Result<()> {
     db.prepare_cached(
@@ -38,11 +47,13 @@ pub(super) fn keep(db: &Connection, link: &LinkState) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The state of a link, if there is one.
-pub(super) fn load(db: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
-    let state: Option<Option<Vec<u8>>> = db
-        .prepare_cached("SELECT acknowledged FROM progress WHERE stream = 0 AND name = ?1")?
-        .query_row([format!("{LINK_BYTES}:{name}")], |row| row.get(0))
-        .optional()?;
-    Ok(state.flatten().and_then(|bytes| String::from_utf8(bytes).ok()))
+/// A link, if anything is stored of it.
+pub(super) fn load(db: &Connection, name: &str) -> rusqlite::Result<Option<StoredLink>> {
+    db.prepare_cached("SELECT value, acknowledged FROM progress WHERE stream = 0 AND name = ?1")?
+        .query_row([format!("{LINK_BYTES}:{name}")], |row| {
+            let (counted, state): (i64, Option<Vec<u8>>) = (row.get(0)?, row.get(1)?);
+            let state = state.and_then(|bytes| String::from_utf8(bytes).ok());
+            Ok(StoredLink { counted: counted.cast_unsigned(), state })
+        })
+        .optional()
 }

@@ -247,7 +247,7 @@ impl Writer {
     /// # Errors
     ///
     /// If the store cannot be read.
-    pub fn link_state(&self, name: &str) -> rusqlite::Result<Option<String>> {
+    pub fn link_state(&self, name: &str) -> rusqlite::Result<Option<links::StoredLink>> {
         links::load(&self.db, name)
     }
 

@@ -277,6 +277,14 @@ fn a_vehicle_that_wakes_for_an_hour_a_day_gets_each_day() {
     }
 }
 
+#[test]
+fn what_another_version_has_stored_is_read_as_far_as_it_goes() {
+    let text = r#"{"metered_bytes":70,"by_class":{"alerts":9,"pigeons":4},"more":[]}"#;
+    let kept: Kept = serde_json::from_str(text).expect("as far as it goes");
+    let status = Budget::new(settings(), Some(kept)).status(at(0));
+    assert_eq!((status.metered_bytes, status.by_class), (70, [9, 0, 0, 0, 0]));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Ask(usize, u64),

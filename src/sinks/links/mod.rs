@@ -18,7 +18,7 @@ pub use socket::CountedStream;
 
 use crate::clock;
 use crate::core::link::{Budget, Class, Kept, LinkSettings, LinkStatus, Metered, Now};
-use crate::store::links::{CountedLink, LinkState};
+use crate::store::links::{CountedLink, LinkState, StoredLink};
 
 /// A clock that shows an earlier time is not set: 2020-01-01.
 const CLOCK_IS_SET_FROM_MS: i64 = 1_577_836_800_000;
@@ -109,14 +109,11 @@ pub struct SharedLink {
 
 impl SharedLink {
     /// Goes on from what is stored of it.
-    pub fn new(configuration: &LinkConfiguration, stored: Option<&str>) -> SharedLink {
+    pub fn new(configuration: &LinkConfiguration, stored: Option<StoredLink>) -> SharedLink {
         let LinkConfiguration { name, settings, metered } = configuration;
-        let kept = stored.and_then(|text| match serde_json::from_str::<Kept>(text) {
-            Ok(kept) => Some(kept),
-            Err(error) => {
-                tracing::error!(link = name, "what was spent on the link cannot be read, and is counted anew: {error}");
-                None
-            }
+        let kept = stored.map(|StoredLink { counted, state }| {
+            // With less than was ever counted, nothing that is told later would be kept.
+            state.and_then(|text| read_state(name, &text)).unwrap_or_else(|| Kept::of_total(counted))
         });
         let mut budget = Budget::stored_ahead(settings.clone(), kept);
         budget.set_metered(metered.at_start());
@@ -193,18 +190,30 @@ impl CountedLink for SharedLink {
     }
 }
 
+fn read_state(link: &str, text: &str) -> Option<Kept> {
+    let read = serde_json::from_str(text);
+    let told = |error: &serde_json::Error| {
+        tracing::error!(link, "what was spent on the link by now cannot be read, and the budgets begin anew: {error}");
+    };
+    read.inspect_err(told).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::link::Permit;
 
-    fn shared(bytes_per_day: u64, stored: Option<&str>) -> Arc<SharedLink> {
+    fn stored(counted: u64, state: &str) -> StoredLink {
+        StoredLink { counted, state: Some(state.to_owned()) }
+    }
+
+    fn shared(bytes_per_day: u64, stored: Option<StoredLink>) -> Arc<SharedLink> {
         let settings = LinkSettings { bytes_per_day: Some(bytes_per_day), ..LinkSettings::default() };
         let link = LinkConfiguration { name: "lte".to_owned(), settings, metered: MeteredBy::Yes };
         Arc::new(SharedLink::new(&link, stored))
     }
 
-    fn link(stored: Option<&str>) -> Arc<SharedLink> {
+    fn link(stored: Option<StoredLink>) -> Arc<SharedLink> {
         shared(1_000, stored)
     }
 
@@ -214,10 +223,9 @@ mod tests {
         first.spend(Class::Live, 950);
         let LinkState { counted, state, .. } = first.state();
         assert_eq!(counted, 950);
-        let second = link(Some(&state));
+        let second = link(Some(stored(counted, &state)));
         assert_eq!(second.status().bytes_today, 950);
         assert!(second.status().waiting.is_some());
-        assert_eq!(link(Some("no JSON")).status().bytes_today, 0);
     }
 
     #[test]
@@ -232,10 +240,20 @@ mod tests {
         assert!(is_go() && !link.wants_saving());
         link.spend(Class::Live, 10 << 10);
         assert!(link.wants_saving());
-        assert_eq!(shared(1 << 20, Some(&killed.state)).status().bytes_today, 16 << 10);
+        assert_eq!(shared(1 << 20, Some(stored(0, &killed.state))).status().bytes_today, 16 << 10);
         // Who ends in order says how much it was.
         drop(gate);
-        assert_eq!(shared(1 << 20, Some(&link.state().state)).status().bytes_today, 10 << 10);
+        assert_eq!(shared(1 << 20, Some(stored(10 << 10, &link.state().state))).status().bytes_today, 10 << 10);
+    }
+
+    #[test]
+    fn what_cannot_be_read_begins_anew_and_is_kept_from_then_on() {
+        for state in [Some("no JSON".to_owned()), None] {
+            let link = link(Some(StoredLink { counted: 5_000, state }));
+            assert_eq!((link.status().bytes_today, link.status().metered_bytes), (0, 5_000));
+            link.spend(Class::Live, 10);
+            assert_eq!(link.state().counted, 5_010, "more than is stored, or it would not be kept");
+        }
     }
 
     #[test]

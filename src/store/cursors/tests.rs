@@ -145,7 +145,7 @@ fn what_a_link_has_spent_is_kept_with_the_cursor_or_not_at_all() {
     let mut db = schema::open_writer(&folder.path().join("s"), Synchronous::Off, None).expect("a new store");
     let mut cursors = Cursors::default();
     cursors.register(&db, "cloud", Stream::RAW).expect("a cursor");
-    let kept = |db: &Connection, name: &str| links::load(db, name).expect("readable");
+    let kept = |db: &Connection, name: &str| links::load(db, name).expect("readable").and_then(|link| link.state);
     let mut change = CursorChange::to("cloud", Stream::RAW, CursorState::at(0));
     assert_eq!(kept(&db, "lte"), None);
     for (counted, expected) in [(100, "state 100"), (90, "state 100"), (120, "state 120")] {
