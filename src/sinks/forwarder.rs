@@ -24,10 +24,11 @@ use super::status::{ForwardStatus, Link};
 use super::stream::StreamParts;
 use crate::clock;
 use crate::core::delivery::{
-    Actions, DeliverySettings, DeliveryStatus, Event, Outcome, Parts, Plan, Reply, Request, RequestId, RetryReason,
+    Actions, DeliverySettings, DeliveryStatus, Event, Gate as _, Outcome, Parts, Plan, Reply, Request, RequestId,
+    RetryReason,
 };
 use crate::core::identity::Stream;
-use crate::core::link::Class;
+use crate::core::link::{Class, Permit};
 use crate::heartbeat::Beat;
 use crate::pipeline::Message;
 use crate::store::cursors::Saves;
@@ -93,6 +94,9 @@ pub(crate) struct Forwarder {
 }
 
 const LINK_IS_DOWN: &str = "nothing is sent at present";
+
+/// Letters ask again so soon where others go first: those wait for the answer.
+const LETTER_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// What a turn leaves to do.
 pub(crate) struct Turn {
@@ -324,12 +328,30 @@ impl Forwarder {
         drop(call);
         match letter {
             Ok(Some(letter)) if resending.is_meant(&letter) => {
+                // Letters have waited for long.
+                match self.gate.ask(Class::Backlog, self.now_us()) {
+                    Permit::Go { .. } => {}
+                    Permit::Later { at_us } => {
+                        let pause = Duration::from_micros(at_us.saturating_sub(self.now_us())).min(LETTER_PAUSE_MAX);
+                        self.resending = Some(resending);
+                        tokio::time::sleep(pause).await;
+                        return;
+                    }
+                    Permit::Wait { waiting, .. } => {
+                        self.gate.wants_nothing(Class::Backlog);
+                        resending.stop(waiting.text());
+                        resending.end();
+                        return;
+                    }
+                }
                 let mut link = self.link.clone();
                 let goes_on = tokio::select! {
                     goes_on = resending.send(&self.letters, sink, &letter) => Some(goes_on),
                     // Neither the end of the process nor a link that is cut on purpose waits for a letter.
                     _ = link.wait_for(|link| *link != Link::Up) => None,
                 };
+                // What it took is charged with the next question.
+                self.gate.unused(Class::Backlog);
                 match goes_on {
                     Some(true) => {
                         self.resending = Some(resending);

@@ -7,7 +7,9 @@ use super::*;
 use crate::core::cursor::CursorState;
 use crate::core::delivery::{OutgoingRecord, Patience};
 use crate::sinks::bench::Bench;
+use crate::sinks::resend::Wish;
 use crate::store::commit::CommitInput;
+use crate::store::cursors::{CursorChange, DeadLetter};
 
 /// Accepts everything, and remembers how many lines each request held.
 #[derive(Default)]
@@ -440,6 +442,30 @@ fn a_forwarder_does_not_spin_while_a_full_part_waits_for_a_budget() {
     };
     assert!(forwarder.is_behind(), "they are not all held");
     assert!(deadline.is_none_or(|deadline| deadline > Instant::now() + Duration::from_secs(1)), "{deadline:?}");
+}
+
+#[test]
+fn a_dead_letter_is_not_sent_without_a_budget() {
+    let mut bench = Bench::new();
+    bench.commit(1);
+    let mut change = CursorChange::to("cloud", Stream::RAW, CursorState::at(1));
+    change.dead_letters =
+        vec![DeadLetter { sequence: 1, reason: "too odd".to_owned(), line: b"{\"device\":\"tank\"}\n".to_vec() }];
+    let (sender, _words) = mpsc::channel();
+    let mut parts = parts(&mut bench, sender, Duration::ZERO);
+    bench.writer.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() }).expect("a working disk");
+    parts.stream.counted_link = Some(spent_link());
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let sink = Rc::new(Willing::default());
+    let local = tokio::task::LocalSet::new();
+    let mut forwarder = Forwarder::new(parts);
+    bench.status.wishes.ask(Wish { id: None, through: i64::MAX, answer }).expect("nobody else asks");
+    assert!(forwarder.has_letters());
+    local.block_on(&runtime, forwarder.send_letter(&*sink));
+    let resent = local.block_on(&runtime, answered).expect("an answer");
+    assert_eq!((resent.delivered, resent.stopped.as_deref()), (0, Some("waiting for the budget of the next day")));
+    assert_eq!(sink.0.borrow().len(), 0);
 }
 
 #[test]
