@@ -150,9 +150,14 @@ impl Connections {
 
 /// The request as it stands on the wire: with its host, and without the origin in its first line, except for a proxy.
 fn prepare(request: &mut Request<SdkBody>, uri: &Uri, proxy: Option<&Intercept>) -> Result<(), ConnectorError> {
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = HeaderValue::from_str(host).map_err(|error| ConnectorError::user(error.into()))?;
+    // A port that the scheme has anyway is none of the host that is signed.
+    let usual = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    let host = uri.host().unwrap_or_default();
+    let host = match uri.port_u16().filter(|port| *port != usual) {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    let host = HeaderValue::from_str(&host).map_err(|error| ConnectorError::user(error.into()))?;
     request.headers_mut().entry(HOST).or_insert(host);
     match proxy {
         Some(proxy) => {
@@ -291,6 +296,22 @@ mod tests {
         assert!(error.to_string().contains("407"), "{error}");
         let text = seen.lock().expect("no panic").2.clone();
         assert_eq!(text, "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nProxy-Authorization: Basic eDp5\r\n\r\n");
+    }
+
+    #[test]
+    fn the_host_is_the_one_that_is_signed() {
+        for (uri, expected) in [
+            ("https://a.example:443/b", "a.example"),
+            ("http://a.example:80/b", "a.example"),
+            ("https://a.example:80/b", "a.example:80"),
+            ("https://x:y@a.example:4566/b", "a.example:4566"),
+            ("http://[::1]:80/b", "[::1]"),
+        ] {
+            let uri: Uri = uri.parse().expect("right");
+            let mut request = Request::new(SdkBody::empty());
+            prepare(&mut request, &uri, None).expect("right");
+            assert_eq!(request.headers()[HOST], expected, "{uri}");
+        }
     }
 
     #[tokio::test]
