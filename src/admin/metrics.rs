@@ -38,7 +38,6 @@ pub fn write(status: &Status, certificates: &[(String, Expiry)]) -> String {
     );
     write_sinks(&mut text, status);
     write_links(&mut text, status);
-    write_links(&mut text, status);
     write_mqtt(&mut text, status);
     files::write(&mut text, status);
     text.single(

@@ -12,7 +12,7 @@ use crate::listeners::expect_success;
 
 const WRITE: &str = "OUTRIDER_WRITE_METRICS";
 
-/// Rules, certificates, and a sink beside the archive: whatever brings metrics of its own.
+/// Rules, certificates, a link, and a sink beside the archive: whatever brings metrics of its own.
 const CONFIG: &str = "\
 [[listener]]
 name = \"vehicles\"
@@ -25,6 +25,11 @@ listen = \"127.0.0.1:0\"
 [[sink]]
 name = \"archive\"
 type = \"archive\"
+[[link]]
+name = \"lte\"
+metered = \"yes\"
+bytes_per_day = \"1MiB\"
+bytes_per_month = \"20MiB\"
 [[rule]]
 name = \"hot\"
 when = \"temperature > 110\"
@@ -121,6 +126,9 @@ fn every_metric_is_written_down_and_every_expression_is_of_metrics_that_there_ar
     let folder = tempfile::tempdir().unwrap();
     let families = families(&metrics(folder.path()));
     assert!(families.len() > 80, "{}", families.len());
+    let names: BTreeSet<&str> = families.iter().map(|family| family.name.as_str()).collect();
+    assert_eq!(names.len(), families.len(), "each is there once");
+    assert!(names.contains("outrider_link_bytes_today"));
     let file = root().join("docs/METRICS.md");
     if std::env::var_os(WRITE).is_some() {
         std::fs::write(&file, page(&families)).unwrap();
