@@ -4,7 +4,9 @@
 //! exchange at a time on each, reused as long as the service keeps them. Proxies are those of the SDK's connections; one that is itself spoken
 //! to by TLS is not supported.
 
+use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use super::is_here;
@@ -29,6 +32,8 @@ use crate::tls;
 
 /// Most connections that are kept for later.
 const IDLE_MAX: usize = 16;
+/// An address that has not answered for so long has the next one beside it.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(300);
 /// No answer of a proxy to the wish for a tunnel is longer.
 const TUNNEL_ANSWER_BYTES_MAX: usize = 8 << 10;
 
@@ -127,7 +132,8 @@ impl Connections {
                 return Err(io(io::Error::new(io::ErrorKind::Unsupported, text)));
             }
         };
-        let stream = TcpStream::connect((to_host.as_str(), to_port)).await.map_err(io)?;
+        let addresses = tokio::net::lookup_host((to_host.as_str(), to_port)).await.map_err(io)?;
+        let stream = connect_any(addresses.collect()).await.map_err(io)?;
         stream.set_nodelay(true).map_err(io)?;
         let mut stream = CountedStream::new(stream, Some(Arc::clone(&self.bytes)));
         if !is_tls {
@@ -145,6 +151,33 @@ impl Connections {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| ConnectorError::user(error.into()))?;
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(io)?;
         speak(stream).await
+    }
+}
+
+/// Connects to one of these addresses, which lead to the same host. One that does not answer is not waited for: the next one, of the other
+/// family if there is one, is tried beside it.
+async fn connect_any(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let first_is_6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<SocketAddr>, _) = addresses.into_iter().partition(|at| at.is_ipv6() == first_is_6);
+    let longer = first.len().max(second.len());
+    let turns = (0..longer).flat_map(|at| [first.get(at).copied(), second.get(at).copied()]);
+    let mut left = turns.flatten().collect::<VecDeque<SocketAddr>>();
+    let mut attempts = JoinSet::new();
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        match left.pop_front() {
+            Some(address) => drop(attempts.spawn(TcpStream::connect(address))),
+            None if attempts.is_empty() => return Err(failed),
+            None => {}
+        }
+        tokio::select! {
+            Some(attempt) = attempts.join_next() => match attempt {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failed = error,
+                Err(error) => failed = io::Error::other(error),
+            },
+            () = tokio::time::sleep(NEXT_ADDRESS_AFTER), if !left.is_empty() => {}
+        }
     }
 }
 
@@ -296,6 +329,35 @@ mod tests {
         assert!(error.to_string().contains("407"), "{error}");
         let text = seen.lock().expect("no panic").2.clone();
         assert_eq!(text, "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nProxy-Authorization: Basic eDp5\r\n\r\n");
+    }
+
+    /// A listener whose queue is full answers nobody, like an address behind which packets are dropped.
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_is_not_waited_for() {
+        let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        silent.listen(0).expect("it listens");
+        let silent_at = silent.local_addr().expect("bound").as_socket().expect("an address");
+        let mut queued = Vec::new();
+        let is_silent = loop {
+            let attempt = tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(silent_at)).await;
+            match attempt {
+                Ok(stream) => queued.push(stream.expect("listening")),
+                Err(_) => break true,
+            }
+            if queued.len() > 100 {
+                break false;
+            }
+        };
+        assert!(is_silent, "its queue is never full");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let there = listener.local_addr().expect("bound");
+        let connecting = tokio::time::timeout(Duration::from_secs(10), connect_any(vec![silent_at, there]));
+        let stream = connecting.await.expect("in time").expect("the second one answers");
+        assert_eq!(stream.peer_addr().expect("connected"), there);
+        drop(listener);
+        let nobody = tokio::time::timeout(Duration::from_secs(10), connect_any(vec![there, there])).await;
+        assert!(nobody.expect("in time").is_err());
     }
 
     #[test]
