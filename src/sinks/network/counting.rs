@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
@@ -32,6 +32,9 @@ use crate::tls;
 
 /// Most connections that are kept for later.
 const IDLE_MAX: usize = 16;
+/// For so long: what lies between, as in networks of mobile phones, may forget a connection soon after. And what is sent over one is to be
+/// acknowledged within it.
+const IDLE_FOR: Duration = Duration::from_secs(30);
 /// An address that has not answered for so long has the next one beside it.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(300);
 /// No answer of a proxy to the wish for a tunnel is longer.
@@ -46,19 +49,37 @@ struct Connections {
     bytes: Arc<SocketBytes>,
     proxies: Matcher,
     tls: OnceLock<Option<Arc<rustls::ClientConfig>>>,
-    /// With the origin that each leads to.
-    idle: Mutex<Vec<(String, SendRequest<SdkBody>)>>,
+    idle_for: Duration,
+    idle: Mutex<Vec<Idle>>,
+}
+
+/// A connection that is kept for later.
+#[derive(Debug)]
+struct Idle {
+    /// Where it leads to.
+    origin: String,
+    since: Instant,
+    sender: SendRequest<SdkBody>,
+}
+
+/// Unless it is said that an answer has come, what is kept for that origin is given up: whatever holds up one connection may hold up all.
+struct Unanswered<'a> {
+    connections: &'a Connections,
+    origin: &'a str,
+    is_answered: bool,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.connections.forget(self.origin);
+        }
+    }
 }
 
 /// Connects with the first request, and counts what goes over the connections.
 pub fn connector(connect_timeout: Duration, bytes: Arc<SocketBytes>) -> SharedHttpConnector {
-    SharedHttpConnector::new(CountingNetwork(Arc::new(Connections {
-        connect_timeout,
-        bytes,
-        proxies: Matcher::from_env(),
-        tls: OnceLock::new(),
-        idle: Mutex::default(),
-    })))
+    SharedHttpConnector::new(CountingNetwork(Arc::new(Connections::new(connect_timeout, IDLE_FOR, bytes))))
 }
 
 impl HttpConnector for CountingNetwork {
@@ -79,7 +100,45 @@ fn of_hyper(error: hyper::Error) -> ConnectorError {
     }
 }
 
+/// The service has closed the connection before it has answered, as it may with one that was idle.
+fn is_closed(error: &hyper::Error) -> bool {
+    let is_reset = |error: &io::Error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted
+        )
+    };
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    error.is_canceled() || error.is_incomplete_message() || cause.is_some_and(is_reset)
+}
+
+/// The same request once more, if its body is in memory.
+fn copy(request: &Request<SdkBody>) -> Option<Request<SdkBody>> {
+    let mut copy = Request::new(request.body().try_clone()?);
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    Some(copy)
+}
+
 impl Connections {
+    fn new(connect_timeout: Duration, idle_for: Duration, bytes: Arc<SocketBytes>) -> Connections {
+        let (proxies, tls) = (Matcher::from_env(), OnceLock::new());
+        Connections { connect_timeout, bytes, proxies, tls, idle_for, idle: Mutex::default() }
+    }
+
+    /// A new connection, within the time for it.
+    async fn connect_in_time(
+        &self,
+        uri: &Uri,
+        proxy: Option<&Intercept>,
+        is_tls: bool,
+    ) -> Result<SendRequest<SdkBody>, ConnectorError> {
+        tokio::time::timeout(self.connect_timeout, self.connect(uri, proxy, is_tls))
+            .await
+            .map_err(|_| io(io::Error::new(io::ErrorKind::TimedOut, "no connection in time")))?
+    }
+
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let mut request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
         let uri = request.uri().clone();
@@ -88,19 +147,30 @@ impl Connections {
         prepare(&mut request, &uri, proxy.as_ref().filter(|_| !is_tls))?;
         let origin =
             format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |at| at.as_str()));
-        let mut sender = match self.idle_one(&origin) {
+        let kept = self.idle_one(&origin);
+        let again = kept.as_ref().and_then(|_| copy(&request));
+        let mut sender = match kept {
             Some(sender) => sender,
-            None => tokio::time::timeout(self.connect_timeout, self.connect(&uri, proxy.as_ref(), is_tls))
-                .await
-                .map_err(|_| io(io::Error::new(io::ErrorKind::TimedOut, "no connection in time")))??,
+            None => self.connect_in_time(&uri, proxy.as_ref(), is_tls).await?,
         };
-        let response = sender.send_request(request).await.map_err(of_hyper)?;
+        let mut unanswered = Unanswered { connections: self, origin: &origin, is_answered: false };
+        let response = match (sender.send_request(request).await, again) {
+            (Err(error), Some(again)) if is_closed(&error) => {
+                self.forget(&origin);
+                sender = self.connect_in_time(&uri, proxy.as_ref(), is_tls).await?;
+                sender.send_request(again).await
+            }
+            (response, _) => response,
+        };
+        let response = response.map_err(of_hyper)?;
+        unanswered.is_answered = true;
+        drop(unanswered);
         let mut idle = self.idle.lock().expect("nothing panics while it is held");
         if idle.len() == IDLE_MAX {
             idle.remove(0);
         }
         // Its answer is still to be read; until then it is not ready.
-        idle.push((origin, sender));
+        idle.push(Idle { origin, since: Instant::now(), sender });
         drop(idle);
         HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
             .map_err(|error| ConnectorError::other(error.into(), None))
@@ -109,9 +179,14 @@ impl Connections {
     /// A connection that the service has kept, and whose last answer was read.
     fn idle_one(&self, origin: &str) -> Option<SendRequest<SdkBody>> {
         let mut idle = self.idle.lock().expect("nothing panics while it is held");
-        idle.retain(|(_, sender)| !sender.is_closed());
-        let at = idle.iter().position(|(known, sender)| known == origin && sender.is_ready())?;
-        Some(idle.remove(at).1)
+        // What lies between forgets connections that nothing comes over, and tells nobody.
+        idle.retain(|one| !one.sender.is_closed() && one.since.elapsed() < self.idle_for);
+        let at = idle.iter().position(|one| one.origin == origin && one.sender.is_ready())?;
+        Some(idle.remove(at).sender)
+    }
+
+    fn forget(&self, origin: &str) {
+        self.idle.lock().expect("nothing panics while it is held").retain(|one| one.origin != origin);
     }
 
     async fn connect(
@@ -135,6 +210,7 @@ impl Connections {
         let addresses = tokio::net::lookup_host((to_host.as_str(), to_port)).await.map_err(io)?;
         let stream = connect_any(addresses.collect()).await.map_err(io)?;
         stream.set_nodelay(true).map_err(io)?;
+        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(IDLE_FOR)).map_err(io)?;
         let mut stream = CountedStream::new(stream, Some(Arc::clone(&self.bytes)));
         if !is_tls {
             return speak(stream).await;
@@ -329,6 +405,71 @@ mod tests {
         assert!(error.to_string().contains("407"), "{error}");
         let text = seen.lock().expect("no panic").2.clone();
         assert_eq!(text, "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nProxy-Authorization: Basic eDp5\r\n\r\n");
+    }
+
+    /// Serves one request on each connection, and closes it when the next one comes.
+    async fn serve_once_each(listener: TcpListener, seen: Arc<Mutex<usize>>) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            *seen.lock().expect("no panic") += 1;
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                assert!(stream.read(&mut buffer).await.is_ok_and(|read| read > 0), "a request");
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.expect("open");
+                let _ = stream.readable().await;
+            });
+        }
+    }
+
+    async fn requests(idle_for: Duration, count: usize) -> Vec<Result<HttpResponse, ConnectorError>> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let uri = format!("http://{}/", listener.local_addr().expect("bound"));
+        tokio::spawn(serve_once_each(listener, Arc::default()));
+        let connections = Connections::new(Duration::from_secs(10), idle_for, Arc::default());
+        let mut answers = Vec::new();
+        for _ in 0..count {
+            answers.push(connections.exchange(post(&uri)).await);
+            while !connections.idle.lock().expect("no panic").iter().all(|one| one.sender.is_ready()) {
+                tokio::task::yield_now().await;
+            }
+        }
+        answers
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_was_closed_costs_no_request() {
+        let answers = requests(IDLE_FOR, 3).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_for_a_while_only_and_not_after_silence() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let uri = format!("http://{}/", listener.local_addr().expect("bound"));
+        let seen = Arc::default();
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        tokio::spawn(serve(listener, answer, Arc::clone(&seen)));
+        let mut connections = Connections::new(Duration::from_secs(10), IDLE_FOR, Arc::default());
+        let kept = |connections: &Connections| connections.idle.lock().expect("no panic").len();
+        connections.exchange(post(&uri)).await.expect("an answer");
+        while !connections.idle.lock().expect("no panic").iter().all(|one| one.sender.is_ready()) {
+            tokio::task::yield_now().await;
+        }
+        connections.idle_for = Duration::ZERO;
+        connections.exchange(post(&uri)).await.expect("an answer");
+        assert_eq!((seen.lock().expect("no panic").0, kept(&connections)), (2, 1), "too old");
+        connections.idle_for = IDLE_FOR;
+        let two = tokio::join!(connections.exchange(post(&uri)), connections.exchange(post(&uri)));
+        assert!(two.0.is_ok() && two.1.is_ok());
+        while !connections.idle.lock().expect("no panic").iter().all(|one| one.sender.is_ready()) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(kept(&connections), 2);
+        // Nobody answers what does not end, and whoever asks gives up.
+        let mut silent = HttpRequest::new(SdkBody::from("body"));
+        silent.set_uri(uri.as_str()).expect("right");
+        let silent = tokio::time::timeout(Duration::from_millis(100), connections.exchange(silent)).await;
+        assert!(silent.is_err());
+        assert_eq!(kept(&connections), 0, "the others may be as silent");
     }
 
     /// A listener whose queue is full answers nobody, like an address behind which packets are dropped.
