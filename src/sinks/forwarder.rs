@@ -74,6 +74,8 @@ pub(crate) struct Forwarder {
     started: Instant,
     /// For each part of the delivery, whether everything committed has been read: what comes next is new and may wait for more.
     caught_up: Vec<bool>,
+    /// When to look at the head again, for the ages of lines.
+    head_due: Option<Instant>,
     /// When something new was first noticed that is not read yet.
     noticed_us: Option<u64>,
     shown: DeliveryStatus,
@@ -224,7 +226,7 @@ impl Forwarder {
             name: parts.sink,
             stream: parts.stream,
             stream_name: parts.stream_name,
-            source: Source::new(parts.reader, parts.stream, plan.parts(), delivery.age_us_max.is_some()),
+            source: Source::new(parts.reader, parts.stream, plan.parts(), delivery.age_us_max.is_some(), head),
             delivery: Parts::new(plan, delivery, &parts.cursor, head, seed),
             gate: LinkGate::new(parts.counted_link, parts.socket),
             passed_over_before: parts.passed_over,
@@ -238,6 +240,7 @@ impl Forwarder {
             beat: parts.beat,
             started: clock::instant(),
             caught_up: Vec::new(),
+            head_due: None,
             noticed_us: None,
             shown: DeliveryStatus::default(),
             is_salvaging: false,
@@ -265,7 +268,9 @@ impl Forwarder {
         let now_us = self.now_us();
         self.delivery.give_up_through(self.given_up.load(Ordering::Acquire));
         // What is not read ages as well.
-        self.delivery.set_head(*self.committed.borrow());
+        let head = *self.committed.borrow();
+        self.delivery.set_head(head);
+        self.head_due = self.source.note_head(head).map(|within| clock::instant() + within);
         let Actions { send, persist, wait_until_us } = self.delivery.step(event, &mut self.gate, now_us);
         if let Some(persist) = persist {
             self.persist(persist);
@@ -299,7 +304,7 @@ impl Forwarder {
         }
         let read_due_us = if wants_more { self.read_due_us() } else { None };
         let read_due = read_due_us.map(|due_us| self.started + Duration::from_micros(due_us));
-        let pauses = [self.store_pause_until, self.aside_pause_until];
+        let pauses = [self.store_pause_until, self.aside_pause_until, self.head_due];
         let deadline = [machine_due, read_due, self.flush_until].into_iter().chain(pauses).flatten().min();
         let notices_commits = wants_more && (read_due.is_none() || self.is_wait_long());
         Wait::Until { deadline, notices_commits }

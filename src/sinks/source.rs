@@ -1,6 +1,8 @@
 //! Reads one stream of the store in order, and offers its lines to the delivery machine.
 
-use super::ages::Ages;
+use std::time::Duration;
+
+use super::ages::{self, Ages};
 use crate::core::batch::Stored;
 use crate::core::delivery::{Delivery, Offered, Parts};
 use crate::core::identity::Stream;
@@ -46,17 +48,23 @@ pub enum Read {
 }
 
 impl Source {
-    /// For so many parts; `has_ages` where lines may become too old.
-    pub fn new(reader: Reader, stream: Stream, parts: usize, has_ages: bool) -> Self {
+    /// For so many parts; `has_ages` where lines may become too old. What is stored ends with `head`.
+    pub fn new(reader: Reader, stream: Stream, parts: usize, has_ages: bool, head: u64) -> Self {
         Source {
             reader,
             stream,
             blocks: std::iter::repeat_with(Block::default).take(parts).collect(),
-            ages: Ages::new(has_ages),
+            ages: Ages::new(has_ages, head),
             aside: Block::default(),
             aside_after: 0,
             damage: Damage::default(),
         }
+    }
+
+    /// What is stored ends with this now. Where this must not be long ago, it says within what time it is to be told again.
+    pub fn note_head(&mut self, head: u64) -> Option<Duration> {
+        self.ages.note_head(head);
+        self.ages.is_wanted().then_some(ages::LOOK_EVERY)
     }
 
     /// The store's file that is being read.
@@ -119,7 +127,7 @@ impl Source {
                 break;
             }
             if let Entry::Record(record) = &entry {
-                let age_us = self.ages.of(record.received_ms);
+                let age_us = self.ages.of(record.sequence, record.received_ms);
                 delivery.offer_aside_aged(record.sequence, record.stored.device(), age_us, now_us, |out| {
                     record.write(out);
                 });
@@ -143,7 +151,7 @@ impl Source {
                         Stored::Reading(_) => Class::Live,
                         Stored::Line { line, .. } => Class::of_line(line),
                     };
-                    let age_us = self.ages.of(record.received_ms);
+                    let age_us = self.ages.of(record.sequence, record.received_ms);
                     let (sequence, device) = (record.sequence, record.stored.device());
                     parts.offer(part, Offered { sequence, device, class, age_us }, now_us, |out| record.write(out));
                     *lines_left -= 1;
