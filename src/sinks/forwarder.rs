@@ -57,6 +57,8 @@ pub(crate) struct Forwarder {
     stream: Stream,
     stream_name: Arc<str>,
     delivery: Parts,
+    /// How it is to be divided once no key is set aside any more.
+    planned: Option<Planned>,
     /// Lets requests go over the sink's link.
     gate: LinkGate,
     /// What was passed over before this delivery was created.
@@ -99,6 +101,16 @@ const LINK_IS_DOWN: &str = "nothing is sent at present";
 
 /// Letters ask again so soon where others go first: those wait for the answer.
 const LETTER_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// Keys that an earlier process has set aside are known to one delivery of everything only: until they are delivered, there are no parts.
+struct Planned {
+    plan: Plan,
+    delivery: DeliverySettings,
+    seed: u64,
+}
+
+const NOT_DIVIDED: &str =
+    "keys that were set aside are delivered first: until then nothing goes before what came before it";
 
 /// What a turn leaves to do.
 pub(crate) struct Turn {
@@ -214,12 +226,20 @@ impl Forwarder {
         let ForwarderParts { stream: parts, delivery, seed, flush_within } = parts;
         let linger_us = delivery.linger_us;
         let head = *parts.committed.borrow();
-        // Keys that an earlier process has set aside are known to one delivery of everything only.
         let plan = match parts.plan {
             plan if parts.held_keys.is_empty() => plan,
             Plan::ByClass => Plan::Whole { class: Class::Anomalies },
             _ => Plan::Whole { class: Class::Live },
         };
+        let planned = (plan.parts() != parts.plan.parts()).then(|| Planned {
+            plan: parts.plan,
+            delivery: delivery.clone(),
+            seed,
+        });
+        if planned.is_some() {
+            let (sink, stream, keys) = (&parts.sink, &*parts.stream_name, parts.held_keys.len());
+            tracing::warn!(sink, stream, keys, "{}", NOT_DIVIDED);
+        }
         let letters = Owner::new(&parts.sink, parts.stream, &delivery, &parts.pipeline);
         parts.status.wishes.serve();
         let mut forwarder = Forwarder {
@@ -228,6 +248,7 @@ impl Forwarder {
             stream_name: parts.stream_name,
             source: Source::new(parts.reader, parts.stream, plan.parts(), delivery.age_us_max.is_some(), head),
             delivery: Parts::new(plan, delivery, &parts.cursor, head, seed),
+            planned,
             gate: LinkGate::new(parts.counted_link, parts.socket),
             passed_over_before: parts.passed_over,
             linger_us,
@@ -277,7 +298,9 @@ impl Forwarder {
         }
         self.save_spending();
         self.show();
-        let next = if self.is_finished() {
+        let next = if send.is_empty() && self.divide() {
+            Next::Soon { is_behind: false }
+        } else if self.is_finished() {
             self.save_all();
             Next::Ended
         } else if read == Read::Enough && (0..self.delivery.count()).any(|part| self.can_read(part)) {
@@ -288,6 +311,28 @@ impl Forwarder {
             Next::Waits { until_us: wait_until_us }
         };
         Turn { send, next }
+    }
+
+    /// Divides the delivery as it is meant to be, as soon as nothing of the undivided one is left.
+    fn divide(&mut self) -> bool {
+        if self.planned.is_none() || *self.link.borrow() == Link::Ending {
+            return false;
+        }
+        let Some(state) = self.delivery.whole_without_rest() else { return false };
+        self.save();
+        let Some(Planned { plan, delivery, seed }) = self.planned.take() else { return false };
+        self.passed_over_before += self.delivery.passed_over();
+        self.delivery = Parts::new(plan, delivery, &state, *self.committed.borrow(), seed);
+        self.source.set_parts(plan.parts());
+        self.caught_up = vec![!self.is_behind(); self.delivery.count()];
+        // Its counts begin anew.
+        (self.shown.records_sent, self.shown.records_retried, self.shown.records_rejected) = (0, 0, 0);
+        tracing::info!(
+            sink = self.name,
+            stream = &*self.stream_name,
+            "no key is set aside: what is urgent goes first now"
+        );
+        true
     }
 
     /// How long nothing has to be done, unless a reply comes or the link changes.

@@ -61,6 +61,12 @@ impl Source {
         }
     }
 
+    /// From now on there are so many parts.
+    pub fn set_parts(&mut self, parts: usize) {
+        self.blocks.clear();
+        self.blocks.resize_with(parts, Block::default);
+    }
+
     /// What is stored ends with this now. Where this must not be long ago, it says within what time it is to be told again.
     pub fn note_head(&mut self, head: u64) -> Option<Duration> {
         self.ages.note_head(head);

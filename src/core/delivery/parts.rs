@@ -190,6 +190,17 @@ impl Parts {
         }
     }
 
+    /// Where a whole stands that holds nothing, and has set no key aside: another plan may go on from there.
+    pub fn whole_without_rest(&self) -> Option<CursorState> {
+        let is_whole = matches!(self.plan, Plan::Whole { .. });
+        (is_whole && self.parts[0].has_nothing()).then(|| self.parts[0].state())
+    }
+
+    /// Of the sequences done with since it was created, so many the sink did not take.
+    pub fn passed_over(&self) -> u64 {
+        self.parts.iter().map(Delivery::passed_over).sum()
+    }
+
     /// Whether the log is to be read for keys that are set aside.
     pub fn aside_wants(&self) -> bool {
         matches!(self.plan, Plan::Whole { .. }) && self.parts[0].aside_wants().is_some()
@@ -420,7 +431,7 @@ impl Parts {
             state: self.done.state(),
             refused: Vec::new(),
             expired: Vec::new(),
-            passed_over: self.parts.iter().map(Delivery::passed_over).sum(),
+            passed_over: self.passed_over(),
             keys: Vec::new(),
         };
         for Persist { refused, expired, .. } in saved {

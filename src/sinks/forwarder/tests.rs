@@ -445,6 +445,48 @@ fn a_forwarder_does_not_spin_while_a_full_part_waits_for_a_budget() {
 }
 
 #[test]
+fn what_is_urgent_goes_first_once_no_key_is_set_aside() {
+    let mut bench = Bench::new();
+    bench.commit(5);
+    let (sender, words) = mpsc::channel();
+    let mut parts = parts(&mut bench, sender, Duration::ZERO);
+    parts.stream.plan = Plan::LiveFirst;
+    (parts.stream.cursor, parts.stream.held_keys) = (CursorState::at(5), vec![("tank".to_owned(), CursorState::at(0))]);
+    let mut forwarder = Forwarder::new(parts);
+    assert_eq!(forwarder.delivery.count(), 1);
+    let began = Instant::now();
+    let (mut requests, mut sent) = (std::collections::VecDeque::new(), 0);
+    let mut records_sent = 0;
+    for step in 0..10_000 {
+        if forwarder.delivery.count() == 2 && sent >= 8 {
+            break;
+        }
+        if forwarder.delivery.count() == 2 && *bench.committed.borrow() == 5 {
+            bench.commit(3);
+        }
+        clock::simulated::set(began + Duration::from_millis(100 * step), 0);
+        let event = match requests.pop_front() {
+            Some(Request { id, records, .. }) => {
+                let lines = |record: &OutgoingRecord| record.data.iter().filter(|byte| **byte == b'\n').count();
+                sent += records.iter().map(lines).sum::<usize>();
+                records_sent += records.len() as u64;
+                Event::Replied { id, reply: Reply::whole(Outcome::Accepted { shard: None }, records.len()) }
+            }
+            None => forwarder.tick(),
+        };
+        requests.extend(forwarder.turn(event).send);
+    }
+    clock::simulated::clear();
+    assert_eq!((forwarder.delivery.count(), sent, bench.status.records_sent.get()), (2, 8, records_sent));
+    let changes = words.try_iter().filter_map(|message| match message {
+        Message::Cursor(change) => Some(change.held_keys),
+        _ => None,
+    });
+    let last = changes.flatten().last().expect("the key was told of");
+    assert_eq!((last.key.as_str(), last.state), ("tank", None), "it is set aside no more");
+}
+
+#[test]
 fn a_dead_letter_is_not_sent_without_a_budget() {
     let mut bench = Bench::new();
     bench.commit(1);

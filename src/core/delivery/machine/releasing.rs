@@ -65,8 +65,12 @@ impl Delivery {
     }
 
     /// What is done with.
-    #[cfg(test)]
-    pub(in super::super) fn progress_for_tests(&self) -> CursorState {
+    pub(in super::super) fn state(&self) -> CursorState {
         self.progress.state()
+    }
+
+    /// Whether it holds nothing: no line, no request, and no key that is set aside.
+    pub(in super::super) fn has_nothing(&self) -> bool {
+        self.is_drained() && self.is_grounded() && self.aside.count() == 0
     }
 }
