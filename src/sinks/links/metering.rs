@@ -87,6 +87,10 @@ pub fn watch(links: &[Arc<SharedLink>]) -> std::io::Result<()> {
 }
 
 fn of_file(path: &Path) -> Metered {
+    // Whoever opens a pipe waits for somebody to write.
+    if !std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        return Metered::Unknown;
+    }
     let mut text = String::new();
     match std::fs::File::open(path).and_then(|file| file.take(ANSWER_BYTES_MAX).read_to_string(&mut text)) {
         Ok(_) => of_words(&text),
@@ -162,6 +166,11 @@ mod tests {
         std::fs::write(&path, "no\n").expect("writable");
         assert_eq!(of_file(&path), Metered::No);
         assert_eq!(of_file(folder.path()), Metered::Unknown);
+        let pipe = folder.path().join("pipe");
+        let name = std::ffi::CString::new(pipe.as_os_str().as_encoded_bytes()).expect("a path");
+        // SAFETY: `name` ends with a zero.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        assert_eq!(of_file(&pipe), Metered::Unknown, "it does not wait");
     }
 
     #[test]
