@@ -102,6 +102,7 @@ pub async fn run(
 
 /// The gateway's own record: every minute, and whenever its state changes.
 async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
+    let mut phase = sources.phase.clone();
     let mut last: Option<((Cow<'static, str>, u64), tokio::time::Instant)> = None;
     let mut reports = ReportPacer::default();
     let mut failing_sinks = FailingSinks::default();
@@ -120,7 +121,11 @@ async fn send_records(sources: Rc<Sources>, pipeline: Sender<Message>) {
                 return;
             }
         }
-        tokio::time::sleep(STATE_CHECK_EVERY).await;
+        tokio::select! {
+            () = tokio::time::sleep(STATE_CHECK_EVERY) => {}
+            // An end may take less, and is told.
+            changed = phase.changed() => if changed.is_err() { return },
+        }
     }
 }
 
