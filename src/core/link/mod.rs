@@ -4,7 +4,7 @@
 //! alerts, and a rate. Whoever is refused waits in the store: nothing is dropped for want of a budget.
 //!
 //! - Days and months are UTC. A month begins on a day of its own, as contracts do.
-//! - A clock that jumps gives no day's budget twice, and one that was years ahead blocks nothing for years: see [`periods`].
+//! - A clock that jumps gives no day's budget twice, and one that was years ahead blocks nothing for years: see `periods`.
 //! - What has waited may spend what an even pace would have spent by now, so that it leaves the rest of a day, or of a month, to what comes.
 //! - What is urgent goes first: a class waits as long as a more urgent one waits for the same link.
 //! - A link of which nobody knows whether it is metered is metered if anything is limited on it.
