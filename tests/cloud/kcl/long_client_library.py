@@ -4,15 +4,14 @@ again meanwhile.
 
 import unittest
 
-from programs import wait_for
-from verification import WAIT_SECONDS, Verification
+from verification import Verification
 
 
 class PushedAndPolled(Verification):
     def test_a_daemon_that_starts_again_goes_on_where_it_was(self) -> None:
         honest, robbed = self.feed("lines")
         polling, fanout = self.start("anomalies", "polling.properties"), self.start("fleet", "fanout.properties")
-        wait_for("all to be delivered", lambda: honest.is_delivered() and robbed.is_delivered(), WAIT_SECONDS)
+        self.deliver(honest, robbed)
         self.assert_explained(honest.ledger())
 
         # The consumer ends, and meanwhile comes what is aggregated, less one record.

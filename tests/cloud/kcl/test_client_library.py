@@ -4,15 +4,14 @@ taken out of the stream. long_client_library.py has more of it, and takes longer
 
 import unittest
 
-from programs import wait_for
-from verification import WAIT_SECONDS, Verification
+from verification import Verification
 
 
 class Polled(Verification):
     def test_what_a_gateway_lost_is_explained_and_what_was_taken_out_of_the_stream_is_found(self) -> None:
         honest, robbed = self.feed("kpl")
         daemons = [self.start(stream, "polling.properties") for stream in ("fleet", "anomalies")]
-        wait_for("all to be delivered", lambda: honest.is_delivered() and robbed.is_delivered(), WAIT_SECONDS)
+        self.deliver(honest, robbed)
         explained, found = honest.ledger(), robbed.ledger()
         for gateway in (honest, robbed):
             gateway.restart()
