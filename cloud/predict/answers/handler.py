@@ -41,29 +41,7 @@ class Aws:
             told = self._model.invoke_endpoint(EndpointName=self._endpoint, ContentType="application/json", Accept="application/json", Body=body)
             return told["Body"].read()
         except botocore.exceptions.ClientError as error:
-            raise (Refused(str(error)) if _is_final(error.response) else error) from error
-
-    def keep(self, asked: Question, changes: dict[str, Any]) -> None: ...
-
-
-class Aws:
-    """An endpoint of SageMaker, and the table."""
-
-    def __init__(self, session: Any, table: str, endpoint: str, url: str | None) -> None:
-        self._model = session.client("sagemaker-runtime", endpoint_url=url)
-        self._table = session.resource("dynamodb").Table(table)
-        self._endpoint = endpoint
-
-    def ask(self, body: str) -> bytes:
-        import botocore.exceptions
-
-        try:
-            told = self._model.invoke_endpoint(EndpointName=self._endpoint, ContentType="application/json", Accept="application/json", Body=body)
-            return told["Body"].read()
-        except botocore.exceptions.ClientError as error:
-            # A fault of the model's own container has the code ModelError, and its status says whose fault it is.
-            status = error.response.get("OriginalStatusCode", 0) if error.response["Error"]["Code"] == "ModelError" else 0
-            if error.response["Error"]["Code"] == "ValidationError" and "not found" not in str(error) or 400 <= status < 500 and status != 429:
+            if is_final(error.response):
                 raise Refused(str(error)) from error
             raise
 
@@ -123,8 +101,7 @@ def _answered(asked: Question, services: Services) -> dict[str, Any]:
         return {"predicted_for": asked.measured_at_ms, "prediction": {"error": str(error)[:500]}}
 
 
-
-def _is_final(response: dict[str, Any]) -> bool:
+def is_final(response: dict[str, Any]) -> bool:
     """Whether asking the same again would be refused again. A ModelError is one of the model's own container, whose status says whose fault it is. All else, such as an
     endpoint that is not there, may be mended."""
     status = response.get("OriginalStatusCode", 0) if response["Error"]["Code"] == "ModelError" else 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from answers.decisions import Question, answer, question
-from answers.handler import Refused
+from answers.handler import Refused, is_final
 from answers.handler import process as answer_all
 from emulated import Emulator
 from merging import merged, readings, update
@@ -112,6 +112,20 @@ class Answering(unittest.TestCase):
         services = Memory(Refused("no such metric"))
         self.assertEqual(answer_all([change(1, "a", 1), change(2, "b", 1)], services), {"batchItemFailures": []})
         self.assertEqual((services.kept["a"]["prediction"], "degrees" in services.kept["b"]["prediction"]), ({"error": "no such metric"}, True))
+
+    def test_only_what_the_model_itself_refuses_is_not_asked_again(self) -> None:
+        for code, status, expected in [
+            ("ModelError", 400, True),
+            ("ModelError", 422, True),
+            ("ModelError", 408, False),
+            ("ModelError", 429, False),
+            ("ModelError", 500, False),
+            # The endpoint may be deployed yet.
+            ("ValidationError", 400, False),
+            ("ThrottlingException", 429, False),
+        ]:
+            told = {"Error": {"Code": code, "Message": ""}, "OriginalStatusCode": status}
+            self.assertEqual(is_final(told), expected, (code, status))
 
     def test_an_answer_that_is_none_is_an_error(self) -> None:
         for body in (b"{}", b"[]", b'{"predictions": []}', b'{"predictions": [{"x": NaN}]}', b"busy"):
