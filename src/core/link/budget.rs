@@ -86,7 +86,6 @@ pub struct Kept {
     #[serde(with = "by_name")]
     by_class: [u64; Class::ALL.len()],
     /// What may have been spent since this was stored.
-    #[serde(default)]
     pub(super) advance: u64,
 }
 
