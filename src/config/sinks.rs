@@ -39,9 +39,14 @@ pub fn read(
     {
         section.blame("name", "another [[sink]] has the same name");
     }
-    let kinds: Vec<(&str, &'static SinkKind)> = registry::KINDS.iter().map(|kind| (kind.name, *kind)).collect();
+    let built = registry::KINDS.iter().map(|kind| (kind.name, Some(*kind)));
+    let kinds: Vec<(&str, Option<&'static SinkKind>)> =
+        built.chain(registry::LEFT_OUT.iter().map(|name| (*name, None))).collect();
     // Without a type it is unknown which keys are allowed, so none is blamed.
     let Some(kind) = section.choice("type", &kinds) else { return };
+    let Some(kind) = kind else {
+        return section.blame("type", "this program was built without it; build it with the feature of that name");
+    };
     section.extend(Group::SinkOf(kind.name));
     let sink = (kind.read)(&mut section, surroundings);
     if let Some(folder) = sink.folder()

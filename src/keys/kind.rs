@@ -34,6 +34,8 @@ pub enum Shape {
     Endpoint,
     /// A URL that may hold a token, as those of webhooks do.
     SecretUrl,
+    /// Where a database is; somebody may have put a password into it.
+    DatabaseUrl,
     /// A text that grants access to whoever has it.
     Secret,
     /// A file or a folder that belongs to the configuration, beside whose file it is.
@@ -137,7 +139,7 @@ pub enum Checked {
 impl Kind {
     /// Whether its values must not appear in messages and logs.
     pub fn is_secret(self) -> bool {
-        matches!(self, Kind::Text(Shape::Secret | Shape::SecretUrl) | Kind::Headers { .. })
+        matches!(self, Kind::Text(Shape::Secret | Shape::SecretUrl | Shape::DatabaseUrl) | Kind::Headers { .. })
     }
 
     pub fn check(&self, value: &Value) -> Result<Checked, String> {
@@ -229,6 +231,7 @@ impl fmt::Display for Kind {
                 Shape::Region => "the name of an AWS region, such as eu-central-1",
                 Shape::Secret => "a text of 1 to 128 bytes without control characters",
                 Shape::Endpoint | Shape::SecretUrl => "a URL that starts with http:// or https://",
+                Shape::DatabaseUrl => "a URL such as postgres://USER@HOST:PORT/DATABASE, without a password",
                 Shape::Path => "a path; a relative one starts at the folder of this file",
                 Shape::Folder => "a path; a relative one starts at the working directory",
                 Shape::TopicTemplate => "a topic with {device}, {metric} or {metric...} as whole levels, without + and #",
@@ -333,6 +336,10 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
         Shape::Pattern => readable(128),
         Shape::Region => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
         Shape::Endpoint | Shape::SecretUrl => is_endpoint(text),
+        Shape::DatabaseUrl => {
+            let is_known = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
+            is_known && text.len() <= 1024 && text.bytes().all(|byte| byte.is_ascii_graphic())
+        }
         Shape::HostName => {
             only(253, |b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
                 || text.parse::<std::net::Ipv6Addr>().is_ok()

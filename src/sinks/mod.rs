@@ -23,15 +23,19 @@ pub mod links;
 pub mod network;
 #[cfg(test)]
 mod nothing;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod probe;
 pub mod registry;
 pub mod resend;
 pub mod s3;
+pub mod scram;
 pub mod secret;
 mod source;
 pub mod start;
 pub mod status;
 pub mod stream;
+pub mod tls_files;
 
 use crate::core::delivery::{OutgoingRecord, Reply};
 

@@ -23,16 +23,24 @@ pub const KINDS: &[&SinkKind] = &[
     &super::kafka::sink::KIND,
     &super::http::sink::KIND,
     &super::s3::sink::KIND,
+    #[cfg(feature = "postgres")]
+    &super::postgres::sink::KIND,
     #[cfg(test)]
     &super::nothing::KIND,
 ];
 
+/// Kinds that this program was built without, by the features that have their names.
+pub const LEFT_OUT: &[&str] = &[
+    #[cfg(not(feature = "postgres"))]
+    "postgres",
+];
+
 /// The values of the key `type`.
 pub const NAMES: &[&str] = &{
-    let mut names = [""; KINDS.len()];
+    let mut names = [""; KINDS.len() + LEFT_OUT.len()];
     let mut at = 0;
-    while at < KINDS.len() {
-        names[at] = KINDS[at].name;
+    while at < names.len() {
+        names[at] = if at < KINDS.len() { KINDS[at].name } else { LEFT_OUT[at - KINDS.len()] };
         at += 1;
     }
     names

@@ -9,6 +9,7 @@ mod clients;
 mod files;
 pub mod identity;
 mod pinned;
+mod unverified;
 
 use std::error::Error;
 use std::io;
@@ -28,6 +29,7 @@ use clients::ClientVerifier;
 pub use files::{FileProblem, Part, TlsProblem};
 pub(crate) use files::{certificates, lists, read};
 pub use pinned::{name_of, pinned_client_config};
+pub use unverified::unverified_client_config;
 
 /// The files of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -24,6 +23,7 @@ use super::sasl::{Login, Step};
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::errors::with_causes;
 use crate::sinks::links::{CountedStream, SocketBytes};
+use crate::sinks::tls_files::TlsFiles;
 use crate::tls;
 
 /// No answer to what is asked here is larger.
@@ -57,14 +57,6 @@ pub struct Access {
     pub request_timeout: Duration,
     /// Where bytes are counted, if anybody wants to know.
     pub counts: Option<Arc<SocketBytes>>,
-}
-
-/// Files of the client's side of TLS; they are read for each connection, so they may be replaced.
-#[derive(Clone, Debug, Default)]
-pub struct TlsFiles {
-    /// `None`: the CAs that the system trusts.
-    pub ca: Option<PathBuf>,
-    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 trait Stream: AsyncRead + AsyncWrite {}
@@ -277,14 +269,7 @@ async fn secured(address: &Address, access: &Access) -> Result<Pin<Box<dyn Strea
     stream.set_nodelay(true).map_err(unreachable)?;
     let stream = CountedStream::new(stream, access.counts.clone());
     let Some(files) = &access.tls else { return Ok(Box::pin(stream)) };
-    let roots = match &files.ca {
-        Some(ca) => tls::roots_of_file(ca).map_err(|problem| Outcome::Halt(problem.to_string()))?,
-        None => tls::roots_of_system().ok_or_else(|| {
-            Outcome::Halt("the system knows no CA; set ca in the [[sink]], or install ca-certificates".to_owned())
-        })?,
-    };
-    let identity = files.identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-    let config = tls::client_config(identity, roots).map_err(|problem| Outcome::Halt(problem.to_string()))?;
+    let config = files.client_config().map_err(Outcome::Halt)?;
     let name = ServerName::try_from(host.clone())
         .map_err(|_| Outcome::Halt(format!("{host} is no name that a certificate could have")))?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::connection::{Access, Address, TlsFiles};
-use super::sasl::{Hash, Login};
+use super::connection::{Access, Address};
+use super::sasl::Login;
 use super::{KafkaSink, KafkaTarget};
 use crate::core::delivery::DeliverySettings;
 use crate::counter::many;
@@ -25,10 +25,11 @@ use crate::sinks::cloud_streams as streams;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
 use crate::sinks::links::SocketBytes;
-use crate::sinks::probe::{Probe, Probing, of_certificates, of_outcome};
+use crate::sinks::probe::{Probe, Probing, of_outcome};
+use crate::sinks::scram::Hash;
 use crate::sinks::secret::{Secret, from_environment};
 use crate::sinks::start::{SinkThread, StartError, Starting};
-use crate::tls::{self, Part};
+use crate::sinks::tls_files::TlsFiles;
 
 pub const NAME: &str = "kafka";
 
@@ -171,31 +172,14 @@ fn address(text: &str) -> Address {
 }
 
 fn read_tls(section: &mut Section<'_>, beside: &Path) -> Option<TlsFiles> {
-    let [ca, certificate, key] =
-        ["ca", "certificate", "key"].map(|name| section.path(name).map(|path| beside.join(path)));
+    let files = TlsFiles::read(section, beside);
     let is_iam = section.choice("sasl", SASL).is_some_and(|sasl| sasl == Sasl::MskIam);
-    let is_implied = is_iam || ca.is_some() || certificate.is_some();
+    let is_implied = is_iam || files.is_any();
     let is_on = section.given_boolean("tls").unwrap_or(is_implied);
     if is_implied && !is_on {
         section.blame("tls", "ca, certificate and aws-msk-iam need TLS");
     }
-    if let Some(ca) = &ca
-        && let Err(problem) = tls::roots_of_file(ca)
-    {
-        section.blame("ca", problem.to_string());
-    }
-    for (given, name, other) in [(&certificate, "certificate", "key"), (&key, "key", "certificate")] {
-        if given.is_some() && !section.has(other) {
-            section.blame(name, format!("needs {other}, too"));
-        }
-    }
-    let identity = certificate.zip(key);
-    if let Some((certificate, key)) = &identity
-        && let Err(problem) = tls::check_client(certificate, key)
-    {
-        section.blame(if problem.part == Part::Key { "key" } else { "certificate" }, problem.to_string());
-    }
-    is_on.then_some(TlsFiles { ca, identity })
+    is_on.then_some(files)
 }
 
 fn read_login(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> LoginSettings {
@@ -232,10 +216,7 @@ impl KafkaTopics {
             LoginSettings::MskIam(connection) => of_role_alias(connection),
             _ => Vec::new(),
         };
-        if let Some(TlsFiles { ca, identity }) = &self.tls {
-            let files = ca.iter().chain(identity.iter().map(|(certificate, _)| certificate));
-            findings.extend(files.flat_map(|file| of_certificates(file)));
-        }
+        findings.extend(self.tls.iter().flat_map(TlsFiles::findings));
         findings
     }
 

@@ -7,11 +7,11 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::LocalSet;
 
-use super::connection::TlsFiles;
 use super::known::line;
 use super::sasl::Login;
 use super::*;
 use crate::sinks::secret::Secret;
+use crate::sinks::tls_files::TlsFiles;
 use broker::{Brokers, Fault, TOPIC};
 
 /// A gateway's side, whose sink may be killed.
