@@ -166,9 +166,11 @@ pub fn questions(table: &TableName, timeout_ms: u64) -> String {
          pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'INSERT'), pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT') \
          FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
          WHERE a.attrelid = {class} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum; \
-         SELECT 'unique', i.indexrelid, a.attname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indexrelid \
+         SELECT 'unique', i.indexrelid, a.attname FROM pg_catalog.pg_index i \
+         CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, number) \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
          WHERE i.indrelid = {class} AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL \
-         AND a.attnum <= COALESCE((pg_catalog.to_jsonb(i)->>'indnkeyatts')::int, i.indnatts) ORDER BY i.indexrelid, a.attnum"
+         AND k.number <= COALESCE((pg_catalog.to_jsonb(i)->>'indnkeyatts')::int, i.indnatts) ORDER BY i.indexrelid, k.number"
     )
 }
 

@@ -77,7 +77,7 @@ class Postgres(unittest.TestCase):
         return len(found)
 
     def test_all_arrives_as_the_archive_has_it(self) -> None:
-        rules = '[[stream]]\nname = "trips"\nkeep = "bulk"\n[[rule]]\nname = "hot"\nsql = "SELECT value, note FROM \'devices/odd/t\'"\n[[rule.stream]]\nname = "trips"\n'
+        rules = '[[stream]]\nname = "trips"\nkeep = "bulk"\n[[rule]]\nname = "hot"\nsql = "SELECT value, note FROM \'devices/odd/t\'"\nstream = "trips"\n'
         gateway = self.gateway(anomalies=f"{self.schema}.events", streams={"trips": f"{self.schema}.trips"}, more=rules)
         exact = 2**53 + 1
         payloads = [
@@ -112,7 +112,7 @@ class Postgres(unittest.TestCase):
         row = gateway.ledger(SINK)
         self.assertEqual((row["accepted"], row["delivered"], row["dead_lettered"]), (202, 200, 2))
         self.assertEqual(self.rows(), 200)
-        listed = self.command(gateway, "buffer", "letters", "list")
+        listed = self.command(gateway, "buffer", "dead-letters", "list")
         self.assertIn("22P05", listed.stdout + listed.stderr)
 
     def command(self, gateway: Gateway, *arguments: str) -> subprocess.CompletedProcess[str]:
