@@ -364,7 +364,8 @@ mod tests {
             let unique = unique.iter().map(|index| index.iter().map(|name| (*name).to_owned()).collect()).collect();
             Table { unique, ..readings() }
         };
-        for unique in [&[][..], &[&["gateway", "run"]], &[&["gateway", "run", "position", "site"]]] {
+        let others: [&[&[&str]]; 3] = [&[], &[&["gateway", "run"]], &[&["gateway", "run", "position", "site"]]];
+        for unique in others {
             assert!(problems("raw", &with(unique)).contains("primary key or a unique index"), "{unique:?}");
         }
         // Nulls are not equal to each other.

@@ -1,3 +1,4 @@
+mod configuration;
 mod server;
 
 use std::time::Duration;
@@ -143,7 +144,7 @@ async fn what_fails_half_way_fails_for_what_is_left_alone() {
     let server = Server::start().await;
     let sink = sink(&server);
     // All at once, then the first of two halves.
-    [Fault::Error("22021"), Fault::Cut].map(|fault| server.fail(fault));
+    [Fault::Error("22021"), Fault::Cut].into_iter().for_each(|fault| server.fail(fault));
     let reply = send(&sink, &three()).await;
     assert!(matches!(reply.outcomes[0], Outcome::Unreachable(_)) && reply.scope == Scope::Request, "{reply:?}");
     assert_eq!(send(&sink, &three()).await, Reply::whole(ACCEPTED, 3));
