@@ -126,14 +126,18 @@ fn judge(shown: &Answer, text: &[u8], id: &str) -> Outcome {
     match shown.status {
         200 => match fault(text, id) {
             None => Outcome::Accepted { shard: None },
-            Some(fault) => Outcome::Later { reason: format!("the response {fault}, so it counts for nothing"), after_us: None },
+            Some(fault) => {
+                Outcome::Later { reason: format!("the response {fault}, so it counts for nothing"), after_us: None }
+            }
         },
         REQUEST_TOO_LARGE => outcome::of(shown),
         400..=499 => match outcome::of(shown) {
             Outcome::Reject(reason) => Outcome::Later { reason, after_us: None },
             other => other,
         },
-        201..=299 => Outcome::Later { reason: outcome::said(shown) + ", which is none of this protocol", after_us: None },
+        201..=299 => {
+            Outcome::Later { reason: outcome::said(shown) + ", which is none of this protocol", after_us: None }
+        }
         _ => outcome::of(shown),
     }
 }

@@ -69,7 +69,9 @@ pub fn read(section: &mut Section<'_>, url: &str, headers: &[(String, Secret)], 
     let reserved = match word {
         Word::Firehose => "x-amz-firehose-",
         Word::Splunk => "authorization",
-        Word::Lines | Word::Array => return Form::Plain(if word == Word::Array { Framing::Array } else { Framing::Lines }),
+        Word::Lines | Word::Array => {
+            return Form::Plain(if word == Word::Array { Framing::Array } else { Framing::Lines });
+        }
     };
     let is_reserved = |name: &str| {
         let name = name.to_ascii_lowercase();
@@ -141,7 +143,8 @@ fn is_visible(text: &str) -> bool {
 fn is_arn(text: &str) -> bool {
     let parts: Vec<&str> = text.split(':').collect();
     let &["arn", partition, "firehose", region, account, resource] = &parts[..] else { return false };
-    let is_name = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    let is_name =
+        |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     let stream = resource.strip_prefix("deliverystream/").unwrap_or_default();
     is_name(partition)
         && is_name(region)

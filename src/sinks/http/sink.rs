@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 
-use super::{HttpSink, firehose, splunk};
 use super::alerts::AlertFormat;
 use super::client::Client;
 use super::forms::{self, Form};
 use super::target::{HttpTarget, Take};
+use super::{HttpSink, firehose, splunk};
 use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
 use crate::finding::Finding;
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};

@@ -25,7 +25,8 @@ fn start(folder: &Path, endpoint: &Fake, keys: &str) -> Gateway {
 fn through_wrong_lost_late_and_false_answers_what_arrives_is_what_the_ledger_says() {
     let folder = tempfile::tempdir().unwrap();
     let mut endpoint = Fake::start("firehose_endpoint.py");
-    let gateway = start(folder.path(), &endpoint, "compression = 'gzip'\nbatch_delay = '20ms'\nrequest_size_max = '64KiB'");
+    let gateway =
+        start(folder.path(), &endpoint, "compression = 'gzip'\nbatch_delay = '20ms'\nrequest_size_max = '64KiB'");
     let mut fleet = Fleet::default();
     fleet.publish(gateway.mqtt, 20);
     let faults = ["500", "lost", "late", "wrong-id", "no-timestamp", "html", "long", "429", "401", "400", "302"];

@@ -150,7 +150,9 @@ fn when_everything_is_refused_the_sink_is_halted() {
     collector.order("refuse", 100_000);
     let gateway = start(folder.path(), &collector, "streams = ['raw']");
     Fleet::default().publish(gateway.mqtt, 5);
-    wait_until("it is halted", || std::fs::read_to_string(&gateway.log).unwrap().contains("in a row, so it is not the fault of one"));
+    wait_until("it is halted", || {
+        std::fs::read_to_string(&gateway.log).unwrap().contains("in a row, so it is not the fault of one")
+    });
     let given_up = ledger_line(&gateway.status(), "web", "raw")["dead_lettered"].as_u64().unwrap();
     assert!(given_up <= 20, "{given_up}");
 }
@@ -224,9 +226,11 @@ fn doctor_asks_for_the_health_of_the_collector() {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_outrider"));
         command.args(["doctor", "--json", "--config"]).arg(folder.path().join("outrider.toml"));
         command.arg("--state").arg(folder.path().join("state")).env("TOKEN", "hidden-token").env("NO_PROXY", "*");
-        let said = String::from_utf8(command.env("OUTRIDER__ADMIN__LISTEN", "127.0.0.1:0").output().unwrap().stdout).unwrap();
+        let said =
+            String::from_utf8(command.env("OUTRIDER__ADMIN__LISTEN", "127.0.0.1:0").output().unwrap().stdout).unwrap();
         let report: Value = serde_json::from_str(&said).unwrap();
-        let is_it = |finding: &&Value| finding["found"].as_str().is_some_and(|found| found.contains("health of the collector"));
+        let is_it =
+            |finding: &&Value| finding["found"].as_str().is_some_and(|found| found.contains("health of the collector"));
         report["findings"].as_array().unwrap().iter().find(is_it).cloned().unwrap_or_else(|| panic!("{report:#}"))
     };
     assert_eq!(doctor()["verdict"], "well");

@@ -68,7 +68,8 @@ impl Channel {
     /// Keeps the cookies of a response, which are the values of Set-Cookie.
     pub fn stay_with(&mut self, cookies: &[String]) {
         let pairs = cookies.iter().filter_map(|cookie| cookie.split(';').next()).map(str::trim);
-        let kept: Vec<&str> = pairs.filter(|pair| pair.contains('=') && pair.bytes().all(|b| b.is_ascii_graphic())).collect();
+        let kept: Vec<&str> =
+            pairs.filter(|pair| pair.contains('=') && pair.bytes().all(|b| b.is_ascii_graphic())).collect();
         let cookie = kept.join("; ");
         if !cookie.is_empty() && cookie.len() <= COOKIE_BYTES_MAX {
             self.cookie = Some(cookie);

@@ -107,7 +107,10 @@ mod tests {
         assert!(text.starts_with("{\"time\":1795465865.005,\"host\":\"g\\\"1\",") && text.contains(reading), "{text}");
         let event: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(event["fields"], json!({"device": "tank é", "metric": "level"}));
-        assert_eq!((&event["source"], &event["sourcetype"], &event["index"]), (&json!("outrider"), &json!("_json"), &json!("fleet")));
+        assert_eq!(
+            (&event["source"], &event["sourcetype"], &event["index"]),
+            (&json!("outrider"), &json!("_json"), &json!("fleet"))
+        );
     }
 
     #[test]

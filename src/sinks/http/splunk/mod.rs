@@ -51,7 +51,10 @@ pub struct Collector {
 enum Attempt {
     Stored,
     /// For one of its events, of which the collector may say which.
-    Refused { event: Option<usize>, said: String },
+    Refused {
+        event: Option<usize>,
+        said: String,
+    },
     Failed(Outcome),
 }
 

@@ -11,9 +11,14 @@ use crate::core::delivery::Outcome;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Posted {
     /// Taken into memory.
-    Received { acknowledgement: Option<u64> },
+    Received {
+        acknowledgement: Option<u64>,
+    },
     /// One of its events is refused, perhaps this one, counted from 0.
-    Refused { event: Option<usize>, said: String },
+    Refused {
+        event: Option<usize>,
+        said: String,
+    },
     Failed(Outcome),
 }
 
@@ -79,7 +84,9 @@ fn of_code(code: u16, shown: &Answer) -> Outcome {
     let said = outcome::said(shown);
     match code {
         1..=4 | 16 | 21 | 22 => Outcome::Halt(format!("the collector does not accept the token: {said}")),
-        7 => Outcome::Halt(format!("events may not go to this index; look at index, and at the indexes of the token: {said}")),
+        7 => Outcome::Halt(format!(
+            "events may not go to this index; look at index, and at the indexes of the token: {said}"
+        )),
         10 | 11 => Outcome::Halt(format!("the token wants indexer acknowledgement; set acknowledge = true: {said}")),
         14 => Outcome::Halt(NO_ACKNOWLEDGEMENTS.to_owned()),
         // Busy, starting, ending, full.
@@ -120,7 +127,9 @@ mod tests {
     fn each_code_has_its_meaning() {
         let of = |status, code: u16| post(status, &format!("{{\"text\":\"m\",\"code\":{code}}}"));
         assert_eq!(of(200, 0), Posted::Received { acknowledgement: None });
-        for (status, code) in [(500, 8), (503, 9), (503, 18), (503, 19), (503, 20), (503, 23), (429, 26), (429, 27), (503, 9999)] {
+        for (status, code) in
+            [(500, 8), (503, 9), (503, 18), (503, 19), (503, 20), (503, 23), (429, 26), (429, 27), (503, 9999)]
+        {
             assert!(matches!(of(status, code), Posted::Failed(Outcome::Later { .. })), "{code}");
         }
         for (status, code, words) in [
@@ -147,7 +156,9 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_of_a_collector_is_no_success() {
-        for (status, text) in [(200, "<html>"), (200, ""), (204, ""), (200, "{}"), (201, r#"{"text":"Success","code":0}"#)] {
+        for (status, text) in
+            [(200, "<html>"), (200, ""), (204, ""), (200, "{}"), (201, r#"{"text":"Success","code":0}"#)]
+        {
             assert!(matches!(post(status, text), Posted::Failed(Outcome::Later { .. })), "{status} {text}");
         }
         // Nor does a proxy refuse an event.
@@ -158,7 +169,10 @@ mod tests {
 
     #[test]
     fn numbers_come_with_answers() {
-        assert_eq!(post(200, r#"{"text":"Success","code":0,"ackId":7}"#), Posted::Received { acknowledgement: Some(7) });
+        assert_eq!(
+            post(200, r#"{"text":"Success","code":0,"ackId":7}"#),
+            Posted::Received { acknowledgement: Some(7) }
+        );
         let text = r#"{"text":"Invalid data format","code":6,"invalid-event-number":30}"#;
         let Posted::Refused { event: Some(30), said } = post(400, text) else { panic!() };
         assert!(said.contains("Invalid data format"));

@@ -87,16 +87,15 @@ struct Way {
 
 fn way() -> impl Strategy<Value = Way> {
     let asked = proptest::collection::vec(0..3_usize, 1..4);
-    (0..3_usize, proptest::bool::weighted(0.2), any::<bool>(), any::<bool>(), proptest::bool::weighted(0.1), asked).prop_map(
-        |(to, is_reply_lost, is_stored, is_stored_late, is_lost, asked)| Way {
+    (0..3_usize, proptest::bool::weighted(0.2), any::<bool>(), any::<bool>(), proptest::bool::weighted(0.1), asked)
+        .prop_map(|(to, is_reply_lost, is_stored, is_stored_late, is_lost, asked)| Way {
             to,
             is_reply_lost,
             is_stored,
             is_stored_late,
             is_lost,
             asked,
-        },
-    )
+        })
 }
 
 /// The first post that was taken for stored while no indexer had stored it.
