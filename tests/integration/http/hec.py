@@ -78,6 +78,7 @@ class Collector(Handler):
         fault = faults.pop(0) if faults else "none"
         to = self.indexer()
         entry = {"fault": fault, "channel": channel, "indexer": to, "count": len(events), "code": 0}
+        entry["is_acknowledged"] = bool(settings["acknowledgements"])
         seen.append(entry)
         if fault == "busy":
             entry["code"] = 9

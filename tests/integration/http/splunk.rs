@@ -149,12 +149,12 @@ fn when_everything_is_refused_the_sink_is_halted() {
     let mut collector = Fake::start("hec.py");
     collector.order("refuse", 100_000);
     let gateway = start(folder.path(), &collector, "streams = ['raw']");
-    Fleet::default().publish(gateway.mqtt, 5);
+    Fleet::default().publish(gateway.mqtt, 20);
     wait_until("it is halted", || {
         std::fs::read_to_string(&gateway.log).unwrap().contains("in a row, so it is not the fault of one")
     });
     let given_up = ledger_line(&gateway.status(), "web", "raw")["dead_lettered"].as_u64().unwrap();
-    assert!(given_up <= 20, "{given_up}");
+    assert!(given_up <= 100, "{given_up}");
 }
 
 #[test]
@@ -169,15 +169,11 @@ fn a_token_without_acknowledgements_is_told_and_gets_few_repeats() {
         sink(&status, "raw")["last_error"].as_str().is_some_and(|error| error.contains("acknowledge = false"))
     };
     wait_until("it says what to do", || says(&gateway));
-    let retried = |gateway: &Gateway| {
-        let status = gateway.status();
-        sink(&status, "raw")["records_retried"].as_u64().unwrap_or(0)
-    };
-    let _ = retried(&gateway);
     collector.order("acknowledgements", 1);
     wait_until("all is delivered", || delivered(&gateway) == 20);
     assert_eq!(identities(&collector.get("/")).len(), 20);
-    assert!(collector.get("/seen").len() <= 6, "{:?}", collector.get("/seen"));
+    let in_vain = collector.get("/seen").iter().filter(|post| post["is_acknowledged"] == false).count();
+    assert_eq!(in_vain, 1, "{:?}", collector.get("/seen"));
 }
 
 #[test]
