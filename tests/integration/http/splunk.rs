@@ -12,9 +12,10 @@ use crate::gateway::{Gateway, ledger_line, wait_until};
 use crate::kinesis::fleet::Fleet;
 
 fn config(collector: &Fake, keys: &str) -> String {
+    let delay = if keys.contains("batch_delay") { "" } else { "batch_delay = '20ms'\n" };
     format!(
         "[[sink]]\nname = 'web'\ntype = 'http'\nurl = 'http://{}/'\nbody = 'splunk'\ntimeout = '1s'\ntoken = 'env:TOKEN'\n\
-         index = 'fleet'\nsource = 'gateway'\nsourcetype = 'outrider'\nbatch_delay = '20ms'\nrequest_size_max = '64KiB'\n{keys}\n",
+         index = 'fleet'\nsource = 'gateway'\nsourcetype = 'outrider'\nrequest_size_max = '64KiB'\n{delay}{keys}\n",
         collector.address
     )
 }
