@@ -129,10 +129,10 @@ fn of_a_refused_post_only_the_event_to_blame_is_given_up() {
     let mut fleet = Fleet::default();
     let mut device = Client::connect(gateway.mqtt, "device");
     fleet.publish(gateway.mqtt, 3);
-    device.publish("devices/d03/bad", "1");
-    device.publish("devices/other/bad", "1");
+    device.publish("devices/d03/bad", "20.5");
+    device.publish("devices/other/bad", "20.5");
     fleet.publish(gateway.mqtt, 3);
-    device.publish("devices/d07/bad", "1");
+    device.publish("devices/d07/bad", "20.5");
     fleet.publish(gateway.mqtt, 3);
     wait_until("all is done with", || ledger_line(&gateway.status(), "web", "raw")["buffered"] == 0);
     let status = gateway.status();
