@@ -503,6 +503,46 @@ fn a_stream_that_nobody_takes_or_has_is_a_problem() {
 }
 
 #[test]
+fn a_body_has_its_own_keys_and_what_makes_no_sense_is_named() {
+    let sink = |keys: &str| format!("[[sink]]\nname = \"a\"\ntype = \"http\"\nurl = \"https://a.b:8088\"\n{keys}\n");
+    let splunk = right(&sink("body = \"splunk\"\ntoken = \"t\""));
+    let described = splunk.sinks[0].sink.describe();
+    assert!(
+        described.ends_with("posted to https://a.b:8088 for Splunk, until its indexers acknowledge"),
+        "{described}"
+    );
+    assert!(splunk.sinks[0].sink.notes().is_empty());
+    let unacknowledged = right(&sink("body = \"splunk\"\ntoken = \"t\"\nacknowledge = false"));
+    assert!(unacknowledged.sinks[0].sink.notes()[0].starts_with("acknowledge = false"));
+    let firehose = right(&sink("body = \"firehose\"\ncompression = \"gzip\"\ncommon_attributes = { site = \"y\" }"));
+    assert!(firehose.sinks[0].sink.describe().ends_with("as Amazon Data Firehose does"));
+    right(&sink("body = \"splunk\"\ntoken = \"t\"\ntake = \"alerts\""));
+    let long = "k".repeat(4097);
+    for (keys, expected) in [
+        ("body = \"splunk\"", "Splunk needs token"),
+        ("token = \"t\"", "only body = \"splunk\" has this"),
+        ("body = \"firehose\"\nacknowledge = true", "only body = \"splunk\" has this"),
+        ("body = \"splunk\"\ntoken = \"t\"\naccess_key = \"k\"", "only body = \"firehose\" has this"),
+        ("body = \"firehose\"\ncompression = \"zstd\"", "compressed by gzip or not at all"),
+        ("body = \"firehose\"\nsource_arn = \"fleet\"", "not of the form arn:aws:firehose:"),
+        ("body = \"firehose\"\nheaders = { X-Amz-Firehose-Access-Key = \"k\" }", "headers of its protocol"),
+        ("body = \"splunk\"\ntoken = \"t\"\nheaders = { authorization = \"Splunk t\" }", "headers of its protocol"),
+        (
+            "body = \"splunk\"\ntoken = \"t\"\nacknowledge = false\nacknowledge_timeout = \"1m\"",
+            "nothing is waited for",
+        ),
+        ("body = \"firehose\"\ntake = \"alerts\"\nalert_format = \"alertmanager\"", "know no such body"),
+        (&format!("body = \"firehose\"\naccess_key = \"{long}\""), "1 to 4096 bytes"),
+        ("body = \"firehose\"\naccess_key = \"env:NOT_SET_ANYWHERE\"", "NOT_SET_ANYWHERE is not set"),
+    ] {
+        let problems = wrong(&sink(keys));
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{keys}: {problems:?}");
+    }
+    let whole = sink("body = \"splunk\"\ntoken = \"t\"").replace("8088", "8088/services/collector/event");
+    assert!(wrong(&whole)[0].contains("the address of the collector alone"));
+}
+
+#[test]
 fn firehose_has_limits_of_its_own() {
     let sink = |keys: &str| format!("[[sink]]\nname = \"a\"\ntype = \"firehose\"\n{keys}\n");
     let configuration = right(&sink("raw = \"fleet-raw\""));

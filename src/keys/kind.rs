@@ -38,6 +38,8 @@ pub enum Shape {
     DatabaseUrl,
     /// A text that grants access to whoever has it.
     Secret,
+    /// The same, as long as a token with claims may be.
+    AccessKey,
     /// A file or a folder that belongs to the configuration, beside whose file it is.
     Path,
     /// Where the gateway works.
@@ -139,7 +141,12 @@ pub enum Checked {
 impl Kind {
     /// Whether its values must not appear in messages and logs.
     pub fn is_secret(self) -> bool {
-        matches!(self, Kind::Text(Shape::Secret | Shape::SecretUrl | Shape::DatabaseUrl) | Kind::Headers { .. })
+        let is_secret = |shape| matches!(shape, Shape::Secret | Shape::AccessKey | Shape::SecretUrl | Shape::DatabaseUrl);
+        match self {
+            Kind::Text(shape) => is_secret(shape),
+            Kind::Headers { .. } => true,
+            _ => false,
+        }
     }
 
     pub fn check(&self, value: &Value) -> Result<Checked, String> {
@@ -230,6 +237,7 @@ impl fmt::Display for Kind {
                 Shape::StreamName => "1 to 128 characters of A-Z, a-z, 0-9, _, . and -",
                 Shape::Region => "the name of an AWS region, such as eu-central-1",
                 Shape::Secret => "a text of 1 to 128 bytes without control characters",
+                Shape::AccessKey => "a text of 1 to 4096 bytes without control characters",
                 Shape::Endpoint | Shape::SecretUrl => "a URL that starts with http:// or https://",
                 Shape::DatabaseUrl => "a URL such as postgres://USER@HOST:PORT/DATABASE, without a password",
                 Shape::Path => "a path; a relative one starts at the folder of this file",
@@ -311,6 +319,7 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
     let readable = |bytes_max: usize| (1..=bytes_max).contains(&text.len()) && !text.chars().any(char::is_control);
     let is_right = match shape {
         Shape::Name | Shape::Secret => readable(128),
+        Shape::AccessKey => readable(4096),
         Shape::PlaceText => {
             Text::parse(text).map_err(|error| error.to_string())?;
             readable(128)

@@ -1,4 +1,4 @@
-//! The body of a request: records as lines or as an array.
+//! The body of a request: records as lines or as an array. And how the protocols of other bodies write an id.
 
 /// How the records of a request are framed in its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,12 @@ impl Framing {
         }
         body
     }
+}
+
+/// The form of a UUID.
+pub fn guid(bytes: [u8; 16]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 #[cfg(test)]

@@ -3,11 +3,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::HttpSink;
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+
 use super::alerts::AlertFormat;
-use super::body::Framing;
 use super::client::Client;
+use super::forms::{self, Form};
 use super::target::{HttpTarget, Take};
+use super::{HttpSink, firehose, splunk};
 use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
 use crate::finding::Finding;
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
@@ -38,8 +40,30 @@ const KEYS: &[Key] = &[
     key_of(GROUP, "headers", Kind::Headers { count_max: 32 },
         Otherwise { meaning: "no further headers", example: "{ Authorization = \"Bearer x\" }" },
         "Headers of each request; \"env:NAME\" takes the value from an environment variable."),
-    key_of(GROUP, "body", Kind::Choice(&["lines", "array"]), Literal("\"lines\""),
-        "One record per line, or one JSON array of records."),
+    key_of(GROUP, "body", Kind::Choice(&["lines", "array", "firehose", "splunk"]), Literal("\"lines\""),
+        "One record per line; one JSON array of records; a request in the protocol in which Amazon Data Firehose delivers to HTTP endpoints, a record each; or events for Splunk's HTTP Event Collector at url."),
+    key_of(GROUP, "access_key", Kind::Text(Shape::AccessKey),
+        Otherwise { meaning: "none", example: "\"env:FIREHOSE_KEY\"" },
+        "With body = \"firehose\": the key that the endpoint lets in; \"env:NAME\" takes it from an environment variable."),
+    key_of(GROUP, "source_arn", Kind::Text(Shape::Name), Literal("\"arn:aws:firehose:us-east-1:000000000000:deliverystream/outrider\""),
+        "With body = \"firehose\": the Firehose stream that requests say they come from; endpoints take the region, the account and the name out of it."),
+    key_of(GROUP, "common_attributes", Kind::Headers { count_max: 50 },
+        Otherwise { meaning: "none", example: "{ site = \"yard-7\" }" },
+        "With body = \"firehose\": attributes that are the same for all records, in a header of each request."),
+    key_of(GROUP, "token", Kind::Text(Shape::Secret),
+        Otherwise { meaning: "none; body = \"splunk\" needs one", example: "\"env:SPLUNK_TOKEN\"" },
+        "With body = \"splunk\": the token of the HTTP Event Collector; \"env:NAME\" takes it from an environment variable."),
+    key_of(GROUP, "index", Kind::Text(Shape::Name),
+        Otherwise { meaning: "the token's own", example: "\"fleet\"" },
+        "With body = \"splunk\": the index that events go to."),
+    key_of(GROUP, "source", Kind::Text(Shape::Name), Literal("\"outrider\""),
+        "With body = \"splunk\": the source of events. Their host is the gateway."),
+    key_of(GROUP, "sourcetype", Kind::Text(Shape::Name), Literal("\"_json\""),
+        "With body = \"splunk\": the source type of events."),
+    key_of(GROUP, "acknowledge", Kind::Boolean, Literal("true"),
+        "With body = \"splunk\": events count as delivered once an indexer says that it has stored them, which the token has to allow; false, for Splunk Cloud: once the collector has received them."),
+    key_of(GROUP, "acknowledge_timeout", seconds(1, 3600), Literal("\"5m\""),
+        "With body = \"splunk\": events that are not acknowledged within this time are posted again."),
     key_of(GROUP, "compression", Kind::Choice(Compression::NAMES), Literal("\"none\""),
         "How bodies are compressed."),
     key_of(GROUP, "take", Kind::Choice(&["all", "alerts"]), Literal("\"all\""),
@@ -55,7 +79,7 @@ const KEYS: &[Key] = &[
     key_of(GROUP, "batch_delay", milliseconds(0, 60_000), Literal("\"100ms\""),
         "How long a stored record waits for others to share its request."),
     key_of(GROUP, "request_size_max", size(4 * KIB, 16 * MIB), Literal("\"1MiB\""),
-        "The largest body, before it is compressed; a record that does not fit is kept as a dead letter."),
+        "The largest body, before it is encoded or compressed; a record that does not fit is kept as a dead letter."),
     key_of(GROUP, "requests_in_flight", count(1, 64), Literal("2"),
         "Most requests in flight at one time, for each stream."),
     key_of(GROUP, "held_size_max", size(256 * KIB, GIB), Literal("\"2MiB\""),
@@ -105,6 +129,11 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         }
         _ => {}
     }
+    let compression = section.choice("compression", &Compression::CHOICES).unwrap_or(Compression::None);
+    let form = forms::read(section, &url, &headers, compression);
+    if !matches!(form, Form::Plain(_)) && !matches!(format, AlertFormat::Outrider) {
+        section.blame("alert_format", "on-call tools know no such body; leave body away");
+    }
     let take = if is_all { Take::All { streams } } else { Take::Alerts(format) };
     let request_bytes_max = section.bytes("request_size_max");
     // PagerDuty takes one event per request.
@@ -115,24 +144,39 @@ fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn C
         linger_us: section.duration("batch_delay").as_micros() as u64,
         age_us_max: None,
         record_bytes_soft: (64 << 10).min(request_bytes_max),
-        record_bytes_max: request_bytes_max,
+        record_bytes_max: match form {
+            Form::Firehose(_) => request_bytes_max.min(firehose::RECORD_BYTES_MAX),
+            Form::Plain(_) | Form::Splunk(_) => request_bytes_max,
+        },
         request_records_max: if is_single { 1 } else { REQUEST_RECORDS_MAX },
         request_bytes_max,
         requests_in_flight_max: section.count("requests_in_flight"),
         held_bytes_max: section.bytes("held_size_max"),
         patience: Patience::default(),
     };
-    let framings = [("lines", Framing::Lines), ("array", Framing::Array)];
     Arc::new(HttpTarget {
         url: Secret(url),
         headers,
-        framing: section.choice("body", &framings).unwrap_or(Framing::Lines),
-        compression: section.choice("compression", &Compression::CHOICES).unwrap_or(Compression::None),
+        form,
+        compression,
         take,
         connect_timeout: section.duration("connect_timeout"),
         request_timeout: section.duration("timeout"),
         delivery,
     })
+}
+
+const UNACKNOWLEDGED: &str = "acknowledge = false: what Splunk's collector has received counts as delivered, although it is in memory only until an indexer has written it";
+
+/// With the headers of its protocol that are secret.
+fn client(target: &HttpTarget, connector: SharedHttpConnector) -> Client {
+    let mut target = target.clone();
+    match &target.form {
+        Form::Plain(_) => {}
+        Form::Firehose(form) => target.headers.extend(firehose::secret_headers(form)),
+        Form::Splunk(form) => target.headers.push(splunk::authorization(form)),
+    }
+    Client::new(&target, connector)
 }
 
 impl ConfiguredSink for HttpTarget {
@@ -150,7 +194,20 @@ impl ConfiguredSink for HttpTarget {
             Take::All { streams: Some(streams) } => streams.join(", "),
             Take::Alerts(_) => "alerts".to_owned(),
         };
-        format!("{what} posted to {}", self.origin())
+        let how = match &self.form {
+            Form::Plain(_) => "",
+            Form::Firehose(_) => " as Amazon Data Firehose does",
+            Form::Splunk(form) if form.acknowledged_within.is_some() => " for Splunk, until its indexers acknowledge",
+            Form::Splunk(_) => " for Splunk",
+        };
+        format!("{what} posted to {}{how}", self.origin())
+    }
+
+    fn notes(&self) -> Vec<String> {
+        match &self.form {
+            Form::Splunk(form) if form.acknowledged_within.is_none() => vec![UNACKNOWLEDGED.to_owned()],
+            _ => Vec::new(),
+        }
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
@@ -166,7 +223,7 @@ impl ConfiguredSink for HttpTarget {
                     Some(bytes) => network::counting_connector(target.connect_timeout, bytes),
                     None => network::connector(target.connect_timeout, !is_plain),
                 });
-                let client = Client::new(&target, Counted::connector(network.clone(), &parts.status));
+                let client = client(&target, Counted::connector(network.clone(), &parts.status));
                 Rc::new(HttpSink::new(client, &target))
             },
         )
@@ -175,8 +232,12 @@ impl ConfiguredSink for HttpTarget {
     fn probe<'a>(&'a self, _: &'a Probing) -> Probe<'a> {
         Box::pin(async {
             let network = network::connector(self.connect_timeout, !self.url.0.starts_with("http://"));
+            let client = client(self, network);
+            if matches!(self.form, Form::Splunk(_)) {
+                return vec![splunk::health(&client, self.origin()).await];
+            }
             let asked = format!("HEAD at {}", self.origin());
-            vec![match Client::new(self, network).head().await {
+            vec![match client.head().await {
                 Ok(status @ (401 | 403 | 407)) => Finding::warning(
                     format!("{asked}: it answers with HTTP status {status}, and may refuse what is posted, too"),
                     "look at url and headers of the [[sink]]",

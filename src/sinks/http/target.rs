@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::alerts::AlertFormat;
-use super::body::Framing;
+use super::forms::Form;
 use crate::core::delivery::DeliverySettings;
 use crate::sinks::compression::Compression;
 use crate::sinks::secret::Secret;
@@ -24,7 +24,7 @@ pub struct HttpTarget {
     /// May hold a token, as chat webhooks do.
     pub url: Secret,
     pub headers: Vec<(String, Secret)>,
-    pub framing: Framing,
+    pub form: Form,
     pub compression: Compression,
     pub take: Take,
     pub connect_timeout: Duration,

@@ -1,8 +1,11 @@
 //! The `http` sink against a receiver that is not ours: a small server built on Python's standard library.
 
+mod fake;
+mod firehose;
 mod given_up;
 mod links;
 mod meter;
+mod splunk;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
@@ -107,6 +110,18 @@ fn fault_of_fleet(records: &[Value], count: u64) -> Option<String> {
     }
     let is_whole = last.len() as u64 == DEVICES && last.values().all(|last| *last == count);
     (!is_whole).then(|| format!("{last:?}"))
+}
+
+fn identities(records: &[Value]) -> HashSet<String> {
+    let readings = records.iter().filter(|record| record["type"] == "reading");
+    readings.map(|record| format!("{}/{}", record["run"], record["position"])).collect()
+}
+
+/// Checks that the fleet's readings arrived, the first copies in order, and that the records of raw that arrived are as many as the ledger says.
+fn expect_all(gateway: &Gateway, records: Vec<Value>, count: u64) {
+    assert_eq!(fault_of_fleet(&records, count), None);
+    let delivered = ledger_line(&gateway.status(), "web", "raw")["delivered"].as_u64();
+    assert_eq!(delivered, Some(identities(&records).len() as u64));
 }
 
 /// A rule calls a service, which is down at first, and the gateway is killed meanwhile.

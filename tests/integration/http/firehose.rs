@@ -1,0 +1,93 @@
+//! `body = "firehose"` against an endpoint that is strict about the protocol.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::fake::Fake;
+use super::{expect_all, sink, wait_for_delivery};
+use crate::client::Client;
+use crate::gateway::{Gateway, ledger_line, wait_until};
+use crate::kinesis::fleet::Fleet;
+
+fn start(folder: &Path, endpoint: &Fake, keys: &str) -> Gateway {
+    let config = format!(
+        "[[sink]]\nname = 'web'\ntype = 'http'\nurl = 'http://{}/deliver?tenant=7'\nbody = 'firehose'\ntimeout = '1s'\n\
+         access_key = 'env:KEY'\nsource_arn = 'arn:aws:firehose:eu-central-1:123456789012:deliverystream/fleet'\n\
+         common_attributes = {{ site = 'yard 7' }}\n{keys}\n",
+        endpoint.address
+    );
+    Gateway::start_configured(folder, &config, &[], &[("KEY", "hidden-key"), ("NO_PROXY", "*")])
+}
+
+#[test]
+fn through_wrong_lost_late_and_false_answers_what_arrives_is_what_the_ledger_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut endpoint = Fake::start("firehose_endpoint.py");
+    let gateway =
+        start(folder.path(), &endpoint, "compression = 'gzip'\nbatch_delay = '20ms'\nrequest_size_max = '64KiB'");
+    let mut fleet = Fleet::default();
+    fleet.publish(gateway.mqtt, 20);
+    let faults = ["500", "lost", "late", "wrong-id", "no-timestamp", "html", "long", "429", "401", "400", "302"];
+    for fault in faults {
+        endpoint.order(fault, 2);
+        endpoint.order("none", 1);
+        fleet.publish(gateway.mqtt, 5);
+    }
+    wait_for_delivery(&gateway);
+    expect_all(&gateway, endpoint.get("/"), 75);
+    endpoint.expect_no_problems();
+    for fault in faults {
+        assert!(endpoint.has_seen(fault), "no {fault}");
+    }
+    let log = std::fs::read_to_string(&gateway.log).unwrap();
+    assert!(log.contains("no room for (not shown)") && !log.contains("hidden-key"), "{log}");
+}
+
+/// A request that is sent again has its id, so an endpoint that takes each id once has no record twice.
+#[test]
+fn a_repeat_has_the_id_of_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut endpoint = Fake::start("firehose_endpoint.py");
+    endpoint.order("lost", 3);
+    let gateway = start(folder.path(), &endpoint, "streams = ['raw']\nrequests_in_flight = 1");
+    let mut device = Client::connect(gateway.mqtt, "device");
+    device.publish("devices/a/temperature", "20.5");
+    wait_until("it is delivered", || ledger_line(&gateway.status(), "web", "raw")["delivered"] == 1);
+    let ids: HashSet<String> = endpoint.get("/seen").iter().map(|request| request["id"].to_string()).collect();
+    assert_eq!((endpoint.get("/seen").len(), ids.len(), endpoint.get("/").len()), (4, 1, 1));
+}
+
+#[test]
+fn a_request_that_is_too_large_is_halved_down_to_the_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut endpoint = Fake::start("firehose_endpoint.py");
+    endpoint.order("body_max", 4_000);
+    let gateway = start(folder.path(), &endpoint, "batch_delay = '50ms'");
+    let mut fleet = Fleet::default();
+    fleet.publish(gateway.mqtt, 20);
+    let mut device = Client::connect(gateway.mqtt, "large");
+    let payload = format!("{{\"value\":1,\"attributes\":{{\"note\":\"{}\"}}}}", "x".repeat(4_000));
+    device.publish("devices/large/temperature", payload);
+    wait_for_delivery(&gateway);
+    expect_all(&gateway, endpoint.get("/"), 20);
+    assert_eq!(ledger_line(&gateway.status(), "web", "raw")["dead_lettered"], 1);
+    assert!(endpoint.has_seen("413"));
+    endpoint.expect_no_problems();
+}
+
+#[test]
+fn a_wrong_access_key_halts_the_sink_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut endpoint = Fake::start("firehose_endpoint.py");
+    endpoint.order("401", 50);
+    let gateway = start(folder.path(), &endpoint, "streams = ['raw']");
+    Fleet::default().publish(gateway.mqtt, 1);
+    wait_until("it says why", || {
+        let status = gateway.status();
+        let error: &Value = &sink(&status, "raw")["last_error"];
+        error.as_str().is_some_and(|error| error.contains("HTTP status 401") && error.contains("(not shown)"))
+    });
+    assert_eq!(ledger_line(&gateway.status(), "web", "raw")["dead_lettered"], 0);
+}
