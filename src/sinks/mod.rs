@@ -23,6 +23,7 @@ pub mod links;
 pub mod network;
 #[cfg(test)]
 mod nothing;
+pub mod opensearch;
 pub mod probe;
 pub mod registry;
 pub mod resend;

@@ -6,7 +6,7 @@
 pub mod alerts;
 pub mod body;
 mod client;
-mod outcome;
+pub mod outcome;
 pub mod sink;
 pub mod target;
 
