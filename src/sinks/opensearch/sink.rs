@@ -295,3 +295,94 @@ impl ConfiguredSink for OpenSearchCluster {
         Box::pin(probe::cluster(self, &probing.gateway_id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::host::Host;
+    use crate::config::{Configuration, Sources};
+
+    fn read(keys: &str) -> Result<Configuration, String> {
+        let text = format!("store.path = '/s'\n[[sink]]\nname = 'search'\ntype = 'opensearch'\n{keys}");
+        Configuration::parse(Path::new("f"), &text, &Sources::default(), &Host::read())
+            .map_err(|problems| problems.to_string())
+    }
+
+    fn sink(keys: &str) -> Arc<dyn ConfiguredSink> {
+        Arc::clone(&read(keys).expect("right").sinks[0].sink)
+    }
+
+    #[test]
+    fn an_address_is_enough_and_streams_can_be_chosen() {
+        let all = sink("url = 'https://search:9200'\n");
+        assert!(all.takes("raw") && all.takes("anomalies") && all.takes("trips"));
+        assert_eq!(
+            all.describe(),
+            "every stream to indices outrider-{stream}-%Y.%m.%d of OpenSearch or Elasticsearch at https://search:9200"
+        );
+        assert_eq!(all.notes(), Vec::<String>::new());
+        let some = sink("url = 'https://search/x/'\nstreams = ['raw']\nindex = 'logs'\nusername = 'u'\npassword = 'hidden'\n");
+        assert!(some.takes("raw") && !some.takes("anomalies"));
+        assert!(some.describe().starts_with("raw to indices logs of ") && some.describe().ends_with(", as u"));
+        assert!(!format!("{some:?}").contains("hidden"), "{some:?}");
+        let signed = sink("url = 'https://search'\naws_region = 'eu-central-1'\naws_service = 'aoss'\n");
+        assert!(signed.describe().ends_with(", signed for aoss in eu-central-1"), "{}", signed.describe());
+    }
+
+    #[test]
+    fn what_may_surprise_is_noted() {
+        for (keys, words) in [
+            ("url = 'http://search:9200'\n", "records are sent unencrypted, and whoever"),
+            ("url = 'http://search:9200'\napi_key = 'x'\n", "records and the login are sent unencrypted"),
+            ("url = 'https://search'\nindex = 'a-{stream}'\n", "a record that comes again after a rollover is there twice"),
+            ("url = 'https://search'\nindex = 'a-%Y.%m'\n", "put {stream} into it"),
+        ] {
+            let notes = sink(keys).notes();
+            assert!(notes.len() == 1 && notes[0].contains(words), "{keys}: {notes:?}");
+        }
+        for keys in [
+            "url = 'http://127.0.0.1:9200'\nusername = 'u'\npassword = 'p'\n",
+            "url = 'https://search'\nindex = 'a-%Y.%m'\nstreams = ['raw']\n",
+        ] {
+            assert_eq!(sink(keys).notes(), Vec::<String>::new(), "{keys}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_said() {
+        for (keys, problem) in [
+            ("", "`url` is missing"),
+            ("url = 'search:9200'\n", "starts with http"),
+            ("url = 'https://u:p@search'\n", "holds a login, which would be shown"),
+            ("url = 'https://search/?x=1'\n", "goes on behind the path"),
+            ("url = 'https://search'\nindex = 'Raw'\n", "has to begin with a letter of a-z"),
+            ("url = 'https://search'\nstreams = []\n", "names no stream"),
+            ("url = 'https://search'\nstreams = ['trips']\n", "there is no stream trips"),
+            ("url = 'https://search'\nusername = 'u'\n", "needs password, too"),
+            ("url = 'https://search'\npassword = 'p'\n", "needs username, too"),
+            ("url = 'https://search'\npassword = 'env:NOT_SET_HERE'\nusername = 'u'\n", "NOT_SET_HERE is not set"),
+            ("url = 'https://search'\napi_key = 'x'\naws_region = 'eu-west-1'\n", "of which there is one"),
+            ("url = 'https://search'\naws_service = 'aoss'\n", "set aws_region, too"),
+            ("url = 'http://search'\naws_region = 'eu-west-1'\n", "by https:// only"),
+            ("url = 'https://search'\nca = '/none/ca.pem'\n", "/none/ca.pem: cannot be read"),
+            ("url = 'http://search'\nca = '/none/ca.pem'\n", "is not used without TLS"),
+            ("url = 'https://search'\naws_region = 'eu-west-1'\nca = '/none/ca.pem'\n", "leave this away"),
+            ("url = 'https://search'\ncompression = 'zstd'\n", "one of \"gzip\", \"none\""),
+        ] {
+            let said = read(keys).expect_err(keys);
+            assert!(said.contains(problem), "{keys}: {said}");
+        }
+    }
+
+    /// The body of a request is bounded with what is added to its records.
+    #[test]
+    fn requests_leave_room_for_what_is_added() {
+        let settings = sink("url = 'https://search'\nrequest_size_max = '256KiB'\n");
+        let cluster = (&*settings as &dyn std::any::Any).downcast_ref::<OpenSearchCluster>().expect("of this kind");
+        let delivery = cluster.delivery("truck-0042");
+        assert!((64 << 10..128 << 10).contains(&delivery.request_bytes_max), "{}", delivery.request_bytes_max);
+        assert!(delivery.record_bytes_soft <= delivery.request_bytes_max);
+    }
+}

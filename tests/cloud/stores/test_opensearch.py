@@ -62,6 +62,11 @@ class Gateway:
         return all(line["buffered"] == 0 for line in self.ledger().values())
 
 
+def fleet(address: str, number: int = 0) -> dict[str, Any]:
+    """What a fleet says that was sent. Each run has other numbers than the one before."""
+    return run_fleet(address, *FLEET, "--first-sequence", str(1 + 1000 * number))
+
+
 class OpenSearchTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
@@ -109,7 +114,7 @@ class OpenSearchTest(unittest.TestCase):
 
     def test_each_type_of_record_is_found_by_its_fields(self) -> None:
         gateway = self.gateway()
-        summary = run_fleet(gateway.mqtt, *FLEET)
+        summary = fleet(gateway.mqtt)
         trips = [b'{"a": {"b": [1, "x"]}}', b"17", b'"text"', b'{"": {"..": null}}']
         publish(gateway.mqtt, [("trips/a", trip) for trip in trips])
         note = {"value": 1, "attributes": {"when": "2026-01-01", "a": "x", "a.b": "y", "": "z"}}
@@ -130,7 +135,7 @@ class OpenSearchTest(unittest.TestCase):
         # By whom an operator, and by whom a disk that is full, is imitated.
         for block, words in [("write", "FORBIDDEN/8/index write"), ("read_only_allow_delete", "TOO_MANY_REQUESTS/12/disk usage")]:
             self.server.call("PUT", "/outrider-raw-*/_settings", {"index.blocks": {block: True}})
-            summary = run_fleet(gateway.mqtt, *FLEET)
+            summary = fleet(gateway.mqtt, int(block != "write"))
             long = json.dumps({"value": 1, "attributes": {"note": "x" * 40_000}}).encode()
             publish(gateway.mqtt, [("devices/odd/level", b'{"value": 1}'), ("devices/odd/level", long), ("devices/odd/level", b'{"value": 3}')])
             wait_for(block, lambda words=words: words in gateway.error("raw"))
@@ -145,15 +150,15 @@ class OpenSearchTest(unittest.TestCase):
         gateway = self.gateway('request_size_max = "256KiB"\n')
         acknowledged = 0
         for number in range(3):
-            fleet: list[dict[str, Any]] = []
-            address = gateway.mqtt
-            thread = threading.Thread(target=lambda address=address, fleet=fleet: fleet.append(run_fleet(address, *FLEET)))
+            summaries: list[dict[str, Any]] = []
+            run = lambda address=gateway.mqtt, number=number, summaries=summaries: summaries.append(fleet(address, number))  # noqa: E731
+            thread = threading.Thread(target=run)
             thread.start()
             before = self.server.count("outrider-raw-*")
             wait_for("some to be stored", lambda before=before: self.server.count("outrider-raw-*") > before)
             self.server.kill()
             thread.join()
-            acknowledged += fleet[0]["readings_acknowledged"]
+            acknowledged += summaries[0]["readings_acknowledged"]
             wait_for("it to be noticed", lambda: gateway.error("raw") != "")
             if number < 2:
                 gateway.kill()
@@ -165,7 +170,7 @@ class OpenSearchTest(unittest.TestCase):
         template = TEMPLATE | {"data_stream": {}, "priority": 401, "index_patterns": ["outrider-ds-*"]}
         self.assertTrue(self.server.call("PUT", "/_index_template/outrider-ds", template).get("acknowledged"))
         gateway = self.gateway('index = "outrider-ds-{stream}"\nstreams = ["raw"]\n')
-        summary = run_fleet(gateway.mqtt, *FLEET)
+        summary = fleet(gateway.mqtt)
         wait_for("everything to be delivered", gateway.is_done)
         self.assertEqual(self.server.count("outrider-ds-raw"), summary["readings_acknowledged"])
         self.assertEqual(gateway.ledger()["raw"]["delivered"], summary["readings_acknowledged"])

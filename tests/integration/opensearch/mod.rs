@@ -313,3 +313,22 @@ fn doctor_says_what_the_cluster_is_and_whom_it_does_not_let_in() {
     }
     assert_eq!(cluster.get("/docs"), Vec::<Value>::new());
 }
+
+/// Both templates know every field of every record; what they do not know could not be searched.
+#[test]
+fn templates_know_all_fields_of_records() {
+    let read = |name: &str| -> Value {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    for name in ["opensearch", "elasticsearch"] {
+        let template = read(&format!("opensearch/{name}.json"));
+        let mappings = &template["template"]["mappings"];
+        assert_eq!(mappings["dynamic"], false);
+        for schema in ["reading", "anomaly", "alert", "gateway", "record"] {
+            for field in read(&format!("schema/{schema}.json"))["properties"].as_object().unwrap().keys() {
+                assert!(mappings["properties"][field].is_object(), "{name}: {field} of {schema}");
+            }
+        }
+    }
+}
