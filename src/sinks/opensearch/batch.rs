@@ -101,7 +101,7 @@ fn of_all(records: &[Vec<(Option<RecordKey>, Verdict)>]) -> Option<Outcome> {
     }
     let gravest: Vec<&Verdict> = records.iter().filter_map(|lines| gravest(lines)).collect();
     let is_any_rejected = gravest.iter().any(|verdict| matches!(verdict, Verdict::Rejected(_)));
-    match gravest.iter().max_by_key(|verdict| rank(verdict))? {
+    match gravest.iter().rev().max_by_key(|verdict| rank(verdict))? {
         Verdict::Rejected(reason) => Some(Outcome::Reject(reason.clone())),
         _ if is_any_rejected => None,
         Verdict::Waits(_, reason) => Some(Outcome::Later { reason: reason.clone(), after_us: None }),
@@ -111,7 +111,8 @@ fn of_all(records: &[Vec<(Option<RecordKey>, Verdict)>]) -> Option<Outcome> {
 }
 
 fn gravest(lines: &[(Option<RecordKey>, Verdict)]) -> Option<&Verdict> {
-    lines.iter().map(|(_, verdict)| verdict).max_by_key(|verdict| rank(verdict))
+    // Of several that are equally grave, the first.
+    lines.iter().rev().map(|(_, verdict)| verdict).max_by_key(|verdict| rank(verdict))
 }
 
 fn outcome(verdict: Verdict) -> Outcome {
@@ -208,7 +209,8 @@ mod tests {
         let mut known = Known::default();
         let first = batch(&[&[1, 2, 3, 4], &[5]], &known);
         assert_eq!(sent(&first), ["1", "2", "3", "4", "5"]);
-        let verdicts = vec![Verdict::Accepted, Verdict::Accepted, rejected("why"), Verdict::Accepted, Verdict::Accepted];
+        let verdicts =
+            vec![Verdict::Accepted, Verdict::Accepted, rejected("why"), Verdict::Accepted, Verdict::Accepted];
         let reply = first.reply(verdicts, &mut known);
         assert_eq!((reply.scope, reply.outcomes), (Scope::Records, vec![Outcome::Reject("why".to_owned()), ACCEPTED]));
         for (half, outcome) in [
@@ -236,7 +238,11 @@ mod tests {
         let again = batch(&[&[1, 2, 3]], &known);
         assert_eq!(sent(&again), ["2"]);
         let reply = again.reply(vec![Verdict::Accepted], &mut known);
-        assert_eq!(reply.outcomes, [Outcome::Reject("why".to_owned())], "and then the one that is refused is looked for");
+        assert_eq!(
+            reply.outcomes,
+            [Outcome::Reject("why".to_owned())],
+            "and then the one that is refused is looked for"
+        );
     }
 
     #[test]
@@ -253,7 +259,8 @@ mod tests {
     #[test]
     fn where_all_are_refused_the_request_is() {
         let mut known = Known::default();
-        let reply = batch(&[&[1, 2], &[3]], &known).reply(vec![rejected("a"), rejected("b"), rejected("c")], &mut known);
+        let reply =
+            batch(&[&[1, 2], &[3]], &known).reply(vec![rejected("a"), rejected("b"), rejected("c")], &mut known);
         assert_eq!(reply, Reply::whole(Outcome::Reject("a".to_owned()), 2));
         assert_eq!(sent(&batch(&[&[1, 2]], &known)), ["1", "2"], "none is remembered");
         // With one that was stored the others are to blame.

@@ -22,10 +22,16 @@ use crate::sinks::secret::Secret;
 #[derive(Clone, Debug)]
 pub enum Login {
     None,
-    Basic { username: String, password: Secret },
+    Basic {
+        username: String,
+        password: Secret,
+    },
     ApiKey(Secret),
     /// By a signature of AWS, for a service of this name.
-    Aws { service: &'static str, connection: AwsConnection },
+    Aws {
+        service: &'static str,
+        connection: AwsConnection,
+    },
 }
 
 pub struct Client {

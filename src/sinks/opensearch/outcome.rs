@@ -58,8 +58,8 @@ struct Cause {
 /// something in between, or of another request.
 pub fn of_items(body: &[u8], ids: &[String]) -> Option<Vec<Verdict>> {
     let bulk: Bulk<'_> = serde_json::from_slice(body).ok()?;
-    let is_about_these = bulk.items.len() == ids.len()
-        && bulk.items.iter().zip(ids).all(|(item, id)| *item.create._id == **id);
+    let is_about_these =
+        bulk.items.len() == ids.len() && bulk.items.iter().zip(ids).all(|(item, id)| *item.create._id == **id);
     is_about_these.then(|| bulk.items.into_iter().map(|item| of_item(item.create)).collect())
 }
 
@@ -82,7 +82,9 @@ fn of_error(status: u16, error: &ItemError) -> Verdict {
         (_, "invalid_index_name_exception") => Verdict::Halted(said),
         (400, _) if is_full_of_fields(error) => Verdict::Waits(RetryReason::Internal, said),
         (400 | 413 | 422, _) => Verdict::Rejected(said),
-        (401 | 403, _) => Verdict::Halted(format!("{said}; the user, the key or the role has to be allowed to write there")),
+        (401 | 403, _) => {
+            Verdict::Halted(format!("{said}; the user, the key or the role has to be allowed to write there"))
+        }
         (404, _) => Verdict::Halted(format!("{said}; make the index, or allow it to be made")),
         (429 | 503, _) => Verdict::Waits(RetryReason::Throttled, said),
         (402..500, _) if status != 408 && status != 409 => Verdict::Halted(said),
@@ -126,7 +128,8 @@ struct Whole {
 
 /// What a request that was not taken means for all of its documents.
 pub fn of_request(answer: &http::Answer) -> Outcome {
-    let error = serde_json::from_slice::<Whole>(&answer.text).map_or_else(|_| ItemError::default(), |whole| whole.error);
+    let error =
+        serde_json::from_slice::<Whole>(&answer.text).map_or_else(|_| ItemError::default(), |whole| whole.error);
     match &*error.r#type {
         "cluster_block_exception" => Outcome::Later { reason: said(answer.status, &error), after_us: None },
         _ if (200..300).contains(&answer.status) => not_of_bulk(),
@@ -166,22 +169,46 @@ mod tests {
         for (status, kind, reason) in [
             (400, "mapper_parsing_exception", "failed to parse field [x] of type [long] in document with id '2'."),
             (400, "document_parsing_exception", "[1:5] failed to parse field [x] of type [long]"),
-            (400, "strict_dynamic_mapping_exception", "mapping set to strict, dynamic introduction of [b] is not allowed"),
+            (
+                400,
+                "strict_dynamic_mapping_exception",
+                "mapping set to strict, dynamic introduction of [b] is not allowed",
+            ),
             (400, "illegal_argument_exception", "Document contains at least one immense term in field=k"),
             (400, "illegal_argument_exception", "pipeline with id [nope] does not exist"),
         ] {
             assert_eq!(error(status, kind, reason), Verdict::Rejected(format!("{kind}: {reason}")));
         }
         for (status, kind, reason, waits) in [
-            (429, "cluster_block_exception", "index [x] blocked by: [TOO_MANY_REQUESTS/12/disk usage]", RetryReason::Throttled),
-            (403, "cluster_block_exception", "index [x] blocked by: [FORBIDDEN/8/index write (api)]", RetryReason::Throttled),
+            (
+                429,
+                "cluster_block_exception",
+                "index [x] blocked by: [TOO_MANY_REQUESTS/12/disk usage]",
+                RetryReason::Throttled,
+            ),
+            (
+                403,
+                "cluster_block_exception",
+                "index [x] blocked by: [FORBIDDEN/8/index write (api)]",
+                RetryReason::Throttled,
+            ),
             (429, "es_rejected_execution_exception", "rejected execution", RetryReason::Throttled),
             (429, "rejected_execution_exception", "rejected execution", RetryReason::Throttled),
             (429, "circuit_breaking_exception", "Data too large", RetryReason::Throttled),
             (503, "unavailable_shards_exception", "primary shard is not active", RetryReason::Throttled),
             (503, "process_cluster_event_timeout_exception", "failed to process cluster event", RetryReason::Throttled),
-            (400, "illegal_argument_exception", "Limit of total fields [1000] has been exceeded", RetryReason::Internal),
-            (400, "document_parsing_exception", "Limit of total fields [9] has been exceeded while adding", RetryReason::Internal),
+            (
+                400,
+                "illegal_argument_exception",
+                "Limit of total fields [1000] has been exceeded",
+                RetryReason::Internal,
+            ),
+            (
+                400,
+                "document_parsing_exception",
+                "Limit of total fields [9] has been exceeded while adding",
+                RetryReason::Internal,
+            ),
             (400, "index_closed_exception", "closed", RetryReason::Internal),
             (400, "validation_exception", "this action would add [2] total shards", RetryReason::Internal),
             (409, "never_heard_of", "x", RetryReason::Internal),
@@ -252,7 +279,8 @@ mod tests {
         let blocked = r#"{"error":{"root_cause":[],"type":"cluster_block_exception","reason":"FORBIDDEN/6/cluster read-only (api)"},"status":403}"#;
         let Outcome::Later { reason, .. } = of(403, blocked) else { panic!("it is not waited for") };
         assert!(reason.starts_with("cluster_block_exception: FORBIDDEN/6"), "{reason}");
-        let too_long = r#"{"error":{"type":"action_request_validation_exception","reason":"id is too long"},"status":400}"#;
+        let too_long =
+            r#"{"error":{"type":"action_request_validation_exception","reason":"id is too long"},"status":400}"#;
         assert!(matches!(of(400, too_long), Outcome::Reject(_)));
         let denied = r#"{"error":{"root_cause":[{"type":"security_exception"}],"type":"security_exception","reason":"no permissions"},"status":403}"#;
         assert!(matches!(of(403, denied), Outcome::Halt(_)));
@@ -262,7 +290,10 @@ mod tests {
         }
         assert!(matches!(of(413, ""), Outcome::TooLarge(_)));
         for status in [408, 429, 500, 502, 503, 504] {
-            assert!(matches!(of(status, r#"{"error":"x"}"#), Outcome::Later { after_us: Some(7_000_000), .. }), "{status}");
+            assert!(
+                matches!(of(status, r#"{"error":"x"}"#), Outcome::Later { after_us: Some(7_000_000), .. }),
+                "{status}"
+            );
         }
         assert_eq!(of(200, "<html>welcome"), not_of_bulk());
         assert_eq!(of(204, ""), not_of_bulk());

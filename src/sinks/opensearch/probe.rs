@@ -36,9 +36,10 @@ pub async fn cluster(cluster: &OpenSearchCluster, gateway: &str) -> Vec<Finding>
     findings.push(what);
     if is_reached {
         findings.push(may_write(&client).await);
-        let streams = Stream::BUILT_IN.map(|(_, name)| name).into_iter().filter(|name| {
-            cluster.streams.as_ref().is_none_or(|streams| streams.iter().any(|taken| taken == name))
-        });
+        let streams = Stream::BUILT_IN
+            .map(|(_, name)| name)
+            .into_iter()
+            .filter(|name| cluster.streams.as_ref().is_none_or(|streams| streams.iter().any(|taken| taken == name)));
         for stream in streams {
             let index = cluster.index.names(gateway, stream).at(clock::now_ms());
             findings.extend(template(&client, &index).await);
@@ -76,7 +77,9 @@ async fn who(client: &Client, url: &str) -> Finding {
     match ask(client, "GET", "/", "").await {
         Ok(answer) if (200..300).contains(&answer.http.status) => of_version(&asked, &answer.http.text),
         // Collections of OpenSearch Serverless have no such page.
-        Ok(answer) if answer.http.status == 404 => Finding::well(format!("{asked}: it answers, and does not say what it is")),
+        Ok(answer) if answer.http.status == 404 => {
+            Finding::well(format!("{asked}: it answers, and does not say what it is"))
+        }
         Ok(answer) => of_outcome(&asked, &client.of_refusal(answer, outcome::of_request)),
         Err(outcome) => of_outcome(&asked, &outcome),
     }
@@ -119,7 +122,8 @@ fn of_nowhere(verdicts: &[outcome::Verdict]) -> Finding {
             "give the user, the key or the role the rights create_doc and create_index on the indices",
         ),
         _ => Finding::well(
-            "_bulk: it is taken; whether this user may make and write the indices is told by the first record".to_owned(),
+            "_bulk: it is taken; whether this user may make and write the indices is told by the first record"
+                .to_owned(),
         ),
     }
 }
@@ -139,7 +143,9 @@ fn of_template(index: &str, body: &[u8]) -> Option<Finding> {
     match fields["attributes"].is_object() {
         true => Some(Finding::well(format!("the index {index} gets its fields from a template"))),
         false => Some(Finding::warning(
-            format!("no template says what the fields of the index {index} are: each is taken for what its first document has"),
+            format!(
+                "no template says what the fields of the index {index} are: each is taken for what its first document has"
+            ),
             "put one of config/opensearch/ into the cluster (docs/STORES.md), before the first record",
         )),
     }
@@ -164,7 +170,8 @@ mod tests {
 
     #[test]
     fn an_index_without_a_template_is_worth_a_word() {
-        let template = r#"{"template":{"mappings":{"dynamic":"false","properties":{"attributes":{"type":"flat_object"}}}}}"#;
+        let template =
+            r#"{"template":{"mappings":{"dynamic":"false","properties":{"attributes":{"type":"flat_object"}}}}}"#;
         let verdict = |body: &str| of_template("x", body.as_bytes()).map(|finding| finding.verdict);
         assert_eq!(verdict(template), Some(Verdict::Well));
         assert_eq!(verdict("{}"), Some(Verdict::Warning));

@@ -59,7 +59,7 @@ const KEYS: &[Key] = &[
         "Sign requests with AWS credentials, as sinks to services of AWS do, for a domain in this region."),
     key_of(GROUP, "aws_service", Kind::Choice(&["es", "aoss"]), Literal("\"es\""),
         "With aws_region: a domain of the OpenSearch Service, or a collection of OpenSearch Serverless, which has to be one for search."),
-    key_of(GROUP, "ca", Kind::Text(Shape::Path), Otherwise { meaning: "the CAs that the system trusts", example: "\"certificates/search-ca.pem\"" },
+    key_of(GROUP, "ca", Kind::Text(Shape::Path), Otherwise { meaning: "the CAs that the system trusts", example: "\"certificates/ca.pem\"" },
         "The CAs that the cluster's certificate is of. A relative path is beside this file; it is read anew for each connection."),
     key_of(GROUP, "compression", Kind::Choice(&["gzip", "none"]), Literal("\"gzip\""),
         "How bodies are compressed."),
@@ -148,8 +148,8 @@ fn authority_and_path(url: &str) -> (&str, &str) {
 
 fn read_login(section: &mut Section<'_>, surroundings: &Surroundings<'_>, url: &str) -> Login {
     let username = section.text("username");
-    let [password, api_key] = ["password", "api_key"]
-        .map(|name| section.text(name).and_then(|text| from_environment(section, name, text)));
+    let [password, api_key] =
+        ["password", "api_key"].map(|name| section.text(name).and_then(|text| from_environment(section, name, text)));
     let region = section.text("aws_region");
     let service = section.choice("aws_service", &[("es", "es"), ("aoss", "aoss")]).unwrap_or("es");
     for (name, other) in [("username", "password"), ("password", "username")] {
@@ -161,7 +161,7 @@ fn read_login(section: &mut Section<'_>, surroundings: &Surroundings<'_>, url: &
     if let [_, second, ..] = ways[..] {
         section.blame(second, format!("{} are ways to log in, of which there is one", ways.join(" and ")));
     }
-    if section.has("aws_service") && region.is_none() {
+    if service != "es" && region.is_none() {
         section.blame("aws_service", "is not used; set aws_region, too");
     }
     if region.is_some() && url.starts_with("http://") && !network::is_here(url) {
@@ -323,7 +323,8 @@ mod tests {
             "every stream to indices outrider-{stream}-%Y.%m.%d of OpenSearch or Elasticsearch at https://search:9200"
         );
         assert_eq!(all.notes(), Vec::<String>::new());
-        let some = sink("url = 'https://search/x/'\nstreams = ['raw']\nindex = 'logs'\nusername = 'u'\npassword = 'hidden'\n");
+        let some =
+            sink("url = 'https://search/x/'\nstreams = ['raw']\nindex = 'logs'\nusername = 'u'\npassword = 'hidden'\n");
         assert!(some.takes("raw") && !some.takes("anomalies"));
         assert!(some.describe().starts_with("raw to indices logs of ") && some.describe().ends_with(", as u"));
         assert!(!format!("{some:?}").contains("hidden"), "{some:?}");
@@ -336,7 +337,10 @@ mod tests {
         for (keys, words) in [
             ("url = 'http://search:9200'\n", "records are sent unencrypted, and whoever"),
             ("url = 'http://search:9200'\napi_key = 'x'\n", "records and the login are sent unencrypted"),
-            ("url = 'https://search'\nindex = 'a-{stream}'\n", "a record that comes again after a rollover is there twice"),
+            (
+                "url = 'https://search'\nindex = 'a-{stream}'\n",
+                "a record that comes again after a rollover is there twice",
+            ),
             ("url = 'https://search'\nindex = 'a-%Y.%m'\n", "put {stream} into it"),
         ] {
             let notes = sink(keys).notes();

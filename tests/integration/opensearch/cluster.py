@@ -3,7 +3,7 @@
 Prints its port first. GET /docs answers with all documents, GET /seen with the requests in their order. Whatever OpenSearch would refuse as a whole, and what is
 not as the gateway promises it, is answered by 400 and told by /seen as "wrong". Documents with POISON in them do not fit its mapping.
 
-Its arguments: "basic USER PASSWORD", "key KEY", or "aws REGION SERVICE ACCESS_KEY SECRET", whose signature it computes by itself.
+With the folder of a certificate in CLUSTER_CERTIFICATE, it speaks TLS. Its arguments: "basic USER PASSWORD", "key KEY", or "aws REGION SERVICE ACCESS_KEY SECRET", whose signature it computes by itself.
 """
 
 import base64
@@ -11,7 +11,9 @@ import gzip
 import hashlib
 import hmac
 import json
+import os
 import re
+import ssl
 import sys
 import threading
 import time
@@ -223,6 +225,11 @@ class Server(ThreadingHTTPServer):
 
 
 server = Server(("127.0.0.1", 0), Cluster)
+if folder := os.environ.get("CLUSTER_CERTIFICATE"):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{folder}/server.pem", f"{folder}/server.key")
+    # Each handshake on the thread of its connection.
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
 print(server.server_address[1], flush=True)
 threading.Thread(target=obey, daemon=True).start()
 server.serve_forever()

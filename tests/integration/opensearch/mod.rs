@@ -23,9 +23,13 @@ struct Cluster {
 
 impl Cluster {
     fn start(login: &[&str]) -> Cluster {
+        Cluster::start_with(login, &[])
+    }
+
+    fn start_with(login: &[&str], environment: &[(&str, &str)]) -> Cluster {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/opensearch/cluster.py");
         let mut command = Command::new("python3");
-        command.arg(script).args(login).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(script).args(login).envs(environment.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let orders = child.stdin.take().unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
@@ -63,9 +67,13 @@ impl Cluster {
     }
 
     fn start_gateway(&self, folder: &Path, keys: &str) -> Gateway {
+        self.start_gateway_by("http", folder, keys)
+    }
+
+    fn start_gateway_by(&self, scheme: &str, folder: &Path, keys: &str) -> Gateway {
         let address = self.address;
         let config = format!(
-            "[[sink]]\nname = 'search'\ntype = 'opensearch'\nurl = 'http://{address}'\ntimeout = '2s'\nbatch_delay = '20ms'\n{keys}\n"
+            "[[sink]]\nname = 'search'\ntype = 'opensearch'\nurl = '{scheme}://{address}'\ntimeout = '2s'\nbatch_delay = '20ms'\n{keys}\n"
         );
         let environment = [
             ("SEARCH_SECRET", "hidden-secret"),
@@ -178,8 +186,10 @@ fn one_that_is_refused_among_many_is_a_dead_letter_and_nothing_is_sent_twice() {
 fn only_what_waits_is_sent_again_and_answers_that_say_nothing_count_for_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (mut cluster, mut fleet) = (Cluster::start(&["basic", "gateway", "hidden-secret"]), Fleet::default());
-    let gateway =
-        cluster.start_gateway(folder.path(), "username = 'gateway'\npassword = 'env:SEARCH_SECRET'\nrequest_size_max = '256KiB'");
+    let gateway = cluster.start_gateway(
+        folder.path(),
+        "username = 'gateway'\npassword = 'env:SEARCH_SECRET'\nrequest_size_max = '256KiB'",
+    );
     fleet.publish(gateway.mqtt, 10);
     expect_all(&cluster, &gateway, &fleet);
     for _ in 0..5 {
@@ -271,7 +281,8 @@ fn a_mapping_that_fits_nothing_halts_the_sink() {
 #[test]
 fn requests_are_signed_for_domains_of_aws() {
     let folder = tempfile::tempdir().unwrap();
-    let (cluster, mut fleet) = (Cluster::start(&["aws", "eu-central-1", "es", "AKIATEST", "hidden-secret"]), Fleet::default());
+    let (cluster, mut fleet) =
+        (Cluster::start(&["aws", "eu-central-1", "es", "AKIATEST", "hidden-secret"]), Fleet::default());
     let gateway = cluster.start_gateway(folder.path(), "aws_region = 'eu-central-1'");
     fleet.publish(gateway.mqtt, 10);
     expect_all(&cluster, &gateway, &fleet);
@@ -288,12 +299,44 @@ fn requests_are_signed_for_domains_of_aws() {
     assert!(!log.contains("hidden-secret"), "{log}");
 }
 
+/// A cluster on one's own premises has a certificate of one's own CA; and a link that costs money counts its bytes.
+#[test]
+fn a_ca_of_ones_own_is_trusted_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = folder.path().join("pki");
+    let made = Command::new(env!("CARGO_BIN_EXE_outrider")).args(["cert", "init"]).arg(&certificates).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let cluster = Cluster::start_with(&[], &[("CLUSTER_CERTIFICATE", certificates.to_str().unwrap())]);
+    let mut fleet = Fleet::default();
+    // The control: the system does not know it.
+    let gateway = cluster.start_gateway_by("https", folder.path(), "");
+    fleet.publish(gateway.mqtt, 5);
+    wait_for_error(&gateway, "raw", "invalid peer certificate");
+    assert!(gateway.stop().success());
+    let ca = certificates.join("ca.pem");
+    let keys = format!("ca = {ca:?}\nlink = 'sim'\n[[link]]\nname = 'sim'\nmetered = 'yes'");
+    let gateway = cluster.start_gateway_by("https", folder.path(), &keys);
+    wait_for_delivery(&gateway);
+    let counted = || gateway.status()["links"][0]["bytes_today"].as_u64().unwrap();
+    // A handshake, and a request with its answer, for what was there at least.
+    wait_until("bytes to be counted", || counted() > 2 << 10);
+    assert_eq!(ledger_line(&gateway.status(), "search", "raw")["delivered"], fleet.published());
+    assert_eq!(gateway.status()["ledger_adds_up"], true);
+}
+
 #[test]
 fn doctor_says_what_the_cluster_is_and_whom_it_does_not_let_in() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(&["basic", "gateway", "right"]);
     for (password, words) in [
-        ("right", &["it is opensearch 2.19.6", "_bulk: it is taken", "no template says what the fields of the index outrider-raw-"][..]),
+        (
+            "right",
+            &[
+                "it is opensearch 2.19.6",
+                "_bulk: it is taken",
+                "no template says what the fields of the index outrider-raw-",
+            ][..],
+        ),
         ("hidden-secret", &["HTTP status 401"]),
     ] {
         let config = folder.path().join("outrider.toml");
