@@ -185,6 +185,7 @@ impl Client {
         let url = format!("{}{path}", self.url);
         let mut headers = vec![("content-type", content_type.to_owned())];
         headers.extend(encoding.map(|encoding| ("content-encoding", encoding.to_owned())));
+        headers.extend(nothing(method, &body).map(|length| ("content-length", length.to_owned())));
         let body_sha256 = hex(&Sha256::digest(&body));
         let head = Head { method, url: &url, headers: &headers, body_sha256: &body_sha256 };
         let answer = service.exchange(&head, SdkBody::from(body), &session, answer_bytes_max).await?;
@@ -203,8 +204,14 @@ impl Client {
     }
 }
 
+/// The length of a body that is empty, which nobody says by himself, and without which a server may not take a POST.
+fn nothing(method: &str, body: &[u8]) -> Option<&'static str> {
+    (method == "POST" && body.is_empty()).then_some("0")
+}
+
 fn request(url: &str, question: Question<'_>, authorization: Option<&Secret>) -> Option<HttpRequest> {
     let Question { method, path, content_type, encoding, body, .. } = question;
+    let length = nothing(method, &body);
     let mut request = HttpRequest::new(SdkBody::from(body));
     request.set_method(method).ok()?;
     request.set_uri(format!("{url}{path}")).ok()?;
@@ -213,6 +220,9 @@ fn request(url: &str, question: Question<'_>, authorization: Option<&Secret>) ->
     headers.try_insert("user-agent", concat!("outrider/", env!("CARGO_PKG_VERSION"))).ok()?;
     if let Some(encoding) = encoding {
         headers.try_insert("content-encoding", encoding).ok()?;
+    }
+    if let Some(length) = length {
+        headers.try_insert("content-length", length).ok()?;
     }
     if let Some(authorization) = authorization {
         headers.try_insert("authorization", authorization.0.clone()).ok()?;

@@ -13,6 +13,7 @@ mod index;
 mod outcome;
 mod probe;
 pub mod sink;
+mod target;
 
 use std::cell::RefCell;
 

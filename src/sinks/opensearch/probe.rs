@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::client::{Answer, Client, Login, Question};
 use super::outcome;
-use super::sink::OpenSearchCluster;
+use super::target::OpenSearchCluster;
 use super::{CONTENT_TYPE, PATH};
 use crate::clock;
 use crate::core::delivery::Outcome;

@@ -3,13 +3,10 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use aws_smithy_runtime_api::client::http::SharedHttpConnector;
-
-use super::client::{Client, Login};
-use super::document::{data_bytes_max, overhead_bytes};
+use super::client::Login;
 use super::index::IndexTemplate;
+use super::target::OpenSearchCluster;
 use super::{OpenSearchSink, probe};
 use crate::core::delivery::{DeliverySettings, Grouping, Partition, Patience};
 use crate::keys::key::Fallback::{Literal, Otherwise, Required};
@@ -20,7 +17,6 @@ use crate::keys::units::{GIB, KIB, MIB};
 use crate::sinks::aws::AwsConnection;
 use crate::sinks::compression::Compression;
 use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
-use crate::sinks::links::SocketBytes;
 use crate::sinks::network::{self, Counted};
 use crate::sinks::probe::{Probe, Probing};
 use crate::sinks::secret::from_environment;
@@ -76,22 +72,6 @@ const KEYS: &[Key] = &[
     key_of(GROUP, "timeout", seconds(1, 300), Literal("\"30s\""),
         "Time limit for the response; after it the request is sent again."),
 ];
-
-/// Sends to a cluster.
-#[derive(Clone, Debug)]
-pub struct OpenSearchCluster {
-    pub url: String,
-    pub index: IndexTemplate,
-    /// Names of the streams; `None` is every stream.
-    pub streams: Option<Vec<String>>,
-    pub login: Login,
-    pub ca: Option<PathBuf>,
-    pub compression: Compression,
-    pub connect_timeout: Duration,
-    pub request_timeout: Duration,
-    pub request_bytes_max: usize,
-    pub delivery: DeliverySettings,
-}
 
 fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
     let url = section.text("url").unwrap_or_default();
@@ -194,35 +174,6 @@ fn read_ca(section: &mut Section<'_>, surroundings: &Surroundings<'_>, url: &str
         section.blame("ca", problem.to_string());
     }
     Some(ca)
-}
-
-impl OpenSearchCluster {
-    /// As `Counted` wants it, for a sink with these counts.
-    pub(super) fn connector(&self, counts: Option<Arc<SocketBytes>>) -> SharedHttpConnector {
-        let is_aws = matches!(self.login, Login::Aws { .. });
-        match (counts, &self.ca) {
-            (None, None) => network::connector(self.connect_timeout, is_aws || !self.url.starts_with("http://")),
-            (counts, ca) => {
-                network::connector_trusting(self.connect_timeout, ca.as_deref(), counts.unwrap_or_default())
-            }
-        }
-    }
-
-    pub(super) fn client(&self, connector: SharedHttpConnector) -> Client {
-        Client::new(&self.url, &self.login, self.request_timeout, connector)
-    }
-
-    /// Requests no larger than allowed, with what is added to each record.
-    fn delivery(&self, gateway: &str) -> DeliverySettings {
-        let overhead_bytes = overhead_bytes(self.index.bytes_max(), gateway);
-        let bytes_max = data_bytes_max(self.request_bytes_max, overhead_bytes);
-        DeliverySettings {
-            record_bytes_soft: self.delivery.record_bytes_soft.min(bytes_max),
-            record_bytes_max: bytes_max,
-            request_bytes_max: bytes_max,
-            ..self.delivery.clone()
-        }
-    }
 }
 
 impl ConfiguredSink for OpenSearchCluster {
