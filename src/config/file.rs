@@ -272,8 +272,9 @@ fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
     let file = std::fs::read_to_string(FILE).expect("the reference");
     // A topic without placeholders for the device and the metric, so that the fixed ones are allowed.
     let text = uncommented(&file).replace("plant/{device}/{metric...}", "plant/{line}");
-    // A rule has one of both; a pattern is of another format than the default one.
-    let is_left_out = |line: &&str| line.starts_with("sql = ") || line.starts_with("pattern = ");
+    // A rule has one of both; a pattern is of another format than the default one; a cluster has one way to log in.
+    let other_ways = ["sql = ", "pattern = ", "api_key = ", "aws_region = "];
+    let is_left_out = |line: &&str| other_ways.iter().any(|key| line.starts_with(key));
     // Nor has the default body of a sink what others have.
     let of_bodies: Vec<&str> =
         reference::all().iter().filter(|key| key.about.starts_with("With body = ")).map(|key| key.name).collect();

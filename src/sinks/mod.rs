@@ -25,6 +25,7 @@ pub mod network;
 mod nothing;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod opensearch;
 pub mod probe;
 pub mod registry;
 pub mod resend;

@@ -33,6 +33,8 @@ struct Network {
 
 /// The same, where a link has to know what goes over the sockets.
 pub use counting::connector as counting_connector;
+/// The same, where the service's certificate may be of a CA that the system does not know.
+pub use counting::connector_trusting;
 
 /// Connects with the first request; `with_tls` for URLs that may begin with `https`.
 pub fn connector(connect_timeout: Duration, with_tls: bool) -> SharedHttpConnector {
@@ -104,7 +106,7 @@ pub fn unreachable(error: &dyn std::error::Error) -> Outcome {
 }
 
 /// Whether a URL's host is this machine or on its link.
-fn is_here(url: &str) -> bool {
+pub fn is_here(url: &str) -> bool {
     let authority =
         url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
     let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);

@@ -22,6 +22,7 @@ pub const KINDS: &[&SinkKind] = &[
     &super::firehose::sink::KIND,
     &super::kafka::sink::KIND,
     &super::http::sink::KIND,
+    &super::opensearch::sink::KIND,
     &super::s3::sink::KIND,
     #[cfg(feature = "postgres")]
     &super::postgres::sink::KIND,

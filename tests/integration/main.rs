@@ -58,6 +58,7 @@ mod migration;
 mod models;
 mod mqtt;
 mod openapi;
+mod opensearch;
 mod operate;
 mod ports;
 mod profiles;

@@ -67,6 +67,7 @@ pub enum Sink {
     },
     S3(String),
     Http(String),
+    OpenSearch(String),
 }
 
 impl Sink {
@@ -94,9 +95,13 @@ impl FromStr for Sink {
             },
             ("s3", Some(bucket)) => Ok(Sink::S3(bucket)),
             ("http", Some(url)) => Ok(Sink::Http(url)),
+            ("opensearch", Some(url)) => Ok(Sink::OpenSearch(url)),
             ("archive", Some(_)) => Err("the archive is in the state folder; its path can be set later".to_owned()),
-            ("kinesis" | "firehose" | "kafka" | "s3" | "http", None) => Err(format!("write {kind}=TARGET")),
-            _ => Err("there are archive, kinesis=NAME, firehose=NAME, kafka=HOST:PORT/NAME, s3=BUCKET and http=URL"
+            ("kinesis" | "firehose" | "kafka" | "s3" | "http" | "opensearch", None) => {
+                Err(format!("write {kind}=TARGET"))
+            }
+            _ => Err("there are archive, kinesis=NAME, firehose=NAME, kafka=HOST:PORT/NAME, s3=BUCKET, http=URL and \
+                      opensearch=URL"
                 .to_owned()),
         }
     }

@@ -60,6 +60,7 @@ Without any of these options, on a terminal, it asks. Sinks:
   kafka=HOST:PORT/NAME        topics NAME-raw and NAME-anomalies
   s3=BUCKET                   a file every 15 minutes
   http=URL                    posts
+  opensearch=URL              documents in OpenSearch or Elasticsearch
   outrider init --who certificates --sink archive --sink kinesis=fleet --region eu-central-1
 
 Every key with its default is in config/outrider.toml of the program's source.

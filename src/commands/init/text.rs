@@ -156,6 +156,10 @@ fn sinks(text: &mut String, answers: &Answers) {
                 let url = quoted(url);
                 format!("name = \"http\"\ntype = \"http\"\nurl = {url}\n# headers = {{ authorization = \"env:TOKEN\" }}\n")
             }
+            Sink::OpenSearch(url) => {
+                let url = quoted(url);
+                format!("name = \"search\"\ntype = \"opensearch\"         # or Elasticsearch; see docs/STORES.md\nurl = {url}\n# username = \"gateway\", password = \"env:NAME\"; or api_key; or aws_region\n")
+            }
         };
         text.push_str(&keys);
         if sink.is_of_aws() {

@@ -8,7 +8,7 @@ pub mod body;
 mod client;
 mod firehose;
 pub mod forms;
-mod outcome;
+pub mod outcome;
 pub mod sink;
 mod splunk;
 pub mod target;

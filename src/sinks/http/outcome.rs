@@ -32,7 +32,15 @@ pub fn of(answer: &Answer) -> Outcome {
 
 /// The status, with the beginning of the service's message in one line.
 pub fn said(answer: &Answer) -> String {
-    let text = String::from_utf8_lossy(&answer.text);
+    let shown = shown(&String::from_utf8_lossy(&answer.text));
+    match shown.is_empty() {
+        true => format!("HTTP status {}", answer.status),
+        false => format!("HTTP status {}: {shown}", answer.status),
+    }
+}
+
+/// The beginning of a service's message, in one line.
+pub fn shown(text: &str) -> String {
     let mut words = String::new();
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
         if !words.is_empty() {
@@ -42,10 +50,7 @@ pub fn said(answer: &Answer) -> String {
     }
     let shown: String = words.chars().take(SHOWN_CHARS_MAX).collect();
     let dots = if shown.len() < words.len() { "..." } else { "" };
-    match shown.is_empty() {
-        true => format!("HTTP status {}", answer.status),
-        false => format!("HTTP status {}: {shown}{dots}", answer.status),
-    }
+    format!("{shown}{dots}")
 }
 
 /// Either seconds, or a date, which is compared with the service's own clock.

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,9 @@ struct Connections {
     connect_timeout: Duration,
     bytes: Arc<SocketBytes>,
     proxies: Matcher,
-    tls: OnceLock<Option<Arc<rustls::ClientConfig>>>,
+    /// The CAs that certificates have to be of, instead of the system's. The file is read anew for each connection, because CAs change.
+    ca: Option<PathBuf>,
+    tls_of_system: OnceLock<Option<Arc<rustls::ClientConfig>>>,
     idle_for: Duration,
     idle: Mutex<Vec<Idle>>,
 }
@@ -79,7 +82,18 @@ impl Drop for Unanswered<'_> {
 
 /// Connects with the first request, and counts what goes over the connections.
 pub fn connector(connect_timeout: Duration, bytes: Arc<SocketBytes>) -> SharedHttpConnector {
-    SharedHttpConnector::new(CountingNetwork(Arc::new(Connections::new(connect_timeout, IDLE_FOR, bytes))))
+    connector_trusting(connect_timeout, None, bytes)
+}
+
+/// The same, with the CAs of a file instead of the system's.
+pub fn connector_trusting(
+    connect_timeout: Duration,
+    ca: Option<&Path>,
+    bytes: Arc<SocketBytes>,
+) -> SharedHttpConnector {
+    let ca = ca.map(Path::to_owned);
+    let connections = Connections { ca, ..Connections::new(connect_timeout, IDLE_FOR, bytes) };
+    SharedHttpConnector::new(CountingNetwork(Arc::new(connections)))
 }
 
 impl HttpConnector for CountingNetwork {
@@ -123,8 +137,8 @@ fn copy(request: &Request<SdkBody>) -> Option<Request<SdkBody>> {
 
 impl Connections {
     fn new(connect_timeout: Duration, idle_for: Duration, bytes: Arc<SocketBytes>) -> Connections {
-        let (proxies, tls) = (Matcher::from_env(), OnceLock::new());
-        Connections { connect_timeout, bytes, proxies, tls, idle_for, idle: Mutex::default() }
+        let (proxies, tls_of_system) = (Matcher::from_env(), OnceLock::new());
+        Connections { connect_timeout, bytes, proxies, ca: None, tls_of_system, idle_for, idle: Mutex::default() }
     }
 
     /// A new connection, within the time for it.
@@ -218,15 +232,20 @@ impl Connections {
         if let Some(proxy) = proxy {
             open_tunnel(&mut stream, host, port, proxy.basic_auth()).await.map_err(io)?;
         }
-        let config = self.tls.get_or_init(|| {
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| ConnectorError::user(error.into()))?;
+        let stream = TlsConnector::from(self.tls().map_err(io)?).connect(name, stream).await.map_err(io)?;
+        speak(stream).await
+    }
+
+    fn tls(&self) -> io::Result<Arc<rustls::ClientConfig>> {
+        if let Some(ca) = &self.ca {
+            let config = tls::roots_of_file(ca).and_then(|roots| tls::client_config(None, roots));
+            return config.map(Arc::new).map_err(|problem| io::Error::other(problem.to_string()));
+        }
+        let config = self.tls_of_system.get_or_init(|| {
             tls::roots_of_system().and_then(|roots| tls::client_config(None, roots).ok()).map(Arc::new)
         });
-        let Some(config) = config else {
-            return Err(io(io::Error::other("the system knows no CA; install ca-certificates")));
-        };
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| ConnectorError::user(error.into()))?;
-        let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(io)?;
-        speak(stream).await
+        config.clone().ok_or_else(|| io::Error::other("the system knows no CA; install ca-certificates"))
     }
 }
 

@@ -1,0 +1,296 @@
+//! Records of the delivery, which hold many documents, and requests of the service, which answers for each document.
+//!
+//! A record of which one document is refused is halved by the delivery until that one is alone. What the service has said of the others is
+//! remembered meanwhile, so that none of them is sent a second time, and the dead letter has the words that were said of it.
+//!
+//! Where nothing but refusals comes back, the documents may not be to blame, but the mapping that they meet. Then nothing is remembered, and
+//! the request counts as refused as a whole: the delivery tries it in halves, and holds on when line after line is refused.
+
+use std::collections::HashMap;
+
+use super::document::{Document, RecordKey};
+use super::index::IndexNames;
+use super::outcome::Verdict;
+use crate::core::delivery::{Outcome, OutgoingRecord, Reply, Scope};
+
+/// Most verdicts that are remembered. When there are more, all are forgotten: what was stored is then sent again, and known by its id.
+const KNOWN_MAX: usize = 16_384;
+
+/// What the service has said of documents whose record is not done with.
+#[derive(Debug, Default)]
+pub struct Known(HashMap<RecordKey, Said>);
+
+/// What holds for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Said {
+    Accepted,
+    Rejected(String),
+}
+
+/// One request, and what becomes of the records in it.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The documents of which nothing is known, with their ids.
+    pub body: Vec<u8>,
+    pub ids: Vec<String>,
+    records: Vec<Vec<Line>>,
+}
+
+#[derive(Debug)]
+struct Line {
+    key: Option<RecordKey>,
+    /// `None`: it is in the body, and the answer says it.
+    verdict: Option<Verdict>,
+}
+
+impl Batch {
+    pub fn of(records: &[OutgoingRecord], stream: &str, index: &IndexNames, known: &Known) -> Batch {
+        let mut batch = Batch::default();
+        for record in records {
+            let lines = record.data.split_inclusive(|byte| *byte == b'\n');
+            let lines = lines.map(|line| batch.add(line, stream, index, known)).collect();
+            batch.records.push(lines);
+        }
+        batch
+    }
+
+    fn add(&mut self, line: &[u8], stream: &str, index: &IndexNames, known: &Known) -> Line {
+        let Some(document) = Document::of(line, stream) else {
+            return Line { key: None, verdict: Some(Verdict::Rejected("not a record of a gateway".to_owned())) };
+        };
+        let key = Some(document.key);
+        if let Some(said) = known.0.get(&document.key) {
+            let verdict = match said {
+                Said::Accepted => Verdict::Accepted,
+                Said::Rejected(reason) => Verdict::Rejected(reason.clone()),
+            };
+            return Line { key, verdict: Some(verdict) };
+        }
+        document.write(&mut self.body, index);
+        self.ids.push(document.id);
+        Line { key, verdict: None }
+    }
+
+    /// What the answer means for each record. `verdicts` are those of the documents in the body, in their order.
+    pub fn reply(self, verdicts: Vec<Verdict>, known: &mut Known) -> Reply {
+        assert_eq!(verdicts.len(), self.ids.len(), "there is one for each document");
+        let count = self.records.len();
+        let mut answered = verdicts.into_iter();
+        let records: Vec<Vec<(Option<RecordKey>, Verdict)>> = self
+            .records
+            .into_iter()
+            .map(|lines| {
+                let verdict = |line: Line| (line.key, line.verdict.or_else(|| answered.next()).expect("one for each"));
+                lines.into_iter().map(verdict).collect()
+            })
+            .collect();
+        if !self.ids.is_empty()
+            && let Some(outcome) = of_all(&records)
+        {
+            return Reply::whole(outcome, count);
+        }
+        let outcomes = records.into_iter().map(|lines| known.settle(lines)).collect();
+        Reply { scope: Scope::Records, outcomes, passed_over: 0 }
+    }
+}
+
+/// The outcome of a request of which nothing was stored, if that is not the fault of single documents.
+fn of_all(records: &[Vec<(Option<RecordKey>, Verdict)>]) -> Option<Outcome> {
+    if records.iter().flatten().any(|(_, verdict)| *verdict == Verdict::Accepted) {
+        return None;
+    }
+    let gravest: Vec<&Verdict> = records.iter().filter_map(|lines| gravest(lines)).collect();
+    let is_any_rejected = gravest.iter().any(|verdict| matches!(verdict, Verdict::Rejected(_)));
+    match gravest.iter().rev().max_by_key(|verdict| rank(verdict))? {
+        Verdict::Rejected(reason) => Some(Outcome::Reject(reason.clone())),
+        _ if is_any_rejected => None,
+        Verdict::Waits(_, reason) => Some(Outcome::Later { reason: reason.clone(), after_us: None }),
+        Verdict::Halted(reason) => Some(Outcome::Halt(reason.clone())),
+        Verdict::Accepted => None,
+    }
+}
+
+fn gravest(lines: &[(Option<RecordKey>, Verdict)]) -> Option<&Verdict> {
+    // Of several that are equally grave, the first.
+    lines.iter().rev().map(|(_, verdict)| verdict).max_by_key(|verdict| rank(verdict))
+}
+
+fn outcome(verdict: Verdict) -> Outcome {
+    match verdict {
+        Verdict::Accepted => Outcome::Accepted { shard: None },
+        Verdict::Rejected(reason) => Outcome::Reject(reason),
+        Verdict::Waits(reason, _) => Outcome::Retry(reason),
+        Verdict::Halted(reason) => Outcome::Halt(reason),
+    }
+}
+
+/// Which verdict on a document decides for its record: what waits must not be given up, and what is refused must not be passed over.
+fn rank(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Accepted => 0,
+        Verdict::Rejected(_) => 1,
+        Verdict::Waits(..) => 2,
+        Verdict::Halted(_) => 3,
+    }
+}
+
+impl Known {
+    /// The outcome of one record. What is said for good is remembered as long as the record is not done with.
+    fn settle(&mut self, lines: Vec<(Option<RecordKey>, Verdict)>) -> Outcome {
+        let is_single = lines.len() == 1;
+        let outcome = gravest(&lines).map_or(Outcome::Accepted { shard: None }, |verdict| outcome(verdict.clone()));
+        let is_done = match outcome {
+            Outcome::Accepted { .. } => true,
+            Outcome::Reject(_) => is_single,
+            _ => false,
+        };
+        for (key, verdict) in lines {
+            let Some(key) = key else { continue };
+            let said = match verdict {
+                _ if is_done => None,
+                Verdict::Accepted => Some(Said::Accepted),
+                Verdict::Rejected(reason) => Some(Said::Rejected(reason)),
+                Verdict::Waits(..) | Verdict::Halted(_) => None,
+            };
+            match said {
+                Some(said) => self.remember(key, said),
+                None => drop(self.0.remove(&key)),
+            }
+        }
+        outcome
+    }
+
+    fn remember(&mut self, key: RecordKey, said: Said) {
+        if self.0.len() >= KNOWN_MAX {
+            self.0.clear();
+        }
+        self.0.insert(key, said);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::core::delivery::RetryReason;
+    use crate::sinks::opensearch::index::IndexTemplate;
+
+    fn record(positions: &[u64]) -> OutgoingRecord {
+        let line = |position: &u64| {
+            format!("{{\"gateway\":\"g\",\"run\":\"7f\",\"position\":{position},\"received_at_ms\":5}}\n")
+        };
+        OutgoingRecord { device: Arc::from("d"), data: positions.iter().map(line).collect::<String>().into() }
+    }
+
+    fn batch(records: &[&[u64]], known: &Known) -> Batch {
+        let index = IndexTemplate::parse("a").expect("right").names("g", "raw");
+        let records: Vec<OutgoingRecord> = records.iter().map(|positions| record(positions)).collect();
+        Batch::of(&records, "raw", &index, known)
+    }
+
+    fn sent(batch: &Batch) -> Vec<&str> {
+        batch.ids.iter().map(|id| id.rsplit('.').next().unwrap_or_default()).collect()
+    }
+
+    fn rejected(reason: &str) -> Verdict {
+        Verdict::Rejected(reason.to_owned())
+    }
+
+    fn waits() -> Verdict {
+        Verdict::Waits(RetryReason::Throttled, "busy".to_owned())
+    }
+
+    const ACCEPTED: Outcome = Outcome::Accepted { shard: None };
+
+    /// The whole way of a document that is refused among others, as the delivery goes it.
+    #[test]
+    fn of_a_record_with_one_that_is_refused_nothing_is_sent_twice() {
+        let mut known = Known::default();
+        let first = batch(&[&[1, 2, 3, 4], &[5]], &known);
+        assert_eq!(sent(&first), ["1", "2", "3", "4", "5"]);
+        let verdicts =
+            vec![Verdict::Accepted, Verdict::Accepted, rejected("why"), Verdict::Accepted, Verdict::Accepted];
+        let reply = first.reply(verdicts, &mut known);
+        assert_eq!((reply.scope, reply.outcomes), (Scope::Records, vec![Outcome::Reject("why".to_owned()), ACCEPTED]));
+        for (half, outcome) in [
+            (&[1, 2][..], ACCEPTED),
+            (&[3, 4], Outcome::Reject("why".to_owned())),
+            (&[3], Outcome::Reject("why".to_owned())),
+            (&[4], ACCEPTED),
+        ] {
+            let again = batch(&[half], &known);
+            assert_eq!(sent(&again), Vec::<&str>::new(), "{half:?}");
+            let reply = again.reply(Vec::new(), &mut known);
+            assert_eq!((reply.scope, reply.outcomes), (Scope::Records, vec![outcome]), "{half:?}");
+        }
+        assert!(known.0.is_empty(), "{known:?}");
+        // A dead letter that an operator sends again is sent.
+        assert_eq!(sent(&batch(&[&[3]], &known)), ["3"]);
+    }
+
+    #[test]
+    fn of_a_record_only_what_waits_is_sent_again() {
+        let mut known = Known::default();
+        let reply = batch(&[&[1, 2, 3], &[4]], &known)
+            .reply(vec![Verdict::Accepted, waits(), rejected("why"), Verdict::Accepted], &mut known);
+        assert_eq!(reply.outcomes, [Outcome::Retry(RetryReason::Throttled), ACCEPTED]);
+        let again = batch(&[&[1, 2, 3]], &known);
+        assert_eq!(sent(&again), ["2"]);
+        let reply = again.reply(vec![Verdict::Accepted], &mut known);
+        assert_eq!(
+            reply.outcomes,
+            [Outcome::Reject("why".to_owned())],
+            "and then the one that is refused is looked for"
+        );
+    }
+
+    #[test]
+    fn where_all_wait_the_sink_does_and_says_why() {
+        let mut known = Known::default();
+        let reply = batch(&[&[1], &[2, 3]], &known).reply(vec![waits(), rejected("why"), waits()], &mut known);
+        assert_eq!(reply, Reply::whole(Outcome::Later { reason: "busy".to_owned(), after_us: None }, 2));
+        let halted = Verdict::Halted("mend".to_owned());
+        let reply = batch(&[&[1], &[2]], &known).reply(vec![halted.clone(), halted], &mut known);
+        assert_eq!(reply.outcomes, vec![Outcome::Halt("mend".to_owned()); 2]);
+        assert!(known.0.is_empty());
+    }
+
+    #[test]
+    fn where_all_are_refused_the_request_is() {
+        let mut known = Known::default();
+        let reply =
+            batch(&[&[1, 2], &[3]], &known).reply(vec![rejected("a"), rejected("b"), rejected("c")], &mut known);
+        assert_eq!(reply, Reply::whole(Outcome::Reject("a".to_owned()), 2));
+        assert_eq!(sent(&batch(&[&[1, 2]], &known)), ["1", "2"], "none is remembered");
+        // With one that was stored the others are to blame.
+        let reply = batch(&[&[1], &[3]], &known).reply(vec![Verdict::Accepted, rejected("c")], &mut known);
+        assert_eq!((reply.scope, reply.outcomes), (Scope::Records, vec![ACCEPTED, Outcome::Reject("c".to_owned())]));
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused_without_being_sent() {
+        let mut known = Known::default();
+        let index = IndexTemplate::parse("a").expect("right").names("g", "raw");
+        let data = bytes::Bytes::from_static(b"nonsense\n");
+        let batch = Batch::of(&[OutgoingRecord { device: Arc::from("d"), data }], "raw", &index, &known);
+        assert!(batch.body.is_empty());
+        let reply = batch.reply(Vec::new(), &mut known);
+        assert_eq!(reply.outcomes, [Outcome::Reject("not a record of a gateway".to_owned())]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_forgetting_costs_a_repeat_only() {
+        let mut known = Known::default();
+        let positions: Vec<u64> = (1..=KNOWN_MAX as u64 + 10).collect();
+        let mut verdicts = vec![Verdict::Accepted; positions.len()];
+        verdicts[0] = waits();
+        let _ = batch(&[&positions], &known).reply(verdicts, &mut known);
+        assert!(known.0.len() <= KNOWN_MAX, "{}", known.0.len());
+        let again = batch(&[&positions], &known);
+        assert!(again.ids.len() > KNOWN_MAX - 10);
+        let count = again.ids.len();
+        assert_eq!(again.reply(vec![Verdict::Accepted; count], &mut known).outcomes, [ACCEPTED]);
+        assert!(known.0.is_empty());
+    }
+}
