@@ -104,7 +104,7 @@ pub fn unreachable(error: &dyn std::error::Error) -> Outcome {
 }
 
 /// Whether a URL's host is this machine or on its link.
-fn is_here(url: &str) -> bool {
+pub fn is_here(url: &str) -> bool {
     let authority =
         url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
     let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);

@@ -22,6 +22,7 @@ pub const KINDS: &[&SinkKind] = &[
     &super::firehose::sink::KIND,
     &super::kafka::sink::KIND,
     &super::http::sink::KIND,
+    &super::influxdb::sink::KIND,
     &super::s3::sink::KIND,
     #[cfg(test)]
     &super::nothing::KIND,

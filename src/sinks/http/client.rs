@@ -15,6 +15,38 @@ use crate::sinks::secret::{Secret, parts_of_url};
 
 /// At most this much of a response body is looked at.
 const ANSWER_BYTES_MAX: usize = 2 << 10;
+/// A shorter last word of a header's value is no secret by itself.
+const WORD_BYTES_MIN: usize = 4;
+
+const NOT_SENDABLE: &str = "the URL or a header cannot be sent";
+
+/// A request of a protocol that has places and headers of its own.
+pub struct Question<'a> {
+    pub method: &'static str,
+    /// Follows the URL.
+    pub path: &'a str,
+    /// Besides those of the sink.
+    pub headers: &'a [(&'static str, String)],
+    pub encoding: Option<&'static str>,
+    pub body: Vec<u8>,
+    /// No more than this of the response is read.
+    pub answer_bytes_max: usize,
+}
+
+/// The response to a [`Question`].
+pub struct Answered {
+    /// To be shown: what is secret is taken out of its text.
+    pub shown: Answer,
+    /// As it came.
+    pub text: Vec<u8>,
+    /// Values of Set-Cookie.
+    pub cookies: Vec<String>,
+}
+
+struct Exchanged {
+    answer: Answer,
+    cookies: Vec<String>,
+}
 
 pub struct Client {
     connector: SharedHttpConnector,
@@ -28,13 +60,50 @@ impl Client {
         Client { connector, url: target.url.clone(), headers: target.headers.clone(), timeout: target.request_timeout }
     }
 
+    /// For a sink of another type.
+    pub fn to(
+        url: Secret,
+        headers: Vec<(String, Secret)>,
+        timeout: Duration,
+        connector: SharedHttpConnector,
+    ) -> Client {
+        Client { connector, url, headers, timeout }
+    }
+
+    /// Asks once, at a place below the URL, with headers of its own.
+    pub async fn ask(&self, question: Question<'_>) -> Result<Answered, Outcome> {
+        let bytes_max = question.answer_bytes_max;
+        let Some(request) = self.question(question) else { return Err(Outcome::Halt(NOT_SENDABLE.to_owned())) };
+        let exchanged = tokio::time::timeout(self.timeout, self.exchange(request, bytes_max)).await;
+        let Exchanged { answer, cookies } = exchanged.unwrap_or(Err(Outcome::Retry(RetryReason::TimedOut)))?;
+        let text = answer.text.clone();
+        Ok(Answered { shown: self.without_secrets(answer), text, cookies })
+    }
+
+    fn question(&self, question: Question<'_>) -> Option<HttpRequest> {
+        let Question { method, path, headers, encoding, body, .. } = question;
+        let mut request = HttpRequest::new(SdkBody::from(body));
+        request.set_method(method).ok()?;
+        let below = if path.is_empty() { &*self.url.0 } else { self.url.0.trim_end_matches('/') };
+        request.set_uri(format!("{below}{path}")).ok()?;
+        self.add_headers(&mut request)?;
+        let sent = request.headers_mut();
+        if let Some(encoding) = encoding {
+            sent.try_insert("content-encoding", encoding).ok()?;
+        }
+        for (name, value) in headers {
+            sent.try_insert(*name, value.clone()).ok()?;
+        }
+        Some(request)
+    }
+
     /// Posts once. The outcome holds for the whole request.
     pub async fn post(&self, body: Vec<u8>, content_type: &str, encoding: Option<&'static str>) -> Outcome {
         let Some(request) = self.request(body, content_type, encoding) else {
-            return Outcome::Halt("the URL or a header cannot be sent".to_owned());
+            return Outcome::Halt(NOT_SENDABLE.to_owned());
         };
-        match tokio::time::timeout(self.timeout, self.exchange(request)).await {
-            Ok(Ok(answer)) => outcome::of(&self.without_secrets(answer)),
+        match tokio::time::timeout(self.timeout, self.exchange(request, ANSWER_BYTES_MAX)).await {
+            Ok(Ok(exchanged)) => outcome::of(&self.without_secrets(exchanged.answer)),
             Ok(Err(outcome)) => outcome,
             Err(_) => Outcome::Retry(RetryReason::TimedOut),
         }
@@ -47,10 +116,10 @@ impl Client {
             && request.set_uri(self.url.0.as_str()).is_ok()
             && self.add_headers(&mut request).is_some();
         if !prepared {
-            return Err(Outcome::Halt("the URL or a header cannot be sent".to_owned()));
+            return Err(Outcome::Halt(NOT_SENDABLE.to_owned()));
         }
-        match tokio::time::timeout(self.timeout, self.exchange(request)).await {
-            Ok(answered) => answered.map(|answer| answer.status),
+        match tokio::time::timeout(self.timeout, self.exchange(request, ANSWER_BYTES_MAX)).await {
+            Ok(exchanged) => exchanged.map(|exchanged| exchanged.answer.status),
             Err(_) => Err(Outcome::Retry(RetryReason::TimedOut)),
         }
     }
@@ -67,7 +136,11 @@ impl Client {
     /// Removes secrets from the response: a service may echo what it was sent.
     fn without_secrets(&self, answer: Answer) -> Answer {
         let mut text = String::from_utf8_lossy(&answer.text).into_owned();
-        let of_headers = self.headers.iter().map(|(_, secret)| secret.0.as_str()).filter(|secret| !secret.is_empty());
+        // Of a value such as `Bearer TOKEN` the service may repeat the token alone.
+        let of_headers = self.headers.iter().flat_map(|(_, secret)| {
+            let last = secret.0.rsplit(' ').next().filter(|word| word.len() >= WORD_BYTES_MIN);
+            [Some(secret.0.as_str()), last].into_iter().flatten().filter(|secret| !secret.is_empty())
+        });
         for secret in of_headers.chain(parts_of_url(&self.url.0)) {
             text = text.replace(secret, "(not shown)");
         }
@@ -87,7 +160,7 @@ impl Client {
         Some(request)
     }
 
-    async fn exchange(&self, request: HttpRequest) -> Result<Answer, Outcome> {
+    async fn exchange(&self, request: HttpRequest, bytes_max: usize) -> Result<Exchanged, Outcome> {
         let mut response = self.connector.call(request).await.map_err(|error| {
             if error.is_timeout() {
                 Outcome::Retry(RetryReason::TimedOut)
@@ -100,17 +173,18 @@ impl Client {
         let status = response.status().as_u16();
         let retry_after = response.headers().get("retry-after").map(str::to_owned);
         let date = response.headers().get("date").map(str::to_owned);
+        let cookies = response.headers().get_all("set-cookie").map(str::to_owned).collect();
         let mut text = Vec::new();
         // A short response is read to its end, so that the connection can be reused.
         while let Some(frame) = response.body_mut().frame().await {
             let Ok(frame) = frame else { break };
             if let Ok(data) = frame.into_data() {
-                text.extend_from_slice(&data[..data.len().min(ANSWER_BYTES_MAX - text.len())]);
+                text.extend_from_slice(&data[..data.len().min(bytes_max - text.len())]);
             }
-            if text.len() == ANSWER_BYTES_MAX {
+            if text.len() == bytes_max {
                 break;
             }
         }
-        Ok(Answer { status, retry_after, date, text })
+        Ok(Exchanged { answer: Answer { status, retry_after, date, text }, cookies })
     }
 }

@@ -5,8 +5,8 @@
 
 pub mod alerts;
 pub mod body;
-mod client;
-mod outcome;
+pub mod client;
+pub mod outcome;
 pub mod sink;
 pub mod target;
 

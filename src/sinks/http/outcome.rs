@@ -5,7 +5,7 @@ use aws_smithy_types::date_time::{DateTime, Format};
 use crate::core::delivery::Outcome;
 
 /// A response, with its body shortened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
     pub retry_after: Option<String>,
@@ -31,7 +31,7 @@ pub fn of(answer: &Answer) -> Outcome {
 }
 
 /// The status, with the beginning of the service's message in one line.
-fn said(answer: &Answer) -> String {
+pub fn said(answer: &Answer) -> String {
     let text = String::from_utf8_lossy(&answer.text);
     let mut words = String::new();
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
