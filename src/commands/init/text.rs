@@ -156,6 +156,14 @@ fn sinks(text: &mut String, answers: &Answers) {
                 let url = quoted(url);
                 format!("name = \"http\"\ntype = \"http\"\nurl = {url}\n# headers = {{ authorization = \"env:TOKEN\" }}\n")
             }
+            Sink::InfluxDb { url, org, bucket } => {
+                let [url, org, bucket] = [url, org, bucket].map(|text| quoted(text));
+                format!("name = \"influxdb\"\ntype = \"influxdb\"\nserver = \"influxdb2\"              # or influxdb1, influxdb3: see docs/STORES.md\nurl = {url}\norg = {org}\nbucket = {bucket}\n# token = \"env:INFLUX_TOKEN\"\n")
+            }
+            Sink::VictoriaMetrics(url) => {
+                let url = quoted(url);
+                format!("name = \"victoriametrics\"\ntype = \"influxdb\"                # by its line protocol: see docs/STORES.md\nserver = \"victoriametrics\"\nurl = {url}\n")
+            }
         };
         text.push_str(&keys);
         if sink.is_of_aws() {

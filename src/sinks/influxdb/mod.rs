@@ -13,6 +13,8 @@ mod server;
 mod sieve;
 pub mod sink;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use answer::Verdict;
 use points::{Form, Points};
@@ -104,45 +106,4 @@ fn reply(points: &Points, fates: &[Fate], stopped: Option<Outcome>) -> Reply {
     let taken = outcomes.iter().zip(&points.passed_over).filter(|(outcome, _)| is_accepted(outcome));
     let passed_over = taken.map(|(_, passed_over)| passed_over).sum();
     Reply { scope: Scope::Records, outcomes, passed_over }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::points::Point;
-    use super::*;
-
-    const ACCEPTED: Outcome = Outcome::Accepted { shard: None };
-
-    /// Points of the records 0, 0, 1 and 2; record 3 has none.
-    fn four() -> Points {
-        let point = |record| Point { range: 0..0, record, time: 0 };
-        Points { points: vec![point(0), point(0), point(1), point(2)], passed_over: vec![1, 2, 4, 8], body: Vec::new() }
-    }
-
-    #[test]
-    fn a_record_is_done_with_when_all_of_its_points_are() {
-        let refused = || Fate::Refused("old".to_owned());
-        let all = reply(&four(), &[Fate::Stored, Fate::Stored, Fate::Stored, Fate::Stored], None);
-        assert_eq!((all.outcomes, all.passed_over), (vec![ACCEPTED; 4], 15));
-        let later = Outcome::Later { reason: "busy".to_owned(), after_us: None };
-        let some = reply(&four(), &[Fate::Stored, Fate::Unknown, refused(), Fate::Stored], Some(later.clone()));
-        assert_eq!(some.outcomes, [later.clone(), Outcome::Reject("old".to_owned()), ACCEPTED, ACCEPTED]);
-        assert_eq!((some.scope, some.passed_over), (Scope::Records, 12));
-        // What is refused is found by halving its record.
-        let halved = reply(&four(), &[refused(), Fate::Unknown, Fate::Stored, Fate::Stored], Some(later.clone()));
-        assert_eq!(halved.outcomes[0], Outcome::Reject("old".to_owned()));
-        let too_large = Some(Outcome::TooLarge("413".to_owned()));
-        let smaller = reply(&four(), &[Fate::Stored, Fate::Unknown, Fate::Stored, Fate::Stored], too_large);
-        assert_eq!(smaller.outcomes[0], Outcome::Retry(RetryReason::Internal));
-    }
-
-    #[test]
-    fn what_was_said_of_the_whole_request_is_said_of_the_whole_request() {
-        for outcome in [Outcome::Halt("401".to_owned()), Outcome::TooLarge("413".to_owned())] {
-            let whole = reply(&four(), &vec![Fate::Unknown; 4], Some(outcome.clone()));
-            assert_eq!(whole, Reply::whole(outcome, 4));
-        }
-        let nothing = Points { passed_over: vec![3], ..Points::default() };
-        assert_eq!(reply(&nothing, &[], None), Reply { scope: Scope::Records, outcomes: vec![ACCEPTED], passed_over: 3 });
-    }
 }

@@ -37,7 +37,7 @@ const ANSWER_BYTES_MAX: usize = 2 << 10;
 const KEYS: &[Key] = &[
     key_of(GROUP, "server", Kind::Choice(Server::NAMES), Required { example: "\"influxdb2\"" },
         "What it is: InfluxDB 1.x, 2.x (and Cloud by its v2 API), 3.x, or VictoriaMetrics, which differ in where they are written to and in what they answer."),
-    key_of(GROUP, "url", Kind::Text(Shape::Endpoint), Required { example: "\"https://influx.example.com:8086\"" },
+    key_of(GROUP, "url", Kind::Text(Shape::SecretUrl), Required { example: "\"https://influx.example.com:8086\"" },
         "Where the server is; /write, /api/v2/write or /api/v3/write_lp comes behind it. A proxy is taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY."),
     key_of(GROUP, "database", Kind::Text(Shape::Name),
         Otherwise { meaning: "none; InfluxDB 1 and 3 need one", example: "\"fleet\"" },
@@ -191,7 +191,7 @@ fn form(section: &mut Section<'_>, server: Server) -> Form {
 }
 
 /// Of VictoriaMetrics, whose answer says nothing.
-const NO_PROOF: &str = "VictoriaMetrics answers 204 whatever it does with a point: older ones than its -retentionPeriod (a month, unless it is set) are dropped, \
+const NO_PROOF: &str = "VictoriaMetrics answers 204 whatever it does with a point, and before it is stored: older ones than its -retentionPeriod (a month, unless it is set) are dropped, \
                         and counted as delivered here; its vm_rows_ignored_total and vm_rows_invalid_total tell";
 const REPEATS: &str = "VictoriaMetrics keeps a point that is sent again beside the first, unless it has -dedup.minScrapeInterval=1ms";
 
