@@ -52,35 +52,37 @@ struct LineError {
 }
 
 /// The answer to a write of so many points.
-pub fn of(answer: Answer, points: usize) -> Verdict {
+pub fn of(mut answer: Answer, points: usize) -> Verdict {
+    let Ok(Said { error, message, data }) = serde_json::from_slice(&answer.text) else {
+        return Verdict::Whole(outcome::of(&answer));
+    };
+    let message = error.or(message).unwrap_or_default();
+    // The words alone are for people.
+    answer.text = message.clone().into_bytes();
     if !matches!(answer.status, 400 | 422 | 500) {
         return Verdict::Whole(outcome::of(&answer));
     }
-    let Ok(said) = serde_json::from_slice::<Said>(&answer.text) else {
-        return Verdict::Whole(outcome::of(&answer));
-    };
-    let message = said.error.or(said.message).unwrap_or_default();
-    let shown = |text: &str| outcome::said(&Answer { text: text.as_bytes().to_vec(), ..answer.clone() });
     if is_about_age(&message) {
-        return Verdict::TooOld { dropped: dropped(&message), said: shown(&message) };
+        return Verdict::TooOld { dropped: dropped(&message), said: outcome::said(&answer) };
     }
-    match (answer.status, said.data) {
+    let of_line =
+        |line: &LineError| outcome::said(&Answer { text: line.error_message.clone().into_bytes(), ..answer.clone() });
+    match (answer.status, data) {
         // InfluxDB 2 has called partial writes an error of its own.
-        (500, _) if message.contains("partial write") => Verdict::Whole(Outcome::Reject(shown(&message))),
-        (500, _) => Verdict::Whole(outcome::of(&Answer { text: message.into_bytes(), ..answer })),
-        (_, Some(Lines::Many(lines))) => of_lines(&lines, points, shown),
-        (_, Some(Lines::One(line))) => Verdict::Whole(Outcome::Reject(shown(&line.error_message))),
-        (_, None) => Verdict::Whole(Outcome::Reject(shown(&message))),
+        (500, _) if message.contains("partial write") => Verdict::Whole(Outcome::Reject(outcome::said(&answer))),
+        (500, _) | (_, None) => Verdict::Whole(outcome::of(&answer)),
+        (_, Some(Lines::Many(lines))) => of_lines(&lines, points, of_line),
+        (_, Some(Lines::One(line))) => Verdict::Whole(Outcome::Reject(of_line(&line))),
     }
 }
 
-fn of_lines(lines: &[LineError], points: usize, shown: impl Fn(&str) -> String) -> Verdict {
+fn of_lines(lines: &[LineError], points: usize, said: impl Fn(&LineError) -> String) -> Verdict {
     let mut refused: Vec<(usize, String)> = Vec::with_capacity(lines.len());
     for line in lines {
         match line.line_number.checked_sub(1) {
-            Some(number) if number < points => refused.push((number, shown(&line.error_message))),
+            Some(number) if number < points => refused.push((number, said(line))),
             // Of another request: nothing is known of any line of this one.
-            _ => return Verdict::Whole(Outcome::Reject(shown(&line.error_message))),
+            _ => return Verdict::Whole(Outcome::Reject(said(line))),
         }
     }
     refused.sort_unstable();
@@ -175,8 +177,16 @@ mod tests {
                 r#"{"error":"partial write: field type conflict: input field \"value\" on measurement \"t\" is type float, already exists as type integer dropped=2"}"#,
                 "HTTP status 400: partial write: field type conflict",
             ),
-            (400, r#"{"code":"invalid","message":"unable to parse 't': missing fields"}"#, "HTTP status 400: unable to parse"),
-            (500, r#"{"code":"internal error","message":"partial write: max-values-per-tag limit exceeded dropped=2"}"#, "HTTP status 500: partial write: max"),
+            (
+                400,
+                r#"{"code":"invalid","message":"unable to parse 't': missing fields"}"#,
+                "HTTP status 400: unable to parse",
+            ),
+            (
+                500,
+                r#"{"code":"internal error","message":"partial write: max-values-per-tag limit exceeded dropped=2"}"#,
+                "HTTP status 500: partial write: max",
+            ),
             (422, "what is that", "HTTP status 422: what is that"),
             (
                 400,

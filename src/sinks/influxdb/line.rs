@@ -66,6 +66,7 @@ impl<'a> Line<'a> {
         self.out.push(if self.has_fields { b',' } else { b' ' });
         self.has_fields = true;
         write_name(self.out, key, b",= ");
+        self.out.push(b'=');
     }
 
     /// Whether it is a line: without a field it is taken back.

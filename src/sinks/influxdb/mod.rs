@@ -42,7 +42,12 @@ pub struct InfluxSink {
 
 impl InfluxSink {
     pub fn new(client: Client, target: &InfluxTarget) -> InfluxSink {
-        InfluxSink { client, path: target.place.write_path(), form: target.form.clone(), compression: target.compression }
+        InfluxSink {
+            client,
+            path: target.place.write_path(),
+            form: target.form.clone(),
+            compression: target.compression,
+        }
     }
 
     async fn write(&self, body: Vec<u8>, points: usize) -> Verdict {

@@ -433,7 +433,10 @@ mod tests {
     fn what_has_no_numbers_is_passed_over_and_counted_at_its_record() {
         let nan = READING.replace("22.4", "null");
         let texts = RULE.replace(r#"{"a":{"b":1,"c":true},"time":4,"door":"open","value":2}"#, r#"{"door":"open"}"#);
-        let binary = RULE.replace(r#""payload":{"a":{"b":1,"c":true},"time":4,"door":"open","value":2}"#, r#""payload_base64":"AA==""#);
+        let binary = RULE.replace(
+            r#""payload":{"a":{"b":1,"c":true},"time":4,"door":"open","value":2}"#,
+            r#""payload_base64":"AA==""#,
+        );
         let other = READING.replace("reading", "something");
         let far = READING.replace("1795465865120", "9223372036854775807");
         let mut records = records(&[&nan, READING, &texts, &binary, &other, &far, "no JSON"]);

@@ -125,12 +125,8 @@ impl Place {
     /// For people.
     pub fn describe(&self) -> String {
         let Place { url, database, retention_policy, org, bucket, .. } = self;
-        let parts = [
-            ("database", database),
-            ("retention policy", retention_policy),
-            ("organisation", org),
-            ("bucket", bucket),
-        ];
+        let parts =
+            [("database", database), ("retention policy", retention_policy), ("organisation", org), ("bucket", bucket)];
         let named = parts.into_iter().filter_map(|(what, name)| Some(format!(", {what} {}", name.as_ref()?)));
         format!("{} at {url}{}", self.server.title(), named.collect::<String>())
     }

@@ -55,7 +55,7 @@ const KEYS: &[Key] = &[
         Otherwise { meaning: "none", example: "\"0123456789abcdef\"" },
         "A token that may write; \"env:NAME\" takes it from an environment variable."),
     key_of(GROUP, "username", Kind::Text(Shape::Name),
-        Otherwise { meaning: "none", example: "\"gateway\"" },
+        Otherwise { meaning: "none", example: "\"writer\"" },
         "The user of an InfluxDB 1 or of a proxy before VictoriaMetrics."),
     key_of(GROUP, "password", Kind::Text(Shape::Secret),
         Otherwise { meaning: "none", example: "\"secret\"" },
@@ -193,7 +193,8 @@ fn form(section: &mut Section<'_>, server: Server) -> Form {
 /// Of VictoriaMetrics, whose answer says nothing.
 const NO_PROOF: &str = "VictoriaMetrics answers 204 whatever it does with a point, and before it is stored: older ones than its -retentionPeriod (a month, unless it is set) are dropped, \
                         and counted as delivered here; its vm_rows_ignored_total and vm_rows_invalid_total tell";
-const REPEATS: &str = "VictoriaMetrics keeps a point that is sent again beside the first, unless it has -dedup.minScrapeInterval=1ms";
+const REPEATS: &str =
+    "VictoriaMetrics keeps a point that is sent again beside the first, unless it has -dedup.minScrapeInterval=1ms";
 
 impl ConfiguredSink for InfluxTarget {
     fn takes(&self, stream: &str) -> bool {

@@ -44,7 +44,10 @@ fn what_does_not_fit_together_is_named() {
         (format!("{one}database = 'd'\nstreams = ['none']"), "there is no stream none"),
         (format!("{one}database = 'd'\ntoken = 'env:NOT_SET_ANYWHERE'"), "NOT_SET_ANYWHERE is not set"),
         ("server = 'influxdb2'\nurl = 'http://h'\nbucket = 'b'".to_owned(), "InfluxDB 2 needs org"),
-        ("server = 'influxdb3'\nurl = 'http://h'\ndatabase = 'd'\nusername = 'u'\npassword = 'p'".to_owned(), "tokens only"),
+        (
+            "server = 'influxdb3'\nurl = 'http://h'\ndatabase = 'd'\nusername = 'u'\npassword = 'p'".to_owned(),
+            "tokens only",
+        ),
         (VICTORIA.replace("http://vm", "http://u:p@vm"), "names the server alone"),
         ("url = 'http://h'".to_owned(), "server"),
     ] {
