@@ -272,8 +272,18 @@ fn every_key_of_the_file_is_read_and_its_default_is_the_built_in_one() {
     let file = std::fs::read_to_string(FILE).expect("the reference");
     // A topic without placeholders for the device and the metric, so that the fixed ones are allowed.
     let text = uncommented(&file).replace("plant/{device}/{metric...}", "plant/{line}");
-    // A rule has one of both; a pattern is of another format than the default one; a cluster has one way to log in.
-    let other_ways = ["sql = ", "pattern = ", "api_key = ", "aws_region = "];
+    // A rule has one of both; a pattern is of another format than the default one; a cluster has one way to log in;
+    // the InfluxDB of the example has none of the last ones.
+    let other_ways = [
+        "sql = ",
+        "pattern = ",
+        "api_key = ",
+        "aws_region = ",
+        "database = ",
+        "retention_policy = ",
+        "username = \"writer\"",
+        "password = \"secret\"",
+    ];
     let is_left_out = |line: &&str| other_ways.iter().any(|key| line.starts_with(key));
     // Nor has the default body of a sink what others have.
     let of_bodies: Vec<&str> =

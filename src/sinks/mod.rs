@@ -16,6 +16,7 @@ pub mod files;
 pub mod firehose;
 pub mod forwarder;
 pub mod http;
+pub mod influxdb;
 pub mod kafka;
 pub mod kind;
 pub mod kinesis;

@@ -23,6 +23,7 @@ pub const KINDS: &[&SinkKind] = &[
     &super::kafka::sink::KIND,
     &super::http::sink::KIND,
     &super::opensearch::sink::KIND,
+    &super::influxdb::sink::KIND,
     &super::s3::sink::KIND,
     #[cfg(feature = "postgres")]
     &super::postgres::sink::KIND,

@@ -45,6 +45,7 @@ mod growth;
 mod history;
 mod hostile;
 mod http;
+mod influxdb;
 mod init;
 mod kill;
 mod kinesis;

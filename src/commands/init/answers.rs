@@ -68,6 +68,13 @@ pub enum Sink {
     S3(String),
     Http(String),
     OpenSearch(String),
+    /// An InfluxDB 2.
+    InfluxDb {
+        url: String,
+        org: String,
+        bucket: String,
+    },
+    VictoriaMetrics(String),
 }
 
 impl Sink {
@@ -96,12 +103,24 @@ impl FromStr for Sink {
             ("s3", Some(bucket)) => Ok(Sink::S3(bucket)),
             ("http", Some(url)) => Ok(Sink::Http(url)),
             ("opensearch", Some(url)) => Ok(Sink::OpenSearch(url)),
+            ("victoriametrics", Some(url)) => Ok(Sink::VictoriaMetrics(url)),
+            ("influxdb", Some(target)) => {
+                let mut parts = target.rsplitn(3, '/');
+                match [parts.next(), parts.next(), parts.next()] {
+                    [Some(bucket), Some(org), Some(url)]
+                        if !bucket.is_empty() && !org.is_empty() && !url.ends_with('/') =>
+                    {
+                        Ok(Sink::InfluxDb { url: url.to_owned(), org: org.to_owned(), bucket: bucket.to_owned() })
+                    }
+                    _ => Err("write influxdb=URL/ORG/BUCKET, for an InfluxDB 2".to_owned()),
+                }
+            }
             ("archive", Some(_)) => Err("the archive is in the state folder; its path can be set later".to_owned()),
-            ("kinesis" | "firehose" | "kafka" | "s3" | "http" | "opensearch", None) => {
+            ("kinesis" | "firehose" | "kafka" | "s3" | "http" | "influxdb" | "victoriametrics" | "opensearch", None) => {
                 Err(format!("write {kind}=TARGET"))
             }
-            _ => Err("there are archive, kinesis=NAME, firehose=NAME, kafka=HOST:PORT/NAME, s3=BUCKET, http=URL and \
-                      opensearch=URL"
+            _ => Err("there are archive, kinesis=NAME, firehose=NAME, kafka=HOST:PORT/NAME, s3=BUCKET, http=URL, \
+                      influxdb=URL/ORG/BUCKET, victoriametrics=URL and opensearch=URL"
                 .to_owned()),
         }
     }

@@ -61,6 +61,8 @@ Without any of these options, on a terminal, it asks. Sinks:
   s3=BUCKET                   a file every 15 minutes
   http=URL                    posts
   opensearch=URL              documents in OpenSearch or Elasticsearch
+  influxdb=URL/ORG/BUCKET     points in an InfluxDB 2
+  victoriametrics=URL         points in VictoriaMetrics
   outrider init --who certificates --sink archive --sink kinesis=fleet --region eu-central-1
 
 Every key with its default is in config/outrider.toml of the program's source.
@@ -193,8 +195,16 @@ mod tests {
 
     #[test]
     fn whatever_is_answered_becomes_a_configuration() {
-        let sinks =
-            ["archive", "kinesis=fleet", "firehose=fleet", "kafka=b:9092/fleet", "s3=lake", "http=https://x/in"];
+        let sinks = [
+            "archive",
+            "kinesis=fleet",
+            "firehose=fleet",
+            "kafka=b:9092/fleet",
+            "s3=lake",
+            "http=https://x/in",
+            "influxdb=https://influx:8086/ours/fleet",
+            "victoriametrics=http://127.0.0.1:8428",
+        ];
         let sinks: Vec<Sink> = sinks.iter().map(|text| text.parse().expect("a sink")).collect();
         for who in [Who::Local, Who::Certificates, Who::Passwords, Who::Anybody] {
             for count in 1..=sinks.len() {
@@ -234,7 +244,7 @@ mod tests {
             let said = try_answers(&answers).expect_err(words);
             assert!(said.contains(words), "{said}");
         }
-        for text in ["kinesis", "kafka=x", "tape=1", "archive=x"] {
+        for text in ["kinesis", "kafka=x", "tape=1", "archive=x", "influxdb=https://influx:8086", "influxdb=x"] {
             assert!(text.parse::<Sink>().is_err(), "{text}");
         }
     }

@@ -60,6 +60,16 @@ impl Client {
         Client { connector, url: target.url.clone(), headers: target.headers.clone(), timeout: target.request_timeout }
     }
 
+    /// For a sink of another type.
+    pub fn to(
+        url: Secret,
+        headers: Vec<(String, Secret)>,
+        timeout: Duration,
+        connector: SharedHttpConnector,
+    ) -> Client {
+        Client { connector, url, headers, timeout }
+    }
+
     /// Asks once, at a place below the URL, with headers of its own.
     pub async fn ask(&self, question: Question<'_>) -> Result<Answered, Outcome> {
         let bytes_max = question.answer_bytes_max;

@@ -5,7 +5,7 @@
 
 pub mod alerts;
 pub mod body;
-mod client;
+pub mod client;
 mod firehose;
 pub mod forms;
 pub mod outcome;

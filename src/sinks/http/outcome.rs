@@ -5,7 +5,7 @@ use aws_smithy_types::date_time::{DateTime, Format};
 use crate::core::delivery::Outcome;
 
 /// A response, with its body shortened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
     pub retry_after: Option<String>,

@@ -1,0 +1,114 @@
+//! Points by line protocol, to InfluxDB 1, 2 and 3 and to VictoriaMetrics.
+//!
+//! A point is known by its series and its time, so one that is written again takes its own place, and a lost answer costs nothing. That is also how the
+//! points are found that a server refuses among others: they are written again in smaller groups.
+//!
+//! Deliberately absent: Prometheus remote write, OTLP, and the metrics of Datadog and New Relic. They refuse or drop what is late, which is what a gateway has after
+//! each hour without a link.
+
+mod answer;
+mod line;
+mod points;
+mod server;
+mod sieve;
+pub mod sink;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use answer::Verdict;
+use points::{Form, Points};
+use sieve::{Fate, Sieve};
+use target::InfluxTarget;
+
+use crate::core::delivery::{Outcome, OutgoingRecord, Reply, RetryReason, Scope};
+use crate::sinks::Sink;
+use crate::sinks::compression::Compression;
+use crate::sinks::http::client::{Client, Question};
+
+/// InfluxDB 3 names each line that it refuses. An answer that is cut off is no JSON, and then the lines are found as with the others.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+const CONTENT_TYPE: &str = "text/plain; charset=utf-8";
+
+/// Writes one stream of the store.
+pub struct InfluxSink {
+    client: Client,
+    /// Where points are posted.
+    path: String,
+    form: Form,
+    compression: Compression,
+}
+
+impl InfluxSink {
+    pub fn new(client: Client, target: &InfluxTarget) -> InfluxSink {
+        InfluxSink {
+            client,
+            path: target.place.write_path(),
+            form: target.form.clone(),
+            compression: target.compression,
+        }
+    }
+
+    async fn write(&self, body: Vec<u8>, points: usize) -> Verdict {
+        let body = match self.compression.compress(body) {
+            Ok(body) => body,
+            Err(error) => {
+                let reason = format!("cannot compress: {error}");
+                return Verdict::Whole(Outcome::Later { reason, after_us: None });
+            }
+        };
+        let question = Question {
+            method: "POST",
+            path: &self.path,
+            headers: &[("content-type", CONTENT_TYPE.to_owned())],
+            encoding: self.compression.encoding(),
+            body,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+        };
+        match self.client.ask(question).await {
+            Ok(answered) => answer::of(answered.shown, points),
+            Err(outcome) => Verdict::Whole(outcome),
+        }
+    }
+}
+
+impl Sink for InfluxSink {
+    async fn send(&self, records: Vec<OutgoingRecord>) -> Reply {
+        let points = self.form.points(&records);
+        let mut sieve = Sieve::new(points.points.iter().map(|point| point.time));
+        while let Some(group) = sieve.next() {
+            let verdict = self.write(points.body_of(&group), group.len()).await;
+            sieve.note(group, verdict);
+        }
+        let (fates, stopped) = sieve.end();
+        reply(&points, &fates, stopped)
+    }
+}
+
+/// What became of the records, given what became of their points.
+fn reply(points: &Points, fates: &[Fate], stopped: Option<Outcome>) -> Reply {
+    let records = points.passed_over.len();
+    let is_nothing_known = fates.iter().all(|fate| *fate == Fate::Unknown);
+    let rest = match stopped {
+        Some(outcome) if is_nothing_known => return Reply::whole(outcome, records),
+        // It was small enough to be refused for something else a moment ago.
+        Some(Outcome::TooLarge(_)) | None => Outcome::Retry(RetryReason::Internal),
+        Some(outcome) => outcome,
+    };
+    let mut outcomes = vec![Outcome::Accepted { shard: None }; records];
+    for (point, fate) in points.points.iter().zip(fates) {
+        let outcome = &mut outcomes[point.record];
+        match fate {
+            Fate::Stored => {}
+            // Of several lines it is halved, so that in the end the one is given up that is to blame.
+            Fate::Refused(said) => *outcome = Outcome::Reject(said.clone()),
+            Fate::Unknown if *outcome == (Outcome::Accepted { shard: None }) => *outcome = rest.clone(),
+            Fate::Unknown => {}
+        }
+    }
+    let is_accepted = |outcome: &Outcome| matches!(outcome, Outcome::Accepted { .. });
+    let taken = outcomes.iter().zip(&points.passed_over).filter(|(outcome, _)| is_accepted(outcome));
+    let passed_over = taken.map(|(_, passed_over)| passed_over).sum();
+    Reply { scope: Scope::Records, outcomes, passed_over }
+}

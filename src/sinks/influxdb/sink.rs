@@ -1,0 +1,272 @@
+//! InfluxDB as a kind of sink: its keys, how its section is read, and how it is started.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::InfluxSink;
+use super::points::{Form, Measurement, Precision, TAKEN};
+use super::server::{Harmless, Login, Place, Server};
+use super::target::InfluxTarget;
+use crate::core::delivery::{DeliverySettings, Grouping, Outcome, Partition, Patience};
+use crate::finding::Finding;
+use crate::keys::key::Fallback::{Literal, Otherwise, Required};
+use crate::keys::key::{Group, Key, count, key_of, milliseconds, seconds, size};
+use crate::keys::kind::{Kind, Shape};
+use crate::keys::section::Section;
+use crate::keys::units::{GIB, KIB, MIB};
+use crate::sinks::compression::Compression;
+use crate::sinks::http::client::Question;
+use crate::sinks::http::outcome;
+use crate::sinks::kind::{ConfiguredSink, SinkKind, Surroundings};
+use crate::sinks::network::{self, Counted};
+use crate::sinks::probe::{Probe, Probing, of_outcome};
+use crate::sinks::secret::from_environment;
+use crate::sinks::start::{SinkThread, StartError, Starting};
+
+pub const NAME: &str = "influxdb";
+
+pub static KIND: SinkKind = SinkKind { name: NAME, example: "influxdb", sends_records: true, keys: KEYS, read };
+
+const GROUP: Group = Group::SinkOf(NAME);
+
+/// Most records in one request; a record has lines of one device.
+const REQUEST_RECORDS_MAX: usize = 500;
+const ANSWER_BYTES_MAX: usize = 2 << 10;
+
+#[rustfmt::skip]
+const KEYS: &[Key] = &[
+    key_of(GROUP, "server", Kind::Choice(Server::NAMES), Required { example: "\"influxdb2\"" },
+        "What it is: InfluxDB 1.x, 2.x (and Cloud by its v2 API), 3.x, or VictoriaMetrics, which differ in where they are written to and in what they answer."),
+    key_of(GROUP, "url", Kind::Text(Shape::SecretUrl), Required { example: "\"https://influx.example.com:8086\"" },
+        "Where the server is; /write, /api/v2/write or /api/v3/write_lp comes behind it. A proxy is taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY."),
+    key_of(GROUP, "database", Kind::Text(Shape::Name),
+        Otherwise { meaning: "none; InfluxDB 1 and 3 need one", example: "\"fleet\"" },
+        "The database. For VictoriaMetrics it becomes the label db."),
+    key_of(GROUP, "retention_policy", Kind::Text(Shape::Name),
+        Otherwise { meaning: "the database's default", example: "\"autogen\"" },
+        "The retention policy of an InfluxDB 1."),
+    key_of(GROUP, "org", Kind::Text(Shape::Name),
+        Otherwise { meaning: "none; InfluxDB 2 needs one", example: "\"example\"" },
+        "The organisation of an InfluxDB 2, by name or id."),
+    key_of(GROUP, "bucket", Kind::Text(Shape::Name),
+        Otherwise { meaning: "none; InfluxDB 2 needs one", example: "\"fleet\"" },
+        "The bucket of an InfluxDB 2, by name or id."),
+    key_of(GROUP, "token", Kind::Text(Shape::Secret),
+        Otherwise { meaning: "none", example: "\"0123456789abcdef\"" },
+        "A token that may write; \"env:NAME\" takes it from an environment variable."),
+    key_of(GROUP, "username", Kind::Text(Shape::Name),
+        Otherwise { meaning: "none", example: "\"writer\"" },
+        "The user of an InfluxDB 1 or of a proxy before VictoriaMetrics."),
+    key_of(GROUP, "password", Kind::Text(Shape::Secret),
+        Otherwise { meaning: "none", example: "\"secret\"" },
+        "The password of the user; \"env:NAME\" takes it from an environment variable."),
+    key_of(GROUP, "measurement", Kind::Text(Shape::Name), Literal("\"{metric}\""),
+        "The measurement of readings, whose field is value. Where {metric} is not part of it, the metric becomes a tag."),
+    key_of(GROUP, "tags", Kind::Texts { shape: Shape::Name, count_max: 16 }, Literal("[]"),
+        "Attributes of readings that become tags, beside gateway and device. Each combination of values is a series of its own."),
+    key_of(GROUP, "same_time", Kind::Choice(&["keep", "overwrite"]), Literal("\"keep\""),
+        "What becomes of two readings of a series in one millisecond: each is kept, because nanoseconds that follow from its identity are added to its time; or the later one takes the place of the other, and times are whole milliseconds, alike for all metrics of a payload. VictoriaMetrics has milliseconds only, and keeps both."),
+    key_of(GROUP, "streams", Kind::Texts { shape: Shape::LogStream, count_max: 32 },
+        Otherwise { meaning: "every stream", example: "[\"raw\"]" },
+        "The streams that are written, those of [[stream]] among them; raw has the readings, anomalies the anomalies, alerts and the gateway's own state. What has no numbers is passed over."),
+    key_of(GROUP, "compression", Kind::Choice(&["none", "gzip"]), Literal("\"gzip\""),
+        "How bodies are compressed."),
+    key_of(GROUP, "batch_delay", milliseconds(0, 60_000), Literal("\"1s\""),
+        "How long a stored reading waits for others to share its request. Anomalies and alerts never wait longer than 2ms."),
+    key_of(GROUP, "request_size_max", size(4 * KIB, 16 * MIB), Literal("\"1MiB\""),
+        "The most that a request holds, as records in JSON, which are about twice as large as points before they are compressed."),
+    key_of(GROUP, "requests_in_flight", count(1, 64), Literal("2"),
+        "Most requests in flight at one time, for each stream."),
+    key_of(GROUP, "held_size_max", size(256 * KIB, GIB), Literal("\"2MiB\""),
+        "The most that is read from the store and not yet acknowledged, for each stream."),
+    key_of(GROUP, "connect_timeout", seconds(1, 60), Literal("\"5s\""),
+        "Time limit for connecting."),
+    key_of(GROUP, "timeout", seconds(1, 300), Literal("\"10s\""),
+        "Time limit for the response; after it the request is sent again."),
+];
+
+fn read(section: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Arc<dyn ConfiguredSink> {
+    let server = section.choice("server", &Server::CHOICES).unwrap_or(Server::Influx1);
+    let place = place(section, server);
+    let login = login(section, server);
+    let streams = section.texts_if_there("streams");
+    for name in streams.iter().flatten() {
+        surroundings.expect_stream(section, "streams", name);
+    }
+    if streams.as_ref().is_some_and(Vec::is_empty) {
+        section.blame("streams", "names no stream; without this key, every stream is written");
+    }
+    let form = form(section, server);
+    let compressions = [("none", Compression::None), ("gzip", Compression::Gzip)];
+    let request_bytes_max = section.bytes("request_size_max");
+    let delivery = DeliverySettings {
+        grouping: Grouping::Lines,
+        partition: Partition::Device,
+        linger_us: section.duration("batch_delay").as_micros() as u64,
+        age_us_max: None,
+        record_bytes_soft: (64 << 10).min(request_bytes_max),
+        record_bytes_max: request_bytes_max,
+        request_records_max: REQUEST_RECORDS_MAX,
+        request_bytes_max,
+        requests_in_flight_max: section.count("requests_in_flight"),
+        held_bytes_max: section.bytes("held_size_max"),
+        patience: Patience::default(),
+    };
+    Arc::new(InfluxTarget {
+        place,
+        login,
+        form,
+        streams,
+        compression: section.choice("compression", &compressions).unwrap_or(Compression::None),
+        connect_timeout: section.duration("connect_timeout"),
+        request_timeout: section.duration("timeout"),
+        delivery,
+    })
+}
+
+fn place(section: &mut Section<'_>, server: Server) -> Place {
+    let url = section.text("url").unwrap_or_default();
+    if url.contains(['@', '?', '#']) {
+        section.blame("url", "names the server alone; logins and places have keys of their own");
+    }
+    let (needed, allowed): (&[&str], &[&str]) = match server {
+        Server::Influx1 => (&["database"], &["database", "retention_policy"]),
+        Server::Influx2 => (&["org", "bucket"], &["org", "bucket"]),
+        Server::Influx3 => (&["database"], &["database"]),
+        Server::VictoriaMetrics => (&[], &["database"]),
+    };
+    let [database, retention_policy, org, bucket] = ["database", "retention_policy", "org", "bucket"].map(|key| {
+        let name = section.text(key);
+        if name.is_some() && !allowed.contains(&key) {
+            section.blame(key, format!("{} has none; it has {}", server.title(), allowed.join(" and ")));
+        }
+        if name.is_none() && needed.contains(&key) && !section.has(key) && section.has("server") {
+            section.blame("server", format!("{} needs {key}", server.title()));
+        }
+        name
+    });
+    Place { server, url, database, retention_policy, org, bucket }
+}
+
+fn login(section: &mut Section<'_>, server: Server) -> Login {
+    let token = section.text("token").and_then(|text| from_environment(section, "token", text));
+    let username = section.text("username");
+    let password = section.text("password").and_then(|text| from_environment(section, "password", text));
+    if username.is_some() && matches!(server, Server::Influx2 | Server::Influx3) {
+        section.blame("username", format!("{} knows tokens only", server.title()));
+    }
+    if section.has("token") && section.has("username") {
+        section.blame("token", "there is a username as well; one of them has to go");
+    }
+    if section.has("username") != section.has("password") {
+        let key = if section.has("username") { "username" } else { "password" };
+        section.blame(key, "username and password go together");
+    }
+    match (token, username, password) {
+        (Some(token), None, None) => Login::Token(token),
+        (None, Some(name), Some(password)) => Login::User { name, password },
+        _ => Login::None,
+    }
+}
+
+fn form(section: &mut Section<'_>, server: Server) -> Form {
+    let text = section.text("measurement").unwrap_or_else(|| "{metric}".to_owned());
+    let measurement = Measurement::parse(&text).unwrap_or_else(|| {
+        section.blame("measurement", "only {metric} can be filled in, and only once");
+        Measurement::parse("{metric}").expect("the default is right")
+    });
+    let tags = section.texts("tags");
+    for name in &tags {
+        if TAKEN.contains(&name.as_str()) || name.starts_with('_') {
+            section.blame("tags", format!("{name} is the name of something else in a point"));
+        }
+    }
+    let keeps = section.choice("same_time", &[("keep", true), ("overwrite", false)]).unwrap_or(true);
+    let precision = match (server.has_nanoseconds(), keeps) {
+        (false, _) => Precision::Milliseconds,
+        (true, true) => Precision::Nanoseconds,
+        (true, false) => Precision::WholeMilliseconds,
+    };
+    Form { measurement, tags, precision, has_texts: server.has_texts() }
+}
+
+/// Of VictoriaMetrics, whose answer says nothing.
+const NO_PROOF: &str = "VictoriaMetrics answers 204 whatever it does with a point, and before it is stored: older ones than its -retentionPeriod (a month, unless it is set) are dropped, \
+                        and counted as delivered here; its vm_rows_ignored_total and vm_rows_invalid_total tell";
+const REPEATS: &str =
+    "VictoriaMetrics keeps a point that is sent again beside the first, unless it has -dedup.minScrapeInterval=1ms";
+
+impl ConfiguredSink for InfluxTarget {
+    fn takes(&self, stream: &str) -> bool {
+        self.streams.as_ref().is_none_or(|streams| streams.iter().any(|name| name == stream))
+    }
+
+    fn describe(&self) -> String {
+        let what = self.streams.as_ref().map_or("every stream".to_owned(), |streams| streams.join(", "));
+        format!("{what} written to {}", self.place.describe())
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.place.server == Server::VictoriaMetrics {
+            notes.extend([NO_PROOF.to_owned(), REPEATS.to_owned()]);
+        }
+        if self.is_plain() && self.login != Login::None && !network::is_here(&self.place.url) {
+            notes.push(format!("{} is not encrypted: whoever listens learns the login", self.place.url));
+        }
+        notes
+    }
+
+    fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
+        let target = self.clone();
+        // All streams share the connections.
+        let mut network = None;
+        starting.forward(
+            |stream| self.takes(stream),
+            &self.delivery,
+            move |parts| {
+                let network = network.get_or_insert_with(|| match parts.counts() {
+                    Some(bytes) => network::counting_connector(target.connect_timeout, bytes),
+                    None => network::connector(target.connect_timeout, !target.is_plain()),
+                });
+                let connector = Counted::connector(network.clone(), &parts.status);
+                Rc::new(InfluxSink::new(target.client(connector), &target))
+            },
+        )
+    }
+
+    fn probe<'a>(&'a self, _: &'a Probing) -> Probe<'a> {
+        Box::pin(async {
+            let network = network::connector(self.connect_timeout, !self.is_plain());
+            let (harmless, path) = self.place.harmless();
+            let question = Question {
+                method: if harmless == Harmless::Query { "GET" } else { "POST" },
+                path: &path,
+                headers: &[("content-type", super::CONTENT_TYPE.to_owned())],
+                encoding: None,
+                body: Vec::new(),
+                answer_bytes_max: ANSWER_BYTES_MAX,
+            };
+            let asked = format!("{} at {}", self.place.server.title(), self.place.url);
+            let answer = match self.client(network).ask(question).await {
+                Ok(answered) => answered.shown,
+                Err(outcome) => return vec![of_outcome(&asked, &outcome)],
+            };
+            vec![match (harmless, answer.status) {
+                // A query may need another right than a write.
+                (Harmless::Query, 403) => Finding::warning(
+                    format!("{asked}: it does not let a query in (403), and may not let a write in"),
+                    "look at the token of the [[sink]]",
+                ),
+                (Harmless::Query, 404) => {
+                    Finding::well(format!("{asked}: it lets us in; the database is made by the first write"))
+                }
+                _ => match outcome::of(&answer) {
+                    // Nothing was to be written, which some call a fault.
+                    Outcome::Accepted { .. } | Outcome::Reject(_) => Finding::well(format!("{asked}: it lets us in")),
+                    outcome => of_outcome(&asked, &outcome),
+                },
+            }]
+        })
+    }
+}
