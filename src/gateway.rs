@@ -323,6 +323,8 @@ impl Phases<'_> {
             outbox,
             beats: EdgeBeats::new(&parts.heartbeat, &parts.beats.committer),
             entries,
+            bridges: Vec::new(),
+            clock: clock.clone(),
         };
         let local = LocalSet::new();
         let mut edge = local.spawn_local(mqtt::run(sockets, edge_parts));
