@@ -111,7 +111,9 @@ fn check(settings: &Settings) -> Result<(), ConnectError> {
     let wills = settings.will.iter().flat_map(|will| [will.message.topic.len(), will.message.payload.len()]);
     match logins.chain(wills).chain([settings.client_id.len()]).all(|len| len <= FIELD_BYTES_MAX) {
         true => Ok(()),
-        false => Err(ConnectError::Ended(End::Protocol("a name, a password or a will of more than 65535 bytes".to_owned()))),
+        false => {
+            Err(ConnectError::Ended(End::Protocol("a name, a password or a will of more than 65535 bytes".to_owned())))
+        }
     }
 }
 

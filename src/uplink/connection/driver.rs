@@ -106,8 +106,7 @@ impl Driver {
         let Driver { reader, writer, shared, input, output, is_unflushed, .. } = self;
         input.reserve(READ_BYTES);
         let done = tokio::select! {
-            written = writer.write(output), if !output.is_empty() => Done::Wrote(written),
-            flushed = writer.flush(), if output.is_empty() && *is_unflushed => Done::Flushed(flushed),
+            sent = send(writer, output), if !output.is_empty() || *is_unflushed => sent,
             read = reader.read_buf(input), if !is_full => Done::Read(read),
             () = until(due) => Done::Due,
             () = shared.work.notified() => Done::Nothing,
@@ -174,6 +173,14 @@ enum Done {
     Read(io::Result<usize>),
     Due,
     Nothing,
+}
+
+/// Writes a part, or has written what waits in a buffer.
+async fn send(writer: &mut WriteHalf<Pin<Box<dyn Stream>>>, output: &[u8]) -> Done {
+    match output.is_empty() {
+        true => Done::Flushed(writer.flush().await),
+        false => Done::Wrote(writer.write(output).await),
+    }
 }
 
 async fn until(at: Option<Instant>) {

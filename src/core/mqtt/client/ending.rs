@@ -209,10 +209,7 @@ fn shortened(words: &str) -> Option<String> {
 
 impl Farewell {
     pub(super) fn of(packet: &server::Disconnect<'_>) -> Farewell {
-        Farewell {
-            why: Refusal::of(packet.reason, packet.text),
-            server: packet.server_reference.and_then(shortened),
-        }
+        Farewell { why: Refusal::of(packet.reason, packet.text), server: packet.server_reference.and_then(shortened) }
     }
 }
 

@@ -139,12 +139,7 @@ impl std::error::Error for Unfit {}
 /// # Errors
 ///
 /// Why it can never be sent.
-pub fn check_message(
-    message: &Message,
-    version: Version,
-    limits: &Limits,
-    takes: Option<&Takes>,
-) -> Result<(), Unfit> {
+pub fn check_message(message: &Message, version: Version, limits: &Limits, takes: Option<&Takes>) -> Result<(), Unfit> {
     check_topic(&message.topic, limits)?;
     let qos_max = takes.map_or(2, |takes| takes.qos_max).min(limits.qos_max);
     if message.qos > qos_max {

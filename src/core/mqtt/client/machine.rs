@@ -13,7 +13,9 @@ use super::{
     Welcome, Wish,
 };
 use crate::mqtt::packet::server::{Connack, ServerPacket};
-use crate::mqtt::packet::{self, Connect, DecodeError, Outgoing, PassedOn, Publish, Subscription, Version, client, reason};
+use crate::mqtt::packet::{
+    self, Connect, DecodeError, Outgoing, PassedOn, Publish, Subscription, Version, client, reason,
+};
 
 const PUBREL: u8 = 0x62;
 
@@ -23,7 +25,9 @@ const UNWRITTEN_BYTES_MAX: usize = 256 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// The answer to CONNECT is waited for, until this time.
-    Opening { until_ms: u64 },
+    Opening {
+        until_ms: u64,
+    },
     Open,
     Ended,
 }
@@ -304,7 +308,9 @@ impl Client {
             (_, ServerPacket::PubRec(ack)) => self.answered(Answered::PubRec(*ack), now_ms),
             (_, ServerPacket::PubComp(ack)) => self.answered(Answered::PubComp(*ack), now_ms),
             (_, ServerPacket::PubRel(ack)) => self.receiving.released(ack.packet_id, &mut self.out),
-            (_, ServerPacket::SubAck { packet_id, codes }) => self.answered(Answered::SubAck(*packet_id, codes), now_ms),
+            (_, ServerPacket::SubAck { packet_id, codes }) => {
+                self.answered(Answered::SubAck(*packet_id, codes), now_ms)
+            }
             (_, ServerPacket::UnsubAck { packet_id, codes }) => {
                 self.answered(Answered::UnsubAck(*packet_id, codes), now_ms);
             }

@@ -167,7 +167,9 @@ impl Sending {
             (Step::Subscribe(filters), Answered::SubAck(_, codes)) if codes.len() == filters => {
                 Answer::Filters(codes.iter().map(|code| granted(*code)).collect())
             }
-            (Step::Unsubscribe(filters), Answered::UnsubAck(_, codes)) if codes.is_empty() || codes.len() == filters => {
+            (Step::Unsubscribe(filters), Answered::UnsubAck(_, codes))
+                if codes.is_empty() || codes.len() == filters =>
+            {
                 Answer::Filters(codes.iter().map(|code| granted(*code)).collect())
             }
             _ => return Err("an answer of another kind than was asked for"),
@@ -270,7 +272,8 @@ mod tests {
                     sent.push(now_ms);
                 }
             }
-            let most = sent.iter().map(|from| sent.iter().filter(|at| (*from..from + 1_000).contains(*at)).count()).max();
+            let most =
+                sent.iter().map(|from| sent.iter().filter(|at| (*from..from + 1_000).contains(*at)).count()).max();
             assert!(most <= Some(per_second as usize), "{per_second}: {most:?}");
             assert!(sent.len() >= 9 * per_second as usize || per_second < 10, "{per_second}: {}", sent.len());
             assert!(sent.len() >= 9, "{per_second}: {}", sent.len());

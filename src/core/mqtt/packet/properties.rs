@@ -77,12 +77,8 @@ const fn known(id: u8, kind: Kind, places: u16) -> Known {
 
 const MESSAGE: u16 = place::PUBLISH | place::SERVER_PUBLISH | place::WILL;
 const BOTH: u16 = place::CONNECT | place::CONNACK;
-const SAID: u16 = place::ACK
-    | place::DISCONNECT
-    | place::AUTH
-    | place::CONNACK
-    | place::GRANT
-    | place::SERVER_DISCONNECT;
+const SAID: u16 =
+    place::ACK | place::DISCONNECT | place::AUTH | place::CONNACK | place::GRANT | place::SERVER_DISCONNECT;
 
 /// All that the standard defines. Only user properties may stand twice, and the identifiers of the subscriptions that a message matches.
 const TABLE: [Known; 27] = [
