@@ -27,3 +27,4 @@ pub mod program_pages;
 mod simulation;
 pub mod systemd;
 pub mod tls;
+pub mod uplink;
