@@ -22,6 +22,7 @@ use super::ledger::{self, LedgerLine, StoreView};
 use super::origin::Hosts;
 use super::rules;
 use super::undecodable::SampleHints;
+use crate::bridge::status::BridgeSource;
 use crate::core::identity::RunId;
 use crate::disk::{self, DiskSpace};
 use crate::files::status::FilesSource;
@@ -72,6 +73,7 @@ pub struct Sources {
     pub store: Arc<StoreCounters>,
     pub sinks: Vec<SinkSource>,
     pub files: Vec<FilesSource>,
+    pub bridges: Vec<BridgeSource>,
     pub links: Vec<Arc<SharedLink>>,
     pub clock: ClockState,
     pub rules: CurrentRules,

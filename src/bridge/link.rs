@@ -48,18 +48,25 @@ pub(super) async fn run(
     links: &mpsc::Sender<LinkEnd>,
     memory: &mut Memory,
 ) -> Over {
-    let opened = match crate::uplink::open(&settings.broker, settings.session(std::mem::take(&mut memory.unreleased))).await {
-        Ok(opened) => opened,
-        Err(error) => return Over::Connect(error),
-    };
+    let opened =
+        match crate::uplink::open(&settings.broker, settings.session(std::mem::take(&mut memory.unreleased))).await {
+            Ok(opened) => opened,
+            Err(error) => return Over::Connect(error),
+        };
     let Opened { handle, mut incoming, welcome } = opened;
     let (link, remote) = bridging::link();
     if links.send(link).await.is_err() {
         return Over::Local;
     }
     let RemoteEnd { arriving, acknowledged, mut leaving } = remote;
-    let sending =
-        Sending { settings, source, handle: handle.clone(), takes: welcome.takes, is_careful: memory.is_careful, acknowledged };
+    let sending = Sending {
+        settings,
+        source,
+        handle: handle.clone(),
+        takes: welcome.takes,
+        is_careful: memory.is_careful,
+        acknowledged,
+    };
     let receiving = Receiving { settings, source, handle: handle.clone() };
     let is_known = welcome.session_present && memory.is_subscribed;
     let subscribing = async {
@@ -90,11 +97,7 @@ pub(super) async fn run(
     over
 }
 
-async fn subscribe(
-    settings: &BridgeSettings,
-    source: &BridgeSource,
-    handle: &Handle,
-) -> Result<(), SubscribeError> {
+async fn subscribe(settings: &BridgeSettings, source: &BridgeSource, handle: &Handle) -> Result<(), SubscribeError> {
     let has_both = settings.plan.lines.iter().any(|line| line.direction == Direction::Both);
     let filter = |(filter, qos): (&str, u8)| Filter {
         filter: filter.to_owned(),
@@ -113,7 +116,11 @@ async fn subscribe(
     let mut count = 0;
     for (filter, code) in refused {
         count += 1;
-        tracing::error!("bridge {}: the other broker does not grant {} (reason code 0x{code:02x})", settings.name(), filter.filter);
+        tracing::error!(
+            "bridge {}: the other broker does not grant {} (reason code 0x{code:02x})",
+            settings.name(),
+            filter.filter
+        );
     }
     source.change(|state| state.filters_refused = count);
     Ok(())

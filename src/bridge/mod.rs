@@ -78,12 +78,8 @@ impl BridgeSettings {
     ///
     /// Why there is no connection.
     pub async fn try_login(&self) -> Result<Welcome, crate::uplink::ConnectError> {
-        let session = Settings {
-            client_id: self.probe_id(),
-            clean_start: true,
-            session_expiry_s: 0,
-            ..self.session(Vec::new())
-        };
+        let session =
+            Settings { client_id: self.probe_id(), clean_start: true, session_expiry_s: 0, ..self.session(Vec::new()) };
         crate::uplink::try_login(&self.broker, session).await
     }
 

@@ -94,7 +94,11 @@ impl Receiving<'_> {
         let is_too_large = remote.len() + payload.len() + properties.len() > self.settings.packet_bytes_max;
         let Some(topic) = topic.filter(|_| !is_too_large) else {
             self.source.counters.received_refused.add(1);
-            tracing::debug!(topic = remote, "bridge {}: a message is left out: no line is for it, or it is too large", self.settings.name());
+            tracing::debug!(
+                topic = remote,
+                "bridge {}: a message is left out: no line is for it, or it is too large",
+                self.settings.name()
+            );
             return None;
         };
         let (stored, is_stored) = oneshot::channel();

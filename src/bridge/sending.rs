@@ -125,7 +125,11 @@ impl Sending<'_> {
     /// The other broker never takes it. It must not come again, or nothing behind it would ever pass.
     async fn leave_out(&self, packet_id: u16, topic: &str, why: &str) -> Result<(), Over> {
         self.source.counters.sent_refused.add(1);
-        tracing::error!(topic, "bridge {}: a message is left out, because the other broker does not take it: {why}", self.settings.name());
+        tracing::error!(
+            topic,
+            "bridge {}: a message is left out, because the other broker does not take it: {why}",
+            self.settings.name()
+        );
         self.source.change(|state| state.last_error = Some(format!("a message to {topic} was left out: {why}")));
         self.done(packet_id).await
     }

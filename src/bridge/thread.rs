@@ -109,7 +109,11 @@ impl Bridge {
             });
             // A line a change, not an attempt.
             if was_connected || told.as_ref() != Some(&text) {
-                tracing::warn!("bridge {}: not connected to {}: {text}", self.settings.name(), self.settings.broker.endpoint);
+                tracing::warn!(
+                    "bridge {}: not connected to {}: {text}",
+                    self.settings.name(),
+                    self.settings.broker.endpoint
+                );
                 told = Some(text);
             }
             let lasted = was_connected.then(|| u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));

@@ -85,7 +85,7 @@ const LAYERS: [&[&str]; 10] = [
     &["handoff", "uplink"],
     &["mqtt", "ingest", "store"],
     &["keys"],
-    &["pipeline", "sinks", "admin", "files"],
+    &["pipeline", "sinks", "admin", "files", "bridge"],
     &["gateway"],
     &["config"],
     &["commands", "limits"],

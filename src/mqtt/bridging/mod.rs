@@ -133,12 +133,6 @@ pub struct Arriving {
     pub stored: oneshot::Sender<()>,
 }
 
-impl Arriving {
-    fn byte_size(&self) -> usize {
-        self.topic.len() + self.payload.len() + self.passed_on.len()
-    }
-}
-
 /// What a bridge is at our broker, besides its links.
 struct Local<T: From<Input>> {
     edge: Rc<Edge<T>>,
