@@ -1,8 +1,10 @@
 //! The gateway's status, for `/api/status`, its page, its own records and `outrider/status`.
 
+mod bridges;
 mod fields;
 mod inputs;
 
+pub use bridges::BridgeStatus;
 pub use fields::{
     AdminStatus, Bytes, Cost, DetectionStatus, DiskStatus, DroppedSink, Histograms, LinkLine, ListenerStatus,
     MqttStatus, Received, SinkStatus, Status, StoreStatus, Unrouted,
@@ -147,6 +149,7 @@ impl Sources {
             links: self.links.iter().map(|link| LinkLine::of(link)).collect(),
             dropped_sinks: DroppedSink::all(view),
             files: self.files.iter().map(InputStatus::of).collect(),
+            bridges: self.bridges.iter().map(BridgeStatus::of).collect(),
             listeners: self.listeners.clone(),
             mqtt: MqttStatus::of(&self.edge),
             detection: DetectionStatus {

@@ -18,6 +18,7 @@ mod admin_login;
 mod alerts;
 mod attack;
 mod backlog;
+mod bridge;
 mod buffer;
 mod clearing;
 mod clients;
