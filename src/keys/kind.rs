@@ -9,11 +9,13 @@ use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::value::Value;
 use super::{places, route_test, rule_test};
 use crate::core::detection::alert;
+use crate::core::mqtt::template::Template;
 use crate::core::path::{Path, Text};
 use crate::core::rulebook::{ActionDefinition, RuleTest};
 use crate::ingest::places::{Attribute, Measure};
 use crate::ingest::route_test::RouteTest;
 use crate::ingest::{Format, Route, TimeFormat, parse_zone};
+use crate::uplink::Endpoint;
 
 /// The format of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,10 @@ pub enum Shape {
     Endpoint,
     /// A URL that may hold a token, as those of webhooks do.
     SecretUrl,
+    /// Of an MQTT broker.
+    BrokerUrl,
+    /// A topic that records are published to, with places that are filled in.
+    MessageTopic,
     /// A text that grants access to whoever has it.
     Secret,
     /// A file or a folder that belongs to the configuration, beside whose file it is.
@@ -229,6 +235,10 @@ impl fmt::Display for Kind {
                 Shape::Region => "the name of an AWS region, such as eu-central-1",
                 Shape::Secret => "a text of 1 to 128 bytes without control characters",
                 Shape::Endpoint | Shape::SecretUrl => "a URL that starts with http:// or https://",
+                Shape::BrokerUrl => "a URL such as mqtt://host, mqtts://host or mqtts://host:443",
+                Shape::MessageTopic => {
+                    "a topic without + and #, in which {gateway}, {device}, {metric}, {stream} and {type} are filled in"
+                }
                 Shape::Path => "a path; a relative one starts at the folder of this file",
                 Shape::Folder => "a path; a relative one starts at the working directory",
                 Shape::TopicTemplate => "a topic with {device}, {metric} or {metric...} as whole levels, without + and #",
@@ -333,6 +343,14 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
         Shape::Pattern => readable(128),
         Shape::Region => only(64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
         Shape::Endpoint | Shape::SecretUrl => is_endpoint(text),
+        Shape::BrokerUrl => {
+            Endpoint::parse(text).map_err(|problem| format!("{problem}; {}", Kind::Text(shape)))?;
+            readable(1024)
+        }
+        Shape::MessageTopic => {
+            Template::parse(text).map_err(|problem| format!("{problem}; {}", Kind::Text(shape)))?;
+            readable(1024)
+        }
         Shape::HostName => {
             only(253, |b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
                 || text.parse::<std::net::Ipv6Addr>().is_ok()

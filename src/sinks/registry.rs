@@ -23,6 +23,7 @@ pub const KINDS: &[&SinkKind] = &[
     &super::kafka::sink::KIND,
     &super::http::sink::KIND,
     &super::s3::sink::KIND,
+    &super::mqtt::sink::KIND,
     #[cfg(test)]
     &super::nothing::KIND,
 ];

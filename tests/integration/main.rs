@@ -58,6 +58,7 @@ mod metrics;
 mod migration;
 mod models;
 mod mqtt;
+mod mqtt_sink;
 mod openapi;
 mod operate;
 mod ports;

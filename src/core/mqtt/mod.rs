@@ -12,6 +12,7 @@ pub mod publishing;
 pub mod rate;
 pub mod session;
 pub mod subscription;
+pub mod template;
 pub mod topic;
 pub mod topic_tree;
 pub mod websocket;

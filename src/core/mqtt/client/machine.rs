@@ -72,7 +72,11 @@ impl Client {
             takes: Takes { qos_max: 2, retain: true, packet_bytes_max: None, wildcards: true, shared: true },
             subscriptions: 0,
             keep_alive: KeepAlive::new(0, now_ms),
-            sending: Sending::new(settings.window.min(limits.window).max(1), limits.publishes_per_second),
+            sending: Sending::new(
+                settings.version,
+                settings.window.min(limits.window).max(1),
+                limits.publishes_per_second,
+            ),
             receiving: Receiving::new(settings.version, settings.receive_maximum, &settings.unreleased),
             out,
             unwritten: 0,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Answer, End, Refusal};
-use crate::mqtt::packet::{reason, server};
+use crate::mqtt::packet::{Version, reason, server};
 
 /// Something that was asked of the broker. Never used twice by one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +21,9 @@ pub enum NotNow {
     /// The connection is not open.
     NotOpen,
 }
+
+/// Before version 5 a server cannot say how many messages it takes at once. Mosquitto closes the connection at more than these of QoS 2.
+const UNTOLD_WINDOW_OF_QOS_2: usize = 20;
 
 /// What an answer is expected to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,8 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Sending {
     window: usize,
+    /// The server cannot say what it takes.
+    is_untold: bool,
     next_wish: u64,
     last_packet_id: u16,
     waiting: BTreeMap<Wish, Waiting>,
@@ -77,8 +82,13 @@ pub(super) enum Follows {
 }
 
 impl Sending {
-    pub(super) fn new(window: u16, publishes_per_second: Option<u32>) -> Sending {
-        Sending { window: usize::from(window), rate: publishes_per_second.map(Rate::new), ..Sending::default() }
+    pub(super) fn new(version: Version, window: u16, publishes_per_second: Option<u32>) -> Sending {
+        Sending {
+            window: usize::from(window),
+            is_untold: version < Version::V5,
+            rate: publishes_per_second.map(Rate::new),
+            ..Sending::default()
+        }
     }
 
     /// The server may take less than we would have sent.
@@ -95,7 +105,11 @@ impl Sending {
     }
 
     pub(super) fn may_publish(&self, qos: u8, now_ms: u64) -> Result<(), NotNow> {
-        if qos > 0 && self.messages >= self.window {
+        let window = match qos {
+            2 if self.is_untold => self.window.min(UNTOLD_WINDOW_OF_QOS_2),
+            _ => self.window,
+        };
+        if qos > 0 && self.messages >= window {
             return Err(NotNow::WindowIsFull);
         }
         match self.rate.as_ref().map(Rate::ready_at_ms) {
