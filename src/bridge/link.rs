@@ -25,8 +25,8 @@ pub(super) enum Over {
     Refused(String),
     #[error("what comes in cannot be stored at present")]
     Unstored,
-    /// Our broker has ended it: the gateway is ending.
-    #[error("the gateway is ending")]
+    /// Our broker has ended it, as it does when the gateway ends.
+    #[error("our own broker has ended the link")]
     Local,
 }
 

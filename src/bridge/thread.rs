@@ -97,7 +97,7 @@ impl Bridge {
             let began = Instant::now();
             let over = link::run(&self.settings, &self.source, &self.links, &mut memory).await;
             let was_connected = self.source.state().connected_at_ms.is_some();
-            if matches!(over, Over::Local) {
+            if matches!(over, Over::Local) && self.links.is_closed() {
                 return self.source.change(|state| state.connected_at_ms = None);
             }
             // Once it is known which message was to blame, it is gone.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::text::Plain;
 use crate::bridge::BridgeSettings;
 
 /// What is shown of a bridge of `/api/status`.
@@ -30,7 +31,11 @@ impl Bridge {
         let state = if self.connected { "connected to" } else { "NOT connected to" };
         let mut text = format!(
             "{}: {state} {}, in {}, out {}, waiting out {}",
-            self.name, self.url, self.received, self.sent, self.waiting
+            self.name,
+            Plain(&self.url),
+            self.received,
+            self.sent,
+            self.waiting
         );
         let more = [
             (self.commands, "commands"),
@@ -43,10 +48,10 @@ impl Bridge {
             text += &format!(", {count} {what}");
         }
         for (reason, count) in self.commands_refused.iter().filter(|(_, count)| **count > 0) {
-            text += &format!(", {count} commands REFUSED ({reason})");
+            text += &format!(", {count} commands REFUSED ({})", Plain(reason));
         }
         if let Some(error) = &self.last_error {
-            text += &format!("; {error}");
+            text += &format!("; {}", Plain(error));
         }
         text
     }

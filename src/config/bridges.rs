@@ -203,3 +203,69 @@ fn is_taken_in(plan: &Plan, filter: &str) -> bool {
     let mut lines = plan.lines.iter().filter(|line| line.direction != Direction::Out);
     lines.any(|line| overlap(&line.local, filter))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::host::Host;
+    use crate::config::{Configuration, Sources};
+    use crate::core::mqtt::client::Limits;
+
+    fn read(text: &str) -> Result<Configuration, Vec<String>> {
+        let host = Host { system_file: std::path::PathBuf::new(), ..Host::read() };
+        Configuration::parse(Path::new("file"), text, &Sources::default(), &host)
+            .map_err(|problems| problems.iter().map(|problem| problem.message.clone()).collect())
+    }
+
+    fn bridge(name: &str, more: &str) -> String {
+        format!("[[bridge]]\nname = '{name}'\nurl = 'mqtt://b'\n{more}\n")
+    }
+
+    #[test]
+    fn a_bridge_needs_little() {
+        let text = format!("gateway.id = 'g'\n{}", bridge("cloud", "topics = ['a/# in 1', 'b/# out 1']"));
+        let found = read(&text).expect("right").bridges;
+        assert_eq!((found[0].client_id.as_str(), found[0].broker.endpoint.port), ("g-cloud", 1883));
+        assert_eq!(found[0].local.filters, [("b/#".to_owned(), 1)]);
+        assert!(found[0].local.commands.is_none() && found[0].limits == Limits::NONE);
+        let aws = "[[bridge]]\nname = 'a'\nurl = 'mqtts://x.iot.eu-central-1.amazonaws.com:443'\ntopics = ['a in 1']\ncommands = ['a']";
+        let found = read(aws).expect("right").bridges;
+        assert_eq!(
+            (found[0].limits, found[0].broker.alpn.as_slice()),
+            (Limits::AWS_IOT, &["x-amzn-mqtt-ca".to_owned()][..])
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_right_is_refused() {
+        for (text, expected) in [
+            ("topics = []", "nothing would pass"),
+            ("topics = ['a in 7']", "the quality of service is 0, 1 or 2"),
+            ("topics = ['a/# in 1', 'a/b out 1']", "meet at the remote side"),
+            ("version = '3.1.1'\ntopics = ['a/# both 1']", "needs MQTT 5"),
+            ("topics = ['a in 1']\ncommands = ['b']", "no line of `topics` brings in"),
+            ("topics = ['a in 1']\ncommands = ['a#']", "the filter \"a#\" has a wildcard"),
+            ("topics = ['a in 1']\ncommand_id = '$.id'", "not used without `commands`"),
+            ("topics = ['a in 1']\ncommands = ['a']\ncommand_id = '$.ids[*]'", "one value of the payload"),
+            ("topics = ['a in 1']\npassword = 'x'", "needs username"),
+            ("topics = ['a in 1']\nalpn = ['x']", "needs TLS"),
+        ] {
+            let problems = read(&bridge("cloud", text)).expect_err(text).join("; ");
+            assert!(problems.contains(expected), "{text}: {problems}");
+        }
+        for (first, second, expected) in [
+            ("a/# in 1", "b/# in 1", "throw out the other"),
+            ("a/# in 1", "+/x out 1", "with the bridge one to the same broker"),
+        ] {
+            let id = if expected.contains("throw") { "client_id = 'me'\n" } else { "" };
+            let text = bridge("one", &format!("{id}topics = ['{first}']"))
+                + &bridge("two", &format!("{id}topics = ['{second}']"));
+            let problems = read(&text).expect_err("refused").join("; ");
+            assert!(problems.contains(expected), "{problems}");
+        }
+        let elsewhere =
+            bridge("one", "topics = ['a/# in 1']") + &bridge("two", "topics = ['+/x out 1']").replace("://b", "://c");
+        assert_eq!(read(&elsewhere).map(|found| found.bridges.len()), Ok(2));
+    }
+}
