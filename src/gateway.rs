@@ -8,6 +8,7 @@
 //! committer thread                one transaction after the other
 //! admin thread (tokio)            health, metrics, status, the gateway's own records
 //! one thread a sink (tokio)       reads the store, delivers
+//! bridges thread (tokio)          connections to other brokers, if there are any
 //! ```
 
 mod certificates;
@@ -43,6 +44,7 @@ use crate::admin::access::CurrentAccess;
 use crate::admin::history::HistorySource;
 use crate::admin::status::Sources;
 use crate::admin::{self, origin::Hosts, undecodable::SampleHints};
+use crate::bridge::{BridgeSettings, BridgesThread};
 pub use crate::clock::now_ms;
 use crate::core::detection::alert::AlertTimes;
 use crate::core::detection::monitor::MonitorSettings;
@@ -115,6 +117,8 @@ pub struct GatewaySettings {
     /// Links that are counted.
     pub links: Vec<LinkConfiguration>,
     pub sinks: Vec<SinkSettings>,
+    /// Other brokers.
+    pub bridges: Vec<BridgeSettings>,
     /// How long sinks may take to flush when the process ends.
     pub grace: Duration,
 }
@@ -126,6 +130,7 @@ struct Parts {
     sinks: Vec<SinkThread>,
     files: Vec<FilesThread>,
     stop_files: watch::Sender<bool>,
+    bridges: Option<BridgesThread>,
     links: Vec<Arc<SharedLink>>,
     link: watch::Sender<Link>,
     run: RunId,
@@ -170,6 +175,7 @@ impl Parts {
             store: Arc::clone(&self.counters),
             sinks: self.sinks.iter().flat_map(|sink| sink.sources.clone()).collect(),
             files: self.file_sources(settings),
+            bridges: self.bridge_sources(),
             links: self.links.clone(),
             clock: clock.clone(),
             rules: settings.rules.clone(),
@@ -305,6 +311,8 @@ impl Phases<'_> {
         if awaited.is_none() {
             parts.start_files(settings, &pipeline, &clock, &entries)?;
         }
+        // Without a store nothing passes: it could not be acknowledged.
+        let bridges = if awaited.is_none() { parts.start_bridges(settings, &pipeline)? } else { Vec::new() };
         let sources =
             parts.sources(settings, &listeners.ready, awaited.is_none(), &counters, (&clock, &outbox), &phase_seen)?;
         let admin_thread = admin::spawn((admin, control), sources, parts.pipeline.clone())
@@ -323,6 +331,8 @@ impl Phases<'_> {
             outbox,
             beats: EdgeBeats::new(&parts.heartbeat, &parts.beats.committer),
             entries,
+            bridges,
+            clock: clock.clone(),
         };
         let local = LocalSet::new();
         let mut edge = local.spawn_local(mqtt::run(sockets, edge_parts));
@@ -437,8 +447,8 @@ fn start(
         now_ms,
     })
     .map_err(GatewayError::system("start the threads of the store"))?;
-    let (files, stop_files) = (Vec::new(), watch::Sender::new(false));
-    Ok(Parts { threads, pipeline, sinks, links, files, stop_files, link, run, counters, beats, heartbeat })
+    let (files, bridges, stop_files) = (Vec::new(), None, watch::Sender::new(false));
+    Ok(Parts { threads, pipeline, sinks, links, files, bridges, stop_files, link, run, counters, beats, heartbeat })
 }
 
 /// What clients leave with the gateway takes a part of the store: an eighth, or what readings that are refused leave free anyway.
@@ -487,6 +497,9 @@ async fn watch_threads(parts: &Parts, clock: &ClockState, is_synchronised: fn() 
         }
         if parts.files.iter().any(|files| files.thread.is_finished()) {
             return GatewayError::Ended { thread: "files" };
+        }
+        if parts.bridges.as_ref().is_some_and(|bridges| bridges.thread.is_finished()) {
+            return GatewayError::Ended { thread: "bridges" };
         }
         if parts.sinks.iter().any(|sink| sink.thread.is_finished()) {
             return GatewayError::Ended { thread: "sink" };

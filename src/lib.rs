@@ -1,6 +1,7 @@
 //! Outrider: an IoT edge-to-cloud telemetry gateway. Modules are listed in the order in which data flows.
 
 pub mod admin;
+pub mod bridge;
 pub use outrider_core as core;
 pub mod files;
 pub mod gateway;
@@ -27,3 +28,4 @@ pub mod program_pages;
 mod simulation;
 pub mod systemd;
 pub mod tls;
+pub mod uplink;

@@ -8,6 +8,7 @@ use crate::core::detection::alert::Severity;
 use crate::ingest::REASONS;
 use crate::tls::Expiry;
 
+mod bridges;
 mod files;
 mod process;
 mod text;
@@ -40,6 +41,7 @@ pub fn write(status: &Status, certificates: &[(String, Expiry)]) -> String {
     write_links(&mut text, status);
     write_mqtt(&mut text, status);
     files::write(&mut text, status);
+    bridges::write(&mut text, status);
     text.single(
         "admin_logins_refused_total",
         "counter",

@@ -1,8 +1,10 @@
 //! The gateway's status, for `/api/status`, its page, its own records and `outrider/status`.
 
+mod bridges;
 mod fields;
 mod inputs;
 
+pub use bridges::BridgeStatus;
 pub use fields::{
     AdminStatus, Bytes, Cost, DetectionStatus, DiskStatus, DroppedSink, Histograms, LinkLine, ListenerStatus,
     MqttStatus, Received, SinkStatus, Status, StoreStatus, Unrouted,
@@ -22,6 +24,7 @@ use super::ledger::{self, LedgerLine, StoreView};
 use super::origin::Hosts;
 use super::rules;
 use super::undecodable::SampleHints;
+use crate::bridge::status::BridgeSource;
 use crate::core::identity::RunId;
 use crate::disk::{self, DiskSpace};
 use crate::files::status::FilesSource;
@@ -72,6 +75,7 @@ pub struct Sources {
     pub store: Arc<StoreCounters>,
     pub sinks: Vec<SinkSource>,
     pub files: Vec<FilesSource>,
+    pub bridges: Vec<BridgeSource>,
     pub links: Vec<Arc<SharedLink>>,
     pub clock: ClockState,
     pub rules: CurrentRules,
@@ -145,6 +149,7 @@ impl Sources {
             links: self.links.iter().map(|link| LinkLine::of(link)).collect(),
             dropped_sinks: DroppedSink::all(view),
             files: self.files.iter().map(InputStatus::of).collect(),
+            bridges: self.bridges.iter().map(BridgeStatus::of).collect(),
             listeners: self.listeners.clone(),
             mqtt: MqttStatus::of(&self.edge),
             detection: DetectionStatus {

@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::Exit;
 use super::configuration::{ConfigArguments, absolute, no_file};
-use super::{rules, run};
+use super::{bridge, rules, run};
 use crate::admin::ledger::{self, LedgerLine, StoreView};
 use crate::config::Configuration;
 use crate::core::detection::detectors::limit::Bounds;
@@ -174,6 +174,9 @@ fn summary(configuration: &Configuration) -> Result<String, CheckError> {
     }
     for file in &configuration.inputs {
         row("files", format!("{}, as if published to {}", file.path, file.topic.0));
+    }
+    for bridge in &configuration.bridges {
+        bridge::described(bridge).into_iter().for_each(|line| row("bridges", line));
     }
     let other_topics = match configuration.edge.unrouted {
         Unrouted::Pass => "passed on to subscribers, acknowledged, not stored",

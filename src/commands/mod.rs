@@ -3,6 +3,7 @@
 mod acl;
 #[cfg(test)]
 mod book;
+mod bridge;
 mod buffer;
 mod cert;
 mod check;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 
+use super::bridge::Bridge;
 use super::file::Input;
 use super::operate::{Method, Place, STATUS_BYTES_MAX, ask, failed};
 use super::text::{Plain, section};
@@ -82,6 +83,8 @@ struct Status {
     ledger_adds_up: bool,
     sinks: Vec<Sink>,
     files: Vec<Input>,
+    #[serde(default)]
+    bridges: Vec<Bridge>,
     #[serde(default)]
     links: Vec<Link>,
     unrouted: Unrouted,
@@ -219,6 +222,7 @@ impl fmt::Display for Status {
         section(f, "sinks", self.ledger.iter().map(|flow| flow.text(&self.sinks)), self.ledger.len())?;
         let files = self.files.iter().map(|input| input.text(self.now_ms));
         section(f, "files", files, self.files.len())?;
+        section(f, "bridges", self.bridges.iter().map(Bridge::text), self.bridges.len())?;
         section(f, "links", self.links.iter().map(Link::text), self.links.len())?;
         let alerts = self.alerts.iter().map(|Alert { device, state, severity, message }| {
             format!("{state}, {severity}: {} ({})", Plain(message), Plain(device))

@@ -74,8 +74,11 @@ const SINK: &str = "\
 Where records go. Without any [[sink]] they go to files on this machine, in an archive named \"archive\". There may be several: each \
 has its own position in the store, which keeps whatever one of them has not taken yet.";
 
+const BRIDGE: &str = "\
+Other MQTT brokers, and the topics that pass between them and this one: docs/BRIDGE.md. Commands come in by these. There may be several.";
+
 /// In the order of the file, with the introduction of each.
-const PARTS: [(Group, &str); 20] = [
+const PARTS: [(Group, &str); 21] = [
     (Group::Gateway, ""),
     (Group::Store, ""),
     (Group::Mqtt, ""),
@@ -96,6 +99,7 @@ const PARTS: [(Group, &str); 20] = [
     (Group::Rule, RULE),
     (Group::Aws, AWS),
     (Group::Link, LINK),
+    (Group::Bridge, BRIDGE),
 ];
 
 /// All parts, the kinds of sinks last.

@@ -10,6 +10,7 @@
 
 pub mod admin;
 mod aws;
+mod bridges;
 pub mod effective;
 mod exposure;
 mod files;
@@ -32,6 +33,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::bridge::BridgeSettings;
 use crate::core::detection::alert::AlertTimes;
 use crate::core::detection::monitor::MonitorSettings;
 use crate::core::identity::NamedStream;
@@ -102,6 +104,7 @@ pub struct Configuration {
     pub rules: RulesConfiguration,
     pub links: Vec<LinkConfiguration>,
     pub sinks: Vec<SinkSettings>,
+    pub bridges: Vec<BridgeSettings>,
 }
 
 #[derive(Clone, Debug)]
@@ -137,6 +140,7 @@ impl Configuration {
             ("file", is_other(&self.inputs, &other.inputs)),
             ("link", is_other(&self.links, &other.links)),
             ("sink", is_other(&self.sinks, &other.sinks)),
+            ("bridge", is_other(&self.bridges, &other.bridges)),
         ];
         parts.into_iter().filter(|(_, is_other)| *is_other).map(|(name, _)| name).collect()
     }

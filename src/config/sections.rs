@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::bridges::BridgeSurroundings;
 use super::exposure::{LISTENER_REMEDY, expect_closed};
 use super::host::Host;
 use super::reference;
-use super::{Configuration, StoreConfiguration, inputs, links, presets, routes, sinks, streams};
+use super::{Configuration, StoreConfiguration, bridges, inputs, links, presets, routes, sinks, streams};
+use crate::bridge::BridgeSettings;
 use crate::core::detection::alert::{AlertTimes, Severity};
 use crate::core::detection::detectors::limit::{Bounds, LIMITS_A_METRIC_MAX, Limits};
 use crate::core::detection::detectors::profile::{Baseline, PROFILES_MAX, Profile, Profiles, Rule};
@@ -72,6 +74,7 @@ impl Reader<'_> {
         let packet_bytes_max = listeners.listeners.iter().map(|listener| listener.client.packet_bytes_max).max();
         let edge =
             EdgeSettings { packet_bytes_max: packet_bytes_max.unwrap_or(mqtt.edge.packet_bytes_max), ..mqtt.edge };
+        let bridges = self.bridges((gateway_id.as_deref(), beside), edge.packet_bytes_max);
         Some(Configuration {
             file,
             variables,
@@ -91,7 +94,15 @@ impl Reader<'_> {
             rules,
             links,
             sinks,
+            bridges,
         })
+    }
+
+    fn bridges(&mut self, (gateway, beside): (Option<&str>, &Path), packet_bytes_max: usize) -> Vec<BridgeSettings> {
+        let mut found = Vec::new();
+        let surroundings = BridgeSurroundings { gateway, beside, packet_bytes_max };
+        self.each(Group::Bridge, |section| bridges::read(section, &surroundings, &mut found));
+        found
     }
 
     pub(super) fn single(&mut self, group: Group) -> Section<'_> {

@@ -53,6 +53,7 @@ impl Configuration {
             streams: self.streams,
             links: self.links,
             sinks: self.sinks,
+            bridges: self.bridges,
             grace: self.grace,
         })
     }

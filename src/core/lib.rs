@@ -5,6 +5,7 @@
 
 pub mod aggregate;
 pub mod batch;
+pub mod bridge;
 pub mod cursor;
 pub mod delivery;
 pub mod detection;

@@ -68,7 +68,7 @@ async fn end(
     grace: Duration,
     deadline: Instant,
 ) -> Vec<String> {
-    let Parts { threads, pipeline, sinks, files, stop_files, link, counters, .. } = parts;
+    let Parts { threads, pipeline, sinks, files, bridges, stop_files, link, counters, .. } = parts;
     let is_in_trouble = || matches!(counters.unstorable(), Some(Unstorable::DiskFailing | Unstorable::DiskHung));
     let by = |usual: Duration| if is_in_trouble() { deadline } else { Instant::now() + usual };
     stop_files.send_replace(true);
@@ -76,7 +76,8 @@ async fn end(
     let sinks = sinks.into_iter().map(|sink| (sink.name, sink.thread)).collect();
     let mut stragglers = finished_by(by(grace + SINK_FAREWELL), sinks).await;
     // What they have submitted is stored with the rest; what they have not is read at the next start.
-    let files = files.into_iter().map(|files| (files.name, files.thread)).collect();
+    let bridges = bridges.map(|bridges| ("bridges".to_owned(), bridges.thread));
+    let files = files.into_iter().map(|files| (files.name, files.thread)).chain(bridges).collect();
     stragglers.extend(finished_by(by(grace), files).await);
     // The threads are gone only if they have panicked, which joining them reports.
     let _ = pipeline.send(Message::Shutdown { until: deadline - GIVE_UP_BEFORE.min(grace) });

@@ -1,9 +1,11 @@
-//! The threads that read files, and the places of files that no `[[file]]` is about any more.
+//! The threads that read files, the places of files that no `[[file]]` is about any more, and the thread of bridges.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{GatewayError, GatewaySettings, Parts, now_ms};
+use crate::bridge::status::BridgeSource;
+use crate::bridge::{self, BridgeParts};
 use crate::core::files::place_glob;
 use crate::core::mqtt::pace::Urgency;
 use crate::core::reading::Readings;
@@ -11,6 +13,7 @@ use crate::files::status::FilesSource;
 use crate::files::{self, FileSettings, FilesParts};
 use crate::handoff::{Entry, EntryChange, PipelineHandle, SessionProgress, Submission};
 use crate::ingest::{ClockState, Ingest};
+use crate::mqtt::bridging::BridgeEnd;
 use crate::pipeline::Message;
 
 impl Parts {
@@ -36,6 +39,31 @@ impl Parts {
             self.files.push(started.map_err(GatewayError::system("start a thread that reads files"))?);
         }
         Ok(())
+    }
+
+    /// Starts the thread of all bridges. Returns what is for the MQTT side.
+    pub(super) fn start_bridges(
+        &mut self,
+        settings: &GatewaySettings,
+        pipeline: &PipelineHandle<Message>,
+    ) -> Result<Vec<BridgeEnd>, GatewayError> {
+        if settings.bridges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let started = bridge::start(BridgeParts {
+            bridges: settings.bridges.clone(),
+            pipeline: pipeline.clone(),
+            beat: self.heartbeat.beat("bridges"),
+            stop: self.stop_files.subscribe(),
+        });
+        let (thread, ends) = started.map_err(GatewayError::system("start the thread of bridges"))?;
+        self.bridges = Some(thread);
+        Ok(ends)
+    }
+
+    /// What is known of each `[[bridge]]`.
+    pub(super) fn bridge_sources(&self) -> Vec<BridgeSource> {
+        self.bridges.as_ref().map(|bridges| bridges.sources.clone()).unwrap_or_default()
     }
 
     /// How far the files of each `[[file]]` are read.

@@ -13,7 +13,7 @@ pub enum Form {
     List,
 }
 
-pub const SECTIONS: [(&str, Form); 21] = [
+pub const SECTIONS: [(&str, Form); 22] = [
     ("gateway", Form::Single),
     ("store", Form::Single),
     ("mqtt", Form::Single),
@@ -35,6 +35,7 @@ pub const SECTIONS: [(&str, Form); 21] = [
     ("aws", Form::Single),
     ("link", Form::List),
     ("sink", Form::List),
+    ("bridge", Form::List),
 ];
 
 /// Keys of one section. The keys of a sink depend on its type.
@@ -65,6 +66,7 @@ pub enum Group {
     Travel,
     /// Those of one type of sink, by the type's name.
     SinkOf(&'static str),
+    Bridge,
 }
 
 impl Group {
@@ -91,6 +93,7 @@ impl Group {
             Group::Aws => "aws",
             Group::Link => "link",
             Group::Sink | Group::Travel | Group::SinkOf(_) => "sink",
+            Group::Bridge => "bridge",
         }
     }
 

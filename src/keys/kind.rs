@@ -9,11 +9,13 @@ use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::value::Value;
 use super::{places, route_test, rule_test};
 use crate::core::detection::alert;
+use crate::core::mqtt::template::Template;
 use crate::core::path::{Path, Text};
 use crate::core::rulebook::{ActionDefinition, RuleTest};
 use crate::ingest::places::{Attribute, Measure};
 use crate::ingest::route_test::RouteTest;
 use crate::ingest::{Format, Route, TimeFormat, parse_zone};
+use crate::uplink::Endpoint;
 
 /// The format of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,10 @@ pub enum Shape {
     SecretUrl,
     /// Where a database is; somebody may have put a password into it.
     DatabaseUrl,
+    /// Of an MQTT broker.
+    BrokerUrl,
+    /// A topic that records are published to, with places that are filled in.
+    MessageTopic,
     /// A text that grants access to whoever has it.
     Secret,
     /// The same, as long as a token with claims may be.
@@ -240,6 +246,10 @@ impl fmt::Display for Kind {
                 Shape::AccessKey => "a text of 1 to 4096 bytes without control characters",
                 Shape::Endpoint | Shape::SecretUrl => "a URL that starts with http:// or https://",
                 Shape::DatabaseUrl => "a URL such as postgres://USER@HOST:PORT/DATABASE, without a password",
+                Shape::BrokerUrl => "a URL such as mqtt://host, mqtts://host or mqtts://host:443",
+                Shape::MessageTopic => {
+                    "a topic without + and #, in which {gateway}, {device}, {metric}, {stream} and {type} are filled in"
+                }
                 Shape::Path => "a path; a relative one starts at the folder of this file",
                 Shape::Folder => "a path; a relative one starts at the working directory",
                 Shape::TopicTemplate => "a topic with {device}, {metric} or {metric...} as whole levels, without + and #",
@@ -348,6 +358,14 @@ fn check_text(shape: Shape, text: &str) -> Result<Checked, String> {
         Shape::DatabaseUrl => {
             let is_known = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
             is_known && text.len() <= 1024 && text.bytes().all(|byte| byte.is_ascii_graphic())
+        }
+        Shape::BrokerUrl => {
+            Endpoint::parse(text).map_err(|problem| format!("{problem}; {}", Kind::Text(shape)))?;
+            readable(1024)
+        }
+        Shape::MessageTopic => {
+            Template::parse(text).map_err(|problem| format!("{problem}; {}", Kind::Text(shape)))?;
+            readable(1024)
         }
         Shape::HostName => {
             only(253, |b| b.is_ascii_alphanumeric() || b"-._".contains(&b))

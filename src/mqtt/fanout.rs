@@ -301,7 +301,12 @@ impl Fanout {
                     }
                     let identifiers = Some(scan.wants.identifier).filter(|id| *id != 0).into_iter().collect();
                     let message = message(&envelope, scan.wants.qos, true, identifiers, is_own, None);
-                    if !message.is_own && !subscriber.has_room(message.cost()) && subscriber.waiting() == 0 {
+                    let has_room = message.is_own || subscriber.has_room(message.cost());
+                    if !has_room && subscriber.is_bridge {
+                        subscriber.dropped.set(subscriber.dropped.get() + 1);
+                        continue;
+                    }
+                    if !has_room && subscriber.waiting() == 0 {
                         subscriber.cut_off();
                         return false;
                     }
@@ -396,11 +401,18 @@ impl Fanout {
         if !is_connected && message.qos == 0 {
             return false;
         }
-        if subscriber.has_room(cost) && (is_connected || self.make_away_room(subscriber, cost)) {
+        let is_kept = is_connected || subscriber.is_bridge;
+        if subscriber.has_room(cost) && (is_kept || self.make_away_room(subscriber, cost)) {
             subscriber.push(message);
             return true;
         }
         self.counters.messages_dropped.add(1);
+        if subscriber.is_bridge {
+            // Its session goes on without the message, which is told: there is nobody who would begin another one.
+            subscriber.dropped.set(subscriber.dropped.get() + 1);
+            self.note_short();
+            return false;
+        }
         if !is_connected {
             self.end_session(subscriber);
             return false;
@@ -429,7 +441,7 @@ impl Fanout {
         while self.pool.is_away_full(cost) {
             let is_host_greedy = subscriber.is_host_greedy();
             let gives_way = |other: &Rc<Subscriber>| {
-                let is_other = !Rc::ptr_eq(other, subscriber) && other.bytes() > 0;
+                let is_other = !Rc::ptr_eq(other, subscriber) && other.bytes() > 0 && !other.is_bridge;
                 is_other && (!is_host_greedy || Rc::ptr_eq(&other.host, &subscriber.host))
             };
             let first = self.inner.borrow().away.values().filter_map(Weak::upgrade).find(gives_way);

@@ -6,6 +6,7 @@
 mod accepting;
 pub mod alert_feed;
 mod answers;
+pub mod bridging;
 mod client;
 mod connection;
 mod end;
@@ -55,13 +56,14 @@ use crate::core::rulebook::RuleMessage;
 use crate::counter::{Counter, Histogram};
 use crate::handoff::rules::CurrentRules;
 use crate::handoff::{Entry, Input, PipelineHandle};
-use crate::ingest::Ingest;
+use crate::ingest::{ClockState, Ingest};
+use bridging::{BridgeEnd, StoredOfBridges};
 use fanout::Fanout;
 use handshake::Handshakes;
 use input::ReadBuffer;
 use keeper::Keeper;
 use lane::Lane;
-use listener::{CurrentPolicies, ListenerSettings, RenewedPolicies};
+use listener::{CurrentPolicies, Listener, ListenerSettings, RenewedPolicies};
 use login::Logins;
 pub use moderation::runtime;
 use outbox::{Outbox, Outgoing};
@@ -137,6 +139,8 @@ const SESSIONS_SHORT: &str = "MQTT subscribers take more than there is room for:
 const UNROUTED_TOPICS: usize = 16;
 /// So many retained messages that are no readings are stored at once, and one a second.
 const STATES_IN_A_ROW: u32 = 8;
+/// How long a bridge may take to end, when the gateway does.
+const BRIDGE_END_WITHIN: Duration = Duration::from_secs(2);
 /// Most hosts for which the log says that they sent a login.
 const LOGIN_WARNINGS_MAX: usize = 64;
 
@@ -326,8 +330,12 @@ pub struct EdgeParts<T: From<Input>> {
     /// The gateway's own messages: alerts and status.
     pub outbox: Outbox,
     pub beats: EdgeBeats,
-    /// What the store has of sessions, retained messages and wills.
+    /// What the store has of sessions, retained messages, wills and bridges.
     pub entries: Vec<Entry>,
+    /// Bridges to other brokers.
+    pub bridges: Vec<BridgeEnd>,
+    /// Whether the system's clock is set.
+    pub clock: ClockState,
 }
 
 /// Serves until the phase is [`Phase::Draining`] and every connection has ended, or until the router dies. Must run in a `LocalSet`.
@@ -346,6 +354,8 @@ pub async fn run<T: From<Input> + 'static>(sockets: Vec<TcpListener>, parts: Edg
         outbox,
         beats,
         entries,
+        bridges,
+        clock,
     } = parts;
     let settings = Rc::new(settings);
     let keeper = Keeper::default();
@@ -384,7 +394,10 @@ pub async fn run<T: From<Input> + 'static>(sockets: Vec<TcpListener>, parts: Edg
     });
     let seats = Rc::new(Seats::new(edge.settings.connections_max, edge.settings.connections_a_host_percent));
     let mut policies = RenewedPolicies::new(policies, listeners);
-    edge.restore(entries, &policies.listeners);
+    let of_bridges: Vec<Rc<Listener>> = bridges.iter().map(|end| bridging::listener(&end.bridge)).collect();
+    let stored_of_bridges = StoredOfBridges::of(&entries);
+    edge.restore(entries, &[&policies.listeners[..], &of_bridges].concat());
+    let bridges = edge.start_bridges(bridges, of_bridges, stored_of_bridges, &clock).await;
     let accepting: Vec<_> = policies
         .listeners
         .iter()
@@ -431,6 +444,10 @@ pub async fn run<T: From<Input> + 'static>(sockets: Vec<TcpListener>, parts: Edg
     edge.draining.set(true);
     edge.sessions.wake_all();
     seats.all_free().await;
+    for bridge in bridges {
+        // What the disk does not answer is no reason to stay.
+        let _ = tokio::time::timeout(BRIDGE_END_WITHIN, bridge).await;
+    }
     // Clients get less twice if all that they have acknowledged is stored.
     edge.sessions.store_progress();
     edge.keeper.settled(edge.keeper.ticket()).await;

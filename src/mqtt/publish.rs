@@ -9,6 +9,7 @@ use super::fanout::Prepared;
 use crate::core::detection::alert::{self, AlertKey, Trouble};
 use crate::core::mqtt::pace::Urgency;
 use crate::core::mqtt::packet::PassedOn;
+use crate::core::mqtt::session::BRIDGE_ID_PREFIX;
 use crate::core::mqtt::topic;
 use crate::core::reading::{Mark, Readings};
 use crate::core::rulebook::Effects;
@@ -28,6 +29,13 @@ pub(super) struct Published<'a> {
     /// Nothing before version 5, and of rules.
     pub properties: PassedOn<'a>,
     pub received_at_ms: i64,
+}
+
+impl Published<'_> {
+    /// Whether it came from another broker.
+    fn is_of_bridge(&self) -> bool {
+        self.client_id.is_some_and(|client_id| client_id.starts_with(BRIDGE_ID_PREFIX))
+    }
 }
 
 /// Where the readings of a publish begin in its batch.
@@ -107,6 +115,8 @@ impl<T: From<Input> + 'static> Edge<T> {
             Decoded::Stored { .. } => true,
             // A rule takes it, or has made it.
             Decoded::Unrouted if is_ruled || !made_by.is_empty() => true,
+            // A line of the bridge has asked for it: it is no reading that somebody misses.
+            Decoded::Unrouted if published.is_of_bridge() => true,
             Decoded::Unrouted => {
                 self.counters.note_unrouted(topic);
                 self.note_unrouted(topic, qos, payload);

@@ -16,6 +16,7 @@ use super::keeper::Keeper;
 use super::pool::{Host, host_part};
 use super::subscriber::Subscriber;
 use crate::clock;
+use crate::core::mqtt::session::BRIDGE_ID_PREFIX;
 
 struct Entry {
     subscriber: Rc<Subscriber>,
@@ -206,8 +207,10 @@ impl Sessions {
         subscriber: &Rc<Subscriber>,
         expiry: Duration,
     ) -> Departure {
-        let departure = (subscriber.has_filters(), self.departures.get() + 1);
-        self.departures.set(departure.1);
+        self.departures.set(self.departures.get() + 1);
+        // A bridge's session is never removed: it comes behind all others.
+        let rank = if subscriber.is_bridge { u64::MAX - self.departures.get() } else { self.departures.get() };
+        let departure = (subscriber.has_filters(), rank);
         let host = Rc::clone(&subscriber.host);
         let away = Away { client_id: client_id.to_owned(), until: Instant::now() + expiry, host };
         all.insert(departure, away);
@@ -253,7 +256,9 @@ impl Sessions {
         }
         let of_host = inner.away.values().filter(|away| Rc::ptr_eq(&away.host, host)).count();
         let is_host_greedy = of_host > host_part(self.persistent_max);
-        let first = inner.away.values().find(|away| !is_host_greedy || Rc::ptr_eq(&away.host, host));
+        let may_go = |away: &&Away| !away.client_id.starts_with(BRIDGE_ID_PREFIX);
+        let mut others = inner.away.values().filter(may_go);
+        let first = others.find(|away| !is_host_greedy || Rc::ptr_eq(&away.host, host));
         let Some(client_id) = first.map(|away| away.client_id.clone()) else { return };
         inner.wills.remove(&client_id);
         if let Some(subscriber) = inner.remove(&client_id) {

@@ -17,7 +17,7 @@ use crate::core::mqtt::access::Permissions;
 use crate::core::mqtt::inbound::Unreleased;
 use crate::core::mqtt::keeping::{self, Key, MessageNumber, SessionNumber};
 use crate::core::mqtt::outbound::{Kept, Limits, Outbound, Restored};
-use crate::core::mqtt::session::{Close, number_of};
+use crate::core::mqtt::session::{BRIDGE_ID_PREFIX, Close, number_of};
 use crate::core::mqtt::subscription::Wants;
 use crate::core::mqtt::topic;
 use bytes::Bytes;
@@ -46,6 +46,8 @@ pub struct Subscriber {
     pub unreleased: RefCell<Unreleased>,
     /// A number for its client id, by which its own messages are known.
     pub number: u64,
+    /// It is one of the gateway's own bridges: away for as long as the other broker cannot be reached, and its session does not give way.
+    pub is_bridge: bool,
     /// Who it is, since it connected last.
     client: RefCell<Rc<Client>>,
     permissions: RefCell<Rc<Permissions>>,
@@ -64,6 +66,8 @@ pub struct Subscriber {
     pub overrun: Cell<bool>,
     /// A message of QoS 1 or 2 found no room: the session ends with its connection.
     pub has_gap: Cell<bool>,
+    /// Messages that found no room; of a bridge only, whose session goes on without them.
+    pub dropped: Cell<u64>,
     /// Another connection wants the client id.
     pub taken_over: Cell<bool>,
     /// While its client was away the session was ended to make room for others.
@@ -109,6 +113,7 @@ impl Subscriber {
             outbound: RefCell::default(),
             unreleased: RefCell::default(),
             number: number_of(client.id()),
+            is_bridge: client.id().starts_with(BRIDGE_ID_PREFIX),
             client: RefCell::new(Rc::clone(client)),
             permissions: RefCell::new(Rc::new(client.permissions())),
             bytes_max: Cell::new(client.limits().subscriber_bytes_max),
@@ -119,6 +124,7 @@ impl Subscriber {
             revisions: RefCell::default(),
             overrun: Cell::new(false),
             has_gap: Cell::new(false),
+            dropped: Cell::new(0),
             taken_over: Cell::new(false),
             gave_way: Cell::new(false),
             departure: Cell::new(0),
@@ -359,6 +365,12 @@ impl Subscriber {
         self.outbound.borrow().waiting()
     }
 
+    /// Messages that were not acknowledged: sent or not.
+    pub fn unfinished(&self) -> usize {
+        let outbound = self.outbound.borrow();
+        outbound.waiting() + outbound.own_waiting() + outbound.in_flight()
+    }
+
     pub fn own_waiting(&self) -> usize {
         self.outbound.borrow().own_waiting()
     }
@@ -375,6 +387,7 @@ impl Subscriber {
         match (self.connected.get(), bytes) {
             (_, 0) => cost <= free,
             (true, _) => bytes + cost <= self.bytes_max.get().min(free),
+            (false, _) if self.is_bridge => bytes + cost <= self.bytes_max.get().min(free),
             (false, _) => bytes + cost <= self.bytes_max.get().min(free).min(pool.away_max() / AWAY_SHARE),
         }
     }
@@ -416,7 +429,7 @@ impl Subscriber {
         let count = |used: &Cell<usize>| used.set(used.get() - before + after);
         count(&self.pool.used);
         count(&self.host.used);
-        if !self.connected.get() {
+        if !self.connected.get() && !self.is_bridge {
             count(&self.pool.away);
             count(&self.host.away);
         }

@@ -21,6 +21,7 @@ pub mod kafka;
 pub mod kind;
 pub mod kinesis;
 pub mod links;
+pub mod mqtt;
 pub mod network;
 #[cfg(test)]
 mod nothing;

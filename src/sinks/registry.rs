@@ -27,6 +27,7 @@ pub const KINDS: &[&SinkKind] = &[
     &super::s3::sink::KIND,
     #[cfg(feature = "postgres")]
     &super::postgres::sink::KIND,
+    &super::mqtt::sink::KIND,
     #[cfg(test)]
     &super::nothing::KIND,
 ];

@@ -190,7 +190,17 @@ impl<'a> Starting<'a> {
         &mut self,
         takes: impl Fn(&str) -> bool,
         delivery: &DeliverySettings,
-        mut make: impl FnMut(&StreamParts) -> Rc<S> + Send + 'static,
+        make: impl FnMut(&StreamParts) -> Rc<S> + Send + 'static,
+    ) -> Result<SinkThread, StartError> {
+        self.forward_sharing(takes, delivery, move || make)
+    }
+
+    /// The same where the sinks of the streams share something that stays on their thread: `begin` is called there.
+    pub fn forward_sharing<S: Sink + 'static, M: FnMut(&StreamParts) -> Rc<S>>(
+        &mut self,
+        takes: impl Fn(&str) -> bool,
+        delivery: &DeliverySettings,
+        begin: impl FnOnce() -> M + Send + 'static,
     ) -> Result<SinkThread, StartError> {
         let mut forwarders = Vec::new();
         let delivery = &self.bounded(delivery);
@@ -209,10 +219,13 @@ impl<'a> Starting<'a> {
         }
         self.spawn(move || async move {
             let tasks = LocalSet::new();
+            let mut make = begin();
             for parts in forwarders {
                 let sink = make(&parts.stream);
                 tasks.spawn_local(forwarder::run(parts, sink));
             }
+            // What they share ends with them.
+            drop(make);
             tasks.await;
         })
     }

@@ -214,6 +214,15 @@ pub fn run_in_this_process(change: impl FnOnce(&mut GatewaySettings)) {
     }
 }
 
+/// The same with a configuration that is a file of this name beside the state.
+pub fn run_configured_in_this_process(file: &str, change: impl FnOnce(&mut GatewaySettings)) {
+    let Some(state) = std::env::var_os(STATE_VARIABLE) else { return };
+    let text = std::fs::read_to_string(Path::new(&state).with_file_name(file)).unwrap();
+    let mut settings = configured_settings(Path::new(&state), &text);
+    change(&mut settings);
+    outrider::commands::run::run(settings).unwrap();
+}
+
 /// The same until it is told to stop; then this process exits like the program.
 pub fn run_to_its_end_in_this_process(change: impl FnOnce(&mut GatewaySettings)) {
     if let Some(settings) = settings_of_this_process(change)

@@ -37,6 +37,11 @@ alert = \"critical\"
 [[file]]
 path = \"IN/*.log\"
 topic = \"devices/{file}\"
+[[bridge]]
+name = \"cloud\"
+url = \"mqtt://127.0.0.1:9\"
+topics = [\"commands/# in 1\"]
+commands = [\"commands/#\"]
 ";
 
 fn root() -> PathBuf {

@@ -87,7 +87,8 @@ fn busy(folder: &Path, tokens: &str) -> Gateway {
         "{tokens}alert.clear_after = '1s'\n[[limit]]\nmetric = 'level'\nmax = 9\n[[rule]]\nname = 'door'\n\
          sql = \"SELECT * FROM 'doors/#' WHERE open\"\nalert = {{ severity = 'minor', device = '${{topic(2)}}' }}\n[[rule]]\nname = 'hot'\nwhen = 'level > 50'\n\
          alert = 'minor'\n[[sink]]\nname = 'archive'\ntype = 'archive'\n[[sink]]\nname = 'nowhere'\ntype = 'http'\n\
-         url = 'http://127.0.0.1:9/'\n[[file]]\npath = '{}/*.log'\ntopic = 'devices/{{file}}'\n",
+         url = 'http://127.0.0.1:9/'\n[[file]]\npath = '{}/*.log'\ntopic = 'devices/{{file}}'\n\
+         [[bridge]]\nname = 'cloud'\nurl = 'mqtt://127.0.0.1:9'\ntopics = ['commands/# in 1']\n",
         folder.display()
     );
     std::fs::write(folder.join("pump.log"), "{\"value\":1}\n").unwrap();

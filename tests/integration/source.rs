@@ -82,10 +82,10 @@ fn impure_lines_are_found_out() {
 const LAYERS: [&[&str]; 10] = [
     &["core"],
     &["clock", "counter", "descriptors", "disk", "errors", "finding", "heartbeat", "program_pages", "systemd", "tls"],
-    &["handoff"],
+    &["handoff", "uplink"],
     &["mqtt", "ingest", "store"],
     &["keys"],
-    &["pipeline", "sinks", "admin", "files"],
+    &["pipeline", "sinks", "admin", "files", "bridge"],
     &["gateway"],
     &["config"],
     &["commands", "limits"],

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::admin::flow::FlowLine;
 use crate::admin::ledger::{LedgerLine, RejectedSample, StoreView, StreamContent};
 use crate::admin::rules::RulesStatus;
+use crate::admin::status::bridges::BridgeStatus;
 use crate::admin::status::inputs::InputStatus;
 use crate::core::detection::alert::Severity;
 use crate::core::link::{Class, Waiting};
@@ -42,6 +43,9 @@ pub struct Status {
     pub dropped_sinks: Vec<DroppedSink>,
     /// Each `[[file]]`: how far it is read.
     pub files: Vec<InputStatus>,
+    /// Each `[[bridge]]`; left out if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bridges: Vec<BridgeStatus>,
     pub listeners: Vec<ListenerStatus>,
     pub mqtt: MqttStatus,
     pub detection: DetectionStatus,

@@ -3,6 +3,7 @@
 //! It only looks: it never writes to the store, and takes no lock of it. What needs the network or may hang is on a thread of its own, and has a
 //! time limit. The checks are listed in [`CHECKS`]; what a sink needs is known to the sink (`ConfiguredSink::probe`).
 
+mod bridges;
 mod broker;
 mod certificates;
 mod echo;
@@ -127,6 +128,7 @@ const CHECKS: &[(&str, Look)] = &[
     ("certificates", Look::At(certificates::look)),
     ("CAs of the system", Look::AtSystem(certificates::of_system)),
     ("sink", Look::InParts(sinks::tasks)),
+    ("bridge", Look::InParts(bridges::tasks)),
     ("open files", Look::At(system::open_files)),
     ("service", Look::At(system::service)),
 ];

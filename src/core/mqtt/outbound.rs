@@ -142,6 +142,11 @@ impl<P: AsRef<[u8]>> Outbound<P> {
         self.queue.len()
     }
 
+    /// Messages that were sent, or are about to be sent again, and are not acknowledged.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// Messages of the gateway's own that were not sent yet.
     pub fn own_waiting(&self) -> usize {
         self.own.len()

@@ -11,6 +11,9 @@ use super::topic::TopicError;
 /// Longest client id, in bytes.
 pub const CLIENT_ID_BYTES_MAX: usize = 128;
 
+/// What the client ids of the gateway's own bridges begin with. No client may have such a one.
+pub const BRIDGE_ID_PREFIX: &str = "$bridge/";
+
 /// Most aliases of topics that a client may use.
 pub const ALIASES_MAX: u16 = 10;
 

@@ -250,6 +250,10 @@ async fn judge<T: From<handoff::Input> + 'static>(
         let text = "a client id has 1 to 128 bytes; before MQTT 5 an empty one needs a clean session";
         refuse(reason::BAD_CLIENT_ID, text.to_owned())
     })?;
+    if client_id.starts_with(session::BRIDGE_ID_PREFIX) {
+        let text = format!("client ids that begin with {} belong to the gateway's bridges", session::BRIDGE_ID_PREFIX);
+        return Err(refuse(reason::BAD_CLIENT_ID, text));
+    }
     if let Some(will) = &connect.will
         && let Err(error) = publishing::judge(Voice::Will, will.topic, &Permissions::everything())
     {

@@ -6,7 +6,6 @@
 
 mod gate;
 pub mod metering;
-mod socket;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,11 +13,12 @@ use std::time::{Duration, Instant};
 
 pub use gate::LinkGate;
 use metering::MeteredBy;
-pub use socket::CountedStream;
 
 use crate::clock;
 use crate::core::link::{Budget, Class, Kept, LinkSettings, LinkStatus, Metered, Now};
 use crate::store::links::{CountedLink, LinkState, StoredLink};
+pub use crate::uplink::counted::CountedStream;
+use crate::uplink::counted::Counts;
 
 /// A clock that shows an earlier time is not set: 2020-01-01.
 const CLOCK_IS_SET_FROM_MS: i64 = 1_577_836_800_000;
@@ -65,11 +65,13 @@ pub struct SocketBytes {
     under_way: AtomicU64,
 }
 
-impl SocketBytes {
-    pub fn add(&self, bytes: u64) {
+impl Counts for SocketBytes {
+    fn add(&self, bytes: u64) {
         self.counted.fetch_add(bytes, Ordering::Relaxed);
     }
+}
 
+impl SocketBytes {
     /// Of all time.
     pub fn counted(&self) -> u64 {
         self.counted.load(Ordering::Relaxed)

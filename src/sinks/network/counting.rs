@@ -4,9 +4,7 @@
 //! exchange at a time on each, reused as long as the service keeps them. Proxies are those of the SDK's connections; one that is itself spoken
 //! to by TLS is not supported.
 
-use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -23,21 +21,18 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use super::is_here;
 use crate::sinks::links::{CountedStream, SocketBytes};
 use crate::tls;
+use crate::uplink::connect_any;
 
 /// Most connections that are kept for later.
 const IDLE_MAX: usize = 16;
 /// For so long: what lies between, as in networks of mobile phones, may forget a connection soon after. And what is sent over one is to be
 /// acknowledged within it.
 const IDLE_FOR: Duration = Duration::from_secs(30);
-/// An address that has not answered for so long has the next one beside it.
-const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(300);
 /// No answer of a proxy to the wish for a tunnel is longer.
 const TUNNEL_ANSWER_BYTES_MAX: usize = 8 << 10;
 
@@ -249,33 +244,6 @@ impl Connections {
     }
 }
 
-/// Connects to one of these addresses, which lead to the same host. One that does not answer is not waited for: the next one, of the other
-/// family if there is one, is tried beside it.
-async fn connect_any(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let first_is_6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (first, second): (Vec<SocketAddr>, _) = addresses.into_iter().partition(|at| at.is_ipv6() == first_is_6);
-    let longer = first.len().max(second.len());
-    let turns = (0..longer).flat_map(|at| [first.get(at).copied(), second.get(at).copied()]);
-    let mut left = turns.flatten().collect::<VecDeque<SocketAddr>>();
-    let mut attempts = JoinSet::new();
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    loop {
-        match left.pop_front() {
-            Some(address) => drop(attempts.spawn(TcpStream::connect(address))),
-            None if attempts.is_empty() => return Err(failed),
-            None => {}
-        }
-        tokio::select! {
-            Some(attempt) = attempts.join_next() => match attempt {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => failed = error,
-                Err(error) => failed = io::Error::other(error),
-            },
-            () = tokio::time::sleep(NEXT_ADDRESS_AFTER), if !left.is_empty() => {}
-        }
-    }
-}
-
 /// The request as it stands on the wire: with its host, and without the origin in its first line, except for a proxy.
 fn prepare(request: &mut Request<SdkBody>, uri: &Uri, proxy: Option<&Intercept>) -> Result<(), ConnectorError> {
     // A port that the scheme has anyway is none of the host that is signed.
@@ -349,7 +317,9 @@ async fn open_tunnel<S: AsyncRead + AsyncWrite + Unpin>(
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
-    use tokio::net::TcpListener;
+    use std::net::SocketAddr;
+
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 

@@ -98,7 +98,7 @@ fn expect_fleet(receiver: &Receiver, count: u64) {
 }
 
 /// The first record that is missing or out of order.
-fn fault_of_fleet(records: &[Value], count: u64) -> Option<String> {
+pub fn fault_of_fleet(records: &[Value], count: u64) -> Option<String> {
     let mut last: HashMap<String, u64> = HashMap::new();
     for record in records.iter().filter(|record| record["type"] == "reading") {
         let (device, seq) = (record["device"].as_str().unwrap().to_owned(), record["seq"].as_u64().unwrap());

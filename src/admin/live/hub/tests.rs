@@ -46,6 +46,7 @@ fn sources(settings: &WriterSettings) -> Sources {
         links: Vec::new(),
         sinks: Vec::new(),
         files: Vec::new(),
+        bridges: Vec::new(),
         clock: ClockState::new(true),
         rules: Default::default(),
         phase: tokio::sync::watch::channel(Phase::Running).1,

@@ -61,6 +61,8 @@ pub enum Trouble {
     Admin,
     /// A sink, given by its name, fails.
     Sink(String),
+    /// A bridge, given by its name, has had no connection for long.
+    Bridge(String),
 }
 
 impl Trouble {
@@ -81,6 +83,7 @@ impl Trouble {
             Trouble::Admin => "admin",
             Trouble::Certificate(listener) => return Cow::Owned(format!("certificate-{listener}")),
             Trouble::Sink(name) => return Cow::Owned(format!("sink-{name}")),
+            Trouble::Bridge(name) => return Cow::Owned(format!("bridge-{name}")),
         })
     }
 
@@ -94,7 +97,8 @@ impl Trouble {
             | Trouble::Rules
             | Trouble::Certificate(_)
             | Trouble::Admin
-            | Trouble::Sink(_) => Severity::Minor,
+            | Trouble::Sink(_)
+            | Trouble::Bridge(_) => Severity::Minor,
             Trouble::Alerts | Trouble::Store | Trouble::Damage => Severity::Major,
             Trouble::Disk | Trouble::Stalled => Severity::Critical,
         }

@@ -6,11 +6,11 @@ use super::{
     Ack, Connect, DecodeError, Packet, Publish, RetainHandling, Subscribe, Subscription, Version, Will, reason,
 };
 
-const UNEXPECTED_FLAGS: DecodeError = DecodeError::Malformed("flags that this packet cannot have");
+pub(super) const UNEXPECTED_FLAGS: DecodeError = DecodeError::Malformed("flags that this packet cannot have");
 
 /// Reasons of PUBACK and PUBREC, and those of PUBREL and PUBCOMP.
-const OF_MESSAGES: [u8; 9] = [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99];
-const OF_IDS: [u8; 2] = [reason::SUCCESS, reason::UNKNOWN_ID];
+pub(super) const OF_MESSAGES: [u8; 9] = [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99];
+pub(super) const OF_IDS: [u8; 2] = [reason::SUCCESS, reason::UNKNOWN_ID];
 /// Mosquitto, too, calls this malformed in SUBSCRIBE and UNSUBSCRIBE.
 const NO_ID: DecodeError = DecodeError::Malformed("no packet id, or one of 0");
 
@@ -36,7 +36,7 @@ pub fn frame_len(bytes: &[u8], packet_bytes_max: usize) -> Result<Option<usize>,
     Err(DecodeError::Malformed("a length of more than four bytes"))
 }
 
-fn body(frame: &[u8]) -> &[u8] {
+pub(super) fn body(frame: &[u8]) -> &[u8] {
     let header_len = 2 + frame.iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count();
     frame.get(header_len..).unwrap_or_default()
 }

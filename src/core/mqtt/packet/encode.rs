@@ -196,12 +196,12 @@ pub fn publish(version: Version, message: &Outgoing<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(message.payload);
 }
 
-fn header(first: u8, remaining: usize, out: &mut Vec<u8>) {
+pub(super) fn header(first: u8, remaining: usize, out: &mut Vec<u8>) {
     out.push(first);
     varint(remaining, out);
 }
 
-fn varint(mut number: usize, out: &mut Vec<u8>) {
+pub(super) fn varint(mut number: usize, out: &mut Vec<u8>) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -209,7 +209,7 @@ fn varint(mut number: usize, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
-fn varint_len(number: usize) -> usize {
+pub(super) fn varint_len(number: usize) -> usize {
     match number {
         0..0x80 => 1,
         0x80..0x4000 => 2,
@@ -218,17 +218,17 @@ fn varint_len(number: usize) -> usize {
     }
 }
 
-fn two(id: u8, number: u16, out: &mut Vec<u8>) {
+pub(super) fn two(id: u8, number: u16, out: &mut Vec<u8>) {
     out.push(id);
     out.extend_from_slice(&number.to_be_bytes());
 }
 
-fn four(id: u8, number: u32, out: &mut Vec<u8>) {
+pub(super) fn four(id: u8, number: u32, out: &mut Vec<u8>) {
     out.push(id);
     out.extend_from_slice(&number.to_be_bytes());
 }
 
-fn text(id: u8, text: &str, out: &mut Vec<u8>) {
+pub(super) fn text(id: u8, text: &str, out: &mut Vec<u8>) {
     out.push(id);
     out.extend_from_slice(&(text.len() as u16).to_be_bytes());
     out.extend_from_slice(text.as_bytes());

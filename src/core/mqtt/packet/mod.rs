@@ -1,20 +1,25 @@
 //! The packets of MQTT 3.1, 3.1.1 and 5: what a client sends, decoded from whole frames without a copy, and what a client is sent, encoded.
+//! And the same for the other side, where the gateway itself is the client: [`client`] encodes, [`server`] decodes.
 //!
 //! ```text
-//! reader <- properties <- decode        reason <- encode
+//! reader <- properties <- decode <- server        reason <- encode <- client
 //! ```
 //!
 //! Everything that the standards forbid within one packet is refused here; what is wrong only between packets is up to the session. No
 //! input panics.
 
+pub mod client;
 mod decode;
 mod encode;
 mod properties;
 mod reader;
 pub mod reason;
+pub mod server;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_client;
 
 pub use decode::{decode, decode_connect, frame_len, version_of};
 pub use encode::{Connack, Outgoing, PINGRESP, ack, connack, disconnect, publish, suback, unsuback};

@@ -1,19 +1,24 @@
-//! Properties of version 5: one table says what each is, which packets of a client it may stand in, and what it may be.
+//! Properties of version 5: one table says what each is, which packets it may stand in, and what it may be.
 
 use super::DecodeError;
 use super::reader::Reader;
 
-/// Where properties stand, as bits of a set.
+/// Where properties stand, as bits of a set: in packets of a client, and behind them in those that only a server sends, or sends with others.
 pub mod place {
-    pub const CONNECT: u8 = 1;
-    pub const WILL: u8 = 2;
-    pub const PUBLISH: u8 = 4;
-    pub const ACK: u8 = 8;
-    pub const SUBSCRIBE: u8 = 16;
-    pub const UNSUBSCRIBE: u8 = 32;
-    pub const DISCONNECT: u8 = 64;
-    pub const AUTH: u8 = 128;
-    pub const ANY: u8 = 255;
+    pub const CONNECT: u16 = 1;
+    pub const WILL: u16 = 2;
+    pub const PUBLISH: u16 = 4;
+    pub const ACK: u16 = 8;
+    pub const SUBSCRIBE: u16 = 16;
+    pub const UNSUBSCRIBE: u16 = 32;
+    pub const DISCONNECT: u16 = 64;
+    pub const AUTH: u16 = 128;
+    pub const CONNACK: u16 = 256;
+    pub const SERVER_PUBLISH: u16 = 512;
+    /// SUBACK and UNSUBACK.
+    pub const GRANT: u16 = 1024;
+    pub const SERVER_DISCONNECT: u16 = 2048;
+    pub const ANY: u16 = u16::MAX;
 }
 
 pub const PAYLOAD_FORMAT: u8 = 0x01;
@@ -30,12 +35,18 @@ const AUTHENTICATION_DATA: u8 = 0x16;
 const PROBLEM_INFORMATION: u8 = 0x17;
 pub const WILL_DELAY: u8 = 0x18;
 const RESPONSE_INFORMATION: u8 = 0x19;
+pub const SERVER_REFERENCE: u8 = 0x1c;
 pub const REASON_STRING: u8 = 0x1f;
 pub const RECEIVE_MAXIMUM: u8 = 0x21;
 pub const TOPIC_ALIAS_MAXIMUM: u8 = 0x22;
 pub const TOPIC_ALIAS: u8 = 0x23;
 const USER_PROPERTY: u8 = 0x26;
+pub const MAXIMUM_QOS: u8 = 0x24;
+pub const RETAIN_AVAILABLE: u8 = 0x25;
 pub const PACKET_BYTES_MAX: u8 = 0x27;
+pub const WILDCARD_AVAILABLE: u8 = 0x28;
+pub const SUBSCRIPTION_IDS_AVAILABLE: u8 = 0x29;
+pub const SHARED_AVAILABLE: u8 = 0x2a;
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -57,50 +68,55 @@ enum Kind {
 struct Known {
     id: u8,
     kind: Kind,
-    places: u8,
+    places: u16,
 }
 
-const fn known(id: u8, kind: Kind, places: u8) -> Known {
+const fn known(id: u8, kind: Kind, places: u16) -> Known {
     Known { id, kind, places }
 }
 
-/// All that the standard defines. Only user properties may stand twice.
+const MESSAGE: u16 = place::PUBLISH | place::SERVER_PUBLISH | place::WILL;
+const BOTH: u16 = place::CONNECT | place::CONNACK;
+const SAID: u16 =
+    place::ACK | place::DISCONNECT | place::AUTH | place::CONNACK | place::GRANT | place::SERVER_DISCONNECT;
+
+/// All that the standard defines. Only user properties may stand twice, and the identifiers of the subscriptions that a message matches.
 const TABLE: [Known; 27] = [
-    known(PAYLOAD_FORMAT, Kind::Flag, place::PUBLISH | place::WILL),
-    known(MESSAGE_EXPIRY, Kind::Four(0), place::PUBLISH | place::WILL),
-    known(CONTENT_TYPE, Kind::Text, place::PUBLISH | place::WILL),
-    known(RESPONSE_TOPIC, Kind::Topic, place::PUBLISH | place::WILL),
-    known(CORRELATION_DATA, Kind::Binary, place::PUBLISH | place::WILL),
-    known(SUBSCRIPTION_ID, Kind::Varint, place::SUBSCRIBE),
-    known(SESSION_EXPIRY, Kind::Four(0), place::CONNECT | place::DISCONNECT),
-    known(AUTHENTICATION_METHOD, Kind::Text, place::CONNECT | place::AUTH),
-    known(AUTHENTICATION_DATA, Kind::Binary, place::CONNECT | place::AUTH),
+    known(PAYLOAD_FORMAT, Kind::Flag, MESSAGE),
+    known(MESSAGE_EXPIRY, Kind::Four(0), MESSAGE),
+    known(CONTENT_TYPE, Kind::Text, MESSAGE),
+    known(RESPONSE_TOPIC, Kind::Topic, MESSAGE),
+    known(CORRELATION_DATA, Kind::Binary, MESSAGE),
+    known(SUBSCRIPTION_ID, Kind::Varint, place::SUBSCRIBE | place::SERVER_PUBLISH),
+    known(SESSION_EXPIRY, Kind::Four(0), BOTH | place::DISCONNECT),
+    known(AUTHENTICATION_METHOD, Kind::Text, BOTH | place::AUTH),
+    known(AUTHENTICATION_DATA, Kind::Binary, BOTH | place::AUTH),
     known(PROBLEM_INFORMATION, Kind::Flag, place::CONNECT),
     known(WILL_DELAY, Kind::Four(0), place::WILL),
     known(RESPONSE_INFORMATION, Kind::Flag, place::CONNECT),
-    known(REASON_STRING, Kind::Text, place::ACK | place::DISCONNECT | place::AUTH),
-    known(RECEIVE_MAXIMUM, Kind::Two(1), place::CONNECT),
-    known(TOPIC_ALIAS_MAXIMUM, Kind::Two(0), place::CONNECT),
+    known(REASON_STRING, Kind::Text, SAID),
+    known(RECEIVE_MAXIMUM, Kind::Two(1), BOTH),
+    known(TOPIC_ALIAS_MAXIMUM, Kind::Two(0), BOTH),
     // An alias of 0 has a reason code of its own, so it is looked at with those that are too high.
-    known(TOPIC_ALIAS, Kind::Two(0), place::PUBLISH),
+    known(TOPIC_ALIAS, Kind::Two(0), place::PUBLISH | place::SERVER_PUBLISH),
     known(USER_PROPERTY, Kind::Pair, place::ANY),
-    known(PACKET_BYTES_MAX, Kind::Four(1), place::CONNECT),
+    known(PACKET_BYTES_MAX, Kind::Four(1), BOTH),
     // What only servers send.
-    known(ASSIGNED_CLIENT_ID, Kind::Text, 0),
-    known(SERVER_KEEP_ALIVE, Kind::Two(0), 0),
-    known(0x1a, Kind::Text, 0),
-    known(0x1c, Kind::Text, 0),
-    known(0x24, Kind::Flag, 0),
-    known(0x25, Kind::Flag, 0),
-    known(0x28, Kind::Flag, 0),
-    known(0x29, Kind::Flag, 0),
-    known(0x2a, Kind::Flag, 0),
+    known(ASSIGNED_CLIENT_ID, Kind::Text, place::CONNACK),
+    known(SERVER_KEEP_ALIVE, Kind::Two(0), place::CONNACK),
+    known(0x1a, Kind::Text, place::CONNACK),
+    known(SERVER_REFERENCE, Kind::Text, place::CONNACK | place::SERVER_DISCONNECT),
+    known(MAXIMUM_QOS, Kind::Flag, place::CONNACK),
+    known(RETAIN_AVAILABLE, Kind::Flag, place::CONNACK),
+    known(WILDCARD_AVAILABLE, Kind::Flag, place::CONNACK),
+    known(SUBSCRIPTION_IDS_AVAILABLE, Kind::Flag, place::CONNACK),
+    known(SHARED_AVAILABLE, Kind::Flag, place::CONNACK),
 ];
 
 /// Reads the properties of a packet, and gives each number among them to `found`, with its id. Returns all of them as they stand.
 pub fn read<'a>(
     reader: &mut Reader<'a>,
-    place: u8,
+    place: u16,
     mut found: impl FnMut(u8, u32),
 ) -> Result<PassedOn<'a>, DecodeError> {
     let len = reader.varint()? as usize;
@@ -110,7 +126,7 @@ pub fn read<'a>(
 }
 
 /// Whether these are properties that may stand there; gives each number among them to `found`, with its id.
-fn check(all: &[u8], place: u8, found: &mut impl FnMut(u8, u32)) -> Result<(), DecodeError> {
+fn check(all: &[u8], place: u16, found: &mut impl FnMut(u8, u32)) -> Result<(), DecodeError> {
     let (mut rest, mut seen) = (Reader::new(all), 0u64);
     while !rest.is_at_end() {
         let id = rest.varint()?;
@@ -125,7 +141,8 @@ fn check(all: &[u8], place: u8, found: &mut impl FnMut(u8, u32)) -> Result<(), D
                 _ => DecodeError::Protocol("a property that this packet cannot have"),
             });
         }
-        if seen & (1 << known.id) != 0 && known.id != USER_PROPERTY {
+        let may_repeat = known.id == USER_PROPERTY || known.id == SUBSCRIPTION_ID && place == place::SERVER_PUBLISH;
+        if seen & (1 << known.id) != 0 && !may_repeat {
             return Err(DecodeError::Protocol("a property that stands twice"));
         }
         seen |= 1 << known.id;
@@ -269,6 +286,19 @@ impl<'a> PassedOn<'a> {
             }
             None
         })
+    }
+
+    /// What the property of this id says, which is a text, for the receivers or not.
+    pub(super) fn text(self, wanted: u8) -> Option<&'a str> {
+        let mut reader = Reader::new(self.all);
+        while !reader.is_at_end() {
+            let id = reader.byte().ok()?;
+            if id == wanted {
+                return reader.text().ok();
+            }
+            value(&mut reader, TABLE.iter().find(|known| known.id == id)?.kind).ok()?;
+        }
+        None
     }
 
     /// The same ones, with what each says.

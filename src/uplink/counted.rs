@@ -1,5 +1,6 @@
 //! A connection that counts what goes over it: everything that TCP carries, so TLS and its handshakes, headers and repeats are in it.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,17 +8,26 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::SocketBytes;
+/// Where bytes of sockets are counted.
+pub trait Counts: fmt::Debug + Send + Sync {
+    /// So many more have gone over a socket, in whichever direction.
+    fn add(&self, bytes: u64);
+}
 
 /// Counts bytes both ways, if anybody wants to know.
 #[derive(Debug)]
 pub struct CountedStream<S> {
     below: S,
-    bytes: Option<Arc<SocketBytes>>,
+    bytes: Option<Arc<dyn Counts>>,
 }
 
 impl<S> CountedStream<S> {
-    pub fn new(below: S, bytes: Option<Arc<SocketBytes>>) -> CountedStream<S> {
+    pub fn new<C: Counts + 'static>(below: S, bytes: Option<Arc<C>>) -> CountedStream<S> {
+        CountedStream { below, bytes: bytes.map(|bytes| bytes as Arc<dyn Counts>) }
+    }
+
+    /// The same, of a counter whose kind is not known here.
+    pub fn counted_by(below: S, bytes: Option<Arc<dyn Counts>>) -> CountedStream<S> {
         CountedStream { below, bytes }
     }
 

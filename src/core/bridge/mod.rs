@@ -1,0 +1,16 @@
+//! Bridges: which topics pass between our broker and another one, under which names, and which messages are commands.
+//!
+//! Pure: lines of the configuration become a [`Plan`], which maps topics both ways and knows no loop; [`command`] says what a message on a
+//! command topic is; [`ids`] remembers which commands there were; [`kept`] is how that is stored.
+
+pub mod command;
+pub mod ids;
+pub mod kept;
+pub mod line;
+pub mod overlap;
+pub mod plan;
+pub mod retry;
+
+pub use command::{CommandSettings, Refusal};
+pub use line::{Direction, Line, LineError};
+pub use plan::{Plan, Problem};
