@@ -147,7 +147,8 @@ pub enum Checked {
 impl Kind {
     /// Whether its values must not appear in messages and logs.
     pub fn is_secret(self) -> bool {
-        let is_secret = |shape| matches!(shape, Shape::Secret | Shape::AccessKey | Shape::SecretUrl | Shape::DatabaseUrl);
+        let is_secret =
+            |shape| matches!(shape, Shape::Secret | Shape::AccessKey | Shape::SecretUrl | Shape::DatabaseUrl);
         match self {
             Kind::Text(shape) => is_secret(shape),
             Kind::Headers { .. } => true,

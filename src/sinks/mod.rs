@@ -25,9 +25,9 @@ pub mod mqtt;
 pub mod network;
 #[cfg(test)]
 mod nothing;
+pub mod opensearch;
 #[cfg(feature = "postgres")]
 pub mod postgres;
-pub mod opensearch;
 pub mod probe;
 pub mod registry;
 pub mod resend;

@@ -159,6 +159,7 @@ fn sinks(text: &mut String, answers: &Answers) {
             Sink::OpenSearch(url) => {
                 let url = quoted(url);
                 format!("name = \"search\"\ntype = \"opensearch\"         # or Elasticsearch; see docs/STORES.md\nurl = {url}\n# username = \"gateway\", password = \"env:NAME\"; or api_key; or aws_region\n")
+            }
             Sink::InfluxDb { url, org, bucket } => {
                 let [url, org, bucket] = [url, org, bucket].map(|text| quoted(text));
                 format!("name = \"influxdb\"\ntype = \"influxdb\"\nserver = \"influxdb2\"              # or influxdb1, influxdb3: see docs/STORES.md\nurl = {url}\norg = {org}\nbucket = {bucket}\n# token = \"env:INFLUX_TOKEN\"\n")
