@@ -22,7 +22,13 @@ SINK = "database"
 def sink(port: int, schema: str, host: str = "127.0.0.1", **keys: Any) -> str:
     """Its section; keys as they are in the configuration."""
     lines = {"name": SINK, "type": "postgres", "url": f"postgres://outrider@{host}:{port}/fleet", "raw": f"{schema}.readings", "batch_delay": "20ms"} | keys
-    return "[[sink]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items())
+    return "[[sink]]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in lines.items())
+
+
+def toml(value: str | dict[str, str]) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + " }"
+    return json.dumps(value)
 
 
 class Postgres(unittest.TestCase):
@@ -242,7 +248,7 @@ class Postgres(unittest.TestCase):
         said = self.command(gateway, "doctor").stdout
         self.assertIn("it has no column device text", said)
         self.assertIn("GRANT SELECT (gateway)", said)
-        publish(gateway.address, [("devices/a/t", b"1")])
+        publish(gateway.address, [("devices/a/t", b"1.5")])
         wait_for("words", lambda: "it has no column device text" in self.error(gateway))
         self.database.sql(f"ALTER TABLE {self.schema}.readings ADD COLUMN device text")
         self.assertEqual(gateway.ledger(SINK)["delivered"], 1)
@@ -273,7 +279,7 @@ class Postgres(unittest.TestCase):
             with self.subTest(name):
                 self.database.allow(local, line)
                 gateway = self.gateway(name, **keys)
-                publish(gateway.address, [("devices/a/t", b"1")])
+                publish(gateway.address, [("devices/a/t", b"1.5")])
                 if words:
                     wait_for(words, lambda gateway=gateway, words=words: words in self.error(gateway))
                     self.assertNotIn("guessed", gateway.log())
