@@ -205,7 +205,6 @@ class Postgres(unittest.TestCase):
             f"position numeric, run varchar(16), gateway text, UNIQUE (position, gateway, run)); GRANT INSERT, SELECT ON {self.schema}.readings TO outrider"
         )
         self.goes_on()
-        devices.stop()
         columns = "gateway, run, position, device, seq"
         self.database.sql(
             f"BEGIN; ALTER TABLE {self.schema}.readings RENAME TO after; "
