@@ -64,6 +64,8 @@ struct Session {
 struct Open {
     connection: Connection,
     insertion: Insertion,
+    /// Nothing was inserted since the table was looked at.
+    is_fresh: bool,
 }
 
 impl PostgresSink {
@@ -127,7 +129,7 @@ impl Session {
         }
         if self.open.is_none() {
             let found = look(&self.access, &self.target.stream, &self.target.table).await?;
-            self.open = Some(Open { connection: found.connection, insertion: found.insertion });
+            self.open = Some(Open { connection: found.connection, insertion: found.insertion, is_fresh: true });
         }
         Ok(())
     }
@@ -143,13 +145,13 @@ impl Session {
                     is_any_stored = true;
                     Outcome::Accepted { shard: None }
                 }
-                Verdict::Row(_) if range.len() > 1 => {
+                Verdict::Row(_) | Verdict::Lacking(_) if range.len() > 1 => {
                     let middle = range.start + range.len() / 2;
                     work.push(middle..range.end);
                     work.push(range.start..middle);
                     continue;
                 }
-                Verdict::Row(outcome) => {
+                Verdict::Row(outcome) | Verdict::Lacking(outcome) => {
                     refused += 1;
                     if refused == REFUSED_MAX && !is_any_stored {
                         return vec![outcome; records.len()];
@@ -169,7 +171,7 @@ impl Session {
     }
 
     async fn insert(&mut self, records: &[OutgoingRecord]) -> Verdict {
-        let Some(Open { connection, insertion }) = &mut self.open else {
+        let Some(Open { connection, insertion, is_fresh }) = &mut self.open else {
             return Verdict::Whole(Outcome::Retry(RetryReason::Connection));
         };
         let lines = records.iter().flat_map(|record| record.data.split_inclusive(|byte| *byte == b'\n'));
@@ -177,7 +179,14 @@ impl Session {
         let what = format!("the table {} refuses rows", self.target.table);
         let (verdict, bytes) = connection.insert(&insertion.sql, &arrays, &what).await;
         self.target.status.sent_bytes.add(bytes as u64);
-        verdict
+        match verdict {
+            Verdict::Lacking(outcome) if *is_fresh => Verdict::Row(outcome),
+            Verdict::Lacking(Outcome::Reject(reason)) => Verdict::Whole(Outcome::Later { reason, after_us: None }),
+            verdict => {
+                *is_fresh &= verdict != Verdict::Stored;
+                verdict
+            }
+        }
     }
 
     /// The status names the keys that wait while others are taken, and not why they do.

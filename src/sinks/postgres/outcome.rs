@@ -10,6 +10,8 @@ pub enum Verdict {
     Stored,
     /// None is, for what is in one or some of them.
     Row(Outcome),
+    /// None is, because a column lacks a value. Of a table as it was looked at this would be a row's fault; so it may be another table by now.
+    Lacking(Outcome),
     /// None is, as far as is known, for what is around them.
     Whole(Outcome),
 }
@@ -28,6 +30,7 @@ pub fn of(error: &ServerError, what: &str) -> Verdict {
             reason: format!("{}; make the partition, or a default one", text()),
             after_us: None,
         }),
+        "23502" => Verdict::Lacking(Outcome::Reject(text())),
         // A limit of the program that a row exceeds, such as the size of what an index holds, or how deep a document nests.
         "54000" | "54001" => Verdict::Row(Outcome::Reject(text())),
         "57014" => Verdict::Whole(Outcome::Retry(RetryReason::TimedOut)),
@@ -52,7 +55,7 @@ pub fn of(error: &ServerError, what: &str) -> Verdict {
 pub fn of_whole(error: &ServerError, what: &str) -> Outcome {
     match of(error, what) {
         Verdict::Whole(outcome) | Verdict::Row(outcome @ Outcome::Later { .. }) => outcome,
-        Verdict::Row(_) | Verdict::Stored => Outcome::Halt(format!("{what}: {}", words(error))),
+        Verdict::Row(_) | Verdict::Lacking(_) | Verdict::Stored => Outcome::Halt(format!("{what}: {}", words(error))),
     }
 }
 
@@ -74,7 +77,7 @@ mod tests {
     #[test]
     fn every_code_has_the_verdict_that_its_cause_asks_for() {
         let of = |code| of(&error(code), "the table t");
-        for code in ["22P02", "22P05", "22021", "22003", "22008", "22001", "23502", "23505", "54000", "54001", "P0001"]
+        for code in ["22P02", "22P05", "22021", "22003", "22008", "22001", "23503", "23505", "54000", "54001", "P0001"]
         {
             assert!(matches!(of(code), Verdict::Row(Outcome::Reject(_))), "{code}");
         }
@@ -88,6 +91,7 @@ mod tests {
         for code in ["28P01", "28000", "3D000", "3F000", "42P01", "42703", "42501", "42P10", "0A000", "55000"] {
             assert!(matches!(of(code), Verdict::Whole(Outcome::Halt(_))), "{code}");
         }
+        assert!(matches!(of("23502"), Verdict::Lacking(Outcome::Reject(_))));
         assert_eq!(of("57014"), Verdict::Whole(Outcome::Retry(RetryReason::TimedOut)));
     }
 

@@ -128,6 +128,17 @@ async fn a_table_that_is_made_later_gets_everything() {
 }
 
 #[tokio::test]
+async fn a_row_that_lacks_a_value_is_refused_by_the_table_that_was_looked_at_and_by_no_other() {
+    let server = Server::start().await;
+    let sink = sink(&server);
+    assert_eq!(send(&sink, &three()).await, Reply::whole(ACCEPTED, 3));
+    server.state.lock().unwrap().refused.insert("b", "23502");
+    assert!(matches!(send(&sink, &three()).await.outcomes[0], Outcome::Later { .. }));
+    assert!(matches!(send(&sink, &[record("b", 4..6)]).await.outcomes[0], Outcome::Reject(_)));
+    assert_eq!(server.state.lock().unwrap().connections, 2);
+}
+
+#[tokio::test]
 async fn a_server_that_can_only_be_read_is_left_and_asked_again() {
     let server = Server::start().await;
     let sink = sink(&server);

@@ -6,8 +6,9 @@ use crate::config::{Configuration, Sources};
 const URL: &str = "url = 'postgres://outrider@db.example.com/fleet'\n";
 
 fn read(keys: &str) -> Result<Configuration, String> {
-    let text =
-        format!("store.path = '/s'\n[[stream]]\nname = 'trips'\n[[sink]]\nname = 'x'\ntype = 'postgres'\n{keys}");
+    // A stream that no sink takes is a problem of its own.
+    let stream = if keys.contains("trips") { "[[stream]]\nname = 'trips'\n" } else { "\n\n" };
+    let text = format!("store.path = '/s'\n{stream}[[sink]]\nname = 'x'\ntype = 'postgres'\n{keys}");
     let read = Configuration::parse(Path::new("f"), &text, &Sources::default(), &Host::read());
     read.map_err(|problems| problems.to_string())
 }
