@@ -1,5 +1,6 @@
 """The gateway's sink with a real OpenSearch, and the templates that come with it: what arrives is what the ledger says, each record once."""
 
+import copy
 import json
 import os
 import tempfile
@@ -117,33 +118,44 @@ class OpenSearchTest(unittest.TestCase):
         summary = fleet(gateway.mqtt)
         trips = [b'{"a": {"b": [1, "x"]}}', b"17", b'"text"', b'{"": {"..": null}}']
         publish(gateway.mqtt, [("trips/a", trip) for trip in trips])
-        note = {"value": 1, "attributes": {"when": "2026-01-01", "a": "x", "a.b": "y", "": "z"}}
-        publish(gateway.mqtt, [("devices/odd/level", json.dumps(note).encode()), ("devices/odd/level", b'{"value": 2, "attributes": {"when": "never"}}')])
+        note = {"value": 1, "when": "2026-01-01", "a": "x", "a.b": "y", "": "z"}
+        publish(gateway.mqtt, [("devices/odd/level", json.dumps(note).encode()), ("devices/odd/level", b'{"value": 2, "when": "never"}')])
         wait_for("the trips", lambda: gateway.ledger()["trips"]["delivered"] == len(trips))
         documents = self.expect_ledger(gateway)
         self.expect_fleet(documents, summary["readings_acknowledged"])
-        count = lambda stream, query: self.server.call("GET", f"/outrider-{stream}-*/_count?q={query}")["count"]  # noqa: E731
-        self.assertEqual(count("raw", "attributes.when:never"), 1)
-        self.assertEqual(count("raw", "device:odd%20AND%20value:%3E1.5"), 1)
-        self.assertGreater(count("anomalies", "type:gateway%20AND%20@timestamp:%3Enow-1h"), 0)
-        self.assertEqual(sorted(json.dumps(document["payload"]) for document in documents if document["type"] == "record"), sorted(json.dumps(json.loads(trip)) for trip in trips))
+        for stream, query in [
+            ("raw", {"term": {"attributes.when": "never"}}),
+            ("raw", {"bool": {"filter": [{"term": {"device": "odd"}}, {"range": {"value": {"gt": 1.5}}}]}}),
+            ("trips", {"term": {"topic": "trips/a"}}),
+            ("anomalies", {"bool": {"filter": [{"term": {"type": "gateway"}}, {"range": {"@timestamp": {"gt": "now-1h"}}}]}}),
+        ]:
+            found = self.server.call("POST", f"/outrider-{stream}-*/_count", {"query": query})
+            self.assertGreater(found.get("count", 0), 0, found)
+        # What is no object is bytes to a rule.
+        found = [json.dumps(document["payload"]) for document in documents if "payload" in document]
+        self.assertEqual(sorted(found), sorted(json.dumps(json.loads(trip)) for trip in trips if trip.startswith(b"{")))
 
     def test_one_that_does_not_fit_is_a_dead_letter_and_a_block_is_waited_out(self) -> None:
+        # A template of somebody who wants to know when.
+        template = copy.deepcopy(TEMPLATE)
+        template["template"]["mappings"]["properties"]["attributes"] = {"dynamic": False, "properties": {"when": {"type": "date"}}}
+        self.assertTrue(self.server.call("PUT", "/_index_template/outrider", template).get("acknowledged"))
         gateway = self.gateway()
         publish(gateway.mqtt, [("devices/first/level", b'{"value": 1}')])
         wait_for("the index", lambda: self.server.count("outrider-raw-*") == 1)
+        acknowledged = 0
         # By whom an operator, and by whom a disk that is full, is imitated.
         for block, words in [("write", "FORBIDDEN/8/index write"), ("read_only_allow_delete", "TOO_MANY_REQUESTS/12/disk usage")]:
             self.server.call("PUT", "/outrider-raw-*/_settings", {"index.blocks": {block: True}})
-            summary = fleet(gateway.mqtt, int(block != "write"))
-            long = json.dumps({"value": 1, "attributes": {"note": "x" * 40_000}}).encode()
-            publish(gateway.mqtt, [("devices/odd/level", b'{"value": 1}'), ("devices/odd/level", long), ("devices/odd/level", b'{"value": 3}')])
+            acknowledged += fleet(gateway.mqtt, int(block != "write"))["readings_acknowledged"]
+            payloads = [b'{"value": 1, "when": "2026-01-01"}', b'{"value": 2, "when": "never"}', b'{"value": 3}']
+            publish(gateway.mqtt, [("devices/odd/level", payload) for payload in payloads])
             wait_for(block, lambda words=words: words in gateway.error("raw"))
             self.assertEqual(gateway.ledger()["raw"]["dead_lettered"], int(block != "write"))
             self.server.call("PUT", "/outrider-raw-*/_settings", {"index.blocks": {block: None}})
             wait_for("everything to be delivered", gateway.is_done)
         documents = self.expect_ledger(gateway, dead_lettered=2)
-        self.expect_fleet(documents, 2 * summary["readings_acknowledged"])
+        self.expect_fleet(documents, acknowledged)
         self.assertEqual(len([document for document in documents if document.get("device") == "odd" and document["type"] == "reading"]), 4)
 
     def test_kills_of_both_leave_each_document_there_once(self) -> None:
@@ -169,7 +181,7 @@ class OpenSearchTest(unittest.TestCase):
     def test_a_data_stream_works_as_well(self) -> None:
         template = TEMPLATE | {"data_stream": {}, "priority": 401, "index_patterns": ["outrider-ds-*"]}
         self.assertTrue(self.server.call("PUT", "/_index_template/outrider-ds", template).get("acknowledged"))
-        gateway = self.gateway('index = "outrider-ds-{stream}"\nstreams = ["raw"]\n')
+        gateway = self.gateway('index = "outrider-ds-{stream}"\nstreams = ["raw", "trips"]\n')
         summary = fleet(gateway.mqtt)
         wait_for("everything to be delivered", gateway.is_done)
         self.assertEqual(self.server.count("outrider-ds-raw"), summary["readings_acknowledged"])
