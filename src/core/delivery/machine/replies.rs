@@ -47,7 +47,9 @@ impl Delivery {
                     self.halt(flight.epoch, reason, now_us);
                     self.take_back(flight);
                 }
-                Some(Outcome::Reject(reason)) => self.suspect(flight, reason, now_us),
+                Some(Outcome::Reject(reason) | Outcome::RejectLines(reason)) => {
+                    self.suspect(flight, reason, now_us);
+                }
                 Some(Outcome::TooLarge(reason)) => {
                     self.shrink_requests(&flight);
                     self.suspect(flight, reason, now_us);
@@ -73,6 +75,7 @@ impl Delivery {
                     true => self.make_ready(index),
                     false => self.refuse(index, &reason, now_us),
                 },
+                Outcome::RejectLines(reason) => self.refuse(index, &reason, now_us),
                 Outcome::Halt(reason) => {
                     self.make_ready(index);
                     halt = Some(reason);
