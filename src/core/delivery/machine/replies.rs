@@ -181,12 +181,12 @@ impl Delivery {
     }
 
     fn refuse(&mut self, index: usize, reason: &str, now_us: u64) {
-        self.status.records_rejected += 1;
         let record = self.keys.get(index).records.front_mut().expect("it was in flight");
         let data = record.seal();
         let sequences = record.runs.iter().flat_map(|(first, last)| *first..=*last);
         let mut lines = data.split_inclusive(|byte| *byte == b'\n');
         for sequence in sequences {
+            self.status.records_rejected += 1;
             let line = lines.next().unwrap_or_default().to_vec();
             self.saving.refuse(Refused { sequence, reason: reason.to_owned(), line, is_aside: record.is_aside });
         }
