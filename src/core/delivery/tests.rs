@@ -395,7 +395,7 @@ fn of_a_record_that_is_refused_only_the_line_to_blame_is_given_up_at_once() {
 #[test]
 fn a_record_of_which_every_line_is_refused_is_given_up_as_it_is() {
     for (outcome, given_up) in
-        [(Outcome::RejectLines("old".to_owned()), vec![1, 2]), (Outcome::Reject("old".to_owned()), vec![])]
+        [(Outcome::RejectLines("old".to_owned()), &[1, 2][..]), (Outcome::Reject("old".to_owned()), &[])]
     {
         let mut delivery = new(settings());
         offer_all(&mut delivery, &["a", "a", "b"]);
