@@ -30,7 +30,9 @@ const MEND: &str = "mend it there or in the [[sink]]; what is not delivered wait
 /// What the answer to a request means that is refused where it is taken for what it is, because it holds nothing. `what` says what was asked.
 pub fn of_outcome(what: &str, outcome: &Outcome) -> Finding {
     match outcome {
-        Outcome::Accepted { .. } | Outcome::Reject(_) => Finding::well(what.to_owned() + ": it answers"),
+        Outcome::Accepted { .. } | Outcome::Reject(_) | Outcome::RejectLines(_) => {
+            Finding::well(what.to_owned() + ": it answers")
+        }
         Outcome::Halt(text) | Outcome::TooLarge(text) => Finding::bad(format!("{what}: {text}"), MEND),
         Outcome::Unreachable(text) => Finding::bad(format!("{what}: not reached: {text}"), LINK),
         Outcome::Later { reason, .. } => Finding::bad(format!("{what}: {reason}"), MEND),

@@ -185,7 +185,7 @@ impl Resending {
                 self.resent.delivered += 1;
                 return true;
             }
-            Outcome::Reject(_) | Outcome::TooLarge(_) => {
+            Outcome::Reject(_) | Outcome::RejectLines(_) | Outcome::TooLarge(_) => {
                 self.resent.refused += 1;
                 return true;
             }

@@ -19,7 +19,8 @@ def publish(address: str, messages: Iterable[tuple[str, bytes]]) -> None:
 
 
 def _text(text: str) -> bytes:
-    return len(text).to_bytes(2, "big") + text.encode()
+    encoded = text.encode()
+    return len(encoded).to_bytes(2, "big") + encoded
 
 
 def _packet(kind: int, body: bytes) -> bytes:

@@ -208,6 +208,8 @@ pub enum Outcome {
     },
     /// Refused for good: sending it again would not change that.
     Reject(String),
+    /// The same of every line of the record, as the sink has found out: it is given up as it is, and no line is looked for that is to blame.
+    RejectLines(String),
     /// The request is larger than something on the way takes.
     TooLarge(String),
     /// Somebody has to do something before anything can be delivered; the text says what.

@@ -391,6 +391,27 @@ fn of_a_record_that_is_refused_only_the_line_to_blame_is_given_up_at_once() {
     assert_eq!(delivery.save(0).expect("done").state, CursorState::at(3));
 }
 
+/// With the control: of a record of which it is only known that some line is to blame, the lines go alone.
+#[test]
+fn a_record_of_which_every_line_is_refused_is_given_up_as_it_is() {
+    for (outcome, given_up) in
+        [(Outcome::RejectLines("old".to_owned()), &[1, 2][..]), (Outcome::Reject("old".to_owned()), &[])]
+    {
+        let mut delivery = new(settings());
+        offer_all(&mut delivery, &["a", "a", "b"]);
+        let request = next(&mut delivery, 0);
+        let actions = answer(&mut delivery, &request, &[outcome, accepted("0")], 0);
+        let refused = actions.persist.map(|saved| saved.refused).unwrap_or_default();
+        assert_eq!(refused.iter().map(|refused| refused.sequence).collect::<Vec<_>>(), given_up);
+        assert_eq!(actions.send.is_empty(), !given_up.is_empty());
+        if !given_up.is_empty() {
+            assert_eq!(refused[1].line, b"a:2\n");
+            assert_eq!(delivery.save(0).map(|saved| saved.state), None, "all is saved");
+            assert_eq!((delivery.status().records_rejected, delivery.status().halted), (2, None));
+        }
+    }
+}
+
 /// The first of all, with nothing before it that was accepted: what comes behind does not wait for anybody.
 #[test]
 fn a_line_at_the_head_that_is_refused_holds_up_nothing() {

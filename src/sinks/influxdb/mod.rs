@@ -86,6 +86,14 @@ impl Sink for InfluxSink {
     }
 }
 
+/// What became of the points of a record.
+#[derive(Clone, Default)]
+struct Tally<'a> {
+    stored: usize,
+    unknown: usize,
+    refused: Option<&'a str>,
+}
+
 /// What became of the records, given what became of their points.
 fn reply(points: &Points, fates: &[Fate], stopped: Option<Outcome>) -> Reply {
     let records = points.passed_over.len();
@@ -96,17 +104,25 @@ fn reply(points: &Points, fates: &[Fate], stopped: Option<Outcome>) -> Reply {
         Some(Outcome::TooLarge(_)) | None => Outcome::Retry(RetryReason::Internal),
         Some(outcome) => outcome,
     };
-    let mut outcomes = vec![Outcome::Accepted { shard: None }; records];
+    let mut tallies = vec![Tally::default(); records];
     for (point, fate) in points.points.iter().zip(fates) {
-        let outcome = &mut outcomes[point.record];
+        let tally = &mut tallies[point.record];
         match fate {
-            Fate::Stored => {}
-            // Of several lines it is halved, so that in the end the one is given up that is to blame.
-            Fate::Refused(said) => *outcome = Outcome::Reject(said.clone()),
-            Fate::Unknown if *outcome == (Outcome::Accepted { shard: None }) => *outcome = rest.clone(),
-            Fate::Unknown => {}
+            Fate::Stored => tally.stored += 1,
+            Fate::Refused(said) => tally.refused = Some(said),
+            Fate::Unknown => tally.unknown += 1,
         }
     }
+    let outcome = |(tally, passed_over): (&Tally<'_>, &u64)| match tally {
+        Tally { refused: None, unknown: 0, .. } => Outcome::Accepted { shard: None },
+        Tally { refused: None, .. } => rest.clone(),
+        Tally { refused: Some(said), stored: 0, unknown: 0 } if *passed_over == 0 => {
+            Outcome::RejectLines((*said).to_owned())
+        }
+        // It is halved, so that in the end only what is refused is given up.
+        Tally { refused: Some(said), .. } => Outcome::Reject((*said).to_owned()),
+    };
+    let outcomes: Vec<Outcome> = tallies.iter().zip(&points.passed_over).map(outcome).collect();
     let is_accepted = |outcome: &Outcome| matches!(outcome, Outcome::Accepted { .. });
     let taken = outcomes.iter().zip(&points.passed_over).filter(|(outcome, _)| is_accepted(outcome));
     let passed_over = taken.map(|(_, passed_over)| passed_over).sum();

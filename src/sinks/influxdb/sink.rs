@@ -239,10 +239,16 @@ impl ConfiguredSink for InfluxTarget {
         Box::pin(async {
             let network = network::connector(self.connect_timeout, !self.is_plain());
             let (harmless, path) = self.place.harmless();
+            // Some refuse a request that is to write and does not say how much.
+            let empty = [("content-type", super::CONTENT_TYPE.to_owned()), ("content-length", "0".to_owned())];
+            let (method, headers): (_, &[_]) = match harmless {
+                Harmless::Query => ("GET", &[]),
+                Harmless::WriteNothing => ("POST", &empty),
+            };
             let question = Question {
-                method: if harmless == Harmless::Query { "GET" } else { "POST" },
+                method,
                 path: &path,
-                headers: &[("content-type", super::CONTENT_TYPE.to_owned())],
+                headers,
                 encoding: None,
                 body: Vec::new(),
                 answer_bytes_max: ANSWER_BYTES_MAX,

@@ -80,6 +80,10 @@ fn a_record_is_done_with_when_all_of_its_points_are() {
     let some = reply(&four(), &[Fate::Stored, Fate::Unknown, refused(), Fate::Stored], Some(later.clone()));
     assert_eq!(some.outcomes, [later.clone(), Outcome::Reject("old".to_owned()), ACCEPTED, ACCEPTED]);
     assert_eq!((some.scope, some.passed_over), (Scope::Records, 12));
+    // Of which every line is refused, and none has no form, is given up as it is.
+    let whole = Points { passed_over: vec![0; 4], ..four() };
+    let given_up = reply(&whole, &[refused(), refused(), Fate::Stored, Fate::Stored], None);
+    assert_eq!(given_up.outcomes[0], Outcome::RejectLines("old".to_owned()));
     // What is refused is found by halving its record.
     let halved = reply(&four(), &[refused(), Fate::Unknown, Fate::Stored, Fate::Stored], Some(later.clone()));
     assert_eq!(halved.outcomes[0], Outcome::Reject("old".to_owned()));

@@ -80,9 +80,10 @@ impl Pace {
             }
             Outcome::Unreachable(text) => (text.clone(), self.usual_us(patience.connection_backoff_max_us)),
             Outcome::Later { reason, after_us: Some(after_us) } => (reason.clone(), *after_us),
-            Outcome::Later { reason: text, after_us: None } | Outcome::Reject(text) | Outcome::TooLarge(text) => {
-                (text.clone(), self.usual_us(patience.backoff_max_us))
-            }
+            Outcome::Later { reason: text, after_us: None }
+            | Outcome::Reject(text)
+            | Outcome::RejectLines(text)
+            | Outcome::TooLarge(text) => (text.clone(), self.usual_us(patience.backoff_max_us)),
             Outcome::Retry(reason) => (
                 reason.to_string(),
                 match reason {

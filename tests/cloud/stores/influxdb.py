@@ -50,6 +50,9 @@ class Server:
         self.program.end()
 
 
+LOGIN = "u=root&p=root-pass"
+
+
 class InfluxDb(Server):
     def command(self) -> list[str]:
         configuration = self.folder / "influxdb.conf"
@@ -62,7 +65,7 @@ class InfluxDb(Server):
 
     def query(self, text: str, database: str = "") -> list[dict[str, Any]]:
         """The series of an answer."""
-        answer = json.loads(post(f"{self.url}/query", {"q": text, "db": database, "u": "root", "p": "root-pass", "epoch": "ns"}))
+        answer = json.loads(post(f"{self.url}/query?{LOGIN}", {"q": text, "db": database, "epoch": "ns"}))
         (result,) = answer["results"]
         assert "error" not in result, result
         series: list[dict[str, Any]] = result.get("series", [])
@@ -79,8 +82,7 @@ class InfluxDb(Server):
 
     def write(self, database: str, lines: str) -> None:
         """As somebody else does."""
-        query = urllib.parse.urlencode({"db": database, "u": "root", "p": "root-pass"})
-        urllib.request.urlopen(f"{self.url}/write?{query}", data=lines.encode(), timeout=60).close()
+        urllib.request.urlopen(f"{self.url}/write?db={database}&{LOGIN}", data=lines.encode(), timeout=60).close()
 
     def points(self, database: str, measurement: str) -> list[tuple[dict[str, str], int, dict[str, Any]]]:
         """Tags, time and fields of each."""

@@ -87,11 +87,11 @@ class Influx(unittest.TestCase):
 
     def test_of_points_of_another_type_among_good_ones_only_those_are_dead_letters(self) -> None:
         self.server.make("conflict")
-        # Somebody has made integers of this metric.
-        self.server.write("conflict", "level,device=x value=1i 1")
+        # Somebody has made integers of this metric. Of a time of about now: a type holds for a shard.
+        self.server.write("conflict", f"level,device=x value=1i {now_ms()}000000")
         gateway = self.gateway("conflict")
         self.server.kill()
-        messages = readings("a", 0, 100) + [("devices/a/level", b"7"), ("devices/b/level", b"8")] + readings("b", 100, 100)
+        messages = readings("a", 0, 100) + [("devices/a/level", b"7.5"), ("devices/b/level", b"8.5")] + readings("b", 100, 100)
         publish(gateway.mqtt, messages)
         self.server.start()
         row = self.settled(gateway)

@@ -179,7 +179,7 @@ fn of_bad_points_among_good_ones_only_those_are_dead_letters() {
         let mut fleet = Fleet::default();
         fleet.publish(gateway.mqtt, 10);
         let mut device = Client::connect(gateway.mqtt, "bad");
-        device.publish("devices/poisoned/temperature", "1");
+        device.publish("devices/poisoned/temperature", "1.5");
         fleet.publish(gateway.mqtt, 10);
         wait_until("everything is decided", || ledger(&gateway, "raw")["buffered"] == 0);
         let line = ledger(&gateway, "raw");

@@ -47,7 +47,9 @@ impl Delivery {
                     self.halt(flight.epoch, reason, now_us);
                     self.take_back(flight);
                 }
-                Some(Outcome::Reject(reason)) => self.suspect(flight, reason, now_us),
+                Some(Outcome::Reject(reason) | Outcome::RejectLines(reason)) => {
+                    self.suspect(flight, reason, now_us);
+                }
                 Some(Outcome::TooLarge(reason)) => {
                     self.shrink_requests(&flight);
                     self.suspect(flight, reason, now_us);
@@ -73,6 +75,7 @@ impl Delivery {
                     true => self.make_ready(index),
                     false => self.refuse(index, &reason, now_us),
                 },
+                Outcome::RejectLines(reason) => self.refuse(index, &reason, now_us),
                 Outcome::Halt(reason) => {
                     self.make_ready(index);
                     halt = Some(reason);
@@ -178,12 +181,12 @@ impl Delivery {
     }
 
     fn refuse(&mut self, index: usize, reason: &str, now_us: u64) {
-        self.status.records_rejected += 1;
         let record = self.keys.get(index).records.front_mut().expect("it was in flight");
         let data = record.seal();
         let sequences = record.runs.iter().flat_map(|(first, last)| *first..=*last);
         let mut lines = data.split_inclusive(|byte| *byte == b'\n');
         for sequence in sequences {
+            self.status.records_rejected += 1;
             let line = lines.next().unwrap_or_default().to_vec();
             self.saving.refuse(Refused { sequence, reason: reason.to_owned(), line, is_aside: record.is_aside });
         }
