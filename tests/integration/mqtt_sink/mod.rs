@@ -134,15 +134,15 @@ fn of_many_messages_the_one_that_the_broker_cannot_take_is_given_up() {
         let mut fleet = Fleet::default();
         fleet.publish(gateway.mqtt, 20);
         let poison = r#"{"value":1,"attributes":{"note":"poison"}}"#;
-        Client::connect(gateway.mqtt, "poisoner").publish("devices/poisoner/temperature", poison);
+        Client::connect(gateway.mqtt, "spoiler").publish("devices/spoiler/temperature", poison);
         fleet.publish(gateway.mqtt, 20);
-        Client::connect(gateway.mqtt, "poisoner").publish("devices/poisoner/temperature", "2.5");
+        Client::connect(gateway.mqtt, "spoiler").publish("devices/spoiler/temperature", "2.5");
         wait_for_delivery(&gateway);
         let records = broker.records();
-        let (of_poisoner, of_fleet): (Vec<Value>, Vec<Value>) =
-            records.into_iter().partition(|record| record["device"] == "poisoner");
+        let (of_spoiler, of_fleet): (Vec<Value>, Vec<Value>) =
+            records.into_iter().partition(|record| record["device"] == "spoiler");
         expect_fleet(&of_fleet, 40);
-        let (readings, dead) = (of_poisoner.iter().filter(|record| record["type"] == "reading"), "dead_lettered");
+        let (readings, dead) = (of_spoiler.iter().filter(|record| record["type"] == "reading"), "dead_lettered");
         assert_eq!(readings.map(|record| record["value"].as_f64()).collect::<Vec<_>>(), [Some(2.5)], "{code:?}");
         let line = ledger_line(&gateway.status(), "broker", "raw").clone();
         assert_eq!((&line["accepted"], &line[dead]), (&802.into(), &1.into()), "{code:?}");
@@ -182,7 +182,7 @@ fn within_the_limits_of_aws_nothing_gives_offence() {
     let gateway = start(folder.path(), &broker.config(keys));
     let mut fleet = Fleet::default();
     fleet.publish(gateway.mqtt, 100);
-    let long = "x".repeat(300);
+    let long = "%".repeat(100);
     let mut client = Client::connect(gateway.mqtt, "large");
     let note = "n".repeat(4_000);
     client.publish("devices/large/temperature", format!("{{\"value\":1,\"attributes\":{{\"note\":\"{note}\"}}}}"));
