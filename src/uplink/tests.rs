@@ -81,7 +81,13 @@ fn welcome(stream: &mut TcpStream) {
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, future)
+    let tasks = LocalSet::new();
+    runtime.block_on(async {
+        let done = tasks.run_until(future).await;
+        // Connections leave in order.
+        tasks.await;
+        done
+    })
 }
 
 #[test]
@@ -148,17 +154,20 @@ fn a_flood_waits_in_the_network_until_its_owner_takes_it() {
     let heard = Arc::clone(&acknowledged);
     let port = serve(move |mut stream| {
         say(&mut stream, |out| packet::connack(Version::V4, &Connack::default(), out));
-        let mut writer = stream.try_clone().unwrap();
+        let writer = Arc::new(Mutex::new(stream.try_clone().unwrap()));
+        let flooding = Arc::clone(&writer);
         std::thread::spawn(move || {
             let payload = [b'x'; 1_000];
             for packet_id in 1..=COUNT {
                 let message = Outgoing { topic: b"t", payload: &payload, qos: 1, packet_id, ..Outgoing::default() };
-                say(&mut writer, |out| packet::publish(Version::V4, &message, out));
+                say(&mut flooding.lock().unwrap(), |out| packet::publish(Version::V4, &message, out));
             }
         });
         frames(&mut stream, |frame, _| {
-            if let Ok(Packet::PubAck(ack)) = packet::decode(Version::V4, frame) {
-                heard.lock().unwrap().push(ack.packet_id);
+            match packet::decode(Version::V4, frame) {
+                Ok(Packet::PubAck(ack)) => heard.lock().unwrap().push(ack.packet_id),
+                Ok(Packet::PingReq) => say(&mut writer.lock().unwrap(), |out| out.extend_from_slice(&packet::PINGRESP)),
+                _ => {}
             }
             true
         });

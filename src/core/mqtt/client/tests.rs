@@ -289,6 +289,21 @@ fn a_server_that_sends_too_much_or_by_aliases_is_left() {
 }
 
 #[test]
+fn who_has_not_listened_waits_for_answers_anew() {
+    let settings = Settings { keep_alive_s: 10, answer_within_ms: 12_000, ..settings(Version::V5) };
+    let mut talk = Talk::open(&settings, &Connack::default());
+    talk.publish(1);
+    for now_ms in [10_000, 15_000, 20_000] {
+        talk.now_ms = now_ms;
+        talk.client.excuse_silence(now_ms);
+        talk.at(now_ms);
+        assert_eq!(talk.events(), []);
+    }
+    talk.at(25_000);
+    assert!(matches!(talk.events()[..], [Event::Answered(..), Event::Ended(End::Silent)]));
+}
+
+#[test]
 fn subscriptions_are_granted_filter_by_filter() {
     let filter = |filter: &str| Filter {
         filter: filter.to_owned(),
