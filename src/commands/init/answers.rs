@@ -75,6 +75,8 @@ pub enum Sink {
         bucket: String,
     },
     VictoriaMetrics(String),
+    /// The URL of a broker.
+    Mqtt(String),
 }
 
 impl Sink {
@@ -102,6 +104,7 @@ impl FromStr for Sink {
             },
             ("s3", Some(bucket)) => Ok(Sink::S3(bucket)),
             ("http", Some(url)) => Ok(Sink::Http(url)),
+            ("mqtt", Some(url)) => Ok(Sink::Mqtt(url)),
             ("opensearch", Some(url)) => Ok(Sink::OpenSearch(url)),
             ("victoriametrics", Some(url)) => Ok(Sink::VictoriaMetrics(url)),
             ("influxdb", Some(target)) => {
@@ -117,11 +120,11 @@ impl FromStr for Sink {
             }
             ("archive", Some(_)) => Err("the archive is in the state folder; its path can be set later".to_owned()),
             (
-                "kinesis" | "firehose" | "kafka" | "s3" | "http" | "influxdb" | "victoriametrics" | "opensearch",
+                "kinesis" | "firehose" | "kafka" | "s3" | "http" | "influxdb" | "victoriametrics" | "opensearch" | "mqtt",
                 None,
             ) => Err(format!("write {kind}=TARGET")),
             _ => Err("there are archive, kinesis=NAME, firehose=NAME, kafka=HOST:PORT/NAME, s3=BUCKET, http=URL, \
-                      influxdb=URL/ORG/BUCKET, victoriametrics=URL and opensearch=URL"
+                      influxdb=URL/ORG/BUCKET, victoriametrics=URL, opensearch=URL and mqtt=URL"
                 .to_owned()),
         }
     }

@@ -63,6 +63,7 @@ Without any of these options, on a terminal, it asks. Sinks:
   opensearch=URL              documents in OpenSearch or Elasticsearch
   influxdb=URL/ORG/BUCKET     points in an InfluxDB 2
   victoriametrics=URL         points in VictoriaMetrics
+  mqtt=URL                    messages to another broker
   outrider init --who certificates --sink archive --sink kinesis=fleet --region eu-central-1
 
 Every key with its default is in config/outrider.toml of the program's source.
@@ -204,6 +205,7 @@ mod tests {
             "http=https://x/in",
             "influxdb=https://influx:8086/ours/fleet",
             "victoriametrics=http://127.0.0.1:8428",
+            "mqtt=mqtts://b",
         ];
         let sinks: Vec<Sink> = sinks.iter().map(|text| text.parse().expect("a sink")).collect();
         for who in [Who::Local, Who::Certificates, Who::Passwords, Who::Anybody] {

@@ -168,6 +168,10 @@ fn sinks(text: &mut String, answers: &Answers) {
                 let url = quoted(url);
                 format!("name = \"victoriametrics\"\ntype = \"influxdb\"                # by its line protocol: see docs/STORES.md\nserver = \"victoriametrics\"\nurl = {url}\n")
             }
+            Sink::Mqtt(url) => {
+                let url = quoted(url);
+                format!("name = \"broker\"\ntype = \"mqtt\"\nurl = {url}\n# username, password = \"env:NAME\", certificate, key: see docs/how-to/mqtt.md\n")
+            }
         };
         text.push_str(&keys);
         if sink.is_of_aws() {

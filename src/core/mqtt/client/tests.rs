@@ -147,7 +147,9 @@ fn the_window_is_the_smallest_of_all_and_any_order_of_acknowledgements_will_do()
         assert_eq!(talk.client.may_publish(1, u64::MAX), Ok(()));
     }
     let mut old = Talk::open(&settings(Version::V4), &Connack::default());
-    (0..20).for_each(|_| drop(old.publish(2)));
+    for _ in 0..20 {
+        old.publish(2);
+    }
     assert_eq!((old.client.may_publish(2, 0), old.client.may_publish(1, 0)), (Err(NotNow::WindowIsFull), Ok(())));
 }
 
@@ -284,6 +286,21 @@ fn a_server_that_sends_too_much_or_by_aliases_is_left() {
     let mut talk = Talk::open(&settings, &Connack::default());
     assert_eq!(talk.client.frame_len(&[0x30, 0x80, 0x80, 0x80, 0x01]), None);
     assert_eq!(talk.heard(), [0xe0, 1, 0x95]);
+}
+
+#[test]
+fn who_has_not_listened_waits_for_answers_anew() {
+    let settings = Settings { keep_alive_s: 10, answer_within_ms: 12_000, ..settings(Version::V5) };
+    let mut talk = Talk::open(&settings, &Connack::default());
+    talk.publish(1);
+    for now_ms in [10_000, 15_000, 20_000] {
+        talk.now_ms = now_ms;
+        talk.client.excuse_silence(now_ms);
+        talk.at(now_ms);
+        assert_eq!(talk.events(), []);
+    }
+    talk.at(25_000);
+    assert!(matches!(talk.events()[..], [Event::Answered(..), Event::Ended(End::Silent)]));
 }
 
 #[test]
