@@ -67,6 +67,8 @@ pub enum Sink {
     },
     S3(String),
     Http(String),
+    /// The URL of a broker.
+    Mqtt(String),
 }
 
 impl Sink {
@@ -94,10 +96,15 @@ impl FromStr for Sink {
             },
             ("s3", Some(bucket)) => Ok(Sink::S3(bucket)),
             ("http", Some(url)) => Ok(Sink::Http(url)),
+            ("mqtt", Some(url)) => Ok(Sink::Mqtt(url)),
             ("archive", Some(_)) => Err("the archive is in the state folder; its path can be set later".to_owned()),
-            ("kinesis" | "firehose" | "kafka" | "s3" | "http", None) => Err(format!("write {kind}=TARGET")),
-            _ => Err("there are archive, kinesis=NAME, firehose=NAME, kafka=HOST:PORT/NAME, s3=BUCKET and http=URL"
-                .to_owned()),
+            ("kinesis" | "firehose" | "kafka" | "s3" | "http" | "mqtt", None) => {
+                Err(format!("write {kind}=TARGET"))
+            }
+            _ => Err(
+                "there are archive, kinesis=NAME, firehose=NAME, kafka=HOST:PORT/NAME, s3=BUCKET, http=URL and mqtt=URL"
+                    .to_owned(),
+            ),
         }
     }
 }

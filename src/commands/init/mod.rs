@@ -60,6 +60,7 @@ Without any of these options, on a terminal, it asks. Sinks:
   kafka=HOST:PORT/NAME        topics NAME-raw and NAME-anomalies
   s3=BUCKET                   a file every 15 minutes
   http=URL                    posts
+  mqtt=URL                    messages to another broker
   outrider init --who certificates --sink archive --sink kinesis=fleet --region eu-central-1
 
 Every key with its default is in config/outrider.toml of the program's source.
@@ -192,8 +193,15 @@ mod tests {
 
     #[test]
     fn whatever_is_answered_becomes_a_configuration() {
-        let sinks =
-            ["archive", "kinesis=fleet", "firehose=fleet", "kafka=b:9092/fleet", "s3=lake", "http=https://x/in"];
+        let sinks = [
+            "archive",
+            "kinesis=fleet",
+            "firehose=fleet",
+            "kafka=b:9092/fleet",
+            "s3=lake",
+            "http=https://x/in",
+            "mqtt=mqtts://b",
+        ];
         let sinks: Vec<Sink> = sinks.iter().map(|text| text.parse().expect("a sink")).collect();
         for who in [Who::Local, Who::Certificates, Who::Passwords, Who::Anybody] {
             for count in 1..=sinks.len() {

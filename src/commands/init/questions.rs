@@ -38,7 +38,10 @@ pub fn ask(
         answers.listen = if line.is_empty() { listen.clone() } else { line.to_owned() };
         Ok(())
     })?;
-    writeln!(asking.output, "  archive, kinesis=NAME, firehose=NAME, kafka=HOST:PORT/NAME, s3=BUCKET, http=URL")?;
+    writeln!(
+        asking.output,
+        "  archive, kinesis=NAME, firehose=NAME, kafka=HOST:PORT/NAME, s3=BUCKET, http=URL, mqtt=URL"
+    )?;
     asking.question("Where do records go? Several with spaces between them [archive]", |answers, line| {
         let sinks: Result<Vec<Sink>, String> = line.split_whitespace().map(str::parse).collect();
         answers.sinks = Some(sinks?).filter(|sinks| !sinks.is_empty()).unwrap_or_else(|| vec![Sink::Archive]);

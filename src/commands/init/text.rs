@@ -156,6 +156,10 @@ fn sinks(text: &mut String, answers: &Answers) {
                 let url = quoted(url);
                 format!("name = \"http\"\ntype = \"http\"\nurl = {url}\n# headers = {{ authorization = \"env:TOKEN\" }}\n")
             }
+            Sink::Mqtt(url) => {
+                let url = quoted(url);
+                format!("name = \"broker\"\ntype = \"mqtt\"\nurl = {url}\n# username, password = \"env:NAME\", certificate, key: see docs/how-to/mqtt.md\n")
+            }
         };
         text.push_str(&keys);
         if sink.is_of_aws() {
