@@ -120,7 +120,8 @@ impl FromStr for Sink {
             }
             ("archive", Some(_)) => Err("the archive is in the state folder; its path can be set later".to_owned()),
             (
-                "kinesis" | "firehose" | "kafka" | "s3" | "http" | "influxdb" | "victoriametrics" | "opensearch" | "mqtt",
+                "kinesis" | "firehose" | "kafka" | "s3" | "http" | "influxdb" | "victoriametrics" | "opensearch"
+                | "mqtt",
                 None,
             ) => Err(format!("write {kind}=TARGET")),
             _ => Err("there are archive, kinesis=NAME, firehose=NAME, kafka=HOST:PORT/NAME, s3=BUCKET, http=URL, \
