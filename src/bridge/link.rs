@@ -3,32 +3,16 @@
 use tokio::sync::mpsc;
 
 use super::BridgeSettings;
+use super::over::Over;
 use super::receiving::Receiving;
 use super::sending::Sending;
 use super::status::BridgeSource;
 use crate::clock;
 use crate::core::bridge::Direction;
-use crate::core::mqtt::client::{End, Filter};
+use crate::core::mqtt::client::Filter;
 use crate::core::mqtt::packet::RetainHandling;
 use crate::mqtt::bridging::{self, LinkEnd, RemoteEnd};
-use crate::uplink::{ConnectError, Handle, Opened, SubscribeError};
-
-/// Why a connection is over, or there is none.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Over {
-    #[error("{0}")]
-    Connect(#[from] ConnectError),
-    #[error("{0}")]
-    Remote(End),
-    /// Something is refused that may be taken later.
-    #[error("{0}")]
-    Refused(String),
-    #[error("what comes in cannot be stored at present")]
-    Unstored,
-    /// Our broker has ended it, as it does when the gateway ends.
-    #[error("our own broker has ended the link")]
-    Local,
-}
+use crate::uplink::{Handle, Opened, SubscribeError};
 
 /// What a bridge remembers from one connection to the next.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! Bridges to other MQTT brokers: topics that pass both ways, and commands from there.
 //!
 //! ```text
-//! status <- receiving, sending <- link <- thread
+//! status, over <- receiving, sending <- link <- thread
 //! ```
 //!
 //! One thread serves all bridges, a task each. It keeps nothing: a message that goes out stays in our broker's session of the bridge until the
@@ -10,6 +10,7 @@
 //! [`crate::core::bridge`].
 
 mod link;
+mod over;
 mod receiving;
 mod sending;
 pub mod status;

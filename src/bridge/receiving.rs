@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tokio::sync::{mpsc, oneshot};
 
 use super::BridgeSettings;
-use super::link::Over;
+use super::over::Over;
 use super::status::BridgeSource;
 use crate::core::mqtt::client::{Arrived, Token};
 use crate::mqtt::bridging::Arriving;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::BridgeSettings;
-use super::link::Over;
+use super::over::Over;
 use super::status::BridgeSource;
 use crate::core::mqtt::client::{End, Message, Reason, Refusal, Takes};
 use crate::core::mqtt::packet::{self, Packet, Publish, Version};

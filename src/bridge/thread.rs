@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use super::BridgeSettings;
-use super::link::{self, Memory, Over};
+use super::link::{self, Memory};
+use super::over::Over;
 use super::sending::is_about_a_message;
 use super::status::BridgeSource;
 use crate::core::bridge::retry::Retry;
