@@ -137,7 +137,8 @@ impl Session {
     /// At once, and in halves what is refused for a row, until each record has an outcome.
     async fn insert_all(&mut self, records: &[OutgoingRecord]) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; records.len()];
-        let mut work: Vec<Range<usize>> = vec![0..records.len()];
+        let everything = 0..records.len();
+        let mut work: Vec<Range<usize>> = vec![everything];
         let (mut refused, mut is_any_stored) = (0, false);
         while let Some(range) = work.pop() {
             let outcome = match self.insert(&records[range.clone()]).await {
