@@ -158,6 +158,7 @@ fn each_quality_of_service_has_its_answer() {
     let mut talk = Talk::open(&settings(Version::V5), &Connack::default());
     let wish = talk.publish(0);
     assert_eq!(talk.events(), [Event::Answered(wish, Answer::Accepted)]);
+    talk.heard();
     for (reason, answer) in
         [(0, Answer::Accepted), (0x10, Answer::NobodySubscribed), (0x97, Answer::Refused(Refusal::of(0x97, None)))]
     {
