@@ -48,13 +48,13 @@ impl Forwarder {
                     }
                 }
                 let mut link = self.link.clone();
+                self.gate.letter_begins();
                 let goes_on = tokio::select! {
                     goes_on = resending.send(&self.letters, sink, &letter) => Some(goes_on),
                     // Neither the end of the process nor a link that is cut on purpose waits for a letter.
                     _ = link.wait_for(|link| *link != Link::Up) => None,
                 };
-                // What it took is charged with the next question.
-                self.gate.unused(Class::Backlog);
+                self.gate.letter_ends(Class::Backlog);
                 match goes_on {
                     Some(true) => {
                         self.resending = Some(resending);

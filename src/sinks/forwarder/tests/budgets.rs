@@ -126,6 +126,50 @@ fn a_dead_letter_is_not_sent_without_a_budget() {
     assert_eq!(sink.0.borrow().len(), 0);
 }
 
+/// Refuses everything, at this price on the socket.
+struct Costly(Arc<crate::sinks::links::SocketBytes>);
+
+impl Sink for Costly {
+    async fn send(&self, records: Vec<OutgoingRecord>) -> Reply {
+        self.0.add(700);
+        Reply::whole(Outcome::Reject("still odd".to_owned()), records.len())
+    }
+}
+
+/// Not of whoever asks next, which may be an alert.
+#[test]
+fn what_a_dead_letter_takes_is_of_the_backlog_at_once() {
+    use crate::core::link::LinkSettings;
+    use crate::sinks::links::metering::MeteredBy;
+    use crate::sinks::links::{LinkConfiguration, SharedLink};
+
+    let mut bench = Bench::new();
+    bench.commit(1);
+    let mut change = CursorChange::to("cloud", Stream::RAW, CursorState::at(1));
+    change.dead_letters =
+        vec![DeadLetter { sequence: 1, reason: "too odd".to_owned(), line: b"{\"device\":\"tank\"}\n".to_vec() }];
+    let (sender, _words) = mpsc::channel();
+    let mut parts = parts(&mut bench, sender, Duration::ZERO);
+    bench.writer.commit(&CommitInput { cursors: vec![change], ..CommitInput::default() }).expect("a working disk");
+    // A rate is a limit that needs nothing stored ahead.
+    let settings = LinkSettings { rate: Some(1 << 20), ..LinkSettings::default() };
+    let configuration = LinkConfiguration { name: "lte".to_owned(), settings, metered: MeteredBy::Yes };
+    let link = Arc::new(SharedLink::new(&configuration, None));
+    parts.stream.counted_link = Some(Arc::clone(&link));
+    let sink = Costly(Arc::clone(&parts.stream.socket));
+    let (answer, _answered) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut forwarder = Forwarder::new(parts);
+    bench.status.wishes.ask(Wish { id: None, through: i64::MAX, answer }).expect("nobody else asks");
+    assert!(forwarder.has_letters());
+    runtime.block_on(forwarder.send_letter(&sink));
+    let spent = |class| link.status().by_class[Class::ALL.iter().position(|one| *one == class).expect("a class")];
+    assert_eq!(spent(Class::Backlog), 700);
+    assert!(matches!(forwarder.gate.ask(Class::Alerts, 0), Permit::Go { .. }));
+    forwarder.gate.unused(Class::Alerts);
+    assert_eq!(spent(Class::Alerts), 0);
+}
+
 #[test]
 fn a_link_without_a_budget_is_waited_for_and_is_no_failure() {
     use crate::core::link::{LinkSettings, Metered};
