@@ -1,11 +1,13 @@
 //! What happens to a reading: it gets its position, is judged, and goes into the open batch. An anomaly becomes a record of the second
 //! stream too, and may raise an alert. Sealing hands everything that is open to the writer, for one transaction.
 
+mod alerting;
 pub mod commit_clock;
 mod open;
 mod records;
 mod ruling;
 mod sealed;
+mod settings;
 mod snapshot;
 mod teaching;
 mod ticks;
@@ -14,6 +16,7 @@ mod unstored;
 
 pub use records::RecordRefusal;
 pub use sealed::{AlertRow, Sealed, SealedBatch, SnapshotChunk};
+pub use settings::{PipelineSettings, RuleSettings};
 pub use snapshot::RestoredPart;
 pub use times::ClockNotice;
 pub use unstored::Storing;
@@ -27,13 +30,13 @@ use super::reading::{Reading, Readings};
 use super::record::{self, AnomalyPart};
 use super::rulebook::Rulebook;
 use crate::detection::alert::{
-    self, AlertBook, AlertChange, AlertKey, AlertNews, AlertTimes, ClearedReason, Flag, Heard, Holder, Moment, Report,
-    ReportPacer, Severity, Weight,
+    self, AlertBook, AlertChange, AlertKey, AlertNews, ClearedReason, Flag, Heard, Holder, Moment, Report, ReportPacer,
+    Severity, Weight,
 };
 use crate::detection::detectors::maturity::Maturity;
 use crate::detection::detectors::{Detector, Findings, Kinds, Verdict};
 use crate::detection::devices::{DEVICE_METRIC, Publisher};
-use crate::detection::monitor::{Arrival, LATE_AFTER_MS, Monitor, MonitorSettings, Place};
+use crate::detection::monitor::{Arrival, LATE_AFTER_MS, Monitor, Place};
 use open::OpenBatch;
 use ruling::Ruling;
 use snapshot::{SnapshotPace, SnapshotRound};
@@ -44,68 +47,6 @@ use unstored::Unstored;
 /// Most readings, and bytes of the records of their anomalies, that are judged in one turn: then time and alerts have theirs.
 const READINGS_A_TURN: usize = 2_000;
 const BYTES_A_TURN: usize = 512 << 10;
-
-/// What a judged reading says of alerts.
-fn heard<'a>(reading: &Reading<'a>, findings: &Findings) -> Heard<'a> {
-    Heard {
-        device: reading.device,
-        metric: reading.metric,
-        value: reading.value,
-        rhythm: findings.rhythm,
-        flagged: Kinds::of(&findings.list),
-        is_late: findings.late,
-        is_usable: findings.is_usable,
-        is_judged: findings.is_judged,
-        has_level: findings.has_level,
-        uncleared_limits: findings.uncleared_limits,
-    }
-}
-
-/// Most changes of alerts that are kept in words until they are asked for.
-const NEWS_MAX: usize = 64;
-
-/// What a pipeline is made from.
-#[derive(Clone, Debug)]
-pub struct PipelineSettings {
-    /// Name of the gateway, not escaped.
-    pub gateway: String,
-    /// Of this start of the process.
-    pub run: RunId,
-    /// What the detectors watch.
-    pub monitor: MonitorSettings,
-    /// Durations of an alert's life.
-    pub alerts: AlertTimes,
-    /// Rules that see readings, and raise alerts.
-    pub rules: RuleSettings,
-}
-
-impl PipelineSettings {
-    /// With the defaults of everything else.
-    pub fn new(gateway: &str, run: RunId) -> PipelineSettings {
-        PipelineSettings {
-            gateway: gateway.to_owned(),
-            run,
-            monitor: MonitorSettings::default(),
-            alerts: AlertTimes::default(),
-            rules: RuleSettings::default(),
-        }
-    }
-}
-
-/// The rules that a pipeline begins with.
-#[derive(Clone, Debug)]
-pub struct RuleSettings {
-    /// All rules.
-    pub book: Arc<Rulebook>,
-    /// Counts nanoseconds, for what is shown of each rule.
-    pub stopwatch: fn() -> u64,
-}
-
-impl Default for RuleSettings {
-    fn default() -> RuleSettings {
-        RuleSettings { book: Arc::default(), stopwatch: || 0 }
-    }
-}
 
 /// One owner, no locks: the pipeline thread drives it, and so can a test.
 #[derive(Debug)]
@@ -316,20 +257,6 @@ impl Pipeline {
         self.open.of(Stream::ANOMALIES).byte_size() - before
     }
 
-    /// Lets the alerts of its series, and of its device as a whole, hear of a reading: it may clear them.
-    fn hear(&mut self, reading: &Reading<'_>, now: Moment) {
-        let &Reading { device, metric, .. } = reading;
-        if self.findings.series_may_have_alert
-            && !self.book.hear(now, &heard(reading, &self.findings), &mut self.changes)
-        {
-            self.monitor.note_alert(device, metric, false);
-        }
-        if self.findings.device_may_have_alert && !self.book.hear_device(now, device, &mut self.changes) {
-            self.monitor.note_alert(device, DEVICE_METRIC, false);
-        }
-        self.record_changes(now);
-    }
-
     /// Makes an anomaly a record of the second stream, and raises an alert unless the reading is late.
     fn flag(&mut self, reading: &Reading<'_>, raw_position: Option<u64>, publisher: Publisher, now: Moment) {
         self.flagged += 1;
@@ -359,89 +286,9 @@ impl Pipeline {
         self.findings = findings;
     }
 
-    /// Raises one alert for each kind of trouble that was found.
-    fn raise(&mut self, reading: &Reading<'_>, raw_position: u64, findings: &Findings, holder: Holder, now: Moment) {
-        for (at, finding) in findings.list.iter().enumerate() {
-            let kind = finding.detector.alert_kind();
-            if findings.list[..at].iter().any(|earlier| earlier.detector.alert_kind() == kind) {
-                continue;
-            }
-            let of_kind: Vec<_> =
-                findings.list.iter().filter(|finding| finding.detector.alert_kind() == kind).collect();
-            let detectors: Vec<&str> = of_kind.iter().map(|finding| finding.detector.name()).collect();
-            let gravest = of_kind.iter().fold(finding, |a, b| if b.score > a.score { b } else { a });
-            let is_limit = finding.detector == Detector::Limit;
-            let limit = findings.limit.filter(|_| is_limit);
-            let flag = Flag {
-                device: reading.device,
-                metric: reading.metric,
-                kind,
-                detectors: &detectors,
-                // A limit that has to be exceeded for longer changes no severity.
-                weight: findings.weight_of(gravest).unwrap_or(Weight::just(Severity::Warning)),
-                value: reading.value,
-                text: None,
-                expected: limit.map_or(finding.expected, |limit| limit.bound),
-                score: limit.map_or(gravest.score, |limit| limit.score),
-                run: self.run,
-                position: raw_position,
-                is_held: false,
-                rhythm: findings.rhythm,
-                limits: if is_limit { findings.due_limits } else { 0 },
-                is_pending: is_limit && limit.is_none(),
-                maturity: findings.maturity.filter(|_| !is_limit),
-                holder: Holder { is_limit_set: is_limit && finding.expected.is_some(), ..holder },
-            };
-            self.book.flag(now, &flag, &mut self.changes);
-        }
-        self.monitor.note_alert(reading.device, reading.metric, true);
-        self.record_changes(now);
-    }
-
-    /// Something is wrong with the gateway itself, or still is.
-    pub fn report(&mut self, report: &Report, now: Moment) {
-        let position = match self.unstored.stores_nothing() {
-            true => self.unstored.next_identity(),
-            false => self.open.of(Stream::ANOMALIES).position + 1,
-        };
-        let identity = (self.run, position);
-        self.book.report(now, report, identity, &mut self.changes);
-        self.record_changes(now);
-    }
-
     /// Whether the next commit has a part of a snapshot to carry.
     pub fn is_snapshot_open(&self) -> bool {
         self.round.is_some() || self.taught.is_open()
-    }
-
-    /// Alert changes become records of the second stream and rows of the alert table.
-    fn record_changes(&mut self, now: Moment) {
-        for change in std::mem::take(&mut self.changes) {
-            let AlertChange { key, what, alert } = change;
-            if let Some(alert) = alert.as_ref().filter(|_| what.is_news()) {
-                match self.news.len() < NEWS_MAX {
-                    true => self.news.push(AlertNews::new(what, &key, alert)),
-                    false => self.news_left_out += 1,
-                }
-            }
-            if self.unstored.concerns(&key) {
-                self.publish_unstored(key, alert.as_ref());
-                continue;
-            }
-            let body = alert.map(|alert| {
-                let position = self.open.of_mut(Stream::ANOMALIES).number(now.wall_ms);
-                self.line.clear();
-                alert::write_alert(&mut self.line, &self.gateway, self.run, position, &key, &alert);
-                self.open.of_mut(Stream::ANOMALIES).encoder.push_line(Tag::Alert, &key.device, &self.line);
-                self.line.clone()
-            });
-            self.alerts.push(AlertRow { device: key.device, metric: key.metric, kind: key.kind, body });
-        }
-    }
-
-    /// Takes the changes of alerts since this was last asked, and how many more there were than are kept.
-    pub fn take_news(&mut self) -> (Vec<AlertNews>, u64) {
-        (std::mem::take(&mut self.news), std::mem::take(&mut self.news_left_out))
     }
 
     /// Makes a record of the gateway's own and returns it whole. `tail` holds the fields after those that every record begins with. While

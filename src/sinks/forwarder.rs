@@ -3,7 +3,9 @@
 //! A `Forwarder` works in turns and waits for nothing by itself; [`run`] sends its requests, and waits until the next turn. The simulation
 //! does the same in virtual time.
 
+mod letters;
 mod reading;
+mod running;
 mod saving;
 mod showing;
 
@@ -33,6 +35,8 @@ use crate::heartbeat::Beat;
 use crate::pipeline::Message;
 use crate::store::cursors::Saves;
 use crate::store::unreadable::Unreadable;
+
+pub use running::run;
 
 pub struct ForwarderParts {
     pub stream: StreamParts,
@@ -97,11 +101,6 @@ pub(crate) struct Forwarder {
     resending: Option<Resending>,
 }
 
-const LINK_IS_DOWN: &str = "nothing is sent at present";
-
-/// Letters ask again so soon where others go first: those wait for the answer.
-const LETTER_PAUSE_MAX: Duration = Duration::from_millis(100);
-
 /// Keys that an earlier process has set aside are known to one delivery of everything only: until they are delivered, there are no parts.
 struct Planned {
     plan: Plan,
@@ -139,86 +138,6 @@ pub(crate) enum Wait {
         /// A commit may bring the deadline forward.
         notices_commits: bool,
     },
-}
-
-/// Runs until the process ends, and then until everything committed is delivered or the time for it is over. Must run in a `LocalSet`.
-pub async fn run<S: Sink + 'static>(parts: ForwarderParts, sink: Rc<S>) {
-    let mut forwarder = Forwarder::new(parts);
-    let mut flights = JoinSet::new();
-    let mut event = Event::Tick { behind: false };
-    let mut waiting: Vec<Request> = Vec::new();
-    loop {
-        let turn = forwarder.turn(event);
-        waiting.extend(turn.send);
-        if forwarder.has_letters() && flights.is_empty() {
-            forwarder.send_letter(&*sink).await;
-        } else if forwarder.has_letters() && !matches!(turn.next, Next::Ended) {
-            // What is under way comes first; nothing is added to it.
-            event = tokio::select! {
-                event = landed_next(&mut flights) => event,
-                Ok(()) = forwarder.link.changed() => forwarder.link_event(),
-            };
-            continue;
-        }
-        for request in waiting.drain(..) {
-            let refusal = forwarder.refusal(&request);
-            let (sink, Request { id, records, is_late }) = (Rc::clone(&sink), request);
-            flights.spawn_local(async move {
-                match refusal {
-                    Some(reply) => (id, reply),
-                    None if is_late => (id, sink.send_late(records).await),
-                    None => (id, sink.send(records).await),
-                }
-            });
-        }
-        event = match turn.next {
-            Next::Ended => return,
-            Next::Waits { .. } if forwarder.has_letters() && flights.is_empty() => {
-                tokio::task::yield_now().await;
-                forwarder.tick()
-            }
-            Next::Soon { is_behind } => {
-                // Lets replies and requests be handled in between.
-                tokio::task::yield_now().await;
-                landed(&mut flights).unwrap_or_else(|| Event::Tick { behind: is_behind || forwarder.has_backlog() })
-            }
-            Next::Waits { until_us } => wait(&mut forwarder, &mut flights, until_us).await,
-        };
-    }
-}
-
-/// The event of a reply that has already arrived.
-fn landed(flights: &mut JoinSet<(RequestId, Reply)>) -> Option<Event> {
-    let (id, reply) = flights.try_join_next()?.expect("a sink does not panic");
-    Some(Event::Replied { id, reply })
-}
-
-/// The event of the next reply; there are requests under way.
-async fn landed_next(flights: &mut JoinSet<(RequestId, Reply)>) -> Event {
-    let (id, reply) = flights.join_next().await.expect("there is one").expect("a sink does not panic");
-    Event::Replied { id, reply }
-}
-
-async fn wait(forwarder: &mut Forwarder, flights: &mut JoinSet<(RequestId, Reply)>, until_us: Option<u64>) -> Event {
-    loop {
-        let (deadline, notices_commits) = match forwarder.wait(until_us) {
-            Wait::Not(event) => return event,
-            Wait::Until { deadline, notices_commits } => (deadline, notices_commits),
-        };
-        let has_flights = !flights.is_empty();
-        let status = Arc::clone(&forwarder.status);
-        return tokio::select! {
-            () = status.wishes.asked() => forwarder.tick(),
-            Some(landed) = flights.join_next(), if has_flights => {
-                let (id, reply) = landed.expect("a sink does not panic");
-                Event::Replied { id, reply }
-            }
-            // The gateway keeps both senders until this task has ended, so neither channel closes here.
-            Ok(()) = forwarder.committed.changed(), if notices_commits => continue,
-            Ok(()) = forwarder.link.changed() => forwarder.link_event(),
-            () = sleep_until(deadline) => forwarder.tick(),
-        };
-    }
 }
 
 impl Forwarder {
@@ -355,68 +274,6 @@ impl Forwarder {
         Wait::Until { deadline, notices_commits }
     }
 
-    /// Whether an operator wants dead letters to be sent again.
-    fn has_letters(&mut self) -> bool {
-        if self.resending.is_none() {
-            let wish = self.status.wishes.take();
-            self.resending = wish.map(|wish| Resending::new(wish, &self.name, &self.stream_name));
-        }
-        if *self.link.borrow() != Link::Up
-            && let Some(mut resending) = self.resending.take()
-        {
-            resending.stop(LINK_IS_DOWN);
-            resending.end();
-        }
-        self.resending.is_some()
-    }
-
-    /// Sends one of them.
-    async fn send_letter<S: Sink>(&mut self, sink: &S) {
-        let Some(mut resending) = self.resending.take() else { return };
-        let call = self.beat.at_disk();
-        let letter = self.source.next_letter(resending.selection(), resending.after);
-        drop(call);
-        match letter {
-            Ok(Some(letter)) if resending.is_meant(&letter) => {
-                // Letters have waited for long.
-                match self.gate.ask(Class::Backlog, self.now_us()) {
-                    Permit::Go { .. } => {}
-                    Permit::Later { at_us } => {
-                        let pause = Duration::from_micros(at_us.saturating_sub(self.now_us())).min(LETTER_PAUSE_MAX);
-                        self.resending = Some(resending);
-                        tokio::time::sleep(pause).await;
-                        return;
-                    }
-                    Permit::Wait { waiting, .. } => {
-                        self.gate.wants_nothing(Class::Backlog);
-                        resending.stop(waiting.text());
-                        resending.end();
-                        return;
-                    }
-                }
-                let mut link = self.link.clone();
-                let goes_on = tokio::select! {
-                    goes_on = resending.send(&self.letters, sink, &letter) => Some(goes_on),
-                    // Neither the end of the process nor a link that is cut on purpose waits for a letter.
-                    _ = link.wait_for(|link| *link != Link::Up) => None,
-                };
-                // What it took is charged with the next question.
-                self.gate.unused(Class::Backlog);
-                match goes_on {
-                    Some(true) => {
-                        self.resending = Some(resending);
-                        return;
-                    }
-                    Some(false) => {}
-                    None => resending.stop(LINK_IS_DOWN),
-                }
-            }
-            Ok(_) => {}
-            Err(error) => resending.stop(&format!("cannot read the store: {error}")),
-        }
-        resending.end();
-    }
-
     /// The event of a deadline.
     pub fn tick(&self) -> Event {
         Event::Tick { behind: self.has_backlog() }
@@ -503,13 +360,6 @@ impl Forwarder {
         // A cloud that is unreachable now will not be back within the grace period, nor will a budget: what is stored is sent after the next
         // start.
         is_flushed || self.delivery.is_stuck() || self.shown.failing.is_some() || clock::instant() >= until
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -3,7 +3,7 @@
 //! A sealed batch is judged already, so it is retried until it commits; it is never judged twice. Everything in a commit (batches, totals,
 //! cursors, alerts, snapshot, deletions) is one transaction: the totals always agree with what they count.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -12,73 +12,32 @@ use rusqlite::Connection;
 
 use super::ballast::Ballast;
 use super::commit::CommitInput;
-use super::cursors::{Cursors, DroppedSink, Save};
+use super::cursors::{Cursors, Save};
 use super::entries;
 use super::kept::HistoryEnd;
 use super::reader::FileId;
 use super::rejected;
-use super::retention::{self, Capacity, Deleted, Room};
+use super::retention::{self, Room};
 use super::rows::{self, BatchRow};
 use super::runs::{self, Run};
-use super::schema::{self, OpenError, Synchronous};
+use super::schema::{self, OpenError};
 use super::set_aside;
 use super::space::Space;
 use super::witness::Witness;
 use super::{held, links, migration, streams, totals};
 use crate::clock;
-use crate::core::identity::{NamedStream, PerStream, RunId, Stream, StreamRow, Streams};
+use crate::core::identity::{PerStream, RunId, Stream, StreamRow, Streams};
 use crate::handoff::Entry;
 
 mod renewal;
+mod settings;
+mod standing;
 mod stream_state;
 mod witness;
 
+pub use settings::{CommitReport, WriterSettings};
 use stream_state::StreamState;
 use witness::{Moment, RECORDS_UNTIL_NEXT_MIN, WITNESS_EVERY, WITNESS_PAUSE, WitnessState};
-
-#[derive(Clone, Debug)]
-pub struct WriterSettings {
-    pub path: PathBuf,
-    /// Id of the gateway that accepts the records.
-    pub gateway: String,
-    pub synchronous: Synchronous,
-    pub vfs: Option<String>,
-    pub capacity: Capacity,
-    /// Streams of the configuration, besides the built-in ones.
-    pub streams: Vec<NamedStream>,
-}
-
-impl WriterSettings {
-    /// Of the tests' store in this folder: a small one that is synced with every commit.
-    pub fn for_tests(folder: &Path) -> WriterSettings {
-        WriterSettings {
-            path: schema::store_path(folder),
-            gateway: "g".to_owned(),
-            synchronous: Synchronous::Full,
-            vfs: None,
-            capacity: Capacity::new(64 << 20),
-            streams: Vec::new(),
-        }
-    }
-}
-
-/// Result of a commit, for counters and logs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CommitReport {
-    pub expired: Vec<(Stream, u64)>,
-    /// Records that only sinks wanted which are not configured, removed to make room.
-    pub given_up: u64,
-    pub deleted: Deleted,
-    pub used_bytes: u64,
-    /// Compressed size of the payloads that it stored.
-    pub payload_bytes: u64,
-    pub room: Room,
-    /// What further raw readings may take.
-    pub left_for_raw: u64,
-    /// Records of a damaged store that could not be salvaged, once that is known.
-    pub lost: u64,
-    pub dropped_sinks: Vec<(String, DroppedSink)>,
-}
 
 #[derive(Debug)]
 pub struct Writer {
@@ -159,114 +118,6 @@ impl Writer {
         };
         writer.note_unknown_damaged_stores().map_err(failed)?;
         Ok(writer)
-    }
-
-    pub fn settings(&self) -> &WriterSettings {
-        &self.settings
-    }
-
-    pub fn file(&self) -> Option<FileId> {
-        FileId::of(&self.settings.path)
-    }
-
-    /// All streams of the store, whether or not they are still configured.
-    pub fn streams(&self) -> &Streams {
-        &self.streams
-    }
-
-    /// The streams that sinks have to read: those that are configured, and others as long as the store holds anything of them, or may still
-    /// take something over.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    pub fn streams_in_use(&self) -> rusqlite::Result<Vec<StreamRow>> {
-        let is_configured = |row: &StreamRow| self.settings.streams.iter().any(|named| *named.name == *row.name);
-        let mut in_use = Vec::new();
-        for row in self.streams.rows() {
-            if row.stream.is_built_in()
-                || is_configured(row)
-                || held::first_behind(&self.db, row.stream, 0)?.is_some()
-                || held::salvaged_through(&self.db, row.stream)?.is_some()
-            {
-                in_use.push(row.clone());
-            }
-        }
-        Ok(in_use)
-    }
-
-    /// Local sequence of the last record of a stream, even if it is no longer held.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    pub fn last_sequence(&self, stream: Stream) -> rusqlite::Result<u64> {
-        held::last_sequence(&self.db, stream)
-    }
-
-    /// The same for every stream.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    pub fn last_sequences(&self) -> rusqlite::Result<PerStream<u64>> {
-        let mut last_sequences = PerStream::default();
-        for stream in self.streams.all() {
-            *last_sequences.entry(stream) = self.last_sequence(stream)?;
-        }
-        Ok(last_sequences)
-    }
-
-    /// Makes sure that a sink has a cursor; a new one starts at the oldest held batch. Returns where it stands.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read or written.
-    pub fn register_sink(&mut self, sink: &str, stream: Stream) -> rusqlite::Result<crate::core::cursor::CursorState> {
-        self.cursors.register(&self.db, sink, stream)
-    }
-
-    /// Records of a stream that a sink did not take, and that are counted as delivered.
-    pub fn passed_over(&self, sink: &str, stream: Stream) -> u64 {
-        self.cursors.passed_over(sink, stream)
-    }
-
-    /// Up to which sequence of a stream this writer has given up what sinks had not got, to make room: it is counted as expired for them, so
-    /// they are not to send what they have read of it. Told once it is durable.
-    pub fn given_up(&self, stream: Stream) -> Arc<AtomicU64> {
-        Arc::clone(self.given_up.of(stream))
-    }
-
-    /// The keys that a sink has set aside in a stream, and where each of them is.
-    pub fn held_keys(&self, sink: &str, stream: Stream) -> Vec<(String, crate::core::cursor::CursorState)> {
-        self.cursors.held_keys(sink, stream)
-    }
-
-    /// What was spent on a link, in the words of whoever counts it.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    pub fn link_state(&self, name: &str) -> rusqlite::Result<Option<links::StoredLink>> {
-        links::load(&self.db, name)
-    }
-
-    /// Sinks that are no longer configured, and how many records wait for each.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    pub fn left_sinks(&self) -> rusqlite::Result<Vec<(String, u64)>> {
-        self.cursors.left(&self.db)
-    }
-
-    /// What is kept for others.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    pub fn entries(&self) -> rusqlite::Result<Vec<Entry>> {
-        entries::load(&self.db)
     }
 
     pub fn connection(&self) -> &Connection {

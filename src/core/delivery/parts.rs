@@ -18,76 +18,23 @@ use std::collections::VecDeque;
 
 use super::machine::Delivery;
 use super::progress::Progress;
-use super::{Actions, DeliverySettings, DeliveryStatus, Event, Patience, Persist, Request, RequestId};
+use super::{Actions, DeliverySettings, DeliveryStatus, Event, Patience, Persist, RequestId};
 use crate::cursor::CursorState;
 use crate::link::{Class, Permit, Waiting};
 
+mod gate;
+mod plan;
 #[cfg(test)]
 mod tests;
+
+pub use gate::{Gate, Open};
+use plan::CLASSES;
+pub use plan::Plan;
 
 /// What is live was committed for less than this, beside the time that it waits for company.
 const LIVE_US: u64 = 10_000_000;
 /// How often it is looked whether something live has waited for longer.
 const LOOK_US: u64 = 1_000_000;
-
-/// Into which parts a stream is divided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plan {
-    /// None: everything goes in its order.
-    Whole {
-        /// Of its lines; what is live is backlog while more is committed than was read.
-        class: Class,
-    },
-    /// Alerts, the gateway's own state, and anomalies.
-    ByClass,
-    /// What comes now, and what has waited.
-    LiveFirst,
-}
-
-const CLASSES: [Class; 3] = [Class::Alerts, Class::State, Class::Anomalies];
-
-impl Plan {
-    /// How many parts it has.
-    pub fn parts(self) -> usize {
-        match self {
-            Plan::Whole { .. } => 1,
-            Plan::ByClass => CLASSES.len(),
-            Plan::LiveFirst => 2,
-        }
-    }
-}
-
-/// Says whether a request may be sent.
-pub trait Gate {
-    /// Whether one of this class may be sent now. If so, the next word is [`Self::sent`] or [`Self::unused`].
-    fn ask(&mut self, class: Class, now_us: u64) -> Permit;
-    /// One is sent.
-    fn sent(&mut self, class: Class, request: &Request, now_us: u64);
-    /// None is sent, although one might be.
-    fn unused(&mut self, class: Class);
-    /// One was answered.
-    fn answered(&mut self, id: RequestId, now_us: u64);
-    /// Nothing of this class is to be sent at present.
-    fn wants_nothing(&mut self, class: Class);
-}
-
-/// A gate that is always open.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Open;
-
-impl Gate for Open {
-    fn ask(&mut self, _: Class, _: u64) -> Permit {
-        Permit::Go { bytes_max: usize::MAX }
-    }
-
-    fn sent(&mut self, _: Class, _: &Request, _: u64) {}
-
-    fn unused(&mut self, _: Class) {}
-
-    fn answered(&mut self, _: RequestId, _: u64) {}
-
-    fn wants_nothing(&mut self, _: Class) {}
-}
 
 /// A line that is offered.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,12 @@
 //! The machine: who may send now, and what was spent.
 
-use serde::{Deserialize, Serialize};
-
 use super::ahead::{self, Ahead};
 use super::calendar::{self, DAY_MS};
 use super::forecast::Forecast;
-use super::periods::{DAYS, MONTHS, Periods};
+use super::kept::Kept;
+use super::periods::{DAYS, MONTHS};
+use super::permit::{Permit, Waiting};
+use super::status::LinkStatus;
 use super::{Class, LinkSettings, Metered, Now};
 
 /// Who waits for a budget looks again after so long at the latest: it may have been raised, or the link may cost nothing any more.
@@ -22,133 +23,6 @@ const REQUEST_BYTES_MIN: u64 = 4 << 10;
 const STORED_SOON_US: u64 = 10_000;
 /// Where what is under way may turn out to leave room, it is asked again so soon: an answer gives back what was estimated too high.
 const ANSWER_US: u64 = 100_000;
-
-/// Whether a request may be sent now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permit {
-    /// It may, with so many bytes of records at most.
-    Go {
-        /// A single record may be longer.
-        bytes_max: usize,
-    },
-    /// Others go first, or the rate is used up: to be asked again then, by the steady clock.
-    Later {
-        /// By the steady clock.
-        at_us: u64,
-    },
-    /// There is no budget for it, or the link does not carry it. No fault: to be asked again then.
-    Wait {
-        /// What is waited for.
-        waiting: Waiting,
-        /// By the steady clock.
-        at_us: u64,
-    },
-}
-
-/// What is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
-    /// The budget of the day is spent.
-    Day,
-    /// The budget of the month is spent.
-    Month,
-    /// What has waited may spend what an even pace would have spent by now: the rest is for what comes.
-    Pace,
-    /// The link carries nothing of this class while it is metered.
-    Unmetered,
-    /// So much was sent ahead of what waits that no more can be told apart from it.
-    Between,
-}
-
-impl Waiting {
-    /// For people.
-    pub fn text(self) -> &'static str {
-        match self {
-            Waiting::Day => "waiting for the budget of the next day",
-            Waiting::Month => "waiting for the budget of the next month",
-            Waiting::Pace => "sent as slowly as the budget lasts",
-            Waiting::Unmetered => "waiting for a link that is not metered",
-            Waiting::Between => "waiting until less waits between what was sent first",
-        }
-    }
-}
-
-/// What is stored of a budget.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Kept {
-    days: Periods,
-    months: Periods,
-    /// Of all time: while it was metered, and while it was not.
-    metered_bytes: u64,
-    free_bytes: u64,
-    /// Of the former, by class.
-    #[serde(with = "by_name")]
-    by_class: [u64; Class::ALL.len()],
-    /// What may have been spent since this was stored.
-    pub(super) advance: u64,
-}
-
-/// Classes by their names, so that others may be added.
-mod by_name {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::Class;
-
-    pub fn serialize<S: Serializer>(bytes: &[u64; Class::ALL.len()], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(Class::ALL.into_iter().map(|class| (class.name(), bytes[class.index()])))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u64; Class::ALL.len()], D::Error> {
-        let named: BTreeMap<String, u64> = BTreeMap::deserialize(deserializer)?;
-        Ok(Class::ALL.map(|class| named.get(class.name()).copied().unwrap_or(0)))
-    }
-}
-
-impl Kept {
-    /// All that is known is how much was counted.
-    pub fn of_total(counted: u64) -> Kept {
-        Kept { metered_bytes: counted, ..Kept::default() }
-    }
-
-    /// Everything that was ever counted. Of two states, the one that has more is the later one.
-    pub fn counted(&self) -> u64 {
-        self.metered_bytes.saturating_add(self.free_bytes)
-    }
-
-    fn spend(&mut self, bytes: u64) {
-        self.metered_bytes = self.metered_bytes.saturating_add(bytes);
-        self.days.spend(bytes);
-        self.months.spend(bytes);
-    }
-}
-
-/// How a link stands, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkStatus {
-    /// Whether it counts as metered now.
-    pub is_metered: bool,
-    /// Spent today and this month.
-    pub bytes_today: u64,
-    /// Spent in this month.
-    pub bytes_of_month: u64,
-    /// Of all time, while it was metered.
-    pub metered_bytes: u64,
-    /// Of all time, while it was not.
-    pub free_bytes: u64,
-    /// Spent while it was metered, by class.
-    pub by_class: [u64; Class::ALL.len()],
-    /// When the present month is over, in milliseconds since 1970; `None` while the clock is not set.
-    pub month_end_ms: Option<i64>,
-    /// `None` if there is not enough to tell, or the clock is not set.
-    pub forecast: Option<Forecast>,
-    /// What others than alerts wait for, if anything.
-    pub waiting: Option<Waiting>,
-    /// What even alerts wait for, if anything.
-    pub alerts_waiting: Option<Waiting>,
-}
 
 /// Decides for one link.
 #[derive(Clone, Debug)]

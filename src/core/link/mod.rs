@@ -16,12 +16,18 @@ mod ahead;
 mod budget;
 mod calendar;
 mod forecast;
+mod kept;
 mod periods;
+mod permit;
+mod status;
 #[cfg(test)]
 mod tests;
 
-pub use budget::{Budget, Kept, LinkStatus, Permit, Waiting};
+pub use budget::Budget;
 pub use forecast::Forecast;
+pub use kept::Kept;
+pub use permit::{Permit, Waiting};
+pub use status::LinkStatus;
 
 /// What a request takes beside its records, at most: a handshake of TLS, its head, the answer.
 pub const REQUEST_OVERHEAD_BYTES: u64 = 6 << 10;

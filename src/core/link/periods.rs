@@ -72,7 +72,7 @@ impl Periods {
 
     /// The gateway begins anew, after nobody knows how long.
     pub fn begin(&mut self) {
-        self.grants = (self.grants + 1).min(GRANTS_MAX);
+        self.grants = self.grants.saturating_add(1).min(GRANTS_MAX);
     }
 
     /// So much time has really passed, and the calendar shows this period; `None` if the clock is not set.
@@ -206,6 +206,15 @@ mod tests {
             }
             prop_assert!(given.values().all(|given| *given == 100), "{given:?}");
         }
+    }
+
+    /// As only a damaged store, or one of another version, has it.
+    #[test]
+    fn more_grants_than_there_can_be_are_as_many_as_there_can_be() {
+        let state = r#"{"known":[{"number":7,"spent":5}],"grants":255,"since_budget_ms":0,"since_grant_ms":0}"#;
+        let mut periods: Periods = serde_json::from_str(state).expect("a state");
+        periods.begin();
+        assert_eq!((periods.grants, periods.present().spent), (GRANTS_MAX, 5));
     }
 
     #[test]

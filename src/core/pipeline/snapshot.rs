@@ -1,6 +1,7 @@
 //! How the state of the detectors is kept across a restart: chunk by chunk with the commits, and back into a new pipeline.
 
-use super::{Pipeline, SnapshotChunk, Stream, heard};
+use super::alerting::heard;
+use super::{Pipeline, SnapshotChunk, Stream};
 use crate::batch::varint::{self, Cursor};
 use crate::detection::alert::{ALERTS_VERSION, Alert, AlertKey, ClearedReason, Moment, is_of_rule};
 use crate::detection::detectors::Verdict;

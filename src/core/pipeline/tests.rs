@@ -9,6 +9,7 @@ use crate::batch::{Decoder, Stored};
 use crate::detection::alert::ALERTS_VERSION;
 use crate::detection::detectors::limit::{Bounds, Limits};
 use crate::detection::detectors::profile::{Profile, Profiles, Rule};
+use crate::detection::monitor::MonitorSettings;
 
 struct Gateway {
     pipeline: Pipeline,

@@ -38,6 +38,25 @@ impl LinkGate {
         link::on_socket(request.records.iter().map(|record| record.data.len() as u64).sum())
     }
 
+    /// A dead letter is on its way that may go: what is counted meanwhile is not for whoever asks.
+    pub fn letter_begins(&self) {
+        if self.link.is_some() {
+            self.socket.begins();
+        }
+    }
+
+    /// It was answered, or is not waited for any more. What it took is of this class, in whose name it has asked.
+    pub fn letter_ends(&mut self, class: Class) {
+        let Some(link) = &self.link else { return };
+        self.socket.ends();
+        let now = link.now();
+        let mut budget = link.lock();
+        if let Some(bytes_max) = self.reserved.take() {
+            budget.give_back(class, bytes_max);
+        }
+        budget.spend(class, self.socket.take(), now);
+    }
+
     /// Nothing more is sent. What is under way is spent, whatever becomes of it.
     pub fn close(&mut self) {
         if let Some(link) = &self.link

@@ -10,6 +10,7 @@ use crate::core::cursor::CursorState;
 use crate::core::pipeline::{Pipeline, PipelineSettings};
 use crate::core::reading::{Reading, Readings};
 use crate::store::cursors::CursorChange;
+use crate::store::retention::Capacity;
 
 const RUN: RunId = RunId([7; 8]);
 

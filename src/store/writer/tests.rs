@@ -8,6 +8,7 @@ use crate::handoff::Undecodable;
 use crate::store::cursors::CursorChange;
 use crate::store::log::{Block, Entry};
 use crate::store::reader::Reader;
+use crate::store::retention::Capacity;
 use crate::store::salvage::Salvaged;
 
 const RUN: RunId = RunId([7; 8]);

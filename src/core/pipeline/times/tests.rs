@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::batch::{Decoder, Stored};
 use crate::detection::detectors::limit::{Bounds, Limits};
+use crate::detection::monitor::MonitorSettings;
 
 const WALL_MS: i64 = 1_700_000_000_000;
 const HOUR_MS: i64 = 3_600_000;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::batch::{Decoder, Stored};
 use crate::detection::detectors::limit::{Bounds, Limits};
+use crate::detection::monitor::MonitorSettings;
 use crate::reading::Reading;
 
 const METRIC: &str = "level";
