@@ -243,7 +243,7 @@ fn what_is_right_alone_may_be_wrong_beside_others() {
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'pulsar'\nbrokers = 'x'",
-            "file:3: sink[0].type = 'pulsar': not a choice; one of \"archive\", \"kinesis\", \"firehose\", \"kafka\", \"http\", \"influxdb\", \"opensearch\", \"s3\", \"postgres\", \"mqtt\", \"nothing\"",
+            "file:3: sink[0].type = 'pulsar': not a choice; one of \"archive\", \"kinesis\", \"firehose\", \"kafka\", \"http\", \"s3\", \"influxdb\", \"opensearch\", \"postgres\", \"mqtt\", \"nothing\"",
         ),
         (
             "[[sink]]\nname = 'a'\ntype = 'archive'\nraw = 'x'",

@@ -22,9 +22,9 @@ pub const KINDS: &[&SinkKind] = &[
     &super::firehose::sink::KIND,
     &super::kafka::sink::KIND,
     &super::http::sink::KIND,
-    &super::opensearch::sink::KIND,
-    &super::influxdb::sink::KIND,
     &super::s3::sink::KIND,
+    &super::influxdb::sink::KIND,
+    &super::opensearch::sink::KIND,
     #[cfg(feature = "postgres")]
     &super::postgres::sink::KIND,
     &super::mqtt::sink::KIND,
