@@ -4,6 +4,10 @@
 ///
 /// A wildcard in front does not match what begins with `$`, as the standard has it.
 pub fn overlap(left: &str, right: &str) -> bool {
+    // They would meet in the empty topic, and there is none.
+    if matches!((left, right), ("+", "/#") | ("/#", "+")) {
+        return false;
+    }
     let (mut left, mut right) = (left.split('/').peekable(), right.split('/').peekable());
     if let (Some(first), Some(other)) = (left.peek(), right.peek())
         && (is_wildcard(first) && other.starts_with('$') || is_wildcard(other) && first.starts_with('$'))
@@ -45,6 +49,9 @@ mod tests {
             ("+", "a/b", false),
             ("a/+", "a", false),
             ("a/+/#", "a", false),
+            ("+", "/#", false),
+            ("+", "+/#", true),
+            ("/+", "/#", true),
             ("#", "$aws/things", false),
             ("+/things", "$aws/#", false),
             ("$aws/#", "$aws/+/shadow", true),
