@@ -3,14 +3,15 @@
 //! A record of which one document is refused is halved by the delivery until that one is alone. What the service has said of the others is
 //! remembered meanwhile, so that none of them is sent a second time, and the dead letter has the words that were said of it.
 //!
-//! Where nothing but refusals comes back, the documents may not be to blame, but the mapping that they meet. Then nothing is remembered, and
-//! the request counts as refused as a whole: the delivery tries it in halves, and holds on when line after line is refused.
+//! Where mostly refusals come back, it is not the documents that are to blame, but the mapping that they meet. Then none is given up, and the
+//! sink halts until somebody has mended it.
 
 use std::collections::HashMap;
 
 use super::document::{Document, RecordKey};
 use super::index::IndexNames;
 use super::outcome::Verdict;
+use super::refusals::Refusals;
 use crate::core::delivery::{Outcome, OutgoingRecord, Reply, Scope};
 
 /// Most verdicts that are remembered. When there are more, all are forgotten: what was stored is then sent again, and known by its id.
@@ -18,7 +19,10 @@ const KNOWN_MAX: usize = 16_384;
 
 /// What the service has said of documents whose record is not done with.
 #[derive(Debug, Default)]
-pub struct Known(HashMap<RecordKey, Said>);
+pub struct Known {
+    said: HashMap<RecordKey, Said>,
+    refusals: Refusals,
+}
 
 /// What holds for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +63,7 @@ impl Batch {
             return Line { key: None, verdict: Some(Verdict::Rejected("not a record of a gateway".to_owned())) };
         };
         let key = Some(document.key);
-        if let Some(said) = known.0.get(&document.key) {
+        if let Some(said) = known.said.get(&document.key) {
             let verdict = match said {
                 Said::Accepted => Verdict::Accepted,
                 Said::Rejected(reason) => Verdict::Rejected(reason.clone()),
@@ -72,8 +76,9 @@ impl Batch {
     }
 
     /// What the answer means for each record. `verdicts` are those of the documents in the body, in their order.
-    pub fn reply(self, verdicts: Vec<Verdict>, known: &mut Known) -> Reply {
+    pub fn reply(self, mut verdicts: Vec<Verdict>, known: &mut Known) -> Reply {
         assert_eq!(verdicts.len(), self.ids.len(), "there is one for each document");
+        known.judge(&mut verdicts);
         let count = self.records.len();
         let mut answered = verdicts.into_iter();
         let records: Vec<Vec<(Option<RecordKey>, Verdict)>> = self
@@ -84,29 +89,28 @@ impl Batch {
                 lines.into_iter().map(verdict).collect()
             })
             .collect();
-        if !self.ids.is_empty()
-            && let Some(outcome) = of_all(&records)
-        {
-            return Reply::whole(outcome, count);
-        }
+        let of_all = if self.ids.is_empty() { None } else { of_all(&records) };
         let outcomes = records.into_iter().map(|lines| known.settle(lines)).collect();
-        Reply { scope: Scope::Records, outcomes, passed_over: 0 }
+        match of_all {
+            Some(outcome) => Reply::whole(outcome, count),
+            None => Reply { scope: Scope::Records, outcomes, passed_over: 0 },
+        }
     }
 }
 
-/// The outcome of a request of which nothing was stored, if that is not the fault of single documents.
+/// The outcome of a request of which nothing came through.
 fn of_all(records: &[Vec<(Option<RecordKey>, Verdict)>]) -> Option<Outcome> {
     if records.iter().flatten().any(|(_, verdict)| *verdict == Verdict::Accepted) {
         return None;
     }
     let gravest: Vec<&Verdict> = records.iter().filter_map(|lines| gravest(lines)).collect();
-    let is_any_rejected = gravest.iter().any(|verdict| matches!(verdict, Verdict::Rejected(_)));
+    if gravest.iter().any(|verdict| matches!(verdict, Verdict::Rejected(_))) {
+        return None;
+    }
     match gravest.iter().rev().max_by_key(|verdict| rank(verdict))? {
-        Verdict::Rejected(reason) => Some(Outcome::Reject(reason.clone())),
-        _ if is_any_rejected => None,
         Verdict::Waits(_, reason) => Some(Outcome::Later { reason: reason.clone(), after_us: None }),
         Verdict::Halted(reason) => Some(Outcome::Halt(reason.clone())),
-        Verdict::Accepted => None,
+        Verdict::Rejected(_) | Verdict::Accepted => None,
     }
 }
 
@@ -135,6 +139,22 @@ fn rank(verdict: &Verdict) -> u8 {
 }
 
 impl Known {
+    /// What an answer refuses waits for somebody instead, if too much is refused.
+    fn judge(&mut self, verdicts: &mut [Verdict]) {
+        let count = |is: fn(&Verdict) -> bool| verdicts.iter().filter(|verdict| is(verdict)).count();
+        let refused = count(|verdict| matches!(verdict, Verdict::Rejected(_)));
+        if self.refusals.may_give_up(refused, count(|verdict| *verdict == Verdict::Accepted)) {
+            return;
+        }
+        for verdict in verdicts {
+            if let Verdict::Rejected(reason) = verdict {
+                *verdict = Verdict::Halted(format!(
+                    "more documents are refused than taken, so it is not the fault of single ones: {reason}"
+                ));
+            }
+        }
+    }
+
     /// The outcome of one record. What is said for good is remembered as long as the record is not done with.
     fn settle(&mut self, lines: Vec<(Option<RecordKey>, Verdict)>) -> Outcome {
         let is_single = lines.len() == 1;
@@ -154,17 +174,17 @@ impl Known {
             };
             match said {
                 Some(said) => self.remember(key, said),
-                None => drop(self.0.remove(&key)),
+                None => drop(self.said.remove(&key)),
             }
         }
         outcome
     }
 
     fn remember(&mut self, key: RecordKey, said: Said) {
-        if self.0.len() >= KNOWN_MAX {
-            self.0.clear();
+        if self.said.len() >= KNOWN_MAX {
+            self.said.clear();
         }
-        self.0.insert(key, said);
+        self.said.insert(key, said);
     }
 }
 
@@ -184,7 +204,7 @@ mod tests {
     }
 
     fn batch(records: &[&[u64]], known: &Known) -> Batch {
-        let index = IndexTemplate::parse("a").expect("right").names("g", "raw");
+        let index = IndexTemplate::parse("a").expect("right").names("raw");
         let records: Vec<OutgoingRecord> = records.iter().map(|positions| record(positions)).collect();
         Batch::of(&records, "raw", &index, known)
     }
@@ -224,7 +244,7 @@ mod tests {
             let reply = again.reply(Vec::new(), &mut known);
             assert_eq!((reply.scope, reply.outcomes), (Scope::Records, vec![outcome]), "{half:?}");
         }
-        assert!(known.0.is_empty(), "{known:?}");
+        assert!(known.said.is_empty(), "{known:?}");
         // A dead letter that an operator sends again is sent.
         assert_eq!(sent(&batch(&[&[3]], &known)), ["3"]);
     }
@@ -250,28 +270,43 @@ mod tests {
         let mut known = Known::default();
         let reply = batch(&[&[1], &[2, 3]], &known).reply(vec![waits(), rejected("why"), waits()], &mut known);
         assert_eq!(reply, Reply::whole(Outcome::Later { reason: "busy".to_owned(), after_us: None }, 2));
+        assert_eq!(sent(&batch(&[&[1], &[2, 3]], &known)), ["1", "3"], "what is refused for good is not asked again");
+        let mut known = Known::default();
         let halted = Verdict::Halted("mend".to_owned());
         let reply = batch(&[&[1], &[2]], &known).reply(vec![halted.clone(), halted], &mut known);
         assert_eq!(reply.outcomes, vec![Outcome::Halt("mend".to_owned()); 2]);
-        assert!(known.0.is_empty());
+        assert!(known.said.is_empty());
     }
 
     #[test]
-    fn where_all_are_refused_the_request_is() {
+    fn where_few_are_refused_they_are_and_where_most_are_the_sink_halts() {
         let mut known = Known::default();
-        let reply =
-            batch(&[&[1, 2], &[3]], &known).reply(vec![rejected("a"), rejected("b"), rejected("c")], &mut known);
-        assert_eq!(reply, Reply::whole(Outcome::Reject("a".to_owned()), 2));
-        assert_eq!(sent(&batch(&[&[1, 2]], &known)), ["1", "2"], "none is remembered");
-        // With one that was stored the others are to blame.
+        let reply = batch(&[&[1], &[3]], &known).reply(vec![rejected("a"), rejected("c")], &mut known);
+        let refused = |reason: &str| Outcome::Reject(reason.to_owned());
+        assert_eq!((reply.scope, reply.outcomes), (Scope::Records, vec![refused("a"), refused("c")]));
         let reply = batch(&[&[1], &[3]], &known).reply(vec![Verdict::Accepted, rejected("c")], &mut known);
-        assert_eq!((reply.scope, reply.outcomes), (Scope::Records, vec![ACCEPTED, Outcome::Reject("c".to_owned())]));
+        assert_eq!((reply.scope, reply.outcomes), (Scope::Records, vec![ACCEPTED, refused("c")]));
+        // One of ten is taken, by a mapping that was guessed.
+        let positions: Vec<Vec<u64>> = (1..=1000_u64).map(|position| vec![position]).collect();
+        let records: Vec<&[u64]> = positions.iter().map(Vec::as_slice).collect();
+        let verdict = |at: usize| if at.is_multiple_of(10) { Verdict::Accepted } else { rejected("a date") };
+        let reply = batch(&records, &known).reply((0..1000).map(verdict).collect(), &mut known);
+        let count = |is: fn(&Outcome) -> bool| reply.outcomes.iter().filter(|outcome| is(outcome)).count();
+        assert_eq!(count(|outcome| *outcome == ACCEPTED), 100);
+        assert_eq!(count(|outcome| matches!(outcome, Outcome::Halt(reason) if reason.ends_with(": a date"))), 900);
+        // What was not given up is sent again, and if nothing else is, the sink says so as a whole.
+        let again = batch(&[&[2, 3]], &known);
+        assert_eq!(sent(&again), ["2", "3"]);
+        let reply = again.reply(vec![rejected("a date"), rejected("a date")], &mut known);
+        assert!(reply.scope == Scope::Request && matches!(&reply.outcomes[0], Outcome::Halt(_)), "{reply:?}");
+        // The mapping is mended.
+        assert_eq!(batch(&[&[2, 3]], &known).reply(vec![Verdict::Accepted; 2], &mut known).outcomes, [ACCEPTED]);
     }
 
     #[test]
     fn what_is_no_record_is_refused_without_being_sent() {
         let mut known = Known::default();
-        let index = IndexTemplate::parse("a").expect("right").names("g", "raw");
+        let index = IndexTemplate::parse("a").expect("right").names("raw");
         let data = bytes::Bytes::from_static(b"nonsense\n");
         let batch = Batch::of(&[OutgoingRecord { device: Arc::from("d"), data }], "raw", &index, &known);
         assert!(batch.body.is_empty());
@@ -286,11 +321,11 @@ mod tests {
         let mut verdicts = vec![Verdict::Accepted; positions.len()];
         verdicts[0] = waits();
         let _ = batch(&[&positions], &known).reply(verdicts, &mut known);
-        assert!(known.0.len() <= KNOWN_MAX, "{}", known.0.len());
+        assert!(known.said.len() <= KNOWN_MAX, "{}", known.said.len());
         let again = batch(&[&positions], &known);
         assert!(again.ids.len() > KNOWN_MAX - 10);
         let count = again.ids.len();
         assert_eq!(again.reply(vec![Verdict::Accepted; count], &mut known).outcomes, [ACCEPTED]);
-        assert!(known.0.is_empty());
+        assert!(known.said.is_empty());
     }
 }

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http_body_util::BodyExt;
 use sha2::{Digest as _, Sha256};
 
+use super::outcome;
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::sinks::aws::AwsConnection;
 use crate::sinks::aws::errors::{self, Refusal};
@@ -188,20 +189,27 @@ impl Client {
         headers.extend(nothing(method, &body).map(|length| ("content-length", length.to_owned())));
         let body_sha256 = hex(&Sha256::digest(&body));
         let head = Head { method, url: &url, headers: &headers, body_sha256: &body_sha256 };
-        let answer = service.exchange(&head, SdkBody::from(body), &session, answer_bytes_max).await?;
+        let mut answer = service.exchange(&head, SdkBody::from(body), &session, answer_bytes_max).await?;
         let of_aws = of_aws(&answer);
-        if let Some(outcome) = &of_aws {
-            service.heed(outcome, answer.ahead_seconds).await;
-        }
         let end = match answer.is_whole {
             true => End::Whole,
             false if answer.body.len() >= answer_bytes_max => End::TooLong,
             false => End::CutOff,
         };
+        let text = std::mem::take(&mut answer.body);
         let header = |name: &str| answer.header(name).map(str::to_owned);
         let (retry_after, date) = (header("retry-after"), header("date"));
-        Ok(Answer { http: http::Answer { status: answer.status, retry_after, date, text: answer.body }, end, of_aws })
+        let http = http::Answer { status: answer.status, retry_after, date, text };
+        if is_denied(answer.status) {
+            let outcome = of_aws.clone().unwrap_or_else(|| outcome::of_request(&http));
+            service.heed(&outcome, answer.ahead_seconds).await;
+        }
+        Ok(Answer { http, end, of_aws })
     }
+}
+
+fn is_denied(status: u16) -> bool {
+    matches!(status, 401 | 403)
 }
 
 /// The length of a body that is empty, which nobody says by himself, and without which a server may not take a POST.
@@ -230,21 +238,22 @@ fn request(url: &str, question: Question<'_>, authorization: Option<&Secret>) ->
     Some(request)
 }
 
-/// What AWS, which stands before the cluster, refuses a signature with. The cluster's own refusals have another form.
+/// What AWS, which stands before the cluster, refuses a signature with. The cluster's own refusals have another form, and those of OpenSearch
+/// Serverless, too; of these, only the clock can be told.
 fn of_aws(answer: &service::Answer) -> Option<Outcome> {
-    if !matches!(answer.status, 401 | 403) {
+    if !is_denied(answer.status) {
         return None;
     }
+    const OF_SIGNATURE: &str = "InvalidSignatureException";
     let Refusal { code, message, skew_seconds } = Refusal::of(answer);
-    if code.is_empty() && message.is_empty() {
-        return None;
-    }
-    let code = if code.is_empty() { "InvalidSignatureException" } else { &code };
-    Some(match errors::of_request(code, &message, answer.status, skew_seconds) {
-        Outcome::Halt(_) => Outcome::Halt(format!(
+    let is_of_others = code.is_empty() && message.is_empty();
+    let code = if code.is_empty() { OF_SIGNATURE } else { &code };
+    match errors::of_request(code, &message, answer.status, skew_seconds) {
+        Outcome::Halt(_) if is_of_others => None,
+        Outcome::Halt(_) => Some(Outcome::Halt(format!(
             "AWS refuses the request; the role needs es:ESHttpPost (aoss:APIAccessAll of a collection), and the policy of the domain has to name it: {}",
             http::shown(&message)
-        )),
-        outcome => outcome,
-    })
+        ))),
+        outcome => Some(outcome),
+    }
 }

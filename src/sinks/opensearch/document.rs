@@ -24,6 +24,7 @@ pub struct Document<'a> {
     pub key: RecordKey,
     /// Its identity as a text: `gateway.run.stream.position`.
     pub id: String,
+    gateway: Cow<'a, str>,
     received_at_ms: i64,
     /// When what it tells of happened.
     happened_at_ms: i64,
@@ -62,6 +63,7 @@ impl Document<'_> {
         Some(Document {
             key: RecordKey { run, position },
             id: format!("{gateway}.{}.{stream}.{position}", head.run),
+            gateway,
             received_at_ms,
             happened_at_ms: head.measured_at_ms.filter(|ms| HAPPENED_MS.contains(ms)).unwrap_or(received_at_ms),
             fields: line.strip_suffix(b"\n").unwrap_or(line).strip_prefix(b"{")?,
@@ -73,7 +75,7 @@ impl Document<'_> {
         let [before, between, behind] = ACTION;
         let mut head = String::with_capacity(96);
         head.push_str(before);
-        index.write(&mut head, self.received_at_ms);
+        index.write(&mut head, &self.gateway, self.received_at_ms);
         head.push_str(between);
         out.extend_from_slice(head.as_bytes());
         write_text(out, &self.id);
@@ -94,7 +96,8 @@ fn write_time(out: &mut String, ms: i64) {
     let _ = write!(out, "{date}T{:02}:{:02}:{:02}.{ms:03}Z", at.hour(), at.minute(), at.second());
 }
 
-/// The most that is added to a record of this gateway.
+/// The most that is added to a record of this gateway, relative to the record's length: those of a time when its id was longer are longer
+/// themselves.
 pub fn overhead_bytes(index_bytes_max: usize, gateway: &str) -> usize {
     let numbers = ".7f3c9a1e5b20d4c8..18446744073709551615".len();
     let stream = 64;
@@ -109,6 +112,12 @@ const RECORD_BYTES_MIN: usize = 128;
 pub fn data_bytes_max(request_bytes_max: usize, overhead_bytes: usize) -> usize {
     let share = RECORD_BYTES_MIN as u64 * request_bytes_max as u64 / (RECORD_BYTES_MIN + overhead_bytes) as u64;
     usize::try_from(share).unwrap_or(usize::MAX)
+}
+
+/// The longest record that fits into a request, behind shorter ones of so many bytes.
+pub fn record_bytes_max(request_bytes_max: usize, overhead_bytes: usize, shorter_bytes: usize) -> usize {
+    let records = shorter_bytes / RECORD_BYTES_MIN + 1;
+    request_bytes_max.saturating_sub(records.saturating_mul(overhead_bytes))
 }
 
 #[cfg(test)]
@@ -126,7 +135,7 @@ mod tests {
     const RUN: RunId = RunId([0x7f, 0x3c, 0x9a, 0x1e, 0x5b, 0x20, 0xd4, 0xc8]);
 
     fn names() -> IndexNames {
-        IndexTemplate::parse("outrider-{stream}-%Y.%m.%d").expect("right").names("g", "raw")
+        IndexTemplate::parse("outrider-{stream}-%Y.%m.%d").expect("right").names("raw")
     }
 
     fn written(line: &[u8]) -> Option<String> {
@@ -193,6 +202,19 @@ mod tests {
         line
     }
 
+    /// Its index follows from the record alone: what is sent again after the gateway got another id finds itself.
+    #[test]
+    fn a_record_of_another_gateway_keeps_its_index() {
+        let names = IndexTemplate::parse("o-{gateway}-{stream}").expect("right").names("raw");
+        for (gateway, index) in [("Old", "o-old-raw"), ("new", "o-new-raw")] {
+            let line = format!("{{\"gateway\":\"{gateway}\",\"run\":\"7f\",\"position\":1,\"at_ms\":5}}\n");
+            let mut out = Vec::new();
+            Document::of(line.as_bytes(), "raw").expect("a record").write(&mut out, &names);
+            let head = format!("{{\"create\":{{\"_index\":\"{index}\",\"_id\":\"{gateway}.7f.raw.1\"}}}}\n");
+            assert!(out.starts_with(head.as_bytes()), "{}", String::from_utf8_lossy(&out));
+        }
+    }
+
     /// The shortest records fill a request with what is added to them, and do not overfill it.
     #[test]
     fn requests_are_no_larger_than_allowed() {
@@ -206,13 +228,28 @@ mod tests {
             id: format!("{gateway}.7f3c9a1e5b20d4c8.{stream}.{}", u64::MAX),
             ..Document::of(&line, "s").expect("a record")
         };
-        document.write(&mut out, &index.names(gateway, &stream));
+        document.write(&mut out, &index.names(&stream));
         assert!(out.len() - line.len() <= overhead_bytes(index.bytes_max(), gateway));
         assert_eq!(data_bytes_max(5 << 20, 0), 5 << 20);
         assert_eq!(data_bytes_max(256 << 10, 128), 128 << 10);
     }
 
     proptest! {
+        /// However long the id was that the gateway had when it wrote them.
+        #[test]
+        fn records_of_another_id_overfill_no_request(old in "[a-z\"]{1,127}", template in proptest::sample::select(vec!["a", "outrider-{stream}-%Y.%m.%d", "a-{gateway}"])) {
+            let index = IndexTemplate::parse(template).expect("right");
+            let max = 64 << 10;
+            let overhead = overhead_bytes(index.bytes_max(), "g");
+            let line = rule_record(&old, "1");
+            let count = data_bytes_max(max, overhead) / line.len();
+            let mut out = Vec::new();
+            for _ in 0..count {
+                Document::of(&line, "s").expect("a record").write(&mut out, &index.names("s"));
+            }
+            prop_assert!(out.len() <= max, "{} bytes", out.len());
+        }
+
         /// What is sent, read again as JSON, is the record and the time, whatever the record holds.
         #[test]
         fn what_is_sent_is_the_record(

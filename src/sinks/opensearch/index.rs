@@ -95,16 +95,15 @@ impl IndexTemplate {
         &self.text
     }
 
-    /// Of this gateway and stream. What a gateway's id has that a name of an index must not have becomes a `-`.
-    pub fn names(&self, gateway: &str, stream: &str) -> IndexNames {
+    /// Of this stream.
+    pub fn names(&self, stream: &str) -> IndexNames {
         let mut parts: Vec<Part> = Vec::new();
         for part in &self.parts {
             let text = match part {
                 Part::Text(text) => text.clone(),
-                Part::Gateway => lowered(gateway),
                 Part::Stream => stream.to_owned(),
-                time => {
-                    parts.push(time.clone());
+                of_record => {
+                    parts.push(of_record.clone());
                     continue;
                 }
             };
@@ -144,9 +143,10 @@ fn literal(text: &str) -> Result<Part, String> {
     }
 }
 
-fn lowered(gateway: &str) -> String {
-    let allowed = |c: char| u8::try_from(c).is_ok_and(is_allowed);
-    gateway.chars().map(|c| c.to_ascii_lowercase()).map(|c| if allowed(c) { c } else { '-' }).collect()
+/// What a gateway's id has that a name of an index must not have becomes a `-`.
+fn lowered(c: char) -> char {
+    let c = c.to_ascii_lowercase();
+    if u8::try_from(c).is_ok_and(is_allowed) { c } else { '-' }
 }
 
 /// Names of the indices of one stream.
@@ -156,8 +156,8 @@ pub struct IndexNames {
 }
 
 impl IndexNames {
-    /// Appends the name of the index of what was received then.
-    pub fn write(&self, out: &mut String, received_at_ms: i64) {
+    /// Appends the name of the index of what this gateway received then. The record says both: the gateway may have another id today.
+    pub fn write(&self, out: &mut String, gateway: &str, received_at_ms: i64) {
         let at = clock::utc(received_at_ms);
         for part in &self.parts {
             let _ = match part {
@@ -166,14 +166,18 @@ impl IndexNames {
                 Part::Month => write!(out, "{:02}", u8::from(at.month())),
                 Part::Day => write!(out, "{:02}", at.day()),
                 Part::Hour => write!(out, "{:02}", at.hour()),
-                Part::Gateway | Part::Stream => Ok(()),
+                Part::Gateway => {
+                    out.extend(gateway.chars().map(lowered));
+                    Ok(())
+                }
+                Part::Stream => Ok(()),
             };
         }
     }
 
-    pub fn at(&self, received_at_ms: i64) -> String {
+    pub fn at(&self, gateway: &str, received_at_ms: i64) -> String {
         let mut name = String::new();
-        self.write(&mut name, received_at_ms);
+        self.write(&mut name, gateway, received_at_ms);
         name
     }
 }
@@ -191,12 +195,15 @@ mod tests {
             ("o.{gateway}+{stream}_%Y-%m-%dt%H", "o.truck-42--a-+raw_2026-11-23t20"),
             ("logs", "logs"),
         ] {
-            let names = IndexTemplate::parse(template).expect(template).names("Truck-42/\u{e4}A ", "raw");
-            assert_eq!(names.at(AT_MS), expected, "{template}");
+            let names = IndexTemplate::parse(template).expect(template).names("raw");
+            assert_eq!(names.at("Truck-42/\u{e4}A ", AT_MS), expected, "{template}");
         }
-        let by_day = IndexTemplate::parse("a-%Y.%m.%d").expect("right").names("g", "raw");
-        assert_eq!((by_day.at(i64::MIN), by_day.at(i64::MAX)), ("a-0000.01.01".into(), "a-9999.12.31".into()));
-        assert_eq!(by_day.at(-1), "a-1969.12.31");
+        let by_day = IndexTemplate::parse("a-%Y.%m.%d").expect("right").names("raw");
+        assert_eq!(
+            (by_day.at("g", i64::MIN), by_day.at("g", i64::MAX)),
+            ("a-0000.01.01".into(), "a-9999.12.31".into())
+        );
+        assert_eq!(by_day.at("g", -1), "a-1969.12.31");
     }
 
     #[test]

@@ -10,8 +10,10 @@ mod batch;
 mod client;
 mod document;
 mod index;
+mod items;
 mod outcome;
 mod probe;
+mod refusals;
 pub mod sink;
 mod target;
 
@@ -21,6 +23,7 @@ use batch::{Batch, Known};
 use client::{Client, End, Question};
 use index::IndexNames;
 use outcome::Verdict;
+use target::OpenSearchCluster;
 
 use crate::core::delivery::{Outcome, OutgoingRecord, Reply};
 use crate::sinks::Sink;
@@ -28,17 +31,13 @@ use crate::sinks::compression::Compression;
 
 /// Only what is read of the answer, which would name index, shards and numbers of each document besides.
 const PATH: &str = "/_bulk?filter_path=errors%2Citems.%2A._id%2Citems.%2A.status%2Citems.%2A.error.type%2Citems.%2A.error.reason%2C\
-                    items.%2A.error.caused_by.reason%2Cerror%2Cstatus";
+                    items.%2A.error.caused_by.reason%2Citems.%2A.failure_store%2Cerror%2Cstatus";
 const CONTENT_TYPE: &str = "application/x-ndjson";
-
-/// An answer has so much for each document, and so much besides for reasons that are long.
-const ANSWER_ITEM_BYTES: usize = 1 << 10;
-const ANSWER_BYTES_MIN: usize = 1 << 20;
-const ANSWER_BYTES_MAX: usize = 32 << 20;
 
 /// One stream of the store.
 pub struct OpenSearchSink {
     client: Client,
+    path: String,
     index: IndexNames,
     stream: String,
     compression: Compression,
@@ -46,8 +45,15 @@ pub struct OpenSearchSink {
 }
 
 impl OpenSearchSink {
-    fn new(client: Client, index: IndexNames, stream: &str, compression: Compression) -> OpenSearchSink {
-        OpenSearchSink { client, index, stream: stream.to_owned(), compression, known: RefCell::default() }
+    fn new(cluster: &OpenSearchCluster, client: Client, stream: &str) -> OpenSearchSink {
+        OpenSearchSink {
+            client,
+            path: cluster.bulk_path(),
+            index: cluster.index.names(stream),
+            stream: stream.to_owned(),
+            compression: cluster.compression,
+            known: RefCell::default(),
+        }
     }
 
     /// What became of each document in the body.
@@ -56,10 +62,10 @@ impl OpenSearchSink {
             .compression
             .compress(body)
             .map_err(|error| Outcome::Later { reason: format!("cannot compress: {error}"), after_us: None })?;
-        let answer_bytes_max = (ids.len() * ANSWER_ITEM_BYTES).clamp(ANSWER_BYTES_MIN, ANSWER_BYTES_MAX);
+        let answer_bytes_max = outcome::answer_bytes_max(ids.len());
         let question = Question {
             method: "POST",
-            path: PATH,
+            path: &self.path,
             content_type: CONTENT_TYPE,
             encoding: self.compression.encoding(),
             body,
@@ -70,25 +76,12 @@ impl OpenSearchSink {
             return Err(self.client.of_refusal(answer, outcome::of_request));
         }
         match answer.end {
-            End::Whole => match outcome::of_items(&answer.http.text, ids) {
-                Some(verdicts) => Ok(verdicts.into_iter().map(|verdict| self.without_secrets(verdict)).collect()),
-                None => Err(outcome::not_of_bulk()),
-            },
+            End::Whole => {
+                let verdicts = outcome::of_items(&answer.http.text, ids, &|text| self.client.without_secrets(text));
+                verdicts.ok_or_else(outcome::not_of_bulk)
+            }
             End::CutOff => Err(outcome::not_of_bulk()),
-            // A smaller request has a shorter answer; what was stored of this one is known by its id.
-            End::TooLong => Err(Outcome::TooLarge(format!("the answer is longer than {answer_bytes_max} bytes"))),
-        }
-    }
-}
-
-impl OpenSearchSink {
-    fn without_secrets(&self, verdict: Verdict) -> Verdict {
-        let shown = |text: String| self.client.without_secrets(&text);
-        match verdict {
-            Verdict::Accepted => Verdict::Accepted,
-            Verdict::Rejected(reason) => Verdict::Rejected(shown(reason)),
-            Verdict::Waits(kind, reason) => Verdict::Waits(kind, shown(reason)),
-            Verdict::Halted(reason) => Verdict::Halted(shown(reason)),
+            End::TooLong => Err(outcome::too_long(ids.len(), answer_bytes_max)),
         }
     }
 }

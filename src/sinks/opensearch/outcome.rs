@@ -1,9 +1,8 @@
 //! What an answer of `_bulk` means: decided by status and error type. What is said besides is for people, with one exception.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 
+use super::items::{self, Created, ItemError};
 use crate::core::delivery::{Outcome, RetryReason};
 use crate::sinks::http::outcome as http;
 
@@ -20,62 +19,35 @@ pub enum Verdict {
     Halted(String),
 }
 
-#[derive(Deserialize)]
-struct Bulk<'a> {
-    #[serde(borrow)]
-    items: Vec<Item<'a>>,
+/// What became of each of the documents with these ids, in their order, if the answer is about exactly these. `clean` takes out of a text
+/// what nobody may see.
+pub fn of_items(body: &[u8], ids: &[String], clean: Clean<'_>) -> Option<Vec<Verdict>> {
+    items::read(body, ids, &|created| of_item(created, clean))
 }
 
-#[derive(Deserialize)]
-struct Item<'a> {
-    #[serde(borrow)]
-    create: Created<'a>,
-}
+pub type Clean<'a> = &'a dyn Fn(&str) -> String;
 
-#[derive(Deserialize)]
-struct Created<'a> {
-    #[serde(borrow)]
-    _id: Cow<'a, str>,
-    status: u16,
-    error: Option<ItemError>,
-}
-
-/// Of a document, or of a whole request.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ItemError {
-    r#type: String,
-    reason: Option<String>,
-    caused_by: Option<Cause>,
-}
-
-#[derive(Deserialize)]
-struct Cause {
-    reason: Option<String>,
-}
-
-/// What became of each of the documents with these ids, in their order. `None` if the answer is not about exactly these: cut off, of
-/// something in between, or of another request.
-pub fn of_items(body: &[u8], ids: &[String]) -> Option<Vec<Verdict>> {
-    let bulk: Bulk<'_> = serde_json::from_slice(body).ok()?;
-    let is_about_these =
-        bulk.items.len() == ids.len() && bulk.items.iter().zip(ids).all(|(item, id)| *item.create._id == **id);
-    is_about_these.then(|| bulk.items.into_iter().map(|item| of_item(item.create)).collect())
-}
-
-fn of_item(created: Created<'_>) -> Verdict {
+fn of_item(created: Created<'_>, clean: Clean<'_>) -> Verdict {
     let error = created.error.unwrap_or_default();
     match created.status {
+        // It can be found nowhere but there, and there not by its id.
+        200 | 201 if created.failure_store.as_deref() == Some("used") => {
+            Verdict::Rejected("it does not fit, and was put into the failure store of the data stream".to_owned())
+        }
         200 | 201 => Verdict::Accepted,
         409 if error.r#type == "version_conflict_engine_exception" => Verdict::Accepted,
-        status => of_error(status, &error),
+        status => of_error(status, &error, clean),
     }
 }
 
-fn of_error(status: u16, error: &ItemError) -> Verdict {
-    let said = said(status, error);
+fn of_error(status: u16, error: &ItemError, clean: Clean<'_>) -> Verdict {
+    let said = said(status, error, clean);
     match (status, &*error.r#type) {
-        // With 403 or 429: somebody has set the index or the cluster to be read only, or the service has because its disk is full.
+        // Somebody has set the index or the cluster to be read only, which may be meant: records of other days go on.
+        (403, "cluster_block_exception") => {
+            Verdict::Waits(RetryReason::Throttled, format!("{said} (to be lifted, or these records wait)"))
+        }
+        // The service has, because its disk is full, and lifts it by itself.
         (_, "cluster_block_exception" | "index_create_block_exception") => Verdict::Waits(RetryReason::Throttled, said),
         // With 400, though no document is to blame: the index is closed, or there may be no more shards.
         (_, "index_closed_exception" | "validation_exception") => Verdict::Waits(RetryReason::Internal, said),
@@ -102,20 +74,22 @@ fn is_full_of_fields(error: &ItemError) -> bool {
 /// What a service says of a value goes on with the value, which belongs into no log.
 const PREVIEW: &str = " Preview of field's value:";
 
-fn said(status: u16, error: &ItemError) -> String {
+fn said(status: u16, error: &ItemError, clean: Clean<'_>) -> String {
     let ItemError { r#type, reason, caused_by } = error;
     if r#type.is_empty() {
         return format!("status {status} of a document");
     }
-    let mut said = r#type.clone();
+    // A secret is found in a whole text only, so this comes before it is shortened.
+    let shown = |text: &str| http::shown(&clean(text));
+    let mut said = shown(r#type);
     if let Some(reason) = reason {
         match reason.split_once(PREVIEW) {
-            Some((before, _)) => return format!("{said}: {}", http::shown(before)),
-            None => said = format!("{said}: {}", http::shown(reason)),
+            Some((before, _)) => return format!("{said}: {}", shown(before)),
+            None => said = format!("{said}: {}", shown(reason)),
         }
     }
     match caused_by.as_ref().and_then(|cause| cause.reason.as_deref()) {
-        Some(cause) => format!("{said}: {}", http::shown(cause)),
+        Some(cause) => format!("{said}: {}", shown(cause)),
         None => said,
     }
 }
@@ -126,15 +100,42 @@ struct Whole {
     error: ItemError,
 }
 
-/// What a request that was not taken means for all of its documents.
+/// What a request that was not taken means for all of its documents. Secrets are not in it any more.
+///
+/// What stands before a document is written by us, so a request that is not understood is hardly ever the fault of a document: it is TLS that
+/// is missing, or something that is not allowed, and somebody has to mend it.
 pub fn of_request(answer: &http::Answer) -> Outcome {
     let error =
         serde_json::from_slice::<Whole>(&answer.text).map_or_else(|_| ItemError::default(), |whole| whole.error);
-    match &*error.r#type {
-        "cluster_block_exception" => Outcome::Later { reason: said(answer.status, &error), after_us: None },
-        _ if (200..300).contains(&answer.status) => not_of_bulk(),
-        _ => http::of(answer),
+    match (&*error.r#type, http::of(answer)) {
+        ("cluster_block_exception", _) => {
+            Outcome::Later { reason: said(answer.status, &error, &str::to_owned), after_us: None }
+        }
+        (_, Outcome::Accepted { .. }) => not_of_bulk(),
+        ("action_request_validation_exception", outcome) => outcome,
+        (_, Outcome::Reject(said)) => Outcome::Halt(said),
+        (_, outcome) => outcome,
     }
+}
+
+/// An answer of which no more was read than so many bytes.
+pub fn too_long(documents: usize, answer_bytes_max: usize) -> Outcome {
+    match documents * ANSWER_ITEM_BYTES >= answer_bytes_max {
+        // A smaller request has a shorter answer; what was stored of this one is known by its id.
+        true => Outcome::TooLarge(format!("the answer is longer than {answer_bytes_max} bytes")),
+        // So few documents have no such answer.
+        false => not_of_bulk(),
+    }
+}
+
+/// An answer has so much for each document, and so much besides for reasons that are long.
+const ANSWER_ITEM_BYTES: usize = 1 << 10;
+const ANSWER_BYTES_MIN: usize = 1 << 20;
+const ANSWER_BYTES_MAX: usize = 32 << 20;
+
+/// How much of the answer to so many documents is read.
+pub fn answer_bytes_max(documents: usize) -> usize {
+    (documents * ANSWER_ITEM_BYTES).clamp(ANSWER_BYTES_MIN, ANSWER_BYTES_MAX)
 }
 
 /// Something in between has answered, or the answer was cut off: none counts as stored.
@@ -145,6 +146,10 @@ pub fn not_of_bulk() -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of_items(body: &[u8], ids: &[String]) -> Option<Vec<Verdict>> {
+        super::of_items(body, ids, &|text| text.replace("hidden", "(not shown)"))
+    }
 
     fn ids(count: usize) -> Vec<String> {
         (1..=count).map(|number| format!("g.7f.raw.{number}")).collect()
@@ -186,12 +191,6 @@ mod tests {
                 "index [x] blocked by: [TOO_MANY_REQUESTS/12/disk usage]",
                 RetryReason::Throttled,
             ),
-            (
-                403,
-                "cluster_block_exception",
-                "index [x] blocked by: [FORBIDDEN/8/index write (api)]",
-                RetryReason::Throttled,
-            ),
             (429, "es_rejected_execution_exception", "rejected execution", RetryReason::Throttled),
             (429, "rejected_execution_exception", "rejected execution", RetryReason::Throttled),
             (429, "circuit_breaking_exception", "Data too large", RetryReason::Throttled),
@@ -227,6 +226,38 @@ mod tests {
             let Verdict::Halted(said) = error(status, kind, "why") else { panic!("{kind}") };
             assert!(said.starts_with(&format!("{kind}: why")), "{said}");
         }
+        let blocked = error(403, "cluster_block_exception", "index [x] blocked by: [FORBIDDEN/8/index write (api)]");
+        let Verdict::Waits(RetryReason::Throttled, said) = blocked else { panic!("{blocked:?}") };
+        assert!(said.starts_with("cluster_block_exception: index [x] blocked by: [FORBIDDEN/8/index write"), "{said}");
+    }
+
+    /// Data streams of Elasticsearch answer so, and nobody would find the document where it was sent.
+    #[test]
+    fn what_is_put_aside_by_the_service_is_refused() {
+        let of = |failure_store: &str| {
+            let item = format!("\"status\":201,\"failure_store\":\"{failure_store}\"");
+            of_items(answer(&[&item]).as_bytes(), &ids(1)).expect("an answer").remove(0)
+        };
+        assert!(matches!(of("used"), Verdict::Rejected(said) if said.contains("failure store")));
+        assert_eq!(of("not_applicable_or_unknown"), Verdict::Accepted);
+    }
+
+    #[test]
+    fn what_is_shown_is_a_line_and_holds_no_secret_not_even_a_part() {
+        let padding = "x".repeat(197);
+        let item = format!(
+            "\"status\":400,\"error\":{{\"type\":\"{padding}hidden\\nx\",\"reason\":\"{padding}hidden\",\"caused_by\":{{\"reason\":\"hidden\"}}}}"
+        );
+        let verdicts = of_items(answer(&[&item]).as_bytes(), &ids(1)).expect("an answer");
+        let [Verdict::Rejected(said)] = &verdicts[..] else { panic!("{verdicts:?}") };
+        assert!(!said.contains("hid") && !said.contains('\n') && said.len() < 700, "{said}");
+    }
+
+    #[test]
+    fn a_long_answer_to_few_documents_is_not_of_the_service() {
+        let of = |documents| too_long(documents, answer_bytes_max(documents));
+        assert_eq!((of(1), of(1000)), (not_of_bulk(), not_of_bulk()));
+        assert!(matches!((of(2000), of(100_000)), (Outcome::TooLarge(_), Outcome::TooLarge(_))));
     }
 
     #[test]
@@ -282,6 +313,15 @@ mod tests {
         let too_long =
             r#"{"error":{"type":"action_request_validation_exception","reason":"id is too long"},"status":400}"#;
         assert!(matches!(of(400, too_long), Outcome::Reject(_)));
+        for nobodys in [
+            "<html><center>The plain HTTP request was sent to HTTPS port</center>",
+            r#"{"error":{"type":"illegal_argument_exception","reason":"explicit index in bulk is not allowed"},"status":400}"#,
+            r#"{"error":"no handler found"}"#,
+        ] {
+            for status in [400, 422] {
+                assert!(matches!(of(status, nobodys), Outcome::Halt(_)), "{nobodys}");
+            }
+        }
         let denied = r#"{"error":{"root_cause":[{"type":"security_exception"}],"type":"security_exception","reason":"no permissions"},"status":403}"#;
         assert!(matches!(of(403, denied), Outcome::Halt(_)));
         assert!(matches!(of(403, r#"{"Message":"User: anonymous is not authorized"}"#), Outcome::Halt(_)));

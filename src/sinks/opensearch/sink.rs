@@ -141,6 +141,9 @@ fn read_login(section: &mut Section<'_>, surroundings: &Surroundings<'_>, url: &
     if let [_, second, ..] = ways[..] {
         section.blame(second, format!("{} are ways to log in, of which there is one", ways.join(" and ")));
     }
+    if username.as_ref().is_some_and(|name| name.contains(':')) {
+        section.blame("username", "must not hold a colon, which ends it where it is sent");
+    }
     if service != "es" && region.is_none() {
         section.blame("aws_service", "is not used; set aws_region, too");
     }
@@ -226,8 +229,8 @@ impl ConfiguredSink for OpenSearchCluster {
     }
 
     fn start(&self, starting: &mut Starting<'_>) -> Result<SinkThread, StartError> {
-        let (settings, gateway) = (self.clone(), starting.gateway_id().to_owned());
-        let delivery = self.delivery(&gateway);
+        let settings = self.clone();
+        let delivery = self.delivery(starting.gateway_id());
         // All streams share the connections.
         let mut network = None;
         starting.forward(
@@ -236,8 +239,7 @@ impl ConfiguredSink for OpenSearchCluster {
             move |parts| {
                 let network = network.get_or_insert_with(|| settings.connector(parts.counts())).clone();
                 let client = settings.client(Counted::connector(network, &parts.status));
-                let index = settings.index.names(&gateway, &parts.stream_name);
-                Rc::new(OpenSearchSink::new(client, index, &parts.stream_name, settings.compression))
+                Rc::new(OpenSearchSink::new(&settings, client, &parts.stream_name))
             },
         )
     }
@@ -317,6 +319,7 @@ mod tests {
             ("url = 'https://search'\nstreams = ['trips']\n", "there is no stream trips"),
             ("url = 'https://search'\nusername = 'u'\n", "needs password, too"),
             ("url = 'https://search'\npassword = 'p'\n", "needs username, too"),
+            ("url = 'https://search'\nusername = 'a:b'\npassword = 'p'\n", "must not hold a colon"),
             ("url = 'https://search'\npassword = 'env:NOT_SET_HERE'\nusername = 'u'\n", "NOT_SET_HERE is not set"),
             ("url = 'https://search'\napi_key = 'x'\naws_region = 'eu-west-1'\n", "of which there is one"),
             ("url = 'https://search'\naws_service = 'aoss'\n", "set aws_region, too"),
@@ -331,13 +334,30 @@ mod tests {
         }
     }
 
+    fn cluster(keys: &str) -> OpenSearchCluster {
+        let settings = sink(keys);
+        (&*settings as &dyn std::any::Any).downcast_ref::<OpenSearchCluster>().expect("of this kind").clone()
+    }
+
     /// The body of a request is bounded with what is added to its records.
     #[test]
     fn requests_leave_room_for_what_is_added() {
-        let settings = sink("url = 'https://search'\nrequest_size_max = '256KiB'\n");
-        let cluster = (&*settings as &dyn std::any::Any).downcast_ref::<OpenSearchCluster>().expect("of this kind");
-        let delivery = cluster.delivery("truck-0042");
+        let delivery = cluster("url = 'https://search'\nrequest_size_max = '256KiB'\n").delivery("truck-0042");
         assert!((64 << 10..128 << 10).contains(&delivery.request_bytes_max), "{}", delivery.request_bytes_max);
-        assert!(delivery.record_bytes_soft <= delivery.request_bytes_max);
+        assert!(delivery.record_bytes_soft <= delivery.request_bytes_max / 2);
+        // A packet of 256 KiB is a third longer as base64.
+        let delivery = cluster("url = 'https://search'\nrequest_size_max = '1MiB'\n").delivery("truck-0042");
+        assert!((600 << 10..1 << 20).contains(&delivery.record_bytes_max), "{}", delivery.record_bytes_max);
+    }
+
+    /// The cluster gives up waiting for a shard before we give up waiting for the cluster.
+    #[test]
+    fn the_cluster_is_told_how_long_it_may_wait() {
+        let path = |keys: &str| cluster(&format!("url = 'https://search'\n{keys}")).bulk_path();
+        assert!(path("").ends_with("&timeout=15000ms"), "{}", path(""));
+        assert!(path("timeout = '1s'\n").ends_with("&timeout=500ms"));
+        let signed = "aws_region = 'eu-west-1'\naws_service = ";
+        assert!(path(&format!("{signed}'es'\n")).ends_with("&timeout=15000ms"));
+        assert!(!path(&format!("{signed}'aoss'\n")).contains("timeout"));
     }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 
+use super::PATH;
 use super::client::{Client, Login};
-use super::document::{data_bytes_max, overhead_bytes};
+use super::document::{data_bytes_max, overhead_bytes, record_bytes_max};
 use super::index::IndexTemplate;
 use crate::core::delivery::DeliverySettings;
 use crate::sinks::compression::Compression;
@@ -46,13 +47,25 @@ impl OpenSearchCluster {
         Client::new(&self.url, &self.login, self.request_timeout, connector)
     }
 
+    /// With half of the time that we wait, a cluster says of a single document that its shard is not there, before the answer about all others
+    /// is given up. Collections of OpenSearch Serverless have no shards that one could wait for.
+    pub fn bulk_path(&self) -> String {
+        match self.login {
+            Login::Aws { service: "aoss", .. } => PATH.to_owned(),
+            _ => format!("{PATH}&timeout={}ms", self.request_timeout.as_millis() / 2),
+        }
+    }
+
     /// Requests no larger than allowed, with what is added to each record.
     pub fn delivery(&self, gateway: &str) -> DeliverySettings {
         let overhead_bytes = overhead_bytes(self.index.bytes_max(), gateway);
         let bytes_max = data_bytes_max(self.request_bytes_max, overhead_bytes);
+        // Short ones leave room for a long one.
+        let record_bytes_soft = self.delivery.record_bytes_soft.min(bytes_max / 4);
+        let record_bytes_max = record_bytes_max(self.request_bytes_max, overhead_bytes, record_bytes_soft);
         DeliverySettings {
-            record_bytes_soft: self.delivery.record_bytes_soft.min(bytes_max),
-            record_bytes_max: bytes_max,
+            record_bytes_soft,
+            record_bytes_max: record_bytes_max.max(bytes_max),
             request_bytes_max: bytes_max,
             ..self.delivery.clone()
         }

@@ -3,10 +3,14 @@
 Prints its port first. GET /docs answers with all documents, GET /seen with the requests in their order. Whatever OpenSearch would refuse as a whole, and what is
 not as the gateway promises it, is answered by 400 and told by /seen as "wrong". Documents with POISON in them do not fit its mapping.
 
+A document with RED in it is for a shard that is not there while "red" is on; with "most" on, one of ten fits; "forget" takes a stored document away; "ahead" is by how many seconds
+its clock is ahead, against which it holds signatures; with "mute" on, nobody may ask who it is.
+
 With the folder of a certificate in CLUSTER_CERTIFICATE, it speaks TLS. Its arguments: "basic USER PASSWORD", "key KEY", or "aws REGION SERVICE ACCESS_KEY SECRET", whose signature it computes by itself.
 """
 
 import base64
+import calendar
 import gzip
 import hashlib
 import hmac
@@ -22,7 +26,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 lock = threading.Lock()
 documents, seen, faults = {}, [], []
-switches = {"body_max": 1 << 62, "refuse_all": 0, "blocked": 0}
+switches = {"body_max": 1 << 62, "refuse_all": 0, "most": 0, "blocked": 0, "red": 0, "ahead": 0, "mute": 0}
 login = sys.argv[1:]
 
 
@@ -103,11 +107,14 @@ def error(kind, reason):
 def take(index, name, document, text, busy):
     if switches["blocked"]:
         return 403, error("cluster_block_exception", f"index [{index}] blocked by: [FORBIDDEN/8/index write (api)];")
+    if switches["red"] and "RED" in text:
+        return 503, error("unavailable_shards_exception", f"[{index}][0] primary shard is not active Timeout: [1m]")
     if busy:
         return 429, error("es_rejected_execution_exception", "rejected execution of primary operation")
     if (index, name) in documents:
         return 409, error("version_conflict_engine_exception", f"[{name}]: version conflict, document already exists (current version [1])")
-    if switches["refuse_all"] or "POISON" in text:
+    is_refused = switches["refuse_all"] or (switches["most"] and document["position"] % 10 != 0)
+    if is_refused or "POISON" in text:
         return 400, error("mapper_parsing_exception", f"failed to parse field [attributes.note] of type [date] in document with id '{name}'. Preview of field's value: 'POISON'")
     documents[index, name] = document
     return 201, None
@@ -115,6 +122,16 @@ def take(index, name, document, text, busy):
 
 class Cluster(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    def date_time_string(self, timestamp=None):
+        return super().date_time_string((timestamp or time.time()) + switches["ahead"])
+
+    def has_right_time(self):
+        date = self.headers.get("x-amz-date")
+        if date is None:
+            return True
+        signed = calendar.timegm(time.strptime(date, "%Y%m%dT%H%M%SZ"))
+        return abs(signed - time.time() - switches["ahead"]) < 300
 
     def answer(self, status, body, headers=(), cut=0):
         body = body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
@@ -134,12 +151,21 @@ class Cluster(BaseHTTPRequestHandler):
                 self.answer(200, seen)
             elif not is_let_in("GET", self.path, self.headers, b""):
                 self.answer(401, {"error": error("security_exception", "missing authentication credentials"), "status": 401})
+            elif switches["mute"]:
+                self.answer(403, {"error": error("security_exception", "no permissions for [cluster:monitor/main]"), "status": 403})
             else:
                 self.answer(200, {"version": {"distribution": "opensearch", "number": "2.19.6"}})
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         url = urlsplit(self.path)
+        if not self.has_right_time():
+            # As OpenSearch Serverless says it.
+            reason = "Customer authentication failed: ... Code=InvalidSignature"
+            with lock:
+                seen.append({"fault": "late", "bytes": 0, "ids": [], "known": 0})
+            self.answer(403, {"status": 403, "request-id": "x", "error": {"reason": reason, "type": "AccessDenied"}})
+            return
         if not is_let_in("POST", self.path, self.headers, body):
             said = self.headers.get("Authorization", "").split(" ")[-1]
             self.answer(401, {"error": error("security_exception", f"unable to authenticate with {said}"), "status": 401})
@@ -158,9 +184,15 @@ class Cluster(BaseHTTPRequestHandler):
             if len(body) > switches["body_max"]:
                 fault = "413"
         if fault == "hang":
+            with lock:
+                seen.append({"fault": fault, "bytes": len(body), "ids": [], "known": 0})
             time.sleep(4)
             self.close_connection = True
             return
+        if switches["red"] and b"RED" in body:
+            # For so long a cluster waits for a shard.
+            wait = dict(parse_qsl(url.query)).get("timeout", "60000ms")
+            time.sleep(int(wait.removesuffix("ms")) / 1000)
         with lock:
             self.bulk(body, fault)
 
@@ -179,6 +211,9 @@ class Cluster(BaseHTTPRequestHandler):
         request["ids"] = [name for _, name, _, _ in pairs]
         if fault == "html":
             self.answer(200, b"<html>Please log in to this network.</html>", [("Content-Type", "text/html")])
+            return
+        if fault == "page":
+            self.answer(200, b"<html>" + b"x" * (2 << 20), [("Content-Type", "text/html")])
             return
         if fault == "foreign":
             # As if the answer to another request came, of which each document was stored.
@@ -208,6 +243,9 @@ def obey():
         with lock:
             if word in switches:
                 switches[word] = int(count)
+            elif word == "forget":
+                for key in [key for key in documents if key[0].startswith("outrider-raw-")][: int(count)]:
+                    del documents[key]
             else:
                 faults.extend([word] * int(count))
         print("ok", flush=True)

@@ -111,13 +111,18 @@ fn wait_for_error(gateway: &Gateway, stream: &str, words: &str) {
     });
 }
 
+/// What arrived of a stream is what the ledger counts as delivered.
+fn count_fault(cluster: &Cluster, status: &Value, stream: &str) -> Option<String> {
+    let (there, line) = (cluster.documents(stream).len(), ledger_line(status, "search", stream));
+    (line["delivered"] != there).then(|| format!("{there} documents of {stream} are there: {line}"))
+}
+
 /// What arrived is what the ledger counts as delivered, each reading of the fleet is there once, and all of the cluster's requests were right.
 fn fault(cluster: &Cluster, gateway: &Gateway, fleet: &Fleet) -> Option<String> {
     let status = gateway.status();
     for stream in STREAMS {
-        let (there, line) = (cluster.documents(stream).len(), ledger_line(&status, "search", stream));
-        if line["delivered"] != there {
-            return Some(format!("{there} documents of {stream} are there: {line}"));
+        if let Some(fault) = count_fault(cluster, &status, stream) {
+            return Some(fault);
         }
     }
     let mut numbers: BTreeMap<String, Vec<u64>> = BTreeMap::new();
@@ -198,10 +203,10 @@ fn only_what_waits_is_sent_again_and_answers_that_say_nothing_count_for_nothing(
     }
     expect_all(&cluster, &gateway, &fleet);
     assert_eq!(cluster.known(), 0, "what was stored beside something that waits is not sent again");
-    for fault in ["foreign", "html", "503", "429", "short", "cut", "swapped", "lost", "hang"] {
+    for fault in ["foreign", "html", "page", "503", "429", "short", "cut", "swapped", "lost", "hang"] {
         cluster.order(fault, 1);
         fleet.publish(gateway.mqtt, 10);
-        wait_until(fault, || cluster.seen().iter().any(|request| request["fault"] == fault) || fault == "hang");
+        wait_until(fault, || cluster.seen().iter().any(|request| request["fault"] == fault));
     }
     expect_all(&cluster, &gateway, &fleet);
     assert!(cluster.known() > 0, "what was stored and not answered for is known by its id");
@@ -213,21 +218,73 @@ fn only_what_waits_is_sent_again_and_answers_that_say_nothing_count_for_nothing(
     assert!(!log.contains("hidden-secret"), "{log}");
 }
 
-/// The control: a document is taken away, or the ledger of a sink that believed a foreign answer is imitated by one that has more.
+/// The control: a document is taken away, so the ledger has one more than is there; and a fleet that has sent nothing is not mistaken for one
+/// that has.
 #[test]
 fn what_is_missing_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
-    let (cluster, mut fleet) = (Cluster::start(&[]), Fleet::default());
+    let (mut cluster, mut fleet) = (Cluster::start(&[]), Fleet::default());
     let gateway = cluster.start_gateway(folder.path(), "");
     fleet.publish(gateway.mqtt, 5);
     expect_all(&cluster, &gateway, &fleet);
-    let other = Cluster::start(&[]);
-    assert!(fault(&other, &gateway, &fleet).is_some_and(|fault| fault.starts_with("0 documents")));
-    fleet.publish(gateway.mqtt, 1);
-    wait_for_delivery(&gateway);
-    assert_eq!(fault(&cluster, &gateway, &fleet), None);
-    let more = Fleet::default();
-    assert!(fault(&cluster, &gateway, &more).is_some_and(|fault| fault.starts_with("not all")));
+    assert!(fault(&cluster, &gateway, &Fleet::default()).is_some_and(|fault| fault.starts_with("not all")));
+    let there = cluster.documents("raw").len() - 1;
+    cluster.order("forget", 1);
+    let found = fault(&cluster, &gateway, &fleet);
+    assert!(found.as_ref().is_some_and(|fault| fault.starts_with(&format!("{there} documents"))), "{found:?}");
+}
+
+/// A shard that is not there holds up nothing but what goes to it.
+#[test]
+fn a_shard_that_is_not_there_holds_up_its_documents_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut cluster, mut fleet) = (Cluster::start(&[]), Fleet::default());
+    cluster.order("red", 1);
+    let gateway = cluster.start_gateway(folder.path(), "streams = ['raw']");
+    let mut device = Client::connect(gateway.mqtt, "device");
+    device.publish("devices/lost/temperature", r#"{"value":20.5,"note":"RED"}"#);
+    fleet.publish(gateway.mqtt, 10);
+    wait_until("the others", || ledger_line(&gateway.status(), "search", "raw")["delivered"] == fleet.published());
+    assert_eq!(ledger_line(&gateway.status(), "search", "raw")["buffered"], 1);
+    cluster.order("red", 0);
+    wait_until("all", || ledger_line(&gateway.status(), "search", "raw")["buffered"] == 0);
+    assert_eq!(cluster.documents("raw").len() as u64, fleet.published() + 1);
+    assert_eq!(ledger_line(&gateway.status(), "search", "raw")["dead_lettered"], 0);
+}
+
+/// A mapping that was guessed of one odd document takes a few, and must not cost the others.
+#[test]
+fn a_mapping_that_fits_few_costs_no_more_than_it_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut cluster, mut fleet) = (Cluster::start(&[]), Fleet::default());
+    cluster.order("blocked", 1);
+    let gateway = cluster.start_gateway(folder.path(), "streams = ['raw']");
+    fleet.publish(gateway.mqtt, 1 + 1000 / DEVICES);
+    wait_for_error(&gateway, "raw", "cluster_block_exception");
+    cluster.order("most", 1);
+    cluster.order("blocked", 0);
+    wait_for_error(&gateway, "raw", "it is not the fault of single ones: mapper_parsing_exception");
+    let line = ledger_line(&gateway.status(), "search", "raw");
+    let count = |name: &str| line[name].as_u64().unwrap();
+    assert!(count("dead_lettered") <= 100 + count("delivered") && count("buffered") >= 500, "{line}");
+    cluster.order("most", 0);
+    wait_until("the rest is delivered", || ledger_line(&gateway.status(), "search", "raw")["buffered"] == 0);
+    let line = ledger_line(&gateway.status(), "search", "raw");
+    assert_eq!(line["delivered"], cluster.documents("raw").len(), "{line}");
+    assert_eq!(gateway.status()["ledger_adds_up"], true);
+}
+
+/// OpenSearch Serverless refuses without a code that AWS has elsewhere.
+#[test]
+fn a_clock_that_is_off_is_corrected_by_what_the_service_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut cluster, mut fleet) =
+        (Cluster::start(&["aws", "eu-central-1", "aoss", "AKIATEST", "hidden-secret"]), Fleet::default());
+    cluster.order("ahead", 3600);
+    let gateway = cluster.start_gateway(folder.path(), "aws_region = 'eu-central-1'\naws_service = 'aoss'");
+    fleet.publish(gateway.mqtt, 10);
+    expect_all(&cluster, &gateway, &fleet);
+    assert!(cluster.seen().iter().any(|request| request["fault"] == "late"));
 }
 
 #[test]
@@ -269,9 +326,9 @@ fn a_mapping_that_fits_nothing_halts_the_sink() {
     cluster.order("refuse_all", 1);
     let gateway = cluster.start_gateway(folder.path(), "streams = ['raw']\nrequests_in_flight = 1");
     fleet.publish(gateway.mqtt, 20);
-    wait_for_error(&gateway, "raw", "in a row, so it is not the fault of one");
+    wait_for_error(&gateway, "raw", "so it is not the fault of single ones");
     let dead = ledger_line(&gateway.status(), "search", "raw")["dead_lettered"].as_u64().unwrap();
-    assert!((1..=100).contains(&dead), "{dead}");
+    assert!(dead <= 100, "{dead}");
     cluster.order("refuse_all", 0);
     wait_until("the rest is delivered", || ledger_line(&gateway.status(), "search", "raw")["buffered"] == 0);
     assert_eq!(cluster.documents("raw").len() as u64, fleet.published() - dead);
@@ -327,18 +384,22 @@ fn a_ca_of_ones_own_is_trusted_and_no_other() {
 #[test]
 fn doctor_says_what_the_cluster_is_and_whom_it_does_not_let_in() {
     let folder = tempfile::tempdir().unwrap();
-    let cluster = Cluster::start(&["basic", "gateway", "right"]);
-    for (password, words) in [
+    let mut cluster = Cluster::start(&["basic", "gateway", "right"]);
+    for (password, mute, words) in [
         (
             "right",
+            0,
             &[
                 "it is opensearch 2.19.6",
                 "_bulk: it is taken",
                 "no template says what the fields of the index outrider-raw-",
             ][..],
         ),
-        ("hidden-secret", &["HTTP status 401"]),
+        // The rights that a gateway needs do not let it ask who it is.
+        ("right", 1, &["it answers, and does not say what it is", "_bulk: it is taken"]),
+        ("hidden-secret", 0, &["HTTP status 401"]),
     ] {
+        cluster.order("mute", mute);
         let config = folder.path().join("outrider.toml");
         let state = folder.path().join("state");
         let text = format!(
