@@ -206,7 +206,7 @@ fn many_small_messages_that_need_no_acknowledgement_do_not_wait_for_the_keep_ali
     });
     run(async {
         let patient = Settings { keep_alive_s: 600, ..settings() };
-        let Opened { mut incoming, .. } = open(&broker(port), patient).await.unwrap();
+        let Opened { handle: _handle, mut incoming, .. } = open(&broker(port), patient).await.unwrap();
         let taking = async {
             for _ in 0..COUNT {
                 incoming.next().await.unwrap();
