@@ -14,7 +14,7 @@ from programs import ENVIRONMENT, REGION, Program, wait_for
 class Emulator(Program):
     """ministack on a free port, with its files in a folder of the test."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: str = "-m ministack", **more: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         own = {
@@ -23,10 +23,12 @@ class Emulator(Program):
             "TMPDIR": str(folder),
             "S3_DATA_DIR": str(folder / "s3"),
             "MINISTACK_REGION": REGION,
+            # Its broker listens on a port of its own, on all addresses.
+            "IOT_MTLS_ENABLED": "0",
         }
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / "emulator.log"
-        super().__init__(["/bin/sh", "-c", f'exec "{sys.executable}" -m ministack >&2'], self.log, ENVIRONMENT | own)
+        super().__init__(["/bin/sh", "-c", f'exec "{sys.executable}" {program} >&2'], self.log, ENVIRONMENT | own | more)
         wait_for("the emulator", self._answers)
 
     def _answers(self) -> bool:
